@@ -1,0 +1,119 @@
+//! SHA-256 and MD5 as FDT Instances carry them.
+//!
+//! `Content-Digest` and `Repr-Digest` (TS 103 769 Annex F, syntax of RFC 9530: `sha-256=:<base64>:`) are what we
+//! send and trust; `Content-MD5` (RFC 6726 section 3.4.2) is what deployed senders still carry.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use md5::Md5;
+use sha2::{Digest as _, Sha256};
+
+/// A SHA-256 value.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// Hashes `bytes` whole.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// Hashes what comes in pieces; `finish` gives the value.
+    pub fn hasher() -> DigestHasher {
+        DigestHasher(Sha256::new())
+    }
+
+    /// Lower-case hexadecimal, 64 characters.
+    pub fn to_hex(self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Reads 64 hexadecimal digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut out = [0; 32];
+        if text.len() != 64 || !text.is_ascii() {
+            return None;
+        }
+        for (byte, pair) in out.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(Self(out))
+    }
+
+    /// The structured-field dictionary member of RFC 9530: `sha-256=:<base64>:`.
+    pub fn to_field(self) -> String {
+        format!("sha-256=:{}:", STANDARD.encode(self.0))
+    }
+
+    /// Finds `sha-256` among the members of a `Content-Digest` or `Repr-Digest` value; others are passed over.
+    pub fn from_field(text: &str) -> Option<Self> {
+        let member = text.split(',').find_map(|member| {
+            let (name, value) = member.trim().split_once('=')?;
+            name.eq_ignore_ascii_case("sha-256").then_some(value)
+        })?;
+        let bytes = STANDARD.decode(member.strip_prefix(':')?.strip_suffix(':')?).ok()?;
+        Some(Self(bytes.try_into().ok()?))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.to_hex())
+    }
+}
+
+/// Running SHA-256.
+#[derive(Clone)]
+pub struct DigestHasher(Sha256);
+
+impl DigestHasher {
+    /// Adds the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The value over everything added.
+    pub fn finish(self) -> Digest {
+        Digest(self.0.finalize().into())
+    }
+}
+
+/// MD5 of `bytes`, for `Content-MD5` only: it detects accidents, not attacks.
+pub fn md5(bytes: &[u8]) -> [u8; 16] {
+    Md5::digest(bytes).into()
+}
+
+/// `Content-MD5` text to bytes.
+pub(crate) fn md5_from_base64(text: &str) -> Option<[u8; 16]> {
+    STANDARD.decode(text.trim()).ok()?.try_into().ok()
+}
+
+/// Bytes to the base64 of an XML attribute.
+pub(crate) fn to_base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// Base64 of an XML attribute to bytes.
+pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(text.trim()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_answer_and_both_spellings() {
+        let abc = Digest::of(b"abc");
+        assert_eq!(abc.to_hex(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(Digest::from_hex(&abc.to_hex()), Some(abc));
+        assert_eq!(abc.to_field(), "sha-256=:ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=:");
+        assert_eq!(Digest::from_field(&format!("md5=:AA==:, {}", abc.to_field())), Some(abc));
+        for bad in ["", "sha-256=", "sha-256=:AA==:", "sha-512=:AA==:", "sha-256=ungWv48Bz"] {
+            assert_eq!(Digest::from_field(bad), None);
+        }
+        assert_eq!(Digest::from_hex(&"é".repeat(32)), None);
+    }
+}

@@ -1,0 +1,451 @@
+//! One strict, bounded XML reader and writer for every signalling document (MABR, NIP, DVB-I, S-TSID).
+//!
+//! Documents are read into a tree of [`Element`]s and matched by local name: broadcasters use several editions of
+//! each namespace and any prefix (TS 103 769 clause 10; both NIP captures). What a document room does not know it
+//! keeps as an `Element` and can write again. FDT Instances have a leaner reader of their own (`flute::fdt`), since
+//! they come many times a second. Entities other than the five of XML itself, DTDs and anything past the limits of
+//! [`crate::limits`] are refused.
+
+use std::fmt;
+use std::fmt::Write as _;
+
+use quick_xml::events::{BytesStart, Event};
+use quick_xml::name::ResolveResult;
+use quick_xml::reader::NsReader;
+
+use crate::limits::{MAX_XML_BYTES, MAX_XML_DEPTH, MAX_XML_ELEMENTS};
+
+/// Why a document is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum XmlError {
+    /// Larger than a limit of this library; the text names it.
+    TooLarge(&'static str),
+    /// Not well-formed, or not UTF-8; `offset` is in bytes.
+    Malformed { offset: u64, why: String },
+    /// Well-formed, but the root or a required part is not what was asked for.
+    Missing { what: &'static str, within: String },
+    /// A value cannot be read as what it should be.
+    BadValue { what: &'static str, value: String },
+}
+
+impl fmt::Display for XmlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge(what) => write!(f, "XML refused: {what}"),
+            Self::Malformed { offset, why } => write!(f, "XML malformed at byte {offset}: {why}"),
+            Self::Missing { what, within } => write!(f, "{what} is missing in {within}"),
+            Self::BadValue { what, value } => write!(f, "{what}: cannot read {value:?}"),
+        }
+    }
+}
+
+impl std::error::Error for XmlError {}
+
+/// One element: local name, namespace, attributes by local name, children, and the text directly inside it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Element {
+    /// Local name, without prefix.
+    pub name: String,
+    /// Namespace URI; empty if none.
+    pub namespace: String,
+    /// Attributes in document order; namespace declarations are left out.
+    pub attributes: Vec<Attribute>,
+    /// Child elements in document order.
+    pub children: Vec<Element>,
+    /// Character data directly inside, entities resolved, joined, trimmed.
+    pub text: String,
+}
+
+/// One attribute.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Attribute {
+    /// Local name.
+    pub name: String,
+    /// Namespace URI; empty for the usual unprefixed attribute.
+    pub namespace: String,
+    /// Value with entities resolved.
+    pub value: String,
+}
+
+impl Element {
+    /// A new element of `namespace` without content.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { name: name.to_owned(), namespace: namespace.to_owned(), ..Self::default() }
+    }
+
+    /// Adds an unprefixed attribute.
+    #[must_use]
+    pub fn attr(self, name: &str, value: impl Into<String>) -> Self {
+        self.attr_ns("", name, value)
+    }
+
+    /// Adds an attribute of `namespace`.
+    #[must_use]
+    pub fn attr_ns(mut self, namespace: &str, name: &str, value: impl Into<String>) -> Self {
+        self.attributes.push(Attribute {
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
+            value: value.into(),
+        });
+        self
+    }
+
+    /// Adds an attribute if there is a value.
+    #[must_use]
+    pub fn attr_opt(self, name: &str, value: Option<impl Into<String>>) -> Self {
+        match value {
+            Some(value) => self.attr(name, value),
+            None => self,
+        }
+    }
+
+    /// Adds a child.
+    #[must_use]
+    pub fn child(mut self, child: Self) -> Self {
+        self.children.push(child);
+        self
+    }
+
+    /// Adds children.
+    #[must_use]
+    pub fn extend(mut self, children: impl IntoIterator<Item = Self>) -> Self {
+        self.children.extend(children);
+        self
+    }
+
+    /// Adds a child of the same namespace that holds only text.
+    #[must_use]
+    pub fn text_child(self, name: &str, text: impl Into<String>) -> Self {
+        let mut child = Self::new(&self.namespace, name);
+        child.text = text.into();
+        self.child(child)
+    }
+
+    /// Sets the text.
+    #[must_use]
+    pub fn with_text(mut self, text: impl Into<String>) -> Self {
+        self.text = text.into();
+        self
+    }
+
+    /// The first attribute of that local name, in whatever namespace.
+    pub fn attribute(&self, name: &str) -> Option<&str> {
+        self.attributes
+            .iter()
+            .find(|attribute| attribute.name == name)
+            .map(|attribute| attribute.value.as_str())
+    }
+
+    /// The first child of that local name.
+    pub fn find(&self, name: &str) -> Option<&Self> {
+        self.children.iter().find(|child| child.name == name)
+    }
+
+    /// All children of that local name.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Self> {
+        self.children.iter().filter(move |child| child.name == name)
+    }
+
+    /// Text of the first child of that name, if it has any.
+    pub fn child_text(&self, name: &str) -> Option<&str> {
+        self.find(name).map(|child| child.text.as_str()).filter(|text| !text.is_empty())
+    }
+
+    /// Text of a required child.
+    ///
+    /// # Errors
+    /// `Missing` if it is not there or empty.
+    pub fn need(&self, name: &'static str) -> Result<&str, XmlError> {
+        self.child_text(name).ok_or_else(|| XmlError::Missing { what: name, within: self.name.clone() })
+    }
+
+    /// A required attribute.
+    ///
+    /// # Errors
+    /// `Missing` if it is not there.
+    pub fn need_attribute(&self, name: &'static str) -> Result<&str, XmlError> {
+        self.attribute(name).ok_or_else(|| XmlError::Missing { what: name, within: self.name.clone() })
+    }
+}
+
+/// Reads a value with `FromStr`.
+///
+/// # Errors
+/// `BadValue` names what could not be read.
+pub fn value<T: std::str::FromStr>(what: &'static str, text: &str) -> Result<T, XmlError> {
+    text.trim().parse().map_err(|_| XmlError::BadValue { what, value: text.chars().take(80).collect() })
+}
+
+/// Reads a document and returns its root.
+///
+/// # Errors
+/// `TooLarge` or `Malformed`; a document type declaration counts as malformed.
+pub fn parse(bytes: &[u8]) -> Result<Element, XmlError> {
+    if bytes.len() > MAX_XML_BYTES {
+        return Err(XmlError::TooLarge("document larger than 8 MiB"));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|err| XmlError::Malformed {
+        offset: err.valid_up_to() as u64,
+        why: "not UTF-8".to_owned(),
+    })?;
+    let mut reader = NsReader::from_str(text.trim_start_matches('\u{feff}'));
+    let mut open: Vec<Element> = Vec::new();
+    let mut root = None;
+    let mut elements = 0;
+    loop {
+        let malformed = |offset, why: &dyn fmt::Display| XmlError::Malformed { offset, why: why.to_string() };
+        let at = reader.buffer_position();
+        let event = reader.read_event().map_err(|err| malformed(at, &err))?;
+        let (empty, start) = match event {
+            Event::Start(start) => (false, start),
+            Event::Empty(start) => (true, start),
+            Event::End(_) => {
+                let mut element = open.pop().ok_or_else(|| malformed(at, &"end tag without a start"))?;
+                if element.text.trim().len() != element.text.len() {
+                    element.text = element.text.trim().to_owned();
+                }
+                close(&mut open, &mut root, element);
+                continue;
+            }
+            Event::Text(text) => {
+                append_text(&mut open, &text.xml10_content()).map_err(|why| malformed(at, &why))?;
+                continue;
+            }
+            Event::CData(data) => {
+                append_text(&mut open, &data.xml10_content()).map_err(|why| malformed(at, &why))?;
+                continue;
+            }
+            Event::GeneralRef(reference) => {
+                let resolved = match reference.resolve_char_ref() {
+                    Ok(Some(c)) => c.to_string(),
+                    Ok(None) => quick_xml::escape::resolve_predefined_entity(&reference)
+                        .ok_or_else(|| malformed(at, &format!("unknown entity &{};", &*reference)))?
+                        .to_owned(),
+                    Err(err) => return Err(malformed(at, &err)),
+                };
+                append_text(&mut open, &resolved).map_err(|why| malformed(at, &why))?;
+                continue;
+            }
+            Event::DocType(_) => return Err(malformed(at, &"document type declarations are refused")),
+            Event::Eof => break,
+            Event::Decl(_) | Event::Comment(_) | Event::PI(_) => continue,
+        };
+        elements += 1;
+        if elements > MAX_XML_ELEMENTS {
+            return Err(XmlError::TooLarge("more than 1048576 elements"));
+        }
+        if open.len() >= MAX_XML_DEPTH {
+            return Err(XmlError::TooLarge("elements nested more than 64 deep"));
+        }
+        if open.is_empty() && root.is_some() {
+            return Err(malformed(at, &"a second root element"));
+        }
+        let element = read_start(&reader, &start).map_err(|why| malformed(at, &why))?;
+        if empty {
+            close(&mut open, &mut root, element);
+        } else {
+            open.push(element);
+        }
+    }
+    if let Some(unclosed) = open.last() {
+        let offset = bytes.len() as u64;
+        return Err(XmlError::Malformed { offset, why: format!("ends inside <{}>", unclosed.name) });
+    }
+    root.ok_or_else(|| XmlError::Malformed { offset: 0, why: "no root element".to_owned() })
+}
+
+fn close(open: &mut [Element], root: &mut Option<Element>, element: Element) {
+    match open.last_mut() {
+        Some(parent) => parent.children.push(element),
+        None => *root = Some(element),
+    }
+}
+
+fn append_text(open: &mut [Element], text: &str) -> Result<(), &'static str> {
+    match open.last_mut() {
+        Some(element) => element.text.push_str(text),
+        None if text.trim().is_empty() => {}
+        None => return Err("text outside the root element"),
+    }
+    Ok(())
+}
+
+fn read_start(reader: &NsReader<&[u8]>, start: &BytesStart<'_>) -> Result<Element, String> {
+    let namespace_of = |result| match result {
+        ResolveResult::Bound(namespace) => Ok(namespace.as_ref().to_owned()),
+        ResolveResult::Unbound => Ok(String::new()),
+        ResolveResult::Unknown(prefix) => Err(format!("undeclared prefix {}", prefix)),
+    };
+    let (namespace, local) = reader.resolver().resolve_element(start.name());
+    let mut element = Element {
+        name: local.as_ref().to_owned(),
+        namespace: namespace_of(namespace)?,
+        ..Element::default()
+    };
+    for attribute in start.attributes() {
+        let attribute = attribute.map_err(|err| err.to_string())?;
+        if attribute.key.as_namespace_binding().is_some() {
+            continue;
+        }
+        let (namespace, local) = reader.resolver().resolve_attribute(attribute.key);
+        let value =
+            attribute.normalized_value(quick_xml::XmlVersion::Implicit1_0).map_err(|err| err.to_string())?;
+        element.attributes.push(Attribute {
+            name: local.as_ref().to_owned(),
+            namespace: namespace_of(namespace)?,
+            value: value.into_owned(),
+        });
+    }
+    Ok(element)
+}
+
+/// Writes a document: declaration, then the tree, two spaces of indentation a level. The root's namespace is the
+/// default one; every other gets a prefix at the root, from `prefixes` (namespace, prefix) or `n1`, `n2`, ….
+pub fn write(root: &Element, prefixes: &[(&str, &str)]) -> String {
+    let mut table: Vec<(String, String)> = Vec::new();
+    collect_namespaces(root, &root.namespace, prefixes, &mut table);
+    let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+    write_element(&mut out, root, root, &table, 0);
+    out
+}
+
+fn collect_namespaces(
+    element: &Element,
+    default: &str,
+    known: &[(&str, &str)],
+    table: &mut Vec<(String, String)>,
+) {
+    let mut note = |namespace: &str, is_attribute: bool| {
+        let needs_prefix = !namespace.is_empty() && (is_attribute || namespace != default);
+        if needs_prefix && !table.iter().any(|(have, _)| have == namespace) {
+            let prefix =
+                known.iter().find(|(have, _)| *have == namespace).map(|(_, prefix)| (*prefix).to_owned());
+            let prefix = prefix.unwrap_or_else(|| format!("n{}", table.len() + 1));
+            table.push((namespace.to_owned(), prefix));
+        }
+    };
+    note(&element.namespace, false);
+    for attribute in &element.attributes {
+        note(&attribute.namespace, true);
+    }
+    for child in &element.children {
+        collect_namespaces(child, default, known, table);
+    }
+}
+
+fn write_element(
+    out: &mut String,
+    element: &Element,
+    root: &Element,
+    table: &[(String, String)],
+    depth: usize,
+) {
+    let prefixed = |namespace: &str, name: &str, is_attribute: bool| {
+        if namespace.is_empty() || (!is_attribute && namespace == root.namespace) {
+            return name.to_owned();
+        }
+        match table.iter().find(|(have, _)| have == namespace) {
+            Some((_, prefix)) => format!("{prefix}:{name}"),
+            None => name.to_owned(),
+        }
+    };
+    let name = prefixed(&element.namespace, &element.name, false);
+    let indent = depth * 2;
+    let _ = write!(out, "{:indent$}<{name}", "");
+    if depth == 0 {
+        if !root.namespace.is_empty() {
+            let _ = write!(out, " xmlns=\"{}\"", escape(&root.namespace));
+        }
+        for (namespace, prefix) in table {
+            let _ = write!(out, " xmlns:{prefix}=\"{}\"", escape(namespace));
+        }
+    }
+    for attribute in &element.attributes {
+        let name = prefixed(&attribute.namespace, &attribute.name, true);
+        let _ = write!(out, " {name}=\"{}\"", escape(&attribute.value));
+    }
+    if element.children.is_empty() && element.text.is_empty() {
+        out.push_str("/>\n");
+        return;
+    }
+    out.push('>');
+    out.push_str(&escape(&element.text));
+    if !element.children.is_empty() {
+        out.push('\n');
+        for child in &element.children {
+            write_element(out, child, root, table, depth + 1);
+        }
+        let _ = write!(out, "{:indent$}", "");
+    }
+    let _ = writeln!(out, "</{name}>");
+}
+
+/// Text as attribute value or character data. Characters that XML 1.0 cannot hold become U+FFFD.
+pub(crate) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + text.len() / 8);
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\n' | '\r' | '\t' => {
+                let _ = write!(out, "&#{};", u32::from(c));
+            }
+            c if c < ' ' || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_names_whatever_the_prefix() {
+        let doc = br#"<?xml version="1.0"?><a:r xmlns:a="urn:x:2023" xmlns:b="urn:y" b:v="0" w="1&amp;2">
+            <a:c> t&lt;&#65; </a:c><b:c/><!-- no --></a:r>"#;
+        let root = parse(doc).unwrap();
+        assert_eq!((root.name.as_str(), root.namespace.as_str()), ("r", "urn:x:2023"));
+        assert_eq!(root.attribute("v"), Some("0"));
+        assert_eq!(root.attribute("w"), Some("1&2"));
+        assert_eq!(root.child_text("c"), Some("t<A"));
+        assert_eq!(root.all("c").count(), 2);
+    }
+
+    #[test]
+    fn written_documents_read_back() {
+        let root = Element::new("urn:m", "Root")
+            .attr_ns("urn:ext", "schemaVersion", "2")
+            .child(Element::new("urn:m", "Uri").with_text("http://h/?a=1&b=<\"2\">"))
+            .child(Element::new("urn:other", "Extra").attr("k", "v\n\u{1f4e1}"));
+        let text = write(&root, &[("urn:ext", "ext")]);
+        assert!(text.contains("xmlns:ext=\"urn:ext\" "), "{text}");
+        assert!(text.contains("ext:schemaVersion=\"2\""), "{text}");
+        assert_eq!(parse(text.as_bytes()).unwrap(), root);
+    }
+
+    #[test]
+    fn refuses_what_is_not_a_bounded_document() {
+        for bad in [
+            "",
+            "<a>",
+            "<a></b>",
+            "<a/><b/>",
+            "x<a/>",
+            "<a>&boom;</a>",
+            "<p:a/>",
+            "<a x='1' x='2'/>",
+            "<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>",
+            "<a></a></a>",
+        ] {
+            assert!(matches!(parse(bad.as_bytes()), Err(XmlError::Malformed { .. })), "{bad}");
+        }
+        assert!(matches!(parse(b"<a>\xff</a>"), Err(XmlError::Malformed { offset: 3, .. })));
+        let deep = "<a>".repeat(MAX_XML_DEPTH + 1);
+        assert!(matches!(parse(deep.as_bytes()), Err(XmlError::TooLarge(_))));
+        assert!(matches!(parse(&vec![b' '; MAX_XML_BYTES + 1]), Err(XmlError::TooLarge(_))));
+    }
+}

@@ -1,0 +1,1 @@
+//! A lossy one-way link in a function call.
