@@ -3,8 +3,11 @@
 #![warn(missing_docs)]
 #![allow(missing_docs)] // until the first tour is written
 
+pub mod alc;
 pub mod bytes;
 pub mod digest;
+pub mod fec;
+pub mod lct;
 pub mod limits;
 pub mod name;
 pub mod time;

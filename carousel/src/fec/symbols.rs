@@ -1,0 +1,200 @@
+//! Which symbols of an object have arrived.
+//!
+//! One bit a symbol, written by the one receiver that owns the object and read by anyone (a player's response that
+//! waits for a range, the repair policy). A bit is set with `Release` after the symbol's bytes are in place, so who
+//! sees the bit with `Acquire` sees the bytes.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Partition;
+
+/// Arrival map of one object. Share it by `Arc`; only the receiver that made it may call [`SymbolMap::set`].
+#[derive(Debug)]
+pub struct SymbolMap {
+    words: Box<[AtomicU64]>,
+    symbols: u64,
+    symbol_length: u64,
+    length: u64,
+    received: AtomicU64,
+}
+
+impl SymbolMap {
+    /// Nothing received yet of an object partitioned so.
+    pub fn new(partition: &Partition) -> Self {
+        let words = partition.symbols.div_ceil(64);
+        Self {
+            words: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            symbols: partition.symbols,
+            symbol_length: u64::from(partition.symbol_length),
+            length: partition.length,
+            received: AtomicU64::new(0),
+        }
+    }
+
+    /// Source symbols of the object.
+    pub const fn symbols(&self) -> u64 {
+        self.symbols
+    }
+
+    /// Transfer length in bytes.
+    pub const fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Source symbols received.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Acquire)
+    }
+
+    /// Bytes received; exact also when the short last symbol is among them.
+    pub fn received_bytes(&self) -> u64 {
+        let last = self.symbols.checked_sub(1);
+        let short = match last {
+            Some(last) if self.has(last) => self.symbols * self.symbol_length - self.length,
+            _ => 0,
+        };
+        self.received() * self.symbol_length - short
+    }
+
+    /// Whether every symbol is there.
+    pub fn is_complete(&self) -> bool {
+        self.received() == self.symbols
+    }
+
+    /// Whether symbol number `symbol` is there; false beyond the end.
+    #[inline]
+    pub fn has(&self, symbol: u64) -> bool {
+        self.word(symbol / 64) >> (symbol % 64) & 1 == 1
+    }
+
+    /// Notes that `symbol` is in place. Returns false if it already was, or is beyond the end.
+    ///
+    /// Not a read-modify-write on purpose: there is one writer, and a locked instruction a packet is what we save.
+    #[inline]
+    pub fn set(&self, symbol: u64) -> bool {
+        let Some(word) = self.words.get((symbol / 64) as usize).filter(|_| symbol < self.symbols) else {
+            return false;
+        };
+        let (old, bit) = (word.load(Ordering::Relaxed), 1 << (symbol % 64));
+        if old & bit != 0 {
+            return false;
+        }
+        word.store(old | bit, Ordering::Release);
+        self.received.store(self.received.load(Ordering::Relaxed) + 1, Ordering::Release);
+        true
+    }
+
+    /// Forgets everything received.
+    pub fn clear(&self) {
+        for word in &self.words {
+            word.store(0, Ordering::Release);
+        }
+        self.received.store(0, Ordering::Release);
+    }
+
+    /// End of the run of received bytes that starts at `offset`; `offset` itself if that byte has not arrived.
+    pub fn available_from(&self, offset: u64) -> u64 {
+        if offset >= self.length {
+            return offset;
+        }
+        let first = offset / self.symbol_length;
+        let end = self.next_where(first, |word| !word).unwrap_or(self.symbols);
+        if end == first { offset } else { (end * self.symbol_length).min(self.length) }
+    }
+
+    /// Missing byte ranges in order, at most `most` of them; symbol-aligned, so adjacent missing symbols are one range.
+    pub fn missing(&self, most: usize) -> Vec<Range<u64>> {
+        let mut ranges = Vec::new();
+        let mut at = 0;
+        while ranges.len() < most {
+            let Some(start) = self.next_where(at, |word| !word) else { break };
+            let end = self.next_where(start, |word| word).unwrap_or(self.symbols);
+            ranges.push(start * self.symbol_length..(end * self.symbol_length).min(self.length));
+            at = end;
+        }
+        ranges
+    }
+
+    /// Symbols that lie wholly inside the byte range `[start, end)` of the object.
+    pub fn symbols_within(&self, bytes: Range<u64>) -> Range<u64> {
+        let first = bytes.start.div_ceil(self.symbol_length);
+        let end = if bytes.end >= self.length { self.symbols } else { bytes.end / self.symbol_length };
+        first..end.max(first)
+    }
+
+    /// The first symbol at or after `from` whose bit is set in `map(word)`.
+    fn next_where(&self, from: u64, map: impl Fn(u64) -> u64) -> Option<u64> {
+        let mut index = from / 64;
+        let mut word = map(self.word(index)) & u64::MAX.checked_shl((from % 64) as u32).unwrap_or(0);
+        while index < self.words.len() as u64 {
+            if word != 0 {
+                let symbol = index * 64 + u64::from(word.trailing_zeros());
+                return (symbol < self.symbols).then_some(symbol);
+            }
+            index += 1;
+            word = map(self.word(index));
+        }
+        None
+    }
+
+    fn word(&self, index: u64) -> u64 {
+        self.words.get(index as usize).map_or(0, |word| word.load(Ordering::Acquire))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fec::Oti;
+    use proptest::prelude::*;
+
+    fn map(length: u64, symbol_length: u16) -> SymbolMap {
+        SymbolMap::new(&Partition::new(&Oti::no_code(length, symbol_length, 10_000)).unwrap())
+    }
+
+    #[test]
+    fn a_run_ends_where_a_symbol_is_missing() {
+        let map = map(1050, 100);
+        for symbol in [0, 1, 3, 10] {
+            assert!(map.set(symbol));
+        }
+        assert!(!map.set(3), "a duplicate");
+        assert!(!map.set(11), "beyond the end");
+        assert_eq!(map.available_from(0), 200);
+        assert_eq!(map.available_from(150), 200);
+        assert_eq!(map.available_from(200), 200);
+        assert_eq!(map.available_from(1000), 1050);
+        assert_eq!(map.available_from(2000), 2000);
+        assert_eq!(map.missing(9), [200..300, 400..1000]);
+        assert_eq!(map.missing(1), vec![200..300]);
+        assert_eq!(map.received_bytes(), 350);
+        assert_eq!(map.symbols_within(150..450), 2..4);
+        assert_eq!(map.symbols_within(1000..1050), 10..11);
+    }
+
+    #[test]
+    fn an_empty_object_is_complete_at_once() {
+        let map = map(0, 100);
+        assert!(map.is_complete() && map.missing(4).is_empty());
+        assert_eq!(map.received_bytes(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn missing_is_the_complement_of_received(symbols in 1_u64..300, set in proptest::collection::vec(0_u64..300, 0..300)) {
+            let map = map(symbols * 10 - 3, 10);
+            let mut model = vec![false; symbols as usize];
+            for symbol in set {
+                let new = model.get_mut(symbol as usize).is_some_and(|have| !std::mem::replace(have, true));
+                prop_assert_eq!(map.set(symbol), new);
+            }
+            let mut from_ranges = vec![true; symbols as usize];
+            for range in map.missing(usize::MAX) {
+                for symbol in range.start / 10..range.end.div_ceil(10) { from_ranges[symbol as usize] = false; }
+            }
+            prop_assert_eq!(&from_ranges, &model);
+            prop_assert_eq!(map.is_complete(), model.iter().all(|&have| have));
+        }
+    }
+}
