@@ -7,6 +7,7 @@ pub mod alc;
 pub mod bytes;
 pub mod digest;
 pub mod fec;
+pub mod flute;
 pub mod lct;
 pub mod limits;
 pub mod name;

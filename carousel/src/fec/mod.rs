@@ -8,7 +8,7 @@ mod partition;
 mod symbols;
 
 pub use oti::{Oti, SchemeInfo};
-pub use partition::Partition;
+pub use partition::{Partition, Place};
 pub use symbols::SymbolMap;
 
 use crate::bytes::{Reader, WireError};

@@ -1,0 +1,151 @@
+//! FDT Instances arrive in packets of TOI 0 and repeat for ever; this puts them together, notices what is new, and
+//! costs nothing for what is not.
+//!
+//! Instance IDs jump, repeat and restart on real carousels (Eutelsat numbers them like the newest object's TOI), so an
+//! ID says only which packets belong together. An instance is new if its bytes are.
+
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use crate::alc::Packet;
+use crate::fec::{EncodingId, Oti, Partition, PayloadId, Place, SymbolMap};
+use crate::lct::ext::{Fdt, het};
+use crate::limits::{MAX_FDT_BYTES, MAX_FDT_INSTANCES_KEPT, MAX_FDT_INSTANCES_OPEN};
+
+/// Why a packet of TOI 0 brought nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FdtDrop {
+    /// No EXT_FDT, or a FLUTE version other than 1 and 2.
+    NoExtFdt,
+    /// No EXT_FTI, which nothing else can replace for TOI 0.
+    NoExtFti,
+    /// FEC other than Compact No-Code on TOI 0: no receiver known to us decodes it.
+    Fec,
+    /// Lengths that contradict each other or exceed the limits.
+    BadLength,
+    /// A symbol that was there already.
+    Duplicate,
+    /// Content encoding that cannot be undone.
+    Encoding,
+}
+
+/// One FDT Instance being put together.
+#[derive(Debug)]
+struct Assembly {
+    instance_id: u32,
+    encoding: u8,
+    oti: Oti,
+    partition: Partition,
+    received: SymbolMap,
+    bytes: Vec<u8>,
+}
+
+/// Puts FDT Instances of one session together.
+#[derive(Debug, Default)]
+pub struct FdtAssembler {
+    /// Least recently fed first; at most [`MAX_FDT_INSTANCES_OPEN`].
+    open: VecDeque<Assembly>,
+    /// Fingerprints of instances already given out, oldest first; at most [`MAX_FDT_INSTANCES_KEPT`].
+    seen: VecDeque<(u32, u64)>,
+}
+
+/// A whole instance that differs from the last of its ID.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssembledFdt {
+    /// FLUTE version of EXT_FDT.
+    pub version: u8,
+    /// FDT Instance ID.
+    pub instance_id: u32,
+    /// Content encoding algorithm of EXT_CENC: 0 none, 1 zlib, 2 deflate, 3 gzip.
+    pub encoding: u8,
+    /// The transported bytes.
+    pub bytes: Vec<u8>,
+}
+
+impl FdtAssembler {
+    /// Takes a packet of TOI 0. `Ok(Some(_))` when an instance became whole and is new.
+    ///
+    /// # Errors
+    /// [`FdtDrop`] if the packet brought nothing.
+    pub fn push(&mut self, packet: &Packet<'_>) -> Result<Option<AssembledFdt>, FdtDrop> {
+        let fdt = packet.fdt.and_then(|body| Fdt::parse(body).ok()).ok_or(FdtDrop::NoExtFdt)?;
+        let fti = packet.fti.ok_or(FdtDrop::NoExtFti)?;
+        if packet.lct.codepoint != EncodingId::NO_CODE.0 {
+            return Err(FdtDrop::Fec);
+        }
+        let oti = Oti::parse_fti(EncodingId::NO_CODE, fti).map_err(|_| FdtDrop::BadLength)?;
+        let encoding = packet.extension(het::CENC).and_then(|body| body.first().copied()).unwrap_or(0);
+        let (payload_id, symbols) =
+            PayloadId::split(EncodingId::NO_CODE, 8, packet.body).map_err(|_| FdtDrop::BadLength)?;
+        let index = self.find_or_open(fdt.instance_id, encoding, &oti)?;
+        let assembly = &mut self.open[index];
+        let Place::Source(first) = assembly.partition.place(EncodingId::NO_CODE, payload_id) else {
+            return Err(FdtDrop::BadLength);
+        };
+        let start = assembly.partition.byte_range(first).start as usize;
+        let target = assembly.bytes.get_mut(start..).filter(|rest| rest.len() >= symbols.len());
+        let whole_symbols = symbols.len() % usize::from(oti.symbol_length) == 0;
+        let Some(target) = target.filter(|rest| whole_symbols || rest.len() == symbols.len()) else {
+            return Err(FdtDrop::BadLength);
+        };
+        target[..symbols.len()].copy_from_slice(symbols);
+        let count = (symbols.len() as u64).div_ceil(u64::from(oti.symbol_length));
+        let mut new = false;
+        for symbol in first..first + count {
+            new |= assembly.received.set(symbol);
+        }
+        if !new {
+            return Err(FdtDrop::Duplicate);
+        }
+        if !assembly.received.is_complete() {
+            return Ok(None);
+        }
+        let hash = fingerprint(encoding, &assembly.bytes);
+        assembly.received.clear();
+        if self.seen.iter().any(|&(id, seen)| id == fdt.instance_id && seen == hash) {
+            return Ok(None);
+        }
+        self.seen.retain(|&(id, _)| id != fdt.instance_id);
+        if self.seen.len() >= MAX_FDT_INSTANCES_KEPT {
+            self.seen.pop_front();
+        }
+        self.seen.push_back((fdt.instance_id, hash));
+        let bytes = assembly.bytes.clone();
+        Ok(Some(AssembledFdt { version: fdt.version, instance_id: fdt.instance_id, encoding, bytes }))
+    }
+
+    /// Forgets what was seen, so that the next pass of the same instances counts as new.
+    pub fn forget(&mut self) {
+        self.seen.clear();
+    }
+
+    /// Index of the assembly for these packets; the one fed longest ago is reused when there is none.
+    fn find_or_open(&mut self, instance_id: u32, encoding: u8, oti: &Oti) -> Result<usize, FdtDrop> {
+        let same = |open: &Assembly| {
+            open.instance_id == instance_id && open.encoding == encoding && open.oti == *oti
+        };
+        if let Some(index) = self.open.iter().position(same) {
+            return Ok(index);
+        }
+        if oti.transfer_length == 0 || oti.transfer_length > MAX_FDT_BYTES {
+            return Err(FdtDrop::BadLength);
+        }
+        let partition = Partition::new(oti).map_err(|_| FdtDrop::BadLength)?;
+        let mut bytes = if self.open.len() >= MAX_FDT_INSTANCES_OPEN {
+            self.open.pop_front().map(|oldest| oldest.bytes).unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        bytes.clear();
+        bytes.resize(oti.transfer_length as usize, 0);
+        let received = SymbolMap::new(&partition);
+        self.open.push_back(Assembly { instance_id, encoding, oti: *oti, partition, received, bytes });
+        Ok(self.open.len() - 1)
+    }
+}
+
+fn fingerprint(encoding: u8, bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (encoding, bytes).hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,296 @@
+//! FDT Instance: the XML that names a session's objects (RFC 6726 section 3.4.2; 3GPP TS 26.346; TS 103 769 Annex F).
+//!
+//! Values here, reading in `read.rs`, writing below. File values win over those of the instance.
+
+use std::fmt::Write as _;
+
+use super::sender::FdtNamespace;
+use crate::digest::{Digest, to_base64};
+use crate::fec::{EncodingId, Oti, SchemeInfo};
+use crate::lct::Toi;
+use crate::xml::escape;
+
+/// One FDT Instance.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FdtInstance {
+    /// NTP seconds after which the instance says nothing any more.
+    pub expires: u32,
+    /// No more files will be described in this session.
+    pub complete: bool,
+    /// The files, each complete in itself: defaults of the instance are already applied.
+    pub files: Vec<File>,
+    /// Attributes of the root that we do not know.
+    pub unknown: Vec<(String, String)>,
+}
+
+/// One object as the FDT describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct File {
+    /// Object name as sent: URI, relative reference, or `urn:`.
+    pub content_location: String,
+    /// Its TOI; never 0.
+    pub toi: Toi,
+    /// Bytes before content encoding.
+    pub content_length: Option<u64>,
+    /// Bytes on the air.
+    pub transfer_length: Option<u64>,
+    /// MIME type.
+    pub content_type: Option<String>,
+    /// Content encoding.
+    pub encoding: Encoding,
+    /// MD5; of the transported bytes by the letter, of the decoded ones in some senders.
+    pub content_md5: Option<[u8; 16]>,
+    /// SHA-256 of the transported bytes (TS 103 769 Annex F).
+    pub content_digest: Option<Digest>,
+    /// SHA-256 of the decoded object.
+    pub repr_digest: Option<Digest>,
+    /// Entity tag that a repair server would know (3GPP).
+    pub etag: Option<String>,
+    /// How long the object may be cached (3GPP).
+    pub cache_control: Option<CacheControl>,
+    /// FEC OTI.
+    pub oti: OtiAttributes,
+    /// Attributes that we do not know, by local name.
+    pub unknown: Vec<(String, String)>,
+}
+
+/// `Content-Encoding`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Encoding {
+    /// As it is.
+    #[default]
+    Identity,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 1950.
+    Zlib,
+    /// RFC 1951; in HTTP the same word means zlib, and both occur.
+    Deflate,
+    /// Something that we cannot decode.
+    Other(String),
+}
+
+impl Encoding {
+    /// Reads the attribute's value.
+    pub fn from_attribute(text: &str) -> Self {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "" | "identity" | "null" => Self::Identity,
+            "gzip" | "x-gzip" => Self::Gzip,
+            "zlib" => Self::Zlib,
+            "deflate" => Self::Deflate,
+            _ => Self::Other(text.trim().to_owned()),
+        }
+    }
+
+    /// The attribute's value; `None` for identity.
+    pub fn as_attribute(&self) -> Option<&str> {
+        match self {
+            Self::Identity => None,
+            Self::Gzip => Some("gzip"),
+            Self::Zlib => Some("zlib"),
+            Self::Deflate => Some("deflate"),
+            Self::Other(name) => Some(name),
+        }
+    }
+}
+
+/// 3GPP `Cache-Control` of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheControl {
+    /// Do not cache.
+    NoCache,
+    /// Cache as long as possible.
+    MaxStale,
+    /// Until these NTP seconds.
+    Expires(u32),
+}
+
+/// FEC-OTI-* attributes; what is absent comes from EXT_FTI.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OtiAttributes {
+    /// FEC-OTI-FEC-Encoding-ID.
+    pub encoding_id: Option<u8>,
+    /// FEC-OTI-FEC-Instance-ID.
+    pub instance_id: Option<u16>,
+    /// FEC-OTI-Maximum-Source-Block-Length.
+    pub max_source_block_length: Option<u32>,
+    /// FEC-OTI-Encoding-Symbol-Length.
+    pub symbol_length: Option<u16>,
+    /// FEC-OTI-Max-Number-of-Encoding-Symbols.
+    pub max_n: Option<u16>,
+    /// FEC-OTI-Scheme-Specific-Info, decoded from base64.
+    pub scheme_info: Option<Vec<u8>>,
+}
+
+impl OtiAttributes {
+    /// What a sender writes for `oti`.
+    pub fn of(oti: &Oti) -> Self {
+        let (max_n, scheme_info) = match oti.scheme {
+            SchemeInfo::None => (None, None),
+            SchemeInfo::ReedSolomon { max_n, m, group } if oti.encoding_id == EncodingId::RS_GF2M => {
+                (Some(max_n), Some(vec![m, group]))
+            }
+            SchemeInfo::ReedSolomon { max_n, .. } => (Some(max_n), None),
+            SchemeInfo::Raptor { source_blocks, sub_blocks, alignment } => {
+                let [high, low] = source_blocks.to_be_bytes();
+                (None, Some(vec![high, low, sub_blocks, alignment]))
+            }
+            SchemeInfo::RaptorQ { source_blocks, sub_blocks, alignment } => {
+                let [high, low] = sub_blocks.to_be_bytes();
+                (None, Some(vec![source_blocks, high, low, alignment]))
+            }
+        };
+        Self {
+            encoding_id: Some(oti.encoding_id.0),
+            instance_id: (oti.encoding_id.0 >= 128).then_some(oti.instance_id),
+            max_source_block_length: (oti.max_source_block_length > 0).then_some(oti.max_source_block_length),
+            symbol_length: Some(oti.symbol_length),
+            max_n,
+            scheme_info,
+        }
+    }
+}
+
+impl File {
+    /// Bytes on the air: `Transfer-Length`, or `Content-Length` where nothing is encoded.
+    pub fn on_air_length(&self) -> Option<u64> {
+        self.transfer_length.or_else(|| self.content_length.filter(|_| self.encoding == Encoding::Identity))
+    }
+
+    /// The OTI that the FDT gives for this object, or `None` if it leaves out what is needed to place symbols.
+    pub fn oti(&self) -> Option<Oti> {
+        let transfer_length = self.on_air_length()?;
+        let attributes = &self.oti;
+        let encoding_id = EncodingId(attributes.encoding_id.unwrap_or(0));
+        let info = attributes.scheme_info.as_deref().unwrap_or(&[]);
+        let max_n = attributes.max_n.unwrap_or(0);
+        let scheme = match (encoding_id.0, info) {
+            (1, &[z1, z2, sub_blocks, alignment, ..]) => {
+                SchemeInfo::Raptor { source_blocks: u16::from_be_bytes([z1, z2]), sub_blocks, alignment }
+            }
+            (6, &[source_blocks, n1, n2, alignment, ..]) => {
+                SchemeInfo::RaptorQ { source_blocks, sub_blocks: u16::from_be_bytes([n1, n2]), alignment }
+            }
+            (1 | 6, _) => return None,
+            (2, &[m, group, ..]) if m > 0 => SchemeInfo::ReedSolomon { max_n, m, group },
+            (2 | 5 | 129, _) => SchemeInfo::ReedSolomon { max_n, m: 8, group: 1 },
+            _ => SchemeInfo::None,
+        };
+        Some(Oti {
+            encoding_id,
+            instance_id: attributes.instance_id.unwrap_or(0),
+            transfer_length,
+            symbol_length: attributes.symbol_length?,
+            max_source_block_length: attributes.max_source_block_length.unwrap_or(0),
+            scheme,
+        })
+    }
+
+    /// Whether `other`, a later description of the same TOI, is of the same bytes: RFC 6726 allows it to complement
+    /// what is known, not to contradict it.
+    pub fn is_same_object(&self, other: &Self) -> bool {
+        fn agree<T: PartialEq>(a: Option<&T>, b: Option<&T>) -> bool {
+            a.zip(b).is_none_or(|(a, b)| a == b)
+        }
+        self.content_location == other.content_location
+            && self.encoding == other.encoding
+            && agree(self.on_air_length().as_ref(), other.on_air_length().as_ref())
+            && agree(self.content_length.as_ref(), other.content_length.as_ref())
+            && agree(self.content_md5.as_ref(), other.content_md5.as_ref())
+            && agree(self.content_digest.as_ref(), other.content_digest.as_ref())
+    }
+
+    /// Bytes that the entry costs in memory, roughly.
+    pub(crate) fn text_bytes(&self) -> usize {
+        let unknown: usize = self.unknown.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.content_location.len()
+            + self.content_type.as_ref().map_or(0, String::len)
+            + self.etag.as_ref().map_or(0, String::len)
+            + unknown
+    }
+}
+
+const DVB_EXTENDED_FDT: &str = "urn:dvb:metadata:ExtendedFileDeliveryTable:2022";
+
+impl FdtInstance {
+    /// Writes the XML: OTI on every `File` and, from the first file, on the instance, since receivers differ in where
+    /// they look (GPAC divides by zero without the former, others read only the latter).
+    pub fn to_xml(&self, namespace: FdtNamespace) -> String {
+        let mut out = String::with_capacity(256 + 512 * self.files.len());
+        let _ = write!(
+            out,
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<FDT-Instance xmlns=\"{}\"",
+            namespace.uri()
+        );
+        if self.files.iter().any(|file| file.content_digest.or(file.repr_digest).is_some()) {
+            let _ = write!(out, " xmlns:dvb=\"{DVB_EXTENDED_FDT}\"");
+        }
+        let _ = write!(out, " Expires=\"{}\"", self.expires);
+        if self.complete {
+            out.push_str(" Complete=\"true\"");
+        }
+        if let Some(first) = self.files.first() {
+            write_oti(&mut out, &first.oti);
+        }
+        out.push_str(">\n");
+        for file in &self.files {
+            file.write_xml(&mut out);
+        }
+        out.push_str("</FDT-Instance>\n");
+        out
+    }
+}
+
+impl File {
+    /// Bytes that [`FdtInstance::to_xml`] adds for this file; a sender splits its FDT by it.
+    pub fn xml_bytes(&self) -> usize {
+        let mut out = String::with_capacity(512);
+        self.write_xml(&mut out);
+        out.len()
+    }
+
+    fn write_xml(&self, out: &mut String) {
+        let _ = write!(
+            out,
+            "  <File TOI=\"{}\" Content-Location=\"{}\"",
+            self.toi,
+            escape(&self.content_location)
+        );
+        let mut attribute = |name: &str, value: Option<&dyn std::fmt::Display>| {
+            if let Some(value) = value {
+                let _ = write!(out, " {name}=\"{}\"", escape(&value.to_string()));
+            }
+        };
+        let length = |value: &Option<u64>| value.map(|value| value.to_string());
+        let display = |value: &Option<String>| value.clone();
+        for (name, value) in [
+            ("Content-Length", length(&self.content_length)),
+            ("Transfer-Length", length(&self.transfer_length)),
+            ("Content-Type", display(&self.content_type)),
+            ("Content-Encoding", self.encoding.as_attribute().map(str::to_owned)),
+            ("Content-MD5", self.content_md5.map(|md5| to_base64(&md5))),
+            ("dvb:Content-Digest", self.content_digest.map(Digest::to_field)),
+            ("dvb:Repr-Digest", self.repr_digest.map(Digest::to_field)),
+        ] {
+            attribute(name, value.as_ref().map(|value| value as &dyn std::fmt::Display));
+        }
+        write_oti(out, &self.oti);
+        out.push_str("/>\n");
+    }
+}
+
+fn write_oti(out: &mut String, oti: &OtiAttributes) {
+    let mut number = |name: &str, value: Option<u64>| {
+        if let Some(value) = value {
+            let _ = write!(out, " FEC-OTI-{name}=\"{value}\"");
+        }
+    };
+    number("FEC-Encoding-ID", oti.encoding_id.map(u64::from));
+    number("FEC-Instance-ID", oti.instance_id.map(u64::from));
+    number("Maximum-Source-Block-Length", oti.max_source_block_length.map(u64::from));
+    number("Encoding-Symbol-Length", oti.symbol_length.map(u64::from));
+    number("Max-Number-of-Encoding-Symbols", oti.max_n.map(u64::from));
+    if let Some(info) = &oti.scheme_info {
+        let _ = write!(out, " FEC-OTI-Scheme-Specific-Info=\"{}\"", to_base64(info));
+    }
+}

@@ -1,0 +1,31 @@
+//! FLUTE (RFC 6726, and RFC 3926, which is what DVB-NIP, DVB-MABR and 3GPP senders emit).
+//!
+//! ```text
+//! datagram ─ alc::Packet ─┬ TOI 0 ─ FdtAssembler ─ inflate ─ FdtInstance ─ FdtTable (union of unexpired instances)
+//!                         │                                                   │ names, OTI
+//!                         └ TOI ≥ 1 ─ Receiver: place symbol ─ SymbolMap ─ Event::Complete
+//! ```
+//!
+//! [`Receiver`] is one session's state machine, [`Sessions`] keeps one for each (source, group, port, TSI).
+//! [`Sender`] writes packets of one session; when to send which is the headend's plan.
+//! Storage is lent through [`Storage`] and [`ObjectBuf`]; digests are verified by who owns the bytes, with [`verify`].
+
+mod assembler;
+mod fdt;
+mod read;
+mod receiver;
+mod sender;
+mod sessions;
+mod table;
+mod verify;
+
+pub use assembler::{FdtAssembler, FdtDrop};
+pub use fdt::{CacheControl, Encoding, FdtInstance, File, OtiAttributes};
+pub use receiver::{
+    DropReason, Event, InFlight, ObjectBuf, OpenRequest, Receiver, ReceiverConfig, ReceiverStats, Refusal,
+    Storage, Verdict,
+};
+pub use sender::{FdtNamespace, SendFile, Sender, SenderError, SenderProfile};
+pub use sessions::{SessionKey, Sessions};
+pub use table::FdtTable;
+pub use verify::{Content, VerifyError, decode, verify};

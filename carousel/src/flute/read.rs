@@ -1,0 +1,343 @@
+//! Reading FDT Instances: one pass over the bytes, no tree, names matched without their prefix.
+//!
+//! A `File` that cannot be used (no name, no TOI, TOI 0, numbers that are none) is left out and counted, so that one
+//! bad entry does not hide the others.
+
+use quick_xml::Reader;
+use quick_xml::XmlVersion;
+use quick_xml::events::{BytesStart, Event};
+
+use super::fdt::{CacheControl, Encoding, FdtInstance, File, OtiAttributes};
+use crate::digest::{Digest, from_base64, md5_from_base64};
+use crate::lct::Toi;
+use crate::limits::{MAX_FDT_BYTES, MAX_URI_BYTES, MAX_XML_DEPTH};
+use crate::xml::XmlError;
+
+impl FdtInstance {
+    /// Reads an FDT Instance in any of its namespaces. Also gives the number of `File` elements that were unusable.
+    ///
+    /// # Errors
+    /// `Malformed` for bad XML, `Missing` if the root is not `FDT-Instance` or has no `Expires`, `TooLarge` above
+    /// [`MAX_FDT_BYTES`].
+    pub fn parse(bytes: &[u8]) -> Result<(Self, usize), XmlError> {
+        if bytes.len() as u64 > MAX_FDT_BYTES {
+            return Err(XmlError::TooLarge("FDT Instance larger than 1 MiB"));
+        }
+        let text = std::str::from_utf8(bytes).map_err(|err| XmlError::Malformed {
+            offset: err.valid_up_to() as u64,
+            why: "not UTF-8".to_owned(),
+        })?;
+        let mut reader = Reader::from_str(text.trim_start_matches('\u{feff}'));
+        let mut parser = Parser::default();
+        loop {
+            let at = reader.buffer_position();
+            let malformed = |why: String| XmlError::Malformed { offset: at, why };
+            match reader.read_event().map_err(|err| malformed(err.to_string()))? {
+                Event::Start(start) => {
+                    parser.start(&start).map_err(malformed)?;
+                    parser.depth += 1;
+                }
+                Event::Empty(start) => {
+                    parser.start(&start).map_err(malformed)?;
+                    parser.end(start.local_name().as_ref());
+                }
+                Event::End(end) => {
+                    parser.depth = parser.depth.saturating_sub(1);
+                    parser.end(end.local_name().as_ref());
+                }
+                Event::Text(text) => parser.text(&text.xml10_content()),
+                Event::DocType(_) => {
+                    return Err(malformed("document type declarations are refused".to_owned()));
+                }
+                Event::Eof => break,
+                _ => {}
+            }
+            if parser.depth > MAX_XML_DEPTH {
+                return Err(XmlError::TooLarge("elements nested more than 64 deep"));
+            }
+        }
+        if parser.depth != 0 {
+            return Err(XmlError::Malformed {
+                offset: bytes.len() as u64,
+                why: "the document ends early".to_owned(),
+            });
+        }
+        let instance = parser
+            .instance
+            .ok_or_else(|| XmlError::Missing { what: "FDT-Instance", within: "document".to_owned() })?;
+        Ok((instance, parser.unusable))
+    }
+}
+
+#[derive(Default)]
+struct Parser {
+    instance: Option<FdtInstance>,
+    /// Defaults that the instance gives to its files.
+    defaults: File,
+    file: Option<Option<File>>,
+    /// The 3GPP element whose text is being read.
+    reading: Option<CacheControl>,
+    depth: usize,
+    unusable: usize,
+}
+
+impl Parser {
+    fn start(&mut self, start: &BytesStart<'_>) -> Result<(), String> {
+        let name = start.local_name();
+        match (name.as_ref(), self.instance.is_some()) {
+            ("FDT-Instance", false) => {
+                let mut instance = FdtInstance::default();
+                let mut expires = None;
+                for_each_attribute(start, |name, value| match name {
+                    "Expires" => expires = value.trim().parse::<u64>().ok(),
+                    "Complete" => instance.complete = matches!(value.trim(), "true" | "1"),
+                    _ if self.defaults.set(name, value).is_none() => {
+                        instance.unknown.push((name.to_owned(), value.to_owned()));
+                    }
+                    _ => {}
+                })?;
+                // Some senders write more than 32 bits; all of NTP's eras look alike in the low ones.
+                instance.expires = expires.ok_or("FDT-Instance without a readable Expires")? as u32;
+                self.instance = Some(instance);
+            }
+            ("File", true) => {
+                let mut file = self.defaults.clone();
+                let mut usable = true;
+                for_each_attribute(start, |name, value| match file.set(name, value) {
+                    Some(ok) => usable &= ok,
+                    None => file.unknown.push((name.to_owned(), value.to_owned())),
+                })?;
+                usable &= !file.content_location.is_empty() && file.toi != Toi::FDT;
+                self.file = Some(usable.then_some(file));
+            }
+            ("no-cache", true) => self.cache_control(CacheControl::NoCache),
+            ("max-stale", true) => self.cache_control(CacheControl::MaxStale),
+            ("Expires", true) => self.reading = Some(CacheControl::Expires(0)),
+            (_, true) => {}
+            (other, false) => return Err(format!("the root is <{other}>, not <FDT-Instance>")),
+        }
+        Ok(())
+    }
+
+    fn cache_control(&mut self, value: CacheControl) {
+        if let Some(Some(file)) = &mut self.file {
+            file.cache_control = Some(value);
+        }
+    }
+
+    fn text(&mut self, text: &str) {
+        if let (Some(CacheControl::Expires(_)), Ok(seconds)) = (self.reading, text.trim().parse::<u64>()) {
+            self.cache_control(CacheControl::Expires(seconds as u32));
+        }
+    }
+
+    fn end(&mut self, name: &str) {
+        match name {
+            "File" => match (self.file.take(), &mut self.instance) {
+                (Some(Some(file)), Some(instance)) => instance.files.push(file),
+                (Some(None), _) => self.unusable += 1,
+                _ => {}
+            },
+            "Expires" => self.reading = None,
+            _ => {}
+        }
+    }
+}
+
+fn for_each_attribute(start: &BytesStart<'_>, mut each: impl FnMut(&str, &str)) -> Result<(), String> {
+    for attribute in start.attributes() {
+        let attribute = attribute.map_err(|err| err.to_string())?;
+        if attribute.key.as_namespace_binding().is_some() {
+            continue;
+        }
+        let value = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|err| err.to_string())?;
+        each(attribute.key.local_name().as_ref(), &value);
+    }
+    Ok(())
+}
+
+impl File {
+    /// Sets the attribute of that local name. `None` if we do not know it, `Some(false)` if its value makes the whole
+    /// entry unusable.
+    fn set(&mut self, name: &str, value: &str) -> Option<bool> {
+        fn number<T: std::str::FromStr>(value: &str) -> Option<T> {
+            value.trim().parse().ok()
+        }
+        let OtiAttributes {
+            encoding_id,
+            instance_id,
+            max_source_block_length,
+            symbol_length,
+            max_n,
+            scheme_info,
+        } = &mut self.oti;
+        Some(match name {
+            "Content-Location" => {
+                self.content_location = value.trim().to_owned();
+                value.len() <= MAX_URI_BYTES
+            }
+            "TOI" => {
+                self.toi = Toi(number(value).unwrap_or(0));
+                true
+            }
+            "Content-Length" => {
+                self.content_length = number(value);
+                self.content_length.is_some()
+            }
+            "Transfer-Length" => {
+                self.transfer_length = number(value);
+                self.transfer_length.is_some()
+            }
+            "Content-Type" => {
+                self.content_type = Some(value.trim().to_owned()).filter(|text| !text.is_empty());
+                true
+            }
+            "Content-Encoding" => {
+                self.encoding = Encoding::from_attribute(value);
+                true
+            }
+            // A digest that cannot be read must not pass for one that was checked; the object is still usable.
+            "Content-MD5" => {
+                self.content_md5 = md5_from_base64(value);
+                true
+            }
+            "Content-Digest" => {
+                self.content_digest = Digest::from_field(value);
+                true
+            }
+            "Repr-Digest" => {
+                self.repr_digest = Digest::from_field(value);
+                true
+            }
+            "File-ETag" => {
+                self.etag = Some(value.to_owned());
+                true
+            }
+            "FEC-OTI-FEC-Encoding-ID" => {
+                *encoding_id = number(value);
+                encoding_id.is_some()
+            }
+            "FEC-OTI-FEC-Instance-ID" => {
+                *instance_id = number(value);
+                true
+            }
+            "FEC-OTI-Maximum-Source-Block-Length" => {
+                *max_source_block_length = number(value);
+                max_source_block_length.is_some()
+            }
+            "FEC-OTI-Encoding-Symbol-Length" => {
+                *symbol_length = number(value);
+                symbol_length.is_some()
+            }
+            "FEC-OTI-Max-Number-of-Encoding-Symbols" => {
+                *max_n = number(value);
+                true
+            }
+            "FEC-OTI-Scheme-Specific-Info" => {
+                *scheme_info = from_base64(value);
+                true
+            }
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fec::Oti;
+    use crate::flute::FdtNamespace;
+    use proptest::prelude::*;
+
+    #[test]
+    fn oti_only_on_the_instance_as_rt_libflute_sends_it() {
+        let xml = br#"<?xml version="1.0" encoding="UTF-8"?>
+<FDT-Instance xmlns="urn:IETF:metadata:2005:FLUTE:FDT" Expires="4004208916" FEC-OTI-FEC-Encoding-ID="0" FEC-OTI-Maximum-Source-Block-Length="64" FEC-OTI-Encoding-Symbol-Length="1436" xmlns:mbms2007="urn:3GPP:metadata:2007:MBMS:FLUTE:FDT">
+    <File TOI="2" Content-Location="r700k.bin" Content-Length="700000" Transfer-Length="700000" Content-MD5="xdcszDZv141S253LqEFHmQ==" Content-Type="application/octet-stream"/>
+</FDT-Instance>"#;
+        let (instance, unusable) = FdtInstance::parse(xml).unwrap();
+        assert_eq!((instance.expires, instance.files.len(), unusable), (4_004_208_916, 1, 0));
+        assert_eq!(instance.files[0].oti(), Some(Oti::no_code(700_000, 1436, 64)));
+        assert!(instance.files[0].content_md5.is_some());
+    }
+
+    #[test]
+    fn any_namespace_any_prefix_and_the_extensions_of_3gpp() {
+        let xml = br#"<f:FDT-Instance xmlns:f="urn:3GPP:metadata:2022:FLUTE:FDT" xmlns:m="urn:3GPP:metadata:2007:MBMS:FLUTE:FDT"
+            xmlns:d="urn:dvb:metadata:ExtendedFileDeliveryTable:2022" Expires="4294944000" Complete="1" FullFDT="true" Content-Type="video/mp4">
+            <f:File TOI="65536000" Content-Location="http://h/a?x=1&amp;y=2" Content-Length="10" Transfer-Length="7" Content-Encoding="gzip"
+              d:Content-Digest="sha-256=:ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=:" m:Future="yes" FEC-OTI-Encoding-Symbol-Length="100">
+              <m:Cache-Control><m:Expires>3900000000</m:Expires></m:Cache-Control></f:File>
+            <f:Group>g</f:Group></f:FDT-Instance>"#;
+        let (instance, _) = FdtInstance::parse(xml).unwrap();
+        let file = &instance.files[0];
+        assert!(instance.complete);
+        assert_eq!(file.content_location, "http://h/a?x=1&y=2");
+        assert_eq!((file.encoding.clone(), file.on_air_length()), (Encoding::Gzip, Some(7)));
+        assert_eq!(file.content_digest, Some(Digest::of(b"abc")));
+        assert_eq!(file.cache_control, Some(CacheControl::Expires(3_900_000_000)));
+        assert_eq!(file.unknown, [("Future".to_owned(), "yes".to_owned())]);
+        assert_eq!(file.content_type.as_deref(), Some("video/mp4"));
+    }
+
+    #[test]
+    fn an_unusable_file_does_not_hide_the_others() {
+        let xml = br#"<FDT-Instance Expires="1"><File TOI="0" Content-Location="fdt"/><File TOI="1"/>
+            <File TOI="2" Content-Location="x" Content-Length="-4"/><File TOI="99999999999999999999999999999999999999999" Content-Location="y"/>
+            <File TOI="5192296858534827628530496329220095" Content-Location="112 bits" Content-Length="4"/></FDT-Instance>"#;
+        let (instance, unusable) = FdtInstance::parse(xml).unwrap();
+        assert_eq!((instance.files.len(), unusable), (1, 4));
+        assert_eq!(instance.files[0].toi, Toi((1 << 112) - 1));
+    }
+
+    #[test]
+    fn refuses_what_is_no_fdt_instance() {
+        for bad in [
+            "",
+            "<a/>",
+            "<FDT-Instance/>",
+            "<FDT-Instance Expires='x'/>",
+            "<FDT-Instance Expires='1'>",
+            "<!DOCTYPE x><FDT-Instance Expires='1'/>",
+            "<FDT-Instance Expires='1' Expires='2'/>",
+        ] {
+            assert!(FdtInstance::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_we_write_we_read() {
+        let oti = Oti {
+            scheme: crate::fec::SchemeInfo::RaptorQ { source_blocks: 3, sub_blocks: 1, alignment: 4 },
+            encoding_id: crate::fec::EncodingId::RAPTORQ,
+            max_source_block_length: 0,
+            ..Oti::no_code(1000, 100, 0)
+        };
+        let file = File {
+            content_location: "http://h/\"<&>.m4s".to_owned(),
+            toi: Toi(7),
+            content_length: Some(2000),
+            transfer_length: Some(1000),
+            content_type: Some("video/mp4".to_owned()),
+            encoding: Encoding::Gzip,
+            content_md5: Some([7; 16]),
+            content_digest: Some(Digest::of(b"1")),
+            repr_digest: Some(Digest::of(b"2")),
+            oti: OtiAttributes::of(&oti),
+            ..File::default()
+        };
+        assert_eq!(file.oti(), Some(oti));
+        let instance = FdtInstance { expires: 77, complete: true, files: vec![file], unknown: vec![] };
+        for namespace in FdtNamespace::ALL {
+            let xml = instance.to_xml(namespace);
+            assert_eq!(FdtInstance::parse(xml.as_bytes()).unwrap(), (instance.clone(), 0), "{xml}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = FdtInstance::parse(&bytes);
+        }
+    }
+}

@@ -1,0 +1,927 @@
+//! One FLUTE session, received: packets in; named, whole objects out.
+//!
+//! ```text
+//!              EXT_FTI or FDT gives OTI                   last symbol, and a name
+//!  (unknown) ───────────────────────────▶ in flight ───────────────────────────▶ Event::Complete ─▶ done
+//!      │ neither yet: kept early                │ FDT reuses the TOI                                  │ repeats cost
+//!      └──────────── FDT arrives ───────────────┴──▶ Event::Replaced: all of it is forgotten ◀────────┘ nothing
+//! ```
+//!
+//! The receiver places symbols and keeps count; it neither hashes nor inflates, because that must not hold up a
+//! receive thread. Who gets [`Event::Complete`] calls [`super::verify`] and, if the bytes are wrong,
+//! [`Receiver::reject`]: then the next pass is received anew.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::assembler::{FdtAssembler, FdtDrop};
+use super::fdt::{FdtInstance, File};
+use super::table::{Described, FdtTable};
+use super::verify::inflate_fdt;
+use crate::alc::Packet;
+use crate::fec::{EncodingId, Oti, Partition, PayloadId, Place, SymbolMap};
+use crate::lct::Toi;
+use crate::limits::{MAX_EARLY_BYTES, MAX_OBJECTS_IN_FLIGHT, MAX_TOIS_DONE};
+use crate::time::{Instant, WallTime};
+
+/// Where the bytes of an object under reassembly go. The daemon lends a mapped file, a test a `Vec`.
+pub trait ObjectBuf {
+    /// Writes `bytes` at `offset`; both lie inside the length that was asked for.
+    fn write_at(&mut self, offset: u64, bytes: &[u8]);
+}
+
+impl ObjectBuf for Vec<u8> {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) {
+        let start = offset as usize;
+        self[start..start + bytes.len()].copy_from_slice(bytes);
+    }
+}
+
+/// What an object will need.
+#[derive(Debug)]
+pub struct OpenRequest<'a> {
+    /// Its TOI.
+    pub toi: Toi,
+    /// Transfer length in bytes.
+    pub length: u64,
+    /// What the FDT says of it; `None` if the object is opened by EXT_FTI before it has a name.
+    pub file: Option<&'a Arc<File>>,
+    /// Which symbols have arrived; the receiver writes it, anybody may read it.
+    pub received: &'a Arc<SymbolMap>,
+}
+
+/// Why storage is not lent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// This very object is held already: its packets are of no use.
+    Held,
+    /// There is no room now; asked again after [`ReceiverConfig::refused_retry`].
+    NoRoom,
+    /// The object will never be wanted: unusable name, too large, filtered.
+    NotWanted,
+}
+
+/// Lends storage to objects under reassembly.
+pub trait Storage {
+    /// The storage of one object.
+    type Buf: ObjectBuf;
+
+    /// Lends storage of `request.length` bytes.
+    ///
+    /// # Errors
+    /// [`Refusal`] says for how long the object's packets are dropped.
+    fn open(&mut self, request: &OpenRequest<'_>) -> Result<Self::Buf, Refusal>;
+
+    /// An object that was opened without a name has got one.
+    ///
+    /// # Errors
+    /// As for [`Storage::open`]; the storage is then dropped.
+    fn name(&mut self, buf: &mut Self::Buf, file: &Arc<File>) -> Result<(), Refusal>;
+}
+
+/// Knobs of a receiver.
+#[derive(Debug, Clone, Copy)]
+pub struct ReceiverConfig {
+    /// Silence after which an incomplete object counts as stalled ([`Event::Stalled`]).
+    /// TS 103 769: `transportObjectReceptionTimeout`.
+    pub reception_timeout: Duration,
+    /// How long the packets of an object are dropped after storage said [`Refusal::NoRoom`].
+    pub refused_retry: Duration,
+    /// How long an object without a name is kept after its last packet.
+    pub unnamed_timeout: Duration,
+}
+
+impl Default for ReceiverConfig {
+    fn default() -> Self {
+        Self {
+            reception_timeout: Duration::from_secs(2),
+            refused_retry: Duration::from_secs(5),
+            unnamed_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Objects in flight without a name, a part of [`MAX_OBJECTS_IN_FLIGHT`]: who invents TOIs must not crowd out those
+/// that an FDT has described.
+const MAX_UNNAMED: usize = 128;
+/// Events that nobody has polled yet. Above, the receiver takes no more packets that would make one.
+const MAX_EVENTS: usize = 4 * MAX_OBJECTS_IN_FLIGHT;
+
+/// What became of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// New symbols are in place.
+    Stored,
+    /// Part of an FDT Instance.
+    Fdt,
+    /// No payload: close flags, NACI.
+    Control,
+    /// Kept until the object is described.
+    Early,
+    /// Nothing new in it.
+    Dropped(DropReason),
+}
+
+/// Why a packet was dropped. One table gives each its metric name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    /// Symbols that were there already.
+    Duplicate,
+    /// Of an object that is whole, or held.
+    Repeat,
+    /// A repair symbol of a scheme that is not decoded.
+    RepairSymbol,
+    /// SBN and ESI outside the object.
+    OutsideObject,
+    /// Payload that is not whole symbols.
+    BadSymbolLength,
+    /// EXT_FTI differs from what the object was opened with.
+    OtiChanged,
+    /// OTI that contradicts itself or exceeds the limits.
+    BadOti,
+    /// FEC Payload ID cut short, or unknown scheme.
+    BadPayloadId,
+    /// Too many objects in flight.
+    TooManyObjects,
+    /// Storage had no room.
+    NoRoom,
+    /// Storage does not want the object.
+    NotWanted,
+    /// Nobody polls events.
+    EventsFull,
+    /// TOI 0: see [`FdtDrop`].
+    Fdt(FdtDrop),
+    /// An FDT Instance that is no XML that we can use.
+    FdtUnreadable,
+    /// An FDT Instance that had expired before it came.
+    FdtExpired,
+}
+
+impl DropReason {
+    /// Every variant, for metrics and documentation.
+    pub const ALL: [Self; 20] = [
+        Self::Duplicate,
+        Self::Repeat,
+        Self::RepairSymbol,
+        Self::OutsideObject,
+        Self::BadSymbolLength,
+        Self::OtiChanged,
+        Self::BadOti,
+        Self::BadPayloadId,
+        Self::TooManyObjects,
+        Self::NoRoom,
+        Self::NotWanted,
+        Self::EventsFull,
+        Self::FdtUnreadable,
+        Self::FdtExpired,
+        Self::Fdt(FdtDrop::NoExtFdt),
+        Self::Fdt(FdtDrop::NoExtFti),
+        Self::Fdt(FdtDrop::Fec),
+        Self::Fdt(FdtDrop::BadLength),
+        Self::Fdt(FdtDrop::Duplicate),
+        Self::Fdt(FdtDrop::Encoding),
+    ];
+
+    /// Name in metrics and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Duplicate => "duplicate",
+            Self::Repeat => "repeat",
+            Self::RepairSymbol => "repair_symbol",
+            Self::OutsideObject => "outside_object",
+            Self::BadSymbolLength => "bad_symbol_length",
+            Self::OtiChanged => "oti_changed",
+            Self::BadOti => "bad_oti",
+            Self::BadPayloadId => "bad_payload_id",
+            Self::TooManyObjects => "too_many_objects",
+            Self::NoRoom => "no_room",
+            Self::NotWanted => "not_wanted",
+            Self::EventsFull => "events_full",
+            Self::FdtUnreadable => "fdt_unreadable",
+            Self::FdtExpired => "fdt_expired",
+            Self::Fdt(FdtDrop::NoExtFdt) => "fdt_no_ext_fdt",
+            Self::Fdt(FdtDrop::NoExtFti) => "fdt_no_ext_fti",
+            Self::Fdt(FdtDrop::Fec) => "fdt_fec",
+            Self::Fdt(FdtDrop::BadLength) => "fdt_bad_length",
+            Self::Fdt(FdtDrop::Duplicate) => "fdt_duplicate",
+            Self::Fdt(FdtDrop::Encoding) => "fdt_encoding",
+        }
+    }
+
+    /// Place in [`DropReason::ALL`] and in [`ReceiverStats::dropped`].
+    fn index(self) -> usize {
+        Self::ALL.iter().position(|&reason| reason == self).unwrap_or(0)
+    }
+}
+
+/// What happened, in order. Polled with [`Receiver::poll_event`].
+#[derive(Debug)]
+pub enum Event<B> {
+    /// A new FDT Instance; `new_files` of its files were not known or are other bytes than before.
+    Fdt {
+        /// FDT Instance ID.
+        instance_id: u32,
+        /// FLUTE version of EXT_FDT.
+        version: u8,
+        /// The XML, after content decoding.
+        xml: Vec<u8>,
+        /// The descriptions that are new.
+        new_files: Vec<Arc<File>>,
+        /// `Complete="true"`: nothing else will be described in this session.
+        complete: bool,
+    },
+    /// All source symbols are in `buf`; not verified yet.
+    Complete {
+        /// What the FDT says of it.
+        file: Arc<File>,
+        /// Its bytes as transported.
+        buf: B,
+        /// Symbols that [`Receiver::repair`] brought.
+        repaired_symbols: u64,
+    },
+    /// An incomplete object has had no packet for [`ReceiverConfig::reception_timeout`], or its sender closed it or
+    /// the session: what is missing must come from elsewhere, or in the next pass.
+    Stalled {
+        /// Which.
+        toi: Toi,
+    },
+    /// What was received for this TOI is worthless: the sender put another object there.
+    Replaced {
+        /// Which.
+        toi: Toi,
+    },
+    /// An object in flight was given up: it never got a name, its FDT entry expired, or storage refused it after all.
+    Abandoned {
+        /// Which.
+        toi: Toi,
+    },
+    /// The sender set the A flag.
+    SessionClosed,
+}
+
+/// One object under reassembly.
+#[derive(Debug)]
+pub struct InFlight<B> {
+    toi: Toi,
+    file: Option<Arc<File>>,
+    oti: Oti,
+    partition: Partition,
+    /// EXT_FTI as it came last, to compare without parsing.
+    fti: Option<([u8; 16], usize)>,
+    received: Arc<SymbolMap>,
+    buf: B,
+    last_packet: Instant,
+    repaired_symbols: u64,
+    stalled: bool,
+}
+
+impl<B> InFlight<B> {
+    /// Its TOI.
+    pub const fn toi(&self) -> Toi {
+        self.toi
+    }
+
+    /// What the FDT says of it, if anything yet.
+    pub const fn file(&self) -> Option<&Arc<File>> {
+        self.file.as_ref()
+    }
+
+    /// Which symbols are there.
+    pub const fn received(&self) -> &Arc<SymbolMap> {
+        &self.received
+    }
+
+    /// Its storage.
+    pub const fn buf(&self) -> &B {
+        &self.buf
+    }
+
+    /// When its last packet came.
+    pub const fn last_packet(&self) -> Instant {
+        self.last_packet
+    }
+}
+
+/// Counters of one session; every packet is in exactly one of `stored`, `fdt`, `control`, `early` and `dropped`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiverStats {
+    /// Packets taken.
+    pub packets: u64,
+    /// Their UDP payload bytes.
+    pub bytes: u64,
+    /// Packets with new symbols.
+    pub stored: u64,
+    /// Packets of TOI 0 that were of use.
+    pub fdt: u64,
+    /// Packets without payload.
+    pub control: u64,
+    /// Packets kept for later; counted again when they are used.
+    pub early: u64,
+    /// Early packets that made room for others before anything described them.
+    pub early_evicted: u64,
+    /// Packets dropped, in the order of [`DropReason::ALL`].
+    pub dropped: [u64; DropReason::ALL.len()],
+    /// `File` elements that could not be used.
+    pub unusable_files: u64,
+}
+
+impl Default for ReceiverStats {
+    fn default() -> Self {
+        Self {
+            packets: 0,
+            bytes: 0,
+            stored: 0,
+            fdt: 0,
+            control: 0,
+            early: 0,
+            early_evicted: 0,
+            dropped: [0; DropReason::ALL.len()],
+            unusable_files: 0,
+        }
+    }
+}
+
+impl ReceiverStats {
+    /// How often `reason` was the verdict.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.dropped[reason.index()]
+    }
+}
+
+/// A TOI whose packets are of no use.
+#[derive(Debug, Clone, Copy)]
+struct Done {
+    /// Transfer length when it was done: a repeat that announces another is another object.
+    length: u64,
+    /// `None`: until the FDT says otherwise.
+    until: Option<Instant>,
+    reason: DropReason,
+}
+
+/// The state machine of one session. See the module head.
+#[derive(Debug)]
+pub struct Receiver<B> {
+    config: ReceiverConfig,
+    assembler: FdtAssembler,
+    table: FdtTable,
+    in_flight: Vec<InFlight<B>>,
+    index: HashMap<Toi, usize>,
+    /// Index into `in_flight` of the object of the last packet: the next is nearly always of the same.
+    current: usize,
+    unnamed: usize,
+    done: HashMap<Toi, Done>,
+    done_order: VecDeque<Toi>,
+    early: VecDeque<(Toi, Vec<u8>)>,
+    early_bytes: usize,
+    events: VecDeque<Event<B>>,
+    closed: bool,
+    stats: ReceiverStats,
+}
+
+impl<B: ObjectBuf> Receiver<B> {
+    /// A receiver that has seen nothing.
+    pub fn new(config: ReceiverConfig) -> Self {
+        Self {
+            config,
+            assembler: FdtAssembler::default(),
+            table: FdtTable::default(),
+            in_flight: Vec::new(),
+            index: HashMap::new(),
+            current: 0,
+            unnamed: 0,
+            done: HashMap::new(),
+            done_order: VecDeque::new(),
+            early: VecDeque::new(),
+            early_bytes: 0,
+            events: VecDeque::new(),
+            closed: false,
+            stats: ReceiverStats::default(),
+        }
+    }
+
+    /// Takes one packet of this session. `datagram` is the whole UDP payload of `packet`; `wall` is the date, or
+    /// `None` while nobody knows it (then nothing expires).
+    ///
+    /// Events may follow; poll them after every batch.
+    #[inline]
+    pub fn handle_packet<S: Storage<Buf = B>>(
+        &mut self,
+        now: Instant,
+        wall: Option<WallTime>,
+        packet: &Packet<'_>,
+        datagram: &[u8],
+        storage: &mut S,
+    ) -> Verdict {
+        let verdict = self.dispatch(now, wall, packet, datagram, storage);
+        self.stats.packets += 1;
+        self.stats.bytes += datagram.len() as u64;
+        match verdict {
+            Verdict::Stored => self.stats.stored += 1,
+            Verdict::Fdt => self.stats.fdt += 1,
+            Verdict::Control => self.stats.control += 1,
+            Verdict::Early => self.stats.early += 1,
+            Verdict::Dropped(reason) => self.stats.dropped[reason.index()] += 1,
+        }
+        verdict
+    }
+
+    fn dispatch<S: Storage<Buf = B>>(
+        &mut self,
+        now: Instant,
+        wall: Option<WallTime>,
+        packet: &Packet<'_>,
+        datagram: &[u8],
+        storage: &mut S,
+    ) -> Verdict {
+        let Some(toi) = packet.lct.toi.filter(|_| !packet.body.is_empty()) else {
+            self.close_flags(packet);
+            return Verdict::Control;
+        };
+        if self.events.len() >= MAX_EVENTS {
+            return Verdict::Dropped(DropReason::EventsFull);
+        }
+        let verdict = if toi == Toi::FDT {
+            self.fdt_packet(now, wall, packet, storage)
+        } else {
+            self.object_packet(now, toi, packet, datagram, storage)
+        };
+        if packet.lct.close_session || packet.lct.close_object {
+            self.close_flags(packet);
+        }
+        verdict
+    }
+
+    #[inline]
+    fn object_packet<S: Storage<Buf = B>>(
+        &mut self,
+        now: Instant,
+        toi: Toi,
+        packet: &Packet<'_>,
+        datagram: &[u8],
+        storage: &mut S,
+    ) -> Verdict {
+        if self.in_flight.get(self.current).is_some_and(|object| object.toi == toi) {
+            return self.place(now, packet);
+        }
+        if let Some(&index) = self.index.get(&toi) {
+            self.current = index;
+            return self.place(now, packet);
+        }
+        if let Some(done) = self.done.get(&toi) {
+            let restarted = fti_of(packet).is_some_and(|oti| oti.transfer_length != done.length);
+            let over = done.until.is_some_and(|until| now >= until);
+            if !restarted && !over {
+                return Verdict::Dropped(done.reason);
+            }
+            self.done.remove(&toi);
+        }
+        match self.open(now, toi, packet, storage) {
+            Ok(true) => self.place(now, packet),
+            Ok(false) => self.keep_early(toi, datagram),
+            Err(reason) => Verdict::Dropped(reason),
+        }
+    }
+
+    /// Opens the object of `packet` at `self.current`. `Ok(false)` if nothing tells yet how long it is.
+    fn open<S: Storage<Buf = B>>(
+        &mut self,
+        now: Instant,
+        toi: Toi,
+        packet: &Packet<'_>,
+        storage: &mut S,
+    ) -> Result<bool, DropReason> {
+        let file = self.table.get(toi).cloned();
+        let Some(oti) = fti_of(packet).or_else(|| file.as_ref().and_then(|file| file.oti())) else {
+            return if packet.fti.is_some() { Err(DropReason::BadOti) } else { Ok(false) };
+        };
+        let partition = Partition::new(&oti).map_err(|_| DropReason::BadOti)?;
+        let full = self.in_flight.len() >= MAX_OBJECTS_IN_FLIGHT;
+        if full || (file.is_none() && self.unnamed >= MAX_UNNAMED) {
+            return Err(DropReason::TooManyObjects);
+        }
+        let received = Arc::new(SymbolMap::new(&partition));
+        let request =
+            OpenRequest { toi, length: oti.transfer_length, file: file.as_ref(), received: &received };
+        let buf =
+            storage.open(&request).map_err(|refusal| self.refused(now, toi, oti.transfer_length, refusal))?;
+        self.current = self.in_flight.len();
+        self.index.insert(toi, self.current);
+        self.unnamed += usize::from(file.is_none());
+        self.in_flight.push(InFlight {
+            toi,
+            file,
+            oti,
+            partition,
+            fti: None,
+            received,
+            buf,
+            last_packet: now,
+            repaired_symbols: 0,
+            stalled: false,
+        });
+        Ok(true)
+    }
+
+    /// Puts the symbols of `packet` into the object at `self.current`.
+    #[inline]
+    fn place(&mut self, now: Instant, packet: &Packet<'_>) -> Verdict {
+        let object = &mut self.in_flight[self.current];
+        object.last_packet = now;
+        object.stalled = false;
+        if let Some(fti) = packet.fti
+            && object.fti.as_ref().is_none_or(|(bytes, length)| &bytes[..*length] != fti)
+            && let Err(reason) = object.check_fti(packet, fti)
+        {
+            return Verdict::Dropped(reason);
+        }
+        let id = object.oti.encoding_id;
+        let Ok((payload_id, symbols)) = PayloadId::split(id, object.oti.field_bits(), packet.body) else {
+            return Verdict::Dropped(DropReason::BadPayloadId);
+        };
+        let first = match object.partition.place(id, payload_id) {
+            Place::Source(symbol) => symbol,
+            Place::Repair => return Verdict::Dropped(DropReason::RepairSymbol),
+            Place::Outside => return Verdict::Dropped(DropReason::OutsideObject),
+        };
+        let range = object.partition.byte_range(first);
+        let wanted = (range.end - range.start) as usize;
+        if symbols.len() == wanted {
+            if object.received.has(first) {
+                return Verdict::Dropped(DropReason::Duplicate);
+            }
+            object.buf.write_at(range.start, symbols);
+            object.received.set(first);
+        } else if let Err(reason) = object.place_several(first, symbols) {
+            return Verdict::Dropped(reason);
+        }
+        if object.received.is_complete() {
+            self.complete_current();
+        }
+        Verdict::Stored
+    }
+
+    /// The object at `self.current` has all its symbols; hands it out if it has a name.
+    fn complete_current(&mut self) {
+        let object = &self.in_flight[self.current];
+        if object.file.is_none() {
+            return;
+        }
+        let (toi, length) = (object.toi, object.oti.transfer_length);
+        let Some(InFlight { file: Some(file), buf, repaired_symbols, .. }) = self.remove(self.current) else {
+            return;
+        };
+        self.mark_done(toi, Done { length, until: None, reason: DropReason::Repeat });
+        self.events.push_back(Event::Complete { file, buf, repaired_symbols });
+    }
+
+    fn keep_early(&mut self, toi: Toi, datagram: &[u8]) -> Verdict {
+        while self.early_bytes + datagram.len() > MAX_EARLY_BYTES {
+            // Who has waited longest for a description is the least likely to get one.
+            let Some((_, oldest)) = self.early.pop_front() else { break };
+            self.early_bytes -= oldest.len();
+            self.stats.early_evicted += 1;
+        }
+        self.early_bytes += datagram.len();
+        self.early.push_back((toi, datagram.to_vec()));
+        Verdict::Early
+    }
+
+    fn fdt_packet<S: Storage<Buf = B>>(
+        &mut self,
+        now: Instant,
+        wall: Option<WallTime>,
+        packet: &Packet<'_>,
+        storage: &mut S,
+    ) -> Verdict {
+        let assembled = match self.assembler.push(packet) {
+            Ok(Some(assembled)) => assembled,
+            Ok(None) => return Verdict::Fdt,
+            Err(reason) => return Verdict::Dropped(DropReason::Fdt(reason)),
+        };
+        let Some(xml) = inflate_fdt(assembled.encoding, assembled.bytes) else {
+            return Verdict::Dropped(DropReason::Fdt(FdtDrop::Encoding));
+        };
+        let Ok((instance, unusable)) = FdtInstance::parse(&xml) else {
+            return Verdict::Dropped(DropReason::FdtUnreadable);
+        };
+        self.stats.unusable_files += unusable as u64;
+        if wall.is_some_and(|wall| WallTime::from_ntp_seconds(instance.expires, wall) < wall) {
+            return Verdict::Dropped(DropReason::FdtExpired);
+        }
+        // A sender that describes objects anew has not left, whatever flag it set before.
+        self.closed = false;
+        let complete = instance.complete;
+        let mut new_files = Vec::new();
+        let mut changes = Vec::new();
+        self.table.add(instance, |change| {
+            match &change {
+                Described::New(file) | Described::Replaced(file) => new_files.push(Arc::clone(file)),
+                Described::Again(_) => {}
+            }
+            changes.push(change);
+        });
+        self.events.push_back(Event::Fdt {
+            instance_id: assembled.instance_id,
+            version: assembled.version,
+            xml,
+            new_files,
+            complete,
+        });
+        for change in changes {
+            self.described(now, change, storage);
+        }
+        self.replay_early(now, storage);
+        Verdict::Fdt
+    }
+
+    /// Brings what is in flight and done into line with a description.
+    fn described<S: Storage<Buf = B>>(&mut self, now: Instant, change: Described, storage: &mut S) {
+        let (file, replaced) = match change {
+            Described::Replaced(file) => (file, true),
+            Described::New(file) | Described::Again(file) => (file, false),
+        };
+        let toi = file.toi;
+        if replaced {
+            self.done.remove(&toi);
+        }
+        if file.on_air_length() == Some(0) && !self.done.contains_key(&toi) && !self.index.contains_key(&toi)
+        {
+            self.empty_object(now, &file, storage);
+            return;
+        }
+        let Some(&index) = self.index.get(&toi) else { return };
+        let object = &mut self.in_flight[index];
+        let other_length = file.on_air_length().is_some_and(|length| length != object.oti.transfer_length);
+        if other_length || (replaced && object.file.is_some()) {
+            self.remove(index);
+            self.events.push_back(Event::Replaced { toi });
+            return;
+        }
+        let had_name = object.file.replace(Arc::clone(&file)).is_some();
+        if !had_name {
+            self.unnamed -= 1;
+            if let Err(refusal) = storage.name(&mut object.buf, &file) {
+                let length = object.oti.transfer_length;
+                self.remove(index);
+                self.refused(now, toi, length, refusal);
+                self.events.push_back(Event::Abandoned { toi });
+                return;
+            }
+            if self.in_flight[index].received.is_complete() {
+                self.current = index;
+                self.complete_current();
+            }
+        }
+    }
+
+    /// An object of no bytes needs no packet: it is whole as soon as it has a name.
+    fn empty_object<S: Storage<Buf = B>>(&mut self, now: Instant, file: &Arc<File>, storage: &mut S) {
+        let Ok(partition) = Partition::new(&Oti::no_code(0, 1, 1)) else { return };
+        let received = Arc::new(SymbolMap::new(&partition));
+        let request = OpenRequest { toi: file.toi, length: 0, file: Some(file), received: &received };
+        match storage.open(&request) {
+            Ok(buf) => {
+                self.mark_done(file.toi, Done { length: 0, until: None, reason: DropReason::Repeat });
+                self.events.push_back(Event::Complete { file: Arc::clone(file), buf, repaired_symbols: 0 });
+            }
+            Err(refusal) => {
+                self.refused(now, file.toi, 0, refusal);
+            }
+        }
+    }
+
+    fn replay_early<S: Storage<Buf = B>>(&mut self, now: Instant, storage: &mut S) {
+        for _ in 0..self.early.len() {
+            let Some((toi, datagram)) = self.early.pop_front() else { break };
+            self.early_bytes -= datagram.len();
+            if self.table.get(toi).is_none() {
+                self.early_bytes += datagram.len();
+                self.early.push_back((toi, datagram));
+            } else if let Ok(packet) = Packet::parse(&datagram) {
+                self.object_packet(now, toi, &packet, &datagram, storage);
+            }
+        }
+    }
+
+    fn close_flags(&mut self, packet: &Packet<'_>) {
+        if packet.lct.close_object
+            && let Some(toi) = packet.lct.toi
+            && let Some(&index) = self.index.get(&toi)
+        {
+            self.stall(index);
+        }
+        if packet.lct.close_session && !self.closed {
+            self.closed = true;
+            for index in 0..self.in_flight.len() {
+                self.stall(index);
+            }
+            self.events.push_back(Event::SessionClosed);
+        }
+    }
+
+    fn stall(&mut self, index: usize) {
+        let object = &mut self.in_flight[index];
+        if !object.stalled && !object.received.is_complete() {
+            object.stalled = true;
+            self.events.push_back(Event::Stalled { toi: object.toi });
+        }
+    }
+
+    /// Looks at what time has done: stalled objects, expired descriptions, objects that never got a name. Call it
+    /// about once a second; early or extra calls do nothing.
+    pub fn handle_timeout(&mut self, now: Instant, wall: Option<WallTime>) {
+        if let Some(wall) = wall {
+            self.table.expire(wall);
+        }
+        let mut index = 0;
+        while index < self.in_flight.len() {
+            let object = &self.in_flight[index];
+            let silent = now.since(object.last_packet);
+            if silent < self.config.reception_timeout || self.events.len() >= MAX_EVENTS {
+                index += 1;
+            } else if object.file.is_none() && silent >= self.config.unnamed_timeout {
+                let toi = object.toi;
+                self.remove(index);
+                self.events.push_back(Event::Abandoned { toi });
+            } else {
+                self.stall(index);
+                index += 1;
+            }
+        }
+    }
+
+    /// Puts bytes that came another way (unicast repair) into an object in flight. Only whole symbols are used; what
+    /// is there already stays. Returns the number of symbols that were new, or `None` if the object is not in flight.
+    pub fn repair(&mut self, toi: Toi, offset: u64, bytes: &[u8]) -> Option<u64> {
+        let index = *self.index.get(&toi)?;
+        let object = &mut self.in_flight[index];
+        let end = offset.saturating_add(bytes.len() as u64);
+        let mut new = 0;
+        for symbol in object.received.symbols_within(offset..end) {
+            let range = object.partition.byte_range(symbol);
+            let source = (range.start - offset) as usize..(range.end - offset) as usize;
+            if let Some(source) = bytes.get(source).filter(|_| !object.received.has(symbol)) {
+                object.buf.write_at(range.start, source);
+                object.received.set(symbol);
+                new += 1;
+            }
+        }
+        object.repaired_symbols += new;
+        if object.received.is_complete() {
+            self.current = index;
+            self.complete_current();
+        }
+        Some(new)
+    }
+
+    /// The bytes handed out for `toi` were wrong: its next pass counts again.
+    pub fn reject(&mut self, toi: Toi) {
+        self.done.remove(&toi);
+    }
+
+    /// What was handed out for `toi` has left the cache, or never got there: receive it again when it comes round.
+    pub fn forget(&mut self, toi: Toi) {
+        self.reject(toi);
+    }
+
+    /// `toi` came whole by another way (read-through, whole-object repair): its packets are of no use any more.
+    pub fn hold(&mut self, toi: Toi) {
+        let length = match self.index.get(&toi) {
+            Some(&index) => {
+                let length = self.in_flight[index].oti.transfer_length;
+                self.remove(index);
+                length
+            }
+            None => match self.table.get(toi).and_then(|file| file.on_air_length()) {
+                Some(length) => length,
+                None => return,
+            },
+        };
+        self.mark_done(toi, Done { length, until: None, reason: DropReason::Repeat });
+    }
+
+    /// The next thing that happened, oldest first. New ones come only from the `handle_*`, `repair` and `hold` calls.
+    pub fn poll_event(&mut self) -> Option<Event<B>> {
+        self.events.pop_front()
+    }
+
+    /// The objects under reassembly.
+    pub fn in_flight(&self) -> impl Iterator<Item = &InFlight<B>> {
+        self.in_flight.iter()
+    }
+
+    /// The object under reassembly with this TOI.
+    pub fn object(&self, toi: Toi) -> Option<&InFlight<B>> {
+        self.index.get(&toi).map(|&index| &self.in_flight[index])
+    }
+
+    /// Objects that the FDT describes and of which nothing is in flight or done.
+    pub fn unseen(&self) -> impl Iterator<Item = &Arc<File>> {
+        self.table
+            .files()
+            .filter(|file| !self.index.contains_key(&file.toi) && !self.done.contains_key(&file.toi))
+    }
+
+    /// What is described.
+    pub const fn table(&self) -> &FdtTable {
+        &self.table
+    }
+
+    /// Counters.
+    pub const fn stats(&self) -> &ReceiverStats {
+        &self.stats
+    }
+
+    fn refused(&mut self, now: Instant, toi: Toi, length: u64, refusal: Refusal) -> DropReason {
+        let (until, reason) = match refusal {
+            Refusal::Held => (None, DropReason::Repeat),
+            Refusal::NotWanted => (None, DropReason::NotWanted),
+            Refusal::NoRoom => (Some(now + self.config.refused_retry), DropReason::NoRoom),
+        };
+        self.mark_done(toi, Done { length, until, reason });
+        reason
+    }
+
+    fn mark_done(&mut self, toi: Toi, done: Done) {
+        if self.done.insert(toi, done).is_none() {
+            self.done_order.push_back(toi);
+        }
+        // A TOI may be in the queue more than once after it was forgotten and done again; both count.
+        while self.done_order.len() > MAX_TOIS_DONE {
+            if let Some(oldest) = self.done_order.pop_front() {
+                self.done.remove(&oldest);
+            }
+        }
+    }
+
+    fn remove(&mut self, index: usize) -> Option<InFlight<B>> {
+        if index >= self.in_flight.len() {
+            return None;
+        }
+        let object = self.in_flight.swap_remove(index);
+        self.index.remove(&object.toi);
+        self.unnamed -= usize::from(object.file.is_none());
+        if let Some(moved) = self.in_flight.get(index) {
+            self.index.insert(moved.toi, index);
+        }
+        Some(object)
+    }
+}
+
+impl<B: ObjectBuf> InFlight<B> {
+    /// An EXT_FTI that differs in its bytes from the last one: is it still the same object?
+    #[cold]
+    fn check_fti(&mut self, packet: &Packet<'_>, fti: &[u8]) -> Result<(), DropReason> {
+        let oti = fti_of(packet).ok_or(DropReason::BadOti)?;
+        if oti != self.oti {
+            if self.received.received() > 0 || oti.transfer_length != self.oti.transfer_length {
+                return Err(DropReason::OtiChanged);
+            }
+            // EXT_FTI goes before the FDT (RFC 6726 section 5); the length is the same, so the storage fits.
+            if oti.symbol_length != self.oti.symbol_length {
+                return Err(DropReason::OtiChanged);
+            }
+            self.partition = Partition::new(&oti).map_err(|_| DropReason::BadOti)?;
+            self.oti = oti;
+        }
+        let mut bytes = [0; 16];
+        if let Some(target) = bytes.get_mut(..fti.len()) {
+            target.copy_from_slice(fti);
+            self.fti = Some((bytes, fti.len()));
+        }
+        Ok(())
+    }
+
+    /// Payloads of several symbols, and the last symbol padded to its full length.
+    fn place_several(&mut self, first: u64, symbols: &[u8]) -> Result<(), DropReason> {
+        let length = self.partition.symbol_length as usize;
+        let start = self.partition.byte_range(first).start;
+        let left = self.partition.length - start;
+        let reaches_end = symbols.len() as u64 >= left;
+        if symbols.is_empty()
+            || (symbols.len() % length != 0 && symbols.len() as u64 != left)
+            || symbols.len() as u64 >= left + length as u64
+        {
+            return Err(DropReason::BadSymbolLength);
+        }
+        let useful = if reaches_end { &symbols[..left as usize] } else { symbols };
+        let mut new = false;
+        for (symbol, bytes) in (first..).zip(useful.chunks(length)) {
+            if !self.received.has(symbol) {
+                self.buf.write_at(self.partition.byte_range(symbol).start, bytes);
+                new |= self.received.set(symbol);
+            }
+        }
+        if new { Ok(()) } else { Err(DropReason::Duplicate) }
+    }
+}
+
+/// The OTI of EXT_FTI, if the packet has one that can be read.
+fn fti_of(packet: &Packet<'_>) -> Option<Oti> {
+    Oti::parse_fti(EncodingId(packet.lct.codepoint), packet.fti?).ok()
+}
+
+#[cfg(test)]
+#[path = "receiver_tests.rs"]
+mod tests;

@@ -1,0 +1,719 @@
+//! What trips other receivers, one test a trap; then whole lossy deliveries.
+
+use super::*;
+use crate::digest::Digest;
+use crate::flute::{Encoding, SendFile, Sender, SenderProfile, decode, verify};
+use crate::lct::{LctHeader, Tsi, Widths};
+use proptest::prelude::*;
+
+/// Lends `Vec`s and keeps what was asked.
+#[derive(Debug, Default)]
+pub(crate) struct Shelf {
+    opened: Vec<(Toi, u64, bool)>,
+    named: Vec<String>,
+    refuse: Option<Refusal>,
+}
+
+impl Storage for Shelf {
+    type Buf = Vec<u8>;
+    fn open(&mut self, request: &OpenRequest<'_>) -> Result<Vec<u8>, Refusal> {
+        if let Some(refusal) = self.refuse {
+            return Err(refusal);
+        }
+        self.opened.push((request.toi, request.length, request.file.is_some()));
+        Ok(vec![0xee; request.length as usize])
+    }
+    fn name(&mut self, _: &mut Vec<u8>, file: &Arc<File>) -> Result<(), Refusal> {
+        self.named.push(file.content_location.clone());
+        self.refuse.map_or(Ok(()), Err)
+    }
+}
+
+struct Bench {
+    receiver: Receiver<Vec<u8>>,
+    shelf: Shelf,
+    now: Instant,
+}
+
+const WALL: WallTime = WallTime::from_unix_ms(1_795_219_200_000);
+
+impl Bench {
+    fn new() -> Self {
+        Self {
+            receiver: Receiver::new(ReceiverConfig::default()),
+            shelf: Shelf::default(),
+            now: Instant::default(),
+        }
+    }
+
+    fn feed(&mut self, datagram: &[u8]) -> Verdict {
+        self.now = self.now + Duration::from_micros(10);
+        let packet = Packet::parse(datagram).expect("a packet that our own sender or the test made");
+        self.receiver.handle_packet(self.now, Some(WALL), &packet, datagram, &mut self.shelf)
+    }
+
+    fn feed_all(&mut self, datagrams: &[Vec<u8>]) {
+        for datagram in datagrams {
+            self.feed(datagram);
+        }
+    }
+
+    fn events(&mut self) -> Vec<Event<Vec<u8>>> {
+        std::iter::from_fn(|| self.receiver.poll_event()).collect()
+    }
+
+    /// Whole objects so far, verified and decoded: name and bytes.
+    fn whole(&mut self) -> Vec<(String, Vec<u8>)> {
+        let events = self.events();
+        let complete = events.into_iter().filter_map(|event| match event {
+            Event::Complete { file, buf, .. } => Some((file, buf)),
+            _ => None,
+        });
+        complete
+            .map(|(file, buf)| {
+                let content = verify(&file, &buf).expect("whole objects are right");
+                (file.content_location.clone(), content.decoded.unwrap_or(buf))
+            })
+            .collect()
+    }
+
+    fn drops(&self, reason: DropReason) -> u64 {
+        self.receiver.stats().dropped(reason)
+    }
+}
+
+fn body(seed: u8, length: usize) -> Vec<u8> {
+    (0..length)
+        .map(|at| (at as u32).wrapping_mul(2_654_435_761).wrapping_add(u32::from(seed)).to_be_bytes()[0])
+        .collect()
+}
+
+fn send_file(name: &str, bytes: &[u8]) -> SendFile {
+    SendFile {
+        content_location: name.to_owned(),
+        content_type: None,
+        encoding: Encoding::Identity,
+        content_length: bytes.len() as u64,
+        transfer_length: bytes.len() as u64,
+        content_digest: Digest::of(bytes),
+        repr_digest: None,
+        content_md5: None,
+    }
+}
+
+/// A sender with one object: its FDT packets and its object packets.
+fn one_object(profile: SenderProfile, name: &str, bytes: &[u8]) -> (Sender, Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let mut sender = Sender::new(Tsi(7), profile, 5, 99);
+    let toi = sender.add(send_file(name, bytes)).unwrap();
+    let (fdt, data) = (fdt_packets(&mut sender), object_packets(&sender, toi, bytes));
+    (sender, fdt, data)
+}
+
+fn fdt_packets(sender: &mut Sender) -> Vec<Vec<u8>> {
+    sender.refresh_fdt(WALL).unwrap();
+    let mut all = Vec::new();
+    for page in 0..sender.fdt_pages() {
+        for packet in 0..sender.fdt_packets(page) {
+            let mut out = Vec::new();
+            assert!(sender.write_fdt(page, packet, &mut out));
+            all.push(out);
+        }
+    }
+    all
+}
+
+fn object_packets(sender: &Sender, toi: Toi, bytes: &[u8]) -> Vec<Vec<u8>> {
+    let partition = sender.partition(toi).unwrap();
+    (0..partition.symbols)
+        .map(|symbol| {
+            let range = partition.byte_range(symbol);
+            let mut out = Vec::new();
+            assert!(sender.write_packet(
+                toi,
+                symbol,
+                &bytes[range.start as usize..range.end as usize],
+                false,
+                &mut out
+            ));
+            out
+        })
+        .collect()
+}
+
+#[test]
+fn packets_before_their_fdt_with_ext_fti_go_straight_to_their_place() {
+    let bytes = body(1, 10_000);
+    let (_, fdt, data) = one_object(SenderProfile::default(), "http://h/a", &bytes);
+    let mut bench = Bench::new();
+    bench.feed_all(&data);
+    assert!(bench.whole().is_empty(), "no name yet");
+    bench.feed_all(&fdt);
+    assert_eq!(bench.whole(), [("http://h/a".to_owned(), bytes)]);
+    assert_eq!(bench.shelf.opened, [(Toi(5), 10_000, false)]);
+}
+
+#[test]
+fn packets_before_their_fdt_without_ext_fti_are_kept() {
+    let bytes = body(1, 10_000);
+    let (_, fdt, data) =
+        one_object(SenderProfile { fti_everywhere: false, ..SenderProfile::default() }, "a", &bytes);
+    let mut bench = Bench::new();
+    assert_eq!(bench.feed(&data[0]), Verdict::Early);
+    bench.feed_all(&data[1..]);
+    bench.feed_all(&fdt);
+    assert_eq!(bench.whole().len(), 1);
+}
+
+#[test]
+fn early_packets_are_bounded_and_the_oldest_go() {
+    let bytes = body(1, MAX_EARLY_BYTES * 2);
+    let (_, fdt, data) =
+        one_object(SenderProfile { fti_everywhere: false, ..SenderProfile::default() }, "a", &bytes);
+    let mut bench = Bench::new();
+    bench.feed_all(&data);
+    assert!(bench.receiver.early_bytes <= MAX_EARLY_BYTES);
+    assert!(bench.receiver.stats().early_evicted > 0);
+    bench.feed_all(&fdt);
+    bench.feed_all(&data);
+    assert_eq!(bench.whole().len(), 1, "the next pass fills what was not kept");
+}
+
+#[test]
+fn late_join_in_mid_carousel_completes_in_the_next_pass() {
+    let bytes = body(2, 50_000);
+    let (_, fdt, data) = one_object(SenderProfile::default(), "a", &bytes);
+    let mut bench = Bench::new();
+    bench.feed_all(&data[20..]);
+    bench.feed_all(&fdt);
+    bench.feed_all(&data[..20]);
+    assert_eq!(bench.whole(), [("a".to_owned(), bytes)]);
+    assert_eq!(bench.drops(DropReason::Duplicate), 0);
+    bench.feed_all(&data);
+    assert_eq!(bench.drops(DropReason::Repeat), data.len() as u64, "a repeat of what is held costs nothing");
+}
+
+#[test]
+fn fdt_ids_that_jump_or_repeat_are_only_ids() {
+    let mut bench = Bench::new();
+    let (a, b) = (body(1, 3000), body(2, 4000));
+    let (_, fdt_a, data_a) = one_object(SenderProfile::default(), "a", &a);
+    bench.feed_all(&fdt_a);
+    bench.feed_all(&fdt_a);
+    let new = |events: Vec<Event<Vec<u8>>>| {
+        events.iter().filter(|event| matches!(event, Event::Fdt { .. })).count()
+    };
+    assert_eq!(new(bench.events()), 1, "a repeated instance is no news");
+    // The same ID, other bytes: an instance of a sender that does not count.
+    let mut other = Sender::new(Tsi(7), SenderProfile::default(), 6, 99);
+    let toi = other.add(send_file("b", &b)).unwrap();
+    let fdt_b = fdt_packets(&mut other);
+    bench.feed_all(&fdt_b);
+    bench.feed_all(&object_packets(&other, toi, &b));
+    bench.feed_all(&data_a);
+    let names: Vec<_> = bench.whole().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["b", "a"], "instances add up");
+    // IDs far apart.
+    let mut jump = Sender::new(Tsi(7), SenderProfile::default(), 900, 0xf_fff0);
+    let toi = jump.add(send_file("c", &a)).unwrap();
+    bench.feed_all(&fdt_packets(&mut jump));
+    bench.feed_all(&object_packets(&jump, toi, &a));
+    assert_eq!(bench.whole().len(), 1);
+}
+
+#[test]
+fn widths_of_16_and_48_bits_and_long_tois() {
+    for widths in [
+        Widths::BITS_16,
+        Widths { tsi_words: 1, toi_words: 1, half_word: true },
+        Widths { tsi_words: 1, toi_words: 3, half_word: true },
+        Widths { tsi_words: 1, toi_words: 2, half_word: false },
+    ] {
+        let bytes = body(3, 5000);
+        let (_, fdt, data) = one_object(SenderProfile { widths, ..SenderProfile::default() }, "a", &bytes);
+        let mut bench = Bench::new();
+        bench.feed_all(&fdt);
+        bench.feed_all(&data);
+        assert_eq!(bench.whole().len(), 1, "{widths:?}");
+    }
+}
+
+#[test]
+fn several_source_blocks_in_any_order() {
+    let bytes = body(4, 700_000);
+    let profile =
+        SenderProfile { max_source_block_length: 64, symbol_length: 1436, ..SenderProfile::default() };
+    let (_, fdt, mut data) = one_object(profile, "a", &bytes);
+    data.reverse();
+    let mut bench = Bench::new();
+    bench.feed_all(&fdt);
+    bench.feed_all(&data);
+    assert_eq!(bench.whole(), [("a".to_owned(), bytes)]);
+}
+
+/// A data packet by hand: no-code, 32-bit TSI 7.
+fn by_hand(
+    toi: u128,
+    fti: Option<&Oti>,
+    sbn: u32,
+    esi: u32,
+    symbols: &[u8],
+    flags: impl Fn(&mut LctHeader<'_>),
+) -> Vec<u8> {
+    let mut extensions = Vec::new();
+    if let Some(oti) = fti {
+        oti.write_fti(&mut extensions).unwrap();
+    }
+    let mut header = LctHeader { extensions: &extensions, ..LctHeader::new(Tsi(7), Toi(toi)) };
+    flags(&mut header);
+    let mut out = Vec::new();
+    header.write(&mut out).unwrap();
+    PayloadId { sbn, esi }.write_16_16(&mut out);
+    out.extend_from_slice(symbols);
+    out
+}
+
+/// FDT packets for XML by hand.
+fn fdt_by_hand(instance_id: u32, xml: &str) -> Vec<u8> {
+    let mut extensions = Vec::new();
+    crate::lct::ext::Fdt { version: 1, instance_id }.write(&mut extensions);
+    Oti::no_code(xml.len() as u64, 60_000, 1).write_fti(&mut extensions).unwrap();
+    let mut out = Vec::new();
+    LctHeader { extensions: &extensions, ..LctHeader::new(Tsi(7), Toi(0)) }.write(&mut out).unwrap();
+    PayloadId { sbn: 0, esi: 0 }.write_16_16(&mut out);
+    out.extend_from_slice(xml.as_bytes());
+    out
+}
+
+fn describe(toi: u32, name: &str, more: &str) -> String {
+    format!(
+        "<FDT-Instance Expires=\"4294944000\"><File TOI=\"{toi}\" Content-Location=\"{name}\" {more}/></FDT-Instance>"
+    )
+}
+
+#[test]
+fn oti_only_on_the_fdt_instance() {
+    let xml = "<FDT-Instance Expires=\"4294944000\" FEC-OTI-FEC-Encoding-ID=\"0\" FEC-OTI-Maximum-Source-Block-Length=\"2\" \
+        FEC-OTI-Encoding-Symbol-Length=\"4\"><File TOI=\"1\" Content-Location=\"x\" Content-Length=\"10\"/></FDT-Instance>";
+    let mut bench = Bench::new();
+    bench.feed(&fdt_by_hand(1, xml));
+    bench.feed(&by_hand(1, None, 0, 0, b"0123", |_| {}));
+    bench.feed(&by_hand(1, None, 0, 1, b"4567", |_| {}));
+    bench.feed(&by_hand(1, None, 1, 0, b"89", |_| {}));
+    assert_eq!(bench.whole(), [("x".to_owned(), b"0123456789".to_vec())]);
+}
+
+#[test]
+fn several_symbols_in_a_packet_and_a_padded_last_one() {
+    let oti = Oti::no_code(10, 4, 100);
+    let mut bench = Bench::new();
+    bench.feed(&fdt_by_hand(1, &describe(1, "x", "Content-Length=\"10\"")));
+    assert_eq!(bench.feed(&by_hand(1, Some(&oti), 0, 0, b"01234567", |_| {})), Verdict::Stored);
+    assert_eq!(
+        bench.feed(&by_hand(1, Some(&oti), 0, 0, b"01234567", |_| {})),
+        Verdict::Dropped(DropReason::Duplicate)
+    );
+    assert_eq!(bench.feed(&by_hand(1, Some(&oti), 0, 2, b"89\0\0", |_| {})), Verdict::Stored);
+    assert_eq!(bench.whole(), [("x".to_owned(), b"0123456789".to_vec())]);
+}
+
+#[test]
+fn payloads_that_are_no_whole_symbols_are_dropped() {
+    let oti = Oti::no_code(10, 4, 100);
+    let mut bench = Bench::new();
+    for (esi, symbols) in [(0, &b"012"[..]), (0, b"01234"), (2, b"8"), (2, b"89\0\0\0\0\0"), (1, b"4567890")]
+    {
+        let verdict = bench.feed(&by_hand(1, Some(&oti), 0, esi, symbols, |_| {}));
+        assert_eq!(verdict, Verdict::Dropped(DropReason::BadSymbolLength), "{esi} {symbols:?}");
+    }
+    assert_eq!(
+        bench.feed(&by_hand(1, Some(&oti), 0, 3, b"0123", |_| {})),
+        Verdict::Dropped(DropReason::OutsideObject)
+    );
+    assert_eq!(
+        bench.feed(&by_hand(1, Some(&oti), 9, 0, b"0123", |_| {})),
+        Verdict::Dropped(DropReason::OutsideObject)
+    );
+}
+
+#[test]
+fn content_length_and_transfer_length_under_gzip() {
+    use std::io::Write as _;
+    let bytes = body(0, 20_000).iter().map(|byte| byte & 3).collect::<Vec<_>>();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(&bytes).unwrap();
+    let zipped = encoder.finish().unwrap();
+    let mut sender = Sender::new(Tsi(1), SenderProfile { fdt_gzip: true, ..SenderProfile::default() }, 1, 1);
+    let file = SendFile {
+        encoding: Encoding::Gzip,
+        transfer_length: zipped.len() as u64,
+        content_digest: Digest::of(&zipped),
+        repr_digest: Some(Digest::of(&bytes)),
+        ..send_file("g", &bytes)
+    };
+    let toi = sender.add(file).unwrap();
+    let mut bench = Bench::new();
+    bench.feed_all(&fdt_packets(&mut sender));
+    bench.feed_all(&object_packets(&sender, toi, &zipped));
+    assert_eq!(bench.whole(), [("g".to_owned(), bytes)]);
+}
+
+#[test]
+fn a_session_restarted_without_a_close_flag_never_mixes_two_objects() {
+    let (old, new) = (body(1, 30_000), body(2, 30_000));
+    let (_, old_fdt, old_data) = one_object(SenderProfile::default(), "live/1.m4s", &old);
+    let (_, new_fdt, new_data) = one_object(SenderProfile::default(), "live/9.m4s", &new);
+    let mut bench = Bench::new();
+    bench.feed_all(&old_fdt);
+    bench.feed_all(&old_data[..15]);
+    // The sender comes back and counts from the same TOI and instance ID.
+    bench.feed_all(&new_fdt);
+    bench.feed_all(&new_data[10..]);
+    assert!(bench.whole().is_empty());
+    bench.feed_all(&new_data[..10]);
+    assert_eq!(bench.whole(), [("live/9.m4s".to_owned(), new)]);
+    // And again after the object was whole.
+    bench.feed_all(&old_fdt);
+    bench.feed_all(&old_data);
+    assert_eq!(bench.whole(), [("live/1.m4s".to_owned(), old)]);
+}
+
+#[test]
+fn a_restart_with_another_length_is_seen_by_ext_fti_before_any_fdt() {
+    let mut bench = Bench::new();
+    bench.feed(&fdt_by_hand(1, &describe(1, "x", "Content-Length=\"4\"")));
+    bench.feed(&by_hand(1, Some(&Oti::no_code(4, 4, 1)), 0, 0, b"0123", |_| {}));
+    assert_eq!(bench.whole().len(), 1);
+    assert_eq!(bench.feed(&by_hand(1, Some(&Oti::no_code(8, 4, 2)), 0, 0, b"abcd", |_| {})), Verdict::Stored);
+    bench.feed(&fdt_by_hand(1, &describe(1, "y", "Content-Length=\"8\"")));
+    bench.feed(&by_hand(1, Some(&Oti::no_code(8, 4, 2)), 0, 0, b"abcd", |_| {}));
+    bench.feed(&by_hand(1, Some(&Oti::no_code(8, 4, 2)), 0, 1, b"efgh", |_| {}));
+    assert_eq!(bench.whole(), [("y".to_owned(), b"abcdefgh".to_vec())]);
+}
+
+#[test]
+fn oti_that_changes_in_mid_object_is_dropped() {
+    let mut bench = Bench::new();
+    bench.feed(&by_hand(1, Some(&Oti::no_code(8, 4, 2)), 0, 0, b"abcd", |_| {}));
+    for other in [Oti::no_code(12, 4, 2), Oti::no_code(8, 2, 4), Oti::no_code(8, 4, 1)] {
+        let verdict = bench.feed(&by_hand(1, Some(&other), 0, 0, b"zzzz", |_| {}));
+        assert_eq!(verdict, Verdict::Dropped(DropReason::OtiChanged));
+    }
+    assert_eq!(
+        bench.feed(&by_hand(2, Some(&Oti::no_code(8, 0, 2)), 0, 0, b"zz", |_| {})),
+        Verdict::Dropped(DropReason::BadOti)
+    );
+}
+
+#[test]
+fn close_flags_stall_what_is_incomplete_once() {
+    let oti = Oti::no_code(8, 4, 2);
+    let mut bench = Bench::new();
+    bench.feed(&fdt_by_hand(1, &describe(1, "x", "Content-Length=\"8\"")));
+    bench.feed(&by_hand(1, Some(&oti), 0, 0, b"abcd", |header| header.close_object = true));
+    let stalled = |events: &[Event<Vec<u8>>]| {
+        events.iter().filter(|event| matches!(event, Event::Stalled { .. })).count()
+    };
+    assert_eq!(stalled(&bench.events()), 1);
+    let mut close = Vec::new();
+    Sender::new(Tsi(7), SenderProfile::default(), 1, 1).write_close(&mut close);
+    assert_eq!(bench.feed(&close), Verdict::Control);
+    assert_eq!(bench.feed(&close), Verdict::Control);
+    let events = bench.events();
+    assert!(matches!(events[..], [Event::SessionClosed]), "{events:?}");
+    assert_eq!(
+        bench.feed(&by_hand(1, Some(&oti), 0, 1, b"efgh", |_| {})),
+        Verdict::Stored,
+        "late packets still count"
+    );
+}
+
+#[test]
+fn repair_fills_only_whole_symbols_that_are_missing() {
+    let bytes = body(5, 10_500);
+    let profile = SenderProfile { symbol_length: 1000, ..SenderProfile::default() };
+    let (_, fdt, data) = one_object(profile, "a", &bytes);
+    let mut bench = Bench::new();
+    bench.feed_all(&fdt);
+    for packet in
+        data.iter().enumerate().filter(|(at, _)| ![0, 4, 5, 10].contains(at)).map(|(_, packet)| packet)
+    {
+        bench.feed(packet);
+    }
+    let object = bench.receiver.object(Toi(5)).unwrap();
+    assert_eq!(object.received().missing(9), [0..1000, 4000..6000, 10_000..10_500]);
+    assert_eq!(
+        bench.receiver.repair(Toi(5), 3500, &bytes[3500..5999]),
+        Some(1),
+        "a part of a symbol is of no use"
+    );
+    assert_eq!(bench.receiver.repair(Toi(5), 10_000, &bytes[10_000..]), Some(1));
+    assert_eq!(bench.receiver.repair(Toi(5), u64::MAX, b"x"), Some(0));
+    assert_eq!(bench.receiver.repair(Toi(5), 0, &bytes), Some(2));
+    assert_eq!(bench.whole(), [("a".to_owned(), bytes)]);
+    assert_eq!(bench.receiver.repair(Toi(5), 0, b"x"), None);
+}
+
+#[test]
+fn what_proved_wrong_is_received_again() {
+    let bytes = body(6, 3000);
+    let (_, fdt, mut data) = one_object(SenderProfile::default(), "a", &bytes);
+    let mut bench = Bench::new();
+    bench.feed_all(&fdt);
+    let good = data[1].clone();
+    *data[1].last_mut().unwrap() ^= 1;
+    bench.feed_all(&data);
+    let Some(Event::Complete { file, buf, .. }) = bench.events().pop() else { panic!("complete") };
+    assert!(verify(&file, &buf).is_err());
+    bench.receiver.reject(file.toi);
+    data[1] = good;
+    bench.feed_all(&data);
+    assert_eq!(bench.whole().len(), 1);
+}
+
+#[test]
+fn refusals_are_remembered_for_as_long_as_they_hold() {
+    let bytes = body(7, 3000);
+    let (_, fdt, data) = one_object(SenderProfile::default(), "a", &bytes);
+    for (refusal, reason) in
+        [(Refusal::Held, DropReason::Repeat), (Refusal::NotWanted, DropReason::NotWanted)]
+    {
+        let mut bench = Bench::new();
+        bench.feed_all(&fdt);
+        bench.shelf.refuse = Some(refusal);
+        bench.feed_all(&data);
+        bench.shelf.refuse = None;
+        bench.now = bench.now + Duration::from_secs(3600);
+        bench.feed_all(&data);
+        assert_eq!(bench.drops(reason), 2 * data.len() as u64);
+    }
+    let mut bench = Bench::new();
+    bench.feed_all(&fdt);
+    bench.shelf.refuse = Some(Refusal::NoRoom);
+    bench.feed_all(&data);
+    bench.shelf.refuse = None;
+    assert_eq!(bench.feed(&data[0]), Verdict::Dropped(DropReason::NoRoom));
+    bench.now = bench.now + Duration::from_secs(6);
+    bench.feed_all(&data);
+    assert_eq!(bench.whole().len(), 1);
+}
+
+#[test]
+fn a_hundred_thousand_invented_tois_leave_room_for_described_objects() {
+    let oti = Oti::no_code(8, 4, 2);
+    let mut bench = Bench::new();
+    for toi in 0..100_000 {
+        bench.feed(&by_hand(1_000_000 + toi, Some(&oti), 0, 0, b"abcd", |_| {}));
+    }
+    assert_eq!(bench.receiver.in_flight.len(), MAX_UNNAMED);
+    assert_eq!(bench.drops(DropReason::TooManyObjects), 100_000 - MAX_UNNAMED as u64);
+    let bytes = body(8, 3000);
+    let (_, fdt, data) = one_object(SenderProfile::default(), "a", &bytes);
+    bench.feed_all(&fdt);
+    bench.feed_all(&data);
+    assert_eq!(bench.whole().len(), 1);
+    bench.now = bench.now + Duration::from_secs(60);
+    bench.receiver.handle_timeout(bench.now, Some(WALL));
+    assert_eq!(bench.receiver.in_flight.len(), 0, "those that never got a name are given up");
+}
+
+#[test]
+fn described_objects_in_flight_are_bounded() {
+    let mut bench = Bench::new();
+    let files: String = (1..=3000)
+        .map(|toi| format!("<File TOI=\"{toi}\" Content-Location=\"f{toi}\" Content-Length=\"8\"/>"))
+        .collect();
+    let xml = format!("<FDT-Instance Expires=\"4294944000\">{files}</FDT-Instance>");
+    for chunk_start in [0] {
+        let mut extensions = Vec::new();
+        crate::lct::ext::Fdt { version: 1, instance_id: 1 }.write(&mut extensions);
+        Oti::no_code(xml.len() as u64, 50_000, 9).write_fti(&mut extensions).unwrap();
+        for (esi, part) in xml.as_bytes().chunks(50_000).enumerate() {
+            let mut out = Vec::new();
+            LctHeader { extensions: &extensions, ..LctHeader::new(Tsi(7), Toi(chunk_start)) }
+                .write(&mut out)
+                .unwrap();
+            PayloadId { sbn: 0, esi: esi as u32 }.write_16_16(&mut out);
+            out.extend_from_slice(part);
+            bench.feed(&out);
+        }
+    }
+    bench.events();
+    for toi in 1..=3000 {
+        bench.feed(&by_hand(toi, Some(&Oti::no_code(8, 4, 2)), 0, 0, b"abcd", |_| {}));
+    }
+    assert_eq!(bench.receiver.in_flight.len(), MAX_OBJECTS_IN_FLIGHT);
+}
+
+#[test]
+fn events_that_nobody_polls_stop_the_intake_not_the_memory() {
+    let mut bench = Bench::new();
+    for id in 0..MAX_EVENTS as u32 + 100 {
+        bench.feed(&fdt_by_hand(id, &describe(id + 1, "x", "Content-Length=\"4\"")));
+    }
+    assert_eq!(bench.receiver.events.len(), MAX_EVENTS);
+    assert_eq!(bench.drops(DropReason::EventsFull), 100);
+}
+
+#[test]
+fn fdts_that_lie_about_lengths() {
+    let mut bench = Bench::new();
+    // Content-Length says 100, EXT_FTI says 8: EXT_FTI goes first, the lie shows when the object is verified.
+    bench.feed(&fdt_by_hand(1, &describe(1, "x", "Content-Length=\"100\"")));
+    let oti = Oti::no_code(8, 4, 2);
+    bench.feed(&by_hand(1, Some(&oti), 0, 0, b"abcd", |_| {}));
+    bench.feed(&by_hand(1, Some(&oti), 0, 1, b"efgh", |_| {}));
+    let Some(Event::Complete { file, buf, .. }) = bench.events().pop() else { panic!("complete") };
+    assert!(verify(&file, &buf).is_err());
+    // Lengths that nobody can hold.
+    for length in ["18446744073709551615", "17179869185"] {
+        bench.feed(&fdt_by_hand(2, &describe(2, "y", &format!("Content-Length=\"{length}\" FEC-OTI-Encoding-Symbol-Length=\"4\" FEC-OTI-Maximum-Source-Block-Length=\"4\""))));
+        assert_eq!(
+            bench.feed(&by_hand(2, None, 0, 0, b"abcd", |_| {})),
+            Verdict::Dropped(DropReason::BadOti)
+        );
+    }
+    // An FDT Instance whose EXT_FTI promises a gigabyte.
+    let mut extensions = Vec::new();
+    crate::lct::ext::Fdt { version: 1, instance_id: 9 }.write(&mut extensions);
+    Oti::no_code(1 << 30, 1400, 65_535).write_fti(&mut extensions).unwrap();
+    let mut out = Vec::new();
+    LctHeader { extensions: &extensions, ..LctHeader::new(Tsi(7), Toi(0)) }.write(&mut out).unwrap();
+    out.extend_from_slice(&[0; 100]);
+    assert_eq!(bench.feed(&out), Verdict::Dropped(DropReason::Fdt(FdtDrop::BadLength)));
+}
+
+#[test]
+fn an_expired_instance_describes_nothing() {
+    let mut bench = Bench::new();
+    let past = WALL.plus_ms(-1000).ntp_seconds();
+    let xml =
+        format!("<FDT-Instance Expires=\"{past}\"><File TOI=\"1\" Content-Location=\"x\"/></FDT-Instance>");
+    assert_eq!(bench.feed(&fdt_by_hand(1, &xml)), Verdict::Dropped(DropReason::FdtExpired));
+    assert!(bench.receiver.table().is_empty());
+}
+
+#[test]
+fn an_object_of_no_bytes_is_whole_when_it_has_a_name() {
+    let mut bench = Bench::new();
+    bench.feed(&fdt_by_hand(1, &describe(1, "end", "Content-Length=\"0\"")));
+    assert_eq!(bench.whole(), [("end".to_owned(), vec![])]);
+    bench.feed(&fdt_by_hand(2, &describe(1, "end", "Content-Length=\"0\"")));
+    assert!(bench.whole().is_empty(), "once");
+}
+
+#[test]
+fn a_new_version_has_a_new_toi_and_both_arrive() {
+    let (one, two) = (body(1, 4000), body(2, 4100));
+    let mut sender = Sender::new(Tsi(7), SenderProfile::default(), 1, 1);
+    let first = sender.add(send_file("m.m3u8", &one)).unwrap();
+    let mut bench = Bench::new();
+    bench.feed_all(&fdt_packets(&mut sender));
+    bench.feed_all(&object_packets(&sender, first, &one));
+    sender.withdraw(first);
+    let second = sender.add(send_file("m.m3u8", &two)).unwrap();
+    assert_ne!(first, second);
+    bench.feed_all(&fdt_packets(&mut sender));
+    bench.feed_all(&object_packets(&sender, second, &two));
+    assert_eq!(bench.whole(), [("m.m3u8".to_owned(), one), ("m.m3u8".to_owned(), two)]);
+}
+
+/// A carousel of `count` objects over a lossy link until all are whole: passes needed.
+fn lossy_delivery(seed: u64, loss: f64, count: usize) -> u32 {
+    let bodies: Vec<Vec<u8>> = (0..count).map(|at| body(at as u8, 500 + at * 3777 % 60_000)).collect();
+    let mut sender =
+        Sender::new(Tsi(7), SenderProfile { fdt_page_bytes: 4000, ..SenderProfile::default() }, 1, 1);
+    let tois: Vec<Toi> = bodies
+        .iter()
+        .enumerate()
+        .map(|(at, bytes)| sender.add(send_file(&format!("o{at}"), bytes)).unwrap())
+        .collect();
+    let fdt = fdt_packets(&mut sender);
+    assert!(sender.fdt_pages() > 1);
+    let mut link = Burst { state: seed + 1, loss, bad: false };
+    let mut bench = Bench::new();
+    let mut whole = std::collections::BTreeMap::new();
+    for pass in 1..=60 {
+        let packets = fdt
+            .iter()
+            .cloned()
+            .chain(tois.iter().zip(&bodies).flat_map(|(&toi, bytes)| object_packets(&sender, toi, bytes)));
+        for packet in packets {
+            if !link.loses() {
+                bench.feed(&packet);
+            }
+        }
+        for (name, bytes) in bench.whole() {
+            assert!(whole.insert(name, bytes).is_none(), "each object once");
+        }
+        if whole.len() == count {
+            for (at, bytes) in bodies.iter().enumerate() {
+                assert_eq!(whole[&format!("o{at}")], *bytes);
+            }
+            return pass;
+        }
+    }
+    panic!("seed {seed}, loss {loss}: only {} of {count} objects in 60 passes", whole.len());
+}
+
+#[test]
+fn complete_deliveries_over_lossy_links() {
+    assert_eq!(lossy_delivery(1, 0.0, 40), 1);
+    for seed in 0..8 {
+        for loss in [0.01, 0.05, 0.2] {
+            lossy_delivery(seed, loss, 20);
+        }
+    }
+}
+
+#[test]
+fn decode_is_reachable_for_whoever_holds_the_bytes() {
+    assert_eq!(decode(&Encoding::Identity, b"x", None), Ok(None));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_order_any_duplicates_same_object(seed in any::<u64>(), length in 1_usize..40_000, symbol in 100_u16..1500, block in 1_u32..50) {
+        let bytes = body(seed as u8, length);
+        let profile = SenderProfile { symbol_length: symbol, max_source_block_length: block, ..SenderProfile::default() };
+        let (_, fdt, data) = one_object(profile, "a", &bytes);
+        let mut order: Vec<&Vec<u8>> = fdt.iter().chain(&data).chain(&data[..data.len() / 3]).collect();
+        let mut state = seed | 1;
+        for at in (1..order.len()).rev() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            order.swap(at, (state >> 33) as usize % (at + 1));
+        }
+        let mut bench = Bench::new();
+        for packet in order { bench.feed(packet); }
+        prop_assert_eq!(bench.whole(), vec![("a".to_owned(), bytes)]);
+    }
+
+    #[test]
+    fn no_datagram_panics(mut bytes in proptest::collection::vec(any::<u8>(), 4..200), kind in 0_u8..4) {
+        bytes[0] = 0x10;
+        match kind { 0 => bytes[1] = 0x10, 1 => bytes[1] = 0xa0, _ => {} }
+        bytes[2] %= 20;
+        bytes[3] = [0, 1, 6, 128][usize::from(kind)];
+        let mut bench = Bench::new();
+        bench.feed(&fdt_by_hand(1, &describe(1, "x", "Content-Length=\"9\"")));
+        if Packet::parse(&bytes).is_ok() { bench.feed(&bytes); }
+    }
+}
+
+struct Burst {
+    state: u64,
+    loss: f64,
+    bad: bool,
+}
+impl Burst {
+    fn loses(&mut self) -> bool {
+        self.state =
+            self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let x = (self.state >> 11) as f64 / (1_u64 << 53) as f64;
+        let flip = if self.bad { 1.0 / 6.0 } else { self.loss / 6.0 / (1.0 - self.loss) };
+        if x < flip {
+            self.bad = !self.bad;
+        }
+        self.bad
+    }
+}

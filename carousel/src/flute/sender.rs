@@ -1,0 +1,458 @@
+//! Packets of one FLUTE session. Says how a packet looks; which packet goes when is the plan's business.
+//!
+//! The FDT is kept as *pages*: each page lists some files and is sent as one FDT Instance. Adding or withdrawing an
+//! object changes one page, so a carousel of 100,000 objects repeats its FDT without ever sending it as one piece.
+//! Every changed page, and every page whose `Expires` comes near, gets a new instance ID.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use super::fdt::{Encoding, FdtInstance, File, OtiAttributes};
+use crate::bytes::WireError;
+use crate::digest::Digest;
+use crate::fec::{EncodingId, Oti, Partition};
+use crate::lct::ext::{self, Fdt, Naci, Time, het};
+use crate::lct::{LctHeader, Toi, Tsi, Widths};
+use crate::limits::MAX_FDT_BYTES;
+use crate::time::WallTime;
+
+/// The namespace that FDT Instances are written in; receivers should not care, some do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FdtNamespace {
+    /// `urn:IETF:metadata:2005:FLUTE:FDT`: RFC 3926 practice, 3GPP, NIP gear.
+    #[default]
+    Ietf2005,
+    /// `urn:ietf:params:xml:ns:fdt`: RFC 6726.
+    Rfc6726,
+    /// `urn:3GPP:metadata:2022:FLUTE:FDT`: TS 103 769 Annex F by the letter.
+    ThreeGpp2022,
+}
+
+impl FdtNamespace {
+    /// Every variant.
+    pub const ALL: [Self; 3] = [Self::Ietf2005, Self::Rfc6726, Self::ThreeGpp2022];
+
+    /// The URI.
+    pub const fn uri(self) -> &'static str {
+        match self {
+            Self::Ietf2005 => "urn:IETF:metadata:2005:FLUTE:FDT",
+            Self::Rfc6726 => "urn:ietf:params:xml:ns:fdt",
+            Self::ThreeGpp2022 => "urn:3GPP:metadata:2022:FLUTE:FDT",
+        }
+    }
+}
+
+/// How a session looks on the wire. The default is what every receiver known to us takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SenderProfile {
+    /// Widths of TSI and TOI.
+    pub widths: Widths,
+    /// FLUTE version in EXT_FDT: 1 or 2.
+    pub flute_version: u8,
+    /// E in bytes; 1400 leaves room for IP, UDP, LCT, EXT_FTI and a tunnel in 1500.
+    pub symbol_length: u16,
+    /// Most symbols in a source block. 65,535: one block for objects up to 90 MB (GPAC ignores SBN).
+    pub max_source_block_length: u32,
+    /// EXT_FTI on every packet, so that receivers can start before the FDT; else only on TOI 0.
+    pub fti_everywhere: bool,
+    /// Namespace of the FDT.
+    pub namespace: FdtNamespace,
+    /// A page of the FDT is closed when it has this many bytes of XML.
+    pub fdt_page_bytes: usize,
+    /// `Expires` lies this far ahead; a page is renewed at half of it.
+    pub fdt_lifetime_s: u32,
+    /// Whether FDT Instances go gzipped with EXT_CENC.
+    pub fdt_gzip: bool,
+    /// NACI on the packets of TOI 0 (DVB-NIP announcement channel).
+    pub naci: Option<Naci>,
+}
+
+impl Default for SenderProfile {
+    fn default() -> Self {
+        Self {
+            widths: Widths::BITS_32,
+            flute_version: 1,
+            symbol_length: 1400,
+            max_source_block_length: 65_535,
+            fti_everywhere: true,
+            namespace: FdtNamespace::Ietf2005,
+            fdt_page_bytes: 48 << 10,
+            fdt_lifetime_s: 3600,
+            fdt_gzip: false,
+            naci: None,
+        }
+    }
+}
+
+/// An object to send, without its TOI.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SendFile {
+    /// Its URI.
+    pub content_location: String,
+    /// MIME type.
+    pub content_type: Option<String>,
+    /// How the transported bytes are encoded.
+    pub encoding: Encoding,
+    /// Bytes of the object.
+    pub content_length: u64,
+    /// Bytes on the air.
+    pub transfer_length: u64,
+    /// SHA-256 of the transported bytes.
+    pub content_digest: Digest,
+    /// SHA-256 of the object, where it is encoded.
+    pub repr_digest: Option<Digest>,
+    /// MD5 of the transported bytes, for receivers that know nothing better.
+    pub content_md5: Option<[u8; 16]>,
+}
+
+/// Why an object cannot be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SenderError {
+    /// The object does not fit the profile (too many blocks or symbols, or longer than its field).
+    Oti(WireError),
+    /// All TOIs of the profile's width are in use.
+    NoToi,
+    /// The name and types alone exceed what an FDT Instance may hold.
+    TooMuchText,
+}
+
+impl fmt::Display for SenderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Oti(err) => write!(f, "the object does not fit the session's profile: {err}"),
+            Self::NoToi => f.write_str("every TOI of the session is in use"),
+            Self::TooMuchText => f.write_str("the object's name is too long for an FDT Instance"),
+        }
+    }
+}
+
+impl std::error::Error for SenderError {}
+
+#[derive(Debug)]
+struct Outgoing {
+    file: File,
+    oti: Oti,
+    partition: Partition,
+    /// LCT header with extensions, flags clear.
+    header: Vec<u8>,
+    page: usize,
+}
+
+/// One page of the FDT, and the instance that it goes out as.
+#[derive(Debug, Default)]
+struct Page {
+    files: Vec<Toi>,
+    xml_bytes: usize,
+    dirty: bool,
+    instance: Option<Instance>,
+}
+
+#[derive(Debug)]
+struct Instance {
+    bytes: Vec<u8>,
+    partition: Partition,
+    header: Vec<u8>,
+    renew: WallTime,
+}
+
+/// Writes the packets of one session.
+#[derive(Debug)]
+pub struct Sender {
+    tsi: Tsi,
+    profile: SenderProfile,
+    next_toi: u64,
+    next_instance_id: u32,
+    objects: BTreeMap<Toi, Outgoing>,
+    pages: Vec<Page>,
+    complete: bool,
+}
+
+/// Byte 1 of the LCT header: A and B flags.
+const CLOSE_SESSION: u8 = 2;
+const CLOSE_OBJECT: u8 = 1;
+
+impl Sender {
+    /// A session without objects. `first_toi` (≥ 1) and `first_instance_id` should differ from one start of the
+    /// sender to the next, so that receivers never take new objects for old ones.
+    pub fn new(tsi: Tsi, profile: SenderProfile, first_toi: u32, first_instance_id: u32) -> Self {
+        Self {
+            tsi,
+            profile,
+            next_toi: u64::from(first_toi.max(1)),
+            next_instance_id: first_instance_id & 0xf_ffff,
+            objects: BTreeMap::new(),
+            pages: Vec::new(),
+            complete: false,
+        }
+    }
+
+    /// Its TSI.
+    pub const fn tsi(&self) -> Tsi {
+        self.tsi
+    }
+
+    /// Adds an object; its packets may be written after the FDT that names it has gone out.
+    ///
+    /// # Errors
+    /// [`SenderError`]; the session is then as it was.
+    pub fn add(&mut self, file: SendFile) -> Result<Toi, SenderError> {
+        let oti = Oti::no_code(
+            file.transfer_length,
+            self.profile.symbol_length,
+            self.profile.max_source_block_length,
+        );
+        let partition = Partition::new(&oti).map_err(SenderError::Oti)?;
+        let toi = self.free_toi()?;
+        let header = self.header(toi, &oti, self.profile.fti_everywhere).map_err(SenderError::Oti)?;
+        let file = File {
+            content_location: file.content_location,
+            toi,
+            content_length: Some(file.content_length),
+            transfer_length: Some(file.transfer_length),
+            content_type: file.content_type,
+            encoding: file.encoding,
+            content_md5: file.content_md5,
+            content_digest: Some(file.content_digest),
+            repr_digest: file.repr_digest,
+            oti: OtiAttributes::of(&oti),
+            ..File::default()
+        };
+        let xml_bytes = file.xml_bytes();
+        if xml_bytes as u64 > MAX_FDT_BYTES / 2 {
+            return Err(SenderError::TooMuchText);
+        }
+        let page = self.page_with_room(xml_bytes);
+        self.pages[page].files.push(toi);
+        self.pages[page].xml_bytes += xml_bytes;
+        self.pages[page].dirty = true;
+        self.next_toi = toi.0 as u64 + 1;
+        self.objects.insert(toi, Outgoing { file, oti, partition, header, page });
+        Ok(toi)
+    }
+
+    /// Takes an object out of the FDT. Returns whether it was there.
+    pub fn withdraw(&mut self, toi: Toi) -> bool {
+        let Some(object) = self.objects.remove(&toi) else { return false };
+        let page = &mut self.pages[object.page];
+        page.files.retain(|&have| have != toi);
+        page.xml_bytes = page.xml_bytes.saturating_sub(object.file.xml_bytes());
+        page.dirty = true;
+        true
+    }
+
+    /// From now on the FDT says that nothing else will be described (`Complete="true"`).
+    pub fn set_complete(&mut self) {
+        self.complete = true;
+        for page in &mut self.pages {
+            page.dirty = true;
+        }
+    }
+
+    /// How an object is partitioned: its symbols are 0 to `symbols`.
+    pub fn partition(&self, toi: Toi) -> Option<&Partition> {
+        self.objects.get(&toi).map(|object| &object.partition)
+    }
+
+    /// The OTI of an object.
+    pub fn oti(&self, toi: Toi) -> Option<&Oti> {
+        self.objects.get(&toi).map(|object| &object.oti)
+    }
+
+    /// The objects and how the FDT describes them, by TOI.
+    pub fn files(&self) -> impl Iterator<Item = &File> {
+        self.objects.values().map(|object| &object.file)
+    }
+
+    /// Brings the FDT up to date at `now`. Returns the pages that changed: send them before anything else.
+    ///
+    /// # Errors
+    /// A profile whose FDT does not fit its own limits.
+    pub fn refresh_fdt(&mut self, now: WallTime) -> Result<Vec<usize>, SenderError> {
+        let mut changed = Vec::new();
+        for index in 0..self.pages.len() {
+            let page = &self.pages[index];
+            let due = page.instance.as_ref().is_some_and(|instance| now >= instance.renew);
+            if page.files.is_empty() {
+                self.pages[index].instance = None;
+                self.pages[index].dirty = false;
+            } else if page.dirty || due {
+                let instance = self.build_instance(index, now)?;
+                self.pages[index].instance = Some(instance);
+                self.pages[index].dirty = false;
+                changed.push(index);
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Pages of the FDT, some of which may be empty.
+    pub fn fdt_pages(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// Packets of one page; 0 if it is empty.
+    pub fn fdt_packets(&self, page: usize) -> u64 {
+        self.pages
+            .get(page)
+            .and_then(|page| page.instance.as_ref())
+            .map_or(0, |instance| instance.partition.symbols)
+    }
+
+    /// Replaces `out` with packet number `packet` of an FDT page. Returns false, with `out` empty, if there is no such
+    /// packet.
+    pub fn write_fdt(&self, page: usize, packet: u64, out: &mut Vec<u8>) -> bool {
+        out.clear();
+        let Some(instance) = self.pages.get(page).and_then(|page| page.instance.as_ref()) else {
+            return false;
+        };
+        if packet >= instance.partition.symbols {
+            return false;
+        }
+        let range = instance.partition.byte_range(packet);
+        out.extend_from_slice(&instance.header);
+        instance.partition.payload_id(packet).write_16_16(out);
+        out.extend_from_slice(&instance.bytes[range.start as usize..range.end as usize]);
+        true
+    }
+
+    /// Replaces `out` with the packet of source symbol `symbol`, whose bytes are `bytes` (as
+    /// [`Partition::byte_range`] says). `last_ever` sets the B flag: no more packets for this object. Returns false,
+    /// with `out` empty, if there is no such object or symbol.
+    pub fn write_packet(
+        &self,
+        toi: Toi,
+        symbol: u64,
+        bytes: &[u8],
+        last_ever: bool,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        out.clear();
+        let Some(object) = self.objects.get(&toi).filter(|object| symbol < object.partition.symbols) else {
+            return false;
+        };
+        out.extend_from_slice(&object.header);
+        if last_ever {
+            out[1] |= CLOSE_OBJECT;
+        }
+        object.partition.payload_id(symbol).write_16_16(out);
+        out.extend_from_slice(bytes);
+        true
+    }
+
+    /// Replaces `out` with a packet that only says that the session is ending (A flag). Send it several times.
+    pub fn write_close(&self, out: &mut Vec<u8>) {
+        out.clear();
+        let widths = Widths { toi_words: 0, ..self.profile.widths };
+        let mut header = LctHeader::new(self.tsi, Toi(0));
+        header.widths = widths;
+        header.toi = (widths.toi_bytes() > 0).then_some(Toi::FDT);
+        let written = header.write(out);
+        debug_assert!(
+            written.is_ok(),
+            "the session's own TSI fits its width, as every object's header showed"
+        );
+        if let Some(flags) = out.get_mut(1) {
+            *flags |= CLOSE_SESSION;
+        }
+    }
+
+    fn header(&self, toi: Toi, oti: &Oti, with_fti: bool) -> Result<Vec<u8>, WireError> {
+        let mut extensions = Vec::new();
+        if with_fti {
+            oti.write_fti(&mut extensions)?;
+        }
+        self.header_with(toi, oti.encoding_id, &extensions)
+    }
+
+    fn header_with(&self, toi: Toi, id: EncodingId, extensions: &[u8]) -> Result<Vec<u8>, WireError> {
+        let mut out = Vec::new();
+        let header = LctHeader {
+            widths: self.profile.widths,
+            codepoint: id.0,
+            extensions,
+            ..LctHeader::new(self.tsi, toi)
+        };
+        header.write(&mut out)?;
+        Ok(out)
+    }
+
+    fn build_instance(&mut self, index: usize, now: WallTime) -> Result<Instance, SenderError> {
+        let files = self.pages[index].files.iter().filter_map(|toi| self.objects.get(toi));
+        let lifetime_ms = i64::from(self.profile.fdt_lifetime_s) * 1000;
+        let instance = FdtInstance {
+            expires: now.plus_ms(lifetime_ms).ntp_seconds(),
+            complete: self.complete,
+            files: files.map(|object| object.file.clone()).collect(),
+            unknown: Vec::new(),
+        };
+        let mut bytes = instance.to_xml(self.profile.namespace).into_bytes();
+        let mut extensions = Vec::new();
+        Fdt { version: self.profile.flute_version, instance_id: self.next_instance_id }
+            .write(&mut extensions);
+        if self.profile.fdt_gzip {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+            // Writing to a Vec cannot fail; if it ever did, the plain bytes are as good.
+            if encoder.write_all(&bytes).is_ok()
+                && let Ok(zipped) = encoder.finish()
+            {
+                bytes = zipped;
+                ext::write_fixed(&mut extensions, het::CENC, 3 << 16);
+            }
+        }
+        Time::now(now).write(&mut extensions);
+        let oti = Oti::no_code(
+            bytes.len() as u64,
+            self.profile.symbol_length,
+            self.profile.max_source_block_length,
+        );
+        oti.write_fti(&mut extensions).map_err(SenderError::Oti)?;
+        if let Some(naci) = &self.profile.naci {
+            naci.write(&mut extensions).map_err(SenderError::Oti)?;
+        }
+        let header =
+            self.header_with(Toi::FDT, EncodingId::NO_CODE, &extensions).map_err(SenderError::Oti)?;
+        let partition = Partition::new(&oti).map_err(SenderError::Oti)?;
+        self.next_instance_id = (self.next_instance_id + 1) & 0xf_ffff;
+        Ok(Instance { bytes, partition, header, renew: now.plus_ms(lifetime_ms / 2) })
+    }
+
+    fn page_with_room(&mut self, xml_bytes: usize) -> usize {
+        let limit = self.profile.fdt_page_bytes;
+        let fits = |page: &Page| page.files.is_empty() || page.xml_bytes + xml_bytes <= limit;
+        // The last page is the one that fills up; earlier ones have room only after objects were withdrawn.
+        if self.pages.last().is_some_and(fits) {
+            return self.pages.len() - 1;
+        }
+        if let Some(index) =
+            self.pages.iter().position(|page| page.files.is_empty() || page.xml_bytes < limit / 4)
+        {
+            if fits(&self.pages[index]) {
+                return index;
+            }
+        }
+        self.pages.push(Page::default());
+        self.pages.len() - 1
+    }
+
+    fn free_toi(&self) -> Result<Toi, SenderError> {
+        let most = match self.profile.widths.toi_bytes() {
+            bytes @ 0..=7 => (1_u64 << (8 * bytes)) - 1,
+            _ => u64::MAX,
+        };
+        let mut toi = self.next_toi;
+        for _ in 0..=self.objects.len() {
+            if toi > most || toi == 0 {
+                toi = 1;
+            }
+            if toi <= most && !self.objects.contains_key(&Toi(u128::from(toi))) {
+                return Ok(Toi(u128::from(toi)));
+            }
+            toi += 1;
+        }
+        Err(SenderError::NoToi)
+    }
+}

@@ -1,0 +1,225 @@
+//! The FDT of one session: the union of its unexpired instances (RFC 6726 section 3.4.1).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::fdt::{FdtInstance, File};
+use crate::lct::Toi;
+use crate::limits::{MAX_FDT_TEXT_BYTES, MAX_FILES_PER_SESSION};
+use crate::time::WallTime;
+
+/// What describes one TOI now.
+#[derive(Debug)]
+struct Entry {
+    file: Arc<File>,
+    /// The latest expiry of the instances that described it, NTP seconds.
+    expires: u32,
+    /// Number of the instance that described it last; the lowest goes first when the table is full.
+    described: u64,
+}
+
+/// All objects that a session has announced and not let expire.
+///
+/// Bounded by [`MAX_FILES_PER_SESSION`] and [`MAX_FDT_TEXT_BYTES`]: senders such as GPAC let nothing ever expire, so
+/// when full the eighth that was described longest ago makes room.
+#[derive(Debug, Default)]
+pub struct FdtTable {
+    entries: HashMap<Toi, Entry>,
+    text_bytes: usize,
+    instances: u64,
+    forgotten: u64,
+}
+
+/// What an instance changed for one TOI.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Described {
+    /// Not known before.
+    New(Arc<File>),
+    /// The same object; the description may be fuller than before.
+    Again(Arc<File>),
+    /// The TOI was reused for other bytes: whatever was received for it is worthless.
+    Replaced(Arc<File>),
+}
+
+impl FdtTable {
+    /// What is known of `toi`.
+    pub fn get(&self, toi: Toi) -> Option<&Arc<File>> {
+        self.entries.get(&toi).map(|entry| &entry.file)
+    }
+
+    /// Files described now.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing is described.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// All files, in no order.
+    pub fn files(&self) -> impl Iterator<Item = &Arc<File>> {
+        self.entries.values().map(|entry| &entry.file)
+    }
+
+    /// How many entries were pushed out by the limits, ever.
+    pub const fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// Adds an instance to the union; tells what it changed, file by file.
+    pub(crate) fn add(&mut self, instance: FdtInstance, mut each: impl FnMut(Described)) {
+        self.instances += 1;
+        for file in instance.files {
+            let toi = file.toi;
+            let text_bytes = file.text_bytes();
+            let file = Arc::new(file);
+            let change = match self.entries.get_mut(&toi) {
+                Some(entry) if entry.file.is_same_object(&file) => {
+                    entry.expires = later(entry.expires, instance.expires);
+                    entry.described = self.instances;
+                    self.text_bytes = self.text_bytes.saturating_sub(entry.file.text_bytes());
+                    if *entry.file != *file {
+                        entry.file = Arc::clone(&file);
+                    }
+                    Described::Again(Arc::clone(&entry.file))
+                }
+                Some(entry) => {
+                    self.text_bytes = self.text_bytes.saturating_sub(entry.file.text_bytes());
+                    *entry = Entry {
+                        file: Arc::clone(&file),
+                        expires: instance.expires,
+                        described: self.instances,
+                    };
+                    Described::Replaced(file)
+                }
+                None => {
+                    self.make_room(text_bytes);
+                    let entry = Entry {
+                        file: Arc::clone(&file),
+                        expires: instance.expires,
+                        described: self.instances,
+                    };
+                    self.entries.insert(toi, entry);
+                    Described::New(file)
+                }
+            };
+            self.text_bytes += text_bytes;
+            each(change);
+        }
+    }
+
+    /// Drops what has expired at `wall`.
+    pub(crate) fn expire(&mut self, wall: WallTime) {
+        let text_bytes = &mut self.text_bytes;
+        self.entries.retain(|_, entry| {
+            let keep = WallTime::from_ntp_seconds(entry.expires, wall) >= wall;
+            if !keep {
+                *text_bytes = text_bytes.saturating_sub(entry.file.text_bytes());
+            }
+            keep
+        });
+    }
+
+    fn make_room(&mut self, text_bytes: usize) {
+        if self.entries.len() < MAX_FILES_PER_SESSION && self.text_bytes + text_bytes <= MAX_FDT_TEXT_BYTES {
+            return;
+        }
+        let mut ages: Vec<u64> = self.entries.values().map(|entry| entry.described).collect();
+        if ages.is_empty() {
+            return;
+        }
+        let eighth = ages.len() / 8;
+        let (_, &mut oldest_kept, _) = ages.select_nth_unstable(eighth);
+        let before = self.entries.len();
+        // All of one instance may have the same age; then half of them is as good a choice as any.
+        let mut spare = before / 2;
+        let freed = &mut self.text_bytes;
+        self.entries.retain(|_, entry| {
+            let goes = entry.described < oldest_kept || (entry.described == oldest_kept && spare > 0);
+            if goes {
+                spare = spare.saturating_sub(1);
+                *freed = freed.saturating_sub(entry.file.text_bytes());
+            }
+            !goes
+        });
+        self.forgotten += (before - self.entries.len()) as u64;
+    }
+}
+
+/// The later of two NTP times that may lie on both sides of the wrap.
+const fn later(a: u32, b: u32) -> u32 {
+    if b.wrapping_sub(a) < 1 << 31 { b } else { a }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(toi: u128, name: &str, length: u64) -> File {
+        File {
+            content_location: name.to_owned(),
+            toi: Toi(toi),
+            content_length: Some(length),
+            ..File::default()
+        }
+    }
+
+    fn instance(expires: u32, files: Vec<File>) -> FdtInstance {
+        FdtInstance { expires, files, ..FdtInstance::default() }
+    }
+
+    #[test]
+    fn instances_add_up_and_expire_one_by_one() {
+        let now = WallTime::from_unix_ms(1_795_219_200_000);
+        let at = |seconds: i64| now.plus_ms(seconds * 1000).ntp_seconds();
+        let mut table = FdtTable::default();
+        table.add(instance(at(10), vec![file(1, "a", 1), file(2, "b", 1)]), |_| {});
+        table.add(instance(at(20), vec![file(2, "b", 1), file(3, "c", 1)]), |_| {});
+        assert_eq!(table.len(), 3);
+        table.expire(now.plus_ms(15_000));
+        assert_eq!((table.get(Toi(1)), table.len()), (None, 2));
+        table.expire(now.plus_ms(25_000));
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn a_toi_used_again_for_other_bytes_is_told_from_a_fuller_description() {
+        let mut table = FdtTable::default();
+        let mut seen = Vec::new();
+        table.add(instance(9, vec![file(1, "a", 5)]), |change| seen.push(change));
+        let fuller =
+            File { content_type: Some("text/plain".into()), content_md5: Some([1; 16]), ..file(1, "a", 5) };
+        table.add(instance(9, vec![fuller.clone()]), |change| seen.push(change));
+        table.add(instance(9, vec![file(1, "a", 6)]), |change| seen.push(change));
+        table.add(instance(9, vec![file(1, "b", 6)]), |change| seen.push(change));
+        assert!(
+            matches!(&seen[..], [Described::New(_), Described::Again(again), Described::Replaced(_), Described::Replaced(_)] if **again == fuller)
+        );
+    }
+
+    #[test]
+    fn a_sender_that_lets_nothing_expire_pushes_out_the_oldest() {
+        let mut table = FdtTable::default();
+        for toi in 0..MAX_FILES_PER_SESSION as u128 + 10 {
+            table.add(instance(u32::MAX, vec![file(toi + 1, "x", 1)]), |_| {});
+        }
+        assert!(table.len() <= MAX_FILES_PER_SESSION);
+        assert!(table.forgotten() > 0 && table.get(Toi(1)).is_none());
+        assert!(table.get(Toi(MAX_FILES_PER_SESSION as u128 + 10)).is_some());
+    }
+
+    #[test]
+    fn one_instance_cannot_grow_the_table_past_its_limit() {
+        let mut table = FdtTable::default();
+        let files = (0..MAX_FILES_PER_SESSION as u128 * 2).map(|toi| file(toi + 1, "x", 1)).collect();
+        table.add(instance(u32::MAX, files), |_| {});
+        assert!(table.len() <= MAX_FILES_PER_SESSION);
+    }
+
+    #[test]
+    fn the_later_expiry_wins_across_the_wrap_of_2036() {
+        assert_eq!(later(u32::MAX - 5, 10), 10);
+        assert_eq!(later(10, u32::MAX - 5), 10);
+    }
+}
