@@ -1,1 +1,4 @@
-//! headend
+//! Puts packaged HLS and DASH on a one-way link. Each verb of the command line is a thin sentence over these rooms.
+
+pub mod pace;
+pub mod plan;

@@ -900,7 +900,7 @@ impl<B: ObjectBuf> InFlight<B> {
         let left = self.partition.length - start;
         let reaches_end = symbols.len() as u64 >= left;
         if symbols.is_empty()
-            || (symbols.len() % length != 0 && symbols.len() as u64 != left)
+            || (!symbols.len().is_multiple_of(length) && symbols.len() as u64 != left)
             || symbols.len() as u64 >= left + length as u64
         {
             return Err(DropReason::BadSymbolLength);

@@ -427,12 +427,9 @@ impl Sender {
         if self.pages.last().is_some_and(fits) {
             return self.pages.len() - 1;
         }
-        if let Some(index) =
-            self.pages.iter().position(|page| page.files.is_empty() || page.xml_bytes < limit / 4)
-        {
-            if fits(&self.pages[index]) {
-                return index;
-            }
+        let spacious = |page: &Page| page.xml_bytes < limit / 4 && fits(page);
+        if let Some(index) = self.pages.iter().position(spacious) {
+            return index;
         }
         self.pages.push(Page::default());
         self.pages.len() - 1

@@ -145,7 +145,7 @@ impl<'a> LctHeader<'a> {
         let sct = if flags & 8 != 0 { Some(fields.u32("SCT").map_err(|_| illegal)?) } else { None };
         let ert = if flags & 4 != 0 { Some(fields.u32("ERT").map_err(|_| illegal)?) } else { None };
         let extensions = fields.rest();
-        if extensions.len() % 4 != 0 {
+        if !extensions.len().is_multiple_of(4) {
             // H = 1 with S = O = 0 gives 2 + 2 bytes; any other sum is a multiple of four only by these flags.
             return Err(illegal);
         }
@@ -189,7 +189,7 @@ impl<'a> LctHeader<'a> {
         let times = [self.sct, self.ert].into_iter().flatten();
         let length =
             4 + self.cci.len() + tsi_bytes + toi_bytes + 4 * times.clone().count() + self.extensions.len();
-        if length % 4 != 0 || length > MAX_HEADER_BYTES {
+        if !length.is_multiple_of(4) || length > MAX_HEADER_BYTES {
             return Err(illegal("HDR_LEN", length as u64));
         }
         let mut writer = Writer::new(out);

@@ -51,7 +51,7 @@ pub struct Element {
     /// Attributes in document order; namespace declarations are left out.
     pub attributes: Vec<Attribute>,
     /// Child elements in document order.
-    pub children: Vec<Element>,
+    pub children: Vec<Self>,
     /// Character data directly inside, entities resolved, joined, trimmed.
     pub text: String,
 }
@@ -274,7 +274,7 @@ fn read_start(reader: &NsReader<&[u8]>, start: &BytesStart<'_>) -> Result<Elemen
     let namespace_of = |result| match result {
         ResolveResult::Bound(namespace) => Ok(namespace.as_ref().to_owned()),
         ResolveResult::Unbound => Ok(String::new()),
-        ResolveResult::Unknown(prefix) => Err(format!("undeclared prefix {}", prefix)),
+        ResolveResult::Unknown(prefix) => Err(format!("undeclared prefix {prefix}")),
     };
     let (namespace, local) = reader.resolver().resolve_element(start.name());
     let mut element = Element {
