@@ -5,9 +5,13 @@
 
 pub mod alc;
 pub mod bytes;
+pub mod capture;
+#[cfg(feature = "config")]
+pub mod config;
 pub mod digest;
 pub mod fec;
 pub mod flute;
+pub mod ip;
 pub mod lct;
 pub mod limits;
 pub mod name;

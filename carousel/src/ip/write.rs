@@ -1,0 +1,77 @@
+//! Frames for recordings: Ethernet, IP with checksum, UDP with checksum.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::bytes::Writer;
+
+/// Appends an Ethernet frame with one UDP datagram. Multicast groups get their mapped MAC address (RFC 1112 section 6.4,
+/// RFC 2464 section 7); both addresses must be of one IP version, else the source is written as unspecified.
+pub fn write_ethernet_udp(
+    out: &mut Vec<u8>,
+    source: SocketAddr,
+    destination: SocketAddr,
+    ttl: u8,
+    payload: &[u8],
+) {
+    let mac = match destination.ip() {
+        IpAddr::V4(ip) if ip.is_multicast() => {
+            let [_, b, c, d] = ip.octets();
+            [0x01, 0x00, 0x5e, b & 0x7f, c, d]
+        }
+        IpAddr::V6(ip) if ip.is_multicast() => {
+            let low = ip.octets();
+            [0x33, 0x33, low[12], low[13], low[14], low[15]]
+        }
+        _ => [0x02, 0, 0, 0, 0, 2],
+    };
+    Writer::new(out).bytes(&mac).bytes(&[0x02, 0, 0, 0, 0, 1]);
+    let udp_length = (payload.len() + 8) as u16;
+    let pseudo = match (source.ip(), destination.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            let start = out.len() + 2;
+            let mut writer = Writer::new(out);
+            writer.u16(0x0800).u8(0x45).u8(0).u16(udp_length + 20).u16(0).u16(0x4000).u8(ttl).u8(17).u16(0);
+            writer.bytes(&from.octets()).bytes(&to.octets());
+            let checksum = fold(sum(0, &out[start..]));
+            out[start + 10..start + 12].copy_from_slice(&checksum.to_be_bytes());
+            sum(sum(0, &from.octets()), &to.octets())
+        }
+        (from, IpAddr::V6(to)) => {
+            let from = match from {
+                IpAddr::V6(from) => from,
+                IpAddr::V4(_) => std::net::Ipv6Addr::UNSPECIFIED,
+            };
+            let mut writer = Writer::new(out);
+            writer.u16(0x86dd).u32(6 << 28).u16(udp_length).u8(17).u8(ttl);
+            writer.bytes(&from.octets()).bytes(&to.octets());
+            sum(sum(0, &from.octets()), &to.octets())
+        }
+        (IpAddr::V6(_), IpAddr::V4(_)) => {
+            let source = SocketAddr::from(([0, 0, 0, 0], source.port()));
+            out.truncate(out.len() - 12);
+            return write_ethernet_udp(out, source, destination, ttl, payload);
+        }
+    };
+    let start = out.len();
+    let mut writer = Writer::new(out);
+    writer.u16(source.port()).u16(destination.port()).u16(udp_length).u16(0).bytes(payload);
+    let total = sum(pseudo + 17 + u64::from(udp_length), &out[start..]);
+    // 0 would mean "no checksum" (RFC 768).
+    let checksum = match fold(total) {
+        0 => 0xffff,
+        checksum => checksum,
+    };
+    out[start + 6..start + 8].copy_from_slice(&checksum.to_be_bytes());
+}
+
+fn sum(start: u64, bytes: &[u8]) -> u64 {
+    let words = bytes.chunks(2).map(|pair| u64::from(pair[0]) << 8 | u64::from(*pair.get(1).unwrap_or(&0)));
+    words.fold(start, |total, word| total + word)
+}
+
+fn fold(mut sum: u64) -> u16 {
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}

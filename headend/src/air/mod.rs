@@ -1,0 +1,419 @@
+//! What is on the air: sessions, the objects in them, and the next packet.
+//!
+//! ```text
+//! timers ──▶ urgent (FDT, announcement, manifests when due)  ┐
+//! rescan ──▶ fresh  (objects never sent yet, in order)       ├─▶ next packet ─▶ pace ─▶ sink
+//!            current (the object being sent)                 │
+//!            Schedule (who has waited longest for its worth) ┘
+//! ```
+//!
+//! Sockets, clocks and configuration files stay outside: time comes in, packets come out; only object bodies are read
+//! from files here ([`body`]).
+
+mod body;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use carousel::Digest;
+use carousel::flute::{Encoding, SendFile, Sender, SenderError, SenderProfile};
+use carousel::lct::{Toi, Tsi};
+use carousel::time::WallTime;
+
+pub use body::{Body, BodyError, Reading};
+
+use crate::plan::{Class, ItemId, Planned, Schedule};
+
+/// Bytes of IPv4 and UDP headers; what a packet costs on the link beyond its payload.
+pub const IP_UDP_BYTES: usize = 28;
+
+/// An object that can be put on the air.
+#[derive(Debug, Clone)]
+pub struct AirObject {
+    /// Its URI, as the FDT names it.
+    pub uri: String,
+    /// MIME type.
+    pub content_type: String,
+    /// SHA-256 of the body.
+    pub digest: Digest,
+    /// MD5 of the body.
+    pub md5: [u8; 16],
+    /// The bytes.
+    pub body: Body,
+    /// How much it is wanted.
+    pub class: Class,
+    /// Hard maximum between two of its starts; `None`: the schedule decides.
+    pub max_period_ms: Option<u64>,
+}
+
+/// Index of a session in [`Air`].
+pub type SessionIndex = usize;
+
+#[derive(Debug)]
+struct Session {
+    address: SocketAddr,
+    sender: Sender,
+    fdt_due_ns: u64,
+}
+
+#[derive(Debug)]
+struct Item {
+    session: SessionIndex,
+    toi: Toi,
+    object: AirObject,
+    air_bytes: u64,
+    due_ns: u64,
+    starts: u64,
+}
+
+/// What a packet is part of, for counting and for the B flag.
+#[derive(Debug)]
+enum Job {
+    Fdt { session: SessionIndex, page: usize, next: u64 },
+    Object { id: ItemId, reading: Reading, next: u64 },
+    Close { session: SessionIndex, left: u32 },
+}
+
+/// Where a packet goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Departure {
+    /// Group and port.
+    pub destination: SocketAddr,
+    /// Index of the session.
+    pub session: SessionIndex,
+}
+
+/// Counters since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AirStats {
+    /// Packets written.
+    pub packets: u64,
+    /// Their UDP payload bytes.
+    pub bytes: u64,
+    /// Objects sent to their last symbol, repeats included.
+    pub objects_sent: u64,
+    /// Objects that changed or vanished on disk while they were sent.
+    pub objects_broken_off: u64,
+}
+
+/// All sessions and objects. See the module head.
+#[derive(Debug)]
+pub struct Air {
+    sessions: Vec<Session>,
+    items: BTreeMap<ItemId, Item>,
+    schedule: Schedule,
+    urgent: VecDeque<Job>,
+    fresh: VecDeque<ItemId>,
+    current: Option<Job>,
+    next_id: ItemId,
+    fdt_interval_ns: u64,
+    /// Every object once, then the close flags.
+    once: bool,
+    closing: bool,
+    stats: AirStats,
+    first_toi: u32,
+    symbol: Vec<u8>,
+}
+
+/// How often the packet with the A flag is repeated: it must survive a burst of losses.
+const CLOSE_REPEATS: u32 = 5;
+
+impl Air {
+    /// Nothing on the air. `first_toi` should differ from one start to the next; `once`: every object is sent once,
+    /// with the B flag on its last packet, then every session is closed.
+    pub fn new(fdt_interval_ms: u64, first_toi: u32, once: bool) -> Self {
+        Self {
+            sessions: Vec::new(),
+            items: BTreeMap::new(),
+            schedule: Schedule::default(),
+            urgent: VecDeque::new(),
+            fresh: VecDeque::new(),
+            current: None,
+            next_id: 1,
+            fdt_interval_ns: fdt_interval_ms * 1_000_000,
+            once,
+            closing: false,
+            stats: AirStats::default(),
+            first_toi,
+            symbol: Vec::new(),
+        }
+    }
+
+    /// Opens a session.
+    pub fn open_session(&mut self, address: SocketAddr, tsi: Tsi, profile: SenderProfile) -> SessionIndex {
+        let sender = Sender::new(tsi, profile, self.first_toi, self.first_toi);
+        self.sessions.push(Session { address, sender, fdt_due_ns: 0 });
+        self.sessions.len() - 1
+    }
+
+    /// Puts an object on the air. Its FDT goes out at once, then the object, before any repeat of others.
+    ///
+    /// # Errors
+    /// [`SenderError`] if the object does not fit the session.
+    pub fn add(&mut self, session: SessionIndex, object: AirObject, now_ns: u64) -> Result<ItemId, SenderError> {
+        let sender = &mut self.sessions[session].sender;
+        let length = object.body.length();
+        let toi = sender.add(SendFile {
+            content_location: object.uri.clone(),
+            content_type: Some(object.content_type.clone()),
+            encoding: Encoding::Identity,
+            content_length: length,
+            transfer_length: length,
+            content_digest: object.digest,
+            repr_digest: None,
+            content_md5: Some(object.md5),
+        })?;
+        let symbols = sender.partition(toi).map_or(0, |partition| partition.symbols);
+        // LCT 16, EXT_FTI 16, payload ID 4.
+        let air_bytes = length + symbols * (36 + IP_UDP_BYTES as u64);
+        let id = self.next_id;
+        self.next_id += 1;
+        self.sessions[session].fdt_due_ns = now_ns;
+        self.items.insert(id, Item { session, toi, object, air_bytes, due_ns: now_ns, starts: 0 });
+        self.fresh.push_back(id);
+        Ok(id)
+    }
+
+    /// Takes an object off the air at once.
+    pub fn withdraw(&mut self, id: ItemId) {
+        let Some(item) = self.items.remove(&id) else { return };
+        self.sessions[item.session].sender.withdraw(item.toi);
+        self.sessions[item.session].fdt_due_ns = 0;
+        self.schedule.remove(id);
+        self.fresh.retain(|&fresh| fresh != id);
+        if matches!(self.current, Some(Job::Object { id: current, .. }) if current == id) {
+            self.current = None;
+        }
+        self.urgent.retain(|job| !matches!(job, Job::Object { id: urgent, .. } if *urgent == id));
+    }
+
+    /// From now on only close flags are sent; [`Air::next_packet`] then ends.
+    pub fn close(&mut self) {
+        if !std::mem::replace(&mut self.closing, true) {
+            self.urgent.clear();
+            self.fresh.clear();
+            self.current = None;
+            let all = 0..self.sessions.len();
+            self.urgent.extend(all.map(|session| Job::Close { session, left: CLOSE_REPEATS }));
+        }
+    }
+
+    /// Writes the next packet into `out`. `None`: there is nothing to send now (or, after [`Air::close`], ever).
+    pub fn next_packet(&mut self, now_ns: u64, wall: WallTime, out: &mut Vec<u8>) -> Option<Departure> {
+        loop {
+            if !self.closing {
+                self.queue_what_is_due(now_ns, wall);
+            }
+            let (mut job, was_urgent) = match (self.urgent.pop_front(), self.current.take()) {
+                (Some(urgent), current) => {
+                    self.current = current;
+                    (urgent, true)
+                }
+                (None, Some(current)) => (current, false),
+                (None, None) => (self.choose(now_ns)?, false),
+            };
+            let departure = self.write(&mut job, out);
+            if self.is_finished(&job) {
+                self.finish(job, now_ns);
+            } else if was_urgent {
+                self.urgent.push_front(job);
+            } else {
+                self.current = Some(job);
+            }
+            if let Some(departure) = departure {
+                self.stats.packets += 1;
+                self.stats.bytes += out.len() as u64;
+                return Some(departure);
+            }
+        }
+    }
+
+    /// When something will be due if nothing is now; `None` if never.
+    pub fn next_due_ns(&self) -> Option<u64> {
+        let fdt = self.sessions.iter().map(|session| session.fdt_due_ns);
+        let items = self.items.values().filter(|item| item.object.max_period_ms.is_some()).map(|item| item.due_ns);
+        fdt.chain(items).min().filter(|_| !self.closing && !self.once)
+    }
+
+    /// Counters.
+    pub const fn stats(&self) -> &AirStats {
+        &self.stats
+    }
+
+    /// Objects on the air.
+    pub fn objects(&self) -> impl Iterator<Item = (ItemId, &AirObject)> {
+        self.items.iter().map(|(&id, item)| (id, &item.object))
+    }
+
+    /// Objects that have been started at least once.
+    pub fn started(&self) -> usize {
+        self.items.values().filter(|item| item.starts > 0).count()
+    }
+
+    /// Whether every object has been sent whole at least once.
+    pub fn cycle_done(&self) -> bool {
+        self.fresh.is_empty() && self.current.is_none() && self.items.values().all(|item| item.starts > 0)
+    }
+
+    /// The objects as the planner wants them, and what repeating the FDT costs in bit/s.
+    pub fn planned(&mut self, wall: WallTime) -> (Vec<Planned>, f64) {
+        let objects = self.items.values().map(|item| Planned {
+            uri: item.object.uri.clone(),
+            length: item.object.body.length(),
+            air_bytes: item.air_bytes,
+            class: item.object.class,
+            max_period_s: item.object.max_period_ms.map(|ms| ms as f64 / 1000.0),
+        });
+        let objects = objects.collect();
+        let mut fdt_bytes = 0;
+        let mut packet = Vec::new();
+        for session in &mut self.sessions {
+            // An FDT that cannot be built shows when it is sent; the plan counts what can be.
+            let _ = session.sender.refresh_fdt(wall);
+            for page in 0..session.sender.fdt_pages() {
+                for index in 0..session.sender.fdt_packets(page) {
+                    session.sender.write_fdt(page, index, &mut packet);
+                    fdt_bytes += packet.len() + IP_UDP_BYTES;
+                }
+            }
+        }
+        (objects, fdt_bytes as f64 * 8e9 / self.fdt_interval_ns.max(1) as f64)
+    }
+
+    fn queue_what_is_due(&mut self, now_ns: u64, wall: WallTime) {
+        for (index, session) in self.sessions.iter_mut().enumerate() {
+            if session.fdt_due_ns > now_ns || session.sender.fdt_pages() == 0 && session.fdt_due_ns > 0 {
+                continue;
+            }
+            session.fdt_due_ns = now_ns + self.fdt_interval_ns;
+            if session.sender.refresh_fdt(wall).is_ok() {
+                let pages = 0..session.sender.fdt_pages();
+                let jobs = pages.filter(|&page| session.sender.fdt_packets(page) > 0);
+                self.urgent.extend(jobs.map(|page| Job::Fdt { session: index, page, next: 0 }));
+            }
+        }
+        if self.once {
+            return;
+        }
+        let due: Vec<ItemId> = self
+            .items
+            .iter()
+            .filter(|(_, item)| item.object.max_period_ms.is_some() && item.starts > 0 && item.due_ns <= now_ns)
+            .map(|(&id, _)| id)
+            .collect();
+        for id in due {
+            if let Some(job) = self.start(id, now_ns) {
+                self.urgent.push_back(job);
+            }
+        }
+    }
+
+    fn choose(&mut self, now_ns: u64) -> Option<Job> {
+        if self.closing {
+            return None;
+        }
+        while let Some(id) = self.fresh.pop_front() {
+            if let Some(job) = self.start(id, now_ns) {
+                return Some(job);
+            }
+        }
+        if self.once {
+            self.close();
+            return self.urgent.pop_front();
+        }
+        while let Some(id) = self.schedule.next(now_ns) {
+            if let Some(job) = self.start(id, now_ns) {
+                return Some(job);
+            }
+            self.schedule.remove(id);
+        }
+        None
+    }
+
+    /// Opens the body of an object. `None` if it is no longer what was announced: then it leaves the air, and the
+    /// next reading of its folder brings its successor.
+    fn start(&mut self, id: ItemId, now_ns: u64) -> Option<Job> {
+        let item = self.items.get_mut(&id)?;
+        item.due_ns = now_ns + item.object.max_period_ms.unwrap_or(0) * 1_000_000;
+        item.starts += 1;
+        match item.object.body.open() {
+            Ok(reading) => {
+                if item.object.max_period_ms.is_none() {
+                    self.schedule.add(id, item.object.class, item.air_bytes, now_ns);
+                }
+                Some(Job::Object { id, reading, next: 0 })
+            }
+            Err(_) => {
+                self.stats.objects_broken_off += 1;
+                self.withdraw(id);
+                None
+            }
+        }
+    }
+
+    /// Writes the job's next packet. `None` if it has none (an empty object, or one that broke off).
+    fn write(&mut self, job: &mut Job, out: &mut Vec<u8>) -> Option<Departure> {
+        let departure = |session: SessionIndex, sessions: &[Session]| Departure {
+            destination: sessions[session].address,
+            session,
+        };
+        match job {
+            Job::Fdt { session, page, next } => {
+                let written = self.sessions[*session].sender.write_fdt(*page, *next, out);
+                *next += 1;
+                written.then(|| departure(*session, &self.sessions))
+            }
+            Job::Object { id, reading, next } => {
+                let item = self.items.get(id)?;
+                let sender = &self.sessions[item.session].sender;
+                let partition = sender.partition(item.toi)?;
+                if *next >= partition.symbols {
+                    return None;
+                }
+                let range = partition.byte_range(*next);
+                self.symbol.resize((range.end - range.start) as usize, 0);
+                if reading.read_at(range.start, &mut self.symbol).is_err() {
+                    // The file shrank under us. What was sent is useless; receivers see it by the digest.
+                    self.stats.objects_broken_off += 1;
+                    *next = u64::MAX;
+                    return None;
+                }
+                let last_ever = self.once && *next + 1 == partition.symbols;
+                let written = sender.write_packet(item.toi, *next, &self.symbol, last_ever, out);
+                *next += 1;
+                written.then(|| departure(item.session, &self.sessions))
+            }
+            Job::Close { session, left } => {
+                self.sessions[*session].sender.write_close(out);
+                *left -= 1;
+                Some(departure(*session, &self.sessions))
+            }
+        }
+    }
+
+    fn is_finished(&self, job: &Job) -> bool {
+        match job {
+            Job::Fdt { session, page, next } => *next >= self.sessions[*session].sender.fdt_packets(*page),
+            Job::Object { id, next, .. } => {
+                let symbols = self.items.get(id).and_then(|item| {
+                    self.sessions[item.session].sender.partition(item.toi).map(|partition| partition.symbols)
+                });
+                symbols.is_none_or(|symbols| *next >= symbols)
+            }
+            Job::Close { left, .. } => *left == 0,
+        }
+    }
+
+    fn finish(&mut self, job: Job, _now_ns: u64) {
+        if let Job::Object { id, next, .. } = job {
+            if next == u64::MAX {
+                self.withdraw(id);
+            } else {
+                self.stats.objects_sent += 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,330 @@
+//! The headend's configuration file: one typed tree, unknown keys refused, units in key names.
+//!
+//! `configs/headend.toml` is a commented example of all of it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use carousel::config::{self, Mistake};
+use carousel::flute::{FdtNamespace, SenderProfile};
+use carousel::lct::Widths;
+use serde::Deserialize;
+
+use crate::plan::Class;
+
+/// The whole file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The one-way link.
+    pub link: Link,
+    /// Where packets go out.
+    #[serde(default)]
+    pub output: Output,
+    /// Groups and ports of the sessions.
+    #[serde(default)]
+    pub sessions: Sessions,
+    /// What the announcement channel says of this NIP stream.
+    #[serde(default)]
+    pub nip: Nip,
+    /// How the carousel turns.
+    #[serde(default)]
+    pub carousel: Carousel,
+    /// What receivers are told about unicast repair.
+    #[serde(default)]
+    pub repair: Repair,
+    /// What is sent.
+    #[serde(rename = "source")]
+    pub sources: Vec<Source>,
+}
+
+/// `[link]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// Bits a second of IP packets, IP and UDP headers included.
+    pub rate_bps: u64,
+}
+
+/// `[output]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Output {
+    /// Interface that multicast leaves by: a name (`eth1`) or one of its addresses. Empty: the system's choice.
+    pub interface: String,
+    /// IP TTL or hop limit.
+    pub ttl: u8,
+    /// Differentiated services code point, 0 to 63.
+    pub dscp: u8,
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self { interface: String::new(), ttl: 8, dscp: 0 }
+    }
+}
+
+/// `[sessions]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sessions {
+    /// Whether the DVB-NIP announcement channel is sent.
+    pub announce: bool,
+    /// Group and port of the announcement channel. TS 103 876 fixes it; change it only in a laboratory.
+    pub announcement: SocketAddr,
+    /// Session with the gateway configuration, manifests and init segments. TSI 1.
+    pub configuration: SocketAddr,
+    /// First media session group and port; each source has a group of its own, counted up from here.
+    pub media: SocketAddr,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        let v4 = |a, b, c, d, port| SocketAddr::from((Ipv4Addr::new(a, b, c, d), port));
+        Self {
+            announce: true,
+            announcement: v4(224, 0, 23, 14, 3937),
+            configuration: v4(239, 192, 49, 1, 49001),
+            media: v4(239, 192, 50, 1, 49002),
+        }
+    }
+}
+
+/// `[nip]`: who and where this stream is (TS 103 876 clauses 8.1.4.2 and 8.4.2).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Nip {
+    /// NIPNetworkProviderName and NIPStreamProviderName.
+    pub provider: String,
+    /// NetworkName.
+    pub network_name: String,
+    /// NIPNetworkID, 1 to 65280.
+    pub network_id: u16,
+    /// NIPCarrierID.
+    pub carrier_id: u16,
+    /// NIPLinkID.
+    pub link_id: u16,
+    /// NIPServiceID.
+    pub service_id: u16,
+}
+
+impl Default for Nip {
+    fn default() -> Self {
+        Self {
+            provider: "Skycache".to_owned(),
+            network_name: "Skycache".to_owned(),
+            network_id: 1,
+            carrier_id: 1001,
+            link_id: 0,
+            service_id: 5001,
+        }
+    }
+}
+
+/// `[carousel]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Carousel {
+    /// `compatible`: what every known receiver takes; `strict`: TS 103 769 Annex F by the letter; `bits16`: 16-bit TSI
+    /// and TOI.
+    pub profile: Profile,
+    /// Encoding symbol length E in bytes.
+    pub symbol_length_bytes: u16,
+    /// Hard maximum between two repeats of an FDT Instance.
+    pub fdt_interval_ms: u64,
+    /// Hard maximum between two repeats of each announcement object.
+    pub announcement_interval_ms: u64,
+    /// Hard maximum between two repeats of the gateway configuration, each manifest and init segment.
+    pub manifest_interval_ms: u64,
+    /// Validity of an FDT Instance.
+    pub fdt_lifetime_s: u32,
+    /// How often followed directories are read again.
+    pub rescan_interval_ms: u64,
+}
+
+impl Default for Carousel {
+    fn default() -> Self {
+        Self {
+            profile: Profile::Compatible,
+            symbol_length_bytes: 1400,
+            fdt_interval_ms: 1000,
+            announcement_interval_ms: 1000,
+            manifest_interval_ms: 2000,
+            fdt_lifetime_s: 3600,
+            rescan_interval_ms: 500,
+        }
+    }
+}
+
+/// What packets look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// 2005 namespace, 32-bit TSI and TOI, EXT_FTI everywhere.
+    Compatible,
+    /// 3GPP 2022 namespace, EXT_FTI on FDT packets only.
+    Strict,
+    /// As compatible, with 16-bit TSI and TOI.
+    Bits16,
+}
+
+impl Carousel {
+    /// The sender's profile.
+    pub fn sender_profile(&self) -> SenderProfile {
+        let base = SenderProfile {
+            symbol_length: self.symbol_length_bytes,
+            fdt_lifetime_s: self.fdt_lifetime_s,
+            ..SenderProfile::default()
+        };
+        match self.profile {
+            Profile::Compatible => base,
+            Profile::Strict => {
+                SenderProfile { fti_everywhere: false, namespace: FdtNamespace::ThreeGpp2022, ..base }
+            }
+            Profile::Bits16 => SenderProfile { widths: Widths::BITS_16, ..base },
+        }
+    }
+}
+
+/// `[repair]`: UnicastRepairParameters of TS 103 769. The base URLs are the sources' own.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Repair {
+    /// Whether receivers are told to repair from the sources' base URLs.
+    pub enabled: bool,
+    /// Silence after which an object counts as lost in part.
+    pub reception_timeout_ms: u64,
+    /// Wait before repair begins.
+    pub fixed_back_off_ms: u64,
+    /// Further wait, drawn anew by each receiver between 0 and this.
+    pub random_back_off_ms: u64,
+}
+
+impl Default for Repair {
+    fn default() -> Self {
+        Self { enabled: true, reception_timeout_ms: 2000, fixed_back_off_ms: 0, random_back_off_ms: 1000 }
+    }
+}
+
+/// `[[source]]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// Directory with packaged HLS or DASH, or one manifest.
+    pub path: PathBuf,
+    /// URL under which players and the CDN know that directory; ends with `/`.
+    pub base: String,
+    /// A name for people; the last part of `path` if left out.
+    #[serde(default)]
+    pub name: String,
+    /// Identifier in the gateway configuration, equal to the DVB-I UniqueIdentifier; the base URL if left out.
+    #[serde(default)]
+    pub service_id: String,
+    /// How much it is wanted.
+    #[serde(default)]
+    pub class: Class,
+    /// Also send files that no manifest refers to.
+    #[serde(default)]
+    pub include_unreferenced: bool,
+}
+
+impl Config {
+    /// Reads and checks a file. `path` of sources is relative to the file's folder.
+    ///
+    /// # Errors
+    /// Every mistake at once, one line each, with its place and its mend.
+    pub fn load(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|err| format!("{}: {err}; name the configuration with -c FILE", path.display()))?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        Self::parse(&text, folder).map_err(|mistakes| {
+            let lines = mistakes.iter().map(|mistake| format!("{}:{mistake}", path.display()));
+            lines.collect::<Vec<_>>().join("\n")
+        })
+    }
+
+    /// Reads and checks the text of a file that lies in `folder`.
+    ///
+    /// # Errors
+    /// Every mistake that was found.
+    pub fn parse(text: &str, folder: &Path) -> Result<Self, Vec<Mistake>> {
+        let mut config: Self = config::load(text)?;
+        for source in &mut config.sources {
+            if source.path.is_relative() {
+                source.path = folder.join(&source.path);
+            }
+            if source.name.is_empty() {
+                let last = source.path.file_name().map(|name| name.to_string_lossy().into_owned());
+                source.name = last.unwrap_or_else(|| "source".to_owned());
+            }
+            if source.service_id.is_empty() {
+                source.service_id.clone_from(&source.base);
+            }
+        }
+        let mistakes = config.mistakes();
+        if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
+    }
+
+    /// What is well-formed but makes no sense.
+    fn mistakes(&self) -> Vec<Mistake> {
+        let mut all = Vec::new();
+        let mut wrong = |key: &str, what: String, mend: &str| all.push(Mistake::of_value(key, &what, mend));
+        if self.link.rate_bps < 1000 {
+            wrong("link.rate_bps", format!("{} bits a second is no link", self.link.rate_bps), "give the rate in bit/s, such as 20_000_000");
+        }
+        if !(64..=8000).contains(&self.carousel.symbol_length_bytes) {
+            wrong("carousel.symbol_length_bytes", "must be 64 to 8000".to_owned(), "1400 fits every Ethernet");
+        }
+        for (key, value) in [
+            ("carousel.fdt_interval_ms", self.carousel.fdt_interval_ms),
+            ("carousel.announcement_interval_ms", self.carousel.announcement_interval_ms),
+            ("carousel.manifest_interval_ms", self.carousel.manifest_interval_ms),
+            ("carousel.rescan_interval_ms", self.carousel.rescan_interval_ms),
+        ] {
+            if value < 10 {
+                wrong(key, format!("{value} ms is too often"), "10 or more");
+            }
+        }
+        if self.output.dscp > 63 {
+            wrong("output.dscp", format!("{} is no code point", self.output.dscp), "0 to 63; 34 is AF41, for video");
+        }
+        let addresses = [
+            ("sessions.announcement", self.sessions.announcement),
+            ("sessions.configuration", self.sessions.configuration),
+            ("sessions.media", self.sessions.media),
+        ];
+        for (key, address) in addresses {
+            if address.port() == 0 {
+                wrong(key, "port 0".to_owned(), "a port from 1 to 65535");
+            }
+            if address.ip().is_unspecified() {
+                wrong(key, format!("{} is no destination", address.ip()), "a multicast group or a host's address");
+            }
+        }
+        if self.sources.is_empty() {
+            wrong("source", "nothing to send".to_owned(), "add a [[source]] with path and base");
+        }
+        for (at, source) in self.sources.iter().enumerate() {
+            let key = |name: &str| format!("source[{at}].{name}");
+            if !source.base.starts_with("http://") && !source.base.starts_with("https://") {
+                wrong(&key("base"), format!("{:?} is no URL", source.base), "http://host/path/ or https://host/path/");
+            } else if !source.base.ends_with('/') {
+                wrong(&key("base"), "must end with /".to_owned(), "add the slash: it is the URL of the directory");
+            }
+            if !source.path.exists() {
+                wrong(&key("path"), format!("{} is not there", source.path.display()), "name a directory or a manifest");
+            }
+        }
+        all
+    }
+
+    /// Group and port of the media sessions of source number `index`.
+    pub fn media_address(&self, index: usize) -> SocketAddr {
+        let offset = index as u32;
+        let ip = match self.sessions.media.ip() {
+            IpAddr::V4(ip) => IpAddr::V4(Ipv4Addr::from_bits(ip.to_bits().wrapping_add(offset))),
+            IpAddr::V6(ip) => IpAddr::V6(std::net::Ipv6Addr::from_bits(ip.to_bits().wrapping_add(u128::from(offset)))),
+        };
+        SocketAddr::new(ip, self.sessions.media.port())
+    }
+}

@@ -1,0 +1,45 @@
+//! Where packets go: multicast by UDP, or a pcap file.
+//!
+//! An `enum` of two; a trait may come with the third.
+
+mod pcap;
+mod udp;
+
+use std::io;
+use std::net::SocketAddr;
+
+pub use pcap::PcapSink;
+pub use udp::UdpSink;
+
+/// A way out.
+#[derive(Debug)]
+pub enum Sink {
+    /// On the network.
+    Udp(UdpSink),
+    /// Into a recording.
+    Pcap(PcapSink),
+}
+
+impl Sink {
+    /// Sends one UDP payload; `time_ns` is what a recording notes, in nanoseconds since 1970.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn send(&mut self, destination: SocketAddr, payload: &[u8], time_ns: u64) -> io::Result<()> {
+        match self {
+            Self::Udp(sink) => sink.send(destination, payload),
+            Self::Pcap(sink) => sink.send(destination, payload, time_ns),
+        }
+    }
+
+    /// Makes sure that everything is out.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn finish(&mut self) -> io::Result<()> {
+        match self {
+            Self::Udp(_) => Ok(()),
+            Self::Pcap(sink) => sink.finish(),
+        }
+    }
+}
