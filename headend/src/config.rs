@@ -270,10 +270,18 @@ impl Config {
         let mut all = Vec::new();
         let mut wrong = |key: &str, what: String, mend: &str| all.push(Mistake::of_value(key, &what, mend));
         if self.link.rate_bps < 1000 {
-            wrong("link.rate_bps", format!("{} bits a second is no link", self.link.rate_bps), "give the rate in bit/s, such as 20_000_000");
+            wrong(
+                "link.rate_bps",
+                format!("{} bits a second is no link", self.link.rate_bps),
+                "give the rate in bit/s, such as 20_000_000",
+            );
         }
         if !(64..=8000).contains(&self.carousel.symbol_length_bytes) {
-            wrong("carousel.symbol_length_bytes", "must be 64 to 8000".to_owned(), "1400 fits every Ethernet");
+            wrong(
+                "carousel.symbol_length_bytes",
+                "must be 64 to 8000".to_owned(),
+                "1400 fits every Ethernet",
+            );
         }
         for (key, value) in [
             ("carousel.fdt_interval_ms", self.carousel.fdt_interval_ms),
@@ -286,7 +294,11 @@ impl Config {
             }
         }
         if self.output.dscp > 63 {
-            wrong("output.dscp", format!("{} is no code point", self.output.dscp), "0 to 63; 34 is AF41, for video");
+            wrong(
+                "output.dscp",
+                format!("{} is no code point", self.output.dscp),
+                "0 to 63; 34 is AF41, for video",
+            );
         }
         let addresses = [
             ("sessions.announcement", self.sessions.announcement),
@@ -298,7 +310,11 @@ impl Config {
                 wrong(key, "port 0".to_owned(), "a port from 1 to 65535");
             }
             if address.ip().is_unspecified() {
-                wrong(key, format!("{} is no destination", address.ip()), "a multicast group or a host's address");
+                wrong(
+                    key,
+                    format!("{} is no destination", address.ip()),
+                    "a multicast group or a host's address",
+                );
             }
         }
         if self.sources.is_empty() {
@@ -307,12 +323,24 @@ impl Config {
         for (at, source) in self.sources.iter().enumerate() {
             let key = |name: &str| format!("source[{at}].{name}");
             if !source.base.starts_with("http://") && !source.base.starts_with("https://") {
-                wrong(&key("base"), format!("{:?} is no URL", source.base), "http://host/path/ or https://host/path/");
+                wrong(
+                    &key("base"),
+                    format!("{:?} is no URL", source.base),
+                    "http://host/path/ or https://host/path/",
+                );
             } else if !source.base.ends_with('/') {
-                wrong(&key("base"), "must end with /".to_owned(), "add the slash: it is the URL of the directory");
+                wrong(
+                    &key("base"),
+                    "must end with /".to_owned(),
+                    "add the slash: it is the URL of the directory",
+                );
             }
             if !source.path.exists() {
-                wrong(&key("path"), format!("{} is not there", source.path.display()), "name a directory or a manifest");
+                wrong(
+                    &key("path"),
+                    format!("{} is not there", source.path.display()),
+                    "name a directory or a manifest",
+                );
             }
         }
         all
@@ -323,7 +351,9 @@ impl Config {
         let offset = index as u32;
         let ip = match self.sessions.media.ip() {
             IpAddr::V4(ip) => IpAddr::V4(Ipv4Addr::from_bits(ip.to_bits().wrapping_add(offset))),
-            IpAddr::V6(ip) => IpAddr::V6(std::net::Ipv6Addr::from_bits(ip.to_bits().wrapping_add(u128::from(offset)))),
+            IpAddr::V6(ip) => {
+                IpAddr::V6(std::net::Ipv6Addr::from_bits(ip.to_bits().wrapping_add(u128::from(offset))))
+            }
         };
         SocketAddr::new(ip, self.sessions.media.port())
     }

@@ -392,7 +392,7 @@ mod tests {
     fn nothing_starves_and_removed_objects_are_gone() {
         let mut schedule = Schedule::default();
         schedule.add(1, Class::High, 1000, 0);
-        schedule.add(2, Class::Low, 1_000_000_000, 0);
+        schedule.add(2, Class::Low, 1_000_000, 0);
         schedule.add(3, Class::Medium, 1000, 0);
         schedule.remove(3);
         let seen: Vec<ItemId> =

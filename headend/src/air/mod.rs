@@ -150,7 +150,12 @@ impl Air {
     ///
     /// # Errors
     /// [`SenderError`] if the object does not fit the session.
-    pub fn add(&mut self, session: SessionIndex, object: AirObject, now_ns: u64) -> Result<ItemId, SenderError> {
+    pub fn add(
+        &mut self,
+        session: SessionIndex,
+        object: AirObject,
+        now_ns: u64,
+    ) -> Result<ItemId, SenderError> {
         let sender = &mut self.sessions[session].sender;
         let length = object.body.length();
         let toi = sender.add(SendFile {
@@ -231,7 +236,8 @@ impl Air {
     /// When something will be due if nothing is now; `None` if never.
     pub fn next_due_ns(&self) -> Option<u64> {
         let fdt = self.sessions.iter().map(|session| session.fdt_due_ns);
-        let items = self.items.values().filter(|item| item.object.max_period_ms.is_some()).map(|item| item.due_ns);
+        let items =
+            self.items.values().filter(|item| item.object.max_period_ms.is_some()).map(|item| item.due_ns);
         fdt.chain(items).min().filter(|_| !self.closing && !self.once)
     }
 
@@ -298,7 +304,9 @@ impl Air {
         let due: Vec<ItemId> = self
             .items
             .iter()
-            .filter(|(_, item)| item.object.max_period_ms.is_some() && item.starts > 0 && item.due_ns <= now_ns)
+            .filter(|(_, item)| {
+                item.object.max_period_ms.is_some() && item.starts > 0 && item.due_ns <= now_ns
+            })
             .map(|(&id, _)| id)
             .collect();
         for id in due {

@@ -1,6 +1,8 @@
 use super::*;
 use carousel::alc::Packet;
-use carousel::flute::{Event, ObjectBuf as _, OpenRequest, Receiver, ReceiverConfig, Refusal, Storage, verify};
+use carousel::flute::{
+    Event, ObjectBuf as _, OpenRequest, Receiver, ReceiverConfig, Refusal, Storage, verify,
+};
 use carousel::time::Instant;
 
 const WALL: WallTime = WallTime::from_unix_ms(1_795_219_200_000);
@@ -120,7 +122,8 @@ fn a_file_that_changed_leaves_the_air_instead_of_mixing_bytes() {
     let (body, _) = Body::file(&path).unwrap();
     let mut air = air(false);
     let digest = Digest::of(&[1; 10_000]);
-    let object = AirObject { digest, md5: carousel::digest::md5(&[1; 10_000]), body, ..object("seg", 0, None) };
+    let object =
+        AirObject { digest, md5: carousel::digest::md5(&[1; 10_000]), body, ..object("seg", 0, None) };
     air.add(0, object, 0).unwrap();
     std::fs::write(&path, vec![2; 9_000]).unwrap();
     let (names, _) = receive(&mut air, 1);
