@@ -14,6 +14,7 @@ pub mod flute;
 pub mod ip;
 pub mod lct;
 pub mod limits;
+pub mod mabr;
 pub mod name;
 pub mod time;
 pub mod xml;

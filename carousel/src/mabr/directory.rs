@@ -1,0 +1,215 @@
+//! Which sessions to listen to, and why: from static entries, the announcement channel's bootstrap, and the gateway
+//! configurations that it leads to (TS 103 876 clause 8.2: two steps).
+//!
+//! Documents come in as they arrive, a set of sessions comes out. A new version of a document replaces what its
+//! predecessor brought; a session that no document names any more is gone.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Aliases, Configuration, Protocol, RepairParameters, TransportSession};
+use crate::limits::MAX_SESSIONS;
+use crate::xml::XmlError;
+
+/// Which kinds of session named by the bootstrap are joined (`@serviceClass`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JoinPolicy {
+    /// `urn:dvb:metadata:nativeip:ContentGuide` and `:ServiceGuide`.
+    pub guides: bool,
+    /// `urn:dvb:metadata:nativeip:dvb-i-slep-sl-related-material`: logos and banners.
+    pub related_material: bool,
+    /// `urn:dvb:metadata:nativeip:PrivateDataManifest`: files for offline use, up to hundreds of megabytes.
+    pub private_data: bool,
+    /// `urn:dvb:metadata:nativeip:HbbTVApplication`.
+    pub applications: bool,
+}
+
+impl Default for JoinPolicy {
+    fn default() -> Self {
+        Self { guides: true, related_material: true, private_data: true, applications: true }
+    }
+}
+
+impl JoinPolicy {
+    /// Whether a session of this class is wanted. Classes that nobody has defined are not.
+    pub fn joins(&self, service_class: Option<&str>) -> bool {
+        let Some(class) = service_class else { return true };
+        match class.rsplit(':').next().unwrap_or_default().to_ascii_lowercase().as_str() {
+            "contentguide" | "serviceguide" => self.guides,
+            "dvb-i-slep-sl-related-material" => self.related_material,
+            "privatedatamanifest" => self.private_data,
+            "hbbtvapplication" => self.applications,
+            _ => false,
+        }
+    }
+}
+
+/// Why a session is listened to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SessionOrigin {
+    /// The receiver's own configuration.
+    Static,
+    /// A bootstrap document, or a configuration's own transport session.
+    Bootstrap,
+    /// A multicast session of a gateway configuration.
+    Configuration,
+}
+
+impl SessionOrigin {
+    /// Name in status and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Static => "static",
+            Self::Bootstrap => "bootstrap",
+            Self::Configuration => "configuration",
+        }
+    }
+}
+
+/// A session to listen to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionSpec {
+    /// Only from this source; `None`: from any.
+    pub source: Option<IpAddr>,
+    /// Group and port.
+    pub address: SocketAddr,
+    /// Only this TSI; `None`: every one.
+    pub tsi: Option<u64>,
+    /// FLUTE or ROUTE.
+    pub protocol: Protocol,
+    /// Why.
+    pub origin: SessionOrigin,
+    /// The service it belongs to; empty if none.
+    pub service: String,
+    /// How losses are repaired, if the sender says.
+    pub repair: Option<RepairParameters>,
+    /// Most bits a second.
+    pub maximum_bps: Option<u64>,
+}
+
+/// What a document changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DirectoryChange {
+    /// The same sessions as before.
+    Same,
+    /// Sessions came or went.
+    Sessions,
+}
+
+/// Documents kept: one for each name and source.
+const MAX_DOCUMENTS: usize = 256;
+
+/// See the module head.
+#[derive(Debug, Default)]
+pub struct Directory {
+    policy: JoinPolicy,
+    fixed: Vec<SessionSpec>,
+    documents: BTreeMap<(IpAddr, String), Configuration>,
+    sessions: Vec<SessionSpec>,
+    aliases: Aliases,
+    refused: u64,
+}
+
+impl Directory {
+    /// With the receiver's own sessions.
+    pub fn new(policy: JoinPolicy, fixed: Vec<SessionSpec>) -> Self {
+        let mut directory = Self { policy, fixed, ..Self::default() };
+        directory.rebuild();
+        directory
+    }
+
+    /// Takes a session configuration named `name` that came from `source`.
+    ///
+    /// # Errors
+    /// If it cannot be read; what its predecessor said stays in force.
+    pub fn document(
+        &mut self,
+        source: IpAddr,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<DirectoryChange, XmlError> {
+        let configuration = Configuration::parse(bytes)?;
+        let key = (source, name.to_ascii_lowercase());
+        if self.documents.get(&key) == Some(&configuration) {
+            return Ok(DirectoryChange::Same);
+        }
+        if !self.documents.contains_key(&key) && self.documents.len() >= MAX_DOCUMENTS {
+            self.refused += 1;
+            return Err(XmlError::TooLarge("more than 256 session configurations"));
+        }
+        self.documents.insert(key, configuration);
+        let before = std::mem::take(&mut self.sessions);
+        self.rebuild();
+        Ok(if before == self.sessions { DirectoryChange::Same } else { DirectoryChange::Sessions })
+    }
+
+    /// The sessions to listen to, without duplicates, at most [`MAX_SESSIONS`].
+    pub fn sessions(&self) -> &[SessionSpec] {
+        &self.sessions
+    }
+
+    /// Names on the air to URLs.
+    pub const fn aliases(&self) -> &Aliases {
+        &self.aliases
+    }
+
+    /// Configurations in force.
+    pub fn configurations(&self) -> impl Iterator<Item = &Configuration> {
+        self.documents.values()
+    }
+
+    /// Sessions and documents left out because there were too many.
+    pub const fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    fn rebuild(&mut self) {
+        self.sessions = self.fixed.clone();
+        self.aliases = Aliases::default();
+        let documents = std::mem::take(&mut self.documents);
+        for configuration in documents.values() {
+            self.aliases.add(configuration);
+            for session in &configuration.gateway_sessions {
+                if self.policy.joins(session.service_class.as_deref()) {
+                    self.add(session, SessionOrigin::Bootstrap, "");
+                }
+            }
+            for service in &configuration.sessions {
+                for session in &service.transport_sessions {
+                    if self.policy.joins(session.service_class.as_deref()) {
+                        self.add(session, SessionOrigin::Configuration, &service.service_identifier);
+                    }
+                }
+            }
+        }
+        self.documents = documents;
+    }
+
+    fn add(&mut self, session: &TransportSession, origin: SessionOrigin, service: &str) {
+        for endpoint in &session.endpoints {
+            let spec = SessionSpec {
+                source: endpoint.source,
+                address: SocketAddr::new(endpoint.group, endpoint.port),
+                tsi: endpoint.tsi,
+                protocol: session.protocol.clone(),
+                origin,
+                service: service.to_owned(),
+                repair: session.repair.clone(),
+                maximum_bps: session.maximum_bps,
+            };
+            let same = |have: &&mut SessionSpec| {
+                have.address == spec.address && have.tsi == spec.tsi && have.source == spec.source
+            };
+            if let Some(have) = self.sessions.iter_mut().find(same) {
+                // A static entry stands; what a document knows about repair is still welcome.
+                if have.repair.is_none() {
+                    have.repair.clone_from(&spec.repair);
+                }
+            } else if self.sessions.len() < MAX_SESSIONS {
+                self.sessions.push(spec);
+            } else {
+                self.refused += 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+use super::*;
+use crate::limits::MAX_SESSIONS;
+use proptest::prelude::*;
+
+fn shared(path: &str) -> Option<Vec<u8>> {
+    let full = format!("{}/../../shared/{path}", env!("CARGO_MANIFEST_DIR"));
+    let bytes = std::fs::read(&full);
+    if bytes.is_err() {
+        eprintln!("skipped: {path} is not here");
+    }
+    bytes.ok()
+}
+
+const DOCUMENTS: [&str; 6] = [
+    "schemas/nip/ses-capture/bootstrap.xml",
+    "schemas/nip/eutelsat-capture/bootstrap.xml",
+    "schemas/mabr/annex-c1.xml",
+    "schemas/mabr/annex-c2.xml",
+    "schemas/mabr/annex-c3.xml",
+    "captures/mabr_flute_hls/xml/gateway_config_1.xml",
+];
+
+#[test]
+fn real_documents_parse_completely_and_survive_the_trip() {
+    for path in DOCUMENTS {
+        let Some(bytes) = shared(path) else { continue };
+        let configuration = Configuration::parse(&bytes).unwrap_or_else(|err| panic!("{path}: {err}"));
+        assert!(configuration.gateway_sessions.len() + configuration.sessions.len() > 0, "{path}");
+        let written = configuration.to_xml();
+        let again =
+            Configuration::parse(written.as_bytes()).unwrap_or_else(|err| panic!("{path}: {err}\n{written}"));
+        let plain = |mut configuration: Configuration| {
+            configuration.schema_version.get_or_insert_with(|| "2".to_owned());
+            // Unknown elements of the document's own namespace come back in ours.
+            configuration.unknown.clear();
+            for session in &mut configuration.sessions {
+                session.unknown.clear();
+                session.transport_sessions.iter_mut().for_each(|session| session.unknown.clear());
+            }
+            configuration
+        };
+        assert_eq!(plain(again), plain(configuration), "{path}");
+    }
+}
+
+#[test]
+fn the_ses_bootstrap_in_detail() {
+    let Some(bytes) = shared(DOCUMENTS[0]) else { return };
+    let bootstrap = Configuration::parse(&bytes).unwrap();
+    let first = &bootstrap.gateway_sessions[0];
+    assert_eq!(first.endpoints[0].group, IpAddr::from([224, 0, 23, 14]));
+    assert_eq!((first.endpoints[0].port, first.endpoints[0].tsi), (3937, Some(0)));
+    let latency = first
+        .carousel
+        .as_ref()
+        .unwrap()
+        .entries
+        .iter()
+        .find(|entry| entry.uri.ends_with("NetworkInformationFile"));
+    assert_eq!(latency.unwrap().latency, Some(Duration::from_millis(514)));
+    assert!(
+        bootstrap.gateway_sessions.iter().any(|session| session.service_class.as_deref()
+            == Some("urn:dvb:metadata:nativeip:ContentGuide")
+            && session.tags == ["http://dvb.gw/ses.com/dvbi/cg/CoreSet"])
+    );
+}
+
+#[test]
+fn the_directory_follows_bootstrap_to_configuration_and_drops_what_vanishes() {
+    let source = IpAddr::from([10, 0, 0, 1]);
+    let session = |port: u16, class: &str| {
+        format!(
+            "<MulticastGatewayConfigurationTransportSession {class}><TransportProtocol protocolIdentifier='x:FLUTE'/>\
+        <EndpointAddress><NetworkDestinationGroupAddress>239.1.1.1</NetworkDestinationGroupAddress><TransportDestinationPort>{port}</TransportDestinationPort>\
+        </EndpointAddress></MulticastGatewayConfigurationTransportSession>"
+        )
+    };
+    let document = |sessions: &str| {
+        format!(
+            "<MulticastGatewayConfiguration xmlns='urn:dvb:metadata:MulticastSessionConfiguration:2019'>{sessions}</MulticastGatewayConfiguration>"
+        )
+    };
+    let mut directory = Directory::new(JoinPolicy::default(), Vec::new());
+    let bootstrap = document(
+        &(session(1, "")
+            + &session(2, "serviceClass='urn:dvb:metadata:nativeip:ContentGuide'")
+            + &session(3, "serviceClass='urn:what'")),
+    );
+    assert_eq!(directory.document(source, "bootstrap", bootstrap.as_bytes()), Ok(DirectoryChange::Sessions));
+    let ports = |directory: &Directory| {
+        directory.sessions().iter().map(|spec| spec.address.port()).collect::<Vec<_>>()
+    };
+    assert_eq!(ports(&directory), [1, 2], "an unknown class is not joined");
+    assert_eq!(directory.document(source, "BOOTSTRAP", bootstrap.as_bytes()), Ok(DirectoryChange::Same));
+    assert_eq!(
+        directory.document(source, "bootstrap", document(&session(2, "")).as_bytes()),
+        Ok(DirectoryChange::Sessions)
+    );
+    assert_eq!(ports(&directory), [2]);
+    assert!(directory.document(source, "bootstrap", b"<broken").is_err());
+    assert_eq!(ports(&directory), [2], "what was said stays in force");
+}
+
+#[test]
+fn sessions_of_a_hostile_configuration_are_bounded() {
+    let one = |at: usize| {
+        format!(
+            "<MulticastGatewayConfigurationTransportSession><EndpointAddress><NetworkDestinationGroupAddress>239.0.{}.{}</NetworkDestinationGroupAddress>\
+        <TransportDestinationPort>5</TransportDestinationPort></EndpointAddress></MulticastGatewayConfigurationTransportSession>",
+            at / 256,
+            at % 256
+        )
+    };
+    let document = |count| {
+        format!(
+            "<MulticastGatewayConfiguration>{}</MulticastGatewayConfiguration>",
+            (0..count).map(one).collect::<String>()
+        )
+    };
+    let source = IpAddr::from([10, 0, 0, 1]);
+    let mut directory = Directory::new(JoinPolicy::default(), Vec::new());
+    directory.document(source, "x", document(2000).as_bytes()).unwrap();
+    assert_eq!(directory.sessions().len(), MAX_SESSIONS);
+    assert_eq!(directory.refused(), 2000 - MAX_SESSIONS as u64);
+    assert!(directory.document(source, "x", document(10_000).as_bytes()).is_err());
+    for at in 0..300 {
+        let _ = directory.document(source, &format!("d{at}"), document(1).as_bytes());
+    }
+    assert!(directory.configurations().count() <= 256);
+}
+
+#[test]
+fn names_of_gpac_become_the_urls_of_its_origin() {
+    let Some(bytes) = shared(DOCUMENTS[5]) else { return };
+    let mut aliases = Aliases::default();
+    aliases.add(&Configuration::parse(&bytes).unwrap());
+    let tag = "tag:mabr.gpac.io.2025.services.2629888065";
+    assert_eq!(aliases.url_of(&format!("{tag}/live.m3u8")).unwrap(), "http://127.0.0.1:8080/dash/live.m3u8");
+    assert_eq!(
+        aliases.url_of(&format!("{tag}/2_00012.m4s")).unwrap(),
+        "http://127.0.0.1:8080/dash/2_00012.m4s"
+    );
+    assert_eq!(aliases.url_of("http://elsewhere/x"), None);
+}
+
+#[test]
+fn chunk_names() {
+    let split = |name| ChunkName::split(name);
+    assert_eq!(
+        split("http://h/a.m4s#0"),
+        Some(ChunkName { object: "http://h/a.m4s", offset: 0, is_last: false })
+    );
+    assert_eq!(split("a.m4s?isLast#77"), Some(ChunkName { object: "a.m4s", offset: 77, is_last: true }));
+    assert_eq!(split("a.m4s?hasRandomAccessPoint&isLast#9").unwrap().object, "a.m4s");
+    assert_eq!(split("a.m4s?token=1#9").unwrap().object, "a.m4s?token=1");
+    assert_eq!(split("a.m4s"), None);
+    assert_eq!(split("a.m4s#top"), None);
+}
+
+#[test]
+fn playback_path_patterns() {
+    for (pattern, path, matches) in [
+        ("/a/*.mpd", "/a/b/c.mpd", true),
+        ("/a/?.mpd", "/a/b.mpd", true),
+        ("/a/?.mpd", "/a/bc.mpd", false),
+        ("/a$*b", "/a*b", true),
+        ("/a$*b", "/axb", false),
+        ("*", "", true),
+        ("", "", true),
+        ("", "/", false),
+        ("/*/x/*", "/1/x/2/x", true),
+    ] {
+        assert_eq!(playback_path_matches(pattern, path), matches, "{pattern} {path}");
+    }
+    // What makes naive globs exponential.
+    assert!(!playback_path_matches(&"*a".repeat(40), &"a".repeat(39)));
+}
+
+proptest! {
+    #[test]
+    fn no_document_panics(text in "(<Multicast(Gateway|Server)Configuration( a='b')?>)?([ -~]|<[A-Za-z]{1,20}/?>){0,60}") {
+        let _ = Configuration::parse(text.as_bytes());
+        let _ = ChunkName::split(&text);
+    }
+}
