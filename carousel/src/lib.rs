@@ -16,6 +16,7 @@ pub mod lct;
 pub mod limits;
 pub mod mabr;
 pub mod name;
+pub mod nip;
 pub mod time;
 pub mod xml;
 
