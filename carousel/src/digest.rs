@@ -80,6 +80,26 @@ impl DigestHasher {
     }
 }
 
+/// SHA-256 and MD5 in one pass, for senders.
+#[derive(Default)]
+pub struct ObjectHasher {
+    sha256: Sha256,
+    md5: Md5,
+}
+
+impl ObjectHasher {
+    /// Adds the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.sha256.update(bytes);
+        self.md5.update(bytes);
+    }
+
+    /// Both values over everything added.
+    pub fn finish(self) -> (Digest, [u8; 16]) {
+        (Digest(self.sha256.finalize().into()), self.md5.finalize().into())
+    }
+}
+
 /// MD5 of `bytes`, for `Content-MD5` only: it detects accidents, not attacks.
 pub fn md5(bytes: &[u8]) -> [u8; 16] {
     Md5::digest(bytes).into()

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod mabr;
 pub mod name;
 pub mod nip;
+pub mod route;
 pub mod time;
 pub mod xml;
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use carousel::config::{self, Mistake};
 use carousel::flute::{FdtNamespace, SenderProfile};
 use carousel::lct::Widths;
+use carousel::nip::DeliveryParameters;
 use serde::Deserialize;
 
 use crate::plan::Class;
@@ -106,6 +107,55 @@ pub struct Nip {
     pub link_id: u16,
     /// NIPServiceID.
     pub service_id: u16,
+    /// Satellite carrier, if there is one: goes into the NetworkInformationFile so that receivers can tune.
+    pub carrier: Option<Carrier>,
+    /// DVB-I service lists to announce (service list entry points). The lists themselves are objects of a source.
+    pub service_lists: Vec<ServiceList>,
+}
+
+/// `[nip.carrier]`: a DVB-S2 carrier.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Carrier {
+    /// Frequency in units of 10 kHz: 1172750 is 11727.5 MHz.
+    pub frequency_10khz: u32,
+    /// `horizontal`, `vertical`, `left circular`, `right circular`.
+    pub polarization: String,
+    /// `QPSK`, `8PSK`, …
+    pub modulation: String,
+    /// `0.35`, `0.25`, `0.20`.
+    pub roll_off: String,
+    /// Symbol rate in ksym/s.
+    pub symbol_rate_ksps: u32,
+    /// Inner code rate, such as `3/4`.
+    pub fec: String,
+}
+
+/// `[[nip.service_lists]]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceList {
+    /// Name for people.
+    pub name: String,
+    /// URI of the list.
+    pub uri: String,
+}
+
+impl Nip {
+    /// Delivery parameters for the NetworkInformationFile.
+    pub fn delivery(&self) -> Option<DeliveryParameters> {
+        self.carrier.as_ref().map(|it| {
+            let (rate, fec) = (it.symbol_rate_ksps, &it.fec);
+            DeliveryParameters::dvb_s2(
+                it.frequency_10khz,
+                &it.polarization,
+                &it.modulation,
+                &it.roll_off,
+                rate,
+                fec,
+            )
+        })
+    }
 }
 
 impl Default for Nip {
@@ -117,6 +167,8 @@ impl Default for Nip {
             carrier_id: 1001,
             link_id: 0,
             service_id: 5001,
+            carrier: None,
+            service_lists: Vec::new(),
         }
     }
 }

@@ -1,8 +1,25 @@
 //! Puts packaged HLS and DASH on a one-way link. Each verb of the command line is a thin sentence over these rooms.
+//!
+//! | room | what it is for |
+//! |---|---|
+//! | [`package`] | reads HLS and DASH from disk into an inventory |
+//! | [`plan`] | which object how often: pure |
+//! | [`air`] | sessions, objects, the next packet |
+//! | [`broadcast`] | configuration and packages → what is on the air, kept up to date |
+//! | [`announce`] | the documents by which receivers find everything |
+//! | [`pace`], [`sink`] | when a packet may go, and where to |
+//! | [`transmit`] | `send` and `build`: the loops around the rooms above |
+//! | [`scan`], [`inspect`] | what is there, and what is on the air |
 
 pub mod air;
+pub mod announce;
+pub mod broadcast;
 pub mod config;
+pub mod inspect;
 pub mod pace;
 pub mod package;
 pub mod plan;
+pub mod scan;
+pub mod sink;
 mod sys;
+pub mod transmit;

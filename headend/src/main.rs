@@ -1,1 +1,164 @@
-fn main() {}
+//! `headend`: parse, call, print. Everything else is in the library.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::{Parser, Subcommand};
+use headend::config::Config;
+use headend::inspect::{self, Extractor, Inspector, Source};
+use headend::package::{self, Options};
+use headend::{scan, transmit};
+
+/// Puts packaged HLS and DASH on a one-way link, and explains what is on the air.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// What is there: presentations, rungs, objects, bytes, durations, and what is wrong
+    Scan {
+        /// Directory with packaged HLS or DASH, or one manifest
+        source: PathBuf,
+        /// One JSON document on stdout
+        #[arg(long)]
+        json: bool,
+        /// Also carry files that no manifest refers to
+        #[arg(long)]
+        include_unreferenced: bool,
+    },
+    /// What the carousel will do: period, share and acquisition time of each object
+    Plan {
+        /// Configuration
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+        /// One JSON document on stdout
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write the carousel to a recording
+    Build {
+        /// Configuration
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+        /// Recording to write
+        #[arg(long, value_name = "X.pcap")]
+        out: PathBuf,
+        /// Length of the recording; 0 is one full cycle
+        #[arg(long, default_value_t = 0)]
+        seconds: u64,
+    },
+    /// Send on the air, paced, following the packager's output, until SIGINT or SIGTERM
+    Send {
+        /// Configuration
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+        /// Send every object once, close the sessions and end
+        #[arg(long)]
+        once: bool,
+    },
+    /// Write the announcement documents: bootstrap, NIP files, gateway configuration
+    Catalog {
+        /// Configuration
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+        /// Folder to write to
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// What is on the air: sessions, objects, losses, timing
+    Inspect {
+        /// pcap or pcapng file, or udp://GROUP:PORT
+        #[arg(value_name = "FILE|udp://GROUP:PORT")]
+        source: String,
+        /// One JSON document on stdout
+        #[arg(long)]
+        json: bool,
+        /// Write every complete object below this folder
+        #[arg(long, value_name = "DIR")]
+        extract: Option<PathBuf>,
+        /// How long to listen; 0 is until interrupted. Recordings are read to their end
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+        /// Interface (name or IPv4 address) that the group is joined on
+        #[arg(long, default_value = "")]
+        interface: String,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("headend: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<(), String> {
+    match verb {
+        Verb::Scan { source, json, include_unreferenced } => {
+            let options = Options { include_unreferenced, ..Options::default() };
+            let inventory = package::read(&source, &options).map_err(|err| err.to_string())?;
+            if json { print(&pretty(&scan::to_json(&inventory))) } else { print(&scan::to_table(&inventory)) }
+        }
+        Verb::Plan { config, json } => {
+            let mut broadcast = transmit::open(Config::load(&config)?, false, true)?;
+            let (objects, fdt_bps) = broadcast.air.planned(transmit::wall_now());
+            let plan = headend::plan::plan(&objects, broadcast.config().link.rate_bps, fdt_bps);
+            let document = serde_json::to_value(&plan).map_err(|err| err.to_string())?;
+            if json { print(&pretty(&document)) } else { print(&plan.to_table()) }
+        }
+        Verb::Build { config, out, seconds } => transmit::build(Config::load(&config)?, &out, seconds),
+        Verb::Send { config, once } => transmit::send(Config::load(&config)?, once, &stop_on_signals()?),
+        Verb::Catalog { config, out } => catalog(Config::load(&config)?, &out),
+        Verb::Inspect { source, json, extract, seconds, interface } => {
+            let source: Source = source.parse()?;
+            let extractor = extract.as_deref().map(Extractor::new).transpose()?;
+            let report =
+                inspect::run(&source, Inspector::new(extractor), &interface, seconds, &stop_on_signals()?)?;
+            if json { print(&pretty(&inspect::to_json(&report))) } else { print(&inspect::to_table(&report)) }
+        }
+    }
+}
+
+fn catalog(config: Config, out: &Path) -> Result<(), String> {
+    let broadcast = transmit::open(config, false, true)?;
+    std::fs::create_dir_all(out).map_err(|err| format!("{}: {err}", out.display()))?;
+    for document in broadcast.announcements(transmit::wall_now()) {
+        let path = out.join(document.file);
+        std::fs::write(&path, &document.xml).map_err(|err| format!("{}: {err}", path.display()))?;
+        eprintln!("{}: {}", path.display(), document.uri);
+    }
+    Ok(())
+}
+
+/// A flag that SIGINT and SIGTERM set; a second signal ends the program at once.
+fn stop_on_signals() -> Result<Arc<AtomicBool>, String> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .map_err(|err| format!("cannot handle signals: {err}"))?;
+    }
+    Ok(stop)
+}
+
+fn pretty(document: &serde_json::Value) -> String {
+    format!("{document:#}\n")
+}
+
+/// Prints to stdout; a reader that has gone away (`| head`) is no failure.
+fn print(text: &str) -> Result<(), String> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => Err(format!("stdout: {err}")),
+        _ => Ok(()),
+    }
+}

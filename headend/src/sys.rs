@@ -1,6 +1,7 @@
-//! The one system call that no safe wrapper offers.
-#![allow(unsafe_code)] // one setsockopt; see its SAFETY comment
+//! What no safe wrapper offers: one socket option, and mapping a file.
+#![allow(unsafe_code)] // two calls; each SAFETY comment says what makes it sound
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
 
@@ -28,4 +29,15 @@ pub(crate) fn set_multicast_if_index_v4(socket: &Socket, index: u32) -> io::Resu
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Maps a recording for reading. A recording that another program cuts short while it is read ends this one
+/// (SIGBUS); the file's owner is who runs `inspect`.
+///
+/// # Errors
+/// What the system said.
+pub(crate) fn map_file(file: &File) -> io::Result<memmap2::Mmap> {
+    // SAFETY: the map is only read, as plain bytes, for which every bit pattern is valid; that the bytes may change
+    // under a reader is accepted for recordings, whose content is checked like anything from outside.
+    unsafe { memmap2::Mmap::map(file) }
 }

@@ -324,6 +324,9 @@ pub struct ReceiverStats {
     pub dropped: [u64; DropReason::ALL.len()],
     /// `File` elements that could not be used.
     pub unusable_files: u64,
+    /// Packets that must have been lost on the way: gaps in the sequence of symbols of one object. A lower bound, since
+    /// the end of an object, and objects lost whole, leave no gap.
+    pub lost: u64,
 }
 
 impl Default for ReceiverStats {
@@ -338,6 +341,7 @@ impl Default for ReceiverStats {
             early_evicted: 0,
             dropped: [0; DropReason::ALL.len()],
             unusable_files: 0,
+            lost: 0,
         }
     }
 }
@@ -376,6 +380,8 @@ pub struct Receiver<B> {
     early_bytes: usize,
     events: VecDeque<Event<B>>,
     closed: bool,
+    /// TOI and FEC Payload ID of the last packet of an object.
+    last_symbol: Option<(Toi, u32)>,
     stats: ReceiverStats,
 }
 
@@ -396,6 +402,7 @@ impl<B: ObjectBuf> Receiver<B> {
             early_bytes: 0,
             events: VecDeque::new(),
             closed: false,
+            last_symbol: None,
             stats: ReceiverStats::default(),
         }
     }
@@ -444,12 +451,32 @@ impl<B: ObjectBuf> Receiver<B> {
         let verdict = if toi == Toi::FDT {
             self.fdt_packet(now, wall, packet, storage)
         } else {
+            self.count_gap(toi, packet);
             self.object_packet(now, toi, packet, datagram, storage)
         };
         if packet.lct.close_session || packet.lct.close_object {
             self.close_flags(packet);
         }
         verdict
+    }
+
+    /// Senders go through an object symbol by symbol; what is left out was lost. With several symbols in a packet the
+    /// step is not 1 and nothing can be said.
+    #[inline]
+    fn count_gap(&mut self, toi: Toi, packet: &Packet<'_>) {
+        let Some(&id) = packet.body.first_chunk::<4>() else { return };
+        let id = u32::from_be_bytes(id);
+        match self.last_symbol.replace((toi, id)) {
+            Some((last_toi, last)) if last_toi == toi => {
+                let (gap, same_block) = (id.wrapping_sub(last).wrapping_sub(1), id >> 16 == last >> 16);
+                if same_block && id > last {
+                    self.stats.lost += u64::from(gap);
+                }
+            }
+            // A new object that does not begin with its first symbol.
+            Some(_) if id <= 0xffff => self.stats.lost += u64::from(id),
+            _ => {}
+        }
     }
 
     #[inline]

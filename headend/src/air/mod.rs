@@ -219,7 +219,7 @@ impl Air {
             };
             let departure = self.write(&mut job, out);
             if self.is_finished(&job) {
-                self.finish(job, now_ns);
+                self.finish(&job);
             } else if was_urgent {
                 self.urgent.push_front(job);
             } else {
@@ -249,6 +249,11 @@ impl Air {
     /// Objects on the air.
     pub fn objects(&self) -> impl Iterator<Item = (ItemId, &AirObject)> {
         self.items.iter().map(|(&id, item)| (id, &item.object))
+    }
+
+    /// Whether the object is (still) on the air.
+    pub fn has(&self, id: ItemId) -> bool {
+        self.items.contains_key(&id)
     }
 
     /// Objects that have been started at least once.
@@ -412,8 +417,8 @@ impl Air {
         }
     }
 
-    fn finish(&mut self, job: Job, _now_ns: u64) {
-        if let Job::Object { id, next, .. } = job {
+    fn finish(&mut self, job: &Job) {
+        if let Job::Object { id, next, .. } = *job {
             if next == u64::MAX {
                 self.withdraw(id);
             } else {

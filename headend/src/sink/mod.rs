@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 
 pub use pcap::PcapSink;
 pub use udp::UdpSink;
+pub(crate) use udp::interface_index;
 
 /// A way out.
 #[derive(Debug)]

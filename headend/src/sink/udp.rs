@@ -48,7 +48,9 @@ impl UdpSink {
                     self.retried += 1;
                     std::thread::sleep(std::time::Duration::from_micros(200));
                 }
-                Err(err) => return Err(io::Error::new(err.kind(), format!("sending to {destination}: {err}"))),
+                Err(err) => {
+                    return Err(io::Error::new(err.kind(), format!("sending to {destination}: {err}")));
+                }
             }
         }
     }
@@ -82,9 +84,13 @@ fn open_v6(output: &Output) -> Result<Socket, String> {
     socket.set_tclass_v6(u32::from(output.dscp) << 2).map_err(|err| failed("dscp", err))?;
     if !output.interface.is_empty() {
         let index = match output.interface.parse::<IpAddr>() {
-            Ok(address) if address == IpAddr::V6(Ipv6Addr::LOCALHOST) || address.is_loopback() => interface_index("lo")?,
+            Ok(address) if address == IpAddr::V6(Ipv6Addr::LOCALHOST) || address.is_loopback() => {
+                interface_index("lo")?
+            }
             Ok(address) => {
-                return Err(format!("[output] interface: name the interface instead of {address} for IPv6 groups"));
+                return Err(format!(
+                    "[output] interface: name the interface instead of {address} for IPv6 groups"
+                ));
             }
             Err(_) => interface_index(&output.interface)?,
         };
@@ -94,18 +100,21 @@ fn open_v6(output: &Output) -> Result<Socket, String> {
 }
 
 fn new_socket(domain: Domain) -> Result<Socket, String> {
-    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP)).map_err(|err| format!("UDP socket: {err}"))?;
+    let socket =
+        Socket::new(domain, Type::DGRAM, Some(Protocol::UDP)).map_err(|err| format!("UDP socket: {err}"))?;
     // Less than asked for is no failure: the kernel caps it at net.core.wmem_max.
     let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
     Ok(socket)
 }
 
-fn interface_index(name: &str) -> Result<u32, String> {
+/// The index of an interface, by its name.
+pub(crate) fn interface_index(name: &str) -> Result<u32, String> {
     let path = format!("/sys/class/net/{name}/ifindex");
     let text = if name.contains('/') { None } else { std::fs::read_to_string(path).ok() };
     text.and_then(|text| text.trim().parse().ok()).ok_or_else(|| {
         let names = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
-        let names: Vec<String> = names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let names: Vec<String> =
+            names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         format!("[output] interface: there is no {name:?}; there are {}", names.join(", "))
     })
 }

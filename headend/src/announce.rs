@@ -1,0 +1,227 @@
+//! The documents that let a receiver find everything: bootstrap, gateway configuration, NIF, SIF, time, entry points.
+//!
+//! Made from the configuration and from what is on the air; sent like any other object, and written to files by
+//! `headend catalog`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use carousel::mabr::{
+    CarouselEntry, Component, Configuration, Endpoint, EntryKind, ManifestLocator, MulticastSession,
+    ObjectCarousel, Protocol, RepairParameters, TransportSession,
+};
+use carousel::nip::{
+    BroadcastNetwork, Document, MediaStream, NetworkInformationFile, NipStream, ServiceInformationFile,
+    ServiceListEntryPoints, TimeOffsetFile,
+};
+use carousel::time::WallTime;
+
+use crate::config::Config;
+
+/// A media session as the gateway configuration describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediaSession {
+    /// `@id`: a name without spaces.
+    pub id: String,
+    /// Group and port.
+    pub address: SocketAddr,
+    /// TSI.
+    pub tsi: u64,
+    /// What it carries.
+    pub components: Vec<Component>,
+    /// Most bits a second.
+    pub maximum_bps: u64,
+}
+
+/// A service: one source with its manifests and media sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Its URI.
+    pub id: String,
+    /// URL of its directory.
+    pub base: String,
+    /// Manifest URL and MIME type, presentations' own manifests only.
+    pub manifests: Vec<(String, String)>,
+    /// Its media sessions.
+    pub sessions: Vec<MediaSession>,
+}
+
+/// A document: file name for `catalog`, object name, MIME type, bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announcement {
+    /// Name of the file that `catalog` writes.
+    pub file: &'static str,
+    /// Object name.
+    pub uri: String,
+    /// MIME type.
+    pub content_type: &'static str,
+    /// The XML.
+    pub xml: String,
+}
+
+fn endpoint(address: SocketAddr, tsi: u64) -> Endpoint {
+    Endpoint { source: None, group: address.ip(), port: address.port(), tsi: Some(tsi) }
+}
+
+fn gateway_session(address: SocketAddr, tsi: u64, maximum_bps: u64) -> TransportSession {
+    TransportSession {
+        transport_security: Some("integrity".to_owned()),
+        protocol: Protocol::Flute,
+        endpoints: vec![endpoint(address, tsi)],
+        maximum_bps: Some(maximum_bps),
+        ..TransportSession::default()
+    }
+}
+
+/// TSI of the configuration session.
+pub const CONFIGURATION_TSI: u64 = 1;
+
+/// The gateway configuration: the configuration session itself, then every service.
+pub fn gateway_configuration(config: &Config, services: &[Service]) -> Announcement {
+    let sessions = services.iter().map(|service| MulticastSession {
+        service_identifier: service.id.clone(),
+        manifests: manifests(service),
+        transport_sessions: service
+            .sessions
+            .iter()
+            .map(|session| media_session(config, service, session))
+            .collect(),
+        ..MulticastSession::default()
+    });
+    let mut own = gateway_session(config.sessions.configuration, CONFIGURATION_TSI, config.link.rate_bps);
+    own.carousel = Some(configuration_carousel(config, services));
+    let configuration = Configuration {
+        gateway_sessions: vec![own],
+        sessions: sessions.collect(),
+        ..Configuration::default()
+    };
+    Announcement {
+        file: "gateway-configuration.xml",
+        uri: carousel::mabr::CONFIGURATION_URI.to_owned(),
+        content_type: carousel::mabr::CONFIGURATION_TYPE,
+        xml: configuration.to_xml(),
+    }
+}
+
+fn manifests(service: &Service) -> Vec<ManifestLocator> {
+    let locator = |(at, (url, content_type)): (usize, &(String, String))| ManifestLocator {
+        url: url.clone(),
+        id: format!("m{at}"),
+        content_type: content_type.clone(),
+        transport_object_uri: Some(url.clone()),
+        path_pattern: None,
+    };
+    service.manifests.iter().enumerate().map(locator).collect()
+}
+
+fn media_session(config: &Config, service: &Service, session: &MediaSession) -> TransportSession {
+    let repair = config.repair.enabled.then(|| RepairParameters {
+        transport_object_base_uri: Some(service.base.clone()),
+        reception_timeout_ms: config.repair.reception_timeout_ms,
+        fixed_back_off_ms: config.repair.fixed_back_off_ms,
+        random_back_off_ms: config.repair.random_back_off_ms,
+        base_urls: vec![(service.base.clone(), 1)],
+    });
+    TransportSession {
+        id: Some(session.id.clone()),
+        idle_timeout_ms: Some(60_000),
+        repair,
+        components: session.components.clone(),
+        ..gateway_session(session.address, session.tsi, session.maximum_bps)
+    }
+}
+
+fn configuration_carousel(config: &Config, services: &[Service]) -> ObjectCarousel {
+    let latency = Some(Duration::from_millis(config.carousel.manifest_interval_ms));
+    let entry = |kind| {
+        move |service: &Service| CarouselEntry {
+            kind,
+            uri: String::new(),
+            service: Some(service.id.clone()),
+            latency,
+        }
+    };
+    let manifests = services.iter().map(entry(EntryKind::Manifests));
+    ObjectCarousel {
+        entries: manifests.chain(services.iter().map(entry(EntryKind::Inits))).collect(),
+        ..ObjectCarousel::default()
+    }
+}
+
+/// The documents of the announcement channel.
+pub fn announcement(config: &Config, services: &[Service], now: WallTime) -> Vec<Announcement> {
+    let nip = &config.nip;
+    let version_update = now.to_xml();
+    let interval = Some(Duration::from_millis(config.carousel.announcement_interval_ms));
+    let mut documents = vec![
+        Document::Bootstrap,
+        Document::NetworkInformation,
+        Document::ServiceInformation,
+        Document::TimeOffset,
+    ];
+    if !nip.service_lists.is_empty() {
+        documents.push(Document::ServiceListEntryPoints);
+    }
+    let entries = documents.iter().map(|document| CarouselEntry {
+        kind: EntryKind::Resource,
+        uri: document.name().to_owned(),
+        service: None,
+        latency: interval,
+    });
+    let mut channel =
+        gateway_session(config.sessions.announcement, carousel::nip::ANNOUNCEMENT_TSI, config.link.rate_bps);
+    channel.carousel = Some(ObjectCarousel { entries: entries.collect(), ..ObjectCarousel::default() });
+    let mut configuration =
+        gateway_session(config.sessions.configuration, CONFIGURATION_TSI, config.link.rate_bps);
+    configuration.carousel = Some(configuration_carousel(config, services));
+    let bootstrap =
+        Configuration { gateway_sessions: vec![channel, configuration], ..Configuration::default() }.to_xml();
+    let nif = NetworkInformationFile {
+        version_update: version_update.clone(),
+        nif_type: "Physical Network".to_owned(),
+        actual: BroadcastNetwork {
+            network_type: "Satellite".to_owned(),
+            name: nip.network_name.clone(),
+            provider: nip.provider.clone(),
+            satellite_position: None,
+            network_id: nip.network_id,
+            streams: vec![NipStream {
+                link_layer: "TS".to_owned(),
+                provider: nip.provider.clone(),
+                carrier_id: nip.carrier_id,
+                link_id: nip.link_id,
+                service_id: nip.service_id,
+                bootstrap: Some(("Physical Network".to_owned(), "Active".to_owned())),
+                delivery: nip.delivery(),
+            }],
+        },
+        others: Vec::new(),
+    };
+    let lists = nip.service_lists.iter().map(|list| list.uri.clone());
+    let manifests = services.iter().flat_map(|service| service.manifests.iter().map(|(url, _)| url.clone()));
+    let sif = ServiceInformationFile {
+        version_update,
+        provider: nip.provider.clone(),
+        streams: vec![MediaStream {
+            ids: [nip.network_id, nip.carrier_id, nip.link_id, nip.service_id],
+            uris: manifests.chain(lists).collect(),
+            applications: Vec::new(),
+        }],
+    };
+    let slep = ServiceListEntryPoints {
+        lists: nip.service_lists.iter().map(|list| (list.name.clone(), list.uri.clone())).collect(),
+    };
+    documents
+        .into_iter()
+        .map(|document| {
+            let (file, xml) = match document {
+                Document::Bootstrap => ("bootstrap.xml", bootstrap.clone()),
+                Document::NetworkInformation => ("nif.xml", nif.to_xml()),
+                Document::ServiceInformation => ("sif.xml", sif.to_xml()),
+                Document::TimeOffset => ("tof.xml", TimeOffsetFile::now(now).to_xml()),
+                _ => ("slep.xml", slep.to_xml(&nip.provider)),
+            };
+            Announcement { file, uri: document.name().to_owned(), content_type: document.content_type(), xml }
+        })
+        .collect()
+}

@@ -1,0 +1,420 @@
+//! From configuration and packages to what is on the air, and the keeping up with packages that change.
+//!
+//! Sessions: the announcement channel (TSI 0); one configuration session (TSI 1) with the gateway configuration,
+//! manifests and init segments; then for each source a group of its own with one session a rung (TSI 10, 20, …) and
+//! one for everything else (TSI 2). HLS and DASH over the same segments share their sessions.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use carousel::Digest;
+use carousel::flute::SenderProfile;
+use carousel::lct::Tsi;
+use carousel::lct::ext::Naci;
+use carousel::mabr::Component;
+use carousel::time::WallTime;
+
+use crate::air::{Air, AirObject, Body, SessionIndex};
+use crate::announce::{
+    Announcement, CONFIGURATION_TSI, MediaSession, Service, announcement, gateway_configuration,
+};
+use crate::config::{Config, Source};
+use crate::package::{self, Inventory, Kind, ObjectSource, Options, Presentation, Problem, Role, Rung};
+use crate::plan::{Class, ItemId};
+
+/// TSI of a source's session for what belongs to no rung.
+const OTHER_TSI: u64 = 2;
+/// Distance between the TSIs of rungs.
+const RUNG_TSI_STEP: u64 = 10;
+/// Rungs that get a session of their own; a ladder has 6, a ladder with languages 40. Others share the last one.
+const MAX_RUNG_SESSIONS: usize = 64;
+
+/// Everything that is broadcast.
+#[derive(Debug)]
+pub struct Broadcast {
+    config: Config,
+    /// What is on the air.
+    pub air: Air,
+    announcement: Option<SessionIndex>,
+    configuration: SessionIndex,
+    sources: Vec<OnAir>,
+    documents: BTreeMap<String, (String, ItemId)>,
+}
+
+/// One source on the air.
+#[derive(Debug)]
+struct OnAir {
+    inventory: Inventory,
+    items: BTreeMap<String, ItemId>,
+    sessions: Vec<RungSession>,
+    other: Option<SessionIndex>,
+    by_path: HashMap<String, usize>,
+}
+
+#[derive(Debug)]
+struct RungSession {
+    index: SessionIndex,
+    media: MediaSession,
+}
+
+/// What a change of the packages brought.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Followed {
+    /// Objects put on the air.
+    pub added: usize,
+    /// Objects taken off.
+    pub removed: usize,
+}
+
+impl Broadcast {
+    /// Reads every source and puts it on the air. `progress` is called with the bytes hashed so far and in all.
+    ///
+    /// # Errors
+    /// A source that has nothing to carry, or a file that cannot be read.
+    pub fn open(
+        config: Config,
+        once: bool,
+        first_toi: u32,
+        wall: WallTime,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<Self, String> {
+        let mut air = Air::new(config.carousel.fdt_interval_ms, first_toi, once);
+        let profile = config.carousel.sender_profile();
+        let naci = Naci {
+            network_id: config.nip.network_id,
+            carrier_id: config.nip.carrier_id,
+            link_id: config.nip.link_id,
+            service_id: config.nip.service_id,
+            provider: config.nip.provider.clone(),
+        };
+        let announcement = config.sessions.announce.then(|| {
+            let profile = SenderProfile { naci: Some(naci), ..profile.clone() };
+            air.open_session(config.sessions.announcement, Tsi(carousel::nip::ANNOUNCEMENT_TSI), profile)
+        });
+        let configuration = air.open_session(config.sessions.configuration, Tsi(CONFIGURATION_TSI), profile);
+        let mut broadcast = Self {
+            config,
+            air,
+            announcement,
+            configuration,
+            sources: Vec::new(),
+            documents: BTreeMap::new(),
+        };
+        let mut inventories = Vec::new();
+        for source in &broadcast.config.sources {
+            inventories.push(read_source(source)?);
+        }
+        let total: u64 =
+            inventories.iter().flat_map(|it| it.objects.values()).map(|object| object.length).sum();
+        let mut hashed = 0;
+        for (index, inventory) in inventories.into_iter().enumerate() {
+            broadcast.sources.push(OnAir {
+                inventory: Inventory::default(),
+                items: BTreeMap::new(),
+                sessions: Vec::new(),
+                other: None,
+                by_path: HashMap::new(),
+            });
+            broadcast.assign_sessions(index, &inventory);
+            if index == 0 {
+                // Who joins first must find the way: the documents are there before the media.
+                broadcast.refresh_documents(0, wall)?;
+            }
+            let changes = package::changes(&Inventory::default(), &inventory);
+            for object in manifests_first(changes.added) {
+                broadcast.add(index, &object, 0)?;
+                hashed += object.length;
+                progress(hashed, total);
+            }
+            broadcast.sources[index].inventory = inventory;
+        }
+        broadcast.refresh_documents(0, wall)?;
+        Ok(broadcast)
+    }
+
+    /// Problems that the packages have, with the source's name.
+    pub fn problems(&self) -> impl Iterator<Item = (&str, &Problem)> {
+        let named = self.config.sources.iter().zip(&self.sources);
+        named.flat_map(|(source, on_air)| {
+            on_air.inventory.problems.iter().map(|problem| (source.name.as_str(), problem))
+        })
+    }
+
+    /// Every destination that packets may go to.
+    pub fn destinations(&self) -> Vec<SocketAddr> {
+        let media = (0..self.config.sources.len()).map(|index| self.config.media_address(index));
+        [self.config.sessions.announcement, self.config.sessions.configuration]
+            .into_iter()
+            .chain(media)
+            .collect()
+    }
+
+    /// The configuration.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The documents of the announcement channel and the gateway configuration.
+    pub fn announcements(&self, wall: WallTime) -> Vec<Announcement> {
+        let services = self.services();
+        let mut all = announcement(&self.config, &services, wall);
+        all.push(gateway_configuration(&self.config, &services));
+        all
+    }
+
+    /// Reads the packages again and puts on the air what is new. A source that cannot be read now stays as it is.
+    ///
+    /// # Errors
+    /// An object that does not fit its session.
+    pub fn follow(&mut self, now_ns: u64, wall: WallTime) -> Result<Followed, String> {
+        let mut followed = Followed::default();
+        for index in 0..self.sources.len() {
+            let Ok(inventory) = read_source(&self.config.sources[index]) else { continue };
+            let mut changes = package::changes(&self.sources[index].inventory, &inventory);
+            // A file that left the air because it changed while it was sent comes back here.
+            let broken: Vec<ObjectSource> = inventory
+                .objects
+                .values()
+                .filter(|object| !self.is_on_air(index, &object.path) && !changes.added.contains(object))
+                .cloned()
+                .collect();
+            changes.added.extend(broken);
+            for path in &changes.removed {
+                if let Some(id) = self.sources[index].items.remove(path) {
+                    self.air.withdraw(id);
+                    followed.removed += 1;
+                }
+            }
+            self.assign_sessions(index, &inventory);
+            for object in &changes.added {
+                followed.added += usize::from(self.add(index, object, now_ns)?);
+            }
+            self.sources[index].inventory = inventory;
+        }
+        if followed != Followed::default() {
+            self.refresh_documents(now_ns, wall)?;
+        }
+        Ok(followed)
+    }
+
+    fn is_on_air(&self, index: usize, path: &str) -> bool {
+        self.sources[index].items.get(path).is_some_and(|&id| self.air.has(id))
+    }
+
+    /// Gives every rung a session; rungs that share a segment share the session.
+    fn assign_sessions(&mut self, index: usize, inventory: &Inventory) {
+        let address = self.config.media_address(index);
+        let base = self.config.sources[index].base.clone();
+        let own_manifests = manifests_of(inventory, &base);
+        for presentation in &inventory.presentations {
+            let manifest =
+                own_manifests.iter().position(|(url, _)| *url == format!("{base}{}", presentation.manifest));
+            for rung in &presentation.rungs {
+                let on_air = &self.sources[index];
+                let known = rung.segments.iter().find_map(|path| on_air.by_path.get(path).copied());
+                let slot = match known {
+                    Some(slot) => slot,
+                    None if on_air.sessions.len() >= MAX_RUNG_SESSIONS => MAX_RUNG_SESSIONS - 1,
+                    None => {
+                        let slot = on_air.sessions.len();
+                        let tsi = RUNG_TSI_STEP * (slot as u64 + 1);
+                        let profile = self.config.carousel.sender_profile();
+                        let session = self.air.open_session(address, Tsi(tsi), profile);
+                        let media = MediaSession {
+                            id: format!("s{index}-{tsi}"),
+                            address,
+                            tsi,
+                            components: Vec::new(),
+                            maximum_bps: self.config.link.rate_bps,
+                        };
+                        self.sources[index].sessions.push(RungSession { index: session, media });
+                        slot
+                    }
+                };
+                let on_air = &mut self.sources[index];
+                let component = component(presentation, rung, manifest.unwrap_or(0), &base);
+                let components = &mut on_air.sessions[slot].media.components;
+                if !components.contains(&component) {
+                    components.push(component);
+                }
+                for path in &rung.segments {
+                    on_air.by_path.entry(path.clone()).or_insert(slot);
+                }
+            }
+        }
+        // Live sources forget segments that are gone.
+        self.sources[index].by_path.retain(|path, _| inventory.objects.contains_key(path));
+    }
+
+    /// Hashes a file and puts it on the air; false if it vanished meanwhile.
+    fn add(&mut self, index: usize, object: &ObjectSource, now_ns: u64) -> Result<bool, String> {
+        let source = &self.config.sources[index];
+        let in_memory = object.role == Role::Manifest;
+        let Some((body, digest, md5)) = load(object, in_memory) else { return Ok(false) };
+        let signalling = matches!(object.role, Role::Manifest | Role::Init);
+        let air_object = AirObject {
+            uri: format!("{}{}", source.base, object.path),
+            content_type: object.content_type.to_owned(),
+            digest,
+            md5,
+            body,
+            class: if signalling { Class::Signalling } else { source.class },
+            max_period_ms: signalling.then_some(self.config.carousel.manifest_interval_ms),
+        };
+        let session = if signalling {
+            self.configuration
+        } else if let Some(&slot) = self.sources[index].by_path.get(&object.path) {
+            self.sources[index].sessions[slot].index
+        } else {
+            self.other_session(index)
+        };
+        let id = self
+            .air
+            .add(session, air_object, now_ns)
+            .map_err(|err| format!("{}: {err}", object.file.display()))?;
+        if let Some(old) = self.sources[index].items.insert(object.path.clone(), id) {
+            self.air.withdraw(old);
+        }
+        Ok(true)
+    }
+
+    fn other_session(&mut self, index: usize) -> SessionIndex {
+        if let Some(session) = self.sources[index].other {
+            return session;
+        }
+        let (address, profile) = (self.config.media_address(index), self.config.carousel.sender_profile());
+        let session = self.air.open_session(address, Tsi(OTHER_TSI), profile);
+        self.sources[index].other = Some(session);
+        session
+    }
+
+    fn services(&self) -> Vec<Service> {
+        let both = self.config.sources.iter().zip(&self.sources).enumerate();
+        both.map(|(index, (source, on_air))| {
+            let mut sessions: Vec<MediaSession> =
+                on_air.sessions.iter().map(|session| session.media.clone()).collect();
+            if on_air.other.is_some() {
+                let (address, maximum_bps) = (self.config.media_address(index), self.config.link.rate_bps);
+                let component = Component::Generic { manifest: "m0".into(), component: "other".into() };
+                let id = format!("s{index}-{OTHER_TSI}");
+                sessions.push(MediaSession {
+                    id,
+                    address,
+                    tsi: OTHER_TSI,
+                    components: vec![component],
+                    maximum_bps,
+                });
+            }
+            Service {
+                id: source.service_id.clone(),
+                base: source.base.clone(),
+                manifests: manifests_of(&on_air.inventory, &source.base),
+                sessions,
+            }
+        })
+        .collect()
+    }
+
+    /// Sends new versions of the documents whose content changed. VersionUpdate alone is no change.
+    fn refresh_documents(&mut self, now_ns: u64, wall: WallTime) -> Result<(), String> {
+        let announced = self.announcements(wall);
+        let stable = self.announcements(WallTime::from_unix_ms(0));
+        for (document, stable) in announced.into_iter().zip(stable) {
+            let is_configuration = document.uri == carousel::mabr::CONFIGURATION_URI;
+            let session = if is_configuration { Some(self.configuration) } else { self.announcement };
+            let Some(session) = session else { continue };
+            if self.documents.get(&document.uri).is_some_and(|(before, _)| *before == stable.xml) {
+                continue;
+            }
+            let bytes = document.xml.into_bytes();
+            let carousel = &self.config.carousel;
+            let object = AirObject {
+                uri: document.uri.clone(),
+                content_type: document.content_type.to_owned(),
+                digest: Digest::of(&bytes),
+                md5: carousel::digest::md5(&bytes),
+                body: Body::Memory(bytes.into()),
+                class: Class::Signalling,
+                max_period_ms: Some(if is_configuration {
+                    carousel.manifest_interval_ms
+                } else {
+                    carousel.announcement_interval_ms
+                }),
+            };
+            let id = self.air.add(session, object, now_ns).map_err(|err| err.to_string())?;
+            if let Some((_, old)) = self.documents.insert(document.uri, (stable.xml, id)) {
+                self.air.withdraw(old);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_source(source: &Source) -> Result<Inventory, String> {
+    let options = Options { include_unreferenced: source.include_unreferenced, base: source.base.clone() };
+    package::read(&source.path, &options).map_err(|err| err.to_string())
+}
+
+/// Manifests and init segments first: on a carousel that has just begun, they are what a player needs first.
+fn manifests_first(mut objects: Vec<ObjectSource>) -> Vec<ObjectSource> {
+    objects.sort_by_key(|object| match object.role {
+        Role::Manifest => 0,
+        Role::Init => 1,
+        _ => 2,
+    });
+    objects
+}
+
+fn manifests_of(inventory: &Inventory, base: &str) -> Vec<(String, String)> {
+    let url = |presentation: &Presentation| {
+        let content_type = match presentation.kind {
+            Kind::Hls => "application/vnd.apple.mpegURL",
+            Kind::Dash => "application/dash+xml",
+        };
+        (format!("{base}{}", presentation.manifest), content_type.to_owned())
+    };
+    inventory.presentations.iter().map(url).collect()
+}
+
+fn component(presentation: &Presentation, rung: &Rung, manifest: usize, base: &str) -> Component {
+    let manifest = format!("m{manifest}");
+    match (presentation.kind, &rung.dash_ids) {
+        (Kind::Dash, Some([period, adaptation_set, representation])) => Component::Dash {
+            manifest,
+            period: period.clone(),
+            adaptation_set: adaptation_set.clone(),
+            representation: representation.clone(),
+        },
+        _ => Component::Hls {
+            manifest,
+            playlist: format!("{base}{}", rung.playlist.as_deref().unwrap_or(&rung.id)),
+        },
+    }
+}
+
+/// Opens a file, hashes just this one, and says how it is sent. `None` if it cannot be read (any more).
+fn load(object: &ObjectSource, in_memory: bool) -> Option<(Body, Digest, [u8; 16])> {
+    let (body, mut file) = Body::file(&object.file).ok()?;
+    if in_memory {
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).ok()?;
+        let (digest, md5) = (Digest::of(&bytes), carousel::digest::md5(&bytes));
+        return Some((Body::Memory(Arc::from(bytes)), digest, md5));
+    }
+    let mut hasher = carousel::digest::ObjectHasher::default();
+    let mut buffer = vec![0; 256 << 10];
+    let mut length = 0;
+    loop {
+        let count = file.read(&mut buffer).ok()?;
+        if count == 0 {
+            break;
+        }
+        length += count as u64;
+        hasher.update(&buffer[..count]);
+    }
+    let (digest, md5) = hasher.finish();
+    // A file that grew meanwhile is taken at the next reading.
+    (length == body.length()).then_some((body, digest, md5))
+}

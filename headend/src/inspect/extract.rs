@@ -1,0 +1,107 @@
+//! Writing whole objects to files without ever leaving the folder.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use carousel::{Digest, ObjectKey};
+
+/// File systems allow 255 bytes of name.
+const MAX_NAME_BYTES: usize = 240;
+
+/// Writes objects below a folder: `DIR/<authority>/<path>`, other names as they are; later versions get `~2`, `~3`.
+#[derive(Debug)]
+pub struct Extractor {
+    folder: PathBuf,
+    versions: HashMap<PathBuf, u32>,
+}
+
+impl Extractor {
+    /// Creates the folder if need be.
+    ///
+    /// # Errors
+    /// What the system said, with the folder's name.
+    pub fn new(folder: &Path) -> Result<Self, String> {
+        fs::create_dir_all(folder).map_err(|err| format!("{}: {err}", folder.display()))?;
+        Ok(Self { folder: folder.to_owned(), versions: HashMap::new() })
+    }
+
+    /// Writes one object; returns the file.
+    ///
+    /// # Errors
+    /// What the system said, with the file's name.
+    pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<PathBuf, String> {
+        let relative = relative_path(name);
+        let version = self.versions.entry(relative.clone()).or_default();
+        *version += 1;
+        let mut path = self.folder.join(&relative);
+        if *version > 1 {
+            let mut file_name = path.file_name().unwrap_or_default().to_owned();
+            file_name.push(format!("~{version}"));
+            path.set_file_name(file_name);
+        }
+        let failed = |err: std::io::Error| format!("{}: {err}", path.display());
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(failed)?;
+        }
+        fs::write(&path, bytes).map_err(failed)?;
+        Ok(path)
+    }
+}
+
+/// The path below the folder. A name that is no key (it would escape, or hides bytes) becomes its own hash.
+fn relative_path(name: &str) -> PathBuf {
+    let Ok(key) = ObjectKey::from_name(name, None) else {
+        return PathBuf::from(format!("unusable-name-{}", &Digest::of(name.as_bytes()).to_hex()[..16]));
+    };
+    let segments = key.as_str().split('/').filter(|segment| !segment.is_empty());
+    let mut path: PathBuf = segments
+        .map(|segment| {
+            if segment.len() <= MAX_NAME_BYTES {
+                return segment.to_owned();
+            }
+            let cut = (0..=MAX_NAME_BYTES - 20).rev().find(|&at| segment.is_char_boundary(at)).unwrap_or(0);
+            format!("{}~{}", &segment[..cut], &Digest::of(segment.as_bytes()).to_hex()[..16])
+        })
+        .collect();
+    if key.as_str().ends_with('/') || path.as_os_str().is_empty() {
+        path.push("index");
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_paths_that_stay_inside() {
+        for (name, path) in [
+            ("http://dvb.gw/a/b.m4s", "dvb.gw/a/b.m4s"),
+            ("sub/file.bin", "sub/file.bin"),
+            ("/abs/file.bin", "abs/file.bin"),
+            ("tag:mabr.gpac.io/live.m3u8", "tag:mabr.gpac.io/live.m3u8"),
+            ("http://h/dir/", "h/dir/index"),
+        ] {
+            assert_eq!(relative_path(name), Path::new(path), "{name}");
+        }
+        for name in ["../../etc/passwd", "http://h/%2e%2e/x", "a\0b", ""] {
+            assert!(relative_path(name).to_string_lossy().starts_with("unusable-name-"), "{name}");
+        }
+        assert!(relative_path(&format!("http://h/{}", "x".repeat(400))).file_name().unwrap().len() < 255);
+    }
+
+    #[test]
+    fn later_versions_are_numbered() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut extractor = Extractor::new(folder.path()).unwrap();
+        for text in ["1", "2", "3"] {
+            extractor.write("http://h/live.m3u8", text.as_bytes()).unwrap();
+        }
+        let read = |name: &str| fs::read_to_string(folder.path().join("h").join(name)).unwrap();
+        assert_eq!(
+            (read("live.m3u8"), read("live.m3u8~2"), read("live.m3u8~3")),
+            ("1".into(), "2".into(), "3".into())
+        );
+    }
+}

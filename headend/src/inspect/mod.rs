@@ -1,0 +1,384 @@
+//! `headend inspect`: what is on the air, in a recording or live. Built from the same views that the daemon trusts.
+
+mod extract;
+mod report;
+mod source;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use carousel::Digest;
+use carousel::alc::Packet;
+use carousel::flute::{
+    Event, File, ObjectBuf, OpenRequest, Receiver, ReceiverConfig, Refusal, SessionKey, Sessions, Storage,
+    verify,
+};
+use carousel::lct::{Toi, Tsi};
+use carousel::route::{Evidence, evidence};
+use carousel::time::Instant;
+
+pub use extract::Extractor;
+pub use report::{to_json, to_table};
+pub use source::{Source, run};
+
+/// Bytes of objects under reassembly at a time. A recording of a large carousel has a few big objects open.
+const MAX_OPEN_BYTES: u64 = 4 << 30;
+/// Entries of the report.
+const MAX_OBJECTS: usize = 1_000_000;
+
+/// One session in the report.
+#[derive(Debug, Clone)]
+pub struct SessionReport {
+    /// Source address, group, port and TSI.
+    pub key: SessionKey,
+    /// How often each trace of the protocol was seen.
+    pub evidence: BTreeMap<Evidence, u64>,
+    /// Packets.
+    pub packets: u64,
+    /// UDP payload bytes.
+    pub bytes: u64,
+    /// Packets missing by gaps in the sequence of symbols.
+    pub lost: u64,
+    /// Times of the first and last packet in seconds from the start.
+    pub first_s: f64,
+    /// See `first_s`.
+    pub last_s: f64,
+    /// FDT Instances that were new, and times between FDT packets.
+    pub fdt_instances: u64,
+    /// Longest time without a packet of TOI 0, s.
+    pub fdt_gap_s: f64,
+    /// Packets dropped, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// Whether the A flag was seen.
+    pub closed: bool,
+    fdt_last_s: Option<f64>,
+}
+
+impl SessionReport {
+    /// `FLUTE` or `ROUTE`, and how that was told.
+    pub fn protocol(&self) -> (&'static str, &'static str) {
+        let sum = |route: bool| {
+            self.evidence.iter().filter(|(it, _)| it.is_route() == route).map(|(_, count)| count).sum::<u64>()
+        };
+        // EXT_FDT and EXT_TOL decide; the others are a matter of majority.
+        if self.evidence.contains_key(&Evidence::ExtFdt) {
+            return ("FLUTE", Evidence::ExtFdt.as_str());
+        }
+        let is_route = self.evidence.contains_key(&Evidence::ExtTol) || sum(true) > sum(false);
+        let strongest = self.evidence.keys().find(|it| it.is_route() == is_route);
+        (if is_route { "ROUTE" } else { "FLUTE" }, strongest.map_or("no packets", |it| it.as_str()))
+    }
+}
+
+/// One version of an object in the report.
+#[derive(Debug, Clone)]
+pub struct ObjectReport {
+    /// Its session.
+    pub key: SessionKey,
+    /// Its TOI.
+    pub toi: Toi,
+    /// Its name; `None` if no FDT named it.
+    pub uri: Option<String>,
+    /// MIME type.
+    pub content_type: Option<String>,
+    /// Content encoding on the air.
+    pub encoding: Option<String>,
+    /// Bytes of the object, decoded.
+    pub length: u64,
+    /// Bytes on the air.
+    pub transfer_length: u64,
+    /// Bytes of `transfer_length` that arrived.
+    pub received: u64,
+    /// SHA-256 of the object, decoded; only when complete.
+    pub digest: Option<Digest>,
+    /// Whether the FDT's own digests were checked.
+    pub checked: bool,
+    /// Why a whole object is no object: digest, length or encoding are wrong.
+    pub wrong: Option<&'static str>,
+    /// When it became whole, seconds from the start.
+    pub complete_s: Option<f64>,
+    /// Where it was extracted to.
+    pub extracted: Option<PathBuf>,
+}
+
+/// Storage in memory, with its bound.
+#[derive(Debug, Default)]
+struct Memory {
+    open_bytes: Arc<std::sync::atomic::AtomicU64>,
+}
+
+/// A lent buffer that gives its bytes back to the bound when dropped.
+#[derive(Debug)]
+struct MemoryBuf {
+    bytes: Vec<u8>,
+    open_bytes: Arc<std::sync::atomic::AtomicU64>,
+}
+
+impl ObjectBuf for MemoryBuf {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) {
+        self.bytes.write_at(offset, bytes);
+    }
+}
+
+impl Drop for MemoryBuf {
+    fn drop(&mut self) {
+        self.open_bytes.fetch_sub(self.bytes.len() as u64, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+impl Storage for Memory {
+    type Buf = MemoryBuf;
+
+    fn open(&mut self, request: &OpenRequest<'_>) -> Result<MemoryBuf, Refusal> {
+        let before = self.open_bytes.fetch_add(request.length, std::sync::atomic::Ordering::Relaxed);
+        if before + request.length > MAX_OPEN_BYTES {
+            self.open_bytes.fetch_sub(request.length, std::sync::atomic::Ordering::Relaxed);
+            return Err(Refusal::NoRoom);
+        }
+        Ok(MemoryBuf { bytes: vec![0; request.length as usize], open_bytes: Arc::clone(&self.open_bytes) })
+    }
+
+    fn name(&mut self, _: &mut MemoryBuf, _: &Arc<File>) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
+/// Watches datagrams and tells what they were.
+#[derive(Debug)]
+pub struct Inspector {
+    sessions: Sessions<MemoryBuf>,
+    memory: Memory,
+    reports: BTreeMap<SessionKey, SessionReport>,
+    objects: Vec<ObjectReport>,
+    seen: std::collections::HashSet<(SessionKey, String, Digest)>,
+    extractor: Option<Extractor>,
+    start_ns: Option<u64>,
+    last_ns: u64,
+    /// Datagrams that are no ALC packets.
+    pub not_alc: u64,
+    /// Entries left out because there were too many.
+    pub left_out: u64,
+}
+
+impl Inspector {
+    /// With somewhere to write whole objects to, if wanted.
+    pub fn new(extractor: Option<Extractor>) -> Self {
+        Self {
+            sessions: Sessions::default(),
+            memory: Memory::default(),
+            reports: BTreeMap::new(),
+            objects: Vec::new(),
+            seen: std::collections::HashSet::new(),
+            extractor,
+            start_ns: None,
+            last_ns: 0,
+            not_alc: 0,
+            left_out: 0,
+        }
+    }
+
+    /// Takes one datagram.
+    ///
+    /// # Errors
+    /// An extracted file that cannot be written.
+    pub fn datagram(
+        &mut self,
+        time_ns: u64,
+        source: SocketAddr,
+        destination: SocketAddr,
+        payload: &[u8],
+    ) -> Result<(), String> {
+        let start_ns = *self.start_ns.get_or_insert(time_ns);
+        self.last_ns = self.last_ns.max(time_ns);
+        let seconds = time_ns.saturating_sub(start_ns) as f64 / 1e9;
+        let Ok(packet) = Packet::parse(payload) else {
+            self.not_alc += 1;
+            return Ok(());
+        };
+        let tsi = packet.lct.tsi.unwrap_or(Tsi(0));
+        let key = SessionKey { source: source.ip(), destination, tsi };
+        let Some(receiver) = self.sessions.get_or_open(key, |_| ReceiverConfig::default()) else {
+            self.left_out += 1;
+            return Ok(());
+        };
+        let report = self.reports.entry(key).or_insert_with(|| SessionReport {
+            key,
+            evidence: BTreeMap::new(),
+            packets: 0,
+            bytes: 0,
+            lost: 0,
+            first_s: seconds,
+            last_s: seconds,
+            fdt_instances: 0,
+            fdt_gap_s: 0.0,
+            dropped: BTreeMap::new(),
+            closed: false,
+            fdt_last_s: None,
+        });
+        report.packets += 1;
+        report.bytes += payload.len() as u64;
+        report.last_s = seconds;
+        *report.evidence.entry(evidence(&packet)).or_default() += 1;
+        if packet.lct.toi == Some(Toi::FDT) && packet.fdt.is_some() {
+            let gap = seconds - report.fdt_last_s.replace(seconds).unwrap_or(seconds);
+            report.fdt_gap_s = report.fdt_gap_s.max(gap);
+        }
+        if report.protocol().0 == "ROUTE" {
+            return Ok(());
+        }
+        let now = Instant::from_nanos(time_ns.saturating_sub(start_ns));
+        // A recording is history: nothing in it expires.
+        receiver.handle_packet(now, None, &packet, payload, &mut self.memory);
+        let mut events = Vec::new();
+        while let Some(event) = receiver.poll_event() {
+            events.push(event);
+        }
+        for event in events {
+            self.event(key, seconds, event)?;
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, key: SessionKey, seconds: f64, event: Event<MemoryBuf>) -> Result<(), String> {
+        match event {
+            Event::Fdt { .. } => self.report_mut(&key, |report| report.fdt_instances += 1),
+            Event::SessionClosed => self.report_mut(&key, |report| report.closed = true),
+            Event::Complete { file, buf, .. } => self.complete(key, seconds, &file, &buf.bytes)?,
+            Event::Stalled { .. } | Event::Replaced { .. } | Event::Abandoned { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn report_mut(&mut self, key: &SessionKey, change: impl FnOnce(&mut SessionReport)) {
+        if let Some(report) = self.reports.get_mut(key) {
+            change(report);
+        }
+    }
+
+    fn complete(
+        &mut self,
+        key: SessionKey,
+        seconds: f64,
+        file: &File,
+        transported: &[u8],
+    ) -> Result<(), String> {
+        let mut object = describe(key, file, transported.len() as u64);
+        match verify(file, transported) {
+            Ok(content) => {
+                let bytes = content.decoded.as_deref().unwrap_or(transported);
+                if !self.seen.insert((key, file.content_location.clone(), content.digest)) {
+                    return Ok(());
+                }
+                object.length = bytes.len() as u64;
+                object.digest = Some(content.digest);
+                object.checked = content.checked;
+                object.complete_s = Some(seconds);
+                if let Some(extractor) = &mut self.extractor {
+                    object.extracted = Some(extractor.write(&file.content_location, bytes)?);
+                }
+            }
+            Err(err) => {
+                object.wrong = Some(err.as_str());
+                // The next pass may bring it right.
+                if let Some(receiver) = self.sessions.get_mut(&key) {
+                    receiver.reject(file.toi);
+                }
+            }
+        }
+        self.add(object);
+        Ok(())
+    }
+
+    fn add(&mut self, object: ObjectReport) {
+        if self.objects.len() < MAX_OBJECTS {
+            self.objects.push(object);
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    /// Ends the watch: what is incomplete goes into the report too.
+    pub fn finish(mut self) -> Report {
+        let mut incomplete = Vec::new();
+        for (key, receiver) in self.sessions.iter() {
+            if let Some(report) = self.reports.get_mut(key) {
+                finish_session(report, receiver);
+            }
+            if self.reports.get(key).is_some_and(|report| report.protocol().0 == "ROUTE") {
+                continue;
+            }
+            for object in receiver.in_flight() {
+                let received = object.received();
+                let unnamed = File { toi: object.toi(), ..File::default() };
+                let mut entry =
+                    describe(*key, object.file().map_or(&unnamed, |file| file), received.received_bytes());
+                entry.transfer_length = received.length();
+                incomplete.push(entry);
+            }
+            incomplete.extend(receiver.unseen().map(|file| describe(*key, file, 0)));
+        }
+        incomplete.sort_by_key(|object| (object.key, object.toi));
+        for object in incomplete {
+            self.add(object);
+        }
+        let duration_s = self.last_ns.saturating_sub(self.start_ns.unwrap_or(self.last_ns)) as f64 / 1e9;
+        Report {
+            sessions: self.reports.into_values().collect(),
+            objects: self.objects,
+            not_alc: self.not_alc,
+            left_out: self.left_out,
+            truncated: false,
+            duration_s,
+        }
+    }
+}
+
+fn finish_session(report: &mut SessionReport, receiver: &Receiver<MemoryBuf>) {
+    let stats = receiver.stats();
+    report.lost = stats.lost;
+    for (reason, count) in carousel::flute::DropReason::ALL.iter().zip(stats.dropped) {
+        if count > 0 {
+            report.dropped.insert(reason.as_str(), count);
+        }
+    }
+}
+
+fn describe(key: SessionKey, file: &File, received: u64) -> ObjectReport {
+    ObjectReport {
+        key,
+        toi: file.toi,
+        uri: Some(file.content_location.clone()).filter(|uri| !uri.is_empty()),
+        content_type: file.content_type.clone(),
+        encoding: file.encoding.as_attribute().map(str::to_owned),
+        length: file.content_length.or(file.transfer_length).unwrap_or(0),
+        transfer_length: file.on_air_length().unwrap_or(received),
+        received,
+        digest: None,
+        checked: false,
+        wrong: None,
+        complete_s: None,
+        extracted: None,
+    }
+}
+
+/// What was on the air.
+#[derive(Debug)]
+pub struct Report {
+    /// Sessions in the order of their addresses.
+    pub sessions: Vec<SessionReport>,
+    /// Objects: complete ones in the order of completion, then the others.
+    pub objects: Vec<ObjectReport>,
+    /// Datagrams that are no ALC packets.
+    pub not_alc: u64,
+    /// Entries and packets left out because there were too many.
+    pub left_out: u64,
+    /// Whether the recording ends inside a frame.
+    pub truncated: bool,
+    /// From the first to the last packet.
+    pub duration_s: f64,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! The report as JSON and as a table.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::Report;
+use crate::scan::human_bytes;
+
+/// The JSON document.
+pub fn to_json(report: &Report) -> Value {
+    let sessions = report.sessions.iter().map(|session| {
+        let (protocol, how) = session.protocol();
+        let seconds = (session.last_s - session.first_s).max(0.001);
+        json!({
+            "source": session.key.source.to_string(), "group": session.key.destination.ip().to_string(),
+            "port": session.key.destination.port(), "tsi": session.key.tsi.0,
+            "protocol": protocol, "how": how, "packets": session.packets, "bytes": session.bytes, "lost": session.lost,
+            "rate_bps": session.bytes as f64 * 8.0 / seconds, "first_s": session.first_s, "last_s": session.last_s,
+            "fdt_instances": session.fdt_instances, "fdt_gap_s": session.fdt_gap_s, "closed": session.closed,
+            "dropped": session.dropped,
+        })
+    });
+    let objects = report.objects.iter().map(|object| {
+        json!({
+            "uri": object.uri, "length": object.length, "sha256": object.digest.map(carousel::Digest::to_hex),
+            "source": object.key.source.to_string(), "group": object.key.destination.ip().to_string(),
+            "port": object.key.destination.port(), "tsi": object.key.tsi.0,
+            "toi": u64::try_from(object.toi.0).map_or_else(|_| json!(object.toi.0.to_string()), |toi| json!(toi)),
+            "complete": object.digest.is_some(), "content_type": object.content_type, "content_encoding": object.encoding,
+            "transfer_length": object.transfer_length, "received": object.received, "digest_checked": object.checked,
+            "wrong": object.wrong, "complete_s": object.complete_s,
+            "extracted": object.extracted.as_ref().map(|path| path.display().to_string()),
+        })
+    });
+    json!({
+        "schema": 1, "duration_s": report.duration_s, "truncated": report.truncated, "not_alc": report.not_alc,
+        "left_out": report.left_out, "sessions": sessions.collect::<Vec<_>>(), "objects": objects.collect::<Vec<_>>(),
+    })
+}
+
+/// Objects listed in the table; JSON has all.
+const TABLE_OBJECTS: usize = 200;
+
+/// The table for a person.
+pub fn to_table(report: &Report) -> String {
+    let mut out = String::new();
+    for session in &report.sessions {
+        let (protocol, how) = session.protocol();
+        let seconds = (session.last_s - session.first_s).max(0.001);
+        let loss = session.lost as f64 * 100.0 / (session.packets + session.lost).max(1) as f64;
+        let _ =
+            writeln!(out, "{} from {}, TSI {}", session.key.destination, session.key.source, session.key.tsi);
+        let _ = writeln!(
+            out,
+            "  {protocol} (told by {how}), {} packets, {:.3} Mbit/s, lost {} ({loss:.2} %)",
+            session.packets,
+            session.bytes as f64 * 8e-6 / seconds,
+            session.lost
+        );
+        if protocol == "FLUTE" {
+            let _ = writeln!(
+                out,
+                "  {} FDT Instances, at most {:.2} s between FDT packets{}",
+                session.fdt_instances,
+                session.fdt_gap_s,
+                if session.closed { ", closed by the A flag" } else { "" }
+            );
+        }
+        for (reason, count) in &session.dropped {
+            let _ = writeln!(out, "  {count} packets of no use: {reason}");
+        }
+    }
+    let whole = report.objects.iter().filter(|object| object.digest.is_some()).count();
+    let _ =
+        writeln!(out, "\n{whole} of {} objects whole in {:.1} s", report.objects.len(), report.duration_s);
+    if !report.objects.is_empty() {
+        let _ = writeln!(out, "{:>10} {:>10} {:>10}  object", "TSI", "TOI", "bytes");
+    }
+    for object in report.objects.iter().take(TABLE_OBJECTS) {
+        let name = object.uri.as_deref().unwrap_or("(no FDT names it)");
+        let state = match (object.digest, object.wrong) {
+            (Some(_), _) => String::new(),
+            (None, Some(wrong)) => format!("  WRONG: {wrong}"),
+            (None, None) => {
+                format!("  {} of {}", human_bytes(object.received), human_bytes(object.transfer_length))
+            }
+        };
+        let _ = writeln!(
+            out,
+            "{:>10} {:>10} {:>10}  {name}{state}",
+            object.key.tsi.0, object.toi.0, object.length
+        );
+    }
+    if report.objects.len() > TABLE_OBJECTS {
+        let _ = writeln!(out, "… and {} more; --json lists all", report.objects.len() - TABLE_OBJECTS);
+    }
+    if report.not_alc > 0 {
+        let _ = writeln!(out, "{} datagrams are no ALC packets", report.not_alc);
+    }
+    if report.truncated {
+        let _ = writeln!(out, "the recording ends inside a frame");
+    }
+    out
+}

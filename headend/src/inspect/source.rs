@@ -1,0 +1,135 @@
+//! Where `inspect` gets its datagrams: a recording, or the network.
+
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use carousel::capture::{Datagrams, Records};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{Inspector, Report};
+use crate::sys;
+
+/// What to inspect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A pcap or pcapng file.
+    File(PathBuf),
+    /// `udp://GROUP:PORT`.
+    Udp(SocketAddr),
+}
+
+impl std::str::FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("udp://") {
+            Some(address) => {
+                let address = address.trim_start_matches('@').trim_end_matches('/');
+                address
+                    .parse()
+                    .map(Self::Udp)
+                    .map_err(|_| format!("{text}: give udp://GROUP:PORT, such as udp://224.0.23.14:3937"))
+            }
+            None => Ok(Self::File(PathBuf::from(text))),
+        }
+    }
+}
+
+/// Watches `source` to its end, for `seconds` (0: until `stop`), or until `stop` is set.
+///
+/// # Errors
+/// A file that is no recording, a group that cannot be joined, files that cannot be written.
+pub fn run(
+    source: &Source,
+    inspector: Inspector,
+    interface: &str,
+    seconds: u64,
+    stop: &Arc<AtomicBool>,
+) -> Result<Report, String> {
+    match source {
+        Source::File(path) => read_file(path, inspector),
+        Source::Udp(address) => listen(*address, inspector, interface, seconds, stop),
+    }
+}
+
+fn read_file(path: &Path, mut inspector: Inspector) -> Result<Report, String> {
+    let failed = |err: std::io::Error| format!("{}: {err}", path.display());
+    let file = File::open(path).map_err(failed)?;
+    let map = sys::map_file(&file).map_err(failed)?;
+    let records = Records::new(&map).map_err(|err| format!("{}: {err}", path.display()))?;
+    let mut datagrams = Datagrams::new(records);
+    while let Some((time_ns, datagram)) = datagrams.next_datagram() {
+        inspector.datagram(time_ns, datagram.source, datagram.destination, datagram.payload)?;
+    }
+    let mut report = inspector.finish();
+    report.truncated = datagrams.is_truncated();
+    Ok(report)
+}
+
+fn listen(
+    address: SocketAddr,
+    mut inspector: Inspector,
+    interface: &str,
+    seconds: u64,
+    stop: &Arc<AtomicBool>,
+) -> Result<Report, String> {
+    let socket = join(address, interface).map_err(|err| {
+        format!("{address}: {err}; name an interface that is up with --interface, or check with `ip addr`")
+    })?;
+    let start = Instant::now();
+    let mut buffer = vec![0; 65_536];
+    while !stop.load(Ordering::Relaxed) && (seconds == 0 || start.elapsed() < Duration::from_secs(seconds)) {
+        match socket.recv_from(&mut buffer) {
+            Ok((length, from)) => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                inspector.datagram(since.as_nanos() as u64, from, address, &buffer[..length])?;
+            }
+            Err(err)
+                if matches!(
+                    err.kind(),
+                    std::io::ErrorKind::WouldBlock
+                        | std::io::ErrorKind::TimedOut
+                        | std::io::ErrorKind::Interrupted
+                ) => {}
+            Err(err) => return Err(format!("{address}: {err}")),
+        }
+    }
+    Ok(inspector.finish())
+}
+
+fn join(address: SocketAddr, interface: &str) -> std::io::Result<std::net::UdpSocket> {
+    let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_address(true)?;
+    // Less is no failure: the kernel caps it at net.core.rmem_max.
+    let _ = socket.set_recv_buffer_size(16 << 20);
+    socket.bind(&address.into())?;
+    let index = if interface.is_empty() {
+        0
+    } else {
+        crate::sink::interface_index(interface).map_err(std::io::Error::other)?
+    };
+    match address.ip() {
+        IpAddr::V4(group) if group.is_multicast() => {
+            match interface.parse::<Ipv4Addr>() {
+                Ok(own) => socket.join_multicast_v4(&group, &own)?,
+                Err(_) => {
+                    socket.join_multicast_v4_n(&group, &socket2::InterfaceIndexOrAddress::Index(index))?
+                }
+            }
+            // Without this a host gives every socket on the port the packets of every group that anyone has joined.
+            socket.set_multicast_all_v4(false)?;
+        }
+        IpAddr::V6(group) if group.is_multicast() => {
+            socket.join_multicast_v6(&group, index)?;
+            socket.set_multicast_all_v6(false)?;
+        }
+        _ => {}
+    }
+    socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+    Ok(socket.into())
+}

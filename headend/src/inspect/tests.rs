@@ -1,0 +1,58 @@
+use super::*;
+use std::collections::BTreeSet;
+
+fn shared(path: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/captures").join(path);
+    if !path.exists() {
+        eprintln!("skipped: {} is not here", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+fn inspect(path: &std::path::Path) -> Report {
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    run(&Source::File(path.to_owned()), Inspector::new(None), "", 0, &stop).unwrap()
+}
+
+/// Rows of a truth table: URL, length and SHA-256 of the decoded object.
+fn truth(folder: &str) -> BTreeSet<(String, u64, String)> {
+    let text = std::fs::read_to_string(shared(&format!("{folder}/objects.tsv")).unwrap()).unwrap();
+    let mut lines = text.lines();
+    let header: Vec<&str> = lines.next().unwrap().split('\t').collect();
+    let column = |names: &[&str]| header.iter().position(|have| names.contains(have)).unwrap();
+    let (url, size, sha) =
+        (column(&["url"]), column(&["size", "content_size"]), column(&["sha256", "sha256(decoded)"]));
+    lines
+        .map(|line| line.split('\t').collect::<Vec<_>>())
+        .map(|row| (row[url].to_owned(), row[size].parse().unwrap(), row[sha].to_owned()))
+        .collect()
+}
+
+#[test]
+fn foreign_flute_sessions_yield_every_whole_object_byte_exact() {
+    for folder in ["mabr_flute_hls", "rtlibflute_plain"] {
+        let Some(path) = shared(&format!("{folder}/{folder}.pcap")) else { continue };
+        let report = inspect(&path);
+        let whole = report
+            .objects
+            .iter()
+            .filter_map(|object| Some((object.uri.clone()?, object.length, object.digest?.to_hex())));
+        assert_eq!(whole.collect::<BTreeSet<_>>(), truth(folder), "{folder}");
+        assert!(
+            report.sessions.iter().all(|session| session.protocol().0 == "FLUTE" && session.lost == 0),
+            "{folder}"
+        );
+        assert!(report.objects.iter().all(|object| object.wrong.is_none()));
+    }
+}
+
+#[test]
+fn route_is_told_from_flute() {
+    let Some(path) = shared("route_dash/route_dash.pcap") else { return };
+    let report = inspect(&path);
+    assert_eq!(report.sessions.len(), 5);
+    for session in &report.sessions {
+        assert_eq!(session.protocol(), ("ROUTE", "EXT_TOL"));
+    }
+}

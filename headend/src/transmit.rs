@@ -1,0 +1,201 @@
+//! The loops around the rooms: `send` in real time, `build` as fast as the disk takes it.
+
+use std::io::IsTerminal as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use carousel::time::WallTime;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::air::IP_UDP_BYTES;
+use crate::broadcast::Broadcast;
+use crate::config::Config;
+use crate::pace::Pacer;
+use crate::sink::{PcapSink, Sink, UdpSink};
+
+/// Longest sleep between two looks at the stop flag and the packages.
+const MAX_SLEEP: Duration = Duration::from_millis(50);
+/// Sleeps shorter than this cost more than they are exact.
+const MIN_SLEEP_NS: u64 = 50_000;
+/// A line of progress where there is no terminal.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The date now.
+pub fn wall_now() -> WallTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    WallTime::from_unix_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// A first TOI that differs from one start to the next: 22 bits of seconds (48 days), 256 objects a second.
+fn first_toi(config: &Config, wall: WallTime) -> u32 {
+    match config.carousel.profile {
+        crate::config::Profile::Bits16 => 1 + (wall.unix_ms() / 1000 & 0x7fff) as u32,
+        _ => ((wall.unix_ms() / 1000 & 0x3f_ffff) as u32) << 8 | 1,
+    }
+}
+
+/// Reads the packages with a bar where there is a terminal.
+///
+/// # Errors
+/// As [`Broadcast::open`].
+pub fn open(config: Config, once: bool, stable: bool) -> Result<Broadcast, String> {
+    let wall = wall_now();
+    let first_toi = if stable { 1 } else { first_toi(&config, wall) };
+    let bar = bar("reading {bar:30} {bytes}/{total_bytes} {eta}", 0);
+    let broadcast = Broadcast::open(config, once, first_toi, wall, |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    let broadcast = broadcast?;
+    for (source, problem) in broadcast.problems() {
+        eprintln!("{source}: {problem}");
+    }
+    Ok(broadcast)
+}
+
+fn bar(template: &str, length: u64) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(length).with_style(style)
+}
+
+/// Sends until `stop` is set, or with `once` until every object was sent. Ends with the close flags.
+///
+/// # Errors
+/// Sockets that cannot be opened, packets that cannot be sent, packages that cannot be read.
+pub fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result<(), String> {
+    let mut broadcast = open(config, once, false)?;
+    let config = broadcast.config().clone();
+    let mut sink = Sink::Udp(UdpSink::open(&config.output, &broadcast.destinations())?);
+    let (start, start_wall) = (Instant::now(), wall_now());
+    let now_ns = || start.elapsed().as_nanos() as u64;
+    let wall = |now_ns: u64| start_wall.plus_ms((now_ns / 1_000_000) as i64);
+    let mut pacer = Pacer::new(config.link.rate_bps, 0);
+    let rescan = Duration::from_millis(config.carousel.rescan_interval_ms);
+    let (mut next_rescan, mut next_log) = (rescan, LOG_INTERVAL);
+    let objects = broadcast.air.objects().count();
+    let template = if once {
+        "sending {bar:30} {pos}/{len} objects {msg}"
+    } else {
+        "{spinner} {pos} objects sent {msg}"
+    };
+    let bar = bar(template, objects as u64);
+    eprintln!(
+        "on the air: {objects} objects at {:.3} Mbit/s; {}",
+        config.link.rate_bps as f64 / 1e6,
+        where_to(&config)
+    );
+    let mut packet = Vec::with_capacity(2048);
+    loop {
+        let now = now_ns();
+        if stop.load(Ordering::Relaxed) {
+            broadcast.air.close();
+        }
+        if !once && start.elapsed() >= next_rescan {
+            next_rescan = start.elapsed() + rescan;
+            let followed = broadcast.follow(now, wall(now))?;
+            if followed.added + followed.removed > 0 && !std::io::stderr().is_terminal() {
+                eprintln!("packages changed: {} objects new, {} gone", followed.added, followed.removed);
+            }
+        }
+        if start.elapsed() >= next_log {
+            next_log = start.elapsed() + LOG_INTERVAL;
+            if !std::io::stderr().is_terminal() {
+                eprintln!("{}", summary(&broadcast, start.elapsed()));
+            }
+        }
+        let wait_ns = pacer.wait_ns(now);
+        if wait_ns > MIN_SLEEP_NS {
+            std::thread::sleep(Duration::from_nanos(wait_ns).min(MAX_SLEEP));
+            continue;
+        }
+        let Some(departure) = broadcast.air.next_packet(now, wall(now), &mut packet) else {
+            if once || stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let due = broadcast
+                .air
+                .next_due_ns()
+                .map_or(MAX_SLEEP, |due| Duration::from_nanos(due.saturating_sub(now)));
+            std::thread::sleep(due.clamp(Duration::from_micros(100), MAX_SLEEP));
+            continue;
+        };
+        sink.send(departure.destination, &packet, 0).map_err(|err| err.to_string())?;
+        pacer.sent(packet.len() + IP_UDP_BYTES, now);
+        let stats = broadcast.air.stats();
+        if stats.packets.is_multiple_of(256) {
+            bar.set_position(stats.objects_sent);
+            bar.set_message(format!(
+                "{:.3} Mbit/s",
+                stats.bytes as f64 * 8e-6 / start.elapsed().as_secs_f64().max(0.001)
+            ));
+        }
+    }
+    bar.finish_and_clear();
+    eprintln!("off the air: {}", summary(&broadcast, start.elapsed()));
+    Ok(())
+}
+
+fn where_to(config: &Config) -> String {
+    let announced = if config.sessions.announce {
+        format!("announced on {}", config.sessions.announcement)
+    } else {
+        "not announced".to_owned()
+    };
+    format!("{announced}, configuration on {}", config.sessions.configuration)
+}
+
+fn summary(broadcast: &Broadcast, elapsed: Duration) -> String {
+    let stats = broadcast.air.stats();
+    let rate =
+        (stats.bytes + stats.packets * IP_UDP_BYTES as u64) as f64 * 8e-6 / elapsed.as_secs_f64().max(0.001);
+    let broken = match stats.objects_broken_off {
+        0 => String::new(),
+        count => format!(", {count} broken off because they changed"),
+    };
+    format!("{} packets, {} objects{broken}, {rate:.3} Mbit/s", stats.packets, stats.objects_sent)
+}
+
+/// Writes a recording of `seconds` of the carousel, or of one full cycle if 0.
+///
+/// # Errors
+/// A file that cannot be written, packages that cannot be read.
+pub fn build(config: Config, out: &Path, seconds: u64) -> Result<(), String> {
+    let extension = out.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
+    if extension.as_deref() != Some("pcap") {
+        return Err(format!("{}: only .pcap can be built; name the file X.pcap", out.display()));
+    }
+    let mut broadcast = open(config, false, true)?;
+    let file = PcapSink::create(out).map_err(|err| format!("{}: {err}", out.display()))?;
+    let mut sink = Sink::Pcap(file);
+    let start_wall = wall_now();
+    let epoch_ns = start_wall.unix_ms().max(0) as u64 * 1_000_000;
+    let mut pacer = Pacer::new(broadcast.config().link.rate_bps, 0);
+    let end_ns = if seconds == 0 { u64::MAX } else { seconds * 1_000_000_000 };
+    let bar = bar("building {bar:30} {pos}/{len} objects", broadcast.air.objects().count() as u64);
+    let (mut now, mut packet) = (0, Vec::new());
+    while now < end_ns && !(seconds == 0 && broadcast.air.cycle_done()) {
+        now += pacer.wait_ns(now);
+        let wall = start_wall.plus_ms((now / 1_000_000) as i64);
+        let Some(departure) = broadcast.air.next_packet(now, wall, &mut packet) else {
+            match broadcast.air.next_due_ns() {
+                Some(due) => now = now.max(due) + 1,
+                None => break,
+            }
+            continue;
+        };
+        sink.send(departure.destination, &packet, epoch_ns + now)
+            .map_err(|err| format!("{}: {err}", out.display()))?;
+        pacer.sent(packet.len() + IP_UDP_BYTES, now);
+        bar.set_position(broadcast.air.started() as u64);
+    }
+    sink.finish().map_err(|err| format!("{}: {err}", out.display()))?;
+    bar.finish_and_clear();
+    eprintln!("{}: {}", out.display(), summary(&broadcast, Duration::from_nanos(now)));
+    Ok(())
+}
