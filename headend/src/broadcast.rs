@@ -80,7 +80,7 @@ impl Broadcast {
         wall: WallTime,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Self, String> {
-        let mut air = Air::new(config.carousel.fdt_interval_ms, first_toi, once);
+        let mut air = Air::new(config.carousel.fdt_interval_ms, config.link.rate_bps, first_toi, once);
         let profile = config.carousel.sender_profile();
         let naci = Naci {
             network_id: config.nip.network_id,

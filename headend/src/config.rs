@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use carousel::config::{self, Mistake};
-use carousel::flute::{FdtNamespace, SenderProfile};
+use carousel::flute::{FDT_ROOT_BYTES, FdtNamespace, SenderProfile};
 use carousel::lct::Widths;
 use carousel::nip::DeliveryParameters;
 use serde::Deserialize;
@@ -182,7 +182,8 @@ pub struct Carousel {
     pub profile: Profile,
     /// Encoding symbol length E in bytes.
     pub symbol_length_bytes: u16,
-    /// Hard maximum between two repeats of an FDT Instance.
+    /// An FDT Instance is repeated this often, and sent right before an object that it describes if it was not sent for
+    /// so long. Repeating all of a large FDT takes longer: it never takes more than a twentieth of the link.
     pub fdt_interval_ms: u64,
     /// Hard maximum between two repeats of each announcement object.
     pub announcement_interval_ms: u64,
@@ -226,6 +227,7 @@ impl Carousel {
         let base = SenderProfile {
             symbol_length: self.symbol_length_bytes,
             fdt_lifetime_s: self.fdt_lifetime_s,
+            fdt_page_bytes: usize::from(self.symbol_length_bytes).saturating_sub(FDT_ROOT_BYTES).max(64),
             ..SenderProfile::default()
         };
         match self.profile {

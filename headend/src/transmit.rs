@@ -31,8 +31,8 @@ pub fn wall_now() -> WallTime {
 /// A first TOI that differs from one start to the next: 22 bits of seconds (48 days), 256 objects a second.
 fn first_toi(config: &Config, wall: WallTime) -> u32 {
     match config.carousel.profile {
-        crate::config::Profile::Bits16 => 1 + (wall.unix_ms() / 1000 & 0x7fff) as u32,
-        _ => ((wall.unix_ms() / 1000 & 0x3f_ffff) as u32) << 8 | 1,
+        crate::config::Profile::Bits16 => 1 + ((wall.unix_ms() / 1000) & 0x7fff) as u32,
+        _ => (((wall.unix_ms() / 1000) & 0x3f_ffff) as u32) << 8 | 1,
     }
 }
 

@@ -25,7 +25,9 @@ pub use receiver::{
     DropReason, Event, InFlight, ObjectBuf, OpenRequest, Receiver, ReceiverConfig, ReceiverStats, Refusal,
     Storage, Verdict,
 };
-pub use sender::{FdtNamespace, SendFile, Sender, SenderError, SenderProfile};
+pub use sender::{
+    FDT_ROOT_BYTES, FdtNamespace, LARGE_PAGE_BYTES, SMALL_PAGES, SendFile, Sender, SenderError, SenderProfile,
+};
 pub use sessions::{SessionKey, Sessions};
 pub use table::FdtTable;
 pub use verify::{Content, VerifyError, decode, verify};

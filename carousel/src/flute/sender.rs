@@ -61,7 +61,9 @@ pub struct SenderProfile {
     pub fti_everywhere: bool,
     /// Namespace of the FDT.
     pub namespace: FdtNamespace,
-    /// A page of the FDT is closed when it has this many bytes of XML.
+    /// A page of the FDT is closed when its files have this many bytes of XML. Small enough, an FDT Instance fits one
+    /// packet: no loss can take a part of it, and dissectors that look at single packets (tshark) understand it. Once a
+    /// session has [`SMALL_PAGES`] pages, further ones take [`LARGE_PAGE_BYTES`].
     pub fdt_page_bytes: usize,
     /// `Expires` lies this far ahead; a page is renewed at half of it.
     pub fdt_lifetime_s: u32,
@@ -80,7 +82,7 @@ impl Default for SenderProfile {
             max_source_block_length: 65_535,
             fti_everywhere: true,
             namespace: FdtNamespace::Ietf2005,
-            fdt_page_bytes: 48 << 10,
+            fdt_page_bytes: 1400 - FDT_ROOT_BYTES,
             fdt_lifetime_s: 3600,
             fdt_gzip: false,
             naci: None,
@@ -170,6 +172,13 @@ pub struct Sender {
     pages: Vec<Page>,
     complete: bool,
 }
+
+/// Bytes of XML around the files of an FDT Instance: declaration, root with namespaces and OTI.
+pub const FDT_ROOT_BYTES: usize = 340;
+/// Pages of one packet that a session may have; receivers remember some 2,000 instances.
+pub const SMALL_PAGES: usize = 512;
+/// Bytes of XML in the pages after these: about 100 files.
+pub const LARGE_PAGE_BYTES: usize = 48 << 10;
 
 /// Byte 1 of the LCT header: A and B flags.
 const CLOSE_SESSION: u8 = 2;
@@ -292,6 +301,17 @@ impl Sender {
     /// Pages of the FDT, some of which may be empty.
     pub fn fdt_pages(&self) -> usize {
         self.pages.len()
+    }
+
+    /// The page that describes an object.
+    pub fn page_of(&self, toi: Toi) -> Option<usize> {
+        self.objects.get(&toi).map(|object| object.page)
+    }
+
+    /// Bytes of all FDT packets, headers included.
+    pub fn fdt_bytes(&self) -> u64 {
+        let instances = self.pages.iter().filter_map(|page| page.instance.as_ref());
+        instances.map(|it| it.bytes.len() as u64 + it.partition.symbols * (it.header.len() as u64 + 4)).sum()
     }
 
     /// Packets of one page; 0 if it is empty.
@@ -421,7 +441,8 @@ impl Sender {
     }
 
     fn page_with_room(&mut self, xml_bytes: usize) -> usize {
-        let limit = self.profile.fdt_page_bytes;
+        let small = self.profile.fdt_page_bytes;
+        let limit = if self.pages.len() < SMALL_PAGES { small } else { small.max(LARGE_PAGE_BYTES) };
         let fits = |page: &Page| page.files.is_empty() || page.xml_bytes + xml_bytes <= limit;
         // The last page is the one that fills up; earlier ones have room only after objects were withdrawn.
         if self.pages.last().is_some_and(fits) {

@@ -39,7 +39,10 @@ impl FragmentAssembler {
     pub fn push<'a>(&'a mut self, packet: &IpPacket<'a>) -> Result<Datagram<'a>, IpDrop> {
         let Some(fragment) = packet.fragment else { return packet.udp() };
         let end = fragment.offset + packet.payload.len();
-        if packet.payload.is_empty() || end > MAX_BYTES || (fragment.more && packet.payload.len() % 8 != 0) {
+        if packet.payload.is_empty()
+            || end > MAX_BYTES
+            || (fragment.more && !packet.payload.len().is_multiple_of(8))
+        {
             return Err(IpDrop::FragmentDropped);
         }
         let same = |open: &Open| {

@@ -33,7 +33,7 @@ impl Configuration {
             match attribute.name.as_str() {
                 "schemaVersion" => configuration.schema_version = Some(text.clone()),
                 "validUntil" if WallTime::from_xml(text).is_some() => {
-                    configuration.valid_until = WallTime::from_xml(text)
+                    configuration.valid_until = WallTime::from_xml(text);
                 }
                 "validityPeriod" if duration_from_xml(text).is_some() => {
                     configuration.validity_period = duration_from_xml(text);

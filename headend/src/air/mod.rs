@@ -53,7 +53,13 @@ pub type SessionIndex = usize;
 struct Session {
     address: SocketAddr,
     sender: Sender,
+    /// When each page of the FDT was sent last; `None`: never.
+    pages_sent_ns: Vec<Option<u64>>,
+    /// The page that is repeated next, and when.
+    next_page: usize,
     fdt_due_ns: u64,
+    /// Whether objects came or went since the FDT was brought up to date.
+    fdt_changed: bool,
 }
 
 #[derive(Debug)]
@@ -107,6 +113,8 @@ pub struct Air {
     current: Option<Job>,
     next_id: ItemId,
     fdt_interval_ns: u64,
+    rate_bps: u64,
+    fdt_renewal_ns: u64,
     /// Every object once, then the close flags.
     once: bool,
     closing: bool,
@@ -115,13 +123,17 @@ pub struct Air {
     symbol: Vec<u8>,
 }
 
+/// The part of the link that repeating the FDT may take; what is new goes out at once regardless.
+const MAX_FDT_SHARE: f64 = 0.05;
+/// How often pages whose `Expires` comes near are looked for.
+const FDT_RENEWAL_NS: u64 = 1_000_000_000;
 /// How often the packet with the A flag is repeated: it must survive a burst of losses.
 const CLOSE_REPEATS: u32 = 5;
 
 impl Air {
     /// Nothing on the air. `first_toi` should differ from one start to the next; `once`: every object is sent once,
     /// with the B flag on its last packet, then every session is closed.
-    pub fn new(fdt_interval_ms: u64, first_toi: u32, once: bool) -> Self {
+    pub fn new(fdt_interval_ms: u64, rate_bps: u64, first_toi: u32, once: bool) -> Self {
         Self {
             sessions: Vec::new(),
             items: BTreeMap::new(),
@@ -131,6 +143,8 @@ impl Air {
             current: None,
             next_id: 1,
             fdt_interval_ns: fdt_interval_ms * 1_000_000,
+            rate_bps,
+            fdt_renewal_ns: 0,
             once,
             closing: false,
             stats: AirStats::default(),
@@ -142,7 +156,14 @@ impl Air {
     /// Opens a session.
     pub fn open_session(&mut self, address: SocketAddr, tsi: Tsi, profile: SenderProfile) -> SessionIndex {
         let sender = Sender::new(tsi, profile, self.first_toi, self.first_toi);
-        self.sessions.push(Session { address, sender, fdt_due_ns: 0 });
+        self.sessions.push(Session {
+            address,
+            sender,
+            pages_sent_ns: Vec::new(),
+            next_page: 0,
+            fdt_due_ns: 0,
+            fdt_changed: false,
+        });
         self.sessions.len() - 1
     }
 
@@ -173,7 +194,7 @@ impl Air {
         let air_bytes = length + symbols * (36 + IP_UDP_BYTES as u64);
         let id = self.next_id;
         self.next_id += 1;
-        self.sessions[session].fdt_due_ns = now_ns;
+        self.sessions[session].fdt_changed = true;
         self.items.insert(id, Item { session, toi, object, air_bytes, due_ns: now_ns, starts: 0 });
         self.fresh.push_back(id);
         Ok(id)
@@ -183,7 +204,7 @@ impl Air {
     pub fn withdraw(&mut self, id: ItemId) {
         let Some(item) = self.items.remove(&id) else { return };
         self.sessions[item.session].sender.withdraw(item.toi);
-        self.sessions[item.session].fdt_due_ns = 0;
+        self.sessions[item.session].fdt_changed = true;
         self.schedule.remove(id);
         self.fresh.retain(|&fresh| fresh != id);
         if matches!(self.current, Some(Job::Object { id: current, .. }) if current == id) {
@@ -215,7 +236,20 @@ impl Air {
                     (urgent, true)
                 }
                 (None, Some(current)) => (current, false),
-                (None, None) => (self.choose(now_ns)?, false),
+                (None, None) => {
+                    let chosen = self.choose(now_ns)?;
+                    match self.urgent.pop_front() {
+                        Some(fdt) if !matches!(chosen, Job::Close { .. }) => {
+                            self.current = Some(chosen);
+                            (fdt, true)
+                        }
+                        Some(other) => {
+                            self.urgent.push_front(other);
+                            (chosen, false)
+                        }
+                        None => (chosen, false),
+                    }
+                }
             };
             let departure = self.write(&mut job, out);
             if self.is_finished(&job) {
@@ -276,31 +310,46 @@ impl Air {
             max_period_s: item.object.max_period_ms.map(|ms| ms as f64 / 1000.0),
         });
         let objects = objects.collect();
-        let mut fdt_bytes = 0;
-        let mut packet = Vec::new();
         for session in &mut self.sessions {
             // An FDT that cannot be built shows when it is sent; the plan counts what can be.
             let _ = session.sender.refresh_fdt(wall);
-            for page in 0..session.sender.fdt_pages() {
-                for index in 0..session.sender.fdt_packets(page) {
-                    session.sender.write_fdt(page, index, &mut packet);
-                    fdt_bytes += packet.len() + IP_UDP_BYTES;
-                }
-            }
         }
-        (objects, fdt_bytes as f64 * 8e9 / self.fdt_interval_ns.max(1) as f64)
+        let fdt_bytes: u64 = self.sessions.iter().map(|session| session.sender.fdt_bytes()).sum();
+        (objects, fdt_bytes as f64 * 8e9 / self.fdt_cycle_ns().max(1) as f64)
+    }
+
+    /// Time in which every page of every session's FDT is repeated once.
+    fn fdt_cycle_ns(&self) -> u64 {
+        let bytes: u64 = self.sessions.iter().map(|session| session.sender.fdt_bytes()).sum();
+        let by_share = bytes as f64 * 8e9 / (self.rate_bps.max(1) as f64 * MAX_FDT_SHARE);
+        self.fdt_interval_ns.max(by_share as u64)
     }
 
     fn queue_what_is_due(&mut self, now_ns: u64, wall: WallTime) {
+        let cycle_ns = self.fdt_cycle_ns();
+        let renew = now_ns >= self.fdt_renewal_ns;
+        if renew {
+            self.fdt_renewal_ns = now_ns + FDT_RENEWAL_NS;
+        }
         for (index, session) in self.sessions.iter_mut().enumerate() {
-            if session.fdt_due_ns > now_ns || session.sender.fdt_pages() == 0 && session.fdt_due_ns > 0 {
-                continue;
+            if std::mem::take(&mut session.fdt_changed) || renew {
+                let changed = session.sender.refresh_fdt(wall).unwrap_or_default();
+                session.pages_sent_ns.resize(session.sender.fdt_pages(), None);
+                for page in changed {
+                    session.pages_sent_ns[page] = Some(now_ns);
+                    self.urgent.push_back(Job::Fdt { session: index, page, next: 0 });
+                }
             }
-            session.fdt_due_ns = now_ns + self.fdt_interval_ns;
-            if session.sender.refresh_fdt(wall).is_ok() {
-                let pages = 0..session.sender.fdt_pages();
-                let jobs = pages.filter(|&page| session.sender.fdt_packets(page) > 0);
-                self.urgent.extend(jobs.map(|page| Job::Fdt { session: index, page, next: 0 }));
+            let pages = session.sender.fdt_pages();
+            if session.fdt_due_ns <= now_ns && pages > 0 {
+                session.fdt_due_ns = now_ns + cycle_ns / pages as u64;
+                let page = session.next_page % pages;
+                session.next_page = page + 1;
+                let sent = session.pages_sent_ns[page];
+                if sent.is_none_or(|sent| sent + cycle_ns / 2 <= now_ns) {
+                    session.pages_sent_ns[page] = Some(now_ns);
+                    self.urgent.push_back(Job::Fdt { session: index, page, next: 0 });
+                }
             }
         }
         if self.once {
@@ -351,6 +400,15 @@ impl Air {
         item.starts += 1;
         match item.object.body.open() {
             Ok(reading) => {
+                // FDT before the data that it names.
+                let session = &mut self.sessions[item.session];
+                if let Some(page) = session.sender.page_of(item.toi)
+                    && let Some(sent) = session.pages_sent_ns.get_mut(page)
+                    && sent.is_none_or(|sent| sent + self.fdt_interval_ns <= now_ns)
+                {
+                    *sent = Some(now_ns);
+                    self.urgent.push_front(Job::Fdt { session: item.session, page, next: 0 });
+                }
                 if item.object.max_period_ms.is_none() {
                     self.schedule.add(id, item.object.class, item.air_bytes, now_ns);
                 }

@@ -63,7 +63,7 @@ fn receive(air: &mut Air, seconds: u64) -> (Vec<String>, bool) {
 }
 
 fn air(once: bool) -> Air {
-    let mut air = Air::new(100, 1, once);
+    let mut air = Air::new(100, 8_000_000, 1, once);
     air.open_session("239.1.1.1:5000".parse().unwrap(), Tsi(1), SenderProfile::default());
     air
 }

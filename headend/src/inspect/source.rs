@@ -11,6 +11,7 @@ use carousel::capture::{Datagrams, Records};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Inspector, Report};
+use crate::sink::interface_index;
 use crate::sys;
 
 /// What to inspect.
@@ -108,17 +109,14 @@ fn join(address: SocketAddr, interface: &str) -> std::io::Result<std::net::UdpSo
     // Less is no failure: the kernel caps it at net.core.rmem_max.
     let _ = socket.set_recv_buffer_size(16 << 20);
     socket.bind(&address.into())?;
-    let index = if interface.is_empty() {
-        0
-    } else {
-        crate::sink::interface_index(interface).map_err(std::io::Error::other)?
-    };
+    let by_address = interface.is_empty() || interface.parse::<Ipv4Addr>().is_ok();
+    let index = if by_address { 0 } else { interface_index(interface).map_err(std::io::Error::other)? };
     match address.ip() {
         IpAddr::V4(group) if group.is_multicast() => {
             match interface.parse::<Ipv4Addr>() {
                 Ok(own) => socket.join_multicast_v4(&group, &own)?,
                 Err(_) => {
-                    socket.join_multicast_v4_n(&group, &socket2::InterfaceIndexOrAddress::Index(index))?
+                    socket.join_multicast_v4_n(&group, &socket2::InterfaceIndexOrAddress::Index(index))?;
                 }
             }
             // Without this a host gives every socket on the port the packets of every group that anyone has joined.
