@@ -1,1 +1,2 @@
-//! skycached
+//! The daemon.
+pub mod store;

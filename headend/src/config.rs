@@ -290,7 +290,7 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path)
             .map_err(|err| format!("{}: {err}; name the configuration with -c FILE", path.display()))?;
-        let folder = path.parent().unwrap_or(Path::new("."));
+        let folder = path.parent().unwrap_or_else(|| Path::new("."));
         Self::parse(&text, folder).map_err(|mistakes| {
             let lines = mistakes.iter().map(|mistake| format!("{}:{mistake}", path.display()));
             lines.collect::<Vec<_>>().join("\n")

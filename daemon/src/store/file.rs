@@ -1,0 +1,124 @@
+//! Files of the store: anonymous until published, then linked into place.
+#![allow(unsafe_code)] // fallocate, linkat, statvfs, flock: plain calls on descriptors and C strings that we own
+
+use std::ffi::CString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use carousel::digest::Digest;
+
+/// Folder below the store's that holds objects.
+pub(super) const OBJECTS: &str = "objects";
+/// Present while the store was left in order.
+const CLEAN: &str = "clean";
+/// Ending of files that are being linked; left behind only by a crash between two steps.
+pub(super) const LINKING: &str = ".linking";
+
+fn done(result: i32) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+/// Makes the folders and takes the lock. `None` if somebody else has it.
+pub(super) fn lock_folder(folder: &Path) -> io::Result<Option<File>> {
+    fs::create_dir_all(folder.join(OBJECTS))?;
+    let lock =
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(folder.join("lock"))?;
+    // SAFETY: the descriptor is open for the length of the call.
+    match done(unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }) {
+        Ok(()) => Ok(Some(lock)),
+        Err(err) if err.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(err) => Err(err),
+    }
+}
+
+/// Where the object of `key` lies: two levels of 256 folders by hash, so that no folder grows large.
+pub(super) fn object_path(folder: &Path, key: &str) -> PathBuf {
+    let name = Digest::of(key.as_bytes()).to_hex();
+    folder.join(OBJECTS).join(&name[..2]).join(&name[2..4]).join(&name[4..44])
+}
+
+/// A file without a name: gone with its last descriptor, unless it is linked.
+pub(super) fn anonymous(folder: &Path) -> io::Result<File> {
+    let open = |flags, path: &Path| {
+        OpenOptions::new().read(true).write(true).mode(0o600).custom_flags(flags).open(path)
+    };
+    match open(libc::O_TMPFILE, &folder.join(OBJECTS)) {
+        Err(err) if matches!(err.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR | libc::ENOENT)) => {
+            // File systems without O_TMPFILE (some overlays, NFS): a name that recovery sweeps away.
+            static NEXT: AtomicU64 = AtomicU64::new(0);
+            let name = format!("{}-{}{LINKING}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+            let path = folder.join(OBJECTS).join(name);
+            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)
+        }
+        result => result,
+    }
+}
+
+/// Gives the file its length and its blocks, so that a full disk shows now and not as SIGBUS under a mapping.
+pub(super) fn preallocate(file: &File, bytes: u64) -> io::Result<()> {
+    let length = libc::off_t::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    // SAFETY: the descriptor is open for the length of the call.
+    match done(unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, length) }) {
+        Err(err) if err.raw_os_error() == Some(libc::EOPNOTSUPP) => file.set_len(bytes),
+        result => result,
+    }
+}
+
+/// Gives an anonymous file its name, replacing what has it now, in one step that a crash cannot split.
+pub(super) fn link(file: &File, path: &Path) -> io::Result<()> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let mut linking = path.to_owned().into_os_string();
+    linking.push(format!(".{}{LINKING}", NEXT.fetch_add(1, Ordering::Relaxed)));
+    let linking = PathBuf::from(linking);
+    let _ = fs::remove_file(&linking);
+    let from = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))
+        .map_err(|_| io::ErrorKind::InvalidInput)?;
+    let to = c_path(&linking)?;
+    // SAFETY: both strings are NUL-terminated and outlive the call.
+    let result = done(unsafe {
+        libc::linkat(libc::AT_FDCWD, from.as_ptr(), libc::AT_FDCWD, to.as_ptr(), libc::AT_SYMLINK_FOLLOW)
+    });
+    result?;
+    fs::rename(&linking, path).inspect_err(|_| {
+        let _ = fs::remove_file(&linking);
+    })
+}
+
+/// Removes an object's file; that it is gone already is as good.
+pub(super) fn remove(path: &Path) {
+    let _ = fs::remove_file(path);
+}
+
+/// Bytes free on the file system for this user.
+pub(super) fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let path = c_path(folder)?;
+    // SAFETY: all-zero is a valid statvfs, which the call then fills.
+    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the string is NUL-terminated, the struct is writable, both outlive the call.
+    done(unsafe { libc::statvfs(path.as_ptr(), &raw mut stat) })?;
+    // The fields' widths differ between targets.
+    #[allow(clippy::unnecessary_cast)]
+    Ok((stat.f_bavail as u64).saturating_mul(stat.f_frsize as u64))
+}
+
+/// Notes that everything is in order.
+pub(super) fn mark_clean(folder: &Path) {
+    let _ = fs::write(folder.join(CLEAN), b"");
+}
+
+/// Whether the store was left in order. From here on it is not, until [`mark_clean`].
+pub(super) fn take_clean_mark(folder: &Path) -> bool {
+    fs::remove_file(folder.join(CLEAN)).is_ok()
+}

@@ -1,0 +1,182 @@
+//! The header page of an object file.
+//!
+//! ```text
+//!    0   8  "SKYCACHE"
+//!    8   4  format version, little-endian: 1
+//!   12   4  length of the metadata, little-endian
+//!   16  32  SHA-256 of the metadata
+//!   48   …  metadata as JSON: key, URI, type, length, digest, times, class, origin headers
+//!        …  zeros up to 4096
+//! 4096   …  body
+//! ```
+//!
+//! JSON, because an operator can read it with `head -c 4096`, and because unknown members of a newer minor version are
+//! passed over. The checksum comes before what it covers, so that a torn header never looks whole.
+
+use carousel::digest::Digest;
+use carousel::name::ObjectKey;
+use carousel::time::WallTime;
+use serde::{Deserialize, Serialize};
+
+/// Bytes before the body: one page, so that the body is mapped at a page boundary.
+pub(super) const HEADER_BYTES: usize = 4096;
+const MAGIC: &[u8; 8] = b"SKYCACHE";
+/// What this program writes, and the newest that it reads.
+const VERSION: u32 = 1;
+const METADATA_AT: usize = 48;
+
+/// How readily an object is evicted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// Never.
+    Pinned,
+    /// Like any other, for now; the distinction is kept in the header.
+    High,
+    /// The usual.
+    #[default]
+    Medium,
+    /// Promotion.
+    Low,
+}
+
+/// How an object came into the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CameBy {
+    /// Every byte by the carousel.
+    Carousel,
+    /// By the carousel, with parts from an origin.
+    CarouselRepaired,
+    /// Every byte from an origin.
+    Origin,
+}
+
+impl CameBy {
+    /// Name in JSON and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Carousel => "carousel",
+            Self::CarouselRepaired => "carousel_repaired",
+            Self::Origin => "origin",
+        }
+    }
+}
+
+/// What is known of an object beside its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectMeta {
+    /// Its key.
+    pub key: ObjectKey,
+    /// Its URI as broadcast or fetched.
+    pub uri: String,
+    /// MIME type.
+    pub content_type: Option<String>,
+    /// Bytes of the body.
+    pub length: u64,
+    /// SHA-256 of the body.
+    pub digest: Digest,
+    /// TOI that brought it; 0 if it came from an origin.
+    pub version: u64,
+    /// When it became whole.
+    pub received_at: WallTime,
+    /// When it is stale, if anything says so.
+    pub expires: Option<WallTime>,
+    /// How readily it is evicted.
+    pub class: Class,
+    /// How it came.
+    pub came_by: CameBy,
+    /// Headers of the origin that are passed on: `cache-control`, `etag`, `last-modified`, …
+    pub origin_headers: Vec<(String, String)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    key: String,
+    uri: String,
+    content_type: Option<String>,
+    length: u64,
+    sha256: String,
+    version: u64,
+    received_ms: i64,
+    expires_ms: Option<i64>,
+    class: Class,
+    came_by: CameBy,
+    #[serde(default)]
+    origin_headers: Vec<(String, String)>,
+}
+
+/// The header page, or `None` if the metadata do not fit.
+pub(super) fn encode(meta: &ObjectMeta) -> Option<Vec<u8>> {
+    let stored = Stored {
+        key: meta.key.as_str().to_owned(),
+        uri: meta.uri.clone(),
+        content_type: meta.content_type.clone(),
+        length: meta.length,
+        sha256: meta.digest.to_hex(),
+        version: meta.version,
+        received_ms: meta.received_at.unix_ms(),
+        expires_ms: meta.expires.map(WallTime::unix_ms),
+        class: meta.class,
+        came_by: meta.came_by,
+        origin_headers: meta.origin_headers.clone(),
+    };
+    let metadata = serde_json::to_vec(&stored).ok()?;
+    if metadata.len() > HEADER_BYTES - METADATA_AT {
+        return None;
+    }
+    let mut page = vec![0; HEADER_BYTES];
+    page[..8].copy_from_slice(MAGIC);
+    page[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    page[12..16].copy_from_slice(&(metadata.len() as u32).to_le_bytes());
+    page[16..48].copy_from_slice(&Digest::of(&metadata).0);
+    page[METADATA_AT..METADATA_AT + metadata.len()].copy_from_slice(&metadata);
+    Some(page)
+}
+
+/// Why a file in the store's folder is not an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BadHeader {
+    /// Cut short, torn, or of another program.
+    Damaged,
+    /// Written by a newer version of this program.
+    Newer,
+}
+
+/// Reads a header page.
+pub(super) fn decode(page: &[u8]) -> Result<ObjectMeta, BadHeader> {
+    let field = |range: std::ops::Range<usize>| page.get(range).ok_or(BadHeader::Damaged);
+    if field(0..8)? != MAGIC {
+        return Err(BadHeader::Damaged);
+    }
+    let word = |at: usize| {
+        let bytes = page.get(at..).and_then(|rest| rest.first_chunk::<4>()).ok_or(BadHeader::Damaged)?;
+        Ok(u32::from_le_bytes(*bytes))
+    };
+    if word(8)? > VERSION {
+        return Err(BadHeader::Newer);
+    }
+    let length = word(12)? as usize;
+    let metadata = METADATA_AT
+        .checked_add(length)
+        .and_then(|end| page.get(METADATA_AT..end))
+        .ok_or(BadHeader::Damaged)?;
+    if Digest::of(metadata).0 != *field(16..48)? {
+        return Err(BadHeader::Damaged);
+    }
+    let stored: Stored = serde_json::from_slice(metadata).map_err(|_| BadHeader::Damaged)?;
+    let key = ObjectKey::from_name(&stored.key, None).map_err(|_| BadHeader::Damaged)?;
+    Ok(ObjectMeta {
+        key,
+        uri: stored.uri,
+        content_type: stored.content_type,
+        length: stored.length,
+        digest: Digest::from_hex(&stored.sha256).ok_or(BadHeader::Damaged)?,
+        version: stored.version,
+        received_at: WallTime::from_unix_ms(stored.received_ms),
+        expires: stored.expires_ms.map(WallTime::from_unix_ms),
+        class: stored.class,
+        came_by: stored.came_by,
+        origin_headers: stored.origin_headers,
+    })
+}

@@ -1,0 +1,87 @@
+//! Memory mappings of object files.
+#![allow(unsafe_code)] // mmap and raw copies; the invariants are on the types
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// A whole file, mapped for reading.
+///
+/// Invariant: nobody writes to the file while a `Mapping` of it exists. It is made for published files, which are never
+/// opened for writing again, and for anonymous ones whose writer is gone. What somebody else does to the files behind
+/// our back is caught as far as it can be by [`Mapping::is_backed`].
+#[derive(Debug)]
+pub(super) struct Mapping {
+    map: memmap2::Mmap,
+    file: OwnedFd,
+}
+
+impl Mapping {
+    /// Maps `length` bytes of a file that has at least as many.
+    pub(super) fn read_only(file: &File, length: usize) -> io::Result<Self> {
+        if file.metadata()?.len() < length as u64 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        // SAFETY: by the type's invariant nobody writes to the file while the map exists.
+        let map = unsafe { memmap2::MmapOptions::new().len(length).map(file)? };
+        Ok(Self { map, file: file.try_clone()?.into() })
+    }
+
+    /// Everything.
+    pub(super) fn as_slice(&self) -> &[u8] {
+        &self.map
+    }
+
+    /// A part that keeps the mapping alive; `None` if it is outside.
+    pub(super) fn slice(self: &Arc<Self>, range: Range<usize>) -> Option<Bytes> {
+        struct Slice(Arc<Mapping>, Range<usize>);
+        impl AsRef<[u8]> for Slice {
+            fn as_ref(&self) -> &[u8] {
+                &self.0.as_slice()[self.1.clone()]
+            }
+        }
+        self.as_slice().get(range.clone())?;
+        Some(Bytes::from_owner(Slice(Arc::clone(self), range)))
+    }
+
+    /// Whether the file still has the mapped length: beyond a file's end a mapping raises SIGBUS.
+    pub(super) fn is_backed(&self) -> bool {
+        // SAFETY: all-zero is a valid stat, which the call then fills.
+        let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+        // SAFETY: the descriptor is open, the struct is writable and outlives the call.
+        let result = unsafe { libc::fstat(self.file.as_raw_fd(), &raw mut stat) };
+        result == 0 && u64::try_from(stat.st_size).is_ok_and(|size| size >= self.map.len() as u64)
+    }
+}
+
+/// A file mapped for writing by one [`super::PartialWriter`]. Others read the same bytes through the file descriptor,
+/// never through this mapping, so no Rust reference aliases what is written.
+#[derive(Debug)]
+pub(super) struct WriteMapping {
+    map: memmap2::MmapRaw,
+}
+
+impl WriteMapping {
+    /// Maps a file of at least `length` bytes.
+    pub(super) fn new(file: &File, length: usize) -> io::Result<Self> {
+        Ok(Self { map: memmap2::MmapOptions::new().len(length).map_raw(file)? })
+    }
+
+    /// Copies `bytes` to `offset`. Out of range: nothing is written and false returned.
+    pub(super) fn write(&self, offset: usize, bytes: &[u8]) -> bool {
+        let fits = offset.checked_add(bytes.len()).is_some_and(|end| end <= self.map.len());
+        if fits {
+            // SAFETY: source and target are `bytes.len()` bytes long, the target by the check above; they cannot
+            // overlap, since `bytes` is a Rust reference and none points into this raw map. The one writer that may
+            // call this (see `PartialWriter`) makes the copy unraced within the process.
+            unsafe {
+                std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.map.as_mut_ptr().add(offset), bytes.len())
+            };
+        }
+        fits
+    }
+}
