@@ -1,0 +1,374 @@
+//! The daemon's configuration file: one typed tree, unknown keys refused, units in key names.
+//!
+//! `configs/stb.toml` is a commented example of all of it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use carousel::config::{self, Mistake};
+use carousel::mabr::{JoinPolicy, Protocol, SessionOrigin, SessionSpec};
+use serde::Deserialize;
+
+use crate::store::StoreConfig;
+
+/// Where the configuration is unless `-c` says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/skycache/skycached.toml";
+
+/// The whole file. Every table may be left out.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// What is received, and on which interface.
+    pub receive: Receive,
+    /// Sessions that are listened to whatever the announcement channel says.
+    #[serde(rename = "session")]
+    pub sessions: Vec<Session>,
+    /// Where objects are kept.
+    pub store: StoreConfig,
+    /// The players' side.
+    pub http: Http,
+    /// Short paths for players.
+    #[serde(rename = "route")]
+    pub routes: Vec<Route>,
+    /// Where the terrestrial path leads for a host.
+    #[serde(rename = "origin")]
+    pub origins: Vec<Origin>,
+    /// How losses are made good.
+    pub repair: Repair,
+    /// The operator's side.
+    pub admin: Admin,
+    /// What is logged.
+    pub log: Log,
+}
+
+/// `[receive]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Receive {
+    /// Interface (name or IPv4 address) that groups are joined on. Empty: the system's choice by its routes.
+    pub interface: String,
+    /// Announcement channels. Empty: only `[[session]]`s are listened to.
+    pub announcement: Vec<SocketAddr>,
+    /// Receive threads; 0: one for each core, at most four.
+    pub threads: usize,
+    /// Socket buffer asked of the kernel, for each group.
+    pub socket_buffer_bytes: usize,
+    /// Join guide sessions.
+    pub join_guides: bool,
+    /// Join sessions with logos and banners.
+    pub join_related_material: bool,
+    /// Join sessions with files for offline use.
+    pub join_private_data: bool,
+    /// Join sessions with HbbTV applications.
+    pub join_applications: bool,
+}
+
+impl Default for Receive {
+    fn default() -> Self {
+        Self {
+            interface: String::new(),
+            announcement: vec![SocketAddr::from((
+                carousel::nip::ANNOUNCEMENT_V4,
+                carousel::nip::ANNOUNCEMENT_PORT,
+            ))],
+            threads: 0,
+            socket_buffer_bytes: 8 << 20,
+            join_guides: true,
+            join_related_material: true,
+            join_private_data: true,
+            join_applications: true,
+        }
+    }
+}
+
+/// `[[session]]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Session {
+    /// Group (or own unicast address) and port.
+    pub address: SocketAddr,
+    /// Only packets of this source (source-specific multicast).
+    #[serde(default)]
+    pub source: Option<IpAddr>,
+    /// Only this TSI.
+    #[serde(default)]
+    pub tsi: Option<u64>,
+}
+
+/// `[http]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// Players' listener.
+    pub listen: SocketAddr,
+    /// Connections at a time; more are closed at once.
+    pub max_connections: usize,
+    /// How long a player waits for an object that is on its way and does not come nearer.
+    pub wait_ms: u64,
+    /// Fetch unknown objects from origins: those that `[[origin]]`, `[[route]]` or a received configuration names.
+    pub read_through: bool,
+    /// A response that the origin does not begin within this time counts as failed.
+    pub origin_timeout_ms: u64,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            max_connections: 20_000,
+            wait_ms: 10_000,
+            read_through: true,
+            origin_timeout_ms: 5000,
+        }
+    }
+}
+
+/// `[[route]]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Path prefix at the players' listener; begins and ends with `/`.
+    pub path: String,
+    /// URL prefix that it stands for; ends with `/`.
+    pub base: String,
+}
+
+/// `[[origin]]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// Host (and port, if not the scheme's) as in the objects' URIs.
+    pub host: String,
+    /// URL that is asked instead: scheme, host, port; a path is put before the object's.
+    pub url: String,
+}
+
+/// `[repair]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Repair {
+    /// Fetch missing byte ranges from origins.
+    pub enabled: bool,
+    /// Silence after which an object counts as lost in part, where the sender does not say.
+    pub reception_timeout_ms: u64,
+    /// Wait before repair begins, where the sender does not say.
+    pub fixed_back_off_ms: u64,
+    /// Further wait, drawn anew each time between 0 and this, where the sender does not say.
+    pub random_back_off_ms: u64,
+    /// Objects repaired at a time.
+    pub concurrent_fetches: usize,
+}
+
+impl Default for Repair {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            reception_timeout_ms: 2000,
+            fixed_back_off_ms: 0,
+            random_back_off_ms: 1000,
+            concurrent_fetches: 8,
+        }
+    }
+}
+
+/// `[admin]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// Unix socket of the admin interface.
+    pub socket: PathBuf,
+    /// TCP listener of the admin interface; keep it on loopback. Empty: none.
+    pub listen: Vec<SocketAddr>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            socket: PathBuf::from("/run/skycache/admin.sock"),
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8081))],
+        }
+    }
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, `trace`; or directives such as `info,skycache::repair=debug`.
+    pub level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned() }
+    }
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// Every mistake, one line each, with its place and its mend.
+    pub fn load(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|err| format!("{}: {err}; name the configuration with -c FILE", path.display()))?;
+        Self::parse(&text).map_err(|mistakes| {
+            let lines = mistakes.iter().map(|mistake| format!("{}:{mistake}", path.display()));
+            lines.collect::<Vec<_>>().join("\n")
+        })
+    }
+
+    /// Reads and checks text.
+    ///
+    /// # Errors
+    /// Every mistake.
+    pub fn parse(text: &str) -> Result<Self, Vec<Mistake>> {
+        let config: Self = config::load(text)?;
+        let mistakes = config.mistakes();
+        if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
+    }
+
+    fn mistakes(&self) -> Vec<Mistake> {
+        let mut all = Vec::new();
+        let mut wrong = |key: &str, what: String, mend: &str| all.push(Mistake::of_value(key, &what, mend));
+        if self.receive.announcement.is_empty() && self.sessions.is_empty() {
+            let mend = "leave announcement out for 224.0.23.14:3937, or add a [[session]]";
+            wrong("receive.announcement", "nothing is received".to_owned(), mend);
+        }
+        let announced = self.receive.announcement.iter().map(|address| ("receive.announcement", *address));
+        let sessions = self.sessions.iter().map(|session| ("session.address", session.address));
+        for (key, address) in announced.chain(sessions) {
+            if address.port() == 0 || address.ip().is_unspecified() {
+                wrong(
+                    key,
+                    format!("{address} can receive nothing"),
+                    "give a group and a port, such as 239.1.2.3:5000",
+                );
+            }
+        }
+        for (at, session) in self.sessions.iter().enumerate() {
+            if session.source.is_some_and(|source| source.is_ipv4() != session.address.is_ipv4()) {
+                let what = "source and address are of different IP versions".to_owned();
+                wrong(&format!("session[{at}].source"), what, "give both as IPv4 or both as IPv6");
+            }
+            if self.sessions[..at].contains(session) {
+                wrong(&format!("session[{at}]"), format!("{} is there twice", session.address), "remove one");
+            }
+        }
+        if self.receive.threads > 64 {
+            wrong("receive.threads", format!("{} threads", self.receive.threads), "0 is one for each core");
+        }
+        if self.store.quota_bytes < 1 << 20 {
+            wrong(
+                "store.quota_bytes",
+                format!("{} bytes hold nothing", self.store.quota_bytes),
+                "10_000_000_000 is 10 GB",
+            );
+        }
+        for (at, route) in self.routes.iter().enumerate() {
+            if !route.path.starts_with('/') || !route.path.ends_with('/') {
+                wrong(&format!("route[{at}].path"), format!("{:?}", route.path), "begin and end it with /");
+            }
+            if !is_url(&route.base) || !route.base.ends_with('/') {
+                wrong(
+                    &format!("route[{at}].base"),
+                    format!("{:?}", route.base),
+                    "give http://host/path/ with the last /",
+                );
+            }
+        }
+        for (at, origin) in self.origins.iter().enumerate() {
+            if origin.host.is_empty() || origin.host.contains('/') {
+                wrong(
+                    &format!("origin[{at}].host"),
+                    format!("{:?}", origin.host),
+                    "give the bare host of the objects' URIs",
+                );
+            }
+            if !is_url(&origin.url) {
+                wrong(
+                    &format!("origin[{at}].url"),
+                    format!("{:?}", origin.url),
+                    "give http://host:port or https://host",
+                );
+            }
+        }
+        if self.http.max_connections == 0 || self.repair.concurrent_fetches == 0 {
+            wrong("http.max_connections", "0 serves nobody".to_owned(), "give at least 1");
+        }
+        for listen in self.admin.listen.iter().filter(|listen| !listen.ip().is_loopback()) {
+            let what = format!("{listen} lets anybody purge the cache");
+            wrong("admin.listen", what, "keep it on 127.0.0.1 or ::1; reach it from elsewhere through SSH");
+        }
+        all
+    }
+
+    /// Which classes of announced sessions are joined.
+    pub const fn join_policy(&self) -> JoinPolicy {
+        JoinPolicy {
+            guides: self.receive.join_guides,
+            related_material: self.receive.join_related_material,
+            private_data: self.receive.join_private_data,
+            applications: self.receive.join_applications,
+        }
+    }
+
+    /// Sessions known from the start: the announcement channels, then the static ones.
+    pub fn fixed_sessions(&self) -> Vec<SessionSpec> {
+        let spec = |address, source, tsi| SessionSpec {
+            source,
+            address,
+            tsi,
+            protocol: Protocol::Flute,
+            origin: SessionOrigin::Static,
+            service: String::new(),
+            repair: None,
+            maximum_bps: None,
+        };
+        let announced = self.receive.announcement.iter().map(|&address| spec(address, None, None));
+        announced.chain(self.sessions.iter().map(|it| spec(it.address, it.source, it.tsi))).collect()
+    }
+
+    /// Receive threads to start.
+    pub fn receive_threads(&self) -> usize {
+        match self.receive.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from).min(4),
+            threads => threads,
+        }
+    }
+}
+
+fn is_url(text: &str) -> bool {
+    text.strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"))
+        .is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_a_working_set_top_box() {
+        let config = Config::parse("").unwrap();
+        assert_eq!(config.fixed_sessions()[0].address.to_string(), "224.0.23.14:3937");
+        assert_eq!(config.http.listen.port(), 8080);
+    }
+
+    #[test]
+    fn typos_and_nonsense_are_named_with_their_mend() {
+        let text = "[http]\nlisen = '0.0.0.0:1'\n[store]\nquota_byte = 1\n";
+        let all: Vec<String> = Config::parse(text).unwrap_err().iter().map(ToString::to_string).collect();
+        assert!(
+            all[0].contains("did you mean `listen`?") && all[1].contains("did you mean `quota_bytes`?"),
+            "{all:?}"
+        );
+        let text = "[admin]\nlisten = ['0.0.0.0:8081']\n[[route]]\npath = 'vod'\nbase = 'cdn'\n[[session]]\naddress = '239.1.1.1:0'\nsource = '::1'\n";
+        let all: Vec<String> =
+            Config::parse(text).unwrap_err().iter().map(|mistake| mistake.key.clone()).collect();
+        assert_eq!(
+            all,
+            ["session.address", "session[0].source", "route[0].path", "route[0].base", "admin.listen"]
+        );
+    }
+}

@@ -1,0 +1,81 @@
+//! Where datagrams come from: multicast and unicast sockets, read in batches.
+//!
+//! One socket for each group, port and source; several sockets for one thread. What is live goes through here;
+//! recordings are fed by `replay`.
+
+mod batch;
+mod poll;
+mod socket;
+mod sys;
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+pub use batch::{Batch, MAX_BATCH};
+pub use poll::{Poll, Waker};
+pub use socket::{ReceiveSocket, interface_index};
+
+/// What a socket listens to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct GroupSpec {
+    /// Group or own address, and port.
+    pub address: SocketAddr,
+    /// Only this source.
+    pub source: Option<IpAddr>,
+    /// Interface: name, IPv4 address, or empty.
+    pub interface: String,
+}
+
+impl fmt::Display for GroupSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.address)?;
+        if let Some(source) = self.source {
+            write!(f, " from {source}")?;
+        }
+        if !self.interface.is_empty() {
+            write!(f, " on {}", self.interface)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a group cannot be received, and what to do.
+#[derive(Debug)]
+pub struct SourceError {
+    /// Which.
+    pub group: GroupSpec,
+    /// During what.
+    pub step: &'static str,
+    /// What the system said.
+    pub error: io::Error,
+}
+
+impl SourceError {
+    fn mend(&self) -> &'static str {
+        match self.error.raw_os_error() {
+            Some(libc::EADDRINUSE) => "another program has the port without sharing it; `ss -ulpn` names it",
+            Some(libc::ENODEV | libc::ENXIO) => {
+                "the interface is not there, or no route leads to the group; name one in [receive] interface"
+            }
+            Some(libc::ENOBUFS) => "too many groups on one socket; raise net.ipv4.igmp_max_memberships",
+            Some(libc::EADDRNOTAVAIL) => "the address is not this machine's, or the interface has no address",
+            Some(libc::EACCES | libc::EPERM) => {
+                "this user may not; ports below 1024 need CAP_NET_BIND_SERVICE"
+            }
+            Some(libc::EINVAL) => "the address is no multicast group that can be joined so",
+            _ => "`skycached check` looks further",
+        }
+    }
+}
+
+impl fmt::Display for SourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot receive {}: {}: {}; {}", self.group, self.step, self.error, self.mend())
+    }
+}
+
+impl std::error::Error for SourceError {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! One thread that waits for many sockets, and can be woken.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{ReceiveSocket, sys};
+
+/// Token of the waker.
+const WAKE: u64 = u64::MAX;
+
+/// Waits for sockets.
+#[derive(Debug)]
+pub struct Poll {
+    epoll: OwnedFd,
+    wake: Arc<File>,
+    tokens: Vec<u64>,
+}
+
+/// Wakes a [`Poll`] from another thread.
+#[derive(Debug, Clone)]
+pub struct Waker(Arc<File>);
+
+impl Waker {
+    /// Makes the wait end now.
+    pub fn wake(&self) {
+        // A counter that is full has woken it already.
+        let _ = (&*self.0).write_all(&1_u64.to_ne_bytes());
+    }
+}
+
+impl Poll {
+    /// Waits for nothing yet but its waker.
+    ///
+    /// # Errors
+    /// If the system has no descriptors left.
+    pub fn new() -> io::Result<Self> {
+        let (epoll, wake) = (sys::epoll()?, File::from(sys::eventfd()?));
+        sys::epoll_add(&epoll, wake.as_raw_fd(), WAKE)?;
+        Ok(Self { epoll, wake: Arc::new(wake), tokens: Vec::with_capacity(64) })
+    }
+
+    /// Something that wakes it.
+    pub fn waker(&self) -> Waker {
+        Waker(Arc::clone(&self.wake))
+    }
+
+    /// Waits for `socket` too; closing the socket takes it out.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn add(&self, socket: &ReceiveSocket, token: u64) -> io::Result<()> {
+        sys::epoll_add(&self.epoll, socket.as_raw_fd(), token)
+    }
+
+    /// Waits until something is readable, somebody wakes it, or `timeout` has passed; gives the tokens of sockets.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn wait(&mut self, timeout: Duration) -> io::Result<&[u64]> {
+        let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        sys::epoll_wait(&self.epoll, &mut self.tokens, timeout_ms)?;
+        if let Some(at) = self.tokens.iter().position(|&token| token == WAKE) {
+            self.tokens.swap_remove(at);
+            let mut count = [0; 8];
+            let _ = (&*self.wake).read(&mut count);
+        }
+        Ok(&self.tokens)
+    }
+}
