@@ -2,5 +2,8 @@
 pub mod clock;
 pub mod config;
 pub mod flight;
+pub mod receive;
 pub mod source;
+pub mod status;
 pub mod store;
+mod sys;

@@ -178,20 +178,23 @@ fn control_messages(
     words: &[u64; CONTROL_BYTES / 8],
     length: usize,
 ) -> impl Iterator<Item = (i32, i32, i32)> {
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).take(length).collect();
+    let mut bytes = [0; CONTROL_BYTES];
+    for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
+        to.copy_from_slice(&word.to_ne_bytes());
+    }
     let mut at = 0;
     std::iter::from_fn(move || {
         let header = size_of::<libc::cmsghdr>();
-        let number = |from: usize| Some(i32::from_ne_bytes(*bytes.get(from..)?.first_chunk()?));
+        let number = |from: usize| Some(i32::from_ne_bytes(*bytes.get(from..length)?.first_chunk()?));
         // cmsg_len is a size_t: its low half comes first on every little-endian target that we ship for, and control
         // messages are far shorter than 2^31; on big-endian ones the field is read whole below.
-        let length =
+        let own =
             if cfg!(target_endian = "little") { number(at)? } else { number(at + size_of::<usize>() - 4)? };
-        let length = usize::try_from(length).ok().filter(|&length| length >= header)?;
+        let own = usize::try_from(own).ok().filter(|&own| own >= header)?;
         let level = number(at + header - 8)?;
         let kind = number(at + header - 4)?;
         let value = number(at + header).unwrap_or(0);
-        at += length.next_multiple_of(size_of::<usize>());
+        at += own.next_multiple_of(size_of::<usize>());
         Some((level, kind, value))
     })
 }

@@ -73,6 +73,14 @@ impl Partial {
         self.file.write_all_at(bytes, offset + HEADER_BYTES as u64)
     }
 
+    /// Bytes that the body has room for now.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn length(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len().saturating_sub(HEADER_BYTES as u64))
+    }
+
     /// No more is written: `length` bytes are there. The caller holds no writer any more.
     ///
     /// # Errors

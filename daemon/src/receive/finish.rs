@@ -1,0 +1,193 @@
+//! What must not hold up a receive thread: digest, decoding, publishing, and passing signalling on.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use carousel::flute::{CacheControl, File, SessionKey, VerifyError, verify};
+use carousel::time::WallTime;
+
+use super::shelf::{ObjectSpace, is_signalling};
+use super::{ObjectRef, Shared};
+use crate::clock;
+use crate::flight::{FailReason, Outcome};
+use crate::store::{CameBy, Class, ObjectMeta};
+
+/// Whole objects waiting for their digest. A shard completes a few hundred small objects in a burst.
+const QUEUE: usize = 1024;
+
+/// A whole object, not yet verified.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub(super) session: SessionKey,
+    pub(super) file: Arc<File>,
+    pub(super) space: ObjectSpace,
+    pub(super) repaired_symbols: u64,
+}
+
+/// A signalling document for the session directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// The session that brought it.
+    pub session: SessionKey,
+    /// Its name.
+    pub name: String,
+    /// MIME type.
+    pub content_type: Option<String>,
+    /// Its bytes, decoded.
+    pub bytes: Vec<u8>,
+}
+
+/// What the finisher tells others.
+pub trait Aftermath: Send {
+    /// Wrong bytes: receive it again.
+    fn reject(&mut self, object: ObjectRef, why: FinishError);
+    /// A signalling document has come.
+    fn document(&mut self, document: Document);
+}
+
+/// Why a whole object did not get into the cache.
+#[derive(Debug)]
+pub enum FinishError {
+    /// It is not what the FDT describes.
+    Verify(VerifyError),
+    /// The store could not take it.
+    Store(crate::store::StoreError),
+}
+
+impl std::fmt::Display for FinishError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Verify(err) => write!(f, "the bytes are not what the FDT describes: {err}"),
+            Self::Store(err) => err.fmt(f),
+        }
+    }
+}
+
+/// The finisher's queue and thread.
+#[derive(Debug)]
+pub struct Finisher {
+    queue: SyncSender<Whole>,
+}
+
+impl Finisher {
+    /// Starts the thread; it ends when the last clone of the queue is gone.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn start(shared: Arc<Shared>, mut aftermath: impl Aftermath + 'static) -> std::io::Result<Self> {
+        let (queue, wholes): (_, Receiver<Whole>) = sync_channel(QUEUE);
+        std::thread::Builder::new().name("finisher".to_owned()).spawn(move || {
+            while let Ok(whole) = wholes.recv() {
+                finish(&shared, whole, &mut aftermath);
+            }
+        })?;
+        Ok(Self { queue })
+    }
+
+    pub(super) fn queue(&self) -> SyncSender<Whole> {
+        self.queue.clone()
+    }
+}
+
+/// Verifies, decodes, and publishes or passes on one object.
+pub(super) fn finish(shared: &Shared, whole: Whole, aftermath: &mut dyn Aftermath) {
+    let Whole { session, file, space, repaired_symbols } = whole;
+    let object = ObjectRef { session, toi: file.toi };
+    let (partial, flight) = match space {
+        ObjectSpace::Memory(bytes) => {
+            match verify(&file, &bytes) {
+                Ok(content) => pass_on(session, &file, content.decoded.unwrap_or(bytes), aftermath),
+                Err(err) => aftermath.reject(object, FinishError::Verify(err)),
+            }
+            return;
+        }
+        ObjectSpace::File(space) => space.into_parts(),
+    };
+    let result = publish(shared, session, &file, partial, repaired_symbols, aftermath);
+    match result {
+        Ok(stored) => {
+            shared.received.fetch_add(1, Ordering::Relaxed);
+            if repaired_symbols > 0 {
+                shared.repaired.fetch_add(1, Ordering::Relaxed);
+            }
+            if let (Some(flight), Some(stored)) = (flight, stored) {
+                shared.flights.end(&flight, Outcome::Whole(stored));
+            }
+        }
+        Err(err) => {
+            let reason = match err {
+                FinishError::Verify(_) => FailReason::Verify,
+                FinishError::Store(_) => FailReason::Store,
+            };
+            if let Some(flight) = flight {
+                shared.flights.end(&flight, Outcome::Failed(reason));
+            }
+            aftermath.reject(object, err);
+        }
+    }
+}
+
+fn pass_on(session: SessionKey, file: &File, bytes: Vec<u8>, aftermath: &mut dyn Aftermath) {
+    let (name, content_type) = (file.content_location.clone(), file.content_type.clone());
+    aftermath.document(Document { session, name, content_type, bytes });
+}
+
+fn publish(
+    shared: &Shared,
+    session: SessionKey,
+    file: &File,
+    partial: Arc<crate::store::Partial>,
+    repaired_symbols: u64,
+    aftermath: &mut dyn Aftermath,
+) -> Result<Option<Arc<crate::store::StoredObject>>, FinishError> {
+    let io = |err: std::io::Error| FinishError::Store(err.into());
+    let length = file.on_air_length();
+    let length = match length {
+        Some(length) => length,
+        None => partial.length().map_err(io)?,
+    };
+    let frozen = partial.freeze(length).map_err(io)?;
+    let content = verify(file, frozen.as_slice()).map_err(FinishError::Verify)?;
+    if is_signalling(file) {
+        // It was opened before it had a name.
+        pass_on(session, file, content.decoded.unwrap_or_else(|| frozen.as_slice().to_vec()), aftermath);
+        return Ok(None);
+    }
+    let frozen = match &content.decoded {
+        None => frozen,
+        Some(decoded) => {
+            let writer = shared.store.create(decoded.len() as u64).map_err(FinishError::Store)?;
+            let partial = writer.into_partial();
+            partial.write_at(0, decoded).map_err(io)?;
+            partial.freeze(decoded.len() as u64).map_err(io)?
+        }
+    };
+    let key = shared
+        .key_of(&session, &file.content_location)
+        .map_err(|_| FinishError::Store(crate::store::StoreError::MetaTooLarge))?;
+    let now = clock::wall();
+    let expires = match file.cache_control {
+        Some(CacheControl::NoCache) => Some(now),
+        Some(CacheControl::Expires(ntp)) => Some(WallTime::from_ntp_seconds(ntp, now)),
+        Some(CacheControl::MaxStale) | None => None,
+    };
+    let meta = ObjectMeta {
+        key,
+        uri: shared.url_of(&file.content_location).unwrap_or_else(|| file.content_location.clone()),
+        content_type: file.content_type.clone(),
+        length: frozen.as_slice().len() as u64,
+        digest: content.digest,
+        version: u64::try_from(file.toi.0).unwrap_or(0),
+        received_at: now,
+        expires,
+        class: Class::Medium,
+        came_by: if repaired_symbols > 0 { CameBy::CarouselRepaired } else { CameBy::Carousel },
+        origin_headers: Vec::new(),
+    };
+    shared.store.publish(&frozen, meta).map(Some).map_err(FinishError::Store)
+}
+
+/// How long a shard waits for stragglers when it ends.
+pub(super) const LAST_TICK: Duration = Duration::from_millis(10);

@@ -1,0 +1,94 @@
+//! From datagrams to objects in the cache.
+//!
+//! ```text
+//! shard thread:  socket ─ Batch ─ Packet ─ Sessions ─ Receiver ─ symbols into place
+//!                                                        │ Complete (bounded queue)
+//! finisher:      digest, decode, publish ◀───────────────┘ ── signalling ──▶ session directory
+//!                     │ wrong bytes: reject                                      │ sockets to open
+//!                     └──────────────────────────▶ shard ◀───────────────────────┘
+//! ```
+//!
+//! A socket belongs to one shard, so a session does too; shards share nothing but the store, the flights and the
+//! queues. A shard never hashes, inflates, publishes or waits.
+
+mod finish;
+mod replay;
+mod shard;
+mod shelf;
+mod stats;
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, RwLock};
+
+use carousel::flute::SessionKey;
+use carousel::lct::Toi;
+use carousel::mabr::{Aliases, RepairParameters};
+use carousel::name::{NameError, ObjectKey};
+
+use crate::flight::Flights;
+use crate::store::Store;
+
+pub use finish::{Document, Finisher};
+pub use replay::{ReplaySummary, replay};
+pub use shard::{Command, Shard, ShardHandle, Trouble};
+pub use stats::{LossCounters, ReceiveStats, SessionStats};
+
+/// What every shard and the finisher share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The cache.
+    pub store: Store,
+    /// Objects on their way.
+    pub flights: Arc<Flights>,
+    /// Names on the air to URLs, from the configurations received.
+    pub aliases: RwLock<Arc<Aliases>>,
+    /// Counters.
+    pub stats: ReceiveStats,
+    /// Objects that became whole by the carousel, and those of them with repaired parts.
+    pub received: AtomicU64,
+    /// See `received`.
+    pub repaired: AtomicU64,
+}
+
+impl Shared {
+    /// With nothing received yet.
+    pub fn new(store: Store, flights: Arc<Flights>) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            flights,
+            aliases: RwLock::default(),
+            stats: ReceiveStats::default(),
+            received: AtomicU64::new(0),
+            repaired: AtomicU64::new(0),
+        })
+    }
+
+    /// The URL under which players know the object of this name.
+    pub fn url_of(&self, name: &str) -> Option<String> {
+        // A poisoned lock still holds the last whole set of aliases: it is only ever swapped.
+        let aliases = self.aliases.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        aliases.url_of(name)
+    }
+
+    /// The cache key of an object of this name in this session.
+    ///
+    /// # Errors
+    /// If the name cannot be used.
+    pub fn key_of(&self, session: &SessionKey, name: &str) -> Result<ObjectKey, NameError> {
+        let base =
+            carousel::nip::is_announcement_group(session.destination.ip()).then_some(carousel::nip::BASE);
+        ObjectKey::from_name(self.url_of(name).as_deref().unwrap_or(name), base)
+    }
+}
+
+/// Which object of which session: what repair and the finisher say to a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ObjectRef {
+    /// The session.
+    pub session: SessionKey,
+    /// The object.
+    pub toi: Toi,
+}
+
+/// How a session's losses are repaired.
+pub type RepairRules = Arc<RepairParameters>;

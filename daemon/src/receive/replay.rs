@@ -1,0 +1,104 @@
+//! Feeds a recording through the receive path into the cache.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use carousel::capture::{Datagrams, Records};
+use carousel::flute::Sessions;
+use carousel::limits::MAX_OBJECTS_IN_FLIGHT;
+use carousel::mabr::Directory;
+use carousel::time::Instant;
+use serde_json::{Value, json};
+
+use super::finish::{Aftermath, Document, FinishError, finish};
+use super::shard::{Core, Listen};
+use super::{LossCounters, ObjectRef, Shared};
+
+/// What a replay did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReplaySummary(pub Value);
+
+/// Collects what the finisher says, in this thread.
+#[derive(Default)]
+struct Collected {
+    rejected: Vec<(ObjectRef, String)>,
+    documents: Vec<Document>,
+}
+
+impl Aftermath for Collected {
+    fn reject(&mut self, object: ObjectRef, why: FinishError) {
+        self.rejected.push((object, why.to_string()));
+    }
+    fn document(&mut self, document: Document) {
+        self.documents.push(document);
+    }
+}
+
+/// Replays `path`. Every session in it is received, announced or not: a recording is somebody's choice already.
+///
+/// # Errors
+/// A file that cannot be read or is no recording.
+pub fn replay(path: &Path, shared: &Arc<Shared>, directory: &mut Directory) -> Result<ReplaySummary, String> {
+    let failed = |err: std::io::Error| format!("{}: {err}", path.display());
+    let file = File::open(path).map_err(failed)?;
+    let map = crate::sys::map_file(&file).map_err(failed)?;
+    let records = Records::new(&map).map_err(|err| format!("{}: {err}", path.display()))?;
+    let mut datagrams = Datagrams::new(records);
+    // One FDT Instance can name everything that came before it: as many as a receiver has in flight.
+    let (wholes, finished) = sync_channel(MAX_OBJECTS_IN_FLIGHT + 1);
+    let mut core = Core {
+        shared: Arc::clone(shared),
+        sessions: Sessions::default(),
+        losses: LossCounters::default(),
+        default_timeout: Duration::from_secs(2),
+        wholes,
+        troubles: None,
+    };
+    let listen = Listen { sessions: vec![(None, None)] };
+    let mut collected = Collected::default();
+    let (mut start_ns, mut documents, mut rejected) = (None, 0_u64, 0_u64);
+    while let Some((time_ns, datagram)) = datagrams.next_datagram() {
+        let now = Instant::from_nanos(time_ns.saturating_sub(*start_ns.get_or_insert(time_ns)));
+        core.datagram(now, datagram.source, datagram.destination, &listen, datagram.payload);
+        while let Ok(whole) = finished.try_recv() {
+            finish(shared, whole, &mut collected);
+        }
+        for (object, why) in collected.rejected.drain(..) {
+            tracing::warn!(session = %object.session.destination, toi = %object.toi, why, "object rejected");
+            rejected += 1;
+            core.object_command(super::Command::Reject(object));
+        }
+        for document in collected.documents.drain(..) {
+            documents += 1;
+            if directory.document(document.session.source, &document.name, &document.bytes).is_ok() {
+                *shared.aliases.write().unwrap_or_else(PoisonError::into_inner) =
+                    Arc::new(directory.aliases().clone());
+            }
+        }
+    }
+    let incomplete: Vec<Value> = core
+        .sessions
+        .iter()
+        .flat_map(|(key, receiver)| receiver.in_flight().map(move |object| (key, object)))
+        .map(|(key, object)| {
+            json!({
+                "uri": object.file().map(|file| file.content_location.clone()), "group": key.destination.ip().to_string(),
+                "port": key.destination.port(), "tsi": key.tsi.0, "toi": object.toi().to_string(),
+                "received": object.received().received_bytes(), "transfer_length": object.received().length(),
+            })
+        })
+        .collect();
+    core.publish_stats(0);
+    let sessions: Vec<Value> = shared.stats.sessions().iter().map(crate::status::session_json).collect();
+    let objects: Vec<Value> =
+        shared.store.list().iter().rev().map(|object| crate::status::object_json(object)).collect();
+    Ok(ReplaySummary(json!({
+        "schema": 1, "datagrams": core.losses.datagrams, "not_alc": core.losses.not_alc, "truncated": datagrams.is_truncated(),
+        "signalling_documents": documents, "rejected": rejected,
+        "received": shared.received.load(std::sync::atomic::Ordering::Relaxed),
+        "sessions": sessions, "objects": objects, "incomplete": incomplete,
+    })))
+}

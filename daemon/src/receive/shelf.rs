@@ -1,0 +1,156 @@
+//! Storage that the daemon lends to receivers: files of the store for objects, memory for signalling.
+
+use std::sync::Arc;
+
+use carousel::flute::{Encoding, File, ObjectBuf, OpenRequest, Refusal, SessionKey, Storage};
+use carousel::limits::MAX_XML_BYTES;
+use carousel::mabr::CONFIGURATION_TYPE;
+use carousel::nip::Document;
+
+use super::Shared;
+use crate::flight::{FailReason, Flight, Outcome};
+use crate::store::PartialWriter;
+
+/// Whether an object is for us and not for players: it steers reception and is never put on the disk, where it would be
+/// written again with every change.
+pub(super) fn is_signalling(file: &File) -> bool {
+    let is_configuration =
+        file.content_type.as_deref().is_some_and(|it| it.eq_ignore_ascii_case(CONFIGURATION_TYPE));
+    is_configuration
+        || file.content_location.eq_ignore_ascii_case(carousel::mabr::CONFIGURATION_URI)
+        || Document::from_name(&file.content_location).is_some()
+}
+
+/// Where the symbols of one object go.
+#[derive(Debug)]
+pub(super) enum ObjectSpace {
+    /// Signalling.
+    Memory(Vec<u8>),
+    /// Everything else.
+    File(FileSpace),
+}
+
+/// A file of the store, and the flight that players see of it.
+#[derive(Debug)]
+pub(super) struct FileSpace {
+    writer: PartialWriter,
+    received: Arc<carousel::fec::SymbolMap>,
+    /// `None` until the object has a name.
+    pub(super) flight: Option<Arc<Flight>>,
+    shared: Arc<Shared>,
+}
+
+impl FileSpace {
+    /// The writer, when nothing is written any more.
+    pub(super) fn into_parts(mut self) -> (Arc<crate::store::Partial>, Option<Arc<Flight>>) {
+        (Arc::clone(self.writer.partial()), self.flight.take())
+    }
+}
+
+impl Drop for FileSpace {
+    fn drop(&mut self) {
+        // Dropped with a flight: the receiver gave the object up.
+        if let Some(flight) = self.flight.take() {
+            self.shared.flights.end(&flight, Outcome::Failed(FailReason::Replaced));
+        }
+    }
+}
+
+impl ObjectBuf for ObjectSpace {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) {
+        match self {
+            Self::Memory(memory) => memory.write_at(offset, bytes),
+            Self::File(space) => {
+                space.writer.write_at(offset, bytes);
+                if let Some(flight) = &space.flight {
+                    flight.progress();
+                }
+            }
+        }
+    }
+}
+
+/// Lends storage for the objects of one session.
+#[derive(Debug)]
+pub(super) struct Shelf<'a> {
+    pub(super) shared: &'a Arc<Shared>,
+    pub(super) session: SessionKey,
+}
+
+impl Shelf<'_> {
+    /// Whether the cache has just this object already.
+    fn holds(&self, file: &File) -> Result<bool, Refusal> {
+        let key =
+            self.shared.key_of(&self.session, &file.content_location).map_err(|_| Refusal::NotWanted)?;
+        let (digest, length) = known(file);
+        let version = u64::try_from(file.toi.0).unwrap_or(0);
+        // Without a digest, an unchanged length and TOI must do.
+        Ok(self.shared.store.holds(key.as_str(), digest, length.unwrap_or(0), version))
+    }
+
+    fn flight_of(&self, file: &File, space: &FileSpace) -> Result<Arc<Flight>, Refusal> {
+        let key =
+            self.shared.key_of(&self.session, &file.content_location).map_err(|_| Refusal::NotWanted)?;
+        let flight = Arc::new(Flight::of_symbols(
+            key,
+            file.content_type.clone(),
+            file.encoding == Encoding::Identity,
+            Arc::clone(space.writer.partial()),
+            Arc::clone(&space.received),
+        ));
+        self.shared.flights.replace(Arc::clone(&flight)).ok_or(Refusal::NoRoom)?;
+        Ok(flight)
+    }
+}
+
+/// Digest and length of the object as players get it, where the FDT gives them.
+pub(super) fn known(file: &File) -> (Option<carousel::digest::Digest>, Option<u64>) {
+    match file.encoding {
+        Encoding::Identity => {
+            (file.content_digest.or(file.repr_digest), file.content_length.or(file.transfer_length))
+        }
+        _ => (file.repr_digest, file.content_length),
+    }
+}
+
+impl Storage for Shelf<'_> {
+    type Buf = ObjectSpace;
+
+    fn open(&mut self, request: &OpenRequest<'_>) -> Result<ObjectSpace, Refusal> {
+        if let Some(file) = request.file {
+            if is_signalling(file) {
+                let length = usize::try_from(request.length).unwrap_or(usize::MAX);
+                return if length <= MAX_XML_BYTES {
+                    Ok(ObjectSpace::Memory(vec![0; length]))
+                } else {
+                    Err(Refusal::NotWanted)
+                };
+            }
+            if self.holds(file)? {
+                return Err(Refusal::Held);
+            }
+        }
+        let writer = self.shared.store.create(request.length).map_err(|err| match err {
+            crate::store::StoreError::LargerThanQuota { .. } => Refusal::NotWanted,
+            _ => Refusal::NoRoom,
+        })?;
+        let received = Arc::clone(request.received);
+        let mut space = FileSpace { writer, received, flight: None, shared: Arc::clone(self.shared) };
+        if let Some(file) = request.file {
+            space.flight = Some(self.flight_of(file, &space)?);
+        }
+        Ok(ObjectSpace::File(space))
+    }
+
+    fn name(&mut self, buf: &mut ObjectSpace, file: &Arc<File>) -> Result<(), Refusal> {
+        let ObjectSpace::File(space) = buf else { return Ok(()) };
+        if is_signalling(file) {
+            return Ok(());
+        }
+        if self.holds(file)? {
+            return Err(Refusal::Held);
+        }
+        space.flight = Some(self.flight_of(file, space)?);
+        Ok(())
+    }
+}
