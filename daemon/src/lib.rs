@@ -2,6 +2,7 @@
 pub mod clock;
 pub mod config;
 pub mod flight;
+pub mod origin;
 pub mod receive;
 pub mod source;
 pub mod status;

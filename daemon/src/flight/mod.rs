@@ -56,6 +56,8 @@ impl FailReason {
 pub enum Outcome {
     /// Whole, verified, in the cache.
     Whole(Arc<StoredObject>),
+    /// Every byte was there for those who waited; it may not be kept (`no-store`). Its length.
+    Passed(u64),
     /// It will not come this way.
     Failed(FailReason),
 }
@@ -82,6 +84,8 @@ pub struct Flight {
     pub is_identity: bool,
     /// `cache-control`, `etag` and such, from an origin.
     pub headers: Vec<(String, String)>,
+    /// The last byte is withheld until the object is verified.
+    withholds_last: bool,
     partial: Arc<Partial>,
     arrival: Arrival,
     outcome: OnceLock<Outcome>,
@@ -100,20 +104,33 @@ impl Flight {
         received: Arc<SymbolMap>,
     ) -> Self {
         let length = Some(received.length());
-        Self::new(key, content_type, length, is_identity, Vec::new(), partial, Arrival::Symbols(received))
+        Self::new(
+            key,
+            content_type,
+            length,
+            is_identity,
+            Vec::new(),
+            partial,
+            Arrival::Symbols(received),
+            true,
+        )
     }
 
-    /// Of an object that an origin sends from its first byte on.
+    /// Of an object that an origin sends from its first byte on. `has_digest`: an FDT has said what its digest must be,
+    /// so it is withheld like a carousel's until that is checked.
     pub fn of_prefix(
         key: ObjectKey,
         content_type: Option<String>,
         length: Option<u64>,
         headers: Vec<(String, String)>,
         partial: Arc<Partial>,
+        has_digest: bool,
     ) -> Self {
-        Self::new(key, content_type, length, true, headers, partial, Arrival::Prefix(AtomicU64::new(0)))
+        let arrival = Arrival::Prefix(AtomicU64::new(0));
+        Self::new(key, content_type, length, true, headers, partial, arrival, has_digest)
     }
 
+    #[allow(clippy::too_many_arguments)] // private; the two constructors above give them names
     fn new(
         key: ObjectKey,
         content_type: Option<String>,
@@ -122,6 +139,7 @@ impl Flight {
         headers: Vec<(String, String)>,
         partial: Arc<Partial>,
         arrival: Arrival,
+        withholds_last: bool,
     ) -> Self {
         Self {
             key,
@@ -129,6 +147,7 @@ impl Flight {
             length,
             is_identity,
             headers,
+            withholds_last,
             partial,
             arrival,
             outcome: OnceLock::new(),
@@ -156,12 +175,16 @@ impl Flight {
     /// Of a carousel object the last byte counts as missing until the object is verified and published: a player never
     /// gets all bytes of something that then proves wrong.
     pub fn available_from(&self, offset: u64) -> u64 {
-        match &self.arrival {
-            Arrival::Symbols(received) => {
-                received.available_from(offset).min(received.length().saturating_sub(1)).max(offset)
-            }
-            Arrival::Prefix(end) => end.load(Ordering::Acquire).max(offset),
-        }
+        let end = match &self.arrival {
+            Arrival::Symbols(received) => received.available_from(offset),
+            Arrival::Prefix(end) => end.load(Ordering::Acquire),
+        };
+        let most = match self.length {
+            Some(length) if self.withholds_last => length.saturating_sub(1),
+            None if self.withholds_last => 0,
+            _ => u64::MAX,
+        };
+        end.min(most).max(offset)
     }
 
     /// Bytes that have arrived.
@@ -336,6 +359,7 @@ impl Flights {
             Outcome::Whole(_) => {
                 tables.announced.remove(&flight.key);
             }
+            Outcome::Passed(_) => {}
             Outcome::Failed(reason) => {
                 if let Some(index) = FailReason::ALL.iter().position(|it| it == reason) {
                     self.failed[index].fetch_add(1, Ordering::Relaxed);

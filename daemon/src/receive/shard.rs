@@ -258,22 +258,19 @@ impl Core {
 
     /// Does what somebody else asks of an object.
     pub(super) fn object_command(&mut self, command: Command) {
-        let (ObjectRef { session, toi }, action): (
-            ObjectRef,
-            Box<dyn FnOnce(&mut carousel::flute::Receiver<ObjectSpace>)>,
-        ) = match command {
-            Command::Reject(object) => (object, Box::new(move |receiver| receiver.reject(object.toi))),
-            Command::Hold(object) => (object, Box::new(move |receiver| receiver.hold(object.toi))),
-            Command::Repair(object, offset, bytes) => (
-                object,
-                Box::new(move |receiver| {
-                    receiver.repair(object.toi, offset, &bytes);
-                }),
-            ),
-            _ => return,
+        let (Command::Reject(object) | Command::Hold(object) | Command::Repair(object, ..)) = &command else {
+            return;
         };
+        let ObjectRef { session, toi } = *object;
         let Some(receiver) = self.sessions.get_mut(&session) else { return };
-        action(receiver);
+        match &command {
+            Command::Reject(_) => receiver.reject(toi),
+            Command::Hold(_) => receiver.hold(toi),
+            Command::Repair(_, offset, bytes) => {
+                receiver.repair(toi, *offset, bytes);
+            }
+            _ => return,
+        }
         while let Some(event) = receiver.poll_event() {
             if let Event::Complete { file, buf, repaired_symbols } = event {
                 let whole = Whole { session, file, space: buf, repaired_symbols };

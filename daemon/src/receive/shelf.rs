@@ -91,6 +91,10 @@ impl Shelf<'_> {
     fn flight_of(&self, file: &File, space: &FileSpace) -> Result<Arc<Flight>, Refusal> {
         let key =
             self.shared.key_of(&self.session, &file.content_location).map_err(|_| Refusal::NotWanted)?;
+        if self.shared.flights.get(key.as_str()).is_some_and(|flight| flight.symbols().is_none()) {
+            // An origin is sending it to a player: soon it will be held.
+            return Err(Refusal::NoRoom);
+        }
         let flight = Arc::new(Flight::of_symbols(
             key,
             file.content_type.clone(),

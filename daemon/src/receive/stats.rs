@@ -35,10 +35,13 @@ pub struct LossCounters {
     pub finisher_full: u64,
 }
 
+/// What one shard has counted.
+type ShardStats = (LossCounters, BTreeMap<SessionKey, SessionStats>);
+
 /// The statistics of all shards.
 #[derive(Debug, Default)]
 pub struct ReceiveStats {
-    shards: Mutex<BTreeMap<usize, (LossCounters, BTreeMap<SessionKey, SessionStats>)>>,
+    shards: Mutex<BTreeMap<usize, ShardStats>>,
 }
 
 impl ReceiveStats {
@@ -80,7 +83,7 @@ impl ReceiveStats {
         DropReason::ALL.iter().map(|&reason| (reason, count(reason))).collect()
     }
 
-    fn shards(&self) -> MutexGuard<'_, BTreeMap<usize, (LossCounters, BTreeMap<SessionKey, SessionStats>)>> {
+    fn shards(&self) -> MutexGuard<'_, BTreeMap<usize, ShardStats>> {
         self.shards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -154,11 +154,12 @@ impl Messages {
         let length = (header.msg_len as usize).min(self.buffer_bytes);
         let start = at * self.buffer_bytes;
         let (mut segment_bytes, mut dropped) = (None, None);
+        #[allow(clippy::unnecessary_cast)] // a socklen_t with musl
         let control = (header.msg_hdr.msg_controllen as usize).min(CONTROL_BYTES);
         for (level, kind, value) in control_messages(&self.controls[at], control) {
             match (level, kind) {
                 (libc::SOL_UDP, libc::UDP_GRO) => {
-                    segment_bytes = usize::try_from(value).ok().filter(|&it| it > 0)
+                    segment_bytes = usize::try_from(value).ok().filter(|&it| it > 0);
                 }
                 (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => dropped = Some(value as u32),
                 _ => {}

@@ -79,7 +79,7 @@ impl WriteMapping {
             // overlap, since `bytes` is a Rust reference and none points into this raw map. The one writer that may
             // call this (see `PartialWriter`) makes the copy unraced within the process.
             unsafe {
-                std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.map.as_mut_ptr().add(offset), bytes.len())
+                std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.map.as_mut_ptr().add(offset), bytes.len());
             };
         }
         fits

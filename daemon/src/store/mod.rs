@@ -290,6 +290,11 @@ impl Store {
         Some(object)
     }
 
+    /// Whether [`Store::get`] would have to read the whole object first.
+    pub fn needs_check(&self, key: &str) -> bool {
+        self.index().peek(key).is_some_and(|object| !object.verified.load(Ordering::Acquire))
+    }
+
     /// Whether the object of this key has this digest (or, where the sender gives none, this length and version); does
     /// not count as use. Lets a receiver pass over repeats of what is held.
     pub fn holds(&self, key: &str, digest: Option<Digest>, length: u64, version: u64) -> bool {

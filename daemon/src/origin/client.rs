@@ -1,0 +1,391 @@
+//! Requests to origins: redirects followed, timeouts kept, every failure a reason.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, CONTENT_RANGE, LOCATION, RANGE, USER_AGENT};
+use http::{HeaderMap, Request, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client as HyperClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+/// Redirects followed.
+const MAX_REDIRECTS: usize = 5;
+/// Idle connections kept for each origin.
+const MAX_IDLE: usize = 32;
+
+/// Why an origin gave nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OriginError {
+    /// The URL is none.
+    BadUrl,
+    /// No connection, or TLS failed.
+    Connect(String),
+    /// Nothing came in time.
+    Timeout,
+    /// A status that is no success.
+    Status(u16),
+    /// Redirects without end, or to nowhere.
+    Redirect,
+    /// Ranges were asked for and something else came.
+    BadRange,
+    /// The body ended early.
+    Cut,
+}
+
+impl OriginError {
+    /// Names of all variants, in the order of [`Client::failures`].
+    pub const NAMES: [&'static str; 7] =
+        ["bad_url", "connect", "timeout", "status", "redirect", "bad_range", "cut"];
+
+    const fn index(&self) -> usize {
+        match self {
+            Self::BadUrl => 0,
+            Self::Connect(_) => 1,
+            Self::Timeout => 2,
+            Self::Status(_) => 3,
+            Self::Redirect => 4,
+            Self::BadRange => 5,
+            Self::Cut => 6,
+        }
+    }
+}
+
+impl fmt::Display for OriginError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(why) => write!(f, "no connection: {why}"),
+            Self::Status(status) => write!(f, "status {status}"),
+            other => f.write_str(Self::NAMES[other.index()]),
+        }
+    }
+}
+
+/// A response whose head has come.
+#[derive(Debug)]
+pub struct Reply {
+    /// Status.
+    pub status: StatusCode,
+    /// Headers.
+    pub headers: HeaderMap,
+    body: Incoming,
+    timeout: Duration,
+}
+
+impl Reply {
+    /// The next piece of the body; `None` at its end.
+    ///
+    /// # Errors
+    /// `Timeout` if nothing comes for the client's timeout, `Cut` if the connection breaks.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, OriginError> {
+        loop {
+            match tokio::time::timeout(self.timeout, self.body.frame()).await {
+                Err(_) => return Err(OriginError::Timeout),
+                Ok(None) => return Ok(None),
+                Ok(Some(Err(_))) => return Err(OriginError::Cut),
+                Ok(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The HTTP client.
+#[derive(Debug)]
+pub struct Client {
+    client: HyperClient<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    timeout: Duration,
+    requests: AtomicU64,
+    bytes: AtomicU64,
+    failures: [AtomicU64; OriginError::NAMES.len()],
+}
+
+impl Client {
+    /// A client that gives an origin `timeout` for its head, and for each piece of its body.
+    pub fn new(timeout: Duration) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(timeout));
+        connector.set_nodelay(true);
+        connector.enforce_http(false);
+        let builder = hyper_rustls::HttpsConnectorBuilder::new();
+        let builder = match builder.with_native_roots() {
+            Ok(builder) => builder,
+            Err(err) => {
+                // A box without certificates still repairs over http.
+                tracing::warn!(%err, "no certificate authorities on this system: https origins will fail");
+                let nobody = rustls::ClientConfig::builder()
+                    .with_root_certificates(rustls::RootCertStore::empty())
+                    .with_no_client_auth();
+                hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(nobody)
+            }
+        };
+        let connector = builder.https_or_http().enable_http1().wrap_connector(connector);
+        let client = HyperClient::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(30))
+            .pool_max_idle_per_host(MAX_IDLE)
+            .build(connector);
+        Self {
+            client,
+            timeout,
+            requests: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            failures: Default::default(),
+        }
+    }
+
+    /// Asks for `url`, whole or in ranges of bytes (end exclusive).
+    ///
+    /// # Errors
+    /// [`OriginError`]; 404 and other refusals are `Status`.
+    pub async fn get(&self, url: &str, ranges: &[Range<u64>]) -> Result<Reply, OriginError> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let result = self.get_following(url, ranges).await;
+        self.count(result)
+    }
+
+    /// Fetches byte ranges and hands each piece on with its offset, in the order in which the origin sends them. An
+    /// origin that answers 200 with everything is as good: only what was asked for is handed on.
+    ///
+    /// # Errors
+    /// [`OriginError`]; pieces handed on before it stand.
+    pub async fn get_ranges(
+        &self,
+        url: &str,
+        ranges: &[Range<u64>],
+        mut each: impl AsyncFnMut(u64, Bytes),
+    ) -> Result<(), OriginError> {
+        let mut reply = self.get(url, ranges).await?;
+        let result = self.read_ranges(&mut reply, ranges, &mut each).await;
+        self.count(result)
+    }
+
+    /// Requests made, bytes of bodies received, and failures in the order of [`OriginError::NAMES`].
+    pub fn failures(&self) -> (u64, u64, [u64; OriginError::NAMES.len()]) {
+        let failures = std::array::from_fn(|at| self.failures[at].load(Ordering::Relaxed));
+        (self.requests.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed), failures)
+    }
+
+    /// Notes bytes of a body.
+    pub fn count_bytes(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn count<T>(&self, result: Result<T, OriginError>) -> Result<T, OriginError> {
+        result.inspect_err(|err| {
+            self.failures[err.index()].fetch_add(1, Ordering::Relaxed);
+        })
+    }
+
+    async fn get_following(&self, url: &str, ranges: &[Range<u64>]) -> Result<Reply, OriginError> {
+        let mut uri: Uri = url.parse().map_err(|_| OriginError::BadUrl)?;
+        for _ in 0..=MAX_REDIRECTS {
+            let mut request = Request::get(&uri)
+                .header(USER_AGENT, concat!("skycached/", env!("CARGO_PKG_VERSION")))
+                .header(ACCEPT_ENCODING, "identity");
+            if !ranges.is_empty() {
+                let list: Vec<String> =
+                    ranges.iter().map(|range| format!("{}-{}", range.start, range.end - 1)).collect();
+                request = request.header(RANGE, format!("bytes={}", list.join(",")));
+            }
+            let request = request.body(Empty::new()).map_err(|_| OriginError::BadUrl)?;
+            let response = match tokio::time::timeout(self.timeout, self.client.request(request)).await {
+                Err(_) => return Err(OriginError::Timeout),
+                Ok(Err(err)) => {
+                    let cause =
+                        std::error::Error::source(&err).map_or_else(|| err.to_string(), ToString::to_string);
+                    return Err(OriginError::Connect(cause));
+                }
+                Ok(Ok(response)) => response,
+            };
+            let (head, body) = response.into_parts();
+            if head.status.is_redirection() && head.status != StatusCode::NOT_MODIFIED {
+                let location = head
+                    .headers
+                    .get(LOCATION)
+                    .and_then(|it| it.to_str().ok())
+                    .ok_or(OriginError::Redirect)?;
+                uri = join(&uri, location).ok_or(OriginError::Redirect)?;
+                continue;
+            }
+            if !head.status.is_success() {
+                return Err(OriginError::Status(head.status.as_u16()));
+            }
+            return Ok(Reply { status: head.status, headers: head.headers, body, timeout: self.timeout });
+        }
+        Err(OriginError::Redirect)
+    }
+
+    async fn read_ranges(
+        &self,
+        reply: &mut Reply,
+        ranges: &[Range<u64>],
+        each: &mut impl AsyncFnMut(u64, Bytes),
+    ) -> Result<(), OriginError> {
+        let text = |name| reply.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if reply.status == StatusCode::OK {
+            return self.read_from(reply, 0, ranges, each).await;
+        }
+        if reply.status != StatusCode::PARTIAL_CONTENT {
+            return Err(OriginError::BadRange);
+        }
+        if let Some(range) = parse_content_range(text(CONTENT_RANGE)) {
+            return self.read_from(reply, range.start, std::slice::from_ref(&range), each).await;
+        }
+        let boundary = boundary_of(text(http::header::CONTENT_TYPE)).ok_or(OriginError::BadRange)?;
+        self.read_multipart(reply, &boundary, ranges, each).await
+    }
+
+    /// A body whose first byte is at `offset`; hands on what lies in `wanted`.
+    async fn read_from(
+        &self,
+        reply: &mut Reply,
+        mut offset: u64,
+        wanted: &[Range<u64>],
+        each: &mut impl AsyncFnMut(u64, Bytes),
+    ) -> Result<(), OriginError> {
+        let last = wanted.iter().map(|range| range.end).max().unwrap_or(0);
+        while offset < last {
+            let Some(piece) = reply.next().await? else { return Err(OriginError::Cut) };
+            self.count_bytes(piece.len());
+            let end = offset + piece.len() as u64;
+            for range in wanted {
+                let (from, to) = (range.start.max(offset), range.end.min(end));
+                if from < to {
+                    each(from, piece.slice((from - offset) as usize..(to - offset) as usize)).await;
+                }
+            }
+            offset = end;
+        }
+        Ok(())
+    }
+
+    /// `multipart/byteranges` (RFC 9110 section 14.6). Parts are collected whole: each is at most what was asked for.
+    async fn read_multipart(
+        &self,
+        reply: &mut Reply,
+        boundary: &str,
+        ranges: &[Range<u64>],
+        each: &mut impl AsyncFnMut(u64, Bytes),
+    ) -> Result<(), OriginError> {
+        let asked: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+        let most = usize::try_from(asked).unwrap_or(usize::MAX).saturating_add(1024 * (ranges.len() + 1));
+        let mut all = Vec::new();
+        while let Some(piece) = reply.next().await? {
+            self.count_bytes(piece.len());
+            if all.len() + piece.len() > most {
+                return Err(OriginError::BadRange);
+            }
+            all.extend_from_slice(&piece);
+        }
+        let all = Bytes::from(all);
+        for (offset, part) in parse_multipart(&all, boundary) {
+            let end = offset + part.len() as u64;
+            if ranges.iter().any(|range| range.start <= offset && end <= range.end) {
+                each(offset, part).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `bytes 0-99/1000` to 0..100.
+fn parse_content_range(text: &str) -> Option<Range<u64>> {
+    let (range, _) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let (start, last) = range.split_once('-')?;
+    let (start, last): (u64, u64) = (start.trim().parse().ok()?, last.trim().parse().ok()?);
+    (start <= last && last < u64::MAX).then_some(start..last + 1)
+}
+
+fn boundary_of(content_type: &str) -> Option<String> {
+    let (kind, parameters) = content_type.split_once(';')?;
+    if !kind.trim().eq_ignore_ascii_case("multipart/byteranges") {
+        return None;
+    }
+    let boundary =
+        parameters.split(';').find_map(|it| it.trim().strip_prefix("boundary="))?.trim_matches('"');
+    (!boundary.is_empty() && boundary.len() <= 200).then(|| boundary.to_owned())
+}
+
+/// Parts with their offsets; a part that lies about its length ends the walk.
+fn parse_multipart(all: &Bytes, boundary: &str) -> Vec<(u64, Bytes)> {
+    let delimiter = format!("--{boundary}");
+    let find = |from: usize, needle: &[u8]| {
+        all.get(from..)?.windows(needle.len()).position(|window| window == needle).map(|at| from + at)
+    };
+    let (mut parts, mut at) = (Vec::new(), 0);
+    while let Some(start) = find(at, delimiter.as_bytes()) {
+        let Some(body) = find(start, b"\r\n\r\n").map(|it| it + 4) else { break };
+        let Some(range) = std::str::from_utf8(&all[start..body]).ok().and_then(|head| {
+            head.lines().find_map(|line| {
+                let (name, value) = line.split_once(':')?;
+                name.trim().eq_ignore_ascii_case("content-range").then(|| parse_content_range(value))?
+            })
+        }) else {
+            break;
+        };
+        let Some(end) =
+            usize::try_from(range.end - range.start).ok().and_then(|length| body.checked_add(length))
+        else {
+            break;
+        };
+        if end > all.len() {
+            break;
+        }
+        parts.push((range.start, all.slice(body..end)));
+        at = end;
+    }
+    parts
+}
+
+fn join(base: &Uri, location: &str) -> Option<Uri> {
+    if location.contains("://") {
+        return location.parse().ok().filter(|uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https")));
+    }
+    let authority = format!("{}://{}", base.scheme_str()?, base.authority()?);
+    if location.starts_with('/') {
+        return format!("{authority}{location}").parse().ok();
+    }
+    let folder = base.path().rfind('/').map_or("/", |at| &base.path()[..=at]);
+    format!("{authority}{folder}{location}").parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_ranges_and_multipart() {
+        assert_eq!(parse_content_range("bytes 5-9/100"), Some(5..10));
+        assert_eq!(parse_content_range("bytes 0-0/*"), Some(0..1));
+        for bad in ["bytes 9-5/100", "bytes */100", "5-9/100", "", "bytes 0-18446744073709551615/1"] {
+            assert_eq!(parse_content_range(bad), None, "{bad}");
+        }
+        assert_eq!(boundary_of("multipart/byteranges; boundary=\"x y\"").as_deref(), Some("x y"));
+        let body = Bytes::from_static(b"--B\r\nContent-Type: a/b\r\nContent-Range: bytes 2-4/9\r\n\r\ncde\r\n--B\r\nContent-range: bytes 7-7/9\r\n\r\nh\r\n--B--\r\n");
+        assert_eq!(
+            parse_multipart(&body, "B"),
+            [(2, Bytes::from_static(b"cde")), (7, Bytes::from_static(b"h"))]
+        );
+        let lying = Bytes::from_static(b"--B\r\nContent-Range: bytes 0-99/100\r\n\r\nabc\r\n--B--");
+        assert!(parse_multipart(&lying, "B").is_empty());
+    }
+
+    #[test]
+    fn redirects_resolve() {
+        let base: Uri = "http://h:8/a/b?c".parse().unwrap();
+        assert_eq!(join(&base, "d").unwrap(), "http://h:8/a/d");
+        assert_eq!(join(&base, "/d").unwrap(), "http://h:8/d");
+        assert_eq!(join(&base, "https://k/").unwrap(), "https://k/");
+        assert_eq!(join(&base, "file:///etc/passwd"), None);
+    }
+}

@@ -1,0 +1,93 @@
+//! The terrestrial path: one HTTP client for misses and for repair.
+//!
+//! [`Origins`] knows where a key's bytes are to be had; [`fill`] fetches a whole object once for all who wait, [`client`]
+//! has the requests themselves.
+
+mod client;
+mod fill;
+
+use std::sync::{PoisonError, RwLock};
+
+use carousel::name::ObjectKey;
+
+pub use client::{Client, OriginError, Reply};
+pub use fill::{FillResult, Filler};
+
+use crate::config::{Origin, Route};
+
+/// Base URLs kept from received configurations.
+const MAX_SIGNALLED: usize = 4096;
+
+/// Where the bytes of a key are to be had.
+#[derive(Debug)]
+pub struct Origins {
+    rules: Vec<Origin>,
+    routes: Vec<Route>,
+    /// `BaseURL`s of received configurations, as prefix of keys and URL.
+    signalled: RwLock<Vec<(String, String)>>,
+}
+
+impl Origins {
+    /// From the configuration file.
+    pub const fn new(rules: Vec<Origin>, routes: Vec<Route>) -> Self {
+        Self { rules, routes, signalled: RwLock::new(Vec::new()) }
+    }
+
+    /// Replaces what received configurations say.
+    pub fn set_signalled(&self, urls: impl Iterator<Item = String>) {
+        let prefix = |url: String| Some((ObjectKey::from_name(&url, None).ok()?.as_str().to_owned(), url));
+        let all: Vec<_> = urls.filter_map(prefix).take(MAX_SIGNALLED).collect();
+        *self.signalled.write().unwrap_or_else(PoisonError::into_inner) = all;
+    }
+
+    /// The URL to ask for `key`, if somebody has named an origin for it: an `[[origin]]` rule, a `[[route]]`, or a
+    /// configuration from the air. Anything else would make the box an open proxy.
+    pub fn url_for(&self, key: &ObjectKey) -> Option<String> {
+        let (host, path) = key.as_str().split_once('/')?;
+        if let Some(rule) = self.rules.iter().find(|rule| rule.host.eq_ignore_ascii_case(host)) {
+            return Some(format!("{}/{path}", rule.url.trim_end_matches('/')));
+        }
+        let routes = self.routes.iter().filter_map(|route| {
+            let prefix = ObjectKey::from_name(&route.base, None).ok()?;
+            key.as_str().strip_prefix(prefix.as_str()).map(|rest| format!("{}{rest}", route.base))
+        });
+        let signalled = self.signalled.read().unwrap_or_else(PoisonError::into_inner);
+        let announced = signalled.iter().filter_map(|(prefix, url)| {
+            key.as_str().strip_prefix(prefix.as_str()).map(|rest| format!("{url}{rest}"))
+        });
+        routes.chain(announced).next()
+    }
+
+    /// As [`Origins::url_for`], for an object that the carousel has named: then its own URI will do too (TS 103 769
+    /// clause 9.3), but for the reserved host of DVB-NIP, which is nowhere.
+    pub fn url_for_announced(&self, key: &ObjectKey, uri: &str) -> Option<String> {
+        let is_web = uri.starts_with("http://") || uri.starts_with("https://");
+        let own = (is_web && !key.as_str().starts_with("dvb.gw/"))
+            .then(|| uri.split('#').next().unwrap_or(uri).to_owned());
+        self.url_for(key).or(own)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_hosts_that_somebody_has_named_are_asked() {
+        let rule = Origin { host: "cdn.example.com".into(), url: "http://127.0.0.1:9000/o/".into() };
+        let route = Route { path: "/v/".into(), base: "https://routes.example/vod/".into() };
+        let origins = Origins::new(vec![rule], vec![route]);
+        origins.set_signalled(["http://air.example:81/dash/".to_owned()].into_iter());
+        let url = |key: &str| origins.url_for(&ObjectKey::from_name(key, None).unwrap());
+        assert_eq!(url("cdn.example.com/a/b?c").unwrap(), "http://127.0.0.1:9000/o/a/b?c");
+        assert_eq!(url("routes.example/vod/x").unwrap(), "https://routes.example/vod/x");
+        assert_eq!(url("routes.example/other/x"), None);
+        assert_eq!(url("air.example:81/dash/1.m4s").unwrap(), "http://air.example:81/dash/1.m4s");
+        assert_eq!(url("169.254.169.254/latest/meta-data"), None);
+        let announced =
+            |name: &str| origins.url_for_announced(&ObjectKey::from_name(name, None).unwrap(), name);
+        assert_eq!(announced("https://other.example/x#7").unwrap(), "https://other.example/x");
+        assert_eq!(announced("http://dvb.gw/x"), None);
+        assert_eq!(announced("tag:x/y"), None);
+    }
+}
