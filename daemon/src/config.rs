@@ -96,7 +96,7 @@ pub struct Session {
 }
 
 /// `[http]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
     /// Players' listener.
@@ -144,7 +144,7 @@ pub struct Origin {
 }
 
 /// `[repair]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Repair {
     /// Fetch missing byte ranges from origins.
@@ -172,7 +172,7 @@ impl Default for Repair {
 }
 
 /// `[admin]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
     /// Unix socket of the admin interface.

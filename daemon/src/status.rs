@@ -1,11 +1,21 @@
 //! What `status`, `ls` and `replay` say, as JSON: one place for the names of members.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use carousel::flute::{DropReason, SessionKey};
 use serde_json::{Map, Value, json};
 
-use crate::flight::{Flight, Flights};
-use crate::receive::{SessionStats, Shared};
+use crate::flight::{FailReason, Flight};
+use crate::origin::OriginError;
+use crate::receive::SessionStats;
+use crate::repair::RepairOutcome;
+use crate::running::Parts;
 use crate::store::{EvictReason, StoredObject};
+
+/// Counters by the name of their reason, those that are 0 left out.
+fn counts<'a>(counts: impl Iterator<Item = (&'a str, u64)>) -> Map<String, Value> {
+    counts.filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), json!(count))).collect()
+}
 
 /// One object of the cache.
 pub fn object_json(object: &StoredObject) -> Value {
@@ -28,12 +38,7 @@ pub fn flight_json(flight: &Flight) -> Value {
 /// One session.
 pub fn session_json((key, stats): &(SessionKey, SessionStats)) -> Value {
     let receiver = &stats.receiver;
-    let dropped: Map<String, Value> = DropReason::ALL
-        .iter()
-        .zip(receiver.dropped)
-        .filter(|(_, count)| *count > 0)
-        .map(|(reason, count)| (reason.as_str().to_owned(), json!(count)))
-        .collect();
+    let dropped = counts(DropReason::ALL.iter().map(|it| it.as_str()).zip(receiver.dropped));
     json!({
         "source": key.source.to_string(), "group": key.destination.ip().to_string(), "port": key.destination.port(),
         "tsi": key.tsi.0, "packets": receiver.packets, "bytes": receiver.bytes, "lost": receiver.lost,
@@ -42,13 +47,23 @@ pub fn session_json((key, stats): &(SessionKey, SessionStats)) -> Value {
 }
 
 /// The whole state.
-pub fn status_json(shared: &Shared, flights: &Flights) -> Value {
-    use std::sync::atomic::Ordering::Relaxed;
+pub fn status_json(parts: &Parts) -> Value {
+    let Parts { shared, board, repairer, client, player } = parts;
     let (usage, losses) = (shared.store.usage(), shared.stats.losses());
-    let evicted: Map<String, Value> = EvictReason::ALL
+    let (failed, refused) = shared.flights.failures();
+    let (requests, origin_bytes, failures) = client.failures();
+    let (repair_bytes, repair_requests) = repairer.stats().fetched();
+    let http = player.stats();
+    let groups: Vec<Value> = board
+        .groups()
         .iter()
-        .zip(usage.evicted)
-        .map(|(reason, count)| (reason.as_str().to_owned(), json!(count)))
+        .map(|it| {
+            json!({
+                "group": it.group.address.ip().to_string(), "port": it.group.address.port(),
+                "source": it.group.source.map(|it| it.to_string()), "interface": it.group.interface,
+                "why": it.why, "error": it.error,
+            })
+        })
         .collect();
     json!({
         "schema": 1,
@@ -56,15 +71,33 @@ pub fn status_json(shared: &Shared, flights: &Flights) -> Value {
         "store": {
             "path": shared.store.path().display().to_string(), "objects": usage.objects, "bytes": usage.bytes,
             "partial_bytes": usage.partial_bytes, "quota_bytes": usage.quota_bytes, "written_bytes": usage.written_bytes,
-            "evicted": evicted,
+            "evicted": counts(EvictReason::ALL.iter().map(|it| it.as_str()).zip(usage.evicted)),
         },
         "receive": {
+            "groups": groups,
             "datagrams": losses.datagrams, "bytes": losses.bytes, "lost": shared.stats.lost(),
-            "kernel_drops": losses.kernel_drops, "not_alc": losses.not_alc, "finisher_full": losses.finisher_full,
+            "kernel_drops": losses.kernel_drops, "not_alc": losses.not_alc, "other_tsi": losses.other_tsi,
+            "too_many_sessions": losses.too_many_sessions, "finisher_full": losses.finisher_full,
             "objects": shared.received.load(Relaxed), "objects_repaired": shared.repaired.load(Relaxed),
             "sessions": shared.stats.sessions().iter().map(session_json).collect::<Vec<_>>(),
         },
-        "in_flight": flights.list().len(),
-        "announced": flights.announced_count(),
+        "flights": {
+            "now": shared.flights.list().iter().map(|it| flight_json(it)).collect::<Vec<_>>(),
+            "announced": shared.flights.announced_count(), "refused": refused,
+            "failed": counts(FailReason::ALL.iter().map(|it| it.as_str()).zip(failed)),
+        },
+        "repair": {
+            "bytes": repair_bytes, "requests": repair_requests,
+            "outcomes": counts(RepairOutcome::ALL.iter().map(|it| (it.as_str(), repairer.stats().outcome(*it)))),
+        },
+        "origin": {
+            "requests": requests, "bytes": origin_bytes,
+            "failures": counts(OriginError::NAMES.into_iter().zip(failures)),
+        },
+        "http": {
+            "connections": http.connections.load(Relaxed), "connections_refused": http.refused.load(Relaxed),
+            "hits": http.hits.load(Relaxed),
+            "responses": counts(["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().zip(http.responses.iter().map(|it| it.load(Relaxed)))),
+        },
     })
 }

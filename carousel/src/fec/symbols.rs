@@ -103,6 +103,11 @@ impl SymbolMap {
         if end == first { offset } else { (end * self.symbol_length).min(self.length) }
     }
 
+    /// Bytes of every symbol but the last.
+    pub const fn symbol_length(&self) -> u64 {
+        self.symbol_length
+    }
+
     /// Missing byte ranges in order, at most `most` of them; symbol-aligned, so adjacent missing symbols are one range.
     pub fn missing(&self, most: usize) -> Vec<Range<u64>> {
         let mut ranges = Vec::new();

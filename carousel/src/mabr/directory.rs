@@ -118,6 +118,14 @@ impl Directory {
         directory
     }
 
+    /// The same documents with another policy and other sessions of the receiver's own: its configuration has changed.
+    #[must_use]
+    pub fn with_fixed(mut self, policy: JoinPolicy, fixed: Vec<SessionSpec>) -> Self {
+        (self.policy, self.fixed) = (policy, fixed);
+        self.rebuild();
+        self
+    }
+
     /// Takes a session configuration named `name` that came from `source`.
     ///
     /// # Errors

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use carousel::digest::Digest;
 use carousel::fec::SymbolMap;
+use carousel::flute::{Encoding, File, SessionKey};
+use carousel::lct::Toi;
 use carousel::name::ObjectKey;
 use tokio::sync::{Notify, mpsc};
 
@@ -62,11 +64,29 @@ pub enum Outcome {
     Failed(FailReason),
 }
 
+/// Which object of which session: what repair and the finisher say to a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ObjectRef {
+    /// The session.
+    pub session: SessionKey,
+    /// The object.
+    pub toi: Toi,
+}
+
+/// An object that a carousel carries.
+#[derive(Debug, Clone)]
+pub struct Carried {
+    /// Which.
+    pub object: ObjectRef,
+    /// Its description.
+    pub file: Arc<File>,
+}
+
 /// Which bytes have arrived.
 #[derive(Debug)]
 enum Arrival {
     /// Symbols of a carousel.
-    Symbols(Arc<SymbolMap>),
+    Symbols(Carried, Arc<SymbolMap>),
     /// Everything up to here, of an origin.
     Prefix(AtomicU64),
 }
@@ -98,22 +118,15 @@ impl Flight {
     /// Of a carousel object.
     pub fn of_symbols(
         key: ObjectKey,
-        content_type: Option<String>,
-        is_identity: bool,
+        carried: Carried,
         partial: Arc<Partial>,
         received: Arc<SymbolMap>,
     ) -> Self {
         let length = Some(received.length());
-        Self::new(
-            key,
-            content_type,
-            length,
-            is_identity,
-            Vec::new(),
-            partial,
-            Arrival::Symbols(received),
-            true,
-        )
+        let content_type = carried.file.content_type.clone();
+        let is_identity = carried.file.encoding == Encoding::Identity;
+        let arrival = Arrival::Symbols(carried, received);
+        Self::new(key, content_type, length, is_identity, Vec::new(), partial, arrival, true)
     }
 
     /// Of an object that an origin sends from its first byte on. `has_digest`: an FDT has said what its digest must be,
@@ -165,7 +178,15 @@ impl Flight {
     /// The symbols received, if a carousel brings it.
     pub const fn symbols(&self) -> Option<&Arc<SymbolMap>> {
         match &self.arrival {
-            Arrival::Symbols(received) => Some(received),
+            Arrival::Symbols(_, received) => Some(received),
+            Arrival::Prefix(_) => None,
+        }
+    }
+
+    /// Which object it is, if a carousel brings it.
+    pub const fn carried(&self) -> Option<&Carried> {
+        match &self.arrival {
+            Arrival::Symbols(carried, _) => Some(carried),
             Arrival::Prefix(_) => None,
         }
     }
@@ -176,7 +197,7 @@ impl Flight {
     /// gets all bytes of something that then proves wrong.
     pub fn available_from(&self, offset: u64) -> u64 {
         let end = match &self.arrival {
-            Arrival::Symbols(received) => received.available_from(offset),
+            Arrival::Symbols(_, received) => received.available_from(offset),
             Arrival::Prefix(end) => end.load(Ordering::Acquire),
         };
         let most = match self.length {
@@ -190,7 +211,7 @@ impl Flight {
     /// Bytes that have arrived.
     pub fn received_bytes(&self) -> u64 {
         match &self.arrival {
-            Arrival::Symbols(received) => received.received_bytes(),
+            Arrival::Symbols(_, received) => received.received_bytes(),
             Arrival::Prefix(end) => end.load(Ordering::Acquire),
         }
     }
@@ -416,6 +437,11 @@ impl Flights {
         if !flight.wished.swap(true, Ordering::Relaxed) && self.wishes.try_send(Arc::clone(flight)).is_err() {
             flight.wished.store(false, Ordering::Relaxed);
         }
+    }
+
+    /// Repair has looked at a wish: the next one counts again.
+    pub fn wish_seen(&self, flight: &Flight) {
+        flight.wished.store(false, Ordering::Relaxed);
     }
 
     /// Flights now, in no order.

@@ -14,6 +14,7 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::mpsc;
 
 /// Redirects followed.
 const MAX_REDIRECTS: usize = 5;
@@ -153,7 +154,7 @@ impl Client {
         self.count(result)
     }
 
-    /// Fetches byte ranges and hands each piece on with its offset, in the order in which the origin sends them. An
+    /// Fetches byte ranges and sends each piece on with its offset, in the order in which the origin sends them. An
     /// origin that answers 200 with everything is as good: only what was asked for is handed on.
     ///
     /// # Errors
@@ -162,10 +163,10 @@ impl Client {
         &self,
         url: &str,
         ranges: &[Range<u64>],
-        mut each: impl AsyncFnMut(u64, Bytes),
+        pieces: mpsc::Sender<(u64, Bytes)>,
     ) -> Result<(), OriginError> {
         let mut reply = self.get(url, ranges).await?;
-        let result = self.read_ranges(&mut reply, ranges, &mut each).await;
+        let result = self.read_ranges(&mut reply, ranges, &pieces).await;
         self.count(result)
     }
 
@@ -229,20 +230,20 @@ impl Client {
         &self,
         reply: &mut Reply,
         ranges: &[Range<u64>],
-        each: &mut impl AsyncFnMut(u64, Bytes),
+        pieces: &mpsc::Sender<(u64, Bytes)>,
     ) -> Result<(), OriginError> {
         let text = |name| reply.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         if reply.status == StatusCode::OK {
-            return self.read_from(reply, 0, ranges, each).await;
+            return self.read_from(reply, 0, ranges, pieces).await;
         }
         if reply.status != StatusCode::PARTIAL_CONTENT {
             return Err(OriginError::BadRange);
         }
         if let Some(range) = parse_content_range(text(CONTENT_RANGE)) {
-            return self.read_from(reply, range.start, std::slice::from_ref(&range), each).await;
+            return self.read_from(reply, range.start, std::slice::from_ref(&range), pieces).await;
         }
         let boundary = boundary_of(text(http::header::CONTENT_TYPE)).ok_or(OriginError::BadRange)?;
-        self.read_multipart(reply, &boundary, ranges, each).await
+        self.read_multipart(reply, &boundary, ranges, pieces).await
     }
 
     /// A body whose first byte is at `offset`; hands on what lies in `wanted`.
@@ -251,7 +252,7 @@ impl Client {
         reply: &mut Reply,
         mut offset: u64,
         wanted: &[Range<u64>],
-        each: &mut impl AsyncFnMut(u64, Bytes),
+        pieces: &mpsc::Sender<(u64, Bytes)>,
     ) -> Result<(), OriginError> {
         let last = wanted.iter().map(|range| range.end).max().unwrap_or(0);
         while offset < last {
@@ -261,7 +262,8 @@ impl Client {
             for range in wanted {
                 let (from, to) = (range.start.max(offset), range.end.min(end));
                 if from < to {
-                    each(from, piece.slice((from - offset) as usize..(to - offset) as usize)).await;
+                    hand_on(pieces, from, piece.slice((from - offset) as usize..(to - offset) as usize))
+                        .await?;
                 }
             }
             offset = end;
@@ -275,7 +277,7 @@ impl Client {
         reply: &mut Reply,
         boundary: &str,
         ranges: &[Range<u64>],
-        each: &mut impl AsyncFnMut(u64, Bytes),
+        pieces: &mpsc::Sender<(u64, Bytes)>,
     ) -> Result<(), OriginError> {
         let asked: u64 = ranges.iter().map(|range| range.end - range.start).sum();
         let most = usize::try_from(asked).unwrap_or(usize::MAX).saturating_add(1024 * (ranges.len() + 1));
@@ -291,11 +293,16 @@ impl Client {
         for (offset, part) in parse_multipart(&all, boundary) {
             let end = offset + part.len() as u64;
             if ranges.iter().any(|range| range.start <= offset && end <= range.end) {
-                each(offset, part).await;
+                hand_on(pieces, offset, part).await?;
             }
         }
         Ok(())
     }
+}
+
+/// Waits while whoever takes the pieces is behind.
+async fn hand_on(pieces: &mpsc::Sender<(u64, Bytes)>, offset: u64, piece: Bytes) -> Result<(), OriginError> {
+    pieces.send((offset, piece)).await.map_err(|_| OriginError::Cut)
 }
 
 /// `bytes 0-99/1000` to 0..100.
@@ -303,7 +310,7 @@ fn parse_content_range(text: &str) -> Option<Range<u64>> {
     let (range, _) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (start, last) = range.split_once('-')?;
     let (start, last): (u64, u64) = (start.trim().parse().ok()?, last.trim().parse().ok()?);
-    (start <= last && last < u64::MAX).then_some(start..last + 1)
+    (start <= last).then_some(start..last.checked_add(1)?)
 }
 
 fn boundary_of(content_type: &str) -> Option<String> {

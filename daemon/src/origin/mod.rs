@@ -6,7 +6,7 @@
 mod client;
 mod fill;
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use carousel::name::ObjectKey;
 
@@ -18,19 +18,43 @@ use crate::config::{Origin, Route};
 /// Base URLs kept from received configurations.
 const MAX_SIGNALLED: usize = 4096;
 
+/// What the configuration file says.
+#[derive(Debug, Default)]
+struct Configured {
+    rules: Vec<Origin>,
+    routes: Arc<[Route]>,
+}
+
 /// Where the bytes of a key are to be had.
 #[derive(Debug)]
 pub struct Origins {
-    rules: Vec<Origin>,
-    routes: Vec<Route>,
+    configured: RwLock<Arc<Configured>>,
     /// `BaseURL`s of received configurations, as prefix of keys and URL.
     signalled: RwLock<Vec<(String, String)>>,
 }
 
 impl Origins {
     /// From the configuration file.
-    pub const fn new(rules: Vec<Origin>, routes: Vec<Route>) -> Self {
-        Self { rules, routes, signalled: RwLock::new(Vec::new()) }
+    pub fn new(rules: Vec<Origin>, routes: Vec<Route>) -> Self {
+        let origins = Self { configured: RwLock::default(), signalled: RwLock::default() };
+        origins.configure(rules, routes);
+        origins
+    }
+
+    /// Takes over a new configuration file.
+    pub fn configure(&self, rules: Vec<Origin>, routes: Vec<Route>) {
+        let configured = Configured { rules, routes: routes.into() };
+        *self.configured.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(configured);
+    }
+
+    fn configured(&self) -> Arc<Configured> {
+        // A poisoned lock still holds a whole configuration: it is only ever swapped.
+        Arc::clone(&self.configured.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Short paths for players.
+    pub fn routes(&self) -> Arc<[Route]> {
+        Arc::clone(&self.configured().routes)
     }
 
     /// Replaces what received configurations say.
@@ -40,14 +64,22 @@ impl Origins {
         *self.signalled.write().unwrap_or_else(PoisonError::into_inner) = all;
     }
 
+    /// The URL that an `[[origin]]` gives.
+    pub fn configured_url(&self, key: &ObjectKey) -> Option<String> {
+        let (host, path) = key.as_str().split_once('/')?;
+        let configured = self.configured();
+        let rule = configured.rules.iter().find(|rule| rule.host.eq_ignore_ascii_case(host))?;
+        Some(format!("{}/{path}", rule.url.trim_end_matches('/')))
+    }
+
     /// The URL to ask for `key`, if somebody has named an origin for it: an `[[origin]]` rule, a `[[route]]`, or a
     /// configuration from the air. Anything else would make the box an open proxy.
     pub fn url_for(&self, key: &ObjectKey) -> Option<String> {
-        let (host, path) = key.as_str().split_once('/')?;
-        if let Some(rule) = self.rules.iter().find(|rule| rule.host.eq_ignore_ascii_case(host)) {
-            return Some(format!("{}/{path}", rule.url.trim_end_matches('/')));
+        if let Some(url) = self.configured_url(key) {
+            return Some(url);
         }
-        let routes = self.routes.iter().filter_map(|route| {
+        let configured = self.configured();
+        let routes = configured.routes.iter().filter_map(|route| {
             let prefix = ObjectKey::from_name(&route.base, None).ok()?;
             key.as_str().strip_prefix(prefix.as_str()).map(|rest| format!("{}{rest}", route.base))
         });

@@ -17,21 +17,25 @@ mod shard;
 mod shelf;
 mod stats;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use carousel::flute::SessionKey;
-use carousel::lct::Toi;
-use carousel::mabr::{Aliases, RepairParameters};
+use carousel::mabr::Aliases;
 use carousel::name::{NameError, ObjectKey};
 
 use crate::flight::Flights;
 use crate::store::Store;
 
-pub use finish::{Document, Finisher};
+pub use crate::flight::ObjectRef;
+pub use finish::{Aftermath, Document, FinishError, Finisher};
 pub use replay::{ReplaySummary, replay};
-pub use shard::{Command, Shard, ShardHandle, Trouble};
+pub use shard::{Command, Ear, Listen, Shard, ShardHandle, Trouble};
 pub use stats::{LossCounters, ReceiveStats, SessionStats};
+
+/// Signalling documents kept: a handful for each network.
+const MAX_DOCUMENTS: usize = 256;
 
 /// What every shard and the finisher share.
 #[derive(Debug)]
@@ -41,9 +45,11 @@ pub struct Shared {
     /// Objects on their way.
     pub flights: Arc<Flights>,
     /// Names on the air to URLs, from the configurations received.
-    pub aliases: RwLock<Arc<Aliases>>,
+    aliases: RwLock<Arc<Aliases>>,
     /// Counters.
     pub stats: ReceiveStats,
+    /// Signalling documents by key, for players and status.
+    documents: Mutex<BTreeMap<String, Arc<Document>>>,
     /// Objects that became whole by the carousel, and those of them with repaired parts.
     pub received: AtomicU64,
     /// See `received`.
@@ -57,6 +63,7 @@ impl Shared {
             store,
             flights,
             aliases: RwLock::default(),
+            documents: Mutex::default(),
             stats: ReceiveStats::default(),
             received: AtomicU64::new(0),
             repaired: AtomicU64::new(0),
@@ -66,8 +73,27 @@ impl Shared {
     /// The URL under which players know the object of this name.
     pub fn url_of(&self, name: &str) -> Option<String> {
         // A poisoned lock still holds the last whole set of aliases: it is only ever swapped.
-        let aliases = self.aliases.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let aliases = self.aliases.read().unwrap_or_else(PoisonError::into_inner);
         aliases.url_of(name)
+    }
+
+    /// Takes new aliases.
+    pub fn set_aliases(&self, aliases: Aliases) {
+        *self.aliases.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(aliases);
+    }
+
+    /// Keeps a signalling document where players can ask for it.
+    pub fn keep_document(&self, document: Document) {
+        let Ok(key) = self.key_of(&document.session, &document.name) else { return };
+        let mut documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
+        if documents.len() < MAX_DOCUMENTS || documents.contains_key(key.as_str()) {
+            documents.insert(key.as_str().to_owned(), Arc::new(document));
+        }
+    }
+
+    /// The signalling document of this key.
+    pub fn document(&self, key: &str) -> Option<Arc<Document>> {
+        self.documents.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
     /// The cache key of an object of this name in this session.
@@ -80,15 +106,3 @@ impl Shared {
         ObjectKey::from_name(self.url_of(name).as_deref().unwrap_or(name), base)
     }
 }
-
-/// Which object of which session: what repair and the finisher say to a shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ObjectRef {
-    /// The session.
-    pub session: SessionKey,
-    /// The object.
-    pub toi: Toi,
-}
-
-/// How a session's losses are repaired.
-pub type RepairRules = Arc<RepairParameters>;

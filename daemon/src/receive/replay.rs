@@ -2,8 +2,8 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use carousel::capture::{Datagrams, Records};
@@ -74,8 +74,7 @@ pub fn replay(path: &Path, shared: &Arc<Shared>, directory: &mut Directory) -> R
         for document in collected.documents.drain(..) {
             documents += 1;
             if directory.document(document.session.source, &document.name, &document.bytes).is_ok() {
-                *shared.aliases.write().unwrap_or_else(PoisonError::into_inner) =
-                    Arc::new(directory.aliases().clone());
+                shared.set_aliases(directory.aliases().clone());
             }
         }
     }

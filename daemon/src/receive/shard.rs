@@ -4,21 +4,20 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{self, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use carousel::alc::Packet;
-use carousel::flute::{Event, File, ReceiverConfig, SessionKey, Sessions};
+use carousel::flute::{Event, File, Receiver, ReceiverConfig, SessionKey, Sessions};
 use carousel::lct::{Toi, Tsi};
 use carousel::time::Instant;
-use tokio::sync::mpsc;
 
 use super::finish::Whole;
 use super::shelf::{ObjectSpace, Shelf, is_signalling, known};
 use super::{LossCounters, ObjectRef, SessionStats, Shared};
 use crate::clock;
-use crate::flight::{Announced, Flight};
+use crate::flight::{Announced, Carried, Flight};
 use crate::source::{Batch, GroupSpec, Poll, ReceiveSocket, SourceError, Waker};
 
 /// Commands waiting for a shard. Repair sends pieces of 256 KiB and waits when it is full.
@@ -71,22 +70,13 @@ impl Listen {
 #[derive(Debug)]
 pub enum Trouble {
     /// An object has stalled; its flight knows what is missing.
-    Stalled {
-        /// Which.
-        object: ObjectRef,
-        /// Its description.
-        file: Arc<File>,
-        /// Its flight.
-        flight: Arc<Flight>,
-    },
+    Stalled(Arc<Flight>),
     /// The session was closed and nothing of this object has come.
-    Unseen {
-        /// Which.
-        object: ObjectRef,
-        /// Its description.
-        file: Arc<File>,
-    },
+    Unseen(Carried),
 }
+
+/// The way to repair.
+type Troubles = tokio::sync::mpsc::Sender<Trouble>;
 
 /// A shard's ear.
 #[derive(Debug)]
@@ -149,7 +139,7 @@ pub struct Shard {
     next_token: u64,
     poll: Poll,
     batch: Batch,
-    commands: Receiver<Command>,
+    commands: mpsc::Receiver<Command>,
 }
 
 /// The part of a shard that knows no socket: `replay` drives it too.
@@ -159,7 +149,7 @@ pub(super) struct Core {
     pub(super) losses: LossCounters,
     pub(super) default_timeout: Duration,
     pub(super) wholes: SyncSender<Whole>,
-    pub(super) troubles: Option<mpsc::Sender<Trouble>>,
+    pub(super) troubles: Option<Troubles>,
 }
 
 impl Core {
@@ -213,16 +203,9 @@ impl Core {
                         missing.extend(receiver.unseen().cloned());
                     }
                     if let Event::Stalled { toi } = &other
-                        && let Some(object) = receiver.object(*toi)
-                        && let (Some(file), ObjectSpace::File(space)) = (object.file(), object.buf())
-                        && let Some(flight) = &space.flight
+                        && let Some(flight) = flight_of(receiver, *toi)
                     {
-                        let trouble = Trouble::Stalled {
-                            object: ObjectRef { session: key, toi: *toi },
-                            file: Arc::clone(file),
-                            flight: Arc::clone(flight),
-                        };
-                        tell(self.troubles.as_ref(), trouble);
+                        tell(self.troubles.as_ref(), Trouble::Stalled(Arc::clone(flight)));
                     }
                     rare_event(&self.shared, self.troubles.as_ref(), key, &other, missing);
                 }
@@ -233,26 +216,15 @@ impl Core {
     /// Looks at what time has done.
     pub(super) fn tick(&mut self, now: Instant) {
         let wall = clock::trusted_wall();
-        let mut stalled = Vec::new();
-        for (key, receiver) in self.sessions.iter_mut() {
+        for (_, receiver) in self.sessions.iter_mut() {
             receiver.handle_timeout(now, wall);
             while let Some(event) = receiver.poll_event() {
                 if let Event::Stalled { toi } = event
-                    && let Some(object) = receiver.object(toi)
-                    && let (Some(file), ObjectSpace::File(space)) = (object.file(), object.buf())
-                    && let Some(flight) = &space.flight
+                    && let Some(flight) = flight_of(receiver, toi)
                 {
-                    let object = ObjectRef { session: *key, toi };
-                    stalled.push(Trouble::Stalled {
-                        object,
-                        file: Arc::clone(file),
-                        flight: Arc::clone(flight),
-                    });
+                    tell(self.troubles.as_ref(), Trouble::Stalled(Arc::clone(flight)));
                 }
             }
-        }
-        for trouble in stalled {
-            tell(self.troubles.as_ref(), trouble);
         }
     }
 
@@ -280,10 +252,7 @@ impl Core {
                 }
             }
         }
-        if let Some(object) = receiver.object(toi)
-            && let ObjectSpace::File(space) = object.buf()
-            && let Some(flight) = &space.flight
-        {
+        if let Some(flight) = flight_of(receiver, toi) {
             flight.progress();
         }
     }
@@ -306,7 +275,15 @@ impl Core {
     }
 }
 
-fn tell(troubles: Option<&mpsc::Sender<Trouble>>, trouble: Trouble) {
+/// The flight that players see of an object under reassembly.
+fn flight_of(receiver: &Receiver<ObjectSpace>, toi: Toi) -> Option<&Arc<Flight>> {
+    match receiver.object(toi)?.buf() {
+        ObjectSpace::File(space) => space.flight.as_ref(),
+        ObjectSpace::Memory(_) => None,
+    }
+}
+
+fn tell(troubles: Option<&Troubles>, trouble: Trouble) {
     // A full queue loses only haste: the object stalls again, or the carousel brings it.
     if let Some(troubles) = troubles {
         let _ = troubles.try_send(trouble);
@@ -315,7 +292,7 @@ fn tell(troubles: Option<&mpsc::Sender<Trouble>>, trouble: Trouble) {
 
 fn rare_event(
     shared: &Arc<Shared>,
-    troubles: Option<&mpsc::Sender<Trouble>>,
+    troubles: Option<&Troubles>,
     session: SessionKey,
     event: &Event<ObjectSpace>,
     missing: Vec<Arc<File>>,
@@ -339,7 +316,8 @@ fn rare_event(
         Event::SessionClosed => {
             tracing::info!(session = %session.destination, tsi = session.tsi.0, "the sender closed the session");
             for file in missing.into_iter().filter(|file| !is_signalling(file)) {
-                tell(troubles, Trouble::Unseen { object: ObjectRef { session, toi: file.toi }, file });
+                let object = ObjectRef { session, toi: file.toi };
+                tell(troubles, Trouble::Unseen(Carried { object, file }));
             }
         }
         _ => {}
@@ -356,7 +334,7 @@ impl Shard {
         shared: Arc<Shared>,
         default_timeout: Duration,
         finisher: &super::Finisher,
-        troubles: mpsc::Sender<Trouble>,
+        troubles: Troubles,
     ) -> io::Result<ShardHandle> {
         let poll = Poll::new()?;
         let waker = poll.waker();

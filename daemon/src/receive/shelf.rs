@@ -8,7 +8,7 @@ use carousel::mabr::CONFIGURATION_TYPE;
 use carousel::nip::Document;
 
 use super::Shared;
-use crate::flight::{FailReason, Flight, Outcome};
+use crate::flight::{Carried, FailReason, Flight, ObjectRef, Outcome};
 use crate::store::PartialWriter;
 
 /// Whether an object is for us and not for players: it steers reception and is never put on the disk, where it would be
@@ -88,20 +88,17 @@ impl Shelf<'_> {
         Ok(self.shared.store.holds(key.as_str(), digest, length.unwrap_or(0), version))
     }
 
-    fn flight_of(&self, file: &File, space: &FileSpace) -> Result<Arc<Flight>, Refusal> {
+    fn flight_of(&self, file: &Arc<File>, space: &FileSpace) -> Result<Arc<Flight>, Refusal> {
         let key =
             self.shared.key_of(&self.session, &file.content_location).map_err(|_| Refusal::NotWanted)?;
         if self.shared.flights.get(key.as_str()).is_some_and(|flight| flight.symbols().is_none()) {
             // An origin is sending it to a player: soon it will be held.
             return Err(Refusal::NoRoom);
         }
-        let flight = Arc::new(Flight::of_symbols(
-            key,
-            file.content_type.clone(),
-            file.encoding == Encoding::Identity,
-            Arc::clone(space.writer.partial()),
-            Arc::clone(&space.received),
-        ));
+        let object = ObjectRef { session: self.session, toi: file.toi };
+        let carried = Carried { object, file: Arc::clone(file) };
+        let (partial, received) = (Arc::clone(space.writer.partial()), Arc::clone(&space.received));
+        let flight = Arc::new(Flight::of_symbols(key, carried, partial, received));
         self.shared.flights.replace(Arc::clone(&flight)).ok_or(Refusal::NoRoom)?;
         Ok(flight)
     }

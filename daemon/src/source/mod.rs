@@ -4,6 +4,7 @@
 //! recordings are fed by `replay`.
 
 mod batch;
+mod packet;
 mod poll;
 mod socket;
 mod sys;
@@ -13,6 +14,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 pub use batch::{Batch, MAX_BATCH};
+pub use packet::PacketSocket;
 pub use poll::{Poll, Waker};
 pub use socket::{ReceiveSocket, interface_index};
 

@@ -41,6 +41,24 @@ pub(super) fn count_drops(socket: &Socket) -> io::Result<()> {
     set(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &1_i32)
 }
 
+/// Binds a packet socket to one interface, for every protocol.
+pub(super) fn bind_packet_socket(socket: &Socket, index: u32) -> io::Result<()> {
+    // SAFETY: all-zero is a valid sockaddr_ll.
+    let mut address: libc::sockaddr_ll = unsafe { zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+    address.sll_ifindex = i32::try_from(index).unwrap_or(i32::MAX);
+    // SAFETY: the descriptor is open while `socket` is borrowed; the address is read within its own size.
+    let result = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            std::ptr::from_ref(&address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    check(result).map(|_| ())
+}
+
 /// MCAST_JOIN_SOURCE_GROUP, for either IP version, by interface index.
 pub(super) fn join_source_group(
     socket: &Socket,

@@ -290,6 +290,11 @@ impl Store {
         Some(object)
     }
 
+    /// Whether there is an object of this key; does not count as use.
+    pub fn contains(&self, key: &str) -> bool {
+        self.index().peek(key).is_some()
+    }
+
     /// Whether [`Store::get`] would have to read the whole object first.
     pub fn needs_check(&self, key: &str) -> bool {
         self.index().peek(key).is_some_and(|object| !object.verified.load(Ordering::Acquire))
@@ -424,6 +429,14 @@ impl Store {
         // A panic while the index was locked leaves a map that is still consistent: each method changes it last.
         self.0.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Bytes free to us on the file system of `folder`.
+///
+/// # Errors
+/// What the system said.
+pub fn free_bytes(folder: &Path) -> std::io::Result<u64> {
+    file::free_bytes(folder)
 }
 
 #[cfg(test)]

@@ -26,6 +26,21 @@ pub struct RecoveryReport {
     pub clean: bool,
 }
 
+impl std::fmt::Display for RecoveryReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { objects, bytes, removed, newer, clean } = self;
+        let state = if *clean {
+            "left in order"
+        } else {
+            "not left in order: each object is verified at its first use"
+        };
+        write!(
+            f,
+            "{objects} objects, {bytes} bytes, {removed} torn files removed, {newer} of a newer format, {state}"
+        )
+    }
+}
+
 /// Reads every header. Files are taken in the order of their modification, so that LRU order survives roughly.
 pub(super) fn recover(folder: &Path, quota_bytes: u64) -> io::Result<(Index, RecoveryReport)> {
     let mut report = RecoveryReport { clean: file::take_clean_mark(folder), ..RecoveryReport::default() };

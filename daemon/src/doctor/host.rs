@@ -1,0 +1,157 @@
+//! Disk, ports, limits, clock.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+
+use super::{Finding, Severity};
+use crate::clock;
+use crate::config::Config;
+use crate::store::Store;
+
+pub(super) fn examine(config: &Config, is_running: bool) -> Vec<Finding> {
+    let mut found = disk(config, is_running);
+    found.push(port(config.http.listen, "[http] listen", is_running));
+    found.extend(config.admin.listen.iter().map(|listen| port(*listen, "[admin] listen", is_running)));
+    found.push(admin_socket(&config.admin.socket, is_running));
+    found.push(descriptors(config));
+    found.push(match clock::trusted_wall() {
+        Some(now) => Finding::fine("clock", now.to_xml()),
+        None => Finding::new(
+            Severity::Warning,
+            "clock",
+            format!("it says {}, which cannot be", clock::wall().to_xml()),
+            "set it by NTP; until then nothing expires",
+        ),
+    });
+    found
+}
+
+fn disk(config: &Config, is_running: bool) -> Vec<Finding> {
+    let path = &config.store.path;
+    let about = format!("disk {}", path.display());
+    if !is_running {
+        // Opening tries the folder, the lock, and the headers.
+        match Store::open(&config.store) {
+            // The mark of a clean stop was taken by opening: the daemon's next start wants it.
+            Ok((store, report)) if report.clean || report.objects == 0 => store.close(),
+            Ok(_) => {}
+            Err(err) => return vec![Finding::new(Severity::Error, about, err.to_string(), "")],
+        }
+    }
+    let mut found = Vec::new();
+    match (tempfile_works(path), is_running) {
+        (Ok(()), _) => {}
+        (Err(err), _) => found.push(Finding::new(
+            Severity::Error,
+            &about,
+            format!("a file without a name cannot be made: {err}"),
+            "use a file system with O_TMPFILE: ext4, XFS, Btrfs, F2FS, tmpfs; not overlayfs on old kernels, FAT or NFS",
+        )),
+    }
+    match crate::store::free_bytes(path) {
+        Ok(free) => {
+            let held = held_bytes(path);
+            let wanted =
+                config.store.quota_bytes.saturating_sub(held).saturating_add(config.store.reserve_bytes);
+            let what = format!(
+                "{} MB free, {} MB in the cache, quota {} MB",
+                free / 1_000_000,
+                held / 1_000_000,
+                config.store.quota_bytes / 1_000_000
+            );
+            found.push(if free < wanted {
+                let mend = format!(
+                    "lower [store] quota_bytes to {}, or make room",
+                    (free + held).saturating_sub(config.store.reserve_bytes)
+                );
+                Finding::new(
+                    Severity::Warning,
+                    &about,
+                    format!("{what}: the quota does not fit with the reserve"),
+                    mend,
+                )
+            } else {
+                Finding::fine(&about, what)
+            });
+        }
+        Err(err) => found.push(Finding::new(
+            Severity::Error,
+            &about,
+            err.to_string(),
+            "[store] path must be a folder",
+        )),
+    }
+    found
+}
+
+fn tempfile_works(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    fs::OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).open(path).map(|_| ())
+}
+
+/// Bytes of the files below a folder: the cache is two levels deep.
+fn held_bytes(path: &Path) -> u64 {
+    let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
+    let files = entries(path).flat_map(|entry| entries(&entry.path()).collect::<Vec<_>>());
+    files.filter_map(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file).map(|it| it.len()).sum()
+}
+
+fn port(address: SocketAddr, key: &str, is_running: bool) -> Finding {
+    let about = format!("port {address}");
+    if is_running {
+        return Finding::fine(about, format!("{key}: the running daemon has it"));
+    }
+    match TcpListener::bind(address) {
+        Ok(_) => Finding::fine(about, format!("{key}: free")),
+        Err(err) => Finding::new(
+            Severity::Error,
+            about,
+            format!("{key}: {err}"),
+            "`ss -ltnp` names the program that has it; stop it, or choose another address",
+        ),
+    }
+}
+
+fn admin_socket(path: &Path, is_running: bool) -> Finding {
+    let about = format!("admin socket {}", path.display());
+    let folder = path.parent().unwrap_or_else(|| Path::new("/"));
+    if is_running {
+        return Finding::fine(about, "the running daemon answers");
+    }
+    // Its folder is made at the start if it can be.
+    let nearest = folder.ancestors().find(|it| it.exists()).unwrap_or_else(|| Path::new("/"));
+    match tempfile_works(nearest) {
+        Ok(()) => Finding::fine(about, "can be made"),
+        Err(err) if matches!(err.raw_os_error(), Some(libc::EACCES | libc::EROFS | libc::EPERM)) => {
+            Finding::new(
+                Severity::Error,
+                about,
+                format!("{}: {err}", nearest.display()),
+                "run as root, or give [admin] socket a folder that this user may write",
+            )
+        }
+        Err(_) => Finding::fine(about, "its folder is there"),
+    }
+}
+
+/// Every connection and every fill has a descriptor.
+fn descriptors(config: &Config) -> Finding {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let soft = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))
+        .and_then(|rest| rest.split_whitespace().next()?.parse::<usize>().ok());
+    let wanted = config.http.max_connections + 2048;
+    match soft {
+        Some(soft) if soft < wanted => Finding::new(
+            Severity::Warning,
+            "descriptors",
+            format!("{soft} for {} connections and the cache's files", config.http.max_connections),
+            format!(
+                "LimitNOFILE={wanted} in the unit, `ulimit -n {wanted}`, or lower [http] max_connections"
+            ),
+        ),
+        _ => Finding::fine("descriptors", format!("enough for {} connections", config.http.max_connections)),
+    }
+}

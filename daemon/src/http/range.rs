@@ -1,0 +1,103 @@
+//! `Range` (RFC 9110 section 14): pure.
+
+use std::ops::Range;
+
+/// Ranges of one request that are answered; with more the whole object is sent, which a server may always do. Browsers
+/// and players ask for one; many small overlapping ones are an attack.
+const MAX_RANGES: usize = 16;
+
+/// What a `Range` header asks of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Everything: no header, another unit, bad syntax, or too many.
+    Whole,
+    /// These bytes, in the order asked for; none is empty.
+    Ranges(Vec<Range<u64>>),
+    /// Nothing that the object has.
+    Unsatisfiable,
+}
+
+/// Reads a `Range` header for an object of `length` bytes.
+pub(super) fn parse(header: Option<&str>, length: u64) -> Wanted {
+    let Some((unit, list)) = header.and_then(|it| it.split_once('=')) else { return Wanted::Whole };
+    if !unit.trim().eq_ignore_ascii_case("bytes") {
+        return Wanted::Whole;
+    }
+    let (mut ranges, mut specs) = (Vec::new(), 0_usize);
+    for spec in list.split(',').map(str::trim).filter(|spec| !spec.is_empty()) {
+        specs += 1;
+        let Some(range) = parse_spec(spec, length) else { return Wanted::Whole };
+        if specs > MAX_RANGES {
+            return Wanted::Whole;
+        }
+        ranges.extend(Some(range).filter(|range| range.start < range.end));
+    }
+    let asked: u64 = ranges.iter().map(|range| range.end - range.start).fold(0, u64::saturating_add);
+    match (specs, ranges.len()) {
+        (0, _) => Wanted::Whole,
+        (_, 0) => Wanted::Unsatisfiable,
+        // Ranges that overlap so much that they are more than the object.
+        (_, n) if n > 1 && asked > length => Wanted::Whole,
+        _ => Wanted::Ranges(ranges),
+    }
+}
+
+/// `first-last`, `first-`, `-suffix`; empty if outside. `None`: bad syntax.
+fn parse_spec(spec: &str, length: u64) -> Option<Range<u64>> {
+    let (first, last) = spec.split_once('-')?;
+    let number = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        digits.then(|| text.parse::<u64>().unwrap_or(u64::MAX))
+    };
+    if first.is_empty() {
+        return Some(length.saturating_sub(number(last)?)..length);
+    }
+    let first = number(first)?;
+    let last = if last.is_empty() { u64::MAX } else { number(last)? };
+    if last < first {
+        return None;
+    }
+    Some(first.min(length)..last.saturating_add(1).min(length))
+}
+
+#[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)] // lists of ranges are what this is about
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_rfc_9110() {
+        let of = |header: &str| parse(Some(header), 1000);
+        for (header, range) in [
+            ("bytes=0-499", 0..500),
+            ("bytes=500-", 500..1000),
+            ("bytes=-1", 999..1000),
+            ("bytes=-5000", 0..1000),
+            ("bytes=990-99999999999999999999999", 990..1000),
+            ("Bytes = 0-0", 0..1),
+        ] {
+            assert_eq!(of(header), Wanted::Ranges(vec![range]), "{header}");
+        }
+        assert_eq!(of("bytes=0-0, ,-1"), Wanted::Ranges(vec![0..1, 999..1000]));
+        assert_eq!(of("bytes=1000-, 5-6"), Wanted::Ranges(vec![5..7]));
+        for header in ["bytes=1000-", "bytes=-0", "bytes=1000-2000,3000-"] {
+            assert_eq!(of(header), Wanted::Unsatisfiable, "{header}");
+        }
+        for header in [
+            "bytes=",
+            "bytes=a-b",
+            "bytes=5-4",
+            "bytes=--1",
+            "bytes=+1-2",
+            "items=0-5",
+            "0-5",
+            "bytes=0-999,0-999",
+        ] {
+            assert_eq!(of(header), Wanted::Whole, "{header}");
+        }
+        let many = format!("bytes={}", (0..17).map(|at| format!("{at}-{at}")).collect::<Vec<_>>().join(","));
+        assert_eq!(of(&many), Wanted::Whole);
+        assert_eq!(parse(Some("bytes=0-"), 0), Wanted::Unsatisfiable);
+        assert_eq!(parse(None, 5), Wanted::Whole);
+    }
+}

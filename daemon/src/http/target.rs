@@ -1,0 +1,66 @@
+//! Which object a request is about.
+
+use carousel::name::{NameError, ObjectKey};
+use http::Uri;
+
+use crate::config::Route;
+
+/// The host that DVB-NIP reserves for what comes over the air.
+const NIP_HOST: &str = "dvb.gw";
+
+/// The keys that a request can mean, the most likely first: `[[route]]`s, `/authority/path`, and its own `Host`, for
+/// players that were sent here in place of the CDN.
+///
+/// # Errors
+/// The reason, if none can be made of it.
+pub(super) fn keys(uri: &Uri, host: Option<&str>, routes: &[Route]) -> Result<Vec<ObjectKey>, NameError> {
+    let path = uri.path_and_query().map_or("/", |it| it.as_str());
+    // A player behind a proxy setting asks with the whole URL.
+    let authority = uri.authority().map(http::uri::Authority::as_str).or(host);
+    let bare = authority.map(|it| it.rsplit_once(':').map_or(it, |(host, _)| host));
+    let by_host = |host: &str| ObjectKey::from_name(&format!("http://{host}{path}"), None);
+    if bare.is_some_and(|it| it.eq_ignore_ascii_case(NIP_HOST)) {
+        return Ok(vec![by_host(NIP_HOST)?]);
+    }
+    if uri.authority().is_some() {
+        return Ok(vec![ObjectKey::from_name(&uri.to_string(), None)?]);
+    }
+    let mut keys = Vec::new();
+    for route in routes {
+        if let Some(rest) = path.strip_prefix(route.path.as_str()) {
+            keys.push(ObjectKey::from_name(&format!("{}{rest}", route.base), None)?);
+        }
+    }
+    keys.push(ObjectKey::from_request_path(path)?);
+    keys.extend(authority.and_then(|host| by_host(host).ok()));
+    Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(uri: &str, host: &str) -> Vec<String> {
+        let routes = [Route { path: "/vod/".into(), base: "https://cdn.example.com/v/".into() }];
+        let keys = keys(&uri.parse().unwrap(), Some(host), &routes).unwrap();
+        keys.iter().map(|key| key.as_str().to_owned()).collect()
+    }
+
+    #[test]
+    fn every_way_to_name_an_object() {
+        assert_eq!(of("/op/x.mpd?a=1", "DVB.gw:8080"), ["dvb.gw/op/x.mpd?a=1"]);
+        assert_eq!(of("/vod/a/1.m4s", "box:8080")[0], "cdn.example.com/v/a/1.m4s");
+        assert_eq!(of("/cdn.example.com/v/1.m4s", "10.0.0.1:8080")[0], "cdn.example.com/v/1.m4s");
+        assert_eq!(of("/v/1.m4s", "cdn.example.com").last().unwrap(), "cdn.example.com/v/1.m4s");
+        assert_eq!(of("http://cdn.example.com/v/1.m4s", "x"), ["cdn.example.com/v/1.m4s"]);
+        assert_eq!(of("http://dvb.gw/x", "y"), ["dvb.gw/x"]);
+    }
+
+    #[test]
+    fn what_would_escape_is_refused() {
+        for path in ["/a.example/../../etc/passwd", "/vod/../x", "/a.example/%2e%2e/x"] {
+            let routes = [Route { path: "/vod/".into(), base: "https://cdn.example.com/v/".into() }];
+            assert!(keys(&path.parse().unwrap(), Some("box"), &routes).is_err(), "{path}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! `/metrics`: every counter under the standards' word for what it counts. Read at each scrape; nothing is counted twice.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::flight::FailReason;
+use crate::origin::OriginError;
+use crate::repair::RepairOutcome;
+use crate::running::Parts;
+use crate::store::EvictReason;
+
+/// The registry of a daemon.
+pub fn registry(parts: Arc<Parts>) -> Registry {
+    let mut registry = Registry::with_prefix("skycache");
+    registry.register_collector(Box::new(Scrape(parts)));
+    registry
+}
+
+/// OpenMetrics text.
+///
+/// # Errors
+/// Never in practice: writing to a string.
+pub fn encode(registry: &Registry) -> Result<String, fmt::Error> {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry)?;
+    Ok(text)
+}
+
+#[derive(Debug)]
+struct Scrape(Arc<Parts>);
+
+/// Writes metrics one by one.
+struct Sheet<'a>(DescriptorEncoder<'a>);
+
+impl Sheet<'_> {
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let metric = ConstCounter::new(value);
+        metric.encode(self.0.encode_descriptor(
+            name,
+            help,
+            None,
+            prometheus_client::metrics::MetricType::Counter,
+        )?)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+        metric.encode(self.0.encode_descriptor(
+            name,
+            help,
+            None,
+            prometheus_client::metrics::MetricType::Gauge,
+        )?)
+    }
+
+    /// A counter for each variant of an enum.
+    fn family<'b>(
+        &mut self,
+        (name, help, label): (&str, &str, &str),
+        values: impl Iterator<Item = (&'b str, u64)>,
+    ) -> fmt::Result {
+        let mut family =
+            self.0.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Counter)?;
+        for (variant, value) in values {
+            ConstCounter::new(value).encode(family.encode_family(&[(label, variant)])?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Parts { shared, board, repairer, client, player } = &*self.0;
+        let mut sheet = Sheet(encoder);
+        let losses = shared.stats.losses();
+        sheet.counter("receive_datagrams", "Datagrams received", losses.datagrams)?;
+        sheet.counter("receive_bytes", "Payload bytes of datagrams received", losses.bytes)?;
+        sheet.counter(
+            "receive_lost_packets",
+            "Packets lost on the link, by the sequence of symbols",
+            shared.stats.lost(),
+        )?;
+        let dropped = shared.stats.dropped();
+        let own = [
+            ("kernel_buffer", losses.kernel_drops),
+            ("not_alc", losses.not_alc),
+            ("other_tsi", losses.other_tsi),
+            ("too_many_sessions", losses.too_many_sessions),
+        ];
+        sheet.family(
+            ("receive_dropped_packets", "Packets received and not used", "reason"),
+            own.into_iter().chain(dropped.into_iter().map(|(reason, count)| (reason.as_str(), count))),
+        )?;
+        sheet.counter(
+            "receive_finisher_full",
+            "Whole objects received in vain because digests are behind",
+            losses.finisher_full,
+        )?;
+        sheet.counter(
+            "receive_objects",
+            "Objects that became whole by the carousel",
+            shared.received.load(Relaxed),
+        )?;
+        sheet.counter(
+            "receive_repaired_objects",
+            "Those of them with parts from an origin",
+            shared.repaired.load(Relaxed),
+        )?;
+        sheet.gauge("receive_sessions", "Sessions seen", shared.stats.sessions().len() as u64)?;
+        let groups = board.groups();
+        sheet.gauge("receive_groups", "Groups listened to", groups.len() as u64)?;
+        let failing = groups.iter().filter(|it| it.error.is_some()).count();
+        sheet.gauge("receive_groups_failing", "Groups that cannot be joined", failing as u64)?;
+
+        let usage = shared.store.usage();
+        sheet.gauge("store_objects", "Objects in the cache", usage.objects)?;
+        sheet.gauge("store_bytes", "Bytes of the objects in the cache", usage.bytes)?;
+        sheet.gauge("store_partial_bytes", "Bytes of objects on their way in", usage.partial_bytes)?;
+        sheet.gauge("store_quota_bytes", "Most bytes that objects may take", usage.quota_bytes)?;
+        sheet.counter("store_written_bytes", "Bytes published to the disk", usage.written_bytes)?;
+        let evicted = EvictReason::ALL.iter().map(|it| it.as_str()).zip(usage.evicted);
+        sheet.family(("store_evicted_objects", "Objects that left the cache", "reason"), evicted)?;
+
+        let (failed, refused) = shared.flights.failures();
+        sheet.gauge("flights", "Objects on their way", shared.flights.list().len() as u64)?;
+        sheet.gauge(
+            "announced_objects",
+            "Objects announced and not come",
+            shared.flights.announced_count() as u64,
+        )?;
+        let failed = FailReason::ALL.iter().map(|it| it.as_str()).zip(failed);
+        sheet.family(("flights_failed", "Objects on their way that did not arrive", "reason"), failed)?;
+        sheet.counter("flights_refused", "Objects not begun because too many were on their way", refused)?;
+
+        let (bytes, requests) = repairer.stats().fetched();
+        sheet.counter("repair_bytes", "Bytes fetched for missing ranges", bytes)?;
+        sheet.counter("repair_requests", "Requests for missing ranges", requests)?;
+        let outcomes = RepairOutcome::ALL.iter().map(|it| (it.as_str(), repairer.stats().outcome(*it)));
+        sheet.family(("repair_objects", "Repairs by how they ended", "outcome"), outcomes)?;
+
+        let (requests, bytes, failures) = client.failures();
+        sheet.counter("origin_requests", "Requests to origins", requests)?;
+        sheet.counter("origin_bytes", "Bytes of bodies from origins", bytes)?;
+        let failures = OriginError::NAMES.into_iter().zip(failures);
+        sheet.family(("origin_failures", "Requests to origins that failed", "reason"), failures)?;
+
+        let http = player.stats();
+        sheet.counter("http_connections", "Connections of players", http.connections.load(Relaxed))?;
+        sheet.counter(
+            "http_connections_refused",
+            "Connections closed because there were too many",
+            http.refused.load(Relaxed),
+        )?;
+        sheet.counter("http_hits", "Responses from the cache", http.hits.load(Relaxed))?;
+        let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"]
+            .into_iter()
+            .zip(http.responses.iter().map(|it| it.load(Relaxed)));
+        sheet.family(("http_responses", "Responses by status", "class"), classes)
+    }
+}

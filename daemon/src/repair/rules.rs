@@ -1,0 +1,116 @@
+//! What senders say about repair, by session.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use carousel::flute::SessionKey;
+use carousel::mabr::RepairParameters;
+
+use crate::config;
+
+/// One session's address, TSI if it has its own, and parameters.
+type Rule = (SocketAddr, Option<u64>, Arc<RepairParameters>);
+
+/// `UnicastRepairParameters` of the sessions that are listened to: at most as many as there are sessions.
+#[derive(Debug, Default)]
+pub struct RuleBook(RwLock<Vec<Rule>>);
+
+impl RuleBook {
+    /// Replaces all rules.
+    pub fn set(&self, rules: impl Iterator<Item = (SocketAddr, Option<u64>, RepairParameters)>) {
+        let rules = rules.map(|(address, tsi, repair)| (address, tsi, Arc::new(repair))).collect();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+
+    /// The rule of a session.
+    pub fn get(&self, session: &SessionKey) -> Option<Arc<RepairParameters>> {
+        let rules = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let of_group = |rule: &&Rule| rule.0 == session.destination;
+        let exact = rules.iter().filter(of_group).find(|rule| rule.1 == Some(session.tsi.0));
+        exact
+            .or_else(|| rules.iter().filter(of_group).find(|rule| rule.1.is_none()))
+            .map(|rule| Arc::clone(&rule.2))
+    }
+}
+
+/// Fixed and random part of the wait before a repair (TS 103 769 clause 9.2): the sender's, where it says.
+pub(super) fn back_off(rule: Option<&RepairParameters>, config: &config::Repair) -> (Duration, Duration) {
+    let (fixed, random) = match rule {
+        Some(rule) if rule.fixed_back_off_ms > 0 || rule.random_back_off_ms > 0 => {
+            (rule.fixed_back_off_ms, rule.random_back_off_ms)
+        }
+        _ => (config.fixed_back_off_ms, config.random_back_off_ms),
+    };
+    (Duration::from_millis(fixed), Duration::from_millis(random))
+}
+
+/// URLs where the sender says the object `name` can be had: the disabled left out, drawn by weight with `random`.
+pub(super) fn signalled_urls(rule: &RepairParameters, name: &str, random: u64) -> Vec<String> {
+    let mut bases: Vec<&(String, u32)> = rule.base_urls.iter().filter(|(_, weight)| *weight > 0).collect();
+    let sum: u64 = bases.iter().map(|(_, weight)| u64::from(*weight)).sum();
+    if sum == 0 {
+        return Vec::new();
+    }
+    let mut draw = random % sum;
+    let first = bases.iter().position(|(_, weight)| {
+        let hit = draw < u64::from(*weight);
+        draw = draw.saturating_sub(u64::from(*weight));
+        hit
+    });
+    bases.rotate_left(first.unwrap_or(0));
+    let under = |base: &str| {
+        let own = rule.transport_object_base_uri.as_deref();
+        own.and_then(|own| name.strip_prefix(own)).or_else(|| name.strip_prefix(base)).map(str::to_owned)
+    };
+    let url = |(base, _): &(String, u32)| {
+        let rest = under(base)?;
+        Some(format!("{}/{}", base.trim_end_matches('/'), rest.trim_start_matches('/')))
+    };
+    bases.into_iter().filter_map(url).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use carousel::lct::Tsi;
+
+    fn rule() -> RepairParameters {
+        RepairParameters {
+            transport_object_base_uri: Some("http://dvb.gw/op/".into()),
+            base_urls: vec![
+                ("http://a.example/x".into(), 1),
+                ("http://off.example/".into(), 0),
+                ("http://b.example/".into(), 3),
+            ],
+            ..RepairParameters::default()
+        }
+    }
+
+    #[test]
+    fn base_urls_are_drawn_by_weight_and_the_others_follow() {
+        let first = |random| signalled_urls(&rule(), "http://dvb.gw/op/v/1.m4s", random);
+        assert_eq!(first(0), ["http://a.example/x/v/1.m4s", "http://b.example/v/1.m4s"]);
+        for random in 1..4 {
+            assert_eq!(first(random)[0], "http://b.example/v/1.m4s");
+        }
+        assert!(signalled_urls(&rule(), "http://elsewhere/1.m4s", 0).is_empty());
+    }
+
+    #[test]
+    fn a_sessions_own_rule_goes_before_its_groups() {
+        let book = RuleBook::default();
+        let address: SocketAddr = "239.0.0.1:6000".parse().unwrap();
+        let with = |fixed_back_off_ms| RepairParameters { fixed_back_off_ms, ..RepairParameters::default() };
+        book.set([(address, None, with(1)), (address, Some(7), with(2))].into_iter());
+        let of = |tsi| {
+            let session =
+                SessionKey { source: "10.0.0.1".parse().unwrap(), destination: address, tsi: Tsi(tsi) };
+            book.get(&session).unwrap().fixed_back_off_ms
+        };
+        assert_eq!((of(7), of(8)), (2, 1));
+        let own = config::Repair { fixed_back_off_ms: 9, random_back_off_ms: 8, ..config::Repair::default() };
+        assert_eq!(back_off(Some(&with(5)), &own).0, Duration::from_millis(5));
+        assert_eq!(back_off(Some(&with(0)), &own).1, Duration::from_millis(8));
+    }
+}

@@ -1,0 +1,156 @@
+//! The daemon put together: what is started, in which order, and how it ends.
+//!
+//! ```text
+//! store ─ flights ─ shards ─ finisher ─ session thread      (threads)
+//!            └───── repair ─ players ─ admin                (tokio)
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::admin;
+use crate::config::Config;
+use crate::flight::Flights;
+use crate::http::{self, Player};
+use crate::origin::{Client, Filler, Origins};
+use crate::receive::{Finisher, Shard, ShardHandle, Shared};
+use crate::repair::{Lent, Repairer, RuleBook};
+use crate::session::{Board, Mailbox, SessionThread, Surroundings};
+use crate::store::{RecoveryReport, Store};
+
+/// Troubles waiting for repair.
+const TROUBLES: usize = 4096;
+/// How long responses may take to end when the daemon stops.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// What status and metrics are made from.
+#[derive(Debug)]
+pub struct Parts {
+    /// Cache, flights, receive counters.
+    pub shared: Arc<Shared>,
+    /// Groups.
+    pub board: Arc<Board>,
+    /// Repair counters.
+    pub repairer: Arc<Repairer>,
+    /// Origin counters.
+    pub client: Arc<Client>,
+    /// Player counters.
+    pub player: Arc<Player>,
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    parts: Arc<Parts>,
+    origins: Arc<Origins>,
+    session: SessionThread,
+    shards: Vec<ShardHandle>,
+    stop: watch::Sender<bool>,
+    servers: Vec<JoinHandle<()>>,
+    config: Config,
+}
+
+impl Daemon {
+    /// Starts everything. Call inside a tokio runtime.
+    ///
+    /// # Errors
+    /// One line that says what cannot be had, and the mend.
+    pub fn start(config: Config) -> Result<(Self, RecoveryReport), String> {
+        // What can be refused comes first, so that a second daemon on the same cache or port changes nothing.
+        let players = http::listen(config.http.listen, "[http] listen")?;
+        let operators = admin::listen(&config.admin)?;
+        let (store, report) = Store::open(&config.store).map_err(|err| err.to_string())?;
+        let (flights, wishes) = Flights::new();
+        let shared = Shared::new(store, flights);
+        let origins = Arc::new(Origins::new(config.origins.clone(), config.routes.clone()));
+        let client = Arc::new(Client::new(Duration::from_millis(config.http.origin_timeout_ms)));
+        let filler = Filler::new(Arc::clone(&client), Arc::clone(&shared));
+        let rules = Arc::new(RuleBook::default());
+
+        let failed = |err: std::io::Error| format!("cannot start a thread: {err}");
+        let mailbox = Mailbox::default();
+        let finisher = Finisher::start(Arc::clone(&shared), mailbox.herald()).map_err(failed)?;
+        let (troubles, troubled) = mpsc::channel(TROUBLES);
+        let timeout = Duration::from_millis(config.repair.reception_timeout_ms);
+        let shards = (0..config.receive_threads())
+            .map(|number| Shard::start(number, Arc::clone(&shared), timeout, &finisher, troubles.clone()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(failed)?;
+        let ears = || shards.iter().map(ShardHandle::ear).collect::<Vec<_>>();
+        let around = Surroundings {
+            shared: Arc::clone(&shared),
+            origins: Arc::clone(&origins),
+            rules: Arc::clone(&rules),
+        };
+        let session = mailbox.start(&config, ears(), around).map_err(failed)?;
+
+        let lent = Lent {
+            shared: Arc::clone(&shared),
+            origins: Arc::clone(&origins),
+            client: Arc::clone(&client),
+            filler: Arc::clone(&filler),
+            rules,
+            shards: ears(),
+        };
+        let repairer = Repairer::new(config.repair.clone(), lent);
+        let player = Player::new(&config, Arc::clone(&shared), Arc::clone(&origins), filler);
+        let board = Arc::clone(session.board());
+        let parts = Arc::new(Parts {
+            shared,
+            board,
+            repairer: Arc::clone(&repairer),
+            client,
+            player: Arc::clone(&player),
+        });
+        let (stop, stopped) = watch::channel(false);
+        tokio::spawn(repairer.run(troubled, wishes));
+        let servers = vec![
+            tokio::spawn(player.run(players, stopped.clone(), DRAIN)),
+            tokio::spawn(admin::run(operators, Arc::clone(&parts), stopped)),
+        ];
+        Ok((Self { parts, origins, session, shards, stop, servers, config }, report))
+    }
+
+    /// What status and metrics are made from.
+    pub const fn parts(&self) -> &Arc<Parts> {
+        &self.parts
+    }
+
+    /// Takes over a new configuration; gives back the names of tables that have changed and count only from the next
+    /// start.
+    pub fn reload(&mut self, config: Config) -> Vec<&'static str> {
+        self.origins.configure(config.origins.clone(), config.routes.clone());
+        self.session.reload(&config);
+        let (old, new) = (&self.config, &config);
+        let later = [
+            ("[store]", old.store != new.store),
+            ("[http]", old.http != new.http),
+            ("[repair]", old.repair != new.repair),
+            ("[admin]", old.admin != new.admin),
+            ("[receive] threads", old.receive.threads != new.receive.threads),
+        ];
+        let later = later.iter().filter(|(_, changed)| *changed).map(|(name, _)| *name).collect();
+        self.config = config;
+        later
+    }
+
+    /// Ends: no new connections, responses finish, threads stop, the store is left in order.
+    pub async fn stop(self) {
+        let _ = self.stop.send(true);
+        for server in self.servers {
+            let _ = server.await;
+        }
+        let (session, shards) = (self.session, self.shards);
+        let _ = tokio::task::spawn_blocking(move || {
+            session.stop();
+            for shard in shards {
+                shard.stop();
+            }
+        })
+        .await;
+        self.parts.shared.store.close();
+    }
+}

@@ -1,0 +1,325 @@
+//! Which groups are listened to, and on which shard: the announcement channel's documents come in, sockets are opened
+//! and closed.
+//!
+//! One thread. It alone tells shards what to listen to, so that two documents that arrive together cannot cross. A
+//! group that cannot be joined is tried again; the state of each is on the [`Board`].
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use carousel::mabr::{CONFIGURATION_TYPE, CONFIGURATION_URI, Directory, Protocol, SessionSpec};
+use carousel::nip;
+
+use crate::config::Config;
+use crate::origin::Origins;
+use crate::receive::{Aftermath, Command, Document, Ear, FinishError, Listen, ObjectRef, Shared};
+use crate::repair::RuleBook;
+use crate::source::{GroupSpec, ReceiveSocket};
+
+/// Notices waiting. The finisher waits when it is full: signalling is rare.
+const NOTICES: usize = 256;
+/// How often a group that cannot be joined is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// What the thread is told.
+#[derive(Debug)]
+enum Notice {
+    Document(Document),
+    Reject(ObjectRef),
+    Reload(Box<Config>),
+    Stop,
+}
+
+/// One group, for status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupState {
+    /// The group.
+    pub group: GroupSpec,
+    /// Why it is listened to: `static`, `bootstrap`, `configuration`.
+    pub why: &'static str,
+    /// Why it is not being received.
+    pub error: Option<String>,
+}
+
+/// The groups as they are now.
+#[derive(Debug, Default)]
+pub struct Board(Mutex<Vec<GroupState>>);
+
+impl Board {
+    /// All groups, wanted or failing.
+    pub fn groups(&self) -> Vec<GroupState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Tells the session thread what the finisher finds.
+#[derive(Debug, Clone)]
+pub struct Herald(SyncSender<Notice>);
+
+impl Aftermath for Herald {
+    fn reject(&mut self, object: ObjectRef, why: FinishError) {
+        tracing::warn!(session = %object.session.destination, tsi = object.session.tsi.0, toi = %object.toi, %why, "object rejected");
+        let _ = self.0.send(Notice::Reject(object));
+    }
+
+    fn document(&mut self, document: Document) {
+        let _ = self.0.send(Notice::Document(document));
+    }
+}
+
+/// The shard that has the sockets of this group: the same for as long as the daemon runs.
+pub fn shard_of(address: &SocketAddr, shards: usize) -> usize {
+    let mut hasher = DefaultHasher::new();
+    address.hash(&mut hasher);
+    usize::try_from(hasher.finish() % shards.max(1) as u64).unwrap_or(0)
+}
+
+/// What the thread needs of the others.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// The receive side.
+    pub shared: Arc<Shared>,
+    /// Told of base URLs.
+    pub origins: Arc<Origins>,
+    /// Told of repair parameters.
+    pub rules: Arc<RuleBook>,
+}
+
+/// The notices of a thread that has not started: the finisher needs them first.
+#[derive(Debug)]
+pub struct Mailbox(SyncSender<Notice>, Receiver<Notice>);
+
+impl Default for Mailbox {
+    fn default() -> Self {
+        let (sender, receiver) = sync_channel(NOTICES);
+        Self(sender, receiver)
+    }
+}
+
+impl Mailbox {
+    /// An end for the finisher.
+    pub fn herald(&self) -> Herald {
+        Herald(self.0.clone())
+    }
+
+    /// Starts the thread; it opens the fixed sessions at once.
+    ///
+    /// # Errors
+    /// If no thread is to be had.
+    pub fn start(
+        self,
+        config: &Config,
+        shards: Vec<Ear>,
+        around: Surroundings,
+    ) -> std::io::Result<SessionThread> {
+        let board = Arc::new(Board::default());
+        let mut control = Control {
+            interface: config.receive.interface.clone(),
+            socket_buffer_bytes: config.receive.socket_buffer_bytes,
+            directory: Directory::new(config.join_policy(), config.fixed_sessions()),
+            shards,
+            around,
+            open: HashMap::new(),
+            board: Arc::clone(&board),
+        };
+        control.apply();
+        let Self(sender, receiver) = self;
+        let thread =
+            std::thread::Builder::new().name("session".to_owned()).spawn(move || control.run(&receiver))?;
+        Ok(SessionThread { notices: sender, board, thread: Some(thread) })
+    }
+}
+
+/// The running thread.
+#[derive(Debug)]
+pub struct SessionThread {
+    notices: SyncSender<Notice>,
+    board: Arc<Board>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl SessionThread {
+    /// The state of the groups.
+    pub const fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
+    /// Takes over `[receive]` and `[[session]]` of a new configuration. What the air has said stays in force.
+    pub fn reload(&self, config: &Config) {
+        let _ = self.notices.send(Notice::Reload(Box::new(config.clone())));
+    }
+
+    /// Ends the thread.
+    pub fn stop(mut self) {
+        let _ = self.notices.send(Notice::Stop);
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has said so on stderr.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Control {
+    interface: String,
+    socket_buffer_bytes: usize,
+    directory: Directory,
+    shards: Vec<Ear>,
+    around: Surroundings,
+    /// What shards listen to.
+    open: HashMap<GroupSpec, Listen>,
+    board: Arc<Board>,
+}
+
+impl Control {
+    fn run(mut self, notices: &Receiver<Notice>) {
+        loop {
+            match notices.recv_timeout(RETRY) {
+                Ok(Notice::Document(document)) => self.document(document),
+                Ok(Notice::Reject(object)) => {
+                    self.ear(&object.session.destination).tell(Command::Reject(object));
+                }
+                Ok(Notice::Reload(config)) => self.reload(&config),
+                Ok(Notice::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.board.groups().iter().any(|it| it.error.is_some()) {
+                        self.apply();
+                    }
+                }
+            }
+        }
+    }
+
+    fn ear(&self, address: &SocketAddr) -> &Ear {
+        &self.shards[shard_of(address, self.shards.len())]
+    }
+
+    fn document(&mut self, document: Document) {
+        let from = document.session.destination;
+        if is_configuration(&document) {
+            match self.directory.document(document.session.source, &document.name, &document.bytes) {
+                Ok(_) => {
+                    tracing::info!(%from, name = document.name, sessions = self.directory.sessions().len(), "session configuration");
+                    self.apply();
+                }
+                Err(err) => {
+                    tracing::warn!(%from, name = document.name, %err, "a session configuration cannot be read; the one before it stays in force");
+                }
+            }
+        } else {
+            tracing::debug!(%from, name = document.name, bytes = document.bytes.len(), "signalling");
+        }
+        self.around.shared.keep_document(document);
+    }
+
+    fn reload(&mut self, config: &Config) {
+        let documents = std::mem::take(&mut self.directory);
+        self.directory = documents.with_fixed(config.join_policy(), config.fixed_sessions());
+        self.interface.clone_from(&config.receive.interface);
+        self.socket_buffer_bytes = config.receive.socket_buffer_bytes;
+        self.apply();
+    }
+
+    /// Makes sockets, aliases, origins and repair rules what the directory says.
+    fn apply(&mut self) {
+        let shared = &self.around.shared;
+        shared.set_aliases(self.directory.aliases().clone());
+        let repairs = || self.directory.sessions().iter().filter_map(|it| Some((it, it.repair.as_ref()?)));
+        self.around.origins.set_signalled(repairs().flat_map(|(_, repair)| {
+            repair.base_urls.iter().filter(|(_, weight)| *weight > 0).map(|(url, _)| url.clone())
+        }));
+        self.around.rules.set(repairs().map(|(spec, repair)| (spec.address, spec.tsi, repair.clone())));
+
+        let wanted = wanted(self.directory.sessions(), &self.interface);
+        let gone: Vec<GroupSpec> =
+            self.open.keys().filter(|group| !wanted.iter().any(|it| it.0 == **group)).cloned().collect();
+        for group in gone {
+            self.open.remove(&group);
+            self.ear(&group.address).tell(Command::Close(group));
+        }
+        let before = self.board.groups();
+        let mut states = Vec::with_capacity(wanted.len());
+        for (group, listen, why) in wanted {
+            let error = self.listen(&group, listen).err().map(|err| err.to_string());
+            let said = before.iter().any(|it| it.group == group && it.error == error);
+            if let Some(error) = error.as_ref().filter(|_| !said) {
+                tracing::error!("{error}; trying again every {} s", RETRY.as_secs());
+            }
+            states.push(GroupState { group, why, error });
+        }
+        *self.board.0.lock().unwrap_or_else(PoisonError::into_inner) = states;
+    }
+
+    fn listen(&mut self, group: &GroupSpec, listen: Listen) -> Result<(), crate::source::SourceError> {
+        match self.open.get(group) {
+            Some(have) if *have == listen => {}
+            Some(_) => {
+                self.ear(&group.address).tell(Command::Change(group.clone(), listen.clone()));
+                self.open.insert(group.clone(), listen);
+            }
+            None => {
+                let socket = ReceiveSocket::open(group, self.socket_buffer_bytes)?;
+                self.ear(&group.address).tell(Command::Open(socket, listen.clone()));
+                self.open.insert(group.clone(), listen);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sessions gathered by the socket that they share. ROUTE sessions are left out: this daemon reassembles FLUTE.
+fn wanted(sessions: &[SessionSpec], interface: &str) -> Vec<(GroupSpec, Listen, &'static str)> {
+    let mut groups: Vec<(GroupSpec, Listen, &'static str)> = Vec::new();
+    for spec in sessions.iter().filter(|spec| spec.protocol != Protocol::Route) {
+        let group = GroupSpec { address: spec.address, source: spec.source, interface: interface.to_owned() };
+        let timeout = spec.repair.as_ref().map(|it| it.reception_timeout_ms).filter(|ms| *ms > 0);
+        let session = (spec.tsi, timeout.map(Duration::from_millis));
+        match groups.iter_mut().find(|it| it.0 == group) {
+            Some((_, listen, _)) => listen.sessions.push(session),
+            None => groups.push((group, Listen { sessions: vec![session] }, spec.origin.as_str())),
+        }
+    }
+    groups
+}
+
+fn is_configuration(document: &Document) -> bool {
+    nip::Document::from_name(&document.name) == Some(nip::Document::Bootstrap)
+        || document.name.eq_ignore_ascii_case(CONFIGURATION_URI)
+        || document.content_type.as_deref().is_some_and(|it| it.eq_ignore_ascii_case(CONFIGURATION_TYPE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(address: &str, tsi: Option<u64>, protocol: Protocol) -> SessionSpec {
+        SessionSpec {
+            source: None,
+            address: address.parse().unwrap(),
+            tsi,
+            protocol,
+            origin: carousel::mabr::SessionOrigin::Configuration,
+            service: String::new(),
+            repair: None,
+            maximum_bps: None,
+        }
+    }
+
+    #[test]
+    fn sessions_of_one_group_share_a_socket() {
+        let sessions = [
+            spec("239.0.0.1:6000", Some(1), Protocol::Flute),
+            spec("239.0.0.1:6000", Some(2), Protocol::Flute),
+            spec("239.0.0.1:6001", None, Protocol::Flute),
+            spec("239.0.0.2:6000", None, Protocol::Route),
+        ];
+        let groups = wanted(&sessions, "eth0");
+        assert_eq!(groups.len(), 2);
+        assert_eq!(groups[0].1.sessions, [(Some(1), None), (Some(2), None)]);
+        assert_eq!(groups[1].0.to_string(), "239.0.0.1:6001 on eth0");
+    }
+}
