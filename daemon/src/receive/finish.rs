@@ -12,7 +12,7 @@ use super::shelf::{ObjectSpace, is_signalling};
 use super::{ObjectRef, Shared};
 use crate::clock;
 use crate::flight::{FailReason, Outcome};
-use crate::store::{CameBy, Class, ObjectMeta};
+use crate::store::{CameBy, Class, ObjectMeta, StoredObject};
 
 /// Whole objects waiting for their digest. A shard completes a few hundred small objects in a burst.
 const QUEUE: usize = 1024;
@@ -29,8 +29,8 @@ pub(super) struct Whole {
 /// A signalling document for the session directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
-    /// The session that brought it.
-    pub session: SessionKey,
+    /// The session and TOI that brought it.
+    pub object: ObjectRef,
     /// Its name.
     pub name: String,
     /// MIME type.
@@ -45,6 +45,8 @@ pub trait Aftermath: Send {
     fn reject(&mut self, object: ObjectRef, why: FinishError);
     /// A signalling document has come.
     fn document(&mut self, document: Document);
+    /// An object is in the cache.
+    fn stored(&mut self, _object: ObjectRef, _stored: &StoredObject) {}
 }
 
 /// Why a whole object did not get into the cache.
@@ -98,7 +100,7 @@ pub(super) fn finish(shared: &Shared, whole: Whole, aftermath: &mut dyn Aftermat
     let (partial, flight) = match space {
         ObjectSpace::Memory(bytes) => {
             match verify(&file, &bytes) {
-                Ok(content) => pass_on(session, &file, content.decoded.unwrap_or(bytes), aftermath),
+                Ok(content) => pass_on(object, &file, content.decoded.unwrap_or(bytes), aftermath),
                 Err(err) => aftermath.reject(object, FinishError::Verify(err)),
             }
             return;
@@ -112,7 +114,9 @@ pub(super) fn finish(shared: &Shared, whole: Whole, aftermath: &mut dyn Aftermat
             if repaired_symbols > 0 {
                 shared.repaired.fetch_add(1, Ordering::Relaxed);
             }
-            if let (Some(flight), Some(stored)) = (flight, stored) {
+            let Some(stored) = stored else { return };
+            aftermath.stored(object, &stored);
+            if let Some(flight) = flight {
                 shared.flights.end(&flight, Outcome::Whole(stored));
             }
         }
@@ -129,9 +133,9 @@ pub(super) fn finish(shared: &Shared, whole: Whole, aftermath: &mut dyn Aftermat
     }
 }
 
-fn pass_on(session: SessionKey, file: &File, bytes: Vec<u8>, aftermath: &mut dyn Aftermath) {
+fn pass_on(object: ObjectRef, file: &File, bytes: Vec<u8>, aftermath: &mut dyn Aftermath) {
     let (name, content_type) = (file.content_location.clone(), file.content_type.clone());
-    aftermath.document(Document { session, name, content_type, bytes });
+    aftermath.document(Document { object, name, content_type, bytes });
 }
 
 fn publish(
@@ -141,7 +145,7 @@ fn publish(
     partial: Arc<crate::store::Partial>,
     repaired_symbols: u64,
     aftermath: &mut dyn Aftermath,
-) -> Result<Option<Arc<crate::store::StoredObject>>, FinishError> {
+) -> Result<Option<Arc<StoredObject>>, FinishError> {
     let io = |err: std::io::Error| FinishError::Store(err.into());
     let length = file.on_air_length();
     let length = match length {
@@ -152,7 +156,12 @@ fn publish(
     let content = verify(file, frozen.as_slice()).map_err(FinishError::Verify)?;
     if is_signalling(file) {
         // It was opened before it had a name.
-        pass_on(session, file, content.decoded.unwrap_or_else(|| frozen.as_slice().to_vec()), aftermath);
+        pass_on(
+            ObjectRef { session, toi: file.toi },
+            file,
+            content.decoded.unwrap_or_else(|| frozen.as_slice().to_vec()),
+            aftermath,
+        );
         return Ok(None);
     }
     let frozen = match &content.decoded {

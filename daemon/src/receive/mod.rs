@@ -84,7 +84,7 @@ impl Shared {
 
     /// Keeps a signalling document where players can ask for it.
     pub fn keep_document(&self, document: Document) {
-        let Ok(key) = self.key_of(&document.session, &document.name) else { return };
+        let Ok(key) = self.key_of(&document.object.session, &document.name) else { return };
         let mut documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
         if documents.len() < MAX_DOCUMENTS || documents.contains_key(key.as_str()) {
             documents.insert(key.as_str().to_owned(), Arc::new(document));

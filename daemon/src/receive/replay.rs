@@ -7,6 +7,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use carousel::capture::{Datagrams, Records};
+use carousel::digest::Digest;
 use carousel::flute::Sessions;
 use carousel::limits::MAX_OBJECTS_IN_FLIGHT;
 use carousel::mabr::Directory;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use super::finish::{Aftermath, Document, FinishError, finish};
 use super::shard::{Core, Listen};
 use super::{LossCounters, ObjectRef, Shared};
+use crate::store::StoredObject;
 
 /// What a replay did.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,18 +28,39 @@ pub struct ReplaySummary(pub Value);
 struct Collected {
     rejected: Vec<(ObjectRef, String)>,
     documents: Vec<Document>,
+    objects: Vec<Value>,
 }
 
 impl Aftermath for Collected {
     fn reject(&mut self, object: ObjectRef, why: FinishError) {
         self.rejected.push((object, why.to_string()));
     }
+    fn stored(&mut self, object: ObjectRef, stored: &StoredObject) {
+        self.objects.push(sent(object, crate::status::object_json(stored)));
+    }
     fn document(&mut self, document: Document) {
+        let json = json!({
+            "uri": document.name, "length": document.bytes.len(), "sha256": Digest::of(&document.bytes).to_hex(),
+            "content_type": document.content_type, "signalling": true,
+        });
+        self.objects.push(sent(document.object, json));
         self.documents.push(document);
     }
 }
 
-/// Replays `path`. Every session in it is received, announced or not: a recording is somebody's choice already.
+/// `json` with where it was sent.
+fn sent(object: ObjectRef, mut json: Value) -> Value {
+    let ObjectRef { session, toi } = object;
+    json["group"] = session.destination.ip().to_string().into();
+    json["port"] = session.destination.port().into();
+    json["tsi"] = session.tsi.0.into();
+    json["toi"] = toi.to_string().into();
+    json
+}
+
+/// Replays `path`. Every session in it is received, announced or not, and nothing in it has expired: a recording is
+/// somebody's choice already. `objects` of the summary has an entry for each version of an object, in the order in which
+/// they became whole; the cache keeps the last.
 ///
 /// # Errors
 /// A file that cannot be read or is no recording.
@@ -56,6 +79,8 @@ pub fn replay(path: &Path, shared: &Arc<Shared>, directory: &mut Directory) -> R
         default_timeout: Duration::from_secs(2),
         wholes,
         troubles: None,
+        wall: || None,
+        store_losses: 0,
     };
     let listen = Listen { sessions: vec![(None, None)] };
     let mut collected = Collected::default();
@@ -73,7 +98,7 @@ pub fn replay(path: &Path, shared: &Arc<Shared>, directory: &mut Directory) -> R
         }
         for document in collected.documents.drain(..) {
             documents += 1;
-            if directory.document(document.session.source, &document.name, &document.bytes).is_ok() {
+            if directory.document(document.object.session.source, &document.name, &document.bytes).is_ok() {
                 shared.set_aliases(directory.aliases().clone());
             }
         }
@@ -92,12 +117,10 @@ pub fn replay(path: &Path, shared: &Arc<Shared>, directory: &mut Directory) -> R
         .collect();
     core.publish_stats(0);
     let sessions: Vec<Value> = shared.stats.sessions().iter().map(crate::status::session_json).collect();
-    let objects: Vec<Value> =
-        shared.store.list().iter().rev().map(|object| crate::status::object_json(object)).collect();
     Ok(ReplaySummary(json!({
         "schema": 1, "datagrams": core.losses.datagrams, "not_alc": core.losses.not_alc, "truncated": datagrams.is_truncated(),
         "signalling_documents": documents, "rejected": rejected,
         "received": shared.received.load(std::sync::atomic::Ordering::Relaxed),
-        "sessions": sessions, "objects": objects, "incomplete": incomplete,
+        "sessions": sessions, "objects": collected.objects, "incomplete": incomplete,
     })))
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use carousel::alc::Packet;
 use carousel::flute::{Event, File, Receiver, ReceiverConfig, SessionKey, Sessions};
 use carousel::lct::{Toi, Tsi};
-use carousel::time::Instant;
+use carousel::time::{Instant, WallTime};
 
 use super::finish::Whole;
 use super::shelf::{ObjectSpace, Shelf, is_signalling, known};
@@ -150,6 +150,10 @@ pub(super) struct Core {
     pub(super) default_timeout: Duration,
     pub(super) wholes: SyncSender<Whole>,
     pub(super) troubles: Option<Troubles>,
+    /// The date, for what expires; a recording has none.
+    pub(super) wall: fn() -> Option<WallTime>,
+    /// [`crate::store::Store::losses`] when the receivers were last told.
+    pub(super) store_losses: u64,
 }
 
 impl Core {
@@ -184,7 +188,7 @@ impl Core {
             self.losses.too_many_sessions += 1;
             return;
         };
-        let wall = if packet.lct.toi == Some(Toi::FDT) { clock::trusted_wall() } else { None };
+        let wall = if packet.lct.toi == Some(Toi::FDT) { (self.wall)() } else { None };
         let mut shelf = Shelf { shared: &self.shared, session: key };
         receiver.handle_packet(now, wall, &packet, payload, &mut shelf);
         while let Some(event) = receiver.poll_event() {
@@ -215,7 +219,8 @@ impl Core {
 
     /// Looks at what time has done.
     pub(super) fn tick(&mut self, now: Instant) {
-        let wall = clock::trusted_wall();
+        self.forget_lost();
+        let wall = (self.wall)();
         for (_, receiver) in self.sessions.iter_mut() {
             receiver.handle_timeout(now, wall);
             while let Some(event) = receiver.poll_event() {
@@ -225,6 +230,23 @@ impl Core {
                     tell(self.troubles.as_ref(), Trouble::Stalled(Arc::clone(flight)));
                 }
             }
+        }
+    }
+
+    /// What the cache has lost is received again when it comes round.
+    fn forget_lost(&mut self) {
+        let losses = self.shared.store.losses();
+        if std::mem::replace(&mut self.store_losses, losses) == losses {
+            return;
+        }
+        let shared = &self.shared;
+        for (key, receiver) in self.sessions.iter_mut() {
+            receiver.forget_unless(|file| {
+                is_signalling(file)
+                    || shared
+                        .key_of(key, &file.content_location)
+                        .is_ok_and(|object| shared.store.contains(object.as_str()))
+            });
         }
     }
 
@@ -346,6 +368,8 @@ impl Shard {
             default_timeout,
             wholes: finisher.queue(),
             troubles: Some(troubles),
+            wall: clock::trusted_wall,
+            store_losses: 0,
         };
         let shard = Self {
             core,

@@ -199,9 +199,9 @@ impl Control {
     }
 
     fn document(&mut self, document: Document) {
-        let from = document.session.destination;
+        let from = document.object.session.destination;
         if is_configuration(&document) {
-            match self.directory.document(document.session.source, &document.name, &document.bytes) {
+            match self.directory.document(document.object.session.source, &document.name, &document.bytes) {
                 Ok(_) => {
                     tracing::info!(%from, name = document.name, sessions = self.directory.sessions().len(), "session configuration");
                     self.apply();

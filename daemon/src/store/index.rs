@@ -96,6 +96,16 @@ impl Index {
         self.evicted
     }
 
+    /// The sum over `reasons`.
+    pub(super) fn evicted_for(&self, reasons: &[EvictReason]) -> u64 {
+        EvictReason::ALL
+            .iter()
+            .zip(self.evicted)
+            .filter(|(it, _)| reasons.contains(it))
+            .map(|(_, count)| count)
+            .sum()
+    }
+
     fn count(&mut self, reason: EvictReason) {
         if let Some(index) = EvictReason::ALL.iter().position(|&it| it == reason) {
             self.evicted[index] += 1;

@@ -397,6 +397,12 @@ impl Store {
         }
     }
 
+    /// How often an object has left that the carousel should bring again: purged, corrupt or vanished, but not what made
+    /// room for others.
+    pub fn losses(&self) -> u64 {
+        self.index().evicted_for(&[EvictReason::Purged, EvictReason::Corrupt, EvictReason::Vanished])
+    }
+
     /// Pins or unpins an object in memory: pinned ones are never evicted to make room. Lasts until the next start.
     pub fn pin(&self, key: &str, pinned: bool) -> bool {
         self.index().pin(key, pinned)

@@ -15,70 +15,26 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod done;
+mod in_flight;
+mod storage;
+mod verdict;
+
 use super::assembler::{FdtAssembler, FdtDrop};
 use super::fdt::{FdtInstance, File};
 use super::table::{Described, FdtTable};
 use super::verify::inflate_fdt;
 use crate::alc::Packet;
-use crate::fec::{EncodingId, Oti, Partition, PayloadId, Place, SymbolMap};
+use crate::fec::{Oti, Partition, SymbolMap};
 use crate::lct::Toi;
-use crate::limits::{MAX_EARLY_BYTES, MAX_OBJECTS_IN_FLIGHT, MAX_TOIS_DONE};
+use crate::limits::{MAX_EARLY_BYTES, MAX_OBJECTS_IN_FLIGHT};
 use crate::time::{Instant, WallTime};
 
-/// Where the bytes of an object under reassembly go. The daemon lends a mapped file, a test a `Vec`.
-pub trait ObjectBuf {
-    /// Writes `bytes` at `offset`; both lie inside the length that was asked for.
-    fn write_at(&mut self, offset: u64, bytes: &[u8]);
-}
-
-impl ObjectBuf for Vec<u8> {
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) {
-        let start = offset as usize;
-        self[start..start + bytes.len()].copy_from_slice(bytes);
-    }
-}
-
-/// What an object will need.
-#[derive(Debug)]
-pub struct OpenRequest<'a> {
-    /// Its TOI.
-    pub toi: Toi,
-    /// Transfer length in bytes.
-    pub length: u64,
-    /// What the FDT says of it; `None` if the object is opened by EXT_FTI before it has a name.
-    pub file: Option<&'a Arc<File>>,
-    /// Which symbols have arrived; the receiver writes it, anybody may read it.
-    pub received: &'a Arc<SymbolMap>,
-}
-
-/// Why storage is not lent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Refusal {
-    /// This very object is held already: its packets are of no use.
-    Held,
-    /// There is no room now; asked again after [`ReceiverConfig::refused_retry`].
-    NoRoom,
-    /// The object will never be wanted: unusable name, too large, filtered.
-    NotWanted,
-}
-
-/// Lends storage to objects under reassembly.
-pub trait Storage {
-    /// The storage of one object.
-    type Buf: ObjectBuf;
-
-    /// Lends storage of `request.length` bytes.
-    ///
-    /// # Errors
-    /// [`Refusal`] says for how long the object's packets are dropped.
-    fn open(&mut self, request: &OpenRequest<'_>) -> Result<Self::Buf, Refusal>;
-
-    /// An object that was opened without a name has got one.
-    ///
-    /// # Errors
-    /// As for [`Storage::open`]; the storage is then dropped.
-    fn name(&mut self, buf: &mut Self::Buf, file: &Arc<File>) -> Result<(), Refusal>;
-}
+use done::{Done, DoneTable};
+pub use in_flight::InFlight;
+use in_flight::fti_of;
+pub use storage::{ObjectBuf, OpenRequest, Refusal, Storage};
+pub use verdict::{DropReason, ReceiverStats, Verdict};
 
 /// Knobs of a receiver.
 #[derive(Debug, Clone, Copy)]
@@ -107,113 +63,6 @@ impl Default for ReceiverConfig {
 const MAX_UNNAMED: usize = 128;
 /// Events that nobody has polled yet. Above, the receiver takes no more packets that would make one.
 const MAX_EVENTS: usize = 4 * MAX_OBJECTS_IN_FLIGHT;
-
-/// What became of a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Verdict {
-    /// New symbols are in place.
-    Stored,
-    /// Part of an FDT Instance.
-    Fdt,
-    /// No payload: close flags, NACI.
-    Control,
-    /// Kept until the object is described.
-    Early,
-    /// Nothing new in it.
-    Dropped(DropReason),
-}
-
-/// Why a packet was dropped. One table gives each its metric name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DropReason {
-    /// Symbols that were there already.
-    Duplicate,
-    /// Of an object that is whole, or held.
-    Repeat,
-    /// A repair symbol of a scheme that is not decoded.
-    RepairSymbol,
-    /// SBN and ESI outside the object.
-    OutsideObject,
-    /// Payload that is not whole symbols.
-    BadSymbolLength,
-    /// EXT_FTI differs from what the object was opened with.
-    OtiChanged,
-    /// OTI that contradicts itself or exceeds the limits.
-    BadOti,
-    /// FEC Payload ID cut short, or unknown scheme.
-    BadPayloadId,
-    /// Too many objects in flight.
-    TooManyObjects,
-    /// Storage had no room.
-    NoRoom,
-    /// Storage does not want the object.
-    NotWanted,
-    /// Nobody polls events.
-    EventsFull,
-    /// TOI 0: see [`FdtDrop`].
-    Fdt(FdtDrop),
-    /// An FDT Instance that is no XML that we can use.
-    FdtUnreadable,
-    /// An FDT Instance that had expired before it came.
-    FdtExpired,
-}
-
-impl DropReason {
-    /// Every variant, for metrics and documentation.
-    pub const ALL: [Self; 20] = [
-        Self::Duplicate,
-        Self::Repeat,
-        Self::RepairSymbol,
-        Self::OutsideObject,
-        Self::BadSymbolLength,
-        Self::OtiChanged,
-        Self::BadOti,
-        Self::BadPayloadId,
-        Self::TooManyObjects,
-        Self::NoRoom,
-        Self::NotWanted,
-        Self::EventsFull,
-        Self::FdtUnreadable,
-        Self::FdtExpired,
-        Self::Fdt(FdtDrop::NoExtFdt),
-        Self::Fdt(FdtDrop::NoExtFti),
-        Self::Fdt(FdtDrop::Fec),
-        Self::Fdt(FdtDrop::BadLength),
-        Self::Fdt(FdtDrop::Duplicate),
-        Self::Fdt(FdtDrop::Encoding),
-    ];
-
-    /// Name in metrics and JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Duplicate => "duplicate",
-            Self::Repeat => "repeat",
-            Self::RepairSymbol => "repair_symbol",
-            Self::OutsideObject => "outside_object",
-            Self::BadSymbolLength => "bad_symbol_length",
-            Self::OtiChanged => "oti_changed",
-            Self::BadOti => "bad_oti",
-            Self::BadPayloadId => "bad_payload_id",
-            Self::TooManyObjects => "too_many_objects",
-            Self::NoRoom => "no_room",
-            Self::NotWanted => "not_wanted",
-            Self::EventsFull => "events_full",
-            Self::FdtUnreadable => "fdt_unreadable",
-            Self::FdtExpired => "fdt_expired",
-            Self::Fdt(FdtDrop::NoExtFdt) => "fdt_no_ext_fdt",
-            Self::Fdt(FdtDrop::NoExtFti) => "fdt_no_ext_fti",
-            Self::Fdt(FdtDrop::Fec) => "fdt_fec",
-            Self::Fdt(FdtDrop::BadLength) => "fdt_bad_length",
-            Self::Fdt(FdtDrop::Duplicate) => "fdt_duplicate",
-            Self::Fdt(FdtDrop::Encoding) => "fdt_encoding",
-        }
-    }
-
-    /// Place in [`DropReason::ALL`] and in [`ReceiverStats::dropped`].
-    fn index(self) -> usize {
-        Self::ALL.iter().position(|&reason| reason == self).unwrap_or(0)
-    }
-}
 
 /// What happened, in order. Polled with [`Receiver::poll_event`].
 #[derive(Debug)]
@@ -260,109 +109,6 @@ pub enum Event<B> {
     SessionClosed,
 }
 
-/// One object under reassembly.
-#[derive(Debug)]
-pub struct InFlight<B> {
-    toi: Toi,
-    file: Option<Arc<File>>,
-    oti: Oti,
-    partition: Partition,
-    /// EXT_FTI as it came last, to compare without parsing.
-    fti: Option<([u8; 16], usize)>,
-    received: Arc<SymbolMap>,
-    buf: B,
-    last_packet: Instant,
-    repaired_symbols: u64,
-    stalled: bool,
-}
-
-impl<B> InFlight<B> {
-    /// Its TOI.
-    pub const fn toi(&self) -> Toi {
-        self.toi
-    }
-
-    /// What the FDT says of it, if anything yet.
-    pub const fn file(&self) -> Option<&Arc<File>> {
-        self.file.as_ref()
-    }
-
-    /// Which symbols are there.
-    pub const fn received(&self) -> &Arc<SymbolMap> {
-        &self.received
-    }
-
-    /// Its storage.
-    pub const fn buf(&self) -> &B {
-        &self.buf
-    }
-
-    /// When its last packet came.
-    pub const fn last_packet(&self) -> Instant {
-        self.last_packet
-    }
-}
-
-/// Counters of one session; every packet is in exactly one of `stored`, `fdt`, `control`, `early` and `dropped`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReceiverStats {
-    /// Packets taken.
-    pub packets: u64,
-    /// Their UDP payload bytes.
-    pub bytes: u64,
-    /// Packets with new symbols.
-    pub stored: u64,
-    /// Packets of TOI 0 that were of use.
-    pub fdt: u64,
-    /// Packets without payload.
-    pub control: u64,
-    /// Packets kept for later; counted again when they are used.
-    pub early: u64,
-    /// Early packets that made room for others before anything described them.
-    pub early_evicted: u64,
-    /// Packets dropped, in the order of [`DropReason::ALL`].
-    pub dropped: [u64; DropReason::ALL.len()],
-    /// `File` elements that could not be used.
-    pub unusable_files: u64,
-    /// Packets that must have been lost on the way: gaps in the sequence of symbols of one object. A lower bound, since
-    /// the end of an object, and objects lost whole, leave no gap.
-    pub lost: u64,
-}
-
-impl Default for ReceiverStats {
-    fn default() -> Self {
-        Self {
-            packets: 0,
-            bytes: 0,
-            stored: 0,
-            fdt: 0,
-            control: 0,
-            early: 0,
-            early_evicted: 0,
-            dropped: [0; DropReason::ALL.len()],
-            unusable_files: 0,
-            lost: 0,
-        }
-    }
-}
-
-impl ReceiverStats {
-    /// How often `reason` was the verdict.
-    pub fn dropped(&self, reason: DropReason) -> u64 {
-        self.dropped[reason.index()]
-    }
-}
-
-/// A TOI whose packets are of no use.
-#[derive(Debug, Clone, Copy)]
-struct Done {
-    /// Transfer length when it was done: a repeat that announces another is another object.
-    length: u64,
-    /// `None`: until the FDT says otherwise.
-    until: Option<Instant>,
-    reason: DropReason,
-}
-
 /// The state machine of one session. See the module head.
 #[derive(Debug)]
 pub struct Receiver<B> {
@@ -374,8 +120,7 @@ pub struct Receiver<B> {
     /// Index into `in_flight` of the object of the last packet: the next is nearly always of the same.
     current: usize,
     unnamed: usize,
-    done: HashMap<Toi, Done>,
-    done_order: VecDeque<Toi>,
+    done: DoneTable,
     early: VecDeque<(Toi, Vec<u8>)>,
     early_bytes: usize,
     events: VecDeque<Event<B>>,
@@ -396,8 +141,7 @@ impl<B: ObjectBuf> Receiver<B> {
             index: HashMap::new(),
             current: 0,
             unnamed: 0,
-            done: HashMap::new(),
-            done_order: VecDeque::new(),
+            done: DoneTable::default(),
             early: VecDeque::new(),
             early_bytes: 0,
             events: VecDeque::new(),
@@ -464,6 +208,10 @@ impl<B: ObjectBuf> Receiver<B> {
     /// step is not 1 and nothing can be said.
     #[inline]
     fn count_gap(&mut self, toi: Toi, packet: &Packet<'_>) {
+        // Before an FDT Instance nobody knows that these are FEC Payload IDs: ROUTE has an offset there.
+        if self.stats.fdt == 0 {
+            return;
+        }
         let Some(&id) = packet.body.first_chunk::<4>() else { return };
         let id = u32::from_be_bytes(id);
         match self.last_symbol.replace((toi, id)) {
@@ -495,13 +243,13 @@ impl<B: ObjectBuf> Receiver<B> {
             self.current = index;
             return self.place(now, packet);
         }
-        if let Some(done) = self.done.get(&toi) {
+        if let Some(done) = self.done.get(toi) {
             let restarted = fti_of(packet).is_some_and(|oti| oti.transfer_length != done.length);
             let over = done.until.is_some_and(|until| now >= until);
             if !restarted && !over {
                 return Verdict::Dropped(done.reason);
             }
-            self.done.remove(&toi);
+            self.done.remove(toi);
         }
         match self.open(now, toi, packet, storage) {
             Ok(true) => self.place(now, packet),
@@ -556,30 +304,7 @@ impl<B: ObjectBuf> Receiver<B> {
         let object = &mut self.in_flight[self.current];
         object.last_packet = now;
         object.stalled = false;
-        if let Some(fti) = packet.fti
-            && object.fti.as_ref().is_none_or(|(bytes, length)| &bytes[..*length] != fti)
-            && let Err(reason) = object.check_fti(packet, fti)
-        {
-            return Verdict::Dropped(reason);
-        }
-        let id = object.oti.encoding_id;
-        let Ok((payload_id, symbols)) = PayloadId::split(id, object.oti.field_bits(), packet.body) else {
-            return Verdict::Dropped(DropReason::BadPayloadId);
-        };
-        let first = match object.partition.place(id, payload_id) {
-            Place::Source(symbol) => symbol,
-            Place::Repair => return Verdict::Dropped(DropReason::RepairSymbol),
-            Place::Outside => return Verdict::Dropped(DropReason::OutsideObject),
-        };
-        let range = object.partition.byte_range(first);
-        let wanted = (range.end - range.start) as usize;
-        if symbols.len() == wanted {
-            if object.received.has(first) {
-                return Verdict::Dropped(DropReason::Duplicate);
-            }
-            object.buf.write_at(range.start, symbols);
-            object.received.set(first);
-        } else if let Err(reason) = object.place_several(first, symbols) {
+        if let Err(reason) = object.place(packet) {
             return Verdict::Dropped(reason);
         }
         if object.received.is_complete() {
@@ -598,7 +323,7 @@ impl<B: ObjectBuf> Receiver<B> {
         let Some(InFlight { file: Some(file), buf, repaired_symbols, .. }) = self.remove(self.current) else {
             return;
         };
-        self.mark_done(toi, Done { length, until: None, reason: DropReason::Repeat });
+        self.done.insert(toi, Done { length, until: None, reason: DropReason::Repeat });
         self.events.push_back(Event::Complete { file, buf, repaired_symbols });
     }
 
@@ -670,10 +395,9 @@ impl<B: ObjectBuf> Receiver<B> {
         };
         let toi = file.toi;
         if replaced {
-            self.done.remove(&toi);
+            self.done.remove(toi);
         }
-        if file.on_air_length() == Some(0) && !self.done.contains_key(&toi) && !self.index.contains_key(&toi)
-        {
+        if file.on_air_length() == Some(0) && self.done.get(toi).is_none() && !self.index.contains_key(&toi) {
             self.empty_object(now, &file, storage);
             return;
         }
@@ -709,7 +433,7 @@ impl<B: ObjectBuf> Receiver<B> {
         let request = OpenRequest { toi: file.toi, length: 0, file: Some(file), received: &received };
         match storage.open(&request) {
             Ok(buf) => {
-                self.mark_done(file.toi, Done { length: 0, until: None, reason: DropReason::Repeat });
+                self.done.insert(file.toi, Done { length: 0, until: None, reason: DropReason::Repeat });
                 self.events.push_back(Event::Complete { file: Arc::clone(file), buf, repaired_symbols: 0 });
             }
             Err(refusal) => {
@@ -804,12 +528,14 @@ impl<B: ObjectBuf> Receiver<B> {
 
     /// The bytes handed out for `toi` were wrong: its next pass counts again.
     pub fn reject(&mut self, toi: Toi) {
-        self.done.remove(&toi);
+        self.done.remove(toi);
     }
 
-    /// What was handed out for `toi` has left the cache, or never got there: receive it again when it comes round.
-    pub fn forget(&mut self, toi: Toi) {
-        self.reject(toi);
+    /// Objects that were handed out have left the cache: those of which `holds` says no are received again when they
+    /// come round.
+    pub fn forget_unless(&mut self, mut holds: impl FnMut(&Arc<File>) -> bool) {
+        let table = &self.table;
+        self.done.retain(|toi| table.get(toi).is_none_or(&mut holds));
     }
 
     /// `toi` came whole by another way (read-through, whole-object repair): its packets are of no use any more.
@@ -825,7 +551,7 @@ impl<B: ObjectBuf> Receiver<B> {
                 None => return,
             },
         };
-        self.mark_done(toi, Done { length, until: None, reason: DropReason::Repeat });
+        self.done.insert(toi, Done { length, until: None, reason: DropReason::Repeat });
     }
 
     /// The next thing that happened, oldest first. New ones come only from the `handle_*`, `repair` and `hold` calls.
@@ -847,7 +573,7 @@ impl<B: ObjectBuf> Receiver<B> {
     pub fn unseen(&self) -> impl Iterator<Item = &Arc<File>> {
         self.table
             .files()
-            .filter(|file| !self.index.contains_key(&file.toi) && !self.done.contains_key(&file.toi))
+            .filter(|file| !self.index.contains_key(&file.toi) && self.done.get(file.toi).is_none())
     }
 
     /// What is described.
@@ -866,20 +592,8 @@ impl<B: ObjectBuf> Receiver<B> {
             Refusal::NotWanted => (None, DropReason::NotWanted),
             Refusal::NoRoom => (Some(now + self.config.refused_retry), DropReason::NoRoom),
         };
-        self.mark_done(toi, Done { length, until, reason });
+        self.done.insert(toi, Done { length, until, reason });
         reason
-    }
-
-    fn mark_done(&mut self, toi: Toi, done: Done) {
-        if self.done.insert(toi, done).is_none() {
-            self.done_order.push_back(toi);
-        }
-        // A TOI may be in the queue more than once after it was forgotten and done again; both count.
-        while self.done_order.len() > MAX_TOIS_DONE {
-            if let Some(oldest) = self.done_order.pop_front() {
-                self.done.remove(&oldest);
-            }
-        }
     }
 
     fn remove(&mut self, index: usize) -> Option<InFlight<B>> {
@@ -896,59 +610,5 @@ impl<B: ObjectBuf> Receiver<B> {
     }
 }
 
-impl<B: ObjectBuf> InFlight<B> {
-    /// An EXT_FTI that differs in its bytes from the last one: is it still the same object?
-    #[cold]
-    fn check_fti(&mut self, packet: &Packet<'_>, fti: &[u8]) -> Result<(), DropReason> {
-        let oti = fti_of(packet).ok_or(DropReason::BadOti)?;
-        if oti != self.oti {
-            if self.received.received() > 0 || oti.transfer_length != self.oti.transfer_length {
-                return Err(DropReason::OtiChanged);
-            }
-            // EXT_FTI goes before the FDT (RFC 6726 section 5); the length is the same, so the storage fits.
-            if oti.symbol_length != self.oti.symbol_length {
-                return Err(DropReason::OtiChanged);
-            }
-            self.partition = Partition::new(&oti).map_err(|_| DropReason::BadOti)?;
-            self.oti = oti;
-        }
-        let mut bytes = [0; 16];
-        if let Some(target) = bytes.get_mut(..fti.len()) {
-            target.copy_from_slice(fti);
-            self.fti = Some((bytes, fti.len()));
-        }
-        Ok(())
-    }
-
-    /// Payloads of several symbols, and the last symbol padded to its full length.
-    fn place_several(&mut self, first: u64, symbols: &[u8]) -> Result<(), DropReason> {
-        let length = self.partition.symbol_length as usize;
-        let start = self.partition.byte_range(first).start;
-        let left = self.partition.length - start;
-        let reaches_end = symbols.len() as u64 >= left;
-        if symbols.is_empty()
-            || (!symbols.len().is_multiple_of(length) && symbols.len() as u64 != left)
-            || symbols.len() as u64 >= left + length as u64
-        {
-            return Err(DropReason::BadSymbolLength);
-        }
-        let useful = if reaches_end { &symbols[..left as usize] } else { symbols };
-        let mut new = false;
-        for (symbol, bytes) in (first..).zip(useful.chunks(length)) {
-            if !self.received.has(symbol) {
-                self.buf.write_at(self.partition.byte_range(symbol).start, bytes);
-                new |= self.received.set(symbol);
-            }
-        }
-        if new { Ok(()) } else { Err(DropReason::Duplicate) }
-    }
-}
-
-/// The OTI of EXT_FTI, if the packet has one that can be read.
-fn fti_of(packet: &Packet<'_>) -> Option<Oti> {
-    Oti::parse_fti(EncodingId(packet.lct.codepoint), packet.fti?).ok()
-}
-
 #[cfg(test)]
-#[path = "receiver_tests.rs"]
 mod tests;

@@ -1,0 +1,62 @@
+//! What a receiver asks of whoever keeps the bytes.
+
+use std::sync::Arc;
+
+use super::super::fdt::File;
+use crate::fec::SymbolMap;
+use crate::lct::Toi;
+
+/// Where the bytes of an object under reassembly go. The daemon lends a mapped file, a test a `Vec`.
+pub trait ObjectBuf {
+    /// Writes `bytes` at `offset`; both lie inside the length that was asked for.
+    fn write_at(&mut self, offset: u64, bytes: &[u8]);
+}
+
+impl ObjectBuf for Vec<u8> {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) {
+        let start = offset as usize;
+        self[start..start + bytes.len()].copy_from_slice(bytes);
+    }
+}
+
+/// What an object will need.
+#[derive(Debug)]
+pub struct OpenRequest<'a> {
+    /// Its TOI.
+    pub toi: Toi,
+    /// Transfer length in bytes.
+    pub length: u64,
+    /// What the FDT says of it; `None` if the object is opened by EXT_FTI before it has a name.
+    pub file: Option<&'a Arc<File>>,
+    /// Which symbols have arrived; the receiver writes it, anybody may read it.
+    pub received: &'a Arc<SymbolMap>,
+}
+
+/// Why storage is not lent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// This very object is held already: its packets are of no use.
+    Held,
+    /// There is no room now; asked again after [`ReceiverConfig::refused_retry`].
+    NoRoom,
+    /// The object will never be wanted: unusable name, too large, filtered.
+    NotWanted,
+}
+
+/// Lends storage to objects under reassembly.
+pub trait Storage {
+    /// The storage of one object.
+    type Buf: ObjectBuf;
+
+    /// Lends storage of `request.length` bytes.
+    ///
+    /// # Errors
+    /// [`Refusal`] says for how long the object's packets are dropped.
+    fn open(&mut self, request: &OpenRequest<'_>) -> Result<Self::Buf, Refusal>;
+
+    /// An object that was opened without a name has got one.
+    ///
+    /// # Errors
+    /// As for [`Storage::open`]; the storage is then dropped.
+    fn name(&mut self, buf: &mut Self::Buf, file: &Arc<File>) -> Result<(), Refusal>;
+}

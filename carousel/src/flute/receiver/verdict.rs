@@ -1,0 +1,160 @@
+//! What becomes of a packet, and the counters of it.
+
+use super::super::assembler::FdtDrop;
+
+/// What became of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// New symbols are in place.
+    Stored,
+    /// Part of an FDT Instance.
+    Fdt,
+    /// No payload: close flags, NACI.
+    Control,
+    /// Kept until the object is described.
+    Early,
+    /// Nothing new in it.
+    Dropped(DropReason),
+}
+
+/// Why a packet was dropped. One table gives each its metric name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    /// Symbols that were there already.
+    Duplicate,
+    /// Of an object that is whole, or held.
+    Repeat,
+    /// A repair symbol of a scheme that is not decoded.
+    RepairSymbol,
+    /// SBN and ESI outside the object.
+    OutsideObject,
+    /// Payload that is not whole symbols.
+    BadSymbolLength,
+    /// EXT_FTI differs from what the object was opened with.
+    OtiChanged,
+    /// OTI that contradicts itself or exceeds the limits.
+    BadOti,
+    /// FEC Payload ID cut short, or unknown scheme.
+    BadPayloadId,
+    /// Too many objects in flight.
+    TooManyObjects,
+    /// Storage had no room.
+    NoRoom,
+    /// Storage does not want the object.
+    NotWanted,
+    /// Nobody polls events.
+    EventsFull,
+    /// TOI 0: see [`FdtDrop`].
+    Fdt(FdtDrop),
+    /// An FDT Instance that is no XML that we can use.
+    FdtUnreadable,
+    /// An FDT Instance that had expired before it came.
+    FdtExpired,
+}
+
+impl DropReason {
+    /// Every variant, for metrics and documentation.
+    pub const ALL: [Self; 20] = [
+        Self::Duplicate,
+        Self::Repeat,
+        Self::RepairSymbol,
+        Self::OutsideObject,
+        Self::BadSymbolLength,
+        Self::OtiChanged,
+        Self::BadOti,
+        Self::BadPayloadId,
+        Self::TooManyObjects,
+        Self::NoRoom,
+        Self::NotWanted,
+        Self::EventsFull,
+        Self::FdtUnreadable,
+        Self::FdtExpired,
+        Self::Fdt(FdtDrop::NoExtFdt),
+        Self::Fdt(FdtDrop::NoExtFti),
+        Self::Fdt(FdtDrop::Fec),
+        Self::Fdt(FdtDrop::BadLength),
+        Self::Fdt(FdtDrop::Duplicate),
+        Self::Fdt(FdtDrop::Encoding),
+    ];
+
+    /// Name in metrics and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Duplicate => "duplicate",
+            Self::Repeat => "repeat",
+            Self::RepairSymbol => "repair_symbol",
+            Self::OutsideObject => "outside_object",
+            Self::BadSymbolLength => "bad_symbol_length",
+            Self::OtiChanged => "oti_changed",
+            Self::BadOti => "bad_oti",
+            Self::BadPayloadId => "bad_payload_id",
+            Self::TooManyObjects => "too_many_objects",
+            Self::NoRoom => "no_room",
+            Self::NotWanted => "not_wanted",
+            Self::EventsFull => "events_full",
+            Self::FdtUnreadable => "fdt_unreadable",
+            Self::FdtExpired => "fdt_expired",
+            Self::Fdt(FdtDrop::NoExtFdt) => "fdt_no_ext_fdt",
+            Self::Fdt(FdtDrop::NoExtFti) => "fdt_no_ext_fti",
+            Self::Fdt(FdtDrop::Fec) => "fdt_fec",
+            Self::Fdt(FdtDrop::BadLength) => "fdt_bad_length",
+            Self::Fdt(FdtDrop::Duplicate) => "fdt_duplicate",
+            Self::Fdt(FdtDrop::Encoding) => "fdt_encoding",
+        }
+    }
+
+    /// Place in [`DropReason::ALL`] and in [`ReceiverStats::dropped`].
+    pub(super) fn index(self) -> usize {
+        Self::ALL.iter().position(|&reason| reason == self).unwrap_or(0)
+    }
+}
+
+/// Counters of one session; every packet is in exactly one of `stored`, `fdt`, `control`, `early` and `dropped`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiverStats {
+    /// Packets taken.
+    pub packets: u64,
+    /// Their UDP payload bytes.
+    pub bytes: u64,
+    /// Packets with new symbols.
+    pub stored: u64,
+    /// Packets of TOI 0 that were of use.
+    pub fdt: u64,
+    /// Packets without payload.
+    pub control: u64,
+    /// Packets kept for later; counted again when they are used.
+    pub early: u64,
+    /// Early packets that made room for others before anything described them.
+    pub early_evicted: u64,
+    /// Packets dropped, in the order of [`DropReason::ALL`].
+    pub dropped: [u64; DropReason::ALL.len()],
+    /// `File` elements that could not be used.
+    pub unusable_files: u64,
+    /// Packets that must have been lost on the way: gaps in the sequence of symbols of one object. A lower bound, since
+    /// the end of an object, and objects lost whole, leave no gap.
+    pub lost: u64,
+}
+
+impl Default for ReceiverStats {
+    fn default() -> Self {
+        Self {
+            packets: 0,
+            bytes: 0,
+            stored: 0,
+            fdt: 0,
+            control: 0,
+            early: 0,
+            early_evicted: 0,
+            dropped: [0; DropReason::ALL.len()],
+            unusable_files: 0,
+            lost: 0,
+        }
+    }
+}
+
+impl ReceiverStats {
+    /// How often `reason` was the verdict.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.dropped[reason.index()]
+    }
+}
