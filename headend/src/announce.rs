@@ -59,15 +59,12 @@ pub struct Announcement {
     pub xml: String,
 }
 
-fn endpoint(address: SocketAddr, tsi: u64) -> Endpoint {
-    Endpoint { source: None, group: address.ip(), port: address.port(), tsi: Some(tsi) }
-}
-
-fn gateway_session(address: SocketAddr, tsi: u64, maximum_bps: u64) -> TransportSession {
+fn flute_session(config: &Config, address: SocketAddr, tsi: u64, maximum_bps: u64) -> TransportSession {
+    let source = config.sessions.source;
     TransportSession {
         transport_security: Some("integrity".to_owned()),
         protocol: Protocol::Flute,
-        endpoints: vec![endpoint(address, tsi)],
+        endpoints: vec![Endpoint { source, group: address.ip(), port: address.port(), tsi: Some(tsi) }],
         maximum_bps: Some(maximum_bps),
         ..TransportSession::default()
     }
@@ -88,7 +85,8 @@ pub fn gateway_configuration(config: &Config, services: &[Service]) -> Announcem
             .collect(),
         ..MulticastSession::default()
     });
-    let mut own = gateway_session(config.sessions.configuration, CONFIGURATION_TSI, config.link.rate_bps);
+    let mut own =
+        flute_session(config, config.sessions.configuration, CONFIGURATION_TSI, config.link.rate_bps);
     own.carousel = Some(configuration_carousel(config, services));
     let configuration = Configuration {
         gateway_sessions: vec![own],
@@ -127,7 +125,7 @@ fn media_session(config: &Config, service: &Service, session: &MediaSession) -> 
         idle_timeout_ms: Some(60_000),
         repair,
         components: session.components.clone(),
-        ..gateway_session(session.address, session.tsi, session.maximum_bps)
+        ..flute_session(config, session.address, session.tsi, session.maximum_bps)
     }
 }
 
@@ -168,11 +166,15 @@ pub fn announcement(config: &Config, services: &[Service], now: WallTime) -> Vec
         service: None,
         latency: interval,
     });
-    let mut channel =
-        gateway_session(config.sessions.announcement, carousel::nip::ANNOUNCEMENT_TSI, config.link.rate_bps);
+    let mut channel = flute_session(
+        config,
+        config.sessions.announcement,
+        carousel::nip::ANNOUNCEMENT_TSI,
+        config.link.rate_bps,
+    );
     channel.carousel = Some(ObjectCarousel { entries: entries.collect(), ..ObjectCarousel::default() });
     let mut configuration =
-        gateway_session(config.sessions.configuration, CONFIGURATION_TSI, config.link.rate_bps);
+        flute_session(config, config.sessions.configuration, CONFIGURATION_TSI, config.link.rate_bps);
     configuration.carousel = Some(configuration_carousel(config, services));
     let bootstrap =
         Configuration { gateway_sessions: vec![channel, configuration], ..Configuration::default() }.to_xml();

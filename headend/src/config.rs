@@ -77,6 +77,8 @@ pub struct Sessions {
     pub configuration: SocketAddr,
     /// First media session group and port; each source has a group of its own, counted up from here.
     pub media: SocketAddr,
+    /// Address that packets come from, as receivers see it: they join source-specific then. Left out: any source.
+    pub source: Option<IpAddr>,
 }
 
 impl Default for Sessions {
@@ -87,6 +89,7 @@ impl Default for Sessions {
             announcement: v4(224, 0, 23, 14, 3937),
             configuration: v4(239, 192, 49, 1, 49001),
             media: v4(239, 192, 50, 1, 49002),
+            source: None,
         }
     }
 }

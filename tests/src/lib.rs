@@ -1,1 +1,24 @@
-//! End-to-end harness.
+//! The harness of the end-to-end stories: the real programs, a real origin, a lossy link between them, a player's
+//! requests, and the comparison of every byte. `tests/tests/*.rs` are the stories; `cargo xtask demo` tells one of them
+//! to a person.
+//!
+//! ```text
+//! headend ─▶ 239.x (from 127.0.0.1) ─▶ Relay (linksim) ─▶ 239.x (from 127.0.0.2) ─▶ skycached ─▶ Client
+//!                                                             Origin ─ repair, read-through ─▶ ┘
+//! ```
+//!
+//! Source-specific multicast keeps both sides of the relay apart on one loopback interface. Every story has groups,
+//! ports and folders of its own, so stories run beside each other.
+
+pub mod client;
+pub mod media;
+pub mod origin;
+pub mod programs;
+pub mod relay;
+pub mod story;
+
+pub use client::{Response, get};
+pub use origin::{Fault, Origin};
+pub use programs::Program;
+pub use relay::Relay;
+pub use story::{Comparison, Story};

@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::digest::Digest;
+use crate::fec::PayloadId;
 use crate::flute::{Encoding, SendFile, Sender, SenderProfile, decode, verify};
 use crate::lct::{LctHeader, Tsi, Widths};
+use linksim::{Link, Profile};
 use proptest::prelude::*;
 
 /// Lends `Vec`s and keeps what was asked.
@@ -629,7 +631,7 @@ fn lossy_delivery(seed: u64, loss: f64, count: usize) -> u32 {
         .collect();
     let fdt = fdt_packets(&mut sender);
     assert!(sender.fdt_pages() > 1);
-    let mut link = Burst { state: seed + 1, loss, bad: false };
+    let mut link = Link::new(seed, Profile::burst(loss));
     let mut bench = Bench::new();
     let mut whole = std::collections::BTreeMap::new();
     for pass in 1..=60 {
@@ -638,7 +640,8 @@ fn lossy_delivery(seed: u64, loss: f64, count: usize) -> u32 {
             .cloned()
             .chain(tois.iter().zip(&bodies).flat_map(|(&toi, bytes)| object_packets(&sender, toi, bytes)));
         for packet in packets {
-            if !link.loses() {
+            link.send(0, &packet);
+            while let Some(packet) = link.poll(0) {
                 bench.feed(&packet);
             }
         }
@@ -697,23 +700,5 @@ proptest! {
         let mut bench = Bench::new();
         bench.feed(&fdt_by_hand(1, &describe(1, "x", "Content-Length=\"9\"")));
         if Packet::parse(&bytes).is_ok() { bench.feed(&bytes); }
-    }
-}
-
-struct Burst {
-    state: u64,
-    loss: f64,
-    bad: bool,
-}
-impl Burst {
-    fn loses(&mut self) -> bool {
-        self.state =
-            self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let x = (self.state >> 11) as f64 / (1_u64 << 53) as f64;
-        let flip = if self.bad { 1.0 / 6.0 } else { self.loss / 6.0 / (1.0 - self.loss) };
-        if x < flip {
-            self.bad = !self.bad;
-        }
-        self.bad
     }
 }

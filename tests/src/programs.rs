@@ -1,0 +1,123 @@
+//! The programs under test, built once, run as processes of their own.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// Folder of the programs: `SKYCACHE_BIN_DIR`, or beside whoever runs; built first if they are not up to date.
+///
+/// # Panics
+/// If they cannot be built.
+pub fn bin_dir() -> &'static Path {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| {
+        if let Some(dir) = std::env::var_os("SKYCACHE_BIN_DIR") {
+            return dir.into();
+        }
+        let own = std::env::current_exe().expect("own path");
+        let mut dir = own.parent().expect("own folder").to_path_buf();
+        if dir.ends_with("deps") {
+            dir.pop();
+        }
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["build", "--quiet", "-p", "skycache", "-p", "skycache-headend"]).current_dir(workspace);
+        if dir.ends_with("release") {
+            cargo.arg("--release");
+        }
+        assert!(cargo.status().expect("cargo").success(), "the programs do not build");
+        dir
+    })
+}
+
+/// A command of one of our programs.
+pub fn program(name: &str) -> Command {
+    Command::new(bin_dir().join(name))
+}
+
+/// Whether `name` is installed. A story that needs it says so and is skipped.
+pub fn have(name: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let there = std::env::split_paths(&paths)
+        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")])
+        .any(|dir| dir.join(name).is_file());
+    if !there {
+        eprintln!("SKIPPED: {name} is not installed");
+    }
+    there
+}
+
+/// A process that lives in the background, and ends with this value.
+#[derive(Debug)]
+pub struct Program {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Program {
+    /// Starts it with both outputs into the file `log`.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn start(mut command: Command, log: &Path) -> io::Result<Self> {
+        let out = File::create(log)?;
+        command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
+        Ok(Self { child: command.spawn()?, log: log.to_path_buf() })
+    }
+
+    /// What it has said.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Process number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by its name: `INT`, `TERM`, `HUP`, `KILL`.
+    pub fn signal(&self, name: &str) {
+        let number = self.child.id().to_string();
+        let _ = Command::new("kill").arg(format!("-{name}")).arg(number).status();
+    }
+
+    /// Whether it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Waits for its end; `None` if it goes on for longer than `timeout`.
+    pub fn wait(&mut self, timeout: Duration) -> Option<ExitStatus> {
+        let until = Instant::now() + timeout;
+        loop {
+            if let Some(status) = self.ended() {
+                return Some(status);
+            }
+            if Instant::now() >= until {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Asks it to end as a service manager does, and waits.
+    ///
+    /// # Panics
+    /// If it does not end in 20 s, or not with success.
+    pub fn stop(mut self) -> String {
+        self.signal("TERM");
+        let status = self.wait(Duration::from_secs(20));
+        assert!(status.is_some_and(|status| status.success()), "{status:?}: {}", self.log());
+        self.log()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,330 @@
+//! One delivery from end to end: a headend, a link, a daemon, an origin, and what a player gets.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use linksim::Profile;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::origin::Origin;
+use crate::programs::{Program, program};
+use crate::relay::{DOWNLINK, Relay};
+use crate::{client, media};
+
+/// Bits a second of a story's link, fast enough to be told in seconds and slow enough for a busy machine.
+pub const RATE_BPS: u64 = 10_000_000;
+
+/// The cast and the stage. Fields may be changed before the programs start.
+#[derive(Debug)]
+pub struct Story {
+    /// Folder that is sent.
+    pub folder: PathBuf,
+    /// Lines put at the end of the headend's configuration.
+    pub headend_extra: String,
+    /// Lines put at the end of the daemon's configuration.
+    pub daemon_extra: String,
+    /// The origin, if it is up.
+    pub origin: Option<Origin>,
+    /// The link, if there is one between the programs.
+    pub relay: Option<Relay>,
+    /// The sender, when it runs.
+    pub headend: Option<Program>,
+    /// The receiver, when it runs.
+    pub daemon: Option<Program>,
+    /// Announcement, configuration, media.
+    pub groups: [SocketAddrV4; 3],
+    /// The players' listener.
+    pub http: SocketAddr,
+    dir: TempDir,
+    rate_bps: u64,
+}
+
+impl Story {
+    /// The committed ladder, no origin, no losses.
+    ///
+    /// # Panics
+    /// If there is no temporary folder.
+    pub fn new() -> Self {
+        Self::of(&media::ladder())
+    }
+
+    /// As [`Story::new`], with another folder.
+    ///
+    /// # Panics
+    /// If there is no temporary folder.
+    pub fn of(folder: &Path) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let process = std::process::id();
+        let (b, c) = ((process >> 8) as u8, process as u8);
+        let group = |last: u32| {
+            let ip = Ipv4Addr::new(239, b, c, (number * 4 + last) as u8);
+            SocketAddrV4::new(ip, free_udp_port())
+        };
+        Self {
+            folder: folder.to_path_buf(),
+            headend_extra: String::new(),
+            daemon_extra: String::new(),
+            origin: None,
+            relay: None,
+            headend: None,
+            daemon: None,
+            groups: [group(1), group(2), group(3)],
+            http: free_tcp_port(),
+            dir: TempDir::new().expect("a temporary folder"),
+            rate_bps: RATE_BPS,
+        }
+    }
+
+    /// Another link rate.
+    #[must_use]
+    pub const fn at(mut self, rate_bps: u64) -> Self {
+        self.rate_bps = rate_bps;
+        self
+    }
+
+    /// With an origin that has the folder.
+    #[must_use]
+    pub fn with_origin(mut self) -> Self {
+        self.origin = Some(Origin::start(&self.folder, "/vod/film/"));
+        self
+    }
+
+    /// With a lossy link.
+    ///
+    /// # Panics
+    /// If the groups cannot be joined.
+    #[must_use]
+    pub fn with_link(mut self, seed: u64, profile: Profile) -> Self {
+        println!("link: seed {seed}, {profile:?}");
+        self.relay = Some(Relay::start(&self.groups, seed, profile).expect("a relay on loopback"));
+        self
+    }
+
+    /// The story's own folder.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Where the daemon keeps its objects.
+    pub fn cache(&self) -> PathBuf {
+        self.dir().join("cache")
+    }
+
+    /// Writes the headend's configuration and names it.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn headend_config(&self) -> PathBuf {
+        let [announcement, configuration, media] = self.groups;
+        let source = if self.relay.is_some() { format!("source = \"{DOWNLINK}\"\n") } else { String::new() };
+        let text = format!(
+            "[link]\nrate_bps = {}\n[output]\ninterface = \"127.0.0.1\"\n[sessions]\nannouncement = \"{announcement}\"\n\
+             configuration = \"{configuration}\"\nmedia = \"{media}\"\n{source}[[source]]\npath = {:?}\nbase = \"{}\"\n{}\n",
+            self.rate_bps,
+            self.folder.display().to_string(),
+            media::BASE,
+            self.headend_extra,
+        );
+        let path = self.dir().join("headend.toml");
+        std::fs::write(&path, text).expect("headend.toml");
+        path
+    }
+
+    /// Writes the daemon's configuration and names it.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn daemon_config(&self) -> PathBuf {
+        let announcement = self.groups[0];
+        let listen = if self.relay.is_some() {
+            format!(
+                "announcement = []\n[[session]]\naddress = \"{announcement}\"\nsource = \"{DOWNLINK}\"\ntsi = 0\n"
+            )
+        } else {
+            format!("announcement = [\"{announcement}\"]\n")
+        };
+        let origin = self.origin.as_ref().map(|origin| {
+            format!("[[origin]]\nhost = \"cdn.example.com\"\nurl = \"http://{}\"\n", origin.address())
+        });
+        let text = format!(
+            "[receive]\ninterface = \"127.0.0.1\"\n{listen}[store]\npath = {:?}\nreserve_bytes = 0\n\
+             [http]\nlisten = \"{}\"\nwait_ms = 1500\n[admin]\nsocket = {:?}\nlisten = []\n\
+             [repair]\nreception_timeout_ms = 500\nrandom_back_off_ms = 100\n{}{}\n",
+            self.cache().display().to_string(),
+            self.http,
+            self.dir().join("admin.sock").display().to_string(),
+            origin.unwrap_or_default(),
+            self.daemon_extra,
+        );
+        let path = self.dir().join("skycached.toml");
+        std::fs::write(&path, text).expect("skycached.toml");
+        path
+    }
+
+    /// Starts the daemon and waits until it answers.
+    ///
+    /// # Panics
+    /// If it does not come up in 20 s.
+    pub fn start_daemon(&mut self) {
+        let mut command = program("skycached");
+        command.arg("run").arg("-c").arg(self.daemon_config());
+        self.daemon = Some(Program::start(command, &self.dir().join("skycached.log")).expect("skycached"));
+        self.until("skycached is up", Duration::from_secs(20), |story| story.status().is_some());
+        // Groups are joined by a thread of their own.
+        self.until("the announcement group is joined", Duration::from_secs(5), |story| {
+            story.status().is_some_and(|status| !status["receive"]["groups"][0].is_null())
+        });
+    }
+
+    /// Starts the headend: one pass, or on and on.
+    ///
+    /// # Panics
+    /// If there is no such program.
+    pub fn start_headend(&mut self, once: bool) {
+        let mut command = program("headend");
+        command.arg("send").arg("-c").arg(self.headend_config());
+        if once {
+            command.arg("--once");
+        }
+        self.headend = Some(Program::start(command, &self.dir().join("headend.log")).expect("headend"));
+    }
+
+    /// Sends one pass and waits for its end.
+    ///
+    /// # Panics
+    /// If it fails, or takes more than two minutes.
+    pub fn send_once(&mut self) {
+        self.start_headend(true);
+        let headend = self.headend.as_mut().expect("just started");
+        let status = headend.wait(Duration::from_secs(120));
+        assert!(status.is_some_and(|status| status.success()), "{status:?}: {}", headend.log());
+        self.headend = None;
+    }
+
+    /// A verb of `skycached` that talks to this daemon.
+    pub fn skycached(&self, verb: &str) -> Command {
+        let mut command = program("skycached");
+        command.arg(verb).arg("-c").arg(self.dir().join("skycached.toml"));
+        command
+    }
+
+    /// `skycached status --json`, if the daemon answers.
+    pub fn status(&self) -> Option<Value> {
+        let output = self.skycached("status").arg("--json").output().ok()?;
+        serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success())
+    }
+
+    /// Waits until `done` says yes.
+    ///
+    /// # Panics
+    /// With `what` and both logs if it does not in `timeout`.
+    pub fn until(&mut self, what: &str, timeout: Duration, mut done: impl FnMut(&Self) -> bool) {
+        let begin = Instant::now();
+        while !done(self) {
+            let log = |program: &Option<Program>| program.as_ref().map(Program::log).unwrap_or_default();
+            let ended = self.daemon.as_mut().and_then(Program::ended);
+            assert!(
+                begin.elapsed() < timeout && ended.is_none(),
+                "{what}: not in {timeout:?} (skycached ended: {ended:?})\nskycached:\n{}\nheadend:\n{}\nstatus: {:#}",
+                log(&self.daemon),
+                log(&self.headend),
+                self.status().unwrap_or_default(),
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until the cache has every file.
+    ///
+    /// # Panics
+    /// If it has not in `timeout`.
+    pub fn until_complete(&mut self, timeout: Duration) {
+        let wanted = media::files(&self.folder).len() as u64;
+        self.until("the cache has everything", timeout, |story| {
+            story.status().is_some_and(|status| status["store"]["objects"].as_u64() >= Some(wanted))
+        });
+    }
+
+    /// Path of a file at the players' listener.
+    pub fn path_of(relative: &str) -> String {
+        format!("/{}{relative}", media::BASE.trim_start_matches("https://"))
+    }
+
+    /// Asks for every file as a player does and compares every byte.
+    pub fn compare(&self) -> Comparison {
+        let mut result = Comparison::default();
+        for (relative, path) in media::files(&self.folder) {
+            let want = std::fs::read(&path).unwrap_or_default();
+            match client::get(self.http, &Self::path_of(&relative), &[]) {
+                Ok(response) if response.status == 200 && response.whole => {
+                    if response.body == want {
+                        result.exact += 1;
+                        result.hits += u64::from(response.header("cache-status").contains("hit"));
+                    } else {
+                        result.wrong.push(relative);
+                    }
+                }
+                // Broken off in the middle: what came must be right as far as it goes.
+                Ok(response) if response.status == 200 => {
+                    if want.starts_with(&response.body) {
+                        result.missing.push(relative);
+                    } else {
+                        result.wrong.push(relative);
+                    }
+                }
+                _ => result.missing.push(relative),
+            }
+        }
+        result
+    }
+}
+
+impl Default for Story {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a player gets, file by file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Comparison {
+    /// Files that came byte for byte.
+    pub exact: u64,
+    /// Those of them that were in the cache.
+    pub hits: u64,
+    /// Files that did not come, or not to their end.
+    pub missing: Vec<String>,
+    /// Files that came with other bytes: never.
+    pub wrong: Vec<String>,
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} exact ({} from the cache), {} missing {:?}, {} wrong {:?}",
+            self.exact,
+            self.hits,
+            self.missing.len(),
+            self.missing,
+            self.wrong.len(),
+            self.wrong
+        )
+    }
+}
+
+fn free_tcp_port() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a TCP port");
+    listener.local_addr().expect("its address")
+}
+
+fn free_udp_port() -> u16 {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a UDP port");
+    socket.local_addr().expect("its address").port()
+}
