@@ -81,6 +81,14 @@ impl Broadcast {
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Self, String> {
         let mut air = Air::new(config.carousel.fdt_interval_ms, config.link.rate_bps, first_toi, once);
+        if once && config.sessions.announce {
+            // Long enough for both steps: the announcement channel comes round, then the gateway configuration.
+            // An object is of use with its FDT only, so that the longer of both intervals counts.
+            let carousel = &config.carousel;
+            let lead_ms = carousel.announcement_interval_ms.max(carousel.fdt_interval_ms)
+                + carousel.manifest_interval_ms.max(carousel.fdt_interval_ms);
+            air = air.with_lead(lead_ms * 1_000_000);
+        }
         let profile = config.carousel.sender_profile();
         let naci = Naci {
             network_id: config.nip.network_id,

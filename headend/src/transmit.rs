@@ -115,7 +115,7 @@ pub fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result<(), St
             continue;
         }
         let Some(departure) = broadcast.air.next_packet(now, wall(now), &mut packet) else {
-            if once || stop.load(Ordering::Relaxed) {
+            if broadcast.air.is_over() {
                 break;
             }
             let due = broadcast

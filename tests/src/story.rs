@@ -125,7 +125,8 @@ impl Story {
         let source = if self.relay.is_some() { format!("source = \"{DOWNLINK}\"\n") } else { String::new() };
         let text = format!(
             "[link]\nrate_bps = {}\n[output]\ninterface = \"127.0.0.1\"\n[sessions]\nannouncement = \"{announcement}\"\n\
-             configuration = \"{configuration}\"\nmedia = \"{media}\"\n{source}[[source]]\npath = {:?}\nbase = \"{}\"\n{}\n",
+             configuration = \"{configuration}\"\nmedia = \"{media}\"\n{source}[carousel]\n\
+             announcement_interval_ms = 200\nmanifest_interval_ms = 500\nfdt_interval_ms = 250\n[[source]]\npath = {:?}\nbase = \"{}\"\n{}\n",
             self.rate_bps,
             self.folder.display().to_string(),
             media::BASE,
@@ -162,6 +163,11 @@ impl Story {
             origin.unwrap_or_default(),
             self.daemon_extra,
         );
+        // `STORY_LOG=debug cargo test …` shows more when a story fails.
+        let text = match std::env::var("STORY_LOG") {
+            Ok(level) => format!("{text}[log]\nlevel = {level:?}\n"),
+            Err(_) => text,
+        };
         let path = self.dir().join("skycached.toml");
         std::fs::write(&path, text).expect("skycached.toml");
         path
@@ -266,14 +272,6 @@ impl Story {
                     if response.body == want {
                         result.exact += 1;
                         result.hits += u64::from(response.header("cache-status").contains("hit"));
-                    } else {
-                        result.wrong.push(relative);
-                    }
-                }
-                // Broken off in the middle: what came must be right as far as it goes.
-                Ok(response) if response.status == 200 => {
-                    if want.starts_with(&response.body) {
-                        result.missing.push(relative);
                     } else {
                         result.wrong.push(relative);
                     }

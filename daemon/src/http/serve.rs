@@ -138,23 +138,30 @@ impl Player {
             return Ok(Found::Document(document));
         }
         let announced = self.shared.flights.announced(key.as_str());
-        if let Some(url) = url {
-            return match self.filler.fill(key, url, announced).await {
-                FillResult::Flight(flight) => Ok(Found::Flight(flight)),
-                FillResult::Refused(status) => Err(Missing::Refused(status)),
-                FillResult::Failed(err) => Err(Missing::Origin(err)),
-                FillResult::Busy => Err(Missing::Busy),
-            };
+        let is_announced = announced.is_some();
+        let missing = match url {
+            None => None,
+            Some(url) => Some(match self.filler.fill(key, url, announced).await {
+                FillResult::Flight(flight) => return Ok(Found::Flight(flight)),
+                FillResult::Refused(status) => Missing::Refused(status),
+                FillResult::Failed(err) => Missing::Origin(err),
+                FillResult::Busy => Missing::Busy,
+            }),
+        };
+        // The carousel will bring it, perhaps soon: its FDT says so, or its service is on the air and the FDT that names
+        // it has not come yet. An origin that has no such object knows better than the service.
+        let is_expected = is_announced
+            || (self.origins.is_signalled(key) && !matches!(missing, Some(Missing::Refused(..=499))));
+        if !is_expected {
+            return Err(missing.unwrap_or(Missing::Unknown));
         }
-        if announced.is_none() {
-            return Err(Missing::Unknown);
-        }
-        // The carousel will bring it: perhaps soon.
         let store = &self.shared.store;
         let done = || store.contains(key.as_str());
         match self.shared.flights.wait_for(key.as_str(), self.waits.patience, done).await {
             Some(flight) => Ok(Found::Flight(flight)),
-            None => self.held(key).await.map(Found::Stored).ok_or(Missing::NotInTime),
+            None => {
+                self.held(key).await.map(Found::Stored).ok_or_else(|| missing.unwrap_or(Missing::NotInTime))
+            }
         }
     }
 

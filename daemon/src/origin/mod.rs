@@ -90,6 +90,12 @@ impl Origins {
         routes.chain(announced).next()
     }
 
+    /// Whether a service that is on the air has this key below its base URL.
+    pub fn is_signalled(&self, key: &ObjectKey) -> bool {
+        let signalled = self.signalled.read().unwrap_or_else(PoisonError::into_inner);
+        signalled.iter().any(|(prefix, _)| key.as_str().starts_with(prefix))
+    }
+
     /// As [`Origins::url_for`], for an object that the carousel has named: then its own URI will do too (TS 103 769
     /// clause 9.3), but for the reserved host of DVB-NIP, which is nowhere.
     pub fn url_for_announced(&self, key: &ObjectKey, uri: &str) -> Option<String> {
@@ -116,6 +122,7 @@ mod tests {
         assert_eq!(url("routes.example/other/x"), None);
         assert_eq!(url("air.example:81/dash/1.m4s").unwrap(), "http://air.example:81/dash/1.m4s");
         assert_eq!(url("169.254.169.254/latest/meta-data"), None);
+        assert!(origins.is_signalled(&ObjectKey::from_name("air.example:81/dash/new", None).unwrap()));
         let announced =
             |name: &str| origins.url_for_announced(&ObjectKey::from_name(name, None).unwrap(), name);
         assert_eq!(announced("https://other.example/x#7").unwrap(), "https://other.example/x");

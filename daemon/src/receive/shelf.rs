@@ -131,7 +131,12 @@ impl Storage for Shelf<'_> {
                 return Err(Refusal::Held);
             }
         }
-        let writer = self.shared.store.create(request.length).map_err(|err| match err {
+        let store = &self.shared.store;
+        let created = match request.file {
+            Some(_) => store.create(request.length),
+            None => store.create_unnamed(request.length),
+        };
+        let writer = created.map_err(|err| match err {
             crate::store::StoreError::LargerThanQuota { .. } => Refusal::NotWanted,
             _ => Refusal::NoRoom,
         })?;

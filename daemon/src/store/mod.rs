@@ -162,6 +162,21 @@ impl EvictReason {
     }
 }
 
+/// Objects on their way in take at most one part in so many of the quota, so that a sender of objects that never become
+/// whole cannot empty the cache. A single one may be larger.
+const PARTIAL_SHARE: u64 = 2;
+/// Objects that nobody has described get into one part in so many of the quota at most.
+pub const UNNAMED_SHARE: u64 = 16;
+
+/// By what right room is asked for.
+#[derive(Debug, Clone, Copy)]
+enum Claim {
+    /// An FDT or an origin has named the object.
+    Named,
+    /// Nobody has.
+    Unnamed,
+}
+
 /// Space and counters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -315,7 +330,17 @@ impl Store {
     /// # Errors
     /// If there is no room, even after evicting what may go.
     pub fn create(&self, length: u64) -> Result<PartialWriter, StoreError> {
-        let room = self.reserve(length)?;
+        let room = self.reserve(length, Claim::Named)?;
+        Ok(PartialWriter::new(Partial::preallocated(self.path(), length, room)?))
+    }
+
+    /// As [`Store::create`], for an object that nobody has described yet: it takes what is free and evicts nothing,
+    /// since anybody can invent objects.
+    ///
+    /// # Errors
+    /// If there is no free room, or [`UNNAMED_SHARE`] is used up.
+    pub fn create_unnamed(&self, length: u64) -> Result<PartialWriter, StoreError> {
+        let room = self.reserve(length, Claim::Unnamed)?;
         Ok(PartialWriter::new(Partial::preallocated(self.path(), length, room)?))
     }
 
@@ -324,35 +349,43 @@ impl Store {
     /// # Errors
     /// If there is no room.
     pub fn create_growing(&self) -> Result<Partial, StoreError> {
-        let room = self.reserve(0)?;
+        let room = self.reserve(0, Claim::Named)?;
         Ok(Partial::growing(self.path(), room)?)
     }
 
     /// Counts bytes that are about to be written, evicting until they fit.
-    fn reserve(&self, length: u64) -> Result<partial::Room, StoreError> {
-        let bytes = length + HEADER_BYTES as u64;
-        if bytes > self.0.config.quota_bytes {
+    fn reserve(&self, length: u64, claim: Claim) -> Result<partial::Room, StoreError> {
+        let bytes = length.saturating_add(HEADER_BYTES as u64);
+        let quota = self.0.config.quota_bytes;
+        if bytes > quota {
             return Err(StoreError::LargerThanQuota { length });
         }
-        self.make_room(bytes)?;
         if file::free_bytes(self.path())? < self.0.config.reserve_bytes.saturating_add(bytes) {
             return Err(StoreError::DiskFull);
         }
-        self.0.partial_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let evicted = {
+            // The index's lock makes the check and the claim one step.
+            let mut index = self.index();
+            let partial = self.0.partial_bytes.load(Ordering::Relaxed);
+            let all = partial.saturating_add(bytes);
+            let evicted = match claim {
+                Claim::Named if partial > 0 && all > quota / PARTIAL_SHARE => return Err(StoreError::NoRoom),
+                Claim::Named => index.shrink_to(quota.saturating_sub(all)).ok_or(StoreError::NoRoom)?,
+                Claim::Unnamed if all > quota / UNNAMED_SHARE || index.bytes() > quota - all => {
+                    return Err(StoreError::NoRoom);
+                }
+                Claim::Unnamed => Vec::new(),
+            };
+            self.0.partial_bytes.store(all, Ordering::Relaxed);
+            evicted
+        };
+        for object in evicted {
+            file::remove(&object.path);
+        }
         let inner = Arc::clone(&self.0);
         Ok(partial::Room::new(bytes, move |bytes| {
             inner.partial_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }))
-    }
-
-    fn make_room(&self, bytes: u64) -> Result<(), StoreError> {
-        let partial = self.0.partial_bytes.load(Ordering::Relaxed);
-        let most = self.0.config.quota_bytes.saturating_sub(partial).saturating_sub(bytes);
-        let evicted = self.index().shrink_to(most).ok_or(StoreError::NoRoom)?;
-        for object in evicted {
-            file::remove(&object.path);
-        }
-        Ok(())
     }
 
     /// Publishes a whole and verified object under its key: header, link, index. An older version leaves; who reads it

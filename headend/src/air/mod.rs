@@ -77,7 +77,7 @@ struct Item {
 enum Job {
     Fdt { session: SessionIndex, page: usize, next: u64 },
     Object { id: ItemId, reading: Reading, next: u64 },
-    Close { session: SessionIndex, left: u32 },
+    Close { session: SessionIndex },
 }
 
 /// Where a packet goes.
@@ -117,7 +117,9 @@ pub struct Air {
     fdt_renewal_ns: u64,
     /// Every object once, then the close flags.
     once: bool,
-    closing: bool,
+    /// Until then only objects with a hard maximum period are sent: announcement, configuration, manifests.
+    lead_ns: u64,
+    ending: Option<Ending>,
     stats: AirStats,
     first_toi: u32,
     symbol: Vec<u8>,
@@ -127,8 +129,21 @@ pub struct Air {
 const MAX_FDT_SHARE: f64 = 0.05;
 /// How often pages whose `Expires` comes near are looked for.
 const FDT_RENEWAL_NS: u64 = 1_000_000_000;
-/// How often the packet with the A flag is repeated: it must survive a burst of losses.
-const CLOSE_REPEATS: u32 = 5;
+/// Rounds with the whole FDT at the end of a single pass: who missed the description of an object that came, or of one
+/// that was lost whole, gets it now and can repair.
+const LAST_FDT_ROUNDS: u32 = 3;
+/// Rounds with the A flag.
+const CLOSE_ROUNDS: u32 = 5;
+/// Between rounds: longer than the bursts in which links lose.
+const ROUND_NS: u64 = 100_000_000;
+
+/// The last words, in rounds.
+#[derive(Debug, Clone, Copy)]
+struct Ending {
+    fdt_rounds: u32,
+    close_rounds: u32,
+    due_ns: u64,
+}
 
 impl Air {
     /// Nothing on the air. `first_toi` should differ from one start to the next; `once`: every object is sent once,
@@ -146,11 +161,20 @@ impl Air {
             rate_bps,
             fdt_renewal_ns: 0,
             once,
-            closing: false,
+            lead_ns: 0,
+            ending: None,
             stats: AirStats::default(),
             first_toi,
             symbol: Vec::new(),
         }
+    }
+
+    /// Media wait until `lead_ns`, so that receivers find their sessions first. A carousel that turns does without:
+    /// who comes late has the next pass.
+    #[must_use]
+    pub const fn with_lead(mut self, lead_ns: u64) -> Self {
+        self.lead_ns = lead_ns;
+        self
     }
 
     /// Opens a session.
@@ -213,22 +237,27 @@ impl Air {
         self.urgent.retain(|job| !matches!(job, Job::Object { id: urgent, .. } if *urgent == id));
     }
 
-    /// From now on only close flags are sent; [`Air::next_packet`] then ends.
+    /// From now on only close flags are sent; [`Air::is_over`] says when all are out.
     pub fn close(&mut self) {
-        if !std::mem::replace(&mut self.closing, true) {
+        self.end(0);
+    }
+
+    fn end(&mut self, fdt_rounds: u32) {
+        if self.ending.is_none() {
             self.urgent.clear();
             self.fresh.clear();
             self.current = None;
-            let all = 0..self.sessions.len();
-            self.urgent.extend(all.map(|session| Job::Close { session, left: CLOSE_REPEATS }));
+            self.ending = Some(Ending { fdt_rounds, close_rounds: CLOSE_ROUNDS, due_ns: 0 });
         }
     }
 
     /// Writes the next packet into `out`. `None`: there is nothing to send now (or, after [`Air::close`], ever).
     pub fn next_packet(&mut self, now_ns: u64, wall: WallTime, out: &mut Vec<u8>) -> Option<Departure> {
         loop {
-            if !self.closing {
+            if self.ending.is_none() {
                 self.queue_what_is_due(now_ns, wall);
+            } else if self.urgent.is_empty() {
+                self.queue_last_words(now_ns);
             }
             let (mut job, was_urgent) = match (self.urgent.pop_front(), self.current.take()) {
                 (Some(urgent), current) => {
@@ -239,13 +268,10 @@ impl Air {
                 (None, None) => {
                     let chosen = self.choose(now_ns)?;
                     match self.urgent.pop_front() {
-                        Some(fdt) if !matches!(chosen, Job::Close { .. }) => {
+                        // FDT before the data that it names.
+                        Some(fdt) => {
                             self.current = Some(chosen);
                             (fdt, true)
-                        }
-                        Some(other) => {
-                            self.urgent.push_front(other);
-                            (chosen, false)
                         }
                         None => (chosen, false),
                     }
@@ -267,12 +293,22 @@ impl Air {
         }
     }
 
+    /// Whether everything was said, the close flags too.
+    pub fn is_over(&self) -> bool {
+        let silent = self.urgent.is_empty() && self.current.is_none();
+        self.ending.is_some_and(|ending| ending.close_rounds == 0 && silent)
+    }
+
     /// When something will be due if nothing is now; `None` if never.
     pub fn next_due_ns(&self) -> Option<u64> {
         let fdt = self.sessions.iter().map(|session| session.fdt_due_ns);
         let items =
             self.items.values().filter(|item| item.object.max_period_ms.is_some()).map(|item| item.due_ns);
-        fdt.chain(items).min().filter(|_| !self.closing && !self.once)
+        let lead = self.once.then_some(self.lead_ns);
+        match self.ending {
+            Some(ending) => (ending.close_rounds > 0).then_some(ending.due_ns),
+            None => fdt.chain(items).chain(lead).min(),
+        }
     }
 
     /// Counters.
@@ -352,7 +388,7 @@ impl Air {
                 }
             }
         }
-        if self.once {
+        if self.once && now_ns >= self.lead_ns {
             return;
         }
         let due: Vec<ItemId> = self
@@ -370,17 +406,43 @@ impl Air {
         }
     }
 
+    fn queue_last_words(&mut self, now_ns: u64) {
+        let Some(ending) = &mut self.ending else { return };
+        if now_ns < ending.due_ns || ending.close_rounds == 0 {
+            return;
+        }
+        ending.due_ns = now_ns + ROUND_NS;
+        let is_fdt = ending.fdt_rounds > 0;
+        if is_fdt {
+            ending.fdt_rounds -= 1;
+        } else {
+            ending.close_rounds -= 1;
+        }
+        for (session, it) in self.sessions.iter().enumerate() {
+            if is_fdt {
+                let pages = 0..it.sender.fdt_pages();
+                self.urgent.extend(pages.map(|page| Job::Fdt { session, page, next: 0 }));
+            } else {
+                self.urgent.push_back(Job::Close { session });
+            }
+        }
+    }
+
     fn choose(&mut self, now_ns: u64) -> Option<Job> {
-        if self.closing {
+        if self.ending.is_some() {
             return None;
         }
-        while let Some(id) = self.fresh.pop_front() {
+        while let Some(id) = self.next_fresh(now_ns) {
             if let Some(job) = self.start(id, now_ns) {
                 return Some(job);
             }
         }
+        if now_ns < self.lead_ns {
+            return None;
+        }
         if self.once {
-            self.close();
+            self.end(LAST_FDT_ROUNDS);
+            self.queue_last_words(now_ns);
             return self.urgent.pop_front();
         }
         while let Some(id) = self.schedule.next(now_ns) {
@@ -390,6 +452,16 @@ impl Air {
             self.schedule.remove(id);
         }
         None
+    }
+
+    fn next_fresh(&mut self, now_ns: u64) -> Option<ItemId> {
+        if now_ns >= self.lead_ns {
+            return self.fresh.pop_front();
+        }
+        let items = &self.items;
+        let leads = |id: &ItemId| items.get(id).is_some_and(|item| item.object.max_period_ms.is_some());
+        let at = self.fresh.iter().position(leads)?;
+        self.fresh.remove(at)
     }
 
     /// Opens the body of an object. `None` if it is no longer what was announced: then it leaves the air, and the
@@ -449,14 +521,15 @@ impl Air {
                     *next = u64::MAX;
                     return None;
                 }
-                let last_ever = self.once && *next + 1 == partition.symbols;
+                // What leads is repeated until the media begin.
+                let last_ever =
+                    self.once && item.object.max_period_ms.is_none() && *next + 1 == partition.symbols;
                 let written = sender.write_packet(item.toi, *next, &self.symbol, last_ever, out);
                 *next += 1;
                 written.then(|| departure(item.session, &self.sessions))
             }
-            Job::Close { session, left } => {
+            Job::Close { session } => {
                 self.sessions[*session].sender.write_close(out);
-                *left -= 1;
                 Some(departure(*session, &self.sessions))
             }
         }
@@ -471,7 +544,7 @@ impl Air {
                 });
                 symbols.is_none_or(|symbols| *next >= symbols)
             }
-            Job::Close { left, .. } => *left == 0,
+            Job::Close { .. } => true,
         }
     }
 

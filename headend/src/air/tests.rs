@@ -131,3 +131,21 @@ fn a_file_that_changed_leaves_the_air_instead_of_mixing_bytes() {
     assert_eq!(air.stats().objects_broken_off, 1);
     assert_eq!(air.objects().count(), 0);
 }
+
+#[test]
+fn a_single_pass_repeats_what_shows_the_way_before_the_media_begin() {
+    let mut air = Air::new(100, 8_000_000, 1, true).with_lead(500_000_000);
+    let session = air.open_session("239.1.1.1:5000".parse().unwrap(), Tsi(1), SenderProfile::default());
+    let way = air.add(session, object("way", 2000, Some(100)), 0).unwrap();
+    let media = air.add(session, object("media", 2000, None), 0).unwrap();
+    let (mut now, mut out) = (0, Vec::new());
+    while !air.is_over() && now < 10_000_000_000 {
+        match air.next_packet(now, WALL, &mut out) {
+            Some(_) => now += 1_000_000,
+            None => now = air.next_due_ns().unwrap().max(now + 1),
+        }
+        assert!(now >= 500_000_000 || air.items[&media].starts == 0, "media at {now}");
+    }
+    assert!(air.is_over());
+    assert_eq!((air.items[&way].starts, air.items[&media].starts), (5, 1));
+}

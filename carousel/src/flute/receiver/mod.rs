@@ -89,7 +89,7 @@ pub enum Event<B> {
         /// Symbols that [`Receiver::repair`] brought.
         repaired_symbols: u64,
     },
-    /// An incomplete object has had no packet for [`ReceiverConfig::reception_timeout`], or its sender closed it or
+    /// An incomplete object with a name has had no packet for [`ReceiverConfig::reception_timeout`], or its sender closed it or
     /// the session: what is missing must come from elsewhere, or in the next pass.
     Stalled {
         /// Which.
@@ -419,9 +419,12 @@ impl<B: ObjectBuf> Receiver<B> {
                 self.events.push_back(Event::Abandoned { toi });
                 return;
             }
-            if self.in_flight[index].received.is_complete() {
+            let object = &self.in_flight[index];
+            if object.received.is_complete() {
                 self.current = index;
                 self.complete_current();
+            } else if object.stalled {
+                self.events.push_back(Event::Stalled { toi });
             }
         }
     }
@@ -475,7 +478,10 @@ impl<B: ObjectBuf> Receiver<B> {
         let object = &mut self.in_flight[index];
         if !object.stalled && !object.received.is_complete() {
             object.stalled = true;
-            self.events.push_back(Event::Stalled { toi: object.toi });
+            // Without a name nobody can do anything about it; it is told when it gets one.
+            if object.file.is_some() {
+                self.events.push_back(Event::Stalled { toi: object.toi });
+            }
         }
     }
 

@@ -430,6 +430,17 @@ fn close_flags_stall_what_is_incomplete_once() {
 }
 
 #[test]
+fn an_object_that_stalled_before_it_had_a_name_is_told_of_when_it_gets_one() {
+    let oti = Oti::no_code(8, 4, 2);
+    let mut bench = Bench::new();
+    bench.feed(&by_hand(1, Some(&oti), 0, 0, b"abcd", |header| header.close_object = true));
+    assert!(bench.events().is_empty(), "nobody can repair what has no name");
+    bench.feed(&fdt_by_hand(1, &describe(1, "x", "Content-Length=\"8\"")));
+    let events = bench.events();
+    assert!(matches!(events[..], [Event::Fdt { .. }, Event::Stalled { .. }]), "{events:?}");
+}
+
+#[test]
 fn repair_fills_only_whole_symbols_that_are_missing() {
     let bytes = body(5, 10_500);
     let profile = SenderProfile { symbol_length: 1000, ..SenderProfile::default() };
