@@ -8,7 +8,7 @@
 //!
 //! [`Receiver`] is one session's state machine, [`Sessions`] keeps one for each (source, group, port, TSI).
 //! [`Sender`] writes packets of one session; when to send which is the headend's plan.
-//! Storage is lent through [`Storage`] and [`ObjectBuf`]; digests are verified by who owns the bytes, with [`verify`].
+//! Storage is lent through [`Storage`]; digests are verified by who owns the bytes, with [`verify`].
 
 mod assembler;
 mod fdt;
@@ -22,8 +22,8 @@ mod verify;
 pub use assembler::{FdtAssembler, FdtDrop};
 pub use fdt::{CacheControl, Encoding, FdtInstance, File, OtiAttributes};
 pub use receiver::{
-    DropReason, Event, InFlight, ObjectBuf, OpenRequest, Receiver, ReceiverConfig, ReceiverStats, Refusal,
-    Storage, Verdict,
+    DropReason, Event, InFlight, OpenRequest, Receiver, ReceiverConfig, ReceiverStats, Refusal, Storage,
+    Verdict,
 };
 pub use sender::{
     FDT_ROOT_BYTES, FdtNamespace, LARGE_PAGE_BYTES, SMALL_PAGES, SendFile, Sender, SenderError, SenderProfile,

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use super::receiver::{ObjectBuf, Receiver, ReceiverConfig};
+use super::receiver::{Receiver, ReceiverConfig};
 use crate::lct::Tsi;
 use crate::limits::MAX_SESSIONS;
 
@@ -34,7 +34,7 @@ impl<B> Default for Sessions<B> {
     }
 }
 
-impl<B: ObjectBuf> Sessions<B> {
+impl<B> Sessions<B> {
     /// The receiver of this session; made by `config` if it is new. `None` if there are too many.
     #[inline]
     pub fn get_or_open(

@@ -197,7 +197,8 @@ impl Flight {
     /// gets all bytes of something that then proves wrong.
     pub fn available_from(&self, offset: u64) -> u64 {
         let end = match &self.arrival {
-            Arrival::Symbols(_, received) => received.available_from(offset),
+            // In this order; see `Partial::hidden_from`.
+            Arrival::Symbols(_, received) => received.available_from(offset).min(self.partial.hidden_from()),
             Arrival::Prefix(end) => end.load(Ordering::Acquire),
         };
         let most = match self.length {

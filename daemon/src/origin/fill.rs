@@ -152,7 +152,7 @@ impl Filler {
     ) -> Result<(Arc<Flight>, Arc<Partial>), StoreError> {
         let length = text(&reply.headers, CONTENT_LENGTH.as_str()).and_then(|it| it.parse::<u64>().ok());
         let partial = match length {
-            Some(length) => self.shared.store.create(length)?.into_partial(),
+            Some(length) => Arc::new(self.shared.store.create(length)?),
             None => Arc::new(self.shared.store.create_growing()?),
         };
         let content_type = text(&reply.headers, CONTENT_TYPE.as_str()).map(str::to_owned);

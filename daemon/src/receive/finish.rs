@@ -67,6 +67,10 @@ impl std::fmt::Display for FinishError {
     }
 }
 
+/// Where whole objects go.
+#[derive(Debug, Clone)]
+pub struct Wholes(pub(super) SyncSender<Whole>);
+
 /// The finisher's queue and thread.
 #[derive(Debug)]
 pub struct Finisher {
@@ -88,8 +92,9 @@ impl Finisher {
         Ok(Self { queue })
     }
 
-    pub(super) fn queue(&self) -> SyncSender<Whole> {
-        self.queue.clone()
+    /// The way in.
+    pub fn queue(&self) -> Wholes {
+        Wholes(self.queue.clone())
     }
 }
 
@@ -167,8 +172,7 @@ fn publish(
     let frozen = match &content.decoded {
         None => frozen,
         Some(decoded) => {
-            let writer = shared.store.create(decoded.len() as u64).map_err(FinishError::Store)?;
-            let partial = writer.into_partial();
+            let partial = Arc::new(shared.store.create(decoded.len() as u64).map_err(FinishError::Store)?);
             partial.write_at(0, decoded).map_err(io)?;
             partial.freeze(decoded.len() as u64).map_err(io)?
         }

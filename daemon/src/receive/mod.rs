@@ -11,7 +11,9 @@
 //! A socket belongs to one shard, so a session does too; shards share nothing but the store, the flights and the
 //! queues. A shard never hashes, inflates, publishes or waits.
 
+mod behind;
 mod finish;
+mod intake;
 mod replay;
 mod shard;
 mod shelf;
@@ -29,9 +31,10 @@ use crate::flight::Flights;
 use crate::store::Store;
 
 pub use crate::flight::ObjectRef;
-pub use finish::{Aftermath, Document, FinishError, Finisher};
+pub use finish::{Aftermath, Document, FinishError, Finisher, Wholes};
+pub use intake::{Intake, Listen, Trouble};
 pub use replay::{ReplaySummary, replay};
-pub use shard::{Command, Ear, Listen, Shard, ShardHandle, Trouble};
+pub use shard::{Command, Ear, Shard, ShardHandle};
 pub use stats::{LossCounters, ReceiveStats, SessionStats};
 
 /// Signalling documents kept: a handful for each network.

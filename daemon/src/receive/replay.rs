@@ -8,15 +8,14 @@ use std::time::Duration;
 
 use carousel::capture::{Datagrams, Records};
 use carousel::digest::Digest;
-use carousel::flute::Sessions;
 use carousel::limits::MAX_OBJECTS_IN_FLIGHT;
 use carousel::mabr::Directory;
 use carousel::time::Instant;
 use serde_json::{Value, json};
 
-use super::finish::{Aftermath, Document, FinishError, finish};
-use super::shard::{Core, Listen};
-use super::{LossCounters, ObjectRef, Shared};
+use super::finish::{Aftermath, Document, FinishError, Wholes, finish};
+use super::intake::{Intake, Listen};
+use super::{ObjectRef, Shared};
 use crate::store::StoredObject;
 
 /// What a replay did.
@@ -72,29 +71,22 @@ pub fn replay(path: &Path, shared: &Arc<Shared>, directory: &mut Directory) -> R
     let mut datagrams = Datagrams::new(records);
     // One FDT Instance can name everything that came before it: as many as a receiver has in flight.
     let (wholes, finished) = sync_channel(MAX_OBJECTS_IN_FLIGHT + 1);
-    let mut core = Core {
-        shared: Arc::clone(shared),
-        sessions: Sessions::default(),
-        losses: LossCounters::default(),
-        default_timeout: Duration::from_secs(2),
-        wholes,
-        troubles: None,
-        wall: || None,
-        store_losses: 0,
-    };
+    let mut intake = Intake::new(Arc::clone(shared), Duration::from_secs(2), Wholes(wholes));
+    intake.wall = || None;
     let listen = Listen { sessions: vec![(None, None)] };
     let mut collected = Collected::default();
     let (mut start_ns, mut documents, mut rejected) = (None, 0_u64, 0_u64);
     while let Some((time_ns, datagram)) = datagrams.next_datagram() {
         let now = Instant::from_nanos(time_ns.saturating_sub(*start_ns.get_or_insert(time_ns)));
-        core.datagram(now, datagram.source, datagram.destination, &listen, datagram.payload);
+        intake.datagram(now, datagram.source, datagram.destination, &listen, datagram.payload);
+        intake.end_batch();
         while let Ok(whole) = finished.try_recv() {
             finish(shared, whole, &mut collected);
         }
         for (object, why) in collected.rejected.drain(..) {
             tracing::warn!(session = %object.session.destination, toi = %object.toi, why, "object rejected");
             rejected += 1;
-            core.object_command(super::Command::Reject(object));
+            intake.object_command(super::Command::Reject(object));
         }
         for document in collected.documents.drain(..) {
             documents += 1;
@@ -103,7 +95,7 @@ pub fn replay(path: &Path, shared: &Arc<Shared>, directory: &mut Directory) -> R
             }
         }
     }
-    let incomplete: Vec<Value> = core
+    let incomplete: Vec<Value> = intake
         .sessions
         .iter()
         .flat_map(|(key, receiver)| receiver.in_flight().map(move |object| (key, object)))
@@ -115,10 +107,10 @@ pub fn replay(path: &Path, shared: &Arc<Shared>, directory: &mut Directory) -> R
             })
         })
         .collect();
-    core.publish_stats(0);
+    intake.publish_stats(0);
     let sessions: Vec<Value> = shared.stats.sessions().iter().map(crate::status::session_json).collect();
     Ok(ReplaySummary(json!({
-        "schema": 1, "datagrams": core.losses.datagrams, "not_alc": core.losses.not_alc, "truncated": datagrams.is_truncated(),
+        "schema": 1, "datagrams": intake.losses.datagrams, "not_alc": intake.losses.not_alc, "truncated": datagrams.is_truncated(),
         "signalling_documents": documents, "rejected": rejected,
         "received": shared.received.load(std::sync::atomic::Ordering::Relaxed),
         "sessions": sessions, "objects": collected.objects, "incomplete": incomplete,

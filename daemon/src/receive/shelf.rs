@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use carousel::flute::{Encoding, File, ObjectBuf, OpenRequest, Refusal, SessionKey, Storage};
+use carousel::flute::{Encoding, File, OpenRequest, Refusal, SessionKey, Storage};
 use carousel::limits::MAX_XML_BYTES;
 use carousel::mabr::CONFIGURATION_TYPE;
 use carousel::nip::Document;
 
 use super::Shared;
+use super::behind::WriteBehind;
 use crate::flight::{Carried, FailReason, Flight, ObjectRef, Outcome};
-use crate::store::PartialWriter;
+use crate::store::Partial;
 
 /// Whether an object is for us and not for players: it steers reception and is never put on the disk, where it would be
 /// written again with every change.
@@ -33,7 +34,7 @@ pub(super) enum ObjectSpace {
 /// A file of the store, and the flight that players see of it.
 #[derive(Debug)]
 pub(super) struct FileSpace {
-    writer: PartialWriter,
+    pub(super) partial: Arc<Partial>,
     received: Arc<carousel::fec::SymbolMap>,
     /// `None` until the object has a name.
     pub(super) flight: Option<Arc<Flight>>,
@@ -42,8 +43,8 @@ pub(super) struct FileSpace {
 
 impl FileSpace {
     /// The writer, when nothing is written any more.
-    pub(super) fn into_parts(mut self) -> (Arc<crate::store::Partial>, Option<Arc<Flight>>) {
-        (Arc::clone(self.writer.partial()), self.flight.take())
+    pub(super) fn into_parts(mut self) -> (Arc<Partial>, Option<Arc<Flight>>) {
+        (Arc::clone(&self.partial), self.flight.take())
     }
 }
 
@@ -56,25 +57,12 @@ impl Drop for FileSpace {
     }
 }
 
-impl ObjectBuf for ObjectSpace {
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) {
-        match self {
-            Self::Memory(memory) => memory.write_at(offset, bytes),
-            Self::File(space) => {
-                space.writer.write_at(offset, bytes);
-                if let Some(flight) = &space.flight {
-                    flight.progress();
-                }
-            }
-        }
-    }
-}
-
 /// Lends storage for the objects of one session.
 #[derive(Debug)]
 pub(super) struct Shelf<'a> {
     pub(super) shared: &'a Arc<Shared>,
     pub(super) session: SessionKey,
+    pub(super) behind: &'a mut WriteBehind,
 }
 
 impl Shelf<'_> {
@@ -97,7 +85,7 @@ impl Shelf<'_> {
         }
         let object = ObjectRef { session: self.session, toi: file.toi };
         let carried = Carried { object, file: Arc::clone(file) };
-        let (partial, received) = (Arc::clone(space.writer.partial()), Arc::clone(&space.received));
+        let (partial, received) = (Arc::clone(&space.partial), Arc::clone(&space.received));
         let flight = Arc::new(Flight::of_symbols(key, carried, partial, received));
         self.shared.flights.replace(Arc::clone(&flight)).ok_or(Refusal::NoRoom)?;
         Ok(flight)
@@ -136,12 +124,13 @@ impl Storage for Shelf<'_> {
             Some(_) => store.create(request.length),
             None => store.create_unnamed(request.length),
         };
-        let writer = created.map_err(|err| match err {
+        let partial = created.map_err(|err| match err {
             crate::store::StoreError::LargerThanQuota { .. } => Refusal::NotWanted,
             _ => Refusal::NoRoom,
         })?;
         let received = Arc::clone(request.received);
-        let mut space = FileSpace { writer, received, flight: None, shared: Arc::clone(self.shared) };
+        let mut space =
+            FileSpace { partial: Arc::new(partial), received, flight: None, shared: Arc::clone(self.shared) };
         if let Some(file) = request.file {
             space.flight = Some(self.flight_of(file, &space)?);
         }
@@ -158,5 +147,21 @@ impl Storage for Shelf<'_> {
         }
         space.flight = Some(self.flight_of(file, space)?);
         Ok(())
+    }
+
+    #[inline]
+    fn write(&mut self, buf: &mut ObjectSpace, offset: u64, bytes: &[u8]) {
+        match buf {
+            ObjectSpace::Memory(memory) => {
+                if let Some(target) =
+                    usize::try_from(offset).ok().and_then(|at| memory.get_mut(at..at + bytes.len()))
+                {
+                    target.copy_from_slice(bytes);
+                }
+            }
+            ObjectSpace::File(space) => {
+                self.behind.write(&space.partial, space.flight.as_ref(), offset, bytes);
+            }
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! Memory mappings of object files.
-#![allow(unsafe_code)] // mmap and raw copies; the invariants are on the types
+#![allow(unsafe_code)] // mmap, fstat; the invariant is on the type
 
 use std::fs::File;
 use std::io;
@@ -55,33 +55,5 @@ impl Mapping {
         // SAFETY: the descriptor is open, the struct is writable and outlives the call.
         let result = unsafe { libc::fstat(self.file.as_raw_fd(), &raw mut stat) };
         result == 0 && u64::try_from(stat.st_size).is_ok_and(|size| size >= self.map.len() as u64)
-    }
-}
-
-/// A file mapped for writing by one [`super::PartialWriter`]. Others read the same bytes through the file descriptor,
-/// never through this mapping, so no Rust reference aliases what is written.
-#[derive(Debug)]
-pub(super) struct WriteMapping {
-    map: memmap2::MmapRaw,
-}
-
-impl WriteMapping {
-    /// Maps a file of at least `length` bytes.
-    pub(super) fn new(file: &File, length: usize) -> io::Result<Self> {
-        Ok(Self { map: memmap2::MmapOptions::new().len(length).map_raw(file)? })
-    }
-
-    /// Copies `bytes` to `offset`. Out of range: nothing is written and false returned.
-    pub(super) fn write(&self, offset: usize, bytes: &[u8]) -> bool {
-        let fits = offset.checked_add(bytes.len()).is_some_and(|end| end <= self.map.len());
-        if fits {
-            // SAFETY: source and target are `bytes.len()` bytes long, the target by the check above; they cannot
-            // overlap, since `bytes` is a Rust reference and none points into this raw map. The one writer that may
-            // call this (see `PartialWriter`) makes the copy unraced within the process.
-            unsafe {
-                std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.map.as_mut_ptr().add(offset), bytes.len());
-            };
-        }
-        fits
     }
 }

@@ -30,7 +30,7 @@ use carousel::digest::Digest;
 use serde::Deserialize;
 
 pub use format::{CameBy, Class, ObjectMeta};
-pub use partial::{Frozen, Partial, PartialWriter};
+pub use partial::{Frozen, Partial};
 pub use recover::RecoveryReport;
 
 use format::HEADER_BYTES;
@@ -325,13 +325,13 @@ impl Store {
         })
     }
 
-    /// Room for an object of `length` bytes on its way in: anonymous, preallocated, mapped for writing.
+    /// Room for an object of `length` bytes on its way in: anonymous, preallocated.
     ///
     /// # Errors
     /// If there is no room, even after evicting what may go.
-    pub fn create(&self, length: u64) -> Result<PartialWriter, StoreError> {
+    pub fn create(&self, length: u64) -> Result<Partial, StoreError> {
         let room = self.reserve(length, Claim::Named)?;
-        Ok(PartialWriter::new(Partial::preallocated(self.path(), length, room)?))
+        Ok(Partial::preallocated(self.path(), length, room)?)
     }
 
     /// As [`Store::create`], for an object that nobody has described yet: it takes what is free and evicts nothing,
@@ -339,9 +339,9 @@ impl Store {
     ///
     /// # Errors
     /// If there is no free room, or [`UNNAMED_SHARE`] is used up.
-    pub fn create_unnamed(&self, length: u64) -> Result<PartialWriter, StoreError> {
+    pub fn create_unnamed(&self, length: u64) -> Result<Partial, StoreError> {
         let room = self.reserve(length, Claim::Unnamed)?;
-        Ok(PartialWriter::new(Partial::preallocated(self.path(), length, room)?))
+        Ok(Partial::preallocated(self.path(), length, room)?)
     }
 
     /// Room for an object whose length nobody knows yet; it is appended to.

@@ -1,17 +1,19 @@
 //! An object on its way in: one writer, many readers, invisible in the cache until it is published.
+//!
+//! It is written through the descriptor in runs, not through a mapping: see `DESIGN.md`.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use carousel::digest::Digest;
-use carousel::flute::ObjectBuf;
 
 use super::file;
 use super::format::HEADER_BYTES;
-use super::mapping::{Mapping, WriteMapping};
+use super::mapping::Mapping;
 
 /// Bytes that are counted against the quota for as long as this lives.
 pub(super) struct Room {
@@ -41,6 +43,8 @@ impl std::fmt::Debug for Room {
 #[derive(Debug)]
 pub struct Partial {
     file: File,
+    /// See [`Partial::hide_from`].
+    hidden_from: AtomicU64,
     _room: Room,
 }
 
@@ -48,13 +52,13 @@ impl Partial {
     pub(super) fn preallocated(folder: &Path, length: u64, room: Room) -> io::Result<Self> {
         let file = file::anonymous(folder)?;
         file::preallocate(&file, length + HEADER_BYTES as u64)?;
-        Ok(Self { file, _room: room })
+        Ok(Self { file, hidden_from: AtomicU64::new(u64::MAX), _room: room })
     }
 
     pub(super) fn growing(folder: &Path, room: Room) -> io::Result<Self> {
         let file = file::anonymous(folder)?;
         file.set_len(HEADER_BYTES as u64)?;
-        Ok(Self { file, _room: room })
+        Ok(Self { file, hidden_from: AtomicU64::new(u64::MAX), _room: room })
     }
 
     /// Fills `out` from `offset` of the body.
@@ -71,6 +75,18 @@ impl Partial {
     /// What the disk said.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, offset + HEADER_BYTES as u64)
+    }
+
+    /// Bytes from `offset` on may be in somebody's buffer still, whatever a symbol map says. Called before the map is
+    /// told; `u64::MAX` when they are written.
+    pub fn hide_from(&self, offset: u64) {
+        self.hidden_from.store(offset, Ordering::Release);
+    }
+
+    /// Bytes before this are in the file if they have arrived. Look at the symbol map first, then at this: who sees a
+    /// symbol there sees here that it is hidden, or finds it in the file.
+    pub fn hidden_from(&self) -> u64 {
+        self.hidden_from.load(Ordering::Acquire)
     }
 
     /// Bytes that the body has room for now.
@@ -90,44 +106,6 @@ impl Partial {
         let bytes = bytes.ok_or(io::ErrorKind::FileTooLarge)?;
         let mapping = Mapping::read_only(&self.file, bytes)?;
         Ok(Frozen { partial: self, mapping })
-    }
-}
-
-/// The right to write to a preallocated [`Partial`] through its mapping. There is one for each.
-#[derive(Debug)]
-pub struct PartialWriter {
-    partial: Arc<Partial>,
-    map: Option<WriteMapping>,
-}
-
-impl PartialWriter {
-    pub(super) fn new(partial: Partial) -> Self {
-        let length = partial.file.metadata().map_or(0, |metadata| metadata.len());
-        // Without address space left (32-bit boxes) writing goes through the descriptor.
-        let map =
-            usize::try_from(length).ok().and_then(|length| WriteMapping::new(&partial.file, length).ok());
-        Self { partial: Arc::new(partial), map }
-    }
-
-    /// For readers.
-    pub const fn partial(&self) -> &Arc<Partial> {
-        &self.partial
-    }
-
-    /// Gives the right to write up.
-    pub fn into_partial(self) -> Arc<Partial> {
-        self.partial
-    }
-}
-
-impl ObjectBuf for PartialWriter {
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) {
-        let at = usize::try_from(offset).ok().and_then(|offset| offset.checked_add(HEADER_BYTES));
-        let mapped = self.map.as_ref().zip(at).is_some_and(|(map, at)| map.write(at, bytes));
-        if !mapped {
-            // What fails here fails the digest later: the object is then received again.
-            let _ = self.partial.write_at(offset, bytes);
-        }
     }
 }
 

@@ -1,5 +1,4 @@
 use super::*;
-use carousel::flute::ObjectBuf as _;
 use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 use proptest::prelude::*;
@@ -29,12 +28,12 @@ fn meta(key: &str, body: &[u8]) -> ObjectMeta {
 }
 
 fn put(store: &Store, key: &str, body: &[u8]) -> Result<Arc<StoredObject>, StoreError> {
-    let mut writer = store.create(body.len() as u64)?;
+    let partial = Arc::new(store.create(body.len() as u64)?);
     // Out of order, as symbols come.
     let half = body.len() / 2;
-    writer.write_at(half as u64, &body[half..]);
-    writer.write_at(0, &body[..half]);
-    let frozen = writer.into_partial().freeze(body.len() as u64)?;
+    partial.write_at(half as u64, &body[half..])?;
+    partial.write_at(0, &body[..half])?;
+    let frozen = partial.freeze(body.len() as u64)?;
     assert_eq!(frozen.as_slice(), body);
     store.publish(&frozen, meta(key, body))
 }
@@ -67,10 +66,10 @@ fn what_was_published_is_there_after_a_clean_stop() {
 fn an_unpublished_object_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = open(&folder);
-    let mut writer = store.create(100_000).unwrap();
-    writer.write_at(0, &[1; 1000]);
+    let partial = store.create(100_000).unwrap();
+    partial.write_at(0, &[1; 1000]).unwrap();
     assert!(store.usage().partial_bytes > 100_000);
-    drop(writer);
+    drop(partial);
     assert_eq!(store.usage().partial_bytes, 0);
     drop(store);
     let (_, report) = open(&folder);

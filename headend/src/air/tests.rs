@@ -1,8 +1,6 @@
 use super::*;
 use carousel::alc::Packet;
-use carousel::flute::{
-    Event, ObjectBuf as _, OpenRequest, Receiver, ReceiverConfig, Refusal, Storage, verify,
-};
+use carousel::flute::{Event, OpenRequest, Receiver, ReceiverConfig, Refusal, Storage, verify};
 use carousel::time::Instant;
 
 const WALL: WallTime = WallTime::from_unix_ms(1_795_219_200_000);
@@ -15,6 +13,9 @@ impl Storage for Shelf {
     }
     fn name(&mut self, _: &mut Vec<u8>, _: &std::sync::Arc<carousel::flute::File>) -> Result<(), Refusal> {
         Ok(())
+    }
+    fn write(&mut self, buf: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
+        buf[offset as usize..][..bytes.len()].copy_from_slice(bytes);
     }
 }
 
@@ -36,7 +37,6 @@ fn receive(air: &mut Air, seconds: u64) -> (Vec<String>, bool) {
     let mut receiver = Receiver::new(ReceiverConfig::default());
     let (mut names, mut closed, mut now_ns) = (Vec::new(), false, 0);
     let mut out = Vec::new();
-    vec![0_u8; 1].write_at(0, &[1]);
     while now_ns < seconds * 1_000_000_000 {
         let Some(_) = air.next_packet(now_ns, WALL, &mut out) else {
             match air.next_due_ns() {

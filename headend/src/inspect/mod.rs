@@ -12,8 +12,7 @@ use std::sync::Arc;
 use carousel::Digest;
 use carousel::alc::Packet;
 use carousel::flute::{
-    Event, File, ObjectBuf, OpenRequest, Receiver, ReceiverConfig, Refusal, SessionKey, Sessions, Storage,
-    verify,
+    Event, File, OpenRequest, Receiver, ReceiverConfig, Refusal, SessionKey, Sessions, Storage, verify,
 };
 use carousel::lct::{Toi, Tsi};
 use carousel::route::{Evidence, evidence};
@@ -116,12 +115,6 @@ struct MemoryBuf {
     open_bytes: Arc<std::sync::atomic::AtomicU64>,
 }
 
-impl ObjectBuf for MemoryBuf {
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) {
-        self.bytes.write_at(offset, bytes);
-    }
-}
-
 impl Drop for MemoryBuf {
     fn drop(&mut self) {
         self.open_bytes.fetch_sub(self.bytes.len() as u64, std::sync::atomic::Ordering::Relaxed);
@@ -142,6 +135,10 @@ impl Storage for Memory {
 
     fn name(&mut self, _: &mut MemoryBuf, _: &Arc<File>) -> Result<(), Refusal> {
         Ok(())
+    }
+
+    fn write(&mut self, buf: &mut MemoryBuf, offset: u64, bytes: &[u8]) {
+        buf.bytes[offset as usize..][..bytes.len()].copy_from_slice(bytes);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::fdt::File;
-use super::{DropReason, ObjectBuf};
+use super::{DropReason, Storage};
 use crate::alc::Packet;
 use crate::fec::{EncodingId, Oti, Partition, PayloadId, Place, SymbolMap};
 use crate::lct::Toi;
@@ -52,10 +52,14 @@ impl<B> InFlight<B> {
     }
 }
 
-impl<B: ObjectBuf> InFlight<B> {
+impl<B> InFlight<B> {
     /// Puts the symbols of `packet` where they belong; `Err` if there is nothing new in it.
     #[inline]
-    pub(super) fn place(&mut self, packet: &Packet<'_>) -> Result<(), DropReason> {
+    pub(super) fn place<S: Storage<Buf = B>>(
+        &mut self,
+        packet: &Packet<'_>,
+        storage: &mut S,
+    ) -> Result<(), DropReason> {
         if let Some(fti) = packet.fti
             && self.fti.as_ref().is_none_or(|(bytes, length)| &bytes[..*length] != fti)
         {
@@ -71,12 +75,12 @@ impl<B: ObjectBuf> InFlight<B> {
         };
         let range = self.partition.byte_range(first);
         if symbols.len() as u64 != range.end - range.start {
-            return self.place_several(first, symbols);
+            return self.place_several(first, symbols, storage);
         }
         if self.received.has(first) {
             return Err(DropReason::Duplicate);
         }
-        self.buf.write_at(range.start, symbols);
+        storage.write(&mut self.buf, range.start, symbols);
         self.received.set(first);
         Ok(())
     }
@@ -105,7 +109,12 @@ impl<B: ObjectBuf> InFlight<B> {
     }
 
     /// Payloads of several symbols, and the last symbol padded to its full length.
-    fn place_several(&mut self, first: u64, symbols: &[u8]) -> Result<(), DropReason> {
+    fn place_several<S: Storage<Buf = B>>(
+        &mut self,
+        first: u64,
+        symbols: &[u8],
+        storage: &mut S,
+    ) -> Result<(), DropReason> {
         let length = self.partition.symbol_length as usize;
         let start = self.partition.byte_range(first).start;
         let left = self.partition.length - start;
@@ -120,7 +129,7 @@ impl<B: ObjectBuf> InFlight<B> {
         let mut new = false;
         for (symbol, bytes) in (first..).zip(useful.chunks(length)) {
             if !self.received.has(symbol) {
-                self.buf.write_at(self.partition.byte_range(symbol).start, bytes);
+                storage.write(&mut self.buf, self.partition.byte_range(symbol).start, bytes);
                 new |= self.received.set(symbol);
             }
         }

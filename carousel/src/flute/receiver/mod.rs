@@ -33,7 +33,7 @@ use crate::time::{Instant, WallTime};
 use done::{Done, DoneTable};
 pub use in_flight::InFlight;
 use in_flight::fti_of;
-pub use storage::{ObjectBuf, OpenRequest, Refusal, Storage};
+pub use storage::{OpenRequest, Refusal, Storage};
 pub use verdict::{DropReason, ReceiverStats, Verdict};
 
 /// Knobs of a receiver.
@@ -130,7 +130,7 @@ pub struct Receiver<B> {
     stats: ReceiverStats,
 }
 
-impl<B: ObjectBuf> Receiver<B> {
+impl<B> Receiver<B> {
     /// A receiver that has seen nothing.
     pub fn new(config: ReceiverConfig) -> Self {
         Self {
@@ -237,11 +237,11 @@ impl<B: ObjectBuf> Receiver<B> {
         storage: &mut S,
     ) -> Verdict {
         if self.in_flight.get(self.current).is_some_and(|object| object.toi == toi) {
-            return self.place(now, packet);
+            return self.place(now, packet, storage);
         }
         if let Some(&index) = self.index.get(&toi) {
             self.current = index;
-            return self.place(now, packet);
+            return self.place(now, packet, storage);
         }
         if let Some(done) = self.done.get(toi) {
             let restarted = fti_of(packet).is_some_and(|oti| oti.transfer_length != done.length);
@@ -252,7 +252,7 @@ impl<B: ObjectBuf> Receiver<B> {
             self.done.remove(toi);
         }
         match self.open(now, toi, packet, storage) {
-            Ok(true) => self.place(now, packet),
+            Ok(true) => self.place(now, packet, storage),
             Ok(false) => self.keep_early(toi, datagram),
             Err(reason) => Verdict::Dropped(reason),
         }
@@ -300,11 +300,11 @@ impl<B: ObjectBuf> Receiver<B> {
 
     /// Puts the symbols of `packet` into the object at `self.current`.
     #[inline]
-    fn place(&mut self, now: Instant, packet: &Packet<'_>) -> Verdict {
+    fn place<S: Storage<Buf = B>>(&mut self, now: Instant, packet: &Packet<'_>, storage: &mut S) -> Verdict {
         let object = &mut self.in_flight[self.current];
         object.last_packet = now;
         object.stalled = false;
-        if let Err(reason) = object.place(packet) {
+        if let Err(reason) = object.place(packet, storage) {
             return Verdict::Dropped(reason);
         }
         if object.received.is_complete() {
@@ -510,7 +510,13 @@ impl<B: ObjectBuf> Receiver<B> {
 
     /// Puts bytes that came another way (unicast repair) into an object in flight. Only whole symbols are used; what
     /// is there already stays. Returns the number of symbols that were new, or `None` if the object is not in flight.
-    pub fn repair(&mut self, toi: Toi, offset: u64, bytes: &[u8]) -> Option<u64> {
+    pub fn repair<S: Storage<Buf = B>>(
+        &mut self,
+        toi: Toi,
+        offset: u64,
+        bytes: &[u8],
+        storage: &mut S,
+    ) -> Option<u64> {
         let index = *self.index.get(&toi)?;
         let object = &mut self.in_flight[index];
         let end = offset.saturating_add(bytes.len() as u64);
@@ -519,7 +525,7 @@ impl<B: ObjectBuf> Receiver<B> {
             let range = object.partition.byte_range(symbol);
             let source = (range.start - offset) as usize..(range.end - offset) as usize;
             if let Some(source) = bytes.get(source).filter(|_| !object.received.has(symbol)) {
-                object.buf.write_at(range.start, source);
+                storage.write(&mut object.buf, range.start, source);
                 object.received.set(symbol);
                 new += 1;
             }

@@ -6,19 +6,6 @@ use super::super::fdt::File;
 use crate::fec::SymbolMap;
 use crate::lct::Toi;
 
-/// Where the bytes of an object under reassembly go. The daemon lends a mapped file, a test a `Vec`.
-pub trait ObjectBuf {
-    /// Writes `bytes` at `offset`; both lie inside the length that was asked for.
-    fn write_at(&mut self, offset: u64, bytes: &[u8]);
-}
-
-impl ObjectBuf for Vec<u8> {
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) {
-        let start = offset as usize;
-        self[start..start + bytes.len()].copy_from_slice(bytes);
-    }
-}
-
 /// What an object will need.
 #[derive(Debug)]
 pub struct OpenRequest<'a> {
@@ -46,7 +33,7 @@ pub enum Refusal {
 /// Lends storage to objects under reassembly.
 pub trait Storage {
     /// The storage of one object.
-    type Buf: ObjectBuf;
+    type Buf;
 
     /// Lends storage of `request.length` bytes.
     ///
@@ -59,4 +46,8 @@ pub trait Storage {
     /// # Errors
     /// As for [`Storage::open`]; the storage is then dropped.
     fn name(&mut self, buf: &mut Self::Buf, file: &Arc<File>) -> Result<(), Refusal>;
+
+    /// Writes symbols at `offset`; they lie inside the length that was asked for. Storage may gather what it gets, as long
+    /// as nobody is shown [`SymbolMap`]'s word for bytes that are not there yet.
+    fn write(&mut self, buf: &mut Self::Buf, offset: u64, bytes: &[u8]);
 }

@@ -29,6 +29,9 @@ impl Storage for Shelf {
         self.named.push(file.content_location.clone());
         self.refuse.map_or(Ok(()), Err)
     }
+    fn write(&mut self, buf: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
+        buf[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+    }
 }
 
 struct Bench {
@@ -455,15 +458,15 @@ fn repair_fills_only_whole_symbols_that_are_missing() {
     let object = bench.receiver.object(Toi(5)).unwrap();
     assert_eq!(object.received().missing(9), [0..1000, 4000..6000, 10_000..10_500]);
     assert_eq!(
-        bench.receiver.repair(Toi(5), 3500, &bytes[3500..5999]),
+        bench.receiver.repair(Toi(5), 3500, &bytes[3500..5999], &mut bench.shelf),
         Some(1),
         "a part of a symbol is of no use"
     );
-    assert_eq!(bench.receiver.repair(Toi(5), 10_000, &bytes[10_000..]), Some(1));
-    assert_eq!(bench.receiver.repair(Toi(5), u64::MAX, b"x"), Some(0));
-    assert_eq!(bench.receiver.repair(Toi(5), 0, &bytes), Some(2));
+    assert_eq!(bench.receiver.repair(Toi(5), 10_000, &bytes[10_000..], &mut bench.shelf), Some(1));
+    assert_eq!(bench.receiver.repair(Toi(5), u64::MAX, b"x", &mut bench.shelf), Some(0));
+    assert_eq!(bench.receiver.repair(Toi(5), 0, &bytes, &mut bench.shelf), Some(2));
     assert_eq!(bench.whole(), [("a".to_owned(), bytes)]);
-    assert_eq!(bench.receiver.repair(Toi(5), 0, b"x"), None);
+    assert_eq!(bench.receiver.repair(Toi(5), 0, b"x", &mut bench.shelf), None);
 }
 
 #[test]

@@ -1,0 +1,272 @@
+//! Who takes the packets.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use carousel::alc::Packet;
+use carousel::flute::{Event, File, OpenRequest, Receiver, ReceiverConfig, Refusal, Storage};
+use carousel::time::Instant;
+use flute::core::UDPEndpoint;
+use flute::receiver::writer::ObjectWriterBufferBuilder;
+use skycache::flight::Flights;
+use skycache::receive::{Aftermath, Document, FinishError, Finisher, Intake, Listen, ObjectRef, Shared};
+use skycache::store::{Store, StoreConfig};
+use tempfile::TempDir;
+
+use crate::packets::{SYMBOL_BYTES, Stream};
+
+/// Takes packets and knows how many objects are whole.
+pub(crate) trait Contender {
+    fn packet(&mut self, packet: &[u8]);
+    /// No further packet is at hand.
+    fn end_batch(&mut self) {}
+    /// Objects that are whole; waits for threads behind, if there are any.
+    fn whole(&mut self) -> usize;
+}
+
+/// Where a bare loop copies to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// One place, again and again, without looking at the packet.
+    Copy,
+    /// Memory that has been touched before.
+    Warm,
+    /// A mapped file of the same file system, preallocated like the store's.
+    File,
+}
+
+/// The least that anybody must do: find TOI and symbol in a header of known form, mark the symbol, copy it. It checks
+/// nothing that could be otherwise than here.
+pub(crate) struct Bare {
+    target: Target,
+    memory: Vec<u8>,
+    map: Option<memmap2::MmapMut>,
+    seen: Vec<u64>,
+    symbols: usize,
+    object_bytes: usize,
+    stored: usize,
+    total: usize,
+    objects: usize,
+}
+
+/// Offset of the TOI with 32-bit CCI, TSI and TOI.
+const TOI_AT: usize = 12;
+/// LCT header, EXT_FTI.
+const HEADER_BYTES: usize = 32;
+
+impl Bare {
+    pub(crate) fn new(stream: &Stream, target: Target, folder: &Path) -> Self {
+        let bytes = stream.objects() * stream.object_bytes();
+        let symbols = stream.object_bytes().div_ceil(SYMBOL_BYTES);
+        let map = (target == Target::File).then(|| {
+            let file = tempfile::tempfile_in(folder).expect("file");
+            preallocate(&file, bytes as u64);
+            map_mut(&file)
+        });
+        let memory = if target == Target::Warm { vec![1; bytes] } else { vec![1; SYMBOL_BYTES] };
+        Self {
+            target,
+            memory,
+            map,
+            seen: vec![0; (stream.objects() * symbols).div_ceil(64)],
+            symbols,
+            object_bytes: stream.object_bytes(),
+            stored: 0,
+            total: stream.data_packets(),
+            objects: stream.objects(),
+        }
+    }
+}
+
+/// Reserves blocks as the store does.
+#[allow(unsafe_code)]
+fn preallocate(file: &std::fs::File, bytes: u64) {
+    use std::os::fd::AsRawFd as _;
+    // SAFETY: a plain call on a descriptor that we own.
+    let result = unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes as libc::off_t) };
+    if result != 0 {
+        file.set_len(bytes).expect("length");
+    }
+}
+
+#[allow(unsafe_code)]
+fn map_mut(file: &std::fs::File) -> memmap2::MmapMut {
+    // SAFETY: the file has no name; nobody else can change it.
+    unsafe { memmap2::MmapMut::map_mut(file).expect("map") }
+}
+
+impl Contender for Bare {
+    #[inline]
+    fn packet(&mut self, packet: &[u8]) {
+        let toi = u32::from_be_bytes(packet[TOI_AT..TOI_AT + 4].try_into().expect("header")) as usize;
+        if toi == 0 {
+            return;
+        }
+        let payload = &packet[HEADER_BYTES + 4..];
+        if self.target == Target::Copy {
+            self.memory[..payload.len()].copy_from_slice(payload);
+            self.stored += 1;
+            return;
+        }
+        let sbn = u16::from_be_bytes(packet[HEADER_BYTES..HEADER_BYTES + 2].try_into().expect("id"));
+        let esi = u16::from_be_bytes(packet[HEADER_BYTES + 2..HEADER_BYTES + 4].try_into().expect("id"));
+        let symbol = usize::from(sbn) * self.symbols + usize::from(esi);
+        let bit = (toi - 1) * self.symbols + symbol;
+        let (word, mask) = (bit / 64, 1 << (bit % 64));
+        if self.seen[word] & mask != 0 {
+            return;
+        }
+        self.seen[word] |= mask;
+        let at = (toi - 1) * self.object_bytes + symbol * SYMBOL_BYTES;
+        let target = match &mut self.map {
+            Some(map) => &mut map[at..at + payload.len()],
+            None => &mut self.memory[at..at + payload.len()],
+        };
+        target.copy_from_slice(payload);
+        self.stored += 1;
+    }
+
+    fn whole(&mut self) -> usize {
+        if self.stored == self.total { self.objects } else { 0 }
+    }
+}
+
+/// The carousel's state machine with objects in memory that has been touched before: what the protocol costs without
+/// the disk.
+pub(crate) struct OursInMemory {
+    receiver: Receiver<Vec<u8>>,
+    shelf: Warm,
+    whole: usize,
+}
+
+struct Warm(Vec<Vec<u8>>);
+
+impl Storage for Warm {
+    type Buf = Vec<u8>;
+    fn open(&mut self, _: &OpenRequest<'_>) -> Result<Vec<u8>, Refusal> {
+        self.0.pop().ok_or(Refusal::NoRoom)
+    }
+    #[inline]
+    fn write(&mut self, buf: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
+        buf[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+    }
+    fn name(&mut self, _: &mut Vec<u8>, _: &Arc<File>) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
+impl OursInMemory {
+    pub(crate) fn new(stream: &Stream) -> Self {
+        let memory = (0..stream.objects()).map(|_| vec![1; stream.object_bytes()]).collect();
+        Self { receiver: Receiver::new(ReceiverConfig::default()), shelf: Warm(memory), whole: 0 }
+    }
+}
+
+impl Contender for OursInMemory {
+    #[inline]
+    fn packet(&mut self, packet: &[u8]) {
+        let Ok(parsed) = Packet::parse(packet) else { return };
+        self.receiver.handle_packet(Instant::from_nanos(1), None, &parsed, packet, &mut self.shelf);
+        while let Some(event) = self.receiver.poll_event() {
+            self.whole += usize::from(matches!(event, Event::Complete { .. }));
+        }
+    }
+
+    fn whole(&mut self) -> usize {
+        self.whole
+    }
+}
+
+/// Everything that the daemon does with a datagram, into a cache of its own.
+pub(crate) struct Ours {
+    intake: Intake,
+    listen: Listen,
+    shared: Arc<Shared>,
+    at: (SocketAddr, SocketAddr),
+    wanted: usize,
+    _folder: TempDir,
+    _finisher: Finisher,
+}
+
+struct Deaf;
+
+impl Aftermath for Deaf {
+    fn reject(&mut self, _: ObjectRef, why: FinishError) {
+        panic!("{why}");
+    }
+    fn document(&mut self, _: Document) {}
+}
+
+impl Ours {
+    pub(crate) fn new(folder: &Path) -> Self {
+        let folder = TempDir::new_in(folder).expect("folder");
+        let config =
+            StoreConfig { path: folder.path().to_path_buf(), reserve_bytes: 0, ..StoreConfig::default() };
+        let (store, _) = Store::open(&config).expect("store");
+        let (flights, _) = Flights::new();
+        let shared = Shared::new(store, flights);
+        let finisher = Finisher::start(Arc::clone(&shared), Deaf).expect("thread");
+        let intake = Intake::new(Arc::clone(&shared), Duration::from_secs(2), finisher.queue());
+        let at = ("127.0.0.1:7".parse().expect("source"), "239.1.1.1:5000".parse().expect("group"));
+        let listen = Listen { sessions: vec![(None, None)] };
+        Self { intake, listen, shared, at, wanted: 0, _folder: folder, _finisher: finisher }
+    }
+}
+
+impl Contender for Ours {
+    #[inline]
+    fn packet(&mut self, packet: &[u8]) {
+        self.intake.datagram(Instant::from_nanos(1), self.at.0, self.at.1, &self.listen, packet);
+    }
+
+    fn end_batch(&mut self) {
+        self.intake.end_batch();
+    }
+
+    fn whole(&mut self) -> usize {
+        let begin = std::time::Instant::now();
+        let objects = || self.shared.received.load(Ordering::Relaxed) as usize;
+        // The finisher is a thread of its own; it is done when nothing changes any more.
+        while begin.elapsed() < Duration::from_secs(20) {
+            let before = objects();
+            std::thread::sleep(Duration::from_millis(200));
+            if before > 0 && objects() == before {
+                break;
+            }
+        }
+        self.wanted = objects();
+        self.wanted
+    }
+}
+
+/// The `flute` crate's receiver, with objects in memory.
+pub(crate) struct FluteCrate {
+    receiver: flute::receiver::MultiReceiver,
+    writer: std::rc::Rc<ObjectWriterBufferBuilder>,
+    endpoint: UDPEndpoint,
+}
+
+impl FluteCrate {
+    pub(crate) fn new() -> Self {
+        let writer = std::rc::Rc::new(ObjectWriterBufferBuilder::new(false));
+        let config = flute::receiver::Config { max_objects_error: 0, ..flute::receiver::Config::default() };
+        Self {
+            receiver: flute::receiver::MultiReceiver::new(writer.clone(), Some(config), false),
+            writer,
+            endpoint: UDPEndpoint::new(None, "239.1.1.1".to_owned(), 5000),
+        }
+    }
+}
+
+impl Contender for FluteCrate {
+    fn packet(&mut self, packet: &[u8]) {
+        let _ = self.receiver.push(&self.endpoint, packet, SystemTime::UNIX_EPOCH);
+    }
+
+    fn whole(&mut self) -> usize {
+        self.writer.objects.borrow().iter().filter(|object| object.borrow().complete).count()
+    }
+}

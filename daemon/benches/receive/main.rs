@@ -1,0 +1,80 @@
+//! `cargo xtask bench receive`: what a packet costs, from memory and from a loopback socket, beside a bare loop and the
+//! `flute` crate, in one run.
+//!
+//! Every contender gets the same packets, round by round in turn, so that what the machine does meanwhile hits all
+//! alike. Time is the processor time of the receiving thread; digests are made by another thread, as in the daemon, and
+//! shown apart. "Fresh file" means pages that the kernel has to find and clear first: whoever writes into a cache pays
+//! for that, so the bare loop does too.
+
+mod contenders;
+mod meter;
+mod packets;
+mod sockets;
+
+use std::path::Path;
+
+use contenders::{Bare, Contender, FluteCrate, Ours, OursInMemory, Target};
+use meter::{Cost, Table};
+use packets::Stream;
+
+/// Datagrams of a batch: what 32 messages of 8 datagrams each bring, a modest load.
+const BATCH: usize = 256;
+/// Rounds; the first is thrown away.
+const ROUNDS: usize = 7;
+
+fn main() {
+    // `cargo bench` and `cargo test --benches` add arguments of their own.
+    let quick = std::env::args().any(|argument| argument == "--test");
+    let (objects, rounds) = if quick { (2, 2) } else { (48, ROUNDS) };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let stream = Stream::new(objects, 1 << 20);
+    println!(
+        "{} packets of {} bytes payload: {objects} objects of 1 MiB, no-code FLUTE; cache in {}\n",
+        stream.data_packets(),
+        packets::SYMBOL_BYTES,
+        folder.path().display()
+    );
+    from_memory(&stream, rounds, folder.path());
+    sockets::from_loopback(&stream, rounds, folder.path());
+}
+
+fn from_memory(stream: &Stream, rounds: usize, folder: &Path) {
+    let mut table = Table::new("from memory", "bare: header, bitmap, copy → fresh file");
+    let mut repeat = Table::new("repeats of what is held", "bare: header, bitmap");
+    for round in 0..rounds {
+        let mut contenders: Vec<(&str, Box<dyn Contender>)> = vec![
+            ("memcpy of the payload → warm memory", Box::new(Bare::new(stream, Target::Copy, folder))),
+            ("bare: header, bitmap, copy → warm memory", Box::new(Bare::new(stream, Target::Warm, folder))),
+            ("bare: header, bitmap, copy → fresh file", Box::new(Bare::new(stream, Target::File, folder))),
+            ("carousel → warm memory", Box::new(OursInMemory::new(stream))),
+            ("skycached → store (fresh file)", Box::new(Ours::new(folder))),
+            ("flute crate → Vec", Box::new(FluteCrate::new())),
+        ];
+        for (name, contender) in &mut contenders {
+            let mut in_batch = 0;
+            let cost = Cost::of(|| {
+                stream.each(|packet| {
+                    contender.packet(packet);
+                    in_batch = (in_batch + 1) % BATCH;
+                    if in_batch == 0 {
+                        contender.end_batch();
+                    }
+                });
+                contender.end_batch();
+            });
+            assert_eq!(contender.whole(), stream.objects(), "{name}: not every object became whole");
+            table.add(name, round, cost, stream);
+        }
+        let mut ours = Ours::new(folder);
+        stream.each(|packet| ours.packet(packet));
+        assert_eq!(ours.whole(), stream.objects());
+        let mut bare = Bare::new(stream, Target::Warm, folder);
+        stream.each(|packet| bare.packet(packet));
+        let again = Cost::of(|| stream.each(|packet| bare.packet(packet)));
+        repeat.add("bare: header, bitmap", round, again, stream);
+        let again = Cost::of(|| stream.each(|packet| ours.packet(packet)));
+        repeat.add("skycached", round, again, stream);
+    }
+    table.print();
+    repeat.print();
+}

@@ -1,0 +1,123 @@
+//! The packets of a session, in memory.
+
+use carousel::Digest;
+use carousel::flute::{Encoding, SendFile, Sender, SenderProfile};
+use carousel::lct::Tsi;
+
+/// Encoding symbol length: one to a packet.
+pub(crate) const SYMBOL_BYTES: usize = 1400;
+
+/// Object by object, each page of the FDT before the first object that it describes.
+pub(crate) struct Stream {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    fdt_packets: usize,
+    objects: usize,
+    object_bytes: usize,
+}
+
+impl Stream {
+    /// `objects` of `object_bytes` each.
+    pub(crate) fn new(objects: usize, object_bytes: usize) -> Self {
+        let profile = SenderProfile { symbol_length: SYMBOL_BYTES as u16, ..SenderProfile::default() };
+        let mut sender = Sender::new(Tsi(10), profile, 1, 1);
+        let bodies: Vec<Vec<u8>> = (0..objects)
+            .map(|object| (0..object_bytes).map(|at| (at * 31 + object * 7 + (at >> 9)) as u8).collect())
+            .collect();
+        let tois: Vec<_> = bodies
+            .iter()
+            .enumerate()
+            .map(|(at, body)| {
+                let file = SendFile {
+                    content_location: format!("http://cdn.example.com/{at}.m4s"),
+                    content_type: Some("video/mp4".to_owned()),
+                    encoding: Encoding::Identity,
+                    content_length: body.len() as u64,
+                    transfer_length: body.len() as u64,
+                    content_digest: Digest::of(body),
+                    repr_digest: None,
+                    content_md5: None,
+                };
+                sender.add(file).expect("fits")
+            })
+            .collect();
+        sender.refresh_fdt(skycache::clock::wall()).expect("FDT");
+        let mut stream = Self { bytes: Vec::new(), ends: Vec::new(), fdt_packets: 0, objects, object_bytes };
+        let mut out = Vec::new();
+        let mut described = None;
+        for (toi, body) in tois.iter().zip(&bodies) {
+            let page = sender.page_of(*toi).expect("described");
+            if described.replace(page) != Some(page) {
+                for packet in 0..sender.fdt_packets(page) {
+                    assert!(sender.write_fdt(page, packet, &mut out));
+                    stream.push(&out);
+                    stream.fdt_packets += 1;
+                }
+            }
+            for (symbol, bytes) in body.chunks(SYMBOL_BYTES).enumerate() {
+                assert!(sender.write_packet(*toi, symbol as u64, bytes, false, &mut out));
+                stream.push(&out);
+            }
+        }
+        stream
+    }
+
+    fn push(&mut self, packet: &[u8]) {
+        self.bytes.extend_from_slice(packet);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Every packet in order.
+    pub(crate) fn each(&self, mut take: impl FnMut(&[u8])) {
+        let mut start = 0;
+        for &end in &self.ends {
+            take(&self.bytes[start..end]);
+            start = end;
+        }
+    }
+
+    /// Packets of objects.
+    pub(crate) fn data_packets(&self) -> usize {
+        self.ends.len() - self.fdt_packets
+    }
+
+    /// All packets.
+    pub(crate) fn packets(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Objects.
+    pub(crate) fn objects(&self) -> usize {
+        self.objects
+    }
+
+    /// Bytes of each.
+    pub(crate) fn object_bytes(&self) -> usize {
+        self.object_bytes
+    }
+
+    /// Packets in trains as a GSO sender takes them: of one length, but for the last, and 60 kB at most.
+    pub(crate) fn trains(&self) -> Vec<(&[u8], usize)> {
+        let mut trains = Vec::new();
+        let (mut start, mut at) = (0, 0);
+        while at < self.ends.len() {
+            let length = self.ends[at] - start;
+            let mut end = self.ends[at];
+            at += 1;
+            while at < self.ends.len() && self.ends[at] - start <= 60_000 {
+                let next = self.ends[at] - end;
+                if next > length {
+                    break;
+                }
+                end = self.ends[at];
+                at += 1;
+                if next < length {
+                    break;
+                }
+            }
+            trains.push((&self.bytes[start..end], length));
+            start = end;
+        }
+        trains
+    }
+}

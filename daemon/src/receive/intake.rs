@@ -1,0 +1,283 @@
+//! From one datagram to symbols in their place: what a shard does, without its sockets.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use carousel::alc::Packet;
+use carousel::flute::{Event, File, Receiver, ReceiverConfig, SessionKey, Sessions};
+use carousel::lct::{Toi, Tsi};
+use carousel::time::{Instant, WallTime};
+
+use super::behind::WriteBehind;
+use super::finish::{Whole, Wholes};
+use super::shard::Command;
+use super::shelf::{ObjectSpace, Shelf, is_signalling, known};
+use super::{LossCounters, ObjectRef, SessionStats, Shared};
+use crate::clock;
+use crate::flight::{Announced, Carried, Flight};
+
+/// What is wanted of a group.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listen {
+    /// TSIs with their reception timeout; `None` in the list: every TSI.
+    pub sessions: Vec<(Option<u64>, Option<Duration>)>,
+}
+
+impl Listen {
+    fn wants(&self, tsi: Tsi) -> bool {
+        self.sessions.iter().any(|(want, _)| want.is_none_or(|want| want == tsi.0))
+    }
+
+    fn reception_timeout(&self, tsi: Tsi) -> Option<Duration> {
+        let exact = self.sessions.iter().find(|(want, _)| *want == Some(tsi.0));
+        exact
+            .or_else(|| self.sessions.iter().find(|(want, _)| want.is_none()))
+            .and_then(|(_, timeout)| *timeout)
+    }
+}
+
+/// What a shard tells repair.
+#[derive(Debug)]
+pub enum Trouble {
+    /// An object has stalled; its flight knows what is missing.
+    Stalled(Arc<Flight>),
+    /// The session was closed and nothing of this object has come.
+    Unseen(Carried),
+}
+
+/// The way to repair.
+pub(super) type Troubles = tokio::sync::mpsc::Sender<Trouble>;
+
+/// Takes datagrams, from wherever: a shard's sockets, a recording, a benchmark's memory.
+pub struct Intake {
+    pub(super) shared: Arc<Shared>,
+    pub(super) sessions: Sessions<ObjectSpace>,
+    pub(super) losses: LossCounters,
+    pub(super) default_timeout: Duration,
+    pub(super) wholes: SyncSender<Whole>,
+    pub(super) troubles: Option<Troubles>,
+    /// The date, for what expires; a recording has none.
+    pub(super) wall: fn() -> Option<WallTime>,
+    /// [`crate::store::Store::losses`] when the receivers were last told.
+    pub(super) store_losses: u64,
+    behind: WriteBehind,
+}
+
+impl Intake {
+    /// An intake that has received nothing, and tells nobody of troubles.
+    pub fn new(shared: Arc<Shared>, default_timeout: Duration, wholes: Wholes) -> Self {
+        Self {
+            shared,
+            sessions: Sessions::default(),
+            losses: LossCounters::default(),
+            default_timeout,
+            wholes: wholes.0,
+            troubles: None,
+            wall: clock::trusted_wall,
+            store_losses: 0,
+            behind: WriteBehind::default(),
+        }
+    }
+
+    /// Takes one datagram.
+    #[inline]
+    pub fn datagram(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        destination: SocketAddr,
+        listen: &Listen,
+        payload: &[u8],
+    ) {
+        self.losses.datagrams += 1;
+        self.losses.bytes += payload.len() as u64;
+        let Ok(packet) = Packet::parse(payload) else {
+            self.losses.not_alc += 1;
+            return;
+        };
+        let tsi = packet.lct.tsi.unwrap_or(Tsi(0));
+        if !listen.wants(tsi) {
+            self.losses.other_tsi += 1;
+            return;
+        }
+        let key = SessionKey { source: source.ip(), destination, tsi };
+        let default_timeout = self.default_timeout;
+        let config = |key: &SessionKey| ReceiverConfig {
+            reception_timeout: listen.reception_timeout(key.tsi).unwrap_or(default_timeout),
+            ..ReceiverConfig::default()
+        };
+        let Some(receiver) = self.sessions.get_or_open(key, config) else {
+            self.losses.too_many_sessions += 1;
+            return;
+        };
+        let wall = if packet.lct.toi == Some(Toi::FDT) { (self.wall)() } else { None };
+        let mut shelf = Shelf { shared: &self.shared, session: key, behind: &mut self.behind };
+        receiver.handle_packet(now, wall, &packet, payload, &mut shelf);
+        while let Some(event) = receiver.poll_event() {
+            match event {
+                Event::Complete { file, buf, repaired_symbols } => {
+                    let toi = file.toi;
+                    if let ObjectSpace::File(space) = &buf {
+                        self.behind.flush_one(&space.partial);
+                    }
+                    let whole = Whole { session: key, file, space: buf, repaired_symbols };
+                    if self.wholes.try_send(whole).is_err() {
+                        self.losses.finisher_full += 1;
+                        receiver.reject(toi);
+                    }
+                }
+                other => {
+                    let mut missing = Vec::new();
+                    if matches!(other, Event::SessionClosed) {
+                        missing.extend(receiver.unseen().cloned());
+                    }
+                    if let Event::Stalled { toi } = &other
+                        && let Some(flight) = flight_of(receiver, *toi)
+                    {
+                        tell(self.troubles.as_ref(), Trouble::Stalled(Arc::clone(flight)));
+                    }
+                    rare_event(&self.shared, self.troubles.as_ref(), key, &other, missing);
+                }
+            }
+        }
+    }
+
+    /// The batch is over: symbols that were gathered go to their files, and players who wait for them are told. Call it
+    /// whenever no further datagram is at hand.
+    pub fn end_batch(&mut self) {
+        self.behind.flush();
+    }
+
+    /// Looks at what time has done.
+    pub fn tick(&mut self, now: Instant) {
+        self.forget_lost();
+        let wall = (self.wall)();
+        for (_, receiver) in self.sessions.iter_mut() {
+            receiver.handle_timeout(now, wall);
+            while let Some(event) = receiver.poll_event() {
+                if let Event::Stalled { toi } = event
+                    && let Some(flight) = flight_of(receiver, toi)
+                {
+                    tell(self.troubles.as_ref(), Trouble::Stalled(Arc::clone(flight)));
+                }
+            }
+        }
+    }
+
+    /// What the cache has lost is received again when it comes round.
+    fn forget_lost(&mut self) {
+        let losses = self.shared.store.losses();
+        if std::mem::replace(&mut self.store_losses, losses) == losses {
+            return;
+        }
+        let shared = &self.shared;
+        for (key, receiver) in self.sessions.iter_mut() {
+            receiver.forget_unless(|file| {
+                is_signalling(file)
+                    || shared
+                        .key_of(key, &file.content_location)
+                        .is_ok_and(|object| shared.store.contains(object.as_str()))
+            });
+        }
+    }
+
+    /// Does what somebody else asks of an object.
+    pub(super) fn object_command(&mut self, command: Command) {
+        let (Command::Reject(object) | Command::Hold(object) | Command::Repair(object, ..)) = &command else {
+            return;
+        };
+        let ObjectRef { session, toi } = *object;
+        let Some(receiver) = self.sessions.get_mut(&session) else { return };
+        match &command {
+            Command::Reject(_) => receiver.reject(toi),
+            Command::Hold(_) => receiver.hold(toi),
+            Command::Repair(_, offset, bytes) => {
+                let mut shelf = Shelf { shared: &self.shared, session, behind: &mut self.behind };
+                receiver.repair(toi, *offset, bytes, &mut shelf);
+                self.behind.flush();
+            }
+            _ => return,
+        }
+        while let Some(event) = receiver.poll_event() {
+            if let Event::Complete { file, buf, repaired_symbols } = event {
+                let whole = Whole { session, file, space: buf, repaired_symbols };
+                if self.wholes.try_send(whole).is_err() {
+                    self.losses.finisher_full += 1;
+                    receiver.reject(toi);
+                }
+            }
+        }
+        if let Some(flight) = flight_of(receiver, toi) {
+            flight.progress();
+        }
+    }
+
+    /// The statistics as they are now.
+    pub(super) fn publish_stats(&self, number: usize) {
+        let sessions: BTreeMap<SessionKey, SessionStats> = self
+            .sessions
+            .iter()
+            .map(|(key, receiver)| {
+                let stats = SessionStats {
+                    receiver: receiver.stats().clone(),
+                    in_flight: receiver.in_flight().count(),
+                    described: receiver.table().len(),
+                };
+                (*key, stats)
+            })
+            .collect();
+        self.shared.stats.set(number, self.losses, sessions);
+    }
+}
+
+/// The flight that players see of an object under reassembly.
+fn flight_of(receiver: &Receiver<ObjectSpace>, toi: Toi) -> Option<&Arc<Flight>> {
+    match receiver.object(toi)?.buf() {
+        ObjectSpace::File(space) => space.flight.as_ref(),
+        ObjectSpace::Memory(_) => None,
+    }
+}
+
+fn tell(troubles: Option<&Troubles>, trouble: Trouble) {
+    // A full queue loses only haste: the object stalls again, or the carousel brings it.
+    if let Some(troubles) = troubles {
+        let _ = troubles.try_send(trouble);
+    }
+}
+
+fn rare_event(
+    shared: &Arc<Shared>,
+    troubles: Option<&Troubles>,
+    session: SessionKey,
+    event: &Event<ObjectSpace>,
+    missing: Vec<Arc<File>>,
+) {
+    match event {
+        Event::Fdt { new_files, instance_id, .. } => {
+            tracing::debug!(session = %session.destination, tsi = session.tsi.0, instance_id, files = new_files.len(), "new FDT Instance");
+            for file in new_files.iter().filter(|file| !is_signalling(file)) {
+                let Ok(key) = shared.key_of(&session, &file.content_location) else {
+                    tracing::warn!(name = %file.content_location.escape_debug(), "an object whose name cannot be used is left out");
+                    continue;
+                };
+                let (digest, length) = known(file);
+                let version = u64::try_from(file.toi.0).unwrap_or(0);
+                if !shared.store.holds(key.as_str(), digest, length.unwrap_or(0), version) {
+                    let content_type = file.content_type.clone();
+                    shared.flights.announce(key, Announced { digest, length, content_type, version });
+                }
+            }
+        }
+        Event::SessionClosed => {
+            tracing::info!(session = %session.destination, tsi = session.tsi.0, "the sender closed the session");
+            for file in missing.into_iter().filter(|file| !is_signalling(file)) {
+                let object = ObjectRef { session, toi: file.toi };
+                tell(troubles, Trouble::Unseen(Carried { object, file }));
+            }
+        }
+        _ => {}
+    }
+}
