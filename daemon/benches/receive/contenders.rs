@@ -42,7 +42,8 @@ pub(crate) enum Target {
 /// nothing that could be otherwise than here.
 pub(crate) struct Bare {
     target: Target,
-    memory: Vec<u8>,
+    /// A buffer for each object, as a receiver has.
+    memory: Vec<Vec<u8>>,
     map: Option<memmap2::MmapMut>,
     seen: Vec<u64>,
     symbols: usize,
@@ -66,7 +67,12 @@ impl Bare {
             preallocate(&file, bytes as u64);
             map_mut(&file)
         });
-        let memory = if target == Target::Warm { vec![1; bytes] } else { vec![1; SYMBOL_BYTES] };
+        let (buffers, length) = if target == Target::Warm {
+            (stream.objects(), stream.object_bytes())
+        } else {
+            (1, SYMBOL_BYTES)
+        };
+        let memory = (0..buffers).map(|_| vec![1; length]).collect();
         Self {
             target,
             memory,
@@ -107,7 +113,7 @@ impl Contender for Bare {
         }
         let payload = &packet[HEADER_BYTES + 4..];
         if self.target == Target::Copy {
-            self.memory[..payload.len()].copy_from_slice(payload);
+            self.memory[0][..payload.len()].copy_from_slice(payload);
             self.stored += 1;
             return;
         }
@@ -120,10 +126,10 @@ impl Contender for Bare {
             return;
         }
         self.seen[word] |= mask;
-        let at = (toi - 1) * self.object_bytes + symbol * SYMBOL_BYTES;
+        let at = symbol * SYMBOL_BYTES;
         let target = match &mut self.map {
-            Some(map) => &mut map[at..at + payload.len()],
-            None => &mut self.memory[at..at + payload.len()],
+            Some(map) => &mut map[(toi - 1) * self.object_bytes + at..][..payload.len()],
+            None => &mut self.memory[toi - 1][at..at + payload.len()],
         };
         target.copy_from_slice(payload);
         self.stored += 1;

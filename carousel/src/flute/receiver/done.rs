@@ -23,14 +23,44 @@ pub(super) struct DoneTable {
     done: HashMap<Toi, Done>,
     /// A TOI may be in here more than once after it was forgotten and done again; both count.
     order: VecDeque<Toi>,
+    /// The TOI of the last repeat and its EXT_FTI: the next packet is nearly always of the same, and most packets that a
+    /// box ever gets are repeats.
+    last: Option<Repeat>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Repeat {
+    toi: Toi,
+    fti: [u8; 16],
+    fti_bytes: usize,
+    reason: DropReason,
 }
 
 impl DoneTable {
+    /// Why a packet is of no use that is just like the last one that was none, if it is.
+    #[inline]
+    pub(super) fn like_last(&self, toi: Toi, fti: Option<&[u8]>) -> Option<DropReason> {
+        let last = self.last.as_ref().filter(|last| last.toi == toi)?;
+        (last.fti.get(..last.fti_bytes) == Some(fti.unwrap_or(&[]))).then_some(last.reason)
+    }
+
+    /// A packet was of no use and the next like it will not be either.
+    pub(super) fn note(&mut self, toi: Toi, fti: Option<&[u8]>, reason: DropReason) {
+        let bytes = fti.unwrap_or(&[]);
+        let mut last = Repeat { toi, fti: [0; 16], fti_bytes: bytes.len(), reason };
+        self.last = None;
+        if let Some(target) = last.fti.get_mut(..bytes.len()) {
+            target.copy_from_slice(bytes);
+            self.last = Some(last);
+        }
+    }
+
     pub(super) fn get(&self, toi: Toi) -> Option<&Done> {
         self.done.get(&toi)
     }
 
     pub(super) fn insert(&mut self, toi: Toi, done: Done) {
+        self.last = None;
         if self.done.insert(toi, done).is_none() {
             self.order.push_back(toi);
         }
@@ -42,11 +72,13 @@ impl DoneTable {
     }
 
     pub(super) fn remove(&mut self, toi: Toi) {
+        self.last = None;
         self.done.remove(&toi);
     }
 
     /// Forgets every TOI of which `is_done` says no.
     pub(super) fn retain(&mut self, mut is_done: impl FnMut(Toi) -> bool) {
+        self.last = None;
         self.done.retain(|&toi, _| is_done(toi));
     }
 }

@@ -239,6 +239,9 @@ impl<B> Receiver<B> {
         if self.in_flight.get(self.current).is_some_and(|object| object.toi == toi) {
             return self.place(now, packet, storage);
         }
+        if let Some(reason) = self.done.like_last(toi, packet.fti) {
+            return Verdict::Dropped(reason);
+        }
         if let Some(&index) = self.index.get(&toi) {
             self.current = index;
             return self.place(now, packet, storage);
@@ -247,7 +250,11 @@ impl<B> Receiver<B> {
             let restarted = fti_of(packet).is_some_and(|oti| oti.transfer_length != done.length);
             let over = done.until.is_some_and(|until| now >= until);
             if !restarted && !over {
-                return Verdict::Dropped(done.reason);
+                let reason = done.reason;
+                if done.until.is_none() {
+                    self.done.note(toi, packet.fti, reason);
+                }
+                return Verdict::Dropped(reason);
             }
             self.done.remove(toi);
         }
