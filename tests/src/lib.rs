@@ -21,4 +21,5 @@ pub use client::{Response, get};
 pub use origin::{Fault, Origin};
 pub use programs::Program;
 pub use relay::Relay;
+pub use serde_json::Value;
 pub use story::{Comparison, Story};

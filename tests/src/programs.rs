@@ -7,12 +7,19 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// Folder of the programs: `SKYCACHE_BIN_DIR`, or beside whoever runs; built first if they are not up to date.
+static DIR: OnceLock<PathBuf> = OnceLock::new();
+
+/// From now on the programs of this folder are run. Without effect once [`bin_dir`] was asked.
+pub fn use_bin_dir(folder: &Path) {
+    let _ = DIR.set(folder.to_path_buf());
+}
+
+/// Folder of the programs: that of [`use_bin_dir`], `SKYCACHE_BIN_DIR`, or beside whoever runs; built first if they are
+/// not up to date.
 ///
 /// # Panics
 /// If they cannot be built.
 pub fn bin_dir() -> &'static Path {
-    static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
         if let Some(dir) = std::env::var_os("SKYCACHE_BIN_DIR") {
             return dir.into();

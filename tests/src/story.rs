@@ -101,7 +101,7 @@ impl Story {
     /// If the groups cannot be joined.
     #[must_use]
     pub fn with_link(mut self, seed: u64, profile: Profile) -> Self {
-        println!("link: seed {seed}, {profile:?}");
+        println!("link: losses of seed {seed}");
         self.relay = Some(Relay::start(&self.groups, seed, profile).expect("a relay on loopback"));
         self
     }
@@ -224,6 +224,13 @@ impl Story {
     pub fn status(&self) -> Option<Value> {
         let output = self.skycached("status").arg("--json").output().ok()?;
         serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success())
+    }
+
+    /// `skycached ls --json`: the objects of the cache.
+    pub fn list(&self) -> Vec<Value> {
+        let output = self.skycached("ls").arg("--json").output().ok();
+        let value: Option<Value> = output.and_then(|output| serde_json::from_slice(&output.stdout).ok());
+        value.and_then(|value| value["objects"].as_array().cloned()).unwrap_or_default()
     }
 
     /// Waits until `done` says yes.

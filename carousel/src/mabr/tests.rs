@@ -6,7 +6,7 @@ fn shared(path: &str) -> Option<Vec<u8>> {
     let full = format!("{}/../../shared/{path}", env!("CARGO_MANIFEST_DIR"));
     let bytes = std::fs::read(&full);
     if bytes.is_err() {
-        eprintln!("skipped: {path} is not here");
+        eprintln!("SKIPPED: {path} is not here");
     }
     bytes.ok()
 }

@@ -378,7 +378,7 @@ mod tests {
     fn shared(path: &str) -> Option<Vec<u8>> {
         let bytes = std::fs::read(format!("{}/../../shared/schemas/nip/{path}", env!("CARGO_MANIFEST_DIR")));
         if bytes.is_err() {
-            eprintln!("skipped: {path} is not here");
+            eprintln!("SKIPPED: {path} is not here");
         }
         bytes.ok()
     }

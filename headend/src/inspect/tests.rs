@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 fn shared(path: &str) -> Option<PathBuf> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/captures").join(path);
     if !path.exists() {
-        eprintln!("skipped: {} is not here", path.display());
+        eprintln!("SKIPPED: {} is not here", path.display());
         return None;
     }
     Some(path)

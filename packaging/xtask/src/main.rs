@@ -1,37 +1,71 @@
 //! The one door for everything that is more than one cargo command.
 
+mod demo;
+mod test;
+
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use clap::{Parser, Subcommand};
+
+/// Skycache's workshop.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    door: Door,
+}
+
+#[derive(Debug, Subcommand)]
+enum Door {
+    /// The main job on this machine: a film over a lossy link into a cache, and the address to open in a player.
+    Demo(demo::Arguments),
+    /// Every test that this machine can run; installs what is missing when it may, and says what it skips.
+    Test,
+    /// Measures beside a floor and a peer, in one run.
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// What a packet costs, from memory and from a socket, beside a bare loop and the `flute` crate.
+    Receive,
+}
+
 fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        Some("test") => test(),
-        other => {
-            eprintln!("xtask: unknown door {other:?}; there is: test");
-            ExitCode::from(2)
+    let result = match Arguments::parse().door {
+        Door::Demo(arguments) => demo::run(&arguments),
+        Door::Test => test::run(),
+        Door::Bench { what: Bench::Receive } => {
+            run(cargo().args(["bench", "--quiet", "-p", "skycache", "--bench", "receive"]))
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("xtask: {why}");
+            ExitCode::FAILURE
         }
     }
 }
 
-/// Every ring of the test pyramid that this machine can run.
-fn test() -> ExitCode {
-    let steps: [(&str, &[&str]); 3] = [
-        ("formatting", &["fmt", "--check"]),
-        ("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
-        ("tests", &["test", "--workspace"]),
-    ];
-    for (what, args) in steps {
-        println!("== {what}");
-        match Command::new("cargo").args(args).status() {
-            Ok(status) if status.success() => {}
-            Ok(status) => {
-                eprintln!("xtask: {what}: {status}");
-                return ExitCode::FAILURE;
-            }
-            Err(err) => {
-                eprintln!("xtask: cannot run cargo: {err}");
-                return ExitCode::FAILURE;
-            }
-        }
-    }
-    ExitCode::SUCCESS
+/// The workspace's folder.
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Cargo, in the workspace.
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(workspace());
+    command
+}
+
+/// Runs a command to its end.
+fn run(command: &mut Command) -> Result<(), String> {
+    let status = command.status().map_err(|err| format!("{command:?}: {err}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}")) }
 }
