@@ -82,6 +82,15 @@ pub fn load<T: DeserializeOwned>(text: &str) -> Result<T, Vec<Mistake>> {
     Err(mistakes)
 }
 
+/// The text with its commented keys and tables in force: an example that is tested must not hide mistakes in comments.
+pub fn uncommented(text: &str) -> String {
+    let is_toml = |line: &str| {
+        line.starts_with('[') || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
+    };
+    let lines = text.lines().map(|line| line.strip_prefix("# ").filter(|rest| is_toml(rest)).unwrap_or(line));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// A key with its value in the text.
 struct Place {
     path: String,

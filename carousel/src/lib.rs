@@ -1,7 +1,82 @@
 //! Every wire format that both ends of a Skycache carousel speak. Sans-IO: bytes to values and values to bytes; no
 //! socket, file, clock, thread or async. Time, randomness and storage arrive as arguments.
+//!
+//! ```text
+//! datagram ─ alc::Packet (lct, ext) ─ flute::Sessions ─ flute::Receiver ─ Event::Complete ─ flute::verify ─ object
+//!                                                            │ FDT
+//! object ─ flute::Sender ─ datagram                          └ mabr::Directory, nip: where other sessions are
+//! ```
+//!
+//! | room | what | standard |
+//! |---|---|---|
+//! | [`bytes`] | cursors: the one place where lengths are checked | |
+//! | [`lct`], [`alc`] | header, extensions, packet | RFC 5651, 5775 |
+//! | [`fec`] | OTI, payload IDs, blocks, which symbols are there | RFC 5052, 5445 |
+//! | [`flute`] | FDT, receiver, sender | RFC 6726, 3926 |
+//! | [`mabr`], [`nip`] | gateway configurations, announcement documents | TS 103 769, TS 103 876 |
+//! | [`route`] | what tells ROUTE from FLUTE | RFC 9223 |
+//! | [`ip`], [`capture`] | packets in recordings | |
+//! | [`name`], [`digest`], [`time`], [`xml`] | keys, SHA-256 and MD5, instants and dates, documents | |
+//! | [`limits`] | how much of everything | |
+//! | `config` | configuration files with every mistake located (feature `config`) | |
+//!
+//! A delivery over a perfect link, both ends in one place:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use carousel::{Digest, alc::Packet, lct::Tsi, time::{Instant, WallTime}};
+//! use carousel::flute::{Encoding, Event, File, OpenRequest, Receiver, ReceiverConfig, Refusal, SendFile, Sender,
+//!     SenderProfile, Storage, verify};
+//!
+//! struct Memory;
+//! impl Storage for Memory {
+//!     type Buf = Vec<u8>;
+//!     fn open(&mut self, request: &OpenRequest<'_>) -> Result<Vec<u8>, Refusal> {
+//!         Ok(vec![0; request.length as usize])
+//!     }
+//!     fn name(&mut self, _: &mut Vec<u8>, _: &Arc<File>) -> Result<(), Refusal> {
+//!         Ok(())
+//!     }
+//!     fn write(&mut self, buf: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
+//!         buf[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+//!     }
+//! }
+//!
+//! let body = vec![7; 5000];
+//! let mut sender = Sender::new(Tsi(1), SenderProfile::default(), 1, 1);
+//! let toi = sender.add(SendFile {
+//!     content_location: "http://example.com/a.m4s".to_owned(),
+//!     content_type: Some("video/mp4".to_owned()),
+//!     encoding: Encoding::Identity,
+//!     content_length: 5000,
+//!     transfer_length: 5000,
+//!     content_digest: Digest::of(&body),
+//!     repr_digest: None,
+//!     content_md5: None,
+//! })?;
+//! sender.refresh_fdt(WallTime::from_unix_ms(1_795_219_200_000))?;
+//!
+//! let mut packets = vec![Vec::new(); 5];
+//! sender.write_fdt(0, 0, &mut packets[0]);
+//! for (symbol, bytes) in body.chunks(1400).enumerate() {
+//!     sender.write_packet(toi, symbol as u64, bytes, false, &mut packets[symbol + 1]);
+//! }
+//!
+//! let mut receiver = Receiver::new(ReceiverConfig::default());
+//! let mut received = None;
+//! for bytes in &packets {
+//!     receiver.handle_packet(Instant::from_nanos(0), None, &Packet::parse(bytes)?, bytes, &mut Memory);
+//!     while let Some(event) = receiver.poll_event() {
+//!         if let Event::Complete { file, buf, .. } = event {
+//!             verify(&file, &buf)?;
+//!             received = Some(buf);
+//!         }
+//!     }
+//! }
+//! assert_eq!(received, Some(body));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![warn(missing_docs)]
-#![allow(missing_docs)] // until the first tour is written
 
 pub mod alc;
 pub mod bytes;

@@ -356,6 +356,17 @@ mod tests {
     }
 
     #[test]
+    fn the_examples_load_with_what_they_have_commented_out_too() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+        for name in ["stb.toml", "edge.toml"] {
+            let path = folder.join(name);
+            Config::load(&path).unwrap_or_else(|why| panic!("{why}"));
+            let text = config::uncommented(&std::fs::read_to_string(path).unwrap());
+            Config::parse(&text).unwrap_or_else(|why| panic!("{name}: {why:?}"));
+        }
+    }
+
+    #[test]
     fn typos_and_nonsense_are_named_with_their_mend() {
         let text = "[http]\nlisen = '0.0.0.0:1'\n[store]\nquota_byte = 1\n";
         let all: Vec<String> = Config::parse(text).unwrap_err().iter().map(ToString::to_string).collect();

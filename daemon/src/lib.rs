@@ -1,4 +1,16 @@
-//! The daemon.
+//! `skycached`: receives carousels, keeps their objects, serves them to players as if it were the CDN, and repairs from
+//! origins what the link has lost. The program is `main.rs`; everything it does is here, so that tests, benchmarks and
+//! `replay` drive the same code.
+//!
+//! ```text
+//! source ─ datagrams ─▶ receive ─ whole objects ─▶ store ─▶ http ─▶ players
+//!                          │  ▲                              ▲
+//!                 stalled  ▼  │ missing bytes                │ miss
+//!                        repair ◀─────────── origin ─────────┘
+//! ```
+//!
+//! [`running`] puts the rooms together. What is in flight is shared through [`flight`]; which groups are listened to is
+//! [`session`]'s business. What this crate leaves to `carousel`: every byte on the wire.
 pub mod admin;
 pub mod clock;
 pub mod config;

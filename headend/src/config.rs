@@ -415,3 +415,17 @@ impl Config {
         SocketAddr::new(ip, self.sessions.media.port())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_loads_with_what_it_has_commented_out_too() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+        let path = folder.join("headend.toml");
+        Config::load(&path).unwrap_or_else(|why| panic!("{why}"));
+        let text = config::uncommented(&std::fs::read_to_string(path).unwrap());
+        Config::parse(&text, &folder).unwrap_or_else(|why| panic!("{why:?}"));
+    }
+}

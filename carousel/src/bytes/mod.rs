@@ -9,6 +9,7 @@ use std::fmt;
 ///
 /// Small, `Copy` and comparable, so that a receiver can count millions of them. Never logged where made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // the variants name their fields
 pub enum WireError {
     /// The input ends inside `what`: `need` bytes were promised, `have` are there.
     Short { what: &'static str, need: usize, have: usize },

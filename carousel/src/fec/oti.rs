@@ -35,6 +35,7 @@ pub struct Oti {
 
 /// Scheme-specific OTI elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // the variants name their fields
 pub enum SchemeInfo {
     /// Compact No-Code and the schemes without any.
     None,

@@ -17,6 +17,7 @@ use crate::limits::{MAX_XML_BYTES, MAX_XML_DEPTH, MAX_XML_ELEMENTS};
 
 /// Why a document is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)] // the variants name their fields
 pub enum XmlError {
     /// Larger than a limit of this library; the text names it.
     TooLarge(&'static str),
