@@ -188,6 +188,10 @@ pub struct Carousel {
     /// An FDT Instance is repeated this often, and sent right before an object that it describes if it was not sent for
     /// so long. Repeating all of a large FDT takes longer: it never takes more than a twentieth of the link.
     pub fdt_interval_ms: u64,
+    /// Most bytes of an FDT Instance. While all files of a session fit, one instance describes them: receivers are about
+    /// that forget a session's files with every further instance (GPAC). Above, the FDT is split and a receiver must take
+    /// the union, as RFC 6726 says. 1400 gives instances of one packet each, of which no loss can take a part.
+    pub fdt_instance_bytes: usize,
     /// Hard maximum between two repeats of each announcement object.
     pub announcement_interval_ms: u64,
     /// Hard maximum between two repeats of the gateway configuration, each manifest and init segment.
@@ -204,6 +208,7 @@ impl Default for Carousel {
             profile: Profile::Compatible,
             symbol_length_bytes: 1400,
             fdt_interval_ms: 1000,
+            fdt_instance_bytes: 256 << 10,
             announcement_interval_ms: 1000,
             manifest_interval_ms: 2000,
             fdt_lifetime_s: 3600,
@@ -230,7 +235,7 @@ impl Carousel {
         let base = SenderProfile {
             symbol_length: self.symbol_length_bytes,
             fdt_lifetime_s: self.fdt_lifetime_s,
-            fdt_page_bytes: usize::from(self.symbol_length_bytes).saturating_sub(FDT_ROOT_BYTES).max(64),
+            fdt_page_bytes: self.fdt_instance_bytes.saturating_sub(FDT_ROOT_BYTES).max(64),
             ..SenderProfile::default()
         };
         match self.profile {

@@ -31,6 +31,11 @@ pub fn files(folder: &Path) -> Vec<(String, PathBuf)> {
     all
 }
 
+/// As [`files`]; none where there is no such folder yet.
+pub fn files_if_any(folder: &Path) -> Vec<(String, PathBuf)> {
+    if folder.is_dir() { files(folder) } else { Vec::new() }
+}
+
 /// A folder with `count` small objects of `bytes` bytes each, and a playlist that names them.
 ///
 /// # Panics

@@ -141,3 +141,34 @@ fn tshark_dissects_what_we_build_without_a_malformed_mark() {
         assert!(row[4].contains("ALC") || row[4].contains("XML"), "not dissected as ALC: {row:?}");
     }
 }
+
+/// What proves most that others receive us: GPAC's MABR receiver takes every object of the session byte for byte.
+#[test]
+fn gpac_receives_every_object_byte_for_byte() {
+    if !have("gpac") {
+        return;
+    }
+    let mut story = Story::new();
+    // It joins media groups by the system's routes, whatever interface it is told.
+    let route = Command::new("ip").args(["route", "get"]).arg(story.groups[2].ip().to_string()).output();
+    if !route.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("dev lo")) {
+        eprintln!("SKIPPED: GPAC needs `ip route add 239.0.0.0/8 dev lo`");
+        return;
+    }
+    story.start_headend(false);
+    let out = story.dir().join("gpac");
+    let url =
+        format!("mabr://{}/:ifce=127.0.0.1:odir={}:repair=no:tunein=-1", story.groups[1], out.display());
+    let mut command = Command::new("gpac");
+    command.arg("-i").arg(url);
+    let _gpac = skycache_tests::Program::start(command, &story.dir().join("gpac.log")).expect("gpac");
+    let files = skycache_tests::media::files(&story.folder);
+    story.until("GPAC has everything", std::time::Duration::from_secs(30), |_| {
+        let have = skycache_tests::media::files_if_any(&out);
+        files.iter().all(|(name, path)| {
+            have.iter().any(|(other, copy)| {
+                other.ends_with(name.as_str()) && std::fs::read(copy).ok() == std::fs::read(path).ok()
+            })
+        })
+    });
+}

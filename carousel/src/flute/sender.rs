@@ -62,8 +62,8 @@ pub struct SenderProfile {
     /// Namespace of the FDT.
     pub namespace: FdtNamespace,
     /// A page of the FDT is closed when its files have this many bytes of XML. Small enough, an FDT Instance fits one
-    /// packet: no loss can take a part of it, and dissectors that look at single packets (tshark) understand it. Once a
-    /// session has [`SMALL_PAGES`] pages, further ones take [`LARGE_PAGE_BYTES`].
+    /// packet and no loss can take a part of it; large enough, one instance describes the whole session, which some
+    /// receivers need. Once a session has [`SMALL_PAGES`] pages, further ones take [`LARGE_PAGE_BYTES`] at least.
     pub fdt_page_bytes: usize,
     /// `Expires` lies this far ahead; a page is renewed at half of it.
     pub fdt_lifetime_s: u32,
@@ -109,6 +109,18 @@ pub struct SendFile {
     pub repr_digest: Option<Digest>,
     /// MD5 of the transported bytes, for receivers that know nothing better.
     pub content_md5: Option<[u8; 16]>,
+}
+
+/// The symbol length for an FDT Instance of `length` bytes, at most `longest`: one that ends the last symbol but one
+/// inside the closing tag. Dissectors that read every packet's text by itself (tshark) take a closing tag without its
+/// opening for a malformed packet; this way none sees one, at the cost of a packet of a few bytes.
+fn fdt_symbol_length(length: usize, longest: u16) -> u16 {
+    const CLOSING_TAG: usize = "</FDT-Instance>".len();
+    if length <= usize::from(longest) {
+        return longest;
+    }
+    let splits = |symbol: &u16| (1..CLOSING_TAG).contains(&(length % usize::from(*symbol)));
+    (longest / 2..=longest).rev().find(splits).unwrap_or(longest)
 }
 
 /// Why an object cannot be sent.
@@ -426,7 +438,7 @@ impl Sender {
         Time::now(now).write(&mut extensions);
         let oti = Oti::no_code(
             bytes.len() as u64,
-            self.profile.symbol_length,
+            fdt_symbol_length(bytes.len(), self.profile.symbol_length),
             self.profile.max_source_block_length,
         );
         oti.write_fti(&mut extensions).map_err(SenderError::Oti)?;
@@ -472,5 +484,22 @@ impl Sender {
             toi += 1;
         }
         Err(SenderError::NoToi)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fdt_symbol_length;
+
+    #[test]
+    fn no_packet_of_an_fdt_instance_has_a_whole_closing_tag_without_its_opening() {
+        for length in (1..20_000).chain([262_144, 1 << 20]) {
+            let symbol = usize::from(fdt_symbol_length(length, 1400));
+            let last = length % symbol;
+            assert!(
+                symbol <= 1400 && (length <= 1400 || (1..15).contains(&last)),
+                "{length}: {symbol}, {last}"
+            );
+        }
     }
 }

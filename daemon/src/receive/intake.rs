@@ -7,7 +7,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use carousel::alc::Packet;
-use carousel::flute::{Event, File, Receiver, ReceiverConfig, SessionKey, Sessions};
+use carousel::flute::{Event, Receiver, ReceiverConfig, SessionKey, Sessions};
 use carousel::lct::{Toi, Tsi};
 use carousel::time::{Instant, WallTime};
 
@@ -129,18 +129,7 @@ impl Intake {
                         receiver.reject(toi);
                     }
                 }
-                other => {
-                    let mut missing = Vec::new();
-                    if matches!(other, Event::SessionClosed) {
-                        missing.extend(receiver.unseen().cloned());
-                    }
-                    if let Event::Stalled { toi } = &other
-                        && let Some(flight) = flight_of(receiver, *toi)
-                    {
-                        tell(self.troubles.as_ref(), Trouble::Stalled(Arc::clone(flight)));
-                    }
-                    rare_event(&self.shared, self.troubles.as_ref(), key, &other, missing);
-                }
+                other => notice(&self.shared, self.troubles.as_ref(), key, receiver, &other),
             }
         }
     }
@@ -155,14 +144,10 @@ impl Intake {
     pub fn tick(&mut self, now: Instant) {
         self.forget_lost();
         let wall = (self.wall)();
-        for (_, receiver) in self.sessions.iter_mut() {
+        for (key, receiver) in self.sessions.iter_mut() {
             receiver.handle_timeout(now, wall);
             while let Some(event) = receiver.poll_event() {
-                if let Event::Stalled { toi } = event
-                    && let Some(flight) = flight_of(receiver, toi)
-                {
-                    tell(self.troubles.as_ref(), Trouble::Stalled(Arc::clone(flight)));
-                }
+                notice(&self.shared, self.troubles.as_ref(), *key, receiver, &event);
             }
         }
     }
@@ -248,12 +233,14 @@ fn tell(troubles: Option<&Troubles>, trouble: Trouble) {
     }
 }
 
-fn rare_event(
+/// Events that are no bytes.
+#[cold]
+fn notice(
     shared: &Arc<Shared>,
     troubles: Option<&Troubles>,
     session: SessionKey,
+    receiver: &Receiver<ObjectSpace>,
     event: &Event<ObjectSpace>,
-    missing: Vec<Arc<File>>,
 ) {
     match event {
         Event::Fdt { new_files, instance_id, .. } => {
@@ -271,11 +258,18 @@ fn rare_event(
                 }
             }
         }
-        Event::SessionClosed => {
-            tracing::info!(session = %session.destination, tsi = session.tsi.0, "the sender closed the session");
-            for file in missing.into_iter().filter(|file| !is_signalling(file)) {
+        Event::Stalled { toi } => {
+            if let Some(flight) = flight_of(receiver, *toi) {
+                tell(troubles, Trouble::Stalled(Arc::clone(flight)));
+            }
+        }
+        Event::SessionClosed | Event::SessionSilent => {
+            let how =
+                if matches!(event, Event::SessionClosed) { "the sender closed" } else { "nothing comes of" };
+            tracing::info!(session = %session.destination, tsi = session.tsi.0, "{how} the session");
+            for file in receiver.unseen().filter(|file| !is_signalling(file)) {
                 let object = ObjectRef { session, toi: file.toi };
-                tell(troubles, Trouble::Unseen(Carried { object, file }));
+                tell(troubles, Trouble::Unseen(Carried { object, file: Arc::clone(file) }));
             }
         }
         _ => {}

@@ -467,16 +467,17 @@ impl Air {
     /// Opens the body of an object. `None` if it is no longer what was announced: then it leaves the air, and the
     /// next reading of its folder brings its successor.
     fn start(&mut self, id: ItemId, now_ns: u64) -> Option<Job> {
+        let cycle_ns = self.fdt_cycle_ns();
         let item = self.items.get_mut(&id)?;
         item.due_ns = now_ns + item.object.max_period_ms.unwrap_or(0) * 1_000_000;
         item.starts += 1;
         match item.object.body.open() {
             Ok(reading) => {
-                // FDT before the data that it names.
+                // FDT before the data that it names, within its share of the link.
                 let session = &mut self.sessions[item.session];
                 if let Some(page) = session.sender.page_of(item.toi)
                     && let Some(sent) = session.pages_sent_ns.get_mut(page)
-                    && sent.is_none_or(|sent| sent + self.fdt_interval_ns <= now_ns)
+                    && sent.is_none_or(|sent| sent + cycle_ns <= now_ns)
                 {
                     *sent = Some(now_ns);
                     self.urgent.push_front(Job::Fdt { session: item.session, page, next: 0 });

@@ -243,7 +243,10 @@ impl Inspector {
             Event::Fdt { .. } => self.report_mut(&key, |report| report.fdt_instances += 1),
             Event::SessionClosed => self.report_mut(&key, |report| report.closed = true),
             Event::Complete { file, buf, .. } => self.complete(key, seconds, &file, &buf.bytes)?,
-            Event::Stalled { .. } | Event::Replaced { .. } | Event::Abandoned { .. } => {}
+            Event::Stalled { .. }
+            | Event::Replaced { .. }
+            | Event::Abandoned { .. }
+            | Event::SessionSilent => {}
         }
         Ok(())
     }

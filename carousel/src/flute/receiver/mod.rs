@@ -46,6 +46,8 @@ pub struct ReceiverConfig {
     pub refused_retry: Duration,
     /// How long an object without a name is kept after its last packet.
     pub unnamed_timeout: Duration,
+    /// Silence after which a session counts as over for the time being ([`Event::SessionSilent`]).
+    pub silence_timeout: Duration,
 }
 
 impl Default for ReceiverConfig {
@@ -54,6 +56,7 @@ impl Default for ReceiverConfig {
             reception_timeout: Duration::from_secs(2),
             refused_retry: Duration::from_secs(5),
             unnamed_timeout: Duration::from_secs(30),
+            silence_timeout: Duration::from_secs(5),
         }
     }
 }
@@ -107,6 +110,9 @@ pub enum Event<B> {
     },
     /// The sender set the A flag.
     SessionClosed,
+    /// Nothing has come for [`ReceiverConfig::silence_timeout`]: the A flag may have been lost too. What
+    /// [`Receiver::unseen`] names will not come soon.
+    SessionSilent,
 }
 
 /// The state machine of one session. See the module head.
@@ -125,6 +131,8 @@ pub struct Receiver<B> {
     early_bytes: usize,
     events: VecDeque<Event<B>>,
     closed: bool,
+    last_heard: Instant,
+    silent: bool,
     /// TOI and FEC Payload ID of the last packet of an object.
     last_symbol: Option<(Toi, u32)>,
     stats: ReceiverStats,
@@ -146,6 +154,8 @@ impl<B> Receiver<B> {
             early_bytes: 0,
             events: VecDeque::new(),
             closed: false,
+            last_heard: Instant::from_nanos(0),
+            silent: true,
             last_symbol: None,
             stats: ReceiverStats::default(),
         }
@@ -164,6 +174,8 @@ impl<B> Receiver<B> {
         datagram: &[u8],
         storage: &mut S,
     ) -> Verdict {
+        self.last_heard = now;
+        self.silent = false;
         let verdict = self.dispatch(now, wall, packet, datagram, storage);
         self.stats.packets += 1;
         self.stats.bytes += datagram.len() as u64;
@@ -497,6 +509,12 @@ impl<B> Receiver<B> {
     pub fn handle_timeout(&mut self, now: Instant, wall: Option<WallTime>) {
         if let Some(wall) = wall {
             self.table.expire(wall);
+        }
+        if !self.silent && now.since(self.last_heard) >= self.config.silence_timeout {
+            self.silent = true;
+            if !self.closed {
+                self.events.push_back(Event::SessionSilent);
+            }
         }
         let mut index = 0;
         while index < self.in_flight.len() {

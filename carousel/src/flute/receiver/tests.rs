@@ -444,6 +444,21 @@ fn an_object_that_stalled_before_it_had_a_name_is_told_of_when_it_gets_one() {
 }
 
 #[test]
+fn a_session_that_falls_silent_is_told_of_once_and_again_after_it_spoke() {
+    let mut bench = Bench::new();
+    let silent = |bench: &mut Bench, second: u64| {
+        bench.receiver.handle_timeout(Instant::from_nanos(second * 1_000_000_000), None);
+        bench.events().iter().filter(|event| matches!(event, Event::SessionSilent)).count()
+    };
+    assert_eq!(silent(&mut bench, 100), 0, "nothing was ever heard");
+    bench.feed(&fdt_by_hand(1, &describe(1, "x", "Content-Length=\"8\"")));
+    assert_eq!(bench.receiver.unseen().count(), 1);
+    assert_eq!((silent(&mut bench, 4), silent(&mut bench, 6), silent(&mut bench, 7)), (0, 1, 0));
+    bench.feed(&fdt_by_hand(2, &describe(1, "x", "Content-Length=\"8\"")));
+    assert_eq!((silent(&mut bench, 4), silent(&mut bench, 6)), (0, 1));
+}
+
+#[test]
 fn repair_fills_only_whole_symbols_that_are_missing() {
     let bytes = body(5, 10_500);
     let profile = SenderProfile { symbol_length: 1000, ..SenderProfile::default() };
