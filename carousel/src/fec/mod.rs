@@ -1,12 +1,16 @@
 //! FEC building block (RFC 5052): Object Transmission Information, block partitioning, FEC Payload IDs.
 //!
 //! Here is what every scheme shares and how each writes it. Source symbols of every systematic scheme go straight to
-//! their place in the object; Compact No-Code (RFC 5445) has nothing but source symbols.
+//! their place in the object; Compact No-Code (RFC 5445) has nothing but source symbols. What the others make of a
+//! source block is behind [`BlockCode`]: repair symbols one way, lost source symbols the other.
 
+mod code;
 mod oti;
 mod partition;
+mod reed_solomon;
 mod symbols;
 
+pub use code::{BlockCode, BlockEncoder, CodeError};
 pub use oti::{Oti, SchemeInfo};
 pub use partition::{Partition, Place};
 pub use symbols::SymbolMap;
@@ -83,5 +87,21 @@ impl PayloadId {
     #[inline]
     pub fn write_16_16(self, out: &mut Vec<u8>) {
         out.extend_from_slice(&(self.sbn << 16 | self.esi & 0xffff).to_be_bytes());
+    }
+
+    /// Appends the payload ID of a scheme that we send: 0, 1, 5, 6, or 129 with its source block length in symbols.
+    #[inline]
+    pub fn write(self, id: EncodingId, block_symbols: u32, out: &mut Vec<u8>) {
+        match id {
+            EncodingId::RS_GF28 => out.extend_from_slice(&(self.sbn << 8 | self.esi & 0xff).to_be_bytes()),
+            EncodingId::RAPTORQ => {
+                out.extend_from_slice(&(self.sbn << 24 | self.esi & 0xff_ffff).to_be_bytes());
+            }
+            EncodingId::SMALL_SYSTEMATIC => {
+                out.extend_from_slice(&self.sbn.to_be_bytes());
+                out.extend_from_slice(&(block_symbols << 16 | self.esi & 0xffff).to_be_bytes());
+            }
+            _ => self.write_16_16(out),
+        }
     }
 }
