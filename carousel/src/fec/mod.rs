@@ -7,12 +7,16 @@
 mod code;
 mod oti;
 mod partition;
+mod protection;
 mod reed_solomon;
+mod sequence;
 mod symbols;
 
-pub use code::{BlockCode, BlockEncoder, CodeError};
+pub use code::{BlockCode, BlockEncoder, CodeError, MAX_BLOCK_BYTES};
 pub use oti::{Oti, SchemeInfo};
 pub use partition::{Partition, Place};
+pub use protection::Protection;
+pub use sequence::{Sequence, Step};
 pub use symbols::SymbolMap;
 
 use crate::bytes::{Reader, WireError};

@@ -57,6 +57,23 @@ impl SymbolMap {
         self.received() * self.symbol_length - short
     }
 
+    /// How many of these symbols are there.
+    pub fn count(&self, symbols: Range<u64>) -> u64 {
+        let end = symbols.end.min(self.symbols);
+        let mut at = symbols.start;
+        let mut count = 0;
+        while at < end {
+            let next = (at / 64 + 1) * 64;
+            let mut word = self.word(at / 64) >> (at % 64);
+            if next > end {
+                word &= (1 << (end - at)) - 1;
+            }
+            count += u64::from(word.count_ones());
+            at = next;
+        }
+        count
+    }
+
     /// Whether every symbol is there.
     pub fn is_complete(&self) -> bool {
         self.received() == self.symbols

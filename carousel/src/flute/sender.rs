@@ -14,7 +14,7 @@ use flate2::write::GzEncoder;
 use super::fdt::{Encoding, FdtInstance, File, OtiAttributes};
 use crate::bytes::WireError;
 use crate::digest::Digest;
-use crate::fec::{EncodingId, Oti, Partition};
+use crate::fec::{BlockCode, EncodingId, Oti, Partition, PayloadId, Protection};
 use crate::lct::ext::{self, Fdt, Naci, Time, het};
 use crate::lct::{LctHeader, Toi, Tsi, Widths};
 use crate::limits::MAX_FDT_BYTES;
@@ -221,11 +221,17 @@ impl Sender {
     /// # Errors
     /// [`SenderError`]; the session is then as it was.
     pub fn add(&mut self, file: SendFile) -> Result<Toi, SenderError> {
-        let oti = Oti::no_code(
-            file.transfer_length,
-            self.profile.symbol_length,
-            self.profile.max_source_block_length,
-        );
+        self.add_protected(file, &Protection::NONE)
+    }
+
+    /// As [`Sender::add`], with a FEC scheme. Its repair symbols are made with [`Sender::block_code`].
+    ///
+    /// # Errors
+    /// As for [`Sender::add`].
+    pub fn add_protected(&mut self, file: SendFile, protection: &Protection) -> Result<Toi, SenderError> {
+        let profile = &self.profile;
+        let oti =
+            protection.oti(file.transfer_length, profile.symbol_length, profile.max_source_block_length);
         let partition = Partition::new(&oti).map_err(SenderError::Oti)?;
         let toi = self.free_toi()?;
         let header = self.header(toi, &oti, self.profile.fti_everywhere).map_err(SenderError::Oti)?;
@@ -281,6 +287,12 @@ impl Sender {
     /// The OTI of an object.
     pub fn oti(&self, toi: Toi) -> Option<&Oti> {
         self.objects.get(&toi).map(|object| &object.oti)
+    }
+
+    /// The code of source block `sbn`; `None` if the object has no code, or no such block.
+    pub fn block_code(&self, toi: Toi, sbn: u32) -> Option<BlockCode> {
+        let object = self.objects.get(&toi)?;
+        BlockCode::new(&object.oti, object.partition.block_symbols(sbn)).ok()
     }
 
     /// The objects and how the FDT describes them, by TOI.
@@ -370,7 +382,30 @@ impl Sender {
         if last_ever {
             out[1] |= CLOSE_OBJECT;
         }
-        object.partition.payload_id(symbol).write_16_16(out);
+        let payload_id = object.partition.payload_id(symbol);
+        let block_symbols = object.partition.block_symbols(payload_id.sbn);
+        payload_id.write(object.oti.encoding_id, block_symbols, out);
+        out.extend_from_slice(bytes);
+        true
+    }
+
+    /// Replaces `out` with the packet of a repair symbol.
+    pub fn write_repair(
+        &self,
+        toi: Toi,
+        payload_id: PayloadId,
+        bytes: &[u8],
+        last_ever: bool,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        out.clear();
+        let Some(object) = self.objects.get(&toi) else { return false };
+        out.extend_from_slice(&object.header);
+        if last_ever {
+            out[1] |= CLOSE_OBJECT;
+        }
+        let block_symbols = object.partition.block_symbols(payload_id.sbn);
+        payload_id.write(object.oti.encoding_id, block_symbols, out);
         out.extend_from_slice(bytes);
         true
     }

@@ -12,7 +12,9 @@ use carousel::time::Instant;
 use flute::core::UDPEndpoint;
 use flute::receiver::writer::ObjectWriterBufferBuilder;
 use skycache::flight::Flights;
-use skycache::receive::{Aftermath, Document, FinishError, Finisher, Intake, Listen, ObjectRef, Shared};
+use skycache::receive::{
+    Aftermath, Document, FinishError, Finisher, Intake, Listen, ObjectRef, Recovered, Shared,
+};
 use skycache::store::{Store, StoreConfig};
 use tempfile::TempDir;
 
@@ -204,6 +206,7 @@ impl Aftermath for Deaf {
         panic!("{why}");
     }
     fn document(&mut self, _: Document) {}
+    fn recovered(&mut self, _: ObjectRef, _: u32, _: Recovered) {}
 }
 
 impl Ours {

@@ -5,17 +5,39 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-use carousel::flute::{CacheControl, File, SessionKey, VerifyError, verify};
+use carousel::flute::{CacheControl, File, RecoveryJob, SessionKey, SymbolPlace, VerifyError, verify};
 use carousel::time::WallTime;
 
 use super::shelf::{ObjectSpace, is_signalling};
 use super::{ObjectRef, Shared};
 use crate::clock;
 use crate::flight::{FailReason, Outcome};
-use crate::store::{CameBy, Class, ObjectMeta, StoredObject};
+use crate::store::{CameBy, Class, ObjectMeta, Partial, StoredObject};
 
 /// Whole objects waiting for their digest. A shard completes a few hundred small objects in a burst.
 const QUEUE: usize = 1024;
+
+/// What the finisher does.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// An object to verify and publish.
+    Whole(Whole),
+    /// A source block to decode.
+    Block(Block),
+}
+
+/// A source block with enough encoding symbols.
+#[derive(Debug)]
+pub(super) struct Block {
+    pub(super) session: SessionKey,
+    pub(super) job: RecoveryJob,
+    pub(super) partial: Arc<Partial>,
+    /// Transfer length: the slots of repair symbols begin there.
+    pub(super) length: u64,
+}
+
+/// Lost symbols with their offsets; nothing if they could not be brought back.
+pub type Recovered = Option<Vec<(u64, Vec<u8>)>>;
 
 /// A whole object, not yet verified.
 #[derive(Debug)]
@@ -45,6 +67,8 @@ pub trait Aftermath: Send {
     fn reject(&mut self, object: ObjectRef, why: FinishError);
     /// A signalling document has come.
     fn document(&mut self, document: Document);
+    /// A block was decoded, or could not be.
+    fn recovered(&mut self, object: ObjectRef, sbn: u32, lost: Recovered);
     /// An object is in the cache.
     fn stored(&mut self, _object: ObjectRef, _stored: &StoredObject) {}
 }
@@ -67,14 +91,14 @@ impl std::fmt::Display for FinishError {
     }
 }
 
-/// Where whole objects go.
+/// Where whole objects go, and blocks to decode.
 #[derive(Debug, Clone)]
-pub struct Wholes(pub(super) SyncSender<Whole>);
+pub struct Wholes(pub(super) SyncSender<Work>);
 
 /// The finisher's queue and thread.
 #[derive(Debug)]
 pub struct Finisher {
-    queue: SyncSender<Whole>,
+    queue: SyncSender<Work>,
 }
 
 impl Finisher {
@@ -83,10 +107,10 @@ impl Finisher {
     /// # Errors
     /// If no thread can be started.
     pub fn start(shared: Arc<Shared>, mut aftermath: impl Aftermath + 'static) -> std::io::Result<Self> {
-        let (queue, wholes): (_, Receiver<Whole>) = sync_channel(QUEUE);
+        let (queue, work): (_, Receiver<Work>) = sync_channel(QUEUE);
         std::thread::Builder::new().name("finisher".to_owned()).spawn(move || {
-            while let Ok(whole) = wholes.recv() {
-                finish(&shared, whole, &mut aftermath);
+            while let Ok(work) = work.recv() {
+                finish(&shared, work, &mut aftermath);
             }
         })?;
         Ok(Self { queue })
@@ -98,8 +122,28 @@ impl Finisher {
     }
 }
 
+/// Does one piece of work.
+pub(super) fn finish(shared: &Shared, work: Work, aftermath: &mut dyn Aftermath) {
+    match work {
+        Work::Whole(whole) => finish_whole(shared, whole, aftermath),
+        Work::Block(block) => decode(&block, aftermath),
+    }
+}
+
+fn decode(block: &Block, aftermath: &mut dyn Aftermath) {
+    let lost = block.job.run(|place, out| {
+        let offset = match place {
+            SymbolPlace::Offset(offset) => offset,
+            SymbolPlace::Slot(slot) => block.length + u64::from(slot) * out.len() as u64,
+        };
+        block.partial.read_at(offset, out).is_ok()
+    });
+    let object = ObjectRef { session: block.session, toi: block.job.toi };
+    aftermath.recovered(object, block.job.sbn, lost);
+}
+
 /// Verifies, decodes, and publishes or passes on one object.
-pub(super) fn finish(shared: &Shared, whole: Whole, aftermath: &mut dyn Aftermath) {
+fn finish_whole(shared: &Shared, whole: Whole, aftermath: &mut dyn Aftermath) {
     let Whole { session, file, space, repaired_symbols } = whole;
     let object = ObjectRef { session, toi: file.toi };
     let (partial, flight) = match space {
@@ -147,7 +191,7 @@ fn publish(
     shared: &Shared,
     session: SessionKey,
     file: &File,
-    partial: Arc<crate::store::Partial>,
+    partial: Arc<Partial>,
     repaired_symbols: u64,
     aftermath: &mut dyn Aftermath,
 ) -> Result<Option<Arc<StoredObject>>, FinishError> {

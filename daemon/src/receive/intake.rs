@@ -7,12 +7,12 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use carousel::alc::Packet;
-use carousel::flute::{Event, Receiver, ReceiverConfig, SessionKey, Sessions};
+use carousel::flute::{Event, InFlight, Receiver, ReceiverConfig, SessionKey, Sessions};
 use carousel::lct::{Toi, Tsi};
 use carousel::time::{Instant, WallTime};
 
 use super::behind::WriteBehind;
-use super::finish::{Whole, Wholes};
+use super::finish::{Block, Whole, Wholes, Work};
 use super::shard::Command;
 use super::shelf::{ObjectSpace, Shelf, is_signalling, known};
 use super::{LossCounters, ObjectRef, SessionStats, Shared};
@@ -57,7 +57,7 @@ pub struct Intake {
     pub(super) sessions: Sessions<ObjectSpace>,
     pub(super) losses: LossCounters,
     pub(super) default_timeout: Duration,
-    pub(super) wholes: SyncSender<Whole>,
+    pub(super) finisher: SyncSender<Work>,
     pub(super) troubles: Option<Troubles>,
     /// The date, for what expires; a recording has none.
     pub(super) wall: fn() -> Option<WallTime>,
@@ -74,7 +74,7 @@ impl Intake {
             sessions: Sessions::default(),
             losses: LossCounters::default(),
             default_timeout,
-            wholes: wholes.0,
+            finisher: wholes.0,
             troubles: None,
             wall: clock::trusted_wall,
             store_losses: 0,
@@ -124,9 +124,20 @@ impl Intake {
                         self.behind.flush_one(&space.partial);
                     }
                     let whole = Whole { session: key, file, space: buf, repaired_symbols };
-                    if self.wholes.try_send(whole).is_err() {
+                    if self.finisher.try_send(Work::Whole(whole)).is_err() {
                         self.losses.finisher_full += 1;
                         receiver.reject(toi);
+                    }
+                }
+                Event::BlockReady { toi, sbn } => {
+                    if !send_block(&mut self.behind, &self.finisher, receiver, key, toi, sbn) {
+                        self.losses.finisher_full += 1;
+                        receiver.recovered(
+                            toi,
+                            sbn,
+                            None,
+                            &mut Shelf { shared: &self.shared, session: key, behind: &mut self.behind },
+                        );
                     }
                 }
                 other => notice(&self.shared, self.troubles.as_ref(), key, receiver, &other),
@@ -171,7 +182,11 @@ impl Intake {
 
     /// Does what somebody else asks of an object.
     pub(super) fn object_command(&mut self, command: Command) {
-        let (Command::Reject(object) | Command::Hold(object) | Command::Repair(object, ..)) = &command else {
+        let (Command::Reject(object)
+        | Command::Hold(object)
+        | Command::Repair(object, ..)
+        | Command::Recovered(object, ..)) = &command
+        else {
             return;
         };
         let ObjectRef { session, toi } = *object;
@@ -179,6 +194,11 @@ impl Intake {
         match &command {
             Command::Reject(_) => receiver.reject(toi),
             Command::Hold(_) => receiver.hold(toi),
+            Command::Recovered(_, sbn, lost) => {
+                let mut shelf = Shelf { shared: &self.shared, session, behind: &mut self.behind };
+                receiver.recovered(toi, *sbn, lost.as_deref(), &mut shelf);
+                self.behind.flush();
+            }
             Command::Repair(_, offset, bytes) => {
                 let mut shelf = Shelf { shared: &self.shared, session, behind: &mut self.behind };
                 receiver.repair(toi, *offset, bytes, &mut shelf);
@@ -189,7 +209,7 @@ impl Intake {
         while let Some(event) = receiver.poll_event() {
             if let Event::Complete { file, buf, repaired_symbols } = event {
                 let whole = Whole { session, file, space: buf, repaired_symbols };
-                if self.wholes.try_send(whole).is_err() {
+                if self.finisher.try_send(Work::Whole(whole)).is_err() {
                     self.losses.finisher_full += 1;
                     receiver.reject(toi);
                 }
@@ -231,6 +251,23 @@ fn tell(troubles: Option<&Troubles>, trouble: Trouble) {
     if let Some(troubles) = troubles {
         let _ = troubles.try_send(trouble);
     }
+}
+
+/// Gives a block to the finisher, its symbols in the file first. False if the finisher has no room.
+#[cold]
+fn send_block(
+    behind: &mut WriteBehind,
+    finisher: &SyncSender<Work>,
+    receiver: &Receiver<ObjectSpace>,
+    session: SessionKey,
+    toi: Toi,
+    sbn: u32,
+) -> bool {
+    let Some(job) = receiver.recovery_job(toi, sbn) else { return true };
+    let Some(ObjectSpace::File(space)) = receiver.object(toi).map(InFlight::buf) else { return true };
+    behind.flush_one(&space.partial);
+    let (partial, length) = (Arc::clone(&space.partial), space.slot_offset(0, 0));
+    finisher.try_send(Work::Block(Block { session, job, partial, length })).is_ok()
 }
 
 /// Events that are no bytes.

@@ -31,7 +31,7 @@ use crate::flight::Flights;
 use crate::store::Store;
 
 pub use crate::flight::ObjectRef;
-pub use finish::{Aftermath, Document, FinishError, Finisher, Wholes};
+pub use finish::{Aftermath, Document, FinishError, Finisher, Recovered, Wholes};
 pub use intake::{Intake, Listen, Trouble};
 pub use replay::{ReplaySummary, replay};
 pub use shard::{Command, Ear, Shard, ShardHandle};

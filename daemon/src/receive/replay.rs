@@ -13,7 +13,7 @@ use carousel::mabr::Directory;
 use carousel::time::Instant;
 use serde_json::{Value, json};
 
-use super::finish::{Aftermath, Document, FinishError, Wholes, finish};
+use super::finish::{Aftermath, Document, FinishError, Recovered, Wholes, finish};
 use super::intake::{Intake, Listen};
 use super::{ObjectRef, Shared};
 use crate::store::StoredObject;
@@ -28,6 +28,7 @@ struct Collected {
     rejected: Vec<(ObjectRef, String)>,
     documents: Vec<Document>,
     objects: Vec<Value>,
+    recovered: Vec<(ObjectRef, u32, Recovered)>,
 }
 
 impl Aftermath for Collected {
@@ -36,6 +37,9 @@ impl Aftermath for Collected {
     }
     fn stored(&mut self, object: ObjectRef, stored: &StoredObject) {
         self.objects.push(sent(object, crate::status::object_json(stored)));
+    }
+    fn recovered(&mut self, object: ObjectRef, sbn: u32, lost: Recovered) {
+        self.recovered.push((object, sbn, lost));
     }
     fn document(&mut self, document: Document) {
         let json = json!({
@@ -80,8 +84,11 @@ pub fn replay(path: &Path, shared: &Arc<Shared>, directory: &mut Directory) -> R
         let now = Instant::from_nanos(time_ns.saturating_sub(*start_ns.get_or_insert(time_ns)));
         intake.datagram(now, datagram.source, datagram.destination, &listen, datagram.payload);
         intake.end_batch();
-        while let Ok(whole) = finished.try_recv() {
-            finish(shared, whole, &mut collected);
+        while let Ok(work) = finished.try_recv() {
+            finish(shared, work, &mut collected);
+            for (object, sbn, lost) in collected.recovered.drain(..) {
+                intake.object_command(super::Command::Recovered(object, sbn, lost));
+            }
         }
         for (object, why) in collected.rejected.drain(..) {
             tracing::warn!(session = %object.session.destination, toi = %object.toi, why, "object rejected");

@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::finish::Recovered;
 use super::intake::{Intake, Listen, Troubles};
 use super::{ObjectRef, Shared};
 use crate::clock;
@@ -32,6 +33,8 @@ pub enum Command {
     Reject(ObjectRef),
     /// Bytes from an origin.
     Repair(ObjectRef, u64, Vec<u8>),
+    /// A source block was decoded, or could not be.
+    Recovered(ObjectRef, u32, Recovered),
     /// The object came whole another way.
     Hold(ObjectRef),
     /// Stop.

@@ -42,6 +42,11 @@ pub(super) struct FileSpace {
 }
 
 impl FileSpace {
+    /// Where slot number `slot` begins, for symbols of `symbol_length` bytes.
+    pub(super) fn slot_offset(&self, slot: u32, symbol_length: u64) -> u64 {
+        self.received.length() + u64::from(slot) * symbol_length
+    }
+
     /// The writer, when nothing is written any more.
     pub(super) fn into_parts(mut self) -> (Arc<Partial>, Option<Arc<Flight>>) {
         (Arc::clone(&self.partial), self.flight.take())
@@ -161,6 +166,18 @@ impl Storage for Shelf<'_> {
             }
             ObjectSpace::File(space) => {
                 self.behind.write(&space.partial, space.flight.as_ref(), offset, bytes);
+            }
+        }
+    }
+
+    /// Repair symbols lie behind the object in its own file, which is cut to its length when it is published: a box has
+    /// more disk than memory. Signalling is small and comes without a code.
+    fn keep_repair(&mut self, buf: &mut ObjectSpace, slot: u32, bytes: &[u8]) -> bool {
+        match buf {
+            ObjectSpace::Memory(_) => false,
+            ObjectSpace::File(space) => {
+                let offset = space.slot_offset(slot, bytes.len() as u64);
+                space.partial.write_at(offset, bytes).is_ok()
             }
         }
     }

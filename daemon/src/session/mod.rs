@@ -17,7 +17,7 @@ use carousel::nip;
 
 use crate::config::Config;
 use crate::origin::Origins;
-use crate::receive::{Aftermath, Command, Document, Ear, FinishError, Listen, ObjectRef, Shared};
+use crate::receive::{Aftermath, Command, Document, Ear, FinishError, Listen, ObjectRef, Recovered, Shared};
 use crate::repair::RuleBook;
 use crate::source::{GroupSpec, ReceiveSocket};
 
@@ -31,6 +31,7 @@ const RETRY: Duration = Duration::from_secs(5);
 enum Notice {
     Document(Document),
     Reject(ObjectRef),
+    Recovered(ObjectRef, u32, Recovered),
     Reload(Box<Config>),
     Stop,
 }
@@ -65,6 +66,10 @@ impl Aftermath for Herald {
     fn reject(&mut self, object: ObjectRef, why: FinishError) {
         tracing::warn!(session = %object.session.destination, tsi = object.session.tsi.0, toi = %object.toi, %why, "object rejected");
         let _ = self.0.send(Notice::Reject(object));
+    }
+
+    fn recovered(&mut self, object: ObjectRef, sbn: u32, lost: Recovered) {
+        let _ = self.0.send(Notice::Recovered(object, sbn, lost));
     }
 
     fn document(&mut self, document: Document) {
@@ -182,6 +187,9 @@ impl Control {
                 Ok(Notice::Document(document)) => self.document(document),
                 Ok(Notice::Reject(object)) => {
                     self.ear(&object.session.destination).tell(Command::Reject(object));
+                }
+                Ok(Notice::Recovered(object, sbn, lost)) => {
+                    self.ear(&object.session.destination).tell(Command::Recovered(object, sbn, lost));
                 }
                 Ok(Notice::Reload(config)) => self.reload(&config),
                 Ok(Notice::Stop) | Err(RecvTimeoutError::Disconnected) => return,

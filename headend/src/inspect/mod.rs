@@ -12,7 +12,8 @@ use std::sync::Arc;
 use carousel::Digest;
 use carousel::alc::Packet;
 use carousel::flute::{
-    Event, File, OpenRequest, Receiver, ReceiverConfig, Refusal, SessionKey, Sessions, Storage, verify,
+    Event, File, OpenRequest, Receiver, ReceiverConfig, Refusal, SessionKey, Sessions, Storage, SymbolPlace,
+    verify,
 };
 use carousel::lct::{Toi, Tsi};
 use carousel::route::{Evidence, evidence};
@@ -112,6 +113,7 @@ struct Memory {
 #[derive(Debug)]
 struct MemoryBuf {
     bytes: Vec<u8>,
+    repair: Vec<Vec<u8>>,
     open_bytes: Arc<std::sync::atomic::AtomicU64>,
 }
 
@@ -130,7 +132,11 @@ impl Storage for Memory {
             self.open_bytes.fetch_sub(request.length, std::sync::atomic::Ordering::Relaxed);
             return Err(Refusal::NoRoom);
         }
-        Ok(MemoryBuf { bytes: vec![0; request.length as usize], open_bytes: Arc::clone(&self.open_bytes) })
+        Ok(MemoryBuf {
+            bytes: vec![0; request.length as usize],
+            repair: Vec::new(),
+            open_bytes: Arc::clone(&self.open_bytes),
+        })
     }
 
     fn name(&mut self, _: &mut MemoryBuf, _: &Arc<File>) -> Result<(), Refusal> {
@@ -140,6 +146,30 @@ impl Storage for Memory {
     fn write(&mut self, buf: &mut MemoryBuf, offset: u64, bytes: &[u8]) {
         buf.bytes[offset as usize..][..bytes.len()].copy_from_slice(bytes);
     }
+
+    fn keep_repair(&mut self, buf: &mut MemoryBuf, slot: u32, bytes: &[u8]) -> bool {
+        let slot = slot as usize;
+        if buf.repair.len() <= slot {
+            buf.repair.resize_with(slot + 1, Vec::new);
+        }
+        buf.repair[slot] = bytes.to_vec();
+        true
+    }
+}
+
+/// Decodes a block at once: nobody waits for the next packet here.
+fn recover(receiver: &mut Receiver<MemoryBuf>, toi: Toi, sbn: u32, memory: &mut Memory) {
+    let lost = receiver.recovery_job(toi, sbn).and_then(|job| {
+        let buf = receiver.object(toi)?.buf();
+        job.run(|place, out| {
+            let bytes = match place {
+                SymbolPlace::Offset(at) => buf.bytes.get(at as usize..at as usize + out.len()),
+                SymbolPlace::Slot(slot) => buf.repair.get(slot as usize).and_then(|it| it.get(..out.len())),
+            };
+            bytes.map(|bytes| out.copy_from_slice(bytes)).is_some()
+        })
+    });
+    receiver.recovered(toi, sbn, lost.as_deref(), memory);
 }
 
 /// Watches datagrams and tells what they were.
@@ -230,7 +260,10 @@ impl Inspector {
         receiver.handle_packet(now, None, &packet, payload, &mut self.memory);
         let mut events = Vec::new();
         while let Some(event) = receiver.poll_event() {
-            events.push(event);
+            match event {
+                Event::BlockReady { toi, sbn } => recover(receiver, toi, sbn, &mut self.memory),
+                event => events.push(event),
+            }
         }
         for event in events {
             self.event(key, seconds, event)?;
@@ -246,6 +279,7 @@ impl Inspector {
             Event::Stalled { .. }
             | Event::Replaced { .. }
             | Event::Abandoned { .. }
+            | Event::BlockReady { .. }
             | Event::SessionSilent => {}
         }
         Ok(())

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::super::fdt::File;
+use super::recovery::{Recovery, RecoveryJob};
 use super::{DropReason, Storage};
 use crate::alc::Packet;
-use crate::fec::{EncodingId, Oti, Partition, PayloadId, Place, SymbolMap};
+use crate::fec::{BlockCode, EncodingId, Oti, Partition, PayloadId, Place, SymbolMap};
 use crate::lct::Toi;
 use crate::time::Instant;
 
@@ -23,6 +24,7 @@ pub struct InFlight<B> {
     pub(super) last_packet: Instant,
     pub(super) repaired_symbols: u64,
     pub(super) stalled: bool,
+    pub(super) recovery: Recovery,
 }
 
 impl<B> InFlight<B> {
@@ -59,7 +61,7 @@ impl<B> InFlight<B> {
         &mut self,
         packet: &Packet<'_>,
         storage: &mut S,
-    ) -> Result<(), DropReason> {
+    ) -> Result<Option<u32>, DropReason> {
         if let Some(fti) = packet.fti
             && self.fti.as_ref().is_none_or(|(bytes, length)| &bytes[..*length] != fti)
         {
@@ -70,19 +72,66 @@ impl<B> InFlight<B> {
             PayloadId::split(id, self.oti.field_bits(), packet.body).map_err(|_| DropReason::BadPayloadId)?;
         let first = match self.partition.place(id, payload_id) {
             Place::Source(symbol) => symbol,
-            Place::Repair => return Err(DropReason::RepairSymbol),
+            Place::Repair => return self.keep(payload_id, symbols, storage),
             Place::Outside => return Err(DropReason::OutsideObject),
         };
         let range = self.partition.byte_range(first);
         if symbols.len() as u64 != range.end - range.start {
-            return self.place_several(first, symbols, storage);
+            self.place_several(first, symbols, storage)?;
+            return Ok(self.recoverable(payload_id.sbn));
         }
         if self.received.has(first) {
             return Err(DropReason::Duplicate);
         }
         storage.write(&mut self.buf, range.start, symbols);
         self.received.set(first);
-        Ok(())
+        Ok(if self.recovery.is_empty() { None } else { self.recoverable(payload_id.sbn) })
+    }
+
+    /// Keeps a repair symbol until its block can be decoded.
+    #[cold]
+    fn keep<S: Storage<Buf = B>>(
+        &mut self,
+        payload_id: PayloadId,
+        symbol: &[u8],
+        storage: &mut S,
+    ) -> Result<Option<u32>, DropReason> {
+        let PayloadId { sbn, esi } = payload_id;
+        let k = self.partition.block_symbols(sbn);
+        let code = BlockCode::new(&self.oti, k).map_err(|_| DropReason::RepairSymbol)?;
+        if !code.is_repair(esi) {
+            return Err(DropReason::OutsideObject);
+        }
+        if symbol.len() != self.partition.symbol_length as usize {
+            return Err(DropReason::BadSymbolLength);
+        }
+        // Half as many as source symbols: beyond, the next pass is the better code.
+        let most_slots = self.partition.symbols / 2 + 64;
+        let slot = self.recovery.claim(sbn, esi, self.received_of(sbn), &code, most_slots)?;
+        if !storage.keep_repair(&mut self.buf, slot, symbol) {
+            self.recovery.forget(sbn);
+            return Err(DropReason::RepairSymbol);
+        }
+        Ok(self.recoverable(sbn))
+    }
+
+    /// Source symbols received of a block.
+    pub(super) fn received_of(&self, sbn: u32) -> u64 {
+        let first = self.partition.first_symbol(sbn);
+        self.received.count(first..first + u64::from(self.partition.block_symbols(sbn)))
+    }
+
+    /// `sbn` if that block has become ready for decoding.
+    fn recoverable(&mut self, sbn: u32) -> Option<u32> {
+        let code = BlockCode::new(&self.oti, self.partition.block_symbols(sbn)).ok()?;
+        let received = self.received_of(sbn);
+        self.recovery.ready(sbn, received, &code).then_some(sbn)
+    }
+
+    /// The job of a block that is ready.
+    pub(super) fn recovery_job(&self, sbn: u32) -> Option<RecoveryJob> {
+        let code = BlockCode::new(&self.oti, self.partition.block_symbols(sbn)).ok()?;
+        RecoveryJob::new(self.toi, sbn, code, self.partition, &self.received, &self.recovery)
     }
 
     /// An EXT_FTI that differs in its bytes from the last one: is it still the same object?

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 mod done;
 mod in_flight;
+mod recovery;
 mod storage;
 mod verdict;
 
@@ -33,6 +34,7 @@ use crate::time::{Instant, WallTime};
 use done::{Done, DoneTable};
 pub use in_flight::InFlight;
 use in_flight::fti_of;
+pub use recovery::{RecoveryJob, SymbolPlace};
 pub use storage::{OpenRequest, Refusal, Storage};
 pub use verdict::{DropReason, ReceiverStats, Verdict};
 
@@ -91,6 +93,13 @@ pub enum Event<B> {
         buf: B,
         /// Symbols that [`Receiver::repair`] brought.
         repaired_symbols: u64,
+    },
+    /// A source block has enough encoding symbols to be decoded: see [`Receiver::recovery_job`].
+    BlockReady {
+        /// The object.
+        toi: Toi,
+        /// The block.
+        sbn: u32,
     },
     /// An incomplete object with a name has had no packet for [`ReceiverConfig::reception_timeout`], or its sender closed it or
     /// the session: what is missing must come from elsewhere, or in the next pass.
@@ -313,6 +322,7 @@ impl<B> Receiver<B> {
             last_packet: now,
             repaired_symbols: 0,
             stalled: false,
+            recovery: recovery::Recovery::default(),
         });
         Ok(true)
     }
@@ -323,9 +333,12 @@ impl<B> Receiver<B> {
         let object = &mut self.in_flight[self.current];
         object.last_packet = now;
         object.stalled = false;
-        if let Err(reason) = object.place(packet, storage) {
-            return Verdict::Dropped(reason);
+        match object.place(packet, storage) {
+            Ok(None) => {}
+            Ok(Some(sbn)) => self.events.push_back(Event::BlockReady { toi: object.toi, sbn }),
+            Err(reason) => return Verdict::Dropped(reason),
         }
+        let object = &self.in_flight[self.current];
         if object.received.is_complete() {
             self.complete_current();
         }
@@ -561,6 +574,45 @@ impl<B> Receiver<B> {
             self.complete_current();
         }
         Some(new)
+    }
+
+    /// What is to be done for a block that [`Event::BlockReady`] has named. `None` if its object is no longer in flight.
+    pub fn recovery_job(&self, toi: Toi, sbn: u32) -> Option<RecoveryJob> {
+        self.object(toi)?.recovery_job(sbn)
+    }
+
+    /// What became of a [`RecoveryJob`]: the lost symbols with their offsets, or nothing. Symbols that have come meanwhile
+    /// stay as they are.
+    pub fn recovered<S: Storage<Buf = B>>(
+        &mut self,
+        toi: Toi,
+        sbn: u32,
+        symbols: Option<&[(u64, Vec<u8>)]>,
+        storage: &mut S,
+    ) {
+        let Some(&index) = self.index.get(&toi) else { return };
+        let object = &mut self.in_flight[index];
+        let Some(symbols) = symbols else {
+            self.stats.recovery_failed += 1;
+            let (received, k) = (object.received_of(sbn), object.partition.block_symbols(sbn));
+            object.recovery.failed(sbn, received, k);
+            return;
+        };
+        for (offset, bytes) in symbols {
+            let symbol = offset / u64::from(object.partition.symbol_length.max(1));
+            let range = object.partition.byte_range(symbol);
+            let is_symbol = range.start == *offset && range.end - range.start == bytes.len() as u64;
+            if is_symbol && symbol < object.partition.symbols && !object.received.has(symbol) {
+                storage.write(&mut object.buf, *offset, bytes);
+                object.received.set(symbol);
+                self.stats.recovered += 1;
+            }
+        }
+        object.recovery.forget(sbn);
+        if object.received.is_complete() {
+            self.current = index;
+            self.complete_current();
+        }
     }
 
     /// The bytes handed out for `toi` were wrong: its next pass counts again.

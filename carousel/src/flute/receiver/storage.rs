@@ -50,4 +50,10 @@ pub trait Storage {
     /// Writes symbols at `offset`; they lie inside the length that was asked for. Storage may gather what it gets, as long
     /// as nobody is shown [`SymbolMap`]'s word for bytes that are not there yet.
     fn write(&mut self, buf: &mut Self::Buf, offset: u64, bytes: &[u8]);
+
+    /// Keeps a repair symbol in slot number `slot` of the object's own; an older one in it is of no use any more. False
+    /// if this storage keeps none.
+    fn keep_repair(&mut self, _buf: &mut Self::Buf, _slot: u32, _bytes: &[u8]) -> bool {
+        false
+    }
 }

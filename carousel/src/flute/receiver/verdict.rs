@@ -130,6 +130,10 @@ pub struct ReceiverStats {
     pub dropped: [u64; DropReason::ALL.len()],
     /// `File` elements that could not be used.
     pub unusable_files: u64,
+    /// Source symbols that repair symbols brought back.
+    pub recovered: u64,
+    /// Attempts to decode a block that failed.
+    pub recovery_failed: u64,
     /// Packets that must have been lost on the way: gaps in the sequence of symbols of one object. A lower bound, since
     /// the end of an object, and objects lost whole, leave no gap.
     pub lost: u64,
@@ -147,6 +151,8 @@ impl Default for ReceiverStats {
             early_evicted: 0,
             dropped: [0; DropReason::ALL.len()],
             unusable_files: 0,
+            recovered: 0,
+            recovery_failed: 0,
             lost: 0,
         }
     }

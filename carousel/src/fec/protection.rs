@@ -1,0 +1,144 @@
+//! How a sender protects an object: which scheme, in which blocks, with how many repair symbols.
+
+use super::{BlockCode, EncodingId, Oti, Partition, SchemeInfo, Sequence};
+
+/// Symbol alignment Al of Raptor and RaptorQ; every processor that we run on reads words of four bytes.
+const ALIGNMENT: u16 = 4;
+
+/// A protection for a class of objects.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Protection {
+    /// The scheme; [`EncodingId::NO_CODE`] for none.
+    pub id: EncodingId,
+    /// Encoding symbol length in bytes; 0 for the session's.
+    pub symbol_length: u16,
+    /// Repair symbols for each source symbol, such as 0.1.
+    pub overhead: f64,
+    /// Repair symbols of a block at least: a small object takes more than its share.
+    pub least_repair: u32,
+    /// Bytes of a source block at most. A receiver holds a block in memory to decode it.
+    pub block_bytes: u32,
+}
+
+impl Protection {
+    /// None.
+    pub const NONE: Self =
+        Self { id: EncodingId::NO_CODE, symbol_length: 0, overhead: 0.0, least_repair: 0, block_bytes: 0 };
+
+    /// The OTI of an object of `transfer_length` bytes in symbols of `symbol_length`. An object that the scheme cannot
+    /// take (too small for Raptor, empty) goes without a code.
+    pub fn oti(&self, transfer_length: u64, symbol_length: u16, max_source_block_length: u32) -> Oti {
+        let symbol_length = if self.symbol_length > 0 { self.symbol_length } else { symbol_length };
+        let plain = Oti::no_code(transfer_length, symbol_length, max_source_block_length);
+        let aligned = symbol_length / ALIGNMENT * ALIGNMENT;
+        let symbols = |length: u16| transfer_length.div_ceil(u64::from(length.max(1)));
+        let in_block = |length: u16| u64::from((self.block_bytes / u32::from(length.max(1))).max(1));
+        let oti = match self.id {
+            EncodingId::RAPTORQ => {
+                let blocks = symbols(aligned).div_ceil(in_block(aligned)).clamp(1, 255) as u8;
+                let scheme =
+                    SchemeInfo::RaptorQ { source_blocks: blocks, sub_blocks: 1, alignment: ALIGNMENT as u8 };
+                Oti {
+                    encoding_id: self.id,
+                    symbol_length: aligned,
+                    max_source_block_length: 0,
+                    scheme,
+                    ..plain
+                }
+            }
+            EncodingId::RAPTOR => {
+                let blocks = symbols(aligned).div_ceil(in_block(aligned).min(8192)).clamp(1, 65_535) as u16;
+                let scheme =
+                    SchemeInfo::Raptor { source_blocks: blocks, sub_blocks: 1, alignment: ALIGNMENT as u8 };
+                Oti {
+                    encoding_id: self.id,
+                    symbol_length: aligned,
+                    max_source_block_length: 0,
+                    scheme,
+                    ..plain
+                }
+            }
+            EncodingId::RS_GF28 | EncodingId::SMALL_SYSTEMATIC => {
+                // As many source symbols as leave room for their repair symbols below 255.
+                let most = (255.0 / (1.0 + self.overhead)) as u64;
+                let most = most.min(u64::from(255_u32.saturating_sub(self.least_repair))).max(1);
+                let b = in_block(symbol_length).min(most).min(symbols(symbol_length).max(1)) as u32;
+                let max_n = (b + self.wanted(b)).min(255) as u16;
+                let scheme = SchemeInfo::ReedSolomon { max_n, m: 8, group: 1 };
+                Oti { encoding_id: self.id, max_source_block_length: b, scheme, ..plain }
+            }
+            _ => plain,
+        };
+        let fits = Partition::new(&oti).is_ok_and(|partition| {
+            (0..partition.blocks).all(|sbn| BlockCode::new(&oti, partition.block_symbols(sbn)).is_ok())
+        });
+        if fits && transfer_length > 0 { oti } else { plain }
+    }
+
+    fn wanted(&self, k: u32) -> u32 {
+        ((f64::from(k) * self.overhead).ceil() as u32).max(self.least_repair)
+    }
+
+    /// The order of one transmission of an object with this OTI.
+    pub fn sequence(&self, oti: &Oti, partition: Partition) -> Sequence {
+        let repair = |sbn: u32| {
+            BlockCode::new(oti, partition.block_symbols(sbn)).map_or(0, |code| self.repair_symbols(&code))
+        };
+        match partition.blocks {
+            0 => Sequence::plain(partition),
+            blocks => Sequence::protected(partition, repair(0), repair(blocks - 1)),
+        }
+    }
+
+    /// Repair symbols of a block with this code.
+    pub fn repair_symbols(&self, code: &BlockCode) -> u32 {
+        let mut count = self.wanted(code.k());
+        while count > 0 && !code.is_repair(code.k() + count - 1) {
+            count -= 1;
+        }
+        count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_as_large_as_allowed_and_small_objects_get_the_least() {
+        let protection = Protection {
+            id: EncodingId::RAPTORQ,
+            symbol_length: 0,
+            overhead: 0.1,
+            least_repair: 3,
+            block_bytes: 1 << 20,
+        };
+        let oti = protection.oti(290_000_000, 1402, 65_535);
+        assert_eq!(oti.symbol_length, 1400);
+        assert_eq!(oti.source_blocks(), Some(255), "290 blocks do not fit 8 bits");
+        let oti = protection.oti(3_000_000, 1400, 65_535);
+        let partition = Partition::new(&oti).unwrap();
+        assert_eq!((partition.blocks, partition.large), (3, 715));
+        let code = BlockCode::new(&oti, 715).unwrap();
+        assert_eq!(protection.repair_symbols(&code), 72);
+        let small = protection.oti(5000, 1400, 65_535);
+        assert_eq!(protection.repair_symbols(&BlockCode::new(&small, 4).unwrap()), 3);
+    }
+
+    #[test]
+    fn what_a_scheme_cannot_take_goes_without() {
+        let with =
+            |id| Protection { id, symbol_length: 0, overhead: 0.2, least_repair: 2, block_bytes: 1 << 20 };
+        assert_eq!(
+            with(EncodingId::RAPTOR).oti(4000, 1400, 9).encoding_id,
+            EncodingId::NO_CODE,
+            "three symbols"
+        );
+        assert_eq!(with(EncodingId::RAPTOR).oti(8000, 1400, 9).encoding_id, EncodingId::RAPTOR);
+        assert_eq!(with(EncodingId::RAPTORQ).oti(0, 1400, 9).encoding_id, EncodingId::NO_CODE);
+        let rs = with(EncodingId::RS_GF28).oti(10_000_000, 1400, 65_535);
+        assert_eq!((rs.encoding_id, rs.max_source_block_length), (EncodingId::RS_GF28, 212));
+        let code = BlockCode::new(&rs, 212).unwrap();
+        assert_eq!(with(EncodingId::RS_GF28).repair_symbols(&code), 43);
+    }
+}

@@ -1,0 +1,391 @@
+//! Repair symbols of an object, and the blocks that they bring back.
+//!
+//! Source symbols go to their place as they come; repair symbols are kept in slots that storage lends, until a block has
+//! enough of both. Then its owner gets a [`RecoveryJob`], does the mathematics wherever it likes, and brings the lost
+//! symbols back with [`super::Receiver::recovered`]. The receiver itself never decodes: that takes milliseconds.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::DropReason;
+use crate::fec::{BlockCode, Partition, SymbolMap};
+use crate::lct::Toi;
+
+/// Failed attempts at one block after which its further repair symbols are of no use: each takes the whole decoder.
+const MAX_ATTEMPTS: u32 = 8;
+
+/// What is kept of one source block.
+#[derive(Debug, Default)]
+struct Block {
+    /// ESI and slot.
+    kept: Vec<(u32, u32)>,
+    /// Symbols beyond k that the next attempt waits for.
+    surplus: u32,
+    attempts: u32,
+    at_work: bool,
+}
+
+/// The kept repair symbols of one object.
+#[derive(Debug, Default)]
+pub(super) struct Recovery {
+    blocks: BTreeMap<u32, Block>,
+    used: u32,
+    free: Vec<u32>,
+}
+
+impl Recovery {
+    pub(super) fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// A slot for repair symbol `esi` of block `sbn`, which has `received` of its k source symbols.
+    ///
+    /// # Errors
+    /// Why the symbol is of no use.
+    pub(super) fn claim(
+        &mut self,
+        sbn: u32,
+        esi: u32,
+        received: u64,
+        code: &BlockCode,
+        most_slots: u64,
+    ) -> Result<u32, DropReason> {
+        let k = u64::from(code.k());
+        let block = self.blocks.entry(sbn).or_default();
+        let enough = received + block.kept.len() as u64 >= k + u64::from(code.surplus() + block.surplus);
+        if received >= k
+            || enough
+            || block.attempts >= MAX_ATTEMPTS
+            || block.kept.iter().any(|&(have, _)| have == esi)
+        {
+            return Err(DropReason::Duplicate);
+        }
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None if u64::from(self.used) >= most_slots => return Err(DropReason::NoRoom),
+            None => {
+                self.used += 1;
+                self.used - 1
+            }
+        };
+        block.kept.push((esi, slot));
+        Ok(slot)
+    }
+
+    /// Whether the block can be tried now; it then counts as at work. Reed–Solomon needs k symbols, the others are tried
+    /// with k too: waiting for the surplus costs nothing when it comes, and everything when it does not.
+    pub(super) fn ready(&mut self, sbn: u32, received: u64, code: &BlockCode) -> bool {
+        let k = u64::from(code.k());
+        let Some(block) = self.blocks.get_mut(&sbn) else { return false };
+        if received >= k {
+            self.forget(sbn);
+            return false;
+        }
+        let enough = received + block.kept.len() as u64 >= k + u64::from(block.surplus);
+        if enough && !block.at_work {
+            block.at_work = true;
+            return true;
+        }
+        false
+    }
+
+    /// The block's repair symbols are of no use any more.
+    pub(super) fn forget(&mut self, sbn: u32) {
+        if let Some(block) = self.blocks.remove(&sbn) {
+            self.free.extend(block.kept.into_iter().map(|(_, slot)| slot));
+        }
+    }
+
+    /// An attempt failed: the next waits for one symbol more.
+    pub(super) fn failed(&mut self, sbn: u32, received: u64, k: u32) {
+        if let Some(block) = self.blocks.get_mut(&sbn) {
+            block.attempts += 1;
+            block.surplus = (received + block.kept.len() as u64 + 1).saturating_sub(u64::from(k)) as u32;
+            block.at_work = false;
+        }
+    }
+
+    fn kept(&self, sbn: u32) -> Option<&[(u32, u32)]> {
+        self.blocks.get(&sbn).map(|block| block.kept.as_slice())
+    }
+}
+
+/// Where the bytes of a symbol are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SymbolPlace {
+    /// In the object, from this offset on.
+    Offset(u64),
+    /// In the slot that [`super::Storage::keep_repair`] was given.
+    Slot(u32),
+}
+
+/// A block that can be brought back.
+#[derive(Debug, Clone)]
+pub struct RecoveryJob {
+    /// The object.
+    pub toi: Toi,
+    /// The block.
+    pub sbn: u32,
+    code: BlockCode,
+    partition: Partition,
+    received: Arc<SymbolMap>,
+    repair: Vec<(u32, u32)>,
+}
+
+impl RecoveryJob {
+    pub(super) fn new(
+        toi: Toi,
+        sbn: u32,
+        code: BlockCode,
+        partition: Partition,
+        received: &Arc<SymbolMap>,
+        recovery: &Recovery,
+    ) -> Option<Self> {
+        let repair = recovery.kept(sbn)?.to_vec();
+        Some(Self { toi, sbn, code, partition, received: Arc::clone(received), repair })
+    }
+
+    /// Reads the block's symbols with `read` (which fills its buffer, or says that it cannot) and does the mathematics.
+    /// Gives the lost source symbols with their offsets in the object; `None` if there are not enough.
+    ///
+    /// Holds up to four times the block in memory.
+    pub fn run(&self, mut read: impl FnMut(SymbolPlace, &mut [u8]) -> bool) -> Option<Vec<(u64, Vec<u8>)>> {
+        let first = self.partition.first_symbol(self.sbn);
+        let symbol_length = self.partition.symbol_length as usize;
+        let mut bytes = Vec::with_capacity((self.code.k() as usize + self.repair.len()) * symbol_length);
+        let mut symbols: Vec<(u32, std::ops::Range<usize>)> = Vec::new();
+        let mut take = |esi: u32, place: SymbolPlace, length: usize, bytes: &mut Vec<u8>| {
+            let start = bytes.len();
+            bytes.resize(start + length, 0);
+            let read = read(place, &mut bytes[start..]);
+            if read {
+                symbols.push((esi, start..start + length));
+            }
+            read
+        };
+        for esi in 0..self.code.k() {
+            let symbol = first + u64::from(esi);
+            if self.received.has(symbol) {
+                let range = self.partition.byte_range(symbol);
+                let length = (range.end - range.start) as usize;
+                if !take(esi, SymbolPlace::Offset(range.start), length, &mut bytes) {
+                    return None;
+                }
+            }
+        }
+        for &(esi, slot) in &self.repair {
+            if !take(esi, SymbolPlace::Slot(slot), symbol_length, &mut bytes) {
+                return None;
+            }
+        }
+        let have: Vec<(u32, &[u8])> =
+            symbols.iter().map(|(esi, range)| (*esi, &bytes[range.clone()])).collect();
+        let lost = self.code.decode(&have)?;
+        let placed = lost.into_iter().map(|(esi, mut symbol)| {
+            let range = self.partition.byte_range(first + u64::from(esi));
+            symbol.truncate((range.end - range.start) as usize);
+            (range.start, symbol)
+        });
+        Some(placed.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Digest;
+    use crate::alc::Packet;
+    use crate::fec::{EncodingId, PayloadId, Protection};
+    use crate::flute::{
+        Encoding, Event, File, OpenRequest, Receiver, ReceiverConfig, Refusal, SendFile, Sender,
+        SenderProfile, Storage, Verdict, verify,
+    };
+    use crate::lct::Tsi;
+    use crate::time::{Instant, WallTime};
+    use linksim::{Link, Profile};
+
+    struct Shelf;
+    #[derive(Default)]
+    struct Buf {
+        body: Vec<u8>,
+        repair: Vec<Vec<u8>>,
+    }
+    impl Storage for Shelf {
+        type Buf = Buf;
+        fn open(&mut self, request: &OpenRequest<'_>) -> Result<Buf, Refusal> {
+            Ok(Buf { body: vec![0xee; request.length as usize], repair: Vec::new() })
+        }
+        fn name(&mut self, _: &mut Buf, _: &Arc<File>) -> Result<(), Refusal> {
+            Ok(())
+        }
+        fn write(&mut self, buf: &mut Buf, offset: u64, bytes: &[u8]) {
+            buf.body[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+        }
+        fn keep_repair(&mut self, buf: &mut Buf, slot: u32, bytes: &[u8]) -> bool {
+            buf.repair.resize_with(buf.repair.len().max(slot as usize + 1), Vec::new);
+            buf.repair[slot as usize] = bytes.to_vec();
+            true
+        }
+    }
+
+    /// One pass of one object over a link; the bytes if it became whole, and the receiver.
+    fn one_pass(protection: &Protection, body: &[u8], link: &mut Link) -> (Option<Vec<u8>>, Receiver<Buf>) {
+        let mut sender =
+            Sender::new(Tsi(1), SenderProfile { symbol_length: 100, ..SenderProfile::default() }, 1, 1);
+        let file = SendFile {
+            content_location: "http://h/o".to_owned(),
+            content_type: None,
+            encoding: Encoding::Identity,
+            content_length: body.len() as u64,
+            transfer_length: body.len() as u64,
+            content_digest: Digest::of(body),
+            repr_digest: None,
+            content_md5: None,
+        };
+        let toi = sender.add_protected(file, protection).unwrap();
+        sender.refresh_fdt(WallTime::from_unix_ms(1_795_219_200_000)).unwrap();
+        let mut packets: Vec<Vec<u8>> = Vec::new();
+        let mut out = Vec::new();
+        for packet in 0..sender.fdt_packets(0) {
+            sender.write_fdt(0, packet, &mut out);
+            packets.push(out.clone());
+        }
+        let fdt_packets = packets.len();
+        let (oti, partition) = (*sender.oti(toi).unwrap(), *sender.partition(toi).unwrap());
+        let range = |symbol: u64| {
+            let range = partition.byte_range(symbol);
+            range.start as usize..range.end as usize
+        };
+        let mut encoders: Vec<_> = (0..partition.blocks)
+            .map(|sbn| {
+                let (first, k) = (partition.first_symbol(sbn), partition.block_symbols(sbn));
+                let block = &body[range(first).start..range(first + u64::from(k) - 1).end];
+                sender.block_code(toi, sbn).map(|code| code.encoder(block))
+            })
+            .collect();
+        for step in protection.sequence(&oti, partition) {
+            let PayloadId { sbn, esi } = step.payload_id;
+            match step.source {
+                Some(symbol) => {
+                    assert!(sender.write_packet(toi, symbol, &body[range(symbol)], false, &mut out));
+                }
+                None => {
+                    let repair = encoders[sbn as usize].as_mut().unwrap().repair(esi).unwrap();
+                    assert!(sender.write_repair(toi, step.payload_id, &repair, false, &mut out));
+                }
+            }
+            packets.push(out.clone());
+        }
+        let mut receiver = Receiver::new(ReceiverConfig::default());
+        let mut whole = None;
+        for (at, packet) in packets.iter().enumerate() {
+            let arrived = if at < fdt_packets {
+                vec![packet.clone()]
+            } else {
+                link.send(0, packet);
+                std::iter::from_fn(|| link.poll(0)).collect()
+            };
+            for bytes in arrived {
+                let packet = Packet::parse(&bytes).unwrap();
+                receiver.handle_packet(Instant::from_nanos(1), None, &packet, &bytes, &mut Shelf);
+                while let Some(event) = receiver.poll_event() {
+                    match event {
+                        Event::BlockReady { toi, sbn } => recover(&mut receiver, toi, sbn),
+                        Event::Complete { file, buf, .. } => {
+                            verify(&file, &buf.body).unwrap();
+                            whole = Some(buf.body);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        while let Some(event) = receiver.poll_event() {
+            if let Event::Complete { buf, .. } = event {
+                whole = Some(buf.body);
+            }
+        }
+        (whole, receiver)
+    }
+
+    fn recover(receiver: &mut Receiver<Buf>, toi: Toi, sbn: u32) {
+        let job = receiver.recovery_job(toi, sbn).unwrap();
+        let buf = receiver.object(toi).unwrap().buf();
+        let lost = job.run(|place, out| {
+            match place {
+                SymbolPlace::Offset(at) => out.copy_from_slice(&buf.body[at as usize..][..out.len()]),
+                SymbolPlace::Slot(slot) => out.copy_from_slice(&buf.repair[slot as usize]),
+            }
+            true
+        });
+        receiver.recovered(toi, sbn, lost.as_deref(), &mut Shelf);
+    }
+
+    fn protection(id: EncodingId) -> Protection {
+        Protection { id, symbol_length: 0, overhead: 0.25, least_repair: 3, block_bytes: 6000 }
+    }
+
+    #[test]
+    fn one_pass_over_a_lossy_link_is_enough_with_every_code() {
+        let body: Vec<u8> = (0..50_033_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        for id in [EncodingId::RAPTORQ, EncodingId::RAPTOR, EncodingId::RS_GF28, EncodingId::SMALL_SYSTEMATIC]
+        {
+            let mut whole = 0;
+            for seed in 0..10 {
+                let mut link = Link::new(seed, Profile::burst(0.05));
+                let (got, receiver) = one_pass(&protection(id), &body, &mut link);
+                if let Some(got) = got {
+                    assert!(got == body, "{id:?}, seed {seed}");
+                    assert!(receiver.stats().recovered > 0 || link.stats().lost == 0);
+                    whole += 1;
+                }
+            }
+            assert!(whole >= 9, "{id:?}: {whole} of 10");
+        }
+    }
+
+    #[test]
+    fn without_a_code_a_pass_over_such_a_link_is_never_enough() {
+        let body = vec![7; 50_033];
+        let whole = (0..10)
+            .filter(|&seed| {
+                one_pass(&Protection::NONE, &body, &mut Link::new(seed, Profile::burst(0.05))).0.is_some()
+            })
+            .count();
+        assert_eq!(whole, 0);
+    }
+
+    #[test]
+    fn wrong_repair_symbols_cost_a_digest_and_floods_of_them_are_bounded() {
+        let body = vec![9; 6000];
+        let (_, mut receiver) =
+            one_pass(&protection(EncodingId::RAPTORQ), &body, &mut Link::new(1, Profile::burst(0.9)));
+        assert!(receiver.object(Toi(1)).is_some(), "not whole");
+        let mut sender =
+            Sender::new(Tsi(1), SenderProfile { symbol_length: 100, ..SenderProfile::default() }, 1, 1);
+        let file = SendFile {
+            content_location: "http://h/o".to_owned(),
+            content_type: None,
+            encoding: Encoding::Identity,
+            content_length: 6000,
+            transfer_length: 6000,
+            content_digest: Digest::of(&body),
+            repr_digest: None,
+            content_md5: None,
+        };
+        let toi = sender.add_protected(file, &protection(EncodingId::RAPTORQ)).unwrap();
+        let (mut stored, mut out) = (0, Vec::new());
+        for esi in 1000..3000 {
+            sender.write_repair(toi, PayloadId { sbn: 0, esi }, &[esi as u8; 100], false, &mut out);
+            let packet = Packet::parse(&out).unwrap();
+            let verdict = receiver.handle_packet(Instant::from_nanos(1), None, &packet, &out, &mut Shelf);
+            stored += usize::from(verdict == Verdict::Stored);
+            while let Some(event) = receiver.poll_event() {
+                if let Event::Complete { file, buf, .. } = event {
+                    assert!(verify(&file, &buf.body).is_err(), "never taken for right");
+                }
+            }
+        }
+        assert!(stored <= 70, "{stored} of 2000 kept for a block of 60");
+    }
+}
