@@ -42,7 +42,8 @@ pub fn session_json((key, stats): &(SessionKey, SessionStats)) -> Value {
     json!({
         "source": key.source.to_string(), "group": key.destination.ip().to_string(), "port": key.destination.port(),
         "tsi": key.tsi.0, "packets": receiver.packets, "bytes": receiver.bytes, "lost": receiver.lost,
-        "stored": receiver.stored, "in_flight": stats.in_flight, "described": stats.described, "dropped": dropped,
+        "stored": receiver.stored, "recovered": receiver.recovered, "recovery_failed": receiver.recovery_failed,
+        "in_flight": stats.in_flight, "described": stats.described, "dropped": dropped,
     })
 }
 

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use carousel::Digest;
+use carousel::fec::Protection;
 use carousel::flute::SenderProfile;
 use carousel::lct::Tsi;
 use carousel::lct::ext::Naci;
@@ -270,6 +271,8 @@ impl Broadcast {
             body,
             class: if signalling { Class::Signalling } else { source.class },
             max_period_ms: signalling.then_some(self.config.carousel.manifest_interval_ms),
+            // Never on signalling: who cannot decode must still find the way.
+            protection: if signalling { Protection::NONE } else { self.config.fec.protection(source.class) },
         };
         let session = if signalling {
             self.configuration
@@ -339,6 +342,7 @@ impl Broadcast {
             let bytes = document.xml.into_bytes();
             let carousel = &self.config.carousel;
             let object = AirObject {
+                protection: Protection::NONE,
                 uri: document.uri.clone(),
                 content_type: document.content_type.to_owned(),
                 digest: Digest::of(&bytes),

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use carousel::config::{self, Mistake};
+use carousel::fec::{EncodingId, Protection};
 use carousel::flute::{FDT_ROOT_BYTES, FdtNamespace, SenderProfile};
 use carousel::lct::Widths;
 use carousel::nip::DeliveryParameters;
@@ -34,6 +35,9 @@ pub struct Config {
     /// What receivers are told about unicast repair.
     #[serde(default)]
     pub repair: Repair,
+    /// Forward error correction of media, by class.
+    #[serde(default)]
+    pub fec: FecClasses,
     /// What is sent.
     #[serde(rename = "source")]
     pub sources: Vec<Source>,
@@ -268,6 +272,90 @@ impl Default for Repair {
     }
 }
 
+/// `[fec]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FecClasses {
+    /// Sources of class high.
+    pub high: Option<Fec>,
+    /// Sources of class medium.
+    pub medium: Option<Fec>,
+    /// Sources of class low.
+    pub low: Option<Fec>,
+}
+
+/// `[fec.high]` and so on. Receivers that know no FEC (GPAC) pass protected objects over.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fec {
+    /// The scheme.
+    pub code: Code,
+    /// Repair symbols for each hundred source symbols.
+    #[serde(default = "Fec::default_overhead")]
+    pub overhead_percent: f64,
+    /// Repair symbols of a source block at least: small objects take more than their share.
+    #[serde(default = "Fec::default_least")]
+    pub least_repair: u32,
+    /// Most bytes of a source block; receivers hold a block in memory to decode it.
+    #[serde(default = "Fec::default_block")]
+    pub block_bytes: u32,
+    /// Encoding symbol length; the carousel's if left out.
+    #[serde(default)]
+    pub symbol_length_bytes: u16,
+}
+
+/// FEC schemes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Code {
+    /// None: FEC Encoding ID 0.
+    NoCode,
+    /// RFC 6330: FEC Encoding ID 6.
+    Raptorq,
+    /// RFC 5053: FEC Encoding ID 1.
+    Raptor,
+    /// RFC 5510: FEC Encoding ID 5.
+    ReedSolomon,
+}
+
+impl Fec {
+    const fn default_overhead() -> f64 {
+        10.0
+    }
+    const fn default_least() -> u32 {
+        3
+    }
+    const fn default_block() -> u32 {
+        1 << 20
+    }
+}
+
+impl FecClasses {
+    /// The protection of media of a class.
+    pub fn protection(&self, class: Class) -> Protection {
+        let fec = match class {
+            Class::High => &self.high,
+            Class::Medium => &self.medium,
+            Class::Low => &self.low,
+            Class::Signalling => &None,
+        };
+        let Some(fec) = fec else { return Protection::NONE };
+        let id = match fec.code {
+            Code::NoCode => return Protection::NONE,
+            Code::Raptorq => EncodingId::RAPTORQ,
+            Code::Raptor => EncodingId::RAPTOR,
+            Code::ReedSolomon => EncodingId::RS_GF28,
+        };
+        Protection {
+            id,
+            symbol_length: fec.symbol_length_bytes,
+            overhead: fec.overhead_percent / 100.0,
+            least_repair: fec.least_repair,
+            block_bytes: fec.block_bytes,
+        }
+    }
+}
+
 /// `[[source]]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -353,6 +441,22 @@ impl Config {
         ] {
             if value < 10 {
                 wrong(key, format!("{value} ms is too often"), "10 or more");
+            }
+        }
+        for (key, fec) in
+            [("fec.high", &self.fec.high), ("fec.medium", &self.fec.medium), ("fec.low", &self.fec.low)]
+        {
+            let Some(fec) = fec else { continue };
+            if !(0.0..=200.0).contains(&fec.overhead_percent) {
+                let what = format!("{} % of repair symbols", fec.overhead_percent);
+                wrong(&format!("{key}.overhead_percent"), what, "0 to 200; 10 is usual");
+            }
+            if fec.symbol_length_bytes != 0 && !(64..=8000).contains(&fec.symbol_length_bytes) {
+                wrong(&format!("{key}.symbol_length_bytes"), "must be 64 to 8000".to_owned(), "leave it out");
+            }
+            if !(10_000..=64 << 20).contains(&fec.block_bytes) {
+                let what = format!("{} bytes", fec.block_bytes);
+                wrong(&format!("{key}.block_bytes"), what, "1_000_000 to 2_000_000 suit a set-top box");
             }
         }
         if self.output.dscp > 63 {

@@ -47,6 +47,9 @@ impl Protection {
                 }
             }
             EncodingId::RAPTOR => {
+                // Raptor takes no block of fewer than four symbols: small objects get shorter ones.
+                let fourth = u16::try_from(transfer_length / 4).unwrap_or(u16::MAX) / ALIGNMENT * ALIGNMENT;
+                let aligned = if symbols(aligned) < 4 { fourth } else { aligned };
                 let blocks = symbols(aligned).div_ceil(in_block(aligned).min(8192)).clamp(1, 65_535) as u16;
                 let scheme =
                     SchemeInfo::Raptor { source_blocks: blocks, sub_blocks: 1, alignment: ALIGNMENT as u8 };
@@ -130,10 +133,12 @@ mod tests {
         let with =
             |id| Protection { id, symbol_length: 0, overhead: 0.2, least_repair: 2, block_bytes: 1 << 20 };
         assert_eq!(
-            with(EncodingId::RAPTOR).oti(4000, 1400, 9).encoding_id,
+            with(EncodingId::RAPTOR).oti(15, 1400, 9).encoding_id,
             EncodingId::NO_CODE,
-            "three symbols"
+            "four of four bytes"
         );
+        let small = with(EncodingId::RAPTOR).oti(789, 1400, 9);
+        assert_eq!((small.encoding_id, small.symbol_length), (EncodingId::RAPTOR, 196));
         assert_eq!(with(EncodingId::RAPTOR).oti(8000, 1400, 9).encoding_id, EncodingId::RAPTOR);
         assert_eq!(with(EncodingId::RAPTORQ).oti(0, 1400, 9).encoding_id, EncodingId::NO_CODE);
         let rs = with(EncodingId::RS_GF28).oti(10_000_000, 1400, 65_535);

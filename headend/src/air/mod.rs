@@ -3,7 +3,7 @@
 //! ```text
 //! timers ──▶ urgent (FDT, announcement, manifests when due)  ┐
 //! rescan ──▶ fresh  (objects never sent yet, in order)       ├─▶ next packet ─▶ pace ─▶ sink
-//!            current (the object being sent)                 │
+//!            wave    (the objects being sent, in turns)      │
 //!            Schedule (who has waited longest for its worth) ┘
 //! ```
 //!
@@ -11,16 +11,22 @@
 //! from files here ([`body`]).
 
 mod body;
+mod protect;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
+use std::sync::Arc;
+
 use carousel::Digest;
+use carousel::fec::{Protection, Sequence};
 use carousel::flute::{Encoding, SendFile, Sender, SenderError, SenderProfile};
 use carousel::lct::{Toi, Tsi};
 use carousel::time::WallTime;
 
 pub use body::{Body, BodyError, Reading};
+pub use protect::RepairSymbols;
+use protect::SharedRepair;
 
 use crate::plan::{Class, ItemId, Planned, Schedule};
 
@@ -44,6 +50,8 @@ pub struct AirObject {
     pub class: Class,
     /// Hard maximum between two of its starts; `None`: the schedule decides.
     pub max_period_ms: Option<u64>,
+    /// Its FEC scheme.
+    pub protection: Protection,
 }
 
 /// Index of a session in [`Air`].
@@ -68,6 +76,7 @@ struct Item {
     toi: Toi,
     object: AirObject,
     air_bytes: u64,
+    repair: SharedRepair,
     due_ns: u64,
     starts: u64,
 }
@@ -76,7 +85,7 @@ struct Item {
 #[derive(Debug)]
 enum Job {
     Fdt { session: SessionIndex, page: usize, next: u64 },
-    Object { id: ItemId, reading: Reading, next: u64 },
+    Object { id: ItemId, reading: Reading, repair: SharedRepair, sequence: Sequence, left: u64, broken: bool },
     Close { session: SessionIndex },
 }
 
@@ -110,7 +119,8 @@ pub struct Air {
     schedule: Schedule,
     urgent: VecDeque<Job>,
     fresh: VecDeque<ItemId>,
-    current: Option<Job>,
+    /// What is being sent. More than one: protected objects that take turns, so that a burst hits each lightly.
+    wave: VecDeque<Job>,
     next_id: ItemId,
     fdt_interval_ns: u64,
     rate_bps: u64,
@@ -127,6 +137,10 @@ pub struct Air {
 
 /// The part of the link that repeating the FDT may take; what is new goes out at once regardless.
 const MAX_FDT_SHARE: f64 = 0.05;
+/// Packets of a wave: thirty times the bursts of eight that links are known for.
+const WAVE_SYMBOLS: u64 = 256;
+/// Objects of a wave: each has its file open.
+const MAX_WAVE: usize = 64;
 /// How often pages whose `Expires` comes near are looked for.
 const FDT_RENEWAL_NS: u64 = 1_000_000_000;
 /// Rounds with the whole FDT at the end of a single pass: who missed the description of an object that came, or of one
@@ -155,7 +169,7 @@ impl Air {
             schedule: Schedule::default(),
             urgent: VecDeque::new(),
             fresh: VecDeque::new(),
-            current: None,
+            wave: VecDeque::new(),
             next_id: 1,
             fdt_interval_ns: fdt_interval_ms * 1_000_000,
             rate_bps,
@@ -203,7 +217,7 @@ impl Air {
     ) -> Result<ItemId, SenderError> {
         let sender = &mut self.sessions[session].sender;
         let length = object.body.length();
-        let toi = sender.add(SendFile {
+        let file = SendFile {
             content_location: object.uri.clone(),
             content_type: Some(object.content_type.clone()),
             encoding: Encoding::Identity,
@@ -212,14 +226,26 @@ impl Air {
             content_digest: object.digest,
             repr_digest: None,
             content_md5: Some(object.md5),
-        })?;
-        let symbols = sender.partition(toi).map_or(0, |partition| partition.symbols);
+        };
+        let mut toi = sender.add_protected(file.clone(), &object.protection)?;
+        let repair = match RepairSymbols::make(&object.body, sender, toi, &object.protection) {
+            Ok(repair) => repair.map(Arc::new),
+            // It changed, or there is no room: without repair symbols it can still be sent, and is looked at again.
+            Err(_) => {
+                sender.withdraw(toi);
+                toi = sender.add(file)?;
+                None
+            }
+        };
+        let plain = sender.partition(toi).map_or(0, |partition| partition.symbols);
+        let symbols = repair.as_ref().map_or(plain, |repair| repair.sequence().symbols());
         // LCT 16, EXT_FTI 16, payload ID 4.
-        let air_bytes = length + symbols * (36 + IP_UDP_BYTES as u64);
+        let symbol_bytes = sender.oti(toi).map_or(0, |oti| u64::from(oti.symbol_length));
+        let air_bytes = length + (symbols - plain) * symbol_bytes + symbols * (36 + IP_UDP_BYTES as u64);
         let id = self.next_id;
         self.next_id += 1;
         self.sessions[session].fdt_changed = true;
-        self.items.insert(id, Item { session, toi, object, air_bytes, due_ns: now_ns, starts: 0 });
+        self.items.insert(id, Item { session, toi, object, air_bytes, repair, due_ns: now_ns, starts: 0 });
         self.fresh.push_back(id);
         Ok(id)
     }
@@ -231,10 +257,9 @@ impl Air {
         self.sessions[item.session].fdt_changed = true;
         self.schedule.remove(id);
         self.fresh.retain(|&fresh| fresh != id);
-        if matches!(self.current, Some(Job::Object { id: current, .. }) if current == id) {
-            self.current = None;
+        for jobs in [&mut self.wave, &mut self.urgent] {
+            jobs.retain(|job| !matches!(job, Job::Object { id: sent, .. } if *sent == id));
         }
-        self.urgent.retain(|job| !matches!(job, Job::Object { id: urgent, .. } if *urgent == id));
     }
 
     /// From now on only close flags are sent; [`Air::is_over`] says when all are out.
@@ -246,7 +271,7 @@ impl Air {
         if self.ending.is_none() {
             self.urgent.clear();
             self.fresh.clear();
-            self.current = None;
+            self.wave.clear();
             self.ending = Some(Ending { fdt_rounds, close_rounds: CLOSE_ROUNDS, due_ns: 0 });
         }
     }
@@ -259,23 +284,13 @@ impl Air {
             } else if self.urgent.is_empty() {
                 self.queue_last_words(now_ns);
             }
-            let (mut job, was_urgent) = match (self.urgent.pop_front(), self.current.take()) {
-                (Some(urgent), current) => {
-                    self.current = current;
-                    (urgent, true)
-                }
-                (None, Some(current)) => (current, false),
-                (None, None) => {
-                    let chosen = self.choose(now_ns)?;
-                    match self.urgent.pop_front() {
-                        // FDT before the data that it names.
-                        Some(fdt) => {
-                            self.current = Some(chosen);
-                            (fdt, true)
-                        }
-                        None => (chosen, false),
-                    }
-                }
+            if self.urgent.is_empty() && self.wave.is_empty() {
+                self.fill_wave(now_ns);
+            }
+            // Urgent is what must go before everything else: an FDT before the data that it names.
+            let (mut job, was_urgent) = match self.urgent.pop_front() {
+                Some(job) => (job, true),
+                None => (self.wave.pop_front()?, false),
             };
             let departure = self.write(&mut job, out);
             if self.is_finished(&job) {
@@ -283,7 +298,7 @@ impl Air {
             } else if was_urgent {
                 self.urgent.push_front(job);
             } else {
-                self.current = Some(job);
+                self.wave.push_back(job);
             }
             if let Some(departure) = departure {
                 self.stats.packets += 1;
@@ -295,7 +310,7 @@ impl Air {
 
     /// Whether everything was said, the close flags too.
     pub fn is_over(&self) -> bool {
-        let silent = self.urgent.is_empty() && self.current.is_none();
+        let silent = self.urgent.is_empty() && self.wave.is_empty();
         self.ending.is_some_and(|ending| ending.close_rounds == 0 && silent)
     }
 
@@ -333,7 +348,7 @@ impl Air {
 
     /// Whether every object has been sent whole at least once.
     pub fn cycle_done(&self) -> bool {
-        self.fresh.is_empty() && self.current.is_none() && self.items.values().all(|item| item.starts > 0)
+        self.fresh.is_empty() && self.wave.is_empty() && self.items.values().all(|item| item.starts > 0)
     }
 
     /// The objects as the planner wants them, and what repeating the FDT costs in bit/s.
@@ -388,9 +403,6 @@ impl Air {
                 }
             }
         }
-        if self.once && now_ns >= self.lead_ns {
-            return;
-        }
         let due: Vec<ItemId> = self
             .items
             .iter()
@@ -428,6 +440,26 @@ impl Air {
         }
     }
 
+    /// The next object; if it is small and protected, others like it with it, until a burst on the link is short
+    /// against the wave.
+    fn fill_wave(&mut self, now_ns: u64) {
+        let mut symbols = 0;
+        while let Some(job) = self.choose(now_ns) {
+            let is_small = match &job {
+                Job::Object { repair: Some(_), left, .. } => {
+                    symbols += left;
+                    symbols < WAVE_SYMBOLS
+                }
+                _ => false,
+            };
+            self.wave.push_back(job);
+            let is_full = self.wave.len() >= MAX_WAVE || self.wave.len() >= self.items.len();
+            if !is_small || is_full || self.ending.is_some() {
+                return;
+            }
+        }
+    }
+
     fn choose(&mut self, now_ns: u64) -> Option<Job> {
         if self.ending.is_some() {
             return None;
@@ -441,6 +473,9 @@ impl Air {
             return None;
         }
         if self.once {
+            if !self.wave.is_empty() {
+                return None;
+            }
             self.end(LAST_FDT_ROUNDS);
             self.queue_last_words(now_ns);
             return self.urgent.pop_front();
@@ -485,7 +520,13 @@ impl Air {
                 if item.object.max_period_ms.is_none() {
                     self.schedule.add(id, item.object.class, item.air_bytes, now_ns);
                 }
-                Some(Job::Object { id, reading, next: 0 })
+                let repair = item.repair.clone();
+                let sequence = match &repair {
+                    Some(repair) => repair.sequence(),
+                    None => Sequence::plain(*session.sender.partition(item.toi)?),
+                };
+                let left = sequence.symbols();
+                Some(Job::Object { id, reading, repair, sequence, left, broken: false })
             }
             Err(_) => {
                 self.stats.objects_broken_off += 1;
@@ -507,26 +548,40 @@ impl Air {
                 *next += 1;
                 written.then(|| departure(*session, &self.sessions))
             }
-            Job::Object { id, reading, next } => {
+            Job::Object { id, reading, repair, sequence, left, broken } => {
                 let item = self.items.get(id)?;
-                let sender = &self.sessions[item.session].sender;
-                let partition = sender.partition(item.toi)?;
-                if *next >= partition.symbols {
-                    return None;
-                }
-                let range = partition.byte_range(*next);
-                self.symbol.resize((range.end - range.start) as usize, 0);
-                if reading.read_at(range.start, &mut self.symbol).is_err() {
+                let session = &self.sessions[item.session];
+                let step = sequence.next()?;
+                *left -= 1;
+                let (oti, partition) = (session.sender.oti(item.toi)?, session.sender.partition(item.toi)?);
+                // What leads is repeated until the media begin.
+                let last_ever = self.once && item.object.max_period_ms.is_none() && *left == 0;
+                let read = match (step.source, repair) {
+                    (Some(symbol), _) => {
+                        let range = partition.byte_range(symbol);
+                        self.symbol.resize((range.end - range.start) as usize, 0);
+                        reading.read_at(range.start, &mut self.symbol)
+                    }
+                    (None, Some(repair)) => {
+                        let k = partition.block_symbols(step.payload_id.sbn);
+                        repair.read(step.payload_id, oti, k, &mut self.symbol)
+                    }
+                    (None, None) => return None,
+                };
+                if read.is_err() {
                     // The file shrank under us. What was sent is useless; receivers see it by the digest.
                     self.stats.objects_broken_off += 1;
-                    *next = u64::MAX;
+                    *broken = true;
                     return None;
                 }
-                // What leads is repeated until the media begin.
-                let last_ever =
-                    self.once && item.object.max_period_ms.is_none() && *next + 1 == partition.symbols;
-                let written = sender.write_packet(item.toi, *next, &self.symbol, last_ever, out);
-                *next += 1;
+                let written = match step.source {
+                    Some(symbol) => {
+                        session.sender.write_packet(item.toi, symbol, &self.symbol, last_ever, out)
+                    }
+                    None => {
+                        session.sender.write_repair(item.toi, step.payload_id, &self.symbol, last_ever, out)
+                    }
+                };
                 written.then(|| departure(item.session, &self.sessions))
             }
             Job::Close { session } => {
@@ -539,23 +594,16 @@ impl Air {
     fn is_finished(&self, job: &Job) -> bool {
         match job {
             Job::Fdt { session, page, next } => *next >= self.sessions[*session].sender.fdt_packets(*page),
-            Job::Object { id, next, .. } => {
-                let symbols = self.items.get(id).and_then(|item| {
-                    self.sessions[item.session].sender.partition(item.toi).map(|partition| partition.symbols)
-                });
-                symbols.is_none_or(|symbols| *next >= symbols)
-            }
+            Job::Object { id, left, broken, .. } => *broken || *left == 0 || !self.items.contains_key(id),
             Job::Close { .. } => true,
         }
     }
 
     fn finish(&mut self, job: &Job) {
-        if let Job::Object { id, next, .. } = *job {
-            if next == u64::MAX {
-                self.withdraw(id);
-            } else {
-                self.stats.objects_sent += 1;
-            }
+        match *job {
+            Job::Object { id, broken: true, .. } => self.withdraw(id),
+            Job::Object { .. } => self.stats.objects_sent += 1,
+            Job::Fdt { .. } | Job::Close { .. } => {}
         }
     }
 }

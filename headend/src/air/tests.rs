@@ -11,7 +11,7 @@ impl Storage for Shelf {
     fn open(&mut self, request: &OpenRequest<'_>) -> Result<Vec<u8>, Refusal> {
         Ok(vec![0; request.length as usize])
     }
-    fn name(&mut self, _: &mut Vec<u8>, _: &std::sync::Arc<carousel::flute::File>) -> Result<(), Refusal> {
+    fn name(&mut self, _: &mut Vec<u8>, _: &Arc<carousel::flute::File>) -> Result<(), Refusal> {
         Ok(())
     }
     fn write(&mut self, buf: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
@@ -29,6 +29,7 @@ fn object(uri: &str, length: usize, max_period_ms: Option<u64>) -> AirObject {
         body: Body::Memory(bytes.into()),
         class: Class::Medium,
         max_period_ms,
+        protection: Protection::NONE,
     }
 }
 
@@ -147,5 +148,5 @@ fn a_single_pass_repeats_what_shows_the_way_before_the_media_begin() {
         assert!(now >= 500_000_000 || air.items[&media].starts == 0, "media at {now}");
     }
     assert!(air.is_over());
-    assert_eq!((air.items[&way].starts, air.items[&media].starts), (5, 1));
+    assert_eq!((air.items[&way].starts, air.items[&media].starts), (6, 1), "and once more beside them");
 }
