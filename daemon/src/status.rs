@@ -93,7 +93,7 @@ pub fn status_json(parts: &Parts) -> Value {
         },
         "origin": {
             "requests": requests, "bytes": origin_bytes,
-            "failures": counts(OriginError::NAMES.into_iter().zip(failures)),
+            "open_circuits": client.open_circuits(), "failures": counts(OriginError::NAMES.into_iter().zip(failures)),
         },
         "http": {
             "connections": http.connections.load(Relaxed), "connections_refused": http.refused.load(Relaxed),

@@ -15,6 +15,7 @@ pub mod media;
 pub mod origin;
 pub mod programs;
 pub mod relay;
+pub mod sim;
 pub mod story;
 
 pub use client::{Response, get};

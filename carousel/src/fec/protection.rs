@@ -5,6 +5,21 @@ use super::{BlockCode, EncodingId, Oti, Partition, SchemeInfo, Sequence};
 /// Symbol alignment Al of Raptor and RaptorQ; every processor that we run on reads words of four bytes.
 const ALIGNMENT: u16 = 4;
 
+/// A block may be lost to chance this often when as much is lost as planned for.
+const MAX_FAILURE: f64 = 2e-4;
+
+/// The probability that more than `most` of `count` symbols are lost, each with probability `loss`.
+fn loses_more(count: u32, most: u32, loss: f64) -> f64 {
+    // P(0), then P(i + 1) from P(i); the tail is what is left.
+    let mut probability = (1.0 - loss).powi(count as i32);
+    let mut sum = probability;
+    for lost in 0..most.min(count) {
+        probability *= f64::from(count - lost) / f64::from(lost + 1) * loss / (1.0 - loss);
+        sum += probability;
+    }
+    1.0 - sum
+}
+
 /// A protection for a class of objects.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Protection {
@@ -12,7 +27,8 @@ pub struct Protection {
     pub id: EncodingId,
     /// Encoding symbol length in bytes; 0 for the session's.
     pub symbol_length: u16,
-    /// Repair symbols for each source symbol, such as 0.1.
+    /// Repair symbols for each source symbol that a large block takes, such as 0.1. Half of it is the loss that is
+    /// planned for; the other half is what chance may add.
     pub overhead: f64,
     /// Repair symbols of a block at least: a small object takes more than its share.
     pub least_repair: u32,
@@ -78,8 +94,16 @@ impl Protection {
         if fits && transfer_length > 0 { oti } else { plain }
     }
 
+    /// Repair symbols that a block of `k` needs: its share, or more where the block is so small that chance weighs more
+    /// than the mean.
     fn wanted(&self, k: u32) -> u32 {
-        ((f64::from(k) * self.overhead).ceil() as u32).max(self.least_repair)
+        let share = (f64::from(k) * self.overhead).ceil() as u32;
+        let loss = self.overhead / 2.0;
+        let mut repair = share.max(self.least_repair);
+        while repair < k && loss > 0.0 && loses_more(k + repair, repair, loss) > MAX_FAILURE {
+            repair += 1;
+        }
+        repair
     }
 
     /// The order of one transmission of an object with this OTI.
@@ -126,6 +150,12 @@ mod tests {
         assert_eq!(protection.repair_symbols(&code), 72);
         let small = protection.oti(5000, 1400, 65_535);
         assert_eq!(protection.repair_symbols(&BlockCode::new(&small, 4).unwrap()), 3);
+        let audio = protection.oti(30_000, 1400, 65_535);
+        assert_eq!(
+            protection.repair_symbols(&BlockCode::new(&audio, 22).unwrap()),
+            7,
+            "a third, against chance"
+        );
     }
 
     #[test]

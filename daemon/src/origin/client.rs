@@ -16,8 +16,15 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::mpsc;
 
+use carousel::time::Instant;
+
+use super::breaker::Breakers;
+use crate::clock;
+
 /// Redirects followed.
 const MAX_REDIRECTS: usize = 5;
+/// A body that comes slower than this, after the timeout, helps nobody and holds a place.
+const MIN_BYTES_PER_S: u64 = 4096;
 /// Idle connections kept for each origin.
 const MAX_IDLE: usize = 32;
 
@@ -38,12 +45,25 @@ pub enum OriginError {
     BadRange,
     /// The body ended early.
     Cut,
+    /// The body trickles.
+    TooSlow,
+    /// It has failed so often that it is left alone for a while.
+    CircuitOpen,
 }
 
 impl OriginError {
     /// Names of all variants, in the order of [`Client::failures`].
-    pub const NAMES: [&'static str; 7] =
-        ["bad_url", "connect", "timeout", "status", "redirect", "bad_range", "cut"];
+    pub const NAMES: [&'static str; 9] = [
+        "bad_url",
+        "connect",
+        "timeout",
+        "status",
+        "redirect",
+        "bad_range",
+        "cut",
+        "too_slow",
+        "circuit_open",
+    ];
 
     const fn index(&self) -> usize {
         match self {
@@ -54,6 +74,8 @@ impl OriginError {
             Self::Redirect => 4,
             Self::BadRange => 5,
             Self::Cut => 6,
+            Self::TooSlow => 7,
+            Self::CircuitOpen => 8,
         }
     }
 }
@@ -77,13 +99,16 @@ pub struct Reply {
     pub headers: HeaderMap,
     body: Incoming,
     timeout: Duration,
+    begun: Instant,
+    received: u64,
 }
 
 impl Reply {
     /// The next piece of the body; `None` at its end.
     ///
     /// # Errors
-    /// `Timeout` if nothing comes for the client's timeout, `Cut` if the connection breaks.
+    /// `Timeout` if nothing comes for the client's timeout, `TooSlow` below [`MIN_BYTES_PER_S`], `Cut` if the connection
+    /// breaks.
     pub async fn next(&mut self) -> Result<Option<Bytes>, OriginError> {
         loop {
             match tokio::time::timeout(self.timeout, self.body.frame()).await {
@@ -92,6 +117,11 @@ impl Reply {
                 Ok(Some(Err(_))) => return Err(OriginError::Cut),
                 Ok(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
+                        self.received += data.len() as u64;
+                        let allowed = self.timeout + Duration::from_secs(self.received / MIN_BYTES_PER_S);
+                        if clock::now().since(self.begun) > allowed {
+                            return Err(OriginError::TooSlow);
+                        }
                         return Ok(Some(data));
                     }
                 }
@@ -105,6 +135,7 @@ impl Reply {
 pub struct Client {
     client: HyperClient<HttpsConnector<HttpConnector>, Empty<Bytes>>,
     timeout: Duration,
+    breakers: Breakers,
     requests: AtomicU64,
     bytes: AtomicU64,
     failures: [AtomicU64; OriginError::NAMES.len()],
@@ -138,6 +169,7 @@ impl Client {
         Self {
             client,
             timeout,
+            breakers: Breakers::default(),
             requests: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             failures: Default::default(),
@@ -149,8 +181,15 @@ impl Client {
     /// # Errors
     /// [`OriginError`]; 404 and other refusals are `Status`.
     pub async fn get(&self, url: &str, ranges: &[Range<u64>]) -> Result<Reply, OriginError> {
+        let authority = authority_of(url);
+        if !self.breakers.admits(authority, clock::now()) {
+            return self.count(Err(OriginError::CircuitOpen));
+        }
         self.requests.fetch_add(1, Ordering::Relaxed);
+        // A caller that gives up in between counts as a failure: half-open circuits must not wait for it for ever.
+        let pending = Pending { breakers: &self.breakers, authority, is_well: false };
         let result = self.get_following(url, ranges).await;
+        pending.ended(result.as_ref().map(|_| ()));
         self.count(result)
     }
 
@@ -167,6 +206,9 @@ impl Client {
     ) -> Result<(), OriginError> {
         let mut reply = self.get(url, ranges).await?;
         let result = self.read_ranges(&mut reply, ranges, &pieces).await;
+        if result.is_err() {
+            self.breakers.note(authority_of(url), false, clock::now());
+        }
         self.count(result)
     }
 
@@ -174,6 +216,11 @@ impl Client {
     pub fn failures(&self) -> (u64, u64, [u64; OriginError::NAMES.len()]) {
         let failures = std::array::from_fn(|at| self.failures[at].load(Ordering::Relaxed));
         (self.requests.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed), failures)
+    }
+
+    /// Origins that are left alone for now.
+    pub fn open_circuits(&self) -> Vec<String> {
+        self.breakers.open(clock::now())
     }
 
     /// Notes bytes of a body.
@@ -221,7 +268,14 @@ impl Client {
             if !head.status.is_success() {
                 return Err(OriginError::Status(head.status.as_u16()));
             }
-            return Ok(Reply { status: head.status, headers: head.headers, body, timeout: self.timeout });
+            return Ok(Reply {
+                status: head.status,
+                headers: head.headers,
+                body,
+                timeout: self.timeout,
+                begun: clock::now(),
+                received: 0,
+            });
         }
         Err(OriginError::Redirect)
     }
@@ -297,6 +351,36 @@ impl Client {
             }
         }
         Ok(())
+    }
+}
+
+/// Host and port of a URL.
+fn authority_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split(['/', '?', '#']).next().unwrap_or(rest)
+}
+
+/// A request that somebody has been let make.
+struct Pending<'a> {
+    breakers: &'a Breakers,
+    authority: &'a str,
+    is_well: bool,
+}
+
+impl Pending<'_> {
+    fn ended(mut self, result: Result<(), &OriginError>) {
+        // A refusal (404, 416) is an answer.
+        self.is_well = match result {
+            Ok(()) => true,
+            Err(OriginError::Status(status)) => *status < 500,
+            Err(_) => false,
+        };
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.breakers.note(self.authority, self.is_well, clock::now());
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`Origins`] knows where a key's bytes are to be had; [`fill`] fetches a whole object once for all who wait, [`client`]
 //! has the requests themselves.
 
+mod breaker;
 mod client;
 mod fill;
 

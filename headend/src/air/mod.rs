@@ -13,7 +13,7 @@
 mod body;
 mod protect;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 
 use std::sync::Arc;
@@ -84,10 +84,63 @@ struct Item {
 /// What a packet is part of, for counting and for the B flag.
 #[derive(Debug)]
 enum Job {
-    Fdt { session: SessionIndex, page: usize, next: u64 },
-    Object { id: ItemId, reading: Reading, repair: SharedRepair, sequence: Sequence, left: u64, broken: bool },
-    Close { session: SessionIndex },
+    Fdt {
+        session: SessionIndex,
+        page: usize,
+        next: u64,
+    },
+    Object {
+        id: ItemId,
+        reading: Reading,
+        repair: SharedRepair,
+        sequence: Sequence,
+        symbols: u64,
+        left: u64,
+        broken: bool,
+    },
+    Close {
+        session: SessionIndex,
+    },
 }
+
+/// An object of the wave, ordered so that all of them come to their ends together.
+#[derive(Debug)]
+struct Turn {
+    /// The part of the object that is sent already, in units of 2^-32.
+    sent: u64,
+    job: Job,
+}
+
+impl Turn {
+    fn of(job: Job) -> Self {
+        let sent = match &job {
+            Job::Object { left, symbols, .. } => ((symbols - left) << 32) / (*symbols).max(1),
+            Job::Fdt { .. } | Job::Close { .. } => 0,
+        };
+        Self { sent, job }
+    }
+}
+
+impl Ord for Turn {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        // The greatest of the heap is next.
+        other.sent.cmp(&self.sent)
+    }
+}
+
+impl PartialOrd for Turn {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Turn {
+    fn eq(&self, other: &Self) -> bool {
+        self.sent == other.sent
+    }
+}
+
+impl Eq for Turn {}
 
 /// Where a packet goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +173,7 @@ pub struct Air {
     urgent: VecDeque<Job>,
     fresh: VecDeque<ItemId>,
     /// What is being sent. More than one: protected objects that take turns, so that a burst hits each lightly.
-    wave: VecDeque<Job>,
+    wave: BinaryHeap<Turn>,
     next_id: ItemId,
     fdt_interval_ns: u64,
     rate_bps: u64,
@@ -137,10 +190,13 @@ pub struct Air {
 
 /// The part of the link that repeating the FDT may take; what is new goes out at once regardless.
 const MAX_FDT_SHARE: f64 = 0.05;
-/// Packets of a wave: thirty times the bursts of eight that links are known for.
-const WAVE_SYMBOLS: u64 = 256;
+/// How long a wave takes on the link. Bursts are lost whole, so a block must be spread over many times their length:
+/// with 5 % lost in bursts of eight, and a tenth of repair symbols, 6,000 packets keep a block's share of the losses
+/// below what it can bear 999 times of 1000. Two seconds of a transponder are more, and who waits for an object of the
+/// carousel waits longer anyway.
+const WAVE_MS: u64 = 2000;
 /// Objects of a wave: each has its file open.
-const MAX_WAVE: usize = 64;
+const MAX_WAVE: usize = 400;
 /// How often pages whose `Expires` comes near are looked for.
 const FDT_RENEWAL_NS: u64 = 1_000_000_000;
 /// Rounds with the whole FDT at the end of a single pass: who missed the description of an object that came, or of one
@@ -169,7 +225,7 @@ impl Air {
             schedule: Schedule::default(),
             urgent: VecDeque::new(),
             fresh: VecDeque::new(),
-            wave: VecDeque::new(),
+            wave: BinaryHeap::new(),
             next_id: 1,
             fdt_interval_ns: fdt_interval_ms * 1_000_000,
             rate_bps,
@@ -257,9 +313,9 @@ impl Air {
         self.sessions[item.session].fdt_changed = true;
         self.schedule.remove(id);
         self.fresh.retain(|&fresh| fresh != id);
-        for jobs in [&mut self.wave, &mut self.urgent] {
-            jobs.retain(|job| !matches!(job, Job::Object { id: sent, .. } if *sent == id));
-        }
+        let is_other = |job: &Job| !matches!(job, Job::Object { id: sent, .. } if *sent == id);
+        self.wave.retain(|turn| is_other(&turn.job));
+        self.urgent.retain(is_other);
     }
 
     /// From now on only close flags are sent; [`Air::is_over`] says when all are out.
@@ -290,7 +346,7 @@ impl Air {
             // Urgent is what must go before everything else: an FDT before the data that it names.
             let (mut job, was_urgent) = match self.urgent.pop_front() {
                 Some(job) => (job, true),
-                None => (self.wave.pop_front()?, false),
+                None => (self.wave.pop()?.job, false),
             };
             let departure = self.write(&mut job, out);
             if self.is_finished(&job) {
@@ -298,7 +354,7 @@ impl Air {
             } else if was_urgent {
                 self.urgent.push_front(job);
             } else {
-                self.wave.push_back(job);
+                self.wave.push(Turn::of(job));
             }
             if let Some(departure) = departure {
                 self.stats.packets += 1;
@@ -443,16 +499,17 @@ impl Air {
     /// The next object; if it is small and protected, others like it with it, until a burst on the link is short
     /// against the wave.
     fn fill_wave(&mut self, now_ns: u64) {
+        let wave_symbols = self.rate_bps * WAVE_MS / 1000 / (8 * 1400);
         let mut symbols = 0;
         while let Some(job) = self.choose(now_ns) {
             let is_small = match &job {
                 Job::Object { repair: Some(_), left, .. } => {
                     symbols += left;
-                    symbols < WAVE_SYMBOLS
+                    symbols < wave_symbols
                 }
                 _ => false,
             };
-            self.wave.push_back(job);
+            self.wave.push(Turn::of(job));
             let is_full = self.wave.len() >= MAX_WAVE || self.wave.len() >= self.items.len();
             if !is_small || is_full || self.ending.is_some() {
                 return;
@@ -525,8 +582,8 @@ impl Air {
                     Some(repair) => repair.sequence(),
                     None => Sequence::plain(*session.sender.partition(item.toi)?),
                 };
-                let left = sequence.symbols();
-                Some(Job::Object { id, reading, repair, sequence, left, broken: false })
+                let symbols = sequence.symbols();
+                Some(Job::Object { id, reading, repair, sequence, symbols, left: symbols, broken: false })
             }
             Err(_) => {
                 self.stats.objects_broken_off += 1;
@@ -548,7 +605,7 @@ impl Air {
                 *next += 1;
                 written.then(|| departure(*session, &self.sessions))
             }
-            Job::Object { id, reading, repair, sequence, left, broken } => {
+            Job::Object { id, reading, repair, sequence, left, broken, .. } => {
                 let item = self.items.get(id)?;
                 let session = &self.sessions[item.session];
                 let step = sequence.next()?;

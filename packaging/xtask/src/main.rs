@@ -22,11 +22,22 @@ enum Door {
     Demo(demo::Arguments),
     /// Every test that this machine can run; installs what is missing when it may, and says what it skips.
     Test,
+    /// Carousels and receivers in virtual time.
+    Sim {
+        #[command(subcommand)]
+        what: Sim,
+    },
     /// Measures beside a floor and a peer, in one run.
     Bench {
         #[command(subcommand)]
         what: Bench,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum Sim {
+    /// What each protection is worth over each link; writes tests/sim-table.md. Takes some minutes.
+    Table,
 }
 
 #[derive(Debug, Subcommand)]
@@ -39,6 +50,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().door {
         Door::Demo(arguments) => demo::run(&arguments),
         Door::Test => test::run(),
+        Door::Sim { what: Sim::Table } => sim_table(),
         Door::Bench { what: Bench::Receive } => {
             run(cargo().args(["bench", "--quiet", "-p", "skycache", "--bench", "receive"]))
         }
@@ -50,6 +62,21 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn sim_table() -> Result<(), String> {
+    let output = cargo()
+        .args(["run", "--release", "--quiet", "-p", "skycache-tests", "--bin", "sim"])
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .map_err(|err| format!("cargo run: {err}"))?;
+    if !output.status.success() {
+        return Err(format!("sim: {}", output.status));
+    }
+    let path = workspace().join("tests/sim-table.md");
+    std::fs::write(&path, &output.stdout).map_err(|err| format!("{}: {err}", path.display()))?;
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    Ok(())
 }
 
 /// The workspace's folder.
