@@ -111,6 +111,9 @@ impl Broadcast {
             sources: Vec::new(),
             documents: BTreeMap::new(),
         };
+        if broadcast.config.sources.is_empty() {
+            return Err("nothing to send: the configuration has no [[source]]".to_owned());
+        }
         let mut inventories = Vec::new();
         for source in &broadcast.config.sources {
             inventories.push(read_source(source)?);

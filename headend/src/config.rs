@@ -12,6 +12,7 @@ use carousel::lct::Widths;
 use carousel::nip::DeliveryParameters;
 use serde::Deserialize;
 
+use crate::forecast::{DvbS2, Forecast};
 use crate::plan::Class;
 
 /// The whole file.
@@ -38,8 +39,14 @@ pub struct Config {
     /// Forward error correction of media, by class.
     #[serde(default)]
     pub fec: FecClasses,
+    /// What is meant to be sent one day: for `plan` alone.
+    #[serde(rename = "forecast", default)]
+    pub forecasts: Vec<Forecast>,
+    /// What receivers are like: for `plan` alone.
+    #[serde(default)]
+    pub receiver: Receiver,
     /// What is sent.
-    #[serde(rename = "source")]
+    #[serde(rename = "source", default)]
     pub sources: Vec<Source>,
 }
 
@@ -47,8 +54,20 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
-    /// Bits a second of IP packets, IP and UDP headers included.
+    /// Bits a second of IP packets, IP and UDP headers included. Left out: that of `dvb_s2`.
+    #[serde(default)]
     pub rate_bps: u64,
+    /// The carrier, which gives the rate where that is left out.
+    #[serde(default)]
+    pub dvb_s2: Option<DvbS2>,
+}
+
+/// `[receiver]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Receiver {
+    /// Bytes that its cache holds.
+    pub cache_bytes: Option<u64>,
 }
 
 /// `[output]`
@@ -399,6 +418,18 @@ impl Config {
     /// Every mistake that was found.
     pub fn parse(text: &str, folder: &Path) -> Result<Self, Vec<Mistake>> {
         let mut config: Self = config::load(text)?;
+        if config.link.rate_bps == 0
+            && let Some(carrier) = &config.link.dvb_s2
+        {
+            config.link.rate_bps = carrier.rate_bps().ok_or_else(|| {
+                let what = format!("DVB-S2 has no {} {}", carrier.modulation, carrier.fec);
+                vec![Mistake::of_value(
+                    "link.dvb_s2",
+                    &what,
+                    "8PSK with 3/4 is one; QPSK, 16APSK, 32APSK are others",
+                )]
+            })?;
+        }
         for source in &mut config.sources {
             if source.path.is_relative() {
                 source.path = folder.join(&source.path);
@@ -423,7 +454,7 @@ impl Config {
             wrong(
                 "link.rate_bps",
                 format!("{} bits a second is no link", self.link.rate_bps),
-                "give the rate in bit/s, such as 20_000_000",
+                "give the rate in bit/s, such as 20_000_000, or [link.dvb_s2]",
             );
         }
         if !(64..=8000).contains(&self.carousel.symbol_length_bytes) {
@@ -483,7 +514,7 @@ impl Config {
                 );
             }
         }
-        if self.sources.is_empty() {
+        if self.sources.is_empty() && self.forecasts.is_empty() {
             wrong("source", "nothing to send".to_owned(), "add a [[source]] with path and base");
         }
         for (at, source) in self.sources.iter().enumerate() {
@@ -532,9 +563,11 @@ mod tests {
     #[test]
     fn the_example_loads_with_what_it_has_commented_out_too() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
-        let path = folder.join("headend.toml");
-        Config::load(&path).unwrap_or_else(|why| panic!("{why}"));
-        let text = config::uncommented(&std::fs::read_to_string(path).unwrap());
-        Config::parse(&text, &folder).unwrap_or_else(|why| panic!("{why:?}"));
+        for name in ["headend.toml", "feasibility.toml"] {
+            let path = folder.join(name);
+            Config::load(&path).unwrap_or_else(|why| panic!("{why}"));
+            let text = config::uncommented(&std::fs::read_to_string(path).unwrap());
+            Config::parse(&text, &folder).unwrap_or_else(|why| panic!("{name}: {why:?}"));
+        }
     }
 }

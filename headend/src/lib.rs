@@ -9,12 +9,15 @@
 //! | [`announce`] | the documents by which receivers find everything |
 //! | [`pace`], [`sink`] | when a packet may go, and where to |
 //! | [`transmit`] | `send` and `build`: the loops around the rooms above |
+//! | [`forecast`], [`chart`] | what a catalogue asks of a link; the plan as a page |
 //! | [`scan`], [`inspect`] | what is there, and what is on the air |
 
 pub mod air;
 pub mod announce;
 pub mod broadcast;
+pub mod chart;
 pub mod config;
+pub mod forecast;
 pub mod inspect;
 pub mod pace;
 pub mod package;

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use headend::config::Config;
 use headend::inspect::{self, Extractor, Inspector, Source};
 use headend::package::{self, Options};
-use headend::{scan, transmit};
+use headend::{chart, forecast, scan, transmit};
 
 /// Puts packaged HLS and DASH on a one-way link, and explains what is on the air.
 #[derive(Debug, Parser)]
@@ -39,8 +39,11 @@ enum Verb {
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
         /// One JSON document on stdout
-        #[arg(long)]
+        #[arg(long, conflicts_with = "html")]
         json: bool,
+        /// A page with charts
+        #[arg(long, value_name = "OUT")]
+        html: Option<PathBuf>,
     },
     /// Write the carousel to a recording
     Build {
@@ -109,12 +112,31 @@ fn run(verb: Verb) -> Result<(), String> {
             let inventory = package::read(&source, &options).map_err(|err| err.to_string())?;
             if json { print(&pretty(&scan::to_json(&inventory))) } else { print(&scan::to_table(&inventory)) }
         }
-        Verb::Plan { config, json } => {
-            let mut broadcast = transmit::open(Config::load(&config)?, false, true)?;
+        Verb::Plan { config, json, html } => {
+            let config = Config::load(&config)?;
+            let asked =
+                forecast::feasibility(&config.forecasts, config.link.rate_bps, config.receiver.cache_bytes);
+            if config.sources.is_empty() {
+                if let Some(path) = &html {
+                    return write_page(path, None, &asked);
+                }
+                let document = serde_json::to_value(&asked).map_err(|err| err.to_string())?;
+                if json { print(&pretty(&document)) } else { print(&asked.to_text()) }?;
+                return asked.refusal().map_or(Ok(()), Err);
+            }
+            let mut broadcast = transmit::open(config, false, true)?;
             let (objects, fdt_bps) = broadcast.air.planned(transmit::wall_now());
             let plan = headend::plan::plan(&objects, broadcast.config().link.rate_bps, fdt_bps);
-            let document = serde_json::to_value(&plan).map_err(|err| err.to_string())?;
-            if json { print(&pretty(&document)) } else { print(&plan.to_table()) }
+            if let Some(path) = &html {
+                return write_page(path, Some(&plan), &asked);
+            }
+            let mut document = serde_json::to_value(&plan).map_err(|err| err.to_string())?;
+            document["forecasts"] = serde_json::to_value(&asked.forecasts).map_err(|err| err.to_string())?;
+            if json { print(&pretty(&document)) } else { print(&plan.to_table()) }?;
+            if !json && !asked.forecasts.is_empty() {
+                print(&format!("\n{}", asked.to_text()))?;
+            }
+            asked.refusal().map_or(Ok(()), Err)
         }
         Verb::Build { config, out, seconds } => transmit::build(Config::load(&config)?, &out, seconds),
         Verb::Send { config, once } => transmit::send(Config::load(&config)?, once, &stop_on_signals()?),
@@ -127,6 +149,16 @@ fn run(verb: Verb) -> Result<(), String> {
             if json { print(&pretty(&inspect::to_json(&report))) } else { print(&inspect::to_table(&report)) }
         }
     }
+}
+
+fn write_page(
+    path: &Path,
+    plan: Option<&headend::plan::Plan>,
+    asked: &forecast::Feasibility,
+) -> Result<(), String> {
+    std::fs::write(path, chart::page(plan, asked)).map_err(|err| format!("{}: {err}", path.display()))?;
+    eprintln!("{}: written", path.display());
+    asked.refusal().map_or(Ok(()), Err)
 }
 
 fn catalog(config: Config, out: &Path) -> Result<(), String> {

@@ -281,10 +281,13 @@ pub fn human_seconds(seconds: f64) -> String {
         "never".to_owned()
     } else if seconds < 120.0 {
         format!("{seconds:.2} s")
-    } else if seconds < 7200.0 {
-        format!("{} min {} s", seconds as u64 / 60, seconds as u64 % 60)
+    } else if seconds < 3600.0 {
+        let whole = seconds.ceil() as u64;
+        format!("{} min {} s", whole / 60, whole % 60)
     } else {
-        format!("{} h {} min", seconds as u64 / 3600, seconds as u64 / 60 % 60)
+        // Up: who waits must not wait longer than told.
+        let minutes = (seconds / 60.0).ceil() as u64;
+        format!("{} h {} min", minutes / 60, minutes % 60)
     }
 }
 
