@@ -42,10 +42,10 @@ pub fn page(plan: Option<&Plan>, asked: &Feasibility) -> String {
 }
 
 fn objects(out: &mut String, plan: &Plan) {
-    let _ = write!(
+    let _ = writeln!(
         out,
         "<table><tr><td>Signalling<td>{:.1} % of the link<tr><td>Every object at least once in<td>{}\
-         <tr><td>Mean wait<td>{}<tr><td>The least that any schedule could reach<td>{}</table>\n",
+         <tr><td>Mean wait<td>{}<tr><td>The least that any schedule could reach<td>{}</table>",
         plan.signalling_share * 100.0,
         human_seconds(plan.cycle_s),
         human_seconds(plan.mean_wait_s),
