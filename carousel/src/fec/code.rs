@@ -159,37 +159,33 @@ impl BlockCode {
     }
 
     /// The missing source symbols, as (ESI, bytes of full length), from encoding symbols with their ESIs. `None` if they
-    /// are not enough.
-    pub fn decode(&self, have: &[(u32, &[u8])]) -> Option<Vec<(u32, Vec<u8>)>> {
+    /// are not enough. Takes the symbols over, so that at most four times the block is in memory.
+    pub fn decode(&self, mut have: Vec<(u32, Vec<u8>)>) -> Option<Vec<(u32, Vec<u8>)>> {
         let symbol_length = usize::from(self.symbol_length);
         let mut seen = std::collections::HashSet::with_capacity(have.len());
-        let fits = |&(esi, symbol): &(u32, &[u8])| {
-            (esi < self.k || self.is_repair(esi)) && symbol.len() <= symbol_length
-        };
-        let have: Vec<(u32, &[u8])> =
-            have.iter().copied().filter(|symbol| fits(symbol) && seen.insert(symbol.0)).collect();
-        let missing: Vec<u32> = (0..self.k).filter(|esi| !seen.contains(esi)).collect();
+        have.retain(|(esi, symbol)| {
+            (*esi < self.k || self.is_repair(*esi)) && symbol.len() <= symbol_length && seen.insert(*esi)
+        });
         if have.len() < self.k as usize {
             return None;
         }
-        let padded = |symbol: &[u8]| {
-            let mut symbol = symbol.to_vec();
+        for (_, symbol) in &mut have {
             symbol.resize(symbol_length, 0);
-            symbol
-        };
+        }
+        let missing: Vec<u32> = (0..self.k).filter(|esi| !seen.contains(esi)).collect();
         let block = match self.id {
             EncodingId::RAPTORQ => {
                 let length = u64::from(self.k) * symbol_length as u64;
                 let mut decoder = SourceBlockDecoder::new(0, &self.raptorq(), length);
-                let packets = have.iter().map(|&(esi, symbol)| {
-                    EncodingPacket::new(raptorq::PayloadId::new(0, esi), padded(symbol))
-                });
-                decoder.decode(packets)?
+                decoder.decode(
+                    have.into_iter()
+                        .map(|(esi, symbol)| EncodingPacket::new(raptorq::PayloadId::new(0, esi), symbol)),
+                )?
             }
             EncodingId::RAPTOR => {
                 let mut decoder = raptor_code::SourceBlockDecoder::new(self.k as usize);
-                for (esi, symbol) in &have {
-                    decoder.push_encoding_symbol(&padded(symbol), *esi);
+                for (esi, symbol) in have {
+                    decoder.push_encoding_symbol(&symbol, esi);
                 }
                 if !decoder.fully_specified() {
                     return None;
@@ -197,8 +193,9 @@ impl BlockCode {
                 decoder.decode(self.k as usize * symbol_length)?
             }
             _ => {
-                let have = &have[..self.k as usize];
-                let symbol = |esi: u32| (esi, reed_solomon::interpolate(have, esi, symbol_length));
+                let enough = have.iter().take(self.k as usize);
+                let have: Vec<(u32, &[u8])> = enough.map(|(esi, symbol)| (*esi, symbol.as_slice())).collect();
+                let symbol = |esi: u32| (esi, reed_solomon::interpolate(&have, esi, symbol_length));
                 return Some(missing.into_iter().map(symbol).collect());
             }
         };
@@ -274,12 +271,12 @@ mod tests {
             let mut encoder = code.encoder(&block);
             let repair: Vec<(u32, Vec<u8>)> =
                 (60..90).map(|esi| (esi, encoder.repair(esi).unwrap())).collect();
-            let mut have: Vec<(u32, &[u8])> =
-                (0..).zip(block.chunks(64)).filter(|(esi, _)| esi % 4 != 1).collect();
+            let sources = (0..).zip(block.chunks(64).map(<[u8]>::to_vec));
+            let mut have: Vec<(u32, Vec<u8>)> = sources.filter(|(esi, _)| esi % 4 != 1).collect();
             assert_eq!(have.len(), 45);
-            assert!(code.decode(&have).is_none(), "{:?}: too few", oti.encoding_id);
-            have.extend(repair.iter().map(|(esi, symbol)| (*esi, symbol.as_slice())));
-            let lost = code.decode(&have).unwrap_or_else(|| panic!("{:?}", oti.encoding_id));
+            assert!(code.decode(have.clone()).is_none(), "{:?}: too few", oti.encoding_id);
+            have.extend(repair);
+            let lost = code.decode(have).unwrap_or_else(|| panic!("{:?}", oti.encoding_id));
             assert_eq!(lost.len(), 15);
             for (esi, symbol) in lost {
                 let start = esi as usize * 64;
@@ -325,10 +322,9 @@ mod tests {
             for at in (1..all.len()).rev() {
                 all.swap(at, rng.below(at as u64 + 1) as usize);
             }
-            let have: Vec<(u32, &[u8])> =
-                all.iter().take((k + code.surplus()) as usize).map(|(esi, symbol)| (*esi, symbol.as_slice())).collect();
+            all.truncate((k + code.surplus()) as usize);
             // Raptor may need more now and then (RFC 5053 promises no bound); never does anybody get wrong bytes.
-            let Some(lost) = code.decode(&have) else {
+            let Some(lost) = code.decode(all) else {
                 prop_assert!(oti.encoding_id != EncodingId::RS_GF28);
                 return Ok(());
             };

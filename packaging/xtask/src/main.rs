@@ -44,6 +44,8 @@ enum Sim {
 enum Bench {
     /// What a packet costs, from memory and from a socket, beside a bare loop and the `flute` crate.
     Receive,
+    /// What decoding and encoding a source block cost, beside the bare `raptorq` crate.
+    Fec,
 }
 
 fn main() -> ExitCode {
@@ -51,6 +53,9 @@ fn main() -> ExitCode {
         Door::Demo(arguments) => demo::run(&arguments),
         Door::Test => test::run(),
         Door::Sim { what: Sim::Table } => sim_table(),
+        Door::Bench { what: Bench::Fec } => {
+            run(cargo().args(["bench", "--quiet", "-p", "skycache-carousel", "--bench", "fec"]))
+        }
         Door::Bench { what: Bench::Receive } => {
             run(cargo().args(["bench", "--quiet", "-p", "skycache", "--bench", "receive"]))
         }

@@ -152,35 +152,30 @@ impl RecoveryJob {
     pub fn run(&self, mut read: impl FnMut(SymbolPlace, &mut [u8]) -> bool) -> Option<Vec<(u64, Vec<u8>)>> {
         let first = self.partition.first_symbol(self.sbn);
         let symbol_length = self.partition.symbol_length as usize;
-        let mut bytes = Vec::with_capacity((self.code.k() as usize + self.repair.len()) * symbol_length);
-        let mut symbols: Vec<(u32, std::ops::Range<usize>)> = Vec::new();
-        let mut take = |esi: u32, place: SymbolPlace, length: usize, bytes: &mut Vec<u8>| {
-            let start = bytes.len();
-            bytes.resize(start + length, 0);
-            let read = read(place, &mut bytes[start..]);
-            if read {
-                symbols.push((esi, start..start + length));
-            }
-            read
+        let mut have: Vec<(u32, Vec<u8>)> = Vec::with_capacity(self.code.k() as usize + self.repair.len());
+        let mut take = |esi: u32, place: SymbolPlace, length: usize| {
+            // At its full length from the start: the decoder pads the last symbol in place.
+            let mut symbol = Vec::with_capacity(symbol_length);
+            symbol.resize(length, 0);
+            let is_read = read(place, &mut symbol);
+            have.push((esi, symbol));
+            is_read
         };
         for esi in 0..self.code.k() {
             let symbol = first + u64::from(esi);
             if self.received.has(symbol) {
                 let range = self.partition.byte_range(symbol);
-                let length = (range.end - range.start) as usize;
-                if !take(esi, SymbolPlace::Offset(range.start), length, &mut bytes) {
+                if !take(esi, SymbolPlace::Offset(range.start), (range.end - range.start) as usize) {
                     return None;
                 }
             }
         }
         for &(esi, slot) in &self.repair {
-            if !take(esi, SymbolPlace::Slot(slot), symbol_length, &mut bytes) {
+            if !take(esi, SymbolPlace::Slot(slot), symbol_length) {
                 return None;
             }
         }
-        let have: Vec<(u32, &[u8])> =
-            symbols.iter().map(|(esi, range)| (*esi, &bytes[range.clone()])).collect();
-        let lost = self.code.decode(&have)?;
+        let lost = self.code.decode(have)?;
         let placed = lost.into_iter().map(|(esi, mut symbol)| {
             let range = self.partition.byte_range(first + u64::from(esi));
             symbol.truncate((range.end - range.start) as usize);
