@@ -99,3 +99,18 @@ fn a_bad_cable_harms_nothing() {
     let compared = story.compare();
     assert_eq!(compared.exact, everything(), "{compared}");
 }
+
+#[test]
+#[ignore = "two minutes: the circuit breaker's sixty seconds and the retry after them"]
+fn an_origin_that_comes_back_repairs_what_it_could_not_before() {
+    let mut story = Story::new().with_origin().with_link(13, Profile::burst(0.10));
+    story.origin.as_ref().unwrap().set_fault(Fault::Unavailable);
+    story.start_daemon();
+    story.send_once();
+    std::thread::sleep(Duration::from_secs(10));
+    assert!(story.status().unwrap()["store"]["objects"].as_u64() < Some(everything()));
+    story.origin.as_ref().unwrap().set_fault(Fault::None);
+    story.until_complete(Duration::from_secs(240));
+    let log = story.daemon.as_ref().unwrap().log();
+    assert_eq!(log.matches("left alone").count(), 1, "{log}");
+}

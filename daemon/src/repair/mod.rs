@@ -8,6 +8,7 @@
 //! Bytes from an origin go through the same reassembly and the same digest as those from the air. When the origin
 //! cannot be had, the object stays in flight and the carousel's next pass brings just what is missing.
 
+mod budget;
 mod plan;
 mod rules;
 
@@ -23,6 +24,8 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 
 pub use rules::RuleBook;
 
+use budget::RetryBudget;
+
 use crate::config;
 use crate::flight::{Announced, Carried, FailReason, Flight, ObjectRef, Outcome};
 use crate::origin::{Client, FillResult, Filler, OriginError, Origins};
@@ -31,10 +34,13 @@ use crate::session::shard_of;
 
 /// Objects waiting for their repair. Beyond it the carousel's next pass must do.
 const MAX_PENDING: usize = 4096;
-/// Times that an object's repair is tried before it is left to the carousel.
-const ATTEMPTS: u32 = 4;
+/// Times that an object's repair is tried before it is left to the carousel: some eight minutes in all, in which an origin
+/// may be restarted.
+const ATTEMPTS: u32 = 12;
 /// Shortest wait between two tries, doubled each time.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY: Duration = Duration::from_millis(500);
+/// Longest wait between two tries.
+const MAX_RETRY: Duration = Duration::from_secs(60);
 /// How long the shard and the finisher may take with what was fetched.
 const SETTLE: Duration = Duration::from_secs(10);
 /// Pieces of an answer between the connection and the shard.
@@ -123,6 +129,7 @@ pub struct Repairer {
     shards: Vec<Ear>,
     slots: Semaphore,
     pending: Mutex<HashMap<ObjectRef, Arc<Notify>>>,
+    budget: RetryBudget,
     stats: RepairStats,
 }
 
@@ -148,8 +155,20 @@ impl Repairer {
     pub fn new(config: config::Repair, lent: Lent) -> Arc<Self> {
         let Lent { shared, origins, client, filler, rules, shards } = lent;
         let slots = Semaphore::new(config.concurrent_fetches);
-        let (pending, stats) = (Mutex::default(), RepairStats::default());
-        Arc::new(Self { config, shared, origins, client, filler, rules, shards, slots, pending, stats })
+        let (pending, budget, stats) = (Mutex::default(), RetryBudget::default(), RepairStats::default());
+        Arc::new(Self {
+            config,
+            shared,
+            origins,
+            client,
+            filler,
+            rules,
+            shards,
+            slots,
+            pending,
+            budget,
+            stats,
+        })
     }
 
     /// The counters.
@@ -227,24 +246,30 @@ impl Repairer {
         let carried = job.carried();
         let rule = self.rules.get(&carried.object.session);
         let (fixed, random) = rules::back_off(rule.as_deref(), &self.config);
-        let mut retry = RETRY.max(random);
+        let mut retry = RETRY.max(random / 2);
         for attempt in 0..ATTEMPTS {
             let wait = match attempt {
                 0 if in_haste => Duration::ZERO,
                 0 => fixed + draw(random),
                 _ => {
-                    retry *= 2;
+                    retry = (retry * 2).min(MAX_RETRY.max(random));
                     retry / 2 + draw(retry / 2)
                 }
             };
             // A player's wish ends the wait.
             let _ = tokio::time::timeout(wait, hurry.notified()).await;
+            if attempt == 0 {
+                self.budget.earn();
+            } else if !self.budget.spend() {
+                continue;
+            }
             let _slot = self.slots.acquire().await.ok()?;
             match self.attempt(job, in_haste && attempt == 0).await {
                 Ok(outcome) => return outcome,
                 Err(OriginError::Status(404 | 410 | 403)) => return Some(RepairOutcome::Refused),
                 Err(err) => {
-                    tracing::info!(uri = carried.file.content_location, %err, attempt, "repair: the origin cannot be had");
+                    // The circuit breaker says once that an origin fails.
+                    tracing::debug!(uri = carried.file.content_location, %err, attempt, "repair: the origin cannot be had");
                 }
             }
         }
