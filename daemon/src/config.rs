@@ -107,6 +107,8 @@ pub struct Http {
     pub wait_ms: u64,
     /// Fetch unknown objects from origins: those that `[[origin]]`, `[[route]]` or a received configuration names.
     pub read_through: bool,
+    /// Segments that follow a missed one and are fetched with it; 0: none.
+    pub prefetch_segments: usize,
     /// A response that the origin does not begin within this time counts as failed.
     pub origin_timeout_ms: u64,
 }
@@ -118,6 +120,7 @@ impl Default for Http {
             max_connections: 20_000,
             wait_ms: 10_000,
             read_through: true,
+            prefetch_segments: 3,
             origin_timeout_ms: 5000,
         }
     }
@@ -292,6 +295,10 @@ impl Config {
                     "give http://host:port or https://host",
                 );
             }
+        }
+        if self.http.prefetch_segments > 16 {
+            let what = format!("{} segments ahead is a download", self.http.prefetch_segments);
+            wrong("http.prefetch_segments", what, "3 is usual");
         }
         if self.http.max_connections == 0 || self.repair.concurrent_fetches == 0 {
             wrong("http.max_connections", "0 serves nobody".to_owned(), "give at least 1");

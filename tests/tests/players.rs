@@ -88,7 +88,11 @@ fn an_unknown_object_is_read_through_once_for_all_who_wait() {
         let response = player.join().unwrap();
         assert_eq!((response.status, response.body == want), (200, true));
     }
-    assert_eq!(story.origin.as_ref().unwrap().counts().0, 1);
+    story.until("the three segments that follow are there", PATIENCE, |story| story.list().len() >= 4);
+    // One request for all who waited, and one for each of the three segments that they will ask for next.
+    assert_eq!(story.origin.as_ref().unwrap().counts().0, 4);
+    let next = get(story.http, &Story::path_of("0-004.m4s"), &[]).unwrap();
+    assert!(next.header("cache-status").contains("hit"), "{:?}", next.headers);
     assert_eq!(get(story.http, &Story::path_of("no-such"), &[]).unwrap().status, 404);
 }
 

@@ -6,6 +6,7 @@
 //! | `serve.rs` | where it is: cache, in flight, announced, origin |
 //! | `reply.rs` | heads: conditionals, ranges, caching, CORS |
 //! | `body.rs` | bodies: mapped slices, objects as they arrive |
+//! | `prefetch.rs` | what comes after a miss |
 //! | `range.rs`, `mime.rs`, `page.rs` | `Range`, types by name, the page at `/` |
 //!
 //! Nothing is served as whole that is not whole and verified: an object in flight keeps its last byte back until it
@@ -14,6 +15,7 @@
 mod body;
 mod mime;
 mod page;
+mod prefetch;
 mod range;
 mod reply;
 mod serve;
@@ -77,6 +79,7 @@ pub struct Player {
     origins: Arc<Origins>,
     filler: Arc<Filler>,
     read_through: bool,
+    prefetch_segments: usize,
     waits: Waits,
     max_connections: usize,
     stats: HttpStats,
@@ -95,6 +98,7 @@ impl Player {
             origins,
             filler,
             read_through: config.http.read_through,
+            prefetch_segments: config.http.prefetch_segments,
             waits: Waits::new(Duration::from_millis(config.http.wait_ms)),
             max_connections: config.http.max_connections,
             stats: HttpStats::default(),

@@ -142,7 +142,10 @@ impl Player {
         let missing = match url {
             None => None,
             Some(url) => Some(match self.filler.fill(key, url, announced).await {
-                FillResult::Flight(flight) => return Ok(Found::Flight(flight)),
+                FillResult::Flight(flight) => {
+                    self.prefetch(key);
+                    return Ok(Found::Flight(flight));
+                }
                 FillResult::Refused(status) => Missing::Refused(status),
                 FillResult::Failed(err) => Missing::Origin(err),
                 FillResult::Busy => Missing::Busy,
