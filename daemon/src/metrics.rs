@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 use crate::flight::FailReason;
 use crate::origin::OriginError;
 use crate::repair::RepairOutcome;
-use crate::running::Parts;
+use crate::status::Parts;
 use crate::store::EvictReason;
 
 /// The registry of a daemon.

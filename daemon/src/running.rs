@@ -18,28 +18,14 @@ use crate::http::{self, Player};
 use crate::origin::{Client, Filler, Origins};
 use crate::receive::{Finisher, Shard, ShardHandle, Shared};
 use crate::repair::{Lent, Repairer, RuleBook};
-use crate::session::{Board, Mailbox, SessionThread, Surroundings};
+use crate::session::{Mailbox, SessionThread, Surroundings};
+use crate::status::Parts;
 use crate::store::{RecoveryReport, Store};
 
 /// Troubles waiting for repair.
 const TROUBLES: usize = 4096;
 /// How long responses may take to end when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(10);
-
-/// What status and metrics are made from.
-#[derive(Debug)]
-pub struct Parts {
-    /// Cache, flights, receive counters.
-    pub shared: Arc<Shared>,
-    /// Groups.
-    pub board: Arc<Board>,
-    /// Repair counters.
-    pub repairer: Arc<Repairer>,
-    /// Origin counters.
-    pub client: Arc<Client>,
-    /// Player counters.
-    pub player: Arc<Player>,
-}
 
 /// A running daemon.
 #[derive(Debug)]

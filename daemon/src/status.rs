@@ -1,16 +1,33 @@
 //! What `status`, `ls` and `replay` say, as JSON: one place for the names of members.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use carousel::flute::{DropReason, SessionKey};
 use serde_json::{Map, Value, json};
 
 use crate::flight::{FailReason, Flight};
-use crate::origin::OriginError;
-use crate::receive::SessionStats;
-use crate::repair::RepairOutcome;
-use crate::running::Parts;
+use crate::http::Player;
+use crate::origin::{Client, OriginError};
+use crate::receive::{SessionStats, Shared};
+use crate::repair::{RepairOutcome, Repairer};
+use crate::session::Board;
 use crate::store::{EvictReason, StoredObject};
+
+/// What status and metrics are made from.
+#[derive(Debug)]
+pub struct Parts {
+    /// Cache, flights, receive counters.
+    pub shared: Arc<Shared>,
+    /// Groups.
+    pub board: Arc<Board>,
+    /// Repair counters.
+    pub repairer: Arc<Repairer>,
+    /// Origin counters.
+    pub client: Arc<Client>,
+    /// Player counters.
+    pub player: Arc<Player>,
+}
 
 /// Counters by the name of their reason, those that are 0 left out.
 fn counts<'a>(counts: impl Iterator<Item = (&'a str, u64)>) -> Map<String, Value> {

@@ -4,11 +4,36 @@
 
 use std::fmt::Write as _;
 
-use super::sender::FdtNamespace;
 use crate::digest::{Digest, to_base64};
 use crate::fec::{EncodingId, Oti, SchemeInfo};
 use crate::lct::Toi;
 use crate::xml::escape;
+
+/// The namespace that FDT Instances are written in; receivers should not care, some do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FdtNamespace {
+    /// `urn:IETF:metadata:2005:FLUTE:FDT`: RFC 3926 practice, 3GPP, NIP gear.
+    #[default]
+    Ietf2005,
+    /// `urn:ietf:params:xml:ns:fdt`: RFC 6726.
+    Rfc6726,
+    /// `urn:3GPP:metadata:2022:FLUTE:FDT`: TS 103 769 Annex F by the letter.
+    ThreeGpp2022,
+}
+
+impl FdtNamespace {
+    /// Every variant.
+    pub const ALL: [Self; 3] = [Self::Ietf2005, Self::Rfc6726, Self::ThreeGpp2022];
+
+    /// The URI.
+    pub const fn uri(self) -> &'static str {
+        match self {
+            Self::Ietf2005 => "urn:IETF:metadata:2005:FLUTE:FDT",
+            Self::Rfc6726 => "urn:ietf:params:xml:ns:fdt",
+            Self::ThreeGpp2022 => "urn:3GPP:metadata:2022:FLUTE:FDT",
+        }
+    }
+}
 
 /// One FDT Instance.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -20,13 +20,13 @@ mod table;
 mod verify;
 
 pub use assembler::{FdtAssembler, FdtDrop};
-pub use fdt::{CacheControl, Encoding, FdtInstance, File, OtiAttributes};
+pub use fdt::{CacheControl, Encoding, FdtInstance, FdtNamespace, File, OtiAttributes};
 pub use receiver::{
     DropReason, Event, InFlight, OpenRequest, Receiver, ReceiverConfig, ReceiverStats, RecoveryJob, Refusal,
     Storage, SymbolPlace, Verdict,
 };
 pub use sender::{
-    FDT_ROOT_BYTES, FdtNamespace, LARGE_PAGE_BYTES, SMALL_PAGES, SendFile, Sender, SenderError, SenderProfile,
+    FDT_ROOT_BYTES, LARGE_PAGE_BYTES, SMALL_PAGES, SendFile, Sender, SenderError, SenderProfile,
 };
 pub use sessions::{SessionKey, Sessions};
 pub use table::FdtTable;

@@ -11,7 +11,7 @@ use std::io::Write as _;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::fdt::{Encoding, FdtInstance, File, OtiAttributes};
+use super::fdt::{Encoding, FdtInstance, FdtNamespace, File, OtiAttributes};
 use crate::bytes::WireError;
 use crate::digest::Digest;
 use crate::fec::{BlockCode, EncodingId, Oti, Partition, PayloadId, Protection};
@@ -19,32 +19,6 @@ use crate::lct::ext::{self, Fdt, Naci, Time, het};
 use crate::lct::{LctHeader, Toi, Tsi, Widths};
 use crate::limits::MAX_FDT_BYTES;
 use crate::time::WallTime;
-
-/// The namespace that FDT Instances are written in; receivers should not care, some do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum FdtNamespace {
-    /// `urn:IETF:metadata:2005:FLUTE:FDT`: RFC 3926 practice, 3GPP, NIP gear.
-    #[default]
-    Ietf2005,
-    /// `urn:ietf:params:xml:ns:fdt`: RFC 6726.
-    Rfc6726,
-    /// `urn:3GPP:metadata:2022:FLUTE:FDT`: TS 103 769 Annex F by the letter.
-    ThreeGpp2022,
-}
-
-impl FdtNamespace {
-    /// Every variant.
-    pub const ALL: [Self; 3] = [Self::Ietf2005, Self::Rfc6726, Self::ThreeGpp2022];
-
-    /// The URI.
-    pub const fn uri(self) -> &'static str {
-        match self {
-            Self::Ietf2005 => "urn:IETF:metadata:2005:FLUTE:FDT",
-            Self::Rfc6726 => "urn:ietf:params:xml:ns:fdt",
-            Self::ThreeGpp2022 => "urn:3GPP:metadata:2022:FLUTE:FDT",
-        }
-    }
-}
 
 /// How a session looks on the wire. The default is what every receiver known to us takes.
 #[derive(Debug, Clone, PartialEq, Eq)]

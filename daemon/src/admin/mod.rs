@@ -34,7 +34,7 @@ pub use client::call;
 
 use crate::config::Admin;
 use crate::metrics;
-use crate::running::Parts;
+use crate::status::Parts;
 use crate::status::{flight_json, object_json, status_json};
 use crate::store::EvictReason;
 

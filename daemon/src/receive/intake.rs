@@ -12,32 +12,12 @@ use carousel::lct::{Toi, Tsi};
 use carousel::time::{Instant, WallTime};
 
 use super::behind::WriteBehind;
+use super::command::{Command, Listen};
 use super::finish::{Block, Whole, Wholes, Work};
-use super::shard::Command;
 use super::shelf::{ObjectSpace, Shelf, is_signalling, known};
 use super::{LossCounters, ObjectRef, SessionStats, Shared};
 use crate::clock;
 use crate::flight::{Announced, Carried, Flight};
-
-/// What is wanted of a group.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Listen {
-    /// TSIs with their reception timeout; `None` in the list: every TSI.
-    pub sessions: Vec<(Option<u64>, Option<Duration>)>,
-}
-
-impl Listen {
-    fn wants(&self, tsi: Tsi) -> bool {
-        self.sessions.iter().any(|(want, _)| want.is_none_or(|want| want == tsi.0))
-    }
-
-    fn reception_timeout(&self, tsi: Tsi) -> Option<Duration> {
-        let exact = self.sessions.iter().find(|(want, _)| *want == Some(tsi.0));
-        exact
-            .or_else(|| self.sessions.iter().find(|(want, _)| want.is_none()))
-            .and_then(|(_, timeout)| *timeout)
-    }
-}
 
 /// What a shard tells repair.
 #[derive(Debug)]

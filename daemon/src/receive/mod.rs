@@ -12,6 +12,7 @@
 //! queues. A shard never hashes, inflates, publishes or waits.
 
 mod behind;
+mod command;
 mod finish;
 mod intake;
 mod replay;
@@ -31,10 +32,11 @@ use crate::flight::Flights;
 use crate::store::Store;
 
 pub use crate::flight::ObjectRef;
+pub use command::{Command, Listen};
 pub use finish::{Aftermath, Document, FinishError, Finisher, Recovered, Wholes};
-pub use intake::{Intake, Listen, Trouble};
+pub use intake::{Intake, Trouble};
 pub use replay::{ReplaySummary, replay};
-pub use shard::{Command, Ear, Shard, ShardHandle};
+pub use shard::{Ear, Shard, ShardHandle, shard_of};
 pub use stats::{LossCounters, ReceiveStats, SessionStats};
 
 /// Signalling documents kept: a handful for each network.

@@ -13,8 +13,9 @@ use carousel::mabr::Directory;
 use carousel::time::Instant;
 use serde_json::{Value, json};
 
+use super::command::Listen;
 use super::finish::{Aftermath, Document, FinishError, Recovered, Wholes, finish};
-use super::intake::{Intake, Listen};
+use super::intake::Intake;
 use super::{ObjectRef, Shared};
 use crate::store::StoredObject;
 

@@ -1,17 +1,19 @@
 //! One thread, its sockets, their sessions.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::finish::Recovered;
-use super::intake::{Intake, Listen, Troubles};
-use super::{ObjectRef, Shared};
+use super::Shared;
+use super::command::{Command, Listen};
+use super::intake::{Intake, Troubles};
 use crate::clock;
-use crate::source::{Batch, GroupSpec, Poll, ReceiveSocket, SourceError, Waker};
+use crate::source::{Batch, Poll, ReceiveSocket, SourceError, Waker};
 
 /// Commands waiting for a shard. Repair sends pieces of 256 KiB and waits when it is full.
 const COMMANDS: usize = 256;
@@ -20,25 +22,11 @@ const TICK: Duration = Duration::from_millis(500);
 /// Batches read of one socket before the others have their turn.
 const TURN: usize = 4;
 
-/// What others tell a shard.
-#[derive(Debug)]
-pub enum Command {
-    /// Listen to this.
-    Open(ReceiveSocket, Listen),
-    /// What is listened to on a group has changed: TSIs or repair rules.
-    Change(GroupSpec, Listen),
-    /// Stop listening.
-    Close(GroupSpec),
-    /// Wrong bytes were handed out, or they were lost: receive it again.
-    Reject(ObjectRef),
-    /// Bytes from an origin.
-    Repair(ObjectRef, u64, Vec<u8>),
-    /// A source block was decoded, or could not be.
-    Recovered(ObjectRef, u32, Recovered),
-    /// The object came whole another way.
-    Hold(ObjectRef),
-    /// Stop.
-    Stop,
+/// The shard that has the sockets of this group: the same for as long as the daemon runs.
+pub fn shard_of(address: &SocketAddr, shards: usize) -> usize {
+    let mut hasher = DefaultHasher::new();
+    address.hash(&mut hasher);
+    usize::try_from(hasher.finish() % shards.max(1) as u64).unwrap_or(0)
 }
 
 /// A shard's ear.

@@ -29,8 +29,7 @@ use budget::RetryBudget;
 use crate::config;
 use crate::flight::{Announced, Carried, FailReason, Flight, ObjectRef, Outcome};
 use crate::origin::{Client, FillResult, Filler, OriginError, Origins};
-use crate::receive::{Command, Ear, Shared, Trouble};
-use crate::session::shard_of;
+use crate::receive::{Command, Ear, Shared, Trouble, shard_of};
 
 /// Objects waiting for their repair. Beyond it the carousel's next pass must do.
 const MAX_PENDING: usize = 4096;

@@ -5,7 +5,6 @@
 //! group that cannot be joined is tried again; the state of each is on the [`Board`].
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +16,9 @@ use carousel::nip;
 
 use crate::config::Config;
 use crate::origin::Origins;
-use crate::receive::{Aftermath, Command, Document, Ear, FinishError, Listen, ObjectRef, Recovered, Shared};
+use crate::receive::{
+    Aftermath, Command, Document, Ear, FinishError, Listen, ObjectRef, Recovered, Shared, shard_of,
+};
 use crate::repair::RuleBook;
 use crate::source::{GroupSpec, ReceiveSocket};
 
@@ -75,13 +76,6 @@ impl Aftermath for Herald {
     fn document(&mut self, document: Document) {
         let _ = self.0.send(Notice::Document(document));
     }
-}
-
-/// The shard that has the sockets of this group: the same for as long as the daemon runs.
-pub fn shard_of(address: &SocketAddr, shards: usize) -> usize {
-    let mut hasher = DefaultHasher::new();
-    address.hash(&mut hasher);
-    usize::try_from(hasher.finish() % shards.max(1) as u64).unwrap_or(0)
 }
 
 /// What the thread needs of the others.
