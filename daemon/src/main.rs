@@ -382,7 +382,7 @@ fn status_table(status: &Value) -> String {
         row(
             "session",
             format!(
-                "{}:{} from {} TSI {}: {} packets, {}, lost {}; {} described, {} in flight; dropped: {}",
+                "{}:{} from {} TSI {}: {} packets, {}, lost {}{}; {} described, {} in flight; dropped: {}",
                 text("group"),
                 session["port"],
                 text("source"),
@@ -390,6 +390,10 @@ fn status_table(status: &Value) -> String {
                 session["packets"],
                 megabytes(&session["bytes"]),
                 session["lost"],
+                match session["recovered"].as_u64() {
+                    None | Some(0) => String::new(),
+                    Some(symbols) => format!(", {symbols} symbols recovered"),
+                },
                 session["described"],
                 session["in_flight"],
                 listed(&session["dropped"])

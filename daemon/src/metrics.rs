@@ -113,6 +113,9 @@ impl Collector for Scrape {
             "Those of them with parts from an origin",
             shared.repaired.load(Relaxed),
         )?;
+        let (recovered, failed) = shared.stats.recovered();
+        sheet.counter("receive_recovered_symbols", "Lost source symbols that FEC brought back", recovered)?;
+        sheet.counter("receive_recovery_failed", "Source blocks that could not be decoded yet", failed)?;
         sheet.gauge("receive_sessions", "Sessions seen", shared.stats.sessions().len() as u64)?;
         let groups = board.groups();
         sheet.gauge("receive_groups", "Groups listened to", groups.len() as u64)?;
@@ -150,6 +153,9 @@ impl Collector for Scrape {
         sheet.counter("origin_bytes", "Bytes of bodies from origins", bytes)?;
         let failures = OriginError::NAMES.into_iter().zip(failures);
         sheet.family(("origin_failures", "Requests to origins that failed", "reason"), failures)?;
+
+        let open = client.open_circuits().len() as u64;
+        sheet.gauge("origin_open_circuits", "Origins that are left alone because they fail", open)?;
 
         let http = player.stats();
         sheet.counter("http_connections", "Connections of players", http.connections.load(Relaxed))?;

@@ -76,6 +76,13 @@ impl ReceiveStats {
         self.sessions().iter().map(|(_, it)| it.receiver.lost).sum()
     }
 
+    /// Source symbols that FEC brought back, and attempts at blocks that failed.
+    pub fn recovered(&self) -> (u64, u64) {
+        let sessions = self.sessions();
+        let sum = |of: fn(&ReceiverStats) -> u64| sessions.iter().map(|(_, it)| of(&it.receiver)).sum();
+        (sum(|it| it.recovered), sum(|it| it.recovery_failed))
+    }
+
     /// Packets dropped, by reason.
     pub fn dropped(&self) -> Vec<(DropReason, u64)> {
         let sessions = self.sessions();
