@@ -223,8 +223,8 @@ pub fn codes() -> [(&'static str, Protection); 4] {
 /// The whole table, in Markdown. `objects` in the catalogue, `seeds` receivers for each row.
 pub fn table(objects: usize, seeds: u64) -> String {
     let mut out = format!(
-        "{objects} objects of 30 kB to 1 MB, {seeds} receivers a row, {} Mbit/s. Losses are single packets, or bursts of eight on \\\n\
-         average. Missing bytes are those after the first pass, for each gigabyte of objects.\n\n\
+        "Written by `cargo xtask sim table`. {objects} objects of 30 kB to 1 MB, {seeds} receivers a row, {} Mbit/s. Losses are single packets, or bursts of eight on average.\n\
+          Missing bytes are those after the first pass, for each gigabyte of objects.\n\n\
          | loss | code | overhead | complete in the first pass | passes to 99 % | passes to 100 % | MB missing per GB | encode s/GB | decode s/GB |\n\
          |---|---|---|---|---|---|---|---|---|\n",
         RATE_BPS / 1_000_000
