@@ -45,12 +45,18 @@ pub fn program(name: &str) -> Command {
     Command::new(bin_dir().join(name))
 }
 
+/// Where `name` is installed; administrators' programs too, which are not in everybody's `PATH`.
+pub fn find(name: &str) -> Option<PathBuf> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&paths)
+        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")])
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+}
+
 /// Whether `name` is installed. A story that needs it says so and is skipped.
 pub fn have(name: &str) -> bool {
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let there = std::env::split_paths(&paths)
-        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")])
-        .any(|dir| dir.join(name).is_file());
+    let there = find(name).is_some();
     if !there {
         eprintln!("SKIPPED: {name} is not installed");
     }

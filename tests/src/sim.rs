@@ -12,7 +12,7 @@ use carousel::alc::Packet;
 use carousel::digest::{Digest, md5};
 use carousel::fec::{EncodingId, Protection};
 use carousel::flute::{
-    Event, File, OpenRequest, Receiver, ReceiverConfig, Refusal, SenderProfile, Storage, SymbolPlace, verify,
+    Event, File, MemoryBuf, OpenRequest, Receiver, ReceiverConfig, Refusal, SenderProfile, Storage, verify,
 };
 use carousel::lct::{Toi, Tsi};
 use carousel::time::{Instant, WallTime};
@@ -115,31 +115,23 @@ pub struct Outcome {
 /// Bodies in memory.
 struct Shelf;
 
-#[derive(Debug, Default)]
-struct Buf {
-    body: Vec<u8>,
-    repair: Vec<Vec<u8>>,
-}
-
 impl Storage for Shelf {
-    type Buf = Buf;
+    type Buf = MemoryBuf;
 
-    fn open(&mut self, request: &OpenRequest<'_>) -> Result<Buf, Refusal> {
-        Ok(Buf { body: vec![0; request.length as usize], repair: Vec::new() })
+    fn open(&mut self, request: &OpenRequest<'_>) -> Result<MemoryBuf, Refusal> {
+        Ok(MemoryBuf::new(request.length))
     }
 
-    fn name(&mut self, _: &mut Buf, _: &Arc<File>) -> Result<(), Refusal> {
+    fn name(&mut self, _: &mut MemoryBuf, _: &Arc<File>) -> Result<(), Refusal> {
         Ok(())
     }
 
-    fn write(&mut self, buf: &mut Buf, offset: u64, bytes: &[u8]) {
-        buf.body[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+    fn write(&mut self, buf: &mut MemoryBuf, offset: u64, bytes: &[u8]) {
+        buf.write(offset, bytes);
     }
 
-    fn keep_repair(&mut self, buf: &mut Buf, slot: u32, bytes: &[u8]) -> bool {
-        buf.repair.resize_with(buf.repair.len().max(slot as usize + 1), Vec::new);
-        buf.repair[slot as usize] = bytes.to_vec();
-        true
+    fn keep_repair(&mut self, buf: &mut MemoryBuf, slot: u32, bytes: &[u8]) -> bool {
+        buf.keep_repair(slot, bytes)
     }
 }
 
@@ -149,7 +141,7 @@ impl Storage for Shelf {
 /// If anything whole is not right: that must never be.
 pub fn receive(pass: &Pass, profile: Profile, seed: u64) -> Outcome {
     let mut link = Link::new(seed, profile);
-    let mut receiver: Receiver<Buf> = Receiver::new(ReceiverConfig::default());
+    let mut receiver: Receiver<MemoryBuf> = Receiver::new(ReceiverConfig::default());
     let mut outcome = Outcome::default();
     let mut whole: HashSet<Toi> = HashSet::new();
     for number in 1..=MAX_PASSES {
@@ -162,7 +154,7 @@ pub fn receive(pass: &Pass, profile: Profile, seed: u64) -> Outcome {
                     match event {
                         Event::BlockReady { toi, sbn } => outcome.decode_s += decode(&mut receiver, toi, sbn),
                         Event::Complete { file, buf, .. } => {
-                            verify(&file, &buf.body).expect("whole objects are right");
+                            verify(&file, &buf.bytes).expect("whole objects are right");
                             whole.insert(file.toi);
                         }
                         _ => {}
@@ -190,18 +182,12 @@ pub fn receive(pass: &Pass, profile: Profile, seed: u64) -> Outcome {
     outcome
 }
 
-fn decode(receiver: &mut Receiver<Buf>, toi: Toi, sbn: u32) -> f64 {
+fn decode(receiver: &mut Receiver<MemoryBuf>, toi: Toi, sbn: u32) -> f64 {
     let Some(job) = receiver.recovery_job(toi, sbn) else { return 0.0 };
     let Some(object) = receiver.object(toi) else { return 0.0 };
     let buf = object.buf();
     let begin = Clock::now();
-    let lost = job.run(|place, out| {
-        let bytes = match place {
-            SymbolPlace::Offset(at) => buf.body.get(at as usize..at as usize + out.len()),
-            SymbolPlace::Slot(slot) => buf.repair.get(slot as usize).and_then(|it| it.get(..out.len())),
-        };
-        bytes.map(|bytes| out.copy_from_slice(bytes)).is_some()
-    });
+    let lost = job.run(|place, out| buf.read(place, out));
     let seconds = begin.elapsed().as_secs_f64();
     receiver.recovered(toi, sbn, lost.as_deref(), &mut Shelf);
     seconds

@@ -137,6 +137,18 @@ impl Story {
         path
     }
 
+    /// One cycle of the carousel as a recording, made by `headend build`.
+    ///
+    /// # Panics
+    /// If it cannot be built.
+    pub fn build(&self) -> PathBuf {
+        let pcap = self.dir().join("x.pcap");
+        let mut command = program("headend");
+        command.args(["build", "-c"]).arg(self.headend_config()).arg("--out").arg(&pcap);
+        assert!(command.status().expect("headend").success(), "headend build failed");
+        pcap
+    }
+
     /// Writes the daemon's configuration and names it.
     ///
     /// # Panics

@@ -75,18 +75,7 @@ fn a_replayed_recording_is_in_the_cache_and_served() {
 #[test]
 fn what_we_build_our_own_inspect_and_replay_read_back() {
     let story = Story::new();
-    let pcap = story.dir().join("x.pcap");
-    let config = story.headend_config();
-    assert!(
-        program("headend")
-            .args(["build", "-c"])
-            .arg(&config)
-            .arg("--out")
-            .arg(&pcap)
-            .status()
-            .unwrap()
-            .success()
-    );
+    let pcap = story.build();
     let inspected = json(program("headend").arg("inspect").arg(&pcap).arg("--json"));
     let replayed = json(program("skycached").arg("replay").arg(&pcap));
     let sent: BTreeSet<String> = skycache_tests::media::files(&story.folder)
@@ -108,18 +97,7 @@ fn tshark_dissects_what_we_build_without_a_malformed_mark() {
         return;
     }
     let story = Story::new();
-    let pcap = story.dir().join("x.pcap");
-    let config = story.headend_config();
-    assert!(
-        program("headend")
-            .args(["build", "-c"])
-            .arg(&config)
-            .arg("--out")
-            .arg(&pcap)
-            .status()
-            .unwrap()
-            .success()
-    );
+    let pcap = story.build();
     let mut tshark = Command::new("tshark");
     tshark.arg("-r").arg(&pcap);
     for group in story.groups {

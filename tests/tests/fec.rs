@@ -51,11 +51,7 @@ fn one_pass_with_reed_solomon_needs_no_repair() {
 #[test]
 fn inspect_and_replay_decode_what_a_recording_lacks() {
     let story = protected("raptorq");
-    let pcap = story.dir().join("x.pcap");
-    let config = story.headend_config();
-    let built =
-        program("headend").args(["build", "-c"]).arg(config).arg("--out").arg(&pcap).status().unwrap();
-    assert!(built.success());
+    let pcap = story.build();
     // Every 20th packet of the recording goes missing.
     let bytes = std::fs::read(&pcap).unwrap();
     let (mut thinned, mut at, mut number) = (bytes[..24].to_vec(), 24, 0);

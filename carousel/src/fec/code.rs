@@ -120,8 +120,17 @@ impl BlockCode {
 
     /// Whether `esi` is one of its repair symbols.
     pub const fn is_repair(&self, esi: u32) -> bool {
-        let most = if matches!(self.id, EncodingId::RAPTORQ) { 1 << 24 } else { self.n };
-        esi >= self.k && esi < most
+        esi >= self.k && esi < self.symbols()
+    }
+
+    /// Most encoding symbols of the block.
+    const fn symbols(&self) -> u32 {
+        if matches!(self.id, EncodingId::RAPTORQ) { 1 << 24 } else { self.n }
+    }
+
+    /// Most repair symbols of the block.
+    pub const fn most_repair(&self) -> u32 {
+        self.symbols().saturating_sub(self.k)
     }
 
     /// Encoding symbols that are enough to decode with a probability near 1, beyond k: none for Reed–Solomon, two for

@@ -49,18 +49,20 @@ impl Protection {
         let aligned = symbol_length / ALIGNMENT * ALIGNMENT;
         let symbols = |length: u16| transfer_length.div_ceil(u64::from(length.max(1)));
         let in_block = |length: u16| u64::from((self.block_bytes / u32::from(length.max(1))).max(1));
+        // Raptor and RaptorQ give the number of blocks, not their length.
+        let with_blocks = |symbol_length: u16, scheme: SchemeInfo| Oti {
+            encoding_id: self.id,
+            symbol_length,
+            max_source_block_length: 0,
+            scheme,
+            ..plain
+        };
         let oti = match self.id {
             EncodingId::RAPTORQ => {
                 let blocks = symbols(aligned).div_ceil(in_block(aligned)).clamp(1, 255) as u8;
                 let scheme =
                     SchemeInfo::RaptorQ { source_blocks: blocks, sub_blocks: 1, alignment: ALIGNMENT as u8 };
-                Oti {
-                    encoding_id: self.id,
-                    symbol_length: aligned,
-                    max_source_block_length: 0,
-                    scheme,
-                    ..plain
-                }
+                with_blocks(aligned, scheme)
             }
             EncodingId::RAPTOR => {
                 // Raptor takes no block of fewer than four symbols: small objects get shorter ones.
@@ -69,13 +71,7 @@ impl Protection {
                 let blocks = symbols(aligned).div_ceil(in_block(aligned).min(8192)).clamp(1, 65_535) as u16;
                 let scheme =
                     SchemeInfo::Raptor { source_blocks: blocks, sub_blocks: 1, alignment: ALIGNMENT as u8 };
-                Oti {
-                    encoding_id: self.id,
-                    symbol_length: aligned,
-                    max_source_block_length: 0,
-                    scheme,
-                    ..plain
-                }
+                with_blocks(aligned, scheme)
             }
             EncodingId::RS_GF28 | EncodingId::SMALL_SYSTEMATIC => {
                 // As many source symbols as leave room for their repair symbols below 255.
@@ -119,11 +115,7 @@ impl Protection {
 
     /// Repair symbols of a block with this code.
     pub fn repair_symbols(&self, code: &BlockCode) -> u32 {
-        let mut count = self.wanted(code.k());
-        while count > 0 && !code.is_repair(code.k() + count - 1) {
-            count -= 1;
-        }
-        count
+        self.wanted(code.k()).min(code.most_repair())
     }
 }
 

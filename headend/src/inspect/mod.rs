@@ -12,7 +12,7 @@ use std::sync::Arc;
 use carousel::Digest;
 use carousel::alc::Packet;
 use carousel::flute::{
-    Event, File, OpenRequest, Receiver, ReceiverConfig, Refusal, SessionKey, Sessions, Storage, SymbolPlace,
+    Event, File, MemoryBuf, OpenRequest, Receiver, ReceiverConfig, Refusal, SessionKey, Sessions, Storage,
     verify,
 };
 use carousel::lct::{Toi, Tsi};
@@ -111,63 +111,47 @@ struct Memory {
 
 /// A lent buffer that gives its bytes back to the bound when dropped.
 #[derive(Debug)]
-struct MemoryBuf {
-    bytes: Vec<u8>,
-    repair: Vec<Vec<u8>>,
+struct LentBuf {
+    object: MemoryBuf,
     open_bytes: Arc<std::sync::atomic::AtomicU64>,
 }
 
-impl Drop for MemoryBuf {
+impl Drop for LentBuf {
     fn drop(&mut self) {
-        self.open_bytes.fetch_sub(self.bytes.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        self.open_bytes.fetch_sub(self.object.bytes.len() as u64, std::sync::atomic::Ordering::Relaxed);
     }
 }
 
 impl Storage for Memory {
-    type Buf = MemoryBuf;
+    type Buf = LentBuf;
 
-    fn open(&mut self, request: &OpenRequest<'_>) -> Result<MemoryBuf, Refusal> {
+    fn open(&mut self, request: &OpenRequest<'_>) -> Result<LentBuf, Refusal> {
         let before = self.open_bytes.fetch_add(request.length, std::sync::atomic::Ordering::Relaxed);
         if before + request.length > MAX_OPEN_BYTES {
             self.open_bytes.fetch_sub(request.length, std::sync::atomic::Ordering::Relaxed);
             return Err(Refusal::NoRoom);
         }
-        Ok(MemoryBuf {
-            bytes: vec![0; request.length as usize],
-            repair: Vec::new(),
-            open_bytes: Arc::clone(&self.open_bytes),
-        })
+        Ok(LentBuf { object: MemoryBuf::new(request.length), open_bytes: Arc::clone(&self.open_bytes) })
     }
 
-    fn name(&mut self, _: &mut MemoryBuf, _: &Arc<File>) -> Result<(), Refusal> {
+    fn name(&mut self, _: &mut LentBuf, _: &Arc<File>) -> Result<(), Refusal> {
         Ok(())
     }
 
-    fn write(&mut self, buf: &mut MemoryBuf, offset: u64, bytes: &[u8]) {
-        buf.bytes[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+    fn write(&mut self, buf: &mut LentBuf, offset: u64, bytes: &[u8]) {
+        buf.object.write(offset, bytes);
     }
 
-    fn keep_repair(&mut self, buf: &mut MemoryBuf, slot: u32, bytes: &[u8]) -> bool {
-        let slot = slot as usize;
-        if buf.repair.len() <= slot {
-            buf.repair.resize_with(slot + 1, Vec::new);
-        }
-        buf.repair[slot] = bytes.to_vec();
-        true
+    fn keep_repair(&mut self, buf: &mut LentBuf, slot: u32, bytes: &[u8]) -> bool {
+        buf.object.keep_repair(slot, bytes)
     }
 }
 
 /// Decodes a block at once: nobody waits for the next packet here.
-fn recover(receiver: &mut Receiver<MemoryBuf>, toi: Toi, sbn: u32, memory: &mut Memory) {
+fn recover(receiver: &mut Receiver<LentBuf>, toi: Toi, sbn: u32, memory: &mut Memory) {
     let lost = receiver.recovery_job(toi, sbn).and_then(|job| {
         let buf = receiver.object(toi)?.buf();
-        job.run(|place, out| {
-            let bytes = match place {
-                SymbolPlace::Offset(at) => buf.bytes.get(at as usize..at as usize + out.len()),
-                SymbolPlace::Slot(slot) => buf.repair.get(slot as usize).and_then(|it| it.get(..out.len())),
-            };
-            bytes.map(|bytes| out.copy_from_slice(bytes)).is_some()
-        })
+        job.run(|place, out| buf.object.read(place, out))
     });
     receiver.recovered(toi, sbn, lost.as_deref(), memory);
 }
@@ -175,7 +159,7 @@ fn recover(receiver: &mut Receiver<MemoryBuf>, toi: Toi, sbn: u32, memory: &mut 
 /// Watches datagrams and tells what they were.
 #[derive(Debug)]
 pub struct Inspector {
-    sessions: Sessions<MemoryBuf>,
+    sessions: Sessions<LentBuf>,
     memory: Memory,
     reports: BTreeMap<SessionKey, SessionReport>,
     objects: Vec<ObjectReport>,
@@ -271,11 +255,11 @@ impl Inspector {
         Ok(())
     }
 
-    fn event(&mut self, key: SessionKey, seconds: f64, event: Event<MemoryBuf>) -> Result<(), String> {
+    fn event(&mut self, key: SessionKey, seconds: f64, event: Event<LentBuf>) -> Result<(), String> {
         match event {
             Event::Fdt { .. } => self.report_mut(&key, |report| report.fdt_instances += 1),
             Event::SessionClosed => self.report_mut(&key, |report| report.closed = true),
-            Event::Complete { file, buf, .. } => self.complete(key, seconds, &file, &buf.bytes)?,
+            Event::Complete { file, buf, .. } => self.complete(key, seconds, &file, &buf.object.bytes)?,
             Event::Stalled { .. }
             | Event::Replaced { .. }
             | Event::Abandoned { .. }
@@ -369,7 +353,7 @@ impl Inspector {
     }
 }
 
-fn finish_session(report: &mut SessionReport, receiver: &Receiver<MemoryBuf>) {
+fn finish_session(report: &mut SessionReport, receiver: &Receiver<LentBuf>) {
     let stats = receiver.stats();
     report.lost = stats.lost;
     for (reason, count) in carousel::flute::DropReason::ALL.iter().zip(stats.dropped) {

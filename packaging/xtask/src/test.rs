@@ -1,8 +1,9 @@
 //! `cargo xtask test`: formatting, lints, then every ring of the pyramid, and one line that sums it up.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
+
+use skycache_tests::programs::find;
 
 use crate::{cargo, run as run_command};
 
@@ -107,12 +108,4 @@ fn install() {
             println!("installing failed; tests that need these programs are skipped");
         }
     }
-}
-
-fn find(program: &str) -> Option<PathBuf> {
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&paths)
-        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")])
-        .map(|folder| folder.join(program))
-        .find(|path| path.is_file())
 }

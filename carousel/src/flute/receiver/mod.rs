@@ -34,8 +34,8 @@ use crate::time::{Instant, WallTime};
 use done::{Done, DoneTable};
 pub use in_flight::InFlight;
 use in_flight::fti_of;
-pub use recovery::{RecoveryJob, SymbolPlace};
-pub use storage::{OpenRequest, Refusal, Storage};
+pub use recovery::RecoveryJob;
+pub use storage::{MemoryBuf, OpenRequest, Refusal, Storage, SymbolPlace};
 pub use verdict::{DropReason, ReceiverStats, Verdict};
 
 /// Knobs of a receiver.

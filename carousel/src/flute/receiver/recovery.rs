@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::DropReason;
+use super::{DropReason, SymbolPlace};
 use crate::fec::{BlockCode, Partition, SymbolMap};
 use crate::lct::Toi;
 
@@ -110,15 +110,6 @@ impl Recovery {
     }
 }
 
-/// Where the bytes of a symbol are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SymbolPlace {
-    /// In the object, from this offset on.
-    Offset(u64),
-    /// In the slot that [`super::Storage::keep_repair`] was given.
-    Slot(u32),
-}
-
 /// A block that can be brought back.
 #[derive(Debug, Clone)]
 pub struct RecoveryJob {
@@ -192,7 +183,7 @@ mod tests {
     use crate::alc::Packet;
     use crate::fec::{EncodingId, PayloadId, Protection};
     use crate::flute::{
-        Encoding, Event, File, OpenRequest, Receiver, ReceiverConfig, Refusal, SendFile, Sender,
+        Encoding, Event, File, MemoryBuf, OpenRequest, Receiver, ReceiverConfig, Refusal, SendFile, Sender,
         SenderProfile, Storage, Verdict, verify,
     };
     use crate::lct::Tsi;
@@ -200,31 +191,28 @@ mod tests {
     use linksim::{Link, Profile};
 
     struct Shelf;
-    #[derive(Default)]
-    struct Buf {
-        body: Vec<u8>,
-        repair: Vec<Vec<u8>>,
-    }
     impl Storage for Shelf {
-        type Buf = Buf;
-        fn open(&mut self, request: &OpenRequest<'_>) -> Result<Buf, Refusal> {
-            Ok(Buf { body: vec![0xee; request.length as usize], repair: Vec::new() })
+        type Buf = MemoryBuf;
+        fn open(&mut self, request: &OpenRequest<'_>) -> Result<MemoryBuf, Refusal> {
+            Ok(MemoryBuf::new(request.length))
         }
-        fn name(&mut self, _: &mut Buf, _: &Arc<File>) -> Result<(), Refusal> {
+        fn name(&mut self, _: &mut MemoryBuf, _: &Arc<File>) -> Result<(), Refusal> {
             Ok(())
         }
-        fn write(&mut self, buf: &mut Buf, offset: u64, bytes: &[u8]) {
-            buf.body[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+        fn write(&mut self, buf: &mut MemoryBuf, offset: u64, bytes: &[u8]) {
+            buf.write(offset, bytes);
         }
-        fn keep_repair(&mut self, buf: &mut Buf, slot: u32, bytes: &[u8]) -> bool {
-            buf.repair.resize_with(buf.repair.len().max(slot as usize + 1), Vec::new);
-            buf.repair[slot as usize] = bytes.to_vec();
-            true
+        fn keep_repair(&mut self, buf: &mut MemoryBuf, slot: u32, bytes: &[u8]) -> bool {
+            buf.keep_repair(slot, bytes)
         }
     }
 
     /// One pass of one object over a link; the bytes if it became whole, and the receiver.
-    fn one_pass(protection: &Protection, body: &[u8], link: &mut Link) -> (Option<Vec<u8>>, Receiver<Buf>) {
+    fn one_pass(
+        protection: &Protection,
+        body: &[u8],
+        link: &mut Link,
+    ) -> (Option<Vec<u8>>, Receiver<MemoryBuf>) {
         let mut sender =
             Sender::new(Tsi(1), SenderProfile { symbol_length: 100, ..SenderProfile::default() }, 1, 1);
         let file = SendFile {
@@ -287,8 +275,8 @@ mod tests {
                     match event {
                         Event::BlockReady { toi, sbn } => recover(&mut receiver, toi, sbn),
                         Event::Complete { file, buf, .. } => {
-                            verify(&file, &buf.body).unwrap();
-                            whole = Some(buf.body);
+                            verify(&file, &buf.bytes).unwrap();
+                            whole = Some(buf.bytes);
                         }
                         _ => {}
                     }
@@ -297,22 +285,16 @@ mod tests {
         }
         while let Some(event) = receiver.poll_event() {
             if let Event::Complete { buf, .. } = event {
-                whole = Some(buf.body);
+                whole = Some(buf.bytes);
             }
         }
         (whole, receiver)
     }
 
-    fn recover(receiver: &mut Receiver<Buf>, toi: Toi, sbn: u32) {
+    fn recover(receiver: &mut Receiver<MemoryBuf>, toi: Toi, sbn: u32) {
         let job = receiver.recovery_job(toi, sbn).unwrap();
         let buf = receiver.object(toi).unwrap().buf();
-        let lost = job.run(|place, out| {
-            match place {
-                SymbolPlace::Offset(at) => out.copy_from_slice(&buf.body[at as usize..][..out.len()]),
-                SymbolPlace::Slot(slot) => out.copy_from_slice(&buf.repair[slot as usize]),
-            }
-            true
-        });
+        let lost = job.run(|place, out| buf.read(place, out));
         receiver.recovered(toi, sbn, lost.as_deref(), &mut Shelf);
     }
 
@@ -377,7 +359,7 @@ mod tests {
             stored += usize::from(verdict == Verdict::Stored);
             while let Some(event) = receiver.poll_event() {
                 if let Event::Complete { file, buf, .. } = event {
-                    assert!(verify(&file, &buf.body).is_err(), "never taken for right");
+                    assert!(verify(&file, &buf.bytes).is_err(), "never taken for right");
                 }
             }
         }

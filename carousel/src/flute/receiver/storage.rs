@@ -57,3 +57,51 @@ pub trait Storage {
         false
     }
 }
+
+/// Where the bytes of a symbol are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SymbolPlace {
+    /// In the object, from this offset on.
+    Offset(u64),
+    /// In the slot that [`Storage::keep_repair`] was given.
+    Slot(u32),
+}
+
+/// An object in memory with its repair symbols: what laboratories, simulations and tests lend.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemoryBuf {
+    /// The object.
+    pub bytes: Vec<u8>,
+    repair: Vec<Vec<u8>>,
+}
+
+impl MemoryBuf {
+    /// Room for `length` bytes.
+    pub fn new(length: u64) -> Self {
+        Self { bytes: vec![0; length as usize], repair: Vec::new() }
+    }
+
+    /// See [`Storage::write`].
+    pub fn write(&mut self, offset: u64, bytes: &[u8]) {
+        self.bytes[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// See [`Storage::keep_repair`].
+    pub fn keep_repair(&mut self, slot: u32, bytes: &[u8]) -> bool {
+        let slot = slot as usize;
+        if self.repair.len() <= slot {
+            self.repair.resize_with(slot + 1, Vec::new);
+        }
+        self.repair[slot] = bytes.to_vec();
+        true
+    }
+
+    /// Fills `out` with a symbol, as [`super::RecoveryJob::run`] wants it. False if it is not there.
+    pub fn read(&self, place: SymbolPlace, out: &mut [u8]) -> bool {
+        let bytes = match place {
+            SymbolPlace::Offset(at) => self.bytes.get(at as usize..at as usize + out.len()),
+            SymbolPlace::Slot(slot) => self.repair.get(slot as usize).and_then(|it| it.get(..out.len())),
+        };
+        bytes.map(|bytes| out.copy_from_slice(bytes)).is_some()
+    }
+}
