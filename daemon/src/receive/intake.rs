@@ -99,15 +99,8 @@ impl Intake {
         while let Some(event) = receiver.poll_event() {
             match event {
                 Event::Complete { file, buf, repaired_symbols } => {
-                    let toi = file.toi;
-                    if let ObjectSpace::File(space) = &buf {
-                        self.behind.flush_one(&space.partial);
-                    }
                     let whole = Whole { session: key, file, space: buf, repaired_symbols };
-                    if self.finisher.try_send(Work::Whole(whole)).is_err() {
-                        self.losses.finisher_full += 1;
-                        receiver.reject(toi);
-                    }
+                    send_whole(&mut self.behind, &self.finisher, &mut self.losses, receiver, whole);
                 }
                 Event::BlockReady { toi, sbn } => {
                     if !send_block(&mut self.behind, &self.finisher, receiver, key, toi, sbn) {
@@ -177,22 +170,18 @@ impl Intake {
             Command::Recovered(_, sbn, lost) => {
                 let mut shelf = Shelf { shared: &self.shared, session, behind: &mut self.behind };
                 receiver.recovered(toi, *sbn, lost.as_deref(), &mut shelf);
-                self.behind.flush();
             }
             Command::Repair(_, offset, bytes) => {
                 let mut shelf = Shelf { shared: &self.shared, session, behind: &mut self.behind };
                 receiver.repair(toi, *offset, bytes, &mut shelf);
-                self.behind.flush();
             }
             _ => return,
         }
+        self.behind.flush();
         while let Some(event) = receiver.poll_event() {
             if let Event::Complete { file, buf, repaired_symbols } = event {
                 let whole = Whole { session, file, space: buf, repaired_symbols };
-                if self.finisher.try_send(Work::Whole(whole)).is_err() {
-                    self.losses.finisher_full += 1;
-                    receiver.reject(toi);
-                }
+                send_whole(&mut self.behind, &self.finisher, &mut self.losses, receiver, whole);
             }
         }
         if let Some(flight) = flight_of(receiver, toi) {
@@ -230,6 +219,24 @@ fn tell(troubles: Option<&Troubles>, trouble: Trouble) {
     // A full queue loses only haste: the object stalls again, or the carousel brings it.
     if let Some(troubles) = troubles {
         let _ = troubles.try_send(trouble);
+    }
+}
+
+/// Gives a whole object to the finisher, its symbols in the file first. Without room there it is received again.
+fn send_whole(
+    behind: &mut WriteBehind,
+    finisher: &SyncSender<Work>,
+    losses: &mut LossCounters,
+    receiver: &mut Receiver<ObjectSpace>,
+    whole: Whole,
+) {
+    if let ObjectSpace::File(space) = &whole.space {
+        behind.flush_one(&space.partial);
+    }
+    let toi = whole.file.toi;
+    if finisher.try_send(Work::Whole(whole)).is_err() {
+        losses.finisher_full += 1;
+        receiver.reject(toi);
     }
 }
 
