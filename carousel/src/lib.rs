@@ -53,6 +53,7 @@
 //!     content_digest: Digest::of(&body),
 //!     repr_digest: None,
 //!     content_md5: None,
+//!     expiry_s: None,
 //! })?;
 //! sender.refresh_fdt(WallTime::from_unix_ms(1_795_219_200_000))?;
 //!

@@ -17,13 +17,13 @@ use carousel::lct::ext::Naci;
 use carousel::mabr::Component;
 use carousel::time::WallTime;
 
-use crate::air::{Air, AirObject, Body, SessionIndex};
+use crate::air::{Air, AirConfig, AirObject, Body, ItemId, Repeat, SessionIndex};
 use crate::announce::{
     Announcement, CONFIGURATION_TSI, MediaSession, Service, announcement, gateway_configuration,
 };
-use crate::config::{Config, Source};
+use crate::config::{Carousel, Config, Source};
 use crate::package::{self, Inventory, Kind, ObjectSource, Options, Presentation, Problem, Role, Rung};
-use crate::plan::{Class, ItemId};
+use crate::plan::Class;
 
 /// TSI of a source's session for what belongs to no rung.
 const OTHER_TSI: u64 = 2;
@@ -81,15 +81,20 @@ impl Broadcast {
         wall: WallTime,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Self, String> {
-        let mut air = Air::new(config.carousel.fdt_interval_ms, config.link.rate_bps, first_toi, once);
-        if once && config.sessions.announce {
-            // Long enough for both steps: the announcement channel comes round, then the gateway configuration.
-            // An object is of use with its FDT only, so that the longer of both intervals counts.
-            let carousel = &config.carousel;
-            let lead_ms = carousel.announcement_interval_ms.max(carousel.fdt_interval_ms)
-                + carousel.manifest_interval_ms.max(carousel.fdt_interval_ms);
-            air = air.with_lead(lead_ms * 1_000_000);
-        }
+        let carousel = &config.carousel;
+        // Long enough for both steps: the announcement channel comes round, then the gateway configuration. An object is
+        // of use with its FDT only, so that the longer of both intervals counts.
+        let two_steps_ms = carousel.announcement_interval_ms.max(carousel.fdt_interval_ms)
+            + carousel.manifest_interval_ms.max(carousel.fdt_interval_ms);
+        let mut air = Air::new(AirConfig {
+            rate_bps: config.link.rate_bps,
+            fdt_interval_ms: carousel.fdt_interval_ms,
+            cycle_ms: (carousel.cycle_s > 0).then_some(carousel.cycle_s * 1000),
+            reserved_bps: config.reserved_bps(),
+            first_toi,
+            once,
+            lead_ms: if once && config.sessions.announce { two_steps_ms } else { 0 },
+        });
         let profile = config.carousel.sender_profile();
         let naci = Naci {
             network_id: config.nip.network_id,
@@ -132,17 +137,17 @@ impl Broadcast {
             broadcast.assign_sessions(index, &inventory);
             if index == 0 {
                 // Who joins first must find the way: the documents are there before the media.
-                broadcast.refresh_documents(0, wall)?;
+                broadcast.renew_documents(wall, false)?;
             }
             let changes = package::changes(&Inventory::default(), &inventory);
             for object in manifests_first(changes.added) {
-                broadcast.add(index, &object, 0)?;
+                broadcast.add(index, &object)?;
                 hashed += object.length;
                 progress(hashed, total);
             }
             broadcast.sources[index].inventory = inventory;
         }
-        broadcast.refresh_documents(0, wall)?;
+        broadcast.renew_documents(wall, false)?;
         Ok(broadcast)
     }
 
@@ -180,7 +185,7 @@ impl Broadcast {
     ///
     /// # Errors
     /// An object that does not fit its session.
-    pub fn follow(&mut self, now_ns: u64, wall: WallTime) -> Result<Followed, String> {
+    pub fn follow(&mut self, wall: WallTime) -> Result<Followed, String> {
         let mut followed = Followed::default();
         for index in 0..self.sources.len() {
             let Ok(inventory) = read_source(&self.config.sources[index]) else { continue };
@@ -201,14 +206,22 @@ impl Broadcast {
             }
             self.assign_sessions(index, &inventory);
             for object in &changes.added {
-                followed.added += usize::from(self.add(index, object, now_ns)?);
+                followed.added += usize::from(self.add(index, object)?);
             }
             self.sources[index].inventory = inventory;
         }
         if followed != Followed::default() {
-            self.refresh_documents(now_ns, wall)?;
+            self.renew_documents(wall, false)?;
         }
         Ok(followed)
+    }
+
+    /// Makes the announcement documents anew: the dates in them are never older than `carousel.refresh_s`.
+    ///
+    /// # Errors
+    /// A document that does not fit its session.
+    pub fn refresh(&mut self, wall: WallTime) -> Result<(), String> {
+        self.renew_documents(wall, true)
     }
 
     fn is_on_air(&self, index: usize, path: &str) -> bool {
@@ -261,7 +274,7 @@ impl Broadcast {
     }
 
     /// Hashes a file and puts it on the air; false if it vanished meanwhile.
-    fn add(&mut self, index: usize, object: &ObjectSource, now_ns: u64) -> Result<bool, String> {
+    fn add(&mut self, index: usize, object: &ObjectSource) -> Result<bool, String> {
         let source = &self.config.sources[index];
         let in_memory = object.role == Role::Manifest;
         let Some((body, digest, md5)) = load(object, in_memory) else { return Ok(false) };
@@ -273,7 +286,12 @@ impl Broadcast {
             md5,
             body,
             class: if signalling { Class::Signalling } else { source.class },
-            max_period_ms: signalling.then_some(self.config.carousel.manifest_interval_ms),
+            repeat: match source.reserved_bps {
+                _ if signalling => Repeat::Within { ms: self.config.carousel.manifest_interval_ms },
+                Some(_) => Repeat::Never,
+                None => Repeat::Scheduled { popularity: source.popularity },
+            },
+            expiry_s: expiry_s(&self.config.carousel, source, object),
             // Never on signalling: who cannot decode must still find the way.
             protection: if signalling { Protection::NONE } else { self.config.fec.protection(source.class) },
         };
@@ -284,10 +302,8 @@ impl Broadcast {
         } else {
             self.other_session(index)
         };
-        let id = self
-            .air
-            .add(session, air_object, now_ns)
-            .map_err(|err| format!("{}: {err}", object.file.display()))?;
+        let id =
+            self.air.add(session, air_object).map_err(|err| format!("{}: {err}", object.file.display()))?;
         if let Some(old) = self.sources[index].items.insert(object.path.clone(), id) {
             self.air.withdraw(old);
         }
@@ -331,15 +347,15 @@ impl Broadcast {
         .collect()
     }
 
-    /// Sends new versions of the documents whose content changed. VersionUpdate alone is no change.
-    fn refresh_documents(&mut self, now_ns: u64, wall: WallTime) -> Result<(), String> {
+    /// Sends new versions of the documents whose content changed, or of `all`. VersionUpdate alone is no change.
+    fn renew_documents(&mut self, wall: WallTime, all: bool) -> Result<(), String> {
         let announced = self.announcements(wall);
         let stable = self.announcements(WallTime::from_unix_ms(0));
         for (document, stable) in announced.into_iter().zip(stable) {
             let is_configuration = document.uri == carousel::mabr::CONFIGURATION_URI;
             let session = if is_configuration { Some(self.configuration) } else { self.announcement };
             let Some(session) = session else { continue };
-            if self.documents.get(&document.uri).is_some_and(|(before, _)| *before == stable.xml) {
+            if !all && self.documents.get(&document.uri).is_some_and(|(before, _)| *before == stable.xml) {
                 continue;
             }
             let bytes = document.xml.into_bytes();
@@ -352,13 +368,16 @@ impl Broadcast {
                 md5: carousel::digest::md5(&bytes),
                 body: Body::Memory(bytes.into()),
                 class: Class::Signalling,
-                max_period_ms: Some(if is_configuration {
-                    carousel.manifest_interval_ms
-                } else {
-                    carousel.announcement_interval_ms
-                }),
+                repeat: Repeat::Within {
+                    ms: if is_configuration {
+                        carousel.manifest_interval_ms
+                    } else {
+                        carousel.announcement_interval_ms
+                    },
+                },
+                expiry_s: None,
             };
-            let id = self.air.add(session, object, now_ns).map_err(|err| err.to_string())?;
+            let id = self.air.add(session, object).map_err(|err| err.to_string())?;
             if let Some((_, old)) = self.documents.insert(document.uri, (stable.xml, id)) {
                 self.air.withdraw(old);
             }
@@ -369,7 +388,19 @@ impl Broadcast {
 
 fn read_source(source: &Source) -> Result<Inventory, String> {
     let options = Options { include_unreferenced: source.include_unreferenced, base: source.base.clone() };
-    package::read(&source.path, &options).map_err(|err| err.to_string())
+    let mut inventory = package::read(&source.path, &options).map_err(|err| err.to_string())?;
+    if let Some(seconds) = source.prefix_s {
+        inventory.keep_prefix(seconds as f64);
+    }
+    Ok(inventory)
+}
+
+/// How long caches may take an object for fresh.
+fn expiry_s(carousel: &Carousel, source: &Source, object: &ObjectSource) -> Option<u32> {
+    let is_guide =
+        object.role == Role::Other && ["xml", "json"].iter().any(|kind| object.content_type.ends_with(kind));
+    let usual = if is_guide { carousel.guide_expiry_s } else { carousel.expiry_s };
+    Some(source.expiry_s.unwrap_or(usual)).filter(|&seconds| seconds > 0)
 }
 
 /// Manifests and init segments first: on a carousel that has just begun, they are what a player needs first.

@@ -142,18 +142,14 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::forecast::feasibility;
-    use crate::plan::{Class, Planned, plan};
+    use crate::plan::{Class, Planned, Taken, plan};
 
     #[test]
     fn names_from_outside_stay_text_and_the_page_asks_nobody_for_anything() {
-        let object = Planned {
-            uri: "https://h/<script>alert(\"1\")</script>".to_owned(),
-            length: 1000,
-            air_bytes: 1100,
-            class: Class::Medium,
-            max_period_s: None,
-        };
-        let page = page(Some(&plan(&[object], 1_000_000, 0.0)), &feasibility(&[], 1_000_000, None));
+        let name = "https://h/<script>alert(\"1\")</script>".to_owned();
+        let object = Planned::new(name, 1000, 1100, Class::Medium);
+        let page =
+            page(Some(&plan(&[object], 1_000_000, &Taken::default())), &feasibility(&[], 1_000_000, None));
         assert!(!page.contains("<script") && page.contains("&lt;script&gt;"));
         assert!(page.contains("<svg") && !page.contains("src=") && !page.contains("href="));
     }

@@ -223,6 +223,15 @@ pub struct Carousel {
     pub fdt_lifetime_s: u32,
     /// How often followed directories are read again.
     pub rescan_interval_ms: u64,
+    /// Promise: every object comes round at least this often. What the link cannot carry so fast is refused by `plan`,
+    /// and sent as well as it can be. 0 promises nothing.
+    pub cycle_s: u64,
+    /// How often the announcement documents are made anew although nothing has changed: their dates are never older.
+    pub refresh_s: u64,
+    /// How long caches may take an object for fresh after its last description; 0 says nothing.
+    pub expiry_s: u32,
+    /// The same for guides and metadata: XML and JSON that are no manifests.
+    pub guide_expiry_s: u32,
 }
 
 impl Default for Carousel {
@@ -236,6 +245,10 @@ impl Default for Carousel {
             manifest_interval_ms: 2000,
             fdt_lifetime_s: 3600,
             rescan_interval_ms: 500,
+            cycle_s: 3600,
+            refresh_s: 900,
+            expiry_s: 86_400,
+            guide_expiry_s: 3600,
         }
     }
 }
@@ -392,9 +405,29 @@ pub struct Source {
     /// How much it is wanted.
     #[serde(default)]
     pub class: Class,
+    /// How much it is asked for beside others of its class.
+    #[serde(default = "Source::default_popularity")]
+    pub popularity: f64,
+    /// Live: its media go out at once, once, within this rate, which the carousel does not get. Left out: the carousel
+    /// repeats them for as long as a manifest refers to them.
+    #[serde(default)]
+    pub reserved_bps: Option<u64>,
+    /// Only the first so many seconds of media are carried; the rest comes from the origin. Segments of a rung are taken
+    /// to be of equal length.
+    #[serde(default)]
+    pub prefix_s: Option<u64>,
+    /// How long caches may take its objects for fresh, instead of `carousel.expiry_s`.
+    #[serde(default)]
+    pub expiry_s: Option<u32>,
     /// Also send files that no manifest refers to.
     #[serde(default)]
     pub include_unreferenced: bool,
+}
+
+impl Source {
+    const fn default_popularity() -> f64 {
+        1.0
+    }
 }
 
 impl Config {
@@ -474,6 +507,9 @@ impl Config {
                 wrong(key, format!("{value} ms is too often"), "10 or more");
             }
         }
+        if self.carousel.refresh_s == 0 {
+            wrong("carousel.refresh_s", "0 is always".to_owned(), "900 is usual");
+        }
         for (key, fec) in
             [("fec.high", &self.fec.high), ("fec.medium", &self.fec.medium), ("fec.low", &self.fec.low)]
         {
@@ -532,6 +568,19 @@ impl Config {
                     "add the slash: it is the URL of the directory",
                 );
             }
+            if !(1e-6..=1e6).contains(&source.popularity) {
+                wrong(
+                    &key("popularity"),
+                    format!("{} is out of range", source.popularity),
+                    "0.000001 to 1000000; 1 is the middle of its class",
+                );
+            }
+            if source.reserved_bps == Some(0) {
+                wrong(&key("reserved_bps"), "0 reserves nothing".to_owned(), "leave it out, or give a rate");
+            }
+            if source.prefix_s == Some(0) {
+                wrong(&key("prefix_s"), "0 carries nothing".to_owned(), "leave it out, or give seconds");
+            }
             if !source.path.exists() {
                 wrong(
                     &key("path"),
@@ -541,6 +590,11 @@ impl Config {
             }
         }
         all
+    }
+
+    /// Bits a second that are reserved for live sources.
+    pub fn reserved_bps(&self) -> u64 {
+        self.sources.iter().filter_map(|source| source.reserved_bps).sum()
     }
 
     /// Group and port of the media sessions of source number `index`.

@@ -23,6 +23,7 @@ pub mod pace;
 pub mod package;
 pub mod plan;
 pub mod scan;
+pub mod schedule;
 pub mod sink;
 mod sys;
 pub mod transmit;

@@ -125,8 +125,8 @@ fn run(verb: Verb) -> Result<(), String> {
                 return asked.refusal().map_or(Ok(()), Err);
             }
             let mut broadcast = transmit::open(config, false, true)?;
-            let (objects, fdt_bps) = broadcast.air.planned(transmit::wall_now());
-            let plan = headend::plan::plan(&objects, broadcast.config().link.rate_bps, fdt_bps);
+            let (objects, taken) = broadcast.air.planned(transmit::wall_now());
+            let plan = headend::plan::plan(&objects, broadcast.config().link.rate_bps, &taken);
             if let Some(path) = &html {
                 return write_page(path, Some(&plan), &asked);
             }

@@ -1,15 +1,14 @@
-//! Which object when: the broadcast-disk problem.
+//! What the carousel will do: how often each object comes round, and how long receivers wait for it.
 //!
 //! With request probability pᵢ and transmission time sᵢ the mean wait is least when object i comes round every
 //! √(sᵢ/pᵢ)·Σ√(pⱼsⱼ); it is then (Σ√(pᵢsᵢ))²/2, the bound (Vaidya and Hameed, "Scheduling data broadcast in
-//! asymmetric communication environments", 1999). [`Schedule`] reaches for it on line: the next object is the one
-//! with the greatest (time since its last start)²·pᵢ/sᵢ, so that objects may come and go at any moment.
-//! Objects with a hard maximum period (announcement, manifests) are outside this: they go when due, and their share
-//! of the link is taken off first.
+//! asymmetric communication environments", 1999). Objects with a hard maximum period (announcement, manifests) and what
+//! is reserved for live are outside this: their share of the link is taken off first. Who would come round less often
+//! than the promised cycle comes round once a cycle, and the others share what is left.
 //!
-//! Pure: objects and rates in, times out. Reading files and sending packets are other rooms' work.
+//! Pure: objects and rates in, times out. [`crate::schedule`] does on line what is worked out here; reading files and
+//! sending packets are other rooms' work.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
@@ -50,68 +49,6 @@ impl Class {
     }
 }
 
-/// Identifies an object to the schedule.
-pub type ItemId = u64;
-
-#[derive(Debug, Clone, Copy)]
-struct Slot {
-    id: ItemId,
-    weight_per_byte: f64,
-    last_start_ns: u64,
-}
-
-/// The on-line scheduler. See the module head.
-#[derive(Debug, Default)]
-pub struct Schedule {
-    slots: Vec<Slot>,
-    index: HashMap<ItemId, usize>,
-}
-
-impl Schedule {
-    /// Adds an object of `bytes` on the air that was last started at `now_ns`.
-    pub fn add(&mut self, id: ItemId, class: Class, bytes: u64, now_ns: u64) {
-        let slot = Slot { id, weight_per_byte: class.weight() / bytes.max(1) as f64, last_start_ns: now_ns };
-        match self.index.get(&id) {
-            Some(&index) => self.slots[index] = slot,
-            None => {
-                self.index.insert(id, self.slots.len());
-                self.slots.push(slot);
-            }
-        }
-    }
-
-    /// Takes an object out.
-    pub fn remove(&mut self, id: ItemId) {
-        let Some(index) = self.index.remove(&id) else { return };
-        self.slots.swap_remove(index);
-        if let Some(moved) = self.slots.get(index) {
-            self.index.insert(moved.id, index);
-        }
-    }
-
-    /// The object to start now. It counts as started.
-    pub fn next(&mut self, now_ns: u64) -> Option<ItemId> {
-        let urgency = |slot: &Slot| {
-            let waited = now_ns.saturating_sub(slot.last_start_ns) as f64;
-            waited * waited * slot.weight_per_byte
-        };
-        let best =
-            self.slots.iter_mut().max_by(|a, b| urgency(a).total_cmp(&urgency(b)).then(b.id.cmp(&a.id)))?;
-        best.last_start_ns = now_ns;
-        Some(best.id)
-    }
-
-    /// Objects scheduled.
-    pub fn len(&self) -> usize {
-        self.slots.len()
-    }
-
-    /// Whether there is nothing to send.
-    pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
-    }
-}
-
 /// An object as the planner sees it.
 #[derive(Debug, Clone)]
 pub struct Planned {
@@ -123,8 +60,28 @@ pub struct Planned {
     pub air_bytes: u64,
     /// Its class.
     pub class: Class,
+    /// In proportion to the probability that it is asked for: its class's weight times its popularity.
+    pub weight: f64,
     /// Hard maximum period; such objects are taken off the link first.
     pub max_period_s: Option<f64>,
+}
+
+impl Planned {
+    /// An object that the schedule decides about, as popular as its class.
+    pub const fn new(uri: String, length: u64, air_bytes: u64, class: Class) -> Self {
+        Self { uri, length, air_bytes, class, weight: class.weight(), max_period_s: None }
+    }
+}
+
+/// What is taken or promised before the schedule gets its part of the link.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Taken {
+    /// What the FDT's repetition costs.
+    pub fdt_bps: f64,
+    /// Reserved for live.
+    pub live_bps: u64,
+    /// Every object comes round at least this often.
+    pub cycle_s: Option<f64>,
 }
 
 /// What the carousel will do, per object.
@@ -164,8 +121,14 @@ pub struct Plan {
     pub rate_bps: u64,
     /// Part of it that FDT, announcement and manifests take, 0 to 1; above 1 the plan cannot be kept.
     pub signalling_share: f64,
+    /// Part of it that is reserved for live, 0 to 1.
+    pub live_share: f64,
     /// Seconds in which every scheduled object is sent at least once.
     pub cycle_s: f64,
+    /// The promised cycle; `None`: nothing is promised.
+    pub promised_cycle_s: Option<f64>,
+    /// The shortest cycle that can be promised: every object once.
+    pub least_cycle_s: f64,
     /// Mean seconds from asking for an object (by class weight) to its next start.
     pub mean_wait_s: f64,
     /// The least that any schedule could reach for the same objects on the same rate.
@@ -174,22 +137,25 @@ pub struct Plan {
     pub objects: Vec<ObjectPlan>,
 }
 
-/// Works out the plan. `fdt_bps` is what the FDT's repetition costs.
-pub fn plan(objects: &[Planned], rate_bps: u64, fdt_bps: f64) -> Plan {
+/// Works out the plan. A promised cycle that cannot be kept is left out of account; [`Plan::refusal`] then says so.
+pub fn plan(objects: &[Planned], rate_bps: u64, taken: &Taken) -> Plan {
     let rate = rate_bps.max(1) as f64;
     let seconds = |bytes: u64| bytes as f64 * 8.0 / rate;
     let signalling: f64 = objects
         .iter()
         .filter_map(|object| object.max_period_s.map(|period| seconds(object.air_bytes) / period.max(0.001)))
         .sum::<f64>()
-        + fdt_bps / rate;
+        + taken.fdt_bps / rate;
+    let live_share = taken.live_bps as f64 / rate;
     // What is left for the schedule; a link that signalling alone overfills is reported, not divided by zero.
-    let left = (1.0 - signalling).max(0.001);
+    let left = (1.0 - signalling - live_share).max(0.001);
     let scheduled: Vec<&Planned> = objects.iter().filter(|object| object.max_period_s.is_none()).collect();
-    let total_weight: f64 = scheduled.iter().map(|object| object.class.weight()).sum();
-    let root =
-        |object: &Planned| (object.class.weight() / total_weight * seconds(object.air_bytes) / left).sqrt();
+    let total_weight: f64 = scheduled.iter().map(|object| object.weight).sum();
+    let root = |object: &Planned| (object.weight / total_weight * seconds(object.air_bytes)).sqrt();
     let roots: f64 = scheduled.iter().map(|object| root(object)).sum();
+    let least_cycle_s = scheduled.iter().map(|object| seconds(object.air_bytes)).sum::<f64>() / left;
+    let kept = taken.cycle_s.filter(|&cycle_s| least_cycle_s <= cycle_s);
+    let stretch = stretch(&scheduled, total_weight, rate, left, kept);
     let mut cycle_s: f64 = 0.0;
     let mut mean_wait_s = 0.0;
     let objects = objects
@@ -197,8 +163,8 @@ pub fn plan(objects: &[Planned], rate_bps: u64, fdt_bps: f64) -> Plan {
         .map(|object| {
             let own = seconds(object.air_bytes);
             let period_s = object.max_period_s.unwrap_or_else(|| {
-                let probability = object.class.weight() / total_weight;
-                let period = (own / left / probability).sqrt() * roots;
+                let probability = object.weight / total_weight;
+                let period = ((own / probability).sqrt() * stretch).min(kept.unwrap_or(f64::INFINITY));
                 mean_wait_s += probability * period / 2.0;
                 cycle_s = cycle_s.max(period);
                 period
@@ -219,32 +185,84 @@ pub fn plan(objects: &[Planned], rate_bps: u64, fdt_bps: f64) -> Plan {
         schema: 1,
         rate_bps,
         signalling_share: signalling,
+        live_share,
         cycle_s,
+        promised_cycle_s: taken.cycle_s,
+        least_cycle_s,
         mean_wait_s,
-        bound_s: roots * roots / 2.0,
+        bound_s: roots * roots / left / 2.0,
         objects,
     }
 }
 
+/// The factor by which √(sᵢ/pᵢ) becomes a period, when those that would come round less often than `cycle_s` come round
+/// once a cycle and the others share what that leaves. Objects are taken out in the order of their √(sᵢ/pᵢ), longest first,
+/// until the rest keeps the cycle by itself.
+fn stretch(scheduled: &[&Planned], total_weight: f64, rate: f64, left: f64, cycle_s: Option<f64>) -> f64 {
+    let own = |object: &Planned| object.air_bytes as f64 * 8.0 / rate;
+    let probability = |object: &Planned| object.weight / total_weight;
+    let mut by_period: Vec<&Planned> = scheduled.to_vec();
+    by_period.sort_by(|a, b| (own(b) / probability(b)).total_cmp(&(own(a) / probability(a))));
+    let mut roots: f64 = by_period.iter().map(|object| (own(object) * probability(object)).sqrt()).sum();
+    let mut left = left;
+    let Some(cycle_s) = cycle_s else { return roots / left };
+    for object in by_period {
+        let period = (own(object) / probability(object)).sqrt() * roots / left;
+        if period <= cycle_s {
+            break;
+        }
+        roots -= (own(object) * probability(object)).sqrt();
+        left -= own(object) / cycle_s;
+    }
+    // All of them at the cycle's length: rounding may leave a hair less than nothing.
+    roots.max(0.0) / left.max(f64::MIN_POSITIVE)
+}
+
 impl Plan {
+    /// Why the plan cannot be kept, in one line with the nearest that can. `None` if it can.
+    pub fn refusal(&self) -> Option<String> {
+        if self.signalling_share >= 1.0 {
+            return Some("FDT, announcement and manifests alone need more than the link; raise [link] rate_bps, or the intervals in [carousel]".to_owned());
+        }
+        if self.signalling_share + self.live_share >= 1.0 {
+            return Some(format!(
+                "what is reserved for live takes {:.0} % of the link and signalling {:.1} %; nothing is left. Lower reserved_bps, or raise [link] rate_bps",
+                self.live_share * 100.0,
+                self.signalling_share * 100.0
+            ));
+        }
+        let promised = self.promised_cycle_s.filter(|&promised| promised < self.least_cycle_s)?;
+        Some(format!(
+            "a cycle of {} cannot be kept; the nearest that can is {} ([carousel] cycle_s = {}; 0 promises nothing)",
+            human_seconds(promised),
+            human_seconds(self.least_cycle_s),
+            self.least_cycle_s.ceil()
+        ))
+    }
+
     /// A table for a person: classes first, then the objects that take most of the link.
     pub fn to_table(&self) -> String {
         let mut out = String::new();
         let _ = writeln!(out, "link            {:.3} Mbit/s", self.rate_bps as f64 / 1e6);
         let _ = writeln!(out, "signalling      {:.1} % of it", self.signalling_share * 100.0);
-        let _ = writeln!(out, "cycle           {}", human_seconds(self.cycle_s));
+        if self.live_share > 0.0 {
+            let _ = writeln!(out, "live            {:.1} % of it, reserved", self.live_share * 100.0);
+        }
+        let promised = match self.promised_cycle_s {
+            Some(promised) if promised < self.least_cycle_s => {
+                format!(" ({} was promised)", human_seconds(promised))
+            }
+            _ => String::new(),
+        };
+        let _ = writeln!(out, "cycle           {}{promised}", human_seconds(self.cycle_s));
         let _ = writeln!(
             out,
             "mean wait       {} (bound {})",
             human_seconds(self.mean_wait_s),
             human_seconds(self.bound_s)
         );
-        if self.signalling_share >= 1.0 {
-            let _ = writeln!(
-                out,
-                "\nThis cannot be kept: FDT, announcement and manifests alone need more than the link."
-            );
-            let _ = writeln!(out, "Raise [link] rate_bps, or the intervals in [carousel].");
+        if let Some(refusal) = self.refusal() {
+            let _ = writeln!(out, "\nThis cannot be kept: {refusal}.");
         }
         let _ = writeln!(
             out,
@@ -296,19 +314,15 @@ mod tests {
     use super::*;
 
     fn objects(sizes: &[(u64, Class)]) -> Vec<Planned> {
-        let planned = |(at, &(bytes, class)): (usize, &(u64, Class))| Planned {
-            uri: format!("o{at}"),
-            length: bytes,
-            air_bytes: bytes,
-            class,
-            max_period_s: None,
+        let planned = |(at, &(bytes, class)): (usize, &(u64, Class))| {
+            Planned::new(format!("o{at}"), bytes, bytes, class)
         };
         sizes.iter().enumerate().map(planned).collect()
     }
 
     #[test]
     fn equal_objects_share_equally() {
-        let plan = plan(&objects(&[(1_000_000, Class::Medium); 10]), 8_000_000, 0.0);
+        let plan = plan(&objects(&[(1_000_000, Class::Medium); 10]), 8_000_000, &Taken::default());
         assert!((plan.cycle_s - 10.0).abs() < 1e-9);
         assert!((plan.mean_wait_s - 5.0).abs() < 1e-9 && (plan.bound_s - 5.0).abs() < 1e-9);
         assert!((plan.objects[3].share - 0.1).abs() < 1e-9);
@@ -319,14 +333,10 @@ mod tests {
     #[test]
     fn shares_never_exceed_the_link() {
         let mut all = objects(&[(500_000, Class::High), (2_000_000, Class::Medium), (100_000, Class::Low)]);
-        all.push(Planned {
-            uri: "m".into(),
-            length: 1000,
-            air_bytes: 1100,
-            class: Class::Signalling,
-            max_period_s: Some(1.0),
-        });
-        let plan = plan(&all, 2_000_000, 1000.0);
+        let manifest = Planned::new("m".into(), 1000, 1100, Class::Signalling);
+        all.push(Planned { max_period_s: Some(1.0), ..manifest });
+        let taken = Taken { fdt_bps: 1000.0, ..Taken::default() };
+        let plan = plan(&all, 2_000_000, &taken);
         let total: f64 = plan.objects.iter().map(|object| object.share).sum();
         assert!(total < 1.0 && total > 0.99, "{total}");
         assert!(
@@ -337,72 +347,36 @@ mod tests {
 
     #[test]
     fn a_link_too_small_for_its_signalling_says_so() {
-        let one = Planned {
-            uri: "m".into(),
-            length: 1000,
-            air_bytes: 1000,
-            class: Class::Signalling,
-            max_period_s: Some(0.1),
-        };
-        let plan = plan(&[one], 10_000, 0.0);
+        let one = Planned::new("m".into(), 1000, 1000, Class::Signalling);
+        let plan = plan(&[Planned { max_period_s: Some(0.1), ..one }], 10_000, &Taken::default());
         assert!(plan.signalling_share > 1.0);
         assert!(plan.to_table().contains("cannot be kept"));
     }
 
-    /// Mean wait of what the on-line schedule really does, in seconds.
-    fn simulate(objects: &[Planned], rate_bps: u64, starts: usize) -> f64 {
-        let mut schedule = Schedule::default();
-        for (id, object) in objects.iter().enumerate() {
-            schedule.add(id as u64, object.class, object.air_bytes, 0);
-        }
-        let mut now_ns = 0;
-        let mut last = vec![None; objects.len()];
-        let (mut squares, mut spans) = (vec![0.0; objects.len()], vec![0.0; objects.len()]);
-        for _ in 0..starts {
-            let id = schedule.next(now_ns).unwrap() as usize;
-            if let Some(before) = last[id].replace(now_ns) {
-                let gap = (now_ns - before) as f64 / 1e9;
-                squares[id] += gap * gap / 2.0;
-                spans[id] += gap;
-            }
-            now_ns += objects[id].air_bytes * 8 * 1_000_000_000 / rate_bps;
-        }
-        let weight: f64 = objects.iter().map(|object| object.class.weight()).sum();
-        objects
-            .iter()
-            .zip(squares.iter().zip(&spans))
-            .map(|(object, (square, span))| object.class.weight() / weight * square / span)
-            .sum()
+    #[test]
+    fn a_cycle_is_promised_kept_or_refused_with_the_nearest() {
+        let all = objects(&[(1_000_000, Class::High), (1_000_000, Class::Low)]);
+        let with = |cycle_s| plan(&all, 8_000_000, &Taken { cycle_s: Some(cycle_s), ..Taken::default() });
+        let free = plan(&all, 8_000_000, &Taken::default());
+        assert!(free.objects[1].period_s > 10.0 && free.refusal().is_none());
+        let kept = with(4.0);
+        assert!((kept.objects[1].period_s - 4.0).abs() < 1e-9, "{kept:?}");
+        assert!(
+            (kept.objects[0].period_s - 4.0 / 3.0).abs() < 1e-9,
+            "three quarters of the link are left for it"
+        );
+        assert!(kept.mean_wait_s > kept.bound_s && kept.refusal().is_none());
+        let broken = with(1.5);
+        assert_eq!(broken.objects, free.objects);
+        assert!(broken.refusal().unwrap().contains("1.50 s cannot be kept; the nearest that can is 2.00 s"));
+        assert!(with(2.0).objects.iter().all(|it| (it.period_s - 2.0).abs() < 1e-6));
     }
 
     #[test]
-    fn the_schedule_stays_near_the_bound() {
-        let sizes: Vec<(u64, Class)> = (0..100)
-            .map(|at| {
-                (
-                    20_000 + at * at * 211,
-                    [Class::High, Class::Medium, Class::Medium, Class::Low][at as usize % 4],
-                )
-            })
-            .collect();
-        let all = objects(&sizes);
-        let bound = plan(&all, 10_000_000, 0.0).bound_s;
-        let mean = simulate(&all, 10_000_000, 40_000);
-        assert!(mean < bound * 1.05, "mean wait {mean}, bound {bound}");
-    }
-
-    #[test]
-    fn nothing_starves_and_removed_objects_are_gone() {
-        let mut schedule = Schedule::default();
-        schedule.add(1, Class::High, 1000, 0);
-        schedule.add(2, Class::Low, 1_000_000, 0);
-        schedule.add(3, Class::Medium, 1000, 0);
-        schedule.remove(3);
-        let seen: Vec<ItemId> =
-            (1..2_000_000).step_by(1000).map(|now| schedule.next(now * 1_000_000).unwrap()).collect();
-        assert!(seen.contains(&2) && !seen.contains(&3));
-        schedule.remove(1);
-        schedule.remove(2);
-        assert_eq!(schedule.next(0), None);
+    fn what_is_reserved_for_live_is_not_there_for_the_carousel() {
+        let all = objects(&[(1_000_000, Class::Medium); 4]);
+        let with = |live_bps| plan(&all, 8_000_000, &Taken { live_bps, ..Taken::default() });
+        assert!((with(4_000_000).cycle_s - 8.0).abs() < 1e-9 && (with(0).cycle_s - 4.0).abs() < 1e-9);
+        assert!(with(9_000_000).refusal().unwrap().contains("reserved for live takes 112 %"));
     }
 }

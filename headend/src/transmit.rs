@@ -77,7 +77,8 @@ pub fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result<(), St
     let wall = |now_ns: u64| start_wall.plus_ms((now_ns / 1_000_000) as i64);
     let mut pacer = Pacer::new(config.link.rate_bps, 0);
     let rescan = Duration::from_millis(config.carousel.rescan_interval_ms);
-    let (mut next_rescan, mut next_log) = (rescan, LOG_INTERVAL);
+    let refresh = Duration::from_secs(config.carousel.refresh_s);
+    let (mut next_rescan, mut next_log, mut next_refresh) = (rescan, LOG_INTERVAL, refresh);
     let objects = broadcast.air.objects().count();
     let template = if once {
         "sending {bar:30} {pos}/{len} objects {msg}"
@@ -98,10 +99,14 @@ pub fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result<(), St
         }
         if !once && start.elapsed() >= next_rescan {
             next_rescan = start.elapsed() + rescan;
-            let followed = broadcast.follow(now, wall(now))?;
+            let followed = broadcast.follow(wall(now))?;
             if followed.added + followed.removed > 0 && !std::io::stderr().is_terminal() {
                 eprintln!("packages changed: {} objects new, {} gone", followed.added, followed.removed);
             }
+        }
+        if !once && start.elapsed() >= next_refresh {
+            next_refresh = start.elapsed() + refresh;
+            broadcast.refresh(wall(now))?;
         }
         if start.elapsed() >= next_log {
             next_log = start.elapsed() + LOG_INTERVAL;

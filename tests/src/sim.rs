@@ -16,7 +16,7 @@ use carousel::flute::{
 };
 use carousel::lct::{Toi, Tsi};
 use carousel::time::{Instant, WallTime};
-use headend::air::{Air, AirObject, Body};
+use headend::air::{Air, AirConfig, AirObject, Body, Repeat};
 use headend::plan::Class;
 use linksim::{Link, Profile, Rng};
 
@@ -48,7 +48,13 @@ impl Pass {
     /// If an object cannot be put on the air.
     pub fn new(objects: usize, protection: Protection) -> Self {
         let mut encoding = std::time::Duration::ZERO;
-        let mut air = Air::new(1000, RATE_BPS, 1, true);
+        let mut air = Air::new(AirConfig {
+            rate_bps: RATE_BPS,
+            fdt_interval_ms: 1000,
+            first_toi: 1,
+            once: true,
+            ..AirConfig::default()
+        });
         let group: SocketAddr = SocketAddr::from(([239, 1, 1, 1], 5000));
         let profile = SenderProfile { fdt_page_bytes: 250_000, ..SenderProfile::default() };
         let session = air.open_session(group, Tsi(10), profile);
@@ -64,11 +70,12 @@ impl Pass {
                 md5: md5(&bytes),
                 body: Body::Memory(bytes.into()),
                 class: Class::Medium,
-                max_period_ms: None,
+                repeat: Repeat::Scheduled { popularity: 1.0 },
                 protection,
+                expiry_s: None,
             };
             let begin = Clock::now();
-            air.add(session, object, 0).expect("fits the session");
+            air.add(session, object).expect("fits the session");
             encoding += begin.elapsed();
         }
         let (mut packets, mut packet, mut now_ns, mut sent_bytes) = (Vec::new(), Vec::new(), 0_u64, 0);

@@ -50,6 +50,11 @@ impl Sequence {
         self.partition.symbols + self.repair_before(self.partition.blocks)
     }
 
+    /// Bytes of a symbol.
+    pub fn symbol_length(&self) -> u64 {
+        u64::from(self.partition.symbol_length)
+    }
+
     const fn all_of(&self, sbn: u32) -> u32 {
         self.partition.block_symbols(sbn) + self.repair_of(sbn)
     }

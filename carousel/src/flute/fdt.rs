@@ -236,6 +236,8 @@ impl File {
 }
 
 const DVB_EXTENDED_FDT: &str = "urn:dvb:metadata:ExtendedFileDeliveryTable:2022";
+/// Namespace of the `Cache-Control` element (TS 26.346 clause 7.2.10.2).
+const MBMS_2007: &str = "urn:3GPP:metadata:2007:MBMS:FLUTE:FDT";
 
 impl FdtInstance {
     /// Writes the XML: OTI on every `File` and, from the first file, on the instance, since receivers differ in where
@@ -249,6 +251,9 @@ impl FdtInstance {
         );
         if self.files.iter().any(|file| file.content_digest.or(file.repr_digest).is_some()) {
             let _ = write!(out, " xmlns:dvb=\"{DVB_EXTENDED_FDT}\"");
+        }
+        if self.files.iter().any(|file| file.cache_control.is_some()) {
+            let _ = write!(out, " xmlns:mbms2007=\"{MBMS_2007}\"");
         }
         let _ = write!(out, " Expires=\"{}\"", self.expires);
         if self.complete {
@@ -300,7 +305,13 @@ impl File {
             attribute(name, value.as_ref().map(|value| value as &dyn std::fmt::Display));
         }
         write_oti(out, &self.oti);
-        out.push_str("/>\n");
+        let directive = match self.cache_control {
+            None => return out.push_str("/>\n"),
+            Some(CacheControl::NoCache) => "<mbms2007:no-cache>true</mbms2007:no-cache>".to_owned(),
+            Some(CacheControl::MaxStale) => "<mbms2007:max-stale>true</mbms2007:max-stale>".to_owned(),
+            Some(CacheControl::Expires(ntp)) => format!("<mbms2007:Expires>{ntp}</mbms2007:Expires>"),
+        };
+        let _ = writeln!(out, "><mbms2007:Cache-Control>{directive}</mbms2007:Cache-Control></File>");
     }
 }
 

@@ -324,10 +324,17 @@ mod tests {
             content_digest: Some(Digest::of(b"1")),
             repr_digest: Some(Digest::of(b"2")),
             oti: OtiAttributes::of(&oti),
+            cache_control: Some(CacheControl::Expires(4_004_208_916)),
             ..File::default()
         };
         assert_eq!(file.oti(), Some(oti));
-        let instance = FdtInstance { expires: 77, complete: true, files: vec![file], unknown: vec![] };
+        let instance =
+            FdtInstance { expires: 77, complete: true, files: vec![file.clone()], unknown: vec![] };
+        for directive in [None, Some(CacheControl::NoCache), Some(CacheControl::MaxStale)] {
+            let file = File { cache_control: directive, ..file.clone() };
+            let one = FdtInstance { files: vec![file], ..instance.clone() };
+            assert_eq!(FdtInstance::parse(one.to_xml(FdtNamespace::Rfc6726).as_bytes()).unwrap().0, one);
+        }
         for namespace in FdtNamespace::ALL {
             let xml = instance.to_xml(namespace);
             assert_eq!(FdtInstance::parse(xml.as_bytes()).unwrap(), (instance.clone(), 0), "{xml}");

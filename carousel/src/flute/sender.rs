@@ -11,7 +11,7 @@ use std::io::Write as _;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::fdt::{Encoding, FdtInstance, FdtNamespace, File, OtiAttributes};
+use super::fdt::{CacheControl, Encoding, FdtInstance, FdtNamespace, File, OtiAttributes};
 use crate::bytes::WireError;
 use crate::digest::Digest;
 use crate::fec::{BlockCode, EncodingId, Oti, Partition, PayloadId, Protection};
@@ -83,6 +83,8 @@ pub struct SendFile {
     pub repr_digest: Option<Digest>,
     /// MD5 of the transported bytes, for receivers that know nothing better.
     pub content_md5: Option<[u8; 16]>,
+    /// Seconds after its last description in which caches may take it for fresh (TS 26.346 `Cache-Control/Expires`).
+    pub expiry_s: Option<u32>,
 }
 
 /// The symbol length for an FDT Instance of `length` bytes, at most `longest`: one that ends the last symbol but one
@@ -128,6 +130,16 @@ struct Outgoing {
     /// LCT header with extensions, flags clear.
     header: Vec<u8>,
     page: usize,
+    expiry_s: Option<u32>,
+}
+
+impl Outgoing {
+    /// The description that goes into an instance made at `now`.
+    fn file_at(&self, now: WallTime) -> File {
+        let expires = |seconds: u32| now.plus_ms(i64::from(seconds) * 1000).ntp_seconds();
+        let cache_control = self.expiry_s.map(|seconds| CacheControl::Expires(expires(seconds)));
+        File { cache_control, ..self.file.clone() }
+    }
 }
 
 /// One page of the FDT, and the instance that it goes out as.
@@ -204,6 +216,7 @@ impl Sender {
     /// As for [`Sender::add`].
     pub fn add_protected(&mut self, file: SendFile, protection: &Protection) -> Result<Toi, SenderError> {
         let profile = &self.profile;
+        let expiry_s = file.expiry_s;
         let oti =
             protection.oti(file.transfer_length, profile.symbol_length, profile.max_source_block_length);
         let partition = Partition::new(&oti).map_err(SenderError::Oti)?;
@@ -220,6 +233,8 @@ impl Sender {
             content_digest: Some(file.content_digest),
             repr_digest: file.repr_digest,
             oti: OtiAttributes::of(&oti),
+            // The date comes with each instance; its place is counted now.
+            cache_control: file.expiry_s.map(|_| CacheControl::Expires(u32::MAX)),
             ..File::default()
         };
         let xml_bytes = file.xml_bytes();
@@ -231,7 +246,7 @@ impl Sender {
         self.pages[page].xml_bytes += xml_bytes;
         self.pages[page].dirty = true;
         self.next_toi = toi.0 as u64 + 1;
-        self.objects.insert(toi, Outgoing { file, oti, partition, header, page });
+        self.objects.insert(toi, Outgoing { file, oti, partition, header, page, expiry_s });
         Ok(toi)
     }
 
@@ -427,7 +442,7 @@ impl Sender {
         let instance = FdtInstance {
             expires: now.plus_ms(lifetime_ms).ntp_seconds(),
             complete: self.complete,
-            files: files.map(|object| object.file.clone()).collect(),
+            files: files.map(|object| object.file_at(now)).collect(),
             unknown: Vec::new(),
         };
         let mut bytes = instance.to_xml(self.profile.namespace).into_bytes();

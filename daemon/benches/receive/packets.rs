@@ -37,6 +37,7 @@ impl Stream {
                     content_digest: Digest::of(body),
                     repr_digest: None,
                     content_md5: None,
+                    expiry_s: None,
                 };
                 sender.add(file).expect("fits")
             })

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! timers ──▶ urgent (FDT, announcement, manifests when due)  ┐
-//! rescan ──▶ fresh  (objects never sent yet, in order)       ├─▶ next packet ─▶ pace ─▶ sink
+//! rescan ─┬▶ live   (once each, within what is reserved)     │
+//!         └▶ fresh  (objects never sent yet, in order)       ├─▶ next packet ─▶ pace ─▶ sink
 //!            wave    (the objects being sent, in turns)      │
 //!            Schedule (who has waited longest for its worth) ┘
 //! ```
@@ -12,7 +13,10 @@
 
 mod body;
 mod protect;
+mod reserve;
+mod session;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 
@@ -27,11 +31,32 @@ use carousel::time::WallTime;
 pub use body::{Body, BodyError, Reading};
 pub use protect::RepairSymbols;
 use protect::SharedRepair;
+use reserve::Reserve;
+use session::Session;
 
-use crate::plan::{Class, ItemId, Planned, Schedule};
+use crate::plan::{Class, Planned, Taken};
+pub use crate::schedule::ItemId;
+use crate::schedule::Schedule;
 
 /// Bytes of IPv4 and UDP headers; what a packet costs on the link beyond its payload.
 pub const IP_UDP_BYTES: usize = 28;
+
+/// When an object is sent again.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Repeat {
+    /// At least this often, from start to start, before anything else.
+    Within {
+        /// Milliseconds.
+        ms: u64,
+    },
+    /// As the schedule decides.
+    Scheduled {
+        /// In proportion to the probability that it is asked for, within its class.
+        popularity: f64,
+    },
+    /// Never: live, sent within the rate that is reserved for it. What is lost comes by FEC and repair.
+    Never,
+}
 
 /// An object that can be put on the air.
 #[derive(Debug, Clone)]
@@ -48,27 +73,33 @@ pub struct AirObject {
     pub body: Body,
     /// How much it is wanted.
     pub class: Class,
-    /// Hard maximum between two of its starts; `None`: the schedule decides.
-    pub max_period_ms: Option<u64>,
+    /// When it is sent again.
+    pub repeat: Repeat,
     /// Its FEC scheme.
     pub protection: Protection,
+    /// Seconds in which caches may take it for fresh; `None`: nothing is said.
+    pub expiry_s: Option<u32>,
+}
+
+impl AirObject {
+    const fn max_period_ms(&self) -> Option<u64> {
+        match self.repeat {
+            Repeat::Within { ms } => Some(ms),
+            Repeat::Scheduled { .. } | Repeat::Never => None,
+        }
+    }
+
+    /// What it weighs in the schedule.
+    fn weight(&self) -> f64 {
+        match self.repeat {
+            Repeat::Scheduled { popularity } => self.class.weight() * popularity,
+            Repeat::Within { .. } | Repeat::Never => self.class.weight(),
+        }
+    }
 }
 
 /// Index of a session in [`Air`].
 pub type SessionIndex = usize;
-
-#[derive(Debug)]
-struct Session {
-    address: SocketAddr,
-    sender: Sender,
-    /// When each page of the FDT was sent last; `None`: never.
-    pages_sent_ns: Vec<Option<u64>>,
-    /// The page that is repeated next, and when.
-    next_page: usize,
-    fdt_due_ns: u64,
-    /// Whether objects came or went since the FDT was brought up to date.
-    fdt_changed: bool,
-}
 
 #[derive(Debug)]
 struct Item {
@@ -77,7 +108,6 @@ struct Item {
     object: AirObject,
     air_bytes: u64,
     repair: SharedRepair,
-    due_ns: u64,
     starts: u64,
 }
 
@@ -101,6 +131,15 @@ enum Job {
     Close {
         session: SessionIndex,
     },
+}
+
+/// Where a job was taken from, and goes back to.
+#[derive(Debug, Clone, Copy)]
+enum Lane {
+    Urgent,
+    Live,
+    Between,
+    Wave,
 }
 
 /// An object of the wave, ordered so that all of them come to their ends together.
@@ -164,6 +203,26 @@ pub struct AirStats {
     pub objects_broken_off: u64,
 }
 
+/// How a carousel turns.
+#[derive(Debug, Clone, Default)]
+pub struct AirConfig {
+    /// The link's rate, IP and UDP headers included.
+    pub rate_bps: u64,
+    /// Between two repeats of an FDT Instance.
+    pub fdt_interval_ms: u64,
+    /// Every scheduled object is started at least this often, while the link can; `None`: nothing is promised.
+    pub cycle_ms: Option<u64>,
+    /// Reserved for live: objects of [`Repeat::Never`] go before the carousel within this rate.
+    pub reserved_bps: u64,
+    /// First TOI and FDT Instance ID; should differ from one start to the next.
+    pub first_toi: u32,
+    /// Every object is sent once, with the B flag on its last packet, then every session is closed.
+    pub once: bool,
+    /// Until then only objects with a hard maximum period are sent, so that receivers find their sessions first. A
+    /// carousel that turns does without: who comes late has the next pass.
+    pub lead_ms: u64,
+}
+
 /// All sessions and objects. See the module head.
 #[derive(Debug)]
 pub struct Air {
@@ -171,20 +230,27 @@ pub struct Air {
     items: BTreeMap<ItemId, Item>,
     schedule: Schedule,
     urgent: VecDeque<Job>,
+    /// When objects with a hard maximum period are due. Objects that are gone are passed over.
+    due: BinaryHeap<Reverse<(u64, ItemId)>>,
+    live: VecDeque<ItemId>,
+    live_job: Option<Job>,
+    reserve: Reserve,
     fresh: VecDeque<ItemId>,
+    /// Short objects that became due while the wave's only one is on the air, the last begun first.
+    between: Vec<Job>,
+    /// When such are looked for next.
+    between_look_ns: u64,
     /// What is being sent. More than one: protected objects that take turns, so that a burst hits each lightly.
     wave: BinaryHeap<Turn>,
     next_id: ItemId,
-    fdt_interval_ns: u64,
-    rate_bps: u64,
+    config: AirConfig,
+    /// When the sessions' FDTs are next looked at, and when all are renewed.
+    fdt_look_ns: u64,
     fdt_renewal_ns: u64,
-    /// Every object once, then the close flags.
-    once: bool,
-    /// Until then only objects with a hard maximum period are sent: announcement, configuration, manifests.
-    lead_ns: u64,
+    /// Time in which every page of every session's FDT is repeated once.
+    fdt_cycle_ns: u64,
     ending: Option<Ending>,
     stats: AirStats,
-    first_toi: u32,
     symbol: Vec<u8>,
 }
 
@@ -197,6 +263,10 @@ const MAX_FDT_SHARE: f64 = 0.05;
 const WAVE_MS: u64 = 2000;
 /// Objects of a wave: each has its file open.
 const MAX_WAVE: usize = 400;
+/// How often short objects are looked for that are due while a long one is on the air.
+const BETWEEN_LOOK_NS: u64 = 1_000_000;
+/// The part of what live leaves that the schedule can count on; FDT and signalling take the rest.
+const SCHEDULED_SHARE: f64 = 0.9;
 /// How often pages whose `Expires` comes near are looked for.
 const FDT_RENEWAL_NS: u64 = 1_000_000_000;
 /// Rounds with the whole FDT at the end of a single pass: who missed the description of an object that came, or of one
@@ -216,48 +286,36 @@ struct Ending {
 }
 
 impl Air {
-    /// Nothing on the air. `first_toi` should differ from one start to the next; `once`: every object is sent once,
-    /// with the B flag on its last packet, then every session is closed.
-    pub fn new(fdt_interval_ms: u64, rate_bps: u64, first_toi: u32, once: bool) -> Self {
+    /// Nothing on the air.
+    pub fn new(config: AirConfig) -> Self {
         Self {
             sessions: Vec::new(),
             items: BTreeMap::new(),
             schedule: Schedule::default(),
             urgent: VecDeque::new(),
+            due: BinaryHeap::new(),
+            live: VecDeque::new(),
+            live_job: None,
+            reserve: Reserve::new(config.reserved_bps),
             fresh: VecDeque::new(),
+            between: Vec::new(),
+            between_look_ns: 0,
             wave: BinaryHeap::new(),
             next_id: 1,
-            fdt_interval_ns: fdt_interval_ms * 1_000_000,
-            rate_bps,
+            fdt_look_ns: 0,
             fdt_renewal_ns: 0,
-            once,
-            lead_ns: 0,
+            fdt_cycle_ns: config.fdt_interval_ms * 1_000_000,
             ending: None,
             stats: AirStats::default(),
-            first_toi,
             symbol: Vec::new(),
+            config,
         }
-    }
-
-    /// Media wait until `lead_ns`, so that receivers find their sessions first. A carousel that turns does without:
-    /// who comes late has the next pass.
-    #[must_use]
-    pub const fn with_lead(mut self, lead_ns: u64) -> Self {
-        self.lead_ns = lead_ns;
-        self
     }
 
     /// Opens a session.
     pub fn open_session(&mut self, address: SocketAddr, tsi: Tsi, profile: SenderProfile) -> SessionIndex {
-        let sender = Sender::new(tsi, profile, self.first_toi, self.first_toi);
-        self.sessions.push(Session {
-            address,
-            sender,
-            pages_sent_ns: Vec::new(),
-            next_page: 0,
-            fdt_due_ns: 0,
-            fdt_changed: false,
-        });
+        let first = self.config.first_toi;
+        self.sessions.push(Session::new(address, Sender::new(tsi, profile, first, first)));
         self.sessions.len() - 1
     }
 
@@ -265,12 +323,7 @@ impl Air {
     ///
     /// # Errors
     /// [`SenderError`] if the object does not fit the session.
-    pub fn add(
-        &mut self,
-        session: SessionIndex,
-        object: AirObject,
-        now_ns: u64,
-    ) -> Result<ItemId, SenderError> {
+    pub fn add(&mut self, session: SessionIndex, object: AirObject) -> Result<ItemId, SenderError> {
         let sender = &mut self.sessions[session].sender;
         let length = object.body.length();
         let file = SendFile {
@@ -282,6 +335,7 @@ impl Air {
             content_digest: object.digest,
             repr_digest: None,
             content_md5: Some(object.md5),
+            expiry_s: object.expiry_s,
         };
         let mut toi = sender.add_protected(file.clone(), &object.protection)?;
         let repair = match RepairSymbols::make(&object.body, sender, toi, &object.protection) {
@@ -300,9 +354,11 @@ impl Air {
         let air_bytes = length + (symbols - plain) * symbol_bytes + symbols * (36 + IP_UDP_BYTES as u64);
         let id = self.next_id;
         self.next_id += 1;
-        self.sessions[session].fdt_changed = true;
-        self.items.insert(id, Item { session, toi, object, air_bytes, repair, due_ns: now_ns, starts: 0 });
-        self.fresh.push_back(id);
+        self.sessions[session].has_changed = true;
+        self.fdt_look_ns = 0;
+        let lane = if object.repeat == Repeat::Never { &mut self.live } else { &mut self.fresh };
+        lane.push_back(id);
+        self.items.insert(id, Item { session, toi, object, air_bytes, repair, starts: 0 });
         Ok(id)
     }
 
@@ -310,11 +366,15 @@ impl Air {
     pub fn withdraw(&mut self, id: ItemId) {
         let Some(item) = self.items.remove(&id) else { return };
         self.sessions[item.session].sender.withdraw(item.toi);
-        self.sessions[item.session].fdt_changed = true;
+        self.sessions[item.session].has_changed = true;
+        self.fdt_look_ns = 0;
         self.schedule.remove(id);
         self.fresh.retain(|&fresh| fresh != id);
+        self.live.retain(|&live| live != id);
         let is_other = |job: &Job| !matches!(job, Job::Object { id: sent, .. } if *sent == id);
         self.wave.retain(|turn| is_other(&turn.job));
+        self.live_job.take_if(|job| !is_other(job));
+        self.between.retain(is_other);
         self.urgent.retain(is_other);
     }
 
@@ -326,7 +386,10 @@ impl Air {
     fn end(&mut self, fdt_rounds: u32) {
         if self.ending.is_none() {
             self.urgent.clear();
+            self.live.clear();
+            self.live_job = None;
             self.fresh.clear();
+            self.between.clear();
             self.wave.clear();
             self.ending = Some(Ending { fdt_rounds, close_rounds: CLOSE_ROUNDS, due_ns: 0 });
         }
@@ -340,46 +403,78 @@ impl Air {
             } else if self.urgent.is_empty() {
                 self.queue_last_words(now_ns);
             }
-            if self.urgent.is_empty() && self.wave.is_empty() {
-                self.fill_wave(now_ns);
-            }
-            // Urgent is what must go before everything else: an FDT before the data that it names.
-            let (mut job, was_urgent) = match self.urgent.pop_front() {
-                Some(job) => (job, true),
-                None => (self.wave.pop()?.job, false),
-            };
+            let (mut job, lane) = self.take(now_ns)?;
             let departure = self.write(&mut job, out);
             if self.is_finished(&job) {
                 self.finish(&job);
-            } else if was_urgent {
-                self.urgent.push_front(job);
             } else {
-                self.wave.push(Turn::of(job));
+                match lane {
+                    Lane::Urgent => self.urgent.push_front(job),
+                    Lane::Live => self.live_job = Some(job),
+                    Lane::Between => self.between.push(job),
+                    Lane::Wave => self.wave.push(Turn::of(job)),
+                }
             }
             if let Some(departure) = departure {
                 self.stats.packets += 1;
                 self.stats.bytes += out.len() as u64;
+                if matches!(lane, Lane::Live) {
+                    self.reserve.spend(out.len() + IP_UDP_BYTES);
+                }
                 return Some(departure);
             }
         }
     }
 
+    /// The job whose packet goes now: what is urgent before everything else (an FDT before the data that it names), then
+    /// live within its reserve, then the carousel. What the carousel leaves is for live again.
+    fn take(&mut self, now_ns: u64) -> Option<(Job, Lane)> {
+        if self.urgent.is_empty() && self.live_job.is_none() {
+            while let Some(id) = self.live.pop_front() {
+                self.live_job = self.start(id, now_ns);
+                if self.live_job.is_some() {
+                    break;
+                }
+            }
+        }
+        if self.urgent.is_empty() && self.live_job.is_some() && self.reserve.has_credit(now_ns) {
+            return self.live_job.take().map(|job| (job, Lane::Live));
+        }
+        if self.urgent.is_empty() && self.wave.is_empty() && self.between.is_empty() {
+            self.fill_wave(now_ns);
+        } else if now_ns >= self.between_look_ns {
+            self.between_look_ns = now_ns + BETWEEN_LOOK_NS;
+            self.put_between(now_ns);
+        }
+        if let Some(job) = self.urgent.pop_front() {
+            return Some((job, Lane::Urgent));
+        }
+        if let Some(job) = self.between.pop() {
+            return Some((job, Lane::Between));
+        }
+        let wave = self.wave.pop().map(|turn| (turn.job, Lane::Wave));
+        wave.or_else(|| self.live_job.take().map(|job| (job, Lane::Live)))
+    }
+
     /// Whether everything was said, the close flags too.
     pub fn is_over(&self) -> bool {
-        let silent = self.urgent.is_empty() && self.wave.is_empty();
+        let silent = self.urgent.is_empty() && self.wave.is_empty() && self.between.is_empty();
         self.ending.is_some_and(|ending| ending.close_rounds == 0 && silent)
     }
 
     /// When something will be due if nothing is now; `None` if never.
     pub fn next_due_ns(&self) -> Option<u64> {
-        let fdt = self.sessions.iter().map(|session| session.fdt_due_ns);
-        let items =
-            self.items.values().filter(|item| item.object.max_period_ms.is_some()).map(|item| item.due_ns);
-        let lead = self.once.then_some(self.lead_ns);
+        let fdt = self.sessions.iter().map(Session::due_ns);
+        let items = self.due.peek().map(|&Reverse((due_ns, _))| due_ns);
+        let lead = self.config.once.then_some(self.lead_ns());
         match self.ending {
             Some(ending) => (ending.close_rounds > 0).then_some(ending.due_ns),
             None => fdt.chain(items).chain(lead).min(),
         }
+    }
+
+    const fn lead_ns(&self) -> u64 {
+        self.config.lead_ms * 1_000_000
     }
 
     /// Counters.
@@ -404,74 +499,96 @@ impl Air {
 
     /// Whether every object has been sent whole at least once.
     pub fn cycle_done(&self) -> bool {
-        self.fresh.is_empty() && self.wave.is_empty() && self.items.values().all(|item| item.starts > 0)
+        let idle = self.fresh.is_empty()
+            && self.wave.is_empty()
+            && self.between.is_empty()
+            && self.live_job.is_none();
+        idle && self.items.values().all(|item| item.starts > 0)
     }
 
-    /// The objects as the planner wants them, and what repeating the FDT costs in bit/s.
-    pub fn planned(&mut self, wall: WallTime) -> (Vec<Planned>, f64) {
-        let objects = self.items.values().map(|item| Planned {
-            uri: item.object.uri.clone(),
-            length: item.object.body.length(),
-            air_bytes: item.air_bytes,
-            class: item.object.class,
-            max_period_s: item.object.max_period_ms.map(|ms| ms as f64 / 1000.0),
+    /// The objects as the planner wants them, without those that are sent once, and what is taken off the link first.
+    pub fn planned(&mut self, wall: WallTime) -> (Vec<Planned>, Taken) {
+        let on_turns = self.items.values().filter(|item| item.object.repeat != Repeat::Never);
+        let objects = on_turns.map(|item| Planned {
+            weight: item.object.weight(),
+            max_period_s: item.object.max_period_ms().map(|ms| ms as f64 / 1000.0),
+            ..Planned::new(
+                item.object.uri.clone(),
+                item.object.body.length(),
+                item.air_bytes,
+                item.object.class,
+            )
         });
         let objects = objects.collect();
         for session in &mut self.sessions {
             // An FDT that cannot be built shows when it is sent; the plan counts what can be.
             let _ = session.sender.refresh_fdt(wall);
         }
+        self.measure_fdt();
         let fdt_bytes: u64 = self.sessions.iter().map(|session| session.sender.fdt_bytes()).sum();
-        (objects, fdt_bytes as f64 * 8e9 / self.fdt_cycle_ns().max(1) as f64)
+        let taken = Taken {
+            fdt_bps: fdt_bytes as f64 * 8e9 / self.fdt_cycle_ns.max(1) as f64,
+            live_bps: self.config.reserved_bps,
+            cycle_s: self.config.cycle_ms.map(|ms| ms as f64 / 1000.0),
+        };
+        (objects, taken)
     }
 
-    /// Time in which every page of every session's FDT is repeated once.
-    fn fdt_cycle_ns(&self) -> u64 {
+    /// Brings the FDT's cycle in line with its size.
+    fn measure_fdt(&mut self) {
         let bytes: u64 = self.sessions.iter().map(|session| session.sender.fdt_bytes()).sum();
-        let by_share = bytes as f64 * 8e9 / (self.rate_bps.max(1) as f64 * MAX_FDT_SHARE);
-        self.fdt_interval_ns.max(by_share as u64)
+        let by_share = bytes as f64 * 8e9 / (self.config.rate_bps.max(1) as f64 * MAX_FDT_SHARE);
+        self.fdt_cycle_ns = (self.config.fdt_interval_ms * 1_000_000).max(by_share as u64);
+    }
+
+    /// The promised cycle, if one pass of all objects fits it beside what is reserved. Signalling takes a few percent.
+    fn kept_cycle_ns(&self) -> Option<u64> {
+        let cycle_ns = self.config.cycle_ms? * 1_000_000;
+        let pass_ns = self.schedule.bytes() as f64 * 8e9 / self.scheduled_bps().max(1.0);
+        (pass_ns <= cycle_ns as f64).then_some(cycle_ns)
     }
 
     fn queue_what_is_due(&mut self, now_ns: u64, wall: WallTime) {
-        let cycle_ns = self.fdt_cycle_ns();
-        let renew = now_ns >= self.fdt_renewal_ns;
-        if renew {
-            self.fdt_renewal_ns = now_ns + FDT_RENEWAL_NS;
+        if now_ns >= self.fdt_look_ns {
+            self.queue_fdts(now_ns, wall);
         }
-        for (index, session) in self.sessions.iter_mut().enumerate() {
-            if std::mem::take(&mut session.fdt_changed) || renew {
-                let changed = session.sender.refresh_fdt(wall).unwrap_or_default();
-                session.pages_sent_ns.resize(session.sender.fdt_pages(), None);
-                for page in changed {
-                    session.pages_sent_ns[page] = Some(now_ns);
-                    self.urgent.push_back(Job::Fdt { session: index, page, next: 0 });
-                }
-            }
-            let pages = session.sender.fdt_pages();
-            if session.fdt_due_ns <= now_ns && pages > 0 {
-                session.fdt_due_ns = now_ns + cycle_ns / pages as u64;
-                let page = session.next_page % pages;
-                session.next_page = page + 1;
-                let sent = session.pages_sent_ns[page];
-                if sent.is_none_or(|sent| sent + cycle_ns / 2 <= now_ns) {
-                    session.pages_sent_ns[page] = Some(now_ns);
-                    self.urgent.push_back(Job::Fdt { session: index, page, next: 0 });
-                }
-            }
-        }
-        let due: Vec<ItemId> = self
-            .items
-            .iter()
-            .filter(|(_, item)| {
-                item.object.max_period_ms.is_some() && item.starts > 0 && item.due_ns <= now_ns
-            })
-            .map(|(&id, _)| id)
-            .collect();
-        for id in due {
+        while let Some(&Reverse((due_ns, id))) = self.due.peek()
+            && due_ns <= now_ns
+        {
+            self.due.pop();
             if let Some(job) = self.start(id, now_ns) {
                 self.urgent.push_back(job);
             }
         }
+    }
+
+    fn queue_fdts(&mut self, now_ns: u64, wall: WallTime) {
+        let renew = now_ns >= self.fdt_renewal_ns;
+        if renew {
+            self.fdt_renewal_ns = now_ns + FDT_RENEWAL_NS;
+        }
+        let mut any_changed = false;
+        for (index, session) in self.sessions.iter_mut().enumerate() {
+            if session.has_changed || renew {
+                any_changed = true;
+                let changed = session.renew(now_ns, wall);
+                self.urgent.extend(changed.into_iter().map(|page| Job::Fdt {
+                    session: index,
+                    page,
+                    next: 0,
+                }));
+            }
+        }
+        if any_changed {
+            self.measure_fdt();
+        }
+        for (index, session) in self.sessions.iter_mut().enumerate() {
+            if let Some(page) = session.due_page(now_ns, self.fdt_cycle_ns) {
+                self.urgent.push_back(Job::Fdt { session: index, page, next: 0 });
+            }
+        }
+        let described = self.sessions.iter().filter(|session| session.sender.fdt_pages() > 0);
+        self.fdt_look_ns = described.map(Session::due_ns).fold(self.fdt_renewal_ns, u64::min);
     }
 
     fn queue_last_words(&mut self, now_ns: u64) {
@@ -499,7 +616,7 @@ impl Air {
     /// The next object; if it is small and protected, others like it with it, until a burst on the link is short
     /// against the wave.
     fn fill_wave(&mut self, now_ns: u64) {
-        let wave_symbols = self.rate_bps * WAVE_MS / 1000 / (8 * 1400);
+        let wave_symbols = self.config.rate_bps * WAVE_MS / 1000 / (8 * 1400);
         let mut symbols = 0;
         while let Some(job) = self.choose(now_ns) {
             let is_small = match &job {
@@ -517,6 +634,29 @@ impl Air {
         }
     }
 
+    /// Starts a short object that is due while a long one is on the air. Waves of several are not interrupted: they are
+    /// short themselves, and what goes between would lie in one piece under a burst.
+    fn put_between(&mut self, now_ns: u64) {
+        if self.config.once || self.ending.is_some() || self.wave.len() > 1 {
+            return;
+        }
+        let on_air = self.between.last().or_else(|| self.wave.peek().map(|turn| &turn.job));
+        let Some(Job::Object { left, sequence, .. }) = on_air else { return };
+        let left_bytes = left * (sequence.symbol_length() + (36 + IP_UDP_BYTES) as u64);
+        let rate_bps = self.scheduled_bps() as u64;
+        if let Some(id) = self.schedule.due_between(now_ns, left_bytes, rate_bps) {
+            match self.start(id, now_ns) {
+                Some(job) => self.between.push(job),
+                None => self.schedule.remove(id),
+            }
+        }
+    }
+
+    /// The schedule's part of the link.
+    fn scheduled_bps(&self) -> f64 {
+        self.config.rate_bps.saturating_sub(self.config.reserved_bps) as f64 * SCHEDULED_SHARE
+    }
+
     fn choose(&mut self, now_ns: u64) -> Option<Job> {
         if self.ending.is_some() {
             return None;
@@ -526,18 +666,19 @@ impl Air {
                 return Some(job);
             }
         }
-        if now_ns < self.lead_ns {
+        if now_ns < self.lead_ns() {
             return None;
         }
-        if self.once {
-            if !self.wave.is_empty() {
+        if self.config.once {
+            if !self.wave.is_empty() || self.live_job.is_some() {
                 return None;
             }
             self.end(LAST_FDT_ROUNDS);
             self.queue_last_words(now_ns);
             return self.urgent.pop_front();
         }
-        while let Some(id) = self.schedule.next(now_ns) {
+        let cycle_ns = self.kept_cycle_ns();
+        while let Some(id) = self.schedule.next(now_ns, cycle_ns) {
             if let Some(job) = self.start(id, now_ns) {
                 return Some(job);
             }
@@ -547,11 +688,11 @@ impl Air {
     }
 
     fn next_fresh(&mut self, now_ns: u64) -> Option<ItemId> {
-        if now_ns >= self.lead_ns {
+        if now_ns >= self.lead_ns() {
             return self.fresh.pop_front();
         }
         let items = &self.items;
-        let leads = |id: &ItemId| items.get(id).is_some_and(|item| item.object.max_period_ms.is_some());
+        let leads = |id: &ItemId| items.get(id).is_some_and(|item| item.object.max_period_ms().is_some());
         let at = self.fresh.iter().position(leads)?;
         self.fresh.remove(at)
     }
@@ -559,23 +700,21 @@ impl Air {
     /// Opens the body of an object. `None` if it is no longer what was announced: then it leaves the air, and the
     /// next reading of its folder brings its successor.
     fn start(&mut self, id: ItemId, now_ns: u64) -> Option<Job> {
-        let cycle_ns = self.fdt_cycle_ns();
         let item = self.items.get_mut(&id)?;
-        item.due_ns = now_ns + item.object.max_period_ms.unwrap_or(0) * 1_000_000;
         item.starts += 1;
         match item.object.body.open() {
             Ok(reading) => {
                 // FDT before the data that it names, within its share of the link.
                 let session = &mut self.sessions[item.session];
-                if let Some(page) = session.sender.page_of(item.toi)
-                    && let Some(sent) = session.pages_sent_ns.get_mut(page)
-                    && sent.is_none_or(|sent| sent + cycle_ns <= now_ns)
-                {
-                    *sent = Some(now_ns);
+                if let Some(page) = session.page_before(item.toi, now_ns, self.fdt_cycle_ns) {
                     self.urgent.push_front(Job::Fdt { session: item.session, page, next: 0 });
                 }
-                if item.object.max_period_ms.is_none() {
-                    self.schedule.add(id, item.object.class, item.air_bytes, now_ns);
+                match item.object.repeat {
+                    Repeat::Within { ms } => self.due.push(Reverse((now_ns + ms * 1_000_000, id))),
+                    Repeat::Scheduled { .. } => {
+                        self.schedule.add(id, item.object.weight(), item.air_bytes, now_ns);
+                    }
+                    Repeat::Never => {}
                 }
                 let repair = item.repair.clone();
                 let sequence = match &repair {
@@ -612,7 +751,7 @@ impl Air {
                 *left -= 1;
                 let (oti, partition) = (session.sender.oti(item.toi)?, session.sender.partition(item.toi)?);
                 // What leads is repeated until the media begin.
-                let last_ever = self.once && item.object.max_period_ms.is_none() && *left == 0;
+                let last_ever = self.config.once && item.object.max_period_ms().is_none() && *left == 0;
                 let read = match (step.source, repair) {
                     (Some(symbol), _) => {
                         let range = partition.byte_range(symbol);

@@ -46,6 +46,8 @@ enum Bench {
     Receive,
     /// What decoding and encoding a source block cost, beside the bare `raptorq` crate.
     Fec,
+    /// What planning and one decision of the schedule cost, for 10 to 100,000 objects.
+    Plan,
 }
 
 fn main() -> ExitCode {
@@ -55,6 +57,9 @@ fn main() -> ExitCode {
         Door::Sim { what: Sim::Table } => sim_table(),
         Door::Bench { what: Bench::Fec } => {
             run(cargo().args(["bench", "--quiet", "-p", "skycache-carousel", "--bench", "fec"]))
+        }
+        Door::Bench { what: Bench::Plan } => {
+            run(cargo().args(["bench", "--quiet", "-p", "skycache-headend", "--bench", "plan"]))
         }
         Door::Bench { what: Bench::Receive } => {
             run(cargo().args(["bench", "--quiet", "-p", "skycache", "--bench", "receive"]))

@@ -224,6 +224,7 @@ mod tests {
             content_digest: Digest::of(body),
             repr_digest: None,
             content_md5: None,
+            expiry_s: None,
         };
         let toi = sender.add_protected(file, protection).unwrap();
         sender.refresh_fdt(WallTime::from_unix_ms(1_795_219_200_000)).unwrap();
@@ -349,6 +350,7 @@ mod tests {
             content_digest: Digest::of(&body),
             repr_digest: None,
             content_md5: None,
+            expiry_s: None,
         };
         let toi = sender.add_protected(file, &protection(EncodingId::RAPTORQ)).unwrap();
         let (mut stored, mut out) = (0, Vec::new());

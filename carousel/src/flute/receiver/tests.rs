@@ -103,6 +103,7 @@ fn send_file(name: &str, bytes: &[u8]) -> SendFile {
         content_digest: Digest::of(bytes),
         repr_digest: None,
         content_md5: None,
+        expiry_s: None,
     }
 }
 

@@ -1,0 +1,71 @@
+//! One FLUTE session on the air: when which page of its FDT goes out.
+
+use std::net::SocketAddr;
+
+use carousel::flute::Sender;
+use carousel::lct::Toi;
+use carousel::time::WallTime;
+
+/// A session and the clock of its FDT.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) address: SocketAddr,
+    pub(super) sender: Sender,
+    /// When each page of the FDT was sent last; `None`: never.
+    pages_sent_ns: Vec<Option<u64>>,
+    /// The page that is repeated next, and when.
+    next_page: usize,
+    due_ns: u64,
+    /// Whether objects came or went since the FDT was brought up to date.
+    pub(super) has_changed: bool,
+}
+
+impl Session {
+    pub(super) const fn new(address: SocketAddr, sender: Sender) -> Self {
+        Self { address, sender, pages_sent_ns: Vec::new(), next_page: 0, due_ns: 0, has_changed: false }
+    }
+
+    /// Brings the FDT up to date. Returns its changed pages, which count as sent now.
+    pub(super) fn renew(&mut self, now_ns: u64, wall: WallTime) -> Vec<usize> {
+        self.has_changed = false;
+        let changed = self.sender.refresh_fdt(wall).unwrap_or_default();
+        self.pages_sent_ns.resize(self.sender.fdt_pages(), None);
+        for &page in &changed {
+            self.pages_sent_ns[page] = Some(now_ns);
+        }
+        changed
+    }
+
+    /// The page to be repeated now, if one is due and was not sent lately. It counts as sent.
+    pub(super) fn due_page(&mut self, now_ns: u64, cycle_ns: u64) -> Option<usize> {
+        let pages = self.sender.fdt_pages();
+        if now_ns < self.due_ns || pages == 0 {
+            return None;
+        }
+        self.due_ns = now_ns + cycle_ns / pages as u64;
+        let page = self.next_page % pages;
+        self.next_page = page + 1;
+        let sent = &mut self.pages_sent_ns[page];
+        if sent.is_some_and(|sent| sent + cycle_ns / 2 > now_ns) {
+            return None;
+        }
+        *sent = Some(now_ns);
+        Some(page)
+    }
+
+    /// The page that describes `toi`, if it was not sent for a cycle. It counts as sent.
+    pub(super) fn page_before(&mut self, toi: Toi, now_ns: u64, cycle_ns: u64) -> Option<usize> {
+        let page = self.sender.page_of(toi)?;
+        let sent = self.pages_sent_ns.get_mut(page)?;
+        if sent.is_some_and(|sent| sent + cycle_ns > now_ns) {
+            return None;
+        }
+        *sent = Some(now_ns);
+        Some(page)
+    }
+
+    /// When [`Session::due_page`] is next to be asked.
+    pub(super) const fn due_ns(&self) -> u64 {
+        self.due_ns
+    }
+}
