@@ -93,6 +93,7 @@ pub mod limits;
 pub mod mabr;
 pub mod name;
 pub mod nip;
+pub mod repair;
 pub mod route;
 pub mod time;
 pub mod xml;

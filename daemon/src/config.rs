@@ -158,6 +158,11 @@ pub struct Repair {
     pub fixed_back_off_ms: u64,
     /// Further wait, drawn anew each time between 0 and this, where the sender does not say.
     pub random_back_off_ms: u64,
+    /// An object that no player waits for and that the carousel brings again within this time is left to the carousel.
+    /// How often things come round is learned from repeats of what is held. 0: origins are asked regardless.
+    pub carousel_wait_ms: u64,
+    /// Origins that have failed are looked at this often, so that no player has to find out; 0: never.
+    pub health_check_interval_ms: u64,
     /// Objects repaired at a time.
     pub concurrent_fetches: usize,
 }
@@ -169,6 +174,8 @@ impl Default for Repair {
             reception_timeout_ms: 2000,
             fixed_back_off_ms: 0,
             random_back_off_ms: 1000,
+            carousel_wait_ms: 30_000,
+            health_check_interval_ms: 5000,
             concurrent_fetches: 8,
         }
     }

@@ -88,11 +88,15 @@ impl Daemon {
             shared,
             board,
             repairer: Arc::clone(&repairer),
-            client,
+            client: Arc::clone(&client),
             player: Arc::clone(&player),
         });
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(repairer.run(troubled, wishes));
+        if config.repair.health_check_interval_ms > 0 {
+            let interval = Duration::from_millis(config.repair.health_check_interval_ms);
+            tokio::spawn(async move { client.watch_health(interval).await });
+        }
         let servers = vec![
             tokio::spawn(player.run(players, stopped.clone(), DRAIN)),
             tokio::spawn(admin::run(operators, Arc::clone(&parts), stopped)),

@@ -33,11 +33,38 @@ pub enum Fault {
     Cut,
     /// Nothing comes for a minute.
     Hangs,
+    /// Ranges end before they should, and say so.
+    Short,
+    /// Ranges are longer than they say.
+    Long,
+    /// Ranges from elsewhere, honestly labelled.
+    OtherRange,
+    /// Another version: other length, other ETag, other bytes.
+    OtherVersion,
+    /// A byte a second.
+    Trickles,
+    /// A redirect to itself.
+    RedirectLoop,
+    /// A redirect to what is no URL of ours.
+    RedirectAway,
 }
 
 impl Fault {
-    const ALL: [Self; 6] =
-        [Self::None, Self::Unavailable, Self::IgnoresRanges, Self::WrongBytes, Self::Cut, Self::Hangs];
+    const ALL: [Self; 13] = [
+        Self::None,
+        Self::Unavailable,
+        Self::IgnoresRanges,
+        Self::WrongBytes,
+        Self::Cut,
+        Self::Hangs,
+        Self::Short,
+        Self::Long,
+        Self::OtherRange,
+        Self::OtherVersion,
+        Self::Trickles,
+        Self::RedirectLoop,
+        Self::RedirectAway,
+    ];
 }
 
 #[derive(Debug)]
@@ -45,6 +72,7 @@ struct Shared {
     folder: PathBuf,
     prefix: String,
     fault: AtomicU8,
+    delay_ms: AtomicU64,
     requests: AtomicU64,
     bytes: AtomicU64,
 }
@@ -67,6 +95,7 @@ impl Origin {
             folder: folder.to_path_buf(),
             prefix: prefix.to_owned(),
             fault: AtomicU8::new(0),
+            delay_ms: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         });
@@ -101,6 +130,11 @@ impl Origin {
         self.shared.fault.store(fault as u8, Ordering::SeqCst);
     }
 
+    /// From now on it is this far away: every answer comes so much later.
+    pub fn set_delay(&self, delay: Duration) {
+        self.shared.delay_ms.store(delay.as_millis() as u64, Ordering::SeqCst);
+    }
+
     /// Requests and body bytes so far.
     pub fn counts(&self) -> (u64, u64) {
         (self.shared.requests.load(Ordering::SeqCst), self.shared.bytes.load(Ordering::SeqCst))
@@ -133,7 +167,15 @@ type Body = BoxBody<Bytes, std::io::Error>;
 async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     shared.requests.fetch_add(1, Ordering::SeqCst);
     let fault = Fault::ALL[usize::from(shared.fault.load(Ordering::SeqCst))];
+    tokio::time::sleep(Duration::from_millis(shared.delay_ms.load(Ordering::SeqCst))).await;
+    let to = |location: &str| {
+        let mut response = plain(StatusCode::FOUND);
+        response.headers_mut().insert("location", location.parse().expect("a header"));
+        response
+    };
     match fault {
+        Fault::RedirectLoop => return Ok(to(request.uri().path())),
+        Fault::RedirectAway => return Ok(to("file:///etc/passwd")),
         Fault::Unavailable => return Ok(plain(StatusCode::SERVICE_UNAVAILABLE)),
         Fault::Hangs => tokio::time::sleep(Duration::from_secs(60)).await,
         _ => {}
@@ -141,12 +183,21 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     let Some(mut bytes) = read(&shared, request.uri().path()) else {
         return Ok(plain(StatusCode::NOT_FOUND));
     };
+    if fault == Fault::OtherVersion {
+        bytes.iter_mut().for_each(|byte| *byte = byte.wrapping_add(1));
+        bytes.extend_from_slice(b"and more");
+    }
     let range = request.headers().get("range").and_then(|value| value.to_str().ok());
     let mut response = Response::builder().header("etag", format!("\"{:x}\"", bytes.len()));
-    if let Some((start, end)) = range.and_then(|range| parse(range, bytes.len()))
+    if let Some((mut start, mut end)) = range.and_then(|range| parse(range, bytes.len()))
         && fault != Fault::IgnoresRanges
     {
         let total = bytes.len();
+        match fault {
+            Fault::Short => end = start + (end - start).div_ceil(2),
+            Fault::OtherRange => (start, end) = (0, total.min(1000)),
+            _ => {}
+        }
         bytes = bytes[start..end].to_vec();
         response = response
             .status(StatusCode::PARTIAL_CONTENT)
@@ -155,10 +206,16 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     if fault == Fault::WrongBytes {
         bytes.iter_mut().for_each(|byte| *byte ^= 0x55);
     }
+    if fault == Fault::Long {
+        bytes.extend_from_slice(&[0xee; 5000]);
+    }
     shared.bytes.fetch_add(bytes.len() as u64, Ordering::SeqCst);
     let response = response.header("content-length", bytes.len());
-    let body =
-        if fault == Fault::Cut { cut(bytes) } else { Full::new(Bytes::from(bytes)).map_err(never).boxed() };
+    let body = match fault {
+        Fault::Cut => cut(bytes),
+        Fault::Trickles => Trickle(Bytes::from(bytes), Box::pin(tokio::time::sleep(Duration::ZERO))).boxed(),
+        _ => Full::new(Bytes::from(bytes)).map_err(never).boxed(),
+    };
     Ok(response.body(body).expect("headers"))
 }
 
@@ -180,6 +237,27 @@ impl hyper::body::Body for HalfBody {
         _: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
         std::task::Poll::Ready(self.0.pop())
+    }
+}
+
+/// A byte a second.
+struct Trickle(Bytes, std::pin::Pin<Box<tokio::time::Sleep>>);
+
+impl hyper::body::Body for Trickle {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        if self.0.is_empty() {
+            return std::task::Poll::Ready(None);
+        }
+        std::task::ready!(self.1.as_mut().poll(context));
+        self.1 = Box::pin(tokio::time::sleep(Duration::from_secs(1)));
+        let byte = self.0.split_to(1);
+        std::task::Poll::Ready(Some(Ok(Frame::data(byte))))
     }
 }
 

@@ -14,6 +14,7 @@ use carousel::fec::SymbolMap;
 use carousel::flute::{Encoding, File, SessionKey};
 use carousel::lct::Toi;
 use carousel::name::ObjectKey;
+use carousel::time::Instant;
 use tokio::sync::{Notify, mpsc};
 
 use crate::store::{Partial, StoredObject};
@@ -112,6 +113,8 @@ pub struct Flight {
     waiters: AtomicUsize,
     changed: Notify,
     wished: AtomicBool,
+    /// When the carousel is likely to begin with it again, on the daemon's clock; 0: not known.
+    next_pass_ns: AtomicU64,
 }
 
 impl Flight {
@@ -127,6 +130,17 @@ impl Flight {
         let is_identity = carried.file.encoding == Encoding::Identity;
         let arrival = Arrival::Symbols(carried, received);
         Self::new(key, content_type, length, is_identity, Vec::new(), partial, arrival, true)
+    }
+
+    /// The carousel is likely to begin with it again at `at`; `None`: nobody knows.
+    pub fn set_next_pass(&self, at: Option<Instant>) {
+        self.next_pass_ns.store(at.map_or(0, Instant::as_nanos), Ordering::Relaxed);
+    }
+
+    /// Time until the carousel is likely to begin with it again. `None` if nobody knows, or it should have come.
+    pub fn next_pass(&self, now: Instant) -> Option<Duration> {
+        let at = Instant::from_nanos(self.next_pass_ns.load(Ordering::Relaxed));
+        (at > now).then(|| at.since(now))
     }
 
     /// Of an object that an origin sends from its first byte on. `has_digest`: an FDT has said what its digest must be,
@@ -167,6 +181,7 @@ impl Flight {
             waiters: AtomicUsize::new(0),
             changed: Notify::new(),
             wished: AtomicBool::new(false),
+            next_pass_ns: AtomicU64::new(0),
         }
     }
 

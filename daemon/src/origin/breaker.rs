@@ -6,6 +6,10 @@
 //!    ▲                                                     │ succeeds
 //!    └─────────────────────────────────────────────────────┘
 //! ```
+//!
+//! An origin that has failed is looked at every few seconds ([`Breakers::troubled`]), so that the circuit opens before
+//! players have waited for five timeouts, and is half open as soon as the origin answers again. Origins that are well are
+//! left in peace: a million boxes that look at them every five seconds would be their heaviest load.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -28,6 +32,8 @@ struct Circuit {
     until: Option<Instant>,
     /// The one request of a half-open circuit is on its way.
     is_probed: bool,
+    /// Its URL scheme is https.
+    is_tls: bool,
 }
 
 /// The circuits of all origins, by authority.
@@ -36,7 +42,8 @@ pub(super) struct Breakers(Mutex<HashMap<String, Circuit>>);
 
 impl Breakers {
     /// Whether this origin may be asked now.
-    pub(super) fn admits(&self, authority: &str, now: Instant) -> bool {
+    pub(super) fn admits(&self, url: &str, now: Instant) -> bool {
+        let authority = authority_of(url);
         let mut circuits = self.circuits();
         let Some(circuit) = circuits.get_mut(authority) else { return true };
         match circuit.until {
@@ -47,7 +54,8 @@ impl Breakers {
     }
 
     /// Notes how a request ended. `is_well`: the origin answered as it should, a refusal included.
-    pub(super) fn note(&self, authority: &str, is_well: bool, now: Instant) {
+    pub(super) fn note(&self, url: &str, is_well: bool, now: Instant) {
+        let authority = authority_of(url);
         let mut circuits = self.circuits();
         if is_well {
             circuits.remove(authority);
@@ -61,12 +69,29 @@ impl Breakers {
         }
         let circuit = circuits.entry(authority.to_owned()).or_default();
         circuit.failures += 1;
+        circuit.is_tls = url.starts_with("https:");
         circuit.is_probed = false;
         if circuit.failures >= FAILURES {
             if circuit.until.is_none() {
                 tracing::warn!(origin = authority, "fails again and again: left alone for {OPEN:?}");
             }
             circuit.until = Some(now + OPEN);
+        }
+    }
+
+    /// URLs of origins that have failed and not been well since: those to look at.
+    pub(super) fn troubled(&self) -> Vec<String> {
+        let scheme = |circuit: &Circuit| if circuit.is_tls { "https" } else { "http" };
+        self.circuits().iter().map(|(name, circuit)| format!("{}://{name}/", scheme(circuit))).collect()
+    }
+
+    /// How a look at a troubled origin ended. One that answers may be asked again, and the next request decides.
+    pub(super) fn looked(&self, url: &str, is_well: bool, now: Instant) {
+        if !is_well {
+            return self.note(url, false, now);
+        }
+        if let Some(circuit) = self.circuits().get_mut(authority_of(url)) {
+            circuit.until = circuit.until.map(|until| until.min(now));
         }
     }
 
@@ -83,9 +108,37 @@ impl Breakers {
     }
 }
 
+/// Host and port of a URL.
+fn authority_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split(['/', '?', '#']).next().unwrap_or(rest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn troubled_origins_are_looked_at_and_asked_again_as_soon_as_they_answer() {
+        let breakers = Breakers::default();
+        let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
+        breakers.note("https://cdn:8443/film/1.m4s", false, at(1));
+        breakers.note("http://well/film/1.m4s", true, at(1));
+        assert_eq!(breakers.troubled(), ["https://cdn:8443/"]);
+        for look in 0..4 {
+            breakers.looked("https://cdn:8443/", false, at(5 + 5 * look));
+        }
+        assert!(
+            !breakers.admits("https://cdn:8443/x", at(21)),
+            "open before any player has waited five times"
+        );
+        breakers.looked("https://cdn:8443/", true, at(25));
+        assert!(
+            breakers.admits("https://cdn:8443/x", at(25)) && !breakers.admits("https://cdn:8443/x", at(25))
+        );
+        breakers.note("https://cdn:8443/x", true, at(26));
+        assert!(breakers.troubled().is_empty());
+    }
 
     #[test]
     fn five_failures_open_it_and_one_request_after_a_minute_decides() {

@@ -25,6 +25,8 @@ use crate::clock;
 const MAX_REDIRECTS: usize = 5;
 /// A body that comes slower than this, after the timeout, helps nobody and holds a place.
 const MIN_BYTES_PER_S: u64 = 4096;
+/// What origins see of us.
+const AGENT: &str = concat!("skycached/", env!("CARGO_PKG_VERSION"));
 /// Idle connections kept for each origin.
 const MAX_IDLE: usize = 32;
 
@@ -181,13 +183,12 @@ impl Client {
     /// # Errors
     /// [`OriginError`]; 404 and other refusals are `Status`.
     pub async fn get(&self, url: &str, ranges: &[Range<u64>]) -> Result<Reply, OriginError> {
-        let authority = authority_of(url);
-        if !self.breakers.admits(authority, clock::now()) {
+        if !self.breakers.admits(url, clock::now()) {
             return self.count(Err(OriginError::CircuitOpen));
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
         // A caller that gives up in between counts as a failure: half-open circuits must not wait for it for ever.
-        let pending = Pending { breakers: &self.breakers, authority, is_well: false };
+        let pending = Pending { breakers: &self.breakers, url, is_well: false };
         let result = self.get_following(url, ranges).await;
         pending.ended(result.as_ref().map(|_| ()));
         self.count(result)
@@ -207,9 +208,26 @@ impl Client {
         let mut reply = self.get(url, ranges).await?;
         let result = self.read_ranges(&mut reply, ranges, &pieces).await;
         if result.is_err() {
-            self.breakers.note(authority_of(url), false, clock::now());
+            self.breakers.note(url, false, clock::now());
         }
         self.count(result)
+    }
+
+    /// Looks at origins that have failed every `interval`, for ever. Any answer to a HEAD of their root is health; only a
+    /// request for an object can say more.
+    pub async fn watch_health(&self, interval: Duration) {
+        loop {
+            tokio::time::sleep(interval).await;
+            for url in self.breakers.troubled() {
+                let Ok(request) = Request::head(&url).header(USER_AGENT, AGENT).body(Empty::new()) else {
+                    continue;
+                };
+                let answer = tokio::time::timeout(self.timeout, self.client.request(request)).await;
+                let is_well = matches!(&answer, Ok(Ok(response)) if !response.status().is_server_error());
+                self.breakers.looked(&url, is_well, clock::now());
+                tracing::debug!(url, is_well, "health of an origin that failed");
+            }
+        }
     }
 
     /// Requests made, bytes of bodies received, and failures in the order of [`OriginError::NAMES`].
@@ -237,9 +255,8 @@ impl Client {
     async fn get_following(&self, url: &str, ranges: &[Range<u64>]) -> Result<Reply, OriginError> {
         let mut uri: Uri = url.parse().map_err(|_| OriginError::BadUrl)?;
         for _ in 0..=MAX_REDIRECTS {
-            let mut request = Request::get(&uri)
-                .header(USER_AGENT, concat!("skycached/", env!("CARGO_PKG_VERSION")))
-                .header(ACCEPT_ENCODING, "identity");
+            let mut request =
+                Request::get(&uri).header(USER_AGENT, AGENT).header(ACCEPT_ENCODING, "identity");
             if !ranges.is_empty() {
                 let list: Vec<String> =
                     ranges.iter().map(|range| format!("{}-{}", range.start, range.end - 1)).collect();
@@ -294,7 +311,13 @@ impl Client {
             return Err(OriginError::BadRange);
         }
         if let Some(range) = parse_content_range(text(CONTENT_RANGE)) {
-            return self.read_from(reply, range.start, std::slice::from_ref(&range), pieces).await;
+            // Some origins answer several ranges with one that covers them; none may go beyond.
+            let (first, last) =
+                (ranges.first().map_or(0, |it| it.start), ranges.last().map_or(0, |it| it.end));
+            if range.start < first || range.end > last {
+                return Err(OriginError::BadRange);
+            }
+            return self.read_from(reply, range.start, ranges, pieces).await;
         }
         let boundary = boundary_of(text(http::header::CONTENT_TYPE)).ok_or(OriginError::BadRange)?;
         self.read_multipart(reply, &boundary, ranges, pieces).await
@@ -308,7 +331,8 @@ impl Client {
         wanted: &[Range<u64>],
         pieces: &mpsc::Sender<(u64, Bytes)>,
     ) -> Result<(), OriginError> {
-        let last = wanted.iter().map(|range| range.end).max().unwrap_or(0);
+        // Ranges are in order. A body that is too short for them ends before.
+        let last = wanted.last().map_or(0, |range| range.end);
         while offset < last {
             let Some(piece) = reply.next().await? else { return Err(OriginError::Cut) };
             self.count_bytes(piece.len());
@@ -354,16 +378,10 @@ impl Client {
     }
 }
 
-/// Host and port of a URL.
-fn authority_of(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.split(['/', '?', '#']).next().unwrap_or(rest)
-}
-
 /// A request that somebody has been let make.
 struct Pending<'a> {
     breakers: &'a Breakers,
-    authority: &'a str,
+    url: &'a str,
     is_well: bool,
 }
 
@@ -380,7 +398,7 @@ impl Pending<'_> {
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        self.breakers.note(self.authority, self.is_well, clock::now());
+        self.breakers.note(self.url, self.is_well, clock::now());
     }
 }
 

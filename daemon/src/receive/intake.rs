@@ -284,6 +284,7 @@ fn notice(
         }
         Event::Stalled { toi } => {
             if let Some(flight) = flight_of(receiver, *toi) {
+                flight.set_next_pass(receiver.next_pass(*toi));
                 tell(troubles, Trouble::Stalled(Arc::clone(flight)));
             }
         }

@@ -9,7 +9,6 @@
 //! cannot be had, the object stays in flight and the carousel's next pass brings just what is missing.
 
 mod budget;
-mod plan;
 mod rules;
 
 use std::collections::HashMap;
@@ -20,12 +19,14 @@ use std::time::Duration;
 
 use carousel::flute::{Encoding, File};
 use carousel::name::ObjectKey;
+use carousel::repair::{ATTEMPTS, Gather, MAX_MISSING, holes, requests};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 pub use rules::RuleBook;
 
 use budget::RetryBudget;
 
+use crate::clock;
 use crate::config;
 use crate::flight::{Announced, Carried, FailReason, Flight, ObjectRef, Outcome};
 use crate::origin::{Client, FillResult, Filler, OriginError, Origins};
@@ -33,19 +34,14 @@ use crate::receive::{Command, Ear, Shared, Trouble, shard_of};
 
 /// Objects waiting for their repair. Beyond it the carousel's next pass must do.
 const MAX_PENDING: usize = 4096;
-/// Times that an object's repair is tried before it is left to the carousel: some eight minutes in all, in which an origin
-/// may be restarted.
-const ATTEMPTS: u32 = 12;
-/// Shortest wait between two tries, doubled each time.
-const RETRY: Duration = Duration::from_millis(500);
-/// Longest wait between two tries.
-const MAX_RETRY: Duration = Duration::from_secs(60);
 /// How long the shard and the finisher may take with what was fetched.
 const SETTLE: Duration = Duration::from_secs(10);
 /// Pieces of an answer between the connection and the shard.
 const PIECES: usize = 16;
 /// How long to look whether the carousel is bringing an object that a player waits for.
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(100);
+/// A player waits so long for the carousel's next pass rather than trouble an origin: about what asking takes.
+const PLAYER_PATIENCE: Duration = Duration::from_millis(250);
 
 /// How a repair ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -244,17 +240,14 @@ impl Repairer {
     async fn work(&self, job: &Job, hurry: &Notify, in_haste: bool) -> Option<RepairOutcome> {
         let carried = job.carried();
         let rule = self.rules.get(&carried.object.session);
-        let (fixed, random) = rules::back_off(rule.as_deref(), &self.config);
-        let mut retry = RETRY.max(random / 2);
+        let back_off = rules::back_off(rule.as_deref(), &self.config);
+        if let Some(next_pass) = self.worth_waiting(job, in_haste) {
+            // A player's wish ends this wait too.
+            let _ = tokio::time::timeout(next_pass, hurry.notified()).await;
+        }
         for attempt in 0..ATTEMPTS {
-            let wait = match attempt {
-                0 if in_haste => Duration::ZERO,
-                0 => fixed + draw(random),
-                _ => {
-                    retry = (retry * 2).min(MAX_RETRY.max(random));
-                    retry / 2 + draw(retry / 2)
-                }
-            };
+            let wait =
+                if attempt == 0 && in_haste { Duration::ZERO } else { back_off.wait(attempt, random()) };
             // A player's wish ends the wait.
             let _ = tokio::time::timeout(wait, hurry.notified()).await;
             if attempt == 0 {
@@ -275,6 +268,18 @@ impl Repairer {
         Some(RepairOutcome::OriginFailed)
     }
 
+    /// How long the carousel will need to come round with the object, if that is soon enough to wait for it.
+    fn worth_waiting(&self, job: &Job, in_haste: bool) -> Option<Duration> {
+        let Job::Ranges(flight) = job else { return None };
+        let until_begin = flight.next_pass(clock::now())?;
+        if in_haste {
+            return (until_begin <= PLAYER_PATIENCE).then_some(until_begin);
+        }
+        // Begun is not complete: it gets as long again as it takes to notice that nothing comes.
+        let timeout = Duration::from_millis(self.config.reception_timeout_ms);
+        (until_begin <= Duration::from_millis(self.config.carousel_wait_ms)).then(|| until_begin + timeout)
+    }
+
     async fn attempt(&self, job: &Job, in_haste: bool) -> Result<Option<RepairOutcome>, OriginError> {
         let flight = match job {
             Job::Ranges(flight) if flight.is_identity => flight,
@@ -283,14 +288,14 @@ impl Repairer {
         let Some(received) = flight.symbols().filter(|_| flight.outcome().is_none()) else {
             return Ok(Some(RepairOutcome::NotNeeded));
         };
-        let mut missing = received.missing(plan::MAX_MISSING);
+        let mut missing = received.missing(MAX_MISSING);
         if in_haste {
             let before = received.received_bytes();
             tokio::time::sleep(LOOK).await;
-            missing = received.missing(plan::MAX_MISSING);
+            missing = received.missing(MAX_MISSING);
             if received.received_bytes() != before {
                 // It is coming: only what it has passed by.
-                missing = plan::holes(missing, received.length());
+                missing = holes(missing, received.length());
                 if missing.is_empty() {
                     return Ok(None);
                 }
@@ -299,14 +304,14 @@ impl Repairer {
         let carried = job.carried();
         let urls = self.urls(carried);
         let Some(first) = urls.first() else { return Ok(Some(RepairOutcome::NoOrigin)) };
-        let requests = plan::requests(&missing, received.length());
-        let mut result = self.fetch_ranges(flight, carried.object, first, &requests).await;
+        let wanted = requests(&missing, received.length());
+        let mut result = self.fetch_ranges(flight, carried.object, first, &wanted).await;
         for url in &urls[1..] {
             if result.is_ok() || flight.outcome().is_some() {
                 break;
             }
-            let requests = plan::requests(&received.missing(plan::MAX_MISSING), received.length());
-            result = self.fetch_ranges(flight, carried.object, url, &requests).await;
+            let wanted = requests(&received.missing(MAX_MISSING), received.length());
+            result = self.fetch_ranges(flight, carried.object, url, &wanted).await;
         }
         result?;
         if in_haste && !received.is_complete() {
@@ -337,7 +342,7 @@ impl Repairer {
             self.stats.requests.fetch_add(1, Ordering::Relaxed);
             let (pieces, mut arrived) = mpsc::channel::<(u64, bytes::Bytes)>(PIECES);
             let patch = async {
-                let mut gather = plan::Gather::new(received.symbol_length());
+                let mut gather = Gather::new(received.symbol_length());
                 while let Some((offset, bytes)) = arrived.recv().await {
                     self.stats.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
                     if let Some((offset, piece)) = gather.push(offset, &bytes) {
@@ -461,9 +466,4 @@ fn announced(file: &File) -> Announced {
 /// Good enough to spread boxes over a second; no secret depends on it.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
-}
-
-fn draw(most: Duration) -> Duration {
-    let most_ns = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
-    if most_ns == 0 { Duration::ZERO } else { Duration::from_nanos(random() % most_ns) }
 }

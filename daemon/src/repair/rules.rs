@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use carousel::flute::SessionKey;
 use carousel::mabr::RepairParameters;
+use carousel::repair::BackOff;
 
 use crate::config;
 
@@ -34,15 +35,15 @@ impl RuleBook {
     }
 }
 
-/// Fixed and random part of the wait before a repair (TS 103 769 clause 9.2): the sender's, where it says.
-pub(super) fn back_off(rule: Option<&RepairParameters>, config: &config::Repair) -> (Duration, Duration) {
+/// The wait before a repair (TS 103 769 clause 9.2): the sender's, where it says.
+pub(super) fn back_off(rule: Option<&RepairParameters>, config: &config::Repair) -> BackOff {
     let (fixed, random) = match rule {
         Some(rule) if rule.fixed_back_off_ms > 0 || rule.random_back_off_ms > 0 => {
             (rule.fixed_back_off_ms, rule.random_back_off_ms)
         }
         _ => (config.fixed_back_off_ms, config.random_back_off_ms),
     };
-    (Duration::from_millis(fixed), Duration::from_millis(random))
+    BackOff { fixed: Duration::from_millis(fixed), random: Duration::from_millis(random) }
 }
 
 /// URLs where the sender says the object `name` can be had: the disabled left out, drawn by weight with `random`.
@@ -110,7 +111,7 @@ mod tests {
         };
         assert_eq!((of(7), of(8)), (2, 1));
         let own = config::Repair { fixed_back_off_ms: 9, random_back_off_ms: 8, ..config::Repair::default() };
-        assert_eq!(back_off(Some(&with(5)), &own).0, Duration::from_millis(5));
-        assert_eq!(back_off(Some(&with(0)), &own).1, Duration::from_millis(8));
+        assert_eq!(back_off(Some(&with(5)), &own).fixed, Duration::from_millis(5));
+        assert_eq!(back_off(Some(&with(0)), &own).random, Duration::from_millis(8));
     }
 }

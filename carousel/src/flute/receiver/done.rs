@@ -1,6 +1,7 @@
 //! TOIs whose packets are of no use any more, and for how long.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use super::DropReason;
 use crate::lct::Toi;
@@ -15,6 +16,26 @@ pub(super) struct Done {
     /// `None`: until the FDT says otherwise.
     pub(super) until: Option<Instant>,
     pub(super) reason: DropReason,
+    /// When its last turn on the carousel began, and when a packet of it was seen last.
+    pub(super) turn_began: Instant,
+    pub(super) last_seen: Instant,
+}
+
+impl Done {
+    /// From now on; its turn began with the object's first packet.
+    pub(super) const fn new(length: u64, until: Option<Instant>, reason: DropReason, now: Instant) -> Self {
+        Self { length, until, reason, turn_began: now, last_seen: now }
+    }
+
+    /// A packet of a repeat. Returns the time from the last turn to this one if this is its first packet: there was
+    /// silence of `silence` or more before it.
+    pub(super) fn seen(&mut self, now: Instant, silence: Duration) -> Option<Duration> {
+        let before = std::mem::replace(&mut self.last_seen, now);
+        if now.since(before) < silence {
+            return None;
+        }
+        Some(now.since(std::mem::replace(&mut self.turn_began, now)))
+    }
 }
 
 /// At most [`MAX_TOIS_DONE`] of them; the oldest makes room.
@@ -57,6 +78,10 @@ impl DoneTable {
 
     pub(super) fn get(&self, toi: Toi) -> Option<&Done> {
         self.done.get(&toi)
+    }
+
+    pub(super) fn get_mut(&mut self, toi: Toi) -> Option<&mut Done> {
+        self.done.get_mut(&toi)
     }
 
     pub(super) fn insert(&mut self, toi: Toi, done: Done) {

@@ -22,6 +22,8 @@ pub struct InFlight<B> {
     pub(super) received: Arc<SymbolMap>,
     pub(super) buf: B,
     pub(super) last_packet: Instant,
+    /// When this pass of it began.
+    pub(super) turn_began: Instant,
     pub(super) repaired_symbols: u64,
     pub(super) stalled: bool,
     pub(super) recovery: Recovery,

@@ -144,6 +144,8 @@ pub struct Receiver<B> {
     silent: bool,
     /// TOI and FEC Payload ID of the last packet of an object.
     last_symbol: Option<(Toi, u32)>,
+    /// The longest time between two turns of something held; it shrinks slowly when things come round faster.
+    period: Option<Duration>,
     stats: ReceiverStats,
 }
 
@@ -166,6 +168,7 @@ impl<B> Receiver<B> {
             last_heard: Instant::from_nanos(0),
             silent: true,
             last_symbol: None,
+            period: None,
             stats: ReceiverStats::default(),
         }
     }
@@ -267,7 +270,10 @@ impl<B> Receiver<B> {
             self.current = index;
             return self.place(now, packet, storage);
         }
-        if let Some(done) = self.done.get(toi) {
+        if let Some(done) = self.done.get_mut(toi) {
+            if let Some(period) = done.seen(now, self.config.reception_timeout) {
+                self.period = Some(self.period.map_or(period, |known| period.max(known - known / 8)));
+            }
             let restarted = fti_of(packet).is_some_and(|oti| oti.transfer_length != done.length);
             let over = done.until.is_some_and(|until| now >= until);
             if !restarted && !over {
@@ -320,6 +326,7 @@ impl<B> Receiver<B> {
             received,
             buf,
             last_packet: now,
+            turn_began: now,
             repaired_symbols: 0,
             stalled: false,
             recovery: recovery::Recovery::default(),
@@ -332,7 +339,9 @@ impl<B> Receiver<B> {
     fn place<S: Storage<Buf = B>>(&mut self, now: Instant, packet: &Packet<'_>, storage: &mut S) -> Verdict {
         let object = &mut self.in_flight[self.current];
         object.last_packet = now;
-        object.stalled = false;
+        if std::mem::take(&mut object.stalled) {
+            object.turn_began = now;
+        }
         match object.place(packet, storage) {
             Ok(None) => {}
             Ok(Some(sbn)) => self.events.push_back(Event::BlockReady { toi: object.toi, sbn }),
@@ -352,10 +361,13 @@ impl<B> Receiver<B> {
             return;
         }
         let (toi, length) = (object.toi, object.oti.transfer_length);
-        let Some(InFlight { file: Some(file), buf, repaired_symbols, .. }) = self.remove(self.current) else {
+        let Some(InFlight { file: Some(file), buf, repaired_symbols, turn_began, last_packet, .. }) =
+            self.remove(self.current)
+        else {
             return;
         };
-        self.done.insert(toi, Done { length, until: None, reason: DropReason::Repeat });
+        let done = Done::new(length, None, DropReason::Repeat, last_packet);
+        self.done.insert(toi, Done { turn_began, ..done });
         self.events.push_back(Event::Complete { file, buf, repaired_symbols });
     }
 
@@ -468,7 +480,7 @@ impl<B> Receiver<B> {
         let request = OpenRequest { toi: file.toi, length: 0, file: Some(file), received: &received };
         match storage.open(&request) {
             Ok(buf) => {
-                self.done.insert(file.toi, Done { length: 0, until: None, reason: DropReason::Repeat });
+                self.done.insert(file.toi, Done::new(0, None, DropReason::Repeat, now));
                 self.events.push_back(Event::Complete { file: Arc::clone(file), buf, repaired_symbols: 0 });
             }
             Err(refusal) => {
@@ -640,7 +652,7 @@ impl<B> Receiver<B> {
                 None => return,
             },
         };
-        self.done.insert(toi, Done { length, until: None, reason: DropReason::Repeat });
+        self.done.insert(toi, Done::new(length, None, DropReason::Repeat, self.last_heard));
     }
 
     /// The next thing that happened, oldest first. New ones come only from the `handle_*`, `repair` and `hold` calls.
@@ -665,6 +677,13 @@ impl<B> Receiver<B> {
             .filter(|file| !self.index.contains_key(&file.toi) && self.done.get(file.toi).is_none())
     }
 
+    /// When the carousel is likely to begin with an object in flight again: its last turn and the longest time between two
+    /// turns of what is held. `None` while nothing has come round, or when it is over its time.
+    pub fn next_pass(&self, toi: Toi) -> Option<Instant> {
+        let next = self.object(toi)?.turn_began + self.period?;
+        (next >= self.last_heard).then_some(next)
+    }
+
     /// What is described.
     pub const fn table(&self) -> &FdtTable {
         &self.table
@@ -681,7 +700,7 @@ impl<B> Receiver<B> {
             Refusal::NotWanted => (None, DropReason::NotWanted),
             Refusal::NoRoom => (Some(now + self.config.refused_retry), DropReason::NoRoom),
         };
-        self.done.insert(toi, Done { length, until, reason });
+        self.done.insert(toi, Done::new(length, until, reason, now));
         reason
     }
 

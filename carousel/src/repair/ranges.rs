@@ -5,14 +5,14 @@ use std::ops::Range;
 /// Ranges in one request. nginx and Apache take many; some origins answer more than a few with the whole object.
 const MAX_RANGES: usize = 16;
 /// Missing ranges looked at for one object. A pass that lost more is better fetched whole.
-pub(super) const MAX_MISSING: usize = 1024;
+pub const MAX_MISSING: usize = 1024;
 /// Bytes asked for with one request: what a lost connection costs at most.
 const MAX_REQUEST_BYTES: u64 = 8 << 20;
 /// A gap of bytes that are there already is fetched again rather than paid for with another part's header.
 const GAP_BYTES: u64 = 512;
 
 /// Requests for the missing ranges, each a list of ranges in order. `length` is the object's.
-pub(super) fn requests(missing: &[Range<u64>], length: u64) -> Vec<Vec<Range<u64>>> {
+pub fn requests(missing: &[Range<u64>], length: u64) -> Vec<Vec<Range<u64>>> {
     let lost: u64 = missing.iter().map(|it| it.end - it.start).sum();
     let is_cut_short = missing.len() >= MAX_MISSING;
     let mut missing = missing.to_vec();
@@ -49,13 +49,13 @@ pub(super) fn requests(missing: &[Range<u64>], length: u64) -> Vec<Vec<Range<u64
 }
 
 /// The missing ranges that lie before bytes that have arrived: the carousel has passed them by.
-pub(super) fn holes(missing: Vec<Range<u64>>, length: u64) -> Vec<Range<u64>> {
+pub fn holes(missing: Vec<Range<u64>>, length: u64) -> Vec<Range<u64>> {
     missing.into_iter().filter(|range| range.end < length).collect()
 }
 
 /// Gathers bytes as an origin sends them into pieces that begin and end with a symbol.
 #[derive(Debug)]
-pub(super) struct Gather {
+pub struct Gather {
     symbol_length: u64,
     offset: u64,
     bytes: Vec<u8>,
@@ -65,12 +65,13 @@ pub(super) struct Gather {
 const PIECE_BYTES: usize = 256 << 10;
 
 impl Gather {
-    pub(super) const fn new(symbol_length: u64) -> Self {
+    /// Nothing yet, of an object with symbols of `symbol_length` bytes.
+    pub const fn new(symbol_length: u64) -> Self {
         Self { symbol_length, offset: 0, bytes: Vec::new() }
     }
 
     /// Takes bytes; gives back a piece when there is enough, or when these do not continue the last ones.
-    pub(super) fn push(&mut self, offset: u64, bytes: &[u8]) -> Option<(u64, Vec<u8>)> {
+    pub fn push(&mut self, offset: u64, bytes: &[u8]) -> Option<(u64, Vec<u8>)> {
         let continues = offset == self.offset + self.bytes.len() as u64;
         let before = if continues { None } else { self.finish() };
         if self.bytes.is_empty() {
@@ -89,7 +90,7 @@ impl Gather {
     }
 
     /// What is left.
-    pub(super) fn finish(&mut self) -> Option<(u64, Vec<u8>)> {
+    pub fn finish(&mut self) -> Option<(u64, Vec<u8>)> {
         (!self.bytes.is_empty()).then(|| (self.offset, std::mem::take(&mut self.bytes)))
     }
 }
