@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::forecast::Feasibility;
 use crate::plan::{Plan, human_seconds};
+use crate::simulate::{Outcome, Report, human_bps};
 
 /// Bars of a chart at most; the rest is summed up in words.
 const MAX_BARS: usize = 40;
@@ -14,7 +15,7 @@ const BAR_WIDTH: usize = 480;
 const STYLE: &str = ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;\
 padding:0 1rem}td,th{padding:.2rem 1.2rem .2rem 0;text-align:left}td+td,th+th{text-align:right;\
 font-variant-numeric:tabular-nums}svg{max-width:100%;height:auto;font:12px system-ui,sans-serif}text{fill:currentColor}\
-.bar{fill:#3b7dd8}.over{fill:#d2543c}.no{font-weight:600;color:#d2543c}";
+.line{fill:none;stroke:#3b7dd8;stroke-width:1.5}.bar{fill:#3b7dd8}.over{fill:#d2543c}.no{font-weight:600;color:#d2543c}";
 
 /// One bar: label, value, what is written behind it, whether it is too long.
 struct Bar {
@@ -25,7 +26,7 @@ struct Bar {
 }
 
 /// The page.
-pub fn page(plan: Option<&Plan>, asked: &Feasibility) -> String {
+pub fn page(plan: Option<&Plan>, asked: &Feasibility, simulated: Option<&Report>) -> String {
     let mut out = format!(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
          <title>Carousel plan</title><style>{STYLE}</style><h1>Carousel plan</h1>\n<p>Link: {:.2} Mbit/s</p>\n",
@@ -37,8 +38,62 @@ pub fn page(plan: Option<&Plan>, asked: &Feasibility) -> String {
     if !asked.forecasts.is_empty() {
         forecasts(&mut out, asked);
     }
+    if let Some(report) = simulated {
+        simulation(&mut out, report);
+    }
     out.push_str("</html>\n");
     out
+}
+
+fn simulation(out: &mut String, report: &Report) {
+    let bar = |name: &str, seconds: Option<f64>, duration_s: u64| Bar {
+        label: name.to_owned(),
+        value: seconds.unwrap_or(duration_s as f64),
+        text: seconds.map_or_else(|| "not in the simulated time".to_owned(), human_seconds),
+        is_over: seconds.is_none(),
+    };
+    let bars = [("with FEC", &report.with_fec), ("without", &report.without_fec)].map(|(name, it)| {
+        let times = it.acquisition_s;
+        [(50.0, times.p50), (95.0, times.p95), (99.0, times.p99), (99.9, times.p999)]
+            .map(|(part, seconds)| bar(&format!("{part} %, {name}"), seconds, report.duration_s))
+    });
+    chart(
+        out,
+        "Simulated: time from coming on to having an object",
+        &bars.into_iter().flatten().collect::<Vec<_>>(),
+    );
+    let lines = [("with FEC", &report.with_fec), ("without FEC", &report.without_fec)];
+    for (name, outcome) in lines {
+        curve(out, &format!("Load on the origin, {name}"), outcome, report.duration_s);
+    }
+    let _ = writeln!(out, "<pre>{}</pre>", escape(&report.to_text()));
+}
+
+/// Load over time, each with a scale of its own: they differ by powers of ten.
+fn curve(out: &mut String, title: &str, outcome: &Outcome, duration_s: u64) {
+    const HEIGHT: f64 = 120.0;
+    const WIDTH: f64 = 900.0;
+    let load = &outcome.origin_load_bps;
+    let most = load.iter().copied().fold(0.0, f64::max);
+    if most <= 0.0 {
+        let _ = writeln!(out, "<h2>{}</h2><p>Nothing is asked for.</p>", escape(title));
+        return;
+    }
+    let points = load.iter().enumerate().map(|(at, bps)| {
+        let x = at as f64 / load.len().max(2).saturating_sub(1) as f64 * WIDTH;
+        format!("{x:.1},{:.1}", HEIGHT - bps / most * (HEIGHT - 4.0))
+    });
+    let _ = write!(
+        out,
+        "<h2>{0}</h2>\n<svg role=img aria-label=\"{0}\" viewBox=\"0 0 {WIDTH} {1}\" width={WIDTH}>\
+         <polyline class=line points=\"{2}\"/><text x=4 y=14>{3}</text><text x=0 y={1}>0</text>\
+         <text x={WIDTH} y={1} text-anchor=end>{4}</text></svg>\n",
+        escape(title),
+        HEIGHT + 16.0,
+        points.collect::<Vec<_>>().join(" "),
+        escape(&human_bps(most)),
+        escape(&human_seconds(duration_s as f64)),
+    );
 }
 
 fn objects(out: &mut String, plan: &Plan) {
@@ -148,8 +203,11 @@ mod tests {
     fn names_from_outside_stay_text_and_the_page_asks_nobody_for_anything() {
         let name = "https://h/<script>alert(\"1\")</script>".to_owned();
         let object = Planned::new(name, 1000, 1100, Class::Medium);
-        let page =
-            page(Some(&plan(&[object], 1_000_000, &Taken::default())), &feasibility(&[], 1_000_000, None));
+        let page = page(
+            Some(&plan(&[object], 1_000_000, &Taken::default())),
+            &feasibility(&[], 1_000_000, None),
+            None,
+        );
         assert!(!page.contains("<script") && page.contains("&lt;script&gt;"));
         assert!(page.contains("<svg") && !page.contains("src=") && !page.contains("href="));
     }

@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use crate::forecast::{DvbS2, Forecast};
 use crate::plan::Class;
+use crate::simulate::Simulation;
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
@@ -45,6 +46,9 @@ pub struct Config {
     /// What receivers are like: for `plan` alone.
     #[serde(default)]
     pub receiver: Receiver,
+    /// Receivers, weather and viewing: for `plan --simulate` alone.
+    #[serde(default)]
+    pub simulation: Simulation,
     /// What is sent.
     #[serde(rename = "source", default)]
     pub sources: Vec<Source>,
@@ -526,6 +530,31 @@ impl Config {
                 wrong(&format!("{key}.block_bytes"), what, "1_000_000 to 2_000_000 suit a set-top box");
             }
         }
+        let simulation = &self.simulation;
+        if !(0.0..=0.9).contains(&simulation.loss) {
+            wrong(
+                "simulation.loss",
+                format!("{} is out of range", simulation.loss),
+                "0 to 0.9; 0.01 is a hundredth",
+            );
+        }
+        if !(1..=10_000_000).contains(&simulation.receivers) {
+            wrong("simulation.receivers", format!("{} receivers", simulation.receivers), "1 to 10_000_000");
+        }
+        if !(1..=30 * 86_400).contains(&simulation.duration_s) {
+            wrong("simulation.duration_s", format!("{} s", simulation.duration_s), "up to 30 days");
+        }
+        if !(1..=1000).contains(&simulation.regions) {
+            wrong("simulation.regions", format!("{} regions", simulation.regions), "1 to 1000");
+        }
+        for region in simulation.fades.iter().flat_map(|fade| &fade.regions) {
+            if *region >= simulation.regions {
+                wrong("simulation.fade.regions", format!("there is no region {region}"), "count from 0");
+            }
+        }
+        if simulation.viewing.as_ref().is_some_and(|viewing| viewing.segment_bytes < 1000) {
+            wrong("simulation.viewing.segment_bytes", "too short".to_owned(), "2_000_000 is usual");
+        }
         if self.output.dscp > 63 {
             wrong(
                 "output.dscp",
@@ -617,7 +646,7 @@ mod tests {
     #[test]
     fn the_example_loads_with_what_it_has_commented_out_too() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
-        for name in ["headend.toml", "feasibility.toml"] {
+        for name in ["headend.toml", "feasibility.toml", "launch.toml"] {
             let path = folder.join(name);
             Config::load(&path).unwrap_or_else(|why| panic!("{why}"));
             let text = config::uncommented(&std::fs::read_to_string(path).unwrap());

@@ -3,13 +3,14 @@
 //! | room | what it is for |
 //! |---|---|
 //! | [`package`] | reads HLS and DASH from disk into an inventory |
-//! | [`plan`] | which object how often: pure |
+//! | [`plan`], [`schedule`] | which object how often, and which one next: pure |
 //! | [`air`] | sessions, objects, the next packet |
 //! | [`broadcast`] | configuration and packages → what is on the air, kept up to date |
 //! | [`announce`] | the documents by which receivers find everything |
 //! | [`pace`], [`sink`] | when a packet may go, and where to |
 //! | [`transmit`] | `send` and `build`: the loops around the rooms above |
 //! | [`forecast`], [`chart`] | what a catalogue asks of a link; the plan as a page |
+//! | [`simulate`] | a million receivers against the plan, before the launch |
 //! | [`scan`], [`inspect`] | what is there, and what is on the air |
 
 pub mod air;
@@ -24,6 +25,7 @@ pub mod package;
 pub mod plan;
 pub mod scan;
 pub mod schedule;
+pub mod simulate;
 pub mod sink;
 mod sys;
 pub mod transmit;

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use headend::config::Config;
 use headend::inspect::{self, Extractor, Inspector, Source};
 use headend::package::{self, Options};
-use headend::{chart, forecast, scan, transmit};
+use headend::{chart, forecast, scan, simulate, transmit};
 
 /// Puts packaged HLS and DASH on a one-way link, and explains what is on the air.
 #[derive(Debug, Parser)]
@@ -34,17 +34,7 @@ enum Verb {
         include_unreferenced: bool,
     },
     /// What the carousel will do: period, share and acquisition time of each object
-    Plan {
-        /// Configuration
-        #[arg(short, long, value_name = "FILE")]
-        config: PathBuf,
-        /// One JSON document on stdout
-        #[arg(long, conflicts_with = "html")]
-        json: bool,
-        /// A page with charts
-        #[arg(long, value_name = "OUT")]
-        html: Option<PathBuf>,
-    },
+    Plan(Plan),
     /// Write the carousel to a recording
     Build {
         /// Configuration
@@ -95,6 +85,28 @@ enum Verb {
     },
 }
 
+#[derive(Debug, clap::Args)]
+struct Plan {
+    /// Configuration
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+    /// One JSON document on stdout
+    #[arg(long, conflicts_with = "html")]
+    json: bool,
+    /// A page with charts
+    #[arg(long, value_name = "OUT")]
+    html: Option<PathBuf>,
+    /// Play [simulation]: receivers, weather and viewing against the plan
+    #[arg(long)]
+    simulate: bool,
+    /// Receivers, instead of the configuration's
+    #[arg(long, requires = "simulate")]
+    receivers: Option<u64>,
+    /// Seed, instead of the configuration's: the same seed gives the same figures
+    #[arg(long, requires = "simulate")]
+    seed: Option<u64>,
+}
+
 fn main() -> ExitCode {
     match run(Cli::parse().verb) {
         Ok(()) => ExitCode::SUCCESS,
@@ -112,32 +124,7 @@ fn run(verb: Verb) -> Result<(), String> {
             let inventory = package::read(&source, &options).map_err(|err| err.to_string())?;
             if json { print(&pretty(&scan::to_json(&inventory))) } else { print(&scan::to_table(&inventory)) }
         }
-        Verb::Plan { config, json, html } => {
-            let config = Config::load(&config)?;
-            let asked =
-                forecast::feasibility(&config.forecasts, config.link.rate_bps, config.receiver.cache_bytes);
-            if config.sources.is_empty() {
-                if let Some(path) = &html {
-                    return write_page(path, None, &asked);
-                }
-                let document = serde_json::to_value(&asked).map_err(|err| err.to_string())?;
-                if json { print(&pretty(&document)) } else { print(&asked.to_text()) }?;
-                return asked.refusal().map_or(Ok(()), Err);
-            }
-            let mut broadcast = transmit::open(config, false, true)?;
-            let (objects, taken) = broadcast.air.planned(transmit::wall_now());
-            let plan = headend::plan::plan(&objects, broadcast.config().link.rate_bps, &taken);
-            if let Some(path) = &html {
-                return write_page(path, Some(&plan), &asked);
-            }
-            let mut document = serde_json::to_value(&plan).map_err(|err| err.to_string())?;
-            document["forecasts"] = serde_json::to_value(&asked.forecasts).map_err(|err| err.to_string())?;
-            if json { print(&pretty(&document)) } else { print(&plan.to_table()) }?;
-            if !json && !asked.forecasts.is_empty() {
-                print(&format!("\n{}", asked.to_text()))?;
-            }
-            asked.refusal().map_or(Ok(()), Err)
-        }
+        Verb::Plan(arguments) => plan(&arguments),
         Verb::Build { config, out, seconds } => transmit::build(Config::load(&config)?, &out, seconds),
         Verb::Send { config, once } => transmit::send(Config::load(&config)?, once, &stop_on_signals()?),
         Verb::Catalog { config, out } => catalog(Config::load(&config)?, &out),
@@ -151,14 +138,65 @@ fn run(verb: Verb) -> Result<(), String> {
     }
 }
 
-fn write_page(
-    path: &Path,
-    plan: Option<&headend::plan::Plan>,
-    asked: &forecast::Feasibility,
-) -> Result<(), String> {
-    std::fs::write(path, chart::page(plan, asked)).map_err(|err| format!("{}: {err}", path.display()))?;
-    eprintln!("{}: written", path.display());
-    asked.refusal().map_or(Ok(()), Err)
+/// What the carousel will do, what forecasts come to, and what a simulation says. Fails if a promise cannot be kept.
+fn plan(arguments: &Plan) -> Result<(), String> {
+    let mut config = Config::load(&arguments.config)?;
+    config.simulation.receivers = arguments.receivers.unwrap_or(config.simulation.receivers);
+    config.simulation.seed = arguments.seed.unwrap_or(config.simulation.seed);
+    let rate_bps = config.link.rate_bps;
+    let asked = forecast::feasibility(&config.forecasts, rate_bps, config.receiver.cache_bytes);
+    let planned = if config.sources.is_empty() {
+        None
+    } else {
+        Some(transmit::open(config.clone(), false, true)?.air.planned(transmit::wall_now()))
+    };
+    let plan = planned.as_ref().map(|(objects, taken)| headend::plan::plan(objects, rate_bps, taken));
+    let simulated = arguments.simulate.then(|| {
+        let bar = transmit::bar("simulating {bar:30} {percent} % {eta}", config.simulation.duration_s * 2);
+        let mut played = 0;
+        let report = simulate::run(
+            &config,
+            planned.as_ref().map(|(objects, taken)| (&objects[..], taken)),
+            |second| {
+                // Two runs: with FEC and without.
+                played = if second < played % config.simulation.duration_s {
+                    config.simulation.duration_s
+                } else {
+                    played
+                };
+                played = played.max(second);
+                bar.set_position(played);
+            },
+        );
+        bar.finish_and_clear();
+        report
+    });
+    let refusal = plan.as_ref().and_then(headend::plan::Plan::refusal).or_else(|| asked.refusal());
+    if let Some(path) = &arguments.html {
+        let page = chart::page(plan.as_ref(), &asked, simulated.as_ref());
+        std::fs::write(path, page).map_err(|err| format!("{}: {err}", path.display()))?;
+        eprintln!("{}: written", path.display());
+    } else if arguments.json {
+        let to_json =
+            |result: Result<serde_json::Value, serde_json::Error>| result.map_err(|err| err.to_string());
+        let mut document = match &plan {
+            Some(plan) => to_json(serde_json::to_value(plan))?,
+            None => to_json(serde_json::to_value(&asked))?,
+        };
+        document["forecasts"] = to_json(serde_json::to_value(&asked.forecasts))?;
+        if let Some(report) = &simulated {
+            document["simulation"] = to_json(serde_json::to_value(report))?;
+        }
+        print(&pretty(&document))?;
+    } else {
+        let mut texts: Vec<String> = plan.iter().map(headend::plan::Plan::to_table).collect();
+        if plan.is_none() || !asked.forecasts.is_empty() {
+            texts.push(asked.to_text());
+        }
+        texts.extend(simulated.iter().map(simulate::Report::to_text));
+        print(&texts.join("\n"))?;
+    }
+    refusal.map_or(Ok(()), Err)
 }
 
 fn catalog(config: Config, out: &Path) -> Result<(), String> {

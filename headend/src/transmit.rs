@@ -56,7 +56,8 @@ pub fn open(config: Config, once: bool, stable: bool) -> Result<Broadcast, Strin
     Ok(broadcast)
 }
 
-fn bar(template: &str, length: u64) -> ProgressBar {
+/// A bar where there is a terminal, nothing elsewhere.
+pub fn bar(template: &str, length: u64) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

@@ -256,6 +256,7 @@ pub fn table(objects: usize, seeds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use headend::simulate::{Gilbert, Losses};
 
     #[test]
     fn a_tenth_of_raptorq_makes_a_bursty_pass_nearly_always_enough() {
@@ -266,5 +267,28 @@ mod tests {
         let plain = Pass::new(24, Protection::NONE);
         let outcome = receive(&plain, Profile::burst(0.02), 1);
         assert!(outcome.first_pass < 20 && outcome.missing_bytes > 0, "{outcome:?}");
+    }
+
+    #[test]
+    fn the_headends_simulation_expects_what_packets_do() {
+        let [(_, none), (_, raptorq), ..] = codes();
+        for (protection, loss, objects) in [(none, 0.001, 48), (raptorq, 0.07, 48)] {
+            let pass = Pass::new(objects, protection);
+            let burst = linksim::Burst::new(loss, 8.0);
+            let receivers = 8;
+            let complete: usize = (0..receivers)
+                .map(|seed| receive(&pass, Profile { burst, ..Profile::PERFECT }, seed).first_pass)
+                .sum();
+            let happened = complete as f64 / (objects as f64 * receivers as f64);
+            let symbols: u64 = SIZES.iter().map(|&bytes| bytes as u64 / 1400).sum();
+            let wave =
+                headend::air::wave_symbols(RATE_BPS).min(symbols * objects as u64 / SIZES.len() as u64);
+            let mut losses = Losses::new(Gilbert::new(loss, 8.0), 1400, wave);
+            let whole = SIZES.iter().map(|&bytes| 1.0 - losses.of(bytes as u64, &protection).failure);
+            let expected = whole.sum::<f64>() / SIZES.len() as f64;
+            println!("whole after one pass: {happened:.3} of packets' objects, {expected:.3} expected");
+            assert!((happened - expected).abs() < 0.08, "{happened} against {expected}");
+            assert!((0.3..0.97).contains(&expected), "the comparison says nothing at {expected}");
+        }
     }
 }

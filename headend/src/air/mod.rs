@@ -40,6 +40,8 @@ use crate::schedule::Schedule;
 
 /// Bytes of IPv4 and UDP headers; what a packet costs on the link beyond its payload.
 pub const IP_UDP_BYTES: usize = 28;
+/// What a packet costs on the link beyond its symbol: LCT 16, EXT_FTI 16, FEC Payload ID 4, and IP and UDP.
+pub const PACKET_BYTES: u64 = 36 + IP_UDP_BYTES as u64;
 
 /// When an object is sent again.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -261,6 +263,11 @@ const MAX_FDT_SHARE: f64 = 0.05;
 /// below what it can bear 999 times of 1000. Two seconds of a transponder are more, and who waits for an object of the
 /// carousel waits longer anyway.
 const WAVE_MS: u64 = 2000;
+/// Symbols of a wave on a link of this rate.
+pub const fn wave_symbols(rate_bps: u64) -> u64 {
+    rate_bps * WAVE_MS / 1000 / (8 * 1400)
+}
+
 /// Objects of a wave: each has its file open.
 const MAX_WAVE: usize = 400;
 /// How often short objects are looked for that are due while a long one is on the air.
@@ -349,9 +356,8 @@ impl Air {
         };
         let plain = sender.partition(toi).map_or(0, |partition| partition.symbols);
         let symbols = repair.as_ref().map_or(plain, |repair| repair.sequence().symbols());
-        // LCT 16, EXT_FTI 16, payload ID 4.
         let symbol_bytes = sender.oti(toi).map_or(0, |oti| u64::from(oti.symbol_length));
-        let air_bytes = length + (symbols - plain) * symbol_bytes + symbols * (36 + IP_UDP_BYTES as u64);
+        let air_bytes = length + (symbols - plain) * symbol_bytes + symbols * PACKET_BYTES;
         let id = self.next_id;
         self.next_id += 1;
         self.sessions[session].has_changed = true;
@@ -616,7 +622,7 @@ impl Air {
     /// The next object; if it is small and protected, others like it with it, until a burst on the link is short
     /// against the wave.
     fn fill_wave(&mut self, now_ns: u64) {
-        let wave_symbols = self.config.rate_bps * WAVE_MS / 1000 / (8 * 1400);
+        let wave_symbols = wave_symbols(self.config.rate_bps);
         let mut symbols = 0;
         while let Some(job) = self.choose(now_ns) {
             let is_small = match &job {
@@ -642,7 +648,7 @@ impl Air {
         }
         let on_air = self.between.last().or_else(|| self.wave.peek().map(|turn| &turn.job));
         let Some(Job::Object { left, sequence, .. }) = on_air else { return };
-        let left_bytes = left * (sequence.symbol_length() + (36 + IP_UDP_BYTES) as u64);
+        let left_bytes = left * (sequence.symbol_length() + PACKET_BYTES);
         let rate_bps = self.scheduled_bps() as u64;
         if let Some(id) = self.schedule.due_between(now_ns, left_bytes, rate_bps) {
             match self.start(id, now_ns) {
