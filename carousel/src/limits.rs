@@ -23,7 +23,7 @@ pub const MAX_FDT_TEXT_BYTES: usize = 32 << 20;
 /// Objects of one session under reassembly at a time. Carousels interleave a handful; one bit map and one buffer each.
 pub const MAX_OBJECTS_IN_FLIGHT: usize = 1_024;
 
-/// TOIs of one session remembered as done, so that their repeats cost nothing. 16 bytes each.
+/// TOIs of one session remembered as done, so that their repeats cost nothing. Some 80 bytes each.
 pub const MAX_TOIS_DONE: usize = 131_072;
 
 /// Packets kept for TOIs that no FDT Instance and no EXT_FTI has described yet, per session. One second of 16 Mbit/s.

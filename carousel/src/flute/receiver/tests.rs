@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::digest::Digest;
-use crate::fec::PayloadId;
+use crate::fec::{EncodingId, PayloadId, SchemeInfo};
 use crate::flute::{Encoding, SendFile, Sender, SenderProfile, decode, verify};
 use crate::lct::{LctHeader, Tsi, Widths};
 use linksim::{Link, Profile};
@@ -31,6 +31,9 @@ impl Storage for Shelf {
     }
     fn write(&mut self, buf: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
         buf[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+    }
+    fn keep_repair(&mut self, _: &mut Vec<u8>, _: u32, _: &[u8]) -> bool {
+        true // what they are does not matter where nothing is decoded for its bytes
     }
 }
 
@@ -410,6 +413,106 @@ fn oti_that_changes_in_mid_object_is_dropped() {
     );
 }
 
+/// A packet of a FEC scheme with an EXT_FTI of these values, right or wrong.
+fn coded(oti: &Oti, sbn: u32, esi: u32, symbol: &[u8]) -> Vec<u8> {
+    let mut out = by_hand(1, Some(oti), 0, 0, &[], |header| header.codepoint = oti.encoding_id.0);
+    out.truncate(out.len() - 4);
+    PayloadId { sbn, esi }.write(oti.encoding_id, 100, &mut out);
+    out.extend_from_slice(symbol);
+    out
+}
+
+fn raptorq_oti(length: u64, symbol: u16, source_blocks: u8, sub_blocks: u16, alignment: u8) -> Oti {
+    Oti {
+        encoding_id: EncodingId::RAPTORQ,
+        max_source_block_length: 0,
+        scheme: SchemeInfo::RaptorQ { source_blocks, sub_blocks, alignment },
+        ..Oti::no_code(length, symbol, 0)
+    }
+}
+
+#[test]
+fn fec_oti_that_contradicts_itself_opens_nothing() {
+    let raptor = |length, symbol, source_blocks| Oti {
+        encoding_id: EncodingId::RAPTOR,
+        scheme: SchemeInfo::Raptor { source_blocks, sub_blocks: 1, alignment: 4 },
+        ..raptorq_oti(length, symbol, 0, 1, 4)
+    };
+    let solomon = |length, symbol, block| Oti {
+        encoding_id: EncodingId::RS_GF28,
+        max_source_block_length: block,
+        scheme: SchemeInfo::ReedSolomon { max_n: 255, m: 8, group: 1 },
+        ..Oti::no_code(length, symbol, block)
+    };
+    for (what, oti) in [
+        ("symbols of no bytes", raptorq_oti(10_000, 0, 1, 1, 4)),
+        ("no blocks", raptorq_oti(10_000, 1000, 0, 1, 4)),
+        ("more blocks than symbols", raptorq_oti(10_000, 1000, 11, 1, 4)),
+        ("a terabyte", raptorq_oti((1 << 40) - 1, 65_535, 255, 1, 4)),
+        ("a billion symbols", raptorq_oti(1 << 33, 4, 1, 1, 4)),
+        ("symbols of no bytes", raptor(10_000, 0, 1)),
+        ("more blocks than symbols", raptor(10_000, 1000, 65_535)),
+        ("symbols of no bytes", solomon(10_000, 0, 10)),
+        ("blocks of no symbols", solomon(10_000, 1000, 0)),
+    ] {
+        let mut bench = Bench::new();
+        let verdict = bench.feed(&coded(&oti, 0, 0, &[7; 4]));
+        assert_eq!(verdict, Verdict::Dropped(DropReason::BadOti), "{what}: {oti:?}");
+        assert!(bench.shelf.opened.is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn a_code_that_we_would_not_dare_leaves_source_symbols_and_drops_repair_symbols() {
+    // Alignment that does not divide the symbol, sub-blocks, a block of a gigabyte: repair symbols are of no use, source
+    // symbols are what they always are.
+    for oti in [
+        raptorq_oti(3000, 1001, 1, 1, 4),
+        raptorq_oti(3000, 1000, 1, 2, 4),
+        raptorq_oti(3000, 1000, 1, 1, 0),
+        raptorq_oti(196_605, 65_535, 1, 1, 4),
+    ] {
+        let mut bench = Bench::new();
+        bench.feed(&fdt_by_hand(1, &describe(1, "a", "")));
+        let bytes = body(3, oti.transfer_length as usize);
+        let repair = vec![9; usize::from(oti.symbol_length)];
+        for esi in [3, 1000, 0xff_ffff] {
+            bench.feed(&coded(&oti, 0, esi, &repair));
+        }
+        assert!(bench.events().iter().all(|event| !matches!(event, Event::BlockReady { .. })), "{oti:?}");
+        for (esi, symbol) in bytes.chunks(usize::from(oti.symbol_length)).enumerate() {
+            bench.feed(&coded(&oti, 0, esi as u32, symbol));
+        }
+        assert_eq!(bench.whole(), [("a".to_owned(), bytes)], "{oti:?}");
+    }
+}
+
+#[test]
+fn fec_oti_that_changes_in_mid_object_is_dropped() {
+    let oti = raptorq_oti(10_000, 1000, 1, 1, 4);
+    let bytes = body(5, 10_000);
+    let mut bench = Bench::new();
+    bench.feed(&fdt_by_hand(1, &describe(1, "a", "")));
+    bench.feed(&coded(&oti, 0, 0, &bytes[..1000]));
+    for other in [
+        raptorq_oti(10_000, 1000, 2, 1, 4),
+        raptorq_oti(10_000, 500, 1, 1, 4),
+        raptorq_oti(9_000, 1000, 1, 1, 4),
+        raptorq_oti(10_000, 1000, 1, 1, 8),
+    ] {
+        let symbol = vec![0xbb; usize::from(other.symbol_length)];
+        assert_eq!(
+            bench.feed(&coded(&other, 0, 1, &symbol)),
+            Verdict::Dropped(DropReason::OtiChanged),
+            "{other:?}"
+        );
+    }
+    for (esi, symbol) in bytes.chunks(1000).enumerate().skip(1) {
+        bench.feed(&coded(&oti, 0, esi as u32, symbol));
+    }
+    assert_eq!(bench.whole(), [("a".to_owned(), bytes)]);
+}
+
 #[test]
 fn close_flags_stall_what_is_incomplete_once() {
     let oti = Oti::no_code(8, 4, 2);
@@ -719,6 +822,44 @@ proptest! {
         let mut bench = Bench::new();
         for packet in order { bench.feed(packet); }
         prop_assert_eq!(bench.whole(), vec![("a".to_owned(), bytes)]);
+    }
+
+    #[test]
+    fn no_oti_of_any_scheme_panics_or_grows(
+        scheme in 0_usize..7,
+        fti in proptest::collection::vec(prop_oneof![Just(0_u8), Just(1), Just(255), any::<u8>()], 16),
+        ids in proptest::collection::vec((any::<u32>(), 0_usize..3000), 1..20),
+    ) {
+        let id = EncodingId([0, 1, 2, 5, 6, 129, 130][scheme]);
+        // Objects short enough that some are opened.
+        let mut fti = fti;
+        fti[..4].fill(0);
+        let mut bench = Bench::new();
+        bench.feed(&fdt_by_hand(1, &describe(1, "x", "")));
+        let Ok(oti) = Oti::parse_fti(id, &fti) else { return Ok(()) };
+        prop_assume!(oti.transfer_length < 1 << 20);
+        for (payload_id, length) in ids {
+            let mut out = by_hand(1, None, 0, 0, &[], |header| header.codepoint = id.0);
+            out.truncate(out.len() - 4);
+            let length = if length % 2 == 0 { usize::from(oti.symbol_length) } else { length };
+            if oti.write_fti(&mut Vec::new()).is_ok() {
+                out = coded(&oti, 0, 0, &[]);
+                out.truncate(out.len() - 4);
+            }
+            out.extend_from_slice(&payload_id.to_be_bytes());
+            out.resize(out.len() + length, 0x5a);
+            if Packet::parse(&out).is_ok() {
+                bench.feed(&out);
+            }
+            for event in bench.events() {
+                if let Event::BlockReady { toi, sbn } = event {
+                    let job = bench.receiver.recovery_job(toi, sbn);
+                    let lost = job.and_then(|job| job.run(|_, out| { out.fill(0x5a); true }));
+                    bench.receiver.recovered(toi, sbn, lost.as_deref(), &mut bench.shelf);
+                }
+            }
+        }
+        prop_assert!(bench.shelf.opened.len() <= 20);
     }
 
     #[test]
