@@ -262,7 +262,7 @@ impl Plan {
             human_seconds(self.bound_s)
         );
         if let Some(refusal) = self.refusal() {
-            let _ = writeln!(out, "\nThis cannot be kept: {refusal}.");
+            let _ = writeln!(out, "\nRefused: {refusal}.");
         }
         let _ = writeln!(
             out,
@@ -350,7 +350,7 @@ mod tests {
         let one = Planned::new("m".into(), 1000, 1000, Class::Signalling);
         let plan = plan(&[Planned { max_period_s: Some(0.1), ..one }], 10_000, &Taken::default());
         assert!(plan.signalling_share > 1.0);
-        assert!(plan.to_table().contains("cannot be kept"));
+        assert!(plan.to_table().contains("need more than the link"));
     }
 
     #[test]
