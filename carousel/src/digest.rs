@@ -100,6 +100,22 @@ impl ObjectHasher {
     }
 }
 
+/// A [`Digest`] of bytes that come in pieces.
+#[derive(Debug, Clone, Default)]
+pub struct StreamDigest(Sha256);
+
+impl StreamDigest {
+    /// Adds the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The value over everything added.
+    pub fn finish(self) -> Digest {
+        Digest(self.0.finalize().into())
+    }
+}
+
 /// MD5 of `bytes`, for `Content-MD5` only: it detects accidents, not attacks.
 pub fn md5(bytes: &[u8]) -> [u8; 16] {
     Md5::digest(bytes).into()

@@ -14,7 +14,7 @@ use crate::flight::FailReason;
 use crate::origin::OriginError;
 use crate::repair::RepairOutcome;
 use crate::status::Parts;
-use crate::store::EvictReason;
+use crate::store::{DiskState, EvictReason};
 
 /// The registry of a daemon.
 pub fn registry(parts: Arc<Parts>) -> Registry {
@@ -127,7 +127,30 @@ impl Collector for Scrape {
         sheet.gauge("store_bytes", "Bytes of the objects in the cache", usage.bytes)?;
         sheet.gauge("store_partial_bytes", "Bytes of objects on their way in", usage.partial_bytes)?;
         sheet.gauge("store_quota_bytes", "Most bytes that objects may take", usage.quota_bytes)?;
-        sheet.counter("store_written_bytes", "Bytes published to the disk", usage.written_bytes)?;
+        sheet.counter("store_written_bytes", "Bytes written to the disk", usage.written_bytes)?;
+        sheet.gauge("store_memory_bytes", "Bytes of the objects in memory", usage.memory_bytes)?;
+        sheet.gauge(
+            "store_memory_quota_bytes",
+            "Most bytes that objects may take in memory",
+            usage.memory_quota_bytes,
+        )?;
+        sheet.gauge(
+            "store_written_today_bytes",
+            "Bytes written to the disk since midnight",
+            usage.wear.today_bytes,
+        )?;
+        sheet.counter(
+            "store_promoted_objects",
+            "Objects that went from memory to the disk",
+            usage.promoted,
+        )?;
+        sheet.gauge(
+            "store_unverified_objects",
+            "Objects not verified since an unclean stop",
+            usage.unverified,
+        )?;
+        let is_fine = u64::from(usage.disk == DiskState::Fine);
+        sheet.gauge("store_disk_fine", "1 while the disk takes objects", is_fine)?;
         let evicted = EvictReason::ALL.iter().map(|it| it.as_str()).zip(usage.evicted);
         sheet.family(("store_evicted_objects", "Objects that left the cache", "reason"), evicted)?;
 

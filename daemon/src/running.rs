@@ -20,7 +20,7 @@ use crate::receive::{Finisher, Shard, ShardHandle, Shared};
 use crate::repair::{Lent, Repairer, RuleBook};
 use crate::session::{Mailbox, SessionThread, Surroundings};
 use crate::status::Parts;
-use crate::store::{RecoveryReport, Store};
+use crate::store::{Keeper, RecoveryReport, Store};
 
 /// Troubles waiting for repair.
 const TROUBLES: usize = 4096;
@@ -34,6 +34,7 @@ pub struct Daemon {
     origins: Arc<Origins>,
     session: SessionThread,
     shards: Vec<ShardHandle>,
+    keeper: Keeper,
     stop: watch::Sender<bool>,
     servers: Vec<JoinHandle<()>>,
     config: Config,
@@ -58,6 +59,7 @@ impl Daemon {
 
         let failed = |err: std::io::Error| format!("cannot start a thread: {err}");
         let mailbox = Mailbox::default();
+        let keeper = Keeper::start(shared.store.clone()).map_err(failed)?;
         let finisher = Finisher::start(Arc::clone(&shared), mailbox.herald()).map_err(failed)?;
         let (troubles, troubled) = mpsc::channel(TROUBLES);
         let timeout = Duration::from_millis(config.repair.reception_timeout_ms);
@@ -101,7 +103,7 @@ impl Daemon {
             tokio::spawn(player.run(players, stopped.clone(), DRAIN)),
             tokio::spawn(admin::run(operators, Arc::clone(&parts), stopped)),
         ];
-        Ok((Self { parts, origins, session, shards, stop, servers, config }, report))
+        Ok((Self { parts, origins, session, shards, keeper, stop, servers, config }, report))
     }
 
     /// What status and metrics are made from.
@@ -133,12 +135,14 @@ impl Daemon {
         for server in self.servers {
             let _ = server.await;
         }
-        let (session, shards) = (self.session, self.shards);
+        self.parts.shared.store.closing();
+        let (session, shards, keeper) = (self.session, self.shards, self.keeper);
         let _ = tokio::task::spawn_blocking(move || {
             session.stop();
             for shard in shards {
                 shard.stop();
             }
+            drop(keeper);
         })
         .await;
         self.parts.shared.store.close();

@@ -40,6 +40,7 @@ pub fn object_json(object: &StoredObject) -> Value {
     json!({
         "key": meta.key.as_str(), "uri": meta.uri, "length": meta.length, "sha256": meta.digest.to_hex(),
         "content_type": meta.content_type, "version": meta.version, "received_at": meta.received_at.to_xml(),
+        "tier": object.tier().as_str(), "class": meta.class.as_str(), "uses": object.uses(),
         "came_by": meta.came_by.as_str(), "expires": meta.expires.map(carousel::time::WallTime::to_xml),
     })
 }
@@ -89,6 +90,12 @@ pub fn status_json(parts: &Parts) -> Value {
         "store": {
             "path": shared.store.path().display().to_string(), "objects": usage.objects, "bytes": usage.bytes,
             "partial_bytes": usage.partial_bytes, "quota_bytes": usage.quota_bytes, "written_bytes": usage.written_bytes,
+            "memory_bytes": usage.memory_bytes, "memory_quota_bytes": usage.memory_quota_bytes, "promoted": usage.promoted,
+            "unverified": usage.unverified, "disk": usage.disk.as_str(),
+            "flash": {
+                "today_bytes": usage.wear.today_bytes, "budget_bytes_per_day": usage.wear.budget_bytes,
+                "total_bytes": usage.wear.total_bytes, "life_days": usage.wear.life_days.map(f64::round),
+            },
             "evicted": counts(EvictReason::ALL.iter().map(|it| it.as_str()).zip(usage.evicted)),
         },
         "receive": {

@@ -102,6 +102,22 @@ impl SymbolMap {
         true
     }
 
+    /// The bits as they are now, 64 symbols a word.
+    pub fn words(&self) -> Vec<u64> {
+        self.words.iter().map(|word| word.load(Ordering::Acquire)).collect()
+    }
+
+    /// Takes over bits of an earlier run, before any other symbol is set. A map that would make the object complete loses
+    /// its last symbol: an object is completed by a packet. Bits beyond the end are passed over.
+    pub fn restore(&self, words: &[u64]) {
+        for symbol in 0..self.symbols {
+            let word = words.get((symbol / 64) as usize).copied().unwrap_or(0);
+            if word >> (symbol % 64) & 1 == 1 && self.received() + 1 < self.symbols {
+                self.set(symbol);
+            }
+        }
+    }
+
     /// Forgets everything received.
     pub fn clear(&self) {
         for word in &self.words {

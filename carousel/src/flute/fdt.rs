@@ -33,6 +33,11 @@ impl FdtNamespace {
             Self::ThreeGpp2022 => "urn:3GPP:metadata:2022:FLUTE:FDT",
         }
     }
+
+    /// Whether files of it have child elements where there is something to say in them.
+    const fn has_elements(self) -> bool {
+        !matches!(self, Self::Ietf2005)
+    }
 }
 
 /// One FDT Instance.
@@ -238,6 +243,10 @@ impl File {
 const DVB_EXTENDED_FDT: &str = "urn:dvb:metadata:ExtendedFileDeliveryTable:2022";
 /// Namespace of the `Cache-Control` element (TS 26.346 clause 7.2.10.2).
 const MBMS_2007: &str = "urn:3GPP:metadata:2007:MBMS:FLUTE:FDT";
+/// Namespace of our `Expires` attribute of a `File`: what the element says, without a closing tag. Dissectors that read every
+/// packet's text by itself (tshark) take a closing tag without its opening for a malformed packet, and with an element in
+/// each file nearly every packet would have one.
+const SKYCACHE_FDT: &str = "urn:skycache:flute:fdt:2026";
 
 impl FdtInstance {
     /// Writes the XML: OTI on every `File` and, from the first file, on the instance, since receivers differ in where
@@ -252,7 +261,13 @@ impl FdtInstance {
         if self.files.iter().any(|file| file.content_digest.or(file.repr_digest).is_some()) {
             let _ = write!(out, " xmlns:dvb=\"{DVB_EXTENDED_FDT}\"");
         }
-        if self.files.iter().any(|file| file.cache_control.is_some()) {
+        let is_attribute =
+            |it: &CacheControl| matches!(it, CacheControl::Expires(_)) && !namespace.has_elements();
+        let mut said = self.files.iter().filter_map(|file| file.cache_control.as_ref());
+        if said.clone().any(is_attribute) {
+            let _ = write!(out, " xmlns:sky=\"{SKYCACHE_FDT}\"");
+        }
+        if said.any(|it| !is_attribute(it)) {
             let _ = write!(out, " xmlns:mbms2007=\"{MBMS_2007}\"");
         }
         let _ = write!(out, " Expires=\"{}\"", self.expires);
@@ -264,7 +279,7 @@ impl FdtInstance {
         }
         out.push_str(">\n");
         for file in &self.files {
-            file.write_xml(&mut out);
+            file.write_xml(namespace, &mut out);
         }
         out.push_str("</FDT-Instance>\n");
         out
@@ -273,13 +288,13 @@ impl FdtInstance {
 
 impl File {
     /// Bytes that [`FdtInstance::to_xml`] adds for this file; a sender splits its FDT by it.
-    pub fn xml_bytes(&self) -> usize {
+    pub fn xml_bytes(&self, namespace: FdtNamespace) -> usize {
         let mut out = String::with_capacity(512);
-        self.write_xml(&mut out);
+        self.write_xml(namespace, &mut out);
         out.len()
     }
 
-    fn write_xml(&self, out: &mut String) {
+    fn write_xml(&self, namespace: FdtNamespace, out: &mut String) {
         let _ = write!(
             out,
             "  <File TOI=\"{}\" Content-Location=\"{}\"",
@@ -307,6 +322,10 @@ impl File {
         write_oti(out, &self.oti);
         let directive = match self.cache_control {
             None => return out.push_str("/>\n"),
+            Some(CacheControl::Expires(ntp)) if !namespace.has_elements() => {
+                let _ = writeln!(out, " sky:Expires=\"{ntp}\"/>");
+                return;
+            }
             Some(CacheControl::NoCache) => "<mbms2007:no-cache>true</mbms2007:no-cache>".to_owned(),
             Some(CacheControl::MaxStale) => "<mbms2007:max-stale>true</mbms2007:max-stale>".to_owned(),
             Some(CacheControl::Expires(ntp)) => format!("<mbms2007:Expires>{ntp}</mbms2007:Expires>"),

@@ -209,6 +209,11 @@ impl File {
                 self.repr_digest = Digest::from_field(value);
                 true
             }
+            // Ours, for `Cache-Control/Expires`; see `FdtInstance::to_xml`.
+            "Expires" => {
+                self.cache_control = number(value).map(CacheControl::Expires);
+                true
+            }
             "File-ETag" => {
                 self.etag = Some(value.to_owned());
                 true

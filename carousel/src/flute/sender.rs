@@ -172,7 +172,7 @@ pub struct Sender {
 }
 
 /// Bytes of XML around the files of an FDT Instance: declaration, root with namespaces and OTI.
-pub const FDT_ROOT_BYTES: usize = 340;
+pub const FDT_ROOT_BYTES: usize = 400;
 /// Pages of one packet that a session may have; receivers remember some 2,000 instances.
 pub const SMALL_PAGES: usize = 512;
 /// Bytes of XML in the pages after these: about 100 files.
@@ -237,7 +237,7 @@ impl Sender {
             cache_control: file.expiry_s.map(|_| CacheControl::Expires(u32::MAX)),
             ..File::default()
         };
-        let xml_bytes = file.xml_bytes();
+        let xml_bytes = file.xml_bytes(self.profile.namespace);
         if xml_bytes as u64 > MAX_FDT_BYTES / 2 {
             return Err(SenderError::TooMuchText);
         }
@@ -255,7 +255,7 @@ impl Sender {
         let Some(object) = self.objects.remove(&toi) else { return false };
         let page = &mut self.pages[object.page];
         page.files.retain(|&have| have != toi);
-        page.xml_bytes = page.xml_bytes.saturating_sub(object.file.xml_bytes());
+        page.xml_bytes = page.xml_bytes.saturating_sub(object.file.xml_bytes(self.profile.namespace));
         page.dirty = true;
         true
     }

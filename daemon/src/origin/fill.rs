@@ -16,7 +16,7 @@ use super::{Client, OriginError, Reply};
 use crate::clock;
 use crate::flight::{Announced, FailReason, Flight, Outcome};
 use crate::receive::Shared;
-use crate::store::{CameBy, Class, ObjectMeta, Partial, StoreError, StoredObject};
+use crate::store::{CameBy, ObjectMeta, Partial, StoreError, StoredObject, Wish};
 
 /// Fetches at a time. Each holds a connection and a file.
 const MAX_FILLS: usize = 512;
@@ -151,12 +151,17 @@ impl Filler {
         announced: Option<&Announced>,
     ) -> Result<(Arc<Flight>, Arc<Partial>), StoreError> {
         let length = text(&reply.headers, CONTENT_LENGTH.as_str()).and_then(|it| it.parse::<u64>().ok());
-        let partial = match length {
-            Some(length) => Arc::new(self.shared.store.create(length)?),
-            None => Arc::new(self.shared.store.create_growing()?),
-        };
         let content_type = text(&reply.headers, CONTENT_TYPE.as_str()).map(str::to_owned);
         let headers = kept_headers(&reply.headers);
+        let store = &self.shared.store;
+        let wish = Wish {
+            class: store.class_of(key.as_str()),
+            is_short_lived: store.is_short(clock::wall(), Some(expires(key, &headers))),
+        };
+        let partial = Arc::new(match length {
+            Some(length) => store.create(length, wish)?,
+            None => store.create_growing(wish)?,
+        });
         let has_digest =
             announced.is_some_and(|it| it.digest.is_some()) && reply.headers.get(CONTENT_ENCODING).is_none();
         let flight =
@@ -217,9 +222,6 @@ impl Filler {
     }
 
     fn meta(&self, key: &ObjectKey, url: &str, length: u64, flight: &Flight) -> ObjectMeta {
-        let now = clock::wall();
-        let ttl_s = max_age(&flight.headers)
-            .unwrap_or_else(|| if is_manifest(key) { MANIFEST_TTL_S } else { OBJECT_TTL_S });
         ObjectMeta {
             key: key.clone(),
             uri: url.to_owned(),
@@ -227,13 +229,20 @@ impl Filler {
             length,
             digest: carousel::digest::Digest([0; 32]), // known when the bytes are: `publish` sets it
             version: 0,
-            received_at: now,
-            expires: Some(WallTime::from_unix_ms(now.unix_ms().saturating_add(ttl_s.saturating_mul(1000)))),
-            class: Class::Medium,
+            received_at: clock::wall(),
+            expires: Some(expires(key, &flight.headers)),
+            class: self.shared.store.class_of(key.as_str()),
             came_by: CameBy::Origin,
             origin_headers: flight.headers.clone(),
         }
     }
+}
+
+/// When an object that comes now is stale.
+fn expires(key: &ObjectKey, headers: &[(String, String)]) -> WallTime {
+    let ttl_s =
+        max_age(headers).unwrap_or_else(|| if is_manifest(key) { MANIFEST_TTL_S } else { OBJECT_TTL_S });
+    WallTime::from_unix_ms(clock::wall().unix_ms().saturating_add(ttl_s.saturating_mul(1000)))
 }
 
 fn publish(

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
+use carousel::fec::SymbolMap;
 use carousel::flute::{CacheControl, File, RecoveryJob, SessionKey, SymbolPlace, VerifyError, verify};
 use carousel::time::WallTime;
 
@@ -12,7 +13,7 @@ use super::shelf::{ObjectSpace, is_signalling};
 use super::{ObjectRef, Shared};
 use crate::clock;
 use crate::flight::{FailReason, Outcome};
-use crate::store::{CameBy, Class, ObjectMeta, Partial, StoredObject};
+use crate::store::{CameBy, Class, ObjectMeta, Partial, StoredObject, Wish};
 
 /// Whole objects waiting for their digest. A shard completes a few hundred small objects in a burst.
 const QUEUE: usize = 1024;
@@ -24,6 +25,16 @@ pub(super) enum Work {
     Whole(Whole),
     /// A source block to decode.
     Block(Block),
+    /// What has arrived of a large object is to survive a power cut.
+    Checkpoint(Checkpoint),
+}
+
+/// What has arrived of an object, all of it in its file.
+#[derive(Debug)]
+pub(super) struct Checkpoint {
+    pub(super) partial: Arc<Partial>,
+    pub(super) received: Arc<SymbolMap>,
+    pub(super) words: Vec<u64>,
 }
 
 /// A source block with enough encoding symbols.
@@ -127,6 +138,11 @@ pub(super) fn finish(shared: &Shared, work: Work, aftermath: &mut dyn Aftermath)
     match work {
         Work::Whole(whole) => finish_whole(shared, whole, aftermath),
         Work::Block(block) => decode(&block, aftermath),
+        Work::Checkpoint(Checkpoint { partial, received, words }) => {
+            if let Err(err) = partial.checkpoint(&received, &words) {
+                tracing::debug!(%err, "a checkpoint could not be written");
+            }
+        }
     }
 }
 
@@ -216,7 +232,9 @@ fn publish(
     let frozen = match &content.decoded {
         None => frozen,
         Some(decoded) => {
-            let partial = Arc::new(shared.store.create(decoded.len() as u64).map_err(FinishError::Store)?);
+            let wish = wish(shared, session, file);
+            let partial = shared.store.create(decoded.len() as u64, wish).map_err(FinishError::Store)?;
+            let partial = Arc::new(partial);
             partial.write_at(0, decoded).map_err(io)?;
             partial.freeze(decoded.len() as u64).map_err(io)?
         }
@@ -225,11 +243,7 @@ fn publish(
         .key_of(&session, &file.content_location)
         .map_err(|_| FinishError::Store(crate::store::StoreError::MetaTooLarge))?;
     let now = clock::wall();
-    let expires = match file.cache_control {
-        Some(CacheControl::NoCache) => Some(now),
-        Some(CacheControl::Expires(ntp)) => Some(WallTime::from_ntp_seconds(ntp, now)),
-        Some(CacheControl::MaxStale) | None => None,
-    };
+    let class = shared.store.class_of(key.as_str());
     let meta = ObjectMeta {
         key,
         uri: shared.url_of(&file.content_location).unwrap_or_else(|| file.content_location.clone()),
@@ -238,12 +252,31 @@ fn publish(
         digest: content.digest,
         version: u64::try_from(file.toi.0).unwrap_or(0),
         received_at: now,
-        expires,
-        class: Class::Medium,
+        expires: expires(file, now),
+        class,
         came_by: if repaired_symbols > 0 { CameBy::CarouselRepaired } else { CameBy::Carousel },
         origin_headers: Vec::new(),
     };
     shared.store.publish(&frozen, meta).map(Some).map_err(FinishError::Store)
+}
+
+/// When an object that comes now is stale, if its FDT says so.
+fn expires(file: &File, now: WallTime) -> Option<WallTime> {
+    match file.cache_control {
+        Some(CacheControl::NoCache) => Some(now),
+        Some(CacheControl::Expires(ntp)) => Some(WallTime::from_ntp_seconds(ntp, now)),
+        Some(CacheControl::MaxStale) | None => None,
+    }
+}
+
+/// Where an object wants to live.
+pub(super) fn wish(shared: &Shared, session: SessionKey, file: &File) -> Wish {
+    let now = clock::wall();
+    let key = shared.key_of(&session, &file.content_location).ok();
+    Wish {
+        class: key.map_or(Class::Medium, |key| shared.store.class_of(key.as_str())),
+        is_short_lived: shared.store.is_short(now, expires(file, now)),
+    }
 }
 
 /// How long a shard waits for stragglers when it ends.

@@ -44,7 +44,12 @@ pub struct Intake {
     /// [`crate::store::Store::losses`] when the receivers were last told.
     pub(super) store_losses: u64,
     behind: WriteBehind,
+    next_checkpoint: Instant,
 }
+
+/// How often what has arrived of large objects is made to survive a power cut: what a cut costs at most, against a sync of
+/// the disk.
+const CHECKPOINT: Duration = Duration::from_secs(30);
 
 impl Intake {
     /// An intake that has received nothing, and tells nobody of troubles.
@@ -59,6 +64,7 @@ impl Intake {
             wall: clock::trusted_wall,
             store_losses: 0,
             behind: WriteBehind::default(),
+            next_checkpoint: Instant::from_nanos(0),
         }
     }
 
@@ -127,11 +133,31 @@ impl Intake {
     /// Looks at what time has done.
     pub fn tick(&mut self, now: Instant) {
         self.forget_lost();
+        self.checkpoint(now, false);
         let wall = (self.wall)();
         for (key, receiver) in self.sessions.iter_mut() {
             receiver.handle_timeout(now, wall);
             while let Some(event) = receiver.poll_event() {
                 notice(&self.shared, self.troubles.as_ref(), *key, receiver, &event);
+            }
+        }
+    }
+
+    /// Large objects in flight are made to survive, every [`CHECKPOINT`] and when everything stops.
+    pub(super) fn checkpoint(&mut self, now: Instant, is_last: bool) {
+        if !is_last && now < self.next_checkpoint {
+            return;
+        }
+        self.next_checkpoint = now + CHECKPOINT;
+        // What has arrived must be in the files.
+        self.behind.flush();
+        for (_, receiver) in self.sessions.iter_mut() {
+            for object in receiver.in_flight() {
+                let ObjectSpace::File(space) = object.buf() else { continue };
+                if let Some(checkpoint) = space.checkpoint() {
+                    // A finisher without room has more than this to lose.
+                    let _ = self.finisher.try_send(Work::Checkpoint(checkpoint));
+                }
             }
         }
     }

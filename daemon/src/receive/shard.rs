@@ -129,7 +129,10 @@ impl Shard {
         loop {
             loop {
                 match self.commands.try_recv() {
-                    Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return,
+                    Ok(Command::Stop) | Err(TryRecvError::Disconnected) => {
+                        self.intake.checkpoint(clock::now(), true);
+                        return;
+                    }
                     Ok(command) => self.command(command),
                     Err(TryRecvError::Empty) => break,
                 }

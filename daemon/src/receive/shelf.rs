@@ -1,7 +1,9 @@
 //! Storage that the daemon lends to receivers: files of the store for objects, memory for signalling.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use carousel::digest::Digest;
 use carousel::flute::{Encoding, File, OpenRequest, Refusal, SessionKey, Storage};
 use carousel::limits::MAX_XML_BYTES;
 use carousel::mabr::CONFIGURATION_TYPE;
@@ -9,6 +11,7 @@ use carousel::nip::Document;
 
 use super::Shared;
 use super::behind::WriteBehind;
+use super::finish::Checkpoint;
 use crate::flight::{Carried, FailReason, Flight, ObjectRef, Outcome};
 use crate::store::Partial;
 
@@ -36,6 +39,8 @@ pub(super) enum ObjectSpace {
 pub(super) struct FileSpace {
     pub(super) partial: Arc<Partial>,
     received: Arc<carousel::fec::SymbolMap>,
+    /// Symbols that had arrived at the last checkpoint.
+    checkpointed: AtomicU64,
     /// `None` until the object has a name.
     pub(super) flight: Option<Arc<Flight>>,
     shared: Arc<Shared>,
@@ -45,6 +50,18 @@ impl FileSpace {
     /// Where slot number `slot` begins, for symbols of `symbol_length` bytes.
     pub(super) fn slot_offset(&self, slot: u32, symbol_length: u64) -> u64 {
         self.received.length() + u64::from(slot) * symbol_length
+    }
+
+    /// What is to be made to survive, if the object is of those that do and more has arrived. All that has must be in the
+    /// file.
+    pub(super) fn checkpoint(&self) -> Option<Checkpoint> {
+        let received = self.received.received();
+        if !self.partial.is_resumable() || self.checkpointed.swap(received, Ordering::Relaxed) == received {
+            return None;
+        }
+        let (partial, received) = (Arc::clone(&self.partial), Arc::clone(&self.received));
+        let words = received.words();
+        Some(Checkpoint { partial, received, words })
     }
 
     /// The writer, when nothing is written any more.
@@ -81,6 +98,22 @@ impl Shelf<'_> {
         Ok(self.shared.store.holds(key.as_str(), digest, length.unwrap_or(0), version))
     }
 
+    /// What tells an object of an earlier run again: name, digest, length and symbols. `None` if it has no digest.
+    fn identity(&self, file: &File, request: &OpenRequest<'_>) -> Option<Digest> {
+        let key = self.shared.key_of(&self.session, &file.content_location).ok()?;
+        let digest = file
+            .content_digest
+            .map(|digest| digest.0.to_vec())
+            .or_else(|| file.content_md5.map(|md5| md5.to_vec()))?;
+        let symbol_length = request.received.symbol_length();
+        let mut text = key.as_str().as_bytes().to_vec();
+        text.push(0);
+        text.extend_from_slice(&digest);
+        text.extend_from_slice(&request.length.to_le_bytes());
+        text.extend_from_slice(&symbol_length.to_le_bytes());
+        Some(Digest::of(&text))
+    }
+
     fn flight_of(&self, file: &Arc<File>, space: &FileSpace) -> Result<Arc<Flight>, Refusal> {
         let key =
             self.shared.key_of(&self.session, &file.content_location).map_err(|_| Refusal::NotWanted)?;
@@ -98,7 +131,7 @@ impl Shelf<'_> {
 }
 
 /// Digest and length of the object as players get it, where the FDT gives them.
-pub(super) fn known(file: &File) -> (Option<carousel::digest::Digest>, Option<u64>) {
+pub(super) fn known(file: &File) -> (Option<Digest>, Option<u64>) {
     match file.encoding {
         Encoding::Identity => {
             (file.content_digest.or(file.repr_digest), file.content_length.or(file.transfer_length))
@@ -126,7 +159,13 @@ impl Storage for Shelf<'_> {
         }
         let store = &self.shared.store;
         let created = match request.file {
-            Some(_) => store.create(request.length),
+            Some(file) => {
+                let wish = super::finish::wish(self.shared, self.session, file);
+                match self.identity(file, request) {
+                    Some(identity) => store.create_resumable(&identity, request.received, wish),
+                    None => store.create(request.length, wish),
+                }
+            }
             None => store.create_unnamed(request.length),
         };
         let partial = created.map_err(|err| match err {
@@ -134,8 +173,10 @@ impl Storage for Shelf<'_> {
             _ => Refusal::NoRoom,
         })?;
         let received = Arc::clone(request.received);
+        let checkpointed = AtomicU64::new(received.received());
+        let shared = Arc::clone(self.shared);
         let mut space =
-            FileSpace { partial: Arc::new(partial), received, flight: None, shared: Arc::clone(self.shared) };
+            FileSpace { partial: Arc::new(partial), received, checkpointed, flight: None, shared };
         if let Some(file) = request.file {
             space.flight = Some(self.flight_of(file, &space)?);
         }

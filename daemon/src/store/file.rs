@@ -1,10 +1,10 @@
 //! Files of the store: anonymous until published, then linked into place.
-#![allow(unsafe_code)] // fallocate, linkat, statvfs, flock: plain calls on descriptors and C strings that we own
+#![allow(unsafe_code)] // fallocate, linkat, statvfs, flock, memfd_create: plain calls on descriptors and C strings that we own
 
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -14,8 +14,6 @@ use carousel::digest::Digest;
 
 /// Folder below the store's that holds objects.
 pub(super) const OBJECTS: &str = "objects";
-/// Present while the store was left in order.
-const CLEAN: &str = "clean";
 /// Ending of files that are being linked; left behind only by a crash between two steps.
 pub(super) const LINKING: &str = ".linking";
 
@@ -63,6 +61,17 @@ pub(super) fn anonymous(folder: &Path) -> io::Result<File> {
     }
 }
 
+/// A file in memory: pages that nobody has written to take no room.
+pub(super) fn in_memory() -> io::Result<File> {
+    // SAFETY: the name is a NUL-terminated constant.
+    let fd = unsafe { libc::memfd_create(c"skycache".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is fresh and nobody else's.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
 /// Gives the file its length and its blocks, so that a full disk shows now and not as SIGBUS under a mapping.
 pub(super) fn preallocate(file: &File, bytes: u64) -> io::Result<()> {
     let length = libc::off_t::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge)?;
@@ -96,6 +105,14 @@ pub(super) fn link(file: &File, path: &Path) -> io::Result<()> {
     })
 }
 
+/// Gives a file with a name another one, in one step, replacing what has it now.
+pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    fs::rename(from, to)
+}
+
 /// Removes an object's file; that it is gone already is as good.
 pub(super) fn remove(path: &Path) {
     let _ = fs::remove_file(path);
@@ -111,14 +128,4 @@ pub(super) fn free_bytes(folder: &Path) -> io::Result<u64> {
     // The fields' widths differ between targets.
     #[allow(clippy::unnecessary_cast)]
     Ok((stat.f_bavail as u64).saturating_mul(stat.f_frsize as u64))
-}
-
-/// Notes that everything is in order.
-pub(super) fn mark_clean(folder: &Path) {
-    let _ = fs::write(folder.join(CLEAN), b"");
-}
-
-/// Whether the store was left in order. From here on it is not, until [`mark_clean`].
-pub(super) fn take_clean_mark(folder: &Path) -> bool {
-    fs::remove_file(folder.join(CLEAN)).is_ok()
 }

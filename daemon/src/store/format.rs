@@ -31,13 +31,25 @@ const METADATA_AT: usize = 48;
 pub enum Class {
     /// Never.
     Pinned,
-    /// Like any other, for now; the distinction is kept in the header.
+    /// After all others.
     High,
     /// The usual.
     #[default]
     Medium,
-    /// Promotion.
+    /// Before all others: promotion. Kept in memory until it is asked for.
     Low,
+}
+
+impl Class {
+    /// Name in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pinned => "pinned",
+            Self::High => "high",
+            Self::Medium => "medium",
+            Self::Low => "low",
+        }
+    }
 }
 
 /// How an object came into the cache.
@@ -106,8 +118,8 @@ struct Stored {
     origin_headers: Vec<(String, String)>,
 }
 
-/// The header page, or `None` if the metadata do not fit.
-pub(super) fn encode(meta: &ObjectMeta) -> Option<Vec<u8>> {
+/// The metadata as a header and a snapshot have them.
+pub(super) fn metadata(meta: &ObjectMeta) -> Option<Vec<u8>> {
     let stored = Stored {
         key: meta.key.as_str().to_owned(),
         uri: meta.uri.clone(),
@@ -121,7 +133,12 @@ pub(super) fn encode(meta: &ObjectMeta) -> Option<Vec<u8>> {
         came_by: meta.came_by,
         origin_headers: meta.origin_headers.clone(),
     };
-    let metadata = serde_json::to_vec(&stored).ok()?;
+    serde_json::to_vec(&stored).ok()
+}
+
+/// The header page, or `None` if the metadata do not fit.
+pub(super) fn encode(meta: &ObjectMeta) -> Option<Vec<u8>> {
+    let metadata = metadata(meta)?;
     if metadata.len() > HEADER_BYTES - METADATA_AT {
         return None;
     }
@@ -164,14 +181,18 @@ pub(super) fn decode(page: &[u8]) -> Result<ObjectMeta, BadHeader> {
     if Digest::of(metadata).0 != *field(16..48)? {
         return Err(BadHeader::Damaged);
     }
-    let stored: Stored = serde_json::from_slice(metadata).map_err(|_| BadHeader::Damaged)?;
-    let key = ObjectKey::from_name(&stored.key, None).map_err(|_| BadHeader::Damaged)?;
-    Ok(ObjectMeta {
-        key,
+    parse_metadata(metadata).ok_or(BadHeader::Damaged)
+}
+
+/// Reads what [`metadata`] wrote.
+pub(super) fn parse_metadata(metadata: &[u8]) -> Option<ObjectMeta> {
+    let stored: Stored = serde_json::from_slice(metadata).ok()?;
+    Some(ObjectMeta {
+        key: ObjectKey::from_name(&stored.key, None).ok()?,
         uri: stored.uri,
         content_type: stored.content_type,
         length: stored.length,
-        digest: Digest::from_hex(&stored.sha256).ok_or(BadHeader::Damaged)?,
+        digest: Digest::from_hex(&stored.sha256)?,
         version: stored.version,
         received_at: WallTime::from_unix_ms(stored.received_ms),
         expires: stored.expires_ms.map(WallTime::from_unix_ms),

@@ -1,95 +1,222 @@
-//! What is in the cache, in the order of last use, bounded by bytes.
+//! What is in the cache, by key, with an order of leaving for each tier and class, bounded by bytes.
 
-use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use carousel::name::ObjectKey;
-use lru::LruCache;
+use carousel::time::WallTime;
 
 use super::format::{Class, HEADER_BYTES};
-use super::{EvictReason, StoredObject};
+use super::order::{Eviction, Order, Slot};
+use super::{EvictReason, StoredObject, Tier};
 
-/// The index. Every operation is O(1) but `list` and a `shrink_to` that meets pinned objects.
+/// Classes that make room, in the order in which they do.
+const LEAVING: [Class; 3] = [Class::Low, Class::Medium, Class::High];
+
+/// The index. Every operation is O(1) on average but `list`.
 pub(super) struct Index {
-    objects: LruCache<ObjectKey, Arc<StoredObject>>,
-    pinned: HashSet<ObjectKey>,
-    bytes: u64,
+    slots: HashMap<ObjectKey, Slot>,
+    objects: Vec<Option<Entry>>,
+    free: Vec<Slot>,
+    /// By tier, then in the order of [`LEAVING`]. Pinned objects are in none.
+    orders: [[Order; LEAVING.len()]; Tier::ALL.len()],
+    /// What becomes stale when; slots that have changed hands since are passed over.
+    stale: BinaryHeap<Reverse<(i64, Slot)>>,
+    bytes: [u64; Tier::ALL.len()],
     evicted: [u64; EvictReason::ALL.len()],
+    names: RandomState,
+}
+
+#[derive(Debug)]
+struct Entry {
+    object: Arc<StoredObject>,
+    /// Which order it is in; `None`: pinned.
+    class: Option<usize>,
 }
 
 impl Index {
-    pub(super) fn new() -> Self {
-        Self { objects: LruCache::unbounded(), pinned: HashSet::new(), bytes: 0, evicted: Default::default() }
+    pub(super) fn new(eviction: Eviction) -> Self {
+        let orders = || std::array::from_fn(|_| Order::new(eviction));
+        Self {
+            slots: HashMap::new(),
+            objects: Vec::new(),
+            free: Vec::new(),
+            orders: [orders(), orders()],
+            stale: BinaryHeap::new(),
+            bytes: Default::default(),
+            evicted: Default::default(),
+            names: RandomState::new(),
+        }
     }
 
+    /// The object, counted as used.
     pub(super) fn get(&mut self, key: &str) -> Option<Arc<StoredObject>> {
-        self.objects.get(key).cloned()
+        let slot = *self.slots.get(key)?;
+        let entry = self.objects[slot as usize].as_ref()?;
+        if let Some(class) = entry.class {
+            self.orders[entry.object.tier() as usize][class].touch(slot);
+        }
+        Some(Arc::clone(&entry.object))
     }
 
     pub(super) fn peek(&self, key: &str) -> Option<&Arc<StoredObject>> {
-        self.objects.peek(key)
+        let slot = *self.slots.get(key)?;
+        self.objects[slot as usize].as_ref().map(|entry| &entry.object)
     }
 
-    pub(super) fn insert(&mut self, object: Arc<StoredObject>) {
-        self.bytes += size(&object);
+    /// Puts an object in; one that has its name leaves.
+    pub(super) fn insert(&mut self, object: Arc<StoredObject>) -> Option<Arc<StoredObject>> {
         let key = object.meta.key.clone();
-        if object.meta.class == Class::Pinned {
-            self.pinned.insert(key.clone());
+        let old = self.remove(key.as_str(), EvictReason::Replaced);
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.objects.push(None);
+            (self.objects.len() - 1) as Slot
+        });
+        self.bytes[object.tier() as usize] += size(&object);
+        if let Some(expires) = object.meta.expires {
+            self.stale.push(Reverse((expires.unix_ms(), slot)));
         }
-        if let Some(old) = self.objects.put(key, object) {
-            self.bytes -= size(&old);
-            self.count(EvictReason::Replaced);
+        if self.stale.len() > 2 * self.objects.len() + 1024 {
+            self.forget_old_dates();
+        }
+        let class = LEAVING.iter().position(|&class| class == object.meta.class);
+        self.objects[slot as usize] = Some(Entry { object, class: None });
+        self.enter(slot, class);
+        self.slots.insert(key, slot);
+        old
+    }
+
+    /// Dates of objects that have left long before would fill the memory of a box that is never switched off.
+    fn forget_old_dates(&mut self) {
+        let date = |(slot, entry): (usize, &Option<Entry>)| {
+            let expires = entry.as_ref()?.object.meta.expires?;
+            Some(Reverse((expires.unix_ms(), slot as Slot)))
+        };
+        self.stale = self.objects.iter().enumerate().filter_map(date).collect();
+    }
+
+    /// Puts a slot into an order, or none.
+    fn enter(&mut self, slot: Slot, class: Option<usize>) {
+        let Some(entry) = &mut self.objects[slot as usize] else { return };
+        entry.class = class;
+        if let Some(class) = class {
+            let (object, name) = (&entry.object, self.names.hash_one(entry.object.meta.key.as_str()));
+            self.orders[object.tier() as usize][class].insert(slot, name, size(object));
+        }
+    }
+
+    /// Takes a slot out of its order.
+    fn leave(&mut self, slot: Slot) {
+        let Some(entry) = &mut self.objects[slot as usize] else { return };
+        if let Some(class) = entry.class.take() {
+            self.orders[entry.object.tier() as usize][class].remove(slot);
         }
     }
 
     pub(super) fn remove(&mut self, key: &str, reason: EvictReason) -> Option<Arc<StoredObject>> {
-        let object = self.objects.pop(key)?;
-        self.pinned.remove(key);
-        self.bytes -= size(&object);
-        self.count(reason);
+        let slot = *self.slots.get(key)?;
+        self.leave(slot);
+        self.forget(slot, reason)
+    }
+
+    /// Forgets a slot that is in no order.
+    fn forget(&mut self, slot: Slot, reason: EvictReason) -> Option<Arc<StoredObject>> {
+        let Entry { object, .. } = self.objects[slot as usize].take()?;
+        self.slots.remove(object.meta.key.as_str());
+        self.free.push(slot);
+        self.bytes[object.tier() as usize] -= size(&object);
+        self.evicted[reason as usize] += 1;
         Some(object)
     }
 
-    /// Evicts the least recently used until at most `most` bytes are held. `None` if pinned objects alone are more;
-    /// nothing is evicted then.
-    pub(super) fn shrink_to(&mut self, most: u64) -> Option<Vec<Arc<StoredObject>>> {
+    /// Evicts until at most `most` bytes are held in a tier: first what is stale, then by class, then as the policy has
+    /// it; never what is pinned or being served. `None` if that is not enough; what could leave has left.
+    pub(super) fn shrink(
+        &mut self,
+        tier: Tier,
+        most: u64,
+        now: Option<WallTime>,
+    ) -> (Vec<Arc<StoredObject>>, bool) {
         let mut evicted = Vec::new();
-        let pinned: u64 = self.pinned.iter().filter_map(|key| self.objects.peek(key)).map(size).sum();
-        if self.bytes > most && pinned > most {
-            return None;
+        while self.bytes[tier as usize] > most {
+            let Some(object) = self.evict_one(tier, now) else { return (evicted, false) };
+            evicted.push(object);
         }
-        while self.bytes > most {
-            let oldest = self.objects.peek_lru().map(|(key, _)| key.clone())?;
-            if self.pinned.contains(&oldest) {
-                self.objects.promote(&oldest);
+        (evicted, true)
+    }
+
+    fn evict_one(&mut self, tier: Tier, now: Option<WallTime>) -> Option<Arc<StoredObject>> {
+        if let Some(slot) = now.and_then(|now| self.next_stale(tier, now)) {
+            self.leave(slot);
+            return self.forget(slot, EvictReason::Stale);
+        }
+        let objects = &self.objects;
+        let may_go = |slot: Slot| {
+            let entry = objects[slot as usize].as_ref();
+            entry.is_some_and(|entry| Arc::strong_count(&entry.object) == 1)
+        };
+        let slot = self.orders[tier as usize].iter_mut().find_map(|order| order.evict(may_go))?;
+        if let Some(entry) = &mut self.objects[slot as usize] {
+            entry.class = None;
+        }
+        self.forget(slot, EvictReason::Room)
+    }
+
+    /// An object of the tier that is stale now, and free to go.
+    fn next_stale(&mut self, tier: Tier, now: WallTime) -> Option<Slot> {
+        // What is stale but in use, pinned, or of the other tier comes back into the heap.
+        let mut later = Vec::new();
+        let mut found = None;
+        while let Some(&Reverse((at_ms, slot))) = self.stale.peek()
+            && at_ms <= now.unix_ms()
+            && later.len() < 64
+        {
+            self.stale.pop();
+            let Some(entry) = self.objects.get(slot as usize).and_then(Option::as_ref) else { continue };
+            if entry.object.meta.expires.map(WallTime::unix_ms) != Some(at_ms) {
                 continue;
             }
-            evicted.extend(self.remove(oldest.as_str(), EvictReason::Room));
+            let may_go = entry.class.is_some() && Arc::strong_count(&entry.object) == 1;
+            if may_go && entry.object.tier() == tier {
+                found = Some(slot);
+                break;
+            }
+            later.push(Reverse((at_ms, slot)));
         }
-        Some(evicted)
+        self.stale.extend(later);
+        found
     }
 
     pub(super) fn pin(&mut self, key: &str, pinned: bool) -> bool {
-        let Some(object) = self.objects.peek(key) else { return false };
-        let key = object.meta.key.clone();
-        if pinned {
-            self.pinned.insert(key);
-        } else {
-            self.pinned.remove(&key);
-        }
+        let Some(&slot) = self.slots.get(key) else { return false };
+        let class = self.objects[slot as usize].as_ref().map(|entry| entry.object.meta.class);
+        self.leave(slot);
+        let usual = LEAVING.iter().position(|&it| Some(it) == class).or(Some(1));
+        self.enter(slot, if pinned { None } else { usual });
         true
     }
 
+    /// Every object; of each class the one that leaves last first.
     pub(super) fn list(&self) -> Vec<Arc<StoredObject>> {
-        self.objects.iter().map(|(_, object)| Arc::clone(object)).collect()
+        let ordered = self.orders.iter().flatten().flat_map(Order::iter);
+        let pinned = (0..).zip(&self.objects);
+        let pinned =
+            pinned.filter_map(|(slot, it)| it.as_ref().filter(|it| it.class.is_none()).map(|_| slot));
+        let slots = pinned.chain(ordered);
+        slots
+            .filter_map(|slot: Slot| Some(Arc::clone(&self.objects[slot as usize].as_ref()?.object)))
+            .collect()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.objects.len()
+        self.slots.len()
     }
 
-    pub(super) const fn bytes(&self) -> u64 {
-        self.bytes
+    /// Bytes held in a tier.
+    pub(super) const fn bytes(&self, tier: Tier) -> u64 {
+        self.bytes[tier as usize]
     }
 
     pub(super) const fn evicted(&self) -> [u64; EvictReason::ALL.len()] {
@@ -98,18 +225,7 @@ impl Index {
 
     /// The sum over `reasons`.
     pub(super) fn evicted_for(&self, reasons: &[EvictReason]) -> u64 {
-        EvictReason::ALL
-            .iter()
-            .zip(self.evicted)
-            .filter(|(it, _)| reasons.contains(it))
-            .map(|(_, count)| count)
-            .sum()
-    }
-
-    fn count(&mut self, reason: EvictReason) {
-        if let Some(index) = EvictReason::ALL.iter().position(|&it| it == reason) {
-            self.evicted[index] += 1;
-        }
+        reasons.iter().map(|&reason| self.evicted[reason as usize]).sum()
     }
 }
 

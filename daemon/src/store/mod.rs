@@ -5,37 +5,58 @@
 //! | file | what it is for |
 //! |---|---|
 //! | `format.rs` | the header page |
-//! | `file.rs` | anonymous files, linking, preallocation |
-//! | `mapping.rs` | the mappings; all `unsafe` of the store |
-//! | `partial.rs` | an object on its way in: one writer, many readers |
-//! | `index.rs` | what is there, in LRU order, by bytes |
-//! | `recover.rs` | the index from the files, after a start |
-//!
-//! Left for later: the RAM tier, write budgets, snapshots of the index, resumable partials.
+//! | `file.rs` | anonymous files, files in memory, linking, preallocation |
+//! | `mapping.rs` | the mappings |
+//! | `object.rs` | a whole object, on either tier |
+//! | `partial.rs`, `resume.rs` | an object on its way in; what of it outlives a power cut |
+//! | `index.rs`, `order.rs` | what is there, and who leaves next |
+//! | `recover.rs`, `snapshot.rs` | the index after a start |
+//! | `disk.rs`, `ledger.rs` | how the disk is, and what it was asked to write |
+//! | `keeper.rs` | what is done when nothing else is to be done: promotion, verification |
 
+mod disk;
+mod error;
 mod file;
 mod format;
 mod index;
+mod keeper;
+mod ledger;
 mod mapping;
+mod object;
+pub mod order;
 mod partial;
 mod recover;
+mod resume;
+mod snapshot;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use carousel::digest::Digest;
+use carousel::fec::SymbolMap;
+use carousel::time::WallTime;
 use serde::Deserialize;
 
+pub use disk::DiskState;
+pub use error::{EvictReason, StoreError};
 pub use format::{CameBy, Class, ObjectMeta};
+pub use keeper::Keeper;
+pub use ledger::FlashWear;
+pub use object::{StoredObject, Tier};
+pub use order::Eviction;
 pub use partial::{Frozen, Partial};
 pub use recover::RecoveryReport;
 
+use crate::clock;
+use disk::Disk;
+use ledger::Ledger;
+use object::Root;
+
 use format::HEADER_BYTES;
 use index::Index;
-use mapping::Mapping;
 
 /// `[store]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -47,6 +68,49 @@ pub struct StoreConfig {
     pub quota_bytes: u64,
     /// Free space that is left to others on the same file system.
     pub reserve_bytes: u64,
+    /// Most bytes that objects may take in memory: live, promotion, and whatever the disk does not take.
+    pub memory_bytes: u64,
+    /// What expires so soon after it came lives in memory and never sees the flash.
+    pub short_lived_s: u64,
+    /// Most bytes written to the disk in a day (UTC); beyond, what comes lives in memory. 0: any number.
+    pub write_budget_bytes_per_day: u64,
+    /// What the flash bears in all, as its maker says, to tell how long it will last. 0: nobody knows.
+    pub flash_endurance_bytes: u64,
+    /// Objects of this length or more outlive a power cut while they are on their way in.
+    pub resume_bytes: u64,
+    /// Bytes read a second to verify objects after an unclean stop, while nobody asks for them. 0: only who asks verifies.
+    pub scrub_bytes_per_s: u64,
+    /// Who leaves first.
+    pub eviction: Eviction,
+    /// Classes by URI.
+    #[serde(rename = "class")]
+    pub classes: Vec<ClassRule>,
+}
+
+/// `[[store.class]]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassRule {
+    /// URI prefix; the longest that fits an object counts.
+    pub base: String,
+    /// Its class.
+    pub class: Class,
+}
+
+impl ClassRule {
+    /// The prefix as keys have it: without the scheme.
+    fn key_prefix(&self) -> &str {
+        self.base.split_once("://").map_or(self.base.as_str(), |(_, rest)| rest)
+    }
+}
+
+/// What is known of an object that wants in, to find its tier.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// Its class.
+    pub class: Class,
+    /// Whether it will be stale soon: see [`Store::is_short`].
+    pub is_short_lived: bool,
 }
 
 impl Default for StoreConfig {
@@ -55,109 +119,14 @@ impl Default for StoreConfig {
             path: PathBuf::from("/var/cache/skycache"),
             quota_bytes: 10_000_000_000,
             reserve_bytes: 256 << 20,
-        }
-    }
-}
-
-/// Why the store could not do something.
-#[derive(Debug)]
-pub enum StoreError {
-    /// Another daemon has the folder.
-    Locked(PathBuf),
-    /// The folder cannot be made or read.
-    Folder(PathBuf, std::io::Error),
-    /// The object is larger than the quota.
-    LargerThanQuota {
-        /// Its bytes.
-        length: u64,
-    },
-    /// Everything that could be evicted is in use or pinned.
-    NoRoom,
-    /// Less than the reserve is free on the file system.
-    DiskFull,
-    /// The object's name and headers do not fit the header page.
-    MetaTooLarge,
-    /// The disk failed.
-    Io(std::io::Error),
-}
-
-impl StoreError {
-    /// Name in metrics.
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Locked(_) => "locked",
-            Self::Folder(..) => "folder",
-            Self::LargerThanQuota { .. } => "larger_than_quota",
-            Self::NoRoom => "no_room",
-            Self::DiskFull => "disk_full",
-            Self::MetaTooLarge => "meta_too_large",
-            Self::Io(_) => "io",
-        }
-    }
-}
-
-impl std::fmt::Display for StoreError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Locked(path) => {
-                write!(
-                    f,
-                    "{}: another skycached uses this cache; stop it, or give [store] path another folder",
-                    path.display()
-                )
-            }
-            Self::Folder(path, err) => {
-                write!(f, "{}: {err}; [store] path must be a folder that skycached may write", path.display())
-            }
-            Self::LargerThanQuota { length } => {
-                write!(f, "an object of {length} bytes is larger than [store] quota_bytes")
-            }
-            Self::NoRoom => f.write_str("the cache is full of objects that are pinned or in use"),
-            Self::DiskFull => f.write_str("the disk is full; make room, or lower [store] reserve_bytes"),
-            Self::MetaTooLarge => f.write_str("the object's name and headers are larger than a header page"),
-            Self::Io(err) => write!(f, "disk: {err}"),
-        }
-    }
-}
-
-impl std::error::Error for StoreError {}
-
-impl From<std::io::Error> for StoreError {
-    fn from(err: std::io::Error) -> Self {
-        match err.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::DiskFull,
-            _ => Self::Io(err),
-        }
-    }
-}
-
-/// Why an object left the cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum EvictReason {
-    /// To make room.
-    Room,
-    /// A newer version took its name.
-    Replaced,
-    /// Somebody asked for it.
-    Purged,
-    /// Its bytes are not what its header says.
-    Corrupt,
-    /// Its file is gone.
-    Vanished,
-}
-
-impl EvictReason {
-    /// Every variant, for metrics.
-    pub const ALL: [Self; 5] = [Self::Room, Self::Replaced, Self::Purged, Self::Corrupt, Self::Vanished];
-
-    /// Name in metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Room => "room",
-            Self::Replaced => "replaced",
-            Self::Purged => "purged",
-            Self::Corrupt => "corrupt",
-            Self::Vanished => "vanished",
+            memory_bytes: 64 << 20,
+            short_lived_s: 600,
+            write_budget_bytes_per_day: 0,
+            flash_endurance_bytes: 0,
+            resume_bytes: 16 << 20,
+            scrub_bytes_per_s: 4 << 20,
+            eviction: Eviction::Lru,
+            classes: Vec::new(),
         }
     }
 }
@@ -167,6 +136,11 @@ impl EvictReason {
 const PARTIAL_SHARE: u64 = 2;
 /// Objects that nobody has described get into one part in so many of the quota at most.
 pub const UNNAMED_SHARE: u64 = 16;
+
+/// An object in memory that was asked for so often goes to the disk.
+const PROMOTE_USES: u32 = 2;
+/// Objects that wait for it.
+const PROMOTIONS: usize = 64;
 
 /// By what right room is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -178,77 +152,52 @@ enum Claim {
 }
 
 /// Space and counters.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Usage {
     /// Objects held.
     pub objects: u64,
-    /// Bytes they take, headers included.
+    /// Bytes they take on the disk, headers included.
     pub bytes: u64,
-    /// Bytes of objects on their way in.
+    /// Bytes they take in memory.
+    pub memory_bytes: u64,
+    /// Bytes of objects on their way in, on both tiers.
     pub partial_bytes: u64,
-    /// The quota.
+    /// The quota of the disk.
     pub quota_bytes: u64,
-    /// Bytes published since the start: what the flash was asked to write.
+    /// The quota of memory.
+    pub memory_quota_bytes: u64,
+    /// Bytes written to the disk since the start.
     pub written_bytes: u64,
+    /// How the disk is.
+    pub disk: DiskState,
+    /// What it was asked to write.
+    pub wear: FlashWear,
+    /// Objects that came to memory first and went to the disk because they were asked for.
+    pub promoted: u64,
+    /// Objects that were not verified yet since an unclean stop.
+    pub unverified: u64,
     /// Evictions since the start, in the order of [`EvictReason::ALL`].
     pub evicted: [u64; EvictReason::ALL.len()],
 }
 
-/// A whole, verified object. Its bytes stay readable for as long as this is held, evicted or not.
-#[derive(Debug)]
-pub struct StoredObject {
-    meta: ObjectMeta,
-    path: PathBuf,
-    mapping: OnceLock<Arc<Mapping>>,
-    /// Set when the bytes are known to match the digest: published in this run, or checked after an unclean stop.
-    verified: AtomicBool,
-}
-
-impl StoredObject {
-    /// What is known of it.
-    pub const fn meta(&self) -> &ObjectMeta {
-        &self.meta
-    }
-
-    /// Bytes `[start, end)` of the body, without copying. `None` if the range is outside, or the file cannot be mapped.
-    pub fn bytes(&self, range: std::ops::Range<u64>) -> Option<Bytes> {
-        let mapping = self.mapping()?;
-        let start = usize::try_from(range.start).ok()?.checked_add(HEADER_BYTES)?;
-        let end = usize::try_from(range.end).ok()?.checked_add(HEADER_BYTES)?;
-        mapping.slice(start..end)
-    }
-
-    fn mapping(&self) -> Option<&Arc<Mapping>> {
-        if let Some(mapping) = self.mapping.get() {
-            return Some(mapping);
-        }
-        let file = File::open(&self.path).ok()?;
-        let length = usize::try_from(self.meta.length).ok()?.checked_add(HEADER_BYTES)?;
-        let mapping = Mapping::read_only(&file, length).ok()?;
-        let _ = self.mapping.set(Arc::new(mapping));
-        self.mapping.get()
-    }
-
-    /// Whether the file is still as long as it was: a mapping beyond a file's end would end the process.
-    fn is_intact(&self) -> bool {
-        match self.mapping.get() {
-            Some(mapping) => mapping.is_backed(),
-            None => std::fs::metadata(&self.path)
-                .is_ok_and(|it| it.len() == self.meta.length + HEADER_BYTES as u64),
-        }
-    }
-}
-
 struct Inner {
     config: StoreConfig,
+    root: Arc<Root>,
     /// Holds the lock for as long as the store lives.
     _lock: File,
     index: Mutex<Index>,
-    partial_bytes: AtomicU64,
-    written_bytes: AtomicU64,
+    /// Bytes on their way in, by tier.
+    partial_bytes: [AtomicU64; Tier::ALL.len()],
+    /// Bytes of partials of an earlier run that nobody has gone on with yet.
+    leftover_bytes: AtomicU64,
+    written_before: u64,
+    promotions: SyncSender<Arc<StoredObject>>,
+    to_promote: Mutex<Receiver<Arc<StoredObject>>>,
+    promoted: AtomicU64,
+    unverified: AtomicU64,
 }
 
-/// The cache on disk. Cheap to clone.
+/// The cache on disk and in memory. Cheap to clone.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
@@ -264,17 +213,27 @@ impl Store {
     /// # Errors
     /// `Locked` if another daemon has it, `Folder` if it cannot be used.
     pub fn open(config: &StoreConfig) -> Result<(Self, RecoveryReport), StoreError> {
-        let failed = |err| StoreError::Folder(config.path.clone(), err);
-        let lock = file::lock_folder(&config.path)
-            .map_err(failed)?
-            .ok_or_else(|| StoreError::Locked(config.path.clone()))?;
-        let (index, report) = recover::recover(&config.path, config.quota_bytes).map_err(failed)?;
+        let folder = &config.path;
+        let failed = |err| StoreError::Folder(folder.clone(), err);
+        let lock =
+            file::lock_folder(folder).map_err(failed)?.ok_or_else(|| StoreError::Locked(folder.clone()))?;
+        let ledger = Ledger::open(folder, config.write_budget_bytes_per_day, config.flash_endurance_bytes);
+        let written_before = ledger.wear().total_bytes;
+        let root = Arc::new(Root::new(folder.clone(), Disk::new(folder.clone()), ledger));
+        let (index, report) = recover::recover(&root, config).map_err(failed)?;
+        let (promotions, to_promote) = sync_channel(PROMOTIONS);
         let inner = Inner {
             config: config.clone(),
+            root,
             _lock: lock,
             index: Mutex::new(index),
-            partial_bytes: AtomicU64::new(0),
-            written_bytes: AtomicU64::new(0),
+            partial_bytes: Default::default(),
+            leftover_bytes: AtomicU64::new(report.partial_bytes),
+            written_before,
+            promotions,
+            to_promote: Mutex::new(to_promote),
+            promoted: AtomicU64::new(0),
+            unverified: AtomicU64::new(if report.clean { 0 } else { report.objects }),
         };
         Ok((Self(Arc::new(inner)), report))
     }
@@ -292,17 +251,33 @@ impl Store {
             self.remove_exactly(&object, EvictReason::Vanished);
             return None;
         }
-        if !object.verified.load(Ordering::Acquire) {
-            let matches = object
-                .bytes(0..object.meta.length)
-                .is_some_and(|bytes| Digest::of(&bytes) == object.meta.digest);
-            if !matches {
-                self.remove_exactly(&object, EvictReason::Corrupt);
-                return None;
-            }
-            object.verified.store(true, Ordering::Release);
+        if !self.verify(&object, |_| {}) {
+            return None;
+        }
+        let uses = object.uses.fetch_add(1, Ordering::Relaxed) + 1;
+        if uses == PROMOTE_USES && object.tier() == Tier::Memory && !self.is_short_lived(&object) {
+            // Full: it is asked for again, or it was not worth it.
+            let _ = self.0.promotions.try_send(Arc::clone(&object));
         }
         Some(object)
+    }
+
+    /// Checks an object that nobody has checked since an unclean stop; a wrong one is evicted.
+    fn verify(&self, object: &Arc<StoredObject>, pause: impl FnMut(usize)) -> bool {
+        if object.verified.load(Ordering::Acquire) {
+            return true;
+        }
+        let matches = object.matches_digest(pause).unwrap_or_else(|err| {
+            tracing::warn!(key = %object.meta.key, %err, "an object cannot be read: it is evicted");
+            false
+        });
+        if matches && !object.verified.swap(true, Ordering::AcqRel) {
+            self.0.unverified.fetch_sub(1, Ordering::Relaxed);
+        }
+        if !matches {
+            self.remove_exactly(object, EvictReason::Corrupt);
+        }
+        matches
     }
 
     /// Whether there is an object of this key; does not count as use.
@@ -325,13 +300,65 @@ impl Store {
         })
     }
 
-    /// Room for an object of `length` bytes on its way in: anonymous, preallocated.
+    /// Room for an object of `length` bytes on its way in, on the tier that suits it.
     ///
     /// # Errors
     /// If there is no room, even after evicting what may go.
-    pub fn create(&self, length: u64) -> Result<Partial, StoreError> {
-        let room = self.reserve(length, Claim::Named)?;
-        Ok(Partial::preallocated(self.path(), length, room)?)
+    pub fn create(&self, length: u64, wish: Wish) -> Result<Partial, StoreError> {
+        self.begin(Some(length), wish)
+    }
+
+    /// Room for an object whose length nobody knows yet; it is appended to.
+    ///
+    /// # Errors
+    /// If there is no room.
+    pub fn create_growing(&self, wish: Wish) -> Result<Partial, StoreError> {
+        self.begin(None, wish)
+    }
+
+    fn begin(&self, length: Option<u64>, wish: Wish) -> Result<Partial, StoreError> {
+        let bytes = length.unwrap_or(0);
+        let mut why = None;
+        for tier in self.tiers(bytes, wish) {
+            match self.begin_on(tier, length, Claim::Named) {
+                Ok(partial) => return Ok(partial),
+                // What the disk says is what somebody can mend.
+                Err(err) if tier == Tier::Flash || why.is_none() => why = Some(err),
+                Err(_) => {}
+            }
+        }
+        Err(why.unwrap_or(StoreError::NoRoom))
+    }
+
+    /// The tiers that an object may live on, the better one first.
+    fn tiers(&self, bytes: u64, wish: Wish) -> impl Iterator<Item = Tier> {
+        let root = &self.0.root;
+        let has_disk = root.disk.is_usable();
+        let is_affordable = root.ledger.allows(bytes);
+        let prefers_memory = wish.is_short_lived || wish.class == Class::Low;
+        let flash = (has_disk && is_affordable).then_some(Tier::Flash);
+        let [first, second] =
+            if prefers_memory { [Some(Tier::Memory), flash] } else { [flash, Some(Tier::Memory)] };
+        first.into_iter().chain(second)
+    }
+
+    fn begin_on(&self, tier: Tier, length: Option<u64>, claim: Claim) -> Result<Partial, StoreError> {
+        let root = &self.0.root;
+        let room = self.reserve(tier, length.unwrap_or(0), claim)?;
+        match Partial::anonymous(root, tier, length, room) {
+            Ok(partial) => {
+                if tier == Tier::Flash {
+                    root.disk.worked();
+                }
+                Ok(partial)
+            }
+            Err(err) => {
+                if tier == Tier::Flash {
+                    root.disk.failed(&err);
+                }
+                Err(err.into())
+            }
+        }
     }
 
     /// As [`Store::create`], for an object that nobody has described yet: it takes what is free and evicts nothing,
@@ -340,52 +367,115 @@ impl Store {
     /// # Errors
     /// If there is no free room, or [`UNNAMED_SHARE`] is used up.
     pub fn create_unnamed(&self, length: u64) -> Result<Partial, StoreError> {
-        let room = self.reserve(length, Claim::Unnamed)?;
-        Ok(Partial::preallocated(self.path(), length, room)?)
+        self.begin_on(Tier::Flash, Some(length), Claim::Unnamed)
     }
 
-    /// Room for an object whose length nobody knows yet; it is appended to.
+    /// As [`Store::create`], for an object that may take hours: what has arrived of it outlives a restart, under its
+    /// `identity`. `map` is told which symbols are there from an earlier run. A short object, or one that does not belong
+    /// on the disk, is created as any other.
     ///
     /// # Errors
-    /// If there is no room.
-    pub fn create_growing(&self) -> Result<Partial, StoreError> {
-        let room = self.reserve(0, Claim::Named)?;
-        Ok(Partial::growing(self.path(), room)?)
+    /// As for [`Store::create`].
+    pub fn create_resumable(
+        &self,
+        identity: &Digest,
+        map: &SymbolMap,
+        wish: Wish,
+    ) -> Result<Partial, StoreError> {
+        let (length, root) = (map.length(), &self.0.root);
+        let on_flash = self.tiers(length, wish).next() == Some(Tier::Flash);
+        if length < self.0.config.resume_bytes || !on_flash {
+            return self.create(length, wish);
+        }
+        let name = resume::path_of(&root.folder, identity);
+        // What is gone on with was counted as a leftover.
+        let leftover = std::fs::metadata(&name).map_or(0, |it| it.len());
+        let room = self.reserve(Tier::Flash, length, Claim::Named)?;
+        let partial =
+            Partial::resumable(root, name, length, map, room).inspect_err(|err| root.disk.failed(err))?;
+        let _ = self
+            .0
+            .leftover_bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bytes| Some(bytes.saturating_sub(leftover)));
+        if map.received() > 0 {
+            let (received, symbols) = (map.received(), map.symbols());
+            tracing::info!(received, symbols, "going on with an object of an earlier run");
+        }
+        Ok(partial)
     }
 
     /// Counts bytes that are about to be written, evicting until they fit.
-    fn reserve(&self, length: u64, claim: Claim) -> Result<partial::Room, StoreError> {
+    fn reserve(&self, tier: Tier, length: u64, claim: Claim) -> Result<partial::Room, StoreError> {
         let bytes = length.saturating_add(HEADER_BYTES as u64);
-        let quota = self.0.config.quota_bytes;
+        let quota = self.quota(tier);
         if bytes > quota {
             return Err(StoreError::LargerThanQuota { length });
         }
-        if file::free_bytes(self.path())? < self.0.config.reserve_bytes.saturating_add(bytes) {
+        if tier == Tier::Flash
+            && file::free_bytes(self.path())? < self.0.config.reserve_bytes.saturating_add(bytes)
+            && !self.make_disk_room(bytes)?
+        {
+            self.0.root.disk.is_short();
             return Err(StoreError::DiskFull);
         }
+        let partial = &self.0.partial_bytes[tier as usize];
         let evicted = {
             // The index's lock makes the check and the claim one step.
             let mut index = self.index();
-            let partial = self.0.partial_bytes.load(Ordering::Relaxed);
-            let all = partial.saturating_add(bytes);
+            let (now, leftover) = (partial.load(Ordering::Relaxed), self.leftover(tier));
+            let all = now.saturating_add(bytes);
             let evicted = match claim {
-                Claim::Named if partial > 0 && all > quota / PARTIAL_SHARE => return Err(StoreError::NoRoom),
-                Claim::Named => index.shrink_to(quota.saturating_sub(all)).ok_or(StoreError::NoRoom)?,
-                Claim::Unnamed if all > quota / UNNAMED_SHARE || index.bytes() > quota - all => {
+                Claim::Named if now > 0 && all > quota / PARTIAL_SHARE => return Err(StoreError::NoRoom),
+                Claim::Named => {
+                    let most = quota.saturating_sub(all).saturating_sub(leftover);
+                    let (evicted, is_enough) = index.shrink(tier, most, clock::trusted_wall());
+                    if !is_enough {
+                        drop(index);
+                        unlink(&evicted);
+                        return Err(StoreError::NoRoom);
+                    }
+                    evicted
+                }
+                Claim::Unnamed if all > quota / UNNAMED_SHARE || index.bytes(tier) > quota - all => {
                     return Err(StoreError::NoRoom);
                 }
                 Claim::Unnamed => Vec::new(),
             };
-            self.0.partial_bytes.store(all, Ordering::Relaxed);
+            partial.store(all, Ordering::Relaxed);
             evicted
         };
-        for object in evicted {
-            file::remove(&object.path);
-        }
+        unlink(&evicted);
         let inner = Arc::clone(&self.0);
         Ok(partial::Room::new(bytes, move |bytes| {
-            inner.partial_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            inner.partial_bytes[tier as usize].fetch_sub(bytes, Ordering::Relaxed);
         }))
+    }
+
+    /// Evicts until `bytes` and the reserve are free on the file system, whatever the quota says. False if they are not.
+    fn make_disk_room(&self, bytes: u64) -> Result<bool, StoreError> {
+        let wanted = self.0.config.reserve_bytes.saturating_add(bytes);
+        let missing = wanted.saturating_sub(file::free_bytes(self.path())?);
+        let evicted = {
+            let mut index = self.index();
+            let held = index.bytes(Tier::Flash);
+            if held < missing {
+                return Ok(false);
+            }
+            index.shrink(Tier::Flash, held - missing, clock::trusted_wall()).0
+        };
+        unlink(&evicted);
+        Ok(file::free_bytes(self.path())? >= wanted)
+    }
+
+    fn quota(&self, tier: Tier) -> u64 {
+        match tier {
+            Tier::Flash => self.0.config.quota_bytes,
+            Tier::Memory => self.0.config.memory_bytes,
+        }
+    }
+
+    fn leftover(&self, tier: Tier) -> u64 {
+        if tier == Tier::Flash { self.0.leftover_bytes.load(Ordering::Relaxed) } else { 0 }
     }
 
     /// Publishes a whole and verified object under its key: header, link, index. An older version leaves; who reads it
@@ -395,29 +485,39 @@ impl Store {
     /// If the metadata do not fit, or the disk fails. Nothing is visible then.
     pub fn publish(&self, frozen: &Frozen, meta: ObjectMeta) -> Result<Arc<StoredObject>, StoreError> {
         let header = format::encode(&meta).ok_or(StoreError::MetaTooLarge)?;
-        let path = file::object_path(self.path(), meta.key.as_str());
-        let mapping = frozen.publish(&header, &path)?;
-        let bytes = meta.length + HEADER_BYTES as u64;
-        let object = Arc::new(StoredObject {
-            meta,
-            path,
-            mapping: OnceLock::from(Arc::new(mapping)),
-            verified: AtomicBool::new(true),
-        });
-        self.0.written_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.index().insert(Arc::clone(&object));
+        let root = &self.0.root;
+        let path = file::object_path(&root.folder, meta.key.as_str());
+        let mapping = frozen.publish(&header, &path).inspect_err(|err| root.disk.failed(err))?;
+        let object = StoredObject::published(meta, frozen.tier(), root, mapping);
+        let old = self.index().insert(Arc::clone(&object));
+        // A file is replaced by its successor's; where that is in memory, it must go by itself.
+        if let Some(old) = old.filter(|_| object.tier() == Tier::Memory) {
+            old.unlink();
+        }
         Ok(object)
+    }
+
+    /// Whether an object will be stale so soon that the flash need not see it.
+    fn is_short_lived(&self, object: &StoredObject) -> bool {
+        self.is_short(object.meta.received_at, object.meta.expires)
+    }
+
+    /// Whether what comes now and expires then is of the memory tier.
+    pub fn is_short(&self, now: WallTime, expires: Option<WallTime>) -> bool {
+        let short_ms = i64::try_from(self.0.config.short_lived_s * 1000).unwrap_or(i64::MAX);
+        expires.is_some_and(|expires| expires.unix_ms().saturating_sub(now.unix_ms()) <= short_ms)
+    }
+
+    /// What the configuration says of objects of this name.
+    pub fn class_of(&self, key: &str) -> Class {
+        let rules = self.0.config.classes.iter().filter(|rule| key.starts_with(rule.key_prefix()));
+        rules.max_by_key(|rule| rule.key_prefix().len()).map_or(Class::Medium, |rule| rule.class)
     }
 
     /// Takes an object out. Who reads it keeps it.
     pub fn remove(&self, key: &str, reason: EvictReason) -> bool {
-        match self.index().remove(key, reason) {
-            Some(object) => {
-                file::remove(&object.path);
-                true
-            }
-            None => false,
-        }
+        let removed = self.index().remove(key, reason);
+        removed.inspect(|object| object.unlink()).is_some()
     }
 
     /// Takes this very object out; a newer version of the same name stays.
@@ -426,7 +526,10 @@ impl Store {
         if index.peek(object.meta.key.as_str()).is_some_and(|now| Arc::ptr_eq(now, object)) {
             index.remove(object.meta.key.as_str(), reason);
             drop(index);
-            file::remove(&object.path);
+            object.unlink();
+            if !object.verified.load(Ordering::Acquire) {
+                self.0.unverified.fetch_sub(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -448,25 +551,53 @@ impl Store {
 
     /// Space and counters.
     pub fn usage(&self) -> Usage {
+        let inner = &self.0;
+        let wear = inner.root.ledger.wear();
         let index = self.index();
         Usage {
             objects: index.len() as u64,
-            bytes: index.bytes(),
-            partial_bytes: self.0.partial_bytes.load(Ordering::Relaxed),
-            quota_bytes: self.0.config.quota_bytes,
-            written_bytes: self.0.written_bytes.load(Ordering::Relaxed),
+            bytes: index.bytes(Tier::Flash),
+            memory_bytes: index.bytes(Tier::Memory),
+            partial_bytes: inner.partial_bytes.iter().map(|bytes| bytes.load(Ordering::Relaxed)).sum(),
+            quota_bytes: inner.config.quota_bytes,
+            memory_quota_bytes: inner.config.memory_bytes,
+            written_bytes: wear.total_bytes - inner.written_before,
+            disk: inner.root.disk.state(),
+            wear,
+            promoted: inner.promoted.load(Ordering::Relaxed),
+            unverified: inner.unverified.load(Ordering::Relaxed),
             evicted: index.evicted(),
         }
     }
 
-    /// Notes that the store was left in order: the next start trusts the digests in the headers.
+    /// Everything is about to stop: what is on its way in stays, to be gone on with at the next start.
+    pub fn closing(&self) {
+        self.0.root.is_closing.store(true, Ordering::Release);
+    }
+
+    /// Notes that the store was left in order: the next start trusts the snapshot. What is on its way in stays.
     pub fn close(&self) {
-        file::mark_clean(self.path());
+        self.closing();
+        self.0.root.ledger.close();
+        let objects = self.list();
+        // Nothing was checked since an unclean stop, or not all: the next start must not trust what this one did not.
+        if objects.iter().any(|object| !object.verified.load(Ordering::Acquire)) {
+            return;
+        }
+        if let Err(err) = snapshot::write(self.path(), &objects) {
+            tracing::warn!(%err, "no snapshot of the index: the next start reads every header");
+        }
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {
         // A panic while the index was locked leaves a map that is still consistent: each method changes it last.
         self.0.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unlink(evicted: &[Arc<StoredObject>]) {
+    for object in evicted {
+        object.unlink();
     }
 }
 

@@ -5,17 +5,19 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use carousel::digest::Digest;
+use carousel::fec::SymbolMap;
 
-use super::file;
 use super::format::HEADER_BYTES;
 use super::mapping::Mapping;
+use super::object::{Root, Tier};
+use super::{file, resume};
 
-/// Bytes that are counted against the quota for as long as this lives.
+/// Bytes that are counted against a quota for as long as this lives.
 pub(super) struct Room {
     bytes: u64,
     give_back: Box<dyn Fn(u64) + Send + Sync>,
@@ -43,22 +45,72 @@ impl std::fmt::Debug for Room {
 #[derive(Debug)]
 pub struct Partial {
     file: File,
+    tier: Tier,
+    root: Arc<Root>,
+    /// Its name while it is incomplete, if it outlives a restart.
+    name: Option<PathBuf>,
     /// See [`Partial::hide_from`].
     hidden_from: AtomicU64,
+    /// Its file has the object's name now.
+    is_published: AtomicBool,
     _room: Room,
 }
 
 impl Partial {
-    pub(super) fn preallocated(folder: &Path, length: u64, room: Room) -> io::Result<Self> {
-        let file = file::anonymous(folder)?;
-        file::preallocate(&file, length + HEADER_BYTES as u64)?;
-        Ok(Self { file, hidden_from: AtomicU64::new(u64::MAX), _room: room })
+    /// A file without a name, on either tier; with its blocks, if its length is known.
+    pub(super) fn anonymous(
+        root: &Arc<Root>,
+        tier: Tier,
+        length: Option<u64>,
+        room: Room,
+    ) -> io::Result<Self> {
+        let bytes = length.unwrap_or(0) + HEADER_BYTES as u64;
+        let file = match tier {
+            Tier::Memory => file::in_memory()?,
+            Tier::Flash => file::anonymous(&root.folder)?,
+        };
+        match (tier, length) {
+            // Blocks now, so that a full disk shows now.
+            (Tier::Flash, Some(_)) => file::preallocate(&file, bytes)?,
+            _ => file.set_len(bytes)?,
+        }
+        Ok(Self::new(file, tier, root, None, room))
     }
 
-    pub(super) fn growing(folder: &Path, room: Room) -> io::Result<Self> {
-        let file = file::anonymous(folder)?;
-        file.set_len(HEADER_BYTES as u64)?;
-        Ok(Self { file, hidden_from: AtomicU64::new(u64::MAX), _room: room })
+    /// A file that is gone on with after a restart; `map` is told what is there already.
+    pub(super) fn resumable(
+        root: &Arc<Root>,
+        name: PathBuf,
+        length: u64,
+        map: &SymbolMap,
+        room: Room,
+    ) -> io::Result<Self> {
+        let file = resume::open(&name, length, map)?;
+        Ok(Self::new(file, Tier::Flash, root, Some(name), room))
+    }
+
+    fn new(file: File, tier: Tier, root: &Arc<Root>, name: Option<PathBuf>, room: Room) -> Self {
+        let root = Arc::clone(root);
+        let (hidden_from, is_published) = (AtomicU64::new(u64::MAX), AtomicBool::new(false));
+        Self { file, tier, root, name, hidden_from, is_published, _room: room }
+    }
+
+    /// Where it is.
+    pub const fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// Whether [`Partial::checkpoint`] does anything.
+    pub const fn is_resumable(&self) -> bool {
+        self.name.is_some()
+    }
+
+    /// Makes what has arrived survive a power cut: `words` is `map` as it was when all its symbols were written here.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn checkpoint(&self, map: &SymbolMap, words: &[u64]) -> io::Result<()> {
+        self.name.as_ref().map_or(Ok(()), |name| resume::checkpoint(name, &self.file, map, words))
     }
 
     /// Fills `out` from `offset` of the body.
@@ -74,7 +126,14 @@ impl Partial {
     /// # Errors
     /// What the disk said.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset + HEADER_BYTES as u64)
+        let result = self.file.write_all_at(bytes, offset + HEADER_BYTES as u64);
+        if self.tier == Tier::Flash {
+            match &result {
+                Ok(()) => self.root.ledger.wrote(bytes.len() as u64),
+                Err(err) => self.root.disk.failed(err),
+            }
+        }
+        result
     }
 
     /// Bytes from `offset` on may be in somebody's buffer still, whatever a symbol map says. Called before the map is
@@ -109,6 +168,18 @@ impl Partial {
     }
 }
 
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // Given up, unless it was published or everything stops.
+        if let Some(name) = &self.name
+            && !self.is_published.load(Ordering::Acquire)
+            && !self.root.is_closing.load(Ordering::Acquire)
+        {
+            resume::remove(name);
+        }
+    }
+}
+
 /// All bytes of an object, before it is published.
 #[derive(Debug)]
 pub struct Frozen {
@@ -127,16 +198,32 @@ impl Frozen {
         Digest::of(self.as_slice())
     }
 
+    /// Where the bytes are.
+    pub(super) fn tier(&self) -> Tier {
+        self.partial.tier
+    }
+
+    /// Writes the header and gives the file its name; in memory there is neither.
     pub(super) fn publish(&self, header: &[u8], path: &Path) -> io::Result<Mapping> {
         let file = &self.partial.file;
-        file.write_all_at(header, 0)?;
         let length = self.mapping.as_slice().len();
-        // A growing file may have been preallocated in larger steps.
+        if self.partial.tier == Tier::Memory {
+            return Mapping::read_only(file, length);
+        }
+        file.write_all_at(header, 0)?;
+        // A growing file may have been preallocated in larger steps; repair symbols may lie behind the body.
         if file.metadata()?.len() != length as u64 {
             file.set_len(length as u64)?;
         }
         let mapping = Mapping::read_only(file, length)?;
-        file::link(file, path)?;
+        match &self.partial.name {
+            Some(name) => {
+                file::rename(name, path)?;
+                self.partial.is_published.store(true, Ordering::Release);
+                resume::forget_map(name);
+            }
+            None => file::link(file, path)?,
+        }
         Ok(mapping)
     }
 }

@@ -2,14 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
+use std::path::Path;
+use std::sync::Arc;
 
-use super::StoredObject;
 use super::file::{self, LINKING, OBJECTS};
-use super::format::{BadHeader, HEADER_BYTES, decode};
+use super::format::{BadHeader, HEADER_BYTES, ObjectMeta, decode};
 use super::index::Index;
+use super::object::Root;
+use super::{PARTIAL_SHARE, StoreConfig, StoredObject, Tier, resume, snapshot};
 
 /// What a start found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -22,13 +22,17 @@ pub struct RecoveryReport {
     pub removed: u64,
     /// Files of a newer format, left alone.
     pub newer: u64,
+    /// Bytes of objects on their way in that can be gone on with.
+    pub partial_bytes: u64,
     /// Whether the last run ended in order; if not, each object is verified at its first use.
     pub clean: bool,
+    /// Whether the index came from a snapshot, without a look at the files.
+    pub from_snapshot: bool,
 }
 
 impl std::fmt::Display for RecoveryReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { objects, bytes, removed, newer, clean } = self;
+        let Self { objects, bytes, removed, newer, clean, partial_bytes, .. } = self;
         let state = if *clean {
             "left in order"
         } else {
@@ -36,37 +40,47 @@ impl std::fmt::Display for RecoveryReport {
         };
         write!(
             f,
-            "{objects} objects, {bytes} bytes, {removed} torn files removed, {newer} of a newer format, {state}"
+            "{objects} objects, {bytes} bytes, {removed} torn files removed, {newer} of a newer format, {partial_bytes} bytes to go on with, {state}"
         )
     }
 }
 
-/// Reads every header. Files are taken in the order of their modification, so that LRU order survives roughly.
-pub(super) fn recover(folder: &Path, quota_bytes: u64) -> io::Result<(Index, RecoveryReport)> {
-    let mut report = RecoveryReport { clean: file::take_clean_mark(folder), ..RecoveryReport::default() };
-    let mut found = Vec::new();
-    walk(&folder.join(OBJECTS), 0, &mut report, &mut found)?;
-    found.sort_by_key(|(modified, ..)| *modified);
-    let mut index = Index::new();
-    for (_, path, meta) in found {
+/// The index from the snapshot after a clean stop, else from every header.
+pub(super) fn recover(root: &Arc<Root>, config: &StoreConfig) -> io::Result<(Index, RecoveryReport)> {
+    let folder = &root.folder;
+    let mut report = RecoveryReport::default();
+    let mut index = Index::new(config.eviction);
+    let (partial_bytes, removed) = resume::sweep(folder, config.quota_bytes / PARTIAL_SHARE / 2);
+    (report.partial_bytes, report.removed) = (partial_bytes, removed);
+    let metas = match snapshot::take(folder) {
+        Some(metas) => {
+            (report.clean, report.from_snapshot) = (true, true);
+            metas
+        }
+        None => {
+            let mut found = Vec::new();
+            walk(&folder.join(OBJECTS), 0, &mut report, &mut found)?;
+            // In the order of their modification, so that the order of use survives roughly.
+            found.sort_by_key(|(modified, _)| *modified);
+            // A folder without objects has nothing that could be wrong.
+            report.clean = found.is_empty();
+            found.into_iter().map(|(_, meta)| meta).collect()
+        }
+    };
+    for meta in metas {
         report.objects += 1;
         report.bytes += meta.length + HEADER_BYTES as u64;
-        index.insert(Arc::new(StoredObject {
-            meta,
-            path,
-            mapping: OnceLock::new(),
-            verified: AtomicBool::new(report.clean),
-        }));
+        index.insert(StoredObject::found(meta, root, report.clean));
     }
     // The quota may have been lowered.
-    for object in index.shrink_to(quota_bytes).unwrap_or_default() {
-        file::remove(&object.path);
+    for object in index.shrink(Tier::Flash, config.quota_bytes, None).0 {
+        object.unlink();
         report.objects -= 1;
     }
     Ok((index, report))
 }
 
-type Found = (std::time::SystemTime, PathBuf, super::ObjectMeta);
+type Found = (std::time::SystemTime, ObjectMeta);
 
 fn walk(folder: &Path, depth: u32, report: &mut RecoveryReport, found: &mut Vec<Found>) -> io::Result<()> {
     for entry in fs::read_dir(folder)?.flatten() {
@@ -77,7 +91,7 @@ fn walk(folder: &Path, depth: u32, report: &mut RecoveryReport, found: &mut Vec<
         } else if kind.is_file() {
             match examine(&path) {
                 Ok(one) if file::object_path(root_of(&path), one.1.key.as_str()) == path => {
-                    found.push((one.0, path, one.1));
+                    found.push(one);
                 }
                 Err(BadHeader::Newer) => report.newer += 1,
                 // A leftover, damage, or a file under a name that is not its own.
@@ -96,7 +110,7 @@ fn root_of(path: &Path) -> &Path {
     path.ancestors().nth(4).unwrap_or(path)
 }
 
-fn examine(path: &Path) -> Result<(std::time::SystemTime, super::ObjectMeta), BadHeader> {
+fn examine(path: &Path) -> Result<Found, BadHeader> {
     if path.to_string_lossy().ends_with(LINKING) {
         return Err(BadHeader::Damaged);
     }

@@ -4,7 +4,13 @@ use carousel::time::WallTime;
 use proptest::prelude::*;
 
 fn config(folder: &tempfile::TempDir, quota_bytes: u64) -> StoreConfig {
-    StoreConfig { path: folder.path().join("cache"), quota_bytes, reserve_bytes: 0 }
+    StoreConfig {
+        path: folder.path().join("cache"),
+        quota_bytes,
+        reserve_bytes: 0,
+        memory_bytes: 0,
+        ..StoreConfig::default()
+    }
 }
 
 fn open(folder: &tempfile::TempDir) -> (Store, RecoveryReport) {
@@ -28,7 +34,7 @@ fn meta(key: &str, body: &[u8]) -> ObjectMeta {
 }
 
 fn put(store: &Store, key: &str, body: &[u8]) -> Result<Arc<StoredObject>, StoreError> {
-    let partial = Arc::new(store.create(body.len() as u64)?);
+    let partial = Arc::new(store.create(body.len() as u64, Wish::default())?);
     // Out of order, as symbols come.
     let half = body.len() / 2;
     partial.write_at(half as u64, &body[half..])?;
@@ -38,7 +44,7 @@ fn put(store: &Store, key: &str, body: &[u8]) -> Result<Arc<StoredObject>, Store
     store.publish(&frozen, meta(key, body))
 }
 
-fn body_of(object: &StoredObject) -> Bytes {
+fn body_of(object: &Arc<StoredObject>) -> bytes::Bytes {
     object.bytes(0..object.meta().length).unwrap()
 }
 
@@ -66,21 +72,21 @@ fn what_was_published_is_there_after_a_clean_stop() {
 fn an_unpublished_object_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = open(&folder);
-    let partial = store.create(100_000).unwrap();
+    let partial = store.create(100_000, Wish::default()).unwrap();
     partial.write_at(0, &[1; 1000]).unwrap();
     assert!(store.usage().partial_bytes > 100_000);
     drop(partial);
     assert_eq!(store.usage().partial_bytes, 0);
     drop(store);
     let (_, report) = open(&folder);
-    assert_eq!((report.objects, report.removed, report.clean), (0, 0, false));
+    assert_eq!((report.objects, report.removed), (0, 0));
 }
 
 #[test]
 fn after_an_unclean_stop_wrong_bytes_are_evicted_at_the_first_use() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = open(&folder);
-    let path = put(&store, "h/a", b"hello").unwrap().path.clone();
+    let path = put(&store, "h/a", b"hello").unwrap().path();
     put(&store, "h/b", b"fine").unwrap();
     drop(store);
     let mut bytes = std::fs::read(&path).unwrap();
@@ -98,7 +104,7 @@ fn damaged_torn_and_misplaced_files_are_swept_away_and_newer_ones_left() {
     let (store, _) = open(&folder);
     let paths: Vec<PathBuf> = ["h/cut", "h/torn", "h/moved", "h/newer", "h/ok"]
         .iter()
-        .map(|key| put(&store, key, &[1; 5000]).unwrap().path.clone())
+        .map(|key| put(&store, key, &[1; 5000]).unwrap().path())
         .collect();
     drop(store);
     let edit = |path: &Path, change: &dyn Fn(&mut Vec<u8>)| {
@@ -128,12 +134,13 @@ fn the_quota_evicts_the_least_recently_used_and_readers_keep_theirs() {
     store.get("h/0").unwrap();
     put(&store, "h/4", &[4; 20_000]).unwrap();
     let held: Vec<bool> = (0..5).map(|at| store.get(&format!("h/{at}")).is_some()).collect();
-    assert_eq!(held, [true, true, false, false, true]);
-    assert_eq!(body_of(&reader), &[2; 8000][..], "evicted, and still readable");
-    assert!(matches!(store.create(60_000), Err(StoreError::LargerThanQuota { .. })));
-    store.pin("h/0", true);
+    assert_eq!(held, [false, true, true, false, true], "2 is being read and 1 is pinned");
+    assert_eq!(body_of(&reader), &[2; 8000][..]);
+    store.remove("h/2", EvictReason::Purged);
+    assert_eq!(body_of(&reader), &[2; 8000][..], "gone, and still readable");
+    assert!(matches!(store.create(60_000, Wish::default()), Err(StoreError::LargerThanQuota { .. })));
     store.pin("h/4", true);
-    assert!(matches!(store.create(30_000), Err(StoreError::NoRoom)));
+    assert!(matches!(store.create(30_000, Wish::default()), Err(StoreError::NoRoom)));
     assert!(store.usage().bytes <= 50_000);
 }
 
@@ -154,10 +161,11 @@ fn a_new_version_replaces_the_old_one_for_new_readers_only() {
 fn files_truncated_or_deleted_behind_our_back_are_misses() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = open(&folder);
-    let path = put(&store, "h/a", &[1; 10_000]).unwrap().path.clone();
+    let held = put(&store, "h/a", &[1; 10_000]).unwrap();
+    let path = held.path();
     std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(5000).unwrap();
+    assert!(held.bytes(0..10_000).is_none(), "who has begun to serve it is told as well");
     assert!(store.get("h/a").is_none());
-    store.close();
     put(&store, "h/b", &[1; 10_000]).unwrap();
     store.close();
     drop(store);
@@ -186,5 +194,290 @@ proptest! {
     fn no_header_panics(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), good in any::<bool>()) {
         if good && bytes.len() > 16 { bytes[..8].copy_from_slice(b"SKYCACHE"); bytes[8..12].copy_from_slice(&1_u32.to_le_bytes()); }
         prop_assert!(format::decode(&bytes).is_err());
+    }
+}
+
+/// With a memory tier.
+fn both(folder: &tempfile::TempDir) -> StoreConfig {
+    StoreConfig { memory_bytes: 1 << 20, ..config(folder, 1 << 20) }
+}
+
+fn put_as(store: &Store, key: &str, body: &[u8], wish: Wish) -> Result<Arc<StoredObject>, StoreError> {
+    let partial = Arc::new(store.create(body.len() as u64, wish)?);
+    partial.write_at(0, body)?;
+    let frozen = partial.freeze(body.len() as u64)?;
+    store.publish(&frozen, ObjectMeta { class: wish.class, ..meta(key, body) })
+}
+
+const LIVE: Wish = Wish { class: Class::Medium, is_short_lived: true };
+const PROMOTION: Wish = Wish { class: Class::Low, is_short_lived: false };
+
+fn wait_for(what: &str, done: impl Fn() -> bool) {
+    let begin = std::time::Instant::now();
+    while !done() {
+        assert!(begin.elapsed() < std::time::Duration::from_secs(20), "{what}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn live_never_sees_the_flash_and_promotion_only_when_it_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(&both(&folder)).unwrap();
+    let keeper = Keeper::start(store.clone()).unwrap();
+    let live = put_as(&store, "h/live", &[1; 9000], LIVE).unwrap();
+    let promotion = put_as(&store, "h/promotion", &[2; 9000], PROMOTION).unwrap();
+    let film = put_as(&store, "h/film", &[3; 9000], Wish::default()).unwrap();
+    assert_eq!([&live, &promotion, &film].map(|it| it.tier()), [Tier::Memory, Tier::Memory, Tier::Flash]);
+    assert_eq!(store.usage().written_bytes, 9000, "of the film alone");
+    drop(promotion);
+    assert_eq!(body_of(&store.get("h/promotion").unwrap()), &[2; 9000][..]);
+    store.get("h/promotion").unwrap();
+    wait_for("promotion", || store.usage().promoted == 1);
+    let promoted = store.get("h/promotion").unwrap();
+    assert_eq!((promoted.tier(), body_of(&promoted)), (Tier::Flash, bytes::Bytes::from_static(&[2; 9000])));
+    drop((live, promoted, film, keeper));
+    store.close();
+    drop(store);
+    let (store, report) = Store::open(&both(&folder)).unwrap();
+    assert_eq!((report.objects, report.from_snapshot), (2, true));
+    assert!(store.get("h/live").is_none() && store.get("h/promotion").is_some());
+}
+
+#[test]
+fn each_tier_has_its_quota_and_what_replaces_a_file_from_memory_takes_the_file_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(&both(&folder)).unwrap();
+    put_as(&store, "h/film", &[3; 9000], Wish::default()).unwrap();
+    for at in 0..100 {
+        put_as(&store, &format!("h/live{at}"), &[at; 50_000], LIVE).unwrap();
+    }
+    let usage = store.usage();
+    assert!(usage.memory_bytes <= 1 << 20 && usage.memory_bytes > 900_000, "{usage:?}");
+    assert!(store.get("h/film").is_some(), "live does not push films out");
+    let path = store.get("h/film").unwrap().path();
+    put_as(&store, "h/film", &[4; 9000], LIVE).unwrap();
+    assert!(!path.exists());
+    assert_eq!(body_of(&store.get("h/film").unwrap()), &[4; 9000][..]);
+}
+
+#[test]
+fn beyond_the_days_budget_what_comes_lives_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = StoreConfig { write_budget_bytes_per_day: 25_000, ..both(&folder) };
+    let (store, _) = Store::open(&config).unwrap();
+    let tiers: Vec<Tier> = (0..4)
+        .map(|at| put_as(&store, &format!("h/{at}"), &[1; 10_000], Wish::default()).unwrap().tier())
+        .collect();
+    assert_eq!(tiers, [Tier::Flash, Tier::Flash, Tier::Memory, Tier::Memory]);
+    let wear = store.usage().wear;
+    assert_eq!((wear.today_bytes, wear.budget_bytes), (20_000, 25_000));
+    store.close();
+    drop(store);
+    let (store, _) = Store::open(&config).unwrap();
+    assert_eq!(
+        put_as(&store, "h/9", &[1; 10_000], Wish::default()).unwrap().tier(),
+        Tier::Memory,
+        "the day is not over"
+    );
+}
+
+#[test]
+fn a_disk_that_takes_nothing_leaves_memory_and_is_used_again_when_it_does() {
+    let folder = tempfile::tempdir().unwrap();
+    // A reserve that no disk has: full.
+    let config = StoreConfig { reserve_bytes: u64::MAX / 2, ..both(&folder) };
+    let (store, _) = Store::open(&config).unwrap();
+    let kept = put_as(&store, "h/a", &[1; 10_000], Wish::default()).unwrap();
+    assert_eq!((kept.tier(), store.usage().disk), (Tier::Memory, DiskState::Full));
+    store.0.root.disk.failed(&std::io::Error::from_raw_os_error(libc::EROFS));
+    assert_eq!(store.usage().disk, DiskState::ReadOnly);
+    drop((store, kept));
+    let (store, _) = Store::open(&both(&folder)).unwrap();
+    store.0.root.disk.failed(&std::io::Error::from_raw_os_error(libc::EIO));
+    assert_eq!(put_as(&store, "h/b", &[1; 100], Wish::default()).unwrap().tier(), Tier::Memory);
+    store.0.root.disk.worked();
+    assert_eq!(put_as(&store, "h/b", &[1; 100], Wish::default()).unwrap().tier(), Tier::Flash);
+}
+
+#[test]
+fn classes_make_room_in_their_order_and_what_is_stale_before_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = vec![
+        ClassRule { base: "https://h/".to_owned(), class: Class::High },
+        ClassRule { base: "https://h/promo/".to_owned(), class: Class::Low },
+    ];
+    let (store, _) = Store::open(&StoreConfig { classes: rules, ..config(&folder, 70_000) }).unwrap();
+    assert_eq!(
+        ["h/a", "h/promo/a", "g/a"].map(|key| store.class_of(key)),
+        [Class::High, Class::Low, Class::Medium]
+    );
+    let publish = |key: &str, expires| {
+        let partial = Arc::new(store.create(10_000, Wish::default()).unwrap());
+        let frozen = partial.freeze(10_000).unwrap();
+        let meta = ObjectMeta { class: store.class_of(key), expires, ..meta(key, &[0; 10_000]) };
+        store.publish(&frozen, meta).unwrap();
+    };
+    publish("h/stale", Some(WallTime::from_unix_ms(1_795_219_200_000)));
+    publish("h/promo/1", None);
+    publish("g/medium", None);
+    publish("h/high", None);
+    publish("h/high2", None);
+    let mut left = Vec::new();
+    for at in 0..4 {
+        drop(store.create(20_000, Wish::default()).unwrap());
+        publish(&format!("h/high-{at}"), None);
+        let gone = ["h/stale", "h/promo/1", "g/medium", "h/high"]
+            .into_iter()
+            .find(|key| !store.contains(key) && !left.contains(key));
+        left.extend(gone);
+    }
+    assert_eq!(left, ["h/stale", "h/promo/1", "g/medium", "h/high"]);
+    assert_eq!(store.usage().evicted[EvictReason::Stale as usize], 1);
+}
+
+#[test]
+fn what_is_not_asked_for_is_verified_in_time_and_the_next_start_is_quick_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = open(&folder);
+    for at in 0..5 {
+        put(&store, &format!("h/{at}"), &[at; 5000]).unwrap();
+    }
+    let path = store.get("h/3").unwrap().path();
+    drop(store);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[HEADER_BYTES + 7] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let (store, report) = open(&folder);
+    assert_eq!((report.clean, store.usage().unverified), (false, 5));
+    let keeper = Keeper::start(store.clone()).unwrap();
+    wait_for("scrubbing", || store.usage().unverified == 0);
+    assert_eq!((store.usage().objects, store.losses()), (4, 1));
+    drop(keeper);
+    store.close();
+    drop(store);
+    let (_, report) = open(&folder);
+    assert!(report.clean && report.from_snapshot);
+}
+
+#[test]
+fn a_large_object_goes_on_after_a_power_cut_with_what_a_checkpoint_saved() {
+    use carousel::fec::{Oti, Partition};
+    let folder = tempfile::tempdir().unwrap();
+    let config = StoreConfig { resume_bytes: 100_000, ..config(&folder, 10 << 20) };
+    let body: Vec<u8> = (0..1_000_000_u32).map(|at| ((at * 7) >> 3) as u8).collect();
+    let identity = Digest::of(b"identity");
+    let map = || SymbolMap::new(&Partition::new(&Oti::no_code(1_000_000, 1000, 65_535)).unwrap());
+    let write = |partial: &Partial, map: &SymbolMap, symbol: u64| {
+        let at = (symbol * 1000) as usize;
+        partial.write_at(symbol * 1000, &body[at..at + 1000]).unwrap();
+        map.set(symbol);
+    };
+    let (store, _) = Store::open(&config).unwrap();
+    let first = map();
+    let partial = store.create_resumable(&identity, &first, Wish::default()).unwrap();
+    (0..600).for_each(|symbol| write(&partial, &first, symbol));
+    partial.checkpoint(&first, &first.words()).unwrap();
+    (600..700).for_each(|symbol| write(&partial, &first, symbol));
+    // The power goes: nothing is dropped in order, the lock goes with the process.
+    std::mem::forget(partial);
+    let lock_gone = store.path().join("lock");
+    drop(store);
+    std::fs::remove_file(lock_gone).unwrap();
+
+    let (store, report) = Store::open(&config).unwrap();
+    assert_eq!((report.objects, report.removed), (0, 0));
+    assert!(report.partial_bytes > 1_000_000, "{report:?}");
+    assert!(store.list().is_empty(), "never visible");
+    let second = map();
+    let partial = Arc::new(store.create_resumable(&identity, &second, Wish::default()).unwrap());
+    assert_eq!(second.received(), 600, "what came after the checkpoint is lost");
+    (600..1000).for_each(|symbol| write(&partial, &second, symbol));
+    let frozen = partial.freeze(1_000_000).unwrap();
+    assert_eq!(frozen.digest(), Digest::of(&body));
+    store.publish(&frozen, meta("h/large", &body)).unwrap();
+    drop(frozen);
+    assert_eq!(
+        std::fs::read_dir(store.path().join(resume::PARTIALS)).unwrap().count(),
+        0,
+        "nothing is leaked"
+    );
+    assert_eq!(body_of(&store.get("h/large").unwrap()), body);
+
+    // Another object, or damage, begins anew.
+    let other = SymbolMap::new(&Partition::new(&Oti::no_code(1_000_000, 500, 65_535)).unwrap());
+    let partial = store.create_resumable(&identity, &other, Wish::default()).unwrap();
+    assert_eq!(other.received(), 0);
+    drop(partial);
+    assert_eq!(std::fs::read_dir(store.path().join(resume::PARTIALS)).unwrap().count(), 0, "given up, gone");
+}
+
+#[test]
+fn mappings_are_bounded_and_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(&config(&folder, 100 << 20)).unwrap();
+    let maps = || {
+        let all = std::fs::read_to_string("/proc/self/maps").unwrap();
+        all.lines().filter(|line| line.contains(folder.path().to_str().unwrap())).count()
+    };
+    for at in 0..1200 {
+        put(&store, &format!("h/{at}"), &[at as u8; 100]).unwrap();
+    }
+    assert!(maps() <= 1024, "{} mappings", maps());
+    for at in [0, 600, 1199] {
+        assert_eq!(body_of(&store.get(&format!("h/{at}")).unwrap()), &[at as u8; 100][..]);
+    }
+}
+
+/// What a store should do, in a few lines.
+#[derive(Debug, Default)]
+struct Model(std::collections::BTreeMap<String, Vec<u8>>);
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #[test]
+    fn random_operations_are_those_of_a_map_that_may_forget(
+        steps in proptest::collection::vec((0_u8..8, 0_u8..12, 0_usize..20_000), 1..120),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let config = StoreConfig { memory_bytes: 60_000, ..config(&folder, 120_000) };
+        let (mut store, _) = Store::open(&config).unwrap();
+        let mut model = Model::default();
+        for (what, key, length) in steps {
+            let name = format!("h/{key}");
+            let body: Vec<u8> = (0..length).map(|at| (at * 31 + length) as u8 ^ key).collect();
+            match what {
+                0..=2 => {
+                    let wish = [Wish::default(), LIVE, PROMOTION][usize::from(what)];
+                    if put_as(&store, &name, &body, wish).is_ok() {
+                        model.0.insert(name.clone(), body);
+                    }
+                }
+                3 => {
+                    let was_there = store.contains(&name);
+                    prop_assert_eq!(store.remove(&name, EvictReason::Purged), was_there);
+                    model.0.remove(&name);
+                }
+                4 => {
+                    store.close();
+                    drop(store);
+                    (store, _) = Store::open(&config).unwrap();
+                }
+                5 => {
+                    // No clean stop.
+                    drop(store);
+                    (store, _) = Store::open(&config).unwrap();
+                }
+                _ => {}
+            }
+            if let Some(object) = store.get(&name) {
+                // It may have forgotten; it never has anything else.
+                prop_assert_eq!(Some(&body_of(&object)[..]), model.0.get(&name).map(|it| &it[..]));
+            }
+            let usage = store.usage();
+            let sum: u64 = store.list().iter().map(|it| it.meta().length + HEADER_BYTES as u64).sum();
+            prop_assert_eq!(usage.bytes + usage.memory_bytes, sum);
+            prop_assert!(usage.bytes <= 120_000 && usage.memory_bytes <= 60_000 && usage.partial_bytes == 0);
+        }
     }
 }

@@ -1,0 +1,110 @@
+//! Why the store could not, and why an object left.
+
+use std::path::PathBuf;
+
+/// Why the store could not do something.
+#[derive(Debug)]
+pub enum StoreError {
+    /// Another daemon has the folder.
+    Locked(PathBuf),
+    /// The folder cannot be made or read.
+    Folder(PathBuf, std::io::Error),
+    /// The object is larger than the quota.
+    LargerThanQuota {
+        /// Its bytes.
+        length: u64,
+    },
+    /// Everything that could be evicted is in use or pinned.
+    NoRoom,
+    /// Less than the reserve is free on the file system.
+    DiskFull,
+    /// The object's name and headers do not fit the header page.
+    MetaTooLarge,
+    /// The disk failed.
+    Io(std::io::Error),
+}
+
+impl StoreError {
+    /// Name in metrics.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Locked(_) => "locked",
+            Self::Folder(..) => "folder",
+            Self::LargerThanQuota { .. } => "larger_than_quota",
+            Self::NoRoom => "no_room",
+            Self::DiskFull => "disk_full",
+            Self::MetaTooLarge => "meta_too_large",
+            Self::Io(_) => "io",
+        }
+    }
+}
+
+impl std::fmt::Display for StoreError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Locked(path) => {
+                write!(
+                    f,
+                    "{}: another skycached uses this cache; stop it, or give [store] path another folder",
+                    path.display()
+                )
+            }
+            Self::Folder(path, err) => {
+                write!(f, "{}: {err}; [store] path must be a folder that skycached may write", path.display())
+            }
+            Self::LargerThanQuota { length } => {
+                write!(f, "an object of {length} bytes is larger than [store] quota_bytes")
+            }
+            Self::NoRoom => f.write_str("the cache is full of objects that are pinned or in use"),
+            Self::DiskFull => f.write_str("the disk is full; make room, or lower [store] reserve_bytes"),
+            Self::MetaTooLarge => f.write_str("the object's name and headers are larger than a header page"),
+            Self::Io(err) => write!(f, "disk: {err}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<std::io::Error> for StoreError {
+    fn from(err: std::io::Error) -> Self {
+        match err.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::DiskFull,
+            _ => Self::Io(err),
+        }
+    }
+}
+
+/// Why an object left the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EvictReason {
+    /// To make room.
+    Room,
+    /// To make room, and past its expiry.
+    Stale,
+    /// A newer version took its name, or it went to the other tier.
+    Replaced,
+    /// Somebody asked for it.
+    Purged,
+    /// Its bytes are not what its header says.
+    Corrupt,
+    /// Its file is gone.
+    Vanished,
+}
+
+impl EvictReason {
+    /// Every variant, in the order of their numbers, for metrics.
+    pub const ALL: [Self; 6] =
+        [Self::Room, Self::Stale, Self::Replaced, Self::Purged, Self::Corrupt, Self::Vanished];
+
+    /// Name in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Room => "room",
+            Self::Stale => "stale",
+            Self::Replaced => "replaced",
+            Self::Purged => "purged",
+            Self::Corrupt => "corrupt",
+            Self::Vanished => "vanished",
+        }
+    }
+}

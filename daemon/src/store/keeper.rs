@@ -1,0 +1,105 @@
+//! What is done when nothing else is to be done: objects in memory that are asked for go to the disk, and what has not been
+//! verified since an unclean stop is, slowly.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::{Claim, EvictReason, Store, StoreError, StoredObject, Tier};
+
+/// How often there is a look at what is to be verified.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The keeper's thread.
+#[derive(Debug)]
+pub struct Keeper {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Keeper {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn start(store: Store) -> std::io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread =
+            std::thread::Builder::new().name("keeper".to_owned()).spawn(move || store.keep(&stopped))?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Store {
+    fn keep(&self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            let next = {
+                let promotions = self.0.to_promote.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                promotions.recv_timeout(LOOK)
+            };
+            match next {
+                Ok(object) => {
+                    if let Err(err) = self.promote(&object) {
+                        tracing::debug!(key = %object.meta.key, %err, "not promoted");
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => self.scrub(stop),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Writes an object in memory to the disk, and lets it live there from now on.
+    fn promote(&self, object: &Arc<StoredObject>) -> Result<(), StoreError> {
+        let key = object.meta.key.as_str();
+        let is_current = || self.index().peek(key).is_some_and(|now| Arc::ptr_eq(now, object));
+        let length = object.meta.length;
+        let root = &self.0.root;
+        if !is_current() || !root.disk.is_usable() || !root.ledger.allows(length) {
+            return Ok(());
+        }
+        let partial = Arc::new(self.begin_on(Tier::Flash, Some(length), Claim::Named)?);
+        let bytes = object.bytes(0..length).ok_or(StoreError::NoRoom)?;
+        partial.write_at(0, &bytes)?;
+        let frozen = partial.freeze(length)?;
+        // A newer version may have come meanwhile; its file must stay.
+        if is_current() {
+            self.publish(&frozen, object.meta.clone())?;
+            self.0.promoted.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Verifies what nobody has since an unclean stop, at the configured rate, until something else is to be done.
+    fn scrub(&self, stop: &AtomicBool) {
+        let rate = self.0.config.scrub_bytes_per_s;
+        if rate == 0 || self.0.unverified.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let unverified = |object: &Arc<StoredObject>| !object.verified.load(Ordering::Acquire);
+        for object in self.list().into_iter().filter(unverified) {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            if !object.is_intact() {
+                self.remove_exactly(&object, EvictReason::Vanished);
+                continue;
+            }
+            self.verify(&object, |bytes| {
+                std::thread::sleep(Duration::from_secs_f64(bytes as f64 / rate as f64));
+            });
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What the flash was asked to write: today, in all, and how long it will last so.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use carousel::time::WallTime;
+use serde::{Deserialize, Serialize};
+
+use crate::clock;
+
+const DAY_MS: i64 = 86_400_000;
+/// Bytes between two notes of the ledger on the disk: a power cut forgets at most so many.
+const NOTE_BYTES: u64 = 256 << 20;
+const FILE: &str = "written.json";
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Page {
+    /// Days since 1970; 0 while nobody knows the date.
+    day: i64,
+    today_bytes: u64,
+    total_bytes: u64,
+    /// When the ledger was begun.
+    since_ms: i64,
+}
+
+/// Bytes written to the flash.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    path: PathBuf,
+    budget_bytes: u64,
+    endurance_bytes: u64,
+    page: Mutex<(Page, u64)>,
+}
+
+/// What the ledger says.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct FlashWear {
+    /// Bytes written since midnight, UTC.
+    pub today_bytes: u64,
+    /// Bytes that may be written in a day; 0: any number.
+    pub budget_bytes: u64,
+    /// Bytes written since the ledger was begun.
+    pub total_bytes: u64,
+    /// Days until the endurance is used up at the rate so far; `None` if nobody has said what it is, or nothing was written.
+    pub life_days: Option<f64>,
+}
+
+impl Ledger {
+    /// Continues the ledger of a folder. `budget_bytes` a day and `endurance_bytes` in all, 0: no limit known.
+    pub(super) fn open(folder: &Path, budget_bytes: u64, endurance_bytes: u64) -> Self {
+        let path = folder.join(FILE);
+        let page: Option<Page> =
+            std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let page = page.unwrap_or_else(|| Page { since_ms: clock::wall().unix_ms(), ..Page::default() });
+        Self { path, budget_bytes, endurance_bytes, page: Mutex::new((page, page.total_bytes)) }
+    }
+
+    /// Whether `bytes` more may be written today.
+    pub(super) fn allows(&self, bytes: u64) -> bool {
+        if self.budget_bytes == 0 {
+            return true;
+        }
+        let mut page = self.page();
+        turn(&mut page.0, clock::trusted_wall());
+        page.0.today_bytes.saturating_add(bytes) <= self.budget_bytes
+    }
+
+    /// `bytes` were written.
+    pub(super) fn wrote(&self, bytes: u64) {
+        let note = {
+            let mut page = self.page();
+            turn(&mut page.0, clock::trusted_wall());
+            page.0.today_bytes += bytes;
+            page.0.total_bytes += bytes;
+            let due = page.0.total_bytes - page.1 >= NOTE_BYTES;
+            if due {
+                page.1 = page.0.total_bytes;
+            }
+            due.then_some(page.0)
+        };
+        if let Some(page) = note {
+            self.note(page);
+        }
+    }
+
+    /// Notes it on the disk.
+    pub(super) fn close(&self) {
+        let page = self.page().0;
+        self.note(page);
+    }
+
+    fn note(&self, page: Page) {
+        // A ledger that cannot be noted costs at worst a day's budget.
+        if let Ok(bytes) = serde_json::to_vec(&page) {
+            let fresh = self.path.with_extension("new");
+            let _ = std::fs::write(&fresh, bytes).and_then(|()| std::fs::rename(&fresh, &self.path));
+        }
+    }
+
+    pub(super) fn wear(&self) -> FlashWear {
+        let mut guard = self.page();
+        turn(&mut guard.0, clock::trusted_wall());
+        let page = guard.0;
+        let days = (clock::wall().unix_ms() - page.since_ms).max(DAY_MS / 24) as f64 / DAY_MS as f64;
+        let left = self.endurance_bytes.saturating_sub(page.total_bytes) as f64;
+        let rate = page.total_bytes as f64 / days;
+        FlashWear {
+            today_bytes: page.today_bytes,
+            budget_bytes: self.budget_bytes,
+            total_bytes: page.total_bytes,
+            life_days: (self.endurance_bytes > 0 && rate > 0.0).then(|| left / rate),
+        }
+    }
+
+    fn page(&self) -> MutexGuard<'_, (Page, u64)> {
+        // Numbers only: whatever a panic elsewhere left is as good.
+        self.page.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Begins a new day, if it is one. A clock that jumps back (a box that lost its battery) does not.
+fn turn(page: &mut Page, now: Option<WallTime>) {
+    let Some(today) = now.map(|now| now.unix_ms() / DAY_MS).filter(|&today| today > page.day) else { return };
+    // The first date after a start without one is not a new day: what was written before it counts.
+    if page.day > 0 {
+        page.today_bytes = 0;
+    }
+    page.day = today;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_kept_over_restarts_and_days_turn_only_forwards() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(folder.path(), 1000, 0);
+        ledger.wrote(600);
+        assert!(ledger.allows(400) && !ledger.allows(401));
+        ledger.close();
+        let again = Ledger::open(folder.path(), 1000, 10_000);
+        assert!(!again.allows(401));
+        let wear = again.wear();
+        assert_eq!((wear.today_bytes, wear.total_bytes), (600, 600));
+        assert!(wear.life_days.is_some_and(|days| days > 0.0));
+        assert!(Ledger::open(folder.path(), 0, 0).allows(u64::MAX));
+        let day = |day: i64| Some(WallTime::from_unix_ms(day * DAY_MS + 5));
+        let mut page = Page { day: 100, today_bytes: 7, ..Page::default() };
+        for before in [None, day(0), day(99), day(100)] {
+            turn(&mut page, before);
+            assert_eq!(page.today_bytes, 7);
+        }
+        turn(&mut page, day(101));
+        assert_eq!((page.day, page.today_bytes), (101, 0));
+    }
+}

@@ -1,0 +1,205 @@
+//! A whole object in the cache, wherever its bytes are.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use bytes::Bytes;
+use carousel::digest::StreamDigest;
+
+use super::disk::Disk;
+use super::file;
+use super::format::{HEADER_BYTES, ObjectMeta};
+use super::ledger::Ledger;
+use super::mapping::Mapping;
+
+/// Files that are mapped at a time: each takes addresses, of which a 32-bit box has 3 GiB, and a descriptor.
+const MAX_MAPPINGS: usize = if cfg!(target_pointer_width = "64") { 1024 } else { 256 };
+/// Bytes read at a time to verify an object.
+const READ_BYTES: usize = 256 << 10;
+
+/// Where an object's bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tier {
+    /// A file of the store's folder.
+    Flash,
+    /// A file in memory, gone with the process.
+    Memory,
+}
+
+impl Tier {
+    /// Both, in the order of their numbers.
+    pub const ALL: [Self; 2] = [Self::Flash, Self::Memory];
+
+    /// Name in JSON and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Flash => "flash",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// What all objects of a store share.
+#[derive(Debug)]
+pub(super) struct Root {
+    pub(super) folder: PathBuf,
+    pub(super) disk: Disk,
+    pub(super) ledger: Ledger,
+    /// From here on what is on its way in stays, to be gone on with at the next start.
+    pub(super) is_closing: AtomicBool,
+    /// Objects whose files are mapped, the first mapped first.
+    mapped: Mutex<VecDeque<Weak<StoredObject>>>,
+}
+
+impl Root {
+    pub(super) const fn new(folder: PathBuf, disk: Disk, ledger: Ledger) -> Self {
+        Self { folder, disk, ledger, is_closing: AtomicBool::new(false), mapped: Mutex::new(VecDeque::new()) }
+    }
+
+    /// Notes a new mapping; the oldest beyond [`MAX_MAPPINGS`] is given up. Slices that somebody has keep theirs.
+    fn mapped(&self, object: &Arc<StoredObject>) {
+        let mut mapped = lock(&self.mapped);
+        mapped.push_back(Arc::downgrade(object));
+        while mapped.len() > MAX_MAPPINGS {
+            if let Some(oldest) = mapped.pop_front().and_then(|it| it.upgrade()) {
+                lock(&oldest.mapping).take();
+            }
+        }
+    }
+}
+
+/// A panic in between leaves a list or an option that is whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A whole, verified object. Its bytes stay readable for as long as this is held, evicted or not.
+#[derive(Debug)]
+pub struct StoredObject {
+    pub(super) meta: ObjectMeta,
+    tier: Tier,
+    root: Arc<Root>,
+    /// Of a memory object always there; of a flash object while it is among the last that were used.
+    mapping: Mutex<Option<Arc<Mapping>>>,
+    /// Set when the bytes are known to match the digest: published in this run, or checked after an unclean stop.
+    pub(super) verified: AtomicBool,
+    /// Times that it was asked for.
+    pub(super) uses: AtomicU32,
+}
+
+impl StoredObject {
+    /// An object whose file is there, not mapped yet.
+    pub(super) fn found(meta: ObjectMeta, root: &Arc<Root>, is_verified: bool) -> Arc<Self> {
+        Arc::new(Self::new(meta, Tier::Flash, root, None, is_verified))
+    }
+
+    /// An object that was just published.
+    pub(super) fn published(meta: ObjectMeta, tier: Tier, root: &Arc<Root>, mapping: Mapping) -> Arc<Self> {
+        let object = Arc::new(Self::new(meta, tier, root, Some(Arc::new(mapping)), true));
+        if tier == Tier::Flash {
+            root.mapped(&object);
+        }
+        object
+    }
+
+    fn new(
+        meta: ObjectMeta,
+        tier: Tier,
+        root: &Arc<Root>,
+        mapping: Option<Arc<Mapping>>,
+        is_verified: bool,
+    ) -> Self {
+        Self {
+            meta,
+            tier,
+            root: Arc::clone(root),
+            mapping: Mutex::new(mapping),
+            verified: AtomicBool::new(is_verified),
+            uses: AtomicU32::new(0),
+        }
+    }
+
+    /// What is known of it.
+    pub const fn meta(&self) -> &ObjectMeta {
+        &self.meta
+    }
+
+    /// Where its bytes are.
+    pub const fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// Times that it was asked for since the start.
+    pub fn uses(&self) -> u32 {
+        self.uses.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        file::object_path(&self.root.folder, self.meta.key.as_str())
+    }
+
+    /// Takes its file away, if it has one. Who reads it keeps it.
+    pub(super) fn unlink(&self) {
+        if self.tier == Tier::Flash {
+            file::remove(&self.path());
+        }
+    }
+
+    /// Bytes `[start, end)` of the body, without copying. `None` if the range is outside, or the file cannot be mapped.
+    pub fn bytes(self: &Arc<Self>, range: Range<u64>) -> Option<Bytes> {
+        let mapping = self.mapping()?;
+        let start = usize::try_from(range.start).ok()?.checked_add(HEADER_BYTES)?;
+        let end = usize::try_from(range.end).ok()?.checked_add(HEADER_BYTES)?;
+        // Beyond a file's end the kernel would raise SIGBUS in whoever copies, or EFAULT in a system call.
+        if self.tier == Tier::Flash && !mapping.is_backed() {
+            return None;
+        }
+        mapping.slice(start..end)
+    }
+
+    fn mapping(self: &Arc<Self>) -> Option<Arc<Mapping>> {
+        if let Some(mapping) = lock(&self.mapping).as_ref() {
+            return Some(Arc::clone(mapping));
+        }
+        let file = File::open(self.path()).ok()?;
+        let length = usize::try_from(self.meta.length).ok()?.checked_add(HEADER_BYTES)?;
+        let mapping = Arc::new(Mapping::read_only(&file, length).ok()?);
+        *lock(&self.mapping) = Some(Arc::clone(&mapping));
+        self.root.mapped(self);
+        Some(mapping)
+    }
+
+    /// Whether the file is still as long as it was.
+    pub(super) fn is_intact(&self) -> bool {
+        if self.tier == Tier::Memory {
+            return true;
+        }
+        match lock(&self.mapping).as_ref() {
+            Some(mapping) => mapping.is_backed(),
+            None => std::fs::metadata(self.path())
+                .is_ok_and(|it| it.len() == self.meta.length + HEADER_BYTES as u64),
+        }
+    }
+
+    /// Reads the whole object and compares its digest, through the descriptor: a disk that cannot read says so. `pause`
+    /// is told how many bytes were read and may wait.
+    pub(super) fn matches_digest(&self, mut pause: impl FnMut(usize)) -> io::Result<bool> {
+        let file = File::open(self.path())?;
+        let (mut digest, mut buffer) = (StreamDigest::default(), vec![0; READ_BYTES]);
+        let (mut offset, end) = (HEADER_BYTES as u64, self.meta.length + HEADER_BYTES as u64);
+        while offset < end {
+            let count = READ_BYTES.min(usize::try_from(end - offset).unwrap_or(READ_BYTES));
+            file.read_exact_at(&mut buffer[..count], offset)?;
+            digest.update(&buffer[..count]);
+            offset += count as u64;
+            pause(count);
+        }
+        Ok(digest.finish() == self.meta.digest)
+    }
+}
