@@ -85,6 +85,7 @@ pub mod capture;
 #[cfg(feature = "config")]
 pub mod config;
 pub mod digest;
+pub mod eviction;
 pub mod fec;
 pub mod flute;
 pub mod ip;

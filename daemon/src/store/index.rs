@@ -5,11 +5,11 @@ use std::collections::{BinaryHeap, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
+use carousel::eviction::{Eviction, Order, Slot};
 use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 
 use super::format::{Class, HEADER_BYTES};
-use super::order::{Eviction, Order, Slot};
 use super::{EvictReason, StoredObject, Tier};
 
 /// Classes that make room, in the order in which they do.

@@ -9,7 +9,7 @@
 //! | `mapping.rs` | the mappings |
 //! | `object.rs` | a whole object, on either tier |
 //! | `partial.rs`, `resume.rs` | an object on its way in; what of it outlives a power cut |
-//! | `index.rs`, `order.rs` | what is there, and who leaves next |
+//! | `index.rs` | what is there; who leaves next is [`carousel::eviction`]'s |
 //! | `recover.rs`, `snapshot.rs` | the index after a start |
 //! | `disk.rs`, `ledger.rs` | how the disk is, and what it was asked to write |
 //! | `keeper.rs` | what is done when nothing else is to be done: promotion, verification |
@@ -23,7 +23,6 @@ mod keeper;
 mod ledger;
 mod mapping;
 mod object;
-pub mod order;
 mod partial;
 mod recover;
 mod resume;
@@ -36,6 +35,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use carousel::digest::Digest;
+use carousel::eviction::Eviction;
 use carousel::fec::SymbolMap;
 use carousel::time::WallTime;
 use serde::Deserialize;
@@ -46,7 +46,6 @@ pub use format::{CameBy, Class, ObjectMeta};
 pub use keeper::Keeper;
 pub use ledger::FlashWear;
 pub use object::{StoredObject, Tier};
-pub use order::Eviction;
 pub use partial::{Frozen, Partial};
 pub use recover::RecoveryReport;
 
@@ -125,7 +124,7 @@ impl Default for StoreConfig {
             flash_endurance_bytes: 0,
             resume_bytes: 16 << 20,
             scrub_bytes_per_s: 4 << 20,
-            eviction: Eviction::Lru,
+            eviction: Eviction::default(),
             classes: Vec::new(),
         }
     }

@@ -9,6 +9,7 @@ fn config(folder: &tempfile::TempDir, quota_bytes: u64) -> StoreConfig {
         quota_bytes,
         reserve_bytes: 0,
         memory_bytes: 0,
+        eviction: Eviction::Lru,
         ..StoreConfig::default()
     }
 }

@@ -1,11 +1,9 @@
 //! What households watch, against what their boxes hold: the hit ratio before the launch.
 //!
-//! A box keeps what passes and what it fetched, and drops what was used longest ago, as `skycached`'s store does; a repeat
-//! of what is held is no use. A view begins with the first segment and goes on at playing speed until it is given up.
+//! A box keeps what passes and what it fetched, and drops what the store's order of leaving says; a repeat of what is held is
+//! no use. A view begins with the first segment and goes on at playing speed until it is given up.
 
-use std::num::NonZeroUsize;
-
-use lru::LruCache;
+use carousel::eviction::{Eviction, Order};
 
 use super::Viewing;
 use super::catalogue::Catalogue;
@@ -27,7 +25,8 @@ struct Ask {
 
 /// One box: its cache, and what its household will ask for.
 struct Household {
-    held: LruCache<u32, ()>,
+    order: Order,
+    held: Vec<bool>,
     held_bytes: u64,
     asks: Vec<Ask>,
     next: usize,
@@ -46,11 +45,12 @@ pub(super) fn watch(
     let popularity = Popularity::new(catalogue, viewing.zipf);
     for _ in 0..viewing.boxes {
         let asks = household(catalogue, &popularity, viewing, duration_s, rng, &mut watched);
-        let most = NonZeroUsize::new(catalogue.sizes.len().max(1)).expect("at least 1");
-        let mut home = Household { held: LruCache::new(most), held_bytes: 0, asks, next: 0 };
+        let order = Order::new(Eviction::default());
+        let held = vec![false; catalogue.sizes.len()];
+        let mut home = Household { order, held, held_bytes: 0, asks, next: 0 };
         for &(at_s, object) in passes {
             home.ask_until(at_s, catalogue, cache_bytes, duration_s, &mut watched);
-            if !home.held.contains(&object) {
+            if !home.held[object as usize] {
                 home.keep(object, catalogue, cache_bytes);
             }
         }
@@ -70,13 +70,15 @@ impl Household {
     ) {
         while let Some(ask) = self.asks.get(self.next).filter(|ask| ask.at_s < until_s) {
             let (bytes, object) = (catalogue.sizes[ask.object as usize], ask.object);
-            let is_hit = self.held.get(&object).is_some();
+            let is_hit = self.held[object as usize];
             // The first half fills the caches and is not counted.
             if ask.at_s > duration_s / 2.0 {
                 watched.bytes += bytes;
                 watched.hit_bytes += if is_hit { bytes } else { 0 };
             }
-            if !is_hit {
+            if is_hit {
+                self.order.touch(object);
+            } else {
                 self.keep(object, catalogue, cache_bytes);
             }
             self.next += 1;
@@ -84,12 +86,15 @@ impl Household {
     }
 
     fn keep(&mut self, object: u32, catalogue: &Catalogue, cache_bytes: u64) {
-        self.held.put(object, ());
-        self.held_bytes += catalogue.sizes[object as usize];
-        while self.held_bytes > cache_bytes {
-            let Some((oldest, ())) = self.held.pop_lru() else { break };
-            self.held_bytes -= catalogue.sizes[oldest as usize];
+        let bytes = catalogue.sizes[object as usize];
+        while self.held_bytes + bytes > cache_bytes {
+            let Some(left) = self.order.evict(|_| true) else { return };
+            self.held[left as usize] = false;
+            self.held_bytes -= catalogue.sizes[left as usize];
         }
+        self.order.insert(object, u64::from(object), bytes);
+        self.held[object as usize] = true;
+        self.held_bytes += bytes;
     }
 }
 

@@ -46,6 +46,10 @@ enum Bench {
     Receive,
     /// What decoding and encoding a source block cost, beside the bare `raptorq` crate.
     Fec,
+    /// What the store costs beside the raw limit: ingest, lookup, memory, starts.
+    Store,
+    /// What each order of leaving the cache is worth on the reference workload.
+    Evict,
     /// What planning and one decision of the schedule cost, for 10 to 100,000 objects.
     Plan,
 }
@@ -57,6 +61,12 @@ fn main() -> ExitCode {
         Door::Sim { what: Sim::Table } => sim_table(),
         Door::Bench { what: Bench::Fec } => {
             run(cargo().args(["bench", "--quiet", "-p", "skycache-carousel", "--bench", "fec"]))
+        }
+        Door::Bench { what: Bench::Store } => {
+            run(cargo().args(["bench", "--quiet", "-p", "skycache", "--bench", "store"]))
+        }
+        Door::Bench { what: Bench::Evict } => {
+            run(cargo().args(["bench", "--quiet", "-p", "skycache", "--bench", "evict"]))
         }
         Door::Bench { what: Bench::Plan } => {
             run(cargo().args(["bench", "--quiet", "-p", "skycache-headend", "--bench", "plan"]))

@@ -1,11 +1,11 @@
-//! Who leaves next: least recently used, SIEVE, or S3-FIFO, over slots that the index numbers.
+//! Who leaves a cache next: least recently used, SIEVE, or S3-FIFO, over slots that the index numbers.
 //!
 //! Every operation is O(1) on average. A policy never takes what may not go (somebody is being served from it): it looks
 //! at the next one, at most [`MOST_LOOKS`] times. What each is worth on the reference workload: `cargo xtask bench evict`.
+//!
+//! The daemon's store evicts by it, and the headend's simulation foresees with it what a million stores will hold.
 
 use std::collections::{HashSet, VecDeque};
-
-use serde::Deserialize;
 
 /// Number of an object in the index.
 pub type Slot = u32;
@@ -15,15 +15,15 @@ const NIL: Slot = Slot::MAX;
 const MOST_LOOKS: usize = 4096;
 
 /// `[store] eviction`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "config", derive(serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Eviction {
     /// The least recently used leaves.
-    #[default]
     Lru,
     /// SIEVE (Zhang et al., NSDI 2024).
     Sieve,
-    /// S3-FIFO (Yang et al., SOSP 2023).
+    /// S3-FIFO (Yang et al., SOSP 2023): 10 to 35 points of hit ratio above LRU on the reference workload.
+    #[default]
     S3Fifo,
 }
 

@@ -1,0 +1,163 @@
+//! `cargo xtask bench store`: what the store costs beside the raw limit, in one run.
+//!
+//! Ingest of objects against one `pwrite` stream into one preallocated file; a lookup that hits; memory of the index for each
+//! object; a start from a snapshot and from headers.
+
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use carousel::digest::Digest;
+use carousel::name::ObjectKey;
+use carousel::time::WallTime;
+use skycache::store::{CameBy, Class, ObjectMeta, Store, StoreConfig, Wish};
+
+const ROUNDS: usize = 5;
+const OBJECT_BYTES: usize = 1 << 20;
+/// As symbols are gathered.
+const RUN_BYTES: usize = 64 << 10;
+
+fn config(folder: &Path) -> StoreConfig {
+    StoreConfig {
+        path: folder.join("cache"),
+        quota_bytes: 1 << 40,
+        reserve_bytes: 0,
+        ..StoreConfig::default()
+    }
+}
+
+fn meta(number: usize, length: usize, digest: Digest) -> ObjectMeta {
+    let name = format!("cdn.example.com/vod/film-{}/video/1080p/segment-{number:08}.m4s", number / 300);
+    ObjectMeta {
+        uri: format!("https://{name}"),
+        key: ObjectKey::from_name(&name, None).expect("a name"),
+        content_type: Some("video/mp4".to_owned()),
+        length: length as u64,
+        digest,
+        version: number as u64,
+        received_at: WallTime::from_unix_ms(1_795_219_200_000),
+        expires: Some(WallTime::from_unix_ms(1_795_305_600_000)),
+        class: Class::Medium,
+        came_by: CameBy::Carousel,
+        origin_headers: Vec::new(),
+    }
+}
+
+fn put(store: &Store, number: usize, body: &[u8], digest: Digest) {
+    let partial = Arc::new(store.create(body.len() as u64, Wish::default()).expect("room"));
+    for (at, run) in body.chunks(RUN_BYTES).enumerate() {
+        partial.write_at((at * RUN_BYTES) as u64, run).expect("written");
+    }
+    let frozen = partial.freeze(body.len() as u64).expect("mapped");
+    store.publish(&frozen, meta(number, body.len(), digest)).expect("published");
+}
+
+/// Least, median and most.
+fn spread(mut values: Vec<f64>) -> [f64; 3] {
+    values.sort_by(f64::total_cmp);
+    [values[0], values[values.len() / 2], values[values.len() - 1]]
+}
+
+/// Private memory of this process in bytes.
+fn private_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
+    let of = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok()
+    };
+    (of("Private_Clean:").unwrap_or(0) + of("Private_Dirty:").unwrap_or(0)) * 1024
+}
+
+fn main() {
+    let quick = std::env::args().any(|argument| argument == "--test");
+    let (objects, many, rounds) = if quick { (4, 50, 1) } else { (200, 100_000, ROUNDS) };
+    let folder = tempfile::tempdir_in(std::env::var_os("STORE_BENCH_DIR").unwrap_or_else(|| "/tmp".into()))
+        .expect("a folder");
+    ingest(folder.path(), objects, rounds);
+    index(folder.path(), many);
+}
+
+fn ingest(folder: &Path, objects: usize, rounds: usize) {
+    let body: Vec<u8> =
+        (0..OBJECT_BYTES as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let digest = Digest::of(&body);
+    let (mut raw, mut ours) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let path = folder.join("raw");
+        let file = std::fs::File::create(&path).expect("a file");
+        file.set_len((objects * OBJECT_BYTES) as u64).expect("its length");
+        let begin = Instant::now();
+        for number in 0..objects {
+            for (at, run) in body.chunks(RUN_BYTES).enumerate() {
+                file.write_all_at(run, (number * OBJECT_BYTES + at * RUN_BYTES) as u64).expect("written");
+            }
+        }
+        raw.push(begin.elapsed().as_secs_f64() * 1e6 / objects as f64);
+        drop(file);
+        std::fs::remove_file(path).expect("removed");
+
+        let (store, _) = Store::open(&config(folder)).expect("a store");
+        let begin = Instant::now();
+        for number in 0..objects {
+            put(&store, number, &body, digest);
+        }
+        ours.push(begin.elapsed().as_secs_f64() * 1e6 / objects as f64);
+        drop(store);
+        std::fs::remove_dir_all(folder.join("cache")).expect("removed");
+    }
+    let (raw, ours) = (spread(raw), spread(ours));
+    println!("ingest of objects of 1 MiB, us each, without their digests (least–most of {rounds})");
+    println!("  pwrite into one file      {:>8.0} ({:.0}–{:.0})", raw[1], raw[0], raw[2]);
+    println!(
+        "  store: file, header, link {:>8.0} ({:.0}–{:.0})  ratio {:.2}",
+        ours[1],
+        ours[0],
+        ours[2],
+        ours[1] / raw[1]
+    );
+}
+
+fn index(folder: &Path, many: usize) {
+    let body = [7; 16];
+    let digest = Digest::of(&body);
+    let (store, _) = Store::open(&config(folder)).expect("a store");
+    for number in 0..many {
+        put(&store, number, &body, digest);
+    }
+    let keys: Vec<String> =
+        (0..many).step_by(97).map(|number| meta(number, 16, digest).key.as_str().to_owned()).collect();
+    // The first use maps a file.
+    for key in &keys {
+        store.get(key);
+    }
+    let begin = Instant::now();
+    let mut found = 0;
+    for _ in 0..20 {
+        found += keys.iter().filter(|key| store.get(key).is_some()).count();
+    }
+    println!(
+        "\nlookup of a hit               {:>8.0} ns, its fstat or stat included",
+        begin.elapsed().as_nanos() as f64 / found.max(1) as f64
+    );
+    store.close();
+    drop(store);
+
+    let before = private_bytes();
+    let begin = Instant::now();
+    let (store, report) = Store::open(&config(folder)).expect("a store");
+    let hit = store.get(&keys[0]).is_some();
+    let snapshot_ms = begin.elapsed().as_secs_f64() * 1e3;
+    assert!(report.from_snapshot && hit);
+    let bytes = private_bytes().saturating_sub(before) as f64 / many as f64;
+    println!("start from a snapshot         {snapshot_ms:>8.0} ms for {many} objects, to the first hit");
+    println!("index                         {bytes:>8.0} bytes an object, resident and private");
+    drop(store);
+    let begin = Instant::now();
+    let (_, report) = Store::open(&config(folder)).expect("a store");
+    assert!(!report.from_snapshot && report.objects == many as u64);
+    println!(
+        "start from headers            {:>8.0} ms for {many} objects",
+        begin.elapsed().as_secs_f64() * 1e3
+    );
+}
