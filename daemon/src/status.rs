@@ -38,7 +38,7 @@ fn counts<'a>(counts: impl Iterator<Item = (&'a str, u64)>) -> Map<String, Value
 pub fn object_json(object: &StoredObject) -> Value {
     let meta = object.meta();
     json!({
-        "key": meta.key.as_str(), "uri": meta.uri, "length": meta.length, "sha256": meta.digest.to_hex(),
+        "key": meta.key.as_str(), "uri": meta.uri.text(&meta.key), "length": meta.length, "sha256": meta.digest.to_hex(),
         "content_type": meta.content_type, "version": meta.version, "received_at": meta.received_at.to_xml(),
         "tier": object.tier().as_str(), "class": meta.class.as_str(), "uses": object.uses(),
         "came_by": meta.came_by.as_str(), "expires": meta.expires.map(carousel::time::WallTime::to_xml),

@@ -21,7 +21,7 @@ use carousel::fec::{Oti, Partition, SymbolMap};
 use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 use linksim::Rng;
-use skycache::store::{CameBy, Class, EvictReason, ObjectMeta, Store, StoreConfig, Wish};
+use skycache::store::{CameBy, Class, EvictReason, ObjectMeta, ObjectUri, Store, StoreConfig, Wish};
 
 const SYMBOL: u64 = 1000;
 const KEYS: u64 = 120;
@@ -52,7 +52,7 @@ fn body(key: u64, version: u64) -> Vec<u8> {
 fn meta(key: u64, version: u64, body: &[u8]) -> ObjectMeta {
     ObjectMeta {
         key: ObjectKey::from_name(&format!("h/{key}"), None).unwrap(),
-        uri: format!("http://h/{key}"),
+        uri: ObjectUri::Http,
         content_type: None,
         length: body.len() as u64,
         digest: Digest::of(body),

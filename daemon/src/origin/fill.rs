@@ -16,7 +16,7 @@ use super::{Client, OriginError, Reply};
 use crate::clock;
 use crate::flight::{Announced, FailReason, Flight, Outcome};
 use crate::receive::Shared;
-use crate::store::{CameBy, ObjectMeta, Partial, StoreError, StoredObject, Wish};
+use crate::store::{CameBy, ObjectMeta, ObjectUri, Partial, StoreError, StoredObject, Wish};
 
 /// Fetches at a time. Each holds a connection and a file.
 const MAX_FILLS: usize = 512;
@@ -224,7 +224,7 @@ impl Filler {
     fn meta(&self, key: &ObjectKey, url: &str, length: u64, flight: &Flight) -> ObjectMeta {
         ObjectMeta {
             key: key.clone(),
-            uri: url.to_owned(),
+            uri: ObjectUri::new(url, key),
             content_type: flight.content_type.clone(),
             length,
             digest: carousel::digest::Digest([0; 32]), // known when the bytes are: `publish` sets it

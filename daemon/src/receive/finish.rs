@@ -13,7 +13,7 @@ use super::shelf::{ObjectSpace, is_signalling};
 use super::{ObjectRef, Shared};
 use crate::clock;
 use crate::flight::{FailReason, Outcome};
-use crate::store::{CameBy, Class, ObjectMeta, Partial, StoredObject, Wish};
+use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Partial, StoredObject, Wish};
 
 /// Whole objects waiting for their digest. A shard completes a few hundred small objects in a burst.
 const QUEUE: usize = 1024;
@@ -244,9 +244,10 @@ fn publish(
         .map_err(|_| FinishError::Store(crate::store::StoreError::MetaTooLarge))?;
     let now = clock::wall();
     let class = shared.store.class_of(key.as_str());
+    let uri = shared.url_of(&file.content_location);
     let meta = ObjectMeta {
+        uri: ObjectUri::new(uri.as_deref().unwrap_or(&file.content_location), &key),
         key,
-        uri: shared.url_of(&file.content_location).unwrap_or_else(|| file.content_location.clone()),
         content_type: file.content_type.clone(),
         length: frozen.as_slice().len() as u64,
         digest: content.digest,

@@ -75,13 +75,44 @@ impl CameBy {
     }
 }
 
+/// An object's URI, next to its key: nearly always the key with a scheme before it, and then it takes no memory of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ObjectUri {
+    /// `http://` and the key.
+    Http,
+    /// `https://` and the key.
+    Https,
+    /// Anything else.
+    Other(Box<str>),
+}
+
+impl ObjectUri {
+    /// `uri` of the object of `key`.
+    pub fn new(uri: &str, key: &ObjectKey) -> Self {
+        match uri.split_once("://") {
+            Some(("http", rest)) if rest == key.as_str() => Self::Http,
+            Some(("https", rest)) if rest == key.as_str() => Self::Https,
+            _ => Self::Other(uri.into()),
+        }
+    }
+
+    /// The whole URI.
+    pub fn text(&self, key: &ObjectKey) -> String {
+        match self {
+            Self::Http => format!("http://{key}"),
+            Self::Https => format!("https://{key}"),
+            Self::Other(uri) => uri.to_string(),
+        }
+    }
+}
+
 /// What is known of an object beside its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectMeta {
     /// Its key.
     pub key: ObjectKey,
     /// Its URI as broadcast or fetched.
-    pub uri: String,
+    pub uri: ObjectUri,
     /// MIME type.
     pub content_type: Option<String>,
     /// Bytes of the body.
@@ -122,7 +153,7 @@ struct Stored {
 pub(super) fn metadata(meta: &ObjectMeta) -> Option<Vec<u8>> {
     let stored = Stored {
         key: meta.key.as_str().to_owned(),
-        uri: meta.uri.clone(),
+        uri: meta.uri.text(&meta.key),
         content_type: meta.content_type.clone(),
         length: meta.length,
         sha256: meta.digest.to_hex(),
@@ -187,9 +218,10 @@ pub(super) fn decode(page: &[u8]) -> Result<ObjectMeta, BadHeader> {
 /// Reads what [`metadata`] wrote.
 pub(super) fn parse_metadata(metadata: &[u8]) -> Option<ObjectMeta> {
     let stored: Stored = serde_json::from_slice(metadata).ok()?;
+    let key = ObjectKey::from_name(&stored.key, None).ok()?;
     Some(ObjectMeta {
-        key: ObjectKey::from_name(&stored.key, None).ok()?,
-        uri: stored.uri,
+        uri: ObjectUri::new(&stored.uri, &key),
+        key,
         content_type: stored.content_type,
         length: stored.length,
         digest: Digest::from_hex(&stored.sha256)?,

@@ -42,7 +42,7 @@ use serde::Deserialize;
 
 pub use disk::DiskState;
 pub use error::{EvictReason, StoreError};
-pub use format::{CameBy, Class, ObjectMeta};
+pub use format::{CameBy, Class, ObjectMeta, ObjectUri};
 pub use keeper::Keeper;
 pub use ledger::FlashWear;
 pub use object::{StoredObject, Tier};

@@ -19,9 +19,10 @@ fn open(folder: &tempfile::TempDir) -> (Store, RecoveryReport) {
 }
 
 fn meta(key: &str, body: &[u8]) -> ObjectMeta {
+    let key = ObjectKey::from_name(key, None).unwrap();
     ObjectMeta {
-        key: ObjectKey::from_name(key, None).unwrap(),
-        uri: format!("http://{key}"),
+        uri: ObjectUri::new("http://elsewhere/", &key),
+        key,
         content_type: Some("video/mp4".into()),
         length: body.len() as u64,
         digest: Digest::of(body),
