@@ -52,6 +52,9 @@ enum Verb {
         /// How long to listen for packets
         #[arg(long, default_value_t = 3)]
         seconds: u64,
+        /// Read every object of the cache and compare it with its digest
+        #[arg(long)]
+        deep: bool,
     },
     /// Feed a recording through the receive path into the cache; prints a JSON summary
     Replay {
@@ -104,7 +107,7 @@ fn main() -> ExitCode {
 fn run(verb: Verb) -> Result<ExitCode, String> {
     match verb {
         Verb::Run { config } => serve(&config),
-        Verb::Check { common, seconds } => check(&common, seconds),
+        Verb::Check { common, seconds, deep } => check(&common, seconds, deep),
         Verb::Replay { recording, config } => replay_recording(&recording, config.as_deref()),
         Verb::Status(common) => {
             let value = ask(&common, Method::GET, "/api/v1/status", None)?;
@@ -219,7 +222,7 @@ fn reload(daemon: &mut Daemon, path: &Path, set_level: &Reload) {
     notify(&[NotifyState::Ready]);
 }
 
-fn check(common: &Common, seconds: u64) -> Result<ExitCode, String> {
+fn check(common: &Common, seconds: u64, deep: bool) -> Result<ExitCode, String> {
     let config = match Config::load(&common.config) {
         Ok(config) => config,
         Err(why) if common.json => {
@@ -235,7 +238,7 @@ fn check(common: &Common, seconds: u64) -> Result<ExitCode, String> {
         Err(why) => return Err(why),
     };
     let is_running = std::os::unix::net::UnixStream::connect(&config.admin.socket).is_ok();
-    let report = doctor::examine(&config, is_running, Duration::from_secs(seconds.clamp(1, 600)));
+    let report = doctor::examine(&config, is_running, deep, Duration::from_secs(seconds.clamp(1, 600)));
     print(&if common.json {
         pretty(&report.to_json())
     } else {

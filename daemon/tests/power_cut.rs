@@ -21,7 +21,9 @@ use carousel::fec::{Oti, Partition, SymbolMap};
 use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 use linksim::Rng;
-use skycache::store::{CameBy, Class, EvictReason, ObjectMeta, ObjectUri, Store, StoreConfig, Wish};
+use skycache::store::{
+    CameBy, Class, EvictReason, ObjectMeta, ObjectUri, Store, StoreConfig, StoreError, Wish,
+};
 
 const SYMBOL: u64 = 1000;
 const KEYS: u64 = 120;
@@ -72,7 +74,15 @@ fn child() {
     let Ok(folder) = std::env::var("POWER_FOLDER") else { return };
     let mut rng = Rng::new(std::env::var("POWER_SEED").unwrap().parse().unwrap());
     let config = config(Path::new(&folder));
-    let (mut store, _) = Store::open(&config).unwrap();
+    // Other tests of this process start programs: between fork and exec those hold our lock, too.
+    let opened = (0..100).find_map(|_| match Store::open(&config) {
+        Err(StoreError::Locked(_)) => {
+            std::thread::sleep(Duration::from_millis(10));
+            None
+        }
+        opened => Some(opened.unwrap()),
+    });
+    let (mut store, _) = opened.expect("the lock is free");
     println!("ready");
     loop {
         let (key, version) = (rng.below(KEYS), rng.below(4));

@@ -9,8 +9,8 @@ use crate::clock;
 use crate::config::Config;
 use crate::store::Store;
 
-pub(super) fn examine(config: &Config, is_running: bool) -> Vec<Finding> {
-    let mut found = disk(config, is_running);
+pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<Finding> {
+    let mut found = disk(config, is_running, is_deep);
     found.push(port(config.http.listen, "[http] listen", is_running));
     found.extend(config.admin.listen.iter().map(|listen| port(*listen, "[admin] listen", is_running)));
     found.push(admin_socket(&config.admin.socket, is_running));
@@ -27,19 +27,43 @@ pub(super) fn examine(config: &Config, is_running: bool) -> Vec<Finding> {
     found
 }
 
-fn disk(config: &Config, is_running: bool) -> Vec<Finding> {
+/// Every invariant of the store.
+fn audit(store: &Store, about: &str) -> Finding {
+    let audit = store.audit();
+    if audit.is_sound() {
+        return Finding::fine(about, audit.to_string());
+    }
+    let mend = "what was wrong was evicted and comes again; if it recurs, the flash is worn: replace it";
+    Finding::new(Severity::Warning, about, audit.to_string(), mend)
+}
+
+fn disk(config: &Config, is_running: bool, is_deep: bool) -> Vec<Finding> {
     let path = &config.store.path;
     let about = format!("disk {}", path.display());
+    let mut found = Vec::new();
     if !is_running {
         // Opening tries the folder, the lock, and the headers.
         match Store::open(&config.store) {
-            // The mark of a clean stop was taken by opening: the daemon's next start wants it.
-            Ok((store, report)) if report.clean || report.objects == 0 => store.close(),
-            Ok(_) => {}
+            Ok((store, report)) => {
+                let about = format!("store {}", path.display());
+                found.push(Finding::fine(&about, report.to_string()));
+                if is_deep {
+                    found.push(audit(&store, &about));
+                }
+                // The snapshot of a clean stop was taken by opening: the daemon's next start wants it.
+                store.close();
+            }
             Err(err) => return vec![Finding::new(Severity::Error, about, err.to_string(), "")],
         }
+    } else if is_deep {
+        let what = "the running daemon has it, and verifies what it serves".to_owned();
+        found.push(Finding::new(
+            Severity::Warning,
+            format!("store {}", path.display()),
+            what,
+            "stop it to look at everything",
+        ));
     }
-    let mut found = Vec::new();
     match (tempfile_works(path), is_running) {
         (Ok(()), _) => {}
         (Err(err), _) => found.push(Finding::new(

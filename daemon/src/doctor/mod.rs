@@ -106,9 +106,9 @@ impl fmt::Display for Report {
 }
 
 /// Looks at everything, listening for packets for `listen`. `is_running`: a daemon with this configuration is, so that
-/// its ports and cache are taken by right.
-pub fn examine(config: &Config, is_running: bool, listen: Duration) -> Report {
-    let mut findings = host::examine(config, is_running);
+/// its ports and cache are taken by right; `is_deep`: every object of the cache is read.
+pub fn examine(config: &Config, is_running: bool, is_deep: bool, listen: Duration) -> Report {
+    let mut findings = host::examine(config, is_running, is_deep);
     findings.extend(network::examine(config, listen));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     Report(findings)

@@ -118,6 +118,16 @@ pub(super) fn remove(path: &Path) {
     let _ = fs::remove_file(path);
 }
 
+/// Files below a folder.
+pub(super) fn count_below(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    let below = |entry: fs::DirEntry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => count_below(&entry.path()),
+        _ => 1,
+    };
+    entries.flatten().map(below).sum()
+}
+
 /// Bytes free on the file system for this user.
 pub(super) fn free_bytes(folder: &Path) -> io::Result<u64> {
     let path = c_path(folder)?;

@@ -9,13 +9,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::sigbus::Guard;
+
 /// A whole file, mapped for reading.
 ///
 /// Invariant: nobody writes to the file while a `Mapping` of it exists. It is made for published files, which are never
 /// opened for writing again, and for anonymous ones whose writer is gone. What somebody else does to the files behind
-/// our back is caught as far as it can be by [`Mapping::is_backed`].
+/// our back is caught by [`Mapping::is_backed`], and where that comes too late by [`super::sigbus`].
 #[derive(Debug)]
 pub(super) struct Mapping {
+    // Before the map: the guard must go first.
+    guard: Guard,
     map: memmap2::Mmap,
     file: OwnedFd,
 }
@@ -28,7 +32,7 @@ impl Mapping {
         }
         // SAFETY: by the type's invariant nobody writes to the file while the map exists.
         let map = unsafe { memmap2::MmapOptions::new().len(length).map(file)? };
-        Ok(Self { map, file: file.try_clone()?.into() })
+        Ok(Self { guard: Guard::new(&map), map, file: file.try_clone()?.into() })
     }
 
     /// Everything.
@@ -48,12 +52,14 @@ impl Mapping {
         Some(Bytes::from_owner(Slice(Arc::clone(self), range)))
     }
 
-    /// Whether the file still has the mapped length: beyond a file's end a mapping raises SIGBUS.
+    /// Whether the file still has the mapped length, and every page that was touched could be read.
     pub(super) fn is_backed(&self) -> bool {
         // SAFETY: all-zero is a valid stat, which the call then fills.
         let mut stat: libc::stat = unsafe { std::mem::zeroed() };
         // SAFETY: the descriptor is open, the struct is writable and outlives the call.
         let result = unsafe { libc::fstat(self.file.as_raw_fd(), &raw mut stat) };
-        result == 0 && u64::try_from(stat.st_size).is_ok_and(|size| size >= self.map.len() as u64)
+        result == 0
+            && !self.guard.is_poisoned()
+            && u64::try_from(stat.st_size).is_ok_and(|size| size >= self.map.len() as u64)
     }
 }

@@ -6,14 +6,16 @@
 //! |---|---|
 //! | `format.rs` | the header page |
 //! | `file.rs` | anonymous files, files in memory, linking, preallocation |
-//! | `mapping.rs` | the mappings |
+//! | `mapping.rs`, `sigbus.rs` | the mappings, and what becomes of a page that the disk cannot give |
 //! | `object.rs` | a whole object, on either tier |
 //! | `partial.rs`, `resume.rs` | an object on its way in; what of it outlives a power cut |
 //! | `index.rs` | what is there; who leaves next is [`carousel::eviction`]'s |
 //! | `recover.rs`, `snapshot.rs` | the index after a start |
+//! | `audit.rs` | every invariant, looked at |
 //! | `disk.rs`, `ledger.rs` | how the disk is, and what it was asked to write |
 //! | `keeper.rs` | what is done when nothing else is to be done: promotion, verification |
 
+mod audit;
 mod disk;
 mod error;
 mod file;
@@ -26,6 +28,7 @@ mod object;
 mod partial;
 mod recover;
 mod resume;
+mod sigbus;
 mod snapshot;
 
 use std::fs::File;
@@ -40,6 +43,7 @@ use carousel::fec::SymbolMap;
 use carousel::time::WallTime;
 use serde::Deserialize;
 
+pub use audit::Audit;
 pub use disk::DiskState;
 pub use error::{EvictReason, StoreError};
 pub use format::{CameBy, Class, ObjectMeta, ObjectUri};
@@ -270,13 +274,19 @@ impl Store {
             tracing::warn!(key = %object.meta.key, %err, "an object cannot be read: it is evicted");
             false
         });
-        if matches && !object.verified.swap(true, Ordering::AcqRel) {
-            self.0.unverified.fetch_sub(1, Ordering::Relaxed);
-        }
-        if !matches {
+        if matches {
+            self.verified(object);
+        } else {
             self.remove_exactly(object, EvictReason::Corrupt);
         }
         matches
+    }
+
+    /// Somebody has read the object and found it right.
+    fn verified(&self, object: &StoredObject) {
+        if !object.verified.swap(true, Ordering::AcqRel) {
+            self.0.unverified.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Whether there is an object of this key; does not count as use.

@@ -95,6 +95,17 @@ pub(super) fn forget_map(path: &Path) {
     let _ = fs::remove_file(path.with_extension(MAP));
 }
 
+/// Partials without a map, and maps without a partial.
+pub(super) fn torn(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder.join(PARTIALS)) else { return 0 };
+    let is_torn = |path: &PathBuf| {
+        let other =
+            if path.extension().is_some() { path.with_extension("") } else { path.with_extension(MAP) };
+        !other.exists()
+    };
+    entries.flatten().map(|entry| entry.path()).filter(is_torn).count() as u64
+}
+
 /// At a start: gives up what is old, has no map, or is beyond `most_bytes`, the oldest first. Returns the bytes that stay
 /// and how many files went.
 pub(super) fn sweep(folder: &Path, most_bytes: u64) -> (u64, u64) {

@@ -415,6 +415,27 @@ fn a_large_object_goes_on_after_a_power_cut_with_what_a_checkpoint_saved() {
 }
 
 #[test]
+fn an_audit_names_what_is_wrong_by_its_invariant() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = open(&folder);
+    let paths: Vec<PathBuf> =
+        (0..4).map(|at| put(&store, &format!("h/{at}"), &[at; 5000]).unwrap().path()).collect();
+    assert!(store.audit().is_sound());
+    let flip = |path: &Path| {
+        let mut bytes = std::fs::read(path).unwrap();
+        bytes[HEADER_BYTES] ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    };
+    flip(&paths[0]);
+    std::fs::OpenOptions::new().write(true).open(&paths[1]).unwrap().set_len(10).unwrap();
+    std::fs::write(paths[2].with_file_name("stranger"), b"x").unwrap();
+    let audit = store.audit();
+    assert_eq!((audit.objects, audit.wrong_bytes, audit.wrong_length, audit.strangers), (4, 1, 1, 1));
+    assert!(audit.to_string().contains("1 of other bytes than their header says (invariant 2)"), "{audit}");
+    assert_eq!(store.usage().objects, 2, "what is wrong is evicted");
+}
+
+#[test]
 fn mappings_are_bounded_and_come_back() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = Store::open(&config(&folder, 100 << 20)).unwrap();

@@ -1,0 +1,140 @@
+//! A page of a mapped file that the disk cannot give raises SIGBUS, which ends the process. Here it does not: the page
+//! becomes zeros, and the mapping is marked, so that nobody takes it for the object.
+//!
+//! The kernel raises it only when the program itself touches the page (a digest over a mapping); a system call that is
+//! given such a page answers EFAULT, and the player's connection ends. So zeros go nowhere: digests do not match them, and
+//! [`Guard::is_poisoned`] is asked before bytes are handed out.
+#![allow(unsafe_code)] // sigaction and what a handler may call; the invariants are beside each call
+
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Mappings that are looked after at a time: those of the store's list and of objects being published. Beyond, a mapping
+/// goes without.
+const MAX_GUARDED: usize = 4096;
+
+/// One mapping's addresses. `end` 0: free.
+struct Range {
+    is_taken: AtomicBool,
+    start: AtomicUsize,
+    end: AtomicUsize,
+    is_poisoned: AtomicBool,
+}
+
+static RANGES: [Range; MAX_GUARDED] = [const {
+    Range {
+        is_taken: AtomicBool::new(false),
+        start: AtomicUsize::new(0),
+        end: AtomicUsize::new(0),
+        is_poisoned: AtomicBool::new(false),
+    }
+}; MAX_GUARDED];
+
+/// Looks after a mapping for as long as it lives; drop it before the memory is unmapped.
+#[derive(Debug)]
+pub(super) struct Guard(Option<usize>);
+
+impl Guard {
+    /// Of the memory of a mapping.
+    pub(super) fn new(memory: &[u8]) -> Self {
+        static INSTALL: Once = Once::new();
+        INSTALL.call_once(install);
+        let free = |range: &Range| {
+            range.is_taken.compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        };
+        // From behind the last one that was taken: the front is full of those that stay.
+        static LAST: AtomicUsize = AtomicUsize::new(0);
+        let first = LAST.load(Ordering::Relaxed);
+        let slot = (first..first + MAX_GUARDED).map(|at| at % MAX_GUARDED).find(|&at| free(&RANGES[at]));
+        LAST.store(slot.map_or(first, |slot| slot + 1), Ordering::Relaxed);
+        if let Some(range) = slot.map(|slot| &RANGES[slot]) {
+            let start = memory.as_ptr() as usize;
+            range.is_poisoned.store(false, Ordering::Relaxed);
+            range.start.store(start, Ordering::Relaxed);
+            // The handler looks at the end first.
+            range.end.store(start + memory.len(), Ordering::Release);
+        }
+        Self(slot)
+    }
+
+    /// Whether a page could not be read.
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.0.is_some_and(|slot| RANGES[slot].is_poisoned.load(Ordering::Acquire))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(range) = self.0.map(|slot| &RANGES[slot]) {
+            range.end.store(0, Ordering::Release);
+            range.is_taken.store(false, Ordering::Release);
+        }
+    }
+}
+
+fn install() {
+    // SAFETY: all-zero is a valid sigaction; the handler is `extern "C"`, of the type that SA_SIGINFO asks for, and calls
+    // nothing that is not async-signal-safe.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handle as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO;
+        libc::sigemptyset(&raw mut action.sa_mask);
+        libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut());
+    }
+}
+
+extern "C" fn handle(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: the kernel hands a valid siginfo_t to an SA_SIGINFO handler.
+    let address = unsafe { (*info).si_addr() } as usize;
+    let holds = |range: &&Range| {
+        address < range.end.load(Ordering::Acquire) && address >= range.start.load(Ordering::Relaxed)
+    };
+    // SAFETY: sysconf with a constant is async-signal-safe on Linux (it reads the auxiliary vector).
+    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+    if let Some(range) = RANGES.iter().find(holds) {
+        range.is_poisoned.store(true, Ordering::Release);
+        let flags = libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: the page lies in a mapping of ours, which its guard says still exists; readers see zeros from here on. A
+        // direct system call touches no state of the program.
+        let mapped = unsafe {
+            libc::mmap((address & !(page - 1)) as *mut libc::c_void, page, libc::PROT_READ, flags, -1, 0)
+        };
+        if mapped != libc::MAP_FAILED {
+            return;
+        }
+    }
+    // Not ours: as if there were no handler.
+    // SAFETY: resetting a signal's disposition is async-signal-safe; the access is then repeated and ends the process.
+    unsafe { libc::signal(libc::SIGBUS, libc::SIG_DFL) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::mapping::Mapping;
+
+    #[test]
+    fn a_page_that_is_gone_is_zeros_and_the_mapping_is_known_to_be_wrong() {
+        let file = tempfile::tempfile().unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[7; 20_000], 0).unwrap();
+        let mapping = Mapping::read_only(&file, 20_000).unwrap();
+        assert_eq!((mapping.as_slice()[100], mapping.as_slice()[19_999]), (7, 7));
+        file.set_len(5000).unwrap();
+        // The page is in nobody's memory now: without the handler this would be the end.
+        assert_eq!(mapping.as_slice()[12_345], 0);
+        assert!(!mapping.is_backed());
+        file.set_len(20_000).unwrap();
+        assert!(!mapping.is_backed(), "once wrong, always wrong");
+    }
+
+    #[test]
+    fn guards_give_their_places_back() {
+        let memory = [0; 10];
+        for _ in 0..3 {
+            let guards: Vec<Guard> = (0..MAX_GUARDED).map(|_| Guard::new(&memory)).collect();
+            assert!(guards.iter().filter(|guard| guard.0.is_some()).count() > MAX_GUARDED / 2);
+            assert!(!Guard(None).is_poisoned());
+        }
+    }
+}
