@@ -311,6 +311,29 @@ fn listed(value: &Value) -> String {
     if all.is_empty() { "none".to_owned() } else { all.join(", ") }
 }
 
+/// What the disk was asked to write, and how long it will bear it.
+fn flash(store: &Value) -> String {
+    let flash = &store["flash"];
+    let mut text = format!("{} written today", megabytes(&flash["today_bytes"]));
+    if flash["budget_bytes_per_day"].as_u64() > Some(0) {
+        text.push_str(&format!(" of {} a day", megabytes(&flash["budget_bytes_per_day"])));
+    }
+    text.push_str(&format!(", {} in all", megabytes(&flash["total_bytes"])));
+    if let Some(days) = flash["life_days"].as_f64() {
+        text.push_str(&format!("; it will last {:.1} years so", days / 365.25));
+    }
+    if store["disk"] != "fine" {
+        text.push_str(&format!(
+            "; THE DISK IS {}",
+            store["disk"].as_str().unwrap_or_default().to_uppercase()
+        ));
+    }
+    if store["unverified"].as_u64() > Some(0) {
+        text.push_str(&format!("; {} objects are still to be verified", store["unverified"]));
+    }
+    text
+}
+
 fn status_table(status: &Value) -> String {
     let (store, receive, flights) = (&status["store"], &status["receive"], &status["flights"]);
     let (repair, origin, http) = (&status["repair"], &status["origin"], &status["http"]);
@@ -327,6 +350,11 @@ fn status_table(status: &Value) -> String {
             listed(&store["evicted"])
         ),
     );
+    row(
+        "memory",
+        format!("{} of {}", megabytes(&store["memory_bytes"]), megabytes(&store["memory_quota_bytes"])),
+    );
+    row("flash", flash(store));
     row(
         "received",
         format!(

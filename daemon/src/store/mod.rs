@@ -450,7 +450,8 @@ impl Store {
                 }
                 Claim::Unnamed => Vec::new(),
             };
-            partial.store(all, Ordering::Relaxed);
+            // Rooms are given back without the lock: add, whatever it is by now.
+            partial.fetch_add(bytes, Ordering::Relaxed);
             evicted
         };
         unlink(&evicted);

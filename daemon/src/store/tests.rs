@@ -504,3 +504,65 @@ proptest! {
         }
     }
 }
+
+/// What version `version` of object `key` holds.
+fn known_body(key: u8, version: u8) -> Vec<u8> {
+    (0..1000 + usize::from(key) * 700).map(|at| (at * 31) as u8 ^ key.wrapping_mul(17) ^ version).collect()
+}
+
+#[test]
+fn many_at_once_see_whole_objects_of_one_version_or_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = StoreConfig { memory_bytes: 60_000, ..config(&folder, 150_000) };
+    let (store, _) = Store::open(&config).unwrap();
+    let keeper = Keeper::start(store.clone()).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4_u64 {
+            let store = &store;
+            scope.spawn(move || {
+                let mut rng = linksim::Rng::new(thread);
+                for _ in 0..600 {
+                    let (key, version) = (rng.below(16) as u8, rng.below(200) as u8);
+                    let name = format!("h/{key}");
+                    match rng.below(10) {
+                        0..=3 => {
+                            let body = known_body(key, version);
+                            let wish = [Wish::default(), LIVE, PROMOTION][rng.below(3) as usize];
+                            let Ok(partial) = store.create(body.len() as u64, wish) else { continue };
+                            let partial = Arc::new(partial);
+                            partial.write_at(0, &body).unwrap();
+                            let frozen = partial.freeze(body.len() as u64).unwrap();
+                            let meta = ObjectMeta {
+                                version: u64::from(version),
+                                class: wish.class,
+                                ..meta(&name, &body)
+                            };
+                            store.publish(&frozen, meta).unwrap();
+                        }
+                        4 => {
+                            store.remove(&name, EvictReason::Purged);
+                        }
+                        5 => {
+                            store.pin(&name, rng.below(4) == 0);
+                        }
+                        _ => {
+                            let Some(object) = store.get(&name) else { continue };
+                            let Some(bytes) = object.bytes(0..object.meta().length) else { continue };
+                            std::thread::yield_now();
+                            assert_eq!(bytes, known_body(key, object.meta().version as u8), "{name}");
+                        }
+                    }
+                }
+            });
+        }
+    });
+    drop(keeper);
+    (0..16).for_each(|key| {
+        store.pin(&format!("h/{key}"), false);
+    });
+    let usage = store.usage();
+    let sum: u64 = store.list().iter().map(|it| it.meta().length + HEADER_BYTES as u64).sum();
+    assert_eq!((usage.bytes + usage.memory_bytes, usage.partial_bytes), (sum, 0));
+    let audit = store.audit();
+    assert!(audit.is_sound(), "{audit}");
+}
