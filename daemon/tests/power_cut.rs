@@ -5,8 +5,7 @@
 //! copy has only what had reached the device, as after a power cut, and is mounted and examined. The second needs root and
 //! loop devices and is skipped without.
 //!
-//! `POWER_KILLS=5000 POWER_CUTS=300 cargo test -p skycache --test power_cut -- --nocapture` for more than a few;
-//! `POWER_SEED` replays.
+//! A few of each with every test run; `cargo xtask power` for thousands, `--seed` replays.
 
 use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader};

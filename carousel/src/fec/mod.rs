@@ -5,6 +5,7 @@
 //! source block is behind [`BlockCode`]: repair symbols one way, lost source symbols the other.
 
 mod code;
+mod curtain;
 mod oti;
 mod partition;
 mod protection;
@@ -13,6 +14,7 @@ mod sequence;
 mod symbols;
 
 pub use code::{BlockCode, BlockEncoder, CodeError, MAX_BLOCK_BYTES};
+pub use curtain::Curtain;
 pub use oti::{Oti, SchemeInfo};
 pub use partition::{Partition, Place};
 pub use protection::Protection;
@@ -20,6 +22,14 @@ pub use sequence::{Sequence, Step};
 pub use symbols::SymbolMap;
 
 use crate::bytes::{Reader, WireError};
+
+/// Atomics: the real ones, or those of which loom plays every interleaving.
+mod sync {
+    #[cfg(loom)]
+    pub(super) use loom::sync::atomic::{AtomicU64, Ordering};
+    #[cfg(not(loom))]
+    pub(super) use std::sync::atomic::{AtomicU64, Ordering};
+}
 
 /// FEC Encoding ID (RFC 5052 section 6.1; registry "Reliable Multicast Transport").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -4,10 +4,9 @@
 //! waits for a range, the repair policy). A bit is set with `Release` after the symbol's bytes are in place, so who
 //! sees the bit with `Acquire` sees the bytes.
 
-use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use super::Partition;
+use super::sync::{AtomicU64, Ordering};
+use std::ops::Range;
 
 /// Arrival map of one object. Share it by `Arc`; only the receiver that made it may call [`SymbolMap::set`].
 #[derive(Debug)]

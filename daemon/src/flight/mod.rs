@@ -212,8 +212,10 @@ impl Flight {
     /// gets all bytes of something that then proves wrong.
     pub fn available_from(&self, offset: u64) -> u64 {
         let end = match &self.arrival {
-            // In this order; see `Partial::hidden_from`.
-            Arrival::Symbols(_, received) => received.available_from(offset).min(self.partial.hidden_from()),
+            // In this order; see `Curtain`.
+            Arrival::Symbols(_, received) => {
+                received.available_from(offset).min(self.partial.curtain().hidden_from())
+            }
             Arrival::Prefix(end) => end.load(Ordering::Acquire),
         };
         let most = match self.length {

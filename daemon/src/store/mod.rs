@@ -189,6 +189,9 @@ struct Inner {
     /// Holds the lock for as long as the store lives.
     _lock: File,
     index: Mutex<Index>,
+    /// Held while a file gets its name or loses it, and the index learns of it: so that nobody takes away the file of a
+    /// successor. Hits never wait for it.
+    names: Mutex<()>,
     /// Bytes on their way in, by tier.
     partial_bytes: [AtomicU64; Tier::ALL.len()],
     /// Bytes of partials of an earlier run that nobody has gone on with yet.
@@ -230,6 +233,7 @@ impl Store {
             root,
             _lock: lock,
             index: Mutex::new(index),
+            names: Mutex::new(()),
             partial_bytes: Default::default(),
             leftover_bytes: AtomicU64::new(report.partial_bytes),
             written_before,
@@ -440,7 +444,7 @@ impl Store {
                     let (evicted, is_enough) = index.shrink(tier, most, clock::trusted_wall());
                     if !is_enough {
                         drop(index);
-                        unlink(&evicted);
+                        self.unlink(&evicted);
                         return Err(StoreError::NoRoom);
                     }
                     evicted
@@ -454,7 +458,7 @@ impl Store {
             partial.fetch_add(bytes, Ordering::Relaxed);
             evicted
         };
-        unlink(&evicted);
+        self.unlink(&evicted);
         let inner = Arc::clone(&self.0);
         Ok(partial::Room::new(bytes, move |bytes| {
             inner.partial_bytes[tier as usize].fetch_sub(bytes, Ordering::Relaxed);
@@ -473,7 +477,7 @@ impl Store {
             }
             index.shrink(Tier::Flash, held - missing, clock::trusted_wall()).0
         };
-        unlink(&evicted);
+        self.unlink(&evicted);
         Ok(file::free_bytes(self.path())? >= wanted)
     }
 
@@ -497,14 +501,32 @@ impl Store {
         let header = format::encode(&meta).ok_or(StoreError::MetaTooLarge)?;
         let root = &self.0.root;
         let path = file::object_path(&root.folder, meta.key.as_str());
+        let names = self.names();
         let mapping = frozen.publish(&header, &path).inspect_err(|err| root.disk.failed(err))?;
         let object = StoredObject::published(meta, frozen.tier(), root, mapping);
         let old = self.index().insert(Arc::clone(&object));
+        drop(names);
         // A file is replaced by its successor's; where that is in memory, it must go by itself.
         if let Some(old) = old.filter(|_| object.tier() == Tier::Memory) {
-            old.unlink();
+            self.unlink(&[old]);
         }
         Ok(object)
+    }
+
+    /// Takes the files of objects away that have left the index. Who reads them keeps them; a file that has got a successor
+    /// under its name meanwhile is gone already, and the successor's stays.
+    fn unlink(&self, gone: &[Arc<StoredObject>]) {
+        for object in gone.iter().filter(|object| object.tier() == Tier::Flash) {
+            let _names = self.names();
+            let has_successor = |now: &Arc<StoredObject>| now.tier() == Tier::Flash;
+            if !self.index().peek(object.meta.key.as_str()).is_some_and(has_successor) {
+                file::remove(&object.path());
+            }
+        }
+    }
+
+    fn names(&self) -> MutexGuard<'_, ()> {
+        self.0.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether an object will be stale so soon that the flash need not see it.
@@ -527,7 +549,7 @@ impl Store {
     /// Takes an object out. Who reads it keeps it.
     pub fn remove(&self, key: &str, reason: EvictReason) -> bool {
         let removed = self.index().remove(key, reason);
-        removed.inspect(|object| object.unlink()).is_some()
+        removed.inspect(|object| self.unlink(std::slice::from_ref(object))).is_some()
     }
 
     /// Takes this very object out; a newer version of the same name stays.
@@ -536,7 +558,7 @@ impl Store {
         if index.peek(object.meta.key.as_str()).is_some_and(|now| Arc::ptr_eq(now, object)) {
             index.remove(object.meta.key.as_str(), reason);
             drop(index);
-            object.unlink();
+            self.unlink(std::slice::from_ref(object));
             if !object.verified.load(Ordering::Acquire) {
                 self.0.unverified.fetch_sub(1, Ordering::Relaxed);
             }
@@ -602,12 +624,6 @@ impl Store {
     fn index(&self) -> MutexGuard<'_, Index> {
         // A panic while the index was locked leaves a map that is still consistent: each method changes it last.
         self.0.index.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn unlink(evicted: &[Arc<StoredObject>]) {
-    for object in evicted {
-        object.unlink();
     }
 }
 

@@ -7,10 +7,10 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use carousel::digest::Digest;
-use carousel::fec::SymbolMap;
+use carousel::fec::{Curtain, SymbolMap};
 
 use super::format::HEADER_BYTES;
 use super::mapping::Mapping;
@@ -49,8 +49,7 @@ pub struct Partial {
     root: Arc<Root>,
     /// Its name while it is incomplete, if it outlives a restart.
     name: Option<PathBuf>,
-    /// See [`Partial::hide_from`].
-    hidden_from: AtomicU64,
+    curtain: Curtain,
     /// Its file has the object's name now.
     is_published: AtomicBool,
     _room: Room,
@@ -91,8 +90,8 @@ impl Partial {
 
     fn new(file: File, tier: Tier, root: &Arc<Root>, name: Option<PathBuf>, room: Room) -> Self {
         let root = Arc::clone(root);
-        let (hidden_from, is_published) = (AtomicU64::new(u64::MAX), AtomicBool::new(false));
-        Self { file, tier, root, name, hidden_from, is_published, _room: room }
+        let (curtain, is_published) = (Curtain::default(), AtomicBool::new(false));
+        Self { file, tier, root, name, curtain, is_published, _room: room }
     }
 
     /// Where it is.
@@ -136,16 +135,9 @@ impl Partial {
         result
     }
 
-    /// Bytes from `offset` on may be in somebody's buffer still, whatever a symbol map says. Called before the map is
-    /// told; `u64::MAX` when they are written.
-    pub fn hide_from(&self, offset: u64) {
-        self.hidden_from.store(offset, Ordering::Release);
-    }
-
-    /// Bytes before this are in the file if they have arrived. Look at the symbol map first, then at this: who sees a
-    /// symbol there sees here that it is hidden, or finds it in the file.
-    pub fn hidden_from(&self) -> u64 {
-        self.hidden_from.load(Ordering::Acquire)
+    /// Before what has arrived and is not in the file yet.
+    pub const fn curtain(&self) -> &Curtain {
+        &self.curtain
     }
 
     /// Bytes that the body has room for now.

@@ -27,6 +27,20 @@ enum Door {
         #[command(subcommand)]
         what: Sim,
     },
+    /// Takes the power away from the store, by kill and by cutting off its block device.
+    Power {
+        /// Seeded instants at which the store's process is killed
+        #[arg(long, default_value_t = 2000)]
+        kills: u64,
+        /// Instants at which the block device is cut off
+        #[arg(long, default_value_t = 200)]
+        cuts: u64,
+        /// The first seed
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Plays every interleaving of what threads share without a lock
+    Loom,
     /// Measures beside a floor and a peer, in one run.
     Bench {
         #[command(subcommand)]
@@ -59,6 +73,29 @@ fn main() -> ExitCode {
         Door::Demo(arguments) => demo::run(&arguments),
         Door::Test => test::run(),
         Door::Sim { what: Sim::Table } => sim_table(),
+        Door::Power { kills, cuts, seed } => {
+            let mut command = cargo();
+            command.args([
+                "test",
+                "-p",
+                "skycache",
+                "--test",
+                "power_cut",
+                "--",
+                "--nocapture",
+                "--test-threads",
+                "1",
+            ]);
+            command.env("POWER_KILLS", kills.to_string()).env("POWER_CUTS", cuts.to_string());
+            run(command.env("POWER_SEED", seed.to_string()))
+        }
+        Door::Loom => {
+            let mut command = cargo();
+            command.args(["test", "-p", "skycache-carousel", "--release", "--lib", "loom"]);
+            // A folder of its own: the flag rebuilds everything.
+            let target = workspace().join("target/loom");
+            run(command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", target))
+        }
         Door::Bench { what: Bench::Fec } => {
             run(cargo().args(["bench", "--quiet", "-p", "skycache-carousel", "--bench", "fec"]))
         }
