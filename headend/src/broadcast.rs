@@ -17,11 +17,12 @@ use carousel::lct::ext::Naci;
 use carousel::mabr::Component;
 use carousel::time::WallTime;
 
-use crate::air::{Air, AirConfig, AirObject, Body, ItemId, Repeat, SessionIndex};
+use crate::air::{Air, AirConfig, AirObject, Body, ItemId, RepairSymbols, Repeat, SessionIndex};
 use crate::announce::{
     Announcement, CONFIGURATION_TSI, MediaSession, Service, announcement, gateway_configuration,
 };
 use crate::config::{Carousel, Config, Source};
+use crate::follow::{Update, protection};
 use crate::package::{self, Inventory, Kind, ObjectSource, Options, Presentation, Problem, Role, Rung};
 use crate::plan::Class;
 
@@ -67,6 +68,14 @@ pub struct Followed {
     pub added: usize,
     /// Objects taken off.
     pub removed: usize,
+}
+
+impl Followed {
+    /// Both together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self { added: self.added + other.added, removed: self.removed + other.removed }
+    }
 }
 
 impl Broadcast {
@@ -181,39 +190,51 @@ impl Broadcast {
         all
     }
 
-    /// Reads the packages again and puts on the air what is new. A source that cannot be read now stays as it is.
+    /// What is known of each source: what a [`crate::follow::Follower`] begins with.
+    pub fn inventories(&self) -> Vec<Inventory> {
+        self.sources.iter().map(|source| source.inventory.clone()).collect()
+    }
+
+    /// Puts on the air what has changed.
     ///
     /// # Errors
     /// An object that does not fit its session.
-    pub fn follow(&mut self, wall: WallTime) -> Result<Followed, String> {
+    pub fn apply(&mut self, update: Update, wall: WallTime) -> Result<Followed, String> {
         let mut followed = Followed::default();
-        for index in 0..self.sources.len() {
-            let Ok(inventory) = read_source(&self.config.sources[index]) else { continue };
-            let mut changes = package::changes(&self.sources[index].inventory, &inventory);
-            // A file that left the air because it changed while it was sent comes back here.
-            let broken: Vec<ObjectSource> = inventory
-                .objects
-                .values()
-                .filter(|object| !self.is_on_air(index, &object.path) && !changes.added.contains(object))
-                .cloned()
-                .collect();
-            changes.added.extend(broken);
-            for path in &changes.removed {
-                if let Some(id) = self.sources[index].items.remove(path) {
-                    self.air.withdraw(id);
-                    followed.removed += 1;
+        match update {
+            Update::Changed { source, inventory, removed } => {
+                for path in &removed {
+                    if let Some(id) = self.sources[source].items.remove(path) {
+                        self.air.withdraw(id);
+                        followed.removed += 1;
+                    }
                 }
+                self.assign_sessions(source, &inventory);
+                self.sources[source].inventory = inventory;
             }
-            self.assign_sessions(index, &inventory);
-            for object in &changes.added {
-                followed.added += usize::from(self.add(index, object)?);
+            Update::Ready { source, prepared } => {
+                self.put(source, *prepared)?;
+                followed.added += 1;
             }
-            self.sources[index].inventory = inventory;
-        }
-        if followed != Followed::default() {
-            self.renew_documents(wall, false)?;
+            Update::Settled => self.renew_documents(wall, false)?,
         }
         Ok(followed)
+    }
+
+    /// Files that left the air because they changed while they were sent, with the numbers of their sources. Each is told
+    /// once.
+    pub fn lost(&mut self) -> Vec<(usize, String)> {
+        let (air, mut lost) = (&self.air, Vec::new());
+        for (index, source) in self.sources.iter_mut().enumerate() {
+            source.items.retain(|path, id| {
+                let stays = air.has(*id);
+                if !stays {
+                    lost.push((index, path.clone()));
+                }
+                stays
+            });
+        }
+        lost
     }
 
     /// Makes the announcement documents anew: the dates in them are never older than `carousel.refresh_s`.
@@ -222,10 +243,6 @@ impl Broadcast {
     /// A document that does not fit its session.
     pub fn refresh(&mut self, wall: WallTime) -> Result<(), String> {
         self.renew_documents(wall, true)
-    }
-
-    fn is_on_air(&self, index: usize, path: &str) -> bool {
-        self.sources[index].items.get(path).is_some_and(|&id| self.air.has(id))
     }
 
     /// Gives every rung a session; rungs that share a segment share the session.
@@ -273,12 +290,19 @@ impl Broadcast {
         self.sources[index].by_path.retain(|path, _| inventory.objects.contains_key(path));
     }
 
-    /// Hashes a file and puts it on the air; false if it vanished meanwhile.
-    fn add(&mut self, index: usize, object: &ObjectSource) -> Result<bool, String> {
+    /// Hashes a file and puts it on the air; nothing happens if it vanished meanwhile.
+    fn add(&mut self, index: usize, object: &ObjectSource) -> Result<(), String> {
+        match prepare(&self.config, index, object) {
+            Some(prepared) => self.put(index, prepared),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts an object on the air in the place of its predecessor.
+    fn put(&mut self, index: usize, prepared: Prepared) -> Result<(), String> {
+        let Prepared { object, body, digest, md5, repair } = prepared;
         let source = &self.config.sources[index];
-        let in_memory = object.role == Role::Manifest;
-        let Some((body, digest, md5)) = load(object, in_memory) else { return Ok(false) };
-        let signalling = matches!(object.role, Role::Manifest | Role::Init);
+        let signalling = is_signalling(&object);
         let air_object = AirObject {
             uri: format!("{}{}", source.base, object.path),
             content_type: object.content_type.to_owned(),
@@ -291,9 +315,8 @@ impl Broadcast {
                 Some(_) => Repeat::Never,
                 None => Repeat::Scheduled { popularity: source.popularity },
             },
-            expiry_s: expiry_s(&self.config.carousel, source, object),
-            // Never on signalling: who cannot decode must still find the way.
-            protection: if signalling { Protection::NONE } else { self.config.fec.protection(source.class) },
+            expiry_s: expiry_s(&self.config.carousel, source, &object),
+            protection: protection(&self.config, index, signalling),
         };
         let session = if signalling {
             self.configuration
@@ -302,12 +325,14 @@ impl Broadcast {
         } else {
             self.other_session(index)
         };
-        let id =
-            self.air.add(session, air_object).map_err(|err| format!("{}: {err}", object.file.display()))?;
+        let id = self
+            .air
+            .add_prepared(session, air_object, repair)
+            .map_err(|err| format!("{}: {err}", object.file.display()))?;
         if let Some(old) = self.sources[index].items.insert(object.path.clone(), id) {
             self.air.withdraw(old);
         }
-        Ok(true)
+        Ok(())
     }
 
     fn other_session(&mut self, index: usize) -> SessionIndex {
@@ -386,7 +411,8 @@ impl Broadcast {
     }
 }
 
-fn read_source(source: &Source) -> Result<Inventory, String> {
+/// Reads what a source has now.
+pub(crate) fn read_source(source: &Source) -> Result<Inventory, String> {
     let options = Options { include_unreferenced: source.include_unreferenced, base: source.base.clone() };
     let mut inventory = package::read(&source.path, &options).map_err(|err| err.to_string())?;
     if let Some(seconds) = source.prefix_s {
@@ -438,6 +464,31 @@ fn component(presentation: &Presentation, rung: &Rung, manifest: usize, base: &s
             playlist: format!("{base}{}", rung.playlist.as_deref().unwrap_or(&rung.id)),
         },
     }
+}
+
+/// An object that is ready for the air: hashed, its repair symbols made.
+#[derive(Debug)]
+pub struct Prepared {
+    object: ObjectSource,
+    body: Body,
+    digest: Digest,
+    md5: [u8; 16],
+    repair: Option<RepairSymbols>,
+}
+
+const fn is_signalling(object: &ObjectSource) -> bool {
+    matches!(object.role, Role::Manifest | Role::Init)
+}
+
+/// Hashes an object of source number `index` and makes its repair symbols: seconds for a film. `None` if it vanished.
+pub(crate) fn prepare(config: &Config, index: usize, object: &ObjectSource) -> Option<Prepared> {
+    let (body, digest, md5) = load(object, object.role == Role::Manifest)?;
+    let protection = protection(config, index, is_signalling(object));
+    let profile = config.carousel.sender_profile();
+    let oti = protection.oti(body.length(), profile.symbol_length, profile.max_source_block_length);
+    // It changed, or there is no room: without repair symbols it can still be sent, and is looked at again.
+    let repair = RepairSymbols::make(&body, &oti, &protection).ok().flatten();
+    Some(Prepared { object: object.clone(), body, digest, md5, repair })
 }
 
 /// Opens a file, hashes just this one, and says how it is sent. `None` if it cannot be read (any more).

@@ -6,6 +6,7 @@
 //! | [`plan`], [`schedule`] | which object how often, and which one next: pure |
 //! | [`air`] | sessions, objects, the next packet |
 //! | [`broadcast`] | configuration and packages → what is on the air, kept up to date |
+//! | [`follow`] | reads what has changed and makes it ready, beside the air |
 //! | [`announce`] | the documents by which receivers find everything |
 //! | [`pace`], [`sink`] | when a packet may go, and where to |
 //! | [`transmit`] | `send` and `build`: the loops around the rooms above |
@@ -18,6 +19,7 @@ pub mod announce;
 pub mod broadcast;
 pub mod chart;
 pub mod config;
+pub mod follow;
 pub mod forecast;
 pub mod inspect;
 pub mod pace;

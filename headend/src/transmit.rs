@@ -10,8 +10,9 @@ use carousel::time::WallTime;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::air::IP_UDP_BYTES;
-use crate::broadcast::Broadcast;
+use crate::broadcast::{Broadcast, Followed};
 use crate::config::Config;
+use crate::follow::{Follower, Update, tell_lost};
 use crate::pace::Pacer;
 use crate::sink::{PcapSink, Sink, UdpSink};
 
@@ -77,6 +78,13 @@ pub fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result<(), St
     let now_ns = || start.elapsed().as_nanos() as u64;
     let wall = |now_ns: u64| start_wall.plus_ms((now_ns / 1_000_000) as i64);
     let mut pacer = Pacer::new(config.link.rate_bps, 0);
+    let follower = match once {
+        true => None,
+        false => Some(
+            Follower::start(&config, broadcast.inventories())
+                .map_err(|err| format!("cannot start a thread: {err}"))?,
+        ),
+    };
     let rescan = Duration::from_millis(config.carousel.rescan_interval_ms);
     let refresh = Duration::from_secs(config.carousel.refresh_s);
     let (mut next_rescan, mut next_log, mut next_refresh) = (rescan, LOG_INTERVAL, refresh);
@@ -93,16 +101,27 @@ pub fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result<(), St
         where_to(&config)
     );
     let mut packet = Vec::with_capacity(2048);
+    let mut followed = Followed::default();
     loop {
         let now = now_ns();
         if stop.load(Ordering::Relaxed) {
             broadcast.air.close();
         }
-        if !once && start.elapsed() >= next_rescan {
-            next_rescan = start.elapsed() + rescan;
-            let followed = broadcast.follow(wall(now))?;
-            if followed.added + followed.removed > 0 && !std::io::stderr().is_terminal() {
-                eprintln!("packages changed: {} objects new, {} gone", followed.added, followed.removed);
+        if let Some(follower) = &follower {
+            if let Some(update) = follower.poll() {
+                let is_settled = matches!(update, Update::Settled);
+                let step = broadcast.apply(update, wall(now))?;
+                followed = followed.and(step);
+                if is_settled {
+                    let Followed { added, removed } = std::mem::take(&mut followed);
+                    if !std::io::stderr().is_terminal() {
+                        eprintln!("packages changed: {added} objects new, {removed} gone");
+                    }
+                }
+            }
+            if start.elapsed() >= next_rescan {
+                next_rescan = start.elapsed() + rescan;
+                tell_lost(follower.lost(), broadcast.lost().into_iter());
             }
         }
         if !once && start.elapsed() >= next_refresh {

@@ -215,10 +215,8 @@ impl Sender {
     /// # Errors
     /// As for [`Sender::add`].
     pub fn add_protected(&mut self, file: SendFile, protection: &Protection) -> Result<Toi, SenderError> {
-        let profile = &self.profile;
         let expiry_s = file.expiry_s;
-        let oti =
-            protection.oti(file.transfer_length, profile.symbol_length, profile.max_source_block_length);
+        let oti = self.oti_of(file.transfer_length, protection);
         let partition = Partition::new(&oti).map_err(SenderError::Oti)?;
         let toi = self.free_toi()?;
         let header = self.header(toi, &oti, self.profile.fti_everywhere).map_err(SenderError::Oti)?;
@@ -248,6 +246,12 @@ impl Sender {
         self.next_toi = toi.0 as u64 + 1;
         self.objects.insert(toi, Outgoing { file, oti, partition, header, page, expiry_s });
         Ok(toi)
+    }
+
+    /// The OTI that an object of `transfer_length` bytes gets with a FEC scheme.
+    pub fn oti_of(&self, transfer_length: u64, protection: &Protection) -> Oti {
+        let profile = &self.profile;
+        protection.oti(transfer_length, profile.symbol_length, profile.max_source_block_length)
     }
 
     /// Takes an object out of the FDT. Returns whether it was there.

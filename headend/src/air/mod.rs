@@ -326,11 +326,27 @@ impl Air {
         self.sessions.len() - 1
     }
 
-    /// Puts an object on the air. Its FDT goes out at once, then the object, before any repeat of others.
+    /// Puts an object on the air, making its repair symbols now. Its FDT goes out at once, then the object, before any
+    /// repeat of others.
     ///
     /// # Errors
     /// [`SenderError`] if the object does not fit the session.
     pub fn add(&mut self, session: SessionIndex, object: AirObject) -> Result<ItemId, SenderError> {
+        let oti = self.sessions[session].sender.oti_of(object.body.length(), &object.protection);
+        let repair = RepairSymbols::make(&object.body, &oti, &object.protection).ok().flatten();
+        self.add_prepared(session, object, repair)
+    }
+
+    /// As [`Air::add`], with repair symbols that were made before. Without, the object goes without a code.
+    ///
+    /// # Errors
+    /// As for [`Air::add`].
+    pub fn add_prepared(
+        &mut self,
+        session: SessionIndex,
+        object: AirObject,
+        repair: Option<RepairSymbols>,
+    ) -> Result<ItemId, SenderError> {
         let sender = &mut self.sessions[session].sender;
         let length = object.body.length();
         let file = SendFile {
@@ -344,16 +360,9 @@ impl Air {
             content_md5: Some(object.md5),
             expiry_s: object.expiry_s,
         };
-        let mut toi = sender.add_protected(file.clone(), &object.protection)?;
-        let repair = match RepairSymbols::make(&object.body, sender, toi, &object.protection) {
-            Ok(repair) => repair.map(Arc::new),
-            // It changed, or there is no room: without repair symbols it can still be sent, and is looked at again.
-            Err(_) => {
-                sender.withdraw(toi);
-                toi = sender.add(file)?;
-                None
-            }
-        };
+        let protection = if repair.is_some() { object.protection } else { Protection::NONE };
+        let toi = sender.add_protected(file, &protection)?;
+        let repair = repair.map(Arc::new);
         let plain = sender.partition(toi).map_or(0, |partition| partition.symbols);
         let symbols = repair.as_ref().map_or(plain, |repair| repair.sequence().symbols());
         let symbol_bytes = sender.oti(toi).map_or(0, |oti| u64::from(oti.symbol_length));

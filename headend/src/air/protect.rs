@@ -4,9 +4,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::sync::Arc;
 
-use carousel::fec::{Oti, PayloadId, Protection, Sequence};
-use carousel::flute::Sender;
-use carousel::lct::Toi;
+use carousel::fec::{BlockCode, Oti, Partition, PayloadId, Protection, Sequence};
 
 use super::body::{Body, BodyError, Reading};
 
@@ -28,19 +26,14 @@ enum Spool {
 }
 
 impl RepairSymbols {
-    /// Makes those of `toi`, whose bytes are `body`. `None` if the object has no code. Reads the body once, a source
-    /// block at a time.
+    /// Makes those of an object whose bytes are `body`. `None` if it has no code. Reads the body once, a source block at a
+    /// time.
     ///
     /// # Errors
     /// A body that is no longer what it was, or no room for the symbols.
-    pub fn make(
-        body: &Body,
-        sender: &Sender,
-        toi: Toi,
-        protection: &Protection,
-    ) -> Result<Option<Self>, BodyError> {
-        let (Some(oti), Some(partition)) = (sender.oti(toi), sender.partition(toi)) else { return Ok(None) };
-        let sequence = protection.sequence(oti, *partition);
+    pub fn make(body: &Body, oti: &Oti, protection: &Protection) -> Result<Option<Self>, BodyError> {
+        let Ok(partition) = Partition::new(oti) else { return Ok(None) };
+        let sequence = protection.sequence(oti, partition);
         let count = sequence.symbols() - partition.symbols;
         if count == 0 {
             return Ok(None);
@@ -54,7 +47,7 @@ impl RepairSymbols {
         let reading = body.open()?;
         let mut block = Vec::new();
         for sbn in 0..partition.blocks {
-            let Some(code) = sender.block_code(toi, sbn) else { return Ok(None) };
+            let Ok(code) = BlockCode::new(oti, partition.block_symbols(sbn)) else { return Ok(None) };
             let first = partition.first_symbol(sbn);
             let start = partition.byte_range(first).start;
             let end = partition.byte_range(first + u64::from(code.k()) - 1).end;
