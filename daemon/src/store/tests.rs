@@ -1,7 +1,9 @@
 use super::*;
+use carousel::eviction::Eviction;
 use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 use proptest::prelude::*;
+use std::path::PathBuf;
 
 fn config(folder: &tempfile::TempDir, quota_bytes: u64) -> StoreConfig {
     StoreConfig {

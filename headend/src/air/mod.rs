@@ -12,6 +12,8 @@
 //! from files here ([`body`]).
 
 mod body;
+mod job;
+mod object;
 mod protect;
 mod reserve;
 mod session;
@@ -22,19 +24,20 @@ use std::net::SocketAddr;
 
 use std::sync::Arc;
 
-use carousel::Digest;
 use carousel::fec::{Protection, Sequence};
 use carousel::flute::{Encoding, SendFile, Sender, SenderError, SenderProfile};
 use carousel::lct::{Toi, Tsi};
 use carousel::time::WallTime;
 
 pub use body::{Body, BodyError, Reading};
+use job::{Job, Lane, Turn};
+pub use object::{AirObject, Repeat};
 pub use protect::RepairSymbols;
 use protect::SharedRepair;
 use reserve::Reserve;
 use session::Session;
 
-use crate::plan::{Class, Planned, Taken};
+use crate::plan::{Planned, Taken};
 pub use crate::schedule::ItemId;
 use crate::schedule::Schedule;
 
@@ -42,63 +45,6 @@ use crate::schedule::Schedule;
 pub const IP_UDP_BYTES: usize = 28;
 /// What a packet costs on the link beyond its symbol: LCT 16, EXT_FTI 16, FEC Payload ID 4, and IP and UDP.
 pub const PACKET_BYTES: u64 = 36 + IP_UDP_BYTES as u64;
-
-/// When an object is sent again.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Repeat {
-    /// At least this often, from start to start, before anything else.
-    Within {
-        /// Milliseconds.
-        ms: u64,
-    },
-    /// As the schedule decides.
-    Scheduled {
-        /// In proportion to the probability that it is asked for, within its class.
-        popularity: f64,
-    },
-    /// Never: live, sent within the rate that is reserved for it. What is lost comes by FEC and repair.
-    Never,
-}
-
-/// An object that can be put on the air.
-#[derive(Debug, Clone)]
-pub struct AirObject {
-    /// Its URI, as the FDT names it.
-    pub uri: String,
-    /// MIME type.
-    pub content_type: String,
-    /// SHA-256 of the body.
-    pub digest: Digest,
-    /// MD5 of the body.
-    pub md5: [u8; 16],
-    /// The bytes.
-    pub body: Body,
-    /// How much it is wanted.
-    pub class: Class,
-    /// When it is sent again.
-    pub repeat: Repeat,
-    /// Its FEC scheme.
-    pub protection: Protection,
-    /// Seconds in which caches may take it for fresh; `None`: nothing is said.
-    pub expiry_s: Option<u32>,
-}
-
-impl AirObject {
-    const fn max_period_ms(&self) -> Option<u64> {
-        match self.repeat {
-            Repeat::Within { ms } => Some(ms),
-            Repeat::Scheduled { .. } | Repeat::Never => None,
-        }
-    }
-
-    /// What it weighs in the schedule.
-    fn weight(&self) -> f64 {
-        match self.repeat {
-            Repeat::Scheduled { popularity } => self.class.weight() * popularity,
-            Repeat::Within { .. } | Repeat::Never => self.class.weight(),
-        }
-    }
-}
 
 /// Index of a session in [`Air`].
 pub type SessionIndex = usize;
@@ -112,76 +58,6 @@ struct Item {
     repair: SharedRepair,
     starts: u64,
 }
-
-/// What a packet is part of, for counting and for the B flag.
-#[derive(Debug)]
-enum Job {
-    Fdt {
-        session: SessionIndex,
-        page: usize,
-        next: u64,
-    },
-    Object {
-        id: ItemId,
-        reading: Reading,
-        repair: SharedRepair,
-        sequence: Sequence,
-        symbols: u64,
-        left: u64,
-        broken: bool,
-    },
-    Close {
-        session: SessionIndex,
-    },
-}
-
-/// Where a job was taken from, and goes back to.
-#[derive(Debug, Clone, Copy)]
-enum Lane {
-    Urgent,
-    Live,
-    Between,
-    Wave,
-}
-
-/// An object of the wave, ordered so that all of them come to their ends together.
-#[derive(Debug)]
-struct Turn {
-    /// The part of the object that is sent already, in units of 2^-32.
-    sent: u64,
-    job: Job,
-}
-
-impl Turn {
-    fn of(job: Job) -> Self {
-        let sent = match &job {
-            Job::Object { left, symbols, .. } => ((symbols - left) << 32) / (*symbols).max(1),
-            Job::Fdt { .. } | Job::Close { .. } => 0,
-        };
-        Self { sent, job }
-    }
-}
-
-impl Ord for Turn {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        // The greatest of the heap is next.
-        other.sent.cmp(&self.sent)
-    }
-}
-
-impl PartialOrd for Turn {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Turn {
-    fn eq(&self, other: &Self) -> bool {
-        self.sent == other.sent
-    }
-}
-
-impl Eq for Turn {}
 
 /// Where a packet goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,6 @@
 use super::*;
+use crate::plan::Class;
+use carousel::Digest;
 use carousel::alc::Packet;
 use carousel::flute::{Event, OpenRequest, Receiver, ReceiverConfig, Refusal, Storage, verify};
 use carousel::time::Instant;

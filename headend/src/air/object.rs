@@ -1,0 +1,64 @@
+//! What can be put on the air, and when it is sent again.
+
+use carousel::Digest;
+use carousel::fec::Protection;
+
+use super::Body;
+use crate::plan::Class;
+
+/// When an object is sent again.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Repeat {
+    /// At least this often, from start to start, before anything else.
+    Within {
+        /// Milliseconds.
+        ms: u64,
+    },
+    /// As the schedule decides.
+    Scheduled {
+        /// In proportion to the probability that it is asked for, within its class.
+        popularity: f64,
+    },
+    /// Never: live, sent within the rate that is reserved for it. What is lost comes by FEC and repair.
+    Never,
+}
+
+/// An object that can be put on the air.
+#[derive(Debug, Clone)]
+pub struct AirObject {
+    /// Its URI, as the FDT names it.
+    pub uri: String,
+    /// MIME type.
+    pub content_type: String,
+    /// SHA-256 of the body.
+    pub digest: Digest,
+    /// MD5 of the body.
+    pub md5: [u8; 16],
+    /// The bytes.
+    pub body: Body,
+    /// How much it is wanted.
+    pub class: Class,
+    /// When it is sent again.
+    pub repeat: Repeat,
+    /// Its FEC scheme.
+    pub protection: Protection,
+    /// Seconds in which caches may take it for fresh; `None`: nothing is said.
+    pub expiry_s: Option<u32>,
+}
+
+impl AirObject {
+    pub(super) const fn max_period_ms(&self) -> Option<u64> {
+        match self.repeat {
+            Repeat::Within { ms } => Some(ms),
+            Repeat::Scheduled { .. } | Repeat::Never => None,
+        }
+    }
+
+    /// What it weighs in the schedule.
+    pub(super) fn weight(&self) -> f64 {
+        match self.repeat {
+            Repeat::Scheduled { popularity } => self.class.weight() * popularity,
+            Repeat::Within { .. } | Repeat::Never => self.class.weight(),
+        }
+    }
+}
