@@ -15,13 +15,14 @@ impl Player {
     pub(super) fn prefetch(self: &Arc<Self>, key: &ObjectKey) {
         for name in successors(key.as_str(), self.prefetch_segments) {
             let Ok(next) = ObjectKey::from_name(&name, None) else { return };
-            let is_known = self.shared.store.contains(next.as_str())
-                || self.shared.flights.get(next.as_str()).is_some()
+            // Flights first: one ends after its object is in the cache.
+            let is_known = self.shared.flights.get(next.as_str()).is_some()
+                || self.shared.store.contains(next.as_str())
                 || self.shared.flights.announced(next.as_str()).is_some();
             let Some(url) = self.origins.url_for(&next).filter(|_| !is_known) else { continue };
             let filler = Arc::clone(&self.filler);
             // Its end is of no interest here: past the last segment the origin says 404, which is remembered.
-            tokio::spawn(async move { filler.fill(&next, url, None).await });
+            tokio::spawn(async move { filler.fill_missing(&next, url, None).await });
         }
     }
 }

@@ -125,7 +125,7 @@ impl Player {
             return Ok(match self.filler.fill(key, url, None).await {
                 FillResult::Flight(flight) => Found::Flight(flight),
                 // An origin that fails leaves the stale object the best there is (RFC 9111 section 4.2.4).
-                FillResult::Failed(_) | FillResult::Busy | FillResult::Refused(500..) => {
+                FillResult::Failed(_) | FillResult::Busy | FillResult::Held | FillResult::Refused(500..) => {
                     Found::Stored(object)
                 }
                 FillResult::Refused(status) => return Err(Missing::Refused(status)),
@@ -141,7 +141,11 @@ impl Player {
         let is_announced = announced.is_some();
         let missing = match url {
             None => None,
-            Some(url) => Some(match self.filler.fill(key, url, announced).await {
+            Some(url) => Some(match self.filler.fill_missing(key, url, announced).await {
+                // It has come between the look into the cache and this.
+                FillResult::Held => {
+                    return self.held(key).await.map(Found::Stored).ok_or(Missing::NotInTime);
+                }
                 FillResult::Flight(flight) => {
                     self.prefetch(key);
                     return Ok(Found::Flight(flight));

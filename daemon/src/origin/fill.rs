@@ -42,6 +42,8 @@ pub enum FillResult {
     Failed(OriginError),
     /// Too much is being fetched, or the disk is full.
     Busy,
+    /// The cache has it by now.
+    Held,
 }
 
 #[derive(Debug, Default)]
@@ -77,6 +79,27 @@ impl Filler {
         url: String,
         announced: Option<Announced>,
     ) -> FillResult {
+        self.begin(key, url, announced, false).await
+    }
+
+    /// As [`Filler::fill`], but only what the cache has not got: an object that another fill has just brought is not fetched
+    /// again.
+    pub async fn fill_missing(
+        self: &Arc<Self>,
+        key: &ObjectKey,
+        url: String,
+        announced: Option<Announced>,
+    ) -> FillResult {
+        self.begin(key, url, announced, true).await
+    }
+
+    async fn begin(
+        self: &Arc<Self>,
+        key: &ObjectKey,
+        url: String,
+        announced: Option<Announced>,
+        only_missing: bool,
+    ) -> FillResult {
         if let Some(&(status, until)) = lock(&self.negative).peek(key)
             && Instant::now() < until
         {
@@ -86,6 +109,8 @@ impl Filler {
             let mut slots = lock(&self.slots);
             match slots.get(key) {
                 Some(slot) => Arc::clone(slot),
+                // A slot goes after its object is in the cache.
+                None if only_missing && self.shared.store.contains(key.as_str()) => return FillResult::Held,
                 None if slots.len() >= MAX_FILLS => return FillResult::Busy,
                 None => {
                     let slot = Arc::new(Slot::default());

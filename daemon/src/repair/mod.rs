@@ -392,7 +392,7 @@ impl Repairer {
             }
             FillResult::Refused(status) => Err(OriginError::Status(status)),
             FillResult::Failed(err) => Err(err),
-            FillResult::Busy => Err(OriginError::Timeout),
+            FillResult::Busy | FillResult::Held => Err(OriginError::Timeout),
         }
     }
 
