@@ -144,20 +144,17 @@ impl Broadcast {
                 by_path: HashMap::new(),
             });
             broadcast.assign_sessions(index, &inventory);
-            if inventory.objects.values().any(|object| broadcast.is_of_no_rung(index, object)) {
-                broadcast.other_session(index);
+            if index == 0 {
+                // Who joins first must find the way: the documents are there before the media.
+                broadcast.renew_documents(wall, false)?;
             }
-            broadcast.sources[index].inventory = inventory;
-        }
-        // Who joins first must find the way: the documents name every session before anything of it is sent.
-        broadcast.renew_documents(wall, false)?;
-        for index in 0..broadcast.sources.len() {
-            let changes = package::changes(&Inventory::default(), &broadcast.sources[index].inventory);
+            let changes = package::changes(&Inventory::default(), &inventory);
             for object in manifests_first(changes.added) {
                 broadcast.add(index, &object)?;
                 hashed += object.length;
                 progress(hashed, total);
             }
+            broadcast.sources[index].inventory = inventory;
         }
         broadcast.renew_documents(wall, false)?;
         Ok(broadcast)
@@ -336,11 +333,6 @@ impl Broadcast {
             self.air.withdraw(old);
         }
         Ok(())
-    }
-
-    /// Whether an object is media, or what belongs to them, and of no rung.
-    fn is_of_no_rung(&self, index: usize, object: &ObjectSource) -> bool {
-        !is_signalling(object) && !self.sources[index].by_path.contains_key(&object.path)
     }
 
     fn other_session(&mut self, index: usize) -> SessionIndex {

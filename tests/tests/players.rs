@@ -33,7 +33,10 @@ fn ffmpeg_plays_hls_and_dash_to_the_end_from_the_cache_and_from_the_air() {
     let mut story = Story::new();
     story.start_daemon();
     story.start_headend(false);
-    // While the first pass is on the air, a player who comes at once is answered as bytes arrive.
+    // From then on the box knows the film's sessions: what is on its way is waited for, as bytes arrive.
+    story.until("the film's group is listened to", PATIENCE, |story| {
+        story.status().is_some_and(|status| !status["receive"]["groups"][2].is_null())
+    });
     let base = format!("http://{}", story.http);
     for manifest in ["master.m3u8", "manifest.mpd", "master.m3u8"] {
         let url = format!("{base}{}", Story::path_of(manifest));

@@ -113,7 +113,6 @@ pub struct Air {
     live: VecDeque<ItemId>,
     live_job: Option<Job>,
     reserve: Reserve,
-    fresh_signalling: VecDeque<ItemId>,
     fresh: VecDeque<ItemId>,
     /// Short objects that became due while the wave's only one is on the air, the last begun first.
     between: Vec<Job>,
@@ -181,7 +180,6 @@ impl Air {
             live: VecDeque::new(),
             live_job: None,
             reserve: Reserve::new(config.reserved_bps),
-            fresh_signalling: VecDeque::new(),
             fresh: VecDeque::new(),
             between: Vec::new(),
             between_look_ns: 0,
@@ -249,11 +247,7 @@ impl Air {
         self.next_id += 1;
         self.sessions[session].has_changed = true;
         self.fdt_look_ns = 0;
-        let lane = match object.repeat {
-            Repeat::Within { .. } => &mut self.fresh_signalling,
-            Repeat::Scheduled { .. } => &mut self.fresh,
-            Repeat::Never => &mut self.live,
-        };
+        let lane = if object.repeat == Repeat::Never { &mut self.live } else { &mut self.fresh };
         lane.push_back(id);
         self.items.insert(id, Item { session, toi, object, air_bytes, repair, starts: 0 });
         Ok(id)
@@ -266,7 +260,6 @@ impl Air {
         self.sessions[item.session].has_changed = true;
         self.fdt_look_ns = 0;
         self.schedule.remove(id);
-        self.fresh_signalling.retain(|&fresh| fresh != id);
         self.fresh.retain(|&fresh| fresh != id);
         self.live.retain(|&live| live != id);
         let is_other = |job: &Job| !matches!(job, Job::Object { id: sent, .. } if *sent == id);
@@ -286,7 +279,6 @@ impl Air {
             self.urgent.clear();
             self.live.clear();
             self.live_job = None;
-            self.fresh_signalling.clear();
             self.fresh.clear();
             self.between.clear();
             self.wave.clear();
@@ -398,8 +390,7 @@ impl Air {
 
     /// Whether every object has been sent whole at least once.
     pub fn cycle_done(&self) -> bool {
-        let idle = self.fresh_signalling.is_empty()
-            && self.fresh.is_empty()
+        let idle = self.fresh.is_empty()
             && self.wave.is_empty()
             && self.between.is_empty()
             && self.live_job.is_none();
@@ -587,11 +578,14 @@ impl Air {
         None
     }
 
-    /// What was never sent: first what shows the way, then media once their time has come.
     fn next_fresh(&mut self, now_ns: u64) -> Option<ItemId> {
-        self.fresh_signalling
-            .pop_front()
-            .or_else(|| if now_ns >= self.lead_ns() { self.fresh.pop_front() } else { None })
+        if now_ns >= self.lead_ns() {
+            return self.fresh.pop_front();
+        }
+        let items = &self.items;
+        let leads = |id: &ItemId| items.get(id).is_some_and(|item| item.object.max_period_ms().is_some());
+        let at = self.fresh.iter().position(leads)?;
+        self.fresh.remove(at)
     }
 
     /// Opens the body of an object. `None` if it is no longer what was announced: then it leaves the air, and the
