@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use crate::forecast::Feasibility;
 use crate::plan::{Plan, human_seconds};
-use crate::simulate::{Outcome, Report, human_bps};
+use crate::scan::human_bps;
+use crate::simulate::{Outcome, Report};
 
 /// Bars of a chart at most; the rest is summed up in words.
 const MAX_BARS: usize = 40;

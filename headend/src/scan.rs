@@ -102,12 +102,18 @@ fn table_of(out: &mut String, inventory: &Inventory, presentation: &Presentation
 
 /// `999 B`, `1.2 MB`.
 pub fn human_bytes(bytes: u64) -> String {
-    let (mut value, mut unit) = (bytes as f64, "B");
-    for next in ["kB", "MB", "GB", "TB"] {
-        if value < 1000.0 {
-            break;
-        }
-        (value, unit) = (value / 1000.0, next);
+    scaled(bytes as f64, "B")
+}
+
+/// `61.3 Mbit/s`.
+pub fn human_bps(bps: f64) -> String {
+    scaled(bps, "bit/s")
+}
+
+fn scaled(value: f64, unit: &str) -> String {
+    let scales = [(1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    match scales.iter().find(|(size, _)| value >= *size) {
+        Some((size, prefix)) => format!("{:.1} {prefix}{unit}", value / size),
+        None => format!("{value:.0} {unit}"),
     }
-    if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
 }

@@ -118,7 +118,7 @@ fn a_file_that_is_cut_short_while_it_is_served_ends_the_response_and_not_the_dae
     story.start_daemon();
     story.send_once();
     story.until_complete(PATIENCE);
-    let object = files_below(&story.cache().join("objects")).pop().unwrap();
+    let object = media::files(&story.cache().join("objects")).pop().unwrap().1;
 
     let path = Story::path_of("large.bin");
     let mut player = std::net::TcpStream::connect(story.http).unwrap();
@@ -137,13 +137,4 @@ fn a_file_that_is_cut_short_while_it_is_served_ends_the_response_and_not_the_dae
     let again = client::get(story.http, &path, &[]).unwrap();
     assert_ne!(again.status, 200);
     assert!(story.status().unwrap()["store"]["evicted"]["vanished"].as_u64() > Some(0));
-}
-
-fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let below = |entry: std::fs::DirEntry| match entry.file_type() {
-        Ok(kind) if kind.is_dir() => files_below(&entry.path()),
-        _ => vec![entry.path()],
-    };
-    entries.flatten().flat_map(below).collect()
 }

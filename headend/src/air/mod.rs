@@ -24,7 +24,7 @@ use std::net::SocketAddr;
 
 use std::sync::Arc;
 
-use carousel::fec::{Protection, Sequence};
+use carousel::fec::{Partition, Protection, Sequence};
 use carousel::flute::{Encoding, SendFile, Sender, SenderError, SenderProfile};
 use carousel::lct::{Toi, Tsi};
 use carousel::time::WallTime;
@@ -45,6 +45,12 @@ use crate::schedule::Schedule;
 pub const IP_UDP_BYTES: usize = 28;
 /// What a packet costs on the link beyond its symbol: LCT 16, EXT_FTI 16, FEC Payload ID 4, and IP and UDP.
 pub const PACKET_BYTES: u64 = 36 + IP_UDP_BYTES as u64;
+
+/// Bytes on the air of one transmission of an object of `length` bytes: repair symbols and headers included.
+pub fn air_bytes(length: u64, partition: &Partition, sequence: &Sequence) -> u64 {
+    let symbols = sequence.symbols();
+    length + (symbols - partition.symbols) * u64::from(partition.symbol_length) + symbols * PACKET_BYTES
+}
 
 /// Index of a session in [`Air`].
 pub type SessionIndex = usize;
@@ -239,10 +245,11 @@ impl Air {
         let protection = if repair.is_some() { object.protection } else { Protection::NONE };
         let toi = sender.add_protected(file, &protection)?;
         let repair = repair.map(Arc::new);
-        let plain = sender.partition(toi).map_or(0, |partition| partition.symbols);
-        let symbols = repair.as_ref().map_or(plain, |repair| repair.sequence().symbols());
-        let symbol_bytes = sender.oti(toi).map_or(0, |oti| u64::from(oti.symbol_length));
-        let air_bytes = length + (symbols - plain) * symbol_bytes + symbols * PACKET_BYTES;
+        let air_bytes = sender.partition(toi).map_or(length, |partition| {
+            let plain = || Sequence::plain(*partition);
+            let sequence = repair.as_ref().map_or_else(plain, |repair| repair.sequence());
+            air_bytes(length, partition, &sequence)
+        });
         let id = self.next_id;
         self.next_id += 1;
         self.sessions[session].has_changed = true;
@@ -415,8 +422,7 @@ impl Air {
             // An FDT that cannot be built shows when it is sent; the plan counts what can be.
             let _ = session.sender.refresh_fdt(wall);
         }
-        self.measure_fdt();
-        let fdt_bytes: u64 = self.sessions.iter().map(|session| session.sender.fdt_bytes()).sum();
+        let fdt_bytes = self.measure_fdt();
         let taken = Taken {
             fdt_bps: fdt_bytes as f64 * 8e9 / self.fdt_cycle_ns.max(1) as f64,
             live_bps: self.config.reserved_bps,
@@ -425,11 +431,12 @@ impl Air {
         (objects, taken)
     }
 
-    /// Brings the FDT's cycle in line with its size.
-    fn measure_fdt(&mut self) {
+    /// Brings the FDT's cycle in line with its size, which it tells.
+    fn measure_fdt(&mut self) -> u64 {
         let bytes: u64 = self.sessions.iter().map(|session| session.sender.fdt_bytes()).sum();
         let by_share = bytes as f64 * 8e9 / (self.config.rate_bps.max(1) as f64 * MAX_FDT_SHARE);
         self.fdt_cycle_ns = (self.config.fdt_interval_ms * 1_000_000).max(by_share as u64);
+        bytes
     }
 
     /// The promised cycle, if one pass of all objects fits it beside what is reserved. Signalling takes a few percent.

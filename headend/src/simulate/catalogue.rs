@@ -5,7 +5,7 @@ use std::ops::Range;
 use carousel::fec::{Partition, Protection};
 
 use super::Viewing;
-use crate::air::PACKET_BYTES;
+use crate::air;
 use crate::forecast::Forecast;
 use crate::plan::{Class, Planned};
 
@@ -46,13 +46,11 @@ pub(super) struct Cut<'a> {
     pub(super) symbol_length: u16,
 }
 
-/// Bytes on the air of an object in symbols of `symbol_length` bytes: repair symbols and headers included.
+/// Bytes on the air of an object in symbols of `symbol_length` bytes.
 fn air_bytes(bytes: u64, symbol_length: u16, protection: &Protection) -> u64 {
     let oti = protection.oti(bytes, symbol_length, u32::from(u16::MAX));
-    let Ok(partition) = Partition::new(&oti) else { return bytes };
-    let symbols = protection.sequence(&oti, partition).symbols();
-    let repair_bytes = (symbols - partition.symbols) * u64::from(partition.symbol_length);
-    bytes + repair_bytes + symbols * PACKET_BYTES
+    let of = |partition| air::air_bytes(bytes, &partition, &protection.sequence(&oti, partition));
+    Partition::new(&oti).map_or(bytes, of)
 }
 
 impl Catalogue {

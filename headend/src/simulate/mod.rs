@@ -29,6 +29,7 @@ pub use loss::{Gilbert, Losses, PassLoss};
 use crate::air::wave_symbols;
 use crate::config::Config;
 use crate::plan::{Class, Planned, Taken, human_seconds};
+use crate::scan::{human_bps, human_bytes};
 use crate::schedule::Schedule;
 use catalogue::{Catalogue, Cut};
 use crowd::{Crowd, Spread};
@@ -405,7 +406,7 @@ impl Report {
         row("95 of 100", &|it| time(it.acquisition_s.p95));
         row("99 of 100", &|it| time(it.acquisition_s.p99));
         row("999 of 1000", &|it| time(it.acquisition_s.p999));
-        row("asked of the origin", &|it| human_bytes(it.repair_bytes));
+        row("asked of the origin", &|it| human_bytes(it.repair_bytes as u64));
         row("requests", &|it| format!("{:.0}", it.repair_requests));
         row("origin's busiest second", &|it| human_bps(it.origin_peak_bps));
         if self.with_fec.fair_share_bps > 0.0 {
@@ -430,25 +431,6 @@ impl Report {
             );
         }
         out
-    }
-}
-
-/// `41.3 kB`, `2.5 TB`.
-pub fn human_bytes(bytes: f64) -> String {
-    scaled(bytes, "B")
-}
-
-/// `61.27 Mbit/s`.
-pub fn human_bps(bps: f64) -> String {
-    scaled(bps, "bit/s")
-}
-
-fn scaled(value: f64, unit: &str) -> String {
-    let scales = [(1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
-    let scale = scales.iter().find(|(size, _)| value >= *size);
-    match scale {
-        Some((size, prefix)) => format!("{:.1} {prefix}{unit}", value / size),
-        None => format!("{value:.0} {unit}"),
     }
 }
 
