@@ -101,6 +101,23 @@ impl ObjectKey {
         Ok(Self(path.into()))
     }
 
+    /// A further object of the same name, of those that a request's fields choose between: the name with `#` and a number.
+    /// No name from outside has a `#`.
+    #[must_use]
+    pub fn variant(&self, number: u8) -> Self {
+        if number == 0 { self.clone() } else { Self(format!("{}#{number}", self.as_str()).into()) }
+    }
+
+    /// A key as [`ObjectKey::as_str`] gave it, a variant's included.
+    ///
+    /// # Errors
+    /// As [`ObjectKey::from_name`].
+    pub fn from_kept(text: &str) -> Result<Self, NameError> {
+        let key = Self::from_name(text, None)?;
+        let number = text.split_once('#').and_then(|(_, number)| number.parse().ok());
+        Ok(number.map_or_else(|| key.clone(), |number| key.variant(number)))
+    }
+
     /// The key that an HTTP request means: `path_and_query` as sent, without its leading slash.
     ///
     /// # Errors

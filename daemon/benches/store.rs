@@ -40,7 +40,7 @@ fn meta(number: usize, length: usize, digest: Digest) -> ObjectMeta {
         expires: Some(WallTime::from_unix_ms(1_795_305_600_000)),
         class: Class::Medium,
         came_by: CameBy::Carousel,
-        origin_headers: Vec::new(),
+        response: None,
     }
 }
 

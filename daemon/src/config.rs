@@ -111,6 +111,23 @@ pub struct Http {
     pub prefetch_segments: usize,
     /// A response that the origin does not begin within this time counts as failed.
     pub origin_timeout_ms: u64,
+    /// Threads that serve players; 0: one for each core.
+    pub workers: usize,
+    /// HTTPS, with HTTP/2.
+    pub tls: Option<Tls>,
+    /// One line for each response.
+    pub access_log: Option<AccessLog>,
+    /// A request whose response's head took longer is logged; 0: none is.
+    pub slow_request_ms: u64,
+    /// Each response says in `Server-Timing` how it was served and how long its head took. Requests that have the field
+    /// themselves get it anyway.
+    pub server_timing: bool,
+    /// Freshness of media segments that the origin says nothing about.
+    pub segment_ttl_s: u32,
+    /// Freshness of manifests that the origin says nothing about.
+    pub manifest_ttl_s: u32,
+    /// How long an origin's 404 or 410 stands that says nothing about it.
+    pub negative_ttl_s: u32,
 }
 
 impl Default for Http {
@@ -122,8 +139,60 @@ impl Default for Http {
             read_through: true,
             prefetch_segments: 3,
             origin_timeout_ms: 5000,
+            workers: 0,
+            tls: None,
+            access_log: None,
+            slow_request_ms: 0,
+            server_timing: false,
+            segment_ttl_s: 3600,
+            manifest_ttl_s: 60,
+            negative_ttl_s: 5,
         }
     }
+}
+
+impl Http {
+    /// Threads to start.
+    pub fn workers(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        }
+    }
+}
+
+/// `[http.tls]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Listener.
+    pub listen: SocketAddr,
+    /// Certificate chain, PEM. Read again when it changes.
+    pub certificate: PathBuf,
+    /// Private key, PEM.
+    pub key: PathBuf,
+}
+
+/// `[http.access_log]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessLog {
+    /// The file; it is opened again when somebody has moved it away.
+    pub path: PathBuf,
+    /// How a line looks.
+    #[serde(default)]
+    pub format: LogFormat,
+}
+
+/// Forms of the access log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// As Apache and nginx write it.
+    #[default]
+    Combined,
+    /// One JSON object a line, with how it was served, times and CMCD.
+    Json,
 }
 
 /// `[[route]]`
@@ -306,6 +375,16 @@ impl Config {
         if self.http.prefetch_segments > 16 {
             let what = format!("{} segments ahead is a download", self.http.prefetch_segments);
             wrong("http.prefetch_segments", what, "3 is usual");
+        }
+        if self.http.workers > 256 {
+            wrong("http.workers", format!("{} threads", self.http.workers), "0 is one for each core");
+        }
+        if self.http.tls.as_ref().is_some_and(|tls| tls.listen == self.http.listen) {
+            wrong(
+                "http.tls.listen",
+                "the same as [http] listen".to_owned(),
+                "give another port, such as 8443",
+            );
         }
         if self.http.max_connections == 0 || self.repair.concurrent_fetches == 0 {
             wrong("http.max_connections", "0 serves nobody".to_owned(), "give at least 1");

@@ -12,6 +12,7 @@
 //! [`running`] puts the rooms together. What is in flight is shared through [`flight`]; which groups are listened to is
 //! [`session`]'s business. What this crate leaves to `carousel`: every byte on the wire.
 pub mod admin;
+pub mod caching;
 pub mod clock;
 pub mod config;
 pub mod doctor;

@@ -10,7 +10,9 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::caching::NotKept;
 use crate::flight::FailReason;
+use crate::http::{BUCKETS_US, RouteStats, Served};
 use crate::origin::OriginError;
 use crate::repair::RepairOutcome;
 use crate::status::Parts;
@@ -70,6 +72,40 @@ impl Sheet<'_> {
             self.0.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Counter)?;
         for (variant, value) in values {
             ConstCounter::new(value).encode(family.encode_family(&[(label, variant)])?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Sheet<'_> {
+    /// What each route has served, and how fast.
+    fn routes(&mut self, names: &[String], routes: &[RouteStats]) -> fmt::Result {
+        let counter = prometheus_client::metrics::MetricType::Counter;
+        let help = "Requests by route and by how they were served";
+        let mut family = self.0.encode_descriptor("http_requests", help, None, counter)?;
+        for (name, route) in names.iter().zip(routes) {
+            for (served, count) in Served::ALL.iter().zip(&route.served) {
+                let labels = [("route", name.as_str()), ("served", served.as_str())];
+                ConstCounter::new(count.load(Relaxed)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let help = "Bytes of bodies by route";
+        let mut family = self.0.encode_descriptor("http_body_bytes", help, None, counter)?;
+        for (name, route) in names.iter().zip(routes) {
+            let labels = [("route", name.as_str())];
+            ConstCounter::new(route.bytes.load(Relaxed)).encode(family.encode_family(&labels)?)?;
+        }
+        let histogram = prometheus_client::metrics::MetricType::Histogram;
+        let help = "Seconds from a request's head to its response's";
+        let mut family = self.0.encode_descriptor("http_head_seconds", help, None, histogram)?;
+        for (name, route) in names.iter().zip(routes) {
+            let counts: Vec<u64> = route.buckets.iter().map(|it| it.load(Relaxed)).collect();
+            let ends = BUCKETS_US.iter().map(|&us| us as f64 / 1e6).chain([f64::MAX]);
+            let buckets: Vec<(f64, u64)> = ends.zip(counts.iter().copied()).collect();
+            let sum_s = route.sum_us.load(Relaxed) as f64 / 1e6;
+            let labels = [("route", name.as_str())];
+            let mut metric = family.encode_family(&labels)?;
+            metric.encode_histogram::<[(&str, &str); 0]>(sum_s, counts.iter().sum(), &buckets, None)?;
         }
         Ok(())
     }
@@ -187,7 +223,24 @@ impl Collector for Scrape {
             "Connections closed because there were too many",
             http.refused.load(Relaxed),
         )?;
-        sheet.counter("http_hits", "Responses from the cache", http.hits.load(Relaxed))?;
+        sheet.counter(
+            "http_connections_too_slow",
+            "Connections closed because their client sent or read too slowly",
+            http.too_slow.load(Relaxed),
+        )?;
+        sheet.gauge("http_connections_open", "Connections of players now", player.open_connections())?;
+        sheet.counter(
+            "http_unlogged",
+            "Pieces of the access log that were left out",
+            http.unlogged.load(Relaxed),
+        )?;
+        sheet.counter("http_hits", "Responses from the cache", http.hits())?;
+        let (joined, revalidated) = player.filler().joined();
+        sheet.counter("origin_joined_requests", "Requests that waited for another's fetch", joined)?;
+        sheet.counter("origin_revalidated", "Objects that an origin has confirmed", revalidated)?;
+        let not_kept = NotKept::ALL.iter().map(|it| it.as_str()).zip(player.filler().not_kept());
+        sheet.family(("origin_not_kept", "Responses of origins that were not kept", "reason"), not_kept)?;
+        sheet.routes(player.route_names(), &http.routes)?;
         let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"]
             .into_iter()
             .zip(http.responses.iter().map(|it| it.load(Relaxed)));

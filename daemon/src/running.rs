@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use crate::admin;
 use crate::config::Config;
 use crate::flight::Flights;
-use crate::http::{self, Player};
+use crate::http::{self, Player, Workers};
 use crate::origin::{Client, Filler, Origins};
 use crate::receive::{Finisher, Shard, ShardHandle, Shared};
 use crate::repair::{Lent, Repairer, RuleBook};
@@ -37,6 +37,7 @@ pub struct Daemon {
     keeper: Keeper,
     stop: watch::Sender<bool>,
     servers: Vec<JoinHandle<()>>,
+    workers: Workers,
     config: Config,
 }
 
@@ -48,13 +49,19 @@ impl Daemon {
     pub fn start(config: Config) -> Result<(Self, RecoveryReport), String> {
         // What can be refused comes first, so that a second daemon on the same cache or port changes nothing.
         let players = http::listen(config.http.listen, "[http] listen")?;
+        let tls = match &config.http.tls {
+            Some(tls) => Some((http::listen(tls.listen, "[http.tls] listen")?, http::acceptor(tls)?)),
+            None => None,
+        };
         let operators = admin::listen(&config.admin)?;
         let (store, report) = Store::open(&config.store).map_err(|err| err.to_string())?;
         let (flights, wishes) = Flights::new();
         let shared = Shared::new(store, flights);
         let origins = Arc::new(Origins::new(config.origins.clone(), config.routes.clone()));
         let client = Arc::new(Client::new(Duration::from_millis(config.http.origin_timeout_ms)));
-        let filler = Filler::new(Arc::clone(&client), Arc::clone(&shared));
+        let runtime = tokio::runtime::Handle::current();
+        let filler =
+            Filler::new(Arc::clone(&client), Arc::clone(&shared), config.http.clone(), runtime.clone());
         let rules = Arc::new(RuleBook::default());
 
         let failed = |err: std::io::Error| format!("cannot start a thread: {err}");
@@ -84,7 +91,8 @@ impl Daemon {
             shards: ears(),
         };
         let repairer = Repairer::new(config.repair.clone(), lent);
-        let player = Player::new(&config, Arc::clone(&shared), Arc::clone(&origins), filler);
+        tokio::spawn(Arc::clone(&filler).forget_idle());
+        let player = Player::new(&config, Arc::clone(&shared), Arc::clone(&origins), filler, runtime);
         let board = Arc::clone(session.board());
         let parts = Arc::new(Parts {
             shared,
@@ -99,11 +107,9 @@ impl Daemon {
             let interval = Duration::from_millis(config.repair.health_check_interval_ms);
             tokio::spawn(async move { client.watch_health(interval).await });
         }
-        let servers = vec![
-            tokio::spawn(player.run(players, stopped.clone(), DRAIN)),
-            tokio::spawn(admin::run(operators, Arc::clone(&parts), stopped)),
-        ];
-        Ok((Self { parts, origins, session, shards, keeper, stop, servers, config }, report))
+        let workers = Workers::start(&player, &players, tls, &stopped, DRAIN)?;
+        let servers = vec![tokio::spawn(admin::run(operators, Arc::clone(&parts), stopped))];
+        Ok((Self { parts, origins, session, shards, keeper, stop, servers, workers, config }, report))
     }
 
     /// What status and metrics are made from.
@@ -132,6 +138,8 @@ impl Daemon {
     /// Ends: no new connections, responses finish, threads stop, the store is left in order.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
+        let workers = self.workers;
+        let _ = tokio::task::spawn_blocking(move || workers.join()).await;
         for server in self.servers {
             let _ = server.await;
         }

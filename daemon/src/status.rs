@@ -121,7 +121,7 @@ pub fn status_json(parts: &Parts) -> Value {
         },
         "http": {
             "connections": http.connections.load(Relaxed), "connections_refused": http.refused.load(Relaxed),
-            "hits": http.hits.load(Relaxed),
+            "hits": http.hits(), "connections_open": player.open_connections(), "too_slow": http.too_slow.load(Relaxed),
             "responses": counts(["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().zip(http.responses.iter().map(|it| it.load(Relaxed)))),
         },
     })

@@ -62,7 +62,7 @@ fn meta(key: u64, version: u64, body: &[u8]) -> ObjectMeta {
         expires: None,
         class: Class::Medium,
         came_by: CameBy::Carousel,
-        origin_headers: Vec::new(),
+        response: None,
     }
 }
 

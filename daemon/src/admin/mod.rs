@@ -77,7 +77,10 @@ pub fn listen(config: &Admin) -> Result<Listeners, String> {
     let unix = UnixListener::bind(path).map_err(failed)?;
     // Only its own user and group purge.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
-    let open = |address: &SocketAddr| crate::http::listen(*address, "[admin] listen");
+    let open = |address: &SocketAddr| {
+        let listener = crate::http::listen(*address, "[admin] listen")?;
+        TcpListener::from_std(listener).map_err(|err| format!("cannot listen on {address}: {err}"))
+    };
     Ok(Listeners { unix, tcp: config.listen.iter().map(open).collect::<Result<_, _>>()? })
 }
 

@@ -3,28 +3,27 @@
 //! A [`Flight`] is what receive threads, repair, read-through and players' responses share of an object that is not in
 //! the cache yet. Whoever fills it says so; whoever waits is woken. There is at most one flight for a key.
 
-use std::collections::HashMap;
+mod spans;
+mod table;
+
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use carousel::digest::Digest;
 use carousel::fec::SymbolMap;
 use carousel::flute::{Encoding, File, SessionKey};
 use carousel::lct::Toi;
 use carousel::name::ObjectKey;
-use carousel::time::Instant;
-use tokio::sync::{Notify, mpsc};
+use carousel::time::{Instant, WallTime};
+use http::HeaderMap;
+use tokio::sync::Notify;
 
-use crate::store::{Partial, StoredObject};
+pub use spans::Spans;
+pub use table::{Announced, Flights};
 
-/// Flights at a time: all sessions' objects in flight and some hundred fills.
-const MAX_FLIGHTS: usize = 16_384;
-/// Announced names that are remembered. A reference catalogue has 100,000 objects.
-const MAX_ANNOUNCED: usize = 262_144;
-/// Players' wishes that repair has not looked at yet. A wish that is lost is only a wish for haste.
-const MAX_WISHES: usize = 1024;
+use crate::store::{Partial, ResponseMeta, StoredObject};
 
 /// Why a flight ended without an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,11 +36,13 @@ pub enum FailReason {
     Replaced,
     /// The origin ended early, or sent another length than it said.
     OriginCut,
+    /// Ranges of it had come, and nobody has asked for more.
+    Abandoned,
 }
 
 impl FailReason {
     /// Every variant, for metrics.
-    pub const ALL: [Self; 4] = [Self::Verify, Self::Store, Self::Replaced, Self::OriginCut];
+    pub const ALL: [Self; 5] = [Self::Verify, Self::Store, Self::Replaced, Self::OriginCut, Self::Abandoned];
 
     /// Name in metrics and logs.
     pub const fn as_str(self) -> &'static str {
@@ -50,6 +51,7 @@ impl FailReason {
             Self::Store => "store",
             Self::Replaced => "replaced",
             Self::OriginCut => "origin_cut",
+            Self::Abandoned => "abandoned",
         }
     }
 }
@@ -90,6 +92,21 @@ enum Arrival {
     Symbols(Carried, Arc<SymbolMap>),
     /// Everything up to here, of an origin.
     Prefix(AtomicU64),
+    /// Ranges that players have asked for, of an origin.
+    Spans(Spans),
+}
+
+/// What an origin has said of an object that it sends.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    /// Its response.
+    pub response: ResponseMeta,
+    /// When its head came.
+    pub received_at: WallTime,
+    /// When it is stale.
+    pub expires: WallTime,
+    /// Whoever asks while it comes may have it: it is kept, and fresh.
+    pub is_shared: bool,
 }
 
 /// One object on its way.
@@ -103,8 +120,8 @@ pub struct Flight {
     pub length: Option<u64>,
     /// Whether the transported bytes are the object's: encoded objects cannot be served before they are whole.
     pub is_identity: bool,
-    /// `cache-control`, `etag` and such, from an origin.
-    pub headers: Vec<(String, String)>,
+    /// What an origin said, if one sends it.
+    pub sent: Option<Sent>,
     /// The last byte is withheld until the object is verified.
     withholds_last: bool,
     partial: Arc<Partial>,
@@ -129,7 +146,7 @@ impl Flight {
         let content_type = carried.file.content_type.clone();
         let is_identity = carried.file.encoding == Encoding::Identity;
         let arrival = Arrival::Symbols(carried, received);
-        Self::new(key, content_type, length, is_identity, Vec::new(), partial, arrival, true)
+        Self { withholds_last: true, is_identity, ..Self::new(key, content_type, length, partial, arrival) }
     }
 
     /// The carousel is likely to begin with it again at `at`; `None`: nobody knows.
@@ -149,32 +166,42 @@ impl Flight {
         key: ObjectKey,
         content_type: Option<String>,
         length: Option<u64>,
-        headers: Vec<(String, String)>,
+        sent: Sent,
         partial: Arc<Partial>,
         has_digest: bool,
     ) -> Self {
         let arrival = Arrival::Prefix(AtomicU64::new(0));
-        Self::new(key, content_type, length, true, headers, partial, arrival, has_digest)
+        let flight = Self::new(key, content_type, length, partial, arrival);
+        Self { withholds_last: has_digest, sent: Some(sent), ..flight }
     }
 
-    #[allow(clippy::too_many_arguments)] // private; the two constructors above give them names
+    /// Of an object of `length` bytes of which an origin sends what is asked for.
+    pub fn of_spans(
+        key: ObjectKey,
+        content_type: Option<String>,
+        length: u64,
+        url: &str,
+        sent: Sent,
+        partial: Arc<Partial>,
+    ) -> Self {
+        let flight = Self::new(key, content_type, Some(length), partial, Arrival::Spans(Spans::new(url)));
+        Self { sent: Some(sent), ..flight }
+    }
+
     fn new(
         key: ObjectKey,
         content_type: Option<String>,
         length: Option<u64>,
-        is_identity: bool,
-        headers: Vec<(String, String)>,
         partial: Arc<Partial>,
         arrival: Arrival,
-        withholds_last: bool,
     ) -> Self {
         Self {
             key,
             content_type,
             length,
-            is_identity,
-            headers,
-            withholds_last,
+            is_identity: true,
+            sent: None,
+            withholds_last: false,
             partial,
             arrival,
             outcome: OnceLock::new(),
@@ -182,6 +209,19 @@ impl Flight {
             changed: Notify::new(),
             wished: AtomicBool::new(false),
             next_pass_ns: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether somebody who asks now, with these fields, may have it.
+    pub fn suits(&self, request: &HeaderMap) -> bool {
+        self.sent.as_ref().is_none_or(|sent| sent.is_shared && sent.response.suits(request))
+    }
+
+    /// Ranges of it that have come or are asked for, if it comes in ranges.
+    pub const fn spans(&self) -> Option<&Spans> {
+        match &self.arrival {
+            Arrival::Spans(spans) => Some(spans),
+            _ => None,
         }
     }
 
@@ -194,7 +234,7 @@ impl Flight {
     pub const fn symbols(&self) -> Option<&Arc<SymbolMap>> {
         match &self.arrival {
             Arrival::Symbols(_, received) => Some(received),
-            Arrival::Prefix(_) => None,
+            Arrival::Prefix(_) | Arrival::Spans(_) => None,
         }
     }
 
@@ -202,7 +242,7 @@ impl Flight {
     pub const fn carried(&self) -> Option<&Carried> {
         match &self.arrival {
             Arrival::Symbols(carried, _) => Some(carried),
-            Arrival::Prefix(_) => None,
+            Arrival::Prefix(_) | Arrival::Spans(_) => None,
         }
     }
 
@@ -217,6 +257,7 @@ impl Flight {
                 received.available_from(offset).min(self.partial.curtain().hidden_from())
             }
             Arrival::Prefix(end) => end.load(Ordering::Acquire),
+            Arrival::Spans(spans) => spans.available_from(offset),
         };
         let most = match self.length {
             Some(length) if self.withholds_last => length.saturating_sub(1),
@@ -231,6 +272,7 @@ impl Flight {
         match &self.arrival {
             Arrival::Symbols(_, received) => received.received_bytes(),
             Arrival::Prefix(end) => end.load(Ordering::Acquire),
+            Arrival::Spans(spans) => spans.received_bytes(),
         }
     }
 
@@ -264,14 +306,19 @@ impl Flight {
     ///
     /// # Errors
     /// What the disk said.
-    pub fn read(&self, range: std::ops::Range<u64>) -> io::Result<Vec<u8>> {
+    pub fn read(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
         let mut out =
             vec![0; usize::try_from(range.end - range.start).map_err(|_| io::ErrorKind::FileTooLarge)?];
         self.partial.read_at(range.start, &mut out)?;
         Ok(out)
     }
 
-    /// Waits until the byte at `offset` is there or the flight has ended; false if nothing happened to the flight for
+    /// Whether nobody fetches the byte at `offset` any more, of an object that comes in ranges.
+    pub fn is_given_up(&self, offset: u64) -> bool {
+        self.spans().is_some_and(|spans| !spans.is_expected(offset))
+    }
+
+    /// Waits until the byte at `offset` is there, or given up, or the flight has ended; false if nothing happened to the flight for
     /// `patience`.
     pub async fn wait_for(&self, offset: u64, patience: Duration) -> bool {
         let _waiting = Waiting::new(&self.waiters);
@@ -281,7 +328,7 @@ impl Flight {
             tokio::pin!(changed);
             // Registered before looking, so that no wake-up falls between.
             changed.as_mut().enable();
-            if self.outcome().is_some() || self.available_from(offset) > offset {
+            if self.outcome().is_some() || self.available_from(offset) > offset || self.is_given_up(offset) {
                 return true;
             }
             if tokio::time::timeout(patience, changed).await.is_err() {
@@ -308,180 +355,5 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// An object that an FDT has named and that has not come yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Announced {
-    /// SHA-256 of the object, if the FDT has one that applies to what an origin would send.
-    pub digest: Option<Digest>,
-    /// Bytes of the object.
-    pub length: Option<u64>,
-    /// MIME type.
-    pub content_type: Option<String>,
-    /// Its TOI.
-    pub version: u64,
-}
-
-#[derive(Debug, Default)]
-struct Tables {
-    flights: HashMap<ObjectKey, Arc<Flight>>,
-    announced: HashMap<ObjectKey, Announced>,
-}
-
-/// All flights, and what is announced.
-#[derive(Debug)]
-pub struct Flights {
-    tables: Mutex<Tables>,
-    appeared: Notify,
-    wishes: mpsc::Sender<Arc<Flight>>,
-    failed: [AtomicU64; FailReason::ALL.len()],
-    refused: AtomicU64,
-}
-
-impl Flights {
-    /// An empty table, and the end at which repair hears what players wait for.
-    pub fn new() -> (Arc<Self>, mpsc::Receiver<Arc<Flight>>) {
-        let (wishes, wished) = mpsc::channel(MAX_WISHES);
-        let flights = Self {
-            tables: Mutex::default(),
-            appeared: Notify::new(),
-            wishes,
-            failed: Default::default(),
-            refused: AtomicU64::new(0),
-        };
-        (Arc::new(flights), wished)
-    }
-
-    /// The flight of this key.
-    pub fn get(&self, key: &str) -> Option<Arc<Flight>> {
-        self.tables().flights.get(key).cloned()
-    }
-
-    /// Adds a flight. `Err` with the one that is there already, if its key is taken; `Err(None)` if there are too many.
-    ///
-    /// # Errors
-    /// See above.
-    pub fn add(&self, flight: Arc<Flight>) -> Result<(), Option<Arc<Flight>>> {
-        let mut tables = self.tables();
-        if let Some(taken) = tables.flights.get(&flight.key) {
-            return Err(Some(Arc::clone(taken)));
-        }
-        if tables.flights.len() >= MAX_FLIGHTS {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-            return Err(None);
-        }
-        tables.flights.insert(flight.key.clone(), flight);
-        drop(tables);
-        self.appeared.notify_waiters();
-        Ok(())
-    }
-
-    /// Adds a flight, ending the one that has its key: the carousel's newer version of an object goes before an older
-    /// one. `None` if there are too many.
-    pub fn replace(&self, flight: Arc<Flight>) -> Option<()> {
-        if let Err(taken) = self.add(Arc::clone(&flight)) {
-            self.end(&taken?, Outcome::Failed(FailReason::Replaced));
-            return self.add(flight).ok();
-        }
-        Some(())
-    }
-
-    /// Ends a flight and takes it out of the table.
-    pub fn end(&self, flight: &Arc<Flight>, outcome: Outcome) {
-        let mut tables = self.tables();
-        if tables.flights.get(&flight.key).is_some_and(|have| Arc::ptr_eq(have, flight)) {
-            tables.flights.remove(&flight.key);
-        }
-        match &outcome {
-            Outcome::Whole(_) => {
-                tables.announced.remove(&flight.key);
-            }
-            Outcome::Passed(_) => {}
-            Outcome::Failed(reason) => {
-                if let Some(index) = FailReason::ALL.iter().position(|it| it == reason) {
-                    self.failed[index].fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        }
-        drop(tables);
-        flight.end(outcome);
-    }
-
-    /// An FDT has named an object.
-    pub fn announce(&self, key: ObjectKey, announced: Announced) {
-        let mut tables = self.tables();
-        if tables.announced.len() < MAX_ANNOUNCED || tables.announced.contains_key(&key) {
-            tables.announced.insert(key, announced);
-            drop(tables);
-            self.appeared.notify_waiters();
-        }
-    }
-
-    /// An announced object is there, or will not come.
-    pub fn retract(&self, key: &str) {
-        self.tables().announced.remove(key);
-    }
-
-    /// What an FDT has said of this key.
-    pub fn announced(&self, key: &str) -> Option<Announced> {
-        self.tables().announced.get(key).cloned()
-    }
-
-    /// Waits until there is a flight of this key, `done` says that waiting is over, or `patience` is.
-    pub async fn wait_for(
-        &self,
-        key: &str,
-        patience: Duration,
-        done: impl Fn() -> bool,
-    ) -> Option<Arc<Flight>> {
-        let deadline = tokio::time::Instant::now() + patience;
-        loop {
-            let appeared = self.appeared.notified();
-            tokio::pin!(appeared);
-            appeared.as_mut().enable();
-            if let Some(flight) = self.get(key) {
-                return Some(flight);
-            }
-            if done() || tokio::time::timeout_at(deadline, appeared).await.is_err() {
-                return None;
-            }
-        }
-    }
-
-    /// A player waits for this flight: repair it without waiting for the carousel.
-    pub fn wish(&self, flight: &Arc<Flight>) {
-        if !flight.wished.swap(true, Ordering::Relaxed) && self.wishes.try_send(Arc::clone(flight)).is_err() {
-            flight.wished.store(false, Ordering::Relaxed);
-        }
-    }
-
-    /// Repair has looked at a wish: the next one counts again.
-    pub fn wish_seen(&self, flight: &Flight) {
-        flight.wished.store(false, Ordering::Relaxed);
-    }
-
-    /// Flights now, in no order.
-    pub fn list(&self) -> Vec<Arc<Flight>> {
-        self.tables().flights.values().cloned().collect()
-    }
-
-    /// Objects announced and not come.
-    pub fn announced_count(&self) -> usize {
-        self.tables().announced.len()
-    }
-
-    /// Flights that failed, in the order of [`FailReason::ALL`], and those refused because there were too many.
-    pub fn failures(&self) -> ([u64; FailReason::ALL.len()], u64) {
-        (
-            std::array::from_fn(|at| self.failed[at].load(Ordering::Relaxed)),
-            self.refused.load(Ordering::Relaxed),
-        )
-    }
-
-    fn tables(&self) -> MutexGuard<'_, Tables> {
-        // Every change of the tables is one insertion or removal, so a panic elsewhere leaves them consistent.
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,20 +4,28 @@ use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::Waits;
+use super::wire::Outbox;
 use crate::flight::{Flight, Flights, Outcome};
-use crate::store::StoredObject;
+use crate::origin::Reply;
+use crate::store::{StoredObject, View};
 
 /// Bytes handed to a connection at a time.
 const FRAME_BYTES: u64 = 256 << 10;
+/// Bodies up to this are copied into the socket.
+const COPIED_BYTES: u64 = 16 << 10;
+/// Bytes whose pages are looked at together, and read together if they are not in memory.
+const WARM_BYTES: u64 = 2 << 20;
 /// Frames of an object in flight that wait for a slow player.
 const FRAMES: usize = 2;
 
@@ -45,9 +53,26 @@ pub(super) enum PlayerBody {
     /// Bytes in memory; none: an empty body.
     Bytes(Option<Bytes>),
     /// Parts of an object in the cache.
-    Stored { object: Arc<StoredObject>, pieces: VecDeque<Piece>, left: u64 },
+    Stored(Stored),
     /// What a task reads of an object in flight. `left`: `None` while nobody knows its length.
     Flight { frames: mpsc::Receiver<io::Result<Bytes>>, left: Option<u64> },
+    /// What an origin sends to this player alone. `left` as above.
+    Passed { frames: mpsc::Receiver<io::Result<Bytes>>, left: Option<u64> },
+}
+
+/// Parts of an object in the cache, on their way to one player.
+#[derive(Debug)]
+pub(super) struct Stored {
+    object: Arc<StoredObject>,
+    view: Option<View>,
+    pieces: VecDeque<Piece>,
+    left: u64,
+    /// Where the socket looks for what it may send from the file; `None`: through memory.
+    outbox: Option<Rc<Outbox>>,
+    /// Pages that are being read; `end` is that of the range.
+    warming: Option<JoinHandle<io::Result<()>>>,
+    /// Up to here the pages of the piece are in memory, as of a moment ago.
+    warm_to: u64,
 }
 
 impl PlayerBody {
@@ -59,9 +84,36 @@ impl PlayerBody {
         Self::Bytes(Some(bytes.into()))
     }
 
+    /// Parts of bytes in memory.
+    pub(super) fn of_pieces(bytes: &Bytes, pieces: &[Piece]) -> Self {
+        let part = |range: &Range<u64>| bytes.slice(range.start as usize..range.end as usize);
+        if let [Piece::Range(range)] = pieces {
+            return Self::of(part(range));
+        }
+        let mut all = Vec::new();
+        for piece in pieces {
+            match piece {
+                Piece::Bytes(bytes) => all.extend_from_slice(bytes),
+                Piece::Range(range) => all.extend_from_slice(&part(range)),
+            }
+        }
+        Self::of(all)
+    }
+
     pub(super) fn stored(object: Arc<StoredObject>, pieces: Vec<Piece>) -> Self {
         let left = pieces.iter().map(Piece::length).sum();
-        Self::Stored { object, pieces: pieces.into(), left }
+        let view = object.view();
+        let pieces = pieces.into();
+        Self::Stored(Stored { object, view, pieces, left, outbox: None, warming: None, warm_to: 0 })
+    }
+
+    /// Lets the socket send from files what is worth it.
+    pub(super) fn send_through(&mut self, outbox: &Rc<Outbox>) {
+        if let Self::Stored(stored) = self
+            && stored.is_better_sent_from_file()
+        {
+            stored.outbox = Some(Rc::clone(outbox));
+        }
     }
 
     /// Streams `pieces` of an object on its way; `None`: all of it, whose length nobody knows.
@@ -82,6 +134,94 @@ impl PlayerBody {
             }
         });
         Self::Flight { frames, left }
+    }
+
+    /// Streams what an origin sends.
+    pub(super) fn passed(mut reply: Reply) -> Self {
+        let left = reply.body().size_hint().exact();
+        let (sender, frames) = mpsc::channel(FRAMES);
+        tokio::spawn(async move {
+            loop {
+                let frame = match reply.next().await {
+                    Ok(None) => return,
+                    Ok(Some(bytes)) => Ok(bytes),
+                    Err(err) => Err(io::Error::other(err.to_string())),
+                };
+                let is_over = frame.is_err();
+                if sender.send(frame).await.is_err() || is_over {
+                    return;
+                }
+            }
+        });
+        Self::Passed { frames, left }
+    }
+}
+
+impl Stored {
+    pub(super) const fn object(&self) -> &Arc<StoredObject> {
+        &self.object
+    }
+
+    /// Small bodies are copied: `sendfile` costs a second system call. What is asked for again and again lies in the CPU's
+    /// caches, where a copy costs less than page by page; the rest is better never touched.
+    fn is_better_sent_from_file(&self) -> bool {
+        self.left > COPIED_BYTES
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        let Some(piece) = self.pieces.front_mut() else { return Poll::Ready(None) };
+        let range = match piece {
+            Piece::Bytes(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.pieces.pop_front();
+                self.left = self.left.saturating_sub(bytes.len() as u64);
+                return Poll::Ready(Some(Ok(bytes)));
+            }
+            Piece::Range(range) => range,
+        };
+        let Some(view) = &self.view else { return Poll::Ready(Some(Err(io::ErrorKind::NotFound.into()))) };
+        if let Some(warming) = &mut self.warming {
+            let read = ready!(Pin::new(warming).poll(cx));
+            self.warming = None;
+            match read {
+                Ok(Ok(())) => {}
+                Ok(Err(err)) => return Poll::Ready(Some(Err(err))),
+                Err(err) => return Poll::Ready(Some(Err(io::Error::other(err)))),
+            }
+        } else if range.start >= self.warm_to {
+            self.warm_to = range.end.min(range.start + WARM_BYTES);
+            let ahead = range.start..self.warm_to;
+            if !self.object.was_warm(crate::clock::now()) {
+                if view.is_resident(ahead.clone()) {
+                    if ahead == (0..self.object.meta().length) {
+                        self.object.is_warm(crate::clock::now());
+                    }
+                } else {
+                    // The disk may take its time: other players of this core do not wait for it.
+                    let view = view.clone();
+                    let mut warming = tokio::task::spawn_blocking(move || view.warm(ahead));
+                    let polled = Pin::new(&mut warming).poll(cx);
+                    if polled.is_pending() {
+                        self.warming = Some(warming);
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+        let end = range.end.min(range.start + FRAME_BYTES).min(self.warm_to.max(range.start + 1));
+        let Some(bytes) = view.bytes(range.start..end) else {
+            return Poll::Ready(Some(Err(io::ErrorKind::NotFound.into())));
+        };
+        if let Some(outbox) = &self.outbox {
+            outbox.expect(&bytes, view);
+        }
+        range.start = end;
+        if range.start >= range.end {
+            self.pieces.pop_front();
+            self.warm_to = 0;
+        }
+        self.left = self.left.saturating_sub(bytes.len() as u64);
+        Poll::Ready(Some(Ok(bytes)))
     }
 }
 
@@ -158,6 +298,9 @@ async fn next(
                 return read.map_err(io::Error::other)?.map(|bytes| Some(bytes.into()));
             }
             Some(Outcome::Failed(reason)) => return Err(io::Error::other(reason.as_str())),
+            None if flight.is_given_up(range.start) => {
+                return Err(io::Error::other("the origin sends no more"));
+            }
             None => {
                 if !wait().await {
                     return Err(io::ErrorKind::TimedOut.into());
@@ -179,54 +322,36 @@ impl Body for PlayerBody {
     type Error = io::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        match self.get_mut() {
-            Self::Bytes(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Stored { object, pieces, left } => {
-                let Some(piece) = pieces.front_mut() else { return Poll::Ready(None) };
-                let frame = match piece {
-                    Piece::Bytes(bytes) => Some(std::mem::take(bytes)),
-                    Piece::Range(range) => {
-                        let end = range.end.min(range.start + FRAME_BYTES);
-                        let bytes = object.bytes(range.start..end);
-                        range.start = end;
-                        bytes
+        let polled = match self.get_mut() {
+            Self::Bytes(bytes) => Poll::Ready(bytes.take().map(Ok)),
+            Self::Stored(stored) => stored.poll_frame(cx),
+            Self::Flight { frames, left } | Self::Passed { frames, left } => {
+                frames.poll_recv(cx).map(|frame| {
+                    if let (Some(left), Some(Ok(bytes))) = (left, &frame) {
+                        *left = left.saturating_sub(bytes.len() as u64);
                     }
-                };
-                if matches!(piece, Piece::Bytes(_)) || piece.length() == 0 {
-                    pieces.pop_front();
-                }
-                let Some(frame) = frame else {
-                    return Poll::Ready(Some(Err(io::ErrorKind::NotFound.into())));
-                };
-                *left = left.saturating_sub(frame.len() as u64);
-                Poll::Ready(Some(Ok(Frame::data(frame))))
-            }
-            Self::Flight { frames, left } => frames.poll_recv(cx).map(|frame| {
-                frame.map(|frame| {
-                    frame.map(|bytes| {
-                        if let Some(left) = left {
-                            *left = left.saturating_sub(bytes.len() as u64);
-                        }
-                        Frame::data(bytes)
-                    })
+                    frame
                 })
-            }),
-        }
+            }
+        };
+        polled.map(|frame| frame.map(|frame| frame.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Bytes(bytes) => bytes.is_none(),
-            Self::Stored { pieces, .. } => pieces.is_empty(),
-            Self::Flight { left, .. } => *left == Some(0),
+            Self::Stored(stored) => stored.pieces.is_empty(),
+            Self::Flight { left, .. } | Self::Passed { left, .. } => *left == Some(0),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Bytes(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Stored { left, .. } | Self::Flight { left: Some(left), .. } => SizeHint::with_exact(*left),
-            Self::Flight { left: None, .. } => SizeHint::default(),
+            Self::Stored(stored) => SizeHint::with_exact(stored.left),
+            Self::Flight { left, .. } | Self::Passed { left, .. } => {
+                left.map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
         }
     }
 }

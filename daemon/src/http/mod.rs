@@ -1,56 +1,65 @@
-//! The players' side: objects over HTTP/1.1, whole or in ranges, in the cache or still on their way.
+//! The players' side: objects over HTTP/1.1 and HTTP/2, whole or in ranges, in the cache or still on their way.
 //!
 //! | file | what lives there |
 //! |---|---|
+//! | `workers.rs` | one thread for each core: accepts, and serves what it has accepted |
+//! | `connection.rs` | one connection: from its first byte to its last, and who is too slow |
+//! | `wire.rs`, `sys.rs` | the socket: files go out by `sendfile` |
+//! | `tls.rs` | certificates, and which protocol is spoken |
+//! | `answer.rs` | one request: hot, object, page, another method |
 //! | `target.rs` | which object a request means |
-//! | `serve.rs` | where it is: cache, in flight, announced, origin |
-//! | `reply.rs` | heads: conditionals, ranges, caching, CORS |
+//! | `hot.rs` | what was served a moment ago |
+//! | `serve.rs` | where an object is: cache, in flight, announced, origin |
+//! | `head.rs`, `reply.rs` | heads: what all get, and what one gets: conditionals, ranges |
 //! | `body.rs` | bodies: mapped slices, objects as they arrive |
+//! | `encode.rs`, `rewrite.rs` | manifests: compressed for those who take it, absolute URLs turned to the box |
 //! | `prefetch.rs` | what comes after a miss |
+//! | `stats.rs`, `access.rs` | what was served: counted, and written down |
 //! | `range.rs`, `mime.rs`, `page.rs` | `Range`, types by name, the page at `/` |
 //!
 //! Nothing is served as whole that is not whole and verified: an object in flight keeps its last byte back until it
-//! is, and a response whose object fails is cut, which no HTTP client takes for its end.
+//! is, and a response whose object fails is cut, which no HTTP client takes for its end. `DESIGN.md` says why it is built
+//! so, and what it costs.
 
+mod access;
+mod answer;
 mod body;
+mod connection;
+mod head;
+mod hot;
 mod mime;
 mod page;
 mod prefetch;
 mod range;
 mod reply;
 mod serve;
+mod stats;
+mod sys;
 mod target;
+mod tls;
+mod wire;
+mod workers;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use http::Response;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::runtime::Handle;
 
-use crate::config::Config;
+use crate::config::{Config, Http};
 use crate::origin::{Filler, Origins};
 use crate::receive::Shared;
-use body::PlayerBody;
 
-/// What is answered.
+pub use stats::{BUCKETS_US, HttpStats, RouteStats, Served, route_names};
+pub use tls::Acceptor;
+pub use workers::Workers;
+
+/// What is answered from the cache.
 const METHODS: &str = "GET, HEAD, OPTIONS";
 /// How long a player waits for a byte before repair is asked to hurry.
 const HASTE: Duration = Duration::from_millis(300);
-/// Time for a request's head, and between requests of a connection.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Unacknowledged bytes for so long end a connection: the player is gone or reads nothing.
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bytes of a request's head, and of what a connection buffers.
-const MAX_HEAD_BYTES: usize = 32 << 10;
-/// Header fields of a request.
-const MAX_HEADERS: usize = 64;
 
 /// How long players wait.
 #[derive(Debug, Clone, Copy)]
@@ -59,127 +68,77 @@ pub(crate) struct Waits {
     patience: Duration,
 }
 
-/// Responses and connections since the start.
-#[derive(Debug, Default)]
-pub struct HttpStats {
-    /// Responses by the hundreds of their status, 1xx to 5xx.
-    pub responses: [AtomicU64; 5],
-    /// Connections accepted.
-    pub connections: AtomicU64,
-    /// Connections closed at once because there were too many.
-    pub refused: AtomicU64,
-    /// Responses from the cache.
-    pub hits: AtomicU64,
-}
-
-/// Answers players.
+/// What all workers serve from.
 #[derive(Debug)]
 pub struct Player {
     shared: Arc<Shared>,
     origins: Arc<Origins>,
     filler: Arc<Filler>,
-    read_through: bool,
-    prefetch_segments: usize,
+    config: Http,
     waits: Waits,
-    max_connections: usize,
-    stats: HttpStats,
+    /// What outlives a connection runs here.
+    runtime: Handle,
+    /// Names of routes, as in the statistics.
+    route_names: Vec<String>,
+    /// One for each worker.
+    stats: Vec<Arc<HttpStats>>,
+    /// Connections now.
+    open: AtomicU64,
 }
 
 impl Player {
-    /// With what it serves from.
+    /// With what it serves from. `runtime` runs what outlives a connection.
     pub fn new(
         config: &Config,
         shared: Arc<Shared>,
         origins: Arc<Origins>,
         filler: Arc<Filler>,
+        runtime: Handle,
     ) -> Arc<Self> {
+        let route_names = route_names(&config.routes);
+        let stats = (0..config.http.workers()).map(|_| Arc::new(HttpStats::new(route_names.len())));
         Arc::new(Self {
             shared,
             origins,
             filler,
-            read_through: config.http.read_through,
-            prefetch_segments: config.http.prefetch_segments,
             waits: Waits::new(Duration::from_millis(config.http.wait_ms)),
-            max_connections: config.http.max_connections,
-            stats: HttpStats::default(),
+            config: config.http.clone(),
+            runtime,
+            stats: stats.collect(),
+            route_names,
+            open: AtomicU64::new(0),
         })
     }
 
-    /// The counters.
-    pub const fn stats(&self) -> &HttpStats {
-        &self.stats
+    /// The counters of all workers.
+    pub fn stats(&self) -> HttpStats {
+        let mut all = HttpStats::new(self.route_names.len());
+        self.stats.iter().for_each(|it| all.add(it));
+        all
     }
 
-    fn count(&self, response: &Response<PlayerBody>) {
-        let class = usize::from(response.status().as_u16() / 100).clamp(1, 5);
-        self.stats.responses[class - 1].fetch_add(1, Ordering::Relaxed);
-        let is_hit = response
-            .headers()
-            .get("cache-status")
-            .is_some_and(|it| it.as_bytes().starts_with(b"skycache; hit"));
-        self.stats.hits.fetch_add(u64::from(is_hit), Ordering::Relaxed);
+    /// Names of the routes in [`HttpStats::routes`].
+    pub fn route_names(&self) -> &[String] {
+        &self.route_names
     }
 
-    /// Serves until `stop` says so; then lets what is being answered end, for at most `drain`.
-    pub async fn run(
-        self: Arc<Self>,
-        listener: TcpListener,
-        mut stop: watch::Receiver<bool>,
-        drain: Duration,
-    ) {
-        let slots = Arc::new(Semaphore::new(self.max_connections));
-        let mut connections = JoinSet::new();
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                _ = stop.wait_for(|stop| *stop) => break,
-                Some(_) = connections.join_next() => continue,
-            };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
-                Err(err) => {
-                    // No descriptors left, mostly: accepting again at once would only burn the core.
-                    tracing::warn!(%err, "accepting a connection failed");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            self.stats.connections.fetch_add(1, Ordering::Relaxed);
-            let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-                self.stats.refused.fetch_add(1, Ordering::Relaxed);
-                continue;
-            };
-            let _ = stream.set_nodelay(true);
-            let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
-            let (player, mut stop) = (Arc::clone(&self), stop.clone());
-            connections.spawn(async move {
-                let _slot = slot;
-                let service = service_fn(|request| {
-                    let player = Arc::clone(&player);
-                    async move { Ok::<_, std::convert::Infallible>(player.answer(request).await) }
-                });
-                let connection = hyper::server::conn::http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEAD_TIMEOUT)
-                    .max_buf_size(MAX_HEAD_BYTES)
-                    .max_headers(MAX_HEADERS)
-                    .serve_connection(TokioIo::new(stream), service);
-                tokio::pin!(connection);
-                tokio::select! {
-                    ended = connection.as_mut() => {
-                        if let Err(err) = ended {
-                            tracing::trace!(%err, "a connection ended");
-                        }
-                        return;
-                    }
-                    _ = stop.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
-                }
-                let _ = connection.await;
-            });
-        }
-        drop(listener);
-        let _ = tokio::time::timeout(drain, async { while connections.join_next().await.is_some() {} }).await;
+    /// Connections now.
+    pub fn open_connections(&self) -> u64 {
+        self.open.load(std::sync::atomic::Ordering::Relaxed)
     }
+
+    /// Counters of fetches: requests that waited for another's, responses that an origin confirmed, and those not kept.
+    pub fn filler(&self) -> &Filler {
+        &self.filler
+    }
+}
+
+/// What accepts TLS connections. Call inside a tokio runtime, which looks after the certificates.
+///
+/// # Errors
+/// If the files are no certificate and key.
+pub fn acceptor(config: &crate::config::Tls) -> Result<Acceptor, String> {
+    Acceptor::new(config)
 }
 
 /// Opens a listener, with what to do if that fails.
@@ -193,7 +152,7 @@ pub fn listen(address: SocketAddr, key: &str) -> Result<TcpListener, String> {
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
         socket.listen(4096)?;
-        TcpListener::from_std(socket.into())
+        Ok(socket.into())
     };
     open().map_err(|err| {
         let mend = match err.kind() {

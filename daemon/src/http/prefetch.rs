@@ -5,6 +5,7 @@ use std::sync::Arc;
 use carousel::name::ObjectKey;
 
 use super::Player;
+use crate::origin::Ask;
 
 /// Suffixes of media segments. Manifests and keys have numbers too, and no successors.
 const SEGMENTS: [&str; 9] = [".m4s", ".ts", ".mp4", ".m4v", ".m4a", ".cmfv", ".cmfa", ".aac", ".vtt"];
@@ -13,7 +14,7 @@ impl Player {
     /// Fetches the segments after `key`, those that are held, on their way or announced left out: the carousel brings
     /// what it has announced.
     pub(super) fn prefetch(self: &Arc<Self>, key: &ObjectKey) {
-        for name in successors(key.as_str(), self.prefetch_segments) {
+        for name in successors(key.as_str(), self.config.prefetch_segments) {
             let Ok(next) = ObjectKey::from_name(&name, None) else { return };
             // Flights first: one ends after its object is in the cache.
             let is_known = self.shared.flights.get(next.as_str()).is_some()
@@ -22,7 +23,8 @@ impl Player {
             let Some(url) = self.origins.url_for(&next).filter(|_| !is_known) else { continue };
             let filler = Arc::clone(&self.filler);
             // Its end is of no interest here: past the last segment the origin says 404, which is remembered.
-            tokio::spawn(async move { filler.fill_missing(&next, url, None).await });
+            let ask = Ask::default();
+            self.runtime.spawn(async move { filler.fill(&next, url, ask).await });
         }
     }
 }

@@ -42,6 +42,12 @@ pub(super) fn parse(header: Option<&str>, length: u64) -> Wanted {
     }
 }
 
+/// Whether a `Range` header asks for one range of bytes.
+pub(super) fn is_single(header: &str) -> bool {
+    let spec = header.split_once('=').filter(|(unit, _)| unit.trim().eq_ignore_ascii_case("bytes"));
+    spec.is_some_and(|(_, list)| !list.contains(',') && parse_spec(list.trim(), u64::MAX).is_some())
+}
+
 /// `first-last`, `first-`, `-suffix`; empty if outside. `None`: bad syntax.
 fn parse_spec(spec: &str, length: u64) -> Option<Range<u64>> {
     let (first, last) = spec.split_once('-')?;

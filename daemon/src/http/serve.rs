@@ -3,30 +3,52 @@
 use std::sync::Arc;
 
 use carousel::name::ObjectKey;
-use carousel::time::WallTime;
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use hyper::body::Incoming;
 
 use super::body::PlayerBody;
-use super::reply::{Facts, Send, allow_everyone, options, plain};
-use super::{Player, page, target};
+use super::head::{self, Head};
+use super::reply::{Send, plain};
+use super::{Player, range};
+use crate::caching::{self, RequestDirectives, Staleness};
 use crate::clock;
 use crate::flight::{FailReason, Flight, Outcome};
-use crate::origin::{FillResult, OriginError};
+use crate::origin::{Ask, FillResult, OnInterim, OriginError, Passed, Question, RequestBody, no_body};
 use crate::receive::Document;
-use crate::store::StoredObject;
+use crate::store::{EvictReason, StoredObject};
 
 /// Times that a request looks again when what it waited for was replaced by another version.
 const LOOKS: usize = 4;
+/// Fields of a request that are about what the player holds, or about its playback, not about the object.
+const NOT_FOR_ORIGINS: [&str; 13] = [
+    "host",
+    "range",
+    "if-range",
+    "if-match",
+    "if-none-match",
+    "if-modified-since",
+    "if-unmodified-since",
+    "accept-encoding",
+    "content-length",
+    "cmcd-object",
+    "cmcd-request",
+    "cmcd-session",
+    "cmcd-status",
+];
 
 /// Where an object stands.
-enum Found {
-    Stored(Arc<StoredObject>),
+pub(super) enum Found {
+    /// In the cache; how it got there, after `skycache; `.
+    Stored(Arc<StoredObject>, &'static str),
     Flight(Arc<Flight>),
     Document(Arc<Document>),
+    /// What an origin has answered to this request alone.
+    Passed(Box<Passed>),
 }
 
 /// Why there is no object to serve.
-enum Missing {
+pub(super) enum Missing {
     /// Nobody knows it.
     Unknown,
     /// The origin refuses, with this status.
@@ -39,67 +61,70 @@ enum Missing {
     NotInTime,
     /// Its bytes proved wrong.
     Broken,
+    /// The player wants nothing but what is here.
+    OnlyIfCached,
+    /// It has been replaced meanwhile.
+    Again,
+}
+
+/// One player's request for one object.
+pub(super) struct Asked<'a> {
+    pub(super) key: &'a ObjectKey,
+    pub(super) head: &'a Parts,
+    pub(super) on_interim: Option<OnInterim>,
+}
+
+impl Asked<'_> {
+    /// What an origin gets to see of it.
+    fn fields(&self) -> HeaderMap {
+        let mut fields = caching::end_to_end(&self.head.headers);
+        for name in NOT_FOR_ORIGINS {
+            fields.remove(name);
+        }
+        fields.append(header::VIA, HeaderValue::from_static("1.1 skycache"));
+        fields
+    }
+
+    fn ask(&self) -> Ask {
+        Ask { headers: self.fields(), on_interim: self.on_interim.clone(), ..Ask::default() }
+    }
+
+    /// The one range that it wants, if it wants one.
+    fn range(&self) -> Option<HeaderValue> {
+        let headers = &self.head.headers;
+        let value = headers.get(header::RANGE).filter(|_| !headers.contains_key(header::IF_RANGE))?;
+        value.to_str().ok().is_some_and(range::is_single).then(|| value.clone())
+    }
 }
 
 impl Player {
-    /// Answers one request. `request` has no body that matters.
-    pub(super) async fn answer<B>(self: &Arc<Self>, request: Request<B>) -> Response<PlayerBody> {
-        let (head, _) = request.into_parts();
-        let mut response = match head.method {
-            Method::GET | Method::HEAD => {
-                let response = self.object_or_page(&head).await;
-                if head.method == Method::HEAD { without_body(response) } else { response }
-            }
-            Method::OPTIONS => options(),
-            _ => {
-                let mut response =
-                    plain(StatusCode::METHOD_NOT_ALLOWED, "this is a cache: GET, HEAD and OPTIONS");
-                response.headers_mut().insert(header::ALLOW, http::HeaderValue::from_static(super::METHODS));
-                response
-            }
-        };
-        allow_everyone(response.headers_mut());
-        self.count(&response);
-        response
-    }
-
-    async fn object_or_page(self: &Arc<Self>, head: &http::request::Parts) -> Response<PlayerBody> {
-        let host = head.headers.get(header::HOST).and_then(|it| it.to_str().ok());
-        if head.uri.path() == "/"
-            && head.uri.authority().is_none()
-            && !host.is_some_and(|it| it.starts_with("dvb.gw"))
-        {
-            return page::respond(self);
-        }
-        let keys = match target::keys(&head.uri, host, &self.origins.routes()) {
-            Ok(keys) => keys,
-            Err(err) => {
-                return plain(
-                    StatusCode::BAD_REQUEST,
-                    &format!("that is no object's name: {}", err.as_str()),
-                );
-            }
-        };
-        let key = self.likeliest(&keys);
+    /// Answers a GET or HEAD for an object.
+    pub(super) async fn object(self: &Arc<Self>, asked: &Asked<'_>) -> Response<PlayerBody> {
+        let (method, headers) = (&asked.head.method, &asked.head.headers);
         for _ in 0..LOOKS {
-            let result = match self.find(key).await {
-                Ok(Found::Stored(object)) => return stored(&object, &head.method, &head.headers, "hit"),
-                Ok(Found::Document(document)) => return signalling(&document, &head.method, &head.headers),
-                Ok(Found::Flight(flight)) => self.flight(flight, &head.method, &head.headers).await,
+            let found = match self.find(asked).await {
+                Ok(Found::Flight(flight)) => self.flight(flight, method, headers).await,
+                Ok(Found::Stored(object, how)) => Ok(self.stored(&object, method, headers, how)),
+                Ok(Found::Document(document)) => Ok(signalling(&document, method, headers)),
+                Ok(Found::Passed(passed)) => Ok(handed_on(*passed)),
                 Err(missing) => Err(missing),
             };
-            match result {
-                Ok(Some(response)) => return response,
+            match found {
+                Ok(response) => return response,
                 // What we waited for has made way for something newer: look again.
-                Ok(None) => {}
-                Err(missing) => return missing.response(key),
+                Err(Missing::Again) => {}
+                Err(missing) => return missing.response(asked.key),
             }
         }
-        Missing::NotInTime.response(key)
+        Missing::NotInTime.response(asked.key)
     }
 
     /// The first key that anybody knows; else the first that an origin could have.
-    fn likeliest<'a>(&self, keys: &'a [ObjectKey]) -> &'a ObjectKey {
+    pub(super) fn likeliest<'a>(&self, keys: &'a [ObjectKey]) -> &'a ObjectKey {
+        let [first, others @ ..] = keys else { unreachable!("a request has a key") };
+        if others.is_empty() {
+            return first;
+        }
         let known = |key: &&ObjectKey| {
             let name = key.as_str();
             self.shared.store.contains(name)
@@ -107,59 +132,62 @@ impl Player {
                 || self.shared.flights.announced(name).is_some()
                 || self.shared.document(name).is_some()
         };
-        let first =
+        let likely =
             keys.iter().find(known).or_else(|| keys.iter().find(|key| self.origins.url_for(key).is_some()));
-        first.unwrap_or(&keys[0])
+        likely.unwrap_or(first)
     }
 
-    async fn find(self: &Arc<Self>, key: &ObjectKey) -> Result<Found, Missing> {
-        let held = self.held(key).await;
-        let url = self.origins.url_for(key).filter(|_| self.read_through);
+    async fn find(self: &Arc<Self>, asked: &Asked<'_>) -> Result<Found, Missing> {
+        let key = asked.key;
+        let held = self.held(key, &asked.head.headers).await;
+        let url = self.origins.url_for(key).filter(|_| self.config.read_through);
         if let Some(object) = held {
-            let is_fresh = object
-                .meta()
-                .expires
-                .is_none_or(|expires| clock::trusted_wall().is_none_or(|now| now < expires));
             // Without an origin, what the carousel brought last is the newest there is.
-            let (false, Some(url)) = (is_fresh, url) else { return Ok(Found::Stored(object)) };
-            return Ok(match self.filler.fill(key, url, None).await {
-                FillResult::Flight(flight) => Found::Flight(flight),
-                // An origin that fails leaves the stale object the best there is (RFC 9111 section 4.2.4).
-                FillResult::Failed(_) | FillResult::Busy | FillResult::Held | FillResult::Refused(500..) => {
-                    Found::Stored(object)
-                }
-                FillResult::Refused(status) => return Err(Missing::Refused(status)),
-            });
+            let Some(url) = url.filter(|_| !is_fresh(&object)) else {
+                return Ok(Found::Stored(object, "hit"));
+            };
+            return self.revalidate(asked, object, url).await;
         }
-        if let Some(flight) = self.shared.flights.get(key.as_str()) {
+        if let Some(flight) = self.shared.flights.get(key.as_str()).filter(|it| it.suits(&asked.head.headers))
+        {
             return Ok(Found::Flight(flight));
         }
         if let Some(document) = self.shared.document(key.as_str()) {
             return Ok(Found::Document(document));
         }
+        if RequestDirectives::of(&asked.head.headers).only_if_cached {
+            return Err(Missing::OnlyIfCached);
+        }
         let announced = self.shared.flights.announced(key.as_str());
         let is_announced = announced.is_some();
+        // The carousel will bring it, perhaps soon: its FDT says so, or its service is on the air and the FDT that names
+        // it has not come yet.
+        let is_expected = is_announced || self.origins.is_signalled(key);
         let missing = match url {
             None => None,
-            Some(url) => Some(match self.filler.fill_missing(key, url, announced).await {
-                // It has come between the look into the cache and this.
-                FillResult::Held => {
-                    return self.held(key).await.map(Found::Stored).ok_or(Missing::NotInTime);
+            Some(url) if asked.head.method == Method::HEAD && !is_expected => {
+                return self.pass(asked, &url).await;
+            }
+            Some(url) => {
+                let range = asked.range().filter(|_| !is_expected);
+                let ask = Ask { announced, range, is_expected, ..asked.ask() };
+                match self.filler.fill(key, url, ask).await {
+                    FillResult::Flight(flight) => {
+                        self.prefetch(key);
+                        return Ok(Found::Flight(flight));
+                    }
+                    FillResult::Stored(object) => return Ok(Found::Stored(object, "hit")),
+                    FillResult::Passed(passed) => return Ok(Found::Passed(passed)),
+                    FillResult::Held | FillResult::Stale => return Err(Missing::Again),
+                    FillResult::Refused(status) => Some(Missing::Refused(status)),
+                    FillResult::Failed(err) => Some(Missing::Origin(err)),
+                    FillResult::Busy => Some(Missing::Busy),
                 }
-                FillResult::Flight(flight) => {
-                    self.prefetch(key);
-                    return Ok(Found::Flight(flight));
-                }
-                FillResult::Refused(status) => Missing::Refused(status),
-                FillResult::Failed(err) => Missing::Origin(err),
-                FillResult::Busy => Missing::Busy,
-            }),
+            }
         };
-        // The carousel will bring it, perhaps soon: its FDT says so, or its service is on the air and the FDT that names
-        // it has not come yet. An origin that has no such object knows better than the service.
-        let is_expected = is_announced
-            || (self.origins.is_signalled(key) && !matches!(missing, Some(Missing::Refused(..=499))));
-        if !is_expected {
+        // An origin that has no such object knows better than the service.
+        let is_hopeless = !is_announced && matches!(missing, Some(Missing::Refused(..=499)));
+        if !is_expected || is_hopeless {
             return Err(missing.unwrap_or(Missing::Unknown));
         }
         let store = &self.shared.store;
@@ -167,73 +195,171 @@ impl Player {
         match self.shared.flights.wait_for(key.as_str(), self.waits.patience, done).await {
             Some(flight) => Ok(Found::Flight(flight)),
             None => {
-                self.held(key).await.map(Found::Stored).ok_or_else(|| missing.unwrap_or(Missing::NotInTime))
+                let held = self.held(key, &asked.head.headers).await;
+                held.map(|it| Found::Stored(it, "hit")).ok_or_else(|| missing.unwrap_or(Missing::NotInTime))
             }
+        }
+    }
+
+    /// What is held is stale: the origin is asked about it, before it is used or meanwhile.
+    async fn revalidate(
+        self: &Arc<Self>,
+        asked: &Asked<'_>,
+        object: Arc<StoredObject>,
+        url: String,
+    ) -> Result<Found, Missing> {
+        let ask = Ask { held: Some(Arc::clone(&object)), ..asked.ask() };
+        let staleness = staleness(&object);
+        if staleness.while_revalidating {
+            let (filler, key) = (Arc::clone(&self.filler), asked.key.clone());
+            // Its result is in the cache when it is there.
+            self.runtime.spawn(async move { filler.fill(&key, url, ask).await });
+            return Ok(Found::Stored(object, "hit; detail=stale-while-revalidate"));
+        }
+        if RequestDirectives::of(&asked.head.headers).only_if_cached {
+            return Err(Missing::OnlyIfCached);
+        }
+        let missing = match self.filler.fill(asked.key, url, ask).await {
+            FillResult::Flight(flight) => return Ok(Found::Flight(flight)),
+            FillResult::Stored(object) => {
+                return Ok(Found::Stored(object, "hit; fwd=stale; fwd-status=304"));
+            }
+            FillResult::Passed(passed) => return Ok(Found::Passed(passed)),
+            FillResult::Held => return Err(Missing::Again),
+            FillResult::Stale => return Ok(Found::Stored(object, "hit; detail=stale-if-error")),
+            FillResult::Refused(status) => Missing::Refused(status),
+            FillResult::Failed(err) => Missing::Origin(err),
+            FillResult::Busy => Missing::Busy,
+        };
+        // An origin that fails leaves the stale object the best there is (RFC 9111 section 4.2.4).
+        if staleness.if_error {
+            Ok(Found::Stored(object, "hit; detail=stale-if-error"))
+        } else {
+            Err(missing)
         }
     }
 
     /// The object, if the cache has it. One that is not checked since an unclean stop is checked elsewhere than here.
-    async fn held(&self, key: &ObjectKey) -> Option<Arc<StoredObject>> {
+    async fn held(&self, key: &ObjectKey, request: &HeaderMap) -> Option<Arc<StoredObject>> {
         let store = &self.shared.store;
-        if !store.needs_check(key.as_str()) {
-            return store.get(key.as_str());
+        let chosen = store.chosen(key, request)?.meta().key.clone();
+        if !store.needs_check(chosen.as_str()) {
+            return store.get(chosen.as_str());
         }
-        let (store, key) = (store.clone(), key.clone());
-        tokio::task::spawn_blocking(move || store.get(key.as_str())).await.ok()?
+        let store = store.clone();
+        tokio::task::spawn_blocking(move || store.get(chosen.as_str())).await.ok()?
     }
 
-    /// Serves what is on its way as soon as its first byte asked for is there. `None`: it has been replaced.
+    /// Asks the origin for the head alone.
+    async fn pass(&self, asked: &Asked<'_>, url: &str) -> Result<Found, Missing> {
+        let question = Question {
+            method: asked.head.method.clone(),
+            headers: asked.fields(),
+            body: no_body(),
+            on_interim: asked.on_interim.clone(),
+        };
+        let passed = self.filler.pass(url, question).await.map_err(Missing::Origin)?;
+        Ok(Found::Passed(Box::new(passed)))
+    }
+
+    /// Hands a request on that is no GET: it changes something, so what is held of its target is forgotten when it succeeds
+    /// (RFC 9111 section 4.4).
+    pub(super) async fn forward(&self, asked: &Asked<'_>, body: Incoming) -> Option<Response<PlayerBody>> {
+        let url = self.origins.url_for_unsafe(asked.key).filter(|_| self.config.read_through)?;
+        let mut headers = asked.fields();
+        // Conditions of these methods are the origin's to judge.
+        for name in
+            [header::IF_MATCH, header::IF_UNMODIFIED_SINCE, header::IF_NONE_MATCH, header::CONTENT_LENGTH]
+        {
+            if let Some(value) = asked.head.headers.get(&name) {
+                headers.insert(name, value.clone());
+            }
+        }
+        let question = Question {
+            method: asked.head.method.clone(),
+            headers,
+            body: RequestBody::Left(body),
+            on_interim: asked.on_interim.clone(),
+        };
+        let passed = match self.filler.pass(&url, question).await {
+            Ok(passed) => passed,
+            Err(err) => return Some(Missing::Origin(err).response(asked.key)),
+        };
+        let status = passed.reply.status;
+        if status.is_success() || status.is_redirection() {
+            self.invalidate(asked.key, &passed.headers);
+        }
+        Some(handed_on(passed))
+    }
+
+    fn invalidate(&self, key: &ObjectKey, response: &HeaderMap) {
+        let mut targets = vec![key.clone()];
+        let (host, path) = key.as_str().split_once('/').unwrap_or((key.as_str(), ""));
+        let folder =
+            path.split('?').next().and_then(|it| it.rsplit_once('/')).map_or("", |(folder, _)| folder);
+        for name in [header::LOCATION, header::CONTENT_LOCATION] {
+            let Some(target) = caching::text(response, name) else { continue };
+            // As the origin names it: behind a route its own host is not ours, but its paths are.
+            let absolute = match target.split_once("://") {
+                Some((_, rest)) => rest.to_owned(),
+                None if target.starts_with('/') => format!("{host}{target}"),
+                None => format!("{host}/{folder}/{target}"),
+            };
+            // Only its own: nobody empties another's cache.
+            targets.extend(
+                ObjectKey::from_kept(&absolute).ok().filter(|it| it.as_str().split('/').next() == Some(host)),
+            );
+        }
+        for target in targets {
+            self.shared.store.remove_all(&target, EvictReason::Purged);
+            // What is on its way was sent before.
+            if let Some(flight) = self.shared.flights.get(target.as_str()).filter(|it| it.sent.is_some()) {
+                self.shared.flights.end(&flight, Outcome::Failed(FailReason::Replaced));
+            }
+        }
+    }
+
+    /// Serves what is on its way as soon as its first byte asked for is there.
     async fn flight(
-        &self,
+        self: &Arc<Self>,
         flight: Arc<Flight>,
         method: &Method,
         request: &HeaderMap,
-    ) -> Result<Option<Response<PlayerBody>>, Missing> {
-        let key = flight.key.clone();
-        let content_type = flight.content_type.clone();
-        let digest = flight
-            .carried()
-            .filter(|_| flight.is_identity)
-            .and_then(|it| it.file.content_digest.or(it.file.repr_digest));
-        let facts = Facts {
-            key: key.as_str(),
-            content_type: content_type.as_deref(),
-            length: flight.length.filter(|_| flight.is_identity),
-            digest,
-            received_at: None,
-            expires: None,
-            now: clock::wall(),
-            headers: &flight.headers,
-            cache_status: if flight.carried().is_some() {
-                "hit; detail=in-flight"
-            } else {
-                "fwd=miss; collapsed"
-            },
-        };
-        let (reply, send) = facts.respond(method, request);
+    ) -> Result<Response<PlayerBody>, Missing> {
+        let how = if flight.carried().is_some() { "hit; detail=in-flight" } else { "fwd=miss" };
+        let head = Head::of_flight(&flight);
+        let (status, fields, send) = head.respond(head.now(how), method, request);
         let first = match &send {
             // What has an encoding on the air is served when it is whole.
             _ if !flight.is_identity => u64::MAX,
-            Send::Pieces(pieces) => pieces
-                .iter()
-                .find_map(|piece| match piece {
+            Send::Pieces(pieces) => {
+                for piece in pieces {
+                    if let super::body::Piece::Range(range) = piece {
+                        self.filler.want(&flight, range.clone());
+                    }
+                }
+                let mut starts = pieces.iter().filter_map(|piece| match piece {
                     super::body::Piece::Range(range) => Some(range.start),
                     super::body::Piece::Bytes(_) => None,
-                })
-                .unwrap_or(0),
+                });
+                starts.next().unwrap_or(0)
+            }
             Send::Everything => 0,
-            Send::Nothing => return Ok(Some(finish(reply, PlayerBody::empty()))),
+            Send::Nothing => return Ok(head::response(status, fields, PlayerBody::empty())),
         };
-        if !self.wait(&flight, first).await {
+        // Nothing to wait for, of nothing; an object of a carousel is nothing only when that is verified.
+        let is_empty = flight.length == Some(0) && flight.sent.is_some();
+        if !is_empty && !self.wait(&flight, first).await {
             return Err(Missing::NotInTime);
         }
         match flight.outcome() {
-            Some(Outcome::Whole(object)) => {
-                return Ok(Some(stored(object, method, request, facts.cache_status)));
+            Some(Outcome::Whole(object)) => return Ok(self.stored(object, method, request, how)),
+            Some(Outcome::Failed(FailReason::Replaced | FailReason::Abandoned)) => {
+                return Err(Missing::Again);
             }
-            Some(Outcome::Failed(FailReason::Replaced)) => return Ok(None),
             Some(Outcome::Failed(FailReason::OriginCut)) => return Err(Missing::Origin(OriginError::Cut)),
             Some(Outcome::Failed(_)) => return Err(Missing::Broken),
+            None if !is_empty && flight.is_given_up(first) => return Err(Missing::Origin(OriginError::Cut)),
             Some(Outcome::Passed(_)) | None => {}
         }
         let pieces = match send {
@@ -241,7 +367,7 @@ impl Player {
             _ => None,
         };
         let body = PlayerBody::flight(flight, Arc::clone(&self.shared.flights), pieces, self.waits);
-        Ok(Some(finish(reply, body)))
+        Ok(head::response(status, fields, body))
     }
 
     /// Waits for the byte at `offset`, asking for repair when it does not come at once.
@@ -252,6 +378,44 @@ impl Player {
         self.shared.flights.wish(flight);
         flight.wait_for(offset, self.waits.patience).await
     }
+
+    /// Serves what is in the cache.
+    fn stored(
+        &self,
+        object: &Arc<StoredObject>,
+        method: &Method,
+        request: &HeaderMap,
+        how: &str,
+    ) -> Response<PlayerBody> {
+        let head = Head::of_stored(object);
+        let (status, fields, send) = head.respond(head.now(how), method, request);
+        let body = match send {
+            Send::Pieces(pieces) => PlayerBody::stored(Arc::clone(object), pieces),
+            Send::Nothing | Send::Everything => PlayerBody::empty(),
+        };
+        head::response(status, fields, body)
+    }
+}
+
+/// Whether an object may be used without asking.
+pub(super) fn is_fresh(object: &StoredObject) -> bool {
+    object.meta().expires.is_none_or(|expires| clock::trusted_wall().is_none_or(|now| now < expires))
+}
+
+fn staleness(object: &StoredObject) -> Staleness {
+    let meta = object.meta();
+    let fields = caching::from_pairs(meta.headers().iter().map(|(name, value)| (name, value)));
+    Staleness::of(&fields, meta.expires.unwrap_or_else(clock::wall), clock::wall())
+}
+
+/// A response that is for nobody else goes on as it comes.
+fn handed_on(passed: Passed) -> Response<PlayerBody> {
+    let Passed { mut headers, reply, .. } = passed;
+    headers.append(header::VIA, HeaderValue::from_static("1.1 skycache"));
+    headers.append("cache-status", HeaderValue::from_static("skycache; fwd=miss; stored=?0"));
+    head::allow_everyone(&mut headers);
+    let status = reply.status;
+    head::response(status, headers, PlayerBody::passed(reply))
 }
 
 impl Missing {
@@ -277,89 +441,26 @@ impl Missing {
             Self::Busy => {
                 plain(StatusCode::SERVICE_UNAVAILABLE, "too much is being fetched, or the disk is full")
             }
-            Self::NotInTime => {
+            Self::NotInTime | Self::Again => {
                 plain(StatusCode::GATEWAY_TIMEOUT, &format!("{key} is on its way and has not come in time"))
             }
             Self::Broken => {
                 plain(StatusCode::BAD_GATEWAY, &format!("what arrived as {key} is not what was announced"))
             }
+            Self::OnlyIfCached => {
+                plain(StatusCode::GATEWAY_TIMEOUT, &format!("{key} is not in the cache, and only-if-cached"))
+            }
         }
     }
-}
-
-fn finish(reply: http::response::Builder, body: PlayerBody) -> Response<PlayerBody> {
-    // Header values that came from outside were checked when they were added; what is left are our own.
-    reply
-        .body(body)
-        .unwrap_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR, "this object's headers cannot be sent"))
-}
-
-/// A HEAD response has the head of its GET and nothing after it.
-fn without_body(response: Response<PlayerBody>) -> Response<PlayerBody> {
-    let (mut head, body) = response.into_parts();
-    let length = http_body::Body::size_hint(&body).exact();
-    if let Some(length) = length.filter(|_| {
-        !head.headers.contains_key(header::CONTENT_LENGTH) && !matches!(body, PlayerBody::Bytes(None))
-    }) {
-        head.headers.insert(header::CONTENT_LENGTH, length.into());
-    }
-    Response::from_parts(head, PlayerBody::empty())
-}
-
-fn stored(
-    object: &Arc<StoredObject>,
-    method: &Method,
-    request: &HeaderMap,
-    cache_status: &str,
-) -> Response<PlayerBody> {
-    let meta = object.meta();
-    let now = clock::wall();
-    let is_stale =
-        meta.expires.is_some_and(|expires| clock::trusted_wall().is_some_and(|now| now >= expires));
-    let facts = Facts {
-        key: meta.key.as_str(),
-        content_type: meta.content_type.as_deref(),
-        length: Some(meta.length),
-        digest: Some(meta.digest),
-        received_at: Some(meta.received_at),
-        expires: meta.expires,
-        now,
-        headers: &meta.origin_headers,
-        cache_status: if is_stale && cache_status == "hit" { "hit; detail=stale" } else { cache_status },
-    };
-    let (reply, send) = facts.respond(method, request);
-    let body = match send {
-        Send::Pieces(pieces) => PlayerBody::stored(Arc::clone(object), pieces),
-        Send::Nothing | Send::Everything => PlayerBody::empty(),
-    };
-    finish(reply, body)
 }
 
 /// Signalling is kept in memory.
 fn signalling(document: &Document, method: &Method, request: &HeaderMap) -> Response<PlayerBody> {
-    let facts = Facts {
-        key: &document.name,
-        content_type: document.content_type.as_deref().or(Some("application/xml")),
-        length: Some(document.bytes.len() as u64),
-        digest: Some(carousel::digest::Digest::of(&document.bytes)),
-        received_at: None,
-        expires: Some(WallTime::from_unix_ms(0)),
-        now: clock::wall(),
-        headers: &[],
-        cache_status: "hit",
+    let head = Head::of_document(document);
+    let (status, fields, send) = head.respond(head.now("hit"), method, request);
+    let body = match send {
+        Send::Pieces(pieces) => PlayerBody::of_pieces(&document.bytes.clone().into(), &pieces),
+        Send::Nothing | Send::Everything => PlayerBody::empty(),
     };
-    let (reply, send) = facts.respond(method, request);
-    let mut bytes = Vec::new();
-    if let Send::Pieces(pieces) = send {
-        for piece in pieces {
-            match piece {
-                super::body::Piece::Bytes(head) => bytes.extend_from_slice(&head),
-                super::body::Piece::Range(range) => {
-                    // Within the length given above, which is that of a slice.
-                    bytes.extend_from_slice(&document.bytes[range.start as usize..range.end as usize]);
-                }
-            }
-        }
-    }
-    finish(reply, PlayerBody::of(bytes))
+    head::response(status, fields, body)
 }

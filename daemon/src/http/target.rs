@@ -1,5 +1,7 @@
 //! Which object a request is about.
 
+use std::borrow::Cow;
+
 use carousel::name::{NameError, ObjectKey};
 use http::Uri;
 
@@ -13,8 +15,13 @@ const NIP_HOST: &str = "dvb.gw";
 ///
 /// # Errors
 /// The reason, if none can be made of it.
-pub(super) fn keys(uri: &Uri, host: Option<&str>, routes: &[Route]) -> Result<Vec<ObjectKey>, NameError> {
-    let path = uri.path_and_query().map_or("/", |it| it.as_str());
+pub(super) fn keys(
+    uri: &Uri,
+    host: Option<&str>,
+    routes: &[Route],
+    is_origin_form: bool,
+) -> Result<Vec<ObjectKey>, NameError> {
+    let path = &without_cmcd(uri.path_and_query().map_or("/", |it| it.as_str()));
     // A player behind a proxy setting asks with the whole URL.
     let authority = uri.authority().map(http::uri::Authority::as_str).or(host);
     let bare = authority.map(|it| it.rsplit_once(':').map_or(it, |(host, _)| host));
@@ -22,8 +29,8 @@ pub(super) fn keys(uri: &Uri, host: Option<&str>, routes: &[Route]) -> Result<Ve
     if bare.is_some_and(|it| it.eq_ignore_ascii_case(NIP_HOST)) {
         return Ok(vec![by_host(NIP_HOST)?]);
     }
-    if uri.authority().is_some() {
-        return Ok(vec![ObjectKey::from_name(&uri.to_string(), None)?]);
+    if let Some(authority) = uri.authority().filter(|_| !is_origin_form) {
+        return Ok(vec![ObjectKey::from_name(&format!("http://{authority}{path}"), None)?]);
     }
     let mut keys = Vec::new();
     for route in routes {
@@ -36,13 +43,27 @@ pub(super) fn keys(uri: &Uri, host: Option<&str>, routes: &[Route]) -> Result<Ve
     Ok(keys)
 }
 
+/// Common Media Client Data (CTA-5004) says how a player is, not what it wants: it is no part of the key.
+fn without_cmcd(path: &str) -> Cow<'_, str> {
+    let Some((path_only, query)) = path.split_once('?') else { return Cow::Borrowed(path) };
+    if !query.split('&').any(|it| it.starts_with("CMCD=")) {
+        return Cow::Borrowed(path);
+    }
+    let rest: Vec<&str> = query.split('&').filter(|it| !it.starts_with("CMCD=")).collect();
+    if rest.is_empty() {
+        Cow::Borrowed(path_only)
+    } else {
+        Cow::Owned(format!("{path_only}?{}", rest.join("&")))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn of(uri: &str, host: &str) -> Vec<String> {
         let routes = [Route { path: "/vod/".into(), base: "https://cdn.example.com/v/".into() }];
-        let keys = keys(&uri.parse().unwrap(), Some(host), &routes).unwrap();
+        let keys = keys(&uri.parse().unwrap(), Some(host), &routes, false).unwrap();
         keys.iter().map(|key| key.as_str().to_owned()).collect()
     }
 
@@ -57,10 +78,18 @@ mod tests {
     }
 
     #[test]
+    fn what_a_player_says_of_itself_is_no_part_of_the_name() {
+        for path in ["/a.example/1.m4s?CMCD=bl%3D2500", "http://a.example/1.m4s?CMCD=x"] {
+            assert_eq!(of(path, "box")[0], "a.example/1.m4s", "{path}");
+        }
+        assert_eq!(of("/a.example/1.m4s?t=1&CMCD=x&u=2", "box")[0], "a.example/1.m4s?t=1&u=2");
+    }
+
+    #[test]
     fn what_would_escape_is_refused() {
         for path in ["/a.example/../../etc/passwd", "/vod/../x", "/a.example/%2e%2e/x"] {
             let routes = [Route { path: "/vod/".into(), base: "https://cdn.example.com/v/".into() }];
-            assert!(keys(&path.parse().unwrap(), Some("box"), &routes).is_err(), "{path}");
+            assert!(keys(&path.parse().unwrap(), Some("box"), &routes, false).is_err(), "{path}");
         }
     }
 }

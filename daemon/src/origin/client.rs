@@ -6,17 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_RANGE, LOCATION, RANGE, USER_AGENT};
-use http::{HeaderMap, Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Empty};
-use hyper::body::Incoming;
+use http::header::{ACCEPT_ENCODING, LOCATION, RANGE, TRANSFER_ENCODING, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Either, Empty};
+use hyper::body::{Body as _, Incoming};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::sync::mpsc;
 
-use carousel::time::Instant;
+use carousel::time::{Instant, WallTime};
 
 use super::breaker::Breakers;
 use crate::clock;
@@ -99,6 +98,8 @@ pub struct Reply {
     pub status: StatusCode,
     /// Headers.
     pub headers: HeaderMap,
+    /// When it was asked for.
+    pub requested_at: WallTime,
     body: Incoming,
     timeout: Duration,
     begun: Instant,
@@ -106,6 +107,11 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// The body that is still to come.
+    pub(crate) const fn body(&self) -> &Incoming {
+        &self.body
+    }
+
     /// The next piece of the body; `None` at its end.
     ///
     /// # Errors
@@ -132,10 +138,27 @@ impl Reply {
     }
 }
 
+/// The body of a request: of a player that sends one, else none.
+pub type RequestBody = Either<Incoming, Empty<Bytes>>;
+/// Told of each interim response: its status and fields.
+pub type OnInterim = std::sync::Arc<dyn Fn(u16, &HeaderMap) + Send + Sync>;
+
+/// What an origin is asked on behalf of a player.
+pub struct Question {
+    /// Method.
+    pub method: Method,
+    /// End-to-end fields.
+    pub headers: HeaderMap,
+    /// Body.
+    pub body: RequestBody,
+    /// Where interim responses go.
+    pub on_interim: Option<OnInterim>,
+}
+
 /// The HTTP client.
 #[derive(Debug)]
 pub struct Client {
-    client: HyperClient<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    client: HyperClient<HttpsConnector<HttpConnector>, RequestBody>,
     timeout: Duration,
     breakers: Breakers,
     requests: AtomicU64,
@@ -194,19 +217,69 @@ impl Client {
         self.count(result)
     }
 
-    /// Fetches byte ranges and sends each piece on with its offset, in the order in which the origin sends them. An
-    /// origin that answers 200 with everything is as good: only what was asked for is handed on.
+    /// Asks what a player asks, and gives back whatever the origin answers: redirects and refusals are answers.
     ///
     /// # Errors
-    /// [`OriginError`]; pieces handed on before it stand.
-    pub async fn get_ranges(
-        &self,
-        url: &str,
-        ranges: &[Range<u64>],
-        pieces: mpsc::Sender<(u64, Bytes)>,
-    ) -> Result<(), OriginError> {
-        let mut reply = self.get(url, ranges).await?;
-        let result = self.read_ranges(&mut reply, ranges, &pieces).await;
+    /// [`OriginError`], if no answer comes.
+    pub async fn ask(&self, url: &str, question: Question) -> Result<Reply, OriginError> {
+        if !self.breakers.admits(url, clock::now()) {
+            return self.count(Err(OriginError::CircuitOpen));
+        }
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let pending = Pending { breakers: &self.breakers, url, is_well: false };
+        let result = self.ask_once(url, question).await;
+        pending.ended(result.as_ref().map(|_| ()));
+        self.count(result)
+    }
+
+    async fn ask_once(&self, url: &str, question: Question) -> Result<Reply, OriginError> {
+        let uri: Uri = url.parse().map_err(|_| OriginError::BadUrl)?;
+        let mut request = Request::new(question.body);
+        *request.method_mut() = question.method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = question.headers;
+        request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(on_interim) = question.on_interim {
+            hyper::ext::on_informational(&mut request, move |interim| {
+                on_interim(interim.status().as_u16(), interim.headers());
+            });
+        }
+        self.send(request).await
+    }
+
+    /// One request, one head.
+    async fn send(&self, request: Request<RequestBody>) -> Result<Reply, OriginError> {
+        let (requested_at, begun) = (clock::wall(), clock::now());
+        let response = match tokio::time::timeout(self.timeout, self.client.request(request)).await {
+            Err(_) => return Err(OriginError::Timeout),
+            Ok(Err(err)) => {
+                let cause =
+                    std::error::Error::source(&err).map_or_else(|| err.to_string(), ToString::to_string);
+                return Err(OriginError::Connect(cause));
+            }
+            Ok(Ok(response)) => response,
+        };
+        let (head, body) = response.into_parts();
+        // What ends with the connection ends when the origin closes it, which many do after five idle seconds.
+        let ends_with_connection = body.size_hint().exact().is_none()
+            && head.headers.get(TRANSFER_ENCODING).is_none_or(|it| !it.as_bytes().ends_with(b"chunked"));
+        let timeout = if ends_with_connection { self.timeout * 2 } else { self.timeout };
+        Ok(Reply {
+            status: head.status,
+            headers: head.headers,
+            requested_at,
+            body,
+            timeout,
+            begun,
+            received: 0,
+        })
+    }
+
+    /// Notes how a body ended.
+    ///
+    /// # Errors
+    /// Those of `result`.
+    pub(super) fn note_body<T>(&self, url: &str, result: Result<T, OriginError>) -> Result<T, OriginError> {
         if result.is_err() {
             self.breakers.note(url, false, clock::now());
         }
@@ -219,7 +292,7 @@ impl Client {
         loop {
             tokio::time::sleep(interval).await;
             for url in self.breakers.troubled() {
-                let Ok(request) = Request::head(&url).header(USER_AGENT, AGENT).body(Empty::new()) else {
+                let Ok(request) = Request::head(&url).header(USER_AGENT, AGENT).body(no_body()) else {
                     continue;
                 };
                 let answer = tokio::time::timeout(self.timeout, self.client.request(request)).await;
@@ -246,7 +319,7 @@ impl Client {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    fn count<T>(&self, result: Result<T, OriginError>) -> Result<T, OriginError> {
+    pub(super) fn count<T>(&self, result: Result<T, OriginError>) -> Result<T, OriginError> {
         result.inspect_err(|err| {
             self.failures[err.index()].fetch_add(1, Ordering::Relaxed);
         })
@@ -262,119 +335,19 @@ impl Client {
                     ranges.iter().map(|range| format!("{}-{}", range.start, range.end - 1)).collect();
                 request = request.header(RANGE, format!("bytes={}", list.join(",")));
             }
-            let request = request.body(Empty::new()).map_err(|_| OriginError::BadUrl)?;
-            let response = match tokio::time::timeout(self.timeout, self.client.request(request)).await {
-                Err(_) => return Err(OriginError::Timeout),
-                Ok(Err(err)) => {
-                    let cause =
-                        std::error::Error::source(&err).map_or_else(|| err.to_string(), ToString::to_string);
-                    return Err(OriginError::Connect(cause));
-                }
-                Ok(Ok(response)) => response,
-            };
-            let (head, body) = response.into_parts();
-            if head.status.is_redirection() && head.status != StatusCode::NOT_MODIFIED {
-                let location = head
-                    .headers
-                    .get(LOCATION)
-                    .and_then(|it| it.to_str().ok())
-                    .ok_or(OriginError::Redirect)?;
-                uri = join(&uri, location).ok_or(OriginError::Redirect)?;
+            let request = request.body(no_body()).map_err(|_| OriginError::BadUrl)?;
+            let reply = self.send(request).await?;
+            if reply.status.is_redirection() && reply.status != StatusCode::NOT_MODIFIED {
+                let location = reply.headers.get(LOCATION).and_then(|it| it.to_str().ok());
+                uri = join(&uri, location.ok_or(OriginError::Redirect)?).ok_or(OriginError::Redirect)?;
                 continue;
             }
-            if !head.status.is_success() {
-                return Err(OriginError::Status(head.status.as_u16()));
+            if !reply.status.is_success() {
+                return Err(OriginError::Status(reply.status.as_u16()));
             }
-            return Ok(Reply {
-                status: head.status,
-                headers: head.headers,
-                body,
-                timeout: self.timeout,
-                begun: clock::now(),
-                received: 0,
-            });
+            return Ok(reply);
         }
         Err(OriginError::Redirect)
-    }
-
-    async fn read_ranges(
-        &self,
-        reply: &mut Reply,
-        ranges: &[Range<u64>],
-        pieces: &mpsc::Sender<(u64, Bytes)>,
-    ) -> Result<(), OriginError> {
-        let text = |name| reply.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if reply.status == StatusCode::OK {
-            return self.read_from(reply, 0, ranges, pieces).await;
-        }
-        if reply.status != StatusCode::PARTIAL_CONTENT {
-            return Err(OriginError::BadRange);
-        }
-        if let Some(range) = parse_content_range(text(CONTENT_RANGE)) {
-            // Some origins answer several ranges with one that covers them; none may go beyond.
-            let (first, last) =
-                (ranges.first().map_or(0, |it| it.start), ranges.last().map_or(0, |it| it.end));
-            if range.start < first || range.end > last {
-                return Err(OriginError::BadRange);
-            }
-            return self.read_from(reply, range.start, ranges, pieces).await;
-        }
-        let boundary = boundary_of(text(http::header::CONTENT_TYPE)).ok_or(OriginError::BadRange)?;
-        self.read_multipart(reply, &boundary, ranges, pieces).await
-    }
-
-    /// A body whose first byte is at `offset`; hands on what lies in `wanted`.
-    async fn read_from(
-        &self,
-        reply: &mut Reply,
-        mut offset: u64,
-        wanted: &[Range<u64>],
-        pieces: &mpsc::Sender<(u64, Bytes)>,
-    ) -> Result<(), OriginError> {
-        // Ranges are in order. A body that is too short for them ends before.
-        let last = wanted.last().map_or(0, |range| range.end);
-        while offset < last {
-            let Some(piece) = reply.next().await? else { return Err(OriginError::Cut) };
-            self.count_bytes(piece.len());
-            let end = offset + piece.len() as u64;
-            for range in wanted {
-                let (from, to) = (range.start.max(offset), range.end.min(end));
-                if from < to {
-                    hand_on(pieces, from, piece.slice((from - offset) as usize..(to - offset) as usize))
-                        .await?;
-                }
-            }
-            offset = end;
-        }
-        Ok(())
-    }
-
-    /// `multipart/byteranges` (RFC 9110 section 14.6). Parts are collected whole: each is at most what was asked for.
-    async fn read_multipart(
-        &self,
-        reply: &mut Reply,
-        boundary: &str,
-        ranges: &[Range<u64>],
-        pieces: &mpsc::Sender<(u64, Bytes)>,
-    ) -> Result<(), OriginError> {
-        let asked: u64 = ranges.iter().map(|range| range.end - range.start).sum();
-        let most = usize::try_from(asked).unwrap_or(usize::MAX).saturating_add(1024 * (ranges.len() + 1));
-        let mut all = Vec::new();
-        while let Some(piece) = reply.next().await? {
-            self.count_bytes(piece.len());
-            if all.len() + piece.len() > most {
-                return Err(OriginError::BadRange);
-            }
-            all.extend_from_slice(&piece);
-        }
-        let all = Bytes::from(all);
-        for (offset, part) in parse_multipart(&all, boundary) {
-            let end = offset + part.len() as u64;
-            if ranges.iter().any(|range| range.start <= offset && end <= range.end) {
-                hand_on(pieces, offset, part).await?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -402,58 +375,9 @@ impl Drop for Pending<'_> {
     }
 }
 
-/// Waits while whoever takes the pieces is behind.
-async fn hand_on(pieces: &mpsc::Sender<(u64, Bytes)>, offset: u64, piece: Bytes) -> Result<(), OriginError> {
-    pieces.send((offset, piece)).await.map_err(|_| OriginError::Cut)
-}
-
-/// `bytes 0-99/1000` to 0..100.
-fn parse_content_range(text: &str) -> Option<Range<u64>> {
-    let (range, _) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
-    let (start, last) = range.split_once('-')?;
-    let (start, last): (u64, u64) = (start.trim().parse().ok()?, last.trim().parse().ok()?);
-    (start <= last).then_some(start..last.checked_add(1)?)
-}
-
-fn boundary_of(content_type: &str) -> Option<String> {
-    let (kind, parameters) = content_type.split_once(';')?;
-    if !kind.trim().eq_ignore_ascii_case("multipart/byteranges") {
-        return None;
-    }
-    let boundary =
-        parameters.split(';').find_map(|it| it.trim().strip_prefix("boundary="))?.trim_matches('"');
-    (!boundary.is_empty() && boundary.len() <= 200).then(|| boundary.to_owned())
-}
-
-/// Parts with their offsets; a part that lies about its length ends the walk.
-fn parse_multipart(all: &Bytes, boundary: &str) -> Vec<(u64, Bytes)> {
-    let delimiter = format!("--{boundary}");
-    let find = |from: usize, needle: &[u8]| {
-        all.get(from..)?.windows(needle.len()).position(|window| window == needle).map(|at| from + at)
-    };
-    let (mut parts, mut at) = (Vec::new(), 0);
-    while let Some(start) = find(at, delimiter.as_bytes()) {
-        let Some(body) = find(start, b"\r\n\r\n").map(|it| it + 4) else { break };
-        let Some(range) = std::str::from_utf8(&all[start..body]).ok().and_then(|head| {
-            head.lines().find_map(|line| {
-                let (name, value) = line.split_once(':')?;
-                name.trim().eq_ignore_ascii_case("content-range").then(|| parse_content_range(value))?
-            })
-        }) else {
-            break;
-        };
-        let Some(end) =
-            usize::try_from(range.end - range.start).ok().and_then(|length| body.checked_add(length))
-        else {
-            break;
-        };
-        if end > all.len() {
-            break;
-        }
-        parts.push((range.start, all.slice(body..end)));
-        at = end;
-    }
-    parts
+/// The body of a request that has none.
+pub const fn no_body() -> RequestBody {
+    Either::Right(Empty::new())
 }
 
 fn join(base: &Uri, location: &str) -> Option<Uri> {
@@ -471,23 +395,6 @@ fn join(base: &Uri, location: &str) -> Option<Uri> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn content_ranges_and_multipart() {
-        assert_eq!(parse_content_range("bytes 5-9/100"), Some(5..10));
-        assert_eq!(parse_content_range("bytes 0-0/*"), Some(0..1));
-        for bad in ["bytes 9-5/100", "bytes */100", "5-9/100", "", "bytes 0-18446744073709551615/1"] {
-            assert_eq!(parse_content_range(bad), None, "{bad}");
-        }
-        assert_eq!(boundary_of("multipart/byteranges; boundary=\"x y\"").as_deref(), Some("x y"));
-        let body = Bytes::from_static(b"--B\r\nContent-Type: a/b\r\nContent-Range: bytes 2-4/9\r\n\r\ncde\r\n--B\r\nContent-range: bytes 7-7/9\r\n\r\nh\r\n--B--\r\n");
-        assert_eq!(
-            parse_multipart(&body, "B"),
-            [(2, Bytes::from_static(b"cde")), (7, Bytes::from_static(b"h"))]
-        );
-        let lying = Bytes::from_static(b"--B\r\nContent-Range: bytes 0-99/100\r\n\r\nabc\r\n--B--");
-        assert!(parse_multipart(&lying, "B").is_empty());
-    }
 
     #[test]
     fn redirects_resolve() {

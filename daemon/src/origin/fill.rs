@@ -1,345 +1,334 @@
-//! Read-through: an unknown object is fetched once, for all who wait, into the cache.
+//! Read-through: an object is fetched once, for all who wait, into the cache.
+//!
+//! ```text
+//! fill ── nobody asks yet ──▶ slot ── exchange (fetch.rs) ──▶ flight │ stored │ passed │ failed
+//!   └──── somebody does ──▶ waits for the head ──▶ the same, if the response is his to have; else he asks alone
+//! ```
+//!
+//! A slot lives until the response's head is there. From then on the object is in the table of flights, and after that in
+//! the cache: whoever looks there, and then here, finds it in one of the three.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use carousel::name::ObjectKey;
-use carousel::time::WallTime;
-use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
 use lru::LruCache;
-use std::num::NonZeroUsize;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use super::{Client, OriginError, Reply};
-use crate::clock;
-use crate::flight::{Announced, FailReason, Flight, Outcome};
+use super::{Client, OnInterim, OriginError, Question, Reply};
+use crate::caching::NotKept;
+use crate::config::Http;
+use crate::flight::{Announced, Flight};
 use crate::receive::Shared;
-use crate::store::{CameBy, ObjectMeta, ObjectUri, Partial, StoreError, StoredObject, Wish};
+use crate::store::StoredObject;
 
 /// Fetches at a time. Each holds a connection and a file.
-const MAX_FILLS: usize = 512;
-/// Refusals remembered.
-const MAX_NEGATIVE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
-/// How long an origin's 404 or 410 stands.
-const NEGATIVE_TTL: Duration = Duration::from_secs(5);
-/// Freshness of what the origin leaves unsaid: manifests change, segments do not.
-const MANIFEST_TTL_S: i64 = 60;
-const OBJECT_TTL_S: i64 = 3600;
-/// Headers of the origin that are kept and passed on.
-const KEPT: [&str; 6] =
-    ["cache-control", "last-modified", "content-encoding", "content-language", "vary", "expires"];
+const MAX_FILLS: usize = 1024;
+/// Fetches of one name at a time: as many as there are objects of it.
+const MAX_FILLS_OF_A_NAME: usize = 8;
+/// Names that are remembered, of those whose responses nobody shares and of those whose origin fails.
+const MAX_REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+/// How long a name whose response was not to be shared is fetched by each who asks.
+const UNSHARED_FOR: Duration = Duration::from_secs(60);
+/// How long an origin that has failed for a name is not asked about what is held of it.
+const FAILING_FOR: Duration = Duration::from_secs(1);
+
+/// What somebody wants of an origin.
+#[derive(Clone, Default)]
+pub struct Ask {
+    /// End-to-end fields of the player's request, without conditions and ranges.
+    pub headers: HeaderMap,
+    /// The range that is wanted, if no more need be fetched.
+    pub range: Option<HeaderValue>,
+    /// What is held and stale: the origin is asked about it.
+    pub held: Option<Arc<StoredObject>>,
+    /// What an FDT says of it.
+    pub announced: Option<Announced>,
+    /// The carousel may bring it: an origin that fails is no object, and waiting is better.
+    pub is_expected: bool,
+    /// Redirects are followed, and refusals are no objects: nobody would read them.
+    pub is_our_own: bool,
+    /// Where interim responses go.
+    pub on_interim: Option<OnInterim>,
+}
+
+/// A response that is only for the one who asked.
+#[derive(Debug)]
+pub struct Passed {
+    /// Its end-to-end fields.
+    pub headers: HeaderMap,
+    /// Its status, and its body to be read.
+    pub reply: Reply,
+    /// Why it is not kept, if that was the reason.
+    pub why: Option<NotKept>,
+}
 
 /// What a fill has come to, as soon as that is known.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum FillResult {
     /// It is being fetched; stream from the flight.
     Flight(Arc<Flight>),
-    /// The origin refuses, with this status.
+    /// The origin says that what is held is still right; here it is, brought up to date.
+    Stored(Arc<StoredObject>),
+    /// The origin fails, and what is held may be used stale.
+    Stale,
+    /// A response for nobody else.
+    Passed(Box<Passed>),
+    /// The origin refuses, with this status, what is wanted by us or expected of the carousel.
     Refused(u16),
     /// The origin cannot be had.
     Failed(OriginError),
     /// Too much is being fetched, or the disk is full.
     Busy,
-    /// The cache has it by now.
+    /// The cache has something newer by now: look again.
     Held,
+}
+
+/// What those who wait are told of another's fetch.
+#[derive(Debug, Clone)]
+enum Told {
+    Flight(Arc<Flight>),
+    Stored(Arc<StoredObject>),
+    Stale,
+    Refused(u16),
+    Failed(OriginError),
+    Busy,
+    Held,
+    /// The response is not theirs.
+    Alone,
+}
+
+impl Told {
+    fn of(result: &FillResult) -> Self {
+        match result {
+            FillResult::Flight(flight) => Self::Flight(Arc::clone(flight)),
+            FillResult::Stored(object) => Self::Stored(Arc::clone(object)),
+            FillResult::Stale => Self::Stale,
+            FillResult::Passed(_) => Self::Alone,
+            FillResult::Refused(status) => Self::Refused(*status),
+            FillResult::Failed(err) => Self::Failed(err.clone()),
+            FillResult::Busy => Self::Busy,
+            FillResult::Held => Self::Held,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Slot {
-    result: OnceLock<FillResult>,
+    told: OnceLock<Told>,
+    /// For the one who began it.
+    result: Mutex<Option<FillResult>>,
     changed: Notify,
 }
 
-/// Fetches whole objects.
+impl Slot {
+    async fn wait(&self) -> Told {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if let Some(told) = self.told.get() {
+                return told.clone();
+            }
+            changed.await;
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    by_key: HashMap<ObjectKey, Vec<Arc<Slot>>>,
+    count: usize,
+}
+
+/// Fetches objects.
 #[derive(Debug)]
 pub struct Filler {
-    client: Arc<Client>,
-    shared: Arc<Shared>,
-    slots: Mutex<HashMap<ObjectKey, Arc<Slot>>>,
-    negative: Mutex<LruCache<ObjectKey, (u16, Instant)>>,
+    pub(super) client: Arc<Client>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) config: Http,
+    /// Fetches go on when whoever asked has left, so they run elsewhere than his connection.
+    pub(super) runtime: Handle,
+    slots: Mutex<Slots>,
+    unshared: Mutex<LruCache<ObjectKey, Instant>>,
+    failing: Mutex<LruCache<ObjectKey, Instant>>,
+    not_kept: [AtomicU64; NotKept::ALL.len()],
+    joined: AtomicU64,
+    revalidated: AtomicU64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What a look at the slots comes to.
+enum Turn {
+    Begin(Arc<Slot>),
+    Wait(Arc<Slot>),
+    Done(FillResult),
+}
+
 impl Filler {
-    /// With a client and a cache to fill.
-    pub fn new(client: Arc<Client>, shared: Arc<Shared>) -> Arc<Self> {
-        let negative = Mutex::new(LruCache::new(MAX_NEGATIVE));
-        Arc::new(Self { client, shared, slots: Mutex::default(), negative })
+    /// With a client and a cache to fill. Fetches run on `runtime`.
+    pub fn new(client: Arc<Client>, shared: Arc<Shared>, config: Http, runtime: Handle) -> Arc<Self> {
+        Arc::new(Self {
+            client,
+            shared,
+            config,
+            runtime,
+            slots: Mutex::default(),
+            unshared: Mutex::new(LruCache::new(MAX_REMEMBERED)),
+            failing: Mutex::new(LruCache::new(MAX_REMEMBERED)),
+            not_kept: Default::default(),
+            joined: AtomicU64::new(0),
+            revalidated: AtomicU64::new(0),
+        })
     }
 
     /// Fetches `url` as `key`, or joins who does so already. Goes on when the first who asked has left.
-    pub async fn fill(
-        self: &Arc<Self>,
-        key: &ObjectKey,
-        url: String,
-        announced: Option<Announced>,
-    ) -> FillResult {
-        self.begin(key, url, announced, false).await
+    pub async fn fill(self: &Arc<Self>, key: &ObjectKey, url: String, ask: Ask) -> FillResult {
+        if ask.held.is_some() && is_remembered(&self.failing, key, FAILING_FOR) {
+            return FillResult::Stale;
+        }
+        if is_remembered(&self.unshared, key, UNSHARED_FOR) {
+            return self.alone(key, url, ask).await;
+        }
+        // Each slot that is waited for in vain was another's response; there are as many as a name has.
+        for _ in 0..MAX_FILLS_OF_A_NAME {
+            match self.turn(key, &ask) {
+                Turn::Done(result) => return result,
+                Turn::Begin(slot) => {
+                    let (filler, key, begun) = (Arc::clone(self), key.clone(), Arc::clone(&slot));
+                    self.runtime.spawn(async move { filler.run(key, url, ask, &begun).await });
+                    slot.wait().await;
+                    return lock(&slot.result).take().unwrap_or(FillResult::Busy);
+                }
+                Turn::Wait(slot) => {
+                    self.joined.fetch_add(1, Ordering::Relaxed);
+                    match slot.wait().await {
+                        Told::Flight(flight) if selects(&flight, &ask.headers) => {
+                            return FillResult::Flight(flight);
+                        }
+                        Told::Stored(object) if object.meta().suits(&ask.headers) => {
+                            return FillResult::Stored(object);
+                        }
+                        Told::Flight(_) | Told::Stored(_) => {}
+                        Told::Alone => return self.alone(key, url, ask).await,
+                        Told::Stale if ask.held.is_some() => return FillResult::Stale,
+                        Told::Stale | Told::Held => return FillResult::Held,
+                        Told::Refused(status) => return FillResult::Refused(status),
+                        Told::Failed(err) => return FillResult::Failed(err),
+                        Told::Busy => return FillResult::Busy,
+                    }
+                }
+            }
+        }
+        self.alone(key, url, ask).await
     }
 
-    /// As [`Filler::fill`], but only what the cache has not got: an object that another fill has just brought is not fetched
-    /// again.
-    pub async fn fill_missing(
-        self: &Arc<Self>,
-        key: &ObjectKey,
-        url: String,
-        announced: Option<Announced>,
-    ) -> FillResult {
-        self.begin(key, url, announced, true).await
+    /// Begin, wait, or neither. One step under one lock, in the order in which an object moves: slot, flight, cache.
+    fn turn(&self, key: &ObjectKey, ask: &Ask) -> Turn {
+        let mut slots = lock(&self.slots);
+        let waiting = slots.by_key.get(key).and_then(|all| all.iter().find(|slot| slot.told.get().is_none()));
+        if let Some(slot) = waiting {
+            return Turn::Wait(Arc::clone(slot));
+        }
+        if let Some(flight) = self.shared.flights.get(key.as_str()).filter(|it| it.suits(&ask.headers)) {
+            return Turn::Done(FillResult::Flight(flight));
+        }
+        let now_held = self.shared.store.chosen(key, &ask.headers);
+        let is_newer = match (&ask.held, &now_held) {
+            (Some(was), Some(now)) => !Arc::ptr_eq(was, now),
+            (None, now) => now.is_some(),
+            (Some(_), None) => false,
+        };
+        if is_newer && !ask.is_our_own {
+            return Turn::Done(FillResult::Held);
+        }
+        if slots.count >= MAX_FILLS {
+            return Turn::Done(FillResult::Busy);
+        }
+        let slot = Arc::new(Slot::default());
+        slots.by_key.entry(key.clone()).or_default().push(Arc::clone(&slot));
+        slots.count += 1;
+        Turn::Begin(slot)
     }
 
-    async fn begin(
-        self: &Arc<Self>,
-        key: &ObjectKey,
-        url: String,
-        announced: Option<Announced>,
-        only_missing: bool,
-    ) -> FillResult {
-        if let Some(&(status, until)) = lock(&self.negative).peek(key)
-            && Instant::now() < until
+    async fn run(self: Arc<Self>, key: ObjectKey, url: String, ask: Ask, slot: &Arc<Slot>) {
+        let held = ask.held.is_some();
+        let result = self.exchange(&key, &url, ask).await;
+        match &result {
+            FillResult::Passed(passed) if passed.why.is_some() => {
+                lock(&self.unshared).put(key.clone(), Instant::now());
+            }
+            FillResult::Stale | FillResult::Failed(_) if held => {
+                lock(&self.failing).put(key.clone(), Instant::now());
+            }
+            _ => {}
+        }
+        let told = Told::of(&result);
+        *lock(&slot.result) = Some(result);
+        let _ = slot.told.set(told);
         {
-            return FillResult::Refused(status);
-        }
-        let slot = {
             let mut slots = lock(&self.slots);
-            match slots.get(key) {
-                Some(slot) => Arc::clone(slot),
-                // A slot goes after its object is in the cache.
-                None if only_missing && self.shared.store.contains(key.as_str()) => return FillResult::Held,
-                None if slots.len() >= MAX_FILLS => return FillResult::Busy,
-                None => {
-                    let slot = Arc::new(Slot::default());
-                    slots.insert(key.clone(), Arc::clone(&slot));
-                    let (filler, key, slot2) = (Arc::clone(self), key.clone(), Arc::clone(&slot));
-                    tokio::spawn(async move { filler.run(key, url, announced, &slot2).await });
-                    slot
+            if let Some(all) = slots.by_key.get_mut(&key) {
+                all.retain(|it| !Arc::ptr_eq(it, slot));
+                if all.is_empty() {
+                    slots.by_key.remove(&key);
                 }
-            }
-        };
-        loop {
-            let changed = slot.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if let Some(result) = slot.result.get() {
-                return result.clone();
-            }
-            changed.await;
-        }
-    }
-
-    async fn run(&self, key: ObjectKey, url: String, announced: Option<Announced>, slot: &Slot) {
-        let tell = |result: FillResult| {
-            let _ = slot.result.set(result);
-            slot.changed.notify_waiters();
-        };
-        match self.client.get(&url, &[]).await {
-            Err(OriginError::Status(status)) => {
-                if matches!(status, 404 | 410) {
-                    lock(&self.negative).put(key.clone(), (status, Instant::now() + NEGATIVE_TTL));
-                }
-                tell(FillResult::Refused(status));
-            }
-            Err(err) => {
-                tracing::info!(%key, %err, "the origin cannot be had");
-                tell(FillResult::Failed(err));
-            }
-            Ok(reply) => match self.open(&key, &reply, announced.as_ref()) {
-                Err(err) => {
-                    tracing::warn!(%key, %err, "no room for an object from an origin");
-                    tell(FillResult::Busy);
-                }
-                Ok((flight, partial)) => match self.shared.flights.add(Arc::clone(&flight)) {
-                    // The carousel was faster.
-                    Err(Some(taken)) => tell(FillResult::Flight(taken)),
-                    Err(None) => tell(FillResult::Busy),
-                    Ok(()) => {
-                        tell(FillResult::Flight(Arc::clone(&flight)));
-                        let outcome =
-                            self.receive(&key, &url, reply, &flight, partial, announced.as_ref()).await;
-                        self.shared.flights.end(&flight, outcome);
-                    }
-                },
-            },
-        }
-        lock(&self.slots).remove(&key);
-    }
-
-    fn open(
-        &self,
-        key: &ObjectKey,
-        reply: &Reply,
-        announced: Option<&Announced>,
-    ) -> Result<(Arc<Flight>, Arc<Partial>), StoreError> {
-        let length = text(&reply.headers, CONTENT_LENGTH.as_str()).and_then(|it| it.parse::<u64>().ok());
-        let content_type = text(&reply.headers, CONTENT_TYPE.as_str()).map(str::to_owned);
-        let headers = kept_headers(&reply.headers);
-        let store = &self.shared.store;
-        let wish = Wish {
-            class: store.class_of(key.as_str()),
-            is_short_lived: store.is_short(clock::wall(), Some(expires(key, &headers))),
-        };
-        let partial = Arc::new(match length {
-            Some(length) => store.create(length, wish)?,
-            None => store.create_growing(wish)?,
-        });
-        let has_digest =
-            announced.is_some_and(|it| it.digest.is_some()) && reply.headers.get(CONTENT_ENCODING).is_none();
-        let flight =
-            Flight::of_prefix(key.clone(), content_type, length, headers, Arc::clone(&partial), has_digest);
-        Ok((Arc::new(flight), partial))
-    }
-
-    async fn receive(
-        &self,
-        key: &ObjectKey,
-        url: &str,
-        mut reply: Reply,
-        flight: &Flight,
-        partial: Arc<Partial>,
-        announced: Option<&Announced>,
-    ) -> Outcome {
-        let mut offset = 0;
-        loop {
-            match reply.next().await {
-                Ok(None) => break,
-                Ok(Some(piece)) => {
-                    self.client.count_bytes(piece.len());
-                    let end = offset + piece.len() as u64;
-                    let too_long = flight.length.is_some_and(|length| end > length);
-                    if too_long || partial.write_at(offset, &piece).is_err() {
-                        return Outcome::Failed(if too_long {
-                            FailReason::OriginCut
-                        } else {
-                            FailReason::Store
-                        });
-                    }
-                    offset = end;
-                    flight.advance(offset);
-                }
-                Err(err) => {
-                    tracing::info!(%key, %err, offset, "the origin ended early");
-                    return Outcome::Failed(FailReason::OriginCut);
-                }
+                slots.count -= 1;
             }
         }
-        if flight.length.is_some_and(|length| length != offset) {
-            return Outcome::Failed(FailReason::OriginCut);
-        }
-        let (shared, meta) = (Arc::clone(&self.shared), self.meta(key, url, offset, flight));
-        let keep = may_keep(&flight.headers);
-        let expected = announced
-            .and_then(|it| it.digest)
-            .filter(|_| !flight.headers.iter().any(|(name, _)| name == "content-encoding"));
-        // Hashing and linking wait for the disk: not on a thread that serves players.
-        let published =
-            tokio::task::spawn_blocking(move || publish(&shared, partial, meta, expected, keep)).await;
-        match published {
-            Ok(Ok(Some(stored))) => Outcome::Whole(stored),
-            Ok(Ok(None)) => Outcome::Passed(offset),
-            Ok(Err(reason)) => Outcome::Failed(reason),
-            Err(_) => Outcome::Failed(FailReason::Store),
-        }
+        slot.changed.notify_waiters();
     }
 
-    fn meta(&self, key: &ObjectKey, url: &str, length: u64, flight: &Flight) -> ObjectMeta {
-        ObjectMeta {
-            key: key.clone(),
-            uri: ObjectUri::new(url, key),
-            content_type: flight.content_type.clone(),
-            length,
-            digest: carousel::digest::Digest([0; 32]), // known when the bytes are: `publish` sets it
-            version: 0,
-            received_at: clock::wall(),
-            expires: Some(expires(key, &flight.headers)),
-            class: self.shared.store.class_of(key.as_str()),
-            came_by: CameBy::Origin,
-            origin_headers: flight.headers.clone(),
-        }
+    /// For one alone: nobody waits for it.
+    async fn alone(self: &Arc<Self>, key: &ObjectKey, url: String, ask: Ask) -> FillResult {
+        let (filler, key) = (Arc::clone(self), key.clone());
+        let exchange = self.runtime.spawn(async move { filler.exchange(&key, &url, ask).await });
+        exchange.await.unwrap_or(FillResult::Busy)
+    }
+
+    /// Hands a request on and the response back, past the cache.
+    ///
+    /// # Errors
+    /// If no answer comes.
+    pub async fn pass(&self, url: &str, question: Question) -> Result<Passed, OriginError> {
+        let reply = self.client.ask(url, question).await?;
+        let headers = super::fetch::dated(&reply.headers);
+        Ok(Passed { headers, reply, why: None })
+    }
+
+    /// Requests that waited for another's, and responses that an origin has confirmed.
+    pub fn joined(&self) -> (u64, u64) {
+        (self.joined.load(Ordering::Relaxed), self.revalidated.load(Ordering::Relaxed))
+    }
+
+    /// Responses that were not kept, in the order of [`NotKept::ALL`].
+    pub fn not_kept(&self) -> [u64; NotKept::ALL.len()] {
+        std::array::from_fn(|at| self.not_kept[at].load(Ordering::Relaxed))
+    }
+
+    pub(super) fn count_not_kept(&self, why: NotKept) {
+        self.not_kept[why as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_revalidated(&self) {
+        self.revalidated.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// When an object that comes now is stale.
-fn expires(key: &ObjectKey, headers: &[(String, String)]) -> WallTime {
-    let ttl_s =
-        max_age(headers).unwrap_or_else(|| if is_manifest(key) { MANIFEST_TTL_S } else { OBJECT_TTL_S });
-    WallTime::from_unix_ms(clock::wall().unix_ms().saturating_add(ttl_s.saturating_mul(1000)))
+/// Whether a response that another's request has begun is what a request with these fields would get. Those who waited for its
+/// head may have it, though it may not be kept.
+fn selects(flight: &Flight, request: &HeaderMap) -> bool {
+    flight.sent.as_ref().is_none_or(|sent| sent.response.suits(request))
 }
 
-fn publish(
-    shared: &Shared,
-    partial: Arc<Partial>,
-    meta: ObjectMeta,
-    expected: Option<carousel::digest::Digest>,
-    keep: bool,
-) -> Result<Option<Arc<StoredObject>>, FailReason> {
-    let frozen = partial.freeze(meta.length).map_err(|_| FailReason::Store)?;
-    let digest = frozen.digest();
-    if expected.is_some_and(|expected| expected != digest) {
-        tracing::warn!(key = %meta.key, "the origin's object is not the one that the FDT describes");
-        return Err(FailReason::Verify);
-    }
-    if !keep {
-        return Ok(None);
-    }
-    shared.store.publish(&frozen, ObjectMeta { digest, ..meta }).map(Some).map_err(|_| FailReason::Store)
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
-}
-
-fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
-    KEPT.iter().filter_map(|&name| Some((name.to_owned(), text(headers, name)?.to_owned()))).collect()
-}
-
-fn directives(headers: &[(String, String)]) -> impl Iterator<Item = String> {
-    let value =
-        headers.iter().find(|(name, _)| name == "cache-control").map(|(_, value)| value.to_ascii_lowercase());
-    value.unwrap_or_default().split(',').map(|it| it.trim().to_owned()).collect::<Vec<_>>().into_iter()
-}
-
-/// Whether a shared cache may keep the response (RFC 9111 section 3).
-fn may_keep(headers: &[(String, String)]) -> bool {
-    let varies = headers.iter().any(|(name, value)| name == "vary" && value.trim() == "*");
-    !varies
-        && !directives(headers).any(|it| it == "no-store" || it == "private" || it.starts_with("private="))
-}
-
-/// Freshness in seconds, if the origin gives it.
-fn max_age(headers: &[(String, String)]) -> Option<i64> {
-    let value = |name: &str| {
-        directives(headers)
-            .find_map(|it| it.strip_prefix(name)?.strip_prefix('=')?.trim_matches('"').parse::<i64>().ok())
-    };
-    if directives(headers).any(|it| it == "no-cache") {
-        return Some(0);
-    }
-    value("s-maxage").or_else(|| value("max-age")).map(|seconds| seconds.max(0))
-}
-
-fn is_manifest(key: &ObjectKey) -> bool {
-    let path = key.as_str().split('?').next().unwrap_or_default().to_ascii_lowercase();
-    path.ends_with(".m3u8") || path.ends_with(".mpd")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_may_be_kept_and_for_how_long() {
-        let with = |value: &str| vec![("cache-control".to_owned(), value.to_owned())];
-        assert!(may_keep(&with("public, max-age=5")) && may_keep(&[]));
-        for value in ["no-store", "Private", "max-age=5, NO-STORE", "private=\"x\""] {
-            assert!(!may_keep(&with(value)), "{value}");
-        }
-        assert_eq!(max_age(&with("max-age=5, s-maxage=\"7\"")), Some(7));
-        assert_eq!(max_age(&with("no-cache")), Some(0));
-        assert_eq!(max_age(&with("max-age=x")), None);
-    }
+fn is_remembered(names: &Mutex<LruCache<ObjectKey, Instant>>, key: &ObjectKey, lifetime: Duration) -> bool {
+    lock(names).peek(key).is_some_and(|since| since.elapsed() < lifetime)
 }

@@ -1,18 +1,20 @@
 //! The terrestrial path: one HTTP client for misses and for repair.
 //!
-//! [`Origins`] knows where a key's bytes are to be had; [`fill`] fetches a whole object once for all who wait, [`client`]
-//! has the requests themselves.
+//! [`Origins`] knows where a key's bytes are to be had; [`fill`] fetches an object once for all who wait, [`fetch`]
+//! turns an answer into what is kept, [`client`] has the requests themselves, [`ranges`] those for parts.
 
 mod breaker;
 mod client;
+mod fetch;
 mod fill;
+mod ranges;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use carousel::name::ObjectKey;
 
-pub use client::{Client, OriginError, Reply};
-pub use fill::{FillResult, Filler};
+pub use client::{Client, OnInterim, OriginError, Question, Reply, RequestBody, no_body};
+pub use fill::{Ask, FillResult, Filler, Passed};
 
 use crate::config::{Origin, Route};
 
@@ -79,16 +81,19 @@ impl Origins {
         if let Some(url) = self.configured_url(key) {
             return Some(url);
         }
-        let configured = self.configured();
-        let routes = configured.routes.iter().filter_map(|route| {
-            let prefix = ObjectKey::from_name(&route.base, None).ok()?;
-            key.as_str().strip_prefix(prefix.as_str()).map(|rest| format!("{}{rest}", route.base))
-        });
+        if let Some(url) = routed(&self.configured().routes, key) {
+            return Some(url);
+        }
         let signalled = self.signalled.read().unwrap_or_else(PoisonError::into_inner);
-        let announced = signalled.iter().filter_map(|(prefix, url)| {
+        signalled.iter().find_map(|(prefix, url)| {
             key.as_str().strip_prefix(prefix.as_str()).map(|rest| format!("{url}{rest}"))
-        });
-        routes.chain(announced).next()
+        })
+    }
+
+    /// The URL to send a request to that is no GET: only where the configuration file names the origin. What comes over the
+    /// air must not make a box post anything anywhere.
+    pub fn url_for_unsafe(&self, key: &ObjectKey) -> Option<String> {
+        self.configured_url(key).or_else(|| routed(&self.configured().routes, key))
     }
 
     /// Whether a service that is on the air has this key below its base URL.
@@ -105,6 +110,14 @@ impl Origins {
             .then(|| uri.split('#').next().unwrap_or(uri).to_owned());
         self.url_for(key).or(own)
     }
+}
+
+/// The URL of `key` by a `[[route]]`.
+fn routed(routes: &[Route], key: &ObjectKey) -> Option<String> {
+    routes.iter().find_map(|route| {
+        let prefix = ObjectKey::from_name(&route.base, None).ok()?;
+        key.as_str().strip_prefix(prefix.as_str()).map(|rest| format!("{}{rest}", route.base))
+    })
 }
 
 #[cfg(test)]

@@ -256,7 +256,7 @@ fn publish(
         expires: expires(file, now),
         class,
         came_by: if repaired_symbols > 0 { CameBy::CarouselRepaired } else { CameBy::Carousel },
-        origin_headers: Vec::new(),
+        response: None,
     };
     shared.store.publish(&frozen, meta).map(Some).map_err(FinishError::Store)
 }

@@ -29,7 +29,7 @@ use budget::RetryBudget;
 use crate::clock;
 use crate::config;
 use crate::flight::{Announced, Carried, FailReason, Flight, ObjectRef, Outcome};
-use crate::origin::{Client, FillResult, Filler, OriginError, Origins};
+use crate::origin::{Ask, Client, FillResult, Filler, OriginError, Origins};
 use crate::receive::{Command, Ear, Shared, Trouble, shard_of};
 
 /// Objects waiting for their repair. Beyond it the carousel's next pass must do.
@@ -377,7 +377,8 @@ impl Repairer {
             // Its place in the table is needed; players who wait look again and find the fill.
             self.shared.flights.end(flight, Outcome::Failed(FailReason::Replaced));
         }
-        match self.filler.fill(&key, url, Some(announced)).await {
+        let ask = Ask { announced: Some(announced), is_our_own: true, ..Ask::default() };
+        match self.filler.fill(&key, url, ask).await {
             FillResult::Flight(fill) => {
                 while fill.outcome().is_none() && fill.wait_for(u64::MAX, SETTLE).await {}
                 match fill.outcome() {
@@ -392,7 +393,7 @@ impl Repairer {
             }
             FillResult::Refused(status) => Err(OriginError::Status(status)),
             FillResult::Failed(err) => Err(err),
-            FillResult::Busy | FillResult::Held => Err(OriginError::Timeout),
+            _ => Err(OriginError::Timeout),
         }
     }
 

@@ -5,7 +5,7 @@
 //!    8   4  format version, little-endian: 1
 //!   12   4  length of the metadata, little-endian
 //!   16  32  SHA-256 of the metadata
-//!   48   …  metadata as JSON: key, URI, type, length, digest, times, class, origin headers
+//!   48   …  metadata as JSON: key, URI, type, length, digest, times, class, response
 //!        …  zeros up to 4096
 //! 4096   …  body
 //! ```
@@ -17,6 +17,8 @@ use carousel::digest::Digest;
 use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 use serde::{Deserialize, Serialize};
+
+use crate::caching::{self, Selecting};
 
 /// Bytes before the body: one page, so that the body is mapped at a page boundary.
 pub(super) const HEADER_BYTES: usize = 4096;
@@ -129,8 +131,54 @@ pub struct ObjectMeta {
     pub class: Class,
     /// How it came.
     pub came_by: CameBy,
-    /// Headers of the origin that are passed on: `cache-control`, `etag`, `last-modified`, …
-    pub origin_headers: Vec<(String, String)>,
+    /// What an origin said beside the bytes; `None` of what came over the air. Most objects have none, and a million boxes
+    /// keep tens of thousands in little memory.
+    pub response: Option<Box<ResponseMeta>>,
+}
+
+/// The response that brought an object.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ResponseMeta {
+    /// Its status.
+    pub status: u16,
+    /// Its age in seconds when it came (RFC 9111 section 4.2.3).
+    pub initial_age_s: u32,
+    /// Its end-to-end fields, as [`crate::caching::to_pairs`] makes them.
+    pub headers: Vec<(String, String)>,
+    /// What it was selected by (`Vary`).
+    pub selecting: Selecting,
+}
+
+impl ResponseMeta {
+    /// Whether a request with these fields would get this response, of those of its name.
+    pub fn suits(&self, request: &http::HeaderMap) -> bool {
+        self.selecting.is_empty() || {
+            let language = self.headers.iter().find(|(name, _)| name == "content-language");
+            caching::selects(&self.selecting, request, language.map(|(_, value)| value.as_str()))
+        }
+    }
+}
+
+impl ObjectMeta {
+    /// Status of the response; 200 of what came over the air.
+    pub fn status(&self) -> u16 {
+        self.response.as_ref().map_or(200, |it| it.status)
+    }
+
+    /// Fields of the response.
+    pub fn headers(&self) -> &[(String, String)] {
+        self.response.as_ref().map_or(&[], |it| &it.headers)
+    }
+
+    /// Whether a request with these fields means this object, of those that have its name.
+    pub fn suits(&self, request: &http::HeaderMap) -> bool {
+        self.response.as_ref().is_none_or(|it| it.suits(request))
+    }
+
+    /// What the response was selected by.
+    pub fn selecting(&self) -> &[(String, Option<String>)] {
+        self.response.as_ref().map_or(&[], |it| &it.selecting)
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -146,7 +194,15 @@ struct Stored {
     class: Class,
     came_by: CameBy,
     #[serde(default)]
-    origin_headers: Vec<(String, String)>,
+    response: Option<StoredResponse>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredResponse {
+    status: u16,
+    initial_age_s: u32,
+    headers: Vec<(String, String)>,
+    selecting: Selecting,
 }
 
 /// The metadata as a header and a snapshot have them.
@@ -162,7 +218,12 @@ pub(super) fn metadata(meta: &ObjectMeta) -> Option<Vec<u8>> {
         expires_ms: meta.expires.map(WallTime::unix_ms),
         class: meta.class,
         came_by: meta.came_by,
-        origin_headers: meta.origin_headers.clone(),
+        response: meta.response.as_deref().map(|it| StoredResponse {
+            status: it.status,
+            initial_age_s: it.initial_age_s,
+            headers: it.headers.clone(),
+            selecting: it.selecting.clone(),
+        }),
     };
     serde_json::to_vec(&stored).ok()
 }
@@ -218,7 +279,7 @@ pub(super) fn decode(page: &[u8]) -> Result<ObjectMeta, BadHeader> {
 /// Reads what [`metadata`] wrote.
 pub(super) fn parse_metadata(metadata: &[u8]) -> Option<ObjectMeta> {
     let stored: Stored = serde_json::from_slice(metadata).ok()?;
-    let key = ObjectKey::from_name(&stored.key, None).ok()?;
+    let key = ObjectKey::from_kept(&stored.key).ok()?;
     Some(ObjectMeta {
         uri: ObjectUri::new(&stored.uri, &key),
         key,
@@ -230,6 +291,13 @@ pub(super) fn parse_metadata(metadata: &[u8]) -> Option<ObjectMeta> {
         expires: stored.expires_ms.map(WallTime::from_unix_ms),
         class: stored.class,
         came_by: stored.came_by,
-        origin_headers: stored.origin_headers,
+        response: stored.response.map(|it| {
+            Box::new(ResponseMeta {
+                status: it.status,
+                initial_age_s: it.initial_age_s,
+                headers: it.headers,
+                selecting: it.selecting,
+            })
+        }),
     })
 }

@@ -88,6 +88,24 @@ impl Index {
         old
     }
 
+    /// Puts `new`, which has the bytes of `old`, into its place. False if `old` has left.
+    pub(super) fn swap(&mut self, old: &Arc<StoredObject>, new: Arc<StoredObject>) -> bool {
+        let Some(&slot) = self.slots.get(old.meta.key.as_str()) else { return false };
+        let Some(entry) = self.objects[slot as usize].as_mut().filter(|it| Arc::ptr_eq(&it.object, old))
+        else {
+            return false;
+        };
+        if let Some(expires) = new.meta.expires {
+            self.stale.push(Reverse((expires.unix_ms(), slot)));
+        }
+        old.leave();
+        entry.object = new;
+        if self.stale.len() > 2 * self.objects.len() + 1024 {
+            self.forget_old_dates();
+        }
+        true
+    }
+
     /// Dates of objects that have left long before would fill the memory of a box that is never switched off.
     fn forget_old_dates(&mut self) {
         let date = |(slot, entry): (usize, &Option<Entry>)| {
@@ -124,6 +142,7 @@ impl Index {
     /// Forgets a slot that is in no order.
     fn forget(&mut self, slot: Slot, reason: EvictReason) -> Option<Arc<StoredObject>> {
         let Entry { object, .. } = self.objects[slot as usize].take()?;
+        object.leave();
         self.slots.remove(object.meta.key.as_str());
         self.free.push(slot);
         self.bytes[object.tier() as usize] -= size(&object);

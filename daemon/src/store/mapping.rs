@@ -1,5 +1,5 @@
 //! Memory mappings of object files.
-#![allow(unsafe_code)] // mmap, fstat; the invariant is on the type
+#![allow(unsafe_code)] // mmap, mincore, fstat; the invariant is on the type
 
 use std::fs::File;
 use std::io;
@@ -10,6 +10,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::sigbus::Guard;
+
+/// The smallest page there is. Where pages are larger `mincore` refuses odd addresses, and everything counts as cold.
+const PAGE_BYTES: usize = 4096;
 
 /// A whole file, mapped for reading.
 ///
@@ -33,6 +36,24 @@ impl Mapping {
         // SAFETY: by the type's invariant nobody writes to the file while the map exists.
         let map = unsafe { memmap2::MmapOptions::new().len(length).map(file)? };
         Ok(Self { guard: Guard::new(&map), map, file: file.try_clone()?.into() })
+    }
+
+    /// The file.
+    pub(super) fn file(&self) -> &OwnedFd {
+        &self.file
+    }
+
+    /// Whether the pages of `range` are in memory: sending them does not wait for the disk.
+    pub(super) fn is_resident(&self, range: Range<usize>) -> bool {
+        let start = range.start & !(PAGE_BYTES - 1);
+        let end = range.end.min(self.map.len());
+        let Some(length) = end.checked_sub(start).filter(|&it| it > 0) else { return true };
+        let mut pages = vec![0_u8; length.div_ceil(PAGE_BYTES)];
+        let address = self.map.as_ptr().wrapping_add(start);
+        // SAFETY: the range lies in the mapping, whose start is a page's; there is a byte for each of its pages.
+        let result = unsafe { libc::mincore(address.cast_mut().cast(), length, pages.as_mut_ptr().cast()) };
+        // Where the kernel does not say, waiting is assumed.
+        result == 0 && pages.iter().all(|page| page & 1 == 1)
     }
 
     /// Everything.

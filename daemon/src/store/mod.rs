@@ -13,6 +13,7 @@
 //! | `recover.rs`, `snapshot.rs` | the index after a start |
 //! | `audit.rs` | every invariant, looked at |
 //! | `disk.rs`, `ledger.rs` | how the disk is, and what it was asked to write |
+//! | `variants.rs` | several objects of one name, and what a 304 changes of one |
 //! | `keeper.rs` | what is done when nothing else is to be done: promotion, verification |
 
 mod audit;
@@ -31,6 +32,7 @@ mod recover;
 mod resume;
 mod sigbus;
 mod snapshot;
+mod variants;
 
 use std::fs::File;
 use std::path::Path;
@@ -46,10 +48,10 @@ pub use audit::Audit;
 pub use config::{ClassRule, StoreConfig, Wish};
 pub use disk::DiskState;
 pub use error::{EvictReason, StoreError};
-pub use format::{CameBy, Class, ObjectMeta, ObjectUri};
+pub use format::{CameBy, Class, ObjectMeta, ObjectUri, ResponseMeta};
 pub use keeper::Keeper;
 pub use ledger::FlashWear;
-pub use object::{StoredObject, Tier};
+pub use object::{StoredObject, Tier, View};
 pub use partial::{Frozen, Partial};
 pub use recover::RecoveryReport;
 

@@ -4,13 +4,16 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use carousel::digest::StreamDigest;
+use carousel::time::Instant;
 
 use super::disk::Disk;
 use super::file;
@@ -22,6 +25,9 @@ use super::mapping::Mapping;
 const MAX_MAPPINGS: usize = if cfg!(target_pointer_width = "64") { 1024 } else { 256 };
 /// Bytes read at a time to verify an object.
 const READ_BYTES: usize = 256 << 10;
+
+/// How long pages that were in memory are taken to be.
+const WARM_FOR: Duration = Duration::from_secs(1);
 
 /// Where an object's bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,6 +85,60 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The bytes of an object, mapped, and the file that they are in.
+#[derive(Debug, Clone)]
+pub struct View {
+    mapping: Arc<Mapping>,
+    tier: Tier,
+}
+
+impl View {
+    /// Bytes of the body, without copying; `None` if the range is outside.
+    pub fn bytes(&self, range: Range<u64>) -> Option<Bytes> {
+        self.mapping.slice(in_file(&range)?)
+    }
+
+    /// Where in the file a byte is that [`View::bytes`] has given, by its address.
+    pub fn offset_of(&self, address: usize) -> Option<u64> {
+        let base = self.mapping.as_slice().as_ptr() as usize;
+        let offset = address.checked_sub(base)?;
+        (offset < self.mapping.as_slice().len()).then_some(offset as u64)
+    }
+
+    /// Whether sending these bytes waits for no disk.
+    pub fn is_resident(&self, range: Range<u64>) -> bool {
+        self.tier == Tier::Memory || in_file(&range).is_some_and(|range| self.mapping.is_resident(range))
+    }
+
+    /// Reads these bytes into the page cache, waiting for the disk.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn warm(&self, range: Range<u64>) -> io::Result<()> {
+        let file = File::from(self.mapping.file().try_clone()?);
+        let mut buffer = vec![0; READ_BYTES];
+        let (mut offset, end) = (range.start + HEADER_BYTES as u64, range.end + HEADER_BYTES as u64);
+        while offset < end {
+            let count = READ_BYTES.min(usize::try_from(end - offset).unwrap_or(READ_BYTES));
+            file.read_exact_at(&mut buffer[..count], offset)?;
+            offset += count as u64;
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for View {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.mapping.file().as_fd()
+    }
+}
+
+/// A range of the body as one of the file.
+fn in_file(range: &Range<u64>) -> Option<Range<usize>> {
+    let start = usize::try_from(range.start).ok()?.checked_add(HEADER_BYTES)?;
+    Some(start..usize::try_from(range.end).ok()?.checked_add(HEADER_BYTES)?)
+}
+
 /// A whole, verified object. Its bytes stay readable for as long as this is held, evicted or not.
 #[derive(Debug)]
 pub struct StoredObject {
@@ -91,6 +151,10 @@ pub struct StoredObject {
     pub(super) verified: AtomicBool,
     /// Times that it was asked for.
     pub(super) uses: AtomicU32,
+    /// It is no longer what its name means.
+    has_left: AtomicBool,
+    /// When all its pages were last seen in memory, on the daemon's clock.
+    warm_ns: AtomicU64,
 }
 
 impl StoredObject {
@@ -122,7 +186,42 @@ impl StoredObject {
             mapping: Mutex::new(mapping),
             verified: AtomicBool::new(is_verified),
             uses: AtomicU32::new(0),
+            has_left: AtomicBool::new(false),
+            warm_ns: AtomicU64::new(0),
         }
+    }
+
+    /// The same bytes with other metadata.
+    pub fn with_meta(&self, meta: ObjectMeta) -> Arc<Self> {
+        let is_verified = self.verified.load(Ordering::Acquire);
+        let fresh = Self::new(meta, self.tier, &self.root, None, is_verified);
+        let fresh = Self {
+            mapping: Mutex::new(lock(&self.mapping).clone()),
+            uses: AtomicU32::new(self.uses()),
+            ..fresh
+        };
+        Arc::new(fresh)
+    }
+
+    /// It is taken out of the index, or replaced there.
+    pub(super) fn leave(&self) {
+        self.has_left.store(true, Ordering::Release);
+    }
+
+    /// All its pages are in memory now.
+    pub fn is_warm(&self, now: Instant) {
+        self.warm_ns.store(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Whether they were a moment ago: pages that have just been used stay.
+    pub fn was_warm(&self, now: Instant) -> bool {
+        let at = self.warm_ns.load(Ordering::Relaxed);
+        at > 0 && now.as_nanos().saturating_sub(at) < WARM_FOR.as_nanos() as u64
+    }
+
+    /// Whether it is what its name means; who remembers an object asks this before using it again.
+    pub fn is_current(&self) -> bool {
+        !self.has_left.load(Ordering::Acquire)
     }
 
     /// What is known of it.
@@ -154,13 +253,18 @@ impl StoredObject {
     /// Bytes `[start, end)` of the body, without copying. `None` if the range is outside, or the file cannot be mapped.
     pub fn bytes(self: &Arc<Self>, range: Range<u64>) -> Option<Bytes> {
         let mapping = self.mapping()?;
-        let start = usize::try_from(range.start).ok()?.checked_add(HEADER_BYTES)?;
-        let end = usize::try_from(range.end).ok()?.checked_add(HEADER_BYTES)?;
+        let range = in_file(&range)?;
         // Beyond a file's end the kernel would raise SIGBUS in whoever copies, or EFAULT in a system call.
         if self.tier == Tier::Flash && !mapping.is_backed() {
             return None;
         }
-        mapping.slice(start..end)
+        mapping.slice(range)
+    }
+
+    /// Its bytes for one response. `None` if the file cannot be mapped, or is not what it was.
+    pub fn view(self: &Arc<Self>) -> Option<View> {
+        let mapping = self.mapping()?;
+        (self.tier == Tier::Memory || mapping.is_backed()).then_some(View { mapping, tier: self.tier })
     }
 
     fn mapping(self: &Arc<Self>) -> Option<Arc<Mapping>> {

@@ -33,7 +33,11 @@ fn meta(key: &str, body: &[u8]) -> ObjectMeta {
         expires: None,
         class: Class::Medium,
         came_by: CameBy::Carousel,
-        origin_headers: vec![("etag".into(), "\"x\"".into())],
+        response: Some(Box::new(ResponseMeta {
+            status: 200,
+            headers: vec![("etag".into(), "\"x\"".into())],
+            ..ResponseMeta::default()
+        })),
     }
 }
 

@@ -1,0 +1,129 @@
+//! Header fields: which are passed on, which are kept, and how a 304 brings them up to date.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+/// Fields of one connection (RFC 9110 section 7.6.1), and those that RFC 9111 section 3.1 keeps from being stored.
+const HOP_BY_HOP: [&str; 11] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+];
+/// What a 304 cannot change of a stored response (RFC 9111 section 3.2).
+const OF_THE_BYTES: [HeaderName; 4] =
+    [header::CONTENT_ENCODING, header::CONTENT_LENGTH, header::CONTENT_RANGE, header::CONTENT_TYPE];
+
+/// The fields that go on to the next hop: without those of this connection, and without those that `Connection` names.
+pub fn end_to_end(fields: &HeaderMap) -> HeaderMap {
+    let named: Vec<String> = fields
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|it| it.to_str().ok())
+        .flat_map(|line| line.split(',').map(|name| name.trim().to_ascii_lowercase()))
+        .collect();
+    let mut out = HeaderMap::with_capacity(fields.len());
+    for (name, value) in fields {
+        let text = name.as_str();
+        if !HOP_BY_HOP.contains(&text) && !named.iter().any(|it| it == text) {
+            out.append(name.clone(), value.clone());
+        }
+    }
+    out
+}
+
+/// Fields as they are kept: each byte of a value one character, so that JSON holds whatever an origin has sent.
+pub fn to_pairs(fields: &HeaderMap) -> Vec<(String, String)> {
+    let value = |value: &HeaderValue| value.as_bytes().iter().map(|&byte| char::from(byte)).collect();
+    fields.iter().map(|(name, it)| (name.as_str().to_owned(), value(it))).collect()
+}
+
+/// What [`to_pairs`] made, as fields again; what is no field is passed over.
+pub fn from_pairs<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> HeaderMap {
+    let mut out = HeaderMap::new();
+    for (name, value) in pairs {
+        insert_pair(&mut out, name.as_ref(), value.as_ref());
+    }
+    out
+}
+
+/// Appends one kept field.
+pub fn insert_pair(fields: &mut HeaderMap, name: &str, value: &str) {
+    let bytes: Option<Vec<u8>> = value.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
+    let value = bytes.and_then(|bytes| HeaderValue::from_bytes(&bytes).ok());
+    if let (Ok(name), Some(value)) = (HeaderName::from_bytes(name.as_bytes()), value) {
+        fields.append(name, value);
+    }
+}
+
+/// The first line of a field, as text.
+pub fn text(fields: &HeaderMap, name: impl header::AsHeaderName) -> Option<&str> {
+    fields.get(name)?.to_str().ok()
+}
+
+/// Brings stored fields up to date with those of a 304 (RFC 9111 section 3.2). Both are end to end.
+pub fn freshen(stored: &mut HeaderMap, update: &HeaderMap) {
+    // An Age that the update does not repeat was that of the older message.
+    stored.remove(header::AGE);
+    for name in update.keys().filter(|name| !OF_THE_BYTES.contains(name)) {
+        stored.remove(name);
+        for value in update.get_all(name) {
+            stored.append(name.clone(), value.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_belongs_to_the_connection_ends_with_it() {
+        let fields = from_pairs([
+            ("connection", "a, B"),
+            ("a", "1"),
+            ("b", "2"),
+            ("c", "3"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("set-cookie", "x=1"),
+            ("set-cookie", "y=2"),
+        ]);
+        let out = end_to_end(&fields);
+        assert_eq!(out.len(), 3);
+        assert_eq!(out.get_all("set-cookie").iter().count(), 2);
+        assert_eq!(text(&out, "c"), Some("3"));
+    }
+
+    #[test]
+    fn any_byte_survives_being_kept() {
+        let mut fields = HeaderMap::new();
+        fields.insert("etag", HeaderValue::from_bytes(b"\"abc\xc3\xbc\xff\"").unwrap());
+        assert_eq!(from_pairs(to_pairs(&fields)), fields);
+    }
+
+    #[test]
+    fn a_304_updates_all_but_what_describes_the_bytes() {
+        let mut stored = from_pairs([
+            ("content-length", "36"),
+            ("content-type", "text/plain"),
+            ("x-test", "a"),
+            ("age", "30"),
+            ("kept", "k"),
+        ]);
+        freshen(
+            &mut stored,
+            &from_pairs([("content-length", "0"), ("x-test", "b"), ("x-test", "c"), ("content-type", "x/y")]),
+        );
+        assert_eq!(text(&stored, "content-length"), Some("36"));
+        assert_eq!(text(&stored, "content-type"), Some("text/plain"));
+        assert_eq!(stored.get_all("x-test").iter().collect::<Vec<_>>(), ["b", "c"]);
+        assert_eq!((text(&stored, "age"), text(&stored, "kept")), (None, Some("k")));
+    }
+}

@@ -1,0 +1,313 @@
+//! Whether a response is kept (RFC 9111 section 3), and how long it is fresh (section 4.2).
+
+use carousel::time::WallTime;
+use http::{HeaderMap, header};
+
+use super::selecting::{Selecting, selecting_of};
+use super::{Directives, RequestDirectives, Validators, parse_date, text};
+
+/// Fresh by heuristics for this part of the time since the last change (section 4.2.2), and no longer than a day.
+const HEURISTIC_SHARE: i64 = 10;
+const MAX_HEURISTIC_S: i64 = 86_400;
+/// Ages beyond this are all the same: stale.
+const MAX_AGE_S: i64 = 1 << 31;
+
+/// Why a response is not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NotKept {
+    /// `no-store`, of the response or of the request.
+    NoStore,
+    /// `private`.
+    Private,
+    /// The request had `Authorization`, and the response does not say that others may have it.
+    Authorization,
+    /// `Vary: *`.
+    Vary,
+    /// Its status is none that is kept without being told how long.
+    Status,
+    /// Stale at once, and nothing to ask the origin about it with.
+    Useless,
+}
+
+impl NotKept {
+    /// Every variant, in the order of their numbers, for metrics.
+    pub const ALL: [Self; 6] =
+        [Self::NoStore, Self::Private, Self::Authorization, Self::Vary, Self::Status, Self::Useless];
+
+    /// Name in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoStore => "no_store",
+            Self::Private => "private",
+            Self::Authorization => "authorization",
+            Self::Vary => "vary",
+            Self::Status => "status",
+            Self::Useless => "useless",
+        }
+    }
+}
+
+/// A request and its response. Fields are end to end; times are this machine's.
+#[derive(Debug)]
+pub struct Exchange<'a> {
+    /// Fields of the request, as the origin got them.
+    pub request: &'a HeaderMap,
+    /// Status of the response.
+    pub status: u16,
+    /// Fields of the response.
+    pub response: &'a HeaderMap,
+    /// When the request was sent.
+    pub requested_at: WallTime,
+    /// When the response's head came.
+    pub received_at: WallTime,
+    /// Freshness in seconds where the origin says nothing at all; `None`: then by heuristics or not.
+    pub default_s: Option<u32>,
+}
+
+/// How a response is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keep {
+    /// When it is stale.
+    pub expires: WallTime,
+    /// Its age when it came, in seconds (section 4.2.3).
+    pub initial_age_s: u32,
+    /// What it was selected by.
+    pub selecting: Selecting,
+    /// Fields that are not kept.
+    pub without: Vec<String>,
+}
+
+/// Whether a response is kept, and how.
+///
+/// # Errors
+/// Why not.
+pub fn judge(exchange: &Exchange<'_>) -> Result<Keep, NotKept> {
+    let Exchange { request, status, response, .. } = exchange;
+    let directives = Directives::of(response);
+    if directives.must_understand && !is_understood(*status) {
+        return Err(NotKept::Status);
+    }
+    let no_store = directives.no_store && !directives.must_understand;
+    if no_store || RequestDirectives::of(request).no_store {
+        return Err(NotKept::NoStore);
+    }
+    if directives.private {
+        return Err(NotKept::Private);
+    }
+    let is_shared_in_words =
+        directives.public || directives.must_revalidate || directives.s_maxage_s.is_some();
+    if request.contains_key(header::AUTHORIZATION) && !is_shared_in_words {
+        return Err(NotKept::Authorization);
+    }
+    let selecting = selecting_of(request, response).ok_or(NotKept::Vary)?;
+    let explicit = explicit_s(&directives, exchange);
+    if explicit.is_none() && !is_kept_by_default(*status) && !directives.public {
+        return Err(NotKept::Status);
+    }
+    let initial_age_s = initial_age_s(exchange);
+    let lifetime_s = if directives.no_cache { 0 } else { explicit.unwrap_or_else(|| implicit_s(exchange)) };
+    if lifetime_s <= initial_age_s && !Validators::any(response) {
+        return Err(NotKept::Useless);
+    }
+    let left_ms = lifetime_s.saturating_sub(initial_age_s).saturating_mul(1000);
+    Ok(Keep {
+        expires: WallTime::from_unix_ms(exchange.received_at.unix_ms().saturating_add(left_ms)),
+        initial_age_s: u32::try_from(initial_age_s).unwrap_or(u32::MAX),
+        selecting,
+        without: directives.no_cache_fields,
+    })
+}
+
+/// Whether we know all that a status asks of a cache.
+const fn is_understood(status: u16) -> bool {
+    matches!(status, 200 | 203 | 204 | 300..=303 | 307 | 308 | 400..=417 | 421..=429 | 451 | 500..=505)
+}
+
+/// Statuses that are heuristically cacheable (RFC 9110 section 15.1), but for 206, of which only whole objects are kept.
+const fn is_kept_by_default(status: u16) -> bool {
+    matches!(status, 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
+}
+
+/// Seconds of freshness that the origin gives (section 4.2.1).
+fn explicit_s(directives: &Directives, exchange: &Exchange<'_>) -> Option<i64> {
+    if let Some(seconds) = directives.lifetime_s() {
+        return Some(i64::from(seconds));
+    }
+    if directives.is_targeted {
+        return None;
+    }
+    let mut lines = exchange.response.get_all(header::EXPIRES).iter();
+    let expires = lines.next()?;
+    // Two, or one that is none: in the past (section 5.3).
+    let date = if lines.next().is_some() { None } else { expires.to_str().ok().and_then(parse_date) };
+    Some(date.map_or(0, |expires| (expires.unix_ms() - dated(exchange).unix_ms()) / 1000))
+}
+
+/// Seconds of freshness where the origin gives none: what the configuration says of its type, else by heuristics.
+fn implicit_s(exchange: &Exchange<'_>) -> i64 {
+    if let Some(seconds) = exchange.default_s {
+        return i64::from(seconds);
+    }
+    let modified = text(exchange.response, header::LAST_MODIFIED).and_then(parse_date);
+    modified.map_or(0, |modified| {
+        let since_s = (dated(exchange).unix_ms() - modified.unix_ms()) / 1000;
+        (since_s / HEURISTIC_SHARE).clamp(0, MAX_HEURISTIC_S)
+    })
+}
+
+/// When the origin made the response, as it says; else when it came.
+fn dated(exchange: &Exchange<'_>) -> WallTime {
+    text(exchange.response, header::DATE).and_then(parse_date).unwrap_or(exchange.received_at)
+}
+
+/// Section 4.2.3: the corrected initial age.
+fn initial_age_s(exchange: &Exchange<'_>) -> i64 {
+    let apparent_ms = exchange.received_at.unix_ms() - dated(exchange).unix_ms();
+    let delay_ms = exchange.received_at.unix_ms() - exchange.requested_at.unix_ms();
+    let corrected_s = age_value_s(exchange.response).saturating_add(delay_ms.max(0) / 1000);
+    (apparent_ms.max(0) / 1000).max(corrected_s).min(MAX_AGE_S)
+}
+
+/// `Age`: the first of several; what is no number is passed over (section 5.1).
+fn age_value_s(response: &HeaderMap) -> i64 {
+    let first = text(response, header::AGE).and_then(|line| line.split(',').next()).map_or("", str::trim);
+    // A parameter is none of the grammar, but its number is what was meant.
+    let digits = first.split(';').next().unwrap_or("").trim_end();
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return 0;
+    }
+    digits.parse::<i64>().unwrap_or(MAX_AGE_S)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{from_pairs, write_date};
+    use super::*;
+
+    const NOW_MS: i64 = 1_784_000_000_000;
+
+    fn at(seconds: i64) -> String {
+        write_date(WallTime::from_unix_ms(NOW_MS + seconds * 1000))
+    }
+
+    fn judged(status: u16, request: &[(&str, &str)], response: &[(&str, &str)]) -> Result<Keep, NotKept> {
+        judge(&Exchange {
+            request: &from_pairs(request.iter().copied()),
+            status,
+            response: &from_pairs(response.iter().copied()),
+            requested_at: WallTime::from_unix_ms(NOW_MS),
+            received_at: WallTime::from_unix_ms(NOW_MS),
+            default_s: None,
+        })
+    }
+
+    /// Seconds of freshness left; `None`: not kept.
+    fn fresh(response: &[(&str, &str)]) -> Option<i64> {
+        judged(200, &[], response).ok().map(|keep| (keep.expires.unix_ms() - NOW_MS) / 1000)
+    }
+
+    #[test]
+    fn freshness_is_explicit_then_heuristic_then_none() {
+        let (past, soon, later) = (at(-7200), at(10), at(2_592_000));
+        assert_eq!(fresh(&[]), None);
+        assert_eq!(fresh(&[("cache-control", "max-age=3600")]), Some(3600));
+        assert_eq!(fresh(&[("cache-control", "max-age=3600"), ("expires", &past)]), Some(3600));
+        assert_eq!(fresh(&[("cache-control", "max-age=3600"), ("expires", "0")]), Some(3600));
+        assert_eq!(fresh(&[("cache-control", "max-age=0"), ("expires", &later)]), None);
+        assert_eq!(fresh(&[("expires", &later), ("date", &at(0))]), Some(2_592_000));
+        assert_eq!(fresh(&[("expires", &later), ("expires", &later)]), None);
+        assert_eq!(fresh(&[("expires", &soon), ("date", "foo")]), Some(10));
+        assert_eq!(fresh(&[("expires", &at(300)), ("date", &at(400))]), None);
+        assert_eq!(fresh(&[("last-modified", &at(-1000)), ("date", &at(0))]), Some(100));
+        assert_eq!(fresh(&[("last-modified", &at(-86_400_000)), ("date", &at(0))]), Some(86_400));
+        assert_eq!(fresh(&[("cdn-cache-control", "max-age=5"), ("expires", &past)]), Some(5));
+        assert_eq!(
+            fresh(&[("cdn-cache-control", "foo"), ("expires", &later)]),
+            None,
+            "Expires is not targeted"
+        );
+    }
+
+    #[test]
+    fn age_counts_however_it_is_written() {
+        let left = |lines: &[&str]| {
+            let mut fields = vec![("cache-control", "max-age=3600"), ("etag", "\"e\"")];
+            fields.extend(lines.iter().map(|line| ("age", *line)));
+            fresh(&fields).unwrap()
+        };
+        for ignored in ["abc", "-7200", "7200.0", ""] {
+            assert_eq!(left(&[ignored]), 3600, "{ignored}");
+        }
+        assert_eq!((left(&["600"]), left(&["600, 0"]), left(&["600", "0"])), (3000, 3000, 3000));
+        assert_eq!((left(&["0, 600"]), left(&["0", "600"])), (3600, 3600));
+        for old in ["7200", "2147483647", "2147483648", "99999999999999999999"] {
+            assert!(left(&[old]) <= 0, "{old}");
+        }
+        let slow = [("date", at(-10)), ("expires", at(10)), ("age", "25".to_owned())];
+        assert_eq!(fresh(&slow.each_ref().map(|(name, value)| (*name, value.as_str()))), None);
+        assert_eq!(fresh(&[("date", &at(-7200)), ("cache-control", "max-age=3600")]), None, "apparent age");
+    }
+
+    #[test]
+    fn a_delay_on_the_way_is_age() {
+        let response = from_pairs([("cache-control", "max-age=3600"), ("date", at(5).as_str())]);
+        let keep = judge(&Exchange {
+            request: &HeaderMap::new(),
+            status: 200,
+            response: &response,
+            requested_at: WallTime::from_unix_ms(NOW_MS),
+            received_at: WallTime::from_unix_ms(NOW_MS + 5000),
+            default_s: None,
+        });
+        assert_eq!(keep.unwrap().initial_age_s, 5);
+    }
+
+    #[test]
+    fn what_a_shared_cache_must_not_keep() {
+        let with = |value: &'static str| judged(200, &[], &[("cache-control", value), ("etag", "\"e\"")]);
+        for (value, why) in [
+            ("no-store", NotKept::NoStore),
+            ("max-age=9, No-StOrE", NotKept::NoStore),
+            ("private, max-age=9", NotKept::Private),
+        ] {
+            assert_eq!(with(value).unwrap_err(), why, "{value}");
+        }
+        assert_eq!(
+            judged(200, &[], &[("cache-control", "max-age=9"), ("vary", "foo, *")]).unwrap_err(),
+            NotKept::Vary
+        );
+        let asked = |value| judged(200, &[("authorization", "x")], &[("cache-control", value)]);
+        assert_eq!(asked("max-age=9").unwrap_err(), NotKept::Authorization);
+        for value in ["max-age=9, public", "max-age=9, must-revalidate", "s-maxage=9"] {
+            assert!(asked(value).is_ok(), "{value}");
+        }
+        let no_store = judged(200, &[("cache-control", "no-store")], &[("cache-control", "max-age=9")]);
+        assert_eq!(no_store.unwrap_err(), NotKept::NoStore);
+    }
+
+    #[test]
+    fn statuses_are_kept_by_default_or_when_told() {
+        let modified = at(-86_400);
+        let heuristic = |status| judged(status, &[], &[("last-modified", &modified), ("date", &at(0))]);
+        for status in [200, 203, 204, 404, 405, 410, 414, 501] {
+            assert!(heuristic(status).is_ok(), "{status}");
+        }
+        for status in [201, 202, 403, 500, 502, 503, 504, 599] {
+            assert_eq!(heuristic(status).unwrap_err(), NotKept::Status, "{status}");
+        }
+        for status in [299, 302, 307, 400, 499, 500, 503, 599] {
+            assert!(judged(status, &[], &[("cache-control", "max-age=9")]).is_ok(), "{status}");
+        }
+        let careful = [("cache-control", "max-age=9, no-store, must-understand")];
+        assert!(judged(200, &[], &careful).is_ok());
+        assert_eq!(judged(599, &[], &careful).unwrap_err(), NotKept::Status);
+    }
+
+    #[test]
+    fn no_cache_is_kept_to_be_asked_about() {
+        assert_eq!(fresh(&[("cache-control", "no-cache, max-age=9"), ("etag", "\"e\"")]), Some(0));
+        assert_eq!(fresh(&[("cache-control", "no-cache, max-age=9")]), None);
+        let keep = judged(200, &[], &[("cache-control", "no-cache=\"a\", max-age=9")]).unwrap();
+        assert_eq!(keep.without, ["a"]);
+    }
+}

@@ -1,0 +1,30 @@
+//! What HTTP says of caching (RFC 9111, 9213, 5861, 8246): pure. Fields and times come in, decisions go out.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `fields.rs` | fields that are passed on, kept, brought up to date |
+//! | `directives.rs` | `Cache-Control` and `CDN-Cache-Control` |
+//! | `date.rs` | HTTP dates, strictly |
+//! | `keep.rs` | whether a response is kept, and how long it is fresh |
+//! | `stale.rs` | what may be done with it afterwards |
+//! | `selecting.rs` | `Vary`: which of several responses a request means |
+//! | `validators.rs` | `ETag`, `Last-Modified` and every conditional |
+//!
+//! Left out: where responses are kept ([`crate::store`]), how origins are asked ([`crate::origin`]), and what is answered
+//! ([`crate::http`]).
+
+mod date;
+mod directives;
+mod fields;
+mod keep;
+mod selecting;
+mod stale;
+mod validators;
+
+pub use date::{parse as parse_date, write as write_date};
+pub use directives::{Directives, RequestDirectives};
+pub use fields::{end_to_end, freshen, from_pairs, insert_pair, text, to_pairs};
+pub use keep::{Exchange, Keep, NotKept, judge};
+pub use selecting::{Selecting, matches as selects, selecting_of};
+pub use stale::Staleness;
+pub use validators::{Precondition, Validators};

@@ -1,0 +1,126 @@
+//! `Vary` (RFC 9111 section 4.1): the request fields that a response was selected by.
+
+use http::HeaderMap;
+
+/// Request fields by which a stored response was selected, normalised; `None`: the request did not have it.
+pub type Selecting = Vec<(String, Option<String>)>;
+
+/// Fields that a response may be selected by; with more it is not kept, since hardly any request would match.
+const MAX_FIELDS: usize = 16;
+
+/// The fields that `Vary` names, with what the request has of them. `None`: it varies by what no request says (`*`), or by
+/// more fields than are looked at.
+///
+/// `Accept-Encoding` never selects: origins are asked for what is not encoded.
+pub fn selecting_of(request: &HeaderMap, response: &HeaderMap) -> Option<Selecting> {
+    let mut selecting = Selecting::new();
+    for line in response.get_all(http::header::VARY) {
+        for name in line.to_str().ok()?.split(',').map(str::trim).filter(|it| !it.is_empty()) {
+            let name = name.to_ascii_lowercase();
+            if name == "*" || selecting.len() >= MAX_FIELDS {
+                return None;
+            }
+            if name != "accept-encoding" && !selecting.iter().any(|(have, _)| *have == name) {
+                let value = normalised(request, &name);
+                selecting.push((name, value));
+            }
+        }
+    }
+    Some(selecting)
+}
+
+/// Whether a request selects the response that was selected by `selecting`.
+pub fn matches(
+    selecting: &[(String, Option<String>)],
+    request: &HeaderMap,
+    content_language: Option<&str>,
+) -> bool {
+    selecting.iter().all(|(name, value)| {
+        let asked = normalised(request, name);
+        asked == *value || (name == "accept-language" && prefers(asked.as_deref(), content_language))
+    })
+}
+
+/// A field's value with its lines joined and the space around commas taken out; of languages the order and the case too.
+fn normalised(request: &HeaderMap, name: &str) -> Option<String> {
+    let mut parts: Vec<String> = Vec::new();
+    let mut any = false;
+    for line in request.get_all(name) {
+        any = true;
+        let line: String = line.as_bytes().iter().map(|&byte| char::from(byte)).collect();
+        parts.extend(line.split(',').map(|part| part.trim().to_owned()));
+    }
+    if name == "accept-language" {
+        parts.iter_mut().for_each(|part| part.make_ascii_lowercase());
+        parts.sort();
+    }
+    any.then(|| parts.join(","))
+}
+
+/// Whether the language of what is held is the one that the request wants most.
+fn prefers(asked: Option<&str>, content_language: Option<&str>) -> bool {
+    let (Some(asked), Some(have)) = (asked, content_language) else { return false };
+    let quality = |part: &str| {
+        let (language, rest) = part.split_once(';').unwrap_or((part, ""));
+        let quality = rest.trim().strip_prefix("q=").map_or(Some(1.0), |it| it.trim().parse::<f32>().ok());
+        (language.trim().to_owned(), quality.unwrap_or(0.0))
+    };
+    let all: Vec<(String, f32)> = asked.split(',').map(quality).collect();
+    let most = all.iter().map(|(_, quality)| *quality).fold(0.0, f32::max);
+    let mut best = all.iter().filter(|(_, quality)| *quality >= most && most > 0.0);
+    // Only where one language is wanted most: among equals the origin chooses.
+    matches!((best.next(), best.next()), (Some((language, _)), None) if language.eq_ignore_ascii_case(have.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::from_pairs;
+    use super::*;
+
+    fn selects(vary: &str, first: &[(&str, &str)], second: &[(&str, &str)]) -> Option<bool> {
+        let response = from_pairs([("vary", vary), ("content-language", "de")]);
+        let selecting = selecting_of(&from_pairs(first.iter().copied()), &response)?;
+        Some(matches(&selecting, &from_pairs(second.iter().copied()), Some("de")))
+    }
+
+    #[test]
+    fn requests_match_by_the_fields_that_vary_names() {
+        let foo = [("foo", "1"), ("other", "2")];
+        assert_eq!(selects("Foo", &foo, &[("foo", "1"), ("other", "3")]), Some(true));
+        for other in [&[("foo", "2")][..], &[]] {
+            assert_eq!(selects("Foo", &foo, other), Some(false), "{other:?}");
+        }
+        assert_eq!(selects("Foo", &[], &foo), Some(false));
+        assert_eq!(
+            selects("Foo, Bar, baz", &[("foo", "1"), ("baz", "9")], &[("baz", "9"), ("foo", "1")]),
+            Some(true)
+        );
+        assert_eq!(
+            selects("Foo, Bar", &[("foo", "1"), ("bar", "a")], &[("foo", "1"), ("bar", "b")]),
+            Some(false)
+        );
+        assert_eq!(selects("Accept-Encoding", &[("accept-encoding", "gzip")], &[]), Some(true));
+    }
+
+    #[test]
+    fn a_star_anywhere_matches_nothing() {
+        for vary in ["*", "*, *", ", *", "*, Foo", "Foo, *"] {
+            assert_eq!(selects(vary, &[], &[]), None, "{vary}");
+        }
+    }
+
+    #[test]
+    fn values_that_mean_the_same_are_the_same() {
+        assert_eq!(selects("foo", &[("foo", "1, 2")], &[("foo", "1"), ("foo", "2")]), Some(true));
+        assert_eq!(selects("foo", &[("foo", "1,2")], &[("foo", " 1, 2 ")]), Some(true));
+        let language = |asked| {
+            selects("accept-language", &[("accept-language", "en, de")], &[("accept-language", asked)])
+        };
+        for same in ["de, en", "eN, De", " en ,   de", "fr;q=0.5, de;q=1.0"] {
+            assert_eq!(language(same), Some(true), "{same}");
+        }
+        for other in ["fr", "en;q=1.0, de;q=0.5", "de;q=0"] {
+            assert_eq!(language(other), Some(false), "{other}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What may be done with a response that is no longer fresh (RFC 9111 section 4.2.4, RFC 5861).
+
+use carousel::time::WallTime;
+use http::HeaderMap;
+
+use super::Directives;
+
+/// How stale a response is, and what that allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Staleness {
+    /// It may be used while it is asked about.
+    pub while_revalidating: bool,
+    /// It may be used while the origin fails.
+    pub if_error: bool,
+}
+
+impl Staleness {
+    /// Of a response with these fields that became stale at `expires`.
+    pub fn of(response: &HeaderMap, expires: WallTime, now: WallTime) -> Self {
+        let directives = Directives::of(response);
+        // An `s-maxage` says what `proxy-revalidate` says (section 5.2.2.10).
+        let is_forbidden = directives.must_revalidate
+            || directives.proxy_revalidate
+            || directives.no_cache
+            || directives.s_maxage_s.is_some();
+        if is_forbidden {
+            return Self { while_revalidating: false, if_error: false };
+        }
+        let since_ms = now.unix_ms().saturating_sub(expires.unix_ms());
+        let within = |seconds: u32| since_ms < i64::from(seconds) * 1000;
+        Self {
+            while_revalidating: directives.stale_while_revalidate_s.is_some_and(within),
+            // Unsaid: what an origin that fails has sent before is better than nothing.
+            if_error: directives.stale_if_error_s.is_none_or(within),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::from_pairs;
+    use super::*;
+
+    #[test]
+    fn windows_and_what_forbids_them() {
+        let after = |value: &str, seconds: i64| {
+            let response = from_pairs([("cache-control", value)]);
+            let expires = WallTime::from_unix_ms(1_800_000_000_000);
+            let at =
+                Staleness::of(&response, expires, WallTime::from_unix_ms(expires.unix_ms() + seconds * 1000));
+            (at.while_revalidating, at.if_error)
+        };
+        assert_eq!(after("max-age=1", 5), (false, true));
+        assert_eq!(after("max-age=1, stale-while-revalidate=10", 5), (true, true));
+        assert_eq!(after("max-age=1, stale-while-revalidate=10", 11), (false, true));
+        assert_eq!(after("max-age=1, stale-if-error=10", 11), (false, false));
+        for forbids in ["must-revalidate", "proxy-revalidate", "no-cache", "s-maxage=1"] {
+            let value = format!("max-age=1, stale-while-revalidate=60, {forbids}");
+            assert_eq!(after(&value, 5), (false, false), "{forbids}");
+        }
+    }
+}

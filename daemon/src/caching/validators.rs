@@ -1,0 +1,157 @@
+//! Validators and conditionals (RFC 9110 sections 8.8 and 13).
+
+use carousel::time::WallTime;
+use http::HeaderMap;
+use http::header::{self, HeaderValue};
+
+use super::{directives::split, parse_date, text};
+
+/// What tells one version of an object from another.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Validators {
+    /// The entity tag, with its quotes and its `W/`.
+    pub etag: Option<HeaderValue>,
+    /// When it was last changed.
+    pub last_modified: Option<WallTime>,
+    /// When its origin sent it: what counts for `If-Modified-Since` where nobody knows when it was changed (RFC 9111
+    /// section 4.3.2).
+    pub dated: Option<WallTime>,
+}
+
+/// What a conditional request comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precondition {
+    /// The method is to be done.
+    Holds,
+    /// 304.
+    NotModified,
+    /// 412.
+    Failed,
+}
+
+impl Validators {
+    /// Of a response.
+    pub fn of(response: &HeaderMap) -> Self {
+        Self {
+            etag: response.get(header::ETAG).cloned(),
+            last_modified: text(response, header::LAST_MODIFIED).and_then(parse_date),
+            dated: text(response, header::DATE).and_then(parse_date),
+        }
+    }
+
+    /// Whether an origin can be asked about this version.
+    pub fn any(response: &HeaderMap) -> bool {
+        response.contains_key(header::ETAG) || response.contains_key(header::LAST_MODIFIED)
+    }
+
+    /// `If-Match`, `If-Unmodified-Since`, `If-None-Match`, `If-Modified-Since`, in this order (section 13.2.2).
+    pub fn precondition(&self, request: &HeaderMap) -> Precondition {
+        if request.contains_key(header::IF_MATCH) {
+            if !self.is_listed(request, header::IF_MATCH, false) {
+                return Precondition::Failed;
+            }
+        } else if let (Some(since), Some(modified)) =
+            (text(request, header::IF_UNMODIFIED_SINCE).and_then(parse_date), self.last_modified)
+            && modified > since
+        {
+            return Precondition::Failed;
+        }
+        if request.contains_key(header::IF_NONE_MATCH) {
+            let listed = self.is_listed(request, header::IF_NONE_MATCH, true);
+            return if listed { Precondition::NotModified } else { Precondition::Holds };
+        }
+        let modified = self.last_modified.or(self.dated);
+        match (text(request, header::IF_MODIFIED_SINCE).and_then(parse_date), modified) {
+            (Some(since), Some(modified)) if modified <= since => Precondition::NotModified,
+            _ => Precondition::Holds,
+        }
+    }
+
+    fn is_listed(&self, request: &HeaderMap, field: header::HeaderName, weakly: bool) -> bool {
+        let latin = |bytes: &[u8]| bytes.iter().map(|&byte| char::from(byte)).collect::<String>();
+        let own = self.etag.as_ref().map(|it| latin(it.as_bytes()));
+        request.get_all(field).iter().any(|line| {
+            let line = latin(line.as_bytes());
+            line.trim() == "*"
+                || split(&line, ',').any(|tag| own.as_deref().is_some_and(|own| same(tag, own, weakly)))
+        })
+    }
+
+    /// Whether `If-Range` lets `Range` count (section 13.1.5): strong comparison, exact date.
+    pub fn range_counts(&self, request: &HeaderMap) -> bool {
+        let Some(validator) = request.get(header::IF_RANGE) else { return true };
+        if validator.as_bytes().starts_with(b"\"") {
+            return self.etag.as_ref() == Some(validator);
+        }
+        let date = validator.to_str().ok().and_then(parse_date);
+        date.is_some() && date == self.last_modified
+    }
+}
+
+/// Comparison of entity tags (section 8.8.3.2).
+fn same(a: &str, b: &str, weakly: bool) -> bool {
+    if weakly {
+        return a.strip_prefix("W/").unwrap_or(a) == b.strip_prefix("W/").unwrap_or(b);
+    }
+    a == b && !a.starts_with("W/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::from_pairs;
+    use super::*;
+
+    #[test]
+    fn conditionals_in_the_order_of_rfc_9110() {
+        let held = Validators::of(&from_pairs([
+            ("etag", "\"a,b\""),
+            ("last-modified", "Tue, 14 Jul 2026 03:33:20 GMT"),
+        ]));
+        let (later, earlier) = ("Wed, 15 Jul 2026 00:00:00 GMT", "Sat, 21 Jun 2025 00:00:00 GMT");
+        for (request, outcome) in [
+            (vec![("if-none-match", "\"a,b\"")], Precondition::NotModified),
+            (vec![("if-none-match", "\"other\", W/\"a,b\"")], Precondition::NotModified),
+            (vec![("if-none-match", "\"other\""), ("if-none-match", "\"a,b\"")], Precondition::NotModified),
+            (vec![("if-none-match", "*")], Precondition::NotModified),
+            (vec![("if-none-match", "\"other\"")], Precondition::Holds),
+            (vec![("if-none-match", "\"other\""), ("if-modified-since", later)], Precondition::Holds),
+            (vec![("if-none-match", "\"a,b\""), ("if-modified-since", earlier)], Precondition::NotModified),
+            (vec![("if-modified-since", later)], Precondition::NotModified),
+            (vec![("if-modified-since", earlier)], Precondition::Holds),
+            (vec![("if-modified-since", "yesterday")], Precondition::Holds),
+            (vec![("if-match", "\"a,b\"")], Precondition::Holds),
+            (vec![("if-match", "W/\"a,b\"")], Precondition::Failed),
+            (vec![("if-unmodified-since", earlier)], Precondition::Failed),
+            (vec![("if-unmodified-since", later)], Precondition::Holds),
+            (vec![("if-match", "\"a,b\""), ("if-none-match", "\"a,b\"")], Precondition::NotModified),
+        ] {
+            assert_eq!(held.precondition(&from_pairs(request.clone())), outcome, "{request:?}");
+        }
+        let weak = Validators::of(&from_pairs([("etag", "W/\"a\"")]));
+        assert_eq!(weak.precondition(&from_pairs([("if-none-match", "\"a\"")])), Precondition::NotModified);
+        assert_eq!(weak.precondition(&from_pairs([("if-match", "W/\"a\"")])), Precondition::Failed);
+        let dated = Validators::of(&from_pairs([("date", "Tue, 14 Jul 2026 03:33:20 GMT")]));
+        assert_eq!(
+            dated.precondition(&from_pairs([("if-modified-since", later)])),
+            Precondition::NotModified
+        );
+    }
+
+    #[test]
+    fn if_range_is_strong_and_exact() {
+        let held = Validators::of(&from_pairs([
+            ("etag", "\"a\""),
+            ("last-modified", "Tue, 14 Jul 2026 03:33:20 GMT"),
+        ]));
+        for (value, counts) in [
+            ("\"a\"", true),
+            ("Tue, 14 Jul 2026 03:33:20 GMT", true),
+            ("\"b\"", false),
+            ("W/\"a\"", false),
+            ("Tue, 14 Jul 2026 03:33:21 GMT", false),
+        ] {
+            assert_eq!(held.range_counts(&from_pairs([("if-range", value)])), counts, "{value}");
+        }
+        assert!(held.range_counts(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,193 @@
+//! Ranges of an object that an origin sends piece by piece, as players ask for them.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use carousel::time::Instant;
+
+use crate::clock;
+
+/// Ranges that touch nobody else's; more, and the whole is as good. Players that seek make a few; an attacker makes many.
+const MAX_SPANS: usize = 256;
+
+#[derive(Debug, Default)]
+struct Lists {
+    /// Ranges that are in the file, in order, none touching another.
+    arrived: Vec<Range<u64>>,
+    /// Ranges that somebody is fetching.
+    fetched: Vec<Range<u64>>,
+    lost: u64,
+}
+
+/// What of an object has arrived, and what is being fetched.
+#[derive(Debug)]
+pub struct Spans {
+    lists: Mutex<Lists>,
+    /// Where the rest is to be had.
+    url: String,
+    /// When somebody has last asked for a part of it, on the daemon's clock.
+    touched_ns: AtomicU64,
+    is_finished: AtomicBool,
+}
+
+impl Spans {
+    /// Of an object at `url`.
+    pub fn new(url: &str) -> Self {
+        Self {
+            lists: Mutex::default(),
+            url: url.to_owned(),
+            touched_ns: AtomicU64::new(clock::now().as_nanos()),
+            is_finished: AtomicBool::new(false),
+        }
+    }
+
+    /// Where it is to be had.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Somebody asks for a part of it.
+    pub fn touch(&self, now: Instant) {
+        self.touched_ns.store(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// When somebody has last.
+    pub fn touched(&self) -> Instant {
+        Instant::from_nanos(self.touched_ns.load(Ordering::Relaxed))
+    }
+
+    /// True for the first who asks: he publishes it.
+    pub fn finish(&self) -> bool {
+        !self.is_finished.swap(true, Ordering::AcqRel)
+    }
+
+    /// End of what has arrived from `offset` on; `offset` if that byte has not.
+    pub fn available_from(&self, offset: u64) -> u64 {
+        let lists = self.lists();
+        lists.arrived.iter().find(|it| it.contains(&offset)).map_or(offset, |it| it.end)
+    }
+
+    /// Bytes that have arrived.
+    pub fn received_bytes(&self) -> u64 {
+        self.lists().arrived.iter().map(|it| it.end - it.start).sum()
+    }
+
+    /// Whether all of `0..length` has arrived.
+    pub fn is_whole(&self, length: u64) -> bool {
+        let lists = self.lists();
+        length == 0 || lists.arrived.first().is_some_and(|it| it.start == 0 && it.end >= length)
+    }
+
+    /// The first part of `range` that has neither arrived nor is being fetched; from here on it is. `None`: there is none, or
+    /// there are so many that nobody can look after more.
+    pub fn claim(&self, range: Range<u64>) -> Option<Range<u64>> {
+        let mut lists = self.lists();
+        let mut start = range.start;
+        loop {
+            let known = lists.arrived.iter().chain(&lists.fetched).find(|it| it.contains(&start));
+            match known {
+                Some(known) => start = known.end,
+                None => break,
+            }
+        }
+        if start >= range.end || lists.arrived.len() + lists.fetched.len() >= MAX_SPANS {
+            return None;
+        }
+        let known = lists.arrived.iter().chain(&lists.fetched);
+        let end = known.map(|it| it.start).filter(|&it| it > start).min().unwrap_or(u64::MAX).min(range.end);
+        lists.fetched.push(start..end);
+        Some(start..end)
+    }
+
+    /// Whether the byte at `offset` is there or on its way.
+    pub fn is_expected(&self, offset: u64) -> bool {
+        let lists = self.lists();
+        lists.arrived.iter().chain(&lists.fetched).any(|it| it.contains(&offset))
+    }
+
+    /// What was claimed is no longer being fetched, whatever has come of it.
+    pub fn release(&self, claimed: &Range<u64>) {
+        let mut lists = self.lists();
+        if let Some(at) = lists.fetched.iter().position(|it| it == claimed) {
+            lists.fetched.swap_remove(at);
+        }
+    }
+
+    /// The rest of a claimed range does not come. Whoever waits for it is told, once; who comes later may try again.
+    pub fn give_up(&self, claimed: &Range<u64>) {
+        self.release(claimed);
+        self.lists().lost += 1;
+    }
+
+    /// How often a range was given up.
+    pub fn lost(&self) -> u64 {
+        self.lists().lost
+    }
+
+    /// These bytes are in the file.
+    pub fn arrive(&self, range: Range<u64>) {
+        let mut lists = self.lists();
+        let arrived = &mut lists.arrived;
+        let from = arrived.partition_point(|it| it.end < range.start);
+        let to = arrived.partition_point(|it| it.start <= range.end);
+        let start =
+            arrived.get(from).filter(|_| from < to).map_or(range.start, |it| it.start.min(range.start));
+        let end = to.checked_sub(1).and_then(|at| arrived.get(at)).filter(|_| from < to);
+        let end = end.map_or(range.end, |it| it.end.max(range.end));
+        arrived.splice(from..to, std::iter::once(start..end));
+    }
+
+    fn lists(&self) -> MutexGuard<'_, Lists> {
+        // Every change is one list's, so a panic elsewhere leaves both consistent.
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_fetches_is_claimed() {
+        let spans = Spans::new("http://h/x");
+        assert_eq!(spans.claim(10..20), Some(10..20));
+        assert_eq!(spans.claim(10..20), None, "somebody does");
+        assert_eq!(spans.claim(0..100), Some(0..10));
+        assert_eq!(spans.claim(0..100), Some(20..100));
+        spans.release(&(10..20));
+        spans.arrive(10..15);
+        assert_eq!(spans.claim(10..20), Some(15..20), "what has come stays");
+        assert_eq!((spans.available_from(12), spans.available_from(15)), (15, 15));
+        spans.arrive(15..20);
+        spans.arrive(0..10);
+        assert!(!spans.is_whole(100) && spans.is_whole(20));
+        assert_eq!(spans.received_bytes(), 20);
+    }
+
+    #[test]
+    fn there_are_only_so_many() {
+        let spans = Spans::new("http://h/x");
+        let claimed = (0..10_000).filter(|at| spans.claim(at * 2..at * 2 + 1).is_some()).count();
+        assert_eq!(claimed, MAX_SPANS);
+    }
+
+    proptest! {
+        #[test]
+        fn arrivals_add_up_in_any_order(ranges in proptest::collection::vec((0_u64..200, 1_u64..40), 0..40)) {
+            let spans = Spans::new("http://h/x");
+            let mut bytes = [false; 240];
+            for (start, length) in ranges {
+                spans.arrive(start..start + length);
+                bytes[start as usize..(start + length) as usize].fill(true);
+            }
+            for offset in 0..240_u64 {
+                let end = bytes[offset as usize..].iter().position(|it| !it).unwrap_or(240 - offset as usize);
+                prop_assert_eq!(spans.available_from(offset), offset + end as u64);
+            }
+            prop_assert_eq!(spans.received_bytes(), bytes.iter().filter(|it| **it).count() as u64);
+        }
+    }
+}

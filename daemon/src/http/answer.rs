@@ -1,0 +1,304 @@
+//! One request: from the memory of a moment ago, else by the long way; and what is noted of its response.
+
+use std::fmt::Write as _;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::access::Record;
+use super::body::PlayerBody;
+use super::connection::{Answer, Link};
+use super::head::{self, Head, allow_everyone};
+use super::hot::Hit;
+use super::reply::{Send, options, plain};
+use super::serve::Asked;
+use super::stats::Served;
+use super::workers::Worker;
+use super::{METHODS, page, target};
+use crate::clock;
+use crate::origin::OnInterim;
+
+/// Interim responses of one request that wait for their turn. Origins send one or two.
+const INTERIMS: usize = 8;
+
+/// A response body that notes how it ended.
+pub(super) struct Logged {
+    body: PlayerBody,
+    sent: u64,
+    worker: Rc<Worker>,
+    link: Rc<Link>,
+    route: usize,
+    record: Option<Box<Record>>,
+}
+
+impl Body for Logged {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let logged = self.get_mut();
+        Pin::new(&mut logged.body).poll_frame(cx).map(|frame| {
+            if let Some(Ok(frame)) = &frame {
+                logged.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+            }
+            frame
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Logged {
+    fn drop(&mut self) {
+        self.link.active.set(self.link.active.get() - 1);
+        let stats = &self.worker.stats;
+        if let Some(route) = stats.routes.get(self.route) {
+            route.bytes.fetch_add(self.sent, Relaxed);
+        }
+        if let (Some(record), Some(log)) = (&self.record, &self.worker.log) {
+            let is_whole = self.body.is_end_stream();
+            if !log.borrow_mut().add(record, self.sent, is_whole, clock::wall()) {
+                stats.unlogged.fetch_add(1, Relaxed);
+            }
+        }
+    }
+}
+
+impl Worker {
+    /// Answers a request.
+    pub(super) fn answer(self: &Rc<Self>, request: Request<Incoming>, link: &Rc<Link>) -> Answer {
+        let began = Instant::now();
+        link.active.set(link.active.get() + 1);
+        if let Some(outbox) = &link.outbox {
+            outbox.bytes_in_at_request.set(outbox.bytes_in.get());
+        }
+        if request.method() == Method::GET
+            && let Some(hit) = self.recall(&request)
+        {
+            let (head, _) = request.into_parts();
+            let route = hit.route;
+            let response = self.hit(hit, &head);
+            return Answer::Ready(Some(self.finish(response, &head, link, route, Served::Hit, began)));
+        }
+        let (worker, link) = (Rc::clone(self), Rc::clone(link));
+        Answer::Later(Box::pin(async move {
+            let (head, body) = request.into_parts();
+            let route = worker.route(&head);
+            let response = worker.look_up(&head, body, &link, route).await;
+            let status = response.headers().get("cache-status").and_then(|it| it.to_str().ok()).unwrap_or("");
+            let served = Served::of(status);
+            worker.finish(response, &head, &link, route, served, began)
+        }))
+    }
+
+    fn recall(&self, request: &Request<Incoming>) -> Option<Hit> {
+        let host = request.headers().get(header::HOST).and_then(|it| it.to_str().ok());
+        self.hot.borrow_mut().get(request.uri(), host, clock::now())
+    }
+
+    /// Serves what was served a moment ago.
+    fn hit(&self, hit: Hit, head: &Parts) -> Response<PlayerBody> {
+        let Hit { object, head: known, fields, body, .. } = hit;
+        let (status, fields, send) = known.respond(fields, &head.method, &head.headers);
+        let body = match (send, body) {
+            (Send::Pieces(pieces), Some(bytes)) => PlayerBody::of_pieces(&bytes, &pieces),
+            (Send::Pieces(pieces), None) => PlayerBody::stored(object, pieces),
+            (Send::Nothing | Send::Everything, _) => PlayerBody::empty(),
+        };
+        head::response(status, fields, body)
+    }
+
+    /// Notes a response, and lets it go.
+    fn finish(
+        self: &Rc<Self>,
+        response: Response<PlayerBody>,
+        head: &Parts,
+        link: &Rc<Link>,
+        route: usize,
+        served: Served,
+        began: Instant,
+    ) -> Response<Logged> {
+        let took = began.elapsed();
+        let status = response.status();
+        self.stats.head(route, status, served, took);
+        self.complain(head, status, served, took);
+        let mut response = response;
+        if let Some(outbox) = &link.outbox {
+            response.body_mut().send_through(outbox);
+        }
+        if self.player.config.server_timing || head.headers.contains_key("server-timing") {
+            let value = format!("cache;desc=\"{}\";dur={:.3}", served.as_str(), took.as_secs_f64() * 1000.0);
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                response.headers_mut().append("server-timing", value);
+            }
+        }
+        let record = self.log.is_some().then(|| {
+            Box::new(Record {
+                peer: link.peer,
+                method: head.method.clone(),
+                uri: head.uri.clone(),
+                version: head.version,
+                headers: head.headers.clone(),
+                status,
+                served,
+                began,
+                head_took: took,
+            })
+        });
+        let (worker, link) = (Rc::clone(self), Rc::clone(link));
+        response.map(|body| Logged { body, sent: 0, worker, link, route, record })
+    }
+
+    fn complain(&self, head: &Parts, status: StatusCode, served: Served, took: Duration) {
+        let slow_ms = self.player.config.slow_request_ms;
+        if slow_ms > 0 && took >= Duration::from_millis(slow_ms) {
+            let (method, uri, took_ms) = (&head.method, &head.uri, took.as_millis() as u64);
+            tracing::warn!(%method, %uri, %status, cache = served.as_str(), took_ms, "a slow request");
+        }
+    }
+
+    /// Which route a request goes by.
+    fn route(&self, head: &Parts) -> usize {
+        let names = self.player.route_names();
+        let other = names.len() - 1;
+        names[..other].iter().position(|name| head.uri.path().starts_with(name.as_str())).unwrap_or(other)
+    }
+
+    /// The long way.
+    async fn look_up(
+        self: &Rc<Self>,
+        head: &Parts,
+        body: Incoming,
+        link: &Rc<Link>,
+        route: usize,
+    ) -> Response<PlayerBody> {
+        if let Some(wrong) = refusal(head) {
+            return wrong;
+        }
+        let player = &self.player;
+        let host = head.headers.get(header::HOST).and_then(|it| it.to_str().ok());
+        let is_page = head.uri.path() == "/" && head.uri.authority().is_none() && head.method == Method::GET;
+        if head.method == Method::OPTIONS {
+            let mut response = options();
+            allow_everyone(response.headers_mut());
+            return response;
+        }
+        // An HTTP/2 request has its host in the URI; behind TLS that is no proxy's request.
+        let keys = match target::keys(&head.uri, host, &player.origins.routes(), link.is_tls) {
+            Ok(keys) => keys,
+            Err(err) => {
+                return plain(
+                    StatusCode::BAD_REQUEST,
+                    &format!("that is no object's name: {}", err.as_str()),
+                );
+            }
+        };
+        if is_page && !host.is_some_and(|it| it.starts_with("dvb.gw")) {
+            return page::respond(player);
+        }
+        let key = player.likeliest(&keys);
+        let (on_interim, mut interims) = interims(head.version, link);
+        let asked = Asked { key, head, on_interim };
+        let answer = async {
+            if matches!(head.method, Method::GET | Method::HEAD) {
+                return player.object(&asked).await;
+            }
+            if let Some(response) = player.forward(&asked, body).await {
+                return response;
+            }
+            let mut response = plain(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "no origin is configured for this: GET, HEAD and OPTIONS",
+            );
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));
+            response
+        };
+        let mut answer = std::pin::pin!(answer);
+        let send_interim = |bytes: Vec<u8>| {
+            if let Some(outbox) = &link.outbox {
+                outbox.send_interim(&bytes);
+            }
+        };
+        let mut response = loop {
+            tokio::select! {
+                biased;
+                Some(bytes) = interims.recv() => send_interim(bytes),
+                response = answer.as_mut() => break response,
+            }
+        };
+        // Those that came with the response itself.
+        while let Ok(bytes) = interims.try_recv() {
+            send_interim(bytes);
+        }
+        allow_everyone(response.headers_mut());
+        if let PlayerBody::Stored(stored) = response.body()
+            && head.method == Method::GET
+            && super::serve::is_fresh(stored.object())
+            && stored.object().meta().selecting().is_empty()
+        {
+            let object = Arc::clone(stored.object());
+            let known = Rc::new(Head::of_stored(&object));
+            self.hot.borrow_mut().put(&head.uri, host, &object, &known, route);
+        }
+        response
+    }
+}
+
+/// Where an origin's interim responses go: into a small queue that the connection sends from. HTTP/1.0 knows none.
+fn interims(version: Version, link: &Link) -> (Option<OnInterim>, tokio::sync::mpsc::Receiver<Vec<u8>>) {
+    let (sender, receiver) = tokio::sync::mpsc::channel(INTERIMS);
+    if version != Version::HTTP_11 || link.outbox.is_none() {
+        return (None, receiver);
+    }
+    let on_interim: OnInterim = Arc::new(move |status, fields| {
+        let reason =
+            StatusCode::from_u16(status).ok().and_then(|it| it.canonical_reason()).unwrap_or("Interim");
+        let mut text = String::new();
+        let _ = write!(text, "HTTP/1.1 {status} {reason}\r\n");
+        let mut bytes = text.into_bytes();
+        for (name, value) in &crate::caching::end_to_end(fields) {
+            bytes.extend_from_slice(name.as_str().as_bytes());
+            bytes.extend_from_slice(b": ");
+            bytes.extend_from_slice(value.as_bytes());
+            bytes.extend_from_slice(b"\r\n");
+        }
+        bytes.extend_from_slice(b"\r\n");
+        // One too many is left out, as it may be.
+        let _ = sender.try_send(bytes);
+    });
+    (Some(on_interim), receiver)
+}
+
+/// What no honest client sends (RFC 9112 sections 3.2 and 6.3).
+fn refusal(head: &Parts) -> Option<Response<PlayerBody>> {
+    let wrong = |line| Some(plain(StatusCode::BAD_REQUEST, line));
+    let hosts = head.headers.get_all(header::HOST).iter().count();
+    if head.version == Version::HTTP_11 && hosts != 1 {
+        return wrong("a request has one Host");
+    }
+    if head.headers.contains_key(header::TRANSFER_ENCODING)
+        && head.headers.contains_key(header::CONTENT_LENGTH)
+    {
+        return wrong("Transfer-Encoding and Content-Length in one request");
+    }
+    if head.version == Version::HTTP_10 && head.headers.contains_key(header::TRANSFER_ENCODING) {
+        return wrong("HTTP/1.0 has no Transfer-Encoding");
+    }
+    None
+}

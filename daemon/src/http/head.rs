@@ -1,0 +1,190 @@
+//! What of a response's head is the same for everybody who gets the object: made once, and kept by [`super::hot`].
+
+use carousel::time::WallTime;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+
+use super::mime;
+use crate::caching::{self, Validators};
+use crate::clock;
+use crate::flight::Flight;
+use crate::receive::Document;
+use crate::store::{ObjectMeta, StoredObject};
+
+/// The name of this cache in `Via` and `Cache-Status`.
+const VIA: &str = "1.1 skycache";
+
+/// A response's head but for what depends on the request and the moment.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) status: StatusCode,
+    /// Every field but `Age`, `Cache-Status`, and those of the body.
+    pub(super) fields: HeaderMap,
+    pub(super) content_type: HeaderValue,
+    pub(super) validators: Validators,
+    /// Bytes of the object; `None`: its end will tell.
+    pub(super) length: Option<u64>,
+    /// What its age counts from, and how old it was then. `None`: it is on its way.
+    pub(super) since: Option<(WallTime, u32)>,
+    pub(super) expires: Option<WallTime>,
+    /// Part of the boundary of `multipart/byteranges`.
+    pub(super) boundary: String,
+}
+
+/// The strong validator of bytes with this digest.
+fn etag(digest: &carousel::digest::Digest) -> String {
+    format!("\"{}\"", &digest.to_hex()[..32])
+}
+
+fn put(fields: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        fields.insert(name, value);
+    }
+}
+
+impl Head {
+    /// Of an object in the cache.
+    pub(super) fn of_stored(object: &StoredObject) -> Self {
+        let meta = object.meta();
+        let mut fields = caching::from_pairs(meta.headers().iter().map(|(name, value)| (name, value)));
+        if meta.response.is_none() {
+            put(&mut fields, header::ETAG, &etag(&meta.digest));
+            // Nothing older is known of what came over the air.
+            put(&mut fields, header::LAST_MODIFIED, &caching::write_date(meta.received_at));
+            put(&mut fields, header::DATE, &caching::write_date(meta.received_at));
+            put(&mut fields, header::CACHE_CONTROL, &cache_control(meta));
+        }
+        let initial_age_s = meta.response.as_ref().map_or(0, |it| it.initial_age_s);
+        Self {
+            status: StatusCode::from_u16(meta.status()).unwrap_or(StatusCode::OK),
+            length: Some(meta.length),
+            since: Some((meta.received_at, initial_age_s)),
+            expires: meta.expires,
+            boundary: meta.digest.to_hex()[40..52].to_owned(),
+            ..Self::new(fields, meta.key.as_str(), meta.content_type.as_deref())
+        }
+    }
+
+    /// Of an object on its way.
+    pub(super) fn of_flight(flight: &Flight) -> Self {
+        let (mut fields, status) = flight.sent.as_ref().map_or_else(
+            || (HeaderMap::new(), 200),
+            |sent| {
+                let headers = sent.response.headers.iter().map(|(name, value)| (name, value));
+                (caching::from_pairs(headers), sent.response.status)
+            },
+        );
+        // Of what a carousel brings, its FDT has told the digest, if it has.
+        let digest = flight.carried().filter(|_| flight.is_identity);
+        let digest = digest.and_then(|it| it.file.content_digest.or(it.file.repr_digest));
+        if let Some(digest) = &digest {
+            put(&mut fields, header::ETAG, &etag(digest));
+        }
+        if flight.carried().is_some() {
+            put(&mut fields, header::CACHE_CONTROL, "no-cache");
+        }
+        Self {
+            status: StatusCode::from_u16(status).unwrap_or(StatusCode::OK),
+            length: flight.length.filter(|_| flight.is_identity),
+            since: flight.sent.as_ref().map(|sent| (sent.received_at, sent.response.initial_age_s)),
+            boundary: digest.map_or_else(|| "0123456789ab".to_owned(), |it| it.to_hex()[40..52].to_owned()),
+            ..Self::new(fields, flight.key.as_str(), flight.content_type.as_deref())
+        }
+    }
+
+    /// Of signalling, which is kept in memory.
+    pub(super) fn of_document(document: &Document) -> Self {
+        let mut fields = HeaderMap::new();
+        let digest = carousel::digest::Digest::of(&document.bytes);
+        put(&mut fields, header::ETAG, &etag(&digest));
+        put(&mut fields, header::CACHE_CONTROL, "no-cache");
+        let content_type = document.content_type.as_deref().or(Some("application/xml"));
+        Self {
+            length: Some(document.bytes.len() as u64),
+            boundary: digest.to_hex()[40..52].to_owned(),
+            ..Self::new(fields, &document.name, content_type)
+        }
+    }
+
+    fn new(mut fields: HeaderMap, key: &str, content_type: Option<&str>) -> Self {
+        let validators = Validators::of(&fields);
+        fields.append(header::VIA, HeaderValue::from_static(VIA));
+        allow_everyone(&mut fields);
+        let content_type = content_type.and_then(|it| HeaderValue::from_str(it).ok());
+        Self {
+            status: StatusCode::OK,
+            fields,
+            content_type: content_type.unwrap_or_else(|| HeaderValue::from_static(mime::of(key))),
+            validators,
+            length: None,
+            since: None,
+            expires: None,
+            boundary: String::new(),
+        }
+    }
+
+    /// The fields as they are now. `cache_status` is what stands after `skycache; `.
+    pub(super) fn now(&self, cache_status: &str) -> HeaderMap {
+        let mut fields = self.fields.clone();
+        let now = clock::wall();
+        if let Some((since, initial_age_s)) = self.since {
+            let age_s = now.unix_ms().saturating_sub(since.unix_ms()).max(0) / 1000;
+            let age_s = age_s.saturating_add(i64::from(initial_age_s));
+            // What comes from its origin just now has none.
+            if age_s > 0 || cache_status.starts_with("hit") {
+                fields.insert(header::AGE, HeaderValue::from(age_s));
+            }
+        }
+        let status = match self.expires {
+            Some(expires) if cache_status.starts_with("hit") => {
+                let ttl_s = (expires.unix_ms() - now.unix_ms()).div_euclid(1000);
+                format!("skycache; {cache_status}; ttl={ttl_s}")
+            }
+            _ => format!("skycache; {cache_status}"),
+        };
+        put(&mut fields, HeaderName::from_static("cache-status"), &status);
+        fields
+    }
+}
+
+/// What a player may do with an object that came over the air.
+fn cache_control(meta: &ObjectMeta) -> String {
+    let path = meta.key.as_str().split('?').next().unwrap_or_default().to_ascii_lowercase();
+    match meta.expires {
+        // Counted from when it came: `Age` takes off what has passed since.
+        Some(expires) => match (expires.unix_ms() - meta.received_at.unix_ms()) / 1000 {
+            seconds @ 1.. => format!("max-age={seconds}"),
+            _ => "no-cache".to_owned(),
+        },
+        // A manifest may change with the next turn of the carousel.
+        None if path.ends_with(".m3u8") || path.ends_with(".mpd") => "no-cache".to_owned(),
+        None => "max-age=3600".to_owned(),
+    }
+}
+
+/// What players in browsers need to read anything at all (hls.js, dash.js, Shaka); what an origin says goes before it.
+pub(super) fn allow_everyone(fields: &mut HeaderMap) {
+    if fields.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
+        return;
+    }
+    let names = [
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (
+            header::ACCESS_CONTROL_EXPOSE_HEADERS,
+            "Accept-Ranges, Age, Cache-Status, Content-Length, Content-Range, Date, ETag, Server-Timing",
+        ),
+        (HeaderName::from_static("timing-allow-origin"), "*"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "cross-origin"),
+    ];
+    for (name, value) in names {
+        fields.insert(name, HeaderValue::from_static(value));
+    }
+}
+
+/// An empty response with these fields.
+pub(super) fn response<B>(status: StatusCode, fields: HeaderMap, body: B) -> Response<B> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = fields;
+    response
+}

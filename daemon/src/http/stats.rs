@@ -1,0 +1,171 @@
+//! What players were served: counted by each worker on its own cache lines, added up when somebody reads it.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Upper ends of the buckets of time to the head, in microseconds.
+pub const BUCKETS_US: [u64; 14] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    5_000_000,
+];
+/// Routes that are told apart; a configuration has a handful. The last one is for everything else.
+const MAX_ROUTES: usize = 32;
+
+/// How a request was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Served {
+    /// From the cache.
+    Hit,
+    /// From the cache, though stale.
+    Stale,
+    /// From the cache, after the origin has said that it is right.
+    Revalidated,
+    /// While it arrived by the carousel.
+    InFlight,
+    /// By way of an origin.
+    Miss,
+    /// By ourselves: the page, an error, `OPTIONS`.
+    Own,
+}
+
+impl Served {
+    /// Every variant, in the order of their numbers, for metrics.
+    pub const ALL: [Self; 6] =
+        [Self::Hit, Self::Stale, Self::Revalidated, Self::InFlight, Self::Miss, Self::Own];
+
+    /// Name in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Stale => "stale",
+            Self::Revalidated => "revalidated",
+            Self::InFlight => "in_flight",
+            Self::Miss => "miss",
+            Self::Own => "own",
+        }
+    }
+
+    /// By the parameters of `Cache-Status`.
+    pub(super) fn of(cache_status: &str) -> Self {
+        let Some(how) = cache_status.strip_prefix("skycache; ") else { return Self::Own };
+        if how.contains("detail=stale") {
+            Self::Stale
+        } else if how.contains("detail=in-flight") {
+            Self::InFlight
+        } else if how.contains("fwd=stale") {
+            Self::Revalidated
+        } else if how.starts_with("hit") {
+            Self::Hit
+        } else {
+            Self::Miss
+        }
+    }
+}
+
+/// One route's.
+#[derive(Debug, Default)]
+pub struct RouteStats {
+    /// In the order of [`Served::ALL`].
+    pub served: [AtomicU64; Served::ALL.len()],
+    /// Bytes of bodies.
+    pub bytes: AtomicU64,
+    /// Times to the head, by bucket; the last one is for those beyond all.
+    pub buckets: [AtomicU64; BUCKETS_US.len() + 1],
+    /// Their sum.
+    pub sum_us: AtomicU64,
+}
+
+/// One worker's, or all workers' added up.
+#[derive(Debug, Default)]
+pub struct HttpStats {
+    /// Responses by the hundreds of their status, 1xx to 5xx.
+    pub responses: [AtomicU64; 5],
+    /// Connections accepted.
+    pub connections: AtomicU64,
+    /// Connections closed at once because there were too many.
+    pub refused: AtomicU64,
+    /// Connections closed because their client was too slow: a head that does not end, a body that nobody reads.
+    pub too_slow: AtomicU64,
+    /// Lines of the access log that were left out because the disk was behind.
+    pub unlogged: AtomicU64,
+    /// In the order of [`route_names`].
+    pub routes: Vec<RouteStats>,
+}
+
+/// Names of routes in metrics: their paths, then `other`.
+pub fn route_names(routes: &[crate::config::Route]) -> Vec<String> {
+    let paths = routes.iter().take(MAX_ROUTES - 1).map(|route| route.path.clone());
+    paths.chain(["other".to_owned()]).collect()
+}
+
+impl HttpStats {
+    /// With so many routes.
+    pub(super) fn new(routes: usize) -> Self {
+        Self { routes: (0..routes).map(|_| RouteStats::default()).collect(), ..Self::default() }
+    }
+
+    /// Responses from the cache.
+    pub fn hits(&self) -> u64 {
+        let hits = |route: &RouteStats| {
+            let [hit, stale, revalidated, in_flight, ..] = &route.served;
+            [hit, stale, revalidated, in_flight].iter().map(|it| it.load(Relaxed)).sum::<u64>()
+        };
+        self.routes.iter().map(hits).sum()
+    }
+
+    /// A response's head is ready.
+    pub(super) fn head(&self, route: usize, status: http::StatusCode, served: Served, took: Duration) {
+        let class = usize::from(status.as_u16() / 100).clamp(1, 5);
+        self.responses[class - 1].fetch_add(1, Relaxed);
+        let Some(route) = self.routes.get(route) else { return };
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        route.served[served as usize].fetch_add(1, Relaxed);
+        route.buckets[BUCKETS_US.partition_point(|&end| end < us)].fetch_add(1, Relaxed);
+        route.sum_us.fetch_add(us, Relaxed);
+    }
+
+    /// Adds another's.
+    pub(super) fn add(&mut self, other: &Self) {
+        let add = |to: &AtomicU64, from: &AtomicU64| {
+            to.fetch_add(from.load(Relaxed), Relaxed);
+        };
+        self.responses.iter().zip(&other.responses).for_each(|(to, from)| add(to, from));
+        add(&self.connections, &other.connections);
+        add(&self.refused, &other.refused);
+        add(&self.too_slow, &other.too_slow);
+        add(&self.unlogged, &other.unlogged);
+        for (to, from) in self.routes.iter().zip(&other.routes) {
+            to.served.iter().zip(&from.served).for_each(|(to, from)| add(to, from));
+            to.buckets.iter().zip(&from.buckets).for_each(|(to, from)| add(to, from));
+            add(&to.bytes, &from.bytes);
+            add(&to.sum_us, &from.sum_us);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cache_status_says_is_what_is_counted() {
+        for (status, served) in [
+            ("skycache; hit; ttl=5", Served::Hit),
+            ("skycache; hit; detail=stale-if-error; ttl=-5", Served::Stale),
+            ("skycache; hit; fwd=stale; fwd-status=304; ttl=5", Served::Revalidated),
+            ("skycache; hit; detail=in-flight", Served::InFlight),
+            ("skycache; fwd=miss", Served::Miss),
+            ("", Served::Own),
+        ] {
+            assert_eq!(Served::of(status), served, "{status}");
+        }
+        let stats = HttpStats::new(1);
+        stats.head(0, http::StatusCode::OK, Served::Hit, Duration::from_micros(100));
+        stats.head(0, http::StatusCode::OK, Served::Hit, Duration::from_secs(9));
+        let mut all = HttpStats::new(1);
+        all.add(&stats);
+        assert_eq!((all.hits(), all.responses[1].load(Relaxed)), (2, 2));
+        assert_eq!(all.routes[0].buckets[0].load(Relaxed), 1);
+        assert_eq!(all.routes[0].buckets[BUCKETS_US.len()].load(Relaxed), 1);
+    }
+}

@@ -1,0 +1,32 @@
+//! `sendmsg` with `MSG_MORE`, and `sendfile`: what no safe wrapper offers without copying.
+#![allow(unsafe_code)] // two system calls; what they may touch is borrowed for their duration
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+/// Sends what fits of `bufs` without waiting. `more`: something follows at once, so a segment that is not full waits for it.
+pub(super) fn send(socket: BorrowedFd<'_>, bufs: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
+    // SAFETY: all-zero is a valid msghdr: no name, no buffers, no control data.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    // IoSlice has the layout of iovec; the call only reads through it.
+    message.msg_iov = bufs.as_ptr().cast_mut().cast();
+    // The field's type differs between C libraries.
+    message.msg_iovlen = bufs.len().min(1024) as _;
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | if more { libc::MSG_MORE } else { 0 };
+    // SAFETY: the socket is open for as long as it is borrowed, and so are the buffers.
+    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// Sends `count` bytes of a file from `offset` without waiting for the socket.
+pub(super) fn send_file(
+    socket: BorrowedFd<'_>,
+    file: BorrowedFd<'_>,
+    offset: u64,
+    count: usize,
+) -> io::Result<usize> {
+    let mut offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: both descriptors are open for as long as they are borrowed; the offset is ours.
+    let sent = unsafe { libc::sendfile64(socket.as_raw_fd(), file.as_raw_fd(), &raw mut offset, count) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}

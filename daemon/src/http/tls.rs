@@ -1,0 +1,106 @@
+//! TLS for players: certificates from files, read again when they change, and HTTP/2 for those who speak it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::config::Tls;
+
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Accepts TLS connections. Cheap to clone.
+#[derive(Clone)]
+pub struct Acceptor(TlsAcceptor);
+
+/// The certificate in force.
+#[derive(Debug)]
+struct Current {
+    files: [PathBuf; 2],
+    key: RwLock<Arc<CertifiedKey>>,
+}
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.key.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+/// Reads certificate chain and key.
+///
+/// # Errors
+/// One line with the mend.
+fn read(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, String> {
+    let chain =
+        CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(
+            |err| format!("[http.tls] certificate {}: {err}; give a PEM file", certificate.display()),
+        )?;
+    let private = PrivateKeyDer::from_pem_file(key)
+        .map_err(|err| format!("[http.tls] key {}: {err}; give a PEM file", key.display()))?;
+    let provider = rustls::crypto::ring::default_provider();
+    CertifiedKey::from_der(chain, private, &provider)
+        .map(Arc::new)
+        .map_err(|err| format!("[http.tls] {} and {}: {err}", certificate.display(), key.display()))
+}
+
+impl Acceptor {
+    /// With the files of the configuration, which are looked at again and again.
+    ///
+    /// # Errors
+    /// If they are no certificate and key.
+    pub(super) fn new(config: &Tls) -> Result<Self, String> {
+        let files = [config.certificate.clone(), config.key.clone()];
+        let key = RwLock::new(read(&files[0], &files[1])?);
+        let current = Arc::new(Current { files, key });
+        tokio::spawn(watch(Arc::clone(&current)));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|err| format!("[http.tls] {err}"))?
+            .with_no_client_auth()
+            .with_cert_resolver(current);
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self(TlsAcceptor::from(Arc::new(tls))))
+    }
+
+    pub(super) async fn accept(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+        self.0.accept(stream).await
+    }
+}
+
+impl std::fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Acceptor")
+    }
+}
+
+/// Takes new certificates into force, for ever. What cannot be read changes nothing: renewals write one file after the other.
+async fn watch(current: Arc<Current>) {
+    let changed_at = |files: &[PathBuf; 2]| -> [Option<SystemTime>; 2] {
+        files.each_ref().map(|path| std::fs::metadata(path).and_then(|it| it.modified()).ok())
+    };
+    let mut known = changed_at(&current.files);
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let now = changed_at(&current.files);
+        if now == known {
+            continue;
+        }
+        match read(&current.files[0], &current.files[1]) {
+            Ok(key) => {
+                *current.key.write().unwrap_or_else(PoisonError::into_inner) = key;
+                known = now;
+                tracing::info!("a new certificate is in force");
+            }
+            Err(err) => tracing::warn!("{err}; the certificate before it stays in force"),
+        }
+    }
+}

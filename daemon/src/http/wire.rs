@@ -1,0 +1,258 @@
+//! A player's socket as hyper sees it: what it writes out of a mapped file goes out by `sendfile`.
+//!
+//! hyper hands the head and slices of the body to `poll_write_vectored`. A slice that [`Outbox`] knows as part of a file is
+//! sent by the kernel from the page cache, never touched here; everything else by `sendmsg`, with `MSG_MORE` where a file
+//! follows. Interim responses, which hyper's server cannot send, go out between two responses.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd as _;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use super::sys;
+use crate::store::View;
+
+/// Bytes read at a time.
+const READ_BYTES: usize = 4096;
+
+/// A part of a file that is on its way to the socket.
+#[derive(Debug)]
+struct FileSlice {
+    /// Address of its first byte in the mapping.
+    address: usize,
+    length: usize,
+    view: View,
+}
+
+/// What a connection's body and its socket share.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    slices: RefCell<VecDeque<FileSlice>>,
+    /// Bytes of interim responses that did not fit into the socket: they go before anything else.
+    pending: RefCell<Vec<u8>>,
+    /// hyper has nothing that waits to be written.
+    is_clean: Cell<bool>,
+    /// The socket took no more when something was last written.
+    pub(super) is_blocked: Cell<bool>,
+    /// Bytes read from the client.
+    pub(super) bytes_in: Cell<u64>,
+    /// Those of them when its last request was read.
+    pub(super) bytes_in_at_request: Cell<u64>,
+    /// Bytes that the socket has taken.
+    pub(super) bytes_out: Cell<u64>,
+    /// Ends the connection with a reset: nothing of it is to stay in the kernel.
+    resets: Cell<bool>,
+    stream: RefCell<Option<Rc<TcpStream>>>,
+}
+
+impl Outbox {
+    pub(super) const fn is_clean(&self) -> bool {
+        self.is_clean.get()
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_clean(&self, is_clean: bool) {
+        self.is_clean.set(is_clean);
+    }
+
+    /// The connection is to end at once.
+    pub(super) fn reset(&self) {
+        self.resets.set(true);
+    }
+
+    /// These bytes of a mapping are about to be written: send them from the file.
+    pub(super) fn expect(&self, bytes: &[u8], view: &View) {
+        let slice = FileSlice { address: bytes.as_ptr() as usize, length: bytes.len(), view: view.clone() };
+        self.slices.borrow_mut().push_back(slice);
+    }
+
+    /// Sends an interim response now, if nothing of an earlier response waits; else it is left out, as it may be.
+    pub(super) fn send_interim(&self, bytes: &[u8]) {
+        let stream = self.stream.borrow();
+        let Some(stream) =
+            stream.as_ref().filter(|_| self.is_clean.get() && self.pending.borrow().is_empty())
+        else {
+            return;
+        };
+        let sent = sys::send(stream.as_fd(), &[IoSlice::new(bytes)], false).unwrap_or(0);
+        if sent > 0 {
+            self.pending.borrow_mut().extend_from_slice(&bytes[sent..]);
+        }
+    }
+
+    fn is_file(&self, buf: &[u8]) -> bool {
+        let address = buf.as_ptr() as usize;
+        let holds = |it: &FileSlice| (it.address..it.address + it.length).contains(&address);
+        !buf.is_empty() && self.slices.borrow().iter().any(holds)
+    }
+
+    /// Sends the start of `buf`, which is part of a file.
+    fn send_file(&self, stream: &TcpStream, buf: &[u8]) -> io::Result<usize> {
+        let mut slices = self.slices.borrow_mut();
+        let address = buf.as_ptr() as usize;
+        let at = slices.iter().position(|it| (it.address..it.address + it.length).contains(&address));
+        let Some(slice) = at.and_then(|at| slices.get(at)) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let offset = slice.view.offset_of(address).ok_or(io::ErrorKind::InvalidInput)?;
+        let sent = sys::send_file(stream.as_fd(), slice.view.as_fd(), offset, buf.len())?;
+        if sent == 0 && !buf.is_empty() {
+            // The file is shorter than it was: the response ends before its end.
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if address + sent == slice.address + slice.length
+            && let Some(at) = at
+        {
+            slices.remove(at);
+        }
+        Ok(sent)
+    }
+}
+
+/// A player's socket.
+pub(super) struct Wire {
+    stream: Rc<TcpStream>,
+    outbox: Rc<Outbox>,
+    /// Read before, and to be read again.
+    again: Bytes,
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if self.outbox.resets.get() {
+            let _ = socket2::SockRef::from(&*self.stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+impl Wire {
+    pub(super) fn new(stream: TcpStream, outbox: Rc<Outbox>) -> Self {
+        let stream = Rc::new(stream);
+        outbox.is_clean.set(true);
+        *outbox.stream.borrow_mut() = Some(Rc::clone(&stream));
+        Self { stream, outbox, again: Bytes::new() }
+    }
+
+    /// Waits until there is something to read, or the client has gone.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        if !self.again.is_empty() {
+            return Ok(());
+        }
+        self.stream.readable().await
+    }
+
+    /// These bytes were read and not understood yet.
+    pub(super) fn put_back(&mut self, bytes: &Bytes) {
+        self.again = bytes.clone();
+    }
+
+    /// Sends what fits, of interim responses first.
+    fn send(stream: &TcpStream, outbox: &Outbox, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut pending = outbox.pending.borrow_mut();
+        if !pending.is_empty() {
+            let sent = sys::send(stream.as_fd(), &[IoSlice::new(&pending)], true)?;
+            pending.drain(..sent);
+            if !pending.is_empty() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+        }
+        let first_file = bufs.iter().position(|buf| outbox.is_file(buf));
+        let (plain, file) = bufs.split_at(first_file.unwrap_or(bufs.len()));
+        let wanted: usize = plain.iter().map(|buf| buf.len()).sum();
+        let mut sent = 0;
+        if wanted > 0 {
+            sent = sys::send(stream.as_fd(), plain, !file.is_empty())?;
+            if sent < wanted {
+                return Ok(sent);
+            }
+        }
+        match file.first().map(|buf| outbox.send_file(stream, buf)) {
+            None => Ok(sent),
+            Some(Ok(more)) => Ok(sent + more),
+            Some(Err(err)) if sent > 0 && err.kind() == io::ErrorKind::WouldBlock => Ok(sent),
+            Some(Err(err)) => Err(err),
+        }
+    }
+}
+
+impl Read for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.again.is_empty() {
+            let count = self.again.len().min(buf.remaining());
+            buf.put_slice(&self.again.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            ready!(self.stream.poll_read_ready(cx))?;
+            // Heads are short: copying one costs less than letting hyper hand out memory that must be zeroed first.
+            let mut bytes = [0; READ_BYTES];
+            let most = READ_BYTES.min(buf.remaining());
+            match self.stream.try_read(&mut bytes[..most]) {
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
+                Err(err) => return Poll::Ready(Err(err)),
+                Ok(count) => {
+                    buf.put_slice(&bytes[..count]);
+                    self.outbox.bytes_in.set(self.outbox.bytes_in.get() + count as u64);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+}
+
+impl Write for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let stream = &*self.stream;
+        self.outbox.is_clean.set(false);
+        loop {
+            if stream.poll_write_ready(cx)?.is_pending() {
+                self.outbox.is_blocked.set(true);
+                return Poll::Pending;
+            }
+            match stream.try_io(Interest::WRITABLE, || Self::send(stream, &self.outbox, bufs)) {
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
+                other => {
+                    self.outbox.is_blocked.set(false);
+                    let sent = other.as_ref().map_or(0, |&sent| sent as u64);
+                    self.outbox.bytes_out.set(self.outbox.bytes_out.get() + sent);
+                    return Poll::Ready(other);
+                }
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Called when hyper has written all that it has.
+        self.outbox.is_clean.set(true);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(socket2::SockRef::from(&*self.stream).shutdown(std::net::Shutdown::Write))
+    }
+}

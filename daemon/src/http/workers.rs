@@ -1,0 +1,224 @@
+//! One thread for each core. Each accepts, and serves what it has accepted; one that has more connections than another hands
+//! a new one over, once, when it comes. Nothing of a hit is shared between them but the object itself.
+
+use std::cell::RefCell;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::LocalSet;
+
+use super::access::{self, Gatherer};
+use super::hot::Hot;
+use super::stats::HttpStats;
+use super::tls::Acceptor;
+use super::{Player, connection};
+use crate::config::LogFormat;
+
+/// How often lines of the access log go out, and certificates are looked at.
+const BEAT: Duration = Duration::from_secs(1);
+/// Unacknowledged bytes for so long end a connection: the player is gone.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Threads of a worker that may wait for the disk.
+const BLOCKING_THREADS: usize = 16;
+
+/// A connection that has been accepted.
+struct Accepted {
+    stream: TcpStream,
+    peer: SocketAddr,
+    is_tls: bool,
+}
+
+/// What a worker's connections share.
+pub(super) struct Worker {
+    pub(super) player: Arc<Player>,
+    pub(super) stats: Arc<HttpStats>,
+    pub(super) hot: RefCell<Hot>,
+    pub(super) log: Option<RefCell<Gatherer>>,
+}
+
+/// All workers.
+#[derive(Debug)]
+pub struct Workers {
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// The other workers, as one sees them.
+#[derive(Clone)]
+struct Others {
+    load: Arc<[AtomicU64]>,
+    hands: Vec<mpsc::UnboundedSender<Accepted>>,
+}
+
+impl Others {
+    /// Takes a connection to the worker that has the fewest.
+    fn give(&self, own: usize, accepted: Accepted) {
+        let load = |at: &usize| self.load[*at].load(Ordering::Relaxed);
+        let least = (0..self.load.len()).min_by_key(|at| (load(at), *at != own)).unwrap_or(own);
+        self.load[least].fetch_add(1, Ordering::Relaxed);
+        // A worker that has gone is one that stops; the client will try again.
+        let _ = self.hands[least].send(accepted);
+    }
+}
+
+impl Workers {
+    /// Starts them. `tls`: a listener and its certificates.
+    ///
+    /// # Errors
+    /// If the access log cannot be written, or no thread started.
+    pub fn start(
+        player: &Arc<Player>,
+        plain: &TcpListener,
+        tls: Option<(TcpListener, Acceptor)>,
+        stop: &watch::Receiver<bool>,
+        drain: Duration,
+    ) -> Result<Self, String> {
+        let log = match &player.config.access_log {
+            Some(log) => Some((log.format, access::open(&log.path)?)),
+            None => None,
+        };
+        let count = player.stats.len();
+        let (hands, taken): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+        let others = Others { load: (0..count).map(|_| AtomicU64::new(0)).collect(), hands };
+        let failed = |err: std::io::Error| format!("cannot start a worker: {err}");
+        let mut threads = Vec::new();
+        for (number, taken) in taken.into_iter().enumerate() {
+            let mut listeners = vec![(plain.try_clone().map_err(failed)?, false)];
+            if let Some((listener, _)) = &tls {
+                listeners.push((listener.try_clone().map_err(failed)?, true));
+            }
+            let acceptor = tls.as_ref().map(|(_, acceptor)| acceptor.clone());
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .max_blocking_threads(BLOCKING_THREADS)
+                .thread_keep_alive(Duration::from_secs(5))
+                .build()
+                .map_err(failed)?;
+            let (player, stop) = (Arc::clone(player), stop.clone());
+            let (others, log) = (others.clone(), log.clone());
+            let thread = std::thread::Builder::new().name(format!("http-{number}"));
+            let run = move || {
+                let log =
+                    log.map(|(format, writer): (LogFormat, _)| RefCell::new(Gatherer::new(format, writer)));
+                let stats = Arc::clone(&player.stats[number]);
+                let worker = Rc::new(Worker { player, stats, hot: RefCell::default(), log });
+                let set = LocalSet::new();
+                runtime.block_on(
+                    set.run_until(serve(worker, number, listeners, acceptor, others, taken, stop, drain)),
+                );
+                // What waits for a disk that does not answer must not keep the program from ending.
+                runtime.shutdown_timeout(Duration::from_millis(100));
+            };
+            threads.push(thread.spawn(run).map_err(failed)?);
+        }
+        Ok(Self { threads })
+    }
+
+    /// Waits for their end.
+    pub fn join(self) {
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[allow(clippy::too_many_arguments)] // the one caller names them all
+async fn serve(
+    worker: Rc<Worker>,
+    number: usize,
+    listeners: Vec<(TcpListener, bool)>,
+    acceptor: Option<Acceptor>,
+    others: Others,
+    mut taken: mpsc::UnboundedReceiver<Accepted>,
+    stop: watch::Receiver<bool>,
+    drain: Duration,
+) {
+    for (listener, is_tls) in listeners {
+        let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { continue };
+        let (worker, others, mut stop) = (Rc::clone(&worker), others.clone(), stop.clone());
+        tokio::task::spawn_local(async move {
+            tokio::select! {
+                () = accept(&worker, number, &listener, is_tls, &others) => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+        });
+    }
+    let mut connections = tokio::task::JoinSet::new();
+    let mut stopped = stop.clone();
+    let mut beat = tokio::time::interval(BEAT);
+    loop {
+        tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stop| *stop) => break,
+            Some(accepted) = taken.recv() => {
+                let (worker, load, stop) = (Rc::clone(&worker), Arc::clone(&others.load), stop.clone());
+                let acceptor = acceptor.clone().filter(|_| accepted.is_tls);
+                connections.spawn_local(async move {
+                    let Accepted { stream, peer, .. } = accepted;
+                    if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
+                        connection::serve(&worker, stream, peer.ip(), acceptor, stop).await;
+                    }
+                    load[number].fetch_sub(1, Ordering::Relaxed);
+                    worker.player.open.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+            Some(_) = connections.join_next() => {}
+            _ = beat.tick() => worker.flush_log(),
+        }
+    }
+    let rest = async { while connections.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(drain, rest).await;
+    worker.flush_log();
+}
+
+/// Accepts for ever.
+async fn accept(
+    worker: &Worker,
+    number: usize,
+    listener: &tokio::net::TcpListener,
+    is_tls: bool,
+    others: &Others,
+) {
+    let player = &worker.player;
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(err) => {
+                // No descriptors left, mostly: accepting again at once would only burn the core.
+                tracing::warn!(%err, "accepting a connection failed");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        worker.stats.connections.fetch_add(1, Ordering::Relaxed);
+        if player.open.fetch_add(1, Ordering::Relaxed) >= player.config.max_connections as u64 {
+            player.open.fetch_sub(1, Ordering::Relaxed);
+            worker.stats.refused.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
+        // Without it a response that ends in a short segment waits for an acknowledgement.
+        let _ = stream.set_nodelay(true);
+        let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
+        match stream.into_std() {
+            Ok(stream) => others.give(number, Accepted { stream, peer, is_tls }),
+            Err(_) => {
+                player.open.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Worker {
+    /// Hands on the lines that have gathered.
+    fn flush_log(&self) {
+        if let Some(log) = &self.log
+            && !log.borrow_mut().flush()
+        {
+            self.stats.unlogged.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
