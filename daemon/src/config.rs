@@ -203,6 +203,9 @@ pub struct Route {
     pub path: String,
     /// URL prefix that it stands for; ends with `/`.
     pub base: String,
+    /// Absolute URLs in manifests that begin with `base` are turned to `path`, so that players stay at the box.
+    #[serde(default)]
+    pub rewrite: bool,
 }
 
 /// `[[origin]]`

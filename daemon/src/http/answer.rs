@@ -18,15 +18,17 @@ use hyper::body::Incoming;
 use super::access::Record;
 use super::body::PlayerBody;
 use super::connection::{Answer, Link};
-use super::head::{self, Head, allow_everyone};
-use super::hot::Hit;
+use super::head::{self, allow_everyone};
+use super::hot::{Hit, Remembered};
 use super::reply::{Send, options, plain};
-use super::serve::Asked;
+use super::serve::{Asked, Outcome, is_fresh};
+use super::shown::{Shown, takes_gzip};
 use super::stats::Served;
 use super::workers::Worker;
 use super::{METHODS, page, target};
 use crate::clock;
 use crate::origin::OnInterim;
+use crate::store::StoredObject;
 
 /// Interim responses of one request that wait for their turn. Origins send one or two.
 const INTERIMS: usize = 8;
@@ -109,7 +111,8 @@ impl Worker {
 
     fn recall(&self, request: &Request<Incoming>) -> Option<Hit> {
         let host = request.headers().get(header::HOST).and_then(|it| it.to_str().ok());
-        self.hot.borrow_mut().get(request.uri(), host, clock::now())
+        let takes_gzip = takes_gzip(request.headers());
+        self.hot.borrow_mut().get(request.uri(), host, takes_gzip, clock::now())
     }
 
     /// Serves what was served a moment ago.
@@ -217,7 +220,10 @@ impl Worker {
         let asked = Asked { key, head, on_interim };
         let answer = async {
             if matches!(head.method, Method::GET | Method::HEAD) {
-                return player.object(&asked).await;
+                return match player.object(&asked).await {
+                    Outcome::Response(response) => response,
+                    Outcome::Stored(object, how) => self.show(&object, how, head, route),
+                };
             }
             if let Some(response) = player.forward(&asked, body).await {
                 return response;
@@ -247,16 +253,36 @@ impl Worker {
             send_interim(bytes);
         }
         allow_everyone(response.headers_mut());
-        if let PlayerBody::Stored(stored) = response.body()
-            && head.method == Method::GET
-            && super::serve::is_fresh(stored.object())
-            && stored.object().meta().selecting().is_empty()
-        {
-            let object = Arc::clone(stored.object());
-            let known = Rc::new(Head::of_stored(&object));
-            self.hot.borrow_mut().put(&head.uri, host, &object, &known, route);
-        }
         response
+    }
+
+    /// Serves an object of the cache, and remembers what was served.
+    fn show(
+        &self,
+        object: &Arc<StoredObject>,
+        how: &str,
+        head: &Parts,
+        route: usize,
+    ) -> Response<PlayerBody> {
+        let takes_gzip = takes_gzip(&head.headers);
+        let Shown { head: known, body } = Shown::of(object, &self.player.origins.routes(), takes_gzip);
+        let (status, fields, send) = known.respond(known.now(how), &head.method, &head.headers);
+        let response = match (send, &body) {
+            (Send::Pieces(pieces), Some(bytes)) => PlayerBody::of_pieces(bytes, &pieces),
+            (Send::Pieces(pieces), None) => PlayerBody::stored(Arc::clone(object), pieces),
+            (Send::Nothing | Send::Everything, _) => PlayerBody::empty(),
+        };
+        let is_for_all = object.meta().selecting().is_empty();
+        if head.method == Method::GET && is_for_all && is_fresh(object) && !how.contains("detail") {
+            let host = head.headers.get(header::HOST).and_then(|it| it.to_str().ok());
+            self.hot.borrow_mut().put(
+                &head.uri,
+                host,
+                takes_gzip,
+                Remembered { object, head: known, body, route },
+            );
+        }
+        head::response(status, fields, response)
     }
 }
 

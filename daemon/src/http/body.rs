@@ -158,10 +158,6 @@ impl PlayerBody {
 }
 
 impl Stored {
-    pub(super) const fn object(&self) -> &Arc<StoredObject> {
-        &self.object
-    }
-
     /// Small bodies are copied: `sendfile` costs a second system call. What is asked for again and again lies in the CPU's
     /// caches, where a copy costs less than page by page; the rest is better never touched.
     fn is_better_sent_from_file(&self) -> bool {

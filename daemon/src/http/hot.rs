@@ -38,6 +38,16 @@ struct Entry {
     fields_at_s: i64,
 }
 
+/// What is to be remembered.
+#[derive(Debug)]
+pub(super) struct Remembered<'a> {
+    pub(super) object: &'a Arc<StoredObject>,
+    pub(super) head: Head,
+    /// If it is not the object's own.
+    pub(super) body: Option<Bytes>,
+    pub(super) route: usize,
+}
+
 /// A hit.
 #[derive(Debug)]
 pub(super) struct Hit {
@@ -58,8 +68,14 @@ pub(super) struct Hot {
 
 impl Hot {
     /// What a request with this target means, if that was looked up a moment ago.
-    pub(super) fn get(&mut self, uri: &Uri, host: Option<&str>, now: Instant) -> Option<Hit> {
-        write_name(&mut self.name, uri, host);
+    pub(super) fn get(
+        &mut self,
+        uri: &Uri,
+        host: Option<&str>,
+        takes_gzip: bool,
+        now: Instant,
+    ) -> Option<Hit> {
+        write_name(&mut self.name, uri, host, takes_gzip);
         let entry = self.entries.get_mut(self.name.as_str()).filter(|entry| now < entry.until)?;
         let object = entry.object.upgrade().filter(|object| object.is_current())?;
         let at_s = clock::wall().unix_ms() / 1000;
@@ -76,10 +92,10 @@ impl Hot {
         &mut self,
         uri: &Uri,
         host: Option<&str>,
-        object: &Arc<StoredObject>,
-        head: &Rc<Head>,
-        route: usize,
+        takes_gzip: bool,
+        remembered: Remembered<'_>,
     ) {
+        let Remembered { object, head, body, route } = remembered;
         let now = clock::now();
         let mut until = now + LIFETIME;
         if let (Some(expires), Some(wall)) = (object.meta().expires, clock::trusted_wall()) {
@@ -91,12 +107,13 @@ impl Hot {
         }
         let length = object.meta().length;
         let view = object.view().filter(|view| length <= SMALL_BYTES && view.is_resident(0..length));
-        let body = view.and_then(|view| view.bytes(0..length)).map(|bytes| Bytes::copy_from_slice(&bytes));
+        let own = || view.and_then(|view| view.bytes(0..length)).map(|bytes| Bytes::copy_from_slice(&bytes));
+        let body = body.or_else(own);
         self.bytes += body.as_ref().map_or(0, Bytes::len);
-        write_name(&mut self.name, uri, host);
+        write_name(&mut self.name, uri, host, takes_gzip);
         let entry = Entry {
             object: Arc::downgrade(object),
-            head: Rc::clone(head),
+            head: Rc::new(head),
             body,
             route,
             until,
@@ -123,8 +140,9 @@ impl Hot {
 }
 
 /// What decides which object a request means.
-fn write_name(name: &mut String, uri: &Uri, host: Option<&str>) {
+fn write_name(name: &mut String, uri: &Uri, host: Option<&str>, takes_gzip: bool) {
     name.clear();
+    name.push(if takes_gzip { 'z' } else { 'i' });
     name.push_str(uri.authority().map(http::uri::Authority::as_str).or(host).unwrap_or(""));
     name.push(' ');
     name.push_str(uri.path_and_query().map_or("/", |it| it.as_str()));

@@ -12,7 +12,7 @@
 //! | `serve.rs` | where an object is: cache, in flight, announced, origin |
 //! | `head.rs`, `reply.rs` | heads: what all get, and what one gets: conditionals, ranges |
 //! | `body.rs` | bodies: mapped slices, objects as they arrive |
-//! | `encode.rs`, `rewrite.rs` | manifests: compressed for those who take it, absolute URLs turned to the box |
+//! | `shown.rs` | manifests: absolute URLs turned to the box, compressed for those who take it |
 //! | `prefetch.rs` | what comes after a miss |
 //! | `stats.rs`, `access.rs` | what was served: counted, and written down |
 //! | `range.rs`, `mime.rs`, `page.rs` | `Range`, types by name, the page at `/` |
@@ -33,6 +33,7 @@ mod prefetch;
 mod range;
 mod reply;
 mod serve;
+mod shown;
 mod stats;
 mod sys;
 mod target;

@@ -13,7 +13,7 @@ use super::reply::{Send, plain};
 use super::{Player, range};
 use crate::caching::{self, RequestDirectives, Staleness};
 use crate::clock;
-use crate::flight::{FailReason, Flight, Outcome};
+use crate::flight::{FailReason, Flight, Outcome as Ended};
 use crate::origin::{Ask, FillResult, OnInterim, OriginError, Passed, Question, RequestBody, no_body};
 use crate::receive::Document;
 use crate::store::{EvictReason, StoredObject};
@@ -45,6 +45,14 @@ pub(super) enum Found {
     Document(Arc<Document>),
     /// What an origin has answered to this request alone.
     Passed(Box<Passed>),
+}
+
+/// What a request comes to.
+pub(super) enum Outcome {
+    /// This object of the cache; how it got there, after `skycache; `.
+    Stored(Arc<StoredObject>, &'static str),
+    /// Anything else.
+    Response(Response<PlayerBody>),
 }
 
 /// Why there is no object to serve.
@@ -99,24 +107,26 @@ impl Asked<'_> {
 
 impl Player {
     /// Answers a GET or HEAD for an object.
-    pub(super) async fn object(self: &Arc<Self>, asked: &Asked<'_>) -> Response<PlayerBody> {
+    pub(super) async fn object(self: &Arc<Self>, asked: &Asked<'_>) -> Outcome {
         let (method, headers) = (&asked.head.method, &asked.head.headers);
         for _ in 0..LOOKS {
             let found = match self.find(asked).await {
                 Ok(Found::Flight(flight)) => self.flight(flight, method, headers).await,
-                Ok(Found::Stored(object, how)) => Ok(self.stored(&object, method, headers, how)),
-                Ok(Found::Document(document)) => Ok(signalling(&document, method, headers)),
-                Ok(Found::Passed(passed)) => Ok(handed_on(*passed)),
+                Ok(Found::Stored(object, how)) => return Outcome::Stored(object, how),
+                Ok(Found::Document(document)) => {
+                    Ok(Outcome::Response(signalling(&document, method, headers)))
+                }
+                Ok(Found::Passed(passed)) => Ok(Outcome::Response(handed_on(*passed))),
                 Err(missing) => Err(missing),
             };
             match found {
-                Ok(response) => return response,
+                Ok(outcome) => return outcome,
                 // What we waited for has made way for something newer: look again.
                 Err(Missing::Again) => {}
-                Err(missing) => return missing.response(asked.key),
+                Err(missing) => return Outcome::Response(missing.response(asked.key)),
             }
         }
-        Missing::NotInTime.response(asked.key)
+        Outcome::Response(Missing::NotInTime.response(asked.key))
     }
 
     /// The first key that anybody knows; else the first that an origin could have.
@@ -314,7 +324,7 @@ impl Player {
             self.shared.store.remove_all(&target, EvictReason::Purged);
             // What is on its way was sent before.
             if let Some(flight) = self.shared.flights.get(target.as_str()).filter(|it| it.sent.is_some()) {
-                self.shared.flights.end(&flight, Outcome::Failed(FailReason::Replaced));
+                self.shared.flights.end(&flight, Ended::Failed(FailReason::Replaced));
             }
         }
     }
@@ -325,7 +335,7 @@ impl Player {
         flight: Arc<Flight>,
         method: &Method,
         request: &HeaderMap,
-    ) -> Result<Response<PlayerBody>, Missing> {
+    ) -> Result<Outcome, Missing> {
         let how = if flight.carried().is_some() { "hit; detail=in-flight" } else { "fwd=miss" };
         let head = Head::of_flight(&flight);
         let (status, fields, send) = head.respond(head.now(how), method, request);
@@ -345,7 +355,9 @@ impl Player {
                 starts.next().unwrap_or(0)
             }
             Send::Everything => 0,
-            Send::Nothing => return Ok(head::response(status, fields, PlayerBody::empty())),
+            Send::Nothing => {
+                return Ok(Outcome::Response(head::response(status, fields, PlayerBody::empty())));
+            }
         };
         // Nothing to wait for, of nothing; an object of a carousel is nothing only when that is verified.
         let is_empty = flight.length == Some(0) && flight.sent.is_some();
@@ -353,21 +365,21 @@ impl Player {
             return Err(Missing::NotInTime);
         }
         match flight.outcome() {
-            Some(Outcome::Whole(object)) => return Ok(self.stored(object, method, request, how)),
-            Some(Outcome::Failed(FailReason::Replaced | FailReason::Abandoned)) => {
+            Some(Ended::Whole(object)) => return Ok(Outcome::Stored(Arc::clone(object), how)),
+            Some(Ended::Failed(FailReason::Replaced | FailReason::Abandoned)) => {
                 return Err(Missing::Again);
             }
-            Some(Outcome::Failed(FailReason::OriginCut)) => return Err(Missing::Origin(OriginError::Cut)),
-            Some(Outcome::Failed(_)) => return Err(Missing::Broken),
+            Some(Ended::Failed(FailReason::OriginCut)) => return Err(Missing::Origin(OriginError::Cut)),
+            Some(Ended::Failed(_)) => return Err(Missing::Broken),
             None if !is_empty && flight.is_given_up(first) => return Err(Missing::Origin(OriginError::Cut)),
-            Some(Outcome::Passed(_)) | None => {}
+            Some(Ended::Passed(_)) | None => {}
         }
         let pieces = match send {
             Send::Pieces(pieces) => Some(pieces),
             _ => None,
         };
         let body = PlayerBody::flight(flight, Arc::clone(&self.shared.flights), pieces, self.waits);
-        Ok(head::response(status, fields, body))
+        Ok(Outcome::Response(head::response(status, fields, body)))
     }
 
     /// Waits for the byte at `offset`, asking for repair when it does not come at once.
@@ -377,23 +389,6 @@ impl Player {
         }
         self.shared.flights.wish(flight);
         flight.wait_for(offset, self.waits.patience).await
-    }
-
-    /// Serves what is in the cache.
-    fn stored(
-        &self,
-        object: &Arc<StoredObject>,
-        method: &Method,
-        request: &HeaderMap,
-        how: &str,
-    ) -> Response<PlayerBody> {
-        let head = Head::of_stored(object);
-        let (status, fields, send) = head.respond(head.now(how), method, request);
-        let body = match send {
-            Send::Pieces(pieces) => PlayerBody::stored(Arc::clone(object), pieces),
-            Send::Nothing | Send::Everything => PlayerBody::empty(),
-        };
-        head::response(status, fields, body)
     }
 }
 

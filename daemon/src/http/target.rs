@@ -62,7 +62,8 @@ mod tests {
     use super::*;
 
     fn of(uri: &str, host: &str) -> Vec<String> {
-        let routes = [Route { path: "/vod/".into(), base: "https://cdn.example.com/v/".into() }];
+        let routes =
+            [Route { path: "/vod/".into(), base: "https://cdn.example.com/v/".into(), rewrite: false }];
         let keys = keys(&uri.parse().unwrap(), Some(host), &routes, false).unwrap();
         keys.iter().map(|key| key.as_str().to_owned()).collect()
     }
@@ -88,7 +89,8 @@ mod tests {
     #[test]
     fn what_would_escape_is_refused() {
         for path in ["/a.example/../../etc/passwd", "/vod/../x", "/a.example/%2e%2e/x"] {
-            let routes = [Route { path: "/vod/".into(), base: "https://cdn.example.com/v/".into() }];
+            let routes =
+                [Route { path: "/vod/".into(), base: "https://cdn.example.com/v/".into(), rewrite: false }];
             assert!(keys(&path.parse().unwrap(), Some("box"), &routes, false).is_err(), "{path}");
         }
     }

@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn only_hosts_that_somebody_has_named_are_asked() {
         let rule = Origin { host: "cdn.example.com".into(), url: "http://127.0.0.1:9000/o/".into() };
-        let route = Route { path: "/v/".into(), base: "https://routes.example/vod/".into() };
+        let route = Route { path: "/v/".into(), base: "https://routes.example/vod/".into(), rewrite: false };
         let origins = Origins::new(vec![rule], vec![route]);
         origins.set_signalled(["http://air.example:81/dash/".to_owned()].into_iter());
         let url = |key: &str| origins.url_for(&ObjectKey::from_name(key, None).unwrap());

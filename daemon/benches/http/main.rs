@@ -1,0 +1,145 @@
+//! `cargo xtask bench http`: skycached beside nginx's `proxy_cache`, interleaved in one run, each with its access log on.
+//!
+//! Both sit before the same origin, on loopback, with their cache on the same file system; both are warmed through their own
+//! cache. The client asks over keep-alive connections and lets the kernel drop the bodies (`MSG_TRUNC`), so that it is not
+//! what is measured. Ratios are ours to nginx's, of the medians of the rounds; beside each its least and most.
+//!
+//! `--seconds S` a round (2), `--rounds N` (5), `--connections A,B` (64,512), `--disk` (else on tmpfs), `--only NAME`.
+
+mod load;
+mod servers;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use load::{Load, Taken};
+use servers::{Nginx, Server, Skycached, make_tree};
+
+struct Options {
+    seconds: f64,
+    rounds: usize,
+    connections: Vec<usize>,
+    folder: PathBuf,
+    only: Option<String>,
+}
+
+fn options() -> Options {
+    let mut options = Options {
+        seconds: 2.0,
+        rounds: 5,
+        connections: vec![64, 512],
+        folder: PathBuf::from("/dev/shm"),
+        only: None,
+    };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().unwrap_or_default();
+        match argument.as_str() {
+            "--seconds" => options.seconds = value().parse().expect("seconds"),
+            "--rounds" => options.rounds = value().parse().expect("rounds"),
+            "--connections" => {
+                options.connections = value().split(',').map(|it| it.parse().expect("a number")).collect();
+            }
+            "--disk" => options.folder = std::env::temp_dir(),
+            "--only" => options.only = Some(value()),
+            // What `cargo bench` passes.
+            _ => {}
+        }
+    }
+    options
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Ratio of medians, and the least and most that rounds have shown.
+fn ratio(ours: &[f64], theirs: &[f64]) -> String {
+    let (mut ours, mut theirs) = (ours.to_vec(), theirs.to_vec());
+    let middle = median(&mut ours) / median(&mut theirs);
+    let (least, most) = (ours[0] / theirs[theirs.len() - 1], ours[ours.len() - 1] / theirs[0]);
+    format!("{middle:5.2} ({least:.2}-{most:.2})")
+}
+
+/// Whether this runs on a loopback of its own, with the frames of an Ethernet and a plain congestion control: a loopback of
+/// 64 KiB frames hides what segments cost, and shows delays that no network has.
+const ON_OWN_LOOPBACK: &str = "SKYCACHE_BENCH_OWN_LOOPBACK";
+
+/// Begins again in a network namespace of our own. Comes back where that is not allowed.
+fn move_to_own_loopback() {
+    use std::os::unix::process::CommandExt as _;
+    if std::env::var_os(ON_OWN_LOOPBACK).is_some() {
+        return;
+    }
+    let prepare =
+        "ip link set lo mtu 1500 up && sysctl -qw net.ipv4.tcp_congestion_control=reno; exec \"$0\" \"$@\"";
+    let may =
+        std::process::Command::new("unshare").args(["--net", "true"]).status().is_ok_and(|it| it.success());
+    if may && let Ok(program) = std::env::current_exe() {
+        let mut again = std::process::Command::new("unshare");
+        again.args(["--net", "sh", "-c", prepare]).arg(program).args(std::env::args().skip(1));
+        let err = again.env(ON_OWN_LOOPBACK, "1").exec();
+        eprintln!("unshare: {err}");
+    }
+    println!("no network namespace of our own (root is needed): loopback as it is");
+}
+
+fn main() {
+    move_to_own_loopback();
+    let options = options();
+    let folder =
+        tempfile::Builder::new().prefix("skycache-bench-").tempdir_in(&options.folder).expect("a folder");
+    println!("making the tree and warming both caches below {}", folder.path().display());
+    let tree = make_tree(&folder.path().join("www"));
+    let nginx = Nginx::start(folder.path(), &tree.root);
+    let ours = Skycached::start(folder.path(), nginx.origin());
+    for server in [&nginx as &dyn Server, &ours] {
+        load::warm(server.address(), &tree.all());
+    }
+    println!(
+        "\n{:<16} {:>5} {:>9} {:>9}  {:<18} {:<18} {:<18} {:>9}",
+        "what", "conns", "nginx/s", "ours/s", "requests", "p99", "CPU s per GB", "ours MB/s"
+    );
+    for (name, paths, range) in tree.scenarios() {
+        if options.only.as_ref().is_some_and(|only| only != name) {
+            continue;
+        }
+        for &connections in &options.connections {
+            let mut taken: [Vec<Taken>; 2] = Default::default();
+            for round in 0..options.rounds {
+                let servers: [&dyn Server; 2] = [&nginx, &ours];
+                for at in [round % 2, 1 - round % 2] {
+                    let server = servers[at];
+                    let load = Load {
+                        address: server.address(),
+                        paths: paths.clone(),
+                        range,
+                        connections,
+                        time: Duration::from_secs_f64(options.seconds),
+                        seed: round as u64,
+                    };
+                    let before = server.cpu_s();
+                    let mut result = load.run();
+                    result.cpu_s = server.cpu_s() - before;
+                    assert_eq!(result.errors, 0, "{name}: {} responses were wrong", result.errors);
+                    taken[at].push(result);
+                }
+            }
+            let of = |at: usize, what: fn(&Taken) -> f64| taken[at].iter().map(what).collect::<Vec<f64>>();
+            let rate = |it: &Taken| it.requests as f64 / it.seconds;
+            let p99 = |it: &Taken| it.p99_us;
+            let cpu = |it: &Taken| it.cpu_s / (it.bytes as f64 / 1e9);
+            let megabytes = |it: &Taken| it.bytes as f64 / it.seconds / 1e6;
+            println!(
+                "{name:<16} {connections:>5} {:>9.0} {:>9.0}  {:<18} {:<18} {:<18} {:>9.0}",
+                median(&mut of(0, rate)),
+                median(&mut of(1, rate)),
+                ratio(&of(1, rate), &of(0, rate)),
+                ratio(&of(1, p99), &of(0, p99)),
+                ratio(&of(1, cpu), &of(0, cpu)),
+                median(&mut of(1, megabytes)),
+            );
+        }
+    }
+}
