@@ -2,7 +2,7 @@
 //!
 //! Both sit before the same origin, on loopback, with their cache on the same file system; both are warmed through their own
 //! cache. The client asks over keep-alive connections and lets the kernel drop the bodies (`MSG_TRUNC`), so that it is not
-//! what is measured. Ratios are ours to nginx's, of the medians of the rounds; beside each its least and most.
+//! what is measured. Ratios are ours to nginx's: the median of those of rounds next to each other, with the least and most.
 //!
 //! `--seconds S` a round (2), `--rounds N` (5), `--connections A,B` (64,512), `--disk` (else on tmpfs), `--only NAME`.
 
@@ -54,12 +54,11 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// Ratio of medians, and the least and most that rounds have shown.
+/// Of the ratios of rounds that ran one after the other: median, least and most. The machine's own ups and downs fall on both.
 fn ratio(ours: &[f64], theirs: &[f64]) -> String {
-    let (mut ours, mut theirs) = (ours.to_vec(), theirs.to_vec());
-    let middle = median(&mut ours) / median(&mut theirs);
-    let (least, most) = (ours[0] / theirs[theirs.len() - 1], ours[ours.len() - 1] / theirs[0]);
-    format!("{middle:5.2} ({least:.2}-{most:.2})")
+    let mut ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+    let middle = median(&mut ratios);
+    format!("{middle:5.2} ({:.2}-{:.2})", ratios[0], ratios[ratios.len() - 1])
 }
 
 /// Whether this runs on a loopback of its own, with the frames of an Ethernet and a plain congestion control: a loopback of

@@ -90,13 +90,18 @@ impl Worker {
         if let Some(outbox) = &link.outbox {
             outbox.bytes_in_at_request.set(outbox.bytes_in.get());
         }
-        if request.method() == Method::GET
-            && let Some(hit) = self.recall(&request)
-        {
-            let (head, _) = request.into_parts();
-            let route = hit.route;
-            let response = self.hit(hit, &head);
-            return Answer::Ready(Some(self.finish(response, &head, link, route, Served::Hit, began)));
+        if request.method() == Method::GET {
+            let hit = self.hot.borrow_mut().get(request.uri(), request.headers(), clock::now());
+            if let Some(Hit { status, fields, send, object, body, route }) = hit {
+                let body = match (send, body) {
+                    (Send::Pieces(pieces), Some(bytes)) => PlayerBody::of_pieces(&bytes, &pieces),
+                    (Send::Pieces(pieces), None) => PlayerBody::stored(object, pieces),
+                    (Send::Nothing | Send::Everything, _) => PlayerBody::empty(),
+                };
+                let response = head::response(status, fields, body);
+                let (head, _) = request.into_parts();
+                return Answer::Ready(Some(self.finish(response, head, link, route, Served::Hit, began)));
+            }
         }
         let (worker, link) = (Rc::clone(self), Rc::clone(link));
         Answer::Later(Box::pin(async move {
@@ -105,33 +110,15 @@ impl Worker {
             let response = worker.look_up(&head, body, &link, route).await;
             let status = response.headers().get("cache-status").and_then(|it| it.to_str().ok()).unwrap_or("");
             let served = Served::of(status);
-            worker.finish(response, &head, &link, route, served, began)
+            worker.finish(response, head, &link, route, served, began)
         }))
-    }
-
-    fn recall(&self, request: &Request<Incoming>) -> Option<Hit> {
-        let host = request.headers().get(header::HOST).and_then(|it| it.to_str().ok());
-        let takes_gzip = takes_gzip(request.headers());
-        self.hot.borrow_mut().get(request.uri(), host, takes_gzip, clock::now())
-    }
-
-    /// Serves what was served a moment ago.
-    fn hit(&self, hit: Hit, head: &Parts) -> Response<PlayerBody> {
-        let Hit { object, head: known, fields, body, .. } = hit;
-        let (status, fields, send) = known.respond(fields, &head.method, &head.headers);
-        let body = match (send, body) {
-            (Send::Pieces(pieces), Some(bytes)) => PlayerBody::of_pieces(&bytes, &pieces),
-            (Send::Pieces(pieces), None) => PlayerBody::stored(object, pieces),
-            (Send::Nothing | Send::Everything, _) => PlayerBody::empty(),
-        };
-        head::response(status, fields, body)
     }
 
     /// Notes a response, and lets it go.
     fn finish(
         self: &Rc<Self>,
         response: Response<PlayerBody>,
-        head: &Parts,
+        head: Parts,
         link: &Rc<Link>,
         route: usize,
         served: Served,
@@ -140,7 +127,7 @@ impl Worker {
         let took = began.elapsed();
         let status = response.status();
         self.stats.head(route, status, served, took);
-        self.complain(head, status, served, took);
+        self.complain(&head, status, served, took);
         let mut response = response;
         if let Some(outbox) = &link.outbox {
             response.body_mut().send_through(outbox);
@@ -154,10 +141,10 @@ impl Worker {
         let record = self.log.is_some().then(|| {
             Box::new(Record {
                 peer: link.peer,
-                method: head.method.clone(),
-                uri: head.uri.clone(),
+                method: head.method,
+                uri: head.uri,
                 version: head.version,
-                headers: head.headers.clone(),
+                headers: head.headers,
                 status,
                 served,
                 began,
@@ -266,7 +253,8 @@ impl Worker {
     ) -> Response<PlayerBody> {
         let takes_gzip = takes_gzip(&head.headers);
         let Shown { head: known, body } = Shown::of(object, &self.player.origins.routes(), takes_gzip);
-        let (status, fields, send) = known.respond(known.now(how), &head.method, &head.headers);
+        let known = known.stamped(how);
+        let (status, fields, send) = known.respond(&head.method, &head.headers);
         let response = match (send, &body) {
             (Send::Pieces(pieces), Some(bytes)) => PlayerBody::of_pieces(bytes, &pieces),
             (Send::Pieces(pieces), None) => PlayerBody::stored(Arc::clone(object), pieces),
@@ -274,13 +262,8 @@ impl Worker {
         };
         let is_for_all = object.meta().selecting().is_empty();
         if head.method == Method::GET && is_for_all && is_fresh(object) && !how.contains("detail") {
-            let host = head.headers.get(header::HOST).and_then(|it| it.to_str().ok());
-            self.hot.borrow_mut().put(
-                &head.uri,
-                host,
-                takes_gzip,
-                Remembered { object, head: known, body, route },
-            );
+            let remembered = Remembered { object, head: known, body, route };
+            self.hot.borrow_mut().put(&head.uri, &head.headers, remembered);
         }
         head::response(status, fields, response)
     }

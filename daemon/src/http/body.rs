@@ -22,10 +22,12 @@ use crate::store::{StoredObject, View};
 
 /// Bytes handed to a connection at a time.
 const FRAME_BYTES: u64 = 256 << 10;
+/// Bytes of a file handed to a socket at a time: they are not touched, so many cost no more than few.
+const FILE_FRAME_BYTES: u64 = 2 << 20;
 /// Bodies up to this are copied into the socket.
 const COPIED_BYTES: u64 = 16 << 10;
 /// Bytes whose pages are looked at together, and read together if they are not in memory.
-const WARM_BYTES: u64 = 2 << 20;
+const WARM_BYTES: u64 = 4 << 20;
 /// Frames of an object in flight that wait for a slow player.
 const FRAMES: usize = 2;
 
@@ -186,13 +188,18 @@ impl Stored {
             }
         } else if range.start >= self.warm_to {
             self.warm_to = range.end.min(range.start + WARM_BYTES);
-            let ahead = range.start..self.warm_to;
-            if !self.object.was_warm(crate::clock::now()) {
-                if view.is_resident(ahead.clone()) {
-                    if ahead == (0..self.object.meta().length) {
-                        self.object.is_warm(crate::clock::now());
+            let now = crate::clock::now();
+            if !self.object.was_warm(now) {
+                // Of an object that is not long all pages are looked at, so that its next readers need not.
+                let length = self.object.meta().length;
+                let is_short = length <= WARM_BYTES;
+                let ahead = if is_short { 0..length } else { range.start..self.warm_to };
+                if view.is_resident(ahead) {
+                    if is_short {
+                        self.object.is_warm(now);
                     }
                 } else {
+                    let ahead = range.start..self.warm_to;
                     // The disk may take its time: other players of this core do not wait for it.
                     let view = view.clone();
                     let mut warming = tokio::task::spawn_blocking(move || view.warm(ahead));
@@ -204,7 +211,8 @@ impl Stored {
                 }
             }
         }
-        let end = range.end.min(range.start + FRAME_BYTES).min(self.warm_to.max(range.start + 1));
+        let most = if self.outbox.is_some() { FILE_FRAME_BYTES } else { FRAME_BYTES };
+        let end = range.end.min(range.start + most).min(self.warm_to.max(range.start + 1));
         let Some(bytes) = view.bytes(range.start..end) else {
             return Poll::Ready(Some(Err(io::ErrorKind::NotFound.into())));
         };

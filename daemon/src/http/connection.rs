@@ -81,14 +81,18 @@ impl Future for Answer {
 /// Serves a connection until it ends, or `stop` says so and what is being answered has ended.
 pub(super) async fn serve(
     worker: &Rc<Worker>,
-    stream: TcpStream,
+    stream: std::net::TcpStream,
     peer: IpAddr,
     acceptor: Option<Acceptor>,
     stop: watch::Receiver<bool>,
 ) {
     match acceptor {
         None => plain(worker, stream, peer, stop).await,
-        Some(acceptor) => tls(worker, stream, peer, &acceptor, stop).await,
+        Some(acceptor) => {
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                tls(worker, stream, peer, &acceptor, stop).await;
+            }
+        }
     }
 }
 
@@ -97,13 +101,19 @@ fn answer_by(worker: &Rc<Worker>, link: &Rc<Link>) -> impl Fn(Request<Incoming>)
     move |request| worker.answer(request, &link)
 }
 
-async fn plain(worker: &Rc<Worker>, stream: TcpStream, peer: IpAddr, mut stop: watch::Receiver<bool>) {
+async fn plain(
+    worker: &Rc<Worker>,
+    stream: std::net::TcpStream,
+    peer: IpAddr,
+    mut stop: watch::Receiver<bool>,
+) {
     let outbox = Rc::new(Outbox::default());
     let link = Rc::new(Link { peer, outbox: Some(Rc::clone(&outbox)), active: Cell::new(0), is_tls: false });
-    let mut wire = Wire::new(stream, Rc::clone(&outbox));
+    let Ok(mut wire) = Wire::new(stream, Rc::clone(&outbox)) else { return };
     loop {
         // Parked.
         tokio::select! {
+            biased;
             readable = wire.readable() => if readable.is_err() { return },
             () = tokio::time::sleep(KEEP_ALIVE) => return,
             _ = stop.wait_for(|stop| *stop) => return,
@@ -115,6 +125,7 @@ async fn plain(worker: &Rc<Worker>, stream: TcpStream, peer: IpAddr, mut stop: w
         let mut pulse = Pulse::new(&outbox);
         loop {
             tokio::select! {
+                biased;
                 ended = &mut connection => {
                     if let Err(err) = ended {
                         tracing::trace!(%err, "a connection ended");

@@ -18,9 +18,8 @@ const VIA: &str = "1.1 skycache";
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) status: StatusCode,
-    /// Every field but `Age`, `Cache-Status`, and those of the body.
+    /// Every field but `Content-Length` and `Content-Range`; `Age` and `Cache-Status` as of the last [`Head::stamp`].
     pub(super) fields: HeaderMap,
-    pub(super) content_type: HeaderValue,
     pub(super) validators: Validators,
     /// Bytes of the object; `None`: its end will tell.
     pub(super) length: Option<u64>,
@@ -63,6 +62,7 @@ impl Head {
             boundary: meta.digest.to_hex()[40..52].to_owned(),
             ..Self::new(fields, meta.key.as_str(), meta.content_type.as_deref())
         }
+        .with_ranges()
     }
 
     /// Of an object on its way.
@@ -90,6 +90,7 @@ impl Head {
             boundary: digest.map_or_else(|| "0123456789ab".to_owned(), |it| it.to_hex()[40..52].to_owned()),
             ..Self::new(fields, flight.key.as_str(), flight.content_type.as_deref())
         }
+        .with_ranges()
     }
 
     /// Of signalling, which is kept in memory.
@@ -104,6 +105,7 @@ impl Head {
             boundary: digest.to_hex()[40..52].to_owned(),
             ..Self::new(fields, &document.name, content_type)
         }
+        .with_ranges()
     }
 
     fn new(mut fields: HeaderMap, key: &str, content_type: Option<&str>) -> Self {
@@ -111,10 +113,11 @@ impl Head {
         fields.append(header::VIA, HeaderValue::from_static(VIA));
         allow_everyone(&mut fields);
         let content_type = content_type.and_then(|it| HeaderValue::from_str(it).ok());
+        let content_type = content_type.unwrap_or_else(|| HeaderValue::from_static(mime::of(key)));
+        fields.insert(header::CONTENT_TYPE, content_type);
         Self {
             status: StatusCode::OK,
             fields,
-            content_type: content_type.unwrap_or_else(|| HeaderValue::from_static(mime::of(key))),
             validators,
             length: None,
             since: None,
@@ -123,27 +126,49 @@ impl Head {
         }
     }
 
-    /// The fields as they are now. `cache_status` is what stands after `skycache; `.
-    pub(super) fn now(&self, cache_status: &str) -> HeaderMap {
-        let mut fields = self.fields.clone();
+    /// Says that parts of it can be asked for, if they can; and says no type of nothing.
+    fn with_ranges(mut self) -> Self {
+        if self.has_ranges() {
+            self.fields.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        }
+        if self.length == Some(0) && self.status != StatusCode::OK {
+            self.fields.remove(header::CONTENT_TYPE);
+        }
+        self
+    }
+
+    /// Whether parts of it can be asked for.
+    pub(super) fn has_ranges(&self) -> bool {
+        self.status == StatusCode::OK
+            && self.length.is_some()
+            && !self.fields.contains_key(header::CONTENT_RANGE)
+    }
+
+    /// Brings `Age` and `Cache-Status` up to date. `how` is what stands after `skycache; `.
+    pub(super) fn stamp(&mut self, how: &str) {
         let now = clock::wall();
         if let Some((since, initial_age_s)) = self.since {
             let age_s = now.unix_ms().saturating_sub(since.unix_ms()).max(0) / 1000;
             let age_s = age_s.saturating_add(i64::from(initial_age_s));
             // What comes from its origin just now has none.
-            if age_s > 0 || cache_status.starts_with("hit") {
-                fields.insert(header::AGE, HeaderValue::from(age_s));
+            if age_s > 0 || how.starts_with("hit") {
+                self.fields.insert(header::AGE, HeaderValue::from(age_s));
             }
         }
         let status = match self.expires {
-            Some(expires) if cache_status.starts_with("hit") => {
+            Some(expires) if how.starts_with("hit") => {
                 let ttl_s = (expires.unix_ms() - now.unix_ms()).div_euclid(1000);
-                format!("skycache; {cache_status}; ttl={ttl_s}")
+                format!("skycache; {how}; ttl={ttl_s}")
             }
-            _ => format!("skycache; {cache_status}"),
+            _ => format!("skycache; {how}"),
         };
-        put(&mut fields, HeaderName::from_static("cache-status"), &status);
-        fields
+        put(&mut self.fields, HeaderName::from_static("cache-status"), &status);
+    }
+
+    /// As [`Head::stamp`].
+    pub(super) fn stamped(mut self, how: &str) -> Self {
+        self.stamp(how);
+        self
     }
 }
 

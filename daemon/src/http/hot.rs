@@ -4,22 +4,24 @@
 //! An object that has left the index is never served from here ([`StoredObject::is_current`]); one that is stale neither.
 
 use std::collections::HashMap;
-use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use carousel::time::Instant;
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, Method, StatusCode, Uri, header};
 
 use super::head::Head;
+use super::reply::Send;
+use super::shown::takes_gzip;
 use crate::clock;
 use crate::store::StoredObject;
 
 /// How long an object is served without asking the cache, which counts its use and looks whether its file is as it was.
-const LIFETIME: Duration = Duration::from_secs(1);
-/// Objects remembered by a worker.
-const MAX_OBJECTS: usize = 1024;
+/// Purging, banning and replacing are seen at once all the same.
+const LIFETIME: Duration = Duration::from_secs(5);
+/// Objects remembered by a worker; each takes 2 to 3 KB.
+const MAX_OBJECTS: usize = 4096;
 /// Bodies up to this are remembered too.
 const SMALL_BYTES: u64 = 16 << 10;
 /// Bytes of them.
@@ -29,13 +31,12 @@ const MAX_BYTES: usize = 2 << 20;
 #[derive(Debug)]
 struct Entry {
     object: Weak<StoredObject>,
-    head: Rc<Head>,
+    head: Head,
     body: Option<Bytes>,
     route: usize,
     until: Instant,
-    /// The head's fields as of this second.
-    fields: HeaderMap,
-    fields_at_s: i64,
+    /// The second since 1970 of the head's stamp.
+    stamped_s: i64,
 }
 
 /// What is to be remembered.
@@ -48,12 +49,13 @@ pub(super) struct Remembered<'a> {
     pub(super) route: usize,
 }
 
-/// A hit.
+/// A hit: the head of its response, and what to send after it.
 #[derive(Debug)]
 pub(super) struct Hit {
-    pub(super) object: Arc<StoredObject>,
-    pub(super) head: Rc<Head>,
+    pub(super) status: StatusCode,
     pub(super) fields: HeaderMap,
+    pub(super) send: Send,
+    pub(super) object: Arc<StoredObject>,
     pub(super) body: Option<Bytes>,
     pub(super) route: usize,
 }
@@ -67,34 +69,22 @@ pub(super) struct Hot {
 }
 
 impl Hot {
-    /// What a request with this target means, if that was looked up a moment ago.
-    pub(super) fn get(
-        &mut self,
-        uri: &Uri,
-        host: Option<&str>,
-        takes_gzip: bool,
-        now: Instant,
-    ) -> Option<Hit> {
-        write_name(&mut self.name, uri, host, takes_gzip);
+    /// The response to a GET, if what it means was looked up a moment ago.
+    pub(super) fn get(&mut self, uri: &Uri, request: &HeaderMap, now: Instant) -> Option<Hit> {
+        write_name(&mut self.name, uri, request);
         let entry = self.entries.get_mut(self.name.as_str()).filter(|entry| now < entry.until)?;
         let object = entry.object.upgrade().filter(|object| object.is_current())?;
         let at_s = clock::wall().unix_ms() / 1000;
-        if at_s != entry.fields_at_s {
-            entry.fields = entry.head.now("hit");
-            entry.fields_at_s = at_s;
+        if at_s != entry.stamped_s {
+            entry.head.stamp("hit");
+            entry.stamped_s = at_s;
         }
-        let (head, fields) = (Rc::clone(&entry.head), entry.fields.clone());
-        Some(Hit { object, head, fields, body: entry.body.clone(), route: entry.route })
+        let (status, fields, send) = entry.head.respond(&Method::GET, request);
+        Some(Hit { status, fields, send, object, body: entry.body.clone(), route: entry.route })
     }
 
-    /// Remembers what the cache has said.
-    pub(super) fn put(
-        &mut self,
-        uri: &Uri,
-        host: Option<&str>,
-        takes_gzip: bool,
-        remembered: Remembered<'_>,
-    ) {
+    /// Remembers what the cache has said to a GET.
+    pub(super) fn put(&mut self, uri: &Uri, request: &HeaderMap, remembered: Remembered<'_>) {
         let Remembered { object, head, body, route } = remembered;
         let now = clock::now();
         let mut until = now + LIFETIME;
@@ -110,16 +100,8 @@ impl Hot {
         let own = || view.and_then(|view| view.bytes(0..length)).map(|bytes| Bytes::copy_from_slice(&bytes));
         let body = body.or_else(own);
         self.bytes += body.as_ref().map_or(0, Bytes::len);
-        write_name(&mut self.name, uri, host, takes_gzip);
-        let entry = Entry {
-            object: Arc::downgrade(object),
-            head: Rc::new(head),
-            body,
-            route,
-            until,
-            fields: HeaderMap::new(),
-            fields_at_s: -1,
-        };
+        write_name(&mut self.name, uri, request);
+        let entry = Entry { object: Arc::downgrade(object), head, body, route, until, stamped_s: -1 };
         if let Some(old) = self.entries.insert(self.name.as_str().into(), entry) {
             self.bytes -= old.body.map_or(0, |body| body.len());
         }
@@ -139,11 +121,12 @@ impl Hot {
     }
 }
 
-/// What decides which object a request means.
-fn write_name(name: &mut String, uri: &Uri, host: Option<&str>, takes_gzip: bool) {
+/// What decides which object a request means, and in which form it gets it.
+fn write_name(name: &mut String, uri: &Uri, request: &HeaderMap) {
+    let host = || request.get(header::HOST).and_then(|it| it.to_str().ok());
     name.clear();
-    name.push(if takes_gzip { 'z' } else { 'i' });
-    name.push_str(uri.authority().map(http::uri::Authority::as_str).or(host).unwrap_or(""));
+    name.push(if takes_gzip(request) { 'z' } else { 'i' });
+    name.push_str(uri.authority().map(http::uri::Authority::as_str).or_else(host).unwrap_or(""));
     name.push(' ');
     name.push_str(uri.path_and_query().map_or("/", |it| it.as_str()));
 }

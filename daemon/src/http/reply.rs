@@ -21,59 +21,49 @@ pub(super) enum Send {
 }
 
 impl Head {
-    /// The head of the response to this request, and what is to be sent after it. `fields` are those of [`Head::now`].
-    pub(super) fn respond(
-        &self,
-        mut fields: HeaderMap,
-        method: &Method,
-        request: &HeaderMap,
-    ) -> (StatusCode, HeaderMap, Send) {
+    /// The head of the response to this request, and what is to be sent after it.
+    pub(super) fn respond(&self, method: &Method, request: &HeaderMap) -> (StatusCode, HeaderMap, Send) {
         if self.status == StatusCode::OK {
-            match self.validators.precondition(request) {
-                Precondition::Holds => {}
-                Precondition::NotModified => {
-                    fields.remove(header::CONTENT_ENCODING);
-                    fields.remove(header::CONTENT_LANGUAGE);
-                    return (StatusCode::NOT_MODIFIED, fields, Send::Nothing);
+            let status = match self.validators.precondition(request) {
+                Precondition::Holds => None,
+                Precondition::NotModified => Some(StatusCode::NOT_MODIFIED),
+                Precondition::Failed => Some(StatusCode::PRECONDITION_FAILED),
+            };
+            if let Some(status) = status {
+                let mut fields = self.fields.clone();
+                for name in [header::CONTENT_ENCODING, header::CONTENT_LANGUAGE, header::CONTENT_TYPE] {
+                    fields.remove(name);
                 }
-                Precondition::Failed => return (StatusCode::PRECONDITION_FAILED, fields, Send::Nothing),
+                return (status, fields, Send::Nothing);
             }
         }
-        let whole = |mut fields: HeaderMap| {
-            if self.length != Some(0) || self.status == StatusCode::OK {
-                fields.insert(header::CONTENT_TYPE, self.content_type.clone());
-            }
-            fields
-        };
         let Some(length) = self.length else {
             let send = if method == Method::HEAD { Send::Nothing } else { Send::Everything };
-            return (self.status, whole(fields), send);
+            return (self.status, self.fields.clone(), send);
         };
-        let is_ranged = self.status == StatusCode::OK && !fields.contains_key(header::CONTENT_RANGE);
-        if is_ranged {
-            fields.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        }
         if method == Method::HEAD {
+            let mut fields = self.fields.clone();
             fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-            return (self.status, whole(fields), Send::Nothing);
+            return (self.status, fields, Send::Nothing);
         }
         // Range is defined for GET alone (RFC 9110 section 14.2).
-        let asked = request.get(header::RANGE).filter(|_| is_ranged && self.validators.range_counts(request));
+        let asked = request.get(header::RANGE);
+        let asked = asked.filter(|_| self.has_ranges() && self.validators.range_counts(request));
         let wanted = asked.map_or(Wanted::Whole, |it| range::parse(it.to_str().ok(), length));
         match wanted {
-            Wanted::Whole => (self.status, whole(fields), Send::Pieces(vec![Piece::Range(0..length)])),
+            Wanted::Whole => (self.status, self.fields.clone(), Send::Pieces(vec![Piece::Range(0..length)])),
             Wanted::Unsatisfiable => {
-                put(&mut fields, header::CONTENT_RANGE, &format!("bytes */{length}"));
+                let mut fields = self.with_range(&format!("bytes */{length}"));
+                fields.remove(header::CONTENT_TYPE);
                 (StatusCode::RANGE_NOT_SATISFIABLE, fields, Send::Nothing)
             }
             Wanted::Ranges(ranges) => match ranges.as_slice() {
                 [one] => {
-                    let value = format!("bytes {}-{}/{length}", one.start, one.end - 1);
-                    put(&mut fields, header::CONTENT_RANGE, &value);
-                    let pieces = vec![Piece::Range(one.clone())];
-                    (StatusCode::PARTIAL_CONTENT, whole(fields), Send::Pieces(pieces))
+                    let fields = self.with_range(&format!("bytes {}-{}/{length}", one.start, one.end - 1));
+                    (StatusCode::PARTIAL_CONTENT, fields, Send::Pieces(vec![Piece::Range(one.clone())]))
                 }
                 many => {
+                    let mut fields = self.fields.clone();
                     let (content_type, pieces) = self.multipart(many, length);
                     put(&mut fields, header::CONTENT_TYPE, &content_type);
                     (StatusCode::PARTIAL_CONTENT, fields, Send::Pieces(pieces))
@@ -82,11 +72,22 @@ impl Head {
         }
     }
 
+    /// The fields with `Content-Range`, in one allocation: a copy that grows would make two.
+    fn with_range(&self, range: &str) -> HeaderMap {
+        let mut fields = HeaderMap::with_capacity(self.fields.len() + 1);
+        for (name, value) in &self.fields {
+            fields.append(name.clone(), value.clone());
+        }
+        put(&mut fields, header::CONTENT_RANGE, range);
+        fields
+    }
+
     /// `multipart/byteranges` (RFC 9110 section 14.6).
     fn multipart(&self, ranges: &[std::ops::Range<u64>], length: u64) -> (String, Vec<Piece>) {
         // Parts are framed by their lengths as much as by the boundary; 48 bits of a digest do not turn up by chance.
         let boundary = format!("skycache-{}", self.boundary);
-        let content_type = self.content_type.to_str().unwrap_or("application/octet-stream");
+        let content_type = self.fields.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+        let content_type = content_type.unwrap_or("application/octet-stream");
         let mut pieces = Vec::with_capacity(ranges.len() * 2 + 1);
         for range in ranges {
             let head = format!(

@@ -337,8 +337,8 @@ impl Player {
         request: &HeaderMap,
     ) -> Result<Outcome, Missing> {
         let how = if flight.carried().is_some() { "hit; detail=in-flight" } else { "fwd=miss" };
-        let head = Head::of_flight(&flight);
-        let (status, fields, send) = head.respond(head.now(how), method, request);
+        let head = Head::of_flight(&flight).stamped(how);
+        let (status, fields, send) = head.respond(method, request);
         let first = match &send {
             // What has an encoding on the air is served when it is whole.
             _ if !flight.is_identity => u64::MAX,
@@ -451,8 +451,7 @@ impl Missing {
 
 /// Signalling is kept in memory.
 fn signalling(document: &Document, method: &Method, request: &HeaderMap) -> Response<PlayerBody> {
-    let head = Head::of_document(document);
-    let (status, fields, send) = head.respond(head.now("hit"), method, request);
+    let (status, fields, send) = Head::of_document(document).stamped("hit").respond(method, request);
     let body = match send {
         Send::Pieces(pieces) => PlayerBody::of_pieces(&document.bytes.clone().into(), &pieces),
         Send::Nothing | Send::Everything => PlayerBody::empty(),

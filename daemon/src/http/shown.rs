@@ -38,7 +38,9 @@ impl Shown {
             && !head.fields.contains_key(header::CONTENT_ENCODING)
             && !head.fields.contains_key(header::CONTENT_RANGE)
             && object.meta().length <= MAX_TEXT_BYTES;
-        let essence = head.content_type.to_str().unwrap_or("").split(';').next().unwrap_or("").trim();
+        let content_type = head.fields.get(header::CONTENT_TYPE).cloned();
+        let content_type = content_type.as_ref().and_then(|it| it.to_str().ok()).unwrap_or("");
+        let essence = content_type.split(';').next().unwrap_or("").trim();
         let is_manifest = matches!(
             essence.to_ascii_lowercase().as_str(),
             "application/vnd.apple.mpegurl"

@@ -1,8 +1,17 @@
-//! `sendmsg` with `MSG_MORE`, and `sendfile`: what no safe wrapper offers without copying.
-#![allow(unsafe_code)] // two system calls; what they may touch is borrowed for their duration
+//! `sendmsg` with `MSG_MORE`, and `sendfile`: what no safe wrapper offers without copying. And a socket under epoll.
+#![allow(unsafe_code)] // two system calls, which touch what is borrowed for their duration; one registration
 
 use std::io::{self, IoSlice};
+use std::net::TcpStream;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+use tokio::io::unix::AsyncFd;
+
+/// Has a socket that does not block watched by the runtime.
+pub(super) fn watch(stream: TcpStream) -> io::Result<AsyncFd<TcpStream>> {
+    // SAFETY: a TcpStream is one descriptor, the same one each time it is asked for, and open until it is dropped.
+    unsafe { AsyncFd::register(stream) }.map_err(|err| err.into_parts().1)
+}
 
 /// Sends what fits of `bufs` without waiting. `more`: something follows at once, so a segment that is not full waits for it.
 pub(super) fn send(socket: BorrowedFd<'_>, bufs: &[IoSlice<'_>], more: bool) -> io::Result<usize> {

@@ -6,7 +6,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read as _};
+use std::net::TcpStream;
 use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -15,8 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
-use tokio::io::Interest;
-use tokio::net::TcpStream;
+use tokio::io::unix::AsyncFd;
 
 use super::sys;
 use crate::store::View;
@@ -51,7 +51,7 @@ pub(super) struct Outbox {
     pub(super) bytes_out: Cell<u64>,
     /// Ends the connection with a reset: nothing of it is to stay in the kernel.
     resets: Cell<bool>,
-    stream: RefCell<Option<Rc<TcpStream>>>,
+    stream: RefCell<Option<Rc<AsyncFd<TcpStream>>>>,
 }
 
 impl Outbox {
@@ -83,7 +83,7 @@ impl Outbox {
         else {
             return;
         };
-        let sent = sys::send(stream.as_fd(), &[IoSlice::new(bytes)], false).unwrap_or(0);
+        let sent = sys::send(stream.get_ref().as_fd(), &[IoSlice::new(bytes)], false).unwrap_or(0);
         if sent > 0 {
             self.pending.borrow_mut().extend_from_slice(&bytes[sent..]);
         }
@@ -120,7 +120,7 @@ impl Outbox {
 
 /// A player's socket.
 pub(super) struct Wire {
-    stream: Rc<TcpStream>,
+    stream: Rc<AsyncFd<TcpStream>>,
     outbox: Rc<Outbox>,
     /// Read before, and to be read again.
     again: Bytes,
@@ -129,17 +129,18 @@ pub(super) struct Wire {
 impl Drop for Wire {
     fn drop(&mut self) {
         if self.outbox.resets.get() {
-            let _ = socket2::SockRef::from(&*self.stream).set_linger(Some(Duration::ZERO));
+            let _ = socket2::SockRef::from(self.stream.get_ref()).set_linger(Some(Duration::ZERO));
         }
     }
 }
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream, outbox: Rc<Outbox>) -> Self {
-        let stream = Rc::new(stream);
+    /// Of a socket that does not block.
+    pub(super) fn new(stream: TcpStream, outbox: Rc<Outbox>) -> io::Result<Self> {
+        let stream = Rc::new(sys::watch(stream)?);
         outbox.is_clean.set(true);
         *outbox.stream.borrow_mut() = Some(Rc::clone(&stream));
-        Self { stream, outbox, again: Bytes::new() }
+        Ok(Self { stream, outbox, again: Bytes::new() })
     }
 
     /// Waits until there is something to read, or the client has gone.
@@ -147,7 +148,7 @@ impl Wire {
         if !self.again.is_empty() {
             return Ok(());
         }
-        self.stream.readable().await
+        self.stream.readable().await.map(drop)
     }
 
     /// These bytes were read and not understood yet.
@@ -155,8 +156,8 @@ impl Wire {
         self.again = bytes.clone();
     }
 
-    /// Sends what fits, of interim responses first.
-    fn send(stream: &TcpStream, outbox: &Outbox, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    /// Sends what fits, of interim responses first: bytes sent of `bufs`, and whether the socket is full now.
+    fn send(stream: &TcpStream, outbox: &Outbox, bufs: &[IoSlice<'_>]) -> io::Result<(usize, bool)> {
         let mut pending = outbox.pending.borrow_mut();
         if !pending.is_empty() {
             let sent = sys::send(stream.as_fd(), &[IoSlice::new(&pending)], true)?;
@@ -172,14 +173,14 @@ impl Wire {
         if wanted > 0 {
             sent = sys::send(stream.as_fd(), plain, !file.is_empty())?;
             if sent < wanted {
-                return Ok(sent);
+                return Ok((sent, true));
             }
         }
-        match file.first().map(|buf| outbox.send_file(stream, buf)) {
-            None => Ok(sent),
-            Some(Ok(more)) => Ok(sent + more),
-            Some(Err(err)) if sent > 0 && err.kind() == io::ErrorKind::WouldBlock => Ok(sent),
-            Some(Err(err)) => Err(err),
+        let Some(buf) = file.first() else { return Ok((sent, false)) };
+        match outbox.send_file(stream, buf) {
+            Ok(more) => Ok((sent + more, more < buf.len())),
+            Err(err) if sent > 0 && err.kind() == io::ErrorKind::WouldBlock => Ok((sent, true)),
+            Err(err) => Err(err),
         }
     }
 }
@@ -196,14 +197,18 @@ impl Read for Wire {
             return Poll::Ready(Ok(()));
         }
         loop {
-            ready!(self.stream.poll_read_ready(cx))?;
+            let mut guard = ready!(self.stream.poll_read_ready(cx))?;
             // Heads are short: copying one costs less than letting hyper hand out memory that must be zeroed first.
             let mut bytes = [0; READ_BYTES];
             let most = READ_BYTES.min(buf.remaining());
-            match self.stream.try_read(&mut bytes[..most]) {
-                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
+            match self.stream.get_ref().read(&mut bytes[..most]) {
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
                 Err(err) => return Poll::Ready(Err(err)),
                 Ok(count) => {
+                    // There was no more: asking for it would be a system call for nothing. An end is asked for again.
+                    if count > 0 && count < most {
+                        guard.clear_ready();
+                    }
                     buf.put_slice(&bytes[..count]);
                     self.outbox.bytes_in.set(self.outbox.bytes_in.get() + count as u64);
                     return Poll::Ready(Ok(()));
@@ -223,20 +228,24 @@ impl Write for Wire {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let stream = &*self.stream;
         self.outbox.is_clean.set(false);
         loop {
-            if stream.poll_write_ready(cx)?.is_pending() {
+            let Poll::Ready(guard) = self.stream.poll_write_ready(cx) else {
                 self.outbox.is_blocked.set(true);
                 return Poll::Pending;
-            }
-            match stream.try_io(Interest::WRITABLE, || Self::send(stream, &self.outbox, bufs)) {
-                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
-                other => {
+            };
+            let mut guard = guard?;
+            match Self::send(self.stream.get_ref(), &self.outbox, bufs) {
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+                Err(err) => return Poll::Ready(Err(err)),
+                Ok((sent, is_full)) => {
                     self.outbox.is_blocked.set(false);
-                    let sent = other.as_ref().map_or(0, |&sent| sent as u64);
-                    self.outbox.bytes_out.set(self.outbox.bytes_out.get() + sent);
-                    return Poll::Ready(other);
+                    self.outbox.bytes_out.set(self.outbox.bytes_out.get() + sent as u64);
+                    // The socket says when it no longer is.
+                    if is_full {
+                        guard.clear_ready();
+                    }
+                    return Poll::Ready(Ok(sent));
                 }
             }
         }
@@ -253,6 +262,6 @@ impl Write for Wire {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(socket2::SockRef::from(&*self.stream).shutdown(std::net::Shutdown::Write))
+        Poll::Ready(socket2::SockRef::from(self.stream.get_ref()).shutdown(std::net::Shutdown::Write))
     }
 }

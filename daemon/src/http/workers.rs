@@ -159,9 +159,7 @@ async fn serve(
                 let acceptor = acceptor.clone().filter(|_| accepted.is_tls);
                 connections.spawn_local(async move {
                     let Accepted { stream, peer, .. } = accepted;
-                    if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
-                        connection::serve(&worker, stream, peer.ip(), acceptor, stop).await;
-                    }
+                    connection::serve(&worker, stream, peer.ip(), acceptor, stop).await;
                     load[number].fetch_sub(1, Ordering::Relaxed);
                     worker.player.open.fetch_sub(1, Ordering::Relaxed);
                 });

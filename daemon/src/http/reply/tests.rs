@@ -29,8 +29,7 @@ fn head(bytes: usize) -> Head {
 }
 
 fn ask(method: &Method, headers: &[(&str, &str)]) -> (StatusCode, HeaderMap, Send) {
-    let head = head(1000);
-    head.respond(head.now("hit"), method, &crate::caching::from_pairs(headers.iter().copied()))
+    head(1000).stamped("hit").respond(method, &crate::caching::from_pairs(headers.iter().copied()))
 }
 
 fn field<'a>(fields: &'a HeaderMap, name: &str) -> &'a str {
