@@ -28,3 +28,5 @@ pub mod source;
 pub mod status;
 pub mod store;
 mod sys;
+
+pub use sys::raise_open_files;

@@ -161,6 +161,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
 fn serve(path: &Path) -> Result<ExitCode, String> {
     let config = Config::load(path)?;
     let set_level = start_log(&config)?;
+    skycache::raise_open_files();
     let socket = config.admin.socket.clone();
     let listen = config.http.listen;
     runtime()?.block_on(async {

@@ -15,6 +15,7 @@ pub mod media;
 pub mod origin;
 pub mod programs;
 pub mod relay;
+pub mod script;
 pub mod sim;
 pub mod story;
 
@@ -22,5 +23,6 @@ pub use client::{Response, get};
 pub use origin::{Fault, Origin};
 pub use programs::Program;
 pub use relay::Relay;
+pub use script::{Asked, Scripted, Step, answer};
 pub use serde_json::Value;
 pub use story::{Comparison, Story};

@@ -162,16 +162,18 @@ fn admin_socket(path: &Path, is_running: bool) -> Finding {
 /// Every connection and every fill has a descriptor.
 fn descriptors(config: &Config) -> Finding {
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let soft = limits
+    let limit = limits
         .lines()
         .find_map(|line| line.strip_prefix("Max open files"))
-        .and_then(|rest| rest.split_whitespace().next()?.parse::<usize>().ok());
-    let wanted = config.http.max_connections + 2048;
-    match soft {
-        Some(soft) if soft < wanted => Finding::new(
+        // The hard one: the daemon raises the soft one to it.
+        .and_then(|rest| rest.split_whitespace().nth(1)?.parse::<usize>().ok());
+    // And those of mapped objects, fetches and groups.
+    let wanted = config.http.max_connections + 6144;
+    match limit {
+        Some(limit) if limit < wanted => Finding::new(
             Severity::Warning,
             "descriptors",
-            format!("{soft} for {} connections and the cache's files", config.http.max_connections),
+            format!("{limit} for {} connections and the cache's files", config.http.max_connections),
             format!(
                 "LimitNOFILE={wanted} in the unit, `ulimit -n {wanted}`, or lower [http] max_connections"
             ),

@@ -1,7 +1,7 @@
 //! One connection, from its first byte to its last.
 //!
 //! ```text
-//! parked ── a byte comes ──▶ served ── nothing for a tick ──▶ parked ── KEEP_ALIVE ──▶ closed
+//! parked ── a byte comes ──▶ served ── idle at a look ──▶ parked ── KEEP_ALIVE ──▶ closed
 //!                               ├── a head that does not end ──▶ closed
 //!                               └── a body that nobody reads ──▶ closed
 //! ```
@@ -32,8 +32,11 @@ use super::tls::Acceptor;
 use super::wire::{Outbox, Wire};
 use super::workers::Worker;
 
-/// How often a connection is looked at.
-const TICK: Duration = Duration::from_secs(3);
+/// When a connection is first looked at after it was parked: one that is idle then is parked again. hyper's buffers take 16 KB,
+/// so ten thousand that come at once must not keep them for long.
+const FIRST_LOOK: Duration = Duration::from_millis(20);
+/// One that is busy is looked at half as often each time, down to this.
+const LAST_LOOK: Duration = Duration::from_secs(1);
 /// Time for a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between requests. Players ask every few seconds; those that pause may connect again.
@@ -90,7 +93,8 @@ pub(super) async fn serve(
         None => plain(worker, stream, peer, stop).await,
         Some(acceptor) => {
             if let Ok(stream) = TcpStream::from_std(stream) {
-                tls(worker, stream, peer, &acceptor, stop).await;
+                // Boxed: a plain connection must not be as large as this one.
+                Box::pin(tls(worker, stream, peer, &acceptor, stop)).await;
             }
         }
     }
@@ -118,24 +122,28 @@ async fn plain(
             () = tokio::time::sleep(KEEP_ALIVE) => return,
             _ = stop.wait_for(|stop| *stop) => return,
         }
-        let mut connection = hyper::server::conn::http1::Builder::new()
-            .max_buf_size(MAX_HEAD_BYTES)
-            .max_headers(MAX_HEADERS)
-            .serve_connection(wire, service_fn(answer_by(worker, &link)));
+        // Boxed: what is parked must not keep its place.
+        let mut connection = Box::new(
+            hyper::server::conn::http1::Builder::new()
+                .max_buf_size(MAX_HEAD_BYTES)
+                .max_headers(MAX_HEADERS)
+                .serve_connection(wire, service_fn(answer_by(worker, &link))),
+        );
         let mut pulse = Pulse::new(&outbox);
+        let mut look = FIRST_LOOK;
         loop {
             tokio::select! {
                 biased;
-                ended = &mut connection => {
+                ended = &mut *connection => {
                     if let Err(err) = ended {
                         tracing::trace!(%err, "a connection ended");
                     }
                     return;
                 }
-                () = tokio::time::sleep(TICK) => {}
+                () = tokio::time::sleep(look) => look = LAST_LOOK.min(look * 2),
                 _ = stop.wait_for(|stop| *stop) => {
-                    Pin::new(&mut connection).graceful_shutdown();
-                    let _ = connection.await;
+                    Pin::new(&mut *connection).graceful_shutdown();
+                    let _ = (*connection).await;
                     return;
                 }
             }
@@ -168,7 +176,6 @@ enum Health {
 /// What the last look has found.
 #[derive(Debug)]
 struct Pulse {
-    bytes_in: u64,
     /// Bytes taken by the client when it was last seen to be well.
     bytes_out: u64,
     well_at: Instant,
@@ -177,17 +184,11 @@ struct Pulse {
 
 impl Pulse {
     fn new(outbox: &Outbox) -> Self {
-        Self {
-            bytes_in: outbox.bytes_in.get(),
-            bytes_out: outbox.bytes_out.get(),
-            well_at: Instant::now(),
-            head_since: None,
-        }
+        Self { bytes_out: outbox.bytes_out.get(), well_at: Instant::now(), head_since: None }
     }
 
     fn look(&mut self, outbox: &Outbox, active: u32) -> Health {
         let now = Instant::now();
-        let bytes_in = std::mem::replace(&mut self.bytes_in, outbox.bytes_in.get());
         let has_begun = outbox.bytes_in.get() > outbox.bytes_in_at_request.get();
         if active > 0 || !outbox.is_clean() {
             self.head_since = None;
@@ -205,7 +206,7 @@ impl Pulse {
             return if now - since >= HEAD_TIMEOUT { Health::Slow } else { Health::Well };
         }
         self.head_since = None;
-        if bytes_in == outbox.bytes_in.get() { Health::Idle } else { Health::Well }
+        Health::Idle
     }
 }
 

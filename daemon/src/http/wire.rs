@@ -153,7 +153,8 @@ impl Wire {
 
     /// These bytes were read and not understood yet.
     pub(super) fn put_back(&mut self, bytes: &Bytes) {
-        self.again = bytes.clone();
+        // A copy, mostly of nothing: a slice would keep the buffer that it is of.
+        self.again = Bytes::copy_from_slice(bytes);
     }
 
     /// Sends what fits, of interim responses first: bytes sent of `bufs`, and whether the socket is full now.

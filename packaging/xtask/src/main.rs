@@ -64,6 +64,12 @@ enum Bench {
     Store,
     /// What each order of leaving the cache is worth on the reference workload.
     Evict,
+    /// Players' requests beside nginx, which is installed if it may be: manifests, segments, ranges, a trace of 1.4 GB.
+    Http {
+        /// Passed on: `--seconds S`, `--rounds N`, `--connections A,B`, `--disk`, `--only NAME`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// What planning and one decision of the schedule cost, for 10 to 100,000 objects.
     Plan,
 }
@@ -104,6 +110,12 @@ fn main() -> ExitCode {
         }
         Door::Bench { what: Bench::Evict } => {
             run(cargo().args(["bench", "--quiet", "-p", "skycache", "--bench", "evict"]))
+        }
+        Door::Bench { what: Bench::Http { options } } => {
+            test::install();
+            let mut command = cargo();
+            command.args(["bench", "--quiet", "-p", "skycache", "--bench", "http", "--"]).args(options);
+            run(&mut command)
         }
         Door::Bench { what: Bench::Plan } => {
             run(cargo().args(["bench", "--quiet", "-p", "skycache-headend", "--bench", "plan"]))

@@ -81,7 +81,7 @@ fn tests() -> Result<Sum, String> {
 }
 
 /// Installs Debian packages that are missing, when we are root and `apt-get` is there; says so either way.
-fn install() {
+pub(crate) fn install() {
     let missing: Vec<(&str, &str)> =
         NEEDED.into_iter().filter(|(program, _)| find(program).is_none()).collect();
     if missing.is_empty() {
@@ -90,7 +90,10 @@ fn install() {
     let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
     let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
     if !is_root || find("apt-get").is_none() {
-        println!("not installed, so that tests are skipped: apt-get install {}", packages.join(" "));
+        println!(
+            "not installed, so that tests are skipped and comparisons lack: apt-get install {}",
+            packages.join(" ")
+        );
         return;
     }
     println!("installing {}", packages.join(" "));

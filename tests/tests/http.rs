@@ -1,0 +1,563 @@
+//! The daemon as players, caches and attackers see it, before an origin whose every byte the story decides. What no faster ring
+//! shows: what goes over the wire between the three, and when.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use hyper::Method;
+use skycache_tests::client::{Response, request};
+use skycache_tests::programs::have;
+use skycache_tests::{Asked, Scripted, Step, Story, answer, get};
+
+/// A daemon before an origin.
+fn before(origin: &Scripted, extra: &str) -> Story {
+    let mut story = Story::new();
+    let address = origin.address();
+    story.daemon_extra =
+        format!("[[route]]\npath = \"/o/\"\nbase = \"http://{address}/\"\nrewrite = true\n{extra}");
+    story.start_daemon();
+    story
+}
+
+fn status_line(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).lines().next().unwrap_or("").to_owned()
+}
+
+/// Sends bytes as they are; gives what comes until the connection ends or nothing comes for a second.
+fn raw(server: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(server).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    stream.write_all(bytes).unwrap();
+    let mut out = Vec::new();
+    let mut piece = [0; 65536];
+    while let Ok(count) = stream.read(&mut piece) {
+        if count == 0 {
+            break;
+        }
+        out.extend_from_slice(&piece[..count]);
+    }
+    out
+}
+
+/// One line of the book: what the origin says first, what is asked then, and whether the origin hears of it.
+struct Case {
+    name: &'static str,
+    first: &'static [(&'static str, &'static str)],
+    says: &'static [(&'static str, &'static str)],
+    then: &'static [(&'static str, &'static str)],
+    /// The second request reaches the origin.
+    asks: bool,
+    status: u16,
+}
+
+const fn case(name: &'static str, says: &'static [(&'static str, &'static str)], asks: bool) -> Case {
+    Case { name, first: &[], says, then: &[], asks, status: 200 }
+}
+
+const BOOK: [Case; 24] = [
+    case("fresh", &[("Cache-Control", "max-age=60")], false),
+    case("stale-at-once", &[("Cache-Control", "max-age=0")], true),
+    case("was-fresh", &[("Cache-Control", "max-age=1")], true),
+    case("old-by-age", &[("Cache-Control", "max-age=60"), ("Age", "90")], true),
+    case("shared", &[("Cache-Control", "max-age=0, s-maxage=60")], false),
+    case("no-store", &[("Cache-Control", "max-age=60, no-store")], true),
+    case("private", &[("Cache-Control", "private, max-age=60")], true),
+    case("no-cache", &[("Cache-Control", "no-cache, max-age=60")], true),
+    case("targeted", &[("Cache-Control", "no-store"), ("CDN-Cache-Control", "max-age=60")], false),
+    case("expires", &[("Expires", "Thu, 18 Aug 2050 02:01:18 GMT")], false),
+    case("expires-is-no-date", &[("Expires", "Thu, 18 Aug 2050 2:01:18 GMT")], true),
+    case("nothing-said", &[], true),
+    case("nothing-said.m4s", &[], false),
+    case("nothing-said.mpd", &[], false),
+    case("heuristic", &[("Last-Modified", "Tue, 01 Jan 2019 00:00:00 GMT")], false),
+    case("vary-star", &[("Cache-Control", "max-age=60"), ("Vary", "Foo, *")], true),
+    Case {
+        name: "vary-same",
+        first: &[("foo", "1")],
+        says: &[("Cache-Control", "max-age=60"), ("Vary", "Foo")],
+        then: &[("foo", "1"), ("other", "x")],
+        asks: false,
+        status: 200,
+    },
+    Case {
+        name: "vary-other",
+        first: &[("foo", "1")],
+        says: &[("Cache-Control", "max-age=60"), ("Vary", "Foo")],
+        then: &[("foo", "2")],
+        asks: true,
+        status: 200,
+    },
+    Case {
+        name: "authorized",
+        first: &[("authorization", "x")],
+        says: &[("Cache-Control", "max-age=60")],
+        then: &[],
+        asks: true,
+        status: 200,
+    },
+    Case {
+        name: "authorized-for-all",
+        first: &[("authorization", "x")],
+        says: &[("Cache-Control", "max-age=60, public")],
+        then: &[],
+        asks: false,
+        status: 200,
+    },
+    Case {
+        name: "not-modified",
+        first: &[],
+        says: &[("Cache-Control", "max-age=60"), ("ETag", "\"e\"")],
+        then: &[("if-none-match", "\"x\", W/\"e\"")],
+        asks: false,
+        status: 304,
+    },
+    Case {
+        name: "part-of-whole",
+        first: &[],
+        says: &[("Cache-Control", "max-age=60")],
+        then: &[("range", "bytes=1-2")],
+        asks: false,
+        status: 206,
+    },
+    Case {
+        name: "beyond",
+        first: &[],
+        says: &[("Cache-Control", "max-age=60")],
+        then: &[("range", "bytes=100-")],
+        asks: false,
+        status: 416,
+    },
+    case("while-revalidating", &[("Cache-Control", "max-age=1, stale-while-revalidate=60")], false),
+];
+
+#[test]
+fn caching_by_the_book() {
+    let origin = Scripted::start(|asked: &Asked| {
+        let name = asked.path.trim_start_matches('/');
+        let case = BOOK.iter().find(|case| case.name == name).expect("a case");
+        answer(200, case.says, format!("time {}", asked.time).as_bytes())
+    });
+    let story = before(&origin, "");
+    for case in &BOOK {
+        let response = get(story.http, &format!("/o/{}", case.name), case.first).unwrap();
+        assert_eq!((response.status, response.body.as_slice()), (200, &b"time 1"[..]), "{}", case.name);
+    }
+    sleep(Duration::from_millis(2100));
+    for case in &BOOK {
+        let response = get(story.http, &format!("/o/{}", case.name), case.then).unwrap();
+        let is_new = response.body == b"time 2";
+        assert_eq!(
+            (response.status, is_new),
+            (case.status, case.asks),
+            "{}: {:?}",
+            case.name,
+            response.headers
+        );
+        if !case.asks {
+            let age: u64 = response.header("age").parse().unwrap_or(0);
+            assert!(age >= 2, "{}: a response out of the cache is as old as it is: {age}", case.name);
+        }
+    }
+    sleep(Duration::from_millis(300));
+    assert_eq!(origin.asked("/while-revalidating").len(), 2, "it was asked about meanwhile");
+}
+
+#[test]
+fn what_is_stale_is_asked_about_and_a_304_brings_it_up_to_date() {
+    let origin = Scripted::start(|asked: &Asked| match (asked.path.as_str(), asked.time) {
+        ("/tag", 1) => {
+            answer(200, &[("Cache-Control", "max-age=1"), ("ETag", "\"v1\""), ("X-Turn", "1")], b"body")
+        }
+        ("/tag", _) => {
+            assert_eq!(asked.field("if-none-match"), "\"v1\"");
+            answer(304, &[("Cache-Control", "max-age=60"), ("ETag", "\"v1\""), ("X-Turn", "2")], b"")
+        }
+        ("/ill", 1) => answer(200, &[("Cache-Control", "max-age=1")], b"body"),
+        ("/must", 1) => answer(200, &[("Cache-Control", "max-age=1, must-revalidate")], b"body"),
+        _ => answer(503, &[], b"ill"),
+    });
+    let story = before(&origin, "");
+    for path in ["/o/tag", "/o/ill", "/o/must"] {
+        assert_eq!(get(story.http, path, &[]).unwrap().body, b"body", "{path}");
+    }
+    sleep(Duration::from_millis(1200));
+    for turn in 0..2 {
+        let response = get(story.http, "/o/tag", &[]).unwrap();
+        assert_eq!((response.body.as_slice(), response.header("x-turn")), (&b"body"[..], "2"), "{turn}");
+    }
+    assert_eq!(origin.asked("/tag").len(), 2, "after a 304 it is fresh again");
+    let response = get(story.http, "/o/ill", &[]).unwrap();
+    assert_eq!((response.status, response.body.as_slice()), (200, &b"body"[..]), "an origin that fails");
+    assert!(response.header("cache-status").contains("stale-if-error"), "{:?}", response.headers);
+    assert_eq!(get(story.http, "/o/must", &[]).unwrap().status, 503, "must-revalidate");
+}
+
+#[test]
+fn two_hundred_players_of_a_cold_segment_are_one_request() {
+    let body: Vec<u8> = (0..300_000_u32).map(|it| (it % 251) as u8).collect();
+    let sent = body.clone();
+    let origin = Scripted::start(move |_: &Asked| {
+        let mut steps = vec![Step::Wait(Duration::from_millis(300))];
+        steps.extend(answer(200, &[("Cache-Control", "max-age=60")], &sent));
+        steps
+    });
+    let story = before(&origin, "");
+    let (http, body) = (story.http, Arc::new(body));
+    let players: Vec<_> = (0..200)
+        .map(|_| {
+            let body = Arc::clone(&body);
+            std::thread::spawn(move || {
+                let response = get(http, "/o/1.m4s", &[]).unwrap();
+                assert!(response.status == 200 && response.whole && response.body == *body);
+            })
+        })
+        .collect();
+    players.into_iter().for_each(|it| it.join().unwrap());
+    assert_eq!(origin.asked("/1.m4s").len(), 1);
+}
+
+#[test]
+fn what_dribbles_is_fetched_once_and_who_joins_in_the_middle_is_streamed_to_at_once() {
+    const PIECE: usize = 25_000;
+    let origin = Scripted::start(|_: &Asked| {
+        let mut steps = vec![Step::Send(
+            format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: {}\r\n\r\n", 40 * PIECE)
+                .into(),
+        )];
+        for piece in 0..40_u8 {
+            steps.push(Step::Send(vec![piece; PIECE]));
+            steps.push(Step::Wait(Duration::from_millis(100)));
+        }
+        steps
+    });
+    let story = before(&origin, "");
+    let http = story.http;
+    let play = move || get(http, "/o/long.m4s", &[]).unwrap();
+    // The first one leaves at once, and it goes on.
+    let mut first = TcpStream::connect(http).unwrap();
+    first.write_all(b"GET /o/long.m4s HTTP/1.1\r\nHost: box\r\n\r\n").unwrap();
+    let mut byte = [0; 1];
+    first.read_exact(&mut byte).unwrap();
+    drop(first);
+    let early: Vec<_> = (0..25).map(|_| std::thread::spawn(play)).collect();
+    sleep(Duration::from_millis(2000));
+    let began = Instant::now();
+    let mut late = TcpStream::connect(http).unwrap();
+    late.write_all(b"GET /o/long.m4s HTTP/1.1\r\nHost: box\r\n\r\n").unwrap();
+    let mut head = [0; 4096];
+    let count = late.read(&mut head).unwrap();
+    assert!(count > 0 && began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    let others: Vec<_> = (0..25).map(|_| std::thread::spawn(play)).collect();
+    for player in early.into_iter().chain(others) {
+        let response: Response = player.join().unwrap();
+        assert_eq!((response.status, response.whole, response.body.len()), (200, true, 40 * PIECE));
+        assert!(response.body.iter().enumerate().all(|(at, &byte)| usize::from(byte) == at / PIECE));
+    }
+    assert_eq!(origin.asked("/long.m4s").len(), 1);
+}
+
+#[test]
+fn a_cold_range_fetches_no_more_than_it_needs_and_what_was_fetched_is_kept() {
+    let body: Arc<Vec<u8>> = Arc::new((0..2_000_000_u32).map(|it| (it * 7 % 253) as u8).collect());
+    let sent = Arc::clone(&body);
+    let origin = Scripted::start(move |asked: &Asked| {
+        let says = [("Cache-Control", "max-age=60"), ("ETag", "\"v\"")];
+        let range =
+            asked.field("range").strip_prefix("bytes=").and_then(|it| it.split_once('-')).map(|(a, b)| {
+                let length = sent.len();
+                (a.parse::<usize>().unwrap(), b.parse::<usize>().unwrap_or(length - 1).min(length - 1))
+            });
+        match range {
+            Some((first, last)) => {
+                let range = format!("bytes {first}-{last}/{}", sent.len());
+                let says = [says[0], says[1], ("Content-Range", range.as_str())];
+                answer(206, &says, &sent[first..=last])
+            }
+            None => answer(200, &says, &sent),
+        }
+    });
+    let story = before(&origin, "");
+    let part = |range: &str, from: usize, to: usize| {
+        let response = get(story.http, "/o/film.mp4", &[("range", range)]).unwrap();
+        assert_eq!(
+            (response.status, response.body == body[from..to]),
+            (206, true),
+            "{range}: {:?}",
+            response.headers
+        );
+    };
+    part("bytes=1000000-1000999", 1_000_000, 1_001_000);
+    part("bytes=1000100-1000199", 1_000_100, 1_000_200);
+    let asked = origin.asked("/film.mp4");
+    assert_eq!((asked.len(), asked[0].field("range")), (1, "bytes=1000000-1000999"));
+    part("bytes=1000500-1001499", 1_000_500, 1_001_500);
+    assert_eq!(origin.asked("/film.mp4")[1].field("range"), "bytes=1001000-1001499", "only what is missing");
+    let whole = get(story.http, "/o/film.mp4", &[]).unwrap();
+    assert!(whole.status == 200 && whole.whole && whole.body == *body);
+    let asked: Vec<String> =
+        origin.asked("/film.mp4").iter().skip(2).map(|it| it.field("range").to_owned()).collect();
+    assert_eq!(asked.len(), 2, "before and after what was there: {asked:?}");
+    sleep(Duration::from_millis(500));
+    assert!(get(story.http, "/o/film.mp4", &[]).unwrap().header("cache-status").contains("hit"));
+    part("bytes=-5", 1_999_995, 2_000_000);
+    assert_eq!(origin.asked("/film.mp4").len(), 4);
+}
+
+#[test]
+fn what_changes_things_goes_to_the_origin_and_what_was_held_is_forgotten() {
+    let origin = Scripted::start(|asked: &Asked| match asked.method.as_str() {
+        "GET" => answer(200, &[("Cache-Control", "max-age=60")], format!("time {}", asked.time).as_bytes()),
+        "DELETE" => answer(500, &[], b""),
+        _ => answer(200, &[], &asked.body),
+    });
+    let story = before(&origin, "");
+    let time = || get(story.http, "/o/x", &[]).unwrap().body;
+    assert_eq!((time(), time()), (b"time 1".to_vec(), b"time 1".to_vec()));
+    assert_eq!(request(Method::DELETE, story.http, "/o/x", &[]).unwrap().status, 500);
+    assert_eq!(time(), b"time 1", "what fails changes nothing");
+    let put = raw(
+        story.http,
+        b"PUT /o/x HTTP/1.1\r\nHost: box\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello",
+    );
+    assert!(
+        status_line(&put).contains("200") && put.ends_with(b"hello"),
+        "{}",
+        String::from_utf8_lossy(&put)
+    );
+    assert_eq!(time(), b"time 4");
+    let nowhere = request(Method::POST, story.http, "/elsewhere.example/x", &[]).unwrap();
+    assert_eq!(
+        (nowhere.status, nowhere.header("allow")),
+        (405, "GET, HEAD, OPTIONS"),
+        "no origin was named for it"
+    );
+}
+
+#[test]
+fn manifests_are_turned_to_the_box_and_compressed_for_those_who_take_it() {
+    let own = std::sync::OnceLock::new();
+    let own = Arc::new(own);
+    let address = Arc::clone(&own);
+    let origin = Scripted::start(move |_: &Asked| {
+        let base: &SocketAddr = address.get().unwrap();
+        let mut text = String::from("#EXTM3U\n");
+        for number in 0..100 {
+            text.push_str(&format!("#EXTINF:4,\nhttp://{base}/v/{number}.m4s\n"));
+        }
+        answer(200, &[("Content-Type", "application/vnd.apple.mpegurl"), ("ETag", "\"m\"")], text.as_bytes())
+    });
+    own.set(origin.address()).unwrap();
+    let story = before(&origin, "");
+    // What arrives is served as it is; from the cache it is in the box's form.
+    get(story.http, "/o/live.m3u8", &[]).unwrap();
+    sleep(Duration::from_millis(300));
+    let plain = get(story.http, "/o/live.m3u8", &[]).unwrap();
+    let text = String::from_utf8(plain.body.clone()).unwrap();
+    assert!(text.contains("\n/o/v/99.m4s\n") && !text.contains("http://"), "{text}");
+    assert_eq!((plain.header("vary"), plain.header("etag")), ("Accept-Encoding", "\"m-box\""));
+    for turn in 0..2 {
+        let gzip = get(story.http, "/o/live.m3u8", &[("accept-encoding", "br, gzip")]).unwrap();
+        assert_eq!(
+            (gzip.header("content-encoding"), gzip.header("etag")),
+            ("gzip", "\"m-box-gzip\""),
+            "{turn}"
+        );
+        assert!(gzip.body.len() < plain.body.len() / 4 && gzip.body.starts_with(&[0x1f, 0x8b]));
+        let tagged = [("accept-encoding", "gzip"), ("if-none-match", "\"m-box-gzip\"")];
+        assert_eq!(get(story.http, "/o/live.m3u8", &tagged).unwrap().status, 304);
+    }
+}
+
+#[test]
+fn what_no_honest_client_sends_harms_nobody() {
+    let origin = Scripted::start(|_: &Asked| answer(200, &[("Cache-Control", "max-age=60")], &[7; 1000]));
+    let story = before(&origin, "");
+    let http = story.http;
+    assert_eq!(get(http, "/o/1.m4s", &[]).unwrap().body.len(), 1000);
+    for (what, bytes, statuses) in [
+        (
+            "two lengths",
+            "POST /o/x HTTP/1.1\r\nHost: b\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+            "400",
+        ),
+        (
+            "length and chunks",
+            "POST /o/x HTTP/1.1\r\nHost: b\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /o/smuggled HTTP/1.1\r\nHost: b\r\n\r\n",
+            "400 200",
+        ),
+        (
+            "chunks that are none",
+            "POST /o/x HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+            "400",
+        ),
+        ("no host", "GET /o/1.m4s HTTP/1.1\r\n\r\n", "400"),
+        ("two hosts", "GET /o/1.m4s HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400"),
+        ("a folded field", "GET /o/1.m4s HTTP/1.1\r\nHost: b\r\nX: a\r\n b\r\n\r\n", "400"),
+        ("space before a colon", "GET /o/1.m4s HTTP/1.1\r\nHost: b\r\nX : a\r\n\r\n", "400"),
+        ("a way out", "GET /o/../../etc/passwd HTTP/1.1\r\nHost: b\r\n\r\n", "400"),
+    ] {
+        let response = raw(http, bytes.as_bytes());
+        assert!(
+            statuses.split(' ').any(|it| status_line(&response).contains(it)),
+            "{what}: {}",
+            status_line(&response)
+        );
+    }
+    assert!(origin.asked("/smuggled").is_empty());
+    let many = "X-Many: 1\r\n".repeat(2000);
+    let long = format!("GET /o/1.m4s HTTP/1.1\r\nHost: b\r\n{many}\r\n");
+    assert!(status_line(&raw(http, long.as_bytes())).contains("431"));
+    let ranges: Vec<String> = (0..10_000).map(|at| format!("{at}-{at}")).collect();
+    let ranged =
+        format!("GET /o/1.m4s HTTP/1.1\r\nHost: b\r\nRange: bytes={}\r\n\r\n", &ranges.join(",")[..20_000]);
+    let response = raw(http, ranged.as_bytes());
+    assert!(
+        status_line(&response).contains("200"),
+        "so many ranges are the whole: {}",
+        status_line(&response)
+    );
+    // Requests one behind the other are answered one behind the other.
+    let one = "GET /o/1.m4s HTTP/1.1\r\nHost: b\r\n\r\n";
+    let three = raw(http, one.repeat(3).as_bytes());
+    assert_eq!(three.windows(12).filter(|it| it == b"HTTP/1.1 200").count(), 3);
+    assert!(three.len() > 3000);
+    // A player that breaks off in the middle, again and again.
+    for _ in 0..200 {
+        let mut stream = TcpStream::connect(http).unwrap();
+        stream.write_all(one.as_bytes()).unwrap();
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+    assert_eq!(get(http, "/o/1.m4s", &[]).unwrap().body.len(), 1000, "and all is well");
+}
+
+#[test]
+fn who_does_not_end_his_question_is_shut_out_and_the_idle_cost_little() {
+    const IDLE: usize = 2000;
+    let origin = Scripted::start(|_: &Asked| answer(200, &[("Cache-Control", "max-age=60")], b"x"));
+    let story = before(&origin, "");
+    let http = story.http;
+    let resident = || -> u64 {
+        let pid = story.daemon.as_ref().unwrap().id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    };
+    get(http, "/o/x", &[]).unwrap();
+    let before = resident();
+    let mut half = TcpStream::connect(http).unwrap();
+    half.write_all(b"GET /o/x HTTP/1.1\r\nHo").unwrap();
+    let began = Instant::now();
+    let mut idle = Vec::new();
+    for _ in 0..IDLE {
+        let Ok(mut stream) = TcpStream::connect(http) else { break };
+        stream.write_all(b"GET /o/x HTTP/1.1\r\nHost: b\r\n\r\n").unwrap();
+        let mut head = [0; 2048];
+        assert!(stream.read(&mut head).unwrap() > 0);
+        idle.push(stream);
+    }
+    sleep(Duration::from_secs(1));
+    let each = resident().saturating_sub(before) / idle.len() as u64;
+    println!("{} idle connections: {each} bytes each", idle.len());
+    assert!(each < 4000, "{each} bytes for each idle connection");
+    // They are still there.
+    let last = idle.last_mut().unwrap();
+    last.write_all(b"GET /o/x HTTP/1.1\r\nHost: b\r\n\r\n").unwrap();
+    assert!(last.read(&mut [0; 2048]).unwrap() > 0);
+    half.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    assert_eq!(half.read(&mut [0; 64]).unwrap_or(0), 0, "half a question is no question");
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
+}
+
+#[test]
+fn http2_over_tls_and_a_new_certificate_without_a_restart() {
+    if !have("openssl") || !have("curl") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    let make = |name: &str| {
+        let mut openssl = Command::new("openssl");
+        openssl
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj"])
+            .arg(format!("/CN={name}"));
+        let made = openssl.arg("-keyout").arg(&key).arg("-out").arg(&certificate).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    };
+    make("first.example");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let origin = Scripted::start(|_: &Asked| answer(200, &[("Cache-Control", "max-age=60")], &[9; 300_000]));
+    let tls = format!("[http.tls]\nlisten = \"{port}\"\ncertificate = {certificate:?}\nkey = {key:?}\n");
+    let story = before(&origin, &tls);
+    let curl = |more: &[&str]| {
+        let mut curl = Command::new("curl");
+        curl.args(["-sk", "-o", "/dev/null", "-w", "%{http_version} %{http_code} %{size_download}"])
+            .args(more);
+        String::from_utf8(curl.arg(format!("https://{port}/o/1.m4s")).output().unwrap().stdout).unwrap()
+    };
+    for _ in 0..2 {
+        assert_eq!(curl(&["--http2"]), "2 200 300000");
+        assert_eq!(curl(&["--http1.1"]), "1.1 200 300000");
+    }
+    assert_eq!(curl(&["--http2", "-r", "5-9"]), "2 206 5");
+    assert_eq!(origin.asked("/1.m4s").len(), 1, "one cache behind both doors");
+    let subject = || {
+        let line = format!("echo | openssl s_client -connect {port} 2>/dev/null | grep ^subject");
+        let output = Command::new("sh").args(["-c", &line]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().replace([' ', '\n'], "")
+    };
+    assert!(subject().ends_with("CN=first.example"), "{}", subject());
+    make("second.example");
+    let until = Instant::now() + Duration::from_secs(30);
+    while !subject().ends_with("CN=second.example") {
+        assert!(Instant::now() < until, "{}", subject());
+        sleep(Duration::from_millis(500));
+    }
+    drop(story);
+}
+
+#[test]
+fn every_response_is_a_line_of_the_log_and_a_count_of_its_route() {
+    let origin = Scripted::start(|_: &Asked| answer(200, &[("Cache-Control", "max-age=60")], &[1; 5000]));
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let story = before(&origin, &format!("[http.access_log]\npath = {log:?}\nformat = \"json\"\n"));
+    let timed = get(story.http, "/o/1.m4s?CMCD=bl%3D2500", &[("server-timing", "")]).unwrap();
+    assert!(timed.header("server-timing").contains("desc=\"miss\""), "{:?}", timed.headers);
+    sleep(Duration::from_millis(1100));
+    get(story.http, "/o/1.m4s?CMCD=bl%3D1200", &[("range", "bytes=0-99"), ("user-agent", "tv")]).unwrap();
+    sleep(Duration::from_millis(1100));
+    get(story.http, "/none.example/x", &[]).unwrap();
+    let lines = |count: usize| -> Vec<serde_json::Value> {
+        let until = Instant::now() + Duration::from_secs(5);
+        loop {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            if text.lines().count() >= count || Instant::now() > until {
+                let mut all: Vec<serde_json::Value> =
+                    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+                // Each worker hands over its own lines.
+                all.sort_by_key(|line| line["time"].to_string());
+                return all;
+            }
+            sleep(Duration::from_millis(100));
+        }
+    };
+    let all = lines(3);
+    assert_eq!(all.len(), 3, "{all:?}");
+    let of = |at: usize, name: &str| all[at][name].clone();
+    assert_eq!(
+        (of(0, "cache"), of(0, "bytes"), of(0, "cmcd")),
+        ("miss".into(), 5000.into(), "bl=2500".into())
+    );
+    assert_eq!((of(1, "cache"), of(1, "bytes"), of(1, "status")), ("hit".into(), 100.into(), 206.into()));
+    assert_eq!((of(1, "user_agent"), of(2, "status")), ("tv".into(), 404.into()));
+    assert_eq!(origin.asked("/1.m4s").len(), 1, "what a player says of itself is no part of the key");
+    // Moved away, as logrotate does.
+    std::fs::rename(&log, folder.path().join("access.log.1")).unwrap();
+    sleep(Duration::from_millis(1200));
+    get(story.http, "/o/1.m4s", &[]).unwrap();
+    assert_eq!(lines(1).len(), 1);
+}
