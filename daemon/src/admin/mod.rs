@@ -210,7 +210,11 @@ impl Admins {
     fn change(&self, action: &str, name: &str) -> Response<Full<Bytes>> {
         let store = &self.parts.shared.store;
         if action == "ban" {
-            let matching = |key: &str| carousel::mabr::playback_path_matches(name, key);
+            // Further objects of a name (`#1` …) are meant with it.
+            let matching = |key: &str| {
+                let name_of_all = key.split('#').next().unwrap_or(key);
+                carousel::mabr::playback_path_matches(name, name_of_all)
+            };
             let keys: Vec<String> = store
                 .list()
                 .iter()
@@ -224,12 +228,12 @@ impl Admins {
         // A URL is as good as the key that it has.
         let key = carousel::name::ObjectKey::from_name(name, None);
         let key = match &key {
-            Ok(key) => key.as_str(),
+            Ok(key) => key,
             Err(err) => return error(StatusCode::BAD_REQUEST, &format!("{name}: {}", err.as_str())),
         };
         let done = match action {
-            "purge" => store.remove(key, EvictReason::Purged),
-            pin => store.pin(key, pin == "pin"),
+            "purge" => store.remove_all(key, EvictReason::Purged),
+            pin => store.pin(key.as_str(), pin == "pin"),
         };
         if !done {
             return error(
@@ -237,8 +241,8 @@ impl Admins {
                 &format!("{key} is not in the cache; `skycached ls` lists what is"),
             );
         }
-        tracing::info!(key, action, "by an operator");
-        document(StatusCode::OK, &json!({ "schema": 1, "key": key, "done": action }))
+        tracing::info!(%key, action, "by an operator");
+        document(StatusCode::OK, &json!({ "schema": 1, "key": key.as_str(), "done": action }))
     }
 }
 

@@ -76,3 +76,95 @@ impl Store {
         self.index().swap(object, Arc::clone(&fresh)).then_some(fresh)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use carousel::digest::Digest;
+    use carousel::time::WallTime;
+
+    use super::super::{CameBy, Class, ObjectUri, ResponseMeta, StoreConfig, Wish};
+    use super::*;
+    use crate::caching::from_pairs;
+
+    fn open(folder: &tempfile::TempDir) -> Store {
+        let config =
+            StoreConfig { path: folder.path().join("cache"), reserve_bytes: 0, ..StoreConfig::default() };
+        Store::open(&config).unwrap().0
+    }
+
+    /// Keeps `body` as the answer to requests with `foo`.
+    fn put(store: &Store, foo: &str, body: &[u8], at_ms: i64) -> Arc<StoredObject> {
+        let name = ObjectKey::from_name("h/a", None).unwrap();
+        let selecting = vec![("foo".to_owned(), Some(foo.to_owned()))];
+        let key = store.place_of(&name, &selecting);
+        let partial = Arc::new(store.create(body.len() as u64, Wish::default()).unwrap());
+        partial.write_at(0, body).unwrap();
+        let response = ResponseMeta { status: 200, selecting, ..ResponseMeta::default() };
+        let meta = ObjectMeta {
+            uri: ObjectUri::new("http://h/a", &key),
+            key,
+            content_type: None,
+            length: body.len() as u64,
+            digest: Digest::of(body),
+            version: 0,
+            received_at: WallTime::from_unix_ms(at_ms),
+            expires: None,
+            class: Class::Medium,
+            came_by: CameBy::Origin,
+            response: Some(Box::new(response)),
+        };
+        store.publish(&partial.freeze(body.len() as u64).unwrap(), meta).unwrap()
+    }
+
+    fn asked(store: &Store, foo: &str) -> Option<Vec<u8>> {
+        let name = ObjectKey::from_name("h/a", None).unwrap();
+        let object = store.select(&name, &from_pairs([("foo", foo)]))?;
+        object.bytes(0..object.meta().length).map(|bytes| bytes.to_vec())
+    }
+
+    #[test]
+    fn objects_of_one_name_are_told_apart_replaced_and_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder);
+        for number in 0..MAX_VARIANTS {
+            put(&store, &number.to_string(), &[number], i64::from(number));
+        }
+        assert_eq!(
+            (asked(&store, "0"), asked(&store, "7"), asked(&store, "x")),
+            (Some(vec![0]), Some(vec![7]), None)
+        );
+        put(&store, "3", b"new", 100);
+        assert_eq!(
+            (asked(&store, "3"), store.usage().objects),
+            (Some(b"new".to_vec()), u64::from(MAX_VARIANTS))
+        );
+        // One more takes the place of the oldest.
+        put(&store, "9", b"nine", 101);
+        assert_eq!((asked(&store, "9"), asked(&store, "0")), (Some(b"nine".to_vec()), None));
+        assert_eq!(store.usage().objects, u64::from(MAX_VARIANTS));
+        // They are told apart after a start, too.
+        store.close();
+        drop(store);
+        let store = open(&folder);
+        assert_eq!((asked(&store, "5"), asked(&store, "9")), (Some(vec![5]), Some(b"nine".to_vec())));
+        assert!(store.remove_all(&ObjectKey::from_name("h/a", None).unwrap(), EvictReason::Purged));
+        assert_eq!((store.usage().objects, asked(&store, "5")), (0, None));
+    }
+
+    #[test]
+    fn fresh_metadata_go_on_the_same_bytes_unless_they_have_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder);
+        let old = put(&store, "1", b"body", 1);
+        let meta = ObjectMeta { received_at: WallTime::from_unix_ms(50), ..old.meta().clone() };
+        let fresh = store.freshen(&old, meta.clone()).unwrap();
+        assert!(fresh.is_current() && !old.is_current());
+        assert_eq!(
+            (asked(&store, "1"), fresh.meta().received_at),
+            (Some(b"body".to_vec()), meta.received_at)
+        );
+        assert!(store.freshen(&old, meta).is_none(), "it has been replaced");
+        store.remove("h/a", EvictReason::Purged);
+        assert!(!fresh.is_current());
+    }
+}
