@@ -342,18 +342,30 @@ fn manifests_are_turned_to_the_box_and_compressed_for_those_who_take_it() {
     let own = std::sync::OnceLock::new();
     let own = Arc::new(own);
     let address = Arc::clone(&own);
-    let origin = Scripted::start(move |_: &Asked| {
+    let origin = Scripted::start(move |asked: &Asked| {
         let base: &SocketAddr = address.get().unwrap();
         let mut text = String::from("#EXTM3U\n");
         for number in 0..100 {
             text.push_str(&format!("#EXTINF:4,\nhttp://{base}/v/{number}.m4s\n"));
         }
-        answer(200, &[("Content-Type", "application/vnd.apple.mpegurl"), ("ETag", "\"m\"")], text.as_bytes())
+        let kind = ("Content-Type", "application/vnd.apple.mpegurl");
+        // Stale at once, and nothing to ask about it with; and one that nobody may keep.
+        let says = match asked.path.as_str() {
+            "/never-kept.m3u8" => ("Cache-Control", "max-age=0"),
+            "/no-store.m3u8" => ("Cache-Control", "no-store"),
+            _ => ("ETag", "\"m\""),
+        };
+        answer(200, &[kind, says], text.as_bytes())
     });
     own.set(origin.address()).unwrap();
     let story = before(&origin, "");
-    // What arrives is served as it is; from the cache it is in the box's form.
-    get(story.http, "/o/live.m3u8", &[]).unwrap();
+    for path in ["/o/live.m3u8", "/o/never-kept.m3u8", "/o/no-store.m3u8"] {
+        let first = get(story.http, path, &[]).unwrap();
+        assert!(
+            String::from_utf8_lossy(&first.body).contains("\n/o/v/99.m4s\n"),
+            "{path}: the first one too"
+        );
+    }
     sleep(Duration::from_millis(300));
     let plain = get(story.http, "/o/live.m3u8", &[]).unwrap();
     let text = String::from_utf8(plain.body.clone()).unwrap();

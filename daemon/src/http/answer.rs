@@ -183,7 +183,8 @@ impl Worker {
         }
         let player = &self.player;
         let host = head.headers.get(header::HOST).and_then(|it| it.to_str().ok());
-        let is_page = head.uri.path() == "/" && head.uri.authority().is_none() && head.method == Method::GET;
+        let is_own = link.is_tls || head.uri.authority().is_none();
+        let is_page = head.uri.path() == "/" && is_own && head.method == Method::GET;
         if head.method == Method::OPTIONS {
             let mut response = options();
             allow_everyone(response.headers_mut());

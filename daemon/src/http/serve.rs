@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use super::body::PlayerBody;
 use super::head::{self, Head};
 use super::reply::{Send, plain};
+use super::shown::{self, Shown};
 use super::{Player, range};
 use crate::caching::{self, RequestDirectives, Staleness};
 use crate::clock;
@@ -116,7 +117,7 @@ impl Player {
                 Ok(Found::Document(document)) => {
                     Ok(Outcome::Response(signalling(&document, method, headers)))
                 }
-                Ok(Found::Passed(passed)) => Ok(Outcome::Response(handed_on(*passed))),
+                Ok(Found::Passed(passed)) => Ok(Outcome::Response(self.handed_on(*passed).await)),
                 Err(missing) => Err(missing),
             };
             match found {
@@ -339,9 +340,11 @@ impl Player {
         let how = if flight.carried().is_some() { "hit; detail=in-flight" } else { "fwd=miss" };
         let head = Head::of_flight(&flight).stamped(how);
         let (status, fields, send) = head.respond(method, request);
+        // URLs of a manifest cannot be turned before it is there.
+        let is_turned = head.is_manifest() && self.origins.routes().iter().any(|route| route.rewrite);
         let first = match &send {
             // What has an encoding on the air is served when it is whole.
-            _ if !flight.is_identity => u64::MAX,
+            _ if !flight.is_identity || is_turned => u64::MAX,
             Send::Pieces(pieces) => {
                 for piece in pieces {
                     if let super::body::Piece::Range(range) = piece {
@@ -372,6 +375,12 @@ impl Player {
             Some(Ended::Failed(FailReason::OriginCut)) => return Err(Missing::Origin(OriginError::Cut)),
             Some(Ended::Failed(_)) => return Err(Missing::Broken),
             None if !is_empty && flight.is_given_up(first) => return Err(Missing::Origin(OriginError::Cut)),
+            Some(Ended::Passed(length)) if is_turned => {
+                let (whole, length) = (Arc::clone(&flight), *length);
+                let read = tokio::task::spawn_blocking(move || whole.read(0..length)).await;
+                let bytes = read.ok().and_then(Result::ok).ok_or(Missing::Broken)?;
+                return Ok(Outcome::Response(self.passed_manifest(head, bytes.into(), method, request)));
+            }
             Some(Ended::Passed(_)) | None => {}
         }
         let pieces = match send {
@@ -380,6 +389,23 @@ impl Player {
         };
         let body = PlayerBody::flight(flight, Arc::clone(&self.shared.flights), pieces, self.waits);
         Ok(Outcome::Response(head::response(status, fields, body)))
+    }
+
+    /// A manifest that is not kept, with its URLs turned.
+    fn passed_manifest(
+        &self,
+        head: Head,
+        bytes: bytes::Bytes,
+        method: &Method,
+        request: &HeaderMap,
+    ) -> Response<PlayerBody> {
+        let shown = Shown::of_bytes(head, bytes, &self.origins.routes());
+        let (status, fields, send) = shown.head.respond(method, request);
+        let body = match (send, &shown.body) {
+            (Send::Pieces(pieces), Some(bytes)) => PlayerBody::of_pieces(bytes, &pieces),
+            _ => PlayerBody::empty(),
+        };
+        head::response(status, fields, body)
     }
 
     /// Waits for the byte at `offset`, asking for repair when it does not come at once.
@@ -403,14 +429,55 @@ fn staleness(object: &StoredObject) -> Staleness {
     Staleness::of(&fields, meta.expires.unwrap_or_else(clock::wall), clock::wall())
 }
 
-/// A response that is for nobody else goes on as it comes.
-fn handed_on(passed: Passed) -> Response<PlayerBody> {
-    let Passed { mut headers, reply, .. } = passed;
+impl Player {
+    /// As the free function; but a manifest whose URLs are to be turned is read first.
+    async fn handed_on(&self, passed: Passed) -> Response<PlayerBody> {
+        let routes = self.origins.routes();
+        let content_type = caching::text(&passed.headers, header::CONTENT_TYPE).unwrap_or("");
+        let is_turned = shown::is_manifest(content_type)
+            && passed.reply.status == StatusCode::OK
+            && !passed.headers.contains_key(header::CONTENT_ENCODING)
+            && routes.iter().any(|route| route.rewrite);
+        if !is_turned {
+            return handed_on(passed);
+        }
+        let Passed { mut headers, mut reply, .. } = passed;
+        let mut bytes = Vec::new();
+        loop {
+            match reply.next().await {
+                Ok(None) => break,
+                Ok(Some(piece)) if bytes.len() + piece.len() <= shown::MAX_TEXT_BYTES => {
+                    bytes.extend_from_slice(&piece);
+                }
+                Ok(Some(_)) => {
+                    return plain(StatusCode::BAD_GATEWAY, "this manifest is too long to be turned");
+                }
+                Err(err) => {
+                    return plain(StatusCode::BAD_GATEWAY, &format!("the origin's manifest was cut: {err}"));
+                }
+            }
+        }
+        for name in [header::CONTENT_LENGTH, header::ETAG] {
+            headers.remove(name);
+        }
+        let body = PlayerBody::of(shown::turned_bytes(bytes.into(), &routes));
+        head::response(StatusCode::OK, with_traces(headers), body)
+    }
+}
+
+/// What a response that was not kept says of its way.
+fn with_traces(mut headers: HeaderMap) -> HeaderMap {
     headers.append(header::VIA, HeaderValue::from_static("1.1 skycache"));
     headers.append("cache-status", HeaderValue::from_static("skycache; fwd=miss; stored=?0"));
     head::allow_everyone(&mut headers);
+    headers
+}
+
+/// A response that is for nobody else goes on as it comes.
+fn handed_on(passed: Passed) -> Response<PlayerBody> {
+    let Passed { headers, reply, .. } = passed;
     let status = reply.status;
-    head::response(status, headers, PlayerBody::passed(reply))
+    head::response(status, with_traces(headers), PlayerBody::passed(reply))
 }
 
 impl Missing {

@@ -17,7 +17,7 @@ use crate::config::Route;
 use crate::store::StoredObject;
 
 /// Text is transformed up to this; more is no manifest.
-const MAX_TEXT_BYTES: u64 = 1 << 20;
+pub(super) const MAX_TEXT_BYTES: usize = 1 << 20;
 /// Below, the head is the larger part.
 const MIN_GZIP_BYTES: usize = 256;
 
@@ -30,6 +30,15 @@ pub(super) struct Shown {
 }
 
 impl Shown {
+    /// Of bytes that are not kept, with URLs turned.
+    pub(super) fn of_bytes(head: Head, bytes: Bytes, routes: &[Route]) -> Self {
+        let mut shown = Self { head, body: None };
+        let bytes = turned_bytes(bytes, routes);
+        shown.head.becomes(&bytes, "box");
+        shown.body = Some(bytes);
+        shown
+    }
+
     /// `takes_gzip`: the player has said so.
     pub(super) fn of(object: &Arc<StoredObject>, routes: &[Route], takes_gzip: bool) -> Self {
         let mut shown = Self { head: Head::of_stored(object), body: None };
@@ -37,19 +46,10 @@ impl Shown {
         let is_plain = head.status == http::StatusCode::OK
             && !head.fields.contains_key(header::CONTENT_ENCODING)
             && !head.fields.contains_key(header::CONTENT_RANGE)
-            && object.meta().length <= MAX_TEXT_BYTES;
-        let content_type = head.fields.get(header::CONTENT_TYPE).cloned();
-        let content_type = content_type.as_ref().and_then(|it| it.to_str().ok()).unwrap_or("");
-        let essence = content_type.split(';').next().unwrap_or("").trim();
-        let is_manifest = matches!(
-            essence.to_ascii_lowercase().as_str(),
-            "application/vnd.apple.mpegurl"
-                | "application/x-mpegurl"
-                | "audio/mpegurl"
-                | "application/dash+xml"
-        );
+            && object.meta().length <= MAX_TEXT_BYTES as u64;
+        let is_manifest = head.is_manifest();
         let rewritten: Vec<&Route> = routes.iter().filter(|route| route.rewrite && is_manifest).collect();
-        let may_gzip = is_manifest || is_text(essence);
+        let may_gzip = is_manifest || is_text(head.essence());
         if !is_plain || (rewritten.is_empty() && !may_gzip) || Directives::of(&head.fields).no_transform {
             return shown;
         }
@@ -79,6 +79,17 @@ impl Shown {
 }
 
 impl Head {
+    /// Type and subtype.
+    fn essence(&self) -> &str {
+        let content_type = self.fields.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+        content_type.and_then(|it| it.split(';').next()).unwrap_or("").trim()
+    }
+
+    /// Whether it is an HLS playlist or a DASH MPD.
+    pub(super) fn is_manifest(&self) -> bool {
+        is_manifest(self.essence())
+    }
+
     /// The object is sent in another form: other bytes need another validator (RFC 9110 section 8.8.3.3).
     fn becomes(&mut self, bytes: &Bytes, form: &str) {
         self.length = Some(bytes.len() as u64);
@@ -94,6 +105,21 @@ impl Head {
         };
         self.validators.etag = etag;
     }
+}
+
+/// Whether a `Content-Type` is that of an HLS playlist or a DASH MPD.
+pub(super) fn is_manifest(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or("").trim();
+    matches!(
+        essence.to_ascii_lowercase().as_str(),
+        "application/vnd.apple.mpegurl" | "application/x-mpegurl" | "audio/mpegurl" | "application/dash+xml"
+    )
+}
+
+/// A manifest with its URLs turned; what is no text stays as it is.
+pub(super) fn turned_bytes(bytes: Bytes, routes: &[Route]) -> Bytes {
+    let rewritten: Vec<&Route> = routes.iter().filter(|route| route.rewrite).collect();
+    std::str::from_utf8(&bytes).map(|text| turned(text, &rewritten).into()).unwrap_or(bytes)
 }
 
 /// Types that are worth compressing. Media are compressed already.
