@@ -35,7 +35,8 @@ fn etag(digest: &carousel::digest::Digest) -> String {
     format!("\"{}\"", &digest.to_hex()[..32])
 }
 
-fn put(fields: &mut HeaderMap, name: HeaderName, value: &str) {
+/// Sets a field, if the value is one.
+pub(super) fn put(fields: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         fields.insert(name, value);
     }

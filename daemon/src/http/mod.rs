@@ -10,6 +10,7 @@
 //! | `target.rs` | which object a request means |
 //! | `hot.rs` | what was served a moment ago |
 //! | `serve.rs` | where an object is: cache, in flight, announced, origin |
+//! | `forward.rs` | what goes on to the origin: other methods, and responses for one alone |
 //! | `head.rs`, `reply.rs` | heads: what all get, and what one gets: conditionals, ranges |
 //! | `body.rs` | bodies: mapped slices, objects as they arrive |
 //! | `shown.rs` | manifests: absolute URLs turned to the box, compressed for those who take it |
@@ -25,6 +26,7 @@ mod access;
 mod answer;
 mod body;
 mod connection;
+mod forward;
 mod head;
 mod hot;
 mod mime;

@@ -1,11 +1,11 @@
 //! Responses: conditionals, ranges, and what is no object at all.
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
 
 use super::body::{Piece, PlayerBody};
-use super::head::Head;
+use super::head::{Head, put};
 use super::range::{self, Wanted};
 use crate::caching::Precondition;
 
@@ -100,12 +100,6 @@ impl Head {
         }
         pieces.push(Piece::Bytes(Bytes::from(format!("\r\n--{boundary}--\r\n"))));
         (format!("multipart/byteranges; boundary={boundary}"), pieces)
-    }
-}
-
-fn put(fields: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        fields.insert(name, value);
     }
 }
 

@@ -1,6 +1,5 @@
 //! One exchange with an origin: what its answer means for the cache, and the bytes into it.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use carousel::digest::Digest;
@@ -11,28 +10,23 @@ use http::{Method, StatusCode};
 
 use super::client::{OriginError, Question, Reply, no_body};
 use super::fill::{Ask, FillResult, Filler, Passed};
-use super::ranges::parse_content_range;
-use crate::caching::{self, Exchange, Keep, NotKept, Staleness, Validators};
+use super::kind::{MediaKind, media_kind};
+use crate::caching::{self, Exchange, Keep, NotKept, Staleness};
 use crate::clock;
 use crate::flight::{FailReason, Flight, Outcome, Sent};
 use crate::receive::Shared;
 use crate::store::{CameBy, EvictReason, ObjectMeta, ObjectUri, Partial, ResponseMeta, StoredObject, Wish};
 
-/// Flights of which only ranges have come. Each holds room for its whole object.
-const MAX_IN_RANGES: usize = 64;
-/// Times that a range is asked for before those who wait for it are told that it does not come.
-const ATTEMPTS: u32 = 3;
-
 /// What is known of a response that is to be kept or shared.
-struct Answer {
-    key: ObjectKey,
-    url: String,
-    content_type: Option<String>,
-    length: Option<u64>,
-    sent: Sent,
+pub(super) struct Answer {
+    pub(super) key: ObjectKey,
+    pub(super) url: String,
+    pub(super) content_type: Option<String>,
+    pub(super) length: Option<u64>,
+    pub(super) sent: Sent,
     /// It goes into the cache when it is whole.
-    keep: bool,
-    expected: Option<Digest>,
+    pub(super) keep: bool,
+    pub(super) expected: Option<Digest>,
 }
 
 /// End-to-end fields, with the date that a recipient adds where there is none (RFC 9110 section 6.6.1).
@@ -212,7 +206,7 @@ impl Filler {
         Ok((Arc::new(flight), partial))
     }
 
-    fn wish(&self, key: &ObjectKey, expires: WallTime, keep: bool) -> Wish {
+    pub(super) fn wish(&self, key: &ObjectKey, expires: WallTime, keep: bool) -> Wish {
         let store = &self.shared.store;
         // What is not kept need not touch the flash.
         let is_short_lived = !keep || store.is_short(clock::wall(), Some(expires));
@@ -255,7 +249,7 @@ impl Filler {
     }
 
     /// What has arrived is whole. Hashing and linking wait for the disk: not on a thread that serves players.
-    async fn publish(&self, answer: Answer, length: u64, partial: Arc<Partial>) -> Outcome {
+    pub(super) async fn publish(&self, answer: Answer, length: u64, partial: Arc<Partial>) -> Outcome {
         if !answer.keep && answer.expected.is_none() {
             return Outcome::Passed(length);
         }
@@ -305,145 +299,7 @@ impl Filler {
         }
         self.shared.store.freshen(held, meta.clone()).unwrap_or_else(|| held.with_meta(meta))
     }
-
-    /// An object of which an origin sends a range: room for all of it, and the range that comes now. `None` if what is
-    /// missing could not be put beside it: no strong validator, no known length, too many.
-    fn open_spans(
-        &self,
-        key: &ObjectKey,
-        url: &str,
-        fields: &HeaderMap,
-        keep: Keep,
-    ) -> Option<(Arc<Flight>, Arc<Partial>, Range<u64>)> {
-        let range = caching::text(fields, header::CONTENT_RANGE)?;
-        let length: u64 = range.rsplit_once('/')?.1.trim().parse().ok()?;
-        let span = parse_content_range(range).filter(|span| span.end <= length)?;
-        let is_strong = Validators::of(fields).etag.is_some_and(|etag| !etag.as_bytes().starts_with(b"W/"));
-        let in_ranges = self.shared.flights.list().iter().filter(|it| it.spans().is_some()).count();
-        if !is_strong || in_ranges >= MAX_IN_RANGES || !keep.selecting.is_empty() {
-            return None;
-        }
-        let mut fields = fields.clone();
-        fields.remove(header::CONTENT_RANGE);
-        let (_, sent) = sent(StatusCode::OK, &fields, Some(keep));
-        let wish = self.wish(key, sent.expires, true);
-        let partial = Arc::new(self.shared.store.create(length, wish).ok()?);
-        let content_type = caching::text(&fields, header::CONTENT_TYPE).map(str::to_owned);
-        let flight = Flight::of_spans(key.clone(), content_type, length, url, sent, Arc::clone(&partial));
-        let flight = Arc::new(flight);
-        flight.spans()?.claim(span.clone())?;
-        self.shared.flights.add(Arc::clone(&flight)).ok()?;
-        Some((flight, partial, span))
-    }
-
-    /// Sees to it that `range` of an object that comes in ranges is fetched, unless it is.
-    pub fn want(self: &Arc<Self>, flight: &Arc<Flight>, range: Range<u64>) {
-        let Some(spans) = flight.spans() else { return };
-        spans.touch(clock::now());
-        while let Some(span) = spans.claim(range.clone()) {
-            let (filler, flight) = (Arc::clone(self), Arc::clone(flight));
-            self.runtime.spawn(async move { filler.fetch_span(&flight, span).await });
-        }
-    }
-
-    async fn fetch_span(self: Arc<Self>, flight: &Arc<Flight>, span: Range<u64>) {
-        let (Some(spans), Some(sent)) = (flight.spans(), &flight.sent) else { return };
-        let fields = caching::from_pairs(sent.response.headers.iter().map(|(name, value)| (name, value)));
-        let mut headers = HeaderMap::new();
-        if let Ok(range) = HeaderValue::from_str(&format!("bytes={}-{}", span.start, span.end - 1)) {
-            headers.insert(header::RANGE, range);
-        }
-        if let Some(etag) = fields.get(header::ETAG) {
-            headers.insert(header::IF_RANGE, etag.clone());
-        }
-        for _ in 0..ATTEMPTS {
-            let question =
-                Question { method: Method::GET, headers: headers.clone(), body: no_body(), on_interim: None };
-            let Ok(reply) = self.client.ask(spans.url(), question).await else { continue };
-            let range = caching::text(&reply.headers, header::CONTENT_RANGE).and_then(parse_content_range);
-            let is_same = reply.headers.get(header::ETAG) == fields.get(header::ETAG);
-            if reply.status == StatusCode::PARTIAL_CONTENT && range.as_ref() == Some(&span) && is_same {
-                let partial = Arc::clone(flight.partial());
-                self.receive_span(reply, flight, &partial, span).await;
-                return;
-            }
-            if reply.status.is_success() {
-                // Another version by now: what has come of this one helps nobody.
-                self.shared.flights.end(flight, Outcome::Failed(FailReason::Replaced));
-                return;
-            }
-        }
-        spans.give_up(&span);
-        flight.progress();
-    }
-
-    /// Receives one range; the one that makes the object whole publishes it.
-    async fn receive_span(
-        &self,
-        mut reply: Reply,
-        flight: &Arc<Flight>,
-        partial: &Arc<Partial>,
-        span: Range<u64>,
-    ) {
-        let (Some(spans), Some(length)) = (flight.spans(), flight.length) else { return };
-        let mut offset = span.start;
-        let is_cut = loop {
-            match reply.next().await {
-                Ok(None) => break offset < span.end,
-                Err(_) => break true,
-                Ok(Some(piece)) => {
-                    self.client.count_bytes(piece.len());
-                    let end = offset + piece.len() as u64;
-                    if end > span.end || partial.write_at(offset, &piece).is_err() {
-                        break true;
-                    }
-                    spans.arrive(offset..end);
-                    offset = end;
-                    flight.progress();
-                }
-            }
-        };
-        if is_cut {
-            spans.give_up(&span);
-        } else {
-            spans.release(&span);
-        }
-        flight.progress();
-        if spans.is_whole(length)
-            && spans.finish()
-            && let Some(sent) = &flight.sent
-        {
-            let answer = Answer {
-                key: flight.key.clone(),
-                url: spans.url().to_owned(),
-                content_type: flight.content_type.clone(),
-                length: Some(length),
-                sent: sent.clone(),
-                keep: true,
-                expected: None,
-            };
-            let outcome = self.publish(answer, length, Arc::clone(partial)).await;
-            self.shared.flights.end(flight, outcome);
-        }
-    }
-
-    /// Ends, for ever and every so often, what came in ranges and nobody has asked for since.
-    pub async fn forget_idle(self: Arc<Self>) {
-        loop {
-            tokio::time::sleep(IDLE / 4).await;
-            for flight in self.shared.flights.list() {
-                let is_idle = flight.spans().is_some_and(|spans| clock::now().since(spans.touched()) > IDLE);
-                let is_stale = flight.sent.as_ref().is_some_and(|sent| sent.expires < clock::wall());
-                if flight.spans().is_some() && (is_idle || is_stale) {
-                    self.shared.flights.end(&flight, Outcome::Failed(FailReason::Abandoned));
-                }
-            }
-        }
-    }
 }
-
-/// Ranges of an object that nobody has asked for since are given up after this time: they hold room.
-const IDLE: std::time::Duration = std::time::Duration::from_secs(120);
 
 /// Whether an origin that fails leaves what is held the best there is.
 pub(super) fn may_serve_stale(held: &StoredObject) -> bool {
@@ -453,7 +309,7 @@ pub(super) fn may_serve_stale(held: &StoredObject) -> bool {
 }
 
 /// A response as it is kept and shared; whether it is kept.
-fn sent(status: StatusCode, fields: &HeaderMap, keep: Option<Keep>) -> (bool, Sent) {
+pub(super) fn sent(status: StatusCode, fields: &HeaderMap, keep: Option<Keep>) -> (bool, Sent) {
     let is_kept = keep.is_some();
     let age_s = caching::text(fields, header::AGE).and_then(|it| it.trim().parse().ok()).unwrap_or(0);
     let keep = keep.unwrap_or(Keep {
@@ -517,58 +373,5 @@ fn publish(
         // Its fields are larger than a header page: those who wait have it all the same.
         Err(crate::store::StoreError::MetaTooLarge) => Ok(None),
         Err(_) => Err(FailReason::Store),
-    }
-}
-
-/// What a name or a type says of how soon an object changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum MediaKind {
-    /// HLS playlist or DASH MPD.
-    Manifest,
-    /// Media.
-    Segment,
-    /// Anything else.
-    Other,
-}
-
-/// Of an object of this key and type.
-pub(super) fn media_kind(key: &ObjectKey, content_type: Option<&str>) -> MediaKind {
-    const SEGMENTS: [&str; 12] =
-        ["m4s", "mp4", "m4v", "m4a", "cmfv", "cmfa", "cmft", "ts", "aac", "ac3", "webm", "vtt"];
-    let path = key.as_str().split(['?', '#']).next().unwrap_or_default();
-    let extension = path.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map_or("", |(_, it)| it);
-    let essence = content_type.and_then(|it| it.split(';').next()).unwrap_or_default().trim();
-    let is = |name: &str| essence.eq_ignore_ascii_case(name);
-    let is_manifest = extension.eq_ignore_ascii_case("m3u8")
-        || extension.eq_ignore_ascii_case("mpd")
-        || is("application/vnd.apple.mpegurl")
-        || is("application/x-mpegurl")
-        || is("application/dash+xml");
-    let starts = |prefix: &str| essence.get(..prefix.len()).is_some_and(|it| it.eq_ignore_ascii_case(prefix));
-    if is_manifest {
-        MediaKind::Manifest
-    } else if SEGMENTS.iter().any(|it| extension.eq_ignore_ascii_case(it))
-        || starts("video/")
-        || starts("audio/")
-    {
-        MediaKind::Segment
-    } else {
-        MediaKind::Other
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kinds_by_name_or_type() {
-        let of =
-            |name: &str, content_type| media_kind(&ObjectKey::from_name(name, None).unwrap(), content_type);
-        assert_eq!(of("h/a.m3u8?x=1.ts", None), MediaKind::Manifest);
-        assert_eq!(of("h/a", Some("Application/DASH+xml; charset=utf-8")), MediaKind::Manifest);
-        assert_eq!(of("h/seg1.M4S", Some("application/octet-stream")), MediaKind::Segment);
-        assert_eq!(of("h/a", Some("video/mp4")), MediaKind::Segment);
-        assert_eq!(of("h/a.ts/x", Some("text/plain")), MediaKind::Other);
     }
 }

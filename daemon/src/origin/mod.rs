@@ -1,13 +1,16 @@
 //! The terrestrial path: one HTTP client for misses and for repair.
 //!
 //! [`Origins`] knows where a key's bytes are to be had; [`fill`] fetches an object once for all who wait, [`fetch`]
-//! turns an answer into what is kept, [`client`] has the requests themselves, [`ranges`] those for parts.
+//! turns an answer into what is kept, [`client`] has the requests themselves, [`ranges`] those for parts, [`spans`] keeps
+//! objects of which only ranges were asked for, [`kind`] tells media from manifests.
 
 mod breaker;
 mod client;
 mod fetch;
 mod fill;
+mod kind;
 mod ranges;
+mod spans;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
