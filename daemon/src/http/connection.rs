@@ -35,7 +35,7 @@ use super::workers::Worker;
 /// When a connection is first looked at after it was parked: one that is idle then is parked again. hyper's buffers take 16 KB,
 /// so ten thousand that come at once must not keep them for long.
 const FIRST_LOOK: Duration = Duration::from_millis(20);
-/// One that is busy is looked at half as often each time, down to this.
+/// One that is busy, or asks again soon after it was parked, is looked at half as often each time, down to this.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 /// Time for a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -114,8 +114,10 @@ async fn plain(
     let outbox = Rc::new(Outbox::default());
     let link = Rc::new(Link { peer, outbox: Some(Rc::clone(&outbox)), active: Cell::new(0), is_tls: false });
     let Ok(mut wire) = Wire::new(stream, Rc::clone(&outbox)) else { return };
+    let mut look = Duration::ZERO;
     loop {
         // Parked.
+        let since = Instant::now();
         tokio::select! {
             biased;
             readable = wire.readable() => if readable.is_err() { return },
@@ -130,7 +132,8 @@ async fn plain(
                 .serve_connection(wire, service_fn(answer_by(worker, &link))),
         );
         let mut pulse = Pulse::new(&outbox);
-        let mut look = FIRST_LOOK;
+        // Whoever asks again so soon is busy, and is not worth parking at every look.
+        look = if since.elapsed() < look * 4 { LAST_LOOK.min(look * 2) } else { FIRST_LOOK };
         loop {
             tokio::select! {
                 biased;
