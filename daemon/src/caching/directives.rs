@@ -28,8 +28,6 @@ pub struct Directives {
     pub proxy_revalidate: bool,
     /// Kept only by those who know its status, who then pass over `no-store`.
     pub must_understand: bool,
-    /// Never to be asked about while it is fresh.
-    pub immutable: bool,
     /// Not to be transformed.
     pub no_transform: bool,
     /// Used stale for so many seconds while it is asked about (RFC 5861).
@@ -96,7 +94,6 @@ impl Directives {
             "must-revalidate" => self.must_revalidate = true,
             "proxy-revalidate" => self.proxy_revalidate = true,
             "must-understand" => self.must_understand = true,
-            "immutable" => self.immutable = true,
             "no-transform" => self.no_transform = true,
             "stale-while-revalidate" => {
                 self.stale_while_revalidate_s = self.stale_while_revalidate_s.or_else(seconds);

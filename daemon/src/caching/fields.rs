@@ -48,18 +48,14 @@ pub fn to_pairs(fields: &HeaderMap) -> Vec<(String, String)> {
 pub fn from_pairs<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> HeaderMap {
     let mut out = HeaderMap::new();
     for (name, value) in pairs {
-        insert_pair(&mut out, name.as_ref(), value.as_ref());
+        let bytes: Option<Vec<u8>> =
+            value.as_ref().chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
+        let value = bytes.and_then(|bytes| HeaderValue::from_bytes(&bytes).ok());
+        if let (Ok(name), Some(value)) = (HeaderName::from_bytes(name.as_ref().as_bytes()), value) {
+            out.append(name, value);
+        }
     }
     out
-}
-
-/// Appends one kept field.
-pub fn insert_pair(fields: &mut HeaderMap, name: &str, value: &str) {
-    let bytes: Option<Vec<u8>> = value.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
-    let value = bytes.and_then(|bytes| HeaderValue::from_bytes(&bytes).ok());
-    if let (Ok(name), Some(value)) = (HeaderName::from_bytes(name.as_bytes()), value) {
-        fields.append(name, value);
-    }
 }
 
 /// The first line of a field, as text.

@@ -17,7 +17,6 @@ struct Lists {
     arrived: Vec<Range<u64>>,
     /// Ranges that somebody is fetching.
     fetched: Vec<Range<u64>>,
-    lost: u64,
 }
 
 /// What of an object has arrived, and what is being fetched.
@@ -106,23 +105,13 @@ impl Spans {
         lists.arrived.iter().chain(&lists.fetched).any(|it| it.contains(&offset))
     }
 
-    /// What was claimed is no longer being fetched, whatever has come of it.
+    /// What was claimed is no longer being fetched, whatever has come of it. Whoever waits for the rest is told that it does not
+    /// come ([`Spans::is_expected`]); who asks later may try again.
     pub fn release(&self, claimed: &Range<u64>) {
         let mut lists = self.lists();
         if let Some(at) = lists.fetched.iter().position(|it| it == claimed) {
             lists.fetched.swap_remove(at);
         }
-    }
-
-    /// The rest of a claimed range does not come. Whoever waits for it is told, once; who comes later may try again.
-    pub fn give_up(&self, claimed: &Range<u64>) {
-        self.release(claimed);
-        self.lists().lost += 1;
-    }
-
-    /// How often a range was given up.
-    pub fn lost(&self) -> u64 {
-        self.lists().lost
     }
 
     /// These bytes are in the file.

@@ -20,7 +20,7 @@ use super::body::PlayerBody;
 use super::connection::{Answer, Link};
 use super::head::{self, allow_everyone};
 use super::hot::{Hit, Remembered};
-use super::reply::{Send, options, plain};
+use super::reply::{options, plain};
 use super::serve::{Asked, Outcome, is_fresh};
 use super::shown::{Shown, takes_gzip};
 use super::stats::Served;
@@ -93,12 +93,7 @@ impl Worker {
         if request.method() == Method::GET {
             let hit = self.hot.borrow_mut().get(request.uri(), request.headers(), clock::now());
             if let Some(Hit { status, fields, send, object, body, route }) = hit {
-                let body = match (send, body) {
-                    (Send::Pieces(pieces), Some(bytes)) => PlayerBody::of_pieces(&bytes, &pieces),
-                    (Send::Pieces(pieces), None) => PlayerBody::stored(object, pieces),
-                    (Send::Nothing | Send::Everything, _) => PlayerBody::empty(),
-                };
-                let response = head::response(status, fields, body);
+                let response = head::response(status, fields, send.of_object(object, body.as_ref()));
                 let (head, _) = request.into_parts();
                 return Answer::Ready(Some(self.finish(response, head, link, route, Served::Hit, began)));
             }
@@ -256,11 +251,7 @@ impl Worker {
         let Shown { head: known, body } = Shown::of(object, &self.player.origins.routes(), takes_gzip);
         let known = known.stamped(how);
         let (status, fields, send) = known.respond(&head.method, &head.headers);
-        let response = match (send, &body) {
-            (Send::Pieces(pieces), Some(bytes)) => PlayerBody::of_pieces(bytes, &pieces),
-            (Send::Pieces(pieces), None) => PlayerBody::stored(Arc::clone(object), pieces),
-            (Send::Nothing | Send::Everything, _) => PlayerBody::empty(),
-        };
+        let response = send.of_object(Arc::clone(object), body.as_ref());
         let is_for_all = object.meta().selecting().is_empty();
         if head.method == Method::GET && is_for_all && is_fresh(object) && !how.contains("detail") {
             let remembered = Remembered { object, head: known, body, route };

@@ -56,10 +56,9 @@ pub(super) enum PlayerBody {
     Bytes(Option<Bytes>),
     /// Parts of an object in the cache.
     Stored(Stored),
-    /// What a task reads of an object in flight. `left`: `None` while nobody knows its length.
-    Flight { frames: mpsc::Receiver<io::Result<Bytes>>, left: Option<u64> },
-    /// What an origin sends to this player alone. `left` as above.
-    Passed { frames: mpsc::Receiver<io::Result<Bytes>>, left: Option<u64> },
+    /// What a task reads of an object in flight, or of what an origin sends to this player alone. `left`: `None` while nobody
+    /// knows its length.
+    Frames { frames: mpsc::Receiver<io::Result<Bytes>>, left: Option<u64> },
 }
 
 /// Parts of an object in the cache, on their way to one player.
@@ -71,7 +70,7 @@ pub(super) struct Stored {
     left: u64,
     /// Where the socket looks for what it may send from the file; `None`: through memory.
     outbox: Option<Rc<Outbox>>,
-    /// Pages that are being read; `end` is that of the range.
+    /// Pages that are being read.
     warming: Option<JoinHandle<io::Result<()>>>,
     /// Up to here the pages of the piece are in memory, as of a moment ago.
     warm_to: u64,
@@ -135,7 +134,7 @@ impl PlayerBody {
                 let _ = sender.send(Err(err)).await;
             }
         });
-        Self::Flight { frames, left }
+        Self::Frames { frames, left }
     }
 
     /// Streams what an origin sends.
@@ -155,13 +154,12 @@ impl PlayerBody {
                 }
             }
         });
-        Self::Passed { frames, left }
+        Self::Frames { frames, left }
     }
 }
 
 impl Stored {
-    /// Small bodies are copied: `sendfile` costs a second system call. What is asked for again and again lies in the CPU's
-    /// caches, where a copy costs less than page by page; the rest is better never touched.
+    /// Small bodies are copied: `sendfile` costs a second system call. The rest is better never touched.
     fn is_better_sent_from_file(&self) -> bool {
         self.left > COPIED_BYTES
     }
@@ -178,37 +176,28 @@ impl Stored {
             Piece::Range(range) => range,
         };
         let Some(view) = &self.view else { return Poll::Ready(Some(Err(io::ErrorKind::NotFound.into()))) };
-        if let Some(warming) = &mut self.warming {
-            let read = ready!(Pin::new(warming).poll(cx));
-            self.warming = None;
-            match read {
-                Ok(Ok(())) => {}
-                Ok(Err(err)) => return Poll::Ready(Some(Err(err))),
-                Err(err) => return Poll::Ready(Some(Err(io::Error::other(err)))),
-            }
-        } else if range.start >= self.warm_to {
+        if self.warming.is_none() && range.start >= self.warm_to {
             self.warm_to = range.end.min(range.start + WARM_BYTES);
             let now = crate::clock::now();
             if !self.object.was_warm(now) {
                 // Of an object that is not long all pages are looked at, so that its next readers need not.
                 let length = self.object.meta().length;
                 let is_short = length <= WARM_BYTES;
-                let ahead = if is_short { 0..length } else { range.start..self.warm_to };
-                if view.is_resident(ahead) {
-                    if is_short {
-                        self.object.is_warm(now);
-                    }
-                } else {
-                    let ahead = range.start..self.warm_to;
+                let ahead = range.start..self.warm_to;
+                if !view.is_resident(if is_short { 0..length } else { ahead.clone() }) {
                     // The disk may take its time: other players of this core do not wait for it.
                     let view = view.clone();
-                    let mut warming = tokio::task::spawn_blocking(move || view.warm(ahead));
-                    let polled = Pin::new(&mut warming).poll(cx);
-                    if polled.is_pending() {
-                        self.warming = Some(warming);
-                        return Poll::Pending;
-                    }
+                    self.warming = Some(tokio::task::spawn_blocking(move || view.warm(ahead)));
+                } else if is_short {
+                    self.object.is_warm(now);
                 }
+            }
+        }
+        if let Some(warming) = &mut self.warming {
+            let read = ready!(Pin::new(warming).poll(cx));
+            self.warming = None;
+            if let Err(err) = read.map_err(io::Error::other).and_then(|read| read) {
+                return Poll::Ready(Some(Err(err)));
             }
         }
         let most = if self.outbox.is_some() { FILE_FRAME_BYTES } else { FRAME_BYTES };
@@ -329,14 +318,12 @@ impl Body for PlayerBody {
         let polled = match self.get_mut() {
             Self::Bytes(bytes) => Poll::Ready(bytes.take().map(Ok)),
             Self::Stored(stored) => stored.poll_frame(cx),
-            Self::Flight { frames, left } | Self::Passed { frames, left } => {
-                frames.poll_recv(cx).map(|frame| {
-                    if let (Some(left), Some(Ok(bytes))) = (left, &frame) {
-                        *left = left.saturating_sub(bytes.len() as u64);
-                    }
-                    frame
-                })
-            }
+            Self::Frames { frames, left } => frames.poll_recv(cx).map(|frame| {
+                if let (Some(left), Some(Ok(bytes))) = (left, &frame) {
+                    *left = left.saturating_sub(bytes.len() as u64);
+                }
+                frame
+            }),
         };
         polled.map(|frame| frame.map(|frame| frame.map(Frame::data)))
     }
@@ -345,7 +332,7 @@ impl Body for PlayerBody {
         match self {
             Self::Bytes(bytes) => bytes.is_none(),
             Self::Stored(stored) => stored.pieces.is_empty(),
-            Self::Flight { left, .. } | Self::Passed { left, .. } => *left == Some(0),
+            Self::Frames { left, .. } => *left == Some(0),
         }
     }
 
@@ -353,9 +340,7 @@ impl Body for PlayerBody {
         match self {
             Self::Bytes(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Stored(stored) => SizeHint::with_exact(stored.left),
-            Self::Flight { left, .. } | Self::Passed { left, .. } => {
-                left.map_or_else(SizeHint::default, SizeHint::with_exact)
-            }
+            Self::Frames { left, .. } => left.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }
 }

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
@@ -126,7 +127,7 @@ async fn plain(
         }
         // Boxed: what is parked must not keep its place.
         let mut connection = Box::new(
-            hyper::server::conn::http1::Builder::new()
+            http1::Builder::new()
                 .max_buf_size(MAX_HEAD_BYTES)
                 .max_headers(MAX_HEADERS)
                 .serve_connection(wire, service_fn(answer_by(worker, &link))),
@@ -218,7 +219,7 @@ async fn tls(
     stream: TcpStream,
     peer: IpAddr,
     acceptor: &Acceptor,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) {
     let link = Rc::new(Link { peer, outbox: None, active: Cell::new(0), is_tls: true });
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else {
@@ -227,35 +228,35 @@ async fn tls(
     let speaks_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let service = service_fn(answer_by(worker, &link));
     let stream = TokioIo::new(stream);
-    // Ends of connections are no news: players leave as they please.
     if speaks_h2 {
-        let connection = hyper::server::conn::http2::Builder::new(Local)
+        let connection = http2::Builder::new(Local)
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(MAX_HEAD_BYTES as u32)
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(HEAD_TIMEOUT)
             .serve_connection(stream, service);
-        let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            _ = stop.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
-        }
-        let _ = connection.await;
+        drive(connection, stop, http2::Connection::graceful_shutdown).await;
     } else {
-        let connection = hyper::server::conn::http1::Builder::new()
+        let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(KEEP_ALIVE)
             .max_buf_size(MAX_HEAD_BYTES)
             .max_headers(MAX_HEADERS)
             .serve_connection(stream, service);
-        let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            _ = stop.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
-        }
-        let _ = connection.await;
+        drive(connection, stop, http1::Connection::graceful_shutdown).await;
     }
+}
+
+/// Lets a connection run to its end; when `stop` says so, after what `finish` leaves of it.
+async fn drive<C: Future>(connection: C, mut stop: watch::Receiver<bool>, finish: impl FnOnce(Pin<&mut C>)) {
+    let mut connection = std::pin::pin!(connection);
+    // Ends of connections are no news: players leave as they please.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = stop.wait_for(|stop| *stop) => finish(connection.as_mut()),
+    }
+    let _ = connection.await;
 }
 
 /// Runs the streams of an HTTP/2 connection on its worker.

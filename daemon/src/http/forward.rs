@@ -121,7 +121,7 @@ impl Player {
 
 /// What a response that was not kept says of its way.
 fn with_traces(mut headers: HeaderMap) -> HeaderMap {
-    headers.append(header::VIA, HeaderValue::from_static("1.1 skycache"));
+    headers.append(header::VIA, HeaderValue::from_static(head::VIA));
     headers.append("cache-status", HeaderValue::from_static("skycache; fwd=miss; stored=?0"));
     head::allow_everyone(&mut headers);
     headers

@@ -12,7 +12,7 @@ use crate::receive::Document;
 use crate::store::{ObjectMeta, StoredObject};
 
 /// The name of this cache in `Via` and `Cache-Status`.
-const VIA: &str = "1.1 skycache";
+pub(super) const VIA: &str = "1.1 skycache";
 
 /// A response's head but for what depends on the request and the moment.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Head {
     /// Of an object in the cache.
     pub(super) fn of_stored(object: &StoredObject) -> Self {
         let meta = object.meta();
-        let mut fields = caching::from_pairs(meta.headers().iter().map(|(name, value)| (name, value)));
+        let mut fields = meta.fields();
         if meta.response.is_none() {
             put(&mut fields, header::ETAG, &etag(&meta.digest));
             // Nothing older is known of what came over the air.
@@ -68,13 +68,10 @@ impl Head {
 
     /// Of an object on its way.
     pub(super) fn of_flight(flight: &Flight) -> Self {
-        let (mut fields, status) = flight.sent.as_ref().map_or_else(
-            || (HeaderMap::new(), 200),
-            |sent| {
-                let headers = sent.response.headers.iter().map(|(name, value)| (name, value));
-                (caching::from_pairs(headers), sent.response.status)
-            },
-        );
+        let (mut fields, status) = flight
+            .sent
+            .as_ref()
+            .map_or_else(|| (HeaderMap::new(), 200), |sent| (sent.response.fields(), sent.response.status));
         // Of what a carousel brings, its FDT has told the digest, if it has.
         let digest = flight.carried().filter(|_| flight.is_identity);
         let digest = digest.and_then(|it| it.file.content_digest.or(it.file.repr_digest));

@@ -1,5 +1,7 @@
 //! Responses: conditionals, ranges, and what is no object at all.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
@@ -8,6 +10,7 @@ use super::body::{Piece, PlayerBody};
 use super::head::{Head, put};
 use super::range::{self, Wanted};
 use crate::caching::Precondition;
+use crate::store::StoredObject;
 
 /// What to send.
 #[derive(Debug)]
@@ -18,6 +21,25 @@ pub(super) enum Send {
     Pieces(Vec<Piece>),
     /// All of an object whose length nobody knows.
     Everything,
+}
+
+impl Send {
+    /// As a body, of an object whose bytes are these.
+    pub(super) fn of_bytes(self, bytes: &Bytes) -> PlayerBody {
+        match self {
+            Self::Pieces(pieces) => PlayerBody::of_pieces(bytes, &pieces),
+            Self::Nothing | Self::Everything => PlayerBody::empty(),
+        }
+    }
+
+    /// As a body, of an object in the cache; of `bytes`, if it is sent in another form or they are at hand.
+    pub(super) fn of_object(self, object: Arc<StoredObject>, bytes: Option<&Bytes>) -> PlayerBody {
+        match (self, bytes) {
+            (send, Some(bytes)) => send.of_bytes(bytes),
+            (Self::Pieces(pieces), None) => PlayerBody::stored(object, pieces),
+            (Self::Nothing | Self::Everything, None) => PlayerBody::empty(),
+        }
+    }
 }
 
 impl Head {

@@ -11,7 +11,7 @@ use super::head::{self, Head};
 use super::reply::{Send, plain};
 use super::shown::Shown;
 use super::{Player, range};
-use crate::caching::{self, RequestDirectives, Staleness};
+use crate::caching::{self, RequestDirectives};
 use crate::clock;
 use crate::flight::{FailReason, Flight, Outcome as Ended};
 use crate::origin::{Ask, FillResult, OnInterim, OriginError, Passed};
@@ -89,7 +89,7 @@ impl Asked<'_> {
         for name in NOT_FOR_ORIGINS {
             fields.remove(name);
         }
-        fields.append(header::VIA, HeaderValue::from_static("1.1 skycache"));
+        fields.append(header::VIA, HeaderValue::from_static(head::VIA));
         fields
     }
 
@@ -219,7 +219,7 @@ impl Player {
         url: String,
     ) -> Result<Found, Missing> {
         let ask = Ask { held: Some(Arc::clone(&object)), ..asked.ask() };
-        let staleness = staleness(&object);
+        let staleness = object.meta().staleness(clock::wall());
         if staleness.while_revalidating {
             let (filler, key) = (Arc::clone(&self.filler), asked.key.clone());
             // Its result is in the cache when it is there.
@@ -331,11 +331,7 @@ impl Player {
     ) -> Response<PlayerBody> {
         let shown = Shown::of_bytes(head, bytes, &self.origins.routes());
         let (status, fields, send) = shown.head.respond(method, request);
-        let body = match (send, &shown.body) {
-            (Send::Pieces(pieces), Some(bytes)) => PlayerBody::of_pieces(bytes, &pieces),
-            _ => PlayerBody::empty(),
-        };
-        head::response(status, fields, body)
+        head::response(status, fields, shown.body.map_or_else(PlayerBody::empty, |it| send.of_bytes(&it)))
     }
 
     /// Waits for the byte at `offset`, asking for repair when it does not come at once.
@@ -351,12 +347,6 @@ impl Player {
 /// Whether an object may be used without asking.
 pub(super) fn is_fresh(object: &StoredObject) -> bool {
     object.meta().expires.is_none_or(|expires| clock::trusted_wall().is_none_or(|now| now < expires))
-}
-
-fn staleness(object: &StoredObject) -> Staleness {
-    let meta = object.meta();
-    let fields = caching::from_pairs(meta.headers().iter().map(|(name, value)| (name, value)));
-    Staleness::of(&fields, meta.expires.unwrap_or_else(clock::wall), clock::wall())
 }
 
 impl Missing {
@@ -398,9 +388,5 @@ impl Missing {
 /// Signalling is kept in memory.
 fn signalling(document: &Document, method: &Method, request: &HeaderMap) -> Response<PlayerBody> {
     let (status, fields, send) = Head::of_document(document).stamped("hit").respond(method, request);
-    let body = match send {
-        Send::Pieces(pieces) => PlayerBody::of_pieces(&document.bytes.clone().into(), &pieces),
-        Send::Nothing | Send::Everything => PlayerBody::empty(),
-    };
-    head::response(status, fields, body)
+    head::response(status, fields, send.of_bytes(&document.bytes.clone().into()))
 }

@@ -89,29 +89,25 @@ impl Outbox {
         }
     }
 
-    fn is_file(&self, buf: &[u8]) -> bool {
+    /// Which slice `buf` begins in.
+    fn slice_of(&self, buf: &[u8]) -> Option<usize> {
         let address = buf.as_ptr() as usize;
         let holds = |it: &FileSlice| (it.address..it.address + it.length).contains(&address);
-        !buf.is_empty() && self.slices.borrow().iter().any(holds)
+        if buf.is_empty() { None } else { self.slices.borrow().iter().position(holds) }
     }
 
-    /// Sends the start of `buf`, which is part of a file.
-    fn send_file(&self, stream: &TcpStream, buf: &[u8]) -> io::Result<usize> {
+    /// Sends the start of `buf`, which begins in the slice `at`.
+    fn send_file(&self, stream: &TcpStream, at: usize, buf: &[u8]) -> io::Result<usize> {
         let mut slices = self.slices.borrow_mut();
         let address = buf.as_ptr() as usize;
-        let at = slices.iter().position(|it| (it.address..it.address + it.length).contains(&address));
-        let Some(slice) = at.and_then(|at| slices.get(at)) else {
-            return Err(io::ErrorKind::InvalidInput.into());
-        };
+        let slice = &slices[at];
         let offset = slice.view.offset_of(address).ok_or(io::ErrorKind::InvalidInput)?;
         let sent = sys::send_file(stream.as_fd(), slice.view.as_fd(), offset, buf.len())?;
-        if sent == 0 && !buf.is_empty() {
+        if sent == 0 {
             // The file is shorter than it was: the response ends before its end.
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if address + sent == slice.address + slice.length
-            && let Some(at) = at
-        {
+        if address + sent == slice.address + slice.length {
             slices.remove(at);
         }
         Ok(sent)
@@ -167,19 +163,20 @@ impl Wire {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
         }
-        let first_file = bufs.iter().position(|buf| outbox.is_file(buf));
-        let (plain, file) = bufs.split_at(first_file.unwrap_or(bufs.len()));
+        let slice_of = |(number, buf): (usize, &IoSlice<'_>)| Some((number, outbox.slice_of(buf)?));
+        let first_file = bufs.iter().enumerate().find_map(slice_of);
+        let plain = &bufs[..first_file.map_or(bufs.len(), |(number, _)| number)];
         let wanted: usize = plain.iter().map(|buf| buf.len()).sum();
         let mut sent = 0;
         if wanted > 0 {
-            sent = sys::send(stream.as_fd(), plain, !file.is_empty())?;
+            sent = sys::send(stream.as_fd(), plain, first_file.is_some())?;
             if sent < wanted {
                 return Ok((sent, true));
             }
         }
-        let Some(buf) = file.first() else { return Ok((sent, false)) };
-        match outbox.send_file(stream, buf) {
-            Ok(more) => Ok((sent + more, more < buf.len())),
+        let Some((number, at)) = first_file else { return Ok((sent, false)) };
+        match outbox.send_file(stream, at, &bufs[number]) {
+            Ok(more) => Ok((sent + more, more < bufs[number].len())),
             Err(err) if sent > 0 && err.kind() == io::ErrorKind::WouldBlock => Ok((sent, true)),
             Err(err) => Err(err),
         }

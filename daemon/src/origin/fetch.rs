@@ -11,7 +11,7 @@ use http::{Method, StatusCode};
 use super::client::{OriginError, Question, Reply, no_body};
 use super::fill::{Ask, FillResult, Filler, Passed};
 use super::kind::{MediaKind, media_kind};
-use crate::caching::{self, Exchange, Keep, NotKept, Staleness};
+use crate::caching::{self, Exchange, Keep, NotKept};
 use crate::clock;
 use crate::flight::{FailReason, Flight, Outcome, Sent};
 use crate::receive::Shared;
@@ -42,7 +42,7 @@ pub(super) fn dated(fields: &HeaderMap) -> HeaderMap {
 
 /// The conditions under which an origin need not send what is held.
 fn add_conditions(request: &mut HeaderMap, held: &StoredObject) {
-    let fields = caching::from_pairs(held.meta().headers().iter().map(|(name, value)| (name, value)));
+    let fields = held.meta().fields();
     if let Some(etag) = fields.get(header::ETAG) {
         request.insert(header::IF_NONE_MATCH, etag.clone());
     }
@@ -81,7 +81,7 @@ impl Filler {
                 self.count_revalidated();
                 return FillResult::Stored(self.freshen(held, &ask, &fields, reply.requested_at));
             }
-            if status.is_server_error() && may_serve_stale(held) {
+            if status.is_server_error() && held.meta().staleness(clock::wall()).if_error {
                 tracing::info!(%key, %status, "the origin fails: what is held is used stale");
                 return FillResult::Stale;
             }
@@ -107,12 +107,12 @@ impl Filler {
                 .or_else(|| is_announced.then_some(self.config.segment_ttl_s)),
         });
         let keep = match judged {
-            Ok(keep) => Ok(keep),
+            Ok(keep) => Some(keep),
             Err(why) => {
                 self.count_not_kept(why);
                 match why {
                     // Those who wait for it now may have it; it is nobody's in particular.
-                    NotKept::Status | NotKept::Useless => Err(why),
+                    NotKept::Status | NotKept::Useless => None,
                     NotKept::NoStore | NotKept::Private | NotKept::Authorization | NotKept::Vary => {
                         return pass(reply, fields, Some(why));
                     }
@@ -120,19 +120,16 @@ impl Filler {
             }
         };
         if status == StatusCode::PARTIAL_CONTENT {
-            return match keep.ok().and_then(|keep| self.open_spans(key, url, &fields, keep)) {
-                Some((flight, partial, span)) => {
-                    let filler = Arc::clone(self);
-                    let receiving = Arc::clone(&flight);
-                    self.runtime.spawn(async move {
-                        filler.receive_span(reply, &receiving, &partial, span).await;
-                    });
+            return match keep.and_then(|keep| self.open_spans(key, url, &fields, keep)) {
+                Some((flight, span)) => {
+                    let (filler, receiving) = (Arc::clone(self), Arc::clone(&flight));
+                    self.runtime.spawn(async move { filler.receive_span(reply, &receiving, span).await });
                     FillResult::Flight(flight)
                 }
                 None => pass(reply, fields, None),
             };
         }
-        let answer = self.answer(key, url, &reply, &fields, keep.ok(), &ask);
+        let answer = self.answer(key, url, &reply, &fields, keep, &ask);
         let Ok((flight, partial)) = self.open(&answer) else { return pass(reply, fields, None) };
         match self.shared.flights.add(Arc::clone(&flight)) {
             // The carousel was faster, or it is another of the same name.
@@ -171,14 +168,10 @@ impl Filler {
         keep: Option<Keep>,
         ask: &Ask,
     ) -> Answer {
-        let length =
-            caching::text(&reply.headers, header::CONTENT_LENGTH).and_then(|it| it.parse::<u64>().ok());
-        let length = if matches!(reply.status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT) {
-            Some(0)
-        } else {
-            // Without chunks nor a length the end of the connection is the end: whole or not, nobody knows.
-            length
-        };
+        let has_none = matches!(reply.status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
+        // Without chunks nor a length the end of the connection is the end: whole or not, nobody knows.
+        let said = || caching::text(&reply.headers, header::CONTENT_LENGTH)?.parse::<u64>().ok();
+        let length = if has_none { Some(0) } else { said() };
         let is_encoded = reply.headers.contains_key(header::CONTENT_ENCODING);
         let is_object = reply.status == StatusCode::OK;
         let expected = ask.announced.as_ref().and_then(|it| it.digest).filter(|_| !is_encoded && is_object);
@@ -272,7 +265,7 @@ impl Filler {
         requested_at: WallTime,
     ) -> Arc<StoredObject> {
         let meta = held.meta();
-        let mut fields = caching::from_pairs(meta.headers().iter().map(|(name, value)| (name, value)));
+        let mut fields = meta.fields();
         caching::freshen(&mut fields, update);
         let status = StatusCode::from_u16(meta.status()).unwrap_or(StatusCode::OK);
         let judged = caching::judge(&Exchange {
@@ -299,13 +292,6 @@ impl Filler {
         }
         self.shared.store.freshen(held, meta.clone()).unwrap_or_else(|| held.with_meta(meta))
     }
-}
-
-/// Whether an origin that fails leaves what is held the best there is.
-pub(super) fn may_serve_stale(held: &StoredObject) -> bool {
-    let fields = caching::from_pairs(held.meta().headers().iter().map(|(name, value)| (name, value)));
-    let expires = held.meta().expires.unwrap_or_else(clock::wall);
-    Staleness::of(&fields, expires, clock::wall()).if_error
 }
 
 /// A response as it is kept and shared; whether it is kept.

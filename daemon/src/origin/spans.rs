@@ -17,7 +17,6 @@ use super::ranges::parse_content_range;
 use crate::caching::{self, Keep, Validators};
 use crate::clock;
 use crate::flight::{FailReason, Flight, Outcome};
-use crate::store::Partial;
 
 /// Flights of which only ranges have come. Each holds room for its whole object.
 const MAX_IN_RANGES: usize = 64;
@@ -36,7 +35,7 @@ impl Filler {
         url: &str,
         fields: &HeaderMap,
         keep: Keep,
-    ) -> Option<(Arc<Flight>, Arc<Partial>, Range<u64>)> {
+    ) -> Option<(Arc<Flight>, Range<u64>)> {
         let range = caching::text(fields, header::CONTENT_RANGE)?;
         let length: u64 = range.rsplit_once('/')?.1.trim().parse().ok()?;
         let span = parse_content_range(range).filter(|span| span.end <= length)?;
@@ -51,11 +50,11 @@ impl Filler {
         let wish = self.wish(key, sent.expires, true);
         let partial = Arc::new(self.shared.store.create(length, wish).ok()?);
         let content_type = caching::text(&fields, header::CONTENT_TYPE).map(str::to_owned);
-        let flight = Flight::of_spans(key.clone(), content_type, length, url, sent, Arc::clone(&partial));
+        let flight = Flight::of_spans(key.clone(), content_type, length, url, sent, partial);
         let flight = Arc::new(flight);
         flight.spans()?.claim(span.clone())?;
         self.shared.flights.add(Arc::clone(&flight)).ok()?;
-        Some((flight, partial, span))
+        Some((flight, span))
     }
 
     /// Sees to it that `range` of an object that comes in ranges is fetched, unless it is.
@@ -70,7 +69,7 @@ impl Filler {
 
     async fn fetch_span(self: Arc<Self>, flight: &Arc<Flight>, span: Range<u64>) {
         let (Some(spans), Some(sent)) = (flight.spans(), &flight.sent) else { return };
-        let fields = caching::from_pairs(sent.response.headers.iter().map(|(name, value)| (name, value)));
+        let fields = sent.response.fields();
         let mut headers = HeaderMap::new();
         if let Ok(range) = HeaderValue::from_str(&format!("bytes={}-{}", span.start, span.end - 1)) {
             headers.insert(header::RANGE, range);
@@ -85,8 +84,7 @@ impl Filler {
             let range = caching::text(&reply.headers, header::CONTENT_RANGE).and_then(parse_content_range);
             let is_same = reply.headers.get(header::ETAG) == fields.get(header::ETAG);
             if reply.status == StatusCode::PARTIAL_CONTENT && range.as_ref() == Some(&span) && is_same {
-                let partial = Arc::clone(flight.partial());
-                self.receive_span(reply, flight, &partial, span).await;
+                self.receive_span(reply, flight, span).await;
                 return;
             }
             if reply.status.is_success() {
@@ -95,41 +93,25 @@ impl Filler {
                 return;
             }
         }
-        spans.give_up(&span);
+        spans.release(&span);
         flight.progress();
     }
 
     /// Receives one range; the one that makes the object whole publishes it.
-    pub(super) async fn receive_span(
-        &self,
-        mut reply: Reply,
-        flight: &Arc<Flight>,
-        partial: &Arc<Partial>,
-        span: Range<u64>,
-    ) {
+    pub(super) async fn receive_span(&self, mut reply: Reply, flight: &Arc<Flight>, span: Range<u64>) {
         let (Some(spans), Some(length)) = (flight.spans(), flight.length) else { return };
         let mut offset = span.start;
-        let is_cut = loop {
-            match reply.next().await {
-                Ok(None) => break offset < span.end,
-                Err(_) => break true,
-                Ok(Some(piece)) => {
-                    self.client.count_bytes(piece.len());
-                    let end = offset + piece.len() as u64;
-                    if end > span.end || partial.write_at(offset, &piece).is_err() {
-                        break true;
-                    }
-                    spans.arrive(offset..end);
-                    offset = end;
-                    flight.progress();
-                }
+        while let Ok(Some(piece)) = reply.next().await {
+            self.client.count_bytes(piece.len());
+            let end = offset + piece.len() as u64;
+            if end > span.end || flight.partial().write_at(offset, &piece).is_err() {
+                break;
             }
-        };
-        if is_cut {
-            spans.give_up(&span);
-        } else {
-            spans.release(&span);
+            spans.arrive(offset..end);
+            offset = end;
+            flight.progress();
         }
+        spans.release(&span);
         flight.progress();
         if spans.is_whole(length)
             && spans.finish()
@@ -144,7 +126,7 @@ impl Filler {
                 keep: true,
                 expected: None,
             };
-            let outcome = self.publish(answer, length, Arc::clone(partial)).await;
+            let outcome = self.publish(answer, length, Arc::clone(flight.partial())).await;
             self.shared.flights.end(flight, outcome);
         }
     }

@@ -18,7 +18,9 @@ use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 use serde::{Deserialize, Serialize};
 
-use crate::caching::{self, Selecting};
+use http::HeaderMap;
+
+use crate::caching::{self, Selecting, Staleness};
 
 /// Bytes before the body: one page, so that the body is mapped at a page boundary.
 pub(super) const HEADER_BYTES: usize = 4096;
@@ -150,8 +152,13 @@ pub struct ResponseMeta {
 }
 
 impl ResponseMeta {
+    /// Its end-to-end fields.
+    pub fn fields(&self) -> HeaderMap {
+        caching::from_pairs(self.headers.iter().map(|(name, value)| (name, value)))
+    }
+
     /// Whether a request with these fields would get this response, of those of its name.
-    pub fn suits(&self, request: &http::HeaderMap) -> bool {
+    pub fn suits(&self, request: &HeaderMap) -> bool {
         self.selecting.is_empty() || {
             let language = self.headers.iter().find(|(name, _)| name == "content-language");
             caching::selects(&self.selecting, request, language.map(|(_, value)| value.as_str()))
@@ -166,12 +173,17 @@ impl ObjectMeta {
     }
 
     /// Fields of the response.
-    pub fn headers(&self) -> &[(String, String)] {
-        self.response.as_ref().map_or(&[], |it| &it.headers)
+    pub fn fields(&self) -> HeaderMap {
+        self.response.as_ref().map_or_else(HeaderMap::new, |it| it.fields())
+    }
+
+    /// What may be done with it now that it is stale.
+    pub fn staleness(&self, now: WallTime) -> Staleness {
+        Staleness::of(&self.fields(), self.expires.unwrap_or(now), now)
     }
 
     /// Whether a request with these fields means this object, of those that have its name.
-    pub fn suits(&self, request: &http::HeaderMap) -> bool {
+    pub fn suits(&self, request: &HeaderMap) -> bool {
         self.response.as_ref().is_none_or(|it| it.suits(request))
     }
 

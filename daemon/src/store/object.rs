@@ -121,14 +121,7 @@ impl View {
     /// What the disk said.
     pub fn warm(&self, range: Range<u64>) -> io::Result<()> {
         let file = File::from(self.mapping.file().try_clone()?);
-        let mut buffer = vec![0; READ_BYTES];
-        let (mut offset, end) = (range.start + HEADER_BYTES as u64, range.end + HEADER_BYTES as u64);
-        while offset < end {
-            let count = READ_BYTES.min(usize::try_from(end - offset).unwrap_or(READ_BYTES));
-            file.read_exact_at(&mut buffer[..count], offset)?;
-            offset += count as u64;
-        }
-        Ok(())
+        read_pieces(&file, range, |_| {})
     }
 }
 
@@ -136,6 +129,19 @@ impl AsFd for View {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.mapping.file().as_fd()
     }
+}
+
+/// Reads a range of the body through the descriptor, piece by piece: a disk that cannot read says so.
+fn read_pieces(file: &File, range: Range<u64>, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut buffer = vec![0; READ_BYTES];
+    let (mut offset, end) = (range.start + HEADER_BYTES as u64, range.end + HEADER_BYTES as u64);
+    while offset < end {
+        let count = READ_BYTES.min(usize::try_from(end - offset).unwrap_or(READ_BYTES));
+        file.read_exact_at(&mut buffer[..count], offset)?;
+        take(&buffer[..count]);
+        offset += count as u64;
+    }
+    Ok(())
 }
 
 /// A range of the body as one of the file.
@@ -257,18 +263,13 @@ impl StoredObject {
 
     /// Bytes `[start, end)` of the body, without copying. `None` if the range is outside, or the file cannot be mapped.
     pub fn bytes(self: &Arc<Self>, range: Range<u64>) -> Option<Bytes> {
-        let mapping = self.mapping()?;
-        let range = in_file(&range)?;
-        // Beyond a file's end the kernel would raise SIGBUS in whoever copies, or EFAULT in a system call.
-        if self.tier == Tier::Flash && !mapping.is_backed() {
-            return None;
-        }
-        mapping.slice(range)
+        self.view()?.bytes(range)
     }
 
     /// Its bytes for one response. `None` if the file cannot be mapped, or is not what it was.
     pub fn view(self: &Arc<Self>) -> Option<View> {
         let mapping = self.mapping()?;
+        // Beyond a file's end the kernel would raise SIGBUS in whoever copies, or EFAULT in a system call.
         (self.tier == Tier::Memory || mapping.is_backed()).then_some(View { mapping, tier: self.tier })
     }
 
@@ -300,15 +301,11 @@ impl StoredObject {
     /// is told how many bytes were read and may wait.
     pub(super) fn matches_digest(&self, mut pause: impl FnMut(usize)) -> io::Result<bool> {
         let file = File::open(self.path())?;
-        let (mut digest, mut buffer) = (StreamDigest::default(), vec![0; READ_BYTES]);
-        let (mut offset, end) = (HEADER_BYTES as u64, self.meta.length + HEADER_BYTES as u64);
-        while offset < end {
-            let count = READ_BYTES.min(usize::try_from(end - offset).unwrap_or(READ_BYTES));
-            file.read_exact_at(&mut buffer[..count], offset)?;
-            digest.update(&buffer[..count]);
-            offset += count as u64;
-            pause(count);
-        }
+        let mut digest = StreamDigest::default();
+        read_pieces(&file, 0..self.meta.length, |piece| {
+            digest.update(piece);
+            pause(piece.len());
+        })?;
         Ok(digest.finish() == self.meta.digest)
     }
 }

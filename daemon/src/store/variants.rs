@@ -14,14 +14,8 @@ use super::{EvictReason, ObjectMeta, Store, StoredObject};
 const MAX_VARIANTS: u8 = 8;
 
 impl Store {
-    /// As [`Store::get`], of several objects of this name the one that a request with these fields means. Of two that it
-    /// could mean the one that came last (RFC 9111 section 4.1).
-    pub fn select(&self, key: &ObjectKey, request: &HeaderMap) -> Option<Arc<StoredObject>> {
-        let chosen = self.chosen(key, request)?;
-        self.get(chosen.meta.key.as_str())
-    }
-
-    /// As [`Store::select`], not counted as use and not looked at.
+    /// Of several objects of this name the one that a request with these fields means; of two that it could mean the one that
+    /// came last (RFC 9111 section 4.1). Not counted as use and not looked at.
     pub fn chosen(&self, key: &ObjectKey, request: &HeaderMap) -> Option<Arc<StoredObject>> {
         let index = self.index();
         let first = index.peek(key.as_str())?;
@@ -118,7 +112,7 @@ mod tests {
 
     fn asked(store: &Store, foo: &str) -> Option<Vec<u8>> {
         let name = ObjectKey::from_name("h/a", None).unwrap();
-        let object = store.select(&name, &from_pairs([("foo", foo)]))?;
+        let object = store.chosen(&name, &from_pairs([("foo", foo)]))?;
         object.bytes(0..object.meta().length).map(|bytes| bytes.to_vec())
     }
 
