@@ -446,6 +446,100 @@ fn what_no_honest_client_sends_harms_nobody() {
     assert_eq!(get(http, "/o/1.m4s", &[]).unwrap().body.len(), 1000, "and all is well");
 }
 
+/// The response to each of `requests`, over one connection: its head's lines without what changes with time, and its body.
+fn one_after_the_other(http: SocketAddr, requests: &[String]) -> Vec<(Vec<String>, Vec<u8>)> {
+    let mut stream = TcpStream::connect(http).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut responses = Vec::new();
+    for request in requests {
+        // In two parts, as a network may deliver it.
+        let (first, second) = request.as_bytes().split_at(request.len() * (responses.len() % 2) / 2);
+        for part in [first, second] {
+            stream.write_all(part).unwrap();
+            sleep(Duration::from_millis(10));
+        }
+        let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
+        let (head, length) = loop {
+            let count = stream.read(&mut buffer).unwrap();
+            assert!(count > 0, "{request}");
+            bytes.extend_from_slice(&buffer[..count]);
+            let Some(end) = bytes.windows(4).position(|it| it == b"\r\n\r\n") else { continue };
+            let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+            let length = end + 4 + length.parse::<usize>().unwrap();
+            if bytes.len() >= length {
+                break (head, length - end - 4);
+            }
+        };
+        let changes =
+            |line: &&str| !["age:", "server-timing:", "cache-status:"].iter().any(|it| line.starts_with(it));
+        let mut lines: Vec<String> = head.lines().filter(changes).map(str::to_owned).collect();
+        lines.sort();
+        responses.push((lines, bytes.split_off(bytes.len() - length)));
+    }
+    responses
+}
+
+#[test]
+fn a_hit_says_the_same_whichever_way_it_is_answered() {
+    let manifest = format!("#EXTM3U\n{}", "#EXTINF:4,\nx.m4s\n".repeat(100));
+    let origin = Scripted::start(move |asked: &Asked| {
+        if asked.path.ends_with(".m3u8") {
+            let fields = [("Cache-Control", "max-age=60"), ("Content-Type", "application/vnd.apple.mpegurl")];
+            return answer(200, &fields, manifest.as_bytes());
+        }
+        answer(200, &[("Cache-Control", "max-age=60"), ("ETag", "\"e\"")], &[7; 100_000])
+    });
+    let story = before(&origin, "");
+    let http = story.http;
+    for (path, fields) in [
+        ("/o/1.m4s", ""),
+        ("/o/1.m4s", "Range: bytes=500-70000\r\n"),
+        ("/o/1.m4s", "Range: bytes=-1\r\n"),
+        ("/o/1.m4s", "Range: bytes=200000-\r\n"),
+        ("/o/1.m4s", "Range: bytes=0-1,5-6\r\n"),
+        ("/o/x.m3u8", ""),
+        ("/o/x.m3u8", "Accept-Encoding: br, gzip\r\n"),
+    ] {
+        let ask = |more: &str| format!("GET {path} HTTP/1.1\r\nHost: b\r\n{fields}{more}\r\n");
+        // The first is fetched, the second is what the cache says; a player who wants timings is never answered the short way.
+        let (plain, timed) = (ask(""), ask("Server-Timing: 1\r\n"));
+        let requests = [&plain, &plain, &plain, &timed, &plain, &timed, &timed, &plain].map(Clone::clone);
+        let responses = one_after_the_other(http, &requests);
+        for (at, response) in responses.iter().enumerate().skip(2) {
+            assert_eq!(response, &responses[1], "{path} {fields:?} {at}");
+        }
+    }
+    assert_eq!(origin.asked("/1.m4s").len(), 1);
+}
+
+#[test]
+fn what_is_left_of_a_body_is_no_request() {
+    let origin = Scripted::start(|_: &Asked| answer(200, &[("Cache-Control", "max-age=60")], b"x"));
+    let story = before(&origin, "");
+    let smuggled = "GET /o/smuggled HTTP/1.1\r\nHost: b\r\n\r\n";
+    // No origin takes it: the answer comes before the body.
+    for path in ["/nowhere.example/x", "/o/x"] {
+        let mut stream = TcpStream::connect(story.http).unwrap();
+        let length = smuggled.len() + 5;
+        let head = format!("POST {path} HTTP/1.1\r\nHost: b\r\nContent-Length: {length}\r\n\r\nhello");
+        stream.write_all(head.as_bytes()).unwrap();
+        sleep(Duration::from_millis(200));
+        // By then it may have been told that nobody listens.
+        let _ = stream.write_all(smuggled.as_bytes());
+        stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let mut all = Vec::new();
+        let _ = stream.read_to_end(&mut all);
+        assert_eq!(
+            all.windows(9).filter(|it| it == b"HTTP/1.1 ").count(),
+            1,
+            "{}",
+            String::from_utf8_lossy(&all)
+        );
+    }
+    assert!(origin.asked("/smuggled").is_empty());
+}
+
 #[test]
 fn who_does_not_end_his_question_is_shut_out_and_the_idle_cost_little() {
     const IDLE: usize = 2000;

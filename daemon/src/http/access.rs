@@ -13,8 +13,10 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use carousel::time::WallTime;
-use http::{HeaderMap, Method, StatusCode, Uri, Version, header};
+use http::request::Parts;
+use http::{StatusCode, Version};
 
+use super::connection::MAX_HEADERS;
 use super::stats::Served;
 use crate::caching;
 use crate::config::LogFormat;
@@ -30,15 +32,64 @@ const LOOK: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) peer: IpAddr,
-    pub(super) method: Method,
-    pub(super) uri: Uri,
-    pub(super) version: Version,
-    pub(super) headers: HeaderMap,
+    pub(super) request: Asking,
     pub(super) status: StatusCode,
     pub(super) served: Served,
     pub(super) began: Instant,
     /// From the request's head to the response's.
     pub(super) head_took: Duration,
+}
+
+/// The head of a request.
+#[derive(Debug)]
+pub(super) enum Asking {
+    /// As hyper has read it.
+    Parsed(Box<Parts>),
+    /// As it came: a GET of HTTP/1.1 that [`super::quick`] has read.
+    Raw(Box<[u8]>),
+}
+
+/// What a line says of it.
+struct Words<'a> {
+    method: &'a str,
+    target: &'a str,
+    protocol: &'a str,
+    field: &'a dyn Fn(&str) -> Option<&'a str>,
+}
+
+impl Asking {
+    /// Reads it to `write`.
+    fn read(&self, write: impl FnOnce(&Words<'_>)) {
+        match self {
+            Self::Parsed(head) => write(&Words {
+                method: head.method.as_str(),
+                target: head.uri.path_and_query().map_or("/", |it| it.as_str()),
+                protocol: match head.version {
+                    Version::HTTP_2 => "HTTP/2.0",
+                    Version::HTTP_10 => "HTTP/1.0",
+                    _ => "HTTP/1.1",
+                },
+                field: &|name| caching::text(&head.headers, name),
+            }),
+            Self::Raw(bytes) => {
+                let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
+                let mut request = httparse::Request::new(&mut fields);
+                if request.parse(bytes).is_err() {
+                    return;
+                }
+                let fields = &*request.headers;
+                write(&Words {
+                    method: request.method.unwrap_or("-"),
+                    target: request.path.unwrap_or("-"),
+                    protocol: "HTTP/1.1",
+                    field: &|name| {
+                        let field = fields.iter().find(|it| it.name.eq_ignore_ascii_case(name))?;
+                        std::str::from_utf8(field.value).ok()
+                    },
+                });
+            }
+        }
+    }
 }
 
 /// One worker's end of the log.
@@ -119,30 +170,33 @@ impl Gatherer {
         if self.date.0 != at_s {
             self.date = (at_s, date(now));
         }
-        let line = &mut self.lines;
-        // Writing to a string does not fail.
-        let _ = write!(line, "{} - - [{}] \"{} ", record.peer, self.date.1, record.method);
-        escape(line, record.uri.path_and_query().map_or("/", |it| it.as_str()));
-        let _ = write!(line, " {:?}\" {} {bytes} \"", record.version, record.status.as_u16());
-        let field = |name| record.headers.get(name).and_then(|it| it.to_str().ok()).unwrap_or("-");
-        escape(line, field(header::REFERER));
-        line.push_str("\" \"");
-        escape(line, field(header::USER_AGENT));
-        line.push_str("\"\n");
+        let (line, date) = (&mut self.lines, &self.date.1);
+        record.request.read(|words| {
+            // Writing to a string does not fail.
+            let _ = write!(line, "{} - - [{date}] \"{} ", record.peer, words.method);
+            escape(line, words.target);
+            let _ = write!(line, " {}\" {} {bytes} \"", words.protocol, record.status.as_u16());
+            escape(line, (words.field)("referer").unwrap_or("-"));
+            line.push_str("\" \"");
+            escape(line, (words.field)("user-agent").unwrap_or("-"));
+            line.push_str("\"\n");
+        });
     }
 
     fn json(&mut self, record: &Record, bytes: u64, is_whole: bool, now: WallTime) {
-        let field = |name| record.headers.get(name).and_then(|it| it.to_str().ok());
-        let line = serde_json::json!({
-            "time": now.to_xml(), "peer": record.peer.to_string(), "method": record.method.as_str(),
-            "host": field(header::HOST), "path": record.uri.path_and_query().map_or("/", |it| it.as_str()),
-            "protocol": format!("{:?}", record.version), "status": record.status.as_u16(), "bytes": bytes,
-            "whole": is_whole, "cache": record.served.as_str(), "head_us": micros(record.head_took),
-            "total_us": micros(record.began.elapsed()), "range": field(header::RANGE),
-            "user_agent": field(header::USER_AGENT), "referer": field(header::REFERER),
-            "cmcd": cmcd(&record.uri, &record.headers),
+        let lines = &mut self.lines;
+        record.request.read(|words| {
+            let field = words.field;
+            let line = serde_json::json!({
+                "time": now.to_xml(), "peer": record.peer.to_string(), "method": words.method,
+                "host": field("host"), "path": words.target, "protocol": words.protocol,
+                "status": record.status.as_u16(), "bytes": bytes, "whole": is_whole,
+                "cache": record.served.as_str(), "head_us": micros(record.head_took),
+                "total_us": micros(record.began.elapsed()), "range": field("range"),
+                "user_agent": field("user-agent"), "referer": field("referer"), "cmcd": cmcd(words),
+            });
+            let _ = writeln!(lines, "{line}");
         });
-        let _ = writeln!(self.lines, "{line}");
     }
 }
 
@@ -151,13 +205,13 @@ fn micros(duration: Duration) -> u64 {
 }
 
 /// Common Media Client Data (CTA-5004) as the player has sent it, from the query or the fields.
-fn cmcd(uri: &Uri, headers: &HeaderMap) -> Option<String> {
-    let query = uri.query().unwrap_or("");
+fn cmcd(words: &Words<'_>) -> Option<String> {
+    let query = words.target.split_once('?').map_or("", |(_, query)| query);
     if let Some(value) = query.split('&').find_map(|it| it.strip_prefix("CMCD=")) {
         return percent_encoding::percent_decode_str(value).decode_utf8().ok().map(Into::into);
     }
     let names = ["cmcd-object", "cmcd-request", "cmcd-session", "cmcd-status"];
-    let parts: Vec<&str> = names.iter().filter_map(|name| caching::text(headers, *name)).collect();
+    let parts: Vec<&str> = names.iter().filter_map(|name| (words.field)(name)).collect();
     (!parts.is_empty()).then(|| parts.join(","))
 }
 
@@ -171,6 +225,11 @@ fn date(now: WallTime) -> String {
 
 /// Quotes, backslashes and control characters must not end a field.
 fn escape(line: &mut String, text: &str) {
+    // Mostly there is nothing to do.
+    if text.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\') {
+        line.push_str(text);
+        return;
+    }
     for c in text.chars() {
         if c == '"' || c == '\\' || c.is_control() {
             let _ = write!(line, "\\x{:02X}", u32::from(c));
@@ -184,15 +243,21 @@ fn escape(line: &mut String, text: &str) {
 mod tests {
     use super::*;
 
-    fn lines(format: LogFormat) -> String {
+    const TARGET: &str = "/v/1.m4s?a=1&CMCD=bl%3D2500%2Ccid%3D%22x%22";
+
+    /// The same request, read by hyper and read by us.
+    fn askings() -> [Asking; 2] {
+        let parsed = http::Request::get(TARGET).header("user-agent", "a\"b").header("host", "box").body(());
+        let raw = format!("GET {TARGET} HTTP/1.1\r\nUser-Agent: a\"b\r\nHost: box\r\n\r\n");
+        [Asking::Parsed(Box::new(parsed.unwrap().into_parts().0)), Asking::Raw(raw.into_bytes().into())]
+    }
+
+    fn line(format: LogFormat, request: Asking) -> String {
         let (writer, pieces) = sync_channel(1);
         let mut gatherer = Gatherer::new(format, writer);
         let record = Record {
             peer: "10.0.0.7".parse().unwrap(),
-            method: Method::GET,
-            uri: "/v/1.m4s?a=1&CMCD=bl%3D2500%2Ccid%3D%22x%22".parse().unwrap(),
-            version: Version::HTTP_11,
-            headers: caching::from_pairs([("user-agent", "a\"b"), ("host", "box")]),
+            request,
             status: StatusCode::PARTIAL_CONTENT,
             served: Served::Hit,
             began: Instant::now(),
@@ -205,13 +270,20 @@ mod tests {
 
     #[test]
     fn one_line_in_each_form() {
-        assert_eq!(
-            lines(LogFormat::Combined),
-            "10.0.0.7 - - [14/Jul/2026:03:33:20 +0000] \"GET /v/1.m4s?a=1&CMCD=bl%3D2500%2Ccid%3D%22x%22 HTTP/1.1\" 206 500 \"-\" \"a\\x22b\"\n"
-        );
-        let json: serde_json::Value = serde_json::from_str(&lines(LogFormat::Json)).unwrap();
-        assert_eq!(json["cmcd"], "bl=2500,cid=\"x\"");
-        assert_eq!((json["cache"].as_str(), json["head_us"].as_u64()), (Some("hit"), Some(120)));
+        for asking in askings() {
+            assert_eq!(
+                line(LogFormat::Combined, asking),
+                "10.0.0.7 - - [14/Jul/2026:03:33:20 +0000] \"GET /v/1.m4s?a=1&CMCD=bl%3D2500%2Ccid%3D%22x%22 HTTP/1.1\" 206 500 \"-\" \"a\\x22b\"\n"
+            );
+        }
+        for asking in askings() {
+            let json: serde_json::Value = serde_json::from_str(&line(LogFormat::Json, asking)).unwrap();
+            assert_eq!(
+                (json["cmcd"].as_str(), json["host"].as_str()),
+                (Some("bl=2500,cid=\"x\""), Some("box"))
+            );
+            assert_eq!((json["cache"].as_str(), json["head_us"].as_u64()), (Some("hit"), Some(120)));
+        }
     }
 
     #[test]

@@ -15,11 +15,12 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::access::Record;
+use super::access::{Asking, Record};
 use super::body::PlayerBody;
 use super::connection::{Answer, Link};
 use super::head::{self, allow_everyone};
-use super::hot::{Hit, Remembered};
+use super::hot::{Hit, QuickHit, Remembered};
+use super::quick::{Plain, Reply};
 use super::reply::{options, plain};
 use super::serve::{Asked, Outcome, is_fresh};
 use super::shown::{Shown, takes_gzip};
@@ -68,7 +69,7 @@ impl Body for Logged {
 
 impl Drop for Logged {
     fn drop(&mut self) {
-        self.link.active.set(self.link.active.get() - 1);
+        self.link.ends();
         let stats = &self.worker.stats;
         if let Some(route) = stats.routes.get(self.route) {
             route.bytes.fetch_add(self.sent, Relaxed);
@@ -86,9 +87,9 @@ impl Worker {
     /// Answers a request.
     pub(super) fn answer(self: &Rc<Self>, request: Request<Incoming>, link: &Rc<Link>) -> Answer {
         let began = Instant::now();
-        link.active.set(link.active.get() + 1);
-        if let Some(outbox) = &link.outbox {
-            outbox.bytes_in_at_request.set(outbox.bytes_in.get());
+        link.begins();
+        if !request.body().is_end_stream() {
+            link.has_had_body.set(true);
         }
         if request.method() == Method::GET {
             let hit = self.hot.borrow_mut().get(request.uri(), request.headers(), clock::now());
@@ -134,20 +135,33 @@ impl Worker {
             }
         }
         let record = self.log.is_some().then(|| {
-            Box::new(Record {
-                peer: link.peer,
-                method: head.method,
-                uri: head.uri,
-                version: head.version,
-                headers: head.headers,
-                status,
-                served,
-                began,
-                head_took: took,
-            })
+            let request = Asking::Parsed(Box::new(head));
+            Box::new(Record { peer: link.peer, request, status, served, began, head_took: took })
         });
         let (worker, link) = (Rc::clone(self), Rc::clone(link));
         response.map(|body| Logged { body, sent: 0, worker, link, route, record })
+    }
+
+    /// Answers what has come, if it is a plain request for what was served a moment ago.
+    pub(super) fn quick(self: &Rc<Self>, bytes: &[u8], link: &Rc<Link>) -> Option<Reply> {
+        if self.player.config.server_timing {
+            return None;
+        }
+        let began = Instant::now();
+        let plain = Plain::of(bytes)?;
+        let QuickHit { status, head, mut body, route } = self.hot.borrow_mut().quick(&plain, clock::now())?;
+        link.begins();
+        let took = began.elapsed();
+        self.stats.head(route, status, Served::Hit, took);
+        if let Some(outbox) = &link.outbox {
+            body.send_through(outbox);
+        }
+        let record = self.log.is_some().then(|| {
+            let request = Asking::Raw(bytes.into());
+            Box::new(Record { peer: link.peer, request, status, served: Served::Hit, began, head_took: took })
+        });
+        let (worker, link) = (Rc::clone(self), Rc::clone(link));
+        Some(Reply { head, body: Logged { body, sent: 0, worker, link, route, record } })
     }
 
     fn complain(&self, head: &Parts, status: StatusCode, served: Served, took: Duration) {

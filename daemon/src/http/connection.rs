@@ -1,9 +1,13 @@
 //! One connection, from its first byte to its last.
 //!
 //! ```text
-//! parked ── a byte comes ──▶ served ── idle at a look ──▶ parked ── KEEP_ALIVE ──▶ closed
-//!                               ├── a head that does not end ──▶ closed
-//!                               └── a body that nobody reads ──▶ closed
+//!    ┌──────────────── it is out ─────────────────┐
+//!    ▼                                            │
+//! parked ── a plain request comes, a hit ──▶ quick reply ── nobody reads it ──▶ closed
+//!    │▲                                           
+//!    │└──────────── nothing is asked ─────────────┐
+//!    ├───── anything else comes ──────────────▶ hyper ── nobody reads a body, a head does not end ──▶ closed
+//!    └── KEEP_ALIVE ──▶ closed
 //! ```
 //!
 //! While it is parked a connection is a socket and a timer: neither hyper nor its buffers. That is what ten thousand players
@@ -11,7 +15,7 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -33,11 +37,8 @@ use super::tls::Acceptor;
 use super::wire::{Outbox, Wire};
 use super::workers::Worker;
 
-/// When a connection is first looked at after it was parked: one that is idle then is parked again. hyper's buffers take 16 KB,
-/// so ten thousand that come at once must not keep them for long.
-const FIRST_LOOK: Duration = Duration::from_millis(20);
-/// One that is busy, or asks again soon after it was parked, is looked at half as often each time, down to this.
-const LAST_LOOK: Duration = Duration::from_secs(1);
+/// How often a connection that is not parked is looked at.
+const LOOK: Duration = Duration::from_secs(1);
 /// Time for a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between requests. Players ask every few seconds; those that pause may connect again.
@@ -50,7 +51,7 @@ const SLOW_FOR: Duration = Duration::from_secs(30);
 /// Bytes of a request's head.
 const MAX_HEAD_BYTES: usize = 32 << 10;
 /// Header fields of a request.
-const MAX_HEADERS: usize = 64;
+pub(super) const MAX_HEADERS: usize = 64;
 /// Requests of one HTTP/2 connection at a time.
 const MAX_STREAMS: u32 = 128;
 
@@ -60,8 +61,48 @@ pub(super) struct Link {
     /// Of a plain connection: its socket sends files.
     pub(super) outbox: Option<Rc<Outbox>>,
     /// Requests that are being answered.
-    pub(super) active: Cell<u32>,
+    active: Cell<u32>,
+    /// A request had a body, of which hyper may not have read all when it is answered.
+    pub(super) has_had_body: Cell<bool>,
     pub(super) is_tls: bool,
+}
+
+impl Link {
+    /// hyper has nothing to do and nothing in hand, so the connection can go on without it. After a request with a body that
+    /// is not certain: what is left of it must not be taken for a request.
+    fn is_idle(&self, outbox: &Outbox) -> bool {
+        self.active.get() == 0
+            && outbox.is_clean()
+            && outbox.bytes_in.get() == outbox.bytes_in_at_request.get()
+            && !self.has_had_body.get()
+    }
+
+    fn new(peer: IpAddr, outbox: Option<&Rc<Outbox>>) -> Rc<Self> {
+        let is_tls = outbox.is_none();
+        let outbox = outbox.map(Rc::clone);
+        Rc::new(Self { peer, outbox, active: Cell::new(0), has_had_body: Cell::new(false), is_tls })
+    }
+
+    /// A request has been read.
+    pub(super) fn begins(&self) {
+        self.active.set(self.active.get() + 1);
+        self.has_read();
+    }
+
+    /// A response has gone, whole or not.
+    pub(super) fn ends(&self) {
+        self.active.set(self.active.get() - 1);
+        // What came meanwhile was the request's body.
+        if self.has_had_body.get() {
+            self.has_read();
+        }
+    }
+
+    fn has_read(&self) {
+        if let Some(outbox) = &self.outbox {
+            outbox.bytes_in_at_request.set(outbox.bytes_in.get());
+        }
+    }
 }
 
 /// An answer: at once, or when it is there. hyper moves it about for each request, so the long way is boxed.
@@ -113,58 +154,97 @@ async fn plain(
     mut stop: watch::Receiver<bool>,
 ) {
     let outbox = Rc::new(Outbox::default());
-    let link = Rc::new(Link { peer, outbox: Some(Rc::clone(&outbox)), active: Cell::new(0), is_tls: false });
+    let link = Link::new(peer, Some(&outbox));
     let Ok(mut wire) = Wire::new(stream, Rc::clone(&outbox)) else { return };
-    let mut look = Duration::ZERO;
+    let mut stopped = std::pin::pin!(stop.wait_for(|stop| *stop));
+    let mut idle = std::pin::pin!(tokio::time::sleep(KEEP_ALIVE));
+    let mut idle_since = Instant::now();
     loop {
         // Parked.
-        let since = Instant::now();
+        let come = tokio::select! {
+            biased;
+            come = poll_fn(|cx| wire.poll_understood(cx, |bytes| worker.quick(bytes, &link))) => come,
+            () = &mut idle => {
+                // Set anew here alone: requests are many, and this is once a minute.
+                if idle_since.elapsed() >= KEEP_ALIVE {
+                    return;
+                }
+                idle.as_mut().reset(idle_since + KEEP_ALIVE);
+                continue;
+            }
+            _ = &mut stopped => return,
+        };
+        match come {
+            Err(_) => return,
+            Ok(Some(reply)) => match watched(reply.send(&mut wire), worker, &link, &outbox).await {
+                Some(Ok(())) => {}
+                Some(Err(_)) | None => return,
+            },
+            Ok(None) => {
+                // Boxed: what is parked must not keep its place.
+                let mut connection = Box::new(
+                    http1::Builder::new()
+                        .max_buf_size(MAX_HEAD_BYTES)
+                        .max_headers(MAX_HEADERS)
+                        .serve_connection(wire, service_fn(answer_by(worker, &link))),
+                );
+                let until_idle = poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
+                    Poll::Pending if link.is_idle(&outbox) => Poll::Ready(None),
+                    polled => polled.map(Some),
+                });
+                let ended = tokio::select! {
+                    biased;
+                    ended = watched(until_idle, worker, &link, &outbox) => ended,
+                    _ = &mut stopped => {
+                        Pin::new(&mut *connection).graceful_shutdown();
+                        let _ = (*connection).await;
+                        return;
+                    }
+                };
+                match ended {
+                    Some(None) => {}
+                    Some(Some(ended)) => {
+                        if let Err(err) = ended {
+                            tracing::trace!(%err, "a connection ended");
+                        }
+                        return;
+                    }
+                    None => return,
+                }
+                let parts = connection.into_parts();
+                wire = parts.io;
+                // Part of a head that came in this very moment.
+                wire.put_back(&parts.read_buf);
+            }
+        }
+        idle_since = Instant::now();
+    }
+}
+
+/// Lets `work` go on for as long as the client is well; `None`: it was too slow, or is gone.
+async fn watched<T>(
+    work: impl Future<Output = T>,
+    worker: &Worker,
+    link: &Link,
+    outbox: &Outbox,
+) -> Option<T> {
+    let mut work = std::pin::pin!(work);
+    let mut pulse = Pulse::new(outbox);
+    loop {
         tokio::select! {
             biased;
-            readable = wire.readable() => if readable.is_err() { return },
-            () = tokio::time::sleep(KEEP_ALIVE) => return,
-            _ = stop.wait_for(|stop| *stop) => return,
+            done = work.as_mut() => return Some(done),
+            () = tokio::time::sleep(LOOK) => {}
         }
-        // Boxed: what is parked must not keep its place.
-        let mut connection = Box::new(
-            http1::Builder::new()
-                .max_buf_size(MAX_HEAD_BYTES)
-                .max_headers(MAX_HEADERS)
-                .serve_connection(wire, service_fn(answer_by(worker, &link))),
-        );
-        let mut pulse = Pulse::new(&outbox);
-        // Whoever asks again so soon is busy, and is not worth parking at every look.
-        look = if since.elapsed() < look * 4 { LAST_LOOK.min(look * 2) } else { FIRST_LOOK };
-        loop {
-            tokio::select! {
-                biased;
-                ended = &mut *connection => {
-                    if let Err(err) = ended {
-                        tracing::trace!(%err, "a connection ended");
-                    }
-                    return;
-                }
-                () = tokio::time::sleep(look) => look = LAST_LOOK.min(look * 2),
-                _ = stop.wait_for(|stop| *stop) => {
-                    Pin::new(&mut *connection).graceful_shutdown();
-                    let _ = (*connection).await;
-                    return;
-                }
+        match pulse.look(outbox, link.active.get()) {
+            Health::Well | Health::Idle => {}
+            Health::Slow => {
+                worker.stats.too_slow.fetch_add(1, Ordering::Relaxed);
+                outbox.reset();
+                return None;
             }
-            match pulse.look(&outbox, link.active.get()) {
-                Health::Well => {}
-                Health::Slow => {
-                    worker.stats.too_slow.fetch_add(1, Ordering::Relaxed);
-                    outbox.reset();
-                    return;
-                }
-                Health::Idle => break,
-            }
+            Health::Gone => return None,
         }
-        let parts = connection.into_parts();
-        wire = parts.io;
-        // Part of a head that came in this very moment.
-        wire.put_back(&parts.read_buf);
     }
 }
 
@@ -175,6 +255,8 @@ enum Health {
     Slow,
     /// Nothing is asked, and nothing of a question has come.
     Idle,
+    /// That for so long that nothing will come.
+    Gone,
 }
 
 /// What the last look has found.
@@ -184,18 +266,25 @@ struct Pulse {
     bytes_out: u64,
     well_at: Instant,
     head_since: Option<Instant>,
+    /// Nothing has been asked since.
+    idle_since: Option<Instant>,
 }
 
 impl Pulse {
     fn new(outbox: &Outbox) -> Self {
-        Self { bytes_out: outbox.bytes_out.get(), well_at: Instant::now(), head_since: None }
+        Self {
+            bytes_out: outbox.bytes_out.get(),
+            well_at: Instant::now(),
+            head_since: None,
+            idle_since: None,
+        }
     }
 
     fn look(&mut self, outbox: &Outbox, active: u32) -> Health {
         let now = Instant::now();
         let has_begun = outbox.bytes_in.get() > outbox.bytes_in_at_request.get();
         if active > 0 || !outbox.is_clean() {
-            self.head_since = None;
+            (self.head_since, self.idle_since) = (None, None);
             let taken = outbox.bytes_out.get() - self.bytes_out;
             if !outbox.is_blocked.get() || taken >= SLOW_BYTES {
                 (self.bytes_out, self.well_at) = (outbox.bytes_out.get(), now);
@@ -210,7 +299,8 @@ impl Pulse {
             return if now - since >= HEAD_TIMEOUT { Health::Slow } else { Health::Well };
         }
         self.head_since = None;
-        Health::Idle
+        let since = *self.idle_since.get_or_insert(now);
+        if now - since >= KEEP_ALIVE { Health::Gone } else { Health::Idle }
     }
 }
 
@@ -221,7 +311,7 @@ async fn tls(
     acceptor: &Acceptor,
     stop: watch::Receiver<bool>,
 ) {
-    let link = Rc::new(Link { peer, outbox: None, active: Cell::new(0), is_tls: true });
+    let link = Link::new(peer, None);
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else {
         return;
     };

@@ -11,7 +11,10 @@ use bytes::Bytes;
 use carousel::time::Instant;
 use http::{HeaderMap, Method, StatusCode, Uri, header};
 
+use super::body::{Piece, PlayerBody};
 use super::head::Head;
+use super::quick::{self, Plain};
+use super::range::Wanted;
 use super::reply::Send;
 use super::shown::takes_gzip;
 use crate::clock;
@@ -20,7 +23,7 @@ use crate::store::StoredObject;
 /// How long an object is served without asking the cache, which counts its use and looks whether its file is as it was.
 /// Purging, banning and replacing are seen at once all the same.
 const LIFETIME: Duration = Duration::from_secs(5);
-/// Objects remembered by a worker; each takes 2 to 3 KB.
+/// Objects remembered by a worker; each takes 3 to 4 KB.
 const MAX_OBJECTS: usize = 4096;
 /// Bodies up to this are remembered too.
 const SMALL_BYTES: u64 = 16 << 10;
@@ -37,6 +40,8 @@ struct Entry {
     until: Instant,
     /// The second since 1970 of the head's stamp.
     stamped_s: i64,
+    /// The head's lines as of then, for [`super::quick`].
+    lines: Vec<u8>,
 }
 
 /// What is to be remembered.
@@ -60,6 +65,15 @@ pub(super) struct Hit {
     pub(super) route: usize,
 }
 
+/// A hit whose head is written.
+#[derive(Debug)]
+pub(super) struct QuickHit {
+    pub(super) status: StatusCode,
+    pub(super) head: Vec<u8>,
+    pub(super) body: PlayerBody,
+    pub(super) route: usize,
+}
+
 /// A worker's memory.
 #[derive(Debug, Default)]
 pub(super) struct Hot {
@@ -72,15 +86,38 @@ impl Hot {
     /// The response to a GET, if what it means was looked up a moment ago.
     pub(super) fn get(&mut self, uri: &Uri, request: &HeaderMap, now: Instant) -> Option<Hit> {
         write_name(&mut self.name, uri, request);
+        let (entry, object) = self.entry(now)?;
+        let (status, fields, send) = entry.head.respond(&Method::GET, request);
+        Some(Hit { status, fields, send, object, body: entry.body.clone(), route: entry.route })
+    }
+
+    /// The same for a request that is plain, and needs no fields but lines.
+    pub(super) fn quick(&mut self, asked: &Plain<'_>, now: Instant) -> Option<QuickHit> {
+        name_of(&mut self.name, asked.takes_gzip, asked.host, asked.target);
+        let (entry, object) = self.entry(now)?;
+        let length = entry.head.length.filter(|_| !entry.lines.is_empty())?;
+        let wanted = asked.range(length)?;
+        let head = quick::head(&entry.lines, &wanted, length);
+        let (status, range) = match wanted {
+            Wanted::Ranges(ranges) => (StatusCode::PARTIAL_CONTENT, ranges.into_iter().next()?),
+            _ => (StatusCode::OK, 0..length),
+        };
+        let send = Send::Pieces(vec![Piece::Range(range)]);
+        let body = send.of_object(object, entry.body.as_ref());
+        Some(QuickHit { status, head, body, route: entry.route })
+    }
+
+    /// What is remembered by the name just written, brought up to date.
+    fn entry(&mut self, now: Instant) -> Option<(&Entry, Arc<StoredObject>)> {
         let entry = self.entries.get_mut(self.name.as_str()).filter(|entry| now < entry.until)?;
         let object = entry.object.upgrade().filter(|object| object.is_current())?;
         let at_s = clock::wall().unix_ms() / 1000;
         if at_s != entry.stamped_s {
             entry.head.stamp("hit");
+            entry.lines = entry.head.lines();
             entry.stamped_s = at_s;
         }
-        let (status, fields, send) = entry.head.respond(&Method::GET, request);
-        Some(Hit { status, fields, send, object, body: entry.body.clone(), route: entry.route })
+        Some((entry, object))
     }
 
     /// Remembers what the cache has said to a GET.
@@ -101,7 +138,15 @@ impl Hot {
         let body = body.or_else(own);
         self.bytes += body.as_ref().map_or(0, Bytes::len);
         write_name(&mut self.name, uri, request);
-        let entry = Entry { object: Arc::downgrade(object), head, body, route, until, stamped_s: -1 };
+        let entry = Entry {
+            object: Arc::downgrade(object),
+            head,
+            body,
+            route,
+            until,
+            stamped_s: -1,
+            lines: Vec::new(),
+        };
         if let Some(old) = self.entries.insert(self.name.as_str().into(), entry) {
             self.bytes -= old.body.map_or(0, |body| body.len());
         }
@@ -124,9 +169,14 @@ impl Hot {
 /// What decides which object a request means, and in which form it gets it.
 fn write_name(name: &mut String, uri: &Uri, request: &HeaderMap) {
     let host = || request.get(header::HOST).and_then(|it| it.to_str().ok());
+    let host = uri.authority().map(http::uri::Authority::as_str).or_else(host).unwrap_or("");
+    name_of(name, takes_gzip(request), host, uri.path_and_query().map_or("/", |it| it.as_str()));
+}
+
+fn name_of(name: &mut String, takes_gzip: bool, host: &str, target: &str) {
     name.clear();
-    name.push(if takes_gzip(request) { 'z' } else { 'i' });
-    name.push_str(uri.authority().map(http::uri::Authority::as_str).or_else(host).unwrap_or(""));
+    name.push(if takes_gzip { 'z' } else { 'i' });
+    name.push_str(host);
     name.push(' ');
-    name.push_str(uri.path_and_query().map_or("/", |it| it.as_str()));
+    name.push_str(target);
 }

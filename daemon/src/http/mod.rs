@@ -9,6 +9,7 @@
 //! | `answer.rs` | one request: hot, object, page, another method |
 //! | `target.rs` | which object a request means |
 //! | `hot.rs` | what was served a moment ago |
+//! | `quick.rs` | a hit without ceremony: what players ask most, without hyper |
 //! | `serve.rs` | where an object is: cache, in flight, announced, origin |
 //! | `forward.rs` | what goes on to the origin: other methods, and responses for one alone |
 //! | `head.rs`, `reply.rs` | heads: what all get, and what one gets: conditionals, ranges |
@@ -32,6 +33,7 @@ mod hot;
 mod mime;
 mod page;
 mod prefetch;
+mod quick;
 mod range;
 mod reply;
 mod serve;

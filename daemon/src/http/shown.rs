@@ -146,9 +146,14 @@ fn gzip(bytes: &[u8]) -> Option<Bytes> {
 
 /// Whether a player takes gzip: it names it, or everything, and not with a quality of 0 (RFC 9110 section 12.5.3).
 pub(super) fn takes_gzip(request: &HeaderMap) -> bool {
+    accepts_gzip(request.get_all(header::ACCEPT_ENCODING).iter().map(|line| line.to_str().unwrap_or("")))
+}
+
+/// Of the lines of `Accept-Encoding`.
+pub(super) fn accepts_gzip<'a>(lines: impl IntoIterator<Item = &'a str>) -> bool {
     let mut any = false;
-    for line in request.get_all(header::ACCEPT_ENCODING) {
-        for part in line.to_str().unwrap_or("").split(',') {
+    for line in lines {
+        for part in line.split(',') {
             let (coding, parameters) = part.split_once(';').unwrap_or((part, ""));
             let quality =
                 parameters.trim().strip_prefix("q=").map_or(Some(1.0), |it| it.trim().parse::<f32>().ok());

@@ -139,18 +139,52 @@ impl Wire {
         Ok(Self { stream, outbox, again: Bytes::new() })
     }
 
-    /// Waits until there is something to read, or the client has gone.
-    pub(super) async fn readable(&self) -> io::Result<()> {
+    /// Reads what has come, and asks `understand` what it is; what that does not know is read again by hyper.
+    pub(super) fn poll_understood<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        understand: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Poll<io::Result<Option<T>>> {
         if !self.again.is_empty() {
-            return Ok(());
+            return Poll::Ready(Ok(None));
         }
-        self.stream.readable().await.map(drop)
+        let mut bytes = [0; READ_BYTES];
+        let count = ready!(self.poll_bytes(cx, &mut bytes))?;
+        if count == 0 {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        let understood = understand(&bytes[..count]);
+        if understood.is_none() {
+            self.again = Bytes::copy_from_slice(&bytes[..count]);
+        }
+        Poll::Ready(Ok(understood))
     }
 
-    /// These bytes were read and not understood yet.
+    /// These bytes were read and not understood yet: they are of a request that comes.
     pub(super) fn put_back(&mut self, bytes: &Bytes) {
         // A copy, mostly of nothing: a slice would keep the buffer that it is of.
         self.again = Bytes::copy_from_slice(bytes);
+        self.outbox.bytes_in_at_request.set(self.outbox.bytes_in.get() - bytes.len() as u64);
+    }
+
+    /// Reads what there is; nothing at the end.
+    fn poll_bytes(&self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let mut guard = ready!(self.stream.poll_read_ready(cx))?;
+            match self.stream.get_ref().read(bytes) {
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                Err(err) => return Poll::Ready(Err(err)),
+                Ok(count) => {
+                    // There was no more: asking for it would be a system call for nothing. An end is asked for again.
+                    if count > 0 && count < bytes.len() {
+                        guard.clear_ready();
+                    }
+                    self.outbox.bytes_in.set(self.outbox.bytes_in.get() + count as u64);
+                    return Poll::Ready(Ok(count));
+                }
+            }
+        }
     }
 
     /// Sends what fits, of interim responses first: bytes sent of `bufs`, and whether the socket is full now.
@@ -194,25 +228,12 @@ impl Read for Wire {
             buf.put_slice(&self.again.split_to(count));
             return Poll::Ready(Ok(()));
         }
-        loop {
-            let mut guard = ready!(self.stream.poll_read_ready(cx))?;
-            // Heads are short: copying one costs less than letting hyper hand out memory that must be zeroed first.
-            let mut bytes = [0; READ_BYTES];
-            let most = READ_BYTES.min(buf.remaining());
-            match self.stream.get_ref().read(&mut bytes[..most]) {
-                Err(err) if err.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
-                Err(err) => return Poll::Ready(Err(err)),
-                Ok(count) => {
-                    // There was no more: asking for it would be a system call for nothing. An end is asked for again.
-                    if count > 0 && count < most {
-                        guard.clear_ready();
-                    }
-                    buf.put_slice(&bytes[..count]);
-                    self.outbox.bytes_in.set(self.outbox.bytes_in.get() + count as u64);
-                    return Poll::Ready(Ok(()));
-                }
-            }
-        }
+        // Heads are short: copying one costs less than letting hyper hand out memory that must be zeroed first.
+        let mut bytes = [0; READ_BYTES];
+        let most = READ_BYTES.min(buf.remaining());
+        let count = ready!(self.poll_bytes(cx, &mut bytes[..most]))?;
+        buf.put_slice(&bytes[..count]);
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -1,0 +1,224 @@
+//! A hit without ceremony: what a player asks most is answered without hyper.
+//!
+//! ```text
+//! bytes ─▶ Plain ─▶ hot ─▶ Reply ─▶ wire
+//!            │       │
+//!            └───────┴─ anything else ─▶ hyper, with the same bytes
+//! ```
+//!
+//! Understood is one form only: the head of a GET in origin form, whole and with nothing behind it, one Host, at most one
+//! range, and no field that asks for more. What is answered is only what hyper's way has remembered for the same words, so
+//! nothing is decided here that is not decided there: names, freshness, selection and refusals stay in their rooms.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice, Write as _};
+use std::pin::Pin;
+
+use bytes::Buf as _;
+use http_body::Body as _;
+use hyper::rt::Write as _;
+
+use super::answer::Logged;
+use super::connection::MAX_HEADERS;
+use super::head::Head;
+use super::range::{self, Wanted};
+use super::shown::accepts_gzip;
+use super::wire::Wire;
+
+/// What a request that is understood asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Plain<'a> {
+    pub(super) target: &'a str,
+    pub(super) host: &'a str,
+    pub(super) takes_gzip: bool,
+    range: Option<&'a str>,
+}
+
+impl<'a> Plain<'a> {
+    /// Of the bytes that have come. `None`: hyper's way.
+    pub(super) fn of(bytes: &'a [u8]) -> Option<Self> {
+        let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut request = httparse::Request::new(&mut fields);
+        let is_all = request.parse(bytes).ok()? == httparse::Status::Complete(bytes.len());
+        let target = request.path.filter(|it| it.starts_with('/'))?;
+        if !is_all || request.method != Some("GET") || request.version != Some(1) {
+            return None;
+        }
+        let (mut host, mut range, mut codings) = (None, None, None);
+        for field in &*request.headers {
+            let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+            // Each of these once.
+            let place = match field.name.len() {
+                4 if is("host") => &mut host,
+                5 if is("range") => &mut range,
+                15 if is("accept-encoding") => &mut codings,
+                10 if is("connection") && field.value.eq_ignore_ascii_case(b"keep-alive") => continue,
+                6 if is("expect") => return None,
+                7 if is("upgrade") => return None,
+                10 if is("connection") => return None,
+                13 if is("server-timing") => return None,
+                14 if is("content-length") => return None,
+                17 if is("transfer-encoding") => return None,
+                // Conditions.
+                _ if field.name.get(..3).is_some_and(|it| it.eq_ignore_ascii_case("if-")) => return None,
+                _ => continue,
+            };
+            if place.replace(std::str::from_utf8(field.value).ok()?).is_some() {
+                return None;
+            }
+        }
+        let takes_gzip = codings.is_some_and(|it| accepts_gzip([it]));
+        Some(Self { target, host: host?, takes_gzip, range })
+    }
+
+    /// The bytes wanted of an object of `length`. `None`: hyper's way.
+    pub(super) fn range(&self, length: u64) -> Option<Wanted> {
+        let Some(range) = self.range else { return Some(Wanted::Whole) };
+        match range::parse(Some(range), length) {
+            Wanted::Ranges(ranges) if ranges.len() == 1 => Some(Wanted::Ranges(ranges)),
+            _ => None,
+        }
+    }
+}
+
+impl Head {
+    /// Its fields as they stand on the wire; none, if responses with it are hyper's.
+    pub(super) fn lines(&self) -> Vec<u8> {
+        let mut lines = Vec::new();
+        if self.has_ranges() && self.fields.contains_key(http::header::DATE) {
+            for (name, value) in &self.fields {
+                lines.extend_from_slice(name.as_str().as_bytes());
+                lines.extend_from_slice(b": ");
+                lines.extend_from_slice(value.as_bytes());
+                lines.extend_from_slice(b"\r\n");
+            }
+        }
+        lines
+    }
+}
+
+/// The head of a response with these lines, of so much of an object of `length` bytes.
+pub(super) fn head(lines: &[u8], wanted: &Wanted, length: u64) -> Vec<u8> {
+    let mut head = Vec::with_capacity(lines.len() + 128);
+    // Writing to memory does not fail.
+    let _ = match wanted {
+        Wanted::Ranges(ranges) => {
+            head.extend_from_slice(b"HTTP/1.1 206 Partial Content\r\n");
+            head.extend_from_slice(lines);
+            let (start, end) = ranges.first().map_or((0, 0), |it| (it.start, it.end));
+            let (last, count) = (end.saturating_sub(1), end - start);
+            write!(head, "content-range: bytes {start}-{last}/{length}\r\ncontent-length: {count}\r\n\r\n")
+        }
+        _ => {
+            head.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+            head.extend_from_slice(lines);
+            write!(head, "content-length: {length}\r\n\r\n")
+        }
+    };
+    head
+}
+
+/// A response that is ready to go out.
+pub(super) struct Reply {
+    pub(super) head: Vec<u8>,
+    pub(super) body: Logged,
+}
+
+impl Reply {
+    /// Sends it.
+    ///
+    /// # Errors
+    /// If it was cut: the connection is of no use any more.
+    pub(super) async fn send(mut self, wire: &mut Wire) -> io::Result<()> {
+        let mut head = self.head.as_slice();
+        loop {
+            let frame = poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx)).await.transpose()?;
+            let is_last = frame.is_none();
+            let mut bytes = frame.and_then(|it| it.into_data().ok()).unwrap_or_default();
+            while !head.is_empty() || !bytes.is_empty() {
+                let bufs = [IoSlice::new(head), IoSlice::new(&bytes)];
+                let sent = poll_fn(|cx| Pin::new(&mut *wire).poll_write_vectored(cx, &bufs)).await?;
+                let of_head = sent.min(head.len());
+                head = &head[of_head..];
+                bytes.advance(sent - of_head);
+            }
+            if is_last {
+                break;
+            }
+        }
+        poll_fn(|cx| Pin::new(&mut *wire).poll_flush(cx)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(fields: &str) -> Option<(String, Option<String>, bool)> {
+        let head = format!("GET /v/1.m4s?a=1 HTTP/1.1\r\n{fields}\r\n");
+        let plain = Plain::of(head.as_bytes())?;
+        assert_eq!(plain.target, "/v/1.m4s?a=1");
+        Some((plain.host.to_owned(), plain.range.map(str::to_owned), plain.takes_gzip))
+    }
+
+    #[test]
+    fn what_players_ask_most_is_understood() {
+        assert_eq!(of("Host: box\r\n"), Some(("box".into(), None, false)));
+        let many = "User-Agent: x\r\nhost:  box:8080 \r\nACCEPT-ENCODING: br, gzip\r\nConnection: keep-alive\r\n\
+                    Range: bytes=0-5\r\nOrigin: http://a.example\r\n";
+        assert_eq!(of(many), Some(("box:8080".into(), Some("bytes=0-5".into()), true)));
+    }
+
+    #[test]
+    fn anything_else_is_left_to_hyper() {
+        for fields in [
+            "",
+            "Host: a\r\nHost: a\r\n",
+            "Host: a\r\nRange: bytes=0-1\r\nRange: bytes=0-1\r\n",
+            "Host: a\r\nConnection: close\r\n",
+            "Host: a\r\nConnection: keep-alive, upgrade\r\n",
+            "Host: a\r\nContent-Length: 0\r\n",
+            "Host: a\r\nTransfer-Encoding: chunked\r\n",
+            "Host: a\r\nExpect: 100-continue\r\n",
+            "Host: a\r\nUpgrade: h2c\r\n",
+            "Host: a\r\nIf-None-Match: \"x\"\r\n",
+            "Host: a\r\nif-range: \"x\"\r\n",
+            "Host: a\r\nServer-Timing: 1\r\n",
+            "Host: a\r\n folded: x\r\n",
+            "Host : a\r\n",
+            "Host: a\0\r\n",
+        ] {
+            assert_eq!(of(fields), None, "{fields:?}");
+        }
+        for head in [
+            "GET http://a/v HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET * HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /v HTTP/1.0\r\nHost: a\r\n\r\n",
+            "HEAD /v HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /v HTTP/1.1\r\nHost: a\r\n",
+            "GET /v HTTP/1.1\r\nHost: a\r\n\r\nG",
+            "",
+        ] {
+            assert_eq!(Plain::of(head.as_bytes()), None, "{head:?}");
+        }
+        let plain = Plain::of(b"GET /v HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1,3-4\r\n\r\n").unwrap();
+        assert_eq!(plain.range(10), None);
+        let plain = Plain::of(b"GET /v HTTP/1.1\r\nHost: a\r\nRange: bytes=10-\r\n\r\n").unwrap();
+        assert_eq!((plain.range(10), plain.range(11).is_some()), (None, true));
+    }
+
+    #[test]
+    fn heads_are_those_of_rfc_9112() {
+        let text = |head: Vec<u8>| String::from_utf8(head).unwrap();
+        assert_eq!(
+            text(head(b"a: b\r\n", &Wanted::Whole, 7)),
+            "HTTP/1.1 200 OK\r\na: b\r\ncontent-length: 7\r\n\r\n"
+        );
+        #[allow(clippy::single_range_in_vec_init)] // one range is what it is
+        let wanted = Wanted::Ranges(vec![2..5]);
+        assert_eq!(
+            text(head(b"", &wanted, 7)),
+            "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 2-4/7\r\ncontent-length: 3\r\n\r\n"
+        );
+    }
+}
