@@ -25,6 +25,13 @@ fn play(url: &str) -> (String, String) {
     (frames, String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
+/// From then on the box knows the film's sessions: what is on its way is waited for, as bytes arrive.
+fn until_its_group_is_listened_to(story: &mut Story) {
+    story.until("the film's group is listened to", PATIENCE, |story| {
+        story.status().is_some_and(|status| !status["receive"]["groups"][2].is_null())
+    });
+}
+
 #[test]
 fn ffmpeg_plays_hls_and_dash_to_the_end_from_the_cache_and_from_the_air() {
     if !have("ffmpeg") {
@@ -33,10 +40,7 @@ fn ffmpeg_plays_hls_and_dash_to_the_end_from_the_cache_and_from_the_air() {
     let mut story = Story::new();
     story.start_daemon();
     story.start_headend(false);
-    // From then on the box knows the film's sessions: what is on its way is waited for, as bytes arrive.
-    story.until("the film's group is listened to", PATIENCE, |story| {
-        story.status().is_some_and(|status| !status["receive"]["groups"][2].is_null())
-    });
+    until_its_group_is_listened_to(&mut story);
     let base = format!("http://{}", story.http);
     for manifest in ["master.m3u8", "manifest.mpd", "master.m3u8"] {
         let url = format!("{base}{}", Story::path_of(manifest));
@@ -63,9 +67,7 @@ fn a_player_of_an_object_in_flight_never_sees_404() {
     story.start_daemon();
     story.start_headend(false);
     let path = Story::path_of("s00000.ts");
-    story.until("the object is announced", PATIENCE, |story| {
-        story.status().is_some_and(|status| status["flights"]["announced"].as_u64() > Some(0))
-    });
+    until_its_group_is_listened_to(&mut story);
     let response = get(story.http, &path, &[]).unwrap();
     let want = std::fs::read(folder.path().join("s00000.ts")).unwrap();
     assert_eq!((response.status, response.whole, response.body == want), (200, true, true));
