@@ -82,6 +82,37 @@ pub fn load<T: DeserializeOwned>(text: &str) -> Result<T, Vec<Mistake>> {
     Err(mistakes)
 }
 
+/// Reads texts that are each right, later ones over earlier ones: tables are joined key by key, lists of tables are added to,
+/// and any other value counts in place of the one before.
+///
+/// # Errors
+/// What the texts make together that none of them does alone.
+pub fn overlaid<T: DeserializeOwned>(texts: &[impl AsRef<str>]) -> Result<T, Mistake> {
+    let wrong = |err: &toml::de::Error| Mistake::of_value("", err.message(), "");
+    let mut all = toml::Table::new();
+    for text in texts {
+        overlay(&mut all, toml::from_str(text.as_ref()).map_err(|err| wrong(&err))?);
+    }
+    all.try_into().map_err(|err| wrong(&err))
+}
+
+fn overlay(below: &mut toml::Table, above: toml::Table) {
+    let has_tables = |list: &[toml::Value]| list.iter().any(toml::Value::is_table);
+    for (key, value) in above {
+        match (below.get_mut(&key), value) {
+            (Some(toml::Value::Table(below)), toml::Value::Table(above)) => overlay(below, above),
+            (Some(toml::Value::Array(below)), toml::Value::Array(above))
+                if has_tables(below) || has_tables(&above) =>
+            {
+                below.extend(above);
+            }
+            (_, value) => {
+                below.insert(key, value);
+            }
+        }
+    }
+}
+
 /// The text with its commented keys and tables in force: an example that is tested must not hide mistakes in comments.
 pub fn uncommented(text: &str) -> String {
     let is_toml = |line: &str| {

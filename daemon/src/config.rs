@@ -14,6 +14,9 @@ use crate::store::StoreConfig;
 /// Where the configuration is unless `-c` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/skycache/skycached.toml";
 
+/// The folder beside the configuration whose files count over it.
+const DROP_INS: &str = "conf.d";
+
 /// The whole file. Every table may be left out.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -128,6 +131,8 @@ pub struct Http {
     pub manifest_ttl_s: u32,
     /// How long an origin's 404 or 410 stands that says nothing about it.
     pub negative_ttl_s: u32,
+    /// How long responses may take to end when the daemon stops.
+    pub drain_ms: u64,
 }
 
 impl Default for Http {
@@ -147,6 +152,7 @@ impl Default for Http {
             segment_ttl_s: 3600,
             manifest_ttl_s: 60,
             negative_ttl_s: 5,
+            drain_ms: 10_000,
         }
     }
 }
@@ -287,17 +293,36 @@ impl Default for Log {
 }
 
 impl Config {
-    /// Reads and checks a file.
+    /// Reads and checks a file, and those in `conf.d` beside it, in the order of their names: each counts over those before
+    /// it, and adds to their `[[session]]`s, `[[route]]`s, `[[origin]]`s and `[[store.class]]`es.
     ///
     /// # Errors
     /// Every mistake, one line each, with its place and its mend.
     pub fn load(path: &Path) -> Result<Self, String> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|err| format!("{}: {err}; name the configuration with -c FILE", path.display()))?;
-        Self::parse(&text).map_err(|mistakes| {
+        let said = |path: &Path, mistakes: Vec<Mistake>| {
             let lines = mistakes.iter().map(|mistake| format!("{}:{mistake}", path.display()));
             lines.collect::<Vec<_>>().join("\n")
-        })
+        };
+        let mut files = vec![path.to_path_buf()];
+        files.extend(dropped_in(&path.with_file_name(DROP_INS)));
+        let (mut texts, mut wrong) = (Vec::new(), Vec::new());
+        for file in &files {
+            let text = std::fs::read_to_string(file)
+                .map_err(|err| format!("{}: {err}; name the configuration with -c FILE", file.display()))?;
+            if let Err(mistakes) = config::load::<Self>(&text) {
+                wrong.push(said(file, mistakes));
+            }
+            texts.push(text);
+        }
+        if !wrong.is_empty() {
+            return Err(wrong.join("\n"));
+        }
+        if let [text] = texts.as_slice() {
+            return Self::parse(text).map_err(|mistakes| said(path, mistakes));
+        }
+        let config: Self = config::overlaid(&texts).map_err(|mistake| said(path, vec![mistake]))?;
+        let mistakes = config.mistakes();
+        if mistakes.is_empty() { Ok(config) } else { Err(said(path, mistakes)) }
     }
 
     /// Reads and checks text.
@@ -434,6 +459,15 @@ impl Config {
     }
 }
 
+/// The `.toml` files of a folder by name; none, if there is none.
+fn dropped_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let is_toml = |path: &PathBuf| path.extension().is_some_and(|it| it == "toml");
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_toml).collect();
+    files.sort();
+    files
+}
+
 fn is_url(text: &str) -> bool {
     text.strip_prefix("http://")
         .or_else(|| text.strip_prefix("https://"))
@@ -460,6 +494,29 @@ mod tests {
             let text = config::uncommented(&std::fs::read_to_string(path).unwrap());
             Config::parse(&text).unwrap_or_else(|why| panic!("{name}: {why:?}"));
         }
+    }
+
+    #[test]
+    fn what_is_dropped_in_counts_over_the_file_and_adds_to_its_lists() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("skycached.toml");
+        std::fs::create_dir(folder.path().join("conf.d")).unwrap();
+        let drop_in =
+            |name: &str, text: &str| std::fs::write(folder.path().join("conf.d").join(name), text).unwrap();
+        let route = |path: &str| format!("[[route]]\npath = \"{path}\"\nbase = \"http://a/\"\n");
+        std::fs::write(&file, format!("[http]\nworkers = 3\nwait_ms = 7\n{}", route("/a/"))).unwrap();
+        drop_in("20.toml", "[http]\nworkers = 9\n");
+        drop_in("10.toml", &format!("[http]\nworkers = 5\n{}", route("/b/")));
+        drop_in("note.txt", "no TOML at all");
+        let config = Config::load(&file).unwrap();
+        assert_eq!((config.http.workers, config.http.wait_ms), (9, 7));
+        assert_eq!(config.routes.iter().map(|it| it.path.as_str()).collect::<Vec<_>>(), ["/a/", "/b/"]);
+        // A mistake is said with the file that it is in; so is one that only all together make.
+        drop_in("30.toml", "[http]\nworker = 1\n");
+        let why = Config::load(&file).unwrap_err();
+        assert!(why.contains("conf.d/30.toml:2:1: http.worker: unknown key"), "{why}");
+        drop_in("30.toml", "[receive]\nannouncement = []\n");
+        assert!(Config::load(&file).unwrap_err().contains("nothing is received"));
     }
 
     #[test]

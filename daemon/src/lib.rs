@@ -13,11 +13,13 @@
 //! [`session`]'s business. What this crate leaves to `carousel`: every byte on the wire.
 pub mod admin;
 pub mod caching;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod doctor;
 pub mod flight;
 pub mod http;
+pub mod listen;
 pub mod metrics;
 pub mod origin;
 pub mod receive;
@@ -28,5 +30,6 @@ pub mod source;
 pub mod status;
 pub mod store;
 mod sys;
+pub mod vitals;
 
 pub use sys::raise_open_files;

@@ -1,16 +1,18 @@
 //! `skycached`: parse, call, print. Everything else is in the library.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::Parser as _;
 use http::Method;
 use sd_notify::NotifyState;
 use serde_json::{Value, json};
-use skycache::config::{Config, DEFAULT_PATH};
+use skycache::cli::{Cli, Common, Verb};
+use skycache::config::Config;
 use skycache::flight::Flights;
+use skycache::listen::Listening;
 use skycache::receive::{Shared, replay};
 use skycache::running::Daemon;
 use skycache::store::Store;
@@ -18,79 +20,6 @@ use skycache::{admin, doctor};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::prelude::*;
-
-/// Receives carousels, keeps their objects, serves them to players, repairs what was lost.
-#[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
-struct Cli {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Debug, Args)]
-struct Common {
-    /// Configuration
-    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_PATH)]
-    config: PathBuf,
-    /// One JSON document on stdout
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Debug, Subcommand)]
-enum Verb {
-    /// Receive and serve, until SIGINT or SIGTERM; SIGHUP reads the configuration again
-    Run {
-        /// Configuration
-        #[arg(short, long, value_name = "FILE", default_value = DEFAULT_PATH)]
-        config: PathBuf,
-    },
-    /// Every mistake in the configuration, and what this machine and its network lack, each with its mend
-    Check {
-        #[command(flatten)]
-        common: Common,
-        /// How long to listen for packets
-        #[arg(long, default_value_t = 3)]
-        seconds: u64,
-        /// Read every object of the cache and compare it with its digest
-        #[arg(long)]
-        deep: bool,
-    },
-    /// Feed a recording through the receive path into the cache; prints a JSON summary
-    Replay {
-        /// pcap or pcapng file
-        #[arg(value_name = "FILE.pcap")]
-        recording: PathBuf,
-        /// Configuration; without one, a cache of its own that is removed at the end
-        #[arg(short, long, value_name = "FILE")]
-        config: Option<PathBuf>,
-    },
-    /// What is received, held, repaired and served
-    Status(Common),
-    /// The objects in the cache, and those on their way
-    Ls(Common),
-    /// Keep an object whatever else must go
-    Pin(ByKey),
-    /// Let a pinned object go when its turn comes
-    Unpin(ByKey),
-    /// Take an object out of the cache
-    Purge(ByKey),
-    /// Take out every object whose key matches
-    Ban {
-        /// Key with `*` for any run of characters and `?` for one: `cdn.example.com/vod/*`
-        pattern: String,
-        #[command(flatten)]
-        common: Common,
-    },
-}
-
-#[derive(Debug, Args)]
-struct ByKey {
-    /// Key or URL of the object
-    key: String,
-    #[command(flatten)]
-    common: Common,
-}
 
 fn main() -> ExitCode {
     match run(Cli::parse().verb) {
@@ -160,6 +89,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
 
 fn serve(path: &Path) -> Result<ExitCode, String> {
     let config = Config::load(path)?;
+    let listening = Listening::from_environment()?;
     let set_level = start_log(&config)?;
     skycache::raise_open_files();
     let socket = config.admin.socket.clone();
@@ -169,7 +99,7 @@ fn serve(path: &Path) -> Result<ExitCode, String> {
         let mut term = signal(SignalKind::terminate()).map_err(failed)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
-        let (mut daemon, report) = Daemon::start(config)?;
+        let (mut daemon, report) = Daemon::start(config, listening)?;
         tracing::info!(%listen, store = %daemon.parts().shared.store.path().display(), %report, "serving");
         notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
         let period = sd_notify::watchdog_enabled().map_or(Duration::from_secs(30), |it| it / 2);
@@ -181,8 +111,17 @@ fn serve(path: &Path) -> Result<ExitCode, String> {
                 _ = hangup.recv() => reload(&mut daemon, path, &set_level),
                 _ = pulse.tick() => {
                     let usage = daemon.parts().shared.store.usage();
-                    let status = format!("serving {} objects, {} MB", usage.objects, usage.bytes / 1_000_000);
-                    notify(&[NotifyState::Watchdog, NotifyState::Status(&status)]);
+                    let stand = daemon.parts().shared.vitals.standing_still(skycache::clock::now());
+                    if stand.is_empty() {
+                        let status =
+                            format!("serving {} objects, {} MB", usage.objects, usage.bytes / 1_000_000);
+                        notify(&[NotifyState::Watchdog, NotifyState::Status(&status)]);
+                    } else {
+                        // Without a word from us the watchdog ends this.
+                        let stand = stand.join(", ");
+                        tracing::error!(threads = stand, "threads stand still");
+                        notify(&[NotifyState::Status(&format!("standing still: {stand}"))]);
+                    }
                 }
             }
         }

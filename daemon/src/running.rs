@@ -15,6 +15,7 @@ use crate::admin;
 use crate::config::Config;
 use crate::flight::Flights;
 use crate::http::{self, Player, Workers};
+use crate::listen::Listening;
 use crate::origin::{Client, Filler, Origins};
 use crate::receive::{Finisher, Shard, ShardHandle, Shared};
 use crate::repair::{Lent, Repairer, RuleBook};
@@ -24,8 +25,6 @@ use crate::store::{Keeper, RecoveryReport, Store};
 
 /// Troubles waiting for repair.
 const TROUBLES: usize = 4096;
-/// How long responses may take to end when the daemon stops.
-const DRAIN: Duration = Duration::from_secs(10);
 
 /// A running daemon.
 #[derive(Debug)]
@@ -42,18 +41,21 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts everything. Call inside a tokio runtime.
+    /// Starts everything, with the sockets that were handed over. Call inside a tokio runtime.
     ///
     /// # Errors
     /// One line that says what cannot be had, and the mend.
-    pub fn start(config: Config) -> Result<(Self, RecoveryReport), String> {
+    pub fn start(config: Config, mut listening: Listening) -> Result<(Self, RecoveryReport), String> {
         // What can be refused comes first, so that a second daemon on the same cache or port changes nothing.
-        let players = http::listen(config.http.listen, "[http] listen")?;
+        let players = listening.open(config.http.listen, "[http] listen")?;
         let tls = match &config.http.tls {
-            Some(tls) => Some((http::listen(tls.listen, "[http.tls] listen")?, http::acceptor(tls)?)),
+            Some(tls) => Some((listening.open(tls.listen, "[http.tls] listen")?, http::acceptor(tls)?)),
             None => None,
         };
-        let operators = admin::listen(&config.admin)?;
+        let operators = admin::listen(&config.admin, &mut listening)?;
+        for address in listening.left() {
+            tracing::warn!(%address, "a socket was handed over that the configuration does not name: nobody listens there");
+        }
         let (store, report) = Store::open(&config.store).map_err(|err| err.to_string())?;
         let (flights, wishes) = Flights::new();
         let shared = Shared::new(store, flights);
@@ -107,7 +109,10 @@ impl Daemon {
             let interval = Duration::from_millis(config.repair.health_check_interval_ms);
             tokio::spawn(async move { client.watch_health(interval).await });
         }
-        let workers = Workers::start(&player, &players, tls, &stopped, DRAIN)?;
+        let workers = {
+            let drain = Duration::from_millis(config.http.drain_ms);
+            Workers::start(&player, &players, tls, &stopped, drain)?
+        };
         let servers = vec![tokio::spawn(admin::run(operators, Arc::clone(&parts), stopped))];
         Ok((Self { parts, origins, session, shards, keeper, stop, servers, workers, config }, report))
     }

@@ -12,12 +12,14 @@
 //! | [`transmit`] | `send` and `build`: the loops around the rooms above |
 //! | [`forecast`], [`chart`] | what a catalogue asks of a link; the plan as a page |
 //! | [`simulate`] | a million receivers against the plan, before the launch |
+//! | [`cli`] | the command line |
 //! | [`scan`], [`inspect`] | what is there, and what is on the air |
 
 pub mod air;
 pub mod announce;
 pub mod broadcast;
 pub mod chart;
+pub mod cli;
 pub mod config;
 pub mod follow;
 pub mod forecast;

@@ -1,111 +1,17 @@
 //! `headend`: parse, call, print. Everything else is in the library.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use clap::{Parser, Subcommand};
+use clap::Parser as _;
+use headend::cli::{Cli, Plan, Verb};
 use headend::config::Config;
 use headend::inspect::{self, Extractor, Inspector, Source};
 use headend::package::{self, Options};
 use headend::{chart, forecast, scan, simulate, transmit};
-
-/// Puts packaged HLS and DASH on a one-way link, and explains what is on the air.
-#[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
-struct Cli {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Debug, Subcommand)]
-enum Verb {
-    /// What is there: presentations, rungs, objects, bytes, durations, and what is wrong
-    Scan {
-        /// Directory with packaged HLS or DASH, or one manifest
-        source: PathBuf,
-        /// One JSON document on stdout
-        #[arg(long)]
-        json: bool,
-        /// Also carry files that no manifest refers to
-        #[arg(long)]
-        include_unreferenced: bool,
-    },
-    /// What the carousel will do: period, share and acquisition time of each object
-    Plan(Plan),
-    /// Write the carousel to a recording
-    Build {
-        /// Configuration
-        #[arg(short, long, value_name = "FILE")]
-        config: PathBuf,
-        /// Recording to write
-        #[arg(long, value_name = "X.pcap")]
-        out: PathBuf,
-        /// Length of the recording; 0 is one full cycle
-        #[arg(long, default_value_t = 0)]
-        seconds: u64,
-    },
-    /// Send on the air, paced, following the packager's output, until SIGINT or SIGTERM
-    Send {
-        /// Configuration
-        #[arg(short, long, value_name = "FILE")]
-        config: PathBuf,
-        /// Send every object once, close the sessions and end
-        #[arg(long)]
-        once: bool,
-    },
-    /// Write the announcement documents: bootstrap, NIP files, gateway configuration
-    Catalog {
-        /// Configuration
-        #[arg(short, long, value_name = "FILE")]
-        config: PathBuf,
-        /// Folder to write to
-        #[arg(long, value_name = "DIR")]
-        out: PathBuf,
-    },
-    /// What is on the air: sessions, objects, losses, timing
-    Inspect {
-        /// pcap or pcapng file, or udp://GROUP:PORT
-        #[arg(value_name = "FILE|udp://GROUP:PORT")]
-        source: String,
-        /// One JSON document on stdout
-        #[arg(long)]
-        json: bool,
-        /// Write every complete object below this folder
-        #[arg(long, value_name = "DIR")]
-        extract: Option<PathBuf>,
-        /// How long to listen; 0 is until interrupted. Recordings are read to their end
-        #[arg(long, default_value_t = 10)]
-        seconds: u64,
-        /// Interface (name or IPv4 address) that the group is joined on
-        #[arg(long, default_value = "")]
-        interface: String,
-    },
-}
-
-#[derive(Debug, clap::Args)]
-struct Plan {
-    /// Configuration
-    #[arg(short, long, value_name = "FILE")]
-    config: PathBuf,
-    /// One JSON document on stdout
-    #[arg(long, conflicts_with = "html")]
-    json: bool,
-    /// A page with charts
-    #[arg(long, value_name = "OUT")]
-    html: Option<PathBuf>,
-    /// Play [simulation]: receivers, weather and viewing against the plan
-    #[arg(long)]
-    simulate: bool,
-    /// Receivers, instead of the configuration's
-    #[arg(long, requires = "simulate")]
-    receivers: Option<u64>,
-    /// Seed, instead of the configuration's: the same seed gives the same figures
-    #[arg(long, requires = "simulate")]
-    seed: Option<u64>,
-}
 
 fn main() -> ExitCode {
     match run(Cli::parse().verb) {

@@ -3,7 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /metrics` | OpenMetrics text |
-//! | `GET /healthz` | 200 while the process runs |
+//! | `GET /healthz` | 200 while receivers and workers turn, else 503 with those that stand still |
 //! | `GET /readyz` | 200 when no group that it wants is failing, else 503 with what is |
 //! | `GET /api/v1/status` | everything, as JSON |
 //! | `GET /api/v1/objects` | the objects of the cache and those on their way |
@@ -32,7 +32,9 @@ use tokio::sync::{Semaphore, watch};
 
 pub use client::call;
 
+use crate::clock;
 use crate::config::Admin;
+use crate::listen::Listening;
 use crate::metrics;
 use crate::status::Parts;
 use crate::status::{flight_json, object_json, status_json};
@@ -52,7 +54,7 @@ pub struct Listeners {
 ///
 /// # Errors
 /// One line with the mend.
-pub fn listen(config: &Admin) -> Result<Listeners, String> {
+pub fn listen(config: &Admin, listening: &mut Listening) -> Result<Listeners, String> {
     let path = &config.socket;
     let failed = |err: io::Error| {
         format!(
@@ -78,7 +80,7 @@ pub fn listen(config: &Admin) -> Result<Listeners, String> {
     // Only its own user and group purge.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
     let open = |address: &SocketAddr| {
-        let listener = crate::http::listen(*address, "[admin] listen")?;
+        let listener = listening.open(*address, "[admin] listen")?;
         TcpListener::from_std(listener).map_err(|err| format!("cannot listen on {address}: {err}"))
     };
     Ok(Listeners { unix, tcp: config.listen.iter().map(open).collect::<Result<_, _>>()? })
@@ -183,7 +185,14 @@ impl Admins {
                 }
                 Err(err) => error(StatusCode::INTERNAL_SERVER_ERROR, &err.to_string()),
             },
-            "/healthz" => text(StatusCode::OK, "text/plain", "ok\n"),
+            "/healthz" => {
+                let stand = self.parts.shared.vitals.standing_still(clock::now());
+                if stand.is_empty() {
+                    text(StatusCode::OK, "text/plain", "ok\n")
+                } else {
+                    text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", stand.join("\n") + "\n")
+                }
+            }
             "/readyz" => {
                 let failing: Vec<String> =
                     self.parts.board.groups().into_iter().filter_map(|it| it.error).collect();

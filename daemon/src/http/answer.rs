@@ -194,6 +194,9 @@ impl Worker {
         let host = head.headers.get(header::HOST).and_then(|it| it.to_str().ok());
         let is_own = link.is_tls || head.uri.authority().is_none();
         let is_page = head.uri.path() == "/" && is_own && head.method == Method::GET;
+        if is_page && !host.is_some_and(|it| it.starts_with("dvb.gw")) {
+            return page::respond(player);
+        }
         if head.method == Method::OPTIONS {
             let mut response = options();
             allow_everyone(response.headers_mut());
@@ -209,9 +212,6 @@ impl Worker {
                 );
             }
         };
-        if is_page && !host.is_some_and(|it| it.starts_with("dvb.gw")) {
-            return page::respond(player);
-        }
         let key = player.likeliest(&keys);
         let (on_interim, mut interims) = interims(head.version, link);
         let asked = Asked { key, head, on_interim };

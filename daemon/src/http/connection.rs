@@ -43,6 +43,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between requests. Players ask every few seconds; those that pause may connect again.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Time after the end was said for a request that is on its way already. Its response says that it is the last.
+const LAST_REQUEST: Duration = Duration::from_millis(500);
 /// Time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client that takes fewer bytes than this within [`SLOW_FOR`], and could have more, holds a place for nothing.
@@ -159,20 +161,26 @@ async fn plain(
     let mut stopped = std::pin::pin!(stop.wait_for(|stop| *stop));
     let mut idle = std::pin::pin!(tokio::time::sleep(KEEP_ALIVE));
     let mut idle_since = Instant::now();
+    let mut is_last = false;
     loop {
         // Parked.
+        let understand = |bytes: &[u8]| if is_last { None } else { worker.quick(bytes, &link) };
         let come = tokio::select! {
             biased;
-            come = poll_fn(|cx| wire.poll_understood(cx, |bytes| worker.quick(bytes, &link))) => come,
+            come = poll_fn(|cx| wire.poll_understood(cx, understand)) => come,
             () = &mut idle => {
                 // Set anew here alone: requests are many, and this is once a minute.
-                if idle_since.elapsed() >= KEEP_ALIVE {
+                if is_last || idle_since.elapsed() >= KEEP_ALIVE {
                     return;
                 }
                 idle.as_mut().reset(idle_since + KEEP_ALIVE);
                 continue;
             }
-            _ = &mut stopped => return,
+            _ = &mut stopped, if !is_last => {
+                is_last = true;
+                idle.as_mut().reset(Instant::now() + LAST_REQUEST);
+                continue;
+            }
         };
         match come {
             Err(_) => return,
@@ -186,6 +194,7 @@ async fn plain(
                     http1::Builder::new()
                         .max_buf_size(MAX_HEAD_BYTES)
                         .max_headers(MAX_HEADERS)
+                        .keep_alive(!is_last)
                         .serve_connection(wire, service_fn(answer_by(worker, &link))),
                 );
                 let until_idle = poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
@@ -195,7 +204,7 @@ async fn plain(
                 let ended = tokio::select! {
                     biased;
                     ended = watched(until_idle, worker, &link, &outbox) => ended,
-                    _ = &mut stopped => {
+                    _ = &mut stopped, if !is_last => {
                         Pin::new(&mut *connection).graceful_shutdown();
                         let _ = (*connection).await;
                         return;

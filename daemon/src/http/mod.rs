@@ -45,8 +45,6 @@ mod tls;
 mod wire;
 mod workers;
 
-use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -144,30 +142,4 @@ impl Player {
 /// If the files are no certificate and key.
 pub fn acceptor(config: &crate::config::Tls) -> Result<Acceptor, String> {
     Acceptor::new(config)
-}
-
-/// Opens a listener, with what to do if that fails.
-///
-/// # Errors
-/// One line that names the address and the mend.
-pub fn listen(address: SocketAddr, key: &str) -> Result<TcpListener, String> {
-    let open = || -> io::Result<TcpListener> {
-        let domain = socket2::Domain::for_address(address);
-        let socket = socket2::Socket::new(domain, socket2::Type::STREAM.nonblocking(), None)?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(4096)?;
-        Ok(socket.into())
-    };
-    open().map_err(|err| {
-        let mend = match err.kind() {
-            io::ErrorKind::AddrInUse => {
-                "another program has this port; `ss -ltnp` names it, or choose another"
-            }
-            io::ErrorKind::AddrNotAvailable => "this machine has no such address",
-            io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE",
-            _ => "choose another address",
-        };
-        format!("cannot listen on {address} ({key}): {err}; {mend}")
-    })
 }

@@ -17,6 +17,7 @@ use super::hot::Hot;
 use super::stats::HttpStats;
 use super::tls::Acceptor;
 use super::{Player, connection};
+use crate::clock;
 use crate::config::LogFormat;
 
 /// How often lines of the access log go out, and certificates are looked at.
@@ -150,25 +151,39 @@ async fn serve(
     let mut connections = tokio::task::JoinSet::new();
     let mut stopped = stop.clone();
     let mut beat = tokio::time::interval(BEAT);
+    let sign = worker.player.shared.vitals.watch(format!("http-{number}"), clock::now());
+    let begin = |connections: &mut tokio::task::JoinSet<()>, accepted: Accepted| {
+        let (worker, load, stop) = (Rc::clone(&worker), Arc::clone(&others.load), stop.clone());
+        let acceptor = acceptor.clone().filter(|_| accepted.is_tls);
+        connections.spawn_local(async move {
+            let Accepted { stream, peer, .. } = accepted;
+            connection::serve(&worker, stream, peer.ip(), acceptor, stop).await;
+            load[number].fetch_sub(1, Ordering::Relaxed);
+            worker.player.open.fetch_sub(1, Ordering::Relaxed);
+        });
+    };
     loop {
         tokio::select! {
             biased;
             _ = stopped.wait_for(|stop| *stop) => break,
-            Some(accepted) = taken.recv() => {
-                let (worker, load, stop) = (Rc::clone(&worker), Arc::clone(&others.load), stop.clone());
-                let acceptor = acceptor.clone().filter(|_| accepted.is_tls);
-                connections.spawn_local(async move {
-                    let Accepted { stream, peer, .. } = accepted;
-                    connection::serve(&worker, stream, peer.ip(), acceptor, stop).await;
-                    load[number].fetch_sub(1, Ordering::Relaxed);
-                    worker.player.open.fetch_sub(1, Ordering::Relaxed);
-                });
-            }
+            Some(accepted) = taken.recv() => begin(&mut connections, accepted),
             Some(_) = connections.join_next() => {}
-            _ = beat.tick() => worker.flush_log(),
+            _ = beat.tick() => {
+                sign.give(clock::now());
+                worker.flush_log();
+            }
         }
     }
-    let rest = async { while connections.join_next().await.is_some() {} };
+    // Those that another worker has accepted for us in the very last moment are served too.
+    let rest = async {
+        loop {
+            tokio::select! {
+                biased;
+                Some(accepted) = taken.recv() => begin(&mut connections, accepted),
+                ended = connections.join_next() => if ended.is_none() { break },
+            }
+        }
+    };
     let _ = tokio::time::timeout(drain, rest).await;
     worker.flush_log();
 }

@@ -30,6 +30,7 @@ use carousel::name::{NameError, ObjectKey};
 
 use crate::flight::Flights;
 use crate::store::Store;
+use crate::vitals::Vitals;
 
 pub use crate::flight::ObjectRef;
 pub use command::{Command, Listen};
@@ -59,6 +60,8 @@ pub struct Shared {
     pub received: AtomicU64,
     /// See `received`.
     pub repaired: AtomicU64,
+    /// Whether receivers and workers turn.
+    pub vitals: Vitals,
 }
 
 impl Shared {
@@ -70,6 +73,7 @@ impl Shared {
             aliases: RwLock::default(),
             documents: Mutex::default(),
             stats: ReceiveStats::default(),
+            vitals: Vitals::default(),
             received: AtomicU64::new(0),
             repaired: AtomicU64::new(0),
         })

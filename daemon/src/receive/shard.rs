@@ -126,6 +126,8 @@ impl Shard {
 
     fn run(mut self) {
         let mut next_tick = clock::now() + TICK;
+        let vitals = &self.intake.shared.vitals;
+        let sign = vitals.watch(format!("receive-{}", self.number), clock::now());
         loop {
             loop {
                 match self.commands.try_recv() {
@@ -140,6 +142,7 @@ impl Shard {
             let now = clock::now();
             if now >= next_tick {
                 next_tick = now + TICK;
+                sign.give(now);
                 self.intake.tick(now);
                 self.intake.publish_stats(self.number);
             }

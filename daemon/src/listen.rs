@@ -1,0 +1,109 @@
+//! Listening sockets: those that a service manager hands over (`LISTEN_FDS`, sd_listen_fds(3)), else our own.
+//!
+//! A socket that stays with the manager refuses nobody while the daemon is restarted: who connects meanwhile waits in its
+//! queue. A socket is recognised by its address, so a unit and the configuration name the same one or the doctor says so.
+#![allow(unsafe_code)] // descriptors that were opened for us, by another program, are taken over
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::{FromRawFd as _, OwnedFd};
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+/// Sockets that were handed over and not asked for yet.
+#[derive(Debug, Default)]
+pub struct Listening {
+    handed: Vec<TcpListener>,
+}
+
+impl Listening {
+    /// Those of this process. Call once, before anything else opens descriptors.
+    ///
+    /// # Errors
+    /// If what was handed over are no listening TCP sockets.
+    pub fn from_environment() -> Result<Self, String> {
+        let failed = |err: io::Error| format!("the sockets of the service manager: {err}");
+        let mut handed = Vec::new();
+        for number in sd_notify::listen_fds().map_err(failed)? {
+            // SAFETY: LISTEN_PID is this process, so the manager opened the descriptor for it; this is called once, before
+            // anybody else could own it.
+            let owned = unsafe { OwnedFd::from_raw_fd(number) };
+            let socket = socket2::Socket::from(owned);
+            socket.set_nonblocking(true).map_err(failed)?;
+            let listener = TcpListener::from(socket);
+            listener.local_addr().map_err(|err| {
+                format!("descriptor {number} of the socket unit: {err}; give ListenStream=ADDRESS:PORT there")
+            })?;
+            handed.push(listener);
+        }
+        Ok(Self { handed })
+    }
+
+    /// The listener at an address: the one that was handed over, or one of our own.
+    ///
+    /// # Errors
+    /// One line that names the address and the mend. `key` is where the configuration says it.
+    pub fn open(&mut self, address: SocketAddr, key: &str) -> Result<TcpListener, String> {
+        let is_it = |listener: &TcpListener| listener.local_addr().is_ok_and(|it| covers(it, address));
+        if let Some(at) = self.handed.iter().position(is_it) {
+            return Ok(self.handed.swap_remove(at));
+        }
+        bind(address).map_err(|err| {
+            let mend = match err.kind() {
+                io::ErrorKind::AddrInUse => {
+                    "another program has this port; `ss -ltnp` names it, or choose another"
+                }
+                io::ErrorKind::AddrNotAvailable => "this machine has no such address",
+                io::ErrorKind::PermissionDenied => {
+                    "ports below 1024 need CAP_NET_BIND_SERVICE, or a socket unit that has them"
+                }
+                _ => "choose another address",
+            };
+            format!("cannot listen on {address} ({key}): {err}; {mend}")
+        })
+    }
+
+    /// Addresses that were handed over and that the configuration does not name.
+    pub fn left(&self) -> Vec<SocketAddr> {
+        self.handed.iter().filter_map(|it| it.local_addr().ok()).collect()
+    }
+}
+
+/// Whether a socket at `have` is what `want` asks for; a unit's `ListenStream=8080` is `[::]:8080` for both IP versions.
+fn covers(have: SocketAddr, want: SocketAddr) -> bool {
+    let is_any = |ip: IpAddr| ip.is_unspecified();
+    have.port() == want.port() && (have.ip() == want.ip() || is_any(have.ip()) && is_any(want.ip()))
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM.nonblocking(), None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_handed_over_is_taken_and_the_rest_is_opened() {
+        let free = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = free.local_addr().unwrap();
+        assert!(Listening::default().open(address, "x").unwrap_err().contains("another program"));
+        let mut listening = Listening { handed: vec![free] };
+        assert_eq!(listening.left(), [address]);
+        assert_eq!(listening.open(address, "x").unwrap().local_addr().unwrap(), address);
+        assert_eq!(listening.left(), []);
+    }
+
+    #[test]
+    fn a_unit_without_an_address_is_every_address() {
+        let covers = |have: &str, want: &str| covers(have.parse().unwrap(), want.parse().unwrap());
+        assert!(covers("[::]:80", "0.0.0.0:80") && covers("0.0.0.0:80", "0.0.0.0:80"));
+        assert!(!covers("[::]:80", "127.0.0.1:80") && !covers("0.0.0.0:80", "0.0.0.0:81"));
+    }
+}

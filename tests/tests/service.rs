@@ -1,0 +1,102 @@
+//! The daemon as a service manager sees it: sockets that are handed over, signs of readiness and of life, and an end that cuts
+//! nobody off.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use skycache_tests::programs::{Program, program};
+use skycache_tests::{Asked, Scripted, Step, Story, answer, get};
+
+/// Waits for a message of the daemon that has this line.
+fn said(manager: &UnixDatagram, line: &str) -> bool {
+    manager.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut bytes = [0; 1024];
+    let until = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < until {
+        let Ok(count) = manager.recv(&mut bytes) else { return false };
+        let message = String::from_utf8_lossy(&bytes[..count]);
+        if message.lines().any(|it| it.starts_with(line)) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Starts the daemon as systemd does: the listener is descriptor 3, messages go to `manager`.
+fn start(story: &mut Story, players: &TcpListener, manager: &str) {
+    let handed = socket2::SockRef::from(players);
+    handed.set_cloexec(false).unwrap();
+    let mut command = Command::new("bash");
+    let script = format!("exec 3<&{}; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"", players.as_raw_fd());
+    command.arg("-c").arg(script).arg(program("skycached").get_program());
+    command.arg("run").arg("-c").arg(story.daemon_config());
+    command.env("NOTIFY_SOCKET", manager).env("WATCHDOG_USEC", "2000000");
+    story.daemon = Some(Program::start(command, &story.dir().join("skycached.log")).unwrap());
+    handed.set_cloexec(true).unwrap();
+}
+
+#[test]
+fn a_restart_refuses_nobody_and_the_manager_hears_of_everything() {
+    let mut story = Story::new();
+    let players = TcpListener::bind("127.0.0.1:0").unwrap();
+    story.http = players.local_addr().unwrap();
+    let path = story.dir().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    let name = path.to_str().unwrap().to_owned();
+    start(&mut story, &players, &name);
+    assert!(said(&manager, "READY=1"), "{}", story.daemon.as_ref().unwrap().log());
+    assert!(said(&manager, "STATUS=serving") && said(&manager, "WATCHDOG=1"));
+    assert_eq!(get(story.http, "/", &[]).unwrap().status, 200);
+    story.daemon.as_ref().unwrap().signal("HUP");
+    assert!(said(&manager, "RELOADING=1") && said(&manager, "READY=1"));
+
+    story.daemon.as_ref().unwrap().signal("TERM");
+    assert!(said(&manager, "STOPPING=1"));
+    assert!(story.daemon.as_mut().unwrap().wait(Duration::from_secs(15)).is_some());
+    // Nobody listens now, and nobody is refused: the socket is the manager's.
+    let http = story.http;
+    let waiting = std::thread::spawn(move || get(http, "/", &[]).unwrap().status);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!waiting.is_finished());
+    start(&mut story, &players, &name);
+    assert_eq!(waiting.join().unwrap(), 200);
+}
+
+#[test]
+fn the_end_waits_for_what_is_being_sent_and_for_what_is_on_its_way() {
+    // A response that takes two seconds.
+    let origin = Scripted::start(|_: &Asked| {
+        let mut steps = answer(200, &[("Cache-Control", "max-age=60"), ("Content-Length", "2000")], b"");
+        steps
+            .extend((0..20).flat_map(|_| [Step::Wait(Duration::from_millis(100)), Step::Send(vec![7; 100])]));
+        steps
+    });
+    let mut story = Story::new();
+    let address = origin.address();
+    story.daemon_extra = format!("[[route]]\npath = \"/o/\"\nbase = \"http://{address}/\"\n");
+    story.start_daemon();
+    let http = story.http;
+    let slow = std::thread::spawn(move || get(http, "/o/slow", &[]).unwrap());
+    // One that has asked before, and asks again just when the end is said.
+    let mut kept = TcpStream::connect(http).unwrap();
+    let request = b"GET / HTTP/1.1\r\nHost: box\r\n\r\n";
+    let mut bytes = vec![0; 65536];
+    kept.write_all(request).unwrap();
+    assert!(kept.read(&mut bytes).unwrap() > 0);
+    std::thread::sleep(Duration::from_millis(500));
+    story.daemon.as_ref().unwrap().signal("TERM");
+    std::thread::sleep(Duration::from_millis(100));
+    kept.write_all(request).unwrap();
+    kept.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut last = Vec::new();
+    kept.read_to_end(&mut last).unwrap();
+    let last = String::from_utf8_lossy(&last).to_ascii_lowercase();
+    assert!(last.starts_with("http/1.1 200") && last.contains("connection: close"), "{last}");
+    let slow = slow.join().unwrap();
+    assert_eq!((slow.status, slow.body.len(), slow.whole), (200, 2000, true));
+    assert!(story.daemon.as_mut().unwrap().wait(Duration::from_secs(15)).is_some_and(|it| it.success()));
+}
