@@ -1,7 +1,9 @@
 //! The one door for everything that is more than one cargo command.
 
 mod demo;
+mod dist;
 mod test;
+mod tryout;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -27,6 +29,10 @@ enum Door {
         #[command(subcommand)]
         what: Sim,
     },
+    /// Packages for every box: cross-built programs, .deb, .ipk, .apk, an OCI image; fetches its toolchains.
+    Dist(dist::Arguments),
+    /// Tries the packages where they are for: clean Debian roots, systemd, 64 MB of memory, their own tools. Needs root.
+    Tryout(tryout::Arguments),
     /// Takes the power away from the store, by kill and by cutting off its block device.
     Power {
         /// Seeded instants at which the store's process is killed
@@ -78,6 +84,8 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().door {
         Door::Demo(arguments) => demo::run(&arguments),
         Door::Test => test::run(),
+        Door::Dist(arguments) => dist::run(&arguments),
+        Door::Tryout(arguments) => tryout::run_scripts(&arguments),
         Door::Sim { what: Sim::Table } => sim_table(),
         Door::Power { kills, cuts, seed } => {
             let mut command = cargo();

@@ -1,0 +1,157 @@
+//! `cargo xtask dist`: packages for every box, from one tree and one command.
+//!
+//! ```text
+//! toolchain ─▶ binaries for each target ─┐
+//! command lines ─▶ man, completions ─────┼─▶ tree ─▶ .deb  .ipk  .apk  OCI image
+//! sysroot/ ──────────────────────────────┘
+//! ```
+//!
+//! A package is a list of files with modes and owners ([`tree`]) and a few words about it; only the last step knows formats.
+//! Times are those of the commit, and paths of the machine are mapped away, so that two builds of a commit are the same bytes.
+
+mod apk;
+mod deb;
+mod ipk;
+mod manual;
+mod oci;
+mod package;
+mod target;
+mod toolchain;
+mod tree;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::ValueEnum;
+
+use self::package::Package;
+use self::target::{Cpu, Libc, Target};
+use self::toolchain::Toolchain;
+use crate::workspace;
+
+/// What is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// The programs alone
+    Binaries,
+    /// Debian and its kin: skycache and skycache-headend for amd64, arm64, armhf
+    Deb,
+    /// OpenWrt up to 24.10, OpenEmbedded and RDK
+    Ipk,
+    /// OpenWrt from 25.12
+    Apk,
+    /// An OCI image for container platforms
+    Oci,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// What to make; everything, if nothing is named
+    formats: Vec<Format>,
+    /// For these processors
+    #[arg(long, value_delimiter = ',', default_values = ["x86_64", "aarch64", "armv7"])]
+    cpu: Vec<Cpu>,
+    /// Where packages go
+    #[arg(long, value_name = "DIR", default_value = "target/dist/packages")]
+    out: PathBuf,
+}
+
+/// What all packages of a run have in common.
+#[derive(Debug)]
+pub(crate) struct Release {
+    /// `0.1.0`
+    version: String,
+    /// Seconds since 1970 of the commit: the time of everything.
+    epoch_s: u64,
+    workspace: PathBuf,
+    out: PathBuf,
+}
+
+impl Release {
+    fn of(workspace: &Path, out: &Path) -> Result<Self, String> {
+        let git = |arguments: &[&str]| {
+            let output = Command::new("git").arg("-C").arg(workspace).args(arguments).output();
+            let output = output.map_err(|err| format!("git: {err}"))?;
+            Ok::<_, String>(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        };
+        let epoch_s = match std::env::var("SOURCE_DATE_EPOCH") {
+            Ok(epoch) => epoch,
+            Err(_) => git(&["log", "-1", "--format=%ct"])?,
+        };
+        let epoch_s = epoch_s.parse().map_err(
+            |_| "no time of a commit: build from a checkout, or set SOURCE_DATE_EPOCH to seconds since 1970",
+        )?;
+        let out = workspace.join(out);
+        std::fs::create_dir_all(&out).map_err(|err| format!("{}: {err}", out.display()))?;
+        Ok(Self { version: env!("CARGO_PKG_VERSION").to_owned(), epoch_s, workspace: workspace.into(), out })
+    }
+
+    /// Writes a finished file, and says so.
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
+        let path = self.out.join(name);
+        std::fs::write(&path, bytes).map_err(|err| format!("{}: {err}", path.display()))?;
+        self.say(name)
+    }
+
+    fn say(&self, name: &str) -> Result<(), String> {
+        let path = self.out.join(name);
+        let bytes = std::fs::read(&path).map_err(|err| format!("{}: {err}", path.display()))?;
+        println!("{}  {:>9} bytes  {}", oci::sha256_hex(&bytes), bytes.len(), path.display());
+        Ok(())
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
+    let workspace = workspace().canonicalize().map_err(|err| format!("the workspace: {err}"))?;
+    let release = Release::of(&workspace, &arguments.out)?;
+    let wants = |format| arguments.formats.is_empty() || arguments.formats.contains(&format);
+    let mut libcs = Vec::new();
+    if wants(Format::Deb) || wants(Format::Binaries) {
+        libcs.push(Libc::Gnu);
+    }
+    if wants(Format::Ipk) || wants(Format::Apk) || wants(Format::Oci) || wants(Format::Binaries) {
+        libcs.push(Libc::Musl);
+    }
+    let toolchain = Toolchain::get(&workspace)?;
+    let mut images = Vec::new();
+    for &cpu in &arguments.cpu {
+        for &libc in &libcs {
+            let target = Target { cpu, libc };
+            let built = toolchain.build(&release, target)?;
+            if wants(Format::Binaries) {
+                for (name, bytes) in built.programs() {
+                    release.write(&format!("{name}-{}-{}", release.version, target.triple()), bytes)?;
+                }
+            }
+            match libc {
+                Libc::Gnu if wants(Format::Deb) => {
+                    deb::write(&release, &Package::debian_daemon(&release, target, &built)?)?;
+                    deb::write(&release, &Package::debian_headend(&release, target, &built)?)?;
+                }
+                Libc::Gnu => {}
+                Libc::Musl => {
+                    if wants(Format::Ipk) {
+                        for package in Package::openwrt(&release, target, &built)? {
+                            ipk::write(&release, &package, "openwrt")?;
+                        }
+                        for package in Package::openembedded(&release, target, &built)? {
+                            ipk::write(&release, &package, "oe")?;
+                        }
+                    }
+                    if wants(Format::Apk) {
+                        for package in Package::openwrt(&release, target, &built)? {
+                            apk::write(&release, &package)?;
+                        }
+                    }
+                    if wants(Format::Oci) {
+                        images.push((target, Package::image(&release, target, &built)?));
+                    }
+                }
+            }
+        }
+    }
+    if !images.is_empty() {
+        oci::write(&release, &images)?;
+    }
+    Ok(())
+}

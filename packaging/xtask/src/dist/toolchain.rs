@@ -1,0 +1,158 @@
+//! What builds for other machines: Debian's Rust with the source of its standard library, and zig as C compiler and linker for
+//! every one of them. All from package registries, of fixed versions, fetched here.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::Release;
+use super::target::{Libc, Target};
+use crate::run;
+
+/// Debian's, whose packages are of one version with the source of the standard library. rustup's has no such source without
+/// its own server.
+const RUST: &str = "1.96.0";
+const RUST_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
+/// From PyPI.
+const ZIG: &str = "0.17.1";
+/// From crates.io.
+const ZIGBUILD: &str = "0.24.0";
+
+/// Ready to build.
+#[derive(Debug)]
+pub(crate) struct Toolchain {
+    workspace: PathBuf,
+    /// `target/dist`
+    folder: PathBuf,
+    zig: PathBuf,
+}
+
+/// The programs for one target.
+#[derive(Debug)]
+pub(crate) struct Built {
+    pub(crate) skycached: Vec<u8>,
+    pub(crate) headend: Vec<u8>,
+}
+
+impl Built {
+    pub(crate) fn programs(&self) -> [(&'static str, &[u8]); 2] {
+        [("skycached", &self.skycached), ("headend", &self.headend)]
+    }
+}
+
+impl Toolchain {
+    /// Fetches what is missing.
+    pub(crate) fn get(workspace: &Path) -> Result<Self, String> {
+        let folder = workspace.join("target/dist");
+        std::fs::create_dir_all(&folder).map_err(|err| format!("{}: {err}", folder.display()))?;
+        get_rust()?;
+        let zig = get_zig(&folder)?;
+        if !folder.join("tools/bin/cargo-zigbuild").exists() {
+            println!("== cargo-zigbuild {ZIGBUILD}");
+            let mut install = crate::cargo();
+            install.args([
+                "install",
+                "--locked",
+                "--quiet",
+                "--version",
+                ZIGBUILD,
+                "cargo-zigbuild",
+                "--root",
+            ]);
+            run(install.arg(folder.join("tools")).env("CARGO_TARGET_DIR", folder.join("tools/target")))?;
+        }
+        Ok(Self { workspace: workspace.into(), folder, zig })
+    }
+
+    /// Builds both programs.
+    pub(crate) fn build(&self, release: &Release, target: Target) -> Result<Built, String> {
+        println!("== {} ({})", target.triple(), target.profile());
+        let cargo_home = std::env::var_os("CARGO_HOME")
+            .map(PathBuf::from)
+            .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
+        let mut flags = Vec::new();
+        if target.libc == Libc::Musl {
+            // zig brings musl's start files; Debian's Rust has none to look for.
+            flags.push("-Clink-self-contained=no".to_owned());
+        }
+        // Paths of this machine must not be in the program.
+        let mut remap = |from: &Path, to: &str| {
+            flags.push(format!("--remap-path-prefix={}={to}", from.display()));
+        };
+        if let Some(home) = &cargo_home {
+            remap(home, "/cargo");
+        }
+        remap(&self.workspace, "/skycache");
+        let mut build = Command::new(self.folder.join("tools/bin/cargo-zigbuild"));
+        build
+            .args(["zigbuild", "--locked", "--profile", target.profile(), "-Zbuild-std=std,panic_abort"])
+            .args(["--target", &target.zig_triple(), "-p", "skycache", "-p", "skycache-headend", "--bins"])
+            .current_dir(&self.workspace)
+            .env("CARGO", "/usr/bin/cargo")
+            .env("RUSTC", "/usr/bin/rustc")
+            // For -Zbuild-std alone; the program is stable Rust.
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+            .env("CARGO_TARGET_DIR", self.folder.join("cargo"))
+            .env("CARGO_ZIGBUILD_ZIG_PATH", &self.zig)
+            .env("ZIG_GLOBAL_CACHE_DIR", self.folder.join("zig-cache"))
+            .env("ZIG_LOCAL_CACHE_DIR", self.folder.join("zig-cache"))
+            .env("SOURCE_DATE_EPOCH", release.epoch_s.to_string());
+        for name in ["RUSTFLAGS", "RUSTUP_TOOLCHAIN", "RUSTUP_HOME", "CARGO_MANIFEST_DIR"] {
+            build.env_remove(name);
+        }
+        run(&mut build)?;
+        let folder = self.folder.join("cargo").join(target.triple()).join(target.profile());
+        let read = |name: &str| {
+            let path = folder.join(name);
+            std::fs::read(&path).map_err(|err| format!("{}: {err}", path.display()))
+        };
+        Ok(Built { skycached: read("skycached")?, headend: read("headend")? })
+    }
+}
+
+fn get_rust() -> Result<(), String> {
+    let version = || {
+        let output = Command::new("/usr/bin/rustc").arg("--version").output().ok()?;
+        Some(String::from_utf8_lossy(&output.stdout).split(' ').nth(1)?.to_owned())
+    };
+    let has_source = || Path::new("/usr/lib/rustlib/src/rust/library/std").exists();
+    if version().is_none() || !Path::new("/usr/bin/cargo").exists() || !has_source() {
+        println!("== {}", RUST_PACKAGES.join(" "));
+        let apt = |arguments: &[&str]| {
+            let mut apt = Command::new("apt-get");
+            apt.args(["-qq", "-o", "Dpkg::Use-Pty=0"])
+                .args(arguments)
+                .env("DEBIAN_FRONTEND", "noninteractive");
+            run(&mut apt)
+        };
+        let install = [&["install", "-y", "--no-install-recommends"][..], &RUST_PACKAGES].concat();
+        apt(&["update"]).and_then(|()| apt(&install)).map_err(|err| {
+            format!("{err}; as root on Debian 12: apt-get install {}", RUST_PACKAGES.join(" "))
+        })?;
+    }
+    match version() {
+        Some(version) if version == RUST => Ok(()),
+        version => Err(format!(
+            "rustc of Debian is {}, and {RUST} is what releases are built with; if Debian has moved on, change RUST in packaging/xtask/src/dist/toolchain.rs",
+            version.as_deref().unwrap_or("absent")
+        )),
+    }
+}
+
+fn get_zig(folder: &Path) -> Result<PathBuf, String> {
+    let venv = folder.join("tools/zig");
+    let find = || {
+        let lib = std::fs::read_dir(venv.join("lib")).ok()?;
+        lib.filter_map(Result::ok)
+            .map(|it| it.path().join("site-packages/ziglang/zig"))
+            .find(|it| it.exists())
+    };
+    if find().is_none() {
+        println!("== zig {ZIG}");
+        run(Command::new("python3").args(["-m", "venv"]).arg(&venv))
+            .map_err(|err| format!("{err}; apt-get install python3-venv"))?;
+        let mut pip = Command::new(venv.join("bin/pip"));
+        run(pip.args(["install", "--quiet", "--disable-pip-version-check", &format!("ziglang=={ZIG}")]))?;
+    }
+    find().ok_or_else(|| format!("no zig below {}", venv.display()))
+}
