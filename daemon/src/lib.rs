@@ -32,4 +32,4 @@ pub mod store;
 mod sys;
 pub mod vitals;
 
-pub use sys::raise_open_files;
+pub use sys::{as_owner_of, raise_open_files};

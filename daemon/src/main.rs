@@ -202,18 +202,21 @@ fn replay_recording(recording: &Path, config: Option<&Path>) -> Result<ExitCode,
         }
     };
     let _set_level = start_log(&config)?;
-    let (store, _) = Store::open(&config.store).map_err(|err| err.to_string())?;
-    let (flights, _wishes) = Flights::new();
-    let shared = Shared::new(store.clone(), flights);
-    let mut directory = carousel::mabr::Directory::new(config.join_policy(), Vec::new());
-    let summary = replay(recording, &shared, &mut directory);
-    match own_folder {
-        Some(folder) => {
-            if let Err(err) = std::fs::remove_dir_all(&folder) {
-                eprintln!("skycached: {}: {err}", folder.display());
-            }
+    let summary = skycache::as_owner_of(&config.store.path, || {
+        let (store, _) = Store::open(&config.store).map_err(|err| err.to_string())?;
+        let (flights, _wishes) = Flights::new();
+        let shared = Shared::new(store.clone(), flights);
+        let mut directory = carousel::mabr::Directory::new(config.join_policy(), Vec::new());
+        let summary = replay(recording, &shared, &mut directory);
+        if own_folder.is_none() {
+            store.close();
         }
-        None => store.close(),
+        summary
+    });
+    if let Some(folder) = own_folder
+        && let Err(err) = std::fs::remove_dir_all(&folder)
+    {
+        eprintln!("skycached: {}: {err}", folder.display());
     }
     print(&pretty(&summary?.0))
 }

@@ -1,5 +1,5 @@
-//! Mapping a recording, and the limit of open files; everything else unsafe is in `source::sys`, `store` and `http::sys`.
-#![allow(unsafe_code)] // three calls
+//! Mapping a recording, the limit of open files, and whose files we make; everything else unsafe is in `source::sys`, `store` and `http::sys`.
+#![allow(unsafe_code)] // a mapping, limits, credentials for files
 
 use std::fs::File;
 use std::io;
@@ -24,4 +24,51 @@ pub(crate) fn map_file(file: &File) -> io::Result<memmap2::Mmap> {
     // SAFETY: the map is only read, as plain bytes, for which every bit pattern is valid; whoever replays a recording
     // owns it, and what it holds is checked like anything from outside.
     unsafe { memmap2::Mmap::map(file) }
+}
+
+/// Does `work` as the owner of a folder as far as files are concerned, if we are root and it is somebody else's: what an
+/// operator looks at by hand must not leave files in the cache that the daemon's user may not touch.
+pub fn as_owner_of<T>(folder: &std::path::Path, work: impl FnOnce() -> T) -> T {
+    use std::os::unix::fs::MetadataExt as _;
+    struct Root;
+    impl Drop for Root {
+        fn drop(&mut self) {
+            // SAFETY: two system calls that change this thread's credentials for files, and no memory.
+            unsafe {
+                libc::setfsuid(0);
+                libc::setfsgid(0);
+            }
+        }
+    }
+    // SAFETY: reads a number.
+    let is_root = unsafe { libc::geteuid() } == 0;
+    let owner = std::fs::metadata(folder).ok().map(|it| (it.uid(), it.gid())).filter(|(uid, _)| *uid != 0);
+    let _root = owner.filter(|_| is_root).map(|(uid, gid)| {
+        // SAFETY: as above. Threads that `work` starts inherit them.
+        unsafe {
+            libc::setfsgid(gid);
+            libc::setfsuid(uid);
+        }
+        Root
+    });
+    work()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    #[test]
+    fn what_root_does_in_anothers_folder_is_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        if std::os::unix::fs::chown(folder.path(), Some(65_534), Some(65_534)).is_err() {
+            eprintln!("SKIPPED: not root, so nobody else's folder can be made");
+            return;
+        }
+        let make = |name: &str| std::fs::write(folder.path().join(name), "").unwrap();
+        super::as_owner_of(folder.path(), || make("theirs"));
+        make("ours");
+        let uid = |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().uid();
+        assert_eq!((uid("theirs"), uid("ours")), (65_534, 0));
+    }
 }

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::store::Store;
 
 pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<Finding> {
-    let mut found = disk(config, is_running, is_deep);
+    let mut found = crate::as_owner_of(&config.store.path, || disk(config, is_running, is_deep));
     found.push(port(config.http.listen, "[http] listen", is_running));
     found.extend(config.admin.listen.iter().map(|listen| port(*listen, "[admin] listen", is_running)));
     found.push(admin_socket(&config.admin.socket, is_running));

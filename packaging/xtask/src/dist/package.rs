@@ -88,11 +88,17 @@ impl Package {
             copyright(&String::from_utf8_lossy(&release.read("LICENSE")?)),
         );
         let entry = format!(
-            "{name} ({version}) unstable; urgency=medium\n\n  * Release {}; /usr/share/doc/{name}/changelog.gz says what is new.\n\n -- {MAINTAINER}  {}\n",
+            "{name} ({version}) unstable; urgency=medium\n\n  * Release {}. What is new is in changelog.gz beside this file.\n\n -- {MAINTAINER}  {}\n",
             release.version,
             release.rfc2822()
         );
         tree.add_file(&format!("{doc}/changelog.Debian.gz"), 0o644, gzip(entry.as_bytes()));
+        let overrides = format!("usr/share/lintian/overrides/{name}");
+        tree.add_file(
+            &overrides,
+            0o644,
+            release.read(&format!("packaging/debian/{name}/lintian-overrides"))?,
+        );
         tree.add_file(&format!("{doc}/changelog.gz"), 0o644, gzip(&release.read("CHANGELOG.md")?));
         let mut scripts = Vec::new();
         for script in ["preinst", "postinst", "prerm", "postrm"] {
