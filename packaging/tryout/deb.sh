@@ -28,15 +28,7 @@ if [ ! -e "$base/.made" ]; then
         # The kernel hands foreign programs to the emulator, opened now, so that it need not be in the root.
         binfmt=/proc/sys/fs/binfmt_misc
         [ -e $binfmt/register ] || mount -t binfmt_misc binfmt_misc $binfmt
-        [ -e $binfmt/qemu-$cpu ] || sed 's/^flags: .*//' "/usr/lib/binfmt.d/qemu-$cpu.conf" 2>/dev/null >$binfmt/register || {
-            case $cpu in
-                aarch64) machine='\xb7\x00' class='\x02' ;;
-                arm) machine='\x28\x00' class='\x01' ;;
-            esac
-            magic='\x7fELF'$class'\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00'$machine
-            mask='\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'
-            echo ":qemu-$cpu:M::$magic:$mask:/usr/bin/qemu-$cpu-static:F" >$binfmt/register
-        }
+        [ -e $binfmt/qemu-$cpu ] || cat "/usr/lib/binfmt.d/qemu-$cpu.conf" >$binfmt/register
         debootstrap --arch="$arch" --variant=minbase --foreign bookworm "$base" >"$work/debootstrap-$arch.log"
         chroot "$base" /debootstrap/debootstrap --second-stage >>"$work/debootstrap-$arch.log"
     fi
@@ -132,7 +124,7 @@ grep -q 'package has changed' "$root/etc/skycache/skycached.toml.dpkg-dist" || d
 in_root dpkg-query -W -f '${Version}\n' skycache | grep -qx 99.0.0-1
 
 say "downgrade"
-in_root dpkg -i "/tmp/packages/$(basename "$(deb skycache)")" >>"$work/dpkg-$arch.log" 2>&1
+in_root dpkg --force-confdef --force-confold -i "/tmp/packages/$(basename "$(deb skycache)")" >>"$work/dpkg-$arch.log" 2>&1
 grep -q 'operator was here' "$root/etc/skycache/skycached.toml" || die "the operator's conffile is lost by a downgrade"
 in_root dpkg-query -W -f '${Version}\n' skycache | grep -qv 99.0.0
 

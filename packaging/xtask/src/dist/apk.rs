@@ -252,11 +252,13 @@ fn owner(values: &mut Values, mode: u32) -> u32 {
 
 fn scripts(values: &mut Values, package: &Package) -> u32 {
     let text = |name: &str| package.scripts.iter().find(|it| it.0 == name).map_or("", |it| it.1.as_str());
+    // What OpenWrt's scripts go by: an upgrade enables nothing that has been disabled.
+    let upgrade = text("postinst").replacen("#!/bin/sh\n", "#!/bin/sh\nexport PKG_UPGRADE=1\n", 1);
     let slots = [
         (3, values.text(text("postinst"))),
         (4, values.text(text("prerm"))),
         (5, values.text(text("postrm"))),
-        (7, values.text(text("postinst"))),
+        (7, values.text(&upgrade)),
     ];
     values.object(&slots)
 }
