@@ -91,7 +91,7 @@ inside journalctl -u skycached --no-pager | grep -q 'configuration reloaded' || 
 
 say "hangs"
 pid=$(shown MainPID)
-inside kill -STOP "$pid"
+inside sh -c "kill -STOP $pid"
 for _ in $(seq 100); do [ "$(shown MainPID)" != "$pid" ] && [ "$(shown ActiveState)" = active ] && break; sleep 0.3; done
 until_active
 inside journalctl -u skycached --no-pager | grep -i watchdog | head -1 | sed 's/^/   /'
