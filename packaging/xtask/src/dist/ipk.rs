@@ -2,7 +2,7 @@
 
 use super::Release;
 use super::package::{LICENSE, MAINTAINER, Package};
-use super::tree::{Tree, gzip};
+use super::tree::{Tree, append, gzip};
 
 /// Writes `DISTRIBUTION/NAME_VERSION_ARCH.ipk`.
 pub(crate) fn write(release: &Release, package: &Package, distribution: &str) -> Result<(), String> {
@@ -31,12 +31,7 @@ fn bytes(release: &Release, package: &Package) -> Vec<u8> {
         ("./control.tar.gz", archive(&about)),
     ];
     for (name, bytes) in members {
-        let mut header = tar::Header::new_gnu();
-        header.set_mode(0o644);
-        header.set_size(bytes.len() as u64);
-        header.set_mtime(release.epoch_s);
-        // Writing to memory does not fail, and these names are short.
-        let _ = outer.append_data(&mut header, name, bytes.as_slice());
+        append(&mut outer, name, tar::EntryType::Regular, 0o644, &bytes, release.epoch_s);
     }
     gzip(&outer.into_inner().unwrap_or_default())
 }

@@ -117,7 +117,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     for &cpu in &arguments.cpu {
         for &libc in &libcs {
             let target = Target { cpu, libc };
-            let built = toolchain.build(&release, target)?;
+            let built = toolchain.build(target)?;
             if wants(Format::Binaries) {
                 for (name, bytes) in built.programs() {
                     release.write(&format!("{name}-{}-{}", release.version, target.triple()), bytes)?;

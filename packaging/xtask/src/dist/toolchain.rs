@@ -4,7 +4,6 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::Release;
 use super::target::{Libc, Target};
 use crate::run;
 
@@ -64,7 +63,7 @@ impl Toolchain {
     }
 
     /// Builds both programs.
-    pub(crate) fn build(&self, release: &Release, target: Target) -> Result<Built, String> {
+    pub(crate) fn build(&self, target: Target) -> Result<Built, String> {
         println!("== {} ({})", target.triple(), target.profile());
         let cargo_home = std::env::var_os("CARGO_HOME")
             .map(PathBuf::from)
@@ -95,9 +94,11 @@ impl Toolchain {
             .env("CARGO_TARGET_DIR", self.folder.join("cargo"))
             .env("CARGO_ZIGBUILD_ZIG_PATH", &self.zig)
             .env("ZIG_GLOBAL_CACHE_DIR", self.folder.join("zig-cache"))
-            .env("ZIG_LOCAL_CACHE_DIR", self.folder.join("zig-cache"))
-            .env("SOURCE_DATE_EPOCH", release.epoch_s.to_string());
-        for name in ["RUSTFLAGS", "RUSTUP_TOOLCHAIN", "RUSTUP_HOME", "CARGO_MANIFEST_DIR"] {
+            .env("ZIG_LOCAL_CACHE_DIR", self.folder.join("zig-cache"));
+        // Nothing in the programs has a time; a variable that changes with each commit would only build C code anew.
+        for name in
+            ["RUSTFLAGS", "RUSTUP_TOOLCHAIN", "RUSTUP_HOME", "CARGO_MANIFEST_DIR", "SOURCE_DATE_EPOCH"]
+        {
             build.env_remove(name);
         }
         run(&mut build)?;

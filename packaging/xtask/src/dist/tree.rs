@@ -84,39 +84,49 @@ impl Tree {
     /// As a tar archive whose names begin with `prefix`; everything is root's, and as old as `epoch_s`.
     pub(crate) fn to_tar(&self, prefix: &str, epoch_s: u64) -> Vec<u8> {
         let mut archive = tar::Builder::new(Vec::new());
-        let header = |kind: tar::EntryType, mode: u32, length: usize| {
-            let mut header = tar::Header::new_gnu();
-            header.set_entry_type(kind);
-            header.set_mode(mode);
-            header.set_size(length as u64);
-            header.set_mtime(epoch_s);
-            header.set_uid(0);
-            header.set_gid(0);
-            // Names that are ASCII and short always fit.
-            let _ = header.set_username("root");
-            let _ = header.set_groupname("root");
-            header
-        };
-        // Writing to memory does not fail.
         if prefix == "./" {
-            let mut root = header(tar::EntryType::Directory, 0o755, 0);
-            let _ = archive.append_data(&mut root, "./", &[][..]);
+            append(&mut archive, "./", tar::EntryType::Directory, 0o755, &[], epoch_s);
         }
         for (path, entry) in self.iter() {
             let name = format!("{prefix}{path}");
-            let _ = match &entry.node {
+            match &entry.node {
                 Node::Folder => {
-                    let mut header = header(tar::EntryType::Directory, entry.mode, 0);
-                    archive.append_data(&mut header, format!("{name}/"), &[][..])
+                    append(&mut archive, &(name + "/"), tar::EntryType::Directory, entry.mode, &[], epoch_s);
                 }
                 Node::File(bytes) => {
-                    let mut header = header(tar::EntryType::Regular, entry.mode, bytes.len());
-                    archive.append_data(&mut header, name, bytes.as_slice())
+                    append(&mut archive, &name, tar::EntryType::Regular, entry.mode, bytes, epoch_s);
                 }
-            };
+            }
         }
         archive.into_inner().unwrap_or_default()
     }
+}
+
+/// Adds a member of root's. Its name stands as it is given: package tools want the `./` that the `tar` crate would take away.
+pub(crate) fn append(
+    archive: &mut tar::Builder<Vec<u8>>,
+    name: &str,
+    kind: tar::EntryType,
+    mode: u32,
+    bytes: &[u8],
+    epoch_s: u64,
+) {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(bytes.len() as u64);
+    header.set_mtime(epoch_s);
+    header.set_uid(0);
+    header.set_gid(0);
+    if let Some(gnu) = header.as_gnu_mut() {
+        gnu.uname[..4].copy_from_slice(b"root");
+        gnu.gname[..4].copy_from_slice(b"root");
+        assert!(name.len() < gnu.name.len(), "{name}: a name that long needs an extension");
+        gnu.name[..name.len()].copy_from_slice(name.as_bytes());
+    }
+    header.set_cksum();
+    // Writing to memory does not fail.
+    let _ = archive.append(&header, bytes);
 }
 
 /// As `gzip -9n` would.
