@@ -37,10 +37,10 @@ if [ -n "$apk" ]; then
     for file in "$packages"/openwrt/*.apk; do "$apk" --allow-untrusted verify "$file" >"$work/apk.txt" 2>&1 || { cat "$work/apk.txt"; die "$file"; }; done
     root=$work/apk; rm -rf "$root"; mkdir -p "$root"
     "$apk" adbdump "$packages"/openwrt/*_x86_64.apk | sed -n '1,14p' | sed 's/^/   | /'
-    "$apk" --root "$root" --arch x86_64 --initdb --allow-untrusted --no-network --no-scripts --usermode add "$packages"/openwrt/*_x86_64.apk
+    "$apk" --root "$root" --arch x86_64 --initdb --allow-untrusted --no-network --no-scripts add "$packages"/openwrt/*_x86_64.apk
     "$root/usr/bin/skycached" --version
-    "$apk" --root "$root" --no-network --no-scripts --usermode audit --system --full 2>/dev/null | grep skycached && die "what is installed is not what was packed"
-    "$apk" --root "$root" --no-network --no-scripts --usermode del skycache
+    "$apk" --root "$root" --no-network --no-scripts audit --system --full 2>/dev/null | grep skycached && die "what is installed is not what was packed"
+    "$apk" --root "$root" --no-network --no-scripts del skycache
     [ ! -e "$root/usr/bin/skycached" ] || die "apk removes nothing"
     "$apk" mkndx --allow-untrusted -o "$work/packages.adb" "$packages"/openwrt/*_x86_64.apk
     echo "   apk verifies all of them, installs, audits, removes and indexes one"

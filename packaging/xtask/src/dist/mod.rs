@@ -19,6 +19,7 @@ mod target;
 mod toolchain;
 mod tree;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -120,7 +121,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
             let built = toolchain.build(target)?;
             if wants(Format::Binaries) {
                 for (name, bytes) in built.programs() {
-                    release.write(&format!("{name}-{}-{}", release.version, target.triple()), bytes)?;
+                    let name = format!("{name}-{}-{}", release.version, target.triple());
+                    release.write(&name, bytes)?;
+                    let path = release.out.join(name);
+                    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
+                        .map_err(|err| format!("{}: {err}", path.display()))?;
                 }
             }
             match libc {
