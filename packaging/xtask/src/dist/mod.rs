@@ -42,6 +42,7 @@ pub(crate) enum Format {
     /// OpenWrt from 25.12
     Apk,
     /// An OCI image for container platforms
+    #[value(alias = "image")]
     Oci,
 }
 
