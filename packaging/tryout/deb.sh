@@ -65,10 +65,9 @@ mkdir -p "$film"
     printf '#EXT-X-ENDLIST\n'
 } >"$film/master.m3u8"
 cat >"$root/tmp/headend.toml" <<TOML
+# Multicast leaves by the route to loopback: emulators know no IP_MULTICAST_IF.
 [link]
 rate_bps = 8_000_000
-[output]
-interface = "127.0.0.1"
 [nip]
 provider = "Tryout"
 network_name = "Tryout"
