@@ -69,10 +69,12 @@ fn join(socket: &Socket, group: &GroupSpec) -> io::Result<()> {
         (None, name) => interface_index(name)?,
     };
     match (address, group.source) {
+        (IpAddr::V4(v4), None) if index > 0 => {
+            socket.join_multicast_v4_n(&v4, &InterfaceIndexOrAddress::Index(index))?;
+        }
+        // The older form, which says all that is to be said; emulators of 64-bit machines misread the other.
         (IpAddr::V4(v4), None) => {
-            let interface =
-                by_address.map_or(InterfaceIndexOrAddress::Index(index), InterfaceIndexOrAddress::Address);
-            socket.join_multicast_v4_n(&v4, &interface)?;
+            socket.join_multicast_v4(&v4, &by_address.unwrap_or(Ipv4Addr::UNSPECIFIED))?;
         }
         (IpAddr::V4(v4), Some(IpAddr::V4(source))) if by_address.is_some() || index == 0 => {
             socket.join_ssm_v4(&source, &v4, &by_address.unwrap_or(Ipv4Addr::UNSPECIFIED))?;
