@@ -54,7 +54,7 @@ fn control(package: &Package) -> String {
     let Package { name, version, architecture, summary, .. } = package;
     let description: String = package.description.iter().map(|line| format!(" {line}\n")).collect();
     format!(
-        "Package: {name}\nSource: skycache\nVersion: {version}\nArchitecture: {architecture}\nMaintainer: {MAINTAINER}\nInstalled-Size: {}\nDepends: {}\nSection: net\nPriority: optional\nHomepage: {HOMEPAGE}\nDescription: {summary}\n{description}",
+        "Package: {name}\nSource: skycache\nVersion: {version}\nArchitecture: {architecture}\nMaintainer: {MAINTAINER}\nInstalled-Size: {}\nDepends: {}\nRecommends: ca-certificates\nSection: net\nPriority: optional\nHomepage: {HOMEPAGE}\nDescription: {summary}\n{description}",
         package.tree.bytes().div_ceil(1024),
         package.depends.join(", "),
     )

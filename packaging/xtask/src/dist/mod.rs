@@ -150,7 +150,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
                         }
                     }
                     if wants(Format::Oci) {
-                        images.push((target, Package::image(&release, target, &built)?));
+                        images.push((target, Package::image(&release, &built)?));
                     }
                 }
             }

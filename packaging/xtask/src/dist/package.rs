@@ -23,7 +23,7 @@ pub(crate) struct Package {
     pub(crate) conffiles: Vec<String>,
 }
 
-pub(crate) const HOMEPAGE: &str = "https://github.com/skycache/skycache";
+pub(crate) const HOMEPAGE: &str = "https://skycache.invalid/";
 pub(crate) const MAINTAINER: &str = "Skycache maintainers <maintainers@skycache.invalid>";
 pub(crate) const LICENSE: &str = "MIT OR Apache-2.0";
 
@@ -166,7 +166,7 @@ impl Package {
     }
 
     /// The root of an image: the program, its configuration, its user, and nothing else.
-    pub(crate) fn image(release: &Release, _: Target, built: &Built) -> Result<Tree, String> {
+    pub(crate) fn image(release: &Release, built: &Built) -> Result<Tree, String> {
         let mut tree = Tree::default();
         tree.add_file("usr/bin/skycached", 0o755, built.skycached.clone());
         tree.add_file("etc/skycache/skycached.toml", 0o644, release.read("packaging/oci/skycached.toml")?);
