@@ -45,6 +45,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// Time after the end was said for a request that is on its way already. Its response says that it is the last.
 const LAST_REQUEST: Duration = Duration::from_millis(500);
+/// The same for who has just connected, and is about to ask for the first time.
+const FIRST_REQUEST: Duration = Duration::from_secs(2);
 /// Time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client that takes fewer bytes than this within [`SLOW_FOR`], and could have more, holds a place for nothing.
@@ -178,7 +180,8 @@ async fn plain(
             }
             _ = &mut stopped, if !is_last => {
                 is_last = true;
-                idle.as_mut().reset(Instant::now() + LAST_REQUEST);
+                let patience = if outbox.bytes_in.get() == 0 { FIRST_REQUEST } else { LAST_REQUEST };
+                idle.as_mut().reset(Instant::now() + patience);
                 continue;
             }
         };

@@ -22,6 +22,8 @@ use crate::config::LogFormat;
 
 /// How often lines of the access log go out, and certificates are looked at.
 const BEAT: Duration = Duration::from_secs(1);
+/// How often a worker that has nothing left to do looks whether others still accept.
+const LAST_LOOK: Duration = Duration::from_millis(5);
 /// Unacknowledged bytes for so long end a connection: the player is gone.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Threads of a worker that may wait for the disk.
@@ -51,6 +53,8 @@ pub struct Workers {
 /// The other workers, as one sees them.
 #[derive(Clone)]
 struct Others {
+    /// Who still accepts: as long as somebody does, connections may be handed over.
+    accepting: Arc<AtomicU64>,
     load: Arc<[AtomicU64]>,
     hands: Vec<mpsc::UnboundedSender<Accepted>>,
 }
@@ -84,7 +88,12 @@ impl Workers {
         };
         let count = player.stats.len();
         let (hands, taken): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
-        let others = Others { load: (0..count).map(|_| AtomicU64::new(0)).collect(), hands };
+        let listeners = count * (1 + usize::from(tls.is_some()));
+        let others = Others {
+            accepting: Arc::new(AtomicU64::new(listeners as u64)),
+            load: (0..count).map(|_| AtomicU64::new(0)).collect(),
+            hands,
+        };
         let failed = |err: std::io::Error| format!("cannot start a worker: {err}");
         let mut threads = Vec::new();
         for (number, taken) in taken.into_iter().enumerate() {
@@ -139,13 +148,15 @@ async fn serve(
     drain: Duration,
 ) {
     for (listener, is_tls) in listeners {
-        let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { continue };
         let (worker, others, mut stop) = (Rc::clone(&worker), others.clone(), stop.clone());
         tokio::task::spawn_local(async move {
-            tokio::select! {
-                () = accept(&worker, number, &listener, is_tls, &others) => {}
-                _ = stop.wait_for(|stop| *stop) => {}
+            if let Ok(listener) = tokio::net::TcpListener::from_std(listener) {
+                tokio::select! {
+                    () = accept(&worker, number, &listener, is_tls, &others) => {}
+                    _ = stop.wait_for(|stop| *stop) => {}
+                }
             }
+            others.accepting.fetch_sub(1, Ordering::Release);
         });
     }
     let mut connections = tokio::task::JoinSet::new();
@@ -177,10 +188,17 @@ async fn serve(
     // Those that another worker has accepted for us in the very last moment are served too.
     let rest = async {
         loop {
+            // In this order: what was handed over before the last one has stopped accepting is seen after it.
+            let may_come = others.accepting.load(Ordering::Acquire) > 0;
+            while let Ok(accepted) = taken.try_recv() {
+                begin(&mut connections, accepted);
+            }
+            if connections.is_empty() && !may_come {
+                break;
+            }
             tokio::select! {
-                biased;
-                Some(accepted) = taken.recv() => begin(&mut connections, accepted),
-                ended = connections.join_next() => if ended.is_none() { break },
+                Some(_) = connections.join_next() => {}
+                () = tokio::time::sleep(LAST_LOOK), if may_come => {}
             }
         }
     };
