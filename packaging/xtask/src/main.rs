@@ -2,6 +2,7 @@
 
 mod demo;
 mod dist;
+mod install;
 mod test;
 mod tryout;
 
@@ -120,7 +121,7 @@ fn main() -> ExitCode {
             run(cargo().args(["bench", "--quiet", "-p", "skycache", "--bench", "evict"]))
         }
         Door::Bench { what: Bench::Http { options } } => {
-            test::install();
+            install::install(&test::NEEDED);
             let mut command = cargo();
             command.args(["bench", "--quiet", "-p", "skycache", "--bench", "http", "--"]).args(options);
             run(&mut command)

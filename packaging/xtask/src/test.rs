@@ -1,14 +1,13 @@
 //! `cargo xtask test`: formatting, lints, then every ring of the pyramid, and one line that sums it up.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use skycache_tests::programs::find;
-
+use crate::install::install;
 use crate::{cargo, run as run_command};
 
 /// Programs that stories need, and the Debian packages that have them.
-const NEEDED: [(&str, &str); 4] =
+pub(crate) const NEEDED: [(&str, &str); 4] =
     [("ffmpeg", "ffmpeg"), ("nginx", "nginx-light"), ("tshark", "tshark"), ("xmllint", "libxml2-utils")];
 
 /// What the lines of a test run add up to.
@@ -38,7 +37,7 @@ impl Sum {
 }
 
 pub(crate) fn run() -> Result<(), String> {
-    install();
+    install(&NEEDED);
     println!("== formatting");
     run_command(cargo().args(["fmt", "--all", "--check"]))
         .map_err(|err| format!("{err}; `cargo fmt` mends it"))?;
@@ -78,37 +77,4 @@ fn tests() -> Result<Sum, String> {
         return Err(format!("cargo test: {status}"));
     }
     Ok(sum)
-}
-
-/// Installs Debian packages that are missing, when we are root and `apt-get` is there; says so either way.
-pub(crate) fn install() {
-    let missing: Vec<(&str, &str)> =
-        NEEDED.into_iter().filter(|(program, _)| find(program).is_none()).collect();
-    if missing.is_empty() {
-        return;
-    }
-    let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
-    let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
-    if !is_root || find("apt-get").is_none() {
-        println!(
-            "not installed, so that tests are skipped and comparisons lack: apt-get install {}",
-            packages.join(" ")
-        );
-        return;
-    }
-    println!("installing {}", packages.join(" "));
-    // A service that a package would start has no business on a developer's machine; failing is no failure: the
-    // tests that need a program say that they skip.
-    let apt = |arguments: &[&str]| {
-        let mut command = Command::new("apt-get");
-        command.args(["-qq", "-o", "Dpkg::Use-Pty=0"]).args(arguments).args(&packages);
-        command.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1").stdout(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
-    };
-    if !apt(&["install", "-y", "--no-install-recommends"]) {
-        let _ = Command::new("apt-get").args(["-qq", "update"]).status();
-        if !apt(&["install", "-y", "--no-install-recommends"]) {
-            println!("installing failed; tests that need these programs are skipped");
-        }
-    }
 }

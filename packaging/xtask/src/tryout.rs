@@ -6,6 +6,7 @@ use std::process::Command;
 
 use clap::ValueEnum;
 
+use crate::install::install;
 use crate::{run, workspace};
 
 /// Where packages are tried.
@@ -35,12 +36,23 @@ pub(crate) struct Arguments {
     packages: PathBuf,
 }
 
+/// Programs that the scripts need, and the Debian packages that have them.
+const NEEDED: [(&str, &str); 6] = [
+    ("debootstrap", "debootstrap"),
+    ("systemd-nspawn", "systemd-container"),
+    ("qemu-aarch64-static", "qemu-user-static"),
+    ("curl", "curl"),
+    ("python3", "python3"),
+    ("nsenter", "util-linux"),
+];
+
 pub(crate) fn run_scripts(arguments: &Arguments) -> Result<(), String> {
     let workspace = workspace().canonicalize().map_err(|err| format!("the workspace: {err}"))?;
     let packages = workspace.join(&arguments.packages);
     if !packages.exists() {
         return Err(format!("{}: not there; `cargo xtask dist` makes packages", packages.display()));
     }
+    install(&NEEDED);
     let work = workspace.join("target/dist/tryout");
     std::fs::create_dir_all(&work).map_err(|err| format!("{}: {err}", work.display()))?;
     let default = [Place::Deb, Place::Boot, Place::Memory, Place::Feeds];

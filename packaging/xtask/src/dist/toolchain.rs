@@ -119,15 +119,7 @@ fn get_rust() -> Result<(), String> {
     let has_source = || Path::new("/usr/lib/rustlib/src/rust/library/std").exists();
     if version().is_none() || !Path::new("/usr/bin/cargo").exists() || !has_source() {
         println!("== {}", RUST_PACKAGES.join(" "));
-        let apt = |arguments: &[&str]| {
-            let mut apt = Command::new("apt-get");
-            apt.args(["-qq", "-o", "Dpkg::Use-Pty=0"])
-                .args(arguments)
-                .env("DEBIAN_FRONTEND", "noninteractive");
-            run(&mut apt)
-        };
-        let install = [&["install", "-y", "--no-install-recommends"][..], &RUST_PACKAGES].concat();
-        apt(&["update"]).and_then(|()| apt(&install)).map_err(|err| {
+        apt(&RUST_PACKAGES).map_err(|err| {
             format!("{err}; as root on Debian 12: apt-get install {}", RUST_PACKAGES.join(" "))
         })?;
     }
@@ -140,6 +132,16 @@ fn get_rust() -> Result<(), String> {
     }
 }
 
+fn apt(packages: &[&str]) -> Result<(), String> {
+    let apt = |arguments: &[&str]| {
+        let mut apt = Command::new("apt-get");
+        apt.args(["-qq", "-o", "Dpkg::Use-Pty=0"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        run(&mut apt)
+    };
+    apt(&["update"])?;
+    apt(&[&["install", "-y", "--no-install-recommends"], packages].concat())
+}
+
 fn get_zig(folder: &Path) -> Result<PathBuf, String> {
     let venv = folder.join("tools/zig");
     let find = || {
@@ -150,8 +152,10 @@ fn get_zig(folder: &Path) -> Result<PathBuf, String> {
     };
     if find().is_none() {
         println!("== zig {ZIG}");
-        run(Command::new("python3").args(["-m", "venv"]).arg(&venv))
-            .map_err(|err| format!("{err}; apt-get install python3-venv"))?;
+        let make = || run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv));
+        // Debian's Python leaves this out of its main package.
+        let made = make().or_else(|_| apt(&["python3-venv"]).and_then(|()| make()));
+        made.map_err(|err| format!("{err}; as root: apt-get install python3-venv"))?;
         let mut pip = Command::new(venv.join("bin/pip"));
         run(pip.args(["install", "--quiet", "--disable-pip-version-check", &format!("ziglang=={ZIG}")]))?;
     }

@@ -1,0 +1,37 @@
+//! Programs of this machine that the doors need.
+
+use std::process::{Command, Stdio};
+
+use skycache_tests::programs::find;
+
+/// Installs the Debian packages of programs that are missing, when we are root and `apt-get` is there; says so either way.
+pub(crate) fn install(needed: &[(&str, &str)]) {
+    let missing = needed.iter().filter(|(program, _)| find(program).is_none());
+    let packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    if packages.is_empty() {
+        return;
+    }
+    let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
+    if !is_root || find("apt-get").is_none() {
+        println!(
+            "not installed, so that something is skipped or fails: apt-get install {}",
+            packages.join(" ")
+        );
+        return;
+    }
+    println!("installing {}", packages.join(" "));
+    // A service that a package would start has no business on a developer's machine; failing is no failure: the
+    // tests that need a program say that they skip.
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.args(["-qq", "-o", "Dpkg::Use-Pty=0"]).args(arguments).args(&packages);
+        command.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1").stdout(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    if !apt(&["install", "-y", "--no-install-recommends"]) {
+        let _ = Command::new("apt-get").args(["-qq", "update"]).status();
+        if !apt(&["install", "-y", "--no-install-recommends"]) {
+            println!("installing failed; what needs these programs is skipped, or fails");
+        }
+    }
+}
