@@ -10,8 +10,14 @@ say() { echo "   $*"; }
 die() { echo "deb $arch: $*" >&2; exit 1; }
 deb() { ls "$packages"/"$1"_*_"$arch".deb | head -1; }
 in_root() { chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C "$@"; }
+# Whatever runs in the root was started here.
+stop_all() {
+    for process in /proc/[0-9]*; do
+        if [ "$(readlink "$process/root" 2>/dev/null)" = "$root" ]; then kill "${process#/proc/}" 2>/dev/null || true; fi
+    done
+}
 cleanup() {
-    for pid in $pids; do kill "$pid" 2>/dev/null || true; done
+    stop_all
     umount "$root/proc" 2>/dev/null || true
 }
 pids=""
@@ -102,9 +108,7 @@ for n in 0 1 2 3; do
     cmp "$work/got-$arch" "$film/$n.ts" || { tail "$work/skycached-$arch.log" "$work/headend-$arch.log"; die "$n.ts is not served"; }
 done
 in_root setpriv --reuid skycache --regid skycache --clear-groups skycached status | head -2
-for pid in $(pgrep -f "skycached run$|headend send -c /tmp/headend.toml"); do
-    [ "$(readlink "/proc/$pid/root")" = "$root" ] && kill "$pid"
-done
+stop_all
 for pid in $pids; do wait "$pid" || true; done
 pids=""
 
