@@ -4,6 +4,8 @@ use std::process::{Command, Stdio};
 
 use skycache_tests::programs::find;
 
+use crate::run;
+
 /// Installs the Debian packages of programs that are missing, when we are root and `apt-get` is there; says so either way.
 pub(crate) fn install(needed: &[(&str, &str)]) {
     let missing = needed.iter().filter(|(program, _)| find(program).is_none());
@@ -20,18 +22,20 @@ pub(crate) fn install(needed: &[(&str, &str)]) {
         return;
     }
     println!("installing {}", packages.join(" "));
-    // A service that a package would start has no business on a developer's machine; failing is no failure: the
-    // tests that need a program say that they skip.
+    if apt(&packages).is_err() {
+        println!("installing failed; what needs these programs is skipped, or fails");
+    }
+}
+
+/// Installs Debian packages, from lists that are made new if the old ones do not have them.
+pub(crate) fn apt(packages: &[&str]) -> Result<(), String> {
+    // A service that a package would start has no business on a developer's machine.
     let apt = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
-        command.args(["-qq", "-o", "Dpkg::Use-Pty=0"]).args(arguments).args(&packages);
+        command.args(["-qq", "-o", "Dpkg::Use-Pty=0"]).args(arguments);
         command.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1").stdout(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
+        run(&mut command)
     };
-    if !apt(&["install", "-y", "--no-install-recommends"]) {
-        let _ = Command::new("apt-get").args(["-qq", "update"]).status();
-        if !apt(&["install", "-y", "--no-install-recommends"]) {
-            println!("installing failed; what needs these programs is skipped, or fails");
-        }
-    }
+    let install = [&["install", "-y", "--no-install-recommends"], packages].concat();
+    apt(&install).or_else(|_| apt(&["update"]).and_then(|()| apt(&install)))
 }

@@ -40,8 +40,6 @@ const ID_BYTES: usize = 20;
 
 /// Writes `openwrt/NAME_VERSION_ARCH.apk`.
 pub(crate) fn write(release: &Release, package: &Package) -> Result<(), String> {
-    let folder = release.out.join("openwrt");
-    std::fs::create_dir_all(&folder).map_err(|err| format!("{}: {err}", folder.display()))?;
     let Package { name, version, architecture, .. } = package;
     release.write(&format!("openwrt/{name}-{version}_{architecture}.apk"), &bytes(release, package))
 }

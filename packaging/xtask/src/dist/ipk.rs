@@ -6,8 +6,6 @@ use super::tree::{Tree, append, gzip};
 
 /// Writes `DISTRIBUTION/NAME_VERSION_ARCH.ipk`.
 pub(crate) fn write(release: &Release, package: &Package, distribution: &str) -> Result<(), String> {
-    let folder = release.out.join(distribution);
-    std::fs::create_dir_all(&folder).map_err(|err| format!("{}: {err}", folder.display()))?;
     let Package { name, version, architecture, .. } = package;
     release.write(&format!("{distribution}/{name}_{version}_{architecture}.ipk"), &bytes(release, package))
 }

@@ -12,9 +12,8 @@ pub(crate) fn add(
     command: Command,
     date: &str,
 ) -> Result<(), String> {
-    let command = command.name(program);
     let failed = |err: std::io::Error| format!("the manual of {program}: {err}");
-    let mut command = command;
+    let mut command = command.name(program);
     command.build();
     pages(tree, &command, program, date).map_err(failed)?;
     for (shell, path) in [

@@ -88,10 +88,12 @@ impl Release {
         Ok(Self { version: env!("CARGO_PKG_VERSION").to_owned(), epoch_s, workspace: workspace.into(), out })
     }
 
-    /// Writes a finished file, and says so.
+    /// Writes a finished file, in a folder if its name says so, and says what it is.
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
         let path = self.out.join(name);
-        std::fs::write(&path, bytes).map_err(|err| format!("{}: {err}", path.display()))?;
+        let failed = |err: std::io::Error| format!("{}: {err}", path.display());
+        path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(failed)?;
+        std::fs::write(&path, bytes).map_err(failed)?;
         self.say(name)
     }
 
@@ -136,17 +138,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
                 }
                 Libc::Gnu => {}
                 Libc::Musl => {
-                    if wants(Format::Ipk) {
-                        for package in Package::openwrt(&release, target, &built)? {
+                    for package in Package::openwrt(&release, target, &built)? {
+                        if wants(Format::Ipk) {
                             ipk::write(&release, &package, "openwrt")?;
                         }
-                        for package in Package::openembedded(&release, target, &built)? {
-                            ipk::write(&release, &package, "oe")?;
+                        if wants(Format::Apk) {
+                            apk::write(&release, &package)?;
                         }
                     }
-                    if wants(Format::Apk) {
-                        for package in Package::openwrt(&release, target, &built)? {
-                            apk::write(&release, &package)?;
+                    if wants(Format::Ipk) {
+                        for package in Package::openembedded(&release, target, &built)? {
+                            ipk::write(&release, &package, "oe")?;
                         }
                     }
                     if wants(Format::Oci) {

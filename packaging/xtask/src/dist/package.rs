@@ -100,12 +100,7 @@ impl Package {
             release.read(&format!("packaging/debian/{name}/lintian-overrides"))?,
         );
         tree.add_file(&format!("{doc}/changelog.gz"), 0o644, gzip(&release.read("CHANGELOG.md")?));
-        let mut scripts = Vec::new();
-        for script in ["preinst", "postinst", "prerm", "postrm"] {
-            if let Ok(text) = release.read(&format!("packaging/debian/{name}/{script}")) {
-                scripts.push((script, String::from_utf8_lossy(&text).into_owned()));
-            }
-        }
+        let scripts = scripts(release, &format!("debian/{name}"), &["postinst", "prerm", "postrm"])?;
         Ok(Self {
             name,
             version,
@@ -129,18 +124,9 @@ impl Package {
         );
         tree.add_file("usr/bin/skycached", 0o755, built.skycached.clone());
         let scripts = scripts(release, "openwrt", &["postinst", "prerm", "postrm"])?;
-        let of = |name: &&str| Self {
-            name: "skycache",
-            version: format!("{}-r1", release.version),
-            architecture: (*name).to_owned(),
-            summary: DAEMON.0,
-            description: DAEMON.1,
-            depends: Vec::new(),
-            conffiles: vec!["/etc/config/skycache".to_owned()],
-            tree: tree.clone(),
-            scripts: scripts.clone(),
-        };
-        Ok(target.cpu.openwrt().iter().map(of).collect())
+        let conffiles = vec!["/etc/config/skycache".to_owned()];
+        let version = format!("{}-r1", release.version);
+        Ok(Self::for_each(target.cpu.openwrt(), &version, &tree, &scripts, &conffiles))
     }
 
     pub(crate) fn openembedded(
@@ -151,18 +137,32 @@ impl Package {
         let mut tree = sysroot(release, &["box", "systemd", "sysv"])?;
         tree.add_file("usr/bin/skycached", 0o755, built.skycached.clone());
         let scripts = scripts(release, "openembedded", &["preinst", "postinst", "prerm", "postrm"])?;
-        let of = |name: &&str| Self {
+        let conffiles: Vec<String> =
+            conffiles(&tree).into_iter().filter(|it| it.starts_with("/etc/skycache/")).collect();
+        let version = format!("{}-r0", release.version);
+        Ok(Self::for_each(target.cpu.openembedded(), &version, &tree, &scripts, &conffiles))
+    }
+
+    /// The daemon under each of a processor's names.
+    fn for_each(
+        architectures: &[&str],
+        version: &str,
+        tree: &Tree,
+        scripts: &[(&'static str, String)],
+        conffiles: &[String],
+    ) -> Vec<Self> {
+        let of = |architecture: &&str| Self {
             name: "skycache",
-            version: format!("{}-r0", release.version),
-            architecture: (*name).to_owned(),
+            version: version.to_owned(),
+            architecture: (*architecture).to_owned(),
             summary: DAEMON.0,
             description: DAEMON.1,
             depends: Vec::new(),
-            conffiles: conffiles(&tree).into_iter().filter(|it| it.starts_with("/etc/skycache/")).collect(),
+            conffiles: conffiles.to_vec(),
             tree: tree.clone(),
-            scripts: scripts.clone(),
+            scripts: scripts.to_vec(),
         };
-        Ok(target.cpu.openembedded().iter().map(of).collect())
+        architectures.iter().map(of).collect()
     }
 
     /// The root of an image: the program, its configuration, its user, and nothing else.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::target::{Libc, Target};
+use crate::install::apt;
 use crate::run;
 
 /// Debian's, whose packages are of one version with the source of the standard library. rustup's has no such source without
@@ -130,16 +131,6 @@ fn get_rust() -> Result<(), String> {
             version.as_deref().unwrap_or("absent")
         )),
     }
-}
-
-fn apt(packages: &[&str]) -> Result<(), String> {
-    let apt = |arguments: &[&str]| {
-        let mut apt = Command::new("apt-get");
-        apt.args(["-qq", "-o", "Dpkg::Use-Pty=0"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
-        run(&mut apt)
-    };
-    apt(&["update"])?;
-    apt(&[&["install", "-y", "--no-install-recommends"], packages].concat())
 }
 
 fn get_zig(folder: &Path) -> Result<PathBuf, String> {
