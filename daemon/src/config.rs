@@ -317,12 +317,8 @@ impl Config {
         if !wrong.is_empty() {
             return Err(wrong.join("\n"));
         }
-        if let [text] = texts.as_slice() {
-            return Self::parse(text).map_err(|mistakes| said(path, mistakes));
-        }
         let config: Self = config::overlaid(&texts).map_err(|mistake| said(path, vec![mistake]))?;
-        let mistakes = config.mistakes();
-        if mistakes.is_empty() { Ok(config) } else { Err(said(path, mistakes)) }
+        config.checked().map_err(|mistakes| said(path, mistakes))
     }
 
     /// Reads and checks text.
@@ -330,9 +326,12 @@ impl Config {
     /// # Errors
     /// Every mistake.
     pub fn parse(text: &str) -> Result<Self, Vec<Mistake>> {
-        let config: Self = config::load(text)?;
-        let mistakes = config.mistakes();
-        if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
+        config::load::<Self>(text)?.checked()
+    }
+
+    fn checked(self) -> Result<Self, Vec<Mistake>> {
+        let mistakes = self.mistakes();
+        if mistakes.is_empty() { Ok(self) } else { Err(mistakes) }
     }
 
     fn mistakes(&self) -> Vec<Mistake> {

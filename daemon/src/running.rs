@@ -109,10 +109,7 @@ impl Daemon {
             let interval = Duration::from_millis(config.repair.health_check_interval_ms);
             tokio::spawn(async move { client.watch_health(interval).await });
         }
-        let workers = {
-            let drain = Duration::from_millis(config.http.drain_ms);
-            Workers::start(&player, &players, tls, &stopped, drain)?
-        };
+        let workers = Workers::start(&player, &players, tls, &stopped)?;
         let servers = vec![tokio::spawn(admin::run(operators, Arc::clone(&parts), stopped))];
         Ok((Self { parts, origins, session, shards, keeper, stop, servers, workers, config }, report))
     }

@@ -125,21 +125,33 @@ impl Worker {
         self.stats.head(route, status, served, took);
         self.complain(&head, status, served, took);
         let mut response = response;
-        if let Some(outbox) = &link.outbox {
-            response.body_mut().send_through(outbox);
-        }
         if self.player.config.server_timing || head.headers.contains_key("server-timing") {
             let value = format!("cache;desc=\"{}\";dur={:.3}", served.as_str(), took.as_secs_f64() * 1000.0);
             if let Ok(value) = HeaderValue::from_str(&value) {
                 response.headers_mut().append("server-timing", value);
             }
         }
-        let record = self.log.is_some().then(|| {
-            let request = Asking::Parsed(Box::new(head));
-            Box::new(Record { peer: link.peer, request, status, served, began, head_took: took })
-        });
-        let (worker, link) = (Rc::clone(self), Rc::clone(link));
-        response.map(|body| Logged { body, sent: 0, worker, link, route, record })
+        response.map(|body| {
+            self.logged(body, link, route, || {
+                let request = Asking::Parsed(Box::new(head));
+                Record { peer: link.peer, request, status, served, began, head_took: took }
+            })
+        })
+    }
+
+    /// A body on its way out: by the socket if that can send files, and with what its line of the log needs if there is one.
+    fn logged(
+        self: &Rc<Self>,
+        mut body: PlayerBody,
+        link: &Rc<Link>,
+        route: usize,
+        record: impl FnOnce() -> Record,
+    ) -> Logged {
+        if let Some(outbox) = &link.outbox {
+            body.send_through(outbox);
+        }
+        let record = self.log.is_some().then(|| Box::new(record()));
+        Logged { body, sent: 0, worker: Rc::clone(self), link: Rc::clone(link), route, record }
     }
 
     /// Answers what has come, if it is a plain request for what was served a moment ago.
@@ -149,19 +161,15 @@ impl Worker {
         }
         let began = Instant::now();
         let plain = Plain::of(bytes)?;
-        let QuickHit { status, head, mut body, route } = self.hot.borrow_mut().quick(&plain, clock::now())?;
+        let QuickHit { status, head, body, route } = self.hot.borrow_mut().quick(&plain, clock::now())?;
         link.begins();
         let took = began.elapsed();
         self.stats.head(route, status, Served::Hit, took);
-        if let Some(outbox) = &link.outbox {
-            body.send_through(outbox);
-        }
-        let record = self.log.is_some().then(|| {
+        let body = self.logged(body, link, route, || {
             let request = Asking::Raw(bytes.into());
-            Box::new(Record { peer: link.peer, request, status, served: Served::Hit, began, head_took: took })
+            Record { peer: link.peer, request, status, served: Served::Hit, began, head_took: took }
         });
-        let (worker, link) = (Rc::clone(self), Rc::clone(link));
-        Some(Reply { head, body: Logged { body, sent: 0, worker, link, route, record } })
+        Some(Reply { head, body })
     }
 
     fn complain(&self, head: &Parts, status: StatusCode, served: Served, took: Duration) {
@@ -287,12 +295,7 @@ fn interims(version: Version, link: &Link) -> (Option<OnInterim>, tokio::sync::m
         let mut text = String::new();
         let _ = write!(text, "HTTP/1.1 {status} {reason}\r\n");
         let mut bytes = text.into_bytes();
-        for (name, value) in &crate::caching::end_to_end(fields) {
-            bytes.extend_from_slice(name.as_str().as_bytes());
-            bytes.extend_from_slice(b": ");
-            bytes.extend_from_slice(value.as_bytes());
-            bytes.extend_from_slice(b"\r\n");
-        }
+        head::write_lines(&mut bytes, &crate::caching::end_to_end(fields));
         bytes.extend_from_slice(b"\r\n");
         // One too many is left out, as it may be.
         let _ = sender.try_send(bytes);

@@ -75,10 +75,7 @@ impl Link {
     /// hyper has nothing to do and nothing in hand, so the connection can go on without it. After a request with a body that
     /// is not certain: what is left of it must not be taken for a request.
     fn is_idle(&self, outbox: &Outbox) -> bool {
-        self.active.get() == 0
-            && outbox.is_clean()
-            && outbox.bytes_in.get() == outbox.bytes_in_at_request.get()
-            && !self.has_had_body.get()
+        self.active.get() == 0 && outbox.is_clean() && !outbox.has_begun() && !self.has_had_body.get()
     }
 
     fn new(peer: IpAddr, outbox: Option<&Rc<Outbox>>) -> Rc<Self> {
@@ -294,7 +291,6 @@ impl Pulse {
 
     fn look(&mut self, outbox: &Outbox, active: u32) -> Health {
         let now = Instant::now();
-        let has_begun = outbox.bytes_in.get() > outbox.bytes_in_at_request.get();
         if active > 0 || !outbox.is_clean() {
             (self.head_since, self.idle_since) = (None, None);
             let taken = outbox.bytes_out.get() - self.bytes_out;
@@ -306,7 +302,7 @@ impl Pulse {
             return Health::Well;
         }
         (self.bytes_out, self.well_at) = (outbox.bytes_out.get(), now);
-        if has_begun {
+        if outbox.has_begun() {
             let since = *self.head_since.get_or_insert(now);
             return if now - since >= HEAD_TIMEOUT { Health::Slow } else { Health::Well };
         }

@@ -170,6 +170,16 @@ impl Head {
     }
 }
 
+/// Fields as they stand on the wire.
+pub(super) fn write_lines(out: &mut Vec<u8>, fields: &HeaderMap) {
+    for (name, value) in fields {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
 /// What a player may do with an object that came over the air.
 fn cache_control(meta: &ObjectMeta) -> String {
     let path = meta.key.as_str().split('?').next().unwrap_or_default().to_ascii_lowercase();

@@ -14,7 +14,6 @@ use http::{HeaderMap, Method, StatusCode, Uri, header};
 use super::body::{Piece, PlayerBody};
 use super::head::Head;
 use super::quick::{self, Plain};
-use super::range::Wanted;
 use super::reply::Send;
 use super::shown::takes_gzip;
 use crate::clock;
@@ -96,13 +95,10 @@ impl Hot {
         name_of(&mut self.name, asked.takes_gzip, asked.host, asked.target);
         let (entry, object) = self.entry(now)?;
         let length = entry.head.length.filter(|_| !entry.lines.is_empty())?;
-        let wanted = asked.range(length)?;
-        let head = quick::head(&entry.lines, &wanted, length);
-        let (status, range) = match wanted {
-            Wanted::Ranges(ranges) => (StatusCode::PARTIAL_CONTENT, ranges.into_iter().next()?),
-            _ => (StatusCode::OK, 0..length),
-        };
-        let send = Send::Pieces(vec![Piece::Range(range)]);
+        let part = asked.range(length)?;
+        let head = quick::head(&entry.lines, part.as_ref(), length);
+        let status = if part.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+        let send = Send::Pieces(vec![Piece::Range(part.unwrap_or(0..length))]);
         let body = send.of_object(object, entry.body.as_ref());
         Some(QuickHit { status, head, body, route: entry.route })
     }

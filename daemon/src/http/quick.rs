@@ -12,6 +12,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Write as _};
+use std::ops::Range;
 use std::pin::Pin;
 
 use bytes::Buf as _;
@@ -20,7 +21,7 @@ use hyper::rt::Write as _;
 
 use super::answer::Logged;
 use super::connection::MAX_HEADERS;
-use super::head::Head;
+use super::head::{Head, write_lines};
 use super::range::{self, Wanted};
 use super::shown::accepts_gzip;
 use super::wire::Wire;
@@ -71,11 +72,11 @@ impl<'a> Plain<'a> {
         Some(Self { target, host: host?, takes_gzip, range })
     }
 
-    /// The bytes wanted of an object of `length`. `None`: hyper's way.
-    pub(super) fn range(&self, length: u64) -> Option<Wanted> {
-        let Some(range) = self.range else { return Some(Wanted::Whole) };
+    /// The part wanted of an object of `length`, or all of it (`Some(None)`). `None`: hyper's way.
+    pub(super) fn range(&self, length: u64) -> Option<Option<Range<u64>>> {
+        let Some(range) = self.range else { return Some(None) };
         match range::parse(Some(range), length) {
-            Wanted::Ranges(ranges) if ranges.len() == 1 => Some(Wanted::Ranges(ranges)),
+            Wanted::Ranges(ranges) if ranges.len() == 1 => Some(ranges.into_iter().next()),
             _ => None,
         }
     }
@@ -86,30 +87,24 @@ impl Head {
     pub(super) fn lines(&self) -> Vec<u8> {
         let mut lines = Vec::new();
         if self.has_ranges() && self.fields.contains_key(http::header::DATE) {
-            for (name, value) in &self.fields {
-                lines.extend_from_slice(name.as_str().as_bytes());
-                lines.extend_from_slice(b": ");
-                lines.extend_from_slice(value.as_bytes());
-                lines.extend_from_slice(b"\r\n");
-            }
+            write_lines(&mut lines, &self.fields);
         }
         lines
     }
 }
 
-/// The head of a response with these lines, of so much of an object of `length` bytes.
-pub(super) fn head(lines: &[u8], wanted: &Wanted, length: u64) -> Vec<u8> {
+/// The head of a response with these lines, of a part of an object of `length` bytes, or of all of it.
+pub(super) fn head(lines: &[u8], part: Option<&Range<u64>>, length: u64) -> Vec<u8> {
     let mut head = Vec::with_capacity(lines.len() + 128);
     // Writing to memory does not fail.
-    let _ = match wanted {
-        Wanted::Ranges(ranges) => {
+    let _ = match part {
+        Some(part) => {
             head.extend_from_slice(b"HTTP/1.1 206 Partial Content\r\n");
             head.extend_from_slice(lines);
-            let (start, end) = ranges.first().map_or((0, 0), |it| (it.start, it.end));
-            let (last, count) = (end.saturating_sub(1), end - start);
+            let (start, last, count) = (part.start, part.end - 1, part.end - part.start);
             write!(head, "content-range: bytes {start}-{last}/{length}\r\ncontent-length: {count}\r\n\r\n")
         }
-        _ => {
+        None => {
             head.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
             head.extend_from_slice(lines);
             write!(head, "content-length: {length}\r\n\r\n")
@@ -210,14 +205,9 @@ mod tests {
     #[test]
     fn heads_are_those_of_rfc_9112() {
         let text = |head: Vec<u8>| String::from_utf8(head).unwrap();
+        assert_eq!(text(head(b"a: b\r\n", None, 7)), "HTTP/1.1 200 OK\r\na: b\r\ncontent-length: 7\r\n\r\n");
         assert_eq!(
-            text(head(b"a: b\r\n", &Wanted::Whole, 7)),
-            "HTTP/1.1 200 OK\r\na: b\r\ncontent-length: 7\r\n\r\n"
-        );
-        #[allow(clippy::single_range_in_vec_init)] // one range is what it is
-        let wanted = Wanted::Ranges(vec![2..5]);
-        assert_eq!(
-            text(head(b"", &wanted, 7)),
+            text(head(b"", Some(&(2..5)), 7)),
             "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 2-4/7\r\ncontent-length: 3\r\n\r\n"
         );
     }

@@ -59,6 +59,11 @@ impl Outbox {
         self.is_clean.get()
     }
 
+    /// Something of a request has come that was not read as one yet.
+    pub(super) const fn has_begun(&self) -> bool {
+        self.bytes_in.get() > self.bytes_in_at_request.get()
+    }
+
     #[cfg(test)]
     pub(super) fn set_clean(&self, is_clean: bool) {
         self.is_clean.set(is_clean);

@@ -80,7 +80,6 @@ impl Workers {
         plain: &TcpListener,
         tls: Option<(TcpListener, Acceptor)>,
         stop: &watch::Receiver<bool>,
-        drain: Duration,
     ) -> Result<Self, String> {
         let log = match &player.config.access_log {
             Some(log) => Some((log.format, access::open(&log.path)?)),
@@ -117,9 +116,8 @@ impl Workers {
                 let stats = Arc::clone(&player.stats[number]);
                 let worker = Rc::new(Worker { player, stats, hot: RefCell::default(), log });
                 let set = LocalSet::new();
-                runtime.block_on(
-                    set.run_until(serve(worker, number, listeners, acceptor, others, taken, stop, drain)),
-                );
+                runtime
+                    .block_on(set.run_until(serve(worker, number, listeners, acceptor, others, taken, stop)));
                 // What waits for a disk that does not answer must not keep the program from ending.
                 runtime.shutdown_timeout(Duration::from_millis(100));
             };
@@ -145,7 +143,6 @@ async fn serve(
     others: Others,
     mut taken: mpsc::UnboundedReceiver<Accepted>,
     stop: watch::Receiver<bool>,
-    drain: Duration,
 ) {
     for (listener, is_tls) in listeners {
         let (worker, others, mut stop) = (Rc::clone(&worker), others.clone(), stop.clone());
@@ -202,6 +199,7 @@ async fn serve(
             }
         }
     };
+    let drain = Duration::from_millis(worker.player.config.drain_ms);
     let _ = tokio::time::timeout(drain, rest).await;
     worker.flush_log();
 }
