@@ -15,6 +15,9 @@
 //! | [`flute`] | FDT, receiver, sender | RFC 6726, 3926 |
 //! | [`mabr`], [`nip`] | gateway configurations, announcement documents | TS 103 769, TS 103 876 |
 //! | [`route`] | what tells ROUTE from FLUTE | RFC 9223 |
+//! | [`ts`] | transport streams: packets, sections, tables | ISO/IEC 13818-1, EN 300 468 |
+//! | [`dsmcc`] | data and object carousels | ISO/IEC 13818-6, TS 102 809 |
+//! | [`mpe`], [`gse`] | IP in transport streams and in baseband frames | EN 301 192, TS 102 606 |
 //! | [`ip`], [`capture`] | packets in recordings | |
 //! | [`name`], [`digest`], [`time`], [`xml`] | keys, SHA-256 and MD5, instants and dates, documents | |
 //! | [`limits`] | how much of everything | |
@@ -85,18 +88,22 @@ pub mod capture;
 #[cfg(feature = "config")]
 pub mod config;
 pub mod digest;
+pub mod dsmcc;
 pub mod eviction;
 pub mod fec;
 pub mod flute;
+pub mod gse;
 pub mod ip;
 pub mod lct;
 pub mod limits;
 pub mod mabr;
+pub mod mpe;
 pub mod name;
 pub mod nip;
 pub mod repair;
 pub mod route;
 pub mod time;
+pub mod ts;
 pub mod xml;
 
 pub use bytes::WireError;

@@ -53,3 +53,46 @@ pub const MAX_XML_DEPTH: usize = 64;
 
 /// Elements of one XML document. A service list of 10,000 services has about 400,000.
 pub const MAX_XML_ELEMENTS: usize = 1 << 20;
+
+/// PIDs of a transport stream whose sections are assembled at a time, 4 KiB each. Tables and programmes of a full
+/// multiplex take some 30, carousels and IP a few more.
+pub const MAX_SECTION_PIDS: usize = 192;
+
+/// PIDs that no PMT names and that are looked into because sections of ours seem to begin in them.
+pub const MAX_UNDECLARED_PIDS: usize = 32;
+
+/// Programmes of a transport stream. A PAT section has room for 253; the fullest multiplexes have 80.
+pub const MAX_PROGRAMS: usize = 128;
+
+/// DSM-CC carousels of one transport stream.
+pub const MAX_CAROUSELS: usize = 32;
+
+/// DIIs of one carousel: from some 15 to 100 modules each, all that 16 bits of module id can tell apart.
+pub const MAX_DOWNLOAD_INFOS: usize = 4_608;
+
+/// Modules of one carousel: what 16 bits can tell apart. Some 200 bytes each.
+pub const MAX_MODULES: usize = 65_536;
+
+/// Modules of one carousel under reassembly at a time: carousels interleave a handful.
+pub const MAX_MODULES_OPEN: usize = 256;
+
+/// Blocks kept for modules that no DII has described yet, per carousel. A second of 16 Mbit/s.
+pub const MAX_EARLY_BLOCK_BYTES: usize = 2 << 20;
+
+/// Bytes of whole modules of one carousel that wait for the directory that names their files.
+pub const MAX_MODULES_HELD_BYTES: u64 = 64 << 20;
+
+/// A module after zlib. Objects beyond this are not worth compressing, and a hostile one must not fill the memory.
+pub const MAX_INFLATED_MODULE_BYTES: u32 = 64 << 20;
+
+/// Names in one directory. TS 102 809 allows 512; a module cannot hold more than a few thousand that are of use.
+pub const MAX_BINDINGS_PER_DIRECTORY: usize = 8_192;
+
+/// Files of one carousel. Some 300 bytes each.
+pub const MAX_CAROUSEL_NAMES: usize = 131_072;
+
+/// Directories inside directories.
+pub const MAX_CAROUSEL_DEPTH: usize = 32;
+
+/// GSE packets or MPE sections put together at a time, per stream: one for each fragment id.
+pub const MAX_PDUS_OPEN: usize = 256;

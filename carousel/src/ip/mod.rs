@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::bytes::{Reader, WireError};
 
 pub use fragments::FragmentAssembler;
-pub use write::write_ethernet_udp;
+pub use write::{multicast_mac, write_ethernet_udp, write_udp};
 
 /// Link types of captures that we can unwrap (<https://www.tcpdump.org/linktypes.html>).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

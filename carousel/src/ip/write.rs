@@ -1,11 +1,25 @@
-//! Frames for recordings: Ethernet, IP with checksum, UDP with checksum.
+//! Packets that we make: IP with checksum, UDP with checksum, Ethernet around them for recordings.
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::bytes::Writer;
 
-/// Appends an Ethernet frame with one UDP datagram. Multicast groups get their mapped MAC address (RFC 1112 section 6.4,
-/// RFC 2464 section 7); both addresses must be of one IP version, else the source is written as unspecified.
+/// The MAC address of a multicast group (RFC 1112 section 6.4, RFC 2464 section 7); `None` for other addresses.
+pub fn multicast_mac(group: IpAddr) -> Option<[u8; 6]> {
+    match group {
+        IpAddr::V4(ip) if ip.is_multicast() => {
+            let [_, b, c, d] = ip.octets();
+            Some([0x01, 0x00, 0x5e, b & 0x7f, c, d])
+        }
+        IpAddr::V6(ip) if ip.is_multicast() => {
+            let [.., a, b, c, d] = ip.octets();
+            Some([0x33, 0x33, a, b, c, d])
+        }
+        _ => None,
+    }
+}
+
+/// Appends an Ethernet frame with one UDP datagram, as [`write_udp`] does.
 pub fn write_ethernet_udp(
     out: &mut Vec<u8>,
     source: SocketAddr,
@@ -13,43 +27,39 @@ pub fn write_ethernet_udp(
     ttl: u8,
     payload: &[u8],
 ) {
-    let mac = match destination.ip() {
-        IpAddr::V4(ip) if ip.is_multicast() => {
-            let [_, b, c, d] = ip.octets();
-            [0x01, 0x00, 0x5e, b & 0x7f, c, d]
-        }
-        IpAddr::V6(ip) if ip.is_multicast() => {
-            let low = ip.octets();
-            [0x33, 0x33, low[12], low[13], low[14], low[15]]
-        }
-        _ => [0x02, 0, 0, 0, 0, 2],
-    };
-    Writer::new(out).bytes(&mac).bytes(&[0x02, 0, 0, 0, 0, 1]);
+    let mac = multicast_mac(destination.ip()).unwrap_or([0x02, 0, 0, 0, 0, 2]);
+    let ether_type = if destination.is_ipv4() { 0x0800 } else { 0x86dd };
+    Writer::new(out).bytes(&mac).bytes(&[0x02, 0, 0, 0, 0, 1]).u16(ether_type);
+    write_udp(out, source, destination, ttl, payload);
+}
+
+/// Appends an IP packet with one UDP datagram. Both addresses must be of one IP version, else the source is written as
+/// unspecified.
+pub fn write_udp(out: &mut Vec<u8>, source: SocketAddr, destination: SocketAddr, ttl: u8, payload: &[u8]) {
     let udp_length = (payload.len() + 8) as u16;
-    let pseudo = match (source.ip(), destination.ip()) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => {
-            let start = out.len() + 2;
+    let pseudo = match destination.ip() {
+        IpAddr::V4(to) => {
+            let from = match source.ip() {
+                IpAddr::V4(from) => from,
+                IpAddr::V6(_) => std::net::Ipv4Addr::UNSPECIFIED,
+            };
+            let start = out.len();
             let mut writer = Writer::new(out);
-            writer.u16(0x0800).u8(0x45).u8(0).u16(udp_length + 20).u16(0).u16(0x4000).u8(ttl).u8(17).u16(0);
+            writer.u8(0x45).u8(0).u16(udp_length + 20).u16(0).u16(0x4000).u8(ttl).u8(17).u16(0);
             writer.bytes(&from.octets()).bytes(&to.octets());
             let checksum = fold(sum(0, &out[start..]));
             out[start + 10..start + 12].copy_from_slice(&checksum.to_be_bytes());
             sum(sum(0, &from.octets()), &to.octets())
         }
-        (from, IpAddr::V6(to)) => {
-            let from = match from {
+        IpAddr::V6(to) => {
+            let from = match source.ip() {
                 IpAddr::V6(from) => from,
                 IpAddr::V4(_) => std::net::Ipv6Addr::UNSPECIFIED,
             };
             let mut writer = Writer::new(out);
-            writer.u16(0x86dd).u32(6 << 28).u16(udp_length).u8(17).u8(ttl);
+            writer.u32(6 << 28).u16(udp_length).u8(17).u8(ttl);
             writer.bytes(&from.octets()).bytes(&to.octets());
             sum(sum(0, &from.octets()), &to.octets())
-        }
-        (IpAddr::V6(_), IpAddr::V4(_)) => {
-            let source = SocketAddr::from(([0, 0, 0, 0], source.port()));
-            out.truncate(out.len() - 12);
-            return write_ethernet_udp(out, source, destination, ttl, payload);
         }
     };
     let start = out.len();

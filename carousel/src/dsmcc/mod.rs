@@ -1,0 +1,46 @@
+//! DSM-CC data and object carousels (ISO/IEC 13818-6; TR 101 202, TS 102 809, EN 301 192).
+//!
+//! ```text
+//! section ─ Message ─┬ DSI: gateway, or groups ┐
+//!                    ├ DII: modules             ├─ Receiver ─ Event::File (path, description, bytes)
+//!                    └ DDB: blocks of modules  ┘    │ zlib, BIOP, directories
+//! objects ─ Builder ─ modules, DII, DSI ─ sections ─┘
+//! ```
+//!
+//! | file | what |
+//! |---|---|
+//! | [`message`] | DSI, DII, DDB, module information |
+//! | [`biop`] | files, directories, IORs inside modules |
+//! | [`describe`] | what our object model adds to a BIOP file |
+//! | [`receive`] | sections to files, from any sender |
+//! | [`names`] | paths of objects by the directories that have come |
+//! | [`build`] | objects to modules and sections |
+//!
+//! Left out: stream events and NPT, carousels of other services (LiteOptions), download scenarios other than the
+//! carousel.
+
+pub mod biop;
+pub mod build;
+pub mod describe;
+pub mod message;
+pub mod names;
+pub mod receive;
+mod tree;
+
+pub use build::{Builder, Profile, Shape};
+pub use describe::Description;
+pub use receive::{Event, ModuleStorage, Receiver};
+
+/// `use` of a Tap to the object itself.
+pub const BIOP_OBJECT_USE: u16 = 0x0017;
+/// `use` of a Tap to the DII of a module.
+pub const BIOP_DELIVERY_PARA_USE: u16 = 0x0016;
+/// data_broadcast_id of a data carousel.
+pub const DATA_CAROUSEL: u16 = 0x0006;
+/// data_broadcast_id of an object carousel.
+pub const OBJECT_CAROUSEL: u16 = 0x0007;
+/// data_broadcast_id of an HbbTV carousel (TS 102 809).
+pub const HBBTV_CAROUSEL: u16 = 0x0123;
+
+/// Data of a full block: the largest that fits a section.
+pub const BLOCK_BYTES: u16 = 4066;

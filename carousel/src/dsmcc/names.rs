@@ -1,0 +1,233 @@
+//! Paths of a carousel's objects: the directories that have come, walked from the service gateway.
+//!
+//! Directories may contain themselves, each other, or one another a thousand times; names may be `..`. A walk goes no
+//! deeper than [`MAX_CAROUSEL_DEPTH`], never into a directory that it is in, and ends at [`MAX_CAROUSEL_NAMES`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::biop::{Binding, Kind, ObjectLocation};
+use super::describe::Description;
+use crate::limits::{MAX_CAROUSEL_DEPTH, MAX_CAROUSEL_NAMES, MAX_URI_BYTES};
+
+/// An object inside a carousel: module and key.
+pub(super) type ObjectId = (u16, Arc<[u8]>);
+
+/// A file by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) path: Arc<str>,
+    pub(super) object: ObjectId,
+    pub(super) description: Description,
+}
+
+/// What a walk has passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Passed {
+    /// Names that no path can have.
+    pub(super) bad_names: u64,
+    /// Directories inside themselves, and those too deep.
+    pub(super) loops: u64,
+    /// Names beyond the limit.
+    pub(super) too_many: u64,
+    /// Objects of other carousels.
+    pub(super) elsewhere: u64,
+}
+
+/// The directories of one carousel.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    directories: HashMap<ObjectId, (Kind, Vec<Binding>)>,
+}
+
+/// What a walk finds.
+#[derive(Debug, Default)]
+pub(super) struct Walk {
+    pub(super) files: Vec<Named>,
+    /// Whether every directory that is named has come.
+    pub(super) is_complete: bool,
+    pub(super) passed: Passed,
+    entered: usize,
+}
+
+impl Names {
+    /// Takes the directories of a module in the place of those that it had. Gives whether anything is different.
+    pub(super) fn set(&mut self, module_id: u16, directories: Vec<(Arc<[u8]>, Kind, Vec<Binding>)>) -> bool {
+        let had = self.directories.len();
+        self.directories.retain(|(module, _), _| *module != module_id);
+        let changed = self.directories.len() != had || !directories.is_empty();
+        for (key, kind, bindings) in directories {
+            self.directories.insert((module_id, key), (kind, bindings));
+        }
+        changed
+    }
+
+    /// The gateway: as the DSI says, or where no DSI has come, the only directory of that kind.
+    fn root(&self, gateway: Option<&ObjectLocation>) -> Option<ObjectId> {
+        match gateway {
+            Some(gateway) => Some((gateway.module_id, Arc::clone(&gateway.key))),
+            None => self
+                .directories
+                .iter()
+                .find(|(_, (kind, _))| *kind == Kind::Gateway)
+                .map(|(id, _)| id.clone()),
+        }
+    }
+
+    /// Every file below the gateway.
+    pub(super) fn walk(&self, gateway: Option<&ObjectLocation>) -> Walk {
+        let mut walk = Walk::default();
+        let Some(root) = self.root(gateway) else { return walk };
+        walk.is_complete = true;
+        let carousel_id = gateway.map(|it| it.carousel_id);
+        self.enter(&root, carousel_id, "", &mut Vec::new(), &mut walk);
+        walk
+    }
+
+    fn enter(
+        &self,
+        id: &ObjectId,
+        carousel_id: Option<u32>,
+        path: &str,
+        inside: &mut Vec<ObjectId>,
+        walk: &mut Walk,
+    ) {
+        let Some((_, bindings)) = self.directories.get(id) else {
+            walk.is_complete = false;
+            return;
+        };
+        if inside.len() >= MAX_CAROUSEL_DEPTH || inside.contains(id) {
+            walk.passed.loops += 1;
+            return;
+        }
+        inside.push(id.clone());
+        walk.entered += 1;
+        for binding in bindings {
+            if walk.files.len().max(walk.entered) >= MAX_CAROUSEL_NAMES {
+                walk.passed.too_many += 1;
+                break;
+            }
+            let Some(location) =
+                binding.ior.location.as_ref().filter(|it| carousel_id.is_none_or(|id| id == it.carousel_id))
+            else {
+                walk.passed.elsewhere += 1;
+                continue;
+            };
+            let Some(path) = joined(path, &binding.name) else {
+                walk.passed.bad_names += 1;
+                continue;
+            };
+            let object = (location.module_id, Arc::clone(&location.key));
+            match binding.ior.kind {
+                Kind::File => {
+                    let description = Description::read(&binding.descriptors, &path);
+                    walk.files.push(Named { path: path.into(), object, description });
+                }
+                Kind::Directory | Kind::Gateway => self.enter(&object, carousel_id, &path, inside, walk),
+                Kind::Other => {}
+            }
+        }
+        inside.pop();
+    }
+}
+
+/// The path of a data carousel's module: its name, without the scheme where it is a URL. `None` if it would leave the
+/// carousel.
+pub(super) fn path_of(name: &str) -> Option<String> {
+    let bare = ["http://", "https://"].iter().find_map(|scheme| name.strip_prefix(scheme)).unwrap_or(name);
+    joined("", bare.trim_start_matches('/').as_bytes())
+}
+
+/// The path of a name in a folder; `None` if it would leave it, or hides something.
+fn joined(folder: &str, name: &[u8]) -> Option<String> {
+    let name = String::from_utf8_lossy(name);
+    let is_bad = |part: &str| {
+        part.is_empty() || part == "." || part == ".." || part.chars().any(|it| it.is_control() || it == '\\')
+    };
+    // Names of several components have slashes; no component may.
+    if name.split('/').any(is_bad) || folder.len() + name.len() + 1 > MAX_URI_BYTES {
+        return None;
+    }
+    Some(if folder.is_empty() { name.into_owned() } else { format!("{folder}/{name}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dsmcc::biop::Ior;
+
+    fn binding(name: &str, kind: Kind, module_id: u16) -> Binding {
+        let location = ObjectLocation { carousel_id: 7, module_id, key: Arc::new([0]) };
+        Binding {
+            name: name.into(),
+            ior: Ior { kind, location: Some(location), transaction: None },
+            content_size: 0,
+            descriptors: Vec::new(),
+        }
+    }
+
+    fn gateway() -> ObjectLocation {
+        ObjectLocation { carousel_id: 7, module_id: 1, key: Arc::new([0]) }
+    }
+
+    fn names(directories: Vec<(u16, Vec<Binding>)>) -> Names {
+        let mut names = Names::default();
+        for (module, bindings) in directories {
+            let kind = if module == 1 { Kind::Gateway } else { Kind::Directory };
+            names.set(module, vec![(Arc::new([0]), kind, bindings)]);
+        }
+        names
+    }
+
+    #[test]
+    fn directories_that_contain_themselves_are_entered_once_a_path() {
+        let names = names(vec![
+            (1, vec![binding("a", Kind::Directory, 2), binding("top", Kind::File, 9)]),
+            (
+                2,
+                vec![
+                    binding("up", Kind::Directory, 1),
+                    binding("self", Kind::Directory, 2),
+                    binding("f", Kind::File, 8),
+                ],
+            ),
+        ]);
+        for root in [Some(gateway()), None] {
+            let walk = names.walk(root.as_ref());
+            let paths: Vec<_> = walk.files.iter().map(|it| it.path.as_ref()).collect();
+            assert_eq!((paths, walk.passed.loops), (vec!["a/f", "top"], 2));
+        }
+    }
+
+    #[test]
+    fn doubling_directories_end_at_the_limit() {
+        let twice = |to| vec![binding("l", Kind::Directory, to), binding("r", Kind::Directory, to)];
+        let mut all: Vec<_> = (1..30).map(|at| (at, twice(at + 1))).collect();
+        all.push((30, vec![binding("f", Kind::File, 99)]));
+        for without_files in [false, true] {
+            if without_files {
+                all.truncate(29);
+                all.push((30, vec![]));
+            }
+            let walk = names(all.clone()).walk(Some(&gateway()));
+            assert!(walk.files.len().max(walk.entered) <= MAX_CAROUSEL_NAMES + 1);
+            assert!(walk.passed.too_many > 0);
+        }
+    }
+
+    #[test]
+    fn names_that_leave_their_folder_are_passed_over() {
+        let bad = ["..", ".", "", "a/../../b", "a\\b", "a\0b", "/etc"];
+        let bindings = bad.iter().map(|name| binding(name, Kind::File, 2)).collect();
+        let walk = names(vec![(1, bindings)]).walk(None);
+        assert_eq!((walk.files.len(), walk.passed.bad_names), (0, bad.len() as u64));
+    }
+
+    #[test]
+    fn a_directory_that_has_not_come_leaves_the_walk_incomplete() {
+        let mut names = names(vec![(1, vec![binding("a", Kind::Directory, 2)])]);
+        assert!(!names.walk(Some(&gateway())).is_complete && !Names::default().walk(None).is_complete);
+        names.set(2, vec![(Arc::new([0]), Kind::Directory, vec![])]);
+        assert!(names.walk(Some(&gateway())).is_complete);
+    }
+}

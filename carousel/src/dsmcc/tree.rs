@@ -1,0 +1,207 @@
+//! The directories of a carousel that is built: which names are where, and which directories have changed.
+//!
+//! Names that no directory can hold are made holdable: a path is for people and other receivers, the URI stands in the
+//! file's description. An empty segment becomes `~`, a long one is cut and gets a hash; a directory that is full goes on
+//! in `~2` below it, `~3` and so on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::build::ObjectNumber;
+use crate::digest::Digest;
+
+/// id_length is 8 bits, NUL included.
+const MAX_NAME_BYTES: usize = 254;
+
+/// What a name leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Child {
+    /// A directory of the tree.
+    Directory(usize),
+    /// An object, and which of its files.
+    File(ObjectNumber, usize),
+}
+
+#[derive(Debug, Default)]
+struct Directory {
+    children: BTreeMap<String, Child>,
+    /// Module and key.
+    home: Option<(u16, u16)>,
+}
+
+/// See the module head. Directory 0 is the gateway.
+#[derive(Debug)]
+pub(super) struct Tree {
+    directories: Vec<Directory>,
+    dirty: BTreeSet<usize>,
+    most_bindings: usize,
+}
+
+impl Tree {
+    pub(super) fn new(most_bindings: usize) -> Self {
+        // Room for the directories that go on elsewhere.
+        let most_bindings = most_bindings.max(3);
+        Self { directories: vec![Directory::default()], dirty: BTreeSet::from([0]), most_bindings }
+    }
+
+    /// Puts a file at a path, or as near as it can be; gives the path that it has.
+    pub(super) fn place(&mut self, wanted: &str, file: Child) -> String {
+        let segments: Vec<String> = wanted.trim_start_matches('/').split('/').map(holdable).collect();
+        let Some((name, folders)) = segments.split_last() else { return String::new() };
+        let (mut at, mut path) = (0, Vec::new());
+        for folder in folders {
+            at = self.folder_in(at, folder, &mut path);
+        }
+        at = self.with_room(at, name, &mut path);
+        let mut unique = name.clone();
+        let mut number = 1;
+        while self.directories[at].children.contains_key(&unique) {
+            number += 1;
+            unique = holdable(&format!("{name}~{number}"));
+        }
+        self.directories[at].children.insert(unique.clone(), file);
+        self.dirty.insert(at);
+        path.push(unique);
+        path.join("/")
+    }
+
+    /// The folder of this name, which is made where there is none; a file of that name makes it `name~`.
+    fn folder_in(&mut self, at: usize, folder: &str, path: &mut Vec<String>) -> usize {
+        let mut name = folder.to_owned();
+        let at = self.with_room(at, &name, path);
+        loop {
+            match self.directories[at].children.get(&name) {
+                Some(Child::Directory(child)) => {
+                    let child = *child;
+                    path.push(name);
+                    return child;
+                }
+                Some(Child::File(..)) => name.push('~'),
+                None => {
+                    self.directories.push(Directory::default());
+                    let child = self.directories.len() - 1;
+                    self.directories[at].children.insert(name.clone(), Child::Directory(child));
+                    self.dirty.extend([at, child]);
+                    path.push(name);
+                    return child;
+                }
+            }
+        }
+    }
+
+    /// The directory itself if it has the name or room for it, else one that continues it.
+    fn with_room(&mut self, mut at: usize, name: &str, path: &mut Vec<String>) -> usize {
+        let mut number = 2;
+        loop {
+            let directory = &self.directories[at];
+            let room = self.most_bindings - 1;
+            if directory.children.contains_key(name) || directory.children.len() < room {
+                return at;
+            }
+            let next = format!("~{number}");
+            number += 1;
+            at = match directory.children.get(&next) {
+                Some(Child::Directory(child)) => *child,
+                _ => {
+                    self.directories.push(Directory::default());
+                    let child = self.directories.len() - 1;
+                    self.directories[at].children.insert(next.clone(), Child::Directory(child));
+                    self.dirty.extend([at, child]);
+                    child
+                }
+            };
+            path.push(next);
+        }
+    }
+
+    fn parent_of(&self, path: &str) -> Option<(usize, String)> {
+        let (folders, name) = path.rsplit_once('/').map_or(("", path), |(folders, name)| (folders, name));
+        let mut at = 0;
+        for folder in folders.split('/').filter(|it| !it.is_empty()) {
+            let Child::Directory(child) = self.directories[at].children.get(folder)? else { return None };
+            at = *child;
+        }
+        Some((at, name.to_owned()))
+    }
+
+    /// Takes the file at a path out.
+    pub(super) fn remove(&mut self, path: &str) {
+        if let Some((at, name)) = self.parent_of(path) {
+            self.directories[at].children.remove(&name);
+            self.dirty.insert(at);
+        }
+    }
+
+    /// What is said of the file at a path has changed.
+    pub(super) fn touch(&mut self, path: &str) {
+        if let Some((at, _)) = self.parent_of(path) {
+            self.dirty.insert(at);
+        }
+    }
+
+    pub(super) fn take_dirty(&mut self) -> BTreeSet<usize> {
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// Directories without a module.
+    pub(super) fn homeless(&self) -> Vec<usize> {
+        // They are made in order and housed at once.
+        let housed = self.directories.iter().rposition(|it| it.home.is_some()).map_or(0, |at| at + 1);
+        (housed..self.directories.len()).collect()
+    }
+
+    pub(super) fn house(&mut self, directory: usize, module: u16, key: u16) {
+        self.directories[directory].home = Some((module, key));
+    }
+
+    pub(super) fn home(&self, directory: usize) -> Option<(u16, u16)> {
+        self.directories.get(directory)?.home
+    }
+
+    pub(super) fn children(&self, directory: usize) -> impl Iterator<Item = (&String, &Child)> {
+        self.directories[directory].children.iter()
+    }
+}
+
+fn holdable(segment: &str) -> String {
+    match segment {
+        "" | "." | ".." => format!("~{segment}"),
+        segment if segment.len() > MAX_NAME_BYTES => {
+            let cut = (0..=200).rev().find(|&at| segment.is_char_boundary(at)).unwrap_or(0);
+            format!("{}~{}", &segment[..cut], &Digest::of(segment.as_bytes()).to_hex()[..16])
+        }
+        segment => segment.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_made_holdable_and_full_directories_go_on() {
+        let mut tree = Tree::new(4);
+        let mut place = |path: &str| tree.place(path, Child::File(0, 0));
+        assert_eq!(place("h/a"), "h/a");
+        assert_eq!(place("h/b"), "h/b");
+        assert_eq!(place("h/c"), "h/c");
+        assert_eq!(place("h/d"), "h/~2/d");
+        assert_eq!(place("h/e/f"), "h/~2/e/f");
+        assert_eq!(place("h/a/x"), "h/a~/x");
+        assert_eq!(place("g//x"), "g/~/x");
+        let long = place(&format!("g/{}", "n".repeat(300)));
+        assert!(long.len() < 260);
+    }
+
+    #[test]
+    fn what_is_removed_leaves_room() {
+        let mut tree = Tree::new(4);
+        for name in ["a", "b", "c"] {
+            tree.place(name, Child::File(0, 0));
+        }
+        tree.take_dirty();
+        tree.remove("b");
+        assert_eq!(tree.take_dirty(), BTreeSet::from([0]));
+        assert_eq!(tree.place("d", Child::File(1, 0)), "d");
+        assert_eq!(tree.children(0).count(), 3);
+    }
+}

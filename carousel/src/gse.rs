@@ -1,0 +1,511 @@
+//! Generic Stream Encapsulation and the baseband frames that carry it (ETSI TS 102 606-1; EN 302 307-1 clause 5.1.6).
+//!
+//! ```text
+//! IP ─ Encapsulator ─ GSE packets, fragmented where a frame ends ─ BBFRAME: header, data field
+//! BBFRAME ─ frame::parse ─ Deframer (label re-use, fragments, CRC_32) ─ IP
+//! ```
+//!
+//! Frames of GS type 00/01 (each begins with a GSE packet) are written; GSE-HEM of DVB-S2X, in which packets are sliced
+//! across frames, is left out, as are extension headers beyond passing over them.
+
+use std::collections::BTreeMap;
+
+use crate::bytes::{Reader, WireError, Writer};
+use crate::limits::MAX_PDUS_OPEN;
+use crate::ts::section::crc32;
+
+/// Bytes of a baseband header.
+pub const BBHEADER_BYTES: usize = 10;
+/// The largest PDU: total_length has 16 bits, of which 8 bytes may be protocol type and label.
+const MAX_PDU_BYTES: usize = 65_535 - 8;
+/// GSE_Length has 12 bits.
+const MAX_GSE_LENGTH: usize = 4095;
+/// Frames within which a fragmented PDU must be whole.
+const MAX_FRAMES: u64 = 256;
+/// A fragment shorter than this is not worth its header.
+const LEAST_FRAGMENT_BYTES: usize = 16;
+/// Extension headers before a PDU.
+const MAX_EXTENSIONS: usize = 8;
+
+/// CRC-8 of EN 302 307-1 clause 5.1.4 over the header's first nine bytes.
+pub fn crc8(bytes: &[u8]) -> u8 {
+    static CRC: crc::Crc<u8> = crc::Crc::<u8>::new(&crc::CRC_8_DVB_S2);
+    CRC.checksum(bytes)
+}
+
+/// A baseband frame's header and data field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// TS/GS: 0 packetised, 1 continuous, 2 GSE-HEM, 3 transport stream.
+    pub stream_format: u8,
+    /// Input stream identifier, where there are several.
+    pub isi: Option<u8>,
+    /// Bits before the first packet that begins here; only packetised streams have them.
+    pub sync_distance_bits: u16,
+    /// The data field, without padding.
+    pub data: &'a [u8],
+}
+
+/// Reads a frame that begins at its header.
+///
+/// # Errors
+/// `Illegal` if the header's CRC-8 is wrong, `Short` if the data field is longer than what is there.
+pub fn parse_frame(bytes: &[u8]) -> Result<Frame<'_>, WireError> {
+    let mut reader = Reader::new(bytes);
+    let header: [u8; BBHEADER_BYTES] = reader.array("BBHEADER")?;
+    let crc = crc8(&header[..9]);
+    if crc != header[9] {
+        return Err(WireError::Illegal {
+            what: "CRC-8",
+            value: u64::from(header[9]),
+            clause: "EN 302 307-1 5.1.4",
+        });
+    }
+    let data_bits = u16::from_be_bytes([header[4], header[5]]);
+    let data = reader.take(usize::from(data_bits / 8), "data field")?;
+    Ok(Frame {
+        stream_format: header[0] >> 6,
+        isi: (header[0] & 0x20 == 0).then_some(header[1]),
+        sync_distance_bits: u16::from_be_bytes([header[7], header[8]]),
+        data,
+    })
+}
+
+/// How frames are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameProfile {
+    /// Bytes of a data field: Kbch/8 − 10 of the carrier's code.
+    pub data_bytes: usize,
+    /// Input stream identifier of one of several streams.
+    pub isi: Option<u8>,
+    /// RO: 0 for 0.35, 1 for 0.25, 2 for 0.20.
+    pub roll_off: u8,
+}
+
+/// Kbch in bits of a normal FECFRAME with this code rate (EN 302 307-1 table 5a).
+pub fn kbch_bits(code_rate: &str) -> Option<usize> {
+    Some(match code_rate {
+        "1/4" => 16_008,
+        "1/3" => 21_408,
+        "2/5" => 25_728,
+        "1/2" => 32_208,
+        "3/5" => 38_688,
+        "2/3" => 43_040,
+        "3/4" => 48_408,
+        "4/5" => 51_648,
+        "5/6" => 53_840,
+        "8/9" => 57_472,
+        "9/10" => 58_192,
+        _ => return None,
+    })
+}
+
+/// Fills frames with IP packets.
+#[derive(Debug)]
+pub struct Encapsulator {
+    profile: FrameProfile,
+    data: Vec<u8>,
+    /// The PDU that goes on in the next frame: its bytes from protocol type on, how many are out, its fragment id.
+    rest: Option<(Vec<u8>, usize, u8)>,
+    fragment_id: u8,
+}
+
+/// What the first fragment of a PDU has before its data: length, id, total length, protocol type.
+const FIRST_HEADER: usize = 7;
+
+impl Encapsulator {
+    /// With an empty frame.
+    pub const fn new(profile: FrameProfile) -> Self {
+        Self { profile, data: Vec::new(), rest: None, fragment_id: 0 }
+    }
+
+    /// Bytes that still fit the frame.
+    const fn room(&self) -> usize {
+        self.profile.data_bytes - self.data.len()
+    }
+
+    /// Takes an IP packet (no label: broadcast to all). `frame` gets every frame that is full.
+    ///
+    /// # Errors
+    /// `Unsupported` if it is no IP, `Illegal` if it is too long.
+    pub fn push(&mut self, packet: &[u8], mut frame: impl FnMut(&[u8])) -> Result<(), WireError> {
+        let protocol = match packet.first().map(|first| first >> 4) {
+            Some(4) => 0x0800_u16,
+            Some(6) => 0x86dd,
+            version => {
+                let value = u64::from(version.unwrap_or(0));
+                return Err(WireError::Unsupported { what: "IP version", value });
+            }
+        };
+        if packet.len() > MAX_PDU_BYTES {
+            let value = packet.len() as u64;
+            return Err(WireError::Illegal { what: "PDU length", value, clause: "TS 102 606-1 clause 4.2" });
+        }
+        if self.room() < FIRST_HEADER + LEAST_FRAGMENT_BYTES {
+            self.flush(&mut frame);
+        }
+        let length = packet.len() + 2;
+        if length + 2 <= self.room() && length <= MAX_GSE_LENGTH {
+            // S, E, broadcast: a whole packet.
+            Writer::new(&mut self.data).u16(0xe000 | length as u16).u16(protocol).bytes(packet);
+            return Ok(());
+        }
+        let mut pdu = Vec::with_capacity(length + 2);
+        Writer::new(&mut pdu).u16(length as u16).u16(protocol).bytes(packet);
+        let crc = crc32(&pdu);
+        pdu.extend_from_slice(&crc.to_be_bytes());
+        let count = (self.room() - 3).min(MAX_GSE_LENGTH - 1).min(pdu.len() - 5);
+        Writer::new(&mut self.data)
+            .u16(0xa000 | (count + 1) as u16)
+            .u8(self.fragment_id)
+            .bytes(&pdu[..count]);
+        self.rest = Some((pdu, count, self.fragment_id));
+        self.fragment_id = self.fragment_id.wrapping_add(1);
+        while self.rest.is_some() {
+            if self.room() < 3 + LEAST_FRAGMENT_BYTES {
+                self.flush(&mut frame);
+            }
+            self.go_on();
+        }
+        Ok(())
+    }
+
+    /// Writes the next fragment of the PDU that was begun.
+    fn go_on(&mut self) {
+        let Some((pdu, at, id)) = self.rest.take() else { return };
+        let left = pdu.len() - at;
+        let room = (self.room() - 3).min(MAX_GSE_LENGTH - 1);
+        let (flags, count) = if left <= room {
+            (0x7000, left)
+        } else {
+            // CRC_32 is never torn: the last fragment has all of it and a byte of data.
+            (0x3000, room.min(left - 5))
+        };
+        Writer::new(&mut self.data).u16(flags | (count + 1) as u16).u8(id).bytes(&pdu[at..at + count]);
+        if count < left {
+            self.rest = Some((pdu, at + count, id));
+        }
+    }
+
+    /// Sends the frame as it is, if there is anything in it.
+    pub fn flush(&mut self, mut frame: impl FnMut(&[u8])) {
+        if self.data.is_empty() {
+            return;
+        }
+        let mut out = Vec::with_capacity(BBHEADER_BYTES + self.data.len());
+        // Continuous generic stream, CCM.
+        let single = if self.profile.isi.is_none() { 0x20 } else { 0 };
+        Writer::new(&mut out)
+            .u8(0x40 | single | 0x10 | self.profile.roll_off & 3)
+            .u8(self.profile.isi.unwrap_or(0))
+            .u16(0)
+            .u16((self.data.len() * 8) as u16)
+            .u8(0)
+            .u16(0);
+        let crc = crc8(&out);
+        out.push(crc);
+        out.append(&mut self.data);
+        frame(&out);
+    }
+}
+
+/// Why a GSE packet gave no PDU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum GseDrop {
+    /// A frame whose header is wrong, or that is cut short.
+    Frame,
+    /// A frame of a transport stream or of GSE-HEM.
+    Format,
+    /// A packet whose lengths contradict each other.
+    Length,
+    /// A fragment whose beginning was not seen.
+    Gap,
+    /// CRC_32 over a PDU put together is wrong.
+    Crc,
+    /// A PDU that was not whole within 256 frames.
+    TimedOut,
+    /// More PDUs begun than are kept.
+    TooManyOpen,
+    /// Neither IPv4 nor IPv6.
+    NotIp,
+}
+
+impl GseDrop {
+    /// Every variant.
+    pub const ALL: [Self; 8] = [
+        Self::Frame,
+        Self::Format,
+        Self::Length,
+        Self::Gap,
+        Self::Crc,
+        Self::TimedOut,
+        Self::TooManyOpen,
+        Self::NotIp,
+    ];
+
+    /// The name of its metric.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Frame => "frame",
+            Self::Format => "format",
+            Self::Length => "length",
+            Self::Gap => "gap",
+            Self::Crc => "crc",
+            Self::TimedOut => "timed_out",
+            Self::TooManyOpen => "too_many_open",
+            Self::NotIp => "not_ip",
+        }
+    }
+}
+
+#[derive(Debug)]
+struct OpenPdu {
+    /// From total_length on.
+    bytes: Vec<u8>,
+    total: usize,
+    begun_frame: u64,
+}
+
+/// Gets IP packets out of frames of one stream.
+#[derive(Debug, Default)]
+pub struct Deframer {
+    frames: u64,
+    open: BTreeMap<u8, OpenPdu>,
+    dropped: [u64; GseDrop::ALL.len()],
+}
+
+impl Deframer {
+    /// Takes a frame that begins at its header; `each` gets every IP packet that ends in it.
+    pub fn push(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8])) {
+        self.frames += 1;
+        let frame = match parse_frame(bytes) {
+            Ok(frame) if frame.stream_format <= 1 => frame,
+            Ok(_) => return self.count(GseDrop::Format),
+            Err(_) => return self.count(GseDrop::Frame),
+        };
+        let before = self.open.len();
+        let oldest = self.frames.saturating_sub(MAX_FRAMES);
+        self.open.retain(|_, pdu| pdu.begun_frame > oldest);
+        self.dropped[GseDrop::TimedOut as usize] += (before - self.open.len()) as u64;
+        let mut reader = Reader::new(frame.data);
+        while reader.remaining() >= 2 {
+            match self.packet(&mut reader, &mut each) {
+                Ok(true) => {}
+                // Padding: nothing follows.
+                Ok(false) => return,
+                Err(drop) => {
+                    self.count(drop);
+                    if drop == GseDrop::Length {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads one GSE packet. False at padding.
+    fn packet(&mut self, reader: &mut Reader<'_>, each: &mut impl FnMut(&[u8])) -> Result<bool, GseDrop> {
+        let short = |_| GseDrop::Length;
+        let word = reader.u16("GSE header").map_err(short)?;
+        let (start, end, label) = (word & 0x8000 != 0, word & 0x4000 != 0, word >> 12 & 3);
+        if !start && !end && label == 0 {
+            return Ok(false);
+        }
+        let mut packet = Reader::new(reader.take(usize::from(word & 0x0fff), "GSE packet").map_err(short)?);
+        if start && end {
+            let (protocol, pdu) = unwrap(&mut packet, label)?;
+            return hand_on(protocol, pdu, each).map(|()| true);
+        }
+        let id = packet.u8("frag_id").map_err(short)?;
+        if start {
+            let data = packet.rest();
+            let total = usize::from(u16::from_be_bytes(*data.first_chunk().ok_or(GseDrop::Length)?));
+            if self.open.len() >= MAX_PDUS_OPEN && !self.open.contains_key(&id) {
+                return Err(GseDrop::TooManyOpen);
+            }
+            // The label's type is kept in front, for when the PDU is whole.
+            let mut bytes = vec![label as u8];
+            bytes.extend_from_slice(data);
+            let pdu = OpenPdu { bytes, total, begun_frame: self.frames };
+            if self.open.insert(id, pdu).is_some() {
+                return Err(GseDrop::Gap);
+            }
+            return Ok(true);
+        }
+        let pdu = self.open.get_mut(&id).ok_or(GseDrop::Gap)?;
+        pdu.bytes.extend_from_slice(packet.rest());
+        // total_length counts from behind itself; CRC_32 comes on top.
+        let whole = 1 + 2 + pdu.total + 4;
+        if !end {
+            if pdu.bytes.len() > whole {
+                self.open.remove(&id);
+                return Err(GseDrop::Length);
+            }
+            return Ok(true);
+        }
+        let Some(pdu) = self.open.remove(&id) else { return Err(GseDrop::Gap) };
+        // Some modulators count total_length wrongly: CRC_32 decides.
+        if pdu.bytes.len() < 1 + 2 + 2 + 4 || crc32(&pdu.bytes[1..]) != 0 {
+            return Err(GseDrop::Crc);
+        }
+        let mut inner = Reader::new(&pdu.bytes[3..pdu.bytes.len() - 4]);
+        let (protocol, bytes) = unwrap(&mut inner, u16::from(pdu.bytes[0]))?;
+        hand_on(protocol, bytes, each).map(|()| true)
+    }
+
+    #[cold]
+    fn count(&mut self, drop: GseDrop) {
+        self.dropped[drop as usize] += 1;
+    }
+
+    /// What gave no PDU, by reason.
+    pub fn dropped(&self) -> impl Iterator<Item = (GseDrop, u64)> {
+        GseDrop::ALL.iter().map(|&drop| (drop, self.dropped[drop as usize]))
+    }
+}
+
+/// Protocol type and PDU behind label and extension headers.
+fn unwrap<'a>(packet: &mut Reader<'a>, label: u16) -> Result<(u16, &'a [u8]), GseDrop> {
+    let short = |_| GseDrop::Length;
+    let mut protocol = packet.u16("protocol type").map_err(short)?;
+    let label_bytes = match label {
+        0 => 6,
+        1 => 3,
+        _ => 0,
+    };
+    packet.take(label_bytes, "label").map_err(short)?;
+    for _ in 0..MAX_EXTENSIONS {
+        if protocol >= 0x0600 {
+            break;
+        }
+        // H-LEN counts words of two bytes with the next type (RFC 4326 section 5); 0 is a mandatory extension.
+        let words = usize::from(protocol >> 8 & 7);
+        if words == 0 {
+            return Err(GseDrop::NotIp);
+        }
+        packet.take((words - 1) * 2, "extension header").map_err(short)?;
+        protocol = packet.u16("protocol type").map_err(short)?;
+    }
+    Ok((protocol, packet.rest()))
+}
+
+fn hand_on(protocol: u16, pdu: &[u8], each: &mut impl FnMut(&[u8])) -> Result<(), GseDrop> {
+    if !matches!(protocol, 0x0800 | 0x86dd) {
+        return Err(GseDrop::NotIp);
+    }
+    each(pdu);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn profile(data_bytes: usize) -> FrameProfile {
+        FrameProfile { data_bytes, isi: None, roll_off: 2 }
+    }
+
+    fn packet(length: usize) -> Vec<u8> {
+        let mut packet = vec![0x45; length.max(20)];
+        for (at, byte) in packet.iter_mut().enumerate().skip(1) {
+            *byte = at as u8;
+        }
+        packet
+    }
+
+    fn frames(packets: &[Vec<u8>], data_bytes: usize) -> Vec<Vec<u8>> {
+        let mut encapsulator = Encapsulator::new(profile(data_bytes));
+        let mut frames = Vec::new();
+        for packet in packets {
+            encapsulator.push(packet, |frame| frames.push(frame.to_vec())).unwrap();
+        }
+        encapsulator.flush(|frame| frames.push(frame.to_vec()));
+        frames
+    }
+
+    fn receive(frames: &[Vec<u8>]) -> (Vec<Vec<u8>>, Vec<(GseDrop, u64)>) {
+        let mut deframer = Deframer::default();
+        let mut packets = Vec::new();
+        for frame in frames {
+            deframer.push(frame, |packet| packets.push(packet.to_vec()));
+        }
+        (packets, deframer.dropped().filter(|it| it.1 > 0).collect())
+    }
+
+    #[test]
+    fn the_header_is_that_of_en_302_307() {
+        let frame = &frames(&[packet(40)], 6041)[0];
+        // GS continuous, single, CCM, roll-off 0.20; 44 bytes of data.
+        assert_eq!(frame[..9], [0x72, 0, 0, 0, 1, 0x60, 0, 0, 0]);
+        assert_eq!(frame[10..14], [0xe0, 42, 0x08, 0x00]);
+        assert_eq!(crc8(b"123456789"), 0xbc, "the catalogue's check of CRC-8/DVB-S2");
+    }
+
+    #[test]
+    fn a_lost_frame_costs_the_packets_in_it() {
+        let packets: Vec<_> = (0..40).map(|at| packet(500 + at * 37)).collect();
+        let mut all = frames(&packets, 1000);
+        all.remove(5);
+        let (received, dropped) = receive(&all);
+        assert!(received.iter().all(|it| packets.contains(it)) && received.len() >= 36, "{}", received.len());
+        assert!(!dropped.is_empty());
+    }
+
+    #[test]
+    fn a_pdu_that_is_never_whole_is_given_up() {
+        let first = frames(&[packet(3000)], 1000)[0].clone();
+        let mut all = vec![first];
+        all.extend(std::iter::repeat_n(frames(&[packet(30)], 1000)[0].clone(), 300));
+        assert_eq!(receive(&all).1, [(GseDrop::TimedOut, 1)]);
+    }
+
+    #[test]
+    fn labels_and_extension_headers_are_passed_over() {
+        let mut data = Vec::new();
+        // Six-byte label, one optional extension of two words.
+        Writer::new(&mut data)
+            .u16(0xc000 | (2 + 6 + 2 + 2 + 20))
+            .u16(0x0242)
+            .bytes(&[1; 6])
+            .u16(7)
+            .u16(0x0800)
+            .bytes(&packet(20));
+        let mut frame = vec![0x72, 0, 0, 0];
+        Writer::new(&mut frame).u16(data.len() as u16 * 8).u8(0).u16(0);
+        let crc = crc8(&frame);
+        frame.push(crc);
+        frame.extend_from_slice(&data);
+        assert_eq!(receive(&[frame]).0, [packet(20)]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_packet_comes_out_whatever_the_frames(lengths in proptest::collection::vec(20_usize..9000, 1..20), data_bytes in 200_usize..7300) {
+            let packets: Vec<_> = lengths.iter().map(|&it| packet(it)).collect();
+            let frames = frames(&packets, data_bytes);
+            prop_assert!(frames.iter().all(|it| it.len() <= data_bytes + BBHEADER_BYTES));
+            prop_assert_eq!(receive(&frames), (packets, vec![]));
+        }
+
+        #[test]
+        fn wrong_bits_give_no_wrong_fragmented_packet(flip: usize, bit in 0_u8..8) {
+            let packets = vec![packet(3000)];
+            let mut frames = frames(&packets, 700);
+            let at = flip % frames.len();
+            let index = flip % frames[at].len();
+            frames[at][index] ^= 1 << bit;
+            prop_assert!(receive(&frames).0.iter().all(|it| packets.contains(it)));
+        }
+
+        #[test]
+        fn no_frame_panics(data in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let mut frame = vec![0x72, 0, 0, 0];
+            Writer::new(&mut frame).u16(data.len() as u16 * 8).u8(0).u16(0);
+            let crc = crc8(&frame);
+            frame.push(crc);
+            frame.extend_from_slice(&data);
+            receive(&[frame]);
+        }
+    }
+}

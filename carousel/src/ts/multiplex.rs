@@ -1,0 +1,475 @@
+//! Follows a transport stream's own tables to what it carries for us: carousels and IP.
+//!
+//! PIDs whose PMT says that there are DSM-CC sections are looked into; so are PIDs that no PMT names, or that it names as
+//! something else, when sections of ours begin in them: recordings of one PID have no tables, and some senders' tables
+//! lack the carousel's descriptors. Such are *undeclared*.
+
+use std::collections::BTreeMap;
+
+use super::demux::Demux;
+use super::psi::{self, Nit, Pat, Pmt, Sdt, Service, Stream};
+use super::section::{Section, SectionDrop};
+use super::{PACKET_BYTES, Packet, Pid};
+use crate::dsmcc::message::{TABLE_CONTROL, TABLE_DATA};
+use crate::limits::{MAX_PROGRAMS, MAX_UNDECLARED_PIDS};
+use crate::mpe;
+use crate::time::WallTime;
+
+/// The lowest PID that is not reserved for tables.
+const FIRST_FREE_PID: u16 = 0x20;
+/// Sections of an SDT or PAT that are kept: all that 8 bits count.
+const MAX_SERVICES: usize = 4096;
+
+/// What comes out of a stream.
+#[derive(Debug)]
+pub enum Delivery<'a> {
+    /// A section of a carousel: DSI, DII or DDB.
+    Carousel(Pid, &'a Section<'a>),
+    /// An IP packet.
+    Ip(Pid, &'a [u8]),
+    /// What this PID carried is over: the tables say something else of it.
+    Gone(Pid),
+}
+
+/// A stream of a programme that carries data for us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Component {
+    /// Its PID.
+    pub pid: Pid,
+    /// Service that it belongs to; `None` if no PMT names it.
+    pub service_id: Option<u16>,
+    /// stream_type of the PMT.
+    pub stream_type: Option<u8>,
+    /// component_tag.
+    pub component_tag: Option<u8>,
+    /// carousel_id.
+    pub carousel_id: Option<u32>,
+    /// data_broadcast_id.
+    pub data_broadcast_id: Option<u16>,
+}
+
+impl Component {
+    /// Whether the PMT has the descriptors that make a carousel or IP stream known to receivers.
+    pub const fn is_declared(&self) -> bool {
+        self.carousel_id.is_some() || self.data_broadcast_id.is_some()
+    }
+
+    fn of(service_id: u16, stream: &Stream) -> Self {
+        Self {
+            pid: stream.pid,
+            service_id: Some(service_id),
+            stream_type: Some(stream.stream_type),
+            component_tag: stream.component_tag(),
+            carousel_id: stream.carousel_id(),
+            data_broadcast_id: stream.data_broadcast_id(),
+        }
+    }
+}
+
+/// One programme.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// PID of its PMT.
+    pub pmt_pid: Pid,
+    /// The PMT, once it has come.
+    pub pmt: Option<Pmt>,
+    version: Option<u8>,
+}
+
+/// What the tables say.
+#[derive(Debug, Default)]
+pub struct Tables {
+    /// transport_stream_id.
+    pub transport_stream_id: Option<u16>,
+    /// original_network_id.
+    pub original_network_id: Option<u16>,
+    /// Programmes by service_id.
+    pub programs: BTreeMap<u16, Program>,
+    /// Names by service_id.
+    pub services: BTreeMap<u16, Service>,
+    /// The network, its first transport stream.
+    pub network: Option<Nit>,
+    /// The time that the stream says it is.
+    pub time: Option<WallTime>,
+    pat_version: Option<u8>,
+    /// PIDs with sections of ours that no PMT names as such, and whether a right one has come.
+    undeclared: BTreeMap<Pid, bool>,
+    changes: Vec<Change>,
+    too_many_pids: u64,
+    too_many_programs: u64,
+    bad_tables: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Open(Pid),
+    Close(Pid),
+}
+
+impl Tables {
+    /// The component with this PID.
+    pub fn component(&self, pid: Pid) -> Option<Component> {
+        let of = |(service_id, stream): (u16, &Stream)| Component::of(service_id, stream);
+        self.streams().find(|(_, stream)| stream.pid == pid).map(of).or_else(|| {
+            self.undeclared.get(&pid).filter(|is_right| **is_right).map(|_| Component {
+                pid,
+                service_id: None,
+                stream_type: None,
+                component_tag: None,
+                carousel_id: None,
+                data_broadcast_id: None,
+            })
+        })
+    }
+
+    /// Every stream of every programme.
+    pub fn streams(&self) -> impl Iterator<Item = (u16, &Stream)> {
+        self.programs.iter().flat_map(|(service_id, program)| {
+            program.pmt.iter().flat_map(|pmt| &pmt.streams).map(move |stream| (*service_id, stream))
+        })
+    }
+
+    /// PIDs that were not looked into for want of room, programmes left out, tables that could not be read.
+    pub const fn refused(&self) -> [(&'static str, u64); 3] {
+        [
+            ("too_many_pids", self.too_many_pids),
+            ("too_many_programs", self.too_many_programs),
+            ("bad_table", self.bad_tables),
+        ]
+    }
+
+    #[cold]
+    fn pat(&mut self, section: &Section<'_>) {
+        let Ok(pat) = Pat::read(section) else {
+            self.bad_tables += 1;
+            return;
+        };
+        if self.pat_version.replace(section.version) != Some(section.version)
+            || self.transport_stream_id != Some(pat.transport_stream_id)
+        {
+            self.transport_stream_id = Some(pat.transport_stream_id);
+            for program in std::mem::take(&mut self.programs).into_values() {
+                self.changes.push(Change::Close(program.pmt_pid));
+                self.changes.extend(data_pids(program.pmt.as_ref()).map(Change::Close));
+            }
+        }
+        for (service_id, pmt_pid) in pat.programs {
+            if self.programs.contains_key(&service_id) {
+                continue;
+            }
+            if self.programs.len() >= MAX_PROGRAMS {
+                self.too_many_programs += 1;
+                continue;
+            }
+            self.programs.insert(service_id, Program { pmt_pid, pmt: None, version: None });
+            self.changes.push(Change::Open(pmt_pid));
+        }
+    }
+
+    #[cold]
+    fn pmt(&mut self, pid: Pid, section: &Section<'_>) {
+        let Some(program) = self.programs.get_mut(&section.extension).filter(|it| it.pmt_pid == pid) else {
+            return;
+        };
+        let Ok(pmt) = Pmt::read(section) else {
+            self.bad_tables += 1;
+            return;
+        };
+        program.version = Some(section.version);
+        if program.pmt.as_ref() == Some(&pmt) {
+            return;
+        }
+        let gone = data_pids(program.pmt.as_ref()).filter(|pid| !data_pids(Some(&pmt)).any(|it| it == *pid));
+        self.changes.extend(gone.map(Change::Close));
+        self.changes.extend(data_pids(Some(&pmt)).map(Change::Open));
+        for pid in data_pids(Some(&pmt)) {
+            self.undeclared.remove(&pid);
+        }
+        program.pmt = Some(pmt);
+    }
+
+    #[cold]
+    fn si(&mut self, pid: Pid, section: &Section<'_>) {
+        match (pid, section.table_id) {
+            (Pid::SDT, psi::SDT) => match Sdt::read(section) {
+                Ok(sdt) => {
+                    self.original_network_id = Some(sdt.original_network_id);
+                    for service in sdt.services {
+                        if self.services.len() < MAX_SERVICES {
+                            self.services.insert(service.service_id, service);
+                        }
+                    }
+                }
+                Err(_) => self.bad_tables += 1,
+            },
+            (Pid::NIT, psi::NIT) => match Nit::read(section) {
+                Ok(nit) => self.network = Some(nit),
+                Err(_) => self.bad_tables += 1,
+            },
+            _ => {}
+        }
+    }
+
+    /// Whether this PID carries a PMT.
+    fn has_pmt(&self, pid: Pid) -> bool {
+        self.programs.values().any(|it| it.pmt_pid == pid)
+    }
+}
+
+/// PIDs of a programme that may carry sections of ours.
+fn data_pids(pmt: Option<&Pmt>) -> impl Iterator<Item = Pid> {
+    let streams = pmt.into_iter().flat_map(|pmt| &pmt.streams);
+    streams
+        .filter(|stream| {
+            matches!(stream.stream_type, psi::STREAM_TYPE_CAROUSEL | psi::STREAM_TYPE_DSMCC_SECTIONS)
+                || stream.carousel_id().is_some()
+                || stream.data_broadcast_id().is_some()
+        })
+        .map(|stream| stream.pid)
+        .filter(|pid| pid.get() >= FIRST_FREE_PID && *pid != Pid::NULL)
+}
+
+/// See the module head.
+#[derive(Debug)]
+pub struct Multiplex {
+    demux: Demux,
+    tables: Tables,
+    mpe: BTreeMap<Pid, mpe::Reassembly>,
+}
+
+impl Default for Multiplex {
+    fn default() -> Self {
+        let mut demux = Demux::default();
+        for pid in [Pid::PAT, Pid::NIT, Pid::SDT, Pid::TDT] {
+            demux.open(pid);
+        }
+        Self { demux, tables: Tables::default(), mpe: BTreeMap::new() }
+    }
+}
+
+impl Multiplex {
+    /// Takes a packet; `each` gets what ends in it.
+    #[inline]
+    pub fn push(&mut self, bytes: &[u8; PACKET_BYTES], mut each: impl FnMut(Delivery<'_>)) {
+        if bytes[1] & 0x40 != 0 && !self.demux.is_open(Pid::new(u16::from_be_bytes([bytes[1], bytes[2]]))) {
+            self.look_at_stranger(bytes);
+        }
+        let Self { demux, tables, mpe } = self;
+        demux.push(bytes, |pid, section| match section {
+            Ok(section) => match section.table_id {
+                TABLE_CONTROL | TABLE_DATA => {
+                    if let Some(is_right) = tables.undeclared.get_mut(&pid) {
+                        *is_right = true;
+                    }
+                    each(Delivery::Carousel(pid, &section));
+                }
+                mpe::TABLE_DATAGRAM => {
+                    if let Some(is_right) = tables.undeclared.get_mut(&pid) {
+                        *is_right = true;
+                    }
+                    if let Some(packet) = mpe.entry(pid).or_default().push(&section) {
+                        each(Delivery::Ip(pid, packet));
+                    }
+                }
+                _ if !section.current => {}
+                psi::PAT if pid == Pid::PAT => tables.pat(&section),
+                psi::PMT => tables.pmt(pid, &section),
+                _ => tables.si(pid, &section),
+            },
+            Err((SectionDrop::NoCrc, bytes)) if pid == Pid::TDT => tables.time = psi::read_time(bytes),
+            Err(_) => {
+                if tables.undeclared.get(&pid) == Some(&false) {
+                    tables.changes.push(Change::Close(pid));
+                }
+            }
+        });
+        if !self.tables.changes.is_empty() {
+            self.apply(&mut each);
+        }
+    }
+
+    /// A unit begins on a PID that nobody looks into: perhaps a section of ours.
+    #[cold]
+    fn look_at_stranger(&mut self, bytes: &[u8; PACKET_BYTES]) {
+        let Ok(packet) = Packet::parse(bytes) else { return };
+        let Some((&pointer, rest)) = packet.payload.split_first() else { return };
+        let Some(&[table_id, flags, ..]) = rest.get(usize::from(pointer)..) else { return };
+        let is_ours = matches!(table_id, TABLE_CONTROL | TABLE_DATA | mpe::TABLE_DATAGRAM)
+            && flags & 0xb0 == 0xb0
+            && packet.pid.get() >= FIRST_FREE_PID
+            && !packet.scrambled;
+        if !is_ours {
+            return;
+        }
+        if self.tables.undeclared.len() >= MAX_UNDECLARED_PIDS || !self.demux.open(packet.pid) {
+            self.tables.too_many_pids += 1;
+        } else {
+            self.tables.undeclared.insert(packet.pid, false);
+        }
+    }
+
+    #[cold]
+    fn apply(&mut self, each: &mut impl FnMut(Delivery<'_>)) {
+        for change in std::mem::take(&mut self.tables.changes) {
+            match change {
+                Change::Open(pid) => {
+                    if !self.demux.open(pid) {
+                        self.tables.too_many_pids += 1;
+                    }
+                }
+                Change::Close(pid) => {
+                    // Another programme may have it still.
+                    let is_used = self.tables.has_pmt(pid)
+                        || self
+                            .tables
+                            .programs
+                            .values()
+                            .any(|it| data_pids(it.pmt.as_ref()).any(|it| it == pid));
+                    if !is_used && pid.get() >= FIRST_FREE_PID {
+                        self.demux.close(pid);
+                        self.mpe.remove(&pid);
+                        self.tables.undeclared.remove(&pid);
+                        each(Delivery::Gone(pid));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the tables say.
+    pub const fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// Counts of PIDs, packets and sections.
+    pub const fn demux(&self) -> &Demux {
+        &self.demux
+    }
+
+    /// PIDs with IP, with what gave no datagram there.
+    pub fn mpe(&self) -> impl Iterator<Item = (Pid, &mpe::Reassembly)> {
+        self.mpe.iter().map(|(pid, it)| (*pid, it))
+    }
+
+    /// Forgets begun sections, as after a change of channel or a loss of lock; tables and counts stay.
+    pub fn reset(&mut self) {
+        self.demux.reset();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ts::Packetizer;
+    use crate::ts::section::SectionHead;
+
+    fn packets(pid: u16, section: &[u8]) -> Vec<[u8; PACKET_BYTES]> {
+        let mut packetizer = Packetizer::new(Pid::new(pid));
+        packetizer.push(section);
+        let (mut packet, mut all) = ([0; PACKET_BYTES], Vec::new());
+        while packetizer.next(&mut packet, true) {
+            all.push(packet);
+        }
+        all
+    }
+
+    /// A sender that numbers the packets of each PID.
+    #[derive(Default)]
+    struct Air {
+        multiplex: Multiplex,
+        counters: BTreeMap<u16, u8>,
+    }
+
+    impl Air {
+        fn play(&mut self, all: &[(u16, Vec<u8>)]) -> Vec<String> {
+            let mut out = Vec::new();
+            for (pid, section) in all {
+                for mut packet in packets(*pid, section) {
+                    let counter = self.counters.entry(*pid).or_default();
+                    packet[3] = packet[3] & 0xf0 | *counter & 0x0f;
+                    *counter = counter.wrapping_add(1);
+                    self.multiplex.push(&packet, |delivery| {
+                        out.push(match delivery {
+                            Delivery::Carousel(pid, section) => format!("{pid}:{:x}", section.table_id),
+                            Delivery::Ip(pid, _) => format!("{pid}:ip"),
+                            Delivery::Gone(pid) => format!("{pid}:gone"),
+                        });
+                    });
+                }
+            }
+            out
+        }
+    }
+
+    fn section(table_id: u8) -> Vec<u8> {
+        let head =
+            SectionHead { table_id, private: false, extension: 1, version: 0, number: 0, last_number: 0 };
+        let mut out = Vec::new();
+        head.write(&mut out, |out| {
+            out.extend_from_slice(&[0; 20]);
+            Ok(())
+        })
+        .unwrap();
+        out
+    }
+
+    fn pat(version: u8, programs: &[(u16, u16)]) -> (u16, Vec<u8>) {
+        let programs = programs.iter().map(|(id, pid)| (*id, Pid::new(*pid))).collect();
+        let mut out = Vec::new();
+        Pat { transport_stream_id: 1, programs }.write(&mut out, version).unwrap();
+        (0, out)
+    }
+
+    fn pmt(service_id: u16, pid: u16, streams: &[(u16, u8)]) -> (u16, Vec<u8>) {
+        let stream = |(pid, stream_type): &(u16, u8)| Stream {
+            stream_type: *stream_type,
+            pid: Pid::new(*pid),
+            descriptors: Vec::new(),
+        };
+        let mut out = Vec::new();
+        let pmt = Pmt { service_id, pcr_pid: Pid::NULL, streams: streams.iter().map(stream).collect() };
+        pmt.write(&mut out, 0).unwrap();
+        (pid, out)
+    }
+
+    #[test]
+    fn declared_or_not_carousels_are_found_and_roles_change() {
+        let mut air = Air::default();
+        let carousel = |pid| (pid, section(TABLE_DATA));
+        let seen = air.play(&[
+            carousel(0x300),
+            pat(0, &[(5, 0x100)]),
+            pmt(5, 0x100, &[(0x200, 0x0b)]),
+            carousel(0x200),
+        ]);
+        assert_eq!(seen, ["768:3c", "512:3c"]);
+        let component = air.multiplex.tables().component(Pid::new(0x200)).unwrap();
+        assert_eq!((component.service_id, component.is_declared()), (Some(5), false));
+        assert_eq!(air.multiplex.tables().component(Pid::new(0x300)).unwrap().service_id, None);
+        // The programme's stream becomes video, another PID the carousel.
+        let seen = air.play(&[pmt(5, 0x100, &[(0x200, 0x1b), (0x201, 0x0d)])]);
+        assert_eq!(seen, ["512:gone"]);
+        let seen = air.play(&[pat(1, &[(6, 0x101)])]);
+        assert_eq!(seen, ["256:gone", "513:gone"]);
+    }
+
+    #[test]
+    fn all_pids_at_once_are_bounded_and_counted() {
+        let mut air = Air::default();
+        let all: Vec<_> = (FIRST_FREE_PID..0x1fff).map(|pid| (pid, section(TABLE_DATA))).collect();
+        let seen = air.play(&all);
+        assert_eq!(seen.len(), MAX_UNDECLARED_PIDS);
+        let refused: u64 = air.multiplex.tables().refused().iter().map(|it| it.1).sum();
+        assert_eq!(refused, u64::from(0x1fff - FIRST_FREE_PID) - MAX_UNDECLARED_PIDS as u64);
+        // A programme that the tables name finds room all the same.
+        let seen = air.play(&[
+            pat(0, &[(5, 0x100)]),
+            pmt(5, 0x100, &[(0x1000, 0x0b)]),
+            (0x1000, section(TABLE_DATA)),
+        ]);
+        assert_eq!(seen, ["4096:3c"]);
+        let programs: Vec<_> = (1..250).map(|id| (id, 0x400 + id)).collect();
+        air.play(&[pat(1, &programs)]);
+        assert_eq!(air.multiplex.tables().programs.len(), MAX_PROGRAMS);
+    }
+}

@@ -1,0 +1,654 @@
+//! Programme and service tables, read and written (ISO/IEC 13818-1 clause 2.4.4; EN 300 468 clause 5.2; EN 301 192
+//! clause 8.4 for the INT).
+//!
+//! Tables here fit one section each: a data multiplex has a handful of services. Reading takes tables of any number of
+//! sections, one section at a time.
+
+use super::descriptor::{self, find};
+use super::{Pid, Section};
+use crate::bytes::{Reader, WireError, Writer};
+use crate::time::WallTime;
+use crate::ts::section::{SectionHead, crc32};
+
+/// Program association section.
+pub const PAT: u8 = 0x00;
+/// Program map section.
+pub const PMT: u8 = 0x02;
+/// Network information section of the actual network.
+pub const NIT: u8 = 0x40;
+/// Service description section of the actual transport stream.
+pub const SDT: u8 = 0x42;
+/// IP/MAC notification section.
+pub const INT: u8 = 0x4c;
+/// Time and date section.
+pub const TDT: u8 = 0x70;
+/// Time offset section.
+pub const TOT: u8 = 0x73;
+
+/// Private sections: the INT.
+pub const STREAM_TYPE_PRIVATE_SECTIONS: u8 = 0x05;
+/// DSM-CC U-N messages: carousels.
+pub const STREAM_TYPE_CAROUSEL: u8 = 0x0b;
+/// DSM-CC sections: multiprotocol encapsulation.
+pub const STREAM_TYPE_DSMCC_SECTIONS: u8 = 0x0d;
+
+/// Service type of a data broadcast service (EN 300 468 table 89).
+const SERVICE_TYPE_DATA: u8 = 0x0c;
+/// Most elementary streams of a PMT that are looked at: a section has room for 200.
+const MAX_STREAMS: usize = 256;
+
+/// Program association.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pat {
+    /// transport_stream_id.
+    pub transport_stream_id: u16,
+    /// program_number and PID of its PMT; program_number 0 is the NIT's PID and left out.
+    pub programs: Vec<(u16, Pid)>,
+}
+
+impl Pat {
+    /// Reads a section of it.
+    ///
+    /// # Errors
+    /// If it ends inside an entry.
+    pub fn read(section: &Section<'_>) -> Result<Self, WireError> {
+        let mut reader = section.reader();
+        let mut programs = Vec::with_capacity(reader.remaining() / 4);
+        while reader.remaining() > 0 {
+            let (number, pid) = (reader.u16("program_number")?, reader.u16("PMT PID")?);
+            if number != 0 {
+                programs.push((number, Pid::new(pid)));
+            }
+        }
+        Ok(Self { transport_stream_id: section.extension, programs })
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// If it does not fit one section.
+    pub fn write(&self, out: &mut Vec<u8>, version: u8) -> Result<(), WireError> {
+        head(PAT, false, self.transport_stream_id, version).write(out, |out| {
+            let mut writer = Writer::new(out);
+            writer.u16(0).u16(0xe000 | Pid::NIT.get());
+            for (number, pid) in &self.programs {
+                writer.u16(*number).u16(0xe000 | pid.get());
+            }
+            Ok(())
+        })
+    }
+}
+
+/// One elementary stream of a programme.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stream {
+    /// stream_type.
+    pub stream_type: u8,
+    /// Its PID.
+    pub pid: Pid,
+    /// Its descriptors, as they are.
+    pub descriptors: Vec<u8>,
+}
+
+impl Stream {
+    /// component_tag of the stream_identifier_descriptor.
+    pub fn component_tag(&self) -> Option<u8> {
+        find(&self.descriptors, descriptor::STREAM_IDENTIFIER)?.first().copied()
+    }
+
+    /// data_broadcast_id of the data_broadcast_id_descriptor.
+    pub fn data_broadcast_id(&self) -> Option<u16> {
+        Reader::new(find(&self.descriptors, descriptor::DATA_BROADCAST_ID)?).u16("data_broadcast_id").ok()
+    }
+
+    /// carousel_id of the carousel_identifier_descriptor.
+    pub fn carousel_id(&self) -> Option<u32> {
+        Reader::new(find(&self.descriptors, descriptor::CAROUSEL_IDENTIFIER)?).u32("carousel_id").ok()
+    }
+}
+
+/// Program map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pmt {
+    /// program_number; the service_id.
+    pub service_id: u16,
+    /// PID with the programme's clock; [`Pid::NULL`] where it has none.
+    pub pcr_pid: Pid,
+    /// Its elementary streams.
+    pub streams: Vec<Stream>,
+}
+
+impl Pmt {
+    /// Reads a section of it.
+    ///
+    /// # Errors
+    /// If a length leads out of it.
+    pub fn read(section: &Section<'_>) -> Result<Self, WireError> {
+        let mut reader = section.reader();
+        let pcr_pid = Pid::new(reader.u16("PCR_PID")?);
+        length12(&mut reader, "program_info_length")?;
+        let mut streams = Vec::new();
+        while reader.remaining() > 0 && streams.len() < MAX_STREAMS {
+            let stream_type = reader.u8("stream_type")?;
+            let pid = Pid::new(reader.u16("elementary_PID")?);
+            let descriptors = length12(&mut reader, "ES_info_length")?.to_vec();
+            streams.push(Stream { stream_type, pid, descriptors });
+        }
+        Ok(Self { service_id: section.extension, pcr_pid, streams })
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// If it does not fit one section.
+    pub fn write(&self, out: &mut Vec<u8>, version: u8) -> Result<(), WireError> {
+        head(PMT, false, self.service_id, version).write(out, |out| {
+            Writer::new(out).u16(0xe000 | self.pcr_pid.get()).u16(0xf000);
+            for stream in &self.streams {
+                Writer::new(out).u8(stream.stream_type).u16(0xe000 | stream.pid.get());
+                with_length12(out, |out| {
+                    out.extend_from_slice(&stream.descriptors);
+                    Ok(())
+                })?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// A service as the SDT describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// service_id.
+    pub service_id: u16,
+    /// service_provider_name.
+    pub provider: String,
+    /// service_name.
+    pub name: String,
+}
+
+/// Service description.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sdt {
+    /// transport_stream_id.
+    pub transport_stream_id: u16,
+    /// original_network_id.
+    pub original_network_id: u16,
+    /// Its services.
+    pub services: Vec<Service>,
+}
+
+impl Sdt {
+    /// Reads a section of it.
+    ///
+    /// # Errors
+    /// If a length leads out of it.
+    pub fn read(section: &Section<'_>) -> Result<Self, WireError> {
+        let mut reader = section.reader();
+        let original_network_id = reader.u16("original_network_id")?;
+        reader.u8("reserved")?;
+        let mut services = Vec::new();
+        while reader.remaining() > 0 {
+            let service_id = reader.u16("service_id")?;
+            reader.u8("EIT flags")?;
+            let descriptors = length12(&mut reader, "descriptors_loop_length")?;
+            let mut names = Reader::new(find(descriptors, descriptor::SERVICE).unwrap_or_default());
+            let _ = names.u8("service_type");
+            let mut name = || {
+                let length = names.u8("name length").unwrap_or(0);
+                descriptor::read_text(names.take(usize::from(length), "name").unwrap_or_default())
+            };
+            services.push(Service { service_id, provider: name(), name: name() });
+        }
+        Ok(Self { transport_stream_id: section.extension, original_network_id, services })
+    }
+
+    /// Writes it, all services as data broadcast services.
+    ///
+    /// # Errors
+    /// If it does not fit one section.
+    pub fn write(&self, out: &mut Vec<u8>, version: u8) -> Result<(), WireError> {
+        head(SDT, true, self.transport_stream_id, version).write(out, |out| {
+            Writer::new(out).u16(self.original_network_id).u8(0xff);
+            for service in &self.services {
+                Writer::new(out).u16(service.service_id).u8(0xfc);
+                let start = out.len();
+                with_length12(out, |out| {
+                    let (provider, name) =
+                        (descriptor::text(&service.provider, 120), descriptor::text(&service.name, 120));
+                    let mut data = vec![SERVICE_TYPE_DATA, provider.len() as u8];
+                    data.extend_from_slice(&provider);
+                    data.push(name.len() as u8);
+                    data.extend_from_slice(&name);
+                    descriptor::write(out, descriptor::SERVICE, &data)
+                })?;
+                // running_status 4: running; not scrambled.
+                out[start] = out[start] & 0x0f | 0x80;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// A satellite carrier (EN 300 468 clause 6.2.13.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SatelliteDelivery {
+    /// Frequency in units of 10 kHz.
+    pub frequency_10khz: u32,
+    /// Orbital position in tenths of a degree.
+    pub orbital_position_tenths: u16,
+    /// East of Greenwich.
+    pub is_east: bool,
+    /// 0 linear horizontal, 1 linear vertical, 2 circular left, 3 circular right.
+    pub polarization: u8,
+    /// 0: 0.35, 1: 0.25, 2: 0.20.
+    pub roll_off: u8,
+    /// DVB-S2 rather than DVB-S.
+    pub is_s2: bool,
+    /// 1 QPSK, 2 8PSK, 3 16QAM; 0 automatic.
+    pub modulation: u8,
+    /// Symbols a second, in hundreds.
+    pub symbol_rate_100: u32,
+    /// 1 for 1/2, 2 for 2/3, 3 for 3/4, 4 for 5/6, 5 for 7/8, 6 for 8/9, 7 for 3/5, 8 for 4/5, 9 for 9/10; 0 unknown.
+    pub fec_inner: u8,
+}
+
+impl SatelliteDelivery {
+    /// FEC_inner of a code rate such as `3/4`; 0 if the table has no such.
+    pub fn fec_inner_of(code_rate: &str) -> u8 {
+        let rates = ["1/2", "2/3", "3/4", "5/6", "7/8", "8/9", "3/5", "4/5", "9/10"];
+        rates.iter().position(|it| *it == code_rate).map_or(0, |at| at as u8 + 1)
+    }
+
+    fn write(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        let mut data = Vec::new();
+        let system = u8::from(self.is_east) << 7
+            | (self.polarization & 3) << 5
+            | (if self.is_s2 { self.roll_off & 3 } else { 0 }) << 3
+            | u8::from(self.is_s2) << 2
+            | self.modulation & 3;
+        Writer::new(&mut data)
+            .u32(bcd(self.frequency_10khz))
+            .u16(bcd(u32::from(self.orbital_position_tenths)) as u16)
+            .u8(system)
+            .u32(bcd(self.symbol_rate_100) << 4 | u32::from(self.fec_inner & 15));
+        descriptor::write(out, descriptor::SATELLITE_DELIVERY, &data)
+    }
+
+    /// Reads the descriptor's data.
+    ///
+    /// # Errors
+    /// If it is short.
+    pub fn read(data: &[u8]) -> Result<Self, WireError> {
+        let mut reader = Reader::new(data);
+        let (frequency, position) = (reader.u32("frequency")?, reader.u16("orbital_position")?);
+        let (system, rate) = (reader.u8("modulation")?, reader.u32("symbol_rate")?);
+        Ok(Self {
+            frequency_10khz: from_bcd(frequency),
+            orbital_position_tenths: from_bcd(u32::from(position)) as u16,
+            is_east: system & 0x80 != 0,
+            polarization: system >> 5 & 3,
+            roll_off: system >> 3 & 3,
+            is_s2: system & 4 != 0,
+            modulation: system & 3,
+            symbol_rate_100: from_bcd(rate >> 4),
+            fec_inner: (rate & 15) as u8,
+        })
+    }
+}
+
+/// Network information of a network with one transport stream.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Nit {
+    /// network_id.
+    pub network_id: u16,
+    /// network_name.
+    pub name: String,
+    /// transport_stream_id.
+    pub transport_stream_id: u16,
+    /// original_network_id.
+    pub original_network_id: u16,
+    /// Its services.
+    pub services: Vec<u16>,
+    /// Where the stream is received; `None` where it goes over IP.
+    pub delivery: Option<SatelliteDelivery>,
+    /// Service and platform whose INT says where IP is; `None`: there is none.
+    pub ip_platform: Option<(u16, u32)>,
+}
+
+impl Nit {
+    /// Reads the first transport stream of a section.
+    ///
+    /// # Errors
+    /// If a length leads out of it.
+    pub fn read(section: &Section<'_>) -> Result<Self, WireError> {
+        let mut reader = section.reader();
+        let network = length12(&mut reader, "network_descriptors_length")?;
+        let name = descriptor::read_text(find(network, descriptor::NETWORK_NAME).unwrap_or_default());
+        let mut nit = Self { network_id: section.extension, name, ..Self::default() };
+        let mut streams = Reader::new(length12(&mut reader, "transport_stream_loop_length")?);
+        if streams.remaining() == 0 {
+            return Ok(nit);
+        }
+        nit.transport_stream_id = streams.u16("transport_stream_id")?;
+        nit.original_network_id = streams.u16("original_network_id")?;
+        let descriptors = length12(&mut streams, "transport_descriptors_length")?;
+        nit.delivery =
+            find(descriptors, descriptor::SATELLITE_DELIVERY).map(SatelliteDelivery::read).transpose()?;
+        let list = find(descriptors, descriptor::SERVICE_LIST).unwrap_or_default();
+        nit.services = list.as_chunks::<3>().0.iter().map(|it| u16::from_be_bytes([it[0], it[1]])).collect();
+        Ok(nit)
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// If it does not fit one section.
+    pub fn write(&self, out: &mut Vec<u8>, version: u8) -> Result<(), WireError> {
+        head(NIT, true, self.network_id, version).write(out, |out| {
+            with_length12(out, |out| {
+                descriptor::write(out, descriptor::NETWORK_NAME, &descriptor::text(&self.name, 255))?;
+                let Some((service_id, platform_id)) = self.ip_platform else { return Ok(()) };
+                // Linkage type 0x0B: IP/MAC notification service (EN 301 192 clause 8.2.1).
+                let mut link = Vec::new();
+                Writer::new(&mut link)
+                    .u16(self.transport_stream_id)
+                    .u16(self.original_network_id)
+                    .u16(service_id)
+                    .u8(0x0b)
+                    .u8(4)
+                    .uint::<3>(u64::from(platform_id))
+                    .u8(0);
+                descriptor::write(out, descriptor::LINKAGE, &link)
+            })?;
+            with_length12(out, |out| {
+                Writer::new(out).u16(self.transport_stream_id).u16(self.original_network_id);
+                with_length12(out, |out| {
+                    if let Some(delivery) = &self.delivery {
+                        delivery.write(out)?;
+                    }
+                    let mut list = Vec::new();
+                    for service in &self.services {
+                        Writer::new(&mut list).u16(*service).u8(SERVICE_TYPE_DATA);
+                    }
+                    descriptor::write(out, descriptor::SERVICE_LIST, &list)
+                })
+            })
+        })
+    }
+}
+
+/// Where an IP group is (EN 301 192 clause 8.4): all groups of one stream of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Int {
+    /// platform_id, 24 bits.
+    pub platform_id: u32,
+    /// Its name.
+    pub platform_name: String,
+    /// Addresses.
+    pub targets: Vec<std::net::IpAddr>,
+    /// network_id, original_network_id, transport_stream_id, service_id.
+    pub location: [u16; 4],
+    /// component_tag of the stream.
+    pub component_tag: u8,
+}
+
+impl Int {
+    /// Writes it; targets beyond those that fit the section (some 500) are left out, and their streams found by the PMT.
+    ///
+    /// # Errors
+    /// Never for names that fit a descriptor.
+    pub fn write(&self, out: &mut Vec<u8>, version: u8) -> Result<(), WireError> {
+        let [_, a, b, c] = self.platform_id.to_be_bytes();
+        // action_type 1 and the platform's hash stand where other tables have their extension.
+        let extension = 0x0100 | u16::from(a ^ b ^ c);
+        head(INT, true, extension, version).write(out, |out| {
+            Writer::new(out).uint::<3>(u64::from(self.platform_id)).u8(0);
+            with_length12(out, |out| {
+                let mut name = b"eng".to_vec();
+                name.extend_from_slice(&descriptor::text(&self.platform_name, 200));
+                descriptor::write(out, 0x0c, &name)
+            })?;
+            with_length12(out, |out| {
+                for target in &self.targets {
+                    if out.len() > 3800 {
+                        break;
+                    }
+                    let mut data = Vec::new();
+                    match target {
+                        std::net::IpAddr::V4(ip) => {
+                            Writer::new(&mut data).bytes(&ip.octets()).u8(32);
+                            descriptor::write(out, 0x0f, &data)?;
+                        }
+                        std::net::IpAddr::V6(ip) => {
+                            Writer::new(&mut data).bytes(&ip.octets()).u8(128);
+                            descriptor::write(out, 0x11, &data)?;
+                        }
+                    }
+                }
+                Ok(())
+            })?;
+            with_length12(out, |out| {
+                let mut data = Vec::new();
+                for id in self.location {
+                    Writer::new(&mut data).u16(id);
+                }
+                data.push(self.component_tag);
+                descriptor::write(out, 0x13, &data)
+            })
+        })
+    }
+
+    /// Reads the first targets and their location.
+    ///
+    /// # Errors
+    /// If a length leads out of it.
+    pub fn read(section: &Section<'_>) -> Result<Self, WireError> {
+        let mut reader = section.reader();
+        let platform_id = reader.uint::<3>("platform_id")? as u32;
+        reader.u8("processing_order")?;
+        let platform = length12(&mut reader, "platform_descriptor_loop")?;
+        let name = find(platform, 0x0c).and_then(|data| data.get(3..)).unwrap_or_default();
+        let targets = length12(&mut reader, "target_descriptor_loop")?;
+        let operational = length12(&mut reader, "operational_descriptor_loop")?;
+        let targets = descriptor::descriptors(targets).filter_map(|(tag, data)| match tag {
+            0x0f => data.first_chunk::<4>().map(|ip| (*ip).into()),
+            0x11 => data.first_chunk::<16>().map(|ip| (*ip).into()),
+            _ => None,
+        });
+        let targets = targets.collect();
+        let mut place = Reader::new(find(operational, 0x13).unwrap_or_default());
+        let mut location = [0; 4];
+        for id in &mut location {
+            *id = place.u16("IP/MAC_stream_location")?;
+        }
+        Ok(Self {
+            platform_id,
+            platform_name: descriptor::read_text(name),
+            targets,
+            location,
+            component_tag: place.u8("component_tag")?,
+        })
+    }
+}
+
+/// Appends a TDT section (EN 300 468 clause 5.2.5), which has no CRC_32.
+pub fn write_tdt(out: &mut Vec<u8>, now: WallTime) {
+    out.extend_from_slice(&[TDT, 0x70, 5]);
+    out.extend_from_slice(&utc_time(now));
+}
+
+/// Appends a TOT section (clause 5.2.6) that says UTC is local time.
+///
+/// # Errors
+/// Never.
+pub fn write_tot(out: &mut Vec<u8>, now: WallTime) -> Result<(), WireError> {
+    let start = out.len();
+    out.extend_from_slice(&[TOT, 0x70, 0]);
+    out.extend_from_slice(&utc_time(now));
+    with_length12(out, |out| {
+        let mut data = b"GBR\x02\x00\x00".to_vec();
+        data.extend_from_slice(&utc_time(now));
+        data.extend_from_slice(&[0, 0]);
+        descriptor::write(out, descriptor::LOCAL_TIME_OFFSET, &data)
+    })?;
+    out[start + 2] = (out.len() - start - 3 + 4) as u8;
+    let crc = crc32(&out[start..]);
+    out.extend_from_slice(&crc.to_be_bytes());
+    Ok(())
+}
+
+/// The time of a TDT or TOT section, given unchecked; a TOT's CRC_32 is looked at.
+pub fn read_time(bytes: &[u8]) -> Option<WallTime> {
+    let time: &[u8; 5] = bytes.get(3..)?.first_chunk()?;
+    let is_right = match bytes[0] {
+        TDT => bytes.len() == 8,
+        TOT => crc32(bytes) == 0,
+        _ => false,
+    };
+    let day = i64::from(u16::from_be_bytes([time[0], time[1]])) - 40_587;
+    let two = |byte: u8| i64::from(from_bcd(u32::from(byte)));
+    let seconds = (day * 24 + two(time[2])) * 3600 + two(time[3]) * 60 + two(time[4]);
+    is_right.then(|| WallTime::from_unix_ms(seconds * 1000))
+}
+
+/// MJD and BCD (Annex C).
+fn utc_time(now: WallTime) -> [u8; 5] {
+    let seconds = now.unix_ms().div_euclid(1000);
+    let [high, low] = ((seconds.div_euclid(86_400) + 40_587) as u16).to_be_bytes();
+    let of_day = seconds.rem_euclid(86_400) as u32;
+    let two = |value: u32| bcd(value) as u8;
+    [high, low, two(of_day / 3600), two(of_day / 60 % 60), two(of_day % 60)]
+}
+
+fn bcd(value: u32) -> u32 {
+    (0..8).map(|digit| (value / 10_u32.pow(digit) % 10) << (4 * digit)).sum()
+}
+
+fn from_bcd(value: u32) -> u32 {
+    // Digits above 9 occur only in what is wrong anyway; they must not overflow.
+    (0..8).rev().fold(0, |sum: u32, digit| sum.wrapping_mul(10).wrapping_add(value >> (4 * digit) & 15))
+}
+
+const fn head(table_id: u8, is_si: bool, extension: u16, version: u8) -> SectionHead {
+    SectionHead { table_id, private: is_si, extension, version, number: 0, last_number: 0 }
+}
+
+/// A loop behind 4 reserved bits and 12 of length.
+fn length12<'a>(reader: &mut Reader<'a>, what: &'static str) -> Result<&'a [u8], WireError> {
+    let length = reader.u16(what)? & 0x0fff;
+    reader.take(usize::from(length), what)
+}
+
+fn with_length12(
+    out: &mut Vec<u8>,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), WireError>,
+) -> Result<(), WireError> {
+    let start = out.len();
+    out.extend_from_slice(&[0, 0]);
+    write(out)?;
+    let length = out.len() - start - 2;
+    if length > 0x0fff {
+        return Err(WireError::Illegal { what: "loop length", value: length as u64, clause: "EN 300 468" });
+    }
+    out[start..start + 2].copy_from_slice(&(0xf000 | length as u16).to_be_bytes());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn carrier() -> SatelliteDelivery {
+        SatelliteDelivery {
+            frequency_10khz: 1_172_750,
+            orbital_position_tenths: 192,
+            is_east: true,
+            polarization: 1,
+            roll_off: 2,
+            is_s2: true,
+            modulation: 2,
+            symbol_rate_100: 275_000,
+            fec_inner: SatelliteDelivery::fec_inner_of("3/4"),
+        }
+    }
+
+    #[test]
+    fn tables_go_both_ways() {
+        let mut out = Vec::new();
+        let pat = Pat { transport_stream_id: 1001, programs: vec![(5001, Pid::new(0x100))] };
+        pat.write(&mut out, 3).unwrap();
+        assert_eq!(Pat::read(&Section::parse(&out).unwrap()).unwrap(), pat);
+
+        out.clear();
+        let stream = Stream { stream_type: 0x0b, pid: Pid::new(0x200), descriptors: vec![0x52, 1, 0x0b] };
+        let pmt = Pmt { service_id: 5001, pcr_pid: Pid::NULL, streams: vec![stream] };
+        pmt.write(&mut out, 0).unwrap();
+        let read = Pmt::read(&Section::parse(&out).unwrap()).unwrap();
+        assert_eq!((read.streams[0].component_tag(), &read), (Some(0x0b), &pmt));
+
+        out.clear();
+        let service = Service { service_id: 5001, provider: "Example".into(), name: "Süd".into() };
+        let sdt = Sdt { transport_stream_id: 1001, original_network_id: 1, services: vec![service] };
+        sdt.write(&mut out, 0).unwrap();
+        assert_eq!(Sdt::read(&Section::parse(&out).unwrap()).unwrap(), sdt);
+
+        out.clear();
+        let nit = Nit {
+            network_id: 1,
+            name: "Example".into(),
+            transport_stream_id: 1001,
+            original_network_id: 1,
+            services: vec![5001],
+            delivery: Some(carrier()),
+            ip_platform: None,
+        };
+        nit.write(&mut out, 0).unwrap();
+        assert_eq!(Nit::read(&Section::parse(&out).unwrap()).unwrap(), nit);
+
+        out.clear();
+        let int = Int {
+            platform_id: 0x00_1234,
+            platform_name: "Skycache".into(),
+            targets: vec!["224.0.23.14".parse().unwrap(), "ff15::12d".parse().unwrap()],
+            location: [1, 1, 1001, 5001],
+            component_tag: 0x20,
+        };
+        int.write(&mut out, 0).unwrap();
+        assert_eq!(Int::read(&Section::parse(&out).unwrap()).unwrap(), int);
+    }
+
+    #[test]
+    fn the_delivery_descriptor_has_the_bytes_of_en_300_468() {
+        let mut out = Vec::new();
+        carrier().write(&mut out).unwrap();
+        assert_eq!(out, [0x43, 11, 0x01, 0x17, 0x27, 0x50, 0x01, 0x92, 0xb6, 0x02, 0x75, 0x00, 0x03]);
+    }
+
+    #[test]
+    fn time_is_that_of_annex_c() {
+        // The example of EN 300 468: 93/10/13 12:45:00 is 0xC079124500.
+        let mut out = Vec::new();
+        let example = WallTime::from_unix_ms(750_516_300_000);
+        write_tdt(&mut out, example);
+        assert_eq!(out, [0x70, 0x70, 5, 0xc0, 0x79, 0x12, 0x45, 0x00]);
+        assert_eq!(read_time(&out), Some(example));
+        out.clear();
+        write_tot(&mut out, example).unwrap();
+        assert_eq!(read_time(&out), Some(example));
+        out[5] ^= 1;
+        assert_eq!(read_time(&out), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_table_panics(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut out = Vec::new();
+            head(PMT, false, 1, 0).write(&mut out, |out| { out.extend_from_slice(&body); Ok(()) }).unwrap();
+            let section = Section::parse(&out).unwrap();
+            let _ = (Pat::read(&section), Pmt::read(&section), Sdt::read(&section), Nit::read(&section), Int::read(&section));
+            let _ = read_time(&body);
+        }
+    }
+}
