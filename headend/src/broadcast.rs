@@ -96,7 +96,7 @@ impl Broadcast {
         let two_steps_ms = carousel.announcement_interval_ms.max(carousel.fdt_interval_ms)
             + carousel.manifest_interval_ms.max(carousel.fdt_interval_ms);
         let mut air = Air::new(AirConfig {
-            rate_bps: config.link.rate_bps,
+            rate_bps: config.payload_rate_bps(),
             fdt_interval_ms: carousel.fdt_interval_ms,
             cycle_ms: (carousel.cycle_s > 0).then_some(carousel.cycle_s * 1000),
             reserved_bps: config.reserved_bps(),

@@ -13,6 +13,7 @@ use carousel::nip::DeliveryParameters;
 use serde::Deserialize;
 
 use crate::forecast::{DvbS2, Forecast};
+use crate::multiplex::config::{Carry, Multiplex};
 use crate::plan::Class;
 use crate::simulate::Simulation;
 
@@ -25,6 +26,9 @@ pub struct Config {
     /// Where packets go out.
     #[serde(default)]
     pub output: Output,
+    /// A transport stream (or baseband frames) instead of bare IP packets.
+    #[serde(default)]
+    pub multiplex: Option<Multiplex>,
     /// Groups and ports of the sessions.
     #[serde(default)]
     pub sessions: Sessions,
@@ -58,7 +62,8 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
-    /// Bits a second of IP packets, IP and UDP headers included. Left out: that of `dvb_s2`.
+    /// Bits a second of IP packets, IP and UDP headers included; with `[multiplex]` those of the transport stream. Left
+    /// out: that of `dvb_s2`.
     #[serde(default)]
     pub rate_bps: u64,
     /// The carrier, which gives the rate where that is left out.
@@ -555,6 +560,23 @@ impl Config {
         if simulation.viewing.as_ref().is_some_and(|viewing| viewing.segment_bytes < 1000) {
             wrong("simulation.viewing.segment_bytes", "too short".to_owned(), "2_000_000 is usual");
         }
+        if let Some(multiplex) = &self.multiplex {
+            all.extend(multiplex.mistakes());
+            if multiplex.carry == Carry::Gse && self.code_rate().is_none() {
+                let mend = "give [link.dvb_s2] or [nip.carrier] with a code rate such as 3/4";
+                all.push(Mistake::of_value(
+                    "multiplex.carry",
+                    "the size of baseband frames is not known",
+                    mend,
+                ));
+            }
+            let has_fec = [&self.fec.high, &self.fec.medium, &self.fec.low].iter().any(|it| it.is_some());
+            if multiplex.is_carousel() && has_fec {
+                let mend = "a carousel of modules has no FEC: leave [fec] out";
+                all.push(Mistake::of_value("fec", "has no use here", mend));
+            }
+        }
+        let mut wrong = |key: &str, what: String, mend: &str| all.push(Mistake::of_value(key, &what, mend));
         if self.output.dscp > 63 {
             wrong(
                 "output.dscp",
@@ -619,6 +641,18 @@ impl Config {
             }
         }
         all
+    }
+
+    /// Bits a second that are left for IP packets, or for objects where modules carry them.
+    pub fn payload_rate_bps(&self) -> u64 {
+        let share = self.multiplex.as_ref().map_or(1.0, Multiplex::payload_share);
+        (self.link.rate_bps as f64 * share) as u64
+    }
+
+    /// The carrier's code rate, such as `3/4`.
+    pub fn code_rate(&self) -> Option<&str> {
+        let of_link = self.link.dvb_s2.as_ref().map(|it| it.fec.as_str());
+        of_link.or_else(|| self.nip.carrier.as_ref().map(|it| it.fec.as_str()))
     }
 
     /// Bits a second that are reserved for live sources.

@@ -8,6 +8,8 @@
 //! | [`broadcast`] | configuration and packages → what is on the air, kept up to date |
 //! | [`follow`] | reads what has changed and makes it ready, beside the air |
 //! | [`announce`] | the documents by which receivers find everything |
+//! | [`multiplex`] | a transport stream around all that: tables, IP in sections, a DSM-CC carousel |
+//! | [`line`] | what leaves: bare IP packets, transport stream, baseband frames |
 //! | [`pace`], [`sink`] | when a packet may go, and where to |
 //! | [`transmit`] | `send` and `build`: the loops around the rooms above |
 //! | [`forecast`], [`chart`] | what a catalogue asks of a link; the plan as a page |
@@ -24,6 +26,8 @@ pub mod config;
 pub mod follow;
 pub mod forecast;
 pub mod inspect;
+pub mod line;
+pub mod multiplex;
 pub mod pace;
 pub mod package;
 pub mod plan;

@@ -143,6 +143,11 @@ impl Schedule {
         self.bytes
     }
 
+    /// Everything that is scheduled.
+    pub fn ids(&self) -> impl Iterator<Item = ItemId> {
+        self.slots.keys().copied()
+    }
+
     /// Objects scheduled.
     pub fn len(&self) -> usize {
         self.slots.len()

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use carousel::time::WallTime;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::air::IP_UDP_BYTES;
 use crate::broadcast::{Broadcast, Followed};
 use crate::config::Config;
 use crate::follow::{Follower, Update, tell_lost};
+use crate::line::Line;
+use crate::multiplex::Carry;
 use crate::pace::Pacer;
-use crate::sink::{PcapSink, Sink, UdpSink};
+use crate::sink::{FileSink, PcapSink, Sink, UdpSink};
 
 /// Longest sleep between two looks at the stop flag and the packages.
 const MAX_SLEEP: Duration = Duration::from_millis(50);
@@ -73,8 +74,9 @@ pub fn bar(template: &str, length: u64) -> ProgressBar {
 pub fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result<(), String> {
     let mut broadcast = open(config, once, false)?;
     let config = broadcast.config().clone();
-    let mut sink = Sink::Udp(UdpSink::open(&config.output, &broadcast.destinations())?);
     let (start, start_wall) = (Instant::now(), wall_now());
+    let mut line = Line::open(&config, once, true, start_wall)?;
+    let mut sink = Sink::Udp(UdpSink::open(&config.output, &line.destinations(&broadcast))?);
     let now_ns = || start.elapsed().as_nanos() as u64;
     let wall = |now_ns: u64| start_wall.plus_ms((now_ns / 1_000_000) as i64);
     let mut pacer = Pacer::new(config.link.rate_bps, 0);
@@ -98,7 +100,7 @@ pub fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result<(), St
     eprintln!(
         "on the air: {objects} objects at {:.3} Mbit/s; {}",
         config.link.rate_bps as f64 / 1e6,
-        where_to(&config)
+        line.where_to(&config)
     );
     let mut packet = Vec::with_capacity(2048);
     let mut followed = Followed::default();
@@ -106,6 +108,7 @@ pub fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result<(), St
         let now = now_ns();
         if stop.load(Ordering::Relaxed) {
             broadcast.air.close();
+            line.close();
         }
         if let Some(follower) = &follower {
             if let Some(update) = follower.poll() {
@@ -131,7 +134,7 @@ pub fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result<(), St
         if start.elapsed() >= next_log {
             next_log = start.elapsed() + LOG_INTERVAL;
             if !std::io::stderr().is_terminal() {
-                eprintln!("{}", summary(&broadcast, start.elapsed()));
+                eprintln!("{}", line.stats(&broadcast).to_text(start.elapsed()));
             }
         }
         let wait_ns = pacer.wait_ns(now);
@@ -139,51 +142,37 @@ pub fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result<(), St
             std::thread::sleep(Duration::from_nanos(wait_ns).min(MAX_SLEEP));
             continue;
         }
-        let Some(departure) = broadcast.air.next_packet(now, wall(now), &mut packet) else {
-            if broadcast.air.is_over() {
+        let Some(departure) = line.next(now, wall(now), &mut broadcast, &mut packet)? else {
+            if line.is_over(&broadcast) {
                 break;
             }
-            let due = broadcast
-                .air
-                .next_due_ns()
+            let due = line
+                .next_due_ns(now, &broadcast)
                 .map_or(MAX_SLEEP, |due| Duration::from_nanos(due.saturating_sub(now)));
             std::thread::sleep(due.clamp(Duration::from_micros(100), MAX_SLEEP));
             continue;
         };
         sink.send(departure.destination, &packet, 0).map_err(|err| err.to_string())?;
-        pacer.sent(packet.len() + IP_UDP_BYTES, now);
-        let stats = broadcast.air.stats();
+        pacer.sent(departure.link_bytes, now);
+        tell_refused(&mut line);
+        let stats = line.stats(&broadcast);
         if stats.packets.is_multiple_of(256) {
-            bar.set_position(stats.objects_sent);
+            bar.set_position(stats.sent);
             bar.set_message(format!(
                 "{:.3} Mbit/s",
-                stats.bytes as f64 * 8e-6 / start.elapsed().as_secs_f64().max(0.001)
+                stats.link_bytes as f64 * 8e-6 / start.elapsed().as_secs_f64().max(0.001)
             ));
         }
     }
     bar.finish_and_clear();
-    eprintln!("off the air: {}", summary(&broadcast, start.elapsed()));
+    eprintln!("off the air: {}", line.stats(&broadcast).to_text(start.elapsed()));
     Ok(())
 }
 
-fn where_to(config: &Config) -> String {
-    let announced = if config.sessions.announce {
-        format!("announced on {}", config.sessions.announcement)
-    } else {
-        "not announced".to_owned()
-    };
-    format!("{announced}, configuration on {}", config.sessions.configuration)
-}
-
-fn summary(broadcast: &Broadcast, elapsed: Duration) -> String {
-    let stats = broadcast.air.stats();
-    let rate =
-        (stats.bytes + stats.packets * IP_UDP_BYTES as u64) as f64 * 8e-6 / elapsed.as_secs_f64().max(0.001);
-    let broken = match stats.objects_broken_off {
-        0 => String::new(),
-        count => format!(", {count} broken off because they changed"),
-    };
-    format!("{} packets, {} objects{broken}, {rate:.3} Mbit/s", stats.packets, stats.objects_sent)
+fn tell_refused(line: &mut Line) {
+    for refused in line.refused() {
+        eprintln!("left out: {refused}");
+    }
 }
 
 /// Writes a recording of `seconds` of the carousel, or of one full cycle if 0.
@@ -192,35 +181,44 @@ fn summary(broadcast: &Broadcast, elapsed: Duration) -> String {
 /// A file that cannot be written, packages that cannot be read.
 pub fn build(config: Config, out: &Path, seconds: u64) -> Result<(), String> {
     let extension = out.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
-    if extension.as_deref() != Some("pcap") {
-        return Err(format!("{}: only .pcap can be built; name the file X.pcap", out.display()));
-    }
+    let failed = |err: std::io::Error| format!("{}: {err}", out.display());
+    let refused = |what: &str| Err(format!("{}: {what}", out.display()));
+    let has_packets = config.multiplex.as_ref().is_some_and(|it| it.carry != Carry::Gse);
+    let is_pcap = match extension.as_deref() {
+        Some("pcap") => true,
+        Some("ts") if has_packets => false,
+        Some("ts") => return refused("a transport stream needs [multiplex] carry = \"mpe\" or a carousel"),
+        _ => return refused("only .pcap and .ts can be built; name the file so"),
+    };
     let mut broadcast = open(config, false, true)?;
-    let file = PcapSink::create(out).map_err(|err| format!("{}: {err}", out.display()))?;
-    let mut sink = Sink::Pcap(file);
+    let mut sink = match is_pcap {
+        true => Sink::Pcap(PcapSink::create(out).map_err(failed)?),
+        false => Sink::File(FileSink::create(out).map_err(failed)?),
+    };
     let start_wall = wall_now();
+    let mut line = Line::open(broadcast.config(), false, is_pcap, start_wall)?;
     let epoch_ns = start_wall.unix_ms().max(0) as u64 * 1_000_000;
     let mut pacer = Pacer::new(broadcast.config().link.rate_bps, 0);
     let end_ns = if seconds == 0 { u64::MAX } else { seconds * 1_000_000_000 };
     let bar = bar("building {bar:30} {pos}/{len} objects", broadcast.air.objects().count() as u64);
     let (mut now, mut packet) = (0, Vec::new());
-    while now < end_ns && !(seconds == 0 && broadcast.air.cycle_done()) {
+    while now < end_ns && !(seconds == 0 && line.cycle_done(&broadcast)) {
         now += pacer.wait_ns(now);
         let wall = start_wall.plus_ms((now / 1_000_000) as i64);
-        let Some(departure) = broadcast.air.next_packet(now, wall, &mut packet) else {
-            match broadcast.air.next_due_ns() {
+        let Some(departure) = line.next(now, wall, &mut broadcast, &mut packet)? else {
+            match line.next_due_ns(now, &broadcast) {
                 Some(due) => now = now.max(due) + 1,
                 None => break,
             }
             continue;
         };
-        sink.send(departure.destination, &packet, epoch_ns + now)
-            .map_err(|err| format!("{}: {err}", out.display()))?;
-        pacer.sent(packet.len() + IP_UDP_BYTES, now);
+        sink.send(departure.destination, &packet, epoch_ns + now).map_err(failed)?;
+        pacer.sent(departure.link_bytes, now);
+        tell_refused(&mut line);
         bar.set_position(broadcast.air.started() as u64);
     }
-    sink.finish().map_err(|err| format!("{}: {err}", out.display()))?;
+    sink.finish().map_err(failed)?;
     bar.finish_and_clear();
-    eprintln!("{}: {}", out.display(), summary(&broadcast, Duration::from_nanos(now)));
+    eprintln!("{}: {}", out.display(), line.stats(&broadcast).to_text(Duration::from_nanos(now)));
     Ok(())
 }

@@ -6,6 +6,9 @@ use super::{PACKET_BYTES, Pid, SYNC_BYTE};
 
 /// Bytes of a packet after its header.
 const PAYLOAD_BYTES: usize = PACKET_BYTES - 4;
+/// A section begins where at least so many bytes of it fit the packet: receivers are about (Wireshark among them) that
+/// lose a section whose header is torn. Stuffing costs one part in a thousand.
+const LEAST_HEAD_BYTES: usize = 8;
 
 /// Packs the sections of one PID, one behind the other.
 #[derive(Debug)]
@@ -70,9 +73,9 @@ impl Packetizer {
         if waiting == 0 || (!flush && waiting < PAYLOAD_BYTES) {
             return false;
         }
-        // A packet in which a section begins loses a byte to the pointer; a section may begin no later than its last byte.
-        let start =
-            self.starts.front().map(|start| start - self.at).filter(|&start| start < PAYLOAD_BYTES - 1);
+        // A packet in which a section begins loses a byte to the pointer.
+        let (at, latest) = (self.at, PAYLOAD_BYTES - LEAST_HEAD_BYTES);
+        let start = self.starts.front().map(|start| start - at).filter(|start| *start < latest);
         let [high, low] = self.pid.get().to_be_bytes();
         packet[0] = SYNC_BYTE;
         packet[1] = high | if start.is_some() { 0x40 } else { 0 };
@@ -83,12 +86,8 @@ impl Packetizer {
             packet[4] = pointer as u8;
             begin = 5;
         }
-        // Without a pointer no section may begin here, be it in the last byte.
-        let end = if start.is_some() {
-            waiting
-        } else {
-            self.starts.front().map_or(waiting, |start| start - self.at)
-        };
+        let end =
+            self.starts.iter().map(|start| start - at).find(|start| *start >= latest).unwrap_or(waiting);
         let count = end.min(PACKET_BYTES - begin);
         packet[begin..begin + count].copy_from_slice(&self.pending[self.at..self.at + count]);
         packet[begin + count..].fill(0xff);

@@ -127,6 +127,8 @@ pub struct Air {
     /// What is being sent. More than one: protected objects that take turns, so that a burst hits each lightly.
     wave: BinaryHeap<Turn>,
     next_id: ItemId,
+    /// Objects put on and taken off the air.
+    generation: u64,
     config: AirConfig,
     /// When the sessions' FDTs are next looked at, and when all are renewed.
     fdt_look_ns: u64,
@@ -191,6 +193,7 @@ impl Air {
             between_look_ns: 0,
             wave: BinaryHeap::new(),
             next_id: 1,
+            generation: 0,
             fdt_look_ns: 0,
             fdt_renewal_ns: 0,
             fdt_cycle_ns: config.fdt_interval_ms * 1_000_000,
@@ -252,6 +255,7 @@ impl Air {
         });
         let id = self.next_id;
         self.next_id += 1;
+        self.generation += 1;
         self.sessions[session].has_changed = true;
         self.fdt_look_ns = 0;
         let lane = if object.repeat == Repeat::Never { &mut self.live } else { &mut self.fresh };
@@ -263,6 +267,7 @@ impl Air {
     /// Takes an object off the air at once.
     pub fn withdraw(&mut self, id: ItemId) {
         let Some(item) = self.items.remove(&id) else { return };
+        self.generation += 1;
         self.sessions[item.session].sender.withdraw(item.toi);
         self.sessions[item.session].has_changed = true;
         self.fdt_look_ns = 0;
@@ -378,6 +383,11 @@ impl Air {
     /// Counters.
     pub const fn stats(&self) -> &AirStats {
         &self.stats
+    }
+
+    /// Another number whenever an object was put on the air or taken off.
+    pub const fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Objects on the air.

@@ -55,7 +55,7 @@ impl AirObject {
     }
 
     /// What it weighs in the schedule.
-    pub(super) fn weight(&self) -> f64 {
+    pub(crate) fn weight(&self) -> f64 {
         match self.repeat {
             Repeat::Scheduled { popularity } => self.class.weight() * popularity,
             Repeat::Within { .. } | Repeat::Never => self.class.weight(),

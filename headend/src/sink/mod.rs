@@ -1,13 +1,13 @@
-//! Where packets go: multicast by UDP, or a pcap file.
-//!
-//! An `enum` of two; a trait may come with the third.
+//! Where packets go: by UDP, into a pcap file, or bare into a file of transport stream packets.
 
+mod file;
 mod pcap;
 mod udp;
 
 use std::io;
 use std::net::SocketAddr;
 
+pub use file::FileSink;
 pub use pcap::PcapSink;
 pub use udp::UdpSink;
 pub(crate) use udp::interface_index;
@@ -19,6 +19,8 @@ pub enum Sink {
     Udp(UdpSink),
     /// Into a recording.
     Pcap(PcapSink),
+    /// Into a file, one payload after the other.
+    File(FileSink),
 }
 
 impl Sink {
@@ -30,6 +32,7 @@ impl Sink {
         match self {
             Self::Udp(sink) => sink.send(destination, payload),
             Self::Pcap(sink) => sink.send(destination, payload, time_ns),
+            Self::File(sink) => sink.send(payload),
         }
     }
 
@@ -41,6 +44,7 @@ impl Sink {
         match self {
             Self::Udp(_) => Ok(()),
             Self::Pcap(sink) => sink.finish(),
+            Self::File(sink) => sink.finish(),
         }
     }
 }

@@ -1,0 +1,388 @@
+//! What leaves the headend: bare IP packets, datagrams of a transport stream, or baseband frames.
+//!
+//! All three are asked for the next datagram at its time, and say what it takes of the link.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use carousel::gse::{Encapsulator, FrameProfile, kbch_bits};
+use carousel::ip::write_udp;
+use carousel::time::WallTime;
+use carousel::ts::{PACKET_BYTES, PACKETS_PER_DATAGRAM, rtp};
+
+use crate::air::IP_UDP_BYTES;
+use crate::broadcast::Broadcast;
+use crate::config::Config;
+use crate::multiplex::config::{Carry, Destination, Multiplex};
+use crate::multiplex::{Mux, Slot, sources};
+
+/// Where a stream goes in a recording, where the configuration names no place.
+const RECORDED_TO: &str = "udp://239.10.0.1:5004";
+/// TTL of packets inside baseband frames: they end at the receiver.
+const INNER_TTL: u8 = 8;
+/// A sync byte before ACM command, CNI and frame number: mode adaptation input interface L.3.
+const MODE_ADAPTATION_SYNC: u8 = 0xb8;
+
+/// A datagram that leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leaving {
+    /// Where to.
+    pub destination: SocketAddr,
+    /// What it takes of the link's rate, bytes.
+    pub link_bytes: usize,
+}
+
+/// Counters since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LineStats {
+    /// Packets: of IP, of the transport stream, or frames.
+    pub packets: u64,
+    /// Stuffing among them.
+    pub stuffing: u64,
+    /// Bytes by which the link's rate counts.
+    pub link_bytes: u64,
+    /// Objects or modules sent to their end, repeats included.
+    pub sent: u64,
+    /// Objects that changed or vanished on disk while they were sent.
+    pub broken_off: u64,
+    /// What `sent` counts.
+    pub unit: &'static str,
+    /// What `packets` counts.
+    pub packet: &'static str,
+}
+
+impl LineStats {
+    /// A line for a person.
+    pub fn to_text(&self, elapsed: Duration) -> String {
+        let rate = self.link_bytes as f64 * 8e-6 / elapsed.as_secs_f64().max(0.001);
+        let broken = match self.broken_off {
+            0 => String::new(),
+            count => format!(", {count} broken off because they changed"),
+        };
+        let stuffing = match self.stuffing {
+            0 => String::new(),
+            count => format!(" ({:.1} % stuffing)", count as f64 * 100.0 / self.packets.max(1) as f64),
+        };
+        let Self { packets, packet, sent, unit, .. } = self;
+        format!("{packets} {packet}{stuffing}, {sent} {unit}{broken}, {rate:.3} Mbit/s")
+    }
+}
+
+/// See the module head.
+#[derive(Debug)]
+pub enum Line {
+    /// IP packets as they are.
+    Ip,
+    /// A transport stream, seven packets a datagram.
+    Ts(Box<Ts>),
+    /// Baseband frames, one a datagram.
+    Frames(Box<Frames>),
+}
+
+/// A transport stream in datagrams.
+#[derive(Debug)]
+pub struct Ts {
+    mux: Mux,
+    to: Option<Destination>,
+    sequence: u16,
+    packets: u64,
+    stuffing: u64,
+    slot_ns: f64,
+}
+
+/// Baseband frames in datagrams.
+#[derive(Debug)]
+pub struct Frames {
+    encapsulator: Encapsulator,
+    to: SocketAddr,
+    sources: [SocketAddr; 2],
+    ready: VecDeque<Vec<u8>>,
+    packet: Vec<u8>,
+    ip: Vec<u8>,
+    /// ACM command, where a mode adaptation header goes before each frame.
+    acm: Option<u8>,
+    frames: u64,
+    bytes: u64,
+}
+
+impl Line {
+    /// What the configuration says. Datagrams have a destination; what goes into a file of packets has no headers.
+    ///
+    /// # Errors
+    /// A multiplex without a destination, or one that cannot be made.
+    pub fn open(config: &Config, once: bool, datagrams: bool, start: WallTime) -> Result<Self, String> {
+        let Some(multiplex) = &config.multiplex else { return Ok(Self::Ip) };
+        let recorded = RECORDED_TO.parse().ok();
+        let to = multiplex.to.or(recorded).filter(|_| datagrams);
+        if multiplex.carry != Carry::Gse {
+            let mux = Mux::new(config, multiplex, once, start)?;
+            let slot_ns = PACKET_BYTES as f64 * 8e9 / config.link.rate_bps as f64;
+            return Ok(Self::Ts(Box::new(Ts { mux, to, sequence: 0, packets: 0, stuffing: 0, slot_ns })));
+        }
+        let rate = config.code_rate().unwrap_or_default();
+        let kbch = kbch_bits(rate).ok_or_else(|| format!("[multiplex]: DVB-S2 has no code rate {rate}"))?;
+        let profile = FrameProfile { data_bytes: kbch / 8 - 10, isi: multiplex.isi, roll_off: 2 };
+        Ok(Self::Frames(Box::new(Frames {
+            encapsulator: Encapsulator::new(profile),
+            to: to.map_or_else(|| SocketAddr::from(([239, 10, 0, 1], 5004)), |it| it.address),
+            sources: sources(config),
+            ready: VecDeque::new(),
+            packet: Vec::new(),
+            ip: Vec::new(),
+            acm: multiplex.mode_adaptation.then(|| acm_command(config)),
+            frames: 0,
+            bytes: 0,
+        })))
+    }
+
+    /// Every destination that datagrams may go to.
+    pub fn destinations(&self, broadcast: &Broadcast) -> Vec<SocketAddr> {
+        match self {
+            Self::Ip => broadcast.destinations(),
+            Self::Ts(ts) => ts.to.iter().map(|to| to.address).collect(),
+            Self::Frames(frames) => vec![frames.to],
+        }
+    }
+
+    /// Where receivers find it, for a person.
+    pub fn where_to(&self, config: &Config) -> String {
+        let carries = |multiplex: &Multiplex| match multiplex.carry {
+            Carry::Mpe => "IP by MPE",
+            Carry::ObjectCarousel => "object carousel",
+            Carry::DataCarousel => "data carousel",
+            Carry::Gse => "IP by GSE",
+        };
+        let carries = config.multiplex.as_ref().map_or("", carries);
+        match self {
+            Self::Ip if config.sessions.announce => {
+                let sessions = &config.sessions;
+                format!("announced on {}, configuration on {}", sessions.announcement, sessions.configuration)
+            }
+            Self::Ip => format!("not announced, configuration on {}", config.sessions.configuration),
+            Self::Ts(ts) => match ts.to {
+                Some(to) => format!("{carries} to {}://{}", if to.rtp { "rtp" } else { "udp" }, to.address),
+                None => carries.to_owned(),
+            },
+            Self::Frames(frames) => format!("{carries} to udp://{}", frames.to),
+        }
+    }
+
+    /// Writes the next datagram, which is sent at `now_ns`. `None`: there is nothing now.
+    ///
+    /// # Errors
+    /// What cannot be carried.
+    pub fn next(
+        &mut self,
+        now_ns: u64,
+        wall: WallTime,
+        broadcast: &mut Broadcast,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Leaving>, String> {
+        match self {
+            Self::Ip => Ok(broadcast.air.next_packet(now_ns, wall, out).map(|departure| Leaving {
+                destination: departure.destination,
+                link_bytes: out.len() + IP_UDP_BYTES,
+            })),
+            Self::Ts(ts) => ts.next(now_ns, wall, broadcast, out),
+            Self::Frames(frames) => frames.next(now_ns, wall, broadcast, out),
+        }
+    }
+
+    /// When something will be due if nothing is now; `None` if never.
+    pub fn next_due_ns(&self, now_ns: u64, broadcast: &Broadcast) -> Option<u64> {
+        match self {
+            Self::Ip | Self::Frames(_) => broadcast.air.next_due_ns(),
+            Self::Ts(_) if self.is_over(broadcast) => None,
+            // Tables at the latest.
+            Self::Ts(_) => Some(now_ns + 10_000_000),
+        }
+    }
+
+    /// Whether everything was said, the close flags too.
+    pub fn is_over(&self, broadcast: &Broadcast) -> bool {
+        match self {
+            Self::Ip => broadcast.air.is_over(),
+            Self::Ts(ts) => ts.mux.is_over(broadcast),
+            Self::Frames(frames) => frames.ready.is_empty() && broadcast.air.is_over(),
+        }
+    }
+
+    /// Whether everything was sent once: asked by who stops then.
+    pub fn cycle_done(&mut self, broadcast: &Broadcast) -> bool {
+        match self {
+            Self::Ip => broadcast.air.cycle_done(),
+            Self::Ts(ts) => ts.mux.cycle_done(broadcast),
+            Self::Frames(frames) => frames.ready.is_empty() && broadcast.air.cycle_done(),
+        }
+    }
+
+    /// From now on nothing new is begun.
+    pub fn close(&mut self) {
+        if let Self::Ts(ts) = self {
+            ts.mux.close();
+        }
+    }
+
+    /// Objects that could not be carried since the last call, with the reason.
+    pub fn refused(&mut self) -> Vec<String> {
+        match self {
+            Self::Ts(ts) => ts.mux.refused(),
+            Self::Ip | Self::Frames(_) => Vec::new(),
+        }
+    }
+
+    /// Counters.
+    pub fn stats(&self, broadcast: &Broadcast) -> LineStats {
+        let air = broadcast.air.stats();
+        let of_air = LineStats {
+            packets: air.packets,
+            link_bytes: air.bytes + air.packets * IP_UDP_BYTES as u64,
+            sent: air.objects_sent,
+            broken_off: air.objects_broken_off,
+            unit: "objects",
+            packet: "packets",
+            stuffing: 0,
+        };
+        match self {
+            Self::Ip => of_air,
+            Self::Ts(ts) => {
+                let packets = LineStats {
+                    packets: ts.packets,
+                    stuffing: ts.stuffing,
+                    link_bytes: ts.packets * PACKET_BYTES as u64,
+                    packet: "packets of the transport stream",
+                    ..of_air
+                };
+                match ts.mux.rotation() {
+                    None => packets,
+                    Some(rotation) => LineStats {
+                        sent: rotation.stats().modules_sent,
+                        broken_off: rotation.stats().objects_broken_off,
+                        unit: "modules",
+                        ..packets
+                    },
+                }
+            }
+            Self::Frames(frames) => LineStats {
+                packets: frames.frames,
+                link_bytes: frames.bytes,
+                packet: "baseband frames",
+                ..of_air
+            },
+        }
+    }
+}
+
+impl Ts {
+    fn next(
+        &mut self,
+        now_ns: u64,
+        wall: WallTime,
+        broadcast: &mut Broadcast,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Leaving>, String> {
+        out.clear();
+        if let Some(to) = self.to.filter(|to| to.rtp) {
+            // 90 kHz; the source is the port, which is all that tells two streams of one host apart.
+            let timestamp = (u128::from(now_ns) * 9 / 100_000) as u32;
+            rtp::write_header(out, self.sequence, timestamp, u32::from(to.address.port()));
+        }
+        let header = out.len();
+        let mut packet = [0; PACKET_BYTES];
+        for at in 0..PACKETS_PER_DATAGRAM {
+            if self.mux.is_over(broadcast) {
+                break;
+            }
+            let at_ns = now_ns + (at as f64 * self.slot_ns) as u64;
+            match self.mux.next_packet(at_ns, wall, broadcast, &mut packet)? {
+                Slot::Idle => break,
+                Slot::Stuffing => self.stuffing += 1,
+                Slot::Used => {}
+            }
+            out.extend_from_slice(&packet);
+            self.packets += 1;
+        }
+        let link_bytes = out.len() - header;
+        if link_bytes == 0 {
+            return Ok(None);
+        }
+        self.sequence = self.sequence.wrapping_add(1);
+        let nowhere = || SocketAddr::from(([0, 0, 0, 0], 0));
+        Ok(Some(Leaving { destination: self.to.map_or_else(nowhere, |to| to.address), link_bytes }))
+    }
+}
+
+impl Frames {
+    fn next(
+        &mut self,
+        now_ns: u64,
+        wall: WallTime,
+        broadcast: &mut Broadcast,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Leaving>, String> {
+        while self.ready.is_empty() {
+            let ready = &mut self.ready;
+            let Some(departure) = broadcast.air.next_packet(now_ns, wall, &mut self.packet) else {
+                // Nothing more now: what there is goes out as it is.
+                self.encapsulator.flush(|frame| ready.push_back(frame.to_vec()));
+                break;
+            };
+            let destination = departure.destination;
+            self.ip.clear();
+            let source = self.sources[usize::from(destination.is_ipv6())];
+            write_udp(&mut self.ip, source, destination, INNER_TTL, &self.packet);
+            self.encapsulator
+                .push(&self.ip, |frame| ready.push_back(frame.to_vec()))
+                .map_err(|err| format!("{destination}: {err}"))?;
+        }
+        let Some(frame) = self.ready.pop_front() else { return Ok(None) };
+        out.clear();
+        if let Some(acm) = self.acm {
+            out.extend_from_slice(&[MODE_ADAPTATION_SYNC, acm, 0, self.frames as u8]);
+        }
+        out.extend_from_slice(&frame);
+        self.frames += 1;
+        self.bytes += frame.len() as u64;
+        Ok(Some(Leaving { destination: self.to, link_bytes: frame.len() }))
+    }
+}
+
+/// MODCOD of the carrier, normal frames, no pilots (EN 302 307-1 table 12).
+fn acm_command(config: &Config) -> u8 {
+    const MODCODS: [(&str, &str); 28] = [
+        ("QPSK", "1/4"),
+        ("QPSK", "1/3"),
+        ("QPSK", "2/5"),
+        ("QPSK", "1/2"),
+        ("QPSK", "3/5"),
+        ("QPSK", "2/3"),
+        ("QPSK", "3/4"),
+        ("QPSK", "4/5"),
+        ("QPSK", "5/6"),
+        ("QPSK", "8/9"),
+        ("QPSK", "9/10"),
+        ("8PSK", "3/5"),
+        ("8PSK", "2/3"),
+        ("8PSK", "3/4"),
+        ("8PSK", "5/6"),
+        ("8PSK", "8/9"),
+        ("8PSK", "9/10"),
+        ("16APSK", "2/3"),
+        ("16APSK", "3/4"),
+        ("16APSK", "4/5"),
+        ("16APSK", "5/6"),
+        ("16APSK", "8/9"),
+        ("16APSK", "9/10"),
+        ("32APSK", "3/4"),
+        ("32APSK", "4/5"),
+        ("32APSK", "5/6"),
+        ("32APSK", "8/9"),
+        ("32APSK", "9/10"),
+    ];
+    let of_link = config.link.dvb_s2.as_ref().map(|it| (it.modulation.as_str(), it.fec.as_str()));
+    let of_carrier = || config.nip.carrier.as_ref().map(|it| (it.modulation.as_str(), it.fec.as_str()));
+    let Some((modulation, fec)) = of_link.or_else(of_carrier) else { return 0 };
+    let is_it = |known: &(&str, &str)| known.0.eq_ignore_ascii_case(modulation) && known.1 == fec;
+    MODCODS.iter().position(is_it).map_or(0, |at| at as u8 + 1)
+}

@@ -1,0 +1,228 @@
+//! `[multiplex]`: how objects travel where receivers have no native IP.
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use carousel::config::Mistake;
+use carousel::dsmcc::{self, Profile, Shape};
+use carousel::ts::Pid;
+use serde::{Deserialize, Deserializer};
+
+/// `[multiplex]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Multiplex {
+    /// What the stream carries.
+    pub carry: Carry,
+    /// Where `send` sends it: `udp://ADDRESS:PORT` or `rtp://ADDRESS:PORT`, multicast or unicast.
+    pub to: Option<Destination>,
+    /// Null packets fill the stream up to `link.rate_bps`. Without, packets go when there is something to say.
+    pub stuffing: bool,
+    /// transport_stream_id.
+    pub transport_stream_id: u16,
+    /// original_network_id.
+    pub original_network_id: u16,
+    /// service_name; `nip.network_name` if left out.
+    pub service_name: Option<String>,
+    /// PID of the PMT.
+    pub pmt_pid: u16,
+    /// PID of carousel or IP.
+    pub data_pid: u16,
+    /// PID of the INT, where IP is carried.
+    pub int_pid: u16,
+    /// component_tag of the data stream, and its association_tag.
+    pub component_tag: u8,
+    /// platform_id of the INT.
+    pub platform_id: u32,
+    /// carouselId.
+    pub carousel_id: u32,
+    /// data_broadcast_id in the PMT; 0x0006 or 0x0007 by what is carried if left out. HbbTV wants 0x0123.
+    pub data_broadcast_id: Option<u16>,
+    /// blockSize.
+    pub block_bytes: u16,
+    /// Blocks of a module at most: 255 for HbbTV and MHP receivers.
+    pub blocks_per_module: u32,
+    /// Small objects share a module up to so many bytes.
+    pub module_bytes: u32,
+    /// Compress modules where it is worth while.
+    pub compress: bool,
+    /// DSI and DIIs are repeated this often.
+    pub control_interval_ms: u64,
+    /// The gateway and directories are repeated this often.
+    pub directory_interval_ms: u64,
+    /// Degrees east of Greenwich of the satellite in the NIT; west is negative.
+    pub orbital_position_degrees: f64,
+    /// GSE: a mode adaptation header (L.3) before each baseband frame, as some modulators want it.
+    pub mode_adaptation: bool,
+    /// GSE: input stream identifier of a carrier with several streams.
+    pub isi: Option<u8>,
+}
+
+impl Default for Multiplex {
+    fn default() -> Self {
+        Self {
+            carry: Carry::Mpe,
+            to: None,
+            stuffing: true,
+            transport_stream_id: 1001,
+            original_network_id: 1,
+            service_name: None,
+            pmt_pid: 0x100,
+            data_pid: 0x200,
+            int_pid: 0x101,
+            component_tag: 0x0b,
+            platform_id: 1,
+            carousel_id: 1,
+            data_broadcast_id: None,
+            block_bytes: dsmcc::BLOCK_BYTES,
+            blocks_per_module: 65_536,
+            module_bytes: 64 << 10,
+            compress: true,
+            control_interval_ms: 250,
+            directory_interval_ms: 1000,
+            orbital_position_degrees: 0.0,
+            mode_adaptation: false,
+            isi: None,
+        }
+    }
+}
+
+/// What a multiplex carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Carry {
+    /// The FLUTE sessions in multiprotocol encapsulation (EN 301 192).
+    Mpe,
+    /// The objects in a DSM-CC object carousel.
+    ObjectCarousel,
+    /// The objects in a DSM-CC data carousel.
+    DataCarousel,
+    /// The FLUTE sessions in generic stream encapsulation: baseband frames instead of a transport stream.
+    Gse,
+}
+
+/// Where a stream goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Destination {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Whether RTP headers go before the packets (SMPTE ST 2022-2).
+    pub rtp: bool,
+}
+
+impl FromStr for Destination {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no destination: udp://239.10.0.1:5004 or rtp://239.10.0.1:5004");
+        let (scheme, address) = text.split_once("://").ok_or_else(wrong)?;
+        let address = address.trim_start_matches('@').trim_end_matches('/').parse().map_err(|_| wrong())?;
+        match scheme {
+            "udp" => Ok(Self { address, rtp: false }),
+            "rtp" => Ok(Self { address, rtp: true }),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Destination {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl Multiplex {
+    /// PID of carousel or IP.
+    pub const fn data_pid(&self) -> Pid {
+        Pid::new(self.data_pid)
+    }
+
+    /// How the carousel is made.
+    pub fn profile(&self) -> Profile {
+        Profile {
+            shape: if self.carry == Carry::DataCarousel { Shape::Data } else { Shape::Object },
+            carousel_id: self.carousel_id,
+            association_tag: u16::from(self.component_tag),
+            block_bytes: self.block_bytes,
+            most_blocks: self.blocks_per_module,
+            module_bytes: self.module_bytes,
+            compress: self.compress,
+            ..Profile::default()
+        }
+    }
+
+    /// Whether objects travel as modules and not as FLUTE.
+    pub const fn is_carousel(&self) -> bool {
+        matches!(self.carry, Carry::ObjectCarousel | Carry::DataCarousel)
+    }
+
+    /// The part of the stream's rate that is left for IP packets or for objects: what sections, packets and tables take is
+    /// off.
+    pub const fn payload_share(&self) -> f64 {
+        match self.carry {
+            // 1428 of 1444 bytes, 184 of 188, and some 30 kbit/s of tables.
+            Carry::Mpe => 0.965,
+            // Blocks of 4066 bytes in sections of 4096, 184 of 188.
+            Carry::ObjectCarousel | Carry::DataCarousel => 0.97,
+            // GSE's header, and a baseband header every 6 kB.
+            Carry::Gse => 0.995,
+        }
+    }
+
+    /// What is well-formed but makes no sense.
+    pub fn mistakes(&self) -> Vec<Mistake> {
+        let mut all = Vec::new();
+        let mut wrong = |key: &str, what: String, mend: &str| {
+            all.push(Mistake::of_value(&format!("multiplex.{key}"), &what, mend));
+        };
+        let pids = [("pmt_pid", self.pmt_pid), ("data_pid", self.data_pid), ("int_pid", self.int_pid)];
+        for (at, (key, pid)) in pids.iter().enumerate() {
+            if !(0x20..=0x1ffa).contains(pid) {
+                wrong(key, format!("{pid:#x} is not free for use"), "32 to 8186 (0x20 to 0x1ffa)");
+            }
+            if pids[..at].iter().any(|(_, other)| other == pid) {
+                wrong(key, format!("{pid:#x} is there twice"), "give each stream a PID of its own");
+            }
+        }
+        if !(256..=dsmcc::BLOCK_BYTES).contains(&self.block_bytes) {
+            wrong("block_bytes", format!("{} bytes", self.block_bytes), "256 to 4066; 4066 is best");
+        }
+        if !(2..=65_536).contains(&self.blocks_per_module) {
+            wrong(
+                "blocks_per_module",
+                format!("{} blocks", self.blocks_per_module),
+                "2 to 65536; 255 for HbbTV",
+            );
+        }
+        let most = u64::from(self.blocks_per_module) * u64::from(self.block_bytes);
+        if !(4096..=1 << 20).contains(&self.module_bytes) || u64::from(self.module_bytes) > most {
+            let what = format!("{} bytes", self.module_bytes);
+            wrong(
+                "module_bytes",
+                what,
+                "4096 to 1048576, and no more than blocks_per_module hold; 65536 is usual",
+            );
+        }
+        for (key, ms) in [
+            ("control_interval_ms", self.control_interval_ms),
+            ("directory_interval_ms", self.directory_interval_ms),
+        ] {
+            if ms < 10 {
+                wrong(key, format!("{ms} ms is too often"), "10 or more");
+            }
+        }
+        if !(-180.0..=180.0).contains(&self.orbital_position_degrees) {
+            let what = format!("{} degrees", self.orbital_position_degrees);
+            wrong("orbital_position_degrees", what, "-180 to 180; 19.2 is Astra 1");
+        }
+        if let Some(to) = self.to
+            && (to.address.port() == 0 || to.address.ip().is_unspecified())
+        {
+            wrong("to", format!("{} is no destination", to.address), "udp://239.10.0.1:5004");
+        }
+        if self.carry == Carry::Gse && self.to.is_some_and(|to| to.rtp) {
+            wrong("to", "baseband frames have no RTP payload format".to_owned(), "udp:// instead of rtp://");
+        }
+        all
+    }
+}

@@ -1,0 +1,202 @@
+//! A transport stream around what is on the air: tables, payload, stuffing, one packet after the other.
+//!
+//! ```text
+//! tables     ─ PAT PMT NIT SDT TDT TOT (INT), each at its interval ┐
+//! Air        ─ IP packets ─ MPE sections                           ├─▶ next packet, or stuffing
+//! Rotation   ─ DSI, DII, blocks of modules                         ┘
+//! ```
+//!
+//! What is due is sent first; payload has what is left. Time and the objects come in as arguments; a stream of constant
+//! bit rate is one in which every packet is asked for at its time.
+
+pub mod config;
+pub mod rotation;
+mod tables;
+
+use std::net::SocketAddr;
+
+use carousel::ip::write_udp;
+use carousel::mpe;
+use carousel::time::WallTime;
+use carousel::ts::{PACKET_BYTES, Packetizer, null_packet};
+
+pub use config::{Carry, Destination, Multiplex as MultiplexConfig};
+pub use rotation::Rotation;
+
+use crate::broadcast::Broadcast;
+use crate::config::Config;
+use tables::Table;
+
+/// TTL of packets that travel in the stream: they end at the receiver.
+const TTL: u8 = 8;
+/// Bytes of sections that wait at most: a packet that is due goes out behind no more than this.
+const WAITING_BYTES: usize = 4096;
+
+/// What the next packet is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slot {
+    /// Tables or payload.
+    Used,
+    /// Stuffing.
+    Stuffing,
+    /// Nothing: there is nothing to send, and no stuffing is wanted.
+    Idle,
+}
+
+/// What fills the stream.
+#[derive(Debug)]
+enum Payload {
+    Ip,
+    Carousel(Box<Rotation>),
+}
+
+/// See the module head.
+#[derive(Debug)]
+pub struct Mux {
+    tables: Vec<Table>,
+    payload: Payload,
+    packetizer: Packetizer,
+    stuffing: bool,
+    is_draining: bool,
+    /// Where IP packets say that they come from.
+    source: [SocketAddr; 2],
+    packet: Vec<u8>,
+    ip: Vec<u8>,
+    null: [u8; PACKET_BYTES],
+}
+
+impl Mux {
+    /// A stream that has sent nothing, for a configuration with `[multiplex]`.
+    ///
+    /// # Errors
+    /// Tables that do not fit a section.
+    pub fn new(
+        config: &Config,
+        multiplex: &MultiplexConfig,
+        once: bool,
+        start: WallTime,
+    ) -> Result<Self, String> {
+        let payload = match multiplex.carry {
+            Carry::ObjectCarousel | Carry::DataCarousel => {
+                Payload::Carousel(Box::new(Rotation::new(config, multiplex, once)))
+            }
+            Carry::Mpe | Carry::Gse => Payload::Ip,
+        };
+        let tables = tables::tables(config, multiplex, start).map_err(|err| format!("[multiplex]: {err}"))?;
+        Ok(Self {
+            tables,
+            payload,
+            packetizer: Packetizer::new(multiplex.data_pid()),
+            stuffing: multiplex.stuffing,
+            is_draining: false,
+            source: sources(config),
+            packet: Vec::new(),
+            ip: Vec::new(),
+            null: null_packet(),
+        })
+    }
+
+    /// Writes the next packet, which is sent at `now_ns`.
+    ///
+    /// # Errors
+    /// Objects that cannot be carried.
+    pub fn next_packet(
+        &mut self,
+        now_ns: u64,
+        wall: WallTime,
+        broadcast: &mut Broadcast,
+        out: &mut [u8; PACKET_BYTES],
+    ) -> Result<Slot, String> {
+        for table in &mut self.tables {
+            if table.next_packet(now_ns, wall, out) {
+                return Ok(Slot::Used);
+            }
+        }
+        while !self.is_draining && self.packetizer.waiting() < WAITING_BYTES {
+            let more = match &mut self.payload {
+                Payload::Ip => match broadcast.air.next_packet(now_ns, wall, &mut self.packet) {
+                    None => false,
+                    Some(departure) => {
+                        let destination = departure.destination;
+                        let source = self.source[usize::from(destination.is_ipv6())];
+                        self.ip.clear();
+                        write_udp(&mut self.ip, source, destination, TTL, &self.packet);
+                        self.packetizer.push_with(|section| mpe::write(section, &self.ip)).map_err(
+                            |err| format!("{destination}: {err}; lower carousel.symbol_length_bytes"),
+                        )?;
+                        true
+                    }
+                },
+                Payload::Carousel(rotation) => {
+                    rotation.next_section(now_ns, broadcast, &mut self.packetizer)?
+                }
+            };
+            if !more {
+                break;
+            }
+        }
+        if self.packetizer.next(out, true) {
+            return Ok(Slot::Used);
+        }
+        if self.stuffing {
+            *out = self.null;
+            return Ok(Slot::Stuffing);
+        }
+        Ok(Slot::Idle)
+    }
+
+    /// Whether a single pass is over.
+    pub fn is_over(&self, broadcast: &Broadcast) -> bool {
+        self.packetizer.waiting() == 0
+            && match &self.payload {
+                Payload::Ip => broadcast.air.is_over(),
+                Payload::Carousel(rotation) => rotation.is_over(),
+            }
+    }
+
+    /// Whether everything was sent once, to the last packet. From when that is near, nothing new is begun.
+    pub fn cycle_done(&mut self, broadcast: &Broadcast) -> bool {
+        self.is_draining |= match &self.payload {
+            Payload::Ip => broadcast.air.cycle_done(),
+            Payload::Carousel(rotation) => rotation.cycle_done(),
+        };
+        self.is_draining && self.packetizer.waiting() == 0
+    }
+
+    /// From now on nothing new is begun.
+    pub fn close(&mut self) {
+        if let Payload::Carousel(rotation) = &mut self.payload {
+            rotation.close();
+        }
+    }
+
+    /// Objects that could not be carried since the last call, with the reason.
+    pub fn refused(&mut self) -> Vec<String> {
+        match &mut self.payload {
+            Payload::Carousel(rotation) => rotation.refused(),
+            Payload::Ip => Vec::new(),
+        }
+    }
+
+    /// The carousel that turns, if one does.
+    pub const fn rotation(&self) -> Option<&Rotation> {
+        match &self.payload {
+            Payload::Carousel(rotation) => Some(rotation),
+            Payload::Ip => None,
+        }
+    }
+}
+
+/// Where packets in the stream say that they come from: as configured, else addresses of documentation (RFC 5737, RFC
+/// 3849), for IPv4 and IPv6.
+pub fn sources(config: &Config) -> [SocketAddr; 2] {
+    let port = 50_000;
+    let mut sources = [
+        SocketAddr::from(([192, 0, 2, 1], port)),
+        SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], port)),
+    ];
+    if let Some(own) = config.sessions.source {
+        sources[usize::from(own.is_ipv6())] = SocketAddr::new(own, port);
+    }
+    sources
+}

@@ -1,0 +1,584 @@
+//! The DSM-CC carousel that turns: what is on the air as modules, and which block is next.
+//!
+//! It follows [`Air`](crate::air::Air)'s objects, whoever puts them there, and repeats modules by the same
+//! [`Schedule`] as FLUTE's objects: a module weighs what its objects weigh. DSI, DIIs and directories go round at their
+//! intervals, as do modules with manifests and init segments; together they never take more than a part of the stream.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+use carousel::bytes::WireError;
+use carousel::dsmcc::build::{Carried, Holds, ModuleView, ObjectNumber, Reading};
+use carousel::dsmcc::{Builder, Shape};
+use carousel::nip::Document;
+use carousel::ts::Packetizer;
+
+use super::config::Multiplex;
+use crate::air::{AirObject, Body, ItemId, Reading as BodyReading, Repeat};
+use crate::broadcast::Broadcast;
+use crate::config::Config;
+use crate::plan::{Class, Planned, Taken};
+use crate::schedule::Schedule;
+
+/// The part of the stream that DSI and DIIs may take; likewise directories.
+const CONTROL_SHARE: f64 = 0.05;
+/// Files that are held open for what is being sent.
+const MAX_OPEN_FILES: usize = 64;
+/// How often short modules are looked for that are due while a long one is on the air.
+const BETWEEN_LOOK_NS: u64 = 1_000_000;
+/// Bytes of a block's section on the air beyond its data, by 4066: headers of section, message and packets.
+const AIR_PER_BYTE: f64 = 1.031;
+
+/// Why a body cannot be read.
+#[derive(Debug)]
+pub enum ReadError {
+    /// A file that changed or vanished.
+    Broken(ObjectNumber),
+    /// A section that cannot be written.
+    Wire(WireError),
+}
+
+impl From<WireError> for ReadError {
+    fn from(err: WireError) -> Self {
+        Self::Wire(err)
+    }
+}
+
+/// A module on the air.
+#[derive(Debug)]
+struct Job {
+    reading: Reading,
+    version: u8,
+    next: u32,
+    blocks: u32,
+}
+
+/// An object that is carried.
+#[derive(Debug)]
+struct OnAir {
+    item: ItemId,
+    uri: String,
+    body: Body,
+    class: Class,
+    weight: f64,
+    repeat: Repeat,
+}
+
+/// Counters since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RotationStats {
+    /// Modules sent to their last block, repeats included.
+    pub modules_sent: u64,
+    /// Objects that changed or vanished on disk while they were sent.
+    pub objects_broken_off: u64,
+    /// Objects that the carousel has no room or name for.
+    pub objects_refused: u64,
+}
+
+/// See the module head.
+#[derive(Debug)]
+pub struct Rotation {
+    builder: Builder,
+    objects: BTreeMap<ObjectNumber, OnAir>,
+    by_item: HashMap<ItemId, ObjectNumber>,
+    by_uri: HashMap<String, ObjectNumber>,
+    /// What [`Air::generation`](crate::air::Air::generation) was at the last look.
+    generation: Option<u64>,
+    schedule: Schedule,
+    /// Modules and their versions that were sent whole, or are of no turn.
+    sent: HashMap<u16, u8>,
+    fresh: VecDeque<u16>,
+    urgent: VecDeque<u16>,
+    due: BTreeMap<u16, u64>,
+    /// What is being sent: the last goes on, those before it wait for it.
+    jobs: Vec<Job>,
+    /// Modules with directories, and their bytes.
+    directories: HashSet<u16>,
+    directory_bytes: f64,
+    /// Modules in all.
+    modules: usize,
+    control: VecDeque<Control>,
+    control_due_ns: u64,
+    directories_due_ns: u64,
+    between_look_ns: u64,
+    rate_bps: u64,
+    config: Multiplex,
+    manifest_interval_ms: u64,
+    cycle_ns: Option<u64>,
+    once: bool,
+    is_closed: bool,
+    files: RefCell<HashMap<ObjectNumber, BodyReading>>,
+    stats: RotationStats,
+    refused: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Control {
+    Initiate,
+    Info(u16),
+}
+
+impl Rotation {
+    /// An empty carousel.
+    pub fn new(config: &Config, multiplex: &Multiplex, once: bool) -> Self {
+        Self {
+            builder: Builder::new(multiplex.profile()),
+            objects: BTreeMap::new(),
+            by_item: HashMap::new(),
+            by_uri: HashMap::new(),
+            generation: None,
+            schedule: Schedule::default(),
+            sent: HashMap::new(),
+            fresh: VecDeque::new(),
+            urgent: VecDeque::new(),
+            due: BTreeMap::new(),
+            jobs: Vec::new(),
+            directories: HashSet::new(),
+            directory_bytes: 0.0,
+            modules: 0,
+            control: VecDeque::new(),
+            control_due_ns: 0,
+            directories_due_ns: 0,
+            between_look_ns: 0,
+            rate_bps: config.payload_rate_bps(),
+            manifest_interval_ms: config.carousel.manifest_interval_ms,
+            cycle_ns: (config.carousel.cycle_s > 0).then_some(config.carousel.cycle_s * 1_000_000_000),
+            config: multiplex.clone(),
+            once,
+            is_closed: false,
+            files: RefCell::default(),
+            stats: RotationStats::default(),
+            refused: Vec::new(),
+        }
+    }
+
+    /// Brings the carousel in line with what is on the air.
+    pub fn sync(&mut self, broadcast: &Broadcast, now_ns: u64) {
+        let generation = broadcast.air.generation();
+        if self.generation == Some(generation) {
+            return;
+        }
+        self.generation = Some(generation);
+        let mut gone: HashSet<ItemId> = self.by_item.keys().copied().collect();
+        let mut new = Vec::new();
+        for (item, object) in broadcast.air.objects() {
+            if !gone.remove(&item) && !is_of_flute_alone(object) {
+                new.push((item, object));
+            }
+        }
+        for (item, object) in new {
+            self.take(item, object, &gone);
+        }
+        for item in gone {
+            if let Some(number) = self.by_item.remove(&item) {
+                self.remove(number);
+            }
+        }
+        self.commit(now_ns);
+    }
+
+    /// Takes an object, in the place of one of the same URI that is going.
+    fn take(&mut self, item: ItemId, object: &AirObject, going: &HashSet<ItemId>) {
+        let class = object.class;
+        let carried = Carried {
+            uri: object.uri.clone(),
+            content_type: Some(object.content_type.clone()),
+            digest: object.digest,
+            max_age_s: object.expiry_s,
+            length: object.body.length(),
+            is_text: is_text(&object.content_type),
+            lane: class as u8 * 2 + u8::from(object.repeat == Repeat::Never),
+        };
+        let on_air = OnAir {
+            item,
+            uri: object.uri.clone(),
+            body: object.body.clone(),
+            class,
+            weight: object.weight(),
+            repeat: object.repeat,
+        };
+        let before = self.by_uri.get(&object.uri).copied();
+        let before = before.filter(|it| self.objects.get(it).is_some_and(|it| going.contains(&it.item)));
+        if let Some(number) = before
+            && self.builder.replace(number, carried.clone()).is_some()
+        {
+            if let Some(old) = self.objects.insert(number, on_air) {
+                self.by_item.remove(&old.item);
+            }
+            self.files.borrow_mut().remove(&number);
+            self.by_item.insert(item, number);
+            return;
+        }
+        if let Some(number) = before {
+            self.remove(number);
+        }
+        match self.builder.add(carried) {
+            Ok(number) => {
+                self.by_uri.insert(object.uri.clone(), number);
+                self.by_item.insert(item, number);
+                self.objects.insert(number, on_air);
+            }
+            Err(err) => {
+                self.stats.objects_refused += 1;
+                self.refused.push(format!("{}: {err}", object.uri));
+            }
+        }
+    }
+
+    fn remove(&mut self, number: ObjectNumber) {
+        self.builder.remove(number);
+        self.files.borrow_mut().remove(&number);
+        if let Some(old) = self.objects.remove(&number) {
+            self.by_item.remove(&old.item);
+            if self.by_uri.get(&old.uri) == Some(&number) {
+                self.by_uri.remove(&old.uri);
+            }
+        }
+    }
+
+    /// Makes modules of what has changed, and puts them in their queues.
+    fn commit(&mut self, now_ns: u64) {
+        loop {
+            let (objects, files) = (&self.objects, &self.files);
+            let done = self.builder.commit(|number, offset, out| read(objects, files, number, offset, out));
+            match done {
+                Ok(()) => break,
+                Err((number, _)) => self.break_off(number),
+            }
+        }
+        let modules: Vec<ModuleView> = self.builder.modules().collect();
+        let there: HashMap<u16, u8> = modules.iter().map(|it| (it.id, it.version)).collect();
+        self.sent.retain(|id, version| there.get(id) == Some(version));
+        self.due.retain(|id, _| there.contains_key(id));
+        self.fresh.retain(|id| there.contains_key(id));
+        self.urgent.retain(|id| there.contains_key(id));
+        let is_stale = |job: &Job| there.get(&job.reading.id()) != Some(&job.version);
+        self.jobs.retain(|job| !is_stale(job));
+        let directories = || modules.iter().filter(|it| it.holds == Holds::Directories);
+        self.directories = directories().map(|it| it.id).collect();
+        self.directory_bytes = directories().map(|it| f64::from(it.size)).sum();
+        self.modules = modules.len();
+        let scheduled: Vec<u64> = self.schedule.ids().collect();
+        for id in scheduled {
+            if there.get(&(id as u16)).is_none_or(|version| self.sent.get(&(id as u16)) != Some(version)) {
+                self.schedule.remove(id);
+            }
+        }
+        for module in modules {
+            let is_waiting = self.sent.contains_key(&module.id)
+                || self.fresh.contains(&module.id)
+                || self.urgent.contains(&module.id);
+            let is_on_air = self.jobs.iter().any(|job| job.reading.id() == module.id);
+            if is_waiting || is_on_air {
+                continue;
+            }
+            if module.holds == Holds::Directories || self.class_of(module.id) == Class::Signalling {
+                self.urgent.push_back(module.id);
+            } else {
+                self.fresh.push_back(module.id);
+            }
+        }
+        // What has changed is told at once.
+        self.control_due_ns = now_ns;
+    }
+
+    /// An object whose file is no longer what was announced.
+    fn break_off(&mut self, number: ObjectNumber) {
+        self.stats.objects_broken_off += 1;
+        self.remove(number);
+    }
+
+    fn class_of(&self, module: u16) -> Class {
+        let first = self.builder.objects_of(module).next();
+        first.and_then(|number| self.objects.get(&number)).map_or(Class::Signalling, |object| object.class)
+    }
+
+    /// Sum of what its objects weigh; `None` for those that are sent once.
+    fn weight_of(&self, module: u16) -> Option<f64> {
+        let mut objects =
+            self.builder.objects_of(module).filter_map(|number| self.objects.get(&number)).peekable();
+        if objects.peek().is_some_and(|object| object.repeat == Repeat::Never) {
+            return None;
+        }
+        Some(objects.map(|object| object.weight).sum())
+    }
+
+    /// Appends the next section. False if there is nothing to send.
+    ///
+    /// # Errors
+    /// Control messages that do not fit.
+    pub fn next_section(
+        &mut self,
+        now_ns: u64,
+        broadcast: &mut Broadcast,
+        out: &mut Packetizer,
+    ) -> Result<bool, String> {
+        self.sync(broadcast, now_ns);
+        self.queue_control(now_ns);
+        if let Some(control) = self.control.pop_front() {
+            let written = out.push_with(|out| match control {
+                Control::Initiate => self.builder.write_initiate(out),
+                Control::Info(group) => self.builder.write_info(group, out),
+            });
+            written.map_err(|err| format!("[multiplex]: the carousel has too many modules: {err}"))?;
+            return Ok(true);
+        }
+        self.queue_directories(now_ns);
+        loop {
+            let Some(job) = self.take_job(now_ns, broadcast) else { return Ok(false) };
+            let (objects, files) = (&self.objects, &self.files);
+            let result = out.push_with(|out| {
+                self.builder.write_block(&job.reading, job.next as u16, out, |number, offset, out| {
+                    read(objects, files, number, offset, out)
+                })
+            });
+            match result {
+                Ok(()) => {
+                    let job = Job { next: job.next + 1, ..job };
+                    if job.next < job.blocks {
+                        self.jobs.push(job);
+                    } else {
+                        self.finish(&job, now_ns);
+                    }
+                    return Ok(true);
+                }
+                Err(ReadError::Broken(number)) => self.withdraw(number, broadcast, now_ns),
+                Err(ReadError::Wire(err)) => return Err(format!("[multiplex]: {err}")),
+            }
+        }
+    }
+
+    fn withdraw(&mut self, number: ObjectNumber, broadcast: &mut Broadcast, now_ns: u64) {
+        if let Some(object) = self.objects.get(&number) {
+            broadcast.air.withdraw(object.item);
+        }
+        self.break_off(number);
+        self.generation = Some(broadcast.air.generation());
+        self.commit(now_ns);
+    }
+
+    /// DSI and DIIs, when they are due.
+    fn queue_control(&mut self, now_ns: u64) {
+        if now_ns < self.control_due_ns || !self.control.is_empty() || self.is_over() {
+            return;
+        }
+        self.control.push_back(Control::Initiate);
+        self.control.extend(self.builder.infos().map(Control::Info));
+        // A DII of 100 modules is nearly a full section.
+        let bytes = 200 + self.modules * 40;
+        self.control_due_ns = now_ns + self.spaced_ns(self.config.control_interval_ms, bytes as f64);
+    }
+
+    /// An interval, or as much longer as the bytes need to take no more than their share.
+    fn spaced_ns(&self, interval_ms: u64, bytes: f64) -> u64 {
+        let least = bytes * 8e9 / (self.rate_bps.max(1) as f64 * CONTROL_SHARE);
+        (interval_ms * 1_000_000).max(least as u64)
+    }
+
+    /// Directories and signalling, when they are due.
+    fn queue_directories(&mut self, now_ns: u64) {
+        if self.once || now_ns < self.directories_due_ns {
+            return;
+        }
+        self.directories_due_ns = now_ns + 10_000_000;
+        let interval = self.spaced_ns(self.config.directory_interval_ms, self.directory_bytes);
+        let signalling: Vec<u16> = self.due.keys().copied().collect();
+        for id in signalling {
+            let interval =
+                if self.directories.contains(&id) { interval } else { self.manifest_interval_ms * 1_000_000 };
+            let last = self.due.get(&id).copied().unwrap_or(0);
+            let is_queued = self.urgent.contains(&id) || self.jobs.iter().any(|job| job.reading.id() == id);
+            if now_ns >= last + interval && !is_queued {
+                self.urgent.push_back(id);
+            }
+        }
+    }
+
+    /// The module whose block is next: what is urgent, what is short and due, the one on the air, what is new, what the
+    /// schedule says.
+    fn take_job(&mut self, now_ns: u64, broadcast: &mut Broadcast) -> Option<Job> {
+        while let Some(id) = self.urgent.pop_front() {
+            if let Some(job) = self.start(id, broadcast, now_ns) {
+                self.due.insert(id, now_ns);
+                return Some(job);
+            }
+        }
+        if let Some(job) = self.jobs.pop() {
+            if now_ns >= self.between_look_ns {
+                self.between_look_ns = now_ns + BETWEEN_LOOK_NS;
+                let left = (f64::from(job.blocks - job.next)
+                    * f64::from(self.config.block_bytes)
+                    * AIR_PER_BYTE) as u64;
+                if !self.once
+                    && self.jobs.is_empty()
+                    && let Some(id) = self.schedule.due_between(now_ns, left, self.rate_bps)
+                    && let Some(short) = self.start(id as u16, broadcast, now_ns)
+                {
+                    self.jobs.push(job);
+                    return Some(short);
+                }
+            }
+            return Some(job);
+        }
+        while let Some(id) = self.fresh.pop_front() {
+            if let Some(job) = self.start(id, broadcast, now_ns) {
+                return Some(job);
+            }
+        }
+        if self.once || self.is_closed {
+            return None;
+        }
+        let pass_ns = self.schedule.bytes() as f64 * 8e9 / self.rate_bps.max(1) as f64;
+        let cycle_ns = self.cycle_ns.filter(|cycle| pass_ns <= *cycle as f64);
+        while let Some(id) = self.schedule.next(now_ns, cycle_ns) {
+            match self.start(id as u16, broadcast, now_ns) {
+                Some(job) => return Some(job),
+                None => self.schedule.remove(id),
+            }
+        }
+        None
+    }
+
+    fn start(&mut self, id: u16, broadcast: &mut Broadcast, now_ns: u64) -> Option<Job> {
+        loop {
+            let view = self.builder.module(id)?;
+            let (objects, files) = (&self.objects, &self.files);
+            let read = &mut |number, offset, out: &mut [u8]| read(objects, files, number, offset, out);
+            match self.builder.read_module::<ReadError>(id, read) {
+                Ok(Some(reading)) if view.blocks > 0 => {
+                    return Some(Job { reading, version: view.version, next: 0, blocks: view.blocks });
+                }
+                Ok(Some(_)) => {
+                    // An empty module is whole with its DII.
+                    self.sent.insert(id, view.version);
+                    return None;
+                }
+                Ok(None) => return None,
+                Err(ReadError::Broken(number)) => self.withdraw(number, broadcast, now_ns),
+                Err(ReadError::Wire(_)) => return None,
+            }
+        }
+    }
+
+    fn finish(&mut self, job: &Job, now_ns: u64) {
+        let id = job.reading.id();
+        self.stats.modules_sent += 1;
+        for number in self.builder.objects_of(id) {
+            self.files.borrow_mut().remove(&number);
+        }
+        if self.sent.insert(id, job.version) == Some(job.version) || self.due.contains_key(&id) {
+            return;
+        }
+        if let Some(weight) = self.weight_of(id) {
+            let bytes = (f64::from(job.reading.size()) * AIR_PER_BYTE) as u64;
+            self.schedule.add(u64::from(id), weight, bytes, now_ns);
+        }
+    }
+
+    /// From now on nothing is begun.
+    pub fn close(&mut self) {
+        self.is_closed = true;
+        self.once = true;
+        self.fresh.clear();
+        self.urgent.clear();
+        self.jobs.clear();
+    }
+
+    /// Whether everything was said, where that has an end.
+    pub fn is_over(&self) -> bool {
+        let is_idle = self.fresh.is_empty() && self.urgent.is_empty() && self.jobs.is_empty();
+        self.once && self.generation.is_some() && is_idle && self.control.is_empty()
+    }
+
+    /// Whether every module was sent whole at least once.
+    pub fn cycle_done(&self) -> bool {
+        self.generation.is_some() && self.sent.len() >= self.modules
+    }
+
+    /// Counters.
+    pub const fn stats(&self) -> &RotationStats {
+        &self.stats
+    }
+
+    /// Modules sent at least once, and all.
+    pub fn progress(&self) -> (usize, usize) {
+        (self.sent.len(), self.modules)
+    }
+
+    /// Objects that could not be carried since the last call, with the reason.
+    pub fn refused(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.refused)
+    }
+
+    /// The modules as the planner wants them, and what is taken off the stream first.
+    pub fn planned(&mut self, broadcast: &Broadcast) -> (Vec<Planned>, Taken) {
+        self.sync(broadcast, 0);
+        let shape = self.builder.profile().shape;
+        let mut planned = Vec::new();
+        for module in self.builder.modules() {
+            let air_bytes = (f64::from(module.size) * AIR_PER_BYTE) as u64 + 200;
+            let mut names = self.builder.objects_of(module.id).filter_map(|it| self.objects.get(&it));
+            let (first, others) = (names.next(), names.count());
+            let name = match (first, others) {
+                (None, _) => format!("module {}: directories", module.id),
+                (Some(object), 0) if shape == Shape::Data => object.uri.clone(),
+                (Some(object), 0) => format!("module {}: {}", module.id, object.uri),
+                (Some(object), others) => format!("module {}: {} and {others} more", module.id, object.uri),
+            };
+            let is_directory = module.holds == Holds::Directories;
+            let class = if is_directory { Class::Signalling } else { self.class_of(module.id) };
+            let Some(weight) = (if is_directory { Some(1.0) } else { self.weight_of(module.id) }) else {
+                continue;
+            };
+            let interval_ms =
+                if is_directory { self.config.directory_interval_ms } else { self.manifest_interval_ms };
+            planned.push(Planned {
+                weight,
+                max_period_s: (class == Class::Signalling).then_some(interval_ms as f64 / 1000.0),
+                ..Planned::new(name, u64::from(module.size), air_bytes, class)
+            });
+        }
+        let control = (200 + planned.len() * 40) as f64;
+        let taken = Taken {
+            fdt_bps: control * 8e9 / self.spaced_ns(self.config.control_interval_ms, control) as f64,
+            cycle_s: self.cycle_ns.map(|ns| ns as f64 / 1e9),
+            ..Taken::default()
+        };
+        (planned, taken)
+    }
+}
+
+/// Documents that lead receivers to FLUTE sessions, of which there are none here.
+fn is_of_flute_alone(object: &AirObject) -> bool {
+    object.uri == carousel::mabr::CONFIGURATION_URI || Document::from_name(&object.uri).is_some()
+}
+
+/// Whether zlib may make it smaller: media are compressed already.
+fn is_text(content_type: &str) -> bool {
+    let kinds = ["text/", "json", "xml", "mpegurl", "javascript", "svg"];
+    let content_type = content_type.to_ascii_lowercase();
+    kinds.iter().any(|kind| content_type.contains(kind))
+}
+
+fn read(
+    objects: &BTreeMap<ObjectNumber, OnAir>,
+    files: &RefCell<HashMap<ObjectNumber, BodyReading>>,
+    number: ObjectNumber,
+    offset: u64,
+    out: &mut [u8],
+) -> Result<(), ReadError> {
+    let broken = ReadError::Broken(number);
+    let Some(object) = objects.get(&number) else { return Err(broken) };
+    let mut files = files.borrow_mut();
+    if files.len() >= MAX_OPEN_FILES && !files.contains_key(&number) {
+        files.clear();
+    }
+    let reading = match files.entry(number) {
+        std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+        std::collections::hash_map::Entry::Vacant(entry) => match object.body.open() {
+            Ok(reading) => entry.insert(reading),
+            Err(_) => return Err(broken),
+        },
+    };
+    reading.read_at(offset, out).map_err(|_| broken)
+}

@@ -1,0 +1,35 @@
+//! A file of transport stream packets.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
+use std::path::Path;
+
+/// Writes payloads to a file.
+#[derive(Debug)]
+pub struct FileSink(BufWriter<File>);
+
+impl FileSink {
+    /// Creates the file, or empties it.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        Ok(Self(BufWriter::with_capacity(1 << 20, File::create(path)?)))
+    }
+
+    /// Writes one payload.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn send(&mut self, payload: &[u8]) -> io::Result<()> {
+        self.0.write_all(payload)
+    }
+
+    /// Writes out what is buffered.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn finish(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
