@@ -33,7 +33,7 @@ pub enum Verb {
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
         /// Recording to write
-        #[arg(long, value_name = "X.pcap")]
+        #[arg(long, value_name = "X.pcap|X.ts")]
         out: PathBuf,
         /// Length of the recording; 0 is one full cycle
         #[arg(long, default_value_t = 0)]
@@ -57,9 +57,9 @@ pub enum Verb {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
-    /// What is on the air: sessions, objects, losses, timing
+    /// What is on the air: sessions, transport streams, carousels, objects, losses, timing
     Inspect {
-        /// pcap or pcapng file, or udp://GROUP:PORT
+        /// pcap, pcapng or transport stream file, or udp://GROUP:PORT
         #[arg(value_name = "FILE|udp://GROUP:PORT")]
         source: String,
         /// One JSON document on stdout
@@ -74,6 +74,9 @@ pub enum Verb {
         /// Interface (name or IPv4 address) that the group is joined on
         #[arg(long, default_value = "")]
         interface: String,
+        /// Bits a second of a transport stream file that has neither clock references nor times
+        #[arg(long)]
+        rate_bps: Option<u64>,
     },
 }
 

@@ -34,11 +34,12 @@ fn run(verb: Verb) -> Result<(), String> {
         Verb::Build { config, out, seconds } => transmit::build(Config::load(&config)?, &out, seconds),
         Verb::Send { config, once } => transmit::send(Config::load(&config)?, once, &stop_on_signals()?),
         Verb::Catalog { config, out } => catalog(Config::load(&config)?, &out),
-        Verb::Inspect { source, json, extract, seconds, interface } => {
+        Verb::Inspect { source, json, extract, seconds, interface, rate_bps } => {
             let source: Source = source.parse()?;
             let extractor = extract.as_deref().map(Extractor::new).transpose()?;
-            let report =
-                inspect::run(&source, Inspector::new(extractor), &interface, seconds, &stop_on_signals()?)?;
+            let inspector = Inspector::new(extractor);
+            let stop = stop_on_signals()?;
+            let report = inspect::run(&source, inspector, &interface, seconds, rate_bps, &stop)?;
             if json { print(&pretty(&inspect::to_json(&report))) } else { print(&inspect::to_table(&report)) }
         }
     }

@@ -31,7 +31,21 @@ impl Extractor {
     /// # Errors
     /// What the system said, with the file's name.
     pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<PathBuf, String> {
-        let relative = relative_path(name);
+        self.write_to(relative_path(name), bytes)
+    }
+
+    /// Writes a file of a carousel below the folder, by its path there: names are as they are, spaces and all.
+    ///
+    /// # Errors
+    /// What the system said, with the file's name.
+    pub fn write_path(&mut self, path: &str, bytes: &[u8]) -> Result<PathBuf, String> {
+        let is_name = |segment: &str| !matches!(segment, "" | "." | "..") && !segment.contains(['\0', '\\']);
+        let is_safe = path.split('/').all(is_name);
+        let relative = if is_safe { path.split('/').map(shortened).collect() } else { relative_path(path) };
+        self.write_to(relative, bytes)
+    }
+
+    fn write_to(&mut self, relative: PathBuf, bytes: &[u8]) -> Result<PathBuf, String> {
         let version = self.versions.entry(relative.clone()).or_default();
         *version += 1;
         let mut path = self.folder.join(&relative);
@@ -55,19 +69,20 @@ fn relative_path(name: &str) -> PathBuf {
         return PathBuf::from(format!("unusable-name-{}", &Digest::of(name.as_bytes()).to_hex()[..16]));
     };
     let segments = key.as_str().split('/').filter(|segment| !segment.is_empty());
-    let mut path: PathBuf = segments
-        .map(|segment| {
-            if segment.len() <= MAX_NAME_BYTES {
-                return segment.to_owned();
-            }
-            let cut = (0..=MAX_NAME_BYTES - 20).rev().find(|&at| segment.is_char_boundary(at)).unwrap_or(0);
-            format!("{}~{}", &segment[..cut], &Digest::of(segment.as_bytes()).to_hex()[..16])
-        })
-        .collect();
+    let mut path: PathBuf = segments.map(shortened).collect();
     if key.as_str().ends_with('/') || path.as_os_str().is_empty() {
         path.push("index");
     }
     path
+}
+
+/// A segment that file systems take.
+fn shortened(segment: &str) -> String {
+    if segment.len() <= MAX_NAME_BYTES {
+        return segment.to_owned();
+    }
+    let cut = (0..=MAX_NAME_BYTES - 20).rev().find(|&at| segment.is_char_boundary(at)).unwrap_or(0);
+    format!("{}~{}", &segment[..cut], &Digest::of(segment.as_bytes()).to_hex()[..16])
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 mod extract;
 mod report;
 mod source;
+mod stream;
+mod stream_report;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,9 +24,13 @@ use carousel::time::Instant;
 pub use extract::Extractor;
 pub use report::{to_json, to_table};
 pub use source::{Source, run};
+pub use stream::{CarouselReport, FileReport, Repetition, StreamReport, Turning};
+use stream::{Found, wrapping};
 
 /// Bytes of objects under reassembly at a time. A recording of a large carousel has a few big objects open.
 const MAX_OPEN_BYTES: u64 = 4 << 30;
+/// Transport streams of a recording.
+const MAX_STREAMS: usize = 64;
 /// Entries of the report.
 const MAX_OBJECTS: usize = 1_000_000;
 
@@ -163,6 +169,9 @@ pub struct Inspector {
     memory: Memory,
     reports: BTreeMap<SessionKey, SessionReport>,
     objects: Vec<ObjectReport>,
+    /// By destination; `None` is a file of packets.
+    streams: BTreeMap<Option<SocketAddr>, StreamReport>,
+    files: Vec<FileReport>,
     seen: std::collections::HashSet<(SessionKey, String, Digest)>,
     extractor: Option<Extractor>,
     start_ns: Option<u64>,
@@ -181,6 +190,8 @@ impl Inspector {
             memory: Memory::default(),
             reports: BTreeMap::new(),
             objects: Vec::new(),
+            streams: BTreeMap::new(),
+            files: Vec::new(),
             seen: std::collections::HashSet::new(),
             extractor,
             start_ns: None,
@@ -190,7 +201,7 @@ impl Inspector {
         }
     }
 
-    /// Takes one datagram.
+    /// Takes one datagram: of FLUTE or ROUTE, or one with transport stream packets or a baseband frame.
     ///
     /// # Errors
     /// An extracted file that cannot be written.
@@ -201,9 +212,65 @@ impl Inspector {
         destination: SocketAddr,
         payload: &[u8],
     ) -> Result<(), String> {
+        let Some(wrapping) = wrapping(payload) else {
+            return self.packet(time_ns, source, destination, payload);
+        };
+        let seconds = self.seconds(time_ns);
+        let key = Some(destination);
+        if self.streams.len() >= MAX_STREAMS && !self.streams.contains_key(&key) {
+            self.left_out += 1;
+            return Ok(());
+        }
+        let stream = self.streams.entry(key).or_insert_with(|| StreamReport::new(key));
+        let found = stream.datagram(wrapping, seconds, payload, self.extractor.as_mut())?;
+        self.take_found(time_ns, found)
+    }
+
+    /// Takes one packet of a transport stream in a file.
+    ///
+    /// # Errors
+    /// As for [`Inspector::datagram`].
+    pub fn ts_packet(
+        &mut self,
+        time_ns: u64,
+        packet: &[u8; carousel::ts::PACKET_BYTES],
+    ) -> Result<(), String> {
+        let seconds = self.seconds(time_ns);
+        let stream = self.streams.entry(None).or_insert_with(|| StreamReport::new(None));
+        let mut found = Found::default();
+        stream.packet(packet, seconds, &mut found, self.extractor.as_mut())?;
+        self.take_found(time_ns, found)
+    }
+
+    /// Says what the bit rate of the file of packets is.
+    pub fn set_rate(&mut self, rate_bps: Option<f64>) {
+        self.streams.entry(None).or_insert_with(|| StreamReport::new(None)).rate_bps = rate_bps;
+    }
+
+    fn take_found(&mut self, time_ns: u64, found: Found) -> Result<(), String> {
+        self.files.extend(found.files);
+        for (source, destination, payload) in found.datagrams {
+            self.packet(time_ns, source, destination, &payload)?;
+        }
+        Ok(())
+    }
+
+    /// Seconds from the start.
+    fn seconds(&mut self, time_ns: u64) -> f64 {
         let start_ns = *self.start_ns.get_or_insert(time_ns);
         self.last_ns = self.last_ns.max(time_ns);
-        let seconds = time_ns.saturating_sub(start_ns) as f64 / 1e9;
+        time_ns.saturating_sub(start_ns) as f64 / 1e9
+    }
+
+    /// Takes one packet of FLUTE or ROUTE.
+    fn packet(
+        &mut self,
+        time_ns: u64,
+        source: SocketAddr,
+        destination: SocketAddr,
+        payload: &[u8],
+    ) -> Result<(), String> {
+        let seconds = self.seconds(time_ns);
         let Ok(packet) = Packet::parse(payload) else {
             self.not_alc += 1;
             return Ok(());
@@ -239,7 +306,7 @@ impl Inspector {
         if report.protocol().0 == "ROUTE" {
             return Ok(());
         }
-        let now = Instant::from_nanos(time_ns.saturating_sub(start_ns));
+        let now = Instant::from_nanos(time_ns.saturating_sub(self.start_ns.unwrap_or(time_ns)));
         // A recording is history: nothing in it expires.
         receiver.handle_packet(now, None, &packet, payload, &mut self.memory);
         let mut events = Vec::new();
@@ -345,6 +412,8 @@ impl Inspector {
         Report {
             sessions: self.reports.into_values().collect(),
             objects: self.objects,
+            streams: self.streams.into_values().collect(),
+            files: self.files,
             not_alc: self.not_alc,
             left_out: self.left_out,
             truncated: false,
@@ -388,6 +457,10 @@ pub struct Report {
     pub sessions: Vec<SessionReport>,
     /// Objects: complete ones in the order of completion, then the others.
     pub objects: Vec<ObjectReport>,
+    /// Transport streams and series of baseband frames.
+    pub streams: Vec<StreamReport>,
+    /// Whole files of their carousels.
+    pub files: Vec<FileReport>,
     /// Datagrams that are no ALC packets.
     pub not_alc: u64,
     /// Entries and packets left out because there were too many.

@@ -4,19 +4,20 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::Report;
+use super::stream_report::{stream_json, stream_table};
+use super::{FileReport, Report};
 use crate::scan::human_bytes;
 
 /// The JSON document.
 pub fn to_json(report: &Report) -> Value {
     let sessions = report.sessions.iter().map(|session| {
         let (protocol, how) = session.protocol();
-        let seconds = (session.last_s - session.first_s).max(0.001);
+        let seconds = Some(session.last_s - session.first_s).filter(|seconds| *seconds > 0.0);
         json!({
             "source": session.key.source.to_string(), "group": session.key.destination.ip().to_string(),
             "port": session.key.destination.port(), "tsi": session.key.tsi.0,
             "protocol": protocol, "how": how, "packets": session.packets, "bytes": session.bytes, "lost": session.lost,
-            "rate_bps": session.bytes as f64 * 8.0 / seconds, "first_s": session.first_s, "last_s": session.last_s,
+            "rate_bps": seconds.map(|seconds| session.bytes as f64 * 8.0 / seconds), "first_s": session.first_s, "last_s": session.last_s,
             "fdt_instances": session.fdt_instances, "fdt_gap_s": session.fdt_gap_s, "closed": session.closed,
             "dropped": session.dropped,
         })
@@ -33,9 +34,23 @@ pub fn to_json(report: &Report) -> Value {
             "extracted": object.extracted.as_ref().map(|path| path.display().to_string()),
         })
     });
+    let objects = objects.chain(report.files.iter().map(file_json));
+    let streams = report.streams.iter().map(stream_json);
     json!({
         "schema": 1, "duration_s": report.duration_s, "truncated": report.truncated, "not_alc": report.not_alc,
-        "left_out": report.left_out, "sessions": sessions.collect::<Vec<_>>(), "objects": objects.collect::<Vec<_>>(),
+        "left_out": report.left_out, "streams": streams.collect::<Vec<_>>(), "sessions": sessions.collect::<Vec<_>>(), "objects": objects.collect::<Vec<_>>(),
+    })
+}
+
+/// A file of a carousel among the objects.
+fn file_json(file: &FileReport) -> Value {
+    json!({
+        "uri": file.uri.as_ref().unwrap_or(&file.path), "path": file.path, "length": file.length,
+        "sha256": file.digest.to_hex(), "group": file.stream.map(|it| it.ip().to_string()),
+        "port": file.stream.map(|it| it.port()), "tsi": null, "toi": null, "pid": file.pid.get(),
+        "module": file.module.0, "module_version": file.module.1, "complete": true, "content_type": file.content_type,
+        "digest_checked": file.checked, "complete_s": file.complete_s,
+        "extracted": file.extracted.as_ref().map(|path| path.display().to_string()),
     })
 }
 
@@ -47,16 +62,19 @@ pub fn to_table(report: &Report) -> String {
     let mut out = String::new();
     for session in &report.sessions {
         let (protocol, how) = session.protocol();
-        let seconds = (session.last_s - session.first_s).max(0.001);
+        let seconds = session.last_s - session.first_s;
+        let rate = match seconds > 0.0 {
+            true => format!("{:.3} Mbit/s", session.bytes as f64 * 8e-6 / seconds),
+            // A recording without times.
+            false => format!("{} bytes", session.bytes),
+        };
         let loss = session.lost as f64 * 100.0 / (session.packets + session.lost).max(1) as f64;
         let _ =
             writeln!(out, "{} from {}, TSI {}", session.key.destination, session.key.source, session.key.tsi);
         let _ = writeln!(
             out,
-            "  {protocol} (told by {how}), {} packets, {:.3} Mbit/s, lost {} ({loss:.2} %)",
-            session.packets,
-            session.bytes as f64 * 8e-6 / seconds,
-            session.lost
+            "  {protocol} (told by {how}), {} packets, {rate}, lost {} ({loss:.2} %)",
+            session.packets, session.lost
         );
         if protocol == "FLUTE" {
             let _ = writeln!(
@@ -70,6 +88,22 @@ pub fn to_table(report: &Report) -> String {
         for (reason, count) in &session.dropped {
             let _ = writeln!(out, "  {count} packets of no use: {reason}");
         }
+    }
+    for stream in &report.streams {
+        stream_table(stream, &mut out);
+    }
+    if !report.files.is_empty() {
+        let _ = writeln!(out, "\n{:>10} {:>10} {:>10}  file of a carousel", "PID", "module", "bytes");
+    }
+    for file in report.files.iter().take(TABLE_OBJECTS) {
+        let name = file.uri.as_ref().unwrap_or(&file.path);
+        let _ = writeln!(out, "{:>10} {:>10} {:>10}  {name}", file.pid, file.module.0, file.length);
+    }
+    if report.files.len() > TABLE_OBJECTS {
+        let _ = writeln!(out, "… and {} more; --json lists all", report.files.len() - TABLE_OBJECTS);
+    }
+    if report.objects.is_empty() && report.sessions.is_empty() && !report.streams.is_empty() {
+        return out;
     }
     let whole = report.objects.iter().filter(|object| object.digest.is_some()).count();
     let _ =

@@ -8,8 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use carousel::capture::{Datagrams, Records};
+use carousel::ts::PACKET_BYTES;
+use carousel::ts::stream::Packets;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::stream::rate_of;
 use super::{Inspector, Report};
 use crate::sink::interface_index;
 use crate::sys;
@@ -17,9 +20,9 @@ use crate::sys;
 /// What to inspect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A pcap or pcapng file.
+    /// A pcap or pcapng file, or one of transport stream packets.
     File(PathBuf),
-    /// `udp://GROUP:PORT`.
+    /// `udp://GROUP:PORT`; `rtp://GROUP:PORT` is the same.
     Udp(SocketAddr),
 }
 
@@ -27,7 +30,7 @@ impl std::str::FromStr for Source {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.strip_prefix("udp://") {
+        match text.strip_prefix("udp://").or_else(|| text.strip_prefix("rtp://")) {
             Some(address) => {
                 let address = address.trim_start_matches('@').trim_end_matches('/');
                 address
@@ -40,7 +43,7 @@ impl std::str::FromStr for Source {
     }
 }
 
-/// Watches `source` to its end, for `seconds` (0: until `stop`), or until `stop` is set.
+/// Watches `source` to its end (`rate_bps` is what a file of packets was sent at, where it does not say itself), for `seconds` (0: until `stop`), or until `stop` is set.
 ///
 /// # Errors
 /// A file that is no recording, a group that cannot be joined, files that cannot be written.
@@ -49,25 +52,50 @@ pub fn run(
     inspector: Inspector,
     interface: &str,
     seconds: u64,
+    rate_bps: Option<u64>,
     stop: &Arc<AtomicBool>,
 ) -> Result<Report, String> {
     match source {
-        Source::File(path) => read_file(path, inspector),
+        Source::File(path) => read_file(path, rate_bps, inspector),
         Source::Udp(address) => listen(*address, inspector, interface, seconds, stop),
     }
 }
 
-fn read_file(path: &Path, mut inspector: Inspector) -> Result<Report, String> {
+fn read_file(path: &Path, rate_bps: Option<u64>, mut inspector: Inspector) -> Result<Report, String> {
     let failed = |err: std::io::Error| format!("{}: {err}", path.display());
     let file = File::open(path).map_err(failed)?;
     let map = sys::map_file(&file).map_err(failed)?;
-    let records = Records::new(&map).map_err(|err| format!("{}: {err}", path.display()))?;
+    if let Some(packets) = Packets::new(&map).filter(|_| Records::new(&map).is_err()) {
+        return read_packets(
+            packets,
+            rate_bps.map(|rate| rate as f64).or_else(|| Packets::new(&map).and_then(rate_of)),
+            inspector,
+        );
+    }
+    let wrong = |err| format!("{}: {err}, and no transport stream", path.display());
+    let records = Records::new(&map).map_err(wrong)?;
     let mut datagrams = Datagrams::new(records);
     while let Some((time_ns, datagram)) = datagrams.next_datagram() {
         inspector.datagram(time_ns, datagram.source, datagram.destination, datagram.payload)?;
     }
     let mut report = inspector.finish();
     report.truncated = datagrams.is_truncated();
+    Ok(report)
+}
+
+/// A file of transport stream packets: what has no rate has no times.
+fn read_packets(
+    mut packets: Packets<'_>,
+    rate_bps: Option<f64>,
+    mut inspector: Inspector,
+) -> Result<Report, String> {
+    inspector.set_rate(rate_bps);
+    let packet_ns = rate_bps.map_or(0.0, |rate| PACKET_BYTES as f64 * 8e9 / rate);
+    for (at, packet) in packets.by_ref().enumerate() {
+        inspector.ts_packet((at as f64 * packet_ns) as u64, packet)?;
+    }
+    let mut report = inspector.finish();
+    report.truncated = packets.remaining() > 0;
     Ok(report)
 }
 

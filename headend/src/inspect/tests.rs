@@ -12,7 +12,7 @@ fn shared(path: &str) -> Option<PathBuf> {
 
 fn inspect(path: &std::path::Path) -> Report {
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    run(&Source::File(path.to_owned()), Inspector::new(None), "", 0, &stop).unwrap()
+    run(&Source::File(path.to_owned()), Inspector::new(None), "", 0, None, &stop).unwrap()
 }
 
 /// Rows of a truth table: URL, length and SHA-256 of the decoded object.

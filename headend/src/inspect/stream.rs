@@ -1,0 +1,486 @@
+//! Transport streams and baseband frames under inspection: what the tables say, what each PID carries, carousels with
+//! their modules, and the IP inside.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use carousel::Digest;
+use carousel::dsmcc::message::{Message, TABLE_CONTROL};
+use carousel::dsmcc::receive::{CarouselFile, Event};
+use carousel::dsmcc::{Description, ModuleStorage, Receiver};
+use carousel::gse::{Deframer, parse_frame};
+use carousel::ip::parse_ip;
+use carousel::limits::MAX_CAROUSELS;
+use carousel::ts::multiplex::{Delivery, Multiplex};
+use carousel::ts::rtp::{HEADER_BYTES, PAYLOAD_TYPE_MP2T, Reorder, RtpPacket};
+use carousel::ts::{PACKET_BYTES, PCR_MODULUS, Packet, Pid, SYNC_BYTE, Section, stream::Packets};
+
+use super::Extractor;
+
+/// Bytes of modules of one stream at a time.
+const MAX_MODULE_BYTES: u64 = 4 << 30;
+/// Things of a carousel whose repetition is watched.
+const MAX_WATCHED: usize = 100_000;
+/// Files of carousels in the report.
+const MAX_FILES: usize = 1_000_000;
+/// What is looked at for a recording's bit rate.
+const RATE_LOOK_PACKETS: usize = 500_000;
+/// Mode adaptation headers before baseband frames: none, or sync byte, ACM command, CNI and frame number.
+const MODE_ADAPTATION_BYTES: usize = 4;
+
+/// How a datagram holds a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wrapping {
+    Packets,
+    Rtp,
+    Frame,
+}
+
+/// Whether a UDP payload is of a stream. ALC cannot begin so: its version would be 4, 8, 7 or 11.
+pub(super) fn wrapping(payload: &[u8]) -> Option<Wrapping> {
+    let is_packets = |bytes: &[u8]| {
+        !bytes.is_empty()
+            && bytes.len().is_multiple_of(PACKET_BYTES)
+            && bytes.iter().step_by(PACKET_BYTES).all(|&byte| byte == SYNC_BYTE)
+    };
+    if is_packets(payload) {
+        return Some(Wrapping::Packets);
+    }
+    let is_rtp = payload.len() > HEADER_BYTES
+        && payload[0] >> 6 == 2
+        && payload[1] & 0x7f == PAYLOAD_TYPE_MP2T
+        && RtpPacket::parse(payload).is_ok_and(|packet| is_packets(packet.payload));
+    if is_rtp {
+        return Some(Wrapping::Rtp);
+    }
+    frame_of(payload).map(|_| Wrapping::Frame)
+}
+
+/// The baseband frame of a datagram, behind its mode adaptation header if there is one.
+fn frame_of(payload: &[u8]) -> Option<&[u8]> {
+    let is_frame = |bytes: &&[u8]| parse_frame(bytes).is_ok_and(|frame| !frame.data.is_empty());
+    Some(payload).filter(is_frame).or_else(|| payload.get(MODE_ADAPTATION_BYTES..).filter(is_frame))
+}
+
+/// Modules in memory, within a bound.
+#[derive(Debug, Default, Clone)]
+struct Room(Arc<AtomicU64>);
+
+/// A module that gives its bytes back to the bound when dropped.
+#[derive(Debug)]
+struct Lent {
+    bytes: Vec<u8>,
+    room: Arc<AtomicU64>,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.room.fetch_sub(self.bytes.len() as u64, Ordering::Relaxed);
+    }
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl ModuleStorage for Room {
+    type Buf = Lent;
+    type Whole = Lent;
+
+    fn open(&mut self, bytes: u32) -> Option<Lent> {
+        if self.0.fetch_add(u64::from(bytes), Ordering::Relaxed) + u64::from(bytes) > MAX_MODULE_BYTES {
+            self.0.fetch_sub(u64::from(bytes), Ordering::Relaxed);
+            return None;
+        }
+        Some(Lent { bytes: vec![0; bytes as usize], room: Arc::clone(&self.0) })
+    }
+
+    fn write(&mut self, buf: &mut Lent, offset: u32, bytes: &[u8]) {
+        buf.bytes[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn close(&mut self, buf: Lent) -> Option<Lent> {
+        Some(buf)
+    }
+
+    fn wants(&mut self, _: &str, _: &Description) -> bool {
+        true
+    }
+}
+
+/// How often something comes round.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Repetition {
+    /// Times seen.
+    pub count: u64,
+    first_s: f64,
+    last_s: f64,
+    /// Longest time between two, s.
+    pub longest_s: f64,
+}
+
+impl Repetition {
+    fn see(&mut self, now_s: f64) {
+        if self.count == 0 {
+            self.first_s = now_s;
+        } else {
+            self.longest_s = self.longest_s.max(now_s - self.last_s);
+        }
+        self.last_s = now_s;
+        self.count += 1;
+    }
+
+    /// Mean time between two; `None` if it was seen once.
+    pub fn period_s(&self) -> Option<f64> {
+        (self.count > 1).then(|| (self.last_s - self.first_s) / (self.count - 1) as f64)
+    }
+}
+
+/// What of a carousel comes round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Turning {
+    /// The DSI.
+    Initiate,
+    /// The DII of this identification.
+    Info(u16),
+    /// The module with this id, by its first block.
+    Module(u32, u16),
+}
+
+/// One carousel in the report.
+#[derive(Debug)]
+pub struct CarouselReport {
+    /// Its PID.
+    pub pid: Pid,
+    receiver: Receiver<Room>,
+    /// How often what of it came round.
+    pub turning: BTreeMap<Turning, Repetition>,
+    /// Whether it has a service gateway, once that is known.
+    pub is_object_carousel: Option<bool>,
+    /// downloadId.
+    pub download_id: Option<u32>,
+    /// Files handed out.
+    pub files: u64,
+}
+
+impl CarouselReport {
+    /// The modules as they stand.
+    pub fn modules(&self) -> impl Iterator<Item = carousel::dsmcc::receive::ModuleState> {
+        self.receiver.modules()
+    }
+
+    /// What was of no use, by reason, where there was any.
+    pub fn dropped(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.receiver.dropped().filter(|(_, count)| *count > 0).map(|(why, count)| (why.as_str(), count))
+    }
+
+    fn see(&mut self, section: &Section<'_>, now_s: f64) {
+        let what = match Message::read(section) {
+            Ok(Message::Initiate { .. }) => Turning::Initiate,
+            Ok(Message::Info(info)) => Turning::Info(info.transaction.identification()),
+            Ok(Message::Block(block)) if block.number == 0 => {
+                Turning::Module(block.download_id, block.module_id)
+            }
+            _ => return,
+        };
+        if self.turning.len() < MAX_WATCHED || self.turning.contains_key(&what) {
+            self.turning.entry(what).or_default().see(now_s);
+        }
+    }
+}
+
+/// A whole file of a carousel in the report.
+#[derive(Debug, Clone)]
+pub struct FileReport {
+    /// The stream's address; `None` for a file of packets.
+    pub stream: Option<SocketAddr>,
+    /// The carousel's PID.
+    pub pid: Pid,
+    /// Its path in the carousel.
+    pub path: String,
+    /// Its URI, where the carousel says one.
+    pub uri: Option<String>,
+    /// MIME type.
+    pub content_type: Option<String>,
+    /// Bytes.
+    pub length: u64,
+    /// SHA-256.
+    pub digest: Digest,
+    /// Whether the carousel's own digest was checked.
+    pub checked: bool,
+    /// Module and version that brought it.
+    pub module: (u16, u8),
+    /// When it became whole, seconds from the start.
+    pub complete_s: f64,
+    /// Where it was extracted to.
+    pub extracted: Option<PathBuf>,
+}
+
+/// One stream under inspection.
+#[derive(Debug)]
+pub struct StreamReport {
+    /// Where it was sent to; `None` for a file of packets.
+    pub address: Option<SocketAddr>,
+    multiplex: Multiplex,
+    carousels: BTreeMap<Pid, CarouselReport>,
+    room: Room,
+    rtp: Option<Reorder>,
+    deframer: Option<Deframer>,
+    frames: u64,
+    packets: u64,
+    start_s: Option<f64>,
+    last_s: f64,
+    /// Bits a second of a recording without times.
+    pub rate_bps: Option<f64>,
+    /// Carousels left out because there were too many.
+    pub left_out: u64,
+    /// Whole files whose own digest is wrong.
+    pub wrong: u64,
+}
+
+/// What came out of a stream.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) files: Vec<FileReport>,
+    /// UDP datagrams of the IP inside.
+    pub(super) datagrams: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
+}
+
+impl StreamReport {
+    pub(super) fn new(address: Option<SocketAddr>) -> Self {
+        Self {
+            address,
+            multiplex: Multiplex::default(),
+            carousels: BTreeMap::new(),
+            room: Room::default(),
+            rtp: None,
+            deframer: None,
+            frames: 0,
+            packets: 0,
+            start_s: None,
+            last_s: 0.0,
+            rate_bps: None,
+            left_out: 0,
+            wrong: 0,
+        }
+    }
+
+    /// Takes a datagram.
+    pub(super) fn datagram(
+        &mut self,
+        wrapping: Wrapping,
+        now_s: f64,
+        payload: &[u8],
+        extractor: Option<&mut Extractor>,
+    ) -> Result<Found, String> {
+        let mut found = Found::default();
+        let mut extractor = extractor;
+        let mut bytes = Vec::new();
+        match wrapping {
+            Wrapping::Packets => bytes.extend_from_slice(payload),
+            Wrapping::Rtp => {
+                let Ok(packet) = RtpPacket::parse(payload) else { return Ok(found) };
+                self.rtp.get_or_insert_default().push(&packet, |payload| bytes.extend_from_slice(payload));
+            }
+            Wrapping::Frame => {
+                let Some(frame) = frame_of(payload) else { return Ok(found) };
+                self.frames += 1;
+                self.see(now_s);
+                let datagrams = &mut found.datagrams;
+                self.deframer.get_or_insert_default().push(frame, |packet| take_ip(packet, datagrams));
+            }
+        }
+        for packet in bytes.as_chunks::<PACKET_BYTES>().0 {
+            self.packet(packet, now_s, &mut found, extractor.as_deref_mut())?;
+        }
+        Ok(found)
+    }
+
+    fn see(&mut self, now_s: f64) {
+        self.start_s.get_or_insert(now_s);
+        self.last_s = self.last_s.max(now_s);
+    }
+
+    /// Takes a packet.
+    pub(super) fn packet(
+        &mut self,
+        bytes: &[u8; PACKET_BYTES],
+        now_s: f64,
+        found: &mut Found,
+        mut extractor: Option<&mut Extractor>,
+    ) -> Result<(), String> {
+        self.packets += 1;
+        self.see(now_s);
+        let (carousels, room, left_out) = (&mut self.carousels, &mut self.room, &mut self.left_out);
+        self.multiplex.push(bytes, |delivery| match delivery {
+            Delivery::Carousel(pid, section) => {
+                if carousels.len() >= MAX_CAROUSELS && !carousels.contains_key(&pid) {
+                    *left_out += 1;
+                    return;
+                }
+                let carousel = carousels.entry(pid).or_insert_with(|| CarouselReport {
+                    pid,
+                    receiver: Receiver::default(),
+                    turning: BTreeMap::new(),
+                    is_object_carousel: None,
+                    download_id: None,
+                    files: 0,
+                });
+                if section.table_id == TABLE_CONTROL || section.number == 0 {
+                    carousel.see(section, now_s);
+                }
+                carousel.receiver.section(section, room);
+            }
+            Delivery::Ip(_, packet) => take_ip(packet, &mut found.datagrams),
+            Delivery::Gone(_) => {}
+        });
+        let address = self.address;
+        for carousel in self.carousels.values_mut() {
+            while let Some(event) = carousel.receiver.poll_event() {
+                match event {
+                    Event::Found { download_id, is_object_carousel } => {
+                        carousel.download_id = Some(download_id);
+                        carousel.is_object_carousel = Some(is_object_carousel);
+                    }
+                    Event::File(file) => {
+                        carousel.files += 1;
+                        match take_file(address, carousel.pid, &file, now_s, extractor.as_deref_mut())? {
+                            Some(report) if found.files.len() < MAX_FILES => found.files.push(report),
+                            Some(_) => self.left_out += 1,
+                            None => {
+                                self.wrong += 1;
+                                carousel.receiver.reject(&file.path);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// From the first to the last packet, s.
+    pub fn duration_s(&self) -> f64 {
+        self.last_s - self.start_s.unwrap_or(self.last_s)
+    }
+
+    /// Packets of the stream.
+    pub const fn packets(&self) -> u64 {
+        self.packets
+    }
+
+    /// Baseband frames.
+    pub const fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// What the tables say, and what each PID has carried.
+    pub const fn multiplex(&self) -> &Multiplex {
+        &self.multiplex
+    }
+
+    /// RTP, if it came so.
+    pub const fn rtp(&self) -> Option<&Reorder> {
+        self.rtp.as_ref()
+    }
+
+    /// What gave no PDU in baseband frames.
+    pub const fn deframer(&self) -> Option<&Deframer> {
+        self.deframer.as_ref()
+    }
+
+    /// Its carousels.
+    pub fn carousels(&self) -> impl Iterator<Item = &CarouselReport> {
+        self.carousels.values()
+    }
+
+    /// Bits a second of so many packets of it; `None` where the recording has no times.
+    pub fn bps(&self, packets: u64) -> Option<f64> {
+        let share = packets as f64 / self.packets.max(1) as f64;
+        let seconds = self.duration_s();
+        let by_time = (seconds > 0.0).then(|| self.packets as f64 * PACKET_BYTES as f64 * 8.0 / seconds);
+        self.rate_bps.or(by_time).map(|rate| rate * share)
+    }
+}
+
+fn take_ip(packet: &[u8], datagrams: &mut Vec<(SocketAddr, SocketAddr, Vec<u8>)>) {
+    if let Ok(datagram) = parse_ip(packet).and_then(|ip| ip.udp()) {
+        datagrams.push((datagram.source, datagram.destination, datagram.payload.to_vec()));
+    }
+}
+
+/// Checks and describes a file; `None` if its own digest is wrong.
+fn take_file(
+    stream: Option<SocketAddr>,
+    pid: Pid,
+    file: &CarouselFile<Lent>,
+    now_s: f64,
+    extractor: Option<&mut Extractor>,
+) -> Result<Option<FileReport>, String> {
+    let bytes: Vec<u8> = file.pieces.iter().flat_map(|piece| piece.bytes().iter().copied()).collect();
+    let digest = Digest::of(&bytes);
+    if file.description.digest.is_some_and(|own| own != digest) {
+        return Ok(None);
+    }
+    let extracted = match (extractor, &file.description.uri) {
+        (None, _) => None,
+        (Some(extractor), Some(uri)) => Some(extractor.write(uri, &bytes)?),
+        (Some(extractor), None) => Some(extractor.write_path(&file.path, &bytes)?),
+    };
+    Ok(Some(FileReport {
+        stream,
+        pid,
+        path: file.path.to_string(),
+        uri: file.description.uri.clone(),
+        content_type: file.description.content_type.clone(),
+        length: bytes.len() as u64,
+        digest,
+        checked: file.description.digest.is_some(),
+        module: (file.module_id, file.module_version),
+        complete_s: now_s,
+        extracted,
+    }))
+}
+
+/// Bits a second of a recording: by its clock references, else by the times in its TDT.
+pub(super) fn rate_of(packets: Packets<'_>) -> Option<f64> {
+    let mut clock: Option<(Pid, usize, u64)> = None;
+    let mut by_clock = None;
+    let mut times: Vec<(usize, i64)> = Vec::new();
+    let mut multiplex = Multiplex::default();
+    for (at, bytes) in packets.take(RATE_LOOK_PACKETS).enumerate() {
+        if let Ok(Packet { pid, pcr: Some(pcr), .. }) = Packet::parse(bytes) {
+            match clock {
+                None => clock = Some((pid, at, pcr)),
+                Some((own, first, begin)) if own == pid => {
+                    let ticks = (pcr + PCR_MODULUS - begin) % PCR_MODULUS;
+                    let bits = (at - first) as f64 * PACKET_BYTES as f64 * 8.0;
+                    // Longer than an hour in so few packets is a jump of the clock.
+                    if ticks > 0 && ticks < 3600 * 27_000_000 {
+                        by_clock = Some(bits * 27e6 / ticks as f64);
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+        multiplex.push(bytes, |_| ());
+        if let Some(time) = multiplex.tables().time.map(|time| time.unix_ms())
+            && times.last().is_none_or(|(_, last)| *last != time)
+        {
+            times.push((at, time));
+        }
+    }
+    // A second is a coarse clock: only several make a rate.
+    let by_table = match (times.first(), times.last()) {
+        (Some((first, begin)), Some((last, end))) if end - begin >= 4000 => {
+            Some((last - first) as f64 * PACKET_BYTES as f64 * 8e3 / (end - begin) as f64)
+        }
+        _ => None,
+    };
+    by_clock.or(by_table)
+}
