@@ -45,8 +45,8 @@ pub enum Verb {
     },
     /// Feed a recording through the receive path into the cache; prints a JSON summary
     Replay {
-        /// pcap or pcapng file
-        #[arg(value_name = "FILE.pcap")]
+        /// pcap, pcapng or transport stream file
+        #[arg(value_name = "FILE.pcap|FILE.ts")]
         recording: PathBuf,
         /// Configuration; without one, a cache of its own that is removed at the end
         #[arg(short, long, value_name = "FILE")]

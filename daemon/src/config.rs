@@ -10,6 +10,7 @@ use carousel::mabr::{JoinPolicy, Protocol, SessionOrigin, SessionSpec};
 use serde::Deserialize;
 
 use crate::store::StoreConfig;
+use crate::transport::TransportStream;
 
 /// Where the configuration is unless `-c` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/skycache/skycached.toml";
@@ -26,6 +27,9 @@ pub struct Config {
     /// Sessions that are listened to whatever the announcement channel says.
     #[serde(rename = "session")]
     pub sessions: Vec<Session>,
+    /// Transport streams and baseband frames.
+    #[serde(rename = "transport_stream")]
+    pub transport_streams: Vec<TransportStream>,
     /// Where objects are kept.
     pub store: StoreConfig,
     /// The players' side.
@@ -50,6 +54,8 @@ pub struct Config {
 pub struct Receive {
     /// Interface (name or IPv4 address) that groups are joined on. Empty: the system's choice by its routes.
     pub interface: String,
+    /// Join groups on the network. False where everything comes inside `[[transport_stream]]`s.
+    pub multicast: bool,
     /// Announcement channels. Empty: only `[[session]]`s are listened to.
     pub announcement: Vec<SocketAddr>,
     /// Receive threads; 0: one for each core, at most four.
@@ -70,6 +76,7 @@ impl Default for Receive {
     fn default() -> Self {
         Self {
             interface: String::new(),
+            multicast: true,
             announcement: vec![SocketAddr::from((
                 carousel::nip::ANNOUNCEMENT_V4,
                 carousel::nip::ANNOUNCEMENT_PORT,
@@ -337,7 +344,10 @@ impl Config {
     fn mistakes(&self) -> Vec<Mistake> {
         let mut all = Vec::new();
         let mut wrong = |key: &str, what: String, mend: &str| all.push(Mistake::of_value(key, &what, mend));
-        if self.receive.announcement.is_empty() && self.sessions.is_empty() {
+        if self.receive.announcement.is_empty()
+            && self.sessions.is_empty()
+            && self.transport_streams.is_empty()
+        {
             let mend = "leave announcement out for 224.0.23.14:3937, or add a [[session]]";
             wrong("receive.announcement", "nothing is received".to_owned(), mend);
         }
@@ -361,6 +371,18 @@ impl Config {
                 wrong(&format!("session[{at}]"), format!("{} is there twice", session.address), "remove one");
             }
         }
+        if !self.receive.multicast && self.transport_streams.is_empty() {
+            let mend = "add a [[transport_stream]], or leave multicast out";
+            wrong("receive.multicast", "nothing is received".to_owned(), mend);
+        }
+        for (at, stream) in self.transport_streams.iter().enumerate() {
+            all.extend(stream.mistakes(&format!("transport_stream[{at}]")));
+            if self.transport_streams[..at].iter().any(|other| other.from == stream.from) {
+                let key = format!("transport_stream[{at}].from");
+                all.push(Mistake::of_value(&key, &format!("{} is there twice", stream.from), "remove one"));
+            }
+        }
+        let mut wrong = |key: &str, what: String, mend: &str| all.push(Mistake::of_value(key, &what, mend));
         if self.receive.threads > 64 {
             wrong("receive.threads", format!("{} threads", self.receive.threads), "0 is one for each core");
         }

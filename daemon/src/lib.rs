@@ -3,7 +3,8 @@
 //! `replay` drive the same code.
 //!
 //! ```text
-//! source ─ datagrams ─▶ receive ─ whole objects ─▶ store ─▶ http ─▶ players
+//! transport ─┐ datagrams                          ┌─ files of DSM-CC carousels
+//! source ────┴──────────▶ receive ─ whole objects ─▶ store ─▶ http ─▶ players
 //!                          │  ▲                              ▲
 //!                 stalled  ▼  │ missing bytes                │ miss
 //!                        repair ◀─────────── origin ─────────┘
@@ -30,6 +31,7 @@ pub mod source;
 pub mod status;
 pub mod store;
 mod sys;
+pub mod transport;
 pub mod vitals;
 
 pub use sys::{as_owner_of, raise_open_files};

@@ -207,7 +207,8 @@ fn replay_recording(recording: &Path, config: Option<&Path>) -> Result<ExitCode,
         let (flights, _wishes) = Flights::new();
         let shared = Shared::new(store.clone(), flights);
         let mut directory = carousel::mabr::Directory::new(config.join_policy(), Vec::new());
-        let summary = replay(recording, &shared, &mut directory);
+        let base = config.transport_streams.first().and_then(|it| it.base.clone());
+        let summary = replay(recording, base, &shared, &mut directory);
         if own_folder.is_none() {
             store.close();
         }
@@ -350,6 +351,49 @@ fn status_table(status: &Value) -> String {
         let text = |name: &str| group[name].as_str().unwrap_or_default().to_owned();
         let state = if group["error"].is_null() { text("why") } else { text("error") };
         row("group", format!("{}:{} {state}", text("group"), group["port"]));
+    }
+    for stream in receive["transport_streams"].as_array().into_iter().flatten() {
+        let text = |name: &str| stream[name].as_str().unwrap_or_default().to_owned();
+        let signal = &stream["signal"];
+        let measured = |name: &str, unit: &str| {
+            signal[name].as_f64().map_or_else(String::new, |value| format!(", {value:.1} {unit}"))
+        };
+        let lock = match signal["locked"].as_bool() {
+            Some(true) => ", lock",
+            Some(false) => ", NO LOCK",
+            None => "",
+        };
+        let state = if stream["error"].is_null() {
+            format!(
+                "{} packets, {} frames{lock}{}{}{}{}; {} gaps; {} datagrams, {} files; dropped: {}",
+                stream["packets"],
+                stream["frames"],
+                measured("strength_dbm", "dBm"),
+                measured("strength_percent", "% strength"),
+                measured("snr_db", "dB C/N"),
+                measured("quality_percent", "% quality"),
+                stream["continuity_errors"],
+                stream["datagrams"],
+                stream["files"],
+                listed(&stream["dropped"])
+            )
+        } else {
+            text("error")
+        };
+        row("stream", format!("{} {state}", text("from")));
+        for carousel in stream["carousels"].as_array().into_iter().flatten() {
+            row(
+                "carousel",
+                format!(
+                    "PID {}: {} of {} modules whole, {} files under {}",
+                    carousel["pid"],
+                    carousel["modules_whole"],
+                    carousel["modules"],
+                    carousel["files"],
+                    carousel["base"].as_str().unwrap_or_default()
+                ),
+            );
+        }
     }
     for session in receive["sessions"].as_array().into_iter().flatten() {
         let text = |name: &str| session[name].as_str().unwrap_or_default().to_owned();

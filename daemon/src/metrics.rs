@@ -128,6 +128,7 @@ impl Collector for Scrape {
             ("kernel_buffer", losses.kernel_drops),
             ("not_alc", losses.not_alc),
             ("other_tsi", losses.other_tsi),
+            ("other_group", losses.other_group),
             ("too_many_sessions", losses.too_many_sessions),
         ];
         sheet.family(

@@ -1,7 +1,7 @@
 //! The daemon put together: what is started, in which order, and how it ends.
 //!
 //! ```text
-//! store ─ flights ─ shards ─ finisher ─ session thread      (threads)
+//! store ─ flights ─ shards ─ finisher ─ session thread ─ transport streams   (threads)
 //!            └───── repair ─ players ─ admin                (tokio)
 //! ```
 
@@ -22,6 +22,7 @@ use crate::repair::{Lent, Repairer, RuleBook};
 use crate::session::{Mailbox, SessionThread, Surroundings};
 use crate::status::Parts;
 use crate::store::{Keeper, RecoveryReport, Store};
+use crate::transport::TransportThread;
 
 /// Troubles waiting for repair.
 const TROUBLES: usize = 4096;
@@ -32,6 +33,7 @@ pub struct Daemon {
     parts: Arc<Parts>,
     origins: Arc<Origins>,
     session: SessionThread,
+    transport: TransportThread,
     shards: Vec<ShardHandle>,
     keeper: Keeper,
     stop: watch::Sender<bool>,
@@ -84,6 +86,8 @@ impl Daemon {
         };
         let session = mailbox.start(&config, ears(), around).map_err(failed)?;
 
+        let transport = TransportThread::start(Arc::clone(&shared), ears(), &config).map_err(failed)?;
+
         let lent = Lent {
             shared: Arc::clone(&shared),
             origins: Arc::clone(&origins),
@@ -111,7 +115,10 @@ impl Daemon {
         }
         let workers = Workers::start(&player, &players, tls, &stopped)?;
         let servers = vec![tokio::spawn(admin::run(operators, Arc::clone(&parts), stopped))];
-        Ok((Self { parts, origins, session, shards, keeper, stop, servers, workers, config }, report))
+        Ok((
+            Self { parts, origins, session, transport, shards, keeper, stop, servers, workers, config },
+            report,
+        ))
     }
 
     /// What status and metrics are made from.
@@ -124,6 +131,9 @@ impl Daemon {
     pub fn reload(&mut self, config: Config) -> Vec<&'static str> {
         self.origins.configure(config.origins.clone(), config.routes.clone());
         self.session.reload(&config);
+        if let Err(err) = self.transport.set(&config.transport_streams) {
+            tracing::error!(%err, "a transport stream's thread cannot be started");
+        }
         let (old, new) = (&self.config, &config);
         let later = [
             ("[store]", old.store != new.store),
@@ -146,8 +156,10 @@ impl Daemon {
             let _ = server.await;
         }
         self.parts.shared.store.closing();
-        let (session, shards, keeper) = (self.session, self.shards, self.keeper);
+        let (session, transport) = (self.session, self.transport);
+        let (shards, keeper) = (self.shards, self.keeper);
         let _ = tokio::task::spawn_blocking(move || {
+            transport.stop();
             session.stop();
             for shard in shards {
                 shard.stop();

@@ -101,10 +101,12 @@ pub fn status_json(parts: &Parts) -> Value {
         "receive": {
             "groups": groups,
             "datagrams": losses.datagrams, "bytes": losses.bytes, "lost": shared.stats.lost(),
-            "kernel_drops": losses.kernel_drops, "not_alc": losses.not_alc, "other_tsi": losses.other_tsi,
+            "kernel_drops": losses.kernel_drops, "not_alc": losses.not_alc, "other_tsi": losses.other_tsi, "other_group": losses.other_group,
             "too_many_sessions": losses.too_many_sessions, "finisher_full": losses.finisher_full,
             "objects": shared.received.load(Relaxed), "objects_repaired": shared.repaired.load(Relaxed),
             "sessions": shared.stats.sessions().iter().map(session_json).collect::<Vec<_>>(),
+            "transport_streams":
+                shared.transport.all().iter().map(|(from, it)| it.to_json(from)).collect::<Vec<_>>(),
         },
         "flights": {
             "now": shared.flights.list().iter().map(|it| flight_json(it)).collect::<Vec<_>>(),

@@ -15,6 +15,7 @@
 //! | [`multiplex`] | follows the tables; hands out carousels' sections and IP packets | |
 //! | [`stream`] | where packets begin in a recording | |
 //! | [`rtp`] | order and losses of TS over RTP | RFC 2250, SMPTE ST 2022-2 |
+//! | [`wrapping`] | how datagrams hold packets and baseband frames | |
 //!
 //! Left out: audio, video and their timing (PES), conditional access.
 
@@ -26,6 +27,7 @@ pub mod psi;
 pub mod rtp;
 pub mod section;
 pub mod stream;
+pub mod wrapping;
 
 use std::fmt;
 

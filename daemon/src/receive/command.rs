@@ -1,5 +1,8 @@
 //! What shards are told.
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use carousel::lct::Tsi;
@@ -7,6 +10,7 @@ use carousel::lct::Tsi;
 use super::ObjectRef;
 use super::finish::Recovered;
 use crate::source::{GroupSpec, ReceiveSocket};
+use crate::transport::AirDatagrams;
 
 /// What others tell a shard.
 #[derive(Debug)]
@@ -17,6 +21,10 @@ pub enum Command {
     Change(GroupSpec, Listen),
     /// Stop listening.
     Close(GroupSpec),
+    /// What is wanted of groups that come inside transport streams: these and no others.
+    Expect(Arc<HashMap<SocketAddr, Listen>>),
+    /// Datagrams that came inside a transport stream.
+    Air(AirDatagrams),
     /// Wrong bytes were handed out, or they were lost: receive it again.
     Reject(ObjectRef),
     /// Bytes from an origin.

@@ -30,6 +30,7 @@ use carousel::name::{NameError, ObjectKey};
 
 use crate::flight::Flights;
 use crate::store::Store;
+use crate::transport::TransportStats;
 use crate::vitals::Vitals;
 
 pub use crate::flight::ObjectRef;
@@ -62,6 +63,8 @@ pub struct Shared {
     pub repaired: AtomicU64,
     /// Whether receivers and workers turn.
     pub vitals: Vitals,
+    /// Transport streams.
+    pub transport: TransportStats,
 }
 
 impl Shared {
@@ -74,6 +77,7 @@ impl Shared {
             documents: Mutex::default(),
             stats: ReceiveStats::default(),
             vitals: Vitals::default(),
+            transport: TransportStats::default(),
             received: AtomicU64::new(0),
             repaired: AtomicU64::new(0),
         })

@@ -1,9 +1,11 @@
 //! Feeds a recording through the receive path into the cache.
 
+use std::collections::BTreeMap;
 use std::fs::File;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use carousel::capture::{Datagrams, Records};
@@ -11,13 +13,20 @@ use carousel::digest::Digest;
 use carousel::limits::MAX_OBJECTS_IN_FLIGHT;
 use carousel::mabr::Directory;
 use carousel::time::Instant;
+use carousel::ts::stream::Packets;
+use carousel::ts::wrapping::{Unit, Unwrap, Wrapping};
+use carousel::ts::{PACKET_BYTES, Pid};
 use serde_json::{Value, json};
 
 use super::command::Listen;
-use super::finish::{Aftermath, Document, FinishError, Recovered, Wholes, finish};
+use super::finish::{Aftermath, Document, FinishError, Recovered, Wholes, Work, finish};
 use super::intake::Intake;
 use super::{ObjectRef, Shared};
 use crate::store::StoredObject;
+use crate::transport::{Feed, Heard, StreamState};
+
+/// Transport streams of a recording.
+const MAX_STREAMS: usize = 64;
 
 /// What a replay did.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,65 +71,201 @@ fn sent(object: ObjectRef, mut json: Value) -> Value {
     json
 }
 
-/// Replays `path`. Every session in it is received, announced or not, and nothing in it has expired: a recording is
-/// somebody's choice already. `objects` of the summary has an entry for each version of an object, in the order in which
-/// they became whole; the cache keeps the last.
-///
-/// # Errors
-/// A file that cannot be read or is no recording.
-pub fn replay(path: &Path, shared: &Arc<Shared>, directory: &mut Directory) -> Result<ReplaySummary, String> {
-    let failed = |err: std::io::Error| format!("{}: {err}", path.display());
-    let file = File::open(path).map_err(failed)?;
-    let map = crate::sys::map_file(&file).map_err(failed)?;
-    let records = Records::new(&map).map_err(|err| format!("{}: {err}", path.display()))?;
-    let mut datagrams = Datagrams::new(records);
-    // One FDT Instance can name everything that came before it: as many as a receiver has in flight.
-    let (wholes, finished) = sync_channel(MAX_OBJECTS_IN_FLIGHT + 1);
-    let mut intake = Intake::new(Arc::clone(shared), Duration::from_secs(2), Wholes(wholes));
-    intake.wall = || None;
-    let listen = Listen { sessions: vec![(None, None)] };
-    let mut collected = Collected::default();
-    let (mut start_ns, mut documents, mut rejected) = (None, 0_u64, 0_u64);
-    while let Some((time_ns, datagram)) = datagrams.next_datagram() {
-        let now = Instant::from_nanos(time_ns.saturating_sub(*start_ns.get_or_insert(time_ns)));
-        intake.datagram(now, datagram.source, datagram.destination, &listen, datagram.payload);
-        intake.end_batch();
-        while let Ok(work) = finished.try_recv() {
-            finish(shared, work, &mut collected);
+/// A recording on its way into the cache.
+struct Replay<'a> {
+    shared: &'a Arc<Shared>,
+    directory: &'a mut Directory,
+    intake: Intake,
+    listen: Listen,
+    finished: Receiver<Work>,
+    collected: Collected,
+    /// Transport streams by destination; `None` is a file of packets.
+    streams: BTreeMap<Option<SocketAddr>, (Unwrap, Feed)>,
+    base: Option<String>,
+    start_ns: Option<u64>,
+    documents: u64,
+    rejected: u64,
+}
+
+/// What comes out of a stream of the recording.
+#[derive(Default)]
+struct FromAir {
+    datagrams: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
+    objects: Vec<Value>,
+}
+
+impl Heard for FromAir {
+    fn datagram(&mut self, source: SocketAddr, destination: SocketAddr, payload: &[u8]) {
+        self.datagrams.push((source, destination, payload.to_vec()));
+    }
+
+    fn stored(&mut self, pid: Pid, stored: &StoredObject) {
+        let mut json = crate::status::object_json(stored);
+        json["pid"] = pid.get().into();
+        self.objects.push(json);
+    }
+}
+
+impl Replay<'_> {
+    /// Takes a datagram: of FLUTE, or one that holds a stream.
+    fn datagram(&mut self, time_ns: u64, source: SocketAddr, destination: SocketAddr, payload: &[u8]) {
+        let known = self.streams.len() < MAX_STREAMS || self.streams.contains_key(&Some(destination));
+        let Some(wrapping) = Wrapping::of(payload).filter(|_| known) else {
+            return self.packet(time_ns, source, destination, payload);
+        };
+        let mut heard = FromAir::default();
+        let (unwrap, feed) = stream(&mut self.streams, self.shared, self.base.as_ref(), Some(destination));
+        unwrap.datagram(wrapping, payload, &mut |unit| match unit {
+            Unit::Packet(packet) => feed.packet(packet, &mut heard),
+            Unit::Frame(frame) => feed.frame(frame, &mut heard),
+        });
+        self.heard(time_ns, heard);
+    }
+
+    /// Takes a packet of a transport stream in a file.
+    fn ts_packet(&mut self, packet: &[u8; PACKET_BYTES]) {
+        let mut heard = FromAir::default();
+        let (_, feed) = stream(&mut self.streams, self.shared, self.base.as_ref(), None);
+        feed.packet(packet, &mut heard);
+        if !heard.datagrams.is_empty() || !heard.objects.is_empty() {
+            self.heard(0, heard);
+        }
+    }
+
+    fn heard(&mut self, time_ns: u64, heard: FromAir) {
+        self.collected.objects.extend(heard.objects);
+        for (source, destination, payload) in heard.datagrams {
+            self.packet(time_ns, source, destination, &payload);
+        }
+    }
+
+    /// Takes a packet of FLUTE, and does what follows from it.
+    fn packet(&mut self, time_ns: u64, source: SocketAddr, destination: SocketAddr, payload: &[u8]) {
+        let now = Instant::from_nanos(time_ns.saturating_sub(*self.start_ns.get_or_insert(time_ns)));
+        let collected = &mut self.collected;
+        self.intake.datagram(now, source, destination, &self.listen, payload);
+        self.intake.end_batch();
+        while let Ok(work) = self.finished.try_recv() {
+            finish(self.shared, work, collected);
             for (object, sbn, lost) in collected.recovered.drain(..) {
-                intake.object_command(super::Command::Recovered(object, sbn, lost));
+                self.intake.object_command(super::Command::Recovered(object, sbn, lost));
             }
         }
         for (object, why) in collected.rejected.drain(..) {
             tracing::warn!(session = %object.session.destination, toi = %object.toi, why, "object rejected");
-            rejected += 1;
-            intake.object_command(super::Command::Reject(object));
+            self.rejected += 1;
+            self.intake.object_command(super::Command::Reject(object));
         }
         for document in collected.documents.drain(..) {
-            documents += 1;
-            if directory.document(document.object.session.source, &document.name, &document.bytes).is_ok() {
-                shared.set_aliases(directory.aliases().clone());
+            self.documents += 1;
+            let from = document.object.session.source;
+            if self.directory.document(from, &document.name, &document.bytes).is_ok() {
+                self.shared.set_aliases(self.directory.aliases().clone());
             }
         }
     }
-    let incomplete: Vec<Value> = intake
-        .sessions
-        .iter()
-        .flat_map(|(key, receiver)| receiver.in_flight().map(move |object| (key, object)))
-        .map(|(key, object)| {
-            json!({
-                "uri": object.file().map(|file| file.content_location.clone()), "group": key.destination.ip().to_string(),
-                "port": key.destination.port(), "tsi": key.tsi.0, "toi": object.toi().to_string(),
-                "received": object.received().received_bytes(), "transfer_length": object.received().length(),
-            })
+
+    /// Nothing more comes.
+    fn finish(&mut self) {
+        for destination in self.streams.keys().copied().collect::<Vec<_>>() {
+            let mut heard = FromAir::default();
+            stream(&mut self.streams, self.shared, None, destination).1.finish(&mut heard);
+            self.heard(0, heard);
+        }
+    }
+
+    fn summary(mut self, truncated: bool) -> Value {
+        self.finish();
+        let incomplete = self
+            .intake
+            .sessions
+            .iter()
+            .flat_map(|(key, receiver)| receiver.in_flight().map(move |object| (key, object)))
+            .map(|(key, object)| {
+                json!({
+                    "uri": object.file().map(|file| file.content_location.clone()),
+                    "group": key.destination.ip().to_string(), "port": key.destination.port(), "tsi": key.tsi.0,
+                    "toi": object.toi().to_string(), "received": object.received().received_bytes(),
+                    "transfer_length": object.received().length(),
+                })
+            });
+        let modules = self.streams.values().flat_map(|(_, feed)| feed.incomplete());
+        let incomplete: Vec<Value> = incomplete.chain(modules).collect();
+        self.intake.publish_stats(0);
+        let sessions: Vec<Value> =
+            self.shared.stats.sessions().iter().map(crate::status::session_json).collect();
+        let streams = self.streams.iter().map(|(destination, (unwrap, feed))| {
+            let mut state = StreamState { rtp: unwrap.rtp(), ..StreamState::default() };
+            feed.report(&mut state);
+            state.to_json(&destination.map_or_else(|| "file".to_owned(), |it| format!("udp://{it}")))
+        });
+        json!({
+            "schema": 1, "datagrams": self.intake.losses.datagrams, "not_alc": self.intake.losses.not_alc,
+            "truncated": truncated, "signalling_documents": self.documents, "rejected": self.rejected,
+            "received": self.shared.received.load(std::sync::atomic::Ordering::Relaxed),
+            "transport_streams": streams.collect::<Vec<_>>(), "sessions": sessions,
+            "objects": self.collected.objects, "incomplete": incomplete,
         })
-        .collect();
-    intake.publish_stats(0);
-    let sessions: Vec<Value> = shared.stats.sessions().iter().map(crate::status::session_json).collect();
-    Ok(ReplaySummary(json!({
-        "schema": 1, "datagrams": intake.losses.datagrams, "not_alc": intake.losses.not_alc, "truncated": datagrams.is_truncated(),
-        "signalling_documents": documents, "rejected": rejected,
-        "received": shared.received.load(std::sync::atomic::Ordering::Relaxed),
-        "sessions": sessions, "objects": collected.objects, "incomplete": incomplete,
-    })))
+    }
+}
+
+fn stream<'a>(
+    streams: &'a mut BTreeMap<Option<SocketAddr>, (Unwrap, Feed)>,
+    shared: &Arc<Shared>,
+    base: Option<&String>,
+    destination: Option<SocketAddr>,
+) -> &'a mut (Unwrap, Feed) {
+    let new = || (Unwrap::default(), Feed::new(Arc::clone(shared), base.cloned()));
+    streams.entry(destination).or_insert_with(new)
+}
+
+/// Replays `path`: a capture, or a file of transport stream packets. Every session in it is received, announced or not, and
+/// nothing in it has expired: a recording is somebody's choice already. `base` is the URL of files of carousels that do
+/// not say their own. `objects` of the summary has an entry for each version of an object, in the order in which they
+/// became whole; the cache keeps the last.
+///
+/// # Errors
+/// A file that cannot be read or is no recording.
+pub fn replay(
+    path: &Path,
+    base: Option<String>,
+    shared: &Arc<Shared>,
+    directory: &mut Directory,
+) -> Result<ReplaySummary, String> {
+    let failed = |err: std::io::Error| format!("{}: {err}", path.display());
+    let file = File::open(path).map_err(failed)?;
+    let map = crate::sys::map_file(&file).map_err(failed)?;
+    // One FDT Instance can name everything that came before it: as many as a receiver has in flight.
+    let (wholes, finished) = sync_channel(MAX_OBJECTS_IN_FLIGHT + 1);
+    let mut intake = Intake::new(Arc::clone(shared), Duration::from_secs(2), Wholes(wholes));
+    intake.wall = || None;
+    let mut replay = Replay {
+        shared,
+        directory,
+        intake,
+        listen: Listen { sessions: vec![(None, None)] },
+        finished,
+        collected: Collected::default(),
+        streams: BTreeMap::new(),
+        base,
+        start_ns: None,
+        documents: 0,
+        rejected: 0,
+    };
+    match (Records::new(&map), Packets::new(&map)) {
+        (Ok(records), _) => {
+            let mut datagrams = Datagrams::new(records);
+            while let Some((time_ns, datagram)) = datagrams.next_datagram() {
+                replay.datagram(time_ns, datagram.source, datagram.destination, datagram.payload);
+            }
+            Ok(ReplaySummary(replay.summary(datagrams.is_truncated())))
+        }
+        (Err(_), Some(mut packets)) => {
+            for packet in packets.by_ref() {
+                replay.ts_packet(packet);
+            }
+            Ok(ReplaySummary(replay.summary(packets.remaining() > 0)))
+        }
+        (Err(err), None) => Err(format!("{}: {err}, and no transport stream", path.display())),
+    }
 }

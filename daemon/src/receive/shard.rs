@@ -68,6 +68,13 @@ pub struct Ear {
 }
 
 impl Ear {
+    /// Tells the shard something without waiting. False if it is too busy, or has ended.
+    pub fn offer(&self, command: Command) -> bool {
+        let told = self.commands.try_send(command).is_ok();
+        self.waker.wake();
+        told
+    }
+
     /// As [`ShardHandle::tell`].
     pub fn tell(&self, command: Command) -> bool {
         let told = self.commands.send(command).is_ok();
@@ -87,6 +94,7 @@ pub struct Shard {
     intake: Intake,
     number: usize,
     sockets: HashMap<u64, Listening>,
+    expected: Arc<HashMap<SocketAddr, Listen>>,
     next_token: u64,
     poll: Poll,
     batch: Batch,
@@ -114,6 +122,7 @@ impl Shard {
             intake,
             number,
             sockets: HashMap::new(),
+            expected: Arc::default(),
             next_token: 0,
             poll,
             batch: Batch::default(),
@@ -213,6 +222,24 @@ impl Shard {
                 tracing::info!(%group, "no longer listening");
                 self.sockets.retain(|_, listening| *listening.socket.group() != group);
                 self.intake.sessions.retain(|key, _| key.destination != group.address);
+            }
+            Command::Expect(expected) => {
+                self.expected = expected;
+                let (expected, sockets) = (&self.expected, &self.sockets);
+                self.intake.sessions.retain(|key, _| {
+                    expected.contains_key(&key.destination)
+                        || sockets.values().any(|it| it.socket.group().address == key.destination)
+                });
+            }
+            Command::Air(batch) => {
+                let now = clock::now();
+                for (source, destination, payload) in batch.iter() {
+                    match self.expected.get(&destination) {
+                        Some(listen) => self.intake.datagram(now, source, destination, listen, payload),
+                        None => self.intake.losses.other_group += 1,
+                    }
+                }
+                self.intake.end_batch();
             }
             Command::Stop => {}
             object => self.intake.object_command(object),

@@ -29,6 +29,8 @@ pub struct LossCounters {
     pub not_alc: u64,
     /// Packets of a TSI that nobody asked for.
     pub other_tsi: u64,
+    /// Datagrams inside transport streams of groups that nobody asked for.
+    pub other_group: u64,
     /// Packets of sessions beyond the limit.
     pub too_many_sessions: u64,
     /// Whole objects for which the finisher's queue had no room; received again in the next pass.
@@ -58,6 +60,7 @@ impl ReceiveStats {
             kernel_drops: sum.kernel_drops + it.kernel_drops,
             not_alc: sum.not_alc + it.not_alc,
             other_tsi: sum.other_tsi + it.other_tsi,
+            other_group: sum.other_group + it.other_group,
             too_many_sessions: sum.too_many_sessions + it.too_many_sessions,
             finisher_full: sum.finisher_full + it.finisher_full,
         })

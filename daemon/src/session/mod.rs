@@ -119,6 +119,7 @@ impl Mailbox {
         let board = Arc::new(Board::default());
         let mut control = Control {
             interface: config.receive.interface.clone(),
+            multicast: config.receive.multicast,
             socket_buffer_bytes: config.receive.socket_buffer_bytes,
             directory: Directory::new(config.join_policy(), config.fixed_sessions()),
             shards,
@@ -165,6 +166,8 @@ impl SessionThread {
 
 struct Control {
     interface: String,
+    /// Whether groups are joined on the network.
+    multicast: bool,
     socket_buffer_bytes: usize,
     directory: Directory,
     shards: Vec<Ear>,
@@ -222,6 +225,7 @@ impl Control {
         let documents = std::mem::take(&mut self.directory);
         self.directory = documents.with_fixed(config.join_policy(), config.fixed_sessions());
         self.interface.clone_from(&config.receive.interface);
+        self.multicast = config.receive.multicast;
         self.socket_buffer_bytes = config.receive.socket_buffer_bytes;
         self.apply();
     }
@@ -237,8 +241,13 @@ impl Control {
         self.around.rules.set(repairs().map(|(spec, repair)| (spec.address, spec.tsi, repair.clone())));
 
         let wanted = wanted(self.directory.sessions(), &self.interface);
-        let gone: Vec<GroupSpec> =
-            self.open.keys().filter(|group| !wanted.iter().any(|it| it.0 == **group)).cloned().collect();
+        let expected = wanted.iter().map(|(group, listen, _)| (group.address, listen.clone())).collect();
+        let expected = Arc::new(expected);
+        for ear in &self.shards {
+            ear.tell(Command::Expect(Arc::clone(&expected)));
+        }
+        let joined = |group: &GroupSpec| self.multicast && wanted.iter().any(|it| it.0 == *group);
+        let gone: Vec<GroupSpec> = self.open.keys().filter(|group| !joined(group)).cloned().collect();
         for group in gone {
             self.open.remove(&group);
             self.ear(&group.address).tell(Command::Close(group));
@@ -246,7 +255,8 @@ impl Control {
         let before = self.board.groups();
         let mut states = Vec::with_capacity(wanted.len());
         for (group, listen, why) in wanted {
-            let error = self.listen(&group, listen).err().map(|err| err.to_string());
+            let listened = if self.multicast { self.listen(&group, listen) } else { Ok(()) };
+            let error = listened.err().map(|err| err.to_string());
             let said = before.iter().any(|it| it.group == group && it.error == error);
             if let Some(error) = error.as_ref().filter(|_| !said) {
                 tracing::error!("{error}; trying again every {} s", RETRY.as_secs());

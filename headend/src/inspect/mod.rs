@@ -20,12 +20,13 @@ use carousel::flute::{
 use carousel::lct::{Toi, Tsi};
 use carousel::route::{Evidence, evidence};
 use carousel::time::Instant;
+use carousel::ts::wrapping::Wrapping;
 
 pub use extract::Extractor;
 pub use report::{to_json, to_table};
 pub use source::{Source, run};
+use stream::Found;
 pub use stream::{CarouselReport, FileReport, Repetition, StreamReport, Turning};
-use stream::{Found, wrapping};
 
 /// Bytes of objects under reassembly at a time. A recording of a large carousel has a few big objects open.
 const MAX_OPEN_BYTES: u64 = 4 << 30;
@@ -212,7 +213,7 @@ impl Inspector {
         destination: SocketAddr,
         payload: &[u8],
     ) -> Result<(), String> {
-        let Some(wrapping) = wrapping(payload) else {
+        let Some(wrapping) = Wrapping::of(payload) else {
             return self.packet(time_ns, source, destination, payload);
         };
         let seconds = self.seconds(time_ns);

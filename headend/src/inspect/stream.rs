@@ -11,12 +11,14 @@ use carousel::Digest;
 use carousel::dsmcc::message::{Message, TABLE_CONTROL};
 use carousel::dsmcc::receive::{CarouselFile, Event};
 use carousel::dsmcc::{Description, ModuleStorage, Receiver};
-use carousel::gse::{Deframer, parse_frame};
+use carousel::gse::Deframer;
 use carousel::ip::parse_ip;
 use carousel::limits::MAX_CAROUSELS;
 use carousel::ts::multiplex::{Delivery, Multiplex};
-use carousel::ts::rtp::{HEADER_BYTES, PAYLOAD_TYPE_MP2T, Reorder, RtpPacket};
-use carousel::ts::{PACKET_BYTES, PCR_MODULUS, Packet, Pid, SYNC_BYTE, Section, stream::Packets};
+use carousel::ts::rtp::RtpCounts;
+use carousel::ts::stream::Packets;
+use carousel::ts::wrapping::{Unit, Unwrap, Wrapping};
+use carousel::ts::{PACKET_BYTES, PCR_MODULUS, Packet, Pid, Section};
 
 use super::Extractor;
 
@@ -28,42 +30,6 @@ const MAX_WATCHED: usize = 100_000;
 const MAX_FILES: usize = 1_000_000;
 /// What is looked at for a recording's bit rate.
 const RATE_LOOK_PACKETS: usize = 500_000;
-/// Mode adaptation headers before baseband frames: none, or sync byte, ACM command, CNI and frame number.
-const MODE_ADAPTATION_BYTES: usize = 4;
-
-/// How a datagram holds a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wrapping {
-    Packets,
-    Rtp,
-    Frame,
-}
-
-/// Whether a UDP payload is of a stream. ALC cannot begin so: its version would be 4, 8, 7 or 11.
-pub(super) fn wrapping(payload: &[u8]) -> Option<Wrapping> {
-    let is_packets = |bytes: &[u8]| {
-        !bytes.is_empty()
-            && bytes.len().is_multiple_of(PACKET_BYTES)
-            && bytes.iter().step_by(PACKET_BYTES).all(|&byte| byte == SYNC_BYTE)
-    };
-    if is_packets(payload) {
-        return Some(Wrapping::Packets);
-    }
-    let is_rtp = payload.len() > HEADER_BYTES
-        && payload[0] >> 6 == 2
-        && payload[1] & 0x7f == PAYLOAD_TYPE_MP2T
-        && RtpPacket::parse(payload).is_ok_and(|packet| is_packets(packet.payload));
-    if is_rtp {
-        return Some(Wrapping::Rtp);
-    }
-    frame_of(payload).map(|_| Wrapping::Frame)
-}
-
-/// The baseband frame of a datagram, behind its mode adaptation header if there is one.
-fn frame_of(payload: &[u8]) -> Option<&[u8]> {
-    let is_frame = |bytes: &&[u8]| parse_frame(bytes).is_ok_and(|frame| !frame.data.is_empty());
-    Some(payload).filter(is_frame).or_else(|| payload.get(MODE_ADAPTATION_BYTES..).filter(is_frame))
-}
 
 /// Modules in memory, within a bound.
 #[derive(Debug, Default, Clone)]
@@ -229,7 +195,7 @@ pub struct StreamReport {
     multiplex: Multiplex,
     carousels: BTreeMap<Pid, CarouselReport>,
     room: Room,
-    rtp: Option<Reorder>,
+    unwrap: Unwrap,
     deframer: Option<Deframer>,
     frames: u64,
     packets: u64,
@@ -258,7 +224,7 @@ impl StreamReport {
             multiplex: Multiplex::default(),
             carousels: BTreeMap::new(),
             room: Room::default(),
-            rtp: None,
+            unwrap: Unwrap::default(),
             deframer: None,
             frames: 0,
             packets: 0,
@@ -280,25 +246,23 @@ impl StreamReport {
     ) -> Result<Found, String> {
         let mut found = Found::default();
         let mut extractor = extractor;
-        let mut bytes = Vec::new();
-        match wrapping {
-            Wrapping::Packets => bytes.extend_from_slice(payload),
-            Wrapping::Rtp => {
-                let Ok(packet) = RtpPacket::parse(payload) else { return Ok(found) };
-                self.rtp.get_or_insert_default().push(&packet, |payload| bytes.extend_from_slice(payload));
+        let mut unwrap = std::mem::take(&mut self.unwrap);
+        let mut result = Ok(());
+        unwrap.datagram(wrapping, payload, &mut |unit| match unit {
+            Unit::Packet(packet) => {
+                if result.is_ok() {
+                    result = self.packet(packet, now_s, &mut found, extractor.as_deref_mut());
+                }
             }
-            Wrapping::Frame => {
-                let Some(frame) = frame_of(payload) else { return Ok(found) };
+            Unit::Frame(frame) => {
                 self.frames += 1;
                 self.see(now_s);
                 let datagrams = &mut found.datagrams;
                 self.deframer.get_or_insert_default().push(frame, |packet| take_ip(packet, datagrams));
             }
-        }
-        for packet in bytes.as_chunks::<PACKET_BYTES>().0 {
-            self.packet(packet, now_s, &mut found, extractor.as_deref_mut())?;
-        }
-        Ok(found)
+        });
+        self.unwrap = unwrap;
+        result.map(|()| found)
     }
 
     fn see(&mut self, now_s: f64) {
@@ -384,9 +348,9 @@ impl StreamReport {
         &self.multiplex
     }
 
-    /// RTP, if it came so.
-    pub const fn rtp(&self) -> Option<&Reorder> {
-        self.rtp.as_ref()
+    /// Order and losses of RTP, if it came so.
+    pub fn rtp(&self) -> Option<RtpCounts> {
+        self.unwrap.rtp()
     }
 
     /// What gave no PDU in baseband frames.
@@ -469,7 +433,7 @@ pub(super) fn rate_of(packets: Packets<'_>) -> Option<f64> {
             }
         }
         multiplex.push(bytes, |_| ());
-        if let Some(time) = multiplex.tables().time.map(|time| time.unix_ms())
+        if let Some(time) = multiplex.tables().time.map(carousel::time::WallTime::unix_ms)
             && times.last().is_none_or(|(_, last)| *last != time)
         {
             times.push((at, time));

@@ -158,7 +158,6 @@ pub(super) fn stream_json(stream: &StreamReport) -> Value {
         })
     });
     let rtp = stream.rtp().map(|it| {
-        let it = it.counts();
         json!({ "packets": it.packets, "lost": it.lost, "reordered": it.reordered, "late": it.late, "restarts": it.restarts })
     });
     json!({
@@ -200,8 +199,7 @@ pub(super) fn stream_table(stream: &StreamReport, out: &mut String) {
         let ids = (id(tables.transport_stream_id), id(tables.original_network_id));
         let _ = writeln!(out, "  TSID {}, original network {} {network}", ids.0, ids.1);
     }
-    if let Some(rtp) = stream.rtp() {
-        let it = rtp.counts();
+    if let Some(it) = stream.rtp() {
         let _ = writeln!(
             out,
             "  RTP: {} packets, lost {}, out of order {}, late {}",
@@ -244,8 +242,9 @@ pub(super) fn stream_table(stream: &StreamReport, out: &mut String) {
 
 fn carousel_table(stream: &StreamReport, carousel: &CarouselReport, out: &mut String) {
     let has_times = stream.duration_s() > 0.0;
-    let period =
-        |turning: &Turning| carousel.turning.get(turning).and_then(|it| it.period_s()).filter(|_| has_times);
+    let period = |turning: &Turning| {
+        carousel.turning.get(turning).and_then(super::stream::Repetition::period_s).filter(|_| has_times)
+    };
     let kind = match carousel.is_object_carousel {
         Some(true) => "object carousel",
         Some(false) => "data carousel",

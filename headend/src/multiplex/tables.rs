@@ -68,7 +68,7 @@ pub(super) fn tables(
     multiplex: &Multiplex,
     start: WallTime,
 ) -> Result<Vec<Table>, WireError> {
-    let version = (start.unix_ms() / 1000 & 0x1f) as u8;
+    let version = ((start.unix_ms() / 1000) & 0x1f) as u8;
     let (nip, ids) = (&config.nip, (multiplex.transport_stream_id, multiplex.original_network_id));
     let (pmt_pid, int_pid) = (Pid::new(multiplex.pmt_pid), Pid::new(multiplex.int_pid));
     let section = |write: &dyn Fn(&mut Vec<u8>) -> Result<(), WireError>| {

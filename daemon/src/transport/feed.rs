@@ -1,0 +1,370 @@
+//! From packets to datagrams and files.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use carousel::Digest;
+use carousel::dsmcc::Receiver;
+use carousel::dsmcc::receive::{CarouselFile, Event};
+use carousel::gse::Deframer;
+use carousel::ip::parse_ip;
+use carousel::limits::MAX_CAROUSELS;
+use carousel::ts::multiplex::{Component, Delivery, Multiplex, Tables};
+use carousel::ts::{PACKET_BYTES, Pid};
+use serde_json::{Value, json};
+
+use super::modules::{Modules, Whole};
+use super::stats::{CarouselState, StreamState};
+use crate::clock;
+use crate::receive::Shared;
+use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, StoreError, StoredObject, Wish};
+
+/// What came out of a stream.
+pub trait Heard {
+    /// A UDP datagram of the IP inside.
+    fn datagram(&mut self, source: SocketAddr, destination: SocketAddr, payload: &[u8]);
+    /// A file of a carousel is in the cache.
+    fn stored(&mut self, _pid: Pid, _stored: &StoredObject) {}
+}
+
+/// Why a whole file did not get into the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileDrop {
+    /// Its name cannot be a key.
+    Name,
+    /// Its bytes are not what the carousel describes.
+    Digest,
+    /// The store could not take it.
+    Store,
+}
+
+impl FileDrop {
+    /// Every variant.
+    pub(super) const ALL: [Self; 3] = [Self::Name, Self::Digest, Self::Store];
+
+    /// The name of its metric.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::Digest => "digest",
+            Self::Store => "store",
+        }
+    }
+}
+
+/// One carousel.
+#[derive(Debug)]
+struct Carousel {
+    receiver: Receiver<Modules>,
+    modules: Modules,
+    /// Paths with the keys under which they are in the cache.
+    keys: BTreeMap<Arc<str>, String>,
+    /// Looks at it while its base was not known.
+    looks: u32,
+}
+
+/// Looks (a second each) at a carousel whose base the tables do not tell, before it does without: the SDT comes every two
+/// seconds.
+const MOST_LOOKS: u32 = 5;
+
+/// See the module head.
+#[derive(Debug)]
+pub struct Feed {
+    shared: Arc<Shared>,
+    base: Option<String>,
+    multiplex: Multiplex,
+    deframer: Deframer,
+    carousels: BTreeMap<Pid, Carousel>,
+    packets: u64,
+    frames: u64,
+    datagrams: u64,
+    files: u64,
+    files_dropped: [u64; FileDrop::ALL.len()],
+    too_many_carousels: u64,
+    store_losses: u64,
+}
+
+impl Feed {
+    /// A stream of which nothing has come.
+    pub fn new(shared: Arc<Shared>, base: Option<String>) -> Self {
+        let store_losses = shared.store.losses();
+        Self {
+            shared,
+            base,
+            multiplex: Multiplex::default(),
+            deframer: Deframer::default(),
+            carousels: BTreeMap::new(),
+            packets: 0,
+            frames: 0,
+            datagrams: 0,
+            files: 0,
+            files_dropped: [0; FileDrop::ALL.len()],
+            too_many_carousels: 0,
+            store_losses,
+        }
+    }
+
+    /// Takes a baseband frame.
+    pub fn frame(&mut self, frame: &[u8], heard: &mut dyn Heard) {
+        self.frames += 1;
+        let datagrams = &mut self.datagrams;
+        self.deframer.push(frame, |packet| *datagrams += u64::from(hand_on(packet, heard)));
+    }
+
+    /// Takes a packet.
+    #[inline]
+    pub fn packet(&mut self, packet: &[u8; PACKET_BYTES], heard: &mut dyn Heard) {
+        self.packets += 1;
+        let (carousels, datagrams) = (&mut self.carousels, &mut self.datagrams);
+        let (too_many, shared, base) = (&mut self.too_many_carousels, &self.shared, &self.base);
+        let mut changed = None;
+        self.multiplex.push(packet, |delivery| match delivery {
+            Delivery::Ip(_, packet) => *datagrams += u64::from(hand_on(packet, heard)),
+            Delivery::Carousel(pid, section) => {
+                if carousels.len() >= MAX_CAROUSELS && !carousels.contains_key(&pid) {
+                    *too_many += 1;
+                    return;
+                }
+                let carousel = carousels.entry(pid).or_insert_with(|| Carousel {
+                    receiver: Receiver::default(),
+                    modules: Modules::new(Arc::clone(shared), base.clone()),
+                    keys: BTreeMap::new(),
+                    looks: 0,
+                });
+                carousel.receiver.section(section, &mut carousel.modules);
+                changed = Some(pid);
+            }
+            Delivery::Gone(pid) => {
+                carousels.remove(&pid);
+            }
+        });
+        if let Some(pid) = changed {
+            self.take_files(pid, heard);
+        }
+    }
+
+    /// Names a carousel by the tables. False while a table is missing that may come.
+    #[cold]
+    fn name_carousel(&mut self, pid: Pid) -> bool {
+        let Some(carousel) = self.carousels.get_mut(&pid) else { return false };
+        let tables = self.multiplex.tables();
+        let url =
+            dvb_url(tables, pid).or_else(|| (carousel.looks >= MOST_LOOKS).then(|| bare_url(tables, pid)));
+        if let Some(base) = &url {
+            tracing::info!(pid = pid.get(), base, "a DSM-CC carousel");
+        }
+        carousel.modules.base = url;
+        carousel.modules.base.is_some()
+    }
+
+    /// Nothing more will come: carousels that wait for a name get the best that there is.
+    pub fn finish(&mut self, heard: &mut dyn Heard) {
+        for pid in self.carousels.keys().copied().collect::<Vec<_>>() {
+            if let Some(carousel) = self.carousels.get_mut(&pid) {
+                carousel.looks = MOST_LOOKS;
+            }
+            self.take_files(pid, heard);
+        }
+    }
+
+    fn take_files(&mut self, pid: Pid, heard: &mut dyn Heard) {
+        let is_named = self.carousels.get(&pid).is_some_and(|it| it.modules.base.is_some());
+        if !is_named && !self.name_carousel(pid) {
+            return;
+        }
+        let Some(carousel) = self.carousels.get_mut(&pid) else { return };
+        while let Some(event) = carousel.receiver.poll_event() {
+            let Event::File(file) = event else { continue };
+            match publish(&self.shared, &carousel.modules, &file) {
+                Ok((key, stored)) => {
+                    self.files += 1;
+                    carousel.keys.insert(Arc::clone(&file.path), key);
+                    if let Some(stored) = stored {
+                        self.shared.received.fetch_add(1, Ordering::Relaxed);
+                        heard.stored(pid, &stored);
+                    }
+                }
+                Err(why) => {
+                    self.files_dropped[why as usize] += 1;
+                    if why != FileDrop::Name {
+                        tracing::debug!(
+                            pid = pid.get(),
+                            path = &*file.path,
+                            why = why.as_str(),
+                            "a file is received again"
+                        );
+                        carousel.receiver.reject(&file.path);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks at what time has done, once a second: what the cache has lost comes again.
+    pub fn tick(&mut self) {
+        for carousel in self.carousels.values_mut().filter(|it| it.modules.base.is_none()) {
+            carousel.looks += 1;
+        }
+        let losses = self.shared.store.losses();
+        if std::mem::replace(&mut self.store_losses, losses) == losses {
+            return;
+        }
+        let store = &self.shared.store;
+        for carousel in self.carousels.values_mut() {
+            let keys = &carousel.keys;
+            carousel.receiver.forget_unless(|path| keys.get(path).is_none_or(|key| store.contains(key)));
+        }
+    }
+
+    /// PIDs that are looked into: what a tuner should let through.
+    pub fn pids(&self) -> Vec<Pid> {
+        let mut pids: Vec<Pid> = self.multiplex.demux().open_pids().collect();
+        pids.sort();
+        pids
+    }
+
+    /// Forgets begun sections, as after a loss of lock.
+    pub fn reset(&mut self) {
+        self.multiplex.reset();
+    }
+
+    /// The counters as they are now, into a state whose signal and input stay.
+    pub fn report(&self, state: &mut StreamState) {
+        let demux = self.multiplex.demux();
+        state.packets = self.packets;
+        state.frames = self.frames;
+        state.datagrams = self.datagrams;
+        state.files = self.files;
+        state.continuity_errors = demux.counts().map(|(_, it)| u64::from(it.discontinuities)).sum();
+        let mut dropped: BTreeMap<&'static str, u64> = BTreeMap::new();
+        let packets = demux.dropped().map(|(why, count)| (why.as_str(), count));
+        let sections = demux.sections_dropped().map(|(why, count)| (why.as_str(), count));
+        let frames = self.deframer.dropped().map(|(why, count)| (why.as_str(), count));
+        let mpe =
+            self.multiplex.mpe().flat_map(|(_, it)| it.dropped()).map(|(why, count)| (why.as_str(), count));
+        let files = FileDrop::ALL.iter().map(|why| (why.as_str(), self.files_dropped[*why as usize]));
+        let carousels = self
+            .carousels
+            .values()
+            .flat_map(|it| it.receiver.dropped())
+            .map(|(why, count)| (why.as_str(), count));
+        let refused = self.multiplex.tables().refused().into_iter();
+        let all =
+            packets.chain(sections).chain(frames).chain(mpe).chain(files).chain(carousels).chain(refused);
+        for (why, count) in all.chain([("too_many_carousels", self.too_many_carousels)]) {
+            *dropped.entry(why).or_default() += count;
+        }
+        state.dropped = dropped;
+        state.transport_stream_id = self.multiplex.tables().transport_stream_id;
+        state.services =
+            self.multiplex.tables().services.values().map(|it| (it.service_id, it.name.clone())).collect();
+        state.carousels = self
+            .carousels
+            .iter()
+            .map(|(pid, carousel)| {
+                let modules: Vec<_> = carousel.receiver.modules().collect();
+                CarouselState {
+                    pid: pid.get(),
+                    base: carousel.modules.base.clone().unwrap_or_default(),
+                    modules: modules.len(),
+                    whole: modules.iter().filter(|it| it.missing == 0).count(),
+                    files: carousel.keys.len(),
+                }
+            })
+            .collect();
+    }
+
+    /// Modules that are not whole, for the summary of a replay.
+    pub fn incomplete(&self) -> Vec<Value> {
+        let all = self.carousels.iter().flat_map(|(pid, it)| it.receiver.modules().map(move |it| (pid, it)));
+        all.filter(|(_, module)| module.missing > 0)
+            .map(|(pid, module)| {
+                json!({ "pid": pid.get(), "module": module.id.1, "version": module.version,
+                        "blocks": module.blocks, "missing": module.missing })
+            })
+            .collect()
+    }
+}
+
+/// Takes the datagram out of an IP packet; false if there is none.
+fn hand_on(packet: &[u8], heard: &mut dyn Heard) -> bool {
+    let Ok(datagram) = parse_ip(packet).and_then(|ip| ip.udp()) else { return false };
+    heard.datagram(datagram.source, datagram.destination, datagram.payload);
+    true
+}
+
+/// `dvb://onid.tsid.sid.ctag/` in hexadecimal (TS 102 851 clause 4); a PID that no PMT names is its own authority. `None`
+/// while tables are missing that a later one may bring.
+fn dvb_url(tables: &Tables, pid: Pid) -> Option<String> {
+    let Some(tsid) = tables.transport_stream_id else { return Some(format!("dvb://pid-{}/", pid.get())) };
+    let component: Option<Component> = tables.component(pid);
+    let Some(service_id) = component.as_ref().and_then(|it| it.service_id) else {
+        return Some(format!("dvb://{tsid:x}.pid-{}/", pid.get()));
+    };
+    let onid = tables.original_network_id?;
+    let tag = component.and_then(|it| it.component_tag).map_or_else(String::new, |tag| format!(".{tag:x}"));
+    Some(format!("dvb://{onid:x}.{tsid:x}.{service_id:x}{tag}/"))
+}
+
+/// The same where no table tells the network.
+fn bare_url(tables: &Tables, pid: Pid) -> String {
+    let tsid = tables.transport_stream_id.unwrap_or(0);
+    let service_id = tables.component(pid).and_then(|it| it.service_id).unwrap_or(0);
+    format!("dvb://0.{tsid:x}.{service_id:x}/")
+}
+
+/// Verifies a file and puts it into the cache; nothing is written if just this is held.
+fn publish(
+    shared: &Shared,
+    modules: &Modules,
+    file: &CarouselFile<Whole>,
+) -> Result<(String, Option<Arc<StoredObject>>), FileDrop> {
+    let description = &file.description;
+    let key = modules.key_of(&file.path, description).ok_or(FileDrop::Name)?;
+    let length = file.length();
+    let version = u64::from(file.module_version);
+    let mut hasher = carousel::digest::ObjectHasher::default();
+    for piece in &file.pieces {
+        hasher.update(piece.bytes());
+    }
+    let digest: Digest = hasher.finish().0;
+    if description.digest.is_some_and(|own| own != digest) {
+        return Err(FileDrop::Digest);
+    }
+    if shared.store.holds(key.as_str(), Some(digest), length, version) {
+        return Ok((key.as_str().to_owned(), None));
+    }
+    let now = clock::wall();
+    let expires = description.max_age_s.map(|seconds| now.plus_ms(i64::from(seconds) * 1000));
+    let class: Class = shared.store.class_of(key.as_str());
+    let wish = Wish { class, is_short_lived: shared.store.is_short(now, expires) };
+    let failed = |err: StoreError| {
+        tracing::debug!(%err, "a file of a carousel has no room");
+        FileDrop::Store
+    };
+    let partial = Arc::new(shared.store.create(length, wish).map_err(failed)?);
+    let mut offset = 0;
+    for piece in &file.pieces {
+        partial.write_at(offset, piece.bytes()).map_err(|_| FileDrop::Store)?;
+        offset += piece.bytes().len() as u64;
+    }
+    let frozen = partial.freeze(length).map_err(|_| FileDrop::Store)?;
+    let name = modules.name_of(&file.path, description);
+    let meta = ObjectMeta {
+        uri: ObjectUri::new(&name, &key),
+        key: key.clone(),
+        content_type: description.content_type.clone(),
+        length,
+        digest,
+        version,
+        received_at: now,
+        expires,
+        class,
+        came_by: CameBy::Carousel,
+        response: None,
+    };
+    let stored = shared.store.publish(&frozen, meta).map_err(failed)?;
+    Ok((key.as_str().to_owned(), Some(stored)))
+}

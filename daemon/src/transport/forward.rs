@@ -1,0 +1,93 @@
+//! Datagrams that came inside a stream, on their way to the shards that have their groups.
+//!
+//! Gathered into one buffer a shard, handed over when that is full or the stream's read is over; a shard that is busy
+//! loses the batch, counted, rather than holding up the tuner.
+
+use std::net::SocketAddr;
+
+use super::feed::Heard;
+use crate::receive::{Command, Ear, shard_of};
+
+/// Bytes of a batch: 40 packets.
+const BATCH_BYTES: usize = 64 << 10;
+
+/// Datagrams in one buffer.
+#[derive(Debug, Default)]
+pub struct AirDatagrams {
+    bytes: Vec<u8>,
+    entries: Vec<(SocketAddr, SocketAddr, usize)>,
+}
+
+impl AirDatagrams {
+    fn push(&mut self, source: SocketAddr, destination: SocketAddr, payload: &[u8]) {
+        self.bytes.extend_from_slice(payload);
+        self.entries.push((source, destination, self.bytes.len()));
+    }
+
+    /// Each with source, destination and payload.
+    pub fn iter(&self) -> impl Iterator<Item = (SocketAddr, SocketAddr, &[u8])> {
+        let mut start = 0;
+        self.entries.iter().map(move |&(source, destination, end)| {
+            let payload = &self.bytes[start..end];
+            start = end;
+            (source, destination, payload)
+        })
+    }
+
+    /// How many.
+    pub const fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+/// Hands datagrams to the shards.
+#[derive(Debug)]
+pub struct Forward {
+    shards: Vec<Ear>,
+    batches: Vec<AirDatagrams>,
+    lost: u64,
+}
+
+impl Forward {
+    /// To these shards, at least one.
+    pub fn new(shards: Vec<Ear>) -> Self {
+        let batches = shards.iter().map(|_| AirDatagrams::default()).collect();
+        Self { shards, batches, lost: 0 }
+    }
+
+    /// The read is over: what was gathered goes to the shards.
+    pub fn flush(&mut self) {
+        for at in 0..self.shards.len() {
+            self.send(at);
+        }
+    }
+
+    fn send(&mut self, at: usize) {
+        let batch = std::mem::take(&mut self.batches[at]);
+        let count = batch.len() as u64;
+        if count > 0 && !self.shards[at].offer(Command::Air(batch)) {
+            self.lost += count;
+        }
+    }
+
+    /// Datagrams for which the shards had no room.
+    pub const fn lost(&self) -> u64 {
+        self.lost
+    }
+}
+
+impl Heard for Forward {
+    fn datagram(&mut self, source: SocketAddr, destination: SocketAddr, payload: &[u8]) {
+        let at = shard_of(&destination, self.shards.len());
+        let batch = &mut self.batches[at];
+        batch.push(source, destination, payload);
+        if batch.bytes.len() >= BATCH_BYTES {
+            self.send(at);
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! A recording, read once, as fast as it can be taken.
+
+use std::fs::File;
+use std::path::Path;
+
+use carousel::ts::stream::Packets;
+use carousel::ts::wrapping::Unit;
+
+use super::{Input, Read};
+
+/// Packets handed on in one read.
+const TURN: usize = 4096;
+
+/// A mapped file.
+#[derive(Debug)]
+pub(super) struct Recording {
+    map: memmap2::Mmap,
+    /// Packets handed on, and where the next is looked for.
+    at: usize,
+}
+
+impl Recording {
+    pub(super) fn open(path: &Path) -> Result<Self, String> {
+        let failed = |err: std::io::Error| format!("{}: {err}", path.display());
+        let file = File::open(path).map_err(failed)?;
+        let map = crate::sys::map_file(&file).map_err(failed)?;
+        if Packets::new(&map).is_none() {
+            return Err(format!("{}: no transport stream", path.display()));
+        }
+        Ok(Self { map, at: 0 })
+    }
+}
+
+impl Input for Recording {
+    fn read(&mut self, each: &mut dyn FnMut(Unit<'_>)) -> Result<Read, String> {
+        let rest = self.map.get(self.at..).unwrap_or_default();
+        let Some(mut packets) = Packets::new(rest) else { return Ok(Read::End) };
+        let mut count = 0;
+        for packet in packets.by_ref().take(TURN) {
+            each(Unit::Packet(packet));
+            count += 1;
+        }
+        self.at = self.map.len() - packets.remaining();
+        Ok(if count < TURN { Read::End } else { Read::More })
+    }
+}

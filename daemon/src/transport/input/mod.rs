@@ -1,0 +1,100 @@
+//! Where packets come from. Each input opens what it needs, waits a little for what comes, and closes when dropped.
+
+mod datagrams;
+mod dvb;
+mod file;
+mod rtsp;
+mod satip;
+
+use carousel::ts::Pid;
+use carousel::ts::rtp::RtpCounts;
+use carousel::ts::wrapping::Unit;
+
+use super::config::{From, TransportStream};
+
+/// How long a read waits for something to come.
+const PATIENCE: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// What a read came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Read {
+    /// Something, or nothing within a little while.
+    More,
+    /// There is nothing more.
+    End,
+}
+
+/// What a tuner says of its signal.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Signal {
+    /// Whether the demodulator has lock.
+    pub locked: bool,
+    /// Strength, where the driver knows it in dBm.
+    pub strength_dbm: Option<f64>,
+    /// Strength, where it knows it as a part of something.
+    pub strength_percent: Option<f64>,
+    /// Carrier to noise ratio.
+    pub snr_db: Option<f64>,
+    /// Quality as the server counts it.
+    pub quality_percent: Option<f64>,
+}
+
+/// A source of packets: the narrow side of tuners, sockets and files.
+pub trait Input {
+    /// Waits a little and hands on what has come.
+    ///
+    /// # Errors
+    /// Why nothing more will come, and the mend.
+    fn read(&mut self, each: &mut dyn FnMut(Unit<'_>)) -> Result<Read, String>;
+
+    /// Only these PIDs are of use.
+    ///
+    /// # Errors
+    /// If the tuner refuses them.
+    fn want(&mut self, pids: &[Pid]) -> Result<(), String> {
+        let _ = pids;
+        Ok(())
+    }
+
+    /// What the tuner says of its signal; `None` where there is none.
+    fn signal(&mut self) -> Option<Signal> {
+        None
+    }
+
+    /// Tunes again, after lock was away for a while.
+    ///
+    /// # Errors
+    /// If the tuner refuses.
+    fn retune(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Order and losses of RTP.
+    fn rtp(&self) -> Option<RtpCounts> {
+        None
+    }
+}
+
+/// Opens the input of a stream.
+///
+/// # Errors
+/// One line that says what cannot be had, and the mend.
+pub fn open(
+    stream: &TransportStream,
+    interface: &str,
+    socket_buffer_bytes: usize,
+) -> Result<Box<dyn Input>, String> {
+    let carrier =
+        || stream.carrier.clone().ok_or_else(|| format!("{}: no carrier is configured", stream.from));
+    Ok(match &stream.from {
+        From::Udp(address) => {
+            Box::new(datagrams::Datagrams::open(*address, interface, socket_buffer_bytes, false)?)
+        }
+        From::Frames(address) => {
+            Box::new(datagrams::Datagrams::open(*address, interface, socket_buffer_bytes, true)?)
+        }
+        From::File(path) => Box::new(file::Recording::open(path)?),
+        From::SatIp { server } => Box::new(satip::SatIp::open(server, carrier()?)?),
+        From::Dvb { adapter, frontend } => Box::new(dvb::open(*adapter, *frontend, carrier()?)?),
+    })
+}

@@ -1,0 +1,36 @@
+//! Transport streams and baseband frames: from a tuner, a network or a recording to objects in the cache.
+//!
+//! ```text
+//! input: UDP, RTP, SAT>IP, DVB adapter, file
+//!   │ packets or frames (one thread a stream)
+//! Feed: Multiplex ─┬ carousel sections ─ dsmcc::Receiver ─ whole files ─▶ store
+//!                  └ IP packets (MPE, GSE) ─ batches ─▶ the shards that have their groups
+//! ```
+//!
+//! What travels as IP goes the way of all IP: the same sessions, receivers, repair. What travels as modules is put together
+//! here and published when whole; there is no way to ask for part of a module, so that players wait for it, or for the
+//! origin.
+//!
+//! | file | what |
+//! |---|---|
+//! | `config` | `[[transport_stream]]` |
+//! | `feed` | packets to datagrams and files: no I/O but the store's |
+//! | `modules` | where modules lie while they come |
+//! | `forward` | datagrams to the shards |
+//! | `thread` | opening, reading, and opening again |
+//! | `stats` | what status and metrics say |
+//! | `input` | where packets come from |
+
+pub mod config;
+mod feed;
+mod forward;
+pub mod input;
+mod modules;
+mod stats;
+mod thread;
+
+pub use config::{Carrier, TransportStream};
+pub use feed::{Feed, Heard};
+pub use forward::{AirDatagrams, Forward};
+pub use stats::{StreamState, TransportStats};
+pub use thread::TransportThread;

@@ -1,0 +1,112 @@
+//! What status and metrics say of transport streams. Written once a second by each stream's thread.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use carousel::ts::rtp::RtpCounts;
+use serde_json::{Value, json};
+
+use super::input::Signal;
+
+/// One carousel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CarouselState {
+    /// Its PID.
+    pub pid: u16,
+    /// URL before its files' paths.
+    pub base: String,
+    /// Modules that its DIIs describe.
+    pub modules: usize,
+    /// Whole ones among them.
+    pub whole: usize,
+    /// Files in the cache.
+    pub files: usize,
+}
+
+/// One stream.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StreamState {
+    /// Why it is not being received.
+    pub error: Option<String>,
+    /// Times that it was opened.
+    pub opened: u64,
+    /// Times that lock was lost.
+    pub lock_losses: u64,
+    /// What the tuner says.
+    pub signal: Option<Signal>,
+    /// RTP, where it comes so.
+    pub rtp: Option<RtpCounts>,
+    /// transport_stream_id.
+    pub transport_stream_id: Option<u16>,
+    /// service_id and name.
+    pub services: Vec<(u16, String)>,
+    /// Packets of the transport stream.
+    pub packets: u64,
+    /// Baseband frames.
+    pub frames: u64,
+    /// UDP datagrams of the IP inside.
+    pub datagrams: u64,
+    /// Datagrams for which the shards had no room.
+    pub shard_full: u64,
+    /// Files of carousels in the cache.
+    pub files: u64,
+    /// Times that a continuity counter was not the expected one.
+    pub continuity_errors: u64,
+    /// What was of no use, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// Its carousels.
+    pub carousels: Vec<CarouselState>,
+}
+
+impl StreamState {
+    /// As in `status --json`.
+    pub fn to_json(&self, from: &str) -> Value {
+        let dropped: BTreeMap<_, _> = self.dropped.iter().filter(|(_, count)| **count > 0).collect();
+        let signal = self.signal.map(|it| {
+            json!({ "locked": it.locked, "strength_dbm": it.strength_dbm, "strength_percent": it.strength_percent,
+                    "snr_db": it.snr_db, "quality_percent": it.quality_percent })
+        });
+        let rtp = self.rtp.map(|it| {
+            json!({ "packets": it.packets, "lost": it.lost, "reordered": it.reordered, "late": it.late,
+                    "restarts": it.restarts })
+        });
+        let carousels = self.carousels.iter().map(|it| {
+            json!({ "pid": it.pid, "base": it.base, "modules": it.modules, "modules_whole": it.whole,
+                    "files": it.files })
+        });
+        let services = self.services.iter().map(|(id, name)| json!({ "service_id": id, "name": name }));
+        json!({
+            "from": from, "error": self.error, "opened": self.opened, "lock_losses": self.lock_losses,
+            "signal": signal, "rtp": rtp, "transport_stream_id": self.transport_stream_id,
+            "services": services.collect::<Vec<_>>(), "packets": self.packets, "frames": self.frames,
+            "datagrams": self.datagrams, "shard_full": self.shard_full, "files": self.files,
+            "continuity_errors": self.continuity_errors, "dropped": dropped,
+            "carousels": carousels.collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// All streams by where they come from.
+#[derive(Debug, Default)]
+pub struct TransportStats(Mutex<BTreeMap<String, StreamState>>);
+
+impl TransportStats {
+    /// A stream as it is now.
+    pub fn set(&self, from: &str, state: StreamState) {
+        self.states().insert(from.to_owned(), state);
+    }
+
+    /// A stream is no longer wanted.
+    pub fn remove(&self, from: &str) {
+        self.states().remove(from);
+    }
+
+    /// All streams.
+    pub fn all(&self) -> Vec<(String, StreamState)> {
+        self.states().iter().map(|(from, state)| (from.clone(), state.clone())).collect()
+    }
+
+    fn states(&self) -> MutexGuard<'_, BTreeMap<String, StreamState>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,242 @@
+//! One thread a stream: it opens the input, reads it, and opens it again when it fails or loses lock.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use carousel::time::Instant;
+use carousel::ts::Pid;
+use carousel::ts::wrapping::Unit;
+
+use super::config::TransportStream;
+use super::feed::Feed;
+use super::forward::Forward;
+use super::input::{self, Input, Read};
+use super::stats::StreamState;
+use crate::clock;
+use crate::receive::{Ear, Shared};
+
+/// How often state is published, PIDs and signal are looked at.
+const LOOK: Duration = Duration::from_millis(1000);
+/// Between two attempts to open an input.
+const RETRY: Duration = Duration::from_secs(5);
+/// Without lock for so long, the tuner is tuned anew.
+const RETUNE: Duration = Duration::from_secs(5);
+/// A wait that ends when somebody wants to stop.
+const NAP: Duration = Duration::from_millis(100);
+
+/// What a thread needs of the others.
+#[derive(Debug, Clone)]
+struct Around {
+    shared: Arc<Shared>,
+    shards: Vec<Ear>,
+    interface: String,
+    socket_buffer_bytes: usize,
+}
+
+/// The threads of all streams.
+#[derive(Debug)]
+pub struct TransportThread {
+    around: Around,
+    running: BTreeMap<String, Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    stream: TransportStream,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl TransportThread {
+    /// Starts a thread for each of `streams`.
+    ///
+    /// # Errors
+    /// If no thread is to be had.
+    pub fn start(
+        shared: Arc<Shared>,
+        shards: Vec<Ear>,
+        config: &crate::config::Config,
+    ) -> std::io::Result<Self> {
+        let around = Around {
+            shared,
+            shards,
+            interface: config.receive.interface.clone(),
+            socket_buffer_bytes: config.receive.socket_buffer_bytes,
+        };
+        let mut threads = Self { around, running: BTreeMap::new() };
+        threads.set(&config.transport_streams)?;
+        Ok(threads)
+    }
+
+    /// Makes the threads those of `streams`: what is the same goes on.
+    ///
+    /// # Errors
+    /// If no thread is to be had.
+    pub fn set(&mut self, streams: &[TransportStream]) -> std::io::Result<()> {
+        let stays = |running: &Running| streams.contains(&running.stream);
+        let gone: Vec<String> =
+            self.running.iter().filter(|(_, it)| !stays(it)).map(|(from, _)| from.clone()).collect();
+        for from in gone {
+            if let Some(running) = self.running.remove(&from) {
+                end(vec![running]);
+                self.around.shared.transport.remove(&from);
+            }
+        }
+        for stream in streams {
+            let from = stream.from.to_string();
+            if self.running.contains_key(&from) {
+                continue;
+            }
+            let stop = Arc::new(AtomicBool::new(false));
+            let (around, own, own_stop) = (self.around.clone(), stream.clone(), Arc::clone(&stop));
+            let thread = std::thread::Builder::new()
+                .name(format!("ts-{}", self.running.len()))
+                .spawn(move || run(&around, &own, &own_stop))?;
+            self.running.insert(from, Running { stream: stream.clone(), stop, thread });
+        }
+        Ok(())
+    }
+
+    /// Ends all.
+    pub fn stop(self) {
+        end(self.running.into_values().collect());
+    }
+}
+
+fn end(all: Vec<Running>) {
+    for running in &all {
+        running.stop.store(true, Ordering::Relaxed);
+    }
+    for running in all {
+        // A thread that panicked has said so on stderr.
+        let _ = running.thread.join();
+    }
+}
+
+fn run(around: &Around, stream: &TransportStream, stop: &AtomicBool) {
+    let from = stream.from.to_string();
+    let mut feed = Feed::new(Arc::clone(&around.shared), stream.base.clone());
+    let mut forward = Forward::new(around.shards.clone());
+    let mut state = StreamState::default();
+    let sign = around.shared.vitals.watch(format!("transport {from}"), clock::now());
+    let mut wait_until = Instant::from_nanos(0);
+    while !stop.load(Ordering::Relaxed) {
+        sign.give(clock::now());
+        if clock::now() < wait_until {
+            std::thread::sleep(NAP);
+            continue;
+        }
+        let opened = input::open(stream, &around.interface, around.socket_buffer_bytes);
+        let result = opened.and_then(|mut input| {
+            tracing::info!(from, "receiving a transport stream");
+            state.opened += 1;
+            state.error = None;
+            feed.reset();
+            let turn =
+                Turn { feed: &mut feed, forward: &mut forward, state: &mut state, around, from: &from };
+            turn.read(input.as_mut(), stop, &sign)
+        });
+        feed.report(&mut state);
+        match result {
+            Ok(()) => {
+                // A recording is over.
+                around.shared.transport.set(&from, state.clone());
+                while !stop.load(Ordering::Relaxed) {
+                    sign.give(clock::now());
+                    std::thread::sleep(NAP);
+                }
+            }
+            Err(why) => {
+                if state.error.as_ref() != Some(&why) {
+                    tracing::error!(from, "{why}; trying again every {} s", RETRY.as_secs());
+                }
+                state.error = Some(why);
+                around.shared.transport.set(&from, state.clone());
+                wait_until = clock::now() + RETRY;
+            }
+        }
+    }
+}
+
+/// One opened input.
+struct Turn<'a> {
+    feed: &'a mut Feed,
+    forward: &'a mut Forward,
+    state: &'a mut StreamState,
+    around: &'a Around,
+    from: &'a str,
+}
+
+impl Turn<'_> {
+    /// Reads until the input ends (`Ok`), fails, or `stop`.
+    fn read(
+        mut self,
+        input: &mut dyn Input,
+        stop: &AtomicBool,
+        sign: &crate::vitals::Sign,
+    ) -> Result<(), String> {
+        let mut next_look = clock::now();
+        let mut pids: Vec<Pid> = Vec::new();
+        let mut without_lock_since: Option<Instant> = None;
+        while !stop.load(Ordering::Relaxed) {
+            let (feed, forward) = (&mut *self.feed, &mut *self.forward);
+            let read = input.read(&mut |unit| match unit {
+                Unit::Packet(packet) => feed.packet(packet, forward),
+                Unit::Frame(frame) => feed.frame(frame, forward),
+            })?;
+            self.forward.flush();
+            let now = clock::now();
+            if read == Read::End {
+                return Ok(());
+            }
+            if now < next_look {
+                continue;
+            }
+            next_look = now + LOOK;
+            sign.give(now);
+            self.feed.tick();
+            let wanted = self.feed.pids();
+            if wanted != pids {
+                input.want(&wanted)?;
+                pids = wanted;
+            }
+            self.look_at_signal(input, now, &mut without_lock_since)?;
+            self.state.rtp = input.rtp();
+            self.state.shard_full = self.forward.lost();
+            self.feed.report(self.state);
+            self.around.shared.transport.set(self.from, self.state.clone());
+        }
+        Ok(())
+    }
+
+    fn look_at_signal(
+        &mut self,
+        input: &mut dyn Input,
+        now: Instant,
+        without_lock_since: &mut Option<Instant>,
+    ) -> Result<(), String> {
+        let before = self.state.signal;
+        self.state.signal = input.signal();
+        let Some(signal) = self.state.signal else { return Ok(()) };
+        if signal.locked {
+            if without_lock_since.take().is_some() {
+                tracing::info!(from = self.from, "lock is back");
+                self.feed.reset();
+            }
+            return Ok(());
+        }
+        if before.is_some_and(|it| it.locked) {
+            self.state.lock_losses += 1;
+            tracing::warn!(from = self.from, "lock is lost");
+        }
+        let since = *without_lock_since.get_or_insert(now);
+        if now.since(since) >= RETUNE {
+            *without_lock_since = Some(now);
+            input.retune()?;
+        }
+        Ok(())
+    }
+}
