@@ -85,11 +85,13 @@ fn a_file_that_changes_is_carried_anew_and_purged_ones_come_again() {
     media::many(folder.path(), 6, 60_000);
     let mut story = carried("object-carousel", "udp");
     story.folder = folder.path().to_path_buf();
-    story.headend_extra = story.headend_extra.replacen("[multiplex]", "include_unreferenced = true\n[multiplex]", 1);
+    story.headend_extra =
+        story.headend_extra.replacen("[multiplex]", "include_unreferenced = true\n[multiplex]", 1);
     story.start_daemon();
     story.start_headend(false);
     story.until_complete(PATIENCE);
-    let (name, path) = media::files(&story.folder).into_iter().find(|(name, _)| !name.ends_with("m3u8")).unwrap();
+    let (name, path) =
+        media::files(&story.folder).into_iter().find(|(name, _)| !name.ends_with("m3u8")).unwrap();
     std::fs::write(path, vec![7; 61_000]).unwrap();
     story.until_complete(PATIENCE);
     let key = Story::path_of(&name);
@@ -205,7 +207,9 @@ fn nothing_hostile_in_a_stream_ends_the_daemon_or_leaves_its_url_space() {
         std::thread::sleep(Duration::from_micros(200));
     }
     story.until("the stream was heard", PATIENCE, |story| {
-        story.status().is_some_and(|it| it["receive"]["transport_streams"][0]["packets"].as_u64() > Some(1000))
+        story
+            .status()
+            .is_some_and(|it| it["receive"]["transport_streams"][0]["packets"].as_u64() > Some(1000))
     });
 }
 
@@ -222,7 +226,11 @@ fn inspect_tells_carousels_of_others_and_extracts_their_files() {
     let output = command.arg(format!("{folder}/app_c0_psi_3loops.ts")).output().unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let carousel = &report["streams"][0]["carousels"][0];
-    assert_eq!((&carousel["pid"], &carousel["kind"]), (&Value::from(2003), &Value::from("object")), "{carousel:#}");
+    assert_eq!(
+        (&carousel["pid"], &carousel["kind"]),
+        (&Value::from(2003), &Value::from("object")),
+        "{carousel:#}"
+    );
     let table = std::fs::read_to_string(format!("{folder}/files.tsv")).unwrap();
     let rows: Vec<Vec<&str>> = table
         .lines()

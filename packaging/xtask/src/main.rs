@@ -3,6 +3,7 @@
 mod demo;
 mod dist;
 mod install;
+mod instructions;
 mod test;
 mod tryout;
 
@@ -67,6 +68,9 @@ enum Bench {
     Receive,
     /// What decoding and encoding a source block cost, beside the bare `raptorq` crate.
     Fec,
+    /// What making and taking apart a transport stream with a carousel costs, beside a copy and the CRC_32 alone; and in
+    /// instructions a packet, where valgrind is.
+    Ts,
     /// What the store costs beside the raw limit: ingest, lookup, memory, starts.
     Store,
     /// What each order of leaving the cache is worth on the reference workload.
@@ -113,6 +117,10 @@ fn main() -> ExitCode {
         }
         Door::Bench { what: Bench::Fec } => {
             run(cargo().args(["bench", "--quiet", "-p", "skycache-carousel", "--bench", "fec"]))
+        }
+        Door::Bench { what: Bench::Ts } => {
+            run(cargo().args(["bench", "--quiet", "-p", "skycache-carousel", "--bench", "ts"]))
+                .and_then(|()| instructions::count("skycache-carousel", "ts", &["build", "demux", "receive"]))
         }
         Door::Bench { what: Bench::Store } => {
             run(cargo().args(["bench", "--quiet", "-p", "skycache", "--bench", "store"]))
