@@ -20,12 +20,21 @@ pub struct Packetizer {
     at: usize,
     /// Where sections begin in `pending`.
     starts: VecDeque<usize>,
+    is_spread: bool,
 }
 
 impl Packetizer {
     /// Packets of this PID.
     pub const fn new(pid: Pid) -> Self {
-        Self { pid, continuity: 0, pending: Vec::new(), at: 0, starts: VecDeque::new() }
+        Self { pid, continuity: 0, pending: Vec::new(), at: 0, starts: VecDeque::new(), is_spread: false }
+    }
+
+    /// At most one section begins in a packet: receivers are about that see no second one. For sections that are longer
+    /// than a packet as a rule, it costs nothing.
+    #[must_use]
+    pub const fn spread(mut self) -> Self {
+        self.is_spread = true;
+        self
     }
 
     /// The PID.
@@ -86,8 +95,10 @@ impl Packetizer {
             packet[4] = pointer as u8;
             begin = 5;
         }
-        let end =
-            self.starts.iter().map(|start| start - at).find(|start| *start >= latest).unwrap_or(waiting);
+        let is_barred = |index: usize, start: usize| start >= latest || (self.is_spread && index > 0);
+        let mut starts = self.starts.iter().map(|start| start - at).enumerate();
+        let barred = starts.find(|&(index, start)| is_barred(index, start));
+        let end = barred.map_or(waiting, |(_, start)| start);
         let count = end.min(PACKET_BYTES - begin);
         packet[begin..begin + count].copy_from_slice(&self.pending[self.at..self.at + count]);
         packet[begin + count..].fill(0xff);

@@ -86,7 +86,10 @@ impl Mux {
         Ok(Self {
             tables,
             payload,
-            packetizer: Packetizer::new(multiplex.data_pid()),
+            packetizer: match multiplex.is_carousel() {
+                true => Packetizer::new(multiplex.data_pid()).spread(),
+                false => Packetizer::new(multiplex.data_pid()),
+            },
             stuffing: multiplex.stuffing,
             is_draining: false,
             source: sources(config),

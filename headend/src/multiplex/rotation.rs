@@ -99,6 +99,7 @@ pub struct Rotation {
     modules: usize,
     control: VecDeque<Control>,
     control_due_ns: u64,
+    has_changed: bool,
     directories_due_ns: u64,
     between_look_ns: u64,
     rate_bps: u64,
@@ -138,6 +139,7 @@ impl Rotation {
             modules: 0,
             control: VecDeque::new(),
             control_due_ns: 0,
+            has_changed: false,
             directories_due_ns: 0,
             between_look_ns: 0,
             rate_bps: config.payload_rate_bps(),
@@ -280,6 +282,7 @@ impl Rotation {
         }
         // What has changed is told at once.
         self.control_due_ns = now_ns;
+        self.has_changed = true;
     }
 
     /// An object whose file is no longer what was announced.
@@ -362,8 +365,11 @@ impl Rotation {
         if now_ns < self.control_due_ns || !self.control.is_empty() || self.is_over() {
             return;
         }
-        self.control.push_back(Control::Initiate);
-        self.control.extend(self.builder.infos().map(Control::Info));
+        // What is new is said twice: receivers look for DIIs only when they have read a DSI.
+        for _ in 0..1 + u32::from(std::mem::take(&mut self.has_changed)) {
+            self.control.push_back(Control::Initiate);
+            self.control.extend(self.builder.infos().map(Control::Info));
+        }
         // A DII of 100 modules is nearly a full section.
         let bytes = 200 + self.modules * 40;
         self.control_due_ns = now_ns + self.spaced_ns(self.config.control_interval_ms, bytes as f64);

@@ -41,7 +41,12 @@ pub(super) struct Table {
 
 impl Table {
     fn new(pid: Pid, content: Content, interval_ms: u64) -> Self {
-        Self { packetizer: Packetizer::new(pid), content, interval_ns: interval_ms * 1_000_000, due_ns: 0 }
+        Self {
+            packetizer: Packetizer::new(pid).spread(),
+            content,
+            interval_ns: interval_ms * 1_000_000,
+            due_ns: 0,
+        }
     }
 
     /// Writes the next packet of a table that is due, or of one that was begun.
