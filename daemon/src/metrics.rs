@@ -17,6 +17,7 @@ use crate::origin::OriginError;
 use crate::repair::RepairOutcome;
 use crate::status::Parts;
 use crate::store::{DiskState, EvictReason};
+use crate::transport::{Signal, StreamState};
 
 /// The registry of a daemon.
 pub fn registry(parts: Arc<Parts>) -> Registry {
@@ -111,11 +112,63 @@ impl Sheet<'_> {
     }
 }
 
+impl Sheet<'_> {
+    /// What each transport stream has brought.
+    fn streams(&mut self, streams: &[(String, StreamState)]) -> fmt::Result {
+        let counter = prometheus_client::metrics::MetricType::Counter;
+        let counters: [(&str, &str, fn(&StreamState) -> u64); 7] = [
+            ("transport_packets", "Packets of transport streams", |it| it.packets),
+            ("transport_frames", "Baseband frames", |it| it.frames),
+            ("transport_datagrams", "Datagrams inside transport streams and baseband frames", |it| it.datagrams),
+            ("transport_files", "Files of DSM-CC carousels", |it| it.files),
+            ("transport_continuity_errors", "Gaps of continuity counters", |it| it.continuity_errors),
+            ("transport_rtp_lost_packets", "RTP packets that never came", |it| it.rtp.map_or(0, |it| it.lost)),
+            ("transport_lock_losses", "Times that a tuner lost lock", |it| it.lock_losses),
+        ];
+        for (name, help, value) in counters {
+            let mut family = self.0.encode_descriptor(name, help, None, counter)?;
+            for (from, state) in streams {
+                ConstCounter::new(value(state)).encode(family.encode_family(&[("stream", from.as_str())])?)?;
+            }
+        }
+        let help = "What of transport streams was not used";
+        let mut family = self.0.encode_descriptor("transport_dropped", help, None, counter)?;
+        for (from, state) in streams {
+            let full = [("shard_full", state.shard_full)];
+            for (reason, count) in state.dropped.iter().map(|(reason, count)| (*reason, *count)).chain(full) {
+                let labels = [("stream", from.as_str()), ("reason", reason)];
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let gauge = prometheus_client::metrics::MetricType::Gauge;
+        let signals: [(&str, &str, fn(&Signal) -> Option<f64>); 5] = [
+            ("transport_locked", "Whether the demodulator has lock", |it| Some(f64::from(u8::from(it.locked)))),
+            ("transport_strength_dbm", "Signal strength in dBm", |it| it.strength_dbm),
+            ("transport_strength_percent", "Signal strength as the tuner scales it", |it| it.strength_percent),
+            ("transport_snr_db", "Carrier to noise ratio in dB", |it| it.snr_db),
+            ("transport_quality_percent", "Signal quality as the server scales it", |it| it.quality_percent),
+        ];
+        for (name, help, value) in signals {
+            let mut family = self.0.encode_descriptor(name, help, None, gauge)?;
+            for (from, state) in streams {
+                if let Some(value) = state.signal.as_ref().and_then(value) {
+                    ConstGauge::new(value).encode(family.encode_family(&[("stream", from.as_str())])?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Parts { shared, board, repairer, client, player } = &*self.0;
         let mut sheet = Sheet(encoder);
         let losses = shared.stats.losses();
+        let streams = shared.transport.all();
+        if !streams.is_empty() {
+            sheet.streams(&streams)?;
+        }
         sheet.counter("receive_datagrams", "Datagrams received", losses.datagrams)?;
         sheet.counter("receive_bytes", "Payload bytes of datagrams received", losses.bytes)?;
         sheet.counter(

@@ -10,6 +10,7 @@ use clap::Parser as _;
 use headend::cli::{Cli, Plan, Verb};
 use headend::config::Config;
 use headend::inspect::{self, Extractor, Inspector, Source};
+use headend::multiplex::Rotation;
 use headend::package::{self, Options};
 use headend::{chart, forecast, scan, simulate, transmit};
 
@@ -50,12 +51,19 @@ fn plan(arguments: &Plan) -> Result<(), String> {
     let mut config = Config::load(&arguments.config)?;
     config.simulation.receivers = arguments.receivers.unwrap_or(config.simulation.receivers);
     config.simulation.seed = arguments.seed.unwrap_or(config.simulation.seed);
-    let rate_bps = config.link.rate_bps;
+    // What tables and headers of a transport stream take is no longer there.
+    let rate_bps = config.payload_rate_bps();
     let asked = forecast::feasibility(&config.forecasts, rate_bps, config.receiver.cache_bytes);
     let planned = if config.sources.is_empty() {
         None
     } else {
-        Some(transmit::open(config.clone(), false, true)?.air.planned(transmit::wall_now()))
+        let mut broadcast = transmit::open(config.clone(), false, true)?;
+        Some(match &config.multiplex {
+            Some(multiplex) if multiplex.is_carousel() => {
+                Rotation::new(&config, multiplex, false).planned(&broadcast)
+            }
+            _ => broadcast.air.planned(transmit::wall_now()),
+        })
     };
     let plan = planned.as_ref().map(|(objects, taken)| headend::plan::plan(objects, rate_bps, taken));
     let simulated = arguments.simulate.then(|| {

@@ -32,5 +32,6 @@ mod thread;
 pub use config::{Carrier, TransportStream};
 pub use feed::{Feed, Heard};
 pub use forward::{AirDatagrams, Forward};
+pub use input::Signal;
 pub use stats::{StreamState, TransportStats};
 pub use thread::TransportThread;
