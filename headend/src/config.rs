@@ -680,11 +680,15 @@ mod tests {
     #[test]
     fn the_example_loads_with_what_it_has_commented_out_too() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
-        for name in ["headend.toml", "feasibility.toml", "launch.toml"] {
-            let path = folder.join(name);
+        let uplinks = ["carousel-modulator", "mpe-modulator", "gse-modulator", "hub", "leo-gateway"];
+        let uplinks = uplinks.map(|name| format!("uplink/{name}.toml"));
+        let others = ["headend.toml", "feasibility.toml", "launch.toml"].map(str::to_owned);
+        for name in others.into_iter().chain(uplinks) {
+            let path = folder.join(&name);
             Config::load(&path).unwrap_or_else(|why| panic!("{why}"));
-            let text = config::uncommented(&std::fs::read_to_string(path).unwrap());
-            Config::parse(&text, &folder).unwrap_or_else(|why| panic!("{name}: {why:?}"));
+            let own_folder = path.parent().unwrap();
+            let text = config::uncommented(&std::fs::read_to_string(&path).unwrap());
+            Config::parse(&text, own_folder).unwrap_or_else(|why| panic!("{name}: {why:?}"));
         }
     }
 }

@@ -1,11 +1,13 @@
 //! `skycached check`: every mistake in the configuration, and everything about this machine and its network that would
 //! keep the daemon from its work, each with its mend.
 //!
-//! `host.rs` looks at disk, ports, limits and clock; `network.rs` at interfaces, membership and where packets arrive.
+//! `host.rs` looks at disk, ports, limits and clock; `network.rs` at interfaces, membership and where packets arrive;
+//! `transport.rs` at transport streams.
 //! Nothing is changed: what is opened to try it is closed again.
 
 mod host;
 mod network;
+mod transport;
 
 use std::fmt;
 use std::time::Duration;
@@ -109,7 +111,10 @@ impl fmt::Display for Report {
 /// its ports and cache are taken by right; `is_deep`: every object of the cache is read.
 pub fn examine(config: &Config, is_running: bool, is_deep: bool, listen: Duration) -> Report {
     let mut findings = host::examine(config, is_running, is_deep);
-    findings.extend(network::examine(config, listen));
+    if config.receive.multicast {
+        findings.extend(network::examine(config, listen));
+    }
+    findings.extend(transport::examine(config, is_running, listen));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     Report(findings)
 }
