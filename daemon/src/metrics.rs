@@ -119,16 +119,21 @@ impl Sheet<'_> {
         let counters: [(&str, &str, fn(&StreamState) -> u64); 7] = [
             ("transport_packets", "Packets of transport streams", |it| it.packets),
             ("transport_frames", "Baseband frames", |it| it.frames),
-            ("transport_datagrams", "Datagrams inside transport streams and baseband frames", |it| it.datagrams),
+            ("transport_datagrams", "Datagrams inside transport streams and baseband frames", |it| {
+                it.datagrams
+            }),
             ("transport_files", "Files of DSM-CC carousels", |it| it.files),
             ("transport_continuity_errors", "Gaps of continuity counters", |it| it.continuity_errors),
-            ("transport_rtp_lost_packets", "RTP packets that never came", |it| it.rtp.map_or(0, |it| it.lost)),
+            ("transport_rtp_lost_packets", "RTP packets that never came", |it| {
+                it.rtp.map_or(0, |it| it.lost)
+            }),
             ("transport_lock_losses", "Times that a tuner lost lock", |it| it.lock_losses),
         ];
         for (name, help, value) in counters {
             let mut family = self.0.encode_descriptor(name, help, None, counter)?;
             for (from, state) in streams {
-                ConstCounter::new(value(state)).encode(family.encode_family(&[("stream", from.as_str())])?)?;
+                ConstCounter::new(value(state))
+                    .encode(family.encode_family(&[("stream", from.as_str())])?)?;
             }
         }
         let help = "What of transport streams was not used";
@@ -142,9 +147,13 @@ impl Sheet<'_> {
         }
         let gauge = prometheus_client::metrics::MetricType::Gauge;
         let signals: [(&str, &str, fn(&Signal) -> Option<f64>); 5] = [
-            ("transport_locked", "Whether the demodulator has lock", |it| Some(f64::from(u8::from(it.locked)))),
+            ("transport_locked", "Whether the demodulator has lock", |it| {
+                Some(f64::from(u8::from(it.locked)))
+            }),
             ("transport_strength_dbm", "Signal strength in dBm", |it| it.strength_dbm),
-            ("transport_strength_percent", "Signal strength as the tuner scales it", |it| it.strength_percent),
+            ("transport_strength_percent", "Signal strength as the tuner scales it", |it| {
+                it.strength_percent
+            }),
             ("transport_snr_db", "Carrier to noise ratio in dB", |it| it.snr_db),
             ("transport_quality_percent", "Signal quality as the server scales it", |it| it.quality_percent),
         ];

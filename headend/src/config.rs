@@ -9,9 +9,11 @@ use carousel::config::{self, Mistake};
 use carousel::fec::{EncodingId, Protection};
 use carousel::flute::{FDT_ROOT_BYTES, FdtNamespace, SenderProfile};
 use carousel::lct::Widths;
+use carousel::mpe;
 use carousel::nip::DeliveryParameters;
 use serde::Deserialize;
 
+use crate::air::PACKET_BYTES;
 use crate::forecast::{DvbS2, Forecast};
 use crate::multiplex::config::{Carry, Multiplex};
 use crate::plan::Class;
@@ -571,6 +573,12 @@ impl Config {
                 ));
             }
             let has_fec = [&self.fec.high, &self.fec.medium, &self.fec.low].iter().any(|it| it.is_some());
+            let longest = mpe::MAX_DATAGRAM_BYTES - PACKET_BYTES as usize;
+            if multiplex.carry == Carry::Mpe && usize::from(self.carousel.symbol_length_bytes) > longest {
+                let what = format!("{} bytes do not fit a section", self.carousel.symbol_length_bytes);
+                let mend = format!("{longest} at most with [multiplex] carry = \"mpe\"");
+                all.push(Mistake::of_value("carousel.symbol_length_bytes", &what, &mend));
+            }
             if multiplex.is_carousel() && has_fec {
                 let mend = "a carousel of modules has no FEC: leave [fec] out";
                 all.push(Mistake::of_value("fec", "has no use here", mend));

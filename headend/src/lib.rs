@@ -9,6 +9,7 @@
 //! | [`follow`] | reads what has changed and makes it ready, beside the air |
 //! | [`announce`] | the documents by which receivers find everything |
 //! | [`multiplex`] | a transport stream around all that: tables, IP in sections, a DSM-CC carousel |
+//! | [`forward`] | other people's multicast into that stream |
 //! | [`line`] | what leaves: bare IP packets, transport stream, baseband frames |
 //! | [`pace`], [`sink`] | when a packet may go, and where to |
 //! | [`transmit`] | `send` and `build`: the loops around the rooms above |
@@ -25,6 +26,7 @@ pub mod cli;
 pub mod config;
 pub mod follow;
 pub mod forecast;
+pub mod forward;
 pub mod inspect;
 pub mod line;
 pub mod multiplex;

@@ -14,6 +14,7 @@ use carousel::ts::{PACKET_BYTES, PACKETS_PER_DATAGRAM, rtp};
 use crate::air::IP_UDP_BYTES;
 use crate::broadcast::Broadcast;
 use crate::config::Config;
+use crate::forward::Forward;
 use crate::multiplex::config::{Carry, Destination, Multiplex};
 use crate::multiplex::{Mux, Slot, sources};
 
@@ -46,6 +47,8 @@ pub struct LineStats {
     pub sent: u64,
     /// Objects that changed or vanished on disk while they were sent.
     pub broken_off: u64,
+    /// Packets of others carried along, and dropped.
+    pub forwarded: (u64, u64),
     /// What `sent` counts.
     pub unit: &'static str,
     /// What `packets` counts.
@@ -64,8 +67,12 @@ impl LineStats {
             0 => String::new(),
             count => format!(" ({:.1} % stuffing)", count as f64 * 100.0 / self.packets.max(1) as f64),
         };
+        let forwarded = match self.forwarded {
+            (0, 0) => String::new(),
+            (carried, dropped) => format!(", {carried} packets of others ({dropped} dropped)"),
+        };
         let Self { packets, packet, sent, unit, .. } = self;
-        format!("{packets} {packet}{stuffing}, {sent} {unit}{broken}, {rate:.3} Mbit/s")
+        format!("{packets} {packet}{stuffing}, {sent} {unit}{broken}{forwarded}, {rate:.3} Mbit/s")
     }
 }
 
@@ -97,6 +104,7 @@ pub struct Frames {
     encapsulator: Encapsulator,
     to: SocketAddr,
     sources: [SocketAddr; 2],
+    forward: Option<Forward>,
     ready: VecDeque<Vec<u8>>,
     packet: Vec<u8>,
     ip: Vec<u8>,
@@ -127,6 +135,7 @@ impl Line {
             encapsulator: Encapsulator::new(profile),
             to: to.map_or_else(|| SocketAddr::from(([239, 10, 0, 1], 5004)), |it| it.address),
             sources: sources(config),
+            forward: None,
             ready: VecDeque::new(),
             packet: Vec::new(),
             ip: Vec::new(),
@@ -134,6 +143,24 @@ impl Line {
             frames: 0,
             bytes: 0,
         })))
+    }
+
+    /// Carries the groups of others along that the configuration names.
+    ///
+    /// # Errors
+    /// A group that cannot be joined.
+    pub fn forward(&mut self, config: &Config) -> Result<(), String> {
+        let groups = config.multiplex.as_ref().map(|it| it.forward.as_slice()).unwrap_or_default();
+        if groups.is_empty() {
+            return Ok(());
+        }
+        let forward = Forward::open(groups, &config.output.interface)?;
+        match self {
+            Self::Ip => {}
+            Self::Ts(ts) => ts.mux.set_forward(forward),
+            Self::Frames(frames) => frames.forward = Some(forward),
+        }
+        Ok(())
     }
 
     /// Every destination that datagrams may go to.
@@ -243,6 +270,7 @@ impl Line {
             unit: "objects",
             packet: "packets",
             stuffing: 0,
+            forwarded: (0, 0),
         };
         match self {
             Self::Ip => of_air,
@@ -252,6 +280,7 @@ impl Line {
                     stuffing: ts.stuffing,
                     link_bytes: ts.packets * PACKET_BYTES as u64,
                     packet: "packets of the transport stream",
+                    forwarded: ts.mux.forwarded(),
                     ..of_air
                 };
                 match ts.mux.rotation() {
@@ -268,6 +297,7 @@ impl Line {
                 packets: frames.frames,
                 link_bytes: frames.bytes,
                 packet: "baseband frames",
+                forwarded: frames.forward.as_ref().map_or((0, 0), |it| (it.carried, it.dropped)),
                 ..of_air
             },
         }
@@ -323,6 +353,14 @@ impl Frames {
     ) -> Result<Option<Leaving>, String> {
         while self.ready.is_empty() {
             let ready = &mut self.ready;
+            if let Some(forward) = &mut self.forward
+                && let Some(ip) = forward.take()?
+            {
+                if self.encapsulator.push(&ip, |frame| ready.push_back(frame.to_vec())).is_err() {
+                    forward.refuse();
+                }
+                continue;
+            }
             let Some(departure) = broadcast.air.next_packet(now_ns, wall, &mut self.packet) else {
                 // Nothing more now: what there is goes out as it is.
                 self.encapsulator.flush(|frame| ready.push_back(frame.to_vec()));

@@ -76,6 +76,7 @@ pub fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result<(), St
     let config = broadcast.config().clone();
     let (start, start_wall) = (Instant::now(), wall_now());
     let mut line = Line::open(&config, once, true, start_wall)?;
+    line.forward(&config)?;
     let mut sink = Sink::Udp(UdpSink::open(&config.output, &line.destinations(&broadcast))?);
     let now_ns = || start.elapsed().as_nanos() as u64;
     let wall = |now_ns: u64| start_wall.plus_ms((now_ns / 1_000_000) as i64);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use linksim::Rng;
 use serde_json::Value;
-use skycache_tests::programs::program;
+use skycache_tests::programs::{Program, program};
 use skycache_tests::{Story, get, media};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -67,6 +67,41 @@ fn ip_in_sections_arrives_as_if_it_were_native() {
 #[test]
 fn ip_in_baseband_frames_arrives_as_if_it_were_native() {
     arrives("gse", "bbframe");
+}
+
+#[test]
+fn sessions_of_another_sender_are_carried_along_to_a_box_that_joins_nothing() {
+    let mut story = Story::new();
+    let [announcement, configuration, media] = story.groups;
+    let to = format!("{}:{}", announcement.ip(), announcement.port() + 1);
+    let elsewhere =
+        |last: u8| format!("239.255.{last}.{}:{}", announcement.ip().octets()[3], announcement.port());
+    let folder = tempfile::tempdir().unwrap();
+    media::many(folder.path(), 1, 1000);
+    let text = format!(
+        "[link]\nrate_bps = 20_000_000\n[output]\ninterface = \"127.0.0.1\"\n[sessions]\nannounce = false\n\
+         configuration = \"{}\"\nmedia = \"{}\"\n[[source]]\npath = {:?}\nbase = \"https://other.example/\"\n\
+         include_unreferenced = true\n[multiplex]\ncarry = \"mpe\"\nto = \"udp://{to}\"\n\
+         forward = [\"{announcement}\", \"{configuration}\", \"{media}\"]\n",
+        elsewhere(1),
+        elsewhere(2),
+        folder.path().display().to_string(),
+    );
+    let config = story.dir().join("multiplexer.toml");
+    std::fs::write(&config, text).unwrap();
+    let mut command = program("headend");
+    command.args(["send", "-c"]).arg(&config);
+    let multiplexer = Program::start(command, &story.dir().join("multiplexer.log")).unwrap();
+    std::fs::create_dir(story.dir().join("conf.d")).unwrap();
+    std::fs::write(story.dir().join("conf.d/10.toml"), "[receive]\nmulticast = false\n").unwrap();
+    story.daemon_extra = format!("[[transport_stream]]\nfrom = \"udp://{to}\"\n");
+    story.start_daemon();
+    story.start_headend(false);
+    story.until_complete(PATIENCE);
+    let compared = story.compare();
+    assert_eq!(compared.exact, media::files(&story.folder).len() as u64, "{compared}");
+    let said = multiplexer.stop();
+    assert!(said.contains("packets of others (0 dropped)"), "{said}");
 }
 
 #[test]

@@ -82,7 +82,12 @@ fn look(stream: &TransportStream, config: &Config, is_running: bool, listen: Dur
     let gaps: u64 = multiplex.demux().counts().map(|(_, it)| u64::from(it.discontinuities)).sum();
     if gaps > 0 {
         let mend = "look at the signal, or at losses on the network between here and the tuner";
-        found.push(Finding::new(Severity::Warning, about.clone(), format!("{gaps} gaps of continuity counters"), mend));
+        found.push(Finding::new(
+            Severity::Warning,
+            about.clone(),
+            format!("{gaps} gaps of continuity counters"),
+            mend,
+        ));
     }
     let what = format!(
         "{packets} packets, {frames} baseband frames, {} programmes, {sections} sections of carousels, {datagrams} datagrams",

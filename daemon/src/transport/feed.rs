@@ -9,7 +9,7 @@ use carousel::Digest;
 use carousel::dsmcc::Receiver;
 use carousel::dsmcc::receive::{CarouselFile, Event};
 use carousel::gse::Deframer;
-use carousel::ip::parse_ip;
+use carousel::ip::{FragmentAssembler, parse_ip};
 use carousel::limits::MAX_CAROUSELS;
 use carousel::ts::multiplex::{Component, Delivery, Multiplex, Tables};
 use carousel::ts::{PACKET_BYTES, Pid};
@@ -76,6 +76,7 @@ pub struct Feed {
     base: Option<String>,
     multiplex: Multiplex,
     deframer: Deframer,
+    fragments: FragmentAssembler,
     carousels: BTreeMap<Pid, Carousel>,
     packets: u64,
     frames: u64,
@@ -95,6 +96,7 @@ impl Feed {
             base,
             multiplex: Multiplex::default(),
             deframer: Deframer::default(),
+            fragments: FragmentAssembler::default(),
             carousels: BTreeMap::new(),
             packets: 0,
             frames: 0,
@@ -109,8 +111,8 @@ impl Feed {
     /// Takes a baseband frame.
     pub fn frame(&mut self, frame: &[u8], heard: &mut dyn Heard) {
         self.frames += 1;
-        let datagrams = &mut self.datagrams;
-        self.deframer.push(frame, |packet| *datagrams += u64::from(hand_on(packet, heard)));
+        let (datagrams, fragments) = (&mut self.datagrams, &mut self.fragments);
+        self.deframer.push(frame, |packet| *datagrams += u64::from(hand_on(packet, fragments, heard)));
     }
 
     /// Takes a packet.
@@ -118,10 +120,11 @@ impl Feed {
     pub fn packet(&mut self, packet: &[u8; PACKET_BYTES], heard: &mut dyn Heard) {
         self.packets += 1;
         let (carousels, datagrams) = (&mut self.carousels, &mut self.datagrams);
+        let fragments = &mut self.fragments;
         let (too_many, shared, base) = (&mut self.too_many_carousels, &self.shared, &self.base);
         let mut changed = None;
         self.multiplex.push(packet, |delivery| match delivery {
-            Delivery::Ip(_, packet) => *datagrams += u64::from(hand_on(packet, heard)),
+            Delivery::Ip(_, packet) => *datagrams += u64::from(hand_on(packet, fragments, heard)),
             Delivery::Carousel(pid, section) => {
                 if carousels.len() >= MAX_CAROUSELS && !carousels.contains_key(&pid) {
                     *too_many += 1;
@@ -288,9 +291,10 @@ impl Feed {
     }
 }
 
-/// Takes the datagram out of an IP packet; false if there is none.
-fn hand_on(packet: &[u8], heard: &mut dyn Heard) -> bool {
-    let Ok(datagram) = parse_ip(packet).and_then(|ip| ip.udp()) else { return false };
+/// Takes the datagram out of an IP packet, or of the last of its fragments; false if there is none.
+fn hand_on(packet: &[u8], fragments: &mut FragmentAssembler, heard: &mut dyn Heard) -> bool {
+    let Ok(ip) = parse_ip(packet) else { return false };
+    let Ok(datagram) = fragments.push(&ip) else { return false };
     heard.datagram(datagram.source, datagram.destination, datagram.payload);
     true
 }

@@ -130,7 +130,8 @@ fn listen(
     Ok(inspector.finish())
 }
 
-fn join(address: SocketAddr, interface: &str) -> std::io::Result<std::net::UdpSocket> {
+/// A socket that has joined a group.
+pub(crate) fn join(address: SocketAddr, interface: &str) -> std::io::Result<std::net::UdpSocket> {
     let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
     let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_address(true)?;

@@ -12,7 +12,7 @@ use carousel::dsmcc::message::{Message, TABLE_CONTROL};
 use carousel::dsmcc::receive::{CarouselFile, Event};
 use carousel::dsmcc::{Description, ModuleStorage, Receiver};
 use carousel::gse::Deframer;
-use carousel::ip::parse_ip;
+use carousel::ip::{FragmentAssembler, parse_ip};
 use carousel::limits::MAX_CAROUSELS;
 use carousel::ts::multiplex::{Delivery, Multiplex};
 use carousel::ts::rtp::RtpCounts;
@@ -197,6 +197,7 @@ pub struct StreamReport {
     room: Room,
     unwrap: Unwrap,
     deframer: Option<Deframer>,
+    fragments: FragmentAssembler,
     frames: u64,
     packets: u64,
     start_s: Option<f64>,
@@ -226,6 +227,7 @@ impl StreamReport {
             room: Room::default(),
             unwrap: Unwrap::default(),
             deframer: None,
+            fragments: FragmentAssembler::default(),
             frames: 0,
             packets: 0,
             start_s: None,
@@ -257,8 +259,10 @@ impl StreamReport {
             Unit::Frame(frame) => {
                 self.frames += 1;
                 self.see(now_s);
-                let datagrams = &mut found.datagrams;
-                self.deframer.get_or_insert_default().push(frame, |packet| take_ip(packet, datagrams));
+                let (datagrams, fragments) = (&mut found.datagrams, &mut self.fragments);
+                self.deframer
+                    .get_or_insert_default()
+                    .push(frame, |packet| take_ip(packet, fragments, datagrams));
             }
         });
         self.unwrap = unwrap;
@@ -281,6 +285,7 @@ impl StreamReport {
         self.packets += 1;
         self.see(now_s);
         let (carousels, room, left_out) = (&mut self.carousels, &mut self.room, &mut self.left_out);
+        let fragments = &mut self.fragments;
         self.multiplex.push(bytes, |delivery| match delivery {
             Delivery::Carousel(pid, section) => {
                 if carousels.len() >= MAX_CAROUSELS && !carousels.contains_key(&pid) {
@@ -300,7 +305,7 @@ impl StreamReport {
                 }
                 carousel.receiver.section(section, room);
             }
-            Delivery::Ip(_, packet) => take_ip(packet, &mut found.datagrams),
+            Delivery::Ip(_, packet) => take_ip(packet, fragments, &mut found.datagrams),
             Delivery::Gone(_) => {}
         });
         let address = self.address;
@@ -372,8 +377,13 @@ impl StreamReport {
     }
 }
 
-fn take_ip(packet: &[u8], datagrams: &mut Vec<(SocketAddr, SocketAddr, Vec<u8>)>) {
-    if let Ok(datagram) = parse_ip(packet).and_then(|ip| ip.udp()) {
+fn take_ip(
+    packet: &[u8],
+    fragments: &mut FragmentAssembler,
+    datagrams: &mut Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
+) {
+    let Ok(ip) = parse_ip(packet) else { return };
+    if let Ok(datagram) = fragments.push(&ip) {
         datagrams.push((datagram.source, datagram.destination, datagram.payload.to_vec()));
     }
 }

@@ -16,6 +16,8 @@ pub struct Multiplex {
     pub carry: Carry,
     /// Where `send` sends it: `udp://ADDRESS:PORT` or `rtp://ADDRESS:PORT`, multicast or unicast.
     pub to: Option<Destination>,
+    /// Groups of others that are carried along, where IP is: joined on `output.interface`.
+    pub forward: Vec<SocketAddr>,
     /// Null packets fill the stream up to `link.rate_bps`. Without, packets go when there is something to say.
     pub stuffing: bool,
     /// transport_stream_id.
@@ -63,6 +65,7 @@ impl Default for Multiplex {
         Self {
             carry: Carry::Mpe,
             to: None,
+            forward: Vec::new(),
             stuffing: true,
             transport_stream_id: 1001,
             original_network_id: 1,
@@ -219,6 +222,15 @@ impl Multiplex {
             && (to.address.port() == 0 || to.address.ip().is_unspecified())
         {
             wrong("to", format!("{} is no destination", to.address), "udp://239.10.0.1:5004");
+        }
+        for group in &self.forward {
+            if group.port() == 0 || group.ip().is_unspecified() {
+                wrong("forward", format!("{group} can receive nothing"), "give a group and a port");
+            }
+        }
+        if self.is_carousel() && !self.forward.is_empty() {
+            let mend = "carry mpe or gse";
+            wrong("forward", "a carousel of modules carries no IP".to_owned(), mend);
         }
         if self.carry == Carry::Gse && self.to.is_some_and(|to| to.rtp) {
             wrong("to", "baseband frames have no RTP payload format".to_owned(), "udp:// instead of rtp://");

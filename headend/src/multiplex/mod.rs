@@ -25,6 +25,7 @@ pub use rotation::Rotation;
 
 use crate::broadcast::Broadcast;
 use crate::config::Config;
+use crate::forward::Forward;
 use tables::Table;
 
 /// TTL of packets that travel in the stream: they end at the receiver.
@@ -62,6 +63,7 @@ pub struct Mux {
     source: [SocketAddr; 2],
     packet: Vec<u8>,
     ip: Vec<u8>,
+    forward: Option<Forward>,
     null: [u8; PACKET_BYTES],
 }
 
@@ -95,6 +97,7 @@ impl Mux {
             source: sources(config),
             packet: Vec::new(),
             ip: Vec::new(),
+            forward: None,
             null: null_packet(),
         })
     }
@@ -115,6 +118,7 @@ impl Mux {
                 return Ok(Slot::Used);
             }
         }
+        self.take_forwarded()?;
         while !self.is_draining && self.packetizer.waiting() < WAITING_BYTES {
             let more = match &mut self.payload {
                 Payload::Ip => match broadcast.air.next_packet(now_ns, wall, &mut self.packet) {
@@ -146,6 +150,28 @@ impl Mux {
             return Ok(Slot::Stuffing);
         }
         Ok(Slot::Idle)
+    }
+
+    /// Carries groups of others along from now on.
+    pub fn set_forward(&mut self, forward: Forward) {
+        self.forward = Some(forward);
+    }
+
+    /// What others have sent goes before what is ours.
+    fn take_forwarded(&mut self) -> Result<(), String> {
+        let Some(forward) = &mut self.forward else { return Ok(()) };
+        while self.packetizer.waiting() < WAITING_BYTES {
+            let Some(ip) = forward.take()? else { break };
+            if self.packetizer.push_with(|section| mpe::write(section, &ip)).is_err() {
+                forward.refuse();
+            }
+        }
+        Ok(())
+    }
+
+    /// Packets of others carried and dropped.
+    pub fn forwarded(&self) -> (u64, u64) {
+        self.forward.as_ref().map_or((0, 0), |it| (it.carried, it.dropped))
     }
 
     /// Whether a single pass is over.
