@@ -39,6 +39,11 @@ pub fn encode(registry: &Registry) -> Result<String, fmt::Error> {
 #[derive(Debug)]
 struct Scrape(Arc<Parts>);
 
+/// Name, help, and what gives the value.
+type Named<T> = (&'static str, &'static str, T);
+type CountOf = fn(&StreamState) -> u64;
+type MeasureOf = fn(&Signal) -> Option<f64>;
+
 /// Writes metrics one by one.
 struct Sheet<'a>(DescriptorEncoder<'a>);
 
@@ -116,7 +121,7 @@ impl Sheet<'_> {
     /// What each transport stream has brought.
     fn streams(&mut self, streams: &[(String, StreamState)]) -> fmt::Result {
         let counter = prometheus_client::metrics::MetricType::Counter;
-        let counters: [(&str, &str, fn(&StreamState) -> u64); 7] = [
+        let counters: [Named<CountOf>; 7] = [
             ("transport_packets", "Packets of transport streams", |it| it.packets),
             ("transport_frames", "Baseband frames", |it| it.frames),
             ("transport_datagrams", "Datagrams inside transport streams and baseband frames", |it| {
@@ -146,7 +151,7 @@ impl Sheet<'_> {
             }
         }
         let gauge = prometheus_client::metrics::MetricType::Gauge;
-        let signals: [(&str, &str, fn(&Signal) -> Option<f64>); 5] = [
+        let signals: [Named<MeasureOf>; 5] = [
             ("transport_locked", "Whether the demodulator has lock", |it| {
                 Some(f64::from(u8::from(it.locked)))
             }),
