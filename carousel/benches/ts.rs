@@ -11,8 +11,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use carousel::bytes::WireError;
-use carousel::dsmcc::build::{Carried, Profile};
-use carousel::dsmcc::receive::{Event, InMemory};
+use carousel::dsmcc::delivery::{Event, InMemory};
+use carousel::dsmcc::profile::{Carried, Profile};
 use carousel::dsmcc::{Builder, Receiver};
 use carousel::ts::section::crc32;
 use carousel::ts::{Demux, PACKET_BYTES, Packetizer, Pid};

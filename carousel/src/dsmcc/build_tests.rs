@@ -1,4 +1,5 @@
 use super::*;
+use crate::bytes::WireError;
 
 fn carried(uri: &str, length: u64) -> Carried {
     Carried {

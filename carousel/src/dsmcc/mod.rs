@@ -12,24 +12,34 @@
 //! | [`message`] | DSI, DII, DDB, module information |
 //! | [`biop`] | files, directories, IORs inside modules |
 //! | [`describe`] | what our object model adds to a BIOP file |
-//! | [`receive`] | sections to files, from any sender |
+//! | [`receive`] | sections to modules, from any sender |
+//! | `unpack`, `hand_out` | whole modules to files with names |
 //! | [`names`] | paths of objects by the directories that have come |
-//! | [`build`] | objects to modules and sections |
+//! | [`delivery`] | what a receiver takes and gives |
+//! | [`profile`], [`build`] | objects to modules: what lies where, what has changed |
+//! | [`write`] | modules and messages as bytes |
 //!
 //! Left out: stream events and NPT, carousels of other services (LiteOptions), download scenarios other than the
 //! carousel.
 
 pub mod biop;
 pub mod build;
+pub mod delivery;
 pub mod describe;
+mod hand_out;
 pub mod message;
 pub mod names;
+pub mod profile;
 pub mod receive;
 mod tree;
+mod unpack;
+pub mod write;
 
-pub use build::{Builder, Profile, Shape};
+pub use build::Builder;
+pub use delivery::{Event, ModuleStorage};
 pub use describe::Description;
-pub use receive::{Event, ModuleStorage, Receiver};
+pub use profile::{Profile, Shape};
+pub use receive::Receiver;
 
 /// `use` of a Tap to the object itself.
 pub const BIOP_OBJECT_USE: u16 = 0x0017;

@@ -1,5 +1,8 @@
 use super::*;
-use crate::dsmcc::build::{Builder, Carried, Profile, Shape};
+use crate::dsmcc::build::Builder;
+use crate::dsmcc::delivery::InMemory;
+use crate::dsmcc::message::DownloadInfo;
+use crate::dsmcc::profile::{Carried, Profile, Shape};
 use crate::ts::{Demux, Pid, stream::Packets};
 
 type MemoryReceiver = Receiver<InMemory>;
@@ -9,7 +12,7 @@ fn files(receiver: &mut MemoryReceiver) -> Vec<(String, Vec<u8>)> {
     while let Some(event) = receiver.poll_event() {
         if let Event::File(file) = event {
             out.push((
-                file.path.to_string(),
+                file.path().to_owned(),
                 file.pieces.iter().flat_map(|it| it.bytes().to_vec()).collect(),
             ));
         }
@@ -182,7 +185,7 @@ fn the_object_model_survives_in_every_shape_and_order() {
                     assert_eq!(file.description.digest, Some(crate::Digest::of(&bytes)));
                     assert_eq!(file.description.max_age_s, Some(60));
                     assert_eq!(file.description.content_type.as_deref(), Some("video/mp4"));
-                    let uri = file.description.uri.clone().unwrap_or_else(|| file.path.to_string());
+                    let uri = file.description.uri.clone().unwrap_or_else(|| file.path().to_owned());
                     (uri, bytes)
                 })
                 .collect();
@@ -250,10 +253,31 @@ fn a_new_version_comes_once_and_the_others_do_not_come_again() {
     studio.commit();
     let files = take(&mut receiver, &studio.sections());
     assert_eq!(files.len(), 1);
-    assert_eq!((&*files[0].path, files[0].pieces[0].bytes()), ("h/live.mpd", &new[..]));
+    assert_eq!((files[0].path(), files[0].pieces[0].bytes()), ("h/live.mpd", &new[..]));
     receiver.forget_unless(|path| path != "h/a.m4s");
     let again = take(&mut receiver, &studio.sections());
-    assert_eq!(again.iter().map(|it| &*it.path).collect::<Vec<_>>(), ["h/a.m4s"]);
+    assert_eq!(again.iter().map(CarouselFile::path).collect::<Vec<_>>(), ["h/a.m4s"]);
+}
+
+#[test]
+fn what_is_rejected_or_lost_comes_again_with_all_its_parts() {
+    for (shape, most_blocks) in [(Shape::Object, 255), (Shape::Data, 255), (Shape::Object, 65_536)] {
+        let profile = Profile { shape, most_blocks, block_bytes: 1000, ..Profile::default() };
+        let mut studio = Studio::new(profile);
+        studio.add("https://h/film.mp4", body(900_000, 2));
+        studio.add("https://h/other.mp4", body(90_000, 3));
+        studio.commit();
+        let mut receiver = MemoryReceiver::default();
+        let first = take(&mut receiver, &studio.sections());
+        assert_eq!(first.len(), 2, "{shape:?}");
+        let film = first.iter().find(|it| it.length() == 900_000).unwrap();
+        receiver.reject(film);
+        let again = take(&mut receiver, &studio.sections());
+        assert_eq!(again.iter().map(CarouselFile::length).collect::<Vec<_>>(), [900_000], "{shape:?}");
+        let paths: Vec<String> = again[0].paths.iter().map(ToString::to_string).collect();
+        receiver.forget_unless(|path| !paths.iter().any(|it| it == path));
+        assert_eq!(take(&mut receiver, &studio.sections()).len(), 1, "{shape:?}");
+    }
 }
 
 #[test]

@@ -2,11 +2,12 @@
 //!
 //! Names that no directory can hold are made holdable: a path is for people and other receivers, the URI stands in the
 //! file's description. An empty segment becomes `~`, a long one is cut and gets a hash; a directory that is full goes on
-//! in `~2` below it, `~3` and so on.
+//! in directories `~2`, `~3` and so on inside it, for which a quarter of its room is kept: with 512 bindings, 65,536 names
+//! are never deeper than one level more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::build::ObjectNumber;
+use super::profile::ObjectNumber;
 use crate::digest::Digest;
 
 /// id_length is 8 bits, NUL included.
@@ -24,6 +25,10 @@ pub(super) enum Child {
 #[derive(Debug, Default)]
 struct Directory {
     children: BTreeMap<String, Child>,
+    /// Directories in which it goes on.
+    further: Vec<usize>,
+    /// The directory that goes on in this one.
+    goes_on: Option<usize>,
     /// Module and key.
     home: Option<(u16, u16)>,
 }
@@ -32,15 +37,20 @@ struct Directory {
 #[derive(Debug)]
 pub(super) struct Tree {
     directories: Vec<Directory>,
+    /// Where a name of a directory is that is in one in which it goes on.
+    elsewhere: HashMap<(usize, String), usize>,
     dirty: BTreeSet<usize>,
     most_bindings: usize,
 }
 
 impl Tree {
     pub(super) fn new(most_bindings: usize) -> Self {
-        // Room for the directories that go on elsewhere.
-        let most_bindings = most_bindings.max(3);
-        Self { directories: vec![Directory::default()], dirty: BTreeSet::from([0]), most_bindings }
+        Self {
+            directories: vec![Directory::default()],
+            elsewhere: HashMap::new(),
+            dirty: BTreeSet::from([0]),
+            most_bindings: most_bindings.max(4),
+        }
     }
 
     /// Puts a file at a path, or as near as it can be; gives the path that it has.
@@ -88,29 +98,33 @@ impl Tree {
         }
     }
 
-    /// The directory itself if it has the name or room for it, else one that continues it.
-    fn with_room(&mut self, mut at: usize, name: &str, path: &mut Vec<String>) -> usize {
-        let mut number = 2;
-        loop {
-            let directory = &self.directories[at];
-            let room = self.most_bindings - 1;
-            if directory.children.contains_key(name) || directory.children.len() < room {
-                return at;
-            }
-            let next = format!("~{number}");
-            number += 1;
-            at = match directory.children.get(&next) {
-                Some(Child::Directory(child)) => *child,
-                _ => {
-                    self.directories.push(Directory::default());
-                    let child = self.directories.len() - 1;
-                    self.directories[at].children.insert(next.clone(), Child::Directory(child));
-                    self.dirty.extend([at, child]);
-                    child
-                }
-            };
-            path.push(next);
+    /// The directory itself if it has the name or room for it, else one in which it goes on.
+    fn with_room(&mut self, at: usize, name: &str, path: &mut Vec<String>) -> usize {
+        let directory = &self.directories[at];
+        let kept = self.most_bindings / 4;
+        if directory.children.contains_key(name)
+            || directory.children.len() - directory.further.len() < self.most_bindings - kept
+        {
+            return at;
         }
+        let known = self.elsewhere.get(&(at, name.to_owned())).copied();
+        let last = directory.further.last().copied();
+        let is_full = |it: usize| self.directories[it].children.len() >= self.most_bindings;
+        let may_grow = directory.further.len() < kept;
+        let there = known.or_else(|| last.filter(|&last| !may_grow || !is_full(last)));
+        let there = there.unwrap_or_else(|| {
+            let number = self.directories[at].further.len() + 2;
+            self.directories.push(Directory { goes_on: Some(at), ..Directory::default() });
+            let child = self.directories.len() - 1;
+            self.directories[at].further.push(child);
+            self.directories[at].children.insert(format!("~{number}"), Child::Directory(child));
+            self.dirty.extend([at, child]);
+            child
+        });
+        self.elsewhere.insert((at, name.to_owned()), there);
+        let number = self.directories[at].further.iter().position(|it| *it == there).unwrap_or(0) + 2;
+        path.push(format!("~{number}"));
+        there
     }
 
     fn parent_of(&self, path: &str) -> Option<(usize, String)> {
@@ -128,6 +142,9 @@ impl Tree {
         if let Some((at, name)) = self.parent_of(path) {
             self.directories[at].children.remove(&name);
             self.dirty.insert(at);
+            if let Some(of) = self.directories[at].goes_on {
+                self.elsewhere.remove(&(of, name));
+            }
         }
     }
 
@@ -165,6 +182,8 @@ impl Tree {
 fn holdable(segment: &str) -> String {
     match segment {
         "" | "." | ".." => format!("~{segment}"),
+        // Not to be taken for a directory that goes on.
+        segment if segment.starts_with('~') && segment.len() < MAX_NAME_BYTES => format!("~{segment}"),
         segment if segment.len() > MAX_NAME_BYTES => {
             let cut = (0..=200).rev().find(|&at| segment.is_char_boundary(at)).unwrap_or(0);
             format!("{}~{}", &segment[..cut], &Digest::of(segment.as_bytes()).to_hex()[..16])
@@ -188,8 +207,25 @@ mod tests {
         assert_eq!(place("h/e/f"), "h/~2/e/f");
         assert_eq!(place("h/a/x"), "h/a~/x");
         assert_eq!(place("g//x"), "g/~/x");
+        assert_eq!(place("g/~2"), "g/~~2");
         let long = place(&format!("g/{}", "n".repeat(300)));
         assert!(long.len() < 260);
+    }
+
+    #[test]
+    fn tens_of_thousands_of_names_are_no_deeper_than_one_level_more() {
+        let mut tree = Tree::new(512);
+        let mut paths = BTreeSet::new();
+        for number in 0..60_000 {
+            let path = tree.place(&format!("h/vod/{number}.m4s"), Child::File(number, 0));
+            assert!(path.split('/').count() <= 4, "{path}");
+            assert!(paths.insert(path));
+        }
+        assert!(tree.directories.iter().all(|it| it.children.len() <= 512));
+        for path in &paths {
+            tree.remove(path);
+        }
+        assert!(tree.elsewhere.is_empty());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use carousel::Digest;
 use carousel::dsmcc::Receiver;
-use carousel::dsmcc::receive::{CarouselFile, Event};
+use carousel::dsmcc::delivery::{CarouselFile, Event};
 use carousel::gse::Deframer;
 use carousel::ip::{FragmentAssembler, parse_ip};
 use carousel::limits::MAX_CAROUSELS;
@@ -183,7 +183,9 @@ impl Feed {
             match publish(&self.shared, &carousel.modules, &file) {
                 Ok((key, stored)) => {
                     self.files += 1;
-                    carousel.keys.insert(Arc::clone(&file.path), key);
+                    for path in &file.paths {
+                        carousel.keys.insert(Arc::clone(path), key.clone());
+                    }
                     if let Some(stored) = stored {
                         self.shared.received.fetch_add(1, Ordering::Relaxed);
                         heard.stored(pid, &stored);
@@ -194,11 +196,11 @@ impl Feed {
                     if why != FileDrop::Name {
                         tracing::debug!(
                             pid = pid.get(),
-                            path = &*file.path,
+                            path = file.path(),
                             why = why.as_str(),
                             "a file is received again"
                         );
-                        carousel.receiver.reject(&file.path);
+                        carousel.receiver.reject(&file);
                     }
                 }
             }
@@ -326,7 +328,7 @@ fn publish(
     file: &CarouselFile<Whole>,
 ) -> Result<(String, Option<Arc<StoredObject>>), FileDrop> {
     let description = &file.description;
-    let key = modules.key_of(&file.path, description).ok_or(FileDrop::Name)?;
+    let key = modules.key_of(file.path(), description).ok_or(FileDrop::Name)?;
     let length = file.length();
     let version = u64::from(file.module_version);
     let mut hasher = carousel::digest::ObjectHasher::default();
@@ -355,7 +357,7 @@ fn publish(
         offset += piece.bytes().len() as u64;
     }
     let frozen = partial.freeze(length).map_err(|_| FileDrop::Store)?;
-    let name = modules.name_of(&file.path, description);
+    let name = modules.name_of(file.path(), description);
     let meta = ObjectMeta {
         uri: ObjectUri::new(&name, &key),
         key: key.clone(),

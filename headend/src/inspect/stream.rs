@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use carousel::Digest;
+use carousel::dsmcc::delivery::{CarouselFile, Event};
 use carousel::dsmcc::message::{Message, TABLE_CONTROL};
-use carousel::dsmcc::receive::{CarouselFile, Event};
 use carousel::dsmcc::{Description, ModuleStorage, Receiver};
 use carousel::gse::Deframer;
 use carousel::ip::{FragmentAssembler, parse_ip};
@@ -136,7 +136,7 @@ pub struct CarouselReport {
 
 impl CarouselReport {
     /// The modules as they stand.
-    pub fn modules(&self) -> impl Iterator<Item = carousel::dsmcc::receive::ModuleState> {
+    pub fn modules(&self) -> impl Iterator<Item = carousel::dsmcc::delivery::ModuleState> {
         self.receiver.modules()
     }
 
@@ -323,7 +323,7 @@ impl StreamReport {
                             Some(_) => self.left_out += 1,
                             None => {
                                 self.wrong += 1;
-                                carousel.receiver.reject(&file.path);
+                                carousel.receiver.reject(&file);
                             }
                         }
                     }
@@ -404,12 +404,12 @@ fn take_file(
     let extracted = match (extractor, &file.description.uri) {
         (None, _) => None,
         (Some(extractor), Some(uri)) => Some(extractor.write(uri, &bytes)?),
-        (Some(extractor), None) => Some(extractor.write_path(&file.path, &bytes)?),
+        (Some(extractor), None) => Some(extractor.write_path(file.path(), &bytes)?),
     };
     Ok(Some(FileReport {
         stream,
         pid,
-        path: file.path.to_string(),
+        path: file.path().to_owned(),
         uri: file.description.uri.clone(),
         content_type: file.description.content_type.clone(),
         length: bytes.len() as u64,

@@ -8,7 +8,9 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use carousel::bytes::WireError;
-use carousel::dsmcc::build::{Carried, Holds, ModuleView, ObjectNumber, Reading};
+use carousel::dsmcc::build::{Holds, ModuleView};
+use carousel::dsmcc::profile::{Carried, ObjectNumber};
+use carousel::dsmcc::write::Reading;
 use carousel::dsmcc::{Builder, Shape};
 use carousel::nip::Document;
 use carousel::ts::Packetizer;

@@ -1,0 +1,226 @@
+//! What a receiver takes and gives: room for modules, whole files, and why something was of no use.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::describe::Description;
+
+/// Where the bytes of modules go.
+pub trait ModuleStorage {
+    /// A module under reassembly.
+    type Buf: std::fmt::Debug;
+    /// A whole module.
+    type Whole: AsRef<[u8]> + std::fmt::Debug;
+
+    /// Room for a module of `bytes`; `None`: not now, it is asked again when the next block comes.
+    fn open(&mut self, bytes: u32) -> Option<Self::Buf>;
+    /// Bytes of it; offset and length are within what was asked for.
+    fn write(&mut self, buf: &mut Self::Buf, offset: u32, bytes: &[u8]);
+    /// It is whole. `None` if its bytes cannot be had back: it is received again.
+    fn close(&mut self, buf: Self::Buf) -> Option<Self::Whole>;
+    /// Whether a file of this name and description is of use, asked before its module is received.
+    fn wants(&mut self, path: &str, description: &Description) -> bool;
+}
+
+/// Modules in memory, and every file wanted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct InMemory;
+
+impl ModuleStorage for InMemory {
+    type Buf = Vec<u8>;
+    type Whole = Vec<u8>;
+
+    fn open(&mut self, bytes: u32) -> Option<Vec<u8>> {
+        Some(vec![0; bytes as usize])
+    }
+
+    fn write(&mut self, buf: &mut Vec<u8>, offset: u32, bytes: &[u8]) {
+        buf[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn close(&mut self, buf: Vec<u8>) -> Option<Vec<u8>> {
+        Some(buf)
+    }
+
+    fn wants(&mut self, _: &str, _: &Description) -> bool {
+        true
+    }
+}
+
+/// Bytes of a whole module.
+#[derive(Debug)]
+pub enum Content<W> {
+    /// As they came.
+    Plain(W),
+    /// After zlib.
+    Inflated(Vec<u8>),
+}
+
+impl<W: AsRef<[u8]>> AsRef<[u8]> for Content<W> {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Plain(whole) => whole.as_ref(),
+            Self::Inflated(bytes) => bytes,
+        }
+    }
+}
+
+/// A run of bytes of a file.
+#[derive(Debug)]
+pub struct Piece<W> {
+    pub(super) content: Arc<Content<W>>,
+    pub(super) range: Range<usize>,
+}
+
+impl<W> Clone for Piece<W> {
+    fn clone(&self) -> Self {
+        Self { content: Arc::clone(&self.content), range: self.range.clone() }
+    }
+}
+
+impl<W: AsRef<[u8]>> Piece<W> {
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        (*self.content).as_ref().get(self.range.clone()).unwrap_or_default()
+    }
+}
+
+/// Something that the carousel's user should know.
+#[derive(Debug)]
+pub enum Event<W> {
+    /// A file, whole.
+    File(CarouselFile<W>),
+    /// The gateway has come, or its groups, or the first DII without them.
+    Found {
+        /// downloadId of the carousel.
+        download_id: u32,
+        /// Whether it has a service gateway.
+        is_object_carousel: bool,
+    },
+}
+
+/// A whole file of a carousel.
+#[derive(Debug)]
+pub struct CarouselFile<W> {
+    /// Its path, without a slash in front; those of all its parts, where it has several. No segment of one is empty, `.` or
+    /// `..`, and there is at least one.
+    pub paths: Vec<Arc<str>>,
+    /// What is known of it.
+    pub description: Description,
+    /// Its bytes, one piece after the other.
+    pub pieces: Vec<Piece<W>>,
+    /// The module that brought it, or the last of several.
+    pub module_id: u16,
+    /// The version of that.
+    pub module_version: u8,
+}
+
+impl<W: AsRef<[u8]>> CarouselFile<W> {
+    /// Its path, or that of its first part.
+    pub fn path(&self) -> &str {
+        self.paths.first().map_or("", AsRef::as_ref)
+    }
+
+    /// Bytes of the file.
+    pub fn length(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.range.len() as u64).sum()
+    }
+}
+
+/// One module, for a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModuleState {
+    /// downloadId and moduleId.
+    pub id: (u32, u16),
+    /// moduleVersion.
+    pub version: u8,
+    /// moduleSize.
+    pub size: u32,
+    /// Size after zlib, if it is compressed.
+    pub original_size: Option<u32>,
+    /// Blocks that it has.
+    pub blocks: u32,
+    /// Blocks that have not come; 0 for whole ones.
+    pub missing: u32,
+}
+
+/// Why something of a carousel was of no use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CarouselDrop {
+    /// A message that is not as the standard says.
+    Message,
+    /// A block whose module's DII has not come, beyond what is kept of such.
+    EarlyBlock,
+    /// A block of another version than the DII's.
+    OtherVersion,
+    /// A block of a number or length that its module does not have.
+    BlockLength,
+    /// A DII beyond the limit.
+    TooManyInfos,
+    /// A module beyond the limit.
+    TooManyModules,
+    /// A module for which there is no room, or beyond those that may be open.
+    NoRoom,
+    /// A module whose CRC_32 is wrong.
+    ModuleCrc,
+    /// A module that is no zlib stream of the size that its DII says.
+    Inflate,
+    /// BIOP that is not as the standard says.
+    Biop,
+    /// A name that no path can have.
+    BadName,
+    /// A directory inside itself, or too deep.
+    Loop,
+    /// A file beyond the limit.
+    TooManyNames,
+    /// An object of another carousel.
+    Elsewhere,
+    /// Parts that do not make the object that they say.
+    Parts,
+    /// A whole module that waited too long for its names.
+    HeldTooLong,
+}
+
+impl CarouselDrop {
+    /// Every variant.
+    pub const ALL: [Self; 16] = [
+        Self::Message,
+        Self::EarlyBlock,
+        Self::OtherVersion,
+        Self::BlockLength,
+        Self::TooManyInfos,
+        Self::TooManyModules,
+        Self::NoRoom,
+        Self::ModuleCrc,
+        Self::Inflate,
+        Self::Biop,
+        Self::BadName,
+        Self::Loop,
+        Self::TooManyNames,
+        Self::Elsewhere,
+        Self::Parts,
+        Self::HeldTooLong,
+    ];
+
+    /// The name of its metric.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::EarlyBlock => "early_block",
+            Self::OtherVersion => "other_version",
+            Self::BlockLength => "block_length",
+            Self::TooManyInfos => "too_many_infos",
+            Self::TooManyModules => "too_many_modules",
+            Self::NoRoom => "no_room",
+            Self::ModuleCrc => "module_crc",
+            Self::Inflate => "inflate",
+            Self::Biop => "biop",
+            Self::BadName => "bad_name",
+            Self::Loop => "loop",
+            Self::TooManyNames => "too_many_names",
+            Self::Elsewhere => "elsewhere",
+            Self::Parts => "parts",
+            Self::HeldTooLong => "held_too_long",
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! From whole modules to files: objects that get their names from directories, modules that are files themselves.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::biop::{self, Body};
+use super::delivery::{CarouselDrop, CarouselFile, Content, Event, ModuleStorage, Piece};
+use super::describe::Description;
+use super::message::ModuleInfo;
+use super::receive::{HandedOut, HeldFile, Module, ModuleKey, Receiver, State};
+use super::unpack::unpack;
+use crate::limits::{MAX_CAROUSEL_NAMES, MAX_MODULES_HELD_BYTES, MAX_MODULES_OPEN};
+
+impl<S: ModuleStorage> Receiver<S> {
+    /// A module's last block has come.
+    #[cold]
+    pub(super) fn complete(&mut self, key: ModuleKey, storage: &mut S) {
+        let Some((_, module)) = self.modules.get_mut(&key) else { return };
+        let State::Open { buf, .. } = std::mem::replace(&mut module.state, State::Waiting) else { return };
+        self.open -= 1;
+        let info = module.info.clone();
+        let Some(whole) = storage.close(buf) else {
+            self.drop(CarouselDrop::NoRoom);
+            return;
+        };
+        let content = match unpack::<S>(&info, whole) {
+            Ok(content) => Arc::new(content),
+            Err(why) => {
+                self.drop(why);
+                return;
+            }
+        };
+        let bytes = (*content).as_ref();
+        if info.is_biop || biop::is_biop(bytes) {
+            self.take_biop(key, &info, content, storage);
+        } else {
+            self.take_module(key, &info, content);
+        }
+    }
+
+    /// A module of an object carousel: its directories name files, its files want names.
+    fn take_biop(
+        &mut self,
+        key: ModuleKey,
+        info: &ModuleInfo,
+        content: Arc<Content<S::Whole>>,
+        storage: &mut S,
+    ) {
+        let (mut files, mut directories) = (HashMap::new(), Vec::new());
+        for message in biop::messages((*content).as_ref()) {
+            let Ok(message) = message else {
+                self.drop(CarouselDrop::Biop);
+                break;
+            };
+            match message.body {
+                Body::File(range) => {
+                    files.insert(message.key, HeldFile { range, descriptors: message.descriptors });
+                }
+                Body::Directory(bindings) => directories.push((message.key, message.kind, bindings)),
+                Body::Other => {}
+            }
+        }
+        let has_files = !files.is_empty();
+        self.hold(key, content, files);
+        if self.names.set(info.id, directories) {
+            self.name_files(storage);
+        } else if has_files {
+            self.settle(key);
+        } else {
+            self.release(key);
+        }
+    }
+
+    fn hold(&mut self, key: ModuleKey, content: Arc<Content<S::Whole>>, files: HashMap<Arc<[u8]>, HeldFile>) {
+        let bytes = (*content).as_ref().len() as u64;
+        // The oldest of those that wait make room; what is larger than all room is held alone.
+        while self.held_bytes > 0 && self.held_bytes + bytes > MAX_MODULES_HELD_BYTES {
+            let held = |(_, (_, module)): &(&ModuleKey, &(u16, Module<S>))| {
+                matches!(module.state, State::Held { .. })
+            };
+            let Some(victim) = self.modules.iter().find(held).map(|(key, _)| *key) else { break };
+            self.release(victim);
+            if let Some((_, module)) = self.modules.get_mut(&victim) {
+                module.state = State::Waiting;
+            }
+            self.drop(CarouselDrop::HeldTooLong);
+        }
+        if let Some((_, module)) = self.modules.get_mut(&key) {
+            module.state = State::Held { content, files };
+            self.held_bytes += bytes;
+        }
+    }
+
+    /// Lets a held module's bytes go.
+    fn release(&mut self, key: ModuleKey) {
+        let Some((_, module)) = self.modules.get_mut(&key) else { return };
+        if let State::Held { content, .. } = &module.state {
+            self.held_bytes -= (**content).as_ref().len() as u64;
+            module.state = State::Done;
+        }
+    }
+
+    /// Walks the directories anew, and hands out what has a name now.
+    pub(super) fn name_files(&mut self, storage: &mut S) {
+        let walk = self.names.walk(self.gateway.as_ref());
+        for (count, why) in [
+            (walk.passed.bad_names, CarouselDrop::BadName),
+            (walk.passed.loops, CarouselDrop::Loop),
+            (walk.passed.too_many, CarouselDrop::TooManyNames),
+            (walk.passed.elsewhere, CarouselDrop::Elsewhere),
+        ] {
+            self.dropped[why as usize] += count;
+        }
+        self.names_complete = walk.is_complete;
+        self.named.clear();
+        self.of_module.clear();
+        for file in walk.files {
+            let (module, key) = &file.object;
+            let keys = self.of_module.entry(*module).or_default();
+            if !keys.contains(key) {
+                keys.push(Arc::clone(key));
+            }
+            self.named.entry(file.object).or_default().push((file.path, file.description));
+        }
+        // Files that are gone may come again.
+        let named = &self.named;
+        self.handed_out.retain(|path, (object, _)| {
+            named.get(object).is_none_or(|names| names.iter().any(|(it, _)| it == path))
+        });
+        let held =
+            |(_, (_, module)): &(&ModuleKey, &(u16, Module<S>))| matches!(module.state, State::Held { .. });
+        let held: Vec<ModuleKey> = self.modules.iter().filter(held).map(|(key, _)| *key).collect();
+        for key in held {
+            self.settle(key);
+        }
+        // A module that was let go, and has a file under a name under which it was not handed out, is received again.
+        let done: Vec<ModuleKey> = self
+            .modules
+            .iter()
+            .filter(|((_, id), (_, it))| matches!(it.state, State::Done) && self.of_module.contains_key(id))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in done {
+            if self.wants(key, storage) {
+                self.receive_again(key.1);
+            }
+        }
+    }
+
+    /// Hands out the files of a held module that have names; lets it go when none can get one any more.
+    fn settle(&mut self, key: ModuleKey) {
+        let Some((_, module)) = self.modules.get(&key) else { return };
+        let State::Held { content, files } = &module.state else { return };
+        let (content, version) = (Arc::clone(content), module.info.version);
+        let mut out = Vec::new();
+        let mut unnamed = 0;
+        for (object_key, file) in files {
+            let object = (key.1, Arc::clone(object_key));
+            let Some(names) = self.named.get(&object) else {
+                unnamed += 1;
+                continue;
+            };
+            for (path, description) in names {
+                let handed_out = (object.clone(), version);
+                if self.handed_out.get(path) == Some(&handed_out) {
+                    continue;
+                }
+                // What the file says of itself counts over what its directory says.
+                let own = Description::read(&file.descriptors, path);
+                let description = Description {
+                    uri: own.uri.or_else(|| description.uri.clone()),
+                    content_type: own.content_type.or_else(|| description.content_type.clone()),
+                    digest: own.digest.or(description.digest),
+                    max_age_s: own.max_age_s.or(description.max_age_s),
+                    part: own.part.or(description.part),
+                };
+                let piece = Piece { content: Arc::clone(&content), range: file.range.clone() };
+                out.push((Arc::clone(path), description, piece, handed_out));
+            }
+        }
+        for (path, description, piece, handed_out) in out {
+            self.hand_out(path, description, piece, handed_out);
+        }
+        if unnamed == 0 || self.names_complete {
+            self.release(key);
+        }
+    }
+
+    fn hand_out(
+        &mut self,
+        path: Arc<str>,
+        description: Description,
+        piece: Piece<S::Whole>,
+        from: HandedOut,
+    ) {
+        if self.handed_out.len() >= MAX_CAROUSEL_NAMES && !self.handed_out.contains_key(&path) {
+            self.drop(CarouselDrop::TooManyNames);
+            return;
+        }
+        let (module_id, module_version) = (from.0.0, from.1);
+        self.handed_out.insert(Arc::clone(&path), from);
+        let Some(part) = description.part else {
+            let pieces = vec![piece];
+            let paths = vec![path];
+            let file = CarouselFile { paths, description, pieces, module_id, module_version };
+            self.events.push_back(Event::File(file));
+            return;
+        };
+        // A new version has another digest, so that its parts do not mix with the old one's.
+        let digest = description.digest.map(crate::Digest::to_hex).unwrap_or_default();
+        let whole = format!("{}#{digest}", description.uri.as_deref().unwrap_or(&path));
+        if self.parts.len() >= MAX_MODULES_OPEN && !self.parts.contains_key(&whole) {
+            self.parts.clear();
+            self.drop(CarouselDrop::Parts);
+        }
+        let parts = self.parts.entry(whole.clone()).or_default();
+        parts.insert(part.index, (path, piece));
+        if parts.len() < usize::from(part.count) {
+            return;
+        }
+        let all = self.parts.remove(&whole).unwrap_or_default();
+        let (paths, pieces) = all.into_values().unzip();
+        let file = CarouselFile { paths, description, pieces, module_id, module_version };
+        if file.length() == part.length {
+            self.events.push_back(Event::File(file));
+        } else {
+            self.drop(CarouselDrop::Parts);
+        }
+    }
+
+    /// A module of a data carousel: a file, or a link of a chain that is one.
+    fn take_module(&mut self, key: ModuleKey, info: &ModuleInfo, content: Arc<Content<S::Whole>>) {
+        let linked = info.link().is_some();
+        self.hold(key, content, HashMap::new());
+        let chain = if linked { self.chain_of(key) } else { Some(vec![key]) };
+        let Some(chain) = chain else { return };
+        let mut pieces = Vec::with_capacity(chain.len());
+        for link in &chain {
+            let Some((_, Module { state: State::Held { content, .. }, .. })) = self.modules.get(link) else {
+                return;
+            };
+            pieces.push(Piece { content: Arc::clone(content), range: 0..(**content).as_ref().len() });
+        }
+        let Some((_, first)) = self.modules.get(&chain[0]) else { return };
+        let name = first.info.name().unwrap_or_else(|| format!("module-{:04x}", chain[0].1));
+        let (uri, path) = match super::names::path_of(&name) {
+            Some(path) => ((path != name).then_some(name), path),
+            None => {
+                // A URL with such a path is a name all the same, for whoever can use it.
+                self.drop(CarouselDrop::BadName);
+                (name.contains("://").then_some(name), format!("module-{:04x}", chain[0].1))
+            }
+        };
+        let Some((_, first)) = self.modules.get(&chain[0]) else { return };
+        let mut description = Description::read(&first.info.descriptors, &path);
+        description.uri = description.uri.or(uri);
+        description.content_type = description.content_type.or_else(|| first.info.content_type());
+        let module_version = info.version;
+        let path: Arc<str> = path.into();
+        if self.handed_out.len() < MAX_CAROUSEL_NAMES {
+            self.handed_out.insert(Arc::clone(&path), ((chain[0].1, Arc::new([])), module_version));
+            let (paths, module_id) = (vec![path], key.1);
+            let file = CarouselFile { paths, description, pieces, module_id, module_version };
+            self.events.push_back(Event::File(file));
+        } else {
+            self.drop(CarouselDrop::TooManyNames);
+        }
+        for link in chain {
+            self.release(link);
+        }
+    }
+
+    /// The chain of modules that one belongs to, from the first to the last; `None` while a DII is missing.
+    pub(super) fn chain_of(&self, key: ModuleKey) -> Option<Vec<ModuleKey>> {
+        let link = |id: u16| self.modules.get(&(key.0, id)).and_then(|(_, module)| module.info.link());
+        let of_download = self.modules.range((key.0, 0)..=(key.0, u16::MAX));
+        let firsts = of_download.filter(|(_, (_, it))| it.info.link().is_some_and(|(at, _)| at == 0));
+        for ((_, first), _) in firsts {
+            let mut chain = vec![(key.0, *first)];
+            let mut next = link(*first);
+            while let Some((position, id)) = next {
+                if position == 2 {
+                    if chain.contains(&key) {
+                        return Some(chain);
+                    }
+                    break;
+                }
+                if chain.len() > usize::from(u16::MAX) || chain.contains(&(key.0, id)) {
+                    break;
+                }
+                chain.push((key.0, id));
+                next = link(id);
+            }
+        }
+        None
+    }
+}
