@@ -35,8 +35,8 @@ impl Response {
 
 impl Rtsp {
     pub(super) fn connect(server: &str) -> Result<Self, String> {
-        let failed = |err: std::io::Error| format!("{server}: {err}");
-        let mut why = format!("{server}: no address");
+        let failed = |err: std::io::Error| format!("{err}; is the server there, and is its port right?");
+        let mut why = "the name has no address".to_owned();
         for address in server.to_socket_addrs().map_err(failed)? {
             match TcpStream::connect_timeout(&address, TIMEOUT) {
                 Ok(stream) => {

@@ -36,10 +36,14 @@ impl KernelDevice {
             file.map_err(|err| {
                 let mend = match err.kind() {
                     io::ErrorKind::NotFound => {
-                        "no such adapter: `ls /dev/dvb` shows those that have a driver"
+                        {
+                        "no such adapter: `ls /dev/dvb` shows those that have a driver; under systemd a drop-in must let the service see them (configs/tuner.conf)"
+                    }
                     }
                     io::ErrorKind::PermissionDenied => {
-                        "this user is not in the group that owns it, usually `video`"
+                        {
+                        "this user is not in the group that owns it, usually `video` (configs/tuner.conf)"
+                    }
                     }
                     _ if err.raw_os_error() == Some(libc::EBUSY) => {
                         "another program has it: `fuser -v` names it"
