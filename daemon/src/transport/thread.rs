@@ -180,7 +180,7 @@ impl Turn<'_> {
     ) -> Result<(), String> {
         let mut next_look = clock::now();
         let mut pids: Vec<Pid> = Vec::new();
-        let mut without_lock_since: Option<Instant> = None;
+        let mut lock = Lock::default();
         while !stop.load(Ordering::Relaxed) {
             let (feed, forward) = (&mut *self.feed, &mut *self.forward);
             let read = input.read(&mut |unit| match unit {
@@ -203,7 +203,7 @@ impl Turn<'_> {
                 input.want(&wanted)?;
                 pids = wanted;
             }
-            self.look_at_signal(input, now, &mut without_lock_since)?;
+            self.look_at_signal(input, now, &mut lock)?;
             self.state.rtp = input.rtp();
             self.state.shard_full = self.forward.lost();
             self.feed.report(self.state);
@@ -212,31 +212,83 @@ impl Turn<'_> {
         Ok(())
     }
 
-    fn look_at_signal(
-        &mut self,
-        input: &mut dyn Input,
-        now: Instant,
-        without_lock_since: &mut Option<Instant>,
-    ) -> Result<(), String> {
-        let before = self.state.signal;
+    /// What the signal says to do.
+    fn look_at_signal(&mut self, input: &mut dyn Input, now: Instant, lock: &mut Lock) -> Result<(), String> {
         self.state.signal = input.signal();
         let Some(signal) = self.state.signal else { return Ok(()) };
-        if signal.locked {
-            if without_lock_since.take().is_some() {
+        match lock.look(signal.locked, now) {
+            Verdict::Steady => {}
+            Verdict::Lost => {
+                self.state.lock_losses += 1;
+                tracing::warn!(from = self.from, "lock is lost");
+            }
+            Verdict::Back => {
                 tracing::info!(from = self.from, "lock is back");
                 self.feed.reset();
             }
-            return Ok(());
-        }
-        if before.is_some_and(|it| it.locked) {
-            self.state.lock_losses += 1;
-            tracing::warn!(from = self.from, "lock is lost");
-        }
-        let since = *without_lock_since.get_or_insert(now);
-        if now.since(since) >= RETUNE {
-            *without_lock_since = Some(now);
-            input.retune()?;
+            Verdict::Retune => input.retune()?,
         }
         Ok(())
+    }
+}
+
+/// What has become of a tuner's lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// As before.
+    Steady,
+    /// It was there and is gone.
+    Lost,
+    /// It is there again, or for the first time.
+    Back,
+    /// It has been away for [`RETUNE`].
+    Retune,
+}
+
+/// Watches a tuner's lock.
+#[derive(Debug, Default)]
+struct Lock {
+    was_locked: bool,
+    away_since: Option<Instant>,
+}
+
+impl Lock {
+    fn look(&mut self, is_locked: bool, now: Instant) -> Verdict {
+        let was_locked = std::mem::replace(&mut self.was_locked, is_locked);
+        if is_locked {
+            self.away_since = None;
+            return if was_locked { Verdict::Steady } else { Verdict::Back };
+        }
+        let since = *self.away_since.get_or_insert(now);
+        if now.since(since) >= RETUNE {
+            self.away_since = Some(now);
+            return Verdict::Retune;
+        }
+        if was_locked { Verdict::Lost } else { Verdict::Steady }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lock_that_is_lost_is_waited_for_then_sought_anew() {
+        let mut lock = Lock::default();
+        let mut look = |is_locked: bool, seconds: u64| {
+            lock.look(is_locked, Instant::from_nanos(seconds * 1_000_000_000))
+        };
+        assert_eq!(
+            [look(false, 0), look(true, 1), look(true, 2)],
+            [Verdict::Steady, Verdict::Back, Verdict::Steady]
+        );
+        assert_eq!(
+            [look(false, 3), look(false, 7), look(false, 8)],
+            [Verdict::Lost, Verdict::Steady, Verdict::Retune]
+        );
+        assert_eq!(
+            [look(false, 9), look(false, 13), look(true, 14)],
+            [Verdict::Steady, Verdict::Retune, Verdict::Back]
+        );
     }
 }

@@ -40,8 +40,9 @@ const HEADEND: (&str, &[&str]) = (
     "puts packaged HLS and DASH on a one-way link",
     &[
         "headend reads packaged output, plans a carousel, and sends it as IP multicast",
-        "(FLUTE, DVB-NIP, DVB-MABR) with forward error correction, or writes it to a",
-        "recording. It also explains what is on the air.",
+        "(FLUTE, DVB-NIP, DVB-MABR) with forward error correction, as a transport stream",
+        "(DSM-CC, MPE) or in baseband frames (GSE), or writes it to a recording. It also",
+        "explains what is on the air.",
     ],
 );
 
@@ -56,7 +57,7 @@ impl Package {
         let mut tree = sysroot(release, &["box", "systemd", "debian"])?;
         tree.add_file("usr/bin/skycached", 0o755, built.skycached.clone());
         manual::add(&mut tree, "skycached", manual::skycached(), &release.date())?;
-        for name in ["stb.toml", "edge.toml"] {
+        for name in ["stb.toml", "edge.toml", "tuner.conf"] {
             let path = format!("usr/share/doc/skycache/examples/{name}");
             tree.add_file(&path, 0o644, release.read(&format!("configs/{name}"))?);
         }
@@ -67,7 +68,10 @@ impl Package {
         let mut tree = sysroot(release, &["headend"])?;
         tree.add_file("usr/bin/headend", 0o755, built.headend.clone());
         manual::add(&mut tree, "headend", manual::headend(), &release.date())?;
-        for name in ["headend.toml", "launch.toml", "feasibility.toml"] {
+        let uplinks = ["carousel-modulator", "mpe-modulator", "gse-modulator", "hub", "leo-gateway"];
+        let uplinks = uplinks.map(|name| format!("uplink/{name}.toml"));
+        let others = ["headend.toml", "launch.toml", "feasibility.toml"].map(str::to_owned);
+        for name in others.into_iter().chain(uplinks) {
             let path = format!("usr/share/doc/skycache-headend/examples/{name}");
             tree.add_file(&path, 0o644, release.read(&format!("configs/{name}"))?);
         }

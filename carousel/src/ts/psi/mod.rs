@@ -4,11 +4,18 @@
 //! Tables here fit one section each: a data multiplex has a handful of services. Reading takes tables of any number of
 //! sections, one section at a time.
 
+mod network;
+mod notification;
+mod time;
+
+pub use network::{Nit, SatelliteDelivery};
+pub use notification::Int;
+pub use time::{read_time, write_tdt, write_tot};
+
 use super::descriptor::{self, find};
+use super::section::SectionHead;
 use super::{Pid, Section};
 use crate::bytes::{Reader, WireError, Writer};
-use crate::time::WallTime;
-use crate::ts::section::{SectionHead, crc32};
 
 /// Program association section.
 pub const PAT: u8 = 0x00;
@@ -230,297 +237,6 @@ impl Sdt {
     }
 }
 
-/// A satellite carrier (EN 300 468 clause 6.2.13.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SatelliteDelivery {
-    /// Frequency in units of 10 kHz.
-    pub frequency_10khz: u32,
-    /// Orbital position in tenths of a degree.
-    pub orbital_position_tenths: u16,
-    /// East of Greenwich.
-    pub is_east: bool,
-    /// 0 linear horizontal, 1 linear vertical, 2 circular left, 3 circular right.
-    pub polarization: u8,
-    /// 0: 0.35, 1: 0.25, 2: 0.20.
-    pub roll_off: u8,
-    /// DVB-S2 rather than DVB-S.
-    pub is_s2: bool,
-    /// 1 QPSK, 2 8PSK, 3 16QAM; 0 automatic.
-    pub modulation: u8,
-    /// Symbols a second, in hundreds.
-    pub symbol_rate_100: u32,
-    /// 1 for 1/2, 2 for 2/3, 3 for 3/4, 4 for 5/6, 5 for 7/8, 6 for 8/9, 7 for 3/5, 8 for 4/5, 9 for 9/10; 0 unknown.
-    pub fec_inner: u8,
-}
-
-impl SatelliteDelivery {
-    /// FEC_inner of a code rate such as `3/4`; 0 if the table has no such.
-    pub fn fec_inner_of(code_rate: &str) -> u8 {
-        let rates = ["1/2", "2/3", "3/4", "5/6", "7/8", "8/9", "3/5", "4/5", "9/10"];
-        rates.iter().position(|it| *it == code_rate).map_or(0, |at| at as u8 + 1)
-    }
-
-    fn write(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
-        let mut data = Vec::new();
-        let system = u8::from(self.is_east) << 7
-            | (self.polarization & 3) << 5
-            | (if self.is_s2 { self.roll_off & 3 } else { 0 }) << 3
-            | u8::from(self.is_s2) << 2
-            | self.modulation & 3;
-        Writer::new(&mut data)
-            .u32(bcd(self.frequency_10khz))
-            .u16(bcd(u32::from(self.orbital_position_tenths)) as u16)
-            .u8(system)
-            .u32(bcd(self.symbol_rate_100) << 4 | u32::from(self.fec_inner & 15));
-        descriptor::write(out, descriptor::SATELLITE_DELIVERY, &data)
-    }
-
-    /// Reads the descriptor's data.
-    ///
-    /// # Errors
-    /// If it is short.
-    pub fn read(data: &[u8]) -> Result<Self, WireError> {
-        let mut reader = Reader::new(data);
-        let (frequency, position) = (reader.u32("frequency")?, reader.u16("orbital_position")?);
-        let (system, rate) = (reader.u8("modulation")?, reader.u32("symbol_rate")?);
-        Ok(Self {
-            frequency_10khz: from_bcd(frequency),
-            orbital_position_tenths: from_bcd(u32::from(position)) as u16,
-            is_east: system & 0x80 != 0,
-            polarization: system >> 5 & 3,
-            roll_off: system >> 3 & 3,
-            is_s2: system & 4 != 0,
-            modulation: system & 3,
-            symbol_rate_100: from_bcd(rate >> 4),
-            fec_inner: (rate & 15) as u8,
-        })
-    }
-}
-
-/// Network information of a network with one transport stream.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Nit {
-    /// network_id.
-    pub network_id: u16,
-    /// network_name.
-    pub name: String,
-    /// transport_stream_id.
-    pub transport_stream_id: u16,
-    /// original_network_id.
-    pub original_network_id: u16,
-    /// Its services.
-    pub services: Vec<u16>,
-    /// Where the stream is received; `None` where it goes over IP.
-    pub delivery: Option<SatelliteDelivery>,
-    /// Service and platform whose INT says where IP is; `None`: there is none.
-    pub ip_platform: Option<(u16, u32)>,
-}
-
-impl Nit {
-    /// Reads the first transport stream of a section.
-    ///
-    /// # Errors
-    /// If a length leads out of it.
-    pub fn read(section: &Section<'_>) -> Result<Self, WireError> {
-        let mut reader = section.reader();
-        let network = length12(&mut reader, "network_descriptors_length")?;
-        let name = descriptor::read_text(find(network, descriptor::NETWORK_NAME).unwrap_or_default());
-        let mut nit = Self { network_id: section.extension, name, ..Self::default() };
-        let mut streams = Reader::new(length12(&mut reader, "transport_stream_loop_length")?);
-        if streams.remaining() == 0 {
-            return Ok(nit);
-        }
-        nit.transport_stream_id = streams.u16("transport_stream_id")?;
-        nit.original_network_id = streams.u16("original_network_id")?;
-        let descriptors = length12(&mut streams, "transport_descriptors_length")?;
-        nit.delivery =
-            find(descriptors, descriptor::SATELLITE_DELIVERY).map(SatelliteDelivery::read).transpose()?;
-        let list = find(descriptors, descriptor::SERVICE_LIST).unwrap_or_default();
-        nit.services = list.as_chunks::<3>().0.iter().map(|it| u16::from_be_bytes([it[0], it[1]])).collect();
-        Ok(nit)
-    }
-
-    /// Writes it.
-    ///
-    /// # Errors
-    /// If it does not fit one section.
-    pub fn write(&self, out: &mut Vec<u8>, version: u8) -> Result<(), WireError> {
-        head(NIT, true, self.network_id, version).write(out, |out| {
-            with_length12(out, |out| {
-                descriptor::write(out, descriptor::NETWORK_NAME, &descriptor::text(&self.name, 255))?;
-                let Some((service_id, platform_id)) = self.ip_platform else { return Ok(()) };
-                // Linkage type 0x0B: IP/MAC notification service (EN 301 192 clause 8.2.1).
-                let mut link = Vec::new();
-                Writer::new(&mut link)
-                    .u16(self.transport_stream_id)
-                    .u16(self.original_network_id)
-                    .u16(service_id)
-                    .u8(0x0b)
-                    .u8(4)
-                    .uint::<3>(u64::from(platform_id))
-                    .u8(0);
-                descriptor::write(out, descriptor::LINKAGE, &link)
-            })?;
-            with_length12(out, |out| {
-                Writer::new(out).u16(self.transport_stream_id).u16(self.original_network_id);
-                with_length12(out, |out| {
-                    if let Some(delivery) = &self.delivery {
-                        delivery.write(out)?;
-                    }
-                    let mut list = Vec::new();
-                    for service in &self.services {
-                        Writer::new(&mut list).u16(*service).u8(SERVICE_TYPE_DATA);
-                    }
-                    descriptor::write(out, descriptor::SERVICE_LIST, &list)
-                })
-            })
-        })
-    }
-}
-
-/// Where an IP group is (EN 301 192 clause 8.4): all groups of one stream of a service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Int {
-    /// platform_id, 24 bits.
-    pub platform_id: u32,
-    /// Its name.
-    pub platform_name: String,
-    /// Addresses.
-    pub targets: Vec<std::net::IpAddr>,
-    /// network_id, original_network_id, transport_stream_id, service_id.
-    pub location: [u16; 4],
-    /// component_tag of the stream.
-    pub component_tag: u8,
-}
-
-impl Int {
-    /// Writes it; targets beyond those that fit the section (some 500) are left out, and their streams found by the PMT.
-    ///
-    /// # Errors
-    /// Never for names that fit a descriptor.
-    pub fn write(&self, out: &mut Vec<u8>, version: u8) -> Result<(), WireError> {
-        let [_, a, b, c] = self.platform_id.to_be_bytes();
-        // action_type 1 and the platform's hash stand where other tables have their extension.
-        let extension = 0x0100 | u16::from(a ^ b ^ c);
-        head(INT, true, extension, version).write(out, |out| {
-            Writer::new(out).uint::<3>(u64::from(self.platform_id)).u8(0);
-            with_length12(out, |out| {
-                let mut name = b"eng".to_vec();
-                name.extend_from_slice(&descriptor::text(&self.platform_name, 200));
-                descriptor::write(out, 0x0c, &name)
-            })?;
-            with_length12(out, |out| {
-                for target in &self.targets {
-                    if out.len() > 3800 {
-                        break;
-                    }
-                    let mut data = Vec::new();
-                    match target {
-                        std::net::IpAddr::V4(ip) => {
-                            Writer::new(&mut data).bytes(&ip.octets()).u8(32);
-                            descriptor::write(out, 0x0f, &data)?;
-                        }
-                        std::net::IpAddr::V6(ip) => {
-                            Writer::new(&mut data).bytes(&ip.octets()).u8(128);
-                            descriptor::write(out, 0x11, &data)?;
-                        }
-                    }
-                }
-                Ok(())
-            })?;
-            with_length12(out, |out| {
-                let mut data = Vec::new();
-                for id in self.location {
-                    Writer::new(&mut data).u16(id);
-                }
-                data.push(self.component_tag);
-                descriptor::write(out, 0x13, &data)
-            })
-        })
-    }
-
-    /// Reads the first targets and their location.
-    ///
-    /// # Errors
-    /// If a length leads out of it.
-    pub fn read(section: &Section<'_>) -> Result<Self, WireError> {
-        let mut reader = section.reader();
-        let platform_id = reader.uint::<3>("platform_id")? as u32;
-        reader.u8("processing_order")?;
-        let platform = length12(&mut reader, "platform_descriptor_loop")?;
-        let name = find(platform, 0x0c).and_then(|data| data.get(3..)).unwrap_or_default();
-        let targets = length12(&mut reader, "target_descriptor_loop")?;
-        let operational = length12(&mut reader, "operational_descriptor_loop")?;
-        let targets = descriptor::descriptors(targets).filter_map(|(tag, data)| match tag {
-            0x0f => data.first_chunk::<4>().map(|ip| (*ip).into()),
-            0x11 => data.first_chunk::<16>().map(|ip| (*ip).into()),
-            _ => None,
-        });
-        let targets = targets.collect();
-        let mut place = Reader::new(find(operational, 0x13).unwrap_or_default());
-        let mut location = [0; 4];
-        for id in &mut location {
-            *id = place.u16("IP/MAC_stream_location")?;
-        }
-        Ok(Self {
-            platform_id,
-            platform_name: descriptor::read_text(name),
-            targets,
-            location,
-            component_tag: place.u8("component_tag")?,
-        })
-    }
-}
-
-/// Appends a TDT section (EN 300 468 clause 5.2.5), which has no CRC_32.
-pub fn write_tdt(out: &mut Vec<u8>, now: WallTime) {
-    out.extend_from_slice(&[TDT, 0x70, 5]);
-    out.extend_from_slice(&utc_time(now));
-}
-
-/// Appends a TOT section (clause 5.2.6) that says UTC is local time.
-///
-/// # Errors
-/// Never.
-pub fn write_tot(out: &mut Vec<u8>, now: WallTime) -> Result<(), WireError> {
-    let start = out.len();
-    out.extend_from_slice(&[TOT, 0x70, 0]);
-    out.extend_from_slice(&utc_time(now));
-    with_length12(out, |out| {
-        let mut data = b"GBR\x02\x00\x00".to_vec();
-        data.extend_from_slice(&utc_time(now));
-        data.extend_from_slice(&[0, 0]);
-        descriptor::write(out, descriptor::LOCAL_TIME_OFFSET, &data)
-    })?;
-    out[start + 2] = (out.len() - start - 3 + 4) as u8;
-    let crc = crc32(&out[start..]);
-    out.extend_from_slice(&crc.to_be_bytes());
-    Ok(())
-}
-
-/// The time of a TDT or TOT section, given unchecked; a TOT's CRC_32 is looked at.
-pub fn read_time(bytes: &[u8]) -> Option<WallTime> {
-    let time: &[u8; 5] = bytes.get(3..)?.first_chunk()?;
-    let is_right = match bytes[0] {
-        TDT => bytes.len() == 8,
-        TOT => crc32(bytes) == 0,
-        _ => false,
-    };
-    let day = i64::from(u16::from_be_bytes([time[0], time[1]])) - 40_587;
-    let two = |byte: u8| i64::from(from_bcd(u32::from(byte)));
-    let seconds = (day * 24 + two(time[2])) * 3600 + two(time[3]) * 60 + two(time[4]);
-    is_right.then(|| WallTime::from_unix_ms(seconds * 1000))
-}
-
-/// MJD and BCD (Annex C).
-fn utc_time(now: WallTime) -> [u8; 5] {
-    let seconds = now.unix_ms().div_euclid(1000);
-    let [high, low] = ((seconds.div_euclid(86_400) + 40_587) as u16).to_be_bytes();
-    let of_day = seconds.rem_euclid(86_400) as u32;
-    let two = |value: u32| bcd(value) as u8;
-    [high, low, two(of_day / 3600), two(of_day / 60 % 60), two(of_day % 60)]
-}
-
 fn bcd(value: u32) -> u32 {
     (0..8).map(|digit| (value / 10_u32.pow(digit) % 10) << (4 * digit)).sum()
 }
@@ -558,6 +274,7 @@ fn with_length12(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::WallTime;
     use proptest::prelude::*;
 
     fn carrier() -> SatelliteDelivery {
