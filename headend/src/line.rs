@@ -244,6 +244,16 @@ impl Line {
         }
     }
 
+    /// Objects or modules sent at least once, and all.
+    pub fn progress(&self, broadcast: &Broadcast) -> (usize, usize) {
+        let rotation = match self {
+            Self::Ts(ts) => ts.mux.rotation(),
+            Self::Ip | Self::Frames(_) => None,
+        };
+        let of_air = || (broadcast.air.started(), broadcast.air.objects().count());
+        rotation.map_or_else(of_air, crate::multiplex::Rotation::progress)
+    }
+
     /// From now on nothing new is begun.
     pub fn close(&mut self) {
         if let Self::Ts(ts) = self {

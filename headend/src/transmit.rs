@@ -201,8 +201,8 @@ pub fn build(config: Config, out: &Path, seconds: u64) -> Result<(), String> {
     let epoch_ns = start_wall.unix_ms().max(0) as u64 * 1_000_000;
     let mut pacer = Pacer::new(broadcast.config().link.rate_bps, 0);
     let end_ns = if seconds == 0 { u64::MAX } else { seconds * 1_000_000_000 };
-    let bar = bar("building {bar:30} {pos}/{len} objects", broadcast.air.objects().count() as u64);
-    let (mut now, mut packet) = (0, Vec::new());
+    let bar = bar("building {bar:30} {pos}/{len}", broadcast.air.objects().count() as u64);
+    let (mut now, mut packet, mut datagrams) = (0, Vec::new(), 0_u64);
     while now < end_ns && !(seconds == 0 && line.cycle_done(&broadcast)) {
         now += pacer.wait_ns(now);
         let wall = start_wall.plus_ms((now / 1_000_000) as i64);
@@ -216,7 +216,13 @@ pub fn build(config: Config, out: &Path, seconds: u64) -> Result<(), String> {
         sink.send(departure.destination, &packet, epoch_ns + now).map_err(failed)?;
         pacer.sent(departure.link_bytes, now);
         tell_refused(&mut line);
-        bar.set_position(broadcast.air.started() as u64);
+        // Counting looks at every object.
+        datagrams += 1;
+        if datagrams.is_multiple_of(1024) {
+            let (done, all) = line.progress(&broadcast);
+            bar.set_length(all as u64);
+            bar.set_position(done as u64);
+        }
     }
     sink.finish().map_err(failed)?;
     bar.finish_and_clear();
