@@ -89,13 +89,13 @@ pub struct SendFile {
 
 /// The symbol length for an FDT Instance of `length` bytes, at most `longest`: one that ends the last symbol but one
 /// inside the closing tag. Dissectors that read every packet's text by itself (tshark) take a closing tag without its
-/// opening for a malformed packet; this way none sees one, at the cost of a packet of a few bytes.
+/// opening for a malformed packet, and a last `>` alone too; this way none sees one, at the cost of a packet of a few bytes.
 fn fdt_symbol_length(length: usize, longest: u16) -> u16 {
     const CLOSING_TAG: usize = "</FDT-Instance>".len();
     if length <= usize::from(longest) {
         return longest;
     }
-    let splits = |symbol: &u16| (1..CLOSING_TAG).contains(&(length % usize::from(*symbol)));
+    let splits = |symbol: &u16| (2..CLOSING_TAG).contains(&(length % usize::from(*symbol)));
     (longest / 2..=longest).rev().find(splits).unwrap_or(longest)
 }
 
@@ -525,7 +525,7 @@ mod tests {
             let symbol = usize::from(fdt_symbol_length(length, 1400));
             let last = length % symbol;
             assert!(
-                symbol <= 1400 && (length <= 1400 || (1..15).contains(&last)),
+                symbol <= 1400 && (length <= 1400 || (2..15).contains(&last)),
                 "{length}: {symbol}, {last}"
             );
         }
