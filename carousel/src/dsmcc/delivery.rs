@@ -159,6 +159,8 @@ pub enum CarouselDrop {
     TooManyInfos,
     /// A module beyond the limit.
     TooManyModules,
+    /// A module with more blocks than blockNumber counts.
+    ModuleSize,
     /// A module for which there is no room, or beyond those that may be open.
     NoRoom,
     /// A module whose CRC_32 is wrong.
@@ -183,13 +185,14 @@ pub enum CarouselDrop {
 
 impl CarouselDrop {
     /// Every variant.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Message,
         Self::EarlyBlock,
         Self::OtherVersion,
         Self::BlockLength,
         Self::TooManyInfos,
         Self::TooManyModules,
+        Self::ModuleSize,
         Self::NoRoom,
         Self::ModuleCrc,
         Self::Inflate,
@@ -211,6 +214,7 @@ impl CarouselDrop {
             Self::BlockLength => "block_length",
             Self::TooManyInfos => "too_many_infos",
             Self::TooManyModules => "too_many_modules",
+            Self::ModuleSize => "module_size",
             Self::NoRoom => "no_room",
             Self::ModuleCrc => "module_crc",
             Self::Inflate => "inflate",

@@ -68,6 +68,9 @@ pub(super) type Parts<W> = BTreeMap<u16, (Arc<str>, Piece<W>)>;
 /// What has been handed out under a path: where it came from and in which version.
 pub(super) type HandedOut = (ObjectId, u8);
 
+/// What blockNumber counts.
+const MOST_BLOCKS: u32 = 1 << 16;
+
 /// Receives one carousel: the messages of one PID. See the module head.
 #[derive(Debug)]
 pub struct Receiver<S: ModuleStorage> {
@@ -251,6 +254,10 @@ impl<S: ModuleStorage> Receiver<S> {
             names_changed |= self.names.set(key.1, Vec::new());
         }
         for module in info.modules {
+            if module.size.div_ceil(u32::from(info.block_size)) > MOST_BLOCKS {
+                self.drop(CarouselDrop::ModuleSize);
+                continue;
+            }
             let key = (info.download_id, module.id);
             let is_full = self.modules.len() >= MAX_MODULES;
             match self.modules.get_mut(&key) {

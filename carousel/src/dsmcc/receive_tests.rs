@@ -320,6 +320,8 @@ fn what_lies_is_counted_and_bounded() {
         block(&mut receiver, 2, number, length);
     }
     assert_eq!(count(&receiver, CarouselDrop::BlockLength), 4);
+    send(&mut receiver, 9, vec![module(4, 65_537 * 100, vec![])]);
+    assert_eq!(count(&receiver, CarouselDrop::ModuleSize), 1);
     // A bomb: the DII says so many bytes, or so few.
     for original in [u32::MAX, 10] {
         let mut descriptors = vec![0x09, 5, 0x78];
@@ -344,4 +346,64 @@ fn what_lies_is_counted_and_bounded() {
     send(&mut receiver, 1, vec![module(1, 5, vec![0x05, 4, 1, 2, 3, 4])]);
     block(&mut receiver, 1, 0, 5);
     assert_eq!(count(&receiver, CarouselDrop::ModuleCrc), 1);
+}
+
+/// Sections whose CRC_32 is right and whose content is whatever comes.
+fn any_section(table_id: u8, message_id: u16, body: &[u8]) -> Vec<u8> {
+    let head = crate::ts::section::SectionHead {
+        table_id,
+        private: false,
+        extension: 0,
+        version: 0,
+        number: 0,
+        last_number: 0,
+    };
+    let mut out = Vec::new();
+    head.write(&mut out, |out| {
+        crate::bytes::Writer::new(out)
+            .u8(0x11)
+            .u8(3)
+            .u16(message_id)
+            .u32(7)
+            .u8(0xff)
+            .u8(0)
+            .u16(body.len() as u16)
+            .bytes(body);
+        Ok(())
+    })
+    .unwrap();
+    out
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_carousel_panics(messages in proptest::collection::vec((0_u8..3, proptest::collection::vec(proptest::prelude::any::<u8>(), 0..90)), 1..30),
+                          sizes in proptest::collection::vec((0_u16..4, 0_u32..300, proptest::prelude::any::<[u8; 6]>()), 1..8)) {
+        let mut receiver = MemoryReceiver::default();
+        // A DII that is one, so that blocks find their modules; then whatever comes.
+        let modules = sizes.iter().map(|(id, size, info)| ModuleInfo {
+            id: *id, size: *size, version: 0, is_biop: false, descriptors: info.to_vec(),
+        });
+        let info = DownloadInfo { transaction: TransactionId::new(1, 0), download_id: 7, block_size: 50, modules: modules.collect() };
+        let mut out = Vec::new();
+        crate::dsmcc::message::write_dii(&mut out, &info, None).unwrap();
+        receiver.section(&Section::parse(&out).unwrap(), &mut InMemory);
+        for (kind, mut body) in messages {
+            let section = match kind {
+                0 => any_section(0x3b, 0x1006, &body),
+                1 => any_section(0x3b, 0x1002, &body),
+                _ => {
+                    body.resize(56, 0);
+                    let (module, number) = (body[0] % 4, body[1] % 6);
+                    body[..6].copy_from_slice(&[0, module, 0, 0xff, 0, number]);
+                    if body[6] % 2 == 0 {
+                        body[6..10].copy_from_slice(b"BIOP");
+                    }
+                    any_section(0x3c, 0x1003, &body)
+                }
+            };
+            receiver.section(&Section::parse(&section).unwrap(), &mut InMemory);
+        }
+        while receiver.poll_event().is_some() {}
+    }
 }

@@ -60,6 +60,9 @@ const TABLE_OBJECTS: usize = 200;
 /// The table for a person.
 pub fn to_table(report: &Report) -> String {
     let mut out = String::new();
+    for stream in &report.streams {
+        stream_table(stream, &mut out);
+    }
     for session in &report.sessions {
         let (protocol, how) = session.protocol();
         let seconds = session.last_s - session.first_s;
@@ -88,9 +91,6 @@ pub fn to_table(report: &Report) -> String {
         for (reason, count) in &session.dropped {
             let _ = writeln!(out, "  {count} packets of no use: {reason}");
         }
-    }
-    for stream in &report.streams {
-        stream_table(stream, &mut out);
     }
     if !report.files.is_empty() {
         let _ = writeln!(out, "\n{:>10} {:>10} {:>10}  file of a carousel", "PID", "module", "bytes");
