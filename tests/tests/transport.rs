@@ -115,6 +115,23 @@ fn a_single_pass_of_a_carousel_is_enough_where_nothing_is_lost() {
 }
 
 #[test]
+fn a_long_object_is_written_to_the_flash_once() {
+    let folder = tempfile::tempdir().unwrap();
+    media::many(folder.path(), 1, 6_000_000);
+    let mut story = carried("object-carousel", "udp").at(20_000_000);
+    story.folder = folder.path().to_path_buf();
+    story.headend_extra =
+        story.headend_extra.replacen("[multiplex]", "include_unreferenced = true\n[multiplex]", 1);
+    story.start_daemon();
+    story.start_headend(false);
+    story.until_complete(PATIENCE);
+    let compared = story.compare();
+    assert_eq!(compared.exact, media::files(&story.folder).len() as u64, "{compared}");
+    let written = story.status().unwrap()["store"]["flash"]["total_bytes"].as_u64().unwrap();
+    assert!((6_000_000..6_600_000).contains(&written), "{written} bytes written");
+}
+
+#[test]
 fn a_file_that_changes_is_carried_anew_and_purged_ones_come_again() {
     let folder = tempfile::tempdir().unwrap();
     media::many(folder.path(), 6, 60_000);

@@ -12,14 +12,26 @@ pub trait ModuleStorage {
     /// A whole module.
     type Whole: AsRef<[u8]> + std::fmt::Debug;
 
-    /// Room for a module of `bytes`; `None`: not now, it is asked again when the next block comes.
-    fn open(&mut self, bytes: u32) -> Option<Self::Buf>;
+    /// Room for a module of `bytes`; `None`: not now, it is asked again when the next block comes. `alone` says that it
+    /// seems to hold nothing but one file.
+    fn open(&mut self, bytes: u32, alone: Option<Alone<'_>>) -> Option<Self::Buf>;
     /// Bytes of it; offset and length are within what was asked for.
     fn write(&mut self, buf: &mut Self::Buf, offset: u32, bytes: &[u8]);
     /// It is whole. `None` if its bytes cannot be had back: it is received again.
     fn close(&mut self, buf: Self::Buf) -> Option<Self::Whole>;
     /// Whether a file of this name and description is of use, asked before its module is received.
     fn wants(&mut self, path: &str, description: &Description) -> bool;
+}
+
+/// The only file of a module, as its directory has it: the module's last `length` bytes, unless the directory lies.
+#[derive(Debug, Clone, Copy)]
+pub struct Alone<'a> {
+    /// Its path.
+    pub path: &'a str,
+    /// What is known of it.
+    pub description: &'a Description,
+    /// Its bytes; less than the module's.
+    pub length: u32,
 }
 
 /// Modules in memory, and every file wanted.
@@ -30,7 +42,7 @@ impl ModuleStorage for InMemory {
     type Buf = Vec<u8>;
     type Whole = Vec<u8>;
 
-    fn open(&mut self, bytes: u32) -> Option<Vec<u8>> {
+    fn open(&mut self, bytes: u32, _: Option<Alone<'_>>) -> Option<Vec<u8>> {
         Some(vec![0; bytes as usize])
     }
 
@@ -79,6 +91,11 @@ impl<W> Clone for Piece<W> {
 }
 
 impl<W: AsRef<[u8]>> Piece<W> {
+    /// The module that they are of, and where they are in it.
+    pub fn place(&self) -> (&Content<W>, Range<usize>) {
+        (&self.content, self.range.clone())
+    }
+
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         (*self.content).as_ref().get(self.range.clone()).unwrap_or_default()

@@ -114,12 +114,14 @@ impl<S: ModuleStorage> Receiver<S> {
         self.names_complete = walk.is_complete;
         self.named.clear();
         self.of_module.clear();
+        self.content_sizes.clear();
         for file in walk.files {
             let (module, key) = &file.object;
             let keys = self.of_module.entry(*module).or_default();
             if !keys.contains(key) {
                 keys.push(Arc::clone(key));
             }
+            self.content_sizes.insert(file.object.clone(), file.content_size);
             self.named.entry(file.object).or_default().push((file.path, file.description));
         }
         // Files that are gone may come again.

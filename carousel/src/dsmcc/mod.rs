@@ -36,7 +36,7 @@ mod unpack;
 pub mod write;
 
 pub use build::Builder;
-pub use delivery::{Event, ModuleStorage};
+pub use delivery::{Alone, Event, ModuleStorage};
 pub use describe::Description;
 pub use profile::{Profile, Shape};
 pub use receive::Receiver;

@@ -19,6 +19,7 @@ pub(super) struct Named {
     pub(super) path: Arc<str>,
     pub(super) object: ObjectId,
     pub(super) description: Description,
+    pub(super) content_size: u64,
 }
 
 /// What a walk has passed over.
@@ -121,7 +122,8 @@ impl Names {
             match binding.ior.kind {
                 Kind::File => {
                     let description = Description::read(&binding.descriptors, &path);
-                    walk.files.push(Named { path: path.into(), object, description });
+                    let content_size = binding.content_size;
+                    walk.files.push(Named { path: path.into(), object, description, content_size });
                 }
                 Kind::Directory | Kind::Gateway => self.enter(&object, carousel_id, &path, inside, walk),
                 Kind::Other => {}

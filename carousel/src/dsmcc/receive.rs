@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::biop::{Ior, ObjectLocation};
-use super::delivery::{CarouselDrop, CarouselFile, Content, Event, ModuleState, ModuleStorage, Piece};
+use super::delivery::{Alone, CarouselDrop, CarouselFile, Content, Event, ModuleState, ModuleStorage, Piece};
 use super::describe::Description;
 use super::message::{Block, DownloadInfo, Gateway, Message, ModuleInfo, TransactionId};
 use super::names::{Names, ObjectId};
@@ -89,6 +89,8 @@ pub struct Receiver<S: ModuleStorage> {
     pub(super) named: HashMap<ObjectId, Vec<(Arc<str>, Description)>>,
     /// Objects of a module that have names.
     pub(super) of_module: HashMap<u16, Vec<Arc<[u8]>>>,
+    /// ContentSize of objects that have names.
+    pub(super) content_sizes: HashMap<ObjectId, u64>,
     pub(super) handed_out: HashMap<Arc<str>, HandedOut>,
     pub(super) parts: HashMap<String, Parts<S::Whole>>,
     pub(super) events: VecDeque<Event<S::Whole>>,
@@ -110,6 +112,7 @@ impl<S: ModuleStorage> Default for Receiver<S> {
             names_complete: false,
             named: HashMap::new(),
             of_module: HashMap::new(),
+            content_sizes: HashMap::new(),
             handed_out: HashMap::new(),
             parts: HashMap::new(),
             events: VecDeque::new(),
@@ -385,7 +388,17 @@ impl<S: ModuleStorage> Receiver<S> {
             self.drop(CarouselDrop::NoRoom);
             return false;
         }
-        let Some(buf) = storage.open(module.info.size) else {
+        let alone = match self.of_module.get(&key.1).map(Vec::as_slice) {
+            Some([only]) if self.names_complete && module.info.original_size().is_none() => {
+                let object = (key.1, Arc::clone(only));
+                let length = self.content_sizes.get(&object).and_then(|it| u32::try_from(*it).ok());
+                let length = length.filter(|it| (1..module.info.size).contains(it));
+                let names = self.named.get(&object).and_then(|names| names.first());
+                names.zip(length).map(|((path, description), length)| Alone { path, description, length })
+            }
+            _ => None,
+        };
+        let Some(buf) = storage.open(module.info.size, alone) else {
             self.drop(CarouselDrop::NoRoom);
             return false;
         };

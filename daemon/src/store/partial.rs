@@ -125,7 +125,17 @@ impl Partial {
     /// # Errors
     /// What the disk said.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let result = self.file.write_all_at(bytes, offset + HEADER_BYTES as u64);
+        self.write_before(0, offset, bytes)
+    }
+
+    /// As [`Partial::write_at`], with `offset` counted from `before` bytes before the body: what comes in front of an object
+    /// lies in the page that its header gets when it is published. `before` is at most a page.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn write_before(&self, before: usize, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let body = HEADER_BYTES.checked_sub(before).ok_or(io::ErrorKind::InvalidInput)?;
+        let result = self.file.write_all_at(bytes, offset + body as u64);
         if self.tier == Tier::Flash {
             match &result {
                 Ok(()) => self.root.ledger.wrote(bytes.len() as u64),
@@ -183,6 +193,11 @@ impl Frozen {
     /// The body.
     pub fn as_slice(&self) -> &[u8] {
         &self.mapping.as_slice()[HEADER_BYTES..]
+    }
+
+    /// The body, and `before` bytes that were written in front of it, at most a page.
+    pub fn slice_before(&self, before: usize) -> &[u8] {
+        &self.mapping.as_slice()[HEADER_BYTES - before.min(HEADER_BYTES)..]
     }
 
     /// SHA-256 of the body.

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use carousel::Digest;
-use carousel::dsmcc::Receiver;
-use carousel::dsmcc::delivery::{CarouselFile, Event};
+use carousel::dsmcc::delivery::{CarouselFile, Content, Event};
+use carousel::dsmcc::{Description, Receiver};
 use carousel::gse::Deframer;
 use carousel::ip::{FragmentAssembler, parse_ip};
 use carousel::limits::MAX_CAROUSELS;
+use carousel::time::WallTime;
 use carousel::ts::multiplex::{Component, Delivery, Multiplex, Tables};
 use carousel::ts::{PACKET_BYTES, Pid};
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ use super::modules::{Modules, Whole};
 use super::stats::{CarouselState, StreamState};
 use crate::clock;
 use crate::receive::Shared;
-use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, StoreError, StoredObject, Wish};
+use crate::store::{CameBy, Frozen, ObjectMeta, ObjectUri, StoreError, StoredObject, Wish};
 
 /// What came out of a stream.
 pub trait Heard {
@@ -342,21 +343,25 @@ fn publish(
     if shared.store.holds(key.as_str(), Some(digest), length, version) {
         return Ok((key.as_str().to_owned(), None));
     }
-    let now = clock::wall();
-    let expires = description.max_age_s.map(|seconds| now.plus_ms(i64::from(seconds) * 1000));
-    let class: Class = shared.store.class_of(key.as_str());
-    let wish = Wish { class, is_short_lived: shared.store.is_short(now, expires) };
+    let (expires, wish) = fate(shared, key.as_str(), description);
     let failed = |err: StoreError| {
         tracing::debug!(%err, "a file of a carousel has no room");
         FileDrop::Store
     };
-    let partial = Arc::new(shared.store.create(length, wish).map_err(failed)?);
-    let mut offset = 0;
-    for piece in &file.pieces {
-        partial.write_at(offset, piece.bytes()).map_err(|_| FileDrop::Store)?;
-        offset += piece.bytes().len() as u64;
-    }
-    let frozen = partial.freeze(length).map_err(|_| FileDrop::Store)?;
+    let copied;
+    let frozen = match in_place(file) {
+        Some(frozen) => frozen,
+        None => {
+            let partial = Arc::new(shared.store.create(length, wish).map_err(failed)?);
+            let mut offset = 0;
+            for piece in &file.pieces {
+                partial.write_at(offset, piece.bytes()).map_err(|_| FileDrop::Store)?;
+                offset += piece.bytes().len() as u64;
+            }
+            copied = partial.freeze(length).map_err(|_| FileDrop::Store)?;
+            &copied
+        }
+    };
     let name = modules.name_of(file.path(), description);
     let meta = ObjectMeta {
         uri: ObjectUri::new(&name, &key),
@@ -365,12 +370,29 @@ fn publish(
         length,
         digest,
         version,
-        received_at: now,
+        received_at: clock::wall(),
         expires,
-        class,
+        class: wish.class,
         came_by: CameBy::Carousel,
         response: None,
     };
-    let stored = shared.store.publish(&frozen, meta).map_err(failed)?;
+    let stored = shared.store.publish(frozen, meta).map_err(failed)?;
     Ok((key.as_str().to_owned(), Some(stored)))
+}
+
+/// When an object that comes now is stale, and where it wants to live.
+pub(super) fn fate(shared: &Shared, key: &str, description: &Description) -> (Option<WallTime>, Wish) {
+    let now = clock::wall();
+    let expires = description.max_age_s.map(|seconds| now.plus_ms(i64::from(seconds) * 1000));
+    let class = shared.store.class_of(key);
+    (expires, Wish { class, is_short_lived: shared.store.is_short(now, expires) })
+}
+
+/// The file that a module was put together in, where that is the object's own.
+fn in_place(file: &CarouselFile<Whole>) -> Option<&Frozen> {
+    let [piece] = file.pieces.as_slice() else { return None };
+    match piece.place() {
+        (Content::Plain(Whole::File(spooled)), range) => spooled.take(&range),
+        _ => None,
+    }
 }

@@ -1,9 +1,10 @@
 //! Where modules of carousels lie while they come: short ones in memory, long ones in an unnamed file of the store.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use carousel::ObjectKey;
-use carousel::dsmcc::{Description, ModuleStorage};
+use carousel::dsmcc::{Alone, Description, ModuleStorage};
 
 use crate::receive::Shared;
 use crate::store::{Frozen, Partial};
@@ -13,13 +14,16 @@ const MAX_MEMORY_MODULE_BYTES: u32 = 1 << 20;
 /// Bytes of such modules at a time, of one stream: a box has 512 MB for everything.
 const MAX_MEMORY_BYTES: usize = 16 << 20;
 
+/// BIOP before a file that goes straight to its place: what the header's page has room for.
+const MAX_HEAD_BYTES: usize = 4096;
+
 /// Lends room for modules of one stream.
 #[derive(Debug)]
 pub(super) struct Modules {
     pub(super) shared: Arc<Shared>,
     /// URL before the paths of files that do not say their own, once that is known.
     pub(super) base: Option<String>,
-    in_memory: Arc<std::sync::atomic::AtomicUsize>,
+    in_memory: Arc<AtomicUsize>,
 }
 
 impl Modules {
@@ -56,26 +60,49 @@ fn encoded(path: &str) -> String {
 #[derive(Debug)]
 pub(super) enum Room {
     Memory(Lent),
-    File { partial: Arc<Partial>, bytes: u64 },
+    /// `before` bytes of it come before the body of its only file, which has `bytes`.
+    File {
+        partial: Arc<Partial>,
+        before: usize,
+        bytes: u64,
+    },
 }
 
 /// A module that is whole.
 #[derive(Debug)]
 pub(super) enum Whole {
     Memory(Lent),
-    File(Frozen),
+    File(Spooled),
+}
+
+/// A whole module in a file of the store.
+#[derive(Debug)]
+pub(super) struct Spooled {
+    frozen: Frozen,
+    before: usize,
+    /// Whether its file is an object's now.
+    is_taken: AtomicBool,
+}
+
+impl Spooled {
+    /// The body as it lies in the file, if it is just these bytes of the module and nobody has it yet: it need not be copied.
+    pub(super) fn take(&self, range: &std::ops::Range<usize>) -> Option<&Frozen> {
+        let is_body =
+            self.before > 0 && range.start == self.before && range.len() == self.frozen.as_slice().len();
+        (is_body && !self.is_taken.swap(true, Ordering::Relaxed)).then_some(&self.frozen)
+    }
 }
 
 /// Memory that counts against the bound for as long as it is held.
 #[derive(Debug)]
 pub(super) struct Lent {
     bytes: Vec<u8>,
-    in_memory: Arc<std::sync::atomic::AtomicUsize>,
+    in_memory: Arc<AtomicUsize>,
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        self.in_memory.fetch_sub(self.bytes.len(), std::sync::atomic::Ordering::Relaxed);
+        self.in_memory.fetch_sub(self.bytes.len(), Ordering::Relaxed);
     }
 }
 
@@ -83,7 +110,7 @@ impl AsRef<[u8]> for Whole {
     fn as_ref(&self) -> &[u8] {
         match self {
             Self::Memory(lent) => &lent.bytes,
-            Self::File(frozen) => frozen.as_slice(),
+            Self::File(spooled) => spooled.frozen.slice_before(spooled.before),
         }
     }
 }
@@ -92,9 +119,9 @@ impl ModuleStorage for Modules {
     type Buf = Room;
     type Whole = Whole;
 
-    fn open(&mut self, bytes: u32) -> Option<Room> {
+    fn open(&mut self, bytes: u32, alone: Option<Alone<'_>>) -> Option<Room> {
         let length = bytes as usize;
-        let relaxed = std::sync::atomic::Ordering::Relaxed;
+        let relaxed = Ordering::Relaxed;
         if bytes <= MAX_MEMORY_MODULE_BYTES {
             if self.in_memory.fetch_add(length, relaxed) + length <= MAX_MEMORY_BYTES {
                 let in_memory = Arc::clone(&self.in_memory);
@@ -102,16 +129,27 @@ impl ModuleStorage for Modules {
             }
             self.in_memory.fetch_sub(length, relaxed);
         }
+        // A file that is described goes where it will stay: what BIOP has before it lies in its header's page meanwhile.
+        if let Some(alone) =
+            alone.filter(|it| it.description.digest.is_some() && it.description.part.is_none())
+            && let Ok(before) = usize::try_from(bytes - alone.length)
+            && before <= MAX_HEAD_BYTES
+            && let Some(key) = self.key_of(alone.path, alone.description)
+        {
+            let (_, wish) = super::feed::fate(&self.shared, key.as_str(), alone.description);
+            let partial = self.shared.store.create(u64::from(alone.length), wish).ok()?;
+            return Some(Room::File { partial: Arc::new(partial), before, bytes: u64::from(alone.length) });
+        }
         let partial = self.shared.store.create_unnamed(u64::from(bytes)).ok()?;
-        Some(Room::File { partial: Arc::new(partial), bytes: u64::from(bytes) })
+        Some(Room::File { partial: Arc::new(partial), before: 0, bytes: u64::from(bytes) })
     }
 
     fn write(&mut self, buf: &mut Room, offset: u32, bytes: &[u8]) {
         match buf {
             Room::Memory(lent) => lent.bytes[offset as usize..][..bytes.len()].copy_from_slice(bytes),
-            Room::File { partial, .. } => {
+            Room::File { partial, before, .. } => {
                 // What fails here fails the digest later.
-                if let Err(err) = partial.write_at(u64::from(offset), bytes) {
+                if let Err(err) = partial.write_before(*before, u64::from(offset), bytes) {
                     tracing::debug!(%err, "writing a block failed");
                 }
             }
@@ -121,7 +159,10 @@ impl ModuleStorage for Modules {
     fn close(&mut self, buf: Room) -> Option<Whole> {
         match buf {
             Room::Memory(lent) => Some(Whole::Memory(lent)),
-            Room::File { partial, bytes } => partial.freeze(bytes).ok().map(Whole::File),
+            Room::File { partial, before, bytes } => {
+                let frozen = partial.freeze(bytes).ok()?;
+                Some(Whole::File(Spooled { frozen, before, is_taken: AtomicBool::new(false) }))
+            }
         }
     }
 

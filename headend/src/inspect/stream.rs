@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use carousel::Digest;
 use carousel::dsmcc::delivery::{CarouselFile, Event};
 use carousel::dsmcc::message::{Message, TABLE_CONTROL};
-use carousel::dsmcc::{Description, ModuleStorage, Receiver};
+use carousel::dsmcc::{Alone, Description, ModuleStorage, Receiver};
 use carousel::gse::Deframer;
 use carousel::ip::{FragmentAssembler, parse_ip};
 use carousel::limits::MAX_CAROUSELS;
@@ -58,7 +58,7 @@ impl ModuleStorage for Room {
     type Buf = Lent;
     type Whole = Lent;
 
-    fn open(&mut self, bytes: u32) -> Option<Lent> {
+    fn open(&mut self, bytes: u32, _: Option<Alone<'_>>) -> Option<Lent> {
         if self.0.fetch_add(u64::from(bytes), Ordering::Relaxed) + u64::from(bytes) > MAX_MODULE_BYTES {
             self.0.fetch_sub(u64::from(bytes), Ordering::Relaxed);
             return None;
