@@ -175,11 +175,12 @@ fn finish_whole(shared: &Shared, whole: Whole, aftermath: &mut dyn Aftermath) {
     let result = publish(shared, session, &file, partial, repaired_symbols, aftermath);
     match result {
         Ok(stored) => {
+            // Signalling that had no name when it was begun is no object for players.
+            let Some(stored) = stored else { return };
             shared.received.fetch_add(1, Ordering::Relaxed);
             if repaired_symbols > 0 {
                 shared.repaired.fetch_add(1, Ordering::Relaxed);
             }
-            let Some(stored) = stored else { return };
             aftermath.stored(object, &stored);
             if let Some(flight) = flight {
                 shared.flights.end(&flight, Outcome::Whole(stored));

@@ -27,6 +27,12 @@ impl RetryBudget {
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
+    /// A retry that was paid for asked nobody: the circuit was open.
+    pub(super) fn give_back(&self) {
+        let add = |tenths: u32| Some((tenths + PRICE).min(MOST));
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+    }
+
     /// Whether a retry may be made; it is then paid for.
     pub(super) fn spend(&self) -> bool {
         let pay = |tenths: u32| tenths.checked_sub(PRICE);
@@ -42,6 +48,8 @@ mod tests {
     fn retries_are_a_fifth_of_first_tries_once_the_savings_are_spent() {
         let budget = RetryBudget::default();
         assert_eq!((0..100).filter(|_| budget.spend()).count(), 20);
+        budget.give_back();
+        assert_eq!((0..100).filter(|_| budget.spend()).count(), 1, "what asked nobody costs nothing");
         let retries = (0..100).filter(|_| {
             budget.earn();
             budget.spend()

@@ -260,6 +260,9 @@ impl Repairer {
                 Ok(outcome) => return outcome,
                 Err(OriginError::Status(404 | 410 | 403)) => return Some(RepairOutcome::Refused),
                 Err(err) => {
+                    if attempt > 0 && matches!(err, OriginError::CircuitOpen) {
+                        self.budget.give_back();
+                    }
                     // The circuit breaker says once that an origin fails.
                     tracing::debug!(uri = carried.file.content_location, %err, attempt, "repair: the origin cannot be had");
                 }
