@@ -135,26 +135,27 @@ impl Broadcast {
         let total: u64 =
             inventories.iter().flat_map(|it| it.objects.values()).map(|object| object.length).sum();
         let mut hashed = 0;
-        for (index, inventory) in inventories.iter().enumerate() {
+        for (index, inventory) in inventories.into_iter().enumerate() {
             broadcast.sources.push(OnAir {
-                inventory: inventory.clone(),
+                inventory: Inventory::default(),
                 items: BTreeMap::new(),
                 sessions: Vec::new(),
                 other: None,
                 by_path: HashMap::new(),
             });
-            broadcast.assign_sessions(index, inventory);
+            broadcast.assign_sessions(index, &inventory);
             let by_path = &broadcast.sources[index].by_path;
             let has_session =
                 |object: &ObjectSource| is_signalling(object) || by_path.contains_key(&object.path);
             if !inventory.objects.values().all(has_session) {
                 broadcast.other_session(index);
             }
+            broadcast.sources[index].inventory = inventory;
         }
         // Who joins first must find the way: the documents are there before the media, and name all sessions.
         broadcast.renew_documents(wall, false)?;
-        for (index, inventory) in inventories.into_iter().enumerate() {
-            let changes = package::changes(&Inventory::default(), &inventory);
+        for index in 0..broadcast.sources.len() {
+            let changes = package::changes(&Inventory::default(), &broadcast.sources[index].inventory);
             for object in manifests_first(changes.added) {
                 broadcast.add(index, &object)?;
                 hashed += object.length;

@@ -21,7 +21,7 @@ pub struct DvbS2 {
     pub symbol_rate_ksps: u32,
 }
 
-/// Bits for each symbol (EN 302 307-1 table 13).
+/// Bits for each symbol (EN 302 307-1 table 13), in the order of MODCOD, which counts from 1.
 const EFFICIENCY: [(&str, &str, f64); 28] = [
     ("QPSK", "1/4", 0.490_243),
     ("QPSK", "1/3", 0.656_448),
@@ -56,10 +56,15 @@ const EFFICIENCY: [(&str, &str, f64); 28] = [
 impl DvbS2 {
     /// Bits a second of the carrier; `None` for a combination that DVB-S2 does not have.
     pub fn rate_bps(&self) -> Option<u64> {
-        let known = EFFICIENCY.iter().find(|(modulation, fec, _)| {
-            self.modulation.eq_ignore_ascii_case(modulation) && self.fec == *fec
-        })?;
-        Some((known.2 * f64::from(self.symbol_rate_ksps) * 1000.0) as u64)
+        let (_, _, efficiency) = EFFICIENCY[usize::from(self.modcod()?) - 1];
+        Some((efficiency * f64::from(self.symbol_rate_ksps) * 1000.0) as u64)
+    }
+
+    /// MODCOD (EN 302 307-1 table 12); `None` for a combination that DVB-S2 does not have.
+    pub fn modcod(&self) -> Option<u8> {
+        let is_it =
+            |known: &(&str, &str, f64)| self.modulation.eq_ignore_ascii_case(known.0) && self.fec == known.1;
+        EFFICIENCY.iter().position(is_it).map(|at| at as u8 + 1)
     }
 }
 

@@ -14,6 +14,7 @@ use carousel::ts::{PACKET_BYTES, PACKETS_PER_DATAGRAM, rtp};
 use crate::air::IP_UDP_BYTES;
 use crate::broadcast::Broadcast;
 use crate::config::Config;
+use crate::forecast::DvbS2;
 use crate::forward::Forward;
 use crate::multiplex::config::{Carry, Destination, Multiplex};
 use crate::multiplex::{Mux, Slot, sources};
@@ -396,41 +397,12 @@ impl Frames {
     }
 }
 
-/// MODCOD of the carrier, normal frames, no pilots (EN 302 307-1 table 12).
+/// MODCOD of the carrier, normal frames, no pilots (EN 302 307-1 table 12); 0 if it has none.
 fn acm_command(config: &Config) -> u8 {
-    const MODCODS: [(&str, &str); 28] = [
-        ("QPSK", "1/4"),
-        ("QPSK", "1/3"),
-        ("QPSK", "2/5"),
-        ("QPSK", "1/2"),
-        ("QPSK", "3/5"),
-        ("QPSK", "2/3"),
-        ("QPSK", "3/4"),
-        ("QPSK", "4/5"),
-        ("QPSK", "5/6"),
-        ("QPSK", "8/9"),
-        ("QPSK", "9/10"),
-        ("8PSK", "3/5"),
-        ("8PSK", "2/3"),
-        ("8PSK", "3/4"),
-        ("8PSK", "5/6"),
-        ("8PSK", "8/9"),
-        ("8PSK", "9/10"),
-        ("16APSK", "2/3"),
-        ("16APSK", "3/4"),
-        ("16APSK", "4/5"),
-        ("16APSK", "5/6"),
-        ("16APSK", "8/9"),
-        ("16APSK", "9/10"),
-        ("32APSK", "3/4"),
-        ("32APSK", "4/5"),
-        ("32APSK", "5/6"),
-        ("32APSK", "8/9"),
-        ("32APSK", "9/10"),
-    ];
-    let of_link = config.link.dvb_s2.as_ref().map(|it| (it.modulation.as_str(), it.fec.as_str()));
-    let of_carrier = || config.nip.carrier.as_ref().map(|it| (it.modulation.as_str(), it.fec.as_str()));
-    let Some((modulation, fec)) = of_link.or_else(of_carrier) else { return 0 };
-    let is_it = |known: &(&str, &str)| known.0.eq_ignore_ascii_case(modulation) && known.1 == fec;
-    MODCODS.iter().position(is_it).map_or(0, |at| at as u8 + 1)
+    let of_carrier = || {
+        let it = config.nip.carrier.as_ref()?;
+        let (modulation, fec) = (it.modulation.clone(), it.fec.clone());
+        Some(DvbS2 { modulation, fec, symbol_rate_ksps: it.symbol_rate_ksps })
+    };
+    config.link.dvb_s2.clone().or_else(of_carrier).and_then(|it| it.modcod()).unwrap_or(0)
 }

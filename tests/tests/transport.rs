@@ -28,6 +28,15 @@ fn carried(carry: &str, scheme: &str) -> Story {
     story
 }
 
+/// A story of an object carousel with every file of a folder.
+fn carrying(folder: &std::path::Path) -> Story {
+    let mut story = carried("object-carousel", "udp");
+    story.folder = folder.to_path_buf();
+    story.headend_extra =
+        story.headend_extra.replacen("[multiplex]", "include_unreferenced = true\n[multiplex]", 1);
+    story
+}
+
 fn arrives(carry: &str, scheme: &str) {
     let mut story = carried(carry, scheme);
     story.start_daemon();
@@ -118,10 +127,7 @@ fn a_single_pass_of_a_carousel_is_enough_where_nothing_is_lost() {
 fn a_long_object_is_written_to_the_flash_once() {
     let folder = tempfile::tempdir().unwrap();
     media::many(folder.path(), 1, 6_000_000);
-    let mut story = carried("object-carousel", "udp").at(20_000_000);
-    story.folder = folder.path().to_path_buf();
-    story.headend_extra =
-        story.headend_extra.replacen("[multiplex]", "include_unreferenced = true\n[multiplex]", 1);
+    let mut story = carrying(folder.path()).at(20_000_000);
     story.start_daemon();
     story.start_headend(false);
     story.until_complete(PATIENCE);
@@ -135,10 +141,7 @@ fn a_long_object_is_written_to_the_flash_once() {
 fn a_file_that_changes_is_carried_anew_and_purged_ones_come_again() {
     let folder = tempfile::tempdir().unwrap();
     media::many(folder.path(), 6, 60_000);
-    let mut story = carried("object-carousel", "udp");
-    story.folder = folder.path().to_path_buf();
-    story.headend_extra =
-        story.headend_extra.replacen("[multiplex]", "include_unreferenced = true\n[multiplex]", 1);
+    let mut story = carrying(folder.path());
     story.start_daemon();
     story.start_headend(false);
     story.until_complete(PATIENCE);

@@ -7,6 +7,7 @@ use super::biop::{self, Body};
 use super::delivery::{CarouselDrop, CarouselFile, Content, Event, ModuleStorage, Piece};
 use super::describe::Description;
 use super::message::ModuleInfo;
+use super::names::Named;
 use super::receive::{HandedOut, HeldFile, Module, ModuleKey, Receiver, State};
 use super::unpack::unpack;
 use crate::limits::{MAX_CAROUSEL_NAMES, MAX_MODULES_HELD_BYTES, MAX_MODULES_OPEN};
@@ -114,20 +115,18 @@ impl<S: ModuleStorage> Receiver<S> {
         self.names_complete = walk.is_complete;
         self.named.clear();
         self.of_module.clear();
-        self.content_sizes.clear();
         for file in walk.files {
             let (module, key) = &file.object;
             let keys = self.of_module.entry(*module).or_default();
             if !keys.contains(key) {
                 keys.push(Arc::clone(key));
             }
-            self.content_sizes.insert(file.object.clone(), file.content_size);
-            self.named.entry(file.object).or_default().push((file.path, file.description));
+            self.named.entry(file.object.clone()).or_default().push(file);
         }
         // Files that are gone may come again.
         let named = &self.named;
         self.handed_out.retain(|path, (object, _)| {
-            named.get(object).is_none_or(|names| names.iter().any(|(it, _)| it == path))
+            named.get(object).is_none_or(|names| names.iter().any(|it| it.path == *path))
         });
         let held =
             |(_, (_, module)): &(&ModuleKey, &(u16, Module<S>))| matches!(module.state, State::Held { .. });
@@ -162,7 +161,7 @@ impl<S: ModuleStorage> Receiver<S> {
                 unnamed += 1;
                 continue;
             };
-            for (path, description) in names {
+            for Named { path, description, .. } in names {
                 let handed_out = (object.clone(), version);
                 if self.handed_out.get(path) == Some(&handed_out) {
                     continue;

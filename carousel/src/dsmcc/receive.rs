@@ -10,9 +10,8 @@ use std::sync::Arc;
 
 use super::biop::{Ior, ObjectLocation};
 use super::delivery::{Alone, CarouselDrop, CarouselFile, Content, Event, ModuleState, ModuleStorage, Piece};
-use super::describe::Description;
 use super::message::{Block, DownloadInfo, Gateway, Message, ModuleInfo, TransactionId};
-use super::names::{Names, ObjectId};
+use super::names::{Named, Names, ObjectId};
 use crate::bytes::Reader;
 use crate::limits::{MAX_DOWNLOAD_INFOS, MAX_EARLY_BLOCK_BYTES, MAX_MODULES, MAX_MODULES_OPEN};
 use crate::ts::Section;
@@ -86,11 +85,9 @@ pub struct Receiver<S: ModuleStorage> {
     pub(super) names: Names,
     pub(super) names_complete: bool,
     /// Files by the object that they are.
-    pub(super) named: HashMap<ObjectId, Vec<(Arc<str>, Description)>>,
+    pub(super) named: HashMap<ObjectId, Vec<Named>>,
     /// Objects of a module that have names.
     pub(super) of_module: HashMap<u16, Vec<Arc<[u8]>>>,
-    /// ContentSize of objects that have names.
-    pub(super) content_sizes: HashMap<ObjectId, u64>,
     pub(super) handed_out: HashMap<Arc<str>, HandedOut>,
     pub(super) parts: HashMap<String, Parts<S::Whole>>,
     pub(super) events: VecDeque<Event<S::Whole>>,
@@ -112,7 +109,6 @@ impl<S: ModuleStorage> Default for Receiver<S> {
             names_complete: false,
             named: HashMap::new(),
             of_module: HashMap::new(),
-            content_sizes: HashMap::new(),
             handed_out: HashMap::new(),
             parts: HashMap::new(),
             events: VecDeque::new(),
@@ -157,11 +153,6 @@ impl<S: ModuleStorage> Receiver<S> {
                 State::Held { .. } | State::Done => 0,
             },
         })
-    }
-
-    /// Paths that were handed out.
-    pub fn paths(&self) -> impl Iterator<Item = &str> {
-        self.handed_out.keys().map(AsRef::as_ref)
     }
 
     /// Forgets that files were handed out, unless `keep` has them still: they come again with the next pass.
@@ -391,10 +382,14 @@ impl<S: ModuleStorage> Receiver<S> {
         let alone = match self.of_module.get(&key.1).map(Vec::as_slice) {
             Some([only]) if self.names_complete && module.info.original_size().is_none() => {
                 let object = (key.1, Arc::clone(only));
-                let length = self.content_sizes.get(&object).and_then(|it| u32::try_from(*it).ok());
-                let length = length.filter(|it| (1..module.info.size).contains(it));
-                let names = self.named.get(&object).and_then(|names| names.first());
-                names.zip(length).map(|((path, description), length)| Alone { path, description, length })
+                self.named.get(&object).and_then(|names| names.first()).and_then(|file| {
+                    let length = u32::try_from(file.content_size).ok()?;
+                    (1..module.info.size).contains(&length).then_some(Alone {
+                        path: &file.path,
+                        description: &file.description,
+                        length,
+                    })
+                })
             }
             _ => None,
         };
@@ -421,7 +416,7 @@ impl<S: ModuleStorage> Receiver<S> {
         let mut held = Vec::new();
         for key in keys {
             let object = (module_id, Arc::clone(key));
-            for (path, description) in self.named.get(&object).into_iter().flatten() {
+            for Named { path, description, .. } in self.named.get(&object).into_iter().flatten() {
                 let is_out = self.handed_out.get(path).is_some_and(|it| *it == (object.clone(), version));
                 if is_out {
                     continue;

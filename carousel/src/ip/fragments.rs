@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use super::{Datagram, IpDrop, IpPacket, udp};
+use super::{Datagram, IpDrop, IpPacket, parse_ip, udp};
 
 /// Datagrams under reassembly at a time; the oldest gives way. 64 × 64 KiB is the most they can hold.
 const MAX_OPEN: usize = 64;
@@ -32,6 +32,14 @@ pub struct FragmentAssembler {
 }
 
 impl FragmentAssembler {
+    /// Takes the bytes of an IP packet, as [`FragmentAssembler::push`] does.
+    ///
+    /// # Errors
+    /// As for it, and for [`parse_ip`].
+    pub fn datagram<'a>(&'a mut self, packet: &'a [u8]) -> Result<Datagram<'a>, IpDrop> {
+        self.push(&parse_ip(packet)?)
+    }
+
     /// Takes an IP packet and gives its datagram: at once if it is whole, or when its last fragment has come.
     ///
     /// # Errors

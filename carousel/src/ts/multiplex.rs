@@ -73,7 +73,6 @@ pub struct Program {
     pub pmt_pid: Pid,
     /// The PMT, once it has come.
     pub pmt: Option<Pmt>,
-    version: Option<u8>,
 }
 
 /// What the tables say.
@@ -161,7 +160,7 @@ impl Tables {
                 self.too_many_programs += 1;
                 continue;
             }
-            self.programs.insert(service_id, Program { pmt_pid, pmt: None, version: None });
+            self.programs.insert(service_id, Program { pmt_pid, pmt: None });
             self.changes.push(Change::Open(pmt_pid));
         }
     }
@@ -175,7 +174,6 @@ impl Tables {
             self.bad_tables += 1;
             return;
         };
-        program.version = Some(section.version);
         if program.pmt.as_ref() == Some(&pmt) {
             return;
         }
@@ -334,6 +332,16 @@ impl Multiplex {
                 }
             }
         }
+    }
+
+    /// What was of no use in packets, sections, datagrams and tables, by the names of their metrics; a name may come more than
+    /// once.
+    pub fn dropped(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let packets = self.demux.dropped().map(|(why, count)| (why.as_str(), count));
+        let sections = self.demux.sections_dropped().map(|(why, count)| (why.as_str(), count));
+        let datagrams = self.mpe.values().flat_map(mpe::Reassembly::dropped);
+        let datagrams = datagrams.map(|(why, count)| (why.as_str(), count));
+        packets.chain(sections).chain(datagrams).chain(self.tables.refused())
     }
 
     /// What the tables say.

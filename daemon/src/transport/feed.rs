@@ -9,7 +9,7 @@ use carousel::Digest;
 use carousel::dsmcc::delivery::{CarouselFile, Content, Event};
 use carousel::dsmcc::{Description, Receiver};
 use carousel::gse::Deframer;
-use carousel::ip::{FragmentAssembler, parse_ip};
+use carousel::ip::FragmentAssembler;
 use carousel::limits::MAX_CAROUSELS;
 use carousel::time::WallTime;
 use carousel::ts::multiplex::{Component, Delivery, Multiplex, Tables};
@@ -245,20 +245,14 @@ impl Feed {
         state.files = self.files;
         state.continuity_errors = demux.counts().map(|(_, it)| u64::from(it.discontinuities)).sum();
         let mut dropped: BTreeMap<&'static str, u64> = BTreeMap::new();
-        let packets = demux.dropped().map(|(why, count)| (why.as_str(), count));
-        let sections = demux.sections_dropped().map(|(why, count)| (why.as_str(), count));
         let frames = self.deframer.dropped().map(|(why, count)| (why.as_str(), count));
-        let mpe =
-            self.multiplex.mpe().flat_map(|(_, it)| it.dropped()).map(|(why, count)| (why.as_str(), count));
         let files = FileDrop::ALL.iter().map(|why| (why.as_str(), self.files_dropped[*why as usize]));
         let carousels = self
             .carousels
             .values()
             .flat_map(|it| it.receiver.dropped())
             .map(|(why, count)| (why.as_str(), count));
-        let refused = self.multiplex.tables().refused().into_iter();
-        let all =
-            packets.chain(sections).chain(frames).chain(mpe).chain(files).chain(carousels).chain(refused);
+        let all = self.multiplex.dropped().chain(frames).chain(files).chain(carousels);
         for (why, count) in all.chain([("too_many_carousels", self.too_many_carousels)]) {
             *dropped.entry(why).or_default() += count;
         }
@@ -296,8 +290,7 @@ impl Feed {
 
 /// Takes the datagram out of an IP packet, or of the last of its fragments; false if there is none.
 fn hand_on(packet: &[u8], fragments: &mut FragmentAssembler, heard: &mut dyn Heard) -> bool {
-    let Ok(ip) = parse_ip(packet) else { return false };
-    let Ok(datagram) = fragments.push(&ip) else { return false };
+    let Ok(datagram) = fragments.datagram(packet) else { return false };
     heard.datagram(datagram.source, datagram.destination, datagram.payload);
     true
 }

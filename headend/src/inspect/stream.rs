@@ -12,7 +12,7 @@ use carousel::dsmcc::delivery::{CarouselFile, Event};
 use carousel::dsmcc::message::{Message, TABLE_CONTROL};
 use carousel::dsmcc::{Alone, Description, ModuleStorage, Receiver};
 use carousel::gse::Deframer;
-use carousel::ip::{FragmentAssembler, parse_ip};
+use carousel::ip::FragmentAssembler;
 use carousel::limits::MAX_CAROUSELS;
 use carousel::ts::multiplex::{Delivery, Multiplex};
 use carousel::ts::rtp::RtpCounts;
@@ -382,8 +382,7 @@ fn take_ip(
     fragments: &mut FragmentAssembler,
     datagrams: &mut Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
 ) {
-    let Ok(ip) = parse_ip(packet) else { return };
-    if let Ok(datagram) = fragments.push(&ip) {
+    if let Ok(datagram) = fragments.datagram(packet) {
         datagrams.push((datagram.source, datagram.destination, datagram.payload.to_vec()));
     }
 }

@@ -72,16 +72,10 @@ fn counts<'a>(all: impl Iterator<Item = (&'a str, u64)>) -> BTreeMap<&'a str, u6
 
 /// What was of no use in a stream, by reason.
 fn dropped(stream: &StreamReport) -> BTreeMap<&'static str, u64> {
-    let demux = stream.multiplex().demux();
-    let packets = demux.dropped().map(|(why, count)| (why.as_str(), count));
-    let sections = demux.sections_dropped().map(|(why, count)| (why.as_str(), count));
-    let datagrams =
-        stream.multiplex().mpe().flat_map(|(_, it)| it.dropped().map(|(why, count)| (why.as_str(), count)));
     let frames =
         stream.deframer().into_iter().flat_map(|it| it.dropped().map(|(why, count)| (why.as_str(), count)));
-    let refused = stream.multiplex().tables().refused().into_iter();
     let mut sum = BTreeMap::new();
-    for (why, count) in packets.chain(sections).chain(datagrams).chain(frames).chain(refused) {
+    for (why, count) in stream.multiplex().dropped().chain(frames) {
         *sum.entry(why).or_insert(0) += count;
     }
     counts(sum.into_iter())

@@ -109,7 +109,6 @@ pub struct Rotation {
     manifest_interval_ms: u64,
     cycle_ns: Option<u64>,
     once: bool,
-    is_closed: bool,
     files: RefCell<HashMap<ObjectNumber, BodyReading>>,
     stats: RotationStats,
     refused: Vec<String>,
@@ -149,7 +148,6 @@ impl Rotation {
             cycle_ns: (config.carousel.cycle_s > 0).then_some(config.carousel.cycle_s * 1_000_000_000),
             config: multiplex.clone(),
             once,
-            is_closed: false,
             files: RefCell::default(),
             stats: RotationStats::default(),
             refused: Vec::new(),
@@ -433,7 +431,7 @@ impl Rotation {
                 return Some(job);
             }
         }
-        if self.once || self.is_closed {
+        if self.once {
             return None;
         }
         let pass_ns = self.schedule.bytes() as f64 * 8e9 / self.rate_bps.max(1) as f64;
@@ -485,7 +483,6 @@ impl Rotation {
 
     /// From now on nothing is begun.
     pub fn close(&mut self) {
-        self.is_closed = true;
         self.once = true;
         self.fresh.clear();
         self.urgent.clear();
