@@ -295,7 +295,12 @@ impl Story {
                         result.wrong.push(relative);
                     }
                 }
-                _ => result.missing.push(relative),
+                Ok(response) => {
+                    let said = String::from_utf8_lossy(&response.body[..response.body.len().min(120)]);
+                    let why = if response.whole { said.trim() } else { "cut" };
+                    result.missing.push(format!("{relative}: {} {why}", response.status));
+                }
+                Err(why) => result.missing.push(format!("{relative}: {why}")),
             }
         }
         result
@@ -315,7 +320,7 @@ pub struct Comparison {
     pub exact: u64,
     /// Those of them that were in the cache.
     pub hits: u64,
-    /// Files that did not come, or not to their end.
+    /// Files that did not come, or not to their end, each with what came instead.
     pub missing: Vec<String>,
     /// Files that came with other bytes: never.
     pub wrong: Vec<String>,
