@@ -14,6 +14,7 @@
 //! | [`fec`] | OTI, payload IDs, blocks, which symbols are there | RFC 5052, 5445 |
 //! | [`flute`] | FDT, receiver, sender | RFC 6726, 3926 |
 //! | [`mabr`], [`nip`] | gateway configurations, announcement documents | TS 103 769, TS 103 876 |
+//! | [`dvbi`] | service lists, content guides | TS 103 770 |
 //! | [`route`] | what tells ROUTE from FLUTE | RFC 9223 |
 //! | [`ts`] | transport streams: packets, sections, tables | ISO/IEC 13818-1, EN 300 468 |
 //! | [`dsmcc`] | data and object carousels | ISO/IEC 13818-6, TS 102 809 |
@@ -89,6 +90,7 @@ pub mod capture;
 pub mod config;
 pub mod digest;
 pub mod dsmcc;
+pub mod dvbi;
 pub mod eviction;
 pub mod fec;
 pub mod flute;

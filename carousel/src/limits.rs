@@ -48,6 +48,10 @@ pub const MAX_URI_BYTES: usize = 8_192;
 /// XML documents other than FDT Instances (gateway configurations, service lists): the largest seen is 87 KB.
 pub const MAX_XML_BYTES: usize = 8 << 20;
 
+/// XML documents that are read element by element, never held: service lists of 10,000 services have 25 MB, programme
+/// guides of a week for 300 channels 40 MB.
+pub const MAX_LONG_XML_BYTES: usize = 64 << 20;
+
 /// Nesting of XML elements. DVB-I needs 12.
 pub const MAX_XML_DEPTH: usize = 64;
 

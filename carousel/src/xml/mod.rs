@@ -13,7 +13,7 @@ use quick_xml::events::{BytesStart, Event};
 use quick_xml::name::ResolveResult;
 use quick_xml::reader::NsReader;
 
-use crate::limits::{MAX_XML_BYTES, MAX_XML_DEPTH, MAX_XML_ELEMENTS};
+use crate::limits::{MAX_LONG_XML_BYTES, MAX_XML_BYTES, MAX_XML_DEPTH, MAX_XML_ELEMENTS};
 
 /// Why a document is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,14 +185,43 @@ pub fn parse(bytes: &[u8]) -> Result<Element, XmlError> {
     if bytes.len() > MAX_XML_BYTES {
         return Err(XmlError::TooLarge("document larger than 8 MiB"));
     }
+    read(bytes, &mut |_, element| Some(element))
+}
+
+/// Reads a long document without holding it: elements `depth` levels below the root (1: the root's children) go to
+/// `visit` one by one, with those they stand in, outermost first, which have their attributes and the text before. What is
+/// returned is the root without them. [`MAX_XML_ELEMENTS`] counts for each of them.
+///
+/// # Errors
+/// As [`parse`]. What was visited before a malformed place has been visited.
+pub fn parse_each(
+    bytes: &[u8],
+    depth: usize,
+    mut visit: impl FnMut(&[Element], Element),
+) -> Result<Element, XmlError> {
+    if bytes.len() > MAX_LONG_XML_BYTES {
+        return Err(XmlError::TooLarge("document larger than 64 MiB"));
+    }
+    read(bytes, &mut |within, element| {
+        if within.len() == depth {
+            visit(within, element);
+            None
+        } else {
+            Some(element)
+        }
+    })
+}
+
+/// What becomes of an element that has ended inside others: `None` if it has been dealt with.
+type Keep<'a> = dyn FnMut(&[Element], Element) -> Option<Element> + 'a;
+
+fn read(bytes: &[u8], keep: &mut Keep<'_>) -> Result<Element, XmlError> {
     let text = std::str::from_utf8(bytes).map_err(|err| XmlError::Malformed {
         offset: err.valid_up_to() as u64,
         why: "not UTF-8".to_owned(),
     })?;
     let mut reader = NsReader::from_str(text.trim_start_matches('\u{feff}'));
-    let mut open: Vec<Element> = Vec::new();
-    let mut root = None;
-    let mut elements = 0;
+    let mut tree = Tree::default();
     loop {
         let malformed = |offset, why: &dyn fmt::Display| XmlError::Malformed { offset, why: why.to_string() };
         let at = reader.buffer_position();
@@ -201,19 +230,15 @@ pub fn parse(bytes: &[u8]) -> Result<Element, XmlError> {
             Event::Start(start) => (false, start),
             Event::Empty(start) => (true, start),
             Event::End(_) => {
-                let mut element = open.pop().ok_or_else(|| malformed(at, &"end tag without a start"))?;
-                if element.text.trim().len() != element.text.len() {
-                    element.text = element.text.trim().to_owned();
-                }
-                close(&mut open, &mut root, element);
+                tree.close(keep).ok_or_else(|| malformed(at, &"end tag without a start"))?;
                 continue;
             }
             Event::Text(text) => {
-                append_text(&mut open, &text.xml10_content()).map_err(|why| malformed(at, &why))?;
+                append_text(&mut tree.open, &text.xml10_content()).map_err(|why| malformed(at, &why))?;
                 continue;
             }
             Event::CData(data) => {
-                append_text(&mut open, &data.xml10_content()).map_err(|why| malformed(at, &why))?;
+                append_text(&mut tree.open, &data.xml10_content()).map_err(|why| malformed(at, &why))?;
                 continue;
             }
             Event::GeneralRef(reference) => {
@@ -224,41 +249,68 @@ pub fn parse(bytes: &[u8]) -> Result<Element, XmlError> {
                         .to_owned(),
                     Err(err) => return Err(malformed(at, &err)),
                 };
-                append_text(&mut open, &resolved).map_err(|why| malformed(at, &why))?;
+                append_text(&mut tree.open, &resolved).map_err(|why| malformed(at, &why))?;
                 continue;
             }
             Event::DocType(_) => return Err(malformed(at, &"document type declarations are refused")),
             Event::Eof => break,
             Event::Decl(_) | Event::Comment(_) | Event::PI(_) => continue,
         };
-        elements += 1;
-        if elements > MAX_XML_ELEMENTS {
+        if tree.elements >= MAX_XML_ELEMENTS {
             return Err(XmlError::TooLarge("more than 1048576 elements"));
         }
-        if open.len() >= MAX_XML_DEPTH {
+        if tree.open.len() >= MAX_XML_DEPTH {
             return Err(XmlError::TooLarge("elements nested more than 64 deep"));
         }
-        if open.is_empty() && root.is_some() {
+        if tree.open.is_empty() && tree.root.is_some() {
             return Err(malformed(at, &"a second root element"));
         }
-        let element = read_start(&reader, &start).map_err(|why| malformed(at, &why))?;
+        tree.open(read_start(&reader, &start).map_err(|why| malformed(at, &why))?);
         if empty {
-            close(&mut open, &mut root, element);
-        } else {
-            open.push(element);
+            tree.close(keep);
         }
     }
-    if let Some(unclosed) = open.last() {
+    if let Some(unclosed) = tree.open.last() {
         let offset = bytes.len() as u64;
         return Err(XmlError::Malformed { offset, why: format!("ends inside <{}>", unclosed.name) });
     }
-    root.ok_or_else(|| XmlError::Malformed { offset: 0, why: "no root element".to_owned() })
+    tree.root.ok_or_else(|| XmlError::Malformed { offset: 0, why: "no root element".to_owned() })
 }
 
-fn close(open: &mut [Element], root: &mut Option<Element>, element: Element) {
-    match open.last_mut() {
-        Some(parent) => parent.children.push(element),
-        None => *root = Some(element),
+/// A document under reading.
+#[derive(Default)]
+struct Tree {
+    /// Elements that have begun, outermost first, and how many were held before each.
+    open: Vec<Element>,
+    before: Vec<usize>,
+    root: Option<Element>,
+    /// How many elements are held.
+    elements: usize,
+}
+
+impl Tree {
+    fn open(&mut self, element: Element) {
+        self.open.push(element);
+        self.before.push(self.elements);
+        self.elements += 1;
+    }
+
+    /// Ends the innermost element; `None` if there is none.
+    fn close(&mut self, keep: &mut Keep<'_>) -> Option<()> {
+        let (mut element, before) = (self.open.pop()?, self.before.pop()?);
+        if element.text.trim().len() != element.text.len() {
+            element.text = element.text.trim().to_owned();
+        }
+        if self.open.is_empty() {
+            self.root = Some(element);
+            return Some(());
+        }
+        match (keep(&self.open, element), self.open.last_mut()) {
+            (Some(element), Some(parent)) => parent.children.push(element),
+            // It is held no longer, nor is what was inside.
+            _ => self.elements = before,
+        }
+        Some(())
     }
 }
 
@@ -414,6 +466,26 @@ mod tests {
         assert_eq!(root.attribute("w"), Some("1&2"));
         assert_eq!(root.child_text("c"), Some("t<A"));
         assert_eq!(root.all("c").count(), 2);
+    }
+
+    #[test]
+    fn long_documents_are_visited_and_not_held() {
+        let many = 2 * MAX_XML_ELEMENTS;
+        let text = format!("<r v='1'><t>head</t><s k='2'>{}</s></r>", "<e/>".repeat(many));
+        let (mut seen, mut texts) = (0, Vec::new());
+        let root = parse_each(text.as_bytes(), 2, |within, element| {
+            assert_eq!((within[0].attribute("v"), within[1].attribute("k")), (Some("1"), Some("2")));
+            assert_eq!(element.name, "e");
+            seen += 1;
+        });
+        let root = root.unwrap();
+        assert_eq!((seen, root.children.len()), (many, 2));
+        assert!(root.children[1].children.is_empty());
+        parse_each(text.as_bytes(), 1, |_, element| texts.push(element.text)).unwrap_err();
+        assert_eq!(texts, ["head"]);
+        // What is kept counts, however much is visited in between.
+        let kept = format!("<r>{}</r>", "<k/><s><e/></s>".repeat(MAX_XML_ELEMENTS));
+        assert!(matches!(parse_each(kept.as_bytes(), 2, |_, _| {}), Err(XmlError::TooLarge(_))));
     }
 
     #[test]

@@ -1,0 +1,399 @@
+//! Programmes and when they are shown: the model of a content guide (TS 103 770 clause 6, TV-Anytime TS 102 822-3-1).
+//!
+//! A [`Guide`] is filled from whatever a broadcaster has (XMLTV, JSON) or from what is on the air, brought into order by
+//! [`Guide::tidy`], and asked by queries. It is bounded where it is filled: [`MAX_PROGRAMMES`], [`MAX_EVENTS`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::{Image, Text};
+use crate::time::WallTime;
+
+/// Programmes of a guide. 300 channels for a week have some 100,000; about 1 kB each.
+pub const MAX_PROGRAMMES: usize = 262_144;
+/// Events of a guide, and titles on demand.
+pub const MAX_EVENTS: usize = 524_288;
+/// Longest event. What lasts longer is an error in the guide, or a channel without programmes.
+pub const MAX_EVENT_MS: i64 = 24 * 3_600_000;
+/// Programmes shorter than this are an error in the guide.
+pub const MIN_EVENT_MS: i64 = 1000;
+
+/// A content guide.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Guide {
+    /// Programmes by their CRID.
+    pub programmes: BTreeMap<String, Programme>,
+    /// What is shown when, by service (`ContentGuideServiceRef`, else `UniqueIdentifier`), in order of time after
+    /// [`Guide::tidy`].
+    pub schedules: BTreeMap<String, Vec<Event>>,
+    /// What can be had at any time.
+    pub on_demand: Vec<OnDemand>,
+    /// Series, seasons and box sets by their CRID.
+    pub groups: BTreeMap<String, Group>,
+}
+
+/// One programme, however often it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Programme {
+    /// `crid://authority/data`.
+    pub crid: String,
+    /// Main titles, one for each language.
+    pub titles: Vec<Text>,
+    /// Secondary titles (episode titles), one for each language.
+    pub episode_titles: Vec<Text>,
+    /// What it is about, one for each language, of any length: cut to TV-Anytime's lengths when written.
+    pub synopses: Vec<Text>,
+    /// Hrefs of genre terms, the main one first.
+    pub genres: Vec<String>,
+    /// Keywords.
+    pub keywords: Vec<Text>,
+    /// Youngest viewer's age, 4 to 18.
+    pub minimum_age: Option<u8>,
+    /// Who made it.
+    pub credits: Vec<Credit>,
+    /// A still.
+    pub image: Option<Image>,
+    /// Year of production.
+    pub year: Option<u16>,
+    /// Series or box set that it is part of.
+    pub part_of: Option<Part>,
+}
+
+/// Place of a programme in a group.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Part {
+    /// The group's CRID.
+    pub group: String,
+    /// Its number in there, from 1.
+    pub number: Option<u32>,
+}
+
+/// A person and what he or she did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Credit {
+    /// What the person did.
+    pub role: Role,
+    /// Name.
+    pub name: String,
+    /// Who is played.
+    pub character: Option<String>,
+}
+
+/// What a person did for a programme: the roles that guides name most often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Role {
+    /// On the screen.
+    #[default]
+    Actor,
+    /// Directs.
+    Director,
+    /// Writes.
+    Writer,
+    /// Produces.
+    Producer,
+    /// Presents.
+    Presenter,
+    /// Comments.
+    Commentator,
+    /// Composes.
+    Composer,
+    /// Edits.
+    Editor,
+    /// Is a guest.
+    Guest,
+}
+
+/// One showing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// CRID of what is shown.
+    pub programme: String,
+    /// Published start.
+    pub start: WallTime,
+    /// Published end; after the start once the guide is tidy.
+    pub end: WallTime,
+    /// Shown for the first time.
+    pub is_first_showing: bool,
+}
+
+/// One title that can be had at any time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnDemand {
+    /// CRID of the programme.
+    pub programme: String,
+    /// The service that offers it.
+    pub service: String,
+    /// Where it is: URL and MIME type, the preferred one first.
+    pub locators: Vec<(String, String)>,
+    /// How long it is.
+    pub duration_ms: i64,
+    /// From when on it can be had.
+    pub start: WallTime,
+    /// Until when.
+    pub end: WallTime,
+}
+
+/// A series, or a box set.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Group {
+    /// `crid://authority/data`.
+    pub crid: String,
+    /// Titles, one for each language.
+    pub titles: Vec<Text>,
+    /// What it is about.
+    pub synopses: Vec<Text>,
+    /// A still.
+    pub image: Option<Image>,
+    /// Whether it is a category of box sets, a box set, or a series of episodes.
+    pub kind: GroupKind,
+    /// The category that a box set is in.
+    pub part_of: Option<Part>,
+}
+
+/// What a group is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum GroupKind {
+    /// Episodes.
+    #[default]
+    Series,
+    /// Titles that are offered together.
+    BoxSet,
+    /// Box sets that are offered together.
+    Category,
+}
+
+/// Why something of a guide was changed or left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Blemish {
+    /// It overlaps the next one: it ends where that begins.
+    Overlaps,
+    /// It has no end: it ends where the next one begins, or is left out.
+    Endless,
+    /// It is longer than a day: cut.
+    TooLong,
+    /// It ends before it begins, or is shorter than a second: left out.
+    Empty,
+    /// It begins with another one: the later entry is left out.
+    Twice,
+    /// Its programme is not in the guide: left out.
+    NoProgramme,
+    /// One more than there is room for: left out.
+    TooMany,
+}
+
+impl Blemish {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Overlaps,
+        Self::Endless,
+        Self::TooLong,
+        Self::Empty,
+        Self::Twice,
+        Self::NoProgramme,
+        Self::TooMany,
+    ];
+
+    /// Name for messages and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Overlaps => "overlaps",
+            Self::Endless => "endless",
+            Self::TooLong => "too_long",
+            Self::Empty => "empty",
+            Self::Twice => "twice",
+            Self::NoProgramme => "no_programme",
+            Self::TooMany => "too_many",
+        }
+    }
+}
+
+impl fmt::Display for Blemish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The end of an event whose end nobody has told: [`Guide::tidy`] finds one, or leaves the event out.
+pub const NO_END: WallTime = WallTime::from_unix_ms(i64::MAX);
+
+impl Guide {
+    /// Brings every schedule into order of time, without overlaps, gaps left as they are. Tells what it had to change, by
+    /// service.
+    pub fn tidy(&mut self) -> Vec<(String, Blemish)> {
+        let mut blemishes = Vec::new();
+        for (service, events) in &mut self.schedules {
+            let mut tell = |blemish| blemishes.push((service.clone(), blemish));
+            events.retain(|event| {
+                let is_known = self.programmes.contains_key(&event.programme);
+                if !is_known {
+                    tell(Blemish::NoProgramme);
+                }
+                is_known
+            });
+            events.sort_by_key(|event| event.start);
+            events.dedup_by(|later, earlier| {
+                let is_twice = later.start == earlier.start;
+                if is_twice {
+                    tell(Blemish::Twice);
+                }
+                is_twice
+            });
+            for at in 0..events.len() {
+                let next = events.get(at + 1).map(|event| event.start);
+                let event = &mut events[at];
+                match next {
+                    _ if event.end == NO_END => {
+                        tell(Blemish::Endless);
+                        event.end = next.unwrap_or(event.start);
+                    }
+                    Some(next) if event.end > next => {
+                        tell(Blemish::Overlaps);
+                        event.end = next;
+                    }
+                    _ => {}
+                }
+                if event.end.unix_ms().saturating_sub(event.start.unix_ms()) > MAX_EVENT_MS {
+                    tell(Blemish::TooLong);
+                    event.end = event.start.plus_ms(MAX_EVENT_MS);
+                }
+            }
+            events.retain(|event| {
+                let is_something = event.end >= event.start.plus_ms(MIN_EVENT_MS);
+                if !is_something {
+                    tell(Blemish::Empty);
+                }
+                is_something
+            });
+        }
+        self.schedules.retain(|_, events| !events.is_empty());
+        blemishes
+    }
+
+    /// Takes the parts of another guide. What does not fit any more is left out and counted.
+    pub fn merge(&mut self, other: Self) -> u64 {
+        let mut left_out = 0;
+        for (crid, programme) in other.programmes {
+            if self.programmes.len() < MAX_PROGRAMMES || self.programmes.contains_key(&crid) {
+                self.programmes.insert(crid, programme);
+            } else {
+                left_out += 1;
+            }
+        }
+        for (crid, group) in other.groups {
+            if self.groups.len() < MAX_PROGRAMMES || self.groups.contains_key(&crid) {
+                self.groups.insert(crid, group);
+            } else {
+                left_out += 1;
+            }
+        }
+        let mut room = MAX_EVENTS.saturating_sub(self.events());
+        for (service, events) in other.schedules {
+            left_out += events.len().saturating_sub(room) as u64;
+            let taken = events.len().min(room);
+            room -= taken;
+            if taken > 0 {
+                self.schedules.entry(service).or_default().extend(events.into_iter().take(taken));
+            }
+        }
+        left_out += other.on_demand.len().saturating_sub(room) as u64;
+        self.on_demand.extend(other.on_demand.into_iter().take(room));
+        left_out
+    }
+
+    /// Events and titles on demand.
+    pub fn events(&self) -> usize {
+        self.schedules.values().map(Vec::len).sum::<usize>() + self.on_demand.len()
+    }
+
+    /// What a service shows at `now`, and after it.
+    pub fn now_next(&self, service: &str, now: WallTime) -> (Option<&Event>, Option<&Event>) {
+        let events = self.schedules.get(service).map_or(&[][..], Vec::as_slice);
+        let next = events.partition_point(|event| event.start <= now);
+        let current = next.checked_sub(1).map(|at| &events[at]).filter(|event| event.end > now);
+        (current, events.get(next))
+    }
+
+    /// What a service shows between two times, in part or whole.
+    pub fn between(&self, service: &str, from: WallTime, to: WallTime) -> &[Event] {
+        let events = self.schedules.get(service).map_or(&[][..], Vec::as_slice);
+        let first = events.partition_point(|event| event.end <= from);
+        let end = events.partition_point(|event| event.start < to);
+        &events[first.min(end)..end]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guide(events: &[(i64, i64)]) -> Guide {
+        let mut guide = Guide::default();
+        let programme = Programme { crid: "crid://a/p".into(), ..Programme::default() };
+        guide.programmes.insert(programme.crid.clone(), programme);
+        let event = |&(start, end): &(i64, i64)| Event {
+            programme: "crid://a/p".to_owned(),
+            start: WallTime::from_unix_ms(start * 1000),
+            end: if end < 0 { NO_END } else { WallTime::from_unix_ms(end * 1000) },
+            is_first_showing: false,
+        };
+        guide.schedules.insert("s".to_owned(), events.iter().map(event).collect());
+        guide
+    }
+
+    fn times(guide: &Guide) -> Vec<(i64, i64)> {
+        let events = guide.schedules.get("s").map_or(&[][..], Vec::as_slice);
+        events.iter().map(|it| (it.start.unix_ms() / 1000, it.end.unix_ms() / 1000)).collect()
+    }
+
+    #[test]
+    fn what_overlaps_has_no_end_or_comes_twice_is_brought_into_order() {
+        let day = 86_400;
+        let mut messy = guide(&[(200, 300), (0, 250), (0, 90), (300, -1), (500, 500), (600, 600 + 3 * day)]);
+        messy.schedules.get_mut("s").unwrap().push(Event {
+            programme: "crid://a/unknown".to_owned(),
+            start: WallTime::from_unix_ms(5),
+            end: WallTime::from_unix_ms(9000),
+            is_first_showing: false,
+        });
+        let blemishes: Vec<Blemish> = messy.tidy().into_iter().map(|(_, blemish)| blemish).collect();
+        assert_eq!(times(&messy), [(0, 200), (200, 300), (300, 500), (600, 600 + day)]);
+        use Blemish::{Empty, Endless, NoProgramme, Overlaps, TooLong, Twice};
+        assert_eq!(blemishes, [NoProgramme, Twice, Overlaps, Endless, TooLong, Empty]);
+        assert_eq!(messy.tidy(), []);
+        // The last one has no end, and nothing follows: nothing can be said of it.
+        let mut endless = guide(&[(0, -1)]);
+        assert_eq!(endless.tidy().len(), 2);
+        assert!(endless.schedules.is_empty());
+    }
+
+    #[test]
+    fn now_next_and_windows() {
+        let mut guide = guide(&[(0, 100), (100, 200), (300, 400)]);
+        guide.tidy();
+        let at = |s: i64| {
+            let (now, next) = guide.now_next("s", WallTime::from_unix_ms(s * 1000));
+            (now.map(|it| it.start.unix_ms() / 1000), next.map(|it| it.start.unix_ms() / 1000))
+        };
+        assert_eq!(at(-1), (None, Some(0)));
+        assert_eq!(at(0), (Some(0), Some(100)));
+        assert_eq!(at(199), (Some(100), Some(300)));
+        assert_eq!(at(250), (None, Some(300)));
+        assert_eq!(at(400), (None, None));
+        let between = |from: i64, to: i64| {
+            guide.between("s", WallTime::from_unix_ms(from * 1000), WallTime::from_unix_ms(to * 1000)).len()
+        };
+        assert_eq!((between(50, 150), between(200, 300), between(400, 0), between(0, 1000)), (2, 0, 0, 3));
+        assert_eq!(guide.now_next("other", WallTime::from_unix_ms(0)), (None, None));
+    }
+
+    #[test]
+    fn a_language_is_chosen_by_its_tag_then_by_its_primary_subtag() {
+        let texts = [Text::new("en", "colour"), Text::new("de", "Farbe")];
+        let choose = |language: &str| Text::choose(&texts, language).unwrap().text.as_str();
+        assert_eq!(
+            (choose("de"), choose("de-AT"), choose("fr"), choose("EN")),
+            ("Farbe", "Farbe", "colour", "colour")
+        );
+        assert!(Text::choose(&[], "en").is_none());
+    }
+}

@@ -1,0 +1,66 @@
+//! DVB-I (ETSI TS 103 770, Bluebook A177): service lists, service list entry points, content guides.
+//!
+//! ```text
+//! headend  configuration, media, guides ─▶ ServiceList, EntryPoints, Guide ─▶ XML of an edition ─▶ the air
+//! daemon   the air ─▶ XML of any edition ─▶ ServiceList, Guide ─▶ answers to a television's queries
+//!                        └─ relocate: locators that work from where the client stands
+//! ```
+//!
+//! | file | what lives there | clause |
+//! |---|---|---|
+//! | `edition.rs` | namespaces of the editions r0 to r8 | |
+//! | `list.rs` | the model of a service list | 5.5 |
+//! | `list_read.rs`, `list_write.rs` | from any edition, to the one that is asked for | 5.5 |
+//! | `entry_points.rs` | registries' answers and their queries | 5.1.3, 5.3 |
+//! | `guide/` | programmes, schedules, box sets: the model, TV-Anytime both ways, what a query answers | 6 |
+//! | `genre.rs` | genres by name, from the classification schemes | 6.10.5 |
+//! | `relocate.rs` | a list with other locators, all else as it was sent | |
+//!
+//! What is read is what the page, the content guide and a receiver need; the rest of a list that somebody else sends is
+//! passed on by `relocate` untouched. The text of the standard was not at hand: schemas, on-air lists and a public
+//! validator's checks were.
+
+pub mod guide;
+
+use std::fmt;
+
+/// A text in one language, as `mpeg7:TextualType` has it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Text {
+    /// `xml:lang`, such as `en`; empty: the document's language.
+    pub language: String,
+    /// The text.
+    pub text: String,
+}
+
+impl Text {
+    /// A text in a language; an empty one means the document's.
+    pub fn new(language: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { language: language.into(), text: text.into() }
+    }
+
+    /// The text for who reads `language`: that one, else one of its primary subtag, else the first.
+    pub fn choose<'a>(texts: &'a [Self], language: &str) -> Option<&'a Self> {
+        let primary = |tag: &str| tag.split('-').next().unwrap_or_default().to_ascii_lowercase();
+        texts
+            .iter()
+            .find(|text| text.language.eq_ignore_ascii_case(language))
+            .or_else(|| texts.iter().find(|text| primary(&text.language) == primary(language)))
+            .or_else(|| texts.first())
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// A picture: a logo, a still.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Image {
+    /// Its URL.
+    pub uri: String,
+    /// MIME type, such as `image/png`.
+    pub content_type: String,
+}
