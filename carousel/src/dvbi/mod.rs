@@ -20,12 +20,22 @@
 //! passed on by `relocate` untouched. The text of the standard was not at hand: schemas, on-air lists and a public
 //! validator's checks were.
 
+mod edition;
 pub mod guide;
+pub mod list;
+mod list_read;
+mod list_write;
 
 use std::fmt;
 
+pub use edition::Edition;
+pub use list::ServiceList;
+pub use list_read::{LeftOut, MAX_SERVICES};
+pub use list_write::is_hls;
+
 /// A text in one language, as `mpeg7:TextualType` has it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[cfg_attr(feature = "config", derive(serde::Serialize))]
 pub struct Text {
     /// `xml:lang`, such as `en`; empty: the document's language.
     pub language: String,
@@ -58,6 +68,7 @@ impl fmt::Display for Text {
 
 /// A picture: a logo, a still.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[cfg_attr(feature = "config", derive(serde::Serialize))]
 pub struct Image {
     /// Its URL.
     pub uri: String,

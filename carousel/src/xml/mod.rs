@@ -15,6 +15,9 @@ use quick_xml::reader::NsReader;
 
 use crate::limits::{MAX_LONG_XML_BYTES, MAX_XML_BYTES, MAX_XML_DEPTH, MAX_XML_ELEMENTS};
 
+/// The namespace of `xml:lang`, whose prefix needs no declaration.
+pub const XML_NAMESPACE: &str = "http://www.w3.org/XML/1998/namespace";
+
 /// Why a document is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)] // the variants name their fields
@@ -369,7 +372,8 @@ fn collect_namespaces(
     table: &mut Vec<(String, String)>,
 ) {
     let mut note = |namespace: &str, is_attribute: bool| {
-        let needs_prefix = !namespace.is_empty() && (is_attribute || namespace != default);
+        let needs_prefix =
+            !namespace.is_empty() && namespace != XML_NAMESPACE && (is_attribute || namespace != default);
         if needs_prefix && !table.iter().any(|(have, _)| have == namespace) {
             let prefix =
                 known.iter().find(|(have, _)| *have == namespace).map(|(_, prefix)| (*prefix).to_owned());
@@ -396,6 +400,9 @@ fn write_element(
     let prefixed = |namespace: &str, name: &str, is_attribute: bool| {
         if namespace.is_empty() || (!is_attribute && namespace == root.namespace) {
             return name.to_owned();
+        }
+        if namespace == XML_NAMESPACE {
+            return format!("xml:{name}");
         }
         match table.iter().find(|(have, _)| have == namespace) {
             Some((_, prefix)) => format!("{prefix}:{name}"),
