@@ -21,6 +21,7 @@
 //! validator's checks were.
 
 mod edition;
+pub mod genre;
 pub mod guide;
 pub mod list;
 mod list_read;
