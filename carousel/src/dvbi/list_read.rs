@@ -385,4 +385,4 @@ fn dvbs(element: &Element) -> Dvbs {
 
 #[cfg(test)]
 #[path = "list_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -93,7 +93,7 @@ pub(crate) fn everything() -> ServiceList {
     let service = |name: &str, kind| Service {
         id: format!("tag:example.com,2026:{name}"),
         version: 3,
-        names: vec![Text::new("", name), Text::new("de", format!("{name} & <mehr>"))],
+        names: vec![Text::new("en", name), Text::new("de", format!("{name} & <mehr>"))],
         providers: vec![Text::new("", "Example")],
         pictures: vec![
             Picture { kind: PictureKind::Logo, image: image("logo") },
@@ -134,7 +134,7 @@ pub(crate) fn everything() -> ServiceList {
         id: "tag:example.com,2026:list".into(),
         version: 7,
         language: "en".into(),
-        names: vec![Text::new("", "Example channels"), Text::new("de", "Beispielprogramme")],
+        names: vec![Text::new("en", "Example channels"), Text::new("de", "Beispielprogramme")],
         providers: vec![Text::new("", "Example")],
         logos: vec![image("list")],
         regions: vec![region("country", vec![region("north", Vec::new())])],

@@ -24,16 +24,19 @@ struct Writer {
     list: String,
     types: String,
     tva: String,
+    /// Of the document: each text says its language where there are several.
+    language: String,
 }
 
 impl ServiceList {
     /// Writes the list as an edition has it. Left out where the edition has no word: HLS before r4, files and DVB-MABR
-    /// (identifiers) before r6, banners before r3, ages and nested regions' countries before r5, `@id` before r6.
+    /// (identifiers) before r6, banners before r3, ages and nested regions' countries before r5, `@id` before r6,
+    /// the document's language before r3.
     pub fn to_xml(&self, edition: Edition) -> String {
         let list = edition.list_namespace();
         let types = edition.types_namespace().unwrap_or_else(|| list.clone());
         let tva = edition.tva_namespace();
-        let writer = Writer { edition, list, types, tva };
+        let writer = Writer { edition, list, types, tva, language: self.language.clone() };
         let prefixes = [
             (writer.types.as_str(), "dvbi-types"),
             (writer.tva.as_str(), "tva"),
@@ -65,7 +68,11 @@ impl Writer {
     }
 
     fn texts<'a>(&'a self, name: &'a str, texts: &'a [Text]) -> impl Iterator<Item = Element> + 'a {
-        texts.iter().map(move |text| in_language(self.new(name).with_text(&text.text), &text.language))
+        texts.iter().map(move |text| {
+            let is_one_of_many = texts.len() > 1 && text.language.is_empty();
+            let language = if is_one_of_many { &self.language } else { &text.language };
+            in_language(self.new(name).with_text(&text.text), language)
+        })
     }
 
     fn leaves<'a>(&'a self, name: &'a str, texts: &'a [String]) -> impl Iterator<Item = Element> + 'a {
@@ -77,7 +84,10 @@ impl Writer {
         if self.edition >= Edition::R6 {
             root = root.attr("id", &list.id);
         }
-        root = in_language(root.attr("version", list.version.max(1).to_string()), &list.language);
+        root = root.attr("version", list.version.max(1).to_string());
+        if self.edition >= Edition::R3 {
+            root = in_language(root, &list.language);
+        }
         root = root.extend(self.texts("Name", &list.names));
         root = root.extend(self.texts("ProviderName", &list.providers));
         root = root.extend(list.logos.iter().map(|logo| self.picture("1001.1", logo)));
@@ -128,7 +138,8 @@ impl Writer {
 
     fn lcn_table(&self, table: &LcnTable, version: u64) -> Element {
         let mut out = self.new("LCNTable");
-        if self.edition >= Edition::R7 {
+        // The schema of r7 does not know it, that of r8 requires it.
+        if self.edition >= Edition::R8 {
             out = out.attr("version", version.max(1).to_string());
         }
         let entries = table.entries.iter().map(|lcn| {

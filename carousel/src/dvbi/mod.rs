@@ -21,11 +21,13 @@
 //! validator's checks were.
 
 mod edition;
+pub mod entry_points;
 pub mod genre;
 pub mod guide;
 pub mod list;
 mod list_read;
 mod list_write;
+mod relocate;
 
 use std::fmt;
 
@@ -33,6 +35,7 @@ pub use edition::Edition;
 pub use list::ServiceList;
 pub use list_read::{LeftOut, MAX_SERVICES};
 pub use list_write::is_hls;
+pub use relocate::relocate;
 
 /// A text in one language, as `mpeg7:TextualType` has it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -1,12 +1,10 @@
-//! NetworkInformationFile, ServiceInformationFile (clauses 8.4.2, 8.4.3), TimeOffsetFile, service list entry points.
+//! NetworkInformationFile, ServiceInformationFile (clauses 8.4.2, 8.4.3), TimeOffsetFile.
 
 use crate::time::WallTime;
 use crate::xml::{self, Element, XmlError, value};
 
 const NAMESPACE: &str = "urn:dvb:metadata:nativeip:2024";
 const EXTENSIBILITY: &str = "urn:dvb:metadata:Extensibility:2024";
-const SLEP_NAMESPACE: &str = "urn:dvb:metadata:servicelistdiscovery:2024";
-const SLEP_TYPES: &str = "urn:dvb:metadata:servicediscovery-types:2023";
 
 /// Streams or URIs of one file; SES lists 60.
 const MAX_ENTRIES: usize = 65_536;
@@ -325,51 +323,6 @@ impl TimeOffsetFile {
     }
 }
 
-/// DVB-I service list entry points (TS 103 770 clause 5.3), as far as finding service lists goes.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ServiceListEntryPoints {
-    /// Name and URI of each service list, by provider.
-    pub lists: Vec<(String, String)>,
-}
-
-impl ServiceListEntryPoints {
-    /// Reads entry points.
-    ///
-    /// # Errors
-    /// Another root.
-    pub fn parse(bytes: &[u8]) -> Result<Self, XmlError> {
-        let root = root(bytes, "ServiceListEntryPoints")?;
-        let mut lists = Vec::new();
-        for offering in root.all("ProviderOffering").flat_map(|provider| provider.all("ServiceListOffering"))
-        {
-            let name = text(offering, "ServiceListName");
-            for uri in offering.all("ServiceListURI").filter_map(|uri| uri.child_text("URI")) {
-                if lists.len() < MAX_ENTRIES {
-                    lists.push((name.clone(), uri.to_owned()));
-                }
-            }
-        }
-        Ok(Self { lists })
-    }
-
-    /// Writes entry points of one provider.
-    pub fn to_xml(&self, provider: &str) -> String {
-        let ns = |name: &str| Element::new(SLEP_NAMESPACE, name);
-        let lists = self.lists.iter().enumerate().map(|(at, (name, uri))| {
-            let mut address = ns("ServiceListURI").attr("contentType", "application/vnd.dvb.dvbisl+xml");
-            address.children.push(Element::new(SLEP_TYPES, "URI").with_text(uri));
-            ns("ServiceListOffering")
-                .text_child("ServiceListName", name)
-                .child(address)
-                .child(ns("Delivery").child(ns("MulticastTSDelivery")))
-                .text_child("ServiceListId", format!("tag:skycache,2026:{provider}:{at}"))
-        });
-        let root = ns("ServiceListEntryPoints")
-            .child(ns("ProviderOffering").child(ns("Provider").text_child("Name", provider)).extend(lists));
-        xml::write(&root, &[(SLEP_TYPES, "dvbi-types")])
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -412,16 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn entry_points_and_time() {
-        if let Some(bytes) = shared("ses-capture/slep.xml") {
-            let slep = ServiceListEntryPoints::parse(&bytes).unwrap();
-            assert!(
-                slep.lists.iter().any(|(_, uri)| uri == "http://dvb.gw/ses.com/dvbi/service_list_full.xml"),
-                "{slep:?}"
-            );
-        }
-        let ours = ServiceListEntryPoints { lists: vec![("All".into(), "http://dvb.gw/x/list.xml".into())] };
-        assert_eq!(ServiceListEntryPoints::parse(ours.to_xml("me").as_bytes()).unwrap(), ours);
+    fn the_time() {
         let now = WallTime::from_unix_ms(1_795_219_200_123);
         assert_eq!(
             TimeOffsetFile::parse(TimeOffsetFile::now(now).to_xml().as_bytes()).unwrap().time(),
@@ -435,7 +379,6 @@ mod tests {
         fn no_document_panics(text in "(<(NetworkInformationFile|ServiceInformationFile)>)?([ -~]|</?[A-Za-z]{1,20}/?>){0,40}") {
             let _ = NetworkInformationFile::parse(text.as_bytes());
             let _ = ServiceInformationFile::parse(text.as_bytes());
-            let _ = ServiceListEntryPoints::parse(text.as_bytes());
         }
     }
 }

@@ -1,9 +1,9 @@
 //! DVB-NIP signalling (ETSI TS 103 876 V1.1.1): the announcement channel's names and documents.
 //!
-//! The session configurations on the channel are [`crate::mabr`]'s. Here are the NetworkInformationFile, the
-//! ServiceInformationFile, the TimeOffsetFile and the service list entry points, matched by local name in either
-//! namespace that is on air (`…nativeip:2023`, `…nativeip:2024`). The text of the standard was not at hand; what real
-//! broadcasters send is what is understood, and what is not understood is kept.
+//! The session configurations on the channel are [`crate::mabr`]'s, the service list entry points [`crate::dvbi`]'s. Here are
+//! the NetworkInformationFile, the ServiceInformationFile and the TimeOffsetFile, matched by local name in either namespace
+//! that is on air (`…nativeip:2023`, `…nativeip:2024`). The text of the standard was not at hand; what real broadcasters
+//! send is what is understood, and what is not understood is kept.
 
 mod files;
 
@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use files::{
     BroadcastNetwork, DeliveryParameters, MediaStream, NetworkInformationFile, NipStream,
-    ServiceInformationFile, ServiceListEntryPoints, TimeOffsetFile,
+    ServiceInformationFile, TimeOffsetFile,
 };
 
 /// Group of the announcement channel in IPv4 (clause 8.2.2).
