@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::package::{Inventory, Presentation, Role};
+use crate::package::media::{self, Audio, Facts, Video};
+use crate::package::{Inventory, Presentation, Role, Rung};
 use crate::plan::human_seconds;
 
 /// The JSON document.
@@ -19,6 +20,7 @@ pub fn to_json(inventory: &Inventory) -> Value {
                 "width": rung.resolution.map(|it| it.0), "height": rung.resolution.map(|it| it.1),
                 "language": rung.language, "playlist": rung.playlist, "inits": rung.inits, "segments": rung.segments.len(),
                 "bytes": bytes(&rung.segments) + bytes(&rung.inits), "duration_s": rung.duration_s,
+                "media": media::facts_of(inventory, rung).map(|facts| media_json(&facts)),
             })
         });
         json!({
@@ -41,6 +43,36 @@ pub fn to_json(inventory: &Inventory) -> Value {
         "problems": problems.collect::<Vec<_>>(),
         "unreferenced": inventory.unreferenced,
         "total_bytes": inventory.objects.values().map(|object| object.length).sum::<u64>(),
+    })
+}
+
+/// What the media say, where the manifest may say otherwise.
+fn media_json(facts: &Facts) -> Value {
+    json!({
+        "video": facts.video.as_ref().map(video_json),
+        "audio": facts.audio.iter().map(audio_json).collect::<Vec<_>>(),
+        "subtitles": facts.subtitles,
+        "is_protected": facts.is_protected,
+    })
+}
+
+fn video_json(video: &Video) -> Value {
+    let colour = &video.colour;
+    json!({
+        "codec": video.codec, "width": video.width, "height": video.height, "sample_aspect": video.sample_aspect,
+        "display_aspect": video.display_aspect(), "definition": video.definition().as_str(),
+        "frame_rate": video.frame_rate, "is_interlaced": video.is_interlaced, "bit_depth": video.bit_depth,
+        "primaries": colour.primaries, "transfer": colour.transfer, "matrix": colour.matrix,
+        "is_full_range": colour.is_full_range, "alternative_transfer": colour.alternative_transfer,
+        "dynamic": video.dynamic().as_str(), "hdr10": video.hdr10, "hdr10_plus": video.hdr10_plus,
+        "dolby_vision": video.dolby_vision,
+    })
+}
+
+fn audio_json(audio: &Audio) -> Value {
+    json!({
+        "codec": audio.codec, "channels": audio.channels, "sample_rate_hz": audio.sample_rate_hz,
+        "language": audio.language,
     })
 }
 
@@ -79,18 +111,16 @@ fn table_of(out: &mut String, inventory: &Inventory, presentation: &Presentation
     let _ = writeln!(out, "{} {}, {length}", presentation.kind.as_str(), presentation.manifest);
     let _ = writeln!(
         out,
-        "  {:<28} {:<9} {:>9} {:>11} {:>9} {:>10}",
+        "  {:<28} {:<9} {:>9} {:>13} {:>9} {:>10}",
         "rung", "kind", "kbit/s", "picture", "segments", "bytes"
     );
     for rung in &presentation.rungs {
-        let picture = rung
-            .resolution
-            .map_or_else(|| rung.language.clone(), |(width, height)| format!("{width}x{height}"));
+        let picture = picture(inventory, rung);
         let lengths = rung.segments.iter().chain(&rung.inits).filter_map(|path| inventory.objects.get(path));
         let bytes = human_bytes(lengths.map(|object| object.length).sum());
         let _ = writeln!(
             out,
-            "  {:<28} {:<9} {:>9} {picture:>11} {:>9} {bytes:>10}",
+            "  {:<28} {:<9} {:>9} {picture:>13} {:>9} {bytes:>10}",
             rung.id,
             rung.kind.as_str(),
             rung.bandwidth_bps / 1000,
@@ -98,6 +128,16 @@ fn table_of(out: &mut String, inventory: &Inventory, presentation: &Presentation
         );
     }
     out.push('\n');
+}
+
+/// The manifest's picture size, or the media's where it has none, and the media's dynamic range; the language of what has
+/// no picture.
+fn picture(inventory: &Inventory, rung: &Rung) -> String {
+    let video = media::facts_of(inventory, rung).and_then(|facts| facts.video);
+    let said = || video.as_ref().map(|video| (video.width, video.height));
+    let Some((width, height)) = rung.resolution.or_else(said) else { return rung.language.clone() };
+    let dynamic = video.as_ref().map_or("", |video| video.dynamic().as_str());
+    format!("{width}x{height} {dynamic}").trim_end().to_owned()
 }
 
 /// `999 B`, `1.2 MB`.
@@ -115,5 +155,52 @@ fn scaled(value: f64, unit: &str) -> String {
     match scales.iter().find(|(size, _)| value >= *size) {
         Some((size, prefix)) => format!("{:.1} {prefix}{unit}", value / size),
         None => format!("{value:.0} {unit}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::package::{self, Options};
+
+    fn cmaf() -> Inventory {
+        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/media/cmaf"));
+        package::read(root, &Options::default()).unwrap()
+    }
+
+    #[test]
+    fn the_document_has_what_the_media_say_beside_what_the_manifest_says() {
+        let document = to_json(&cmaf());
+        let rungs = document["presentations"][0]["rungs"].as_array().unwrap();
+        let video = &rungs[0]["media"]["video"];
+        assert_eq!(
+            (&rungs[0]["width"], &video["width"], &video["height"]),
+            (&json!(640), &json!(640), &json!(360))
+        );
+        assert_eq!((&video["display_aspect"], &video["dynamic"]), (&json!([16, 9]), &json!("SDR")));
+        let sound = &rungs[3]["media"];
+        assert_eq!((&sound["video"], &sound["audio"][0]["codec"]), (&Value::Null, &json!("mp4a.40.2")));
+    }
+
+    #[test]
+    fn pictures_have_their_dynamic_range_and_sounds_none() {
+        let table = to_table(&cmaf());
+        assert_eq!(table.matches("640x360 SDR").count(), 2, "{table}");
+        assert!(table.lines().any(|line| line.contains("audio") && !line.contains("SDR")), "{table}");
+    }
+
+    #[test]
+    fn media_that_say_nothing_leave_the_manifest_its_word() {
+        let dir = tempfile::tempdir().unwrap();
+        let master = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=9,RESOLUTION=640x360\nv.m3u8\n";
+        let list = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n1.ts\n#EXT-X-ENDLIST\n";
+        for (name, text) in [("m.m3u8", master), ("v.m3u8", list), ("1.ts", "encrypted")] {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let inventory = package::read(dir.path(), &Options::default()).unwrap();
+        assert!(to_table(&inventory).contains(" 640x360 "));
+        assert_eq!(to_json(&inventory)["presentations"][0]["rungs"][0]["media"], Value::Null);
     }
 }

@@ -12,6 +12,7 @@
 mod dash;
 mod hls;
 mod inventory;
+pub mod media;
 mod refer;
 mod tree;
 

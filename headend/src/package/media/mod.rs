@@ -1,0 +1,140 @@
+//! What a rendition is, read from the media themselves: codec, picture, colour, channels, languages. A service list
+//! signals it, and nobody types it in.
+//!
+//! ```text
+//! file ─ at most 4 MB ─┬ boxes ─ mp4 ─┬ avc, hevc, av1, vp9: what is configured ─┐
+//!                      │              └ audio, subtitles                         ├─ Facts
+//!                      └ packets ─ ts ─ PES ─┬ avc, hevc: parameter sets, SEI ───┘
+//!                                            └ audio: the first frame
+//! ```
+//!
+//! | file | what | standard |
+//! |---|---|---|
+//! | `facts` | what there is to say | ISO/IEC 23091-2, RFC 6381 |
+//! | `mp4`, `boxes` | init segments and files | ISO/IEC 14496-12, -14, -15, -30, 23001-7 |
+//! | `ts` | segments of transport streams | ISO/IEC 13818-1 |
+//! | `avc`, `hevc`, `usability` | parameter sets and their VUI | ISO/IEC 14496-10, 23008-2 |
+//! | `nal`, `bits` | what both are written in; SEI | their Annex B and clause 9 |
+//! | `av1`, `vp9` | sequence headers and configurations | AV1 specification clause 5.5, VP codec ISO binding |
+//! | `audio` | configurations and frame headers | ISO/IEC 14496-3, ETSI TS 102 366 |
+//!
+//! Files come from packagers, and from whoever can put one into a followed folder: every length is compared with what
+//! is there, loops are bounded, nothing recurses. What is odd but can be read is read: a level that is too low for its
+//! picture is the packager's mistake, and hides nothing from the service list.
+//!
+//! Left out: parameter sets that are only in the samples (`avc3`, `hev1` without any in the init segment: size and
+//! what the boxes say remain), MPEG-2 video, LATM, packed audio, DVB subtitles and teletext, media in a segment that is
+//! encrypted whole.
+
+mod audio;
+mod av1;
+mod avc;
+mod bits;
+mod boxes;
+mod facts;
+mod hevc;
+mod mp4;
+mod nal;
+mod ts;
+mod usability;
+mod vp9;
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
+pub use facts::{Audio, Colour, Definition, Dynamic, Facts, Video};
+
+use super::{Inventory, Role, Rung};
+
+/// Bytes of a file that are read.
+const MAX_READ_BYTES: u64 = 4 << 20;
+/// Boxes in front of a `moov` that are passed over.
+const MAX_LEADING_BOXES: usize = 64;
+
+/// Why a file says nothing.
+#[derive(Debug)]
+pub enum Unreadable {
+    /// It is not there or cannot be read.
+    Io(io::Error),
+    /// Neither boxes nor packets.
+    Unknown,
+    /// A media segment without the init segment that describes it.
+    NoInit,
+    /// A transport stream without a programme.
+    NoProgram,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(err) => write!(f, "{err}"),
+            Self::Unknown => f.write_str("neither MP4 nor a transport stream; it may be encrypted whole"),
+            Self::NoInit => f.write_str("a media segment does not describe itself; read its init segment"),
+            Self::NoProgram => f.write_str("no PAT and PMT; a segment begins with them"),
+        }
+    }
+}
+
+impl std::error::Error for Unreadable {}
+
+/// Reads an init segment, an MP4 file, a self-initialising segment or a segment of a transport stream; which of them is
+/// told by its bytes.
+///
+/// # Errors
+/// [`Unreadable`].
+pub fn read(path: &Path) -> Result<Facts, Unreadable> {
+    let mut file = File::open(path).map_err(Unreadable::Io)?;
+    let start = start_of_description(&mut file).map_err(Unreadable::Io)?;
+    file.seek(SeekFrom::Start(start)).map_err(Unreadable::Io)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_READ_BYTES).read_to_end(&mut bytes).map_err(Unreadable::Io)?;
+    facts(&bytes)
+}
+
+/// What the media of a rung say: its init segment, or its first segment where there is none. `None` if they say nothing.
+pub fn facts_of(inventory: &Inventory, rung: &Rung) -> Option<Facts> {
+    let mut objects =
+        rung.inits.iter().chain(&rung.segments).filter_map(|path| inventory.objects.get(path.as_str()));
+    let object = objects.find(|object| matches!(object.role, Role::Init | Role::Segment))?;
+    read(&object.file).ok()
+}
+
+/// Where the `moov` begins; 0 if the file is none of boxes. Files that were not made for streaming have it behind
+/// gigabytes of media.
+fn start_of_description(file: &mut File) -> io::Result<u64> {
+    let mut at = 0;
+    for _ in 0..MAX_LEADING_BOXES {
+        file.seek(SeekFrom::Start(at))?;
+        let mut head = Vec::with_capacity(16);
+        Read::by_ref(file).take(16).read_to_end(&mut head)?;
+        let Some((kind, length)) = boxes::head(&head) else { break };
+        if kind == *b"moov" {
+            return Ok(at);
+        }
+        let Some(next) =
+            length.filter(|_| boxes::is_top_level(kind)).and_then(|length| at.checked_add(length))
+        else {
+            break;
+        };
+        at = next;
+    }
+    Ok(0)
+}
+
+/// What the first bytes of a file say.
+fn facts(bytes: &[u8]) -> Result<Facts, Unreadable> {
+    let is_boxes = boxes::head(bytes).is_some_and(|(kind, _)| boxes::is_top_level(kind));
+    let mut facts = if is_boxes { mp4::read(bytes)? } else { ts::read(bytes)? };
+    // A picture whose size nobody says is of no use, and would divide by zero.
+    facts.video = facts.video.filter(|video| video.width > 0 && video.height > 0);
+    if let Some(video) = &mut facts.video {
+        // Mastering metadata go with HLG too, which they do not make HDR10.
+        video.hdr10 &= video.dynamic() == Dynamic::Pq;
+    }
+    Ok(facts)
+}
+
+#[cfg(test)]
+mod tests;

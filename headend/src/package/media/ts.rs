@@ -1,0 +1,162 @@
+//! Segments of transport streams: the first programme's streams, by the first parameter sets and frames in them.
+
+use carousel::ts::descriptor::find;
+use carousel::ts::psi::{self, Pat, Pmt, Stream};
+use carousel::ts::stream::Packets;
+use carousel::ts::{Demux, PACKET_BYTES, Packet, Pid};
+
+use super::facts::{Audio, Facts};
+use super::{Unreadable, audio, avc, hevc};
+
+/// Bytes of a video stream that are looked at for its first picture's parameter sets.
+const MAX_VIDEO_BYTES: usize = 1 << 20;
+/// Bytes of an audio stream: its first frame and what may lie before it.
+const MAX_AUDIO_BYTES: usize = 16 << 10;
+/// Streams of a programme that are looked at.
+const MAX_STREAMS: usize = 32;
+
+/// `CA_descriptor`: the stream is scrambled.
+const CONDITIONAL_ACCESS: u8 = 0x09;
+/// `ISO_639_language_descriptor`.
+const LANGUAGE: u8 = 0x0a;
+/// `AC-3_descriptor` and `enhanced_AC-3_descriptor` (EN 300 468 annex D).
+const AC3: u8 = 0x6a;
+const EAC3: u8 = 0x7a;
+
+/// What a stream is, by stream_type and descriptors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Avc,
+    Hevc,
+    Adts,
+    MpegAudio,
+    Ac3,
+}
+
+impl Kind {
+    /// ISO/IEC 13818-1 table 2-34, ATSC A/53, EN 300 468 annex D. Types from 0xc1 on are those of SAMPLE-AES, which leaves
+    /// headers and parameter sets in the clear (MPEG-2 Stream Encryption Format for HTTP Live Streaming).
+    fn of(stream: &Stream) -> Option<(Self, bool)> {
+        let has = |tag| find(&stream.descriptors, tag).is_some();
+        Some(match stream.stream_type {
+            0x1b => (Self::Avc, false),
+            0xdb => (Self::Avc, true),
+            0x24 => (Self::Hevc, false),
+            0x0f => (Self::Adts, false),
+            0xcf => (Self::Adts, true),
+            0x03 | 0x04 => (Self::MpegAudio, false),
+            0x81 | 0x87 => (Self::Ac3, false),
+            0xc1 | 0xc2 => (Self::Ac3, true),
+            0x06 if has(AC3) || has(EAC3) => (Self::Ac3, false),
+            _ => return None,
+        })
+    }
+
+    const fn is_video(self) -> bool {
+        matches!(self, Self::Avc | Self::Hevc)
+    }
+
+    const fn most_bytes(self) -> usize {
+        if self.is_video() { MAX_VIDEO_BYTES } else { MAX_AUDIO_BYTES }
+    }
+}
+
+/// A stream that is looked into.
+struct Open {
+    kind: Kind,
+    pid: Pid,
+    language: Option<String>,
+    /// Its bytes, without the headers of PES packets.
+    bytes: Vec<u8>,
+    /// Whether a PES packet has begun: what lies before is the end of one that nobody saw begin.
+    has_begun: bool,
+}
+
+/// Reads packets.
+pub(super) fn read(bytes: &[u8]) -> Result<Facts, Unreadable> {
+    let packets = || Packets::new(bytes).ok_or(Unreadable::Unknown);
+    let program = program(packets()?).ok_or(Unreadable::NoProgram)?;
+    let mut facts = Facts::default();
+    let mut open: Vec<Open> = Vec::new();
+    for stream in program.streams.iter().take(MAX_STREAMS) {
+        let Some((kind, is_protected)) = Kind::of(stream) else { continue };
+        if kind.is_video() && open.iter().any(|other| other.kind.is_video()) {
+            continue;
+        }
+        facts.is_protected |= is_protected || find(&stream.descriptors, CONDITIONAL_ACCESS).is_some();
+        let language = find(&stream.descriptors, LANGUAGE).and_then(|data| language(data.first_chunk()?));
+        open.push(Open { kind, pid: stream.pid, language, bytes: Vec::new(), has_begun: false });
+    }
+    for packet in packets()?.filter_map(|packet| Packet::parse(packet).ok()) {
+        let Some(stream) = open.iter_mut().find(|stream| stream.pid == packet.pid) else { continue };
+        if packet.scrambled {
+            facts.is_protected = true;
+        } else {
+            stream.push(&packet);
+        }
+        if open.iter().all(|stream| stream.bytes.len() >= stream.kind.most_bytes()) {
+            break;
+        }
+    }
+    for stream in open {
+        match stream.kind {
+            Kind::Avc => facts.video = avc::streamed(&stream.bytes),
+            Kind::Hevc => facts.video = hevc::streamed(&stream.bytes),
+            Kind::Adts => facts.audio.extend(stream.sounding(audio::adts)),
+            Kind::MpegAudio => facts.audio.extend(stream.sounding(audio::mpeg_audio)),
+            Kind::Ac3 => facts.audio.extend(stream.sounding(audio::ac3)),
+        }
+    }
+    Ok(facts)
+}
+
+/// The first programme that has streams.
+fn program<'a>(packets: impl Iterator<Item = &'a [u8; PACKET_BYTES]>) -> Option<Pmt> {
+    let mut demux = Demux::default();
+    demux.open(Pid::PAT);
+    for packet in packets {
+        let (mut maps, mut found) = (Vec::new(), None);
+        demux.push(packet, |pid, section| match section {
+            Ok(section) if pid == Pid::PAT && section.table_id == psi::PAT => {
+                maps.extend(Pat::read(&section).into_iter().flat_map(|pat| pat.programs));
+            }
+            Ok(section) if section.table_id == psi::PMT => {
+                found = Pmt::read(&section).ok().filter(|pmt| !pmt.streams.is_empty());
+            }
+            _ => {}
+        });
+        if found.is_some() {
+            return found;
+        }
+        for (_, pid) in maps {
+            demux.open(pid);
+        }
+    }
+    None
+}
+
+impl Open {
+    fn push(&mut self, packet: &Packet<'_>) {
+        let mut payload = packet.payload;
+        if packet.payload_unit_start {
+            // Clause 2.4.3.6: packet_start_code_prefix to PES_header_data_length, then so many bytes.
+            let [0, 0, 1, _, _, _, _, _, header, rest @ ..] = payload else { return };
+            self.has_begun = true;
+            payload = rest.get(usize::from(*header)..).unwrap_or_default();
+        }
+        if self.has_begun {
+            let room = self.kind.most_bytes() - self.bytes.len();
+            self.bytes.extend_from_slice(&payload[..payload.len().min(room)]);
+        }
+    }
+
+    fn sounding(self, read: fn(&[u8]) -> Option<Audio>) -> Option<Audio> {
+        Some(Audio { language: self.language, ..read(&self.bytes)? })
+    }
+}
+
+/// An ISO 639-2 code, unless it is "undetermined".
+pub(super) fn language(code: &[u8; 3]) -> Option<String> {
+    let is_code = code.iter().all(u8::is_ascii_alphabetic) && !code.eq_ignore_ascii_case(b"und");
+    is_code.then(|| code.iter().map(|byte| char::from(byte.to_ascii_lowercase())).collect())
+}
