@@ -15,6 +15,9 @@ use quick_xml::reader::NsReader;
 
 use crate::limits::{MAX_LONG_XML_BYTES, MAX_XML_BYTES, MAX_XML_DEPTH, MAX_XML_ELEMENTS};
 
+/// The namespace of `xml:lang`, whose prefix needs no declaration.
+pub const XML_NAMESPACE: &str = "http://www.w3.org/XML/1998/namespace";
+
 /// Why a document is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)] // the variants name their fields
@@ -199,10 +202,7 @@ pub fn parse_each(
     depth: usize,
     mut visit: impl FnMut(&[Element], Element),
 ) -> Result<Element, XmlError> {
-    if bytes.len() > MAX_LONG_XML_BYTES {
-        return Err(XmlError::TooLarge("document larger than 64 MiB"));
-    }
-    read(bytes, &mut |within, element| {
+    parse_taking(bytes, |within, element| {
         if within.len() == depth {
             visit(within, element);
             None
@@ -210,6 +210,21 @@ pub fn parse_each(
             Some(element)
         }
     })
+}
+
+/// [`parse_each`] where what is wanted stands at several depths: every element that has ended is offered with those it
+/// stands in, and is held only if it is given back.
+///
+/// # Errors
+/// As [`parse_each`].
+pub fn parse_taking(
+    bytes: &[u8],
+    mut take: impl FnMut(&[Element], Element) -> Option<Element>,
+) -> Result<Element, XmlError> {
+    if bytes.len() > MAX_LONG_XML_BYTES {
+        return Err(XmlError::TooLarge("document larger than 64 MiB"));
+    }
+    read(bytes, &mut take)
 }
 
 /// What becomes of an element that has ended inside others: `None` if it has been dealt with.
@@ -369,7 +384,8 @@ fn collect_namespaces(
     table: &mut Vec<(String, String)>,
 ) {
     let mut note = |namespace: &str, is_attribute: bool| {
-        let needs_prefix = !namespace.is_empty() && (is_attribute || namespace != default);
+        let needs_prefix =
+            !namespace.is_empty() && namespace != XML_NAMESPACE && (is_attribute || namespace != default);
         if needs_prefix && !table.iter().any(|(have, _)| have == namespace) {
             let prefix =
                 known.iter().find(|(have, _)| *have == namespace).map(|(_, prefix)| (*prefix).to_owned());
@@ -396,6 +412,9 @@ fn write_element(
     let prefixed = |namespace: &str, name: &str, is_attribute: bool| {
         if namespace.is_empty() || (!is_attribute && namespace == root.namespace) {
             return name.to_owned();
+        }
+        if namespace == XML_NAMESPACE {
+            return format!("xml:{name}");
         }
         match table.iter().find(|(have, _)| have == namespace) {
             Some((_, prefix)) => format!("{prefix}:{name}"),
