@@ -202,10 +202,7 @@ pub fn parse_each(
     depth: usize,
     mut visit: impl FnMut(&[Element], Element),
 ) -> Result<Element, XmlError> {
-    if bytes.len() > MAX_LONG_XML_BYTES {
-        return Err(XmlError::TooLarge("document larger than 64 MiB"));
-    }
-    read(bytes, &mut |within, element| {
+    parse_taking(bytes, |within, element| {
         if within.len() == depth {
             visit(within, element);
             None
@@ -213,6 +210,21 @@ pub fn parse_each(
             Some(element)
         }
     })
+}
+
+/// [`parse_each`] where what is wanted stands at several depths: every element that has ended is offered with those it
+/// stands in, and is held only if it is given back.
+///
+/// # Errors
+/// As [`parse_each`].
+pub fn parse_taking(
+    bytes: &[u8],
+    mut take: impl FnMut(&[Element], Element) -> Option<Element>,
+) -> Result<Element, XmlError> {
+    if bytes.len() > MAX_LONG_XML_BYTES {
+        return Err(XmlError::TooLarge("document larger than 64 MiB"));
+    }
+    read(bytes, &mut take)
 }
 
 /// What becomes of an element that has ended inside others: `None` if it has been dealt with.

@@ -2,12 +2,29 @@
 //!
 //! A [`Guide`] is filled from whatever a broadcaster has (XMLTV, JSON) or from what is on the air, brought into order by
 //! [`Guide::tidy`], and asked by queries. It is bounded where it is filled: [`MAX_PROGRAMMES`], [`MAX_EVENTS`].
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `write.rs` | what each question is answered with, the files that go on the air |
+//! | `describe.rs` | elements of programmes, groups, titles on demand |
+//! | `read.rs` | TV-Anytime documents of any edition to a guide |
+//! | `terms.rs` | editions, classification terms, lengths |
+
+mod describe;
+mod terms;
+mod write;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use super::{Image, Text};
 use crate::time::WallTime;
+
+pub use terms::{AIT_TYPE, Tva};
+pub use write::{
+    BOX_SETS, MAX_WINDOW, Options, Page, Showings, box_set_categories, box_set_contents, box_set_lists,
+    library, more_episodes, now_next, programme, schedule, to_xml, window,
+};
 
 /// Programmes of a guide. 300 channels for a week have some 100,000; about 1 kB each.
 pub const MAX_PROGRAMMES: usize = 262_144;
