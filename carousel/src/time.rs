@@ -110,7 +110,10 @@ impl WallTime {
         let second = two_digits(second, 60)?;
         let fraction_ms = match fraction.as_bytes().first() {
             None => 0,
-            Some(b'.') => (format!("0{fraction}").parse::<f64>().ok()? * 1000.0) as i64,
+            // No exponent: it would make a fraction of any size.
+            Some(b'.') if fraction[1..].bytes().all(|byte| byte.is_ascii_digit()) => {
+                (format!("0{fraction}").parse::<f64>().ok()? * 1000.0) as i64
+            }
             Some(b':') => {
                 let (n, of) = fraction.get(1..)?.split_once('F')?;
                 let (n, of) = (n.parse::<u32>().ok()?, of.parse::<u32>().ok().filter(|&of| of > 0)?);
@@ -224,6 +227,7 @@ mod tests {
             "2025-13-10T00:00:00Z",
             "2025-01-10T1:2:3Z",
             "2025-01-10T00:00:00:1F0",
+            "2025-01-10T00:00:00.9e999",
             "é-01-10T00:00:00",
         ] {
             assert_eq!(WallTime::from_xml(bad), None, "{bad}");

@@ -8,6 +8,7 @@
 //! | [`broadcast`] | configuration and packages → what is on the air, kept up to date |
 //! | [`follow`] | reads what has changed and makes it ready, beside the air |
 //! | [`announce`] | the documents by which receivers find everything |
+//! | [`catalog`] | what televisions find: programme guides |
 //! | [`multiplex`] | a transport stream around all that: tables, IP in sections, a DSM-CC carousel |
 //! | [`forward`] | other people's multicast into that stream |
 //! | [`line`] | what leaves: bare IP packets, transport stream, baseband frames |
@@ -21,6 +22,7 @@
 pub mod air;
 pub mod announce;
 pub mod broadcast;
+pub mod catalog;
 pub mod chart;
 pub mod cli;
 pub mod config;

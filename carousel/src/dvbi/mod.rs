@@ -13,7 +13,7 @@
 //! | `list_read.rs`, `list_write.rs` | from any edition, to the one that is asked for | 5.5 |
 //! | `entry_points.rs` | registries' answers and their queries | 5.1.3, 5.3 |
 //! | `guide/` | programmes, schedules, box sets: the model, TV-Anytime both ways, what a query answers | 6 |
-//! | `genre.rs` | genres by name, from the classification schemes | 6.10.5 |
+//! | `genre/` | genres by name, from the classification schemes | 6.10.5 |
 //! | `relocate.rs` | a list with other locators, all else as it was sent | |
 //!
 //! What is read is what the page, the content guide and a receiver need; the rest of a list that somebody else sends is

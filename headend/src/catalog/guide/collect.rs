@@ -1,0 +1,319 @@
+//! Entries of a guide file become programmes, events and series.
+//!
+//! CRIDs are `crid://<authority>/p<16 hex digits>` for programmes and `…/s<16 hex digits>` for series, the digits from the
+//! SHA-256 of what identifies them: a programme database's id where there is one, else titles, synopses and numbers. Of
+//! 262,144 programmes two have one CRID by chance once in 500 million guides. A season that is told is a group of its
+//! own: episode numbers begin anew in each.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use carousel::Digest;
+use carousel::dvbi::Text;
+use carousel::dvbi::genre;
+use carousel::dvbi::guide::{Blemish, Event, Group, Guide, MAX_EVENTS, MAX_PROGRAMMES, Part, Programme};
+
+use super::Read;
+use super::problems::{Problems, quoted};
+use super::showing::{Series, Showing, add_word};
+
+/// Channels of one file.
+const MAX_CHANNELS: usize = 16_384;
+/// Genres of a programme.
+const MAX_GENRES: usize = 8;
+/// Names of genres that are remembered and counted; a hostile file has another one in each entry.
+const MAX_GENRE_NAMES: usize = 4096;
+/// Ages below this are no restriction.
+const LOWEST_AGE: u8 = 4;
+
+/// A guide that is being filled.
+pub(super) struct Collector<'a> {
+    authority: &'a str,
+    services: &'a dyn Fn(&str) -> Option<String>,
+    guide: Guide,
+    events: usize,
+    channels: Vec<(String, Vec<Text>)>,
+    asked: HashMap<String, Asked>,
+    /// What is meant by a name, and how often it has come.
+    genres: HashMap<String, (Option<&'static str>, u64)>,
+    pub(super) problems: Problems,
+    /// Times without a zone.
+    pub(super) zoneless: u64,
+    no_room: u64,
+}
+
+/// A channel of the file, once it is known who shows it.
+struct Asked {
+    service: Option<String>,
+    programmes: u64,
+    is_declared: bool,
+}
+
+impl<'a> Collector<'a> {
+    /// See [`super::read`]; `file` is how problems call it.
+    pub(super) fn new(
+        file: String,
+        authority: &'a str,
+        services: &'a dyn Fn(&str) -> Option<String>,
+    ) -> Self {
+        Self {
+            authority,
+            services,
+            guide: Guide::default(),
+            events: 0,
+            channels: Vec::new(),
+            asked: HashMap::new(),
+            genres: HashMap::new(),
+            problems: Problems::new(file),
+            zoneless: 0,
+            no_room: 0,
+        }
+    }
+
+    /// Takes a channel's declaration, the first of each.
+    pub(super) fn channel(&mut self, id: &str, names: Vec<Text>) {
+        if let Some(asked) = self.ask(id)
+            && !std::mem::replace(&mut asked.is_declared, true)
+        {
+            self.channels.push((id.to_owned(), names));
+        }
+    }
+
+    /// The service that shows a channel's programme; `None` if it is left out.
+    pub(super) fn service(&mut self, channel: &str) -> Option<String> {
+        let asked = self.ask(channel)?;
+        asked.programmes += 1;
+        asked.service.clone()
+    }
+
+    fn ask(&mut self, channel: &str) -> Option<&mut Asked> {
+        if !self.asked.contains_key(channel) {
+            if self.asked.len() >= MAX_CHANNELS {
+                self.problems.tell(
+                    String::new,
+                    || format!("channel {} is one more than {MAX_CHANNELS}: left out", quoted(channel)),
+                    "split the guide by channels",
+                );
+                return None;
+            }
+            let service = (self.services)(channel);
+            self.asked.insert(channel.to_owned(), Asked { service, programmes: 0, is_declared: false });
+        }
+        self.asked.get_mut(channel)
+    }
+
+    /// Takes an entry.
+    pub(super) fn showing(&mut self, mut showing: Showing) {
+        let crid = self.programme_crid(&showing);
+        let is_new = !self.guide.programmes.contains_key(&crid);
+        if self.events >= MAX_EVENTS || (is_new && self.guide.programmes.len() >= MAX_PROGRAMMES) {
+            self.no_room += 1;
+            return;
+        }
+        self.events += 1;
+        let service = std::mem::take(&mut showing.service);
+        let (start, end, is_first_showing) = (showing.start, showing.end, showing.is_first_showing);
+        if is_new {
+            let programme = self.programme(crid.clone(), showing);
+            self.guide.programmes.insert(crid.clone(), programme);
+        }
+        let event = Event { programme: crid, start, end, is_first_showing };
+        self.guide.schedules.entry(service).or_default().push(event);
+    }
+
+    fn programme(&mut self, crid: String, mut showing: Showing) -> Programme {
+        let genres = self.hrefs(&showing.genres, &mut showing.keywords);
+        let part_of = showing.series.take().map(|series| self.part(series, &showing.titles));
+        Programme {
+            crid,
+            titles: showing.titles,
+            episode_titles: showing.episode_titles,
+            synopses: showing.synopses,
+            genres,
+            keywords: showing.keywords,
+            minimum_age: showing.minimum_age.filter(|age| *age >= LOWEST_AGE).map(|age| age.min(18)),
+            credits: showing.credits,
+            image: showing.image,
+            year: showing.year,
+            part_of,
+        }
+    }
+
+    /// Terms for names of genres; what is none becomes a keyword. A receiver shows the first one, and can name those of
+    /// DVB's own scheme: they come first.
+    fn hrefs(&mut self, names: &[Text], keywords: &mut Vec<Text>) -> Vec<String> {
+        let mut hrefs: Vec<String> = Vec::new();
+        for name in names {
+            let href = match self.genres.get_mut(&name.text) {
+                Some((href, times)) => {
+                    *times += 1;
+                    *href
+                }
+                None => {
+                    let href = genre::term(&name.text).map(|term| term.href);
+                    if self.genres.len() < MAX_GENRE_NAMES {
+                        self.genres.insert(name.text.clone(), (href, 1));
+                    }
+                    href
+                }
+            };
+            match href {
+                Some(href) if hrefs.len() < MAX_GENRES && hrefs.iter().all(|it| it != href) => {
+                    hrefs.push(href.to_owned());
+                }
+                Some(_) => {}
+                None => add_word(keywords, &name.language, &name.text),
+            }
+        }
+        hrefs.sort_by_key(|href| !href.starts_with("urn:dvb:"));
+        hrefs
+    }
+
+    fn part(&mut self, series: Series, titles: &[Text]) -> Part {
+        let titles = if series.titles.is_empty() { titles.to_vec() } else { series.titles };
+        let season = series.season.map(|season| season.to_string()).unwrap_or_default();
+        let title = titles.first().map_or("", |title| title.text.as_str());
+        let crid = self.crid('s', [title, season.as_str()]);
+        self.guide.groups.entry(crid.clone()).or_insert_with(|| Group {
+            crid: crid.clone(),
+            titles,
+            ..Group::default()
+        });
+        Part { group: crid, number: series.episode }
+    }
+
+    fn programme_crid(&self, showing: &Showing) -> String {
+        if let Some(id) = &showing.id {
+            return self.crid('p', ["id", id]);
+        }
+        let number = |number: Option<u32>| number.map(|number| number.to_string()).unwrap_or_default();
+        let series = showing.series.as_ref();
+        let numbers = [number(series.and_then(|it| it.season)), number(series.and_then(|it| it.episode))];
+        let texts = [&showing.titles, &showing.episode_titles, &showing.synopses];
+        let texts = texts.into_iter().chain(series.map(|it| &it.titles)).flat_map(|texts| {
+            texts.iter().flat_map(|it| [it.language.as_str(), it.text.as_str()]).chain(["/"])
+        });
+        self.crid('p', numbers.iter().map(String::as_str).chain(texts))
+    }
+
+    fn crid<'s>(&self, kind: char, identity: impl IntoIterator<Item = &'s str>) -> String {
+        let mut hasher = Digest::hasher();
+        for part in identity {
+            hasher.update(part.as_bytes());
+            hasher.update(&[0xff]); // in no text, so that ("a", "bc") is not ("ab", "c")
+        }
+        let [a, b, c, d, e, f, g, h, ..] = hasher.finish().0;
+        let short = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        format!("crid://{}/{kind}{short:016x}", self.authority)
+    }
+
+    /// Brings the guide into order and tells what was wrong.
+    pub(super) fn finish(mut self) -> Read {
+        self.tell_left_out();
+        self.tell_unknown_genres();
+        let mut of_service: BTreeMap<(String, Blemish), u64> = BTreeMap::new();
+        for blemish in self.guide.tidy() {
+            *of_service.entry(blemish).or_default() += 1;
+        }
+        for ((service, blemish), times) in of_service {
+            let (what, mend) = in_words(blemish);
+            self.problems.tell(
+                || format!("service {}", quoted(&service)),
+                || format!("{times} × an entry {what}"),
+                mend,
+            );
+        }
+        self.drop_unused();
+        Read { guide: self.guide, problems: self.problems.finish(), channels: self.channels }
+    }
+
+    /// Drops what no event refers to any more.
+    fn drop_unused(&mut self) {
+        let Guide { programmes, schedules, groups, .. } = &mut self.guide;
+        let shown: HashSet<&str> =
+            schedules.values().flatten().map(|event| event.programme.as_str()).collect();
+        programmes.retain(|crid, _| shown.contains(crid.as_str()));
+        let parts: HashSet<&str> = programmes
+            .values()
+            .filter_map(|programme| programme.part_of.as_ref())
+            .map(|part| part.group.as_str())
+            .collect();
+        groups.retain(|crid, _| parts.contains(crid.as_str()));
+    }
+
+    fn tell_left_out(&mut self) {
+        let mut unasked: Vec<_> = self.asked.iter().filter(|(_, asked)| asked.service.is_none()).collect();
+        unasked.sort_by_key(|(id, asked)| (std::cmp::Reverse(asked.programmes), id.as_str()));
+        if !unasked.is_empty() {
+            let programmes: u64 = unasked.iter().map(|(_, asked)| asked.programmes).sum();
+            let ids: Vec<String> = unasked.iter().take(5).map(|(id, _)| quoted(id)).collect();
+            let more = if unasked.len() > ids.len() { ", …" } else { "" };
+            let what = format!(
+                "channels that no service asks for: {} with {programmes} programmes ({}{more}): left out",
+                unasked.len(),
+                ids.join(", ")
+            );
+            self.problems.tell(String::new, || what, "name the channel at its service, if it is on the air");
+        }
+        let (zoneless, no_room) = (self.zoneless, self.no_room);
+        if zoneless > 0 {
+            self.problems.tell(
+                String::new,
+                || format!("{zoneless} times have no zone: taken as UTC"),
+                "write the zone behind each time, such as +0000",
+            );
+        }
+        if no_room > 0 {
+            self.problems.tell(
+                String::new,
+                || format!("{no_room} entries are more than a guide has room for: left out"),
+                "split the guide by channels, or shorten it to fewer days",
+            );
+        }
+        if self.events == 0 {
+            self.problems.tell(
+                String::new,
+                || "no programme that a service shows".to_owned(),
+                "see that the file is whole, and that services name its channels",
+            );
+        }
+    }
+
+    fn tell_unknown_genres(&mut self) {
+        let genres = std::mem::take(&mut self.genres);
+        let mut unknown: Vec<(u64, String)> = genres
+            .into_iter()
+            .filter_map(|(name, (href, times))| href.is_none().then_some((times, name)))
+            .collect();
+        unknown.sort_by(|(a_times, a), (b_times, b)| b_times.cmp(a_times).then_with(|| a.cmp(b)));
+        for (times, name) in unknown {
+            self.problems.tell(
+                String::new,
+                || format!("unknown genre {} ({times} programmes): kept as keyword", quoted(&name)),
+                "known ones are the names and hrefs of DVB ContentSubject, TV-Anytime ContentCS and FormatCS, and usual \
+                 words for them, such as News, Sports, Movie / Drama, Children, Documentary",
+            );
+        }
+    }
+}
+
+/// What an entry of a schedule does, with what came of it, and the mend.
+const fn in_words(blemish: Blemish) -> (&'static str, &'static str) {
+    match blemish {
+        Blemish::Overlaps => {
+            ("overlaps the next one: it ends where that begins", "let each end where the next one begins")
+        }
+        Blemish::Endless => (
+            "has no end: it ends where the next one begins, the last one is left out",
+            "write the end of each programme",
+        ),
+        Blemish::TooLong => ("is longer than a day: cut", "see that start and end are of one day"),
+        Blemish::Empty => {
+            ("ends before it begins, or within a second: left out", "write an end that is behind the start")
+        }
+        Blemish::Twice => ("begins with another one: left out", "write each showing once"),
+        Blemish::NoProgramme => ("is of no programme: left out", "write the programme too"),
+        Blemish::TooMany => {
+            ("is one more than there is room for: left out", "shorten the guide to fewer days")
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! A guide in JSON, for who writes it with a script:
+//!
+//! ```json
+//! {
+//!   "channels": [{"id": "one", "names": {"en": "Channel One", "de": "Kanal Eins"}}, {"id": "two", "name": "Two"}],
+//!   "programmes": [
+//!     {
+//!       "channel": "one",
+//!       "start": "2026-11-21T20:00:00Z",
+//!       "stop": "2026-11-21T21:30:00+01:00",
+//!       "title": {"en": "Harbour Lights", "de": "Hafenlichter"},
+//!       "episode_title": "The Pilot",
+//!       "synopsis": {"en": "A pilot comes aboard."},
+//!       "genres": ["Movie / Drama", "urn:tva:metadata:cs:ContentCS:2011:3.4.6.10"],
+//!       "keywords": ["harbour"],
+//!       "minimum_age": 12,
+//!       "image": "https://pictures.example/harbour.jpg",
+//!       "year": 2019,
+//!       "series": {"title": "Harbour Lights", "season": 2, "episode": 1},
+//!       "credits": [{"role": "actor", "name": "A. Person", "character": "The pilot"}],
+//!       "first_showing": true
+//!     },
+//!     {"channel": "two", "start": 1795291200, "duration_s": 1800, "title": "News"}
+//!   ]
+//! }
+//! ```
+//!
+//! Needed are `channel`, `start` and `title`. Times are dates with a zone, or seconds since 1970; texts are one string, or
+//! one for each language; `role` is actor, director, writer, producer, presenter, commentator, composer, editor or guest.
+//! Without `stop` and `duration_s` a programme ends where the next one begins. Keys that are not listed are passed over.
+//!
+//! Entries are read one by one from where they stand, and a whole document is never held as a tree: what JSON of 64 MiB
+//! says can take ten times that in memory.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use carousel::dvbi::Text;
+use carousel::dvbi::guide::{Credit, NO_END, Role};
+use carousel::time::WallTime;
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::Refusal;
+use super::collect::Collector;
+use super::problems::quoted;
+use super::showing::{
+    self, MAX_CREDITS, MAX_LANGUAGES, MAX_NAME_CHARS, MAX_SYNOPSIS_CHARS, MAX_TITLE_CHARS, MAX_WORDS, Series,
+    Showing, add_text, add_word, clean, place,
+};
+
+/// Seconds since 1970 of the year 10000: a time beyond is in milliseconds, most likely.
+const MAX_UNIX_S: f64 = 253_402_300_800.0;
+/// Seconds of a programme; `Guide::tidy` cuts at a day.
+const MAX_DURATION_S: f64 = 366.0 * 86_400.0;
+
+/// Reads a file into `into`.
+pub(super) fn read(bytes: &[u8], into: &mut Collector<'_>) -> Result<(), Refusal> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let document = Document { into, base: bytes.as_ptr() as usize };
+    document.deserialize(&mut json).and_then(|()| json.end()).map_err(Refusal::Json)
+}
+
+#[derive(Deserialize)]
+struct Channel {
+    id: String,
+    names: Option<Words>,
+    name: Option<Words>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    channel: String,
+    start: Moment,
+    stop: Option<Moment>,
+    duration_s: Option<f64>,
+    title: Words,
+    episode_title: Option<Words>,
+    synopsis: Option<Words>,
+    genres: Option<List<String, MAX_WORDS>>,
+    keywords: Option<List<String, MAX_WORDS>>,
+    minimum_age: Option<u8>,
+    image: Option<String>,
+    year: Option<u16>,
+    series: Option<SeriesEntry>,
+    credits: Option<List<CreditEntry, MAX_CREDITS>>,
+    first_showing: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct SeriesEntry {
+    title: Option<Words>,
+    season: Option<u32>,
+    episode: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct CreditEntry {
+    role: String,
+    name: String,
+    character: Option<String>,
+}
+
+fn channel(number: u64, raw: &RawValue, at: usize, into: &mut Collector<'_>) {
+    match serde_json::from_str::<Channel>(raw.get()) {
+        Ok(channel) => {
+            let names = channel.names.or(channel.name);
+            into.channel(channel.id.trim(), texts(names, MAX_NAME_CHARS));
+        }
+        Err(err) => into.problems.tell(
+            || format!("channel {number} at byte {at}"),
+            || format!("{err}: left out"),
+            "write it as {\"id\": \"…\", \"name\": \"…\"}",
+        ),
+    }
+}
+
+fn programme(number: u64, raw: &RawValue, at: usize, into: &mut Collector<'_>) {
+    const MEND: &str =
+        "write it as {\"channel\": \"…\", \"start\": \"2026-11-21T20:00:00Z\", \"title\": \"…\"}";
+    let entry = match serde_json::from_str::<Entry>(raw.get()) {
+        Ok(entry) => entry,
+        Err(err) => {
+            let place = || format!("programme {number} at byte {at}");
+            into.problems.tell(place, || format!("{err}: left out"), MEND);
+            return;
+        }
+    };
+    let Some(service) = into.service(entry.channel.trim()) else { return };
+    let mut showing = Showing { number, service, end: NO_END, ..Showing::default() };
+    entry.channel.trim().clone_into(&mut showing.channel);
+    let Some(start) = entry.start.read("start", &showing, into) else { return };
+    showing.start = start;
+    match (entry.stop, entry.duration_s) {
+        (Some(stop), _) => showing.end = stop.read("stop", &showing, into).unwrap_or(NO_END),
+        (None, Some(s)) if (0.0..=MAX_DURATION_S).contains(&s) => {
+            showing.end = start.plus_ms((s * 1000.0) as i64);
+        }
+        (None, Some(s)) => into.problems.tell(
+            || showing.place(),
+            || format!("duration_s {s} is no length of a programme"),
+            "write the duration in seconds",
+        ),
+        (None, None) => {}
+    }
+    showing.titles = texts(Some(entry.title), MAX_TITLE_CHARS);
+    if showing.titles.is_empty() {
+        into.problems.tell(|| showing.place(), || "it has no title: left out".to_owned(), MEND);
+        return;
+    }
+    showing.episode_titles = texts(entry.episode_title, MAX_TITLE_CHARS);
+    showing.synopses = texts(entry.synopsis, MAX_SYNOPSIS_CHARS);
+    for (words, into) in [(entry.genres, &mut showing.genres), (entry.keywords, &mut showing.keywords)] {
+        for word in words.into_iter().flat_map(|words| words.0) {
+            add_word(into, "", &word);
+        }
+    }
+    showing.minimum_age = entry.minimum_age;
+    showing.image = entry.image.as_deref().and_then(showing::image);
+    showing.year = entry.year.and_then(showing::year);
+    showing.series = entry.series.map(|series| Series {
+        titles: texts(series.title, MAX_TITLE_CHARS),
+        season: series.season,
+        episode: series.episode,
+    });
+    for credit in entry.credits.into_iter().flat_map(|credits| credits.0) {
+        let Some(role) = role(&credit.role) else {
+            into.problems.tell(
+                || showing.place(),
+                || format!("role {} is not known: left out", quoted(&credit.role)),
+                "known roles are actor, director, writer, producer, presenter, commentator, composer, editor, guest",
+            );
+            continue;
+        };
+        let name = clean(&credit.name, MAX_NAME_CHARS);
+        if !name.is_empty() {
+            let character = credit.character.map(|it| clean(&it, MAX_NAME_CHARS)).filter(|it| !it.is_empty());
+            showing.credits.push(Credit { role, name, character });
+        }
+    }
+    showing.is_first_showing = entry.first_showing.unwrap_or(false);
+    into.showing(showing);
+}
+
+fn role(name: &str) -> Option<Role> {
+    Some(match name.trim().to_ascii_lowercase().as_str() {
+        "actor" => Role::Actor,
+        "director" => Role::Director,
+        "writer" => Role::Writer,
+        "producer" => Role::Producer,
+        "presenter" => Role::Presenter,
+        "commentator" => Role::Commentator,
+        "composer" => Role::Composer,
+        "editor" => Role::Editor,
+        "guest" => Role::Guest,
+        _ => return None,
+    })
+}
+
+fn texts(words: Option<Words>, most_chars: usize) -> Vec<Text> {
+    let mut texts = Vec::new();
+    for (tag, text) in words.into_iter().flat_map(|words| words.0) {
+        add_text(&mut texts, &tag, &text, most_chars);
+    }
+    texts
+}
+
+/// A time, not yet understood.
+enum Moment {
+    Date(String),
+    UnixSeconds(f64),
+}
+
+impl Moment {
+    fn read(self, what: &str, showing: &Showing, into: &mut Collector<'_>) -> Option<WallTime> {
+        let (time, text) = match self {
+            Self::UnixSeconds(s) => {
+                let is_time = (0.0..MAX_UNIX_S).contains(&s);
+                (is_time.then(|| WallTime::from_unix_ms((s * 1000.0) as i64)), s.to_string())
+            }
+            Self::Date(text) => {
+                let clock = text.split_once('T').map_or("", |(_, clock)| clock);
+                let has_zone = clock.contains(['Z', '+', '-']);
+                let time = WallTime::from_xml(&text);
+                into.zoneless += u64::from(time.is_some() && !has_zone);
+                (time, text)
+            }
+        };
+        if time.is_none() {
+            into.problems.tell(
+                || place(showing.number, &showing.channel),
+                || format!("{what} {} is no time", quoted(&text)),
+                "write times as \"2026-11-21T20:00:00Z\", or in seconds since 1970",
+            );
+        }
+        time
+    }
+}
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+        impl Visitor<'_> for Read {
+            type Value = Moment;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a date, or seconds since 1970")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Moment, E> {
+                Ok(Moment::Date(text.chars().take(MAX_NAME_CHARS).collect()))
+            }
+            fn visit_i64<E>(self, s: i64) -> Result<Moment, E> {
+                Ok(Moment::UnixSeconds(s as f64))
+            }
+            fn visit_u64<E>(self, s: u64) -> Result<Moment, E> {
+                Ok(Moment::UnixSeconds(s as f64))
+            }
+            fn visit_f64<E>(self, s: f64) -> Result<Moment, E> {
+                Ok(Moment::UnixSeconds(s))
+            }
+        }
+        deserializer.deserialize_any(Read)
+    }
+}
+
+/// Texts by their languages.
+struct Words(Vec<(String, String)>);
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+        impl<'de> Visitor<'de> for Read {
+            type Value = Words;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, or texts by language")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Words, E> {
+                Ok(Words(vec![(String::new(), text.to_owned())]))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Words, A::Error> {
+                let mut words = Vec::new();
+                while words.len() < MAX_LANGUAGES {
+                    let Some(word) = map.next_entry()? else { return Ok(Words(words)) };
+                    words.push(word);
+                }
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Words(words))
+            }
+        }
+        deserializer.deserialize_any(Read)
+    }
+}
+
+/// The first `N` of a list; the rest is passed over.
+struct List<T, const N: usize>(Vec<T>);
+
+impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for List<T, N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read<T, const N: usize>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for Read<T, N> {
+            type Value = List<T, N>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<List<T, N>, A::Error> {
+                let mut list = Vec::new();
+                while list.len() < N {
+                    let Some(item) = seq.next_element()? else { return Ok(List(list)) };
+                    list.push(item);
+                }
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(List(list))
+            }
+        }
+        deserializer.deserialize_seq(Read(PhantomData))
+    }
+}
+
+/// The whole file; `base` is where its bytes lie.
+struct Document<'c, 'a> {
+    into: &'c mut Collector<'a>,
+    base: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Document<'_, '_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Document<'_, '_> {
+    type Value = ();
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with \"channels\" and \"programmes\"")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self { into, base } = self;
+        let mut has_programmes = false;
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "channels" => map.next_value_seed(Entries { into: &mut *into, base, take: channel })?,
+                "programmes" => {
+                    has_programmes = true;
+                    map.next_value_seed(Entries { into: &mut *into, base, take: programme })?;
+                }
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        if has_programmes { Ok(()) } else { Err(A::Error::missing_field("programmes")) }
+    }
+}
+
+/// A list whose entries are taken one by one, with their number and their place in the file.
+struct Entries<'c, 'a> {
+    into: &'c mut Collector<'a>,
+    base: usize,
+    take: fn(u64, &RawValue, usize, &mut Collector<'_>),
+}
+
+impl<'de> DeserializeSeed<'de> for Entries<'_, '_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Entries<'_, '_> {
+    type Value = ();
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let mut number = 0;
+        while let Some(raw) = seq.next_element::<&'de RawValue>()? {
+            number += 1;
+            let at = (raw.get().as_ptr() as usize).saturating_sub(self.base);
+            (self.take)(number, raw, at, self.into);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,59 @@
+//! What is wrong, told a few times for each kind and counted from then on: a grabber makes one mistake ten thousand times.
+
+use std::collections::BTreeMap;
+
+use crate::package::Problem;
+
+/// Problems of one kind that are listed, each with its place.
+const LISTED_OF_A_KIND: u64 = 20;
+
+/// Problems of one file.
+pub(super) struct Problems {
+    pub(super) file: String,
+    list: Vec<Problem>,
+    /// How many there are of a kind, by the mend.
+    of_kind: BTreeMap<&'static str, u64>,
+}
+
+impl Problems {
+    pub(super) fn new(file: String) -> Self {
+        Self { file, list: Vec::new(), of_kind: BTreeMap::new() }
+    }
+
+    /// Tells one more; `within` is the place in the file, empty for the file itself. What has one `mend` is of one kind.
+    pub(super) fn tell(
+        &mut self,
+        within: impl FnOnce() -> String,
+        what: impl FnOnce() -> String,
+        mend: &'static str,
+    ) {
+        let told = self.of_kind.entry(mend).or_default();
+        *told += 1;
+        if *told > LISTED_OF_A_KIND {
+            return;
+        }
+        let within = within();
+        let place = if within.is_empty() { self.file.clone() } else { format!("{}, {within}", self.file) };
+        self.list.push(Problem { place, what: what(), mend });
+    }
+
+    /// All of them, with the numbers of those that are not listed.
+    pub(super) fn finish(mut self) -> Vec<Problem> {
+        for (mend, told) in self.of_kind {
+            if told > LISTED_OF_A_KIND {
+                let what = format!("{} more of this kind", told - LISTED_OF_A_KIND);
+                self.list.push(Problem { place: self.file.clone(), what, mend });
+            }
+        }
+        self.list
+    }
+}
+
+/// Text of the file in a message: short, and without anything that a terminal would obey.
+pub(super) fn quoted(text: &str) -> String {
+    let mut short: String = text.chars().take(80).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    format!("{short:?}")
+}
