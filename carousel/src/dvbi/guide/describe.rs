@@ -235,8 +235,8 @@ impl<'a> Writing<'a> {
         if whole.encode_utf16().count() <= MAX_NAME {
             return self.tva(element).child(part("GivenName", &whole));
         }
-        let spaces = whole.match_indices(' ').map(|(at, _)| at);
-        let at = spaces.filter(|&at| whole[..at].encode_utf16().count() <= MAX_NAME).last();
+        let is_in = |at: &usize| whole[..*at].encode_utf16().count() <= MAX_NAME;
+        let at = whole.rmatch_indices(' ').map(|(at, _)| at).find(is_in);
         match at {
             Some(at) => self
                 .tva(element)

@@ -11,6 +11,9 @@
 //! | `terms.rs` | editions, classification terms, lengths |
 
 mod describe;
+#[cfg(test)]
+mod document_tests;
+mod read;
 mod terms;
 mod write;
 
@@ -20,6 +23,7 @@ use std::fmt;
 use super::{Image, Text};
 use crate::time::WallTime;
 
+pub use read::LeftOut;
 pub use terms::{AIT_TYPE, Tva};
 pub use write::{
     BOX_SETS, MAX_WINDOW, Options, Page, Showings, box_set_categories, box_set_contents, box_set_lists,

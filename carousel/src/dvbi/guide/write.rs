@@ -338,7 +338,7 @@ pub fn library(guide: &Guide, options: &Options<'_>) -> Element {
         let kind = match group.kind {
             GroupKind::Series => "series",
             GroupKind::BoxSet => "programCompilation",
-            GroupKind::Category => "otherCollection",
+            GroupKind::Category => "otherChoice",
         };
         let about = writing.about_group(group, Some("long")).extend(writing.still(group.image.as_ref()));
         let part = group.part_of.as_ref().filter(|part| is_crid(&part.group));
