@@ -111,6 +111,8 @@ pub struct Session {
 pub struct Http {
     /// Players' listener.
     pub listen: SocketAddr,
+    /// What the page calls the box.
+    pub name: String,
     /// Connections at a time; more are closed at once.
     pub max_connections: usize,
     /// How long a player waits for an object that is on its way and does not come nearer.
@@ -146,6 +148,7 @@ impl Default for Http {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            name: "Skycache".to_owned(),
             max_connections: 20_000,
             wait_ms: 10_000,
             read_through: true,

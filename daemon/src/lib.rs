@@ -14,6 +14,7 @@
 //! [`session`]'s business. What this crate leaves to `carousel`: every byte on the wire.
 pub mod admin;
 pub mod caching;
+pub mod catalog;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -23,6 +24,7 @@ pub mod http;
 pub mod listen;
 pub mod metrics;
 pub mod origin;
+pub mod page;
 pub mod receive;
 pub mod repair;
 pub mod running;

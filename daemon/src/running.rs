@@ -99,6 +99,7 @@ impl Daemon {
         let repairer = Repairer::new(config.repair.clone(), lent);
         tokio::spawn(Arc::clone(&filler).forget_idle());
         let player = Player::new(&config, Arc::clone(&shared), Arc::clone(&origins), filler, runtime);
+        tokio::spawn(Arc::clone(player.catalog()).keep_looking(Arc::clone(&shared)));
         let board = Arc::clone(session.board());
         let parts = Arc::new(Parts {
             shared,
@@ -107,6 +108,8 @@ impl Daemon {
             client: Arc::clone(&client),
             player: Arc::clone(&player),
         });
+        let (live, catalog) = (Arc::clone(player.live()), Arc::clone(player.catalog()));
+        tokio::spawn(live.sample(Arc::clone(&parts), catalog, config.http.name.clone()));
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(repairer.run(troubled, wishes));
         if config.repair.health_check_interval_ms > 0 {
@@ -150,6 +153,8 @@ impl Daemon {
     /// Ends: no new connections, responses finish, threads stop, the store is left in order.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
+        // Who watches the page would keep a worker from ending.
+        self.parts.player.live().close();
         let workers = self.workers;
         let _ = tokio::task::spawn_blocking(move || workers.join()).await;
         for server in self.servers {

@@ -6,16 +6,21 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use carousel::dvbi::Text;
+use carousel::dvbi::entry_points::{DeliveryKind, EntryPoints, Offering, Provider};
+use carousel::dvbi::list::LIST_TYPE;
 use carousel::mabr::{
     CarouselEntry, Component, Configuration, Endpoint, EntryKind, ManifestLocator, MulticastSession,
     ObjectCarousel, Protocol, RepairParameters, TransportSession,
 };
 use carousel::nip::{
     BroadcastNetwork, Document, MediaStream, NetworkInformationFile, NipStream, ServiceInformationFile,
-    ServiceListEntryPoints, TimeOffsetFile,
+    TimeOffsetFile,
 };
 use carousel::time::WallTime;
 
+use crate::catalog::config::tag_of;
+use crate::catalog::guide_tag;
 use crate::config::Config;
 
 /// A media session as the gateway configuration describes it.
@@ -50,13 +55,13 @@ pub struct Service {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {
     /// Name of the file that `catalog` writes.
-    pub file: &'static str,
+    pub file: String,
     /// Object name.
     pub uri: String,
     /// MIME type.
-    pub content_type: &'static str,
-    /// The XML.
-    pub xml: String,
+    pub content_type: String,
+    /// The document.
+    pub bytes: Vec<u8>,
 }
 
 fn flute_session(config: &Config, address: SocketAddr, tsi: u64, maximum_bps: u64) -> TransportSession {
@@ -94,10 +99,10 @@ pub fn gateway_configuration(config: &Config, services: &[Service]) -> Announcem
         ..Configuration::default()
     };
     Announcement {
-        file: "gateway-configuration.xml",
+        file: "gateway-configuration.xml".to_owned(),
         uri: carousel::mabr::CONFIGURATION_URI.to_owned(),
-        content_type: carousel::mabr::CONFIGURATION_TYPE,
-        xml: configuration.to_xml(),
+        content_type: carousel::mabr::CONFIGURATION_TYPE.to_owned(),
+        bytes: configuration.to_xml().into_bytes(),
     }
 }
 
@@ -146,8 +151,30 @@ fn configuration_carousel(config: &Config, services: &[Service]) -> ObjectCarous
     }
 }
 
-/// The documents of the announcement channel.
-pub fn announcement(config: &Config, services: &[Service], now: WallTime) -> Vec<Announcement> {
+/// The entry points: our own list, if it is on the air, and those that the configuration names.
+fn entry_points(config: &Config, own: Option<&Offering>) -> EntryPoints {
+    let provider = vec![Text::new("", &config.nip.provider)];
+    let named = config.nip.service_lists.iter().map(|list| Offering {
+        id: tag_of(&list.uri),
+        names: vec![Text::new("", &list.name)],
+        uris: vec![(list.uri.clone(), LIST_TYPE.to_owned())],
+        delivery: vec![DeliveryKind::Dash],
+        ..Offering::default()
+    });
+    EntryPoints {
+        language: config.catalog.language.clone(),
+        registry: provider.clone(),
+        providers: vec![Provider { names: provider, lists: own.cloned().into_iter().chain(named).collect() }],
+    }
+}
+
+/// The documents of the announcement channel. `own`: how our own service list is offered, if it is on the air.
+pub fn announcement(
+    config: &Config,
+    services: &[Service],
+    own: Option<&Offering>,
+    now: WallTime,
+) -> Vec<Announcement> {
     let nip = &config.nip;
     let version_update = now.to_xml();
     let interval = Some(Duration::from_millis(config.carousel.announcement_interval_ms));
@@ -157,7 +184,9 @@ pub fn announcement(config: &Config, services: &[Service], now: WallTime) -> Vec
         Document::ServiceInformation,
         Document::TimeOffset,
     ];
-    if !nip.service_lists.is_empty() {
+    let points = entry_points(config, own);
+    let has_lists = points.lists().next().is_some();
+    if has_lists {
         documents.push(Document::ServiceListEntryPoints);
     }
     let entries = documents.iter().map(|document| CarouselEntry {
@@ -172,6 +201,9 @@ pub fn announcement(config: &Config, services: &[Service], now: WallTime) -> Vec
         carousel::nip::ANNOUNCEMENT_TSI,
         config.link.rate_bps,
     );
+    if own.is_some() {
+        channel.tags = vec![guide_tag(&config.catalog)];
+    }
     channel.carousel = Some(ObjectCarousel { entries: entries.collect(), ..ObjectCarousel::default() });
     let mut configuration =
         flute_session(config, config.sessions.configuration, CONFIGURATION_TSI, config.link.rate_bps);
@@ -199,7 +231,7 @@ pub fn announcement(config: &Config, services: &[Service], now: WallTime) -> Vec
         },
         others: Vec::new(),
     };
-    let lists = nip.service_lists.iter().map(|list| list.uri.clone());
+    let lists = points.lists().flat_map(|list| list.uris.iter().map(|(uri, _)| uri.clone()));
     let manifests = services.iter().flat_map(|service| service.manifests.iter().map(|(url, _)| url.clone()));
     let sif = ServiceInformationFile {
         version_update,
@@ -210,9 +242,6 @@ pub fn announcement(config: &Config, services: &[Service], now: WallTime) -> Vec
             applications: Vec::new(),
         }],
     };
-    let slep = ServiceListEntryPoints {
-        lists: nip.service_lists.iter().map(|list| (list.name.clone(), list.uri.clone())).collect(),
-    };
     documents
         .into_iter()
         .map(|document| {
@@ -221,9 +250,14 @@ pub fn announcement(config: &Config, services: &[Service], now: WallTime) -> Vec
                 Document::NetworkInformation => ("nif.xml", nif.to_xml()),
                 Document::ServiceInformation => ("sif.xml", sif.to_xml()),
                 Document::TimeOffset => ("tof.xml", TimeOffsetFile::now(now).to_xml()),
-                _ => ("slep.xml", slep.to_xml(&nip.provider)),
+                _ => ("slep.xml", points.to_xml(config.catalog.edition)),
             };
-            Announcement { file, uri: document.name().to_owned(), content_type: document.content_type(), xml }
+            Announcement {
+                file: file.to_owned(),
+                uri: document.name().to_owned(),
+                content_type: document.content_type().to_owned(),
+                bytes: xml.into_bytes(),
+            }
         })
         .collect()
 }

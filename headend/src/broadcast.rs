@@ -21,6 +21,7 @@ use crate::air::{Air, AirConfig, AirObject, Body, ItemId, RepairSymbols, Repeat,
 use crate::announce::{
     Announcement, CONFIGURATION_TSI, MediaSession, Service, announcement, gateway_configuration,
 };
+use crate::catalog::{Catalog, Made};
 use crate::config::{Carousel, Config, Source};
 use crate::follow::{Update, protection};
 use crate::package::{self, Inventory, Kind, ObjectSource, Options, Presentation, Problem, Role, Rung};
@@ -42,8 +43,17 @@ pub struct Broadcast {
     announcement: Option<SessionIndex>,
     configuration: SessionIndex,
     sources: Vec<OnAir>,
-    documents: BTreeMap<String, (String, ItemId)>,
+    documents: BTreeMap<String, (Vec<u8>, ItemId)>,
+    /// What makes the catalogue, until a follower takes it.
+    catalog: Option<Catalog>,
+    /// The catalogue; empty where none goes on the air.
+    made: Made,
+    /// What of it is on the air, by URL.
+    catalog_items: BTreeMap<String, (Digest, ItemId)>,
 }
+
+/// The catalogue's documents never take more than this part of the link.
+const CATALOG_SHARE: u64 = 20;
 
 /// One source on the air.
 #[derive(Debug)]
@@ -124,6 +134,9 @@ impl Broadcast {
             configuration,
             sources: Vec::new(),
             documents: BTreeMap::new(),
+            catalog: None,
+            made: Made::default(),
+            catalog_items: BTreeMap::new(),
         };
         if broadcast.config.sources.is_empty() {
             return Err("nothing to send: the configuration has no [[source]]".to_owned());
@@ -152,8 +165,15 @@ impl Broadcast {
             }
             broadcast.sources[index].inventory = inventory;
         }
+        if broadcast.config.dvb_i.is_some() {
+            let mut catalog = Catalog::default();
+            let inventories: Vec<&Inventory> = broadcast.sources.iter().map(|it| &it.inventory).collect();
+            broadcast.made = catalog.make(&broadcast.config, &inventories, wall);
+            broadcast.catalog = Some(catalog);
+        }
         // Who joins first must find the way: the documents are there before the media, and name all sessions.
         broadcast.renew_documents(wall, false)?;
+        broadcast.renew_catalog()?;
         for index in 0..broadcast.sources.len() {
             let changes = package::changes(&Inventory::default(), &broadcast.sources[index].inventory);
             for object in manifests_first(changes.added) {
@@ -173,6 +193,16 @@ impl Broadcast {
         })
     }
 
+    /// The catalogue; empty if the configuration has none.
+    pub const fn catalog(&self) -> &Made {
+        &self.made
+    }
+
+    /// What makes the catalogue, for whoever keeps up with changes.
+    pub const fn take_catalog(&mut self) -> Option<Catalog> {
+        self.catalog.take()
+    }
+
     /// Every destination that packets may go to.
     pub fn destinations(&self) -> Vec<SocketAddr> {
         let media = (0..self.config.sources.len()).map(|index| self.config.media_address(index));
@@ -190,7 +220,8 @@ impl Broadcast {
     /// The documents of the announcement channel and the gateway configuration.
     pub fn announcements(&self, wall: WallTime) -> Vec<Announcement> {
         let services = self.services();
-        let mut all = announcement(&self.config, &services, wall);
+        let own = self.config.dvb_i.is_some().then_some(&self.made.offering);
+        let mut all = announcement(&self.config, &services, own, wall);
         all.push(gateway_configuration(&self.config, &services));
         all
     }
@@ -222,6 +253,11 @@ impl Broadcast {
                 followed.added += 1;
             }
             Update::Settled => self.renew_documents(wall, false)?,
+            Update::Catalog(made) => {
+                self.made = *made;
+                self.renew_documents(wall, false)?;
+                self.renew_catalog()?;
+            }
         }
         Ok(followed)
     }
@@ -385,15 +421,15 @@ impl Broadcast {
             let is_configuration = document.uri == carousel::mabr::CONFIGURATION_URI;
             let session = if is_configuration { Some(self.configuration) } else { self.announcement };
             let Some(session) = session else { continue };
-            if !all && self.documents.get(&document.uri).is_some_and(|(before, _)| *before == stable.xml) {
+            if !all && self.documents.get(&document.uri).is_some_and(|(before, _)| *before == stable.bytes) {
                 continue;
             }
-            let bytes = document.xml.into_bytes();
+            let bytes = document.bytes;
             let carousel = &self.config.carousel;
             let object = AirObject {
                 protection: Protection::NONE,
                 uri: document.uri.clone(),
-                content_type: document.content_type.to_owned(),
+                content_type: document.content_type,
                 digest: Digest::of(&bytes),
                 md5: carousel::digest::md5(&bytes),
                 body: Body::Memory(bytes.into()),
@@ -408,9 +444,49 @@ impl Broadcast {
                 expiry_s: None,
             };
             let id = self.air.add(session, object).map_err(|err| err.to_string())?;
-            if let Some((_, old)) = self.documents.insert(document.uri, (stable.xml, id)) {
+            if let Some((_, old)) = self.documents.insert(document.uri, (stable.bytes, id)) {
                 self.air.withdraw(old);
             }
+        }
+        Ok(())
+    }
+}
+
+impl Broadcast {
+    /// Puts the catalogue's documents on the announcement channel, those that have changed anew, and takes off what is in
+    /// it no more.
+    fn renew_catalog(&mut self) -> Result<(), String> {
+        let Some(session) = self.announcement else { return Ok(()) };
+        let bytes: u64 = self.made.documents.iter().map(|it| it.bytes.len() as u64).sum();
+        let share_bps = (self.config.payload_rate_bps() / CATALOG_SHARE).max(1);
+        let ms = self.config.catalog.interval_ms.max(bytes * 8000 / share_bps);
+        let mut gone = std::mem::take(&mut self.catalog_items);
+        for document in &self.made.documents {
+            let digest = Digest::of(&document.bytes);
+            let before = gone.remove(&document.uri);
+            if let Some((same, id)) = before.filter(|(before, _)| *before == digest) {
+                self.catalog_items.insert(document.uri.clone(), (same, id));
+                continue;
+            }
+            let object = AirObject {
+                protection: Protection::NONE,
+                uri: document.uri.clone(),
+                content_type: document.content_type.clone(),
+                digest,
+                md5: carousel::digest::md5(&document.bytes),
+                body: Body::Memory(document.bytes.as_slice().into()),
+                class: Class::Signalling,
+                repeat: Repeat::Within { ms },
+                expiry_s: Some(self.config.carousel.guide_expiry_s).filter(|&seconds| seconds > 0),
+            };
+            let id = self.air.add(session, object).map_err(|err| format!("{}: {err}", document.uri))?;
+            if let Some((_, old)) = before {
+                self.air.withdraw(old);
+            }
+            self.catalog_items.insert(document.uri.clone(), (digest, id));
+        }
+        for (_, id) in gone.into_values() {
+            self.air.withdraw(id);
         }
         Ok(())
     }

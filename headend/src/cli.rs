@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use carousel::dvbi::Edition;
 use clap::{Parser, Subcommand};
 
 /// Puts packaged HLS and DASH on a one-way link, and explains what is on the air.
@@ -48,7 +49,7 @@ pub enum Verb {
         #[arg(long)]
         once: bool,
     },
-    /// Write the announcement documents: bootstrap, NIP files, gateway configuration
+    /// Write the DVB-I service list, the content guide, the NIP files and the gateway configuration
     Catalog {
         /// Configuration
         #[arg(short, long, value_name = "FILE")]
@@ -56,6 +57,12 @@ pub enum Verb {
         /// Folder to write to
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// Edition of the service list, r0 to r8, instead of the configuration's
+        #[arg(long, value_name = "rN")]
+        edition: Option<Edition>,
+        /// One JSON document on stdout: what was written, and what is wrong with guides and logos
+        #[arg(long)]
+        json: bool,
     },
     /// What is on the air: sessions, transport streams, carousels, objects, losses, timing
     Inspect {

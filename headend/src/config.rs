@@ -14,6 +14,7 @@ use carousel::nip::DeliveryParameters;
 use serde::Deserialize;
 
 use crate::air::PACKET_BYTES;
+use crate::catalog::config::{DvbI, ServiceConfig, tag_of};
 use crate::forecast::{DvbS2, Forecast};
 use crate::multiplex::config::{Carry, Multiplex};
 use crate::plan::Class;
@@ -37,6 +38,9 @@ pub struct Config {
     /// What the announcement channel says of this NIP stream.
     #[serde(default)]
     pub nip: Nip,
+    /// What televisions are told: with this table the catalogue goes on the air.
+    #[serde(default)]
+    pub dvb_i: Option<DvbI>,
     /// How the carousel turns.
     #[serde(default)]
     pub carousel: Carousel,
@@ -58,6 +62,12 @@ pub struct Config {
     /// What is sent.
     #[serde(rename = "source", default)]
     pub sources: Vec<Source>,
+    /// `dvb_i`, or what it would be if it were there.
+    #[serde(skip)]
+    pub catalog: DvbI,
+    /// The file itself, where it was one.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
 }
 
 /// `[link]`
@@ -166,6 +176,9 @@ pub struct Carrier {
     pub symbol_rate_ksps: u32,
     /// Inner code rate, such as `3/4`.
     pub fec: String,
+    /// Degrees of the satellite, east positive.
+    #[serde(default)]
+    pub orbital_position: Option<f64>,
 }
 
 /// `[[nip.service_lists]]`
@@ -410,7 +423,8 @@ pub struct Source {
     /// A name for people; the last part of `path` if left out.
     #[serde(default)]
     pub name: String,
-    /// Identifier in the gateway configuration, equal to the DVB-I UniqueIdentifier; the base URL if left out.
+    /// Identifier in the gateway configuration, equal to the DVB-I UniqueIdentifier: a tag URI. Left out: made of the base
+    /// URL, `tag:cdn.example.com,2026:vod/film` for `https://cdn.example.com/vod/film/`.
     #[serde(default)]
     pub service_id: String,
     /// How much it is wanted.
@@ -433,6 +447,9 @@ pub struct Source {
     /// Also send files that no manifest refers to.
     #[serde(default)]
     pub include_unreferenced: bool,
+    /// What televisions are told of it.
+    #[serde(default)]
+    pub service: ServiceConfig,
 }
 
 impl Source {
@@ -450,10 +467,12 @@ impl Config {
         let text = std::fs::read_to_string(path)
             .map_err(|err| format!("{}: {err}; name the configuration with -c FILE", path.display()))?;
         let folder = path.parent().unwrap_or_else(|| Path::new("."));
-        Self::parse(&text, folder).map_err(|mistakes| {
+        let mut config = Self::parse(&text, folder).map_err(|mistakes| {
             let lines = mistakes.iter().map(|mistake| format!("{}:{mistake}", path.display()));
             lines.collect::<Vec<_>>().join("\n")
-        })
+        })?;
+        config.file = Some(path.to_owned());
+        Ok(config)
     }
 
     /// Reads and checks the text of a file that lies in `folder`.
@@ -483,9 +502,12 @@ impl Config {
                 source.name = last.unwrap_or_else(|| "source".to_owned());
             }
             if source.service_id.is_empty() {
-                source.service_id.clone_from(&source.base);
+                source.service_id = tag_of(&source.base);
             }
+            source.service.settle(folder);
         }
+        config.catalog = config.dvb_i.clone().unwrap_or_default();
+        config.catalog.settle(folder, &config.nip.provider);
         let mistakes = config.mistakes();
         if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
     }
@@ -584,6 +606,8 @@ impl Config {
                 all.push(Mistake::of_value("fec", "has no use here", mend));
             }
         }
+        let services = self.sources.iter().map(|source| (source.name.clone(), &source.service));
+        all.extend(self.catalog.mistakes(&services.collect::<Vec<_>>()));
         let mut wrong = |key: &str, what: String, mend: &str| all.push(Mistake::of_value(key, &what, mend));
         if self.output.dscp > 63 {
             wrong(

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! folders ─▶ inventory ─▶ changes ─▶ hash, repair symbols ─▶ Update ─▶ Broadcast::apply
+//!      guides, logos ─▶ catalogue ────────────────────────────┘
 //!               ▲                                              lost files ─┘
 //!               └───────────────────────────────────────────────┘
 //! ```
@@ -14,8 +15,10 @@ use std::time::Duration;
 use carousel::fec::Protection;
 
 use crate::broadcast::{Prepared, prepare, read_source};
+use crate::catalog::{Catalog, Made};
 use crate::config::Config;
 use crate::package::{self, Inventory, ObjectSource};
+use crate::transmit::wall_now;
 
 /// Updates that wait to be applied: each may hold repair symbols of some megabytes.
 const UPDATES: usize = 8;
@@ -41,6 +44,8 @@ pub enum Update {
     },
     /// All of a source's changes were told.
     Settled,
+    /// The catalogue is another one now.
+    Catalog(Box<Made>),
 }
 
 /// Files that left the air because they changed while they were sent: source and path.
@@ -54,14 +59,15 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Starts it. `known` is what is on the air already, by source.
+    /// Starts it. `known` is what is on the air already, by source; `catalog` makes the catalogue, where there is one.
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn start(config: &Config, known: Vec<Inventory>) -> std::io::Result<Self> {
+    pub fn start(config: &Config, known: Vec<Inventory>, catalog: Option<Catalog>) -> std::io::Result<Self> {
         let (sender, updates) = sync_channel(UPDATES);
         let lost = Lost::default();
-        let following = Following { config: config.clone(), known, lost: Arc::clone(&lost), updates: sender };
+        let following =
+            Following { config: config.clone(), known, catalog, lost: Arc::clone(&lost), updates: sender };
         std::thread::Builder::new().name("follow".to_owned()).spawn(move || following.run())?;
         Ok(Self { updates, lost })
     }
@@ -80,6 +86,7 @@ impl Follower {
 struct Following {
     config: Config,
     known: Vec<Inventory>,
+    catalog: Option<Catalog>,
     lost: Lost,
     updates: SyncSender<Update>,
 }
@@ -97,7 +104,21 @@ impl Following {
                     return;
                 }
             }
+            if self.look_at_catalog().is_none() {
+                return;
+            }
         }
+    }
+
+    /// Makes the catalogue anew if something that it is made of has changed. `None` if nobody listens any more.
+    fn look_at_catalog(&mut self) -> Option<()> {
+        let Some(catalog) = &mut self.catalog else { return Some(()) };
+        let (inventories, now): (Vec<&Inventory>, _) = (self.known.iter().collect(), wall_now());
+        if !catalog.is_stale(&self.config, &inventories, now) {
+            return Some(());
+        }
+        let made = catalog.make(&self.config, &inventories, now);
+        self.updates.send(Update::Catalog(Box::new(made))).ok()
     }
 
     /// Looks at one source. `None` if nobody listens any more. A source that cannot be read now stays as it is.

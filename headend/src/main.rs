@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use carousel::dvbi::Edition;
 use clap::Parser as _;
 use headend::cli::{Cli, Plan, Verb};
 use headend::config::Config;
@@ -34,7 +35,7 @@ fn run(verb: Verb) -> Result<(), String> {
         Verb::Plan(arguments) => plan(&arguments),
         Verb::Build { config, out, seconds } => transmit::build(Config::load(&config)?, &out, seconds),
         Verb::Send { config, once } => transmit::send(Config::load(&config)?, once, &stop_on_signals()?),
-        Verb::Catalog { config, out } => catalog(Config::load(&config)?, &out),
+        Verb::Catalog { config, out, edition, json } => catalog(Config::load(&config)?, &out, edition, json),
         Verb::Inspect { source, json, extract, seconds, interface, rate_bps } => {
             let source: Source = source.parse()?;
             let extractor = extract.as_deref().map(Extractor::new).transpose()?;
@@ -114,13 +115,28 @@ fn plan(arguments: &Plan) -> Result<(), String> {
     refusal.map_or(Ok(()), Err)
 }
 
-fn catalog(config: Config, out: &Path) -> Result<(), String> {
+/// Writes the announcement documents and the catalogue, whether or not the latter goes on the air.
+fn catalog(mut config: Config, out: &Path, edition: Option<Edition>, json: bool) -> Result<(), String> {
+    config.catalog.edition = edition.unwrap_or(config.catalog.edition);
+    config.dvb_i.get_or_insert_default();
     let broadcast = transmit::open(config, false, true)?;
-    std::fs::create_dir_all(out).map_err(|err| format!("{}: {err}", out.display()))?;
-    for document in broadcast.announcements(transmit::wall_now()) {
-        let path = out.join(document.file);
-        std::fs::write(&path, &document.xml).map_err(|err| format!("{}: {err}", path.display()))?;
+    let catalog = broadcast.catalog();
+    let announced = broadcast.announcements(transmit::wall_now());
+    let mut written = Vec::new();
+    for document in announced.iter().chain(&catalog.documents).chain(&catalog.files) {
+        let path = out.join(&document.file);
+        let failed = |err: std::io::Error| format!("{}: {err}", path.display());
+        std::fs::create_dir_all(path.parent().unwrap_or(out)).map_err(failed)?;
+        std::fs::write(&path, &document.bytes).map_err(failed)?;
         eprintln!("{}: {}", path.display(), document.uri);
+        written.push(serde_json::json!({
+            "file": document.file, "uri": document.uri, "content_type": document.content_type,
+            "length": document.bytes.len(),
+        }));
+    }
+    if json {
+        let problems: Vec<String> = catalog.problems.iter().map(ToString::to_string).collect();
+        print(&pretty(&serde_json::json!({ "schema": 1, "documents": written, "problems": problems })))?;
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ use crate::follow::{Follower, Update, tell_lost};
 use crate::line::Line;
 use crate::multiplex::Carry;
 use crate::pace::Pacer;
+use crate::package::Problem;
 use crate::sink::{FileSink, PcapSink, Sink, UdpSink};
 
 /// Longest sleep between two looks at the stop flag and the packages.
@@ -55,7 +56,15 @@ pub fn open(config: Config, once: bool, stable: bool) -> Result<Broadcast, Strin
     for (source, problem) in broadcast.problems() {
         eprintln!("{source}: {problem}");
     }
+    tell(&broadcast.catalog().problems);
     Ok(broadcast)
+}
+
+/// Tells of what is wrong with the catalogue.
+fn tell(problems: &[Problem]) {
+    for problem in problems {
+        eprintln!("catalogue: {problem}");
+    }
 }
 
 /// A bar where there is a terminal, nothing elsewhere.
@@ -84,7 +93,7 @@ pub fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result<(), St
     let follower = match once {
         true => None,
         false => Some(
-            Follower::start(&config, broadcast.inventories())
+            Follower::start(&config, broadcast.inventories(), broadcast.take_catalog())
                 .map_err(|err| format!("cannot start a thread: {err}"))?,
         ),
     };
@@ -114,6 +123,11 @@ pub fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result<(), St
         if let Some(follower) = &follower {
             if let Some(update) = follower.poll() {
                 let is_settled = matches!(update, Update::Settled);
+                if let Update::Catalog(made) = &update
+                    && made.problems != broadcast.catalog().problems
+                {
+                    tell(&made.problems);
+                }
                 let step = broadcast.apply(update, wall(now))?;
                 followed = followed.and(step);
                 if is_settled {

@@ -33,6 +33,23 @@ pub struct ServiceList {
     pub services: Vec<Service>,
 }
 
+/// The JSON rendering of a list: its members, and the version of their names.
+#[cfg(feature = "config")]
+#[derive(Debug, serde::Serialize)]
+pub struct Rendering<'a> {
+    schema: u8,
+    #[serde(flatten)]
+    list: &'a ServiceList,
+}
+
+#[cfg(feature = "config")]
+impl<'a> Rendering<'a> {
+    /// Of a list.
+    pub const fn of(list: &'a ServiceList) -> Self {
+        Self { schema: 1, list }
+    }
+}
+
 /// A region, and those inside it: three levels at most.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "config", derive(serde::Serialize))]

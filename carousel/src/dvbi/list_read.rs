@@ -179,7 +179,7 @@ impl Reading {
             providers: texts(element, "ProviderName", MAX_NAME),
             pictures: element.all("RelatedMaterial").take(MAX_OF_EACH).filter_map(picture).collect(),
             genres: genres.map(|href| bounded(href, MAX_NAME)).collect(),
-            kind: kind.map_or(ServiceKind::default(), ServiceKind::from_href),
+            kind: kind.map(ServiceKind::from_href).unwrap_or_default(),
             descriptions: texts(element, "ServiceDescription", MAX_TEXT),
             target_regions,
             guide_source: element.child_text("ContentGuideSourceRef").map(|it| bounded(it, MAX_NAME)),

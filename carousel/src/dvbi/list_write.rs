@@ -63,7 +63,8 @@ pub(super) fn cut(text: &str, most: usize) -> String {
 }
 
 impl Writer {
-    fn new(&self, name: &str) -> Element {
+    /// An element of the list's namespace.
+    fn own(&self, name: &str) -> Element {
         Element::new(&self.list, name)
     }
 
@@ -71,16 +72,16 @@ impl Writer {
         texts.iter().map(move |text| {
             let is_one_of_many = texts.len() > 1 && text.language.is_empty();
             let language = if is_one_of_many { &self.language } else { &text.language };
-            in_language(self.new(name).with_text(&text.text), language)
+            in_language(self.own(name).with_text(&text.text), language)
         })
     }
 
     fn leaves<'a>(&'a self, name: &'a str, texts: &'a [String]) -> impl Iterator<Item = Element> + 'a {
-        texts.iter().map(move |text| self.new(name).with_text(text))
+        texts.iter().map(move |text| self.own(name).with_text(text))
     }
 
     fn service_list(&self, list: &ServiceList) -> Element {
-        let mut root = self.new("ServiceList");
+        let mut root = self.own("ServiceList");
         if self.edition >= Edition::R6 {
             root = root.attr("id", &list.id);
         }
@@ -93,16 +94,16 @@ impl Writer {
         root = root.extend(list.logos.iter().map(|logo| self.picture("1001.1", logo)));
         if !list.regions.is_empty() {
             let regions = list.regions.iter().map(|region| self.region(region, true));
-            root = root.child(self.new("RegionList").attr("version", "1").extend(regions));
+            root = root.child(self.own("RegionList").attr("version", "1").extend(regions));
         }
         root = root.extend(self.leaves("TargetRegion", &list.target_regions));
         if !list.lcn_tables.is_empty() {
             let tables = list.lcn_tables.iter().map(|table| self.lcn_table(table, list.version));
-            root = root.child(self.new("LCNTableList").extend(tables));
+            root = root.child(self.own("LCNTableList").extend(tables));
         }
         if !list.guide_sources.is_empty() {
             let sources = list.guide_sources.iter().map(|source| self.guide_source(source));
-            root = root.child(self.new("ContentGuideSourceList").extend(sources));
+            root = root.child(self.own("ContentGuideSourceList").extend(sources));
         }
         root.extend(list.services.iter().map(|service| self.service(service)))
     }
@@ -117,13 +118,13 @@ impl Writer {
             _ => "2021",
         };
         let uri = Element::new(&self.tva, "MediaUri").attr("contentType", &image.content_type);
-        self.new("RelatedMaterial")
+        self.own("RelatedMaterial")
             .child(Element::new(namespace, "HowRelated").attr("href", format!("{HOW_RELATED}{year}:{term}")))
             .child(Element::new(namespace, "MediaLocator").child(uri.with_text(&image.uri)))
     }
 
     fn region(&self, region: &Region, is_outermost: bool) -> Element {
-        let mut out = self.new("Region");
+        let mut out = self.own("Region");
         if is_outermost && !region.countries.is_empty() {
             out = out.attr("countryCodes", region.countries.join(","));
         }
@@ -137,13 +138,13 @@ impl Writer {
     }
 
     fn lcn_table(&self, table: &LcnTable, version: u64) -> Element {
-        let mut out = self.new("LCNTable");
+        let mut out = self.own("LCNTable");
         // The schema of r7 does not know it, that of r8 requires it.
         if self.edition >= Edition::R8 {
             out = out.attr("version", version.max(1).to_string());
         }
         let entries = table.entries.iter().map(|lcn| {
-            self.new("LCN")
+            self.own("LCN")
                 .attr("channelNumber", lcn.number.to_string())
                 .attr("serviceRef", &lcn.service)
                 .attr_opt("selectable", (!lcn.is_selectable).then_some("false"))
@@ -154,7 +155,7 @@ impl Writer {
 
     fn located(&self, name: &str, uri: &str, content_type: &str) -> Element {
         let uri = Element::new(&self.types, "URI").with_text(uri);
-        self.new(name).attr("contentType", content_type).child(uri)
+        self.own(name).attr("contentType", content_type).child(uri)
     }
 
     fn guide_source(&self, source: &GuideSource) -> Element {
@@ -165,7 +166,7 @@ impl Writer {
             ("MoreEpisodesEndpoint", &source.more_episodes),
         ];
         let further = further.into_iter().filter_map(|(name, uri)| Some(endpoint(name, uri.as_deref()?)));
-        self.new("ContentGuideSource")
+        self.own("ContentGuideSource")
             .attr("CGSID", &source.id)
             .extend(self.texts("ProviderName", &source.providers))
             .child(endpoint("ScheduleInfoEndpoint", &source.schedule))
@@ -180,11 +181,11 @@ impl Writer {
             .map(|picture| self.picture(picture.kind.term(), &picture.image));
         let most_genres = if self.edition == Edition::R1 { 1 } else { usize::MAX };
         let genres = service.genres.iter().take(most_genres).enumerate().map(|(at, href)| {
-            self.new("ServiceGenre").attr("href", href).attr_opt("type", (at > 0).then_some("secondary"))
+            self.own("ServiceGenre").attr("href", href).attr_opt("type", (at > 0).then_some("secondary"))
         });
         let kind = format!("urn:dvb:metadata:cs:ServiceTypeCS:2019:{}", service.kind.as_str());
         let mut out = self
-            .new("Service")
+            .own("Service")
             .attr("version", service.version.max(1).to_string())
             .text_child("UniqueIdentifier", &service.id)
             .extend(service.instances.iter().filter_map(|instance| self.instance(instance)))
@@ -193,7 +194,7 @@ impl Writer {
             .extend(self.texts("ProviderName", &service.providers))
             .extend(pictures)
             .extend(genres)
-            .child(self.new("ServiceType").attr("href", kind));
+            .child(self.own("ServiceType").attr("href", kind));
         if self.edition >= Edition::R2 {
             out = out.extend(service.descriptions.iter().map(|text| self.description(text)));
         }
@@ -204,7 +205,7 @@ impl Writer {
             out = out.text_child("ContentGuideServiceRef", name);
         }
         if let Some(age) = service.minimum_age.filter(|_| self.edition >= Edition::R5) {
-            out = out.child(self.new("ParentalRating").text_child("MinimumAge", age.to_string()));
+            out = out.child(self.own("ParentalRating").text_child("MinimumAge", age.to_string()));
         }
         out
     }
@@ -212,7 +213,7 @@ impl Writer {
     fn description(&self, text: &Text) -> Element {
         let characters = text.text.chars().count();
         let length = LENGTHS.iter().find(|(most, _)| characters <= *most).map_or("long", |(_, name)| name);
-        let out = in_language(self.new("ServiceDescription"), &text.language).attr("length", length);
+        let out = in_language(self.own("ServiceDescription"), &text.language).attr("length", length);
         out.with_text(cut(&text.text, MAX_DESCRIPTION))
     }
 
@@ -220,7 +221,7 @@ impl Writer {
     fn instance(&self, instance: &Instance) -> Option<Element> {
         let delivery = self.delivery(&instance.delivery)?;
         let mut out = self
-            .new("ServiceInstance")
+            .own("ServiceInstance")
             .attr("priority", instance.priority.to_string())
             .extend(self.texts("DisplayName", &instance.names));
         if instance.content != ContentAttributes::default() {
@@ -228,7 +229,7 @@ impl Writer {
         }
         if !instance.availability.is_empty() {
             let periods = instance.availability.iter().map(|period| self.period(period));
-            out = out.child(self.new("Availability").extend(periods));
+            out = out.child(self.own("Availability").extend(periods));
         }
         if self.edition == Edition::R0 {
             // Required then, deprecated soon after.
@@ -247,31 +248,31 @@ impl Writer {
             let days: Vec<String> = interval.days.iter().map(u8::to_string).collect();
             // Its last moment is the one before midnight.
             let end_ms = interval.end_ms.min(86_399_999);
-            self.new("Interval")
+            self.own("Interval")
                 .attr("days", days.join(" "))
                 .attr("startTime", clock(interval.start_ms))
                 .attr("endTime", clock(end_ms))
         };
-        self.new("Period")
+        self.own("Period")
             .attr_opt("validFrom", period.from.map(crate::time::WallTime::to_xml))
             .attr_opt("validTo", period.to.map(crate::time::WallTime::to_xml))
             .extend(period.intervals.iter().map(interval))
     }
 
     fn content(&self, content: &ContentAttributes) -> Element {
-        let mut out = self.new("ContentAttributes").extend(content.audio.iter().map(|it| self.audio(it)));
+        let mut out = self.own("ContentAttributes").extend(content.audio.iter().map(|it| self.audio(it)));
         if !content.video.is_empty() {
             // The best one: receivers choose instances by it.
             out = out.extend(content.video.iter().take(1).map(|it| self.video(it)));
         }
         let most = if self.edition >= Edition::R7 { 2 } else { 1 };
         let points = content.video_conformance_points.iter().take(most);
-        out.extend(points.map(|href| self.new("VideoConformancePoint").attr("href", href)))
+        out.extend(points.map(|href| self.own("VideoConformancePoint").attr("href", href)))
     }
 
     fn audio(&self, audio: &AudioAttributes) -> Element {
         let tva = |name: &str| Element::new(&self.tva, name);
-        let mut out = self.new("AudioAttributes");
+        let mut out = self.own("AudioAttributes");
         if let Some(href) = &audio.coding {
             out = out.child(tva("Coding").attr("href", href));
         }
@@ -299,7 +300,7 @@ impl Writer {
         let aspect = video.aspect_ratio.map(|(w, h)| tva("AspectRatio").with_text(format!("{w}:{h}")));
         let rate = video.frame_rate.as_ref().map(|rate| tva("FrameRate").with_text(rate));
         let mut out = self
-            .new("VideoAttributes")
+            .own("VideoAttributes")
             .extend(term("Coding", &video.coding))
             .child(tva("Scan").with_text(if video.is_interlaced { "interlaced" } else { "progressive" }))
             .extend(size("HorizontalSize", video.width))
@@ -308,7 +309,7 @@ impl Writer {
             .extend(rate)
             .extend(term("PictureFormat", &video.picture_format));
         if let Some(href) = video.colorimetry.as_ref().filter(|_| self.edition >= Edition::R2) {
-            out = out.child(self.new("Colorimetry").attr("href", href));
+            out = out.child(self.own("Colorimetry").attr("href", href));
         }
         out
     }
@@ -318,18 +319,18 @@ impl Writer {
             Delivery::Dash { uri, content_type } => {
                 let content_type = if content_type.is_empty() { DASH_TYPE } else { content_type };
                 let location = self.located("UriBasedLocation", uri, content_type);
-                self.new("DASHDeliveryParameters").child(location)
+                self.own("DASHDeliveryParameters").child(location)
             }
             Delivery::Identifier { uri, content_type } if self.edition >= Edition::R6 => {
-                self.new("IdentifierBasedDeliveryParameters").attr("contentType", content_type).with_text(uri)
+                self.own("IdentifierBasedDeliveryParameters").attr("contentType", content_type).with_text(uri)
             }
             Delivery::Identifier { uri, content_type } if is_hls(content_type) => self.hls_extension(uri)?,
             Delivery::HlsExtension { uri } => self.hls_extension(uri)?,
             Delivery::Dvbs(dvbs) => self.dvbs(dvbs),
             Delivery::MulticastTs { address, port } => {
                 let address =
-                    self.new("IPMulticastAddress").attr("Address", address).attr("Port", port.to_string());
-                self.new("MulticastTSDeliveryParameters").child(address)
+                    self.own("IPMulticastAddress").attr("Address", address).attr("Port", port.to_string());
+                self.own("MulticastTSDeliveryParameters").child(address)
             }
             // Without a triplet it is nothing.
             Delivery::Identifier { .. } | Delivery::Rtsp { .. } | Delivery::Other { .. } => return None,
@@ -343,7 +344,7 @@ impl Writer {
         let uri = Element::new(&self.types, "URI").with_text(uri);
         let location = Element::new(HLS_NAMESPACE, "UriBasedLocation").attr("contentType", HLS_TYPE);
         let parameters = self
-            .new("OtherDeliveryParameters")
+            .own("OtherDeliveryParameters")
             .attr_ns(SCHEMA_INSTANCE, "type", "hls:m3u8RefType")
             .attr("extensionName", "vnd.apple.mpegurl");
         Some(parameters.child(location.child(uri)))
@@ -351,11 +352,11 @@ impl Writer {
 
     fn dvbs(&self, dvbs: &Dvbs) -> Element {
         let triplet = self
-            .new("DVBTriplet")
+            .own("DVBTriplet")
             .attr_opt("origNetId", dvbs.original_network_id.map(|it| it.to_string()))
             .attr_opt("tsId", dvbs.transport_stream_id.map(|it| it.to_string()))
             .attr("serviceId", dvbs.service_id.to_string());
-        let mut out = self.new("DVBSDeliveryParameters").child(triplet);
+        let mut out = self.own("DVBSDeliveryParameters").child(triplet);
         if let Some(position) = &dvbs.orbital_position {
             out = out.text_child("OrbitalPosition", position);
         }

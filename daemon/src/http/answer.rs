@@ -26,7 +26,7 @@ use super::serve::{Asked, Outcome, is_fresh};
 use super::shown::{Shown, takes_gzip};
 use super::stats::Served;
 use super::workers::Worker;
-use super::{METHODS, page, target};
+use super::{METHODS, own, target};
 use crate::clock;
 use crate::origin::OnInterim;
 use crate::store::StoredObject;
@@ -200,10 +200,12 @@ impl Worker {
         }
         let player = &self.player;
         let host = head.headers.get(header::HOST).and_then(|it| it.to_str().ok());
-        let is_own = link.is_tls || head.uri.authority().is_none();
-        let is_page = head.uri.path() == "/" && is_own && head.method == Method::GET;
-        if is_page && !host.is_some_and(|it| it.starts_with("dvb.gw")) {
-            return page::respond(player);
+        let is_origin_form = link.is_tls || head.uri.authority().is_none();
+        let is_read = matches!(head.method, Method::GET | Method::HEAD);
+        let named = head.uri.authority().map(http::uri::Authority::as_str).or(host);
+        let is_nip = named.is_some_and(|it| it.starts_with("dvb.gw"));
+        if is_origin_form && is_read && !is_nip && own::is_own(head.uri.path()) {
+            return player.own(head, named, link.is_tls).await;
         }
         if head.method == Method::OPTIONS {
             let mut response = options();

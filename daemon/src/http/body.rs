@@ -18,6 +18,7 @@ use super::Waits;
 use super::wire::Outbox;
 use crate::flight::{Flight, Flights, Outcome};
 use crate::origin::Reply;
+use crate::page::Viewer;
 use crate::store::{StoredObject, View};
 
 /// Bytes handed to a connection at a time.
@@ -135,6 +136,13 @@ impl PlayerBody {
             }
         });
         Self::Frames { frames, left }
+    }
+
+    /// Events for a viewer of the page, for as long as it watches.
+    pub(super) fn events(viewer: Viewer) -> Self {
+        let (sender, frames) = mpsc::channel(FRAMES);
+        tokio::spawn(viewer.watch(sender));
+        Self::Frames { frames, left: None }
     }
 
     /// Streams what an origin sends.

@@ -17,7 +17,8 @@
 //! | `shown.rs` | manifests: absolute URLs turned to the box, compressed for those who take it |
 //! | `prefetch.rs` | what comes after a miss |
 //! | `stats.rs`, `access.rs` | what was served: counted, and written down |
-//! | `range.rs`, `mime.rs`, `page.rs` | `Range`, types by name, the page at `/` |
+//! | `own.rs` | the page at `/` and its parts, television's queries |
+//! | `range.rs`, `mime.rs` | `Range`, types by name |
 //!
 //! Nothing is served as whole that is not whole and verified: an object in flight keeps its last byte back until it
 //! is, and a response whose object fails is cut, which no HTTP client takes for its end. `DESIGN.md` says why it is built
@@ -31,7 +32,7 @@ mod forward;
 mod head;
 mod hot;
 mod mime;
-mod page;
+mod own;
 mod prefetch;
 mod quick;
 mod range;
@@ -51,8 +52,10 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+use crate::catalog::Catalog;
 use crate::config::{Config, Http};
 use crate::origin::{Filler, Origins};
+use crate::page::Live;
 use crate::receive::Shared;
 
 pub use stats::{BUCKETS_US, HttpStats, RouteStats, Served, route_names};
@@ -77,6 +80,10 @@ pub struct Player {
     shared: Arc<Shared>,
     origins: Arc<Origins>,
     filler: Arc<Filler>,
+    /// Channels and titles.
+    catalog: Arc<Catalog>,
+    /// What the box is doing, for the page.
+    live: Arc<Live>,
     config: Http,
     waits: Waits,
     /// What outlives a connection runs here.
@@ -104,6 +111,8 @@ impl Player {
             shared,
             origins,
             filler,
+            catalog: Arc::default(),
+            live: Arc::default(),
             waits: Waits::new(Duration::from_millis(config.http.wait_ms)),
             config: config.http.clone(),
             runtime,
@@ -128,6 +137,16 @@ impl Player {
     /// Connections now.
     pub fn open_connections(&self) -> u64 {
         self.open.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Channels and titles.
+    pub const fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// What the box is doing, for the page.
+    pub const fn live(&self) -> &Arc<Live> {
+        &self.live
     }
 
     /// Counters of fetches: requests that waited for another's, responses that an origin confirmed, and those not kept.

@@ -138,7 +138,7 @@ fn is_text(essence: &str) -> bool {
     TYPES.iter().any(|it| essence.eq_ignore_ascii_case(it))
 }
 
-fn gzip(bytes: &[u8]) -> Option<Bytes> {
+pub(super) fn gzip(bytes: &[u8]) -> Option<Bytes> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
     encoder.write_all(bytes).ok()?;
     encoder.finish().ok().map(Into::into)

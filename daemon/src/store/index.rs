@@ -25,6 +25,7 @@ pub(super) struct Index {
     /// What becomes stale when; slots that have changed hands since are passed over.
     stale: BinaryHeap<Reverse<(i64, Slot)>>,
     bytes: [u64; Tier::ALL.len()],
+    inserted: u64,
     evicted: [u64; EvictReason::ALL.len()],
     names: RandomState,
 }
@@ -46,6 +47,7 @@ impl Index {
             orders: [orders(), orders()],
             stale: BinaryHeap::new(),
             bytes: Default::default(),
+            inserted: 0,
             evicted: Default::default(),
             names: RandomState::new(),
         }
@@ -75,6 +77,7 @@ impl Index {
             (self.objects.len() - 1) as Slot
         });
         self.bytes[object.tier() as usize] += size(&object);
+        self.inserted += 1;
         if let Some(expires) = object.meta.expires {
             self.stale.push(Reverse((expires.unix_ms(), slot)));
         }
@@ -227,6 +230,11 @@ impl Index {
         slots
             .filter_map(|slot: Slot| Some(Arc::clone(&self.objects[slot as usize].as_ref()?.object)))
             .collect()
+    }
+
+    /// Grows with every object that comes or goes.
+    pub(super) fn changes(&self) -> u64 {
+        self.inserted + self.evicted.iter().sum::<u64>()
     }
 
     pub(super) fn len(&self) -> usize {

@@ -510,6 +510,11 @@ impl Store {
         self.index().list()
     }
 
+    /// Grows with every object that comes or goes: who has read the list need not read it again while it stays.
+    pub fn changes(&self) -> u64 {
+        self.index().changes()
+    }
+
     /// Space and counters.
     pub fn usage(&self) -> Usage {
         let inner = &self.0;

@@ -1,7 +1,301 @@
 //! What is announced to televisions: DVB-I.
 //!
-//! | room | what it is for |
+//! ```text
+//! configuration ─┐                 ┌─ service list (XML of an edition, JSON)
+//! packages ──────┼─▶ Catalog::make ┼─ guide: manifest, a file for each day, the library on demand
+//! guides, logos ─┘                 └─ pictures            all of them objects with URLs of their own
+//! ```
+//!
+//! | file | what lives there |
 //! |---|---|
+//! | `config.rs` | `[dvb_i]`, `[source.service]` |
+//! | `list.rs` | the service list: a service for each source, an instance for each way to have it |
+//! | `content.rs` | what the media are, in the terms of the classification schemes |
+//! | `titles.rs` | what can be had on demand, and box sets |
+//! | `images.rs` | logos: files that are carried, and URLs that are not |
+//! | `versions.rs` | what has changed since the last time |
 //! | [`guide`] | a broadcaster's programme guide, XMLTV or JSON, read into the model of `carousel::dvbi` |
+//!
+//! Nothing of it fails: what is wrong with a guide or a logo is a [`Problem`], and the rest goes out. Documents whose
+//! content has not changed stay the same bytes, version included, so that no receiver reads or stores them again.
 
+pub mod config;
+mod content;
 pub mod guide;
+mod images;
+mod list;
+mod titles;
+mod versions;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use carousel::dvbi::entry_points::{DeliveryKind, Offering};
+use carousel::dvbi::guide::{self as tva, Guide};
+use carousel::dvbi::list::{Delivery, LIST_TYPE, Rendering, ServiceList};
+use carousel::nip::{GuideSchedule, GuideSession, NipContentGuideManifest};
+use carousel::time::WallTime;
+
+use crate::announce::Announcement;
+use crate::config::Config;
+use crate::package::{Inventory, Problem};
+use config::DvbI;
+use images::Images;
+use list::Known;
+use versions::Versions;
+
+/// Milliseconds of a day.
+const DAY_MS: i64 = 86_400_000;
+
+/// Makes the catalogue, and remembers what it has read.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    known: Known,
+    versions: Versions,
+    guides: BTreeMap<PathBuf, (Stamp, guide::Read)>,
+    /// What the last one was made of.
+    made_of: Option<Vec<String>>,
+}
+
+/// When a file was written, and how long it is.
+type Stamp = Option<(SystemTime, u64)>;
+
+fn stamp(path: &std::path::Path) -> Stamp {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
+
+/// A catalogue.
+#[derive(Debug, Default)]
+pub struct Made {
+    /// What goes on the air.
+    pub documents: Vec<Announcement>,
+    /// What `headend catalog` writes beside it.
+    pub files: Vec<Announcement>,
+    /// How entry points offer the list.
+    pub offering: Offering,
+    /// What is left out or changed.
+    pub problems: Vec<Problem>,
+}
+
+impl Catalog {
+    /// Whether something that the catalogue is made of has changed since it was made: packages, guides, logos, the day.
+    /// Segments of live packages do not count.
+    pub fn is_stale(&self, config: &Config, inventories: &[&Inventory], now: WallTime) -> bool {
+        self.made_of.as_ref() != Some(&made_of(config, inventories, now))
+    }
+
+    /// Makes it.
+    pub fn make(&mut self, config: &Config, inventories: &[&Inventory], now: WallTime) -> Made {
+        let dvb_i = &config.catalog;
+        self.made_of = Some(made_of(config, inventories, now));
+        let mut images = Images::new(&dvb_i.base);
+        let mut list = list::service_list(config, dvb_i, inventories, &mut self.known, &mut images);
+        let newest_s = versions::newest_s(config, inventories, &images);
+        let mut problems = Vec::new();
+        let mut guide = self.guide(config, dvb_i, now, &mut problems);
+        guide.merge(titles::titles(config, dvb_i, inventories, &list.services));
+        problems.append(&mut images.problems);
+        self.versions.number(&mut list, newest_s);
+        let mut documents = vec![list_document(dvb_i, &list)];
+        documents.append(&mut guide_documents(dvb_i, &guide, now, &mut self.versions, newest_s));
+        for (uri, (path, content_type)) in &images.files {
+            match std::fs::read(path) {
+                Ok(bytes) => documents.push(document(dvb_i, uri, content_type, bytes)),
+                Err(err) => problems.push(Problem {
+                    place: path.display().to_string(),
+                    what: err.to_string(),
+                    mend: "the catalogue goes out without it",
+                }),
+            }
+        }
+        let files = vec![json_file(dvb_i, &list)];
+        Made { documents, files, offering: offering(dvb_i, &list), problems }
+    }
+
+    /// The programme guides of the configuration, those that have not changed as they were read before; for the days that
+    /// are carried.
+    fn guide(&mut self, config: &Config, dvb_i: &DvbI, now: WallTime, problems: &mut Vec<Problem>) -> Guide {
+        let mut whole = Guide::default();
+        let service = |channel: &str| {
+            let is_meant = |source: &&crate::config::Source| match source.service.guide.as_str() {
+                "" => source.name == channel || source.service_id == channel,
+                guide => guide == channel,
+            };
+            config.sources.iter().find(is_meant).map(|source| source.service_id.clone())
+        };
+        self.guides.retain(|path, _| dvb_i.guides.contains(path));
+        for path in &dvb_i.guides {
+            let now_there = stamp(path);
+            let is_known = self.guides.get(path).is_some_and(|(stamp, _)| *stamp == now_there);
+            if !is_known {
+                match guide::read(path, titles::authority(dvb_i), &service) {
+                    Ok(read) => {
+                        self.guides.insert(path.clone(), (now_there, read));
+                    }
+                    // What was read before is better than nothing.
+                    Err(err) => problems.push(Problem {
+                        place: "guide".to_owned(),
+                        what: err.to_string(),
+                        mend: "the guide of before stays, if there was one",
+                    }),
+                }
+            }
+            if let Some((_, read)) = self.guides.get(path) {
+                problems.extend(read.problems.iter().cloned());
+                whole.merge(read.guide.clone());
+            }
+        }
+        let today = midnight(now);
+        let end = today.plus_ms(DAY_MS * i64::from(dvb_i.guide_days));
+        for events in whole.schedules.values_mut() {
+            events.retain(|event| event.end > today && event.start < end);
+        }
+        let blemishes = whole.tidy();
+        if !blemishes.is_empty() && dvb_i.guides.len() > 1 {
+            problems.push(Problem {
+                place: "dvb_i.guides".to_owned(),
+                what: format!("{} events of different guides stand in each other's way", blemishes.len()),
+                mend: "let each guide have its own channels",
+            });
+        }
+        whole
+    }
+}
+
+fn midnight(now: WallTime) -> WallTime {
+    now.plus_ms(-now.unix_ms().rem_euclid(DAY_MS))
+}
+
+/// Everything that the catalogue depends on, as lines that are compared.
+fn made_of(config: &Config, inventories: &[&Inventory], now: WallTime) -> Vec<String> {
+    let mut lines = vec![format!("day {}", now.unix_ms().div_euclid(DAY_MS))];
+    for inventory in inventories {
+        for presentation in &inventory.presentations {
+            let duration = presentation.duration_s.filter(|_| !presentation.live);
+            lines.push(format!("{} {} {duration:?}", presentation.manifest, presentation.live));
+            for rung in &presentation.rungs {
+                let (id, init) = (&rung.id, rung.inits.first());
+                lines.push(format!("{id} {} {} {init:?}", rung.codecs, rung.language));
+            }
+        }
+    }
+    let dvb_i = &config.catalog;
+    let pictures = config.sources.iter().flat_map(|it| [&it.service.logo, &it.service.banner]);
+    let pictures = pictures.chain([&dvb_i.logo]).flatten().map(PathBuf::from);
+    lines.extend(
+        dvb_i.guides.iter().cloned().chain(pictures).map(|path| format!("{path:?} {:?}", stamp(&path))),
+    );
+    lines
+}
+
+/// A document at a URL; its file is what the URL has behind the catalogue's base.
+fn document(dvb_i: &DvbI, uri: &str, content_type: &str, bytes: Vec<u8>) -> Announcement {
+    let file = format!("dvb-i/{}", uri.strip_prefix(&dvb_i.base).unwrap_or(uri));
+    Announcement { file, uri: uri.to_owned(), content_type: content_type.to_owned(), bytes }
+}
+
+fn list_document(dvb_i: &DvbI, list: &ServiceList) -> Announcement {
+    let uri = format!("{}service-list.xml", dvb_i.base);
+    document(dvb_i, &uri, LIST_TYPE, list.to_xml(dvb_i.edition).into_bytes())
+}
+
+fn json_file(dvb_i: &DvbI, list: &ServiceList) -> Announcement {
+    let uri = format!("{}service-list.json", dvb_i.base);
+    let rendering = serde_json::to_vec_pretty(&Rendering::of(list)).unwrap_or_default();
+    document(dvb_i, &uri, "application/json", rendering)
+}
+
+fn guide_documents(
+    dvb_i: &DvbI,
+    guide: &Guide,
+    now: WallTime,
+    versions: &mut Versions,
+    newest_s: u64,
+) -> Vec<Announcement> {
+    // Who receives them answers every question by itself.
+    let options = tva::Options { language: &dvb_i.language, is_full: true, ..tva::Options::default() };
+    let services: Vec<&str> = guide.schedules.keys().map(String::as_str).collect();
+    let today = midnight(now);
+    let mut documents = Vec::new();
+    let mut add = |name: &str, element: &carousel::xml::Element| {
+        let uri = format!("{}guide/{name}", dvb_i.base);
+        documents.push(document(dvb_i, &uri, "application/xml", tva::to_xml(element).into_bytes()));
+    };
+    for day in 0..i64::from(dvb_i.guide_days) {
+        let from = today.plus_ms(day * DAY_MS);
+        let to = from.plus_ms(DAY_MS);
+        let shown: Vec<&str> =
+            services.iter().copied().filter(|it| !guide.between(it, from, to).is_empty()).collect();
+        if !shown.is_empty() {
+            let name = format!("{}.xml", &from.to_xml()[..10].replace('-', ""));
+            if let Some(schedule) = tva::schedule(guide, &shown, from, to, &options) {
+                add(&name, &schedule);
+            }
+        }
+    }
+    if !guide.on_demand.is_empty() {
+        add("library.xml", &tva::library(guide, &options));
+    }
+    // What is in the files is told by their digests; the manifest says when they last changed.
+    let told: Vec<u8> = documents.iter().flat_map(|it| carousel::Digest::of(&it.bytes).0).collect();
+    let changed_s = versions.of("guide", &told, newest_s);
+    let manifest = NipContentGuideManifest {
+        version_update: versions::date(changed_s).to_xml(),
+        schedules: vec![GuideSchedule {
+            start: today.to_xml(),
+            duration: format!("P{}D", dvb_i.guide_days),
+            sessions: vec![GuideSession {
+                tags: vec![guide_tag(dvb_i)],
+                carousel_max_bytes: Some(documents.iter().map(|it| it.bytes.len() as u64).sum()),
+            }],
+        }],
+    };
+    let uri = format!("{}guide/manifest.xml", dvb_i.base);
+    documents.insert(0, document(dvb_i, &uri, "application/xml", manifest.to_xml().into_bytes()));
+    documents
+}
+
+/// `@tags` of the session that carries the guide's files.
+pub(crate) fn guide_tag(dvb_i: &DvbI) -> String {
+    format!("{}guide", dvb_i.base)
+}
+
+fn offering(dvb_i: &DvbI, list: &ServiceList) -> Offering {
+    let mut delivery: Vec<DeliveryKind> = Vec::new();
+    let mut languages: Vec<String> = Vec::new();
+    let mut genres: Vec<String> = Vec::new();
+    let mut orbital_positions: Vec<String> = Vec::new();
+    for instance in list.services.iter().flat_map(|it| &it.instances) {
+        let kind = match &instance.delivery {
+            Delivery::Dash { .. } => Some(DeliveryKind::Dash),
+            Delivery::Dvbs(dvbs) => {
+                orbital_positions.extend(dvbs.orbital_position.clone());
+                Some(DeliveryKind::Dvbs)
+            }
+            Delivery::MulticastTs { .. } => Some(DeliveryKind::MulticastTs),
+            _ => None,
+        };
+        delivery.extend(kind);
+        languages.extend(instance.content.audio.iter().filter_map(|it| it.language.clone()));
+    }
+    genres.extend(list.services.iter().filter_map(|it| it.genres.first().cloned()));
+    languages.push(dvb_i.language.clone());
+    for all in [&mut languages, &mut genres, &mut orbital_positions] {
+        all.sort();
+        all.dedup();
+    }
+    Offering {
+        id: list.id.clone(),
+        names: list.names.clone(),
+        uris: vec![(format!("{}service-list.xml", dvb_i.base), LIST_TYPE.to_owned())],
+        delivery,
+        orbital_positions,
+        languages,
+        genres,
+        countries: dvb_i.countries.clone(),
+        logo: list.logos.first().cloned(),
+        is_regulators: false,
+    }
+}

@@ -1,0 +1,282 @@
+//! What televisions ask below `/dvb-i/` (TS 103 770 clauses 5.1.3 and 6): a query in, a document out.
+//!
+//! | path | parameters | answer |
+//! |---|---|---|
+//! | `/dvb-i/`, `/dvb-i/query` | `TargetCountry`, `Delivery`, `Language`, `Genre`, `ProviderName`, `regulatorListFlag` | service list entry points |
+//! | `/dvb-i/service-list.xml`, `.json` | | the first list |
+//! | `/dvb-i/lists/<key>` | `format=json` | a list |
+//! | `/dvb-i/schedule` | `sids[]` or `sid`, with `start_unixtime` and `end_unixtime`, `now_next=true`, or `window=true` with `earlier` and `later` | schedules |
+//! | `/dvb-i/program` | `pid` | one programme |
+//! | `/dvb-i/more-episodes` | `pid`, `type=ondemand` | the episodes of its series |
+//! | `/dvb-i/groups/categories`, `lists`, `contents` | `groupId` | box sets |
+
+use std::sync::Arc;
+
+use carousel::dvbi::entry_points::{EntryPoints, Offering, Provider, Query};
+use carousel::dvbi::guide as tva;
+use carousel::dvbi::list::{LIST_TYPE, Rendering, ServiceList};
+use carousel::dvbi::{Edition, Text, relocate};
+use carousel::time::WallTime;
+use carousel::xml::Element;
+
+use super::client::key_of;
+use super::query::Pairs;
+use super::{Client, List, Snapshot};
+use crate::http::Player;
+
+/// Longest span of one query for schedules. Televisions ask for three hours or a day.
+const MAX_SPAN_S: i64 = 8 * 86_400;
+/// Without times: from now on so long.
+const USUAL_SPAN_S: i64 = 6 * 3600;
+/// Services in one query; a screen of a guide has some ten.
+const MAX_SIDS: usize = 200;
+
+/// An answer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A document and its MIME type.
+    Document(&'static str, Vec<u8>),
+    /// What is asked for is not there; why.
+    NotFound(String),
+    /// The query makes no sense; why.
+    Bad(String),
+}
+
+const XML: &str = "application/xml";
+const JSON: &str = "application/json";
+
+/// Everything that an answer is made from.
+pub(crate) struct Asked<'a> {
+    pub(crate) snapshot: &'a Arc<Snapshot>,
+    pub(crate) player: &'a Player,
+    pub(crate) client: &'a Client,
+    pub(crate) now: WallTime,
+}
+
+impl Asked<'_> {
+    /// Answers what is asked for below `/dvb-i/`. Takes its time: lists of 10,000 services have megabytes.
+    pub(crate) fn answer(&self, path: &str, query: Option<&str>) -> Answer {
+        let pairs = Pairs::of(query);
+        let answered = match path {
+            "" | "query" => self.registry(&pairs),
+            "service-list.xml" => self.first_list(false),
+            "service-list.json" => self.first_list(true),
+            "schedule" => self.schedule(&pairs),
+            "program" => self.programme(&pairs),
+            "more-episodes" => self.more_episodes(&pairs),
+            _ => match (path.strip_prefix("lists/"), path.strip_prefix("groups/")) {
+                (Some(key), _) => self.list_by_key(key, pairs.get("format") == Some("json")),
+                (_, Some(what)) => self.groups(what, &pairs),
+                _ => Err(Answer::NotFound(format!(
+                    "there is no /dvb-i/{path}: ask for service-list.xml, service-list.json, query, schedule, program, \
+                     more-episodes or groups/"
+                ))),
+            },
+        };
+        answered.unwrap_or_else(|not| not)
+    }
+
+    fn registry(&self, pairs: &Pairs) -> Result<Answer, Answer> {
+        let query = Query::from_pairs(pairs.iter()).map_err(Answer::Bad)?;
+        let document = self.entry_points().answer(&query).to_xml(Edition::default());
+        Ok(Answer::Document(XML, document.into_bytes()))
+    }
+
+    /// The lists that the box has, at the box, as the entry points of the air offer them.
+    fn entry_points(&self) -> EntryPoints {
+        let mut providers: Vec<Provider> = Vec::new();
+        for list in &self.snapshot.lists {
+            let is_it = |it: &&Offering| {
+                it.uris.iter().any(|(uri, _)| key_of(uri).is_some_and(|key| key == list.key))
+            };
+            let mut offering =
+                self.snapshot.points.lists().find(is_it).cloned().unwrap_or_else(|| offering_of(&list.list));
+            offering.uris =
+                vec![(self.client.url(&format!("/dvb-i/lists/{}", list.key)), LIST_TYPE.to_owned())];
+            if let Some(logo) = &mut offering.logo
+                && let Some(moved) = self.client.moved(&logo.uri, |key| self.player.knows(key))
+            {
+                logo.uri = moved;
+            }
+            let names = list.list.providers.clone();
+            match providers.iter_mut().find(|it| it.names == names) {
+                Some(provider) => provider.lists.push(offering),
+                None => providers.push(Provider { names, lists: vec![offering] }),
+            }
+        }
+        let registry = vec![Text::new("", "Skycache")];
+        EntryPoints { language: "en".to_owned(), registry, providers }
+    }
+
+    fn first_list(&self, as_json: bool) -> Result<Answer, Answer> {
+        let list = self.snapshot.lists.first();
+        let none = || Answer::NotFound("no service list has arrived yet".to_owned());
+        self.list(list.ok_or_else(none)?, as_json)
+    }
+
+    fn list_by_key(&self, key: &str, as_json: bool) -> Result<Answer, Answer> {
+        let list = self.snapshot.lists.iter().find(|it| it.key.as_str() == key);
+        self.list(list.ok_or_else(|| Answer::NotFound(format!("there is no service list {key}")))?, as_json)
+    }
+
+    /// A list as it was sent, its locators moved to the box.
+    fn list(&self, list: &List, as_json: bool) -> Result<Answer, Answer> {
+        let gone = || Answer::NotFound(format!("{} is no longer in the cache", list.key));
+        let object = self.player.stored(&list.key).ok_or_else(gone)?;
+        let bytes = object.bytes(0..object.meta().length).ok_or_else(gone)?;
+        let moved = relocate(&bytes, |open, locator| self.moved(open, locator));
+        let moved = moved.map_err(|err| Answer::NotFound(format!("{}: {err}", list.key)))?;
+        if !as_json {
+            return Ok(Answer::Document(LIST_TYPE, moved));
+        }
+        let (list, _) = ServiceList::parse(&moved).map_err(|err| Answer::NotFound(err.to_string()))?;
+        Ok(Answer::Document(JSON, serde_json::to_vec(&Rendering::of(&list)).unwrap_or_default()))
+    }
+
+    /// A locator of a list: guides that the box has are asked of the box, media and pictures are where they can be had.
+    fn moved(&self, open: &[String], locator: &str) -> Option<String> {
+        let endpoint = open.iter().rev().nth(1).and_then(|name| match name.as_str() {
+            "ScheduleInfoEndpoint" => Some("schedule"),
+            "ProgramInfoEndpoint" => Some("program"),
+            "GroupInfoEndpoint" => Some("groups/"),
+            "MoreEpisodesEndpoint" => Some("more-episodes"),
+            _ => None,
+        });
+        match endpoint {
+            None => self.client.moved(locator, |key| self.player.knows(key)),
+            Some(endpoint) => {
+                let key = key_of(locator)?;
+                let is_here = |folder: &String| key.as_str().starts_with(folder.as_str());
+                self.snapshot
+                    .guide_folders
+                    .iter()
+                    .any(is_here)
+                    .then(|| self.client.url(&format!("/dvb-i/{endpoint}")))
+            }
+        }
+    }
+
+    fn options(&self) -> tva::Options<'_> {
+        let language = self.snapshot.lists.first().map_or("", |it| it.list.language.as_str());
+        let language = if language.is_empty() { "en" } else { language };
+        tva::Options { language, ..tva::Options::default() }
+    }
+
+    /// A guide's document, its locators moved to the box.
+    fn document(&self, document: &Element) -> Answer {
+        let text = tva::to_xml(document);
+        let moved = relocate(text.as_bytes(), |open, locator| self.moved(open, locator));
+        Answer::Document(XML, moved.unwrap_or_else(|_| text.into_bytes()))
+    }
+
+    /// Names in the guide of services, which a query may name by their UniqueIdentifiers too.
+    fn services<'a>(&'a self, pairs: &'a Pairs) -> Result<Vec<&'a str>, Answer> {
+        let asked: Vec<&str> = pairs.all("sids").chain(pairs.all("sid")).take(MAX_SIDS + 1).collect();
+        if asked.is_empty() {
+            return Err(Answer::Bad("name services: sids[]=… or sid=…".to_owned()));
+        }
+        if asked.len() > MAX_SIDS {
+            return Err(Answer::Bad(format!("{MAX_SIDS} services at a time")));
+        }
+        let of_id = |id: &'a str| {
+            let services = self.snapshot.lists.iter().flat_map(|it| &it.list.services);
+            let service = services.into_iter().find(|it| it.id == id);
+            service.and_then(|it| it.guide_service.as_deref()).unwrap_or(id)
+        };
+        Ok(asked.into_iter().map(of_id).collect())
+    }
+
+    fn schedule(&self, pairs: &Pairs) -> Result<Answer, Answer> {
+        let (guide, options) = (&self.snapshot.guide, self.options());
+        let services = self.services(pairs)?;
+        let is = |name: &str| pairs.get(name) == Some("true");
+        if is("now_next") {
+            let document = tva::now_next(guide, &services, self.now, &options);
+            return document.map(|it| self.document(&it)).ok_or_else(|| nothing("now or next"));
+        }
+        if is("window") {
+            let service = services.first().copied().unwrap_or_default();
+            let count = |name: &str| pairs.number(name).map_err(Answer::Bad);
+            let events = |it: Option<i64>| it.map_or(tva::MAX_WINDOW, |it| usize::try_from(it).unwrap_or(0));
+            let (earlier, later) = (events(count("earlier")?), events(count("later")?));
+            let document = tva::window(guide, service, self.now, earlier, later, &options);
+            return document.map(|it| self.document(&it)).ok_or_else(|| nothing("around now"));
+        }
+        let time = |name: &str| pairs.number(name).map_err(Answer::Bad);
+        let from_s = time("start_unixtime")?.unwrap_or_else(|| self.now.unix_ms().div_euclid(1000));
+        let to_s = time("end_unixtime")?.unwrap_or_else(|| from_s.saturating_add(USUAL_SPAN_S));
+        let span_s = to_s.saturating_sub(from_s);
+        if !(1..=MAX_SPAN_S).contains(&span_s) || !(0..=253_402_300_799).contains(&from_s) {
+            return Err(Answer::Bad(format!(
+                "from start_unixtime={from_s} to end_unixtime={to_s}: give a span of up to 8 days"
+            )));
+        }
+        let at = |s: i64| WallTime::from_unix_ms(s * 1000);
+        let document = tva::schedule(guide, &services, at(from_s), at(to_s), &options);
+        document.map(|it| self.document(&it)).ok_or_else(|| nothing("these services"))
+    }
+
+    fn programme(&self, pairs: &Pairs) -> Result<Answer, Answer> {
+        let crid =
+            pairs.get("pid").ok_or_else(|| Answer::Bad("name a programme: pid=crid://…".to_owned()))?;
+        let document = tva::programme(&self.snapshot.guide, crid, self.now, &self.options());
+        document.map(|it| self.document(&it)).ok_or_else(|| nothing(crid))
+    }
+
+    fn more_episodes(&self, pairs: &Pairs) -> Result<Answer, Answer> {
+        let crid =
+            pairs.get("pid").ok_or_else(|| Answer::Bad("name a programme: pid=crid://…".to_owned()))?;
+        let showings = match pairs.get("type") {
+            Some("ondemand") => tva::Showings::OnDemand,
+            _ => tva::Showings::All,
+        };
+        let guide = &self.snapshot.guide;
+        let document = tva::more_episodes(guide, crid, showings, self.now, None, &self.options());
+        document.map(|it| self.document(&it)).ok_or_else(|| nothing(crid))
+    }
+
+    fn groups(&self, what: &str, pairs: &Pairs) -> Result<Answer, Answer> {
+        let (guide, options) = (&self.snapshot.guide, self.options());
+        let mut ids = ["groupIds", "groupId", "pid"].into_iter().flat_map(|name| pairs.all(name));
+        let id = ids.next();
+        let named = || id.ok_or_else(|| Answer::Bad("name a group: groupId=crid://…".to_owned()));
+        let document = match what {
+            "" | "categories" => tva::box_set_categories(guide, &options),
+            "lists" => tva::box_set_lists(guide, named()?, &options),
+            "contents" => tva::box_set_contents(guide, named()?, self.now, None, &options),
+            _ => {
+                return Err(Answer::NotFound(
+                    "there are groups/categories, groups/lists and groups/contents".to_owned(),
+                ));
+            }
+        };
+        document.map(|it| self.document(&it)).ok_or_else(|| nothing(id.unwrap_or("box sets")))
+    }
+}
+
+fn nothing(what: &str) -> Answer {
+    let what: String = what.chars().take(200).collect();
+    Answer::NotFound(format!("the guide has nothing of {what}"))
+}
+
+/// How a list offers itself that no entry points name.
+fn offering_of(list: &ServiceList) -> Offering {
+    use carousel::dvbi::entry_points::DeliveryKind;
+    use carousel::dvbi::list::Delivery;
+    let instances = list.services.iter().flat_map(|it| &it.instances);
+    let delivery = instances.filter_map(|it| match &it.delivery {
+        Delivery::Dash { .. } => Some(DeliveryKind::Dash),
+        Delivery::MulticastTs { .. } => Some(DeliveryKind::MulticastTs),
+        _ => None,
+    });
+    let mut delivery: Vec<DeliveryKind> = delivery.collect();
+    delivery.sort_unstable();
+    delivery.dedup();
+    Offering {
+        id: list.id.clone(),
+        names: list.names.clone(),
+        delivery,
+        languages: Some(list.language.clone()).filter(|it| !it.is_empty()).into_iter().collect(),
+        ..Offering::default()
+    }
+}

@@ -1,0 +1,206 @@
+//! From the store to a snapshot: which objects are lists and guides, and what they say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use carousel::Digest;
+use carousel::dvbi::ServiceList;
+use carousel::dvbi::entry_points::EntryPoints;
+use carousel::dvbi::guide::Guide;
+use carousel::dvbi::list::LIST_TYPE;
+use carousel::limits::MAX_LONG_XML_BYTES;
+use carousel::name::ObjectKey;
+use carousel::nip;
+
+use super::client::key_of;
+use super::{List, MAX_GUIDE_FILES, MAX_LISTS, MAX_MESSAGES, Snapshot, titles};
+use crate::receive::Shared;
+use crate::store::StoredObject;
+
+/// Manifests without a service that are shown; a person does not look through more.
+const MAX_FILES: usize = 500;
+
+/// What a snapshot was made of.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    changes: Option<u64>,
+    /// Keys and digests of lists, guide files, entry points; keys of manifests.
+    parts: BTreeMap<String, Digest>,
+    /// What guide files say, so that one that has not changed is not read again.
+    guides: BTreeMap<String, (Digest, Arc<Guide>)>,
+}
+
+/// Everything of a type, or with a name, that the catalogue could be made of.
+struct Candidates {
+    lists: BTreeMap<String, Arc<StoredObject>>,
+    documents: BTreeMap<String, Arc<StoredObject>>,
+    manifests: BTreeSet<String>,
+}
+
+/// The snapshot of what there is now; `None` if nothing has changed.
+pub(super) fn collect(shared: &Shared, seen: &mut Seen) -> Option<Snapshot> {
+    let points = entry_points(shared);
+    let changes = shared.store.changes();
+    let points_digest = points.as_ref().map(|(_, digest)| *digest);
+    let is_same = seen.parts.get("").copied() == points_digest;
+    if is_same && seen.changes == Some(changes) {
+        return None;
+    }
+    seen.changes = Some(changes);
+    let candidates = Candidates::of(shared);
+    let (points, named) = match &points {
+        Some((points, _)) => (points.clone(), keys_of(points)),
+        None => (EntryPoints::default(), Vec::new()),
+    };
+    // Those that entry points name come first, in their order.
+    let mut keys: Vec<String> = named.into_iter().filter(|key| candidates.any(key).is_some()).collect();
+    let others = candidates.lists.keys().filter(|key| !keys.contains(key)).cloned().collect::<Vec<_>>();
+    keys.extend(others);
+    let mut messages = Vec::new();
+    if keys.len() > MAX_LISTS {
+        messages.push(format!("{} service lists are on the air, {MAX_LISTS} are read", keys.len()));
+        keys.truncate(MAX_LISTS);
+    }
+    let lists: Vec<(String, &Arc<StoredObject>)> =
+        keys.into_iter().filter_map(|key| candidates.any(&key).map(|object| (key, object))).collect();
+    let mut parts: BTreeMap<String, Digest> =
+        lists.iter().map(|(key, object)| (key.clone(), object.meta().digest)).collect();
+    parts.extend(points_digest.map(|digest| (String::new(), digest)));
+    parts.extend(candidates.manifests.iter().map(|key| (key.clone(), Digest::of(b""))));
+    let known: Vec<List> =
+        lists.iter().filter_map(|(key, object)| read_list(key, object, &mut messages)).collect();
+    let folders: BTreeSet<String> = known
+        .iter()
+        .flat_map(|it| &it.list.guide_sources)
+        .filter_map(|source| folder_of(key_of(&source.schedule)?.as_str()))
+        .collect();
+    let is_guide = |key: &str| folders.iter().any(|folder| key.starts_with(folder.as_str()));
+    let files: Vec<(&String, &Arc<StoredObject>)> =
+        candidates.documents.iter().filter(|(key, _)| is_guide(key)).take(MAX_GUIDE_FILES).collect();
+    parts.extend(files.iter().map(|(key, object)| ((*key).clone(), object.meta().digest)));
+    if parts == seen.parts {
+        return None;
+    }
+    let guide = read_guides(&files, &mut seen.guides, &mut messages);
+    let guide_folders =
+        folders.iter().filter(|folder| files.iter().any(|(key, _)| key.starts_with(folder.as_str())));
+    let guide_folders = guide_folders.cloned().collect();
+    messages.truncate(MAX_MESSAGES);
+    seen.parts = parts;
+    let titles = titles::titles(&known, &guide, &candidates.manifests);
+    Some(Snapshot { version: 0, lists: known, points, guide, guide_folders, titles, messages })
+}
+
+/// The entry points of the announcement channel.
+fn entry_points(shared: &Shared) -> Option<(EntryPoints, Digest)> {
+    let document = shared.document(nip::Document::ServiceListEntryPoints.name())?;
+    let digest = Digest::of(&document.bytes);
+    // Malformed ones name no list; lists are found by their type then.
+    EntryPoints::parse(&document.bytes).ok().map(|points| (points, digest))
+}
+
+fn keys_of(points: &EntryPoints) -> Vec<String> {
+    let keys = points.lists().flat_map(|it| &it.uris).filter_map(|(uri, _)| key_of(uri));
+    let mut seen = BTreeSet::new();
+    keys.map(|key| key.as_str().to_owned()).filter(|key| seen.insert(key.clone())).collect()
+}
+
+impl Candidates {
+    fn of(shared: &Shared) -> Self {
+        let mut candidates =
+            Self { lists: BTreeMap::new(), documents: BTreeMap::new(), manifests: BTreeSet::new() };
+        for object in shared.store.list() {
+            let meta = object.meta();
+            let key = meta.key.as_str();
+            let essence = meta.content_type.as_deref().unwrap_or_default();
+            let essence = essence.split(';').next().unwrap_or_default().trim();
+            if key.contains('#') {
+                continue;
+            }
+            if essence.eq_ignore_ascii_case(LIST_TYPE) {
+                candidates.lists.insert(key.to_owned(), object);
+            } else if essence.ends_with("xml") && !essence.ends_with("dash+xml") || key.ends_with(".xml") {
+                candidates.documents.insert(key.to_owned(), object);
+            } else if is_manifest(key) && candidates.manifests.len() < 4 * MAX_FILES {
+                candidates.manifests.insert(key.to_owned());
+            }
+        }
+        candidates
+    }
+
+    fn any(&self, key: &str) -> Option<&Arc<StoredObject>> {
+        self.lists.get(key).or_else(|| self.documents.get(key))
+    }
+}
+
+fn is_manifest(key: &str) -> bool {
+    let path = key.split('?').next().unwrap_or_default().to_ascii_lowercase();
+    path.ends_with(".m3u8") || path.ends_with(".mpd")
+}
+
+/// Everything up to the last slash.
+fn folder_of(key: &str) -> Option<String> {
+    key.rfind('/').map(|at| key[..=at].to_owned())
+}
+
+/// The bytes of an object, if it is no larger than a document may be, and is what it was.
+fn bytes_of(object: &Arc<StoredObject>) -> Option<bytes::Bytes> {
+    let length = object.meta().length;
+    (length <= MAX_LONG_XML_BYTES as u64).then(|| object.bytes(0..length)).flatten()
+}
+
+fn read_list(key: &str, object: &Arc<StoredObject>, messages: &mut Vec<String>) -> Option<List> {
+    let name = ObjectKey::from_kept(key).ok()?;
+    let Some(bytes) = bytes_of(object) else {
+        messages.push(format!("service list {key}: {} bytes are too many", object.meta().length));
+        return None;
+    };
+    match ServiceList::parse(&bytes) {
+        Ok((list, left_out)) => {
+            for (why, count) in left_out {
+                messages.push(format!("service list {key}: {count} entries left out ({})", why.as_str()));
+            }
+            Some(List { key: name, list })
+        }
+        Err(err) => {
+            messages.push(format!("service list {key}: {err}"));
+            None
+        }
+    }
+}
+
+fn read_guides(
+    files: &[(&String, &Arc<StoredObject>)],
+    known: &mut BTreeMap<String, (Digest, Arc<Guide>)>,
+    messages: &mut Vec<String>,
+) -> Guide {
+    known.retain(|key, _| files.iter().any(|(it, _)| *it == key));
+    let mut whole = Guide::default();
+    let mut left_out = 0;
+    for (key, object) in files {
+        let digest = object.meta().digest;
+        if known.get(*key).is_none_or(|(before, _)| *before != digest) {
+            let Some(bytes) = bytes_of(object) else { continue };
+            // Manifests and other documents of the folder are no guides.
+            match Guide::parse(&bytes) {
+                Ok((guide, _)) => {
+                    known.insert((*key).clone(), (digest, Arc::new(guide)));
+                }
+                Err(carousel::xml::XmlError::Missing { .. }) => continue,
+                Err(err) => {
+                    messages.push(format!("guide {key}: {err}"));
+                    continue;
+                }
+            }
+        }
+        if let Some((_, guide)) = known.get(*key) {
+            left_out += whole.merge(Guide::clone(guide));
+        }
+    }
+    if left_out > 0 {
+        messages.push(format!("guide: {left_out} entries more than there is room for"));
+    }
+    // Days overlap by what runs over midnight: the same event twice is no blemish worth a message.
+    whole.tidy();
+    whole
+}

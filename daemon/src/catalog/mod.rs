@@ -1,0 +1,132 @@
+//! The channels and titles that the box knows of: service lists and guides from the air, as televisions and the page ask
+//! for them.
+//!
+//! ```text
+//! announcement channel ─ entry points ─┐
+//! store ─ service lists, guide files ──┴─▶ Catalog (looked at when the store has changed)
+//!                                             │ Snapshot: lists, guide, titles
+//!                      televisions ◀─ answer ─┤   /dvb-i/…      locators moved to where the client stands
+//!                         the page ◀─ titles ─┘   /-/titles.json
+//! ```
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `collect.rs` | from the store to a [`Snapshot`] |
+//! | `titles.rs` | what there is to watch, for the page |
+//! | `answer.rs` | the queries of TS 103 770: registry, lists, schedules, programmes, box sets |
+//! | `client.rs` | where a client stands, and what a locator is for it |
+//! | `query.rs` | pairs of a query |
+//!
+//! What comes from the air may be malformed or hostile: a list that cannot be read is a message, not a failure, and the
+//! rest is there. Everything is bounded: [`MAX_LISTS`], [`MAX_GUIDE_FILES`], and the limits of `carousel::dvbi`.
+
+mod answer;
+mod client;
+mod collect;
+pub(crate) mod query;
+mod titles;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use carousel::dvbi::ServiceList;
+use carousel::dvbi::entry_points::EntryPoints;
+use carousel::dvbi::guide::Guide;
+use carousel::name::ObjectKey;
+
+pub use answer::Answer;
+pub(crate) use answer::Asked;
+pub use client::Client;
+pub use titles::{Title, Way};
+
+use crate::receive::Shared;
+
+/// Service lists that are read; SES has three on the air.
+pub const MAX_LISTS: usize = 32;
+/// Files of guides that are read: seven days and a library, for some broadcasters.
+pub const MAX_GUIDE_FILES: usize = 256;
+/// Messages kept for the page.
+const MAX_MESSAGES: usize = 32;
+/// How often the store is looked at; nothing happens while it stays as it is.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A service list of the air.
+#[derive(Debug)]
+pub struct List {
+    /// Where it is in the store.
+    pub key: ObjectKey,
+    /// What it says.
+    pub list: ServiceList,
+}
+
+/// What was known at one moment.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Grows with every change.
+    pub version: u64,
+    /// Lists, in the order in which entry points name them.
+    pub lists: Vec<List>,
+    /// The entry points of the air, where there are any.
+    pub points: EntryPoints,
+    /// Programmes of all lists' guides.
+    pub guide: Guide,
+    /// Folders of guides of which there is a file here: their queries are answered by the box.
+    pub guide_folders: Vec<String>,
+    /// What there is to watch.
+    pub titles: Vec<Title>,
+    /// What could not be read, for people.
+    pub messages: Vec<String>,
+}
+
+/// The catalogue, always as of a moment ago.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    current: RwLock<Arc<Snapshot>>,
+    /// What the current one was made of.
+    seen: Mutex<collect::Seen>,
+    /// Lists and guides that could not be read.
+    unreadable: AtomicU64,
+}
+
+impl Catalog {
+    /// What is known now.
+    pub fn current(&self) -> Arc<Snapshot> {
+        // A poisoned lock still holds the last whole snapshot: it is only ever swapped.
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Lists and guides that could not be read, times that they were tried.
+    pub fn unreadable(&self) -> u64 {
+        self.unreadable.load(Ordering::Relaxed)
+    }
+
+    /// Looks whether something has changed, and reads it if so. Takes its time: not for a thread that must not wait.
+    pub fn look(&self, shared: &Shared) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.current();
+        let Some(mut snapshot) = collect::collect(shared, &mut seen) else { return };
+        self.unreadable.fetch_add(snapshot.messages.len() as u64, Ordering::Relaxed);
+        for message in snapshot.messages.iter().filter(|it| !before.messages.contains(it)) {
+            tracing::warn!(message, "in the catalogue from the air");
+        }
+        snapshot.version = before.version + 1;
+        tracing::info!(
+            lists = snapshot.lists.len(),
+            titles = snapshot.titles.len(),
+            events = snapshot.guide.events(),
+            "the catalogue is new"
+        );
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+    }
+
+    /// Looks again and again, until the runtime ends.
+    pub async fn keep_looking(self: Arc<Self>, shared: Arc<Shared>) {
+        loop {
+            let (catalog, of) = (Arc::clone(&self), Arc::clone(&shared));
+            // A panic of one look is told by tokio; the next look comes all the same.
+            let _ = tokio::task::spawn_blocking(move || catalog.look(&of)).await;
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+}

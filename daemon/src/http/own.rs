@@ -1,0 +1,282 @@
+//! What the box answers by itself: the page at `/` and its parts below `/-/`, and television's queries below `/dvb-i/`.
+//! Neither can be an object's name: `-` and `dvb-i` are no hosts of the web.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/` | the page |
+//! | `/-/main.js`, `style.css`, `lang/de.json` … | its parts, compressed |
+//! | `/-/titles.json` | `?offset=&limit=&q=`: what there is to watch |
+//! | `/-/schedule.json` | `?id=&from_ms=&to_ms=`: what a channel shows |
+//! | `/-/play.m3u` | `?id=`: a playlist for a player beside the browser |
+//! | `/-/live` | server-sent events: what the box is doing |
+//! | `/dvb-i/…` | `catalog/answer.rs` |
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use carousel::digest::Digest;
+use carousel::name::ObjectKey;
+use carousel::time::WallTime;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+
+use super::Player;
+use super::body::PlayerBody;
+use super::head::{allow_everyone, put};
+use super::reply::plain;
+use super::shown::takes_gzip;
+use crate::catalog::query::Pairs;
+use crate::catalog::{Answer, Asked, Client, Snapshot};
+use crate::clock;
+use crate::page::assets::{self, Asset};
+use crate::page::escape;
+use crate::store::StoredObject;
+
+/// Titles of one answer.
+const MAX_TITLES: usize = 200;
+/// Titles in the page itself, for browsers without scripts.
+const PLAIN_TITLES: usize = 100;
+/// A day and a half: what a person looks through.
+const MAX_SCHEDULE_MS: i64 = 8 * 86_400_000;
+/// Scripts, styles and media from here alone; media source extensions play from `blob:`.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                      media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
+
+/// Which of our own paths a request is for.
+pub(super) fn is_own(path: &str) -> bool {
+    path == "/" || path.starts_with("/-/") || path.starts_with("/dvb-i/") || path == "/dvb-i"
+}
+
+impl Player {
+    /// Answers a GET or HEAD for one of our own paths.
+    pub(super) async fn own(
+        self: &Arc<Self>,
+        head: &Parts,
+        host: Option<&str>,
+        is_tls: bool,
+    ) -> Response<PlayerBody> {
+        let (path, query) = (head.uri.path(), head.uri.query());
+        let Some(client) = Client::of(host, is_tls) else {
+            return plain(StatusCode::BAD_REQUEST, "that Host is no name of this box");
+        };
+        let answered = if let Some(rest) = path.strip_prefix("/dvb-i") {
+            let mut answered = self.television(rest.trim_start_matches('/'), query, client, head).await;
+            // Applications of televisions come from elsewhere.
+            allow_everyone(answered.headers_mut());
+            answered
+        } else {
+            let now = clock::wall();
+            match path.strip_prefix("/-/") {
+                None => self.page(head, now),
+                Some("live") => self.live_events(),
+                Some("titles.json") => self.titles(&Pairs::of(query), head, now),
+                Some("schedule.json") => self.schedule(&Pairs::of(query), head, now),
+                Some("play.m3u") => self.playlist(&Pairs::of(query), &client, now),
+                Some(name) => match assets::find(name) {
+                    Some(asset) => part(asset, head),
+                    None => plain(StatusCode::NOT_FOUND, "the page has no such part"),
+                },
+            }
+        };
+        if head.method == Method::HEAD { without_body(answered) } else { answered }
+    }
+
+    /// Whether the box has an object, or would get it if it were asked.
+    pub(crate) fn knows(&self, key: &ObjectKey) -> bool {
+        let name = key.as_str();
+        self.shared.store.contains(name)
+            || self.shared.flights.get(name).is_some()
+            || self.shared.flights.announced(name).is_some()
+            || self.origins.url_for(key).is_some()
+    }
+
+    /// An object of the cache, as it is.
+    pub(crate) fn stored(&self, key: &ObjectKey) -> Option<Arc<StoredObject>> {
+        self.shared.store.get(key.as_str())
+    }
+
+    /// Queries of televisions, elsewhere than on this thread: lists may be long.
+    async fn television(
+        self: &Arc<Self>,
+        path: &str,
+        query: Option<&str>,
+        client: Client,
+        head: &Parts,
+    ) -> Response<PlayerBody> {
+        let (player, path, query) = (Arc::clone(self), path.to_owned(), query.map(str::to_owned));
+        let answer = tokio::task::spawn_blocking(move || {
+            let snapshot = player.catalog.current();
+            let asked = Asked { snapshot: &snapshot, player: &player, client: &client, now: clock::wall() };
+            asked.answer(&path, query.as_deref())
+        });
+        match answer.await {
+            Ok(Answer::Document(content_type, bytes)) => document(content_type, bytes, head),
+            Ok(Answer::NotFound(why)) => plain(StatusCode::NOT_FOUND, &why),
+            Ok(Answer::Bad(why)) => plain(StatusCode::BAD_REQUEST, &why),
+            Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "that could not be answered"),
+        }
+    }
+
+    fn page(&self, head: &Parts, now: WallTime) -> Response<PlayerBody> {
+        let Some(asset) = assets::find("index.html") else {
+            return plain(StatusCode::NOT_FOUND, "this build has no page");
+        };
+        let language = preferred_language(&head.headers);
+        let text = String::from_utf8_lossy(&asset.plain()).into_owned();
+        let html = text.replace("<!--titles-->", &plain_titles(&self.catalog.current(), &language, now));
+        let mut response = document("text/html; charset=utf-8", html.into_bytes(), head);
+        let fields = response.headers_mut();
+        fields.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+        fields.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        fields.append(header::VARY, HeaderValue::from_static("Accept-Language"));
+        response
+    }
+
+    fn titles(&self, pairs: &Pairs, head: &Parts, now: WallTime) -> Response<PlayerBody> {
+        let number = |name, usual| {
+            let number = pairs.number(name)?;
+            Ok::<usize, String>(number.map_or(usual, |it| usize::try_from(it).unwrap_or(0)))
+        };
+        let (offset, limit) = match (number("offset", 0), number("limit", 100)) {
+            (Ok(offset), Ok(limit)) => (offset, limit.min(MAX_TITLES)),
+            (Err(why), _) | (_, Err(why)) => return plain(StatusCode::BAD_REQUEST, &why),
+        };
+        let sought = pairs.get("q").unwrap_or_default();
+        let mut titles =
+            self.catalog.current().titles_json(sought, offset, limit, now, |key| self.knows(key));
+        titles["players"] = assets::HAS_PLAYERS.into();
+        titles["name"] = self.config.name.as_str().into();
+        document("application/json", titles.to_string().into_bytes(), head)
+    }
+
+    fn schedule(&self, pairs: &Pairs, head: &Parts, now: WallTime) -> Response<PlayerBody> {
+        let time = |name| pairs.number(name).map(|it| it.map(WallTime::from_unix_ms));
+        let (from, to) = match (time("from_ms"), time("to_ms")) {
+            (Ok(from), Ok(to)) => (from.unwrap_or(now), to),
+            (Err(why), _) | (_, Err(why)) => return plain(StatusCode::BAD_REQUEST, &why),
+        };
+        let to = to.unwrap_or(from.plus_ms(86_400_000)).min(from.plus_ms(MAX_SCHEDULE_MS));
+        let events = pairs.get("id").and_then(|id| self.catalog.current().schedule_json(id, from, to));
+        match events {
+            Some(events) => document("application/json", events.to_string().into_bytes(), head),
+            None => plain(StatusCode::NOT_FOUND, "there is no such title: id=…"),
+        }
+    }
+
+    /// A playlist with the first way to play a title, for a player beside the browser.
+    fn playlist(&self, pairs: &Pairs, client: &Client, now: WallTime) -> Response<PlayerBody> {
+        let snapshot = self.catalog.current();
+        let title = pairs.get("id").and_then(|id| snapshot.title(id));
+        let way = title.and_then(|it| Some((it, it.ways(now).next()?)));
+        let Some((title, way)) = way else {
+            return plain(
+                StatusCode::NOT_FOUND,
+                "there is no such title, or nothing to play of it now: id=…",
+            );
+        };
+        // A name is one line, whatever came over the air.
+        let name: String = title.name("en").chars().filter(|it| !it.is_control()).collect();
+        let text = format!("#EXTM3U\n#EXTINF:-1,{name}\n{}\n", client.url(&format!("/{}", way.key)));
+        let mut response = Response::new(PlayerBody::of(text));
+        let fields = response.headers_mut();
+        put(fields, header::CONTENT_TYPE, "audio/x-mpegurl; charset=utf-8");
+        put(fields, header::CONTENT_DISPOSITION, "attachment; filename=\"play.m3u\"");
+        put(fields, header::CACHE_CONTROL, "no-store");
+        response
+    }
+
+    fn live_events(&self) -> Response<PlayerBody> {
+        let Some(viewer) = self.live.join() else {
+            return plain(StatusCode::SERVICE_UNAVAILABLE, "too many are watching; come back in a moment");
+        };
+        let mut response = Response::new(PlayerBody::events(viewer));
+        let fields = response.headers_mut();
+        put(fields, header::CONTENT_TYPE, "text/event-stream");
+        put(fields, header::CACHE_CONTROL, "no-store");
+        // A proxy in between passes on what comes as it comes.
+        put(fields, HeaderName::from_static("x-accel-buffering"), "no");
+        response
+    }
+}
+
+/// The language that a browser asks for first, of those that titles may have.
+fn preferred_language(fields: &HeaderMap) -> String {
+    let accepted = fields.get(header::ACCEPT_LANGUAGE).and_then(|it| it.to_str().ok()).unwrap_or("en");
+    let first = accepted.split([',', ';']).next().unwrap_or("en").trim();
+    first.chars().take(35).collect()
+}
+
+/// Titles as a browser without scripts shows them.
+fn plain_titles(snapshot: &Snapshot, language: &str, now: WallTime) -> String {
+    let mut html = String::from("<ul class=\"plain\">");
+    for title in snapshot.titles.iter().take(PLAIN_TITLES) {
+        let number = title.number.map(|it| format!("{it} ")).unwrap_or_default();
+        let name = escape(title.name(language));
+        let _ = match title.ways(now).next() {
+            Some(way) => {
+                write!(html, "<li><a href=\"/{}\">{number}{name}</a></li>", escape(way.key.as_str()))
+            }
+            None => write!(html, "<li>{number}{name}</li>"),
+        };
+    }
+    if snapshot.titles.is_empty() {
+        html.push_str("<li>Nothing to play yet: no service list and no manifest has arrived.</li>");
+    }
+    html.push_str("</ul>");
+    html
+}
+
+fn without_body(response: Response<PlayerBody>) -> Response<PlayerBody> {
+    response.map(|body| {
+        drop(body);
+        PlayerBody::empty()
+    })
+}
+
+/// A document that was made just now: with a validator, compressed for those who take it.
+fn document(content_type: &'static str, bytes: Vec<u8>, head: &Parts) -> Response<PlayerBody> {
+    let etag = format!("\"{}\"", &Digest::of(&bytes).to_hex()[..32]);
+    answer(content_type, &etag, "no-cache", head, |takes_gzip| {
+        let gzip =
+            takes_gzip.then(|| super::shown::gzip(&bytes)).flatten().filter(|it| it.len() < bytes.len());
+        gzip.map_or_else(|| (bytes.into(), false), |gzip| (gzip, true))
+    })
+}
+
+/// A part of the page, which is compressed already.
+fn part(asset: &'static Asset, head: &Parts) -> Response<PlayerBody> {
+    answer(asset.content_type, asset.etag, "no-cache", head, |takes_gzip| {
+        if takes_gzip { (bytes::Bytes::from_static(asset.gzip), true) } else { (asset.plain().into(), false) }
+    })
+}
+
+fn answer(
+    content_type: &'static str,
+    etag: &str,
+    cache_control: &'static str,
+    head: &Parts,
+    body: impl FnOnce(bool) -> (bytes::Bytes, bool),
+) -> Response<PlayerBody> {
+    let takes_gzip = takes_gzip(&head.headers);
+    let etag = if takes_gzip { format!("{}-gzip\"", etag.trim_end_matches('"')) } else { etag.to_owned() };
+    let held = head.headers.get(header::IF_NONE_MATCH).and_then(|it| it.to_str().ok()).unwrap_or_default();
+    let is_held = held.split(',').any(|it| it.trim().trim_start_matches("W/") == etag);
+    let mut response = Response::new(PlayerBody::empty());
+    if is_held {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    let fields = response.headers_mut();
+    put(fields, header::ETAG, &etag);
+    put(fields, header::CACHE_CONTROL, cache_control);
+    put(fields, header::VARY, "Accept-Encoding");
+    if is_held {
+        return response;
+    }
+    put(fields, header::CONTENT_TYPE, content_type);
+    put(fields, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    let (bytes, is_gzip) = body(takes_gzip);
+    if is_gzip {
+        put(fields, header::CONTENT_ENCODING, "gzip");
+    }
+    response.map(|_| PlayerBody::of(bytes))
+}
