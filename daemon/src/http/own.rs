@@ -155,7 +155,7 @@ impl Player {
             (Ok(from), Ok(to)) => (from.unwrap_or(now), to),
             (Err(why), _) | (_, Err(why)) => return plain(StatusCode::BAD_REQUEST, &why),
         };
-        let to = to.unwrap_or(from.plus_ms(86_400_000)).min(from.plus_ms(MAX_SCHEDULE_MS));
+        let to = to.unwrap_or_else(|| from.plus_ms(86_400_000)).min(from.plus_ms(MAX_SCHEDULE_MS));
         let events = pairs.get("id").and_then(|id| self.catalog.current().schedule_json(id, from, to));
         match events {
             Some(events) => document("application/json", events.to_string().into_bytes(), head),
