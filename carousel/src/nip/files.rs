@@ -95,20 +95,20 @@ impl DeliveryParameters {
     }
 }
 
-fn root(bytes: &[u8], name: &'static str) -> Result<Element, XmlError> {
+pub(super) fn root(bytes: &[u8], name: &'static str) -> Result<Element, XmlError> {
     let root = xml::parse(bytes)?;
     if root.name == name { Ok(root) } else { Err(XmlError::Missing { what: name, within: root.name }) }
 }
 
-fn text(element: &Element, name: &str) -> String {
+pub(super) fn text(element: &Element, name: &str) -> String {
     element.child_text(name).unwrap_or_default().to_owned()
 }
 
-fn document(name: &str) -> Element {
+pub(super) fn document(name: &str) -> Element {
     Element::new(NAMESPACE, name).attr_ns(EXTENSIBILITY, "schemaVersion", "1")
 }
 
-fn finish(root: &Element) -> String {
+pub(super) fn finish(root: &Element) -> String {
     xml::write(root, &[(EXTENSIBILITY, "ext")])
 }
 

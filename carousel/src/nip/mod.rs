@@ -1,11 +1,12 @@
 //! DVB-NIP signalling (ETSI TS 103 876 V1.1.1): the announcement channel's names and documents.
 //!
 //! The session configurations on the channel are [`crate::mabr`]'s, the service list entry points [`crate::dvbi`]'s. Here are
-//! the NetworkInformationFile, the ServiceInformationFile and the TimeOffsetFile, matched by local name in either namespace
-//! that is on air (`…nativeip:2023`, `…nativeip:2024`). The text of the standard was not at hand; what real broadcasters
-//! send is what is understood, and what is not understood is kept.
+//! the NetworkInformationFile, the ServiceInformationFile, the TimeOffsetFile and the content guide manifest, matched by local
+//! name in either namespace that is on air (`…nativeip:2023`, `…nativeip:2024`). The text of the standard was not at hand;
+//! what real broadcasters send is what is understood, and what is not understood is kept.
 
 mod files;
+mod guide_manifest;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,6 +14,7 @@ pub use files::{
     BroadcastNetwork, DeliveryParameters, MediaStream, NetworkInformationFile, NipStream,
     ServiceInformationFile, TimeOffsetFile,
 };
+pub use guide_manifest::{GuideManifest, GuideSchedule, GuideSession};
 
 /// Group of the announcement channel in IPv4 (clause 8.2.2).
 pub const ANNOUNCEMENT_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 23, 14);

@@ -29,12 +29,12 @@ mod versions;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use carousel::dvbi::entry_points::{DeliveryKind, Offering};
 use carousel::dvbi::guide::{self as tva, Guide};
 use carousel::dvbi::list::{Delivery, LIST_TYPE, Rendering, ServiceList};
-use carousel::nip::{GuideSchedule, GuideSession, NipContentGuideManifest};
+use carousel::nip::{GuideSchedule, GuideSession, GuideManifest};
 use carousel::time::WallTime;
 
 use crate::announce::Announcement;
@@ -241,14 +241,14 @@ fn guide_documents(
     // What is in the files is told by their digests; the manifest says when they last changed.
     let told: Vec<u8> = documents.iter().flat_map(|it| carousel::Digest::of(&it.bytes).0).collect();
     let changed_s = versions.of("guide", &told, newest_s);
-    let manifest = NipContentGuideManifest {
+    let manifest = GuideManifest {
         version_update: versions::date(changed_s).to_xml(),
         schedules: vec![GuideSchedule {
-            start: today.to_xml(),
-            duration: format!("P{}D", dvb_i.guide_days),
+            start: today,
+            duration: Duration::from_secs(86_400 * u64::from(dvb_i.guide_days)),
             sessions: vec![GuideSession {
                 tags: vec![guide_tag(dvb_i)],
-                carousel_max_bytes: Some(documents.iter().map(|it| it.bytes.len() as u64).sum()),
+                max_bytes: documents.iter().map(|it| it.bytes.len() as u64).sum(),
             }],
         }],
     };
