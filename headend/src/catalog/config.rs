@@ -265,7 +265,7 @@ impl DvbI {
         for (name, service) in services {
             let key = |of: &str| format!("source.service.{of} of {name:?}");
             for region in &service.regions {
-                if !known.iter().any(|it| *it == region) {
+                if !known.contains(&region) {
                     wrong(
                         &key("regions"),
                         format!("there is no region {region:?}"),
@@ -304,7 +304,7 @@ impl DvbI {
         }
         for table in &self.lcn {
             for region in &table.regions {
-                if !known.iter().any(|it| *it == region) {
+                if !known.contains(&region) {
                     wrong(
                         "dvb_i.lcn.regions",
                         format!("there is no region {region:?}"),
