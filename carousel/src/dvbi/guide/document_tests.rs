@@ -387,6 +387,13 @@ fn box_sets_from_categories_to_contents() {
     assert!(box_set_lists(&guide, "crid://a/box", &options).is_none());
     assert!(box_set_contents(&guide, "crid://a/series", hour(0), None, &options).is_none());
     assert!(box_set_categories(&Guide::default(), &options).is_none());
+    // What nothing says where to find is in no box, unless an application finds it.
+    let mut nowhere = a_guide();
+    nowhere.on_demand.iter_mut().for_each(|title| title.locators.clear());
+    let ask = |options| box_set_contents(&nowhere, "crid://a/box", hour(4), None, options).unwrap();
+    let counts = [&options, &Options::default()].map(|it| table(&ask(it), "ProgramInformationTable").len());
+    assert_eq!(counts, [2, 0]);
+    assert!(table(&library(&nowhere, &options), "ProgramLocationTable").is_empty());
     // Groups that are in each other.
     let mut circle = a_guide();
     for (crid, parent) in [("crid://a/box", "crid://a/series"), ("crid://a/series", "crid://a/box")] {
@@ -406,6 +413,7 @@ fn texts_are_fitted_to_the_clause() {
         vec![Text::new("", "word ".repeat(40)), Text::new("EN", "twice"), Text::new("??", "no language")];
     described.synopses = vec![Text::new("de", "Wort ".repeat(400))];
     described.minimum_age = Some(3);
+    described.episode_titles = vec![Text::new("fr", "sans titre")];
     let about = |guide: &Guide| {
         let document = programme(guide, crid, hour(0), &Options::default()).unwrap();
         let text = to_xml(&document);
