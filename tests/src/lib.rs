@@ -15,6 +15,7 @@ pub mod media;
 pub mod origin;
 pub mod programs;
 pub mod relay;
+pub mod schema;
 pub mod script;
 pub mod sim;
 pub mod story;

@@ -10,29 +10,7 @@ use carousel::dvbi::guide::{
 use carousel::dvbi::{Image, Text};
 use carousel::time::WallTime;
 use carousel::xml::Element;
-use skycache_tests::programs::{find, have};
-
-/// Folder of the schemas; `None` where it or `xmllint` is absent.
-fn schemas() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/schemas/dvb-i/xsd");
-    if !folder.is_dir() {
-        eprintln!("SKIPPED: {} is absent", folder.display());
-        return None;
-    }
-    have("xmllint").then_some(folder)
-}
-
-/// What `xmllint` says against a schema, if anything.
-fn complaints(schema: &Path, document: &Path) -> Option<String> {
-    let xmllint = find("xmllint").expect("asked for before");
-    let output = Command::new(xmllint)
-        .args(["--nonet", "--noout", "--schema"])
-        .args([schema, document])
-        .output()
-        .expect("xmllint runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    (!output.status.success()).then(|| said.lines().take(3).collect::<Vec<_>>().join("\n"))
-}
+use skycache_tests::schema::{complaints, folder as schemas};
 
 const NOON: WallTime = WallTime::from_unix_ms(1_795_219_200_000);
 const HOUR_MS: i64 = 3_600_000;

@@ -8,7 +8,8 @@
 //! | `/dvb-i/schedule` | `sids[]` or `sid`, with `start_unixtime` and `end_unixtime`, `now_next=true`, or `window=true` with `earlier` and `later` | schedules |
 //! | `/dvb-i/program` | `pid` | one programme |
 //! | `/dvb-i/more-episodes` | `pid`, `type=ondemand` | the episodes of its series |
-//! | `/dvb-i/groups/categories`, `lists`, `contents` | `groupId` | box sets |
+//! | `/dvb-i/groups/categories`, `lists`, `contents` | `groupId`, `page` | box sets |
+//! | `/dvb-i/player.aitx` | `pid` | the application that plays a title on demand: the page |
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use carousel::time::WallTime;
 use carousel::xml::Element;
 
 use super::client::key_of;
+use super::player;
 use super::query::Pairs;
 use super::{Client, List, Snapshot};
 use crate::http::Player;
@@ -30,6 +32,9 @@ const MAX_SPAN_S: i64 = 8 * 86_400;
 const USUAL_SPAN_S: i64 = 6 * 3600;
 /// Services in one query; a screen of a guide has some ten.
 const MAX_SIDS: usize = 200;
+
+/// Items on a page of a long answer.
+const PAGE_ITEMS: usize = 50;
 
 /// An answer.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,13 +52,25 @@ const JSON: &str = "application/json";
 
 /// Everything that an answer is made from.
 pub(crate) struct Asked<'a> {
-    pub(crate) snapshot: &'a Arc<Snapshot>,
-    pub(crate) player: &'a Player,
-    pub(crate) client: &'a Client,
-    pub(crate) now: WallTime,
+    snapshot: &'a Arc<Snapshot>,
+    player: &'a Player,
+    client: &'a Client,
+    now: WallTime,
+    /// URL of the application that plays titles on demand.
+    application: String,
 }
 
-impl Asked<'_> {
+impl<'a> Asked<'a> {
+    /// What is known, who asks, and when.
+    pub(crate) fn new(
+        snapshot: &'a Arc<Snapshot>,
+        player: &'a Player,
+        client: &'a Client,
+        now: WallTime,
+    ) -> Self {
+        Self { snapshot, player, client, now, application: client.url("/dvb-i/player.aitx") }
+    }
+
     /// Answers what is asked for below `/dvb-i/`. Takes its time: lists of 10,000 services have megabytes.
     pub(crate) fn answer(&self, path: &str, query: Option<&str>) -> Answer {
         let pairs = Pairs::of(query);
@@ -64,6 +81,7 @@ impl Asked<'_> {
             "schedule" => self.schedule(&pairs),
             "program" => self.programme(&pairs),
             "more-episodes" => self.more_episodes(&pairs),
+            "player.aitx" => Ok(self.player(&pairs)),
             _ => match (path.strip_prefix("lists/"), path.strip_prefix("groups/")) {
                 (Some(key), _) => self.list_by_key(key, pairs.get("format") == Some("json")),
                 (_, Some(what)) => self.groups(what, &pairs),
@@ -159,7 +177,26 @@ impl Asked<'_> {
     fn options(&self) -> tva::Options<'_> {
         let language = self.snapshot.lists.first().map_or("", |it| it.list.language.as_str());
         let language = if language.is_empty() { "en" } else { language };
-        tva::Options { language, ..tva::Options::default() }
+        tva::Options { language, player: Some(&self.application), ..tva::Options::default() }
+    }
+
+    /// The application that plays a title: of a programme on demand the service that offers it.
+    fn player(&self, pairs: &Pairs) -> Answer {
+        let crid = pairs.get("pid");
+        let title = self.snapshot.guide.on_demand.iter().find(|it| Some(it.programme.as_str()) == crid);
+        Answer::Document(player::TYPE, player::ait(self.client, title.map(|it| it.service.as_str())))
+    }
+
+    /// Which page of a long answer is asked for.
+    fn page_number(pairs: &Pairs) -> Result<usize, Answer> {
+        let number = pairs.number("page").map_err(Answer::Bad)?.unwrap_or(1);
+        Ok(usize::try_from(number).unwrap_or(1).max(1))
+    }
+
+    /// The URL of another page of an answer.
+    fn link(&self, path: &str, name: &str, id: &str, number: usize) -> String {
+        let id = percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC);
+        self.client.url(&format!("/dvb-i/{path}?{name}={id}&page={number}"))
     }
 
     /// A guide's document, its locators moved to the box.
@@ -170,7 +207,7 @@ impl Asked<'_> {
     }
 
     /// Names in the guide of services, which a query may name by their UniqueIdentifiers too.
-    fn services<'a>(&'a self, pairs: &'a Pairs) -> Result<Vec<&'a str>, Answer> {
+    fn services<'b>(&'b self, pairs: &'b Pairs) -> Result<Vec<&'b str>, Answer> {
         let asked: Vec<&str> = pairs.all("sids").chain(pairs.all("sid")).take(MAX_SIDS + 1).collect();
         if asked.is_empty() {
             return Err(Answer::Bad("name services: sids[]=… or sid=…".to_owned()));
@@ -178,7 +215,7 @@ impl Asked<'_> {
         if asked.len() > MAX_SIDS {
             return Err(Answer::Bad(format!("{MAX_SIDS} services at a time")));
         }
-        let of_id = |id: &'a str| {
+        let of_id = |id: &'b str| {
             let services = self.snapshot.lists.iter().flat_map(|it| &it.list.services);
             let service = services.into_iter().find(|it| it.id == id);
             service.and_then(|it| it.guide_service.as_deref()).unwrap_or(id)
@@ -231,7 +268,9 @@ impl Asked<'_> {
             _ => tva::Showings::All,
         };
         let guide = &self.snapshot.guide;
-        let document = tva::more_episodes(guide, crid, showings, self.now, None, &self.options());
+        let link = |number| self.link("more-episodes", "pid", crid, number);
+        let page = tva::Page { number: Self::page_number(pairs)?, items: PAGE_ITEMS, link: &link };
+        let document = tva::more_episodes(guide, crid, showings, self.now, Some(page), &self.options());
         document.map(|it| self.document(&it)).ok_or_else(|| nothing(crid))
     }
 
@@ -243,7 +282,12 @@ impl Asked<'_> {
         let document = match what {
             "" | "categories" => tva::box_set_categories(guide, &options),
             "lists" => tva::box_set_lists(guide, named()?, &options),
-            "contents" => tva::box_set_contents(guide, named()?, self.now, None, &options),
+            "contents" => {
+                let id = named()?;
+                let link = |number| self.link("groups/contents", "groupId", id, number);
+                let page = tva::Page { number: Self::page_number(pairs)?, items: PAGE_ITEMS, link: &link };
+                tva::box_set_contents(guide, id, self.now, Some(page), &options)
+            }
             _ => {
                 return Err(Answer::NotFound(
                     "there are groups/categories, groups/lists and groups/contents".to_owned(),

@@ -15,6 +15,7 @@
 //! | `titles.rs` | what there is to watch, for the page |
 //! | `answer.rs` | the queries of TS 103 770: registry, lists, schedules, programmes, box sets |
 //! | `client.rs` | where a client stands, and what a locator is for it |
+//! | `player.rs` | what plays a title on demand on a television |
 //! | `query.rs` | pairs of a query |
 //!
 //! What comes from the air may be malformed or hostile: a list that cannot be read is a message, not a failure, and the
@@ -23,6 +24,7 @@
 mod answer;
 mod client;
 mod collect;
+mod player;
 pub(crate) mod query;
 mod titles;
 

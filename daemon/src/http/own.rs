@@ -44,7 +44,11 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 /// Which of our own paths a request is for.
 pub(super) fn is_own(path: &str) -> bool {
-    path == "/" || path.starts_with("/-/") || path.starts_with("/dvb-i/") || path == "/dvb-i"
+    path == "/"
+        || path == "/index.html"
+        || path.starts_with("/-/")
+        || path.starts_with("/dvb-i/")
+        || path == "/dvb-i"
 }
 
 impl Player {
@@ -106,7 +110,7 @@ impl Player {
         let (player, path, query) = (Arc::clone(self), path.to_owned(), query.map(str::to_owned));
         let answer = tokio::task::spawn_blocking(move || {
             let snapshot = player.catalog.current();
-            let asked = Asked { snapshot: &snapshot, player: &player, client: &client, now: clock::wall() };
+            let asked = Asked::new(&snapshot, &player, &client, clock::wall());
             asked.answer(&path, query.as_deref())
         });
         match answer.await {

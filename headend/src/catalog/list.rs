@@ -121,7 +121,8 @@ fn service(
     };
     let pictures = [picture(PictureKind::Logo, &asked.logo), picture(PictureKind::Banner, &asked.banner)];
     let genres = asked.genres.iter().filter_map(|name| genre::term(name)).map(|it| it.href.to_owned());
-    let availability: Vec<_> = asked.available.iter().filter_map(super::config::AvailableConfig::period).collect();
+    let availability: Vec<_> =
+        asked.available.iter().filter_map(super::config::AvailableConfig::period).collect();
     let mut instances = Vec::new();
     let mut kind = if is_live(inventory) { ServiceKind::Linear } else { ServiceKind::Ondemand };
     let mut content = ContentAttributes::default();

@@ -34,7 +34,7 @@ use std::time::{Duration, SystemTime};
 use carousel::dvbi::entry_points::{DeliveryKind, Offering};
 use carousel::dvbi::guide::{self as tva, Guide};
 use carousel::dvbi::list::{Delivery, LIST_TYPE, Rendering, ServiceList};
-use carousel::nip::{GuideSchedule, GuideSession, GuideManifest};
+use carousel::nip::{GuideManifest, GuideSchedule, GuideSession};
 use carousel::time::WallTime;
 
 use crate::announce::Announcement;
