@@ -364,15 +364,17 @@ fn ten_thousand_services_are_listed_and_found() {
     let mut story = with_foreign_list(text.as_bytes()).at(80_000_000);
     story.start_daemon();
     story.start_headend(false);
-    story.until("all have come", PATIENCE, |story| titles(story)["total"] == 10_001);
+    story.until("all have come", PATIENCE, |story| titles(story)["total"] == 10_000);
     assert_eq!(titles(&story)["titles"].as_array().unwrap().len(), 100);
     let begin = Instant::now();
     let found = json(&story, "/-/titles.json?q=service+9999");
+    // The film is what they lead to: it is no title of its own.
     println!("{} bytes of list; one of 10000 found in {:?}", text.len(), begin.elapsed());
     assert_eq!(found["titles"][0]["id"], "tag:example.com,2026:service-9999");
     let last = json(&story, "/-/titles.json?offset=9990&limit=100");
-    assert_eq!(last["titles"].as_array().unwrap().len(), 11);
-    assert_eq!(page(&story, "/dvb-i/service-list.xml").body.len(), text.len(), "nothing in it is the box's");
+    assert_eq!(last["titles"].as_array().unwrap().len(), 10);
+    let (moved, _) = ServiceList::parse(&page(&story, "/dvb-i/service-list.xml").body).unwrap();
+    assert_eq!(moved.services.len(), 10_000);
     assert_eq!(page(&story, "/").status, 200);
 }
 
