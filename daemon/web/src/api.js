@@ -1,0 +1,257 @@
+// @ts-check
+// What the daemon answers, looked at before anybody believes it. Names, logos and addresses come from the air: what is not
+// of the promised kind becomes nothing, and an address is kept only if it is a path of this box.
+
+/** @typedef {import("./types").Title} Title */
+/** @typedef {import("./types").Programme} Programme */
+
+/** Longest text that is kept; nobody reads more, and layout of it takes time. */
+const MAX_TEXT = 4000;
+const KINDS = new Set(["linear", "radio", "ondemand", "data", "other", "file"]);
+
+/**
+ * The path of an address on this box; null for everything else.
+ * @param {unknown} value
+ * @returns {string | null}
+ */
+export function ownPath(value) {
+  if (typeof value !== "string" || !value.startsWith("/") || /^\/[/\\]/.test(value)) return null;
+  try {
+    const url = new URL(value, location.origin);
+    return url.origin === location.origin ? url.pathname + url.search : null;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * @param {unknown} value
+ * @returns {Record<string, unknown>}
+ */
+function object(value) {
+  return value !== null && typeof value === "object" && !Array.isArray(value)
+    ? /** @type {Record<string, unknown>} */ (value)
+    : {};
+}
+
+/**
+ * @param {unknown} value
+ * @returns {unknown[]}
+ */
+const list = (value) => (Array.isArray(value) ? value : []);
+
+/**
+ * @param {unknown} value
+ * @returns {string}
+ */
+const text = (value) => (typeof value === "string" ? value.slice(0, MAX_TEXT) : "");
+
+/**
+ * @param {unknown} value
+ * @returns {number | null}
+ */
+const number = (value) => (typeof value === "number" && Number.isFinite(value) ? value : null);
+
+/**
+ * @param {unknown} value
+ * @returns {string[]}
+ */
+const strings = (value) => list(value).map(text).filter((it) => it !== "");
+
+/**
+ * @param {unknown} value
+ * @returns {import("./types").Texts}
+ */
+function texts(value) {
+  /** @type {import("./types").Texts} */
+  const out = Object.create(null);
+  for (const [tag, it] of Object.entries(object(value))) {
+    const one = text(it).trim();
+    if (one) out[/^[a-z]{2,3}(-[a-z0-9]{2,8})*$/i.test(tag) ? tag.toLowerCase() : "und"] = one;
+  }
+  return out;
+}
+
+/**
+ * @param {unknown} value
+ * @returns {Programme | null}
+ */
+function programme(value) {
+  const it = object(value);
+  const start = number(it.start_ms);
+  const end = number(it.end_ms);
+  if (start === null) return null;
+  return {
+    id: text(it.id) || null,
+    title: texts(it.title),
+    synopsis: texts(it.synopsis),
+    start_ms: start,
+    // What never ends, or ends before it begins, has no length that could be shown.
+    end_ms: end === null || end < start ? start : end,
+    genres: strings(it.genres),
+  };
+}
+
+/**
+ * @param {unknown} value
+ * @returns {Title}
+ */
+function title(value) {
+  const it = object(value);
+  const kind = text(it.type);
+  const held = number(it.held);
+  return {
+    id: text(it.id),
+    number: number(it.number),
+    name: texts(it.name),
+    description: texts(it.description),
+    logo: ownPath(it.logo),
+    type: /** @type {import("./types").Kind} */ (KINDS.has(kind) ? kind : "other"),
+    genres: strings(it.genres),
+    picture: text(it.picture) || null,
+    available: it.available !== false,
+    duration_s: number(it.duration_s),
+    held: held === null ? null : Math.min(1, Math.max(0, held)),
+    play: list(it.play)
+      .map(object)
+      .map(({ type, url, way }) => ({ type: text(type), url: ownPath(url) ?? "", way: text(way) }))
+      .filter((one) => one.url !== ""),
+    others: strings(it.others),
+    now: programme(it.now),
+    next: programme(it.next),
+  };
+}
+
+/**
+ * @param {string} path
+ * @returns {Promise<Record<string, unknown>>}
+ */
+async function json(path) {
+  const response = await fetch(path, { headers: { accept: "application/json" } });
+  if (!response.ok) throw new Error(`${response.status}`);
+  return object(await response.json());
+}
+
+/**
+ * A page of titles. `number` asks for the channel of that number; a daemon that does not know the question answers all.
+ * @param {{offset?: number, limit?: number, q?: string, number?: number}} query
+ * @returns {Promise<import("./types").TitlesPage>}
+ */
+export async function titles({ offset = 0, limit = 100, q = "", number: dialled }) {
+  const query = new URLSearchParams({ offset: String(offset), limit: String(limit) });
+  if (q) query.set("q", q);
+  if (dialled !== undefined) query.set("number", String(dialled));
+  const it = await json(`/-/titles.json?${query}`);
+  return {
+    version: number(it.version) ?? 0,
+    players: it.players === true,
+    name: text(it.name) || "Skycache",
+    total: Math.max(0, number(it.total) ?? 0),
+    offset: number(it.offset) ?? offset,
+    titles: list(it.titles).slice(0, limit).map(title),
+    messages: strings(it.messages),
+  };
+}
+
+/**
+ * The programmes of a channel in a span of time, in order, without those that a later one has overlapped.
+ * @param {string} id
+ * @param {number} from_ms
+ * @param {number} to_ms
+ * @returns {Promise<Programme[]>}
+ */
+export async function schedule(id, from_ms, to_ms) {
+  const query = new URLSearchParams({ id, from_ms: String(from_ms), to_ms: String(to_ms) });
+  const it = await json(`/-/schedule.json?${query}`);
+  const events = list(it.events).slice(0, 500).map(programme);
+  const known = events.filter((one) => one !== null).sort((a, b) => a.start_ms - b.start_ms);
+  known.forEach((one, at) => {
+    const next = known[at + 1];
+    if (next) one.end_ms = Math.min(one.end_ms === one.start_ms ? next.start_ms : one.end_ms, next.start_ms);
+  });
+  return known;
+}
+
+/**
+ * @param {unknown} value
+ * @returns {import("./types").Sample}
+ */
+export function sample(value) {
+  const it = object(value);
+  const of = (/** @type {string} */ name) => Math.max(0, number(it[name]) ?? 0);
+  return {
+    at_ms: of("at_ms"),
+    receive_bps: of("receive_bps"),
+    packets: of("packets"),
+    lost: of("lost"),
+    recovered: of("recovered"),
+    repair_bps: of("repair_bps"),
+    players_bps: of("players_bps"),
+    connections: of("connections"),
+    hits: of("hits"),
+    misses: of("misses"),
+    flash_bps: of("flash_bps"),
+  };
+}
+
+/**
+ * @param {unknown} value
+ * @returns {import("./types").Sample[]}
+ */
+export const history = (value) => list(object(value).samples).slice(-600).map(sample);
+
+/**
+ * @param {unknown} value
+ * @returns {import("./types").State}
+ */
+export function state(value) {
+  const it = object(value);
+  const [cache, flash, receive, repair] = [it.cache, it.flash, it.receive, it.repair].map(object);
+  const count = (/** @type {unknown} */ one) => Math.max(0, number(one) ?? 0);
+  return {
+    name: text(it.name),
+    version: text(it.version),
+    uptime_s: count(it.uptime_s),
+    cache: {
+      objects: count(cache.objects),
+      bytes: count(cache.bytes),
+      quota_bytes: count(cache.quota_bytes),
+      memory_bytes: count(cache.memory_bytes),
+      memory_quota_bytes: count(cache.memory_quota_bytes),
+      hit_ratio: number(cache.hit_ratio),
+      in_flight: count(cache.in_flight),
+    },
+    flash: {
+      written_today_bytes: count(flash.written_today_bytes),
+      budget_bytes: number(flash.budget_bytes),
+      life_years: number(flash.life_years),
+    },
+    receive: {
+      groups: count(receive.groups),
+      sessions: count(receive.sessions),
+      objects: count(receive.objects),
+      failing: strings(receive.failing),
+    },
+    repair: { requests: count(repair.requests), bytes: count(repair.bytes), objects: count(repair.objects) },
+    signal: list(it.signal).slice(0, 32).map((one) => {
+      const signal = object(one);
+      return {
+        name: text(signal.name),
+        locked: typeof signal.locked === "boolean" ? signal.locked : null,
+        strength_dbm: number(signal.strength_dbm),
+        strength_ratio: number(signal.strength_ratio),
+        snr_db: number(signal.snr_db),
+        packets: count(signal.packets),
+        continuity_errors: count(signal.continuity_errors),
+      };
+    }),
+    arriving: list(it.arriving).slice(0, 50).map((one) => {
+      const arriving = object(one);
+      return {
+        name: text(arriving.name),
+        received_bytes: count(arriving.received_bytes),
+        length: number(arriving.length),
+      };
+    }),
+  };
+}

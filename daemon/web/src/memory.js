@@ -1,0 +1,28 @@
+// @ts-check
+// What the browser remembers for us: the language and the colours. A browser that keeps nothing (private windows, some
+// televisions) is no mistake.
+
+/**
+ * @param {string} name
+ * @returns {string | null}
+ */
+export function remembered(name) {
+  try {
+    return localStorage.getItem(`skycache.${name}`);
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * @param {string} name
+ * @param {string | null} value
+ */
+export function remember(name, value) {
+  try {
+    if (value === null) localStorage.removeItem(`skycache.${name}`);
+    else localStorage.setItem(`skycache.${name}`, value);
+  } catch {
+    // Then it is asked again next time.
+  }
+}

@@ -1,0 +1,168 @@
+// @ts-check
+// The titles as far as they are known: pages of the server's list, fetched when somebody comes near them and forgotten when
+// he is far away again. Knows nothing of how they look.
+
+import * as api from "./api.js";
+
+/** @typedef {import("./types").Title} Title */
+
+export const PAGE = 100;
+/** Pages that are kept; about a thousand titles. */
+const MAX_PAGES = 10;
+
+/** The list, for one search text at a time. */
+export class Titles {
+  /** @param {(why: "page" | "reset" | "error") => void} changed */
+  constructor(changed) {
+    this.changed = changed;
+    this.total = 0;
+    this.version = -1;
+    this.players = false;
+    this.name = "Skycache";
+    /** @type {string[]} */
+    this.messages = [];
+    this.q = "";
+    /** True when the last thing that was asked for has failed. */
+    this.failed = false;
+    /** True from the first answer on. */
+    this.known = false;
+    /** @type {Map<number, Title[]>} by number of the page, least recently wanted first */
+    this.pages = new Map();
+    /** @type {Map<number, Promise<void>>} */
+    this.asked = new Map();
+    /** Counts what makes answers that are still on their way worthless. */
+    this.generation = 0;
+  }
+
+  /**
+   * @param {number} index
+   * @returns {Title | null}
+   */
+  at(index) {
+    return this.pages.get(Math.floor(index / PAGE))?.[index % PAGE] ?? null;
+  }
+
+  /** @param {string} id */
+  indexOf(id) {
+    for (const [page, titles] of this.pages) {
+      const at = titles.findIndex((it) => it.id === id);
+      if (at >= 0) return page * PAGE + at;
+    }
+    return -1;
+  }
+
+  /**
+   * Sees to it that the titles from `first` to `last` come; `changed` tells when they have.
+   * @param {number} first
+   * @param {number} last
+   */
+  want(first, last) {
+    for (let page = Math.floor(first / PAGE); page <= Math.floor(last / PAGE); page += 1) {
+      const titles = this.pages.get(page);
+      if (titles) {
+        this.pages.delete(page);
+        this.pages.set(page, titles);
+      } else if (page * PAGE < this.total || !this.known) {
+        this.fetch(page);
+      }
+    }
+  }
+
+  /**
+   * The title at `index`, fetched if need be.
+   * @param {number} index
+   */
+  async get(index) {
+    if (!this.at(index) && index >= 0 && index < this.total) await this.fetch(Math.floor(index / PAGE));
+    return this.at(index);
+  }
+
+  /**
+   * @param {number} page
+   * @returns {Promise<void>}
+   */
+  fetch(page) {
+    const under_way = this.asked.get(page);
+    if (under_way) return under_way;
+    const generation = this.generation;
+    const answer = api.titles({ offset: page * PAGE, limit: PAGE, q: this.q }).then(
+      (it) => {
+        if (generation !== this.generation) return;
+        this.asked.delete(page);
+        this.take(page, it);
+      },
+      () => {
+        if (generation !== this.generation) return;
+        this.asked.delete(page);
+        this.failed = true;
+        this.changed("error");
+      },
+    );
+    this.asked.set(page, answer);
+    return answer;
+  }
+
+  /**
+   * @param {number} page
+   * @param {import("./types").TitlesPage} it
+   */
+  take(page, it) {
+    // Pages of different versions do not fit together.
+    if (this.known && it.version !== this.version) this.pages.clear();
+    const first = !this.known;
+    Object.assign(this, { total: it.total, version: it.version, players: it.players, name: it.name });
+    this.messages = it.messages;
+    this.known = true;
+    this.failed = false;
+    this.pages.delete(page);
+    this.pages.set(page, it.titles);
+    for (const oldest of this.pages.keys()) {
+      if (this.pages.size <= MAX_PAGES) break;
+      this.pages.delete(oldest);
+    }
+    this.changed(first ? "reset" : "page");
+  }
+
+  /** @param {string} q */
+  search(q) {
+    this.q = q;
+    this.restart();
+    this.known = false;
+    this.pages.clear();
+    this.fetch(0);
+  }
+
+  /**
+   * The titles have changed on the box. What is shown stays until the new page is there.
+   * @param {number} version
+   * @param {number} near an index whose page is wanted first
+   */
+  renew(version, near) {
+    if (version === this.version) return;
+    this.restart();
+    this.fetch(Math.floor(near / PAGE));
+  }
+
+  restart() {
+    this.generation += 1;
+    this.asked.clear();
+  }
+}
+
+/**
+ * The channel of a number, or null.
+ * @param {Titles} titles
+ * @param {number} number
+ * @returns {Promise<Title | null>}
+ */
+export async function channel(titles, number) {
+  for (const page of titles.pages.values()) {
+    const found = page.find((it) => it.number === number);
+    if (found) return found;
+  }
+  const is = (/** @type {Title} */ it) => it.number === number;
+  const asked = await api.titles({ number });
+  const found = asked.titles.find(is);
+  if (found || asked.total <= asked.titles.length) return found ?? null;
+  return (await api.titles({ q: String(number) })).titles.find(is) ?? null;
+}

@@ -1,0 +1,150 @@
+// The shapes that several modules share: what the daemon answers (after `api.js` has looked at it) and what the modules of
+// the page want of each other. No code.
+
+/** A text in several languages, by language tag; "und" where the language is unknown. */
+export type Texts = Record<string, string>;
+
+export interface Programme {
+  id: string | null;
+  title: Texts;
+  synopsis: Texts;
+  start_ms: number;
+  end_ms: number;
+  genres: string[];
+}
+
+/** One way to play a title. `url` is a path of this box, or the instance would not be here. */
+export interface Instance {
+  type: string;
+  url: string;
+  way: string;
+}
+
+export type Kind = "linear" | "radio" | "ondemand" | "data" | "other" | "file";
+
+export interface Title {
+  id: string;
+  number: number | null;
+  name: Texts;
+  description: Texts;
+  logo: string | null;
+  type: Kind;
+  genres: string[];
+  picture: string | null;
+  available: boolean;
+  duration_s: number | null;
+  held: number | null;
+  play: Instance[];
+  others: string[];
+  now: Programme | null;
+  next: Programme | null;
+}
+
+export interface TitlesPage {
+  version: number;
+  players: boolean;
+  name: string;
+  total: number;
+  offset: number;
+  titles: Title[];
+  messages: string[];
+}
+
+/** One second of the box's life. */
+export interface Sample {
+  at_ms: number;
+  receive_bps: number;
+  packets: number;
+  lost: number;
+  recovered: number;
+  repair_bps: number;
+  players_bps: number;
+  connections: number;
+  hits: number;
+  misses: number;
+  flash_bps: number;
+}
+
+export interface Signal {
+  name: string;
+  locked: boolean | null;
+  strength_dbm: number | null;
+  strength_ratio: number | null;
+  snr_db: number | null;
+  packets: number;
+  continuity_errors: number;
+}
+
+export interface Arriving {
+  name: string;
+  received_bytes: number;
+  length: number | null;
+}
+
+/** What changes slowly, every five seconds. */
+export interface State {
+  name: string;
+  version: string;
+  uptime_s: number;
+  cache: {
+    objects: number;
+    bytes: number;
+    quota_bytes: number;
+    memory_bytes: number;
+    memory_quota_bytes: number;
+    hit_ratio: number | null;
+    in_flight: number;
+  };
+  flash: { written_today_bytes: number; budget_bytes: number | null; life_years: number | null };
+  receive: { groups: number; sessions: number; objects: number; failing: string[] };
+  repair: { requests: number; bytes: number; objects: number };
+  signal: Signal[];
+  arriving: Arriving[];
+}
+
+/** How the stream of live data is doing. `retry_s` is there when the box has named a time to come back. */
+export type Connection = { state: "open" | "lost" | "full"; retry_s: number | null };
+
+export interface LiveEvents {
+  history(samples: Sample[]): void;
+  sample(sample: Sample): void;
+  state(state: State): void;
+  titles(version: number): void;
+  connection(connection: Connection): void;
+}
+
+export type Direction = "up" | "down" | "left" | "right";
+
+/** A track that can be chosen while playing: audio or subtitles. `id` -1 is "none". */
+export interface Track {
+  id: number;
+  label: string;
+  lang: string;
+}
+
+/** What the player view wants of hls.js, dash.js or the browser itself. */
+export interface Engine {
+  audio(): Track[];
+  currentAudio(): number;
+  setAudio(id: number): void;
+  subtitles(): Track[];
+  currentSubtitles(): number;
+  setSubtitles(id: number): void;
+  destroy(): void;
+}
+
+/** Starts `url` in `video`; `failed` is called once, with a text for people, when there is no going on. */
+export type StartEngine = (
+  video: HTMLVideoElement,
+  url: string,
+  failed: (why: string) => void,
+) => Promise<Engine>;
+
+/** A view on top of the list, such as the player. */
+export interface View {
+  element: HTMLDialogElement;
+  /** Called when the view goes away, by whatever key. */
+  closed(): void;
+  /** A key that the view wants before everybody else; true if it has dealt with it. */
+  key?(action: string, event: KeyboardEvent): boolean;
+}
