@@ -40,7 +40,7 @@ use carousel::name::ObjectKey;
 pub use answer::Answer;
 pub(crate) use answer::Asked;
 pub use client::Client;
-pub use titles::{Title, Way};
+pub use titles::{Title, Wanted, Way};
 
 use crate::receive::Shared;
 

@@ -43,6 +43,19 @@ pub struct Title {
     sought: String,
 }
 
+/// Which titles are wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// Every one.
+    All,
+    /// Those with this text in a name, in lower case, or as their number.
+    Named(String),
+    /// The channel of this number.
+    Number(i64),
+    /// The one of this id.
+    Id(String),
+}
+
 /// One way to play it.
 #[derive(Debug, Clone)]
 pub struct Way {
@@ -313,20 +326,22 @@ fn described_dvbs(dvbs: &Dvbs) -> String {
 }
 
 impl Snapshot {
-    /// A page of the titles whose names have `sought` in them, and how many there are in all.
+    /// A page of the titles that are wanted, and how many there are in all.
     pub fn titles_json(
         &self,
-        sought: &str,
+        wanted: &Wanted,
         offset: usize,
         limit: usize,
         now: WallTime,
         shows: impl Fn(&ObjectKey) -> bool,
     ) -> Value {
-        let sought = sought.trim().to_lowercase();
-        let is_sought = |it: &&Title| {
-            sought.is_empty()
-                || it.sought.contains(&sought)
-                || it.number.is_some_and(|number| number.to_string() == sought)
+        let is_sought = |it: &&Title| match wanted {
+            Wanted::All => true,
+            Wanted::Named(text) => {
+                it.sought.contains(text) || it.number.is_some_and(|number| number.to_string() == *text)
+            }
+            Wanted::Number(number) => it.number.is_some_and(|it| i64::from(it) == *number),
+            Wanted::Id(id) => it.id == *id,
         };
         let found = self.titles.iter().filter(is_sought);
         let total = found.clone().count();

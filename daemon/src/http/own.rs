@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `/` | the page |
 //! | `/-/main.js`, `style.css`, `lang/de.json` … | its parts, compressed |
-//! | `/-/titles.json` | `?offset=&limit=&q=`: what there is to watch |
+//! | `/-/titles.json` | `?offset=&limit=`, with `q=`, `number=` or `id=`: what there is to watch |
 //! | `/-/schedule.json` | `?id=&from_ms=&to_ms=`: what a channel shows |
 //! | `/-/play.m3u` | `?id=`: a playlist for a player beside the browser |
 //! | `/-/live` | server-sent events: what the box is doing |
@@ -26,7 +26,7 @@ use super::head::{allow_everyone, put};
 use super::reply::plain;
 use super::shown::takes_gzip;
 use crate::catalog::query::Pairs;
-use crate::catalog::{Answer, Asked, Client, Snapshot};
+use crate::catalog::{Answer, Asked, Client, Snapshot, Wanted};
 use crate::clock;
 use crate::page::assets::{self, Asset};
 use crate::page::escape;
@@ -145,9 +145,16 @@ impl Player {
             (Ok(offset), Ok(limit)) => (offset, limit.min(MAX_TITLES)),
             (Err(why), _) | (_, Err(why)) => return plain(StatusCode::BAD_REQUEST, &why),
         };
-        let sought = pairs.get("q").unwrap_or_default();
+        let sought = pairs.get("q").map(|it| it.trim().to_lowercase()).filter(|it| !it.is_empty());
+        let wanted = match (pairs.get("id"), pairs.number("number"), sought) {
+            (Some(id), ..) => Wanted::Id(id.to_owned()),
+            (_, Ok(Some(number)), _) => Wanted::Number(number),
+            (_, Err(why), _) => return plain(StatusCode::BAD_REQUEST, &why),
+            (.., Some(text)) => Wanted::Named(text),
+            _ => Wanted::All,
+        };
         let mut titles =
-            self.catalog.current().titles_json(sought, offset, limit, now, |key| self.knows(key));
+            self.catalog.current().titles_json(&wanted, offset, limit, now, |key| self.knows(key));
         titles["players"] = assets::HAS_PLAYERS.into();
         titles["name"] = self.config.name.as_str().into();
         document("application/json", titles.to_string().into_bytes(), head)

@@ -1,16 +1,72 @@
-//! stub
+//! The parts of the page, embedded by `build.rs`: bundles with the players where the build had Node, the modules as they
+//! are where it had not.
+
+use std::io::Read as _;
+
+use flate2::read::GzDecoder;
+
+/// One part.
+#[derive(Debug)]
 pub(crate) struct Asset {
-    pub(crate) path: &'static str,
+    /// Its name below `/-/`.
+    name: &'static str,
+    /// MIME type.
     pub(crate) content_type: &'static str,
+    /// Its bytes, compressed.
     pub(crate) gzip: &'static [u8],
+    /// Its strong validator.
     pub(crate) etag: &'static str,
 }
-pub(crate) const HAS_PLAYERS: bool = false;
-pub(crate) fn find(_path: &str) -> Option<&'static Asset> {
-    None
+
+include!(concat!(env!("OUT_DIR"), "/assets.rs"));
+
+/// The part of a name.
+pub(crate) fn find(name: &str) -> Option<&'static Asset> {
+    ASSETS.iter().find(|asset| asset.name == name)
 }
+
 impl Asset {
+    /// Its bytes, for who does not take gzip.
     pub(crate) fn plain(&self) -> Vec<u8> {
-        Vec::new()
+        let mut plain = Vec::with_capacity(self.gzip.len() * 4);
+        // What the build has compressed can be read; a broken program would show nothing.
+        let _ = GzDecoder::new(self.gzip).read_to_end(&mut plain);
+        plain
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_there_and_small() {
+        let plain = |name: &str| find(name).unwrap_or_else(|| panic!("no {name}")).plain();
+        let page = String::from_utf8(plain("index.html")).unwrap();
+        assert!(page.contains("<!--titles-->") && page.contains("/-/main.js"));
+        // What a browser fetches before somebody plays: without Node the modules, each by itself.
+        let is_first =
+            |it: &&Asset| !matches!(it.name, "hls.js" | "dash.js" | "licences.txt" | "lang/de.json");
+        let first: usize = ASSETS.iter().filter(is_first).map(|it| it.plain().len()).sum();
+        println!("{first} bytes before the players, players: {HAS_PLAYERS}");
+        assert!((10_000..300_000).contains(&first), "{first}");
+        assert_eq!(find("hls.js").is_some(), HAS_PLAYERS);
+        assert_eq!(find("dash.js").is_some(), HAS_PLAYERS);
+        assert!(find("../etc/passwd").is_none());
+        for asset in ASSETS {
+            assert!(asset.plain().len() > 100 || asset.name == "licences.txt", "{}", asset.name);
+        }
+    }
+
+    #[test]
+    fn every_language_has_every_text() {
+        let words = |name: &str| -> Vec<String> {
+            let words: serde_json::Value = serde_json::from_slice(&find(name).unwrap().plain()).unwrap();
+            words.as_object().unwrap().keys().cloned().collect()
+        };
+        // A plural has one form more in one language than in another.
+        let bare = |key: &String| key.split_once('#').map_or(key.clone(), |(key, _)| key.to_owned());
+        let keys = |name| words(name).iter().map(bare).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(keys("lang/en.json"), keys("lang/de.json"));
     }
 }

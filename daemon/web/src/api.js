@@ -133,14 +133,15 @@ async function json(path) {
 }
 
 /**
- * A page of titles. `number` asks for the channel of that number; a daemon that does not know the question answers all.
- * @param {{offset?: number, limit?: number, q?: string, number?: number}} query
+ * A page of titles. `number` asks for the channel of that number, `id` for one title.
+ * @param {{offset?: number, limit?: number, q?: string, number?: number, id?: string}} query
  * @returns {Promise<import("./types").TitlesPage>}
  */
-export async function titles({ offset = 0, limit = 100, q = "", number: dialled }) {
+export async function titles({ offset = 0, limit = 100, q = "", number: dialled, id }) {
   const query = new URLSearchParams({ offset: String(offset), limit: String(limit) });
   if (q) query.set("q", q);
   if (dialled !== undefined) query.set("number", String(dialled));
+  if (id !== undefined) query.set("id", id);
   const it = await json(`/-/titles.json?${query}`);
   return {
     version: number(it.version) ?? 0,

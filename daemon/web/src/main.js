@@ -14,7 +14,7 @@ import { Player, playable } from "./player.js";
 import { boxSays } from "./programme.js";
 import { StateView, lossOf } from "./state.js";
 import { showSwitches } from "./switches.js";
-import { Titles, channel } from "./titles.js";
+import { Titles, channel, titleOf } from "./titles.js";
 import * as views from "./views.js";
 
 /** @typedef {import("./types").Title} Title */
@@ -257,8 +257,16 @@ const relabelSwitches = showSwitches(byId("switches"), async (language) => {
   relabel();
 });
 i18n.use(i18n.preferred()).then(relabel);
+/** A television that was told to play a title comes with `#play=` and its id. */
+async function playAsked() {
+  const asked = new URLSearchParams(location.hash.slice(1)).get("play");
+  const title = asked && (await titleOf(asked).catch(() => null));
+  if (title) play(title);
+}
+
 titles.fetch(0).then(() => {
   if (!document.activeElement || document.activeElement === document.body) grid.focus(0);
+  return playAsked();
 });
 window.setInterval(() => {
   grid.tick();

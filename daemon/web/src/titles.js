@@ -160,9 +160,12 @@ export async function channel(titles, number) {
     const found = page.find((it) => it.number === number);
     if (found) return found;
   }
-  const is = (/** @type {Title} */ it) => it.number === number;
-  const asked = await api.titles({ number });
-  const found = asked.titles.find(is);
-  if (found || asked.total <= asked.titles.length) return found ?? null;
-  return (await api.titles({ q: String(number) })).titles.find(is) ?? null;
+  return (await api.titles({ number })).titles[0] ?? null;
 }
+
+/**
+ * The title of an id, or null.
+ * @param {string} id
+ * @returns {Promise<Title | null>}
+ */
+export const titleOf = async (id) => (await api.titles({ id })).titles[0] ?? null;
