@@ -19,24 +19,10 @@ if (!out) {
 /** Browsers of televisions of about 2020: webOS 5 is Chromium 68. Older ones know no dynamic import. */
 const TARGET = ["chrome68", "firefox68", "safari14.1"];
 
-/**
- * hls.js is built from its sources, with the switches of its own build: the full one without what a box cannot need (DRM,
- * advertisements, steering between CDNs, I-frame playlists), which is a quarter of it.
- */
-const HLS_SWITCHES = {
-  __VERSION__: JSON.stringify(JSON.parse(await readFile(join(packages, "hls.js/package.json"), "utf8")).version),
-  __IN_WORKER__: "false",
-  __HLS_WORKER_BUNDLE__: "undefined",
-  __USE_ALT_AUDIO__: "true",
-  __USE_SUBTITLES__: "true",
-  __USE_VARIABLE_SUBSTITUTION__: "true",
-  __USE_CMCD__: "false",
-  __USE_CONTENT_STEERING__: "false",
-  __USE_EME_DRM__: "false",
-  __USE_IFRAMES__: "false",
-  __USE_INTERSTITIALS__: "false",
-  __USE_MEDIA_CAPABILITIES__: "false",
-};
+/** hls.js as it is published, whole: its light build has no alternate audio. */
+const HLS = join(packages, "hls.js/dist/hls.mjs");
+/** What its own bundler has put into it, as its package.json says no longer. */
+const INSIDE_HLS = ["eventemitter3", "url-toolkit"];
 
 /** dash.js without MSS, DRM and reporting, as it is published; its sources are not. */
 const DASH = join(packages, "dashjs/dist/modern/esm/dash.mediaplayer.min.js");
@@ -107,7 +93,8 @@ async function licence(name) {
 await mkdir(join(out, "lang"), { recursive: true });
 const used = new Set([
   ...(await bundle("main.js", { entryPoints: ["src/main.js"], external: ["./hls.js", "./dash.js"] })),
-  ...(await bundle("hls.js", { entryPoints: [join(packages, "hls.js/src/exports-default.ts")], define: HLS_SWITCHES })),
+  ...(await bundle("hls.js", { entryPoints: [HLS] })),
+  ...INSIDE_HLS,
   ...(await bundle("dash.js", {
     stdin: { contents: `export { MediaPlayer as default } from ${JSON.stringify(DASH)};`, resolveDir: here },
   })),

@@ -277,7 +277,7 @@ fn state(parts: &Parts, name: &str, uptime_s: u64) -> Value {
             "hit_ratio": hit_ratio, "in_flight": arriving.len(),
         },
         "flash": {
-            "written_today_bytes": usage.wear.today_bytes, "budget_bytes": usage.wear.budget_bytes,
+            "written_today_bytes": usage.wear.today_bytes, "budget_bytes": Some(usage.wear.budget_bytes).filter(|&bytes| bytes > 0),
             "life_years": usage.wear.life_days.map(|days| (days / 36.525).round() / 10.0),
         },
         "receive": {

@@ -144,8 +144,9 @@ function relabel() {
 function showStrip(sample) {
   const loss = lossOf(state.samples);
   const strip = byId("strip");
-  strip.hidden = false;
   setText(strip, t("strip", { rate: i18n.rate(sample.receive_bps), loss: loss === null ? "–" : i18n.percent(loss) }));
+  // The words may not have come yet.
+  strip.hidden = strip.textContent === "";
 }
 
 /** @param {KeyboardEvent} event */

@@ -113,7 +113,7 @@ export class StateView {
       new Chart("chart-flash", "chart.flash", [{ key: "chart.written", value: (it) => it.flash_bps }], bits),
     ];
     this.spans = SPANS.map((span_s) => {
-      const button = el("button", "button small", { type: "button", "aria-pressed": span_s === this.span_s });
+      const button = el("button", "button small", { type: "button", "aria-pressed": String(span_s === this.span_s) });
       button.addEventListener("click", () => this.choose(span_s));
       return button;
     });

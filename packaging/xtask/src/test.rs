@@ -7,8 +7,13 @@ use crate::install::install;
 use crate::{cargo, run as run_command};
 
 /// Programs that stories need, and the Debian packages that have them.
-pub(crate) const NEEDED: [(&str, &str); 4] =
-    [("ffmpeg", "ffmpeg"), ("nginx", "nginx-light"), ("tshark", "tshark"), ("xmllint", "libxml2-utils")];
+pub(crate) const NEEDED: [(&str, &str); 5] = [
+    ("ffmpeg", "ffmpeg"),
+    ("nginx", "nginx-light"),
+    ("tshark", "tshark"),
+    ("xmllint", "libxml2-utils"),
+    ("chromium", "chromium"),
+];
 
 /// What the lines of a test run add up to.
 #[derive(Debug, Default)]
