@@ -65,7 +65,7 @@ mod tests {
             words.as_object().unwrap().keys().cloned().collect()
         };
         // A plural has one form more in one language than in another.
-        let bare = |key: &String| key.split_once('#').map_or(key.clone(), |(key, _)| key.to_owned());
+        let bare = |key: &String| key.split_once('#').map_or_else(|| key.clone(), |(key, _)| key.to_owned());
         let keys = |name| words(name).iter().map(bare).collect::<std::collections::BTreeSet<_>>();
         assert_eq!(keys("lang/en.json"), keys("lang/de.json"));
     }
