@@ -347,6 +347,17 @@ fn status_table(status: &Value) -> String {
             http["hits"]
         ),
     );
+    let catalog = &status["catalog"];
+    row(
+        "catalogue",
+        format!(
+            "{} lists, {} titles, {} broadcasts; left out: {}",
+            catalog["lists"],
+            catalog["titles"],
+            catalog["events"],
+            listed(&catalog["left_out"])
+        ),
+    );
     for group in receive["groups"].as_array().into_iter().flatten() {
         let text = |name: &str| group[name].as_str().unwrap_or_default().to_owned();
         let state = if group["error"].is_null() { text("why") } else { text("error") };

@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::caching::NotKept;
+use crate::catalog::LeftOut;
 use crate::flight::FailReason;
 use crate::http::{BUCKETS_US, RouteStats, Served};
 use crate::origin::OriginError;
@@ -283,6 +284,24 @@ impl Collector for Scrape {
 
         let open = client.open_circuits().len() as u64;
         sheet.gauge("origin_open_circuits", "Origins that are left alone because they fail", open)?;
+
+        let catalog = player.catalog().current();
+        sheet.gauge("catalog_lists", "Service lists that are known", catalog.lists.len() as u64)?;
+        sheet.gauge("catalog_titles", "Channels and titles that are known", catalog.titles.len() as u64)?;
+        sheet.gauge(
+            "catalog_events",
+            "Broadcasts of the guide that are known",
+            catalog.guide.events() as u64,
+        )?;
+        let left_out = LeftOut::ALL.iter().map(|it| it.as_str()).zip(player.catalog().left_out());
+        sheet.family(("catalog_left_out", "Lists, guides and their entries not read", "reason"), left_out)?;
+        let (viewers, turned_away) = player.live().viewers();
+        sheet.gauge("page_viewers", "Viewers of the page's live data now", viewers as u64)?;
+        sheet.counter(
+            "page_viewers_refused",
+            "Viewers told to come back because there were too many",
+            turned_away as u64,
+        )?;
 
         let http = player.stats();
         sheet.counter("http_connections", "Connections of players", http.connections.load(Relaxed))?;

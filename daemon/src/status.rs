@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use carousel::flute::{DropReason, SessionKey};
 use serde_json::{Map, Value, json};
 
+use crate::catalog::LeftOut;
 use crate::flight::{FailReason, Flight};
 use crate::http::Player;
 use crate::origin::{Client, OriginError};
@@ -73,6 +74,8 @@ pub fn status_json(parts: &Parts) -> Value {
     let (requests, origin_bytes, failures) = client.failures();
     let (repair_bytes, repair_requests) = repairer.stats().fetched();
     let http = player.stats();
+    let catalog = player.catalog().current();
+    let left_out = counts(LeftOut::ALL.iter().map(|it| it.as_str()).zip(catalog.left_out));
     let groups: Vec<Value> = board
         .groups()
         .iter()
@@ -120,6 +123,10 @@ pub fn status_json(parts: &Parts) -> Value {
         "origin": {
             "requests": requests, "bytes": origin_bytes,
             "open_circuits": client.open_circuits(), "failures": counts(OriginError::NAMES.into_iter().zip(failures)),
+        },
+        "catalog": {
+            "lists": catalog.lists.len(), "titles": catalog.titles.len(), "events": catalog.guide.events(),
+            "left_out": left_out, "messages": catalog.messages,
         },
         "http": {
             "connections": http.connections.load(Relaxed), "connections_refused": http.refused.load(Relaxed),

@@ -271,14 +271,17 @@ impl Story {
     /// # Panics
     /// If it has not in `timeout`.
     pub fn until_complete(&mut self, timeout: Duration) {
+        let wanted = media::files(&self.folder).len();
+        self.until("the cache has everything", timeout, |story| story.held() == wanted);
+    }
+
+    /// How many of the sender's files are in the cache. By name: what an origin does not have is remembered as an object too,
+    /// and a catalogue has its own.
+    pub fn held(&self) -> usize {
+        let objects = self.list();
+        let held: HashSet<&str> = objects.iter().filter_map(|object| object["key"].as_str()).collect();
         let paths = media::files(&self.folder).into_iter().map(|(relative, _)| Self::path_of(&relative));
-        let wanted: Vec<String> = paths.map(|path| path.trim_start_matches('/').to_owned()).collect();
-        // By name: what an origin does not have is remembered as an object too, and a catalogue has its own.
-        self.until("the cache has everything", timeout, |story| {
-            let objects = story.list();
-            let held: HashSet<&str> = objects.iter().filter_map(|object| object["key"].as_str()).collect();
-            wanted.iter().all(|key| held.contains(key.as_str()))
-        });
+        paths.filter(|path| held.contains(path.trim_start_matches('/'))).count()
     }
 
     /// Path of a file at the players' listener.

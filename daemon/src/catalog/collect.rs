@@ -13,7 +13,7 @@ use carousel::name::ObjectKey;
 use carousel::nip;
 
 use super::client::key_of;
-use super::{List, MAX_GUIDE_FILES, MAX_LISTS, MAX_MESSAGES, Snapshot, titles};
+use super::{LeftOut, List, MAX_GUIDE_FILES, MAX_LISTS, MAX_MESSAGES, Snapshot, titles};
 use crate::receive::Shared;
 use crate::store::StoredObject;
 
@@ -28,6 +28,22 @@ pub(super) struct Seen {
     parts: BTreeMap<String, Digest>,
     /// What guide files say, so that one that has not changed is not read again.
     guides: BTreeMap<String, (Digest, Arc<Guide>)>,
+}
+
+/// What is left out, and what people are told of it.
+#[derive(Debug, Default)]
+struct Messages {
+    texts: Vec<String>,
+    counts: [u64; LeftOut::ALL.len()],
+}
+
+impl Messages {
+    fn tell(&mut self, why: LeftOut, count: u64, text: String) {
+        self.counts[why as usize] += count;
+        if self.texts.len() < MAX_MESSAGES {
+            self.texts.push(text);
+        }
+    }
 }
 
 /// Everything of a type, or with a name, that the catalogue could be made of.
@@ -56,9 +72,10 @@ pub(super) fn collect(shared: &Shared, seen: &mut Seen) -> Option<Snapshot> {
     let mut keys: Vec<String> = named.into_iter().filter(|key| candidates.any(key).is_some()).collect();
     let others = candidates.lists.keys().filter(|key| !keys.contains(key)).cloned().collect::<Vec<_>>();
     keys.extend(others);
-    let mut messages = Vec::new();
+    let mut messages = Messages::default();
     if keys.len() > MAX_LISTS {
-        messages.push(format!("{} service lists are on the air, {MAX_LISTS} are read", keys.len()));
+        let text = format!("{} service lists are on the air, {MAX_LISTS} are read", keys.len());
+        messages.tell(LeftOut::TooManyLists, (keys.len() - MAX_LISTS) as u64, text);
         keys.truncate(MAX_LISTS);
     }
     let lists: Vec<(String, &Arc<StoredObject>)> =
@@ -75,8 +92,13 @@ pub(super) fn collect(shared: &Shared, seen: &mut Seen) -> Option<Snapshot> {
         .filter_map(|source| folder_of(key_of(&source.schedule)?.as_str()))
         .collect();
     let is_guide = |key: &str| folders.iter().any(|folder| key.starts_with(folder.as_str()));
-    let files: Vec<(&String, &Arc<StoredObject>)> =
-        candidates.documents.iter().filter(|(key, _)| is_guide(key)).take(MAX_GUIDE_FILES).collect();
+    let mut files: Vec<(&String, &Arc<StoredObject>)> =
+        candidates.documents.iter().filter(|(key, _)| is_guide(key)).collect();
+    if files.len() > MAX_GUIDE_FILES {
+        let text = format!("{} files of guides are here, {MAX_GUIDE_FILES} are read", files.len());
+        messages.tell(LeftOut::TooManyGuideFiles, (files.len() - MAX_GUIDE_FILES) as u64, text);
+        files.truncate(MAX_GUIDE_FILES);
+    }
     parts.extend(files.iter().map(|(key, object)| ((*key).clone(), object.meta().digest)));
     if parts == seen.parts {
         return None;
@@ -85,10 +107,10 @@ pub(super) fn collect(shared: &Shared, seen: &mut Seen) -> Option<Snapshot> {
     let guide_folders =
         folders.iter().filter(|folder| files.iter().any(|(key, _)| key.starts_with(folder.as_str())));
     let guide_folders = guide_folders.cloned().collect();
-    messages.truncate(MAX_MESSAGES);
     seen.parts = parts;
     let titles = titles::titles(&known, &guide, &candidates.manifests);
-    Some(Snapshot { version: 0, lists: known, points, guide, guide_folders, titles, messages })
+    let Messages { texts: messages, counts: left_out } = messages;
+    Some(Snapshot { version: 0, lists: known, points, guide, guide_folders, titles, messages, left_out })
 }
 
 /// The entry points of the announcement channel.
@@ -149,21 +171,26 @@ fn bytes_of(object: &Arc<StoredObject>) -> Option<bytes::Bytes> {
     (length <= MAX_LONG_XML_BYTES as u64).then(|| object.bytes(0..length)).flatten()
 }
 
-fn read_list(key: &str, object: &Arc<StoredObject>, messages: &mut Vec<String>) -> Option<List> {
+fn too_long(what: &str, key: &str, object: &StoredObject) -> String {
+    format!("{what} {key}: {} bytes, {MAX_LONG_XML_BYTES} at most", object.meta().length)
+}
+
+fn read_list(key: &str, object: &Arc<StoredObject>, messages: &mut Messages) -> Option<List> {
     let name = ObjectKey::from_kept(key).ok()?;
     let Some(bytes) = bytes_of(object) else {
-        messages.push(format!("service list {key}: {} bytes are too many", object.meta().length));
+        messages.tell(LeftOut::TooLong, 1, too_long("service list", key, object));
         return None;
     };
     match ServiceList::parse(&bytes) {
         Ok((list, left_out)) => {
             for (why, count) in left_out {
-                messages.push(format!("service list {key}: {count} entries left out ({})", why.as_str()));
+                let text = format!("service list {key}: {count} entries left out ({})", why.as_str());
+                messages.tell(LeftOut::Entry, count, text);
             }
             Some(List { key: name, list })
         }
         Err(err) => {
-            messages.push(format!("service list {key}: {err}"));
+            messages.tell(LeftOut::Malformed, 1, format!("service list {key}: {err}"));
             None
         }
     }
@@ -172,7 +199,7 @@ fn read_list(key: &str, object: &Arc<StoredObject>, messages: &mut Vec<String>) 
 fn read_guides(
     files: &[(&String, &Arc<StoredObject>)],
     known: &mut BTreeMap<String, (Digest, Arc<Guide>)>,
-    messages: &mut Vec<String>,
+    messages: &mut Messages,
 ) -> Guide {
     known.retain(|key, _| files.iter().any(|(it, _)| *it == key));
     let mut whole = Guide::default();
@@ -180,7 +207,10 @@ fn read_guides(
     for (key, object) in files {
         let digest = object.meta().digest;
         if known.get(*key).is_none_or(|(before, _)| *before != digest) {
-            let Some(bytes) = bytes_of(object) else { continue };
+            let Some(bytes) = bytes_of(object) else {
+                messages.tell(LeftOut::TooLong, 1, too_long("guide", key, object));
+                continue;
+            };
             // Manifests and other documents of the folder are no guides.
             match Guide::parse(&bytes) {
                 Ok((guide, _)) => {
@@ -188,7 +218,7 @@ fn read_guides(
                 }
                 Err(carousel::xml::XmlError::Missing { .. }) => continue,
                 Err(err) => {
-                    messages.push(format!("guide {key}: {err}"));
+                    messages.tell(LeftOut::Malformed, 1, format!("guide {key}: {err}"));
                     continue;
                 }
             }
@@ -198,7 +228,11 @@ fn read_guides(
         }
     }
     if left_out > 0 {
-        messages.push(format!("guide: {left_out} entries more than there is room for"));
+        messages.tell(
+            LeftOut::NoRoom,
+            left_out,
+            format!("guide: {left_out} entries more than there is room for"),
+        );
     }
     // Days overlap by what runs over midnight: the same event twice is no blemish worth a message.
     whole.tidy();

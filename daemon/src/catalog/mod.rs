@@ -26,6 +26,8 @@ mod client;
 mod collect;
 mod player;
 pub(crate) mod query;
+#[cfg(test)]
+mod tests;
 mod titles;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,6 +55,47 @@ const MAX_MESSAGES: usize = 32;
 /// How often the store is looked at; nothing happens while it stays as it is.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
+/// Why something of the air is not in the catalogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftOut {
+    /// A list beyond [`MAX_LISTS`].
+    TooManyLists,
+    /// A file beyond [`MAX_GUIDE_FILES`].
+    TooManyGuideFiles,
+    /// A document longer than `MAX_LONG_XML_BYTES`.
+    TooLong,
+    /// A document that cannot be read.
+    Malformed,
+    /// An entry of a list that cannot be read, or one too many.
+    Entry,
+    /// An entry of a guide for which there is no room.
+    NoRoom,
+}
+
+impl LeftOut {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::TooManyLists,
+        Self::TooManyGuideFiles,
+        Self::TooLong,
+        Self::Malformed,
+        Self::Entry,
+        Self::NoRoom,
+    ];
+
+    /// Name in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TooManyLists => "too_many_lists",
+            Self::TooManyGuideFiles => "too_many_guide_files",
+            Self::TooLong => "too_long",
+            Self::Malformed => "malformed",
+            Self::Entry => "entry",
+            Self::NoRoom => "no_room",
+        }
+    }
+}
+
 /// A service list of the air.
 #[derive(Debug)]
 pub struct List {
@@ -79,6 +122,8 @@ pub struct Snapshot {
     pub titles: Vec<Title>,
     /// What could not be read, for people.
     pub messages: Vec<String>,
+    /// How much was left out, in the order of [`LeftOut::ALL`].
+    pub left_out: [u64; LeftOut::ALL.len()],
 }
 
 /// The catalogue, always as of a moment ago.
@@ -87,8 +132,8 @@ pub struct Catalog {
     current: RwLock<Arc<Snapshot>>,
     /// What the current one was made of.
     seen: Mutex<collect::Seen>,
-    /// Lists and guides that could not be read.
-    unreadable: AtomicU64,
+    /// What was left out at each look, in the order of [`LeftOut::ALL`].
+    left_out: [AtomicU64; LeftOut::ALL.len()],
 }
 
 impl Catalog {
@@ -98,9 +143,9 @@ impl Catalog {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Lists and guides that could not be read, times that they were tried.
-    pub fn unreadable(&self) -> u64 {
-        self.unreadable.load(Ordering::Relaxed)
+    /// What was left out so far, counted at each look that found something new.
+    pub fn left_out(&self) -> [u64; LeftOut::ALL.len()] {
+        std::array::from_fn(|at| self.left_out[at].load(Ordering::Relaxed))
     }
 
     /// Looks whether something has changed, and reads it if so. Takes its time: not for a thread that must not wait.
@@ -108,7 +153,9 @@ impl Catalog {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.current();
         let Some(mut snapshot) = collect::collect(shared, &mut seen) else { return };
-        self.unreadable.fetch_add(snapshot.messages.len() as u64, Ordering::Relaxed);
+        for (all, now) in self.left_out.iter().zip(snapshot.left_out) {
+            all.fetch_add(now, Ordering::Relaxed);
+        }
         for message in snapshot.messages.iter().filter(|it| !before.messages.contains(it)) {
             tracing::warn!(message, "in the catalogue from the air");
         }

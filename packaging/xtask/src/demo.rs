@@ -15,6 +15,14 @@ use crate::{cargo, run as run_command, workspace};
 /// A pass of the ladder takes seconds; who waits longer than this waits in vain.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// What the film is to televisions, and to the page.
+const SERVICE: &str = "[source.service]
+names = { en = \"The film of the demo\", de = \"Der Film der Vorführung\" }
+descriptions = { en = \"Twelve seconds of a test picture, over a link that loses packets.\" }
+genres = [\"Movies\"]
+[dvb_i]
+";
+
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// End after the first pass; success only if every object served over HTTP equals its source.
@@ -60,6 +68,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     let mut story = Story::new().at(arguments.rate_bps).with_origin();
     story.http = free(arguments.listen);
     story = story.with_link(arguments.seed, profile);
+    story.headend_extra = SERVICE.to_owned();
     println!(
         "headend ─▶ {} at {} Mbit/s ─▶ link that loses {} % ─▶ skycached ─▶ http://{}",
         story.groups[2],
@@ -69,7 +78,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     );
     story.start_daemon();
     story.start_headend(true);
-    receive(&mut story, files.len() as u64, &stop)?;
+    receive(&mut story, files.len(), &stop)?;
     let compared = story.compare();
     table(&story, &compared, files.len());
     if arguments.once || stop.load(Ordering::Relaxed) {
@@ -82,7 +91,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     story.start_headend(false);
     let base = format!("http://{}{}", story.http, Story::path_of(""));
     println!("\nopen in a player:  {base}master.m3u8   (HLS)\n                   {base}manifest.mpd  (DASH)");
-    println!("state of the box:  http://{}/\n\nCtrl-C ends", story.http);
+    println!(
+        "in a browser:      http://{}/  (play it there, and see what the box does)\n\nCtrl-C ends",
+        story.http
+    );
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(100));
         if let Some(status) = story.daemon.as_mut().and_then(skycache_tests::Program::ended) {
@@ -94,19 +106,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
 }
 
 /// Shows what arrives until the cache is full.
-fn receive(story: &mut Story, wanted: u64, stop: &AtomicBool) -> Result<(), String> {
+fn receive(story: &mut Story, wanted: usize, stop: &AtomicBool) -> Result<(), String> {
     let style = ProgressStyle::with_template("receiving {bar:30} {pos}/{len} objects  {msg}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::new(wanted).with_style(style);
+    let bar = ProgressBar::new(wanted as u64).with_style(style);
     let begin = Instant::now();
     let mut told = Instant::now();
     loop {
         let status = story.status().unwrap_or_default();
-        let objects = status["store"]["objects"].as_u64().unwrap_or(0);
+        let objects = story.held();
         let link = story.relay.as_ref().map(skycache_tests::Relay::stats).unwrap_or_default();
         let repaired = status["receive"]["objects_repaired"].as_u64().unwrap_or(0);
         let message = format!("{} packets sent, {} lost, {repaired} objects repaired", link.sent, link.lost);
-        bar.set_position(objects);
+        bar.set_position(objects as u64);
         bar.set_message(message.clone());
         if bar.is_hidden() && (told.elapsed() >= Duration::from_secs(1) || objects >= wanted) {
             told = Instant::now();
@@ -140,7 +152,7 @@ fn table(story: &Story, compared: &Comparison, files: usize) {
         ("objects sent", files.to_string()),
         ("packets sent", link.sent.to_string()),
         ("packets lost on the link", format!("{} ({percent:.1} %)", link.lost)),
-        ("objects in the cache", number(&status["store"]["objects"]).to_string()),
+        ("of them in the cache", story.held().to_string()),
         ("… with parts repaired from the origin", number(&status["receive"]["objects_repaired"]).to_string()),
         ("… whole from the origin, no packet arrived", whole_from_origin(story).to_string()),
         ("repair requests, bytes", format!("{requests}, {bytes}")),

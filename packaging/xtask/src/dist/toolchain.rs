@@ -1,8 +1,10 @@
 //! What builds for other machines: Debian's Rust with the source of its standard library, and zig as C compiler and linker for
-//! every one of them. All from package registries, of fixed versions, fetched here.
+//! every one of them, of fixed versions; any Node, which bundles the page. All from package registries, fetched here.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use skycache_tests::programs::find;
 
 use super::target::{Libc, Target};
 use crate::install::apt;
@@ -16,6 +18,9 @@ const RUST_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 const ZIG: &str = "0.17.1";
 /// From crates.io.
 const ZIGBUILD: &str = "0.24.0";
+
+/// What `daemon/build.rs` asks whether the page's players go in.
+const PLAYERS: &str = "SKYCACHE_PLAYERS";
 
 /// Ready to build.
 #[derive(Debug)]
@@ -45,6 +50,9 @@ impl Toolchain {
         let folder = workspace.join("target/dist");
         std::fs::create_dir_all(&folder).map_err(|err| format!("{}: {err}", folder.display()))?;
         get_rust()?;
+        if std::env::var_os(PLAYERS).is_none_or(|wish| wish != "no") {
+            get_node()?;
+        }
         let zig = get_zig(&folder)?;
         if !folder.join("tools/bin/cargo-zigbuild").exists() {
             println!("== cargo-zigbuild {ZIGBUILD}");
@@ -82,6 +90,8 @@ impl Toolchain {
             remap(home, "/cargo");
         }
         remap(&self.workspace, "/skycache");
+        // A release without the players would be one by accident.
+        let players = std::env::var_os(PLAYERS).unwrap_or_else(|| "yes".into());
         let mut build = Command::new(self.folder.join("tools/bin/cargo-zigbuild"));
         build
             .args(["zigbuild", "--locked", "--profile", target.profile(), "-Zbuild-std=std,panic_abort"])
@@ -91,6 +101,7 @@ impl Toolchain {
             .env("RUSTC", "/usr/bin/rustc")
             // For -Zbuild-std alone; the program is stable Rust.
             .env("RUSTC_BOOTSTRAP", "1")
+            .env(PLAYERS, players)
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
             .env("CARGO_TARGET_DIR", self.folder.join("cargo"))
             .env("CARGO_ZIGBUILD_ZIG_PATH", &self.zig)
@@ -131,6 +142,25 @@ fn get_rust() -> Result<(), String> {
             version.as_deref().unwrap_or("absent")
         )),
     }
+}
+
+/// Any from version 18 on bundles to the same bytes: the bundler is fixed by the lock file.
+fn get_node() -> Result<(), String> {
+    let missing: Vec<&str> = [("node", "nodejs"), ("npm", "npm")]
+        .into_iter()
+        .filter(|(it, _)| find(it).is_none())
+        .map(|it| it.1)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("== {}", missing.join(" "));
+    apt(&missing).map_err(|err| {
+        format!(
+            "{err}; as root: apt-get install {}; or {PLAYERS}=no, for a page without players",
+            missing.join(" ")
+        )
+    })
 }
 
 fn get_zig(folder: &Path) -> Result<PathBuf, String> {

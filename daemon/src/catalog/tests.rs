@@ -1,0 +1,108 @@
+use std::sync::Arc;
+
+use carousel::Digest;
+use carousel::dvbi::Edition;
+use carousel::dvbi::list::{GuideSource, LIST_TYPE};
+use carousel::dvbi::{ServiceList, Text};
+use carousel::eviction::Eviction;
+use carousel::limits::MAX_LONG_XML_BYTES;
+use carousel::name::ObjectKey;
+use carousel::time::WallTime;
+
+use super::*;
+use crate::flight::Flights;
+use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Store, StoreConfig, Wish};
+
+/// A box with an empty cache.
+fn shared(folder: &tempfile::TempDir) -> Arc<Shared> {
+    let config = StoreConfig {
+        path: folder.path().join("cache"),
+        quota_bytes: 1 << 30,
+        reserve_bytes: 0,
+        memory_bytes: 0,
+        eviction: Eviction::Lru,
+        ..StoreConfig::default()
+    };
+    let (store, _) = Store::open(&config).unwrap();
+    Shared::new(store, Flights::new().0)
+}
+
+/// Puts an object of `length` bytes that begins with `body` into the cache; the rest are zeros.
+fn put(shared: &Shared, key: &str, content_type: &str, body: &[u8], length: usize) {
+    let partial = Arc::new(shared.store.create(length as u64, Wish::default()).unwrap());
+    partial.write_at(0, body).unwrap();
+    let frozen = partial.freeze(length as u64).unwrap();
+    let key = ObjectKey::from_name(key, None).unwrap();
+    let meta = ObjectMeta {
+        uri: ObjectUri::new("http://elsewhere/", &key),
+        key,
+        content_type: Some(content_type.into()),
+        length: length as u64,
+        digest: Digest::of(body),
+        version: 0,
+        received_at: WallTime::from_unix_ms(0),
+        expires: None,
+        class: Class::Medium,
+        came_by: CameBy::Carousel,
+        response: None,
+    };
+    shared.store.publish(&frozen, meta).unwrap();
+}
+
+fn list(number: usize) -> Vec<u8> {
+    let list = ServiceList {
+        id: format!("tag:example.com,2026:list:{number}"),
+        version: 1,
+        language: "en".into(),
+        names: vec![Text::new("en", "A list")],
+        guide_sources: vec![GuideSource {
+            id: "guide".into(),
+            schedule: format!("http://host/{number}/guide/manifest.xml"),
+            ..GuideSource::default()
+        }],
+        ..ServiceList::default()
+    };
+    list.to_xml(Edition::R6).into_bytes()
+}
+
+#[test]
+fn more_than_there_is_room_for_is_left_out_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let shared = shared(&folder);
+    for number in 0..MAX_LISTS - 2 {
+        let body = list(number);
+        put(&shared, &format!("host/{number:03}/list.xml"), LIST_TYPE, &body, body.len());
+    }
+    put(&shared, "host/100/list.xml", LIST_TYPE, b"<ServiceList><", 14);
+    put(&shared, "host/101/list.xml", LIST_TYPE, b"", MAX_LONG_XML_BYTES + 1);
+    for number in 102..105 {
+        put(&shared, &format!("host/{number}/list.xml"), LIST_TYPE, b"beyond", 6);
+    }
+    let day = b"<TVAMain xmlns=\"urn:tva:metadata:2024\" xml:lang=\"en\"/>";
+    for number in 0..MAX_GUIDE_FILES + 5 {
+        put(&shared, &format!("host/0/guide/{number}.xml"), "application/xml", day, day.len());
+    }
+    let catalog = Catalog::default();
+    catalog.look(&shared);
+    let now = catalog.current();
+    assert_eq!(now.lists.len(), MAX_LISTS - 2, "{:?}", now.messages);
+    let left_out: Vec<(&str, u64)> =
+        LeftOut::ALL.iter().map(|it| it.as_str()).zip(catalog.left_out()).collect();
+    let expected = [
+        ("too_many_lists", 3),
+        ("too_many_guide_files", 5),
+        ("too_long", 1),
+        ("malformed", 1),
+        ("entry", 0),
+        ("no_room", 0),
+    ];
+    assert_eq!(left_out, expected, "{:?}", now.messages);
+    assert!(
+        now.messages.iter().any(|it| it.starts_with("service list host/100/list.xml: ")),
+        "{:?}",
+        now.messages
+    );
+    // Nothing new: the same snapshot, and nothing is counted again.
+    catalog.look(&shared);
+    assert_eq!((catalog.current().version, catalog.left_out()[0]), (now.version, 3));
+}
