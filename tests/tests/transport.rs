@@ -155,13 +155,15 @@ fn a_file_that_changes_is_carried_anew_and_purged_ones_come_again() {
     assert_eq!(get(story.http, &key, &[]).unwrap().body.len(), 61_000);
 }
 
-/// Some cycles of the carousel in a file of packets.
+/// Some seconds of the carousel in a file of packets; 0: one pass of it.
 fn recording(carry: &str, seconds: u64) -> (Story, PathBuf) {
     let story = carried(carry, "udp");
     let path = story.dir().join("x.ts");
     let mut command = program("headend");
     command.args(["build", "-c"]).arg(story.headend_config()).arg("--out").arg(&path);
-    command.args(["--seconds", &seconds.to_string()]);
+    if seconds > 0 {
+        command.args(["--seconds", &seconds.to_string()]);
+    }
     assert!(command.status().unwrap().success());
     (story, path)
 }
@@ -181,6 +183,15 @@ fn truth(story: &Story) -> std::collections::BTreeMap<String, String> {
             (Story::path_of(&name).trim_start_matches('/').to_owned(), digest)
         })
         .collect()
+}
+
+#[test]
+fn a_recording_is_read_again_while_it_tells_of_groups_that_nobody_listened_to() {
+    let (mut story, path) = recording("mpe", 0);
+    story.daemon_extra = format!("[[transport_stream]]\nfrom = \"file://{}\"\n", path.display());
+    story.start_daemon();
+    story.until_complete(PATIENCE);
+    assert_eq!(story.compare().exact, media::files(&story.folder).len() as u64);
 }
 
 #[test]

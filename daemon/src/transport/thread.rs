@@ -24,6 +24,11 @@ const LOOK: Duration = Duration::from_millis(1000);
 const RETRY: Duration = Duration::from_secs(5);
 /// Without lock for so long, the tuner is tuned anew.
 const RETUNE: Duration = Duration::from_secs(5);
+/// A recording is read faster than groups are joined that it tells of: it is read again, so often at most, while it brings
+/// datagrams that nobody takes.
+const PASSES: u32 = 4;
+/// For groups to be joined, and for shards to publish what they have counted: they do twice a second.
+const SETTLE: Duration = Duration::from_millis(1000);
 /// A wait that ends when somebody wants to stop.
 const NAP: Duration = Duration::from_millis(100);
 
@@ -123,12 +128,14 @@ fn run(around: &Around, stream: &TransportStream, stop: &AtomicBool) {
     let mut state = StreamState::default();
     let sign = around.shared.vitals.watch(format!("transport {from}"), clock::now());
     let mut wait_until = Instant::from_nanos(0);
+    let mut passes = 0;
     while !stop.load(Ordering::Relaxed) {
         sign.give(clock::now());
         if clock::now() < wait_until {
             std::thread::sleep(NAP);
             continue;
         }
+        let before = untaken(around, &forward);
         let opened = input::open(stream, &around.interface, around.socket_buffer_bytes);
         let result = opened.and_then(|mut input| {
             tracing::info!(from, "receiving a transport stream");
@@ -144,6 +151,11 @@ fn run(around: &Around, stream: &TransportStream, stop: &AtomicBool) {
             Ok(()) => {
                 // A recording is over.
                 around.shared.transport.set(&from, state.clone());
+                passes += 1;
+                std::thread::sleep(SETTLE);
+                if passes < PASSES && untaken(around, &forward) > before {
+                    continue;
+                }
                 while !stop.load(Ordering::Relaxed) {
                     sign.give(clock::now());
                     std::thread::sleep(NAP);
@@ -159,6 +171,11 @@ fn run(around: &Around, stream: &TransportStream, stop: &AtomicBool) {
             }
         }
     }
+}
+
+/// Datagrams that came for groups nobody listened to, or for which shards had no room.
+fn untaken(around: &Around, forward: &Forward) -> u64 {
+    around.shared.stats.losses().other_group + forward.lost()
 }
 
 /// One opened input.

@@ -1,4 +1,4 @@
-//! A recording, read once, as fast as it can be taken.
+//! A recording, read as fast as it can be taken, and again while that was too fast (`thread.rs`).
 
 use std::fs::File;
 use std::path::Path;
