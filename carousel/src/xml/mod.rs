@@ -452,8 +452,8 @@ fn write_element(
     let _ = writeln!(out, "</{name}>");
 }
 
-/// Text as attribute value or character data. Characters that XML 1.0 cannot hold become U+FFFD.
-pub(crate) fn escape(text: &str) -> String {
+/// Text as attribute value in double quotes, or as character data, of XML and of HTML. Characters that XML 1.0 cannot hold become U+FFFD.
+pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + text.len() / 8);
     for c in text.chars() {
         match c {

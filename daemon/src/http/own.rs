@@ -17,6 +17,7 @@ use std::sync::Arc;
 use carousel::digest::Digest;
 use carousel::name::ObjectKey;
 use carousel::time::WallTime;
+use carousel::xml::escape;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
@@ -29,7 +30,6 @@ use crate::catalog::query::Pairs;
 use crate::catalog::{Answer, Asked, Client, Snapshot, Wanted};
 use crate::clock;
 use crate::page::assets::{self, Asset};
-use crate::page::escape;
 use crate::store::StoredObject;
 
 /// Titles of one answer.
