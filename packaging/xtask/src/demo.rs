@@ -152,7 +152,7 @@ fn table(story: &Story, compared: &Comparison, files: usize) {
         ("objects sent", files.to_string()),
         ("packets sent", link.sent.to_string()),
         ("packets lost on the link", format!("{} ({percent:.1} %)", link.lost)),
-        ("of them in the cache", story.held().to_string()),
+        ("objects in the cache", story.held().to_string()),
         ("… with parts repaired from the origin", number(&status["receive"]["objects_repaired"]).to_string()),
         ("… whole from the origin, no packet arrived", whole_from_origin(story).to_string()),
         ("repair requests, bytes", format!("{requests}, {bytes}")),
