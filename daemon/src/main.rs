@@ -351,10 +351,10 @@ fn status_table(status: &Value) -> String {
     row(
         "catalogue",
         format!(
-            "{} lists, {} titles, {} broadcasts; left out: {}",
+            "lists {}, titles {}, entries of the guide {}; left out: {}",
             catalog["lists"],
             catalog["titles"],
-            catalog["events"],
+            catalog["guide_entries"],
             listed(&catalog["left_out"])
         ),
     );

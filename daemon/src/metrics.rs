@@ -289,8 +289,8 @@ impl Collector for Scrape {
         sheet.gauge("catalog_lists", "Service lists that are known", catalog.lists.len() as u64)?;
         sheet.gauge("catalog_titles", "Channels and titles that are known", catalog.titles.len() as u64)?;
         sheet.gauge(
-            "catalog_events",
-            "Broadcasts of the guide that are known",
+            "catalog_guide_entries",
+            "Events and titles on demand that the guide tells of",
             catalog.guide.events() as u64,
         )?;
         let left_out = LeftOut::ALL.iter().map(|it| it.as_str()).zip(player.catalog().left_out());

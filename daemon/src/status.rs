@@ -125,7 +125,7 @@ pub fn status_json(parts: &Parts) -> Value {
             "open_circuits": client.open_circuits(), "failures": counts(OriginError::NAMES.into_iter().zip(failures)),
         },
         "catalog": {
-            "lists": catalog.lists.len(), "titles": catalog.titles.len(), "events": catalog.guide.events(),
+            "lists": catalog.lists.len(), "titles": catalog.titles.len(), "guide_entries": catalog.guide.events(),
             "left_out": left_out, "messages": catalog.messages,
         },
         "http": {
