@@ -10,7 +10,7 @@
 //!                        repair ◀─────────── origin ─────────┘
 //! ```
 //!
-//! [`running`] puts the rooms together. What is in flight is shared through [`flight`]; which groups are listened to is
+//! [`running`] puts the rooms together. What is in flight is shared through [`delivery`]; which groups are listened to is
 //! [`session`]'s business. What this crate leaves to `carousel`: every byte on the wire.
 pub mod admin;
 pub mod caching;
@@ -18,8 +18,8 @@ pub mod catalog;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod delivery;
 pub mod doctor;
-pub mod flight;
 pub mod http;
 pub mod listen;
 pub mod metrics;
@@ -35,5 +35,6 @@ pub mod store;
 mod sys;
 pub mod transport;
 pub mod vitals;
+mod waiting;
 
 pub use sys::{as_owner_of, raise_open_files};

@@ -11,7 +11,7 @@ use sd_notify::NotifyState;
 use serde_json::{Value, json};
 use skycache::cli::{Cli, Common, Verb};
 use skycache::config::Config;
-use skycache::flight::Flights;
+use skycache::delivery::Flights;
 use skycache::listen::Listening;
 use skycache::receive::{Shared, replay};
 use skycache::running::Daemon;

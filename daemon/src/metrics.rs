@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 
 use crate::caching::NotKept;
 use crate::catalog::LeftOut;
-use crate::flight::FailReason;
+use crate::delivery::FailReason;
 use crate::http::{BUCKETS_US, RouteStats, Served};
 use crate::origin::OriginError;
 use crate::repair::RepairOutcome;

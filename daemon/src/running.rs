@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::admin;
 use crate::config::Config;
-use crate::flight::Flights;
+use crate::delivery::Flights;
 use crate::http::{self, Player, Workers};
 use crate::listen::Listening;
 use crate::origin::{Client, Filler, Origins};

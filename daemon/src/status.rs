@@ -7,7 +7,7 @@ use carousel::flute::{DropReason, SessionKey};
 use serde_json::{Map, Value, json};
 
 use crate::catalog::LeftOut;
-use crate::flight::{FailReason, Flight};
+use crate::delivery::{FailReason, Flight};
 use crate::http::Player;
 use crate::origin::{Client, OriginError};
 use crate::receive::{SessionStats, Shared};

@@ -11,7 +11,7 @@ use carousel::flute::{Event, File, OpenRequest, Receiver, ReceiverConfig, Refusa
 use carousel::time::Instant;
 use flute::core::UDPEndpoint;
 use flute::receiver::writer::ObjectWriterBufferBuilder;
-use skycache::flight::Flights;
+use skycache::delivery::Flights;
 use skycache::receive::{
     Aftermath, Document, FinishError, Finisher, Intake, Listen, ObjectRef, Recovered, Shared,
 };

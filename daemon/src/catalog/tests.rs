@@ -10,7 +10,7 @@ use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 
 use super::*;
-use crate::flight::Flights;
+use crate::delivery::Flights;
 use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Store, StoreConfig, Wish};
 
 /// A box with an empty cache.

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::Waits;
 use super::wire::Outbox;
-use crate::flight::{Flight, Flights, Outcome};
+use crate::delivery::{Flight, Flights, Outcome};
 use crate::origin::Reply;
 use crate::page::Viewer;
 use crate::store::{StoredObject, View};

@@ -10,7 +10,7 @@ use super::reply::plain;
 use super::serve::{Asked, Found, Missing};
 use super::{Player, head, shown};
 use crate::caching;
-use crate::flight::{FailReason, Outcome};
+use crate::delivery::{FailReason, Outcome};
 use crate::origin::{Passed, Question, RequestBody, no_body};
 use crate::store::EvictReason;
 

@@ -7,7 +7,7 @@ use http::{Response, StatusCode};
 use super::mime;
 use crate::caching::{self, Validators};
 use crate::clock;
-use crate::flight::Flight;
+use crate::delivery::Flight;
 use crate::receive::Document;
 use crate::store::{ObjectMeta, StoredObject};
 

@@ -13,7 +13,7 @@ use super::shown::Shown;
 use super::{Player, range};
 use crate::caching::{self, RequestDirectives};
 use crate::clock;
-use crate::flight::{FailReason, Flight, Outcome as Ended};
+use crate::delivery::{FailReason, Flight, Outcome as Ended};
 use crate::origin::{Ask, FillResult, OnInterim, OriginError, Passed};
 use crate::receive::Document;
 use crate::store::StoredObject;

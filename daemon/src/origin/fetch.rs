@@ -13,7 +13,7 @@ use super::fill::{Ask, FillResult, Filler, Passed};
 use super::kind::{MediaKind, media_kind};
 use crate::caching::{self, Exchange, Keep, NotKept};
 use crate::clock;
-use crate::flight::{FailReason, Flight, Outcome, Sent};
+use crate::delivery::{FailReason, Flight, Outcome, Sent};
 use crate::receive::Shared;
 use crate::store::{CameBy, EvictReason, ObjectMeta, ObjectUri, Partial, ResponseMeta, StoredObject, Wish};
 

@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use super::{Client, OnInterim, OriginError, Question, Reply};
 use crate::caching::NotKept;
 use crate::config::Http;
-use crate::flight::{Announced, Flight};
+use crate::delivery::{Announced, Flight};
 use crate::receive::Shared;
 use crate::store::StoredObject;
 

@@ -1,6 +1,6 @@
 //! Objects of which players have asked for ranges only: no more is fetched than they need, and what was fetched is kept.
 //!
-//! What has come is in [`crate::flight::Spans`]; here is who fetches what is missing, and who publishes the whole.
+//! What has come is in [`crate::delivery::Spans`]; here is who fetches what is missing, and who publishes the whole.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::fill::Filler;
 use super::ranges::parse_content_range;
 use crate::caching::{self, Keep, Validators};
 use crate::clock;
-use crate::flight::{FailReason, Flight, Outcome};
+use crate::delivery::{FailReason, Flight, Outcome};
 
 /// Flights of which only ranges have come. Each holds room for its whole object.
 const MAX_IN_RANGES: usize = 64;
@@ -50,7 +50,7 @@ impl Filler {
         let wish = self.wish(key, sent.expires, true);
         let partial = Arc::new(self.shared.store.create(length, wish).ok()?);
         let content_type = caching::text(&fields, header::CONTENT_TYPE).map(str::to_owned);
-        let flight = Flight::of_spans(key.clone(), content_type, length, url, sent, partial);
+        let flight = Flight::of_spans(key.clone(), content_type, length, url, sent, partial, clock::now());
         let flight = Arc::new(flight);
         flight.spans()?.claim(span.clone())?;
         self.shared.flights.add(Arc::clone(&flight)).ok()?;

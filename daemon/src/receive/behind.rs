@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use crate::flight::Flight;
+use crate::delivery::Flight;
 use crate::store::Partial;
 
 /// Bytes of a run: a small part of a level-2 cache, and enough that the call's own cost vanishes.

@@ -12,7 +12,7 @@ use carousel::time::WallTime;
 use super::shelf::{ObjectSpace, is_signalling};
 use super::{ObjectRef, Shared};
 use crate::clock;
-use crate::flight::{FailReason, Outcome};
+use crate::delivery::{FailReason, Outcome};
 use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Partial, StoredObject, Wish};
 
 /// Whole objects waiting for their digest. A shard completes a few hundred small objects in a burst.

@@ -17,7 +17,7 @@ use super::finish::{Block, Whole, Wholes, Work};
 use super::shelf::{ObjectSpace, Shelf, is_signalling, known};
 use super::{LossCounters, ObjectRef, SessionStats, Shared};
 use crate::clock;
-use crate::flight::{Announced, Carried, Flight};
+use crate::delivery::{Announced, Carried, Flight};
 
 /// What a shard tells repair.
 #[derive(Debug)]

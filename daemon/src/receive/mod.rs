@@ -28,12 +28,12 @@ use carousel::flute::SessionKey;
 use carousel::mabr::Aliases;
 use carousel::name::{NameError, ObjectKey};
 
-use crate::flight::Flights;
+use crate::delivery::Flights;
 use crate::store::Store;
 use crate::transport::TransportStats;
 use crate::vitals::Vitals;
 
-pub use crate::flight::ObjectRef;
+pub use crate::delivery::ObjectRef;
 pub use command::{Command, Listen};
 pub use finish::{Aftermath, Document, FinishError, Finisher, Recovered, Wholes};
 pub use intake::{Intake, Trouble};

@@ -12,7 +12,7 @@ use carousel::nip::Document;
 use super::Shared;
 use super::behind::WriteBehind;
 use super::finish::Checkpoint;
-use crate::flight::{Carried, FailReason, Flight, ObjectRef, Outcome};
+use crate::delivery::{Carried, FailReason, Flight, ObjectRef, Outcome};
 use crate::store::Partial;
 
 /// Whether an object is for us and not for players: it steers reception and is never put on the disk, where it would be

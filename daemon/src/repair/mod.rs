@@ -28,7 +28,7 @@ use budget::RetryBudget;
 
 use crate::clock;
 use crate::config;
-use crate::flight::{Announced, Carried, FailReason, Flight, ObjectRef, Outcome};
+use crate::delivery::{Announced, Carried, FailReason, Flight, ObjectRef, Outcome};
 use crate::origin::{Ask, Client, FillResult, Filler, OriginError, Origins};
 use crate::receive::{Command, Ear, Shared, Trouble, shard_of};
 

@@ -5,7 +5,7 @@ use super::*;
 use crate::receive::Document;
 
 fn head(bytes: usize) -> Head {
-    let object = crate::flight::ObjectRef {
+    let object = crate::delivery::ObjectRef {
         session: carousel::flute::SessionKey {
             source: "10.0.0.1".parse().unwrap(),
             destination: "239.0.0.1:5000".parse().unwrap(),

@@ -6,8 +6,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use carousel::time::Instant;
 
-use crate::clock;
-
 /// Ranges that touch nobody else's; more, and the whole is as good. Players that seek make a few; an attacker makes many.
 const MAX_SPANS: usize = 256;
 
@@ -31,12 +29,12 @@ pub struct Spans {
 }
 
 impl Spans {
-    /// Of an object at `url`.
-    pub fn new(url: &str) -> Self {
+    /// Of an object at `url`, asked for at `now`.
+    pub fn new(url: &str, now: Instant) -> Self {
         Self {
             lists: Mutex::default(),
             url: url.to_owned(),
-            touched_ns: AtomicU64::new(clock::now().as_nanos()),
+            touched_ns: AtomicU64::new(now.as_nanos()),
             is_finished: AtomicBool::new(false),
         }
     }
@@ -141,7 +139,7 @@ mod tests {
 
     #[test]
     fn only_what_nobody_fetches_is_claimed() {
-        let spans = Spans::new("http://h/x");
+        let spans = Spans::new("http://h/x", Instant::default());
         assert_eq!(spans.claim(10..20), Some(10..20));
         assert_eq!(spans.claim(10..20), None, "somebody does");
         assert_eq!(spans.claim(0..100), Some(0..10));
@@ -158,7 +156,7 @@ mod tests {
 
     #[test]
     fn there_are_only_so_many() {
-        let spans = Spans::new("http://h/x");
+        let spans = Spans::new("http://h/x", Instant::default());
         let claimed = (0..10_000).filter(|at| spans.claim(at * 2..at * 2 + 1).is_some()).count();
         assert_eq!(claimed, MAX_SPANS);
     }
@@ -166,7 +164,7 @@ mod tests {
     proptest! {
         #[test]
         fn arrivals_add_up_in_any_order(ranges in proptest::collection::vec((0_u64..200, 1_u64..40), 0..40)) {
-            let spans = Spans::new("http://h/x");
+            let spans = Spans::new("http://h/x", Instant::default());
             let mut bytes = [false; 240];
             for (start, length) in ranges {
                 spans.arrive(start..start + length);

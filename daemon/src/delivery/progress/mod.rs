@@ -1,14 +1,15 @@
-//! Objects on their way: from the carousel or from an origin, asked for or not.
+//! Progress of objects in flight, from a carousel or an origin, shared by reception, repair, read-through and responses.
 //!
-//! A [`Flight`] is what receive threads, repair, read-through and players' responses share of an object that is not in
-//! the cache yet. Whoever fills it says so; whoever waits is woken. There is at most one flight for a key.
+//! A [`Flight`] is what these share of an object that is not in the cache yet: which bytes have arrived, and how it ended.
+//! Its writer reports progress, its readers listen for it ([`Flight::listen`]; how they wait is theirs, so there is no
+//! runtime in here). There is at most one flight for a key.
 
 mod spans;
 mod table;
 
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ use carousel::flute::{Encoding, File, SessionKey};
 use carousel::lct::Toi;
 use carousel::name::ObjectKey;
 use carousel::time::{Instant, WallTime};
+use event_listener::{Event, EventListener};
 use http::HeaderMap;
-use tokio::sync::Notify;
 
 pub use spans::Spans;
 pub use table::{Announced, Flights};
@@ -127,8 +128,7 @@ pub struct Flight {
     partial: Arc<Partial>,
     arrival: Arrival,
     outcome: OnceLock<Outcome>,
-    waiters: AtomicUsize,
-    changed: Notify,
+    changed: Event,
     wished: AtomicBool,
     /// When the carousel is likely to begin with it again, on the daemon's clock; 0: not known.
     next_pass_ns: AtomicU64,
@@ -183,8 +183,10 @@ impl Flight {
         url: &str,
         sent: Sent,
         partial: Arc<Partial>,
+        now: Instant,
     ) -> Self {
-        let flight = Self::new(key, content_type, Some(length), partial, Arrival::Spans(Spans::new(url)));
+        let spans = Spans::new(url, now);
+        let flight = Self::new(key, content_type, Some(length), partial, Arrival::Spans(spans));
         Self { sent: Some(sent), ..flight }
     }
 
@@ -205,8 +207,7 @@ impl Flight {
             partial,
             arrival,
             outcome: OnceLock::new(),
-            waiters: AtomicUsize::new(0),
-            changed: Notify::new(),
+            changed: Event::new(),
             wished: AtomicBool::new(false),
             next_pass_ns: AtomicU64::new(0),
         }
@@ -286,15 +287,19 @@ impl Flight {
 
     /// Something arrived. Cheap while nobody waits.
     pub fn progress(&self) {
-        if self.waiters.load(Ordering::SeqCst) > 0 {
-            self.changed.notify_waiters();
-        }
+        self.changed.notify(usize::MAX);
+    }
+
+    /// Completes at the next progress or the end. Look at the flight after this call and before waiting, so that nothing
+    /// that happens between is missed.
+    pub fn listen(&self) -> EventListener {
+        self.changed.listen()
     }
 
     /// Ends the flight; the first outcome stands.
     pub fn end(&self, outcome: Outcome) {
         let _ = self.outcome.set(outcome);
-        self.changed.notify_waiters();
+        self.changed.notify(usize::MAX);
     }
 
     /// How it ended, if it has.
@@ -316,44 +321,5 @@ impl Flight {
     /// Whether nobody fetches the byte at `offset` any more, of an object that comes in ranges.
     pub fn is_given_up(&self, offset: u64) -> bool {
         self.spans().is_some_and(|spans| !spans.is_expected(offset))
-    }
-
-    /// Waits until the byte at `offset` is there, or given up, or the flight has ended; false if nothing happened to the flight for
-    /// `patience`.
-    pub async fn wait_for(&self, offset: u64, patience: Duration) -> bool {
-        let _waiting = Waiting::new(&self.waiters);
-        let mut before = self.received_bytes();
-        loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            // Registered before looking, so that no wake-up falls between.
-            changed.as_mut().enable();
-            if self.outcome().is_some() || self.available_from(offset) > offset || self.is_given_up(offset) {
-                return true;
-            }
-            if tokio::time::timeout(patience, changed).await.is_err() {
-                let now = self.received_bytes();
-                if now == before {
-                    return false;
-                }
-                before = now;
-            }
-        }
-    }
-}
-
-/// Counts a waiter for as long as it lives.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn new(waiters: &'a AtomicUsize) -> Self {
-        waiters.fetch_add(1, Ordering::SeqCst);
-        Self(waiters)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }

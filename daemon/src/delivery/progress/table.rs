@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use carousel::digest::Digest;
 use carousel::name::ObjectKey;
-use tokio::sync::{Notify, mpsc};
+use event_listener::{Event, EventListener};
+use tokio::sync::mpsc;
 
 use super::{FailReason, Flight, Outcome};
 
@@ -41,7 +41,7 @@ struct Tables {
 #[derive(Debug)]
 pub struct Flights {
     tables: Mutex<Tables>,
-    appeared: Notify,
+    appeared: Event,
     wishes: mpsc::Sender<Arc<Flight>>,
     failed: [AtomicU64; FailReason::ALL.len()],
     refused: AtomicU64,
@@ -53,7 +53,7 @@ impl Flights {
         let (wishes, wished) = mpsc::channel(MAX_WISHES);
         let flights = Self {
             tables: Mutex::default(),
-            appeared: Notify::new(),
+            appeared: Event::new(),
             wishes,
             failed: Default::default(),
             refused: AtomicU64::new(0),
@@ -81,7 +81,7 @@ impl Flights {
         }
         tables.flights.insert(flight.key.clone(), flight);
         drop(tables);
-        self.appeared.notify_waiters();
+        self.appeared.notify(usize::MAX);
         Ok(())
     }
 
@@ -122,7 +122,7 @@ impl Flights {
         if tables.announced.len() < MAX_ANNOUNCED || tables.announced.contains_key(&key) {
             tables.announced.insert(key, announced);
             drop(tables);
-            self.appeared.notify_waiters();
+            self.appeared.notify(usize::MAX);
         }
     }
 
@@ -136,25 +136,9 @@ impl Flights {
         self.tables().announced.get(key).cloned()
     }
 
-    /// Waits until there is a flight of this key, `done` says that waiting is over, or `patience` is.
-    pub async fn wait_for(
-        &self,
-        key: &str,
-        patience: Duration,
-        done: impl Fn() -> bool,
-    ) -> Option<Arc<Flight>> {
-        let deadline = tokio::time::Instant::now() + patience;
-        loop {
-            let appeared = self.appeared.notified();
-            tokio::pin!(appeared);
-            appeared.as_mut().enable();
-            if let Some(flight) = self.get(key) {
-                return Some(flight);
-            }
-            if done() || tokio::time::timeout_at(deadline, appeared).await.is_err() {
-                return None;
-            }
-        }
+    /// Completes when the next flight or announcement is added. Look at the table after this call and before waiting.
+    pub fn listen(&self) -> EventListener {
+        self.appeared.listen()
     }
 
     /// A player waits for this flight: repair it without waiting for the carousel.

@@ -1,0 +1,48 @@
+//! Waiting for objects in flight, as tokio tasks do it: with a limit of time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::delivery::{Flight, Flights};
+
+impl Flight {
+    /// Waits until the byte at `offset` is there, or given up, or the flight has ended; false if nothing happened to the
+    /// flight for `patience`.
+    pub async fn wait_for(&self, offset: u64, patience: Duration) -> bool {
+        let mut before = self.received_bytes();
+        loop {
+            let changed = self.listen();
+            if self.outcome().is_some() || self.available_from(offset) > offset || self.is_given_up(offset) {
+                return true;
+            }
+            if tokio::time::timeout(patience, changed).await.is_err() {
+                let now = self.received_bytes();
+                if now == before {
+                    return false;
+                }
+                before = now;
+            }
+        }
+    }
+}
+
+impl Flights {
+    /// Waits until there is a flight of this key, `done` says that waiting is over, or `patience` is.
+    pub async fn wait_for(
+        &self,
+        key: &str,
+        patience: Duration,
+        done: impl Fn() -> bool,
+    ) -> Option<Arc<Flight>> {
+        let deadline = tokio::time::Instant::now() + patience;
+        loop {
+            let appeared = self.listen();
+            if let Some(flight) = self.get(key) {
+                return Some(flight);
+            }
+            if done() || tokio::time::timeout_at(deadline, appeared).await.is_err() {
+                return None;
+            }
+        }
+    }
+}
