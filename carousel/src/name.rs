@@ -84,6 +84,7 @@ impl ObjectKey {
             return Ok(Self(name.into()));
         }
         if let Some((scheme, rest)) = base.and_then(|base| base.split_once("://")) {
+            let rest = rest.split(['?', '#']).next().unwrap_or_default();
             let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
             let folder = &path[..path.rfind('/').map_or(0, |at| at + 1)];
             let joined = match name.strip_prefix("//") {
@@ -96,6 +97,10 @@ impl ObjectKey {
         let path = name.trim_start_matches('/');
         if path.is_empty() {
             return Err(NameError::Empty);
+        }
+        if path.len() < name.len() {
+            // `/http://h/x` has the key of `http://h/x`: keys never begin with a scheme and an authority.
+            return Self::from_name(path, None);
         }
         check_segments(path)?;
         Ok(Self(path.into()))
@@ -134,17 +139,26 @@ impl ObjectKey {
     }
 
     fn from_authority(name: &str, authority: &str, path: &str) -> Result<Self, NameError> {
-        let mut host = authority.rsplit('@').next().unwrap_or_default().to_ascii_lowercase();
-        let default_port = if name.as_bytes()[..5].eq_ignore_ascii_case(b"https") { ":443" } else { ":80" };
-        if let Some(bare) = host.strip_suffix(default_port) {
-            host.truncate(bare.len());
-        }
-        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b".-_~:[]".contains(&byte);
-        if host.is_empty()
-            || host.starts_with(':')
-            || !host.bytes().all(legal)
-            || host.bytes().all(|b| b == b'.')
-        {
+        let userinfo_and_host = authority.to_ascii_lowercase();
+        let mut host = userinfo_and_host.rsplit('@').next().unwrap_or_default();
+        let https = name.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
+        host = host.strip_suffix(if https { ":443" } else { ":80" }).unwrap_or(host);
+        host = host.strip_suffix(':').unwrap_or(host); // an empty port is the default port, RFC 3986 section 6.2.3
+        let (bare, port) = match host.rsplit_once(':') {
+            Some((bare, port)) if !port.ends_with(']') => (bare, port),
+            _ => (host, "0"),
+        };
+        let legal = match bare.strip_prefix('[').and_then(|bare| bare.strip_suffix(']')) {
+            Some(literal) => {
+                !literal.is_empty()
+                    && literal.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_~:".contains(&b))
+            }
+            None => {
+                bare.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_~".contains(&b))
+                    && !bare.bytes().all(|b| b == b'.')
+            }
+        };
+        if !legal || port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) {
             return Err(NameError::BadAuthority);
         }
         check_segments(path)?;
@@ -234,6 +248,7 @@ fn percent_decode(text: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn key(name: &str) -> Result<String, NameError> {
         ObjectKey::from_name(name, None).map(|key| key.to_string())
@@ -302,6 +317,65 @@ mod tests {
         assert_eq!(key("#7"), Err(NameError::Empty));
         assert_eq!(key(&"a".repeat(MAX_URI_BYTES + 1)), Err(NameError::TooLong));
     }
+
+    #[test]
+    fn an_authority_has_a_host_and_a_port_of_digits() {
+        for name in
+            ["a://", "http://", "a://:", "http://a:b/x", "http://a:1:2/x", "http://[]/x", "http://[::1]y/"]
+        {
+            assert_eq!(key(name), Err(NameError::BadAuthority), "{name}");
+        }
+        for name in
+            ["http://h:/x", "http://h:80/x", "HTTPS://h:443/x", "a://h/x", "/http://h/x", "//http://h/x"]
+        {
+            assert_eq!(key(name).unwrap(), "h/x", "{name}");
+        }
+        assert_eq!(key("http://a:///b").unwrap(), "a///b");
+        assert_eq!(key("http://[::1]:8080/").unwrap(), "[::1]:8080/");
+    }
+
+    #[test]
+    fn a_base_is_cut_at_its_query_and_fragment() {
+        for base in ["http://h/a/x?p=/q/r", "http://h/a/x#f/g"] {
+            assert_eq!(ObjectKey::from_name("b", Some(base)).unwrap().as_str(), "h/a/b", "{base}");
+        }
+        assert_eq!(ObjectKey::from_name("b", Some("http://h?/q/")).unwrap().as_str(), "h/b");
+    }
+
+    /// What a key promises, whatever name and base it came from.
+    fn check_key(key: &ObjectKey, name: &str) {
+        let text = key.as_str();
+        assert!(!text.is_empty() && text.len() <= MAX_URI_BYTES, "{name:?} -> {text:?}");
+        assert!(!text.contains('#') && !text.starts_with('/'), "{name:?} -> {text:?}");
+        assert!(!text.bytes().any(|b| b <= b' ' || b == b'\\' || b == 0x7f), "{name:?} -> {text:?}");
+        let path = percent_decode(text.split('?').next().unwrap());
+        assert!(!path.contains(&0), "{name:?} -> {text:?}");
+        let mut segments = path.split(|b| matches!(b, b'/' | b'\\'));
+        assert!(!segments.any(|s| s == b"." || s == b".."), "{name:?} -> {text:?}");
+        assert_eq!(ObjectKey::from_name(text, None).as_ref(), Ok(key), "{name:?}");
+        assert_eq!(ObjectKey::from_kept(text).as_ref(), Ok(key), "{name:?}");
+        let variant = key.variant(7);
+        assert_eq!(ObjectKey::from_kept(variant.as_str()).as_ref(), Ok(&variant), "{name:?}");
+    }
+
+    proptest! {
+        // Names of every kind: any text, and texts made of the pieces that the grammar of URIs turns on.
+        #[test]
+        fn no_name_panics_and_keys_are_idempotent(
+            name in prop_oneof![any::<String>(), URI_LIKE],
+            base in proptest::option::of(prop_oneof![any::<String>(), URI_LIKE]),
+        ) {
+            if let Ok(key) = ObjectKey::from_name(&name, base.as_deref()) {
+                check_key(&key, &name);
+            }
+            for key in [ObjectKey::from_request_path(&name), ObjectKey::from_kept(&name)].into_iter().flatten() {
+                let bare = key.as_str().split('#').next().unwrap();
+                check_key(&ObjectKey::from_name(bare, None).unwrap(), &name);
+            }
+        }
+    }
+
+    const URI_LIKE: &str = r"(a|h\.x|H|é|https?|HTTPS|urn|://|//|/|:|@|\[|\]|\?|#|\.|\.\.|%2e|%2E|%2f|%5c|%00|%|80|443|-|~){0,12}";
 
     #[test]
     fn a_request_path_finds_the_object_that_was_broadcast() {
