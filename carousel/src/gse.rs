@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use crate::bytes::{Reader, WireError, Writer};
 use crate::limits::MAX_PDUS_OPEN;
+use crate::reasons;
 use crate::ts::section::crc32;
 
 /// Bytes of a baseband header.
@@ -209,52 +210,25 @@ impl Encapsulator {
     }
 }
 
-/// Why a GSE packet gave no PDU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum GseDrop {
-    /// A frame whose header is wrong, or that is cut short.
-    Frame,
-    /// A frame of a transport stream or of GSE-HEM.
-    Format,
-    /// A packet whose lengths contradict each other.
-    Length,
-    /// A fragment whose beginning was not seen.
-    Gap,
-    /// CRC_32 over a PDU put together is wrong.
-    Crc,
-    /// A PDU that was not whole within 256 frames.
-    TimedOut,
-    /// More PDUs begun than are kept.
-    TooManyOpen,
-    /// Neither IPv4 nor IPv6.
-    NotIp,
-}
-
-impl GseDrop {
-    /// Every variant.
-    pub const ALL: [Self; 8] = [
-        Self::Frame,
-        Self::Format,
-        Self::Length,
-        Self::Gap,
-        Self::Crc,
-        Self::TimedOut,
-        Self::TooManyOpen,
-        Self::NotIp,
-    ];
-
-    /// The name of its metric.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Frame => "frame",
-            Self::Format => "format",
-            Self::Length => "length",
-            Self::Gap => "gap",
-            Self::Crc => "crc",
-            Self::TimedOut => "timed_out",
-            Self::TooManyOpen => "too_many_open",
-            Self::NotIp => "not_ip",
-        }
+reasons! {
+    /// Why a baseband frame or a GSE packet is dropped.
+    pub enum GseDrop in "transport_dropped" by "reason" {
+        /// The header of the baseband frame is wrong, or the frame is truncated.
+        Frame = "frame",
+        /// The frame carries a transport stream or GSE-HEM instead of GSE.
+        Format = "format",
+        /// The lengths inside a GSE packet contradict each other.
+        Length = "length",
+        /// The start of the fragmented PDU was not received.
+        Gap = "gap",
+        /// The CRC_32 of a reassembled PDU is wrong.
+        Crc = "crc",
+        /// The PDU was not complete within 256 frames.
+        TimedOut = "timed_out",
+        /// More PDUs are being reassembled than the limit.
+        TooManyOpen = "too_many_open",
+        /// The PDU is neither IPv4 nor IPv6.
+        NotIp = "not_ip",
     }
 }
 

@@ -21,7 +21,7 @@
 //! | [`mpe`], [`gse`] | IP in transport streams and in baseband frames | EN 301 192, TS 102 606 |
 //! | [`ip`], [`capture`] | packets in recordings | |
 //! | [`name`], [`digest`], [`time`], [`xml`] | keys, SHA-256 and MD5, instants and dates, documents | |
-//! | [`limits`] | how much of everything | |
+//! | [`limits`], [`reason`] | limits on what the network can fill, reasons for drops | |
 //! | `config` | configuration files with every mistake located (feature `config`) | |
 //!
 //! A delivery over a perfect link, both ends in one place:
@@ -102,6 +102,7 @@ pub mod mabr;
 pub mod mpe;
 pub mod name;
 pub mod nip;
+pub mod reason;
 pub mod repair;
 pub mod route;
 pub mod time;

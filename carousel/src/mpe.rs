@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use crate::bytes::WireError;
 use crate::ip::multicast_mac;
 use crate::limits::MAX_PDUS_OPEN;
+use crate::reasons;
 use crate::ts::Section;
 use crate::ts::section::SectionHead;
 
@@ -55,31 +56,17 @@ pub fn write(out: &mut Vec<u8>, datagram: &[u8]) -> Result<(), WireError> {
     })
 }
 
-/// Why a section gave no datagram.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum MpeDrop {
-    /// It is scrambled.
-    Scrambled,
-    /// Its payload is no IP.
-    NotIp,
-    /// Sections of a datagram are missing before it.
-    Gap,
-    /// More datagrams begun than are kept.
-    TooManyOpen,
-}
-
-impl MpeDrop {
-    /// Every variant.
-    pub const ALL: [Self; 4] = [Self::Scrambled, Self::NotIp, Self::Gap, Self::TooManyOpen];
-
-    /// The name of its metric.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Scrambled => "scrambled",
-            Self::NotIp => "not_ip",
-            Self::Gap => "gap",
-            Self::TooManyOpen => "too_many_open",
-        }
+reasons! {
+    /// Why a datagram section gave no datagram.
+    pub enum MpeDrop in "transport_dropped" by "reason" {
+        /// The section is scrambled.
+        Scrambled = "scrambled",
+        /// The payload is not IP.
+        NotIp = "not_ip",
+        /// Earlier sections of the datagram are missing.
+        Gap = "gap",
+        /// More datagrams are being reassembled than the limit.
+        TooManyOpen = "too_many_open",
     }
 }
 

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::describe::Description;
+use crate::reasons;
 
 /// Where the bytes of modules go.
 pub trait ModuleStorage {
@@ -161,87 +162,42 @@ pub struct ModuleState {
     pub missing: u32,
 }
 
-/// Why something of a carousel was of no use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum CarouselDrop {
-    /// A message that is not as the standard says.
-    Message,
-    /// A block whose module's DII has not come, beyond what is kept of such.
-    EarlyBlock,
-    /// A block of another version than the DII's.
-    OtherVersion,
-    /// A block of a number or length that its module does not have.
-    BlockLength,
-    /// A DII beyond the limit.
-    TooManyInfos,
-    /// A module beyond the limit.
-    TooManyModules,
-    /// A module with more blocks than blockNumber counts.
-    ModuleSize,
-    /// A module for which there is no room, or beyond those that may be open.
-    NoRoom,
-    /// A module whose CRC_32 is wrong.
-    ModuleCrc,
-    /// A module that is no zlib stream of the size that its DII says.
-    Inflate,
-    /// BIOP that is not as the standard says.
-    Biop,
-    /// A name that no path can have.
-    BadName,
-    /// A directory inside itself, or too deep.
-    Loop,
-    /// A file beyond the limit.
-    TooManyNames,
-    /// An object of another carousel.
-    Elsewhere,
-    /// Parts that do not make the object that they say.
-    Parts,
-    /// A whole module that waited too long for its names.
-    HeldTooLong,
-}
-
-impl CarouselDrop {
-    /// Every variant.
-    pub const ALL: [Self; 17] = [
-        Self::Message,
-        Self::EarlyBlock,
-        Self::OtherVersion,
-        Self::BlockLength,
-        Self::TooManyInfos,
-        Self::TooManyModules,
-        Self::ModuleSize,
-        Self::NoRoom,
-        Self::ModuleCrc,
-        Self::Inflate,
-        Self::Biop,
-        Self::BadName,
-        Self::Loop,
-        Self::TooManyNames,
-        Self::Elsewhere,
-        Self::Parts,
-        Self::HeldTooLong,
-    ];
-
-    /// The name of its metric.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Message => "message",
-            Self::EarlyBlock => "early_block",
-            Self::OtherVersion => "other_version",
-            Self::BlockLength => "block_length",
-            Self::TooManyInfos => "too_many_infos",
-            Self::TooManyModules => "too_many_modules",
-            Self::ModuleSize => "module_size",
-            Self::NoRoom => "no_room",
-            Self::ModuleCrc => "module_crc",
-            Self::Inflate => "inflate",
-            Self::Biop => "biop",
-            Self::BadName => "bad_name",
-            Self::Loop => "loop",
-            Self::TooManyNames => "too_many_names",
-            Self::Elsewhere => "elsewhere",
-            Self::Parts => "parts",
-            Self::HeldTooLong => "held_too_long",
-        }
+reasons! {
+    /// Why a part of a DSM-CC carousel is dropped.
+    pub enum CarouselDrop in "transport_dropped" by "reason" {
+        /// The message does not follow ISO/IEC 13818-6.
+        Message = "message",
+        /// A block arrived before the DII that describes its module, beyond the bytes kept for such blocks.
+        EarlyBlock = "early_block",
+        /// The block belongs to another version of the module than the DII describes.
+        OtherVersion = "other_version",
+        /// The block has a number or a length that its module does not have.
+        BlockLength = "block_length",
+        /// The carousel has more DIIs than the limit.
+        TooManyInfos = "too_many_infos",
+        /// The carousel has more modules than the limit.
+        TooManyModules = "too_many_modules",
+        /// The module needs more blocks than blockNumber can count.
+        ModuleSize = "module_size",
+        /// Storage has no room for the module, or too many modules are being reassembled.
+        NoRoom = "no_room",
+        /// The CRC_32 of the complete module is wrong.
+        ModuleCrc = "module_crc",
+        /// The module is not a zlib stream of the size that its DII gives.
+        Inflate = "inflate",
+        /// The BIOP message does not follow ISO/IEC 13818-6.
+        Biop = "biop",
+        /// The name cannot be part of a path.
+        BadName = "bad_name",
+        /// The directory contains itself, or is nested too deeply.
+        Loop = "loop",
+        /// The carousel has more files than the limit.
+        TooManyNames = "too_many_names",
+        /// The object is part of another carousel.
+        Elsewhere = "elsewhere",
+        /// The parts of the object do not add up to the object they describe.
+        Parts = "parts",
+        /// The complete module waited too long for the directory that names its files.
+        HeldTooLong = "held_too_long",
     }
 }

@@ -6,6 +6,7 @@ use super::list::{
     Period, Picture, PictureKind, Region, Service, ServiceKind, ServiceList, VideoAttributes,
 };
 use super::{Image, Text};
+use crate::reasons;
 use crate::time::WallTime;
 use crate::xml::{self, Element, XmlError};
 
@@ -26,25 +27,15 @@ const MAX_LCNS: usize = 65_536;
 /// Regions of a list.
 const MAX_REGIONS: usize = 4096;
 
-/// Why something of a list is left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum LeftOut {
-    /// A service without UniqueIdentifier or name.
-    NoIdentity,
-    /// A service whose UniqueIdentifier another one has.
-    Twice,
-    /// One service, region or number more than there is room for.
-    TooMany,
-}
-
-impl LeftOut {
-    /// Name for messages and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NoIdentity => "no_identity",
-            Self::Twice => "twice",
-            Self::TooMany => "too_many",
-        }
+reasons! {
+    /// Why a part of a service list is left out.
+    pub enum LeftOut {
+        /// The service has no UniqueIdentifier or no name.
+        NoIdentity = "no_identity",
+        /// Another service has the same UniqueIdentifier.
+        Twice = "twice",
+        /// The list has more services, regions or channel numbers than the limit.
+        TooMany = "too_many",
     }
 }
 

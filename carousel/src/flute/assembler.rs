@@ -11,22 +11,24 @@ use crate::alc::Packet;
 use crate::fec::{EncodingId, Oti, Partition, PayloadId, Place, SymbolMap};
 use crate::lct::ext::{Fdt, het};
 use crate::limits::{MAX_FDT_BYTES, MAX_FDT_INSTANCES_KEPT, MAX_FDT_INSTANCES_OPEN};
+use crate::reasons;
 
-/// Why a packet of TOI 0 brought nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FdtDrop {
-    /// No EXT_FDT, or a FLUTE version other than 1 and 2.
-    NoExtFdt,
-    /// No EXT_FTI, which nothing else can replace for TOI 0.
-    NoExtFti,
-    /// FEC other than Compact No-Code on TOI 0: no receiver known to us decodes it.
-    Fec,
-    /// Lengths that contradict each other or exceed the limits.
-    BadLength,
-    /// A symbol that was there already.
-    Duplicate,
-    /// Content encoding that cannot be undone.
-    Encoding,
+reasons! {
+    /// Why a packet of TOI 0 is dropped.
+    pub enum FdtDrop {
+        /// The packet has no EXT_FDT, or a FLUTE version other than 1 and 2.
+        NoExtFdt = "no_ext_fdt",
+        /// The packet has no EXT_FTI, and nothing else describes TOI 0.
+        NoExtFti = "no_ext_fti",
+        /// TOI 0 uses an FEC scheme other than Compact No-Code.
+        Fec = "fec",
+        /// The lengths contradict each other or exceed the limits.
+        BadLength = "bad_length",
+        /// The symbol had already been received.
+        Duplicate = "duplicate",
+        /// The content encoding of the FDT Instance cannot be decoded.
+        Encoding = "encoding",
+    }
 }
 
 /// One FDT Instance being put together.

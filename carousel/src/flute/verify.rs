@@ -2,7 +2,6 @@
 //!
 //! Kept apart from the receiver, because hashing and inflating megabytes must not hold up a receive thread.
 
-use std::fmt;
 use std::io::Read as _;
 
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
@@ -10,42 +9,21 @@ use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use super::fdt::{Encoding, File};
 use crate::digest::{Digest, md5};
 use crate::limits::{MAX_FDT_BYTES, MAX_INFLATE_RATIO, MAX_OBJECT_BYTES};
+use crate::reasons;
 
-/// Why transported bytes are not the object that the FDT describes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum VerifyError {
-    /// SHA-256 of `Content-Digest` or `Repr-Digest` differs.
-    DigestMismatch,
-    /// `Content-MD5` differs, of the transported bytes and of the decoded ones.
-    Md5Mismatch,
-    /// The content encoding cannot be undone.
-    BadEncoding,
-    /// `Content-Length` differs from what came out.
-    LengthMismatch,
-    /// Decoding would give more than the limits allow.
-    TooLarge,
-}
-
-impl VerifyError {
-    /// Every variant, for metrics.
-    pub const ALL: [Self; 5] =
-        [Self::DigestMismatch, Self::Md5Mismatch, Self::BadEncoding, Self::LengthMismatch, Self::TooLarge];
-
-    /// Name in metrics and JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::DigestMismatch => "digest_mismatch",
-            Self::Md5Mismatch => "md5_mismatch",
-            Self::BadEncoding => "bad_encoding",
-            Self::LengthMismatch => "length_mismatch",
-            Self::TooLarge => "too_large",
-        }
-    }
-}
-
-impl fmt::Display for VerifyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+reasons! {
+    /// Why transported bytes are not the object that the FDT describes.
+    pub enum VerifyError {
+        /// The SHA-256 of `Content-Digest` or `Repr-Digest` differs.
+        DigestMismatch = "digest_mismatch",
+        /// `Content-MD5` differs from the MD5 of the transported bytes and of the decoded bytes.
+        Md5Mismatch = "md5_mismatch",
+        /// The content encoding cannot be decoded.
+        BadEncoding = "bad_encoding",
+        /// The decoded length differs from `Content-Length`.
+        LengthMismatch = "length_mismatch",
+        /// The decoded object would exceed the limits.
+        TooLarge = "too_large",
     }
 }
 

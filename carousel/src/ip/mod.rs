@@ -9,6 +9,7 @@ mod write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::bytes::{Reader, WireError};
+use crate::reasons;
 
 pub use fragments::FragmentAssembler;
 pub use write::{multicast_mac, write_ethernet_udp, write_udp};
@@ -36,44 +37,21 @@ impl LinkType {
     pub const LINUX_SLL2: Self = Self(276);
 }
 
-/// Why a frame gave no datagram.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum IpDrop {
-    /// A link type that we do not know.
-    LinkType,
-    /// Neither IPv4 nor IPv6.
-    NotIp,
-    /// IP, but not UDP.
-    NotUdp,
-    /// Cut short, or lengths that contradict each other.
-    Malformed,
-    /// A fragment that is kept until the others come.
-    FragmentKept,
-    /// A fragment for which there was no room, or that contradicts others.
-    FragmentDropped,
-}
-
-impl IpDrop {
-    /// Every variant.
-    pub const ALL: [Self; 6] = [
-        Self::LinkType,
-        Self::NotIp,
-        Self::NotUdp,
-        Self::Malformed,
-        Self::FragmentKept,
-        Self::FragmentDropped,
-    ];
-
-    /// Name in JSON and reports.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::LinkType => "link_type",
-            Self::NotIp => "not_ip",
-            Self::NotUdp => "not_udp",
-            Self::Malformed => "malformed",
-            Self::FragmentKept => "fragment_kept",
-            Self::FragmentDropped => "fragment_dropped",
-        }
+reasons! {
+    /// Why a frame or packet gave no datagram.
+    pub enum IpDrop {
+        /// The link type of the capture is unknown.
+        LinkType = "link_type",
+        /// The frame is neither IPv4 nor IPv6.
+        NotIp = "not_ip",
+        /// The packet is IP, but not UDP.
+        NotUdp = "not_udp",
+        /// The packet is truncated, or its lengths contradict each other.
+        Malformed = "malformed",
+        /// The fragment is kept until the other fragments arrive.
+        FragmentKept = "fragment_kept",
+        /// There is no room for the fragment, or it contradicts other fragments.
+        FragmentDropped = "fragment_dropped",
     }
 }
 

@@ -29,6 +29,7 @@ pub mod section;
 pub mod stream;
 pub mod wrapping;
 
+use crate::reasons;
 use std::fmt;
 
 pub use demux::Demux;
@@ -88,28 +89,15 @@ impl fmt::Debug for Pid {
     }
 }
 
-/// Why a packet is of no use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum PacketDrop {
-    /// Its first byte is not 0x47.
-    NoSync,
-    /// The demodulator says that it holds errors.
-    TransportError,
-    /// Its adaptation field is longer than itself.
-    AdaptationField,
-}
-
-impl PacketDrop {
-    /// Every variant.
-    pub const ALL: [Self; 3] = [Self::NoSync, Self::TransportError, Self::AdaptationField];
-
-    /// The name of its metric.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NoSync => "no_sync",
-            Self::TransportError => "transport_error",
-            Self::AdaptationField => "adaptation_field",
-        }
+reasons! {
+    /// Why a packet of a transport stream is dropped.
+    pub enum PacketDrop in "transport_dropped" by "reason" {
+        /// The first byte is not the sync byte 0x47.
+        NoSync = "no_sync",
+        /// The demodulator marked the packet as erroneous (transport_error_indicator).
+        TransportError = "transport_error",
+        /// The adaptation field is longer than the packet.
+        AdaptationField = "adaptation_field",
     }
 }
 

@@ -1,9 +1,8 @@
 //! Sections: assembled from packets, checked, taken apart (ISO/IEC 13818-1 clause 2.4.4; EN 300 468).
 
-use std::fmt;
-
 use super::Packet;
 use crate::bytes::{Reader, WireError};
+use crate::reasons;
 
 /// The largest private section (clause 2.4.4.10).
 pub const MAX_SECTION_BYTES: usize = 4096;
@@ -22,44 +21,21 @@ pub fn crc32(bytes: &[u8]) -> u32 {
     CRC.checksum(bytes)
 }
 
-/// Why a section is of no use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum SectionDrop {
-    /// Packets are missing in its middle.
-    Discontinuity,
-    /// It says that it is longer than 4096 bytes, or shorter than its header.
-    Length,
-    /// A packet's pointer_field leads out of the packet.
-    Pointer,
-    /// CRC_32 is not 0.
-    Crc,
-    /// It has no CRC_32, so that nobody can tell whether it is right.
-    NoCrc,
-    /// The packet is scrambled.
-    Scrambled,
-}
-
-impl SectionDrop {
-    /// Every variant.
-    pub const ALL: [Self; 6] =
-        [Self::Discontinuity, Self::Length, Self::Pointer, Self::Crc, Self::NoCrc, Self::Scrambled];
-
-    /// The name of its metric.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Discontinuity => "discontinuity",
-            Self::Length => "length",
-            Self::Pointer => "pointer",
-            Self::Crc => "crc",
-            Self::NoCrc => "no_crc",
-            Self::Scrambled => "scrambled",
-        }
-    }
-}
-
-impl fmt::Display for SectionDrop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+reasons! {
+    /// Why a section is dropped.
+    pub enum SectionDrop in "transport_dropped" by "reason" {
+        /// Packets inside the section are missing.
+        Discontinuity = "discontinuity",
+        /// The section claims more than 4096 bytes, or fewer than its header needs.
+        Length = "length",
+        /// The pointer_field of a packet points outside the packet.
+        Pointer = "pointer",
+        /// The CRC_32 is wrong.
+        Crc = "crc",
+        /// The section has no CRC_32, so it cannot be checked.
+        NoCrc = "no_crc",
+        /// The packet is scrambled.
+        Scrambled = "scrambled",
     }
 }
 

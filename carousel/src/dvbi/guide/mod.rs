@@ -18,9 +18,9 @@ mod terms;
 mod write;
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use super::{Image, Text};
+use crate::reasons;
 use crate::time::WallTime;
 
 pub use read::LeftOut;
@@ -183,54 +183,23 @@ pub enum GroupKind {
     Category,
 }
 
-/// Why something of a guide was changed or left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Blemish {
-    /// It overlaps the next one: it ends where that begins.
-    Overlaps,
-    /// It has no end: it ends where the next one begins, or is left out.
-    Endless,
-    /// It is longer than a day: cut.
-    TooLong,
-    /// It ends before it begins, or is shorter than a second: left out.
-    Empty,
-    /// It begins with another one: the later entry is left out.
-    Twice,
-    /// Its programme is not in the guide: left out.
-    NoProgramme,
-    /// One more than there is room for: left out.
-    TooMany,
-}
-
-impl Blemish {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Overlaps,
-        Self::Endless,
-        Self::TooLong,
-        Self::Empty,
-        Self::Twice,
-        Self::NoProgramme,
-        Self::TooMany,
-    ];
-
-    /// Name for messages and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Overlaps => "overlaps",
-            Self::Endless => "endless",
-            Self::TooLong => "too_long",
-            Self::Empty => "empty",
-            Self::Twice => "twice",
-            Self::NoProgramme => "no_programme",
-            Self::TooMany => "too_many",
-        }
-    }
-}
-
-impl fmt::Display for Blemish {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+reasons! {
+    /// What was wrong with an event, and what became of it.
+    pub enum Blemish {
+        /// The event overlaps the next one: it is cut.
+        Overlaps = "overlaps",
+        /// The event has no end: it ends where the next one begins, or is left out.
+        Endless = "endless",
+        /// The event is longer than a day: it is cut.
+        TooLong = "too_long",
+        /// The event ends before it begins, or is shorter than a second: it is left out.
+        Empty = "empty",
+        /// Another event begins at the same time: the later entry is left out.
+        Twice = "twice",
+        /// The programme of the event is not in the guide: the event is left out.
+        NoProgramme = "no_programme",
+        /// The guide has more events than the limit: the event is left out.
+        TooMany = "too_many",
     }
 }
 

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::dvbi::{Image, Text};
 use crate::limits::MAX_URI_BYTES;
+use crate::reasons;
 use crate::time::{WallTime, duration_from_xml};
 use crate::xml::{self, Element, XmlError};
 
@@ -30,38 +31,21 @@ const MAX_OF_EACH: usize = 64;
 /// Services that one schedule is for; its events are held once for each of them.
 const MAX_SERVICES_AT_ONCE: usize = 4;
 
-/// Why something of a document is left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum LeftOut {
-    /// It names no CRID, or what it names is none.
-    NoCrid,
-    /// A programme or group with the CRID of another one: the first one is kept.
-    Twice,
-    /// An event that does not say when it begins, or not between 1970 and 9999.
-    NoTime,
-    /// An event of no service.
-    NoService,
-    /// A title on demand that does not say where it is.
-    NoLocator,
-    /// One more than there is room for.
-    TooMany,
-}
-
-impl LeftOut {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::NoCrid, Self::Twice, Self::NoTime, Self::NoService, Self::NoLocator, Self::TooMany];
-
-    /// Name for messages and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NoCrid => "no_crid",
-            Self::Twice => "twice",
-            Self::NoTime => "no_time",
-            Self::NoService => "no_service",
-            Self::NoLocator => "no_locator",
-            Self::TooMany => "too_many",
-        }
+reasons! {
+    /// Why a part of a guide document is left out.
+    pub enum LeftOut {
+        /// The CRID is missing or invalid.
+        NoCrid = "no_crid",
+        /// Another programme or group has the same CRID; the first one is kept.
+        Twice = "twice",
+        /// The event has no start time, or one outside 1970 to 9999.
+        NoTime = "no_time",
+        /// The event belongs to no service.
+        NoService = "no_service",
+        /// The title on demand has no locator.
+        NoLocator = "no_locator",
+        /// The document has more entries than the limit.
+        TooMany = "too_many",
     }
 }
 

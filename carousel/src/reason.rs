@@ -1,0 +1,150 @@
+//! Enums of reasons: variant, metric label and help sentence of every drop, miss and give-up in one table.
+//!
+//! [`reasons!`](crate::reasons) writes the enum, its labels and its sentences from one list, so that `/metrics`, messages
+//! and the reference page cannot differ. `cargo xtask reference` reads the same lists from the sources and writes
+//! `docs/reference/limits.md`.
+//!
+//! ```
+//! carousel::reasons! {
+//!     /// Why a letter is returned.
+//!     pub enum Returned in "post_returned_letters" by "reason" {
+//!         /// The address does not exist.
+//!         NoAddress = "no_address",
+//!         /// The postage is missing.
+//!         NoPostage = "no_postage",
+//!     }
+//! }
+//! assert_eq!(Returned::ALL, [Returned::NoAddress, Returned::NoPostage]);
+//! assert_eq!(Returned::NoPostage.as_str(), "no_postage");
+//! assert_eq!(Returned::NoPostage.help(), "The postage is missing.");
+//! assert_eq!(Returned::METRIC, Some(("post_returned_letters", "reason")));
+//! ```
+
+use std::fmt;
+
+/// An enum that [`reasons!`](crate::reasons) has made; for code that is generic over such enums.
+pub trait Reason: Copy + fmt::Display + 'static {
+    /// Every variant, in declaration order.
+    const VARIANTS: &'static [Self];
+    /// Family and label under which the daemon exports the counters (without the prefix `skycache_`); `None` if the enum
+    /// appears in messages and reports only.
+    const METRIC: Option<(&'static str, &'static str)>;
+
+    /// Value of the label in metrics, JSON and logs: lower case with underscores.
+    fn label(self) -> &'static str;
+    /// One sentence for documentation.
+    fn sentence(self) -> &'static str;
+    /// Place in [`Reason::VARIANTS`].
+    fn index(self) -> usize;
+}
+
+/// Declares an enum of reasons: each variant has its help sentence as its documentation and its label behind `=`.
+///
+/// `in "family" by "label"` names the metric of the daemon that counts the variants. See [`reason`](crate::reason) for an
+/// example. The enum gets `ALL`, `as_str`, `help`, `Display` (the label) and [`Reason`](crate::reason::Reason); `as usize` is
+/// the place in `ALL`.
+#[macro_export]
+macro_rules! reasons {
+    (
+        $(#[$about:meta])*
+        $vis:vis enum $name:ident $(in $family:literal by $key:literal)? {
+            $( $(#[doc = $help:literal])+ $variant:ident = $label:literal, )+
+        }
+    ) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        $vis enum $name {
+            $( $(#[doc = $help])+ $variant, )+
+        }
+
+        #[allow(dead_code)] // each enum uses what it needs
+        impl $name {
+            /// Every variant, in declaration order: `as usize` is the place in it.
+            $vis const ALL: [Self; [$($label),+].len()] = [$(Self::$variant),+];
+            /// Metric family and label that count the variants.
+            $vis const METRIC: Option<(&'static str, &'static str)> = $crate::reasons!(@metric $($family, $key)?);
+
+            /// Label in metrics, JSON and logs.
+            $vis const fn as_str(self) -> &'static str {
+                match self {
+                    $( Self::$variant => $label, )+
+                }
+            }
+
+            /// One sentence for documentation.
+            $vis const fn help(self) -> &'static str {
+                match self {
+                    $( Self::$variant => concat!($($help),+).trim_ascii(), )+
+                }
+            }
+        }
+
+        impl $crate::reason::Reason for $name {
+            const VARIANTS: &'static [Self] = &Self::ALL;
+            const METRIC: Option<(&'static str, &'static str)> = Self::METRIC;
+
+            fn label(self) -> &'static str {
+                self.as_str()
+            }
+
+            fn sentence(self) -> &'static str {
+                self.help()
+            }
+
+            fn index(self) -> usize {
+                self as usize
+            }
+        }
+
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+    (@metric) => { None };
+    (@metric $family:literal, $key:literal) => { Some(($family, $key)) };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::Reason;
+
+    /// Labels are distinct and fit for Prometheus, sentences are sentences, and places are those of the list.
+    fn check<R: Reason>() {
+        let labels: BTreeSet<_> = R::VARIANTS.iter().map(|it| it.label()).collect();
+        assert_eq!(labels.len(), R::VARIANTS.len(), "{labels:?}");
+        for (at, reason) in R::VARIANTS.iter().enumerate() {
+            assert_eq!(reason.index(), at, "{reason}");
+            let label = reason.label();
+            assert!(
+                label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
+                "{label}"
+            );
+            assert_eq!(reason.to_string(), label);
+            let help = reason.sentence();
+            assert!(
+                help.ends_with('.') && help.starts_with(|c: char| c == '`' || c.is_uppercase()),
+                "{label}: {help}"
+            );
+            assert!(!help.contains("  "), "{label}: {help}");
+        }
+    }
+
+    #[test]
+    fn every_reason_has_a_label_and_a_sentence() {
+        check::<crate::dsmcc::delivery::CarouselDrop>();
+        check::<crate::ip::IpDrop>();
+        check::<crate::ts::section::SectionDrop>();
+        check::<crate::ts::PacketDrop>();
+        check::<crate::flute::VerifyError>();
+        check::<crate::flute::FdtDrop>();
+        check::<crate::gse::GseDrop>();
+        check::<crate::mpe::MpeDrop>();
+        check::<crate::dvbi::LeftOut>();
+        check::<crate::dvbi::guide::LeftOut>();
+        check::<crate::dvbi::guide::Blemish>();
+    }
+}
