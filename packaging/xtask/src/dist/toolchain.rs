@@ -16,7 +16,7 @@ const RUST: &str = "1.96.0";
 const RUST_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 /// From PyPI.
 const ZIG: &str = "0.17.1";
-/// From crates.io.
+/// From the Rust registry.
 const ZIGBUILD: &str = "0.24.0";
 
 /// What `daemon/build.rs` asks whether the page's players go in.
