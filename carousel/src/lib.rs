@@ -81,6 +81,16 @@
 //! assert_eq!(received, Some(body));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Floors
+//! A module imports modules of lower floors, and of its own floor where that closes no circle (tested in `packaging/xtask`).
+//!
+//! ```text
+//! floor 0: bytes, config, eviction, limits, repair, time
+//! floor 1: digest, ip, lct, name, xml
+//! floor 2: alc, capture, fec, ts
+//! floor 3: dsmcc, dvbi, flute, gse, mabr, mpe, nip, route
+//! ```
 #![warn(missing_docs)]
 
 pub mod alc;

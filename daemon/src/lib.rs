@@ -12,6 +12,19 @@
 //!
 //! [`running`] puts the rooms together. What is in flight is shared through [`delivery`]; which groups are listened to is
 //! [`session`]'s business. What this crate leaves to `carousel`: every byte on the wire.
+//!
+//! # Floors
+//! A room imports rooms of lower floors, and of its own floor where that closes no circle (tested in `packaging/xtask`).
+//!
+//! ```text
+//! floor 0: caching, clock, listen, sys, vitals
+//! floor 1: store
+//! floor 2: flight
+//! floor 3: origin, receive, repair, session, source, transport
+//! floor 4: catalog, http
+//! floor 5: admin, cli, config, doctor, main, metrics, page, running, status
+//! ```
+
 pub mod admin;
 pub mod caching;
 pub mod catalog;

@@ -18,6 +18,18 @@
 //! | [`simulate`] | a million receivers against the plan, before the launch |
 //! | [`cli`] | the command line |
 //! | [`scan`], [`inspect`] | what is there, and what is on the air |
+//!
+//! # Floors
+//! A room imports rooms of lower floors, and of its own floor where that closes no circle (tested in `packaging/xtask`).
+//!
+//! ```text
+//! floor 0: pace, schedule, sys
+//! floor 1: package, plan
+//! floor 2: forecast, scan, sink
+//! floor 3: air, catalog, announce
+//! floor 4: broadcast, config, follow, forward, inspect, line, multiplex, simulate
+//! floor 5: chart, cli, main, transmit
+//! ```
 
 pub mod air;
 pub mod announce;

@@ -2,6 +2,8 @@
 
 mod demo;
 mod dist;
+#[cfg(test)]
+mod floors;
 mod install;
 mod instructions;
 mod test;
