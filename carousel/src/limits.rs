@@ -1,6 +1,8 @@
 //! Every maximum that bounds what the outside can make us hold, with what real traffic needs and what a hostile
 //! sender could cost.
 
+use std::time::Duration;
+
 /// UDP payload. Jumbo frames carry 8972 bytes; GPAC accepts 10,000. Above: dropped.
 pub const MAX_DATAGRAM_BYTES: usize = 65_507;
 
@@ -39,7 +41,23 @@ pub const MAX_OBJECT_SYMBOLS: u64 = 1 << 24;
 /// gzip itself stops at about 1,032.
 pub const MAX_INFLATE_RATIO: u64 = 1_032;
 
-/// Sessions (source, group, port, TSI) of one receiver. A multiplex has tens; a hostile host could invent addresses.
+/// An FDT entry, or an object in flight, ages by this while the date is not known: an FDT that a carousel repeats comes
+/// several times a minute.
+pub const UNDATED_EXPIRY: Duration = Duration::from_secs(30 * 60);
+
+/// An object whose FDT entry has expired is still waited for so long after its last packet: its repair may be on the way.
+pub const EXPIRED_GRACE: Duration = Duration::from_secs(30);
+
+/// An incomplete object is kept so long after its last packet, whatever its FDT says: a carousel may come round once a day.
+pub const MAX_OBJECT_SILENCE: Duration = Duration::from_secs(36 * 3600);
+
+/// A session of which nothing is described, in flight or kept early is forgotten after so much silence.
+pub const SPENT_SESSION_SILENCE: Duration = Duration::from_secs(15 * 60);
+
+/// A session is forgotten after so much silence, whatever it has described.
+pub const MAX_SESSION_SILENCE: Duration = Duration::from_secs(36 * 3600);
+
+/// Sessions (source, group, port, TSI) of one receiver. The one that has been silent longest makes room. A multiplex has tens; a hostile host could invent addresses.
 pub const MAX_SESSIONS: usize = 512;
 
 /// Object names. RFC 9110 section 4.1 asks for at least 8,000 octets of URI; on air the longest is 230.

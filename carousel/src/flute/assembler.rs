@@ -12,6 +12,7 @@ use crate::fec::{EncodingId, Oti, Partition, PayloadId, Place, SymbolMap};
 use crate::lct::ext::{Fdt, het};
 use crate::limits::{MAX_FDT_BYTES, MAX_FDT_INSTANCES_KEPT, MAX_FDT_INSTANCES_OPEN};
 use crate::reasons;
+use crate::time::Instant;
 
 reasons! {
     /// Why a packet of TOI 0 is dropped.
@@ -47,8 +48,17 @@ struct Assembly {
 pub struct FdtAssembler {
     /// Least recently fed first; at most [`MAX_FDT_INSTANCES_OPEN`].
     open: VecDeque<Assembly>,
-    /// Fingerprints of instances already given out, oldest first; at most [`MAX_FDT_INSTANCES_KEPT`].
-    seen: VecDeque<(u32, u64)>,
+    /// Instances already given out, oldest first; at most [`MAX_FDT_INSTANCES_KEPT`].
+    seen: VecDeque<Seen>,
+}
+
+/// An instance that was given out.
+#[derive(Debug)]
+struct Seen {
+    instance_id: u32,
+    fingerprint: u64,
+    /// When it came last.
+    at: Instant,
 }
 
 /// A whole instance that differs from the last of its ID.
@@ -69,7 +79,7 @@ impl FdtAssembler {
     ///
     /// # Errors
     /// [`FdtDrop`] if the packet brought nothing.
-    pub fn push(&mut self, packet: &Packet<'_>) -> Result<Option<AssembledFdt>, FdtDrop> {
+    pub fn push(&mut self, now: Instant, packet: &Packet<'_>) -> Result<Option<AssembledFdt>, FdtDrop> {
         let fdt = packet.fdt.and_then(|body| Fdt::parse(body).ok()).ok_or(FdtDrop::NoExtFdt)?;
         let fti = packet.fti.ok_or(FdtDrop::NoExtFti)?;
         if packet.lct.codepoint != EncodingId::NO_CODE.0 {
@@ -104,21 +114,38 @@ impl FdtAssembler {
         }
         let hash = fingerprint(encoding, &assembly.bytes);
         assembly.received.clear();
-        if self.seen.iter().any(|&(id, seen)| id == fdt.instance_id && seen == hash) {
+        let same = |it: &&mut Seen| it.instance_id == fdt.instance_id && it.fingerprint == hash;
+        if let Some(seen) = self.seen.iter_mut().find(same) {
+            seen.at = now;
             return Ok(None);
         }
-        self.seen.retain(|&(id, _)| id != fdt.instance_id);
+        self.seen.retain(|it| it.instance_id != fdt.instance_id);
         if self.seen.len() >= MAX_FDT_INSTANCES_KEPT {
             self.seen.pop_front();
         }
-        self.seen.push_back((fdt.instance_id, hash));
+        self.seen.push_back(Seen { instance_id: fdt.instance_id, fingerprint: hash, at: now });
         let bytes = assembly.bytes.clone();
         Ok(Some(AssembledFdt { version: fdt.version, instance_id: fdt.instance_id, encoding, bytes }))
     }
 
-    /// Forgets what was seen, so that the next pass of the same instances counts as new.
-    pub fn forget(&mut self) {
-        self.seen.clear();
+    /// When an instance of this ID came last.
+    pub fn heard(&self, instance_id: u32) -> Option<Instant> {
+        self.seen.iter().find(|it| it.instance_id == instance_id).map(|it| it.at)
+    }
+
+    /// The instance of this ID counts as new when it comes again.
+    pub fn forget(&mut self, instance_id: u32) {
+        self.seen.retain(|it| it.instance_id != instance_id);
+    }
+
+    /// Instances that have not come since `before` count as new when they come again: what they describe may have expired.
+    pub fn expire(&mut self, before: Instant) {
+        self.seen.retain(|it| it.at >= before);
+    }
+
+    /// Whether nothing is kept that is worth keeping.
+    pub fn is_empty(&self) -> bool {
+        self.seen.is_empty()
     }
 
     /// Index of the assembly for these packets; the one fed longest ago is reused when there is none.

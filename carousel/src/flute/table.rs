@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::fdt::{FdtInstance, File};
 use crate::lct::Toi;
-use crate::limits::{MAX_FDT_TEXT_BYTES, MAX_FILES_PER_SESSION};
-use crate::time::WallTime;
+use crate::limits::{MAX_FDT_TEXT_BYTES, MAX_FILES_PER_SESSION, UNDATED_EXPIRY};
+use crate::time::{Instant, WallTime};
 
 /// What describes one TOI now.
 #[derive(Debug)]
@@ -16,6 +17,9 @@ struct Entry {
     expires: u32,
     /// Number of the instance that described it last; the lowest goes first when the table is full.
     described: u64,
+    /// The FDT Instance ID of that instance, and when it came.
+    instance_id: u32,
+    described_at: Instant,
 }
 
 /// All objects that a session has announced and not let expire.
@@ -28,7 +32,13 @@ pub struct FdtTable {
     text_bytes: usize,
     instances: u64,
     forgotten: u64,
+    /// No entry expires before; `None` if nothing is described.
+    earliest_expiry: Option<u32>,
+    next_undated_scan: Instant,
 }
+
+/// How often entries are looked at while the date is not known.
+const UNDATED_SCAN: Duration = Duration::from_secs(60);
 
 /// What an instance changed for one TOI.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +48,12 @@ pub(crate) enum Described {
     /// The same object; the description may be fuller than before.
     Again(Arc<File>),
     /// The TOI was reused for other bytes: whatever was received for it is worthless.
-    Replaced(Arc<File>),
+    Replaced {
+        /// What it was.
+        old: Arc<File>,
+        /// What it is.
+        new: Arc<File>,
+    },
 }
 
 impl FdtTable {
@@ -67,17 +82,36 @@ impl FdtTable {
         self.forgotten
     }
 
-    /// Adds an instance to the union; tells what it changed, file by file.
-    pub(crate) fn add(&mut self, instance: FdtInstance, mut each: impl FnMut(Described)) {
+    /// Adds an instance to the union; `each` gets what it changed, file by file. Gives the files that had to make room.
+    pub(crate) fn add(
+        &mut self,
+        now: Instant,
+        instance_id: u32,
+        instance: FdtInstance,
+        mut each: impl FnMut(Described),
+    ) -> Vec<Arc<File>> {
         self.instances += 1;
+        let expires = instance.expires;
+        let mut removed = Vec::new();
+        if !instance.files.is_empty() {
+            self.earliest_expiry = Some(self.earliest_expiry.map_or(expires, |it| earlier(it, expires)));
+        }
         for file in instance.files {
             let toi = file.toi;
             let text_bytes = file.text_bytes();
             let file = Arc::new(file);
+            let described = self.instances;
+            let new = |file: &Arc<File>| Entry {
+                file: Arc::clone(file),
+                expires,
+                described,
+                instance_id,
+                described_at: now,
+            };
             let change = match self.entries.get_mut(&toi) {
                 Some(entry) if entry.file.is_same_object(&file) => {
-                    entry.expires = later(entry.expires, instance.expires);
-                    entry.described = self.instances;
+                    entry.expires = later(entry.expires, expires);
+                    (entry.described, entry.instance_id, entry.described_at) = (described, instance_id, now);
                     self.text_bytes = self.text_bytes.saturating_sub(entry.file.text_bytes());
                     if *entry.file != *file {
                         entry.file = Arc::clone(&file);
@@ -86,42 +120,67 @@ impl FdtTable {
                 }
                 Some(entry) => {
                     self.text_bytes = self.text_bytes.saturating_sub(entry.file.text_bytes());
-                    *entry = Entry {
-                        file: Arc::clone(&file),
-                        expires: instance.expires,
-                        described: self.instances,
-                    };
-                    Described::Replaced(file)
+                    let old = std::mem::replace(entry, new(&file));
+                    Described::Replaced { old: old.file, new: file }
                 }
                 None => {
-                    self.make_room(text_bytes);
-                    let entry = Entry {
-                        file: Arc::clone(&file),
-                        expires: instance.expires,
-                        described: self.instances,
-                    };
-                    self.entries.insert(toi, entry);
+                    self.make_room(text_bytes, &mut removed);
+                    self.entries.insert(toi, new(&file));
                     Described::New(file)
                 }
             };
             self.text_bytes += text_bytes;
             each(change);
         }
+        removed
     }
 
-    /// Drops what has expired at `wall`.
-    pub(crate) fn expire(&mut self, wall: WallTime) {
-        let text_bytes = &mut self.text_bytes;
+    /// Drops what has expired and gives it back. With a date that is what its instances say. Without one, entries age
+    /// from the last time that an instance with them came: `heard` gives that of an FDT Instance ID.
+    pub(crate) fn expire(
+        &mut self,
+        now: Instant,
+        wall: Option<WallTime>,
+        heard: impl Fn(u32) -> Option<Instant>,
+    ) -> Vec<Arc<File>> {
+        let is_due = match (wall, self.earliest_expiry) {
+            (_, None) => false,
+            (Some(wall), Some(earliest)) => WallTime::from_ntp_seconds(earliest, wall) < wall,
+            (None, Some(_)) => now >= self.next_undated_scan,
+        };
+        if !is_due {
+            return Vec::new();
+        }
+        self.next_undated_scan = now + UNDATED_SCAN;
+        let mut heard_at: HashMap<u32, Instant> = HashMap::new();
+        let mut removed = Vec::new();
+        let mut earliest = None;
         self.entries.retain(|_, entry| {
-            let keep = WallTime::from_ntp_seconds(entry.expires, wall) >= wall;
-            if !keep {
-                *text_bytes = text_bytes.saturating_sub(entry.file.text_bytes());
+            let keep = match wall {
+                Some(wall) => WallTime::from_ntp_seconds(entry.expires, wall) >= wall,
+                None => {
+                    let id = entry.instance_id;
+                    let heard = *heard_at.entry(id).or_insert_with(|| heard(id).unwrap_or_default());
+                    now.since(heard.max(entry.described_at)) < UNDATED_EXPIRY
+                }
+            };
+            if keep {
+                earliest = Some(earliest.map_or(entry.expires, |it| earlier(it, entry.expires)));
+            } else {
+                removed.push(Arc::clone(&entry.file));
             }
             keep
         });
+        self.earliest_expiry = earliest;
+        let freed: usize = removed.iter().map(|file| file.text_bytes()).sum();
+        self.text_bytes = self.text_bytes.saturating_sub(freed);
+        if self.entries.capacity() > 4 * self.entries.len() + 64 {
+            self.entries.shrink_to_fit();
+        }
+        removed
     }
 
-    fn make_room(&mut self, text_bytes: usize) {
+    fn make_room(&mut self, text_bytes: usize, removed: &mut Vec<Arc<File>>) {
         if self.entries.len() < MAX_FILES_PER_SESSION && self.text_bytes + text_bytes <= MAX_FDT_TEXT_BYTES {
             return;
         }
@@ -140,6 +199,7 @@ impl FdtTable {
             if goes {
                 spare = spare.saturating_sub(1);
                 *freed = freed.saturating_sub(entry.file.text_bytes());
+                removed.push(Arc::clone(&entry.file));
             }
             !goes
         });
@@ -152,9 +212,16 @@ const fn later(a: u32, b: u32) -> u32 {
     if b.wrapping_sub(a) < 1 << 31 { b } else { a }
 }
 
+/// The earlier of two NTP times that may lie on both sides of the wrap.
+const fn earlier(a: u32, b: u32) -> u32 {
+    if later(a, b) == a { b } else { a }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const T0: Instant = Instant::from_nanos(0);
 
     fn file(toi: u128, name: &str, length: u64) -> File {
         File {
@@ -174,12 +241,12 @@ mod tests {
         let now = WallTime::from_unix_ms(1_795_219_200_000);
         let at = |seconds: i64| now.plus_ms(seconds * 1000).ntp_seconds();
         let mut table = FdtTable::default();
-        table.add(instance(at(10), vec![file(1, "a", 1), file(2, "b", 1)]), |_| {});
-        table.add(instance(at(20), vec![file(2, "b", 1), file(3, "c", 1)]), |_| {});
+        table.add(T0, 1, instance(at(10), vec![file(1, "a", 1), file(2, "b", 1)]), |_| {});
+        table.add(T0, 1, instance(at(20), vec![file(2, "b", 1), file(3, "c", 1)]), |_| {});
         assert_eq!(table.len(), 3);
-        table.expire(now.plus_ms(15_000));
+        assert_eq!(table.expire(T0, Some(now.plus_ms(15_000)), |_| None).len(), 1);
         assert_eq!((table.get(Toi(1)), table.len()), (None, 2));
-        table.expire(now.plus_ms(25_000));
+        assert_eq!(table.expire(T0, Some(now.plus_ms(25_000)), |_| None).len(), 2);
         assert!(table.is_empty());
     }
 
@@ -187,14 +254,14 @@ mod tests {
     fn a_toi_used_again_for_other_bytes_is_told_from_a_fuller_description() {
         let mut table = FdtTable::default();
         let mut seen = Vec::new();
-        table.add(instance(9, vec![file(1, "a", 5)]), |change| seen.push(change));
+        table.add(T0, 1, instance(9, vec![file(1, "a", 5)]), |change| seen.push(change));
         let fuller =
             File { content_type: Some("text/plain".into()), content_md5: Some([1; 16]), ..file(1, "a", 5) };
-        table.add(instance(9, vec![fuller.clone()]), |change| seen.push(change));
-        table.add(instance(9, vec![file(1, "a", 6)]), |change| seen.push(change));
-        table.add(instance(9, vec![file(1, "b", 6)]), |change| seen.push(change));
+        table.add(T0, 1, instance(9, vec![fuller.clone()]), |change| seen.push(change));
+        table.add(T0, 1, instance(9, vec![file(1, "a", 6)]), |change| seen.push(change));
+        table.add(T0, 1, instance(9, vec![file(1, "b", 6)]), |change| seen.push(change));
         assert!(
-            matches!(&seen[..], [Described::New(_), Described::Again(again), Described::Replaced(_), Described::Replaced(_)] if **again == fuller)
+            matches!(&seen[..], [Described::New(_), Described::Again(again), Described::Replaced { .. }, Described::Replaced { .. }] if **again == fuller)
         );
     }
 
@@ -202,7 +269,7 @@ mod tests {
     fn a_sender_that_lets_nothing_expire_pushes_out_the_oldest() {
         let mut table = FdtTable::default();
         for toi in 0..MAX_FILES_PER_SESSION as u128 + 10 {
-            table.add(instance(u32::MAX, vec![file(toi + 1, "x", 1)]), |_| {});
+            table.add(T0, 1, instance(u32::MAX, vec![file(toi + 1, "x", 1)]), |_| {});
         }
         assert!(table.len() <= MAX_FILES_PER_SESSION);
         assert!(table.forgotten() > 0 && table.get(Toi(1)).is_none());
@@ -213,7 +280,7 @@ mod tests {
     fn one_instance_cannot_grow_the_table_past_its_limit() {
         let mut table = FdtTable::default();
         let files = (0..MAX_FILES_PER_SESSION as u128 * 2).map(|toi| file(toi + 1, "x", 1)).collect();
-        table.add(instance(u32::MAX, files), |_| {});
+        table.add(T0, 1, instance(u32::MAX, files), |_| {});
         assert!(table.len() <= MAX_FILES_PER_SESSION);
     }
 
@@ -221,5 +288,30 @@ mod tests {
     fn the_later_expiry_wins_across_the_wrap_of_2036() {
         assert_eq!(later(u32::MAX - 5, 10), 10);
         assert_eq!(later(10, u32::MAX - 5), 10);
+    }
+
+    #[test]
+    fn without_a_date_entries_age_from_the_last_time_their_instance_came() {
+        let at = |s: u64| Instant::from_nanos(s * 1_000_000_000);
+        let bound = UNDATED_EXPIRY.as_secs();
+        let mut table = FdtTable::default();
+        table.add(at(0), 1, instance(9, vec![file(1, "a", 1)]), |_| {});
+        table.add(at(0), 2, instance(9, vec![file(2, "b", 1)]), |_| {});
+        let heard = |id: u32| (id == 2).then_some(at(bound));
+        assert!(table.expire(at(bound - 1), None, heard).is_empty());
+        assert_eq!(table.expire(at(bound + 100), None, heard).len(), 1, "the one that came again stays");
+        assert_eq!(table.expire(at(2 * bound + 100), None, heard).len(), 1);
+        assert!(table.is_empty() && table.text_bytes == 0);
+    }
+
+    #[test]
+    fn thousands_of_entries_leave_no_memory_behind() {
+        let now = WallTime::from_unix_ms(1_795_219_200_000);
+        let mut table = FdtTable::default();
+        for toi in 0..10_000 {
+            table.add(T0, toi, instance(now.ntp_seconds(), vec![file(u128::from(toi) + 1, "x", 1)]), |_| {});
+        }
+        assert_eq!(table.expire(T0, Some(now.plus_ms(2000)), |_| None).len(), 10_000);
+        assert_eq!((table.entries.capacity(), table.text_bytes), (0, 0));
     }
 }

@@ -95,10 +95,8 @@ impl Intake {
             reception_timeout: listen.reception_timeout(key.tsi).unwrap_or(default_timeout),
             ..ReceiverConfig::default()
         };
-        let Some(receiver) = self.sessions.get_or_open(key, config) else {
-            self.losses.too_many_sessions += 1;
-            return;
-        };
+        let losses = &mut self.losses;
+        let receiver = self.sessions.get_or_open(key, config, |_, _| losses.too_many_sessions += 1);
         let wall = if packet.lct.toi == Some(Toi::FDT) { (self.wall)() } else { None };
         let mut shelf = Shelf { shared: &self.shared, session: key, behind: &mut self.behind };
         receiver.handle_packet(now, wall, &packet, payload, &mut shelf);

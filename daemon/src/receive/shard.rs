@@ -221,12 +221,12 @@ impl Shard {
             Command::Close(group) => {
                 tracing::info!(%group, "no longer listening");
                 self.sockets.retain(|_, listening| *listening.socket.group() != group);
-                self.intake.sessions.retain(|key, _| key.destination != group.address);
+                self.intake.sessions.extract(|key, _| key.destination != group.address);
             }
             Command::Expect(expected) => {
                 self.expected = expected;
                 let (expected, sockets) = (&self.expected, &self.sockets);
-                self.intake.sessions.retain(|key, _| {
+                self.intake.sessions.extract(|key, _| {
                     expected.contains_key(&key.destination)
                         || sockets.values().any(|it| it.socket.group().address == key.destination)
                 });

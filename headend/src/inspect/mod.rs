@@ -279,10 +279,8 @@ impl Inspector {
         };
         let tsi = packet.lct.tsi.unwrap_or(Tsi(0));
         let key = SessionKey { source: source.ip(), destination, tsi };
-        let Some(receiver) = self.sessions.get_or_open(key, |_| ReceiverConfig::default()) else {
-            self.left_out += 1;
-            return Ok(());
-        };
+        let left_out = &mut self.left_out;
+        let receiver = self.sessions.get_or_open(key, |_| ReceiverConfig::default(), |_, _| *left_out += 1);
         let report = self.reports.entry(key).or_insert_with(|| SessionReport {
             key,
             evidence: BTreeMap::new(),
@@ -332,6 +330,8 @@ impl Inspector {
             Event::Stalled { .. }
             | Event::Replaced { .. }
             | Event::Abandoned { .. }
+            | Event::Opened { .. }
+            | Event::Expired { .. }
             | Event::BlockReady { .. }
             | Event::SessionSilent => {}
         }

@@ -1,14 +1,15 @@
-//! TOIs whose packets are of no use any more, and for how long.
+//! TOIs whose packets are not needed any more, and for how long.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::DropReason;
+use super::gaps::Coding;
 use crate::lct::Toi;
 use crate::limits::MAX_TOIS_DONE;
 use crate::time::Instant;
 
-/// A TOI whose packets are of no use.
+/// A TOI whose packets are not needed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Done {
     /// Transfer length when it was done: a repeat that announces another is another object.
@@ -16,6 +17,8 @@ pub(super) struct Done {
     /// `None`: until the FDT says otherwise.
     pub(super) until: Option<Instant>,
     pub(super) reason: DropReason,
+    /// How its packets are read, to notice which of them are lost.
+    pub(super) coding: Option<Coding>,
     /// When its last turn on the carousel began, and when a packet of it was seen last.
     pub(super) turn_began: Instant,
     pub(super) last_seen: Instant,
@@ -23,8 +26,14 @@ pub(super) struct Done {
 
 impl Done {
     /// From now on; its turn began with the object's first packet.
-    pub(super) const fn new(length: u64, until: Option<Instant>, reason: DropReason, now: Instant) -> Self {
-        Self { length, until, reason, turn_began: now, last_seen: now }
+    pub(super) const fn new(
+        length: u64,
+        until: Option<Instant>,
+        reason: DropReason,
+        coding: Option<Coding>,
+        now: Instant,
+    ) -> Self {
+        Self { length, until, reason, coding, turn_began: now, last_seen: now }
     }
 
     /// A packet of a repeat. Returns the time from the last turn to this one if this is its first packet: there was
@@ -55,20 +64,21 @@ struct Repeat {
     fti: [u8; 16],
     fti_bytes: usize,
     reason: DropReason,
+    coding: Option<Coding>,
 }
 
 impl DoneTable {
-    /// Why a packet is of no use that is just like the last one that was none, if it is.
+    /// Why a packet is dropped that has the TOI and EXT_FTI of the last one dropped, without looking it up.
     #[inline]
-    pub(super) fn like_last(&self, toi: Toi, fti: Option<&[u8]>) -> Option<DropReason> {
+    pub(super) fn like_last(&self, toi: Toi, fti: Option<&[u8]>) -> Option<(DropReason, Option<Coding>)> {
         let last = self.last.as_ref().filter(|last| last.toi == toi)?;
-        (last.fti.get(..last.fti_bytes) == Some(fti.unwrap_or(&[]))).then_some(last.reason)
+        (last.fti.get(..last.fti_bytes) == Some(fti.unwrap_or(&[]))).then_some((last.reason, last.coding))
     }
 
-    /// A packet was of no use and the next like it will not be either.
-    pub(super) fn note(&mut self, toi: Toi, fti: Option<&[u8]>, reason: DropReason) {
+    /// A packet was dropped, and those like it will be.
+    pub(super) fn note(&mut self, toi: Toi, fti: Option<&[u8]>, reason: DropReason, coding: Option<Coding>) {
         let bytes = fti.unwrap_or(&[]);
-        let mut last = Repeat { toi, fti: [0; 16], fti_bytes: bytes.len(), reason };
+        let mut last = Repeat { toi, fti: [0; 16], fti_bytes: bytes.len(), reason, coding };
         self.last = None;
         if let Some(target) = last.fti.get_mut(..bytes.len()) {
             target.copy_from_slice(bytes);
@@ -101,9 +111,22 @@ impl DoneTable {
         self.done.remove(&toi);
     }
 
-    /// Forgets every TOI of which `is_done` says no.
+    /// Forgets every TOI for which `is_done` is false.
     pub(super) fn retain(&mut self, mut is_done: impl FnMut(Toi) -> bool) {
         self.last = None;
         self.done.retain(|&toi, _| is_done(toi));
+    }
+
+    /// Forgets TOIs that have not been seen since `before` and that `is_described` does not know. Tables shrink.
+    pub(super) fn expire(&mut self, before: Instant, is_described: impl Fn(Toi) -> bool) {
+        // Packets like the last one are not looked up, so that its time stands still.
+        let last = self.last.as_ref().map(|it| it.toi);
+        self.done.retain(|&toi, done| done.last_seen >= before || last == Some(toi) || is_described(toi));
+        let done = &self.done;
+        self.order.retain(|toi| done.contains_key(toi));
+        if self.done.capacity() > 4 * self.done.len() + 64 {
+            self.done.shrink_to_fit();
+            self.order.shrink_to_fit();
+        }
     }
 }

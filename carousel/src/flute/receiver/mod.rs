@@ -1,21 +1,27 @@
-//! One FLUTE session, received: packets in; named, whole objects out.
+//! Reassembly of one FLUTE session: packets in, complete and named objects out.
 //!
 //! ```text
 //!              EXT_FTI or FDT gives OTI                   last symbol, and a name
 //!  (unknown) ───────────────────────────▶ in flight ───────────────────────────▶ Event::Complete ─▶ done
-//!      │ neither yet: kept early                │ FDT reuses the TOI                                  │ repeats cost
-//!      └──────────── FDT arrives ───────────────┴──▶ Event::Replaced: all of it is forgotten ◀────────┘ nothing
+//!      │ neither yet: kept early                │ FDT reuses the TOI                                  │ repeats are
+//!      └──────────── FDT arrives ───────────────┼──▶ Event::Replaced: all of it is forgotten ◀────────┘ dropped
+//!                                               └──▶ Event::Abandoned: its time is over, or its place is needed
 //! ```
 //!
 //! The receiver places symbols and keeps count; it neither hashes nor inflates, because that must not hold up a
-//! receive thread. Who gets [`Event::Complete`] calls [`super::verify`] and, if the bytes are wrong,
+//! receive thread. The owner of [`Event::Complete`] calls [`super::verify`] and, if the bytes are wrong,
 //! [`Receiver::reject`]: then the next pass is received anew.
+//!
+//! Nothing stays for ever: descriptions expire by their `Expires` (or by age, while the date is not known), objects in
+//! flight with their description or after [`MAX_OBJECT_SILENCE`], and where a table is full, the entry that was heard
+//! longest ago makes room.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 mod done;
+mod gaps;
 mod in_flight;
 mod recovery;
 mod storage;
@@ -28,17 +34,20 @@ use super::verify::inflate_fdt;
 use crate::alc::Packet;
 use crate::fec::{Oti, Partition, SymbolMap};
 use crate::lct::Toi;
-use crate::limits::{MAX_EARLY_BYTES, MAX_OBJECTS_IN_FLIGHT};
+use crate::limits::{
+    EXPIRED_GRACE, MAX_EARLY_BYTES, MAX_OBJECT_SILENCE, MAX_OBJECTS_IN_FLIGHT, UNDATED_EXPIRY,
+};
 use crate::time::{Instant, WallTime};
 
 use done::{Done, DoneTable};
+use gaps::{Coding, Gaps};
 pub use in_flight::InFlight;
 use in_flight::fti_of;
 pub use recovery::RecoveryJob;
 pub use storage::{MemoryBuf, OpenRequest, Refusal, Storage, SymbolPlace};
-pub use verdict::{DropReason, ReceiverStats, Verdict};
+pub use verdict::{AbandonReason, DropReason, ReceiverStats, Verdict};
 
-/// Knobs of a receiver.
+/// Options of a receiver.
 #[derive(Debug, Clone, Copy)]
 pub struct ReceiverConfig {
     /// Silence after which an incomplete object counts as stalled ([`Event::Stalled`]).
@@ -63,10 +72,12 @@ impl Default for ReceiverConfig {
     }
 }
 
-/// Objects in flight without a name, a part of [`MAX_OBJECTS_IN_FLIGHT`]: who invents TOIs must not crowd out those
-/// that an FDT has described.
+/// Objects in flight without a name, a part of [`MAX_OBJECTS_IN_FLIGHT`], so that invented TOIs cannot displace objects
+/// that an FDT has described. Above, packets of further ones are dropped until these time out.
 const MAX_UNNAMED: usize = 128;
-/// Events that nobody has polled yet. Above, the receiver takes no more packets that would make one.
+/// How often TOIs that are done are looked through for those that have left the carousel.
+const DONE_SCAN: Duration = Duration::from_secs(60);
+/// Events that have not been polled yet. Above, the receiver takes no more packets that would make one.
 const MAX_EVENTS: usize = 4 * MAX_OBJECTS_IN_FLIGHT;
 
 /// What happened, in order. Polled with [`Receiver::poll_event`].
@@ -107,15 +118,36 @@ pub enum Event<B> {
         /// Which.
         toi: Toi,
     },
+    /// An object is in flight from now on.
+    Opened {
+        /// Which.
+        toi: Toi,
+    },
     /// What was received for this TOI is worthless: the sender put another object there.
     Replaced {
         /// Which.
         toi: Toi,
+        /// Its description so far.
+        file: Option<Arc<File>>,
+        /// Its storage.
+        buf: B,
     },
-    /// An object in flight was given up: it never got a name, its FDT entry expired, or storage refused it after all.
+    /// An object in flight was given up.
     Abandoned {
         /// Which.
         toi: Toi,
+        /// Why.
+        reason: AbandonReason,
+        /// Its description, if it has one.
+        file: Option<Arc<File>>,
+        /// Its storage.
+        buf: B,
+    },
+    /// These are no longer described: they expired, made room for others, or their TOI means another object. Those of them
+    /// that are in flight get an event of their own.
+    Expired {
+        /// Their descriptions.
+        files: Vec<Arc<File>>,
     },
     /// The sender set the A flag.
     SessionClosed,
@@ -136,16 +168,16 @@ pub struct Receiver<B> {
     current: usize,
     unnamed: usize,
     done: DoneTable,
-    early: VecDeque<(Toi, Vec<u8>)>,
+    early: VecDeque<(Toi, Instant, Vec<u8>)>,
     early_bytes: usize,
     events: VecDeque<Event<B>>,
     closed: bool,
     last_heard: Instant,
     silent: bool,
-    /// TOI and FEC Payload ID of the last packet of an object.
-    last_symbol: Option<(Toi, u32)>,
+    gaps: Gaps,
     /// The longest time between two turns of something held; it shrinks slowly when things come round faster.
     period: Option<Duration>,
+    next_done_scan: Instant,
     stats: ReceiverStats,
 }
 
@@ -167,8 +199,9 @@ impl<B> Receiver<B> {
             closed: false,
             last_heard: Instant::from_nanos(0),
             silent: true,
-            last_symbol: None,
+            gaps: Gaps::default(),
             period: None,
+            next_done_scan: Instant::from_nanos(0),
             stats: ReceiverStats::default(),
         }
     }
@@ -219,36 +252,12 @@ impl<B> Receiver<B> {
         let verdict = if toi == Toi::FDT {
             self.fdt_packet(now, wall, packet, storage)
         } else {
-            self.count_gap(toi, packet);
             self.object_packet(now, toi, packet, datagram, storage)
         };
         if packet.lct.close_session || packet.lct.close_object {
             self.close_flags(packet);
         }
         verdict
-    }
-
-    /// Senders go through an object symbol by symbol; what is left out was lost. With several symbols in a packet the
-    /// step is not 1 and nothing can be said.
-    #[inline]
-    fn count_gap(&mut self, toi: Toi, packet: &Packet<'_>) {
-        // Before an FDT Instance nobody knows that these are FEC Payload IDs: ROUTE has an offset there.
-        if self.stats.fdt == 0 {
-            return;
-        }
-        let Some(&id) = packet.body.first_chunk::<4>() else { return };
-        let id = u32::from_be_bytes(id);
-        match self.last_symbol.replace((toi, id)) {
-            Some((last_toi, last)) if last_toi == toi => {
-                let (gap, same_block) = (id.wrapping_sub(last).wrapping_sub(1), id >> 16 == last >> 16);
-                if same_block && id > last {
-                    self.stats.lost += u64::from(gap);
-                }
-            }
-            // A new object that does not begin with its first symbol.
-            Some(_) if id <= 0xffff => self.stats.lost += u64::from(id),
-            _ => {}
-        }
     }
 
     #[inline]
@@ -263,7 +272,10 @@ impl<B> Receiver<B> {
         if self.in_flight.get(self.current).is_some_and(|object| object.toi == toi) {
             return self.place(now, packet, storage);
         }
-        if let Some(reason) = self.done.like_last(toi, packet.fti) {
+        if let Some((reason, coding)) = self.done.like_last(toi, packet.fti) {
+            if let Some(coding) = coding {
+                self.stats.lost += self.gaps.take(toi, coding, packet.body);
+            }
             return Verdict::Dropped(reason);
         }
         if let Some(&index) = self.index.get(&toi) {
@@ -277,9 +289,12 @@ impl<B> Receiver<B> {
             let restarted = fti_of(packet).is_some_and(|oti| oti.transfer_length != done.length);
             let over = done.until.is_some_and(|until| now >= until);
             if !restarted && !over {
-                let reason = done.reason;
+                let (reason, coding) = (done.reason, done.coding);
                 if done.until.is_none() {
-                    self.done.note(toi, packet.fti, reason);
+                    self.done.note(toi, packet.fti, reason, coding);
+                }
+                if let Some(coding) = coding {
+                    self.stats.lost += self.gaps.take(toi, coding, packet.body);
                 }
                 return Verdict::Dropped(reason);
             }
@@ -287,7 +302,7 @@ impl<B> Receiver<B> {
         }
         match self.open(now, toi, packet, storage) {
             Ok(true) => self.place(now, packet, storage),
-            Ok(false) => self.keep_early(toi, datagram),
+            Ok(false) => self.keep_early(now, toi, datagram),
             Err(reason) => Verdict::Dropped(reason),
         }
     }
@@ -305,15 +320,19 @@ impl<B> Receiver<B> {
             return if packet.fti.is_some() { Err(DropReason::BadOti) } else { Ok(false) };
         };
         let partition = Partition::new(&oti).map_err(|_| DropReason::BadOti)?;
-        let full = self.in_flight.len() >= MAX_OBJECTS_IN_FLIGHT;
-        if full || (file.is_none() && self.unnamed >= MAX_UNNAMED) {
+        if file.is_none() && self.unnamed >= MAX_UNNAMED {
             return Err(DropReason::TooManyObjects);
+        }
+        if self.in_flight.len() >= MAX_OBJECTS_IN_FLIGHT {
+            self.displace();
         }
         let received = Arc::new(SymbolMap::new(&partition));
         let request =
             OpenRequest { toi, length: oti.transfer_length, file: file.as_ref(), received: &received };
-        let buf =
-            storage.open(&request).map_err(|refusal| self.refused(now, toi, oti.transfer_length, refusal))?;
+        let buf = storage.open(&request).map_err(|refusal| {
+            self.refused(now, toi, oti.transfer_length, Some(Coding::of(&oti)), refusal)
+        })?;
+        self.events.push_back(Event::Opened { toi });
         self.current = self.in_flight.len();
         self.index.insert(toi, self.current);
         self.unnamed += usize::from(file.is_none());
@@ -334,6 +353,21 @@ impl<B> Receiver<B> {
         Ok(true)
     }
 
+    /// Gives up the object that was heard longest ago, so that there is room for another.
+    #[cold]
+    fn displace(&mut self) {
+        let oldest = self.in_flight.iter().enumerate().min_by_key(|(_, object)| object.last_packet);
+        if let Some((index, _)) = oldest {
+            self.abandon(index, AbandonReason::Displaced);
+        }
+    }
+
+    fn abandon(&mut self, index: usize, reason: AbandonReason) {
+        if let Some(InFlight { toi, file, buf, .. }) = self.remove(index) {
+            self.events.push_back(Event::Abandoned { toi, reason, file, buf });
+        }
+    }
+
     /// Puts the symbols of `packet` into the object at `self.current`.
     #[inline]
     fn place<S: Storage<Buf = B>>(&mut self, now: Instant, packet: &Packet<'_>, storage: &mut S) -> Verdict {
@@ -342,6 +376,7 @@ impl<B> Receiver<B> {
         if std::mem::take(&mut object.stalled) {
             object.turn_began = now;
         }
+        self.stats.lost += self.gaps.take(object.toi, Coding::of(&object.oti), packet.body);
         match object.place(packet, storage) {
             Ok(None) => {}
             Ok(Some(sbn)) => self.events.push_back(Event::BlockReady { toi: object.toi, sbn }),
@@ -360,27 +395,30 @@ impl<B> Receiver<B> {
         if object.file.is_none() {
             return;
         }
-        let (toi, length) = (object.toi, object.oti.transfer_length);
+        let (toi, length, coding) = (object.toi, object.oti.transfer_length, Coding::of(&object.oti));
         let Some(InFlight { file: Some(file), buf, repaired_symbols, turn_began, last_packet, .. }) =
             self.remove(self.current)
         else {
             return;
         };
-        let done = Done::new(length, None, DropReason::Repeat, last_packet);
+        let done = Done::new(length, None, DropReason::Repeat, Some(coding), last_packet);
         self.done.insert(toi, Done { turn_began, ..done });
         self.events.push_back(Event::Complete { file, buf, repaired_symbols });
     }
 
-    fn keep_early(&mut self, toi: Toi, datagram: &[u8]) -> Verdict {
-        while self.early_bytes + datagram.len() > MAX_EARLY_BYTES {
-            // Who has waited longest for a description is the least likely to get one.
-            let Some((_, oldest)) = self.early.pop_front() else { break };
-            self.early_bytes -= oldest.len();
-            self.stats.early_evicted += 1;
-        }
+    fn keep_early(&mut self, now: Instant, toi: Toi, datagram: &[u8]) -> Verdict {
+        while self.early_bytes + datagram.len() > MAX_EARLY_BYTES && self.evict_early() {}
         self.early_bytes += datagram.len();
-        self.early.push_back((toi, datagram.to_vec()));
+        self.early.push_back((toi, now, datagram.to_vec()));
         Verdict::Early
+    }
+
+    /// Drops the packet that has waited longest for a description: it is the least likely to get one.
+    fn evict_early(&mut self) -> bool {
+        let Some((.., oldest)) = self.early.pop_front() else { return false };
+        self.early_bytes -= oldest.len();
+        self.stats.early_evicted += 1;
+        true
     }
 
     fn fdt_packet<S: Storage<Buf = B>>(
@@ -390,7 +428,7 @@ impl<B> Receiver<B> {
         packet: &Packet<'_>,
         storage: &mut S,
     ) -> Verdict {
-        let assembled = match self.assembler.push(packet) {
+        let assembled = match self.assembler.push(now, packet) {
             Ok(Some(assembled)) => assembled,
             Ok(None) => return Verdict::Fdt,
             Err(reason) => return Verdict::Dropped(DropReason::Fdt(reason)),
@@ -403,6 +441,8 @@ impl<B> Receiver<B> {
         };
         self.stats.unusable_files += unusable as u64;
         if wall.is_some_and(|wall| WallTime::from_ntp_seconds(instance.expires, wall) < wall) {
+            // If our date was wrong, its next repeat is looked at with the right one.
+            self.assembler.forget(assembled.instance_id);
             return Verdict::Dropped(DropReason::FdtExpired);
         }
         // A sender that describes objects anew has not left, whatever flag it set before.
@@ -410,13 +450,21 @@ impl<B> Receiver<B> {
         let complete = instance.complete;
         let mut new_files = Vec::new();
         let mut changes = Vec::new();
-        self.table.add(instance, |change| {
+        let mut replaced = Vec::new();
+        let displaced = self.table.add(now, assembled.instance_id, instance, |change| {
             match &change {
-                Described::New(file) | Described::Replaced(file) => new_files.push(Arc::clone(file)),
+                Described::New(file) => new_files.push(Arc::clone(file)),
+                Described::Replaced { old, new } => {
+                    replaced.push(Arc::clone(old));
+                    new_files.push(Arc::clone(new));
+                }
                 Described::Again(_) => {}
             }
             changes.push(change);
         });
+        for files in [displaced, replaced] {
+            self.expired(files);
+        }
         self.events.push_back(Event::Fdt {
             instance_id: assembled.instance_id,
             version: assembled.version,
@@ -434,7 +482,7 @@ impl<B> Receiver<B> {
     /// Brings what is in flight and done into line with a description.
     fn described<S: Storage<Buf = B>>(&mut self, now: Instant, change: Described, storage: &mut S) {
         let (file, replaced) = match change {
-            Described::Replaced(file) => (file, true),
+            Described::Replaced { new, .. } => (new, true),
             Described::New(file) | Described::Again(file) => (file, false),
         };
         let toi = file.toi;
@@ -449,18 +497,18 @@ impl<B> Receiver<B> {
         let object = &mut self.in_flight[index];
         let other_length = file.on_air_length().is_some_and(|length| length != object.oti.transfer_length);
         if other_length || (replaced && object.file.is_some()) {
-            self.remove(index);
-            self.events.push_back(Event::Replaced { toi });
+            if let Some(InFlight { file, buf, .. }) = self.remove(index) {
+                self.events.push_back(Event::Replaced { toi, file, buf });
+            }
             return;
         }
         let had_name = object.file.replace(Arc::clone(&file)).is_some();
         if !had_name {
             self.unnamed -= 1;
             if let Err(refusal) = storage.name(&mut object.buf, &file) {
-                let length = object.oti.transfer_length;
-                self.remove(index);
-                self.refused(now, toi, length, refusal);
-                self.events.push_back(Event::Abandoned { toi });
+                let (length, coding) = (object.oti.transfer_length, Coding::of(&object.oti));
+                self.abandon(index, AbandonReason::Refused(refusal));
+                self.refused(now, toi, length, Some(coding), refusal);
                 return;
             }
             let object = &self.in_flight[index];
@@ -480,22 +528,22 @@ impl<B> Receiver<B> {
         let request = OpenRequest { toi: file.toi, length: 0, file: Some(file), received: &received };
         match storage.open(&request) {
             Ok(buf) => {
-                self.done.insert(file.toi, Done::new(0, None, DropReason::Repeat, now));
+                self.done.insert(file.toi, Done::new(0, None, DropReason::Repeat, None, now));
                 self.events.push_back(Event::Complete { file: Arc::clone(file), buf, repaired_symbols: 0 });
             }
             Err(refusal) => {
-                self.refused(now, file.toi, 0, refusal);
+                self.refused(now, file.toi, 0, None, refusal);
             }
         }
     }
 
     fn replay_early<S: Storage<Buf = B>>(&mut self, now: Instant, storage: &mut S) {
         for _ in 0..self.early.len() {
-            let Some((toi, datagram)) = self.early.pop_front() else { break };
+            let Some((toi, at, datagram)) = self.early.pop_front() else { break };
             self.early_bytes -= datagram.len();
             if self.table.get(toi).is_none() {
                 self.early_bytes += datagram.len();
-                self.early.push_back((toi, datagram));
+                self.early.push_back((toi, at, datagram));
             } else if let Ok(packet) = Packet::parse(&datagram) {
                 self.object_packet(now, toi, &packet, &datagram, storage);
             }
@@ -522,6 +570,7 @@ impl<B> Receiver<B> {
         let object = &mut self.in_flight[index];
         if !object.stalled && !object.received.is_complete() {
             object.stalled = true;
+            self.stats.lost += self.gaps.end(object.toi);
             // Without a name nobody can do anything about it; it is told when it gets one.
             if object.file.is_some() {
                 self.events.push_back(Event::Stalled { toi: object.toi });
@@ -529,32 +578,78 @@ impl<B> Receiver<B> {
         }
     }
 
-    /// Looks at what time has done: stalled objects, expired descriptions, objects that never got a name. Call it
-    /// about once a second; early or extra calls do nothing.
+    /// Looks at what time has done: stalled objects, expired descriptions, objects and packets that never got a
+    /// description. Call it about once a second; early or extra calls do nothing.
     pub fn handle_timeout(&mut self, now: Instant, wall: Option<WallTime>) {
-        if let Some(wall) = wall {
-            self.table.expire(wall);
-        }
+        self.expire_descriptions(now, wall);
         if !self.silent && now.since(self.last_heard) >= self.config.silence_timeout {
             self.silent = true;
+            self.stats.lost += self.gaps.end_all();
             if !self.closed {
                 self.events.push_back(Event::SessionSilent);
             }
         }
+        while self.early.front().is_some_and(|(_, at, _)| now.since(*at) >= self.config.unnamed_timeout) {
+            self.evict_early();
+        }
         let mut index = 0;
-        while index < self.in_flight.len() {
+        while index < self.in_flight.len() && self.events.len() < MAX_EVENTS {
             let object = &self.in_flight[index];
-            let silent = now.since(object.last_packet);
-            if silent < self.config.reception_timeout || self.events.len() >= MAX_EVENTS {
+            let silence = now.since(object.last_packet);
+            if silence < self.config.reception_timeout {
                 index += 1;
-            } else if object.file.is_none() && silent >= self.config.unnamed_timeout {
-                let toi = object.toi;
-                self.remove(index);
-                self.events.push_back(Event::Abandoned { toi });
+                continue;
+            }
+            if let Some(reason) = self.over(object, silence) {
+                self.abandon(index, reason);
             } else {
                 self.stall(index);
                 index += 1;
             }
+        }
+    }
+
+    /// Why an object in flight that has been silent for so long is given up, if it is.
+    fn over(&self, object: &InFlight<B>, silence: Duration) -> Option<AbandonReason> {
+        if object.file.is_none() {
+            return (silence >= self.config.unnamed_timeout).then_some(AbandonReason::NeverDescribed);
+        }
+        if silence >= MAX_OBJECT_SILENCE {
+            return Some(AbandonReason::Silent);
+        }
+        let is_expired = self.table.get(object.toi).is_none() && silence >= EXPIRED_GRACE;
+        is_expired.then_some(AbandonReason::Expired)
+    }
+
+    fn expire_descriptions(&mut self, now: Instant, wall: Option<WallTime>) {
+        let Self { table, assembler, .. } = self;
+        let expired = table.expire(now, wall, |instance_id| assembler.heard(instance_id));
+        self.expired(expired);
+        if now >= self.next_done_scan {
+            self.next_done_scan = now + DONE_SCAN;
+            // Saturates at the origin of time: nothing is that old then.
+            let before = Instant::from_nanos(
+                now.as_nanos().saturating_sub(u64::try_from(UNDATED_EXPIRY.as_nanos()).unwrap_or(u64::MAX)),
+            );
+            self.assembler.expire(before);
+            let table = &self.table;
+            self.done.expire(before, |toi| table.get(toi).is_some());
+            if self.in_flight.is_empty() && self.in_flight.capacity() > 64 {
+                self.in_flight.shrink_to_fit();
+                self.index.shrink_to_fit();
+            }
+            if self.early.is_empty() {
+                self.early.shrink_to_fit();
+            }
+            if self.events.is_empty() {
+                self.events.shrink_to_fit();
+            }
+        }
+    }
+
+    fn expired(&mut self, files: Vec<Arc<File>>) {
+        if !files.is_empty() {
+            self.events.push_back(Event::Expired { files });
         }
     }
 
@@ -639,20 +734,21 @@ impl<B> Receiver<B> {
         self.done.retain(|toi| table.get(toi).is_none_or(&mut holds));
     }
 
-    /// `toi` came whole by another way (read-through, whole-object repair): its packets are of no use any more.
+    /// `toi` came another way (read-through, repair of the complete object): its packets are not needed any more.
     pub fn hold(&mut self, toi: Toi) {
-        let length = match self.index.get(&toi) {
+        let (length, coding) = match self.index.get(&toi) {
             Some(&index) => {
-                let length = self.in_flight[index].oti.transfer_length;
+                let oti = self.in_flight[index].oti;
                 self.remove(index);
-                length
+                (oti.transfer_length, Some(Coding::of(&oti)))
             }
-            None => match self.table.get(toi).and_then(|file| file.on_air_length()) {
-                Some(length) => length,
-                None => return,
-            },
+            None => {
+                let Some(file) = self.table.get(toi) else { return };
+                let Some(length) = file.on_air_length() else { return };
+                (length, file.oti().as_ref().map(Coding::of))
+            }
         };
-        self.done.insert(toi, Done::new(length, None, DropReason::Repeat, self.last_heard));
+        self.done.insert(toi, Done::new(length, None, DropReason::Repeat, coding, self.last_heard));
     }
 
     /// The next thing that happened, oldest first. New ones come only from the `handle_*`, `repair` and `hold` calls.
@@ -694,13 +790,39 @@ impl<B> Receiver<B> {
         &self.stats
     }
 
-    fn refused(&mut self, now: Instant, toi: Toi, length: u64, refusal: Refusal) -> DropReason {
+    /// When the last packet came.
+    pub const fn last_heard(&self) -> Instant {
+        self.last_heard
+    }
+
+    /// Whether nothing is described, in flight or kept early: forgetting the session loses nothing.
+    pub fn is_spent(&self) -> bool {
+        self.table.is_empty() && self.in_flight.is_empty() && self.early.is_empty()
+    }
+
+    /// Ends the session: gives what was still in flight, and what is described of objects that are not.
+    pub fn close(self) -> (Vec<InFlight<B>>, Vec<Arc<File>>, ReceiverStats) {
+        let unseen = self.unseen().map(Arc::clone).collect();
+        let mut stats = self.stats;
+        let mut gaps = self.gaps;
+        stats.lost += gaps.end_all();
+        (self.in_flight, unseen, stats)
+    }
+
+    fn refused(
+        &mut self,
+        now: Instant,
+        toi: Toi,
+        length: u64,
+        coding: Option<Coding>,
+        refusal: Refusal,
+    ) -> DropReason {
         let (until, reason) = match refusal {
             Refusal::Held => (None, DropReason::Repeat),
             Refusal::NotWanted => (None, DropReason::NotWanted),
             Refusal::NoRoom => (Some(now + self.config.refused_retry), DropReason::NoRoom),
         };
-        self.done.insert(toi, Done::new(length, until, reason, now));
+        self.done.insert(toi, Done::new(length, until, reason, coding, now));
         reason
     }
 
@@ -709,6 +831,7 @@ impl<B> Receiver<B> {
             return None;
         }
         let object = self.in_flight.swap_remove(index);
+        self.stats.lost += self.gaps.end(object.toi);
         self.index.remove(&object.toi);
         self.unnamed -= usize::from(object.file.is_none());
         if let Some(moved) = self.in_flight.get(index) {

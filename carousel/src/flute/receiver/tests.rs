@@ -541,10 +541,16 @@ fn an_object_that_stalled_before_it_had_a_name_is_told_of_when_it_gets_one() {
     let oti = Oti::no_code(8, 4, 2);
     let mut bench = Bench::new();
     bench.feed(&by_hand(1, Some(&oti), 0, 0, b"abcd", |header| header.close_object = true));
-    assert!(bench.events().is_empty(), "nobody can repair what has no name");
+    assert!(
+        !bench.receiver.object(Toi(1)).unwrap().stalled || bench.receiver.events.len() == 1,
+        "nothing can repair it"
+    );
     bench.feed(&fdt_by_hand(1, &describe(1, "x", "Content-Length=\"8\"")));
     let events = bench.events();
-    assert!(matches!(events[..], [Event::Fdt { .. }, Event::Stalled { .. }]), "{events:?}");
+    assert!(
+        matches!(events[..], [Event::Opened { .. }, Event::Fdt { .. }, Event::Stalled { .. }]),
+        "{events:?}"
+    );
 }
 
 #[test]
@@ -673,10 +679,17 @@ fn described_objects_in_flight_are_bounded() {
         }
     }
     bench.events();
+    let mut displaced = Vec::new();
     for toi in 1..=3000 {
         bench.feed(&by_hand(toi, Some(&Oti::no_code(8, 4, 2)), 0, 0, b"abcd", |_| {}));
+        displaced.extend(bench.events().into_iter().filter_map(|event| match event {
+            Event::Abandoned { toi, reason: AbandonReason::Displaced, .. } => Some(toi.0),
+            _ => None,
+        }));
     }
     assert_eq!(bench.receiver.in_flight.len(), MAX_OBJECTS_IN_FLIGHT);
+    let expected: Vec<u128> = (1..=3000 - MAX_OBJECTS_IN_FLIGHT as u128).collect();
+    assert!(displaced == expected, "the one heard longest ago makes room");
 }
 
 #[test]
@@ -871,5 +884,179 @@ proptest! {
         let mut bench = Bench::new();
         bench.feed(&fdt_by_hand(1, &describe(1, "x", "Content-Length=\"9\"")));
         if Packet::parse(&bytes).is_ok() { bench.feed(&bytes); }
+    }
+}
+
+impl Bench {
+    /// Time passes, looked at every second as the daemon does.
+    fn pass(&mut self, seconds: u64, wall: impl Fn(Instant) -> Option<WallTime>) -> Vec<Event<Vec<u8>>> {
+        let mut events = Vec::new();
+        for _ in 0..seconds {
+            self.now = self.now + Duration::from_secs(1);
+            self.receiver.handle_timeout(self.now, wall(self.now));
+            events.extend(self.events());
+        }
+        events
+    }
+
+    fn feed_at(&mut self, wall: Option<WallTime>, datagram: &[u8]) -> Verdict {
+        let packet = Packet::parse(datagram).unwrap();
+        self.receiver.handle_packet(self.now, wall, &packet, datagram, &mut self.shelf)
+    }
+}
+
+/// The date at `now` of a test that began at [`WALL`].
+fn date(now: Instant) -> WallTime {
+    WALL.plus_ms(i64::try_from(now.as_nanos() / 1_000_000).unwrap())
+}
+
+/// A live session: segments described for ten seconds, of each the second of two packets lost.
+fn lossy_live(wall: impl Fn(Instant) -> Option<WallTime>) {
+    let oti = Oti::no_code(8, 4, 2);
+    let mut bench = Bench::new();
+    let mut abandoned = 0;
+    let mut count = |events: Vec<Event<Vec<u8>>>| {
+        abandoned += events.iter().filter(|event| matches!(event, Event::Abandoned { .. })).count();
+    };
+    for toi in 1..=1100_u32 {
+        let expires = date(bench.now).plus_ms(10_000).ntp_seconds();
+        let xml = format!(
+            "<FDT-Instance Expires=\"{expires}\"><File TOI=\"{toi}\" Content-Location=\"s{toi}\" Content-Length=\"8\"/></FDT-Instance>"
+        );
+        bench.feed_at(wall(bench.now), &fdt_by_hand(toi, &xml));
+        bench.feed_at(wall(bench.now), &by_hand(toi.into(), Some(&oti), 0, 0, b"abcd", |_| {}));
+        count(bench.pass(2, &wall));
+        assert!(bench.receiver.in_flight.len() <= MAX_OBJECTS_IN_FLIGHT);
+    }
+    count(bench.pass(3600, &wall));
+    assert_eq!((abandoned, bench.receiver.in_flight.len()), (1100, 0));
+    assert!(bench.receiver.table().is_empty() && bench.receiver.is_spent());
+    let expires = date(bench.now).plus_ms(10_000).ntp_seconds();
+    let xml = describe(2000, "next", "Content-Length=\"8\"").replace("4294944000", &expires.to_string());
+    bench.feed_at(wall(bench.now), &fdt_by_hand(2000, &xml));
+    bench.feed_at(wall(bench.now), &by_hand(2000, Some(&oti), 0, 0, b"abcd", |_| {}));
+    bench.feed_at(wall(bench.now), &by_hand(2000, Some(&oti), 0, 1, b"efgh", |_| {}));
+    assert_eq!(bench.whole(), [("next".to_owned(), b"abcdefgh".to_vec())]);
+}
+
+#[test]
+fn a_lossy_live_session_gives_up_what_has_expired() {
+    lossy_live(|now| Some(date(now)));
+}
+
+#[test]
+fn a_lossy_live_session_gives_up_what_is_old_while_the_date_is_not_known() {
+    lossy_live(|_| None);
+}
+
+#[test]
+fn an_expired_object_is_waited_for_while_its_packets_come() {
+    let oti = Oti::no_code(8000, 4, 2000);
+    let mut bench = Bench::new();
+    let expires = date(bench.now).plus_ms(2_000).ntp_seconds();
+    let xml = describe(1, "x", "Content-Length=\"8000\"").replace("4294944000", &expires.to_string());
+    bench.feed_at(Some(WALL), &fdt_by_hand(1, &xml));
+    for esi in 0..60 {
+        bench.feed_at(None, &by_hand(1, Some(&oti), 0, esi, b"abcd", |_| {}));
+        let events = bench.pass(1, |now| Some(date(now)));
+        assert!(!events.iter().any(|event| matches!(event, Event::Abandoned { .. })), "{esi}");
+    }
+    let grace = EXPIRED_GRACE.as_secs();
+    assert!(
+        !bench.pass(grace - 2, |now| Some(date(now))).iter().any(|it| matches!(it, Event::Abandoned { .. }))
+    );
+    let events = bench.pass(3, |now| Some(date(now)));
+    assert!(matches!(events[..], [Event::Abandoned { reason: AbandonReason::Expired, .. }]), "{events:?}");
+}
+
+#[test]
+fn what_never_expires_is_given_up_after_a_day_and_a_half() {
+    let oti = Oti::no_code(8, 4, 2);
+    let mut bench = Bench::new();
+    bench.feed(&fdt_by_hand(1, &describe(1, "x", "Content-Length=\"8\"")));
+    bench.feed(&by_hand(1, Some(&oti), 0, 0, b"abcd", |_| {}));
+    bench.events();
+    bench.now = bench.now + (MAX_OBJECT_SILENCE - Duration::from_secs(5));
+    assert!(!bench.pass(3, |now| Some(date(now))).iter().any(|it| matches!(it, Event::Abandoned { .. })));
+    let events = bench.pass(10, |now| Some(date(now)));
+    assert!(matches!(events[..], [Event::Abandoned { reason: AbandonReason::Silent, .. }]), "{events:?}");
+}
+
+#[test]
+fn an_instance_that_expired_by_age_describes_again_when_it_comes_again() {
+    let mut bench = Bench::new();
+    let fdt = fdt_by_hand(1, &describe(1, "x", "Content-Length=\"8\""));
+    bench.feed_at(None, &fdt);
+    bench.pass(UNDATED_EXPIRY.as_secs() + 120, |_| None);
+    assert!(bench.receiver.table().is_empty());
+    bench.feed_at(None, &fdt);
+    assert_eq!(bench.receiver.table().len(), 1);
+}
+
+#[test]
+fn early_packets_age() {
+    let mut bench = Bench::new();
+    for toi in 1..50 {
+        assert_eq!(bench.feed(&by_hand(toi, None, 0, 0, b"abcd", |_| {})), Verdict::Early);
+    }
+    bench.pass(29, |_| None);
+    assert_eq!(bench.receiver.early.len(), 49);
+    bench.pass(2, |_| None);
+    assert_eq!((bench.receiver.early.len(), bench.receiver.early_bytes), (0, 0));
+    assert_eq!(bench.receiver.stats().early_evicted, 49);
+}
+
+#[test]
+fn every_packet_is_counted_once() {
+    let bytes = body(3, 30_000);
+    let (_, fdt, data) = one_object(SenderProfile::default(), "a", &bytes);
+    let (_, _, early) =
+        one_object(SenderProfile { fti_everywhere: false, ..SenderProfile::default() }, "b", &bytes);
+    let mut bench = Bench::new();
+    let mut close = Vec::new();
+    Sender::new(Tsi(7), SenderProfile::default(), 1, 1).write_close(&mut close);
+    for packets in [&early[..3], &fdt, &data, &data, &fdt, &[close]] {
+        bench.feed_all(packets);
+    }
+    let stats = bench.receiver.stats();
+    let dropped: u64 = stats.dropped.iter().sum();
+    assert_eq!(stats.packets, stats.stored + stats.fdt + stats.control + stats.early + dropped);
+    assert!(
+        stats.stored > 0 && stats.fdt > 0 && stats.control > 0 && stats.early > 0 && dropped > 0,
+        "{stats:?}"
+    );
+    assert_eq!(stats.lost, 0, "{stats:?}");
+}
+
+#[test]
+fn only_what_the_link_lost_is_counted_as_lost() {
+    let (long, short) = (body(1, 400_000), body(2, 5_000));
+    let mut sender = Sender::new(Tsi(7), SenderProfile::default(), 1, 1);
+    let long_toi = sender.add(send_file("long", &long)).unwrap();
+    let short_tois: Vec<Toi> =
+        (0..20).map(|at| sender.add(send_file(&format!("s{at}"), &short)).unwrap()).collect();
+    let fdt = fdt_packets(&mut sender);
+    let mut packets = Vec::new();
+    for (at, packet) in object_packets(&sender, long_toi, &long).into_iter().enumerate() {
+        if at % 15 == 7 {
+            packets.extend(object_packets(&sender, short_tois[at / 15], &short));
+        }
+        packets.push(packet);
+    }
+    for seed in [None, Some(1), Some(2)] {
+        let mut bench = Bench::new();
+        let mut link = Link::new(seed.unwrap_or(0), Profile::burst(if seed.is_some() { 0.02 } else { 0.0 }));
+        bench.feed_all(&fdt);
+        for _ in 0..4 {
+            for packet in &packets {
+                link.send(0, packet);
+                while let Some(packet) = link.poll(0) {
+                    bench.feed(&packet);
+                }
+            }
+        }
+        bench.pass(10, |_| None);
+        let (counted, lost) = (bench.receiver.stats().lost, link.stats().lost);
+        assert!(counted <= lost && counted * 2 >= lost, "{seed:?}: {counted} of {lost}");
     }
 }

@@ -1,6 +1,7 @@
 //! What becomes of a packet, and the counters of it.
 
 use super::super::assembler::FdtDrop;
+use super::Refusal;
 
 /// What became of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -15,6 +16,21 @@ pub enum Verdict {
     Early,
     /// Nothing new in it.
     Dropped(DropReason),
+}
+
+/// Why an object in flight was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AbandonReason {
+    /// No FDT Instance has described it.
+    NeverDescribed,
+    /// Its FDT entry expired, or made room for others, before it was complete.
+    Expired,
+    /// Nothing has come of it for [`crate::limits::MAX_OBJECT_SILENCE`].
+    Silent,
+    /// It made room for another object, being the one that was heard longest ago.
+    Displaced,
+    /// Storage refused it when it got its name.
+    Refused(Refusal),
 }
 
 /// Why a packet was dropped. One table gives each its metric name.
@@ -36,7 +52,7 @@ pub enum DropReason {
     BadOti,
     /// FEC Payload ID cut short, or unknown scheme.
     BadPayloadId,
-    /// Too many objects in flight.
+    /// Too many objects in flight that nothing has described.
     TooManyObjects,
     /// Storage had no room.
     NoRoom,
@@ -122,7 +138,7 @@ pub struct ReceiverStats {
     pub fdt: u64,
     /// Packets without payload.
     pub control: u64,
-    /// Packets kept for later; counted again when they are used.
+    /// Packets kept until their object is described.
     pub early: u64,
     /// Early packets that made room for others before anything described them.
     pub early_evicted: u64,
@@ -134,8 +150,8 @@ pub struct ReceiverStats {
     pub recovered: u64,
     /// Attempts to decode a block that failed.
     pub recovery_failed: u64,
-    /// Packets that must have been lost on the way: gaps in the sequence of symbols of one object. A lower bound, since
-    /// the end of an object, and objects lost whole, leave no gap.
+    /// Encoding symbols lost on the link: gaps in the sequence of those of one source block. A lower bound, since the ends
+    /// of a block, and objects lost completely, leave no gap.
     pub lost: u64,
 }
 

@@ -1,0 +1,295 @@
+//! Loss on the link, by gaps in the sequence of encoding symbols.
+//!
+//! A sender goes through a source block in the order of its ESIs, whatever it sends of other blocks and objects between. So
+//! the gap is looked for in each (TOI, SBN) by itself. A symbol that is missing counts as lost when [`WINDOW`] later ones have
+//! passed it, when the sender begins with the block again, or when the object ends; until then it may only be late. The
+//! result is a lower bound: where a block begins and ends is not known here, so that what is lost at its ends leaves no gap,
+//! and joining in the middle of an object makes none.
+
+use std::collections::HashMap;
+
+use crate::fec::{EncodingId, Oti, PayloadId};
+use crate::lct::Toi;
+
+/// Symbols by which one may be late.
+const WINDOW: u32 = u64::BITS;
+/// Blocks of a session that are followed at a time: 40 bytes each. The half that was heard longest ago makes room.
+const MAX_TRACKS: usize = 1024;
+
+/// What tells the FEC Payload ID and the number of symbols in a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Coding {
+    id: EncodingId,
+    field_bits: u8,
+    symbol_length: u16,
+}
+
+impl Coding {
+    pub(super) const fn of(oti: &Oti) -> Self {
+        Self { id: oti.encoding_id, field_bits: oti.field_bits(), symbol_length: oti.symbol_length }
+    }
+}
+
+/// One block as the sender goes through it.
+#[derive(Debug, Clone, Copy)]
+struct Track {
+    /// The highest ESI heard in this pass.
+    highest: u32,
+    /// Bit `n`: ESI `highest - n` was heard, or was before the first one heard.
+    heard: u64,
+    /// A leap of more than the window: counted unless the sender comes back to it.
+    leap: Option<(u32, u32)>,
+    /// Packets since then.
+    since_leap: u32,
+    /// The sender leaps about in this block: nothing can be said of it.
+    is_scattered: bool,
+    /// When it was heard last, in packets.
+    at: u64,
+}
+
+impl Track {
+    const fn new(last: u32) -> Self {
+        Self { highest: last, heard: u64::MAX, leap: None, since_leap: 0, is_scattered: false, at: 0 }
+    }
+
+    /// Takes the symbols `first..=last`; the number of lost symbols that this makes certain.
+    #[inline]
+    fn take(&mut self, first: u32, last: u32) -> u64 {
+        self.since_leap += 1;
+        if last == self.highest.wrapping_add(1)
+            && first == last
+            && self.heard == u64::MAX
+            && self.leap.is_none()
+        {
+            self.highest = last;
+            return 0;
+        }
+        self.take_slowly(first, last)
+    }
+
+    fn take_slowly(&mut self, first: u32, last: u32) -> u64 {
+        if self.is_scattered {
+            return 0;
+        }
+        let mut lost = 0;
+        if self.leap.is_some() && self.since_leap > 4 * WINDOW {
+            lost += self.settle_leap();
+        }
+        let symbols = last - first + 1;
+        let mask = if symbols >= WINDOW { u64::MAX } else { (1 << symbols) - 1 };
+        if last > self.highest {
+            let step = last - self.highest;
+            if step >= WINDOW {
+                lost += u64::from(self.heard.count_zeros());
+                self.heard = mask;
+                let gone = self.highest + 1..(last + 1 - WINDOW).min(first);
+                if gone.start < gone.end {
+                    lost += self.settle_leap();
+                    (self.leap, self.since_leap) = (Some((gone.start, gone.end)), 0);
+                }
+            } else {
+                lost += u64::from(step) - u64::from((self.heard >> (WINDOW - step)).count_ones());
+                self.heard = self.heard << step | mask;
+            }
+            self.highest = last;
+            return lost;
+        }
+        let behind = self.highest - last;
+        if behind < WINDOW {
+            self.heard |= mask << behind;
+        } else if self.leap.is_some_and(|(start, end)| first < end && last >= start) {
+            *self = Self { is_scattered: true, ..Self::new(last) };
+        } else {
+            lost += self.end();
+            *self = Self::new(last);
+        }
+        lost
+    }
+
+    fn settle_leap(&mut self) -> u64 {
+        self.leap.take().map_or(0, |(start, end)| u64::from(end - start))
+    }
+
+    /// Nothing more comes of this pass.
+    fn end(&mut self) -> u64 {
+        let lost = self.settle_leap() + u64::from(self.heard.count_zeros());
+        self.heard = u64::MAX;
+        lost
+    }
+}
+
+/// The blocks of one session that are being sent.
+#[derive(Debug, Default)]
+pub(super) struct Gaps {
+    /// The block of the last packet: the next is nearly always of the same, or of the next in turn.
+    current: Option<((Toi, u32), Track)>,
+    others: HashMap<(Toi, u32), Track>,
+    packets: u64,
+}
+
+impl Gaps {
+    /// Takes a packet of an object; `body` is what follows the LCT header. Gives the number of lost symbols that it makes
+    /// certain.
+    #[inline]
+    pub(super) fn take(&mut self, toi: Toi, coding: Coding, body: &[u8]) -> u64 {
+        let Ok((PayloadId { sbn, esi }, symbols)) = PayloadId::split(coding.id, coding.field_bits, body)
+        else {
+            return 0;
+        };
+        let length = usize::from(coding.symbol_length.max(1));
+        let more = if symbols.len() <= length { 0 } else { symbols.len().div_ceil(length) as u32 - 1 };
+        let Some(last) = esi.checked_add(more) else { return 0 };
+        self.packets += 1;
+        match &mut self.current {
+            Some((key, track)) if *key == (toi, sbn) => track.take(esi, last),
+            _ => self.turn_to((toi, sbn), esi, last),
+        }
+    }
+
+    fn turn_to(&mut self, key: (Toi, u32), first: u32, last: u32) -> u64 {
+        let mut lost = 0;
+        if let Some((before, mut track)) = self.current.take() {
+            track.at = self.packets;
+            if self.others.len() >= MAX_TRACKS {
+                lost += self.make_room();
+            }
+            self.others.insert(before, track);
+        }
+        let track = match self.others.remove(&key) {
+            Some(mut track) => {
+                lost += track.take(first, last);
+                track
+            }
+            None => Track::new(last),
+        };
+        self.current = Some((key, track));
+        lost
+    }
+
+    #[cold]
+    fn make_room(&mut self) -> u64 {
+        let mut ages: Vec<u64> = self.others.values().map(|track| track.at).collect();
+        let middle = ages.len() / 2;
+        let (_, &mut median, _) = ages.select_nth_unstable(middle);
+        let mut lost = 0;
+        self.others.retain(|_, track| {
+            let stays = track.at > median;
+            lost += if stays { 0 } else { track.end() };
+            stays
+        });
+        lost
+    }
+
+    /// The object is complete, or has stalled: what is missing in this pass is lost.
+    pub(super) fn end(&mut self, toi: Toi) -> u64 {
+        let mut lost = 0;
+        if let Some((_, track)) = self.current.as_mut().filter(|((of, _), _)| *of == toi) {
+            lost += track.end();
+        }
+        if !self.others.is_empty() {
+            self.others.retain(|(of, _), track| {
+                lost += if *of == toi { track.end() } else { 0 };
+                *of != toi
+            });
+        }
+        lost
+    }
+
+    /// The session has fallen silent.
+    pub(super) fn end_all(&mut self) -> u64 {
+        let mut current = self.current.take();
+        let mut lost = current.as_mut().map_or(0, |(_, track)| track.end());
+        for track in self.others.values_mut() {
+            lost += track.end();
+        }
+        self.others = HashMap::new();
+        lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CODING: Coding = Coding { id: EncodingId::NO_CODE, field_bits: 8, symbol_length: 4 };
+
+    fn body(sbn: u32, esi: u32, symbols: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        PayloadId { sbn, esi }.write_16_16(&mut out);
+        out.resize(4 + 4 * symbols, 7);
+        out
+    }
+
+    /// Lost symbols of packets given as (TOI, SBN, first ESI, symbols).
+    fn lost(packets: impl IntoIterator<Item = (u128, u32, u32, usize)>) -> u64 {
+        let mut gaps = Gaps::default();
+        let lost: u64 = packets
+            .into_iter()
+            .map(|(toi, sbn, esi, symbols)| gaps.take(Toi(toi), CODING, &body(sbn, esi, symbols)))
+            .sum();
+        lost + gaps.end_all()
+    }
+
+    #[test]
+    fn a_long_object_that_continues_after_a_short_one_has_no_gap() {
+        let long = |from: u32| (from..from + 100).map(|esi| (1, 0, esi, 1));
+        let short = |toi| (0..5).map(move |esi| (toi, 0, esi, 1));
+        assert_eq!(lost(long(0).chain(short(2)).chain(long(100)).chain(short(3)).chain(long(200))), 0);
+    }
+
+    #[test]
+    fn what_is_left_out_is_lost_wherever_it_is() {
+        let without = |gap: std::ops::Range<u32>| {
+            lost((0..1000).filter(|esi| !gap.contains(esi)).map(|esi| (1, 0, esi, 1)))
+        };
+        for gap in [5..6, 0..3, 300..363, 300..364, 300..365, 300..700, 990..999] {
+            let expected = if gap.start == 0 { 0 } else { gap.len() as u64 };
+            assert_eq!(without(gap.clone()), expected, "{gap:?}");
+        }
+        assert_eq!(without(900..1000), 0, "the end leaves no gap");
+    }
+
+    #[test]
+    fn blocks_in_turn_have_their_gaps_each() {
+        let all = (0..200_u32).flat_map(|esi| (0..20_u32).map(move |sbn| (1_u128, sbn, esi, 1_usize)));
+        assert_eq!(lost(all.clone()), 0);
+        assert_eq!(lost(all.filter(|&(_, sbn, esi, _)| (sbn, esi) != (3, 50) && (sbn, esi) != (7, 51))), 2);
+    }
+
+    #[test]
+    fn several_symbols_in_a_packet_are_no_gaps() {
+        let all = (0..300).map(|at| (1, 0, at * 3, 3));
+        assert_eq!(lost(all.clone()), 0);
+        assert_eq!(lost(all.filter(|&(.., esi, _)| esi != 30)), 3);
+        assert_eq!(lost((0..50).map(|at| (1, 0, at * 100, 100))), 0);
+    }
+
+    #[test]
+    fn late_and_repeated_packets_are_not_lost() {
+        let mut order: Vec<u32> = (0..500).collect();
+        for at in (0..480).step_by(7) {
+            order.swap(at, at + 13);
+        }
+        order.insert(200, order[150]);
+        assert_eq!(lost(order.into_iter().map(|esi| (1, 0, esi, 1))), 0);
+        let passes = (0..5).flat_map(|_| (0..200).map(|esi| (1, 0, esi, 1)));
+        assert_eq!(lost(passes), 0, "a carousel begins again");
+    }
+
+    #[test]
+    fn a_sender_that_leaps_about_in_a_block_loses_nothing() {
+        let halves = (0..400).flat_map(|esi| [(1, 0, esi, 1), (1, 0, 1000 + esi, 1)]);
+        assert_eq!(lost(halves), 0);
+    }
+
+    #[test]
+    fn tracks_are_bounded() {
+        let mut gaps = Gaps::default();
+        for toi in 1..100_000 {
+            gaps.take(Toi(toi), CODING, &body(0, 0, 1));
+            assert!(gaps.others.len() <= MAX_TRACKS);
+        }
+        assert_eq!(gaps.end_all(), 0);
+        assert_eq!(gaps.others.capacity(), 0);
+    }
+}
