@@ -1,14 +1,18 @@
 //! The daemon's configuration file: one typed tree, unknown keys refused, units in key names.
 //!
-//! `configs/stb.toml` is a commented example of all of it.
+//! The tables are the `options` of the rooms that read them; this file gathers and checks them. `configs/stb.toml` is a
+//! commented example of all of it.
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use carousel::config::{self, Mistake};
-use carousel::mabr::{JoinPolicy, Protocol, SessionOrigin, SessionSpec};
 use serde::Deserialize;
 
+use crate::admin::Admin;
+use crate::http::Http;
+use crate::origin::{Origin, Route};
+use crate::repair::Repair;
+use crate::session::{Receive, Session, SessionOptions};
 use crate::store::StoreConfig;
 use crate::transport::TransportStream;
 
@@ -46,246 +50,6 @@ pub struct Config {
     pub admin: Admin,
     /// What is logged.
     pub log: Log,
-}
-
-/// `[receive]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Receive {
-    /// Interface (name or IPv4 address) that groups are joined on. Empty: the system's choice by its routes.
-    pub interface: String,
-    /// Join groups on the network. False where everything comes inside `[[transport_stream]]`s.
-    pub multicast: bool,
-    /// Announcement channels. Empty: only `[[session]]`s are listened to.
-    pub announcement: Vec<SocketAddr>,
-    /// Receive threads; 0: one for each core, at most four.
-    pub threads: usize,
-    /// Socket buffer asked of the kernel, for each group.
-    pub socket_buffer_bytes: usize,
-    /// Join guide sessions.
-    pub join_guides: bool,
-    /// Join sessions with logos and banners.
-    pub join_related_material: bool,
-    /// Join sessions with files for offline use.
-    pub join_private_data: bool,
-    /// Join sessions with HbbTV applications.
-    pub join_applications: bool,
-}
-
-impl Default for Receive {
-    fn default() -> Self {
-        Self {
-            interface: String::new(),
-            multicast: true,
-            announcement: vec![SocketAddr::from((
-                carousel::nip::ANNOUNCEMENT_V4,
-                carousel::nip::ANNOUNCEMENT_PORT,
-            ))],
-            threads: 0,
-            socket_buffer_bytes: 8 << 20,
-            join_guides: true,
-            join_related_material: true,
-            join_private_data: true,
-            join_applications: true,
-        }
-    }
-}
-
-/// `[[session]]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Session {
-    /// Group (or own unicast address) and port.
-    pub address: SocketAddr,
-    /// Only packets of this source (source-specific multicast).
-    #[serde(default)]
-    pub source: Option<IpAddr>,
-    /// Only this TSI.
-    #[serde(default)]
-    pub tsi: Option<u64>,
-}
-
-/// `[http]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Http {
-    /// Players' listener.
-    pub listen: SocketAddr,
-    /// What the page calls the box.
-    pub name: String,
-    /// Connections at a time; more are closed at once.
-    pub max_connections: usize,
-    /// How long a player waits for an object that is on its way and does not come nearer.
-    pub wait_ms: u64,
-    /// Fetch unknown objects from origins: those that `[[origin]]`, `[[route]]` or a received configuration names.
-    pub read_through: bool,
-    /// Segments that follow a missed one and are fetched with it; 0: none.
-    pub prefetch_segments: usize,
-    /// A response that the origin does not begin within this time counts as failed.
-    pub origin_timeout_ms: u64,
-    /// Threads that serve players; 0: one for each core.
-    pub workers: usize,
-    /// HTTPS, with HTTP/2.
-    pub tls: Option<Tls>,
-    /// One line for each response.
-    pub access_log: Option<AccessLog>,
-    /// A request whose response's head took longer is logged; 0: none is.
-    pub slow_request_ms: u64,
-    /// Each response says in `Server-Timing` how it was served and how long its head took. Requests that have the field
-    /// themselves get it anyway.
-    pub server_timing: bool,
-    /// Freshness of media segments that the origin says nothing about.
-    pub segment_ttl_s: u32,
-    /// Freshness of manifests that the origin says nothing about.
-    pub manifest_ttl_s: u32,
-    /// How long an origin's 404 or 410 stands that says nothing about it.
-    pub negative_ttl_s: u32,
-    /// How long responses may take to end when the daemon stops.
-    pub drain_ms: u64,
-}
-
-impl Default for Http {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
-            name: "Skycache".to_owned(),
-            max_connections: 20_000,
-            wait_ms: 10_000,
-            read_through: true,
-            prefetch_segments: 3,
-            origin_timeout_ms: 5000,
-            workers: 0,
-            tls: None,
-            access_log: None,
-            slow_request_ms: 0,
-            server_timing: false,
-            segment_ttl_s: 3600,
-            manifest_ttl_s: 60,
-            negative_ttl_s: 5,
-            drain_ms: 10_000,
-        }
-    }
-}
-
-impl Http {
-    /// Threads to start.
-    pub fn workers(&self) -> usize {
-        match self.workers {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            workers => workers,
-        }
-    }
-}
-
-/// `[http.tls]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tls {
-    /// Listener.
-    pub listen: SocketAddr,
-    /// Certificate chain, PEM. Read again when it changes.
-    pub certificate: PathBuf,
-    /// Private key, PEM.
-    pub key: PathBuf,
-}
-
-/// `[http.access_log]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AccessLog {
-    /// The file; it is opened again when somebody has moved it away.
-    pub path: PathBuf,
-    /// How a line looks.
-    #[serde(default)]
-    pub format: LogFormat,
-}
-
-/// Forms of the access log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// As Apache and nginx write it.
-    #[default]
-    Combined,
-    /// One JSON object a line, with how it was served, times and CMCD.
-    Json,
-}
-
-/// `[[route]]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Route {
-    /// Path prefix at the players' listener; begins and ends with `/`.
-    pub path: String,
-    /// URL prefix that it stands for; ends with `/`.
-    pub base: String,
-    /// Absolute URLs in manifests that begin with `base` are turned to `path`, so that players stay at the box.
-    #[serde(default)]
-    pub rewrite: bool,
-}
-
-/// `[[origin]]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Origin {
-    /// Host (and port, if not the scheme's) as in the objects' URIs.
-    pub host: String,
-    /// URL that is asked instead: scheme, host, port; a path is put before the object's.
-    pub url: String,
-}
-
-/// `[repair]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Repair {
-    /// Fetch missing byte ranges from origins.
-    pub enabled: bool,
-    /// Silence after which an object counts as lost in part, where the sender does not say.
-    pub reception_timeout_ms: u64,
-    /// Wait before repair begins, where the sender does not say.
-    pub fixed_back_off_ms: u64,
-    /// Further wait, drawn anew each time between 0 and this, where the sender does not say.
-    pub random_back_off_ms: u64,
-    /// An object that no player waits for and that the carousel brings again within this time is left to the carousel.
-    /// How often things come round is learned from repeats of what is held. 0: origins are asked regardless.
-    pub carousel_wait_ms: u64,
-    /// Origins that have failed are looked at this often, so that no player has to find out; 0: never.
-    pub health_check_interval_ms: u64,
-    /// Objects repaired at a time.
-    pub concurrent_fetches: usize,
-}
-
-impl Default for Repair {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            reception_timeout_ms: 2000,
-            fixed_back_off_ms: 0,
-            random_back_off_ms: 1000,
-            carousel_wait_ms: 30_000,
-            health_check_interval_ms: 5000,
-            concurrent_fetches: 8,
-        }
-    }
-}
-
-/// `[admin]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Admin {
-    /// Unix socket of the admin interface.
-    pub socket: PathBuf,
-    /// TCP listener of the admin interface; keep it on loopback. Empty: none.
-    pub listen: Vec<SocketAddr>,
-}
-
-impl Default for Admin {
-    fn default() -> Self {
-        Self {
-            socket: PathBuf::from("/run/skycache/admin.sock"),
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8081))],
-        }
-    }
 }
 
 /// `[log]`
@@ -337,6 +101,11 @@ impl Config {
     /// Every mistake.
     pub fn parse(text: &str) -> Result<Self, Vec<Mistake>> {
         config::load::<Self>(text)?.checked()
+    }
+
+    /// `[receive]` and `[[session]]`, as the session thread takes them.
+    pub fn session_options(&self) -> SessionOptions {
+        SessionOptions { receive: self.receive.clone(), sessions: self.sessions.clone() }
     }
 
     fn checked(self) -> Result<Self, Vec<Mistake>> {
@@ -447,40 +216,6 @@ impl Config {
         }
         all
     }
-
-    /// Which classes of announced sessions are joined.
-    pub const fn join_policy(&self) -> JoinPolicy {
-        JoinPolicy {
-            guides: self.receive.join_guides,
-            related_material: self.receive.join_related_material,
-            private_data: self.receive.join_private_data,
-            applications: self.receive.join_applications,
-        }
-    }
-
-    /// Sessions known from the start: the announcement channels, then the static ones.
-    pub fn fixed_sessions(&self) -> Vec<SessionSpec> {
-        let spec = |address, source, tsi| SessionSpec {
-            source,
-            address,
-            tsi,
-            protocol: Protocol::Flute,
-            origin: SessionOrigin::Static,
-            service: String::new(),
-            repair: None,
-            maximum_bps: None,
-        };
-        let announced = self.receive.announcement.iter().map(|&address| spec(address, None, None));
-        announced.chain(self.sessions.iter().map(|it| spec(it.address, it.source, it.tsi))).collect()
-    }
-
-    /// Receive threads to start.
-    pub fn receive_threads(&self) -> usize {
-        match self.receive.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from).min(4),
-            threads => threads,
-        }
-    }
 }
 
 /// The `.toml` files of a folder by name; none, if there is none.
@@ -505,7 +240,7 @@ mod tests {
     #[test]
     fn an_empty_file_is_a_working_set_top_box() {
         let config = Config::parse("").unwrap();
-        assert_eq!(config.fixed_sessions()[0].address.to_string(), "224.0.23.14:3937");
+        assert_eq!(config.session_options().fixed_sessions()[0].address.to_string(), "224.0.23.14:3937");
         assert_eq!(config.http.listen.port(), 8080);
     }
 

@@ -206,7 +206,8 @@ fn replay_recording(recording: &Path, config: Option<&Path>) -> Result<ExitCode,
         let (store, _) = Store::open(&config.store).map_err(|err| err.to_string())?;
         let (flights, _wishes) = Flights::new();
         let shared = Shared::new(store.clone(), flights);
-        let mut directory = carousel::mabr::Directory::new(config.join_policy(), Vec::new());
+        let mut directory =
+            carousel::mabr::Directory::new(config.session_options().join_policy(), Vec::new());
         let base = config.transport_streams.first().and_then(|it| it.base.clone());
         let summary = replay(recording, base, &shared, &mut directory);
         if own_folder.is_none() {

@@ -64,8 +64,12 @@ impl Daemon {
         let origins = Arc::new(Origins::new(config.origins.clone(), config.routes.clone()));
         let client = Arc::new(Client::new(Duration::from_millis(config.http.origin_timeout_ms)));
         let runtime = tokio::runtime::Handle::current();
-        let filler =
-            Filler::new(Arc::clone(&client), Arc::clone(&shared), config.http.clone(), runtime.clone());
+        let filler = Filler::new(
+            Arc::clone(&client),
+            Arc::clone(&shared),
+            config.http.fill_options(),
+            runtime.clone(),
+        );
         let rules = Arc::new(RuleBook::default());
 
         let failed = |err: std::io::Error| format!("cannot start a thread: {err}");
@@ -74,7 +78,7 @@ impl Daemon {
         let finisher = Finisher::start(Arc::clone(&shared), mailbox.herald()).map_err(failed)?;
         let (troubles, troubled) = mpsc::channel(TROUBLES);
         let timeout = Duration::from_millis(config.repair.reception_timeout_ms);
-        let shards = (0..config.receive_threads())
+        let shards = (0..config.receive.threads())
             .map(|number| Shard::start(number, Arc::clone(&shared), timeout, &finisher, troubles.clone()))
             .collect::<Result<Vec<_>, _>>()
             .map_err(failed)?;
@@ -84,9 +88,16 @@ impl Daemon {
             origins: Arc::clone(&origins),
             rules: Arc::clone(&rules),
         };
-        let session = mailbox.start(&config, ears(), around).map_err(failed)?;
+        let session = mailbox.start(&config.session_options(), ears(), around).map_err(failed)?;
 
-        let transport = TransportThread::start(Arc::clone(&shared), ears(), &config).map_err(failed)?;
+        let transport = TransportThread::start(
+            Arc::clone(&shared),
+            ears(),
+            &config.transport_streams,
+            &config.receive.interface,
+            config.receive.socket_buffer_bytes,
+        )
+        .map_err(failed)?;
 
         let lent = Lent {
             shared: Arc::clone(&shared),
@@ -98,7 +109,14 @@ impl Daemon {
         };
         let repairer = Repairer::new(config.repair.clone(), lent);
         tokio::spawn(Arc::clone(&filler).forget_idle());
-        let player = Player::new(&config, Arc::clone(&shared), Arc::clone(&origins), filler, runtime);
+        let player = Player::new(
+            config.http.clone(),
+            &config.routes,
+            Arc::clone(&shared),
+            Arc::clone(&origins),
+            filler,
+            runtime,
+        );
         tokio::spawn(Arc::clone(player.catalog()).keep_looking(Arc::clone(&shared)));
         let board = Arc::clone(session.board());
         let parts = Arc::new(Parts {
@@ -133,7 +151,7 @@ impl Daemon {
     /// start.
     pub fn reload(&mut self, config: Config) -> Vec<&'static str> {
         self.origins.configure(config.origins.clone(), config.routes.clone());
-        self.session.reload(&config);
+        self.session.reload(&config.session_options());
         if let Err(err) = self.transport.set(&config.transport_streams) {
             tracing::error!(%err, "a transport stream's thread cannot be started");
         }

@@ -12,6 +12,7 @@
 //! | `PURGE /authority/path` | as `purge` |
 
 mod client;
+mod options;
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,9 +32,9 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
 
 pub use client::call;
+pub use options::Admin;
 
 use crate::clock;
-use crate::config::Admin;
 use crate::listen::Listening;
 use crate::metrics;
 use crate::status::Parts;

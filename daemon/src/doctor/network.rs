@@ -19,6 +19,7 @@ const MAX_INTERFACES: usize = 32;
 pub(super) fn examine(config: &Config, listen: Duration) -> Vec<Finding> {
     let mut found = Vec::new();
     let groups: Vec<GroupSpec> = config
+        .session_options()
         .fixed_sessions()
         .into_iter()
         .map(|it| GroupSpec {

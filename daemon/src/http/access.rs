@@ -17,9 +17,9 @@ use http::request::Parts;
 use http::{StatusCode, Version};
 
 use super::connection::MAX_HEADERS;
+use super::options::LogFormat;
 use super::stats::Served;
 use crate::caching;
-use crate::config::LogFormat;
 
 /// Bytes that a worker gathers.
 const GATHER_BYTES: usize = 32 << 10;

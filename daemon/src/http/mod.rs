@@ -32,6 +32,7 @@ mod forward;
 mod head;
 mod hot;
 mod mime;
+mod options;
 mod own;
 mod prefetch;
 mod quick;
@@ -53,11 +54,11 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use crate::catalog::Catalog;
-use crate::config::{Config, Http};
-use crate::origin::{Filler, Origins};
+use crate::origin::{Filler, Origins, Route};
 use crate::page::Live;
 use crate::receive::Shared;
 
+pub use options::{AccessLog, Http, LogFormat, Tls};
 pub use stats::{BUCKETS_US, HttpStats, RouteStats, Served, route_names};
 pub use tls::Acceptor;
 pub use workers::Workers;
@@ -99,22 +100,23 @@ pub struct Player {
 impl Player {
     /// With what it serves from. `runtime` runs what outlives a connection.
     pub fn new(
-        config: &Config,
+        config: Http,
+        routes: &[Route],
         shared: Arc<Shared>,
         origins: Arc<Origins>,
         filler: Arc<Filler>,
         runtime: Handle,
     ) -> Arc<Self> {
-        let route_names = route_names(&config.routes);
-        let stats = (0..config.http.workers()).map(|_| Arc::new(HttpStats::new(route_names.len())));
+        let route_names = route_names(routes);
+        let stats = (0..config.workers()).map(|_| Arc::new(HttpStats::new(route_names.len())));
         Arc::new(Self {
             shared,
             origins,
             filler,
             catalog: Arc::default(),
             live: Arc::default(),
-            waits: Waits::new(Duration::from_millis(config.http.wait_ms)),
-            config: config.http.clone(),
+            waits: Waits::new(Duration::from_millis(config.wait_ms)),
+            config,
             runtime,
             stats: stats.collect(),
             route_names,
@@ -159,6 +161,6 @@ impl Player {
 ///
 /// # Errors
 /// If the files are no certificate and key.
-pub fn acceptor(config: &crate::config::Tls) -> Result<Acceptor, String> {
+pub fn acceptor(config: &Tls) -> Result<Acceptor, String> {
     Acceptor::new(config)
 }

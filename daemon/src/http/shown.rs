@@ -13,7 +13,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 
 use super::head::Head;
 use crate::caching::Directives;
-use crate::config::Route;
+use crate::origin::Route;
 use crate::store::StoredObject;
 
 /// Text is transformed up to this; more is no manifest.

@@ -93,7 +93,7 @@ pub struct HttpStats {
 }
 
 /// Names of routes in metrics: their paths, then `other`.
-pub fn route_names(routes: &[crate::config::Route]) -> Vec<String> {
+pub fn route_names(routes: &[crate::origin::Route]) -> Vec<String> {
     let paths = routes.iter().take(MAX_ROUTES - 1).map(|route| route.path.clone());
     paths.chain(["other".to_owned()]).collect()
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use carousel::name::{NameError, ObjectKey};
 use http::Uri;
 
-use crate::config::Route;
+use crate::origin::Route;
 
 /// The host that DVB-NIP reserves for what comes over the air.
 const NIP_HOST: &str = "dvb.gw";

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::config::Tls;
+use super::options::Tls;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(10);

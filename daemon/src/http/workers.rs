@@ -14,11 +14,11 @@ use tokio::task::LocalSet;
 
 use super::access::{self, Gatherer};
 use super::hot::Hot;
+use super::options::LogFormat;
 use super::stats::HttpStats;
 use super::tls::Acceptor;
 use super::{Player, connection};
 use crate::clock;
-use crate::config::LogFormat;
 
 /// How often lines of the access log go out, and certificates are looked at.
 const BEAT: Duration = Duration::from_secs(1);

@@ -104,7 +104,7 @@ impl Filler {
             // What an FDT names is an object, whatever its type.
             default_s: self
                 .default_s(key, status, &fields)
-                .or_else(|| is_announced.then_some(self.config.segment_ttl_s)),
+                .or_else(|| is_announced.then_some(self.options.segment_ttl_s)),
         });
         let keep = match judged {
             Ok(keep) => Some(keep),
@@ -150,11 +150,11 @@ impl Filler {
     fn default_s(&self, key: &ObjectKey, status: StatusCode, fields: &HeaderMap) -> Option<u32> {
         match status.as_u16() {
             200 | 203 | 206 => match media_kind(key, caching::text(fields, header::CONTENT_TYPE)) {
-                MediaKind::Segment => Some(self.config.segment_ttl_s),
-                MediaKind::Manifest => Some(self.config.manifest_ttl_s),
+                MediaKind::Segment => Some(self.options.segment_ttl_s),
+                MediaKind::Manifest => Some(self.options.manifest_ttl_s),
                 MediaKind::Other => None,
             },
-            404 | 410 if !fields.contains_key(header::LAST_MODIFIED) => Some(self.config.negative_ttl_s),
+            404 | 410 if !fields.contains_key(header::LAST_MODIFIED) => Some(self.options.negative_ttl_s),
             _ => None,
         }
     }

@@ -20,9 +20,8 @@ use lru::LruCache;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use super::{Client, OnInterim, OriginError, Question, Reply};
+use super::{Client, FillOptions, OnInterim, OriginError, Question, Reply};
 use crate::caching::NotKept;
-use crate::config::Http;
 use crate::delivery::{Announced, Flight};
 use crate::receive::Shared;
 use crate::store::StoredObject;
@@ -151,7 +150,7 @@ struct Slots {
 pub struct Filler {
     pub(super) client: Arc<Client>,
     pub(super) shared: Arc<Shared>,
-    pub(super) config: Http,
+    pub(super) options: FillOptions,
     /// Fetches go on when whoever asked has left, so they run elsewhere than his connection.
     pub(super) runtime: Handle,
     slots: Mutex<Slots>,
@@ -175,11 +174,11 @@ enum Turn {
 
 impl Filler {
     /// With a client and a cache to fill. Fetches run on `runtime`.
-    pub fn new(client: Arc<Client>, shared: Arc<Shared>, config: Http, runtime: Handle) -> Arc<Self> {
+    pub fn new(client: Arc<Client>, shared: Arc<Shared>, options: FillOptions, runtime: Handle) -> Arc<Self> {
         Arc::new(Self {
             client,
             shared,
-            config,
+            options,
             runtime,
             slots: Mutex::default(),
             unshared: Mutex::new(LruCache::new(MAX_REMEMBERED)),

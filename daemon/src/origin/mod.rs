@@ -9,6 +9,7 @@ mod client;
 mod fetch;
 mod fill;
 mod kind;
+mod options;
 mod ranges;
 mod spans;
 
@@ -18,8 +19,7 @@ use carousel::name::ObjectKey;
 
 pub use client::{Client, OnInterim, OriginError, Question, Reply, RequestBody, no_body};
 pub use fill::{Ask, FillResult, Filler, Passed};
-
-use crate::config::{Origin, Route};
+pub use options::{FillOptions, Origin, Route};
 
 /// Base URLs kept from received configurations.
 const MAX_SIGNALLED: usize = 4096;

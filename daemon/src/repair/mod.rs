@@ -9,6 +9,7 @@
 //! cannot be had, the object stays in flight and the carousel's next pass brings just what is missing.
 
 mod budget;
+mod options;
 mod rules;
 
 use std::collections::HashMap;
@@ -22,12 +23,12 @@ use carousel::name::ObjectKey;
 use carousel::repair::{ATTEMPTS, Gather, MAX_MISSING, holes, requests};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
+pub use options::Repair;
 pub use rules::RuleBook;
 
 use budget::RetryBudget;
 
 use crate::clock;
-use crate::config;
 use crate::delivery::{Announced, Carried, FailReason, Flight, ObjectRef, Outcome};
 use crate::origin::{Ask, Client, FillResult, Filler, OriginError, Origins};
 use crate::receive::{Command, Ear, Shared, Trouble, shard_of};
@@ -115,7 +116,7 @@ impl RepairStats {
 /// Everything repair works with.
 #[derive(Debug)]
 pub struct Repairer {
-    config: config::Repair,
+    config: Repair,
     shared: Arc<Shared>,
     origins: Arc<Origins>,
     client: Arc<Client>,
@@ -147,7 +148,7 @@ pub struct Lent {
 
 impl Repairer {
     /// A repairer that does nothing until [`Repairer::run`].
-    pub fn new(config: config::Repair, lent: Lent) -> Arc<Self> {
+    pub fn new(config: Repair, lent: Lent) -> Arc<Self> {
         let Lent { shared, origins, client, filler, rules, shards } = lent;
         let slots = Semaphore::new(config.concurrent_fetches);
         let (pending, budget, stats) = (Mutex::default(), RetryBudget::default(), RepairStats::default());

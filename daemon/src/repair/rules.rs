@@ -8,7 +8,7 @@ use carousel::flute::SessionKey;
 use carousel::mabr::RepairParameters;
 use carousel::repair::BackOff;
 
-use crate::config;
+use super::options::Repair;
 
 /// One session's address, TSI if it has its own, and parameters.
 type Rule = (SocketAddr, Option<u64>, Arc<RepairParameters>);
@@ -36,7 +36,7 @@ impl RuleBook {
 }
 
 /// The wait before a repair (TS 103 769 clause 9.2): the sender's, where it says.
-pub(super) fn back_off(rule: Option<&RepairParameters>, config: &config::Repair) -> BackOff {
+pub(super) fn back_off(rule: Option<&RepairParameters>, config: &Repair) -> BackOff {
     let (fixed, random) = match rule {
         Some(rule) if rule.fixed_back_off_ms > 0 || rule.random_back_off_ms > 0 => {
             (rule.fixed_back_off_ms, rule.random_back_off_ms)
@@ -110,7 +110,7 @@ mod tests {
             book.get(&session).unwrap().fixed_back_off_ms
         };
         assert_eq!((of(7), of(8)), (2, 1));
-        let own = config::Repair { fixed_back_off_ms: 9, random_back_off_ms: 8, ..config::Repair::default() };
+        let own = Repair { fixed_back_off_ms: 9, random_back_off_ms: 8, ..Repair::default() };
         assert_eq!(back_off(Some(&with(5)), &own).fixed, Duration::from_millis(5));
         assert_eq!(back_off(Some(&with(0)), &own).random, Duration::from_millis(8));
     }

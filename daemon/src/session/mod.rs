@@ -4,6 +4,8 @@
 //! One thread. It alone tells shards what to listen to, so that two documents that arrive together cannot cross. A
 //! group that cannot be joined is tried again; the state of each is on the [`Board`].
 
+mod options;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -14,13 +16,14 @@ use std::time::Duration;
 use carousel::mabr::{CONFIGURATION_TYPE, CONFIGURATION_URI, Directory, Protocol, SessionSpec};
 use carousel::nip;
 
-use crate::config::Config;
 use crate::origin::Origins;
 use crate::receive::{
     Aftermath, Command, Document, Ear, FinishError, Listen, ObjectRef, Recovered, Shared, shard_of,
 };
 use crate::repair::RuleBook;
 use crate::source::{GroupSpec, ReceiveSocket};
+
+pub use options::{Receive, Session, SessionOptions};
 
 /// Notices waiting. The finisher waits when it is full: signalling is rare.
 const NOTICES: usize = 256;
@@ -33,7 +36,7 @@ enum Notice {
     Document(Document),
     Reject(ObjectRef),
     Recovered(ObjectRef, u32, Recovered),
-    Reload(Box<Config>),
+    Reload(Box<SessionOptions>),
     Stop,
 }
 
@@ -112,7 +115,7 @@ impl Mailbox {
     /// If no thread is to be had.
     pub fn start(
         self,
-        config: &Config,
+        config: &SessionOptions,
         shards: Vec<Ear>,
         around: Surroundings,
     ) -> std::io::Result<SessionThread> {
@@ -150,7 +153,7 @@ impl SessionThread {
     }
 
     /// Takes over `[receive]` and `[[session]]` of a new configuration. What the air has said stays in force.
-    pub fn reload(&self, config: &Config) {
+    pub fn reload(&self, config: &SessionOptions) {
         let _ = self.notices.send(Notice::Reload(Box::new(config.clone())));
     }
 
@@ -221,7 +224,7 @@ impl Control {
         self.around.shared.keep_document(document);
     }
 
-    fn reload(&mut self, config: &Config) {
+    fn reload(&mut self, config: &SessionOptions) {
         let documents = std::mem::take(&mut self.directory);
         self.directory = documents.with_fixed(config.join_policy(), config.fixed_sessions());
         self.interface.clone_from(&config.receive.interface);

@@ -63,16 +63,13 @@ impl TransportThread {
     pub fn start(
         shared: Arc<Shared>,
         shards: Vec<Ear>,
-        config: &crate::config::Config,
+        streams: &[TransportStream],
+        interface: &str,
+        socket_buffer_bytes: usize,
     ) -> std::io::Result<Self> {
-        let around = Around {
-            shared,
-            shards,
-            interface: config.receive.interface.clone(),
-            socket_buffer_bytes: config.receive.socket_buffer_bytes,
-        };
+        let around = Around { shared, shards, interface: interface.to_owned(), socket_buffer_bytes };
         let mut threads = Self { around, running: BTreeMap::new() };
-        threads.set(&config.transport_streams)?;
+        threads.set(streams)?;
         Ok(threads)
     }
 

@@ -1,0 +1,123 @@
+//! Options of the players' listener: `[http]` of the configuration.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::origin::FillOptions;
+
+/// `[http]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// Players' listener.
+    pub listen: SocketAddr,
+    /// What the page calls the box.
+    pub name: String,
+    /// Connections at a time; more are closed at once.
+    pub max_connections: usize,
+    /// How long a player waits for an object that is on its way and does not come nearer.
+    pub wait_ms: u64,
+    /// Fetch unknown objects from origins: those that `[[origin]]`, `[[route]]` or a received configuration names.
+    pub read_through: bool,
+    /// Segments that follow a missed one and are fetched with it; 0: none.
+    pub prefetch_segments: usize,
+    /// A response that the origin does not begin within this time counts as failed.
+    pub origin_timeout_ms: u64,
+    /// Threads that serve players; 0: one for each core.
+    pub workers: usize,
+    /// HTTPS, with HTTP/2.
+    pub tls: Option<Tls>,
+    /// One line for each response.
+    pub access_log: Option<AccessLog>,
+    /// A request whose response's head took longer is logged; 0: none is.
+    pub slow_request_ms: u64,
+    /// Each response says in `Server-Timing` how it was served and how long its head took. Requests that have the field
+    /// themselves get it anyway.
+    pub server_timing: bool,
+    /// Freshness of media segments that the origin says nothing about.
+    pub segment_ttl_s: u32,
+    /// Freshness of manifests that the origin says nothing about.
+    pub manifest_ttl_s: u32,
+    /// How long an origin's 404 or 410 stands that says nothing about it.
+    pub negative_ttl_s: u32,
+    /// How long responses may take to end when the daemon stops.
+    pub drain_ms: u64,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            name: "Skycache".to_owned(),
+            max_connections: 20_000,
+            wait_ms: 10_000,
+            read_through: true,
+            prefetch_segments: 3,
+            origin_timeout_ms: 5000,
+            workers: 0,
+            tls: None,
+            access_log: None,
+            slow_request_ms: 0,
+            server_timing: false,
+            segment_ttl_s: 3600,
+            manifest_ttl_s: 60,
+            negative_ttl_s: 5,
+            drain_ms: 10_000,
+        }
+    }
+}
+
+impl Http {
+    /// Freshness of responses whose origin gives none.
+    pub const fn fill_options(&self) -> FillOptions {
+        FillOptions {
+            segment_ttl_s: self.segment_ttl_s,
+            manifest_ttl_s: self.manifest_ttl_s,
+            negative_ttl_s: self.negative_ttl_s,
+        }
+    }
+
+    /// Threads to start.
+    pub fn workers(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        }
+    }
+}
+
+/// `[http.tls]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Listener.
+    pub listen: SocketAddr,
+    /// Certificate chain, PEM. Read again when it changes.
+    pub certificate: PathBuf,
+    /// Private key, PEM.
+    pub key: PathBuf,
+}
+
+/// `[http.access_log]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessLog {
+    /// The file; it is opened again when somebody has moved it away.
+    pub path: PathBuf,
+    /// How a line looks.
+    #[serde(default)]
+    pub format: LogFormat,
+}
+
+/// Forms of the access log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// As Apache and nginx write it.
+    #[default]
+    Combined,
+    /// One JSON object a line, with how it was served, times and CMCD.
+    Json,
+}
