@@ -86,7 +86,7 @@
 //! A module imports modules of lower floors, and of its own floor where that closes no circle (tested in `packaging/xtask`).
 //!
 //! ```text
-//! floor 0: bytes, config, eviction, limits, repair, time
+//! floor 0: bytes, config, eviction, limits, reason, repair, time
 //! floor 1: digest, ip, lct, name, xml
 //! floor 2: alc, capture, fec, ts
 //! floor 3: dsmcc, dvbi, flute, gse, mabr, mpe, nip, route

@@ -17,12 +17,12 @@
 //! A room imports rooms of lower floors, and of its own floor where that closes no circle (tested in `packaging/xtask`).
 //!
 //! ```text
-//! floor 0: caching, clock, listen, sys, vitals
+//! floor 0: caching, clock, listen, sys, vitals, waiting
 //! floor 1: store
-//! floor 2: flight
+//! floor 2: delivery
 //! floor 3: origin, receive, repair, session, source, transport
-//! floor 4: catalog, http
-//! floor 5: admin, cli, config, doctor, main, metrics, page, running, status
+//! floor 4: catalog, http, page
+//! floor 5: admin, cli, config, doctor, main, metrics, running, sampler, status
 //! ```
 
 pub mod admin;
@@ -41,6 +41,7 @@ pub mod page;
 pub mod receive;
 pub mod repair;
 pub mod running;
+mod sampler;
 pub mod session;
 pub mod source;
 pub mod status;

@@ -19,6 +19,7 @@ use crate::listen::Listening;
 use crate::origin::{Client, Filler, Origins};
 use crate::receive::{Finisher, Shard, ShardHandle, Shared};
 use crate::repair::{Lent, Repairer, RuleBook};
+use crate::sampler;
 use crate::session::{Mailbox, SessionThread, Surroundings};
 use crate::status::Parts;
 use crate::store::{Keeper, RecoveryReport, Store};
@@ -127,7 +128,7 @@ impl Daemon {
             player: Arc::clone(&player),
         });
         let (live, catalog) = (Arc::clone(player.live()), Arc::clone(player.catalog()));
-        tokio::spawn(live.sample(Arc::clone(&parts), catalog, config.http.name.clone()));
+        tokio::spawn(sampler::run(live, Arc::clone(&parts), catalog, config.http.name.clone()));
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(repairer.run(troubled, wishes));
         if config.repair.health_check_interval_ms > 0 {

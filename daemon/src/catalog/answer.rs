@@ -17,6 +17,7 @@ use carousel::dvbi::entry_points::{EntryPoints, Offering, Provider, Query};
 use carousel::dvbi::guide as tva;
 use carousel::dvbi::list::{LIST_TYPE, Rendering, ServiceList};
 use carousel::dvbi::{Edition, Text, relocate};
+use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 use carousel::xml::Element;
 
@@ -24,7 +25,9 @@ use super::client::key_of;
 use super::player;
 use super::query::Pairs;
 use super::{Client, List, Snapshot};
-use crate::http::Player;
+use crate::origin::Origins;
+use crate::receive::Shared;
+use crate::store::StoredObject;
 
 /// Longest span of one query for schedules. Televisions ask for three hours or a day.
 const MAX_SPAN_S: i64 = 8 * 86_400;
@@ -50,10 +53,33 @@ pub enum Answer {
 const XML: &str = "application/xml";
 const JSON: &str = "application/json";
 
+/// Objects that the daemon has or can fetch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Holdings<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) origins: &'a Origins,
+}
+
+impl Holdings<'_> {
+    /// Whether an object is in the cache, in flight, announced, or available from an origin.
+    pub(crate) fn contains(&self, key: &ObjectKey) -> bool {
+        let name = key.as_str();
+        self.shared.store.contains(name)
+            || self.shared.flights.get(name).is_some()
+            || self.shared.flights.announced(name).is_some()
+            || self.origins.url_for(key).is_some()
+    }
+
+    /// An object of the cache.
+    fn stored(&self, key: &ObjectKey) -> Option<Arc<StoredObject>> {
+        self.shared.store.get(key.as_str())
+    }
+}
+
 /// Everything that an answer is made from.
 pub(crate) struct Asked<'a> {
     snapshot: &'a Arc<Snapshot>,
-    player: &'a Player,
+    holdings: Holdings<'a>,
     client: &'a Client,
     now: WallTime,
     /// URL of the application that plays titles on demand.
@@ -64,11 +90,11 @@ impl<'a> Asked<'a> {
     /// What is known, who asks, and when.
     pub(crate) fn new(
         snapshot: &'a Arc<Snapshot>,
-        player: &'a Player,
+        holdings: Holdings<'a>,
         client: &'a Client,
         now: WallTime,
     ) -> Self {
-        Self { snapshot, player, client, now, application: client.url("/dvb-i/player.aitx") }
+        Self { snapshot, holdings, client, now, application: client.url("/dvb-i/player.aitx") }
     }
 
     /// Answers what is asked for below `/dvb-i/`. Takes its time: lists of 10,000 services have megabytes.
@@ -112,7 +138,7 @@ impl<'a> Asked<'a> {
             offering.uris =
                 vec![(self.client.url(&format!("/dvb-i/lists/{}", list.key)), LIST_TYPE.to_owned())];
             if let Some(logo) = &mut offering.logo
-                && let Some(moved) = self.client.moved(&logo.uri, |key| self.player.knows(key))
+                && let Some(moved) = self.client.moved(&logo.uri, |key| self.holdings.contains(key))
             {
                 logo.uri = moved;
             }
@@ -140,7 +166,7 @@ impl<'a> Asked<'a> {
     /// A list as it was sent, its locators moved to the box.
     fn list(&self, list: &List, as_json: bool) -> Result<Answer, Answer> {
         let gone = || Answer::NotFound(format!("{} is no longer in the cache", list.key));
-        let object = self.player.stored(&list.key).ok_or_else(gone)?;
+        let object = self.holdings.stored(&list.key).ok_or_else(gone)?;
         let bytes = object.bytes(0..object.meta().length).ok_or_else(gone)?;
         let moved = relocate(&bytes, |open, locator| self.moved(open, locator));
         let moved = moved.map_err(|err| Answer::NotFound(format!("{}: {err}", list.key)))?;
@@ -161,7 +187,7 @@ impl<'a> Asked<'a> {
             _ => None,
         });
         match endpoint {
-            None => self.client.moved(locator, |key| self.player.knows(key)),
+            None => self.client.moved(locator, |key| self.holdings.contains(key)),
             Some(endpoint) => {
                 let key = key_of(locator)?;
                 let is_here = |folder: &String| key.as_str().starts_with(folder.as_str());

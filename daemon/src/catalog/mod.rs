@@ -40,7 +40,7 @@ use carousel::dvbi::guide::Guide;
 use carousel::name::ObjectKey;
 
 pub use answer::Answer;
-pub(crate) use answer::Asked;
+pub(crate) use answer::{Asked, Holdings};
 pub use client::Client;
 pub use titles::{Title, Wanted, Way};
 

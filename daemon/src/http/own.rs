@@ -15,7 +15,6 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use carousel::digest::Digest;
-use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 use carousel::xml::escape;
 use http::request::Parts;
@@ -27,10 +26,9 @@ use super::head::{allow_everyone, put};
 use super::reply::plain;
 use super::shown::takes_gzip;
 use crate::catalog::query::Pairs;
-use crate::catalog::{Answer, Asked, Client, Snapshot, Wanted};
+use crate::catalog::{Answer, Asked, Client, Holdings, Snapshot, Wanted};
 use crate::clock;
 use crate::page::assets::{self, Asset};
-use crate::store::StoredObject;
 
 /// Titles of one answer.
 const MAX_TITLES: usize = 200;
@@ -85,18 +83,8 @@ impl Player {
         if head.method == Method::HEAD { without_body(answered) } else { answered }
     }
 
-    /// Whether the box has an object, or would get it if it were asked.
-    pub(crate) fn knows(&self, key: &ObjectKey) -> bool {
-        let name = key.as_str();
-        self.shared.store.contains(name)
-            || self.shared.flights.get(name).is_some()
-            || self.shared.flights.announced(name).is_some()
-            || self.origins.url_for(key).is_some()
-    }
-
-    /// An object of the cache, as it is.
-    pub(crate) fn stored(&self, key: &ObjectKey) -> Option<Arc<StoredObject>> {
-        self.shared.store.get(key.as_str())
+    fn holdings(&self) -> Holdings<'_> {
+        Holdings { shared: &self.shared, origins: &self.origins }
     }
 
     /// Queries of televisions, elsewhere than on this thread: lists may be long.
@@ -110,7 +98,8 @@ impl Player {
         let (player, path, query) = (Arc::clone(self), path.to_owned(), query.map(str::to_owned));
         let answer = tokio::task::spawn_blocking(move || {
             let snapshot = player.catalog.current();
-            let asked = Asked::new(&snapshot, &player, &client, clock::wall());
+            let holdings = player.holdings();
+            let asked = Asked::new(&snapshot, holdings, &client, clock::wall());
             asked.answer(&path, query.as_deref())
         });
         match answer.await {
@@ -153,8 +142,9 @@ impl Player {
             (.., Some(text)) => Wanted::Named(text),
             _ => Wanted::All,
         };
+        let holdings = self.holdings();
         let mut titles =
-            self.catalog.current().titles_json(&wanted, offset, limit, now, |key| self.knows(key));
+            self.catalog.current().titles_json(&wanted, offset, limit, now, |key| holdings.contains(key));
         titles["players"] = assets::HAS_PLAYERS.into();
         titles["name"] = self.config.name.as_str().into();
         document("application/json", titles.to_string().into_bytes(), head)

@@ -1,76 +1,36 @@
-//! What the box is doing, second by second, for the page's charts: a ring of samples, and a stream of events to whoever
-//! watches.
+//! Live data for the page: a ring of samples for its charts, and a stream of events to each viewer.
 //!
-//! One task samples; the viewers' streams only wait for it. Nothing of it is on the way of a packet or of a hit.
+//! One task publishes (`sampler.rs`); the viewers' streams only wait for it, so nothing here delays a packet or a hit.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::catalog::Catalog;
-use crate::clock;
-use crate::status::Parts;
-
 /// Samples kept: ten minutes.
 const SAMPLES: usize = 600;
-/// Viewers at a time: a household has some, a NOC a wall of them. One more is told to come back.
+/// Concurrent viewers: a household has a few, a NOC a wall of them. Further ones are refused with 503.
 pub const MAX_VIEWERS: usize = 64;
-/// How often state is told.
-const STATE_EVERY: u64 = 5;
-/// Events that wait for a slow viewer; one that is further behind begins anew with the history.
+/// Events queued for a slow viewer; one that falls further behind starts again from the history.
 const EVENTS: usize = 16;
-/// Objects on their way that are named.
-const MAX_ARRIVING: usize = 20;
 
-/// What viewers are told.
+/// Samples, state and viewers.
 #[derive(Debug)]
 pub struct Live {
-    samples: Mutex<VecDeque<Sample>>,
+    samples: Mutex<VecDeque<String>>,
     state: Mutex<Value>,
     /// `None` when the daemon ends.
     events: Mutex<Option<broadcast::Sender<Bytes>>>,
     viewers: AtomicUsize,
-    /// Viewers that were told to come back.
-    turned_away: AtomicUsize,
+    /// Viewers refused because there were [`MAX_VIEWERS`].
+    refused: AtomicUsize,
 }
 
-/// What happened in one second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-struct Sample {
-    at_ms: i64,
-    receive_bps: u64,
-    packets: u64,
-    lost: u64,
-    recovered: u64,
-    repair_bps: u64,
-    players_bps: u64,
-    connections: u64,
-    hits: u64,
-    misses: u64,
-    flash_bps: u64,
-}
-
-/// Counters at one moment.
-#[derive(Debug, Clone, Copy, Default)]
-struct Counters {
-    received_bytes: u64,
-    packets: u64,
-    lost: u64,
-    recovered: u64,
-    repair_bytes: u64,
-    player_bytes: u64,
-    hits: u64,
-    misses: u64,
-    flash_bytes: u64,
-}
-
-/// A viewer that is counted until it leaves.
+/// One viewer, counted until dropped.
 #[derive(Debug)]
 pub struct Viewer {
     live: Arc<Live>,
@@ -96,29 +56,29 @@ impl Default for Live {
             state: Mutex::new(Value::Null),
             events: Mutex::new(Some(broadcast::channel(EVENTS).0)),
             viewers: AtomicUsize::new(0),
-            turned_away: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
         }
     }
 }
 
 impl Live {
-    /// A viewer, if there is room for one more.
+    /// Adds a viewer; `None` if there are [`MAX_VIEWERS`] or the daemon is stopping.
     pub fn join(self: &Arc<Self>) -> Option<Viewer> {
         let events = self.events().as_ref()?.subscribe();
         let join = |viewers| (viewers < MAX_VIEWERS).then_some(viewers + 1);
         if self.viewers.fetch_update(Ordering::AcqRel, Ordering::Acquire, join).is_err() {
-            self.turned_away.fetch_add(1, Relaxed);
+            self.refused.fetch_add(1, Relaxed);
             return None;
         }
         Some(Viewer { events, live: Arc::clone(self) })
     }
 
-    /// Viewers now, and those that were turned away so far.
+    /// Current viewers, and viewers refused so far.
     pub fn viewers(&self) -> (usize, usize) {
-        (self.viewers.load(Relaxed), self.turned_away.load(Relaxed))
+        (self.viewers.load(Relaxed), self.refused.load(Relaxed))
     }
 
-    /// Ends every viewer's stream; nobody can join any more.
+    /// Ends every viewer's stream and refuses new ones.
     pub fn close(&self) {
         *self.events() = None;
     }
@@ -127,7 +87,7 @@ impl Live {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn samples(&self) -> std::sync::MutexGuard<'_, VecDeque<Sample>> {
+    fn samples(&self) -> std::sync::MutexGuard<'_, VecDeque<String>> {
         self.samples.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -135,11 +95,12 @@ impl Live {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a viewer gets first: how to come back, the history, the state.
-    fn beginning(&self) -> Bytes {
-        let samples: Vec<Sample> = self.samples().iter().copied().collect();
+    /// First bytes of a stream: reconnection time, history, state.
+    fn preamble(&self) -> Bytes {
+        let samples: Vec<String> = self.samples().iter().cloned().collect();
         let mut all = b"retry: 2000\n\n".to_vec();
-        all.extend_from_slice(&event("history", &json!({ "samples": samples })));
+        let history = format!("event: history\ndata: {{\"samples\":[{}]}}\n\n", samples.join(","));
+        all.extend_from_slice(history.as_bytes());
         let state = self.state().clone();
         if !state.is_null() {
             all.extend_from_slice(&event("state", &state));
@@ -147,61 +108,50 @@ impl Live {
         all.into()
     }
 
-    /// Samples every second until the runtime ends.
-    pub async fn sample(self: Arc<Self>, parts: Arc<Parts>, catalog: Arc<Catalog>, name: String) {
-        let mut beat = tokio::time::interval(Duration::from_secs(1));
-        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let began = clock::now();
-        let (mut before, mut then_ms, mut version) = (Counters::of(&parts), clock::wall().unix_ms(), 0);
-        for second in 0_u64.. {
-            beat.tick().await;
-            let (now, now_ms) = (Counters::of(&parts), clock::wall().unix_ms());
-            let took_ms = u64::try_from(now_ms - then_ms).unwrap_or(0).max(1);
-            if second > 0 {
-                let sample = now.since(&before, took_ms, now_ms, parts.player.open_connections());
-                let mut samples = self.samples();
-                if samples.len() >= SAMPLES {
-                    samples.pop_front();
-                }
-                samples.push_back(sample);
-                drop(samples);
-                self.tell(|| event("sample", &json!(sample)));
-            }
-            (before, then_ms) = (now, now_ms);
-            if second % STATE_EVERY == 0 {
-                let uptime_s = clock::now().since(began).as_secs();
-                let state = state(&parts, &name, uptime_s);
-                self.tell(|| event("state", &state));
-                *self.state() = state;
-            }
-            let current = catalog.current().version;
-            if current != version {
-                version = current;
-                self.tell(|| event("titles", &json!({ "version": version })));
-            }
+    /// Adds a sample to the history and sends it to all viewers.
+    pub fn publish_sample(&self, sample: &Value) {
+        let mut samples = self.samples();
+        if samples.len() >= SAMPLES {
+            samples.pop_front();
         }
+        samples.push_back(sample.to_string());
+        // Only now: a viewer that joins in between gets the sample twice rather than not at all.
+        drop(samples);
+        self.send(|| event("sample", sample));
     }
 
-    /// Tells all viewers; without any, nothing is made.
-    fn tell(&self, event: impl FnOnce() -> Bytes) {
+    /// Replaces the state and sends it to all viewers.
+    pub fn publish_state(&self, state: Value) {
+        let event = event("state", &state);
+        *self.state() = state;
+        self.send(|| event);
+    }
+
+    /// Tells all viewers that the catalogue has changed.
+    pub fn publish_titles(&self, version: u64) {
+        self.send(|| event("titles", &json!({ "version": version })));
+    }
+
+    /// Sends an event to all viewers; without any, none is made.
+    fn send(&self, event: impl FnOnce() -> Bytes) {
         let events = self.events();
         if let Some(events) = events.as_ref().filter(|it| it.receiver_count() > 0) {
-            // The last one may have left just now.
+            // The last viewer may have left since.
             let _ = events.send(event());
         }
     }
 }
 
 impl Viewer {
-    /// Sends everything to `sender` until the viewer has gone.
+    /// Sends everything to `sender` until the viewer disconnects.
     pub async fn watch(mut self, sender: tokio::sync::mpsc::Sender<std::io::Result<Bytes>>) {
-        let mut next = Some(self.live.beginning());
+        let mut next = Some(self.live.preamble());
         loop {
             let bytes = match next.take() {
                 Some(bytes) => bytes,
                 None => match self.events.recv().await {
                     Ok(bytes) => bytes,
-                    Err(RecvError::Lagged(_)) => self.live.beginning(),
+                    Err(RecvError::Lagged(_)) => self.live.preamble(),
                     Err(RecvError::Closed) => return,
                 },
             };
@@ -210,89 +160,6 @@ impl Viewer {
             }
         }
     }
-}
-
-impl Counters {
-    fn of(parts: &Parts) -> Self {
-        let losses = parts.shared.stats.losses();
-        let sessions = parts.shared.stats.sessions();
-        let http = parts.player.stats();
-        let served = |which: usize| http.routes.iter().map(|it| it.served[which].load(Relaxed)).sum::<u64>();
-        let [hit, stale, revalidated, in_flight, miss, _] = [0, 1, 2, 3, 4, 5].map(served);
-        Self {
-            received_bytes: losses.bytes,
-            packets: losses.datagrams,
-            lost: parts.shared.stats.lost() + losses.kernel_drops,
-            recovered: sessions.iter().map(|(_, it)| it.receiver.recovered).sum(),
-            repair_bytes: parts.repairer.stats().fetched().0,
-            player_bytes: http.routes.iter().map(|it| it.bytes.load(Relaxed)).sum(),
-            hits: hit + stale + revalidated + in_flight,
-            misses: miss,
-            flash_bytes: parts.shared.store.usage().written_bytes,
-        }
-    }
-
-    fn since(&self, before: &Self, took_ms: u64, at_ms: i64, connections: u64) -> Sample {
-        let grown = |of: fn(&Self) -> u64| of(self).saturating_sub(of(before));
-        let bps = |bytes: u64| bytes * 8000 / took_ms;
-        Sample {
-            at_ms,
-            receive_bps: bps(grown(|it| it.received_bytes)),
-            packets: grown(|it| it.packets),
-            lost: grown(|it| it.lost),
-            recovered: grown(|it| it.recovered),
-            repair_bps: bps(grown(|it| it.repair_bytes)),
-            players_bps: bps(grown(|it| it.player_bytes)),
-            connections,
-            hits: grown(|it| it.hits),
-            misses: grown(|it| it.misses),
-            flash_bps: bps(grown(|it| it.flash_bytes)),
-        }
-    }
-}
-
-/// What changes slowly.
-fn state(parts: &Parts, name: &str, uptime_s: u64) -> Value {
-    let Parts { shared, board, repairer, .. } = parts;
-    let usage = shared.store.usage();
-    let counters = Counters::of(parts);
-    let asked = counters.hits + counters.misses;
-    let hit_ratio = (asked > 0).then(|| counters.hits as f64 / asked as f64);
-    let groups = board.groups();
-    let arriving = shared.flights.list();
-    let (repair_bytes, repair_requests) = repairer.stats().fetched();
-    let signal = shared.transport.all().into_iter().map(|(from, it)| {
-        let signal = it.signal.unwrap_or_default();
-        json!({
-            "name": from, "locked": it.signal.map(|it| it.locked), "strength_dbm": signal.strength_dbm,
-            "strength_ratio": signal.strength_percent.map(|it| it / 100.0), "snr_db": signal.snr_db,
-            "packets": it.packets, "continuity_errors": it.continuity_errors, "error": it.error,
-        })
-    });
-    json!({
-        "name": name, "version": env!("CARGO_PKG_VERSION"), "uptime_s": uptime_s,
-        "cache": {
-            "objects": usage.objects, "bytes": usage.bytes, "quota_bytes": usage.quota_bytes,
-            "memory_bytes": usage.memory_bytes, "memory_quota_bytes": usage.memory_quota_bytes,
-            "hit_ratio": hit_ratio, "in_flight": arriving.len(),
-        },
-        "flash": {
-            "written_today_bytes": usage.wear.today_bytes, "budget_bytes": Some(usage.wear.budget_bytes).filter(|&bytes| bytes > 0),
-            "life_years": usage.wear.life_days.map(|days| (days / 36.525).round() / 10.0),
-        },
-        "receive": {
-            "groups": groups.len(), "sessions": shared.stats.sessions().len(),
-            "objects": shared.received.load(Relaxed),
-            "failing": groups.iter().filter_map(|it| it.error.clone()).collect::<Vec<_>>(),
-        },
-        "repair": {
-            "requests": repair_requests, "bytes": repair_bytes, "objects": shared.repaired.load(Relaxed),
-        },
-        "signal": signal.collect::<Vec<_>>(),
-        "arriving": arriving.iter().take(MAX_ARRIVING).map(|it| {
-            json!({ "name": it.key.as_str(), "received_bytes": it.received_bytes(), "length": it.length })
-        }).collect::<Vec<_>>(),
-    })
 }
 
 #[cfg(test)]
@@ -312,20 +179,30 @@ mod tests {
     }
 
     #[test]
-    fn a_second_is_the_difference_of_counters() {
-        let before = Counters { received_bytes: 1000, lost: 5, ..Counters::default() };
-        let now = Counters { received_bytes: 3000, lost: 4, hits: 2, ..Counters::default() };
-        let sample = now.since(&before, 2000, 7, 3);
-        // A session that has ended takes its losses with it: no second has less than none.
-        assert_eq!((sample.receive_bps, sample.lost, sample.hits, sample.connections), (8000, 0, 2, 3));
+    fn the_history_holds_the_newest_samples() {
+        let live = Live::default();
+        for second in 0..=SAMPLES {
+            live.publish_sample(&json!({ "at_ms": second }));
+        }
+        live.publish_state(json!({ "name": "box" }));
+        let text = String::from_utf8(live.preamble().to_vec()).unwrap();
+        let events: Vec<&str> = text.split("\n\n").collect();
+        assert_eq!(
+            (events[0], events[2], events.len()),
+            ("retry: 2000", "event: state\ndata: {\"name\":\"box\"}", 4)
+        );
+        let history: Value =
+            serde_json::from_str(events[1].strip_prefix("event: history\ndata: ").unwrap()).unwrap();
+        let samples = history["samples"].as_array().unwrap();
+        assert_eq!((samples.len(), &samples[0]["at_ms"]), (SAMPLES, &json!(1)));
     }
 
     #[tokio::test]
-    async fn a_viewer_that_is_too_slow_begins_anew() {
+    async fn a_viewer_that_is_too_slow_starts_again_from_the_history() {
         let live = Arc::new(Live::default());
         let viewer = live.join().unwrap();
         for _ in 0..EVENTS * 3 {
-            live.tell(|| event("sample", &json!({})));
+            live.send(|| event("sample", &json!({})));
         }
         let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
         let task = tokio::spawn(viewer.watch(sender));
@@ -335,7 +212,7 @@ mod tests {
         }
         assert!(receiver.recv().await.unwrap().unwrap().starts_with(b"event: sample\n"));
         drop(receiver);
-        live.tell(|| event("sample", &json!({})));
+        live.send(|| event("sample", &json!({})));
         task.await.unwrap();
         assert_eq!(live.viewers().0, 0);
     }

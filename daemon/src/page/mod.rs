@@ -1,6 +1,6 @@
-//! The page at `/`: its parts, which the build embeds, and what the box is doing, which charts show.
+//! The page at `/`: its embedded assets, and the live data of its charts.
 //!
-//! What it is made of and why is in `daemon/web/DESIGN.md`; how it is answered in `http/own.rs`.
+//! Sources and reasons are in `daemon/web/DESIGN.md`; requests for it are answered in `http/own.rs`.
 
 pub(crate) mod assets;
 mod live;

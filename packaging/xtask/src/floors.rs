@@ -33,16 +33,8 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("headend", "multiplex", "config"),
     ("headend", "simulate", "config"),
     ("headend", "sink", "config"),
-    ("daemon", "catalog", "http"),
-    ("daemon", "http", "catalog"),
-    ("daemon", "http", "config"),
-    ("daemon", "http", "page"),
-    ("daemon", "origin", "config"),
     ("daemon", "receive", "status"),
     ("daemon", "receive", "transport"),
-    ("daemon", "repair", "config"),
-    ("daemon", "session", "config"),
-    ("daemon", "transport", "config"),
     ("daemon", "transport", "receive"),
 ];
 
