@@ -18,6 +18,7 @@
 //! | [`route`] | what tells ROUTE from FLUTE | RFC 9223 |
 //! | [`ts`] | transport streams: packets, sections, tables | ISO/IEC 13818-1, EN 300 468 |
 //! | [`dsmcc`] | data and object carousels | ISO/IEC 13818-6, TS 102 809 |
+//! | [`manifest`] | facts of HLS, DASH and steering manifests | RFC 8216, ISO/IEC 23009-1 |
 //! | [`mpe`], [`gse`] | IP in transport streams and in baseband frames | EN 301 192, TS 102 606 |
 //! | [`ip`], [`capture`] | packets in recordings | |
 //! | [`name`], [`digest`], [`time`], [`xml`] | keys, SHA-256 and MD5, instants and dates, documents | |
@@ -109,6 +110,7 @@ pub mod ip;
 pub mod lct;
 pub mod limits;
 pub mod mabr;
+pub mod manifest;
 pub mod mpe;
 pub mod name;
 pub mod nip;

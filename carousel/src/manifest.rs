@@ -1,0 +1,687 @@
+//! Facts of a manifest: whether it is live, how soon it changes, and the segments that it lists, in order.
+//!
+//! A cache needs no more of HLS (RFC 8216 and its second edition), DASH (ISO/IEC 23009-1) and content steering (DASH-IF,
+//! HLS section 7.2). Kinds are recognised by content, since types and names often disagree. Reading stops at the limits
+//! below; what a manifest lists beyond them is treated as not listed.
+
+use quick_xml::events::{BytesStart, Event};
+use quick_xml::reader::Reader;
+
+use crate::time::duration_from_xml;
+
+/// Longest manifest that is read. Timelines of a day of two-second segments take less.
+pub const MAX_MANIFEST_BYTES: usize = 4 << 20;
+/// Segments visited in one manifest: a day of two-second segments of one rendition, or two hours of twenty renditions.
+const MAX_SEGMENTS: usize = 1 << 17;
+/// Elements open at a time in an MPD; the schema needs eight.
+const MAX_DEPTH: usize = 32;
+/// Entries of one `SegmentTimeline`.
+const MAX_TIMELINE: usize = 1 << 16;
+/// Target duration of a live manifest that says none, in milliseconds: the shortest in common use.
+const DEFAULT_TARGET_MS: u64 = 2000;
+/// Longest target duration that counts, so that a wrong one cannot make a live manifest fresh for long.
+const MAX_TARGET_MS: u64 = 60_000;
+
+/// Kinds of manifests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ManifestKind {
+    /// An HLS media playlist.
+    HlsMedia,
+    /// An HLS multivariant playlist.
+    HlsMultivariant,
+    /// A DASH MPD.
+    Dash,
+    /// A content steering manifest.
+    Steering,
+}
+
+/// What a manifest says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// Its kind.
+    pub kind: ManifestKind,
+    /// It changes while it is played.
+    pub is_live: bool,
+    /// Duration of its segments, in milliseconds; of a steering manifest its `TTL`. Never 0.
+    pub target_ms: u64,
+    /// Duration of its partial segments (LL-HLS), in milliseconds.
+    pub part_target_ms: Option<u64>,
+    /// `MPD@minimumUpdatePeriod`, in milliseconds.
+    pub update_period_ms: Option<u64>,
+    /// Media sequence number of the last complete segment of an HLS media playlist.
+    pub last_sequence: Option<u64>,
+    /// Partial segments after it.
+    pub last_part: Option<u64>,
+}
+
+impl Manifest {
+    /// Reads the facts of a manifest. `None`: it is none, or longer than [`MAX_MANIFEST_BYTES`].
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        match kind_of(bytes)? {
+            Format::Hls(text) => Some(hls(text)),
+            Format::Dash(text) => dash(text, "", &mut |_| true),
+            Format::Steering(text) => steering(text),
+        }
+    }
+
+    /// How long a cache may use a live manifest, in milliseconds: half of the time after which it changes. `None`: it is
+    /// not live.
+    pub fn fresh_ms(&self) -> Option<u64> {
+        let changes_after_ms = match (self.kind, self.update_period_ms) {
+            (ManifestKind::Dash, Some(period_ms @ 1..)) => period_ms.min(MAX_TARGET_MS),
+            _ => self.part_target_ms.unwrap_or(self.target_ms),
+        };
+        self.is_live.then_some(changes_after_ms / 2)
+    }
+}
+
+/// A segment that a manifest lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment<'a> {
+    /// Absolute URL.
+    pub url: &'a str,
+    /// The list that it belongs to; segments of one list follow each other.
+    pub list: usize,
+    /// It is a range of its resource.
+    pub is_range: bool,
+}
+
+/// Visits the segments that a manifest at `url` lists, in order, until `visit` returns false. Segments of a live MPD without
+/// a timeline are not listed: which of them exist is a matter of the clock.
+pub fn segments(bytes: &[u8], url: &str, visit: &mut dyn FnMut(Segment<'_>) -> bool) {
+    let mut left = MAX_SEGMENTS;
+    let mut visit = |segment: Segment<'_>| {
+        left -= 1;
+        visit(segment) && left > 0
+    };
+    match kind_of(bytes) {
+        Some(Format::Hls(text)) => hls_segments(text, url, &mut visit),
+        Some(Format::Dash(text)) => {
+            dash(text, url, &mut visit);
+        }
+        Some(Format::Steering(_)) | None => {}
+    }
+}
+
+/// Resolves a URI reference (RFC 3986 section 5.2) against an absolute URL.
+pub fn resolve(base: &str, reference: &str) -> String {
+    let reference = reference.trim().split('#').next().unwrap_or_default();
+    let has_scheme = reference.split_once(':').is_some_and(|(scheme, _)| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+    });
+    if has_scheme {
+        return reference.to_owned();
+    }
+    let (scheme, rest) = base.split_once("://").unwrap_or(("http", base));
+    let rest = rest.split('#').next().unwrap_or_default();
+    if let Some(network) = reference.strip_prefix("//") {
+        return format!("{scheme}://{network}");
+    }
+    let (rest_path, _) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, path) = rest_path.split_at(rest_path.find('/').unwrap_or(rest_path.len()));
+    if reference.is_empty() {
+        return format!("{scheme}://{rest}");
+    }
+    if reference.starts_with('?') {
+        return format!("{scheme}://{authority}{path}{reference}");
+    }
+    let joined = if reference.starts_with('/') {
+        reference.to_owned()
+    } else {
+        format!("{}/{reference}", path.rsplit_once('/').map_or("", |(folder, _)| folder))
+    };
+    let (joined, query) =
+        joined.split_once('?').map_or((joined.as_str(), None), |(path, it)| (path, Some(it)));
+    let mut segments: Vec<&str> = Vec::new();
+    let parts: Vec<&str> = joined.split('/').skip(1).collect();
+    for (at, part) in parts.iter().enumerate() {
+        let is_last = at + 1 == parts.len();
+        match *part {
+            "." | ".." => {
+                if *part == ".." {
+                    segments.pop();
+                }
+                if is_last {
+                    segments.push("");
+                }
+            }
+            part => segments.push(part),
+        }
+    }
+    let query = query.map_or_else(String::new, |query| format!("?{query}"));
+    format!("{scheme}://{authority}/{}{query}", segments.join("/"))
+}
+
+enum Format<'a> {
+    Hls(&'a str),
+    Dash(&'a str),
+    Steering(&'a str),
+}
+
+fn kind_of(bytes: &[u8]) -> Option<Format<'_>> {
+    if bytes.len() > MAX_MANIFEST_BYTES {
+        return None;
+    }
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
+    if !bytes.starts_with(b"#EXTM3U") && !bytes.starts_with(b"<") && !bytes.starts_with(b"{") {
+        return None;
+    }
+    let text = std::str::from_utf8(bytes).ok()?;
+    if text.starts_with('#') {
+        return Some(Format::Hls(text));
+    }
+    if text.starts_with('{') {
+        let is_steering = text.contains("\"TTL\"")
+            && ["PATHWAY-PRIORITY", "SERVICE-LOCATION-PRIORITY", "RELOAD-URI"]
+                .iter()
+                .any(|it| text.contains(it));
+        return is_steering.then_some(Format::Steering(text));
+    }
+    // The root may come after a declaration and comments, and have a prefix.
+    let root = text.match_indices("MPD").next().map(|(at, _)| &text[..at])?;
+    let is_root = root.ends_with('<') || root.ends_with(':');
+    is_root.then_some(Format::Dash(text))
+}
+
+fn steering(text: &str) -> Option<Manifest> {
+    let value = text.split_once("\"TTL\"")?.1.trim_start().strip_prefix(':')?.trim_start();
+    let digits = value.find(|c: char| !c.is_ascii_digit()).map_or(value, |end| &value[..end]);
+    let ttl_s: u64 = digits.parse().unwrap_or(0);
+    let target_ms = ttl_s.saturating_mul(1000).clamp(1, 3_600_000);
+    Some(Manifest { kind: ManifestKind::Steering, is_live: true, ..plain(target_ms) })
+}
+
+const fn plain(target_ms: u64) -> Manifest {
+    Manifest {
+        kind: ManifestKind::HlsMedia,
+        is_live: false,
+        target_ms,
+        part_target_ms: None,
+        update_period_ms: None,
+        last_sequence: None,
+        last_part: None,
+    }
+}
+
+/// The value of an attribute of an HLS tag (RFC 8216 section 4.2), without quotes.
+fn attribute<'a>(list: &'a str, name: &str) -> Option<&'a str> {
+    let mut rest = list;
+    while let Some((key, value)) = rest.split_once('=') {
+        let (value, after) = match value.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+            None => value.split_at(value.find(',').unwrap_or(value.len())),
+        };
+        if key.trim_start_matches([',', ' ']).trim_end() == name {
+            return Some(value.trim());
+        }
+        rest = after;
+    }
+    None
+}
+
+fn milliseconds(seconds: &str) -> Option<u64> {
+    let seconds: f64 = seconds.trim().parse().ok()?;
+    (seconds.is_finite() && seconds > 0.0).then(|| (seconds * 1000.0).round().clamp(1.0, 1e12) as u64)
+}
+
+fn hls(text: &str) -> Manifest {
+    let (mut target_ms, mut longest_ms, mut part_target_ms) = (None, None, None);
+    let (mut sequence, mut segments, mut parts) = (0_u64, 0_u64, 0_u64);
+    let (mut is_multivariant, mut is_ended) = (false, false);
+    for line in text.lines().map(str::trim) {
+        let (tag, value) = line.split_once(':').unwrap_or((line, ""));
+        match tag {
+            "#EXT-X-TARGETDURATION" => target_ms = milliseconds(value),
+            "#EXTINF" => longest_ms = longest_ms.max(milliseconds(value.split(',').next().unwrap_or(""))),
+            "#EXT-X-PART-INF" => part_target_ms = attribute(value, "PART-TARGET").and_then(milliseconds),
+            "#EXT-X-MEDIA-SEQUENCE" => sequence = value.trim().parse().unwrap_or(0),
+            "#EXT-X-SKIP" => {
+                let skipped = attribute(value, "SKIPPED-SEGMENTS").and_then(|it| it.parse::<u64>().ok());
+                segments = segments.saturating_add(skipped.unwrap_or(0));
+            }
+            "#EXT-X-PART" => parts += 1,
+            "#EXT-X-ENDLIST" => is_ended = true,
+            "#EXT-X-PLAYLIST-TYPE" => is_ended |= value.trim().eq_ignore_ascii_case("VOD"),
+            "#EXT-X-STREAM-INF" | "#EXT-X-I-FRAME-STREAM-INF" | "#EXT-X-MEDIA" => is_multivariant = true,
+            _ if !line.is_empty() && !line.starts_with('#') => {
+                segments = segments.saturating_add(1);
+                parts = 0;
+            }
+            _ => {}
+        }
+    }
+    if is_multivariant {
+        return Manifest { kind: ManifestKind::HlsMultivariant, ..plain(DEFAULT_TARGET_MS) };
+    }
+    Manifest {
+        is_live: !is_ended,
+        part_target_ms: part_target_ms.map(|it| it.min(MAX_TARGET_MS)),
+        last_sequence: segments.checked_sub(1).map(|last| sequence.saturating_add(last)),
+        last_part: (parts > 0).then_some(parts - 1),
+        ..plain(target_ms.or(longest_ms).unwrap_or(DEFAULT_TARGET_MS).min(MAX_TARGET_MS))
+    }
+}
+
+fn hls_segments(text: &str, base: &str, visit: &mut dyn FnMut(Segment<'_>) -> bool) {
+    let (mut is_range, mut is_variant) = (false, false);
+    for line in text.lines().map(str::trim) {
+        if line.starts_with("#EXT-X-STREAM-INF") {
+            is_variant = true;
+        } else if line.starts_with("#EXT-X-BYTERANGE:") {
+            is_range = true;
+        } else if !line.is_empty() && !line.starts_with('#') {
+            let goes_on = is_variant || visit(Segment { url: &resolve(base, line), list: 0, is_range });
+            (is_range, is_variant) = (false, false);
+            if !goes_on {
+                return;
+            }
+        }
+    }
+}
+
+/// `SegmentTemplate`, with what it inherits.
+#[derive(Debug, Clone, Default)]
+struct Template {
+    media: Option<String>,
+    timescale: u64,
+    duration: u64,
+    start_number: u64,
+    end_number: Option<u64>,
+    /// Start, duration and repetitions; −1: until the next one or the end of the period.
+    timeline: Vec<(Option<u64>, u64, i64)>,
+    has_timeline: bool,
+}
+
+/// What an open element of an MPD hands down to those inside.
+#[derive(Debug, Clone, Default)]
+struct Level {
+    base: String,
+    has_base: bool,
+    template: Option<Template>,
+    id: String,
+    bandwidth: String,
+    /// `SegmentURL`s of a `SegmentList`, and whether they are ranges.
+    listed: Vec<(String, bool)>,
+}
+
+/// Reads an MPD in one pass; segments are visited at the end of each Representation.
+fn dash(text: &str, url: &str, visit: &mut dyn FnMut(Segment<'_>) -> bool) -> Option<Manifest> {
+    let mut reader = Reader::from_str(text);
+    reader.config_mut().check_end_names = false;
+    let mut manifest = Manifest { kind: ManifestKind::Dash, ..plain(DEFAULT_TARGET_MS) };
+    let (mut longest_ms, mut total_ms, mut period_ms) = (None::<u64>, None::<u64>, None::<u64>);
+    let mut has_timeline = false;
+    let mut stack: Vec<Vec<u8>> = Vec::new();
+    let mut levels = vec![Level { base: url.to_owned(), ..Level::default() }];
+    let (mut list, mut is_in_base, mut has_root, mut goes_on) = (0, false, false, true);
+    loop {
+        let event = reader.read_event().ok()?;
+        let (element, is_empty) = match &event {
+            Event::Eof => break,
+            Event::Start(element) => (element, false),
+            Event::Empty(element) => (element, true),
+            Event::Text(base) if is_in_base => {
+                let level = levels.last_mut()?;
+                // Of several the first: the others are alternatives.
+                let base: &str = base;
+                if !level.has_base && !base.trim().is_empty() {
+                    level.base = resolve(&level.base, base);
+                    level.has_base = true;
+                }
+                continue;
+            }
+            Event::End(_) => {
+                let Some(name) = stack.pop() else { continue };
+                is_in_base = false;
+                if is_level(&name) && levels.len() > 1 {
+                    let level = levels.pop()?;
+                    if name == b"Representation" {
+                        goes_on = goes_on
+                            && representation(&level, manifest.is_live, period_ms.or(total_ms), list, visit);
+                        list += 1;
+                    }
+                }
+                continue;
+            }
+            _ => continue,
+        };
+        let name = element.local_name().as_ref().as_bytes().to_vec();
+        let get = |name: &str| value(element, name);
+        let duration =
+            |name: &str| get(name).and_then(|it| duration_from_xml(&it)).map(|it| it.as_millis() as u64);
+        match name.as_slice() {
+            b"MPD" if !has_root => {
+                has_root = true;
+                manifest.is_live = get("type").as_deref() == Some("dynamic");
+                manifest.update_period_ms = duration("minimumUpdatePeriod");
+                total_ms = duration("mediaPresentationDuration");
+                longest_ms = duration("maxSegmentDuration");
+            }
+            b"Period" => period_ms = duration("duration"),
+            b"SegmentTemplate" => {
+                let level = levels.last_mut()?;
+                let template = level.template.get_or_insert_with(|| Template {
+                    timescale: 1,
+                    start_number: 1,
+                    ..Template::default()
+                });
+                let number = |name: &str| get(name).and_then(|it| it.trim().parse::<u64>().ok());
+                template.media = get("media").or_else(|| template.media.take());
+                template.timescale = number("timescale").unwrap_or(template.timescale).max(1);
+                template.duration = number("duration").unwrap_or(template.duration);
+                template.start_number = number("startNumber").unwrap_or(template.start_number);
+                template.end_number = number("endNumber").or(template.end_number);
+                if template.duration > 0 {
+                    let ms = template.duration.saturating_mul(1000) / template.timescale;
+                    longest_ms = longest_ms.max(Some(ms));
+                }
+            }
+            b"SegmentTimeline" => {
+                has_timeline = true;
+                if let Some(template) = levels.last_mut()?.template.as_mut() {
+                    template.has_timeline = true;
+                    template.timeline.clear();
+                }
+            }
+            b"S" => {
+                if let Some(template) = levels.last_mut()?.template.as_mut() {
+                    let number = |name: &str| get(name).and_then(|it| it.trim().parse::<u64>().ok());
+                    let length = number("d").unwrap_or(0);
+                    let repeat = get("r").and_then(|it| it.trim().parse::<i64>().ok()).unwrap_or(0);
+                    longest_ms = longest_ms.max(Some(length.saturating_mul(1000) / template.timescale));
+                    if template.timeline.len() < MAX_TIMELINE {
+                        template.timeline.push((number("t"), length, repeat));
+                    }
+                }
+            }
+            b"SegmentURL" => {
+                let level = levels.last_mut()?;
+                if level.listed.len() < MAX_TIMELINE
+                    && let Some(media) = get("media")
+                {
+                    level.listed.push((media, get("mediaRange").is_some()));
+                }
+            }
+            b"BaseURL" => is_in_base = !is_empty,
+            _ => {}
+        }
+        if is_level(&name) {
+            let mut level = levels.last()?.clone();
+            level.has_base = false;
+            if name == b"Representation" {
+                level.id = get("id").unwrap_or_default();
+                level.bandwidth = get("bandwidth").unwrap_or_default();
+            }
+            if is_empty {
+                if name == b"Representation" {
+                    goes_on = goes_on
+                        && representation(&level, manifest.is_live, period_ms.or(total_ms), list, visit);
+                    list += 1;
+                }
+            } else {
+                levels.push(level);
+            }
+        }
+        if !is_empty {
+            if stack.len() >= MAX_DEPTH {
+                return None;
+            }
+            stack.push(name);
+        }
+    }
+    let target_ms = longest_ms.filter(|it| *it > 0).unwrap_or(DEFAULT_TARGET_MS).min(MAX_TARGET_MS);
+    manifest.target_ms = target_ms;
+    // A timeline lists its segments, so it changes with each of them, whatever the period is.
+    if has_timeline && manifest.update_period_ms.is_some_and(|period_ms| period_ms > target_ms) {
+        manifest.update_period_ms = Some(target_ms);
+    }
+    has_root.then_some(manifest)
+}
+
+fn is_level(name: &[u8]) -> bool {
+    matches!(name, b"Period" | b"AdaptationSet" | b"Representation")
+}
+
+fn value(element: &BytesStart<'_>, name: &str) -> Option<String> {
+    let attribute = element.try_get_attribute(name).ok()??;
+    Some(attribute.normalized_value(quick_xml::XmlVersion::Implicit1_0).ok()?.into_owned())
+}
+
+/// Visits the segments of one Representation.
+fn representation(
+    level: &Level,
+    is_live: bool,
+    period_ms: Option<u64>,
+    list: usize,
+    visit: &mut dyn FnMut(Segment<'_>) -> bool,
+) -> bool {
+    for (media, is_range) in &level.listed {
+        if !visit(Segment { url: &resolve(&level.base, media), list, is_range: *is_range }) {
+            return false;
+        }
+    }
+    let Some(template) = level.template.as_ref() else { return true };
+    let Some(media) = template.media.as_deref() else { return true };
+    let mut number = template.start_number;
+    let mut go = |number: u64, time: u64| {
+        let name = expand(media, &level.id, &level.bandwidth, number, time);
+        visit(Segment { url: &resolve(&level.base, &name), list, is_range: false })
+    };
+    if template.has_timeline {
+        let mut time = 0_u64;
+        for (at, (start, length, repeat)) in template.timeline.iter().enumerate() {
+            time = start.unwrap_or(time);
+            let until = template.timeline.get(at + 1).and_then(|next| next.0);
+            let until = until.or_else(|| {
+                let period_ms = period_ms.filter(|_| !is_live)?;
+                Some(period_ms.saturating_mul(template.timescale) / 1000)
+            });
+            let repeat = match (u64::try_from(*repeat), until) {
+                (Ok(repeat), _) => repeat,
+                (Err(_), Some(until)) if *length > 0 => {
+                    until.saturating_sub(time).div_ceil(*length).max(1) - 1
+                }
+                (Err(_), _) => 0,
+            };
+            for _ in 0..=repeat {
+                if !go(number, time) {
+                    return false;
+                }
+                number = number.saturating_add(1);
+                time = time.saturating_add(*length);
+            }
+        }
+        return true;
+    }
+    if is_live || template.duration == 0 {
+        return true;
+    }
+    let by_period = period_ms.map(|period_ms| {
+        let count =
+            period_ms.saturating_mul(template.timescale).div_ceil(template.duration.saturating_mul(1000));
+        template.start_number.saturating_add(count.max(1)) - 1
+    });
+    let Some(last) = template.end_number.or(by_period) else { return true };
+    for number in template.start_number..=last {
+        if !go(number, (number - template.start_number).saturating_mul(template.duration)) {
+            return false;
+        }
+    }
+    true
+}
+
+/// A media template with its identifiers replaced (ISO/IEC 23009-1 clause 5.3.9.4.4).
+fn expand(media: &str, id: &str, bandwidth: &str, number: u64, time: u64) -> String {
+    let mut out = String::with_capacity(media.len() + 16);
+    let mut rest = media;
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        let Some((name, after)) = after.split_once('$') else {
+            out.push('$');
+            rest = after;
+            continue;
+        };
+        let (name, format) = name.split_once('%').unwrap_or((name, ""));
+        let width =
+            format.trim_start_matches('0').trim_end_matches('d').parse::<usize>().unwrap_or(1).min(20);
+        match name {
+            "" => out.push('$'),
+            "RepresentationID" => out.push_str(id),
+            "Bandwidth" => out.push_str(&format!("{bandwidth:0>width$}")),
+            "Number" => out.push_str(&format!("{number:0width$}")),
+            "Time" => out.push_str(&format!("{time:0width$}")),
+            _ => {}
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(text: &str, url: &str) -> Vec<(usize, String)> {
+        let mut all = Vec::new();
+        segments(text.as_bytes(), url, &mut |segment| {
+            all.push((segment.list, segment.url.to_owned()));
+            true
+        });
+        all
+    }
+
+    fn fresh_ms(text: &str) -> Option<u64> {
+        Manifest::read(text.as_bytes()).unwrap().fresh_ms()
+    }
+
+    #[test]
+    fn live_playlists_are_fresh_for_half_of_the_time_after_which_they_change() {
+        let live = "#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXT-X-MEDIA-SEQUENCE:10\n#EXTINF:6,\na.ts\n#EXTINF:6,\nb.ts\n";
+        assert_eq!(fresh_ms(live), Some(3000));
+        assert_eq!(Manifest::read(live.as_bytes()).unwrap().last_sequence, Some(11));
+        for vod in [&format!("{live}#EXT-X-ENDLIST\n"), &format!("{live}#EXT-X-PLAYLIST-TYPE:VOD\n")] {
+            assert_eq!(fresh_ms(vod), None);
+        }
+        assert_eq!(fresh_ms(&format!("{live}#EXT-X-PLAYLIST-TYPE:EVENT\n")), Some(3000));
+        assert_eq!(fresh_ms(&format!("{live}#EXT-X-PART-INF:PART-TARGET=0.5\n")), Some(250));
+        assert_eq!(fresh_ms("\u{feff}#EXTM3U\r\n#EXTINF:4.0,\r\nx.ts\r\n"), Some(2000));
+        assert_eq!(fresh_ms("#EXTM3U\n"), Some(1000));
+        assert_eq!(fresh_ms("#EXTM3U\n#EXT-X-TARGETDURATION:86400\n"), Some(30_000));
+        assert_eq!(fresh_ms("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nv.m3u8\n"), None);
+    }
+
+    #[test]
+    fn parts_and_skipped_segments_count() {
+        let text = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-PART-INF:PART-TARGET=1\n#EXT-X-MEDIA-SEQUENCE:100\n\
+                    #EXT-X-SKIP:SKIPPED-SEGMENTS=5\n#EXTINF:4,\na.mp4\n#EXT-X-PART:DURATION=1,URI=\"b.0.mp4\"\n\
+                    #EXT-X-PART:DURATION=1,URI=\"b.1.mp4\"\n";
+        let manifest = Manifest::read(text.as_bytes()).unwrap();
+        assert_eq!((manifest.last_sequence, manifest.last_part), (Some(105), Some(1)));
+    }
+
+    #[test]
+    fn live_mpds_are_fresh_for_half_of_their_update_period_or_of_a_segment() {
+        let mpd = |attributes: &str, inside: &str| {
+            format!(
+                "<?xml version=\"1.0\"?>\n<!-- x --><MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" {attributes}><Period>\
+                     <AdaptationSet>{inside}</AdaptationSet></Period></MPD>"
+            )
+        };
+        let by_number = "<SegmentTemplate timescale=\"1000\" duration=\"4000\" media=\"$Number$.m4s\"/>";
+        let timeline = "<SegmentTemplate timescale=\"10\" media=\"$Time$.m4s\"><SegmentTimeline><S d=\"20\" r=\"4\"/>\
+                        </SegmentTimeline></SegmentTemplate>";
+        assert_eq!(fresh_ms(&mpd("type=\"dynamic\" minimumUpdatePeriod=\"PT2S\"", by_number)), Some(1000));
+        assert_eq!(fresh_ms(&mpd("type='dynamic'", by_number)), Some(2000));
+        assert_eq!(fresh_ms(&mpd("type=\"dynamic\" minimumUpdatePeriod=\"PT0S\"", by_number)), Some(2000));
+        assert_eq!(fresh_ms(&mpd("type=\"dynamic\" minimumUpdatePeriod=\"PT30S\"", timeline)), Some(1000));
+        assert_eq!(fresh_ms(&mpd("type=\"dynamic\" minimumUpdatePeriod=\"PT1H\"", by_number)), Some(30_000));
+        assert_eq!(fresh_ms(&mpd("type=\"dynamic\" maxSegmentDuration=\"PT6S\"", "")), Some(3000));
+        assert_eq!(fresh_ms(&mpd("type=\"static\"", by_number)), None);
+        assert_eq!(fresh_ms("<m:MPD xmlns:m=\"urn:x\" type=\"dynamic\"/>"), Some(1000));
+    }
+
+    #[test]
+    fn steering_manifests_are_live_and_other_texts_are_no_manifests() {
+        assert_eq!(
+            fresh_ms("{\"VERSION\":1,\"TTL\":300,\"RELOAD-URI\":\"x\",\"PATHWAY-PRIORITY\":[\"a\"]}"),
+            Some(150_000)
+        );
+        for text in ["", "G@", "{\"TTL\":5}", "<html></html>", "<svg/>", "EXTM3U", "<MP"] {
+            assert_eq!(Manifest::read(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(Manifest::read(&vec![b'#'; MAX_MANIFEST_BYTES + 1]), None);
+    }
+
+    #[test]
+    fn playlists_list_their_segments_in_order() {
+        let text = "#EXTM3U\n#EXT-X-MAP:URI=\"i.mp4\"\n#EXTINF:2,\n../v/1.m4s?t=a#x\n#EXTINF:2,\n#EXT-X-BYTERANGE:9@0\n/all.m4s\n";
+        let mut ranges = Vec::new();
+        segments(text.as_bytes(), "http://h/a/p/l.m3u8?q", &mut |it| {
+            ranges.push((it.url.to_owned(), it.is_range));
+            true
+        });
+        assert_eq!(
+            ranges,
+            [("http://h/a/v/1.m4s?t=a".to_owned(), false), ("http://h/all.m4s".to_owned(), true)]
+        );
+        assert_eq!(listed("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nv.m3u8\n", "http://h/m.m3u8"), []);
+    }
+
+    #[test]
+    fn mpds_list_what_their_templates_timelines_and_lists_say() {
+        let text = "<MPD type=\"static\" mediaPresentationDuration=\"PT10S\"><BaseURL>v/</BaseURL><Period>\
+            <AdaptationSet><SegmentTemplate timescale=\"2\" duration=\"8\" startNumber=\"7\" media=\"$RepresentationID$/$Number%03d$.m4s\"/>\
+            <Representation id=\"a\" bandwidth=\"5\"/><Representation id=\"b\"><BaseURL>http://k/x/</BaseURL></Representation></AdaptationSet>\
+            <AdaptationSet><Representation id=\"c\" bandwidth=\"9\"><SegmentTemplate media=\"c-$Bandwidth$-$Time$.m4s\"><SegmentTimeline>\
+            <S t=\"3\" d=\"2\" r=\"1\"/><S d=\"5\"/></SegmentTimeline></SegmentTemplate></Representation></AdaptationSet>\
+            <AdaptationSet><Representation id=\"d\"><SegmentList><SegmentURL media=\"d1.m4s\"/><SegmentURL media=\"d2.m4s\"/>\
+            </SegmentList></Representation></AdaptationSet></Period></MPD>";
+        let all = listed(text, "http://h/f/x.mpd");
+        let urls = |list: usize| -> Vec<&str> {
+            all.iter().filter(|it| it.0 == list).map(|it| it.1.as_str()).collect()
+        };
+        assert_eq!(urls(0), ["http://h/f/v/a/007.m4s", "http://h/f/v/a/008.m4s", "http://h/f/v/a/009.m4s"]);
+        assert_eq!(urls(1)[0], "http://k/x/b/007.m4s");
+        assert_eq!(urls(2), ["http://h/f/v/c-9-3.m4s", "http://h/f/v/c-9-5.m4s", "http://h/f/v/c-9-7.m4s"]);
+        assert_eq!(urls(3), ["http://h/f/v/d1.m4s", "http://h/f/v/d2.m4s"]);
+        let live = text.replace("static", "dynamic");
+        assert!(listed(&live, "http://h/x.mpd").iter().all(|it| it.0 >= 2), "no clock, no numbers");
+    }
+
+    #[test]
+    fn hostile_manifests_end() {
+        let endless = "<MPD type=\"static\"><Period><Representation><SegmentTemplate media=\"$Number$\"><SegmentTimeline>\
+                       <S d=\"1\" r=\"9223372036854775807\"/></SegmentTimeline></SegmentTemplate></Representation></Period></MPD>";
+        assert_eq!(listed(endless, "http://h/").len(), MAX_SEGMENTS);
+        let numbers = "<MPD mediaPresentationDuration=\"P999999999Y\"><Period><Representation><SegmentTemplate duration=\"1\" \
+                       timescale=\"18446744073709551615\" media=\"$Number$\"/></Representation></Period></MPD>";
+        assert_eq!(listed(numbers, "http://h/").len(), MAX_SEGMENTS);
+        let deep = "<a>".repeat(100);
+        assert_eq!(Manifest::read(format!("<MPD>{deep}").as_bytes()), None);
+    }
+
+    #[test]
+    fn references_resolve_as_rfc_3986_has_them() {
+        for (reference, url) in [
+            ("g", "http://a/b/c/g"),
+            ("./g", "http://a/b/c/g"),
+            ("g/", "http://a/b/c/g/"),
+            ("/g", "http://a/g"),
+            ("//g", "http://g"),
+            ("?y", "http://a/b/c/d;p?y"),
+            ("g?y#s", "http://a/b/c/g?y"),
+            ("", "http://a/b/c/d;p?q"),
+            (".", "http://a/b/c/"),
+            ("..", "http://a/b/"),
+            ("../g", "http://a/b/g"),
+            ("../../../g", "http://a/g"),
+            ("g;x=1/../y", "http://a/b/c/y"),
+            ("g?y/../x", "http://a/b/c/g?y/../x"),
+            ("https://k/x", "https://k/x"),
+        ] {
+            assert_eq!(resolve("http://a/b/c/d;p?q", reference), url, "{reference}");
+        }
+    }
+}
