@@ -258,7 +258,7 @@ fn hls(text: &str) -> Manifest {
         is_live: !is_ended,
         part_target_ms: part_target_ms.map(|it| it.min(MAX_TARGET_MS)),
         last_sequence: segments.checked_sub(1).map(|last| sequence.saturating_add(last)),
-        last_part: (parts > 0).then_some(parts - 1),
+        last_part: u64::checked_sub(parts, 1),
         ..plain(target_ms.or(longest_ms).unwrap_or(DEFAULT_TARGET_MS).min(MAX_TARGET_MS))
     }
 }
@@ -314,26 +314,41 @@ fn dash(text: &str, url: &str, visit: &mut dyn FnMut(Segment<'_>) -> bool) -> Op
     let mut has_timeline = false;
     let mut stack: Vec<Vec<u8>> = Vec::new();
     let mut levels = vec![Level { base: url.to_owned(), ..Level::default() }];
-    let (mut list, mut is_in_base, mut has_root, mut goes_on) = (0, false, false, true);
+    let (mut list, mut base, mut has_root, mut goes_on) = (0, None::<String>, false, true);
     loop {
         let event = reader.read_event().ok()?;
         let (element, is_empty) = match &event {
             Event::Eof => break,
             Event::Start(element) => (element, false),
             Event::Empty(element) => (element, true),
-            Event::Text(base) if is_in_base => {
-                let level = levels.last_mut()?;
-                // Of several the first: the others are alternatives.
-                let base: &str = base;
-                if !level.has_base && !base.trim().is_empty() {
-                    level.base = resolve(&level.base, base);
-                    level.has_base = true;
+            Event::Text(part) => {
+                if let Some(base) = &mut base {
+                    base.push_str(part);
+                }
+                continue;
+            }
+            Event::CData(part) => {
+                if let Some(base) = &mut base {
+                    base.push_str(part);
+                }
+                continue;
+            }
+            Event::GeneralRef(entity) => {
+                if let (Some(base), "amp") = (&mut base, &**entity) {
+                    base.push('&');
                 }
                 continue;
             }
             Event::End(_) => {
                 let Some(name) = stack.pop() else { continue };
-                is_in_base = false;
+                if let Some(text) = base.take() {
+                    let level = levels.last_mut()?;
+                    // Of several the first: the others are alternatives.
+                    if !level.has_base {
+                        level.base = resolve(&level.base, &text);
+                        level.has_base = true;
+                    }
+                }
                 if is_level(&name) && levels.len() > 1 {
                     let level = levels.pop()?;
                     if name == b"Representation" {
@@ -403,7 +418,7 @@ fn dash(text: &str, url: &str, visit: &mut dyn FnMut(Segment<'_>) -> bool) -> Op
                     level.listed.push((media, get("mediaRange").is_some()));
                 }
             }
-            b"BaseURL" => is_in_base = !is_empty,
+            b"BaseURL" if !is_empty => base = Some(String::new()),
             _ => {}
         }
         if is_level(&name) {
@@ -631,7 +646,7 @@ mod tests {
 
     #[test]
     fn mpds_list_what_their_templates_timelines_and_lists_say() {
-        let text = "<MPD type=\"static\" mediaPresentationDuration=\"PT10S\"><BaseURL>v/</BaseURL><Period>\
+        let text = "<MPD type=\"static\" mediaPresentationDuration=\"PT10S\"><BaseURL>v/?a&amp;b</BaseURL><BaseURL>w/</BaseURL><Period>\
             <AdaptationSet><SegmentTemplate timescale=\"2\" duration=\"8\" startNumber=\"7\" media=\"$RepresentationID$/$Number%03d$.m4s\"/>\
             <Representation id=\"a\" bandwidth=\"5\"/><Representation id=\"b\"><BaseURL>http://k/x/</BaseURL></Representation></AdaptationSet>\
             <AdaptationSet><Representation id=\"c\" bandwidth=\"9\"><SegmentTemplate media=\"c-$Bandwidth$-$Time$.m4s\"><SegmentTimeline>\

@@ -19,7 +19,7 @@
 //! ```text
 //! floor 0: caching, clock, listen, sys, vitals, waiting
 //! floor 1: store
-//! floor 2: delivery
+//! floor 2: delivery, manifests
 //! floor 3: origin, receive, repair, session, source, transport
 //! floor 4: catalog, http, page
 //! floor 5: admin, cli, config, doctor, main, metrics, running, sampler, status
@@ -35,6 +35,7 @@ pub mod delivery;
 pub mod doctor;
 pub mod http;
 pub mod listen;
+pub mod manifests;
 pub mod metrics;
 pub mod origin;
 pub mod page;

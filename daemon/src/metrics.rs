@@ -14,7 +14,7 @@ use crate::caching::NotKept;
 use crate::catalog::LeftOut;
 use crate::delivery::FailReason;
 use crate::http::{BUCKETS_US, RouteStats, Served};
-use crate::origin::OriginError;
+use crate::origin::{OriginError, PrefetchEnd};
 use crate::repair::RepairOutcome;
 use crate::status::Parts;
 use crate::store::{DiskState, EvictReason};
@@ -325,6 +325,8 @@ impl Collector for Scrape {
         let (joined, revalidated) = player.filler().joined();
         sheet.counter("origin_joined_requests", "Requests that waited for another's fetch", joined)?;
         sheet.counter("origin_revalidated", "Objects that an origin has confirmed", revalidated)?;
+        let prefetched = PrefetchEnd::ALL.iter().map(|it| it.as_str()).zip(player.filler().prefetched());
+        sheet.family(("origin_prefetches", "Objects fetched ahead of players, or not", "end"), prefetched)?;
         let not_kept = NotKept::ALL.iter().map(|it| it.as_str()).zip(player.filler().not_kept());
         sheet.family(("origin_not_kept", "Responses of origins that were not kept", "reason"), not_kept)?;
         sheet.routes(player.route_names(), &http.routes)?;

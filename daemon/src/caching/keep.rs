@@ -60,8 +60,8 @@ pub struct Exchange<'a> {
     pub requested_at: WallTime,
     /// When the response's head came.
     pub received_at: WallTime,
-    /// Freshness in seconds where the origin says nothing at all; `None`: then by heuristics or not.
-    pub default_s: Option<u32>,
+    /// Freshness in milliseconds where the origin says nothing at all; `None`: then by heuristics or not.
+    pub default_ms: Option<u64>,
 }
 
 /// How a response is kept.
@@ -71,6 +71,8 @@ pub struct Keep {
     pub expires: WallTime,
     /// Its age when it came, in seconds (section 4.2.3).
     pub initial_age_s: u32,
+    /// Of a response whose origin has not said how long it is fresh: its age in seconds by `Age` alone, whatever the clocks.
+    pub implicit_age_s: Option<u32>,
     /// What it was selected by.
     pub selecting: Selecting,
     /// Fields that are not kept.
@@ -105,14 +107,20 @@ pub fn judge(exchange: &Exchange<'_>) -> Result<Keep, NotKept> {
         return Err(NotKept::Status);
     }
     let initial_age_s = initial_age_s(exchange);
-    let lifetime_s = if directives.no_cache { 0 } else { explicit.unwrap_or_else(|| implicit_s(exchange)) };
-    if lifetime_s <= initial_age_s && !Validators::any(response) {
+    let lifetime_ms = match explicit {
+        _ if directives.no_cache => 0,
+        Some(seconds) => seconds.saturating_mul(1000),
+        None => implicit_ms(exchange),
+    };
+    let left_ms = lifetime_ms.saturating_sub(initial_age_s.saturating_mul(1000));
+    if left_ms <= 0 && !Validators::any(response) {
         return Err(NotKept::Useless);
     }
-    let left_ms = lifetime_s.saturating_sub(initial_age_s).saturating_mul(1000);
     Ok(Keep {
         expires: WallTime::from_unix_ms(exchange.received_at.unix_ms().saturating_add(left_ms)),
         initial_age_s: u32::try_from(initial_age_s).unwrap_or(u32::MAX),
+        implicit_age_s: (explicit.is_none() && !directives.no_cache)
+            .then(|| u32::try_from(age_value_s(response)).unwrap_or(u32::MAX)),
         selecting,
         without: directives.no_cache_fields,
     })
@@ -143,15 +151,15 @@ fn explicit_s(directives: &Directives, exchange: &Exchange<'_>) -> Option<i64> {
     Some(date.map_or(0, |expires| (expires.unix_ms() - dated(exchange).unix_ms()) / 1000))
 }
 
-/// Seconds of freshness where the origin gives none: what the configuration says of its type, else by heuristics.
-fn implicit_s(exchange: &Exchange<'_>) -> i64 {
-    if let Some(seconds) = exchange.default_s {
-        return i64::from(seconds);
+/// Freshness in milliseconds where the origin gives none: what the configuration says of its type, else by heuristics.
+fn implicit_ms(exchange: &Exchange<'_>) -> i64 {
+    if let Some(ms) = exchange.default_ms {
+        return i64::try_from(ms).unwrap_or(i64::MAX);
     }
     let modified = text(exchange.response, header::LAST_MODIFIED).and_then(parse_date);
     modified.map_or(0, |modified| {
         let since_s = (dated(exchange).unix_ms() - modified.unix_ms()) / 1000;
-        (since_s / HEURISTIC_SHARE).clamp(0, MAX_HEURISTIC_S)
+        (since_s / HEURISTIC_SHARE).clamp(0, MAX_HEURISTIC_S) * 1000
     })
 }
 
@@ -197,7 +205,7 @@ mod tests {
             response: &from_pairs(response.iter().copied()),
             requested_at: WallTime::from_unix_ms(NOW_MS),
             received_at: WallTime::from_unix_ms(NOW_MS),
-            default_s: None,
+            default_ms: None,
         })
     }
 
@@ -257,7 +265,7 @@ mod tests {
             response: &response,
             requested_at: WallTime::from_unix_ms(NOW_MS),
             received_at: WallTime::from_unix_ms(NOW_MS + 5000),
-            default_s: None,
+            default_ms: None,
         });
         assert_eq!(keep.unwrap().initial_age_s, 5);
     }

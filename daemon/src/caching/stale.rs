@@ -14,9 +14,14 @@ pub struct Staleness {
     pub if_error: bool,
 }
 
+/// A live manifest is used stale for so many target durations while the origin fails and has not said for how long it may.
+/// Players go to another origin only when they get an error.
+const STALE_TARGETS: u64 = 3;
+
 impl Staleness {
-    /// Of a response with these fields that became stale at `expires`.
-    pub fn of(response: &HeaderMap, expires: WallTime, now: WallTime) -> Self {
+    /// Of a response with these fields that became stale at `expires`. `live_target_ms`: it is a live manifest with segments
+    /// of this duration.
+    pub fn of(response: &HeaderMap, expires: WallTime, now: WallTime, live_target_ms: Option<u64>) -> Self {
         let directives = Directives::of(response);
         // An `s-maxage` says what `proxy-revalidate` says (section 5.2.2.10).
         let is_forbidden = directives.must_revalidate
@@ -30,8 +35,12 @@ impl Staleness {
         let within = |seconds: u32| since_ms < i64::from(seconds) * 1000;
         Self {
             while_revalidating: directives.stale_while_revalidate_s.is_some_and(within),
-            // Unsaid: what an origin that fails has sent before is better than nothing.
-            if_error: directives.stale_if_error_s.is_none_or(within),
+            if_error: match (directives.stale_if_error_s, live_target_ms) {
+                (Some(seconds), _) => within(seconds),
+                (None, Some(target_ms)) => u64::try_from(since_ms).unwrap_or(0) < STALE_TARGETS * target_ms,
+                // Unsaid: what an origin that fails has sent before is better than nothing.
+                (None, None) => true,
+            },
         }
     }
 }
@@ -46,8 +55,8 @@ mod tests {
         let after = |value: &str, seconds: i64| {
             let response = from_pairs([("cache-control", value)]);
             let expires = WallTime::from_unix_ms(1_800_000_000_000);
-            let at =
-                Staleness::of(&response, expires, WallTime::from_unix_ms(expires.unix_ms() + seconds * 1000));
+            let now = WallTime::from_unix_ms(expires.unix_ms() + seconds * 1000);
+            let at = Staleness::of(&response, expires, now, None);
             (at.while_revalidating, at.if_error)
         };
         assert_eq!(after("max-age=1", 5), (false, true));
@@ -58,5 +67,18 @@ mod tests {
             let value = format!("max-age=1, stale-while-revalidate=60, {forbids}");
             assert_eq!(after(&value, 5), (false, false), "{forbids}");
         }
+    }
+
+    #[test]
+    fn a_live_manifest_is_used_for_three_target_durations_while_its_origin_fails() {
+        let after = |value: &str, ms: i64| {
+            let response = from_pairs([("cache-control", value)]);
+            let expires = WallTime::from_unix_ms(1_800_000_000_000);
+            let now = WallTime::from_unix_ms(expires.unix_ms() + ms);
+            Staleness::of(&response, expires, now, Some(2000)).if_error
+        };
+        assert!(after("max-age=1", 5999) && !after("max-age=1", 6000));
+        assert!(after("max-age=1, stale-if-error=60", 59_000) && !after("max-age=1, stale-if-error=1", 1000));
+        assert!(!after("no-cache", 10));
     }
 }

@@ -273,6 +273,11 @@ impl Worker {
     ) -> Response<PlayerBody> {
         let takes_gzip = takes_gzip(&head.headers);
         let Shown { head: known, body } = Shown::of(object, &self.player.origins.routes(), takes_gzip);
+        if known.is_manifest() && !object.is_read() {
+            // Of an earlier run: what it lists can be prefetched from now on.
+            let (player, object) = (Arc::clone(&self.player), Arc::clone(object));
+            self.player.runtime.spawn_blocking(move || player.shared.manifests.learn(&object));
+        }
         let known = known.stamped(how);
         let (status, fields, send) = known.respond(&head.method, &head.headers);
         let response = send.of_object(Arc::clone(object), body.as_ref());

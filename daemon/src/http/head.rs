@@ -9,7 +9,7 @@ use crate::caching::{self, Validators};
 use crate::clock;
 use crate::delivery::Flight;
 use crate::receive::Document;
-use crate::store::{ObjectMeta, StoredObject};
+use crate::store::StoredObject;
 
 /// The name of this cache in `Via` and `Cache-Status`.
 pub(super) const VIA: &str = "1.1 skycache";
@@ -52,14 +52,14 @@ impl Head {
             // Nothing older is known of what came over the air.
             put(&mut fields, header::LAST_MODIFIED, &caching::write_date(meta.received_at));
             put(&mut fields, header::DATE, &caching::write_date(meta.received_at));
-            put(&mut fields, header::CACHE_CONTROL, &cache_control(meta));
+            put(&mut fields, header::CACHE_CONTROL, &cache_control(object));
         }
         let initial_age_s = meta.response.as_ref().map_or(0, |it| it.initial_age_s);
         Self {
             status: StatusCode::from_u16(meta.status()).unwrap_or(StatusCode::OK),
             length: Some(meta.length),
             since: Some((meta.received_at, initial_age_s)),
-            expires: meta.expires,
+            expires: object.expires(),
             boundary: meta.digest.to_hex()[40..52].to_owned(),
             ..Self::new(fields, meta.key.as_str(), meta.content_type.as_deref())
         }
@@ -181,7 +181,14 @@ pub(super) fn write_lines(out: &mut Vec<u8>, fields: &HeaderMap) {
 }
 
 /// What a player may do with an object that came over the air.
-fn cache_control(meta: &ObjectMeta) -> String {
+fn cache_control(object: &StoredObject) -> String {
+    let meta = object.meta();
+    if let Some(live) = object.live() {
+        return match live.fresh_ms / 1000 {
+            seconds @ 1.. => format!("max-age={seconds}"),
+            0 => "no-cache".to_owned(),
+        };
+    }
     let path = meta.key.as_str().split('?').next().unwrap_or_default().to_ascii_lowercase();
     match meta.expires {
         // Counted from when it came: `Age` takes off what has passed since.

@@ -121,7 +121,7 @@ impl Hot {
         let Remembered { object, head, body, route } = remembered;
         let now = clock::now();
         let mut until = now + LIFETIME;
-        if let (Some(expires), Some(wall)) = (object.meta().expires, clock::trusted_wall()) {
+        if let (Some(expires), Some(wall)) = (object.expires(), clock::trusted_wall()) {
             let left_ms = u64::try_from(expires.unix_ms() - wall.unix_ms()).unwrap_or(0);
             until = until.min(now + Duration::from_millis(left_ms));
         }

@@ -21,8 +21,11 @@ pub struct Http {
     pub wait_ms: u64,
     /// Fetch unknown objects from origins: those that `[[origin]]`, `[[route]]` or a received configuration names.
     pub read_through: bool,
-    /// Segments that follow a missed one and are fetched with it; 0: none.
+    /// Segments that are fetched with a missed one: those that its manifest lists next, or that the player names (CMCD); 0:
+    /// none.
     pub prefetch_segments: usize,
+    /// An object that is longer is not prefetched.
+    pub prefetch_object_bytes: u64,
     /// A response that the origin does not begin within this time counts as failed.
     pub origin_timeout_ms: u64,
     /// Threads that serve players; 0: one for each core.
@@ -38,9 +41,9 @@ pub struct Http {
     pub server_timing: bool,
     /// Freshness of media segments that the origin says nothing about.
     pub segment_ttl_s: u32,
-    /// Freshness of manifests that the origin says nothing about.
+    /// Freshness of manifests that the origin says nothing about and that are not live.
     pub manifest_ttl_s: u32,
-    /// How long an origin's 404 or 410 stands that says nothing about it.
+    /// How long an origin's 404 or 410 stands that says nothing about it; of media at most a quarter of a segment.
     pub negative_ttl_s: u32,
     /// How long responses may take to end when the daemon stops.
     pub drain_ms: u64,
@@ -55,6 +58,7 @@ impl Default for Http {
             wait_ms: 10_000,
             read_through: true,
             prefetch_segments: 3,
+            prefetch_object_bytes: 16 << 20,
             origin_timeout_ms: 5000,
             workers: 0,
             tls: None,
@@ -76,6 +80,7 @@ impl Http {
             segment_ttl_s: self.segment_ttl_s,
             manifest_ttl_s: self.manifest_ttl_s,
             negative_ttl_s: self.negative_ttl_s,
+            prefetch_object_bytes: self.prefetch_object_bytes,
         }
     }
 

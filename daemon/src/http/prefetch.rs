@@ -1,75 +1,175 @@
-//! After a miss the player will ask for what comes next: the segments whose number follows are fetched before it does.
+//! Prefetch after a miss: the segments that the manifest lists next, or those that the player names in CMCD (CTA-5004 `nor`
+//! and `nrr`). Nothing is guessed from numbers in names.
 
 use std::sync::Arc;
 
+use carousel::manifest;
 use carousel::name::ObjectKey;
+use http::HeaderValue;
+use http::header::{self, HeaderMap};
+use http::request::Parts;
 
 use super::Player;
+use super::serve::Asked;
+use crate::manifests::successors;
 use crate::origin::Ask;
 
-/// Suffixes of media segments. Manifests and keys have numbers too, and no successors.
-const SEGMENTS: [&str; 9] = [".m4s", ".ts", ".mp4", ".m4v", ".m4a", ".cmfv", ".cmfa", ".aac", ".vtt"];
+/// Manifests looked through for one segment. A rendition is in one; a service with several versions of each has a few.
+const MAX_MANIFESTS: usize = 4;
+/// Objects that one request's CMCD may name.
+const MAX_HINTS: usize = 4;
+
+/// What is to be fetched ahead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Next {
+    key: ObjectKey,
+    range: Option<HeaderValue>,
+}
 
 impl Player {
-    /// Fetches the segments after `key`, those that are held, on their way or announced left out: the carousel brings
-    /// what it has announced.
-    pub(super) fn prefetch(self: &Arc<Self>, key: &ObjectKey) {
-        for name in successors(key.as_str(), self.config.prefetch_segments) {
-            let Ok(next) = ObjectKey::from_name(&name, None) else { return };
-            // Flights first: one ends after its object is in the cache.
-            let is_known = self.shared.flights.get(next.as_str()).is_some()
-                || self.shared.store.contains(next.as_str())
-                || self.shared.flights.announced(next.as_str()).is_some();
-            let Some(url) = self.origins.url_for(&next).filter(|_| !is_known) else { continue };
-            let filler = Arc::clone(&self.filler);
-            // Its end is of no interest here: past the last segment the origin says 404, which is remembered.
-            let ask = Ask::default();
-            self.runtime.spawn(async move { filler.fill(&next, url, ask).await });
+    /// Fetches what the player will ask for after the object that it has just missed, with the fields of its request.
+    pub(super) fn prefetch(self: &Arc<Self>, asked: &Asked<'_>) {
+        let count = self.config.prefetch_segments;
+        let hints = if count == 0 { return } else { hints(asked.head, asked.key) };
+        let range = asked.head.headers.get(header::RANGE).cloned();
+        // A part of an object is not a segment; `bytes=0-` is all of it, as some players ask for everything.
+        if hints.is_empty() && range.as_ref().is_some_and(|it| it.as_bytes() != b"bytes=0-") {
+            return;
         }
+        let (player, key, fields) = (Arc::clone(self), asked.key.clone(), asked.fields());
+        self.runtime.spawn(async move {
+            let next = if hints.is_empty() {
+                let (lister, key) = (Arc::clone(&player), key.clone());
+                let listed = tokio::task::spawn_blocking(move || lister.listed_after(&key, count));
+                let listed = listed.await.unwrap_or_default();
+                listed.into_iter().map(|key| Next { key, range: range.clone() }).collect()
+            } else {
+                hints
+            };
+            for next in next.into_iter().take(count) {
+                player.fetch_ahead(next, &key, fields.clone()).await;
+            }
+        });
+    }
+
+    fn listed_after(&self, key: &ObjectKey, count: usize) -> Vec<ObjectKey> {
+        let manifests = self.shared.manifests.listing(key).into_iter().take(MAX_MANIFESTS);
+        let listed = manifests.filter_map(|manifest| {
+            let manifest = self.shared.store.chosen(&manifest, &HeaderMap::new())?;
+            Some(successors(&manifest, key, count)).filter(|next| !next.is_empty())
+        });
+        listed.into_iter().next().unwrap_or_default()
+    }
+
+    /// Fetches one object, unless it is held, on its way, or announced: the carousel brings what it has announced.
+    async fn fetch_ahead(self: &Arc<Self>, next: Next, after: &ObjectKey, fields: HeaderMap) {
+        let Next { key, range } = next;
+        // Flights first: one ends after its object is in the cache.
+        let flight = self.shared.flights.get(key.as_str());
+        let is_known = (flight.is_some() && range.is_none())
+            || self.shared.store.contains(key.as_str())
+            || self.shared.flights.announced(key.as_str()).is_some();
+        // Credentials are for the host that the player has sent them to.
+        let host = |key: &ObjectKey| key.as_str().split('/').next().map(str::to_owned);
+        let url = self.origins.url_for(&key).filter(|_| !is_known && host(&key) == host(after));
+        let Some(url) = url else { return };
+        let ask = Ask { headers: fields, range, ..Ask::default() };
+        self.filler.prefetch(&key, url, ask).await;
     }
 }
 
-/// The names that follow `name`: the last number in it, before a segment's suffix, counted on with its width kept.
-fn successors(name: &str, count: usize) -> Vec<String> {
-    let (path, query) = name.split_once('?').map_or((name, ""), |(path, _)| (path, &name[path.len()..]));
-    let Some(suffix) = SEGMENTS.iter().find(|suffix| path.ends_with(**suffix)) else { return Vec::new() };
-    let stem = &path[..path.len() - suffix.len()];
-    let file = stem.rfind('/').map_or(0, |slash| slash + 1);
-    let Some(end) = stem[file..].rfind(|c: char| c.is_ascii_digit()).map(|at| file + at + 1) else {
-        return Vec::new();
+/// The objects that a request's CMCD names as next: `nor`, and `nrr` as its range. Version 2 has lists of both.
+fn hints(head: &Parts, key: &ObjectKey) -> Vec<Next> {
+    let query = head.uri.query().unwrap_or("");
+    let in_query = query.split('&').find_map(|it| it.strip_prefix("CMCD=")).map(decoded);
+    let in_field = || head.headers.get("cmcd-request").and_then(|it| it.to_str().ok()).map(str::to_owned);
+    let Some(cmcd) = in_query.or_else(in_field) else { return Vec::new() };
+    let (objects, ranges) = (strings(&cmcd, "nor"), strings(&cmcd, "nrr"));
+    let base = format!("http://{key}");
+    let names = if objects.is_empty() && !ranges.is_empty() { vec![String::new()] } else { objects };
+    let next = names.into_iter().take(MAX_HINTS).enumerate().filter_map(|(at, name)| {
+        let name = decoded(&name);
+        // Relative to the request, as the specification has it: never to another host.
+        if name.contains("://") || name.starts_with("//") {
+            return None;
+        }
+        let key = ObjectKey::from_name(&manifest::resolve(&base, &name), None).ok()?;
+        let range = ranges.get(at).filter(|range| is_range(range));
+        let range = range.and_then(|range| HeaderValue::from_str(&format!("bytes={range}")).ok());
+        Some(Next { key, range })
+    });
+    next.filter(|next| next.key != *key || next.range.is_some()).collect()
+}
+
+fn decoded(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+/// The quoted strings of a key: one, or an inner list.
+fn strings(cmcd: &str, name: &str) -> Vec<String> {
+    let mut rest = cmcd;
+    let value = loop {
+        let Some((before, after)) = rest.split_once(name) else { return Vec::new() };
+        let begins = before.trim_end().is_empty() || before.trim_end().ends_with(',');
+        if let Some(value) = after.strip_prefix('=').filter(|_| begins) {
+            break value;
+        }
+        rest = after;
     };
-    let start = stem[..end].rfind(|c: char| !c.is_ascii_digit()).map_or(0, |at| at + 1).max(file);
-    let (digits, width) = (&stem[start..end], end - start);
-    let Ok(number) = digits.parse::<u64>() else { return Vec::new() };
-    (1..=count as u64)
-        .map_while(|step| number.checked_add(step))
-        .map(|next| format!("{}{next:0width$}{}{suffix}{query}", &stem[..start], &stem[end..]))
-        .collect()
+    let value = match value.strip_prefix('(') {
+        Some(list) => list.split(')').next().unwrap_or(list),
+        None => value
+            .get(..value.match_indices('"').nth(1).map_or(value.len(), |(at, _)| at + 1))
+            .unwrap_or(value),
+    };
+    value.split('"').skip(1).step_by(2).take(MAX_HINTS).map(str::to_owned).collect()
+}
+
+fn is_range(text: &str) -> bool {
+    text.split_once('-').is_some_and(|(first, last)| {
+        !first.is_empty() && (first.to_owned() + last).bytes().all(|b| b.is_ascii_digit())
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_last_number_counts_on_with_its_width() {
-        assert_eq!(successors("h/v/0-001.m4s", 2), ["h/v/0-002.m4s", "h/v/0-003.m4s"]);
-        assert_eq!(successors("h/seg9.ts?t=1", 1), ["h/seg10.ts?t=1"]);
-        assert_eq!(successors("h/seg_099_v2/chunk-99-hd.mp4", 1), ["h/seg_099_v2/chunk-100-hd.mp4"]);
+    fn of(target: &str, field: Option<&str>) -> Vec<(String, Option<String>)> {
+        let mut request = http::Request::get(target);
+        if let Some(field) = field {
+            request = request.header("cmcd-request", field);
+        }
+        let head = request.body(()).unwrap().into_parts().0;
+        let key = ObjectKey::from_name("h/v/1.m4s", None).unwrap();
+        let text = |range: HeaderValue| range.to_str().unwrap().to_owned();
+        hints(&head, &key).into_iter().map(|it| (it.key.as_str().to_owned(), it.range.map(text))).collect()
     }
 
     #[test]
-    fn what_is_no_numbered_segment_has_no_successors() {
-        for name in [
-            "h/2/init.mp4",
-            "h/live_1.m3u8",
-            "h/key1.bin",
-            "h/99999999999999999999.ts",
-            ".ts",
-            "h/18446744073709551615.ts",
+    fn players_name_what_comes_next() {
+        let next = |key: &str, range: Option<&str>| vec![(key.to_owned(), range.map(str::to_owned))];
+        assert_eq!(of("/x?CMCD=bl%3D2%2Cnor%3D%222.m4s%22", None), next("h/v/2.m4s", None));
+        assert_eq!(of("/x", Some("bl=2,nor=\"..%2Fw%2F2.m4s\"")), next("h/w/2.m4s", None));
+        assert_eq!(of("/x", Some("nor=\"a.mp4\",nrr=\"100-\"")), next("h/v/a.mp4", Some("bytes=100-")));
+        assert_eq!(of("/x", Some("nrr=\"5-9\"")), next("h/v/1.m4s", Some("bytes=5-9")));
+        assert_eq!(of("/x", Some("v=2,nor=(\"2.m4s\" \"3.m4s\";r=\"0-9\")"))[1].0, "h/v/3.m4s");
+    }
+
+    #[test]
+    fn what_names_no_object_of_the_same_host_is_no_hint() {
+        for field in [
+            "",
+            "bl=3",
+            "nor=2.m4s",
+            "nor=\"http:%2F%2Fother%2F2.m4s\"",
+            "nor=\"%2F%2Fother%2F2\"",
+            "nor=\"1.m4s\"",
+            "xnor=\"2.m4s\"",
+            "nor=\"",
+            "nrr=\"x-\"",
         ] {
-            assert!(successors(name, 3).is_empty(), "{name}");
+            assert!(of("/x", Some(field)).is_empty(), "{field}");
         }
-        assert!(successors("h/1.ts", 0).is_empty());
     }
 }

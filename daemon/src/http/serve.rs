@@ -1,6 +1,7 @@
 //! From a request to a response: the cache, then what is on its way, then what is announced, then the origin.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use carousel::name::ObjectKey;
 use http::request::Parts;
@@ -183,26 +184,34 @@ impl Player {
                 let ask = Ask { announced, range, is_expected, ..asked.ask() };
                 match self.filler.fill(key, url, ask).await {
                     FillResult::Flight(flight) => {
-                        self.prefetch(key);
+                        self.prefetch(asked);
                         return Ok(Found::Flight(flight));
                     }
                     FillResult::Stored(object) => return Ok(Found::Stored(object, "hit")),
                     FillResult::Passed(passed) => return Ok(Found::Passed(passed)),
-                    FillResult::Held | FillResult::Stale => return Err(Missing::Again),
+                    FillResult::Held | FillResult::Stale | FillResult::Declined(_) => {
+                        return Err(Missing::Again);
+                    }
                     FillResult::Refused(status) => Some(Missing::Refused(status)),
                     FillResult::Failed(err) => Some(Missing::Origin(err)),
                     FillResult::Busy => Some(Missing::Busy),
                 }
             }
         };
-        // An origin that has no such object knows better than the service.
-        let is_hopeless = !is_announced && matches!(missing, Some(Missing::Refused(..=499)));
-        if !is_expected || is_hopeless {
+        // An origin that has no such object knows better than the service, unless the service is live: then the segment may
+        // be on its way to the origin too, and comes within its own duration.
+        let is_refused = !is_announced && matches!(missing, Some(Missing::Refused(..=499)));
+        let live_target_ms = self.shared.manifests.live_target_ms(key);
+        if !is_expected || (is_refused && live_target_ms.is_none()) {
             return Err(missing.unwrap_or(Missing::Unknown));
         }
+        let patience = match live_target_ms.filter(|_| is_refused) {
+            Some(target_ms) => self.waits.patience.min(Duration::from_millis(target_ms)),
+            None => self.waits.patience,
+        };
         let store = &self.shared.store;
         let done = || store.contains(key.as_str());
-        match self.shared.flights.wait_for(key.as_str(), self.waits.patience, done).await {
+        match self.shared.flights.wait_for(key.as_str(), patience, done).await {
             Some(flight) => Ok(Found::Flight(flight)),
             None => {
                 let held = self.held(key, &asked.head.headers).await;
@@ -219,7 +228,7 @@ impl Player {
         url: String,
     ) -> Result<Found, Missing> {
         let ask = Ask { held: Some(Arc::clone(&object)), ..asked.ask() };
-        let staleness = object.meta().staleness(clock::wall());
+        let staleness = object.staleness(clock::wall());
         if staleness.while_revalidating {
             let (filler, key) = (Arc::clone(&self.filler), asked.key.clone());
             // Its result is in the cache when it is there.
@@ -235,7 +244,7 @@ impl Player {
                 return Ok(Found::Stored(object, "hit; fwd=stale; fwd-status=304"));
             }
             FillResult::Passed(passed) => return Ok(Found::Passed(passed)),
-            FillResult::Held => return Err(Missing::Again),
+            FillResult::Held | FillResult::Declined(_) => return Err(Missing::Again),
             FillResult::Stale => return Ok(Found::Stored(object, "hit; detail=stale-if-error")),
             FillResult::Refused(status) => Missing::Refused(status),
             FillResult::Failed(err) => Missing::Origin(err),
@@ -346,7 +355,7 @@ impl Player {
 
 /// Whether an object may be used without asking.
 pub(super) fn is_fresh(object: &StoredObject) -> bool {
-    object.meta().expires.is_none_or(|expires| clock::trusted_wall().is_none_or(|now| now < expires))
+    object.expires().is_none_or(|expires| clock::trusted_wall().is_none_or(|now| now < expires))
 }
 
 impl Missing {

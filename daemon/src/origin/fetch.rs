@@ -3,19 +3,24 @@
 use std::sync::Arc;
 
 use carousel::digest::Digest;
+use carousel::manifest::{MAX_MANIFEST_BYTES, Manifest};
 use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 
 use super::client::{OriginError, Question, Reply, no_body};
-use super::fill::{Ask, FillResult, Filler, Passed};
+use super::fill::{Ask, FillResult, Filler, Passed, PrefetchEnd};
 use super::kind::{MediaKind, media_kind};
 use crate::caching::{self, Exchange, Keep, NotKept};
 use crate::clock;
 use crate::delivery::{FailReason, Flight, Outcome, Sent};
 use crate::receive::Shared;
 use crate::store::{CameBy, EvictReason, ObjectMeta, ObjectUri, Partial, ResponseMeta, StoredObject, Wish};
+
+/// How long a 404 or 410 of a media name stands whose segments are of unknown duration, in milliseconds: a quarter of the
+/// shortest segments in common use.
+const NEGATIVE_MEDIA_MS: u64 = 250;
 
 /// What is known of a response that is to be kept or shared.
 pub(super) struct Answer {
@@ -27,6 +32,8 @@ pub(super) struct Answer {
     /// It goes into the cache when it is whole.
     pub(super) keep: bool,
     pub(super) expected: Option<Digest>,
+    /// See [`Keep::implicit_age_s`].
+    pub(super) implicit_age_s: Option<u32>,
 }
 
 /// End-to-end fields, with the date that a recipient adds where there is none (RFC 9110 section 6.6.1).
@@ -81,14 +88,20 @@ impl Filler {
                 self.count_revalidated();
                 return FillResult::Stored(self.freshen(held, &ask, &fields, reply.requested_at));
             }
-            if status.is_server_error() && held.meta().staleness(clock::wall()).if_error {
+            if status.is_server_error() && held.staleness(clock::wall()).if_error {
                 tracing::info!(%key, %status, "the origin fails: what is held is used stale");
                 return FillResult::Stale;
             }
         }
         let is_announced = ask.announced.is_some();
-        if (is_announced && status.as_u16() >= 400) || (ask.is_expected && status.is_server_error()) {
+        // What the carousel may still bring is not refused in the origin's words, and the refusal is not remembered.
+        if ask.is_expected && status.as_u16() >= 400 {
             return FillResult::Refused(status.as_u16());
+        }
+        if ask.prefetch
+            && let Some(why) = self.declined(&reply)
+        {
+            return FillResult::Declined(why);
         }
         let pass = |reply, headers, why| FillResult::Passed(Box::new(Passed { headers, reply, why }));
         // A 304 that nobody asked for, or part of something that cannot be put together.
@@ -102,12 +115,13 @@ impl Filler {
             requested_at: reply.requested_at,
             received_at: clock::wall(),
             // What an FDT names is an object, whatever its type.
-            default_s: self
-                .default_s(key, status, &fields)
-                .or_else(|| is_announced.then_some(self.options.segment_ttl_s)),
+            default_ms: self
+                .default_ms(key, status, &fields)
+                .or_else(|| is_announced.then_some(u64::from(self.options.segment_ttl_s) * 1000)),
         });
         let keep = match judged {
             Ok(keep) => Some(keep),
+            Err(_) if ask.prefetch => return FillResult::Declined(PrefetchEnd::NotKept),
             Err(why) => {
                 self.count_not_kept(why);
                 match why {
@@ -145,18 +159,39 @@ impl Filler {
         FillResult::Flight(flight)
     }
 
-    /// Freshness in seconds of what an origin says nothing about: media do not change, manifests do, and what is not there
-    /// may soon be.
-    fn default_s(&self, key: &ObjectKey, status: StatusCode, fields: &HeaderMap) -> Option<u32> {
+    /// Freshness in milliseconds of what an origin says nothing about: media do not change, manifests do, and what is not
+    /// there may soon be.
+    fn default_ms(&self, key: &ObjectKey, status: StatusCode, fields: &HeaderMap) -> Option<u64> {
+        let ms = |seconds: u32| Some(u64::from(seconds) * 1000);
         match status.as_u16() {
             200 | 203 | 206 => match media_kind(key, caching::text(fields, header::CONTENT_TYPE)) {
-                MediaKind::Segment => Some(self.options.segment_ttl_s),
-                MediaKind::Manifest => Some(self.options.manifest_ttl_s),
+                MediaKind::Segment => ms(self.options.segment_ttl_s),
+                MediaKind::Manifest => ms(self.options.manifest_ttl_s),
                 MediaKind::Other => None,
             },
-            404 | 410 if !fields.contains_key(header::LAST_MODIFIED) => Some(self.options.negative_ttl_s),
+            404 | 410 => {
+                let target_ms = self.shared.manifests.live_target_ms(key);
+                let is_media = target_ms.is_some() || media_kind(key, None) != MediaKind::Other;
+                if is_media {
+                    // A segment is asked for a moment before it is there: others must not pay for that.
+                    let most_ms = target_ms.map_or(NEGATIVE_MEDIA_MS, |target_ms| target_ms / 4);
+                    return ms(self.options.negative_ttl_s).map(|ms| ms.min(most_ms));
+                }
+                ms(self.options.negative_ttl_s).filter(|_| !fields.contains_key(header::LAST_MODIFIED))
+            }
             _ => None,
         }
+    }
+
+    /// Why a response is not worth having before anybody has asked for it.
+    fn declined(&self, reply: &Reply) -> Option<PrefetchEnd> {
+        let length =
+            caching::text(&reply.headers, header::CONTENT_LENGTH).and_then(|it| it.parse::<u64>().ok());
+        match reply.status {
+            StatusCode::OK | StatusCode::PARTIAL_CONTENT => {}
+            _ => return Some(PrefetchEnd::Refused),
+        }
+        (length.unwrap_or(0) > self.options.prefetch_object_bytes).then_some(PrefetchEnd::TooLong)
     }
 
     fn answer(
@@ -175,10 +210,20 @@ impl Filler {
         let is_encoded = reply.headers.contains_key(header::CONTENT_ENCODING);
         let is_object = reply.status == StatusCode::OK;
         let expected = ask.announced.as_ref().and_then(|it| it.digest).filter(|_| !is_encoded && is_object);
+        let implicit_age_s = keep.as_ref().and_then(|keep| keep.implicit_age_s);
         let (is_kept, sent) = sent(reply.status, fields, keep);
         let place = self.shared.store.place_of(key, &sent.response.selecting);
         let content_type = caching::text(fields, header::CONTENT_TYPE).map(str::to_owned);
-        Answer { key: place, url: url.to_owned(), content_type, length, sent, keep: is_kept, expected }
+        Answer {
+            key: place,
+            url: url.to_owned(),
+            content_type,
+            length,
+            sent,
+            keep: is_kept,
+            expected,
+            implicit_age_s,
+        }
     }
 
     fn open(&self, answer: &Answer) -> Result<(Arc<Flight>, Arc<Partial>), crate::store::StoreError> {
@@ -202,7 +247,8 @@ impl Filler {
     pub(super) fn wish(&self, key: &ObjectKey, expires: WallTime, keep: bool) -> Wish {
         let store = &self.shared.store;
         // What is not kept need not touch the flash.
-        let is_short_lived = !keep || store.is_short(clock::wall(), Some(expires));
+        let is_live = self.shared.manifests.live_target_ms(key).is_some();
+        let is_short_lived = !keep || is_live || store.is_short(clock::wall(), Some(expires));
         Wish { class: store.class_of(key.as_str()), is_short_lived }
     }
 
@@ -274,10 +320,14 @@ impl Filler {
             response: &fields,
             requested_at,
             received_at: clock::wall(),
-            default_s: self.default_s(&meta.key, status, &fields),
+            default_ms: self.default_ms(&meta.key, status, &fields),
         });
         let is_kept = judged.is_ok();
-        let (_, sent) = sent(status, &fields, judged.ok());
+        let implicit_age_s = judged.as_ref().ok().and_then(|keep| keep.implicit_age_s);
+        let (_, mut sent) = sent(status, &fields, judged.ok());
+        if let (Some(live), Some(age_s)) = (held.live(), implicit_age_s) {
+            sent.expires = live_expiry(sent.received_at, live.fresh_ms, age_s);
+        }
         let meta = ObjectMeta {
             received_at: clock::wall(),
             expires: Some(sent.expires),
@@ -301,6 +351,7 @@ pub(super) fn sent(status: StatusCode, fields: &HeaderMap, keep: Option<Keep>) -
     let keep = keep.unwrap_or(Keep {
         expires: WallTime::from_unix_ms(0),
         initial_age_s: age_s,
+        implicit_age_s: None,
         selecting: Vec::new(),
         without: Vec::new(),
     });
@@ -322,6 +373,13 @@ pub(super) fn sent(status: StatusCode, fields: &HeaderMap, keep: Option<Keep>) -
     (is_kept, Sent { response, received_at: clock::wall(), expires: keep.expires, is_shared })
 }
 
+/// When a live manifest is stale whose origin says nothing of it: counted from when it came, less the age that caches on the
+/// way have given it. The origin's clock has no part in it.
+fn live_expiry(received_at: WallTime, fresh_ms: u64, age_s: u32) -> WallTime {
+    let left_ms = fresh_ms.saturating_sub(u64::from(age_s) * 1000);
+    WallTime::from_unix_ms(received_at.unix_ms().saturating_add(i64::try_from(left_ms).unwrap_or(i64::MAX)))
+}
+
 fn publish(
     shared: &Shared,
     answer: Answer,
@@ -338,6 +396,13 @@ fn publish(
         return Ok(None);
     }
     let store = &shared.store;
+    let mut expires = answer.sent.expires;
+    if let Some(age_s) = answer.implicit_age_s
+        && frozen.as_slice().len() <= MAX_MANIFEST_BYTES
+        && let Some(fresh_ms) = Manifest::read(frozen.as_slice()).and_then(|it| it.fresh_ms())
+    {
+        expires = live_expiry(answer.sent.received_at, fresh_ms, age_s);
+    }
     if answer.sent.response.selecting.is_empty() {
         store.forget_variants(&answer.key);
     }
@@ -348,13 +413,13 @@ fn publish(
         digest,
         version: 0,
         received_at: answer.sent.received_at,
-        expires: Some(answer.sent.expires),
+        expires: Some(expires),
         class: store.class_of(answer.key.as_str()),
         came_by: CameBy::Origin,
         response: Some(Box::new(answer.sent.response)),
         key: answer.key,
     };
-    match store.publish(&frozen, meta) {
+    match store.publish_with(&frozen, meta, |object| shared.manifests.learn(object)) {
         Ok(stored) => Ok(Some(stored)),
         // Its fields are larger than a header page: those who wait have it all the same.
         Err(crate::store::StoreError::MetaTooLarge) => Ok(None),

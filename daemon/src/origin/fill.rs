@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,8 @@ const MAX_FILLS: usize = 1024;
 const MAX_FILLS_OF_A_NAME: usize = 8;
 /// Names that are remembered, of those whose responses nobody shares and of those whose origin fails.
 const MAX_REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+/// Prefetches at a time whose response has not begun. Beyond, players' own requests go first.
+const MAX_PREFETCHES: usize = 32;
 /// How long a name whose response was not to be shared is fetched by each who asks.
 const UNSHARED_FOR: Duration = Duration::from_secs(60);
 /// How long an origin that has failed for a name is not asked about what is held of it.
@@ -50,6 +52,8 @@ pub struct Ask {
     pub announced: Option<Announced>,
     /// The carousel may bring it: an origin that fails is no object, and waiting is better.
     pub is_expected: bool,
+    /// Nobody has asked for it yet: only what is kept is received, and refusals are forgotten.
+    pub prefetch: bool,
     /// Redirects are followed, and refusals are no objects: nobody would read them.
     pub is_our_own: bool,
     /// Where interim responses go.
@@ -86,6 +90,43 @@ pub enum FillResult {
     Busy,
     /// The cache has something newer by now: look again.
     Held,
+    /// Nobody has asked for it, and it is not worth having.
+    Declined(PrefetchEnd),
+}
+
+/// How a prefetch ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PrefetchEnd {
+    /// It is being fetched.
+    Begun,
+    /// It is held, or on its way already.
+    Known,
+    /// The origin has no such object for this player.
+    Refused,
+    /// It would not be kept.
+    NotKept,
+    /// It is longer than `prefetch_object_bytes`.
+    TooLong,
+    /// Too many are on their way, or the origin fails.
+    Busy,
+}
+
+impl PrefetchEnd {
+    /// Every variant, in the order of their numbers, for metrics.
+    pub const ALL: [Self; 6] =
+        [Self::Begun, Self::Known, Self::Refused, Self::NotKept, Self::TooLong, Self::Busy];
+
+    /// Name in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Begun => "begun",
+            Self::Known => "known",
+            Self::Refused => "refused",
+            Self::NotKept => "not_kept",
+            Self::TooLong => "too_long",
+            Self::Busy => "busy",
+        }
+    }
 }
 
 /// What those who wait are told of another's fetch.
@@ -100,6 +141,8 @@ enum Told {
     Held,
     /// The response is not theirs.
     Alone,
+    /// It was a prefetch that came to nothing: they ask themselves.
+    Again,
 }
 
 impl Told {
@@ -113,6 +156,7 @@ impl Told {
             FillResult::Failed(err) => Self::Failed(err.clone()),
             FillResult::Busy => Self::Busy,
             FillResult::Held => Self::Held,
+            FillResult::Declined(_) => Self::Again,
         }
     }
 }
@@ -159,6 +203,9 @@ pub struct Filler {
     not_kept: [AtomicU64; NotKept::ALL.len()],
     joined: AtomicU64,
     revalidated: AtomicU64,
+    prefetched: [AtomicU64; PrefetchEnd::ALL.len()],
+    /// Prefetches whose response has not begun.
+    pub(super) prefetching: AtomicUsize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -186,12 +233,16 @@ impl Filler {
             not_kept: Default::default(),
             joined: AtomicU64::new(0),
             revalidated: AtomicU64::new(0),
+            prefetched: Default::default(),
+            prefetching: AtomicUsize::new(0),
         })
     }
 
     /// Fetches `url` as `key`, or joins who does so already. Goes on when the first who asked has left.
     pub async fn fill(self: &Arc<Self>, key: &ObjectKey, url: String, ask: Ask) -> FillResult {
-        if ask.held.is_some() && is_remembered(&self.failing, key, FAILING_FOR) {
+        let may_be_stale =
+            || ask.held.as_ref().is_some_and(|held| held.staleness(crate::clock::wall()).if_error);
+        if is_remembered(&self.failing, key, FAILING_FOR) && may_be_stale() {
             return FillResult::Stale;
         }
         if is_remembered(&self.unshared, key, UNSHARED_FOR) {
@@ -216,7 +267,7 @@ impl Filler {
                         Told::Stored(object) if object.meta().suits(&ask.headers) => {
                             return FillResult::Stored(object);
                         }
-                        Told::Flight(_) | Told::Stored(_) => {}
+                        Told::Flight(_) | Told::Stored(_) | Told::Again => {}
                         Told::Alone => return self.alone(key, url, ask).await,
                         Told::Stale if ask.held.is_some() => return FillResult::Stale,
                         Told::Stale | Told::Held => return FillResult::Held,
@@ -284,6 +335,30 @@ impl Filler {
             }
         }
         slot.changed.notify_waiters();
+    }
+
+    /// Fetches what a player will probably ask for next, with the fields of the request that caused it.
+    pub async fn prefetch(self: &Arc<Self>, key: &ObjectKey, url: String, ask: Ask) -> PrefetchEnd {
+        let end = if self.prefetching.fetch_add(1, Ordering::Relaxed) >= MAX_PREFETCHES {
+            PrefetchEnd::Busy
+        } else {
+            match self.fill(key, url, Ask { prefetch: true, ..ask }).await {
+                FillResult::Flight(_) => PrefetchEnd::Begun,
+                FillResult::Stored(_) | FillResult::Held | FillResult::Stale => PrefetchEnd::Known,
+                FillResult::Passed(_) => PrefetchEnd::NotKept,
+                FillResult::Refused(_) => PrefetchEnd::Refused,
+                FillResult::Failed(_) | FillResult::Busy => PrefetchEnd::Busy,
+                FillResult::Declined(why) => why,
+            }
+        };
+        self.prefetching.fetch_sub(1, Ordering::Relaxed);
+        self.prefetched[end as usize].fetch_add(1, Ordering::Relaxed);
+        end
+    }
+
+    /// Prefetches, in the order of [`PrefetchEnd::ALL`].
+    pub fn prefetched(&self) -> [u64; PrefetchEnd::ALL.len()] {
+        std::array::from_fn(|at| self.prefetched[at].load(Ordering::Relaxed))
     }
 
     /// For one alone: nobody waits for it.

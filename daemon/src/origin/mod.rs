@@ -18,7 +18,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use carousel::name::ObjectKey;
 
 pub use client::{Client, OnInterim, OriginError, Question, Reply, RequestBody, no_body};
-pub use fill::{Ask, FillResult, Filler, Passed};
+pub use fill::{Ask, FillResult, Filler, Passed, PrefetchEnd};
 pub use options::{FillOptions, Origin, Route};
 
 /// Base URLs kept from received configurations.

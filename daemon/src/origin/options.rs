@@ -25,7 +25,7 @@ pub struct Origin {
     pub url: String,
 }
 
-/// Freshness of responses whose origin gives none. Set in `[http]`.
+/// How responses are kept: freshness where their origin gives none, and limits. Set in `[http]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FillOptions {
     /// Media segments.
@@ -34,4 +34,6 @@ pub struct FillOptions {
     pub manifest_ttl_s: u32,
     /// Responses 404 and 410.
     pub negative_ttl_s: u32,
+    /// Longest object that is prefetched.
+    pub prefetch_object_bytes: u64,
 }

@@ -125,6 +125,7 @@ impl Filler {
                 sent: sent.clone(),
                 keep: true,
                 expected: None,
+                implicit_age_s: None,
             };
             let outcome = self.publish(answer, length, Arc::clone(flight.partial())).await;
             self.shared.flights.end(flight, outcome);

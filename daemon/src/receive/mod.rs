@@ -29,6 +29,7 @@ use carousel::mabr::Aliases;
 use carousel::name::{NameError, ObjectKey};
 
 use crate::delivery::Flights;
+use crate::manifests::Manifests;
 use crate::store::Store;
 use crate::transport::TransportStats;
 use crate::vitals::Vitals;
@@ -65,6 +66,8 @@ pub struct Shared {
     pub vitals: Vitals,
     /// Transport streams.
     pub transport: TransportStats,
+    /// What the manifests in the cache say.
+    pub manifests: Manifests,
 }
 
 impl Shared {
@@ -78,6 +81,7 @@ impl Shared {
             stats: ReceiveStats::default(),
             vitals: Vitals::default(),
             transport: TransportStats::default(),
+            manifests: Manifests::default(),
             received: AtomicU64::new(0),
             repaired: AtomicU64::new(0),
         })

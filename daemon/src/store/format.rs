@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use http::HeaderMap;
 
-use crate::caching::{self, Selecting, Staleness};
+use crate::caching::{self, Selecting};
 
 /// Bytes before the body: one page, so that the body is mapped at a page boundary.
 pub(super) const HEADER_BYTES: usize = 4096;
@@ -175,11 +175,6 @@ impl ObjectMeta {
     /// Fields of the response.
     pub fn fields(&self) -> HeaderMap {
         self.response.as_ref().map_or_else(HeaderMap::new, |it| it.fields())
-    }
-
-    /// What may be done with it now that it is stale.
-    pub fn staleness(&self, now: WallTime) -> Staleness {
-        Staleness::of(&self.fields(), self.expires.unwrap_or(now), now)
     }
 
     /// Whether a request with these fields means this object, of those that have its name.

@@ -51,7 +51,7 @@ pub use error::{EvictReason, StoreError};
 pub use format::{CameBy, Class, ObjectMeta, ObjectUri, ResponseMeta};
 pub use keeper::Keeper;
 pub use ledger::FlashWear;
-pub use object::{StoredObject, Tier, View};
+pub use object::{LiveFacts, StoredObject, Tier, View};
 pub use partial::{Frozen, Partial};
 pub use recover::RecoveryReport;
 
@@ -191,7 +191,11 @@ impl Store {
             return None;
         }
         let uses = object.uses.fetch_add(1, Ordering::Relaxed) + 1;
-        if uses == PROMOTE_USES && object.tier() == Tier::Memory && !self.is_short_lived(&object) {
+        if uses == PROMOTE_USES
+            && object.tier() == Tier::Memory
+            && !object.is_live()
+            && !self.is_short_lived(&object)
+        {
             // Full: it is asked for again, or it was not worth it.
             let _ = self.0.promotions.try_send(Arc::clone(&object));
         }
@@ -427,12 +431,26 @@ impl Store {
     /// # Errors
     /// If the metadata do not fit, or the disk fails. Nothing is visible then.
     pub fn publish(&self, frozen: &Frozen, meta: ObjectMeta) -> Result<Arc<StoredObject>, StoreError> {
+        self.publish_with(frozen, meta, |_| {})
+    }
+
+    /// As [`Store::publish`]; `before` is called with the object before anybody else can see it.
+    ///
+    /// # Errors
+    /// As for [`Store::publish`].
+    pub fn publish_with(
+        &self,
+        frozen: &Frozen,
+        meta: ObjectMeta,
+        before: impl FnOnce(&Arc<StoredObject>),
+    ) -> Result<Arc<StoredObject>, StoreError> {
         let header = format::encode(&meta).ok_or(StoreError::MetaTooLarge)?;
         let root = &self.0.root;
         let path = file::object_path(&root.folder, meta.key.as_str());
         let names = self.names();
         let mapping = frozen.publish(&header, &path).inspect_err(|err| root.disk.failed(err))?;
         let object = StoredObject::published(meta, frozen.tier(), root, mapping);
+        before(&object);
         let old = self.index().insert(Arc::clone(&object));
         drop(names);
         // A file is replaced by its successor's; where that is in memory, it must go by itself.

@@ -8,18 +8,19 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use carousel::digest::StreamDigest;
-use carousel::time::Instant;
+use carousel::time::{Instant, WallTime};
 
 use super::disk::Disk;
 use super::file;
 use super::format::{HEADER_BYTES, ObjectMeta};
 use super::ledger::Ledger;
 use super::mapping::Mapping;
+use crate::caching::Staleness;
 
 /// Files that are mapped at a time: each takes addresses, of which a 32-bit box has 3 GiB, and a descriptor.
 pub(super) const MAX_MAPPINGS: usize = match () {
@@ -150,6 +151,15 @@ fn in_file(range: &Range<u64>) -> Option<Range<usize>> {
     Some(start..usize::try_from(range.end).ok()?.checked_add(HEADER_BYTES)?)
 }
 
+/// How soon a live manifest changes, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LiveFacts {
+    /// It may be used for so long where its origin does not say.
+    pub fresh_ms: u64,
+    /// Duration of its segments.
+    pub target_ms: u64,
+}
+
 /// A whole, verified object. Its bytes stay readable for as long as this is held, evicted or not.
 #[derive(Debug)]
 pub struct StoredObject {
@@ -166,6 +176,10 @@ pub struct StoredObject {
     has_left: AtomicBool,
     /// When all its pages were last seen in memory, on the daemon's clock.
     warm_ns: AtomicU64,
+    /// Of a live manifest.
+    live: OnceLock<Option<LiveFacts>>,
+    /// It belongs to a live service, and is never promoted to the disk.
+    is_live: AtomicBool,
 }
 
 impl StoredObject {
@@ -199,6 +213,8 @@ impl StoredObject {
             uses: AtomicU32::new(0),
             has_left: AtomicBool::new(false),
             warm_ns: AtomicU64::new(0),
+            live: OnceLock::new(),
+            is_live: AtomicBool::new(false),
         }
     }
 
@@ -209,9 +225,64 @@ impl StoredObject {
         let fresh = Self {
             mapping: Mutex::new(lock(&self.mapping).clone()),
             uses: AtomicU32::new(self.uses()),
+            live: self.live.clone(),
+            is_live: AtomicBool::new(self.is_live()),
             ..fresh
         };
         Arc::new(fresh)
+    }
+
+    /// Whether its first bytes can be those of a manifest.
+    pub fn begins_like_manifest(self: &Arc<Self>, bytes: u64) -> bool {
+        let first = self.bytes(0..self.meta.length.min(bytes)).unwrap_or_default();
+        let first = first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&first).trim_ascii_start();
+        matches!(first.first(), None | Some(b'#' | b'<' | b'{'))
+    }
+
+    /// It was read as a manifest: a live one, or not.
+    pub fn set_live(&self, live: Option<LiveFacts>) {
+        let _ = self.live.set(live);
+        if live.is_some() {
+            self.is_live.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// It is part of a live service.
+    pub fn mark_live(&self) {
+        self.is_live.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is part of a live service.
+    pub fn is_live(&self) -> bool {
+        self.is_live.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody has looked if it is a manifest.
+    pub fn is_read(&self) -> bool {
+        self.live.get().is_some()
+    }
+
+    /// How soon it changes, if it is a live manifest.
+    pub fn live(&self) -> Option<LiveFacts> {
+        self.live.get().copied().flatten()
+    }
+
+    /// When it is stale. A live manifest of a carousel is after two target durations, whatever its FDT says: by then a newer
+    /// one should have come.
+    pub fn expires(&self) -> Option<WallTime> {
+        match (&self.meta.response, self.live()) {
+            (None, Some(live)) => {
+                let two_targets_ms = i64::try_from(live.target_ms.saturating_mul(2)).unwrap_or(i64::MAX);
+                Some(WallTime::from_unix_ms(self.meta.received_at.unix_ms().saturating_add(two_targets_ms)))
+            }
+            _ => self.meta.expires,
+        }
+    }
+
+    /// What may be done with it now that it is stale.
+    pub fn staleness(&self, now: WallTime) -> Staleness {
+        let target_ms = self.live().map(|live| live.target_ms);
+        Staleness::of(&self.meta.fields(), self.expires().unwrap_or(now), now, target_ms)
     }
 
     /// It is taken out of the index, or replaced there.

@@ -369,7 +369,8 @@ fn publish(
         came_by: CameBy::Carousel,
         response: None,
     };
-    let stored = shared.store.publish(frozen, meta).map_err(failed)?;
+    let stored =
+        shared.store.publish_with(frozen, meta, |object| shared.manifests.learn(object)).map_err(failed)?;
     Ok((key.as_str().to_owned(), Some(stored)))
 }
 

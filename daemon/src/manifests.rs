@@ -1,0 +1,252 @@
+//! Manifests that the box holds: how soon live ones change, which names they list, and what follows a segment.
+//!
+//! Names are remembered as patterns, with every run of digits in the last part of the path taken as one: a live window
+//! moves on, its names stay alike. Segments themselves are read from the manifest when they are asked for.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use carousel::manifest::{self, MAX_MANIFEST_BYTES, Manifest};
+use carousel::name::ObjectKey;
+use lru::LruCache;
+
+use crate::store::{LiveFacts, ObjectMeta, StoredObject};
+
+/// Manifests remembered: some thirty services with eight playlists each. Each takes up to 3 KB.
+const MAX_MANIFESTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+/// Patterns of one manifest. Ladders have a dozen; names that are hashes have one for each segment.
+const MAX_PATTERNS: usize = 256;
+/// Bytes looked at to tell a manifest from other text.
+const SNIFFED_BYTES: u64 = 16;
+
+#[derive(Debug)]
+struct Known {
+    facts: Manifest,
+    patterns: HashSet<u64>,
+}
+
+/// What is known of the manifests of a box.
+#[derive(Debug)]
+pub struct Manifests {
+    known: Mutex<LruCache<ObjectKey, Arc<Known>>>,
+    hasher: RandomState,
+}
+
+impl Default for Manifests {
+    fn default() -> Self {
+        Self { known: Mutex::new(LruCache::new(MAX_MANIFESTS)), hasher: RandomState::new() }
+    }
+}
+
+impl Manifests {
+    /// Reads an object that is new in the cache, if it is a manifest, and marks it if it belongs to a live service. Reads the whole object: not for threads that must not
+    /// wait for the disk.
+    pub fn learn(&self, object: &Arc<StoredObject>) {
+        let meta = object.meta();
+        let is_likely = may_be_manifest(meta) && object.begins_like_manifest(SNIFFED_BYTES);
+        let bytes = is_likely.then(|| object.bytes(0..meta.length)).flatten();
+        object.set_live(bytes.and_then(|bytes| self.read(&meta.key, &bytes)).as_ref().and_then(live_facts));
+        if self.live_target_ms(&meta.key).is_some() {
+            object.mark_live();
+        }
+    }
+
+    /// Reads the facts of a manifest of this key, and remembers them. `None`: it is none.
+    pub fn read(&self, key: &ObjectKey, bytes: &[u8]) -> Option<Manifest> {
+        let facts = Manifest::read(bytes)?;
+        let mut patterns = HashSet::new();
+        let (mut list, mut last) = (usize::MAX, 0);
+        manifest::segments(bytes, &url_of(key), &mut |segment| {
+            if let Ok(name) = ObjectKey::from_name(segment.url, None) {
+                let pattern = self.pattern(name.as_str());
+                if (segment.list, pattern) != (list, last) {
+                    (list, last) = (segment.list, pattern);
+                    patterns.insert(pattern);
+                }
+            }
+            patterns.len() < MAX_PATTERNS
+        });
+        self.known().put(key.clone(), Arc::new(Known { facts: facts.clone(), patterns }));
+        Some(facts)
+    }
+
+    /// The facts of the manifest of this key, as it was last held.
+    pub fn facts(&self, key: &ObjectKey) -> Option<Manifest> {
+        self.known().peek(key).map(|known| known.facts.clone())
+    }
+
+    /// Target duration, in milliseconds, of a live manifest that lists names like this one, or has it itself.
+    pub fn live_target_ms(&self, key: &ObjectKey) -> Option<u64> {
+        let pattern = self.pattern(key.as_str());
+        let known = self.known();
+        let own = known.peek(key).filter(|it| it.facts.is_live);
+        let lists =
+            || known.iter().map(|it| it.1).find(|it| it.facts.is_live && it.patterns.contains(&pattern));
+        own.or_else(lists).map(|it| it.facts.target_ms)
+    }
+
+    /// Manifests that list names like this one, the last learned first.
+    pub fn listing(&self, key: &ObjectKey) -> Vec<ObjectKey> {
+        let pattern = self.pattern(key.as_str());
+        let known = self.known();
+        known.iter().filter(|it| it.1.patterns.contains(&pattern)).map(|it| it.0.clone()).collect()
+    }
+
+    fn pattern(&self, name: &str) -> u64 {
+        self.hasher.hash_one(pattern_of(name))
+    }
+
+    fn known(&self) -> MutexGuard<'_, LruCache<ObjectKey, Arc<Known>>> {
+        // Every change is one insertion, so a panic elsewhere leaves the table consistent.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The segments that follow `key` in the manifest `object`, at most `count`. Empty where the manifest does not list it, or
+/// lists ranges of it.
+pub fn successors(object: &Arc<StoredObject>, key: &ObjectKey, count: usize) -> Vec<ObjectKey> {
+    let meta = object.meta();
+    let Some(bytes) = object.bytes(0..meta.length) else { return Vec::new() };
+    following(&bytes, &meta.key, key, count)
+}
+
+fn following(bytes: &[u8], manifest: &ObjectKey, key: &ObjectKey, count: usize) -> Vec<ObjectKey> {
+    let last_part =
+        |name: &str| name.split('?').next().and_then(|it| it.rsplit('/').next()).map(str::to_owned);
+    let wanted = last_part(key.as_str());
+    let (mut found, mut out) = (None, Vec::new());
+    manifest::segments(bytes, &url_of(manifest), &mut |segment| {
+        if let Some(list) = found {
+            if segment.list != list || segment.is_range {
+                return false;
+            }
+            // A name twice in a row is one object.
+            if let Ok(name) = ObjectKey::from_name(segment.url, None)
+                && name != *key
+                && out.last() != Some(&name)
+            {
+                out.push(name);
+            }
+            return out.len() < count;
+        }
+        let is_it = last_part(segment.url) == wanted
+            && ObjectKey::from_name(segment.url, None).is_ok_and(|name| name == *key);
+        if is_it && !segment.is_range {
+            found = Some(segment.list);
+        }
+        count > 0
+    });
+    out
+}
+
+/// What the store keeps with a live manifest.
+pub fn live_facts(facts: &Manifest) -> Option<LiveFacts> {
+    facts.fresh_ms().map(|fresh_ms| LiveFacts { fresh_ms, target_ms: facts.target_ms })
+}
+
+/// Media and long objects are no manifests.
+pub fn may_be_manifest(meta: &ObjectMeta) -> bool {
+    let is_media = meta.content_type.as_deref().is_some_and(|it| {
+        ["video/", "audio/", "image/", "font/"]
+            .iter()
+            .any(|media| it.get(..media.len()).is_some_and(|it| it.eq_ignore_ascii_case(media)))
+            && !it.to_ascii_lowercase().contains("mpegurl")
+    });
+    !is_media && meta.length > 0 && meta.length <= MAX_MANIFEST_BYTES as u64 && meta.status() == 200
+}
+
+fn url_of(key: &ObjectKey) -> String {
+    format!("http://{key}")
+}
+
+/// A name with each run of digits in the last part of its path as `#`, without its query.
+fn pattern_of(name: &str) -> String {
+    let path = name.split('?').next().unwrap_or(name);
+    let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
+    let mut out = String::with_capacity(path.len() + 1);
+    out.push_str(folder);
+    out.push('/');
+    let mut was_digit = false;
+    for c in file.chars() {
+        let is_digit = c.is_ascii_digit();
+        if !is_digit {
+            out.push(c);
+        } else if !was_digit {
+            out.push('#');
+        }
+        was_digit = is_digit;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey::from_name(name, None).unwrap()
+    }
+
+    fn names(all: &[ObjectKey]) -> Vec<&str> {
+        all.iter().map(ObjectKey::as_str).collect()
+    }
+
+    const LIVE: &[u8] =
+        b"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\nv/s8.ts\n#EXTINF:4,\nv/s9.ts\n#EXTINF:4,\nv/s10.ts\n";
+
+    #[test]
+    fn names_like_those_of_a_live_manifest_are_live() {
+        let manifests = Manifests::default();
+        assert_eq!(manifests.live_target_ms(&key("h/v/s9.ts")), None);
+        manifests.read(&key("h/a.m3u8"), LIVE).unwrap();
+        for live in ["h/v/s9.ts", "h/v/s1234.ts", "h/v/s9.ts?token=x", "h/a.m3u8"] {
+            assert_eq!(manifests.live_target_ms(&key(live)), Some(4000), "{live}");
+        }
+        for other in ["h/v/film9.ts", "h/w/s9.ts", "k/v/s9.ts", "h/v/s.ts"] {
+            assert_eq!(manifests.live_target_ms(&key(other)), None, "{other}");
+        }
+        // The event is over.
+        manifests.read(&key("h/a.m3u8"), &[LIVE, b"#EXT-X-ENDLIST\n"].concat()).unwrap();
+        assert_eq!(manifests.live_target_ms(&key("h/v/s9.ts")), None);
+        assert_eq!(names(&manifests.listing(&key("h/v/s9.ts"))), ["h/a.m3u8"]);
+    }
+
+    #[test]
+    fn what_follows_is_what_the_manifest_lists() {
+        let manifest = key("h/a.m3u8");
+        let after = |name: &str, count| {
+            following(LIVE, &manifest, &key(name), count)
+                .iter()
+                .map(|it| it.as_str().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(after("h/v/s8.ts", 3), ["h/v/s9.ts", "h/v/s10.ts"]);
+        assert_eq!(after("h/v/s8.ts", 1), ["h/v/s9.ts"]);
+        assert!(after("h/v/s8.ts", 0).is_empty());
+        for last_or_other in ["h/v/s10.ts", "h/v/s7.ts", "h/w/s8.ts"] {
+            assert!(after(last_or_other, 3).is_empty(), "{last_or_other}");
+        }
+        let ranges = b"#EXTM3U\n#EXT-X-BYTERANGE:5@0\nall.ts\n#EXT-X-BYTERANGE:5@5\nall.ts\n";
+        assert!(following(ranges, &manifest, &key("h/all.ts"), 3).is_empty());
+    }
+
+    #[test]
+    fn the_table_and_each_manifest_are_bounded() {
+        let manifests = Manifests::default();
+        let mut text = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n".to_owned();
+        for at in 0..u32::from(u16::MAX) {
+            text.push_str(&format!(
+                "{}.ts\n",
+                (0..6).map(|n| char::from(b'a' + (at >> (2 * n) & 7) as u8)).collect::<String>()
+            ));
+        }
+        manifests.read(&key("h/hashes.m3u8"), text.as_bytes()).unwrap();
+        assert!(manifests.known().peek(&key("h/hashes.m3u8")).unwrap().patterns.len() <= MAX_PATTERNS);
+        for number in 0..2 * MAX_MANIFESTS.get() {
+            manifests.read(&key(&format!("h/{number}.m3u8")), LIVE).unwrap();
+        }
+        assert_eq!(manifests.known().len(), MAX_MANIFESTS.get());
+    }
+}
