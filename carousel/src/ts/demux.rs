@@ -15,6 +15,8 @@ pub struct PidCount {
     state: u8,
 }
 
+/// table_id of a stuffing table.
+const TABLE_STUFFING: u8 = 0x72;
 const SEEN: u8 = 0x10;
 const SCRAMBLED: u8 = 0x20;
 
@@ -119,6 +121,10 @@ impl Demux {
         };
         let dropped = &mut self.sections_dropped;
         assembler.push(&packet, |section| {
+            // A stuffing table has no CRC_32, whatever it says, and nothing in it (EN 300 468 clause 5.2.8).
+            if section.is_ok_and(|it| it.first() == Some(&TABLE_STUFFING)) {
+                return;
+            }
             let (section, bytes) = match section {
                 Ok(bytes) => (Section::parse(bytes), bytes),
                 Err(drop) => (Err(drop), &[][..]),

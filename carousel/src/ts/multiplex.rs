@@ -293,7 +293,8 @@ impl Multiplex {
         let Some((&pointer, rest)) = packet.payload.split_first() else { return };
         let Some(&[table_id, flags, ..]) = rest.get(usize::from(pointer)..) else { return };
         let is_ours = matches!(table_id, TABLE_CONTROL | TABLE_DATA | mpe::TABLE_DATAGRAM)
-            && flags & 0xb0 == 0xb0
+            // With CRC_32, or with a checksum and the private_indicator that is its complement then.
+            && (flags & 0xb0 == 0xb0 || flags & 0xf0 == 0x70)
             && packet.pid.get() >= FIRST_FREE_PID
             && !packet.scrambled;
         if !is_ours {

@@ -1,4 +1,8 @@
 //! Sections: assembled from packets, checked, taken apart (ISO/IEC 13818-1 clause 2.4.4; EN 300 468).
+//!
+//! Read leniently, since senders on the air do all of this: sections that begin without payload_unit_start_indicator behind
+//! one that has ended, DSM-CC and MPE sections with a checksum in place of CRC_32 (ISO/IEC 13818-6 clause 9.2.2; EN 301 192
+//! clause 7.1), stuffing tables (EN 300 468 clause 5.2.8), zeros as stuffing, continuity counters that stand still.
 
 use super::Packet;
 use crate::bytes::{Reader, WireError};
@@ -12,6 +16,10 @@ const LENGTH_HEADER: usize = 3;
 pub const OVERHEAD_BYTES: usize = 12;
 /// Stuffing after the last section of a packet.
 const STUFFING_TABLE_ID: u8 = 0xff;
+/// table_ids of DSM-CC sections and of MPE, the only ones whose short syntax ends with a checksum.
+const CHECKSUM_TABLE_IDS: std::ops::RangeInclusive<u8> = 0x38..=0x3f;
+/// Bytes of the largest payload of a packet.
+const MAX_PAYLOAD_BYTES: usize = 184;
 
 static CRC: crc::Crc<u32, crc::Table<16>> = crc::Crc::<u32, crc::Table<16>>::new(&crc::CRC_32_MPEG_2);
 
@@ -19,6 +27,19 @@ static CRC: crc::Crc<u32, crc::Table<16>> = crc::Crc::<u32, crc::Table<16>>::new
 #[inline]
 pub fn crc32(bytes: &[u8]) -> u32 {
     CRC.checksum(bytes)
+}
+
+/// Checksum of a DSM-CC section without CRC_32 (ISO/IEC 13818-6 clause 9.2.2): the complement of the one's complement sum
+/// of its 32-bit words, padded with zeros, with 0 in place of the checksum.
+fn checksum(bytes_before: &[u8]) -> u32 {
+    let (words, rest) = bytes_before.as_chunks::<4>();
+    let mut last = [0; 4];
+    last[..rest.len()].copy_from_slice(rest);
+    let mut sum: u64 = words.iter().chain([&last]).map(|word| u64::from(u32::from_be_bytes(*word))).sum();
+    while sum > u64::from(u32::MAX) {
+        sum = (sum & u64::from(u32::MAX)) + (sum >> 32);
+    }
+    !(sum as u32)
 }
 
 reasons! {
@@ -32,14 +53,17 @@ reasons! {
         Pointer = "pointer",
         /// The CRC_32 is wrong.
         Crc = "crc",
-        /// The section has no CRC_32, so it cannot be checked.
+        /// The checksum in place of CRC_32 is wrong.
+        Checksum = "checksum",
+        /// The section has neither CRC_32 nor a checksum, so it cannot be checked.
         NoCrc = "no_crc",
         /// The packet is scrambled.
         Scrambled = "scrambled",
     }
 }
 
-/// A whole section whose CRC_32 is right.
+/// A complete section whose CRC_32 or checksum is right. A checksum of 0 means that the sender calculated none: what such
+/// a section carries is verified by UDP, IP, FEC and digests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Section<'a> {
     /// What kind of table.
@@ -54,7 +78,7 @@ pub struct Section<'a> {
     pub number: u8,
     /// Number of the table's last section.
     pub last_number: u8,
-    /// What is between header and CRC_32.
+    /// What is between header and CRC_32 or checksum.
     pub body: &'a [u8],
     /// All of it.
     pub bytes: &'a [u8],
@@ -72,14 +96,25 @@ impl<'a> Section<'a> {
         if bytes.len() != length + LENGTH_HEADER || bytes.len() > MAX_SECTION_BYTES {
             return Err(SectionDrop::Length);
         }
-        if flags & 0x80 == 0 {
+        let has_crc = flags & 0x80 != 0;
+        if !has_crc && !CHECKSUM_TABLE_IDS.contains(&table_id) {
             return Err(SectionDrop::NoCrc);
         }
-        if bytes.len() < OVERHEAD_BYTES {
+        let Some((before, &own)) =
+            bytes.split_last_chunk::<4>().filter(|(before, _)| before.len() + 4 >= OVERHEAD_BYTES)
+        else {
             return Err(SectionDrop::Length);
-        }
-        if crc32(bytes) != 0 {
+        };
+        if has_crc && crc32(bytes) != 0 {
             return Err(SectionDrop::Crc);
+        }
+        if !has_crc {
+            let own = u32::from_be_bytes(own);
+            let right = checksum(before);
+            // 0 is written as all ones, since 0 says that there is none.
+            if own != 0 && own != right && !(right == 0 && own == u32::MAX) {
+                return Err(SectionDrop::Checksum);
+            }
         }
         Ok(Self {
             table_id,
@@ -148,13 +183,26 @@ impl SectionHead {
     }
 }
 
+/// Where the payload of the next packet stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Position {
+    /// Anywhere: only a pointer_field leads to a section.
+    #[default]
+    Unknown,
+    /// In the section that `bytes` is the beginning of.
+    Inside,
+    /// Behind the end of a section, with no packet missing since: at another section, or at stuffing.
+    Between,
+}
+
 /// Puts the sections of one PID together.
 #[derive(Debug, Default)]
 pub struct SectionAssembler {
     bytes: Vec<u8>,
-    /// Whether `bytes` is the beginning of a section.
-    in_section: bool,
+    position: Position,
     continuity: Option<u8>,
+    /// Payload of the last packet, to tell a repeat of it from a counter that stands still, and from 15 lost packets.
+    last: Vec<u8>,
 }
 
 impl SectionAssembler {
@@ -165,41 +213,67 @@ impl SectionAssembler {
             return;
         }
         if packet.scrambled {
-            self.in_section = false;
+            self.position = Position::Unknown;
             each(Err(SectionDrop::Scrambled));
             return;
         }
         if let Some(last) = self.continuity {
-            if packet.continuity == last && !packet.discontinuity {
+            if packet.continuity == last && !packet.discontinuity && packet.payload == self.last {
                 // A packet may be sent twice (clause 2.4.3.3).
                 return;
             }
-            if packet.continuity != (last + 1) & 0x0f && std::mem::replace(&mut self.in_section, false) {
+            if packet.continuity != (last + 1) & 0x0f
+                && std::mem::take(&mut self.position) == Position::Inside
+            {
                 each(Err(SectionDrop::Discontinuity));
             }
         }
         self.continuity = Some(packet.continuity);
+        self.last.clear();
+        self.last.extend_from_slice(&packet.payload[..packet.payload.len().min(MAX_PAYLOAD_BYTES)]);
         if !packet.payload_unit_start {
-            if self.in_section {
-                self.take(packet.payload, &mut each);
+            let rest = match self.position {
+                Position::Unknown => return,
+                Position::Inside => self.take(packet.payload, &mut each),
+                Position::Between => packet.payload,
+            };
+            // No start is marked here, so that garbage is to be expected as well as a section: its reserved bits are 1.
+            if matches!(*rest, [first, high, ..] if first != STUFFING_TABLE_ID && high & 0x30 == 0x30) {
+                self.sections(rest, &mut each);
             }
             return;
         }
         let Some((&pointer, rest)) = packet.payload.split_first() else { return };
-        let Some((tail, mut rest)) = rest.split_at_checked(usize::from(pointer)) else {
-            self.in_section = false;
+        let Some((tail, rest)) = rest.split_at_checked(usize::from(pointer)) else {
+            self.position = Position::Unknown;
             each(Err(SectionDrop::Pointer));
             return;
         };
-        if self.in_section {
+        if self.position == Position::Inside {
             self.take(tail, &mut each);
-            if std::mem::replace(&mut self.in_section, false) {
+            if self.position == Position::Inside {
                 // The next section begins before this one has ended.
                 each(Err(SectionDrop::Length));
             }
         }
+        self.position = Position::Between;
+        self.sections(rest, &mut each);
+    }
+
+    /// Forgets what was begun, as after a change of channel.
+    pub fn reset(&mut self) {
+        *self = Self {
+            bytes: std::mem::take(&mut self.bytes),
+            last: std::mem::take(&mut self.last),
+            ..Self::default()
+        };
+    }
+
+    /// Takes sections one behind the other, up to stuffing or the end of the packet.
+    fn sections(&mut self, mut rest: &[u8], each: &mut impl FnMut(Result<&[u8], SectionDrop>)) {
         while let Some(&table_id) = rest.first() {
-            if table_id == STUFFING_TABLE_ID {
+            // Zeros are no section of any table: some multiplexers stuff with them.
+            if table_id == STUFFING_TABLE_ID || matches!(*rest, [0, 0, 0, ..] | [0, 0] | [0]) {
                 return;
             }
             if let [_, high, low, ..] = *rest
@@ -211,35 +285,32 @@ impl SectionAssembler {
                 continue;
             }
             self.bytes.clear();
-            self.in_section = true;
-            self.take(rest, &mut each);
+            self.position = Position::Inside;
+            self.take(rest, each);
             return;
         }
     }
 
-    /// Forgets what was begun, as after a change of channel.
-    pub fn reset(&mut self) {
-        *self = Self { bytes: std::mem::take(&mut self.bytes), ..Self::default() };
-    }
-
-    /// Takes bytes of the section that was begun.
-    fn take(&mut self, bytes: &[u8], each: &mut impl FnMut(Result<&[u8], SectionDrop>)) {
+    /// Takes bytes of the section that was begun; gives what is behind its end.
+    fn take<'a>(&mut self, bytes: &'a [u8], each: &mut impl FnMut(Result<&[u8], SectionDrop>)) -> &'a [u8] {
         let missing = LENGTH_HEADER.saturating_sub(self.bytes.len());
         let (head, rest) = bytes.split_at(missing.min(bytes.len()));
         self.bytes.extend_from_slice(head);
-        let &[_, high, low, ..] = self.bytes.as_slice() else { return };
+        let &[_, high, low, ..] = self.bytes.as_slice() else { return &[] };
         let length = LENGTH_HEADER + (usize::from(high & 0x0f) << 8 | usize::from(low));
         if length > MAX_SECTION_BYTES {
-            self.in_section = false;
+            self.position = Position::Unknown;
             each(Err(SectionDrop::Length));
-            return;
+            return &[];
         }
         let wanted = length.saturating_sub(self.bytes.len());
-        self.bytes.extend_from_slice(&rest[..wanted.min(rest.len())]);
+        let (own, rest) = rest.split_at(wanted.min(rest.len()));
+        self.bytes.extend_from_slice(own);
         if self.bytes.len() >= length {
-            self.in_section = false;
+            self.position = Position::Between;
             each(Ok(&self.bytes));
         }
+        rest
     }
 }
 
@@ -314,6 +385,84 @@ mod tests {
         let sections: Vec<_> = (0..3).map(|at| section(at, &[7; 500])).collect();
         let twice: Vec<_> = packets(&sections).into_iter().flat_map(|packet| [packet, packet]).collect();
         assert_eq!(assemble(&twice), (sections, vec![]));
+    }
+
+    /// Packets of a PID whose payloads are these, the first with a start indicator and a pointer_field of 0.
+    fn run_on(payloads: &[&[u8]]) -> Vec<[u8; PACKET_BYTES]> {
+        let packet = |(at, payload): (usize, &&[u8])| {
+            let mut packet = [0xff; PACKET_BYTES];
+            packet[..4].copy_from_slice(&[0x47, 0x01, 0x00, 0x10 | at as u8 & 0x0f]);
+            packet[4..4 + payload.len()].copy_from_slice(payload);
+            if at == 0 {
+                packet[1] |= 0x40;
+            }
+            packet
+        };
+        payloads.iter().enumerate().map(packet).collect()
+    }
+
+    #[test]
+    fn a_section_may_begin_without_a_start_indicator() {
+        let (first, second, third) = (section(1, &[1; 171]), section(2, &[2; 30]), section(3, &[3; 200]));
+        let begin = [&[0][..], &first].concat();
+        let zeros = [0; 184];
+        // The first one fills its packet; the second has stuffing behind it, the third comes a packet later.
+        let packets = run_on(&[&begin, &second, &third[..184], &third[184..], &zeros, &second]);
+        let all = vec![first.clone(), second.clone(), third.clone(), second.clone()];
+        assert_eq!(assemble(&packets), (all, vec![]));
+        // One ends inside a packet and the next follows at once.
+        let both = [&third[184..], &second].concat();
+        let begin = [&[0][..], &third[..183]].concat();
+        let both = [&third[183..184], &both].concat();
+        assert_eq!(assemble(&run_on(&[&begin, &both])), (vec![third, second.clone()], vec![]));
+        // Where packets are missing, nobody knows where one begins.
+        let mut packets = run_on(&[&[&[0][..], &first].concat(), &second, &second]);
+        packets.remove(1);
+        assert_eq!(assemble(&packets), (vec![first], vec![]));
+    }
+
+    #[test]
+    fn a_counter_that_stands_still_is_no_repeat() {
+        let sections: Vec<_> = (0..3).map(|at| section(at, &[7; 100])).collect();
+        let mut packets: Vec<_> = sections.iter().flat_map(|it| packets(std::slice::from_ref(it))).collect();
+        packets.iter_mut().for_each(|packet| packet[3] &= 0xf0);
+        assert_eq!(assemble(&packets), (sections, vec![]));
+        // Fifteen packets are lost: the counter is the same again.
+        let body: Vec<u8> = (0..4000_u16).map(|at| (at / 184) as u8).collect();
+        let mut packets = self::packets(&[section(9, &body)]);
+        packets.drain(2..17);
+        assert_eq!(assemble(&packets).1, [SectionDrop::Discontinuity]);
+    }
+
+    #[test]
+    fn zeros_are_stuffing_too() {
+        let section = section(1, &[1; 20]);
+        let mut packets = packets(std::slice::from_ref(&section));
+        packets[0][5 + section.len()..].fill(0);
+        assert_eq!(assemble(&packets), (vec![section], vec![]));
+    }
+
+    #[test]
+    fn a_checksum_stands_in_for_the_crc_where_dsm_cc_has_one() {
+        let with = |table_id: u8, body: &[u8], own: Option<u32>| {
+            let mut bytes = section(5, body);
+            bytes[0] = table_id;
+            bytes[1] = bytes[1] & 0x0f | 0x70;
+            let end = bytes.len() - 4;
+            let sum = own.unwrap_or_else(|| checksum(&bytes[..end]));
+            bytes[end..].copy_from_slice(&sum.to_be_bytes());
+            bytes
+        };
+        // 0x3e700d00 + 0x05c70000 + 0x01020304, complemented.
+        assert_eq!(with(0x3e, &[1, 2, 3, 4], None)[12..], (!0x4539_1004_u32).to_be_bytes());
+        for length in 0..9 {
+            let body = vec![0xf7; length];
+            assert!(Section::parse(&with(0x3e, &body, None)).is_ok_and(|it| it.body == body), "{length}");
+        }
+        assert!(Section::parse(&with(0x3b, &[1], Some(0))).is_ok());
+        assert_eq!(Section::parse(&with(0x3c, &[1], Some(5))), Err(SectionDrop::Checksum));
+        assert_eq!(Section::parse(&with(0x02, &[1], None)), Err(SectionDrop::NoCrc));
+        assert_eq!(Section::parse(&[0x3e, 0x70, 0x04, 0, 0, 0, 0]), Err(SectionDrop::Length));
     }
 
     #[test]
