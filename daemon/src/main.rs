@@ -375,9 +375,13 @@ fn status_table(status: &Value) -> String {
             Some(false) => ", NO LOCK",
             None => "",
         };
+        let split = match stream["split_packets"].as_u64() {
+            None | Some(0) => String::new(),
+            Some(count) => format!("; {count} packets split between datagrams: send multiples of 188 bytes"),
+        };
         let state = if stream["error"].is_null() {
             format!(
-                "{} packets, {} frames{lock}{}{}{}{}; {} gaps; {} datagrams, {} files; dropped: {}",
+                "{} packets, {} frames{lock}{}{}{}{}; {} gaps; {} datagrams, {} files; dropped: {}{split}",
                 stream["packets"],
                 stream["frames"],
                 measured("strength_dbm", "dBm"),

@@ -122,8 +122,11 @@ impl Sheet<'_> {
     /// What each transport stream has brought.
     fn streams(&mut self, streams: &[(String, StreamState)]) -> fmt::Result {
         let counter = prometheus_client::metrics::MetricType::Counter;
-        let counters: [Named<CountOf>; 7] = [
+        let counters: [Named<CountOf>; 8] = [
             ("transport_packets", "Packets of transport streams", |it| it.packets),
+            ("transport_split_packets", "Packets of transport streams split between two datagrams", |it| {
+                it.split_packets
+            }),
             ("transport_frames", "Baseband frames", |it| it.frames),
             ("transport_datagrams", "Datagrams inside transport streams and baseband frames", |it| {
                 it.datagrams

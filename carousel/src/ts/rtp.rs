@@ -11,6 +11,10 @@ pub const HEADER_BYTES: usize = 12;
 /// Packets that are kept for one that is late: 30 ms of 20 Mbit/s, 1.5 MTU each.
 const MAX_WAITING: usize = 64;
 
+/// Packets in a row that come late where nothing came on time in between, before their sender is taken for one that has
+/// begun anew: repeats and delays have some on time among them.
+const MAX_LATE_RUN: usize = 16;
+
 /// One RTP packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RtpPacket<'a> {
@@ -85,6 +89,8 @@ pub struct Reorder {
     /// The number that is next, extended to 64 bits.
     next: u64,
     waiting: BTreeMap<u64, Vec<u8>>,
+    /// Packets in a row that came late.
+    late_run: usize,
     counts: RtpCounts,
 }
 
@@ -102,16 +108,19 @@ impl Reorder {
         let ahead = packet.sequence.wrapping_sub(self.next as u16).cast_signed();
         if ahead < 0 {
             self.counts.late += 1;
-            // A sender that began anew with the same SSRC is far away for good.
-            if ahead < -1000 {
+            self.late_run += 1;
+            // A sender that began anew with the same SSRC (dvblast and multicat always have 0) is far away, or behind for good.
+            if ahead < -1000 || self.late_run > MAX_LATE_RUN {
                 self.counts.restarts += 1;
                 self.flush(&mut each);
                 self.ssrc = None;
+                self.late_run = 0;
                 self.counts.late -= 1;
                 self.push(packet, each);
             }
             return;
         }
+        self.late_run = 0;
         if ahead == 0 {
             self.counts.packets += 1;
             self.next += 1;
@@ -146,6 +155,11 @@ impl Reorder {
             self.next = at + 1;
             each(&payload);
         }
+    }
+
+    /// The source that is followed.
+    pub(super) const fn ssrc(&self) -> Option<u32> {
+        self.ssrc
     }
 
     /// What has happened.
@@ -197,6 +211,10 @@ mod tests {
         let all: Vec<u16> = (20_000..20_100).chain(0..100).collect();
         let (out, counts) = play(&all);
         assert_eq!((out.len(), counts.restarts), (200, 1));
+        // One that is not far behind is followed once it is clear that it stays there.
+        let all: Vec<u16> = (0..300).chain(0..300).collect();
+        let (out, counts) = play(&all);
+        assert_eq!((out.len(), counts.restarts, counts.late), (600 - MAX_LATE_RUN, 1, MAX_LATE_RUN as u64));
     }
 
     #[test]

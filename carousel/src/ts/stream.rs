@@ -1,10 +1,13 @@
-//! Where packets begin in a run of bytes: recordings begin anywhere, have 188, 192 or 204 bytes a packet, and holes.
+//! Where packets begin in a series of bytes: recordings and datagrams begin anywhere, have 188, 192 or 204 bytes a packet,
+//! and holes. [`Packets`] walks a recording, [`PacketSearch`] takes pieces as they come.
 
 use super::{PACKET_BYTES, SYNC_BYTE};
 
 /// Distances between packets: bare; with a time stamp of four bytes before each (M2TS); with 16 bytes of Reed-Solomon
 /// parity behind each.
-const STRIDES: [usize; 3] = [PACKET_BYTES, 192, 204];
+const STRIDES: [usize; 3] = [PACKET_BYTES, STAMPED_BYTES, 204];
+/// A packet with its time stamp.
+const STAMPED_BYTES: usize = 192;
 /// Sync bytes in a row that make a stream of bytes.
 const CERTAIN: usize = 5;
 /// Where the first packet is looked for.
@@ -27,6 +30,218 @@ fn alignment(bytes: &[u8]) -> Option<(usize, usize)> {
     (0..bytes.len().min(SEARCH_BYTES))
         .filter(|&at| bytes[at] == SYNC_BYTE)
         .find_map(|at| STRIDES.iter().find(|&&stride| fits(at, stride)).map(|&stride| (at, stride)))
+}
+
+/// Sync bytes in a row that tell a datagram of a stream from one of anything else: one of 40 million of those has them by
+/// chance.
+const CERTAIN_DATAGRAM: usize = 4;
+
+/// Whether there are packets in a datagram, wherever the first one begins.
+pub(super) fn has_run(bytes: &[u8]) -> bool {
+    run(bytes).is_some()
+}
+
+/// Offset of the first packet of a run that is none by chance, and distance to the next.
+fn run(bytes: &[u8]) -> Option<(usize, usize)> {
+    let of = |stride: usize| {
+        let span = (CERTAIN_DATAGRAM - 1) * stride;
+        let offsets = stride.min(bytes.len().saturating_sub(span));
+        (0..offsets)
+            .find(|&at| bytes[at..=at + span].iter().step_by(stride).all(|&byte| byte == SYNC_BYTE))
+            .map(|at| (at, stride))
+    };
+    STRIDES.iter().find_map(|&stride| of(stride))
+}
+
+/// Bytes in which packets are looked for while none are found: some ten datagrams.
+const MAX_HELD_BYTES: usize = 16 << 10;
+
+/// Finds packets in pieces of a stream, such as datagrams, that may end inside a packet, be padded, or be missing.
+#[derive(Debug, Default)]
+pub struct PacketSearch {
+    /// Distance between packets; 0: not known yet.
+    stride: usize,
+    /// The beginning of a packet; what was looked through in vain where the distance is not known.
+    held: Vec<u8>,
+    /// Bytes to pass over before the next packet, if nothing is held.
+    skip: usize,
+    split: u64,
+    unaligned: u64,
+    /// Pieces in `held` while the distance is not known.
+    pieces: u64,
+}
+
+impl PacketSearch {
+    /// Packets that were put together from two pieces or more.
+    pub const fn split(&self) -> u64 {
+        self.split
+    }
+
+    /// Pieces in which no packets were found, and ones that ended inside a packet whose rest never came.
+    pub const fn unaligned(&self) -> u64 {
+        self.unaligned
+    }
+
+    /// Bytes before the next packet begins.
+    fn ahead(&self) -> usize {
+        if self.held.is_empty() { self.skip } else { self.stride - self.held.len() }
+    }
+
+    /// Whether packets go on in `piece` from where the last one ended, or begin with it.
+    pub(super) fn goes_on(&self, piece: &[u8]) -> bool {
+        self.stride > 0
+            && (piece.is_empty()
+                || has_packets(piece, self.ahead(), self.stride)
+                || aligned_stride(piece).is_some())
+    }
+
+    /// Takes the next piece.
+    #[inline]
+    pub fn push(&mut self, piece: &[u8], each: &mut dyn FnMut(&[u8; PACKET_BYTES])) {
+        if self.stride == PACKET_BYTES && self.held.is_empty() && self.skip == 0 && is_whole(piece) {
+            for packet in piece.as_chunks::<PACKET_BYTES>().0 {
+                each(packet);
+            }
+            return;
+        }
+        self.push_any(piece, each);
+    }
+
+    fn push_any(&mut self, piece: &[u8], each: &mut dyn FnMut(&[u8; PACKET_BYTES])) {
+        if self.stride > 0 && has_packets(piece, self.ahead(), self.stride) {
+            self.go_on(piece, each);
+            return;
+        }
+        let aligned = aligned_stride(piece);
+        if self.stride > 0 || (self.held.is_empty() && aligned.is_some()) {
+            self.lose();
+            self.stride = aligned.unwrap_or(0);
+            if aligned.is_some() {
+                self.walk(piece, each);
+                return;
+            }
+        }
+        if self.held.len() + piece.len() > MAX_HELD_BYTES {
+            self.forget();
+        }
+        let before = self.held.len();
+        self.held.extend_from_slice(piece);
+        self.pieces += 1;
+        let found = run(&self.held).or_else(|| aligned.map(|stride| (before, stride)));
+        if let Some((offset, stride)) = found {
+            let held = std::mem::take(&mut self.held);
+            if offset >= before {
+                self.unaligned += self.pieces - 1;
+            } else {
+                self.split += 1;
+            }
+            self.pieces = 0;
+            self.stride = stride;
+            self.walk(&held[offset..], each);
+        } else if self.held.len() > MAX_HELD_BYTES {
+            self.forget();
+        }
+    }
+
+    /// Gives up what goes on in a piece that never came.
+    fn lose(&mut self) {
+        if self.stride > 0 && !self.held.is_empty() {
+            self.pieces = 1;
+        }
+        self.forget();
+    }
+
+    /// Gives up what is held.
+    fn forget(&mut self) {
+        self.unaligned += self.pieces;
+        self.pieces = 0;
+        self.held.clear();
+        self.skip = 0;
+    }
+
+    /// Takes a piece in which packets go on.
+    fn go_on(&mut self, piece: &[u8], each: &mut dyn FnMut(&[u8; PACKET_BYTES])) {
+        let (own, rest) = piece.split_at(self.ahead().min(piece.len()));
+        if self.held.is_empty() {
+            self.skip -= own.len();
+        } else {
+            self.held.extend_from_slice(own);
+            if self.held.len() >= PACKET_BYTES {
+                if let Some(packet) = self.held.first_chunk() {
+                    each(packet);
+                    self.split += 1;
+                }
+                self.skip = self.stride - self.held.len();
+                self.held.clear();
+            }
+        }
+        if !rest.is_empty() {
+            self.walk(rest, each);
+        }
+    }
+
+    /// Hands on the packets of bytes that begin with one, and holds the beginning of the last.
+    fn walk(&mut self, mut rest: &[u8], each: &mut dyn FnMut(&[u8; PACKET_BYTES])) {
+        self.skip = 0;
+        while let Some(packet) = rest.first_chunk::<PACKET_BYTES>() {
+            if packet[0] != SYNC_BYTE && is_padding(rest) {
+                return;
+            }
+            each(packet);
+            let step = self.stride.min(rest.len());
+            self.skip = self.stride - step;
+            rest = &rest[step..];
+        }
+        // Anything else is padding.
+        if rest.first() == Some(&SYNC_BYTE) {
+            self.held.extend_from_slice(rest);
+        }
+    }
+}
+
+fn is_whole(piece: &[u8]) -> bool {
+    piece.len().is_multiple_of(PACKET_BYTES)
+        && piece.iter().step_by(PACKET_BYTES).all(|&byte| byte == SYNC_BYTE)
+}
+
+/// Whether packets begin at `first` and each `stride` bytes behind it: most have their sync byte, since one that is damaged
+/// is a damaged packet.
+fn has_packets(piece: &[u8], first: usize, stride: usize) -> bool {
+    let (mut count, mut right) = (0, 0);
+    for &byte in piece.iter().skip(first).step_by(stride) {
+        count += 1;
+        right += usize::from(byte == SYNC_BYTE);
+    }
+    count == 0 || right * 2 > count
+}
+
+/// Whether bytes behind the packets of a datagram are there only to fill it.
+fn is_padding(bytes: &[u8]) -> bool {
+    [0xff, 0].iter().any(|fill| bytes.iter().all(|byte| byte == fill))
+}
+
+/// Distance between packets of a piece that begins with one and holds whole ones, and perhaps padding or the beginning of
+/// another.
+pub(super) fn aligned_stride(piece: &[u8]) -> Option<usize> {
+    let fits = |stride: &&usize| {
+        let stride = **stride;
+        let count = piece.len() / stride;
+        let right = piece.iter().step_by(stride).take(count).take_while(|&&byte| byte == SYNC_BYTE).count();
+        if right == 0 {
+            return false;
+        }
+        let is_padded = is_padding(&piece[right * stride..]);
+        // One sync byte alone says nothing of what is behind its packet: 16 bytes of the next one are no parity.
+        let is_next = stride > PACKET_BYTES && piece.get(PACKET_BYTES) == Some(&SYNC_BYTE);
+        match count {
+            1 => is_padded && !is_next,
+            _ => is_padded || has_packets(&piece[..count * stride], 0, stride),
+        }
+    };
+    // A time stamp comes before its packet: such a piece begins with none.
+    let strides = || STRIDES.iter().filter(|stride| **stride != STAMPED_BYTES);
+    let exact = strides().filter(|stride| piece.len().is_multiple_of(**stride)).find(fits);
+    exact.or_else(|| strides().find(fits)).copied()
 }
 
 /// Walks the packets of a recording.

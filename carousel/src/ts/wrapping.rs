@@ -1,11 +1,19 @@
 //! How datagrams hold a stream: packets, packets behind an RTP header, a baseband frame.
+//!
+//! Nothing says that a datagram begins with a packet: FFmpeg sends 1472 bytes unless told otherwise, other senders pad
+//! datagrams, or have packets of 204 bytes. So packets are a series of bytes here, found by their sync bytes, and each
+//! datagram is first looked at for whether it goes on where the last one ended. RTP is known by the packets behind its
+//! header, whatever its payload type: dynamic ones are only told in a session description.
 
-use super::rtp::{HEADER_BYTES, PAYLOAD_TYPE_MP2T, Reorder, RtpCounts, RtpPacket};
-use super::{PACKET_BYTES, SYNC_BYTE};
+use super::PACKET_BYTES;
+use super::rtp::{HEADER_BYTES, Reorder, RtpCounts, RtpPacket};
+use super::stream::{PacketSearch, aligned_stride, has_run};
 use crate::gse::parse_frame;
 
 /// A mode adaptation header before a baseband frame: sync byte, ACM command, CNI, frame number.
 const MODE_ADAPTATION_BYTES: usize = 4;
+/// High nibble of an LCT header of version 1: objects may have packets in them, their session is no stream.
+const LCT_VERSION_NIBBLE: u8 = 1;
 
 /// A kind of wrapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,27 +35,62 @@ pub enum Unit<'a> {
     Frame(&'a [u8]),
 }
 
+/// Why a datagram of a stream gave nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DatagramDrop {
+    /// No packets were found in it, and none that go on from the datagram before.
+    Unaligned,
+    /// Others of the stream have an RTP header, it has none, or one of a source without packets.
+    NoRtp,
+}
+
+impl DatagramDrop {
+    /// Every variant.
+    pub const ALL: [Self; 2] = [Self::Unaligned, Self::NoRtp];
+
+    /// The name of its metric.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unaligned => "unaligned",
+            Self::NoRtp => "no_rtp",
+        }
+    }
+}
+
 impl Wrapping {
-    /// That of a datagram; `None` if it holds no stream. No ALC packet looks so: its version would be 4, 7, 8 or 11.
+    /// That of a datagram by itself; `None` if it holds no stream that is known by one datagram. No ALC packet looks so: its
+    /// version would be 4, 7, 8 or 11.
     pub fn of(payload: &[u8]) -> Option<Self> {
         if are_packets(payload) {
             return Some(Self::Packets);
         }
-        let is_rtp = payload.len() > HEADER_BYTES
-            && payload[0] >> 6 == 2
-            && payload[1] & 0x7f == PAYLOAD_TYPE_MP2T
-            && RtpPacket::parse(payload).is_ok_and(|packet| are_packets(packet.payload));
-        if is_rtp {
+        if rtp_of(payload).is_some() {
             return Some(Self::Rtp);
         }
-        frame_of(payload).map(|_| Self::Frame)
+        if frame_of(payload).is_some() {
+            return Some(Self::Frame);
+        }
+        let is_lct = payload.first().is_some_and(|first| first >> 4 == LCT_VERSION_NIBBLE);
+        (!is_lct && has_run(payload)).then_some(Self::Packets)
     }
 }
 
 fn are_packets(bytes: &[u8]) -> bool {
-    !bytes.is_empty()
-        && bytes.len().is_multiple_of(PACKET_BYTES)
-        && bytes.iter().step_by(PACKET_BYTES).all(|&byte| byte == SYNC_BYTE)
+    aligned_stride(bytes).is_some_and(|stride| bytes.len().is_multiple_of(stride))
+}
+
+/// The RTP packet of a datagram, if packets of a transport stream are behind its header.
+fn rtp_of(payload: &[u8]) -> Option<RtpPacket<'_>> {
+    if payload.len() <= HEADER_BYTES || payload[0] >> 6 != 2 {
+        return None;
+    }
+    // Packets of which one is anywhere are as likely those of a datagram that begins inside a packet.
+    RtpPacket::parse(payload).ok().filter(|packet| aligned_stride(packet.payload).is_some())
+}
+
+/// Whether a datagram is RTCP on the port of RTP (RFC 5761 section 4).
+fn is_rtcp(payload: &[u8]) -> bool {
+    matches!(*payload, [first, 192..=223, ..] if first >> 6 == 2)
 }
 
 /// The baseband frame of a datagram, behind its mode adaptation header if there is one.
@@ -59,40 +102,101 @@ fn frame_of(payload: &[u8]) -> Option<&[u8]> {
 /// Takes datagrams of one stream apart, and brings those of RTP into order.
 #[derive(Debug, Default)]
 pub struct Unwrap {
+    kind: Option<Wrapping>,
+    only_frames: bool,
+    /// The last datagram was the first that looks like a frame.
+    maybe_frames: bool,
     reorder: Reorder,
-    has_rtp: bool,
+    packets: PacketSearch,
+    no_rtp: u64,
 }
 
 impl Unwrap {
-    /// Takes a datagram of a kind that is known.
+    /// For datagrams that are baseband frames, one each, and nothing else.
+    pub fn of_frames() -> Self {
+        Self { kind: Some(Wrapping::Frame), only_frames: true, ..Self::default() }
+    }
+
+    /// Takes the next datagram.
     #[inline]
-    pub fn datagram(&mut self, wrapping: Wrapping, payload: &[u8], each: &mut dyn FnMut(Unit<'_>)) {
-        match wrapping {
-            Wrapping::Packets => packets(payload, each),
-            Wrapping::Frame => each(Unit::Frame(frame_of(payload).unwrap_or(payload))),
-            Wrapping::Rtp => {
-                if let Ok(packet) = RtpPacket::parse(payload) {
-                    self.has_rtp = true;
-                    self.reorder.push(&packet, |payload| packets(payload, each));
+    pub fn datagram(&mut self, payload: &[u8], each: &mut dyn FnMut(Unit<'_>)) {
+        match self.wrapping(payload) {
+            Wrapping::Frame => {
+                each(Unit::Frame(frame_of(payload).unwrap_or(payload)));
+                if self.kind != Some(Wrapping::Frame) {
+                    self.packets.push(payload, &mut |packet| each(Unit::Packet(packet)));
                 }
             }
+            Wrapping::Packets => self.packets.push(payload, &mut |packet| each(Unit::Packet(packet))),
+            Wrapping::Rtp => self.rtp_packet(payload, each),
         }
+    }
+
+    fn rtp_packet(&mut self, payload: &[u8], each: &mut dyn FnMut(Unit<'_>)) {
+        if is_rtcp(payload) {
+            return;
+        }
+        // Another source on the same port is a stream only if it has packets: it may be FEC.
+        let packet = RtpPacket::parse(payload).ok();
+        let packet = packet.filter(|it| self.reorder.ssrc() == Some(it.ssrc) || rtp_of(payload).is_some());
+        let Some(packet) = packet else {
+            self.no_rtp += 1;
+            return;
+        };
+        let packets = &mut self.packets;
+        self.reorder.push(&packet, |payload| {
+            packets.push(payload, &mut |packet| each(Unit::Packet(packet)));
+        });
+    }
+
+    /// How the next datagram holds its stream: as those before, unless it looks otherwise for certain.
+    #[inline]
+    fn wrapping(&mut self, payload: &[u8]) -> Wrapping {
+        let goes_on = match self.kind {
+            None | Some(Wrapping::Packets) => self.packets.goes_on(payload),
+            Some(Wrapping::Rtp) => payload.len() > HEADER_BYTES && payload[0] >> 6 == 2,
+            Some(Wrapping::Frame) => self.only_frames || frame_of(payload).is_some(),
+        };
+        if goes_on { self.kind.unwrap_or(Wrapping::Packets) } else { self.wrapping_anew(payload) }
+    }
+
+    #[cold]
+    fn wrapping_anew(&mut self, payload: &[u8]) -> Wrapping {
+        let found = Wrapping::of(payload);
+        let is_frame = found == Some(Wrapping::Frame);
+        // A checksum of 8 bits makes a frame: a part of a packet has it by chance, two in a row have not.
+        let is_certain = found.is_some() && (!is_frame || self.maybe_frames);
+        self.maybe_frames = is_frame;
+        if is_certain {
+            self.kind = found;
+        }
+        found.or(self.kind).unwrap_or(Wrapping::Packets)
     }
 
     /// Nothing has come for a while: what waits for an earlier packet waits no longer.
     pub fn idle(&mut self, each: &mut dyn FnMut(Unit<'_>)) {
-        self.reorder.flush(|payload| packets(payload, each));
+        let packets = &mut self.packets;
+        self.reorder.flush(|payload| packets.push(payload, &mut |packet| each(Unit::Packet(packet))));
+    }
+
+    /// Whether packets have come, so that what follows is of the same stream even where it looks like nothing by itself.
+    pub const fn is_certain(&self) -> bool {
+        matches!(self.kind, Some(Wrapping::Packets | Wrapping::Rtp))
     }
 
     /// Order and losses, if there was RTP.
     pub fn rtp(&self) -> Option<RtpCounts> {
-        self.has_rtp.then(|| self.reorder.counts())
+        (self.kind == Some(Wrapping::Rtp)).then(|| self.reorder.counts())
     }
-}
 
-fn packets(payload: &[u8], each: &mut dyn FnMut(Unit<'_>)) {
-    for packet in payload.as_chunks::<PACKET_BYTES>().0 {
-        each(Unit::Packet(packet));
+    /// Packets of which a part was in one datagram and the rest in the next.
+    pub const fn split_packets(&self) -> u64 {
+        self.packets.split()
+    }
+
+    /// Datagrams that gave nothing, by reason.
+    pub fn dropped(&self) -> impl Iterator<Item = (DatagramDrop, u64)> {
+        [(DatagramDrop::Unaligned, self.packets.unaligned()), (DatagramDrop::NoRtp, self.no_rtp)].into_iter()
     }
 }
 
@@ -100,28 +204,155 @@ fn packets(payload: &[u8], each: &mut dyn FnMut(Unit<'_>)) {
 mod tests {
     use super::*;
     use crate::ts::{null_packet, rtp};
+    use proptest::prelude::*;
+
+    /// Packets that are told apart by their payload, which has sync bytes in it here and there.
+    fn stream(count: usize) -> Vec<[u8; PACKET_BYTES]> {
+        let mut state = 1_u32;
+        let mut packet = |_| {
+            let mut packet = null_packet();
+            for byte in &mut packet[4..] {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                *byte = (state >> 24) as u8;
+            }
+            packet
+        };
+        (0..count).map(&mut packet).collect()
+    }
+
+    fn unwrap<'a>(datagrams: impl IntoIterator<Item = &'a [u8]>) -> (Vec<[u8; PACKET_BYTES]>, Unwrap) {
+        let (mut unwrap, mut out) = (Unwrap::default(), Vec::new());
+        for datagram in datagrams {
+            unwrap.datagram(datagram, &mut |unit| match unit {
+                Unit::Packet(packet) => out.push(*packet),
+                // A checksum of 8 bits is right by chance now and then.
+                Unit::Frame(_) => {}
+            });
+        }
+        (out, unwrap)
+    }
+
+    fn rtp(sequence: u16, payload_type: u8, ssrc: u32, payload: &[u8]) -> Vec<u8> {
+        let mut datagram = Vec::new();
+        rtp::write_header(&mut datagram, sequence, 0, ssrc);
+        datagram[1] = payload_type;
+        datagram.extend_from_slice(payload);
+        datagram
+    }
 
     #[test]
     fn packets_come_out_of_every_wrapping() {
-        let mut unwrap = Unwrap::default();
-        let mut count = 0;
-        let mut take = |payload: &[u8]| {
-            let wrapping = Wrapping::of(payload).unwrap();
-            unwrap.datagram(wrapping, payload, &mut |unit| {
-                assert!(matches!(unit, Unit::Packet(_)));
-                count += 1;
-            });
-        };
-        take(&null_packet().repeat(7));
-        for sequence in [1, 3, 2] {
-            let mut datagram = Vec::new();
-            rtp::write_header(&mut datagram, sequence, 0, 1);
-            datagram.extend_from_slice(&null_packet().repeat(7));
-            take(&datagram);
+        let all = stream(28);
+        let groups: Vec<Vec<u8>> = all.chunks(7).map(<[_]>::concat).collect();
+        let plain = groups.iter().map(Vec::as_slice);
+        assert_eq!(unwrap(plain).0, all);
+        for (payload_type, ssrc) in [(33, 1), (96, 7), (0, 0), (33 | 0x80, 0)] {
+            let order = [0, 2, 1, 3];
+            let mut datagrams = order.map(|at| rtp(at as u16, payload_type, ssrc, &groups[at])).to_vec();
+            // RTCP, and the FEC of SMPTE ST 2022-1, on the same port.
+            datagrams.insert(1, rtp(700, 200, ssrc, &[1; 20]));
+            datagrams.insert(2, rtp(700, 96, 5000, &[1; 1330]));
+            let (out, unwrap) = unwrap(datagrams.iter().map(Vec::as_slice));
+            let counts = unwrap.rtp().unwrap();
+            assert_eq!((out, counts.reordered, counts.restarts), (all.clone(), 1, 0));
+            assert_eq!(unwrap.dropped().collect::<Vec<_>>()[1], (DatagramDrop::NoRtp, 1));
         }
-        assert_eq!((count, unwrap.rtp().unwrap().reordered), (28, 1));
         for other in [&b"nothing of ours"[..], &[0x10, 0, 0, 0, 1, 2, 3, 4], &[], &[0x47; 187]] {
             assert_eq!(Wrapping::of(other), None);
+        }
+        // An ALC packet with packets of a segment in it.
+        let mut alc = vec![0x10, 0x10, 3, 0];
+        alc.extend_from_slice(&groups.concat());
+        assert_eq!(Wrapping::of(&alc), None);
+    }
+
+    #[test]
+    fn datagrams_need_not_begin_with_a_packet() {
+        let all = stream(200);
+        let bytes = all.concat();
+        for size in [100, 187, 188, 189, 576, 1000, 1316, 1400, 1472, 8192] {
+            let (out, unwrap) = unwrap(bytes.chunks(size));
+            assert_eq!(out, all, "{size}");
+            assert_eq!(unwrap.split_packets() > 0, !size.is_multiple_of(188), "{size}");
+            assert_eq!(unwrap.dropped().find(|(_, count)| *count > 0), None, "{size}");
+        }
+        // A receiver that comes late, in the middle of a packet.
+        for (from, size) in [(1000, 1472), (94, 1000), (1, 1316)] {
+            let late = unwrap(bytes[from..].chunks(size)).0;
+            assert_eq!(late, all[from.div_ceil(PACKET_BYTES)..], "{from} {size}");
+        }
+    }
+
+    #[test]
+    fn a_datagram_that_is_lost_costs_what_was_in_it() {
+        let all = stream(200);
+        let bytes = all.concat();
+        let datagrams: Vec<&[u8]> = bytes.chunks(1472).collect();
+        let lossy = datagrams.iter().enumerate().filter(|(at, _)| at % 5 != 4).map(|(_, it)| *it);
+        let out = unwrap(lossy).0;
+        assert!(out.iter().all(|packet| all.contains(packet)), "a wrong packet");
+        // Five in 26 datagrams of 7.8 packets: each takes up to 9 packets with it.
+        assert!(out.len() >= 200 - 5 * 9, "{}", out.len());
+    }
+
+    #[test]
+    fn parity_padding_and_a_damaged_sync_byte() {
+        let all = stream(56);
+        let parity: Vec<Vec<u8>> = all.iter().map(|it| [&it[..], &[9; 16]].concat()).collect();
+        for count in [1, 2, 7] {
+            let datagrams: Vec<Vec<u8>> = parity.chunks(count).map(<[_]>::concat).collect();
+            assert_eq!(unwrap(datagrams.iter().map(Vec::as_slice)).0, all, "204 bytes, {count} a datagram");
+        }
+        assert_eq!(unwrap(parity.concat().chunks(1472)).0, all, "204 bytes, split");
+        let stamped: Vec<u8> = all.iter().flat_map(|it| [&[1, 2, 3, 4], &it[..]].concat()).collect();
+        assert_eq!(unwrap(stamped.chunks(7 * 192)).0, all, "192 bytes");
+        for fill in [0xff, 0] {
+            let padded = |it: &[[u8; PACKET_BYTES]]| {
+                let mut datagram = it.concat();
+                datagram.resize(1400, fill);
+                datagram
+            };
+            let datagrams: Vec<Vec<u8>> = all.chunks(7).chain([&all[..2]]).map(padded).collect();
+            let all = [&all[..], &all[..2]].concat();
+            assert_eq!(unwrap(datagrams.iter().map(Vec::as_slice)).0, all, "padded with {fill}");
+        }
+        // Its packet is handed on, to be counted by whoever parses it.
+        let mut damaged = all.concat();
+        damaged[PACKET_BYTES * 10] = 0;
+        assert_eq!(unwrap(damaged.chunks(1316)).0.len(), 56);
+    }
+
+    #[test]
+    fn what_is_no_stream_is_counted_and_forgotten() {
+        let noise = vec![0x55; 1000];
+        let all = stream(70);
+        let groups: Vec<Vec<u8>> = all.chunks(7).map(<[_]>::concat).collect();
+        let datagrams = std::iter::repeat_n(noise.as_slice(), 500).chain(groups.iter().map(Vec::as_slice));
+        let (out, unwrap) = unwrap(datagrams);
+        assert_eq!(out, all);
+        assert_eq!(unwrap.dropped().collect::<Vec<_>>()[0], (DatagramDrop::Unaligned, 500));
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_gives_the_same_packets(sizes in proptest::collection::vec(1_usize..1500, 1..60)) {
+            let all = stream(100);
+            let bytes = all.concat();
+            let (mut rest, mut datagrams) = (bytes.as_slice(), Vec::new());
+            for size in sizes.iter().cycle() {
+                if rest.is_empty() { break; }
+                let (datagram, after) = rest.split_at((*size).min(rest.len()));
+                datagrams.push(datagram);
+                rest = after;
+            }
+            prop_assert!(unwrap(datagrams).0 == all);
+        }
+
+        #[test]
+        fn nothing_panics(datagrams in proptest::collection::vec(proptest::collection::vec(prop_oneof![Just(0x47_u8), any::<u8>()], 0..600), 0..20)) {
+            let mut unwrap = Unwrap::default();
+            for datagram in &datagrams { unwrap.datagram(datagram, &mut |_| ()); }
+            unwrap.idle(&mut |_| ());
         }
     }
 }

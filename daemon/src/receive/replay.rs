@@ -109,13 +109,17 @@ impl Heard for FromAir {
 impl Replay<'_> {
     /// Takes a datagram: of FLUTE, or one that holds a stream.
     fn datagram(&mut self, time_ns: u64, source: SocketAddr, destination: SocketAddr, payload: &[u8]) {
-        let known = self.streams.len() < MAX_STREAMS || self.streams.contains_key(&Some(destination));
-        let Some(wrapping) = Wrapping::of(payload).filter(|_| known) else {
-            return self.packet(time_ns, source, destination, payload);
+        let known = self.streams.get(&Some(destination));
+        let is_stream = match Wrapping::of(payload) {
+            Some(_) => known.is_some() || self.streams.len() < MAX_STREAMS,
+            None => known.is_some_and(|(unwrap, _)| unwrap.is_certain()),
         };
+        if !is_stream {
+            return self.packet(time_ns, source, destination, payload);
+        }
         let mut heard = FromAir::default();
         let (unwrap, feed) = stream(&mut self.streams, self.shared, self.base.as_ref(), Some(destination));
-        unwrap.datagram(wrapping, payload, &mut |unit| match unit {
+        unwrap.datagram(payload, &mut |unit| match unit {
             Unit::Packet(packet) => feed.packet(packet, &mut heard),
             Unit::Frame(frame) => feed.frame(frame, &mut heard),
         });
@@ -195,8 +199,9 @@ impl Replay<'_> {
         let sessions: Vec<Value> =
             self.shared.stats.sessions().iter().map(crate::status::session_json).collect();
         let streams = self.streams.iter().map(|(destination, (unwrap, feed))| {
-            let mut state = StreamState { rtp: unwrap.rtp(), ..StreamState::default() };
+            let mut state = StreamState::default();
             feed.report(&mut state);
+            state.unwrapped(unwrap);
             state.to_json(&destination.map_or_else(|| "file".to_owned(), |it| format!("udp://{it}")))
         });
         json!({

@@ -115,6 +115,9 @@ pub struct Carrier {
     /// `0.35`, `0.25`, `0.20`; left out: the demodulator finds out. DVB-S2X's others have no value in Linux: leave it out.
     #[serde(default)]
     pub roll_off: Option<String>,
+    /// Whether a DVB-S2 carrier has pilots; left out: the demodulator finds out.
+    #[serde(default)]
+    pub pilots: Option<bool>,
     /// Input stream identifier of a carrier with several streams.
     #[serde(default)]
     pub stream_id: Option<u8>,

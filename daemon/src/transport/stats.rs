@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use carousel::ts::rtp::RtpCounts;
+use carousel::ts::wrapping::Unwrap;
 use serde_json::{Value, json};
 
 use super::input::Signal;
@@ -42,6 +43,8 @@ pub struct StreamState {
     pub services: Vec<(u16, String)>,
     /// Packets of the transport stream.
     pub packets: u64,
+    /// Packets of which a part was in one datagram and the rest in the next.
+    pub split_packets: u64,
     /// Baseband frames.
     pub frames: u64,
     /// UDP datagrams of the IP inside.
@@ -59,6 +62,15 @@ pub struct StreamState {
 }
 
 impl StreamState {
+    /// Takes over what the datagrams were like.
+    pub fn unwrapped(&mut self, unwrap: &Unwrap) {
+        self.rtp = unwrap.rtp();
+        self.split_packets = unwrap.split_packets();
+        for (why, count) in unwrap.dropped() {
+            *self.dropped.entry(why.as_str()).or_default() += count;
+        }
+    }
+
     /// As in `status --json`.
     pub fn to_json(&self, from: &str) -> Value {
         let dropped: BTreeMap<_, _> = self.dropped.iter().filter(|(_, count)| **count > 0).collect();
@@ -78,7 +90,7 @@ impl StreamState {
         json!({
             "from": from, "error": self.error, "opened": self.opened, "lock_losses": self.lock_losses,
             "signal": signal, "rtp": rtp, "transport_stream_id": self.transport_stream_id,
-            "services": services.collect::<Vec<_>>(), "packets": self.packets, "frames": self.frames,
+            "services": services.collect::<Vec<_>>(), "packets": self.packets, "split_packets": self.split_packets, "frames": self.frames,
             "datagrams": self.datagrams, "shard_full": self.shard_full, "files": self.files,
             "continuity_errors": self.continuity_errors, "dropped": dropped,
             "carousels": carousels.collect::<Vec<_>>(),

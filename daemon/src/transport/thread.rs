@@ -218,9 +218,11 @@ impl Turn<'_> {
                 pids = wanted;
             }
             self.look_at_signal(input, now, &mut lock)?;
-            self.state.rtp = input.rtp();
             self.state.shard_full = self.forward.lost();
             self.feed.report(self.state);
+            if let Some(unwrap) = input.unwrap() {
+                self.state.unwrapped(unwrap);
+            }
             self.around.shared.transport.set(self.from, self.state.clone());
         }
         Ok(())

@@ -214,17 +214,17 @@ impl Inspector {
         destination: SocketAddr,
         payload: &[u8],
     ) -> Result<(), String> {
-        let Some(wrapping) = Wrapping::of(payload) else {
-            return self.packet(time_ns, source, destination, payload);
-        };
-        let seconds = self.seconds(time_ns);
         let key = Some(destination);
+        if Wrapping::of(payload).is_none() && !self.streams.get(&key).is_some_and(StreamReport::is_certain) {
+            return self.packet(time_ns, source, destination, payload);
+        }
+        let seconds = self.seconds(time_ns);
         if self.streams.len() >= MAX_STREAMS && !self.streams.contains_key(&key) {
             self.left_out += 1;
             return Ok(());
         }
         let stream = self.streams.entry(key).or_insert_with(|| StreamReport::new(key));
-        let found = stream.datagram(wrapping, seconds, payload, self.extractor.as_mut())?;
+        let found = stream.datagram(seconds, payload, self.extractor.as_mut())?;
         self.take_found(time_ns, found)
     }
 

@@ -17,7 +17,7 @@ use carousel::limits::MAX_CAROUSELS;
 use carousel::ts::multiplex::{Delivery, Multiplex};
 use carousel::ts::rtp::RtpCounts;
 use carousel::ts::stream::Packets;
-use carousel::ts::wrapping::{Unit, Unwrap, Wrapping};
+use carousel::ts::wrapping::{DatagramDrop, Unit, Unwrap};
 use carousel::ts::{PACKET_BYTES, PCR_MODULUS, Packet, Pid, Section};
 
 use super::Extractor;
@@ -241,7 +241,6 @@ impl StreamReport {
     /// Takes a datagram.
     pub(super) fn datagram(
         &mut self,
-        wrapping: Wrapping,
         now_s: f64,
         payload: &[u8],
         extractor: Option<&mut Extractor>,
@@ -250,7 +249,7 @@ impl StreamReport {
         let mut extractor = extractor;
         let mut unwrap = std::mem::take(&mut self.unwrap);
         let mut result = Ok(());
-        unwrap.datagram(wrapping, payload, &mut |unit| match unit {
+        unwrap.datagram(payload, &mut |unit| match unit {
             Unit::Packet(packet) => {
                 if result.is_ok() {
                     result = self.packet(packet, now_s, &mut found, extractor.as_deref_mut());
@@ -351,6 +350,21 @@ impl StreamReport {
     /// What the tables say, and what each PID has carried.
     pub const fn multiplex(&self) -> &Multiplex {
         &self.multiplex
+    }
+
+    /// Whether packets have come in its datagrams, with RTP headers or without.
+    pub(super) const fn is_certain(&self) -> bool {
+        self.unwrap.is_certain()
+    }
+
+    /// Packets of which a part was in one datagram and the rest in the next.
+    pub const fn split_packets(&self) -> u64 {
+        self.unwrap.split_packets()
+    }
+
+    /// Datagrams that gave nothing, by reason.
+    pub fn datagrams_dropped(&self) -> impl Iterator<Item = (DatagramDrop, u64)> {
+        self.unwrap.dropped()
     }
 
     /// Order and losses of RTP, if it came so.

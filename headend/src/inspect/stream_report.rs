@@ -75,7 +75,8 @@ fn dropped(stream: &StreamReport) -> BTreeMap<&'static str, u64> {
     let frames =
         stream.deframer().into_iter().flat_map(|it| it.dropped().map(|(why, count)| (why.as_str(), count)));
     let mut sum = BTreeMap::new();
-    for (why, count) in stream.multiplex().dropped().chain(frames) {
+    let datagrams = stream.datagrams_dropped().map(|(why, count)| (why.as_str(), count));
+    for (why, count) in stream.multiplex().dropped().chain(frames).chain(datagrams) {
         *sum.entry(why).or_insert(0) += count;
     }
     counts(sum.into_iter())
@@ -159,7 +160,8 @@ pub(super) fn stream_json(stream: &StreamReport) -> Value {
         "packets": stream.packets(), "frames": stream.frames(), "duration_s": stream.duration_s(),
         "rate_bps": stream.bps(stream.packets()), "transport_stream_id": tables.transport_stream_id,
         "original_network_id": tables.original_network_id, "network": tables.network.as_ref().map(|it| &it.name),
-        "network_id": tables.network.as_ref().map(|it| it.network_id), "rtp": rtp, "dropped": dropped(stream),
+        "network_id": tables.network.as_ref().map(|it| it.network_id), "rtp": rtp,
+        "split_packets": stream.split_packets(), "dropped": dropped(stream),
         "wrong_digests": stream.wrong, "left_out": stream.left_out, "programmes": programmes.collect::<Vec<_>>(),
         "pids": pids.collect::<Vec<_>>(),
         "carousels": stream.carousels().map(|it| carousel_json(stream, it)).collect::<Vec<_>>(),
@@ -200,8 +202,15 @@ pub(super) fn stream_table(stream: &StreamReport, out: &mut String) {
             it.packets, it.lost, it.reordered, it.late
         );
     }
+    if stream.split_packets() > 0 {
+        let split = stream.split_packets();
+        let _ = writeln!(
+            out,
+            "  {split} packets split between two datagrams: a datagram that is lost costs nine packets; send multiples of 188 bytes (FFmpeg: pkt_size=1316)"
+        );
+    }
     for (why, count) in dropped(stream) {
-        let _ = writeln!(out, "  {count} of no use: {why}");
+        let _ = writeln!(out, "  {count} unusable: {why}");
     }
     if stream.wrong > 0 {
         let _ = writeln!(out, "  {} FILES WITH A WRONG DIGEST", stream.wrong);
@@ -258,7 +267,7 @@ fn carousel_table(stream: &StreamReport, carousel: &CarouselReport, out: &mut St
         seconds(period(&Turning::Initiate))
     );
     for (why, count) in carousel.dropped() {
-        let _ = writeln!(out, "    {count} of no use: {why}");
+        let _ = writeln!(out, "    {count} unusable: {why}");
     }
     let _ = writeln!(
         out,

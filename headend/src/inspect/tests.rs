@@ -56,3 +56,20 @@ fn route_is_told_from_flute() {
         assert_eq!(session.protocol(), ("ROUTE", "EXT_TOL"));
     }
 }
+
+#[test]
+fn packets_split_between_datagrams_are_one_stream() {
+    let stream = carousel::ts::null_packet().repeat(70);
+    let (from, to) = ("10.0.0.1:9".parse().unwrap(), "239.1.1.1:5000".parse().unwrap());
+    for size in [1316, 1472, 1000, 300] {
+        let mut inspector = Inspector::new(None);
+        // Where datagrams are short, the first one tells.
+        let (first, rest) = stream.split_at(1316);
+        for (at, piece) in [first].into_iter().chain(rest.chunks(size)).enumerate() {
+            inspector.datagram(at as u64, from, to, piece).unwrap();
+        }
+        let report = inspector.finish();
+        assert_eq!((report.streams.len(), report.streams[0].packets(), report.not_alc), (1, 70, 0), "{size}");
+        assert_eq!(report.streams[0].split_packets() > 0, size != 1316, "{size}");
+    }
+}

@@ -2,8 +2,7 @@
 
 use std::net::SocketAddr;
 
-use carousel::ts::rtp::RtpCounts;
-use carousel::ts::wrapping::{Unit, Unwrap, Wrapping};
+use carousel::ts::wrapping::{Unit, Unwrap};
 
 use super::{Input, PATIENCE, Read};
 use crate::source::{Batch, GroupSpec, Poll, ReceiveSocket};
@@ -17,7 +16,6 @@ pub(super) struct Datagrams {
     poll: Poll,
     batch: Batch,
     unwrap: Unwrap,
-    is_frames: bool,
 }
 
 impl Datagrams {
@@ -32,7 +30,8 @@ impl Datagrams {
         let failed = |err: std::io::Error| format!("{address}: {err}");
         let poll = Poll::new().map_err(failed)?;
         poll.add(&socket, 0).map_err(failed)?;
-        Ok(Self { socket, poll, batch: Batch::default(), unwrap: Unwrap::default(), is_frames })
+        let unwrap = if is_frames { Unwrap::of_frames() } else { Unwrap::default() };
+        Ok(Self { socket, poll, batch: Batch::default(), unwrap })
     }
 }
 
@@ -44,14 +43,10 @@ impl Input for Datagrams {
             return Ok(Read::More);
         }
         for _ in 0..TURN {
-            let (unwrap, is_frames) = (&mut self.unwrap, self.is_frames);
+            let unwrap = &mut self.unwrap;
             let received = self
                 .batch
-                .read(&self.socket, |_, payload| {
-                    // What is no stream is one of wrong frames, or packets whose sync bytes are wrong: they are counted as such.
-                    let otherwise = if is_frames { Wrapping::Frame } else { Wrapping::Packets };
-                    unwrap.datagram(Wrapping::of(payload).unwrap_or(otherwise), payload, each);
-                })
+                .read(&self.socket, |_, payload| unwrap.datagram(payload, each))
                 .map_err(|err| format!("{}: reading failed: {err}", self.socket.group()))?;
             if !received.more {
                 break;
@@ -60,7 +55,7 @@ impl Input for Datagrams {
         Ok(Read::More)
     }
 
-    fn rtp(&self) -> Option<RtpCounts> {
-        self.unwrap.rtp()
+    fn unwrap(&self) -> Option<&Unwrap> {
+        Some(&self.unwrap)
     }
 }

@@ -7,8 +7,7 @@ mod rtsp;
 mod satip;
 
 use carousel::ts::Pid;
-use carousel::ts::rtp::RtpCounts;
-use carousel::ts::wrapping::Unit;
+use carousel::ts::wrapping::{Unit, Unwrap};
 
 use super::config::{From, TransportStream};
 
@@ -69,8 +68,8 @@ pub trait Input {
         Ok(())
     }
 
-    /// Order and losses of RTP.
-    fn rtp(&self) -> Option<RtpCounts> {
+    /// What the datagrams were like, where packets come in datagrams.
+    fn unwrap(&self) -> Option<&Unwrap> {
         None
     }
 }
@@ -94,7 +93,7 @@ pub fn open(
             Box::new(datagrams::Datagrams::open(*address, interface, socket_buffer_bytes, true)?)
         }
         From::File(path) => Box::new(file::Recording::open(path)?),
-        From::SatIp { server } => Box::new(satip::SatIp::open(server, carrier()?)?),
+        From::SatIp { server } => Box::new(satip::SatIp::open(server, &carrier()?)?),
         From::Dvb { adapter, frontend } => Box::new(dvb::open(*adapter, *frontend, carrier()?)?),
     })
 }

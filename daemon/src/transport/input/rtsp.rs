@@ -1,21 +1,32 @@
-//! As much of RTSP (RFC 2326) as a SAT>IP client needs: requests one after the other over one connection.
+//! As much of RTSP (RFC 2326) as a SAT>IP client needs: requests one after the other.
+//!
+//! A session outlives its connection (section 1.3), and servers end connections that are idle, or every one after its
+//! answer: a request whose connection turns out to be gone is sent again over another one, with the same session.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpStream, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
 /// A server answers within this.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// The same when the session ends anyway: a server that is gone must not delay a stop.
+const LAST_TIMEOUT: Duration = Duration::from_secs(1);
 /// Fields of a response, and bytes of a line.
 const MAX_FIELDS: usize = 64;
 const MAX_LINE_BYTES: u64 = 4096;
 /// Bytes of a response's body: SDP is a few hundred.
 const MAX_BODY_BYTES: usize = 64 << 10;
+/// Binary blocks (section 10.12) passed over before a response.
+const MAX_INTERLEAVED: usize = 10_000;
 
-/// A connection to a server.
+/// A client of one server.
 #[derive(Debug)]
 pub(super) struct Rtsp {
-    stream: BufReader<TcpStream>,
+    server: String,
+    /// `None` once the server has ended it, or said that it will.
+    connection: Option<BufReader<TcpStream>>,
+    local: SocketAddr,
+    peer: SocketAddr,
     sequence: u32,
     session: Option<String>,
 }
@@ -33,40 +44,105 @@ impl Response {
     }
 }
 
-impl Rtsp {
-    pub(super) fn connect(server: &str) -> Result<Self, String> {
-        let failed = |err: std::io::Error| format!("{err}; is the server there, and is its port right?");
-        let mut why = "the name has no address".to_owned();
-        for address in server.to_socket_addrs().map_err(failed)? {
-            match TcpStream::connect_timeout(&address, TIMEOUT) {
-                Ok(stream) => {
-                    stream.set_read_timeout(Some(TIMEOUT)).map_err(failed)?;
-                    stream.set_write_timeout(Some(TIMEOUT)).map_err(failed)?;
-                    return Ok(Self { stream: BufReader::new(stream), sequence: 0, session: None });
-                }
-                Err(err) => why = failed(err),
-            }
+/// Why a request came to nothing.
+#[derive(Debug)]
+pub(super) enum RtspError {
+    /// The server answers with another status than 200: it, and what the server says of it.
+    Refused { status: u16, why: String },
+    /// The connection was ended before an answer began.
+    Ended(String),
+    /// No connection, or no answer.
+    Failed(String),
+}
+
+impl From<RtspError> for String {
+    fn from(err: RtspError) -> Self {
+        match err {
+            RtspError::Refused { why, .. } | RtspError::Ended(why) | RtspError::Failed(why) => why,
         }
-        Err(why)
+    }
+}
+
+fn connect(server: &str, timeout: Duration) -> Result<BufReader<TcpStream>, RtspError> {
+    let failed = |err: std::io::Error| {
+        RtspError::Failed(format!("{err}; is the server running, and is its port right?"))
+    };
+    let mut why = RtspError::Failed("the name has no address".to_owned());
+    for address in server.to_socket_addrs().map_err(failed)? {
+        match TcpStream::connect_timeout(&address, timeout) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(timeout)).map_err(failed)?;
+                stream.set_write_timeout(Some(timeout)).map_err(failed)?;
+                return Ok(BufReader::new(stream));
+            }
+            Err(err) => why = failed(err),
+        }
+    }
+    Err(why)
+}
+
+impl Rtsp {
+    pub(super) fn connect(server: &str) -> Result<Self, RtspError> {
+        let connection = connect(server, TIMEOUT)?;
+        let failed = |err: std::io::Error| RtspError::Failed(err.to_string());
+        let local = connection.get_ref().local_addr().map_err(failed)?;
+        let peer = connection.get_ref().peer_addr().map_err(failed)?;
+        let connection = Some(connection);
+        Ok(Self { server: server.to_owned(), connection, local, peer, sequence: 0, session: None })
     }
 
     /// Own address as the server sees it.
-    pub(super) fn local_ip(&self) -> Result<std::net::IpAddr, String> {
-        self.stream.get_ref().local_addr().map(|it| it.ip()).map_err(|err| err.to_string())
+    pub(super) const fn local_ip(&self) -> IpAddr {
+        self.local.ip()
     }
 
     /// The server's address.
-    pub(super) fn peer_ip(&self) -> Result<std::net::IpAddr, String> {
-        self.stream.get_ref().peer_addr().map(|it| it.ip()).map_err(|err| err.to_string())
+    pub(super) const fn peer_ip(&self) -> IpAddr {
+        self.peer.ip()
     }
 
-    /// Asks, and waits for the answer.
+    /// Sends a request and waits for the response.
     pub(super) fn ask(
         &mut self,
         method: &str,
         url: &str,
         fields: &[(&str, &str)],
-    ) -> Result<Response, String> {
+    ) -> Result<Response, RtspError> {
+        self.ask_within(TIMEOUT, method, url, fields)
+    }
+
+    /// The last request of a session.
+    pub(super) fn ask_last(&mut self, method: &str, url: &str) -> Result<Response, RtspError> {
+        if let Some(connection) = &self.connection {
+            let _ = connection.get_ref().set_read_timeout(Some(LAST_TIMEOUT));
+        }
+        self.ask_within(LAST_TIMEOUT, method, url, &[])
+    }
+
+    fn ask_within(
+        &mut self,
+        timeout: Duration,
+        method: &str,
+        url: &str,
+        fields: &[(&str, &str)],
+    ) -> Result<Response, RtspError> {
+        if let Some(connection) = self.connection.take() {
+            match self.ask_over(connection, method, url, fields) {
+                Err(RtspError::Ended(_)) => {}
+                other => return other,
+            }
+        }
+        let connection = connect(&self.server, timeout)?;
+        self.ask_over(connection, method, url, fields)
+    }
+
+    fn ask_over(
+        &mut self,
+        mut connection: BufReader<TcpStream>,
+        method: &str,
+        url: &str,
+        fields: &[(&str, &str)],
+    ) -> Result<Response, RtspError> {
         self.sequence += 1;
         let mut request = format!("{method} {url} RTSP/1.0\r\nCSeq: {}\r\n", self.sequence);
         if let Some(session) = &self.session {
@@ -76,54 +152,102 @@ impl Rtsp {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
         request.push_str("\r\n");
-        let failed = |err: std::io::Error| format!("{method}: {err}");
-        self.stream.get_mut().write_all(request.as_bytes()).map_err(failed)?;
-        let response = self.answer(method)?;
-        if let Some(session) = response.field("Session") {
-            self.session = session.split(';').next().map(|it| it.trim().to_owned());
+        let failed = |err: std::io::Error| match is_ended(&err) {
+            true => RtspError::Ended(format!("{method}: {err}")),
+            false => RtspError::Failed(format!("{method}: {err}")),
+        };
+        connection.get_mut().write_all(request.as_bytes()).map_err(failed)?;
+        // Nothing of an answer, and the end: the connection was over before.
+        if connection.fill_buf().map_err(failed)?.is_empty() {
+            return Err(RtspError::Ended(format!("{method}: the server ends the connection")));
         }
-        Ok(response)
+        let answer = answer(&mut connection, method);
+        if let Ok(response) = &answer {
+            if let Some(session) = response.field("Session") {
+                self.session = session.split(';').next().map(|it| it.trim().to_owned());
+            }
+            let closes = response.field("Connection").is_some_and(|it| it.eq_ignore_ascii_case("close"));
+            self.connection = Some(connection).filter(|_| !closes);
+        } else if matches!(answer, Err(RtspError::Refused { .. })) {
+            self.connection = Some(connection);
+        }
+        answer
     }
+}
 
-    fn line(&mut self) -> Result<String, String> {
-        let mut line = Vec::new();
-        let failed = |err: std::io::Error| format!("no answer: {err}");
-        self.stream.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line).map_err(failed)?;
-        if line.last() != Some(&b'\n') {
-            return Err("the server has hung up, or says a line without end".to_owned());
-        }
-        Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
+fn is_ended(err: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(err.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
+
+fn no_answer(err: &std::io::Error) -> RtspError {
+    RtspError::Failed(format!("no answer: {err}"))
+}
+
+fn line(connection: &mut BufReader<TcpStream>) -> Result<String, RtspError> {
+    let mut line = Vec::new();
+    connection.take(MAX_LINE_BYTES).read_until(b'\n', &mut line).map_err(|err| no_answer(&err))?;
+    if line.last() != Some(&b'\n') {
+        return Err(RtspError::Failed(
+            "the server's answer ends inside a line, or has an endless one".to_owned(),
+        ));
     }
+    Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
+}
 
-    fn answer(&mut self, method: &str) -> Result<Response, String> {
-        let status = self.line()?;
-        let mut response = Response::default();
-        loop {
-            let line = self.line()?;
-            if line.is_empty() {
-                break;
+/// Passes over what servers send before a response: blocks of RTP that nobody asked for, empty lines.
+fn pass_over(connection: &mut BufReader<TcpStream>) -> Result<(), RtspError> {
+    for _ in 0..MAX_INTERLEAVED {
+        match connection.fill_buf().map_err(|err| no_answer(&err))?.first() {
+            Some(b'$') => {
+                let mut head = [0; 4];
+                connection.read_exact(&mut head).map_err(|err| no_answer(&err))?;
+                let length = u64::from(u16::from_be_bytes([head[2], head[3]]));
+                std::io::copy(&mut connection.take(length), &mut std::io::sink())
+                    .map_err(|err| no_answer(&err))?;
             }
-            if response.fields.len() >= MAX_FIELDS {
-                return Err("the server's answer has no end".to_owned());
-            }
-            if let Some((name, value)) = line.split_once(':') {
-                response.fields.push((name.trim().to_owned(), value.trim().to_owned()));
-            }
+            Some(b'\r' | b'\n') => connection.consume(1),
+            _ => return Ok(()),
         }
-        let length = response.field("Content-Length").and_then(|it| it.parse().ok()).unwrap_or(0_usize);
-        if length > MAX_BODY_BYTES {
-            return Err(format!("the server's answer has {length} bytes"));
+    }
+    Err(RtspError::Failed("the server sends everything but an answer".to_owned()))
+}
+
+fn answer(connection: &mut BufReader<TcpStream>, method: &str) -> Result<Response, RtspError> {
+    pass_over(connection)?;
+    let status = line(connection)?;
+    let mut response = Response::default();
+    loop {
+        let line = line(connection)?;
+        if line.is_empty() {
+            break;
         }
-        let mut body = vec![0; length];
-        self.stream.read_exact(&mut body).map_err(|err| format!("no answer: {err}"))?;
-        let mut words = status.split_whitespace();
-        let is_rtsp = words.next().is_some_and(|it| it.starts_with("RTSP/"));
-        match words.next() {
-            Some("200") if is_rtsp => Ok(response),
-            _ => {
-                let body = String::from_utf8_lossy(&body).trim().to_owned();
-                Err(format!("the server refuses {method}: {status} {body}").trim_end().to_owned())
-            }
+        if response.fields.len() >= MAX_FIELDS {
+            return Err(RtspError::Failed("the server's answer has no end".to_owned()));
+        }
+        if let Some((name, value)) = line.split_once(':') {
+            response.fields.push((name.trim().to_owned(), value.trim().to_owned()));
+        }
+    }
+    let length = response.field("Content-Length").and_then(|it| it.parse().ok()).unwrap_or(0_usize);
+    if length > MAX_BODY_BYTES {
+        return Err(RtspError::Failed(format!("the server's answer has {length} bytes")));
+    }
+    let mut body = vec![0; length];
+    connection.read_exact(&mut body).map_err(|err| no_answer(&err))?;
+    let mut words = status.split_whitespace();
+    let is_rtsp = words.next().is_some_and(|it| it.starts_with("RTSP/"));
+    match words.next().and_then(|it| it.parse().ok()) {
+        Some(200) if is_rtsp => Ok(response),
+        code => {
+            // SAT>IP 1.2.2 clause 3.5.14 has fields that say which part of the request is meant.
+            let said = ["Check-Syntax", "Out-of-Range", "No-More"]
+                .iter()
+                .filter_map(|name| response.field(name).map(|value| format!("{name}: {value}")));
+            let body = String::from_utf8_lossy(&body).trim().to_owned();
+            let mut parts = vec![format!("the server refuses {method}: {status}")];
+            parts.extend(said.chain([body]).filter(|part| !part.is_empty()));
+            Err(RtspError::Refused { status: code.unwrap_or(0), why: parts.join(", ") })
         }
     }
 }

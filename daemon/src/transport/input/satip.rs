@@ -1,20 +1,25 @@
 //! A SAT>IP server (SAT>IP specification 1.2.2): tuned by RTSP, packets by RTP, signal by RTCP.
+//!
+//! Requests have every parameter that clause 3.5.10 has for the system: servers exist that refuse a DVB-S2 request
+//! without `ro`, `mtype`, `plts` and `fec`, though their demodulators find these out. What the configuration leaves out is
+//! assumed ([`ASSUMED`]), and assumed otherwise at the next attempt while there is a refusal or no lock.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use carousel::time::Instant;
 use carousel::ts::Pid;
-use carousel::ts::rtp::RtpCounts;
-use carousel::ts::wrapping::{Unit, Unwrap, Wrapping};
+use carousel::ts::wrapping::{Unit, Unwrap};
 
-use super::rtsp::Rtsp;
+use super::rtsp::{Rtsp, RtspError};
 use super::{Input, PATIENCE, Read, Signal};
 use crate::clock;
 use crate::transport::config::{Carrier, Modulation, Polarization, System};
 
-/// A session ends after 60 s without a word, unless the server says otherwise.
+/// A session ends after 60 s without a request, unless the server says otherwise (RFC 2326 section 12.37).
 const DEFAULT_TIMEOUT_S: u64 = 60;
+/// The longest that a server's timeout is believed.
+const MAX_TIMEOUT_S: u64 = 3600;
 /// PIDs that are asked for before any table has come.
 const FIRST_PIDS: &str = "0,16,17,20";
 /// PIDs in a request: servers have 16 to 64 filters; with more, all are asked for.
@@ -27,6 +32,26 @@ const BUFFER_BYTES: usize = 4 << 20;
 const DATAGRAM_BYTES: usize = 65_536;
 /// Datagrams read before others have their turn.
 const TURN: usize = 256;
+/// Requests that keep a session alive, the first one that the server knows: OPTIONS is that of clause 3.5.9, any request
+/// with the session will do.
+const KEEP_ALIVE: [&str; 3] = ["OPTIONS", "GET_PARAMETER", "PLAY"];
+
+/// What is sent of a DVB-S2 carrier that the configuration does not tell.
+#[derive(Debug, Clone, Copy)]
+struct Assumed {
+    modulation: &'static str,
+    roll_off: &'static str,
+    pilots: &'static str,
+    code_rate: &'static str,
+}
+
+/// In the order in which they are tried: what most carriers for sets have, others that are common.
+const ASSUMED: [Assumed; 4] = [
+    Assumed { modulation: "8psk", roll_off: "0.35", pilots: "on", code_rate: "34" },
+    Assumed { modulation: "8psk", roll_off: "0.20", pilots: "off", code_rate: "23" },
+    Assumed { modulation: "qpsk", roll_off: "0.35", pilots: "off", code_rate: "34" },
+    Assumed { modulation: "8psk", roll_off: "0.25", pilots: "off", code_rate: "56" },
+];
 
 /// A session with a server.
 #[derive(Debug)]
@@ -36,50 +61,94 @@ pub(super) struct SatIp {
     stream_url: String,
     packets: UdpSocket,
     reports: UdpSocket,
-    server_ip: std::net::IpAddr,
+    /// Where packets may come from: the server's address, and the one that it says it sends from.
+    sources: [std::net::IpAddr; 2],
     unwrap: Unwrap,
     buffer: Vec<u8>,
     signal: Option<Signal>,
     keep_alive: Duration,
+    /// Index into [`KEEP_ALIVE`].
+    keep_alive_by: usize,
     next_word: Instant,
-    carrier: Carrier,
+    /// What the carrier is in a request, with different assumptions.
+    queries: Vec<String>,
+    /// Index into `queries`.
+    attempt: usize,
     pids: String,
 }
 
 impl SatIp {
-    pub(super) fn open(server: &str, carrier: Carrier) -> Result<Self, String> {
+    pub(super) fn open(server: &str, carrier: &Carrier) -> Result<Self, String> {
         let at = |why: String| format!("satip://{server}: {why}");
-        let mut rtsp = Rtsp::connect(server).map_err(at)?;
-        let (packets, reports) = port_pair(rtsp.local_ip().map_err(at)?).map_err(at)?;
+        let mut rtsp = Rtsp::connect(server).map_err(|err| at(err.into()))?;
+        let (packets, reports) = port_pair(rtsp.local_ip()).map_err(at)?;
         let port = packets.local_addr().map_err(|err| at(err.to_string()))?.port();
-        let url = format!("rtsp://{server}/?{}&pids={FIRST_PIDS}", query(&carrier));
         let transport = format!("RTP/AVP;unicast;client_port={port}-{}", port + 1);
-        let answer = rtsp.ask("SETUP", &url, &[("Transport", &transport)]).map_err(at)?;
-        let stream = answer.field("com.ses.streamID").unwrap_or("1").to_owned();
+        let queries = queries(carrier);
+        let mut attempt = 0;
+        let answer = loop {
+            let url = format!("rtsp://{server}/?{}&pids={FIRST_PIDS}", queries[attempt]);
+            match rtsp.ask("SETUP", &url, &[("Transport", &transport)]) {
+                Ok(answer) => break answer,
+                // Other parameters may be what it wants; that it has no tuner left (404, 503) is for another day.
+                Err(RtspError::Refused { status: 400 | 403 | 406 | 451 | 500, .. })
+                    if attempt + 1 < queries.len() =>
+                {
+                    attempt += 1;
+                }
+                Err(err) => return Err(at(err.into())),
+            }
+        };
+        let stream = answer.field("com.ses.streamID").unwrap_or("1");
+        let stream_url = format!("rtsp://{server}/stream={}", stream.split(';').next().unwrap_or("1").trim());
         let timeout_s = answer.field("Session").and_then(timeout_of).unwrap_or(DEFAULT_TIMEOUT_S);
-        let stream_url = format!("rtsp://{server}/stream={stream}");
-        rtsp.ask("PLAY", &stream_url, &[]).map_err(at)?;
+        let peer = rtsp.peer_ip();
+        let source = answer.field("Transport").and_then(source_of).unwrap_or(peer);
+        rtsp.ask("PLAY", &stream_url, &[]).map_err(|err| at(err.into()))?;
         let keep_alive = Duration::from_secs((timeout_s / 2).max(1));
-        let server_ip = rtsp.peer_ip().map_err(at)?;
         Ok(Self {
             rtsp,
             server: server.to_owned(),
             stream_url,
             packets,
             reports,
-            server_ip,
+            sources: [peer, source],
             unwrap: Unwrap::default(),
             buffer: vec![0; DATAGRAM_BYTES],
             signal: None,
             keep_alive,
+            keep_alive_by: 0,
             next_word: clock::now() + keep_alive,
-            carrier,
+            queries,
+            attempt,
             pids: FIRST_PIDS.to_owned(),
         })
     }
 
-    fn at(&self, why: &str) -> String {
-        format!("satip://{}: {why}", self.server)
+    fn at(&self, why: impl Into<String>) -> String {
+        format!("satip://{}: {}", self.server, why.into())
+    }
+
+    fn play(&mut self, query: &str) -> Result<(), String> {
+        let url = format!("{}{query}", self.stream_url);
+        self.rtsp.ask("PLAY", &url, &[]).map(|_| ()).map_err(|err| self.at(err))
+    }
+
+    /// Keeps the session alive, by a request that the server knows.
+    fn keep_alive(&mut self) -> Result<(), String> {
+        loop {
+            let method = KEEP_ALIVE[self.keep_alive_by];
+            match self.rtsp.ask(method, &self.stream_url, &[]) {
+                Ok(_) => return Ok(()),
+                // What it does not know, or not for a session; that the session is gone (454) no other request mends.
+                Err(RtspError::Refused { status: 400 | 404 | 405 | 455 | 500 | 501 | 551, .. })
+                    if self.keep_alive_by + 1 < KEEP_ALIVE.len() =>
+                {
+                    self.keep_alive_by += 1;
+                }
+                Err(err) => return Err(self.at(err)),
+            }
+        }
     }
 }
 
@@ -87,14 +156,13 @@ impl Input for SatIp {
     fn read(&mut self, each: &mut dyn FnMut(Unit<'_>)) -> Result<Read, String> {
         if clock::now() >= self.next_word {
             self.next_word = clock::now() + self.keep_alive;
-            let url = self.stream_url.clone();
-            self.rtsp.ask("OPTIONS", &url, &[]).map_err(|why| self.at(&why))?;
+            self.keep_alive()?;
         }
         for turn in 0..TURN {
             match self.packets.recv_from(&mut self.buffer) {
                 // Anybody can send to an open port.
-                Ok((length, from)) if from.ip() == self.server_ip => {
-                    self.unwrap.datagram(Wrapping::Rtp, &self.buffer[..length], each);
+                Ok((length, from)) if self.sources.contains(&from.ip()) => {
+                    self.unwrap.datagram(&self.buffer[..length], each);
                 }
                 Ok(_) => {}
                 Err(err) if is_nothing(&err) => {
@@ -103,11 +171,11 @@ impl Input for SatIp {
                     }
                     break;
                 }
-                Err(err) => return Err(self.at(&format!("reading failed: {err}"))),
+                Err(err) => return Err(self.at(format!("reading failed: {err}"))),
             }
         }
         while let Ok((length, from)) = self.reports.recv_from(&mut self.buffer) {
-            if from.ip() == self.server_ip {
+            if self.sources.contains(&from.ip()) {
                 self.signal = signal_of(&self.buffer[..length]).or(self.signal);
             }
         }
@@ -122,8 +190,7 @@ impl Input for SatIp {
         if wanted == self.pids {
             return Ok(());
         }
-        let url = format!("{}?pids={wanted}", self.stream_url);
-        self.rtsp.ask("PLAY", &url, &[]).map_err(|why| self.at(&why))?;
+        self.play(&format!("?pids={wanted}"))?;
         self.pids = wanted;
         Ok(())
     }
@@ -133,12 +200,12 @@ impl Input for SatIp {
     }
 
     fn retune(&mut self) -> Result<(), String> {
-        let url = format!("{}?{}&pids={}", self.stream_url, query(&self.carrier), self.pids);
-        self.rtsp.ask("PLAY", &url, &[]).map(|_| ()).map_err(|why| self.at(&why))
+        self.attempt = (self.attempt + 1) % self.queries.len();
+        self.play(&format!("?{}&pids={}", self.queries[self.attempt], self.pids))
     }
 
-    fn rtp(&self) -> Option<RtpCounts> {
-        self.unwrap.rtp()
+    fn unwrap(&self) -> Option<&Unwrap> {
+        Some(&self.unwrap)
     }
 }
 
@@ -146,7 +213,7 @@ impl Drop for SatIp {
     fn drop(&mut self) {
         // Tuners are few: the server should not wait for the session to time out.
         let url = self.stream_url.clone();
-        let _ = self.rtsp.ask("TEARDOWN", &url, &[]);
+        let _ = self.rtsp.ask_last("TEARDOWN", &url);
     }
 }
 
@@ -175,8 +242,20 @@ fn port_pair(own: std::net::IpAddr) -> Result<(UdpSocket, UdpSocket), String> {
     Err("no two ports that follow each other are free".to_owned())
 }
 
-/// What a carrier is in a request (clause 3.5.10).
-fn query(carrier: &Carrier) -> String {
+/// The queries that there are for a carrier: one if the configuration tells everything.
+fn queries(carrier: &Carrier) -> Vec<String> {
+    let mut queries = Vec::with_capacity(ASSUMED.len());
+    for attempt in 0..ASSUMED.len() {
+        let query = query(carrier, attempt);
+        if !queries.contains(&query) {
+            queries.push(query);
+        }
+    }
+    queries
+}
+
+/// What a carrier is in a request (clause 3.5.10), with the assumptions of one attempt.
+fn query(carrier: &Carrier, attempt: usize) -> String {
     let polarization = match carrier.polarization {
         Polarization::Horizontal => "h",
         Polarization::Vertical => "v",
@@ -186,27 +265,29 @@ fn query(carrier: &Carrier) -> String {
     let (mhz, khz) = (carrier.frequency_khz / 1000, carrier.frequency_khz % 1000);
     let frequency =
         if khz == 0 { mhz.to_string() } else { format!("{mhz}.{khz:03}").trim_end_matches('0').to_owned() };
+    let assumed = ASSUMED[attempt];
     let is_s2 = carrier.system != System::DvbS;
-    let mut query = format!(
-        "src={}&freq={frequency}&pol={polarization}&msys={}&sr={}",
-        carrier.satellite.max(1),
-        if is_s2 { "dvbs2" } else { "dvbs" },
-        carrier.symbol_rate_ksps
-    );
-    let modulation = carrier.modulation.map(|it| match it {
-        Modulation::Qpsk => "qpsk",
-        Modulation::Psk8 => "8psk",
-        Modulation::Apsk16 => "16apsk",
-        Modulation::Apsk32 => "32apsk",
-    });
-    if let Some(modulation) = modulation.filter(|_| is_s2) {
-        query.push_str(&format!("&mtype={modulation}"));
+    let mut query = format!("src={}&freq={frequency}&pol={polarization}", carrier.satellite.max(1));
+    let code_rate = carrier.code_rate.as_ref().map(|it| it.replace('/', ""));
+    if is_s2 {
+        let modulation = carrier.modulation.map_or(assumed.modulation, |it| match it {
+            Modulation::Qpsk => "qpsk",
+            Modulation::Psk8 => "8psk",
+            Modulation::Apsk16 => "16apsk",
+            Modulation::Apsk32 => "32apsk",
+        });
+        let roll_off = carrier.roll_off.as_deref().unwrap_or(assumed.roll_off);
+        let pilots = carrier.pilots.map_or(assumed.pilots, |it| if it { "on" } else { "off" });
+        query.push_str(&format!("&ro={roll_off}&msys=dvbs2&mtype={modulation}&plts={pilots}"));
+    } else {
+        query.push_str("&msys=dvbs");
     }
-    if let Some(roll_off) = carrier.roll_off.as_ref().filter(|_| is_s2) {
-        query.push_str(&format!("&ro={roll_off}"));
-    }
-    if let Some(code_rate) = &carrier.code_rate {
-        query.push_str(&format!("&fec={}", code_rate.replace('/', "")));
+    query.push_str(&format!("&sr={}", carrier.symbol_rate_ksps));
+    match code_rate {
+        Some(code_rate) => query.push_str(&format!("&fec={code_rate}")),
+        // Demodulators of DVB-S find it out where it is left out; servers that want it are told something after all.
+        None if is_s2 || attempt > 0 => query.push_str(&format!("&fec={}", assumed.code_rate)),
+        None => {}
     }
     if let Some(stream_id) = carrier.stream_id {
         query.push_str(&format!("&isi={stream_id}"));
@@ -214,9 +295,18 @@ fn query(carrier: &Carrier) -> String {
     query
 }
 
-/// `1234;timeout=30`.
+/// Seconds of `1234;timeout=30`; `None` if the server gives none, or none that can be.
 fn timeout_of(session: &str) -> Option<u64> {
-    session.split(';').find_map(|part| part.trim().strip_prefix("timeout=")).and_then(|it| it.parse().ok())
+    let parameters = session.split(';').filter_map(|part| part.split_once('='));
+    let timeout = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("timeout"));
+    let seconds = timeout.last()?.1.trim().trim_matches('"').parse::<u64>().ok()?;
+    (seconds > 0).then_some(seconds.min(MAX_TIMEOUT_S))
+}
+
+/// The address that a server says it sends from: `RTP/AVP;unicast;source=192.0.2.1;client_port=…`.
+fn source_of(transport: &str) -> Option<std::net::IpAddr> {
+    let source = transport.split(';').find_map(|part| part.trim().strip_prefix("source="))?;
+    source.trim().trim_matches('"').parse().ok()
 }
 
 /// The signal in a compound RTCP packet: `tuner=<frontend>,<level>,<lock>,<quality>,…` in an APP packet called SES1

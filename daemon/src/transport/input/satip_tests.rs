@@ -26,7 +26,47 @@ fn report(text: &str) -> Vec<u8> {
 
 #[test]
 fn the_query_is_that_of_the_specification() {
-    assert_eq!(query(&carrier()), "src=1&freq=11727.5&pol=v&msys=dvbs2&sr=27500&mtype=8psk&ro=0.20&fec=34");
+    assert_eq!(
+        query(&carrier(), 0),
+        "src=1&freq=11727.5&pol=v&ro=0.20&msys=dvbs2&mtype=8psk&plts=on&sr=27500&fec=34"
+    );
+    let load = |text: &str| {
+        let text =
+            format!("frequency_khz = 11727500\npolarization = 'vertical'\nsymbol_rate_ksps = 27500\n{text}");
+        carousel::config::load::<Carrier>(&text).unwrap()
+    };
+    // Whatever is left out, all parameters of the system are there, and other attempts are others.
+    let bare = load("");
+    assert_eq!(queries(&bare).len(), ASSUMED.len());
+    for query in &queries(&bare) {
+        for name in ["&ro=", "&mtype=", "&plts=", "&fec="] {
+            assert_eq!(query.matches(name).count(), 1, "{query}");
+        }
+    }
+    let told = load("modulation = 'QPSK'\ncode_rate = '1/2'\nroll_off = '0.35'\npilots = false\n");
+    assert_eq!(queries(&told).len(), 1);
+    assert!(query(&told, 0).contains("&ro=0.35&msys=dvbs2&mtype=qpsk&plts=off&sr=27500&fec=12"));
+    let old = load("system = 'DVB-S'\n");
+    assert_eq!(query(&old, 0), "src=1&freq=11727.5&pol=v&msys=dvbs&sr=27500");
+    assert!(query(&old, 1).ends_with("&fec=23"));
+}
+
+#[test]
+fn what_servers_say_of_a_session() {
+    let timeouts = [
+        ("0521;timeout=30", Some(30)),
+        ("0521; Timeout = \"30\"", Some(30)),
+        ("0521", None),
+        ("0521;timeout=0", None),
+        ("0521;timeout=soon", None),
+        ("0521;timeout=99999999", Some(MAX_TIMEOUT_S)),
+    ];
+    for (session, timeout) in timeouts {
+        assert_eq!(timeout_of(session), timeout, "{session}");
+    }
+    let source = source_of("RTP/AVP;unicast;client_port=5000-5001;source=192.0.2.7;server_port=1-2");
+    assert_eq!(source, Some("192.0.2.7".parse().unwrap()));
+    assert_eq!(source_of("RTP/AVP;unicast;client_port=5000-5001"), None);
 }
 
 #[test]
@@ -38,79 +78,119 @@ fn signal_is_read_from_compound_reports() {
     for cut in 0..report(text).len() {
         let _ = signal_of(&report(text)[..cut]);
     }
-    assert_eq!(timeout_of("0521;timeout=30"), Some(30));
+}
+
+/// What a server is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Plain,
+    /// It ends the connection after each answer.
+    Closes,
+    /// It answers the first `n` requests of a connection, and ends it when the next one comes.
+    EndsAfter(usize),
+    /// It knows no OPTIONS and sends blocks of RTP and an empty line before its answers.
+    Odd,
+    /// It refuses the first `n` SETUPs with this status.
+    Refuses(u16, usize),
 }
 
 /// A server of one session: answers what it is asked, sends packets and a report, and tells what it heard.
-fn server(refuse: bool) -> (String, std::thread::JoinHandle<Vec<String>>) {
+fn server(manner: Manner) -> (String, std::thread::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let thread = std::thread::spawn(move || {
-        let (stream, _) = listener.accept().unwrap();
-        let mut reader = BufReader::new(stream.try_clone().unwrap());
-        let (mut writer, mut heard, mut port) = (stream, Vec::new(), 0_u16);
+        let (mut heard, mut port) = (Vec::new(), 0_u16);
         let rtp_socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         loop {
-            let (mut request, mut sequence) = (String::new(), String::new());
-            if reader.read_line(&mut request).unwrap_or(0) == 0 {
-                return heard;
-            }
+            let (stream, _) = listener.accept().unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut writer = stream;
+            let mut answers = 0;
             loop {
-                let mut line = String::new();
-                reader.read_line(&mut line).unwrap();
-                if line.trim().is_empty() {
+                let (mut request, mut fields) = (String::new(), String::new());
+                if reader.read_line(&mut request).unwrap_or(0) == 0 {
                     break;
                 }
-                if let Some(value) = line.strip_prefix("CSeq:") {
-                    sequence = value.trim().to_owned();
+                loop {
+                    let mut line = String::new();
+                    reader.read_line(&mut line).unwrap();
+                    if line.trim().is_empty() {
+                        break;
+                    }
+                    if let Some((_, ports)) = line.split_once("client_port=") {
+                        port = ports.split('-').next().unwrap().parse().unwrap();
+                    }
+                    fields.push_str(&line);
                 }
-                if let Some((_, ports)) = line.split_once("client_port=") {
-                    port = ports.split('-').next().unwrap().parse().unwrap();
+                if manner == Manner::EndsAfter(answers) {
+                    break;
                 }
-            }
-            heard.push(request.trim().to_owned());
-            let answer = match refuse {
-                true => format!(
-                    "RTSP/1.0 404 Not Found\r\nCSeq: {sequence}\r\nContent-Length: 9\r\n\r\nno tuner\n"
-                ),
-                false => format!(
-                    "RTSP/1.0 200 OK\r\nCSeq: {sequence}\r\nSession: 77;timeout=2\r\ncom.ses.streamID: 5\r\n\r\n"
-                ),
-            };
-            writer.write_all(answer.as_bytes()).unwrap();
-            if request.starts_with("PLAY") {
-                for sequence in 0..3 {
-                    let mut datagram = Vec::new();
-                    rtp::write_header(&mut datagram, sequence, 0, 1);
-                    datagram.extend_from_slice(&null_packet().repeat(7));
-                    rtp_socket.send_to(&datagram, ("127.0.0.1", port)).unwrap();
+                answers += 1;
+                let is_session_right = request.starts_with("SETUP") || fields.contains("\r\nSession: 77\r\n");
+                let setups = heard.iter().filter(|it: &&String| it.starts_with("SETUP")).count();
+                heard.push(request.trim().to_owned());
+                let status = match manner {
+                    _ if !is_session_right => "454 Session Not Found",
+                    Manner::Refuses(404, n) if setups < n => "404 Not Found",
+                    Manner::Refuses(_, n) if setups < n => "500 Internal Server Error",
+                    Manner::Odd if request.starts_with("OPTIONS") => "501 Not Implemented",
+                    _ => "200 OK",
+                };
+                let before = if manner == Manner::Odd { "$\0\0\u{3}abc\r\n" } else { "" };
+                let sequence = fields.lines().find_map(|it| it.strip_prefix("CSeq: ")).unwrap();
+                let rest = match status.starts_with("200") {
+                    true => "Session: 77;timeout=2\r\ncom.ses.streamID: 5\r\n\r\n",
+                    false => "No-More: frontends\r\nContent-Length: 9\r\n\r\nno tuner\n",
+                };
+                let answer = format!("{before}RTSP/1.0 {status}\r\nCSeq: {sequence}\r\n{rest}");
+                writer.write_all(answer.as_bytes()).unwrap();
+                if request.starts_with("PLAY") && status.starts_with("200") {
+                    for sequence in 0..3 {
+                        let mut datagram = Vec::new();
+                        rtp::write_header(&mut datagram, sequence, 0, 1);
+                        datagram.extend_from_slice(&null_packet().repeat(7));
+                        rtp_socket.send_to(&datagram, ("127.0.0.1", port)).unwrap();
+                    }
+                    rtp_socket.send_to(&report("tuner=1,255,1,15,"), ("127.0.0.1", port + 1)).unwrap();
                 }
-                rtp_socket.send_to(&report("tuner=1,255,1,15,"), ("127.0.0.1", port + 1)).unwrap();
+                if request.starts_with("TEARDOWN") || matches!(manner, Manner::Refuses(404, _)) {
+                    return heard;
+                }
+                if manner == Manner::Closes {
+                    break;
+                }
             }
         }
     });
     (address, thread)
 }
 
-#[test]
-fn a_session_from_setup_to_teardown() {
-    let (address, thread) = server(false);
-    let mut input = SatIp::open(&address, carrier()).unwrap();
+/// Plays until packets and a signal have come and a session was kept alive; what the server heard.
+fn play(manner: Manner) -> Vec<String> {
+    let (address, thread) = server(manner);
+    let mut input = SatIp::open(&address, &carrier()).unwrap();
     let mut packets = 0;
     let deadline = std::time::Instant::now() + Duration::from_secs(10);
     input.want(&[Pid::PAT, Pid::new(0x200)]).unwrap();
-    while (packets < 21 || input.signal().is_none() || clock::now() < input.next_word)
-        && std::time::Instant::now() < deadline
-    {
+    while (packets < 21 || input.signal().is_none()) && std::time::Instant::now() < deadline {
         input.read(&mut |_| packets += 1).unwrap();
     }
+    input.next_word = clock::now();
     input.read(&mut |_| packets += 1).unwrap();
-    assert!(packets >= 21 && input.signal().unwrap().locked);
+    assert!(packets >= 21 && input.signal().unwrap().locked, "{manner:?}");
     input.retune().unwrap();
     drop(input);
-    let heard = thread.join().unwrap();
-    let methods: Vec<_> = heard.iter().map(|it| it.split(' ').next().unwrap()).collect();
-    assert_eq!(methods, ["SETUP", "PLAY", "PLAY", "OPTIONS", "PLAY", "TEARDOWN"], "{heard:?}");
+    thread.join().unwrap()
+}
+
+fn methods(heard: &[String]) -> Vec<&str> {
+    heard.iter().map(|it| it.split(' ').next().unwrap()).collect()
+}
+
+#[test]
+fn a_session_from_setup_to_teardown() {
+    let heard = play(Manner::Plain);
+    assert_eq!(methods(&heard), ["SETUP", "PLAY", "PLAY", "OPTIONS", "PLAY", "TEARDOWN"], "{heard:?}");
     assert!(
         heard[0].contains("/?src=1&freq=11727.5&pol=v") && heard[0].contains("&pids=0,16,17,20 "),
         "{heard:?}"
@@ -122,12 +202,34 @@ fn a_session_from_setup_to_teardown() {
 }
 
 #[test]
+fn a_session_outlives_its_connections() {
+    let plain = ["SETUP", "PLAY", "PLAY", "OPTIONS", "PLAY", "TEARDOWN"];
+    for manner in [Manner::Closes, Manner::EndsAfter(1), Manner::EndsAfter(2)] {
+        let heard = play(manner);
+        assert_eq!(methods(&heard), plain, "{manner:?}");
+    }
+}
+
+#[test]
+fn a_server_without_options_and_with_blocks_between_its_answers() {
+    let heard = play(Manner::Odd);
+    let all = ["SETUP", "PLAY", "PLAY", "OPTIONS", "GET_PARAMETER", "PLAY", "TEARDOWN"];
+    assert_eq!(methods(&heard), all, "{heard:?}");
+}
+
+#[test]
+fn a_refusal_of_parameters_has_others_tried() {
+    let heard = play(Manner::Refuses(500, 1));
+    assert_eq!(methods(&heard)[..3], ["SETUP", "SETUP", "PLAY"], "{heard:?}");
+    assert_ne!(heard[0], heard[1]);
+}
+
+#[test]
 fn a_refusal_says_what_the_server_says() {
-    let (address, thread) = server(true);
-    let why = SatIp::open(&address, carrier()).unwrap_err();
-    assert!(
-        why.contains("refuses SETUP") && why.contains("404 Not Found") && why.contains("no tuner"),
-        "{why}"
-    );
-    thread.join().unwrap();
+    let (address, thread) = server(Manner::Refuses(404, 1));
+    let why = SatIp::open(&address, &carrier()).unwrap_err();
+    for part in ["refuses SETUP", "404 Not Found", "No-More: frontends", "no tuner"] {
+        assert!(why.contains(part), "{why}");
+    }
+    assert_eq!(thread.join().unwrap().len(), 1);
 }

@@ -25,6 +25,8 @@ pub(super) mod property {
     pub(in super::super) const APSK_32: u32 = 11;
     pub(in super::super) const FEC_AUTO: u32 = 9;
     pub(in super::super) const INVERSION_AUTO: u32 = 2;
+    pub(in super::super) const PILOT_ON: u32 = 0;
+    pub(in super::super) const PILOT_OFF: u32 = 1;
     pub(in super::super) const PILOT_AUTO: u32 = 2;
     pub(in super::super) const ROLLOFF_35: u32 = 0;
     pub(in super::super) const ROLLOFF_20: u32 = 1;

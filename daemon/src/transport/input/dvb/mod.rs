@@ -76,6 +76,11 @@ pub(super) fn tune(device: &mut dyn Device, carrier: &Carrier) -> Result<(), Str
         Some("0.25") => property::ROLLOFF_25,
         _ => property::ROLLOFF_AUTO,
     };
+    let pilots = match carrier.pilots {
+        Some(true) => property::PILOT_ON,
+        Some(false) => property::PILOT_OFF,
+        None => property::PILOT_AUTO,
+    };
     let mut properties = vec![
         (property::CLEAR, 0),
         (property::DELIVERY_SYSTEM, if is_s2 { property::SYS_DVBS2 } else { property::SYS_DVBS }),
@@ -88,7 +93,7 @@ pub(super) fn tune(device: &mut dyn Device, carrier: &Carrier) -> Result<(), Str
         // Demodulators find the modulation by the PL header; QPSK and 8PSK are what older drivers want to be told.
         properties.push((property::MODULATION, modulation));
         properties.push((property::ROLLOFF, roll_off));
-        properties.push((property::PILOT, property::PILOT_AUTO));
+        properties.push((property::PILOT, pilots));
         properties
             .push((property::STREAM_ID, carrier.stream_id.map_or(property::NO_STREAM_ID_FILTER, u32::from)));
     }

@@ -78,7 +78,7 @@ fn a_universal_lnb_behind_a_switch() {
 #[test]
 fn the_properties_of_the_example_carrier() {
     let notebook = told(
-        "frequency_khz = 11727500\npolarization = 'vertical'\nmodulation = '8PSK'\ncode_rate = '3/4'\nroll_off = '0.20'\nstream_id = 7\n",
+        "frequency_khz = 11727500\npolarization = 'vertical'\nmodulation = '8PSK'\ncode_rate = '3/4'\nroll_off = '0.20'\npilots = true\nstream_id = 7\n",
     );
     assert_eq!(
         notebook.properties,
@@ -91,7 +91,7 @@ fn the_properties_of_the_example_carrier() {
             (6, 2),
             (4, 9),
             (13, 1),
-            (12, 2),
+            (12, 0),
             (42, 7),
             (1, 0)
         ]
@@ -181,6 +181,8 @@ fn structures_and_numbers_are_those_of_the_kernel_s_headers() {
         ("APSK_32", property::APSK_32 as usize),
         ("FEC_AUTO", property::FEC_AUTO as usize),
         ("INVERSION_AUTO", property::INVERSION_AUTO as usize),
+        ("PILOT_ON", property::PILOT_ON as usize),
+        ("PILOT_OFF", property::PILOT_OFF as usize),
         ("PILOT_AUTO", property::PILOT_AUTO as usize),
         ("ROLLOFF_35", property::ROLLOFF_35 as usize),
         ("ROLLOFF_20", property::ROLLOFF_20 as usize),
