@@ -9,6 +9,7 @@ use super::PACKET_BYTES;
 use super::rtp::{HEADER_BYTES, Reorder, RtpCounts, RtpPacket};
 use super::stream::{PacketSearch, aligned_stride, has_run};
 use crate::gse::parse_frame;
+use crate::reasons;
 
 /// A mode adaptation header before a baseband frame: sync byte, ACM command, CNI, frame number.
 const MODE_ADAPTATION_BYTES: usize = 4;
@@ -35,25 +36,13 @@ pub enum Unit<'a> {
     Frame(&'a [u8]),
 }
 
-/// Why a datagram of a stream gave nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum DatagramDrop {
-    /// No packets were found in it, and none that go on from the datagram before.
-    Unaligned,
-    /// Others of the stream have an RTP header, it has none, or one of a source without packets.
-    NoRtp,
-}
-
-impl DatagramDrop {
-    /// Every variant.
-    pub const ALL: [Self; 2] = [Self::Unaligned, Self::NoRtp];
-
-    /// The name of its metric.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unaligned => "unaligned",
-            Self::NoRtp => "no_rtp",
-        }
+reasons! {
+    /// Why a datagram of a transport stream is dropped.
+    pub enum DatagramDrop in "transport_dropped" by "reason" {
+        /// No packets are found in the datagram, or it ends inside a packet whose rest never comes.
+        Unaligned = "unaligned",
+        /// The other datagrams of the stream have RTP headers, this one has none, or is of a source without packets.
+        NoRtp = "no_rtp",
     }
 }
 

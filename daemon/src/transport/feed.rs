@@ -30,28 +30,15 @@ pub trait Heard {
     fn stored(&mut self, _pid: Pid, _stored: &StoredObject) {}
 }
 
-/// Why a whole file did not get into the cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FileDrop {
-    /// Its name cannot be a key.
-    Name,
-    /// Its bytes are not what the carousel describes.
-    Digest,
-    /// The store could not take it.
-    Store,
-}
-
-impl FileDrop {
-    /// Every variant.
-    pub(super) const ALL: [Self; 3] = [Self::Name, Self::Digest, Self::Store];
-
-    /// The name of its metric.
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Name => "name",
-            Self::Digest => "digest",
-            Self::Store => "store",
-        }
+carousel::reasons! {
+    /// Why a complete file of a DSM-CC carousel is not stored.
+    pub(super) enum FileDrop in "transport_dropped" by "reason" {
+        /// The name of the file cannot be a cache key.
+        Name = "name",
+        /// The bytes of the file do not have the digest that the carousel gives.
+        Digest = "digest",
+        /// The store could not take the file.
+        Store = "store",
     }
 }
 
