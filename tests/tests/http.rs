@@ -1,14 +1,17 @@
 //! The daemon as players, caches and attackers see it, before an origin whose every byte the story decides. What no faster ring
 //! shows: what goes over the wire between the three, and when.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use hyper::Method;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use skycache_tests::client::{Response, request};
 use skycache_tests::programs::have;
 use skycache_tests::{Asked, Scripted, Step, Story, answer, get};
@@ -446,16 +449,56 @@ fn what_no_honest_client_sends_harms_nobody() {
     assert_eq!(get(http, "/o/1.m4s", &[]).unwrap().body.len(), 1000, "and all is well");
 }
 
-/// The response to each of `requests`, over one connection: its head's lines without what changes with time, and its body.
-fn one_after_the_other(http: SocketAddr, requests: &[String]) -> Vec<(Vec<String>, Vec<u8>)> {
-    let mut stream = TcpStream::connect(http).unwrap();
+/// A connection that gives up after five seconds without a byte.
+fn connect(server: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(server).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// A TLS connection that trusts `certificate`, a PEM file for `localhost`, and speaks HTTP/1.1.
+fn connect_tls(server: SocketAddr, certificate: &Path) -> impl Read + Write {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(certificate).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let session = rustls::ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+    rustls::StreamOwned::new(session, connect(server))
+}
+
+/// Makes a key and a certificate of its own for `localhost` in `folder`: the paths of both, and the lines of a
+/// configuration that serve TLS with them at `listen`.
+fn certificate_in(folder: &Path, listen: SocketAddr) -> (PathBuf, String) {
+    let (certificate, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
+    openssl.args(["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]);
+    openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+    let made = openssl.arg("-keyout").arg(&key).arg("-out").arg(&certificate).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let lines = format!("[http.tls]\nlisten = \"{listen}\"\ncertificate = {certificate:?}\nkey = {key:?}\n");
+    (certificate, lines)
+}
+
+fn free_port() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// The response to each of `requests`, over one connection: its head's lines without those that change with time, and its
+/// body.
+fn one_after_the_other(mut stream: impl Read + Write, requests: &[String]) -> Vec<(Vec<String>, Vec<u8>)> {
     let mut responses = Vec::new();
     for request in requests {
         // In two parts, as a network may deliver it.
         let (first, second) = request.as_bytes().split_at(request.len() * (responses.len() % 2) / 2);
         for part in [first, second] {
             stream.write_all(part).unwrap();
+            stream.flush().unwrap();
             sleep(Duration::from_millis(10));
         }
         let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
@@ -482,6 +525,12 @@ fn one_after_the_other(http: SocketAddr, requests: &[String]) -> Vec<(Vec<String
 
 #[test]
 fn a_hit_says_the_same_whichever_way_it_is_answered() {
+    if !have("openssl") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let secure = free_port();
+    let (certificate, tls) = certificate_in(folder.path(), secure);
     let manifest = format!("#EXTM3U\n{}", "#EXTINF:4,\nx.m4s\n".repeat(100));
     let origin = Scripted::start(move |asked: &Asked| {
         if asked.path.ends_with(".m3u8") {
@@ -490,7 +539,7 @@ fn a_hit_says_the_same_whichever_way_it_is_answered() {
         }
         answer(200, &[("Cache-Control", "max-age=60"), ("ETag", "\"e\"")], &[7; 100_000])
     });
-    let story = before(&origin, "");
+    let story = before(&origin, &tls);
     let http = story.http;
     for (path, fields) in [
         ("/o/1.m4s", ""),
@@ -505,9 +554,13 @@ fn a_hit_says_the_same_whichever_way_it_is_answered() {
         // The first is fetched, the second is what the cache says; a player who wants timings is never answered the short way.
         let (plain, timed) = (ask(""), ask("Server-Timing: 1\r\n"));
         let requests = [&plain, &plain, &plain, &timed, &plain, &timed, &timed, &plain].map(Clone::clone);
-        let responses = one_after_the_other(http, &requests);
+        let responses = one_after_the_other(connect(http), &requests);
         for (at, response) in responses.iter().enumerate().skip(2) {
             assert_eq!(response, &responses[1], "{path} {fields:?} {at}");
+        }
+        let over_tls = one_after_the_other(connect_tls(secure, &certificate), &requests);
+        for (at, response) in over_tls.iter().enumerate() {
+            assert_eq!(response, &responses[1], "over TLS: {path} {fields:?} {at}");
         }
     }
     assert_eq!(origin.asked("/1.m4s").len(), 1);
@@ -543,8 +596,14 @@ fn what_is_left_of_a_body_is_no_request() {
 #[test]
 fn who_does_not_end_his_question_is_shut_out_and_the_idle_cost_little() {
     const IDLE: usize = 2000;
+    if !have("openssl") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let secure = free_port();
+    let (certificate, tls) = certificate_in(folder.path(), secure);
     let origin = Scripted::start(|_: &Asked| answer(200, &[("Cache-Control", "max-age=60")], b"x"));
-    let story = before(&origin, "");
+    let story = before(&origin, &tls);
     let http = story.http;
     let resident = || -> u64 {
         let pid = story.daemon.as_ref().unwrap().id();
@@ -556,6 +615,8 @@ fn who_does_not_end_his_question_is_shut_out_and_the_idle_cost_little() {
     let before = resident();
     let mut half = TcpStream::connect(http).unwrap();
     half.write_all(b"GET /o/x HTTP/1.1\r\nHo").unwrap();
+    let mut half_over_tls = connect_tls(secure, &certificate);
+    half_over_tls.write_all(b"GET /o/x HTTP/1.1\r\nHo").unwrap();
     let began = Instant::now();
     let mut idle = Vec::new();
     for _ in 0..IDLE {
@@ -575,6 +636,7 @@ fn who_does_not_end_his_question_is_shut_out_and_the_idle_cost_little() {
     assert!(last.read(&mut [0; 2048]).unwrap() > 0);
     half.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     assert_eq!(half.read(&mut [0; 64]).unwrap_or(0), 0, "half a question is no question");
+    assert_eq!(half_over_tls.read(&mut [0; 64]).unwrap_or(0), 0, "over TLS neither");
     assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
 }
 

@@ -28,13 +28,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::answer::Logged;
+use super::secure::Secure;
 use super::tls::Acceptor;
-use super::wire::{Outbox, Wire};
+use super::wire::{Channel, Outbox, Wire};
 use super::workers::Worker;
 
 /// How often a connection that is not parked is looked at.
@@ -64,6 +64,8 @@ pub(super) struct Link {
     pub(super) peer: IpAddr,
     /// Of a plain connection: its socket sends files.
     pub(super) outbox: Option<Rc<Outbox>>,
+    /// Bytes read and written, as HTTP sees them.
+    counted: Rc<Outbox>,
     /// Requests that are being answered.
     active: Cell<u32>,
     /// A request had a body, of which hyper may not have read all when it is answered.
@@ -78,10 +80,11 @@ impl Link {
         self.active.get() == 0 && outbox.is_clean() && !outbox.has_begun() && !self.has_had_body.get()
     }
 
-    fn new(peer: IpAddr, outbox: Option<&Rc<Outbox>>) -> Rc<Self> {
-        let is_tls = outbox.is_none();
-        let outbox = outbox.map(Rc::clone);
-        Rc::new(Self { peer, outbox, active: Cell::new(0), has_had_body: Cell::new(false), is_tls })
+    fn new(peer: IpAddr, counted: &Rc<Outbox>, is_tls: bool) -> Rc<Self> {
+        let counted = Rc::clone(counted);
+        let outbox = (!is_tls).then(|| Rc::clone(&counted));
+        let has_had_body = Cell::new(false);
+        Rc::new(Self { peer, outbox, counted, active: Cell::new(0), has_had_body, is_tls })
     }
 
     /// A request has been read.
@@ -100,9 +103,7 @@ impl Link {
     }
 
     fn has_read(&self) {
-        if let Some(outbox) = &self.outbox {
-            outbox.bytes_in_at_request.set(outbox.bytes_in.get());
-        }
+        self.counted.bytes_in_at_request.set(self.counted.bytes_in.get());
     }
 }
 
@@ -132,14 +133,15 @@ pub(super) async fn serve(
     acceptor: Option<Acceptor>,
     stop: watch::Receiver<bool>,
 ) {
+    let outbox = Rc::new(Outbox::default());
+    let Ok(wire) = Wire::new(stream, Rc::clone(&outbox)) else { return };
     match acceptor {
-        None => plain(worker, stream, peer, stop).await,
-        Some(acceptor) => {
-            if let Ok(stream) = TcpStream::from_std(stream) {
-                // Boxed: a plain connection must not be as large as this one.
-                Box::pin(tls(worker, stream, peer, &acceptor, stop)).await;
-            }
+        None => {
+            let link = Link::new(peer, &outbox, false);
+            http1(worker, wire, &link, &outbox, stop).await;
         }
+        // Boxed: a plain connection must not be as large as this one.
+        Some(acceptor) => Box::pin(tls(worker, wire, outbox, peer, &acceptor, stop)).await,
     }
 }
 
@@ -148,28 +150,30 @@ fn answer_by(worker: &Rc<Worker>, link: &Rc<Link>) -> impl Fn(Request<Incoming>)
     move |request| worker.answer(request, &link)
 }
 
-async fn plain(
+/// Serves HTTP/1.1 on a socket, or on the TLS that it carries.
+async fn http1<W: Channel + 'static>(
     worker: &Rc<Worker>,
-    stream: std::net::TcpStream,
-    peer: IpAddr,
+    mut wire: W,
+    link: &Rc<Link>,
+    outbox: &Rc<Outbox>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let outbox = Rc::new(Outbox::default());
-    let link = Link::new(peer, Some(&outbox));
-    let Ok(mut wire) = Wire::new(stream, Rc::clone(&outbox)) else { return };
     let mut stopped = std::pin::pin!(stop.wait_for(|stop| *stop));
     let mut idle = std::pin::pin!(tokio::time::sleep(KEEP_ALIVE));
     let mut idle_since = Instant::now();
     let mut is_last = false;
     loop {
         // Parked.
-        let understand = |bytes: &[u8]| if is_last { None } else { worker.quick(bytes, &link) };
+        let understand = |bytes: &[u8]| if is_last { None } else { worker.quick(bytes, link) };
         let come = tokio::select! {
             biased;
             come = poll_fn(|cx| wire.poll_understood(cx, understand)) => come,
             () = &mut idle => {
                 // Set anew here alone: requests are many, and this is once a minute.
                 if is_last || idle_since.elapsed() >= KEEP_ALIVE {
+                    // TLS says that nothing was cut off.
+                    let end = poll_fn(|cx| Pin::new(&mut wire).poll_shutdown(cx));
+                    let _ = tokio::time::timeout(LOOK, end).await;
                     return;
                 }
                 idle.as_mut().reset(idle_since + KEEP_ALIVE);
@@ -184,7 +188,7 @@ async fn plain(
         };
         match come {
             Err(_) => return,
-            Ok(Some(reply)) => match watched(reply.send(&mut wire), worker, &link, &outbox).await {
+            Ok(Some(reply)) => match watched(reply.send(&mut wire), worker, link, outbox).await {
                 Some(Ok(())) => {}
                 Some(Err(_)) | None => return,
             },
@@ -195,15 +199,15 @@ async fn plain(
                         .max_buf_size(MAX_HEAD_BYTES)
                         .max_headers(MAX_HEADERS)
                         .keep_alive(!is_last)
-                        .serve_connection(wire, service_fn(answer_by(worker, &link))),
+                        .serve_connection(wire, service_fn(answer_by(worker, link))),
                 );
                 let until_idle = poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
-                    Poll::Pending if link.is_idle(&outbox) => Poll::Ready(None),
+                    Poll::Pending if link.is_idle(outbox) => Poll::Ready(None),
                     polled => polled.map(Some),
                 });
                 let ended = tokio::select! {
                     biased;
-                    ended = watched(until_idle, worker, &link, &outbox) => ended,
+                    ended = watched(until_idle, worker, link, outbox) => ended,
                     _ = &mut stopped, if !is_last => {
                         Pin::new(&mut *connection).graceful_shutdown();
                         let _ = (*connection).await;
@@ -314,18 +318,19 @@ impl Pulse {
 
 async fn tls(
     worker: &Rc<Worker>,
-    stream: TcpStream,
+    wire: Wire,
+    sent: Rc<Outbox>,
     peer: IpAddr,
     acceptor: &Acceptor,
     stop: watch::Receiver<bool>,
 ) {
-    let link = Link::new(peer, None);
-    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else {
+    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(TokioIo::new(wire))).await
+    else {
         return;
     };
     let speaks_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let service = service_fn(answer_by(worker, &link));
-    let stream = TokioIo::new(stream);
+    let counted = Rc::new(Outbox::default());
+    let link = Link::new(peer, &counted, true);
     if speaks_h2 {
         let connection = http2::Builder::new(Local)
             .timer(TokioTimer::new())
@@ -333,16 +338,10 @@ async fn tls(
             .max_header_list_size(MAX_HEAD_BYTES as u32)
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(HEAD_TIMEOUT)
-            .serve_connection(stream, service);
+            .serve_connection(TokioIo::new(stream), service_fn(answer_by(worker, &link)));
         drive(connection, stop, http2::Connection::graceful_shutdown).await;
     } else {
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(KEEP_ALIVE)
-            .max_buf_size(MAX_HEAD_BYTES)
-            .max_headers(MAX_HEADERS)
-            .serve_connection(stream, service);
-        drive(connection, stop, http1::Connection::graceful_shutdown).await;
+        http1(worker, Secure::new(stream, Rc::clone(&counted), sent), &link, &counted, stop).await;
     }
 }
 

@@ -38,6 +38,7 @@ mod prefetch;
 mod quick;
 mod range;
 mod reply;
+mod secure;
 mod serve;
 mod shown;
 mod stats;

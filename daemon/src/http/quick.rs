@@ -17,14 +17,13 @@ use std::pin::Pin;
 
 use bytes::Buf as _;
 use http_body::Body as _;
-use hyper::rt::Write as _;
 
 use super::answer::Logged;
 use super::connection::MAX_HEADERS;
 use super::head::{Head, write_lines};
 use super::range::{self, Wanted};
 use super::shown::accepts_gzip;
-use super::wire::Wire;
+use super::wire::Channel;
 
 /// What a request that is understood asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -124,7 +123,7 @@ impl Reply {
     ///
     /// # Errors
     /// If it was cut: the connection is of no use any more.
-    pub(super) async fn send(mut self, wire: &mut Wire) -> io::Result<()> {
+    pub(super) async fn send(mut self, wire: &mut impl Channel) -> io::Result<()> {
         let mut head = self.head.as_slice();
         loop {
             let frame = poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx)).await.transpose()?;

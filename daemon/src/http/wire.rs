@@ -64,7 +64,6 @@ impl Outbox {
         self.bytes_in.get() > self.bytes_in_at_request.get()
     }
 
-    #[cfg(test)]
     pub(super) fn set_clean(&self, is_clean: bool) {
         self.is_clean.set(is_clean);
     }
@@ -72,6 +71,10 @@ impl Outbox {
     /// The connection is to end at once.
     pub(super) fn reset(&self) {
         self.resets.set(true);
+    }
+
+    pub(super) const fn is_reset(&self) -> bool {
+        self.resets.get()
     }
 
     /// These bytes of a mapping are about to be written: send them from the file.
@@ -119,6 +122,61 @@ impl Outbox {
     }
 }
 
+/// What HTTP/1.1 is served on: a socket, or TLS on it.
+pub(super) trait Channel: Read + Write + Unpin {
+    /// Reads what there is, and counts it; nothing at the end.
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>>;
+
+    /// Bytes that were read before, and are to be read again.
+    fn again(&mut self) -> &mut Bytes;
+
+    /// Where bytes are counted.
+    fn counted(&self) -> &Outbox;
+
+    /// Reads what has come, and asks `understand` what it is; what that does not know is read again by hyper.
+    fn poll_understood<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        understand: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Poll<io::Result<Option<T>>> {
+        if !self.again().is_empty() {
+            return Poll::Ready(Ok(None));
+        }
+        let mut bytes = [0; READ_BYTES];
+        let count = ready!(self.poll_bytes(cx, &mut bytes))?;
+        if count == 0 {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        let understood = understand(&bytes[..count]);
+        if understood.is_none() {
+            *self.again() = Bytes::copy_from_slice(&bytes[..count]);
+        }
+        Poll::Ready(Ok(understood))
+    }
+
+    /// These bytes were read and not understood yet: they are of a request that comes.
+    fn put_back(&mut self, bytes: &Bytes) {
+        // A copy, mostly of nothing: a slice would keep the buffer that it is of.
+        *self.again() = Bytes::copy_from_slice(bytes);
+        let counted = self.counted();
+        counted.bytes_in_at_request.set(counted.bytes_in.get() - bytes.len() as u64);
+    }
+
+    /// Reads for hyper. Heads are short: copying one costs less than letting hyper hand out memory that must be zeroed first.
+    fn poll_copied(&mut self, cx: &mut Context<'_>, buf: &mut ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        if !self.again().is_empty() {
+            let count = self.again().len().min(buf.remaining());
+            buf.put_slice(&self.again().split_to(count));
+            return Poll::Ready(Ok(()));
+        }
+        let mut bytes = [0; READ_BYTES];
+        let most = READ_BYTES.min(buf.remaining());
+        let count = ready!(self.poll_bytes(cx, &mut bytes[..most]))?;
+        buf.put_slice(&bytes[..count]);
+        Poll::Ready(Ok(()))
+    }
+}
+
 /// A player's socket.
 pub(super) struct Wire {
     stream: Rc<AsyncFd<TcpStream>>,
@@ -142,54 +200,6 @@ impl Wire {
         outbox.is_clean.set(true);
         *outbox.stream.borrow_mut() = Some(Rc::clone(&stream));
         Ok(Self { stream, outbox, again: Bytes::new() })
-    }
-
-    /// Reads what has come, and asks `understand` what it is; what that does not know is read again by hyper.
-    pub(super) fn poll_understood<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        understand: impl FnOnce(&[u8]) -> Option<T>,
-    ) -> Poll<io::Result<Option<T>>> {
-        if !self.again.is_empty() {
-            return Poll::Ready(Ok(None));
-        }
-        let mut bytes = [0; READ_BYTES];
-        let count = ready!(self.poll_bytes(cx, &mut bytes))?;
-        if count == 0 {
-            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-        }
-        let understood = understand(&bytes[..count]);
-        if understood.is_none() {
-            self.again = Bytes::copy_from_slice(&bytes[..count]);
-        }
-        Poll::Ready(Ok(understood))
-    }
-
-    /// These bytes were read and not understood yet: they are of a request that comes.
-    pub(super) fn put_back(&mut self, bytes: &Bytes) {
-        // A copy, mostly of nothing: a slice would keep the buffer that it is of.
-        self.again = Bytes::copy_from_slice(bytes);
-        self.outbox.bytes_in_at_request.set(self.outbox.bytes_in.get() - bytes.len() as u64);
-    }
-
-    /// Reads what there is; nothing at the end.
-    fn poll_bytes(&self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
-        loop {
-            let mut guard = ready!(self.stream.poll_read_ready(cx))?;
-            match self.stream.get_ref().read(bytes) {
-                Err(err) if err.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
-                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
-                Err(err) => return Poll::Ready(Err(err)),
-                Ok(count) => {
-                    // There was no more: asking for it would be a system call for nothing. An end is asked for again.
-                    if count > 0 && count < bytes.len() {
-                        guard.clear_ready();
-                    }
-                    self.outbox.bytes_in.set(self.outbox.bytes_in.get() + count as u64);
-                    return Poll::Ready(Ok(count));
-                }
-            }
-        }
     }
 
     /// Sends what fits, of interim responses first: bytes sent of `bufs`, and whether the socket is full now.
@@ -222,23 +232,42 @@ impl Wire {
     }
 }
 
+impl Channel for Wire {
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let mut guard = ready!(self.stream.poll_read_ready(cx))?;
+            match self.stream.get_ref().read(bytes) {
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                Err(err) => return Poll::Ready(Err(err)),
+                Ok(count) => {
+                    // There was no more: asking for it would be a system call for nothing. An end is asked for again.
+                    if count > 0 && count < bytes.len() {
+                        guard.clear_ready();
+                    }
+                    self.outbox.bytes_in.set(self.outbox.bytes_in.get() + count as u64);
+                    return Poll::Ready(Ok(count));
+                }
+            }
+        }
+    }
+
+    fn again(&mut self) -> &mut Bytes {
+        &mut self.again
+    }
+
+    fn counted(&self) -> &Outbox {
+        &self.outbox
+    }
+}
+
 impl Read for Wire {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.again.is_empty() {
-            let count = self.again.len().min(buf.remaining());
-            buf.put_slice(&self.again.split_to(count));
-            return Poll::Ready(Ok(()));
-        }
-        // Heads are short: copying one costs less than letting hyper hand out memory that must be zeroed first.
-        let mut bytes = [0; READ_BYTES];
-        let most = READ_BYTES.min(buf.remaining());
-        let count = ready!(self.poll_bytes(cx, &mut bytes[..most]))?;
-        buf.put_slice(&bytes[..count]);
-        Poll::Ready(Ok(()))
+        self.poll_copied(cx, &mut buf)
     }
 }
 
