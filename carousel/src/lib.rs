@@ -113,6 +113,7 @@ pub mod mabr;
 pub mod manifest;
 pub mod mpe;
 pub mod name;
+@@
 pub mod nip;
 pub mod reason;
 pub mod repair;

@@ -1,0 +1,194 @@
+//! Query parameters that do not distinguish objects.
+//!
+//! Manifests name files with session identifiers, tokens and version hashes in the query. The headend carries the file once,
+//! under its URI without them, and says which parameters those are; the box then finds it for a request with any values of
+//! them. The rule is written as the HTTP field `No-Vary-Search` (draft-ietf-httpbis-no-vary-search), which caches between the
+//! box and a player understand too; on the air it rides in an attribute of our own in the FDT, beside the file that it is for,
+//! so that it arrives with it, is stored with it and needs no configuration:
+//!
+//! | rule | field |
+//! |---|---|
+//! | all but LL-HLS delivery directives | `params, except=("_HLS_msn" "_HLS_part" "_HLS_skip" "_HLS_push")` |
+//! | these | `params=("session" "token")` |
+
+use crate::name::ObjectKey;
+
+/// Parameters of a rule. Packages have one or two; a signed URL has four.
+pub const MAX_PARAMETERS: usize = 32;
+/// Parameters of a request up to which its other names are tried.
+const MAX_REQUEST_PARAMETERS: usize = 16;
+/// Parameters that ask the server to do something (rfc8216bis section 6.2.5): never ignored.
+const DIRECTIVES: [&str; 4] = ["_HLS_msn", "_HLS_part", "_HLS_skip", "_HLS_push"];
+
+/// Which parameters of a query do not distinguish objects.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum IgnoredQuery {
+    /// None: the whole query is part of the name.
+    #[default]
+    Nothing,
+    /// All but delivery directives.
+    All,
+    /// These.
+    Names(Vec<String>),
+}
+
+impl IgnoredQuery {
+    /// Whether the values of parameter `name` do not matter.
+    pub fn ignores(&self, name: &str) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::All => !DIRECTIVES.contains(&name),
+            Self::Names(names) => names.iter().any(|it| it == name),
+        }
+    }
+
+    /// `uri` without the parameters that do not matter. `uri` has no fragment.
+    pub fn strip(&self, uri: &str) -> String {
+        let Some((path, query)) = uri.split_once('?') else { return uri.to_owned() };
+        let kept: Vec<&str> = parameters(query).filter(|it| !self.ignores(name_of(it))).collect();
+        with_query(path, &kept)
+    }
+
+    /// The value of the field; `None` if nothing is ignored.
+    pub fn to_field(&self) -> Option<String> {
+        let list = |names: &mut dyn Iterator<Item = &str>| {
+            let quoted = |name: &str| format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""));
+            names.map(quoted).collect::<Vec<_>>().join(" ")
+        };
+        match self {
+            Self::Nothing => None,
+            Self::All => Some(format!("params, except=({})", list(&mut DIRECTIVES.into_iter()))),
+            Self::Names(names) if names.is_empty() => None,
+            Self::Names(names) => Some(format!("params=({})", list(&mut names.iter().map(String::as_str)))),
+        }
+    }
+
+    /// Reads the value of a field. What cannot be read ignores nothing, as the draft has it: a rule that is not understood
+    /// must not merge objects.
+    pub fn from_field(text: &str) -> Self {
+        let text = text.trim();
+        if let Some(names) = text.strip_prefix("params=(").and_then(|rest| rest.strip_suffix(')')) {
+            return strings(names).map_or(Self::Nothing, Self::Names);
+        }
+        match text.strip_prefix("params") {
+            Some("" | "=?1") => Self::All,
+            Some(rest) => {
+                let except = rest.trim_start_matches("=?1").trim_start().strip_prefix(',').map(str::trim);
+                let names = except.and_then(|it| it.strip_prefix("except=(")?.strip_suffix(')')).and_then(strings);
+                // Of exceptions we know the directives only.
+                match names {
+                    Some(names) if names.iter().all(|it| DIRECTIVES.contains(&it.as_str())) => Self::All,
+                    _ => Self::Nothing,
+                }
+            }
+            None => Self::Nothing,
+        }
+    }
+}
+
+/// The strings of an inner list (RFC 9651 section 3.1.1).
+fn strings(list: &str) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    let mut rest = list.trim();
+    while let Some(quoted) = rest.strip_prefix('"') {
+        let mut name = String::new();
+        let mut characters = quoted.char_indices();
+        let end = loop {
+            match characters.next()? {
+                (at, '"') => break at,
+                (_, '\\') => name.push(characters.next()?.1),
+                (_, character) => name.push(character),
+            }
+        };
+        names.push(name);
+        if names.len() > MAX_PARAMETERS {
+            return None;
+        }
+        rest = quoted[end + 1..].trim_start();
+    }
+    rest.is_empty().then_some(names)
+}
+
+/// Other names that an object may have which `key` asks for: with none, one or two of its query's parameters, each with
+/// the names of those left out. The object's own rule decides whether leaving them out is right.
+pub fn candidates(key: &ObjectKey) -> Vec<(ObjectKey, Vec<&str>)> {
+    let Some((path, query)) = key.as_str().split_once('?') else { return Vec::new() };
+    let all: Vec<&str> = parameters(query).take(MAX_REQUEST_PARAMETERS + 1).collect();
+    if all.len() > MAX_REQUEST_PARAMETERS {
+        return Vec::new();
+    }
+    let keeping = |kept: &[usize]| {
+        let texts: Vec<&str> = kept.iter().map(|&at| all[at]).collect();
+        let others = (0..all.len()).filter(|at| !kept.contains(at)).map(|at| name_of(all[at])).collect();
+        Some((ObjectKey::from_name(&with_query(path, &texts), None).ok()?, others))
+    };
+    let ones = (0..all.len()).filter(|_| all.len() > 1).map(|at| vec![at]);
+    let twos = (0..all.len()).flat_map(|a| (a + 1..all.len()).map(move |b| vec![a, b])).filter(|_| all.len() > 2);
+    std::iter::once(Vec::new()).chain(ones).chain(twos).filter_map(|kept| keeping(&kept)).collect()
+}
+
+/// The names of a query's parameters.
+pub fn names(query: &str) -> impl Iterator<Item = &str> {
+    parameters(query).map(name_of)
+}
+
+fn parameters(query: &str) -> impl Iterator<Item = &str> {
+    query.split('&').filter(|it| !it.is_empty())
+}
+
+fn name_of(parameter: &str) -> &str {
+    parameter.split('=').next().unwrap_or(parameter)
+}
+
+fn with_query(path: &str, parameters: &[&str]) -> String {
+    if parameters.is_empty() { path.to_owned() } else { format!("{path}?{}", parameters.join("&")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> IgnoredQuery {
+        IgnoredQuery::Names(names.iter().map(|&name| name.to_owned()).collect())
+    }
+
+    #[test]
+    fn what_is_ignored_leaves_the_name() {
+        let rule = names(&["session", "t"]);
+        assert_eq!(rule.strip("h/a?session=1&lang=de&t"), "h/a?lang=de");
+        assert_eq!(rule.strip("h/a?session=1&&t=2"), "h/a");
+        assert_eq!(rule.strip("h/a"), "h/a");
+        assert_eq!(IgnoredQuery::Nothing.strip("h/a?b"), "h/a?b");
+        assert_eq!(IgnoredQuery::All.strip("h/a?b&c=d&_HLS_msn=7"), "h/a?_HLS_msn=7");
+    }
+
+    #[test]
+    fn rules_survive_their_field() {
+        for rule in [IgnoredQuery::All, names(&["session"]), names(&["a\"b", "c\\"])] {
+            assert_eq!(IgnoredQuery::from_field(&rule.to_field().unwrap()), rule);
+        }
+        assert_eq!(IgnoredQuery::Nothing.to_field(), None);
+        assert_eq!(IgnoredQuery::from_field("params"), IgnoredQuery::All);
+        let hostile = format!("params=({})", "\"a\" ".repeat(MAX_PARAMETERS + 1));
+        for text in ["", "key-order", "params=?0", "params, except=(\"id\")", "params=(\"a", "params=(a)", &hostile] {
+            assert_eq!(IgnoredQuery::from_field(text), IgnoredQuery::Nothing, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_request_may_mean_an_object_of_fewer_parameters() {
+        let of = |name: &str| -> Vec<(String, usize)> {
+            let key = ObjectKey::from_name(name, None).unwrap();
+            candidates(&key).into_iter().map(|(key, left)| (key.to_string(), left.len())).collect()
+        };
+        assert_eq!(of("h/a"), []);
+        assert_eq!(of("h/a?s=1"), [("h/a".to_owned(), 1)]);
+        assert_eq!(
+            of("h/a?s=1&l=de"),
+            [("h/a".to_owned(), 2), ("h/a?s=1".to_owned(), 1), ("h/a?l=de".to_owned(), 1)]
+        );
+        assert_eq!(of("h/a?a&b&c").len(), 1 + 3 + 3);
+        assert_eq!(of(&format!("h/a?{}", "a&".repeat(16))).len(), 1 + 16 + 120);
+        assert_eq!(of(&format!("h/a?{}", "a&".repeat(17))), [], "bounded");
+    }
+}
