@@ -59,6 +59,7 @@
 //!     repr_digest: None,
 //!     content_md5: None,
 //!     expiry_s: None,
+//!     ignored_query: Default::default(),
 //! })?;
 //! sender.refresh_fdt(WallTime::from_unix_ms(1_795_219_200_000))?;
 //!
@@ -113,8 +114,8 @@ pub mod mabr;
 pub mod manifest;
 pub mod mpe;
 pub mod name;
-@@
 pub mod nip;
+pub mod query;
 pub mod reason;
 pub mod repair;
 pub mod route;

@@ -555,14 +555,25 @@ mod tests {
 
     #[test]
     fn refuses_what_escapes_hides_or_means_nothing() {
-        for name in ["../etc/passwd", "a/../../b", "tag:x/../y", "a/%2e%2e%2fb", "http://h/a%5c..%5cb", "x:\\..\\y"] {
+        for name in
+            ["../etc/passwd", "a/../../b", "tag:x/../y", "a/%2e%2e%2fb", "http://h/a%5c..%5cb", "x:\\..\\y"]
+        {
             assert_eq!(key(name), Err(NameError::Escapes), "{name}");
         }
         for name in ["a\nb", "a%00b", "http://h/\u{7f}"] {
             assert_eq!(key(name), Err(NameError::BadCharacter), "{name}");
         }
-        for name in ["http:///x", "http://:80/x", "http://a b/", "http://../x", "https://h%2f/x", "a://", "http://a:b/x", "http://[]/x", "http://[::1]y/"]
-        {
+        for name in [
+            "http:///x",
+            "http://:80/x",
+            "http://a b/",
+            "http://../x",
+            "https://h%2f/x",
+            "a://",
+            "http://a:b/x",
+            "http://[]/x",
+            "http://[::1]y/",
+        ] {
             assert!(key(name).is_err(), "{name}");
         }
         assert_eq!(key(""), Err(NameError::Empty));

@@ -74,7 +74,8 @@ impl IgnoredQuery {
             Some("" | "=?1") => Self::All,
             Some(rest) => {
                 let except = rest.trim_start_matches("=?1").trim_start().strip_prefix(',').map(str::trim);
-                let names = except.and_then(|it| it.strip_prefix("except=(")?.strip_suffix(')')).and_then(strings);
+                let names =
+                    except.and_then(|it| it.strip_prefix("except=(")?.strip_suffix(')')).and_then(strings);
                 // Of exceptions we know the directives only.
                 match names {
                     Some(names) if names.iter().all(|it| DIRECTIVES.contains(&it.as_str())) => Self::All,
@@ -123,7 +124,8 @@ pub fn candidates(key: &ObjectKey) -> Vec<(ObjectKey, Vec<&str>)> {
         Some((ObjectKey::from_name(&with_query(path, &texts), None).ok()?, others))
     };
     let ones = (0..all.len()).filter(|_| all.len() > 1).map(|at| vec![at]);
-    let twos = (0..all.len()).flat_map(|a| (a + 1..all.len()).map(move |b| vec![a, b])).filter(|_| all.len() > 2);
+    let twos =
+        (0..all.len()).flat_map(|a| (a + 1..all.len()).map(move |b| vec![a, b])).filter(|_| all.len() > 2);
     std::iter::once(Vec::new()).chain(ones).chain(twos).filter_map(|kept| keeping(&kept)).collect()
 }
 
@@ -170,7 +172,9 @@ mod tests {
         assert_eq!(IgnoredQuery::Nothing.to_field(), None);
         assert_eq!(IgnoredQuery::from_field("params"), IgnoredQuery::All);
         let hostile = format!("params=({})", "\"a\" ".repeat(MAX_PARAMETERS + 1));
-        for text in ["", "key-order", "params=?0", "params, except=(\"id\")", "params=(\"a", "params=(a)", &hostile] {
+        for text in
+            ["", "key-order", "params=?0", "params, except=(\"id\")", "params=(\"a", "params=(a)", &hostile]
+        {
             assert_eq!(IgnoredQuery::from_field(text), IgnoredQuery::Nothing, "{text}");
         }
     }

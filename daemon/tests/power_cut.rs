@@ -63,6 +63,7 @@ fn meta(key: u64, version: u64, body: &[u8]) -> ObjectMeta {
         class: Class::Medium,
         came_by: CameBy::Carousel,
         response: None,
+        ignored_query: Default::default(),
     }
 }
 

@@ -176,7 +176,7 @@ impl Broadcast {
         broadcast.renew_catalog()?;
         for index in 0..broadcast.sources.len() {
             let changes = package::changes(&Inventory::default(), &broadcast.sources[index].inventory);
-            for object in manifests_first(changes.added) {
+            for object in manifests_first(changes.added, &broadcast.sources[index].inventory) {
                 broadcast.add(index, &object)?;
                 hashed += object.length;
                 progress(hashed, total);
@@ -191,6 +191,12 @@ impl Broadcast {
         named.flat_map(|(source, on_air)| {
             on_air.inventory.problems.iter().map(|problem| (source.name.as_str(), problem))
         })
+    }
+
+    /// What each source has, with the source's name.
+    pub fn named_inventories(&self) -> impl Iterator<Item = (&str, &Inventory)> {
+        let named = self.config.sources.iter().zip(&self.sources);
+        named.map(|(source, on_air)| (source.name.as_str(), &on_air.inventory))
     }
 
     /// The catalogue; empty if the configuration has none.
@@ -357,6 +363,7 @@ impl Broadcast {
                 None => Repeat::Scheduled { popularity: source.popularity },
             },
             expiry_s: expiry_s(&self.config.carousel, source, &object),
+            ignored_query: self.sources[index].inventory.ignored_query.clone(),
             protection: protection(&self.config, index, signalling),
         };
         let session = if signalling {
@@ -442,6 +449,7 @@ impl Broadcast {
                     },
                 },
                 expiry_s: None,
+                ignored_query: Default::default(),
             };
             let id = self.air.add(session, object).map_err(|err| err.to_string())?;
             if let Some((_, old)) = self.documents.insert(document.uri, (stable.bytes, id)) {
@@ -478,6 +486,7 @@ impl Broadcast {
                 class: Class::Signalling,
                 repeat: Repeat::Within { ms },
                 expiry_s: Some(self.config.carousel.guide_expiry_s).filter(|&seconds| seconds > 0),
+                ignored_query: Default::default(),
             };
             let id = self.air.add(session, object).map_err(|err| format!("{}: {err}", document.uri))?;
             if let Some((_, old)) = before {
@@ -494,7 +503,12 @@ impl Broadcast {
 
 /// Reads what a source has now.
 pub(crate) fn read_source(source: &Source) -> Result<Inventory, String> {
-    let options = Options { include_unreferenced: source.include_unreferenced, base: source.base.clone() };
+    let options = Options {
+        include_unreferenced: source.include_unreferenced,
+        base: source.base.clone(),
+        ignored_query: source.ignored_query(),
+        ..Options::default()
+    };
     let mut inventory = package::read(&source.path, &options).map_err(|err| err.to_string())?;
     if let Some(seconds) = source.prefix_s {
         inventory.keep_prefix(seconds as f64);
@@ -510,12 +524,16 @@ fn expiry_s(carousel: &Carousel, source: &Source, object: &ObjectSource) -> Opti
     Some(source.expiry_s.unwrap_or(usual)).filter(|&seconds| seconds > 0)
 }
 
-/// Manifests and init segments first: on a carousel that has just begun, they are what a player needs first.
-fn manifests_first(mut objects: Vec<ObjectSource>) -> Vec<ObjectSource> {
+/// Manifests and init segments first: on a carousel that has just begun, they are what a player needs first. Of live
+/// presentations the newest segments go before older ones: players begin at the live edge.
+fn manifests_first(mut objects: Vec<ObjectSource>, inventory: &Inventory) -> Vec<ObjectSource> {
+    let live = inventory.presentations.iter().filter(|it| it.live).flat_map(|it| &it.rungs);
+    let ages: HashMap<&String, usize> =
+        live.flat_map(|rung| rung.segments.iter().rev().enumerate().map(|(age, path)| (path, age))).collect();
     objects.sort_by_key(|object| match object.role {
-        Role::Manifest => 0,
-        Role::Init => 1,
-        _ => 2,
+        Role::Manifest => (0, 0),
+        Role::Init => (1, 0),
+        _ => (2, ages.get(&object.path).copied().unwrap_or(0)),
     });
     objects
 }
@@ -563,7 +581,11 @@ const fn is_signalling(object: &ObjectSource) -> bool {
 
 /// Hashes an object of source number `index` and makes its repair symbols: seconds for a film. `None` if it vanished.
 pub(crate) fn prepare(config: &Config, index: usize, object: &ObjectSource) -> Option<Prepared> {
-    let (body, digest, md5) = load(object, object.role == Role::Manifest)?;
+    let (body, digest, md5) = match &object.bytes {
+        // What its segments were taken from, whatever the file has become.
+        Some(bytes) => (Body::Memory(Arc::clone(bytes)), Digest::of(bytes), carousel::digest::md5(bytes)),
+        None => load(object)?,
+    };
     let protection = protection(config, index, is_signalling(object));
     let profile = config.carousel.sender_profile();
     let oti = protection.oti(body.length(), profile.symbol_length, profile.max_source_block_length);
@@ -573,14 +595,8 @@ pub(crate) fn prepare(config: &Config, index: usize, object: &ObjectSource) -> O
 }
 
 /// Opens a file, hashes just this one, and says how it is sent. `None` if it cannot be read (any more).
-fn load(object: &ObjectSource, in_memory: bool) -> Option<(Body, Digest, [u8; 16])> {
+fn load(object: &ObjectSource) -> Option<(Body, Digest, [u8; 16])> {
     let (body, mut file) = Body::file(&object.file).ok()?;
-    if in_memory {
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).ok()?;
-        let (digest, md5) = (Digest::of(&bytes), carousel::digest::md5(&bytes));
-        return Some((Body::Memory(Arc::from(bytes)), digest, md5));
-    }
     let mut hasher = carousel::digest::ObjectHasher::default();
     let mut buffer = vec![0; 256 << 10];
     let mut length = 0;

@@ -25,6 +25,9 @@ pub enum Verb {
         /// Also carry files that no manifest refers to
         #[arg(long)]
         include_unreferenced: bool,
+        /// URL of the directory, as a [[source]] has it: absolute references below it are local
+        #[arg(long, value_name = "URL", default_value = "")]
+        base: String,
     },
     /// What the carousel will do: period, share and acquisition time of each object
     Plan(Plan),

@@ -11,6 +11,7 @@ use carousel::flute::{FDT_ROOT_BYTES, FdtNamespace, SenderProfile};
 use carousel::lct::Widths;
 use carousel::mpe;
 use carousel::nip::DeliveryParameters;
+use carousel::query::{IgnoredQuery, MAX_PARAMETERS};
 use serde::Deserialize;
 
 use crate::air::PACKET_BYTES;
@@ -447,12 +448,36 @@ pub struct Source {
     /// Also send files that no manifest refers to.
     #[serde(default)]
     pub include_unreferenced: bool,
+    /// Query parameters of its URIs that do not distinguish objects: `true` for all, `false` for none, or a list of names.
+    /// Left out: those that its manifests have, such as session identifiers and version hashes. Receivers are told.
+    #[serde(default)]
+    pub ignore_query: Option<IgnoreQuery>,
     /// What televisions are told of it.
     #[serde(default)]
     pub service: ServiceConfig,
 }
 
+/// `ignore_query` of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum IgnoreQuery {
+    /// All parameters, or none.
+    All(bool),
+    /// These.
+    Names(Vec<String>),
+}
+
 impl Source {
+    /// The rule of `ignore_query`; `None`: made from the manifests.
+    pub fn ignored_query(&self) -> Option<IgnoredQuery> {
+        self.ignore_query.as_ref().map(|rule| match rule {
+            IgnoreQuery::All(true) => IgnoredQuery::All,
+            IgnoreQuery::All(false) => IgnoredQuery::Nothing,
+            IgnoreQuery::Names(names) if names.is_empty() => IgnoredQuery::Nothing,
+            IgnoreQuery::Names(names) => IgnoredQuery::Names(names.clone()),
+        })
+    }
+
     const fn default_popularity() -> f64 {
         1.0
     }
@@ -660,6 +685,12 @@ impl Config {
             }
             if source.reserved_bps == Some(0) {
                 wrong(&key("reserved_bps"), "0 reserves nothing".to_owned(), "leave it out, or give a rate");
+            }
+            if let Some(IgnoreQuery::Names(names)) = &source.ignore_query
+                && names.len() > MAX_PARAMETERS
+            {
+                let what = format!("{} names are more than {MAX_PARAMETERS}", names.len());
+                wrong(&key("ignore_query"), what, "true ignores all");
             }
             if source.prefix_s == Some(0) {
                 wrong(&key("prefix_s"), "0 carries nothing".to_owned(), "leave it out, or give seconds");

@@ -27,10 +27,21 @@ fn main() -> ExitCode {
 
 fn run(verb: Verb) -> Result<(), String> {
     match verb {
-        Verb::Scan { source, json, include_unreferenced } => {
-            let options = Options { include_unreferenced, ..Options::default() };
+        Verb::Scan { source, json, include_unreferenced, base } => {
+            let options = Options { include_unreferenced, base, ..Options::default() };
             let inventory = package::read(&source, &options).map_err(|err| err.to_string())?;
-            if json { print(&pretty(&scan::to_json(&inventory))) } else { print(&scan::to_table(&inventory)) }
+            if json {
+                print(&pretty(&scan::to_json(&inventory)))?;
+            } else {
+                print(&scan::to_table(&inventory))?;
+            }
+            match inventory.faults() {
+                0 => Ok(()),
+                faults => Err(format!(
+                    "{}: {faults} of what the manifests name cannot be carried; the problems say what to do",
+                    source.display()
+                )),
+            }
         }
         Verb::Plan(arguments) => plan(&arguments),
         Verb::Build { config, out, seconds } => transmit::build(Config::load(&config)?, &out, seconds),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::package::media::{self, Audio, Facts, Video};
-use crate::package::{Inventory, Presentation, Role, Rung};
+use crate::package::{Inventory, LeftOutReason, Presentation, Role, Rung};
 use crate::plan::human_seconds;
 
 /// The JSON document.
@@ -35,13 +35,21 @@ pub fn to_json(inventory: &Inventory) -> Value {
         .problems
         .iter()
         .map(|problem| json!({ "place": problem.place, "what": problem.what, "mend": problem.mend }));
+    let left_out = inventory.left_out.iter().map(
+        |it| json!({ "reason": it.reason.as_str(), "place": it.place, "name": it.name, "count": it.count }),
+    );
+    let by_reason = inventory.left_out_by_reason();
+    let by_reason = by_reason.iter().map(|(reason, count)| (reason.as_str().to_owned(), json!(count)));
     json!({
         "schema": 1,
         "root": inventory.root.display().to_string(),
         "presentations": presentations.collect::<Vec<_>>(),
         "objects": objects.collect::<Vec<_>>(),
         "problems": problems.collect::<Vec<_>>(),
+        "left_out": left_out.collect::<Vec<_>>(),
+        "left_out_by_reason": by_reason.collect::<serde_json::Map<_, _>>(),
         "unreferenced": inventory.unreferenced,
+        "no_vary_search": inventory.ignored_query.to_field(),
         "total_bytes": inventory.objects.values().map(|object| object.length).sum::<u64>(),
     })
 }
@@ -86,12 +94,31 @@ pub fn to_table(inventory: &Inventory) -> String {
     let manifests = inventory.objects.values().filter(|object| object.role == Role::Manifest).count();
     let _ =
         writeln!(out, "{} objects, {} ({manifests} manifests)", inventory.objects.len(), human_bytes(total));
-    if inventory.unreferenced > 0 {
+    if let Some(rule) = inventory.ignored_query.to_field() {
+        let _ = writeln!(out, "one object whatever the query has for {rule}; receivers are told");
+    }
+    for left_out in inventory.left_out.iter().filter(|it| it.reason == LeftOutReason::OldSegment) {
+        let (count, plural) = (grouped(left_out.count), if left_out.count == 1 { "" } else { "s" });
         let _ = writeln!(
             out,
-            "{} files that no manifest refers to are not carried (include_unreferenced carries them)",
-            inventory.unreferenced
+            "{count} old segment{plural}, not carried: {} and others are outside the live window of {}",
+            left_out.name, left_out.place
         );
+    }
+    if inventory.unreferenced > 0 {
+        let count = grouped(inventory.unreferenced);
+        let _ = writeln!(
+            out,
+            "{count} files that no manifest refers to are not carried; include_unreferenced carries them, keys excepted"
+        );
+    }
+    let others =
+        inventory.left_out_by_reason().into_iter().filter(|(it, _)| *it != LeftOutReason::OldSegment);
+    let others: Vec<String> = others
+        .map(|(reason, count)| format!("{} {}", grouped(count), reason.as_str().replace('_', " ")))
+        .collect();
+    if !others.is_empty() {
+        let _ = writeln!(out, "left to the origin: {}", others.join(", "));
     }
     if !inventory.problems.is_empty() {
         let _ = writeln!(out, "\n{} problems:", inventory.problems.len());
@@ -138,6 +165,19 @@ fn picture(inventory: &Inventory, rung: &Rung) -> String {
     let Some((width, height)) = rung.resolution.or_else(said) else { return rung.language.clone() };
     let dynamic = video.as_ref().map_or("", |video| video.dynamic().as_str());
     format!("{width}x{height} {dynamic}").trim_end().to_owned()
+}
+
+/// `1,800`.
+pub fn grouped(count: usize) -> String {
+    let digits = count.to_string();
+    let mut out = String::with_capacity(digits.len() * 4 / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
 }
 
 /// `999 B`, `1.2 MB`.

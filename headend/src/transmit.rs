@@ -16,6 +16,7 @@ use crate::line::Line;
 use crate::multiplex::Carry;
 use crate::pace::Pacer;
 use crate::package::Problem;
+use crate::scan::grouped;
 use crate::sink::{FileSink, PcapSink, Sink, UdpSink};
 
 /// Longest sleep between two looks at the stop flag and the packages.
@@ -55,6 +56,14 @@ pub fn open(config: Config, once: bool, stable: bool) -> Result<Broadcast, Strin
     let broadcast = broadcast?;
     for (source, problem) in broadcast.problems() {
         eprintln!("{source}: {problem}");
+    }
+    for (source, inventory) in broadcast.named_inventories() {
+        let counts = inventory.left_out_by_reason();
+        if !counts.is_empty() {
+            let counts =
+                counts.iter().map(|(reason, count)| format!("{} {}", grouped(*count), reason.as_str()));
+            eprintln!("{source}: left to the origin: {}", counts.collect::<Vec<_>>().join(", "));
+        }
     }
     tell(&broadcast.catalog().problems);
     Ok(broadcast)

@@ -72,6 +72,7 @@ impl Pass {
                 class: Class::Medium,
                 repeat: Repeat::Scheduled { popularity: 1.0 },
                 protection,
+                ignored_query: Default::default(),
                 expiry_s: None,
             };
             let begin = Clock::now();

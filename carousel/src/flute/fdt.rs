@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use crate::digest::{Digest, to_base64};
 use crate::fec::{EncodingId, Oti, SchemeInfo};
 use crate::lct::Toi;
+use crate::query::IgnoredQuery;
 use crate::xml::escape;
 
 /// The namespace that FDT Instances are written in; receivers should not care, some do.
@@ -78,6 +79,8 @@ pub struct File {
     pub etag: Option<String>,
     /// How long the object may be cached (3GPP).
     pub cache_control: Option<CacheControl>,
+    /// Query parameters under whose values the object is the same.
+    pub ignored_query: IgnoredQuery,
     /// FEC OTI.
     pub oti: OtiAttributes,
     /// Attributes that we do not know, by local name.
@@ -243,7 +246,8 @@ impl File {
 const DVB_EXTENDED_FDT: &str = "urn:dvb:metadata:ExtendedFileDeliveryTable:2022";
 /// Namespace of the `Cache-Control` element (TS 26.346 clause 7.2.10.2).
 const MBMS_2007: &str = "urn:3GPP:metadata:2007:MBMS:FLUTE:FDT";
-/// Namespace of our `Expires` attribute of a `File`: what the element says, without a closing tag. Dissectors that read every
+/// Namespace of our attributes of a `File`. `No-Vary-Search`: see [`crate::query`]. `Expires`: what the element says, without
+/// a closing tag. Dissectors that read every
 /// packet's text by itself (tshark) take a closing tag without its opening for a malformed packet, and with an element in
 /// each file nearly every packet would have one.
 const SKYCACHE_FDT: &str = "urn:skycache:flute:fdt:2026";
@@ -264,7 +268,8 @@ impl FdtInstance {
         let is_attribute =
             |it: &CacheControl| matches!(it, CacheControl::Expires(_)) && !namespace.has_elements();
         let mut said = self.files.iter().filter_map(|file| file.cache_control.as_ref());
-        if said.clone().any(is_attribute) {
+        let has_query = self.files.iter().any(|file| file.ignored_query != IgnoredQuery::Nothing);
+        if has_query || said.clone().any(is_attribute) {
             let _ = write!(out, " xmlns:sky=\"{SKYCACHE_FDT}\"");
         }
         if said.any(|it| !is_attribute(it)) {
@@ -316,6 +321,7 @@ impl File {
             ("Content-MD5", self.content_md5.map(|md5| to_base64(&md5))),
             ("dvb:Content-Digest", self.content_digest.map(Digest::to_field)),
             ("dvb:Repr-Digest", self.repr_digest.map(Digest::to_field)),
+            ("sky:No-Vary-Search", self.ignored_query.to_field()),
         ] {
             attribute(name, value.as_ref().map(|value| value as &dyn std::fmt::Display));
         }

@@ -11,6 +11,7 @@ use super::fdt::{CacheControl, Encoding, FdtInstance, File, OtiAttributes};
 use crate::digest::{Digest, from_base64, md5_from_base64};
 use crate::lct::Toi;
 use crate::limits::{MAX_FDT_BYTES, MAX_URI_BYTES, MAX_XML_DEPTH};
+use crate::query::IgnoredQuery;
 use crate::xml::XmlError;
 
 impl FdtInstance {
@@ -212,6 +213,11 @@ impl File {
             // Ours, for `Cache-Control/Expires`; see `FdtInstance::to_xml`.
             "Expires" => {
                 self.cache_control = number(value).map(CacheControl::Expires);
+                true
+            }
+            // Ours; see `query`.
+            "No-Vary-Search" => {
+                self.ignored_query = IgnoredQuery::from_field(value);
                 true
             }
             "File-ETag" => {

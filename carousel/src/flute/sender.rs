@@ -18,6 +18,7 @@ use crate::fec::{BlockCode, EncodingId, Oti, Partition, PayloadId, Protection};
 use crate::lct::ext::{self, Fdt, Naci, Time, het};
 use crate::lct::{LctHeader, Toi, Tsi, Widths};
 use crate::limits::MAX_FDT_BYTES;
+use crate::query::IgnoredQuery;
 use crate::time::WallTime;
 
 /// How a session looks on the wire. The default is what every receiver known to us takes.
@@ -85,6 +86,8 @@ pub struct SendFile {
     pub content_md5: Option<[u8; 16]>,
     /// Seconds after its last description in which caches may take it for fresh (TS 26.346 `Cache-Control/Expires`).
     pub expiry_s: Option<u32>,
+    /// Query parameters under whose values the object is the same.
+    pub ignored_query: IgnoredQuery,
 }
 
 /// The symbol length for an FDT Instance of `length` bytes, at most `longest`: one that ends the last symbol but one
@@ -233,6 +236,7 @@ impl Sender {
             oti: OtiAttributes::of(&oti),
             // The date comes with each instance; its place is counted now.
             cache_control: file.expiry_s.map(|_| CacheControl::Expires(u32::MAX)),
+            ignored_query: file.ignored_query,
             ..File::default()
         };
         let xml_bytes = file.xml_bytes(self.profile.namespace);

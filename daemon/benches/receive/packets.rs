@@ -38,6 +38,7 @@ impl Stream {
                     repr_digest: None,
                     content_md5: None,
                     expiry_s: None,
+                    ignored_query: Default::default(),
                 };
                 sender.add(file).expect("fits")
             })

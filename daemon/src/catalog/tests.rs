@@ -45,6 +45,7 @@ fn put(shared: &Shared, key: &str, content_type: &str, body: &[u8], length: usiz
         class: Class::Medium,
         came_by: CameBy::Carousel,
         response: None,
+        ignored_query: Default::default(),
     };
     shared.store.publish(&frozen, meta).unwrap();
 }

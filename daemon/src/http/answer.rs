@@ -224,7 +224,7 @@ impl Worker {
         };
         let key = player.likeliest(&keys);
         let (on_interim, mut interims) = interims(head.version, link);
-        let asked = Asked { key, head, on_interim };
+        let asked = Asked { key: &key, head, on_interim };
         let answer = async {
             if matches!(head.method, Method::GET | Method::HEAD) {
                 return match player.object(&asked).await {

@@ -30,6 +30,9 @@ pub(super) struct Head {
     pub(super) boundary: String,
 }
 
+/// Which query parameters do not matter, for caches between us and the player.
+const NO_VARY_SEARCH: HeaderName = HeaderName::from_static("no-vary-search");
+
 /// The strong validator of bytes with this digest.
 fn etag(digest: &carousel::digest::Digest) -> String {
     format!("\"{}\"", &digest.to_hex()[..32])
@@ -53,6 +56,9 @@ impl Head {
             put(&mut fields, header::LAST_MODIFIED, &caching::write_date(meta.received_at));
             put(&mut fields, header::DATE, &caching::write_date(meta.received_at));
             put(&mut fields, header::CACHE_CONTROL, &cache_control(object));
+        }
+        if let Some(rule) = meta.ignored_query.to_field() {
+            put(&mut fields, NO_VARY_SEARCH, &rule);
         }
         let initial_age_s = meta.response.as_ref().map_or(0, |it| it.initial_age_s);
         Self {

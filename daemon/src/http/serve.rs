@@ -1,9 +1,11 @@
 //! From a request to a response: the cache, then what is on its way, then what is announced, then the origin.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use carousel::name::ObjectKey;
+use carousel::query::{IgnoredQuery, candidates};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
@@ -131,10 +133,11 @@ impl Player {
     }
 
     /// The first key that anybody knows; else the first that an origin could have.
-    pub(super) fn likeliest<'a>(&self, keys: &'a [ObjectKey]) -> &'a ObjectKey {
+    pub(super) fn likeliest<'a>(&self, keys: &'a [ObjectKey]) -> Cow<'a, ObjectKey> {
         let [first, others @ ..] = keys else { unreachable!("a request has a key") };
-        if others.is_empty() {
-            return first;
+        let has_query = first.as_str().contains('?');
+        if others.is_empty() && !has_query {
+            return Cow::Borrowed(first);
         }
         let known = |key: &&ObjectKey| {
             let name = key.as_str();
@@ -143,9 +146,28 @@ impl Player {
                 || self.shared.flights.announced(name).is_some()
                 || self.shared.document(name).is_some()
         };
-        let likely =
-            keys.iter().find(known).or_else(|| keys.iter().find(|key| self.origins.url_for(key).is_some()));
-        likely.unwrap_or(first)
+        if let Some(known) = keys.iter().find(known) {
+            return Cow::Borrowed(known);
+        }
+        if has_query && let Some(key) = keys.iter().find_map(|key| self.without_ignored_query(key)) {
+            return Cow::Owned(key);
+        }
+        Cow::Borrowed(keys.iter().find(|key| self.origins.url_for(key).is_some()).unwrap_or(first))
+    }
+
+    /// The key of the object that `key` asks for with query parameters that do not matter for it, if there is one.
+    fn without_ignored_query(&self, key: &ObjectKey) -> Option<ObjectKey> {
+        let (store, flights) = (&self.shared.store, &self.shared.flights);
+        let is_meant = |key: &ObjectKey, left_out: &[&str]| {
+            let suits = |rule: &IgnoredQuery| left_out.iter().all(|name| rule.ignores(name));
+            let name = key.as_str();
+            store.ignores_query(name, left_out)
+                || flights.announced(name).is_some_and(|it| suits(&it.ignored_query))
+                || flights
+                    .get(name)
+                    .is_some_and(|it| it.carried().is_some_and(|it| suits(&it.file.ignored_query)))
+        };
+        candidates(key).into_iter().find(|(key, left_out)| is_meant(key, left_out)).map(|(key, _)| key)
     }
 
     async fn find(self: &Arc<Self>, asked: &Asked<'_>) -> Result<Found, Missing> {

@@ -332,6 +332,7 @@ impl Filler {
             received_at: clock::wall(),
             expires: Some(sent.expires),
             response: Some(Box::new(sent.response)),
+            ignored_query: Default::default(),
             ..meta.clone()
         };
         if !is_kept {
@@ -417,6 +418,7 @@ fn publish(
         class: store.class_of(answer.key.as_str()),
         came_by: CameBy::Origin,
         response: Some(Box::new(answer.sent.response)),
+        ignored_query: Default::default(),
         key: answer.key,
     };
     match store.publish_with(&frozen, meta, |object| shared.manifests.learn(object)) {

@@ -258,6 +258,7 @@ fn publish(
         class,
         came_by: if repaired_symbols > 0 { CameBy::CarouselRepaired } else { CameBy::Carousel },
         response: None,
+        ignored_query: file.ignored_query.clone(),
     };
     let stored = shared.store.publish_with(&frozen, meta, |object| shared.manifests.learn(object));
     stored.map(Some).map_err(FinishError::Store)

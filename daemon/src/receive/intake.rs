@@ -302,7 +302,9 @@ fn notice(
                 let version = u64::try_from(file.toi.0).unwrap_or(0);
                 if !shared.store.holds(key.as_str(), digest, length.unwrap_or(0), version) {
                     let content_type = file.content_type.clone();
-                    shared.flights.announce(key, Announced { digest, length, content_type, version });
+                    let ignored_query = file.ignored_query.clone();
+                    let announced = Announced { digest, length, content_type, version, ignored_query };
+                    shared.flights.announce(key, announced);
                 }
             }
         }

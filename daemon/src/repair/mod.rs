@@ -465,7 +465,7 @@ fn announced(file: &File) -> Announced {
     let digest = if is_identity { file.content_digest.or(file.repr_digest) } else { file.repr_digest };
     let length = if is_identity { file.content_length.or(file.transfer_length) } else { file.content_length };
     let (content_type, version) = (file.content_type.clone(), u64::try_from(file.toi.0).unwrap_or(0));
-    Announced { digest, length, content_type, version }
+    Announced { digest, length, content_type, version, ignored_query: file.ignored_query.clone() }
 }
 
 /// Good enough to spread boxes over a second; no secret depends on it.

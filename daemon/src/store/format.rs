@@ -15,6 +15,7 @@
 
 use carousel::digest::Digest;
 use carousel::name::ObjectKey;
+use carousel::query::IgnoredQuery;
 use carousel::time::WallTime;
 use serde::{Deserialize, Serialize};
 
@@ -136,6 +137,8 @@ pub struct ObjectMeta {
     /// What an origin said beside the bytes; `None` of what came over the air. Most objects have none, and a million boxes
     /// keep tens of thousands in little memory.
     pub response: Option<Box<ResponseMeta>>,
+    /// Query parameters under whose values a request means this object.
+    pub ignored_query: IgnoredQuery,
 }
 
 /// The response that brought an object.
@@ -202,6 +205,8 @@ struct Stored {
     came_by: CameBy,
     #[serde(default)]
     response: Option<StoredResponse>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    no_vary_search: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -231,6 +236,7 @@ pub(super) fn metadata(meta: &ObjectMeta) -> Option<Vec<u8>> {
             headers: it.headers.clone(),
             selecting: it.selecting.clone(),
         }),
+        no_vary_search: meta.ignored_query.to_field(),
     };
     serde_json::to_vec(&stored).ok()
 }
@@ -306,5 +312,8 @@ pub(super) fn parse_metadata(metadata: &[u8]) -> Option<ObjectMeta> {
                 selecting: it.selecting,
             })
         }),
+        ignored_query: stored
+            .no_vary_search
+            .map_or(IgnoredQuery::Nothing, |it| IgnoredQuery::from_field(&it)),
     })
 }

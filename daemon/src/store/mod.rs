@@ -231,6 +231,14 @@ impl Store {
         self.index().peek(key).is_some()
     }
 
+    /// Whether the object of this key is the same whatever values these query parameters have.
+    pub fn ignores_query(&self, key: &str, names: &[&str]) -> bool {
+        let index = self.index();
+        index
+            .peek(key)
+            .is_some_and(|object| names.iter().all(|name| object.meta().ignored_query.ignores(name)))
+    }
+
     /// Whether [`Store::get`] would have to read the whole object first.
     pub fn needs_check(&self, key: &str) -> bool {
         self.index().peek(key).is_some_and(|object| !object.verified.load(Ordering::Acquire))

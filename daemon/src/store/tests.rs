@@ -33,6 +33,7 @@ fn meta(key: &str, body: &[u8]) -> ObjectMeta {
         expires: None,
         class: Class::Medium,
         came_by: CameBy::Carousel,
+        ignored_query: Default::default(),
         response: Some(Box::new(ResponseMeta {
             status: 200,
             headers: vec![("etag".into(), "\"x\"".into())],

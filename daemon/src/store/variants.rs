@@ -105,6 +105,7 @@ mod tests {
             expires: None,
             class: Class::Medium,
             came_by: CameBy::Origin,
+            ignored_query: Default::default(),
             response: Some(Box::new(response)),
         };
         store.publish(&partial.freeze(body.len() as u64).unwrap(), meta).unwrap()

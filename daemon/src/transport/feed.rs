@@ -355,6 +355,7 @@ fn publish(
         class: wish.class,
         came_by: CameBy::Carousel,
         response: None,
+        ignored_query: Default::default(),
     };
     let stored =
         shared.store.publish_with(frozen, meta, |object| shared.manifests.learn(object)).map_err(failed)?;

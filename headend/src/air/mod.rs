@@ -244,6 +244,7 @@ impl Air {
             repr_digest: None,
             content_md5: Some(object.md5),
             expiry_s: object.expiry_s,
+            ignored_query: object.ignored_query.clone(),
         };
         let protection = if repair.is_some() { object.protection } else { Protection::NONE };
         let toi = sender.add_protected(file, &protection)?;

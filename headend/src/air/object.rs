@@ -2,6 +2,7 @@
 
 use carousel::Digest;
 use carousel::fec::Protection;
+use carousel::query::IgnoredQuery;
 
 use super::Body;
 use crate::plan::Class;
@@ -44,6 +45,8 @@ pub struct AirObject {
     pub protection: Protection,
     /// Seconds in which caches may take it for fresh; `None`: nothing is said.
     pub expiry_s: Option<u32>,
+    /// Query parameters under whose values it is the same object.
+    pub ignored_query: IgnoredQuery,
 }
 
 impl AirObject {

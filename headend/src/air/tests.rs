@@ -42,6 +42,7 @@ fn object(uri: &str, length: usize, max_period_ms: Option<u64>) -> AirObject {
         class: Class::Medium,
         repeat: max_period_ms.map_or(Repeat::Scheduled { popularity: 1.0 }, |ms| Repeat::Within { ms }),
         protection: Protection::NONE,
+        ignored_query: Default::default(),
         expiry_s: None,
     }
 }

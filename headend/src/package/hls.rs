@@ -1,7 +1,9 @@
-//! HLS playlists (RFC 8216, draft-pantos-hls-rfc8216bis): what they refer to. Lenient: unknown tags are passed over,
-//! attributes may come in any order; only what makes the list unusable is an error.
+//! HLS playlists (RFC 8216, draft-pantos-hls-rfc8216bis): what they refer to. Lenient: unknown tags are skipped, attributes
+//! may come in any order; only what makes the playlist unusable for a player is an error.
 
 use std::collections::HashMap;
+
+use percent_encoding::percent_decode_str;
 
 use super::{Role, TrackKind};
 
@@ -22,6 +24,22 @@ pub(super) struct Multivariant {
     pub(super) offers: Vec<Offer>,
     /// Session keys and session data: line and URI.
     pub(super) others: Vec<(usize, String)>,
+    /// EXT-X-DEFINE: what media playlists may import.
+    pub(super) variables: HashMap<String, String>,
+}
+
+/// What a playlist's variables may come from beside its own EXT-X-DEFINE:NAME (rfc8216bis section 4.4.2.3).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    /// The multivariant playlist's variables, for IMPORT. `None`: no multivariant playlist refers to it.
+    pub(super) imports: Option<&'a HashMap<String, String>>,
+    /// The query of the playlist's own URI, for QUERYPARAM.
+    pub(super) query: &'a str,
+}
+
+impl Surroundings<'_> {
+    /// A playlist by itself.
+    pub(super) const NONE: Self = Self { imports: None, query: "" };
 }
 
 /// One media playlist as a multivariant one offers it.
@@ -40,9 +58,26 @@ pub(super) struct Offer {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Media {
     pub(super) references: Vec<Reference>,
+    /// Playlists of interstitials (X-ASSET-URI) and their lists (X-ASSET-LIST): line and URI.
+    pub(super) assets: Vec<Asset>,
     pub(super) duration_s: f64,
+    /// EXT-X-TARGETDURATION.
+    pub(super) target_s: f64,
+    /// Media sequence number behind that of the last segment.
+    pub(super) end_sequence: u64,
     /// EXT-X-ENDLIST, or PLAYLIST-TYPE:VOD.
     pub(super) ended: bool,
+    /// EXT-X-INDEPENDENT-SEGMENTS.
+    pub(super) is_independent: bool,
+}
+
+/// What an interstitial plays (rfc8216bis appendix D).
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Asset {
+    pub(super) line: usize,
+    pub(super) uri: String,
+    /// A JSON document that names playlists, not a playlist.
+    pub(super) is_list: bool,
 }
 
 /// Something that a media playlist refers to.
@@ -51,12 +86,20 @@ pub(super) struct Reference {
     pub(super) line: usize,
     pub(super) uri: String,
     pub(super) role: Role,
-    /// Preload hints and gaps promise nothing.
+    /// Preload hints, gaps, and parts whose segment is there: players do without.
     pub(super) may_be_missing: bool,
+    /// A part of a segment, which need not begin with a picture that decodes alone.
+    pub(super) is_part: bool,
+    /// The whole file is encrypted (METHOD=AES-128).
+    pub(super) is_encrypted: bool,
+    /// EXT-X-MAP applies: the segment is of boxes.
+    pub(super) has_map: bool,
+    /// EXT-X-BYTERANGE: length and offset.
+    pub(super) range: Option<(u64, u64)>,
 }
 
 /// Reads a playlist.
-pub(super) fn parse(text: &str) -> Result<Playlist, String> {
+pub(super) fn parse(text: &str, around: Surroundings<'_>) -> Result<Playlist, String> {
     let text = text.trim_start_matches('\u{feff}');
     let mut lines = text.lines().map(str::trim).enumerate().map(|(at, line)| (at + 1, line));
     match lines.by_ref().find(|(_, line)| !line.is_empty()) {
@@ -64,7 +107,7 @@ pub(super) fn parse(text: &str) -> Result<Playlist, String> {
         Some(_) => return Err("line 1 is not #EXTM3U".to_owned()),
         None => return Err("the playlist is empty".to_owned()),
     }
-    let mut reading = Reading::default();
+    let mut reading = Reading { around: Some(around), ..Reading::default() };
     for (number, line) in lines {
         if number > MAX_LINES {
             return Err(format!("more than {MAX_LINES} lines"));
@@ -75,7 +118,8 @@ pub(super) fn parse(text: &str) -> Result<Playlist, String> {
 }
 
 #[derive(Default)]
-struct Reading {
+struct Reading<'a> {
+    around: Option<Surroundings<'a>>,
     variables: HashMap<String, String>,
     multivariant: Multivariant,
     media: Media,
@@ -84,9 +128,14 @@ struct Reading {
     variant: Option<Offer>,
     segment_s: Option<f64>,
     gap: bool,
+    is_encrypted: bool,
+    has_map: bool,
+    /// Where a byte range without an offset begins, by URI.
+    range_end: HashMap<String, u64>,
+    range: Option<(u64, Option<u64>)>,
 }
 
-impl Reading {
+impl Reading<'_> {
     fn line(&mut self, number: usize, line: &str) -> Result<(), String> {
         if line.is_empty() {
             return Ok(());
@@ -98,11 +147,11 @@ impl Reading {
         match tag {
             "#EXT-X-STREAM-INF" => {
                 self.is_multivariant = true;
-                self.variant = Some(self.offer(number, value));
+                self.variant = Some(self.offer(number, value)?);
             }
             "#EXT-X-I-FRAME-STREAM-INF" | "#EXT-X-MEDIA" | "#EXT-X-IMAGE-STREAM-INF" => {
                 self.is_multivariant = true;
-                let mut offer = self.offer(number, value);
+                let mut offer = self.offer(number, value)?;
                 offer.kind = Some(match (tag, attribute(value, "TYPE").as_deref()) {
                     ("#EXT-X-I-FRAME-STREAM-INF", _) => TrackKind::IFrames,
                     (_, Some("AUDIO")) => TrackKind::Audio,
@@ -111,21 +160,21 @@ impl Reading {
                     _ => TrackKind::Other,
                 });
                 if let Some(uri) = attribute(value, "URI") {
-                    offer.uri = self.expand(&uri);
+                    offer.uri = self.expand(number, &uri)?;
                     self.multivariant.offers.push(offer);
                 }
             }
             "#EXT-X-SESSION-KEY" | "#EXT-X-SESSION-DATA" | "#EXT-X-CONTENT-STEERING" => {
                 self.is_multivariant = true;
-                if let Some(uri) = attribute(value, "URI") {
-                    let uri = self.expand(&uri);
+                let name = if tag == "#EXT-X-CONTENT-STEERING" { "SERVER-URI" } else { "URI" };
+                if let Some(uri) = attribute(value, name) {
+                    let uri = self.expand(number, &uri)?;
                     self.multivariant.others.push((number, uri));
                 }
             }
             "#EXT-X-DEFINE" => {
-                if let (Some(name), Some(value)) = (attribute(value, "NAME"), attribute(value, "VALUE")) {
-                    self.variables.insert(name, value);
-                }
+                let (name, value) = self.define(number, value)?;
+                self.variables.insert(name, value);
             }
             "#EXTINF" => {
                 self.is_media = true;
@@ -134,35 +183,121 @@ impl Reading {
                 self.segment_s =
                     Some(seconds.ok_or_else(|| format!("line {number}: {line:?} has no duration"))?);
             }
-            "#EXT-X-TARGETDURATION" | "#EXT-X-MEDIA-SEQUENCE" => self.is_media = true,
+            "#EXT-X-TARGETDURATION" => {
+                self.is_media = true;
+                self.media.target_s = value.trim().parse().unwrap_or(0.0);
+            }
+            "#EXT-X-MEDIA-SEQUENCE" => {
+                self.is_media = true;
+                self.media.end_sequence = value.trim().parse().unwrap_or(0);
+            }
             "#EXT-X-ENDLIST" => {
                 self.is_media = true;
                 self.media.ended = true;
             }
             "#EXT-X-PLAYLIST-TYPE" => self.media.ended |= value.trim() == "VOD",
+            "#EXT-X-INDEPENDENT-SEGMENTS" => self.media.is_independent = true,
             "#EXT-X-GAP" => self.gap = true,
-            "#EXT-X-MAP" => self.refer(number, value, Role::Init, false),
-            "#EXT-X-KEY" => self.refer(number, value, Role::Key, false),
-            "#EXT-X-PART" => self.refer(number, value, Role::Segment, false),
-            "#EXT-X-PRELOAD-HINT" => self.refer(number, value, Role::Segment, true),
+            "#EXT-X-BYTERANGE" => self.range = byte_range(value),
+            "#EXT-X-MAP" => {
+                self.has_map = true;
+                let range = attribute(value, "BYTERANGE").and_then(|it| byte_range(&it));
+                self.refer(number, value, Role::Init, false, range)?;
+            }
+            "#EXT-X-KEY" => {
+                self.is_encrypted = attribute(value, "METHOD").as_deref() == Some("AES-128");
+                self.refer(number, value, Role::Key, false, None)?;
+            }
+            "#EXT-X-PART" => {
+                let is_gap = attribute(value, "GAP").as_deref() == Some("YES");
+                let range = attribute(value, "BYTERANGE").and_then(|it| byte_range(&it));
+                self.refer(number, value, Role::Segment, is_gap, range)?;
+                self.media.references.last_mut().into_iter().for_each(|it| it.is_part = true);
+            }
+            "#EXT-X-PRELOAD-HINT" => {
+                self.refer(number, value, Role::Segment, true, None)?;
+                self.media.references.last_mut().into_iter().for_each(|it| it.is_part = true);
+            }
+            "#EXT-X-DATERANGE" => {
+                for (name, is_list) in [("X-ASSET-URI", false), ("X-ASSET-LIST", true)] {
+                    if let Some(uri) = attribute(value, name) {
+                        let uri = self.expand(number, &uri)?;
+                        self.media.assets.push(Asset { line: number, uri, is_list });
+                    }
+                }
+            }
             _ => {}
         }
         Ok(())
     }
 
     fn uri(&mut self, number: usize, line: &str) -> Result<(), String> {
-        let uri = self.expand(line);
+        let uri = self.expand(number, line)?;
         if let Some(mut offer) = self.variant.take() {
             offer.uri = uri;
             self.multivariant.offers.push(offer);
         } else if let Some(seconds) = self.segment_s.take() {
             self.media.duration_s += seconds;
+            self.media.end_sequence += 1;
             let may_be_missing = std::mem::take(&mut self.gap);
-            self.media.references.push(Reference { line: number, uri, role: Role::Segment, may_be_missing });
+            // The parts of a segment that is there may be gone.
+            let parts = self.media.references.iter_mut().rev().take_while(|it| it.is_part);
+            parts.for_each(|part| part.may_be_missing = true);
+            let range = self.range.take();
+            self.push(number, uri, Role::Segment, may_be_missing, range);
         } else {
             return Err(format!("line {number}: {line:?} follows neither #EXTINF nor #EXT-X-STREAM-INF"));
         }
         Ok(())
+    }
+
+    fn push(
+        &mut self,
+        line: usize,
+        uri: String,
+        role: Role,
+        may_be_missing: bool,
+        range: Option<(u64, Option<u64>)>,
+    ) {
+        let range = range.map(|(length, offset)| {
+            let end = self.range_end.entry(uri.clone()).or_default();
+            let offset = offset.unwrap_or(*end);
+            *end = offset.saturating_add(length);
+            (length, offset)
+        });
+        let (is_encrypted, has_map) = (self.is_encrypted && role != Role::Key, self.has_map);
+        let reference =
+            Reference { line, uri, role, may_be_missing, is_part: false, is_encrypted, has_map, range };
+        self.media.references.push(reference);
+    }
+
+    /// One variable of EXT-X-DEFINE.
+    fn define(&self, number: usize, list: &str) -> Result<(String, String), String> {
+        let around = self.around.unwrap_or(Surroundings::NONE);
+        if let Some(name) = attribute(list, "NAME") {
+            let value = attribute(list, "VALUE");
+            return value
+                .map(|value| (name.clone(), value))
+                .ok_or_else(|| format!("line {number}: EXT-X-DEFINE gives the variable {name} no VALUE"));
+        }
+        if let Some(name) = attribute(list, "IMPORT") {
+            let imports = around.imports.ok_or_else(|| {
+                format!("line {number}: the variable {name} is imported, and no multivariant playlist refers to this one")
+            })?;
+            let value = imports.get(&name).cloned();
+            return value.map(|value| (name.clone(), value)).ok_or_else(|| {
+                format!("line {number}: the multivariant playlist does not define the variable {name}")
+            });
+        }
+        if let Some(name) = attribute(list, "QUERYPARAM") {
+            let of = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+            let mut pairs = around.query.split('&').filter_map(|pair| pair.split_once('='));
+            let value = pairs.find(|(key, _)| of(key) == name).map(|(_, value)| of(value));
+            return value.filter(|value| !value.is_empty()).map(|value| (name.clone(), value)).ok_or_else(
+                || format!("line {number}: the playlist's own URI has no query parameter {name}"),
+            );
+        }
+        Err(format!("line {number}: EXT-X-DEFINE without NAME, IMPORT or QUERYPARAM"))
     }
 
     fn finish(mut self) -> Result<Playlist, String> {
@@ -187,6 +322,7 @@ impl Reading {
                     offer.kind = Some(if only_audio { TrackKind::Audio } else { TrackKind::Video });
                 }
             }
+            self.multivariant.variables = self.variables;
             return Ok(Playlist::Multivariant(self.multivariant));
         }
         if !self.is_media {
@@ -195,21 +331,30 @@ impl Reading {
         Ok(Playlist::Media(self.media))
     }
 
-    fn refer(&mut self, number: usize, value: &str, role: Role, may_be_missing: bool) {
+    fn refer(
+        &mut self,
+        number: usize,
+        value: &str,
+        role: Role,
+        may_be_missing: bool,
+        range: Option<(u64, Option<u64>)>,
+    ) -> Result<(), String> {
         self.is_media = true;
         if let Some(uri) = attribute(value, "URI") {
-            let uri = self.expand(&uri);
-            self.media.references.push(Reference { line: number, uri, role, may_be_missing });
+            let uri = self.expand(number, &uri)?;
+            self.push(number, uri, role, may_be_missing, range);
         }
+        Ok(())
     }
 
-    fn offer(&self, line: usize, value: &str) -> Offer {
+    fn offer(&self, line: usize, value: &str) -> Result<Offer, String> {
+        let value = &self.expand(line, value)?;
         let text = |name| attribute(value, name).unwrap_or_default();
         let size = |text: String| {
             let (width, height) = text.split_once('x')?;
             Some((width.parse().ok()?, height.parse().ok()?))
         };
-        Offer {
+        Ok(Offer {
             line,
             uri: String::new(),
             kind: None,
@@ -217,28 +362,45 @@ impl Reading {
             codecs: text("CODECS"),
             resolution: size(text("RESOLUTION")),
             language: text("LANGUAGE"),
-        }
+        })
     }
 
-    /// Replaces `{$name}` (EXT-X-DEFINE).
-    fn expand(&self, text: &str) -> String {
-        if self.variables.is_empty() || !text.contains("{$") {
-            return text.to_owned();
-        }
+    /// Replaces `{$name}` (EXT-X-DEFINE). A variable without a value makes the playlist an error (rfc8216bis section
+    /// 4.3): players refuse it, too.
+    fn expand(&self, number: usize, text: &str) -> Result<String, String> {
         let mut out = String::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("{$") {
-            out.push_str(before);
-            let Some((name, tail)) = after.split_once('}') else {
-                rest = after;
-                break;
-            };
-            out.push_str(self.variables.get(name).map_or("", String::as_str));
-            rest = tail;
+            let name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+            match after.split_once('}') {
+                Some((variable, tail)) if !variable.is_empty() && variable.chars().all(name) => {
+                    let value = self.variables.get(variable);
+                    out.push_str(before);
+                    out.push_str(
+                        value
+                            .ok_or_else(|| format!("line {number}: the variable {variable} has no value"))?,
+                    );
+                    rest = tail;
+                }
+                _ => {
+                    out.push_str(before);
+                    out.push_str("{$");
+                    rest = after;
+                }
+            }
         }
         out.push_str(rest);
-        out
+        Ok(out)
     }
+}
+
+/// `length[@offset]`.
+fn byte_range(value: &str) -> Option<(u64, Option<u64>)> {
+    let (length, offset) = match value.trim().split_once('@') {
+        Some((length, offset)) => (length, Some(offset.trim().parse().ok()?)),
+        None => (value, None),
+    };
+    Some((length.trim().parse().ok()?, offset))
 }
 
 /// The value of `name` in an attribute list (RFC 8216 section 4.2); quotes are taken off.
@@ -279,7 +441,7 @@ mod tests {
         let text = "\u{feff}#EXTM3U\r\n#EXT-X-VERSION:7\r\n#EXT-X-DEFINE:NAME=\"t\",VALUE=\"tok\"\r\n#EXT-X-MAP:URI=\"init.mp4\",BYTERANGE=\"700@0\"\r\n\
             #EXT-X-KEY:METHOD=AES-128,URI=\"k.key\"\r\n#EXTINF:2.0,title, with comma\r\n#EXT-X-BYTERANGE:100@700\r\n{$t}/a.m4s\r\n# comment\r\n\
             #EXTINF:1.5,\r\nb.m4s\r\n#EXT-X-GAP\r\n#EXTINF:2,\r\ngone.m4s\r\n#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"next.m4s\"\r\n#EXT-X-ENDLIST\r\n";
-        let Ok(Playlist::Media(media)) = parse(text) else { panic!("media") };
+        let Ok(Playlist::Media(media)) = parse(text, Surroundings::NONE) else { panic!("media") };
         let uris: Vec<_> =
             media.references.iter().map(|r| (r.uri.as_str(), r.role, r.may_be_missing)).collect();
         assert_eq!(
@@ -308,8 +470,48 @@ mod tests {
             "#EXTM3U\n#EXTINF:x,\na.ts",
             "#EXTM3U\n#EXTINF:1,\na.ts\n#EXT-X-STREAM-INF:BANDWIDTH=1\nb.m3u8",
         ] {
-            assert!(parse(bad).is_err(), "{bad:?}");
+            assert!(parse(bad, Surroundings::NONE).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn variables_come_from_the_master_the_query_and_the_list() {
+        let text = "#EXTM3U\n#EXT-X-DEFINE:IMPORT=\"asset\"\n#EXT-X-DEFINE:QUERYPARAM=\"t\"\n#EXT-X-DEFINE:NAME=\"n\",VALUE=\"x y\"\n\
+            #EXT-X-TARGETDURATION:2\n#EXT-X-MAP:URI=\"{$asset}/i.mp4?t={$t}\"\n#EXTINF:2,\n{$n}{$1.m4s\n#EXT-X-ENDLIST\n";
+        let imports = HashMap::from([("asset".to_owned(), "film-17".to_owned())]);
+        let around = |query| Surroundings { imports: Some(&imports), query };
+        let Ok(Playlist::Media(media)) = parse(text, around("a=b&t=k%20l")) else { panic!("media") };
+        let uris: Vec<&str> = media.references.iter().map(|it| it.uri.as_str()).collect();
+        assert_eq!(uris, ["film-17/i.mp4?t=k l", "x y{$1.m4s"]);
+        assert!(parse(text, around("")).unwrap_err().contains("no query parameter t"));
+        let without_asset = HashMap::new();
+        let around = Surroundings { imports: Some(&without_asset), query: "t=1" };
+        assert!(parse(text, around).unwrap_err().contains("does not define the variable asset"));
+        assert!(parse(text, Surroundings::NONE).unwrap_err().contains("no multivariant playlist"));
+        let without_value = "#EXTM3U\n#EXTINF:2,\n{$v}.ts\n";
+        assert!(parse(without_value, Surroundings::NONE).unwrap_err().contains("variable v has no value"));
+    }
+
+    #[test]
+    fn parts_ranges_and_interstitials() {
+        let text = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:7\n\
+            #EXT-X-DATERANGE:ID=\"a\",X-ASSET-URI=\"ad/m.m3u8\",X-RESUME-OFFSET=0\n#EXT-X-DATERANGE:ID=\"b\",X-ASSET-LIST=\"l.json\"\n\
+            #EXT-X-PART:DURATION=1,URI=\"p1\"\n#EXTINF:2,\n#EXT-X-BYTERANGE:10@5\nf.mp4\n#EXTINF:2,\n#EXT-X-BYTERANGE:20\nf.mp4\n\
+            #EXT-X-PART:DURATION=1,URI=\"p3\"\n#EXT-X-PART:DURATION=1,URI=\"p4\",GAP=YES\n";
+        let Ok(Playlist::Media(media)) = parse(text, Surroundings::NONE) else { panic!("media") };
+        let all: Vec<_> =
+            media.references.iter().map(|it| (it.uri.as_str(), it.may_be_missing, it.range)).collect();
+        assert_eq!(
+            all,
+            [
+                ("p1", true, None),
+                ("f.mp4", false, Some((10, 5))),
+                ("f.mp4", false, Some((20, 15))),
+                ("p3", false, None),
+                ("p4", true, None)
+            ]
+        );
+        assert_eq!((media.end_sequence, media.assets.len(), media.assets[1].is_list), (9, 2, true));
     }
 
     #[test]
@@ -317,7 +519,9 @@ mod tests {
         let text = "#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"a\",NAME=\"English\",LANGUAGE=\"en\",URI=\"audio.m3u8\"\n\
             #EXT-X-STREAM-INF:BANDWIDTH=1280000,CODECS=\"avc1.4d401f,mp4a.40.2\",RESOLUTION=1280x720,AUDIO=\"a\"\nv1.m3u8\n\
             #EXT-X-STREAM-INF:BANDWIDTH=65000,CODECS=\"mp4a.40.5\"\nv2.m3u8\n#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH=86000,URI=\"i.m3u8\"\n";
-        let Ok(Playlist::Multivariant(ours)) = parse(text) else { panic!("multivariant") };
+        let Ok(Playlist::Multivariant(ours)) = parse(text, Surroundings::NONE) else {
+            panic!("multivariant")
+        };
         let theirs = m3u8_rs::parse_master_playlist_res(text.as_bytes()).unwrap();
         let mut expected: Vec<String> = theirs
             .variants
@@ -337,7 +541,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_panics(text in "(#EXTM3U\n)?([ -~\n]{0,200}|(#EXT(INF|-X-MAP|-X-KEY|-X-STREAM-INF):[ -~]{0,30}\n){0,8})") {
-            let _ = parse(&text);
+            let _ = parse(&text, Surroundings::NONE);
         }
     }
 }

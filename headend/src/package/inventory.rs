@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use carousel::query::IgnoredQuery;
 
 /// What there is.
 #[derive(Debug, Clone, Default)]
@@ -15,8 +18,14 @@ pub struct Inventory {
     pub objects: BTreeMap<String, ObjectSource>,
     /// What is wrong.
     pub problems: Vec<Problem>,
+    /// What a manifest refers to and that is not carried; players get it from the origin.
+    pub left_out: Vec<LeftOut>,
+    /// Something is still being written, or is held back until it is consistent: look again soon.
+    pub is_unsettled: bool,
     /// Files that no manifest refers to and that are not carried.
     pub unreferenced: usize,
+    /// Query parameters under whose values its objects are the same.
+    pub ignored_query: IgnoredQuery,
 }
 
 /// The kind of manifest.
@@ -139,7 +148,7 @@ impl Role {
 /// One file that is to be carried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectSource {
-    /// Path relative to the root, as a URI has it (percent-encoding kept).
+    /// Its URI below the source's base, normalised.
     pub path: String,
     /// The file.
     pub file: PathBuf,
@@ -151,6 +160,62 @@ pub struct ObjectSource {
     pub content_type: &'static str,
     /// What it is.
     pub role: Role,
+    /// Of a manifest: the bytes that were read, so that what is sent is what its segments were taken from.
+    pub bytes: Option<Arc<[u8]>>,
+    /// Of a file that is still growing: its end, as far as a playlist lists ranges of it.
+    pub listed_bytes: Option<u64>,
+}
+
+carousel::reasons! {
+    /// Why something that a manifest refers to is not carried.
+    pub enum LeftOutReason {
+        /// The file is not there.
+        Missing = "missing",
+        /// It is on another host, or in another folder than the source's.
+        Elsewhere = "elsewhere",
+        /// It is still being written.
+        BeingWritten = "being_written",
+        /// It has no bytes.
+        Empty = "empty",
+        /// It ends in the middle of a box, packet or document.
+        Cut = "cut",
+        /// It is another kind of file, such as an error page.
+        NotMedia = "not_media",
+        /// Its container is not the one that the manifest has.
+        WrongContainer = "wrong_container",
+        /// It does not decode from its start.
+        NoRandomAccess = "no_random_access",
+        /// A manifest, Period or Representation that is not understood.
+        NotUnderstood = "not_understood",
+        /// A segment of an earlier run, or outside the live window.
+        OldSegment = "old_segment",
+        /// One file with several values of a query parameter, which selects something that a file cannot be.
+        QuerySelects = "query_selects",
+        /// The name is no URI.
+        BadName = "bad_name",
+        /// The file cannot be read.
+        Unreadable = "unreadable",
+    }
+}
+
+impl LeftOutReason {
+    /// Whether a player misses it: a manifest promises it, and nobody else has it.
+    pub const fn is_fault(self) -> bool {
+        !matches!(self, Self::Elsewhere | Self::OldSegment | Self::BeingWritten | Self::QuerySelects)
+    }
+}
+
+/// Something that a manifest refers to and that is not carried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Why.
+    pub reason: LeftOutReason,
+    /// The manifest, and line or Representation.
+    pub place: String,
+    /// The file, Representation or Period; the first of several.
+    pub name: String,
+    /// How many.
+    pub count: usize,
 }
 
 /// Something that is wrong with the package, and what to do.
@@ -171,6 +236,20 @@ impl fmt::Display for Problem {
 }
 
 impl Inventory {
+    /// What is left out by reason, and how often; reasons that do not occur are not listed.
+    pub fn left_out_by_reason(&self) -> BTreeMap<LeftOutReason, usize> {
+        let mut counts = BTreeMap::new();
+        for left_out in &self.left_out {
+            *counts.entry(left_out.reason).or_default() += left_out.count;
+        }
+        counts
+    }
+
+    /// Objects that a manifest promises and that cannot be carried.
+    pub fn faults(&self) -> usize {
+        self.left_out.iter().filter(|it| it.reason.is_fault()).map(|it| it.count).sum()
+    }
+
     /// Leaves out the media behind the first `seconds` of each rung. Segments of a rung are taken to be of equal length; a
     /// rung in one file stays whole.
     pub fn keep_prefix(&mut self, seconds: f64) {

@@ -1,115 +1,183 @@
-//! From a reference in a manifest to a file: relative resolution without ever leaving the source's directory.
+//! From a reference in a manifest to a file: the URI that players resolve it to, and which file of the source that is.
 
-use std::collections::{BTreeMap, HashMap};
-
+use carousel::name::resolve;
 use percent_encoding::percent_decode_str;
 
-use super::Role;
-use super::tree::FileOnDisk;
+use super::tree::{FileOnDisk, Files};
+use super::{IgnoredQuery, Role};
+
+/// The base of a source that has none: `scan` of a folder.
+pub(super) const NO_BASE: &str = "https://source.invalid/";
 
 /// Where a reference leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Referred {
-    /// To this path below the root; whether a file is there is another question.
-    Local(String),
-    /// To another host.
-    Remote,
-    /// Out of the directory.
-    Escapes,
+    /// Below the source's base.
+    Local(Local),
+    /// To another host, or another folder of the same one: the URI.
+    Remote(String),
     /// To something that is no file: `data:`, `skd:`, nothing.
     Opaque,
+    /// To nothing: why it is no URI.
+    Bad(carousel::NameError),
+}
+
+/// A name below the source's base.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Local {
+    /// The URI below the base, without the query parameters that do not matter: the name on the air.
+    pub(super) path: String,
+    /// The file that it means, as the file system has it; none if it is not there.
+    pub(super) file: Option<String>,
+    /// The query as the manifest spells it.
+    pub(super) query: String,
 }
 
 /// Knows the files of a source.
 pub(super) struct Resolver<'a> {
-    files: &'a BTreeMap<String, FileOnDisk>,
-    /// Decoded path to path as listed: manifests and we may encode differently.
-    decoded: HashMap<String, &'a str>,
-    base: &'a str,
+    files: &'a Files,
+    /// Normalised, with a slash at its end.
+    base: String,
+    has_base: bool,
+    rule: Option<&'a IgnoredQuery>,
 }
 
 impl<'a> Resolver<'a> {
-    pub(super) fn new(files: &'a BTreeMap<String, FileOnDisk>, base: &'a str) -> Self {
-        let decoded = files.keys().map(|path| (decode(path), path.as_str())).collect();
-        Self { files, decoded, base }
+    pub(super) fn new(files: &'a Files, base: &str, rule: Option<&'a IgnoredQuery>) -> Self {
+        let normalised = resolve(NO_BASE, base).unwrap_or_else(|_| base.to_owned());
+        Self { files, base: normalised, has_base: !base.is_empty(), rule }
     }
 
-    /// Paths of all manifests.
-    pub(super) fn manifests(&self) -> impl Iterator<Item = String> {
-        let is_manifest = |path: &&String| role_of(path) == Role::Manifest;
-        self.files.keys().filter(is_manifest).cloned()
+    /// Paths of all files.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &'a str> {
+        self.files.keys().map(String::as_str)
     }
 
-    /// The file at `path`.
-    pub(super) fn file(&self, path: &str) -> Option<&'a FileOnDisk> {
-        self.files.get(path).or_else(|| self.files.get(*self.decoded.get(&decode(path))?))
+    /// The URI of the object of this name.
+    pub(super) fn uri_of(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
     }
 
-    /// Paths that begin with `before`, end with `after` and have only digits between.
-    pub(super) fn matching(&self, before: &str, after: &str) -> Vec<String> {
-        let range = self.files.range(before.to_owned()..);
-        let with_prefix = range.take_while(|(path, _)| path.starts_with(before));
-        let digits = |path: &&String| {
-            let middle = path[before.len()..].strip_suffix(after);
-            middle
-                .is_some_and(|middle| !middle.is_empty() && middle.bytes().all(|byte| byte.is_ascii_digit()))
+    /// Whether a URI lies below the base.
+    pub(super) fn is_ours(&self, uri: &str) -> bool {
+        self.below(uri).is_some()
+    }
+
+    /// The part of an absolute, normalised URI that is below the base, which may have another scheme: players reach the
+    /// same objects by both.
+    pub(super) fn below<'u>(&self, uri: &'u str) -> Option<&'u str> {
+        let (scheme, name) =
+            uri.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https"))?;
+        let base = self.base.split_once("://").map_or("", |(_, base)| base);
+        if let Some(below) = name.strip_prefix(base) {
+            return Some(below);
+        }
+        if self.has_base {
+            return None;
+        }
+        // Without a base, the longest end of the path that is a file here tells which one the manifest has in mind.
+        let path = name.split('?').next()?;
+        let mut at = path.find('/')? + 1;
+        loop {
+            if self.files.contains_key(&decode(&path[at..])) {
+                return Some(&uri[scheme.len() + 3 + at..]);
+            }
+            at += path[at..].find('/')? + 1;
+        }
+    }
+
+    /// Paths that begin with `before`, end with `after` and have only digits between, with the number. `before` and
+    /// `after` are of a URI.
+    pub(super) fn matching(&self, before: &str, after: &str) -> Vec<(u64, String)> {
+        let Some(before) = self.below(before) else { return Vec::new() };
+        let before = decode(before);
+        let after = decode(after.split('?').next().unwrap_or_default());
+        let range = self.files.range(before.clone()..);
+        let with_prefix = range.take_while(|(path, _)| path.starts_with(&before));
+        let numbered = |(path, _): (&String, &FileOnDisk)| {
+            let digits = path[before.len()..].strip_suffix(after.as_str())?;
+            let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+            is_number.then(|| digits.parse().ok()).flatten().map(|number| (number, path.clone()))
         };
-        with_prefix.map(|(path, _)| path).filter(digits).cloned().collect()
+        let mut found: Vec<(u64, String)> = with_prefix.filter_map(numbered).collect();
+        found.sort_unstable();
+        found
     }
 
-    /// Resolves `uri` as the manifest at path `manifest` means it.
-    pub(super) fn resolve(&self, manifest: &str, uri: &str) -> Referred {
-        let uri = uri.split(['?', '#']).next().unwrap_or_default().trim();
-        if uri.is_empty() {
+    /// Resolves `reference` as the manifest of this name means it.
+    pub(super) fn resolve(&self, manifest: &str, reference: &str) -> Referred {
+        if reference.trim().is_empty() {
             return Referred::Opaque;
         }
-        let (folder, relative) = match uri.strip_prefix(self.base).filter(|_| !self.base.is_empty()) {
-            Some(below) => ("", below),
-            None => (&manifest[..manifest.rfind('/').map_or(0, |at| at + 1)], uri),
-        };
-        if let Some((scheme, _)) = relative.split_once(':')
-            && !scheme.contains('/')
-            && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
-        {
-            let web = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
-            return if web { Referred::Remote } else { Referred::Opaque };
+        match resolve(&self.uri_of(manifest), reference) {
+            Ok(uri) => self.place(uri),
+            Err(err) => Referred::Bad(err),
         }
-        if relative.starts_with("//") {
-            return Referred::Remote;
-        }
-        if relative.starts_with('/') {
-            // A path on the origin: local only if the source's URL has just that path before it.
-            let origin_path = self.base.splitn(4, '/').nth(3).map(|path| format!("/{path}"));
-            return match origin_path.and_then(|prefix| relative.strip_prefix(&prefix).map(str::to_owned)) {
-                Some(below) => normalise("", &below),
-                None => Referred::Escapes,
-            };
-        }
-        normalise(folder, relative)
     }
-}
 
-/// Joins and takes `.` and `..` out; what would climb above the root escapes, also when encoded.
-fn normalise(folder: &str, relative: &str) -> Referred {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in folder.split('/').filter(|part| !part.is_empty()).chain(relative.split('/')) {
-        match decode(part).as_str() {
-            "" | "." => {}
-            ".." => {
-                if parts.pop().is_none() {
-                    return Referred::Escapes;
-                }
+    /// Where an absolute, normalised URI leads.
+    pub(super) fn place(&self, uri: String) -> Referred {
+        let is_web = uri.starts_with("http://") || uri.starts_with("https://");
+        if !is_web {
+            return Referred::Opaque;
+        }
+        let Some(below) = self.below(&uri) else { return Referred::Remote(uri) };
+        let (path, query) = below.split_once('?').unwrap_or((below, ""));
+        let plain = decode(path);
+        // Mirrors keep a query as a part of the file's name.
+        let with_query = format!("{plain}?{}", decode(query));
+        if !query.is_empty() && self.files.contains_key(&with_query) {
+            return Referred::Local(Local {
+                path: below.to_owned(),
+                file: Some(with_query),
+                query: String::new(),
+            });
+        }
+        let path = self.rule.map_or_else(|| path.to_owned(), |rule| rule.strip(below));
+        let file = self.files.contains_key(&plain).then_some(plain);
+        Referred::Local(Local { path, file, query: query.to_owned() })
+    }
+
+    /// The file that the writer of a reference must have meant by what is no name of it, and the mend.
+    pub(super) fn meant(&self, manifest: &str, reference: &str) -> Option<(String, &'static str)> {
+        let folder = decode(&manifest[..manifest.rfind('/').map_or(0, |at| at + 1)]);
+        let literal = format!("{folder}{reference}");
+        if self.files.contains_key(&literal) {
+            if reference.contains('#') {
+                let what =
+                    format!("the URI ends at the `#` of {reference:?}, so that players ask for another name");
+                return Some((what, "write `%23` for a `#` of a file's name, or rename the file"));
             }
-            decoded if decoded.contains(['/', '\\', '\0']) => return Referred::Escapes,
-            _ => parts.push(part),
+            if reference.contains('?') {
+                let what =
+                    format!("the `?` of {reference:?} begins a query, so that players ask for another name");
+                return Some((what, "write `%3F` for a `?` of a file's name, or rename the file"));
+            }
+            if reference.contains('%') {
+                let what = format!("{reference:?} is percent-encoded, and the file's name is so literally");
+                return Some((what, "write `%25` for a `%` of a file's name, or rename the file"));
+            }
         }
+        None
     }
-    if parts.is_empty() { Referred::Opaque } else { Referred::Local(parts.join("/")) }
 }
 
-fn decode(text: &str) -> String {
+/// Percent-decoded. An encoded slash separates folders, as servers of files have it.
+pub(super) fn decode(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+/// A path of the file system as a URI has it (RFC 3986 section 3.3).
+pub(super) fn encode(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
 }
 
 /// Extension to MIME type and role. One table for both.
@@ -150,7 +218,7 @@ const TYPES: &[(&str, &str, Role)] = &[
 ];
 
 fn row(path: &str) -> Option<&'static (&'static str, &'static str, Role)> {
-    let extension = path.rsplit('/').next()?.rsplit_once('.')?.1;
+    let extension = path.split('?').next()?.rsplit('/').next()?.rsplit_once('.')?.1;
     TYPES.iter().find(|(known, ..)| known.eq_ignore_ascii_case(extension))
 }
 

@@ -1,47 +1,81 @@
-//! The files of a source: a bounded walk that leaves out what is not finished.
+//! The files of a source: a bounded walk that leaves out what is hidden or temporary.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{MAX_OBJECTS, ObjectSource, Problem, Role, content_type};
+use super::{MAX_OBJECTS, Problem};
 
 /// Nesting of folders; packagers use three or four.
 const MAX_DEPTH: usize = 16;
 /// Problems listed; a manifest with a thousand missing segments has one cause.
 pub(super) const MAX_PROBLEMS: usize = 1000;
 
+/// Files by their path below the source's folder, as the file system has it.
+pub type Files = BTreeMap<String, FileOnDisk>;
+
 /// A file on disk.
-#[derive(Debug, Clone)]
-pub(super) struct FileOnDisk {
-    pub(super) file: PathBuf,
-    pub(super) length: u64,
-    pub(super) modified_ns: i128,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileOnDisk {
+    /// Where it is.
+    pub file: PathBuf,
+    /// Bytes.
+    pub length: u64,
+    /// Modification time, nanoseconds since 1970.
+    pub modified_ns: i128,
+    /// Its writer has closed it, as far as that can be known.
+    pub is_finished: bool,
 }
 
-impl FileOnDisk {
-    pub(super) fn object(&self, path: &str, role: Role) -> ObjectSource {
-        ObjectSource {
-            path: path.to_owned(),
-            file: self.file.clone(),
-            length: self.length,
-            modified_ns: self.modified_ns,
-            content_type: content_type(path),
-            role,
-        }
+/// A folder of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folder {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Path below the source's folder; empty or with a slash at its end.
+    pub prefix: String,
+    /// Folders above it within the source.
+    pub depth: usize,
+}
+
+impl Folder {
+    /// The folder that a source is.
+    pub fn root(path: &Path) -> Self {
+        Self { path: path.to_owned(), prefix: String::new(), depth: 0 }
     }
 }
 
-/// All files below `root` by their path as a URI has it. Hidden and temporary files, and what is no regular file, are
-/// left out; symbolic links are followed to files only, so that no loop can be walked.
-pub(super) fn walk(root: &Path, problems: &mut Vec<Problem>) -> io::Result<BTreeMap<String, FileOnDisk>> {
-    let mut files = BTreeMap::new();
-    let mut folders = vec![(root.to_owned(), String::new(), 0)];
-    while let Some((folder, prefix, depth)) = folders.pop() {
-        let entries = match std::fs::read_dir(&folder) {
+/// Whether a file of this name is left out: hidden, or temporary until it is renamed.
+pub fn is_temporary(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    name.starts_with('.')
+        || [".tmp", ".part", ".temp", ".swp", "~", ".filepart", ".crdownload"]
+            .iter()
+            .any(|end| lower.ends_with(end))
+}
+
+/// What is at `path`, if that is a regular file.
+pub fn look(path: &Path) -> Option<FileOnDisk> {
+    let metadata = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+    let modified_ns = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+    Some(FileOnDisk { file: path.to_owned(), length: metadata.len(), modified_ns, is_finished: true })
+}
+
+/// All files below `start`, and the folders that they are in. Hidden and temporary files, and what is no regular file, are
+/// left out. Symbolic links are followed; a folder that was seen before is not walked again, so that no loop is.
+///
+/// # Errors
+/// If `start` itself cannot be read.
+pub fn walk(start: Folder, problems: &mut Vec<Problem>) -> io::Result<(Files, Vec<Folder>)> {
+    let (mut files, mut seen, mut walked) = (BTreeMap::new(), HashSet::new(), Vec::new());
+    let top = start.depth;
+    let place = start.path.display().to_string();
+    let mut folders = vec![start];
+    while let Some(folder) = folders.pop() {
+        let entries = match std::fs::read_dir(&folder.path) {
             Ok(entries) => entries,
-            Err(err) if depth == 0 => return Err(err),
+            Err(err) if folder.depth == top => return Err(err),
             // A live packager removes folders too.
             Err(_) => continue,
         };
@@ -49,50 +83,33 @@ pub(super) fn walk(root: &Path, problems: &mut Vec<Problem>) -> io::Result<BTree
             let name = entry.file_name();
             let Some(name) = name.to_str() else {
                 let what = "a file whose name is not UTF-8 is left out".to_owned();
-                problems.push(Problem { place: folder.display().to_string(), what, mend: "rename it" });
+                problems.push(Problem { place: folder.path.display().to_string(), what, mend: "rename it" });
                 continue;
             };
-            let lower = name.to_ascii_lowercase();
-            if name.starts_with('.')
-                || [".tmp", ".part", ".temp", ".swp"].iter().any(|end| lower.ends_with(end))
-            {
+            if is_temporary(name) {
                 continue;
             }
-            let path = format!("{prefix}{}", encode(name));
-            let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
-            let Ok(metadata) = std::fs::metadata(entry.path()) else { continue };
-            if metadata.is_dir() && !is_link {
-                if depth < MAX_DEPTH {
-                    folders.push((entry.path(), format!("{path}/"), depth + 1));
+            let path = format!("{}{name}", folder.prefix);
+            let Ok(kind) = entry.file_type() else { continue };
+            if kind.is_dir() || (kind.is_symlink() && entry.path().is_dir()) {
+                let identity = std::fs::metadata(entry.path()).map(|it| (it.dev(), it.ino()));
+                if folder.depth < MAX_DEPTH && identity.is_ok_and(|identity| seen.insert(identity)) {
+                    folders.push(Folder {
+                        path: entry.path(),
+                        prefix: format!("{path}/"),
+                        depth: folder.depth + 1,
+                    });
                 }
-            } else if metadata.is_file() {
+            } else if let Some(file) = look(&entry.path()) {
                 if files.len() >= MAX_OBJECTS {
                     let what = format!("more than {MAX_OBJECTS} files; the rest is left out");
-                    problems.push(Problem {
-                        place: root.display().to_string(),
-                        what,
-                        mend: "split the source",
-                    });
-                    return Ok(files);
+                    problems.push(Problem { place, what, mend: "split the source" });
+                    return Ok((files, walked));
                 }
-                let modified_ns =
-                    i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
-                files.insert(path, FileOnDisk { file: entry.path(), length: metadata.len(), modified_ns });
+                files.insert(path, file);
             }
         }
+        walked.push(folder);
     }
-    Ok(files)
-}
-
-/// A file name as a path segment of a URI (RFC 3986 section 3.3).
-fn encode(name: &str) -> String {
-    let mut out = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
+    Ok((files, walked))
 }

@@ -225,6 +225,7 @@ mod tests {
             repr_digest: None,
             content_md5: None,
             expiry_s: None,
+            ignored_query: Default::default(),
         };
         let toi = sender.add_protected(file, protection).unwrap();
         sender.refresh_fdt(WallTime::from_unix_ms(1_795_219_200_000)).unwrap();
@@ -351,6 +352,7 @@ mod tests {
             repr_digest: None,
             content_md5: None,
             expiry_s: None,
+            ignored_query: Default::default(),
         };
         let toi = sender.add_protected(file, &protection(EncodingId::RAPTORQ)).unwrap();
         let (mut stored, mut out) = (0, Vec::new());

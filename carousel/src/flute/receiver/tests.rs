@@ -107,6 +107,7 @@ fn send_file(name: &str, bytes: &[u8]) -> SendFile {
         repr_digest: None,
         content_md5: None,
         expiry_s: None,
+        ignored_query: Default::default(),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use carousel::digest::Digest;
 use carousel::name::ObjectKey;
+use carousel::query::IgnoredQuery;
 use event_listener::{Event, EventListener};
 use tokio::sync::mpsc;
 
@@ -29,6 +30,8 @@ pub struct Announced {
     pub content_type: Option<String>,
     /// Its TOI.
     pub version: u64,
+    /// Query parameters under whose values a request means it.
+    pub ignored_query: IgnoredQuery,
 }
 
 #[derive(Debug, Default)]

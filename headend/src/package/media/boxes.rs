@@ -4,10 +4,10 @@
 use carousel::bytes::Reader;
 
 /// Kind and body of a box.
-pub(super) type Found<'a> = ([u8; 4], &'a [u8]);
+pub(in crate::package) type Found<'a> = ([u8; 4], &'a [u8]);
 
 /// Kind and length in bytes of the box that begins here; no length if it goes to the end.
-pub(super) fn head(bytes: &[u8]) -> Option<([u8; 4], Option<u64>)> {
+pub(in crate::package) fn head(bytes: &[u8]) -> Option<([u8; 4], Option<u64>)> {
     let mut reader = Reader::new(bytes);
     let length = reader.u32("box size").ok()?;
     let kind = reader.array("box type").ok()?;
@@ -20,7 +20,7 @@ pub(super) fn head(bytes: &[u8]) -> Option<([u8; 4], Option<u64>)> {
 }
 
 /// Whether files and segments begin with this kind of box, or have it between others.
-pub(super) const fn is_top_level(kind: [u8; 4]) -> bool {
+pub(in crate::package) const fn is_top_level(kind: [u8; 4]) -> bool {
     matches!(
         &kind,
         b"ftyp"
@@ -42,7 +42,7 @@ pub(super) const fn is_top_level(kind: [u8; 4]) -> bool {
 }
 
 /// Walks boxes, one behind the other.
-pub(super) fn boxes(bytes: &[u8]) -> impl Iterator<Item = Found<'_>> {
+pub(in crate::package) fn boxes(bytes: &[u8]) -> impl Iterator<Item = Found<'_>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         let (kind, length) = head(rest)?;
@@ -57,12 +57,12 @@ pub(super) fn boxes(bytes: &[u8]) -> impl Iterator<Item = Found<'_>> {
 }
 
 /// The body of the first box of this kind.
-pub(super) fn find<'a>(bytes: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
+pub(in crate::package) fn find<'a>(bytes: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
     boxes(bytes).find(|(it, _)| it == kind).map(|(_, body)| body)
 }
 
 /// The body of the box at the end of a path of kinds.
-pub(super) fn at<'a>(bytes: &'a [u8], path: &[&[u8; 4]]) -> Option<&'a [u8]> {
+pub(in crate::package) fn at<'a>(bytes: &'a [u8], path: &[&[u8; 4]]) -> Option<&'a [u8]> {
     path.iter().try_fold(bytes, |bytes, kind| find(bytes, kind))
 }
 

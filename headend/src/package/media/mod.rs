@@ -30,7 +30,7 @@ mod audio;
 mod av1;
 mod avc;
 mod bits;
-mod boxes;
+pub(super) mod boxes;
 mod facts;
 mod hevc;
 mod mp4;

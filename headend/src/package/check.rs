@@ -1,0 +1,386 @@
+//! Faults of media files that no player can play: found before a cache takes them for complete.
+//!
+//! Only what can be said for certain is a fault: a file that is empty, ends in the middle of a box or packet, is another
+//! kind of file, or cannot be decoded from its start. Media that are encrypted as a whole, and formats that are not known
+//! here, are opaque and pass.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use super::LeftOutReason as Reason;
+use super::media::boxes;
+
+/// Bytes of a file that are looked at: the first `moof`, or the first picture of a transport stream.
+const HEAD_BYTES: usize = 64 << 10;
+/// Bytes that tell what kind of file it is.
+const KIND_BYTES: usize = 1024;
+/// Top-level boxes of a file; a segment of 10 s in chunks of 20 ms has a thousand.
+const MAX_BOXES: usize = 100_000;
+/// Bytes of a transport stream packet.
+const PACKET: u64 = 188;
+
+/// What a manifest says of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(super) struct Expected {
+    /// Encrypted as a whole (HLS METHOD=AES-128): its bytes say nothing.
+    pub(super) is_encrypted: bool,
+    /// A segment of boxes.
+    pub(super) is_mp4: bool,
+    /// Must decode from its start: a segment of video, not a part of one.
+    pub(super) is_random_access: bool,
+}
+
+/// A fault: the reason, and what was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) reason: Reason,
+    pub(super) what: String,
+}
+
+/// The kind of a file, by its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Mp4,
+    TransportStream,
+    Html,
+    /// Something that is no media: its name.
+    Other(&'static str),
+    Opaque,
+}
+
+/// Looks at a file of `length` bytes.
+pub(super) fn check(path: &Path, length: u64, expected: Expected) -> io::Result<Option<Fault>> {
+    let fault = |reason, what: String| Ok(Some(Fault { reason, what }));
+    if length == 0 {
+        return fault(Reason::Empty, "is empty".to_owned());
+    }
+    if expected.is_encrypted {
+        return match length % 16 {
+            0 => Ok(None),
+            _ => fault(Reason::Cut, format!("is cut: {length} bytes of AES-128-CBC are no whole blocks")),
+        };
+    }
+    let file = File::open(path)?;
+    let mut head = vec![0; KIND_BYTES.min(length as usize)];
+    let read = file.read_at(&mut head, 0)?;
+    head.truncate(read);
+    match kind_of(&head) {
+        Kind::Html => fault(Reason::NotMedia, "is an HTML page under the name of a media file".to_owned()),
+        Kind::Other(name) => fault(Reason::NotMedia, format!("is {name} under the name of a media file")),
+        Kind::TransportStream if expected.is_mp4 => {
+            fault(Reason::WrongContainer, "is a transport stream where the manifest has MP4".to_owned())
+        }
+        Kind::TransportStream => {
+            if !length.is_multiple_of(PACKET) {
+                let what = format!("is cut: {length} bytes are no whole packets of {PACKET}");
+                return fault(Reason::Cut, what);
+            }
+            if expected.is_random_access && ts_begins_inside(&read_head(&file, length)?) {
+                return fault(Reason::NoRandomAccess, NOT_DECODABLE.to_owned());
+            }
+            Ok(None)
+        }
+        Kind::Mp4 => {
+            if let Some(what) = broken_boxes(&file, length)? {
+                return fault(Reason::Cut, what);
+            }
+            if expected.is_random_access && moof_begins_inside(&read_head(&file, length)?) {
+                return fault(Reason::NoRandomAccess, NOT_DECODABLE.to_owned());
+            }
+            Ok(None)
+        }
+        Kind::Opaque if head.len() >= KIND_BYTES && head.iter().all(|&byte| byte == 0) => {
+            fault(Reason::Cut, "has no content yet: zeros only".to_owned())
+        }
+        Kind::Opaque if is_xml(&head) && !ends_as_xml(&file, length)? => {
+            fault(Reason::Cut, "is cut: the XML does not end".to_owned())
+        }
+        Kind::Opaque => Ok(None),
+    }
+}
+
+const NOT_DECODABLE: &str = "does not decode from its start: its first picture needs others";
+
+fn read_head(file: &File, length: u64) -> io::Result<Vec<u8>> {
+    let mut head = vec![0; HEAD_BYTES.min(length as usize)];
+    let read = file.read_at(&mut head, 0)?;
+    head.truncate(read);
+    Ok(head)
+}
+
+fn kind_of(head: &[u8]) -> Kind {
+    let is_packet = |at: usize| head.get(at).is_none_or(|&byte| byte == 0x47);
+    if head[0] == 0x47 && head.len() >= 188 && is_packet(188) && is_packet(376) {
+        return Kind::TransportStream;
+    }
+    if let Some((kind, _)) = boxes::head(head)
+        && boxes::is_top_level(kind)
+    {
+        return Kind::Mp4;
+    }
+    let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
+    let begins =
+        |with: &str| text.get(..with.len()).is_some_and(|it| it.eq_ignore_ascii_case(with.as_bytes()));
+    if begins("<!doctype html") || begins("<html") {
+        return Kind::Html;
+    }
+    let others: [(&[u8], &str); 9] = [
+        (b"#EXTM3U", "a playlist"),
+        (b"\x89PNG", "a PNG picture"),
+        (b"GIF8", "a GIF picture"),
+        (b"PK\x03\x04", "a ZIP archive"),
+        (b"%PDF-", "a PDF document"),
+        (b"\x1f\x8b\x08", "gzip"),
+        (b"<Error>", "an origin's error message"),
+        (b"{\"", "JSON"),
+        (b"\x7fELF", "a program"),
+    ];
+    if let Some((_, name)) = others.iter().find(|(magic, _)| text.starts_with(magic)) {
+        return Kind::Other(name);
+    }
+    let has_error = |text: &[u8]| text.windows(7).take(200).any(|it| it == b"<Error>");
+    if begins("<?xml") && has_error(text) { Kind::Other("an origin's error message") } else { Kind::Opaque }
+}
+
+fn is_xml(head: &[u8]) -> bool {
+    let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
+    text.starts_with(b"<?xml") || text.starts_with(b"<tt")
+}
+
+fn ends_as_xml(file: &File, length: u64) -> io::Result<bool> {
+    let mut tail = vec![0; 256.min(length as usize)];
+    let start = length - tail.len() as u64;
+    let read = file.read_at(&mut tail, start)?;
+    let tail = tail[..read].trim_ascii_end();
+    Ok(tail.ends_with(b">") && tail.windows(2).any(|it| it == b"</" || it == b"/>"))
+}
+
+/// What is wrong with the top-level boxes, which must end where the file ends.
+fn broken_boxes(file: &File, length: u64) -> io::Result<Option<String>> {
+    let mut at = 0_u64;
+    for _ in 0..MAX_BOXES {
+        if at == length {
+            return Ok(None);
+        }
+        let mut head = [0; 16];
+        let read = file.read_at(&mut head, at)?;
+        let Some((kind, size)) = boxes::head(&head[..read]) else {
+            return Ok(Some(format!("is cut: no box begins at byte {at} of {length}")));
+        };
+        // A box without a length goes to the end of the file.
+        let Some(size) = size else { return Ok(None) };
+        if size > length - at {
+            let name = String::from_utf8_lossy(&kind).into_owned();
+            return Ok(Some(format!(
+                "is cut: {name:?} at byte {at} is {size} bytes long, of which {} are there",
+                length - at
+            )));
+        }
+        at += size;
+    }
+    Ok(None)
+}
+
+/// Whether the first sample of a track in the first `moof` is said to depend on others (ISO/IEC 14496-12 clause 8.8.3.1).
+fn moof_begins_inside(head: &[u8]) -> bool {
+    let Some(moof) = boxes::find(head, b"moof") else { return false };
+    boxes::boxes(moof).filter(|(kind, _)| kind == b"traf").any(|(_, traf)| {
+        let word = |bytes: &[u8], at: usize| {
+            bytes.get(at..).and_then(|rest| rest.first_chunk::<4>()).map(|it| u32::from_be_bytes(*it))
+        };
+        let default = boxes::find(traf, b"tfhd").and_then(|tfhd| {
+            let flags = word(tfhd, 0)? & 0xff_ffff;
+            let before = [(0x1, 8), (0x2, 4), (0x8, 4), (0x10, 4)];
+            let offset: usize =
+                before.iter().filter(|(flag, _)| flags & flag != 0).map(|(_, size)| size).sum();
+            if flags & 0x20 != 0 { word(tfhd, 8 + offset) } else { None }
+        });
+        let first = boxes::find(traf, b"trun").and_then(|trun| {
+            let flags = word(trun, 0)? & 0xff_ffff;
+            let mut at = 8 + if flags & 0x1 != 0 { 4 } else { 0 };
+            if flags & 0x4 != 0 {
+                return word(trun, at);
+            }
+            at += [0x100, 0x200].iter().filter(|&&flag| flags & flag != 0).count() * 4;
+            if flags & 0x400 != 0 { word(trun, at) } else { default }
+        });
+        // sample_depends_on is 1, and sample_is_non_sync_sample is set.
+        first.is_some_and(|flags| flags & 0x0301_0000 == 0x0101_0000)
+    })
+}
+
+/// Whether the first picture of a transport stream neither is a random access point nor has parameter sets before it.
+/// Streams that are scrambled or of unknown kinds pass.
+fn ts_begins_inside(head: &[u8]) -> bool {
+    let mut video: Vec<u8> = Vec::new();
+    let (mut pid, mut stream_type) = (None, 0);
+    let mut pmt_pid = None;
+    for packet in head.chunks_exact(188) {
+        let id = u16::from_be_bytes([packet[1], packet[2]]) & 0x1fff;
+        let (starts, scrambled) = (packet[1] & 0x40 != 0, packet[3] & 0xc0 != 0);
+        let has_field = packet[3] & 0x20 != 0;
+        let payload_at = if has_field { 5 + usize::from(packet[4]) } else { 4 };
+        let payload = if packet[3] & 0x10 != 0 { packet.get(payload_at..).unwrap_or_default() } else { &[] };
+        let section = || payload.get(1 + usize::from(*payload.first().unwrap_or(&0))..).unwrap_or_default();
+        if id == 0 && starts {
+            pmt_pid = section().get(8..12).and_then(|it| {
+                let program = u16::from_be_bytes([it[0], it[1]]);
+                (program != 0).then(|| u16::from_be_bytes([it[2], it[3]]) & 0x1fff)
+            });
+        } else if Some(id) == pmt_pid && starts && pid.is_none() {
+            let section = section();
+            let Some(head) = section.get(..12) else { return false };
+            let end = 3 + (usize::from(head[1] & 0xf) << 8 | usize::from(head[2]))
+                - 4_usize.min(usize::from(head[2]));
+            let mut at = 12 + (usize::from(head[10] & 0xf) << 8 | usize::from(head[11]));
+            while let Some(stream) = section.get(at..at + 5).filter(|_| at < end) {
+                if matches!(stream[0], 0x1b | 0x24) {
+                    (pid, stream_type) =
+                        (Some(u16::from_be_bytes([stream[1], stream[2]]) & 0x1fff), stream[0]);
+                    break;
+                }
+                at += 5 + (usize::from(stream[3] & 0xf) << 8 | usize::from(stream[4]));
+            }
+        } else if Some(id) == pid {
+            if scrambled {
+                return false;
+            }
+            // random_access_indicator
+            if starts && video.is_empty() && has_field && packet[4] > 0 && packet[5] & 0x40 != 0 {
+                return false;
+            }
+            if starts && !video.is_empty() {
+                break;
+            }
+            if starts || !video.is_empty() {
+                video.extend_from_slice(payload);
+            }
+        }
+    }
+    let mut has_picture = false;
+    for at in 0..video.len().saturating_sub(3) {
+        if video[at..at + 3] != [0, 0, 1] {
+            continue;
+        }
+        let byte = video[at + 3];
+        match stream_type {
+            // Slices of others; IDR, SEI (recovery point), SPS.
+            0x1b => match byte & 0x1f {
+                1 => has_picture = true,
+                5 | 6 | 7 => return false,
+                _ => {}
+            },
+            // Slices of others; IRAP, VPS, SPS. PES start codes are above 0xb8.
+            _ if byte < 0x80 => match byte >> 1 {
+                0..=9 => has_picture = true,
+                16..=23 | 32 | 33 => return false,
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+    has_picture
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEDIA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/media");
+    const SEGMENT: Expected = Expected { is_encrypted: false, is_mp4: true, is_random_access: true };
+
+    fn of(bytes: &[u8], expected: Expected) -> Option<Reason> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        check(file.path(), bytes.len() as u64, expected).unwrap().map(|fault| fault.reason)
+    }
+
+    fn boxed(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
+        [&(body.len() as u32 + 8).to_be_bytes()[..], kind, body].concat()
+    }
+
+    /// A segment whose first sample has these flags.
+    fn segment(flags: u32) -> Vec<u8> {
+        let tfhd = boxed(b"tfhd", &[0, 2, 0, 0, 0, 0, 0, 1]);
+        let trun = [&[0, 0, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0][..], &flags.to_be_bytes()].concat();
+        let traf = boxed(b"traf", &[tfhd, boxed(b"trun", &trun)].concat());
+        [boxed(b"styp", b"msdh"), boxed(b"moof", &traf), boxed(b"mdat", &[7; 100])].concat()
+    }
+
+    #[test]
+    fn real_media_have_no_fault() {
+        let mut count = 0;
+        for folder in ["cmaf", "ts"] {
+            let mut folders = vec![Path::new(MEDIA).join(folder)];
+            while let Some(folder) = folders.pop() {
+                let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+                for entry in entries.flatten() {
+                    let (path, length) = (entry.path(), entry.metadata().unwrap().len());
+                    if path.is_dir() {
+                        folders.push(path);
+                    } else if path.extension().is_some_and(|it| it == "m4s" || it == "ts" || it == "mp4") {
+                        let expected = Expected { is_random_access: true, ..Expected::default() };
+                        assert_eq!(check(&path, length, expected).unwrap(), None, "{}", path.display());
+                        count += 1;
+                    }
+                }
+            }
+        }
+        assert!(count > 4, "{count}");
+    }
+
+    #[test]
+    fn every_fault_is_named() {
+        let whole = segment(0x0200_0000);
+        assert_eq!(of(&whole, SEGMENT), None);
+        assert_eq!(of(&whole[..whole.len() - 1], SEGMENT), Some(Reason::Cut));
+        assert_eq!(of(&whole[..20], SEGMENT), Some(Reason::Cut), "cut between boxes of the head");
+        assert_eq!(of(&segment(0x0101_0000), SEGMENT), Some(Reason::NoRandomAccess));
+        let part = Expected { is_random_access: false, ..SEGMENT };
+        assert_eq!(of(&segment(0x0101_0000), part), None);
+        assert_eq!(of(b"", SEGMENT), Some(Reason::Empty));
+        assert_eq!(of(b" \n<!DOCTYPE html><title>404", SEGMENT), Some(Reason::NotMedia));
+        assert_eq!(
+            of(b"<?xml version='1.0'?>\n<Error><Code>NoSuchKey</Code></Error>", SEGMENT),
+            Some(Reason::NotMedia)
+        );
+        assert_eq!(of(b"#EXTM3U\n", SEGMENT), Some(Reason::NotMedia));
+        assert_eq!(of(&[0; 2000], SEGMENT), Some(Reason::Cut));
+        assert_eq!(
+            of(b"<tt xmlns='http://www.w3.org/ns/ttml'><body>", Expected::default()),
+            Some(Reason::Cut)
+        );
+        assert_eq!(of(b"<tt xmlns='http://www.w3.org/ns/ttml'></tt>\n", Expected::default()), None);
+        assert_eq!(of(b"WEBVTT\n", Expected::default()), None);
+        let encrypted = Expected { is_encrypted: true, ..SEGMENT };
+        assert_eq!(of(&[9; 32], encrypted), None);
+        assert_eq!(of(&[9; 33], encrypted), Some(Reason::Cut));
+        assert_eq!(of(&[9; 33], SEGMENT), None, "opaque");
+    }
+
+    #[test]
+    fn packets_are_whole_and_begin_with_a_picture_that_decodes() {
+        let mut pat = vec![0x47, 0x40, 0, 0x10, 0, 0, 0xb0, 13, 0, 1, 0xc1, 0, 0, 0, 1, 0xe1, 0];
+        pat.resize(188, 0xff);
+        let mut pmt = vec![
+            0x47, 0x41, 0, 0x10, 0, 2, 0xb0, 18, 0, 1, 0xc1, 0, 0, 0xe1, 1, 0xf0, 0, 0x1b, 0xe1, 1, 0xf0, 0,
+        ];
+        pmt.resize(188, 0xff);
+        let picture = |field: &[u8], nal: u8| {
+            let mut packet = vec![0x47, 0x41, 1, if field.is_empty() { 0x10 } else { 0x30 }];
+            packet.extend(field);
+            packet.extend([0, 0, 1, 0xe0, 0, 0, 0x80, 0, 0, 0, 0, 0, 1, nal]);
+            packet.resize(188, 0x55);
+            [pat.clone(), pmt.clone(), packet].concat()
+        };
+        let ts = Expected { is_random_access: true, ..Expected::default() };
+        assert_eq!(of(&picture(&[], 0x41), ts), Some(Reason::NoRandomAccess));
+        assert_eq!(of(&picture(&[], 0x65), ts), None, "IDR");
+        assert_eq!(of(&picture(&[1, 0x40], 0x41), ts), None, "random_access_indicator");
+        let whole = picture(&[], 0x65);
+        assert_eq!(of(&whole[..whole.len() - 10], ts), Some(Reason::Cut));
+        assert_eq!(of(&whole, SEGMENT), Some(Reason::WrongContainer));
+    }
+}
