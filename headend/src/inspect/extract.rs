@@ -100,7 +100,7 @@ mod tests {
         ] {
             assert_eq!(relative_path(name), Path::new(path), "{name}");
         }
-        for name in ["../../etc/passwd", "http://h/%2e%2e/x", "a\0b", ""] {
+        for name in ["../../etc/passwd", "http://h/..%2fx", "a\0b", ""] {
             assert!(relative_path(name).to_string_lossy().starts_with("unusable-name-"), "{name}");
         }
         assert!(relative_path(&format!("http://h/{}", "x".repeat(400))).file_name().unwrap().len() < 255);
