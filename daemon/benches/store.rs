@@ -41,6 +41,7 @@ fn meta(number: usize, length: usize, digest: Digest) -> ObjectMeta {
         class: Class::Medium,
         came_by: CameBy::Carousel,
         response: None,
+        ignored_query: Default::default(),
     }
 }
 
