@@ -11,9 +11,8 @@
 use std::collections::BTreeMap;
 
 use crate::bytes::{Reader, WireError, Writer};
-use crate::limits::MAX_PDUS_OPEN;
-use crate::reasons;
 use crate::ts::section::crc32;
+use crate::{limits, reasons};
 
 /// Bytes of a baseband header.
 pub const BBHEADER_BYTES: usize = 10;
@@ -21,12 +20,27 @@ pub const BBHEADER_BYTES: usize = 10;
 const MAX_PDU_BYTES: usize = 65_535 - 8;
 /// GSE_Length has 12 bits.
 const MAX_GSE_LENGTH: usize = 4095;
-/// Frames within which a fragmented PDU must be whole.
-const MAX_FRAMES: u64 = 256;
 /// A fragment shorter than this is not worth its header.
 const LEAST_FRAGMENT_BYTES: usize = 16;
-/// Extension headers before a PDU.
-const MAX_EXTENSIONS: usize = 8;
+
+limits! {
+    /// Frames within which a fragmented PDU must be complete. At most 256 PDUs are open, by their fragment ids, with up to
+    /// 64 KiB each.
+    const MAX_FRAMES: u64 = 256, "frames" {
+        why: "A PDU of 64 KiB takes nine frames of 7 KB; others are interleaved.",
+        full: "The PDU is dropped as `timed_out`.",
+        free: "At once: the fragment id can be used again.",
+        test: "a_pdu_that_is_never_whole_is_given_up",
+    }
+
+    /// Extension headers before a PDU.
+    const MAX_EXTENSIONS: usize = 8, "headers" {
+        why: "Deployed modulators send none or one.",
+        full: "The PDU is dropped as `not_ip`.",
+        free: "Holds for one PDU.",
+        test: "labels_and_extension_headers_are_passed_over",
+    }
+}
 
 /// CRC-8 of EN 302 307-1 clause 5.1.4 over the header's first nine bytes.
 pub fn crc8(bytes: &[u8]) -> u8 {
@@ -225,8 +239,6 @@ reasons! {
         Crc = "crc",
         /// The PDU was not complete within 256 frames.
         TimedOut = "timed_out",
-        /// More PDUs are being reassembled than the limit.
-        TooManyOpen = "too_many_open",
         /// The PDU is neither IPv4 nor IPv6.
         NotIp = "not_ip",
     }
@@ -244,6 +256,7 @@ struct OpenPdu {
 #[derive(Debug, Default)]
 pub struct Deframer {
     frames: u64,
+    /// By fragment id: at most 256, and each at most [`MAX_FRAMES`] old.
     open: BTreeMap<u8, OpenPdu>,
     dropped: [u64; GseDrop::ALL.len()],
 }
@@ -294,9 +307,6 @@ impl Deframer {
         if start {
             let data = packet.rest();
             let total = usize::from(u16::from_be_bytes(*data.first_chunk().ok_or(GseDrop::Length)?));
-            if self.open.len() >= MAX_PDUS_OPEN && !self.open.contains_key(&id) {
-                return Err(GseDrop::TooManyOpen);
-            }
             // The label's type is kept in front, for when the PDU is whole.
             let mut bytes = vec![label as u8];
             bytes.extend_from_slice(data);
@@ -451,6 +461,21 @@ mod tests {
         frame.push(crc);
         frame.extend_from_slice(&data);
         assert_eq!(receive(&[frame]).0, [packet(20)]);
+        // As many extensions as are read, and one more.
+        for (extensions, received) in [(MAX_EXTENSIONS, 1), (MAX_EXTENSIONS + 1, 0)] {
+            let mut data = Vec::new();
+            let mut writer = Writer::new(&mut data);
+            writer.u16(0xe000 | (2 + extensions * 2 + 20) as u16);
+            for _ in 0..extensions {
+                writer.u16(0x0100);
+            }
+            writer.u16(0x0800).bytes(&packet(20));
+            let mut frame = vec![0x72, 0, 0, 0];
+            Writer::new(&mut frame).u16(data.len() as u16 * 8).u8(0).u16(0);
+            frame.push(crc8(&frame));
+            frame.extend_from_slice(&data);
+            assert_eq!(receive(&[frame]).0.len(), received, "{extensions}");
+        }
     }
 
     proptest! {

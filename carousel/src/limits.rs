@@ -1,120 +1,338 @@
-//! Every maximum that bounds what the outside can make us hold, with what real traffic needs and what a hostile
-//! sender could cost.
+//! Limits on everything that the outside can fill.
+//!
+//! [`limits!`](crate::limits!) declares a limit with its reason, what happens when it is reached, when the place is free
+//! again, and the test that reaches it. Limits that several modules share are below; a limit of one module stands in that
+//! module. `docs/reference/limits.md` is generated from all of them, in all crates, by `cargo xtask reference`.
 
 use std::time::Duration;
 
-/// UDP payload. Jumbo frames carry 8972 bytes; GPAC accepts 10,000. Above: dropped.
-pub const MAX_DATAGRAM_BYTES: usize = 65_507;
+/// Declares limits: constants with the facts that the reference page lists.
+///
+/// | field | meaning |
+/// |---|---|
+/// | unit | behind the value: `bytes`, `ms`, or what is counted |
+/// | `why` | what real traffic needs, and what a hostile sender could cost |
+/// | `full` | what happens when the limit is reached, with the reason that counts it |
+/// | `free` | when the place is free again |
+/// | `test` | the test that reaches the limit and comes back |
+///
+/// ```
+/// carousel::limits! {
+///     /// Letters that wait for the postman.
+///     pub const MAX_LETTERS: usize = 2 << 10, "letters" {
+///         why: "A street posts 300 a day; a letter takes 2 KiB.",
+///         full: "The letter is returned as `no_room`.",
+///         free: "When the postman has been, at the latest after a day.",
+///         test: "a_full_letter_box_is_emptied",
+///     }
+/// }
+/// assert_eq!(MAX_LETTERS, 2048);
+/// ```
+#[macro_export]
+macro_rules! limits {
+    ($(
+        $(#[doc = $about:literal])+
+        $vis:vis const $name:ident: $type:ty = $value:expr, $unit:literal {
+            why: $why:literal,
+            full: $full:literal,
+            free: $free:literal,
+            test: $test:literal,
+        }
+    )+) => { $(
+        $(#[doc = $about])+
+        #[doc = concat!(
+            "\n\nIn ", $unit, ". ", $why, "\n\n- Full: ", $full, "\n- Free again: ", $free, "\n- Test: `", $test, "`"
+        )]
+        $vis const $name: $type = $value;
+    )+ };
+}
 
-/// One FDT Instance after decompression. SES lists 60 objects in 20 KB; 1 MiB holds about 3,000 files.
-pub const MAX_FDT_BYTES: u64 = 1 << 20;
+limits! {
+    /// One FDT Instance after content decoding.
+    pub const MAX_FDT_BYTES: u64 = 1 << 20, "bytes" {
+        why: "SES lists 60 objects in 20 KB; 1 MiB holds about 3,000 files.",
+        full: "Its packets are dropped as `fdt_bad_length`, or the instance as `fdt_encoding`.",
+        free: "Holds for one instance.",
+        test: "an_instance_beyond_the_limit_is_dropped_and_the_next_is_read",
+    }
 
-/// FDT Instances of one session being assembled at a time. Senders interleave two at most.
-pub const MAX_FDT_INSTANCES_OPEN: usize = 4;
+    /// FDT Instances of one session under reassembly at a time.
+    pub const MAX_FDT_INSTANCES_OPEN: usize = 4, "instances" {
+        why: "Senders interleave two at most; each costs up to 1 MiB.",
+        full: "The instance that received a packet longest ago is dropped; its next packet opens it anew.",
+        free: "When an instance is complete and another one needs the place.",
+        test: "more_open_instances_than_the_limit_replace_the_one_fed_longest_ago",
+    }
 
-/// FDT Instances of one session remembered to recognise their repeats. Our own sender splits 100,000 files into
-/// 1,000 or so.
-pub const MAX_FDT_INSTANCES_KEPT: usize = 2_048;
+    /// FDT Instances of one session remembered to recognise their repeats.
+    pub const MAX_FDT_INSTANCES_KEPT: usize = 2_048, "instances" {
+        why: "Our own sender splits 100,000 files into about 1,000; an entry has 16 bytes.",
+        full: "The oldest fingerprint is dropped; a repeat of that instance is parsed again.",
+        free: "When a newer instance is complete.",
+        test: "fingerprints_beyond_the_limit_age_and_their_instances_are_read_again",
+    }
 
-/// Files described by the FDT of one session. A reference catalogue has 100,000; an entry costs about 300 bytes.
-pub const MAX_FILES_PER_SESSION: usize = 131_072;
+    /// Files described by the FDT of one session.
+    pub const MAX_FILES_PER_SESSION: usize = 131_072, "files" {
+        why: "A reference catalogue has 100,000; an entry costs about 300 bytes.",
+        full: "The entries that no recent instance repeated make room.",
+        free: "When an entry expires or makes room for a newer one.",
+        test: "a_sender_that_lets_nothing_expire_pushes_out_the_oldest",
+    }
 
-/// Bytes of names and types that the FDT of one session may hold: 131,072 entries of 256 bytes.
-pub const MAX_FDT_TEXT_BYTES: usize = 32 << 20;
+    /// Names and types that the FDT of one session may hold.
+    pub const MAX_FDT_TEXT_BYTES: usize = 32 << 20, "bytes" {
+        why: "131,072 entries of 256 bytes.",
+        full: "The entries that no recent instance repeated make room.",
+        free: "When an entry expires or makes room for a newer one.",
+        test: "one_instance_cannot_grow_the_table_past_its_limit",
+    }
 
-/// Objects of one session under reassembly at a time. Carousels interleave a handful; one bit map and one buffer each.
-pub const MAX_OBJECTS_IN_FLIGHT: usize = 1_024;
+    /// Objects of one session under reassembly at a time.
+    pub const MAX_OBJECTS_IN_FLIGHT: usize = 1_024, "objects" {
+        why: "Carousels interleave a handful; each costs a bit map and a buffer.",
+        full: "Packets of further objects are dropped as `too_many_objects`.",
+        free: "When an object is complete, expires or is abandoned.",
+        test: "described_objects_in_flight_are_bounded",
+    }
 
-/// TOIs of one session remembered as done, so that their repeats cost nothing. Some 80 bytes each.
-pub const MAX_TOIS_DONE: usize = 131_072;
+    /// TOIs of one session remembered as done, so that their repeats cost nothing.
+    pub const MAX_TOIS_DONE: usize = 131_072, "TOIs" {
+        why: "A reference catalogue has 100,000 objects; an entry costs about 80 bytes.",
+        full: "The oldest TOI is dropped; a repeat of its object is received again.",
+        free: "When a newer object is done.",
+        test: "tois_beyond_the_limit_push_out_the_oldest",
+    }
 
-/// Packets kept for TOIs that no FDT Instance and no EXT_FTI has described yet, per session. One second of 16 Mbit/s.
-pub const MAX_EARLY_BYTES: usize = 2 << 20;
+    /// Packets kept for TOIs that no FDT Instance and no EXT_FTI has described yet, for each session.
+    pub const MAX_EARLY_BYTES: usize = 2 << 20, "bytes" {
+        why: "One second of 16 Mbit/s.",
+        full: "The oldest packets make room and are counted as evicted early packets.",
+        free: "When their object is described, or newer packets need the room.",
+        test: "early_packets_are_bounded_and_the_oldest_go",
+    }
 
-/// Transfer length of one object. SES announces files of 290 MB; a film in one file is 8 GB.
-pub const MAX_OBJECT_BYTES: u64 = 16 << 30;
+    /// Transfer length of one object.
+    pub const MAX_OBJECT_BYTES: u64 = 16 << 30, "bytes" {
+        why: "SES announces files of 290 MB; a film in one file has 8 GB.",
+        full: "The OTI is refused: packets are dropped as `bad_oti`.",
+        free: "Holds for one object.",
+        test: "oti_that_contradicts_itself_is_refused",
+    }
 
-/// Encoding symbols of one object: the bit map of 16 GiB at 1,024 bytes a symbol is 2 MiB.
-pub const MAX_OBJECT_SYMBOLS: u64 = 1 << 24;
+    /// Encoding symbols of one object.
+    pub const MAX_OBJECT_SYMBOLS: u64 = 1 << 24, "symbols" {
+        why: "The bit map of 16 GiB at 1,024 bytes a symbol takes 2 MiB.",
+        full: "The OTI is refused: packets are dropped as `bad_oti`.",
+        free: "Holds for one object.",
+        test: "oti_that_contradicts_itself_is_refused",
+    }
 
-/// A decompressed object may be this many times its transfer length where the FDT gives no Content-Length:
-/// gzip itself stops at about 1,032.
-pub const MAX_INFLATE_RATIO: u64 = 1_032;
+    /// Ratio of decoded to transported length of an object whose FDT entry has no Content-Length.
+    pub const MAX_INFLATE_RATIO: u64 = 1_032, "times" {
+        why: "gzip itself cannot exceed about 1,032.",
+        full: "The object is rejected as `too_large`.",
+        free: "Holds for one object.",
+        test: "bombs_are_refused_and_the_next_object_is_decoded",
+    }
 
-/// An FDT entry, or an object in flight, ages by this while the date is not known: an FDT that a carousel repeats comes
-/// several times a minute.
-pub const UNDATED_EXPIRY: Duration = Duration::from_secs(30 * 60);
+    /// Age of an FDT entry, or of an object in flight, while the date is not known.
+    pub const UNDATED_EXPIRY: Duration = Duration::from_secs(30 * 60), "s" {
+        why: "A carousel repeats its FDT several times a minute.",
+        full: "The entry expires, its object is abandoned as `expired`.",
+        free: "At once; the next repetition of the instance describes the object again.",
+        test: "without_a_date_entries_age_from_the_last_time_their_instance_came",
+    }
 
-/// An object whose FDT entry has expired is still waited for so long after its last packet: its repair may be on the way.
-pub const EXPIRED_GRACE: Duration = Duration::from_secs(30);
+    /// Time that an object is kept after its FDT entry has expired and its last packet has arrived.
+    pub const EXPIRED_GRACE: Duration = Duration::from_secs(30), "s" {
+        why: "Its repair may be on the way.",
+        full: "The object is abandoned as `expired`.",
+        free: "At once.",
+        test: "an_expired_object_is_waited_for_while_its_packets_come",
+    }
 
-/// An incomplete object is kept so long after its last packet, whatever its FDT says: a carousel may come round once a day.
-pub const MAX_OBJECT_SILENCE: Duration = Duration::from_secs(36 * 3600);
+    /// Time that an incomplete object is kept after its last packet, whatever its FDT entry says.
+    pub const MAX_OBJECT_SILENCE: Duration = Duration::from_secs(36 * 3600), "s" {
+        why: "A carousel may come round once a day.",
+        full: "The object is abandoned as `silent`.",
+        free: "At once.",
+        test: "what_never_expires_is_given_up_after_a_day_and_a_half",
+    }
 
-/// A session of which nothing is described, in flight or kept early is forgotten after so much silence.
-pub const SPENT_SESSION_SILENCE: Duration = Duration::from_secs(15 * 60);
+    /// Silence after which a session is removed that has nothing described, in flight or kept early.
+    pub const SPENT_SESSION_SILENCE: Duration = Duration::from_secs(15 * 60), "s" {
+        why: "Live sessions send every few seconds.",
+        full: "The session is removed.",
+        free: "At once; the session is opened again by its next packet.",
+        test: "ten_thousand_sessions_come_and_go_and_the_last_is_served_like_the_first",
+    }
 
-/// A session is forgotten after so much silence, whatever it has described.
-pub const MAX_SESSION_SILENCE: Duration = Duration::from_secs(36 * 3600);
+    /// Silence after which any session is removed.
+    pub const MAX_SESSION_SILENCE: Duration = Duration::from_secs(36 * 3600), "s" {
+        why: "A carousel may come round once a day.",
+        full: "The session is removed with its objects in flight.",
+        free: "At once; the session is opened again by its next packet.",
+        test: "ten_thousand_sessions_come_and_go_and_the_last_is_served_like_the_first",
+    }
 
-/// Sessions (source, group, port, TSI) of one receiver. The one that has been silent longest makes room. A multiplex has tens; a hostile host could invent addresses.
-pub const MAX_SESSIONS: usize = 512;
+    /// Sessions (source, group, port, TSI) of one receiver.
+    pub const MAX_SESSIONS: usize = 512, "sessions" {
+        why: "A multiplex has tens; a hostile host could invent addresses.",
+        full: "The session that has been silent longest makes room.",
+        free: "When a session has been silent for its time, or its group is left.",
+        test: "ten_thousand_sessions_come_and_go_and_the_last_is_served_like_the_first",
+    }
 
-/// Object names. RFC 9110 section 4.1 asks for at least 8,000 octets of URI; on air the longest is 230.
-pub const MAX_URI_BYTES: usize = 8_192;
+    /// One object name.
+    pub const MAX_URI_BYTES: usize = 8_192, "bytes" {
+        why: "RFC 9110 section 4.1 asks for at least 8,000 octets of URI; the longest on air has 230.",
+        full: "The name is refused: the file is counted as unusable, a request gets 400 or 414.",
+        free: "Holds for one name.",
+        test: "refuses_what_escapes_hides_or_means_nothing",
+    }
 
-/// XML documents other than FDT Instances (gateway configurations, service lists): the largest seen is 87 KB.
-pub const MAX_XML_BYTES: usize = 8 << 20;
+    /// One XML document that is held as a tree: gateway configurations, entry points.
+    pub const MAX_XML_BYTES: usize = 8 << 20, "bytes" {
+        why: "The largest seen has 87 KB.",
+        full: "The document is refused as too large.",
+        free: "Holds for one document.",
+        test: "refuses_what_is_not_a_bounded_document",
+    }
 
-/// XML documents that are read element by element, never held: service lists of 10,000 services have 25 MB, programme
-/// guides of a week for 300 channels 40 MB.
-pub const MAX_LONG_XML_BYTES: usize = 64 << 20;
+    /// One XML document that is read element by element: service lists, guides.
+    pub const MAX_LONG_XML_BYTES: usize = 64 << 20, "bytes" {
+        why: "A list of 10,000 services has 25 MB, a guide of a week for 300 channels 40 MB.",
+        full: "The document is refused as too large.",
+        free: "Holds for one document.",
+        test: "a_long_document_beyond_the_limit_is_refused_and_the_next_is_read",
+    }
 
-/// Nesting of XML elements. DVB-I needs 12.
-pub const MAX_XML_DEPTH: usize = 64;
+    /// Nesting of XML elements.
+    pub const MAX_XML_DEPTH: usize = 64, "levels" {
+        why: "DVB-I needs 12.",
+        full: "The document is refused as too large.",
+        free: "Holds for one document.",
+        test: "refuses_what_is_not_a_bounded_document",
+    }
 
-/// Elements of one XML document. A service list of 10,000 services has about 400,000.
-pub const MAX_XML_ELEMENTS: usize = 1 << 20;
+    /// Elements of one XML document that are held at a time.
+    pub const MAX_XML_ELEMENTS: usize = 1 << 20, "elements" {
+        why: "A list of 10,000 services has about 400,000.",
+        full: "The document is refused as too large.",
+        free: "Holds for one document.",
+        test: "long_documents_are_visited_and_not_held",
+    }
 
-/// PIDs of a transport stream whose sections are assembled at a time, 4 KiB each. Tables and programmes of a full
-/// multiplex take some 30, carousels and IP a few more.
-pub const MAX_SECTION_PIDS: usize = 192;
+    /// PIDs of a transport stream whose sections are reassembled at a time.
+    pub const MAX_SECTION_PIDS: usize = 192, "PIDs" {
+        why: "Tables and programmes of a full multiplex take some 30, carousels and IP a few more; 4 KiB each.",
+        full: "The PID is not opened and counted as `too_many_pids`.",
+        free: "When the tables no longer name a PID.",
+        test: "pids_are_opened_and_closed_in_any_order_up_to_the_limit",
+    }
 
-/// PIDs that no PMT names and that are looked into because sections of ours seem to begin in them.
-pub const MAX_UNDECLARED_PIDS: usize = 32;
+    /// PIDs that no PMT names and that are examined because sections of ours seem to begin in them.
+    pub const MAX_UNDECLARED_PIDS: usize = 32, "PIDs" {
+        why: "Recordings of single services have a few; a hostile stream could use all 8,000.",
+        full: "The PID is not opened and counted as `too_many_pids`.",
+        free: "When a section of the PID is wrong, or a PMT names it.",
+        test: "all_pids_at_once_are_bounded_and_counted",
+    }
 
-/// Programmes of a transport stream. A PAT section has room for 253; the fullest multiplexes have 80.
-pub const MAX_PROGRAMS: usize = 128;
+    /// Programmes of a transport stream.
+    pub const MAX_PROGRAMS: usize = 128, "programmes" {
+        why: "A PAT section has room for 253; the fullest multiplexes have 80.",
+        full: "The programme is ignored and counted as `too_many_programs`.",
+        free: "When a new version of the PAT arrives.",
+        test: "all_pids_at_once_are_bounded_and_counted",
+    }
 
-/// DSM-CC carousels of one transport stream.
-pub const MAX_CAROUSELS: usize = 32;
+    /// DSM-CC carousels of one transport stream.
+    pub const MAX_CAROUSELS: usize = 32, "carousels" {
+        why: "A multiplex has one for each interactive service.",
+        full: "The carousel is ignored and counted as `too_many_carousels`.",
+        free: "When the tables no longer name a carousel's PID.",
+        test: "all_pids_at_once_are_bounded_and_counted",
+    }
 
-/// DIIs of one carousel: from some 15 to 100 modules each, all that 16 bits of module id can tell apart.
-pub const MAX_DOWNLOAD_INFOS: usize = 4_608;
+    /// DIIs of one carousel.
+    pub const MAX_DOWNLOAD_INFOS: usize = 4_608, "DIIs" {
+        why: "A DII describes some 15 to 100 modules; 16 bits of module id cannot tell more modules apart.",
+        full: "The quarter of the DIIs that were repeated longest ago makes room, with its modules: `too_many_infos`.",
+        free: "When a DII is no longer repeated and another one needs the place.",
+        test: "a_carousel_that_changes_its_download_id_for_ever_is_received_to_the_last",
+    }
 
-/// Modules of one carousel: what 16 bits can tell apart. Some 200 bytes each.
-pub const MAX_MODULES: usize = 65_536;
+    /// Modules of one carousel.
+    pub const MAX_MODULES: usize = 65_536, "modules" {
+        why: "16 bits of module id cannot tell more apart; a module costs about 200 bytes.",
+        full: "As for DIIs; a module is dropped as `too_many_modules` if there is no other DII.",
+        free: "When a DII no longer lists a module, or is no longer repeated.",
+        test: "a_carousel_that_changes_its_download_id_for_ever_is_received_to_the_last",
+    }
 
-/// Modules of one carousel under reassembly at a time: carousels interleave a handful.
-pub const MAX_MODULES_OPEN: usize = 256;
+    /// Modules of one carousel under reassembly at a time.
+    pub const MAX_MODULES_OPEN: usize = 256, "modules" {
+        why: "Carousels interleave a handful; each costs its buffer.",
+        full: "Modules that had none of the last 16,384 blocks make room, as `idle`; if there are none, the block is dropped as `no_room`.",
+        free: "When a module is complete, replaced or no longer sent.",
+        test: "modules_that_are_never_completed_make_room",
+    }
 
-/// Blocks kept for modules that no DII has described yet, per carousel. A second of 16 Mbit/s.
-pub const MAX_EARLY_BLOCK_BYTES: usize = 2 << 20;
+    /// Blocks kept for modules that no DII has described yet, for each carousel.
+    pub const MAX_EARLY_BLOCK_BYTES: usize = 2 << 20, "bytes" {
+        why: "One second of 16 Mbit/s.",
+        full: "The oldest blocks make room and are counted as `early_block`.",
+        free: "When their DII arrives, or newer blocks need the room.",
+        test: "early_blocks_age_whatever_their_size",
+    }
 
-/// Bytes of whole modules of one carousel that wait for the directory that names their files.
-pub const MAX_MODULES_HELD_BYTES: u64 = 64 << 20;
+    /// Complete modules of one carousel that wait for the directory that names their files.
+    pub const MAX_MODULES_HELD_BYTES: u64 = 64 << 20, "bytes" {
+        why: "Directories come with each cycle; a large cycle has some 60 MB.",
+        full: "Held modules are dropped as `held_too_long` and received again.",
+        free: "When the directory arrives, or newer modules need the room.",
+        test: "modules_held_beyond_the_limit_are_received_again",
+    }
 
-/// A module after zlib. Objects beyond this are not worth compressing, and a hostile one must not fill the memory.
-pub const MAX_INFLATED_MODULE_BYTES: u32 = 64 << 20;
+    /// One module after zlib.
+    pub const MAX_INFLATED_MODULE_BYTES: u32 = 64 << 20, "bytes" {
+        why: "Objects beyond this are not worth compressing, and a hostile one must not fill the memory.",
+        full: "The module is dropped as `inflate`.",
+        free: "Holds for one module.",
+        test: "what_lies_is_counted_and_bounded",
+    }
 
-/// Names in one directory. TS 102 809 allows 512; a module cannot hold more than a few thousand that are of use.
-pub const MAX_BINDINGS_PER_DIRECTORY: usize = 8_192;
+    /// Memory of all directory entries of one carousel.
+    pub const MAX_CAROUSEL_BINDING_BYTES: usize = 64 << 20, "bytes" {
+        why: "131,072 files with names and descriptions of 500 bytes.",
+        full: "Further directories are ignored and counted as `too_many_names`.",
+        free: "When a module with directories is replaced or gone.",
+        test: "bindings_beyond_the_limit_are_counted_and_leave_room_when_they_go",
+    }
 
-/// Files of one carousel. Some 300 bytes each.
-pub const MAX_CAROUSEL_NAMES: usize = 131_072;
+    /// Files of one carousel.
+    pub const MAX_CAROUSEL_NAMES: usize = 131_072, "files" {
+        why: "A reference catalogue has 100,000; an entry costs about 300 bytes.",
+        full: "Files that no directory and no module names any more make room; beyond that a file is dropped as `too_many_names`.",
+        free: "When a file is removed from the carousel.",
+        test: "names_that_are_gone_make_room",
+    }
 
-/// Directories inside directories.
-pub const MAX_CAROUSEL_DEPTH: usize = 32;
+    /// Nesting of directories in a carousel.
+    pub const MAX_CAROUSEL_DEPTH: usize = 32, "levels" {
+        why: "Paths on air have up to 6 segments.",
+        full: "The directory is not entered and counted as `loop`.",
+        free: "Holds for one walk of the directories.",
+        test: "directories_nested_too_deeply_are_counted",
+    }
 
-/// GSE packets or MPE sections put together at a time, per stream: one for each fragment id.
-pub const MAX_PDUS_OPEN: usize = 256;
+    /// MPE datagrams of several sections under reassembly at a time, for each PID.
+    pub const MAX_PDUS_OPEN: usize = 256, "datagrams" {
+        why: "Senders interleave a few; up to 64 KiB each.",
+        full: "The datagram that received a section longest ago is dropped as `too_many_open`.",
+        free: "When a datagram is complete, contradicted, or replaced.",
+        test: "datagrams_begun_and_never_ended_make_room",
+    }
+}

@@ -22,7 +22,7 @@ pub const MAX_DATAGRAM_BYTES: usize = 4080;
 const MAC_BYTES: usize = 4;
 /// LLC/SNAP of IPv4 and IPv6.
 const LLC_SNAP: [u8; 6] = [0xaa, 0xaa, 3, 0, 0, 0];
-/// A datagram over IP's own limit is none.
+/// What total length and payload length of IP can say.
 const MAX_IP_BYTES: usize = 65_535;
 
 /// Appends the section of an IP datagram.
@@ -65,15 +65,27 @@ reasons! {
         NotIp = "not_ip",
         /// Earlier sections of the datagram are missing.
         Gap = "gap",
-        /// More datagrams are being reassembled than the limit.
+        /// The datagram received a section longest ago when the limit on datagrams under reassembly was reached.
         TooManyOpen = "too_many_open",
     }
+}
+
+/// A datagram whose last section has not arrived.
+#[derive(Debug)]
+struct OpenDatagram {
+    /// section_number of the section received last.
+    number: u8,
+    bytes: Vec<u8>,
+    /// [`Reassembly::parts`] when that section was received.
+    fed_at: u64,
 }
 
 /// Puts datagrams of several sections together: those of one MAC address.
 #[derive(Debug, Default)]
 pub struct Reassembly {
-    open: BTreeMap<[u8; 6], (u8, Vec<u8>)>,
+    open: BTreeMap<[u8; 6], OpenDatagram>,
+    /// Parts received: the clock by which open datagrams age.
+    parts: u64,
     whole: Vec<u8>,
     dropped: [u64; MpeDrop::ALL.len()],
 }
@@ -122,25 +134,32 @@ impl Reassembly {
         let [low, high] = section.extension.to_be_bytes();
         let &[d, c, b, a, ..] = section.body else { return Err(MpeDrop::NotIp) };
         let mac = [a, b, c, d, high, low];
+        self.parts += 1;
         if section.number == 0 {
             if self.open.len() >= MAX_PDUS_OPEN && !self.open.contains_key(&mac) {
-                return Err(MpeDrop::TooManyOpen);
+                let oldest = self.open.iter().min_by_key(|(_, it)| it.fed_at).map(|(mac, _)| *mac);
+                self.open.remove(&oldest.unwrap_or_default());
+                self.dropped[MpeDrop::TooManyOpen as usize] += 1;
             }
-            self.open.insert(mac, (0, payload.to_vec()));
+            let datagram = OpenDatagram { number: 0, bytes: payload.to_vec(), fed_at: self.parts };
+            if self.open.insert(mac, datagram).is_some() {
+                self.dropped[MpeDrop::Gap as usize] += 1;
+            }
         } else {
-            let Some((last, bytes)) = self.open.get_mut(&mac) else { return Err(MpeDrop::Gap) };
-            if section.number != *last + 1 || bytes.len() + payload.len() > MAX_IP_BYTES {
+            let Some(datagram) = self.open.get_mut(&mac) else { return Err(MpeDrop::Gap) };
+            if section.number != datagram.number + 1 || datagram.bytes.len() + payload.len() > MAX_IP_BYTES {
                 self.open.remove(&mac);
                 return Err(MpeDrop::Gap);
             }
-            *last = section.number;
-            bytes.extend_from_slice(payload);
+            datagram.number = section.number;
+            datagram.fed_at = self.parts;
+            datagram.bytes.extend_from_slice(payload);
         }
         if section.number < section.last_number {
             return Ok(false);
         }
-        let Some((_, whole)) = self.open.remove(&mac) else { return Err(MpeDrop::Gap) };
-        self.whole = whole;
+        let Some(datagram) = self.open.remove(&mac) else { return Err(MpeDrop::Gap) };
+        self.whole = datagram.bytes;
         if ip_packet(&self.whole).is_some() { Ok(true) } else { Err(MpeDrop::NotIp) }
     }
 
@@ -245,26 +264,40 @@ mod tests {
     }
 
     #[test]
-    fn datagrams_begun_and_never_ended_are_bounded() {
-        let mut reassembly = Reassembly::default();
-        for at in 0..=MAX_PDUS_OPEN as u16 {
+    fn datagrams_begun_and_never_ended_make_room() {
+        let part = |mac: u16, number, payload: &[u8]| {
             let head = SectionHead {
                 table_id: TABLE_DATAGRAM,
                 private: false,
-                extension: at,
+                extension: mac,
                 version: 0,
-                number: 0,
-                last_number: 9,
+                number,
+                last_number: 1,
             };
             let mut out = Vec::new();
             head.write(&mut out, |out| {
-                out.extend_from_slice(&[0; 40]);
+                out.extend_from_slice(&[0; MAC_BYTES]);
+                out.extend_from_slice(payload);
                 Ok(())
             })
             .unwrap();
-            assert_eq!(reassembly.push(&Section::parse(&out).unwrap()), None);
+            out
+        };
+        let mut reassembly = Reassembly::default();
+        let ip = datagram(&[7; 400]);
+        let (head, tail) = ip.split_at(300);
+        for mac in 0..2 * MAX_PDUS_OPEN as u16 {
+            assert_eq!(reassembly.push(&Section::parse(&part(mac, 0, head)).unwrap()), None);
         }
-        assert!(reassembly.dropped().any(|it| it == (MpeDrop::TooManyOpen, 1)));
+        assert_eq!(reassembly.open.len(), MAX_PDUS_OPEN);
+        assert!(reassembly.dropped().any(|it| it == (MpeDrop::TooManyOpen, MAX_PDUS_OPEN as u64)));
+        // The newest are there, the oldest are not.
+        let mut end =
+            |mac| reassembly.push(&Section::parse(&part(mac, 1, tail)).unwrap()).map(<[u8]>::to_vec);
+        assert_eq!(end(2 * MAX_PDUS_OPEN as u16 - 1), Some(ip.clone()));
+        assert_eq!(end(MAX_PDUS_OPEN as u16), Some(ip.clone()));
+        assert_eq!(end(0), None);
+        assert!(reassembly.dropped().any(|it| it == (MpeDrop::Gap, 1)));
     }
 
     proptest! {

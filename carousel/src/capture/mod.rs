@@ -8,6 +8,7 @@ use pcap_parser::{
 };
 
 use crate::ip::{Datagram, FragmentAssembler, IpDrop, LinkType, parse_ip, unwrap_link};
+use crate::limits;
 
 /// Why a file is no capture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,8 +57,18 @@ struct Interface {
     offset_s: i64,
 }
 
-/// Interfaces described in one pcapng section; real files have a handful.
-const MAX_INTERFACES: usize = 1024;
+limits! {
+    /// Interfaces described in one section of a pcapng file.
+    const MAX_INTERFACES: usize = 1_024, "interfaces" {
+        why: "Real files have a handful; an entry has 24 bytes.",
+        full: "Frames of further interfaces are skipped and counted as `link_type`.",
+        free: "When the next section of the file begins.",
+        test: "frames_of_interfaces_beyond_the_limit_are_counted_until_the_next_section",
+    }
+}
+
+/// A link type that no capture has: frames of interfaces that are not described.
+const UNKNOWN_LINK: LinkType = LinkType(u32::MAX);
 
 impl<'a> Records<'a> {
     /// Starts at the head of a capture file.
@@ -144,7 +155,8 @@ fn pcapng_block<'a>(block: &Block<'a>, interfaces: &mut Vec<Interface>) -> Optio
             });
         }
         Block::EnhancedPacket(packet) => {
-            let interface = interfaces.get(packet.if_id as usize)?;
+            let unknown = Interface { link: UNKNOWN_LINK, units_per_s: 1_000_000, offset_s: 0 };
+            let interface = interfaces.get(packet.if_id as usize).unwrap_or(&unknown);
             let units = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);
             let ns = u128::from(units) * 1_000_000_000 / u128::from(interface.units_per_s);
             let offset_ns = i128::from(interface.offset_s) * 1_000_000_000;
@@ -153,8 +165,8 @@ fn pcapng_block<'a>(block: &Block<'a>, interfaces: &mut Vec<Interface>) -> Optio
             return Some(Record { time_ns, link: interface.link, data });
         }
         Block::SimplePacket(packet) => {
-            let interface = interfaces.first()?;
-            return Some(Record { time_ns: 0, link: interface.link, data: packet.data });
+            let link = interfaces.first().map_or(UNKNOWN_LINK, |it| it.link);
+            return Some(Record { time_ns: 0, link, data: packet.data });
         }
         _ => {}
     }
@@ -195,9 +207,8 @@ impl<'a> Datagrams<'a> {
                 },
                 Err(drop) => *drop,
             };
-            if let Some(index) = IpDrop::ALL.iter().position(|&reason| reason == verdict) {
-                self.dropped[index] += 1;
-            }
+            self.dropped[verdict as usize] += 1;
+            self.dropped[IpDrop::FragmentExpired as usize] = self.fragments.expired();
         }
     }
 
@@ -309,6 +320,39 @@ mod tests {
         let mut datagrams = Datagrams::new(Records::new(&out).unwrap());
         let (time_ns, datagram) = datagrams.next_datagram().unwrap();
         assert_eq!((time_ns, datagram.payload), ((1 << 32) + 7, &b"ab"[..]));
+    }
+
+    fn pcapng_block(out: &mut Vec<u8>, kind: u32, body: &[u8]) {
+        let word = |value: u32| value.to_le_bytes();
+        let length = body.len() as u32 + 12;
+        for part in [&word(kind)[..], &word(length), body, &word(length)] {
+            out.extend_from_slice(part);
+        }
+    }
+
+    #[test]
+    fn frames_of_interfaces_beyond_the_limit_are_counted_until_the_next_section() {
+        let section = [&0x1a2b_3c4d_u32.to_le_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat();
+        let mut frame = Vec::new();
+        let [from, to] = ["10.0.0.1:9", "239.1.2.3:5000"].map(|it| it.parse().unwrap());
+        write_ethernet_udp(&mut frame, from, to, 1, b"ab");
+        let mut out = Vec::new();
+        for _ in 0..2 {
+            pcapng_block(&mut out, 0x0a0d_0d0a, &section);
+            for _ in 0..=MAX_INTERFACES {
+                pcapng_block(&mut out, 1, &[1, 0, 0, 0, 0, 0, 4, 0]);
+            }
+            for interface in [0, MAX_INTERFACES as u32 - 1, MAX_INTERFACES as u32] {
+                let length = frame.len() as u32;
+                let mut packet = [interface, 0, 7, length, length].map(u32::to_le_bytes).concat();
+                packet.extend(&frame);
+                pcapng_block(&mut out, 6, &packet);
+            }
+        }
+        let mut datagrams = Datagrams::new(Records::new(&out).unwrap());
+        assert_eq!(std::iter::from_fn(|| datagrams.next_datagram().map(|_| ())).count(), 4);
+        assert_eq!(datagrams.dropped[IpDrop::LinkType as usize], 2);
+        assert!(!datagrams.is_truncated());
     }
 
     proptest! {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::BIOP_DELIVERY_PARA_USE;
 use super::message::TransactionId;
 use crate::bytes::{Reader, WireError, Writer};
-use crate::limits::MAX_BINDINGS_PER_DIRECTORY;
 
 const MAGIC: &[u8; 4] = b"BIOP";
 const TAG_BIOP: u32 = 0x4953_4f06;
@@ -265,7 +264,7 @@ fn read(reader: &mut Reader<'_>, at: usize) -> Result<BiopMessage, WireError> {
 fn read_bindings(reader: &mut Reader<'_>) -> Result<Vec<Binding>, WireError> {
     let count = usize::from(reader.u16("bindings_count")?);
     let mut bindings = Vec::with_capacity(count.min(reader.remaining() / 40));
-    for _ in 0..count.min(MAX_BINDINGS_PER_DIRECTORY) {
+    for _ in 0..count {
         let components = reader.u8("nameComponents_count")?;
         let mut name = Vec::new();
         let mut kind = Kind::Other;

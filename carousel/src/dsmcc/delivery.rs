@@ -173,7 +173,7 @@ reasons! {
         OtherVersion = "other_version",
         /// The block has a number or a length that its module does not have.
         BlockLength = "block_length",
-        /// The carousel has more DIIs than the limit.
+        /// The DII was the least recently repeated one when the limit on DIIs or on modules was reached.
         TooManyInfos = "too_many_infos",
         /// The carousel has more modules than the limit.
         TooManyModules = "too_many_modules",
@@ -181,6 +181,8 @@ reasons! {
         ModuleSize = "module_size",
         /// Storage has no room for the module, or too many modules are being reassembled.
         NoRoom = "no_room",
+        /// The module was no longer sent, and its place was needed.
+        Idle = "idle",
         /// The CRC_32 of the complete module is wrong.
         ModuleCrc = "module_crc",
         /// The module is not a zlib stream of the size that its DII gives.
@@ -191,7 +193,7 @@ reasons! {
         BadName = "bad_name",
         /// The directory contains itself, or is nested too deeply.
         Loop = "loop",
-        /// The carousel has more files than the limit.
+        /// The carousel has more files or directory entries than the limit.
         TooManyNames = "too_many_names",
         /// The object is part of another carousel.
         Elsewhere = "elsewhere",

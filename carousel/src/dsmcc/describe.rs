@@ -23,7 +23,7 @@ const PRIVATE: u8 = 0xdc;
 const MAGIC: &[u8; 4] = b"SKYC";
 const URI_CONTINUES: &[u8; 4] = b"SKYU";
 const DIGEST: u8 = 1;
-const MAX_AGE: u8 = 2;
+const FLAG_MAX_AGE: u8 = 2;
 const PART: u8 = 4;
 const HTTP: u8 = 8;
 const HTTPS: u8 = 16;
@@ -89,7 +89,7 @@ impl Description {
         if flags & DIGEST != 0 {
             self.digest = Some(Digest(reader.array("digest").ok()?));
         }
-        if flags & MAX_AGE != 0 {
+        if flags & FLAG_MAX_AGE != 0 {
             self.max_age_s = Some(reader.u32("max_age").ok()?);
         }
         if flags & PART != 0 {
@@ -122,7 +122,7 @@ impl Description {
             data.extend_from_slice(&digest.0);
         }
         if let Some(max_age_s) = self.max_age_s {
-            flags |= MAX_AGE;
+            flags |= FLAG_MAX_AGE;
             Writer::new(&mut data).u32(max_age_s);
         }
         if let Some(part) = self.part {

@@ -1,16 +1,18 @@
 //! From whole modules to files: objects that get their names from directories, modules that are files themselves.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::biop::{self, Body};
 use super::delivery::{CarouselDrop, CarouselFile, Content, Event, ModuleStorage, Piece};
 use super::describe::Description;
 use super::message::ModuleInfo;
-use super::names::Named;
+use super::names::{Named, bytes_of};
 use super::receive::{HandedOut, HeldFile, Module, ModuleKey, Receiver, State};
 use super::unpack::unpack;
-use crate::limits::{MAX_CAROUSEL_NAMES, MAX_MODULES_HELD_BYTES, MAX_MODULES_OPEN};
+use crate::limits::{
+    MAX_CAROUSEL_BINDING_BYTES, MAX_CAROUSEL_NAMES, MAX_MODULES_HELD_BYTES, MAX_MODULES_OPEN,
+};
 
 impl<S: ModuleStorage> Receiver<S> {
     /// A module's last block has come.
@@ -48,6 +50,7 @@ impl<S: ModuleStorage> Receiver<S> {
         storage: &mut S,
     ) {
         let (mut files, mut directories) = (HashMap::new(), Vec::new());
+        let mut bytes = 0;
         for message in biop::messages((*content).as_ref()) {
             let Ok(message) = message else {
                 self.drop(CarouselDrop::Biop);
@@ -57,13 +60,22 @@ impl<S: ModuleStorage> Receiver<S> {
                 Body::File(range) => {
                     files.insert(message.key, HeldFile { range, descriptors: message.descriptors });
                 }
-                Body::Directory(bindings) => directories.push((message.key, message.kind, bindings)),
+                Body::Directory(bindings) if bytes + bytes_of(&bindings) > MAX_CAROUSEL_BINDING_BYTES => {
+                    self.drop(CarouselDrop::TooManyNames);
+                    break;
+                }
+                Body::Directory(bindings) => {
+                    bytes += bytes_of(&bindings);
+                    directories.push((message.key, message.kind, bindings));
+                }
                 Body::Other => {}
             }
         }
         let has_files = !files.is_empty();
         self.hold(key, content, files);
-        if self.names.set(info.id, directories) {
+        let names_changed = self.names.set(info.id, directories);
+        self.dropped[CarouselDrop::TooManyNames as usize] += self.names.take_refused();
+        if names_changed {
             self.name_files(storage);
         } else if has_files {
             self.settle(key);
@@ -72,7 +84,12 @@ impl<S: ModuleStorage> Receiver<S> {
         }
     }
 
-    fn hold(&mut self, key: ModuleKey, content: Arc<Content<S::Whole>>, files: HashMap<Arc<[u8]>, HeldFile>) {
+    pub(super) fn hold(
+        &mut self,
+        key: ModuleKey,
+        content: Arc<Content<S::Whole>>,
+        files: HashMap<Arc<[u8]>, HeldFile>,
+    ) {
         let bytes = (*content).as_ref().len() as u64;
         // The oldest of those that wait make room; what is larger than all room is held alone.
         while self.held_bytes > 0 && self.held_bytes + bytes > MAX_MODULES_HELD_BYTES {
@@ -113,6 +130,7 @@ impl<S: ModuleStorage> Receiver<S> {
             self.dropped[why as usize] += count;
         }
         self.names_complete = walk.is_complete;
+        self.may_have_gone = true;
         self.named.clear();
         self.of_module.clear();
         for file in walk.files {
@@ -187,6 +205,27 @@ impl<S: ModuleStorage> Receiver<S> {
         }
     }
 
+    /// Whether a path may be handed out: at the limit, files that are gone make room.
+    fn has_room_for(&mut self, path: &Arc<str>) -> bool {
+        if self.handed_out.len() < MAX_CAROUSEL_NAMES || self.handed_out.contains_key(path) {
+            return true;
+        }
+        if std::mem::take(&mut self.may_have_gone) {
+            let modules: HashSet<u16> = self.modules.keys().map(|(_, id)| *id).collect();
+            let named = &self.named;
+            // A module that is a file itself has no key.
+            self.handed_out.retain(|path, (object, _)| match named.get(object) {
+                Some(names) => names.iter().any(|it| it.path == *path),
+                None => object.1.is_empty() && modules.contains(&object.0),
+            });
+        }
+        let has_room = self.handed_out.len() < MAX_CAROUSEL_NAMES;
+        if !has_room {
+            self.drop(CarouselDrop::TooManyNames);
+        }
+        has_room
+    }
+
     fn hand_out(
         &mut self,
         path: Arc<str>,
@@ -194,8 +233,7 @@ impl<S: ModuleStorage> Receiver<S> {
         piece: Piece<S::Whole>,
         from: HandedOut,
     ) {
-        if self.handed_out.len() >= MAX_CAROUSEL_NAMES && !self.handed_out.contains_key(&path) {
-            self.drop(CarouselDrop::TooManyNames);
+        if !self.has_room_for(&path) {
             return;
         }
         let (module_id, module_version) = (from.0.0, from.1);
@@ -211,8 +249,15 @@ impl<S: ModuleStorage> Receiver<S> {
         let digest = description.digest.map(crate::Digest::to_hex).unwrap_or_default();
         let whole = format!("{}#{digest}", description.uri.as_deref().unwrap_or(&path));
         if self.parts.len() >= MAX_MODULES_OPEN && !self.parts.contains_key(&whole) {
-            self.parts.clear();
-            self.drop(CarouselDrop::Parts);
+            // Objects whose other parts never come: their parts are received again.
+            for parts in std::mem::take(&mut self.parts).into_values() {
+                self.drop(CarouselDrop::Parts);
+                for (path, _) in parts.into_values() {
+                    if let Some(((module, _), _)) = self.handed_out.remove(&path) {
+                        self.receive_again(module);
+                    }
+                }
+            }
         }
         let parts = self.parts.entry(whole.clone()).or_default();
         parts.insert(part.index, (path, piece));
@@ -258,13 +303,11 @@ impl<S: ModuleStorage> Receiver<S> {
         description.content_type = description.content_type.or_else(|| first.info.content_type());
         let module_version = info.version;
         let path: Arc<str> = path.into();
-        if self.handed_out.len() < MAX_CAROUSEL_NAMES {
+        if self.has_room_for(&path) {
             self.handed_out.insert(Arc::clone(&path), ((chain[0].1, Arc::new([])), module_version));
             let (paths, module_id) = (vec![path], key.1);
             let file = CarouselFile { paths, description, pieces, module_id, module_version };
             self.events.push_back(Event::File(file));
-        } else {
-            self.drop(CarouselDrop::TooManyNames);
         }
         for link in chain {
             self.release(link);

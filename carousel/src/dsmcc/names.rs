@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use super::biop::{Binding, Kind, ObjectLocation};
 use super::describe::Description;
-use crate::limits::{MAX_CAROUSEL_DEPTH, MAX_CAROUSEL_NAMES, MAX_URI_BYTES};
+use crate::limits::{MAX_CAROUSEL_BINDING_BYTES, MAX_CAROUSEL_DEPTH, MAX_CAROUSEL_NAMES, MAX_URI_BYTES};
+
+/// Memory that a binding takes besides its name and descriptors.
+const BINDING_BYTES: usize = 160;
 
 /// An object inside a carousel: module and key.
 pub(super) type ObjectId = (u16, Arc<[u8]>);
@@ -39,6 +42,15 @@ pub(super) struct Passed {
 #[derive(Debug, Default)]
 pub(super) struct Names {
     directories: HashMap<ObjectId, (Kind, Vec<Binding>)>,
+    /// Memory of all bindings.
+    bytes: usize,
+    /// Directories left out because there were too many bindings.
+    refused: u64,
+}
+
+/// Memory that the bindings of a directory take.
+pub(super) fn bytes_of(bindings: &[Binding]) -> usize {
+    bindings.iter().map(|it| BINDING_BYTES + it.name.len() + it.descriptors.len()).sum()
 }
 
 /// What a walk finds.
@@ -55,12 +67,31 @@ impl Names {
     /// Takes the directories of a module in the place of those that it had. Gives whether anything is different.
     pub(super) fn set(&mut self, module_id: u16, directories: Vec<(Arc<[u8]>, Kind, Vec<Binding>)>) -> bool {
         let had = self.directories.len();
-        self.directories.retain(|(module, _), _| *module != module_id);
+        let mut freed = 0;
+        self.directories.retain(|(module, _), (_, bindings)| {
+            let stays = *module != module_id;
+            freed += if stays { 0 } else { bytes_of(bindings) };
+            stays
+        });
+        self.bytes -= freed;
         let changed = self.directories.len() != had || !directories.is_empty();
         for (key, kind, bindings) in directories {
+            let bytes = bytes_of(&bindings);
+            if self.bytes + bytes > MAX_CAROUSEL_BINDING_BYTES
+                || self.directories.contains_key(&(module_id, Arc::clone(&key)))
+            {
+                self.refused += 1;
+                continue;
+            }
+            self.bytes += bytes;
             self.directories.insert((module_id, key), (kind, bindings));
         }
         changed
+    }
+
+    /// Directories left out since the last call.
+    pub(super) fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
     }
 
     /// The gateway: as the DSI says, or where no DSI has come, the only directory of that kind.
@@ -202,6 +233,14 @@ mod tests {
     }
 
     #[test]
+    fn directories_nested_too_deeply_are_counted() {
+        let depth = MAX_CAROUSEL_DEPTH as u16;
+        let with_file = |at| vec![binding("f", Kind::File, 99), binding("d", Kind::Directory, at + 1)];
+        let walk = names((1..=depth + 1).map(|at| (at, with_file(at))).collect()).walk(Some(&gateway()));
+        assert_eq!((walk.files.len(), walk.passed.loops), (MAX_CAROUSEL_DEPTH, 1));
+    }
+
+    #[test]
     fn doubling_directories_end_at_the_limit() {
         let twice = |to| vec![binding("l", Kind::Directory, to), binding("r", Kind::Directory, to)];
         let mut all: Vec<_> = (1..30).map(|at| (at, twice(at + 1))).collect();
@@ -215,6 +254,27 @@ mod tests {
             assert!(walk.files.len().max(walk.entered) <= MAX_CAROUSEL_NAMES + 1);
             assert!(walk.passed.too_many > 0);
         }
+    }
+
+    #[test]
+    fn bindings_beyond_the_limit_are_counted_and_leave_room_when_they_go() {
+        let binding = || Binding { descriptors: vec![0; 60_000], ..binding("f", Kind::File, 9) };
+        let directory = |entries| vec![(Arc::from([0]), Kind::Directory, vec![binding(); entries])];
+        let mut names = Names::default();
+        let modules = (MAX_CAROUSEL_BINDING_BYTES / 600_000) as u16 + 2;
+        for module in 0..modules {
+            names.set(module, directory(10));
+        }
+        assert!(names.take_refused() >= 1 && names.bytes <= MAX_CAROUSEL_BINDING_BYTES);
+        for module in 0..3 {
+            names.set(module, Vec::new());
+        }
+        assert!(names.set(modules, directory(10)));
+        assert_eq!(names.take_refused(), 0);
+        for module in 0..=modules {
+            names.set(module, Vec::new());
+        }
+        assert_eq!(names.bytes, 0);
     }
 
     #[test]

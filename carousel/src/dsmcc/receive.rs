@@ -4,7 +4,7 @@
 //! are kept for it, within a bound. A file is handed out when its bytes and its name are there, once for each version;
 //! the old version stands until then, since nothing is taken back.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -23,6 +23,8 @@ pub(super) enum State<S: ModuleStorage> {
         buf: S::Buf,
         seen: Vec<u64>,
         missing: u32,
+        /// [`Receiver::blocks`] when it received its last block.
+        fed_at: u64,
     },
     /// Whole, and some of its files have no name yet, or it is a link of a chain.
     Held {
@@ -70,12 +72,29 @@ pub(super) type HandedOut = (ObjectId, u8);
 /// What blockNumber counts.
 const MOST_BLOCKS: u32 = 1 << 16;
 
+/// Blocks of the carousel without one of a module, after which the module makes room for others.
+const IDLE_BLOCKS: u64 = 16_384;
+
+/// A DII that has been received.
+#[derive(Debug, Clone, Copy)]
+struct KnownInfo {
+    transaction: TransactionId,
+    /// [`Receiver::infos_received`] when it was last received.
+    received_at: u64,
+}
+
 /// Receives one carousel: the messages of one PID. See the module head.
 #[derive(Debug)]
 pub struct Receiver<S: ModuleStorage> {
     pub(super) gateway: Option<ObjectLocation>,
     is_found: bool,
-    infos: BTreeMap<(u32, u16), TransactionId>,
+    infos: BTreeMap<(u32, u16), KnownInfo>,
+    /// DIIs received: the clock by which DIIs age.
+    infos_received: u64,
+    /// Blocks received: the clock by which modules age.
+    blocks: u64,
+    /// No open module is idle before so many blocks.
+    none_idle_before: u64,
     /// Which DII a module belongs to.
     pub(super) modules: BTreeMap<ModuleKey, (u16, Module<S>)>,
     pub(super) open: usize,
@@ -89,6 +108,8 @@ pub struct Receiver<S: ModuleStorage> {
     /// Objects of a module that have names.
     pub(super) of_module: HashMap<u16, Vec<Arc<[u8]>>>,
     pub(super) handed_out: HashMap<Arc<str>, HandedOut>,
+    /// Names or modules have changed since `handed_out` was last searched for files that are gone.
+    pub(super) may_have_gone: bool,
     pub(super) parts: HashMap<String, Parts<S::Whole>>,
     pub(super) events: VecDeque<Event<S::Whole>>,
     pub(super) dropped: [u64; CarouselDrop::ALL.len()],
@@ -100,6 +121,9 @@ impl<S: ModuleStorage> Default for Receiver<S> {
             gateway: None,
             is_found: false,
             infos: BTreeMap::new(),
+            infos_received: 0,
+            blocks: 0,
+            none_idle_before: 0,
             modules: BTreeMap::new(),
             open: 0,
             held_bytes: 0,
@@ -110,6 +134,7 @@ impl<S: ModuleStorage> Default for Receiver<S> {
             named: HashMap::new(),
             of_module: HashMap::new(),
             handed_out: HashMap::new(),
+            may_have_gone: false,
             parts: HashMap::new(),
             events: VecDeque::new(),
             dropped: [0; CarouselDrop::ALL.len()],
@@ -223,29 +248,37 @@ impl<S: ModuleStorage> Receiver<S> {
     fn info(&mut self, info: DownloadInfo, storage: &mut S) {
         let identification = info.transaction.identification();
         let key = (info.download_id, identification);
-        if self.infos.get(&key) == Some(&info.transaction) {
-            return;
+        self.infos_received += 1;
+        let known = KnownInfo { transaction: info.transaction, received_at: self.infos_received };
+        if let Some(have) = self.infos.get_mut(&key) {
+            have.received_at = self.infos_received;
+            if have.transaction == info.transaction {
+                return;
+            }
         }
+        let mut names_changed = false;
         if self.infos.len() >= MAX_DOWNLOAD_INFOS && !self.infos.contains_key(&key) {
-            self.drop(CarouselDrop::TooManyInfos);
-            return;
+            names_changed = self.forget_oldest_infos(key).unwrap_or_default();
         }
         let is_object_carousel = info.modules.iter().any(|module| module.is_biop);
         self.found(info.download_id, is_object_carousel);
-        self.infos.insert(key, info.transaction);
+        self.infos.insert(key, known);
         // Modules that it lists no more are gone.
+        let listed: HashSet<u16> = info.modules.iter().map(|module| module.id).collect();
         let gone: Vec<ModuleKey> = self
             .modules
             .range((info.download_id, 0)..=(info.download_id, u16::MAX))
-            .filter(|((_, id), (of, _))| {
-                *of == identification && !info.modules.iter().any(|module| module.id == *id)
-            })
+            .filter(|((_, id), (of, _))| *of == identification && !listed.contains(id))
             .map(|(key, _)| *key)
             .collect();
-        let mut names_changed = false;
-        for key in gone {
-            self.take_out(key);
-            names_changed |= self.names.set(key.1, Vec::new());
+        names_changed |= self.remove_modules(&gone);
+        let new =
+            info.modules.iter().filter(|it| !self.modules.contains_key(&(info.download_id, it.id))).count();
+        while self.modules.len() + new > MAX_MODULES {
+            match self.forget_oldest_infos(key) {
+                Some(changed) => names_changed |= changed,
+                None => break,
+            }
         }
         for module in info.modules {
             if module.size.div_ceil(u32::from(info.block_size)) > MOST_BLOCKS {
@@ -283,6 +316,65 @@ impl<S: ModuleStorage> Receiver<S> {
         self.replay_early(storage);
     }
 
+    /// Forgets the quarter of the DIIs that were received longest ago, with their modules, but never `keep`. Gives whether
+    /// names have changed; `None` if there is no other DII.
+    fn forget_oldest_infos(&mut self, keep: (u32, u16)) -> Option<bool> {
+        let mut by_age: Vec<(u64, (u32, u16))> = self
+            .infos
+            .iter()
+            .filter(|(key, _)| **key != keep)
+            .map(|(key, it)| (it.received_at, *key))
+            .collect();
+        by_age.sort_unstable();
+        by_age.truncate(by_age.len().div_ceil(4));
+        if by_age.is_empty() {
+            return None;
+        }
+        let oldest: HashSet<(u32, u16)> = by_age.into_iter().map(|(_, key)| key).collect();
+        self.infos.retain(|key, _| !oldest.contains(key));
+        self.dropped[CarouselDrop::TooManyInfos as usize] += oldest.len() as u64;
+        let modules =
+            self.modules.iter().filter(|((download, _), (of, _))| oldest.contains(&(*download, *of)));
+        let modules: Vec<ModuleKey> = modules.map(|(key, _)| *key).collect();
+        Some(self.remove_modules(&modules))
+    }
+
+    /// Removes modules with their directories. Gives whether names have changed.
+    fn remove_modules(&mut self, keys: &[ModuleKey]) -> bool {
+        if keys.is_empty() {
+            return false;
+        }
+        for key in keys {
+            self.take_out(*key);
+        }
+        self.may_have_gone = true;
+        // Another download may have a module of the same number.
+        let left: HashSet<u16> = self.modules.keys().map(|(_, id)| *id).collect();
+        let gone = keys.iter().filter(|(_, id)| !left.contains(id));
+        gone.fold(false, |changed, (_, id)| self.names.set(*id, Vec::new()) | changed)
+    }
+
+    /// Gives up modules that are no longer sent, so that others can be received. False if there are none.
+    fn give_up_idle_modules(&mut self) -> bool {
+        if self.blocks < self.none_idle_before {
+            return false;
+        }
+        let (before, mut oldest) = (self.open, self.blocks);
+        for (_, module) in self.modules.values_mut() {
+            if let State::Open { fed_at, .. } = module.state {
+                if self.blocks - fed_at >= IDLE_BLOCKS {
+                    module.state = State::Waiting;
+                    self.open -= 1;
+                } else {
+                    oldest = oldest.min(fed_at);
+                }
+            }
+        }
+        self.none_idle_before = oldest + IDLE_BLOCKS;
+        self.dropped[CarouselDrop::Idle as usize] += (before - self.open) as u64;
+        self.open < before
+    }
+
     /// Removes a module and what it holds.
     fn take_out(&mut self, key: ModuleKey) {
         if let Some((_, module)) = self.modules.remove(&key) {
@@ -308,6 +400,7 @@ impl<S: ModuleStorage> Receiver<S> {
 
     #[inline]
     fn block(&mut self, block: &Block<'_>, storage: &mut S) {
+        self.blocks += 1;
         let key = (block.download_id, block.module_id);
         let Some((_, module)) = self.modules.get_mut(&key) else {
             self.keep_early(key, block);
@@ -334,7 +427,8 @@ impl<S: ModuleStorage> Receiver<S> {
             return;
         }
         let Some((_, module)) = self.modules.get_mut(&key) else { return };
-        let State::Open { buf, seen, missing } = &mut module.state else { return };
+        let State::Open { buf, seen, missing, fed_at } = &mut module.state else { return };
+        *fed_at = self.blocks;
         let (word, bit) = (usize::from(block.number / 64), 1 << (block.number % 64));
         if seen[word] & bit != 0 {
             return;
@@ -350,15 +444,13 @@ impl<S: ModuleStorage> Receiver<S> {
     #[cold]
     fn keep_early(&mut self, module: ModuleKey, block: &Block<'_>) {
         let bytes = block.data.len();
-        while self.early_bytes + bytes > MAX_EARLY_BLOCK_BYTES {
+        // An empty block costs its entry all the same.
+        while self.early_bytes + bytes > MAX_EARLY_BLOCK_BYTES
+            || self.early.len() >= MAX_EARLY_BLOCK_BYTES / 64
+        {
             let Some(oldest) = self.early.pop_front() else { return };
             self.early_bytes -= oldest.data.len();
             self.drop(CarouselDrop::EarlyBlock);
-        }
-        // An empty block costs its entry all the same.
-        if self.early.len() >= MAX_EARLY_BLOCK_BYTES / 64 {
-            self.drop(CarouselDrop::EarlyBlock);
-            return;
         }
         self.early_bytes += bytes;
         let data = block.data.to_vec();
@@ -374,11 +466,11 @@ impl<S: ModuleStorage> Receiver<S> {
             }
             return false;
         }
-        let Some((_, module)) = self.modules.get_mut(&key) else { return false };
-        if self.open >= MAX_MODULES_OPEN {
+        if self.open >= MAX_MODULES_OPEN && !self.give_up_idle_modules() {
             self.drop(CarouselDrop::NoRoom);
             return false;
         }
+        let Some((_, module)) = self.modules.get_mut(&key) else { return false };
         let alone = match self.of_module.get(&key.1).map(Vec::as_slice) {
             Some([only]) if self.names_complete && module.info.original_size().is_none() => {
                 let object = (key.1, Arc::clone(only));
@@ -398,7 +490,8 @@ impl<S: ModuleStorage> Receiver<S> {
             return false;
         };
         let blocks = module.blocks();
-        module.state = State::Open { buf, seen: vec![0; blocks.div_ceil(64) as usize], missing: blocks };
+        let seen = vec![0; blocks.div_ceil(64) as usize];
+        module.state = State::Open { buf, seen, missing: blocks, fed_at: self.blocks };
         self.open += 1;
         if blocks == 0 {
             self.complete(key, storage);

@@ -3,6 +3,7 @@ use crate::dsmcc::build::Builder;
 use crate::dsmcc::delivery::InMemory;
 use crate::dsmcc::message::DownloadInfo;
 use crate::dsmcc::profile::{Carried, Profile, Shape};
+use crate::limits::{MAX_CAROUSEL_NAMES, MAX_MODULES_HELD_BYTES};
 use crate::ts::{Demux, Pid, stream::Packets};
 
 type MemoryReceiver = Receiver<InMemory>;
@@ -336,16 +337,135 @@ fn what_lies_is_counted_and_bounded() {
         block(&mut receiver, 1000 + at, 0, 100);
     }
     assert!(count(&receiver, CarouselDrop::NoRoom) >= 1 && receiver.open <= MAX_MODULES_OPEN);
-    // Endless DIIs.
-    for at in 0..MAX_DOWNLOAD_INFOS as u16 {
-        send(&mut receiver, 2000 + at, vec![]);
-    }
-    assert!(count(&receiver, CarouselDrop::TooManyInfos) > 0);
     // A wrong CRC of a whole module.
     let mut receiver = MemoryReceiver::default();
     send(&mut receiver, 1, vec![module(1, 5, vec![0x05, 4, 1, 2, 3, 4])]);
     block(&mut receiver, 1, 0, 5);
     assert_eq!(count(&receiver, CarouselDrop::ModuleCrc), 1);
+}
+
+fn send_info(receiver: &mut MemoryReceiver, download_id: u32, identification: u16, modules: Vec<ModuleInfo>) {
+    let transaction = TransactionId::new(identification, 0);
+    let info = DownloadInfo { transaction, download_id, block_size: 100, modules };
+    let mut out = Vec::new();
+    crate::dsmcc::message::write_dii(&mut out, &info, None).unwrap();
+    receiver.section(&Section::parse(&out).unwrap(), &mut InMemory);
+}
+
+fn send_block(receiver: &mut MemoryReceiver, key: ModuleKey, number: u16, data: &[u8]) {
+    let block = Block { download_id: key.0, module_id: key.1, version: 0, number, data: &[] };
+    let mut out = Vec::new();
+    crate::dsmcc::message::write_ddb::<crate::bytes::WireError>(&mut out, &block, data.len(), 9, |out| {
+        out.copy_from_slice(data);
+        Ok(())
+    })
+    .unwrap();
+    receiver.section(&Section::parse(&out).unwrap(), &mut InMemory);
+}
+
+fn plain(id: u16, size: u32, name: &str) -> ModuleInfo {
+    // name_descriptor, ISO/IEC 13818-6 as profiled by TS 102 809.
+    let mut descriptors = vec![0x02, name.len() as u8];
+    descriptors.extend_from_slice(name.as_bytes());
+    ModuleInfo { id, size, version: 0, is_biop: false, descriptors }
+}
+
+fn count_of(receiver: &MemoryReceiver, why: CarouselDrop) -> u64 {
+    receiver.dropped().find(|it| it.0 == why).unwrap().1
+}
+
+#[test]
+fn a_carousel_that_changes_its_download_id_for_ever_is_received_to_the_last() {
+    let mut receiver = MemoryReceiver::default();
+    let versions = MAX_DOWNLOAD_INFOS as u32 + 100;
+    for version in 0..2500 {
+        // Many modules each time: the limit on modules is reached as well.
+        let modules = (0..30).map(|id| plain(id, 100, "f")).collect();
+        send_info(&mut receiver, version, 1, modules);
+        send_block(&mut receiver, (version, 7), 0, &[version as u8; 100]);
+        assert_eq!(files(&mut receiver), [("f".to_owned(), vec![version as u8; 100])], "{version}");
+        assert!(receiver.infos.len() <= MAX_DOWNLOAD_INFOS && receiver.modules.len() <= MAX_MODULES);
+    }
+    assert!(count_of(&receiver, CarouselDrop::TooManyInfos) > 0);
+    // The same with DIIs of a module each.
+    for version in 0..versions {
+        send_info(&mut receiver, 1 << 20 | version, 1, vec![plain(7, 100, "f")]);
+    }
+    assert!(receiver.infos.len() <= MAX_DOWNLOAD_INFOS);
+    send_block(&mut receiver, (1 << 20 | (versions - 1), 7), 0, &[9; 100]);
+    assert_eq!(files(&mut receiver).len(), 1);
+    assert_eq!(count_of(&receiver, CarouselDrop::TooManyModules), 0);
+}
+
+#[test]
+fn modules_that_are_never_completed_make_room() {
+    let mut receiver = MemoryReceiver::default();
+    let all = MAX_MODULES_OPEN as u16 + 1;
+    for id in 0..all {
+        send_info(&mut receiver, 7, id, vec![plain(id, 200, "f")]);
+        send_block(&mut receiver, (7, id), 0, &[1; 100]);
+    }
+    assert_eq!((receiver.open, count_of(&receiver, CarouselDrop::NoRoom)), (MAX_MODULES_OPEN, 1));
+    // The last one's blocks repeat, the others' do not.
+    for _ in 0..IDLE_BLOCKS {
+        send_block(&mut receiver, (7, all - 1), 0, &[1; 100]);
+    }
+    send_block(&mut receiver, (7, all - 1), 1, &[2; 100]);
+    assert_eq!(files(&mut receiver), [("f".to_owned(), [[1; 100], [2; 100]].concat())]);
+    assert_eq!((receiver.open, count_of(&receiver, CarouselDrop::Idle)), (MAX_MODULES_OPEN - 1, 1));
+    // What was given up is received when it is sent again.
+    send_block(&mut receiver, (7, 0), 1, &[2; 100]);
+    assert_eq!(files(&mut receiver), []);
+    send_block(&mut receiver, (7, 0), 0, &[1; 100]);
+    assert_eq!(files(&mut receiver), [("f".to_owned(), [[1; 100], [2; 100]].concat())]);
+}
+
+#[test]
+fn early_blocks_age_whatever_their_size() {
+    let mut receiver = MemoryReceiver::default();
+    for number in 0..MAX_EARLY_BLOCK_BYTES / 64 + 10 {
+        send_block(&mut receiver, (7, 1), number as u16, &[]);
+    }
+    assert_eq!(count_of(&receiver, CarouselDrop::EarlyBlock), 10);
+    // The newest is kept: its module is complete as soon as its DII comes.
+    send_block(&mut receiver, (7, 2), 0, &[5; 100]);
+    send_info(&mut receiver, 7, 1, vec![plain(2, 100, "f")]);
+    assert_eq!(files(&mut receiver), [("f".to_owned(), vec![5; 100])]);
+}
+
+#[test]
+fn names_that_are_gone_make_room() {
+    let mut receiver = MemoryReceiver::default();
+    // A carousel of one module whose name changes with every version, as recorders of segments do.
+    for at in 0..MAX_CAROUSEL_NAMES {
+        receiver.handed_out.insert(format!("segment-{at}").into(), ((1, Arc::new([])), 0));
+    }
+    send_info(&mut receiver, 7, 1, vec![plain(2, 100, "next")]);
+    send_block(&mut receiver, (7, 2), 0, &[5; 100]);
+    assert_eq!(files(&mut receiver), [], "nothing has gone yet");
+    assert_eq!(count_of(&receiver, CarouselDrop::TooManyNames), 1);
+    send_info(&mut receiver, 8, 1, vec![plain(3, 100, "last")]);
+    receiver.may_have_gone = true;
+    send_block(&mut receiver, (8, 3), 0, &[6; 100]);
+    assert_eq!(files(&mut receiver), [("last".to_owned(), vec![6; 100])]);
+    assert_eq!(receiver.handed_out.len(), 1);
+}
+
+#[test]
+fn modules_held_beyond_the_limit_are_received_again() {
+    let mut receiver = MemoryReceiver::default();
+    // Two links of chains whose other links never come.
+    let bytes = (MAX_MODULES_HELD_BYTES / 2 + 1) as usize;
+    let content = || Arc::new(Content::Plain(vec![0_u8; bytes]));
+    let modules = (1..3).map(|id| plain(id, 100, "f")).collect();
+    send_info(&mut receiver, 7, 1, modules);
+    for id in 1..3 {
+        receiver.hold((7, id), content(), HashMap::new());
+    }
+    assert_eq!(count_of(&receiver, CarouselDrop::HeldTooLong), 1);
+    assert!(receiver.held_bytes <= MAX_MODULES_HELD_BYTES);
+    send_block(&mut receiver, (7, 1), 0, &[1; 100]);
+    assert_eq!(files(&mut receiver), [("f".to_owned(), vec![1; 100])]);
 }
 
 /// Sections whose CRC_32 is right and whose content is whatever comes.

@@ -10,13 +10,22 @@ use raptorq::{EncodingPacket, ObjectTransmissionInformation, SourceBlockDecoder,
 
 use super::reed_solomon;
 use super::{EncodingId, Oti, SchemeInfo};
+use crate::limits;
 
 /// RFC 6330 section 5.1.2.
 const MAX_RAPTORQ_SYMBOLS: u32 = 56_403;
 /// RFC 5053 section 5.1.2 and 5.4.2.3.
 const RAPTOR_SYMBOLS: std::ops::RangeInclusive<u32> = 4..=8192;
-/// A source block in memory for coding. Ours have 1 to 2 MB, so that a set-top box can hold several.
-pub const MAX_BLOCK_BYTES: u64 = 64 << 20;
+
+limits! {
+    /// One source block in memory for encoding or decoding.
+    pub const MAX_BLOCK_BYTES: u64 = 64 << 20, "bytes" {
+        why: "Our own blocks have 1 to 2 MB, so that a set-top box can hold several.",
+        full: "The block is not decoded: its repair symbols are dropped as `repair_symbol`.",
+        free: "Holds for one block.",
+        test: "what_the_mathematics_would_not_take_is_refused_before",
+    }
+}
 
 /// Why a block cannot be coded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

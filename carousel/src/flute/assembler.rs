@@ -148,13 +148,15 @@ impl FdtAssembler {
         self.seen.is_empty()
     }
 
-    /// Index of the assembly for these packets; the one fed longest ago is reused when there is none.
+    /// Index of the assembly for these packets, which is the last one; the one fed longest ago makes room for a new one.
     fn find_or_open(&mut self, instance_id: u32, encoding: u8, oti: &Oti) -> Result<usize, FdtDrop> {
         let same = |open: &Assembly| {
             open.instance_id == instance_id && open.encoding == encoding && open.oti == *oti
         };
         if let Some(index) = self.open.iter().position(same) {
-            return Ok(index);
+            let last = self.open.len() - 1;
+            self.open.make_contiguous()[index..].rotate_left(1);
+            return Ok(last);
         }
         if oti.transfer_length == 0 || oti.transfer_length > MAX_FDT_BYTES {
             return Err(FdtDrop::BadLength);
@@ -177,4 +179,106 @@ fn fingerprint(encoding: u8, bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     (encoding, bytes).hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A packet of TOI 0 with one symbol of an instance; symbols have 4 bytes.
+    fn packet(instance_id: u32, length: u64, symbol: u16, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut writer = crate::bytes::Writer::new(&mut out);
+        // V = 1, O = 1 (32-bit TOI), S = 1; 7 words: flags, CCI, TSI, TOI, EXT_FDT, EXT_FTI of 4 words.
+        writer.u8(0x10).u8(0xa0).u8(4 + 1 + 4).u8(0).u32(0).u32(1).u32(0);
+        writer.u32(192 << 24 | 2 << 20 | instance_id);
+        writer.u8(64).u8(4).u16((length >> 32) as u16).u32(length as u32).u16(0).u16(4).u32(65_535);
+        writer.u16(0).u16(symbol).bytes(bytes);
+        out
+    }
+
+    fn push(assembler: &mut FdtAssembler, bytes: &[u8]) -> Result<Option<AssembledFdt>, FdtDrop> {
+        assembler.push(&Packet::parse(bytes).unwrap())
+    }
+
+    #[test]
+    fn an_instance_beyond_the_limit_is_dropped_and_the_next_is_read() {
+        let mut assembler = FdtAssembler::default();
+        for length in [0, MAX_FDT_BYTES + 1, 1 << 40] {
+            assert_eq!(
+                push(&mut assembler, &packet(1, length, 0, &[1; 4])),
+                Err(FdtDrop::BadLength),
+                "{length}"
+            );
+        }
+        assert_eq!(push(&mut assembler, &packet(1, MAX_FDT_BYTES, 0, &[1; 4])), Ok(None));
+        let complete = push(&mut assembler, &packet(1, 4, 0, &[1; 4])).unwrap().unwrap();
+        assert_eq!((complete.instance_id, complete.version, complete.bytes), (1, 2, vec![1; 4]));
+    }
+
+    #[test]
+    fn more_open_instances_than_the_limit_replace_the_one_fed_longest_ago() {
+        let mut assembler = FdtAssembler::default();
+        for id in 0..=MAX_FDT_INSTANCES_OPEN as u32 {
+            assert_eq!(push(&mut assembler, &packet(id, 8, 0, &[id as u8; 4])), Ok(None));
+            // The first is fed between the others, so that it stays.
+            assert_eq!(push(&mut assembler, &packet(0, 8, 0, &[0; 4])), Err(FdtDrop::Duplicate));
+        }
+        assert_eq!(assembler.open.len(), MAX_FDT_INSTANCES_OPEN);
+        let mut end =
+            |id: u32| push(&mut assembler, &packet(id, 8, 1, &[id as u8; 4])).unwrap().map(|it| it.bytes);
+        assert_eq!(end(0), Some(vec![0; 8]), "fed last");
+        assert_eq!(end(MAX_FDT_INSTANCES_OPEN as u32), Some(vec![MAX_FDT_INSTANCES_OPEN as u8; 8]));
+        assert_eq!(end(1), None, "it made room");
+        assert_eq!(push(&mut assembler, &packet(1, 8, 0, &[1; 4])).unwrap().unwrap().bytes, [1; 8]);
+    }
+
+    #[test]
+    fn fingerprints_beyond_the_limit_age_and_their_instances_are_read_again() {
+        let mut assembler = FdtAssembler::default();
+        let one = |id: u32| packet(id, 4, 0, &id.to_be_bytes());
+        for id in 0..=MAX_FDT_INSTANCES_KEPT as u32 {
+            assert!(push(&mut assembler, &one(id)).unwrap().is_some());
+        }
+        assert_eq!(assembler.seen.len(), MAX_FDT_INSTANCES_KEPT);
+        assert_eq!(push(&mut assembler, &one(1)), Ok(None), "a repeat");
+        assert!(push(&mut assembler, &one(0)).unwrap().is_some(), "its fingerprint has made room");
+        assert_eq!(assembler.seen.len(), MAX_FDT_INSTANCES_KEPT);
+    }
+
+    #[test]
+    fn what_is_no_part_of_an_instance_is_dropped_by_reason() {
+        let mut assembler = FdtAssembler::default();
+        let good = packet(1, 8, 0, &[1; 4]);
+        let with = |at: usize, byte: u8| {
+            let mut bytes = good.clone();
+            bytes[at] = byte;
+            bytes
+        };
+        // Another extension in the place of EXT_FDT and of EXT_FTI; FLUTE version 3; FEC.
+        assert_eq!(push(&mut assembler, &with(16, 199)), Err(FdtDrop::NoExtFdt));
+        assert_eq!(push(&mut assembler, &with(17, 3 << 4)), Err(FdtDrop::NoExtFdt));
+        assert_eq!(push(&mut assembler, &with(20, 63)), Err(FdtDrop::NoExtFti));
+        assert_eq!(push(&mut assembler, &with(3, 6)), Err(FdtDrop::Fec));
+        // Symbols outside the instance, of no length, and one and a half of them.
+        for (symbol, bytes) in [(2, &[1; 4][..]), (1, &[1; 8]), (0, &[1; 6]), (0, &[1; 12])] {
+            assert_eq!(
+                push(&mut assembler, &packet(1, 8, symbol, bytes)),
+                Err(FdtDrop::BadLength),
+                "{symbol} {bytes:?}"
+            );
+        }
+        assert_eq!(push(&mut assembler, &good), Ok(None));
+        assert_eq!(push(&mut assembler, &good), Err(FdtDrop::Duplicate));
+        // The last symbol may be short, and several symbols may come in one packet.
+        assert_eq!(push(&mut assembler, &packet(2, 6, 0, &[1; 6])).unwrap().unwrap().bytes, [1; 6]);
+        assert_eq!(
+            push(&mut assembler, &packet(1, 8, 1, &[2; 4])).unwrap().unwrap().bytes,
+            [1, 1, 1, 1, 2, 2, 2, 2]
+        );
+        assert_eq!(push(&mut assembler, &packet(1, 8, 0, &[1, 1, 1, 1, 2, 2, 2, 2])), Ok(None), "a repeat");
+        assembler.forget();
+        assert!(push(&mut assembler, &packet(1, 8, 0, &[1; 4])).unwrap().is_none());
+        assert!(push(&mut assembler, &packet(1, 8, 1, &[2; 4])).unwrap().is_some());
+    }
 }

@@ -176,6 +176,24 @@ mod tests {
     }
 
     #[test]
+    fn bombs_are_refused_and_the_next_object_is_decoded() {
+        // gzip's own ratio stays below the limit; 20 members of nothing but a header do not matter.
+        let small = gzip(&[0; 500]);
+        let most = small.len() as u64 * MAX_INFLATE_RATIO;
+        assert!(most < 1 << 20);
+        let bomb = gzip(&vec![0; 1 << 20]);
+        let by_ratio = bomb.len() as u64 * MAX_INFLATE_RATIO;
+        assert!(by_ratio > 1 << 20);
+        assert_eq!(inflate(&vec![0_u8; 1025][..], 1024), Err(VerifyError::TooLarge));
+        assert_eq!(inflate(&vec![0_u8; 1024][..], 1024).map(|it| it.len()), Ok(1024));
+        // A Content-Length beyond what the bytes can give does not widen the limit.
+        let claimed = decode(&Encoding::Gzip, &small, Some(u64::MAX)).unwrap().unwrap();
+        assert_eq!(claimed.len(), 500);
+        assert_eq!(decode(&Encoding::Gzip, &bomb, Some((1 << 20) - 1)), Err(VerifyError::TooLarge));
+        assert_eq!(decode(&Encoding::Gzip, &bomb, Some(1 << 20)).unwrap().unwrap().len(), 1 << 20);
+    }
+
+    #[test]
     fn deflate_means_two_things() {
         let mut raw = DeflateEncoder::new(Vec::new(), Compression::fast());
         raw.write_all(b"abc").unwrap();

@@ -3,14 +3,38 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use super::{Datagram, IpDrop, IpPacket, parse_ip, udp};
+use super::{Datagram, IpDrop, IpPacket, is_checksum_right, parse_ip, udp};
+use crate::limits;
 
-/// Datagrams under reassembly at a time; the oldest gives way. 64 × 64 KiB is the most they can hold.
-const MAX_OPEN: usize = 64;
-/// Fragments of one datagram: 64 KiB in pieces of 512.
-const MAX_FRAGMENTS: usize = 128;
-/// IP's own limit.
-const MAX_BYTES: usize = 65_535;
+limits! {
+    /// Fragmented datagrams under reassembly at a time.
+    const MAX_OPEN: usize = 64, "datagrams" {
+        why: "A sender fragments one datagram after the other; each costs up to 64 KiB.",
+        full: "The datagram that received a fragment longest ago is dropped: `fragment_expired`.",
+        free: "When a datagram is complete, contradicted, or has had none of the last 4,096 fragments.",
+        test: "datagrams_that_are_never_complete_make_room",
+    }
+
+    /// Fragments of one datagram.
+    const MAX_FRAGMENTS: usize = 128, "fragments" {
+        why: "64 KiB in fragments of 512 bytes.",
+        full: "The datagram is dropped: `fragment_dropped`.",
+        free: "At once: the next datagram is reassembled.",
+        test: "a_datagram_of_too_many_fragments_is_dropped_and_the_next_is_complete",
+    }
+
+    /// Fragments of other datagrams after which an incomplete one is dropped. Identifications of 16 bits come round: a
+    /// fragment must not be joined with one of a datagram 65,536 later.
+    const MAX_FRAGMENT_AGE: u64 = 4_096, "fragments" {
+        why: "Fragments of one datagram follow each other; a reordering link shifts them by tens.",
+        full: "The datagram is dropped: `fragment_expired`.",
+        free: "At once: the identification can be used again.",
+        test: "fragments_of_an_earlier_datagram_with_the_same_identification_are_not_used",
+    }
+}
+
+/// What IP's lengths can say.
+const IP_BYTES: usize = 65_535;
 
 #[derive(Debug)]
 struct Open {
@@ -22,13 +46,19 @@ struct Open {
     /// Non-overlapping pieces received, sorted.
     pieces: Vec<(usize, usize)>,
     total: Option<usize>,
+    /// [`FragmentAssembler::fragments`] when a fragment was added last.
+    fed_at: u64,
 }
 
 /// Keeps fragments until their datagram is whole.
 #[derive(Debug, Default)]
 pub struct FragmentAssembler {
+    /// Fed longest ago first; at most [`MAX_OPEN`].
     open: VecDeque<Open>,
     whole: Vec<u8>,
+    /// Fragments received: the clock by which open datagrams age.
+    fragments: u64,
+    expired: u64,
 }
 
 impl FragmentAssembler {
@@ -48,7 +78,7 @@ impl FragmentAssembler {
         let Some(fragment) = packet.fragment else { return packet.udp() };
         let end = fragment.offset + packet.payload.len();
         if packet.payload.is_empty()
-            || end > MAX_BYTES
+            || end > IP_BYTES
             || (fragment.more && !packet.payload.len().is_multiple_of(8))
         {
             return Err(IpDrop::FragmentDropped);
@@ -59,37 +89,56 @@ impl FragmentAssembler {
                 && open.destination == packet.destination
                 && open.protocol == packet.protocol
         };
-        let index = self.open.iter().position(same).unwrap_or_else(|| {
-            if self.open.len() >= MAX_OPEN {
-                self.open.pop_front();
-            }
-            self.open.push_back(Open {
-                source: packet.source,
-                destination: packet.destination,
-                id: fragment.id,
-                protocol: packet.protocol,
-                bytes: Vec::new(),
-                pieces: Vec::new(),
-                total: None,
-            });
-            self.open.len() - 1
+        self.fragments += 1;
+        let found = self.open.iter().position(same);
+        let mut open = found.and_then(|at| self.open.remove(at)).filter(|it| {
+            let is_fresh = self.fragments - it.fed_at <= MAX_FRAGMENT_AGE;
+            self.expired += u64::from(!is_fresh);
+            is_fresh
         });
-        if !self.open[index].add(fragment.offset, packet.payload, fragment.more) {
-            // Overlaps are how fragments are abused (RFC 5722): the whole datagram goes.
-            self.open.remove(index);
+        let datagram = open.get_or_insert_with(|| Open {
+            source: packet.source,
+            destination: packet.destination,
+            id: fragment.id,
+            protocol: packet.protocol,
+            bytes: Vec::new(),
+            pieces: Vec::new(),
+            total: None,
+            fed_at: 0,
+        });
+        datagram.fed_at = self.fragments;
+        if !datagram.add(fragment.offset, packet.payload, fragment.more) {
+            // Overlaps are how fragments are abused (RFC 5722 section 4): the datagram is dropped.
             return Err(IpDrop::FragmentDropped);
         }
-        if !self.open[index].is_whole() {
+        if !datagram.is_whole() {
+            while self.open.len() >= MAX_OPEN
+                || self.open.front().is_some_and(|it| self.fragments - it.fed_at > MAX_FRAGMENT_AGE)
+            {
+                self.open.pop_front();
+                self.expired += 1;
+            }
+            self.open.extend(open);
             return Err(IpDrop::FragmentKept);
         }
-        let Some(done) = self.open.remove(index) else { return Err(IpDrop::FragmentDropped) };
-        self.whole = done.bytes;
+        self.whole = std::mem::take(&mut datagram.bytes);
         self.last(packet)
+    }
+
+    /// Datagrams dropped because their other fragments did not arrive in time, or others needed the room.
+    pub const fn expired(&self) -> u64 {
+        self.expired
     }
 
     /// The datagram that [`FragmentAssembler::push`] last completed, again; `packet` was its last fragment.
     pub(crate) fn last(&self, packet: &IpPacket<'_>) -> Result<Datagram<'_>, IpDrop> {
-        udp(packet.source, packet.destination, packet.ttl, packet.protocol, &self.whole)
+        let datagram = udp(packet.source, packet.destination, packet.ttl, packet.protocol, &self.whole)?;
+        // Fragments of two datagrams with one identification make one whose checksum is wrong.
+        if is_checksum_right(packet.source, packet.destination, &self.whole) {
+            Ok(datagram)
+        } else {
+            Err(IpDrop::Checksum)
+        }
     }
 }
 
@@ -139,6 +188,7 @@ mod tests {
         }
     }
 
+    /// A UDP datagram without a checksum.
     fn datagram(length: usize) -> Vec<u8> {
         let mut bytes = vec![0, 9, 0, 10, 0, 0, 0, 0];
         bytes[4..6].copy_from_slice(&(length as u16 + 8).to_be_bytes());
@@ -166,15 +216,78 @@ mod tests {
     }
 
     #[test]
-    fn overlaps_are_refused_and_memory_is_bounded() {
+    fn overlaps_are_refused() {
         let bytes = datagram(100);
         let mut assembler = FragmentAssembler::default();
         let _ = assembler.push(&piece(1, 0, true, &bytes[..64]));
         assert_eq!(assembler.push(&piece(1, 56, false, &bytes[56..])), Err(IpDrop::FragmentDropped));
-        for id in 0..1000 {
-            let _ = assembler.push(&piece(id, 65_528, false, &bytes[..4]));
-        }
-        assert!(assembler.open.len() <= MAX_OPEN);
         assert_eq!(assembler.push(&piece(1, 65_528, true, &bytes[..8])), Err(IpDrop::FragmentDropped));
+    }
+
+    #[test]
+    fn datagrams_that_are_never_complete_make_room() {
+        let bytes = datagram(100);
+        let mut assembler = FragmentAssembler::default();
+        for id in 0..1000 {
+            let _ = assembler.push(&piece(id, 64, false, &bytes[64..]));
+        }
+        assert_eq!((assembler.open.len(), assembler.expired()), (MAX_OPEN, 1000 - MAX_OPEN as u64));
+        assert!(assembler.push(&piece(999, 0, true, &bytes[..64])).is_ok());
+        // One that is fed stays, however many others begin.
+        let _ = assembler.push(&piece(7, 0, true, &bytes[..32]));
+        for id in 2000..2063 {
+            let _ = assembler.push(&piece(id, 64, false, &bytes[64..]));
+        }
+        let _ = assembler.push(&piece(7, 32, true, &bytes[32..64]));
+        let _ = assembler.push(&piece(3000, 64, false, &bytes[64..]));
+        assert_eq!(assembler.push(&piece(7, 64, false, &bytes[64..])).unwrap().payload, &bytes[8..]);
+    }
+
+    #[test]
+    fn a_datagram_of_too_many_fragments_is_dropped_and_the_next_is_complete() {
+        let bytes = datagram(8 * MAX_FRAGMENTS);
+        let mut assembler = FragmentAssembler::default();
+        let fragments: Vec<_> = bytes.chunks(8).enumerate().collect();
+        let last = fragments.len() - 1;
+        let verdicts: Vec<_> = fragments
+            .iter()
+            .map(|(at, it)| assembler.push(&piece(1, at * 8, *at < last, it)).map(|_| ()))
+            .collect();
+        assert_eq!(verdicts[MAX_FRAGMENTS], Err(IpDrop::FragmentDropped));
+        assert!(verdicts.iter().all(Result::is_err));
+        let _ = assembler.push(&piece(1, 0, true, &bytes[..512]));
+        assert_eq!(assembler.push(&piece(1, 512, false, &bytes[512..])).unwrap().payload, &bytes[8..]);
+    }
+
+    #[test]
+    fn fragments_of_an_earlier_datagram_with_the_same_identification_are_not_used() {
+        let (old, new) = (datagram(100), datagram(101));
+        let mut assembler = FragmentAssembler::default();
+        let _ = assembler.push(&piece(7, 0, true, &old[..64]));
+        for id in 0..MAX_FRAGMENT_AGE as u32 / 2 {
+            for (offset, more) in [(0, true), (64, false)] {
+                let end = if more { 64 } else { old.len() };
+                let _ = assembler.push(&piece(100 + id, offset, more, &old[offset..end]));
+            }
+        }
+        assert_eq!(assembler.push(&piece(7, 64, false, &new[64..])), Err(IpDrop::FragmentKept));
+        assert_eq!(assembler.expired(), 1);
+        assert_eq!(assembler.push(&piece(7, 0, true, &new[..64])).unwrap().payload, &new[8..]);
+    }
+
+    #[test]
+    fn fragments_of_two_datagrams_do_not_make_one() {
+        let datagram = |fill: u8| {
+            let mut packet = Vec::new();
+            let [from, to] = ["10.0.0.1:9", "239.0.0.1:10"].map(|it| it.parse().unwrap());
+            crate::ip::write_udp(&mut packet, from, to, 1, &[fill; 100]);
+            packet.split_off(20)
+        };
+        let (old, new) = (datagram(1), datagram(2));
+        let mut assembler = FragmentAssembler::default();
+        let _ = assembler.push(&piece(7, 0, true, &old[..64]));
+        assert_eq!(assembler.push(&piece(7, 64, false, &new[64..])), Err(IpDrop::Checksum));
+        let _ = assembler.push(&piece(7, 0, true, &new[..64]));
+        assert_eq!(assembler.push(&piece(7, 64, false, &new[64..])).unwrap().payload, [2; 100]);
     }
 }

@@ -12,6 +12,7 @@ use crate::bytes::{Reader, WireError};
 use crate::reasons;
 
 pub use fragments::FragmentAssembler;
+use write::is_checksum_right;
 pub use write::{multicast_mac, write_ethernet_udp, write_udp};
 
 /// Link types of captures that we can unwrap (<https://www.tcpdump.org/linktypes.html>).
@@ -50,8 +51,12 @@ reasons! {
         Malformed = "malformed",
         /// The fragment is kept until the other fragments arrive.
         FragmentKept = "fragment_kept",
-        /// There is no room for the fragment, or it contradicts other fragments.
+        /// The fragment contradicts other fragments of its datagram.
         FragmentDropped = "fragment_dropped",
+        /// The datagram was not complete in time, or others needed its room.
+        FragmentExpired = "fragment_expired",
+        /// The UDP checksum of a reassembled datagram is wrong.
+        Checksum = "checksum",
     }
 }
 

@@ -74,6 +74,22 @@ pub fn write_udp(out: &mut Vec<u8>, source: SocketAddr, destination: SocketAddr,
     out[start + 6..start + 8].copy_from_slice(&checksum.to_be_bytes());
 }
 
+/// Whether the checksum of a UDP datagram is right, or the sender has left it out (0).
+pub(super) fn is_checksum_right(source: IpAddr, destination: IpAddr, datagram: &[u8]) -> bool {
+    if datagram.get(6..8) == Some(&[0, 0]) {
+        return true;
+    }
+    let of_address = |total, address| match address {
+        IpAddr::V4(ip) => sum(total, &ip.octets()),
+        IpAddr::V6(ip) => sum(total, &ip.octets()),
+    };
+    let pseudo = of_address(of_address(0, source), destination);
+    // The length in the header counts; bytes behind it are padding.
+    let length = datagram.get(4..6).map_or(0, |it| usize::from(u16::from_be_bytes([it[0], it[1]])));
+    let length = if length == 0 { datagram.len() } else { length };
+    datagram.get(..length).is_some_and(|it| fold(sum(pseudo + 17 + length as u64, it)) == 0)
+}
+
 fn sum(start: u64, bytes: &[u8]) -> u64 {
     let words = bytes.chunks(2).map(|pair| u64::from(pair[0]) << 8 | u64::from(*pair.get(1).unwrap_or(&0)));
     words.fold(start, |total, word| total + word)

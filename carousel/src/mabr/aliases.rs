@@ -4,18 +4,30 @@
 //! (`transportObjectURI` → locator) and which URL stands for a common beginning (`transportObjectBaseURI` → `BaseURL`,
 //! clause 9.3). Names that neither speaks of are themselves.
 
+use std::collections::{BTreeSet, HashMap};
+
 use super::Configuration;
+use crate::limits;
 
 /// Names to URLs of all configurations that are in force.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Aliases {
-    exact: Vec<(String, String)>,
-    /// Longest beginnings first.
-    beginnings: Vec<(String, String)>,
+    exact: HashMap<String, String>,
+    beginnings: HashMap<String, String>,
+    /// Lengths of the beginnings.
+    lengths: BTreeSet<usize>,
+    left_out: u64,
 }
 
-/// Aliases kept of one configuration. More would be one for each object, which is what beginnings are for.
-const MAX_ALIASES: usize = 65_536;
+limits! {
+    /// Names, and likewise beginnings of names, of all configurations.
+    const MAX_ALIASES: usize = 65_536, "names" {
+        why: "One for each manifest; one for each object is what beginnings of names are for.",
+        full: "Further names are left out and counted: their objects have the keys of their names.",
+        free: "When a configuration is replaced: names are collected anew.",
+        test: "aliases_beyond_the_limit_are_counted_and_leave_with_their_document",
+    }
+}
 
 impl Aliases {
     /// Adds what `configuration` says; what was said before wins.
@@ -25,10 +37,13 @@ impl Aliases {
                 if let Some(name) =
                     manifest.transport_object_uri.as_ref().filter(|_| !manifest.url.is_empty())
                     && *name != manifest.url
-                    && self.exact.len() < MAX_ALIASES
-                    && !self.exact.iter().any(|(have, _)| have == name)
+                    && !self.exact.contains_key(name)
                 {
-                    self.exact.push((name.clone(), manifest.url.clone()));
+                    if self.exact.len() < MAX_ALIASES {
+                        self.exact.insert(name.clone(), manifest.url.clone());
+                    } else {
+                        self.left_out += 1;
+                    }
                 }
             }
         }
@@ -44,28 +59,38 @@ impl Aliases {
                 .max_by_key(|(_, weight)| *weight);
             if let (Some(base), Some((url, _))) = (&repair.transport_object_base_uri, heaviest)
                 && base != url
-                && self.beginnings.len() < MAX_ALIASES
-                && !self.beginnings.iter().any(|(have, _)| have == base)
+                && !self.beginnings.contains_key(base)
             {
-                self.beginnings.push((base.clone(), url.clone()));
+                if self.beginnings.len() < MAX_ALIASES {
+                    self.lengths.insert(base.len());
+                    self.beginnings.insert(base.clone(), url.clone());
+                } else {
+                    self.left_out += 1;
+                }
             }
         }
-        self.beginnings.sort_by_key(|(base, _)| std::cmp::Reverse(base.len()));
+    }
+
+    /// Names that were left out because there were too many.
+    pub const fn left_out(&self) -> u64 {
+        self.left_out
     }
 
     /// The URL under which players know the object `name`; `None` if its name is its URL.
     pub fn url_of(&self, name: &str) -> Option<String> {
-        if let Some((_, url)) = self.exact.iter().find(|(have, _)| have == name) {
+        if let Some(url) = self.exact.get(name) {
             return Some(url.clone());
         }
-        let (base, url) = self.beginnings.iter().find(|(base, _)| name.starts_with(base.as_str()))?;
+        // The longest beginning counts.
+        let bases = self.lengths.iter().rev().filter_map(|&length| name.get(..length));
+        let (base, url) = bases.into_iter().find_map(|base| Some((base, self.beginnings.get(base)?)))?;
         let rest = &name[base.len()..];
         // Exactly one slash where the two meet.
         Some(format!("{}/{}", url.trim_end_matches('/'), rest.trim_start_matches('/')))
     }
 
     /// Whether every name is its own URL.
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.exact.is_empty() && self.beginnings.is_empty()
     }
 }
@@ -93,5 +118,70 @@ impl<'a> ChunkName<'a> {
             return Some(Self { object: before, offset, is_last: false });
         }
         Some(Self { object, offset, is_last: flags.contains(&"isLast") })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mabr::{ManifestLocator, MulticastSession, RepairParameters, TransportSession};
+
+    fn configuration(names: usize) -> Configuration {
+        let manifests = (0..names).map(|at| ManifestLocator {
+            transport_object_uri: Some(format!("tag:{at}")),
+            url: format!("http://h/{at}"),
+            ..ManifestLocator::default()
+        });
+        let repairs = (0..names).map(|at| TransportSession {
+            repair: Some(RepairParameters {
+                transport_object_base_uri: Some(format!("tag:base/{at}/")),
+                base_urls: vec![(format!("http://cdn/{at}"), 1)],
+                ..RepairParameters::default()
+            }),
+            ..TransportSession::default()
+        });
+        let session = MulticastSession {
+            manifests: manifests.collect(),
+            transport_sessions: repairs.collect(),
+            ..MulticastSession::default()
+        };
+        Configuration { sessions: vec![session], ..Configuration::default() }
+    }
+
+    #[test]
+    fn aliases_beyond_the_limit_are_counted_and_leave_with_their_document() {
+        let mut aliases = Aliases::default();
+        aliases.add(&configuration(MAX_ALIASES + 5));
+        assert_eq!(aliases.left_out(), 10);
+        assert_eq!(aliases.url_of("tag:65535").as_deref(), Some("http://h/65535"));
+        assert_eq!(aliases.url_of("tag:65536"), None);
+        let mut aliases = Aliases::default();
+        aliases.add(&configuration(1));
+        assert_eq!(aliases.left_out(), 0);
+    }
+
+    #[test]
+    fn the_longest_beginning_counts() {
+        let mut aliases = Aliases::default();
+        let mut all = configuration(0);
+        for (base, url) in [("tag:", "http://all"), ("tag:a/", "http://a/"), ("tag:a/b", "http://b")] {
+            let repair = RepairParameters {
+                transport_object_base_uri: Some(base.into()),
+                base_urls: vec![(url.into(), 1)],
+                ..RepairParameters::default()
+            };
+            let session = TransportSession { repair: Some(repair), ..TransportSession::default() };
+            all.gateway_sessions.push(session);
+        }
+        aliases.add(&all);
+        for (name, url) in [
+            ("tag:x", "http://all/x"),
+            ("tag:a/c", "http://a/c"),
+            ("tag:a/b/c", "http://b/c"),
+            ("tag:é", "http://all/é"),
+        ] {
+            assert_eq!(aliases.url_of(name).as_deref(), Some(url));
+        }
+        assert_eq!(aliases.url_of("tag"), None);
     }
 }

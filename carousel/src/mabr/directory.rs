@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Aliases, Configuration, Protocol, RepairParameters, TransportSession};
+use crate::limits;
 use crate::limits::MAX_SESSIONS;
 use crate::xml::XmlError;
 
@@ -96,15 +97,33 @@ pub enum DirectoryChange {
     Sessions,
 }
 
-/// Documents kept: one for each name and source.
-const MAX_DOCUMENTS: usize = 256;
+limits! {
+    /// Session configurations in force: one for each name and source.
+    const MAX_DOCUMENTS: usize = 256, "documents" {
+        why: "A broadcaster announces one to three; each is parsed and up to 8 MiB long.",
+        full: "Of the source with the most documents, the one received longest ago makes room; counted as evicted.",
+        free: "When a document is replaced by its next version, or makes room.",
+        test: "documents_come_and_go_and_the_last_is_in_force_like_the_first",
+    }
+}
+
+/// A session configuration in force.
+#[derive(Debug)]
+struct Document {
+    configuration: Configuration,
+    /// [`Directory::received`] when it was received last.
+    received_at: u64,
+}
 
 /// See the module head.
 #[derive(Debug, Default)]
 pub struct Directory {
     policy: JoinPolicy,
     fixed: Vec<SessionSpec>,
-    documents: BTreeMap<(IpAddr, String), Configuration>,
+    documents: BTreeMap<(IpAddr, String), Document>,
+    /// Documents received: the clock by which they age.
+    received: u64,
+    evicted: u64,
     sessions: Vec<SessionSpec>,
     aliases: Aliases,
     refused: u64,
@@ -138,14 +157,16 @@ impl Directory {
     ) -> Result<DirectoryChange, XmlError> {
         let configuration = Configuration::parse(bytes)?;
         let key = (source, name.to_ascii_lowercase());
-        if self.documents.get(&key) == Some(&configuration) {
-            return Ok(DirectoryChange::Same);
+        self.received += 1;
+        if let Some(document) = self.documents.get_mut(&key) {
+            document.received_at = self.received;
+            if document.configuration == configuration {
+                return Ok(DirectoryChange::Same);
+            }
+        } else if self.documents.len() >= MAX_DOCUMENTS {
+            self.evict();
         }
-        if !self.documents.contains_key(&key) && self.documents.len() >= MAX_DOCUMENTS {
-            self.refused += 1;
-            return Err(XmlError::TooLarge("more than 256 session configurations"));
-        }
-        self.documents.insert(key, configuration);
+        self.documents.insert(key, Document { configuration, received_at: self.received });
         let before = std::mem::take(&mut self.sessions);
         self.rebuild();
         Ok(if before == self.sessions { DirectoryChange::Same } else { DirectoryChange::Sessions })
@@ -163,10 +184,31 @@ impl Directory {
 
     /// Configurations in force.
     pub fn configurations(&self) -> impl Iterator<Item = &Configuration> {
-        self.documents.values()
+        self.documents.values().map(|it| &it.configuration)
     }
 
-    /// Sessions and documents left out because there were too many.
+    /// Documents that made room for others.
+    pub const fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// Removes a document for another one: of the source that has the most, so that a source that invents documents
+    /// displaces only its own.
+    fn evict(&mut self) {
+        let mut by_source: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        for (source, _) in self.documents.keys() {
+            *by_source.entry(*source).or_default() += 1;
+        }
+        let Some((source, _)) = by_source.into_iter().max_by_key(|(_, count)| *count) else { return };
+        let of_source = self.documents.iter().filter(|((of, _), _)| *of == source);
+        let oldest = of_source.min_by_key(|(_, it)| it.received_at).map(|(key, _)| key.clone());
+        if let Some(key) = oldest {
+            self.documents.remove(&key);
+            self.evicted += 1;
+        }
+    }
+
+    /// Sessions left out because there were too many.
     pub const fn refused(&self) -> u64 {
         self.refused
     }
@@ -175,7 +217,7 @@ impl Directory {
         self.sessions = self.fixed.clone();
         self.aliases = Aliases::default();
         let documents = std::mem::take(&mut self.documents);
-        for configuration in documents.values() {
+        for Document { configuration, .. } in documents.values() {
             self.aliases.add(configuration);
             for session in &configuration.gateway_sessions {
                 if self.policy.joins(session.service_class.as_deref()) {

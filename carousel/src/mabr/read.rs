@@ -4,13 +4,19 @@ use super::{
     CarouselEntry, Component, Configuration, Endpoint, EntryKind, ManifestLocator, MulticastSession,
     ObjectCarousel, Protocol, RepairParameters, TransportSession,
 };
+use crate::limits;
 use crate::time::{WallTime, duration_from_xml};
 use crate::xml::{self, Element, XmlError, value};
 
-/// Sessions of either kind in one document. The largest seen has 8; an operator with 500 channels has 3,000 rungs.
-pub(super) const MAX_TRANSPORT_SESSIONS: usize = 8192;
-/// Entries of one object carousel; SES lists 600.
-const MAX_CAROUSEL_ENTRIES: usize = 65_536;
+limits! {
+    /// Sessions of both kinds in one session configuration.
+    pub(super) const MAX_TRANSPORT_SESSIONS: usize = 8_192, "sessions" {
+        why: "The largest seen has 8; an operator with 500 channels has 3,000 representations.",
+        full: "The document is refused as too large; its predecessor stays in force.",
+        free: "Holds for one document.",
+        test: "sessions_of_a_hostile_configuration_are_bounded",
+    }
+}
 
 impl Configuration {
     /// Reads a document.
@@ -76,7 +82,7 @@ fn multicast_session(element: &Element) -> Result<MulticastSession, XmlError> {
                 transport_object_uri: child.attribute("transportObjectURI").map(str::to_owned),
                 path_pattern: child.attribute("contentPlaybackPathPattern").map(str::to_owned),
             }),
-            "MulticastTransportSession" if session.transport_sessions.len() < MAX_TRANSPORT_SESSIONS => {
+            "MulticastTransportSession" => {
                 session.transport_sessions.push(transport_session(child)?);
             }
             _ => session.unknown.push(child.clone()),
@@ -183,9 +189,6 @@ fn object_carousel(element: &Element) -> Result<ObjectCarousel, XmlError> {
             "ResourceLocator" => EntryKind::Resource,
             _ => continue,
         };
-        if carousel.entries.len() >= MAX_CAROUSEL_ENTRIES {
-            return Err(XmlError::TooLarge("more than 65536 entries in an ObjectCarousel"));
-        }
         carousel.entries.push(CarouselEntry {
             kind,
             uri: child.text.clone(),

@@ -123,10 +123,35 @@ fn sessions_of_a_hostile_configuration_are_bounded() {
     assert_eq!(directory.sessions().len(), MAX_SESSIONS);
     assert_eq!(directory.refused(), 2000 - MAX_SESSIONS as u64);
     assert!(directory.document(source, "x", document(10_000).as_bytes()).is_err());
-    for at in 0..300 {
-        let _ = directory.document(source, &format!("d{at}"), document(1).as_bytes());
+    directory.document(source, "x", document(1).as_bytes()).unwrap();
+    assert_eq!(directory.sessions().len(), 1, "the places are free again");
+}
+
+#[test]
+fn documents_come_and_go_and_the_last_is_in_force_like_the_first() {
+    let document = |port: u16| {
+        format!(
+            "<MulticastGatewayConfiguration><MulticastGatewayConfigurationTransportSession><EndpointAddress>\
+            <NetworkDestinationGroupAddress>239.0.0.1</NetworkDestinationGroupAddress>\
+            <TransportDestinationPort>{port}</TransportDestinationPort></EndpointAddress>\
+            </MulticastGatewayConfigurationTransportSession></MulticastGatewayConfiguration>"
+        )
+    };
+    let (ours, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+    let mut directory = Directory::new(JoinPolicy::default(), Vec::new());
+    directory.document(ours, "bootstrap", document(1).as_bytes()).unwrap();
+    for at in 0..1000_u16 {
+        let change = directory.document(other, &format!("d{at}"), document(1000 + at).as_bytes()).unwrap();
+        assert_eq!(change, DirectoryChange::Sessions, "{at}");
+        assert!(directory.sessions().iter().any(|it| it.address.port() == 1000 + at), "{at}");
     }
-    assert!(directory.configurations().count() <= 256);
+    assert_eq!((directory.configurations().count(), directory.evicted()), (256, 745));
+    assert!(directory.sessions().iter().any(|it| it.address.port() == 1), "another source's document stays");
+    // What is received again stays, what was received longest ago goes.
+    directory.document(other, "D745", document(1745).as_bytes()).unwrap();
+    directory.document(other, "new", document(3000).as_bytes()).unwrap();
+    let ports: Vec<u16> = directory.sessions().iter().map(|it| it.address.port()).collect();
+    assert!(ports.contains(&1745) && !ports.contains(&1746) && ports.contains(&3000));
 }
 
 #[test]

@@ -6,9 +6,6 @@ use crate::xml::{self, Element, XmlError, value};
 const NAMESPACE: &str = "urn:dvb:metadata:nativeip:2024";
 const EXTENSIBILITY: &str = "urn:dvb:metadata:Extensibility:2024";
 
-/// Streams or URIs of one file; SES lists 60.
-const MAX_ENTRIES: usize = 65_536;
-
 /// The networks and the streams on them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NetworkInformationFile {
@@ -153,11 +150,7 @@ impl BroadcastNetwork {
             provider: text(element, "NIPNetworkProviderName"),
             satellite_position: position.map(|it| (text(it, "OrbitalPosition"), text(it, "West_East_flag"))),
             network_id: value("NIPNetworkID", element.need("NIPNetworkID")?)?,
-            streams: element
-                .all("NIPStream")
-                .take(MAX_ENTRIES)
-                .map(NipStream::read)
-                .collect::<Result<_, _>>()?,
+            streams: element.all("NIPStream").map(NipStream::read).collect::<Result<_, _>>()?,
         })
     }
 
@@ -244,7 +237,7 @@ impl ServiceInformationFile {
     pub fn parse(bytes: &[u8]) -> Result<Self, XmlError> {
         let root = root(bytes, "ServiceInformationFile")?;
         let mut streams = Vec::new();
-        for stream in root.all("BroadcastMediaStream").take(MAX_ENTRIES) {
+        for stream in root.all("BroadcastMediaStream") {
             let mut ids = [0; 4];
             for (id, name) in ids.iter_mut().zip(STREAM_IDS) {
                 *id = value(name, stream.need(name)?)?;
@@ -252,11 +245,7 @@ impl ServiceInformationFile {
             let media = stream.find("BroadcastMedia");
             let uris = media.iter().flat_map(|media| media.all("URI")).map(|uri| uri.text.clone());
             let applications = media.iter().flat_map(|media| media.all("InteractiveApplications")).cloned();
-            streams.push(MediaStream {
-                ids,
-                uris: uris.take(MAX_ENTRIES).collect(),
-                applications: applications.collect(),
-            });
+            streams.push(MediaStream { ids, uris: uris.collect(), applications: applications.collect() });
         }
         Ok(Self {
             version_update: text(&root, "VersionUpdate"),

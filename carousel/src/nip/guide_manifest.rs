@@ -10,9 +10,6 @@ use super::files::{document, finish, root, text};
 use crate::time::{WallTime, duration_from_xml, duration_to_xml};
 use crate::xml::{Element, XmlError, value};
 
-/// Schedules of a manifest, sessions of a schedule, tags of a session; a broadcaster has one, one and two.
-const MAX_ENTRIES: usize = 1024;
-
 /// The manifest of a content guide.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GuideManifest {
@@ -56,7 +53,7 @@ impl GuideManifest {
     /// Another root, no GuideSchedule, times or sizes that are none.
     pub fn parse(bytes: &[u8]) -> Result<Self, XmlError> {
         let root = root(bytes, "NIPContentGuideManifest")?;
-        let schedules = root.all("GuideSchedule").take(MAX_ENTRIES).map(GuideSchedule::read);
+        let schedules = root.all("GuideSchedule").map(GuideSchedule::read);
         let schedules: Vec<_> = schedules.collect::<Result<_, _>>()?;
         if schedules.is_empty() {
             return Err(XmlError::Missing { what: "GuideSchedule", within: root.name });
@@ -92,8 +89,8 @@ impl GuideSchedule {
             value: text.chars().take(80).collect(),
         };
         let (start, length) = (element.need("PublishedStartTime")?, element.need("PublishedDuration")?);
-        let sessions = element.all("GuideSession").take(MAX_ENTRIES).map(|session| {
-            let tags = session.all("TagRef").take(MAX_ENTRIES).map(|tag| tag.text.clone());
+        let sessions = element.all("GuideSession").map(|session| {
+            let tags = session.all("TagRef").map(|tag| tag.text.clone());
             let size = session.child_text("CarouselMaxDataSize");
             Ok(GuideSession {
                 tags: tags.filter(|tag| !tag.is_empty()).collect(),

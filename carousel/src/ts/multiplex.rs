@@ -11,14 +11,34 @@ use super::psi::{self, Nit, Pat, Pmt, Sdt, Service, Stream};
 use super::section::{Section, SectionDrop};
 use super::{PACKET_BYTES, Packet, Pid};
 use crate::dsmcc::message::{TABLE_CONTROL, TABLE_DATA};
+use crate::limits;
 use crate::limits::{MAX_PROGRAMS, MAX_UNDECLARED_PIDS};
 use crate::mpe;
 use crate::time::WallTime;
 
 /// The lowest PID that is not reserved for tables.
 const FIRST_FREE_PID: u16 = 0x20;
-/// Sections of an SDT or PAT that are kept: all that 8 bits count.
-const MAX_SERVICES: usize = 4096;
+/// Sections with our tables on PIDs without a place after which PIDs that have been silent lose theirs.
+const SILENCE_SECTIONS: u32 = 1_024;
+
+limits! {
+    /// Services of one transport stream with their names.
+    const MAX_SERVICES: usize = 4_096, "services" {
+        why: "256 sections of an SDT hold about 4,000 short names.",
+        full: "Further services have no name; counted as `too_many_services`.",
+        free: "When the transport stream changes.",
+        test: "services_beyond_the_limit_are_counted_until_the_stream_changes",
+    }
+}
+
+/// A PID with sections of ours that no PMT names.
+#[derive(Debug, Clone, Copy, Default)]
+struct Undeclared {
+    /// A correct section of ours has arrived.
+    is_right: bool,
+    /// Packets of the PID when it was last examined for silence.
+    packets: u64,
+}
 
 /// What comes out of a stream.
 #[derive(Debug)]
@@ -92,10 +112,13 @@ pub struct Tables {
     pub time: Option<WallTime>,
     pat_version: Option<u8>,
     /// PIDs with sections of ours that no PMT names as such, and whether a right one has come.
-    undeclared: BTreeMap<Pid, bool>,
+    undeclared: BTreeMap<Pid, Undeclared>,
+    /// Sections of further PIDs since silent ones were looked for.
+    without_place: u32,
     changes: Vec<Change>,
     too_many_pids: u64,
     too_many_programs: u64,
+    too_many_services: u64,
     bad_tables: u64,
 }
 
@@ -110,7 +133,7 @@ impl Tables {
     pub fn component(&self, pid: Pid) -> Option<Component> {
         let of = |(service_id, stream): (u16, &Stream)| Component::of(service_id, stream);
         self.streams().find(|(_, stream)| stream.pid == pid).map(of).or_else(|| {
-            self.undeclared.get(&pid).filter(|is_right| **is_right).map(|_| Component {
+            self.undeclared.get(&pid).filter(|it| it.is_right).map(|_| Component {
                 pid,
                 service_id: None,
                 stream_type: None,
@@ -129,10 +152,11 @@ impl Tables {
     }
 
     /// PIDs that were not looked into for want of room, programmes left out, tables that could not be read.
-    pub const fn refused(&self) -> [(&'static str, u64); 3] {
+    pub const fn refused(&self) -> [(&'static str, u64); 4] {
         [
             ("too_many_pids", self.too_many_pids),
             ("too_many_programs", self.too_many_programs),
+            ("too_many_services", self.too_many_services),
             ("bad_table", self.bad_tables),
         ]
     }
@@ -146,7 +170,9 @@ impl Tables {
         if self.pat_version.replace(section.version) != Some(section.version)
             || self.transport_stream_id != Some(pat.transport_stream_id)
         {
-            self.transport_stream_id = Some(pat.transport_stream_id);
+            if self.transport_stream_id.replace(pat.transport_stream_id) != Some(pat.transport_stream_id) {
+                self.services.clear();
+            }
             for program in std::mem::take(&mut self.programs).into_values() {
                 self.changes.push(Change::Close(program.pmt_pid));
                 self.changes.extend(data_pids(program.pmt.as_ref()).map(Change::Close));
@@ -193,8 +219,12 @@ impl Tables {
                 Ok(sdt) => {
                     self.original_network_id = Some(sdt.original_network_id);
                     for service in sdt.services {
-                        if self.services.len() < MAX_SERVICES {
+                        if self.services.len() < MAX_SERVICES
+                            || self.services.contains_key(&service.service_id)
+                        {
                             self.services.insert(service.service_id, service);
+                        } else {
+                            self.too_many_services += 1;
                         }
                     }
                 }
@@ -256,14 +286,14 @@ impl Multiplex {
         demux.push(bytes, |pid, section| match section {
             Ok(section) => match section.table_id {
                 TABLE_CONTROL | TABLE_DATA => {
-                    if let Some(is_right) = tables.undeclared.get_mut(&pid) {
-                        *is_right = true;
+                    if let Some(undeclared) = tables.undeclared.get_mut(&pid) {
+                        undeclared.is_right = true;
                     }
                     each(Delivery::Carousel(pid, &section));
                 }
                 mpe::TABLE_DATAGRAM => {
-                    if let Some(is_right) = tables.undeclared.get_mut(&pid) {
-                        *is_right = true;
+                    if let Some(undeclared) = tables.undeclared.get_mut(&pid) {
+                        undeclared.is_right = true;
                     }
                     if let Some(packet) = mpe.entry(pid).or_default().push(&section) {
                         each(Delivery::Ip(pid, packet));
@@ -276,7 +306,7 @@ impl Multiplex {
             },
             Err((SectionDrop::NoCrc, bytes)) if pid == Pid::TDT => tables.time = psi::read_time(bytes),
             Err(_) => {
-                if tables.undeclared.get(&pid) == Some(&false) {
+                if tables.undeclared.get(&pid).is_some_and(|it| !it.is_right) {
                     tables.changes.push(Change::Close(pid));
                 }
             }
@@ -302,8 +332,25 @@ impl Multiplex {
         }
         if self.tables.undeclared.len() >= MAX_UNDECLARED_PIDS || !self.demux.open(packet.pid) {
             self.tables.too_many_pids += 1;
+            self.close_silent_pids();
         } else {
-            self.tables.undeclared.insert(packet.pid, false);
+            self.tables.undeclared.insert(packet.pid, Undeclared::default());
+        }
+    }
+
+    /// Closes PIDs without a packet since this was last due.
+    fn close_silent_pids(&mut self) {
+        self.tables.without_place += 1;
+        if self.tables.without_place < SILENCE_SECTIONS {
+            return;
+        }
+        self.tables.without_place = 0;
+        for (pid, undeclared) in &mut self.tables.undeclared {
+            let packets = self.demux.count(*pid).packets;
+            if packets == undeclared.packets {
+                self.tables.changes.push(Change::Close(*pid));
+            }
+            undeclared.packets = packets;
         }
     }
 
@@ -465,11 +512,18 @@ mod tests {
     #[test]
     fn all_pids_at_once_are_bounded_and_counted() {
         let mut air = Air::default();
-        let all: Vec<_> = (FIRST_FREE_PID..0x1fff).map(|pid| (pid, section(TABLE_DATA))).collect();
+        let strangers = 1_000;
+        let all: Vec<_> =
+            (FIRST_FREE_PID..FIRST_FREE_PID + strangers).map(|pid| (pid, section(TABLE_DATA))).collect();
         let seen = air.play(&all);
         assert_eq!(seen.len(), MAX_UNDECLARED_PIDS);
         let refused: u64 = air.multiplex.tables().refused().iter().map(|it| it.1).sum();
-        assert_eq!(refused, u64::from(0x1fff - FIRST_FREE_PID) - MAX_UNDECLARED_PIDS as u64);
+        assert_eq!(refused, u64::from(strangers) - MAX_UNDECLARED_PIDS as u64);
+        // PIDs that have gone silent make room for those that are sent now.
+        let late = 0x1800_u16;
+        let seen: Vec<String> =
+            (0..2 * SILENCE_SECTIONS + 8).flat_map(|_| air.play(&[(late, section(TABLE_DATA))])).collect();
+        assert!(seen.contains(&"6144:3c".to_owned()) && seen.contains(&"32:gone".to_owned()), "{seen:?}");
         // A programme that the tables name finds room all the same.
         let seen = air.play(&[
             pat(0, &[(5, 0x100)]),
@@ -480,5 +534,38 @@ mod tests {
         let programs: Vec<_> = (1..250).map(|id| (id, 0x400 + id)).collect();
         air.play(&[pat(1, &programs)]);
         assert_eq!(air.multiplex.tables().programs.len(), MAX_PROGRAMS);
+        air.play(&[pat(2, &[(5, 0x100)])]);
+        assert_eq!(air.multiplex.tables().programs.len(), 1, "the places are free again");
+    }
+
+    #[test]
+    fn services_beyond_the_limit_are_counted_until_the_stream_changes() {
+        let mut tables = Tables::default();
+        let sdt = |from: u16| {
+            let services = (from..from + 50).map(|service_id| Service {
+                service_id,
+                provider: String::new(),
+                name: "x".to_owned(),
+            });
+            let sdt = Sdt { transport_stream_id: 1, original_network_id: 1, services: services.collect() };
+            let mut out = Vec::new();
+            sdt.write(&mut out, 0).unwrap();
+            out
+        };
+        for from in 0..100 {
+            tables.si(Pid::SDT, &Section::parse(&sdt(from * 50)).unwrap());
+        }
+        assert_eq!(tables.services.len(), MAX_SERVICES);
+        assert_eq!(tables.refused()[2], ("too_many_services", 5000 - MAX_SERVICES as u64));
+        let pat = |transport_stream_id| {
+            let mut out = Vec::new();
+            Pat { transport_stream_id, programs: vec![] }.write(&mut out, 0).unwrap();
+            out
+        };
+        for id in [7, 8] {
+            tables.pat(&Section::parse(&pat(id)).unwrap());
+        }
+        tables.si(Pid::SDT, &Section::parse(&sdt(20_000)).unwrap());
+        assert_eq!(tables.services.len(), 50);
     }
 }

@@ -3,13 +3,21 @@
 use std::collections::BTreeMap;
 
 use crate::bytes::{Reader, WireError, Writer};
+use crate::limits;
 
 /// Payload type MP2T (RFC 3551).
 pub const PAYLOAD_TYPE_MP2T: u8 = 33;
 /// Bytes of the fixed header.
 pub const HEADER_BYTES: usize = 12;
-/// Packets that are kept for one that is late: 30 ms of 20 Mbit/s, 1.5 MTU each.
-const MAX_WAITING: usize = 64;
+limits! {
+    /// Packets that wait for an earlier one, for each stream.
+    const MAX_WAITING: usize = 64, "packets" {
+        why: "60 ms of 11 Mbit/s; networks that reorder shift packets by a few places.",
+        full: "The missing packets are counted as lost, and what waits is handed on.",
+        free: "When the missing packet arrives or is given up.",
+        test: "what_is_lost_for_good_holds_up_no_more_than_the_limit",
+    }
+}
 
 /// Packets in a row that come late where nothing came on time in between, before their sender is taken for one that has
 /// begun anew: repeats and delays have some on time among them.

@@ -508,6 +508,15 @@ mod tests {
     }
 
     #[test]
+    fn a_long_document_beyond_the_limit_is_refused_and_the_next_is_read() {
+        let long = vec![b' '; MAX_LONG_XML_BYTES + 1];
+        assert!(matches!(parse_each(&long, 1, |_, _| ()), Err(XmlError::TooLarge(_))));
+        let mut seen = 0;
+        parse_each(b"<r><e/></r>", 1, |_, _| seen += 1).unwrap();
+        assert_eq!(seen, 1);
+    }
+
+    #[test]
     fn written_documents_read_back() {
         let root = Element::new("urn:m", "Root")
             .attr_ns("urn:ext", "schemaVersion", "2")
@@ -539,5 +548,9 @@ mod tests {
         let deep = "<a>".repeat(MAX_XML_DEPTH + 1);
         assert!(matches!(parse(deep.as_bytes()), Err(XmlError::TooLarge(_))));
         assert!(matches!(parse(&vec![b' '; MAX_XML_BYTES + 1]), Err(XmlError::TooLarge(_))));
+        let wide = format!("<r>{}</r>", "<e/>".repeat(MAX_XML_ELEMENTS));
+        assert!(matches!(parse(wide.as_bytes()), Err(XmlError::TooLarge(_))));
+        let deep = format!("{}{}", "<a>".repeat(MAX_XML_DEPTH), "</a>".repeat(MAX_XML_DEPTH));
+        assert!(parse(deep.as_bytes()).is_ok(), "as deep as the limit");
     }
 }

@@ -130,3 +130,29 @@ impl DoneTable {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tois_beyond_the_limit_push_out_the_oldest() {
+        let mut table = DoneTable::default();
+        let now = Instant::from_nanos(0);
+        let entry = || Done {
+            length: 1,
+            until: None,
+            reason: DropReason::Repeat,
+            coding: None,
+            turn_began: now,
+            last_seen: now,
+        };
+        for toi in 0..=MAX_TOIS_DONE as u128 {
+            table.insert(Toi(toi), entry());
+        }
+        assert_eq!((table.done.len(), table.order.len()), (MAX_TOIS_DONE, MAX_TOIS_DONE));
+        assert!(table.get(Toi(0)).is_none() && table.get(Toi(1)).is_some());
+        table.insert(Toi(0), entry());
+        assert!(table.get(Toi(0)).is_some() && table.get(Toi(1)).is_none());
+    }
+}

@@ -41,8 +41,6 @@ pub const STREAM_TYPE_DSMCC_SECTIONS: u8 = 0x0d;
 
 /// Service type of a data broadcast service (EN 300 468 table 89).
 const SERVICE_TYPE_DATA: u8 = 0x0c;
-/// Most elementary streams of a PMT that are looked at: a section has room for 200.
-const MAX_STREAMS: usize = 256;
 
 /// Program association.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -135,7 +133,7 @@ impl Pmt {
         let pcr_pid = Pid::new(reader.u16("PCR_PID")?);
         length12(&mut reader, "program_info_length")?;
         let mut streams = Vec::new();
-        while reader.remaining() > 0 && streams.len() < MAX_STREAMS {
+        while reader.remaining() > 0 {
             let stream_type = reader.u8("stream_type")?;
             let pid = Pid::new(reader.u16("elementary_PID")?);
             let descriptors = length12(&mut reader, "ES_info_length")?.to_vec();
