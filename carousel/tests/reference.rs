@@ -10,8 +10,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules whose limits are being converted.
-const PENDING: [&str; 4] =
-    ["carousel::dvbi", "carousel::flute::receiver", "carousel::repair", "carousel::config"];
+const PENDING: [&str; 8] = [
+    "carousel::config",
+    "carousel::dvbi",
+    "carousel::flute::receiver",
+    "carousel::manifest",
+    "carousel::repair",
+    "carousel::ts::rtp",
+    "carousel::ts::section",
+    "carousel::ts::stream",
+];
 /// What a field or a code can say at most: constants of formats, not limits of ours.
 const FORMATS: [&str; 12] = [
     "carousel::dsmcc::message: pub const MAX_MESSAGE_BYTES",
@@ -445,6 +453,7 @@ fn page() -> String {
         ## Limits\n\n\
         What the outside can fill is bounded. *Full* says what happens at the limit, *free* when the place is free again.\n",
     );
+    let mut untested = Vec::new();
     for name in CRATES {
         let of_crate: Vec<&Limit> =
             limits.iter().filter(|it| it.module.split("::").next() == Some(name)).collect();
@@ -469,8 +478,15 @@ fn page() -> String {
                 writeln!(out, "| `{}`{place}<br>{about} | {value} | {why} | {full} | {free} |", limit.name);
             let test = limit.test.rsplit("::").next().unwrap_or_default();
             let exists = [&all_text, &stories].iter().any(|it| it.contains(&format!("fn {test}(")));
+            if test == "none" {
+                untested.push(format!("`{}`", limit.name));
+                continue;
+            }
             assert!(exists, "{}::{}: there is no test {test}", limit.module, limit.name);
         }
+    }
+    if !untested.is_empty() {
+        let _ = write!(out, "\nNot reached by a test yet: {}.\n", untested.join(", "));
     }
     out.push_str("\n## Reasons\n\nLabels of counters, in metrics, status, JSON and logs.\n");
     for it in &reasons {

@@ -198,7 +198,7 @@ mod tests {
     }
 
     fn push(assembler: &mut FdtAssembler, bytes: &[u8]) -> Result<Option<AssembledFdt>, FdtDrop> {
-        assembler.push(&Packet::parse(bytes).unwrap())
+        assembler.push(Instant::from_nanos(0), &Packet::parse(bytes).unwrap())
     }
 
     #[test]
@@ -277,7 +277,7 @@ mod tests {
             [1, 1, 1, 1, 2, 2, 2, 2]
         );
         assert_eq!(push(&mut assembler, &packet(1, 8, 0, &[1, 1, 1, 1, 2, 2, 2, 2])), Ok(None), "a repeat");
-        assembler.forget();
+        assembler.forget(1);
         assert!(push(&mut assembler, &packet(1, 8, 0, &[1; 4])).unwrap().is_none());
         assert!(push(&mut assembler, &packet(1, 8, 1, &[2; 4])).unwrap().is_some());
     }

@@ -49,6 +49,8 @@ enum Door {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Writes docs/reference/limits.md from the sources: limits, reasons, metrics.
+    Reference,
     /// Plays every interleaving of what threads share without a lock
     Loom,
     /// Measures beside a floor and a peer, in one run.
@@ -109,6 +111,11 @@ fn main() -> ExitCode {
             ]);
             command.env("POWER_KILLS", kills.to_string()).env("POWER_CUTS", cuts.to_string());
             run(command.env("POWER_SEED", seed.to_string()))
+        }
+        Door::Reference => {
+            let mut command = cargo();
+            command.args(["test", "--quiet", "-p", "skycache-carousel", "--test", "reference"]);
+            run(command.env("SKYCACHE_WRITE", "1"))
         }
         Door::Loom => {
             let mut command = cargo();
