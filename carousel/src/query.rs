@@ -28,7 +28,7 @@ pub enum IgnoredQuery {
     Nothing,
     /// All but delivery directives.
     All,
-    /// These.
+    /// These; `*` in a name stands for any characters.
     Names(Vec<String>),
 }
 
@@ -38,7 +38,7 @@ impl IgnoredQuery {
         match self {
             Self::Nothing => false,
             Self::All => !DIRECTIVES.contains(&name),
-            Self::Names(names) => names.iter().any(|it| it == name),
+            Self::Names(names) => names.iter().any(|it| matches(it, name)),
         }
     }
 
@@ -146,6 +146,101 @@ fn with_query(path: &str, parameters: &[&str]) -> String {
     if parameters.is_empty() { path.to_owned() } else { format!("{path}?{}", parameters.join("&")) }
 }
 
+/// Which parameters of a query a route leaves out of its cache keys: those that are ignored, and all that are not kept.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QueryRule {
+    /// These are left out.
+    pub ignored: IgnoredQuery,
+    /// Only these stay; `*` in a name stands for any characters. `None`: all that are not ignored.
+    pub kept: Option<Vec<String>>,
+}
+
+impl QueryRule {
+    /// Whether the rule changes no name.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// `name` without the parameters that are left out. A query of which nothing stays is left out with its `?`.
+    pub fn strip(&self, name: &str) -> String {
+        let Some((path, query)) = name.split_once('?').filter(|_| !self.is_empty()) else {
+            return name.to_owned();
+        };
+        let stays = |parameter: &&str| {
+            let name = name_of(parameter);
+            let is_kept = self.kept.as_ref().is_none_or(|kept| kept.iter().any(|it| matches(it, name)));
+            is_kept && !self.ignored.ignores(name)
+        };
+        with_query(path, &parameters(query).filter(stays).collect::<Vec<_>>())
+    }
+}
+
+/// Whether `name` is `pattern`, in which `*` stands for any characters. Takes time linear in the product of both at most.
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    if !pattern.contains('*') {
+        return rest.is_empty();
+    }
+    let parts: Vec<&str> = parts.collect();
+    let (last, middle) = parts.split_last().map_or(("", &[][..]), |(last, middle)| (*last, middle));
+    for part in middle {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
+/// The value of `ignore_query`: `true`, or a list of names.
+#[cfg(feature = "config")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IgnoreQuery {
+    /// The whole query, or nothing of it.
+    All(bool),
+    /// Parameters with these names.
+    Names(Vec<String>),
+}
+
+#[cfg(feature = "config")]
+impl IgnoreQuery {
+    /// The rule of both keys of a configuration.
+    pub fn rule(ignore: Option<&Self>, keep: Option<&[String]>) -> QueryRule {
+        let ignored = match ignore {
+            None | Some(Self::All(false)) => IgnoredQuery::Nothing,
+            Some(Self::All(true)) => IgnoredQuery::All,
+            Some(Self::Names(names)) => IgnoredQuery::Names(names.clone()),
+        };
+        QueryRule { ignored, kept: keep.map(<[String]>::to_vec) }
+    }
+}
+
+#[cfg(feature = "config")]
+impl<'de> serde::Deserialize<'de> for IgnoreQuery {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = IgnoreQuery;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("true, or a list of names such as [\"token\", \"utm_*\"]")
+            }
+
+            fn visit_bool<E>(self, all: bool) -> Result<Self::Value, E> {
+                Ok(IgnoreQuery::All(all))
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut names = Vec::new();
+                while let Some(name) = list.next_element()? {
+                    names.push(name);
+                }
+                Ok(IgnoreQuery::Names(names))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,5 +289,38 @@ mod tests {
         assert_eq!(of("h/a?a&b&c").len(), 1 + 3 + 3);
         assert_eq!(of(&format!("h/a?{}", "a&".repeat(16))).len(), 1 + 16 + 120);
         assert_eq!(of(&format!("h/a?{}", "a&".repeat(17))), [], "bounded");
+    }
+
+    #[test]
+    fn parameters_are_left_out_by_name_and_pattern() {
+        let ignoring = |list: &[&str]| QueryRule { ignored: names(list), kept: None };
+        let keeping = |name: &str| QueryRule { kept: Some(vec![name.to_owned()]), ..QueryRule::default() };
+        let all = QueryRule { ignored: IgnoredQuery::All, kept: None };
+        let name = "/v/1.ts?token=abc&utm_source=x&t=2&UTM_y=1&flag";
+        assert_eq!(ignoring(&["token", "utm_*"]).strip(name), "/v/1.ts?t=2&UTM_y=1&flag");
+        assert_eq!(all.strip("/v/1.ts?a&_HLS_msn=7"), "/v/1.ts?_HLS_msn=7");
+        assert_eq!(keeping("t").strip(name), "/v/1.ts?t=2");
+        assert_eq!(keeping("none").strip(name), "/v/1.ts");
+        assert_eq!(QueryRule::default().strip(name), name);
+        assert_eq!(ignoring(&["token"]).strip("/v/1.ts"), "/v/1.ts");
+        assert_eq!(ignoring(&["token"]).strip("/v/1.ts?token"), "/v/1.ts");
+    }
+
+    #[test]
+    fn a_star_stands_for_any_characters() {
+        for (pattern, name, expected) in [
+            ("*", "", true),
+            ("a*", "a", true),
+            ("a*c", "abc", true),
+            ("a*c", "ac", true),
+            ("a*a", "a", false),
+            ("*x*y*", "1x2y3", true),
+            ("*x*y*", "1y2x3", false),
+            ("ab", "abc", false),
+            ("", "a", false),
+            ("", "", true),
+        ] {
+            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
     }
 }

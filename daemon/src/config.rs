@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::admin::Admin;
 use crate::http::Http;
-use crate::origin::{Origin, Route};
+use crate::origin::{Origin, Route, by_longest_path};
 use crate::repair::Repair;
 use crate::session::{Receive, Session, SessionOptions};
 use crate::store::StoreConfig;
@@ -108,8 +108,9 @@ impl Config {
         SessionOptions { receive: self.receive.clone(), sessions: self.sessions.clone() }
     }
 
-    fn checked(self) -> Result<Self, Vec<Mistake>> {
+    fn checked(mut self) -> Result<Self, Vec<Mistake>> {
         let mistakes = self.mistakes();
+        by_longest_path(&mut self.routes);
         if mistakes.is_empty() { Ok(self) } else { Err(mistakes) }
     }
 

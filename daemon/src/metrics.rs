@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 use crate::caching::NotKept;
 use crate::catalog::LeftOut;
 use crate::delivery::FailReason;
-use crate::http::{BUCKETS_US, RouteStats, Served};
+use crate::http::{BUCKETS_US, Refusal, Rewriting, RouteStats, Served};
 use crate::origin::{OriginError, PrefetchEnd};
 use crate::repair::RepairOutcome;
 use crate::status::Parts;
@@ -332,6 +332,27 @@ impl Collector for Scrape {
         sheet.family(("origin_prefetches", "Objects fetched ahead of players, or not", "end"), prefetched)?;
         let not_kept = NotKept::ALL.iter().map(|it| it.as_str()).zip(player.filler().not_kept());
         sheet.family(("origin_not_kept", "Responses of origins that were not kept", "reason"), not_kept)?;
+        sheet.counter(
+            "origin_resent_requests",
+            "Requests that found a kept connection closed and were sent again",
+            client.resent(),
+        )?;
+        let refusals = Refusal::ALL.iter().map(|it| it.as_str());
+        let refusals = refusals.zip(http.refusals.iter().map(|it| it.load(Relaxed)));
+        sheet.family(
+            ("http_refused_requests", "Requests refused before they were looked up", "reason"),
+            refusals,
+        )?;
+        let manifests = Rewriting::ALL.iter().map(|it| it.as_str());
+        let manifests = manifests.zip(http.manifests.iter().map(|it| it.load(Relaxed)));
+        sheet.family(
+            (
+                "http_manifests",
+                "Manifests that lead to the origin of a route, by what became of them",
+                "result",
+            ),
+            manifests,
+        )?;
         sheet.routes(player.route_names(), &http.routes)?;
         let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"]
             .into_iter()

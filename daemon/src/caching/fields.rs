@@ -38,6 +38,16 @@ pub fn end_to_end(fields: &HeaderMap) -> HeaderMap {
     out
 }
 
+/// Joins several `Cookie` fields, as HTTP/2 clients send them, into the one that HTTP/1.1 has (RFC 9113 section 8.2.3).
+pub fn join_cookies(fields: &mut HeaderMap) {
+    let lines: Vec<&[u8]> = fields.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if lines.len() > 1
+        && let Ok(value) = HeaderValue::from_bytes(&lines.join(&b"; "[..]))
+    {
+        fields.insert(header::COOKIE, value);
+    }
+}
+
 /// Fields as they are kept: each byte of a value one character, so that JSON holds whatever an origin has sent.
 pub fn to_pairs(fields: &HeaderMap) -> Vec<(String, String)> {
     let value = |value: &HeaderValue| value.as_bytes().iter().map(|&byte| char::from(byte)).collect();
@@ -95,6 +105,18 @@ mod tests {
         assert_eq!(out.len(), 3);
         assert_eq!(out.get_all("set-cookie").iter().count(), 2);
         assert_eq!(text(&out, "c"), Some("3"));
+    }
+
+    #[test]
+    fn cookies_become_one_field_in_their_order() {
+        let mut fields =
+            from_pairs([("cookie", "a=1"), ("x", "y"), ("cookie", "b=\"2, 3\""), ("cookie", "c=3")]);
+        join_cookies(&mut fields);
+        let all: Vec<_> = fields.get_all("cookie").iter().collect();
+        assert_eq!(all, ["a=1; b=\"2, 3\"; c=3"]);
+        let mut one = from_pairs([("cookie", "a=1;b=2")]);
+        join_cookies(&mut one);
+        assert_eq!(text(&one, "cookie"), Some("a=1;b=2"));
     }
 
     #[test]

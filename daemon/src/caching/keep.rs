@@ -21,8 +21,10 @@ pub enum NotKept {
     Private,
     /// The request had `Authorization`, and the response does not say that others may have it.
     Authorization,
-    /// `Vary: *`.
+    /// `Vary: *`, or by what the route refuses.
     Vary,
+    /// It sets a cookie, and the origin does not say how long it may be kept.
+    SetCookie,
     /// Its status is none that is kept without being told how long.
     Status,
     /// Stale at once, and nothing to ask the origin about it with.
@@ -31,8 +33,20 @@ pub enum NotKept {
 
 impl NotKept {
     /// Every variant, in the order of their numbers, for metrics.
-    pub const ALL: [Self; 6] =
-        [Self::NoStore, Self::Private, Self::Authorization, Self::Vary, Self::Status, Self::Useless];
+    pub const ALL: [Self; 7] = [
+        Self::NoStore,
+        Self::Private,
+        Self::Authorization,
+        Self::Vary,
+        Self::SetCookie,
+        Self::Status,
+        Self::Useless,
+    ];
+
+    /// Whether the response is for nobody but the player that has asked; else those who wait for it now may have it.
+    pub const fn is_for_one(self) -> bool {
+        !matches!(self, Self::Status | Self::Useless)
+    }
 
     /// Name in metrics.
     pub const fn as_str(self) -> &'static str {
@@ -41,6 +55,7 @@ impl NotKept {
             Self::Private => "private",
             Self::Authorization => "authorization",
             Self::Vary => "vary",
+            Self::SetCookie => "set_cookie",
             Self::Status => "status",
             Self::Useless => "useless",
         }

@@ -8,6 +8,11 @@ pub type Selecting = Vec<(String, Option<String>)>;
 /// Fields that a response may be selected by; with more it is not kept, since hardly any request would match.
 const MAX_FIELDS: usize = 16;
 
+/// Stands for the products and the platform that `User-Agent` names, without their versions.
+pub const BY_PRODUCTS: &str = "user-agent;products";
+/// Stands for the site whose scripts may read a response; requests without `Origin` are of no script.
+pub const BY_ALLOWED_SITE: &str = "origin;allowed";
+
 /// The fields that `Vary` names, with what the request has of them. `None`: it varies by what no request says (`*`), or by
 /// more fields than are looked at.
 ///
@@ -37,17 +42,42 @@ pub fn matches(
 ) -> bool {
     selecting.iter().all(|(name, value)| {
         let asked = normalised(request, name);
-        asked == *value || (name == "accept-language" && prefers(asked.as_deref(), content_language))
+        (name == BY_ALLOWED_SITE && asked.is_none())
+            || asked == *value
+            || (name == "accept-language" && prefers(asked.as_deref(), content_language))
     })
+}
+
+/// What a request is selected by under this name.
+pub fn selected_by(request: &HeaderMap, name: &str) -> Option<String> {
+    normalised(request, name)
+}
+
+/// Products and platform of a `User-Agent`: letters only, so that versions do not count.
+fn products(user_agent: &str) -> String {
+    let words = user_agent.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| word.len() > 1);
+    words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join(" ")
 }
 
 /// A field's value with its lines joined and the space around commas taken out; of languages the order and the case too.
 fn normalised(request: &HeaderMap, name: &str) -> Option<String> {
     let mut parts: Vec<String> = Vec::new();
     let mut any = false;
+    let latin =
+        |line: &http::HeaderValue| line.as_bytes().iter().map(|&byte| char::from(byte)).collect::<String>();
+    if name == BY_PRODUCTS {
+        return request.get(http::header::USER_AGENT).map(|it| products(&latin(it)));
+    }
+    let name = if name == BY_ALLOWED_SITE { "origin" } else { name };
+    if name == "cookie" {
+        // Several fields of HTTP/2 are one of HTTP/1.1 (RFC 9113 section 8.2.3); a comma separates nothing in it.
+        let crumbs: Vec<String> =
+            request.get_all(name).iter().map(|line| latin(line).trim().to_owned()).collect();
+        return (!crumbs.is_empty()).then(|| crumbs.join("; "));
+    }
     for line in request.get_all(name) {
         any = true;
-        let line: String = line.as_bytes().iter().map(|&byte| char::from(byte)).collect();
+        let line = latin(line);
         parts.extend(line.split(',').map(|part| part.trim().to_owned()));
     }
     if name == "accept-language" {
@@ -112,6 +142,9 @@ mod tests {
     #[test]
     fn values_that_mean_the_same_are_the_same() {
         assert_eq!(selects("foo", &[("foo", "1, 2")], &[("foo", "1"), ("foo", "2")]), Some(true));
+        let crumbs = [("cookie", "a=1"), ("cookie", "b=2")];
+        assert_eq!(selects("Cookie", &crumbs, &[("cookie", "a=1; b=2")]), Some(true));
+        assert_eq!(selects("Cookie", &crumbs, &[("cookie", "a=1; b=3")]), Some(false));
         assert_eq!(selects("foo", &[("foo", "1,2")], &[("foo", " 1, 2 ")]), Some(true));
         let language = |asked| {
             selects("accept-language", &[("accept-language", "en, de")], &[("accept-language", asked)])

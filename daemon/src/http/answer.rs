@@ -10,8 +10,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use carousel::name::NameError;
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -20,13 +21,14 @@ use super::body::PlayerBody;
 use super::connection::{Answer, Link};
 use super::head::{self, allow_everyone};
 use super::hot::{Hit, QuickHit, Remembered};
+use super::manifest::Rewriting;
 use super::quick::{Plain, Reply};
-use super::reply::{options, plain};
+use super::reply::{Send, plain};
 use super::serve::{Asked, Outcome, is_fresh};
 use super::shown::{Shown, takes_gzip};
-use super::stats::Served;
+use super::stats::{Refusal, Served};
 use super::workers::Worker;
-use super::{METHODS, own, target};
+use super::{METHODS, cors, own, target, upstream, urls};
 use crate::clock;
 use crate::origin::OnInterim;
 use crate::store::StoredObject;
@@ -184,7 +186,9 @@ impl Worker {
     fn route(&self, head: &Parts) -> usize {
         let names = self.player.route_names();
         let other = names.len() - 1;
-        names[..other].iter().position(|name| head.uri.path().starts_with(name.as_str())).unwrap_or(other)
+        let fits = |name: &&str| head.uri.path().starts_with(*name);
+        let longest = names[..other].iter().map(String::as_str).filter(fits).max_by_key(|name| name.len());
+        longest.and_then(|longest| names.iter().position(|name| name == longest)).unwrap_or(other)
     }
 
     /// The long way.
@@ -196,7 +200,8 @@ impl Worker {
         route: usize,
     ) -> Response<PlayerBody> {
         if let Some(wrong) = refusal(head) {
-            return wrong;
+            self.stats.refuse(wrong.0);
+            return wrong.1;
         }
         let player = &self.player;
         let host = head.headers.get(header::HOST).and_then(|it| it.to_str().ok());
@@ -207,33 +212,64 @@ impl Worker {
         if is_origin_form && is_read && !is_nip && own::is_own(head.uri.path()) {
             return player.own(head, named, link.is_tls).await;
         }
-        if head.method == Method::OPTIONS {
-            let mut response = options();
-            allow_everyone(response.headers_mut());
-            return response;
+        if head.method == Method::OPTIONS && !cors::is_preflight_for_origin(&head.headers) {
+            return cors::options(&head.headers);
         }
         // An HTTP/2 request has its host in the URI; behind TLS that is no proxy's request.
-        let keys = match target::keys(&head.uri, host, &player.origins.routes(), link.is_tls) {
-            Ok(keys) => keys,
+        let routes = player.origins.routes();
+        let targets = match target::targets(&head.uri, host, &routes, link.is_tls) {
+            Ok(targets) => targets,
             Err(err) => {
-                return plain(
-                    StatusCode::BAD_REQUEST,
-                    &format!("that is no object's name: {}", err.as_str()),
-                );
+                let (refusal, status) = match err {
+                    NameError::TooLong => (Refusal::UriTooLong, StatusCode::URI_TOO_LONG),
+                    _ => (Refusal::BadName, StatusCode::BAD_REQUEST),
+                };
+                self.stats.refuse(refusal);
+                return plain(status, &format!("that is no object's name: {}", err.as_str()));
             }
         };
-        let key = player.likeliest(&keys);
+        let target = player.likeliest(&targets);
+        let target = &*target;
         let (on_interim, mut interims) = interims(head.version, link);
-        let asked = Asked { key: &key, head, on_interim };
+        let asked = Asked {
+            key: &target.key,
+            target,
+            head,
+            on_interim,
+            peer: link.peer,
+            is_tls: link.is_tls,
+            own_fields: Arc::default(),
+        };
+        let map_fields = |fields: &mut HeaderMap| {
+            urls::map_fields(
+                fields,
+                target,
+                asked.url(&player.origins).as_deref(),
+                &routes,
+                &player.origins.stand_ins(),
+            );
+        };
         let answer = async {
             if matches!(head.method, Method::GET | Method::HEAD) {
                 return match player.object(&asked).await {
-                    Outcome::Response(response) => response,
-                    Outcome::Stored(object, how) => self.show(&object, how, head, route),
+                    Outcome::Response(mut response) => {
+                        map_fields(response.headers_mut());
+                        response
+                    }
+                    Outcome::Passed(mut response, rewriting) => {
+                        self.stats.manifest(rewriting);
+                        map_fields(response.headers_mut());
+                        response
+                    }
+                    Outcome::Stored(object, how) => self.show(&object, how, &asked, route, &map_fields),
                 };
             }
-            if let Some(response) = player.forward(&asked, body).await {
+            if let Some(mut response) = player.forward(&asked, body).await {
+                map_fields(response.headers_mut());
                 return response;
+            }
+            if head.method == Method::OPTIONS {
+                return cors::options(&head.headers);
             }
             let mut response = plain(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -259,6 +295,7 @@ impl Worker {
         while let Ok(bytes) = interims.try_recv() {
             send_interim(bytes);
         }
+        asked.own_fields.append_to(response.headers_mut());
         allow_everyone(response.headers_mut());
         response
     }
@@ -268,18 +305,28 @@ impl Worker {
         &self,
         object: &Arc<StoredObject>,
         how: &str,
-        head: &Parts,
+        asked: &Asked<'_>,
         route: usize,
+        map_fields: &dyn Fn(&mut HeaderMap),
     ) -> Response<PlayerBody> {
+        let head = asked.head;
         let takes_gzip = takes_gzip(&head.headers);
-        let Shown { head: known, body } = Shown::of(object, &self.player.origins.routes(), takes_gzip);
+        let shown = Shown::of(object, self.player.manifest_map(asked), takes_gzip);
+        let Shown { head: mut known, body, rewriter, rewriting } = shown;
+        self.stats.manifest(rewriting);
         if known.is_manifest() && !object.is_read() {
             // Of an earlier run: what it lists can be prefetched from now on.
             let (player, object) = (Arc::clone(&self.player), Arc::clone(object));
             self.player.runtime.spawn_blocking(move || player.shared.manifests.learn(&object));
         }
-        let known = known.stamped(how);
+        map_fields(&mut known.fields);
+        let detail = rewriting.map_or("", Rewriting::detail);
+        let how = if how.contains("detail") { how.to_owned() } else { format!("{how}{detail}") };
+        let known = known.stamped(&how);
         let (status, fields, send) = known.respond(&head.method, &head.headers);
+        if let (Some(rewriter), Send::Everything) = (rewriter, &send) {
+            return head::response(status, fields, PlayerBody::rewritten(object, rewriter));
+        }
         let response = send.of_object(Arc::clone(object), body.as_ref());
         let is_for_all = object.meta().selecting().is_empty();
         if head.method == Method::GET && is_for_all && is_fresh(object) && !how.contains("detail") {
@@ -310,9 +357,10 @@ fn interims(version: Version, link: &Link) -> (Option<OnInterim>, tokio::sync::m
     (Some(on_interim), receiver)
 }
 
-/// What no honest client sends (RFC 9112 sections 3.2 and 6.3).
-fn refusal(head: &Parts) -> Option<Response<PlayerBody>> {
-    let wrong = |line| Some(plain(StatusCode::BAD_REQUEST, line));
+/// What is refused whatever it is about: what no honest client sends (RFC 9112 sections 3.2 and 6.3), methods that a cache has
+/// no business with, and a request that has been here before (RFC 8586).
+fn refusal(head: &Parts) -> Option<(Refusal, Response<PlayerBody>)> {
+    let wrong = |line| Some((Refusal::BadRequest, plain(StatusCode::BAD_REQUEST, line)));
     let hosts = head.headers.get_all(header::HOST).iter().count();
     if head.version == Version::HTTP_11 && hosts != 1 {
         return wrong("a request has one Host");
@@ -324,6 +372,16 @@ fn refusal(head: &Parts) -> Option<Response<PlayerBody>> {
     }
     if head.version == Version::HTTP_10 && head.headers.contains_key(header::TRANSFER_ENCODING) {
         return wrong("HTTP/1.0 has no Transfer-Encoding");
+    }
+    // A tunnel would reach anybody; an echo of the request would show what scripts must not read.
+    if matches!(head.method, Method::CONNECT | Method::TRACE) {
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "this method is not supported");
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));
+        return Some((Refusal::Method, response));
+    }
+    if upstream::is_loop(&head.headers) {
+        let line = "this request has come through this cache before: a route or origin leads back to it";
+        return Some((Refusal::Loop, plain(StatusCode::LOOP_DETECTED, line)));
     }
     None
 }

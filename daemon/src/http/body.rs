@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::Waits;
+use super::manifest::{PIECE_BYTES, Rewriter};
 use super::wire::Outbox;
 use crate::delivery::{Flight, Flights, Outcome};
 use crate::origin::Reply;
@@ -138,6 +139,78 @@ impl PlayerBody {
         Self::Frames { frames, left }
     }
 
+    /// A manifest of the cache, rewritten piece by piece as it goes out.
+    pub(super) fn rewritten(object: &Arc<StoredObject>, mut rewriter: Rewriter) -> Self {
+        let (view, length) = (object.view(), object.meta().length);
+        let (sender, frames) = mpsc::channel(FRAMES);
+        tokio::spawn(async move {
+            let mut at = 0;
+            while at < length {
+                let mut out = Vec::new();
+                let end = length.min(at + PIECE_BYTES as u64 * 16);
+                let piece = view.as_ref().and_then(|view| view.bytes(at..end));
+                let pushed = match &piece {
+                    Some(bytes) => push_all(&mut rewriter, bytes, &mut out),
+                    None => Err(io::ErrorKind::NotFound.into()),
+                };
+                at = end;
+                if send_rewritten(&sender, pushed, out).await.is_none() {
+                    return;
+                }
+            }
+            let mut out = Vec::new();
+            let finished = rewriter.finish(&mut out).map_err(|why| io::Error::other(why.as_str()));
+            send_rewritten(&sender, finished, out).await;
+        });
+        Self::Frames { frames, left: None }
+    }
+
+    /// What an origin sends, rewritten as it comes. `first`: what has been rewritten of it already.
+    pub(super) fn passed_rewritten(mut reply: Reply, mut rewriter: Rewriter, first: Vec<u8>) -> Self {
+        let (sender, frames) = mpsc::channel(FRAMES);
+        tokio::spawn(async move {
+            let (mut out, mut pushed) = (first, Ok(()));
+            loop {
+                if send_rewritten(&sender, pushed, out).await.is_none() {
+                    return;
+                }
+                out = Vec::new();
+                pushed = match reply.next().await {
+                    Ok(Some(piece)) => push_all(&mut rewriter, &piece, &mut out),
+                    Ok(None) => break,
+                    Err(err) => Err(io::Error::other(err.to_string())),
+                };
+            }
+            let finished = rewriter.finish(&mut out).map_err(|why| io::Error::other(why.as_str()));
+            send_rewritten(&sender, finished, out).await;
+        });
+        Self::Frames { frames, left: None }
+    }
+
+    /// What an origin sends, of which these pieces have been read already.
+    pub(super) fn passed_after(first: Vec<Bytes>, mut reply: Reply, left: Option<u64>) -> Self {
+        let (sender, frames) = mpsc::channel(FRAMES);
+        tokio::spawn(async move {
+            for piece in first {
+                if sender.send(Ok(piece)).await.is_err() {
+                    return;
+                }
+            }
+            loop {
+                let frame = match reply.next().await {
+                    Ok(None) => return,
+                    Ok(Some(bytes)) => Ok(bytes),
+                    Err(err) => Err(io::Error::other(err.to_string())),
+                };
+                let is_over = frame.is_err();
+                if sender.send(frame).await.is_err() || is_over {
+                    return;
+                }
+            }
+        });
+        Self::Frames { frames, left }
+    }
+
     /// Events for a viewer of the page, for as long as it watches.
     pub(super) fn events(viewer: Viewer) -> Self {
         let (sender, frames) = mpsc::channel(FRAMES);
@@ -224,6 +297,30 @@ impl Stored {
         self.left = self.left.saturating_sub(bytes.len() as u64);
         Poll::Ready(Some(Ok(bytes)))
     }
+}
+
+/// Pushes a piece in parts: what is compressed becomes much more.
+fn push_all(rewriter: &mut Rewriter, bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+    for part in bytes.chunks(PIECE_BYTES) {
+        rewriter.push(part, out).map_err(|why| io::Error::other(why.as_str()))?;
+    }
+    Ok(())
+}
+
+/// Sends what was rewritten, then the error if there was one. `None`: it is over.
+async fn send_rewritten(
+    sender: &mpsc::Sender<io::Result<Bytes>>,
+    pushed: io::Result<()>,
+    out: Vec<u8>,
+) -> Option<()> {
+    if !out.is_empty() {
+        sender.send(Ok(out.into())).await.ok()?;
+    }
+    if let Err(err) = pushed {
+        let _ = sender.send(Err(err)).await;
+        return None;
+    }
+    Some(())
 }
 
 /// Sends `pieces` as their bytes arrive. Ends quietly when the player has left.

@@ -3,14 +3,17 @@
 use carousel::name::ObjectKey;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use super::body::PlayerBody;
+use super::manifest::{self, PIECE_BYTES, Rewriter, Rewriting};
 use super::reply::plain;
 use super::serve::{Asked, Found, Missing};
-use super::{Player, head, shown};
-use crate::caching;
+use super::urls::UrlMap;
+use super::{Player, head};
+use crate::caching::{self, Directives};
 use crate::delivery::{FailReason, Outcome};
+use crate::origin::Redirects;
 use crate::origin::{Passed, Question, RequestBody, no_body};
 use crate::store::EvictReason;
 
@@ -22,6 +25,7 @@ impl Player {
             headers: asked.fields(),
             body: no_body(),
             on_interim: asked.on_interim.clone(),
+            follows_redirects: asked.target.route().is_some_and(|it| it.redirects == Redirects::Follow),
         };
         let passed = self.filler.pass(url, question).await.map_err(Missing::Origin)?;
         Ok(Found::Passed(Box::new(passed)))
@@ -30,7 +34,7 @@ impl Player {
     /// Hands a request on that is no GET: it changes something, so what is held of its target is forgotten when it succeeds
     /// (RFC 9111 section 4.4).
     pub(super) async fn forward(&self, asked: &Asked<'_>, body: Incoming) -> Option<Response<PlayerBody>> {
-        let url = self.origins.url_for_unsafe(asked.key).filter(|_| self.config.read_through)?;
+        let url = self.origins.url_for_unsafe(&asked.target.full).filter(|_| self.config.read_through)?;
         let mut headers = asked.fields();
         // Conditions of these methods are the origin's to judge.
         for name in
@@ -45,6 +49,7 @@ impl Player {
             headers,
             body: RequestBody::Left(body),
             on_interim: asked.on_interim.clone(),
+            follows_redirects: false,
         };
         let passed = match self.filler.pass(&url, question).await {
             Ok(passed) => passed,
@@ -84,45 +89,112 @@ impl Player {
         }
     }
 
-    /// As the free function; but a manifest whose URLs are to be turned is read first.
-    pub(super) async fn handed_on(&self, passed: Passed) -> Response<PlayerBody> {
-        let routes = self.origins.routes();
-        let content_type = caching::text(&passed.headers, header::CONTENT_TYPE).unwrap_or("");
-        let is_turned = shown::is_manifest(content_type)
-            && passed.reply.status == StatusCode::OK
-            && !passed.headers.contains_key(header::CONTENT_ENCODING)
-            && routes.iter().any(|route| route.rewrite);
-        if !is_turned {
-            return handed_on(passed);
+    /// A response for one player as it comes; of a manifest, with its URLs mapped. Also what became of them.
+    pub(super) async fn handed_on(
+        &self,
+        passed: Passed,
+        asked: &Asked<'_>,
+    ) -> (Response<PlayerBody>, Option<Rewriting>) {
+        let map = self.manifest_map(asked);
+        let content_type = caching::text(&passed.headers, header::CONTENT_TYPE);
+        let key = asked.key.as_str();
+        let is_part = passed.reply.status == StatusCode::PARTIAL_CONTENT;
+        let is_answer = is_part || passed.reply.status == StatusCode::OK;
+        if map.is_empty() || !is_answer || !manifest::may_be(key, content_type) {
+            return (handed_on(passed), None);
         }
+        let is_surely = manifest::is_named(key, content_type);
+        // A range that is the whole of it is rewritten as the whole.
+        if is_part && !is_whole_range(&passed.headers) {
+            return not_rewritten(passed, is_surely.then_some(Rewriting::Partial));
+        }
+        if Directives::of(&passed.headers).no_transform {
+            return not_rewritten(passed, is_surely.then_some(Rewriting::NoTransform));
+        }
+        let coding = caching::text(&passed.headers, header::CONTENT_ENCODING);
+        let Ok(mut rewriter) = Rewriter::new(coding, map) else {
+            return not_rewritten(passed, is_surely.then_some(Rewriting::Coding));
+        };
         let Passed { mut headers, mut reply, .. } = passed;
-        let mut bytes = Vec::new();
-        loop {
-            match reply.next().await {
-                Ok(None) => break,
-                Ok(Some(piece)) if bytes.len() + piece.len() <= shown::MAX_TEXT_BYTES => {
-                    bytes.extend_from_slice(&piece);
-                }
-                Ok(Some(_)) => {
-                    return plain(StatusCode::BAD_GATEWAY, "this manifest is too long to be turned");
-                }
+        let left = reply.body().size_hint().exact();
+        // Until it is known what it is.
+        let (mut first, mut out) = (Vec::new(), Vec::new());
+        while rewriter.is_manifest().is_none() {
+            let piece = match reply.next().await {
+                Ok(piece) => piece,
                 Err(err) => {
-                    return plain(StatusCode::BAD_GATEWAY, &format!("the origin's manifest was cut: {err}"));
+                    let line = format!("the origin's manifest was cut: {err}");
+                    return (plain(StatusCode::BAD_GATEWAY, &line), None);
                 }
+            };
+            let is_end = piece.is_none();
+            let pushed = match &piece {
+                Some(piece) => piece.chunks(PIECE_BYTES).try_for_each(|part| rewriter.push(part, &mut out)),
+                None => rewriter.finish(&mut out),
+            };
+            first.extend(piece);
+            if pushed.is_err() || (is_end && rewriter.is_manifest() != Some(true)) {
+                // What cannot be decoded goes on as it came.
+                let status = reply.status;
+                let why = pushed.err().filter(|_| is_surely);
+                let headers = with_traces(headers, why);
+                let body = PlayerBody::passed_after(first, reply, left);
+                return (head::response(status, headers, body), why);
+            }
+            if is_end {
+                for name in
+                    [header::CONTENT_LENGTH, header::ETAG, header::CONTENT_ENCODING, header::CONTENT_RANGE]
+                {
+                    headers.remove(name);
+                }
+                let response =
+                    head::response(StatusCode::OK, with_traces(headers, None), PlayerBody::of(out));
+                return (response, Some(Rewriting::Done));
             }
         }
-        for name in [header::CONTENT_LENGTH, header::ETAG] {
+        if rewriter.is_manifest() == Some(false) {
+            let status = reply.status;
+            let body = PlayerBody::passed_after(first, reply, left);
+            return (head::response(status, with_traces(headers, None), body), None);
+        }
+        for name in [header::CONTENT_LENGTH, header::ETAG, header::CONTENT_ENCODING, header::CONTENT_RANGE] {
             headers.remove(name);
         }
-        let body = PlayerBody::of(shown::turned_bytes(bytes.into(), &routes));
-        head::response(StatusCode::OK, with_traces(headers), body)
+        let body = PlayerBody::passed_rewritten(reply, rewriter, out);
+        (head::response(StatusCode::OK, with_traces(headers, None), body), Some(Rewriting::Done))
+    }
+
+    /// How URLs in a manifest are mapped that is asked for so.
+    pub(super) fn manifest_map(&self, asked: &Asked<'_>) -> UrlMap {
+        let routes = self.origins.routes();
+        if !routes.iter().any(|route| route.rewrite) {
+            return UrlMap::default();
+        }
+        UrlMap::new(asked.url(&self.origins).as_deref(), routes.iter().filter(|route| route.rewrite))
     }
 }
 
+/// Whether a 206 has all bytes of its object.
+fn is_whole_range(fields: &HeaderMap) -> bool {
+    let range = caching::text(fields, header::CONTENT_RANGE).and_then(|it| it.strip_prefix("bytes 0-"));
+    let Some((last, length)) = range.and_then(|it| it.split_once('/')) else { return false };
+    let (last, length) = (last.trim().parse::<u64>(), length.trim().parse::<u64>());
+    matches!((last, length), (Ok(last), Ok(length)) if last.checked_add(1) == Some(length))
+}
+
+fn not_rewritten(passed: Passed, why: Option<Rewriting>) -> (Response<PlayerBody>, Option<Rewriting>) {
+    let Passed { headers, reply, .. } = passed;
+    let status = reply.status;
+    (head::response(status, with_traces(headers, why), PlayerBody::passed(reply)), why)
+}
+
 /// What a response that was not kept says of its way.
-fn with_traces(mut headers: HeaderMap) -> HeaderMap {
+fn with_traces(mut headers: HeaderMap, rewriting: Option<Rewriting>) -> HeaderMap {
     headers.append(header::VIA, HeaderValue::from_static(head::VIA));
-    headers.append("cache-status", HeaderValue::from_static("skycache; fwd=miss; stored=?0"));
+    let detail = rewriting.map_or("", Rewriting::detail);
+    if let Ok(value) = HeaderValue::from_str(&format!("skycache; fwd=miss; stored=?0{detail}")) {
+        headers.append("cache-status", value);
+    }
     head::allow_everyone(&mut headers);
     headers
 }
@@ -131,5 +203,5 @@ fn with_traces(mut headers: HeaderMap) -> HeaderMap {
 fn handed_on(passed: Passed) -> Response<PlayerBody> {
     let Passed { headers, reply, .. } = passed;
     let status = reply.status;
-    head::response(status, with_traces(headers), PlayerBody::passed(reply))
+    head::response(status, with_traces(headers, None), PlayerBody::passed(reply))
 }

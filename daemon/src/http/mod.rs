@@ -12,9 +12,13 @@
 //! | `quick.rs` | a hit without ceremony: what players ask most, without hyper |
 //! | `serve.rs` | where an object is: cache, in flight, announced, origin |
 //! | `forward.rs` | what goes on to the origin: other methods, and responses for one alone |
+//! | `upstream.rs` | request fields for origins: `Host`, `Forwarded`, and the detection of loops |
+//! | `urls.rs` | `Location`, `Content-Location`, `Link`: URLs of origins as paths of the box |
+//! | `cors.rs` | cross-origin requests: preflights, and what scripts of other sites may read |
 //! | `head.rs`, `reply.rs` | heads: what all get, and what one gets: conditionals, ranges |
 //! | `body.rs` | bodies: mapped slices, objects as they arrive |
-//! | `shown.rs` | manifests: absolute URLs turned to the box, compressed for those who take it |
+//! | `shown.rs` | the form in which an object is sent: rewritten, compressed |
+//! | `manifest.rs` | manifests: recognised, and their URLs mapped to the box as they stream |
 //! | `prefetch.rs` | what comes after a miss |
 //! | `stats.rs`, `access.rs` | what was served: counted, and written down |
 //! | `own.rs` | the page at `/` and its parts, television's queries |
@@ -28,9 +32,11 @@ mod access;
 mod answer;
 mod body;
 mod connection;
+mod cors;
 mod forward;
 mod head;
 mod hot;
+mod manifest;
 mod mime;
 mod options;
 mod own;
@@ -45,6 +51,8 @@ mod stats;
 mod sys;
 mod target;
 mod tls;
+mod upstream;
+mod urls;
 mod wire;
 mod workers;
 
@@ -59,8 +67,9 @@ use crate::origin::{Filler, Origins, Route};
 use crate::page::Live;
 use crate::receive::Shared;
 
+pub use manifest::Rewriting;
 pub use options::{AccessLog, Http, LogFormat, Tls};
-pub use stats::{BUCKETS_US, HttpStats, RouteStats, Served, route_names};
+pub use stats::{BUCKETS_US, HttpStats, Refusal, RouteStats, Served, route_names};
 pub use tls::Acceptor;
 pub use workers::Workers;
 

@@ -138,25 +138,5 @@ pub(super) fn plain(status: StatusCode, line: &str) -> Response<PlayerBody> {
     response
 }
 
-/// The answer to OPTIONS, preflight or not.
-pub(super) fn options() -> Response<PlayerBody> {
-    let mut response = Response::new(PlayerBody::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    let headers = response.headers_mut();
-    let names = [
-        (header::ALLOW, super::METHODS),
-        (header::ACCESS_CONTROL_ALLOW_METHODS, super::METHODS),
-        (
-            header::ACCESS_CONTROL_ALLOW_HEADERS,
-            "*, Authorization, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status, If-Match, If-Modified-Since, If-None-Match, If-Range, If-Unmodified-Since, Range",
-        ),
-        (header::ACCESS_CONTROL_MAX_AGE, "86400"),
-    ];
-    for (name, value) in names {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    response
-}
-
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! From a request to a response: the cache, then what is on its way, then what is announced, then the origin.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +12,16 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
 use super::body::PlayerBody;
 use super::head::{self, Head};
+use super::manifest::{self, Rewriting, SNIFF_BYTES};
 use super::reply::{Send, plain};
 use super::shown::Shown;
-use super::{Player, range};
+use super::target::Target;
+use super::{Player, range, upstream};
 use crate::caching::{self, RequestDirectives};
 use crate::clock;
 use crate::delivery::{FailReason, Flight, Outcome as Ended};
-use crate::origin::{Ask, FillResult, OnInterim, OriginError, Passed};
+use crate::origin::Redirects;
+use crate::origin::{Ask, FillResult, OnInterim, OriginError, Origins, OwnFields, Passed};
 use crate::receive::Document;
 use crate::store::StoredObject;
 
@@ -25,7 +29,7 @@ use crate::store::StoredObject;
 const LOOKS: usize = 4;
 /// Fields of a request that are about what the player holds, or about its playback, not about the object.
 const NOT_FOR_ORIGINS: [&str; 13] = [
-    "host",
+    "host", // or as the route says
     "range",
     "if-range",
     "if-match",
@@ -54,6 +58,8 @@ pub(super) enum Found {
 pub(super) enum Outcome {
     /// This object of the cache; how it got there, after `skycache; `.
     Stored(Arc<StoredObject>, &'static str),
+    /// What an origin has sent for this player alone, and what became of it if it is a manifest.
+    Passed(Response<PlayerBody>, Option<Rewriting>),
     /// Anything else.
     Response(Response<PlayerBody>),
 }
@@ -81,8 +87,15 @@ pub(super) enum Missing {
 /// One player's request for one object.
 pub(super) struct Asked<'a> {
     pub(super) key: &'a ObjectKey,
+    /// The object as it was asked for.
+    pub(super) target: &'a Target,
     pub(super) head: &'a Parts,
     pub(super) on_interim: Option<OnInterim>,
+    /// The connection that it came by.
+    pub(super) peer: IpAddr,
+    pub(super) is_tls: bool,
+    /// Fields of the origin's response to this request that are for nobody else.
+    pub(super) own_fields: Arc<OwnFields>,
 }
 
 impl Asked<'_> {
@@ -93,11 +106,27 @@ impl Asked<'_> {
             fields.remove(name);
         }
         fields.append(header::VIA, HeaderValue::from_static(head::VIA));
+        upstream::add_fields(&mut fields, self);
         fields
     }
 
     fn ask(&self) -> Ask {
-        Ask { headers: self.fields(), on_interim: self.on_interim.clone(), ..Ask::default() }
+        let route = self.target.route();
+        Ask {
+            headers: self.fields(),
+            on_interim: self.on_interim.clone(),
+            own_fields: Some(Arc::clone(&self.own_fields)),
+            follows_redirects: route.is_some_and(|route| route.redirects == Redirects::Follow),
+            set_cookie: route.map(|route| route.set_cookie).unwrap_or_default(),
+            vary_user_agent: route.map(|route| route.vary_user_agent).unwrap_or_default(),
+            ..Ask::default()
+        }
+    }
+
+    /// The URL to ask for it, if an origin is configured.
+    pub(super) fn url(&self, origins: &Origins) -> Option<String> {
+        // A route may leave parameters out of the key: the origin wants them.
+        origins.url_for(&self.target.full)
     }
 
     /// The one range that it wants, if it wants one.
@@ -114,12 +143,15 @@ impl Player {
         let (method, headers) = (&asked.head.method, &asked.head.headers);
         for _ in 0..LOOKS {
             let found = match self.find(asked).await {
-                Ok(Found::Flight(flight)) => self.flight(flight, method, headers).await,
+                Ok(Found::Flight(flight)) => self.flight(flight, asked).await,
                 Ok(Found::Stored(object, how)) => return Outcome::Stored(object, how),
                 Ok(Found::Document(document)) => {
                     Ok(Outcome::Response(signalling(&document, method, headers)))
                 }
-                Ok(Found::Passed(passed)) => Ok(Outcome::Response(self.handed_on(*passed).await)),
+                Ok(Found::Passed(passed)) => {
+                    let (response, rewriting) = self.handed_on(*passed, asked).await;
+                    Ok(Outcome::Passed(response, rewriting))
+                }
                 Err(missing) => Err(missing),
             };
             match found {
@@ -133,26 +165,32 @@ impl Player {
     }
 
     /// The first key that anybody knows; else the first that an origin could have.
-    pub(super) fn likeliest<'a>(&self, keys: &'a [ObjectKey]) -> Cow<'a, ObjectKey> {
-        let [first, others @ ..] = keys else { unreachable!("a request has a key") };
-        let has_query = first.as_str().contains('?');
+    pub(super) fn likeliest<'a>(&self, targets: &'a [Target]) -> Cow<'a, Target> {
+        let [first, others @ ..] = targets else { unreachable!("a request has a target") };
+        let has_query = first.key.as_str().contains('?');
         if others.is_empty() && !has_query {
             return Cow::Borrowed(first);
         }
-        let known = |key: &&ObjectKey| {
-            let name = key.as_str();
+        let known = |target: &&Target| {
+            let name = target.key.as_str();
             self.shared.store.contains(name)
                 || self.shared.flights.get(name).is_some()
                 || self.shared.flights.announced(name).is_some()
                 || self.shared.document(name).is_some()
         };
-        if let Some(known) = keys.iter().find(known) {
+        if let Some(known) = targets.iter().find(known) {
             return Cow::Borrowed(known);
         }
-        if has_query && let Some(key) = keys.iter().find_map(|key| self.without_ignored_query(key)) {
+        if has_query
+            && let Some(key) = targets.iter().find_map(|target| {
+                let key = self.without_ignored_query(&target.key)?;
+                Some(Target { key, ..target.clone() })
+            })
+        {
             return Cow::Owned(key);
         }
-        Cow::Borrowed(keys.iter().find(|key| self.origins.url_for(key).is_some()).unwrap_or(first))
+        let with_origin = targets.iter().find(|it| self.origins.url_for(&it.full).is_some());
+        Cow::Borrowed(with_origin.unwrap_or(first))
     }
 
     /// The key of the object that `key` asks for with query parameters that do not matter for it, if there is one.
@@ -173,7 +211,7 @@ impl Player {
     async fn find(self: &Arc<Self>, asked: &Asked<'_>) -> Result<Found, Missing> {
         let key = asked.key;
         let held = self.held(key, &asked.head.headers).await;
-        let url = self.origins.url_for(key).filter(|_| self.config.read_through);
+        let url = asked.url(&self.origins).filter(|_| self.config.read_through);
         if let Some(object) = held {
             // Without an origin, what the carousel brought last is the newest there is.
             let Some(url) = url.filter(|_| !is_fresh(&object)) else {
@@ -202,7 +240,10 @@ impl Player {
                 return self.pass(asked, &url).await;
             }
             Some(url) => {
-                let range = asked.range().filter(|_| !is_expected);
+                // Parts of a manifest could not be rewritten.
+                let is_rewritten =
+                    manifest::is_named(key.as_str(), None) && !self.manifest_map(asked).is_empty();
+                let range = asked.range().filter(|_| !is_expected && !is_rewritten);
                 let ask = Ask { announced, range, is_expected, ..asked.ask() };
                 match self.filler.fill(key, url, ask).await {
                     FillResult::Flight(flight) => {
@@ -292,17 +333,18 @@ impl Player {
     }
 
     /// Serves what is on its way as soon as its first byte asked for is there.
-    async fn flight(
-        self: &Arc<Self>,
-        flight: Arc<Flight>,
-        method: &Method,
-        request: &HeaderMap,
-    ) -> Result<Outcome, Missing> {
+    async fn flight(self: &Arc<Self>, flight: Arc<Flight>, asked: &Asked<'_>) -> Result<Outcome, Missing> {
+        let (method, request) = (&asked.head.method, &asked.head.headers);
         let how = if flight.carried().is_some() { "hit; detail=in-flight" } else { "fwd=miss" };
         let head = Head::of_flight(&flight).stamped(how);
         let (status, fields, send) = head.respond(method, request);
         // URLs of a manifest cannot be turned before it is there.
-        let is_turned = head.is_manifest() && self.origins.routes().iter().any(|route| route.rewrite);
+        let map = self.manifest_map(asked);
+        let content_type = caching::text(&head.fields, header::CONTENT_TYPE);
+        let key = flight.key.as_str();
+        let is_turned = !map.is_empty()
+            && (manifest::is_named(key, content_type)
+                || (manifest::may_be(key, content_type) && self.begins_as_manifest(&flight).await));
         let first = match &send {
             // What has an encoding on the air is served when it is whole.
             _ if !flight.is_identity || is_turned => u64::MAX,
@@ -340,7 +382,10 @@ impl Player {
                 let (whole, length) = (Arc::clone(&flight), *length);
                 let read = tokio::task::spawn_blocking(move || whole.read(0..length)).await;
                 let bytes = read.ok().and_then(Result::ok).ok_or(Missing::Broken)?;
-                return Ok(Outcome::Response(self.passed_manifest(head, bytes.into(), method, request)));
+                let shown = Shown::of_bytes(head, bytes.into(), map);
+                let (status, fields, send) = shown.head.respond(method, request);
+                let body = shown.body.map_or_else(PlayerBody::empty, |it| send.of_bytes(&it));
+                return Ok(Outcome::Passed(head::response(status, fields, body), shown.rewriting));
             }
             Some(Ended::Passed(_)) | None => {}
         }
@@ -352,17 +397,15 @@ impl Player {
         Ok(Outcome::Response(head::response(status, fields, body)))
     }
 
-    /// A manifest that is not kept, with its URLs turned.
-    fn passed_manifest(
-        &self,
-        head: Head,
-        bytes: bytes::Bytes,
-        method: &Method,
-        request: &HeaderMap,
-    ) -> Response<PlayerBody> {
-        let shown = Shown::of_bytes(head, bytes, &self.origins.routes());
-        let (status, fields, send) = shown.head.respond(method, request);
-        head::response(status, fields, shown.body.map_or_else(PlayerBody::empty, |it| send.of_bytes(&it)))
+    /// Whether the first bytes of what is on its way are those of a manifest.
+    async fn begins_as_manifest(self: &Arc<Self>, flight: &Arc<Flight>) -> bool {
+        let wanted = flight.length.map_or(SNIFF_BYTES as u64, |length| length.min(SNIFF_BYTES as u64));
+        if wanted == 0 || !self.wait(flight, 0).await {
+            return false;
+        }
+        let (first, wanted) = (Arc::clone(flight), wanted.min(flight.available_from(0)));
+        let read = tokio::task::spawn_blocking(move || first.read(0..wanted)).await;
+        read.ok().and_then(Result::ok).is_some_and(|bytes| manifest::begins(&bytes))
     }
 
     /// Waits for the byte at `offset`, asking for repair when it does not come at once.

@@ -1,7 +1,8 @@
-//! An object as one kind of player gets it: as it is, with its absolute URLs turned to the box, compressed.
+//! The form in which an object is sent: as it is, with the URLs of a manifest mapped to the box, compressed.
 //!
-//! What is kept is never encoded, so that ranges, digests and repair mean one thing. Text is compressed for those who take
-//! it when it is first asked for, and remembered by [`super::hot`].
+//! Objects are kept as they came, so that ranges, digests and repair mean one thing. Text is compressed for those who take it
+//! when it is first asked for, and remembered by [`super::hot`]; so is a rewritten manifest. One that is too long for that is
+//! rewritten each time it is sent.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -12,12 +13,13 @@ use flate2::write::GzEncoder;
 use http::header::{self, HeaderMap, HeaderValue};
 
 use super::head::Head;
-use crate::caching::Directives;
-use crate::origin::Route;
+use super::manifest::{self, PIECE_BYTES, Rewriter, Rewriting};
+use super::urls::UrlMap;
+use crate::caching::{self, Directives};
 use crate::store::StoredObject;
 
-/// Text is transformed up to this; more is no manifest.
-pub(super) const MAX_TEXT_BYTES: usize = 1 << 20;
+/// Text up to this is transformed at once and held; longer manifests are rewritten as they go out.
+const MAX_TEXT_BYTES: usize = 1 << 20;
 /// Below, the head is the larger part.
 const MIN_GZIP_BYTES: usize = 256;
 
@@ -27,44 +29,53 @@ pub(super) struct Shown {
     pub(super) head: Head,
     /// Its bytes, if they are not the object's own.
     pub(super) body: Option<Bytes>,
+    /// It is a manifest that is rewritten while it is sent: it is too long to be held.
+    pub(super) rewriter: Option<Rewriter>,
+    /// What became of a manifest that refers to a route's origin.
+    pub(super) rewriting: Option<Rewriting>,
 }
 
 impl Shown {
-    /// Of bytes that are not kept, with URLs turned.
-    pub(super) fn of_bytes(head: Head, bytes: Bytes, routes: &[Route]) -> Self {
-        let mut shown = Self { head, body: None };
-        let bytes = turned_bytes(bytes, routes);
-        shown.head.becomes(&bytes, "box");
-        shown.body = Some(bytes);
+    const fn new(head: Head) -> Self {
+        Self { head, body: None, rewriter: None, rewriting: None }
+    }
+
+    /// Of bytes that are not kept, with URLs mapped.
+    pub(super) fn of_bytes(head: Head, bytes: Bytes, map: UrlMap) -> Self {
+        let mut shown = Self::new(head);
+        let coding = caching::text(&shown.head.fields, header::CONTENT_ENCODING).map(str::to_owned);
+        match manifest::rewritten(coding.as_deref(), map, &bytes) {
+            Ok(Some(rewritten)) => shown.becomes_rewritten(rewritten.into()),
+            Ok(None) => shown.body = Some(bytes),
+            Err(why) => {
+                shown.body = Some(bytes);
+                shown.rewriting = Some(why);
+            }
+        }
         shown
     }
 
-    /// `takes_gzip`: the player has said so.
-    pub(super) fn of(object: &Arc<StoredObject>, routes: &[Route], takes_gzip: bool) -> Self {
-        let mut shown = Self { head: Head::of_stored(object), body: None };
+    /// `map`: where URLs of manifests lead; `takes_gzip`: the player has said so.
+    pub(super) fn of(object: &Arc<StoredObject>, map: UrlMap, takes_gzip: bool) -> Self {
+        let mut shown = Self::new(Head::of_stored(object));
+        if shown.head.status == http::StatusCode::OK && !map.is_empty() {
+            shown.rewrite(object, map);
+        }
+        if shown.rewriter.is_some() {
+            return shown;
+        }
         let head = &mut shown.head;
         let is_plain = head.status == http::StatusCode::OK
             && !head.fields.contains_key(header::CONTENT_ENCODING)
             && !head.fields.contains_key(header::CONTENT_RANGE)
-            && object.meta().length <= MAX_TEXT_BYTES as u64;
-        let is_manifest = head.is_manifest();
-        let rewritten: Vec<&Route> = routes.iter().filter(|route| route.rewrite && is_manifest).collect();
-        let may_gzip = is_manifest || is_text(head.essence());
-        if !is_plain || (rewritten.is_empty() && !may_gzip) || Directives::of(&head.fields).no_transform {
+            && (shown.body.is_some() || object.meta().length <= MAX_TEXT_BYTES as u64);
+        let may_gzip = head.is_manifest() || is_text(head.essence());
+        if !is_plain || !may_gzip || Directives::of(&head.fields).no_transform {
             return shown;
         }
-        let Some(mut bytes) = object.view().and_then(|view| view.bytes(0..object.meta().length)) else {
-            return shown;
-        };
-        if let (false, Ok(text)) = (rewritten.is_empty(), std::str::from_utf8(&bytes)) {
-            let text = turned(text, &rewritten);
-            if text.as_bytes() != bytes {
-                bytes = text.into();
-                head.becomes(&bytes, "box");
-                shown.body = Some(bytes.clone());
-            }
-        }
-        if may_gzip && bytes.len() >= MIN_GZIP_BYTES {
+        let own = || object.view().and_then(|view| view.bytes(0..object.meta().length));
+        let Some(bytes) = shown.body.clone().or_else(own) else { return shown };
+        if bytes.len() >= MIN_GZIP_BYTES {
             let head = &mut shown.head;
             head.fields.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
             if let Some(gzip) = takes_gzip.then(|| gzip(&bytes)).flatten().filter(|it| it.len() < bytes.len())
@@ -75,6 +86,72 @@ impl Shown {
             }
         }
         shown
+    }
+
+    /// Rewrites the object, if it is a manifest.
+    fn rewrite(&mut self, object: &Arc<StoredObject>, map: UrlMap) {
+        let fields = &self.head.fields;
+        let content_type = caching::text(fields, header::CONTENT_TYPE);
+        let key = object.meta().key.as_str();
+        if !manifest::may_be(key, content_type) {
+            return;
+        }
+        let is_surely = manifest::is_named(key, content_type);
+        if fields.contains_key(header::CONTENT_RANGE) {
+            self.rewriting = is_surely.then_some(Rewriting::Partial);
+            return;
+        }
+        let coding = caching::text(fields, header::CONTENT_ENCODING).map(str::to_owned);
+        let no_transform = Directives::of(fields).no_transform;
+        let Ok(mut rewriter) = Rewriter::new(coding.as_deref(), map.clone()) else {
+            self.rewriting = is_surely.then_some(Rewriting::Coding);
+            return;
+        };
+        let length = object.meta().length;
+        let Some(view) = object.view() else { return };
+        let (mut out, mut at) = (Vec::new(), 0);
+        let rewritten = loop {
+            if at == length {
+                break rewriter.finish(&mut out);
+            }
+            let end = length.min(at + PIECE_BYTES as u64);
+            let Some(piece) = view.bytes(at..end) else { return };
+            if let Err(why) = rewriter.push(&piece, &mut out) {
+                break Err(why);
+            }
+            at = end;
+            match rewriter.is_manifest() {
+                Some(false) => return,
+                Some(true) if no_transform => break Ok(()),
+                _ => {}
+            }
+            if out.len() > MAX_TEXT_BYTES {
+                self.rewriter = Rewriter::new(coding.as_deref(), map).ok();
+                break Ok(());
+            }
+        };
+        if let Err(why) = rewritten {
+            self.rewriting = is_surely.then_some(why);
+        } else if rewriter.is_manifest() != Some(true) {
+        } else if no_transform {
+            self.rewriting = Some(Rewriting::NoTransform);
+        } else if self.rewriter.is_some() {
+            self.becomes_rewritten(Bytes::new());
+            self.body = None;
+            self.head.length = None;
+            self.head.fields.remove(header::ACCEPT_RANGES);
+        } else if coding.is_none() && view.bytes(0..length).is_some_and(|own| own == out) {
+            self.rewriting = Some(Rewriting::Done);
+        } else {
+            self.becomes_rewritten(out.into());
+        }
+    }
+
+    fn becomes_rewritten(&mut self, bytes: Bytes) {
+        self.head.becomes(&bytes, "box");
+        self.head.fields.remove(header::CONTENT_ENCODING);
+        self.body = Some(bytes);
+        self.rewriting = Some(Rewriting::Done);
     }
 }
 
@@ -87,7 +164,7 @@ impl Head {
 
     /// Whether it is an HLS playlist or a DASH MPD.
     pub(super) fn is_manifest(&self) -> bool {
-        is_manifest(self.essence())
+        manifest::format_of_type(self.essence()).is_some()
     }
 
     /// The object is sent in another form: other bytes need another validator (RFC 9110 section 8.8.3.3).
@@ -105,21 +182,6 @@ impl Head {
         };
         self.validators.etag = etag;
     }
-}
-
-/// Whether a `Content-Type` is that of an HLS playlist or a DASH MPD.
-pub(super) fn is_manifest(content_type: &str) -> bool {
-    let essence = content_type.split(';').next().unwrap_or("").trim();
-    matches!(
-        essence.to_ascii_lowercase().as_str(),
-        "application/vnd.apple.mpegurl" | "application/x-mpegurl" | "audio/mpegurl" | "application/dash+xml"
-    )
-}
-
-/// A manifest with its URLs turned; what is no text stays as it is.
-pub(super) fn turned_bytes(bytes: Bytes, routes: &[Route]) -> Bytes {
-    let rewritten: Vec<&Route> = routes.iter().filter(|route| route.rewrite).collect();
-    std::str::from_utf8(&bytes).map(|text| turned(text, &rewritten).into()).unwrap_or(bytes)
 }
 
 /// Types that are worth compressing. Media are compressed already.
@@ -170,48 +232,13 @@ pub(super) fn accepts_gzip<'a>(lines: impl IntoIterator<Item = &'a str>) -> bool
     any
 }
 
-/// A manifest whose absolute URLs below the routes' bases are paths of the box.
-fn turned(text: &str, routes: &[&Route]) -> String {
-    let mut text = text.to_owned();
-    for route in routes {
-        let mut out = String::with_capacity(text.len());
-        let mut done = 0;
-        for (at, base) in text.match_indices(route.base.as_str()) {
-            // At the start of a URL: not in the middle of another's query.
-            let before = text[..at].chars().next_back();
-            if before.is_none_or(|c| c.is_whitespace() || matches!(c, '"' | '\'' | '>' | ',')) {
-                out.push_str(&text[done..at]);
-                out.push_str(&route.path);
-                done = at + base.len();
-            }
-        }
-        out.push_str(&text[done..]);
-        text = out;
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn absolute_urls_become_paths_of_the_box() {
-        let route = |path: &str, base: &str| Route { path: path.into(), base: base.into(), rewrite: true };
-        let (vod, live) =
-            (route("/vod/", "https://cdn.example.com/vod/"), route("/l/", "http://live.example/"));
-        let hls = "#EXTM3U\n#EXT-X-MAP:URI=\"https://cdn.example.com/vod/i.mp4\"\nhttps://cdn.example.com/vod/1.m4s?u=https://cdn.example.com/vod/\nrel.m4s\nhttps://other.example/2.m4s\n";
-        assert_eq!(
-            turned(hls, &[&vod, &live]),
-            "#EXTM3U\n#EXT-X-MAP:URI=\"/vod/i.mp4\"\n/vod/1.m4s?u=https://cdn.example.com/vod/\nrel.m4s\nhttps://other.example/2.m4s\n"
-        );
-        let dash = "<BaseURL>http://live.example/a/</BaseURL><S media='http://live.example/x'/>";
-        assert_eq!(turned(dash, &[&vod, &live]), "<BaseURL>/l/a/</BaseURL><S media='/l/x'/>");
-    }
-
-    #[test]
     fn who_takes_gzip() {
-        let takes = |value: &str| takes_gzip(&crate::caching::from_pairs([("accept-encoding", value)]));
+        let takes = |value: &str| takes_gzip(&caching::from_pairs([("accept-encoding", value)]));
         for yes in ["gzip", "br, GZIP;q=0.5", "*", "identity, x-gzip"] {
             assert!(takes(yes), "{yes}");
         }

@@ -3,11 +3,62 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use super::manifest::Rewriting;
+
 /// Upper ends of the buckets of time to the head, in microseconds.
 pub const BUCKETS_US: [u64; 14] = [
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     5_000_000,
 ];
+/// Why a request was refused before it was looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// Its head is not HTTP, or contradicts itself.
+    BadRequest,
+    /// Its head is larger than a head may be.
+    HeadTooLarge,
+    /// Its URI is longer than a name may be.
+    UriTooLong,
+    /// Its URI can be no object's name.
+    BadName,
+    /// CONNECT or TRACE.
+    Method,
+    /// It has come through this cache before.
+    Loop,
+    /// A TLS handshake on the port without TLS.
+    TlsOnPlainPort,
+    /// A TLS handshake that failed, or something else than one on the port with TLS.
+    Handshake,
+}
+
+impl Refusal {
+    /// Every variant, in the order of their numbers, for metrics.
+    pub const ALL: [Self; 8] = [
+        Self::BadRequest,
+        Self::HeadTooLarge,
+        Self::UriTooLong,
+        Self::BadName,
+        Self::Method,
+        Self::Loop,
+        Self::TlsOnPlainPort,
+        Self::Handshake,
+    ];
+
+    /// Name in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::HeadTooLarge => "head_too_large",
+            Self::UriTooLong => "uri_too_long",
+            Self::BadName => "bad_name",
+            Self::Method => "method",
+            Self::Loop => "loop",
+            Self::TlsOnPlainPort => "tls_on_plain_port",
+            Self::Handshake => "tls_handshake",
+        }
+    }
+}
+
 /// Routes that are told apart; a configuration has a handful. The last one is for everything else.
 const MAX_ROUTES: usize = 32;
 
@@ -88,6 +139,10 @@ pub struct HttpStats {
     pub too_slow: AtomicU64,
     /// Lines of the access log that were left out because the disk was behind.
     pub unlogged: AtomicU64,
+    /// Requests refused before they were looked up, in the order of [`Refusal::ALL`].
+    pub refusals: [AtomicU64; Refusal::ALL.len()],
+    /// Manifests that lead to a route's origin by what became of them, in the order of [`Rewriting::ALL`].
+    pub manifests: [AtomicU64; Rewriting::ALL.len()],
     /// In the order of [`route_names`].
     pub routes: Vec<RouteStats>,
 }
@@ -113,6 +168,18 @@ impl HttpStats {
         self.routes.iter().map(hits).sum()
     }
 
+    /// A request was refused.
+    pub(super) fn refuse(&self, why: Refusal) {
+        self.refusals[why as usize].fetch_add(1, Relaxed);
+    }
+
+    /// A manifest was rewritten, or was not.
+    pub(super) fn manifest(&self, rewriting: Option<Rewriting>) {
+        if let Some(rewriting) = rewriting {
+            self.manifests[rewriting as usize].fetch_add(1, Relaxed);
+        }
+    }
+
     /// A response's head is ready.
     pub(super) fn head(&self, route: usize, status: http::StatusCode, served: Served, took: Duration) {
         let class = usize::from(status.as_u16() / 100).clamp(1, 5);
@@ -134,6 +201,8 @@ impl HttpStats {
         add(&self.refused, &other.refused);
         add(&self.too_slow, &other.too_slow);
         add(&self.unlogged, &other.unlogged);
+        self.manifests.iter().zip(&other.manifests).for_each(|(to, from)| add(to, from));
+        self.refusals.iter().zip(&other.refusals).for_each(|(to, from)| add(to, from));
         for (to, from) in self.routes.iter().zip(&other.routes) {
             to.served.iter().zip(&from.served).for_each(|(to, from)| add(to, from));
             to.buckets.iter().zip(&from.buckets).for_each(|(to, from)| add(to, from));

@@ -1,6 +1,7 @@
 //! Which object a request is about.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use carousel::name::{NameError, ObjectKey};
 use http::Uri;
@@ -10,44 +11,91 @@ use crate::origin::Route;
 /// The host that DVB-NIP reserves for what comes over the air.
 const NIP_HOST: &str = "dvb.gw";
 
-/// The keys that a request can mean, the most likely first: `[[route]]`s, `/authority/path`, and its own `Host`, for
-/// players that were sent here in place of the CDN.
+/// An object that a request can mean.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    /// Under which it is cached.
+    pub(super) key: ObjectKey,
+    /// With the query parameters that `key` leaves out: origins want them.
+    pub(super) full: ObjectKey,
+    /// How the request has named it.
+    pub(super) form: Form,
+}
+
+/// How a request names an object.
+#[derive(Debug, Clone)]
+pub(super) enum Form {
+    /// By the path of a route: its number.
+    Route(Arc<[Route]>, usize),
+    /// By `/authority/path`.
+    Path,
+    /// By its own URL: through `Host`, or as a proxy is asked.
+    Url,
+}
+
+impl Target {
+    fn new(full: ObjectKey, form: Form) -> Self {
+        Self { key: full.clone(), full, form }
+    }
+
+    /// The route by whose path it was asked for.
+    pub(super) fn route(&self) -> Option<&Route> {
+        match &self.form {
+            Form::Route(routes, number) => routes.get(*number),
+            Form::Path | Form::Url => None,
+        }
+    }
+}
+
+/// The objects that a request can mean, the most likely first: of the `[[route]]` with the longest path that fits, then
+/// `/authority/path`, then that of its own `Host`, for players that were sent here in place of the CDN.
 ///
 /// # Errors
 /// The reason, if none can be made of it.
-pub(super) fn keys(
+pub(super) fn targets(
     uri: &Uri,
     host: Option<&str>,
-    routes: &[Route],
+    routes: &Arc<[Route]>,
     is_origin_form: bool,
-) -> Result<Vec<ObjectKey>, NameError> {
+) -> Result<Vec<Target>, NameError> {
     let path = &without_cmcd(uri.path_and_query().map_or("/", |it| it.as_str()));
     // A player behind a proxy setting asks with the whole URL.
     let authority = uri.authority().map(http::uri::Authority::as_str).or(host);
     let bare = authority.map(|it| it.rsplit_once(':').map_or(it, |(host, _)| host));
-    let by_host = |host: &str| ObjectKey::from_name(&format!("http://{host}{path}"), None);
+    let by_host = |host: &str| {
+        let key = ObjectKey::from_name(&format!("http://{host}{path}"), None)?;
+        Ok::<_, NameError>(Target::new(key, Form::Url))
+    };
     if bare.is_some_and(|it| it.eq_ignore_ascii_case(NIP_HOST)) {
         return Ok(vec![by_host(NIP_HOST)?]);
     }
     if let Some(authority) = uri.authority().filter(|_| !is_origin_form) {
-        return Ok(vec![ObjectKey::from_name(&format!("http://{authority}{path}"), None)?]);
+        return Ok(vec![by_host(authority.as_str())?]);
     }
-    let mut keys = Vec::new();
-    for route in routes {
-        if let Some(rest) = path.strip_prefix(route.path.as_str()) {
-            let key = ObjectKey::from_name(&format!("{}{rest}", route.base), None)?;
-            // Dot segments may lead out of the route: then the path is another one.
-            let base = || ObjectKey::from_name(&route.base, None);
-            let is_below = !rest.contains("..") && !rest.contains('%')
-                || base().is_ok_and(|base| key.as_str().starts_with(base.as_str()));
-            if is_below {
-                keys.push(key);
-            }
+    let mut targets = Vec::new();
+    // Routes stand in the order of their paths, the longest first.
+    let longest = routes.iter().position(|route| path.starts_with(route.path.as_str()));
+    if let Some(number) = longest {
+        let route = &routes[number];
+        let rest = &path[route.path.len()..];
+        let full = ObjectKey::from_name(&format!("{}{rest}", route.base), None)?;
+        // Dot segments may lead out of the route: then the path is another one.
+        let base = || ObjectKey::from_name(&route.base, None);
+        let is_below = !rest.contains("..") && !rest.contains('%')
+            || base().is_ok_and(|base| full.as_str().starts_with(base.as_str()));
+        if is_below {
+            let rule = route.query_rule();
+            let key = if rule.is_empty() {
+                full.clone()
+            } else {
+                ObjectKey::from_name(&rule.strip(full.as_str()), None)?
+            };
+            targets.push(Target { key, full, form: Form::Route(Arc::clone(routes), number) });
         }
     }
-    keys.push(ObjectKey::from_request_path(path)?);
-    keys.extend(authority.and_then(|host| by_host(host).ok()));
-    Ok(keys)
+    targets.push(Target::new(ObjectKey::from_request_path(path)?, Form::Path));
+    targets.extend(authority.and_then(|host| by_host(host).ok()));
+    Ok(targets)
 }
 
 /// Common Media Client Data (CTA-5004) says how a player is, not what it wants: it is no part of the key.
@@ -68,11 +116,19 @@ fn without_cmcd(path: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
+    fn routes() -> Arc<[Route]> {
+        let route =
+            |path: &str, base: &str| Route { path: path.into(), base: base.into(), ..Route::default() };
+        let mut routes =
+            vec![route("/vod/", "https://cdn.example.com/v/"), route("/vod/live/", "https://live.example/")];
+        routes[0].ignore_query = Some(carousel::query::IgnoreQuery::Names(vec!["tok*".into()]));
+        crate::origin::by_longest_path(&mut routes);
+        routes.into()
+    }
+
     fn of(uri: &str, host: &str) -> Vec<String> {
-        let routes =
-            [Route { path: "/vod/".into(), base: "https://cdn.example.com/v/".into(), rewrite: false }];
-        let keys = keys(&uri.parse().unwrap(), Some(host), &routes, false).unwrap();
-        keys.iter().map(|key| key.as_str().to_owned()).collect()
+        let targets = targets(&uri.parse().unwrap(), Some(host), &routes(), false).unwrap();
+        targets.iter().map(|target| target.key.as_str().to_owned()).collect()
     }
 
     #[test]
@@ -83,6 +139,21 @@ mod tests {
         assert_eq!(of("/v/1.m4s", "cdn.example.com").last().unwrap(), "cdn.example.com/v/1.m4s");
         assert_eq!(of("http://cdn.example.com/v/1.m4s", "x"), ["cdn.example.com/v/1.m4s"]);
         assert_eq!(of("http://dvb.gw/x", "y"), ["dvb.gw/x"]);
+    }
+
+    #[test]
+    fn the_longest_path_of_a_route_counts() {
+        assert_eq!(of("/vod/live/a.m3u8", "box")[..2], ["live.example/a.m3u8", "vod/live/a.m3u8"]);
+        assert_eq!(of("/vod/livery/a.m3u8", "box")[0], "cdn.example.com/v/livery/a.m3u8");
+    }
+
+    #[test]
+    fn parameters_that_a_route_ignores_go_to_the_origin_all_the_same() {
+        let uri = "/vod/1.ts?token=x&t=1".parse().unwrap();
+        let target = &targets(&uri, Some("box"), &routes(), false).unwrap()[0];
+        assert_eq!(target.key.as_str(), "cdn.example.com/v/1.ts?t=1");
+        assert_eq!(target.full.as_str(), "cdn.example.com/v/1.ts?token=x&t=1");
+        assert_eq!(of("/vod/live/1.ts?token=x", "box")[0], "live.example/1.ts?token=x");
     }
 
     #[test]
@@ -103,9 +174,7 @@ mod tests {
     #[test]
     fn what_would_escape_is_refused() {
         for path in ["/a.example/../../etc/passwd", "/vod/../../x", "/a.example/..%2fx"] {
-            let routes =
-                [Route { path: "/vod/".into(), base: "https://cdn.example.com/v/".into(), rewrite: false }];
-            assert!(keys(&path.parse().unwrap(), Some("box"), &routes, false).is_err(), "{path}");
+            assert!(targets(&path.parse().unwrap(), Some("box"), &routes(), false).is_err(), "{path}");
         }
     }
 }

@@ -1,24 +1,31 @@
 //! Requests to origins: redirects followed, timeouts kept, every failure a reason.
 
 use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, LOCATION, RANGE, TRANSFER_ENCODING, USER_AGENT};
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, COOKIE, HOST, LOCATION, RANGE, TRANSFER_ENCODING, USER_AGENT,
+};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Either, Empty};
 use hyper::body::{Body as _, Incoming};
 use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client as HyperClient;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{Connected, HttpConnector, HttpInfo};
+use hyper_util::client::legacy::{Client as HyperClient, Error as HyperError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use lru::LruCache;
 
 use carousel::time::{Instant, WallTime};
 
 use super::breaker::Breakers;
-use crate::clock;
+use super::loops::loop_id;
+use crate::{caching, clock};
 
 /// Redirects followed.
 const MAX_REDIRECTS: usize = 5;
@@ -28,6 +35,10 @@ const MIN_BYTES_PER_S: u64 = 4096;
 const AGENT: &str = concat!("skycached/", env!("CARGO_PKG_VERSION"));
 /// Idle connections kept for each origin.
 const MAX_IDLE: usize = 32;
+/// Header fields of a response. Origins behind several proxies send more than hyper's 100.
+const MAX_HEADERS: usize = 256;
+/// Connections remembered as having carried a response. A forgotten one costs the retry of one request.
+const MAX_USED_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
 /// Why an origin gave nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,12 +164,19 @@ pub struct Question {
     pub body: RequestBody,
     /// Where interim responses go.
     pub on_interim: Option<OnInterim>,
+    /// Redirects are followed on behalf of the player, if it has sent no body.
+    pub follows_redirects: bool,
 }
 
 /// The HTTP client.
 #[derive(Debug)]
 pub struct Client {
     client: HyperClient<HttpsConnector<HttpConnector>, RequestBody>,
+    /// The same without kept connections, for requests that found one closed.
+    unpooled: HyperClient<HttpsConnector<HttpConnector>, RequestBody>,
+    /// Both ends of connections that have carried a response.
+    used: Mutex<LruCache<(SocketAddr, SocketAddr), ()>>,
+    resent: AtomicU64,
     timeout: Duration,
     breakers: Breakers,
     requests: AtomicU64,
@@ -186,13 +204,19 @@ impl Client {
             }
         };
         let connector = builder.https_or_http().enable_http1().wrap_connector(connector);
-        let client = HyperClient::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(30))
-            .pool_max_idle_per_host(MAX_IDLE)
-            .build(connector);
+        let build = |max_idle| {
+            HyperClient::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(Duration::from_secs(30))
+                .pool_max_idle_per_host(max_idle)
+                .http1_max_headers(MAX_HEADERS)
+                .build(connector.clone())
+        };
         Self {
-            client,
+            client: build(MAX_IDLE),
+            unpooled: build(0),
+            used: Mutex::new(LruCache::new(MAX_USED_CONNECTIONS)),
+            resent: AtomicU64::new(0),
             timeout,
             breakers: Breakers::default(),
             requests: AtomicU64::new(0),
@@ -233,11 +257,43 @@ impl Client {
     }
 
     async fn ask_once(&self, url: &str, question: Question) -> Result<Reply, OriginError> {
-        let uri: Uri = url.parse().map_err(|_| OriginError::BadUrl)?;
+        let mut uri: Uri = url.parse().map_err(|_| OriginError::BadUrl)?;
+        if !question.follows_redirects || !question.body.is_end_stream() {
+            return self.ask_at(uri, question).await;
+        }
+        let Question { method, mut headers, on_interim, .. } = question;
+        for _ in 0..=MAX_REDIRECTS {
+            let once = Question {
+                method: method.clone(),
+                headers: headers.clone(),
+                body: no_body(),
+                on_interim: on_interim.clone(),
+                follows_redirects: false,
+            };
+            let reply = self.ask_at(uri.clone(), once).await?;
+            if !matches!(reply.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return Ok(reply);
+            }
+            let location = reply.headers.get(LOCATION).and_then(|it| it.to_str().ok());
+            let Some(next) = location.and_then(|it| join(&uri, it)) else { return Ok(reply) };
+            if next.authority() != uri.authority() || next.scheme() != uri.scheme() {
+                // What is for one host is not for another.
+                for name in [AUTHORIZATION, COOKIE, HOST] {
+                    headers.remove(name);
+                }
+            }
+            uri = next;
+        }
+        Err(OriginError::Redirect)
+    }
+
+    /// One question, one answer.
+    async fn ask_at(&self, uri: Uri, question: Question) -> Result<Reply, OriginError> {
         let mut request = Request::new(question.body);
         *request.method_mut() = question.method;
         *request.uri_mut() = uri;
         *request.headers_mut() = question.headers;
+        caching::join_cookies(request.headers_mut());
         request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(on_interim) = question.on_interim {
             hyper::ext::on_informational(&mut request, move |interim| {
@@ -248,9 +304,10 @@ impl Client {
     }
 
     /// One request, one head.
-    async fn send(&self, request: Request<RequestBody>) -> Result<Reply, OriginError> {
+    async fn send(&self, mut request: Request<RequestBody>) -> Result<Reply, OriginError> {
+        request.headers_mut().append("cdn-loop", HeaderValue::from_static(loop_id()));
         let (requested_at, begun) = (clock::wall(), clock::now());
-        let response = match tokio::time::timeout(self.timeout, self.client.request(request)).await {
+        let response = match tokio::time::timeout(self.timeout, self.respond(request)).await {
             Err(_) => return Err(OriginError::Timeout),
             Ok(Err(err)) => {
                 let cause =
@@ -273,6 +330,37 @@ impl Client {
             begun,
             received: 0,
         })
+    }
+
+    /// The response to a request. One that may be repeated, and that finds a kept connection closed, is sent again on a new
+    /// connection: an origin may close an idle connection while a request is on its way (RFC 9112 section 9.3.1).
+    async fn respond(&self, request: Request<RequestBody>) -> Result<http::Response<Incoming>, HyperError> {
+        let again = repeatable(&request);
+        let result = self.client.request(request).await;
+        let err = match result {
+            Ok(response) => {
+                if let Some(ends) = response.extensions().get::<HttpInfo>().map(ends) {
+                    self.used.lock().unwrap_or_else(PoisonError::into_inner).put(ends, ());
+                }
+                return Ok(response);
+            }
+            Err(err) => err,
+        };
+        let was_used = err.connect_info().and_then(ends_of).is_some_and(|ends| {
+            self.used.lock().unwrap_or_else(PoisonError::into_inner).pop(&ends).is_some()
+        });
+        match again {
+            Some(again) if was_used && is_closed(&err) => {
+                self.resent.fetch_add(1, Ordering::Relaxed);
+                self.unpooled.request(again).await
+            }
+            _ => Err(err),
+        }
+    }
+
+    /// Requests that found a kept connection closed and were sent again.
+    pub fn resent(&self) -> u64 {
+        self.resent.load(Ordering::Relaxed)
     }
 
     /// Notes how a body ended.
@@ -351,6 +439,58 @@ impl Client {
     }
 }
 
+/// A copy of a request that may be sent twice: its method is idempotent (RFC 9110 section 9.2.2) and it has no body.
+fn repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let is_idempotent = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
+    );
+    if !is_idempotent || !request.body().is_end_stream() {
+        return None;
+    }
+    let mut copy = Request::new(no_body());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    *copy.extensions_mut() = request.extensions().clone();
+    Some(copy)
+}
+
+/// Whether the connection ended before the response's head.
+fn is_closed(err: &HyperError) -> bool {
+    let mut cause = std::error::Error::source(err);
+    while let Some(it) = cause {
+        if let Some(hyper) = it.downcast_ref::<hyper::Error>()
+            && (hyper.is_incomplete_message() || hyper.is_canceled() || hyper.is_closed())
+        {
+            return true;
+        }
+        if let Some(io) = it.downcast_ref::<std::io::Error>() {
+            use std::io::ErrorKind;
+            return matches!(
+                io.kind(),
+                ErrorKind::ConnectionReset
+                    | ErrorKind::ConnectionAborted
+                    | ErrorKind::BrokenPipe
+                    | ErrorKind::NotConnected
+                    | ErrorKind::UnexpectedEof
+            );
+        }
+        cause = it.source();
+    }
+    false
+}
+
+fn ends(info: &HttpInfo) -> (SocketAddr, SocketAddr) {
+    (info.local_addr(), info.remote_addr())
+}
+
+fn ends_of(connection: &Connected) -> Option<(SocketAddr, SocketAddr)> {
+    let mut extras = http::Extensions::new();
+    connection.get_extras(&mut extras);
+    extras.get::<HttpInfo>().map(ends)
+}
+
 /// A request that somebody has been let make.
 struct Pending<'a> {
     breakers: &'a Breakers,
@@ -384,6 +524,9 @@ fn join(base: &Uri, location: &str) -> Option<Uri> {
     if location.contains("://") {
         return location.parse().ok().filter(|uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https")));
     }
+    if let Some(network) = location.strip_prefix("//") {
+        return format!("{}://{network}", base.scheme_str()?).parse().ok();
+    }
     let authority = format!("{}://{}", base.scheme_str()?, base.authority()?);
     if location.starts_with('/') {
         return format!("{authority}{location}").parse().ok();
@@ -401,6 +544,7 @@ mod tests {
         let base: Uri = "http://h:8/a/b?c".parse().unwrap();
         assert_eq!(join(&base, "d").unwrap(), "http://h:8/a/d");
         assert_eq!(join(&base, "/d").unwrap(), "http://h:8/d");
+        assert_eq!(join(&base, "//k:1/d").unwrap(), "http://k:1/d");
         assert_eq!(join(&base, "https://k/").unwrap(), "https://k/");
         assert_eq!(join(&base, "file:///etc/passwd"), None);
     }

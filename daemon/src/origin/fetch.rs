@@ -12,7 +12,8 @@ use http::{Method, StatusCode};
 use super::client::{OriginError, Question, Reply, no_body};
 use super::fill::{Ask, FillResult, Filler, Passed, PrefetchEnd};
 use super::kind::{MediaKind, media_kind};
-use crate::caching::{self, Exchange, Keep, NotKept};
+use super::policy;
+use crate::caching::{self, Exchange, Keep};
 use crate::clock;
 use crate::delivery::{FailReason, Flight, Outcome, Sent};
 use crate::receive::Shared;
@@ -71,7 +72,10 @@ impl Filler {
                 headers.insert(header::RANGE, range.clone());
             }
             let on_interim = ask.on_interim.clone();
-            self.client.ask(url, Question { method: Method::GET, headers, body: no_body(), on_interim }).await
+            let follows_redirects = ask.follows_redirects;
+            let question =
+                Question { method: Method::GET, headers, body: no_body(), on_interim, follows_redirects };
+            self.client.ask(url, question).await
         };
         let reply = match reply {
             Ok(reply) => reply,
@@ -81,10 +85,11 @@ impl Filler {
                 return FillResult::Failed(err);
             }
         };
-        let fields = dated(&reply.headers);
+        let mut fields = dated(&reply.headers);
         let status = reply.status;
         if let Some(held) = &ask.held {
             if status == StatusCode::NOT_MODIFIED {
+                policy::take_own(&mut fields, &ask);
                 self.count_revalidated();
                 return FillResult::Stored(self.freshen(held, &ask, &fields, reply.requested_at));
             }
@@ -119,18 +124,15 @@ impl Filler {
                 .default_ms(key, status, &fields)
                 .or_else(|| is_announced.then_some(u64::from(self.options.segment_ttl_s) * 1000)),
         });
-        let keep = match judged {
+        let keep = match policy::shareable(judged, &mut fields, &ask) {
             Ok(keep) => Some(keep),
             Err(_) if ask.prefetch => return FillResult::Declined(PrefetchEnd::NotKept),
             Err(why) => {
                 self.count_not_kept(why);
-                match why {
-                    // Those who wait for it now may have it; it is nobody's in particular.
-                    NotKept::Status | NotKept::Useless => None,
-                    NotKept::NoStore | NotKept::Private | NotKept::Authorization | NotKept::Vary => {
-                        return pass(reply, fields, Some(why));
-                    }
+                if why.is_for_one() {
+                    return pass(reply, fields, Some(why));
                 }
+                None
             }
         };
         if status == StatusCode::PARTIAL_CONTENT {

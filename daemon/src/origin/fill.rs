@@ -15,11 +15,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use carousel::name::ObjectKey;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, header};
 use lru::LruCache;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+use super::options::{SetCookie, VaryUserAgent};
 use super::{Client, FillOptions, OnInterim, OriginError, Question, Reply};
 use crate::caching::NotKept;
 use crate::delivery::{Announced, Flight};
@@ -58,6 +59,38 @@ pub struct Ask {
     pub is_our_own: bool,
     /// Where interim responses go.
     pub on_interim: Option<OnInterim>,
+    /// Where fields go that are for this player alone.
+    pub own_fields: Option<Arc<OwnFields>>,
+    /// Redirects are followed on behalf of the player.
+    pub follows_redirects: bool,
+    /// What becomes of a response that sets a cookie.
+    pub set_cookie: SetCookie,
+    /// What becomes of a response that depends on the player program.
+    pub vary_user_agent: VaryUserAgent,
+}
+
+/// Fields of a response that are for the player alone whose request it answers: `Set-Cookie`.
+#[derive(Debug, Default)]
+pub struct OwnFields(Mutex<HeaderMap>);
+
+impl OwnFields {
+    /// Takes them out of a response.
+    pub(super) fn take_from(&self, response: &mut HeaderMap) {
+        let mut own = lock(&self.0);
+        own.clear();
+        for value in response.get_all(header::SET_COOKIE) {
+            own.append(header::SET_COOKIE, value.clone());
+        }
+        response.remove(header::SET_COOKIE);
+    }
+
+    /// Adds them to a response to the player, if it does not have them.
+    pub fn append_to(&self, response: &mut HeaderMap) {
+        let own = lock(&self.0);
+        if !response.contains_key(header::SET_COOKIE) {
+            response.extend(own.clone());
+        }
+    }
 }
 
 /// A response that is only for the one who asked.

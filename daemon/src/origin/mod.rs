@@ -9,7 +9,9 @@ mod client;
 mod fetch;
 mod fill;
 mod kind;
+mod loops;
 mod options;
+mod policy;
 mod ranges;
 mod spans;
 
@@ -18,8 +20,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use carousel::name::ObjectKey;
 
 pub use client::{Client, OnInterim, OriginError, Question, Reply, RequestBody, no_body};
-pub use fill::{Ask, FillResult, Filler, Passed, PrefetchEnd};
-pub use options::{FillOptions, Origin, Route};
+pub use fill::{Ask, FillResult, Filler, OwnFields, Passed, PrefetchEnd};
+pub use loops::loop_id;
+pub use options::{
+    FillOptions, Forwarded, Origin, Redirects, Route, SetCookie, VaryUserAgent, by_longest_path,
+};
 
 /// Base URLs kept from received configurations.
 const MAX_SIGNALLED: usize = 4096;
@@ -48,7 +53,8 @@ impl Origins {
     }
 
     /// Takes over a new configuration file.
-    pub fn configure(&self, rules: Vec<Origin>, routes: Vec<Route>) {
+    pub fn configure(&self, rules: Vec<Origin>, mut routes: Vec<Route>) {
+        by_longest_path(&mut routes);
         let configured = Configured { rules, routes: routes.into() };
         *self.configured.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(configured);
     }
@@ -105,6 +111,11 @@ impl Origins {
         signalled.iter().any(|(prefix, _)| key.as_str().starts_with(prefix))
     }
 
+    /// The hosts that origins of the configuration file stand for: URL that is asked, host of the objects' URIs.
+    pub fn stand_ins(&self) -> Vec<(String, String)> {
+        self.configured().rules.iter().map(|rule| (rule.url.clone(), rule.host.clone())).collect()
+    }
+
     /// As [`Origins::url_for`], for an object that the carousel has named: then its own URI will do too (TS 103 769
     /// clause 9.3), but for the reserved host of DVB-NIP, which is nowhere.
     pub fn url_for_announced(&self, key: &ObjectKey, uri: &str) -> Option<String> {
@@ -115,12 +126,13 @@ impl Origins {
     }
 }
 
-/// The URL of `key` by a `[[route]]`.
+/// The URL of `key` by a `[[route]]`: by the one with the longest base.
 fn routed(routes: &[Route], key: &ObjectKey) -> Option<String> {
-    routes.iter().find_map(|route| {
+    let below = routes.iter().filter_map(|route| {
         let prefix = ObjectKey::from_name(&route.base, None).ok()?;
-        key.as_str().strip_prefix(prefix.as_str()).map(|rest| format!("{}{rest}", route.base))
-    })
+        Some((route.base.as_str(), key.as_str().strip_prefix(prefix.as_str())?))
+    });
+    below.max_by_key(|(base, _)| base.len()).map(|(base, rest)| format!("{base}{rest}"))
 }
 
 #[cfg(test)]
@@ -130,7 +142,8 @@ mod tests {
     #[test]
     fn only_hosts_that_somebody_has_named_are_asked() {
         let rule = Origin { host: "cdn.example.com".into(), url: "http://127.0.0.1:9000/o/".into() };
-        let route = Route { path: "/v/".into(), base: "https://routes.example/vod/".into(), rewrite: false };
+        let route =
+            Route { path: "/v/".into(), base: "https://routes.example/vod/".into(), ..Route::default() };
         let origins = Origins::new(vec![rule], vec![route]);
         origins.set_signalled(["http://air.example:81/dash/".to_owned()].into_iter());
         let url = |key: &str| origins.url_for(&ObjectKey::from_name(key, None).unwrap());

@@ -78,8 +78,13 @@ impl Filler {
             headers.insert(header::IF_RANGE, etag.clone());
         }
         for _ in 0..ATTEMPTS {
-            let question =
-                Question { method: Method::GET, headers: headers.clone(), body: no_body(), on_interim: None };
+            let question = Question {
+                method: Method::GET,
+                headers: headers.clone(),
+                body: no_body(),
+                on_interim: None,
+                follows_redirects: false,
+            };
             let Ok(reply) = self.client.ask(spans.url(), question).await else { continue };
             let range = caching::text(&reply.headers, header::CONTENT_RANGE).and_then(parse_content_range);
             let is_same = reply.headers.get(header::ETAG) == fields.get(header::ETAG);

@@ -1,0 +1,218 @@
+use super::*;
+use crate::origin::Route;
+
+fn map() -> UrlMap {
+    let route = |path: &str, base: &str| Route { path: path.into(), base: base.into(), ..Route::default() };
+    let routes = [route("/vod/", "http://o.example:80/hls/"), route("/s/", "https://s.example/x/")];
+    UrlMap::new(Some("http://o.example/hls/a/master.m3u8"), routes.iter())
+}
+
+/// Rewritten in one piece and byte by byte: both must be the same.
+fn of(bytes: impl AsRef<[u8]>) -> Vec<u8> {
+    let bytes = bytes.as_ref();
+    let whole = rewritten(None, map(), bytes).unwrap().expect("a manifest");
+    let mut rewriter = Rewriter::new(None, map()).unwrap();
+    let mut out = Vec::new();
+    for byte in bytes {
+        rewriter.push(&[*byte], &mut out).unwrap();
+    }
+    rewriter.finish(&mut out).unwrap();
+    assert_eq!(String::from_utf8_lossy(&out), String::from_utf8_lossy(&whole));
+    whole
+}
+
+fn text(input: &str) -> String {
+    String::from_utf8(of(input)).unwrap()
+}
+
+fn mpd(inner: &str) -> String {
+    format!("<?xml version=\"1.0\"?><!-- <MPD> --><MPD xmlns=\"http://o.example/hls/ns\">{inner}</MPD>")
+}
+
+#[test]
+fn lines_and_attributes_of_playlists() {
+    for (line, expected) in [
+        ("http://o.example/hls/v/1.m3u8", "/vod/v/1.m3u8"),
+        ("HTTP://O.EXAMPLE:80/hls/1.ts?a=http://o.example/hls/", "/vod/1.ts?a=http://o.example/hls/"),
+        ("//o.example/hls/1.ts", "/vod/1.ts"),
+        ("/hls/1.ts", "/vod/1.ts"),
+        ("/other/1.ts", "/other/1.ts"),
+        ("rel/1.ts", "rel/1.ts"),
+        ("https://o.example/hls/1.ts", "https://o.example/hls/1.ts"),
+        ("https://s.example/x/1.ts", "/s/1.ts"),
+        ("http://o.example/hlsx/1.ts", "http://o.example/hlsx/1.ts"),
+        (
+            "#EXT-X-MAP:URI=\"http://o.example/hls/i.mp4\",BYTERANGE=\"1@0\"",
+            "#EXT-X-MAP:URI=\"/vod/i.mp4\",BYTERANGE=\"1@0\"",
+        ),
+        ("#EXT-X-KEY:METHOD=AES-128,URI=\"/hls/k\"", "#EXT-X-KEY:METHOD=AES-128,URI=\"/vod/k\""),
+        ("#EXT-X-CONTENT-STEERING:SERVER-URI=\"/hls/s\"", "#EXT-X-CONTENT-STEERING:SERVER-URI=\"/vod/s\""),
+        ("#EXT-X-DATERANGE:X-ASSET-LIST=\"//o.example/hls/l\"", "#EXT-X-DATERANGE:X-ASSET-LIST=\"/vod/l\""),
+        (
+            "#EXT-X-DEFINE:NAME=\"b\",VALUE=\"http://o.example/hls\"",
+            "#EXT-X-DEFINE:NAME=\"b\",VALUE=\"/vod\"",
+        ),
+        ("#EXT-X-MEDIA:NAME=\"/hls/\"", "#EXT-X-MEDIA:NAME=\"/hls/\""),
+        ("# http://o.example/hls/ in a comment", "# http://o.example/hls/ in a comment"),
+        ("#EXTINF:2,\"unended", "#EXTINF:2,\"unended"),
+    ] {
+        for end in ["", "\n", "\r\n"] {
+            assert_eq!(text(&format!("#EXTM3U\n{line}{end}")), format!("#EXTM3U\n{expected}{end}"), "{line}");
+        }
+    }
+    assert_eq!(text("\u{feff}#EXTM3U\n/hls/1"), "\u{feff}#EXTM3U\n/vod/1");
+    assert_eq!(
+        of(b"#EXTM3U\n#EXT-X-MEDIA:NAME=\"Fran\xe7ais\",URI=\"/hls/1\"\n"),
+        b"#EXTM3U\n#EXT-X-MEDIA:NAME=\"Fran\xe7ais\",URI=\"/vod/1\"\n"
+    );
+}
+
+#[test]
+fn text_attributes_and_cdata_of_mpds() {
+    for (inner, expected) in [
+        ("<BaseURL> http://o.example/hls/v/ </BaseURL>", "<BaseURL> /vod/v/ </BaseURL>"),
+        (
+            "<BaseURL serviceLocation='a'><![CDATA[http://o.example/hls/v/]]></BaseURL>",
+            "<BaseURL serviceLocation='a'><![CDATA[/vod/v/]]></BaseURL>",
+        ),
+        (
+            "<BaseURL>http:&#47;&#x2F;o.example/hls/?a=1&amp;b=2</BaseURL>",
+            "<BaseURL>/vod/?a=1&amp;b=2</BaseURL>",
+        ),
+        ("<Location>/hls/m.mpd</Location>", "<Location>/vod/m.mpd</Location>"),
+        (
+            "<SegmentTemplate media='/hls/$Number$.m4s' timescale=\"1\"/>",
+            "<SegmentTemplate media='/vod/$Number$.m4s' timescale=\"1\"/>",
+        ),
+        ("<Period xlink:href = \"//o.example/hls/p\"/>", "<Period xlink:href = \"/vod/p\"/>"),
+        (
+            "<UTCTiming value=\"http://o.example/hls/t http://t.example/\"/>",
+            "<UTCTiming value=\"/vod/t http://t.example/\"/>",
+        ),
+        ("<X a=\">\" b='\"'>/hls/text</X>", "<X a=\">\" b='\"'>/hls/text</X>"),
+        ("<BaseURL>&unknown;/hls/</BaseURL>", "<BaseURL>&unknown;/hls/</BaseURL>"),
+        ("<!-- <BaseURL>/hls/</BaseURL> -->", "<!-- <BaseURL>/hls/</BaseURL> -->"),
+        ("<BaseURL>/hls/a'b</BaseURL>", "<BaseURL>/vod/a&#39;b</BaseURL>"),
+    ] {
+        assert_eq!(text(&mpd(inner)), mpd(expected), "{inner}");
+    }
+    let prefixed = "<d:MPD xmlns:d='x'><d:BaseURL>/hls/</d:BaseURL></d:MPD>";
+    assert_eq!(text(prefixed), prefixed.replace("/hls/", "/vod/"));
+}
+
+#[test]
+fn strings_of_steering_manifests_and_lists_of_interstitials() {
+    let steering = "{ \"VERSION\": 1, \"RELOAD-URI\": \"\\/hls\\/s\", \"PATHWAY-PRIORITY\": [\"/hls/a\"] }";
+    assert_eq!(
+        text(steering),
+        "{ \"VERSION\": 1, \"RELOAD-URI\": \"/vod/s\", \"PATHWAY-PRIORITY\": [\"/hls/a\"] }"
+    );
+    let assets = "{\"ASSETS\":[{\"URI\":\"http://o.example/hls/1.m3u8\",\"DURATION\":5,\"T\":\"/hls/\"}]}";
+    assert_eq!(text(assets), "{\"ASSETS\":[{\"URI\":\"/vod/1.m3u8\",\"DURATION\":5,\"T\":\"/hls/\"}]}");
+}
+
+#[test]
+fn utf_16_stays_utf_16() {
+    let wide = |text: &str, is_big: bool| -> Vec<u8> {
+        text.encode_utf16().flat_map(|it| if is_big { it.to_be_bytes() } else { it.to_le_bytes() }).collect()
+    };
+    for is_big in [false, true] {
+        for mark in ["", "\u{feff}"] {
+            let document = |path: &str| format!("{mark}<MPD><BaseURL>{path}</BaseURL><T>ü𝄞</T></MPD>");
+            assert_eq!(of(wide(&document("/hls/"), is_big)), wide(&document("/vod/"), is_big));
+        }
+    }
+    let odd = rewritten(None, map(), b"\xff\xfe<\0M\0P\0D\0>\0\0\xd8");
+    assert_eq!(odd.unwrap_err(), Rewriting::Charset, "a lone surrogate is no text");
+}
+
+#[test]
+fn codings_are_undone() {
+    let plain = b"#EXTM3U\n/hls/1.ts\n";
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(plain).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    zlib.write_all(plain).unwrap();
+    // The same by `brotli` and `zstd`.
+    let brotli = [
+        0x8b, 0x08, 0x80, 0x23, 0x45, 0x58, 0x54, 0x4d, 0x33, 0x55, 0x0a, 0x2f, 0x68, 0x6c, 0x73, 0x2f, 0x31,
+        0x2e, 0x74, 0x73, 0x0a, 0x03,
+    ];
+    let mut zstd = vec![0x28, 0xb5, 0x2f, 0xfd, 0x20, plain.len() as u8, (plain.len() as u8) << 3 | 1, 0, 0];
+    zstd.extend_from_slice(plain);
+    for (coding, bytes) in [
+        ("gzip", &gzip[..]),
+        ("X-Gzip", &gzip),
+        ("deflate", &zlib.finish().unwrap()),
+        ("br", &brotli),
+        ("zstd", &zstd),
+    ] {
+        let out = rewritten(Some(coding), map(), bytes).unwrap().unwrap();
+        assert_eq!(String::from_utf8_lossy(&out), "#EXTM3U\n/vod/1.ts\n", "{coding}");
+    }
+    assert_eq!(rewritten(Some("gzip"), map(), &gzip[..gzip.len() - 4]).unwrap_err(), Rewriting::Coding);
+    assert_eq!(rewritten(Some("compress"), map(), plain).unwrap_err(), Rewriting::Coding);
+}
+
+#[test]
+fn any_length_and_tokens_that_are_none() {
+    let lines =
+        |path: &str| format!("#EXTM3U\n{}", format!("#EXTINF:2,\n{path}1.ts?t=0123456789\n").repeat(60_000));
+    let long = lines("http://o.example/hls/");
+    assert_eq!(rewritten(None, map(), long.as_bytes()).unwrap().unwrap(), lines("/vod/").into_bytes());
+    // A key of half a megabyte, and what comes behind it.
+    let data = format!("#EXTM3U\n#EXT-X-KEY:URI=\"data:{}\"\n", "A".repeat(2 * MAX_TOKEN_BYTES));
+    let out = rewritten(None, map(), format!("{data}/hls/1\n").as_bytes()).unwrap().unwrap();
+    assert!(out == format!("{data}/vod/1\n").into_bytes());
+    let text = "x".repeat(2 * MAX_TOKEN_BYTES);
+    let with = |path: &str| mpd(&format!("<X>{text}</X><!--{text}--><BaseURL>{path}</BaseURL>"));
+    assert!(rewritten(None, map(), with("/hls/").as_bytes()).unwrap().unwrap() == with("/vod/").into_bytes());
+}
+
+#[test]
+fn manifests_are_known_by_type_name_or_content() {
+    for (key, content_type, may, named) in [
+        ("h/a", Some("audio/x-mpegurl"), true, true),
+        ("h/a", Some("Application/Dash+XML; charset=utf-8"), true, true),
+        ("h/a.m3u8?x", Some("binary/octet-stream"), true, true),
+        ("h/a", Some("text/plain; charset=utf-8"), true, false),
+        ("h/a.ts", Some("application/octet-stream"), false, false),
+        ("h/a", None, true, false),
+        ("h/a", Some("video/mp4"), false, false),
+        ("h/a", Some("text/event-stream"), false, false),
+    ] {
+        assert_eq!(
+            (may_be(key, content_type), is_named(key, content_type)),
+            (may, named),
+            "{key} {content_type:?}"
+        );
+    }
+    for other in [
+        "",
+        "hello /hls/",
+        "<html><a href='/hls/'>",
+        "{\"a\": \"/hls/\"}",
+        "#EXT",
+        "\u{feff}",
+        "<!-- ",
+        "#EXTINF:1\n/hls/",
+    ] {
+        assert_eq!(rewritten(None, map(), other.as_bytes()).unwrap(), None, "{other}");
+    }
+    // What cannot be one goes out at once.
+    let (mut rewriter, mut out) = (Rewriter::new(None, map()).unwrap(), Vec::new());
+    rewriter.push(b"d", &mut out).unwrap();
+    assert_eq!((rewriter.is_manifest(), out), (Some(false), b"d".to_vec()));
+}
+
+proptest::proptest! {
+    #[test]
+    fn what_has_no_url_stays_what_it_is(body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300), kind in 0..3_usize) {
+        let start: &[u8] = [&b"#EXTM3U\n"[..], b"<MPD>", b"{\"ASSETS\":1"][kind];
+        let mut document = start.to_vec();
+        document.extend(body);
+        let out = rewritten(None, UrlMap::default(), &document).unwrap().unwrap();
+        proptest::prop_assert_eq!(out, document);
+    }
+}

@@ -1,0 +1,128 @@
+//! Request fields for origins: `Host`, `Forwarded` and its older forms, and the detection of loops.
+
+use std::net::IpAddr;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use super::serve::Asked;
+use crate::origin::Forwarded;
+use crate::origin::loop_id;
+
+/// Names that say for whom a request is made.
+const FORWARDED: [&str; 6] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-forwarded-port",
+    "x-real-ip",
+];
+
+/// Adds to the fields of a request what its route says.
+pub(super) fn add_fields(fields: &mut HeaderMap, asked: &Asked<'_>) {
+    let route = asked.target.route();
+    let host = asked.head.headers.get(header::HOST);
+    match route.and_then(|route| route.host_header.as_deref()) {
+        None | Some("origin") => {}
+        Some("player") => {
+            let authority = asked.head.uri.authority().and_then(|it| HeaderValue::from_str(it.as_str()).ok());
+            if let Some(host) = authority.or_else(|| host.cloned()) {
+                fields.insert(header::HOST, host);
+            }
+        }
+        Some(name) => {
+            if let Ok(name) = HeaderValue::from_str(name) {
+                fields.insert(header::HOST, name);
+            }
+        }
+    }
+    let host = asked.head.uri.authority().map(http::uri::Authority::as_str);
+    let host = host.or_else(|| asked.head.headers.get(header::HOST).and_then(|it| it.to_str().ok()));
+    let mode = route.map(|route| route.forwarded).unwrap_or_default();
+    forward(fields, mode, asked.peer, host, asked.is_tls);
+}
+
+/// `Forwarded` (RFC 7239) and the fields before it.
+fn forward(fields: &mut HeaderMap, mode: Forwarded, peer: IpAddr, host: Option<&str>, is_tls: bool) {
+    if mode != Forwarded::Trusted {
+        for name in FORWARDED {
+            fields.remove(name);
+        }
+    }
+    if mode == Forwarded::Off {
+        return;
+    }
+    let peer = peer.to_canonical();
+    let proto = if is_tls { "https" } else { "http" };
+    let node = if peer.is_ipv6() { format!("\"[{peer}]\"") } else { peer.to_string() };
+    let mut element = format!("for={node};proto={proto}");
+    if let Some(host) = host.filter(|it| !it.contains(['"', '\\'])) {
+        element.push_str(&format!(";host=\"{host}\""));
+    }
+    append(fields, "forwarded", &element);
+    append(fields, "x-forwarded-for", &peer.to_string());
+    // Of several proxies the first has seen the player's own request.
+    for (name, value) in [("x-forwarded-proto", Some(proto)), ("x-forwarded-host", host)] {
+        let name = HeaderName::from_static(name);
+        if let Some(value) = value.and_then(|it| HeaderValue::from_str(it).ok())
+            && !fields.contains_key(&name)
+        {
+            fields.insert(name, value);
+        }
+    }
+}
+
+/// Adds a member to a list, in one field.
+fn append(fields: &mut HeaderMap, name: &'static str, member: &str) {
+    let mut lines: Vec<String> =
+        fields.get_all(name).iter().filter_map(|it| it.to_str().ok().map(str::to_owned)).collect();
+    lines.push(member.to_owned());
+    if let Ok(value) = HeaderValue::from_str(&lines.join(", ")) {
+        fields.insert(HeaderName::from_static(name), value);
+    }
+}
+
+/// Whether a request has come through this process before.
+pub(super) fn is_loop(request: &HeaderMap) -> bool {
+    let lines = request.get_all("cdn-loop").iter().filter_map(|it| it.to_str().ok());
+    let mut ids = lines.flat_map(|line| line.split(',')).map(|it| it.split(';').next().unwrap_or("").trim());
+    ids.any(|id| id == loop_id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::caching::{from_pairs, text};
+
+    #[test]
+    fn the_player_is_named_as_the_route_says() {
+        let forwarded = |mode| {
+            let mut fields =
+                from_pairs([("x-forwarded-for", "1.2.3.4"), ("forwarded", "for=1.2.3.4"), ("a", "b")]);
+            forward(&mut fields, mode, "10.0.0.7".parse().unwrap(), Some("box:8080"), false);
+            let of = |name: &str| text(&fields, name).map(str::to_owned);
+            (of("forwarded"), of("x-forwarded-for"), of("x-forwarded-host"))
+        };
+        assert_eq!(forwarded(Forwarded::Off), (None, None, None));
+        let own = "for=10.0.0.7;proto=http;host=\"box:8080\"";
+        assert_eq!(
+            forwarded(Forwarded::On),
+            (Some(own.into()), Some("10.0.0.7".into()), Some("box:8080".into()))
+        );
+        assert_eq!(
+            forwarded(Forwarded::Trusted),
+            (Some(format!("for=1.2.3.4, {own}")), Some("1.2.3.4, 10.0.0.7".into()), Some("box:8080".into()))
+        );
+        let mut fields = HeaderMap::new();
+        forward(&mut fields, Forwarded::On, "2001:db8::1".parse().unwrap(), None, true);
+        assert_eq!(text(&fields, "forwarded"), Some("for=\"[2001:db8::1]\";proto=https"));
+    }
+
+    #[test]
+    fn a_request_of_this_process_is_recognised() {
+        assert!(!is_loop(&from_pairs([("cdn-loop", "skycache, fastly")])));
+        let own = format!("fastly, {}; v=1", loop_id());
+        assert!(is_loop(&from_pairs([("cdn-loop", own.as_str())])));
+        assert!(is_loop(&from_pairs([("cdn-loop", "fastly"), ("cdn-loop", loop_id())])));
+    }
+}

@@ -1,0 +1,325 @@
+//! URLs that lead back: references that an origin has written, as paths of this box.
+//!
+//! A route maps a path of the box to a URL at an origin. What the origin writes into `Location`, `Content-Location`, `Link`
+//! and manifests is in the origin's terms: its own absolute URL, `//host/path`, or a path from its root, which at the box
+//! names another object or none (RFC 9110 section 10.2.2). References compare as RFC 3986 sections 6.2.2.1 and 6.2.3 say:
+//! scheme and host without case, default ports left out.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use super::target::{Form, Target};
+use crate::origin::{Redirects, Route};
+
+/// A URL split at its authority, in one spelling.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Split<'a> {
+    scheme: String,
+    authority: String,
+    /// From the `/` or `?` behind the authority on.
+    path: &'a str,
+}
+
+impl<'a> Split<'a> {
+    /// Of `scheme://authority…`; with `scheme`, of `//authority…` too.
+    fn of(url: &'a str, scheme: Option<&str>) -> Option<Self> {
+        let (scheme, rest) = match (url.strip_prefix("//"), scheme) {
+            (Some(rest), Some(scheme)) => (scheme.to_owned(), rest),
+            _ => {
+                let (scheme, rest) = url.split_once("://")?;
+                (scheme.to_ascii_lowercase(), rest)
+            }
+        };
+        if scheme != "http" && scheme != "https" {
+            return None;
+        }
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let authority = rest[..end].rsplit('@').next().unwrap_or_default().to_ascii_lowercase();
+        let default = if scheme == "https" { ":443" } else { ":80" };
+        let authority = authority.strip_suffix(default).unwrap_or(&authority);
+        let authority = authority.strip_suffix(':').unwrap_or(authority).to_owned();
+        (!authority.is_empty()).then(|| Self { scheme, authority, path: &rest[end..] })
+    }
+
+    fn root(&self) -> String {
+        format!("{}://{}", self.scheme, self.authority)
+    }
+}
+
+/// One prefix of URLs and what stands for it at the box.
+#[derive(Debug, Clone)]
+struct Prefix {
+    scheme: String,
+    authority: String,
+    path: String,
+    becomes: String,
+}
+
+/// How references of one response become paths of the box.
+#[derive(Debug, Clone, Default)]
+pub(super) struct UrlMap {
+    /// The longest first.
+    prefixes: Vec<Prefix>,
+    /// Scheme of what was asked, for `//host/path`.
+    scheme: Option<String>,
+    /// Scheme and authority of what was asked, for `/path`; `None`: paths are right as they are.
+    root: Option<String>,
+}
+
+impl UrlMap {
+    /// For a response to `url`. `routes`: those whose bases are mapped.
+    pub(super) fn new<'a>(url: Option<&str>, routes: impl Iterator<Item = &'a Route>) -> Self {
+        let mut map = Self::default();
+        for route in routes {
+            map.add(&route.base, &route.path);
+        }
+        if let Some(url) = url.and_then(|url| Split::of(url, None)) {
+            map.root = Some(url.root());
+            map.scheme = Some(url.scheme);
+        }
+        map
+    }
+
+    fn add(&mut self, base: &str, becomes: &str) {
+        if let Some(Split { scheme, authority, path }) = Split::of(base, None) {
+            let path = if path.is_empty() { "/" } else { path }.to_owned();
+            self.prefixes.push(Prefix { scheme, authority, path, becomes: becomes.to_owned() });
+            self.prefixes.sort_by_key(|it| std::cmp::Reverse(it.path.len()));
+        }
+    }
+
+    /// Whether it maps nothing.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.prefixes.is_empty()
+    }
+
+    /// What an absolute reference, or one that begins with `//`, is at the box; `None`: it leads elsewhere, or is relative.
+    pub(super) fn map(&self, reference: &str) -> Option<String> {
+        let split = Split::of(reference, Some(self.scheme.as_deref().unwrap_or("http")))?;
+        self.mapped(&split)
+    }
+
+    /// As [`UrlMap::map`], for a place in which a path from the root is a reference too.
+    pub(super) fn map_reference(&self, reference: &str) -> Option<String> {
+        if reference.starts_with('/') && !reference.starts_with("//") {
+            let absolute = format!("{}{reference}", self.root.as_deref()?);
+            return self.mapped(&Split::of(&absolute, None)?);
+        }
+        self.map(reference)
+    }
+
+    /// The prefix of URLs itself without its last `/`, as a variable may hold it.
+    pub(super) fn map_folder(&self, reference: &str) -> Option<String> {
+        let folder = format!("{reference}/");
+        let mapped =
+            self.map(reference).or_else(|| self.map(&folder).map(|it| it.trim_end_matches('/').to_owned()));
+        mapped.filter(|it| !it.is_empty())
+    }
+
+    fn mapped(&self, url: &Split<'_>) -> Option<String> {
+        let path = if url.path.starts_with('/') { url.path.to_owned() } else { format!("/{}", url.path) };
+        // `..` behind the prefix would lead out of it.
+        if escapes(&path) {
+            return None;
+        }
+        self.prefixes.iter().find_map(|prefix| {
+            if prefix.scheme != url.scheme || prefix.authority != url.authority {
+                return None;
+            }
+            path.strip_prefix(prefix.path.as_str()).map(|rest| format!("{}{rest}", prefix.becomes))
+        })
+    }
+
+    /// A reference in a response field: mapped, or as the origin means it.
+    fn field_reference(&self, reference: &str) -> Option<String> {
+        if reference.starts_with('/') && !reference.starts_with("//") {
+            // Outside of every route: the box has no such path, the origin has.
+            return self
+                .map_reference(reference)
+                .or_else(|| self.root.as_ref().map(|root| format!("{root}{reference}")));
+        }
+        self.map(reference)
+    }
+}
+
+fn escapes(path: &str) -> bool {
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    path.split('/')
+        .any(|segment| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | ".."))
+}
+
+/// Maps `Location`, `Content-Location` and `Link` of a response to `target`, which was asked for at `url`.
+pub(super) fn map_fields(
+    fields: &mut HeaderMap,
+    target: &Target,
+    url: Option<&str>,
+    routes: &[Route],
+    stand_ins: &[(String, String)],
+) {
+    const NAMES: [HeaderName; 3] = [header::LOCATION, header::CONTENT_LOCATION, header::LINK];
+    if !NAMES.iter().any(|name| fields.contains_key(name)) {
+        return;
+    }
+    let map = match &target.form {
+        Form::Route(..) => {
+            if target.route().is_some_and(|route| route.redirects == Redirects::Pass) {
+                return;
+            }
+            let own = target.route();
+            let mut map = UrlMap::new(url, routes.iter().filter(|route| route.redirects != Redirects::Pass));
+            // Of two routes with one base, the one that the request came by.
+            if let Some(own) = own {
+                map.prefixes.retain(|prefix| {
+                    prefix.becomes == own.path
+                        || Split::of(&own.base, None).is_none_or(|base| {
+                            (base.authority.as_str(), base.path) != (&*prefix.authority, &*prefix.path)
+                        })
+                });
+            }
+            map
+        }
+        Form::Path => {
+            let mut map = UrlMap::new(url, std::iter::empty());
+            let host = target.full.as_str().split('/').next().unwrap_or_default();
+            let stand_in = stand_ins.iter().find(|(_, it)| it.eq_ignore_ascii_case(host));
+            if let Some((url, _)) = stand_in {
+                map.add(&format!("{}/", url.trim_end_matches('/')), &format!("/{host}/"));
+            }
+            for scheme in ["http", "https"] {
+                map.add(&format!("{scheme}://{host}/"), &format!("/{host}/"));
+            }
+            map
+        }
+        // The player resolves against the object's own URL, as it would at the origin.
+        Form::Url => return,
+    };
+    for name in [header::LOCATION, header::CONTENT_LOCATION] {
+        let mapped = fields.get(&name).and_then(|it| it.to_str().ok()).and_then(|it| map.field_reference(it));
+        if let Some(value) = mapped.and_then(|it| HeaderValue::from_str(&it).ok()) {
+            fields.insert(name, value);
+        }
+    }
+    let links: Vec<HeaderValue> = fields.get_all(header::LINK).iter().cloned().collect();
+    if links.is_empty() {
+        return;
+    }
+    fields.remove(header::LINK);
+    for link in links {
+        let mapped = link.to_str().ok().and_then(|it| HeaderValue::from_str(&map_links(it, &map)).ok());
+        fields.append(header::LINK, mapped.unwrap_or(link));
+    }
+}
+
+/// `Link` (RFC 8288 section 3): each `<reference>` outside quoted strings.
+fn map_links(value: &str, map: &UrlMap) -> String {
+    let (mut out, mut rest, mut quoted) = (String::with_capacity(value.len()), value, false);
+    while let Some(at) = rest.find(['<', '"', '\\']) {
+        let (before, found) = (&rest[..at], rest.as_bytes()[at]);
+        out.push_str(before);
+        rest = &rest[at..];
+        match found {
+            b'\\' if quoted => {
+                let end = 1 + rest[1..].chars().next().map_or(0, char::len_utf8);
+                out.push_str(&rest[..end]);
+                rest = &rest[end..];
+                continue;
+            }
+            b'"' => quoted = !quoted,
+            b'<' if !quoted => {
+                if let Some(end) = rest.find('>') {
+                    let reference = &rest[1..end];
+                    let mapped = map.field_reference(reference);
+                    out.push('<');
+                    out.push_str(mapped.as_deref().unwrap_or(reference));
+                    out.push('>');
+                    rest = &rest[end + 1..];
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        out.push_str(&rest[..1]);
+        rest = &rest[1..];
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use carousel::name::ObjectKey;
+
+    use super::*;
+    use crate::caching::{from_pairs, text};
+
+    fn routes() -> Arc<[Route]> {
+        let route =
+            |path: &str, base: &str| Route { path: path.into(), base: base.into(), ..Route::default() };
+        let mut routes =
+            vec![route("/vod/", "http://o.example:8080/hls/"), route("/s/", "https://s.example/")];
+        routes.push(Route { redirects: Redirects::Pass, ..route("/as-is/", "http://p.example/") });
+        routes.into()
+    }
+
+    fn target(form: Form, name: &str) -> Target {
+        let key = ObjectKey::from_name(name, None).unwrap();
+        Target { key: key.clone(), full: key, form }
+    }
+
+    fn location(form: Form, url: &str, reference: &str) -> String {
+        let mut fields = from_pairs([("location", reference)]);
+        let stand_ins = [("http://shield.example:9/x".to_owned(), "cdn.example".to_owned())];
+        map_fields(&mut fields, &target(form, url), Some(url), &routes(), &stand_ins);
+        text(&fields, "location").unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_redirect_of_a_routes_origin_stays_at_the_box() {
+        let by_route = |reference: &str| {
+            location(Form::Route(routes(), 0), "http://o.example:8080/hls/a/b.m3u8", reference)
+        };
+        for (reference, expected) in [
+            ("http://o.example:8080/hls/real/x.m3u8", "/vod/real/x.m3u8"),
+            ("HTTP://O.Example:8080/hls/x?a=1#f", "/vod/x?a=1#f"),
+            ("//o.example:8080/hls/x", "/vod/x"),
+            ("/hls/x", "/vod/x"),
+            ("x", "x"),
+            ("../x", "../x"),
+            ("https://S.example:443/x", "/s/x"),
+            ("https://elsewhere.example/x", "https://elsewhere.example/x"),
+            ("http://o.example:8080/other", "http://o.example:8080/other"),
+            ("/other", "http://o.example:8080/other"),
+            ("http://o.example:8080/hls/../x", "http://o.example:8080/hls/../x"),
+            ("http://o.example:8080/hls", "http://o.example:8080/hls"),
+        ] {
+            assert_eq!(by_route(reference), expected, "{reference}");
+        }
+        assert_eq!(
+            location(Form::Route(routes(), 2), "http://p.example/a", "http://p.example/b"),
+            "http://p.example/b"
+        );
+    }
+
+    #[test]
+    fn other_forms_of_requests_stay_what_they_are() {
+        let by_path = |reference: &str| location(Form::Path, "http://cdn.example/v/a", reference);
+        assert_eq!(by_path("https://cdn.example/v/b"), "/cdn.example/v/b");
+        assert_eq!(by_path("/v/b"), "/cdn.example/v/b");
+        assert_eq!(by_path("http://shield.example:9/x/v/b"), "/cdn.example/v/b");
+        assert_eq!(location(Form::Url, "http://cdn.example/v/a", "/v/b"), "/v/b");
+    }
+
+    #[test]
+    fn links_are_mapped_outside_of_quoted_strings() {
+        let map = UrlMap::new(Some("http://o.example:8080/hls/a"), routes().iter());
+        assert_eq!(
+            map_links(
+                "<http://o.example:8080/hls/1.ts>; rel=preload; title=\"<\\\"/hls/>\", </hls/2.ts>; rel=next",
+                &map
+            ),
+            "</vod/1.ts>; rel=preload; title=\"<\\\"/hls/>\", </vod/2.ts>; rel=next"
+        );
+        assert_eq!(map_links("<unended", &map), "<unended");
+    }
+}
