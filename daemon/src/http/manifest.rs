@@ -189,6 +189,11 @@ fn sniff(bytes: &[u8]) -> Option<(Format, Charset)> {
 fn is_decisive(start: &[u8]) -> bool {
     const OPENINGS: [u8; 8] = [b'#', b'<', b'{', b'[', 0xef, 0xff, 0xfe, 0];
     let text = start.trim_ascii_start();
+    // Of two bytes for a character the second may be missing.
+    let is_wide = matches!(start, [0xff | 0xfe, ..]) || start.iter().take(2).any(|&byte| byte == 0);
+    if is_wide {
+        return start.len() >= SNIFF_BYTES;
+    }
     start.len() >= SNIFF_BYTES
         || text.first().is_some_and(|byte| !OPENINGS.contains(byte))
         || text.starts_with(b"#EXTM3U")
