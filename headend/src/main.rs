@@ -147,9 +147,16 @@ fn catalog(mut config: Config, out: &Path, edition: Option<Edition>, json: bool)
     }
     if json {
         let problems: Vec<String> = catalog.problems.iter().map(ToString::to_string).collect();
-        print(&pretty(&serde_json::json!({ "schema": 1, "documents": written, "problems": problems })))?;
+        print(&pretty(&serde_json::json!({
+            "schema": 1, "documents": written, "problems": problems, "guide_faults": catalog.guide_faults,
+        })))?;
     }
-    Ok(())
+    match catalog.guide_faults {
+        0 => Ok(()),
+        faults => {
+            Err(format!("{faults} parts of programme guides are missing: see above; the rest is written"))
+        }
+    }
 }
 
 /// A flag that SIGINT and SIGTERM set; a second signal ends the program at once.

@@ -13,6 +13,7 @@
 //! | `content.rs` | what the media are, in the terms of the classification schemes |
 //! | `titles.rs` | what can be had on demand, and box sets |
 //! | `images.rs` | logos: files that are carried, and URLs that are not |
+//! | `kept.rs` | guides as they were last read, and what stays of one when the next is worse |
 //! | `versions.rs` | what has changed since the last time |
 //! | [`guide`] | a broadcaster's programme guide, XMLTV or JSON, read into the model of `carousel::dvbi` |
 //!
@@ -23,11 +24,11 @@ pub mod config;
 mod content;
 pub mod guide;
 mod images;
+mod kept;
 mod list;
 mod titles;
 mod versions;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -42,6 +43,7 @@ use crate::config::Config;
 use crate::package::{Inventory, Problem};
 use config::DvbI;
 use images::Images;
+use kept::Guides;
 use list::Known;
 use versions::Versions;
 
@@ -53,7 +55,7 @@ const DAY_MS: i64 = 86_400_000;
 pub struct Catalog {
     known: Known,
     versions: Versions,
-    guides: BTreeMap<PathBuf, (Stamp, guide::Read)>,
+    guides: Guides,
     /// What the last one was made of.
     made_of: Option<Vec<String>>,
 }
@@ -77,6 +79,8 @@ pub struct Made {
     pub offering: Offering,
     /// What is left out or changed.
     pub problems: Vec<Problem>,
+    /// Guides and their parts that could not be read or are missing: some of `problems`.
+    pub guide_faults: u64,
 }
 
 impl Catalog {
@@ -94,7 +98,7 @@ impl Catalog {
         let mut list = list::service_list(config, dvb_i, inventories, &mut self.known, &mut images);
         let newest_s = versions::newest_s(config, inventories, &images);
         let mut problems = Vec::new();
-        let mut guide = self.guide(config, dvb_i, now, &mut problems);
+        let (mut guide, guide_faults) = self.guide(config, dvb_i, now, &mut problems);
         guide.merge(titles::titles(config, dvb_i, inventories, &list.services));
         problems.append(&mut images.problems);
         self.versions.number(&mut list, newest_s);
@@ -111,13 +115,17 @@ impl Catalog {
             }
         }
         let files = vec![json_file(dvb_i, &list)];
-        Made { documents, files, offering: offering(dvb_i, &list), problems }
+        Made { documents, files, offering: offering(dvb_i, &list), problems, guide_faults }
     }
 
-    /// The programme guides of the configuration, those that have not changed as they were read before; for the days that
-    /// are carried.
-    fn guide(&mut self, config: &Config, dvb_i: &DvbI, now: WallTime, problems: &mut Vec<Problem>) -> Guide {
-        let mut whole = Guide::default();
+    /// The programme guides of the configuration for the days that are carried, and how much of them is missing.
+    fn guide(
+        &mut self,
+        config: &Config,
+        dvb_i: &DvbI,
+        now: WallTime,
+        problems: &mut Vec<Problem>,
+    ) -> (Guide, u64) {
         let service = |channel: &str| {
             let is_meant = |source: &&crate::config::Source| match source.service.guide.as_str() {
                 "" => source.name == channel || source.service_id == channel,
@@ -125,27 +133,16 @@ impl Catalog {
             };
             config.sources.iter().find(is_meant).map(|source| source.service_id.clone())
         };
-        self.guides.retain(|path, _| dvb_i.guides.contains(path));
-        for path in &dvb_i.guides {
-            let now_there = stamp(path);
-            let is_known = self.guides.get(path).is_some_and(|(stamp, _)| *stamp == now_there);
-            if !is_known {
-                match guide::read(path, titles::authority(dvb_i), &service) {
-                    Ok(read) => {
-                        self.guides.insert(path.clone(), (now_there, read));
-                    }
-                    // What was read before is better than nothing.
-                    Err(err) => problems.push(Problem {
-                        place: "guide".to_owned(),
-                        what: err.to_string(),
-                        mend: "the guide of before stays, if there was one",
-                    }),
-                }
-            }
-            if let Some((_, read)) = self.guides.get(path) {
-                problems.extend(read.problems.iter().cloned());
-                whole.merge(read.guide.clone());
-            }
+        let mut faults = self
+            .guides
+            .refresh(&dvb_i.guides, now, &|path| guide::read(path, titles::authority(dvb_i), &service));
+        let mut whole = Guide::default();
+        let is_configured = |id: &str| config.sources.iter().any(|source| source.service_id == id);
+        for known in self.guides.all() {
+            problems.extend(known.problems.iter().cloned());
+            let mut guide = known.guide.clone();
+            guide.schedules.retain(|service, _| is_configured(service));
+            whole.merge(guide);
         }
         let today = midnight(now);
         let end = today.plus_ms(DAY_MS * i64::from(dvb_i.guide_days));
@@ -156,11 +153,26 @@ impl Catalog {
         if !blemishes.is_empty() && dvb_i.guides.len() > 1 {
             problems.push(Problem {
                 place: "dvb_i.guides".to_owned(),
-                what: format!("{} events of different guides stand in each other's way", blemishes.len()),
+                what: format!("{} events of different guides overlap", blemishes.len()),
                 mend: "let each guide have its own channels",
             });
         }
-        whole
+        // A channel that no guide has any more says so, unless a whole guide is missing and says it already.
+        for source in config.sources.iter().filter(|it| !it.service.guide.is_empty()) {
+            let events = whole.schedules.get(&source.service_id).map_or(&[][..], Vec::as_slice);
+            if faults == 0 && !dvb_i.guides.is_empty() && events.iter().all(|event| event.end <= now) {
+                faults += 1;
+                problems.push(Problem {
+                    place: format!("source {:?}", source.name),
+                    what: format!(
+                        "no guide has a programme of channel {:?} from now on",
+                        source.service.guide
+                    ),
+                    mend: "see that the guide names the channel so, and goes beyond today",
+                });
+            }
+        }
+        (whole, faults)
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) struct Collector<'a> {
     pub(super) problems: Problems,
     /// Times without a zone.
     pub(super) zoneless: u64,
+    /// Whether the file breaks off.
+    pub(super) is_cut: bool,
     no_room: u64,
 }
 
@@ -65,6 +67,7 @@ impl<'a> Collector<'a> {
             genres: HashMap::new(),
             problems: Problems::new(file),
             zoneless: 0,
+            is_cut: false,
             no_room: 0,
         }
     }
@@ -223,7 +226,9 @@ impl<'a> Collector<'a> {
             );
         }
         self.drop_unused();
-        Read { guide: self.guide, problems: self.problems.finish(), channels: self.channels }
+        let faults = self.problems.faults;
+        let problems = self.problems.finish();
+        Read { guide: self.guide, problems, channels: self.channels, faults, is_cut: self.is_cut }
     }
 
     /// Drops what no event refers to any more.
@@ -270,10 +275,18 @@ impl<'a> Collector<'a> {
             );
         }
         if self.events == 0 {
-            self.problems.tell(
+            let there: Vec<String> = self.channels.iter().take(5).map(|(id, _)| quoted(id)).collect();
+            let more = if self.channels.len() > there.len() { ", …" } else { "" };
+            let what = match there.is_empty() {
+                true => "no programme that a service shows, and no channel".to_owned(),
+                false => {
+                    format!("no programme that a service shows; its channels are {}{more}", there.join(", "))
+                }
+            };
+            self.problems.fault(
                 String::new,
-                || "no programme that a service shows".to_owned(),
-                "see that the file is whole, and that services name its channels",
+                || what,
+                "see that the grabber has written all of it, and that services name its channels",
             );
         }
     }

@@ -47,7 +47,7 @@ use super::collect::Collector;
 use super::problems::quoted;
 use super::showing::{
     self, MAX_CREDITS, MAX_LANGUAGES, MAX_NAME_CHARS, MAX_SYNOPSIS_CHARS, MAX_TITLE_CHARS, MAX_WORDS, Series,
-    Showing, add_text, add_word, clean, place,
+    Showing, add_text, add_word, clean,
 };
 
 /// Seconds since 1970 of the year 10000: a time beyond is in milliseconds, most likely.
@@ -123,7 +123,7 @@ fn programme(number: u64, raw: &RawValue, at: usize, into: &mut Collector<'_>) {
         Ok(entry) => entry,
         Err(err) => {
             let place = || format!("programme {number} at byte {at}");
-            into.problems.tell(place, || format!("{err}: left out"), MEND);
+            into.problems.fault(place, || format!("{err}: left out"), MEND);
             return;
         }
     };
@@ -146,7 +146,7 @@ fn programme(number: u64, raw: &RawValue, at: usize, into: &mut Collector<'_>) {
     }
     showing.titles = texts(Some(entry.title), MAX_TITLE_CHARS);
     if showing.titles.is_empty() {
-        into.problems.tell(|| showing.place(), || "it has no title: left out".to_owned(), MEND);
+        into.problems.fault(|| showing.place(), || "it has no title: left out".to_owned(), MEND);
         return;
     }
     showing.episode_titles = texts(entry.episode_title, MAX_TITLE_CHARS);
@@ -228,8 +228,8 @@ impl Moment {
             }
         };
         if time.is_none() {
-            into.problems.tell(
-                || place(showing.number, &showing.channel),
+            into.problems.fault(
+                || showing.place(),
                 || format!("{what} {} is no time", quoted(&text)),
                 "write times as \"2026-11-21T20:00:00Z\", or in seconds since 1970",
             );

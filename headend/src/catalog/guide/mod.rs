@@ -1,30 +1,36 @@
 //! A broadcaster's programme guide, read into the model of `carousel::dvbi::guide`.
 //!
 //! ```text
-//! file ─ .gz? ─ bytes ─┬ < ─ xmltv ─┐
-//!                      └ { ─ json  ─┴ Showing ─ collect ─▶ Read { guide, channels, problems }
+//! file ─ unpack ─ encoding ─ text ─┬ < ─ pieces ─ repair ─ xmltv ─┐
+//!                                  └ { ─ json ───────────────────┴ Showing ─ collect ─▶ Read
 //! ```
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | `xmltv.rs` | XMLTV: encodings, the document type declaration, elements |
+//! | `unpack.rs`, `encoding.rs` | gzip, xz, zip; every encoding of the Encoding Standard |
+//! | `pieces.rs`, `repair.rs` | XMLTV by its channels and programmes; what scripts write in place of XML |
+//! | `xmltv.rs` | the elements of a channel and of a programme |
 //! | `json.rs` | a form of our own for who writes guides with a script; its head has an example |
 //! | `date.rs`, `episode.rs`, `rating.rs` | what XMLTV leaves to its writers: times, episode numbers, ages |
 //! | `showing.rs` | one entry of either form, its texts cleaned and bounded |
 //! | `collect.rs` | entries become programmes, events and series; the CRIDs |
 //! | `problems.rs` | what is wrong, a few lines of each kind |
 //!
-//! A bad entry is a [`Problem`] and is left out. A file that is not well-formed is refused whole: most often it is still
-//! being written, and the guide of before is better than half of a new one. What can be had on demand is not in these
-//! files.
+//! A bad entry is a [`Problem`] with its line, and is left out; the others go out. A file that breaks off says so
+//! ([`Read::is_cut`]): most often it is still being written, and the guide of before is better than half of a new one. What
+//! can be had on demand is not in these files.
 
 mod collect;
 mod date;
+mod encoding;
 mod episode;
 mod json;
+mod pieces;
 mod problems;
 mod rating;
+mod repair;
 mod showing;
+mod unpack;
 mod xmltv;
 
 use std::fmt;
@@ -35,11 +41,10 @@ use std::path::{Path, PathBuf};
 use carousel::dvbi::Text;
 use carousel::dvbi::guide::Guide;
 use carousel::limits::MAX_LONG_XML_BYTES;
-use carousel::xml::XmlError;
-use flate2::read::MultiGzDecoder;
 
 use crate::package::Problem;
 use collect::Collector;
+use problems::quoted;
 
 /// Bytes of a guide, unpacked: a week of 300 channels has 40 MB as XMLTV.
 pub const MAX_GUIDE_BYTES: usize = MAX_LONG_XML_BYTES;
@@ -53,6 +58,10 @@ pub struct Read {
     pub problems: Vec<Problem>,
     /// Channels that the file declares, whether or not a service asks for them: id, and names by language.
     pub channels: Vec<(String, Vec<Text>)>,
+    /// Parts that are left out because they cannot be read: `problems` says which.
+    pub faults: u64,
+    /// Whether the file breaks off.
+    pub is_cut: bool,
 }
 
 /// A file that cannot be read as a guide.
@@ -67,18 +76,20 @@ pub struct GuideError {
 /// Why nothing is read.
 #[derive(Debug)]
 pub enum Refusal {
-    /// The file is not there, cannot be read, or is no whole gzip.
+    /// The file is not there, or cannot be read.
     Io(io::Error),
+    /// It has no bytes, or nothing but blanks.
+    Empty,
+    /// Packed with this, and cut or damaged.
+    Damaged(&'static str, io::Error),
+    /// Packed with something that is not read; its name.
+    Packed(&'static str),
     /// More than [`MAX_GUIDE_BYTES`] unpacked.
     TooLong,
-    /// Neither XMLTV nor JSON.
-    Foreign,
-    /// XML in another encoding than UTF-8 and Latin-1; its name.
+    /// Neither XMLTV nor JSON; how it begins.
+    Foreign(String),
+    /// An encoding that is not known; its name.
     Encoding(String),
-    /// XML with declarations of its own: entities could grow without bound.
-    InternalSubset,
-    /// XML that is not well-formed or goes past a limit.
-    Xml(XmlError),
     /// JSON that is not well-formed, or has something else where its lists belong.
     Json(serde_json::Error),
 }
@@ -87,22 +98,31 @@ impl fmt::Display for GuideError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.path.display())?;
         match &self.why {
-            Refusal::Io(err) => write!(f, "{err}; give a programme guide, XMLTV or JSON, also as .gz"),
+            Refusal::Io(err) => {
+                write!(f, "{err}; give a programme guide, XMLTV or JSON, also as .gz, .xz or .zip")
+            }
+            Refusal::Empty => f.write_str("it is empty; see why the grabber writes nothing"),
+            Refusal::Damaged(name, err) => {
+                write!(f, "{name} is cut or damaged: {err}; it is read again when it changes")
+            }
+            Refusal::Packed(name) => {
+                write!(
+                    f,
+                    "it is packed with {name}, which is not read; pack it with gzip, xz or zip, or not at all"
+                )
+            }
             Refusal::TooLong => write!(
                 f,
                 "more than {} MiB unpacked; split the guide by channels or by days",
                 MAX_GUIDE_BYTES >> 20
             ),
-            Refusal::Foreign => f.write_str(
-                "neither XMLTV (<tv>) nor JSON ({\"programmes\": […]}), in UTF-8; write the guide as one of them",
+            Refusal::Foreign(head) => write!(
+                f,
+                "neither XMLTV (<tv>) nor JSON ({{\"programmes\": […]}}), it begins with {head}; write the guide as one of them"
             ),
             Refusal::Encoding(name) => {
-                write!(f, "encoding {name:?} is not known; write the guide in UTF-8 or ISO-8859-1")
+                write!(f, "encoding {name:?} is not known; write the guide in UTF-8")
             }
-            Refusal::InternalSubset => f.write_str(
-                "its document type has declarations of its own; write <!DOCTYPE tv SYSTEM \"xmltv.dtd\"> or none",
-            ),
-            Refusal::Xml(err) => write!(f, "{err}; it is read again when it changes"),
             Refusal::Json(err) => write!(f, "JSON refused: {err}; it is read again when it changes"),
         }
     }
@@ -134,25 +154,34 @@ fn load(path: &Path) -> Result<Vec<u8>, Refusal> {
     let most = MAX_GUIDE_BYTES as u64 + 1;
     let mut bytes = Vec::new();
     File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)).map_err(Refusal::Io)?;
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        let mut unpacked = Vec::new();
-        MultiGzDecoder::new(bytes.as_slice()).take(most).read_to_end(&mut unpacked).map_err(Refusal::Io)?;
-        bytes = unpacked;
-    }
     if bytes.len() > MAX_GUIDE_BYTES {
         return Err(Refusal::TooLong);
     }
-    Ok(bytes)
+    unpack::unpack(bytes)
 }
 
 fn read_bytes(bytes: Vec<u8>, mut collector: Collector<'_>) -> Result<Read, Refusal> {
-    let bom = if bytes.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-    match bytes[bom..].iter().find(|byte| !byte.is_ascii_whitespace()) {
-        Some(b'<') => xmltv::read(bytes, &mut collector)?,
-        Some(b'{') => json::read(&bytes[bom..], &mut collector)?,
-        _ => return Err(Refusal::Foreign),
+    let encoding::Decoded { text, wrong, encoding } = encoding::decode(bytes).map_err(Refusal::Encoding)?;
+    if let Some((count, line)) = wrong {
+        let shown = text.lines().nth(usize::try_from(line - 1).unwrap_or(0)).unwrap_or_default();
+        collector.problems.tell(
+            || format!("line {line}"),
+            || format!("{count} bytes are no {encoding}, the first in {}", quoted(shown.trim())),
+            "they are read as Windows-1252; name the encoding in the XML declaration, or write UTF-8",
+        );
+    }
+    match text.trim_start().chars().next() {
+        Some('<') => xmltv::read(&text, &mut collector)?,
+        Some('{') => json::read(text.as_bytes(), &mut collector)?,
+        Some(_) => return Err(foreign(&text)),
+        None => return Err(Refusal::Empty),
     }
     Ok(collector.finish())
+}
+
+fn foreign(text: &str) -> Refusal {
+    let head: String = text.trim_start().chars().take(40).collect();
+    Refusal::Foreign(quoted(&head))
 }
 
 #[cfg(test)]

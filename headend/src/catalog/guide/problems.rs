@@ -13,11 +13,24 @@ pub(super) struct Problems {
     list: Vec<Problem>,
     /// How many there are of a kind, by the mend.
     of_kind: BTreeMap<&'static str, u64>,
+    /// Parts of the file that are left out because they cannot be read.
+    pub(super) faults: u64,
 }
 
 impl Problems {
     pub(super) fn new(file: String) -> Self {
-        Self { file, list: Vec::new(), of_kind: BTreeMap::new() }
+        Self { file, list: Vec::new(), of_kind: BTreeMap::new(), faults: 0 }
+    }
+
+    /// Tells of a part that is left out because it cannot be read.
+    pub(super) fn fault(
+        &mut self,
+        within: impl FnOnce() -> String,
+        what: impl FnOnce() -> String,
+        mend: &'static str,
+    ) {
+        self.faults += 1;
+        self.tell(within, what, mend);
     }
 
     /// Tells one more; `within` is the place in the file, empty for the file itself. What has one `mend` is of one kind.

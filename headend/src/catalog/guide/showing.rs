@@ -26,6 +26,8 @@ const MAX_URL_BYTES: usize = 2048;
 pub(super) struct Showing {
     /// Its number in the file, from 1.
     pub(super) number: u64,
+    /// Its line, from 1; 0: nobody knows.
+    pub(super) line: u64,
     /// Channel id of the file.
     pub(super) channel: String,
     /// The service that shows it.
@@ -65,13 +67,14 @@ pub(super) struct Series {
 impl Showing {
     /// Where a problem is.
     pub(super) fn place(&self) -> String {
-        place(self.number, &self.channel)
+        place(self.number, &self.channel, self.line)
     }
 }
 
-/// Where a problem is: which entry, and of what channel.
-pub(super) fn place(number: u64, channel: &str) -> String {
-    format!("programme {number} (channel {})", super::problems::quoted(channel))
+/// Where a problem is: which entry, of what channel, and in which line (0: not known).
+pub(super) fn place(number: u64, channel: &str, line: u64) -> String {
+    let place = format!("programme {number} (channel {})", super::problems::quoted(channel));
+    if line == 0 { place } else { format!("line {line}, {place}") }
 }
 
 /// A text without control characters (EN 300 468 has some for emphasis) and with one space for every run of blanks, cut.

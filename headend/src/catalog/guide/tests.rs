@@ -195,19 +195,23 @@ fn encodings_and_document_types() {
     let latin = with("<?xml version=\"1.0\" encoding = \"ISO-8859-1\" ?>").replace("1<", "\u{80}<");
     let latin: Vec<u8> = latin.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
     assert_eq!(name(latin).unwrap(), "Zürich €");
-    let laughs = "<!DOCTYPE tv [<!ENTITY a 'ha'><!ENTITY b '&a;&a;&a;&a;'>]>";
-    for subset in [laughs, "<?xml version='1.0'?><!DOCTYPE tv SYSTEM \"xmltv.dtd\" [ ]>"] {
-        assert!(matches!(name(with(subset).into_bytes()), Err(Refusal::InternalSubset)));
+    // What a document type declares is passed over, so that nothing grows.
+    for subset in [
+        "<!DOCTYPE tv [<!ENTITY a 'ha'><!ENTITY b '&a;&a;&a;&a;'>]>",
+        "<?xml version='1.0'?><!DOCTYPE tv SYSTEM \"xmltv.dtd\" [ ]>",
+    ] {
+        assert_eq!(name(with(subset).into_bytes()).unwrap(), "Zürich 1");
     }
-    let utf16 = "<?xml version='1.0' encoding='UTF-16'?>";
-    assert!(matches!(name(with(utf16).into_bytes()), Err(Refusal::Encoding(name)) if name == "utf-16"));
-    for bad in
-        ["<!DOCTYPE tv><!DOCTYPE tv>", "<!DOCTYPE tv", "<!-- ", "<tv>&a;</tv>", "<!DOCTYPE tv SYSTEM 'x>"]
-    {
-        assert!(matches!(name(with(bad).into_bytes()), Err(Refusal::Xml(_))), "{bad}");
+    let klingon = "<?xml version='1.0' encoding='klingon'?>";
+    assert!(matches!(name(with(klingon).into_bytes()), Err(Refusal::Encoding(name)) if name == "klingon"));
+    for bad in ["<!DOCTYPE tv", "<!-- ", "<!DOCTYPE tv SYSTEM 'x>"] {
+        assert!(matches!(name(with(bad).into_bytes()), Err(Refusal::Foreign(_))), "{bad}");
     }
-    for foreign in ["", "  ", "#EXTM3U", "<html/>", "\u{0}<tv/>"] {
-        assert!(matches!(name(foreign.into()), Err(Refusal::Foreign)), "{foreign}");
+    for foreign in ["#EXTM3U", "<html/>"] {
+        assert!(matches!(name(foreign.into()), Err(Refusal::Foreign(_))), "{foreign}");
+    }
+    for empty in ["", " \n ", "\u{feff}"] {
+        assert!(matches!(name(empty.into()), Err(Refusal::Empty)), "{empty}");
     }
 }
 
@@ -346,6 +350,82 @@ fn names_with_markup_and_texts_without_end() {
     }
 }
 
+/// A guide of three programmes, an hour each, the second with this title.
+fn three(title: &str) -> String {
+    let entry = |hour: u8, title: &str| {
+        format!(
+            "<programme start='202611210{hour}0000 Z' stop='202611210{}0000 Z' channel='c'>\n<title>{title}</title></programme>\n",
+            hour + 1
+        )
+    };
+    format!("<tv>\n<channel id='c'/>\n{}{}{}</tv>", entry(1, "First"), entry(2, title), entry(3, "Third"))
+}
+
+#[test]
+fn what_is_wrong_in_one_programme_leaves_the_others() {
+    let titles = |read: &Read| schedule(read, "c").into_iter().map(|it| it.1).collect::<Vec<_>>();
+    for (title, right, kind) in [
+        ("Caf&eacute;&nbsp;Noir", "Café Noir", "an entity that XML does not have"),
+        ("Tom & Jerry", "Tom & Jerry", "a lone &"),
+        ("a < b", "a < b", "a lone <"),
+        ("Tag <br> in text", "Tag in text", "markup of HTML"),
+        ("<i>open", "open", "markup of HTML"),
+        ("open</title><desc>no end", "open", "a tag that is not closed"),
+    ] {
+        let read = read_text(three(title)).unwrap();
+        assert_eq!((read.faults, read.is_cut), (0, false), "{title}: {:?}", read.problems);
+        assert_eq!(titles(&read), ["First", right, "Third"]);
+        assert!(has_problem(&read, &["guide, line 6, programme 2", "repaired", kind]), "{:?}", read.problems);
+    }
+    // What nobody could mean.
+    for title in ["<a b=>x", "x</title><icon src=x/>", "x</title><desc lang='a' lang='b'>y</desc>"] {
+        let read = read_text(three(title)).unwrap();
+        if read.faults > 0 {
+            assert_eq!((titles(&read), read.faults), (vec!["First".into(), "Third".into()], 1), "{title}");
+            assert!(has_problem(&read, &["line 6, programme 2, \"x\"", "left out"]), "{:?}", read.problems);
+        }
+    }
+    let latin = read_text([&b"<tv><channel id='c'/>"[..], b"\n<programme channel='c' start='20261121 Z' stop='20261122 Z'><title>Latin \xe9t\xe9</title></programme></tv>"].concat());
+    let latin = latin.unwrap();
+    assert_eq!((titles(&latin), latin.faults), (vec!["Latin été".to_owned()], 0));
+    assert!(has_problem(&latin, &["line 2", "2 bytes are no UTF-8"]), "{:?}", latin.problems);
+}
+
+#[test]
+fn a_file_that_breaks_off_says_where() {
+    let whole = three("Second");
+    let lines = whole.lines().count();
+    for cut in whole.find("Third").unwrap()..whole.len() - 4 {
+        let read = read_text(&whole[..cut]).unwrap();
+        assert!(read.is_cut && read.faults > 0, "{cut}");
+        let line = format!("line {}", whole[..cut].trim_end().lines().count());
+        assert!(
+            has_problem(&read, &[&line, "behind programme 3", "</tv>"]),
+            "{cut} of {lines}: {:?}",
+            read.problems
+        );
+    }
+    let empty =
+        read_text("<?xml version='1.0'?><!DOCTYPE tv SYSTEM 'xmltv.dtd'><tv generator-info-name='g'>\n</tv>")
+            .unwrap();
+    assert!(empty.faults == 1 && !empty.is_cut && has_problem(&empty, &["no programme", "no channel"]));
+    let renamed = read_text(three("x").replace("'c'", "'foreign.c'")).unwrap();
+    assert!(
+        renamed.faults == 1 && has_problem(&renamed, &["no programme", "its channels are \"foreign.c\""])
+    );
+}
+
+#[test]
+fn times_of_every_form_and_end_for_stop() {
+    let text = three("Second").replace("stop='20261121020000 Z'", "end='2026-11-21T02:30:00+01:00'");
+    let read = read_text(text).unwrap();
+    assert_eq!(schedule(&read, "c")[0].2, 30);
+    assert_eq!((read.faults, read.problems.len()), (0, 0));
+    let never = read_text(three("Second").replace("'20261121010000 Z'", "'soon'")).unwrap();
+    assert_eq!(never.faults, 1);
+    assert!(has_problem(&never, &["line 3, programme 1 (channel \"c\")", "\"soon\" is no time"]));
+}
+
 #[test]
 fn files_plain_packed_and_too_long() {
     let folder = tempfile::tempdir().unwrap();
@@ -364,7 +444,7 @@ fn files_plain_packed_and_too_long() {
     assert_eq!(read_file(&packed).unwrap().guide, plain.guide);
     assert!(plain.problems[0].place.starts_with(&path.display().to_string()));
     let err = read_file(&packed[..packed.len() / 2]).unwrap_err();
-    assert!(matches!(err.why, Refusal::Io(_)), "{err}");
+    assert!(matches!(err.why, Refusal::Damaged("gzip", _)), "{err}");
     let bomb = pack(&mut std::iter::repeat_n(&[b' '; 1 << 20][..], (MAX_GUIDE_BYTES >> 20) + 1));
     let err = read_file(&bomb).unwrap_err();
     assert!(matches!(err.why, Refusal::TooLong), "{err}");

@@ -4,71 +4,130 @@
 //! credits, categories, keywords, year, picture, episode numbers, ratings, first showing. Left out are technical
 //! particulars (video, audio, subtitles: the service list tells them), reviews, star ratings, lengths, VCR times.
 //!
-//! The reader of `carousel::xml` refuses document type declarations, and every XMLTV file has one. It is blanked here if
-//! it only refers to the DTD; one that declares anything itself is refused.
+//! The file is read by its channels and programmes (`pieces.rs`), so that each has its line, and what is wrong in one does
+//! not take the others with it: one that is not well-formed is repaired (`repair.rs`) or left out. Document type
+//! declarations are passed over, whatever they declare.
 
 use carousel::dvbi::Text;
 use carousel::dvbi::guide::{Credit, NO_END, Role};
-use carousel::xml::{self, Element};
+use carousel::xml::{self, Element, XmlError};
 
 use super::Refusal;
 use super::collect::Collector;
+use super::pieces::{Piece, Pieces};
 use super::problems::quoted;
+use super::repair::repair;
 use super::showing::{
     self, MAX_CREDITS, MAX_NAME_CHARS, MAX_SYNOPSIS_CHARS, MAX_TITLE_CHARS, Series, Showing, add_text,
     add_word, clean, place,
 };
 use super::{date, episode, rating};
 
-/// What Windows-1252 has where Latin-1 has control characters; files that say Latin-1 mean it.
-const WINDOWS_1252: &[char; 32] = &[
-    '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}',
-    '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
-];
-
 /// Reads a file into `into`.
-pub(super) fn read(bytes: Vec<u8>, into: &mut Collector<'_>) -> Result<(), Refusal> {
-    let mut bytes = to_utf8(bytes)?;
-    blank_document_type(&mut bytes)?;
+pub(super) fn read(text: &str, into: &mut Collector<'_>) -> Result<(), Refusal> {
+    let mut pieces = Pieces::new(text).ok_or_else(|| super::foreign(text))?;
     let mut number = 0;
-    let root = xml::parse_each(&bytes, 1, |within, element| {
-        if within.iter().any(|root| root.name != "tv") {
-            return;
+    while let Some(piece) = pieces.next() {
+        number += u64::from(piece.is_programme);
+        let Some(element) = element(&piece, number, pieces.namespaces, into) else { continue };
+        if piece.is_programme {
+            programme(&element, number, piece.line, into);
+        } else if let Some(id) = element.attribute("id") {
+            into.channel(id.trim(), texts(&element, "display-name", MAX_NAME_CHARS));
         }
-        match element.name.as_str() {
-            "channel" => {
-                if let Some(id) = element.attribute("id") {
-                    into.channel(id.trim(), texts(&element, "display-name", MAX_NAME_CHARS));
-                }
-            }
-            "programme" => {
-                number += 1;
-                programme(&element, number, into);
-            }
-            _ => {}
-        }
-    })
-    .map_err(Refusal::Xml)?;
-    if root.name == "tv" { Ok(()) } else { Err(Refusal::Foreign) }
+    }
+    if !pieces.has_end() {
+        let line = pieces.last_line();
+        into.is_cut = true;
+        into.problems.fault(
+            || format!("line {line}, behind programme {number}"),
+            || "the file breaks off: it has no </tv>".to_owned(),
+            "it is read again when it changes; see that the grabber ends, and moves the file into place when it has",
+        );
+    }
+    Ok(())
 }
 
-fn programme(element: &Element, number: u64, into: &mut Collector<'_>) {
+/// The element of a piece, repaired if need be; `None` if it is left out.
+fn element(piece: &Piece<'_>, number: u64, namespaces: &str, into: &mut Collector<'_>) -> Option<Element> {
+    let parse = |text: &str| match namespaces {
+        "" => xml::parse(text.as_bytes()),
+        // Prefixes are declared at the root.
+        _ => xml::parse(format!("<tv {namespaces}>{text}</tv>").as_bytes()).and_then(|mut root| {
+            root.children.pop().ok_or(XmlError::Missing { what: "element", within: "tv".into() })
+        }),
+    };
+    // What is still being written is not there yet.
+    let why = match parse(piece.text) {
+        _ if !piece.is_closed => None,
+        Ok(element) => return Some(element),
+        Err(why) => Some(why),
+    };
+    let (repaired, repairs) = repair(piece.text);
+    let place = || {
+        let kind = if piece.is_programme { format!("programme {number}") } else { "a channel".to_owned() };
+        format!("line {}, {kind}{}", line_within(piece, why.as_ref()), title(&repaired))
+    };
+    match parse(&repaired) {
+        Ok(element) if piece.is_closed => {
+            let repairs: Vec<&str> = repairs.into_iter().collect();
+            let what = || format!("not well-formed XML ({}): repaired", repairs.join(", "));
+            into.problems.tell(place, what, "write texts by an XML library, or escape & and < in them");
+            Some(element)
+        }
+        _ => {
+            let what = match &why {
+                None => "it has no end tag: left out".to_owned(),
+                Some(why) => format!("{why}: left out"),
+            };
+            into.problems.fault(place, || what, "write texts by an XML library, and an end tag for each tag");
+            None
+        }
+    }
+}
+
+/// The line in which a piece is wrong.
+fn line_within(piece: &Piece<'_>, why: Option<&XmlError>) -> u64 {
+    match why {
+        Some(XmlError::Malformed { offset, .. }) => {
+            let at = usize::try_from(*offset).unwrap_or(usize::MAX).min(piece.text.len());
+            piece.line + piece.text.as_bytes()[..at].iter().filter(|&&byte| byte == b'\n').count() as u64
+        }
+        _ => piece.line,
+    }
+}
+
+/// The title of a programme that cannot be read, for a message.
+fn title(text: &str) -> String {
+    let title =
+        text.split_once("<title").and_then(|(_, rest)| Some(rest.split_once('>')?.1.split("</").next()?));
+    title.map_or_else(String::new, |title| format!(", {}", quoted(&clean(title, MAX_TITLE_CHARS))))
+}
+
+fn programme(element: &Element, number: u64, line: u64, into: &mut Collector<'_>) {
     let channel = element.attribute("channel").unwrap_or_default().trim();
     if channel.is_empty() {
         let what = || "it names no channel: left out".to_owned();
-        into.problems.tell(|| place(number, ""), what, "write the channel attribute of each programme");
+        into.problems.fault(
+            || place(number, "", line),
+            what,
+            "write the channel attribute of each programme",
+        );
         return;
     }
     let Some(service) = into.service(channel) else { return };
     let mut showing =
-        Showing { number, channel: channel.to_owned(), service, end: NO_END, ..Showing::default() };
+        Showing { number, line, channel: channel.to_owned(), service, end: NO_END, ..Showing::default() };
+    let place = || place(number, channel, line);
     let time = |what: &str, into: &mut Collector<'_>| {
         let text = element.attribute(what).filter(|text| !text.trim().is_empty());
         let time = text.and_then(date::parse);
         if let (Some(text), None) = (text, time) {
-            into.problems.tell(
-                || place(number, channel),
-                || format!("{what} {} is no time", quoted(text)),
+            let left_out =
+                if what == "start" { "the programme is left out" } else { "it ends where the next begins" };
+            into.problems.fault(
+                place,
+                || format!("{what} {} is no time: {left_out}", quoted(text)),
                 "write times as 20261121200000 +0100",
             );
         }
@@ -80,17 +139,19 @@ fn programme(element: &Element, number: u64, into: &mut Collector<'_>) {
         (None, true) => return,
         (None, false) => {
             let what = || "it has no start: left out".to_owned();
-            into.problems.tell(|| place(number, channel), what, "write the start of each programme");
+            into.problems.fault(place, what, "write the start of each programme");
             return;
         }
     }
-    if let (Some(end), _) = time("stop", into) {
+    // Scripts write end for stop.
+    let end = if element.attribute("stop").is_none_or(|it| it.trim().is_empty()) { "end" } else { "stop" };
+    if let (Some(end), _) = time(end, into) {
         showing.end = end;
     }
     showing.titles = texts(element, "title", MAX_TITLE_CHARS);
     if showing.titles.is_empty() {
         let what = || "it has no title: left out".to_owned();
-        into.problems.tell(|| place(number, channel), what, "write a title for each programme");
+        into.problems.fault(place, what, "write a title for each programme");
         return;
     }
     showing.episode_titles = texts(element, "sub-title", MAX_TITLE_CHARS);
@@ -186,70 +247,4 @@ fn episode_number(child: &Element, showing: &mut Showing) {
         series.season = choose(series.season, numbers.0);
         series.episode = choose(series.episode, numbers.1);
     }
-}
-
-/// Bytes of XML in UTF-8, from the encoding that the declaration names.
-fn to_utf8(bytes: Vec<u8>) -> Result<Vec<u8>, Refusal> {
-    let head = &bytes[..bytes.len().min(256)];
-    let declared = head
-        .starts_with(b"<?xml")
-        .then(|| head.windows(2).position(|pair| pair == b"?>"))
-        .flatten()
-        .map(|end| String::from_utf8_lossy(&head[..end]).into_owned());
-    let name = declared.as_deref().and_then(|declaration| {
-        let value = declaration.split_once("encoding")?.1.trim_start().strip_prefix('=')?.trim_start();
-        value.get(1..)?.split(['"', '\'']).next()
-    });
-    match name.map(str::to_ascii_lowercase).as_deref() {
-        None | Some("utf-8" | "utf8" | "us-ascii" | "ascii") => Ok(bytes),
-        Some(
-            "iso-8859-1" | "iso8859-1" | "iso_8859-1" | "latin1" | "latin-1" | "windows-1252" | "cp1252",
-        ) => {
-            let text: String = bytes
-                .iter()
-                .map(|&byte| match byte {
-                    0x80..=0x9f => WINDOWS_1252[usize::from(byte) - 0x80],
-                    _ => char::from(byte),
-                })
-                .collect();
-            Ok(text.into_bytes())
-        }
-        Some(other) => Err(Refusal::Encoding(other.to_owned())),
-    }
-}
-
-/// Writes blanks over a document type declaration that declares nothing itself; places stay where they are.
-fn blank_document_type(bytes: &mut [u8]) -> Result<(), Refusal> {
-    let mut at = if bytes.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-    let end_of = |from: usize, end: &[u8]| {
-        bytes[from..]
-            .windows(end.len())
-            .position(|window| window == end)
-            .map(|found| from + found + end.len())
-    };
-    while let Some(rest) = bytes.get(at..) {
-        let next = match rest {
-            [first, ..] if first.is_ascii_whitespace() => Some(at + 1),
-            [b'<', b'?', ..] => end_of(at, b"?>"),
-            [b'<', b'!', b'-', b'-', ..] => end_of(at + 4, b"-->"),
-            _ if rest.starts_with(b"<!DOCTYPE") => break,
-            _ => return Ok(()),
-        };
-        let Some(next) = next else { return Ok(()) };
-        at = next;
-    }
-    let mut quote = None;
-    for end in at..bytes.len() {
-        match (bytes[end], quote) {
-            (b'>', None) => {
-                bytes[at..=end].fill(b' ');
-                return Ok(());
-            }
-            (b'[', None) => return Err(Refusal::InternalSubset),
-            (byte @ (b'"' | b'\''), None) => quote = Some(byte),
-            (byte, Some(open)) if byte == open => quote = None,
-            _ => {}
-        }
-    }
-    Ok(())
 }

@@ -1,0 +1,258 @@
+//! Guides as they were last read, and what stays of one when the next is worse.
+//!
+//! A grabber that fails leaves a file that is empty, cut, of other channels, or gone. None of that ends a guide that is
+//! still good: it stays until its last event is over. So does the schedule of a single channel that the new file lacks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use carousel::dvbi::guide::Guide;
+use carousel::time::WallTime;
+
+use super::guide::{GuideError, Read};
+use super::{Stamp, stamp};
+use crate::package::Problem;
+
+/// A guide file as it was last read.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    stamp: Stamp,
+    /// What goes on the air of it.
+    pub(super) guide: Guide,
+    /// What is wrong with the file as it is now.
+    pub(super) problems: Vec<Problem>,
+    faults: u64,
+}
+
+/// The guide files of the configuration.
+#[derive(Debug, Default)]
+pub(super) struct Guides(BTreeMap<PathBuf, Known>);
+
+/// How a guide file is read.
+type Reading<'a> = dyn Fn(&Path) -> Result<Read, GuideError> + 'a;
+
+impl Guides {
+    /// Reads the files that have changed; gives how many faults all of them have.
+    pub(super) fn refresh(&mut self, paths: &[PathBuf], now: WallTime, read: &Reading<'_>) -> u64 {
+        self.0.retain(|path, _| paths.contains(path));
+        for path in paths {
+            let stamp = stamp(path);
+            match self.0.get_mut(path) {
+                Some(known) if known.stamp == stamp => {}
+                before => {
+                    let before = before.map(std::mem::take).unwrap_or_default();
+                    let known = Known { stamp, ..before.replaced_by(path, read(path), now) };
+                    self.0.insert(path.clone(), known);
+                }
+            }
+        }
+        self.0.values().map(|known| known.faults).sum()
+    }
+
+    /// Every file in the order of their names.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Known> {
+        self.0.values()
+    }
+}
+
+impl Known {
+    /// What stays and what comes in its place.
+    fn replaced_by(self, path: &Path, read: Result<Read, GuideError>, now: WallTime) -> Self {
+        let last = last_end(&self.guide, now);
+        let stays = |last: WallTime| format!("what was read before stays on the air until {}", last.to_xml());
+        let mut read = match (read, last) {
+            (Ok(read), Some(last)) if read.is_cut => {
+                return self.stay(read.problems, read.faults, path, stays(last));
+            }
+            (Ok(read), _) => read,
+            (Err(err), last) => {
+                let problem = Problem {
+                    place: "guide".to_owned(),
+                    what: err.to_string(),
+                    mend: "without it the catalogue has no guide, unless one was read before",
+                };
+                return match last {
+                    Some(last) => self.stay(vec![problem], 1, path, stays(last)),
+                    None => Self { problems: vec![problem], faults: 1, ..Self::default() },
+                };
+            }
+        };
+        let lacks = |service: &String| last_end_of(&read.guide, service, now).is_none();
+        let services: Vec<String> = self.guide.schedules.keys().filter(|it| lacks(it)).cloned().collect();
+        for service in services {
+            let Some(last) = last_end_of(&self.guide, &service, now) else { continue };
+            read.faults += 1;
+            read.problems.push(Problem {
+                place: path.display().to_string(),
+                what: format!("no programme of service {service:?} any more: {}", stays(last)),
+                mend: "see why the grabber has lost the channel; without it in the configuration its guide goes at once",
+            });
+            read.guide.schedules.remove(&service);
+            read.guide.merge(only(&self.guide, &service));
+        }
+        Self { stamp: None, guide: read.guide, problems: read.problems, faults: read.faults }
+    }
+
+    /// The guide of before, with what is wrong with the new one.
+    fn stay(mut self, problems: Vec<Problem>, faults: u64, path: &Path, what: String) -> Self {
+        self.problems = problems;
+        self.problems.push(Problem {
+            place: path.display().to_string(),
+            what,
+            mend: "it is read again when it changes",
+        });
+        self.faults = faults.max(1);
+        self
+    }
+}
+
+/// When the last event ends that is not over.
+fn last_end(guide: &Guide, now: WallTime) -> Option<WallTime> {
+    guide.schedules.keys().filter_map(|service| last_end_of(guide, service, now)).max()
+}
+
+fn last_end_of(guide: &Guide, service: &str, now: WallTime) -> Option<WallTime> {
+    guide.schedules.get(service)?.iter().map(|event| event.end).filter(|end| *end > now).max()
+}
+
+/// The schedule of one service, and what its events refer to.
+fn only(guide: &Guide, service: &str) -> Guide {
+    let events = guide.schedules.get(service).cloned().unwrap_or_default();
+    let shown: BTreeSet<&String> = events.iter().map(|event| &event.programme).collect();
+    let mut out = Guide::default();
+    for crid in shown {
+        let Some(programme) = guide.programmes.get(crid) else { continue };
+        if let Some(part) = &programme.part_of
+            && let Some(group) = guide.groups.get(&part.group)
+        {
+            out.groups.insert(part.group.clone(), group.clone());
+        }
+        out.programmes.insert(crid.clone(), programme.clone());
+    }
+    out.schedules.insert(service.to_owned(), events);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::guide;
+
+    fn at(hour: i64) -> WallTime {
+        WallTime::from_xml("2026-11-21T00:00:00Z").unwrap().plus_ms(hour * 3_600_000)
+    }
+
+    struct Desk {
+        folder: tempfile::TempDir,
+        guides: Guides,
+        writes: u64,
+    }
+
+    impl Desk {
+        fn new() -> Self {
+            Self { folder: tempfile::tempdir().unwrap(), guides: Guides::default(), writes: 0 }
+        }
+
+        /// Writes the file, refreshes at an hour, and gives the titles of each service with the number of faults.
+        fn write(&mut self, text: &str, hour: i64) -> (Vec<String>, u64) {
+            let path = self.folder.path().join("g.xml");
+            // Another length each time, since clocks of file systems are coarse.
+            self.writes += 1;
+            let text = if text.is_empty() {
+                text.to_owned()
+            } else {
+                format!("{}{text}", "\n".repeat(self.writes as usize))
+            };
+            std::fs::write(&path, text).unwrap();
+            self.look(hour)
+        }
+
+        fn look(&mut self, hour: i64) -> (Vec<String>, u64) {
+            let path = self.folder.path().join("g.xml");
+            let service = |channel: &str| Some(channel.to_owned());
+            let faults =
+                self.guides.refresh(&[path], at(hour), &|path| guide::read(path, "b.example", &service));
+            let rows = self.guides.all().flat_map(|known| {
+                known.guide.schedules.iter().flat_map(move |(service, events)| {
+                    events.iter().map(move |event| {
+                        format!("{service} {}", known.guide.programmes[&event.programme].titles[0].text)
+                    })
+                })
+            });
+            (rows.collect(), faults)
+        }
+
+        fn problems(&self) -> String {
+            self.guides.all().flat_map(|it| &it.problems).map(|it| format!("{it}\n")).collect()
+        }
+    }
+
+    fn xml(programmes: &[(&str, u8, &str)]) -> String {
+        let entries: String = programmes
+            .iter()
+            .map(|(channel, hour, title)| {
+                format!(
+                    "<programme channel='{channel}' start='20261121{hour:02}0000 Z' stop='20261121{:02}0000 Z'><title>{title}</title></programme>\n",
+                    hour + 1
+                )
+            })
+            .collect();
+        format!("<tv>{entries}</tv>")
+    }
+
+    #[test]
+    fn what_goes_wrong_never_ends_a_good_guide() {
+        let good = xml(&[("a", 10, "first"), ("a", 11, "second"), ("b", 10, "other")]);
+        let rows = ["a first", "a second", "b other"];
+        let cut = &good[..good.len() / 2];
+        for bad in ["", "<tv></tv>", "not a guide", cut, "<html>503</html>", "BZh9", "\u{1f}\u{8b}"] {
+            let mut desk = Desk::new();
+            assert_eq!(desk.write(&good, 9), (rows.map(str::to_owned).to_vec(), 0));
+            let (left, faults) = desk.write(bad, 9);
+            assert_eq!(left, rows, "{bad:?}");
+            assert!(
+                faults > 0 && desk.problems().contains("until 2026-11-21T1"),
+                "{bad:?}: {}",
+                desk.problems()
+            );
+            // It says so again, and reads nothing again.
+            assert_eq!(desk.look(9), (left, faults));
+            let next = xml(&[("a", 12, "next"), ("b", 12, "too")]);
+            assert_eq!(desk.write(&next, 10), (vec!["a next".to_owned(), "b too".to_owned()], 0));
+        }
+        let mut desk = Desk::new();
+        desk.write(&good, 9);
+        std::fs::remove_file(desk.folder.path().join("g.xml")).unwrap();
+        assert_eq!(desk.look(9).0, rows);
+    }
+
+    #[test]
+    fn a_channel_that_falls_to_nothing_stays_until_its_last_event_is_over() {
+        let mut desk = Desk::new();
+        desk.write(&xml(&[("a", 10, "first"), ("b", 10, "other"), ("b", 15, "late")]), 9);
+        let without = xml(&[("a", 10, "first"), ("a", 11, "second")]);
+        let (rows, faults) = desk.write(&without, 9);
+        assert_eq!((rows.join(", ").as_str(), faults), ("a first, a second, b other, b late", 1));
+        assert!(
+            desk.problems().contains("\"b\"") && desk.problems().contains("T16:00"),
+            "{}",
+            desk.problems()
+        );
+        // Renamed: the new one comes beside it.
+        let (rows, _) = desk.write(&xml(&[("a", 10, "first"), ("b2", 10, "other")]), 9);
+        assert!(rows.contains(&"b late".to_owned()) && rows.contains(&"b2 other".to_owned()), "{rows:?}");
+        // Over: nothing is left to stay.
+        let (rows, faults) = desk.write(&without, 17);
+        assert_eq!((rows.join(", ").as_str(), faults), ("a first, a second", 0));
+    }
+
+    #[test]
+    fn without_one_before_half_is_better_than_none() {
+        let mut desk = Desk::new();
+        let good = xml(&[("a", 10, "first"), ("a", 11, "second")]);
+        let (rows, faults) = desk.write(&good[..good.len() - 20], 9);
+        assert_eq!(rows, ["a first"]);
+        assert!(faults > 0);
+        assert_eq!(desk.write("", 9).0, ["a first"]);
+    }
+}
