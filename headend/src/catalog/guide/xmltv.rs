@@ -101,7 +101,10 @@ fn line_within(piece: &Piece<'_>, why: Option<&XmlError>) -> u64 {
 fn title(text: &str) -> String {
     let title =
         text.split_once("<title").and_then(|(_, rest)| Some(rest.split_once('>')?.1.split("</").next()?));
-    title.map_or_else(String::new, |title| format!(", {}", quoted(&clean(title, MAX_TITLE_CHARS))))
+    title.map_or_else(String::new, |title| {
+        let title = title.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+        format!(", {}", quoted(&clean(&title, MAX_TITLE_CHARS)))
+    })
 }
 
 fn programme(element: &Element, number: u64, line: u64, into: &mut Collector<'_>) {
