@@ -24,8 +24,11 @@ use crate::announce::{
 use crate::catalog::{Catalog, Made};
 use crate::config::{Carousel, Config, Source};
 use crate::follow::{Update, protection};
-use crate::package::{self, Inventory, Kind, ObjectSource, Options, Presentation, Problem, Role, Rung};
+use crate::package::{
+    self, Inventory, Kind, ObjectSource, Options, Presentation, Problem, Reader, Role, Rung,
+};
 use crate::plan::Class;
+use crate::watch::Watch;
 
 /// TSI of a source's session for what belongs to no rung.
 const OTHER_TSI: u64 = 2;
@@ -96,6 +99,7 @@ impl Broadcast {
     pub fn open(
         config: Config,
         once: bool,
+        is_followed: bool,
         first_toi: u32,
         wall: WallTime,
         mut progress: impl FnMut(u64, u64),
@@ -143,7 +147,7 @@ impl Broadcast {
         }
         let mut inventories = Vec::new();
         for source in &broadcast.config.sources {
-            inventories.push(read_source(source)?);
+            inventories.push(read_source(source, is_followed)?);
         }
         let total: u64 =
             inventories.iter().flat_map(|it| it.objects.values()).map(|object| object.length).sum();
@@ -502,18 +506,36 @@ impl Broadcast {
 }
 
 /// Reads what a source has now.
-pub(crate) fn read_source(source: &Source) -> Result<Inventory, String> {
-    let options = Options {
+fn read_source(source: &Source, is_live: bool) -> Result<Inventory, String> {
+    let failed = |err: package::PackageError| err.to_string();
+    let mut reader = Reader::new(&source.path, options(source)).map_err(failed)?;
+    let mut inventory = if is_live {
+        // What a packager is writing right now is taken when it has been closed.
+        let io = |err: std::io::Error| format!("{}: {err}", source.path.display());
+        let watch = Watch::start(reader.root()).map_err(io)?;
+        reader.read_files(watch.files(), Vec::new()).or_else(|_| reader.read()).map_err(failed)?
+    } else {
+        reader.read().map_err(failed)?
+    };
+    keep_prefix(&mut inventory, source);
+    Ok(inventory)
+}
+
+/// How a source is read.
+pub(crate) fn options(source: &Source) -> Options {
+    Options {
         include_unreferenced: source.include_unreferenced,
         base: source.base.clone(),
         ignored_query: source.ignored_query(),
         ..Options::default()
-    };
-    let mut inventory = package::read(&source.path, &options).map_err(|err| err.to_string())?;
+    }
+}
+
+/// Leaves out what is behind `prefix_s`.
+pub(crate) fn keep_prefix(inventory: &mut Inventory, source: &Source) {
     if let Some(seconds) = source.prefix_s {
         inventory.keep_prefix(seconds as f64);
     }
-    Ok(inventory)
 }
 
 /// How long caches may take an object for fresh.
@@ -584,6 +606,12 @@ pub(crate) fn prepare(config: &Config, index: usize, object: &ObjectSource) -> O
     let (body, digest, md5) = match &object.bytes {
         // What its segments were taken from, whatever the file has become.
         Some(bytes) => (Body::Memory(Arc::clone(bytes)), Digest::of(bytes), carousel::digest::md5(bytes)),
+        None if is_in_memory(object) => {
+            let bytes =
+                std::fs::read(&object.file).ok().filter(|bytes| bytes.len() as u64 == object.length)?;
+            let (digest, md5) = (Digest::of(&bytes), carousel::digest::md5(&bytes));
+            (Body::Memory(bytes.into()), digest, md5)
+        }
         None => load(object)?,
     };
     let protection = protection(config, index, is_signalling(object));
@@ -592,6 +620,14 @@ pub(crate) fn prepare(config: &Config, index: usize, object: &ObjectSource) -> O
     // It changed, or there is no room: without repair symbols it can still be sent, and is looked at again.
     let repair = RepairSymbols::make(&body, &oti, &protection).ok().flatten();
     Some(Prepared { object: object.clone(), body, digest, md5, repair })
+}
+
+/// Bytes of an init segment or key that is held in memory, so that it stays on the air while its file is written anew.
+const MAX_MEMORY_BYTES: u64 = 256 << 10;
+
+/// Whether an object is held in memory.
+pub(crate) fn is_in_memory(object: &ObjectSource) -> bool {
+    matches!(object.role, Role::Init | Role::Key) && object.length <= MAX_MEMORY_BYTES
 }
 
 /// Opens a file, hashes just this one, and says how it is sent. `None` if it cannot be read (any more).

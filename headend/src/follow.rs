@@ -1,24 +1,26 @@
-//! Keeping up with packages that change, in a thread of its own: reading folders, hashing files and making repair symbols
-//! takes seconds for a film, in which the air must not fall silent.
+//! Following of sources that change, in a thread of its own: reading packages, hashing files and making repair symbols
+//! takes seconds for a film, in which sending must go on.
 //!
 //! ```text
-//! folders ─▶ inventory ─▶ changes ─▶ hash, repair symbols ─▶ Update ─▶ Broadcast::apply
+//! watch ─▶ inventory ─▶ changes ─▶ hash, repair symbols ─▶ Update ─▶ Broadcast::apply
 //!      guides, logos ─▶ catalogue ────────────────────────────┘
 //!               ▲                                              lost files ─┘
 //!               └───────────────────────────────────────────────┘
 //! ```
 
+use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use carousel::fec::Protection;
 
-use crate::broadcast::{Prepared, prepare, read_source};
+use crate::broadcast::{Prepared, is_in_memory, keep_prefix, options, prepare};
 use crate::catalog::{Catalog, Made};
-use crate::config::Config;
-use crate::package::{self, Inventory, ObjectSource};
+use crate::config::{Config, Source};
+use crate::package::{self, Inventory, LeftOutReason, ObjectSource, Options, Reader};
 use crate::transmit::wall_now;
+use crate::watch::Watch;
 
 /// Updates that wait to be applied: each may hold repair symbols of some megabytes.
 const UPDATES: usize = 8;
@@ -26,7 +28,7 @@ const UPDATES: usize = 8;
 /// What has changed, in the order in which it is to be applied.
 #[derive(Debug)]
 pub enum Update {
-    /// A source's packages are others now: what is gone goes, rungs get their sessions.
+    /// The source changed: vanished objects are removed, new representations get their sessions.
     Changed {
         /// Number of the source.
         source: usize,
@@ -42,16 +44,16 @@ pub enum Update {
         /// The object.
         prepared: Box<Prepared>,
     },
-    /// All of a source's changes were told.
+    /// All changes of a source have been reported.
     Settled,
-    /// The catalogue is another one now.
+    /// The catalogue changed.
     Catalog(Box<Made>),
 }
 
-/// Files that left the air because they changed while they were sent: source and path.
+/// Objects that were removed because their file changed while it was sent: source and path.
 pub type Lost = Arc<Mutex<Vec<(usize, String)>>>;
 
-/// The thread that follows.
+/// Handle to the following thread.
 #[derive(Debug)]
 pub struct Follower {
     updates: Receiver<Update>,
@@ -66,8 +68,10 @@ impl Follower {
     pub fn start(config: &Config, known: Vec<Inventory>, catalog: Option<Catalog>) -> std::io::Result<Self> {
         let (sender, updates) = sync_channel(UPDATES);
         let lost = Lost::default();
+        let sources =
+            config.sources.iter().zip(known).map(|(source, known)| Followed::new(source, known)).collect();
         let following =
-            Following { config: config.clone(), known, catalog, lost: Arc::clone(&lost), updates: sender };
+            Following { config: config.clone(), sources, catalog, lost: Arc::clone(&lost), updates: sender };
         std::thread::Builder::new().name("follow".to_owned()).spawn(move || following.run())?;
         Ok(Self { updates, lost })
     }
@@ -77,28 +81,100 @@ impl Follower {
         self.updates.try_recv().ok()
     }
 
-    /// Where files that left the air are told of.
+    /// Where removed objects are reported.
     pub const fn lost(&self) -> &Lost {
         &self.lost
     }
 }
 
+/// How long an init segment or key stays on the air while its file is empty, cut or being written: packagers that restart
+/// leave it empty for the time of a segment.
+const KEEP: Duration = Duration::from_secs(20);
+
+/// One source and what is known of it.
+struct Followed {
+    source: Source,
+    /// What is on the air.
+    known: Inventory,
+    /// `None` while the source cannot be read.
+    reading: Option<(Watch, Reader)>,
+    /// A manifest is held back until it is consistent: read again although nothing changed.
+    is_unsettled: bool,
+    /// Since when objects are kept although their file is unusable.
+    kept: HashMap<String, Instant>,
+}
+
+impl Followed {
+    fn new(source: &Source, known: Inventory) -> Self {
+        let reading = start(source);
+        // What changed before the watch began is found by the first reading.
+        Self { source: source.clone(), known, reading, is_unsettled: true, kept: HashMap::new() }
+    }
+
+    /// What the source has now, if that may differ from what is known.
+    fn read(&mut self, is_wanted: bool) -> Option<Inventory> {
+        if self.reading.is_none() {
+            self.reading = start(&self.source);
+        }
+        let (watch, reader) = self.reading.as_mut()?;
+        let has_changed = watch.look();
+        if !has_changed && !self.is_unsettled && !is_wanted {
+            return None;
+        }
+        self.is_unsettled = false;
+        // A source that has nothing at the moment stays as it is.
+        let mut inventory = reader.read_files(watch.files(), Vec::new()).ok()?;
+        self.is_unsettled = inventory.is_unsettled;
+        keep_prefix(&mut inventory, &self.source);
+        self.keep_good(&mut inventory);
+        Some(inventory)
+    }
+
+    /// An init segment whose file is unusable for the moment stays as it was.
+    fn keep_good(&mut self, inventory: &mut Inventory) {
+        let mut kept = HashMap::new();
+        for left_out in inventory.left_out.iter().filter(|it| is_passing(it.reason)) {
+            let Some(good) = self.known.objects.get(&left_out.name).filter(|it| is_in_memory(it)) else {
+                continue;
+            };
+            let since = self.kept.get(&left_out.name).copied().unwrap_or_else(Instant::now);
+            kept.insert(left_out.name.clone(), since);
+            if since.elapsed() < KEEP {
+                inventory.objects.insert(left_out.name.clone(), good.clone());
+            }
+        }
+        self.kept = kept;
+        // Its time must end without an event, too.
+        self.is_unsettled |= self.kept.values().any(|since| since.elapsed() < KEEP);
+    }
+}
+
+/// Whether a file may be usable in a moment.
+const fn is_passing(reason: LeftOutReason) -> bool {
+    matches!(reason, LeftOutReason::BeingWritten | LeftOutReason::Empty | LeftOutReason::Cut)
+}
+
+fn start(source: &Source) -> Option<(Watch, Reader)> {
+    let reader = Reader::new(&source.path, Options { is_following: true, ..options(source) }).ok()?;
+    Some((Watch::start(reader.root()).ok()?, reader))
+}
+
 struct Following {
     config: Config,
-    known: Vec<Inventory>,
+    sources: Vec<Followed>,
     catalog: Option<Catalog>,
     lost: Lost,
     updates: SyncSender<Update>,
 }
 
 impl Following {
-    /// Until nobody listens any more.
+    /// Runs until the receiver of the updates is dropped.
     fn run(mut self) {
         let rescan = Duration::from_millis(self.config.carousel.rescan_interval_ms);
         loop {
             std::thread::sleep(rescan);
             let lost = std::mem::take(&mut *lock(&self.lost));
-            for source in 0..self.config.sources.len() {
+            for source in 0..self.sources.len() {
                 let paths = lost.iter().filter(|(of, _)| *of == source).map(|(_, path)| path.as_str());
                 if self.look(source, &paths.collect::<Vec<_>>()).is_none() {
                     return;
@@ -110,10 +186,11 @@ impl Following {
         }
     }
 
-    /// Makes the catalogue anew if something that it is made of has changed. `None` if nobody listens any more.
+    /// Makes the catalogue anew if something that it is made of has changed. `None` if the receiver is gone.
     fn look_at_catalog(&mut self) -> Option<()> {
         let Some(catalog) = &mut self.catalog else { return Some(()) };
-        let (inventories, now): (Vec<&Inventory>, _) = (self.known.iter().collect(), wall_now());
+        let inventories: Vec<&Inventory> = self.sources.iter().map(|it| &it.known).collect();
+        let now = wall_now();
         if !catalog.is_stale(&self.config, &inventories, now) {
             return Some(());
         }
@@ -121,10 +198,10 @@ impl Following {
         self.updates.send(Update::Catalog(Box::new(made))).ok()
     }
 
-    /// Looks at one source. `None` if nobody listens any more. A source that cannot be read now stays as it is.
+    /// Reports the changes of one source. `None` if the receiver is gone.
     fn look(&mut self, source: usize, lost: &[&str]) -> Option<()> {
-        let Ok(inventory) = read_source(&self.config.sources[source]) else { return Some(()) };
-        let mut changes = package::changes(&self.known[source], &inventory);
+        let Some(inventory) = self.sources[source].read(!lost.is_empty()) else { return Some(()) };
+        let mut changes = package::changes(&self.sources[source].known, &inventory);
         let comes_back = |object: &&ObjectSource| lost.contains(&object.path.as_str());
         let back: Vec<ObjectSource> = inventory.objects.values().filter(comes_back).cloned().collect();
         changes
@@ -135,7 +212,7 @@ impl Following {
         if changes.added.is_empty() && changes.removed.is_empty() {
             return Some(());
         }
-        self.known[source] = inventory.clone();
+        self.sources[source].known = inventory.clone();
         self.updates.send(Update::Changed { source, inventory, removed: changes.removed }).ok()?;
         for object in changes.added {
             if let Some(prepared) = prepare(&self.config, source, &object) {

@@ -53,3 +53,4 @@ pub mod simulate;
 pub mod sink;
 mod sys;
 pub mod transmit;
+mod watch;

@@ -48,7 +48,9 @@ pub fn open(config: Config, once: bool, stable: bool) -> Result<Broadcast, Strin
     let wall = wall_now();
     let first_toi = if stable { 1 } else { first_toi(&config, wall) };
     let bar = bar("reading {bar:30} {bytes}/{total_bytes} {eta}", 0);
-    let broadcast = Broadcast::open(config, once, first_toi, wall, |done, total| {
+    // A pass that is sent once, a plan or a recording takes what is there.
+    let is_followed = !once && !stable;
+    let broadcast = Broadcast::open(config, once, is_followed, first_toi, wall, |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     });

@@ -20,7 +20,7 @@ pub struct Inventory {
     pub problems: Vec<Problem>,
     /// What a manifest refers to and that is not carried; players get it from the origin.
     pub left_out: Vec<LeftOut>,
-    /// Something is still being written, or is held back until it is consistent: look again soon.
+    /// A manifest is held back until it is consistent: read again soon.
     pub is_unsettled: bool,
     /// Files that no manifest refers to and that are not carried.
     pub unreferenced: usize,
@@ -162,8 +162,6 @@ pub struct ObjectSource {
     pub role: Role,
     /// Of a manifest: the bytes that were read, so that what is sent is what its segments were taken from.
     pub bytes: Option<Arc<[u8]>>,
-    /// Of a file that is still growing: its end, as far as a playlist lists ranges of it.
-    pub listed_bytes: Option<u64>,
 }
 
 carousel::reasons! {
@@ -175,6 +173,8 @@ carousel::reasons! {
         Elsewhere = "elsewhere",
         /// It is still being written.
         BeingWritten = "being_written",
+        /// It grows as long as its live playlist lists ranges of it.
+        Growing = "growing",
         /// It has no bytes.
         Empty = "empty",
         /// It ends in the middle of a box, packet or document.
@@ -201,7 +201,10 @@ carousel::reasons! {
 impl LeftOutReason {
     /// Whether a player misses it: a manifest promises it, and nobody else has it.
     pub const fn is_fault(self) -> bool {
-        !matches!(self, Self::Elsewhere | Self::OldSegment | Self::BeingWritten | Self::QuerySelects)
+        !matches!(
+            self,
+            Self::Elsewhere | Self::OldSegment | Self::BeingWritten | Self::Growing | Self::QuerySelects
+        )
     }
 }
 

@@ -223,7 +223,6 @@ impl FileOnDisk {
             content_type: content_type(path),
             role,
             bytes: None,
-            listed_bytes: None,
         }
     }
 }

@@ -210,7 +210,6 @@ impl<'a> Reading<'a> {
                 let uri = encode(path);
                 self.inventory.objects.insert(uri.clone(), file.object(&uri, role));
             } else {
-                self.inventory.is_unsettled |= is_wanted && !file.is_finished;
                 self.inventory.unreferenced += 1;
             }
         }
@@ -232,7 +231,6 @@ impl<'a> Reading<'a> {
         }
         let before = good.map(|good| Arc::clone(&good.bytes));
         if !file.is_finished {
-            self.inventory.is_unsettled = true;
             if before.is_none() {
                 self.leave_out(Reason::BeingWritten, path, path, 1);
             }
@@ -443,15 +441,10 @@ impl<'a> Reading<'a> {
         let is_live = !media.ended;
         let is_video = rung.kind == TrackKind::Video;
         let mut inside = Vec::new();
-        let mut listed: HashMap<String, u64> = HashMap::new();
         let mut last = None;
         for reference in &media.references {
             if reference.range.is_some() && last == Some(&reference.uri) {
                 // Byte ranges of one file.
-                if let (Some(path), Some((length, offset))) = (rung.segments.last(), reference.range) {
-                    let end = listed.entry(path.clone()).or_default();
-                    *end = (*end).max(offset.saturating_add(length));
-                }
                 continue;
             }
             let Some(local) = self.resolve(playlist, reference.line, &reference.uri) else { continue };
@@ -474,17 +467,11 @@ impl<'a> Reading<'a> {
             }
             let is_carried = if reference.role == Role::Key {
                 self.carry_key(&place, &local)
+            } else if is_live && reference.range.is_some() {
+                self.leave_out_growing(&place, &local);
+                continue;
             } else {
-                // A file that grows is sent as far as the playlist lists it.
-                let is_growing = is_live && reference.range.is_some();
-                let expected = if is_growing {
-                    Expected { is_encrypted: true, ..Expected::default() }
-                } else {
-                    expected
-                };
                 match self.fault(&local, expected, reference.role) {
-                    // Its last block is yet to come, and the range has been checked by the playlist.
-                    Some((Reason::Cut, _)) if is_growing => self.carry(&local, reference.role),
                     Some((Reason::NoRandomAccess, what)) => {
                         inside.push((place, local, what));
                         continue;
@@ -495,19 +482,8 @@ impl<'a> Reading<'a> {
                 }
             };
             if is_carried {
-                if let Some((length, offset)) = reference.range {
-                    let end = listed.entry(local.path.clone()).or_default();
-                    *end = (*end).max(offset.saturating_add(length));
-                }
                 let list = if reference.role == Role::Init { &mut rung.inits } else { &mut rung.segments };
                 list.push(local.path);
-            }
-        }
-        if is_live {
-            for (path, end) in listed {
-                if let Some(object) = self.inventory.objects.get_mut(&path) {
-                    object.listed_bytes = Some(end.max(object.listed_bytes.unwrap_or(0)));
-                }
             }
         }
         self.not_random_access(inside, &mut rung, media.is_independent);
@@ -844,9 +820,8 @@ impl<'a> Reading<'a> {
             return false;
         }
         if let Some((reason, what)) = self.fault(local, expected, role) {
-            if reason == Reason::BeingWritten {
-                self.inventory.is_unsettled = true;
-            } else {
+            // The end of the writing is an event.
+            if reason != Reason::BeingWritten {
                 self.problem(place, format!("{} {what}", local.path), PACKAGE_ANEW);
             }
             self.leave_out(reason, place, &local.path, 1);
@@ -868,6 +843,21 @@ impl<'a> Reading<'a> {
         true
     }
 
+    /// A file of which a live playlist lists ranges grows until the presentation ends: sent now, every further segment would
+    /// be a new version of all of it.
+    fn leave_out_growing(&mut self, place: &str, local: &Local) {
+        let Some(path) = local.file.clone() else { return };
+        if self.told_files.insert(path) {
+            let what = format!("{} grows until the live presentation ends", local.path);
+            self.problem(
+                place,
+                what,
+                "players get it from the origin until then; write a file for each segment",
+            );
+            self.leave_out(Reason::Growing, place, &local.path, 1);
+        }
+    }
+
     /// A key beside the media. It is on the air for everybody: that is told.
     fn carry_key(&mut self, place: &str, local: &Local) -> bool {
         if local.file.is_none() {
@@ -883,7 +873,7 @@ impl<'a> Reading<'a> {
     fn fault(&mut self, local: &Local, expected: Expected, role: Role) -> Option<(Reason, String)> {
         let path = local.file.as_ref()?;
         let file = self.files.get(path)?;
-        if !file.is_finished && !(expected.is_encrypted && file.length > 0) {
+        if !file.is_finished {
             return Some((Reason::BeingWritten, "is still being written".to_owned()));
         }
         if !matches!(role, Role::Segment | Role::Init) {
