@@ -118,7 +118,7 @@ pub fn to_table(inventory: &Inventory) -> String {
         .map(|(reason, count)| format!("{} {}", grouped(count), reason.as_str().replace('_', " ")))
         .collect();
     if !others.is_empty() {
-        let _ = writeln!(out, "left to the origin: {}", others.join(", "));
+        let _ = writeln!(out, "not carried: {}", others.join(", "));
     }
     if !inventory.problems.is_empty() {
         let _ = writeln!(out, "\n{} problems:", inventory.problems.len());

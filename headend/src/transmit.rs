@@ -62,9 +62,10 @@ pub fn open(config: Config, once: bool, stable: bool) -> Result<Broadcast, Strin
     for (source, inventory) in broadcast.named_inventories() {
         let counts = inventory.left_out_by_reason();
         if !counts.is_empty() {
-            let counts =
-                counts.iter().map(|(reason, count)| format!("{} {}", grouped(*count), reason.as_str()));
-            eprintln!("{source}: left to the origin: {}", counts.collect::<Vec<_>>().join(", "));
+            let counts = counts
+                .iter()
+                .map(|(reason, count)| format!("{} {}", grouped(*count), reason.as_str().replace('_', " ")));
+            eprintln!("{source}: not carried: {}", counts.collect::<Vec<_>>().join(", "));
         }
     }
     tell(&broadcast.catalog().problems);
