@@ -41,7 +41,7 @@ pub trait Reason: Copy + fmt::Display + 'static {
 /// Declares an enum of reasons: each variant has its help sentence as its documentation and its label behind `=`.
 ///
 /// `in "family" by "label"` names the metric of the daemon that counts the variants. See [`reason`](crate::reason) for an
-/// example. The enum gets `ALL`, `as_str`, `help`, `Display` (the label) and [`Reason`](crate::reason::Reason); `as usize` is
+/// example. The enum gets `ALL`, `as_str`, `help`, `Display` (the label) and [`Reason`]; `as usize` is
 /// the place in `ALL`.
 #[macro_export]
 macro_rules! reasons {

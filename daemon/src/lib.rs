@@ -17,10 +17,10 @@
 //! A room imports rooms of lower floors, and of its own floor where that closes no circle (tested in `packaging/xtask`).
 //!
 //! ```text
-//! floor 0: caching, clock, listen, sys, vitals, waiting
+//! floor 0: caching, clock, listen, sys, vitals
 //! floor 1: store
 //! floor 2: delivery, manifests
-//! floor 3: origin, receive, repair, session, source, transport
+//! floor 3: origin, receive, repair, session, source, transport, waiting
 //! floor 4: catalog, http, page
 //! floor 5: admin, cli, config, doctor, main, metrics, running, sampler, status
 //! ```

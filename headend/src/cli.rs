@@ -101,7 +101,7 @@ pub struct Plan {
     /// A page with charts
     #[arg(long, value_name = "OUT")]
     pub html: Option<PathBuf>,
-    /// Play [simulation]: receivers, weather and viewing against the plan
+    /// Play `[simulation]`: receivers, weather and viewing against the plan
     #[arg(long)]
     pub simulate: bool,
     /// Receivers, instead of the configuration's

@@ -1,5 +1,5 @@
 //! The harness of the end-to-end stories: the real programs, a real origin, a lossy link between them, a player's
-//! requests, and the comparison of every byte. `tests/tests/*.rs` are the stories; `cargo xtask demo` tells one of them
+//! requests, and the comparison of every byte. `tests/tests/stories` has the stories; `cargo xtask demo` tells one of them
 //! to a person.
 //!
 //! ```text

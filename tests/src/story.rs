@@ -61,11 +61,11 @@ impl Story {
     pub fn of(folder: &Path) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let process = std::process::id();
-        let (b, c) = ((process >> 8) as u8, process as u8);
+        // 239.B.C.D: B from the process number, C and D from the story's.
+        let [_, _, _, process] = std::process::id().to_be_bytes();
         let group = |last: u32| {
-            let ip = Ipv4Addr::new(239, b, c, (number * 4 + last) as u8);
-            SocketAddrV4::new(ip, free_udp_port())
+            let [_, _, c, d] = (number * 4 + last).to_be_bytes();
+            SocketAddrV4::new(Ipv4Addr::new(239, process, c, d), free_udp_port())
         };
         Self {
             folder: folder.to_path_buf(),

@@ -17,7 +17,7 @@
 //! | [`names`] | paths of objects by the directories that have come |
 //! | [`delivery`] | what a receiver takes and gives |
 //! | [`profile`], [`build`] | objects to modules: what lies where, what has changed |
-//! | [`write`] | modules and messages as bytes |
+//! | [`mod@write`] | modules and messages as bytes |
 //!
 //! Left out: stream events and NPT, carousels of other services (LiteOptions), download scenarios other than the
 //! carousel.

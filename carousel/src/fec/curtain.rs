@@ -35,7 +35,7 @@ impl Curtain {
 
 /// Every interleaving of a writer and a reader, and every value that the memory model allows them to see:
 /// `cargo xtask loom`.
-#[cfg(all(test, loom))]
+#[cfg(all(test, feature = "loom"))]
 mod loom_tests {
     use super::*;
     use crate::fec::{Oti, Partition, SymbolMap};

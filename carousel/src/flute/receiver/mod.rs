@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The receiver places symbols and keeps count; it neither hashes nor inflates, because that must not hold up a
-//! receive thread. The owner of [`Event::Complete`] calls [`super::verify`] and, if the bytes are wrong,
+//! receive thread. The owner of [`Event::Complete`] calls [`super::verify()`] and, if the bytes are wrong,
 //! [`Receiver::reject`]: then the next pass is received anew.
 //!
 //! Nothing stays for ever: descriptions expire by their `Expires` (or by age, while the date is not known), objects in

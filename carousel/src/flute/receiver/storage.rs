@@ -24,7 +24,7 @@ pub struct OpenRequest<'a> {
 pub enum Refusal {
     /// This very object is held already: its packets are of no use.
     Held,
-    /// There is no room now; asked again after [`ReceiverConfig::refused_retry`].
+    /// There is no room now; asked again after [`super::ReceiverConfig::refused_retry`].
     NoRoom,
     /// The object will never be wanted: unusable name, too large, filtered.
     NotWanted,

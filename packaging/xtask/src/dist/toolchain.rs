@@ -7,14 +7,14 @@ use std::process::Command;
 use skycache_tests::programs::find;
 
 use super::target::{Libc, Target};
-use crate::install::apt;
+use crate::install::{apt, python_package};
 use crate::run;
 
 /// Debian's, whose packages are of one version with the source of the standard library. rustup's has no such source without
 /// its own server.
 const RUST: &str = "1.96.0";
 const RUST_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
-/// From PyPI.
+/// From the Python registry.
 const ZIG: &str = "0.17.1";
 /// From the Rust registry.
 const ZIGBUILD: &str = "0.24.0";
@@ -173,12 +173,7 @@ fn get_zig(folder: &Path) -> Result<PathBuf, String> {
     };
     if find().is_none() {
         println!("== zig {ZIG}");
-        let make = || run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv));
-        // Debian's Python leaves this out of its main package.
-        let made = make().or_else(|_| apt(&["python3-venv"]).and_then(|()| make()));
-        made.map_err(|err| format!("{err}; as root: apt-get install python3-venv"))?;
-        let mut pip = Command::new(venv.join("bin/pip"));
-        run(pip.args(["install", "--quiet", "--disable-pip-version-check", &format!("ziglang=={ZIG}")]))?;
+        python_package(&venv, &format!("ziglang=={ZIG}"))?;
     }
     find().ok_or_else(|| format!("no zig below {}", venv.display()))
 }

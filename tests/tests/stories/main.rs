@@ -1,0 +1,16 @@
+//! Stories: both programs as real processes over real sockets, from basic to odd. One test binary, so that one link step
+//! builds them and the stories, which mostly wait, run beside each other.
+
+mod bad_input;
+mod basic;
+mod captures;
+mod catalog;
+mod disk;
+mod dvb_i;
+mod fec;
+mod http;
+mod losses;
+mod page;
+mod players;
+mod service;
+mod transport;
