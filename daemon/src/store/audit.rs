@@ -1,21 +1,21 @@
-//! Every invariant of `DESIGN.md`, looked at: what `skycached check --deep` says of the store.
+//! Verification of every invariant of `DESIGN.md`, for `skycached check --deep`.
 
 use std::fmt;
 
 use super::{HEADER_BYTES, Store, Tier, file, resume};
 
-/// What was found. Numbers of the invariants are those of `DESIGN.md`.
+/// Findings of an audit. Numbers of the invariants are those of `DESIGN.md`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Audit {
-    /// Objects looked at.
+    /// Objects verified.
     pub objects: u64,
     /// Their bytes.
     pub bytes: u64,
     /// Files that are shorter or longer than their object (1).
     pub wrong_length: u64,
-    /// Bodies that have not the digest of their header (2), or cannot be read.
+    /// Bodies whose digest differs from their header (2), or that cannot be read.
     pub wrong_bytes: u64,
-    /// Files below `objects` that are no object of the index (1, 4).
+    /// Files below `objects` that belong to no object of the index (1, 4).
     pub strangers: u64,
     /// Bytes beyond the quota (5).
     pub over_quota_bytes: u64,
@@ -54,8 +54,8 @@ impl fmt::Display for Audit {
 }
 
 impl Store {
-    /// Reads everything and compares it with what must be so. Wrong objects are evicted. As long as it takes; nobody else
-    /// should be writing.
+    /// Reads every object and verifies the invariants; evicts corrupt objects. Takes as long as reading the cache takes; run it
+    /// while nothing else writes.
     pub fn audit(&self) -> Audit {
         let mut audit = Audit::default();
         let held = self.list();

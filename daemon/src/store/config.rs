@@ -1,4 +1,4 @@
-//! `[store]` of the configuration, and what an object wishes for.
+//! Options of the store (`[store]`), and the placement of one object.
 
 use std::path::PathBuf;
 
@@ -13,23 +13,23 @@ use super::Class;
 pub struct StoreConfig {
     /// Folder of the cache.
     pub path: PathBuf,
-    /// Most bytes that objects may take, headers included.
+    /// Maximum bytes of objects on disk, headers included.
     pub quota_bytes: u64,
-    /// Free space that is left to others on the same file system.
+    /// Free space left to other programs on the same file system.
     pub reserve_bytes: u64,
-    /// Most bytes that objects may take in memory: live, promotion, and whatever the disk does not take.
+    /// Maximum bytes of objects in memory: live, candidates for promotion, and everything while the disk fails.
     pub memory_bytes: u64,
-    /// What expires so soon after it came lives in memory and never sees the flash.
+    /// Objects that expire within this time of their arrival stay in memory and are never written to flash.
     pub short_lived_s: u64,
-    /// Most bytes written to the disk in a day (UTC); beyond, what comes lives in memory. 0: any number.
+    /// Maximum bytes written to the disk in a day (UTC); beyond that, objects go to memory. 0: unlimited.
     pub write_budget_bytes_per_day: u64,
-    /// What the flash bears in all, as its maker says, to tell how long it will last. 0: nobody knows.
+    /// The flash's rated endurance, for the estimate of its remaining life. 0: unknown.
     pub flash_endurance_bytes: u64,
-    /// Objects of this length or more outlive a power cut while they are on their way in.
+    /// Partials of objects of at least this length survive a power cut.
     pub resume_bytes: u64,
-    /// Bytes read a second to verify objects after an unclean stop, while nobody asks for them. 0: only who asks verifies.
+    /// Rate of background verification after an unclean stop. 0: objects are verified at their first use only.
     pub scrub_bytes_per_s: u64,
-    /// Who leaves first.
+    /// Eviction policy.
     pub eviction: Eviction,
     /// Classes by URI.
     #[serde(rename = "class")]
@@ -40,7 +40,7 @@ pub struct StoreConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassRule {
-    /// URI prefix; the longest that fits an object counts.
+    /// URI prefix; the longest match applies.
     pub base: String,
     /// Its class.
     pub class: Class,
@@ -53,12 +53,12 @@ impl ClassRule {
     }
 }
 
-/// What is known of an object that wants in, to find its tier.
+/// Properties that decide an object's tier.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Wish {
     /// Its class.
     pub class: Class,
-    /// Whether it will be stale soon: see [`super::Store::is_short`].
+    /// Whether it expires soon; see [`super::Store::is_short`].
     pub is_short_lived: bool,
 }
 

@@ -1,5 +1,5 @@
-//! How the disk is: fine, or why not. While it is not, objects live in memory; it is tried again every few seconds, and
-//! each change is said once.
+//! State of the disk. While the disk fails, objects go to memory; it is retried every few seconds, and each change of
+//! state is logged once.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,19 +10,19 @@ use carousel::time::Instant;
 
 use crate::clock;
 
-/// A disk that failed is tried again after this.
+/// Interval between attempts to use a disk that failed.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// What the disk was like when it was used last.
+/// State of the disk at its last use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskState {
-    /// It takes what it is given.
+    /// Writes succeed.
     Fine,
-    /// No space, or less than the reserve.
+    /// No space left, or less than the reserve.
     Full,
     /// Mounted read-only.
     ReadOnly,
-    /// Anything else that a disk answers.
+    /// Any other I/O error.
     Failing,
 }
 
@@ -65,21 +65,21 @@ impl Disk {
         DiskState::ALL[usize::from(self.state.load(Ordering::Relaxed)) % DiskState::ALL.len()]
     }
 
-    /// Whether it is worth trying: it is fine, or has had time to become so.
+    /// Whether to try writing: the last write succeeded, or the retry interval has passed.
     pub(super) fn is_usable(&self) -> bool {
         self.state() == DiskState::Fine
             || clock::now() >= Instant::from_nanos(self.retry_ns.load(Ordering::Relaxed))
     }
 
-    /// It took something.
+    /// Records a successful write.
     pub(super) fn worked(&self) {
         if self.state() != DiskState::Fine {
             self.state.store(DiskState::Fine as u8, Ordering::Relaxed);
-            tracing::info!(folder = %self.folder.display(), "the disk takes objects again");
+            tracing::info!(folder = %self.folder.display(), "the disk accepts writes again");
         }
     }
 
-    /// It did not.
+    /// Records a failed write.
     pub(super) fn failed(&self, err: &io::Error) {
         self.set(DiskState::of(err), &err.to_string());
     }
@@ -93,9 +93,11 @@ impl Disk {
         self.retry_ns.store((clock::now() + RETRY).as_nanos(), Ordering::Relaxed);
         if self.state.swap(state as u8, Ordering::Relaxed) != state as u8 {
             let mend = match state {
-                DiskState::Full => "make room, or lower [store] quota_bytes",
+                DiskState::Full => "free some space, or lower [store] quota_bytes",
                 DiskState::ReadOnly => "remount it for writing; the kernel's log says why it is not",
-                DiskState::Fine | DiskState::Failing => "look at the kernel's log, and think of replacing it",
+                DiskState::Fine | DiskState::Failing => {
+                    "read the kernel's log; the disk may need replacement"
+                }
             };
             tracing::warn!(
                 folder = %self.folder.display(), why, mend,

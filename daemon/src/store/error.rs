@@ -1,20 +1,20 @@
-//! Why the store could not, and why an object left.
+//! Errors of the store, and reasons for evictions.
 
 use std::path::PathBuf;
 
-/// Why the store could not do something.
+/// Error of a store operation.
 #[derive(Debug)]
 pub enum StoreError {
-    /// Another daemon has the folder.
+    /// Another daemon uses the folder.
     Locked(PathBuf),
-    /// The folder cannot be made or read.
+    /// The folder cannot be created or read.
     Folder(PathBuf, std::io::Error),
     /// The object is larger than the quota.
     LargerThanQuota {
         /// Its bytes.
         length: u64,
     },
-    /// Everything that could be evicted is in use or pinned.
+    /// Everything left is in use or pinned.
     NoRoom,
     /// Less than the reserve is free on the file system.
     DiskFull,

@@ -1,4 +1,4 @@
-//! Files of the store: anonymous until published, then linked into place.
+//! Files of the store: unnamed until published, then linked into place.
 #![allow(unsafe_code)] // fallocate, linkat, statvfs, flock, memfd_create: plain calls on descriptors and C strings that we own
 
 use std::ffi::CString;
@@ -14,7 +14,7 @@ use carousel::digest::Digest;
 
 /// Folder below the store's that holds objects.
 pub(super) const OBJECTS: &str = "objects";
-/// Ending of files that are being linked; left behind only by a crash between two steps.
+/// Suffix of files that are being linked; left behind only by a crash between two steps.
 pub(super) const LINKING: &str = ".linking";
 
 fn done(result: i32) -> io::Result<()> {
@@ -25,7 +25,7 @@ fn c_path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 
-/// Makes the folders and takes the lock. `None` if somebody else has it.
+/// Creates the folders and takes the lock; `None` if another process holds it.
 pub(super) fn lock_folder(folder: &Path) -> io::Result<Option<File>> {
     fs::create_dir_all(folder.join(OBJECTS))?;
     let lock =
@@ -44,14 +44,14 @@ pub(super) fn object_path(folder: &Path, key: &str) -> PathBuf {
     folder.join(OBJECTS).join(&name[..2]).join(&name[2..4]).join(&name[4..44])
 }
 
-/// A file without a name: gone with its last descriptor, unless it is linked.
+/// Creates an unnamed file, freed with its last descriptor unless it is linked.
 pub(super) fn anonymous(folder: &Path) -> io::Result<File> {
     let open = |flags, path: &Path| {
         OpenOptions::new().read(true).write(true).mode(0o600).custom_flags(flags).open(path)
     };
     match open(libc::O_TMPFILE, &folder.join(OBJECTS)) {
         Err(err) if matches!(err.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR | libc::ENOENT)) => {
-            // File systems without O_TMPFILE (some overlays, NFS): a name that recovery sweeps away.
+            // File systems without O_TMPFILE (some overlays, NFS): use a name that recovery removes.
             static NEXT: AtomicU64 = AtomicU64::new(0);
             let name = format!("{}-{}{LINKING}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
             let path = folder.join(OBJECTS).join(name);
@@ -61,7 +61,7 @@ pub(super) fn anonymous(folder: &Path) -> io::Result<File> {
     }
 }
 
-/// A file in memory: pages that nobody has written to take no room.
+/// Creates a file in memory; unwritten pages take no memory.
 pub(super) fn in_memory() -> io::Result<File> {
     // SAFETY: the name is a NUL-terminated constant.
     let fd = unsafe { libc::memfd_create(c"skycache".as_ptr(), libc::MFD_CLOEXEC) };
@@ -72,7 +72,7 @@ pub(super) fn in_memory() -> io::Result<File> {
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 
-/// Gives the file its length and its blocks, so that a full disk shows now and not as SIGBUS under a mapping.
+/// Allocates the file's blocks, so that a full disk is reported now and not as SIGBUS under a mapping.
 pub(super) fn preallocate(file: &File, bytes: u64) -> io::Result<()> {
     let length = libc::off_t::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge)?;
     // SAFETY: the descriptor is open for the length of the call.
@@ -82,7 +82,7 @@ pub(super) fn preallocate(file: &File, bytes: u64) -> io::Result<()> {
     }
 }
 
-/// Gives an anonymous file its name, replacing what has it now, in one step that a crash cannot split.
+/// Links an unnamed file under a name, atomically replacing an existing file.
 pub(super) fn link(file: &File, path: &Path) -> io::Result<()> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     if let Some(parent) = path.parent() {
@@ -105,7 +105,7 @@ pub(super) fn link(file: &File, path: &Path) -> io::Result<()> {
     })
 }
 
-/// Gives a file with a name another one, in one step, replacing what has it now.
+/// Renames a file, atomically replacing an existing one.
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent)?;
@@ -113,7 +113,7 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)
 }
 
-/// Removes an object's file; that it is gone already is as good.
+/// Removes an object's file; succeeds if it does not exist.
 pub(super) fn remove(path: &Path) {
     let _ = fs::remove_file(path);
 }

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! JSON, because an operator can read it with `head -c 4096`, and because unknown members of a newer minor version are
-//! passed over. The checksum comes before what it covers, so that a torn header never looks whole.
+//! ignored. The checksum precedes the bytes that it covers, so that a torn header is never accepted.
 
 use carousel::digest::Digest;
 use carousel::name::ObjectKey;
@@ -26,11 +26,11 @@ use crate::caching::{self, Selecting};
 /// Bytes before the body: one page, so that the body is mapped at a page boundary.
 pub(super) const HEADER_BYTES: usize = 4096;
 const MAGIC: &[u8; 8] = b"SKYCACHE";
-/// What this program writes, and the newest that it reads.
+/// Version written, and the newest version read.
 const VERSION: u32 = 1;
 const METADATA_AT: usize = 48;
 
-/// How readily an object is evicted.
+/// Eviction priority of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
@@ -38,10 +38,10 @@ pub enum Class {
     Pinned,
     /// After all others.
     High,
-    /// The usual.
+    /// The default.
     #[default]
     Medium,
-    /// Before all others: promotion. Kept in memory until it is asked for.
+    /// Before all others. Kept in memory until first requested, then promoted.
     Low,
 }
 
@@ -61,11 +61,11 @@ impl Class {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CameBy {
-    /// Every byte by the carousel.
+    /// Entirely from the carousel.
     Carousel,
-    /// By the carousel, with parts from an origin.
+    /// From the carousel, with ranges repaired from an origin.
     CarouselRepaired,
-    /// Every byte from an origin.
+    /// Entirely from an origin.
     Origin,
 }
 
@@ -111,7 +111,7 @@ impl ObjectUri {
     }
 }
 
-/// What is known of an object beside its bytes.
+/// Metadata of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectMeta {
     /// Its key.
@@ -126,16 +126,16 @@ pub struct ObjectMeta {
     pub digest: Digest,
     /// TOI that brought it; 0 if it came from an origin.
     pub version: u64,
-    /// When it became whole.
+    /// When it became complete.
     pub received_at: WallTime,
-    /// When it is stale, if anything says so.
+    /// When it becomes stale, if known.
     pub expires: Option<WallTime>,
     /// How readily it is evicted.
     pub class: Class,
-    /// How it came.
+    /// How it arrived.
     pub came_by: CameBy,
-    /// What an origin said beside the bytes; `None` of what came over the air. Most objects have none, and a million boxes
-    /// keep tens of thousands in little memory.
+    /// The origin's response; `None` for objects from the link. Boxed, since most objects have none and small boxes hold tens of
+    /// thousands of them.
     pub response: Option<Box<ResponseMeta>>,
     /// Query parameters under whose values a request means this object.
     pub ignored_query: IgnoredQuery,
@@ -146,11 +146,11 @@ pub struct ObjectMeta {
 pub struct ResponseMeta {
     /// Its status.
     pub status: u16,
-    /// Its age in seconds when it came (RFC 9111 section 4.2.3).
+    /// Its age in seconds on arrival (RFC 9111 section 4.2.3).
     pub initial_age_s: u32,
     /// Its end-to-end fields, as [`crate::caching::to_pairs`] makes them.
     pub headers: Vec<(String, String)>,
-    /// What it was selected by (`Vary`).
+    /// Request fields that selected it (`Vary`).
     pub selecting: Selecting,
 }
 
@@ -160,7 +160,7 @@ impl ResponseMeta {
         caching::from_pairs(self.headers.iter().map(|(name, value)| (name, value)))
     }
 
-    /// Whether a request with these fields would get this response, of those of its name.
+    /// Whether this response matches a request with these fields.
     pub fn suits(&self, request: &HeaderMap) -> bool {
         self.selecting.is_empty() || {
             let language = self.headers.iter().find(|(name, _)| name == "content-language");
@@ -170,7 +170,7 @@ impl ResponseMeta {
 }
 
 impl ObjectMeta {
-    /// Status of the response; 200 of what came over the air.
+    /// Status of the response; 200 for objects from the link.
     pub fn status(&self) -> u16 {
         self.response.as_ref().map_or(200, |it| it.status)
     }
@@ -180,12 +180,12 @@ impl ObjectMeta {
         self.response.as_ref().map_or_else(HeaderMap::new, |it| it.fields())
     }
 
-    /// Whether a request with these fields means this object, of those that have its name.
+    /// Whether this variant matches a request with these fields.
     pub fn suits(&self, request: &HeaderMap) -> bool {
         self.response.as_ref().is_none_or(|it| it.suits(request))
     }
 
-    /// What the response was selected by.
+    /// Request fields that selected the response.
     pub fn selecting(&self) -> &[(String, Option<String>)] {
         self.response.as_ref().map_or(&[], |it| &it.selecting)
     }
@@ -217,7 +217,7 @@ struct StoredResponse {
     selecting: Selecting,
 }
 
-/// The metadata as a header and a snapshot have them.
+/// Encodes metadata for a header or a snapshot.
 pub(super) fn metadata(meta: &ObjectMeta) -> Option<Vec<u8>> {
     let stored = Stored {
         key: meta.key.as_str().to_owned(),
@@ -241,7 +241,7 @@ pub(super) fn metadata(meta: &ObjectMeta) -> Option<Vec<u8>> {
     serde_json::to_vec(&stored).ok()
 }
 
-/// The header page, or `None` if the metadata do not fit.
+/// Encodes the header page; `None` if the metadata do not fit.
 pub(super) fn encode(meta: &ObjectMeta) -> Option<Vec<u8>> {
     let metadata = metadata(meta)?;
     if metadata.len() > HEADER_BYTES - METADATA_AT {
@@ -256,10 +256,10 @@ pub(super) fn encode(meta: &ObjectMeta) -> Option<Vec<u8>> {
     Some(page)
 }
 
-/// Why a file in the store's folder is not an object.
+/// Why a file in the store's folder is not a usable object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BadHeader {
-    /// Cut short, torn, or of another program.
+    /// Truncated, torn, or not ours.
     Damaged,
     /// Written by a newer version of this program.
     Newer,

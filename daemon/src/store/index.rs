@@ -1,4 +1,4 @@
-//! What is in the cache, by key, with an order of leaving for each tier and class, bounded by bytes.
+//! Index of the cache by key, with an eviction order for each tier and class, bounded by bytes.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -12,7 +12,7 @@ use carousel::time::WallTime;
 use super::format::{Class, HEADER_BYTES};
 use super::{EvictReason, StoredObject, Tier};
 
-/// Classes that make room, in the order in which they do.
+/// Evictable classes, first evicted first.
 const LEAVING: [Class; 3] = [Class::Low, Class::Medium, Class::High];
 
 /// The index. Every operation is O(1) on average but `list`.
@@ -22,7 +22,7 @@ pub(super) struct Index {
     free: Vec<Slot>,
     /// By tier, then in the order of [`LEAVING`]. Pinned objects are in none.
     orders: [[Order; LEAVING.len()]; Tier::ALL.len()],
-    /// What becomes stale when; slots that have changed hands since are passed over.
+    /// Expiry times by slot; entries of reused slots are skipped.
     stale: BinaryHeap<Reverse<(i64, Slot)>>,
     bytes: [u64; Tier::ALL.len()],
     inserted: u64,
@@ -33,7 +33,7 @@ pub(super) struct Index {
 #[derive(Debug)]
 struct Entry {
     object: Arc<StoredObject>,
-    /// Which order it is in; `None`: pinned.
+    /// Its eviction order; `None`: pinned.
     class: Option<usize>,
 }
 
@@ -53,7 +53,7 @@ impl Index {
         }
     }
 
-    /// The object, counted as used.
+    /// Looks up an object and counts a use.
     pub(super) fn get(&mut self, key: &str) -> Option<Arc<StoredObject>> {
         let slot = *self.slots.get(key)?;
         let entry = self.objects[slot as usize].as_ref()?;
@@ -68,7 +68,7 @@ impl Index {
         self.objects[slot as usize].as_ref().map(|entry| &entry.object)
     }
 
-    /// Puts an object in; one that has its name leaves.
+    /// Inserts an object; removes an existing one of the same key.
     pub(super) fn insert(&mut self, object: Arc<StoredObject>) -> Option<Arc<StoredObject>> {
         let key = object.meta.key.clone();
         let old = self.remove(key.as_str(), EvictReason::Replaced);
@@ -91,7 +91,7 @@ impl Index {
         old
     }
 
-    /// Puts `new`, which has the bytes of `old`, into its place. False if `old` has left.
+    /// Replaces `old` by `new`, which has the same bytes. False if `old` is not in the index any more.
     pub(super) fn swap(&mut self, old: &Arc<StoredObject>, new: Arc<StoredObject>) -> bool {
         let Some(&slot) = self.slots.get(old.meta.key.as_str()) else { return false };
         let Some(entry) = self.objects[slot as usize].as_mut().filter(|it| Arc::ptr_eq(&it.object, old))
@@ -109,7 +109,7 @@ impl Index {
         true
     }
 
-    /// Dates of objects that have left long before would fill the memory of a box that is never switched off.
+    /// Removes expiry entries of removed objects, which would otherwise accumulate while the daemon runs.
     fn forget_old_dates(&mut self) {
         let date = |(slot, entry): (usize, &Option<Entry>)| {
             let expires = entry.as_ref()?.object.meta.expires?;
@@ -118,7 +118,7 @@ impl Index {
         self.stale = self.objects.iter().enumerate().filter_map(date).collect();
     }
 
-    /// Puts a slot into an order, or none.
+    /// Adds a slot to an eviction order, or to none.
     fn enter(&mut self, slot: Slot, class: Option<usize>) {
         let Some(entry) = &mut self.objects[slot as usize] else { return };
         entry.class = class;
@@ -128,7 +128,7 @@ impl Index {
         }
     }
 
-    /// Takes a slot out of its order.
+    /// Removes a slot from its eviction order.
     fn leave(&mut self, slot: Slot) {
         let Some(entry) = &mut self.objects[slot as usize] else { return };
         if let Some(class) = entry.class.take() {
@@ -142,7 +142,7 @@ impl Index {
         self.forget(slot, reason)
     }
 
-    /// Forgets a slot that is in no order.
+    /// Frees a slot that is in no eviction order.
     fn forget(&mut self, slot: Slot, reason: EvictReason) -> Option<Arc<StoredObject>> {
         let Entry { object, .. } = self.objects[slot as usize].take()?;
         object.leave();
@@ -153,8 +153,8 @@ impl Index {
         Some(object)
     }
 
-    /// Evicts until at most `most` bytes are held in a tier: first what is stale, then by class, then as the policy has
-    /// it; never what is pinned or being served. `None` if that is not enough; what could leave has left.
+    /// Evicts until a tier holds at most `most` bytes: stale objects first, then by class, then by the policy; never pinned
+    /// objects or those being served. `None` if that is not enough; everything evictable is evicted then.
     pub(super) fn shrink(
         &mut self,
         tier: Tier,
@@ -186,9 +186,9 @@ impl Index {
         self.forget(slot, EvictReason::Room)
     }
 
-    /// An object of the tier that is stale now, and free to go.
+    /// A stale object of the tier that can be evicted.
     fn next_stale(&mut self, tier: Tier, now: WallTime) -> Option<Slot> {
-        // What is stale but in use, pinned, or of the other tier comes back into the heap.
+        // Stale objects that are in use, pinned, or of the other tier go back into the heap.
         let mut later = Vec::new();
         let mut found = None;
         while let Some(&Reverse((at_ms, slot))) = self.stale.peek()
@@ -220,7 +220,7 @@ impl Index {
         true
     }
 
-    /// Every object; of each class the one that leaves last first.
+    /// Every object; within each class the last to be evicted first.
     pub(super) fn list(&self) -> Vec<Arc<StoredObject>> {
         let ordered = self.orders.iter().flatten().flat_map(Order::iter);
         let pinned = (0..).zip(&self.objects);
@@ -232,7 +232,7 @@ impl Index {
             .collect()
     }
 
-    /// Grows with every object that comes or goes.
+    /// A counter that changes with every insertion and removal.
     pub(super) fn changes(&self) -> u64 {
         self.inserted + self.evicted.iter().sum::<u64>()
     }

@@ -1,5 +1,5 @@
-//! What is done when nothing else is to be done: objects in memory that are asked for go to the disk, and what has not been
-//! verified since an unclean stop is, slowly.
+//! Background work of the store: promotion of requested objects from memory to the disk, and slow verification of objects
+//! after an unclean stop.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use super::{Claim, EvictReason, Store, StoreError, StoredObject, Tier};
 
-/// How often there is a look at what is to be verified.
+/// Interval between looks for unverified objects.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The keeper's thread.
+/// The background thread.
 #[derive(Debug)]
 pub struct Keeper {
     stop: Arc<AtomicBool>,
@@ -61,7 +61,7 @@ impl Store {
         }
     }
 
-    /// Writes an object in memory to the disk, and lets it live there from now on.
+    /// Moves an object from memory to the disk.
     fn promote(&self, object: &Arc<StoredObject>) -> Result<(), StoreError> {
         let key = object.meta.key.as_str();
         let is_current = || self.index().peek(key).is_some_and(|now| Arc::ptr_eq(now, object));
@@ -74,7 +74,7 @@ impl Store {
         let bytes = object.bytes(0..length).ok_or(StoreError::NoRoom)?;
         partial.write_at(0, &bytes)?;
         let frozen = partial.freeze(length)?;
-        // A newer version may have come meanwhile; its file must stay.
+        // A newer version may have been published since; its file must stay.
         if is_current() {
             self.publish(&frozen, object.meta.clone())?;
             self.0.promoted.fetch_add(1, Ordering::Relaxed);
@@ -82,7 +82,7 @@ impl Store {
         Ok(())
     }
 
-    /// Verifies what nobody has since an unclean stop, at the configured rate, until something else is to be done.
+    /// Verifies objects at the configured rate until other work arrives.
     fn scrub(&self, stop: &AtomicBool) {
         let rate = self.0.config.scrub_bytes_per_s;
         if rate == 0 || self.0.unverified.load(Ordering::Relaxed) == 0 {

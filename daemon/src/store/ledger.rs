@@ -1,4 +1,4 @@
-//! What the flash was asked to write: today, in all, and how long it will last so.
+//! Ledger of bytes written to flash: today, in total, and the remaining life at that rate.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,17 +9,17 @@ use serde::{Deserialize, Serialize};
 use crate::clock;
 
 const DAY_MS: i64 = 86_400_000;
-/// Bytes between two notes of the ledger on the disk: a power cut forgets at most so many.
+/// Bytes between two saves of the ledger; a power cut loses at most this much of it.
 const NOTE_BYTES: u64 = 256 << 20;
 const FILE: &str = "written.json";
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Page {
-    /// Days since 1970; 0 while nobody knows the date.
+    /// Days since 1970; 0 while the date is unknown.
     day: i64,
     today_bytes: u64,
     total_bytes: u64,
-    /// When the ledger was begun.
+    /// Start of the ledger.
     since_ms: i64,
 }
 
@@ -32,16 +32,16 @@ pub(super) struct Ledger {
     page: Mutex<(Page, u64)>,
 }
 
-/// What the ledger says.
+/// Totals of the ledger.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct FlashWear {
     /// Bytes written since midnight, UTC.
     pub today_bytes: u64,
-    /// Bytes that may be written in a day; 0: any number.
+    /// Daily budget; 0: unlimited.
     pub budget_bytes: u64,
-    /// Bytes written since the ledger was begun.
+    /// Bytes written since the start of the ledger.
     pub total_bytes: u64,
-    /// Days until the endurance is used up at the rate so far; `None` if nobody has said what it is, or nothing was written.
+    /// Days until the endurance is used up at the rate so far; `None` if it is unknown or nothing was written.
     pub life_days: Option<f64>,
 }
 
@@ -55,7 +55,7 @@ impl Ledger {
         Self { path, budget_bytes, endurance_bytes, page: Mutex::new((page, page.total_bytes)) }
     }
 
-    /// Whether `bytes` more may be written today.
+    /// Whether the budget allows `bytes` more today.
     pub(super) fn allows(&self, bytes: u64) -> bool {
         if self.budget_bytes == 0 {
             return true;
@@ -65,7 +65,7 @@ impl Ledger {
         page.0.today_bytes.saturating_add(bytes) <= self.budget_bytes
     }
 
-    /// `bytes` were written.
+    /// Records `bytes` written.
     pub(super) fn wrote(&self, bytes: u64) {
         let note = {
             let mut page = self.page();
@@ -83,14 +83,14 @@ impl Ledger {
         }
     }
 
-    /// Notes it on the disk.
+    /// Saves the ledger.
     pub(super) fn close(&self) {
         let page = self.page().0;
         self.note(page);
     }
 
     fn note(&self, page: Page) {
-        // A ledger that cannot be noted costs at worst a day's budget.
+        // A ledger that cannot be saved costs at most one day's budget.
         if let Ok(bytes) = serde_json::to_vec(&page) {
             let fresh = self.path.with_extension("new");
             let _ = std::fs::write(&fresh, bytes).and_then(|()| std::fs::rename(&fresh, &self.path));
@@ -113,12 +113,12 @@ impl Ledger {
     }
 
     fn page(&self) -> MutexGuard<'_, (Page, u64)> {
-        // Numbers only: whatever a panic elsewhere left is as good.
+        // Numbers only, consistent after a panic elsewhere.
         self.page.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Begins a new day, if it is one. A clock that jumps back (a box that lost its battery) does not.
+/// Starts a new day if the date has advanced. A clock that jumps back (a box without a battery) does not.
 fn turn(page: &mut Page, now: Option<WallTime>) {
     let Some(today) = now.map(|now| now.unix_ms() / DAY_MS).filter(|&today| today > page.day) else { return };
     // The first date after a start without one is not a new day: what was written before it counts.

@@ -14,11 +14,11 @@ use super::sigbus::Guard;
 /// The smallest page there is. Where pages are larger `mincore` refuses odd addresses, and everything counts as cold.
 const PAGE_BYTES: usize = 4096;
 
-/// A whole file, mapped for reading.
+/// An entire file, mapped for reading.
 ///
-/// Invariant: nobody writes to the file while a `Mapping` of it exists. It is made for published files, which are never
-/// opened for writing again, and for anonymous ones whose writer is gone. What somebody else does to the files behind
-/// our back is caught by [`Mapping::is_backed`], and where that comes too late by [`super::sigbus`].
+/// Invariant: the daemon does not write to the file while a `Mapping` of it exists. Only published files, which are never
+/// opened for writing again, and unnamed ones whose writer is dropped are mapped. Changes by other programs are detected by
+/// [`Mapping::is_backed`], and where that comes too late by [`super::sigbus`].
 #[derive(Debug)]
 pub(super) struct Mapping {
     // Before the map: the guard must go first.
@@ -52,11 +52,11 @@ impl Mapping {
         let address = self.map.as_ptr().wrapping_add(start);
         // SAFETY: the range lies in the mapping, whose start is a page's; there is a byte for each of its pages.
         let result = unsafe { libc::mincore(address.cast_mut().cast(), length, pages.as_mut_ptr().cast()) };
-        // Where the kernel does not say, waiting is assumed.
+        // If the kernel does not answer, assume that reading waits.
         result == 0 && pages.iter().all(|page| page & 1 == 1)
     }
 
-    /// Everything.
+    /// The entire mapping.
     pub(super) fn as_slice(&self) -> &[u8] {
         &self.map
     }

@@ -1,20 +1,20 @@
-//! The store: one self-describing file per object, published only when whole and verified.
+//! Object store: one self-describing file per object, published only when complete and verified.
 //!
 //! `DESIGN.md` beside this file has the byte picture, the invariants and the order of steps.
 //!
-//! | file | what it is for |
+//! | file | content |
 //! |---|---|
 //! | `format.rs` | the header page |
 //! | `file.rs` | anonymous files, files in memory, linking, preallocation |
-//! | `mapping.rs`, `sigbus.rs` | the mappings, and what becomes of a page that the disk cannot give |
-//! | `object.rs` | a whole object, on either tier |
-//! | `partial.rs`, `resume.rs` | an object on its way in; what of it outlives a power cut |
-//! | `index.rs` | what is there; who leaves next is [`carousel::eviction`]'s |
-//! | `recover.rs`, `snapshot.rs` | the index after a start |
-//! | `audit.rs` | every invariant, looked at |
-//! | `disk.rs`, `ledger.rs` | how the disk is, and what it was asked to write |
-//! | `variants.rs` | several objects of one name, and what a 304 changes of one |
-//! | `keeper.rs` | what is done when nothing else is to be done: promotion, verification |
+//! | `mapping.rs`, `sigbus.rs` | memory mappings, and handling of pages that cannot be read |
+//! | `object.rs` | a published object, on either tier |
+//! | `partial.rs`, `resume.rs` | an object being written; its state across a power cut |
+//! | `index.rs` | lookup by key; eviction order is [`carousel::eviction`]'s |
+//! | `recover.rs`, `snapshot.rs` | rebuilding the index at start |
+//! | `audit.rs` | verification of every invariant |
+//! | `disk.rs`, `ledger.rs` | state of the disk; bytes written to flash |
+//! | `variants.rs` | several objects of one name (`Vary`); metadata updates by a 304 |
+//! | `keeper.rs` | background thread: promotion, verification |
 
 mod audit;
 mod config;
@@ -63,23 +63,23 @@ use object::Root;
 use format::HEADER_BYTES;
 use index::Index;
 
-/// Objects on their way in take at most one part in so many of the quota, so that a sender of objects that never become
-/// whole cannot empty the cache. A single one may be larger.
+/// Divisor of the quota: partials together take at most this share, so that a sender of objects that never complete cannot
+/// empty the cache. A single partial may be larger.
 const PARTIAL_SHARE: u64 = 2;
-/// Objects that nobody has described get into one part in so many of the quota at most.
+/// Divisor of the quota: undescribed objects together take at most this share.
 pub const UNNAMED_SHARE: u64 = 16;
 
-/// An object in memory that was asked for so often goes to the disk.
+/// Hits after which an object in memory is promoted to the disk.
 const PROMOTE_USES: u32 = 2;
-/// Objects that wait for it.
+/// Objects queued for promotion.
 const PROMOTIONS: usize = 64;
 
-/// By what right room is asked for.
+/// Origin of a request for room.
 #[derive(Debug, Clone, Copy)]
 enum Claim {
     /// An FDT or an origin has named the object.
     Named,
-    /// Nobody has.
+    /// No description has arrived.
     Unnamed,
 }
 
@@ -92,7 +92,7 @@ pub struct Usage {
     pub bytes: u64,
     /// Bytes they take in memory.
     pub memory_bytes: u64,
-    /// Bytes of objects on their way in, on both tiers.
+    /// Bytes of partials, on both tiers.
     pub partial_bytes: u64,
     /// The quota of the disk.
     pub quota_bytes: u64,
@@ -100,13 +100,13 @@ pub struct Usage {
     pub memory_quota_bytes: u64,
     /// Bytes written to the disk since the start.
     pub written_bytes: u64,
-    /// How the disk is.
+    /// State of the disk.
     pub disk: DiskState,
-    /// What it was asked to write.
+    /// Bytes written to flash.
     pub wear: FlashWear,
-    /// Objects that came to memory first and went to the disk because they were asked for.
+    /// Objects promoted from memory to the disk.
     pub promoted: u64,
-    /// Objects that were not verified yet since an unclean stop.
+    /// Objects not verified since an unclean stop.
     pub unverified: u64,
     /// Evictions since the start, in the order of [`EvictReason::ALL`].
     pub evicted: [u64; EvictReason::ALL.len()],
@@ -118,12 +118,12 @@ struct Inner {
     /// Holds the lock for as long as the store lives.
     _lock: File,
     index: Mutex<Index>,
-    /// Held while a file gets its name or loses it, and the index learns of it: so that nobody takes away the file of a
-    /// successor. Hits never wait for it.
+    /// Held while a file is linked or unlinked and the index is updated, so that the file of a newer version is never
+    /// unlinked. Lookups never wait for it.
     names: Mutex<()>,
-    /// Bytes on their way in, by tier.
+    /// Bytes of partials, by tier.
     partial_bytes: [AtomicU64; Tier::ALL.len()],
-    /// Bytes of partials of an earlier run that nobody has gone on with yet.
+    /// Bytes of partials of an earlier run that have not been resumed.
     leftover_bytes: AtomicU64,
     written_before: u64,
     promotions: SyncSender<Arc<StoredObject>>,
@@ -143,10 +143,10 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the cache in its folder, which is made if need be, and finds what is there.
+    /// Opens the cache in its folder, creating it if necessary, and rebuilds the index.
     ///
     /// # Errors
-    /// `Locked` if another daemon has it, `Folder` if it cannot be used.
+    /// `Locked` if another daemon uses the folder, `Folder` if it is not usable.
     pub fn open(config: &StoreConfig) -> Result<(Self, RecoveryReport), StoreError> {
         let folder = &config.path;
         let failed = |err| StoreError::Folder(folder.clone(), err);
@@ -179,8 +179,8 @@ impl Store {
         &self.0.config.path
     }
 
-    /// The object of this key, counted as used now. After an unclean stop its bytes are checked at its first use; a
-    /// wrong one is evicted instead. That may read the whole object: call it where waiting for the disk is allowed.
+    /// Looks up an object and counts a use. After an unclean stop its digest is verified at its first use and a corrupt object
+    /// is evicted, which reads the entire object: call this where waiting for the disk is allowed.
     pub fn get(&self, key: &str) -> Option<Arc<StoredObject>> {
         let object = self.index().get(key)?;
         if !object.is_intact() {
@@ -196,19 +196,19 @@ impl Store {
             && !object.is_live()
             && !self.is_short_lived(&object)
         {
-            // Full: it is asked for again, or it was not worth it.
+            // Queue full: the next hit tries again.
             let _ = self.0.promotions.try_send(Arc::clone(&object));
         }
         Some(object)
     }
 
-    /// Checks an object that nobody has checked since an unclean stop; a wrong one is evicted.
+    /// Verifies an object that has not been verified since an unclean stop; evicts it if it is corrupt.
     fn verify(&self, object: &Arc<StoredObject>, pause: impl FnMut(usize)) -> bool {
         if object.verified.load(Ordering::Acquire) {
             return true;
         }
         let matches = object.matches_digest(pause).unwrap_or_else(|err| {
-            tracing::warn!(key = %object.meta.key, %err, "an object cannot be read: it is evicted");
+            tracing::warn!(key = %object.meta.key, %err, "cannot read an object; evicted");
             false
         });
         if matches {
@@ -219,14 +219,14 @@ impl Store {
         matches
     }
 
-    /// Somebody has read the object and found it right.
+    /// Marks the object as verified.
     fn verified(&self, object: &StoredObject) {
         if !object.verified.swap(true, Ordering::AcqRel) {
             self.0.unverified.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    /// Whether there is an object of this key; does not count as use.
+    /// Whether the cache holds this key; does not count as a use.
     pub fn contains(&self, key: &str) -> bool {
         self.index().peek(key).is_some()
     }
@@ -239,13 +239,13 @@ impl Store {
             .is_some_and(|object| names.iter().all(|name| object.meta().ignored_query.ignores(name)))
     }
 
-    /// Whether [`Store::get`] would have to read the whole object first.
+    /// Whether [`Store::get`] would have to verify the object first.
     pub fn needs_check(&self, key: &str) -> bool {
         self.index().peek(key).is_some_and(|object| !object.verified.load(Ordering::Acquire))
     }
 
     /// Whether the object of this key has this digest (or, where the sender gives none, this length and version); does
-    /// not count as use. Lets a receiver pass over repeats of what is held.
+    /// not count as a use. Lets a receiver skip repeats of objects that are held.
     pub fn holds(&self, key: &str, digest: Option<Digest>, length: u64, version: u64) -> bool {
         let index = self.index();
         index.peek(key).is_some_and(|object| match digest {
@@ -254,15 +254,15 @@ impl Store {
         })
     }
 
-    /// Room for an object of `length` bytes on its way in, on the tier that suits it.
+    /// Creates a partial for an object of `length` bytes, on the tier that suits it.
     ///
     /// # Errors
-    /// If there is no room, even after evicting what may go.
+    /// If there is no room, even after evicting everything evictable.
     pub fn create(&self, length: u64, wish: Wish) -> Result<Partial, StoreError> {
         self.begin(Some(length), wish)
     }
 
-    /// Room for an object whose length nobody knows yet; it is appended to.
+    /// Creates a partial of unknown length, to be appended to.
     ///
     /// # Errors
     /// If there is no room.
@@ -276,7 +276,7 @@ impl Store {
         for tier in self.tiers(bytes, wish) {
             match self.begin_on(tier, length, Claim::Named) {
                 Ok(partial) => return Ok(partial),
-                // What the disk says is what somebody can mend.
+                // The disk's error is the one that an operator can fix.
                 Err(err) if tier == Tier::Flash || why.is_none() => why = Some(err),
                 Err(_) => {}
             }
@@ -284,7 +284,7 @@ impl Store {
         Err(why.unwrap_or(StoreError::NoRoom))
     }
 
-    /// The tiers that an object may live on, the better one first.
+    /// The tiers that an object may be placed on, preferred first.
     fn tiers(&self, bytes: u64, wish: Wish) -> impl Iterator<Item = Tier> {
         let root = &self.0.root;
         let has_disk = root.disk.is_usable();
@@ -315,8 +315,8 @@ impl Store {
         }
     }
 
-    /// As [`Store::create`], for an object that nobody has described yet: it takes what is free and evicts nothing,
-    /// since anybody can invent objects.
+    /// As [`Store::create`], for an object without a description: uses free room only and evicts nothing, since any sender
+    /// can invent objects.
     ///
     /// # Errors
     /// If there is no free room, or [`UNNAMED_SHARE`] is used up.
@@ -324,9 +324,8 @@ impl Store {
         self.begin_on(Tier::Flash, Some(length), Claim::Unnamed)
     }
 
-    /// As [`Store::create`], for an object that may take hours: what has arrived of it outlives a restart, under its
-    /// `identity`. `map` is told which symbols are there from an earlier run. A short object, or one that does not belong
-    /// on the disk, is created as any other.
+    /// As [`Store::create`], for an object that may take hours: its partial survives a restart under its `identity`. `map`
+    /// receives the symbols of an earlier run. Short objects, and those that belong in memory, are created as usual.
     ///
     /// # Errors
     /// As for [`Store::create`].
@@ -342,7 +341,7 @@ impl Store {
             return self.create(length, wish);
         }
         let name = resume::path_of(&root.folder, identity);
-        // What is gone on with was counted as a leftover.
+        // A resumed partial was counted among the leftovers.
         let leftover = std::fs::metadata(&name).map_or(0, |it| it.len());
         let room = self.reserve(Tier::Flash, length, Claim::Named)?;
         let partial =
@@ -353,12 +352,12 @@ impl Store {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bytes| Some(bytes.saturating_sub(leftover)));
         if map.received() > 0 {
             let (received, symbols) = (map.received(), map.symbols());
-            tracing::info!(received, symbols, "going on with an object of an earlier run");
+            tracing::info!(received, symbols, "resuming a partial object of an earlier run");
         }
         Ok(partial)
     }
 
-    /// Counts bytes that are about to be written, evicting until they fit.
+    /// Reserves bytes that are about to be written, evicting until they fit.
     fn reserve(&self, tier: Tier, length: u64, claim: Claim) -> Result<partial::Room, StoreError> {
         let bytes = length.saturating_add(HEADER_BYTES as u64);
         let quota = self.quota(tier);
@@ -395,7 +394,7 @@ impl Store {
                 }
                 Claim::Unnamed => Vec::new(),
             };
-            // Rooms are given back without the lock: add, whatever it is by now.
+            // Reservations are released without the lock: add to the current value.
             partial.fetch_add(bytes, Ordering::Relaxed);
             evicted
         };
@@ -433,11 +432,11 @@ impl Store {
         if tier == Tier::Flash { self.0.leftover_bytes.load(Ordering::Relaxed) } else { 0 }
     }
 
-    /// Publishes a whole and verified object under its key: header, link, index. An older version leaves; who reads it
-    /// keeps it. `frozen` must hold exactly `meta.length` bytes whose SHA-256 is `meta.digest`.
+    /// Publishes a complete and verified object under its key: header, link, index. Replaces an older version, whose readers
+    /// keep it. `frozen` must hold exactly `meta.length` bytes whose SHA-256 is `meta.digest`.
     ///
     /// # Errors
-    /// If the metadata do not fit, or the disk fails. Nothing is visible then.
+    /// If the metadata do not fit, or the disk fails; nothing is published then.
     pub fn publish(&self, frozen: &Frozen, meta: ObjectMeta) -> Result<Arc<StoredObject>, StoreError> {
         self.publish_with(frozen, meta, |_| {})
     }
@@ -468,8 +467,8 @@ impl Store {
         Ok(object)
     }
 
-    /// Takes the files of objects away that have left the index. Who reads them keeps them; a file that has got a successor
-    /// under its name meanwhile is gone already, and the successor's stays.
+    /// Unlinks the files of objects removed from the index. Open readers keep theirs. If a newer version has taken the name, the
+    /// old file is unlinked already and the new one stays.
     fn unlink(&self, gone: &[Arc<StoredObject>]) {
         for object in gone.iter().filter(|object| object.tier() == Tier::Flash) {
             let _names = self.names();
@@ -484,30 +483,30 @@ impl Store {
         self.0.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether an object will be stale so soon that the flash need not see it.
+    /// Whether an object expires too soon to be written to flash.
     fn is_short_lived(&self, object: &StoredObject) -> bool {
         self.is_short(object.meta.received_at, object.meta.expires)
     }
 
-    /// Whether what comes now and expires then is of the memory tier.
+    /// Whether an object that arrives at one time and expires at the other belongs in memory.
     pub fn is_short(&self, now: WallTime, expires: Option<WallTime>) -> bool {
         let short_ms = i64::try_from(self.0.config.short_lived_s * 1000).unwrap_or(i64::MAX);
         expires.is_some_and(|expires| expires.unix_ms().saturating_sub(now.unix_ms()) <= short_ms)
     }
 
-    /// What the configuration says of objects of this name.
+    /// The class that the configuration gives this name.
     pub fn class_of(&self, key: &str) -> Class {
         let rules = self.0.config.classes.iter().filter(|rule| key.starts_with(rule.key_prefix()));
         rules.max_by_key(|rule| rule.key_prefix().len()).map_or(Class::Medium, |rule| rule.class)
     }
 
-    /// Takes an object out. Who reads it keeps it.
+    /// Removes an object. Open readers keep it.
     pub fn remove(&self, key: &str, reason: EvictReason) -> bool {
         let removed = self.index().remove(key, reason);
         removed.inspect(|object| self.unlink(std::slice::from_ref(object))).is_some()
     }
 
-    /// Takes this very object out; a newer version of the same name stays.
+    /// Removes exactly this object; a newer version of the same name stays.
     fn remove_exactly(&self, object: &Arc<StoredObject>, reason: EvictReason) {
         let mut index = self.index();
         if index.peek(object.meta.key.as_str()).is_some_and(|now| Arc::ptr_eq(now, object)) {
@@ -520,8 +519,8 @@ impl Store {
         }
     }
 
-    /// How often an object has left that the carousel should bring again: purged, corrupt or vanished, but not what made
-    /// room for others.
+    /// Number of removals after which the carousel should deliver the object again: purged, corrupt or vanished, but not
+    /// evicted for room.
     pub fn losses(&self) -> u64 {
         self.index().evicted_for(&[EvictReason::Purged, EvictReason::Corrupt, EvictReason::Vanished])
     }
@@ -536,7 +535,7 @@ impl Store {
         self.index().list()
     }
 
-    /// Grows with every object that comes or goes: who has read the list need not read it again while it stays.
+    /// A counter that changes with every insertion and removal; an unchanged value means an unchanged list.
     pub fn changes(&self) -> u64 {
         self.index().changes()
     }
@@ -562,22 +561,22 @@ impl Store {
         }
     }
 
-    /// Everything is about to stop: what is on its way in stays, to be gone on with at the next start.
+    /// Prepares for a stop: partials are kept from now on, to be resumed at the next start.
     pub fn closing(&self) {
         self.0.root.is_closing.store(true, Ordering::Release);
     }
 
-    /// Notes that the store was left in order: the next start trusts the snapshot. What is on its way in stays.
+    /// Marks a clean stop: the next start trusts the snapshot. Resumable partials are kept.
     pub fn close(&self) {
         self.closing();
         self.0.root.ledger.close();
         let objects = self.list();
-        // Nothing was checked since an unclean stop, or not all: the next start must not trust what this one did not.
+        // Some objects are unverified since an unclean stop, so the next start must verify them too.
         if objects.iter().any(|object| !object.verified.load(Ordering::Acquire)) {
             return;
         }
         if let Err(err) = snapshot::write(self.path(), &objects) {
-            tracing::warn!(%err, "no snapshot of the index: the next start reads every header");
+            tracing::warn!(%err, "cannot write the index snapshot; the next start reads every header");
         }
     }
 

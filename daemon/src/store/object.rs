@@ -1,4 +1,4 @@
-//! A whole object in the cache, wherever its bytes are.
+//! A published object, on either tier.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -22,9 +22,9 @@ use super::ledger::Ledger;
 use super::mapping::Mapping;
 use crate::caching::Staleness;
 
-/// Files that are mapped at a time: each takes addresses, of which a 32-bit box has 3 GiB, and a descriptor.
+/// Maximum mapped files: each takes addresses, of which a 32-bit box has 3 GiB, and a descriptor.
 pub(super) const MAX_MAPPINGS: usize = match () {
-    // A test's process has 1024 descriptors for all that it does.
+    // A test process has 1024 descriptors for everything.
     () if cfg!(test) => 512,
     () if cfg!(target_pointer_width = "64") => 4096,
     () => 256,
@@ -32,15 +32,15 @@ pub(super) const MAX_MAPPINGS: usize = match () {
 /// Bytes read at a time to verify an object.
 const READ_BYTES: usize = 256 << 10;
 
-/// How long pages that were in memory are taken to be.
+/// How long pages seen in memory are assumed to stay there.
 const WARM_FOR: Duration = Duration::from_secs(1);
 
-/// Where an object's bytes are.
+/// Location of an object's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tier {
     /// A file of the store's folder.
     Flash,
-    /// A file in memory, gone with the process.
+    /// A file in memory, lost with the process.
     Memory,
 }
 
@@ -57,13 +57,13 @@ impl Tier {
     }
 }
 
-/// What all objects of a store share.
+/// State shared by all objects of a store.
 #[derive(Debug)]
 pub(super) struct Root {
     pub(super) folder: PathBuf,
     pub(super) disk: Disk,
     pub(super) ledger: Ledger,
-    /// From here on what is on its way in stays, to be gone on with at the next start.
+    /// Set before a stop: partials are kept, to be resumed at the next start.
     pub(super) is_closing: AtomicBool,
     /// Objects whose files are mapped, the first mapped first.
     mapped: Mutex<VecDeque<Weak<StoredObject>>>,
@@ -74,7 +74,7 @@ impl Root {
         Self { folder, disk, ledger, is_closing: AtomicBool::new(false), mapped: Mutex::new(VecDeque::new()) }
     }
 
-    /// Notes a new mapping; the oldest beyond [`MAX_MAPPINGS`] is given up. Slices that somebody has keep theirs.
+    /// Notes a new mapping; the oldest beyond [`MAX_MAPPINGS`] is dropped. Slices in use keep theirs.
     fn mapped(&self, object: &Arc<StoredObject>) {
         let mut mapped = lock(&self.mapped);
         mapped.push_back(Arc::downgrade(object));
@@ -86,7 +86,7 @@ impl Root {
     }
 }
 
-/// A panic in between leaves a list or an option that is whole.
+/// A panic in between leaves a consistent list or option.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -111,7 +111,7 @@ impl View {
         (offset < self.mapping.as_slice().len()).then_some(offset as u64)
     }
 
-    /// Whether sending these bytes waits for no disk.
+    /// Whether these bytes can be sent without waiting for the disk.
     pub fn is_resident(&self, range: Range<u64>) -> bool {
         self.tier == Tier::Memory || in_file(&range).is_some_and(|range| self.mapping.is_resident(range))
     }
@@ -132,7 +132,7 @@ impl AsFd for View {
     }
 }
 
-/// Reads a range of the body through the descriptor, piece by piece: a disk that cannot read says so.
+/// Reads a range of the body through the descriptor, piece by piece, so that read errors are reported.
 fn read_pieces(file: &File, range: Range<u64>, mut take: impl FnMut(&[u8])) -> io::Result<()> {
     let mut buffer = vec![0; READ_BYTES];
     let (mut offset, end) = (range.start + HEADER_BYTES as u64, range.end + HEADER_BYTES as u64);
@@ -151,28 +151,28 @@ fn in_file(range: &Range<u64>) -> Option<Range<usize>> {
     Some(start..usize::try_from(range.end).ok()?.checked_add(HEADER_BYTES)?)
 }
 
-/// How soon a live manifest changes, in milliseconds.
+/// Update interval of a live manifest, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LiveFacts {
-    /// It may be used for so long where its origin does not say.
+    /// Freshness where its origin gives none.
     pub fresh_ms: u64,
     /// Duration of its segments.
     pub target_ms: u64,
 }
 
-/// A whole, verified object. Its bytes stay readable for as long as this is held, evicted or not.
+/// A complete, verified object. Its bytes stay readable for as long as this is held, evicted or not.
 #[derive(Debug)]
 pub struct StoredObject {
     pub(super) meta: ObjectMeta,
     tier: Tier,
     root: Arc<Root>,
-    /// Of a memory object always there; of a flash object while it is among the last that were used.
+    /// Always set for objects in memory; for objects on flash while among the most recently used.
     mapping: Mutex<Option<Arc<Mapping>>>,
     /// Set when the bytes are known to match the digest: published in this run, or checked after an unclean stop.
     pub(super) verified: AtomicBool,
-    /// Times that it was asked for.
+    /// Number of uses.
     pub(super) uses: AtomicU32,
-    /// It is no longer what its name means.
+    /// Removed from the index, or replaced there.
     has_left: AtomicBool,
     /// When all its pages were last seen in memory, on the daemon's clock.
     warm_ns: AtomicU64,
@@ -239,7 +239,7 @@ impl StoredObject {
         matches!(first.first(), None | Some(b'#' | b'<' | b'{'))
     }
 
-    /// It was read as a manifest: a live one, or not.
+    /// Records whether the object is a live manifest.
     pub fn set_live(&self, live: Option<LiveFacts>) {
         let _ = self.live.set(live);
         if live.is_some() {
@@ -247,7 +247,7 @@ impl StoredObject {
         }
     }
 
-    /// It is part of a live service.
+    /// Marks the object as part of a live service.
     pub fn mark_live(&self) {
         self.is_live.store(true, Ordering::Relaxed);
     }
@@ -257,18 +257,18 @@ impl StoredObject {
         self.is_live.load(Ordering::Relaxed)
     }
 
-    /// Whether somebody has looked if it is a manifest.
+    /// Whether it has been examined for being a manifest.
     pub fn is_read(&self) -> bool {
         self.live.get().is_some()
     }
 
-    /// How soon it changes, if it is a live manifest.
+    /// Update interval, if it is a live manifest.
     pub fn live(&self) -> Option<LiveFacts> {
         self.live.get().copied().flatten()
     }
 
-    /// When it is stale. A live manifest of a carousel is after two target durations, whatever its FDT says: by then a newer
-    /// one should have come.
+    /// Instant at which it becomes stale. A live manifest of a carousel does after two target durations, whatever its FDT
+    /// says: a newer one is due by then.
     pub fn expires(&self) -> Option<WallTime> {
         match (&self.meta.response, self.live()) {
             (None, Some(live)) => {
@@ -279,44 +279,44 @@ impl StoredObject {
         }
     }
 
-    /// What may be done with it now that it is stale.
+    /// Permitted uses while it is stale.
     pub fn staleness(&self, now: WallTime) -> Staleness {
         let target_ms = self.live().map(|live| live.target_ms);
         Staleness::of(&self.meta.fields(), self.expires().unwrap_or(now), now, target_ms)
     }
 
-    /// It is taken out of the index, or replaced there.
+    /// Marks it as removed from the index or replaced there.
     pub(super) fn leave(&self) {
         self.has_left.store(true, Ordering::Release);
     }
 
-    /// All its pages are in memory now.
+    /// Records that all its pages are in memory.
     pub fn is_warm(&self, now: Instant) {
         self.warm_ns.store(now.as_nanos(), Ordering::Relaxed);
     }
 
-    /// Whether they were a moment ago: pages that have just been used stay.
+    /// Whether they were recently: pages just used stay in memory.
     pub fn was_warm(&self, now: Instant) -> bool {
         let at = self.warm_ns.load(Ordering::Relaxed);
         at > 0 && now.as_nanos().saturating_sub(at) < WARM_FOR.as_nanos() as u64
     }
 
-    /// Whether it is what its name means; who remembers an object asks this before using it again.
+    /// Whether it is still in the index; to be checked before a remembered object is used again.
     pub fn is_current(&self) -> bool {
         !self.has_left.load(Ordering::Acquire)
     }
 
-    /// What is known of it.
+    /// Its metadata.
     pub const fn meta(&self) -> &ObjectMeta {
         &self.meta
     }
 
-    /// Where its bytes are.
+    /// Its tier.
     pub const fn tier(&self) -> Tier {
         self.tier
     }
 
-    /// Times that it was asked for since the start.
+    /// Uses since the start.
     pub fn uses(&self) -> u32 {
         self.uses.load(Ordering::Relaxed)
     }
@@ -325,7 +325,7 @@ impl StoredObject {
         file::object_path(&self.root.folder, self.meta.key.as_str())
     }
 
-    /// Takes its file away, if it has one. Who reads it keeps it.
+    /// Unlinks its file, if it has one. Open readers keep it.
     pub(super) fn unlink(&self) {
         if self.tier == Tier::Flash {
             file::remove(&self.path());
@@ -337,10 +337,10 @@ impl StoredObject {
         self.view()?.bytes(range)
     }
 
-    /// Its bytes for one response. `None` if the file cannot be mapped, or is not what it was.
+    /// Its bytes for one response. `None` if the file cannot be mapped or was changed.
     pub fn view(self: &Arc<Self>) -> Option<View> {
         let mapping = self.mapping()?;
-        // Beyond a file's end the kernel would raise SIGBUS in whoever copies, or EFAULT in a system call.
+        // Beyond the end of the file a copy would raise SIGBUS, a system call fail with EFAULT.
         (self.tier == Tier::Memory || mapping.is_backed()).then_some(View { mapping, tier: self.tier })
     }
 
@@ -368,8 +368,8 @@ impl StoredObject {
         }
     }
 
-    /// Reads the whole object and compares its digest, through the descriptor: a disk that cannot read says so. `pause`
-    /// is told how many bytes were read and may wait.
+    /// Reads the entire object through the descriptor, so that read errors are reported, and compares its digest. `pause` is
+    /// called with the number of bytes read and may wait.
     pub(super) fn matches_digest(&self, mut pause: impl FnMut(usize)) -> io::Result<bool> {
         let file = File::open(self.path())?;
         let mut digest = StreamDigest::default();

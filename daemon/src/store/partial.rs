@@ -1,4 +1,4 @@
-//! An object on its way in: one writer, many readers, invisible in the cache until it is published.
+//! Partial objects: one writer, many readers, invisible to lookups until published.
 //!
 //! It is written through the descriptor in runs, not through a mapping: see `DESIGN.md`.
 
@@ -17,7 +17,7 @@ use super::mapping::Mapping;
 use super::object::{Root, Tier};
 use super::{file, resume};
 
-/// Bytes that are counted against a quota for as long as this lives.
+/// Bytes reserved in a quota until dropped.
 pub(super) struct Room {
     bytes: u64,
     give_back: Box<dyn Fn(u64) + Send + Sync>,
@@ -41,22 +41,22 @@ impl std::fmt::Debug for Room {
     }
 }
 
-/// The file of an object on its way in. Reading goes through the descriptor and sees whatever has been written.
+/// The file of a partial object. Reads go through the descriptor and see everything written.
 #[derive(Debug)]
 pub struct Partial {
     file: File,
     tier: Tier,
     root: Arc<Root>,
-    /// Its name while it is incomplete, if it outlives a restart.
+    /// Its path while incomplete, if it survives a restart.
     name: Option<PathBuf>,
     curtain: Curtain,
-    /// Its file has the object's name now.
+    /// Set once its file has been published.
     is_published: AtomicBool,
     _room: Room,
 }
 
 impl Partial {
-    /// A file without a name, on either tier; with its blocks, if its length is known.
+    /// Creates an unnamed file on either tier; allocates its blocks if the length is known.
     pub(super) fn anonymous(
         root: &Arc<Root>,
         tier: Tier,
@@ -69,14 +69,14 @@ impl Partial {
             Tier::Flash => file::anonymous(&root.folder)?,
         };
         match (tier, length) {
-            // Blocks now, so that a full disk shows now.
+            // Allocate blocks now, so that a full disk is reported now.
             (Tier::Flash, Some(_)) => file::preallocate(&file, bytes)?,
             _ => file.set_len(bytes)?,
         }
         Ok(Self::new(file, tier, root, None, room))
     }
 
-    /// A file that is gone on with after a restart; `map` is told what is there already.
+    /// Opens the file of an earlier run; `map` receives the symbols that it holds.
     pub(super) fn resumable(
         root: &Arc<Root>,
         name: PathBuf,
@@ -94,7 +94,7 @@ impl Partial {
         Self { file, tier, root, name, curtain, is_published, _room: room }
     }
 
-    /// Where it is.
+    /// Its tier.
     pub const fn tier(&self) -> Tier {
         self.tier
     }
@@ -104,7 +104,7 @@ impl Partial {
         self.name.is_some()
     }
 
-    /// Makes what has arrived survive a power cut: `words` is `map` as it was when all its symbols were written here.
+    /// Makes the received symbols survive a power cut: `words` is `map` as it was when all its symbols were written here.
     ///
     /// # Errors
     /// What the disk said.
@@ -115,12 +115,12 @@ impl Partial {
     /// Fills `out` from `offset` of the body.
     ///
     /// # Errors
-    /// If the file ends before, or cannot be read.
+    /// If the file is shorter, or cannot be read.
     pub fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         self.file.read_exact_at(out, offset + HEADER_BYTES as u64)
     }
 
-    /// Writes into the body; a growing one becomes longer.
+    /// Writes into the body; extends one of unknown length.
     ///
     /// # Errors
     /// What the disk said.
@@ -128,8 +128,8 @@ impl Partial {
         self.write_before(0, offset, bytes)
     }
 
-    /// As [`Partial::write_at`], with `offset` counted from `before` bytes before the body: what comes in front of an object
-    /// lies in the page that its header gets when it is published. `before` is at most a page.
+    /// As [`Partial::write_at`], with `offset` counted from `before` bytes before the body: bytes before the body
+    /// lie in the page that receives the header at publication. `before` is at most a page.
     ///
     /// # Errors
     /// What the disk said.
@@ -145,12 +145,12 @@ impl Partial {
         result
     }
 
-    /// Before what has arrived and is not in the file yet.
+    /// Hides symbols that have arrived and are not in the file yet.
     pub const fn curtain(&self) -> &Curtain {
         &self.curtain
     }
 
-    /// Bytes that the body has room for now.
+    /// Current capacity of the body.
     ///
     /// # Errors
     /// What the disk said.
@@ -158,7 +158,7 @@ impl Partial {
         Ok(self.file.metadata()?.len().saturating_sub(HEADER_BYTES as u64))
     }
 
-    /// No more is written: `length` bytes are there. The caller holds no writer any more.
+    /// Ends writing: the body has `length` bytes. The caller has dropped its writer.
     ///
     /// # Errors
     /// If the file cannot be mapped.
@@ -172,7 +172,7 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // Given up, unless it was published or everything stops.
+        // Discard the file, unless it was published or the store is closing.
         if let Some(name) = &self.name
             && !self.is_published.load(Ordering::Acquire)
             && !self.root.is_closing.load(Ordering::Acquire)
@@ -182,7 +182,7 @@ impl Drop for Partial {
     }
 }
 
-/// All bytes of an object, before it is published.
+/// All bytes of an object, before publication.
 #[derive(Debug)]
 pub struct Frozen {
     partial: Arc<Partial>,
@@ -205,12 +205,12 @@ impl Frozen {
         Digest::of(self.as_slice())
     }
 
-    /// Where the bytes are.
+    /// Its tier.
     pub(super) fn tier(&self) -> Tier {
         self.partial.tier
     }
 
-    /// Writes the header and gives the file its name; in memory there is neither.
+    /// Writes the header and links the file; in memory there is neither.
     pub(super) fn publish(&self, header: &[u8], path: &Path) -> io::Result<Mapping> {
         let file = &self.partial.file;
         let length = self.mapping.as_slice().len();

@@ -1,4 +1,4 @@
-//! The index from the files, at a start.
+//! Rebuilding of the index from files at start.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -11,7 +11,7 @@ use super::index::Index;
 use super::object::Root;
 use super::{PARTIAL_SHARE, StoreConfig, StoredObject, Tier, resume, snapshot};
 
-/// What a start found.
+/// Result of a recovery.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
     /// Objects taken into the index.
@@ -22,11 +22,11 @@ pub struct RecoveryReport {
     pub removed: u64,
     /// Files of a newer format, left alone.
     pub newer: u64,
-    /// Bytes of objects on their way in that can be gone on with.
+    /// Bytes of partials that can be resumed.
     pub partial_bytes: u64,
-    /// Whether the last run ended in order; if not, each object is verified at its first use.
+    /// Whether the last stop was clean; if not, each object is verified at its first use.
     pub clean: bool,
-    /// Whether the index came from a snapshot, without a look at the files.
+    /// Whether the index was read from a snapshot instead of the files.
     pub from_snapshot: bool,
 }
 
@@ -94,7 +94,7 @@ fn walk(folder: &Path, depth: u32, report: &mut RecoveryReport, found: &mut Vec<
                     found.push(one);
                 }
                 Err(BadHeader::Newer) => report.newer += 1,
-                // A leftover, damage, or a file under a name that is not its own.
+                // A leftover, a damaged file, or a file under the wrong name.
                 Ok(_) | Err(BadHeader::Damaged) => {
                     file::remove(&path);
                     report.removed += 1;

@@ -1,4 +1,4 @@
-//! Large objects that outlive a power cut on their way in: a file with a name, and a map of what is in it.
+//! Checkpoints of large partial objects, which survive a power cut: a named file, and a map of the symbols in it.
 //!
 //! ```text
 //! partial/<40 hex digits>       header page (empty), body with holes
@@ -6,8 +6,8 @@
 //!                               24 32 SHA-256 of the bit map │ 56 … bit map, a bit a symbol, little-endian words
 //! ```
 //!
-//! Step by step: symbols to the file → `fdatasync` → the map beside it, in one rename. A map never claims what the disk has
-//! not got; and if it did, the object's digest would say so.
+//! Order of steps: write symbols to the file, `fdatasync`, write the map beside it by rename. A map never claims symbols that
+//! are not on the disk; if it did, the object's digest would not match.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -26,15 +26,15 @@ const MAP: &str = "map";
 const MAGIC: &[u8; 8] = b"SKYPARTL";
 const VERSION: u32 = 1;
 const HEAD_BYTES: usize = 56;
-/// What nothing was added to for so long is given up: no carousel takes two days for a turn.
+/// Partials without progress for this long are discarded: no carousel's cycle takes two days.
 const MOST_AGE: Duration = Duration::from_secs(2 * 86_400);
 
-/// Where the object of this identity lies while it is incomplete.
+/// Path of the partial of this identity.
 pub(super) fn path_of(folder: &Path, identity: &Digest) -> PathBuf {
     folder.join(PARTIALS).join(&identity.to_hex()[..40])
 }
 
-/// Opens what there is of an object and tells `map` which symbols are there; or begins it.
+/// Opens the partial of an object and fills `map` with its symbols, or creates it.
 pub(super) fn open(path: &Path, length: u64, map: &SymbolMap) -> io::Result<File> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
@@ -50,12 +50,12 @@ pub(super) fn open(path: &Path, length: u64, map: &SymbolMap) -> io::Result<File
     let _ = fs::remove_file(path.with_extension(MAP));
     let file =
         OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    // Sparse: what never comes takes no room.
+    // Sparse: symbols that never arrive take no room.
     file.set_len(bytes)?;
     Ok(file)
 }
 
-/// Makes what is in the file survive: `words` is the map as it was when all its symbols were written.
+/// Writes a checkpoint of the file: `words` is the map as it was when all its symbols were written.
 pub(super) fn checkpoint(path: &Path, file: &File, map: &SymbolMap, words: &[u64]) -> io::Result<()> {
     file.sync_data()?;
     let bits: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -84,13 +84,13 @@ fn read_map(path: &Path, map: &SymbolMap) -> Option<Vec<u64>> {
     is_ours.then(|| bits.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect())
 }
 
-/// Takes a partial away.
+/// Removes a partial.
 pub(super) fn remove(path: &Path) {
     let _ = fs::remove_file(path.with_extension(MAP));
     let _ = fs::remove_file(path);
 }
 
-/// Takes the map of an object away that is whole now.
+/// Removes the map of an object that is complete.
 pub(super) fn forget_map(path: &Path) {
     let _ = fs::remove_file(path.with_extension(MAP));
 }
@@ -106,15 +106,15 @@ pub(super) fn torn(folder: &Path) -> u64 {
     entries.flatten().map(|entry| entry.path()).filter(is_torn).count() as u64
 }
 
-/// At a start: gives up what is old, has no map, or is beyond `most_bytes`, the oldest first. Returns the bytes that stay
-/// and how many files went.
+/// Removes partials at start that are old, have no map, or exceed `most_bytes`, oldest first. Returns the bytes kept and the
+/// number of files removed.
 pub(super) fn sweep(folder: &Path, most_bytes: u64) -> (u64, u64) {
     let Ok(entries) = fs::read_dir(folder.join(PARTIALS)) else { return (0, 0) };
     let (mut kept, mut removed) = (Vec::new(), 0);
     for entry in entries.flatten() {
         let path = entry.path();
         if path.extension().is_some() {
-            // A map without its object, or one that was never finished.
+            // A map without its partial, or an incomplete map.
             if !path.with_extension("").exists() || path.extension().is_some_and(|it| it != MAP) {
                 removed += u64::from(fs::remove_file(&path).is_ok());
             }

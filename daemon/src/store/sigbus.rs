@@ -1,16 +1,15 @@
-//! A page of a mapped file that the disk cannot give raises SIGBUS, which ends the process. Here it does not: the page
-//! becomes zeros, and the mapping is marked, so that nobody takes it for the object.
+//! SIGBUS handler for mappings. A page of a mapped file that cannot be read raises SIGBUS, which by default ends the process.
+//! The handler maps a page of zeros instead and marks the mapping as poisoned.
 //!
-//! The kernel raises it only when the program itself touches the page (a digest over a mapping); a system call that is
-//! given such a page answers EFAULT, and the player's connection ends. So zeros go nowhere: digests do not match them, and
-//! [`Guard::is_poisoned`] is asked before bytes are handed out.
+//! The kernel raises it only when the program itself reads the page (a digest over a mapping); a system call that is
+//! passed such a page fails with EFAULT, and the player's connection is closed. The zeros are never served: digests do not match
+//! them, and [`Guard::is_poisoned`] is checked before bytes are handed out.
 #![allow(unsafe_code)] // sigaction and what a handler may call; the invariants are beside each call
 
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Mappings that are looked after at a time: those of the store's list and of objects being published. Beyond, a mapping
-/// goes without.
+/// Maximum guarded mappings: those of the store's list and of objects being published. Further mappings are not guarded.
 const MAX_GUARDED: usize = 4096;
 
 /// One mapping's addresses. `end` 0: free.
@@ -30,19 +29,19 @@ static RANGES: [Range; MAX_GUARDED] = [const {
     }
 }; MAX_GUARDED];
 
-/// Looks after a mapping for as long as it lives; drop it before the memory is unmapped.
+/// Guards a mapping until dropped; drop it before the memory is unmapped.
 #[derive(Debug)]
 pub(super) struct Guard(Option<usize>);
 
 impl Guard {
-    /// Of the memory of a mapping.
+    /// Registers the memory of a mapping.
     pub(super) fn new(memory: &[u8]) -> Self {
         static INSTALL: Once = Once::new();
         INSTALL.call_once(install);
         let free = |range: &Range| {
             range.is_taken.compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         };
-        // From behind the last one that was taken: the front is full of those that stay.
+        // Search from behind the last slot taken: the first slots are held by long-lived mappings.
         static LAST: AtomicUsize = AtomicUsize::new(0);
         let first = LAST.load(Ordering::Relaxed);
         let slot = (first..first + MAX_GUARDED).map(|at| at % MAX_GUARDED).find(|&at| free(&RANGES[at]));
@@ -51,7 +50,7 @@ impl Guard {
             let start = memory.as_ptr() as usize;
             range.is_poisoned.store(false, Ordering::Relaxed);
             range.start.store(start, Ordering::Relaxed);
-            // The handler looks at the end first.
+            // The handler reads `end` first.
             range.end.store(start + memory.len(), Ordering::Release);
         }
         Self(slot)
@@ -104,7 +103,7 @@ extern "C" fn handle(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c
             return;
         }
     }
-    // Not ours: as if there were no handler.
+    // Not one of our mappings: behave as without a handler.
     // SAFETY: resetting a signal's disposition is async-signal-safe; the access is then repeated and ends the process.
     unsafe { libc::signal(libc::SIGBUS, libc::SIG_DFL) };
 }
@@ -121,7 +120,7 @@ mod tests {
         let mapping = Mapping::read_only(&file, 20_000).unwrap();
         assert_eq!((mapping.as_slice()[100], mapping.as_slice()[19_999]), (7, 7));
         file.set_len(5000).unwrap();
-        // The page is in nobody's memory now: without the handler this would be the end.
+        // The page is not in memory now: without the handler this read would end the process.
         assert_eq!(mapping.as_slice()[12_345], 0);
         assert!(!mapping.is_backed());
         file.set_len(20_000).unwrap();

@@ -1,14 +1,14 @@
-//! The index as a file, for a quick start after a clean stop.
+//! Snapshot of the index, for a quick start after a clean stop.
 //!
 //! ```text
 //!    0   8  "SKYINDEX"
 //!    8   4  version, little-endian: 1
 //!   12   4  number of objects
 //!   16  32  SHA-256 of what follows
-//!   48   …  for each object, the one that leaves first before the others: length (4 bytes) and metadata, as in its header
+//!   48   …  for each object, in eviction order: length (4 bytes) and metadata, as in its header
 //! ```
 //!
-//! It exists exactly while the store was left in order: a start takes it away before anything else may change.
+//! It exists only after a clean stop: a start removes it before anything else may change.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -24,7 +24,7 @@ const FILE: &str = "index.snapshot";
 const MAGIC: &[u8; 8] = b"SKYINDEX";
 const VERSION: u32 = 1;
 const HEAD_BYTES: usize = 48;
-/// A snapshot longer than this is none: a million objects of 400 bytes.
+/// Maximum length of a snapshot: a million objects of 400 bytes.
 const MAX_BYTES: u64 = 1 << 30;
 
 /// Writes the objects of the flash tier, given in the order of [`super::index::Index::list`].
@@ -44,12 +44,12 @@ pub(super) fn write(folder: &Path, objects: &[Arc<StoredObject>]) -> io::Result<
     file.write_all(&count.to_le_bytes())?;
     file.write_all(&Digest::of(&body).0)?;
     file.write_all(&body)?;
-    // It will be trusted: its bytes go before its name.
+    // The snapshot will be trusted: sync its bytes before linking its name.
     file.sync_all()?;
     fs::rename(&fresh, folder.join(FILE))
 }
 
-/// Reads the snapshot and takes it away: from here on the store is not in order. `None` if there is none, or it is damaged.
+/// Reads the snapshot and removes it: from here on a stop without `close` is unclean. `None` if absent or damaged.
 pub(super) fn take(folder: &Path) -> Option<Vec<ObjectMeta>> {
     let path = folder.join(FILE);
     let length = fs::metadata(&path).ok()?.len();

@@ -1,7 +1,7 @@
-//! Several objects of one name (`Vary`), and what a 304 changes of one.
+//! Variants: several objects of one name (`Vary`), and metadata updates by a 304.
 //!
 //! The first object of a name has the name as its key; others that requests choose instead have a number behind it
-//! ([`ObjectKey::variant`]). They are looked for only where the first one was selected by something.
+//! ([`ObjectKey::variant`]). They are looked up only if the first object varies.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use http::HeaderMap;
 
 use super::{EvictReason, ObjectMeta, Store, StoredObject};
 
-/// Objects of one name. Origins that vary by more make caches useless, and anybody can invent fields.
+/// Maximum variants of one name. More would make caching useless, and clients can invent field values.
 const MAX_VARIANTS: u8 = 8;
 
 impl Store {
-    /// Of several objects of this name the one that a request with these fields means; of two that it could mean the one that
-    /// came last (RFC 9111 section 4.1). Not counted as use and not looked at.
+    /// The variant that matches a request with these fields; the newest of several (RFC 9111 section 4.1). Does not count as
+    /// a use and does not verify.
     pub fn chosen(&self, key: &ObjectKey, request: &HeaderMap) -> Option<Arc<StoredObject>> {
         let index = self.index();
         let first = index.peek(key.as_str())?;
@@ -26,8 +26,8 @@ impl Store {
         all.filter(|object| object.meta.suits(request)).max_by_key(|object| object.meta.received_at).cloned()
     }
 
-    /// The key under which an object that was selected by `selecting` is kept: that of the one that it replaces, else a
-    /// free one, else the oldest one's.
+    /// The key for storing a variant selected by `selecting`: that of the variant it replaces, else a free one, else the
+    /// oldest one's.
     pub fn place_of(&self, key: &ObjectKey, selecting: &[(String, Option<String>)]) -> ObjectKey {
         let index = self.index();
         let is_first = index.peek(key.as_str()).is_none_or(|first| first.meta.selecting().is_empty());
@@ -48,22 +48,22 @@ impl Store {
         oldest.map_or_else(|| key.clone(), |(key, _)| key)
     }
 
-    /// Takes out the further objects of a name whose response no longer varies.
+    /// Removes the other variants of a name whose response no longer varies.
     pub fn forget_variants(&self, key: &ObjectKey) {
         for number in 1..MAX_VARIANTS {
             self.remove(key.variant(number).as_str(), EvictReason::Replaced);
         }
     }
 
-    /// Takes out every object of this name. Who reads one keeps it.
+    /// Removes every variant of this name. Open readers keep theirs.
     pub fn remove_all(&self, key: &ObjectKey, reason: EvictReason) -> bool {
         let keys = (0..MAX_VARIANTS).map(|number| key.variant(number));
         keys.fold(false, |any, key| self.remove(key.as_str(), reason) | any)
     }
 
-    /// Puts other metadata on the bytes of an object: what a 304 says. `None` if the object has left, or the metadata do not
-    /// fit a header page. The header of a file stays as it is: after an unclean stop the origin is asked once more, which
-    /// costs less than a page of flash for each 304.
+    /// Replaces the metadata of an object, as a 304 does. `None` if the object is not in the index any more, or the metadata do
+    /// not fit a header page. The header in the file is not rewritten: after an unclean stop the origin is asked once more,
+    /// which costs less than writing a page of flash for each 304.
     pub fn freshen(&self, object: &Arc<StoredObject>, meta: ObjectMeta) -> Option<Arc<StoredObject>> {
         super::format::encode(&meta)?;
         let fresh = object.with_meta(meta);
@@ -133,11 +133,11 @@ mod tests {
             (asked(&store, "3"), store.usage().objects),
             (Some(b"new".to_vec()), u64::from(MAX_VARIANTS))
         );
-        // One more takes the place of the oldest.
+        // A further variant replaces the oldest.
         put(&store, "9", b"nine", 101);
         assert_eq!((asked(&store, "9"), asked(&store, "0")), (Some(b"nine".to_vec()), None));
         assert_eq!(store.usage().objects, u64::from(MAX_VARIANTS));
-        // They are told apart after a start, too.
+        // Variants are distinguished after a restart, too.
         store.close();
         drop(store);
         let store = open(&folder);
