@@ -89,8 +89,8 @@
 //!
 //! ```text
 //! floor 0: bytes, config, eviction, limits, reason, repair, time
-//! floor 1: digest, ip, lct, name, xml
-//! floor 2: alc, capture, fec, ts
+//! floor 1: digest, ip, lct, manifest, name, xml
+//! floor 2: alc, capture, fec, query, ts
 //! floor 3: dsmcc, dvbi, flute, gse, mabr, mpe, nip, route
 //! ```
 #![warn(missing_docs)]

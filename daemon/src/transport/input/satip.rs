@@ -298,8 +298,8 @@ fn query(carrier: &Carrier, attempt: usize) -> String {
 /// Seconds of `1234;timeout=30`; `None` if the server gives none, or none that can be.
 fn timeout_of(session: &str) -> Option<u64> {
     let parameters = session.split(';').filter_map(|part| part.split_once('='));
-    let timeout = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("timeout"));
-    let seconds = timeout.last()?.1.trim().trim_matches('"').parse::<u64>().ok()?;
+    let mut timeout = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("timeout"));
+    let seconds = timeout.next_back()?.1.trim().trim_matches('"').parse::<u64>().ok()?;
     (seconds > 0).then_some(seconds.min(MAX_TIMEOUT_S))
 }
 
