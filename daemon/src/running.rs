@@ -63,7 +63,11 @@ impl Daemon {
         let (flights, wishes) = Flights::new();
         let shared = Shared::new(store, flights);
         let origins = Arc::new(Origins::new(config.origins.clone(), config.routes.clone()));
-        let client = Arc::new(Client::new(Duration::from_millis(config.http.origin_timeout_ms)));
+        let client = Arc::new(Client::new(
+            Duration::from_millis(config.http.origin_timeout_ms),
+            &config.http.origin_timeouts,
+            &config.routes,
+        ));
         let runtime = tokio::runtime::Handle::current();
         let filler = Filler::new(
             Arc::clone(&client),

@@ -44,6 +44,36 @@ impl Validators {
         response.contains_key(header::ETAG) || response.contains_key(header::LAST_MODIFIED)
     }
 
+    /// Whether parts of responses with these validators may be put together (RFC 9110 section 15.3.7.3): the entity tag is
+    /// strong, or the date is (section 8.8.2.2).
+    pub fn are_strong(&self) -> bool {
+        self.has_strong_tag() || self.has_strong_date()
+    }
+
+    fn has_strong_tag(&self) -> bool {
+        self.etag.as_ref().is_some_and(|etag| etag.as_bytes().starts_with(b"\""))
+    }
+
+    fn has_strong_date(&self) -> bool {
+        matches!((self.last_modified, self.dated), (Some(modified), Some(dated))
+            if dated.unix_ms().saturating_sub(modified.unix_ms()) >= 1000)
+    }
+
+    /// Whether a part with `other` validators is of the version that these are of.
+    pub fn same_version(&self, other: &Self) -> bool {
+        let is_same = self.etag == other.etag && self.last_modified == other.last_modified;
+        is_same && (self.has_strong_tag() || (self.has_strong_date() && other.has_strong_date()))
+    }
+
+    /// What `If-Range` may say (section 13.1.5): a strong entity tag, or, where there is none at all, a strong date.
+    pub fn if_range(&self) -> Option<HeaderValue> {
+        if self.has_strong_tag() {
+            return self.etag.clone();
+        }
+        let date = self.last_modified.filter(|_| self.etag.is_none() && self.has_strong_date())?;
+        HeaderValue::from_str(&super::write_date(date)).ok()
+    }
+
     /// `If-Match`, `If-Unmodified-Since`, `If-None-Match`, `If-Modified-Since`, in this order (section 13.2.2).
     pub fn precondition(&self, request: &HeaderMap) -> Precondition {
         if request.contains_key(header::IF_MATCH) {
@@ -135,6 +165,34 @@ mod tests {
             dated.precondition(&from_pairs([("if-modified-since", later)])),
             Precondition::NotModified
         );
+    }
+
+    #[test]
+    fn parts_go_together_by_strong_validators_only() {
+        let date = ("date", "Tue, 14 Jul 2026 03:33:21 GMT");
+        let modified = ("last-modified", "Tue, 14 Jul 2026 03:33:20 GMT");
+        let of = |fields: &[(&str, &str)]| Validators::of(&from_pairs(fields.iter().copied()));
+        let tag = of(&[("etag", "\"a\""), date]);
+        assert!(
+            tag.are_strong() && tag.same_version(&tag) && !tag.same_version(&of(&[("etag", "\"b\""), date]))
+        );
+        assert_eq!(tag.if_range().unwrap(), "\"a\"");
+        let dated = of(&[modified, date]);
+        assert!(dated.are_strong() && dated.same_version(&dated));
+        assert_eq!(dated.if_range().unwrap(), modified.1);
+        // A weak tag says that the date alone must not be asked with.
+        let both = of(&[("etag", "W/\"a\""), modified, date]);
+        assert!(both.are_strong() && both.same_version(&both) && both.if_range().is_none());
+        assert!(!both.same_version(&of(&[("etag", "W/\"b\""), modified, date])));
+        for weak in [
+            of(&[("etag", "W/\"a\""), date]),
+            of(&[modified, ("date", modified.1)]),
+            of(&[modified]),
+            of(&[date]),
+            of(&[]),
+        ] {
+            assert!(!weak.are_strong() && !weak.same_version(&weak) && weak.if_range().is_none(), "{weak:?}");
+        }
     }
 
     #[test]

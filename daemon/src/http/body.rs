@@ -20,7 +20,7 @@ use super::wire::Outbox;
 use crate::delivery::{Flight, Flights, Outcome};
 use crate::origin::Reply;
 use crate::page::Viewer;
-use crate::store::{StoredObject, View};
+use crate::store::{Reader, StoredObject, View};
 
 /// Bytes handed to a connection at a time.
 const FRAME_BYTES: u64 = 256 << 10;
@@ -129,8 +129,13 @@ impl PlayerBody {
         let left = pieces.as_ref().map(|pieces| pieces.iter().map(Piece::length).sum());
         let (sender, frames) = mpsc::channel(FRAMES);
         let pieces = pieces.unwrap_or_else(|| vec![Piece::Range(0..u64::MAX)]);
+        let first = pieces.iter().find_map(|piece| match piece {
+            Piece::Range(range) => Some(range.start),
+            Piece::Bytes(_) => None,
+        });
+        let reader = flight.partial().reader(first.unwrap_or(0));
         tokio::spawn(async move {
-            if let Err(err) = stream(&flight, &flights, pieces, waits, &sender).await {
+            if let Err(err) = stream(&flight, &flights, pieces, waits, &sender, &reader).await {
                 tracing::debug!(key = %flight.key, %err, "a response was cut");
                 // The connection ends without the body's end: no player takes it for whole.
                 let _ = sender.send(Err(err)).await;
@@ -224,7 +229,11 @@ impl PlayerBody {
         let (sender, frames) = mpsc::channel(FRAMES);
         tokio::spawn(async move {
             loop {
-                let frame = match reply.next().await {
+                let next = tokio::select! {
+                    next = reply.next() => next,
+                    () = sender.closed() => return,
+                };
+                let frame = match next {
                     Ok(None) => return,
                     Ok(Some(bytes)) => Ok(bytes),
                     Err(err) => Err(io::Error::other(err.to_string())),
@@ -330,6 +339,7 @@ async fn stream(
     pieces: Vec<Piece>,
     waits: Waits,
     sender: &mpsc::Sender<io::Result<Bytes>>,
+    reader: &Reader,
 ) -> io::Result<()> {
     for piece in pieces {
         let range = match piece {
@@ -344,7 +354,13 @@ async fn stream(
         let mut offset = range.start;
         while offset < range.end {
             let end = range.end.min(offset + FRAME_BYTES);
-            let Some(frame) = next(flight, flights, offset..end, waits).await? else { break };
+            reader.is_at(offset);
+            // A player that leaves while nothing comes is noticed at once: the origin may wait for nobody else.
+            let frame = tokio::select! {
+                frame = next(flight, flights, offset..end, waits) => frame?,
+                () = sender.closed() => return Ok(()),
+            };
+            let Some(frame) = frame else { break };
             offset += frame.len() as u64;
             if sender.send(Ok(frame)).await.is_err() {
                 return Ok(());
@@ -362,6 +378,9 @@ async fn next(
     waits: Waits,
 ) -> io::Result<Option<Bytes>> {
     let wait = || async {
+        if flight.sent.is_some() {
+            return flight.wait_for(range.start, super::ORIGIN_PATIENCE).await;
+        }
         if !flight.wait_for(range.start, waits.haste).await {
             flights.wish(flight);
             return flight.wait_for(range.start, waits.patience).await;

@@ -43,6 +43,9 @@ const LOOK: Duration = Duration::from_secs(1);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between requests. Players ask every few seconds; those that pause may connect again.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// A player that pauses keeps its connection for so long while there are places: between two requests, and in the middle of a
+/// body.
+const PAUSE: Duration = Duration::from_secs(900);
 /// Time after the end was said for a request that is on its way already. Its response says that it is the last.
 const LAST_REQUEST: Duration = Duration::from_millis(500);
 /// The same for who has just connected, and is about to ask for the first time.
@@ -170,13 +173,17 @@ async fn http1<W: Channel + 'static>(
             come = poll_fn(|cx| wire.poll_understood(cx, understand)) => come,
             () = &mut idle => {
                 // Set anew here alone: requests are many, and this is once a minute.
-                if is_last || idle_since.elapsed() >= KEEP_ALIVE {
+                let idle_for = idle_since.elapsed();
+                let keep = if worker.player.is_crowded() { KEEP_ALIVE } else { PAUSE };
+                if is_last || idle_for >= keep {
                     // TLS says that nothing was cut off.
                     let end = poll_fn(|cx| Pin::new(&mut wire).poll_shutdown(cx));
                     let _ = tokio::time::timeout(LOOK, end).await;
                     return;
                 }
-                idle.as_mut().reset(idle_since + KEEP_ALIVE);
+                // Looked at again after each KEEP_ALIVE, in case places become few.
+                let whole = idle_for.as_secs() / KEEP_ALIVE.as_secs() + 1;
+                idle.as_mut().reset(idle_since + KEEP_ALIVE * u32::try_from(whole).unwrap_or(1));
                 continue;
             }
             _ = &mut stopped, if !is_last => {
@@ -251,7 +258,8 @@ async fn watched<T>(
         }
         match pulse.look(outbox, link.active.get()) {
             Health::Well | Health::Idle => {}
-            Health::Slow => {
+            Health::Paused(time) if time < PAUSE && !worker.player.is_crowded() => {}
+            Health::Slow | Health::Paused(_) => {
                 worker.stats.too_slow.fetch_add(1, Ordering::Relaxed);
                 outbox.reset();
                 return None;
@@ -266,6 +274,8 @@ async fn watched<T>(
 enum Health {
     Well,
     Slow,
+    /// It has taken nothing of a body for so long.
+    Paused(Duration),
     /// Nothing is asked, and nothing of a question has come.
     Idle,
     /// That for so long that nothing will come.
@@ -301,7 +311,7 @@ impl Pulse {
             if !outbox.is_blocked.get() || taken >= SLOW_BYTES {
                 (self.bytes_out, self.well_at) = (outbox.bytes_out.get(), now);
             } else if now - self.well_at >= SLOW_FOR {
-                return Health::Slow;
+                return Health::Paused(now - self.well_at);
             }
             return Health::Well;
         }
@@ -394,7 +404,7 @@ mod tests {
             outbox.bytes_out.set(outbox.bytes_out.get() + 1);
             tokio::time::advance(Duration::from_secs(1)).await;
         }
-        assert_eq!(pulse.look(&outbox, 1), Health::Slow);
+        assert_eq!(pulse.look(&outbox, 1), Health::Paused(SLOW_FOR));
         // One who waits for us is not slow, however long.
         outbox.is_blocked.set(false);
         assert_eq!(pulse.look(&outbox, 1), Health::Well);

@@ -78,6 +78,9 @@ const METHODS: &str = "GET, HEAD, OPTIONS";
 /// How long a player waits for a byte before repair is asked to hurry.
 const HASTE: Duration = Duration::from_millis(300);
 
+/// How long a player waits for a byte of an origin: its own limits end a response that does not come.
+const ORIGIN_PATIENCE: Duration = Duration::from_secs(24 * 3600);
+
 /// How long players wait.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Waits {
@@ -144,6 +147,11 @@ impl Player {
     /// Names of the routes in [`HttpStats::routes`].
     pub fn route_names(&self) -> &[String] {
         &self.route_names
+    }
+
+    /// Whether places for connections become few: nine of ten are taken.
+    fn is_crowded(&self) -> bool {
+        self.open_connections() * 10 >= self.config.max_connections as u64 * 9
     }
 
     /// Connections now.

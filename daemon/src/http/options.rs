@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::origin::FillOptions;
+use crate::origin::{FillOptions, OriginTimeouts};
 
 /// `[http]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -26,7 +26,9 @@ pub struct Http {
     pub prefetch_segments: usize,
     /// An object that is longer is not prefetched.
     pub prefetch_object_bytes: u64,
-    /// A response that the origin does not begin within this time counts as failed.
+    /// How long origins may take with what players ask.
+    pub origin_timeouts: OriginTimeouts,
+    /// How long origins may take with what the box asks for itself (repair): to connect, to begin, and between bytes.
     pub origin_timeout_ms: u64,
     /// Threads that serve players; 0: one for each core.
     pub workers: usize,
@@ -59,6 +61,7 @@ impl Default for Http {
             read_through: true,
             prefetch_segments: 3,
             prefetch_object_bytes: 16 << 20,
+            origin_timeouts: OriginTimeouts::default(),
             origin_timeout_ms: 5000,
             workers: 0,
             tls: None,

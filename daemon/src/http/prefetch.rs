@@ -10,6 +10,7 @@ use http::header::{self, HeaderMap};
 use http::request::Parts;
 
 use super::Player;
+use super::range::{self, Wanted};
 use super::serve::Asked;
 use crate::manifests::successors;
 use crate::origin::Ask;
@@ -73,6 +74,17 @@ impl Player {
         let host = |key: &ObjectKey| key.as_str().split('/').next().map(str::to_owned);
         let url = self.origins.url_for(&key).filter(|_| !is_known && host(&key) == host(after));
         let Some(url) = url else { return };
+        if let (Some(flight), Some(range)) = (&flight, &range)
+            && let Some(length) = flight.length
+            && let Wanted::Ranges(ranges) = range::parse(range.to_str().ok(), length)
+        {
+            for range in
+                ranges.into_iter().filter(|it| it.end - it.start <= self.config.prefetch_object_bytes)
+            {
+                self.filler.want(flight, range, &fields).await;
+            }
+            return;
+        }
         let ask = Ask { headers: fields, range, ..Ask::default() };
         self.filler.prefetch(&key, url, ask).await;
     }

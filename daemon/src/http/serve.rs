@@ -20,13 +20,19 @@ use super::{Player, range, upstream};
 use crate::caching::{self, RequestDirectives};
 use crate::clock;
 use crate::delivery::{FailReason, Flight, Outcome as Ended};
-use crate::origin::Redirects;
-use crate::origin::{Ask, FillResult, OnInterim, OriginError, Origins, OwnFields, Passed};
+use crate::origin::{
+    Ask, FillResult, OnInterim, OriginError, Origins, OwnFields, Passed, Question, Redirects, SpanResult,
+    no_body,
+};
 use crate::receive::Document;
 use crate::store::StoredObject;
 
 /// Times that a request looks again when what it waited for was replaced by another version.
 const LOOKS: usize = 4;
+/// A range of what is being filled is fetched on its own when it is so many bytes ahead, and the fill does not reach it within
+/// so many milliseconds at its present rate.
+const FAR_BYTES: u64 = 2 << 20;
+const FAR_MS: u64 = 1500;
 /// Fields of a request that are about what the player holds, or about its playback, not about the object.
 const NOT_FOR_ORIGINS: [&str; 13] = [
     "host", // or as the route says
@@ -132,7 +138,7 @@ impl Asked<'_> {
     /// The one range that it wants, if it wants one.
     fn range(&self) -> Option<HeaderValue> {
         let headers = &self.head.headers;
-        let value = headers.get(header::RANGE).filter(|_| !headers.contains_key(header::IF_RANGE))?;
+        let value = headers.get(header::RANGE)?;
         value.to_str().ok().is_some_and(range::is_single).then(|| value.clone())
     }
 }
@@ -219,8 +225,7 @@ impl Player {
             };
             return self.revalidate(asked, object, url).await;
         }
-        if let Some(flight) = self.shared.flights.get(key.as_str()).filter(|it| it.suits(&asked.head.headers))
-        {
+        if let Some(flight) = self.filler.flight_of(key, &asked.head.headers) {
             return Ok(Found::Flight(flight));
         }
         if let Some(document) = self.shared.document(key.as_str()) {
@@ -244,7 +249,8 @@ impl Player {
                 let is_rewritten =
                     manifest::is_named(key.as_str(), None) && !self.manifest_map(asked).is_empty();
                 let range = asked.range().filter(|_| !is_expected && !is_rewritten);
-                let ask = Ask { announced, range, is_expected, ..asked.ask() };
+                let if_range = asked.head.headers.get(header::IF_RANGE).cloned();
+                let ask = Ask { announced, range, if_range, is_expected, ..asked.ask() };
                 match self.filler.fill(key, url, ask).await {
                     FillResult::Flight(flight) => {
                         self.prefetch(asked);
@@ -350,8 +356,17 @@ impl Player {
             _ if !flight.is_identity || is_turned => u64::MAX,
             Send::Pieces(pieces) => {
                 for piece in pieces {
-                    if let super::body::Piece::Range(range) = piece {
-                        self.filler.want(&flight, range.clone());
+                    let super::body::Piece::Range(range) = piece else { continue };
+                    if self.is_far_behind(&flight, range.start) {
+                        return self.range_of_its_own(asked, range, &head).await;
+                    }
+                    match self.filler.want(&flight, range.clone(), &asked.fields()).await {
+                        SpanResult::Begun => {}
+                        SpanResult::Refused(passed) => {
+                            let (response, rewriting) = self.handed_on(*passed, asked).await;
+                            return Ok(Outcome::Passed(response, rewriting));
+                        }
+                        SpanResult::Failed(err) => return Err(Missing::Origin(err)),
                     }
                 }
                 let mut starts = pieces.iter().filter_map(|piece| match piece {
@@ -365,6 +380,8 @@ impl Player {
                 return Ok(Outcome::Response(head::response(status, fields, PlayerBody::empty())));
             }
         };
+        // Who waits for the first byte counts as a reader: the fetch goes on.
+        let _reader = (first != u64::MAX).then(|| flight.partial().reader(first));
         // Nothing to wait for, of nothing; an object of a carousel is nothing only when that is verified.
         let is_empty = flight.length == Some(0) && flight.sent.is_some();
         if !is_empty && !self.wait(&flight, first).await {
@@ -377,7 +394,8 @@ impl Player {
             }
             Some(Ended::Failed(FailReason::OriginCut)) => return Err(Missing::Origin(OriginError::Cut)),
             Some(Ended::Failed(_)) => return Err(Missing::Broken),
-            None if !is_empty && flight.is_given_up(first) => return Err(Missing::Origin(OriginError::Cut)),
+            // Another has asked for it, and was refused or cut: the next look asks for this player.
+            None if !is_empty && flight.is_given_up(first) => return Err(Missing::Again),
             Some(Ended::Passed(length)) if is_turned => {
                 let (whole, length) = (Arc::clone(&flight), *length);
                 let read = tokio::task::spawn_blocking(move || whole.read(0..length)).await;
@@ -397,6 +415,38 @@ impl Player {
         Ok(Outcome::Response(head::response(status, fields, body)))
     }
 
+    /// Whether the byte at `offset` of what an origin sends from its beginning is far from coming.
+    fn is_far_behind(&self, flight: &Flight, offset: u64) -> bool {
+        let Some(sent) = flight.sent.as_ref().filter(|_| flight.spans().is_none()) else { return false };
+        let (received, missing) = (flight.received_bytes(), offset.saturating_sub(flight.received_bytes()));
+        let since_ms = clock::wall().unix_ms().saturating_sub(sent.received_at.unix_ms()).max(1);
+        let rate_bytes_per_ms = received / since_ms.unsigned_abs();
+        missing > FAR_BYTES && missing > rate_bytes_per_ms.saturating_mul(FAR_MS)
+    }
+
+    /// A range that is fetched for one player, since what is being filled reaches it too late.
+    async fn range_of_its_own(
+        &self,
+        asked: &Asked<'_>,
+        range: &std::ops::Range<u64>,
+        head: &Head,
+    ) -> Result<Outcome, Missing> {
+        let url = asked.url(&self.origins).ok_or(Missing::Unknown)?;
+        let mut headers = asked.fields();
+        if let Ok(range) = HeaderValue::from_str(&format!("bytes={}-{}", range.start, range.end - 1)) {
+            headers.insert(header::RANGE, range);
+        }
+        if let Some(validator) = head.validators.if_range() {
+            headers.insert(header::IF_RANGE, validator);
+        }
+        let on_interim = asked.on_interim.clone();
+        let question =
+            Question { method: Method::GET, headers, body: no_body(), on_interim, follows_redirects: false };
+        let passed = self.filler.pass(&url, question).await.map_err(Missing::Origin)?;
+        let (response, rewriting) = self.handed_on(passed, asked).await;
+        Ok(Outcome::Passed(response, rewriting))
+    }
+
     /// Whether the first bytes of what is on its way are those of a manifest.
     async fn begins_as_manifest(self: &Arc<Self>, flight: &Arc<Flight>) -> bool {
         let wanted = flight.length.map_or(SNIFF_BYTES as u64, |length| length.min(SNIFF_BYTES as u64));
@@ -410,6 +460,9 @@ impl Player {
 
     /// Waits for the byte at `offset`, asking for repair when it does not come at once.
     async fn wait(&self, flight: &Arc<Flight>, offset: u64) -> bool {
+        if flight.sent.is_some() {
+            return flight.wait_for(offset, super::ORIGIN_PATIENCE).await;
+        }
         if flight.wait_for(offset, self.waits.haste).await {
             return true;
         }
@@ -440,6 +493,10 @@ impl Missing {
             Self::Origin(OriginError::Timeout) => {
                 plain(StatusCode::GATEWAY_TIMEOUT, &format!("the origin of {key} does not answer"))
             }
+            Self::Origin(OriginError::CircuitOpen) => plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                &format!("the origin of {key} fails: it is asked again in a moment"),
+            ),
             Self::Origin(err) => {
                 plain(StatusCode::BAD_GATEWAY, &format!("the origin of {key} cannot be had: {err}"))
             }

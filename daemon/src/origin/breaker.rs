@@ -18,16 +18,44 @@ use std::time::Duration;
 use carousel::time::Instant;
 
 /// Failures in a row that open the circuit.
-const FAILURES: u32 = 5;
+const FAILURES: usize = 5;
+
 /// How long it stays open.
 const OPEN: Duration = Duration::from_secs(60);
 /// Origins kept track of. A box has a handful; beyond, the one that is well is forgotten first.
 const MAX_ORIGINS: usize = 256;
 
+/// How a request to an origin ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The origin answered as it should, a refusal included.
+    Well,
+    /// No connection, or one that broke.
+    Unreachable,
+    /// It answered that it fails.
+    ServerError,
+    /// It took too long, or nobody waited for it: that may be the resource's own way.
+    Slow,
+}
+
+impl Ended {
+    /// With a response of this status.
+    pub(super) const fn of_status(status: u16) -> Self {
+        // 501 and 505 are about the request.
+        match status {
+            501 | 505 => Self::Well,
+            500..=599 => Self::ServerError,
+            _ => Self::Well,
+        }
+    }
+}
+
 /// What is known of one origin.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Circuit {
-    failures: u32,
+    failures: usize,
+    /// Resources that have failed with a status: each counts once, since one that is broken is no broken origin.
+    broken: Vec<String>,
     /// Open until then.
     until: Option<Instant>,
     /// The one request of a half-open circuit is on its way.
@@ -53,13 +81,23 @@ impl Breakers {
         }
     }
 
-    /// Notes how a request ended. `is_well`: the origin answered as it should, a refusal included.
-    pub(super) fn note(&self, url: &str, is_well: bool, now: Instant) {
+    /// Notes how a request ended.
+    pub(super) fn note(&self, url: &str, ended: Ended, now: Instant) {
         let authority = authority_of(url);
         let mut circuits = self.circuits();
-        if is_well {
-            circuits.remove(authority);
-            return;
+        match ended {
+            Ended::Well => {
+                circuits.remove(authority);
+                return;
+            }
+            Ended::Slow => {
+                // A half-open circuit lets another request decide.
+                if let Some(circuit) = circuits.get_mut(authority) {
+                    circuit.is_probed = false;
+                }
+                return;
+            }
+            Ended::Unreachable | Ended::ServerError => {}
         }
         if circuits.len() >= MAX_ORIGINS && !circuits.contains_key(authority) {
             let least = circuits.iter().min_by_key(|(_, it)| it.failures).map(|(name, _)| name.clone());
@@ -68,6 +106,17 @@ impl Breakers {
             }
         }
         let circuit = circuits.entry(authority.to_owned()).or_default();
+        if ended == Ended::ServerError {
+            let resource = url.split('?').next().unwrap_or(url);
+            let is_known = circuit.broken.iter().any(|it| it == resource);
+            if !is_known && circuit.broken.len() < FAILURES {
+                circuit.broken.push(resource.to_owned());
+            }
+            circuit.is_probed = false;
+            if is_known && circuit.until.is_none() {
+                return;
+            }
+        }
         circuit.failures += 1;
         circuit.is_tls = url.starts_with("https:");
         circuit.is_probed = false;
@@ -86,9 +135,9 @@ impl Breakers {
     }
 
     /// How a look at a troubled origin ended. One that answers may be asked again, and the next request decides.
-    pub(super) fn looked(&self, url: &str, is_well: bool, now: Instant) {
-        if !is_well {
-            return self.note(url, false, now);
+    pub(super) fn looked(&self, url: &str, ended: Ended, now: Instant) {
+        if ended != Ended::Well {
+            return self.note(url, ended, now);
         }
         if let Some(circuit) = self.circuits().get_mut(authority_of(url)) {
             circuit.until = circuit.until.map(|until| until.min(now));
@@ -122,21 +171,21 @@ mod tests {
     fn troubled_origins_are_looked_at_and_asked_again_as_soon_as_they_answer() {
         let breakers = Breakers::default();
         let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
-        breakers.note("https://cdn:8443/film/1.m4s", false, at(1));
-        breakers.note("http://well/film/1.m4s", true, at(1));
+        breakers.note("https://cdn:8443/film/1.m4s", Ended::Unreachable, at(1));
+        breakers.note("http://well/film/1.m4s", Ended::Well, at(1));
         assert_eq!(breakers.troubled(), ["https://cdn:8443/"]);
         for look in 0..4 {
-            breakers.looked("https://cdn:8443/", false, at(5 + 5 * look));
+            breakers.looked("https://cdn:8443/", Ended::Unreachable, at(5 + 5 * look));
         }
         assert!(
             !breakers.admits("https://cdn:8443/x", at(21)),
             "open before any player has waited five times"
         );
-        breakers.looked("https://cdn:8443/", true, at(25));
+        breakers.looked("https://cdn:8443/", Ended::Well, at(25));
         assert!(
             breakers.admits("https://cdn:8443/x", at(25)) && !breakers.admits("https://cdn:8443/x", at(25))
         );
-        breakers.note("https://cdn:8443/x", true, at(26));
+        breakers.note("https://cdn:8443/x", Ended::Well, at(26));
         assert!(breakers.troubled().is_empty());
     }
 
@@ -146,17 +195,17 @@ mod tests {
         let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
         for second in 0..5 {
             assert!(breakers.admits("cdn", at(second)), "{second}");
-            breakers.note("cdn", false, at(second));
+            breakers.note("cdn", Ended::Unreachable, at(second));
         }
         assert!(!breakers.admits("cdn", at(5)) && !breakers.admits("cdn", at(63)));
         assert_eq!(breakers.open(at(5)), ["cdn"]);
         assert!(breakers.admits("other", at(5)));
         assert!(breakers.admits("cdn", at(65)), "half open");
         assert!(!breakers.admits("cdn", at(65)), "for one");
-        breakers.note("cdn", false, at(66));
+        breakers.note("cdn", Ended::Unreachable, at(66));
         assert!(!breakers.admits("cdn", at(100)));
         assert!(breakers.admits("cdn", at(127)));
-        breakers.note("cdn", true, at(127));
+        breakers.note("cdn", Ended::Well, at(127));
         assert!(breakers.admits("cdn", at(128)) && breakers.open(at(128)).is_empty());
     }
 
@@ -165,14 +214,29 @@ mod tests {
         let breakers = Breakers::default();
         let now = Instant::from_nanos(1);
         for _ in 0..4 {
-            breakers.note("a", false, now);
+            breakers.note("a", Ended::Unreachable, now);
         }
-        breakers.note("a", true, now);
-        breakers.note("a", false, now);
+        breakers.note("a", Ended::Well, now);
+        breakers.note("a", Ended::Unreachable, now);
         assert!(breakers.admits("a", now));
         for number in 0..1000 {
-            breakers.note(&number.to_string(), false, now);
+            breakers.note(&number.to_string(), Ended::Unreachable, now);
         }
         assert!(breakers.circuits().len() <= MAX_ORIGINS);
+    }
+
+    #[test]
+    fn neither_a_slow_resource_nor_a_broken_one_is_a_broken_origin() {
+        let breakers = Breakers::default();
+        let now = Instant::from_nanos(1);
+        for _ in 0..100 {
+            breakers.note("http://o/live.m3u8?_HLS_msn=1", Ended::Slow, now);
+            breakers.note("http://o/broken.ts", Ended::ServerError, now);
+        }
+        assert!(breakers.admits("http://o/x", now));
+        for number in 0..4 {
+            breakers.note(&format!("http://o/{number}.ts"), Ended::ServerError, now);
+        }
+        assert!(!breakers.admits("http://o/x", now), "five resources fail");
     }
 }

@@ -9,9 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, COOKIE, HOST, LOCATION, RANGE, TRANSFER_ENCODING, USER_AGENT,
-};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, COOKIE, HOST, LOCATION, RANGE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Either, Empty};
 use hyper::body::{Body as _, Incoming};
@@ -23,13 +21,15 @@ use lru::LruCache;
 
 use carousel::time::{Instant, WallTime};
 
-use super::breaker::Breakers;
+use super::breaker::{Breakers, Ended};
 use super::loops::loop_id;
+use super::options::Route;
+use super::timeouts::{Limits, OriginTimeouts, Table};
 use crate::{caching, clock};
 
 /// Redirects followed.
 const MAX_REDIRECTS: usize = 5;
-/// A body that comes slower than this, after the timeout, helps nobody and holds a place.
+/// A body for the box itself that comes slower than this, after the timeout, helps nobody and holds a place.
 const MIN_BYTES_PER_S: u64 = 4096;
 /// What origins see of us.
 const AGENT: &str = concat!("skycached/", env!("CARGO_PKG_VERSION"));
@@ -112,7 +112,9 @@ pub struct Reply {
     /// When it was asked for.
     pub requested_at: WallTime,
     body: Incoming,
-    timeout: Duration,
+    between_bytes: Duration,
+    /// No player has made the request: a body that trickles is given up.
+    is_own: bool,
     begun: Instant,
     received: u64,
 }
@@ -126,19 +128,20 @@ impl Reply {
     /// The next piece of the body; `None` at its end.
     ///
     /// # Errors
-    /// `Timeout` if nothing comes for the client's timeout, `TooSlow` below [`MIN_BYTES_PER_S`], `Cut` if the connection
-    /// breaks.
+    /// `Timeout` if nothing comes for the limit of its route, `Cut` if the connection breaks; `TooSlow` below
+    /// [`MIN_BYTES_PER_S`] of what no player has asked for.
     pub async fn next(&mut self) -> Result<Option<Bytes>, OriginError> {
         loop {
-            match tokio::time::timeout(self.timeout, self.body.frame()).await {
+            match tokio::time::timeout(self.between_bytes, self.body.frame()).await {
                 Err(_) => return Err(OriginError::Timeout),
                 Ok(None) => return Ok(None),
                 Ok(Some(Err(_))) => return Err(OriginError::Cut),
                 Ok(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
                         self.received += data.len() as u64;
-                        let allowed = self.timeout + Duration::from_secs(self.received / MIN_BYTES_PER_S);
-                        if clock::now().since(self.begun) > allowed {
+                        let allowed =
+                            self.between_bytes + Duration::from_secs(self.received / MIN_BYTES_PER_S);
+                        if self.is_own && clock::now().since(self.begun) > allowed {
                             return Err(OriginError::TooSlow);
                         }
                         return Ok(Some(data));
@@ -168,6 +171,10 @@ pub struct Question {
     pub follows_redirects: bool,
 }
 
+/// Marks a request that no player has made.
+#[derive(Debug, Clone, Copy)]
+struct IsOwn;
+
 /// The HTTP client.
 #[derive(Debug)]
 pub struct Client {
@@ -177,7 +184,10 @@ pub struct Client {
     /// Both ends of connections that have carried a response.
     used: Mutex<LruCache<(SocketAddr, SocketAddr), ()>>,
     resent: AtomicU64,
-    timeout: Duration,
+    /// Limits of what the box asks for itself.
+    own: Limits,
+    /// Limits of what players ask.
+    limits: Table,
     breakers: Breakers,
     requests: AtomicU64,
     bytes: AtomicU64,
@@ -185,10 +195,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that gives an origin `timeout` for its head, and for each piece of its body.
-    pub fn new(timeout: Duration) -> Self {
+    /// A client that gives origins `own` for each step of what the box asks for itself, and the limits of their route for
+    /// what players ask.
+    pub fn new(own: Duration, timeouts: &OriginTimeouts, routes: &[Route]) -> Self {
+        let limits = Table::new(timeouts, routes);
         let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(timeout));
+        connector.set_connect_timeout(Some(limits.longest_connect()));
         connector.set_nodelay(true);
         connector.enforce_http(false);
         let builder = hyper_rustls::HttpsConnectorBuilder::new();
@@ -217,7 +229,8 @@ impl Client {
             unpooled: build(0),
             used: Mutex::new(LruCache::new(MAX_USED_CONNECTIONS)),
             resent: AtomicU64::new(0),
-            timeout,
+            own: Limits::same(own),
+            limits,
             breakers: Breakers::default(),
             requests: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -235,9 +248,9 @@ impl Client {
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
         // A caller that gives up in between counts as a failure: half-open circuits must not wait for it for ever.
-        let pending = Pending { breakers: &self.breakers, url, is_well: false };
+        let pending = Pending { breakers: &self.breakers, url, ended: Ended::Slow };
         let result = self.get_following(url, ranges).await;
-        pending.ended(result.as_ref().map(|_| ()));
+        pending.ended(result.as_ref().map(|reply| reply.status.as_u16()));
         self.count(result)
     }
 
@@ -250,9 +263,9 @@ impl Client {
             return self.count(Err(OriginError::CircuitOpen));
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
-        let pending = Pending { breakers: &self.breakers, url, is_well: false };
+        let pending = Pending { breakers: &self.breakers, url, ended: Ended::Slow };
         let result = self.ask_once(url, question).await;
-        pending.ended(result.as_ref().map(|_| ()));
+        pending.ended(result.as_ref().map(|reply| reply.status.as_u16()));
         self.count(result)
     }
 
@@ -307,7 +320,9 @@ impl Client {
     async fn send(&self, mut request: Request<RequestBody>) -> Result<Reply, OriginError> {
         request.headers_mut().append("cdn-loop", HeaderValue::from_static(loop_id()));
         let (requested_at, begun) = (clock::wall(), clock::now());
-        let response = match tokio::time::timeout(self.timeout, self.respond(request)).await {
+        let is_own = request.extensions().get::<IsOwn>().is_some();
+        let limits = if is_own { self.own } else { self.limits.of(&request.uri().to_string()) };
+        let response = match tokio::time::timeout(limits.first_byte, self.respond(request)).await {
             Err(_) => return Err(OriginError::Timeout),
             Ok(Err(err)) => {
                 let cause =
@@ -317,16 +332,13 @@ impl Client {
             Ok(Ok(response)) => response,
         };
         let (head, body) = response.into_parts();
-        // What ends with the connection ends when the origin closes it, which many do after five idle seconds.
-        let ends_with_connection = body.size_hint().exact().is_none()
-            && head.headers.get(TRANSFER_ENCODING).is_none_or(|it| !it.as_bytes().ends_with(b"chunked"));
-        let timeout = if ends_with_connection { self.timeout * 2 } else { self.timeout };
         Ok(Reply {
             status: head.status,
             headers: head.headers,
             requested_at,
             body,
-            timeout,
+            between_bytes: limits.between_bytes,
+            is_own,
             begun,
             received: 0,
         })
@@ -368,8 +380,8 @@ impl Client {
     /// # Errors
     /// Those of `result`.
     pub(super) fn note_body<T>(&self, url: &str, result: Result<T, OriginError>) -> Result<T, OriginError> {
-        if result.is_err() {
-            self.breakers.note(url, false, clock::now());
+        if matches!(result, Err(OriginError::Cut)) {
+            self.breakers.note(url, Ended::Unreachable, clock::now());
         }
         self.count(result)
     }
@@ -383,10 +395,14 @@ impl Client {
                 let Ok(request) = Request::head(&url).header(USER_AGENT, AGENT).body(no_body()) else {
                     continue;
                 };
-                let answer = tokio::time::timeout(self.timeout, self.client.request(request)).await;
-                let is_well = matches!(&answer, Ok(Ok(response)) if !response.status().is_server_error());
-                self.breakers.looked(&url, is_well, clock::now());
-                tracing::debug!(url, is_well, "health of an origin that failed");
+                let answer = tokio::time::timeout(self.own.first_byte, self.client.request(request)).await;
+                let ended = match answer {
+                    Err(_) => Ended::Slow,
+                    Ok(Err(_)) => Ended::Unreachable,
+                    Ok(Ok(response)) => Ended::of_status(response.status().as_u16()),
+                };
+                self.breakers.looked(&url, ended, clock::now());
+                tracing::debug!(url, ?ended, "health of an origin that failed");
             }
         }
     }
@@ -423,7 +439,7 @@ impl Client {
                     ranges.iter().map(|range| format!("{}-{}", range.start, range.end - 1)).collect();
                 request = request.header(RANGE, format!("bytes={}", list.join(",")));
             }
-            let request = request.body(no_body()).map_err(|_| OriginError::BadUrl)?;
+            let request = request.extension(IsOwn).body(no_body()).map_err(|_| OriginError::BadUrl)?;
             let reply = self.send(request).await?;
             if reply.status.is_redirection() && reply.status != StatusCode::NOT_MODIFIED {
                 let location = reply.headers.get(LOCATION).and_then(|it| it.to_str().ok());
@@ -495,23 +511,23 @@ fn ends_of(connection: &Connected) -> Option<(SocketAddr, SocketAddr)> {
 struct Pending<'a> {
     breakers: &'a Breakers,
     url: &'a str,
-    is_well: bool,
+    ended: Ended,
 }
 
 impl Pending<'_> {
-    fn ended(mut self, result: Result<(), &OriginError>) {
-        // A refusal (404, 416) is an answer.
-        self.is_well = match result {
-            Ok(()) => true,
-            Err(OriginError::Status(status)) => *status < 500,
-            Err(_) => false,
+    fn ended(mut self, result: Result<u16, &OriginError>) {
+        self.ended = match result {
+            Ok(status) | Err(&OriginError::Status(status)) => Ended::of_status(status),
+            Err(OriginError::Connect(_)) => Ended::Unreachable,
+            // One resource that does not come says nothing of the others.
+            Err(_) => Ended::Slow,
         };
     }
 }
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        self.breakers.note(self.url, self.is_well, clock::now());
+        self.breakers.note(self.url, self.ended, clock::now());
     }
 }
 

@@ -13,15 +13,24 @@ use super::client::{OriginError, Question, Reply, no_body};
 use super::fill::{Ask, FillResult, Filler, Passed, PrefetchEnd};
 use super::kind::{MediaKind, media_kind};
 use super::policy;
-use crate::caching::{self, Exchange, Keep};
+use super::spans::Part;
+use super::watch::{Audience, LOOK, Watch};
+use crate::caching::{self, Exchange, Keep, Validators};
 use crate::clock;
 use crate::delivery::{FailReason, Flight, Outcome, Sent};
 use crate::receive::Shared;
-use crate::store::{CameBy, EvictReason, ObjectMeta, ObjectUri, Partial, ResponseMeta, StoredObject, Wish};
+use crate::store::{
+    CameBy, EvictReason, Grown, ObjectMeta, ObjectUri, Partial, ResponseMeta, StoredObject, Wish,
+};
 
 /// How long a 404 or 410 of a media name stands whose segments are of unknown duration, in milliseconds: a quarter of the
 /// shortest segments in common use.
 const NEGATIVE_MEDIA_MS: u64 = 250;
+
+/// A body that may have no end is joined for so long, in milliseconds.
+const YOUNG_MS: i64 = 2000;
+/// Bytes written at a time.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// What is known of a response that is to be kept or shared.
 pub(super) struct Answer {
@@ -33,6 +42,8 @@ pub(super) struct Answer {
     /// It goes into the cache when it is whole.
     pub(super) keep: bool,
     pub(super) expected: Option<Digest>,
+    /// For whom it is fetched.
+    pub(super) audience: Audience,
     /// See [`Keep::implicit_age_s`].
     pub(super) implicit_age_s: Option<u32>,
 }
@@ -68,8 +79,11 @@ impl Filler {
             let mut headers = ask.headers.clone();
             if let Some(held) = &ask.held {
                 add_conditions(&mut headers, held);
-            } else if let Some(range) = &ask.range {
+            } else if let Some(range) = ask.range.as_ref().filter(|_| !self.is_fetched_whole(key)) {
                 headers.insert(header::RANGE, range.clone());
+                if let Some(validator) = &ask.if_range {
+                    headers.insert(header::IF_RANGE, validator.clone());
+                }
             }
             let on_interim = ask.on_interim.clone();
             let follows_redirects = ask.follows_redirects;
@@ -86,7 +100,7 @@ impl Filler {
             }
         };
         let mut fields = dated(&reply.headers);
-        let status = reply.status;
+        let mut status = reply.status;
         if let Some(held) = &ask.held {
             if status == StatusCode::NOT_MODIFIED {
                 policy::take_own(&mut fields, &ask);
@@ -109,13 +123,23 @@ impl Filler {
             return FillResult::Declined(why);
         }
         let pass = |reply, headers, why| FillResult::Passed(Box::new(Passed { headers, reply, why }));
-        // A 304 that nobody asked for, or part of something that cannot be put together.
-        if status == StatusCode::NOT_MODIFIED {
+        // A 304 that nobody asked for, or a refusal that is about one range.
+        if status == StatusCode::NOT_MODIFIED || status == StatusCode::RANGE_NOT_SATISFIABLE {
             return pass(reply, fields, None);
         }
+        let part = (status == StatusCode::PARTIAL_CONTENT).then(|| Part::of(&fields));
+        if let Some(Some(part)) = &part
+            && part.is_whole()
+        {
+            // The whole object by another name.
+            status = StatusCode::OK;
+            fields.remove(header::CONTENT_RANGE);
+        }
+        // How long a part is fresh is how long its object is.
+        let judged_status = if status == StatusCode::PARTIAL_CONTENT { StatusCode::OK } else { status };
         let judged = caching::judge(&Exchange {
             request: &ask.headers,
-            status: status.as_u16(),
+            status: judged_status.as_u16(),
             response: &fields,
             requested_at: reply.requested_at,
             received_at: clock::wall(),
@@ -136,16 +160,20 @@ impl Filler {
             }
         };
         if status == StatusCode::PARTIAL_CONTENT {
-            return match keep.and_then(|keep| self.open_spans(key, url, &fields, keep)) {
-                Some((flight, span)) => {
-                    let (filler, receiving) = (Arc::clone(self), Arc::clone(&flight));
-                    self.runtime.spawn(async move { filler.receive_span(reply, &receiving, span).await });
-                    FillResult::Flight(flight)
-                }
-                None => pass(reply, fields, None),
+            let (Some(keep), Some(part)) = (keep, part.flatten()) else { return pass(reply, fields, None) };
+            if !Validators::of(&reply.headers).are_strong() {
+                self.fetch_whole(key, part.length);
+                return pass(reply, fields, None);
+            }
+            let Some(flight) = self.open_spans(key, url, &fields, &part, keep) else {
+                return pass(reply, fields, None);
             };
+            let (filler, receiving, headers) = (Arc::clone(self), Arc::clone(&flight), ask.headers);
+            self.runtime
+                .spawn(async move { filler.receive_span(reply, &receiving, part.span, headers).await });
+            return FillResult::Flight(flight);
         }
-        let answer = self.answer(key, url, &reply, &fields, keep, &ask);
+        let answer = self.answer(key, url, status, &fields, keep, &ask);
         let Ok((flight, partial)) = self.open(&answer) else { return pass(reply, fields, None) };
         match self.shared.flights.add(Arc::clone(&flight)) {
             // The carousel was faster, or it is another of the same name.
@@ -200,20 +228,20 @@ impl Filler {
         &self,
         key: &ObjectKey,
         url: &str,
-        reply: &Reply,
+        status: StatusCode,
         fields: &HeaderMap,
         keep: Option<Keep>,
         ask: &Ask,
     ) -> Answer {
-        let has_none = matches!(reply.status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
+        let has_none = matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
         // Without chunks nor a length the end of the connection is the end: whole or not, nobody knows.
-        let said = || caching::text(&reply.headers, header::CONTENT_LENGTH)?.parse::<u64>().ok();
+        let said = || caching::text(fields, header::CONTENT_LENGTH)?.parse::<u64>().ok();
         let length = if has_none { Some(0) } else { said() };
-        let is_encoded = reply.headers.contains_key(header::CONTENT_ENCODING);
-        let is_object = reply.status == StatusCode::OK;
+        let is_encoded = fields.contains_key(header::CONTENT_ENCODING);
+        let is_object = status == StatusCode::OK;
         let expected = ask.announced.as_ref().and_then(|it| it.digest).filter(|_| !is_encoded && is_object);
         let implicit_age_s = keep.as_ref().and_then(|keep| keep.implicit_age_s);
-        let (is_kept, sent) = sent(reply.status, fields, keep);
+        let (is_kept, sent) = sent(status, fields, keep);
         let place = self.shared.store.place_of(key, &sent.response.selecting);
         let content_type = caching::text(fields, header::CONTENT_TYPE).map(str::to_owned);
         Answer {
@@ -224,6 +252,7 @@ impl Filler {
             sent,
             keep: is_kept,
             expected,
+            audience: Audience::of(ask, self.options.prefetch_object_bytes),
             implicit_age_s,
         }
     }
@@ -233,7 +262,7 @@ impl Filler {
         let wish = self.wish(&answer.key, answer.sent.expires, answer.keep);
         let partial = Arc::new(match answer.length {
             Some(length) => store.create(length, wish)?,
-            None => store.create_growing(wish)?,
+            None => store.create_growing(wish, answer.keep)?,
         });
         let flight = Flight::of_prefix(
             answer.key.clone(),
@@ -256,37 +285,96 @@ impl Filler {
 
     async fn receive(
         &self,
-        answer: Answer,
+        mut answer: Answer,
         mut reply: Reply,
-        flight: &Flight,
+        flight: &Arc<Flight>,
         partial: Arc<Partial>,
     ) -> Outcome {
         let mut offset = 0;
+        let mut watch = Watch::new(answer.audience, &partial, flight);
         loop {
-            match reply.next().await {
-                Ok(None) => break,
-                Ok(Some(piece)) => {
-                    self.client.count_bytes(piece.len());
-                    let end = offset + piece.len() as u64;
-                    if flight.length.is_some_and(|length| end > length) {
-                        return Outcome::Failed(FailReason::OriginCut);
+            let piece = {
+                // Kept while the watch looks: its own limit of time goes on.
+                let mut next = std::pin::pin!(reply.next());
+                loop {
+                    tokio::select! {
+                        biased;
+                        piece = next.as_mut() => break piece,
+                        () = tokio::time::sleep(LOOK) => {}
                     }
-                    if partial.write_at(offset, &piece).is_err() {
-                        return Outcome::Failed(FailReason::Store);
+                    if watch.is_over(offset) {
+                        return Outcome::Failed(FailReason::Abandoned);
                     }
-                    offset = end;
-                    flight.advance(offset);
+                    self.withdraw_if_endless(&answer, flight);
                 }
+            };
+            let piece = match piece {
+                Ok(None) => break,
+                Ok(Some(piece)) => piece,
                 Err(err) => {
                     tracing::info!(key = %answer.key, %err, offset, "the origin ended early");
                     return Outcome::Failed(FailReason::OriginCut);
                 }
+            };
+            self.client.count_bytes(piece.len());
+            if watch.is_over(offset) {
+                return Outcome::Failed(FailReason::Abandoned);
+            }
+            self.withdraw_if_endless(&answer, flight);
+            if flight.length.is_some_and(|length| offset + piece.len() as u64 > length) {
+                return Outcome::Failed(FailReason::OriginCut);
+            }
+            for part in piece.chunks(PIECE_BYTES) {
+                let end = offset + part.len() as u64;
+                if flight.length.is_none() && partial.grow(offset, end) == Grown::Passing {
+                    if answer.keep {
+                        answer.keep = false;
+                        tracing::debug!(key = %answer.key, offset, "a body of unknown length passes: there is no room to keep it");
+                    }
+                    // Who comes later asks for himself.
+                    self.shared.flights.withdraw(flight);
+                    if !watch.let_pass(end).await {
+                        return Outcome::Failed(FailReason::Abandoned);
+                    }
+                }
+                if partial.write_at(offset, part).is_err() {
+                    return Outcome::Failed(FailReason::Store);
+                }
+                offset = end;
+                flight.advance(offset);
             }
         }
         if flight.length.is_some_and(|length| length != offset) {
             return Outcome::Failed(FailReason::OriginCut);
         }
+        if flight.length.is_none() && answer.keep {
+            let (store, wish) =
+                (self.shared.store.clone(), self.wish(&answer.key, answer.sent.expires, true));
+            let (growing, length) = (Arc::clone(&partial), offset);
+            let settled = tokio::task::spawn_blocking(move || store.settle(&growing, length, wish)).await;
+            return match settled {
+                Ok(Ok(settled)) => self.publish(answer, offset, settled).await,
+                // Nobody is cut off because there is no room.
+                _ if answer.expected.is_none() => Outcome::Passed(offset),
+                _ => Outcome::Failed(FailReason::Store),
+            };
+        }
         self.publish(answer, offset, partial).await
+    }
+
+    /// A body without length, freshness and validators that goes on and on may have no end, and who asks now wants what is on
+    /// now: nobody joins it any more, unless a manifest lists it as a segment.
+    fn withdraw_if_endless(&self, answer: &Answer, flight: &Arc<Flight>) {
+        let sent = &answer.sent;
+        let age_ms = clock::wall().unix_ms().saturating_sub(sent.received_at.unix_ms());
+        if flight.length.is_none()
+            && age_ms >= YOUNG_MS
+            && (answer.implicit_age_s.is_some() || !answer.keep)
+            && !Validators::any(&sent.response.fields())
+            && self.shared.manifests.listing(&answer.key).is_empty()
+        {
+            self.shared.flights.withdraw(flight);
+        }
     }
 
     /// What has arrived is whole. Hashing and linking wait for the disk: not on a thread that serves players.

@@ -37,6 +37,9 @@ const MAX_REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 const MAX_PREFETCHES: usize = 32;
 /// How long a name whose response was not to be shared is fetched by each who asks.
 const UNSHARED_FOR: Duration = Duration::from_secs(60);
+/// How long a name of which ranges cannot be put together is fetched whole, and the longest object for which that is done.
+const WHOLE_FOR: Duration = Duration::from_secs(600);
+const MAX_WHOLE_BYTES: u64 = 64 << 20;
 /// How long an origin that has failed for a name is not asked about what is held of it.
 const FAILING_FOR: Duration = Duration::from_secs(1);
 
@@ -47,6 +50,8 @@ pub struct Ask {
     pub headers: HeaderMap,
     /// The range that is wanted, if no more need be fetched.
     pub range: Option<HeaderValue>,
+    /// What `If-Range` of the player says of the version that it has begun with.
+    pub if_range: Option<HeaderValue>,
     /// What is held and stale: the origin is asked about it.
     pub held: Option<Arc<StoredObject>>,
     /// What an FDT says of it.
@@ -196,6 +201,8 @@ impl Told {
 
 #[derive(Debug, Default)]
 struct Slot {
+    /// Fields of the request that has begun it.
+    headers: HeaderMap,
     told: OnceLock<Told>,
     /// For the one who began it.
     result: Mutex<Option<FillResult>>,
@@ -233,6 +240,8 @@ pub struct Filler {
     slots: Mutex<Slots>,
     unshared: Mutex<LruCache<ObjectKey, Instant>>,
     failing: Mutex<LruCache<ObjectKey, Instant>>,
+    /// Names of which ranges cannot be put together: they are fetched whole.
+    whole: Mutex<LruCache<ObjectKey, Instant>>,
     not_kept: [AtomicU64; NotKept::ALL.len()],
     joined: AtomicU64,
     revalidated: AtomicU64,
@@ -263,6 +272,7 @@ impl Filler {
             slots: Mutex::default(),
             unshared: Mutex::new(LruCache::new(MAX_REMEMBERED)),
             failing: Mutex::new(LruCache::new(MAX_REMEMBERED)),
+            whole: Mutex::new(LruCache::new(MAX_REMEMBERED)),
             not_kept: Default::default(),
             joined: AtomicU64::new(0),
             revalidated: AtomicU64::new(0),
@@ -294,6 +304,8 @@ impl Filler {
                 Turn::Wait(slot) => {
                     self.joined.fetch_add(1, Ordering::Relaxed);
                     match slot.wait().await {
+                        // A refusal is for those who asked with the same fields.
+                        Told::Flight(flight) if is_refusal(&flight) && slot.headers != ask.headers => {}
                         Told::Flight(flight) if selects(&flight, &ask.headers) => {
                             return FillResult::Flight(flight);
                         }
@@ -321,7 +333,7 @@ impl Filler {
         if let Some(slot) = waiting {
             return Turn::Wait(Arc::clone(slot));
         }
-        if let Some(flight) = self.shared.flights.get(key.as_str()).filter(|it| it.suits(&ask.headers)) {
+        if let Some(flight) = self.flight_of(key, &ask.headers) {
             return Turn::Done(FillResult::Flight(flight));
         }
         let now_held = self.shared.store.chosen(key, &ask.headers);
@@ -336,7 +348,7 @@ impl Filler {
         if slots.count >= MAX_FILLS {
             return Turn::Done(FillResult::Busy);
         }
-        let slot = Arc::new(Slot::default());
+        let slot = Arc::new(Slot { headers: ask.headers.clone(), ..Slot::default() });
         slots.by_key.entry(key.clone()).or_default().push(Arc::clone(&slot));
         slots.count += 1;
         Turn::Begin(slot)
@@ -394,6 +406,12 @@ impl Filler {
         std::array::from_fn(|at| self.prefetched[at].load(Ordering::Relaxed))
     }
 
+    /// What is on its way of this name and suits a request with these fields.
+    pub fn flight_of(&self, key: &ObjectKey, request: &HeaderMap) -> Option<Arc<Flight>> {
+        let get = |key: &ObjectKey| self.shared.flights.get(key.as_str()).filter(|it| it.suits(request));
+        get(key).or_else(|| self.shared.store.other_places_of(key).iter().find_map(get))
+    }
+
     /// For one alone: nobody waits for it.
     async fn alone(self: &Arc<Self>, key: &ObjectKey, url: String, ask: Ask) -> FillResult {
         let (filler, key) = (Arc::clone(self), key.clone());
@@ -409,6 +427,18 @@ impl Filler {
         let reply = self.client.ask(url, question).await?;
         let headers = super::fetch::dated(&reply.headers);
         Ok(Passed { headers, reply, why: None })
+    }
+
+    /// Notes an object of which a range has come that others cannot be put beside: who asks again fetches it whole, if it is
+    /// not long.
+    pub(super) fn fetch_whole(&self, key: &ObjectKey, length: u64) {
+        if length <= MAX_WHOLE_BYTES {
+            lock(&self.whole).put(key.clone(), Instant::now());
+        }
+    }
+
+    pub(super) fn is_fetched_whole(&self, key: &ObjectKey) -> bool {
+        is_remembered(&self.whole, key, WHOLE_FOR)
     }
 
     /// Requests that waited for another's, and responses that an origin has confirmed.
@@ -434,6 +464,11 @@ impl Filler {
 /// head may have it, though it may not be kept.
 fn selects(flight: &Flight, request: &HeaderMap) -> bool {
     flight.sent.as_ref().is_none_or(|sent| sent.response.suits(request))
+}
+
+/// Whether it is a refusal that is not kept.
+fn is_refusal(flight: &Flight) -> bool {
+    flight.sent.as_ref().is_some_and(|sent| sent.response.status >= 400 && !sent.is_shared)
 }
 
 fn is_remembered(names: &Mutex<LruCache<ObjectKey, Instant>>, key: &ObjectKey, lifetime: Duration) -> bool {

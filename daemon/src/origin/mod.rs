@@ -14,6 +14,8 @@ mod options;
 mod policy;
 mod ranges;
 mod spans;
+mod timeouts;
+mod watch;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -25,6 +27,8 @@ pub use loops::loop_id;
 pub use options::{
     FillOptions, Forwarded, Origin, Redirects, Route, SetCookie, VaryUserAgent, by_longest_path,
 };
+pub use spans::SpanResult;
+pub use timeouts::{OriginTimeouts, RouteTimeouts};
 
 /// Base URLs kept from received configurations.
 const MAX_SIGNALLED: usize = 4096;

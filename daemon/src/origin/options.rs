@@ -3,6 +3,8 @@
 use carousel::query::{IgnoreQuery, QueryRule};
 use serde::Deserialize;
 
+use super::timeouts::RouteTimeouts;
+
 /// `[[route]]`. Of several whose path fits a request the longest counts, whichever file it is in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,6 +37,9 @@ pub struct Route {
     /// What becomes of a response with `Vary: User-Agent`.
     #[serde(default)]
     pub vary_user_agent: VaryUserAgent,
+    /// How long its origin may take, where that differs from `[http.origin_timeouts]`.
+    #[serde(default)]
+    pub timeouts: RouteTimeouts,
 }
 
 impl Route {

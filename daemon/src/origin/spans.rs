@@ -10,111 +10,193 @@ use carousel::name::ObjectKey;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 
-use super::client::{Question, Reply, no_body};
+use super::client::{OriginError, Question, Reply, no_body};
 use super::fetch::{Answer, sent};
-use super::fill::Filler;
+use super::fill::{Filler, Passed};
 use super::ranges::parse_content_range;
+use super::watch::{Audience, Watch};
 use crate::caching::{self, Keep, Validators};
 use crate::clock;
 use crate::delivery::{FailReason, Flight, Outcome};
 
 /// Flights of which only ranges have come. Each holds room for its whole object.
 const MAX_IN_RANGES: usize = 64;
-/// Times that a range is asked for before those who wait for it are told that it does not come.
+/// Times that a range is asked for whose body breaks off.
 const ATTEMPTS: u32 = 3;
 
 /// Ranges of an object that nobody has asked for since are given up after this time: they hold room.
 const IDLE: Duration = Duration::from_secs(120);
 
+/// What has come of asking for a range.
+#[derive(Debug)]
+pub enum SpanResult {
+    /// It comes, or it is no matter any more: look at the flight.
+    Begun,
+    /// The origin refuses it to this player, in these words.
+    Refused(Box<Passed>),
+    /// No answer.
+    Failed(OriginError),
+}
+
+/// A part of an object in an origin's words, and how long the whole is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) span: Range<u64>,
+    pub(super) length: u64,
+}
+
+impl Part {
+    /// Of a 206. `None`: it is not one part of a known length, or contradicts itself (RFC 9110 section 14.4).
+    pub(super) fn of(fields: &HeaderMap) -> Option<Self> {
+        let range = caching::text(fields, header::CONTENT_RANGE)?;
+        let length: u64 = range.rsplit_once('/')?.1.trim().parse().ok()?;
+        let span = parse_content_range(range).filter(|span| span.end <= length)?;
+        let is_right = match caching::text(fields, header::CONTENT_LENGTH) {
+            Some(said) => said.trim().parse::<u64>().is_ok_and(|said| said == span.end - span.start),
+            None => true,
+        };
+        is_right.then_some(Self { span, length })
+    }
+
+    /// Whether it is all of the object.
+    pub(super) const fn is_whole(&self) -> bool {
+        self.span.start == 0 && self.span.end == self.length
+    }
+}
+
 impl Filler {
     /// An object of which an origin sends a range: room for all of it, and the range that comes now. `None` if what is
-    /// missing could not be put beside it: no strong validator, no known length, too many.
+    /// missing could not be put beside it: no strong validator, or too many.
     pub(super) fn open_spans(
         &self,
         key: &ObjectKey,
         url: &str,
         fields: &HeaderMap,
+        part: &Part,
         keep: Keep,
-    ) -> Option<(Arc<Flight>, Range<u64>)> {
-        let range = caching::text(fields, header::CONTENT_RANGE)?;
-        let length: u64 = range.rsplit_once('/')?.1.trim().parse().ok()?;
-        let span = parse_content_range(range).filter(|span| span.end <= length)?;
-        let is_strong = Validators::of(fields).etag.is_some_and(|etag| !etag.as_bytes().starts_with(b"W/"));
+    ) -> Option<Arc<Flight>> {
         let in_ranges = self.shared.flights.list().iter().filter(|it| it.spans().is_some()).count();
-        if !is_strong || in_ranges >= MAX_IN_RANGES || !keep.selecting.is_empty() {
+        if in_ranges >= MAX_IN_RANGES {
             return None;
         }
         let mut fields = fields.clone();
         fields.remove(header::CONTENT_RANGE);
         let (_, sent) = sent(StatusCode::OK, &fields, Some(keep));
-        let wish = self.wish(key, sent.expires, true);
-        let partial = Arc::new(self.shared.store.create(length, wish).ok()?);
+        let place = self.shared.store.place_of(key, &sent.response.selecting);
+        let wish = self.wish(&place, sent.expires, true);
+        let partial = Arc::new(self.shared.store.create(part.length, wish).ok()?);
         let content_type = caching::text(&fields, header::CONTENT_TYPE).map(str::to_owned);
-        let flight = Flight::of_spans(key.clone(), content_type, length, url, sent, partial, clock::now());
+        let flight = Flight::of_spans(place, content_type, part.length, url, sent, partial, clock::now());
         let flight = Arc::new(flight);
-        flight.spans()?.claim(span.clone())?;
+        flight.spans()?.claim(part.span.clone())?;
         self.shared.flights.add(Arc::clone(&flight)).ok()?;
-        Some((flight, span))
+        Some(flight)
     }
 
-    /// Sees to it that `range` of an object that comes in ranges is fetched, unless it is.
-    pub fn want(self: &Arc<Self>, flight: &Arc<Flight>, range: Range<u64>) {
-        let Some(spans) = flight.spans() else { return };
+    /// Sees to it that `range` of an object that comes in ranges is fetched, unless it is, with the fields of the request
+    /// that wants it. Waits for the origin's answer where nothing of the range's beginning is on its way.
+    pub async fn want(
+        self: &Arc<Self>,
+        flight: &Arc<Flight>,
+        range: Range<u64>,
+        fields: &HeaderMap,
+    ) -> SpanResult {
+        let Some(spans) = flight.spans() else { return SpanResult::Begun };
         spans.touch(clock::now());
+        let mut first = None;
         while let Some(span) = spans.claim(range.clone()) {
-            let (filler, flight) = (Arc::clone(self), Arc::clone(flight));
-            self.runtime.spawn(async move { filler.fetch_span(&flight, span).await });
+            let is_first = span.start == range.start;
+            let (filler, flight, fields) = (Arc::clone(self), Arc::clone(flight), fields.clone());
+            // Goes on when the player has left.
+            let begun = self.runtime.spawn(async move { filler.begin_span(flight, span, fields).await });
+            if is_first {
+                first = Some(begun);
+            }
+        }
+        match first {
+            Some(begun) => begun.await.unwrap_or(SpanResult::Begun),
+            None => SpanResult::Begun,
         }
     }
 
-    async fn fetch_span(self: Arc<Self>, flight: &Arc<Flight>, span: Range<u64>) {
-        let (Some(spans), Some(sent)) = (flight.spans(), &flight.sent) else { return };
-        let fields = sent.response.fields();
-        let mut headers = HeaderMap::new();
+    /// Asks for a range that was claimed, and receives it elsewhere.
+    async fn begin_span(
+        self: Arc<Self>,
+        flight: Arc<Flight>,
+        span: Range<u64>,
+        fields: HeaderMap,
+    ) -> SpanResult {
+        let Some(spans) = flight.spans() else { return SpanResult::Begun };
+        let reply = match self.ask_span(&flight, &span, &fields).await {
+            Ok(reply) => reply,
+            Err(result) => {
+                spans.release(&span);
+                flight.progress();
+                return result;
+            }
+        };
+        let (filler, receiving) = (Arc::clone(&self), Arc::clone(&flight));
+        self.runtime.spawn(async move { filler.receive_span(reply, &receiving, span, fields).await });
+        SpanResult::Begun
+    }
+
+    /// Asks for a range of the version that has come so far. Another version ends the flight: what has come of this one
+    /// helps nobody, and two are never mixed.
+    async fn ask_span(
+        &self,
+        flight: &Arc<Flight>,
+        span: &Range<u64>,
+        fields: &HeaderMap,
+    ) -> Result<Reply, SpanResult> {
+        let (Some(spans), Some(sent)) = (flight.spans(), &flight.sent) else { return Err(SpanResult::Begun) };
+        let version = Validators::of(&sent.response.fields());
+        let mut headers = fields.clone();
         if let Ok(range) = HeaderValue::from_str(&format!("bytes={}-{}", span.start, span.end - 1)) {
             headers.insert(header::RANGE, range);
         }
-        if let Some(etag) = fields.get(header::ETAG) {
-            headers.insert(header::IF_RANGE, etag.clone());
+        if let Some(validator) = version.if_range() {
+            headers.insert(header::IF_RANGE, validator);
         }
-        for _ in 0..ATTEMPTS {
-            let question = Question {
-                method: Method::GET,
-                headers: headers.clone(),
-                body: no_body(),
-                on_interim: None,
-                follows_redirects: false,
-            };
-            let Ok(reply) = self.client.ask(spans.url(), question).await else { continue };
-            let range = caching::text(&reply.headers, header::CONTENT_RANGE).and_then(parse_content_range);
-            let is_same = reply.headers.get(header::ETAG) == fields.get(header::ETAG);
-            if reply.status == StatusCode::PARTIAL_CONTENT && range.as_ref() == Some(&span) && is_same {
-                self.receive_span(reply, flight, span).await;
-                return;
-            }
-            if reply.status.is_success() {
-                // Another version by now: what has come of this one helps nobody.
-                self.shared.flights.end(flight, Outcome::Failed(FailReason::Replaced));
-                return;
-            }
+        let question = Question {
+            method: Method::GET,
+            headers,
+            body: no_body(),
+            on_interim: None,
+            follows_redirects: false,
+        };
+        let reply = self.client.ask(spans.url(), question).await.map_err(SpanResult::Failed)?;
+        if !reply.status.is_success() {
+            let headers = super::fetch::dated(&reply.headers);
+            return Err(SpanResult::Refused(Box::new(Passed { headers, reply, why: None })));
         }
-        spans.release(&span);
-        flight.progress();
+        let part = Part::of(&reply.headers).filter(|_| reply.status == StatusCode::PARTIAL_CONTENT);
+        let is_part = part.is_some_and(|it| it.span == *span && Some(it.length) == flight.length);
+        if is_part && version.same_version(&Validators::of(&reply.headers)) {
+            return Ok(reply);
+        }
+        self.shared.flights.end(flight, Outcome::Failed(FailReason::Replaced));
+        Err(SpanResult::Begun)
     }
 
-    /// Receives one range; the one that makes the object whole publishes it.
-    pub(super) async fn receive_span(&self, mut reply: Reply, flight: &Arc<Flight>, span: Range<u64>) {
+    /// Receives one range, asking for the rest where its body breaks off; the one that makes the object whole publishes it.
+    pub(super) async fn receive_span(
+        &self,
+        mut reply: Reply,
+        flight: &Arc<Flight>,
+        span: Range<u64>,
+        fields: HeaderMap,
+    ) {
         let (Some(spans), Some(length)) = (flight.spans(), flight.length) else { return };
+        let mut watch = Watch::new(Audience::Players, flight.partial(), flight);
         let mut offset = span.start;
-        while let Ok(Some(piece)) = reply.next().await {
-            self.client.count_bytes(piece.len());
-            let end = offset + piece.len() as u64;
-            if end > span.end || flight.partial().write_at(offset, &piece).is_err() {
+        for attempt in 1.. {
+            offset = self.receive_part(&mut reply, flight, offset..span.end, &mut watch).await;
+            let is_over = flight.outcome().is_some() || watch.is_over(offset);
+            if offset >= span.end || attempt >= ATTEMPTS || is_over {
                 break;
             }
-            spans.arrive(offset..end);
-            offset = end;
-            flight.progress();
+            let Ok(next) = self.ask_span(flight, &(offset..span.end), &fields).await else { break };
+            reply = next;
         }
         spans.release(&span);
         flight.progress();
@@ -130,11 +212,39 @@ impl Filler {
                 sent: sent.clone(),
                 keep: true,
                 expected: None,
+                audience: Audience::Players,
                 implicit_age_s: None,
             };
             let outcome = self.publish(answer, length, Arc::clone(flight.partial())).await;
             self.shared.flights.end(flight, outcome);
         }
+    }
+
+    /// Receives bytes of a range until they are all there, or no more come; returns the end of what has come.
+    async fn receive_part(
+        &self,
+        reply: &mut Reply,
+        flight: &Flight,
+        span: Range<u64>,
+        watch: &mut Watch<'_>,
+    ) -> u64 {
+        let mut offset = span.start;
+        while offset < span.end
+            && !watch.is_over(offset)
+            && let Ok(Some(piece)) = reply.next().await
+        {
+            self.client.count_bytes(piece.len());
+            let end = offset + piece.len() as u64;
+            if end > span.end || flight.partial().write_at(offset, &piece).is_err() {
+                break;
+            }
+            if let Some(spans) = flight.spans() {
+                spans.arrive(offset..end);
+            }
+            offset = end;
+            flight.progress();
+        }
+        offset
     }
 
     /// Ends, for ever and every so often, what came in ranges and nobody has asked for since.
@@ -148,6 +258,32 @@ impl Filler {
                     self.shared.flights.end(&flight, Outcome::Failed(FailReason::Abandoned));
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_says_what_it_is_or_is_none() {
+        let of = |range: &str, length: Option<&str>| {
+            let mut fields = vec![("content-range", range)];
+            fields.extend(length.map(|length| ("content-length", length)));
+            Part::of(&caching::from_pairs(fields))
+        };
+        assert_eq!(of("bytes 2-4/9", Some("3")), Some(Part { span: 2..5, length: 9 }));
+        assert!(of("bytes 0-8/9", None).unwrap().is_whole() && !of("bytes 0-7/9", None).unwrap().is_whole());
+        for (range, length) in [
+            ("bytes 2-4/*", None),
+            ("bytes 2-9/9", None),
+            ("bytes 4-2/9", None),
+            ("bytes */9", None),
+            ("items 2-4/9", None),
+            ("bytes 2-4/9", Some("4")),
+        ] {
+            assert_eq!(of(range, length), None, "{range} {length:?}");
         }
     }
 }

@@ -70,7 +70,7 @@ impl Store {
         if !is_current() || !root.disk.is_usable() || !root.ledger.allows(length) {
             return Ok(());
         }
-        let partial = Arc::new(self.begin_on(Tier::Flash, Some(length), Claim::Named)?);
+        let partial = Arc::new(self.begin_on(Tier::Flash, length, Claim::Named)?);
         let bytes = object.bytes(0..length).ok_or(StoreError::NoRoom)?;
         partial.write_at(0, &bytes)?;
         let frozen = partial.freeze(length)?;

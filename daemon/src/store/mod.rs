@@ -9,6 +9,7 @@
 //! | `mapping.rs`, `sigbus.rs` | memory mappings, and handling of pages that cannot be read |
 //! | `object.rs` | a published object, on either tier |
 //! | `partial.rs`, `resume.rs` | an object being written; its state across a power cut |
+//! | `growing.rs` | bodies of unknown length |
 //! | `index.rs` | lookup by key; eviction order is [`carousel::eviction`]'s |
 //! | `recover.rs`, `snapshot.rs` | rebuilding the index at start |
 //! | `audit.rs` | verification of every invariant |
@@ -22,6 +23,7 @@ mod disk;
 mod error;
 mod file;
 mod format;
+mod growing;
 mod index;
 mod keeper;
 mod ledger;
@@ -49,10 +51,11 @@ pub use config::{ClassRule, StoreConfig, Wish};
 pub use disk::DiskState;
 pub use error::{EvictReason, StoreError};
 pub use format::{CameBy, Class, ObjectMeta, ObjectUri, ResponseMeta};
+pub use growing::Grown;
 pub use keeper::Keeper;
 pub use ledger::FlashWear;
 pub use object::{LiveFacts, StoredObject, Tier, View};
-pub use partial::{Frozen, Partial};
+pub use partial::{Frozen, Partial, Reader};
 pub use recover::RecoveryReport;
 
 use crate::clock;
@@ -81,6 +84,8 @@ enum Claim {
     Named,
     /// No description has arrived.
     Unnamed,
+    /// An origin sends it, and nobody knows how long it is: it evicts nobody.
+    Growing,
 }
 
 /// Space and counters.
@@ -123,6 +128,8 @@ struct Inner {
     names: Mutex<()>,
     /// Bytes of partials, by tier.
     partial_bytes: [AtomicU64; Tier::ALL.len()],
+    /// Bytes of bodies of unknown length in memory.
+    growing_bytes: AtomicU64,
     /// Bytes of partials of an earlier run that have not been resumed.
     leftover_bytes: AtomicU64,
     written_before: u64,
@@ -164,6 +171,7 @@ impl Store {
             index: Mutex::new(index),
             names: Mutex::new(()),
             partial_bytes: Default::default(),
+            growing_bytes: AtomicU64::new(0),
             leftover_bytes: AtomicU64::new(report.partial_bytes),
             written_before,
             promotions,
@@ -259,21 +267,52 @@ impl Store {
     /// # Errors
     /// If there is no room, even after evicting everything evictable.
     pub fn create(&self, length: u64, wish: Wish) -> Result<Partial, StoreError> {
-        self.begin(Some(length), wish)
+        self.begin(length, wish)
     }
 
-    /// Creates a partial of unknown length, to be appended to.
+    /// Creates a partial of unknown length, to be appended to after [`Partial::grow`]. `keep`: it is published when it is
+    /// complete.
     ///
     /// # Errors
-    /// If there is no room.
-    pub fn create_growing(&self, wish: Wish) -> Result<Partial, StoreError> {
-        self.begin(None, wish)
+    /// If there is no room for one more.
+    pub fn create_growing(&self, wish: Wish, keep: bool) -> Result<Partial, StoreError> {
+        let room = self.growing_room(growing::RING_BYTES).ok_or(StoreError::NoRoom)?;
+        let growth = growing::Growth::new(self, wish, keep, vec![room])?;
+        Ok(Partial::growing(&self.0.root, growth)?)
     }
 
-    fn begin(&self, length: Option<u64>, wish: Wish) -> Result<Partial, StoreError> {
-        let bytes = length.unwrap_or(0);
+    /// Gives the bytes of a body of unknown length, which has ended, the room of an object of its length.
+    ///
+    /// # Errors
+    /// If there is no room, or the disk fails.
+    pub fn settle(
+        &self,
+        partial: &Arc<Partial>,
+        length: u64,
+        wish: Wish,
+    ) -> Result<Arc<Partial>, StoreError> {
+        if partial.tier() == Tier::Flash || !partial.is_growing() {
+            return Ok(Arc::clone(partial));
+        }
+        let settled = self.create(length, wish)?;
+        let mut buffer = vec![0; 1 << 20];
+        let mut at = 0;
+        while at < length {
+            let count = buffer.len().min(usize::try_from(length - at).unwrap_or(buffer.len()));
+            partial.read_at(at, &mut buffer[..count])?;
+            settled.write_at(at, &buffer[..count])?;
+            at += count as u64;
+        }
+        Ok(Arc::new(settled))
+    }
+
+    fn root(&self) -> &Arc<Root> {
+        &self.0.root
+    }
+
+    fn begin(&self, length: u64, wish: Wish) -> Result<Partial, StoreError> {
         let mut why = None;
-        for tier in self.tiers(bytes, wish) {
+        for tier in self.tiers(length, wish) {
             match self.begin_on(tier, length, Claim::Named) {
                 Ok(partial) => return Ok(partial),
                 // The disk's error is the one that an operator can fix.
@@ -296,9 +335,9 @@ impl Store {
         first.into_iter().chain(second)
     }
 
-    fn begin_on(&self, tier: Tier, length: Option<u64>, claim: Claim) -> Result<Partial, StoreError> {
+    fn begin_on(&self, tier: Tier, length: u64, claim: Claim) -> Result<Partial, StoreError> {
         let root = &self.0.root;
-        let room = self.reserve(tier, length.unwrap_or(0), claim)?;
+        let room = self.reserve(tier, length, claim)?;
         match Partial::anonymous(root, tier, length, room) {
             Ok(partial) => {
                 if tier == Tier::Flash {
@@ -321,7 +360,7 @@ impl Store {
     /// # Errors
     /// If there is no free room, or [`UNNAMED_SHARE`] is used up.
     pub fn create_unnamed(&self, length: u64) -> Result<Partial, StoreError> {
-        self.begin_on(Tier::Flash, Some(length), Claim::Unnamed)
+        self.begin_on(Tier::Flash, length, Claim::Unnamed)
     }
 
     /// As [`Store::create`], for an object that may take hours: its partial survives a restart under its `identity`. `map`
@@ -366,9 +405,11 @@ impl Store {
         }
         if tier == Tier::Flash
             && file::free_bytes(self.path())? < self.0.config.reserve_bytes.saturating_add(bytes)
-            && !self.make_disk_room(bytes)?
+            && (matches!(claim, Claim::Growing) || !self.make_disk_room(bytes)?)
         {
-            self.0.root.disk.is_short();
+            if !matches!(claim, Claim::Growing) {
+                self.0.root.disk.is_short();
+            }
             return Err(StoreError::DiskFull);
         }
         let partial = &self.0.partial_bytes[tier as usize];
@@ -392,7 +433,13 @@ impl Store {
                 Claim::Unnamed if all > quota / UNNAMED_SHARE || index.bytes(tier) > quota - all => {
                     return Err(StoreError::NoRoom);
                 }
-                Claim::Unnamed => Vec::new(),
+                Claim::Growing
+                    if all > quota / PARTIAL_SHARE
+                        || index.bytes(tier) > (quota - all).saturating_sub(leftover) =>
+                {
+                    return Err(StoreError::NoRoom);
+                }
+                Claim::Unnamed | Claim::Growing => Vec::new(),
             };
             // Reservations are released without the lock: add to the current value.
             partial.fetch_add(bytes, Ordering::Relaxed);

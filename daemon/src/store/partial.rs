@@ -2,17 +2,20 @@
 //!
 //! It is written through the descriptor in runs, not through a mapping: see `DESIGN.md`.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use carousel::digest::Digest;
 use carousel::fec::{Curtain, SymbolMap};
+use event_listener::{Event, EventListener};
 
 use super::format::HEADER_BYTES;
+use super::growing::{Grown, Growth};
 use super::mapping::Mapping;
 use super::object::{Root, Tier};
 use super::{file, resume};
@@ -52,28 +55,112 @@ pub struct Partial {
     curtain: Curtain,
     /// Set once its file has been published.
     is_published: AtomicBool,
-    _room: Room,
+    _room: Option<Room>,
+    /// Of a body of unknown length.
+    growth: Option<Growth>,
+    readers: Mutex<Readers>,
+    /// A reader has come, gone, or gone on.
+    read_on: Event,
+}
+
+/// Who reads an object on its way in, by number: the offset of what each wants next.
+#[derive(Debug, Default)]
+struct Readers {
+    offsets: HashMap<u64, u64>,
+    next: u64,
+}
+
+/// One who reads an object on its way in.
+#[derive(Debug)]
+pub struct Reader {
+    partial: Arc<Partial>,
+    number: u64,
+}
+
+impl Reader {
+    /// It wants the byte at `offset` next.
+    pub fn is_at(&self, offset: u64) {
+        self.partial.readers().offsets.insert(self.number, offset);
+        self.partial.read_on.notify(usize::MAX);
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.partial.readers().offsets.remove(&self.number);
+        self.partial.read_on.notify(usize::MAX);
+    }
 }
 
 impl Partial {
-    /// Creates an unnamed file on either tier; allocates its blocks if the length is known.
-    pub(super) fn anonymous(
-        root: &Arc<Root>,
-        tier: Tier,
-        length: Option<u64>,
-        room: Room,
-    ) -> io::Result<Self> {
-        let bytes = length.unwrap_or(0) + HEADER_BYTES as u64;
+    /// Creates an unnamed file on either tier and allocates its blocks.
+    pub(super) fn anonymous(root: &Arc<Root>, tier: Tier, length: u64, room: Room) -> io::Result<Self> {
+        let bytes = length + HEADER_BYTES as u64;
         let file = match tier {
             Tier::Memory => file::in_memory()?,
             Tier::Flash => file::anonymous(&root.folder)?,
         };
-        match (tier, length) {
+        match tier {
             // Allocate blocks now, so that a full disk is reported now.
-            (Tier::Flash, Some(_)) => file::preallocate(&file, bytes)?,
-            _ => file.set_len(bytes)?,
+            Tier::Flash => file::preallocate(&file, bytes)?,
+            Tier::Memory => file.set_len(bytes)?,
         }
-        Ok(Self::new(file, tier, root, None, room))
+        Ok(Self::new(file, tier, root, None, Some(room)))
+    }
+
+    /// A file in memory for a body of unknown length.
+    pub(super) fn growing(root: &Arc<Root>, growth: Growth) -> io::Result<Self> {
+        let file = file::in_memory()?;
+        file.set_len(HEADER_BYTES as u64)?;
+        let mut partial = Self::new(file, Tier::Memory, root, None, None);
+        partial.growth = Some(growth);
+        Ok(partial)
+    }
+
+    /// Whether it is a body of unknown length.
+    pub const fn is_growing(&self) -> bool {
+        self.growth.is_some()
+    }
+
+    /// Makes room for a body of unknown length that has `written` bytes and is about to have `end`.
+    pub fn grow(&self, written: u64, end: u64) -> Grown {
+        self.growth.as_ref().map_or(Grown::Kept, |growth| growth.grow(&self.file, written, end))
+    }
+
+    /// The file that the bytes are in now.
+    fn file(&self) -> &File {
+        self.growth.as_ref().and_then(Growth::moved).unwrap_or(&self.file)
+    }
+
+    /// Somebody reads it from `offset` on, until the value is dropped.
+    pub fn reader(self: &Arc<Self>, offset: u64) -> Reader {
+        let mut readers = self.readers();
+        readers.next += 1;
+        let number = readers.next;
+        readers.offsets.insert(number, offset);
+        drop(readers);
+        Reader { partial: Arc::clone(self), number }
+    }
+
+    /// Where the one who is furthest behind reads; `None`: nobody does.
+    pub fn slowest(&self) -> Option<u64> {
+        self.readers().offsets.values().min().copied()
+    }
+
+    /// How many read it, and whether anybody ever did.
+    pub fn readers_now_and_ever(&self) -> (usize, bool) {
+        let readers = self.readers();
+        (readers.offsets.len(), readers.next > 0)
+    }
+
+    /// Completes when a reader comes, goes, or goes on. Look after this call and before waiting.
+    pub fn listen_readers(&self) -> EventListener {
+        self.read_on.listen()
+    }
+
+    fn readers(&self) -> MutexGuard<'_, Readers> {
+        // Each change is one insertion or removal, so a panic elsewhere leaves the table consistent.
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens the file of an earlier run; `map` receives the symbols that it holds.
@@ -85,18 +172,30 @@ impl Partial {
         room: Room,
     ) -> io::Result<Self> {
         let file = resume::open(&name, length, map)?;
-        Ok(Self::new(file, Tier::Flash, root, Some(name), room))
+        Ok(Self::new(file, Tier::Flash, root, Some(name), Some(room)))
     }
 
-    fn new(file: File, tier: Tier, root: &Arc<Root>, name: Option<PathBuf>, room: Room) -> Self {
+    fn new(file: File, tier: Tier, root: &Arc<Root>, name: Option<PathBuf>, room: Option<Room>) -> Self {
         let root = Arc::clone(root);
         let (curtain, is_published) = (Curtain::default(), AtomicBool::new(false));
-        Self { file, tier, root, name, curtain, is_published, _room: room }
+        Self {
+            file,
+            tier,
+            root,
+            name,
+            curtain,
+            is_published,
+            _room: room,
+            growth: None,
+            readers: Mutex::default(),
+            read_on: Event::new(),
+        }
     }
 
     /// Its tier.
-    pub const fn tier(&self) -> Tier {
-        self.tier
+    pub fn tier(&self) -> Tier {
+        let has_moved = self.growth.as_ref().is_some_and(|growth| growth.moved().is_some());
+        if has_moved { Tier::Flash } else { self.tier }
     }
 
     /// Whether [`Partial::checkpoint`] does anything.
@@ -117,7 +216,14 @@ impl Partial {
     /// # Errors
     /// If the file is shorter, or cannot be read.
     pub fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(out, offset + HEADER_BYTES as u64)
+        let passing_from = self.growth.as_ref().map_or(u64::MAX, Growth::passing_from);
+        let kept = usize::try_from(passing_from.saturating_sub(offset)).unwrap_or(usize::MAX).min(out.len());
+        let (before, behind) = out.split_at_mut(kept);
+        self.file().read_exact_at(before, offset + HEADER_BYTES as u64)?;
+        match &self.growth {
+            Some(growth) if !behind.is_empty() => growth.read_passing(offset + kept as u64, behind),
+            _ => Ok(()),
+        }
     }
 
     /// Writes into the body; extends one of unknown length.
@@ -135,8 +241,11 @@ impl Partial {
     /// What the disk said.
     pub fn write_before(&self, before: usize, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let body = HEADER_BYTES.checked_sub(before).ok_or(io::ErrorKind::InvalidInput)?;
-        let result = self.file.write_all_at(bytes, offset + body as u64);
-        if self.tier == Tier::Flash {
+        if let Some(growth) = self.growth.as_ref().filter(|growth| growth.passing_from() <= offset) {
+            return growth.pass(offset, bytes);
+        }
+        let result = self.file().write_all_at(bytes, offset + body as u64);
+        if self.tier() == Tier::Flash {
             match &result {
                 Ok(()) => self.root.ledger.wrote(bytes.len() as u64),
                 Err(err) => self.root.disk.failed(err),
@@ -155,7 +264,7 @@ impl Partial {
     /// # Errors
     /// What the disk said.
     pub fn length(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len().saturating_sub(HEADER_BYTES as u64))
+        Ok(self.file().metadata()?.len().saturating_sub(HEADER_BYTES as u64))
     }
 
     /// Ends writing: the body has `length` bytes. The caller has dropped its writer.
@@ -165,7 +274,7 @@ impl Partial {
     pub fn freeze(self: Arc<Self>, length: u64) -> io::Result<Frozen> {
         let bytes = usize::try_from(length).ok().and_then(|it| it.checked_add(HEADER_BYTES));
         let bytes = bytes.ok_or(io::ErrorKind::FileTooLarge)?;
-        let mapping = Mapping::read_only(&self.file, bytes)?;
+        let mapping = Mapping::read_only(self.file(), bytes)?;
         Ok(Frozen { partial: self, mapping })
     }
 }
@@ -207,14 +316,14 @@ impl Frozen {
 
     /// Its tier.
     pub(super) fn tier(&self) -> Tier {
-        self.partial.tier
+        self.partial.tier()
     }
 
     /// Writes the header and links the file; in memory there is neither.
     pub(super) fn publish(&self, header: &[u8], path: &Path) -> io::Result<Mapping> {
-        let file = &self.partial.file;
+        let file = self.partial.file();
         let length = self.mapping.as_slice().len();
-        if self.partial.tier == Tier::Memory {
+        if self.partial.tier() == Tier::Memory {
             return Mapping::read_only(file, length);
         }
         file.write_all_at(header, 0)?;

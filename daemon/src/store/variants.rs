@@ -48,6 +48,12 @@ impl Store {
         oldest.map_or_else(|| key.clone(), |(key, _)| key)
     }
 
+    /// Keys of the other variants of a stored name whose response varies.
+    pub fn other_places_of(&self, key: &ObjectKey) -> Vec<ObjectKey> {
+        let varies = self.index().peek(key.as_str()).is_some_and(|first| !first.meta.selecting().is_empty());
+        (1..MAX_VARIANTS).filter(|_| varies).map(|number| key.variant(number)).collect()
+    }
+
     /// Removes the other variants of a name whose response no longer varies.
     pub fn forget_variants(&self, key: &ObjectKey) {
         for number in 1..MAX_VARIANTS {

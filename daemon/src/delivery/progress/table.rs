@@ -98,6 +98,14 @@ impl Flights {
         Some(())
     }
 
+    /// Takes a flight out of the table that goes on for those who have it: nobody else may join it.
+    pub fn withdraw(&self, flight: &Arc<Flight>) {
+        let mut tables = self.tables();
+        if tables.flights.get(&flight.key).is_some_and(|have| Arc::ptr_eq(have, flight)) {
+            tables.flights.remove(&flight.key);
+        }
+    }
+
     /// Ends a flight and takes it out of the table.
     pub fn end(&self, flight: &Arc<Flight>, outcome: Outcome) {
         let mut tables = self.tables();

@@ -1,0 +1,199 @@
+//! Bodies of unknown length: they reserve room as they grow, evict nobody, and become pass-through where they may not stay.
+//!
+//! ```text
+//! memory ── more than fits there ──▶ disk, in free room ── quota, reserve or write budget ──▶ passing: a ring of the last bytes
+//!    └──────── end: room as of any object of that length ────────┴── end: published                └── end: kept nowhere
+//! ```
+//!
+//! Invariants: what is before [`Growth::passing_from`] stays readable for as long as the body comes; behind it only the last
+//! [`RING_BYTES`] are, and the writer waits for those who read ([`super::Partial::slowest`]).
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use super::format::HEADER_BYTES;
+use super::object::Tier;
+use super::partial::Room;
+use super::{Claim, Store, Wish, file};
+
+/// Bytes that a body of unknown length takes in memory before it goes to the disk: most segments never do.
+const MEMORY_BYTES: u64 = 4 << 20;
+/// Steps in which it reserves memory, and the disk.
+const MEMORY_STEP_BYTES: u64 = 256 << 10;
+const DISK_STEP_BYTES: u64 = 4 << 20;
+/// What is readable of a body that passes.
+pub(super) const RING_BYTES: u64 = 1 << 20;
+/// All bodies of unknown length together take at most one part in so many of `memory_bytes`, beside it.
+pub(super) const GROWING_SHARE: u64 = 4;
+
+/// Where a growing body may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grown {
+    /// There is room: it stays readable.
+    Kept,
+    /// From here on it passes.
+    Passing,
+}
+
+#[derive(Debug, Default)]
+struct Rooms {
+    all: Vec<Room>,
+    reserved_bytes: u64,
+}
+
+/// The state of a body of unknown length.
+#[derive(Debug)]
+pub(super) struct Growth {
+    store: Store,
+    wish: Wish,
+    /// The disk is of no use to what is not kept.
+    keep: bool,
+    rooms: Mutex<Rooms>,
+    /// Its file on the disk, once it has outgrown memory.
+    moved: OnceLock<File>,
+    ring: File,
+    /// Offset from which on it passes; `u64::MAX`: it does not.
+    passing_from: AtomicU64,
+    /// End of what has been, or is being, written into the ring.
+    ring_end: AtomicU64,
+}
+
+impl Growth {
+    pub(super) fn new(store: &Store, wish: Wish, keep: bool, first: Vec<Room>) -> io::Result<Self> {
+        Ok(Self {
+            store: store.clone(),
+            wish,
+            keep,
+            rooms: Mutex::new(Rooms { all: first, reserved_bytes: 0 }),
+            moved: OnceLock::new(),
+            ring: file::in_memory()?,
+            passing_from: AtomicU64::new(u64::MAX),
+            ring_end: AtomicU64::new(0),
+        })
+    }
+
+    /// The file on the disk, if it is there by now.
+    pub(super) fn moved(&self) -> Option<&File> {
+        self.moved.get()
+    }
+
+    pub(super) fn passing_from(&self) -> u64 {
+        self.passing_from.load(Ordering::Acquire)
+    }
+
+    /// Makes room for a body that has `written` bytes in `memory` and becomes `end` bytes long.
+    pub(super) fn grow(&self, memory: &File, written: u64, end: u64) -> Grown {
+        if self.passing_from() != u64::MAX {
+            return Grown::Passing;
+        }
+        // Only numbers and rooms: whatever a panic elsewhere left is as good.
+        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        while rooms.reserved_bytes < end {
+            let room = if self.moved.get().is_some() {
+                self.store.growing_room_on_disk(DISK_STEP_BYTES)
+            } else {
+                self.memory_room(end, rooms.reserved_bytes)
+            };
+            if let Some((room, bytes)) = room {
+                rooms.all.push(room);
+                rooms.reserved_bytes += bytes;
+                continue;
+            }
+            if self.moved.get().is_some() || !self.move_to_disk(memory, written, end, &mut rooms) {
+                self.ring_end.store(written, Ordering::Release);
+                self.passing_from.store(written, Ordering::Release);
+                return Grown::Passing;
+            }
+        }
+        Grown::Kept
+    }
+
+    fn memory_room(&self, end: u64, reserved_bytes: u64) -> Option<(Room, u64)> {
+        // What belongs to memory has no other place to go to.
+        let most = if self.wish.is_short_lived { u64::MAX } else { MEMORY_BYTES };
+        let step = MEMORY_STEP_BYTES.max(end - reserved_bytes);
+        (end <= most).then(|| self.store.growing_room(step)).flatten().map(|room| (room, step))
+    }
+
+    /// Goes on in a file on the disk, if there is free room for it.
+    fn move_to_disk(&self, memory: &File, written: u64, end: u64, rooms: &mut Rooms) -> bool {
+        if !self.keep || self.wish.is_short_lived {
+            return false;
+        }
+        let bytes = end.saturating_add(DISK_STEP_BYTES);
+        let Some((room, bytes)) = self.store.growing_room_on_disk(bytes) else { return false };
+        let root = self.store.root();
+        let moved = file::anonymous(&root.folder).and_then(|disk| {
+            let mut buffer = vec![0; MEMORY_STEP_BYTES as usize];
+            let (mut at, length) = (0, written + HEADER_BYTES as u64);
+            while at < length {
+                let count = buffer.len().min(usize::try_from(length - at).unwrap_or(buffer.len()));
+                memory.read_exact_at(&mut buffer[..count], at)?;
+                disk.write_all_at(&buffer[..count], at)?;
+                at += count as u64;
+            }
+            Ok(disk)
+        });
+        match moved {
+            Ok(disk) => {
+                root.ledger.wrote(written);
+                let _ = self.moved.set(disk);
+                *rooms = Rooms { all: vec![room], reserved_bytes: bytes };
+                true
+            }
+            Err(err) => {
+                root.disk.failed(&err);
+                false
+            }
+        }
+    }
+
+    /// Writes what passes.
+    pub(super) fn pass(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if bytes.len() as u64 > RING_BYTES {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // Said before it is done: a reader that looks afterwards finds its bytes overwritten.
+        self.ring_end.store(offset + bytes.len() as u64, Ordering::SeqCst);
+        let at = offset % RING_BYTES;
+        let first = bytes.len().min((RING_BYTES - at) as usize);
+        self.ring.write_all_at(&bytes[..first], at)?;
+        self.ring.write_all_at(&bytes[first..], 0)
+    }
+
+    /// Reads what passes.
+    pub(super) fn read_passing(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let at = offset % RING_BYTES;
+        let first = out.len().min((RING_BYTES - at) as usize);
+        let (begin, rest) = out.split_at_mut(first);
+        self.ring.read_exact_at(begin, at)?;
+        self.ring.read_exact_at(rest, 0)?;
+        let is_there = offset.saturating_add(RING_BYTES) >= self.ring_end.load(Ordering::SeqCst);
+        if is_there { Ok(()) } else { Err(io::Error::other("a player too slow for what passes")) }
+    }
+}
+
+impl Store {
+    /// Room in memory for bodies of unknown length, beside that for objects.
+    pub(super) fn growing_room(&self, bytes: u64) -> Option<Room> {
+        let inner = &self.0;
+        let most = inner.config.memory_bytes / GROWING_SHARE;
+        let claim = |now: u64| now.checked_add(bytes).filter(|all| *all <= most);
+        inner.growing_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, claim).ok()?;
+        let inner = std::sync::Arc::clone(inner);
+        Some(Room::new(bytes, move |bytes| {
+            inner.growing_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }))
+    }
+
+    /// Free room on the disk, within quota, reserve and write budget.
+    fn growing_room_on_disk(&self, bytes: u64) -> Option<(Room, u64)> {
+        let root = self.root();
+        let is_allowed = root.disk.is_usable() && root.ledger.allows(bytes);
+        let room = is_allowed.then(|| self.reserve(Tier::Flash, bytes, Claim::Growing).ok()).flatten()?;
+        Some((room, bytes))
+    }
+}
