@@ -573,3 +573,80 @@ fn many_at_once_see_whole_objects_of_one_version_or_nothing() {
     let audit = store.audit();
     assert!(audit.is_sound(), "{audit}");
 }
+
+#[test]
+fn a_body_of_unknown_length_evicts_nobody_and_passes_where_it_may_not_stay() {
+    const PIECE: usize = 256 << 10;
+    let folder = tempfile::tempdir().unwrap();
+    let config = StoreConfig { memory_bytes: 64 << 20, ..config(&folder, 32 << 20) };
+    let (store, _) = Store::open(&config).unwrap();
+    for number in 0..8 {
+        put(&store, &format!("h/{number}"), &vec![number; 1 << 20]).unwrap();
+    }
+    let piece = |at: usize| vec![at as u8; PIECE];
+    let partial = Arc::new(store.create_growing(Wish::default(), true).unwrap());
+    let mut passing_at = None;
+    for at in 0..128 {
+        let offset = (at * PIECE) as u64;
+        if partial.grow(offset, offset + PIECE as u64) == Grown::Passing && passing_at.is_none() {
+            passing_at = Some(at);
+        }
+        partial.write_at(offset, &piece(at)).unwrap();
+        let usage = store.usage();
+        assert!(usage.bytes + usage.partial_bytes <= usage.quota_bytes, "the quota holds at {offset}");
+    }
+    let passing_at = passing_at.expect("32 MB do not fit into half of the quota");
+    assert!(passing_at * PIECE > 4 << 20, "it has gone to the disk first");
+    assert_eq!((store.usage().objects, store.usage().evicted.iter().sum::<u64>()), (8, 0));
+    // What came first stays, of the rest only the end, and nothing is mixed up.
+    let read = |at: usize| {
+        let mut out = vec![0; PIECE];
+        partial.read_at((at * PIECE) as u64, &mut out).map(|()| out)
+    };
+    for at in (0..passing_at).chain(124..128) {
+        assert!(read(at).unwrap() == piece(at), "{at}");
+    }
+    assert!((passing_at..120).all(|at| read(at).is_err()));
+    drop(partial);
+    assert_eq!(store.usage().partial_bytes, 0);
+}
+
+#[test]
+fn a_body_of_unknown_length_that_fits_is_kept_and_room_for_many_is_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = StoreConfig { memory_bytes: 16 << 20, ..config(&folder, 32 << 20) };
+    let (store, _) = Store::open(&config).unwrap();
+    for length in [100_000, 6 << 20] {
+        let body: Vec<u8> = (0..length).map(|at: usize| (at / 1000) as u8).collect();
+        let partial = Arc::new(store.create_growing(Wish::default(), true).unwrap());
+        for (at, piece) in body.chunks(100_000).enumerate() {
+            let offset = (at * 100_000) as u64;
+            assert_eq!(partial.grow(offset, offset + piece.len() as u64), Grown::Kept);
+            partial.write_at(offset, piece).unwrap();
+        }
+        let settled = store.settle(&partial, length as u64, Wish::default()).unwrap();
+        let frozen = settled.freeze(length as u64).unwrap();
+        let stored = store.publish(&frozen, meta("h/grown", &body)).unwrap();
+        assert!(body_of(&stored)[..] == body[..]);
+    }
+    // 4 MB beside the memory of objects: a ring of 1 MB each.
+    let all: Vec<_> = (0..8).map_while(|_| store.create_growing(Wish::default(), true).ok()).collect();
+    assert_eq!(all.len(), 4);
+    drop(all);
+    assert!(store.create_growing(Wish::default(), true).is_ok());
+}
+
+#[test]
+fn readers_of_an_object_on_its_way_are_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = open(&folder);
+    let partial = Arc::new(store.create(10, Wish::default()).unwrap());
+    assert_eq!((partial.readers_now_and_ever(), partial.slowest()), ((0, false), None));
+    let (first, second) = (partial.reader(0), partial.reader(5));
+    first.is_at(7);
+    assert_eq!((partial.readers_now_and_ever(), partial.slowest()), ((2, true), Some(5)));
+    drop(second);
+    assert_eq!(partial.slowest(), Some(7));
+    drop(first);
+    assert_eq!((partial.readers_now_and_ever(), partial.slowest()), ((0, true), None));
+}

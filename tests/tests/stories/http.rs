@@ -729,3 +729,221 @@ fn every_response_is_a_line_of_the_log_and_a_count_of_its_route() {
     get(story.http, "/o/1.m4s", &[]).unwrap();
     assert_eq!(lines(1).len(), 1);
 }
+
+fn fetch(server: SocketAddr, path: &str, fields: &[(&str, &str)]) -> Response {
+    get(server, path, fields).unwrap()
+}
+
+/// A playlist with three segments from `first` on.
+fn playlist(target_s: u32, first: usize) -> String {
+    let mut text = format!("#EXTM3U\n#EXT-X-TARGETDURATION:{target_s}\n#EXT-X-MEDIA-SEQUENCE:{first}\n");
+    for number in first..first + 3 {
+        text.push_str(&format!("#EXTINF:{target_s},\nseg{number}.ts\n"));
+    }
+    text
+}
+
+#[test]
+fn live_playlists_are_fresh_for_half_a_target_and_stale_for_three() {
+    let origin = Scripted::start(|asked| match (asked.path.as_str(), asked.time) {
+        // Behind a type that says nothing, and a name that says less.
+        ("/channel", time) => answer(
+            200,
+            &[("Content-Type", "text/plain"), ("ETag", &format!("\"{time}\""))],
+            playlist(1, time).as_bytes(),
+        ),
+        ("/live.m3u8", 1) => answer(200, &[("Cache-Control", "max-age=1")], playlist(1, 1).as_bytes()),
+        _ => answer(503, &[("Retry-After", "7")], b"down"),
+    });
+    let story = before(&origin, "");
+    let first = fetch(story.http, "/o/live.m3u8", &[]);
+    fetch(story.http, "/o/channel", &[]);
+    sleep(Duration::from_millis(600));
+    let later = fetch(story.http, "/o/channel", &[]);
+    assert!(String::from_utf8_lossy(&later.body).contains("SEQUENCE:2"), "half a second is over");
+    sleep(Duration::from_millis(700));
+    let stale = fetch(story.http, "/o/live.m3u8", &[]);
+    assert_eq!((first.status, stale.status), (200, 200), "the origin has failed for a moment");
+    sleep(Duration::from_millis(3200));
+    let failed = fetch(story.http, "/o/live.m3u8", &[]);
+    assert_eq!((failed.status, failed.header("retry-after")), (503, "7"));
+}
+
+#[test]
+fn what_is_fetched_ahead_is_listed_carries_the_cookie_and_leaves_no_refusal() {
+    let origin = Scripted::start(|asked| match asked.path.as_str() {
+        "/s/live.m3u8" => answer(200, &[("Cache-Control", "max-age=60")], playlist(4, 1).as_bytes()),
+        _ if asked.path.starts_with("/s/") && asked.field("cookie") != "token=good" => {
+            answer(403, &[], b"no")
+        }
+        "/s/seg2.ts" if asked.time == 1 => answer(404, &[], b"not yet"),
+        "/film-1.mp4" => {
+            let range =
+                [("Content-Range", "bytes 0-1/5000000"), ("ETag", "\"v\""), ("Cache-Control", "max-age=60")];
+            answer(206, &range, b"ab")
+        }
+        _ => answer(200, &[("Cache-Control", "max-age=60")], b"segment"),
+    });
+    let mut story = before(&origin, "");
+    let cookie = [("cookie", "token=good")];
+    fetch(story.http, "/o/s/live.m3u8", &cookie);
+    assert_eq!(fetch(story.http, "/o/s/seg1.ts", &cookie).status, 200);
+    story.until("both that follow are asked for", Duration::from_secs(5), |_| {
+        !origin.asked("/s/seg3.ts").is_empty()
+    });
+    let ahead = origin.asked("/s/seg2.ts");
+    assert_eq!((ahead.len(), ahead[0].field("cookie")), (1, "token=good"));
+    assert_eq!(
+        fetch(story.http, "/o/s/seg2.ts", &cookie).status,
+        200,
+        "a 404 that no player asked for is not kept"
+    );
+    fetch(story.http, "/o/film-1.mp4", &[("range", "bytes=0-1")]);
+    sleep(Duration::from_millis(200));
+    for guessed in ["/s/seg4.ts", "/film-2.mp4"] {
+        assert!(origin.asked(guessed).is_empty(), "{guessed} is listed nowhere");
+    }
+    assert_eq!(origin.asked("/film-1.mp4").len(), 1);
+}
+
+/// Answers a range of a body of so many bytes.
+fn ranged(asked: &Asked, length: usize, fields: &[(&str, &str)]) -> Vec<Step> {
+    let body: Vec<u8> = (0..length).map(|at| (at / 7) as u8).collect();
+    let Some((first, last)) = asked.field("range").strip_prefix("bytes=").and_then(|it| it.split_once('-'))
+    else {
+        return answer(200, fields, &body);
+    };
+    let first: usize = first.parse().unwrap();
+    let last = last.parse::<usize>().unwrap_or(length - 1).min(length - 1);
+    let range = format!("bytes {first}-{last}/{length}");
+    answer(206, &[&[("Content-Range", range.as_str())], fields].concat(), &body[first..=last])
+}
+
+#[test]
+fn every_range_is_asked_with_its_own_fields_and_a_refusal_is_the_players() {
+    let origin = Scripted::start(|asked| match asked.field("cookie") {
+        "token=good" => ranged(asked, 300_000, &[("ETag", "\"v\""), ("Cache-Control", "max-age=60")]),
+        _ => answer(403, &[("X-Why", "sign in")], b"sign in again"),
+    });
+    let story = before(&origin, "");
+    let ask =
+        |cookie: &str, range: &str| fetch(story.http, "/o/film.mp4", &[("cookie", cookie), ("range", range)]);
+    assert_eq!(ask("token=good", "bytes=0-999").status, 206);
+    let refused = ask("token=old", "bytes=200000-299999");
+    assert_eq!((refused.status, refused.header("x-why")), (403, "sign in"));
+    assert_eq!(origin.asked("/film.mp4").len(), 2, "it is asked once");
+    let good = ask("token=good", "bytes=200000-299999");
+    assert_eq!((good.status, good.body.len()), (206, 100_000));
+    let asked = origin.asked("/film.mp4");
+    assert_eq!((asked[2].field("cookie"), asked[2].field("if-range")), ("token=good", "\"v\""));
+}
+
+#[test]
+fn first_ranges_are_kept_by_whatever_tells_versions_apart_and_two_are_never_mixed() {
+    const MODIFIED: &str = "Sat, 01 Nov 2025 00:00:00 GMT";
+    const DATE: &str = "Sat, 28 Nov 2026 00:00:00 GMT";
+    let origin = Scripted::start(|asked| {
+        let kept = ("Cache-Control", "max-age=86400000");
+        match asked.path.as_str() {
+            "/silent.mp4" => ranged(asked, 100_000, &[("ETag", "\"v\""), ("Last-Modified", MODIFIED)]),
+            "/weak.mp4" => ranged(asked, 100_000, &[("ETag", "W/\"v\""), kept]),
+            "/dated.mp4" => ranged(asked, 100_000, &[("Last-Modified", MODIFIED), ("Date", DATE), kept]),
+            "/vary.mp4" => ranged(asked, 100_000, &[("ETag", "\"v\""), ("Vary", "Origin"), kept]),
+            // Another version from the second request on.
+            _ => ranged(
+                asked,
+                100_000 + asked.time.min(2),
+                &[("ETag", &format!("\"{}\"", asked.time.min(2))), kept],
+            ),
+        }
+    });
+    let story = before(&origin, "");
+    let body: Vec<u8> = (0..100_000).map(|at| (at / 7) as u8).collect();
+    for name in ["silent", "weak", "dated", "vary"] {
+        let path = format!("/o/{name}.mp4");
+        for viewer in 0..3 {
+            assert_eq!(
+                fetch(story.http, &path, &[("range", "bytes=0-1")]).body,
+                body[..2],
+                "{name} {viewer}"
+            );
+            let all = fetch(story.http, &path, &[("range", "bytes=0-")]);
+            assert!(all.status == 206 && all.body == body, "{name} {viewer}");
+        }
+        assert_eq!(origin.asked(&format!("/{name}.mp4")).len(), 2, "{name} crosses the line once");
+    }
+    let part = |range: &str| fetch(story.http, "/o/changes.mp4", &[("range", range)]);
+    assert_eq!(part("bytes=0-999").header("etag"), "\"1\"");
+    let second = part("bytes=50000-50999");
+    assert_eq!((second.status, second.header("etag")), (206, "\"2\""));
+    assert_eq!(second.header("content-range"), "bytes 50000-50999/100002");
+    let first = part("bytes=0-999");
+    assert_eq!(first.header("etag"), "\"2\"", "of the version that is there now");
+}
+
+#[test]
+fn a_slow_resource_has_the_time_of_its_route_and_breaks_nothing_else() {
+    let slow = |asked: &Asked| {
+        let mut steps = vec![Step::Wait(Duration::from_millis(2000))];
+        steps.extend(answer(200, &[("Cache-Control", "max-age=60")], asked.path.as_bytes()));
+        steps
+    };
+    let origin = Scripted::start(move |asked| match asked.path.as_str() {
+        path if path.contains("slow") => slow(asked),
+        _ => answer(200, &[("Cache-Control", "max-age=60")], b"here"),
+    });
+    let address = origin.address();
+    let hurried = format!(
+        "[[route]]\npath = \"/hurried/\"\nbase = \"http://{address}/h/\"\ntimeouts = {{ first_byte_ms = 200 }}\n"
+    );
+    let story = before(&origin, &hurried);
+    // Longer than `wait_ms`, which is for what carousels bring.
+    let patient = std::thread::scope(|scope| {
+        let patient = scope.spawn(|| fetch(story.http, "/o/slow.m3u8?_HLS_msn=7", &[]));
+        for number in 0..6 {
+            assert_eq!(fetch(story.http, &format!("/hurried/slow{number}.ts"), &[]).status, 504);
+        }
+        assert_eq!(
+            fetch(story.http, "/o/other.ts", &[]).status,
+            200,
+            "one slow resource is no broken origin"
+        );
+        patient.join().unwrap()
+    });
+    assert_eq!((patient.status, patient.body.as_slice()), (200, b"/slow.m3u8?_HLS_msn=7".as_slice()));
+}
+
+#[test]
+fn an_endless_body_begins_for_each_viewer_where_it_is_now() {
+    let origin = Scripted::start(|asked| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: video/mp2t\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let mut steps = vec![Step::Send(head.as_bytes().to_vec())];
+        for number in 0..60 {
+            let text = format!("{}:{number};", asked.time);
+            steps.push(Step::Send(format!("{:x}\r\n{text}\r\n", text.len()).into_bytes()));
+            steps.push(Step::Wait(Duration::from_millis(100)));
+        }
+        steps.push(Step::Close);
+        steps
+    });
+    let story = before(&origin, "");
+    let begin = || {
+        let mut stream = TcpStream::connect(story.http).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream.write_all(b"GET /o/channel.ts HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let (mut all, mut piece) = (Vec::new(), [0; 4096]);
+        while !all.ends_with(b";\r\n") {
+            let count = stream.read(&mut piece).unwrap();
+            all.extend_from_slice(&piece[..count]);
+        }
+        (stream, String::from_utf8_lossy(&all).into_owned())
+    };
+    let (first, begins) = begin();
+    assert!(begins.contains("1:0;"), "{begins}");
+    let (joined, begins) = begin();
+    assert!(begins.contains("1:0;"), "a moment later it may be a segment: {begins}");
+    sleep(Duration::from_millis(2500));
+    let (_later, begins) = begin();
+    assert!(begins.contains("2:0;") && !begins.contains("1:"), "{begins}");
+    drop((first, joined));
+}
