@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use carousel::manifest;
-use carousel::name::ObjectKey;
+use carousel::name::{self, ObjectKey};
 use http::HeaderValue;
 use http::header::{self, HeaderMap};
 use http::request::Parts;
@@ -105,7 +104,7 @@ fn hints(head: &Parts, key: &ObjectKey) -> Vec<Next> {
         if name.contains("://") || name.starts_with("//") {
             return None;
         }
-        let key = ObjectKey::from_name(&manifest::resolve(&base, &name), None).ok()?;
+        let key = ObjectKey::from_name(&name::resolve(&base, &name).ok()?, None).ok()?;
         let range = ranges.get(at).filter(|range| is_range(range));
         let range = range.and_then(|range| HeaderValue::from_str(&format!("bytes={range}")).ok());
         Some(Next { key, range })
