@@ -5,15 +5,12 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Instant as Clock;
 
 use carousel::alc::Packet;
 use carousel::digest::{Digest, md5};
 use carousel::fec::{EncodingId, Protection};
-use carousel::flute::{
-    Event, File, MemoryBuf, OpenRequest, Receiver, ReceiverConfig, Refusal, SenderProfile, Storage, verify,
-};
+use carousel::flute::{Event, MemoryBuf, MemoryStorage, Receiver, ReceiverConfig, SenderProfile, verify};
 use carousel::lct::{Toi, Tsi};
 use carousel::time::{Instant, WallTime};
 use headend::air::{Air, AirConfig, AirObject, Body, Repeat};
@@ -120,29 +117,6 @@ pub struct Outcome {
     pub decode_s: f64,
 }
 
-/// Bodies in memory.
-struct Shelf;
-
-impl Storage for Shelf {
-    type Buf = MemoryBuf;
-
-    fn open(&mut self, request: &OpenRequest<'_>) -> Result<MemoryBuf, Refusal> {
-        Ok(MemoryBuf::new(request.length))
-    }
-
-    fn name(&mut self, _: &mut MemoryBuf, _: &Arc<File>) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    fn write(&mut self, buf: &mut MemoryBuf, offset: u64, bytes: &[u8]) {
-        buf.write(offset, bytes);
-    }
-
-    fn keep_repair(&mut self, buf: &mut MemoryBuf, slot: u32, bytes: &[u8]) -> bool {
-        buf.keep_repair(slot, bytes)
-    }
-}
-
 /// Sends the pass again and again over a link until the receiver has everything.
 ///
 /// # Panics
@@ -157,7 +131,7 @@ pub fn receive(pass: &Pass, profile: Profile, seed: u64) -> Outcome {
             link.send(0, packet);
             while let Some(bytes) = link.poll(0) {
                 let packet = Packet::parse(&bytes).expect("this link flips no bits");
-                receiver.handle_packet(Instant::from_nanos(1), None, &packet, &bytes, &mut Shelf);
+                receiver.handle_packet(Instant::from_nanos(1), None, &packet, &bytes, &mut MemoryStorage);
                 while let Some(event) = receiver.poll_event() {
                     match event {
                         Event::BlockReady { toi, sbn } => outcome.decode_s += decode(&mut receiver, toi, sbn),
@@ -197,7 +171,7 @@ fn decode(receiver: &mut Receiver<MemoryBuf>, toi: Toi, sbn: u32) -> f64 {
     let begin = Clock::now();
     let lost = job.run(|place, out| buf.read(place, out));
     let seconds = begin.elapsed().as_secs_f64();
-    receiver.recovered(toi, sbn, lost.as_deref(), &mut Shelf);
+    receiver.recovered(toi, sbn, lost.as_deref(), &mut MemoryStorage);
     seconds
 }
 

@@ -355,3 +355,159 @@ fn write_oti(out: &mut String, oti: &OtiAttributes) {
         let _ = write!(out, " FEC-OTI-Scheme-Specific-Info=\"{}\"", to_base64(info));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> File {
+        File { content_location: "a".to_owned(), toi: Toi(1), content_length: Some(10), ..File::default() }
+    }
+
+    fn xml(file: File, namespace: FdtNamespace) -> String {
+        FdtInstance { expires: 5, files: vec![file], ..FdtInstance::default() }.to_xml(namespace)
+    }
+
+    #[test]
+    fn each_namespace_byte_for_byte() {
+        let root = |uri: &str, extra: &str| {
+            format!(
+                "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<FDT-Instance xmlns=\"{uri}\"{extra} Expires=\"5\">\n  \
+                <File TOI=\"1\" Content-Location=\"a\" Content-Length=\"10\""
+            )
+        };
+        let expiring = || File { cache_control: Some(CacheControl::Expires(7)), ..file() };
+        for (namespace, uri) in [
+            (FdtNamespace::Ietf2005, "urn:IETF:metadata:2005:FLUTE:FDT"),
+            (FdtNamespace::Rfc6726, "urn:ietf:params:xml:ns:fdt"),
+            (FdtNamespace::ThreeGpp2022, "urn:3GPP:metadata:2022:FLUTE:FDT"),
+        ] {
+            assert_eq!(xml(file(), namespace), root(uri, "") + "/>\n</FDT-Instance>\n");
+            // Cache-Control is an attribute of ours where files have no elements, and 3GPP's element elsewhere.
+            let written = xml(expiring(), namespace);
+            if namespace == FdtNamespace::Ietf2005 {
+                let ours = root(uri, " xmlns:sky=\"urn:skycache:flute:fdt:2026\"");
+                assert_eq!(written, ours + " sky:Expires=\"7\"/>\n</FDT-Instance>\n");
+            } else {
+                let theirs = root(uri, " xmlns:mbms2007=\"urn:3GPP:metadata:2007:MBMS:FLUTE:FDT\"");
+                let element =
+                    "<mbms2007:Cache-Control><mbms2007:Expires>7</mbms2007:Expires></mbms2007:Cache-Control>";
+                assert_eq!(written, theirs + &format!(">{element}</File>\n</FDT-Instance>\n"));
+            }
+            let no_cache = xml(File { cache_control: Some(CacheControl::NoCache), ..file() }, namespace);
+            assert!(no_cache.contains("xmlns:mbms2007=") && !no_cache.contains("xmlns:sky="), "{no_cache}");
+        }
+    }
+
+    #[test]
+    fn names_of_encodings() {
+        for (text, encoding) in [
+            ("", Encoding::Identity),
+            (" Identity ", Encoding::Identity),
+            ("null", Encoding::Identity),
+            ("GZIP", Encoding::Gzip),
+            ("x-gzip", Encoding::Gzip),
+            ("zlib", Encoding::Zlib),
+            ("deflate", Encoding::Deflate),
+            (" br ", Encoding::Other("br".to_owned())),
+        ] {
+            assert_eq!(Encoding::from_attribute(text), encoding);
+            if let Some(name) = encoding.as_attribute() {
+                assert_eq!(Encoding::from_attribute(name), encoding);
+            }
+        }
+        assert_eq!(Encoding::Identity.as_attribute(), None);
+    }
+
+    /// What a sender writes of each scheme's OTI is what a receiver reads.
+    #[test]
+    fn oti_of_every_scheme_survives_the_attributes() {
+        let rs = |max_n, m, group| SchemeInfo::ReedSolomon { max_n, m, group };
+        for (id, scheme, block, info) in [
+            (0, SchemeInfo::None, 64, None),
+            (
+                1,
+                SchemeInfo::Raptor { source_blocks: 258, sub_blocks: 3, alignment: 4 },
+                0,
+                Some(vec![1, 2, 3, 4]),
+            ),
+            (2, rs(200, 9, 2), 150, Some(vec![9, 2])),
+            (5, rs(200, 8, 1), 150, None),
+            (
+                6,
+                SchemeInfo::RaptorQ { source_blocks: 1, sub_blocks: 515, alignment: 4 },
+                0,
+                Some(vec![1, 2, 3, 4]),
+            ),
+            (129, rs(200, 8, 1), 150, None),
+        ] {
+            let oti = Oti {
+                encoding_id: EncodingId(id),
+                instance_id: if id >= 128 { 7 } else { 0 },
+                max_source_block_length: block,
+                scheme,
+                ..Oti::no_code(10, 4, block)
+            };
+            let attributes = OtiAttributes::of(&oti);
+            assert_eq!(attributes.scheme_info, info, "{id}");
+            assert_eq!(attributes.instance_id, (id >= 128).then_some(7), "{id}");
+            assert_eq!(attributes.max_source_block_length, (block > 0).then_some(block), "{id}");
+            assert_eq!(File { oti: attributes, ..file() }.oti(), Some(oti), "{id}");
+        }
+        // What is left out or makes no sense: Raptor codes need their information, Reed-Solomon has defaults.
+        let read = |id, scheme_info| {
+            let oti = OtiAttributes {
+                encoding_id: Some(id),
+                scheme_info,
+                symbol_length: Some(4),
+                ..OtiAttributes::default()
+            };
+            File { oti, ..file() }.oti().map(|oti| oti.scheme)
+        };
+        assert_eq!((read(1, None), read(6, Some(vec![1, 2, 3]))), (None, None));
+        assert_eq!(read(2, Some(vec![0, 9])), Some(rs(0, 8, 1)));
+        assert_eq!(read(2, Some(vec![4, 9])), Some(rs(0, 4, 9)));
+        assert_eq!(read(5, None), Some(rs(0, 8, 1)));
+        assert_eq!(read(0, None), Some(SchemeInfo::None));
+        assert_eq!(file().oti(), None, "no symbol length");
+    }
+
+    #[test]
+    fn the_length_on_the_air_is_that_of_the_encoded_bytes() {
+        let gzip = File { encoding: Encoding::Gzip, ..file() };
+        assert_eq!((file().on_air_length(), gzip.on_air_length()), (Some(10), None));
+        assert_eq!(File { transfer_length: Some(7), ..gzip }.on_air_length(), Some(7));
+    }
+
+    #[test]
+    fn a_description_may_complement_and_not_contradict() {
+        let known = File { content_md5: Some([1; 16]), transfer_length: Some(10), ..file() };
+        assert!(known.is_same_object(&file()) && file().is_same_object(&known));
+        let digest = Some(Digest::of(b"x"));
+        for other in [
+            File { content_location: "b".to_owned(), ..known.clone() },
+            File { encoding: Encoding::Gzip, ..known.clone() },
+            File { transfer_length: Some(11), ..known.clone() },
+            File { content_length: Some(11), ..known.clone() },
+            File { content_md5: Some([2; 16]), ..known.clone() },
+        ] {
+            assert!(!known.is_same_object(&other), "{other:?}");
+        }
+        let with_digest = File { content_digest: digest, ..known.clone() };
+        assert!(known.is_same_object(&with_digest));
+        let another = File { content_digest: Some(Digest::of(b"y")), ..known };
+        assert!(!with_digest.is_same_object(&another));
+    }
+
+    #[test]
+    fn text_is_counted_to_the_byte() {
+        let all = File {
+            content_location: "x".repeat(100),
+            content_type: Some("y".repeat(20)),
+            etag: Some("z".repeat(3)),
+            unknown: vec![("k".repeat(5), "v".repeat(7)), ("l".to_owned(), "w".to_owned())],
+            ..File::default()
+        };
+        assert_eq!(all.text_bytes(), 100 + 20 + 3 + 5 + 7 + 2);
+    }
+}

@@ -317,6 +317,90 @@ mod tests {
     }
 
     #[test]
+    fn instances_at_the_limits_are_read_and_those_beyond_are_not() {
+        let padded = |bytes: usize| {
+            let mut xml = b"<FDT-Instance Expires='1'/>".to_vec();
+            xml.resize(bytes, b' ');
+            xml
+        };
+        assert!(FdtInstance::parse(&padded(MAX_FDT_BYTES as usize)).is_ok());
+        assert!(matches!(
+            FdtInstance::parse(&padded(MAX_FDT_BYTES as usize + 1)),
+            Err(XmlError::TooLarge(_))
+        ));
+        let nested = |depth: usize| {
+            format!(
+                "<FDT-Instance Expires='1'>{}{}</FDT-Instance>",
+                "<a>".repeat(depth),
+                "</a>".repeat(depth)
+            )
+        };
+        assert!(FdtInstance::parse(nested(MAX_XML_DEPTH - 1).as_bytes()).is_ok());
+        let beyond = FdtInstance::parse(nested(MAX_XML_DEPTH).as_bytes());
+        assert!(matches!(beyond, Err(XmlError::TooLarge(_))), "{beyond:?}");
+    }
+
+    #[test]
+    fn every_attribute_of_the_oti_and_defaults_of_the_instance() {
+        let xml = br#"<FDT-Instance Expires="8589934595" Complete="no" Content-Encoding="zlib" Odd="1">
+            <File TOI="3" Content-Location=" a " Content-Type=" " File-ETag="e" FEC-OTI-FEC-Encoding-ID="129"
+              FEC-OTI-FEC-Instance-ID="9" FEC-OTI-Maximum-Source-Block-Length="50" FEC-OTI-Encoding-Symbol-Length="40"
+              FEC-OTI-Max-Number-of-Encoding-Symbols="60" FEC-OTI-Scheme-Specific-Info="AQI=" Content-MD5="nonsense"
+              Expires="17"/>
+            <File TOI="4" Content-Location="b" Content-Encoding="" Cache-Control="x"/>
+            <File TOI="5" Content-Location="c" FEC-OTI-FEC-Encoding-ID="300"/>
+            <File TOI="6" Content-Location="d" FEC-OTI-Encoding-Symbol-Length="x"/>
+            <File TOI="7" Content-Location="e" FEC-OTI-Maximum-Source-Block-Length=""/>
+            <File TOI="8" Content-Location="f" Transfer-Length="1.5"/>
+            <File TOI="9" Content-Location="g" FEC-OTI-FEC-Instance-ID="x" FEC-OTI-Max-Number-of-Encoding-Symbols="x"/>
+            </FDT-Instance>"#;
+        let (instance, unusable) = FdtInstance::parse(xml).unwrap();
+        assert_eq!((instance.expires, instance.complete, unusable), (3, false, 4), "32 bits of the expiry");
+        assert_eq!(instance.unknown, [("Odd".to_owned(), "1".to_owned())]);
+        let tois: Vec<u128> = instance.files.iter().map(|file| file.toi.0).collect();
+        assert_eq!(tois, [3, 4, 9]);
+        let first = &instance.files[0];
+        assert_eq!(
+            first.oti,
+            OtiAttributes {
+                encoding_id: Some(129),
+                instance_id: Some(9),
+                max_source_block_length: Some(50),
+                symbol_length: Some(40),
+                max_n: Some(60),
+                scheme_info: Some(vec![1, 2]),
+            }
+        );
+        assert_eq!((first.content_location.as_str(), first.content_type.as_deref()), ("a", None));
+        assert_eq!((first.etag.as_deref(), first.content_md5), (Some("e"), None));
+        assert_eq!(first.cache_control, Some(CacheControl::Expires(17)));
+        assert_eq!((&first.encoding, &instance.files[1].encoding), (&Encoding::Zlib, &Encoding::Identity));
+        let long = "x".repeat(MAX_URI_BYTES + 1);
+        for (length, unusable) in [(MAX_URI_BYTES, 0), (MAX_URI_BYTES + 1, 1)] {
+            let name = &long[..length];
+            let xml =
+                format!("<FDT-Instance Expires='1'><File TOI='1' Content-Location='{name}'/></FDT-Instance>");
+            assert_eq!(FdtInstance::parse(xml.as_bytes()).unwrap().1, unusable, "{length}");
+        }
+    }
+
+    #[test]
+    fn elements_of_cache_control_belong_to_their_file() {
+        let xml =
+            b"<FDT-Instance Expires='1'><Expires>9</Expires><no-cache/><File TOI='1' Content-Location='a'/>
+            <File TOI='2' Content-Location='b'><c><Expires> 8 </Expires></c>7</File>
+            <File TOI='3' Content-Location='c'><max-stale/></File>
+            <File TOI='4' Content-Location='d'><no-cache>true</no-cache></File></FDT-Instance>";
+        let (instance, unusable) = FdtInstance::parse(xml).unwrap();
+        let all: Vec<_> = instance.files.iter().map(|file| file.cache_control).collect();
+        let expires = Some(CacheControl::Expires(8));
+        assert_eq!(
+            (all, unusable),
+            (vec![None, expires, Some(CacheControl::MaxStale), Some(CacheControl::NoCache)], 0)
+        );
+    }
+
+    #[test]
     fn what_we_write_we_read() {
         let oti = Oti {
             scheme: crate::fec::SchemeInfo::RaptorQ { source_blocks: 3, sub_blocks: 1, alignment: 4 },

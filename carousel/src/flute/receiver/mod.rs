@@ -44,7 +44,7 @@ use gaps::{Coding, Gaps};
 pub use in_flight::InFlight;
 use in_flight::fti_of;
 pub use recovery::RecoveryJob;
-pub use storage::{MemoryBuf, OpenRequest, Refusal, Storage, SymbolPlace};
+pub use storage::{MemoryBuf, MemoryStorage, OpenRequest, Refusal, Storage, SymbolPlace};
 pub use verdict::{AbandonReason, DropReason, ReceiverStats, Verdict};
 
 /// Options of a receiver.

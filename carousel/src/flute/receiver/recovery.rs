@@ -183,29 +183,12 @@ mod tests {
     use crate::alc::Packet;
     use crate::fec::{EncodingId, PayloadId, Protection};
     use crate::flute::{
-        Encoding, Event, File, MemoryBuf, OpenRequest, Receiver, ReceiverConfig, Refusal, SendFile, Sender,
-        SenderProfile, Storage, Verdict, verify,
+        Encoding, Event, MemoryBuf, MemoryStorage, Receiver, ReceiverConfig, SendFile, Sender, SenderProfile,
+        Verdict, verify,
     };
     use crate::lct::Tsi;
     use crate::time::{Instant, WallTime};
     use linksim::{Link, Profile};
-
-    struct Shelf;
-    impl Storage for Shelf {
-        type Buf = MemoryBuf;
-        fn open(&mut self, request: &OpenRequest<'_>) -> Result<MemoryBuf, Refusal> {
-            Ok(MemoryBuf::new(request.length))
-        }
-        fn name(&mut self, _: &mut MemoryBuf, _: &Arc<File>) -> Result<(), Refusal> {
-            Ok(())
-        }
-        fn write(&mut self, buf: &mut MemoryBuf, offset: u64, bytes: &[u8]) {
-            buf.write(offset, bytes);
-        }
-        fn keep_repair(&mut self, buf: &mut MemoryBuf, slot: u32, bytes: &[u8]) -> bool {
-            buf.keep_repair(slot, bytes)
-        }
-    }
 
     /// One pass of one object over a link; the bytes if it became whole, and the receiver.
     fn one_pass(
@@ -272,7 +255,7 @@ mod tests {
             };
             for bytes in arrived {
                 let packet = Packet::parse(&bytes).unwrap();
-                receiver.handle_packet(Instant::from_nanos(1), None, &packet, &bytes, &mut Shelf);
+                receiver.handle_packet(Instant::from_nanos(1), None, &packet, &bytes, &mut MemoryStorage);
                 while let Some(event) = receiver.poll_event() {
                     match event {
                         Event::BlockReady { toi, sbn } => recover(&mut receiver, toi, sbn),
@@ -297,7 +280,7 @@ mod tests {
         let job = receiver.recovery_job(toi, sbn).unwrap();
         let buf = receiver.object(toi).unwrap().buf();
         let lost = job.run(|place, out| buf.read(place, out));
-        receiver.recovered(toi, sbn, lost.as_deref(), &mut Shelf);
+        receiver.recovered(toi, sbn, lost.as_deref(), &mut MemoryStorage);
     }
 
     fn protection(id: EncodingId) -> Protection {
@@ -359,7 +342,8 @@ mod tests {
         for esi in 1000..3000 {
             sender.write_repair(toi, PayloadId { sbn: 0, esi }, &[esi as u8; 100], false, &mut out);
             let packet = Packet::parse(&out).unwrap();
-            let verdict = receiver.handle_packet(Instant::from_nanos(1), None, &packet, &out, &mut Shelf);
+            let verdict =
+                receiver.handle_packet(Instant::from_nanos(1), None, &packet, &out, &mut MemoryStorage);
             stored += usize::from(verdict == Verdict::Stored);
             while let Some(event) = receiver.poll_event() {
                 if let Event::Complete { file, buf, .. } = event {

@@ -67,7 +67,31 @@ pub enum SymbolPlace {
     Slot(u32),
 }
 
-/// An object in memory with its repair symbols: what laboratories, simulations and tests lend.
+/// Storage that takes every object into memory: for simulations, laboratories and tests.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MemoryStorage;
+
+impl Storage for MemoryStorage {
+    type Buf = MemoryBuf;
+
+    fn open(&mut self, request: &OpenRequest<'_>) -> Result<MemoryBuf, Refusal> {
+        Ok(MemoryBuf::new(request.length))
+    }
+
+    fn name(&mut self, _: &mut MemoryBuf, _: &Arc<File>) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn write(&mut self, buf: &mut MemoryBuf, offset: u64, bytes: &[u8]) {
+        buf.write(offset, bytes);
+    }
+
+    fn keep_repair(&mut self, buf: &mut MemoryBuf, slot: u32, bytes: &[u8]) -> bool {
+        buf.keep_repair(slot, bytes)
+    }
+}
+
+/// An object in memory with its repair symbols.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MemoryBuf {
     /// The object.
