@@ -6,6 +6,7 @@
 //!
 //! `--instructions build|demux|receive|nothing` does one of them a few times, for callgrind; `cargo xtask bench ts` runs that too
 //! where valgrind is installed.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 
 use std::hint::black_box;
 use std::time::Instant;
