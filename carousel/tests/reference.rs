@@ -13,11 +13,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules whose limits are being converted.
-const PENDING: [&str; 8] = [
+const PENDING: [&str; 9] = [
     "carousel::config",
     "carousel::dvbi",
     "carousel::flute::receiver",
     "carousel::manifest",
+    "carousel::query",
     "carousel::repair",
     "carousel::ts::rtp",
     "carousel::ts::section",
