@@ -1,4 +1,4 @@
-//! The command line of `skycached`: a contract with scripts and packages. Man pages and completions are made from it.
+//! Command line of `skycached`: a contract with scripts and packages. Man pages and completions are generated from it.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::DEFAULT_PATH;
 
-/// Receives carousels, keeps their objects, serves them to players, repairs what was lost.
+/// Receives carousels, stores their objects, serves them to players, repairs losses from origins.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub struct Cli {
@@ -32,14 +32,14 @@ pub enum Verb {
         #[arg(short, long, value_name = "FILE", default_value = DEFAULT_PATH)]
         config: PathBuf,
     },
-    /// Every mistake in the configuration, and what this machine and its network lack, each with its mend
+    /// Check the configuration, this machine and its network; each finding says what to do
     Check {
         #[command(flatten)]
         common: Common,
         /// How long to listen for packets
         #[arg(long, default_value_t = 3)]
         seconds: u64,
-        /// Read every object of the cache and compare it with its digest
+        /// Verify every object of the cache against its digest
         #[arg(long)]
         deep: bool,
     },
@@ -48,21 +48,21 @@ pub enum Verb {
         /// pcap, pcapng or transport stream file
         #[arg(value_name = "FILE.pcap|FILE.ts")]
         recording: PathBuf,
-        /// Configuration; without one, a cache of its own that is removed at the end
+        /// Configuration; without one, a temporary cache is used and removed at the end
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
-    /// What is received, held, repaired and served
+    /// Show what is received, stored, repaired and served
     Status(Common),
-    /// The objects in the cache, and those on their way
+    /// List the objects in the cache and those in flight
     Ls(Common),
-    /// Keep an object whatever else must go
+    /// Protect an object from eviction
     Pin(ByKey),
-    /// Let a pinned object go when its turn comes
+    /// Make a pinned object evictable again
     Unpin(ByKey),
-    /// Take an object out of the cache
+    /// Remove an object from the cache
     Purge(ByKey),
-    /// Take out every object whose key matches
+    /// Remove every object whose key matches
     Ban {
         /// Key with `*` for any run of characters and `?` for one: `cdn.example.com/vod/*`
         pattern: String,

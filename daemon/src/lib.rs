@@ -1,6 +1,5 @@
-//! `skycached`: receives carousels, keeps their objects, serves them to players as if it were the CDN, and repairs from
-//! origins what the link has lost. The program is `main.rs`; everything it does is here, so that tests, benchmarks and
-//! `replay` drive the same code.
+//! Library of `skycached`, which receives carousels, stores their objects, serves them to players as the CDN would, and
+//! repairs losses from origins. `main.rs` only parses and prints, so that tests, benchmarks and `replay` drive the same code.
 //!
 //! ```text
 //! transport ─┐ datagrams                          ┌─ files of DSM-CC carousels

@@ -1,4 +1,4 @@
-//! `skycached`: parse, call, print. Everything else is in the library.
+//! The program `skycached`: arguments, calls into the library, output.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
@@ -119,8 +119,8 @@ fn serve(path: &Path) -> Result<ExitCode, String> {
                     } else {
                         // Without a word from us the watchdog ends this.
                         let stand = stand.join(", ");
-                        tracing::error!(threads = stand, "threads stand still");
-                        notify(&[NotifyState::Status(&format!("standing still: {stand}"))]);
+                        tracing::error!(threads = stand, "stalled threads");
+                        notify(&[NotifyState::Status(&format!("stalled: {stand}"))]);
                     }
                 }
             }
@@ -148,7 +148,7 @@ fn reload(daemon: &mut Daemon, path: &Path, set_level: &Reload) {
             } else {
                 tracing::warn!(
                     tables = later.join(", "),
-                    "configuration reloaded; these count from the next start"
+                    "configuration reloaded; these tables take effect at the next start"
                 );
             }
         }
@@ -156,7 +156,7 @@ fn reload(daemon: &mut Daemon, path: &Path, set_level: &Reload) {
             for line in why.lines() {
                 tracing::error!("{line}");
             }
-            tracing::error!("the configuration has mistakes; the one before it stays in force");
+            tracing::error!("the configuration has mistakes; the previous one stays in force");
         }
     }
     notify(&[NotifyState::Ready]);
@@ -256,16 +256,16 @@ fn listed(value: &Value) -> String {
     if all.is_empty() { "none".to_owned() } else { all.join(", ") }
 }
 
-/// What the disk was asked to write, and how long it will bear it.
+/// Bytes written to flash, and the estimate of its life.
 fn flash(store: &Value) -> String {
     let flash = &store["flash"];
     let mut text = format!("{} written today", megabytes(&flash["today_bytes"]));
     if flash["budget_bytes_per_day"].as_u64() > Some(0) {
         text.push_str(&format!(" of {} a day", megabytes(&flash["budget_bytes_per_day"])));
     }
-    text.push_str(&format!(", {} in all", megabytes(&flash["total_bytes"])));
+    text.push_str(&format!(", {} in total", megabytes(&flash["total_bytes"])));
     if let Some(days) = flash["life_days"].as_f64() {
-        text.push_str(&format!("; it will last {:.1} years so", days / 365.25));
+        text.push_str(&format!("; expected life {:.1} years", days / 365.25));
     }
     if store["disk"] != "fine" {
         text.push_str(&format!(
@@ -274,7 +274,7 @@ fn flash(store: &Value) -> String {
         ));
     }
     if store["unverified"].as_u64() > Some(0) {
-        text.push_str(&format!("; {} objects are still to be verified", store["unverified"]));
+        text.push_str(&format!("; {} objects not verified yet", store["unverified"]));
     }
     text
 }
@@ -313,7 +313,7 @@ fn status_table(status: &Value) -> String {
         ),
     );
     row(
-        "on the way",
+        "in flight",
         format!(
             "{}, announced {}; failed: {}",
             flights["now"].as_array().map_or(0, Vec::len),

@@ -1,4 +1,4 @@
-//! The daemon put together: what is started, in which order, and how it ends.
+//! Assembly of the daemon: order of start, reload, order of stop.
 //!
 //! ```text
 //! store ─ flights ─ shards ─ finisher ─ session thread ─ transport streams   (threads)
@@ -47,7 +47,7 @@ impl Daemon {
     /// Starts everything, with the sockets that were handed over. Call inside a tokio runtime.
     ///
     /// # Errors
-    /// One line that says what cannot be had, and the mend.
+    /// One line: what failed, and what to do.
     pub fn start(config: Config, mut listening: Listening) -> Result<(Self, RecoveryReport), String> {
         // What can be refused comes first, so that a second daemon on the same cache or port changes nothing.
         let players = listening.open(config.http.listen, "[http] listen")?;

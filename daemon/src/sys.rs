@@ -1,4 +1,4 @@
-//! Mapping a recording, the limit of open files, and whose files we make; everything else unsafe is in `source::sys`, `store` and `http::sys`.
+//! System calls of the whole program: mapping of recordings, the limit of open files, ownership of created files.
 #![allow(unsafe_code)] // a mapping, limits, credentials for files
 
 use std::fs::File;

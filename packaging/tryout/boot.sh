@@ -82,7 +82,7 @@ say "reloads"
 echo '[http' >"$root/etc/skycache/conf.d/wrong.toml"
 inside systemctl reload skycached
 sleep 1
-inside journalctl -u skycached --no-pager | grep -q 'the one before it stays in force' || die "a wrong configuration is not said"
+inside journalctl -u skycached --no-pager | grep -q 'the previous one stays in force' || die "a wrong configuration is not said"
 until_active
 rm "$root/etc/skycache/conf.d/wrong.toml"
 inside systemctl reload skycached

@@ -1,4 +1,4 @@
-//! A player's requests, one at a time, with nothing hidden.
+//! HTTP client for stories: one request at a time, every byte of the response visible.
 
 use std::net::SocketAddr;
 use std::time::Duration;

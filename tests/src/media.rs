@@ -1,4 +1,4 @@
-//! What is sent: the committed ladder, or any folder.
+//! Media for stories: the committed ladder, or any folder.
 
 use std::path::{Path, PathBuf};
 

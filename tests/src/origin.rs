@@ -1,4 +1,4 @@
-//! An origin in a thread: files with ranges, and the ways in which origins fail.
+//! Origin server for stories: files with ranges, and faults.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,4 +1,4 @@
-//! The programs under test, built once, run as processes of their own.
+//! Programs under test, built once and run as processes.
 
 use std::fs::File;
 use std::io;

@@ -1,5 +1,5 @@
-//! `linksim` with sockets around it: what comes to a group from one source leaves to the same group from another, as
-//! much of it as the link lets through.
+//! Lossy relay between sockets: packets to a group from one source are sent to the same group from another, minus the losses
+//! of `linksim`.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};

@@ -1,4 +1,4 @@
-//! Documents before the eyes of others: the schemas of DVB-I through `xmllint`.
+//! Schema validation of DVB-I documents by `xmllint`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

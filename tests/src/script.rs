@@ -1,4 +1,4 @@
-//! An origin that does to the byte what a story tells it, and remembers what it was asked.
+//! Scripted origin: sends exactly the bytes that a story gives it, and records the requests.
 
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};

@@ -1,4 +1,4 @@
-//! One delivery from end to end: a headend, a link, a daemon, an origin, and what a player gets.
+//! One end-to-end delivery: headend, link, daemon, origin, and the comparison of what a player gets.
 
 use std::collections::HashSet;
 use std::fmt;

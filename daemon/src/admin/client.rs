@@ -1,4 +1,4 @@
-//! How `skycached status` and its sisters ask the running daemon.
+//! Client of the admin socket, for `skycached status` and the other verbs.
 
 use std::path::Path;
 
@@ -33,11 +33,11 @@ pub async fn call(
     parameter: Option<(&str, &str)>,
 ) -> Result<Value, String> {
     let stream = UnixStream::connect(socket).await.map_err(|err| {
-        let mend = match err.kind() {
+        let fix = match err.kind() {
             std::io::ErrorKind::PermissionDenied => "ask as root or as a member of the socket's group",
             _ => "is skycached running? `-c FILE` names the configuration with its [admin] socket",
         };
-        format!("{}: {err}; {mend}", socket.display())
+        format!("{}: {err}; {fix}", socket.display())
     })?;
     let failed = |err: hyper::Error| format!("{}: {err}", socket.display());
     let (mut sender, connection) =

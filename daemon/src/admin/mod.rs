@@ -1,4 +1,4 @@
-//! The operator's side: a Unix socket and a loopback listener, never the players' port.
+//! Admin interface on a Unix socket and a loopback listener, never on the players' port.
 //!
 //! | request | answer |
 //! |---|---|
@@ -54,7 +54,7 @@ pub struct Listeners {
 /// Opens the socket and the listeners.
 ///
 /// # Errors
-/// One line with the mend.
+/// One line with what to do.
 pub fn listen(config: &Admin, listening: &mut Listening) -> Result<Listeners, String> {
     let path = &config.socket;
     let failed = |err: io::Error| {

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: the main job, told to a person.
+//! `cargo xtask demo`: a delivery over a lossy link, with progress on the terminal.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Floors: which rooms (top-level modules) of a crate may import which.
+//! Test of the layering: which rooms (top-level modules) of a crate may import which.
 //!
 //! Each crate's `src/lib.rs` lists its rooms by floor, the bottom one first, in lines such as `//! floor 0: clock, sys`. The
 //! tests here read the sources without compiling them and fail

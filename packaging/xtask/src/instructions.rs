@@ -1,4 +1,4 @@
-//! Instructions that a benchmark takes, by callgrind: what a noisy machine says the same of every time.
+//! Instruction counts of benchmarks by callgrind, which do not vary on a busy machine.
 
 use std::process::Command;
 

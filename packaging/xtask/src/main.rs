@@ -1,4 +1,4 @@
-//! The one door for everything that is more than one cargo command.
+//! `cargo xtask`: everything that is more than one cargo command.
 
 mod demo;
 mod dist;

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: formatting, lints, dependencies, documentation, then every ring of tests, and a summary in one line.
 //!
-//! The order is that of the time each step takes, so that the most likely mistakes are reported first.
+//! Quick steps come first, so that common mistakes are reported early.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;

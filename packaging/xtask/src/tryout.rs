@@ -1,5 +1,5 @@
-//! `cargo xtask tryout`: the packages of `dist` where they are for: clean roots, systemd, little memory, the tools that read them.
-//! What is done there is in scripts, which say it best; this finds the packages and a place to work.
+//! `cargo xtask tryout`: tests of the packages in clean roots, under systemd, with little memory, and with the tools that read
+//! them. The tests are the scripts of `packaging/tryout`; this finds the packages and prepares a folder.
 
 use std::path::PathBuf;
 use std::process::Command;

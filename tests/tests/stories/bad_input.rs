@@ -1,4 +1,4 @@
-//! What people mistype and what the network throws at us: one clear message with the mend, or a counted drop.
+//! Mistyped configurations and hostile packets: one clear message with what to do, or a counted drop.
 
 use std::net::UdpSocket;
 use std::time::Duration;

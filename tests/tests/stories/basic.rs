@@ -1,5 +1,5 @@
-//! The main job, with nothing going wrong: what no faster ring shows is that both programs, their command lines and
-//! the sockets between them fit together.
+//! Delivery without faults. No faster ring shows that both programs, their command lines and the sockets between them fit
+//! together.
 
 use std::time::Duration;
 

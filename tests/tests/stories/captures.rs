@@ -1,4 +1,4 @@
-//! Packets of other implementations, and ours before the eyes of other dissectors.
+//! Interoperability: packets of other implementations, and ours in other dissectors.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

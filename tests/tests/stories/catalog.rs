@@ -1,4 +1,4 @@
-//! Stories of the catalogue: what the headend announces, what arrives, what a television and a page get of it.
+//! Catalogue end to end: what the headend announces, and what a television and the page get of it.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

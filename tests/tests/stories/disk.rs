@@ -1,5 +1,5 @@
-//! The disk's bad days, seen by players: it is full, read-only, or somebody cuts a file short that is being served. What no
-//! faster ring shows: that the daemon goes on, says it once, and uses the disk again when it can.
+//! Disk failures as players see them: full, read-only, and a file truncated while it is served. No faster ring shows that the
+//! daemon continues, logs it once, and uses the disk again when it recovers.
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};

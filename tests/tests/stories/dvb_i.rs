@@ -1,4 +1,4 @@
-//! DVB-I documents before the eyes of others: the schemas through `xmllint`, and a validator where there is one.
+//! DVB-I documents against the schemas, by `xmllint`, and against a validator where one is installed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Forward error correction from end to end: one pass over a lossy link, no way back. What no faster ring shows is that
+//! Forward error correction end to end: one pass over a lossy link, no repair. No faster ring shows that
 //! the sender's symbols, the slots behind the object, the finisher's decoder and the cache agree.
 
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The daemon as players, caches and attackers see it, before an origin whose every byte the story decides. What no faster ring
-//! shows: what goes over the wire between the three, and when.
+//! HTTP between clients, daemon and a scripted origin. No faster ring shows which bytes go over the wire between the three, and
+//! when.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

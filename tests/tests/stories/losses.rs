@@ -1,4 +1,4 @@
-//! Burst losses on the link, the origin up or down. What no faster ring shows: that reception, back-off, range requests,
+//! Burst losses on the link, the origin up or down. No faster ring shows that reception, back-off, range requests,
 //! players and the next pass work on one object table at the same time.
 
 use std::time::Duration;

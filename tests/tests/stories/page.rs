@@ -1,4 +1,4 @@
-//! The page before a person's eyes: a browser, a remote control, a lossy link. What is seen stays in `tests/artefacts/page`.
+//! The page in a browser, driven by remote control keys over a lossy link. Screenshots are kept in `tests/artefacts/page`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

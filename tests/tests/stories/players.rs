@@ -1,5 +1,5 @@
-//! Real players: FFmpeg plays what the daemon serves, HLS and DASH, from the cache and while the carousel turns. What no
-//! faster ring shows is that a demuxer that we did not write takes our responses.
+//! Real players: FFmpeg plays HLS and DASH from the daemon, from the cache and during reception. No faster ring shows that a
+//! demuxer that we did not write accepts our responses.
 
 use std::process::Command;
 use std::time::Duration;

@@ -1,5 +1,4 @@
-//! The daemon as a service manager sees it: sockets that are handed over, signs of readiness and of life, and an end that cuts
-//! nobody off.
+//! The daemon under a service manager: inherited sockets, readiness, watchdog, and a stop that finishes open responses.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -1,5 +1,5 @@
-//! Boxes without native IP: the same objects in a transport stream or in baseband frames. What no faster ring shows is
-//! that headend and daemon meet there under the same URLs, and that what is wrong on the way never gets into the cache.
+//! Receivers without native IP: the same objects in a transport stream or in baseband frames. No faster ring shows that headend
+//! and daemon agree on the URLs there, and that damaged data never gets into the cache.
 
 use std::path::PathBuf;
 use std::process::Command;

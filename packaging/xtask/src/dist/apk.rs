@@ -1,5 +1,5 @@
-//! `.apk` as apk-tools 3 reads it, which OpenWrt has from 25.12 on. Nothing in the package registries writes this format, so we
-//! do; apk-v3(5) of apk-tools describes it.
+//! Writer of `.apk` packages for apk-tools 3 (OpenWrt from 25.12), as apk-v3(5) describes them. No tool in the package
+//! registries writes this format.
 //!
 //! ```text
 //! "ADBd" deflate( "ADB." "pckg"

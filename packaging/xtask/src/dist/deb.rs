@@ -1,4 +1,4 @@
-//! `.deb`, by dpkg-deb: it knows the format's corners, and is on every machine that builds these.
+//! Writer of `.deb` packages, by dpkg-deb, which every machine that builds them has.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;

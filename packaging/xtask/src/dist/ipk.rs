@@ -1,4 +1,4 @@
-//! `.ipk`: a compressed tar of three members, as opkg reads it (opkg-build of opkg-utils, ipkg-build of OpenWrt up to 24.10).
+//! Writer of `.ipk` packages: a compressed tar of three members (opkg-build of opkg-utils, ipkg-build of OpenWrt up to 24.10).
 
 use super::Release;
 use super::package::{LICENSE, MAINTAINER, Package};

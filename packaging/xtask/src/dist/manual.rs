@@ -1,4 +1,4 @@
-//! Man pages and completions, made from the command lines themselves.
+//! Man pages and completions, generated from the command lines.
 
 use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;

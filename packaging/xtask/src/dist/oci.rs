@@ -1,5 +1,5 @@
-//! An OCI image: a layout in a tar archive, as `podman load`, `skopeo copy oci-archive:` and registries' tools read it. One image
-//! for each processor behind one index. No daemon makes it, and none runs in it but ours.
+//! Writer of OCI images: a layout in a tar archive for `podman load`, `skopeo copy oci-archive:` and registries' tools, with one
+//! image for each processor behind one index. Built without a container daemon.
 
 use carousel::digest::Digest;
 use serde_json::{Value, json};

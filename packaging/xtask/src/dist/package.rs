@@ -1,4 +1,4 @@
-//! What goes into each package, and the words about it. Formats are left to the files that write them.
+//! Contents and metadata of each package, independent of its format.
 
 use super::target::{GLIBC, Target};
 use super::toolchain::Built;

@@ -1,4 +1,4 @@
-//! What programs are built for, and what each distribution calls it.
+//! Build targets, and each distribution's name for them.
 
 use clap::ValueEnum;
 

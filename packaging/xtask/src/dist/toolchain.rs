@@ -1,5 +1,5 @@
-//! What builds for other machines: Debian's Rust with the source of its standard library, and zig as C compiler and linker for
-//! every one of them, of fixed versions; any Node, which bundles the page. All from package registries, fetched here.
+//! Cross-build toolchain of fixed versions, fetched from package registries: Debian's Rust with the source of its standard
+//! library, zig as C compiler and linker for every target, and any Node, which bundles the page.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! A file tree as it will land on the target: paths, modes, contents. Sorted, owned by root, without times of its own.
+//! File tree of a package: paths, modes, contents; sorted, owned by root, without timestamps.
 
 use std::collections::BTreeMap;
 use std::path::Path;
