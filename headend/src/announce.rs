@@ -19,9 +19,10 @@ use carousel::nip::{
 };
 use carousel::time::WallTime;
 
-use crate::catalog::config::tag_of;
 use crate::catalog::guide_tag;
 use crate::config::Config;
+use crate::document::Announcement;
+use crate::options::tag_of;
 
 /// A media session as the gateway configuration describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,19 +50,6 @@ pub struct Service {
     pub manifests: Vec<(String, String)>,
     /// Its media sessions.
     pub sessions: Vec<MediaSession>,
-}
-
-/// A document: file name for `catalog`, object name, MIME type, bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Announcement {
-    /// Name of the file that `catalog` writes.
-    pub file: String,
-    /// Object name.
-    pub uri: String,
-    /// MIME type.
-    pub content_type: String,
-    /// The document.
-    pub bytes: Vec<u8>,
 }
 
 fn flute_session(config: &Config, address: SocketAddr, tsi: u64, maximum_bps: u64) -> TransportSession {

@@ -5,9 +5,7 @@
 //! one for everything else (TSI 2). HLS and DASH over the same segments share their sessions.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Read as _;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use carousel::Digest;
 use carousel::fec::Protection;
@@ -17,18 +15,15 @@ use carousel::lct::ext::Naci;
 use carousel::mabr::Component;
 use carousel::time::WallTime;
 
-use crate::air::{Air, AirConfig, AirObject, Body, ItemId, RepairSymbols, Repeat, SessionIndex};
-use crate::announce::{
-    Announcement, CONFIGURATION_TSI, MediaSession, Service, announcement, gateway_configuration,
-};
+use crate::air::{Air, AirConfig, ItemId, SessionIndex};
+use crate::announce::{CONFIGURATION_TSI, MediaSession, Service, announcement, gateway_configuration};
 use crate::catalog::{Catalog, Made};
 use crate::config::{Carousel, Config, Source};
-use crate::follow::{Update, protection};
-use crate::package::{
-    self, Inventory, Kind, ObjectSource, Options, Presentation, Problem, Reader, Role, Rung,
-};
+use crate::document::Announcement;
+use crate::object::{AirObject, Body, Repeat};
+use crate::package::{self, Inventory, Kind, ObjectSource, Presentation, Problem, Role, Rung};
 use crate::plan::Class;
-use crate::watch::Watch;
+use crate::prepare::{Prepared, Update, is_signalling, prepare, protection, read_source};
 
 /// TSI of a source's session for what belongs to no rung.
 const OTHER_TSI: u64 = 2;
@@ -236,7 +231,7 @@ impl Broadcast {
         all
     }
 
-    /// What is known of each source: what a [`crate::follow::Follower`] begins with.
+    /// What is known of each source: what following begins with.
     pub fn inventories(&self) -> Vec<Inventory> {
         self.sources.iter().map(|source| source.inventory.clone()).collect()
     }
@@ -505,39 +500,6 @@ impl Broadcast {
     }
 }
 
-/// Reads what a source has now.
-fn read_source(source: &Source, is_live: bool) -> Result<Inventory, String> {
-    let failed = |err: package::PackageError| err.to_string();
-    let mut reader = Reader::new(&source.path, options(source)).map_err(failed)?;
-    let mut inventory = if is_live {
-        // What a packager is writing right now is taken when it has been closed.
-        let io = |err: std::io::Error| format!("{}: {err}", source.path.display());
-        let watch = Watch::start(reader.root()).map_err(io)?;
-        reader.read_files(watch.files(), Vec::new()).or_else(|_| reader.read()).map_err(failed)?
-    } else {
-        reader.read().map_err(failed)?
-    };
-    keep_prefix(&mut inventory, source);
-    Ok(inventory)
-}
-
-/// How a source is read.
-pub(crate) fn options(source: &Source) -> Options {
-    Options {
-        include_unreferenced: source.include_unreferenced,
-        base: source.base.clone(),
-        ignored_query: source.ignored_query(),
-        ..Options::default()
-    }
-}
-
-/// Leaves out what is behind `prefix_s`.
-pub(crate) fn keep_prefix(inventory: &mut Inventory, source: &Source) {
-    if let Some(seconds) = source.prefix_s {
-        inventory.keep_prefix(seconds as f64);
-    }
-}
-
 /// How long caches may take an object for fresh.
 fn expiry_s(carousel: &Carousel, source: &Source, object: &ObjectSource) -> Option<u32> {
     let is_guide =
@@ -585,66 +547,4 @@ fn component(presentation: &Presentation, rung: &Rung, manifest: usize, base: &s
             playlist: format!("{base}{}", rung.playlist.as_deref().unwrap_or(&rung.id)),
         },
     }
-}
-
-/// An object that is ready for the air: hashed, its repair symbols made.
-#[derive(Debug)]
-pub struct Prepared {
-    object: ObjectSource,
-    body: Body,
-    digest: Digest,
-    md5: [u8; 16],
-    repair: Option<RepairSymbols>,
-}
-
-const fn is_signalling(object: &ObjectSource) -> bool {
-    matches!(object.role, Role::Manifest | Role::Init)
-}
-
-/// Hashes an object of source number `index` and makes its repair symbols: seconds for a film. `None` if it vanished.
-pub(crate) fn prepare(config: &Config, index: usize, object: &ObjectSource) -> Option<Prepared> {
-    let (body, digest, md5) = match &object.bytes {
-        // What its segments were taken from, whatever the file has become.
-        Some(bytes) => (Body::Memory(Arc::clone(bytes)), Digest::of(bytes), carousel::digest::md5(bytes)),
-        None if is_in_memory(object) => {
-            let bytes =
-                std::fs::read(&object.file).ok().filter(|bytes| bytes.len() as u64 == object.length)?;
-            let (digest, md5) = (Digest::of(&bytes), carousel::digest::md5(&bytes));
-            (Body::Memory(bytes.into()), digest, md5)
-        }
-        None => load(object)?,
-    };
-    let protection = protection(config, index, is_signalling(object));
-    let profile = config.carousel.sender_profile();
-    let oti = protection.oti(body.length(), profile.symbol_length, profile.max_source_block_length);
-    // It changed, or there is no room: without repair symbols it can still be sent, and is looked at again.
-    let repair = RepairSymbols::make(&body, &oti, &protection).ok().flatten();
-    Some(Prepared { object: object.clone(), body, digest, md5, repair })
-}
-
-/// Bytes of an init segment or key that is held in memory, so that it stays on the air while its file is written anew.
-const MAX_MEMORY_BYTES: u64 = 256 << 10;
-
-/// Whether an object is held in memory.
-pub(crate) fn is_in_memory(object: &ObjectSource) -> bool {
-    matches!(object.role, Role::Init | Role::Key) && object.length <= MAX_MEMORY_BYTES
-}
-
-/// Opens a file, hashes just this one, and says how it is sent. `None` if it cannot be read (any more).
-fn load(object: &ObjectSource) -> Option<(Body, Digest, [u8; 16])> {
-    let (body, mut file) = Body::file(&object.file).ok()?;
-    let mut hasher = carousel::digest::ObjectHasher::default();
-    let mut buffer = vec![0; 256 << 10];
-    let mut length = 0;
-    loop {
-        let count = file.read(&mut buffer).ok()?;
-        if count == 0 {
-            break;
-        }
-        length += count as u64;
-        hasher.update(&buffer[..count]);
-    }
-    let (digest, md5) = hasher.finish();
-    // A file that grew meanwhile is taken at the next reading.
-    (length == body.length()).then_some((body, digest, md5))
 }

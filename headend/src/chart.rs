@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use crate::forecast::Feasibility;
-use crate::plan::{Plan, human_seconds};
-use crate::scan::human_bps;
+use crate::plan::Plan;
 use crate::simulate::{Outcome, Report};
+use crate::units::{human_bps, human_seconds};
 
 /// Bars of a chart at most; the rest is summed up in words.
 const MAX_BARS: usize = 40;

@@ -11,47 +11,20 @@
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use carousel::fec::Protection;
-
-use crate::broadcast::{Prepared, is_in_memory, keep_prefix, options, prepare};
-use crate::catalog::{Catalog, Made};
+use crate::catalog::Catalog;
+use crate::clock::Clocks;
 use crate::config::{Config, Source};
 use crate::package::{self, Inventory, LeftOutReason, ObjectSource, Options, Reader};
-use crate::transmit::wall_now;
+use crate::prepare::{Update, is_in_memory, keep_prefix, options, prepare};
 use crate::watch::Watch;
 
 /// Updates that wait to be applied: each may hold repair symbols of some megabytes.
 const UPDATES: usize = 8;
 
-/// What has changed, in the order in which it is to be applied.
-#[derive(Debug)]
-pub enum Update {
-    /// The source changed: vanished objects are removed, new representations get their sessions.
-    Changed {
-        /// Number of the source.
-        source: usize,
-        /// What there is.
-        inventory: Inventory,
-        /// Paths that are gone.
-        removed: Vec<String>,
-    },
-    /// A new or changed object, ready for the air.
-    Ready {
-        /// Number of the source.
-        source: usize,
-        /// The object.
-        prepared: Box<Prepared>,
-    },
-    /// All changes of a source have been reported.
-    Settled,
-    /// The catalogue changed.
-    Catalog(Box<Made>),
-}
-
 /// Objects that were removed because their file changed while it was sent: source and path.
-pub type Lost = Arc<Mutex<Vec<(usize, String)>>>;
+type Lost = Arc<Mutex<Vec<(usize, String)>>>;
 
 /// Handle to the following thread.
 #[derive(Debug)]
@@ -65,13 +38,24 @@ impl Follower {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn start(config: &Config, known: Vec<Inventory>, catalog: Option<Catalog>) -> std::io::Result<Self> {
+    pub fn start(
+        config: &Config,
+        known: Vec<Inventory>,
+        catalog: Option<Catalog>,
+        clocks: Arc<dyn Clocks>,
+    ) -> std::io::Result<Self> {
         let (sender, updates) = sync_channel(UPDATES);
         let lost = Lost::default();
         let sources =
             config.sources.iter().zip(known).map(|(source, known)| Followed::new(source, known)).collect();
-        let following =
-            Following { config: config.clone(), sources, catalog, lost: Arc::clone(&lost), updates: sender };
+        let following = Following {
+            config: config.clone(),
+            sources,
+            catalog,
+            clocks,
+            lost: Arc::clone(&lost),
+            updates: sender,
+        };
         std::thread::Builder::new().name("follow".to_owned()).spawn(move || following.run())?;
         Ok(Self { updates, lost })
     }
@@ -81,15 +65,15 @@ impl Follower {
         self.updates.try_recv().ok()
     }
 
-    /// Where removed objects are reported.
-    pub const fn lost(&self) -> &Lost {
-        &self.lost
+    /// Reports objects that were removed because their file changed while it was sent.
+    pub fn report_lost(&self, files: Vec<(usize, String)>) {
+        lock(&self.lost).extend(files);
     }
 }
 
 /// How long an init segment or key stays on the air while its file is empty, cut or being written: packagers that restart
 /// leave it empty for the time of a segment.
-const KEEP: Duration = Duration::from_secs(20);
+const KEEP_NS: u64 = 20_000_000_000;
 
 /// One source and what is known of it.
 struct Followed {
@@ -101,7 +85,7 @@ struct Followed {
     /// A manifest is held back until it is consistent: read again although nothing changed.
     is_unsettled: bool,
     /// Since when objects are kept although their file is unusable.
-    kept: HashMap<String, Instant>,
+    kept: HashMap<String, u64>,
 }
 
 impl Followed {
@@ -112,7 +96,7 @@ impl Followed {
     }
 
     /// What the source has now, if that may differ from what is known.
-    fn read(&mut self, is_wanted: bool) -> Option<Inventory> {
+    fn read(&mut self, is_wanted: bool, now_ns: u64) -> Option<Inventory> {
         if self.reading.is_none() {
             self.reading = start(&self.source);
         }
@@ -126,26 +110,26 @@ impl Followed {
         let mut inventory = reader.read_files(watch.files(), Vec::new()).ok()?;
         self.is_unsettled = inventory.is_unsettled;
         keep_prefix(&mut inventory, &self.source);
-        self.keep_good(&mut inventory);
+        self.keep_good(&mut inventory, now_ns);
         Some(inventory)
     }
 
     /// An init segment whose file is unusable for the moment stays as it was.
-    fn keep_good(&mut self, inventory: &mut Inventory) {
+    fn keep_good(&mut self, inventory: &mut Inventory, now_ns: u64) {
         let mut kept = HashMap::new();
         for left_out in inventory.left_out.iter().filter(|it| is_passing(it.reason)) {
             let Some(good) = self.known.objects.get(&left_out.name).filter(|it| is_in_memory(it)) else {
                 continue;
             };
-            let since = self.kept.get(&left_out.name).copied().unwrap_or_else(Instant::now);
+            let since = self.kept.get(&left_out.name).copied().unwrap_or(now_ns);
             kept.insert(left_out.name.clone(), since);
-            if since.elapsed() < KEEP {
+            if now_ns.saturating_sub(since) < KEEP_NS {
                 inventory.objects.insert(left_out.name.clone(), good.clone());
             }
         }
         self.kept = kept;
         // Its time must end without an event, too.
-        self.is_unsettled |= self.kept.values().any(|since| since.elapsed() < KEEP);
+        self.is_unsettled |= self.kept.values().any(|since| now_ns.saturating_sub(*since) < KEEP_NS);
     }
 }
 
@@ -163,6 +147,7 @@ struct Following {
     config: Config,
     sources: Vec<Followed>,
     catalog: Option<Catalog>,
+    clocks: Arc<dyn Clocks>,
     lost: Lost,
     updates: SyncSender<Update>,
 }
@@ -172,7 +157,7 @@ impl Following {
     fn run(mut self) {
         let rescan = Duration::from_millis(self.config.carousel.rescan_interval_ms);
         loop {
-            std::thread::sleep(rescan);
+            self.clocks.sleep(rescan);
             let lost = std::mem::take(&mut *lock(&self.lost));
             for source in 0..self.sources.len() {
                 let paths = lost.iter().filter(|(of, _)| *of == source).map(|(_, path)| path.as_str());
@@ -190,7 +175,7 @@ impl Following {
     fn look_at_catalog(&mut self) -> Option<()> {
         let Some(catalog) = &mut self.catalog else { return Some(()) };
         let inventories: Vec<&Inventory> = self.sources.iter().map(|it| &it.known).collect();
-        let now = wall_now();
+        let now = self.clocks.wall();
         if !catalog.is_stale(&self.config, &inventories, now) {
             return Some(());
         }
@@ -200,7 +185,9 @@ impl Following {
 
     /// Reports the changes of one source. `None` if the receiver is gone.
     fn look(&mut self, source: usize, lost: &[&str]) -> Option<()> {
-        let Some(inventory) = self.sources[source].read(!lost.is_empty()) else { return Some(()) };
+        let Some(inventory) = self.sources[source].read(!lost.is_empty(), self.clocks.monotonic_ns()) else {
+            return Some(());
+        };
         let mut changes = package::changes(&self.sources[source].known, &inventory);
         let comes_back = |object: &&ObjectSource| lost.contains(&object.path.as_str());
         let back: Vec<ObjectSource> = inventory.objects.values().filter(comes_back).cloned().collect();
@@ -226,14 +213,4 @@ impl Following {
 /// A list that a panic leaves whole.
 fn lock(lost: &Lost) -> MutexGuard<'_, Vec<(usize, String)>> {
     lost.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Tells of files that left the air.
-pub fn tell_lost(lost: &Lost, files: impl Iterator<Item = (usize, String)>) {
-    lock(lost).extend(files);
-}
-
-/// The protection of a source's object: never on signalling, since who cannot decode must still find the way.
-pub(crate) fn protection(config: &Config, source: usize, is_signalling: bool) -> Protection {
-    if is_signalling { Protection::NONE } else { config.fec.protection(config.sources[source].class) }
 }

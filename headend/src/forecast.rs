@@ -5,98 +5,10 @@
 
 use std::fmt::Write as _;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::plan::human_seconds;
-
-/// `[link.dvb_s2]`: a DVB-S2 carrier, normal FECFRAMEs, no pilots.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DvbS2 {
-    /// `QPSK`, `8PSK`, `16APSK`, `32APSK`.
-    pub modulation: String,
-    /// Code rate, such as `3/4`.
-    pub fec: String,
-    /// Symbol rate in ksym/s.
-    pub symbol_rate_ksps: u32,
-}
-
-/// Bits for each symbol (EN 302 307-1 table 13), in the order of MODCOD, which counts from 1.
-const EFFICIENCY: [(&str, &str, f64); 28] = [
-    ("QPSK", "1/4", 0.490_243),
-    ("QPSK", "1/3", 0.656_448),
-    ("QPSK", "2/5", 0.789_412),
-    ("QPSK", "1/2", 0.988_858),
-    ("QPSK", "3/5", 1.188_304),
-    ("QPSK", "2/3", 1.322_253),
-    ("QPSK", "3/4", 1.487_473),
-    ("QPSK", "4/5", 1.587_196),
-    ("QPSK", "5/6", 1.654_663),
-    ("QPSK", "8/9", 1.766_451),
-    ("QPSK", "9/10", 1.788_612),
-    ("8PSK", "3/5", 1.779_991),
-    ("8PSK", "2/3", 1.980_636),
-    ("8PSK", "3/4", 2.228_124),
-    ("8PSK", "5/6", 2.478_562),
-    ("8PSK", "8/9", 2.646_012),
-    ("8PSK", "9/10", 2.679_207),
-    ("16APSK", "2/3", 2.637_201),
-    ("16APSK", "3/4", 2.966_728),
-    ("16APSK", "4/5", 3.165_623),
-    ("16APSK", "5/6", 3.300_184),
-    ("16APSK", "8/9", 3.523_143),
-    ("16APSK", "9/10", 3.567_342),
-    ("32APSK", "3/4", 3.703_295),
-    ("32APSK", "4/5", 3.951_571),
-    ("32APSK", "5/6", 4.119_540),
-    ("32APSK", "8/9", 4.397_854),
-    ("32APSK", "9/10", 4.453_027),
-];
-
-impl DvbS2 {
-    /// Bits a second of the carrier; `None` for a combination that DVB-S2 does not have.
-    pub fn rate_bps(&self) -> Option<u64> {
-        let (_, _, efficiency) = EFFICIENCY[usize::from(self.modcod()?) - 1];
-        Some((efficiency * f64::from(self.symbol_rate_ksps) * 1000.0) as u64)
-    }
-
-    /// MODCOD (EN 302 307-1 table 12); `None` for a combination that DVB-S2 does not have.
-    pub fn modcod(&self) -> Option<u8> {
-        let is_it =
-            |known: &(&str, &str, f64)| self.modulation.eq_ignore_ascii_case(known.0) && self.fec == known.1;
-        EFFICIENCY.iter().position(is_it).map(|at| at as u8 + 1)
-    }
-}
-
-/// `[[forecast]]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Forecast {
-    /// A name for people.
-    pub name: String,
-    /// How many titles.
-    #[serde(default)]
-    pub titles: u64,
-    /// Bytes of one title, all rungs that are carried.
-    #[serde(default)]
-    pub title_bytes: u64,
-    /// Its playing time, to tell prefixes in minutes.
-    #[serde(default)]
-    pub title_duration_s: u64,
-    /// Rungs of a title that `title_bytes` has; with more than one, fewer rungs are among what would work.
-    #[serde(default = "one")]
-    pub rungs: u64,
-    /// Promise: nobody waits longer than this for any title to come round.
-    #[serde(default)]
-    pub promised_cycle_s: u64,
-    /// Live: rates of the rungs that are carried all the time.
-    #[serde(default)]
-    pub live_bps: Vec<u64>,
-}
-
-const fn one() -> u64 {
-    1
-}
+use crate::options::Forecast;
+use crate::units::human_seconds;
 
 /// What one forecast comes to.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -247,6 +159,7 @@ impl Feasibility {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::DvbS2;
 
     fn films(promised_cycle_s: u64) -> Forecast {
         Forecast {

@@ -1,31 +1,23 @@
-//! Other people's multicast on its way into a multiplex: sessions of another encoder, or of a headend that knows no
-//! transport streams.
+//! Multicast of other senders on its way into a multiplex: sessions of another encoder, or of a headend without transport
+//! streams.
 //!
-//! Packets go in as they came, with their source and destination, before packets of our own: whoever sends them paces
-//! them. What the stream has no room for is dropped here and counted.
+//! Packets keep their source and destination and go before packets of our own: their sender paces them. What the stream
+//! has no room for is dropped here and counted. The sockets are those of [`crate::line`].
 
 use std::collections::VecDeque;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 
 use carousel::ip::write_udp;
 
-use crate::inspect::join;
-
 /// Packets that wait: 100 ms of 100 Mbit/s.
-const MAX_WAITING: usize = 1000;
-/// Datagrams read of one group before others have their turn.
-const TURN: usize = 32;
-/// The largest datagram.
-const DATAGRAM_BYTES: usize = 65_536;
+pub const MAX_WAITING: usize = 1000;
 /// TTL inside the stream.
 const TTL: u8 = 8;
 
-/// Groups that are carried along.
-#[derive(Debug)]
+/// Queue of packets to be carried along.
+#[derive(Debug, Default)]
 pub struct Forward {
-    groups: Vec<(SocketAddr, UdpSocket)>,
     waiting: VecDeque<Vec<u8>>,
-    buffer: Vec<u8>,
     /// Packets carried.
     pub carried: u64,
     /// Packets for which the stream had no room.
@@ -33,70 +25,57 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// Joins the groups.
-    ///
-    /// # Errors
-    /// A group that cannot be joined.
-    pub fn open(groups: &[SocketAddr], interface: &str) -> Result<Self, String> {
-        let joined = groups.iter().map(|&group| {
-            let failed = |err: std::io::Error| format!("[multiplex] forward: {group}: {err}");
-            let socket = join(group, interface).map_err(failed)?;
-            socket.set_nonblocking(true).map_err(failed)?;
-            Ok((group, socket))
-        });
-        Ok(Self {
-            groups: joined.collect::<Result<_, String>>()?,
-            waiting: VecDeque::new(),
-            buffer: vec![0; DATAGRAM_BYTES],
-            carried: 0,
-            dropped: 0,
-        })
+    /// Queues a datagram of `source` to `group`, or drops it if the queue is full.
+    pub fn push(&mut self, source: SocketAddr, group: SocketAddr, payload: &[u8]) {
+        if self.waiting.len() >= MAX_WAITING {
+            self.dropped += 1;
+            return;
+        }
+        let mut packet = Vec::with_capacity(payload.len() + 48);
+        write_udp(&mut packet, source, group, TTL, payload);
+        self.waiting.push_back(packet);
     }
 
     /// The next packet, IP header first.
-    ///
-    /// # Errors
-    /// A socket that fails.
-    pub fn take(&mut self) -> Result<Option<Vec<u8>>, String> {
-        if self.waiting.is_empty() {
-            self.read()?;
-        }
+    pub fn take(&mut self) -> Option<Vec<u8>> {
         let packet = self.waiting.pop_front();
         self.carried += u64::from(packet.is_some());
-        Ok(packet)
+        packet
     }
 
-    fn read(&mut self) -> Result<(), String> {
-        for (group, socket) in &self.groups {
-            for _ in 0..TURN {
-                match socket.recv_from(&mut self.buffer) {
-                    Ok((length, from)) => {
-                        if self.waiting.len() >= MAX_WAITING {
-                            self.dropped += 1;
-                            continue;
-                        }
-                        let mut packet = Vec::with_capacity(length + 48);
-                        write_udp(&mut packet, from, *group, TTL, &self.buffer[..length]);
-                        self.waiting.push_back(packet);
-                    }
-                    Err(err)
-                        if matches!(
-                            err.kind(),
-                            std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted
-                        ) =>
-                    {
-                        break;
-                    }
-                    Err(err) => return Err(format!("[multiplex] forward: {group}: {err}")),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A packet that came out of [`Forward::take`] and did not fit.
+    /// Notes that a packet that came out of [`Forward::take`] did not fit.
     pub const fn refuse(&mut self) {
         self.carried -= 1;
         self.dropped += 1;
+    }
+
+    /// Whether no packet waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_drops_and_counts_and_takes_packets_again_when_it_has_room() {
+        let mut forward = Forward::default();
+        let [source, group] = ["198.51.100.1:4000", "239.5.5.5:5555"].map(|it| it.parse().unwrap());
+        for at in 0..MAX_WAITING + 3 {
+            forward.push(source, group, &(at as u32).to_be_bytes());
+        }
+        assert_eq!((forward.dropped, forward.carried), (3, 0));
+        let first = forward.take().unwrap();
+        assert_eq!(
+            (&first[12..16], &first[16..20], &first[28..]),
+            (&[198, 51, 100, 1][..], &[239, 5, 5, 5][..], &[0; 4][..])
+        );
+        forward.push(source, group, b"last");
+        let rest: Vec<_> = std::iter::from_fn(|| forward.take()).collect();
+        assert_eq!((rest.len(), &rest[MAX_WAITING - 1][28..]), (MAX_WAITING, &b"last"[..]));
+        forward.refuse();
+        assert_eq!((forward.dropped, forward.carried, forward.is_empty()), (4, MAX_WAITING as u64, true));
     }
 }

@@ -1,34 +1,42 @@
-//! Puts packaged HLS and DASH on a one-way link. Each verb of the command line is a thin sentence over these rooms.
+//! Transmission of packaged HLS and DASH on a one-way link.
 //!
-//! | room | what it is for |
+//! | room | content |
 //! |---|---|
-//! | [`package`] | reads HLS and DASH from disk into an inventory |
-//! | [`plan`], [`schedule`] | which object how often, and which one next: pure |
-//! | [`air`] | sessions, objects, the next packet |
-//! | [`broadcast`] | configuration and packages → what is on the air, kept up to date |
-//! | [`follow`] | reads what has changed and makes it ready, beside the air |
-//! | [`announce`] | the documents by which receivers find everything |
-//! | [`catalog`] | what televisions find: programme guides |
-//! | [`multiplex`] | a transport stream around all that: tables, IP in sections, a DSM-CC carousel |
-//! | [`forward`] | other people's multicast into that stream |
-//! | [`line`] | what leaves: bare IP packets, transport stream, baseband frames |
-//! | [`pace`], [`sink`] | when a packet may go, and where to |
-//! | [`transmit`] | `send` and `build`: the loops around the rooms above |
-//! | [`forecast`], [`chart`] | what a catalogue asks of a link; the plan as a page |
-//! | [`simulate`] | a million receivers against the plan, before the launch |
-//! | [`cli`] | the command line |
-//! | [`scan`], [`inspect`] | what is there, and what is on the air |
+//! | [`clock`], [`units`], [`overhead`], [`net`] | time; sizes in print; bytes of headers; interfaces and groups |
+//! | [`options`], [`config`] | the tables of the configuration file, and the file |
+//! | [`package`] | HLS and DASH on disk, read into an inventory |
+//! | [`object`], [`document`] | what can be sent: media, and documents that the headend makes |
+//! | [`plan`], [`schedule`] | periods of objects, and the next object: pure |
+//! | [`lanes`] | queues that FLUTE and DSM-CC share: new, repeated, scheduled, in between |
+//! | [`air`] | FLUTE sessions, objects, the next packet |
+//! | [`multiplex`] | a transport stream around that: tables, IP in sections, a DSM-CC carousel |
+//! | [`forward`] | multicast of other senders that is carried along |
+//! | [`prepare`] | reading of sources, digests, repair symbols |
+//! | [`announce`], [`catalog`] | signalling documents; service lists and programme guides |
+//! | [`broadcast`] | all of the above from a configuration, updated while sources change |
+//! | [`follow`], `watch` | the thread that follows changes; file events |
+//! | [`line`], [`pace`], [`sink`] | framing for the link, pacing, output |
+//! | [`transmit`] | the loop around all of it, for `send` and `build` |
+//! | [`forecast`], [`simulate`], [`chart`] | feasibility, a simulated audience, the plan as a page |
+//! | [`scan`], [`inspect`] | reports on a package, and on a recording or a link |
+//! | [`cli`], [`commands`], [`progress`] | the command line |
 //!
 //! # Floors
 //! A room imports rooms of lower floors, and of its own floor where that closes no circle (tested in `packaging/xtask`).
 //!
 //! ```text
-//! floor 0: pace, schedule, sys
-//! floor 1: package, plan
-//! floor 2: forecast, scan, sink
-//! floor 3: air, catalog, announce
-//! floor 4: broadcast, config, follow, forward, inspect, line, multiplex, simulate
-//! floor 5: chart, cli, main, transmit
+//! floor 0: clock, units, overhead, sys
+//! floor 1: options, net, progress
+//! floor 2: config, package, document
+//! floor 3: object, plan, forecast, scan
+//! floor 4: schedule, watch
+//! floor 5: lanes, catalog
+//! floor 6: air, simulate, prepare, announce, forward, pace
+//! floor 7: multiplex, broadcast, chart
+//! floor 8: line, sink, follow, inspect
+//! floor 9: transmit
+//! floor 10: cli, commands
+//! floor 11: main
 //! ```
 
 pub mod air;
@@ -37,20 +45,31 @@ pub mod broadcast;
 pub mod catalog;
 pub mod chart;
 pub mod cli;
+pub mod clock;
+pub mod commands;
 pub mod config;
+pub mod document;
 pub mod follow;
 pub mod forecast;
 pub mod forward;
 pub mod inspect;
+pub mod lanes;
 pub mod line;
 pub mod multiplex;
+pub mod net;
+pub mod object;
+pub mod options;
+pub mod overhead;
 pub mod pace;
 pub mod package;
 pub mod plan;
+pub mod prepare;
+pub mod progress;
 pub mod scan;
 pub mod schedule;
 pub mod simulate;
 pub mod sink;
 mod sys;
 pub mod transmit;
+pub mod units;
 mod watch;

@@ -2,6 +2,8 @@
 //!
 //! All three are asked for the next datagram at its time, and say what it takes of the link.
 
+mod groups;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,13 +13,13 @@ use carousel::ip::write_udp;
 use carousel::time::WallTime;
 use carousel::ts::{PACKET_BYTES, PACKETS_PER_DATAGRAM, rtp};
 
-use crate::air::IP_UDP_BYTES;
-use crate::broadcast::Broadcast;
+use crate::air::Air;
 use crate::config::Config;
-use crate::forecast::DvbS2;
 use crate::forward::Forward;
-use crate::multiplex::config::{Carry, Destination, Multiplex};
-use crate::multiplex::{Mux, Slot, sources};
+use crate::multiplex::{Mux, Rotation, Slot, sources};
+use crate::options::{Carry, Destination, DvbS2, Multiplex};
+use crate::overhead::IP_UDP_BYTES;
+use groups::Groups;
 
 /// Where a stream goes in a recording, where the configuration names no place.
 const RECORDED_TO: &str = "udp://239.10.0.1:5004";
@@ -92,6 +94,7 @@ pub enum Line {
 #[derive(Debug)]
 pub struct Ts {
     mux: Mux,
+    groups: Option<Groups>,
     to: Option<Destination>,
     sequence: u16,
     packets: u64,
@@ -105,7 +108,8 @@ pub struct Frames {
     encapsulator: Encapsulator,
     to: SocketAddr,
     sources: [SocketAddr; 2],
-    forward: Option<Forward>,
+    forward: Forward,
+    groups: Option<Groups>,
     ready: VecDeque<Vec<u8>>,
     packet: Vec<u8>,
     ip: Vec<u8>,
@@ -127,7 +131,15 @@ impl Line {
         if multiplex.carry != Carry::Gse {
             let mux = Mux::new(config, multiplex, once, start)?;
             let slot_ns = PACKET_BYTES as f64 * 8e9 / config.link.rate_bps as f64;
-            return Ok(Self::Ts(Box::new(Ts { mux, to, sequence: 0, packets: 0, stuffing: 0, slot_ns })));
+            return Ok(Self::Ts(Box::new(Ts {
+                mux,
+                groups: None,
+                to,
+                sequence: 0,
+                packets: 0,
+                stuffing: 0,
+                slot_ns,
+            })));
         }
         let rate = config.code_rate().unwrap_or_default();
         let kbch = kbch_bits(rate).ok_or_else(|| format!("[multiplex]: DVB-S2 has no code rate {rate}"))?;
@@ -136,7 +148,8 @@ impl Line {
             encapsulator: Encapsulator::new(profile),
             to: to.map_or_else(|| SocketAddr::from(([239, 10, 0, 1], 5004)), |it| it.address),
             sources: sources(config),
-            forward: None,
+            forward: Forward::default(),
+            groups: None,
             ready: VecDeque::new(),
             packet: Vec::new(),
             ip: Vec::new(),
@@ -146,7 +159,7 @@ impl Line {
         })))
     }
 
-    /// Carries the groups of others along that the configuration names.
+    /// Joins the groups of other senders that the configuration names, to carry them along.
     ///
     /// # Errors
     /// A group that cannot be joined.
@@ -155,19 +168,19 @@ impl Line {
         if groups.is_empty() {
             return Ok(());
         }
-        let forward = Forward::open(groups, &config.output.interface)?;
+        let joined = Groups::join(groups, &config.output.interface)?;
         match self {
             Self::Ip => {}
-            Self::Ts(ts) => ts.mux.set_forward(forward),
-            Self::Frames(frames) => frames.forward = Some(forward),
+            Self::Ts(ts) => ts.groups = Some(joined),
+            Self::Frames(frames) => frames.groups = Some(joined),
         }
         Ok(())
     }
 
-    /// Every destination that datagrams may go to.
-    pub fn destinations(&self, broadcast: &Broadcast) -> Vec<SocketAddr> {
+    /// Every destination that datagrams may go to; `groups` are those of the sessions.
+    pub fn destinations(&self, groups: Vec<SocketAddr>) -> Vec<SocketAddr> {
         match self {
-            Self::Ip => broadcast.destinations(),
+            Self::Ip => groups,
             Self::Ts(ts) => ts.to.iter().map(|to| to.address).collect(),
             Self::Frames(frames) => vec![frames.to],
         }
@@ -204,55 +217,55 @@ impl Line {
         &mut self,
         now_ns: u64,
         wall: WallTime,
-        broadcast: &mut Broadcast,
+        air: &mut Air,
         out: &mut Vec<u8>,
     ) -> Result<Option<Leaving>, String> {
         match self {
-            Self::Ip => Ok(broadcast.air.next_packet(now_ns, wall, out).map(|departure| Leaving {
+            Self::Ip => Ok(air.next_packet(now_ns, wall, out).map(|departure| Leaving {
                 destination: departure.destination,
                 link_bytes: out.len() + IP_UDP_BYTES,
             })),
-            Self::Ts(ts) => ts.next(now_ns, wall, broadcast, out),
-            Self::Frames(frames) => frames.next(now_ns, wall, broadcast, out),
+            Self::Ts(ts) => ts.next(now_ns, wall, air, out),
+            Self::Frames(frames) => frames.next(now_ns, wall, air, out),
         }
     }
 
     /// When something will be due if nothing is now; `None` if never.
-    pub fn next_due_ns(&self, now_ns: u64, broadcast: &Broadcast) -> Option<u64> {
+    pub fn next_due_ns(&self, now_ns: u64, air: &Air) -> Option<u64> {
         match self {
-            Self::Ip | Self::Frames(_) => broadcast.air.next_due_ns(),
-            Self::Ts(_) if self.is_over(broadcast) => None,
+            Self::Ip | Self::Frames(_) => air.next_due_ns(),
+            Self::Ts(_) if self.is_over(air) => None,
             // Tables at the latest.
             Self::Ts(_) => Some(now_ns + 10_000_000),
         }
     }
 
     /// Whether everything was said, the close flags too.
-    pub fn is_over(&self, broadcast: &Broadcast) -> bool {
+    pub fn is_over(&self, air: &Air) -> bool {
         match self {
-            Self::Ip => broadcast.air.is_over(),
-            Self::Ts(ts) => ts.mux.is_over(broadcast),
-            Self::Frames(frames) => frames.ready.is_empty() && broadcast.air.is_over(),
+            Self::Ip => air.is_over(),
+            Self::Ts(ts) => ts.mux.is_over(air),
+            Self::Frames(frames) => frames.ready.is_empty() && air.is_over(),
         }
     }
 
     /// Whether everything was sent once: asked by who stops then.
-    pub fn cycle_done(&mut self, broadcast: &Broadcast) -> bool {
+    pub fn cycle_done(&mut self, air: &Air) -> bool {
         match self {
-            Self::Ip => broadcast.air.cycle_done(),
-            Self::Ts(ts) => ts.mux.cycle_done(broadcast),
-            Self::Frames(frames) => frames.ready.is_empty() && broadcast.air.cycle_done(),
+            Self::Ip => air.cycle_done(),
+            Self::Ts(ts) => ts.mux.cycle_done(air),
+            Self::Frames(frames) => frames.ready.is_empty() && air.cycle_done(),
         }
     }
 
     /// Objects or modules sent at least once, and all.
-    pub fn progress(&self, broadcast: &Broadcast) -> (usize, usize) {
+    pub fn progress(&self, air: &Air) -> (usize, usize) {
         let rotation = match self {
             Self::Ts(ts) => ts.mux.rotation(),
             Self::Ip | Self::Frames(_) => None,
         };
-        let of_air = || (broadcast.air.started(), broadcast.air.objects().count());
-        rotation.map_or_else(of_air, crate::multiplex::Rotation::progress)
+        let of_air = || (air.started(), air.objects().count());
+        rotation.map_or_else(of_air, Rotation::progress)
     }
 
     /// From now on nothing new is begun.
@@ -271,8 +284,8 @@ impl Line {
     }
 
     /// Counters.
-    pub fn stats(&self, broadcast: &Broadcast) -> LineStats {
-        let air = broadcast.air.stats();
+    pub fn stats(&self, air: &Air) -> LineStats {
+        let air = air.stats();
         let of_air = LineStats {
             packets: air.packets,
             link_bytes: air.bytes + air.packets * IP_UDP_BYTES as u64,
@@ -308,7 +321,7 @@ impl Line {
                 packets: frames.frames,
                 link_bytes: frames.bytes,
                 packet: "baseband frames",
-                forwarded: frames.forward.as_ref().map_or((0, 0), |it| (it.carried, it.dropped)),
+                forwarded: (frames.forward.carried, frames.forward.dropped),
                 ..of_air
             },
         }
@@ -320,10 +333,15 @@ impl Ts {
         &mut self,
         now_ns: u64,
         wall: WallTime,
-        broadcast: &mut Broadcast,
+        air: &mut Air,
         out: &mut Vec<u8>,
     ) -> Result<Option<Leaving>, String> {
         out.clear();
+        if let Some(groups) = &mut self.groups
+            && self.mux.forward().is_empty()
+        {
+            groups.read(self.mux.forward())?;
+        }
         if let Some(to) = self.to.filter(|to| to.rtp) {
             // 90 kHz; the source is the port, which is all that tells two streams of one host apart.
             let timestamp = (u128::from(now_ns) * 9 / 100_000) as u32;
@@ -332,11 +350,11 @@ impl Ts {
         let header = out.len();
         let mut packet = [0; PACKET_BYTES];
         for at in 0..PACKETS_PER_DATAGRAM {
-            if self.mux.is_over(broadcast) {
+            if self.mux.is_over(air) {
                 break;
             }
             let at_ns = now_ns + (at as f64 * self.slot_ns) as u64;
-            match self.mux.next_packet(at_ns, wall, broadcast, &mut packet)? {
+            match self.mux.next_packet(at_ns, wall, air, &mut packet)? {
                 Slot::Idle => break,
                 Slot::Stuffing => self.stuffing += 1,
                 Slot::Used => {}
@@ -359,20 +377,23 @@ impl Frames {
         &mut self,
         now_ns: u64,
         wall: WallTime,
-        broadcast: &mut Broadcast,
+        air: &mut Air,
         out: &mut Vec<u8>,
     ) -> Result<Option<Leaving>, String> {
+        if let Some(groups) = &mut self.groups
+            && self.forward.is_empty()
+        {
+            groups.read(&mut self.forward)?;
+        }
         while self.ready.is_empty() {
             let ready = &mut self.ready;
-            if let Some(forward) = &mut self.forward
-                && let Some(ip) = forward.take()?
-            {
+            if let Some(ip) = self.forward.take() {
                 if self.encapsulator.push(&ip, |frame| ready.push_back(frame.to_vec())).is_err() {
-                    forward.refuse();
+                    self.forward.refuse();
                 }
                 continue;
             }
-            let Some(departure) = broadcast.air.next_packet(now_ns, wall, &mut self.packet) else {
+            let Some(departure) = air.next_packet(now_ns, wall, &mut self.packet) else {
                 // Nothing more now: what there is goes out as it is.
                 self.encapsulator.flush(|frame| ready.push_back(frame.to_vec()));
                 break;

@@ -11,43 +11,10 @@
 
 use std::fmt::Write as _;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-/// How much an object is wanted, in broad strokes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Class {
-    /// Announcement, configuration, manifests, init segments: sent when due, at a hard maximum period.
-    Signalling,
-    /// The most watched.
-    High,
-    /// Everything that is not said otherwise.
-    #[default]
-    Medium,
-    /// Promotion, back catalogue.
-    Low,
-}
-
-impl Class {
-    /// Relative request probability of one object of the class: high is asked for ten times as often as medium.
-    pub const fn weight(self) -> f64 {
-        match self {
-            Self::Signalling | Self::High => 10.0,
-            Self::Medium => 1.0,
-            Self::Low => 0.1,
-        }
-    }
-
-    /// Name as in configuration and JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Signalling => "signalling",
-            Self::High => "high",
-            Self::Medium => "medium",
-            Self::Low => "low",
-        }
-    }
-}
+pub use crate::options::Class;
+use crate::units::human_seconds;
 
 /// An object as the planner sees it.
 #[derive(Debug, Clone)]
@@ -290,22 +257,6 @@ impl Plan {
             let _ = writeln!(out, "… and {} objects more; --json lists all", by_share.len() - 20);
         }
         out
-    }
-}
-
-/// `0.52 s`, `3 min 20 s`, `4 h 34 min`.
-pub fn human_seconds(seconds: f64) -> String {
-    if !seconds.is_finite() {
-        "never".to_owned()
-    } else if seconds < 120.0 {
-        format!("{seconds:.2} s")
-    } else if seconds < 3600.0 {
-        let whole = seconds.ceil() as u64;
-        format!("{} min {} s", whole / 60, whole % 60)
-    } else {
-        // Up: who waits must not wait longer than told.
-        let minutes = (seconds / 60.0).ceil() as u64;
-        format!("{} h {} min", minutes / 60, minutes % 60)
     }
 }
 

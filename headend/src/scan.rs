@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::package::media::{self, Audio, Facts, Video};
 use crate::package::{Inventory, LeftOutReason, Presentation, Role, Rung};
-use crate::plan::human_seconds;
+use crate::units::{grouped, human_bytes, human_seconds};
 
 /// The JSON document.
 pub fn to_json(inventory: &Inventory) -> Value {
@@ -165,37 +165,6 @@ fn picture(inventory: &Inventory, rung: &Rung) -> String {
     let Some((width, height)) = rung.resolution.or_else(said) else { return rung.language.clone() };
     let dynamic = video.as_ref().map_or("", |video| video.dynamic().as_str());
     format!("{width}x{height} {dynamic}").trim_end().to_owned()
-}
-
-/// `1,800`.
-pub fn grouped(count: usize) -> String {
-    let digits = count.to_string();
-    let mut out = String::with_capacity(digits.len() * 4 / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// `999 B`, `1.2 MB`.
-pub fn human_bytes(bytes: u64) -> String {
-    scaled(bytes as f64, "B")
-}
-
-/// `61.3 Mbit/s`.
-pub fn human_bps(bps: f64) -> String {
-    scaled(bps, "bit/s")
-}
-
-fn scaled(value: f64, unit: &str) -> String {
-    let scales = [(1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
-    match scales.iter().find(|(size, _)| value >= *size) {
-        Some((size, prefix)) => format!("{:.1} {prefix}{unit}", value / size),
-        None => format!("{value:.0} {unit}"),
-    }
 }
 
 #[cfg(test)]

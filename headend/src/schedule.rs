@@ -143,9 +143,10 @@ impl Schedule {
         self.bytes
     }
 
-    /// Everything that is scheduled.
-    pub fn ids(&self) -> impl Iterator<Item = ItemId> {
-        self.slots.keys().copied()
+    /// Takes out every object that is not to `stay`.
+    pub fn retain(&mut self, stay: impl Fn(ItemId) -> bool) {
+        let gone: Vec<ItemId> = self.slots.keys().copied().filter(|&id| !stay(id)).collect();
+        gone.into_iter().for_each(|id| self.remove(id));
     }
 
     /// Objects scheduled.

@@ -1,257 +1,238 @@
-//! The loops around the rooms: `send` in real time, `build` as fast as the disk takes it.
+//! The transmission loop: asks for the next packet when the link has room for it, and applies updates of the sources.
+//!
+//! `send` runs it on the system's clocks and a socket, `build` in virtual time and into a file, tests in virtual time and into
+//! memory.
 
-use std::io::IsTerminal as _;
-use std::path::Path;
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-use carousel::time::WallTime;
-use indicatif::{ProgressBar, ProgressStyle};
+use std::time::Duration;
 
 use crate::broadcast::{Broadcast, Followed};
-use crate::config::Config;
-use crate::follow::{Follower, Update, tell_lost};
-use crate::line::Line;
-use crate::multiplex::Carry;
+use crate::clock::Clocks;
+use crate::follow::Follower;
+use crate::line::{Line, LineStats};
 use crate::pace::Pacer;
 use crate::package::Problem;
-use crate::scan::grouped;
-use crate::sink::{FileSink, PcapSink, Sink, UdpSink};
+use crate::prepare::Update;
 
-/// Longest sleep between two looks at the stop flag and the packages.
+/// The longest sleep between two looks at the stop flag and the updates.
 const MAX_SLEEP: Duration = Duration::from_millis(50);
-/// Sleeps shorter than this cost more than they are exact.
+/// The shortest sleep while nothing is due.
+const MIN_IDLE: Duration = Duration::from_micros(100);
+/// In real time: shorter sleeps cost more than the accuracy is worth.
 const MIN_SLEEP_NS: u64 = 50_000;
-/// A line of progress where there is no terminal.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// Time between two lines of progress.
+const LOG_INTERVAL_NS: u64 = 10_000_000_000;
+/// Packets between two reports of progress: counting objects looks at all of them.
+const PROGRESS_PACKETS: u64 = 1024;
 
-/// The date now.
-pub fn wall_now() -> WallTime {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    WallTime::from_unix_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+/// When a transmission ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// When the stop flag is set, with close flags.
+    Stopped {
+        /// Or after every object was sent once.
+        once: bool,
+    },
+    /// At a time.
+    At {
+        /// Nanoseconds from the start.
+        ns: u64,
+    },
+    /// After every object was sent once.
+    Cycle,
 }
 
-/// A first TOI that differs from one start to the next: 22 bits of seconds (48 days), 256 objects a second.
-fn first_toi(config: &Config, wall: WallTime) -> u32 {
-    match config.carousel.profile {
-        crate::config::Profile::Bits16 => 1 + ((wall.unix_ms() / 1000) & 0x7fff) as u32,
-        _ => (((wall.unix_ms() / 1000) & 0x3f_ffff) as u32) << 8 | 1,
+/// Source of updates.
+pub trait Updates {
+    /// The next update, if there is one.
+    fn poll(&self) -> Option<Update>;
+    /// Reports files that left the air because they changed while they were sent, with the numbers of their sources.
+    fn report_lost(&self, files: Vec<(usize, String)>);
+}
+
+impl Updates for Follower {
+    fn poll(&self) -> Option<Update> {
+        Self::poll(self)
+    }
+
+    fn report_lost(&self, files: Vec<(usize, String)>) {
+        Self::report_lost(self, files);
     }
 }
 
-/// Reads the packages with a bar where there is a terminal.
-///
-/// # Errors
-/// As [`Broadcast::open`].
-pub fn open(config: Config, once: bool, stable: bool) -> Result<Broadcast, String> {
-    let wall = wall_now();
-    let first_toi = if stable { 1 } else { first_toi(&config, wall) };
-    let bar = bar("reading {bar:30} {bytes}/{total_bytes} {eta}", 0);
-    // A pass that is sent once, a plan or a recording takes what is there.
-    let is_followed = !once && !stable;
-    let broadcast = Broadcast::open(config, once, is_followed, first_toi, wall, |done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
-    });
-    bar.finish_and_clear();
-    let broadcast = broadcast?;
-    for (source, problem) in broadcast.problems() {
-        eprintln!("{source}: {problem}");
-    }
-    for (source, inventory) in broadcast.named_inventories() {
-        let counts = inventory.left_out_by_reason();
-        if !counts.is_empty() {
-            let counts = counts
-                .iter()
-                .map(|(reason, count)| format!("{} {}", grouped(*count), reason.as_str().replace('_', " ")));
-            eprintln!("{source}: not carried: {}", counts.collect::<Vec<_>>().join(", "));
+/// Receiver of progress and problems.
+pub trait Observer {
+    /// Units (objects or modules) sent, and all of them where known.
+    fn progress(&mut self, _done: u64, _all: Option<u64>, _stats: &LineStats, _elapsed: Duration) {}
+    /// Counters, every ten seconds.
+    fn log(&mut self, _stats: &LineStats, _elapsed: Duration) {}
+    /// The changes of a source were applied.
+    fn followed(&mut self, _followed: Followed) {}
+    /// The problems of the catalogue are different now.
+    fn catalogue(&mut self, _problems: &[Problem]) {}
+    /// An object cannot be carried, with the reason.
+    fn left_out(&mut self, _object: &str) {}
+}
+
+/// A transmission that is running.
+#[derive(Debug)]
+pub struct Transmission {
+    broadcast: Broadcast,
+    line: Line,
+    end: End,
+    pacer: Pacer,
+    followed: Followed,
+    datagrams: u64,
+    next_rescan_ns: u64,
+    next_refresh_ns: u64,
+    next_log_ns: u64,
+}
+
+impl Transmission {
+    /// A transmission that has sent nothing.
+    pub fn new(broadcast: Broadcast, line: Line, end: End) -> Self {
+        let config = broadcast.config();
+        Self {
+            end,
+            pacer: Pacer::new(config.link.rate_bps, 0),
+            followed: Followed::default(),
+            datagrams: 0,
+            next_rescan_ns: config.carousel.rescan_interval_ms * 1_000_000,
+            next_refresh_ns: config.carousel.refresh_s.saturating_mul(1_000_000_000),
+            next_log_ns: LOG_INTERVAL_NS,
+            broadcast,
+            line,
         }
     }
-    tell(&broadcast.catalog().problems);
-    Ok(broadcast)
-}
 
-/// Tells of what is wrong with the catalogue.
-fn tell(problems: &[Problem]) {
-    for problem in problems {
-        eprintln!("catalogue: {problem}");
+    /// Counters.
+    pub fn stats(&self) -> LineStats {
+        self.line.stats(&self.broadcast.air)
     }
-}
 
-/// A bar where there is a terminal, nothing elsewhere.
-pub fn bar(template: &str, length: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(length).with_style(style)
-}
-
-/// Sends until `stop` is set, or with `once` until every object was sent. Ends with the close flags.
-///
-/// # Errors
-/// Sockets that cannot be opened, packets that cannot be sent, packages that cannot be read.
-pub fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result<(), String> {
-    let mut broadcast = open(config, once, false)?;
-    let config = broadcast.config().clone();
-    let (start, start_wall) = (Instant::now(), wall_now());
-    let mut line = Line::open(&config, once, true, start_wall)?;
-    line.forward(&config)?;
-    let mut sink = Sink::Udp(UdpSink::open(&config.output, &line.destinations(&broadcast))?);
-    let now_ns = || start.elapsed().as_nanos() as u64;
-    let wall = |now_ns: u64| start_wall.plus_ms((now_ns / 1_000_000) as i64);
-    let mut pacer = Pacer::new(config.link.rate_bps, 0);
-    let follower = match once {
-        true => None,
-        false => Some(
-            Follower::start(&config, broadcast.inventories(), broadcast.take_catalog())
-                .map_err(|err| format!("cannot start a thread: {err}"))?,
-        ),
-    };
-    let rescan = Duration::from_millis(config.carousel.rescan_interval_ms);
-    let refresh = Duration::from_secs(config.carousel.refresh_s);
-    let (mut next_rescan, mut next_log, mut next_refresh) = (rescan, LOG_INTERVAL, refresh);
-    let objects = broadcast.air.objects().count();
-    let template = if once {
-        "sending {bar:30} {pos}/{len} objects {msg}"
-    } else {
-        "{spinner} {pos} objects sent {msg}"
-    };
-    let bar = bar(template, objects as u64);
-    eprintln!(
-        "on the air: {objects} objects at {:.3} Mbit/s; {}",
-        config.link.rate_bps as f64 / 1e6,
-        line.where_to(&config)
-    );
-    let mut packet = Vec::with_capacity(2048);
-    let mut followed = Followed::default();
-    loop {
-        let now = now_ns();
-        if stop.load(Ordering::Relaxed) {
-            broadcast.air.close();
-            line.close();
-        }
-        if let Some(follower) = &follower {
-            if let Some(update) = follower.poll() {
-                let is_settled = matches!(update, Update::Settled);
-                if let Update::Catalog(made) = &update
-                    && made.problems != broadcast.catalog().problems
-                {
-                    tell(&made.problems);
+    /// Sends until the end. `output` gets destination, payload and monotonic time of each datagram.
+    ///
+    /// # Errors
+    /// A datagram that cannot be sent, an object that does not fit its session.
+    pub fn run(
+        &mut self,
+        clocks: &dyn Clocks,
+        stop: &AtomicBool,
+        updates: Option<&dyn Updates>,
+        observer: &mut dyn Observer,
+        output: &mut dyn FnMut(SocketAddr, &[u8], u64) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let is_live = matches!(self.end, End::Stopped { .. });
+        let min_sleep_ns = if is_live { MIN_SLEEP_NS } else { 0 };
+        let mut packet = Vec::with_capacity(2048);
+        loop {
+            let now_ns = clocks.monotonic_ns();
+            if self.is_at_end(now_ns) {
+                return Ok(());
+            }
+            if stop.load(Ordering::Relaxed) {
+                self.broadcast.air.close();
+                self.line.close();
+            }
+            self.do_what_is_due(now_ns, clocks, updates, observer)?;
+            let wait_ns = self.pacer.wait_ns(now_ns);
+            if wait_ns > min_sleep_ns {
+                clocks.sleep(Duration::from_nanos(wait_ns).min(MAX_SLEEP));
+                continue;
+            }
+            let Some(departure) =
+                self.line.next(now_ns, clocks.wall(), &mut self.broadcast.air, &mut packet)?
+            else {
+                if self.line.is_over(&self.broadcast.air) {
+                    return Ok(());
                 }
-                let step = broadcast.apply(update, wall(now))?;
-                followed = followed.and(step);
-                if is_settled {
-                    let Followed { added, removed } = std::mem::take(&mut followed);
-                    if !std::io::stderr().is_terminal() {
-                        eprintln!("packages changed: {added} objects new, {removed} gone");
-                    }
+                let due_ns = self.line.next_due_ns(now_ns, &self.broadcast.air);
+                match due_ns.map(|due_ns| Duration::from_nanos(due_ns.saturating_sub(now_ns))) {
+                    Some(wait) if is_live => clocks.sleep(wait.clamp(MIN_IDLE, MAX_SLEEP)),
+                    None if is_live => clocks.sleep(MAX_SLEEP),
+                    Some(wait) => clocks.sleep(wait + Duration::from_nanos(1)),
+                    None => return Ok(()),
                 }
+                continue;
+            };
+            output(departure.destination, &packet, now_ns)?;
+            self.pacer.sent(departure.link_bytes, now_ns);
+            for object in self.line.refused() {
+                observer.left_out(&object);
             }
-            if start.elapsed() >= next_rescan {
-                next_rescan = start.elapsed() + rescan;
-                tell_lost(follower.lost(), broadcast.lost().into_iter());
+            self.datagrams += 1;
+            if self.datagrams.is_multiple_of(PROGRESS_PACKETS) {
+                self.report_progress(is_live, now_ns, observer);
             }
-        }
-        if !once && start.elapsed() >= next_refresh {
-            next_refresh = start.elapsed() + refresh;
-            broadcast.refresh(wall(now))?;
-        }
-        if start.elapsed() >= next_log {
-            next_log = start.elapsed() + LOG_INTERVAL;
-            if !std::io::stderr().is_terminal() {
-                eprintln!("{}", line.stats(&broadcast).to_text(start.elapsed()));
-            }
-        }
-        let wait_ns = pacer.wait_ns(now);
-        if wait_ns > MIN_SLEEP_NS {
-            std::thread::sleep(Duration::from_nanos(wait_ns).min(MAX_SLEEP));
-            continue;
-        }
-        let Some(departure) = line.next(now, wall(now), &mut broadcast, &mut packet)? else {
-            if line.is_over(&broadcast) {
-                break;
-            }
-            let due = line
-                .next_due_ns(now, &broadcast)
-                .map_or(MAX_SLEEP, |due| Duration::from_nanos(due.saturating_sub(now)));
-            std::thread::sleep(due.clamp(Duration::from_micros(100), MAX_SLEEP));
-            continue;
-        };
-        sink.send(departure.destination, &packet, 0).map_err(|err| err.to_string())?;
-        pacer.sent(departure.link_bytes, now);
-        tell_refused(&mut line);
-        let stats = line.stats(&broadcast);
-        if stats.packets.is_multiple_of(256) {
-            bar.set_position(stats.sent);
-            bar.set_message(format!(
-                "{:.3} Mbit/s",
-                stats.link_bytes as f64 * 8e-6 / start.elapsed().as_secs_f64().max(0.001)
-            ));
         }
     }
-    bar.finish_and_clear();
-    eprintln!("off the air: {}", line.stats(&broadcast).to_text(start.elapsed()));
-    Ok(())
-}
 
-fn tell_refused(line: &mut Line) {
-    for refused in line.refused() {
-        eprintln!("left out: {refused}");
-    }
-}
-
-/// Writes a recording of `seconds` of the carousel, or of one full cycle if 0.
-///
-/// # Errors
-/// A file that cannot be written, packages that cannot be read.
-pub fn build(config: Config, out: &Path, seconds: u64) -> Result<(), String> {
-    let extension = out.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
-    let failed = |err: std::io::Error| format!("{}: {err}", out.display());
-    let refused = |what: &str| Err(format!("{}: {what}", out.display()));
-    let has_packets = config.multiplex.as_ref().is_some_and(|it| it.carry != Carry::Gse);
-    let is_pcap = match extension.as_deref() {
-        Some("pcap") => true,
-        Some("ts") if has_packets => false,
-        Some("ts") => return refused("a transport stream needs [multiplex] carry = \"mpe\" or a carousel"),
-        _ => return refused("only .pcap and .ts can be built; name the file so"),
-    };
-    let mut broadcast = open(config, false, true)?;
-    let mut sink = match is_pcap {
-        true => Sink::Pcap(PcapSink::create(out).map_err(failed)?),
-        false => Sink::File(FileSink::create(out).map_err(failed)?),
-    };
-    let start_wall = wall_now();
-    let mut line = Line::open(broadcast.config(), false, is_pcap, start_wall)?;
-    let epoch_ns = start_wall.unix_ms().max(0) as u64 * 1_000_000;
-    let mut pacer = Pacer::new(broadcast.config().link.rate_bps, 0);
-    let end_ns = if seconds == 0 { u64::MAX } else { seconds * 1_000_000_000 };
-    let bar = bar("building {bar:30} {pos}/{len}", broadcast.air.objects().count() as u64);
-    let (mut now, mut packet, mut datagrams) = (0, Vec::new(), 0_u64);
-    while now < end_ns && !(seconds == 0 && line.cycle_done(&broadcast)) {
-        now += pacer.wait_ns(now);
-        let wall = start_wall.plus_ms((now / 1_000_000) as i64);
-        let Some(departure) = line.next(now, wall, &mut broadcast, &mut packet)? else {
-            match line.next_due_ns(now, &broadcast) {
-                Some(due) => now = now.max(due) + 1,
-                None => break,
-            }
-            continue;
-        };
-        sink.send(departure.destination, &packet, epoch_ns + now).map_err(failed)?;
-        pacer.sent(departure.link_bytes, now);
-        tell_refused(&mut line);
-        // Counting looks at every object.
-        datagrams += 1;
-        if datagrams.is_multiple_of(1024) {
-            let (done, all) = line.progress(&broadcast);
-            bar.set_length(all as u64);
-            bar.set_position(done as u64);
+    fn is_at_end(&mut self, now_ns: u64) -> bool {
+        match self.end {
+            End::Stopped { .. } => false,
+            End::At { ns } => now_ns >= ns,
+            End::Cycle => self.line.cycle_done(&self.broadcast.air),
         }
     }
-    sink.finish().map_err(failed)?;
-    bar.finish_and_clear();
-    eprintln!("{}: {}", out.display(), line.stats(&broadcast).to_text(Duration::from_nanos(now)));
-    Ok(())
+
+    fn report_progress(&self, is_live: bool, now_ns: u64, observer: &mut dyn Observer) {
+        let (stats, elapsed) = (self.stats(), Duration::from_nanos(now_ns));
+        if is_live {
+            observer.progress(stats.sent, None, &stats, elapsed);
+        } else {
+            let (done, all) = self.line.progress(&self.broadcast.air);
+            observer.progress(done as u64, Some(all as u64), &stats, elapsed);
+        }
+    }
+
+    /// Updates of the sources, new dates in the documents, a line of progress.
+    fn do_what_is_due(
+        &mut self,
+        now_ns: u64,
+        clocks: &dyn Clocks,
+        updates: Option<&dyn Updates>,
+        observer: &mut dyn Observer,
+    ) -> Result<(), String> {
+        if let Some(updates) = updates {
+            if let Some(update) = updates.poll() {
+                self.apply(update, clocks, observer)?;
+            }
+            if now_ns >= self.next_rescan_ns {
+                self.next_rescan_ns =
+                    now_ns + self.broadcast.config().carousel.rescan_interval_ms * 1_000_000;
+                updates.report_lost(self.broadcast.lost());
+            }
+        }
+        if self.end == (End::Stopped { once: false }) && now_ns >= self.next_refresh_ns {
+            let refresh_s = self.broadcast.config().carousel.refresh_s;
+            self.next_refresh_ns = now_ns + refresh_s.saturating_mul(1_000_000_000);
+            self.broadcast.refresh(clocks.wall())?;
+        }
+        if matches!(self.end, End::Stopped { .. }) && now_ns >= self.next_log_ns {
+            self.next_log_ns = now_ns + LOG_INTERVAL_NS;
+            observer.log(&self.stats(), Duration::from_nanos(now_ns));
+        }
+        Ok(())
+    }
+
+    fn apply(
+        &mut self,
+        update: Update,
+        clocks: &dyn Clocks,
+        observer: &mut dyn Observer,
+    ) -> Result<(), String> {
+        let is_settled = matches!(update, Update::Settled);
+        if let Update::Catalog(made) = &update
+            && made.problems != self.broadcast.catalog().problems
+        {
+            observer.catalogue(&made.problems);
+        }
+        let step = self.broadcast.apply(update, clocks.wall())?;
+        self.followed = self.followed.and(step);
+        if is_settled {
+            observer.followed(std::mem::take(&mut self.followed));
+        }
+        Ok(())
+    }
 }

@@ -2,8 +2,8 @@
 
 use carousel::fec::Sequence;
 
-use super::protect::SharedRepair;
-use super::{ItemId, Reading, SessionIndex};
+use super::{ItemId, SessionIndex};
+use crate::object::{Reading, SharedRepair};
 
 /// What a packet is part of, for counting and for the B flag.
 #[derive(Debug)]

@@ -9,48 +9,32 @@
 //! ```
 //!
 //! Sockets, clocks and configuration files stay outside: time comes in, packets come out; only object bodies are read
-//! from files here ([`body`]).
+//! from files here ([`crate::object`]).
 
-mod body;
 mod job;
-mod object;
-mod protect;
 mod reserve;
 mod session;
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 
 use std::sync::Arc;
 
-use carousel::fec::{Partition, Protection, Sequence};
+use carousel::fec::{Protection, Sequence};
 use carousel::flute::{Encoding, SendFile, Sender, SenderError, SenderProfile};
 use carousel::lct::{Toi, Tsi};
 use carousel::time::WallTime;
 
-pub use body::{Body, BodyError, Reading};
 use job::{Job, Lane, Turn};
-pub use object::{AirObject, Repeat};
-pub use protect::RepairSymbols;
-use protect::SharedRepair;
 use reserve::Reserve;
 use session::Session;
 
+use crate::lanes::Lanes;
+pub use crate::lanes::{ItemId, wave_symbols};
+use crate::object::SharedRepair;
+pub use crate::object::{AirObject, Body, BodyError, Reading, RepairSymbols, Repeat};
+pub use crate::overhead::{IP_UDP_BYTES, PACKET_BYTES, air_bytes};
 use crate::plan::{Planned, Taken};
-pub use crate::schedule::ItemId;
-use crate::schedule::Schedule;
-
-/// Bytes of IPv4 and UDP headers; what a packet costs on the link beyond its payload.
-pub const IP_UDP_BYTES: usize = 28;
-/// What a packet costs on the link beyond its symbol: LCT 16, EXT_FTI 16, FEC Payload ID 4, and IP and UDP.
-pub const PACKET_BYTES: u64 = 36 + IP_UDP_BYTES as u64;
-
-/// Bytes on the air of one transmission of an object of `length` bytes: repair symbols and headers included.
-pub fn air_bytes(length: u64, partition: &Partition, sequence: &Sequence) -> u64 {
-    let symbols = sequence.symbols();
-    length + (symbols - partition.symbols) * u64::from(partition.symbol_length) + symbols * PACKET_BYTES
-}
 
 /// Index of a session in [`Air`].
 pub type SessionIndex = usize;
@@ -112,18 +96,13 @@ pub struct AirConfig {
 pub struct Air {
     sessions: Vec<Session>,
     items: BTreeMap<ItemId, Item>,
-    schedule: Schedule,
+    lanes: Lanes,
     urgent: VecDeque<Job>,
-    /// When objects with a hard maximum period are due. Objects that are gone are passed over.
-    due: BinaryHeap<Reverse<(u64, ItemId)>>,
     live: VecDeque<ItemId>,
     live_job: Option<Job>,
     reserve: Reserve,
-    fresh: VecDeque<ItemId>,
     /// Short objects that became due while the wave's only one is on the air, the last begun first.
     between: Vec<Job>,
-    /// When such are looked for next.
-    between_look_ns: u64,
     /// What is being sent. More than one: protected objects that take turns, so that a burst hits each lightly.
     wave: BinaryHeap<Turn>,
     next_id: ItemId,
@@ -142,20 +121,8 @@ pub struct Air {
 
 /// The part of the link that repeating the FDT may take; what is new goes out at once regardless.
 const MAX_FDT_SHARE: f64 = 0.05;
-/// How long a wave takes on the link. Bursts are lost whole, so a block must be spread over many times their length:
-/// with 5 % lost in bursts of eight, and a tenth of repair symbols, 6,000 packets keep a block's share of the losses
-/// below what it can bear 999 times of 1000. Two seconds of a transponder are more, and who waits for an object of the
-/// carousel waits longer anyway.
-const WAVE_MS: u64 = 2000;
-/// Symbols of a wave on a link of this rate.
-pub const fn wave_symbols(rate_bps: u64) -> u64 {
-    rate_bps * WAVE_MS / 1000 / (8 * 1400)
-}
-
 /// Objects of a wave: each has its file open.
 const MAX_WAVE: usize = 400;
-/// How often short objects are looked for that are due while a long one is on the air.
-const BETWEEN_LOOK_NS: u64 = 1_000_000;
 /// The part of what live leaves that the schedule can count on; FDT and signalling take the rest.
 const SCHEDULED_SHARE: f64 = 0.9;
 /// How often pages whose `Expires` comes near are looked for.
@@ -182,15 +149,15 @@ impl Air {
         Self {
             sessions: Vec::new(),
             items: BTreeMap::new(),
-            schedule: Schedule::default(),
+            lanes: Lanes::new(
+                (config.rate_bps.saturating_sub(config.reserved_bps) as f64 * SCHEDULED_SHARE) as u64,
+                config.cycle_ms.map(|ms| ms * 1_000_000),
+            ),
             urgent: VecDeque::new(),
-            due: BinaryHeap::new(),
             live: VecDeque::new(),
             live_job: None,
             reserve: Reserve::new(config.reserved_bps),
-            fresh: VecDeque::new(),
             between: Vec::new(),
-            between_look_ns: 0,
             wave: BinaryHeap::new(),
             next_id: 1,
             generation: 0,
@@ -259,8 +226,10 @@ impl Air {
         self.generation += 1;
         self.sessions[session].has_changed = true;
         self.fdt_look_ns = 0;
-        let lane = if object.repeat == Repeat::Never { &mut self.live } else { &mut self.fresh };
-        lane.push_back(id);
+        match object.repeat {
+            Repeat::Never => self.live.push_back(id),
+            Repeat::Within { .. } | Repeat::Scheduled { .. } => self.lanes.add_fresh(id),
+        }
         self.items.insert(id, Item { session, toi, object, air_bytes, repair, starts: 0 });
         Ok(id)
     }
@@ -272,8 +241,7 @@ impl Air {
         self.sessions[item.session].sender.withdraw(item.toi);
         self.sessions[item.session].has_changed = true;
         self.fdt_look_ns = 0;
-        self.schedule.remove(id);
-        self.fresh.retain(|&fresh| fresh != id);
+        self.lanes.remove(id);
         self.live.retain(|&live| live != id);
         let is_other = |job: &Job| !matches!(job, Job::Object { id: sent, .. } if *sent == id);
         self.wave.retain(|turn| is_other(&turn.job));
@@ -292,7 +260,7 @@ impl Air {
             self.urgent.clear();
             self.live.clear();
             self.live_job = None;
-            self.fresh.clear();
+            self.lanes.clear_fresh();
             self.between.clear();
             self.wave.clear();
             self.ending = Some(Ending { fdt_rounds, close_rounds: CLOSE_ROUNDS, due_ns: 0 });
@@ -346,8 +314,7 @@ impl Air {
         }
         if self.urgent.is_empty() && self.wave.is_empty() && self.between.is_empty() {
             self.fill_wave(now_ns);
-        } else if now_ns >= self.between_look_ns {
-            self.between_look_ns = now_ns + BETWEEN_LOOK_NS;
+        } else {
             self.put_between(now_ns);
         }
         if let Some(job) = self.urgent.pop_front() {
@@ -369,7 +336,7 @@ impl Air {
     /// When something will be due if nothing is now; `None` if never.
     pub fn next_due_ns(&self) -> Option<u64> {
         let fdt = self.sessions.iter().map(Session::due_ns);
-        let items = self.due.peek().map(|&Reverse((due_ns, _))| due_ns);
+        let items = self.lanes.next_due_ns();
         let lead = self.config.once.then_some(self.lead_ns());
         match self.ending {
             Some(ending) => (ending.close_rounds > 0).then_some(ending.due_ns),
@@ -408,7 +375,7 @@ impl Air {
 
     /// Whether every object has been sent whole at least once.
     pub fn cycle_done(&self) -> bool {
-        let idle = self.fresh.is_empty()
+        let idle = self.lanes.is_all_started()
             && self.wave.is_empty()
             && self.between.is_empty()
             && self.live_job.is_none();
@@ -450,21 +417,11 @@ impl Air {
         bytes
     }
 
-    /// The promised cycle, if one pass of all objects fits it beside what is reserved. Signalling takes a few percent.
-    fn kept_cycle_ns(&self) -> Option<u64> {
-        let cycle_ns = self.config.cycle_ms? * 1_000_000;
-        let pass_ns = self.schedule.bytes() as f64 * 8e9 / self.scheduled_bps().max(1.0);
-        (pass_ns <= cycle_ns as f64).then_some(cycle_ns)
-    }
-
     fn queue_what_is_due(&mut self, now_ns: u64, wall: WallTime) {
         if now_ns >= self.fdt_look_ns {
             self.queue_fdts(now_ns, wall);
         }
-        while let Some(&Reverse((due_ns, id))) = self.due.peek()
-            && due_ns <= now_ns
-        {
-            self.due.pop();
+        while let Some(id) = self.lanes.take_due(now_ns) {
             if let Some(job) = self.start(id, now_ns) {
                 self.urgent.push_back(job);
             }
@@ -550,20 +507,18 @@ impl Air {
             return;
         }
         let on_air = self.between.last().or_else(|| self.wave.peek().map(|turn| &turn.job));
-        let Some(Job::Object { left, sequence, .. }) = on_air else { return };
-        let left_bytes = left * (sequence.symbol_length() + PACKET_BYTES);
-        let rate_bps = self.scheduled_bps() as u64;
-        if let Some(id) = self.schedule.due_between(now_ns, left_bytes, rate_bps) {
+        let left_bytes = || match on_air {
+            Some(Job::Object { left, sequence, .. }) => {
+                Some(left * (sequence.symbol_length() + PACKET_BYTES))
+            }
+            _ => None,
+        };
+        if let Some(id) = self.lanes.next_between(now_ns, left_bytes) {
             match self.start(id, now_ns) {
                 Some(job) => self.between.push(job),
-                None => self.schedule.remove(id),
+                None => self.lanes.unschedule(id),
             }
         }
-    }
-
-    /// The schedule's part of the link.
-    fn scheduled_bps(&self) -> f64 {
-        self.config.rate_bps.saturating_sub(self.config.reserved_bps) as f64 * SCHEDULED_SHARE
     }
 
     fn choose(&mut self, now_ns: u64) -> Option<Job> {
@@ -586,24 +541,19 @@ impl Air {
             self.queue_last_words(now_ns);
             return self.urgent.pop_front();
         }
-        let cycle_ns = self.kept_cycle_ns();
-        while let Some(id) = self.schedule.next(now_ns, cycle_ns) {
+        while let Some(id) = self.lanes.next_scheduled(now_ns) {
             if let Some(job) = self.start(id, now_ns) {
                 return Some(job);
             }
-            self.schedule.remove(id);
+            self.lanes.unschedule(id);
         }
         None
     }
 
     fn next_fresh(&mut self, now_ns: u64) -> Option<ItemId> {
-        if now_ns >= self.lead_ns() {
-            return self.fresh.pop_front();
-        }
-        let items = &self.items;
-        let leads = |id: &ItemId| items.get(id).is_some_and(|item| item.object.max_period_ms().is_some());
-        let at = self.fresh.iter().position(leads)?;
-        self.fresh.remove(at)
+        let (items, is_lead) = (&self.items, now_ns < self.lead_ns());
+        let leads = |id| items.get(&id).is_some_and(|item| item.object.max_period_ms().is_some());
+        self.lanes.next_fresh(|id| !is_lead || leads(id))
     }
 
     /// Opens the body of an object. `None` if it is no longer what was announced: then it leaves the air, and the
@@ -619,9 +569,9 @@ impl Air {
                     self.urgent.push_front(Job::Fdt { session: item.session, page, next: 0 });
                 }
                 match item.object.repeat {
-                    Repeat::Within { ms } => self.due.push(Reverse((now_ns + ms * 1_000_000, id))),
+                    Repeat::Within { ms } => self.lanes.set_timer(id, now_ns + ms * 1_000_000),
                     Repeat::Scheduled { .. } => {
-                        self.schedule.add(id, item.object.weight(), item.air_bytes, now_ns);
+                        self.lanes.schedule(id, item.object.weight(), item.air_bytes, now_ns);
                     }
                     Repeat::Never => {}
                 }

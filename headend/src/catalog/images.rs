@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use carousel::dvbi::Image;
 
-use super::config::is_url;
+use crate::options::catalog::is_url;
 use crate::package::Problem;
 
 /// Bytes of a picture. Logos have some kilobytes; they come round with the catalogue.

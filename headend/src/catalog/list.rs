@@ -8,10 +8,10 @@ use carousel::dvbi::list::{
 };
 use carousel::dvbi::{Image, Text, genre};
 
-use super::config::DvbI;
 use super::content;
 use super::images::Images;
 use crate::config::{Config, Source};
+use crate::options::DvbI;
 use crate::package::media::{self, Facts};
 use crate::package::{Inventory, Kind, Presentation};
 
@@ -122,7 +122,7 @@ fn service(
     let pictures = [picture(PictureKind::Logo, &asked.logo), picture(PictureKind::Banner, &asked.banner)];
     let genres = asked.genres.iter().filter_map(|name| genre::term(name)).map(|it| it.href.to_owned());
     let availability: Vec<_> =
-        asked.available.iter().filter_map(super::config::AvailableConfig::period).collect();
+        asked.available.iter().filter_map(crate::options::catalog::AvailableConfig::period).collect();
     let mut instances = Vec::new();
     let mut kind = if is_live(inventory) { ServiceKind::Linear } else { ServiceKind::Ondemand };
     let mut content = ContentAttributes::default();

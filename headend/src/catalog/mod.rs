@@ -8,7 +8,7 @@
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | `config.rs` | `[dvb_i]`, `[source.service]` |
+//! | `options/catalog.rs` | `[dvb_i]`, `[source.service]` |
 //! | `list.rs` | the service list: a service for each source, an instance for each way to have it |
 //! | `content.rs` | what the media are, in the terms of the classification schemes |
 //! | `titles.rs` | what can be had on demand, and box sets |
@@ -20,7 +20,6 @@
 //! Nothing of it fails: what is wrong with a guide or a logo is a [`Problem`], and the rest goes out. Documents whose
 //! content has not changed stay the same bytes, version included, so that no receiver reads or stores them again.
 
-pub mod config;
 mod content;
 pub mod guide;
 mod images;
@@ -38,10 +37,10 @@ use carousel::dvbi::list::{Delivery, LIST_TYPE, Rendering, ServiceList};
 use carousel::nip::{GuideManifest, GuideSchedule, GuideSession};
 use carousel::time::WallTime;
 
-use crate::announce::Announcement;
 use crate::config::Config;
+use crate::document::Announcement;
+use crate::options::DvbI;
 use crate::package::{Inventory, Problem};
-use config::DvbI;
 use images::Images;
 use kept::Guides;
 use list::Known;

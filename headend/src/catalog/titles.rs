@@ -6,9 +6,9 @@ use carousel::dvbi::guide::{Group, GroupKind, Guide, OnDemand, Part, Programme};
 use carousel::dvbi::list::{Instance, Service};
 use carousel::time::WallTime;
 
-use super::config::DvbI;
 use super::list::{is_live, names};
 use crate::config::{Config, Source};
+use crate::options::DvbI;
 use crate::package::Inventory;
 
 /// Titles without a licence can be had from 2020 to 2099.

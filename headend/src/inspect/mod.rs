@@ -24,7 +24,6 @@ use carousel::ts::wrapping::Wrapping;
 
 pub use extract::Extractor;
 pub use report::{to_json, to_table};
-pub(crate) use source::join;
 pub use source::{Source, run};
 use stream::Found;
 pub use stream::{CarouselReport, FileReport, Repetition, StreamReport, Turning};

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::stream_report::{stream_json, stream_table};
 use super::{FileReport, Report};
-use crate::scan::human_bytes;
+use crate::units::human_bytes;
 
 /// The JSON document.
 pub fn to_json(report: &Report) -> Value {

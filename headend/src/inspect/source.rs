@@ -1,7 +1,7 @@
 //! Where `inspect` gets its datagrams: a recording, or the network.
 
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,11 +10,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use carousel::capture::{Datagrams, Records};
 use carousel::ts::PACKET_BYTES;
 use carousel::ts::stream::Packets;
-use socket2::{Domain, Protocol, Socket, Type};
 
 use super::stream::rate_of;
 use super::{Inspector, Report};
-use crate::sink::interface_index;
+use crate::net::join;
 use crate::sys;
 
 /// What to inspect.
@@ -128,35 +127,4 @@ fn listen(
         }
     }
     Ok(inspector.finish())
-}
-
-/// A socket that has joined a group.
-pub(crate) fn join(address: SocketAddr, interface: &str) -> std::io::Result<std::net::UdpSocket> {
-    let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
-    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
-    socket.set_reuse_address(true)?;
-    // Less is no failure: the kernel caps it at net.core.rmem_max.
-    let _ = socket.set_recv_buffer_size(16 << 20);
-    socket.bind(&address.into())?;
-    let by_address = interface.is_empty() || interface.parse::<Ipv4Addr>().is_ok();
-    let index = if by_address { 0 } else { interface_index(interface).map_err(std::io::Error::other)? };
-    match address.ip() {
-        IpAddr::V4(group) if group.is_multicast() => {
-            match interface.parse::<Ipv4Addr>() {
-                Ok(own) => socket.join_multicast_v4(&group, &own)?,
-                Err(_) => {
-                    socket.join_multicast_v4_n(&group, &socket2::InterfaceIndexOrAddress::Index(index))?;
-                }
-            }
-            // Without this a host gives every socket on the port the packets of every group that anyone has joined.
-            socket.set_multicast_all_v4(false)?;
-        }
-        IpAddr::V6(group) if group.is_multicast() => {
-            socket.join_multicast_v6(&group, index)?;
-            socket.set_multicast_all_v6(false)?;
-        }
-        _ => {}
-    }
-    socket.set_read_timeout(Some(Duration::from_millis(200)))?;
-    Ok(socket.into())
 }

@@ -9,7 +9,7 @@ use carousel::ts::psi;
 use serde_json::{Value, json};
 
 use super::stream::{CarouselReport, StreamReport, Turning};
-use crate::scan::human_bytes;
+use crate::units::human_bytes;
 
 /// Modules listed in the table; JSON has all.
 const TABLE_MODULES: usize = 40;

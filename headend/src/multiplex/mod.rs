@@ -9,7 +9,6 @@
 //! What is due is sent first; payload has what is left. Time and the objects come in as arguments; a stream of constant
 //! bit rate is one in which every packet is asked for at its time.
 
-pub mod config;
 pub mod rotation;
 mod tables;
 
@@ -20,12 +19,12 @@ use carousel::mpe;
 use carousel::time::WallTime;
 use carousel::ts::{PACKET_BYTES, Packetizer, null_packet};
 
-pub use config::{Carry, Destination, Multiplex as MultiplexConfig};
 pub use rotation::Rotation;
 
-use crate::broadcast::Broadcast;
+use crate::air::Air;
 use crate::config::Config;
 use crate::forward::Forward;
+use crate::options::{Carry, Multiplex as MultiplexConfig};
 use tables::Table;
 
 /// TTL of packets that travel in the stream: they end at the receiver.
@@ -63,7 +62,7 @@ pub struct Mux {
     source: [SocketAddr; 2],
     packet: Vec<u8>,
     ip: Vec<u8>,
-    forward: Option<Forward>,
+    forward: Forward,
     null: [u8; PACKET_BYTES],
 }
 
@@ -97,7 +96,7 @@ impl Mux {
             source: sources(config),
             packet: Vec::new(),
             ip: Vec::new(),
-            forward: None,
+            forward: Forward::default(),
             null: null_packet(),
         })
     }
@@ -110,7 +109,7 @@ impl Mux {
         &mut self,
         now_ns: u64,
         wall: WallTime,
-        broadcast: &mut Broadcast,
+        air: &mut Air,
         out: &mut [u8; PACKET_BYTES],
     ) -> Result<Slot, String> {
         for table in &mut self.tables {
@@ -118,10 +117,10 @@ impl Mux {
                 return Ok(Slot::Used);
             }
         }
-        self.take_forwarded()?;
+        self.take_forwarded();
         while !self.is_draining && self.packetizer.waiting() < WAITING_BYTES {
             let more = match &mut self.payload {
-                Payload::Ip => match broadcast.air.next_packet(now_ns, wall, &mut self.packet) {
+                Payload::Ip => match air.next_packet(now_ns, wall, &mut self.packet) {
                     None => false,
                     Some(departure) => {
                         let destination = departure.destination;
@@ -134,9 +133,7 @@ impl Mux {
                         true
                     }
                 },
-                Payload::Carousel(rotation) => {
-                    rotation.next_section(now_ns, broadcast, &mut self.packetizer)?
-                }
+                Payload::Carousel(rotation) => rotation.next_section(now_ns, air, &mut self.packetizer)?,
             };
             if !more {
                 break;
@@ -152,41 +149,39 @@ impl Mux {
         Ok(Slot::Idle)
     }
 
-    /// Carries groups of others along from now on.
-    pub fn set_forward(&mut self, forward: Forward) {
-        self.forward = Some(forward);
+    /// Packets of other senders that are carried along.
+    pub const fn forward(&mut self) -> &mut Forward {
+        &mut self.forward
     }
 
-    /// What others have sent goes before what is ours.
-    fn take_forwarded(&mut self) -> Result<(), String> {
-        let Some(forward) = &mut self.forward else { return Ok(()) };
+    /// Packets of other senders go before our own.
+    fn take_forwarded(&mut self) {
         while self.packetizer.waiting() < WAITING_BYTES {
-            let Some(ip) = forward.take()? else { break };
+            let Some(ip) = self.forward.take() else { break };
             if self.packetizer.push_with(|section| mpe::write(section, &ip)).is_err() {
-                forward.refuse();
+                self.forward.refuse();
             }
         }
-        Ok(())
     }
 
-    /// Packets of others carried and dropped.
-    pub fn forwarded(&self) -> (u64, u64) {
-        self.forward.as_ref().map_or((0, 0), |it| (it.carried, it.dropped))
+    /// Packets of other senders carried and dropped.
+    pub const fn forwarded(&self) -> (u64, u64) {
+        (self.forward.carried, self.forward.dropped)
     }
 
     /// Whether a single pass is over.
-    pub fn is_over(&self, broadcast: &Broadcast) -> bool {
+    pub fn is_over(&self, air: &Air) -> bool {
         self.packetizer.waiting() == 0
             && match &self.payload {
-                Payload::Ip => broadcast.air.is_over(),
+                Payload::Ip => air.is_over(),
                 Payload::Carousel(rotation) => rotation.is_over(),
             }
     }
 
     /// Whether everything was sent once, to the last packet. From when that is near, nothing new is begun.
-    pub fn cycle_done(&mut self, broadcast: &Broadcast) -> bool {
+    pub fn cycle_done(&mut self, air: &Air) -> bool {
         self.is_draining |= match &self.payload {
-            Payload::Ip => broadcast.air.cycle_done(),
+            Payload::Ip => air.cycle_done(),
             Payload::Carousel(rotation) => rotation.cycle_done(),
         };
         self.is_draining && self.packetizer.waiting() == 0

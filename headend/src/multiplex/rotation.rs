@@ -1,7 +1,7 @@
 //! The DSM-CC carousel that turns: what is on the air as modules, and which block is next.
 //!
 //! It follows [`Air`](crate::air::Air)'s objects, whoever puts them there, and repeats modules by the same
-//! [`Schedule`] as FLUTE's objects: a module weighs what its objects weigh. DSI, DIIs and directories go round at their
+//! [`Schedule`](crate::schedule::Schedule) as FLUTE's objects: a module weighs what its objects weigh. DSI, DIIs and directories go round at their
 //! intervals, as do modules with manifests and init segments; together they never take more than a part of the stream.
 
 use std::cell::RefCell;
@@ -15,19 +15,17 @@ use carousel::dsmcc::{Builder, Shape};
 use carousel::nip::Document;
 use carousel::ts::Packetizer;
 
-use super::config::Multiplex;
-use crate::air::{AirObject, Body, ItemId, Reading as BodyReading, Repeat};
-use crate::broadcast::Broadcast;
+use crate::air::{Air, ItemId};
 use crate::config::Config;
-use crate::plan::{Class, Planned, Taken};
-use crate::schedule::Schedule;
+use crate::lanes::Lanes;
+use crate::object::{AirObject, Body, Reading as BodyReading, Repeat};
+use crate::options::{Class, Multiplex};
+use crate::plan::{Planned, Taken};
 
 /// The part of the stream that DSI and DIIs may take; likewise directories.
 const CONTROL_SHARE: f64 = 0.05;
 /// Files that are held open for what is being sent.
 const MAX_OPEN_FILES: usize = 64;
-/// How often short modules are looked for that are due while a long one is on the air.
-const BETWEEN_LOOK_NS: u64 = 1_000_000;
 /// Bytes of a block's section on the air beyond its data, by 4066: headers of section, message and packets.
 const AIR_PER_BYTE: f64 = 1.031;
 
@@ -86,12 +84,12 @@ pub struct Rotation {
     by_uri: HashMap<String, ObjectNumber>,
     /// What [`Air::generation`](crate::air::Air::generation) was at the last look.
     generation: Option<u64>,
-    schedule: Schedule,
+    lanes: Lanes,
+    /// The promised cycle.
+    cycle_s: Option<f64>,
     /// Modules and their versions that were sent whole, or are of no turn.
     sent: HashMap<u16, u8>,
-    fresh: VecDeque<u16>,
     urgent: VecDeque<u16>,
-    due: BTreeMap<u16, u64>,
     /// What is being sent: the last goes on, those before it wait for it.
     jobs: Vec<Job>,
     /// Modules with directories, and their bytes.
@@ -102,12 +100,9 @@ pub struct Rotation {
     control: VecDeque<Control>,
     control_due_ns: u64,
     has_changed: bool,
-    directories_due_ns: u64,
-    between_look_ns: u64,
     rate_bps: u64,
     config: Multiplex,
     manifest_interval_ms: u64,
-    cycle_ns: Option<u64>,
     once: bool,
     files: RefCell<HashMap<ObjectNumber, BodyReading>>,
     stats: RotationStats,
@@ -129,11 +124,13 @@ impl Rotation {
             by_item: HashMap::new(),
             by_uri: HashMap::new(),
             generation: None,
-            schedule: Schedule::default(),
+            lanes: Lanes::new(
+                config.payload_rate_bps(),
+                (config.carousel.cycle_s > 0).then_some(config.carousel.cycle_s * 1_000_000_000),
+            ),
+            cycle_s: (config.carousel.cycle_s > 0).then_some(config.carousel.cycle_s as f64),
             sent: HashMap::new(),
-            fresh: VecDeque::new(),
             urgent: VecDeque::new(),
-            due: BTreeMap::new(),
             jobs: Vec::new(),
             directories: HashSet::new(),
             directory_bytes: 0.0,
@@ -141,11 +138,8 @@ impl Rotation {
             control: VecDeque::new(),
             control_due_ns: 0,
             has_changed: false,
-            directories_due_ns: 0,
-            between_look_ns: 0,
             rate_bps: config.payload_rate_bps(),
             manifest_interval_ms: config.carousel.manifest_interval_ms,
-            cycle_ns: (config.carousel.cycle_s > 0).then_some(config.carousel.cycle_s * 1_000_000_000),
             config: multiplex.clone(),
             once,
             files: RefCell::default(),
@@ -155,15 +149,15 @@ impl Rotation {
     }
 
     /// Brings the carousel in line with what is on the air.
-    pub fn sync(&mut self, broadcast: &Broadcast, now_ns: u64) {
-        let generation = broadcast.air.generation();
+    pub fn sync(&mut self, air: &Air, now_ns: u64) {
+        let generation = air.generation();
         if self.generation == Some(generation) {
             return;
         }
         self.generation = Some(generation);
         let mut gone: HashSet<ItemId> = self.by_item.keys().copied().collect();
         let mut new = Vec::new();
-        for (item, object) in broadcast.air.objects() {
+        for (item, object) in air.objects() {
             if !gone.remove(&item) && !is_of_flute_alone(object) {
                 new.push((item, object));
             }
@@ -251,8 +245,7 @@ impl Rotation {
         let modules: Vec<ModuleView> = self.builder.modules().collect();
         let there: HashMap<u16, u8> = modules.iter().map(|it| (it.id, it.version)).collect();
         self.sent.retain(|id, version| there.get(id) == Some(version));
-        self.due.retain(|id, _| there.contains_key(id));
-        self.fresh.retain(|id| there.contains_key(id));
+        self.lanes.retain(|id| there.contains_key(&(id as u16)));
         self.urgent.retain(|id| there.contains_key(id));
         let is_stale = |job: &Job| there.get(&job.reading.id()) != Some(&job.version);
         self.jobs.retain(|job| !is_stale(job));
@@ -260,24 +253,21 @@ impl Rotation {
         self.directories = directories().map(|it| it.id).collect();
         self.directory_bytes = directories().map(|it| f64::from(it.size)).sum();
         self.modules = modules.len();
-        let scheduled: Vec<u64> = self.schedule.ids().collect();
-        for id in scheduled {
-            if there.get(&(id as u16)).is_none_or(|version| self.sent.get(&(id as u16)) != Some(version)) {
-                self.schedule.remove(id);
-            }
+        for id in there.keys().filter(|id| !self.sent.contains_key(id)) {
+            self.lanes.unschedule(u64::from(*id));
         }
         for module in modules {
             let is_waiting = self.sent.contains_key(&module.id)
-                || self.fresh.contains(&module.id)
+                || self.lanes.is_fresh(u64::from(module.id))
                 || self.urgent.contains(&module.id);
             let is_on_air = self.jobs.iter().any(|job| job.reading.id() == module.id);
             if is_waiting || is_on_air {
                 continue;
             }
-            if module.holds == Holds::Directories || self.class_of(module.id) == Class::Signalling {
+            if self.is_repeated(module.id) {
                 self.urgent.push_back(module.id);
             } else {
-                self.fresh.push_back(module.id);
+                self.lanes.add_fresh(u64::from(module.id));
             }
         }
         // What has changed is told at once.
@@ -289,6 +279,11 @@ impl Rotation {
     fn break_off(&mut self, number: ObjectNumber) {
         self.stats.objects_broken_off += 1;
         self.remove(number);
+    }
+
+    /// Whether the module holds directories or signalling, which are repeated at intervals.
+    fn is_repeated(&self, module: u16) -> bool {
+        self.directories.contains(&module) || self.class_of(module) == Class::Signalling
     }
 
     fn class_of(&self, module: u16) -> Class {
@@ -310,13 +305,8 @@ impl Rotation {
     ///
     /// # Errors
     /// Control messages that do not fit.
-    pub fn next_section(
-        &mut self,
-        now_ns: u64,
-        broadcast: &mut Broadcast,
-        out: &mut Packetizer,
-    ) -> Result<bool, String> {
-        self.sync(broadcast, now_ns);
+    pub fn next_section(&mut self, now_ns: u64, air: &mut Air, out: &mut Packetizer) -> Result<bool, String> {
+        self.sync(air, now_ns);
         self.queue_control(now_ns);
         if let Some(control) = self.control.pop_front() {
             let written = out.push_with(|out| match control {
@@ -326,9 +316,9 @@ impl Rotation {
             written.map_err(|err| format!("[multiplex]: the carousel has too many modules: {err}"))?;
             return Ok(true);
         }
-        self.queue_directories(now_ns);
+        self.queue_repeats(now_ns);
         loop {
-            let Some(job) = self.take_job(now_ns, broadcast) else { return Ok(false) };
+            let Some(job) = self.take_job(now_ns, air) else { return Ok(false) };
             let (objects, files) = (&self.objects, &self.files);
             let result = out.push_with(|out| {
                 self.builder.write_block(&job.reading, job.next as u16, out, |number, offset, out| {
@@ -345,18 +335,18 @@ impl Rotation {
                     }
                     return Ok(true);
                 }
-                Err(ReadError::Broken(number)) => self.withdraw(number, broadcast, now_ns),
+                Err(ReadError::Broken(number)) => self.withdraw(number, air, now_ns),
                 Err(ReadError::Wire(err)) => return Err(format!("[multiplex]: {err}")),
             }
         }
     }
 
-    fn withdraw(&mut self, number: ObjectNumber, broadcast: &mut Broadcast, now_ns: u64) {
+    fn withdraw(&mut self, number: ObjectNumber, air: &mut Air, now_ns: u64) {
         if let Some(object) = self.objects.get(&number) {
-            broadcast.air.withdraw(object.item);
+            air.withdraw(object.item);
         }
         self.break_off(number);
-        self.generation = Some(broadcast.air.generation());
+        self.generation = Some(air.generation());
         self.commit(now_ns);
     }
 
@@ -381,71 +371,71 @@ impl Rotation {
         (interval_ms * 1_000_000).max(least as u64)
     }
 
-    /// Directories and signalling, when they are due.
-    fn queue_directories(&mut self, now_ns: u64) {
-        if self.once || now_ns < self.directories_due_ns {
-            return;
-        }
-        self.directories_due_ns = now_ns + 10_000_000;
-        let interval = self.spaced_ns(self.config.directory_interval_ms, self.directory_bytes);
-        let signalling: Vec<u16> = self.due.keys().copied().collect();
-        for id in signalling {
-            let interval =
-                if self.directories.contains(&id) { interval } else { self.manifest_interval_ms * 1_000_000 };
-            let last = self.due.get(&id).copied().unwrap_or(0);
+    /// Directories and signalling whose interval is over.
+    fn queue_repeats(&mut self, now_ns: u64) {
+        while let Some(id) = self.lanes.take_due(now_ns).map(|id| id as u16) {
             let is_queued = self.urgent.contains(&id) || self.jobs.iter().any(|job| job.reading.id() == id);
-            if now_ns >= last + interval && !is_queued {
+            if is_queued {
+                self.set_timer(id, now_ns);
+            } else {
                 self.urgent.push_back(id);
             }
         }
     }
 
+    /// Starts the interval of a module with directories or signalling. A single pass repeats nothing.
+    fn set_timer(&mut self, id: u16, now_ns: u64) {
+        let interval_ns = match self.directories.contains(&id) {
+            true => self.spaced_ns(self.config.directory_interval_ms, self.directory_bytes),
+            false => self.manifest_interval_ms * 1_000_000,
+        };
+        if !self.once {
+            self.lanes.set_timer(u64::from(id), now_ns + interval_ns);
+        }
+    }
+
     /// The module whose block is next: what is urgent, what is short and due, the one on the air, what is new, what the
     /// schedule says.
-    fn take_job(&mut self, now_ns: u64, broadcast: &mut Broadcast) -> Option<Job> {
+    fn take_job(&mut self, now_ns: u64, air: &mut Air) -> Option<Job> {
         while let Some(id) = self.urgent.pop_front() {
-            if let Some(job) = self.start(id, broadcast, now_ns) {
-                self.due.insert(id, now_ns);
+            if let Some(job) = self.start(id, air, now_ns) {
+                self.set_timer(id, now_ns);
                 return Some(job);
             }
         }
         if let Some(job) = self.jobs.pop() {
-            if now_ns >= self.between_look_ns {
-                self.between_look_ns = now_ns + BETWEEN_LOOK_NS;
-                let left = (f64::from(job.blocks - job.next)
-                    * f64::from(self.config.block_bytes)
-                    * AIR_PER_BYTE) as u64;
-                if !self.once
-                    && self.jobs.is_empty()
-                    && let Some(id) = self.schedule.due_between(now_ns, left, self.rate_bps)
-                    && let Some(short) = self.start(id as u16, broadcast, now_ns)
-                {
-                    self.jobs.push(job);
-                    return Some(short);
-                }
+            let left_bytes = || {
+                let blocks = f64::from(job.blocks - job.next);
+                Some((blocks * f64::from(self.config.block_bytes) * AIR_PER_BYTE) as u64)
+            };
+            if !self.once
+                && self.jobs.is_empty()
+                && let Some(id) = self.lanes.next_between(now_ns, left_bytes)
+                && let Some(short) = self.start(id as u16, air, now_ns)
+            {
+                self.jobs.push(job);
+                return Some(short);
             }
             return Some(job);
         }
-        while let Some(id) = self.fresh.pop_front() {
-            if let Some(job) = self.start(id, broadcast, now_ns) {
+        while let Some(id) = self.lanes.next_fresh(|_| true) {
+            if let Some(job) = self.start(id as u16, air, now_ns) {
                 return Some(job);
             }
         }
         if self.once {
             return None;
         }
-        let pass_ns = self.schedule.bytes() as f64 * 8e9 / self.rate_bps.max(1) as f64;
-        let cycle_ns = self.cycle_ns.filter(|cycle| pass_ns <= *cycle as f64);
-        while let Some(id) = self.schedule.next(now_ns, cycle_ns) {
-            match self.start(id as u16, broadcast, now_ns) {
+        while let Some(id) = self.lanes.next_scheduled(now_ns) {
+            match self.start(id as u16, air, now_ns) {
                 Some(job) => return Some(job),
-                None => self.schedule.remove(id),
+                None => self.lanes.unschedule(id),
             }
         }
         None
     }
 
-    fn start(&mut self, id: u16, broadcast: &mut Broadcast, now_ns: u64) -> Option<Job> {
+    fn start(&mut self, id: u16, air: &mut Air, now_ns: u64) -> Option<Job> {
         loop {
             let view = self.builder.module(id)?;
             let (objects, files) = (&self.objects, &self.files);
@@ -460,7 +450,7 @@ impl Rotation {
                     return None;
                 }
                 Ok(None) => return None,
-                Err(ReadError::Broken(number)) => self.withdraw(number, broadcast, now_ns),
+                Err(ReadError::Broken(number)) => self.withdraw(number, air, now_ns),
                 Err(ReadError::Wire(_)) => return None,
             }
         }
@@ -472,26 +462,26 @@ impl Rotation {
         for number in self.builder.objects_of(id) {
             self.files.borrow_mut().remove(&number);
         }
-        if self.sent.insert(id, job.version) == Some(job.version) || self.due.contains_key(&id) {
+        if self.sent.insert(id, job.version) == Some(job.version) || self.is_repeated(id) {
             return;
         }
         if let Some(weight) = self.weight_of(id) {
             let bytes = (f64::from(job.reading.size()) * AIR_PER_BYTE) as u64;
-            self.schedule.add(u64::from(id), weight, bytes, now_ns);
+            self.lanes.schedule(u64::from(id), weight, bytes, now_ns);
         }
     }
 
     /// From now on nothing is begun.
     pub fn close(&mut self) {
         self.once = true;
-        self.fresh.clear();
+        self.lanes.clear_fresh();
         self.urgent.clear();
         self.jobs.clear();
     }
 
     /// Whether everything was said, where that has an end.
     pub fn is_over(&self) -> bool {
-        let is_idle = self.fresh.is_empty() && self.urgent.is_empty() && self.jobs.is_empty();
+        let is_idle = self.lanes.is_all_started() && self.urgent.is_empty() && self.jobs.is_empty();
         self.once && self.generation.is_some() && is_idle && self.control.is_empty()
     }
 
@@ -516,8 +506,8 @@ impl Rotation {
     }
 
     /// The modules as the planner wants them, and what is taken off the stream first.
-    pub fn planned(&mut self, broadcast: &Broadcast) -> (Vec<Planned>, Taken) {
-        self.sync(broadcast, 0);
+    pub fn planned(&mut self, air: &Air) -> (Vec<Planned>, Taken) {
+        self.sync(air, 0);
         let shape = self.builder.profile().shape;
         let mut planned = Vec::new();
         for module in self.builder.modules() {
@@ -546,7 +536,7 @@ impl Rotation {
         let control = (200 + planned.len() * 40) as f64;
         let taken = Taken {
             fdt_bps: control * 8e9 / self.spaced_ns(self.config.control_interval_ms, control) as f64,
-            cycle_s: self.cycle_ns.map(|ns| ns as f64 / 1e9),
+            cycle_s: self.cycle_s,
             ..Taken::default()
         };
         (planned, taken)

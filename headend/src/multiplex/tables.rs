@@ -7,8 +7,8 @@ use carousel::ts::descriptor;
 use carousel::ts::psi::{self, Int, Nit, Pat, Pmt, SatelliteDelivery, Sdt, Service, Stream};
 use carousel::ts::{PACKET_BYTES, Packetizer, Pid};
 
-use super::config::{Carry, Multiplex};
 use crate::config::Config;
+use crate::options::{Carry, Multiplex};
 
 /// PAT and PMT: TR 101 290 wants them every 500 ms, good practice every 100 ms.
 const PROGRAM_INTERVAL_MS: u64 = 100;

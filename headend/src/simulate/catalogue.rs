@@ -4,10 +4,9 @@ use std::ops::Range;
 
 use carousel::fec::{Partition, Protection};
 
-use super::Viewing;
-use crate::air;
-use crate::forecast::Forecast;
-use crate::plan::{Class, Planned};
+use crate::options::{Class, Forecast, Viewing};
+use crate::overhead;
+use crate::plan::Planned;
 
 /// An object on the air.
 #[derive(Debug, Clone)]
@@ -49,7 +48,7 @@ pub(super) struct Cut<'a> {
 /// Bytes on the air of an object in symbols of `symbol_length` bytes.
 fn air_bytes(bytes: u64, symbol_length: u16, protection: &Protection) -> u64 {
     let oti = protection.oti(bytes, symbol_length, u32::from(u16::MAX));
-    let of = |partition| air::air_bytes(bytes, &partition, &protection.sequence(&oti, partition));
+    let of = |partition| overhead::air_bytes(bytes, &partition, &protection.sequence(&oti, partition));
     Partition::new(&oti).map_or(bytes, of)
 }
 

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use carousel::repair::BackOff;
 
+use super::IDLE;
 use super::loss::PassLoss;
 use super::tally::Tally;
-use super::{Fade, IDLE};
+use crate::options::Fade;
 
 /// Draws that stand for a group that has more members; each counts for as many as it stands for. Of groups that chance
 /// makes there is one with every pass, and their noise averages out.

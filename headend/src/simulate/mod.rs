@@ -22,15 +22,15 @@ use std::time::Duration;
 
 use carousel::fec::Protection;
 use carousel::repair::BackOff;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 pub use loss::{Gilbert, Losses, PassLoss};
 
-use crate::air::wave_symbols;
 use crate::config::Config;
-use crate::plan::{Class, Planned, Taken, human_seconds};
-use crate::scan::{human_bps, human_bytes};
+use crate::lanes::wave_symbols;
+use crate::plan::{Class, Planned, Taken};
 use crate::schedule::Schedule;
+use crate::units::{human_bps, human_bytes, human_seconds};
 use catalogue::{Catalogue, Cut};
 use crowd::{Crowd, Spread};
 use tally::Tally;
@@ -39,126 +39,6 @@ use tally::Tally;
 const IDLE: f64 = 1e-9;
 /// Points of the load curve in JSON and on the page.
 const CURVE_POINTS: usize = 240;
-
-/// `[simulation]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Simulation {
-    /// Receivers.
-    pub receivers: u64,
-    /// The same seed gives the same figures.
-    pub seed: u64,
-    /// Simulated time.
-    pub duration_s: u64,
-    /// Receivers come on evenly over this time; 0: all are there from the beginning.
-    pub join_s: u64,
-    /// Regions that have their own weather.
-    pub regions: usize,
-    /// Part of all packets that is lost under a clear sky.
-    pub loss: f64,
-    /// Packets that are lost in a row, on average.
-    pub burst_packets: f64,
-    /// Times at which regions see nothing.
-    #[serde(rename = "fade")]
-    pub fades: Vec<Fade>,
-    /// What households watch, of forecasts' titles.
-    pub viewing: Option<Viewing>,
-}
-
-impl Default for Simulation {
-    fn default() -> Self {
-        Self {
-            receivers: 1_000_000,
-            seed: 1,
-            duration_s: 4 * 3600,
-            join_s: 0,
-            regions: 3,
-            loss: 0.01,
-            burst_packets: 8.0,
-            fades: Vec::new(),
-            viewing: None,
-        }
-    }
-}
-
-/// `[[simulation.fade]]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Fade {
-    /// Regions, from 0.
-    pub regions: Vec<usize>,
-    /// When it begins.
-    pub begin_s: u64,
-    /// How long it lasts.
-    pub lasts_s: u64,
-}
-
-/// `[simulation.viewing]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Viewing {
-    /// Households that are played; they stand for all.
-    pub boxes: u64,
-    /// Titles are asked for in proportion to rank^-zipf.
-    pub zipf: f64,
-    /// Views that a household begins in a day.
-    pub views_per_day: f64,
-    /// Only the first so many seconds of each title are on the air; left out: all.
-    pub prefix_s: Option<u64>,
-    /// Instead of `prefix_s`: the segments that are watched most are on the air, as many as fill nine tenths of the cache.
-    /// Popular titles get long prefixes then and rare ones short ones; the report says how long.
-    pub prefixes_fill_cache: bool,
-    /// Bytes of a segment.
-    pub segment_bytes: u64,
-    /// When views are given up: after so many seconds, this part of them is over; the rest end anywhere up to the end. The
-    /// figures left out are those of a video-on-demand service with 150,000 users (Yu et al., "Understanding user behavior
-    /// in large-scale video-on-demand systems", EuroSys 2006): 37 % in five minutes, 53 % in ten, 75 % in twenty-five.
-    pub given_up: Vec<(f64, f64)>,
-}
-
-impl Default for Viewing {
-    fn default() -> Self {
-        Self {
-            boxes: 100,
-            zipf: 1.0,
-            views_per_day: 4.0,
-            prefix_s: None,
-            prefixes_fill_cache: false,
-            segment_bytes: 2_000_000,
-            given_up: vec![(300.0, 0.37), (600.0, 0.53), (1500.0, 0.75)],
-        }
-    }
-}
-
-impl Viewing {
-    /// The part of all views that is still going on after `at_s` of a title of `duration_s`.
-    fn still_watching(&self, at_s: f64, duration_s: f64) -> f64 {
-        let (mut from_s, mut from_part) = (0.0, 0.0);
-        let end = (duration_s, 1.0);
-        for &(until_s, until_part) in self.given_up.iter().filter(|it| it.0 < duration_s).chain([&end]) {
-            if at_s <= until_s {
-                let within = (at_s - from_s) / (until_s - from_s).max(f64::MIN_POSITIVE);
-                return 1.0 - from_part - (until_part - from_part) * within;
-            }
-            (from_s, from_part) = (until_s, until_part);
-        }
-        0.0
-    }
-
-    /// When a view is over that draws `part` (0 to 1) of the title's `duration_s`.
-    fn ends_after(&self, part: f64, duration_s: f64) -> f64 {
-        let (mut from_s, mut from_part) = (0.0, 0.0);
-        let end = (duration_s, 1.0);
-        for &(until_s, until_part) in self.given_up.iter().filter(|it| it.0 < duration_s).chain([&end]) {
-            if part <= until_part {
-                let within = (part - from_part) / (until_part - from_part).max(f64::MIN_POSITIVE);
-                return from_s + (until_s - from_s) * within;
-            }
-            (from_s, from_part) = (until_s, until_part);
-        }
-        duration_s
-    }
-}
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::options::Viewing;
 use std::path::Path;
 
 /// A million boxes, 600 MB in 300 objects, a tenth of RaptorQ: one pass takes 90 seconds.

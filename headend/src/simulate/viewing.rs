@@ -5,8 +5,8 @@
 
 use carousel::eviction::{Eviction, Order};
 
-use super::Viewing;
 use super::catalogue::Catalogue;
+use crate::options::Viewing;
 
 /// What became of the views.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

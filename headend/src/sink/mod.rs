@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 pub use file::FileSink;
 pub use pcap::PcapSink;
 pub use udp::UdpSink;
-pub(crate) use udp::interface_index;
 
 /// A way out.
 #[derive(Debug)]

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
-use crate::config::Output;
+use crate::net::interface_index;
+use crate::options::Output;
 
 /// Asked of the kernel; a burst of 5 ms at 1 Gbit/s is 625 kB.
 const SEND_BUFFER_BYTES: usize = 4 << 20;
@@ -105,16 +106,4 @@ fn new_socket(domain: Domain) -> Result<Socket, String> {
     // Less than asked for is no failure: the kernel caps it at net.core.wmem_max.
     let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
     Ok(socket)
-}
-
-/// The index of an interface, by its name.
-pub(crate) fn interface_index(name: &str) -> Result<u32, String> {
-    let path = format!("/sys/class/net/{name}/ifindex");
-    let text = if name.contains('/') { None } else { std::fs::read_to_string(path).ok() };
-    text.and_then(|text| text.trim().parse().ok()).ok_or_else(|| {
-        let names = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
-        let names: Vec<String> =
-            names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-        format!("[output] interface: there is no {name:?}; there are {}", names.join(", "))
-    })
 }

@@ -87,4 +87,4 @@ impl RepairSymbols {
 }
 
 /// Shared by the item and the job that sends it.
-pub(super) type SharedRepair = Option<Arc<RepairSymbols>>;
+pub(crate) type SharedRepair = Option<Arc<RepairSymbols>>;

@@ -1,11 +1,17 @@
-//! What can be put on the air, and when it is sent again.
+//! Objects that can be sent: bytes, description, repair symbols, and when they are repeated.
+
+mod body;
+mod repair_symbols;
 
 use carousel::Digest;
 use carousel::fec::Protection;
 use carousel::query::IgnoredQuery;
 
-use super::Body;
-use crate::plan::Class;
+pub use body::{Body, BodyError, Reading};
+pub use repair_symbols::RepairSymbols;
+pub(crate) use repair_symbols::SharedRepair;
+
+use crate::options::Class;
 
 /// When an object is sent again.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -50,7 +56,7 @@ pub struct AirObject {
 }
 
 impl AirObject {
-    pub(super) const fn max_period_ms(&self) -> Option<u64> {
+    pub(crate) const fn max_period_ms(&self) -> Option<u64> {
         match self.repeat {
             Repeat::Within { ms } => Some(ms),
             Repeat::Scheduled { .. } | Repeat::Never => None,

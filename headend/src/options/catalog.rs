@@ -102,7 +102,7 @@ pub struct RegionConfig {
 }
 
 impl RegionConfig {
-    pub(super) fn region(&self, language: &str) -> Region {
+    pub(crate) fn region(&self, language: &str) -> Region {
         Region {
             id: self.id.clone(),
             countries: self.countries.clone(),
@@ -185,7 +185,7 @@ fn time_of_day(text: &str) -> Option<u32> {
 
 impl AvailableConfig {
     /// As documents have it. `None` if a date or time cannot be read.
-    pub(super) fn period(&self) -> Option<Period> {
+    pub(crate) fn period(&self) -> Option<Period> {
         let date = |text: &Option<String>| match text {
             Some(text) => WallTime::from_xml(text).map(Some),
             None => Some(None),
@@ -201,7 +201,7 @@ impl AvailableConfig {
 }
 
 /// A file or a URL of a picture, as documents name it.
-pub(super) fn is_url(text: &str) -> bool {
+pub(crate) fn is_url(text: &str) -> bool {
     text.starts_with("http://") || text.starts_with("https://")
 }
 
@@ -384,7 +384,7 @@ fn slug(name: &str) -> String {
 const TAG_YEAR: &str = "2026";
 
 /// A tag URI made of a URL: `https://cdn.example.com/vod/film/` is `tag:cdn.example.com,2026:vod/film`.
-pub(crate) fn tag_of(url: &str) -> String {
+pub fn tag_of(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let host = authority.split(['@', ':']).next().unwrap_or_default();

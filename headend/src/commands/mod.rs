@@ -1,0 +1,140 @@
+//! The commands: one function for each verb of the command line.
+
+mod catalog;
+mod plan;
+mod transmit;
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use ::carousel::time::WallTime;
+
+use crate::broadcast::Broadcast;
+use crate::cli::Verb;
+use crate::clock::Clocks;
+use crate::config::{Config, Profile};
+use crate::inspect::{self, Extractor, Inspector, Source};
+use crate::package::{self, Options, Problem};
+use crate::progress::bar;
+use crate::scan;
+use crate::units::grouped;
+
+/// Runs a command.
+///
+/// # Errors
+/// What to print: what failed, and how to fix it.
+pub fn run(verb: Verb) -> Result<(), String> {
+    match verb {
+        Verb::Scan { source, json, include_unreferenced, base } => {
+            let options = Options { include_unreferenced, base, ..Options::default() };
+            let inventory = package::read(&source, &options).map_err(|err| err.to_string())?;
+            if json {
+                print(&pretty(&scan::to_json(&inventory)))?;
+            } else {
+                print(&scan::to_table(&inventory))?;
+            }
+            match inventory.faults() {
+                0 => Ok(()),
+                faults => Err(format!(
+                    "{}: {faults} of what the manifests name cannot be carried; the problems say what to do",
+                    source.display()
+                )),
+            }
+        }
+        Verb::Plan(arguments) => plan::plan(&arguments),
+        Verb::Build { config, out, seconds } => transmit::build(Config::load(&config)?, &out, seconds),
+        Verb::Send { config, once } => transmit::send(Config::load(&config)?, once, &stop_on_signals()?),
+        Verb::Catalog { config, out, edition, json } => {
+            catalog::catalog(Config::load(&config)?, &out, edition, json)
+        }
+        Verb::Inspect { source, json, extract, seconds, interface, rate_bps } => {
+            let source: Source = source.parse()?;
+            let extractor = extract.as_deref().map(Extractor::new).transpose()?;
+            let inspector = Inspector::new(extractor);
+            let stop = stop_on_signals()?;
+            let report = inspect::run(&source, inspector, &interface, seconds, rate_bps, &stop)?;
+            if json { print(&pretty(&inspect::to_json(&report))) } else { print(&inspect::to_table(&report)) }
+        }
+    }
+}
+
+/// First TOIs and FDT Instance IDs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Identity {
+    /// The same at every run: for documents and recordings.
+    Stable,
+    /// Different from one start to the next, so that receivers do not take new objects for old ones.
+    Fresh,
+}
+
+/// The first TOI at `wall`: 22 bits of seconds (48 days), 256 objects a second.
+fn first_toi(config: &Config, wall: WallTime) -> u32 {
+    let seconds = wall.unix_ms() / 1000;
+    match config.carousel.profile {
+        Profile::Bits16 => 1 + (seconds & 0x7fff) as u32,
+        Profile::Compatible | Profile::Strict => ((seconds & 0x3f_ffff) as u32) << 8 | 1,
+    }
+}
+
+/// Reads the sources, with a bar on a terminal, and prints what is wrong with them.
+fn open(config: Config, once: bool, identity: Identity, clocks: &dyn Clocks) -> Result<Broadcast, String> {
+    let wall = clocks.wall();
+    let first_toi = match identity {
+        Identity::Stable => 1,
+        Identity::Fresh => first_toi(&config, wall),
+    };
+    let bar = bar("reading {bar:30} {bytes}/{total_bytes} {eta}", 0);
+    // A single pass, a plan or a recording takes what is there.
+    let is_followed = !once && identity == Identity::Fresh;
+    let broadcast = Broadcast::open(config, once, is_followed, first_toi, wall, |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    let broadcast = broadcast?;
+    for (source, problem) in broadcast.problems() {
+        eprintln!("{source}: {problem}");
+    }
+    for (source, inventory) in broadcast.named_inventories() {
+        let counts = inventory.left_out_by_reason();
+        if !counts.is_empty() {
+            let counts = counts
+                .iter()
+                .map(|(reason, count)| format!("{} {}", grouped(*count), reason.as_str().replace('_', " ")));
+            eprintln!("{source}: not carried: {}", counts.collect::<Vec<_>>().join(", "));
+        }
+    }
+    print_problems(&broadcast.catalog().problems);
+    Ok(broadcast)
+}
+
+/// Prints what is wrong with the catalogue.
+fn print_problems(problems: &[Problem]) {
+    for problem in problems {
+        eprintln!("catalogue: {problem}");
+    }
+}
+
+/// A flag that SIGINT and SIGTERM set; a second signal ends the program at once.
+fn stop_on_signals() -> Result<Arc<AtomicBool>, String> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .map_err(|err| format!("cannot handle signals: {err}"))?;
+    }
+    Ok(stop)
+}
+
+fn pretty(document: &serde_json::Value) -> String {
+    format!("{document:#}\n")
+}
+
+/// Prints to stdout. A closed pipe (`| head`) is not an error.
+fn print(text: &str) -> Result<(), String> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => Err(format!("stdout: {err}")),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,151 @@
+//! `headend send` and `headend build`.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+
+use super::{Identity, open, print_problems};
+use crate::broadcast::Followed;
+use crate::clock::{Clocks, SystemClocks, VirtualClocks};
+use crate::config::Config;
+use crate::follow::Follower;
+use crate::line::{Line, LineStats};
+use crate::options::Carry;
+use crate::package::Problem;
+use crate::progress::{bar, is_terminal};
+use crate::sink::{FileSink, PcapSink, Sink, UdpSink};
+use crate::transmit::{End, Observer, Transmission, Updates};
+
+/// Sends until `stop` is set, or with `once` until every object was sent. Ends with the close flags.
+///
+/// # Errors
+/// Sockets that cannot be opened, packets that cannot be sent, packages that cannot be read.
+pub(super) fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result<(), String> {
+    let clocks = Arc::new(SystemClocks::new());
+    let mut broadcast = open(config, once, Identity::Fresh, &*clocks)?;
+    let config = broadcast.config().clone();
+    let mut line = Line::open(&config, once, true, clocks.wall())?;
+    line.forward(&config)?;
+    let mut sink = UdpSink::open(&config.output, &line.destinations(broadcast.destinations()))?;
+    let follower = match once {
+        true => None,
+        false => {
+            let clocks: Arc<dyn Clocks> = Arc::<SystemClocks>::clone(&clocks);
+            let started = Follower::start(&config, broadcast.inventories(), broadcast.take_catalog(), clocks);
+            Some(started.map_err(|err| format!("cannot start a thread: {err}"))?)
+        }
+    };
+    let objects = broadcast.air.objects().count();
+    eprintln!(
+        "on the air: {objects} objects at {:.3} Mbit/s; {}",
+        config.link.rate_bps as f64 / 1e6,
+        line.where_to(&config)
+    );
+    let template = if once {
+        "sending {bar:30} {pos}/{len} objects {msg}"
+    } else {
+        "{spinner} {pos} objects sent {msg}"
+    };
+    let mut console = Console::new(bar(template, objects as u64));
+    let mut transmission = Transmission::new(broadcast, line, End::Stopped { once });
+    transmission.run(
+        &*clocks,
+        stop,
+        follower.as_ref().map(|it| it as &dyn Updates),
+        &mut console,
+        &mut |to, payload, _| sink.send(to, payload).map_err(|err| err.to_string()),
+    )?;
+    console.bar.finish_and_clear();
+    let elapsed = Duration::from_nanos(clocks.monotonic_ns());
+    eprintln!("off the air: {}", transmission.stats().to_text(elapsed));
+    Ok(())
+}
+
+/// Writes a recording of `seconds` of the carousel, or of one full cycle if 0.
+///
+/// # Errors
+/// A file that cannot be written, packages that cannot be read.
+pub(super) fn build(config: Config, out: &Path, seconds: u64) -> Result<(), String> {
+    let extension = out.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
+    let failed = |err: std::io::Error| format!("{}: {err}", out.display());
+    let refused = |what: &str| Err(format!("{}: {what}", out.display()));
+    let has_packets = config.multiplex.as_ref().is_some_and(|it| it.carry != Carry::Gse);
+    let is_pcap = match extension.as_deref() {
+        Some("pcap") => true,
+        Some("ts") if has_packets => false,
+        Some("ts") => return refused("a transport stream needs [multiplex] carry = \"mpe\" or a carousel"),
+        _ => return refused("unknown type of recording; use a name that ends with .pcap or .ts"),
+    };
+    let system = SystemClocks::new();
+    let broadcast = open(config, false, Identity::Stable, &system)?;
+    let sink = RefCell::new(match is_pcap {
+        true => Sink::Pcap(PcapSink::create(out).map_err(failed)?),
+        false => Sink::File(FileSink::create(out).map_err(failed)?),
+    });
+    let start = system.wall();
+    let clocks = VirtualClocks::new(start);
+    let epoch_ns = start.unix_ms().max(0) as u64 * 1_000_000;
+    let line = Line::open(broadcast.config(), false, is_pcap, start)?;
+    let mut console =
+        Console::new(bar("building {bar:30} {pos}/{len}", broadcast.air.objects().count() as u64));
+    let end = match seconds {
+        0 => End::Cycle,
+        _ => End::At { ns: seconds.saturating_mul(1_000_000_000) },
+    };
+    let mut transmission = Transmission::new(broadcast, line, end);
+    transmission.run(&clocks, &AtomicBool::new(false), None, &mut console, &mut |to, payload, now_ns| {
+        sink.borrow_mut().send(to, payload, epoch_ns + now_ns).map_err(failed)
+    })?;
+    sink.into_inner().finish().map_err(failed)?;
+    console.bar.finish_and_clear();
+    let elapsed = Duration::from_nanos(clocks.monotonic_ns());
+    eprintln!("{}: {}", out.display(), transmission.stats().to_text(elapsed));
+    Ok(())
+}
+
+/// Progress and problems of a running transmission, on stderr.
+struct Console {
+    bar: ProgressBar,
+    is_terminal: bool,
+}
+
+impl Console {
+    fn new(bar: ProgressBar) -> Self {
+        Self { bar, is_terminal: is_terminal() }
+    }
+}
+
+impl Observer for Console {
+    fn progress(&mut self, done: u64, all: Option<u64>, stats: &LineStats, elapsed: Duration) {
+        if let Some(all) = all {
+            self.bar.set_length(all);
+        }
+        self.bar.set_position(done);
+        let rate = stats.link_bytes as f64 * 8e-6 / elapsed.as_secs_f64().max(0.001);
+        self.bar.set_message(format!("{rate:.3} Mbit/s"));
+    }
+
+    fn log(&mut self, stats: &LineStats, elapsed: Duration) {
+        if !self.is_terminal {
+            eprintln!("{}", stats.to_text(elapsed));
+        }
+    }
+
+    fn followed(&mut self, followed: Followed) {
+        if !self.is_terminal {
+            eprintln!("sources changed: {} objects added, {} removed", followed.added, followed.removed);
+        }
+    }
+
+    fn catalogue(&mut self, problems: &[Problem]) {
+        print_problems(problems);
+    }
+
+    fn left_out(&mut self, object: &str) {
+        eprintln!("left out: {object}");
+    }
+}

@@ -1,0 +1,215 @@
+//! Queues of units on the air, for FLUTE objects and DSM-CC modules alike.
+//!
+//! ```text
+//! new ───────────▶ fresh     never sent yet, in order                          ┐
+//! hard period ───▶ timers    due again, from start to start                    ├─▶ the next unit to start
+//! everything else ▶ schedule  longest wait for its worth, or the promised cycle │
+//!                  └ between  short and due while a long unit is being sent     ┘
+//! ```
+//!
+//! Units are numbers here. What they are, which of them is being sent and what goes before everything else is the caller's:
+//! [`crate::air`] sends packets of objects, [`crate::multiplex`] blocks of modules.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+
+pub use crate::schedule::ItemId;
+use crate::schedule::Schedule;
+
+/// Interval at which short units are looked for while a long one is being sent.
+const BETWEEN_LOOK_NS: u64 = 1_000_000;
+/// Duration of a wave on the link. Bursts are lost whole, so a block must be spread over many times their length: with 5 %
+/// lost in bursts of eight, and a tenth of repair symbols, 6,000 packets keep a block's share of the losses below what it
+/// can bear 999 times of 1000. Two seconds of a transponder are more, and a receiver that waits for an object of the
+/// carousel waits longer anyway.
+const WAVE_MS: u64 = 2000;
+
+/// Symbols of a wave on a link of this rate.
+pub const fn wave_symbols(rate_bps: u64) -> u64 {
+    rate_bps * WAVE_MS / 1000 / (8 * 1400)
+}
+
+/// See the module head.
+#[derive(Debug)]
+pub struct Lanes {
+    fresh: VecDeque<ItemId>,
+    schedule: Schedule,
+    /// When units with a hard period are due. Entries that are not those of `due_ns` are stale.
+    timers: BinaryHeap<Reverse<(u64, ItemId)>>,
+    due_ns: HashMap<ItemId, u64>,
+    between_look_ns: u64,
+    rate_bps: u64,
+    cycle_ns: Option<u64>,
+}
+
+impl Lanes {
+    /// No units. `rate_bps` is the schedule's part of the link; every scheduled unit is started once in `cycle_ns` while
+    /// the link can carry that.
+    pub fn new(rate_bps: u64, cycle_ns: Option<u64>) -> Self {
+        Self {
+            fresh: VecDeque::new(),
+            schedule: Schedule::default(),
+            timers: BinaryHeap::new(),
+            due_ns: HashMap::new(),
+            between_look_ns: 0,
+            rate_bps: rate_bps.max(1),
+            cycle_ns,
+        }
+    }
+
+    /// Queues a unit that was never sent.
+    pub fn add_fresh(&mut self, id: ItemId) {
+        self.fresh.push_back(id);
+    }
+
+    /// Whether the unit was never sent and waits for that.
+    pub fn is_fresh(&self, id: ItemId) -> bool {
+        self.fresh.contains(&id)
+    }
+
+    /// The first unit that was never sent and that `may_go`.
+    pub fn next_fresh(&mut self, may_go: impl Fn(ItemId) -> bool) -> Option<ItemId> {
+        let at = self.fresh.iter().position(|&id| may_go(id))?;
+        self.fresh.remove(at)
+    }
+
+    /// Whether every unit has been started.
+    pub fn is_all_started(&self) -> bool {
+        self.fresh.is_empty()
+    }
+
+    /// From now on nothing that was never sent is started.
+    pub fn clear_fresh(&mut self) {
+        self.fresh.clear();
+    }
+
+    /// Starts a unit's hard period anew: it is due at `due_ns`.
+    pub fn set_timer(&mut self, id: ItemId, due_ns: u64) {
+        self.due_ns.insert(id, due_ns);
+        self.timers.push(Reverse((due_ns, id)));
+    }
+
+    /// Whether the unit has a hard period.
+    pub fn has_timer(&self, id: ItemId) -> bool {
+        self.due_ns.contains_key(&id)
+    }
+
+    /// A unit whose hard period is over. It has no timer then until the caller sets one.
+    pub fn take_due(&mut self, now_ns: u64) -> Option<ItemId> {
+        while let Some(&Reverse((due_ns, id))) = self.timers.peek()
+            && due_ns <= now_ns
+        {
+            self.timers.pop();
+            if self.due_ns.get(&id) == Some(&due_ns) {
+                self.due_ns.remove(&id);
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// When the next hard period is over; it may be that of a unit that is gone.
+    pub fn next_due_ns(&self) -> Option<u64> {
+        self.timers.peek().map(|&Reverse((due_ns, _))| due_ns)
+    }
+
+    /// Schedules a unit of `bytes` on the link that was started at `now_ns`.
+    pub fn schedule(&mut self, id: ItemId, weight: f64, bytes: u64, now_ns: u64) {
+        self.schedule.add(id, weight, bytes, now_ns);
+    }
+
+    /// Takes a unit out of the schedule.
+    pub fn unschedule(&mut self, id: ItemId) {
+        self.schedule.remove(id);
+    }
+
+    /// Takes a unit out of every queue.
+    pub fn remove(&mut self, id: ItemId) {
+        self.schedule.remove(id);
+        self.due_ns.remove(&id);
+        self.fresh.retain(|&fresh| fresh != id);
+    }
+
+    /// Takes every unit out that is not to `stay`.
+    pub fn retain(&mut self, stay: impl Fn(ItemId) -> bool) {
+        self.fresh.retain(|&id| stay(id));
+        self.due_ns.retain(|&id, _| stay(id));
+        self.schedule.retain(stay);
+    }
+
+    /// The unit of the schedule to start now; it counts as started.
+    pub fn next_scheduled(&mut self, now_ns: u64) -> Option<ItemId> {
+        let pass_ns = self.schedule.bytes() as f64 * 8e9 / self.rate_bps as f64;
+        let kept = self.cycle_ns.filter(|&cycle_ns| pass_ns <= cycle_ns as f64);
+        self.schedule.next(now_ns, kept)
+    }
+
+    /// A short unit that is due while one with `left_bytes` still to go is being sent; it counts as started. Looked for
+    /// once in [`BETWEEN_LOOK_NS`].
+    pub fn next_between(&mut self, now_ns: u64, left_bytes: impl FnOnce() -> Option<u64>) -> Option<ItemId> {
+        if now_ns < self.between_look_ns {
+            return None;
+        }
+        self.between_look_ns = now_ns + BETWEEN_LOOK_NS;
+        self.schedule.due_between(now_ns, left_bytes()?, self.rate_bps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fresh_units_keep_their_order_and_those_that_may_not_go_their_place() {
+        let mut lanes = Lanes::new(1000, None);
+        (1..=4).for_each(|id| lanes.add_fresh(id));
+        assert_eq!(lanes.next_fresh(|id| id % 2 == 0), Some(2));
+        lanes.remove(3);
+        assert!(lanes.is_fresh(1) && !lanes.is_fresh(3) && !lanes.is_all_started());
+        assert_eq!([lanes.next_fresh(|_| true), lanes.next_fresh(|_| true)], [Some(1), Some(4)]);
+        assert!(lanes.is_all_started());
+    }
+
+    #[test]
+    fn a_timer_that_is_set_anew_or_removed_is_due_only_once() {
+        let mut lanes = Lanes::new(1000, None);
+        lanes.set_timer(1, 100);
+        lanes.set_timer(1, 300);
+        lanes.set_timer(2, 200);
+        assert_eq!((lanes.take_due(99), lanes.next_due_ns()), (None, Some(100)));
+        assert_eq!(lanes.take_due(250), Some(2));
+        assert!(lanes.take_due(250).is_none() && lanes.has_timer(1) && !lanes.has_timer(2));
+        assert_eq!((lanes.take_due(300), lanes.take_due(300)), (Some(1), None));
+        lanes.set_timer(3, 400);
+        lanes.remove(3);
+        assert_eq!((lanes.take_due(1000), lanes.next_due_ns()), (None, None));
+    }
+
+    #[test]
+    fn the_promised_cycle_counts_only_while_the_link_can_keep_it() {
+        // 1000 bytes a second: one pass of both takes two seconds.
+        let next_of = |cycle_ns| {
+            let mut lanes = Lanes::new(8000, Some(cycle_ns));
+            lanes.schedule(1, 1e-6, 1000, 0);
+            lanes.schedule(2, 1e6, 1000, 1);
+            lanes.next_scheduled(3_000_000_000)
+        };
+        assert_eq!(next_of(2_000_000_000), Some(1), "overdue goes first");
+        assert_eq!(next_of(1_999_999_999), Some(2), "nothing is promised that cannot be kept");
+    }
+
+    #[test]
+    fn short_units_are_looked_for_once_in_a_millisecond() {
+        let mut lanes = Lanes::new(8000, None);
+        lanes.schedule(1, 1.0, 1000, 0);
+        let now_ns = 60_000_000_000;
+        assert_eq!(lanes.next_between(now_ns, || Some(2000)), None, "half of what is left is not short");
+        assert_eq!(lanes.next_between(now_ns, || panic!("looked at once more")), None);
+        assert_eq!(lanes.next_between(now_ns + BETWEEN_LOOK_NS, || Some(1_000_000)), Some(1));
+        assert_eq!(
+            lanes.next_between(now_ns + 2 * BETWEEN_LOOK_NS, || Some(1_000_000)),
+            None,
+            "not due again"
+        );
+    }
+}

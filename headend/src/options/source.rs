@@ -1,0 +1,169 @@
+//! `[[source]]`: one directory with packaged HLS or DASH.
+
+use std::path::{Path, PathBuf};
+
+use carousel::config::Mistake;
+use carousel::query::{IgnoredQuery, MAX_PARAMETERS};
+use serde::{Deserialize, Serialize};
+
+use super::{ServiceConfig, tag_of};
+
+/// `[[source]]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// Directory with packaged HLS or DASH, or one manifest.
+    pub path: PathBuf,
+    /// URL under which players and the CDN know that directory; ends with `/`.
+    pub base: String,
+    /// A name for people; the last part of `path` if left out.
+    #[serde(default)]
+    pub name: String,
+    /// Identifier in the gateway configuration, equal to the DVB-I UniqueIdentifier: a tag URI. Left out: made of the base
+    /// URL, `tag:cdn.example.com,2026:vod/film` for `https://cdn.example.com/vod/film/`.
+    #[serde(default)]
+    pub service_id: String,
+    /// How much it is wanted.
+    #[serde(default)]
+    pub class: Class,
+    /// How much it is asked for beside others of its class.
+    #[serde(default = "Source::default_popularity")]
+    pub popularity: f64,
+    /// Live: its media go out at once, once, within this rate, which the carousel does not get. Left out: the carousel
+    /// repeats them for as long as a manifest refers to them.
+    #[serde(default)]
+    pub reserved_bps: Option<u64>,
+    /// Only the first so many seconds of media are carried; the rest comes from the origin. Segments of a rung are taken
+    /// to be of equal length.
+    #[serde(default)]
+    pub prefix_s: Option<u64>,
+    /// How long caches may take its objects for fresh, instead of `carousel.expiry_s`.
+    #[serde(default)]
+    pub expiry_s: Option<u32>,
+    /// Also send files that no manifest refers to.
+    #[serde(default)]
+    pub include_unreferenced: bool,
+    /// Query parameters of its URIs that do not distinguish objects: `true` for all, `false` for none, or a list of names.
+    /// Left out: those that its manifests have, such as session identifiers and version hashes. Receivers are told.
+    #[serde(default)]
+    pub ignore_query: Option<IgnoreQuery>,
+    /// What televisions are told of it.
+    #[serde(default)]
+    pub service: ServiceConfig,
+}
+
+/// `ignore_query` of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum IgnoreQuery {
+    /// All parameters, or none.
+    All(bool),
+    /// These.
+    Names(Vec<String>),
+}
+
+impl Source {
+    /// The rule of `ignore_query`; `None`: made from the manifests.
+    pub fn ignored_query(&self) -> Option<IgnoredQuery> {
+        self.ignore_query.as_ref().map(|rule| match rule {
+            IgnoreQuery::All(true) => IgnoredQuery::All,
+            IgnoreQuery::All(false) => IgnoredQuery::Nothing,
+            IgnoreQuery::Names(names) if names.is_empty() => IgnoredQuery::Nothing,
+            IgnoreQuery::Names(names) => IgnoredQuery::Names(names.clone()),
+        })
+    }
+
+    const fn default_popularity() -> f64 {
+        1.0
+    }
+
+    /// Fills in what follows from other options. Relative paths begin at `folder`.
+    pub(crate) fn complete(&mut self, folder: &Path) {
+        if self.path.is_relative() {
+            self.path = folder.join(&self.path);
+        }
+        if self.name.is_empty() {
+            let last = self.path.file_name().map(|name| name.to_string_lossy().into_owned());
+            self.name = last.unwrap_or_else(|| "source".to_owned());
+        }
+        if self.service_id.is_empty() {
+            self.service_id = tag_of(&self.base);
+        }
+        self.service.settle(folder);
+    }
+
+    /// Mistakes of source number `at`.
+    pub(crate) fn mistakes(&self, at: usize) -> Vec<Mistake> {
+        let mut all = Vec::new();
+        let mut wrong = |key: &str, what: String, fix: &str| {
+            all.push(Mistake::of_value(&format!("source[{at}].{key}"), &what, fix));
+        };
+        if !self.base.starts_with("http://") && !self.base.starts_with("https://") {
+            let what = format!("{:?} is not a URL", self.base);
+            wrong("base", what, "http://host/path/ or https://host/path/");
+        } else if !self.base.ends_with('/') {
+            wrong("base", "must end with /".to_owned(), "add the slash: it is the URL of the directory");
+        }
+        if !(1e-6..=1e6).contains(&self.popularity) {
+            let what = format!("{} is out of range", self.popularity);
+            wrong("popularity", what, "0.000001 to 1000000; 1 is the middle of its class");
+        }
+        if self.reserved_bps == Some(0) {
+            wrong(
+                "reserved_bps",
+                "must be greater than 0".to_owned(),
+                "leave it out, or give a rate in bit/s",
+            );
+        }
+        if let Some(IgnoreQuery::Names(names)) = &self.ignore_query
+            && names.len() > MAX_PARAMETERS
+        {
+            let what = format!("{} names are more than {MAX_PARAMETERS}", names.len());
+            wrong("ignore_query", what, "true ignores all");
+        }
+        if self.prefix_s == Some(0) {
+            wrong("prefix_s", "must be greater than 0".to_owned(), "leave it out, or give seconds");
+        }
+        if !self.path.exists() {
+            let what = format!("{} does not exist", self.path.display());
+            wrong("path", what, "name a directory or a manifest");
+        }
+        all
+    }
+}
+
+/// How much an object is wanted, in broad strokes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// Announcement, configuration, manifests, init segments: sent when due, at a hard maximum period.
+    Signalling,
+    /// The most watched.
+    High,
+    /// Everything that is not said otherwise.
+    #[default]
+    Medium,
+    /// Promotion, back catalogue.
+    Low,
+}
+
+impl Class {
+    /// Relative request probability of one object of the class: high is asked for ten times as often as medium.
+    pub const fn weight(self) -> f64 {
+        match self {
+            Self::Signalling | Self::High => 10.0,
+            Self::Medium => 1.0,
+            Self::Low => 0.1,
+        }
+    }
+
+    /// Name as in configuration and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Signalling => "signalling",
+            Self::High => "high",
+            Self::Medium => "medium",
+            Self::Low => "low",
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Preparation of objects: reading a source's package, hashing files, making repair symbols.
+//!
+//! Takes seconds for a film: at the start before anything is sent, afterwards in the thread of [`crate::follow`], which hands
+//! the results over as [`Update`]s.
+
+use std::io::Read as _;
+use std::sync::Arc;
+
+use carousel::Digest;
+use carousel::fec::Protection;
+
+use crate::catalog::Made;
+use crate::config::{Config, Source};
+use crate::object::{Body, RepairSymbols};
+use crate::package::{self, Inventory, ObjectSource, Options, Reader, Role};
+use crate::watch::Watch;
+
+/// What has changed, in the order in which it is to be applied.
+#[derive(Debug)]
+pub enum Update {
+    /// The source changed: vanished objects are removed, new representations get their sessions.
+    Changed {
+        /// Number of the source.
+        source: usize,
+        /// What there is.
+        inventory: Inventory,
+        /// Paths that are gone.
+        removed: Vec<String>,
+    },
+    /// A new or changed object, ready for the air.
+    Ready {
+        /// Number of the source.
+        source: usize,
+        /// The object.
+        prepared: Box<Prepared>,
+    },
+    /// All changes of a source have been reported.
+    Settled,
+    /// The catalogue changed.
+    Catalog(Box<Made>),
+}
+
+/// Reads what a source has now.
+pub(crate) fn read_source(source: &Source, is_live: bool) -> Result<Inventory, String> {
+    let failed = |err: package::PackageError| err.to_string();
+    let mut reader = Reader::new(&source.path, options(source)).map_err(failed)?;
+    let mut inventory = if is_live {
+        // What a packager is writing right now is taken when it has been closed.
+        let io = |err: std::io::Error| format!("{}: {err}", source.path.display());
+        let watch = Watch::start(reader.root()).map_err(io)?;
+        reader.read_files(watch.files(), Vec::new()).or_else(|_| reader.read()).map_err(failed)?
+    } else {
+        reader.read().map_err(failed)?
+    };
+    keep_prefix(&mut inventory, source);
+    Ok(inventory)
+}
+
+/// How a source is read.
+pub(crate) fn options(source: &Source) -> Options {
+    Options {
+        include_unreferenced: source.include_unreferenced,
+        base: source.base.clone(),
+        ignored_query: source.ignored_query(),
+        ..Options::default()
+    }
+}
+
+/// Leaves out what is behind `prefix_s`.
+pub(crate) fn keep_prefix(inventory: &mut Inventory, source: &Source) {
+    if let Some(seconds) = source.prefix_s {
+        inventory.keep_prefix(seconds as f64);
+    }
+}
+
+/// An object that is ready for the air: hashed, its repair symbols made.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(crate) object: ObjectSource,
+    pub(crate) body: Body,
+    pub(crate) digest: Digest,
+    pub(crate) md5: [u8; 16],
+    pub(crate) repair: Option<RepairSymbols>,
+}
+
+pub(crate) const fn is_signalling(object: &ObjectSource) -> bool {
+    matches!(object.role, Role::Manifest | Role::Init)
+}
+
+/// Hashes an object of source number `index` and makes its repair symbols: seconds for a film. `None` if it vanished.
+pub(crate) fn prepare(config: &Config, index: usize, object: &ObjectSource) -> Option<Prepared> {
+    let (body, digest, md5) = match &object.bytes {
+        // What its segments were taken from, whatever the file has become.
+        Some(bytes) => (Body::Memory(Arc::clone(bytes)), Digest::of(bytes), carousel::digest::md5(bytes)),
+        None if is_in_memory(object) => {
+            let bytes =
+                std::fs::read(&object.file).ok().filter(|bytes| bytes.len() as u64 == object.length)?;
+            let (digest, md5) = (Digest::of(&bytes), carousel::digest::md5(&bytes));
+            (Body::Memory(bytes.into()), digest, md5)
+        }
+        None => load(object)?,
+    };
+    let protection = protection(config, index, is_signalling(object));
+    let profile = config.carousel.sender_profile();
+    let oti = protection.oti(body.length(), profile.symbol_length, profile.max_source_block_length);
+    // It changed, or there is no room: without repair symbols it can still be sent, and is looked at again.
+    let repair = RepairSymbols::make(&body, &oti, &protection).ok().flatten();
+    Some(Prepared { object: object.clone(), body, digest, md5, repair })
+}
+
+/// Bytes of an init segment or key that is held in memory, so that it stays on the air while its file is written anew.
+const MAX_MEMORY_BYTES: u64 = 256 << 10;
+
+/// Whether an object is held in memory.
+pub(crate) fn is_in_memory(object: &ObjectSource) -> bool {
+    matches!(object.role, Role::Init | Role::Key) && object.length <= MAX_MEMORY_BYTES
+}
+
+/// Opens a file, hashes just this one, and says how it is sent. `None` if it cannot be read (any more).
+fn load(object: &ObjectSource) -> Option<(Body, Digest, [u8; 16])> {
+    let (body, mut file) = Body::file(&object.file).ok()?;
+    let mut hasher = carousel::digest::ObjectHasher::default();
+    let mut buffer = vec![0; 256 << 10];
+    let mut length = 0;
+    loop {
+        let count = file.read(&mut buffer).ok()?;
+        if count == 0 {
+            break;
+        }
+        length += count as u64;
+        hasher.update(&buffer[..count]);
+    }
+    let (digest, md5) = hasher.finish();
+    // A file that grew meanwhile is taken at the next reading.
+    (length == body.length()).then_some((body, digest, md5))
+}
+
+/// The protection of a source's object: never on signalling, since who cannot decode must still find the way.
+pub(crate) fn protection(config: &Config, source: usize, is_signalling: bool) -> Protection {
+    if is_signalling { Protection::NONE } else { config.fec.protection(config.sources[source].class) }
+}

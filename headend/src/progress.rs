@@ -1,0 +1,19 @@
+//! Progress of a running command: a bar on a terminal, a line now and then elsewhere.
+
+use std::io::IsTerminal as _;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A bar on a terminal, nothing elsewhere.
+pub fn bar(template: &str, length: u64) -> ProgressBar {
+    if !is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(length).with_style(style)
+}
+
+/// Whether messages go to a terminal.
+pub fn is_terminal() -> bool {
+    std::io::stderr().is_terminal()
+}
