@@ -234,3 +234,67 @@ pub(super) fn response<B>(status: StatusCode, fields: HeaderMap, body: B) -> Res
     *response.headers_mut() = fields;
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use carousel::digest::Digest;
+    use carousel::name::ObjectKey;
+
+    use super::*;
+    use crate::manifests::Manifests;
+    use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Store, StoreConfig, Tier, Wish};
+
+    #[test]
+    fn live_manifests_of_a_carousel_are_for_half_a_target_whatever_the_fdt_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let config =
+            StoreConfig { path: folder.path().to_owned(), reserve_bytes: 0, ..StoreConfig::default() };
+        let store = Store::open(&config).unwrap().0;
+        let manifests = Manifests::default();
+        let received_at = clock::wall();
+        let put = |name: &str, body: &str| {
+            let key = ObjectKey::from_name(name, None).unwrap();
+            let is_short_lived = manifests.live_target_ms(&key).is_some();
+            let partial =
+                store.create(body.len() as u64, Wish { is_short_lived, ..Wish::default() }).unwrap();
+            let partial = Arc::new(partial);
+            partial.write_at(0, body.as_bytes()).unwrap();
+            let meta = ObjectMeta {
+                uri: ObjectUri::new(name, &key),
+                key,
+                content_type: None,
+                length: body.len() as u64,
+                digest: Digest::of(body.as_bytes()),
+                version: 1,
+                received_at,
+                expires: Some(received_at.plus_ms(86_400_000)),
+                class: Class::Medium,
+                came_by: CameBy::Carousel,
+                response: None,
+                ignored_query: Default::default(),
+            };
+            let frozen = partial.freeze(body.len() as u64).unwrap();
+            store.publish_with(&frozen, meta, |object| manifests.learn(object)).unwrap()
+        };
+        let says = |object: &StoredObject| {
+            Head::of_stored(object).fields[header::CACHE_CONTROL].to_str().unwrap().to_owned()
+        };
+        let live = "#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\nv/s1.m4s\n";
+        let playlist = put("h/live.m3u8", live);
+        assert_eq!((says(&playlist).as_str(), playlist.is_live()), ("max-age=3", true));
+        assert_eq!(playlist.expires(), Some(received_at.plus_ms(12_000)), "then the origin is asked");
+        let fast = put("h/fast.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nf/1.m4s\n");
+        assert_eq!(says(&fast), "no-cache");
+        let vod = put("h/vod.m3u8", &format!("{live}#EXT-X-ENDLIST\n").replace("v/s", "w/s"));
+        assert_eq!((says(&vod).as_str(), vod.is_live()), ("max-age=86400", false));
+        // Segments of what is live stay in memory, others go to the disk.
+        let (segment, other) = (put("h/v/s2.m4s", "media"), put("h/w/s2.m4s", "media"));
+        assert_eq!((segment.tier(), other.tier()), (Tier::Memory, Tier::Flash));
+        for _ in 0..3 {
+            store.get("h/v/s2.m4s");
+        }
+        assert!(segment.is_live() && says(&segment) == "max-age=86400");
+    }
+}
