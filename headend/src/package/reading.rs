@@ -46,6 +46,8 @@ pub(super) struct Reading<'a> {
     /// Names of query parameters that manifests have, and those that select something.
     query_names: BTreeSet<String>,
     selecting: BTreeSet<String>,
+    /// Paths that are named with several values of such a parameter.
+    selected: HashSet<String>,
     /// The query under which the manifest that is read names a path.
     queries: HashMap<String, String>,
 }
@@ -71,6 +73,7 @@ impl<'a> Reading<'a> {
             referred: HashSet::new(),
             query_names: BTreeSet::new(),
             selecting: BTreeSet::new(),
+            selected: HashSet::new(),
             queries: HashMap::new(),
         }
     }
@@ -163,6 +166,11 @@ impl<'a> Reading<'a> {
 
     /// Which query parameters the box may ignore.
     fn settle_queries(&mut self) {
+        let selected = &self.selected;
+        self.inventory.objects.retain(|path, _| !selected.contains(path));
+        for rung in self.inventory.presentations.iter_mut().flat_map(|it| &mut it.rungs) {
+            rung.segments.retain(|path| !selected.contains(path));
+        }
         self.inventory.ignored_query = match &self.options.ignored_query {
             Some(rule) => rule.clone(),
             None => {
@@ -801,7 +809,8 @@ impl<'a> Reading<'a> {
             "set ignore_query of the source if it is the same file, or write the files",
         );
         self.leave_out(Reason::QuerySelects, place, path, 1);
-        self.inventory.objects.remove(path);
+        self.selected.insert(path.to_owned());
+        self.told_files.extend(local.file.clone());
         self.selecting.extend(names);
     }
 

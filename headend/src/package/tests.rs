@@ -181,3 +181,227 @@ fn changes_put_segments_before_the_manifest_that_names_them() {
     assert_eq!(added, ["2.m4s", "l.m3u8"]);
     assert_eq!(changes.removed, ["l.m3u8", "1.m4s"]);
 }
+
+fn options(base: &str) -> Options {
+    Options { base: base.to_owned(), ..Options::default() }
+}
+
+fn reasons(inventory: &Inventory) -> Vec<(&str, &str)> {
+    inventory.left_out.iter().map(|it| (it.reason.as_str(), it.name.as_str())).collect()
+}
+
+/// A segment of boxes that is complete.
+const SEGMENT: &str = "\0\0\0\x0cstypmsdh\0\0\0\x09mdatx";
+
+#[test]
+fn queries_do_not_make_objects_but_those_that_select() {
+    let list = media(&["1.m4s?session=a", "2.m4s?session=a&lang=de", "3.m4s?start=0", "3.m4s?start=4"]);
+    let files = [("l.m3u8", &list[..]), ("init.mp4", "i"), ("1.m4s", "1"), ("2.m4s", "2"), ("3.m4s", "3")];
+    let dir = folder(&files);
+    let inventory = read_dir(&dir);
+    assert_eq!(paths(&inventory), ["1.m4s", "2.m4s", "init.mp4", "l.m3u8"]);
+    assert_eq!(inventory.ignored_query, IgnoredQuery::Names(vec!["lang".into(), "session".into()]));
+    assert_eq!(reasons(&inventory), [("query_selects", "3.m4s")]);
+    let rule = Some(IgnoredQuery::Names(vec!["session".into()]));
+    let inventory = read(dir.path(), &Options { ignored_query: rule, ..Options::default() }).unwrap();
+    assert_eq!(
+        paths(&inventory),
+        ["1.m4s", "2.m4s?lang=de", "3.m4s?start=0", "3.m4s?start=4", "init.mp4", "l.m3u8"],
+        "what the operator calls significant stays in the name"
+    );
+    let rule = Some(IgnoredQuery::All);
+    let inventory = read(dir.path(), &Options { ignored_query: rule, ..Options::default() }).unwrap();
+    assert_eq!(paths(&inventory), ["1.m4s", "2.m4s", "3.m4s", "init.mp4", "l.m3u8"]);
+}
+
+#[test]
+fn names_are_what_players_ask_for() {
+    let list = media(&[
+        "Träume 1.m4s",
+        "50%.m4s",
+        "a%2fb.m4s",
+        "https://CDN.example.com:443/v/x/../c%7E.m4s",
+        "//cdn.example.com/v/d.m4s",
+        "http://cdn.example.com/v/e.m4s",
+        "sub\\f.m4s",
+    ]);
+    let dir = folder(&[
+        ("l.m3u8", &list),
+        ("init.mp4", "i"),
+        ("Träume 1.m4s", "1"),
+        ("50%.m4s", "2"),
+        ("a/b.m4s", "3"),
+        ("c~.m4s", "4"),
+        ("d.m4s", "5"),
+        ("e.m4s", "6"),
+        ("sub/f.m4s", "7"),
+    ]);
+    let inventory = read(dir.path(), &options("https://cdn.example.com/v/")).unwrap();
+    let names = ["50%25.m4s", "Tr%C3%A4ume%201.m4s", "a%2Fb.m4s", "c~.m4s", "d.m4s", "e.m4s"];
+    assert_eq!(paths(&inventory), [&names[..], &["init.mp4", "l.m3u8", "sub/f.m4s"]].concat());
+    assert_eq!(inventory.unreferenced, 0);
+    assert!(inventory.problems[0].what.contains("backslash"), "{:?}", inventory.problems);
+    assert_eq!(inventory.problems.len(), 1);
+}
+
+#[test]
+fn names_that_mean_something_else_say_so() {
+    let dir = folder(&[("init.mp4", "i"), ("a#1.m4s", "1"), ("b%20c.m4s", "2"), ("d.m4s", "3")]);
+    let own = std::fs::canonicalize(dir.path()).unwrap().join("d.m4s");
+    let list = media(&["a#1.m4s", "b%20c.m4s", own.to_str().unwrap()]);
+    std::fs::write(dir.path().join("l.m3u8"), list).unwrap();
+    let inventory = read(dir.path(), &options("https://cdn.example.com/v/")).unwrap();
+    let said: Vec<String> = inventory.problems.iter().map(ToString::to_string).collect();
+    assert!(said[0].contains("%23") && said[1].contains("%25"), "{said:?}");
+    assert!(said[2].contains("players ask for https://cdn.example.com/"), "{said:?}");
+    assert_eq!(inventory.faults(), 3);
+}
+
+#[test]
+fn interstitials_belong_to_what_they_interrupt() {
+    let list = media(&["1.m4s"]).replace(
+        "#EXT-X-TARGETDURATION:2\n",
+        "#EXT-X-TARGETDURATION:2\n#EXT-X-DATERANGE:ID=\"a\",X-ASSET-URI=\"ad/m.m3u8\"\n#EXT-X-DATERANGE:ID=\"b\",X-ASSET-LIST=\"b.json\"\n",
+    );
+    let master = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=9\nl.m3u8\n";
+    let ad = media(&["1.m4s"]);
+    let dir = folder(&[
+        ("z.m3u8", master),
+        ("l.m3u8", &list),
+        ("b.json", r#"{"ASSETS":[{"URI":"ad/m.m3u8"},{"URI":"bumper/l.m3u8"}]}"#),
+        ("ad/m.m3u8", master),
+        ("ad/l.m3u8", &ad),
+        ("bumper/l.m3u8", &ad),
+        ("trailer/m.m3u8", master),
+        ("trailer/l.m3u8", &ad),
+        ("init.mp4", "i"),
+        ("1.m4s", "1"),
+        ("ad/init.mp4", "i"),
+        ("ad/1.m4s", "1"),
+        ("bumper/init.mp4", "i"),
+        ("bumper/1.m4s", "1"),
+        ("trailer/init.mp4", "i"),
+        ("trailer/1.m4s", "1"),
+    ]);
+    let inventory = read_dir(&dir);
+    let manifests: Vec<&str> = inventory.presentations.iter().map(|it| it.manifest.as_str()).collect();
+    assert_eq!(manifests, ["z.m3u8", "trailer/m.m3u8"]);
+    assert_eq!((inventory.objects.len(), inventory.unreferenced), (16, 0));
+    let only = read(&dir.path().join("z.m3u8"), &Options::default()).unwrap();
+    assert_eq!((only.presentations.len(), only.objects.len(), only.unreferenced), (1, 12, 4));
+}
+
+#[test]
+fn broken_media_are_left_to_the_origin() {
+    let list = media(&["1.m4s", "2.m4s", "3.m4s", "4.m4s", "5.m4s"]);
+    let mut ts = vec![0x47; 188];
+    ts.resize(376, 0x47);
+    let dir = folder(&[
+        ("l.m3u8", &list),
+        ("init.mp4", "i"),
+        ("1.m4s", SEGMENT),
+        ("2.m4s", ""),
+        ("3.m4s", &SEGMENT[..SEGMENT.len() - 1]),
+        ("4.m4s", "<!DOCTYPE html><p>404"),
+    ]);
+    std::fs::write(dir.path().join("5.m4s"), ts).unwrap();
+    let inventory = read_dir(&dir);
+    assert_eq!(paths(&inventory), ["1.m4s", "init.mp4", "l.m3u8"]);
+    assert_eq!(
+        reasons(&inventory),
+        [("empty", "2.m4s"), ("cut", "3.m4s"), ("not_media", "4.m4s"), ("wrong_container", "5.m4s")]
+    );
+    assert_eq!((inventory.faults(), inventory.unreferenced), (4, 0));
+    assert_eq!(inventory.problems[0].place, "l.m3u8:7");
+}
+
+#[test]
+fn growing_files_and_old_segments_of_live_are_left_out() {
+    let list = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n#EXT-X-BYTERANGE:5@0\nall.ts\n#EXTINF:2,\n#EXT-X-BYTERANGE:5\nall.ts\n";
+    let window = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:8\n#EXTINF:2,\nv-8.m4s\n#EXTINF:2,\nv-9.m4s\n";
+    let dir = folder(&[
+        ("grows.m3u8", list),
+        ("all.ts", "0123456789"),
+        ("live.m3u8", window),
+        ("v-8.m4s", "8"),
+        ("v-9.m4s", "9"),
+        ("v-7.m4s", "7"),
+        ("v-6.m4s", "6"),
+        ("x.txt", "x"),
+    ]);
+    let inventory = read_dir(&dir);
+    assert_eq!(paths(&inventory), ["grows.m3u8", "live.m3u8", "v-8.m4s", "v-9.m4s"]);
+    assert_eq!(reasons(&inventory), [("growing", "all.ts"), ("old_segment", "v-6.m4s")]);
+    assert_eq!((inventory.left_out[1].count, inventory.unreferenced, inventory.faults()), (2, 1, 0));
+}
+
+#[test]
+fn a_live_template_carries_its_window() {
+    let mpd = r#"<MPD type="dynamic" availabilityStartTime="2027-01-15T07:00:00Z" timeShiftBufferDepth="PT4S"><Period start="PT0S"><AdaptationSet>
+        <SegmentTemplate duration="2" media="v-$Number%05d$.m4s?s=1"/><Representation id="1"/></AdaptationSet></Period></MPD>"#;
+    let names: Vec<String> = (1790..1806).map(|number| format!("v-{number:05}.m4s")).collect();
+    let mut files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "s")).collect();
+    files.push(("live.mpd", mpd));
+    let dir = folder(&files);
+    let now = WallTime::from_unix_ms(1_800_000_000_000);
+    let inventory = read(dir.path(), &Options { now: Some(now), ..Options::default() }).unwrap();
+    assert_eq!(inventory.presentations[0].rungs[0].segments, &names[7..15]);
+    assert_eq!((inventory.left_out[0].count, inventory.unreferenced), (8, 0));
+    assert_eq!(inventory.ignored_query, IgnoredQuery::Names(vec!["s".into()]));
+    // A clock that is wrong altogether hides nothing.
+    let now = WallTime::from_unix_ms(0);
+    let inventory = read(dir.path(), &Options { now: Some(now), ..Options::default() }).unwrap();
+    assert_eq!(inventory.presentations[0].rungs[0].segments.len(), names.len());
+}
+
+#[test]
+fn half_manifests_do_not_replace_complete_ones() {
+    let list = |from: usize, to: usize| {
+        let list: String = (from..to).map(|at| format!("#EXTINF:2,\n{at}.ts\n")).collect();
+        format!("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:{from}\n{list}")
+    };
+    let dir = folder(&[("l.m3u8", &list(1, 4)), ("1.ts", "1"), ("2.ts", "2"), ("3.ts", "3"), ("4.ts", "4")]);
+    let following = Options { is_following: true, ..Options::default() };
+    let mut reader = Reader::new(dir.path(), following).unwrap();
+    let mut sent = |text: &str| {
+        std::fs::write(dir.path().join("l.m3u8"), text).unwrap();
+        let inventory = reader.read().unwrap();
+        let object = &inventory.objects["l.m3u8"];
+        (String::from_utf8(object.bytes.clone().unwrap().to_vec()).unwrap(), inventory.is_unsettled)
+    };
+    assert_eq!(sent(&list(1, 4)), (list(1, 4), false));
+    assert_eq!(sent(""), (list(1, 4), true));
+    assert_eq!(sent("#EXTM3U\n#EXTINF:2,\n"), (list(1, 4), true), "cut in the middle");
+    assert_eq!(sent(&list(1, 3)), (list(1, 4), true), "cut between lines: it goes backwards");
+    assert_eq!(sent(&list(2, 6)), (list(1, 4), true), "5.ts is not there yet");
+    assert_eq!(sent(&list(2, 5)), (list(2, 5), false));
+}
+
+#[test]
+fn manifests_without_an_extension_and_folders_behind_links_are_read() {
+    let elsewhere = folder(&[("1.m4s", "1"), ("init.mp4", "i")]);
+    let dir =
+        folder(&[("stream", &media(&["v/1.m4s"]).replace("init.mp4", "v/init.mp4")), ("README", "text")]);
+    std::os::unix::fs::symlink(elsewhere.path(), dir.path().join("v")).unwrap();
+    std::os::unix::fs::symlink(dir.path(), elsewhere.path().join("loop")).unwrap();
+    let inventory = read_dir(&dir);
+    assert_eq!(paths(&inventory), ["stream", "v/1.m4s", "v/init.mp4"]);
+    assert_eq!(inventory.objects["stream"].content_type, "application/vnd.apple.mpegurl");
+}
+
+#[test]
+fn nobody_is_told_to_broadcast_keys() {
+    let list = media(&["1.m4s"]).replace("#EXTINF", "#EXT-X-KEY:METHOD=AES-128,URI=\"k.key\"\n#EXTINF");
+    let dir = folder(&[
+        ("l.m3u8", &list),
+        ("init.mp4", SEGMENT),
+        ("1.m4s", "0123456789abcdef"),
+        ("other.key", "k"),
+    ]);
+    let inventory = read_dir(&dir);
+    assert_eq!((inventory.problems.len(), inventory.faults()), (0, 0), "{:?}", inventory.problems);
+    let all = Options { include_unreferenced: true, ..Options::default() };
+    assert!(!read(dir.path(), &all).unwrap().objects.contains_key("other.key"));
+    std::fs::write(dir.path().join("k.key"), "0123456789abcdef").unwrap();
+    assert!(read_dir(&dir).problems[0].what.contains("everybody has it"));
+}

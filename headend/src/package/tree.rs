@@ -71,6 +71,9 @@ pub fn walk(start: Folder, problems: &mut Vec<Problem>) -> io::Result<(Files, Ve
     let (mut files, mut seen, mut walked) = (BTreeMap::new(), HashSet::new(), Vec::new());
     let top = start.depth;
     let place = start.path.display().to_string();
+    if let Ok(metadata) = std::fs::metadata(&start.path) {
+        seen.insert((metadata.dev(), metadata.ino()));
+    }
     let mut folders = vec![start];
     while let Some(folder) = folders.pop() {
         let entries = match std::fs::read_dir(&folder.path) {
