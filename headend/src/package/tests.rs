@@ -405,3 +405,64 @@ fn nobody_is_told_to_broadcast_keys() {
     std::fs::write(dir.path().join("k.key"), "0123456789abcdef").unwrap();
     assert!(read_dir(&dir).problems[0].what.contains("everybody has it"));
 }
+
+/// A file and a reference to it, spelled in one of the ways that manifests have.
+fn reference() -> impl proptest::strategy::Strategy<Value = String> {
+    use proptest::prelude::*;
+    let name = "[a-zA-Z0-9ä_~+\\[\\]^|&=,;@'()!-][a-zA-Z0-9ä %_~+\\[\\]^|&=,;@'()!-]{0,6}(%41|%2[bB]|%C3%A4|%2F[a-z]|%)?\\.(ts|m4s)";
+    let prefix = prop_oneof![
+        Just(""),
+        Just("./"),
+        Just("sub dir/"),
+        Just("sub%20dir/../"),
+        Just("/v/"),
+        Just("https://cdn.example.com/v/"),
+        Just("HTTP://CDN.example.com:443/v/x/../"),
+        Just("//cdn.example.com/v/"),
+    ];
+    let query = prop_oneof![Just(""), Just("?session=a"), Just("?session=a&t=%7E1"), Just("?")];
+    (prefix, name, query).prop_map(|(prefix, name, query)| format!("{prefix}{name}{query}"))
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 64, ..Default::default() })]
+
+    /// What an independent reader of the playlist asks for, resolved and encoded as a browser does it, is what is on the air.
+    #[test]
+    fn an_independent_reader_asks_for_what_is_on_the_air(
+        references in proptest::collection::btree_set(reference(), 1..6),
+        variable in proptest::option::of("[a-z]{1,4}"),
+    ) {
+        let base = url::Url::parse("https://cdn.example.com/v/l.m3u8").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        // The files are where a server of files would look for what a browser asks for.
+        for reference in &references {
+            let asked = base.join(reference).unwrap();
+            let below = asked.path().strip_prefix("/v/").unwrap();
+            // File systems here have names in UTF-8, and none with a NUL.
+            let decoded = percent_encoding::percent_decode_str(below).decode_utf8();
+            let Some(path) = decoded.ok().filter(|path| !path.contains('\0')) else { return Ok(()) };
+            let path = path.into_owned();
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "s").unwrap();
+        }
+        let list: String = references.iter().map(|reference| format!("#EXTINF:2,\n{reference}\n")).collect();
+        let define = variable.map_or_else(String::new, |it| format!("#EXT-X-DEFINE:NAME=\"v\",VALUE=\"{it}\"\n"));
+        let text = format!("#EXTM3U\n#EXT-X-VERSION:8\n#EXT-X-TARGETDURATION:2\n{define}{list}#EXT-X-ENDLIST\n");
+        std::fs::write(dir.path().join("l.m3u8"), &text).unwrap();
+        let inventory = read(dir.path(), &options("https://cdn.example.com/v/")).unwrap();
+        proptest::prop_assert_eq!(inventory.faults(), 0, "{:?}", inventory.problems);
+        let key = |name: &str| carousel::ObjectKey::from_name(name, None).unwrap().to_string();
+        let on_air: std::collections::BTreeSet<String> =
+            inventory.objects.keys().map(|path| key(&format!("https://cdn.example.com/v/{path}"))).collect();
+        let read = m3u8_rs::parse_media_playlist_res(text.as_bytes()).unwrap();
+        let mut asked: std::collections::BTreeSet<String> = read
+            .segments
+            .iter()
+            .map(|segment| inventory.ignored_query.strip(&key(base.join(&segment.uri).unwrap().as_str())))
+            .collect();
+        asked.insert("cdn.example.com/v/l.m3u8".to_owned());
+        proptest::prop_assert_eq!(asked, on_air);
+    }
+}

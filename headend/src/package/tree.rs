@@ -50,7 +50,7 @@ impl Folder {
 pub fn is_temporary(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     name.starts_with('.')
-        || [".tmp", ".part", ".temp", ".swp", "~", ".filepart", ".crdownload"]
+        || [".tmp", ".part", ".temp", ".swp", ".filepart", ".crdownload"]
             .iter()
             .any(|end| lower.ends_with(end))
 }
