@@ -20,6 +20,7 @@
 //! | [`dsmcc`] | data and object carousels | ISO/IEC 13818-6, TS 102 809 |
 //! | [`manifest`] | facts of HLS, DASH and steering manifests | RFC 8216, ISO/IEC 23009-1 |
 //! | [`mpe`], [`gse`] | IP in transport streams and in baseband frames | EN 301 192, TS 102 606 |
+//! | [`multiplex`] | one transport stream by its tables: carousels and IP; its wrapping in datagrams | EN 300 468, RFC 2250 |
 //! | [`ip`], [`capture`] | packets in recordings | |
 //! | [`name`], [`digest`], [`time`], [`xml`] | keys, SHA-256 and MD5, instants and dates, documents | |
 //! | [`limits`], [`reason`] | limits on what the network can fill, reasons for drops | |
@@ -77,6 +78,7 @@
 //! floor 1: digest, ip, lct, manifest, name, xml
 //! floor 2: alc, capture, fec, query, ts
 //! floor 3: dsmcc, dvbi, flute, gse, mabr, mpe, nip, route
+//! floor 4: multiplex
 //! ```
 #![warn(missing_docs)]
 // Tests read vectors and say what they skip; see clippy.toml for what the crate itself must not use.
@@ -100,6 +102,7 @@ pub mod limits;
 pub mod mabr;
 pub mod manifest;
 pub mod mpe;
+pub mod multiplex;
 pub mod name;
 pub mod nip;
 pub mod query;

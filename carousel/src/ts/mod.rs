@@ -12,22 +12,18 @@
 //! | [`packetizer`] | packets out of sections | the same |
 //! | [`demux`] | which PIDs are looked into; counts of all | |
 //! | [`psi`], [`descriptor`] | PAT, PMT, SDT, NIT, TDT, TOT | EN 300 468 |
-//! | [`multiplex`] | follows the tables; hands out carousels' sections and IP packets | |
-//! | [`stream`] | where packets begin in a recording | |
+//! | [`stream`] | where packets begin in recordings and datagrams | |
 //! | [`rtp`] | order and losses of TS over RTP | RFC 2250, SMPTE ST 2022-2 |
-//! | [`wrapping`] | how datagrams hold packets and baseband frames | |
 //!
 //! Left out: audio, video and their timing (PES), conditional access.
 
 pub mod demux;
 pub mod descriptor;
-pub mod multiplex;
 pub mod packetizer;
 pub mod psi;
 pub mod rtp;
 pub mod section;
 pub mod stream;
-pub mod wrapping;
 
 use crate::reasons;
 use std::fmt;

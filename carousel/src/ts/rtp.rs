@@ -166,7 +166,7 @@ impl Reorder {
     }
 
     /// The source that is followed.
-    pub(super) const fn ssrc(&self) -> Option<u32> {
+    pub(crate) const fn ssrc(&self) -> Option<u32> {
         self.ssrc
     }
 

@@ -1,7 +1,8 @@
-//! Where packets begin in a series of bytes: recordings and datagrams begin anywhere, have 188, 192 or 204 bytes a packet,
+//! Packet boundaries in a series of bytes: recordings and datagrams begin anywhere, have 188, 192 or 204 bytes a packet,
 //! and holes. [`Packets`] walks a recording, [`PacketSearch`] takes pieces as they come.
 
 use super::{PACKET_BYTES, SYNC_BYTE};
+use crate::limits;
 
 /// Distances between packets: bare; with a time stamp of four bytes before each (M2TS); with 16 bytes of Reed-Solomon
 /// parity behind each.
@@ -37,7 +38,7 @@ fn alignment(bytes: &[u8]) -> Option<(usize, usize)> {
 const CERTAIN_DATAGRAM: usize = 4;
 
 /// Whether there are packets in a datagram, wherever the first one begins.
-pub(super) fn has_run(bytes: &[u8]) -> bool {
+pub(crate) fn has_run(bytes: &[u8]) -> bool {
     run(bytes).is_some()
 }
 
@@ -53,8 +54,15 @@ fn run(bytes: &[u8]) -> Option<(usize, usize)> {
     STRIDES.iter().find_map(|&stride| of(stride))
 }
 
-/// Bytes in which packets are looked for while none are found: some ten datagrams.
-const MAX_HELD_BYTES: usize = 16 << 10;
+limits! {
+    /// Datagrams that are searched for packets while none have been found.
+    const MAX_HELD_BYTES: usize = 16 << 10, "bytes" {
+        why: "Four sync bytes in a row are found in 800 bytes of a stream, ten datagrams are ample.",
+        full: "The datagrams held are dropped as `unaligned`.",
+        free: "At once: the search goes on with the next datagram.",
+        test: "what_is_no_stream_is_counted_and_forgotten",
+    }
+}
 
 /// Finds packets in pieces of a stream, such as datagrams, that may end inside a packet, be padded, or be missing.
 #[derive(Debug, Default)]
@@ -88,7 +96,7 @@ impl PacketSearch {
     }
 
     /// Whether packets go on in `piece` from where the last one ended, or begin with it.
-    pub(super) fn goes_on(&self, piece: &[u8]) -> bool {
+    pub(crate) fn goes_on(&self, piece: &[u8]) -> bool {
         self.stride > 0
             && (piece.is_empty()
                 || has_packets(piece, self.ahead(), self.stride)
@@ -222,7 +230,7 @@ fn is_padding(bytes: &[u8]) -> bool {
 
 /// Distance between packets of a piece that begins with one and holds whole ones, and perhaps padding or the beginning of
 /// another.
-pub(super) fn aligned_stride(piece: &[u8]) -> Option<usize> {
+pub(crate) fn aligned_stride(piece: &[u8]) -> Option<usize> {
     let fits = |stride: &&usize| {
         let stride = **stride;
         let count = piece.len() / stride;

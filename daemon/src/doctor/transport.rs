@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use carousel::ts::multiplex::{Delivery, Multiplex};
-use carousel::ts::wrapping::Unit;
+use carousel::multiplex::wrapping::Unit;
+use carousel::multiplex::{Delivery, Multiplex};
 
 use super::{Finding, Severity};
 use crate::config::Config;

@@ -12,9 +12,9 @@ use carousel::capture::{Datagrams, Records};
 use carousel::digest::Digest;
 use carousel::limits::MAX_OBJECTS_IN_FLIGHT;
 use carousel::mabr::Directory;
+use carousel::multiplex::wrapping::{Unit, Unwrap, Wrapping};
 use carousel::time::Instant;
 use carousel::ts::stream::Packets;
-use carousel::ts::wrapping::{Unit, Unwrap, Wrapping};
 use carousel::ts::{PACKET_BYTES, Pid};
 use serde_json::{Value, json};
 

@@ -11,8 +11,8 @@ use carousel::dsmcc::{Description, Receiver};
 use carousel::gse::Deframer;
 use carousel::ip::FragmentAssembler;
 use carousel::limits::MAX_CAROUSELS;
+use carousel::multiplex::{Component, Delivery, Multiplex, Tables};
 use carousel::time::WallTime;
-use carousel::ts::multiplex::{Component, Delivery, Multiplex, Tables};
 use carousel::ts::{PACKET_BYTES, Pid};
 use serde_json::{Value, json};
 

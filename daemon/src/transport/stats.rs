@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use carousel::multiplex::wrapping::Unwrap;
 use carousel::ts::rtp::RtpCounts;
-use carousel::ts::wrapping::Unwrap;
 use serde_json::{Value, json};
 
 use super::input::Signal;

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use carousel::multiplex::wrapping::Unit;
 use carousel::time::Instant;
 use carousel::ts::Pid;
-use carousel::ts::wrapping::Unit;
 
 use super::config::TransportStream;
 use super::feed::Feed;

@@ -18,9 +18,9 @@ use carousel::flute::{
     verify,
 };
 use carousel::lct::{Toi, Tsi};
+use carousel::multiplex::wrapping::Wrapping;
 use carousel::route::{Evidence, evidence};
 use carousel::time::Instant;
-use carousel::ts::wrapping::Wrapping;
 
 pub use extract::Extractor;
 pub use report::{to_json, to_table};

@@ -14,10 +14,10 @@ use carousel::dsmcc::{Alone, Description, ModuleStorage, Receiver};
 use carousel::gse::Deframer;
 use carousel::ip::FragmentAssembler;
 use carousel::limits::MAX_CAROUSELS;
-use carousel::ts::multiplex::{Delivery, Multiplex};
+use carousel::multiplex::wrapping::{DatagramDrop, Unit, Unwrap};
+use carousel::multiplex::{Delivery, Multiplex};
 use carousel::ts::rtp::RtpCounts;
 use carousel::ts::stream::Packets;
-use carousel::ts::wrapping::{DatagramDrop, Unit, Unwrap};
 use carousel::ts::{PACKET_BYTES, PCR_MODULUS, Packet, Pid, Section};
 
 use super::Extractor;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use carousel::multiplex::Component;
 use carousel::ts::Pid;
-use carousel::ts::multiplex::Component;
 use carousel::ts::psi;
 use serde_json::{Value, json};
 

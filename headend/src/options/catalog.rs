@@ -57,7 +57,7 @@ pub struct DvbI {
     pub regions: Vec<RegionConfig>,
     /// Channel numbers that hold in some regions only.
     pub lcn: Vec<LcnConfig>,
-    /// Programme guides: XMLTV or JSON, also compressed with gzip.
+    /// Programme guides: XMLTV or JSON, also compressed with gzip, xz or zip.
     pub guides: Vec<PathBuf>,
     /// Days of the guide that are carried, today included.
     #[serde(default = "a_week")]

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use carousel::ts::wrapping::{Unit, Unwrap};
+use carousel::multiplex::wrapping::{Unit, Unwrap};
 
 use super::{Input, PATIENCE, Read};
 use crate::source::{Batch, GroupSpec, Poll, ReceiveSocket};

@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::path::Path;
 
+use carousel::multiplex::wrapping::Unit;
 use carousel::ts::stream::Packets;
-use carousel::ts::wrapping::Unit;
 
 use super::{Input, Read};
 

@@ -6,8 +6,8 @@ mod file;
 mod rtsp;
 mod satip;
 
+use carousel::multiplex::wrapping::{Unit, Unwrap};
 use carousel::ts::Pid;
-use carousel::ts::wrapping::{Unit, Unwrap};
 
 use super::config::{From, TransportStream};
 

@@ -11,13 +11,36 @@ use std::time::Duration;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The same when the session ends anyway: a server that is gone must not delay a stop.
 const LAST_TIMEOUT: Duration = Duration::from_secs(1);
-/// Fields of a response, and bytes of a line.
-const MAX_FIELDS: usize = 64;
-const MAX_LINE_BYTES: u64 = 4096;
-/// Bytes of a response's body: SDP is a few hundred.
-const MAX_BODY_BYTES: usize = 64 << 10;
-/// Binary blocks (section 10.12) passed over before a response.
-const MAX_INTERLEAVED: usize = 10_000;
+carousel::limits! {
+    /// Fields of one response.
+    const MAX_FIELDS: usize = 64, "fields" {
+        why: "Servers send five to ten.",
+        full: "The connection is closed and the input opened again.",
+        free: "Holds for one response.",
+        test: "endless_answers_end",
+    }
+    /// One line of a response.
+    const MAX_LINE_BYTES: u64 = 4_096, "bytes" {
+        why: "The longest lines of servers have 200 bytes.",
+        full: "The connection is closed and the input opened again.",
+        free: "Holds for one line.",
+        test: "endless_answers_end",
+    }
+    /// Body of one response.
+    const MAX_BODY_BYTES: usize = 64 << 10, "bytes" {
+        why: "An SDP has a few hundred bytes.",
+        full: "The connection is closed and the input opened again.",
+        free: "Holds for one response.",
+        test: "endless_answers_end",
+    }
+    /// Binary blocks (section 10.12) and empty lines skipped before a response.
+    const MAX_INTERLEAVED: usize = 10_000, "blocks" {
+        why: "A server that interleaves RTP sends some 2,000 a second.",
+        full: "The connection is closed and the input opened again.",
+        free: "Holds for one response.",
+        test: "endless_answers_end",
+    }
+}
 
 /// A client of one server.
 #[derive(Debug)]

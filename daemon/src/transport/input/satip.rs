@@ -7,9 +7,9 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use carousel::multiplex::wrapping::{Unit, Unwrap};
 use carousel::time::Instant;
 use carousel::ts::Pid;
-use carousel::ts::wrapping::{Unit, Unwrap};
 
 use super::rtsp::{Rtsp, RtspError};
 use super::{Input, PATIENCE, Read, Signal};

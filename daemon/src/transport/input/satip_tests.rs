@@ -233,3 +233,29 @@ fn a_refusal_says_what_the_server_says() {
     }
     assert_eq!(thread.join().unwrap().len(), 1);
 }
+
+#[test]
+fn endless_answers_end() {
+    let endless = [
+        "RTSP/1.0 200 OK\r\n".to_owned() + &"A: b\r\n".repeat(100),
+        "RTSP/1.0 200 OK\r\nA: ".to_owned() + &"x".repeat(5000),
+        "RTSP/1.0 200 OK\r\nContent-Length: 70000\r\n\r\n".to_owned(),
+        "\r\n".repeat(20_000),
+    ];
+    for answer in endless {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let thread = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut line = String::new();
+            BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
+            // The client may hang up before all of it is sent.
+            let _ = stream.write_all(answer.as_bytes());
+        });
+        let why: String = Rtsp::connect(&address).unwrap().ask("OPTIONS", "*", &[]).unwrap_err().into();
+        assert!(!why.contains("refuses"), "{why}");
+        thread.join().unwrap();
+    }
+    // The next answer is read again.
+    assert_eq!(methods(&play(Manner::Plain)).len(), 6);
+}

@@ -8,12 +8,29 @@ use zip::ZipArchive;
 
 use super::{MAX_GUIDE_BYTES, Refusal};
 
-/// Packings inside each other: `.tar` is none of them, and a web server may pack what is packed.
-const MAX_LAYERS: usize = 4;
-/// KiB of a dictionary of xz: its strongest setting takes 64 MiB.
-const MAX_XZ_KIB: u32 = 70 << 10;
-/// Members of a zip archive that are looked at for a guide.
-const MAX_MEMBERS: usize = 1000;
+carousel::limits! {
+    /// Packings inside each other.
+    const MAX_LAYERS: usize = 4, "layers" {
+        why: "A web server may compress what is compressed already: two are seen.",
+        full: "What is inside is refused as neither XMLTV nor JSON.",
+        free: "Holds for one file.",
+        test: "every_packing_and_one_in_another",
+    }
+    /// Memory of one xz decoder, in KiB.
+    const MAX_XZ_KIB: u32 = 70 << 10, "KiB" {
+        why: "The strongest preset of xz has a dictionary of 64 MiB.",
+        full: "The file is refused; the guide read before stays.",
+        free: "Holds for one file.",
+        test: "what_is_cut_is_too_much_or_not_known_says_so",
+    }
+    /// Members of a zip archive that are examined for a guide.
+    const MAX_MEMBERS: usize = 1_000, "members" {
+        why: "Archives of guides have one or two.",
+        full: "Further members are not examined.",
+        free: "Holds for one file.",
+        test: "what_is_cut_is_too_much_or_not_known_says_so",
+    }
+}
 
 /// Beginnings of files in packings that are not read, and their names.
 const OTHERS: [(&[u8], &str); 7] = [
@@ -128,6 +145,25 @@ mod tests {
         for packed in [gzip(&bomb), xz(&bomb), zip(&[("g.xml", &bomb)])] {
             assert!(matches!(unpack_within(packed, most), Err(Refusal::TooLong)));
         }
+        let members: Vec<(String, &[u8])> =
+            (0..MAX_MEMBERS).map(|at| (format!("{at}.txt"), &b"x"[..])).collect();
+        let mut members: Vec<(&str, &[u8])> =
+            members.iter().map(|(name, bytes)| (name.as_str(), *bytes)).collect();
+        members.push(("late.xml", b"<tv/>"));
+        assert_eq!(unpack(zip(&members)).unwrap(), b"x");
+        assert_eq!(unpack(zip(&members[1..])).unwrap(), b"<tv/>");
+        // A dictionary of 128 MiB, in the header of the block.
+        let mut options = lzma_rust2::XzOptions::with_preset(0);
+        options.lzma_options.dict_size = 128 << 20;
+        options.lzma_options.mf = lzma_rust2::MfType::Hc4;
+        let mut wide = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+        wide.write_all(b"<tv/>").unwrap();
+        assert!(matches!(unpack(wide.finish().unwrap()), Err(Refusal::Damaged("xz", _))));
+        let mut layers = b"<tv/>".to_vec();
+        for _ in 0..=MAX_LAYERS {
+            layers = gzip(&layers);
+        }
+        assert!(unpack(layers).unwrap().starts_with(&[0x1f, 0x8b]));
         assert!(matches!(unpack(b"BZh91AY&SY".to_vec()), Err(Refusal::Packed("bzip2"))));
         assert!(matches!(unpack(gzip(b"BZh91AY&SY")), Err(Refusal::Packed("bzip2"))));
         assert!(matches!(unpack(zip(&[])), Err(Refusal::Damaged("zip", _)) | Ok(_)));

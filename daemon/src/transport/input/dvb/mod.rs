@@ -8,8 +8,8 @@ mod kernel;
 
 use std::time::Duration;
 
+use carousel::multiplex::wrapping::Unit;
 use carousel::ts::stream::Packets;
-use carousel::ts::wrapping::Unit;
 use carousel::ts::{PACKET_BYTES, Pid};
 
 use super::{Input, PATIENCE, Read, Signal};

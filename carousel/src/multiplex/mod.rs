@@ -1,20 +1,23 @@
-//! Follows a transport stream's own tables to what it carries for us: carousels and IP.
+//! Demultiplexing of one transport stream by its tables: DSM-CC carousels and IP. [`wrapping`] takes the stream out of
+//! datagrams.
 //!
-//! PIDs whose PMT says that there are DSM-CC sections are looked into; so are PIDs that no PMT names, or that it names as
-//! something else, when sections of ours begin in them: recordings of one PID have no tables, and some senders' tables
-//! lack the carousel's descriptors. Such are *undeclared*.
+//! PIDs whose PMT announces DSM-CC sections are opened; so are PIDs that no PMT names, or that it names as something else,
+//! when such sections begin in them: recordings of one PID have no tables, and the tables of some senders lack the
+//! carousel's descriptors. Such PIDs are *undeclared*.
+
+pub mod wrapping;
 
 use std::collections::BTreeMap;
 
-use super::demux::Demux;
-use super::psi::{self, Nit, Pat, Pmt, Sdt, Service, Stream};
-use super::section::{Section, SectionDrop};
-use super::{PACKET_BYTES, Packet, Pid};
 use crate::dsmcc::message::{TABLE_CONTROL, TABLE_DATA};
 use crate::limits;
 use crate::limits::{MAX_PROGRAMS, MAX_UNDECLARED_PIDS};
 use crate::mpe;
 use crate::time::WallTime;
+use crate::ts::demux::Demux;
+use crate::ts::psi::{self, Nit, Pat, Pmt, Sdt, Service, Stream};
+use crate::ts::section::{Section, SectionDrop};
+use crate::ts::{PACKET_BYTES, Packet, Pid};
 
 /// The lowest PID that is not reserved for tables.
 const FIRST_FREE_PID: u16 = 0x20;

@@ -1,15 +1,15 @@
-//! How datagrams hold a stream: packets, packets behind an RTP header, a baseband frame.
+//! Transport streams in datagrams: packets with or without RTP, baseband frames.
 //!
-//! Nothing says that a datagram begins with a packet: FFmpeg sends 1472 bytes unless told otherwise, other senders pad
-//! datagrams, or have packets of 204 bytes. So packets are a series of bytes here, found by their sync bytes, and each
-//! datagram is first looked at for whether it goes on where the last one ended. RTP is known by the packets behind its
-//! header, whatever its payload type: dynamic ones are only told in a session description.
+//! A datagram need not begin with a packet: FFmpeg sends 1472 bytes by default, other senders pad datagrams or use packets
+//! of 204 bytes. Packets are therefore read as a series of bytes and found by their sync bytes; each datagram is first
+//! tried as the continuation of the one before. RTP is recognised by the packets behind its header, whatever the payload
+//! type: dynamic ones are declared in session descriptions only.
 
-use super::PACKET_BYTES;
-use super::rtp::{HEADER_BYTES, Reorder, RtpCounts, RtpPacket};
-use super::stream::{PacketSearch, aligned_stride, has_run};
 use crate::gse::parse_frame;
 use crate::reasons;
+use crate::ts::PACKET_BYTES;
+use crate::ts::rtp::{HEADER_BYTES, Reorder, RtpCounts, RtpPacket};
+use crate::ts::stream::{PacketSearch, aligned_stride, has_run};
 
 /// A mode adaptation header before a baseband frame: sync byte, ACM command, CNI, frame number.
 const MODE_ADAPTATION_BYTES: usize = 4;
