@@ -642,4 +642,6 @@ pub fn free_bytes(folder: &Path) -> std::io::Result<u64> {
 }
 
 #[cfg(test)]
+mod guard_tests;
+#[cfg(test)]
 mod tests;

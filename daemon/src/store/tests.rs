@@ -5,7 +5,7 @@ use carousel::time::WallTime;
 use proptest::prelude::*;
 use std::path::PathBuf;
 
-fn config(folder: &tempfile::TempDir, quota_bytes: u64) -> StoreConfig {
+pub(super) fn config(folder: &tempfile::TempDir, quota_bytes: u64) -> StoreConfig {
     StoreConfig {
         path: folder.path().join("cache"),
         quota_bytes,
@@ -20,7 +20,7 @@ fn open(folder: &tempfile::TempDir) -> (Store, RecoveryReport) {
     Store::open(&config(folder, 1 << 20)).unwrap()
 }
 
-fn meta(key: &str, body: &[u8]) -> ObjectMeta {
+pub(super) fn meta(key: &str, body: &[u8]) -> ObjectMeta {
     let key = ObjectKey::from_name(key, None).unwrap();
     ObjectMeta {
         uri: ObjectUri::new("http://elsewhere/", &key),
@@ -42,7 +42,7 @@ fn meta(key: &str, body: &[u8]) -> ObjectMeta {
     }
 }
 
-fn put(store: &Store, key: &str, body: &[u8]) -> Result<Arc<StoredObject>, StoreError> {
+pub(super) fn put(store: &Store, key: &str, body: &[u8]) -> Result<Arc<StoredObject>, StoreError> {
     let partial = Arc::new(store.create(body.len() as u64, Wish::default())?);
     // Out of order, as symbols come.
     let half = body.len() / 2;
