@@ -70,7 +70,7 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<8} {}: {}", self.severity.as_str(), self.about, self.what)?;
         if !self.mend.is_empty() {
-            write!(f, "\n         mend: {}", self.mend)?;
+            write!(f, "\n         fix: {}", self.mend)?;
         }
         Ok(())
     }

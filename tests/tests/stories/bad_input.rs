@@ -80,7 +80,7 @@ fn a_group_that_cannot_be_joined_is_named_and_tried_again_and_the_rest_works() {
         c.arg("check").arg("-c").arg(&config).output().unwrap()
     };
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(said.contains("eth77") && said.contains("mend"), "{said}");
+    assert!(said.contains("eth77") && said.contains("fix:"), "{said}");
 }
 
 #[test]
