@@ -190,6 +190,29 @@ impl File {
         self.transfer_length.or_else(|| self.content_length.filter(|_| self.encoding == Encoding::Identity))
     }
 
+    /// SHA-256 of the object as players get it, where the FDT gives one. A digest of the transported bytes is one of the
+    /// object where nothing is encoded.
+    pub fn object_digest(&self) -> Option<Digest> {
+        match self.encoding {
+            Encoding::Identity => self.content_digest.or(self.repr_digest),
+            _ => self.repr_digest,
+        }
+    }
+
+    /// Bytes of the object as players get it, where the FDT gives them.
+    pub fn object_length(&self) -> Option<u64> {
+        match self.encoding {
+            Encoding::Identity => self.content_length.or(self.transfer_length),
+            _ => self.content_length,
+        }
+    }
+
+    /// Version of the object for caches: its TOI, since another version has another TOI. 0 for a TOI of more than 64 bits,
+    /// which no version is told by.
+    pub fn version(&self) -> u64 {
+        u64::try_from(self.toi.0).unwrap_or(0)
+    }
+
     /// The OTI that the FDT gives for this object, or `None` if it leaves out what is needed to place symbols.
     pub fn oti(&self) -> Option<Oti> {
         let transfer_length = self.on_air_length()?;
@@ -477,6 +500,22 @@ mod tests {
         let gzip = File { encoding: Encoding::Gzip, ..file() };
         assert_eq!((file().on_air_length(), gzip.on_air_length()), (Some(10), None));
         assert_eq!(File { transfer_length: Some(7), ..gzip }.on_air_length(), Some(7));
+    }
+
+    #[test]
+    fn digest_length_and_version_are_those_of_the_object_that_players_get() {
+        let (content, repr) = (Some(Digest::of(b"content")), Some(Digest::of(b"repr")));
+        let plain = File { content_digest: content, repr_digest: repr, transfer_length: Some(9), ..file() };
+        assert_eq!((plain.object_digest(), plain.object_length()), (content, Some(10)));
+        let bare = File { content_digest: None, content_length: None, ..plain.clone() };
+        assert_eq!((bare.object_digest(), bare.object_length()), (repr, Some(9)));
+        let gzip = File { encoding: Encoding::Gzip, ..plain.clone() };
+        assert_eq!((gzip.object_digest(), gzip.object_length()), (repr, Some(10)));
+        let bare = File { repr_digest: None, content_length: None, ..gzip };
+        assert_eq!((bare.object_digest(), bare.object_length()), (None, None));
+        assert_eq!(plain.version(), 1);
+        assert_eq!(File { toi: Toi(u128::from(u64::MAX)), ..file() }.version(), u64::MAX);
+        assert_eq!(File { toi: Toi(1 << 64), ..file() }.version(), 0);
     }
 
     #[test]

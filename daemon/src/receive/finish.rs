@@ -252,7 +252,7 @@ fn publish(
         content_type: file.content_type.clone(),
         length: frozen.as_slice().len() as u64,
         digest: content.digest,
-        version: u64::try_from(file.toi.0).unwrap_or(0),
+        version: file.version(),
         received_at: now,
         expires: expires(file, now),
         class,

@@ -14,7 +14,7 @@ use carousel::time::{Instant, WallTime};
 use super::behind::WriteBehind;
 use super::command::{Command, Listen};
 use super::finish::{Block, Whole, Wholes, Work};
-use super::shelf::{ObjectSpace, Shelf, is_signalling, known};
+use super::shelf::{ObjectSpace, Shelf, is_signalling};
 use super::{LossCounters, ObjectRef, SessionStats, Shared};
 use crate::clock;
 use crate::delivery::{Announced, Carried, Flight};
@@ -298,8 +298,8 @@ fn notice(
                     tracing::warn!(name = %file.content_location.escape_debug(), "an object whose name cannot be used is left out");
                     continue;
                 };
-                let (digest, length) = known(file);
-                let version = u64::try_from(file.toi.0).unwrap_or(0);
+                let (digest, length) = (file.object_digest(), file.object_length());
+                let version = file.version();
                 if !shared.store.holds(key.as_str(), digest, length.unwrap_or(0), version) {
                     let content_type = file.content_type.clone();
                     let ignored_query = file.ignored_query.clone();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use carousel::digest::Digest;
-use carousel::flute::{Encoding, File, OpenRequest, Refusal, SessionKey, Storage};
+use carousel::flute::{File, OpenRequest, Refusal, SessionKey, Storage};
 use carousel::limits::MAX_XML_BYTES;
 use carousel::mabr::CONFIGURATION_TYPE;
 use carousel::nip::Document;
@@ -92,10 +92,9 @@ impl Shelf<'_> {
     fn holds(&self, file: &File) -> Result<bool, Refusal> {
         let key =
             self.shared.key_of(&self.session, &file.content_location).map_err(|_| Refusal::NotWanted)?;
-        let (digest, length) = known(file);
-        let version = u64::try_from(file.toi.0).unwrap_or(0);
+        let (digest, length) = (file.object_digest(), file.object_length());
         // Without a digest, an unchanged length and TOI must do.
-        Ok(self.shared.store.holds(key.as_str(), digest, length.unwrap_or(0), version))
+        Ok(self.shared.store.holds(key.as_str(), digest, length.unwrap_or(0), file.version()))
     }
 
     /// What tells an object of an earlier run again: name, digest, length and symbols. `None` if it has no digest.
@@ -127,16 +126,6 @@ impl Shelf<'_> {
         let flight = Arc::new(Flight::of_symbols(key, carried, partial, received));
         self.shared.flights.replace(Arc::clone(&flight)).ok_or(Refusal::NoRoom)?;
         Ok(flight)
-    }
-}
-
-/// Digest and length of the object as players get it, where the FDT gives them.
-pub(super) fn known(file: &File) -> (Option<Digest>, Option<u64>) {
-    match file.encoding {
-        Encoding::Identity => {
-            (file.content_digest.or(file.repr_digest), file.content_length.or(file.transfer_length))
-        }
-        _ => (file.repr_digest, file.content_length),
     }
 }
 

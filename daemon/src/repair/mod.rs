@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use carousel::flute::{Encoding, File};
+use carousel::flute::File;
 use carousel::name::ObjectKey;
 use carousel::repair::{ATTEMPTS, Gather, MAX_MISSING, holes, requests};
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -461,10 +461,8 @@ impl Job {
 
 /// What the FDT says of the object as an origin would send it.
 fn announced(file: &File) -> Announced {
-    let is_identity = file.encoding == Encoding::Identity;
-    let digest = if is_identity { file.content_digest.or(file.repr_digest) } else { file.repr_digest };
-    let length = if is_identity { file.content_length.or(file.transfer_length) } else { file.content_length };
-    let (content_type, version) = (file.content_type.clone(), u64::try_from(file.toi.0).unwrap_or(0));
+    let (digest, length) = (file.object_digest(), file.object_length());
+    let (content_type, version) = (file.content_type.clone(), file.version());
     Announced { digest, length, content_type, version, ignored_query: file.ignored_query.clone() }
 }
 
