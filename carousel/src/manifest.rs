@@ -7,17 +7,50 @@
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
+use crate::limits;
 use crate::name;
 use crate::time::duration_from_xml;
 
-/// Longest manifest that is read. Timelines of a day of two-second segments take less.
-pub const MAX_MANIFEST_BYTES: usize = 4 << 20;
-/// Segments visited in one manifest: a day of two-second segments of one rendition, or two hours of twenty renditions.
-const MAX_SEGMENTS: usize = 1 << 17;
-/// Elements open at a time in an MPD; the schema needs eight.
-const MAX_DEPTH: usize = 32;
-/// Entries of one `SegmentTimeline`.
-const MAX_TIMELINE: usize = 1 << 16;
+limits! {
+    /// One manifest that is read.
+    pub const MAX_MANIFEST_BYTES: usize = 4 << 20, "bytes" {
+        why: "A timeline of a day of two-second segments takes less.",
+        full: "The manifest is stored without facts.",
+        free: "Holds for one document.",
+        test: "steering_manifests_are_live_and_other_texts_are_no_manifests",
+    }
+}
+
+limits! {
+    /// Segments visited in one manifest.
+    const MAX_SEGMENTS: usize = 1 << 17, "segments" {
+        why: "A day of two-second segments of one representation, or two hours of twenty.",
+        full: "Further segments are not listed.",
+        free: "Holds for one document.",
+        test: "hostile_manifests_end",
+    }
+}
+
+limits! {
+    /// Nesting of elements in an MPD.
+    const MAX_DEPTH: usize = 32, "levels" {
+        why: "The schema needs eight.",
+        full: "The manifest is stored without facts.",
+        free: "Holds for one document.",
+        test: "hostile_manifests_end",
+    }
+}
+
+limits! {
+    /// Entries of one SegmentTimeline or SegmentList.
+    const MAX_TIMELINE: usize = 1 << 16, "entries" {
+        why: "A day of two-second segments has 43,200.",
+        full: "Further entries are ignored.",
+        free: "Holds for one document.",
+        test: "none",
+    }
+}
+
 /// Target duration of a live manifest that says none, in milliseconds: the shortest in common use.
 const DEFAULT_TARGET_MS: u64 = 2000;
 /// Longest target duration that counts, so that a wrong one cannot make a live manifest fresh for long.

@@ -11,12 +11,29 @@
 //! | all but LL-HLS delivery directives | `params, except=("_HLS_msn" "_HLS_part" "_HLS_skip" "_HLS_push")` |
 //! | these | `params=("session" "token")` |
 
+use crate::limits;
 use crate::name::ObjectKey;
 
-/// Parameters of a rule. Packages have one or two; a signed URL has four.
-pub const MAX_PARAMETERS: usize = 32;
-/// Parameters of a request up to which its other names are tried.
-const MAX_REQUEST_PARAMETERS: usize = 16;
+limits! {
+    /// Parameters of one rule.
+    pub const MAX_PARAMETERS: usize = 32, "parameters" {
+        why: "Packages have one or two; a signed URL has four.",
+        full: "The rule is ignored: the whole query is part of the name.",
+        free: "Holds for one rule.",
+        test: "rules_survive_their_field",
+    }
+}
+
+limits! {
+    /// Parameters of a request up to which names with fewer of them are looked up.
+    const MAX_REQUEST_PARAMETERS: usize = 16, "parameters" {
+        why: "Players add a handful; each costs lookups.",
+        full: "Only the full name is looked up.",
+        free: "Holds for one request.",
+        test: "none",
+    }
+}
+
 /// Parameters that ask the server to do something (rfc8216bis section 6.2.5): never ignored.
 const DIRECTIVES: [&str; 4] = ["_HLS_msn", "_HLS_part", "_HLS_skip", "_HLS_push"];
 

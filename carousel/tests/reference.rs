@@ -12,20 +12,13 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Modules whose limits are being converted.
-const PENDING: [&str; 9] = [
-    "carousel::config",
-    "carousel::dvbi",
-    "carousel::flute::receiver",
-    "carousel::manifest",
-    "carousel::query",
-    "carousel::repair",
-    "carousel::ts::rtp",
-    "carousel::ts::section",
-    "carousel::ts::stream",
-];
+/// Modules with constants that cut texts and lists of one document, or of our own configuration: not places that fill.
+const WITHOUT_PLACES: [&str; 3] = ["carousel::config", "carousel::dvbi", "carousel::repair::back_off"];
 /// What a field or a code can say at most: constants of formats, not limits of ours.
-const FORMATS: [&str; 12] = [
+const FORMATS: [&str; 15] = [
+    "carousel::manifest: const MAX_TARGET_MS",
+    "carousel::ts::rtp: const MAX_LATE_RUN",
+    "carousel::ts::section: const MAX_PAYLOAD_BYTES",
     "carousel::dsmcc::message: pub const MAX_MESSAGE_BYTES",
     "carousel::dsmcc::message: pub const MAX_BLOCK_BYTES",
     "carousel::dsmcc::tree: const MAX_NAME_BYTES",
@@ -536,7 +529,8 @@ fn every_limit_of_this_crate_is_in_the_table() {
     let mut all = Vec::new();
     sources(&workspace().join("carousel/src"), "carousel", &mut all);
     let mut outside = Vec::new();
-    for (module, source) in all.iter().filter(|(module, _)| !PENDING.iter().any(|it| module.starts_with(it)))
+    for (module, source) in
+        all.iter().filter(|(module, _)| !WITHOUT_PLACES.iter().any(|it| module.starts_with(it)))
     {
         let inside: String = bodies(source, "limits").concat();
         for line in source.lines().filter(|line| !line.trim_start().starts_with("//")) {

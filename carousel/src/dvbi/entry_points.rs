@@ -4,10 +4,19 @@
 use super::edition::Edition;
 use super::list::LIST_TYPE;
 use super::{Image, Text};
+use crate::limits;
 use crate::xml::{self, Element, XML_NAMESPACE, XmlError};
 
-/// Lists that one document offers; SES offers 3, a national registry some hundred.
-const MAX_OFFERINGS: usize = 4096;
+limits! {
+    /// Lists that one document offers.
+    const MAX_OFFERINGS: usize = 4096, "lists" {
+        why: "SES offers 3, a national registry some hundred.",
+        full: "Further lists are ignored.",
+        free: "Holds for one document.",
+        test: "none",
+    }
+}
+
 /// URIs, names, languages and such of one list.
 const MAX_OF_EACH: usize = 64;
 

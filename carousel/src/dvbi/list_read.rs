@@ -6,12 +6,21 @@ use super::list::{
     Period, Picture, PictureKind, Region, Service, ServiceKind, ServiceList, VideoAttributes,
 };
 use super::{Image, Text};
+use crate::limits;
 use crate::reasons;
 use crate::time::WallTime;
 use crate::xml::{self, Element, XmlError};
 
-/// Services of a list. The largest national ones have some hundred; a hostile one must not fill the memory.
-pub const MAX_SERVICES: usize = 20_000;
+limits! {
+    /// Services of one service list.
+    pub const MAX_SERVICES: usize = 20_000, "services" {
+        why: "The largest national lists have some hundred.",
+        full: "Further services are left out as `too_many`.",
+        free: "Holds for one document.",
+        test: "a_hostile_list_is_bounded_and_a_lenient_one_is_read",
+    }
+}
+
 /// Instances, pictures, genres, regions and such of one service.
 const MAX_OF_EACH: usize = 32;
 /// Languages of one text.
@@ -21,11 +30,27 @@ const MAX_TEXT: usize = 4000;
 /// Characters of a name.
 const MAX_NAME: usize = 400;
 /// Bytes of a URI.
-const MAX_URI: usize = crate::limits::MAX_URI_BYTES;
-/// Entries of all tables of channel numbers.
-const MAX_LCNS: usize = 65_536;
-/// Regions of a list.
-const MAX_REGIONS: usize = 4096;
+const MAX_URI: usize = limits::MAX_URI_BYTES;
+
+limits! {
+    /// Entries of all tables of channel numbers.
+    const MAX_LCNS: usize = 65_536, "numbers" {
+        why: "A list of 1,000 services with 60 regions.",
+        full: "Further entries are left out as `too_many`.",
+        free: "Holds for one document.",
+        test: "none",
+    }
+}
+
+limits! {
+    /// Regions of one service list.
+    const MAX_REGIONS: usize = 4096, "regions" {
+        why: "A national list has some hundred.",
+        full: "Further regions are left out as `too_many`.",
+        free: "Holds for one document.",
+        test: "a_hostile_list_is_bounded_and_a_lenient_one_is_read",
+    }
+}
 
 reasons! {
     /// Why a part of a service list is left out.

@@ -1,13 +1,38 @@
 //! Which bytes to ask for: pure.
 
+use crate::limits;
 use std::ops::Range;
 
-/// Ranges in one request. nginx and Apache take many; some origins answer more than a few with the whole object.
-const MAX_RANGES: usize = 16;
-/// Missing ranges looked at for one object. A pass that lost more is better fetched whole.
-pub const MAX_MISSING: usize = 1024;
-/// Bytes asked for with one request: what a lost connection costs at most.
-const MAX_REQUEST_BYTES: u64 = 8 << 20;
+limits! {
+    /// Ranges of one request.
+    const MAX_RANGES: usize = 16, "ranges" {
+        why: "Origins refuse requests with many ranges.",
+        full: "The next ranges go into the next request.",
+        free: "With the next request.",
+        test: "what_is_nearly_all_missing_is_one_range",
+    }
+}
+
+limits! {
+    /// Missing ranges of one object that are gathered.
+    pub const MAX_MISSING: usize = 1024, "ranges" {
+        why: "A loss of 2 % of 290 MB in bursts has some hundred.",
+        full: "Near ranges are joined: more is fetched than is missing.",
+        free: "Holds for one object.",
+        test: "what_is_nearly_all_missing_is_one_range",
+    }
+}
+
+limits! {
+    /// Bytes of one request.
+    const MAX_REQUEST_BYTES: u64 = 8 << 20, "bytes" {
+        why: "A second of 64 Mbit/s; a failed request is repeated as a whole.",
+        full: "The rest goes into the next request.",
+        free: "With the next request.",
+        test: "what_is_nearly_all_missing_is_one_range",
+    }
+}
+
 /// A gap of bytes that are there already is fetched again rather than paid for with another part's header.
 const GAP_BYTES: u64 = 512;
 

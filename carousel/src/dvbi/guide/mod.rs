@@ -20,6 +20,7 @@ mod write;
 use std::collections::BTreeMap;
 
 use super::{Image, Text};
+use crate::limits;
 use crate::reasons;
 use crate::time::WallTime;
 
@@ -30,10 +31,26 @@ pub use write::{
     library, more_episodes, now_next, programme, schedule, to_xml, window,
 };
 
-/// Programmes of a guide. 300 channels for a week have some 100,000; about 1 kB each.
-pub const MAX_PROGRAMMES: usize = 262_144;
-/// Events of a guide, and titles on demand.
-pub const MAX_EVENTS: usize = 524_288;
+limits! {
+    /// Programmes of a guide, and likewise groups.
+    pub const MAX_PROGRAMMES: usize = 262_144, "programmes" {
+        why: "300 channels for a week have some 100,000; about 1 kB each.",
+        full: "Further ones are left out as `too_many`.",
+        free: "When programmes are over and the guide is tidied.",
+        test: "none",
+    }
+}
+
+limits! {
+    /// Events of a guide, and titles on demand.
+    pub const MAX_EVENTS: usize = 524_288, "events" {
+        why: "300 channels for a week have some 100,000.",
+        full: "Further ones are left out as `too_many`.",
+        free: "When events are over and the guide is tidied.",
+        test: "hostile_documents_are_bounded",
+    }
+}
+
 /// Longest event. What lasts longer is an error in the guide, or a channel without programmes.
 pub const MAX_EVENT_MS: i64 = 24 * 3_600_000;
 /// Programmes shorter than this are an error in the guide.

@@ -10,11 +10,20 @@ use std::collections::HashMap;
 
 use crate::fec::{EncodingId, Oti, PayloadId};
 use crate::lct::Toi;
+use crate::limits;
 
 /// Symbols by which one may be late.
 const WINDOW: u32 = u64::BITS;
-/// Blocks of a session that are followed at a time: 40 bytes each. The half that was heard longest ago makes room.
-const MAX_TRACKS: usize = 1024;
+
+limits! {
+    /// Source blocks of a session whose symbols are followed to count losses.
+    const MAX_TRACKS: usize = 1024, "blocks" {
+        why: "Senders interleave some hundred; 40 bytes each.",
+        full: "The half that received a packet longest ago makes room; its losses are settled.",
+        free: "When a block ends or makes room.",
+        test: "tracks_are_bounded",
+    }
+}
 
 /// What tells the FEC Payload ID and the number of symbols in a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -34,6 +34,7 @@ use super::verify::inflate_fdt;
 use crate::alc::Packet;
 use crate::fec::{Oti, Partition, SymbolMap};
 use crate::lct::Toi;
+use crate::limits;
 use crate::limits::{
     EXPIRED_GRACE, MAX_EARLY_BYTES, MAX_OBJECT_SILENCE, MAX_OBJECTS_IN_FLIGHT, UNDATED_EXPIRY,
 };
@@ -72,13 +73,28 @@ impl Default for ReceiverConfig {
     }
 }
 
-/// Objects in flight without a name, a part of [`MAX_OBJECTS_IN_FLIGHT`], so that invented TOIs cannot displace objects
-/// that an FDT has described. Above, packets of further ones are dropped until these time out.
-const MAX_UNNAMED: usize = 128;
+limits! {
+    /// Objects in flight without a name, a part of MAX_OBJECTS_IN_FLIGHT, so that invented TOIs cannot displace described objects.
+    const MAX_UNNAMED: usize = 128, "objects" {
+        why: "Late joiners see a handful before the FDT.",
+        full: "Packets of further ones are dropped as `too_many_objects`.",
+        free: "When an object is described or has been silent for its timeout.",
+        test: "a_hundred_thousand_invented_tois_leave_room_for_described_objects",
+    }
+}
+
 /// How often TOIs that are done are looked through for those that have left the carousel.
 const DONE_SCAN: Duration = Duration::from_secs(60);
-/// Events that have not been polled yet. Above, the receiver takes no more packets that would make one.
-const MAX_EVENTS: usize = 4 * MAX_OBJECTS_IN_FLIGHT;
+
+limits! {
+    /// Events that have not been polled.
+    const MAX_EVENTS: usize = 4 * MAX_OBJECTS_IN_FLIGHT, "events" {
+        why: "Callers poll after every batch of packets.",
+        full: "Packets that would make an event are dropped as `events_full`.",
+        free: "When events are polled.",
+        test: "events_that_nobody_polls_stop_the_intake_not_the_memory",
+    }
+}
 
 /// What happened, in order. Polled with [`Receiver::poll_event`].
 #[derive(Debug)]

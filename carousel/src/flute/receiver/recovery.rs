@@ -10,9 +10,17 @@ use std::sync::Arc;
 use super::{DropReason, SymbolPlace};
 use crate::fec::{BlockCode, Partition, SymbolMap};
 use crate::lct::Toi;
+use crate::limits;
 
-/// Failed attempts at one block after which its further repair symbols are of no use: each takes the whole decoder.
-const MAX_ATTEMPTS: u32 = 8;
+limits! {
+    /// Failed attempts to decode one block.
+    const MAX_ATTEMPTS: u32 = 8, "attempts" {
+        why: "Two surplus symbols fail once in a million; each attempt takes the whole decoder.",
+        full: "Further repair symbols of the block are dropped.",
+        free: "When the block is complete, or its object is abandoned.",
+        test: "wrong_repair_symbols_cost_a_digest_and_floods_of_them_are_bounded",
+    }
+}
 
 /// What is kept of one source block.
 #[derive(Debug, Default)]
