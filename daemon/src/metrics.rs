@@ -328,6 +328,11 @@ impl Collector for Scrape {
         let (joined, revalidated) = player.filler().joined();
         sheet.counter("origin_joined_requests", "Requests that waited for another's fetch", joined)?;
         sheet.counter("origin_revalidated", "Objects that an origin has confirmed", revalidated)?;
+        sheet.counter(
+            "origin_passing_bodies",
+            "Bodies of unknown length that were not kept for want of room",
+            player.filler().passing(),
+        )?;
         let prefetched = PrefetchEnd::ALL.iter().map(|it| it.as_str()).zip(player.filler().prefetched());
         sheet.family(("origin_prefetches", "Objects fetched ahead of players, or not", "end"), prefetched)?;
         let not_kept = NotKept::ALL.iter().map(|it| it.as_str()).zip(player.filler().not_kept());

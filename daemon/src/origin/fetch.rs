@@ -328,6 +328,7 @@ impl Filler {
                 let end = offset + part.len() as u64;
                 if flight.length.is_none() && partial.grow(offset, end) == Grown::Passing {
                     if answer.keep {
+                        self.count_passing();
                         answer.keep = false;
                         tracing::debug!(key = %answer.key, offset, "a body of unknown length passes: there is no room to keep it");
                     }

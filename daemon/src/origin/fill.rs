@@ -246,6 +246,7 @@ pub struct Filler {
     joined: AtomicU64,
     revalidated: AtomicU64,
     prefetched: [AtomicU64; PrefetchEnd::ALL.len()],
+    passing: AtomicU64,
     /// Prefetches whose response has not begun.
     pub(super) prefetching: AtomicUsize,
 }
@@ -277,6 +278,7 @@ impl Filler {
             joined: AtomicU64::new(0),
             revalidated: AtomicU64::new(0),
             prefetched: Default::default(),
+            passing: AtomicU64::new(0),
             prefetching: AtomicUsize::new(0),
         })
     }
@@ -399,6 +401,15 @@ impl Filler {
         self.prefetching.fetch_sub(1, Ordering::Relaxed);
         self.prefetched[end as usize].fetch_add(1, Ordering::Relaxed);
         end
+    }
+
+    /// Bodies of unknown length that could not be kept for want of room, and passed through to their players.
+    pub fn passing(&self) -> u64 {
+        self.passing.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_passing(&self) {
+        self.passing.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Prefetches, in the order of [`PrefetchEnd::ALL`].
