@@ -23,7 +23,7 @@
 //! | [`multiplex`] | one transport stream by its tables: carousels and IP; its wrapping in datagrams | EN 300 468, RFC 2250 |
 //! | [`ip`], [`capture`] | packets in recordings | |
 //! | [`name`], [`digest`], [`time`], [`xml`] | keys, SHA-256 and MD5, instants and dates, documents | |
-//! | [`limits`], [`reason`] | limits on what the network can fill, reasons for drops | |
+//! | [`mod@limits`], [`reason`] | limits on what the network can fill, reasons for drops | |
 //! | `config` | configuration files with every mistake located (feature `config`) | |
 //!
 //! A delivery over a perfect link, both ends in one place:

@@ -25,7 +25,7 @@ pub enum Verb {
         /// Also carry files that no manifest refers to
         #[arg(long)]
         include_unreferenced: bool,
-        /// URL of the directory, as a [[source]] has it: absolute references below it are local
+        /// URL of the directory, as a `[[source]]` gives it: absolute references below it are local
         #[arg(long, value_name = "URL", default_value = "")]
         base: String,
     },

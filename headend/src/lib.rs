@@ -15,7 +15,7 @@
 //! | [`announce`], [`catalog`] | signalling documents; service lists and programme guides |
 //! | [`broadcast`] | all of the above from a configuration, updated while sources change |
 //! | [`follow`], `watch` | the thread that follows changes; file events |
-//! | [`line`], [`pace`], [`sink`] | framing for the link, pacing, output |
+//! | [`mod@line`], [`pace`], [`sink`] | framing for the link, pacing, output |
 //! | [`transmit`] | the loop around all of it, for `send` and `build` |
 //! | [`forecast`], [`simulate`], [`chart`] | feasibility, a simulated audience, the plan as a page |
 //! | [`scan`], [`inspect`] | reports on a package, and on a recording or a link |

@@ -42,7 +42,7 @@ impl Partition {
     ///
     /// # Errors
     /// `Illegal` if the OTI contradicts itself (no symbol length, no block length, more blocks than the payload ID can
-    /// number) or exceeds [`crate::limits`].
+    /// number) or exceeds [`mod@crate::limits`].
     pub fn new(oti: &Oti) -> Result<Self, WireError> {
         let illegal = |what, value| WireError::Illegal { what, value, clause: "RFC 5052 section 9.1" };
         let length = oti.transfer_length;

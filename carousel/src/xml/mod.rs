@@ -4,7 +4,7 @@
 //! each namespace and any prefix (TS 103 769 clause 10; both NIP captures). What a document room does not know it
 //! keeps as an `Element` and can write again. FDT Instances have a leaner reader of their own (`flute::fdt`), since
 //! they come many times a second. Entities other than the five of XML itself, DTDs and anything past the limits of
-//! [`crate::limits`] are refused.
+//! [`mod@crate::limits`] are refused.
 
 use std::fmt;
 use std::fmt::Write as _;

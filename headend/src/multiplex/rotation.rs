@@ -1,6 +1,6 @@
 //! The DSM-CC carousel that turns: what is on the air as modules, and which block is next.
 //!
-//! It follows [`Air`](crate::air::Air)'s objects, whoever puts them there, and repeats modules by the same
+//! It follows [`Air`]'s objects, whoever puts them there, and repeats modules by the same
 //! [`Schedule`](crate::schedule::Schedule) as FLUTE's objects: a module weighs what its objects weigh. DSI, DIIs and directories go round at their
 //! intervals, as do modules with manifests and init segments; together they never take more than a part of the stream.
 
