@@ -4,7 +4,7 @@
 //! manifests and init segments; then for each source a group of its own with one session a rung (TSI 10, 20, …) and
 //! one for everything else (TSI 2). HLS and DASH over the same segments share their sessions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use carousel::Digest;
@@ -48,7 +48,23 @@ pub struct Broadcast {
     made: Made,
     /// What of it is on the air, by URL.
     catalog_items: BTreeMap<String, (Digest, ItemId)>,
+    /// Whether sources are followed while they change.
+    is_followed: bool,
+    /// Manifests of live sources that name segments which have not been sent yet, in order.
+    held: VecDeque<Held>,
 }
+
+/// A manifest that goes out behind the segments that it names: players ask for those at once.
+#[derive(Debug)]
+struct Held {
+    source: usize,
+    prepared: Prepared,
+    /// Segments that are sent first.
+    behind: Vec<ItemId>,
+}
+
+/// Manifests that are held back. Each is a few kilobytes; at the limit the oldest goes out early.
+const MAX_HELD: usize = 256;
 
 /// The catalogue's documents never take more than this part of the link.
 const CATALOG_SHARE: u64 = 20;
@@ -136,13 +152,27 @@ impl Broadcast {
             catalog: None,
             made: Made::default(),
             catalog_items: BTreeMap::new(),
+            is_followed,
+            held: VecDeque::new(),
         };
         if broadcast.config.sources.is_empty() {
             return Err("nothing to send: the configuration has no [[source]]".to_owned());
         }
         let mut inventories = Vec::new();
+        let mut failures = Vec::new();
         for source in &broadcast.config.sources {
-            inventories.push(read_source(source, is_followed)?);
+            match read_source(source, is_followed) {
+                Ok(inventory) => inventories.push(inventory),
+                // A packager that starts later makes its folder then: following looks for it.
+                Err(why) if is_followed || source.path.exists() => {
+                    inventories.push(unread(source, &why));
+                    failures.push(why);
+                }
+                Err(why) => return Err(why),
+            }
+        }
+        if !is_followed && failures.len() == inventories.len() {
+            return Err(failures.join("\n"));
         }
         let total: u64 =
             inventories.iter().flat_map(|it| it.objects.values()).map(|object| object.length).sum();
@@ -175,7 +205,8 @@ impl Broadcast {
         broadcast.renew_catalog()?;
         for index in 0..broadcast.sources.len() {
             let changes = package::changes(&Inventory::default(), &broadcast.sources[index].inventory);
-            for object in manifests_first(changes.added, &broadcast.sources[index].inventory) {
+            let is_live = is_followed && broadcast.config.sources[index].reserved_bps.is_some();
+            for object in first_order(changes.added, &broadcast.sources[index].inventory, is_live) {
                 broadcast.add(index, &object)?;
                 hashed += object.length;
                 progress(hashed, total);
@@ -244,6 +275,8 @@ impl Broadcast {
         let mut followed = Followed::default();
         match update {
             Update::Changed { source, inventory, removed } => {
+                self.held
+                    .retain(|held| held.source != source || !removed.contains(&held.prepared.object.path));
                 for path in &removed {
                     if let Some(id) = self.sources[source].items.remove(path) {
                         self.air.withdraw(id);
@@ -344,8 +377,45 @@ impl Broadcast {
         }
     }
 
-    /// Puts an object on the air in the place of its predecessor.
+    /// Puts an object on the air in the place of its predecessor; holds a live source's manifest back while segments
+    /// that came before it are pending.
     fn put(&mut self, index: usize, prepared: Prepared) -> Result<(), String> {
+        let is_live = self.is_followed && self.config.sources[index].reserved_bps.is_some();
+        if is_live && prepared.object.role == Role::Manifest {
+            let items = self.sources[index].items.values().copied();
+            let is_segment =
+                |id: &ItemId| self.air.object(*id).is_some_and(|object| object.repeat == Repeat::Never);
+            let behind: Vec<ItemId> =
+                items.filter(|id| self.air.is_pending(*id)).filter(is_segment).collect();
+            let has_earlier = self.held.iter().any(|held| held.source == index);
+            if !behind.is_empty() || has_earlier {
+                self.held.push_back(Held { source: index, prepared, behind });
+                if self.held.len() > MAX_HELD
+                    && let Some(oldest) = self.held.pop_front()
+                {
+                    self.put_now(oldest.source, oldest.prepared)?;
+                }
+                return Ok(());
+            }
+        }
+        self.put_now(index, prepared)
+    }
+
+    /// Sends the manifests whose segments have been sent. To be called before each packet.
+    ///
+    /// # Errors
+    /// A manifest that does not fit its session.
+    pub fn release_held(&mut self) -> Result<(), String> {
+        while let Some(held) = self.held.front()
+            && !held.behind.iter().any(|id| self.air.is_pending(*id))
+            && let Some(held) = self.held.pop_front()
+        {
+            self.put_now(held.source, held.prepared)?;
+        }
+        Ok(())
+    }
+
+    fn put_now(&mut self, index: usize, prepared: Prepared) -> Result<(), String> {
         let Prepared { object, body, digest, md5, repair } = prepared;
         let source = &self.config.sources[index];
         let signalling = is_signalling(&object);
@@ -504,22 +574,38 @@ impl Broadcast {
 fn expiry_s(carousel: &Carousel, source: &Source, object: &ObjectSource) -> Option<u32> {
     let is_guide =
         object.role == Role::Other && ["xml", "json"].iter().any(|kind| object.content_type.ends_with(kind));
+    // A live manifest is replaced with every segment: a cache that keeps it stops the picture.
+    if object.role == Role::Manifest && source.reserved_bps.is_some() {
+        return Some(carousel.live_manifest_expiry_s).filter(|&seconds| seconds > 0);
+    }
     let usual = if is_guide { carousel.guide_expiry_s } else { carousel.expiry_s };
     Some(source.expiry_s.unwrap_or(usual)).filter(|&seconds| seconds > 0)
 }
 
-/// Manifests and init segments first: on a carousel that has just begun, they are what a player needs first. Of live
-/// presentations the newest segments go before older ones: players begin at the live edge.
-fn manifests_first(mut objects: Vec<ObjectSource>, inventory: &Inventory) -> Vec<ObjectSource> {
+/// The order of the first transmissions: manifests and init segments first, which a player needs first. Of live
+/// presentations the newest segments go before older ones: players begin at the live edge. A live source's manifests go
+/// behind the newest segments, which they name.
+fn first_order(mut objects: Vec<ObjectSource>, inventory: &Inventory, is_live: bool) -> Vec<ObjectSource> {
     let live = inventory.presentations.iter().filter(|it| it.live).flat_map(|it| &it.rungs);
     let ages: HashMap<&String, usize> =
         live.flat_map(|rung| rung.segments.iter().rev().enumerate().map(|(age, path)| (path, age))).collect();
-    objects.sort_by_key(|object| match object.role {
-        Role::Manifest => (0, 0),
-        Role::Init => (1, 0),
-        _ => (2, ages.get(&object.path).copied().unwrap_or(0)),
+    objects.sort_by_key(|object| match (object.role, ages.get(&object.path).copied().unwrap_or(0)) {
+        (Role::Manifest, _) => (if is_live { 3 } else { 0 }, 0),
+        (Role::Init, _) => (1, 0),
+        (_, 0) => (2, 0),
+        (_, age) => (4, age),
     });
     objects
+}
+
+/// What stands for a source that could not be read.
+fn unread(source: &Source, why: &str) -> Inventory {
+    let problem = Problem {
+        place: source.path.display().to_string(),
+        what: why.to_owned(),
+        mend: "the other sources are sent; `send` looks for this one again and again",
+    };
+    Inventory { root: source.path.clone(), problems: vec![problem], ..Inventory::default() }
 }
 
 fn manifests_of(inventory: &Inventory, base: &str) -> Vec<(String, String)> {
@@ -548,3 +634,6 @@ fn component(presentation: &Presentation, rung: &Rung, manifest: usize, base: &s
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -136,6 +136,7 @@ impl Transmission {
                 self.line.close();
             }
             self.do_what_is_due(now_ns, clocks, updates, observer)?;
+            self.broadcast.release_held()?;
             let wait_ns = self.pacer.wait_ns(now_ns);
             if wait_ns > min_sleep_ns {
                 clocks.sleep(Duration::from_nanos(wait_ns).min(MAX_SLEEP));

@@ -1,7 +1,7 @@
 //! What is on the air: sessions, the objects in them, and the next packet.
 //!
 //! ```text
-//! timers ──▶ urgent (FDT, announcement, manifests when due)  ┐
+//! timers ──▶ urgent (FDT; signalling when new and when due)    ┐
 //! rescan ─┬▶ live   (once each, within what is reserved)     │
 //!         └▶ fresh  (objects never sent yet, in order)       ├─▶ next packet ─▶ pace ─▶ sink
 //!            wave    (the objects being sent, in turns)      │
@@ -47,6 +47,8 @@ struct Item {
     air_bytes: u64,
     repair: SharedRepair,
     starts: u64,
+    /// Transmissions to the last symbol.
+    completed: u64,
 }
 
 /// Where a packet goes.
@@ -98,6 +100,8 @@ pub struct Air {
     items: BTreeMap<ItemId, Item>,
     lanes: Lanes,
     urgent: VecDeque<Job>,
+    /// Signalling that was never sent: it goes before all media, live too.
+    signalling: VecDeque<ItemId>,
     live: VecDeque<ItemId>,
     live_job: Option<Job>,
     reserve: Reserve,
@@ -154,6 +158,7 @@ impl Air {
                 config.cycle_ms.map(|ms| ms * 1_000_000),
             ),
             urgent: VecDeque::new(),
+            signalling: VecDeque::new(),
             live: VecDeque::new(),
             live_job: None,
             reserve: Reserve::new(config.reserved_bps),
@@ -228,9 +233,10 @@ impl Air {
         self.fdt_look_ns = 0;
         match object.repeat {
             Repeat::Never => self.live.push_back(id),
-            Repeat::Within { .. } | Repeat::Scheduled { .. } => self.lanes.add_fresh(id),
+            Repeat::Within { .. } => self.signalling.push_back(id),
+            Repeat::Scheduled { .. } => self.lanes.add_fresh(id),
         }
-        self.items.insert(id, Item { session, toi, object, air_bytes, repair, starts: 0 });
+        self.items.insert(id, Item { session, toi, object, air_bytes, repair, starts: 0, completed: 0 });
         Ok(id)
     }
 
@@ -242,6 +248,7 @@ impl Air {
         self.sessions[item.session].has_changed = true;
         self.fdt_look_ns = 0;
         self.lanes.remove(id);
+        self.signalling.retain(|&fresh| fresh != id);
         self.live.retain(|&live| live != id);
         let is_other = |job: &Job| !matches!(job, Job::Object { id: sent, .. } if *sent == id);
         self.wave.retain(|turn| is_other(&turn.job));
@@ -258,6 +265,7 @@ impl Air {
     fn end(&mut self, fdt_rounds: u32) {
         if self.ending.is_none() {
             self.urgent.clear();
+            self.signalling.clear();
             self.live.clear();
             self.live_job = None;
             self.lanes.clear_fresh();
@@ -363,9 +371,19 @@ impl Air {
         self.items.iter().map(|(&id, item)| (id, &item.object))
     }
 
+    /// An object on the air.
+    pub fn object(&self, id: ItemId) -> Option<&AirObject> {
+        self.items.get(&id).map(|item| &item.object)
+    }
+
     /// Whether the object is (still) on the air.
     pub fn has(&self, id: ItemId) -> bool {
         self.items.contains_key(&id)
+    }
+
+    /// Whether the object waits for its first transmission or is in it.
+    pub fn is_pending(&self, id: ItemId) -> bool {
+        self.items.get(&id).is_some_and(|item| item.completed == 0)
     }
 
     /// Objects that have been started at least once.
@@ -376,6 +394,7 @@ impl Air {
     /// Whether every object has been sent whole at least once.
     pub fn cycle_done(&self) -> bool {
         let idle = self.lanes.is_all_started()
+            && self.signalling.is_empty()
             && self.wave.is_empty()
             && self.between.is_empty()
             && self.live_job.is_none();
@@ -420,6 +439,13 @@ impl Air {
     fn queue_what_is_due(&mut self, now_ns: u64, wall: WallTime) {
         if now_ns >= self.fdt_look_ns {
             self.queue_fdts(now_ns, wall);
+        }
+        while self.urgent.is_empty()
+            && let Some(id) = self.signalling.pop_front()
+        {
+            if let Some(job) = self.start(id, now_ns) {
+                self.urgent.push_back(job);
+            }
         }
         while let Some(id) = self.lanes.take_due(now_ns) {
             if let Some(job) = self.start(id, now_ns) {
@@ -525,13 +551,13 @@ impl Air {
         if self.ending.is_some() {
             return None;
         }
-        while let Some(id) = self.next_fresh(now_ns) {
+        if now_ns < self.lead_ns() {
+            return None;
+        }
+        while let Some(id) = self.lanes.next_fresh(|_| true) {
             if let Some(job) = self.start(id, now_ns) {
                 return Some(job);
             }
-        }
-        if now_ns < self.lead_ns() {
-            return None;
         }
         if self.config.once {
             if !self.wave.is_empty() || self.live_job.is_some() {
@@ -548,12 +574,6 @@ impl Air {
             self.lanes.unschedule(id);
         }
         None
-    }
-
-    fn next_fresh(&mut self, now_ns: u64) -> Option<ItemId> {
-        let (items, is_lead) = (&self.items, now_ns < self.lead_ns());
-        let leads = |id| items.get(&id).is_some_and(|item| item.object.max_period_ms().is_some());
-        self.lanes.next_fresh(|id| !is_lead || leads(id))
     }
 
     /// Opens the body of an object. `None` if it is no longer what was announced: then it leaves the air, and the
@@ -657,7 +677,12 @@ impl Air {
     fn finish(&mut self, job: &Job) {
         match *job {
             Job::Object { id, broken: true, .. } => self.withdraw(id),
-            Job::Object { .. } => self.stats.objects_sent += 1,
+            Job::Object { id, .. } => {
+                self.stats.objects_sent += 1;
+                if let Some(item) = self.items.get_mut(&id) {
+                    item.completed += 1;
+                }
+            }
             Job::Fdt { .. } | Job::Close { .. } => {}
         }
     }

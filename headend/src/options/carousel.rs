@@ -43,6 +43,8 @@ pub struct Carousel {
     pub refresh_s: u64,
     /// How long caches may take an object for fresh after its last description; 0 says nothing.
     pub expiry_s: u32,
+    /// The same for manifests of live sources (those with `reserved_bps`), whatever `expiry_s` of the source says.
+    pub live_manifest_expiry_s: u32,
     /// The same for guides and metadata: XML and JSON that are no manifests.
     pub guide_expiry_s: u32,
 }
@@ -61,6 +63,7 @@ impl Default for Carousel {
             cycle_s: 3600,
             refresh_s: 900,
             expiry_s: 86_400,
+            live_manifest_expiry_s: 1,
             guide_expiry_s: 3600,
         }
     }

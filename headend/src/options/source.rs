@@ -124,10 +124,6 @@ impl Source {
         if self.prefix_s == Some(0) {
             wrong("prefix_s", "must be greater than 0".to_owned(), "leave it out, or give seconds");
         }
-        if !self.path.exists() {
-            let what = format!("{} does not exist", self.path.display());
-            wrong("path", what, "name a directory or a manifest");
-        }
         all
     }
 }
