@@ -319,7 +319,7 @@ impl Multiplex {
         }
     }
 
-    /// A unit begins on a PID that nobody looks into: perhaps a section of ours.
+    /// A payload unit begins on a PID that is not open: opens the PID if the unit may be a section that we read.
     #[cold]
     fn look_at_stranger(&mut self, bytes: &[u8; PACKET_BYTES]) {
         let Ok(packet) = Packet::parse(bytes) else { return };
@@ -385,7 +385,7 @@ impl Multiplex {
         }
     }
 
-    /// What was of no use in packets, sections, datagrams and tables, by the names of their metrics; a name may come more than
+    /// Packets, sections, datagrams and tables dropped, by the names of their metrics; a name may come more than
     /// once.
     pub fn dropped(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let packets = self.demux.dropped().map(|(why, count)| (why.as_str(), count));

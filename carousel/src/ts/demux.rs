@@ -1,4 +1,4 @@
-//! Which PIDs are looked into, and what all of them carry.
+//! PID filter: sections of the open PIDs, counters of all PIDs.
 
 use super::section::{Section, SectionAssembler, SectionDrop};
 use super::{PACKET_BYTES, PIDS, Packet, PacketDrop, Pid};
@@ -27,10 +27,10 @@ impl PidCount {
     }
 }
 
-/// Sections of the PIDs that somebody wants, and counts of all.
+/// Sections of the open PIDs, and counters of all PIDs.
 #[derive(Debug)]
 pub struct Demux {
-    /// Index into `open` and 1; 0: nobody wants the PID.
+    /// Index into `open`, plus 1; 0: the PID is not open.
     slots: Box<[u8; PIDS]>,
     open: Vec<(Pid, SectionAssembler)>,
     counts: Box<[PidCount; PIDS]>,
@@ -132,7 +132,7 @@ impl Demux {
             match section {
                 Ok(section) => each(*pid, Ok(section)),
                 Err(drop) => {
-                    // Times have no CRC_32 in the usual place, and are for whoever wants them.
+                    // A TDT has no CRC_32: it is no error, and the caller may read it.
                     if drop != SectionDrop::NoCrc || *pid != Pid::TDT {
                         dropped[drop as usize] += 1;
                     }
@@ -152,12 +152,12 @@ impl Demux {
         (0..PIDS as u16).map(Pid::new).map(|pid| (pid, self.count(pid))).filter(|(_, it)| it.packets > 0)
     }
 
-    /// Packets of no use, by reason.
+    /// Packets dropped, by reason.
     pub fn dropped(&self) -> impl Iterator<Item = (PacketDrop, u64)> {
         PacketDrop::ALL.iter().map(|&drop| (drop, self.dropped[drop as usize]))
     }
 
-    /// Sections of no use, by reason.
+    /// Sections dropped, by reason.
     pub fn sections_dropped(&self) -> impl Iterator<Item = (SectionDrop, u64)> {
         SectionDrop::ALL.iter().map(|&drop| (drop, self.sections_dropped[drop as usize]))
     }

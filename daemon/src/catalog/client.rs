@@ -2,7 +2,7 @@
 
 use carousel::name::ObjectKey;
 
-/// The host that DVB-NIP reserves: nobody but a box answers there.
+/// The host that DVB-NIP reserves for the gateway in the home.
 const NIP_HOST: &str = "dvb.gw/";
 
 /// Who asks, as far as URLs go.

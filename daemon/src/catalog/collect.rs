@@ -1,4 +1,4 @@
-//! From the store to a snapshot: which objects are lists and guides, and what they say.
+//! Collection of the catalogue from the store: service lists, guides, entry points.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub(super) struct Seen {
     guides: BTreeMap<String, (Digest, Arc<Guide>)>,
 }
 
-/// What is left out, and what people are told of it.
+/// Parts that are left out, and the messages about them.
 #[derive(Debug, Default)]
 struct Messages {
     texts: Vec<String>,

@@ -173,7 +173,7 @@ impl Catalog {
     pub async fn keep_looking(self: Arc<Self>, shared: Arc<Shared>) {
         loop {
             let (catalog, of) = (Arc::clone(&self), Arc::clone(&shared));
-            // A panic of one look is told by tokio; the next look comes all the same.
+            // tokio reports the panic of one task; the next interval starts another one.
             let _ = tokio::task::spawn_blocking(move || catalog.look(&of)).await;
             tokio::time::sleep(LOOK_INTERVAL).await;
         }

@@ -1,4 +1,4 @@
-//! `[[transport_stream]]`: where a stream comes from, and how a tuner gets it.
+//! Configuration of transport streams, `[[transport_stream]]`: source and tuning.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! From packets to datagrams and files.
+//! Processing of one transport stream: packets and frames to datagrams and files of carousels.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! Datagrams that came inside a stream, on their way to the shards that have their groups.
+//! Hand-over of datagrams out of a stream to the shards of their groups.
 //!
 //! Gathered into one buffer a shard, handed over when that is full or the stream's read is over; a shard that is busy
 //! loses the batch, counted, rather than holding up the tuner.

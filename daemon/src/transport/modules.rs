@@ -1,4 +1,4 @@
-//! Where modules of carousels lie while they come: short ones in memory, long ones in an unnamed file of the store.
+//! Storage of carousel modules under reassembly: short ones in memory, long ones in an unnamed file of the store.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! What status and metrics say of transport streams. Written once a second by each stream's thread.
+//! State of the transport streams for status and metrics, written once a second by the thread of each stream.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -55,7 +55,7 @@ pub struct StreamState {
     pub files: u64,
     /// Times that a continuity counter was not the expected one.
     pub continuity_errors: u64,
-    /// What was of no use, by reason.
+    /// Dropped, by reason.
     pub dropped: BTreeMap<&'static str, u64>,
     /// Its carousels.
     pub carousels: Vec<CarouselState>,

@@ -1,4 +1,4 @@
-//! One thread a stream: it opens the input, reads it, and opens it again when it fails or loses lock.
+//! Threads of the transport streams, one for each: open the input, read it, open it again after a failure or a loss of lock.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,12 +24,12 @@ const LOOK: Duration = Duration::from_millis(1000);
 const RETRY: Duration = Duration::from_secs(5);
 /// Without lock for so long, the tuner is tuned anew.
 const RETUNE: Duration = Duration::from_secs(5);
-/// A recording is read faster than groups are joined that it tells of: it is read again, so often at most, while it brings
-/// datagrams that nobody takes.
+/// Passes over a recording at most. It is read faster than the groups that it announces are joined, and read again while
+/// datagrams come for groups that are not joined.
 const PASSES: u32 = 4;
 /// For groups to be joined, and for shards to publish what they have counted: they do twice a second.
 const SETTLE: Duration = Duration::from_millis(1000);
-/// A wait that ends when somebody wants to stop.
+/// Interval at which a waiting thread looks at its stop flag.
 const NAP: Duration = Duration::from_millis(100);
 
 /// What a thread needs of the others.
@@ -59,7 +59,7 @@ impl TransportThread {
     /// Starts a thread for each of `streams`.
     ///
     /// # Errors
-    /// If no thread is to be had.
+    /// If a thread cannot be created.
     pub fn start(
         shared: Arc<Shared>,
         shards: Vec<Ear>,
@@ -76,7 +76,7 @@ impl TransportThread {
     /// Makes the threads those of `streams`: what is the same goes on.
     ///
     /// # Errors
-    /// If no thread is to be had.
+    /// If a thread cannot be created.
     pub fn set(&mut self, streams: &[TransportStream]) -> std::io::Result<()> {
         let stays = |running: &Running| streams.contains(&running.stream);
         let gone: Vec<String> =
@@ -170,7 +170,7 @@ fn run(around: &Around, stream: &TransportStream, stop: &AtomicBool) {
     }
 }
 
-/// Datagrams that came for groups nobody listened to, or for which shards had no room.
+/// Datagrams for groups that were not joined, or for which shards had no room.
 fn untaken(around: &Around, forward: &Forward) -> u64 {
     around.shared.stats.losses().other_group + forward.lost()
 }

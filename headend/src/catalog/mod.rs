@@ -1,4 +1,4 @@
-//! What is announced to televisions: DVB-I.
+//! The DVB-I catalogue: service list, content guide, pictures.
 //!
 //! ```text
 //! configuration ─┐                 ┌─ service list (XML of an edition, JSON)
@@ -249,7 +249,7 @@ fn guide_documents(
     if !guide.on_demand.is_empty() {
         add("library.xml", &tva::library(guide, &options));
     }
-    // What is in the files is told by their digests; the manifest says when they last changed.
+    // The digests of the files identify their content; the manifest has the date of the last change.
     let told: Vec<u8> = documents.iter().flat_map(|it| carousel::Digest::of(&it.bytes).0).collect();
     let changed_s = versions.of("guide", &told, newest_s);
     let manifest = GuideManifest {

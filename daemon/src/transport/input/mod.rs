@@ -1,4 +1,5 @@
-//! Where packets come from. Each input opens what it needs, waits a little for what comes, and closes when dropped.
+//! Inputs of transport streams: sockets, SAT>IP servers, tuners, recordings. Each opens what it needs, waits a short time in
+//! a read, and closes when dropped.
 
 mod datagrams;
 mod dvb;

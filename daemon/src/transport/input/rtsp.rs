@@ -218,7 +218,7 @@ fn line(connection: &mut BufReader<TcpStream>) -> Result<String, RtspError> {
     Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
 }
 
-/// Passes over what servers send before a response: blocks of RTP that nobody asked for, empty lines.
+/// Skips what servers send before a response: blocks of RTP that were not requested, empty lines.
 fn pass_over(connection: &mut BufReader<TcpStream>) -> Result<(), RtspError> {
     for _ in 0..MAX_INTERLEAVED {
         match connection.fill_buf().map_err(|err| no_answer(&err))?.first() {

@@ -90,7 +90,7 @@ impl SatIp {
             let url = format!("rtsp://{server}/?{}&pids={FIRST_PIDS}", queries[attempt]);
             match rtsp.ask("SETUP", &url, &[("Transport", &transport)]) {
                 Ok(answer) => break answer,
-                // Other parameters may be what it wants; that it has no tuner left (404, 503) is for another day.
+                // Other parameters may be accepted; no free tuner (404, 503) is retried later with the same ones.
                 Err(RtspError::Refused { status: 400 | 403 | 406 | 451 | 500, .. })
                     if attempt + 1 < queries.len() =>
                 {
@@ -285,7 +285,7 @@ fn query(carrier: &Carrier, attempt: usize) -> String {
     query.push_str(&format!("&sr={}", carrier.symbol_rate_ksps));
     match code_rate {
         Some(code_rate) => query.push_str(&format!("&fec={code_rate}")),
-        // Demodulators of DVB-S find it out where it is left out; servers that want it are told something after all.
+        // Demodulators of DVB-S find the code rate by themselves; it is sent after a refusal only.
         None if is_s2 || attempt > 0 => query.push_str(&format!("&fec={}", assumed.code_rate)),
         None => {}
     }

@@ -1,4 +1,4 @@
-//! What is wrong, told a few times for each kind and counted from then on: a grabber makes one mistake ten thousand times.
+//! Problems of one guide file: the first of each kind are listed, all are counted, since a grabber repeats a mistake for every entry.
 
 use std::collections::BTreeMap;
 

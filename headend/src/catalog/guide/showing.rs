@@ -26,14 +26,14 @@ const MAX_URL_BYTES: usize = 2048;
 pub(super) struct Showing {
     /// Its number in the file, from 1.
     pub(super) number: u64,
-    /// Its line, from 1; 0: nobody knows.
+    /// Its line, from 1; 0: not known.
     pub(super) line: u64,
     /// Channel id of the file.
     pub(super) channel: String,
     /// The service that shows it.
     pub(super) service: String,
     pub(super) start: WallTime,
-    /// `NO_END` if nobody tells.
+    /// `NO_END` if the file has none.
     pub(super) end: WallTime,
     /// What a programme database calls the programme.
     pub(super) id: Option<String>,
