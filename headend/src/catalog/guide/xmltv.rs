@@ -54,7 +54,7 @@ fn element(piece: &Piece<'_>, number: u64, namespaces: &str, into: &mut Collecto
         "" => xml::parse(text.as_bytes()),
         // Prefixes are declared at the root.
         _ => xml::parse(format!("<tv {namespaces}>{text}</tv>").as_bytes()).and_then(|mut root| {
-            root.children.pop().ok_or(XmlError::Missing { what: "element", within: "tv".into() })
+            root.children.pop().ok_or_else(|| XmlError::Missing { what: "element", within: "tv".into() })
         }),
     };
     // What is still being written is not there yet.
@@ -99,8 +99,7 @@ fn line_within(piece: &Piece<'_>, why: Option<&XmlError>) -> u64 {
 
 /// The title of a programme that cannot be read, for a message.
 fn title(text: &str) -> String {
-    let title =
-        text.split_once("<title").and_then(|(_, rest)| Some(rest.split_once('>')?.1.split("</").next()?));
+    let title = text.split_once("<title").and_then(|(_, rest)| rest.split_once('>')?.1.split("</").next());
     title.map_or_else(String::new, |title| {
         let title = title.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
         format!(", {}", quoted(&clean(&title, MAX_TITLE_CHARS)))
