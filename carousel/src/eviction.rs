@@ -1,4 +1,4 @@
-//! Who leaves a cache next: least recently used, SIEVE, or S3-FIFO, over slots that the index numbers.
+//! Eviction orders of a cache: least recently used, SIEVE and S3-FIFO, over the slots of an index.
 //!
 //! Every operation is O(1) on average. A policy never takes what may not go (somebody is being served from it): it looks
 //! at the next one, at most [`MOST_LOOKS`] times. What each is worth on the reference workload: `cargo xtask bench evict`.

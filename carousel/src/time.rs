@@ -1,4 +1,4 @@
-//! Two times that cannot be mixed: [`Instant`] for intervals, [`WallTime`] for what senders and players call the date.
+//! Monotonic time ([`Instant`]) and the date ([`WallTime`]), as two types that cannot be mixed.
 //!
 //! Neither is ever sampled here; both arrive as arguments. NTP timestamps (FDT `Expires`, EXT_TIME) are 32-bit
 //! seconds since 1900 that wrap on 2036-02-07T06:28:16Z; [`WallTime::from_ntp_seconds`] reads them relative to

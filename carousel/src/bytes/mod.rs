@@ -1,4 +1,4 @@
-//! Cursors over wire bytes: the one place where lengths from outside are compared with what is there.
+//! Cursors over wire bytes, which check every length from outside.
 //!
 //! [`Reader`] and [`Writer`] are used by every format in this crate; nothing else indexes into a datagram.
 //! All integers on the wires that we speak are big-endian.

@@ -1,4 +1,4 @@
-//! Recordings of a network: pcap and pcapng read from bytes, pcap written.
+//! Capture files: reading of pcap and pcapng, writing of pcap.
 //!
 //! Reading goes over a slice (a mapped file), so a capture of many gigabytes is never in memory. Parsing of the file
 //! formats is the `pcap-parser` crate's; here are the walk, the clock's unit and the way down to UDP.

@@ -1,4 +1,4 @@
-//! Objects to modules: what lies where, and what has changed. [`super::write`] makes sections of it.
+//! Assignment of objects to modules, with the changes between two versions. [`super::write`] makes sections of it.
 //!
 //! The builder knows where everything lies and what has changed, and holds no object's bytes: they are read when a block
 //! is written. What follows from that: small objects share a module, in the order in which they come; a module is

@@ -1,4 +1,4 @@
-//! What a receiver takes and gives: room for modules, whole files, and why something was of no use.
+//! Interface of the DSM-CC receiver: storage for modules, complete files, and reasons for drops.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! From whole modules to files: objects that get their names from directories, modules that are files themselves.
+//! Extraction of files from complete modules: objects named by directories, and modules that are files themselves.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

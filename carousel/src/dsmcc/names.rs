@@ -1,4 +1,4 @@
-//! Paths of a carousel's objects: the directories that have come, walked from the service gateway.
+//! Paths of a carousel's objects, from the received directories, beginning at the service gateway.
 //!
 //! Directories may contain themselves, each other, or one another a thousand times; names may be `..`. A walk goes no
 //! deeper than [`MAX_CAROUSEL_DEPTH`], never into a directory that it is in, and ends at [`MAX_CAROUSEL_NAMES`].

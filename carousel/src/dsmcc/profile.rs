@@ -1,4 +1,4 @@
-//! How a carousel is made, and what goes into it.
+//! Profile of a carousel that is built, and the objects that go into it.
 
 use crate::digest::Digest;
 

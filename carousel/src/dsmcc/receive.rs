@@ -1,4 +1,4 @@
-//! From sections to files: any sender's carousel, in any order, with losses.
+//! Reassembly of one DSM-CC carousel from its sections, in any order and with losses.
 //!
 //! A module is complete as soon as each of its blocks was seen once, in whatever order; blocks that come before their DII
 //! are kept for it, within a bound. A file is handed out when its bytes and its name are there, once for each version;

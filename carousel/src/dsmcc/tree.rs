@@ -1,4 +1,4 @@
-//! The directories of a carousel that is built: which names are where, and which directories have changed.
+//! Directory tree of a carousel that is built, with the directories that have changed.
 //!
 //! Names that no directory can hold are made holdable: a path is for people and other receivers, the URI stands in the
 //! file's description. An empty segment becomes `~`, a long one is cut and gets a hash; a directory that is full goes on

@@ -1,4 +1,4 @@
-//! A whole module, checked and without its compression.
+//! Verification and decompression of complete modules.
 
 use super::delivery::{CarouselDrop, Content, ModuleStorage};
 use super::message::ModuleInfo;

@@ -1,4 +1,4 @@
-//! What a FEC scheme makes of one source block.
+//! Encoding and decoding of one source block, for each FEC scheme.
 //!
 //! The mathematics of Raptor and RaptorQ come from crates, whose assertions must never see numbers from the network:
 //! [`BlockCode::new`] refuses what they would not take. Symbols are passed at their full length; the short last symbol

@@ -1,4 +1,4 @@
-//! What has arrived and is not where readers look for it yet.
+//! Symbols that have arrived and are not yet readable.
 
 use super::sync::{AtomicU64, Ordering};
 

@@ -1,4 +1,4 @@
-//! How a sender protects an object: which scheme, in which blocks, with how many repair symbols.
+//! Protection of an object: FEC scheme, source blocks, and number of repair symbols.
 
 use super::{BlockCode, EncodingId, Oti, Partition, SchemeInfo, Sequence};
 

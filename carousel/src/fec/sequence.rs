@@ -1,4 +1,4 @@
-//! The order in which the symbols of an object go out.
+//! Transmission order of the symbols of an object.
 //!
 //! Without a code: block after block, so that a receiver fills the object from its beginning. With one: a symbol of each
 //! block in turn, source symbols before repair symbols, so that a burst hits many blocks lightly instead of one hard.

@@ -1,4 +1,4 @@
-//! Which symbols of an object have arrived.
+//! Bit map of the symbols of an object that have been received.
 //!
 //! One bit a symbol, written by the one receiver that owns the object and read by anyone (a player's response that
 //! waits for a range, the repair policy). A bit is set with `Release` after the symbol's bytes are in place, so who

@@ -1,5 +1,5 @@
-//! FDT Instances arrive in packets of TOI 0 and repeat for ever; this puts them together, notices what is new, and
-//! costs nothing for what is not.
+//! Reassembly of FDT Instances from packets of TOI 0. Carousels repeat them endlessly; an instance that was received before
+//! costs little and is not reported again.
 //!
 //! Instance IDs jump, repeat and restart on real carousels (Eutelsat numbers them like the newest object's TOI), so an
 //! ID says only which packets belong together. An instance is new if its bytes are.

@@ -1,4 +1,4 @@
-//! Packets of one FLUTE session. Says how a packet looks; which packet goes when is the plan's business.
+//! Packets of one FLUTE session. The order of the packets is up to the caller.
 //!
 //! The FDT is kept as *pages*: each page lists some files and is sent as one FDT Instance. Adding or withdrawing an
 //! object changes one page, so a carousel of 100,000 objects repeats its FDT without ever sending it as one piece.

@@ -1,4 +1,4 @@
-//! The FDT of one session: the union of its unexpired instances (RFC 6726 section 3.4.1).
+//! The FDT of one session: the union of its unexpired instances (RFC 6726 sections 3.2 and 3.3).
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! From transported bytes to the object: digests and content encoding.
+//! Verification of received objects: digests, lengths and content encoding.
 //!
 //! Kept apart from the receiver, because hashing and inflating megabytes must not hold up a receive thread.
 

@@ -1,4 +1,4 @@
-//! Fragmented datagrams put together (RFC 791, RFC 8200 section 4.5). Some senders use symbols larger than their MTU.
+//! Reassembly of fragmented IP datagrams (RFC 791 section 3.2, RFC 8200 section 4.5). Some senders use symbols larger than their MTU.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;

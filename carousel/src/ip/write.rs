@@ -1,4 +1,4 @@
-//! Packets that we make: IP with checksum, UDP with checksum, Ethernet around them for recordings.
+//! Writing of IP and UDP packets with their checksums, and of Ethernet frames for recordings.
 
 use std::net::{IpAddr, SocketAddr};
 

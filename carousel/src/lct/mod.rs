@@ -26,7 +26,7 @@ pub struct Tsi(pub u64);
 pub struct Toi(pub u128);
 
 impl Toi {
-    /// The TOI that carries FDT Instances (RFC 6726 section 3.4.1).
+    /// The TOI that carries FDT Instances (RFC 6726 section 3.4).
     pub const FDT: Self = Self(0);
 }
 

@@ -1,4 +1,4 @@
-//! What an object's name on the air is to a player.
+//! URLs under which players know the objects of a session.
 //!
 //! A sender may name its objects anything (`tag:…`); the configuration says which URL a manifest has
 //! (`transportObjectURI` → locator) and which URL stands for a common beginning (`transportObjectBaseURI` → `BaseURL`,

@@ -1,4 +1,4 @@
-//! Which sessions to listen to, and why: from static entries, the announcement channel's bootstrap, and the gateway
+//! Directory of the sessions to receive: from static entries, the announcement channel's bootstrap, and the gateway
 //! configurations that it leads to (TS 103 876 clause 8.2: two steps).
 //!
 //! Documents come in as they arrive, a set of sessions comes out. A new version of a document replaces what its

@@ -1,4 +1,4 @@
-//! NIPContentGuideManifest: which files of a content guide are on the air, for which time, under which tags.
+//! NIPContentGuideManifest: files of a content guide on the air, with their times and tags.
 //!
 //! A service list's ScheduleInfoEndpoint points to it; its tags are those of the transport sessions (`@tags` of a
 //! gateway configuration) that carry the guide's files. The text of the clause was not at hand; one broadcaster's
