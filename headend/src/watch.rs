@@ -165,8 +165,10 @@ impl Watch {
             return self.files.insert(path, found.clone()) != Some(found);
         }
         let is_written = mask.contains(EventMask::MODIFY);
-        let pending =
-            self.pending.entry(path.clone()).or_insert(Pending { changed: Instant::now(), is_written });
+        let pending = self
+            .pending
+            .entry(path.clone())
+            .or_insert_with(|| Pending { changed: Instant::now(), is_written });
         pending.changed = Instant::now();
         pending.is_written |= is_written;
         let unfinished = FileOnDisk { is_finished: false, ..found };

@@ -276,6 +276,9 @@ const MBMS_2007: &str = "urn:3GPP:metadata:2007:MBMS:FLUTE:FDT";
 const SKYCACHE_FDT: &str = "urn:skycache:flute:fdt:2026";
 
 impl FdtInstance {
+    /// `expires` of an instance that says nothing.
+    pub const NO_EXPIRES: u32 = u32::MAX;
+
     /// Writes the XML: OTI on every `File` and, from the first file, on the instance, since receivers differ in where
     /// they look (GPAC divides by zero without the former, others read only the latter).
     pub fn to_xml(&self, namespace: FdtNamespace) -> String {

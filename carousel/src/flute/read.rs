@@ -3,6 +3,8 @@
 //! A `File` that cannot be used (no name, no TOI, TOI 0, numbers that are none) is left out and counted, so that one
 //! bad entry does not hide the others.
 
+use std::borrow::Cow;
+
 use quick_xml::Reader;
 use quick_xml::XmlVersion;
 use quick_xml::events::{BytesStart, Event};
@@ -18,16 +20,20 @@ impl FdtInstance {
     /// Reads an FDT Instance in any of its namespaces. Also gives the number of `File` elements that were unusable.
     ///
     /// # Errors
-    /// `Malformed` for bad XML, `Missing` if the root is not `FDT-Instance` or has no `Expires`, `TooLarge` above
+    /// `Malformed` for bad XML, `Missing` if the root is not `FDT-Instance`, `TooLarge` above
     /// [`MAX_FDT_BYTES`].
     pub fn parse(bytes: &[u8]) -> Result<(Self, usize), XmlError> {
         if bytes.len() as u64 > MAX_FDT_BYTES {
             return Err(XmlError::TooLarge("FDT Instance larger than 1 MiB"));
         }
-        let text = std::str::from_utf8(bytes).map_err(|err| XmlError::Malformed {
-            offset: err.valid_up_to() as u64,
-            why: "not UTF-8".to_owned(),
-        })?;
+        let text = match std::str::from_utf8(bytes) {
+            Ok(text) => Cow::Borrowed(text),
+            Err(_) if is_latin1(bytes) => Cow::Owned(bytes.iter().map(|&byte| char::from(byte)).collect()),
+            Err(err) => {
+                let offset = err.valid_up_to() as u64;
+                return Err(XmlError::Malformed { offset, why: "not UTF-8".to_owned() });
+            }
+        };
         let mut reader = Reader::from_str(text.trim_start_matches('\u{feff}'));
         let mut parser = Parser::default();
         loop {
@@ -47,6 +53,8 @@ impl FdtInstance {
                     parser.end(end.local_name().as_ref());
                 }
                 Event::Text(text) => parser.text(&text.xml10_content()),
+                // A document type that declares nothing is only a name; entities are never expanded.
+                Event::DocType(declaration) if !declaration.contains('[') => {}
                 Event::DocType(_) => {
                     return Err(malformed("document type declarations are refused".to_owned()));
                 }
@@ -68,6 +76,16 @@ impl FdtInstance {
             .ok_or_else(|| XmlError::Missing { what: "FDT-Instance", within: "document".to_owned() })?;
         Ok((instance, parser.unusable))
     }
+}
+
+/// Whether an XML declaration says ISO 8859-1, whose bytes are the first code points.
+fn is_latin1(bytes: &[u8]) -> bool {
+    let head = &bytes[..bytes.len().min(100)];
+    let declaration = head.split(|&byte| byte == b'>').next().unwrap_or_default();
+    declaration.starts_with(b"<?xml")
+        && ["iso-8859-1", "latin1", "us-ascii"]
+            .iter()
+            .any(|name| declaration.windows(name.len()).any(|it| it.eq_ignore_ascii_case(name.as_bytes())))
 }
 
 #[derive(Default)]
@@ -97,8 +115,9 @@ impl Parser {
                     }
                     _ => {}
                 })?;
-                // Some senders write more than 32 bits; all of NTP's eras look alike in the low ones.
-                instance.expires = expires.ok_or("FDT-Instance without a readable Expires")? as u32;
+                // Some senders write more than 32 bits; all of NTP's eras look alike in the low ones. Others leave it out,
+                // against RFC 6726 section 3.4.2: the receiver then counts from the time of reception.
+                instance.expires = expires.map_or(FdtInstance::NO_EXPIRES, |it| it as u32);
                 self.instance = Some(instance);
             }
             ("File", true) => {
@@ -302,14 +321,29 @@ mod tests {
     }
 
     #[test]
+    fn takes_what_senders_write_beside_the_standard() {
+        let file = "<File TOI='1' Content-Location='http://h/\u{e9}'/></FDT-Instance>";
+        for head in [
+            "<FDT-Instance>",
+            "<FDT-Instance Expires='never'>",
+            "<!DOCTYPE FDT-Instance><FDT-Instance Expires='1'>",
+        ] {
+            let (instance, unusable) = FdtInstance::parse(format!("{head}{file}").as_bytes()).unwrap();
+            assert_eq!((instance.files.len(), unusable), (1, 0), "{head}");
+        }
+        let text = format!("<?xml version='1.0' encoding='ISO-8859-1'?><FDT-Instance Expires='1'>{file}");
+        let bytes: Vec<u8> = text.chars().map(|it| it as u8).collect();
+        assert_eq!(FdtInstance::parse(&bytes).unwrap().0.files[0].content_location, "http://h/\u{e9}");
+        assert!(FdtInstance::parse(&bytes[44..]).is_err(), "without a declaration it is no text");
+    }
+
+    #[test]
     fn refuses_what_is_no_fdt_instance() {
         for bad in [
             "",
             "<a/>",
-            "<FDT-Instance/>",
-            "<FDT-Instance Expires='x'/>",
             "<FDT-Instance Expires='1'>",
-            "<!DOCTYPE x><FDT-Instance Expires='1'/>",
+            "<!DOCTYPE x [<!ENTITY e 'v'>]><FDT-Instance Expires='1'/>",
             "<FDT-Instance Expires='1' Expires='2'/>",
         ] {
             assert!(FdtInstance::parse(bad.as_bytes()).is_err(), "{bad}");

@@ -269,7 +269,7 @@ fn ts_begins_inside(head: &[u8]) -> bool {
             // Slices of others; IDR, SEI (recovery point), SPS.
             0x1b => match byte & 0x1f {
                 1 => has_picture = true,
-                5 | 6 | 7 => return false,
+                5..=7 => return false,
                 _ => {}
             },
             // Slices of others; IRAP, VPS, SPS. PES start codes are above 0xb8.

@@ -135,7 +135,8 @@ pub(super) fn parse(root: &Element, around: &Surroundings<'_>) -> Result<Mpd, St
         let next = (at + 1 < periods.len()).then(|| seconds(period_of(at + 1), "start")).flatten();
         let end = if at + 1 == periods.len() { mpd.duration_s } else { None };
         let until = |end: f64| start.map(|start| (end - start).max(0.0));
-        let duration_s = seconds(period, "duration").or(next.and_then(until)).or(end.and_then(until));
+        let duration_s =
+            seconds(period, "duration").or_else(|| next.and_then(until)).or_else(|| end.and_then(until));
         next_start = start.zip(duration_s).map(|(start, duration)| start + duration);
         let id = period.attribute("id").map_or_else(|| at.to_string(), str::to_owned);
         let Ok(period_base) = base_of(&base, period, around) else { continue };

@@ -119,7 +119,7 @@ impl<'a> Reading<'a> {
             return true;
         }
         // `/live/stream` is a playlist for servers that name types themselves.
-        !name.contains('.') && self.files.get(path).is_some_and(|file| sniff(file))
+        !name.contains('.') && self.files.get(path).is_some_and(sniff)
     }
 
     /// The title is what nothing else refers to; of several, what offers most, in the outermost folder, not what comes
@@ -777,8 +777,7 @@ impl<'a> Reading<'a> {
 
     fn own_path(&mut self, place: &str, reference: &str) {
         let base = self.resolver.uri_of("");
-        let host =
-            base.splitn(4, '/').nth(2).filter(|_| !self.options.base.is_empty()).unwrap_or("the origin");
+        let host = base.split('/').nth(2).filter(|_| !self.options.base.is_empty()).unwrap_or("the origin");
         let what = format!(
             "{reference} is a path of the packager's machine: players ask for https://{host}{reference}"
         );

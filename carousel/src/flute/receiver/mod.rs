@@ -83,6 +83,8 @@ limits! {
     }
 }
 
+/// How long an FDT Instance without `Expires` holds: the usual lifetime, renewed by every repeat.
+const UNSAID_EXPIRY_MS: i64 = 3_600_000;
 /// How often TOIs that are done are looked through for those that have left the carousel.
 const DONE_SCAN: Duration = Duration::from_secs(60);
 
@@ -452,9 +454,12 @@ impl<B> Receiver<B> {
         let Some(xml) = inflate_fdt(assembled.encoding, assembled.bytes) else {
             return Verdict::Dropped(DropReason::Fdt(FdtDrop::Encoding));
         };
-        let Ok((instance, unusable)) = FdtInstance::parse(&xml) else {
+        let Ok((mut instance, unusable)) = FdtInstance::parse(&xml) else {
             return Verdict::Dropped(DropReason::FdtUnreadable);
         };
+        if let Some(wall) = wall.filter(|_| instance.expires == FdtInstance::NO_EXPIRES) {
+            instance.expires = wall.plus_ms(UNSAID_EXPIRY_MS).ntp_seconds();
+        }
         self.stats.unusable_files += unusable as u64;
         if wall.is_some_and(|wall| WallTime::from_ntp_seconds(instance.expires, wall) < wall) {
             // If our date was wrong, its next repeat is looked at with the right one.
