@@ -77,6 +77,10 @@ pub fn load<T: DeserializeOwned>(text: &str) -> Result<T, Vec<Mistake>> {
             .map(|c| if c == '\n' { "\n".into() } else { " ".repeat(c.len_utf8()) })
             .collect();
         blanked.replace_range(place.range, &blank);
+        // What is left must be TOML still: a mistake that blanking makes is none of the file.
+        if Document::parse(blanked.as_str()).is_err() {
+            break;
+        }
     }
     mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
     Err(mistakes)
@@ -111,6 +115,12 @@ fn overlay(below: &mut toml::Table, above: toml::Table) {
             }
         }
     }
+}
+
+/// Names of the tables and keys at the top of a text; none, if it is no TOML.
+pub fn top_keys(text: &str) -> Vec<String> {
+    let table = toml::from_str::<toml::Table>(text).unwrap_or_default();
+    table.keys().cloned().collect()
 }
 
 /// The text with its commented keys and tables in force: an example that is tested must not hide mistakes in comments.
@@ -148,7 +158,7 @@ fn search(table: &dyn TableLike, path: &str, at: usize, text: &str, best: &mut O
                 let next = text[span.end..].find("\n[").map_or(text.len(), |after| span.end + after);
                 line_start..next
             }
-            (Some(start), Some(span)) => start.min(span.start)..span.end.max(start),
+            (Some(start), Some(span)) => dotted_start(text, start.min(span.start))..span.end.max(start),
             (None, Some(span)) => span,
             (Some(start), None) => start..key_span.map_or(start, |span| span.end),
             (None, None) => 0..0,
@@ -172,6 +182,100 @@ fn search(table: &dyn TableLike, path: &str, at: usize, text: &str, best: &mut O
             }
         }
     }
+}
+
+/// Where a dotted key begins whose last part begins at `start`.
+fn dotted_start(text: &str, mut start: usize) -> usize {
+    loop {
+        let before = text[..start].trim_end_matches([' ', '\t']);
+        let Some(before) = before.strip_suffix('.') else { return start };
+        let before = before.trim_end_matches([' ', '\t']);
+        let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '"' | '\'');
+        start = before.trim_end_matches(is_part).len();
+    }
+}
+
+/// The place of a key in texts that count together, as [`overlaid`] reads them: the number of the text, line and column.
+/// `path` is as in [`Mistake::key`]: `http.tls.listen`, `route[3].base`. The nearest key above it, if it is not there itself.
+pub fn locate(texts: &[impl AsRef<str>], path: &str) -> Option<(usize, usize, usize)> {
+    let mut best: Option<(usize, usize, usize, usize)> = None;
+    // Numbers of tables in lists count on from one text to the next.
+    let mut before = std::collections::HashMap::new();
+    for (number, text) in texts.iter().enumerate() {
+        let text = text.as_ref();
+        let Ok(document) = Document::parse(text) else { continue };
+        let (mut table, mut prefix): (&dyn TableLike, String) = (document.as_table(), String::new());
+        for (depth, part) in path.split('.').enumerate() {
+            let (name, index) = match part.split_once('[') {
+                Some((name, index)) => (name, index.trim_end_matches(']').parse::<usize>().ok()),
+                None => (part, None),
+            };
+            let Some(item) = table.get(name) else { break };
+            let mut span = table.key(name).and_then(toml_edit::Key::span).or_else(|| item.span());
+            prefix = format!("{prefix}.{name}");
+            let mut next = item.as_table_like();
+            if let (Item::ArrayOfTables(tables), Some(index)) = (item, index) {
+                let first = *before.get(&prefix).unwrap_or(&0);
+                before.insert(prefix.clone(), first + tables.len());
+                let Some(table) = index.checked_sub(first).and_then(|index| tables.get(index)) else { break };
+                span = table.span().or(span);
+                next = Some(table);
+            }
+            // Of several texts that have a key the last counts.
+            if let Some(span) = span
+                && best.is_none_or(|(best, ..)| best <= depth)
+            {
+                let head = &text[..span.start];
+                let column = head[head.rfind('\n').map_or(0, |at| at + 1)..].chars().count() + 1;
+                best = Some((depth, number, head.matches('\n').count() + 1, column));
+            }
+            match next {
+                Some(next) => table = next,
+                None => break,
+            }
+        }
+    }
+    best.map(|(_, number, line, column)| (number, line, column))
+}
+
+/// What a value is, in words for people: `serde` says it in Rust's.
+fn found(text: &str) -> String {
+    let value = text.split('`').nth(1).or_else(|| text.split('"').nth(1)).unwrap_or_default();
+    if text.starts_with("string") {
+        format!("the text \"{value}\"")
+    } else if text.starts_with("integer") || text.starts_with("floating point") {
+        format!("the number {value}")
+    } else if text.starts_with("boolean") {
+        value.to_owned()
+    } else if text.starts_with("sequence") {
+        "a list".to_owned()
+    } else if text.starts_with("map") {
+        "a table".to_owned()
+    } else {
+        text.to_owned()
+    }
+}
+
+/// What is expected, likewise.
+fn expected(text: &str, is_negative: bool) -> String {
+    match text.trim() {
+        "u8" | "u16" | "u32" | "u64" | "usize" | "a nonzero u32" if is_negative => {
+            "a number that is not negative"
+        }
+        "u8" => "a number from 0 to 255",
+        "u16" => "a number from 0 to 65535",
+        "u32" | "u64" | "usize" | "i32" | "i64" | "isize" => "a number, e.g. 8_000_000",
+        "f32" | "f64" => "a number, e.g. 1.5",
+        "a boolean" => "true or false",
+        "a string" | "string" | "path string" => "text in quotes",
+        "a sequence" => "a list, e.g. [\"a\", \"b\"]",
+        "a map" => "a table",
+        other if other.starts_with("struct ") => "a table",
+        "socket address" => "an address with its port, e.g. \"0.0.0.0:8080\"",
+        "IP address" => "an address, e.g. \"192.0.2.1\"",
+        other => return other.to_owned(),
+    }
+    .to_owned()
 }
 
 fn describe(text: &str, message: &str, span: Option<Range<usize>>, place: Option<&Place>) -> Mistake {
@@ -199,12 +303,20 @@ fn describe(text: &str, message: &str, span: Option<Range<usize>>, place: Option
                 None => format!("no {kind}s are known here"),
             };
         }
-    } else if message.starts_with("missing field") {
+    } else if let Some(rest) = message.strip_prefix("missing field") {
+        mistake.what = format!("missing key{rest}");
         mistake.mend = "add it".to_owned();
+    } else if message.starts_with("invalid socket address") {
+        mistake.what = "not an address with its port".to_owned();
+        mistake.mend = format!("expected {}", expected("socket address", false));
+    } else if message.starts_with("invalid IP address") {
+        mistake.what = "not an address".to_owned();
+        mistake.mend = format!("expected {}", expected("IP address", false));
     } else if message.starts_with("invalid type") || message.starts_with("invalid value") {
         if let Some((what, expected)) = message.split_once(", expected ") {
-            mistake.what = what.to_owned();
-            mistake.mend = format!("give {expected}");
+            let value = what.split_once(": ").map_or(what, |(_, value)| value);
+            mistake.what = found(value);
+            mistake.mend = format!("expected {}", self::expected(expected, value.contains('-')));
         }
     } else if place.is_none() {
         mistake.what = format!("not TOML: {}", mistake.what);
@@ -257,7 +369,7 @@ mod tests {
         assert_eq!(all[0], "1:1: lisen: unknown key `lisen`; did you mean `listen`?");
         assert_eq!(all[1], "4:1: receive.interfase: unknown key `interfase`; did you mean `interface`?");
         assert!(
-            all[2].starts_with("5:11: receive.threads: invalid type: string \"two\"; give u32"),
+            all[2].starts_with("5:11: receive.threads: the text \"two\"; expected a number, e.g. 8_000_000"),
             "{}",
             all[2]
         );
@@ -266,11 +378,52 @@ mod tests {
     }
 
     #[test]
+    fn one_mistake_is_one_message_in_plain_words() {
+        for (text, expected) in [
+            (
+                "listen = 1\nreceive.threads = 'x'",
+                "2:19: receive.threads: the text \"x\"; expected a number, e.g. 8_000_000",
+            ),
+            (
+                "listen = 1\nreceive . threads = -1",
+                "2:21: receive.threads: the number -1; expected a number that is not negative",
+            ),
+            (
+                "listen = 1\nreceive = { threads = [1] }",
+                "2:23: receive.threads: a list; expected a number, e.g. 8_000_000",
+            ),
+            ("listen = 1\nroute = 5", "2:9: route: the number 5; expected a list, e.g. [\"a\", \"b\"]"),
+            ("listen = 1\nreceive = true", "2:11: receive: true; expected a table"),
+            (
+                "listen = 1\nreceive.interface = 7",
+                "2:21: receive.interface: the number 7; expected text in quotes",
+            ),
+            ("listen = 70000", "1:10: listen: the number 70000; expected a number from 0 to 65535"),
+        ] {
+            assert_eq!(mistakes(text), [expected], "{text}");
+        }
+    }
+
+    #[test]
+    fn values_are_found_in_the_text_that_counts() {
+        let texts = [
+            "[http]\nlisten = 1\nwait = 2\n[[route]]\npath = 1\n[[route]]\npath = 2\n",
+            "http.listen = 3\n[[route]]\nbase = 1\npath = 3\n",
+        ];
+        assert_eq!(locate(&texts, "http.listen"), Some((1, 1, 6)));
+        assert_eq!(locate(&texts, "http.wait"), Some((0, 3, 1)));
+        assert_eq!(locate(&texts, "route[1].path"), Some((0, 7, 1)));
+        assert_eq!(locate(&texts, "route[2].path"), Some((1, 4, 1)));
+        assert_eq!(locate(&texts, "route[1].base"), Some((0, 6, 1)), "its table");
+        assert_eq!(locate(&texts, "none"), None);
+    }
+
+    #[test]
     fn an_unknown_table_a_missing_key_and_no_toml_at_all() {
         let all = mistakes("listen = 1\n[receiv]\nthreads = 1\nmore = 2\n");
         assert_eq!(all, ["2:2: receiv: unknown key `receiv`; did you mean `receive`?"]);
         let all = mistakes("[receive]\nthreads = 1\n");
-        assert!(all[0].contains("missing field `listen`; add it"), "{all:?}");
+        assert!(all[0].contains("missing key `listen`; add it"), "{all:?}");
         let all = mistakes("listen = = 1\n");
         assert!(all.len() == 1 && all[0].contains("not TOML"), "{all:?}");
         assert!(load::<File>("listen = 1").is_ok());

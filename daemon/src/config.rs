@@ -3,6 +3,7 @@
 //! The tables are the `options` of the rooms that read them; this file gathers and checks them. `configs/stb.toml` is a
 //! commented example of all of it.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use carousel::config::{self, Mistake};
@@ -84,6 +85,12 @@ impl Config {
             let text = std::fs::read_to_string(file)
                 .map_err(|err| format!("{}: {err}; name the configuration with -c FILE", file.display()))?;
             if let Err(mistakes) = config::load::<Self>(&text) {
+                if is_of_headend(&text) {
+                    return Err(format!(
+                        "{}: this is a configuration of headend, not of skycached",
+                        file.display()
+                    ));
+                }
                 wrong.push(said(file, mistakes));
             }
             texts.push(text);
@@ -92,7 +99,16 @@ impl Config {
             return Err(wrong.join("\n"));
         }
         let config: Self = config::overlaid(&texts).map_err(|mistake| said(path, vec![mistake]))?;
-        config.checked().map_err(|mistakes| said(path, mistakes))
+        config.checked().map_err(|mistakes| {
+            let placed = mistakes.into_iter().map(|mistake| match config::locate(&texts, &mistake.key) {
+                Some((number, line, column)) => said(
+                    files.get(number).map_or(path, PathBuf::as_path),
+                    vec![Mistake { line, column, ..mistake }],
+                ),
+                None => said(path, vec![mistake]),
+            });
+            placed.collect::<Vec<_>>().join("\n")
+        })
     }
 
     /// Reads and checks text.
@@ -166,34 +182,8 @@ impl Config {
                 "10_000_000_000 is 10 GB",
             );
         }
-        for (at, route) in self.routes.iter().enumerate() {
-            if !route.path.starts_with('/') || !route.path.ends_with('/') {
-                wrong(&format!("route[{at}].path"), format!("{:?}", route.path), "begin and end it with /");
-            }
-            if !is_url(&route.base) || !route.base.ends_with('/') {
-                wrong(
-                    &format!("route[{at}].base"),
-                    format!("{:?}", route.base),
-                    "give http://host/path/ with the last /",
-                );
-            }
-        }
-        for (at, origin) in self.origins.iter().enumerate() {
-            if origin.host.is_empty() || origin.host.contains('/') {
-                wrong(
-                    &format!("origin[{at}].host"),
-                    format!("{:?}", origin.host),
-                    "give the bare host of the objects' URIs",
-                );
-            }
-            if !is_url(&origin.url) {
-                wrong(
-                    &format!("origin[{at}].url"),
-                    format!("{:?}", origin.url),
-                    "give http://host:port or https://host",
-                );
-            }
-        }
+        all.extend(crate::origin::mistakes(&self.routes, &self.origins));
+        let mut wrong = |key: &str, what: String, mend: &str| all.push(Mistake::of_value(key, &what, mend));
         if self.http.prefetch_segments > 16 {
             let what = format!("{} segments ahead is a download", self.http.prefetch_segments);
             wrong("http.prefetch_segments", what, "3 is usual");
@@ -201,15 +191,28 @@ impl Config {
         if self.http.workers > 256 {
             wrong("http.workers", format!("{} threads", self.http.workers), "0 is one for each core");
         }
-        if self.http.tls.as_ref().is_some_and(|tls| tls.listen == self.http.listen) {
-            wrong(
-                "http.tls.listen",
-                "the same as [http] listen".to_owned(),
-                "give another port, such as 8443",
-            );
+        let mut listeners = vec![("http.listen", self.http.listen)];
+        listeners.extend(self.http.tls.iter().map(|tls| ("http.tls.listen", tls.listen)));
+        listeners.extend(self.admin.listen.iter().map(|listen| ("admin.listen", *listen)));
+        for (at, (key, address)) in listeners.iter().enumerate() {
+            let is_same = |other: &SocketAddr| {
+                other.port() == address.port()
+                    && (other.ip() == address.ip()
+                        || other.ip().is_unspecified()
+                        || address.ip().is_unspecified())
+                    && other.is_ipv4() == address.is_ipv4()
+            };
+            if let Some((other, _)) = listeners[..at].iter().find(|(_, other)| is_same(other)) {
+                wrong(key, format!("{address} is taken by {other}"), "give another port");
+            }
         }
-        if self.http.max_connections == 0 || self.repair.concurrent_fetches == 0 {
-            wrong("http.max_connections", "0 serves nobody".to_owned(), "give at least 1");
+        for (key, value) in [
+            ("http.max_connections", self.http.max_connections),
+            ("repair.concurrent_fetches", self.repair.concurrent_fetches),
+        ] {
+            if value == 0 {
+                wrong(key, "must be greater than 0".to_owned(), "give at least 1");
+            }
         }
         for listen in self.admin.listen.iter().filter(|listen| !listen.ip().is_loopback()) {
             let what = format!("{listen} lets anybody purge the cache");
@@ -219,6 +222,14 @@ impl Config {
     }
 }
 
+/// Whether a file has tables that only the other program has.
+fn is_of_headend(text: &str) -> bool {
+    const TABLES: [&str; 5] = ["link", "output", "multiplex", "sessions", "carousel"];
+    let keys = config::top_keys(text);
+    keys.iter().any(|key| key == "link")
+        && keys.iter().filter(|key| TABLES.contains(&key.as_str())).count() > 1
+}
+
 /// The `.toml` files of a folder by name; none, if there is none.
 fn dropped_in(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
@@ -226,12 +237,6 @@ fn dropped_in(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_toml).collect();
     files.sort();
     files
-}
-
-fn is_url(text: &str) -> bool {
-    text.strip_prefix("http://")
-        .or_else(|| text.strip_prefix("https://"))
-        .is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -276,7 +281,10 @@ mod tests {
         let why = Config::load(&file).unwrap_err();
         assert!(why.contains("conf.d/30.toml:2:1: http.worker: unknown key"), "{why}");
         drop_in("30.toml", "[receive]\nannouncement = []\n");
-        assert!(Config::load(&file).unwrap_err().contains("nothing is received"));
+        let why = Config::load(&file).unwrap_err();
+        assert!(why.contains("conf.d/30.toml:2:1: receive.announcement: nothing is received"), "{why}");
+        std::fs::write(&file, "[link]\nrate_bps = 1\n[output]\nttl = 1\n").unwrap();
+        assert!(Config::load(&file).unwrap_err().contains("of headend"));
     }
 
     #[test]
@@ -293,6 +301,17 @@ mod tests {
         assert_eq!(
             all,
             ["session.address", "session[0].source", "route[0].path", "route[0].base", "admin.listen"]
+        );
+        let of = |text: &str| -> Vec<String> {
+            Config::parse(text).err().unwrap_or_default().iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(
+            of("[repair]\nconcurrent_fetches = 0"),
+            [" repair.concurrent_fetches: must be greater than 0; give at least 1"]
+        );
+        assert_eq!(
+            of("[http]\nlisten = '0.0.0.0:8081'"),
+            [" admin.listen: 127.0.0.1:8081 is taken by http.listen; give another port"]
         );
     }
 }

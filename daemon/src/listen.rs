@@ -49,25 +49,33 @@ impl Listening {
         if let Some(at) = self.handed.iter().position(is_it) {
             return Ok(self.handed.swap_remove(at));
         }
-        bind(address).map_err(|err| {
-            let mend = match err.kind() {
-                io::ErrorKind::AddrInUse => {
-                    "another program has this port; `ss -ltnp` names it, or choose another"
-                }
-                io::ErrorKind::AddrNotAvailable => "this machine has no such address",
-                io::ErrorKind::PermissionDenied => {
-                    "ports below 1024 need CAP_NET_BIND_SERVICE, or a socket unit that has them"
-                }
-                _ => "choose another address",
-            };
-            format!("cannot listen on {address} ({key}): {err}; {mend}")
-        })
+        bind(address).map_err(|err| format!("cannot listen on {address} ({key}): {err}; {}", advice(&err)))
     }
 
     /// Addresses that were handed over and that the configuration does not name.
     pub fn left(&self) -> Vec<SocketAddr> {
         self.handed.iter().filter_map(|it| it.local_addr().ok()).collect()
     }
+}
+
+/// What to do when a listener cannot be opened.
+pub fn advice(err: &io::Error) -> &'static str {
+    match err.kind() {
+        io::ErrorKind::AddrInUse => "another program has this port; `ss -ltnp` names it, or choose another",
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address",
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need CAP_NET_BIND_SERVICE, or a socket unit that has them"
+        }
+        _ => "choose another address",
+    }
+}
+
+/// Opens a listener as [`Listening::open`] does, and closes it again.
+///
+/// # Errors
+/// What the system says.
+pub fn try_listen(address: SocketAddr) -> io::Result<()> {
+    bind(address).map(drop)
 }
 
 /// Whether a socket at `have` is what `want` asks for; a unit's `ListenStream=8080` is `[::]:8080` for both IP versions.

@@ -62,7 +62,7 @@ impl NotKept {
     }
 }
 
-/// A request and its response. Fields are end to end; times are this machine's.
+/// A request and its response. Fields are end to end; times are this machine's, and run evenly.
 #[derive(Debug)]
 pub struct Exchange<'a> {
     /// Fields of the request, as the origin got them.
@@ -75,6 +75,8 @@ pub struct Exchange<'a> {
     pub requested_at: WallTime,
     /// When the response's head came.
     pub received_at: WallTime,
+    /// The date then, which may have been set since the times above began to run.
+    pub date: WallTime,
     /// Freshness in milliseconds where the origin says nothing at all; `None`: then by heuristics or not.
     pub default_ms: Option<u64>,
 }
@@ -180,12 +182,14 @@ fn implicit_ms(exchange: &Exchange<'_>) -> i64 {
 
 /// When the origin made the response, as it says; else when it came.
 fn dated(exchange: &Exchange<'_>) -> WallTime {
-    text(exchange.response, header::DATE).and_then(parse_date).unwrap_or(exchange.received_at)
+    text(exchange.response, header::DATE).and_then(parse_date).unwrap_or(exchange.date)
 }
 
 /// Section 4.2.3: the corrected initial age.
 fn initial_age_s(exchange: &Exchange<'_>) -> i64 {
-    let apparent_ms = exchange.received_at.unix_ms() - dated(exchange).unix_ms();
+    // Of two opinions about the date the kinder one: a clock that is ahead makes nothing old.
+    let date = exchange.received_at.min(exchange.date);
+    let apparent_ms = date.unix_ms() - dated(exchange).unix_ms();
     let delay_ms = exchange.received_at.unix_ms() - exchange.requested_at.unix_ms();
     let corrected_s = age_value_s(exchange.response).saturating_add(delay_ms.max(0) / 1000);
     (apparent_ms.max(0) / 1000).max(corrected_s).min(MAX_AGE_S)
@@ -220,6 +224,7 @@ mod tests {
             response: &from_pairs(response.iter().copied()),
             requested_at: WallTime::from_unix_ms(NOW_MS),
             received_at: WallTime::from_unix_ms(NOW_MS),
+            date: WallTime::from_unix_ms(NOW_MS),
             default_ms: None,
         })
     }
@@ -280,6 +285,7 @@ mod tests {
             response: &response,
             requested_at: WallTime::from_unix_ms(NOW_MS),
             received_at: WallTime::from_unix_ms(NOW_MS + 5000),
+            date: WallTime::from_unix_ms(NOW_MS + 5000),
             default_ms: None,
         });
         assert_eq!(keep.unwrap().initial_age_s, 5);

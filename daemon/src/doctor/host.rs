@@ -1,17 +1,27 @@
 //! Disk, ports, limits, clock.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use super::{Finding, Severity};
-use crate::clock;
 use crate::config::Config;
 use crate::store::Store;
+use crate::{clock, listen};
 
 pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<Finding> {
     let mut found = crate::as_owner_of(&config.store.path, || disk(config, is_running, is_deep));
     found.push(port(config.http.listen, "[http] listen", is_running));
+    if let Some(tls) = &config.http.tls {
+        found.push(port(tls.listen, "[http.tls] listen", is_running));
+        found.push(match crate::http::check_certificate(tls) {
+            Ok(()) => Finding::fine("certificate", tls.certificate.display().to_string()),
+            Err(why) => {
+                Finding::new(Severity::Error, "certificate", why, "renew it, or name the right files")
+            }
+        });
+    }
+    found.extend(config.http.access_log.iter().map(|log| access_log(&log.path)));
     found.extend(config.admin.listen.iter().map(|listen| port(*listen, "[admin] listen", is_running)));
     found.push(admin_socket(&config.admin.socket, is_running));
     found.push(descriptors(config));
@@ -41,19 +51,34 @@ fn disk(config: &Config, is_running: bool, is_deep: bool) -> Vec<Finding> {
     let path = &config.store.path;
     let about = format!("disk {}", path.display());
     let mut found = Vec::new();
-    if !is_running {
-        // Opening tries the folder, the lock, and the headers.
+    if !path.exists() {
+        // Made at the start, if it can be.
+        let nearest = path.ancestors().find(|it| it.exists()).unwrap_or_else(|| Path::new("/"));
+        return vec![match tempfile_works(nearest) {
+            Ok(()) => Finding::fine(about, "is not there yet and will be made"),
+            Err(err) => Finding::new(
+                Severity::Error,
+                about,
+                format!("is not there and cannot be made: {}: {err}", nearest.display()),
+                "give [store] path a folder that skycached may write, on a file system with O_TMPFILE",
+            ),
+        }];
+    }
+    if !is_running && is_deep {
+        // Opening tries the lock and the headers; what is torn is evicted, as at the daemon's start.
         match Store::open(&config.store) {
             Ok((store, report)) => {
                 let about = format!("store {}", path.display());
                 found.push(Finding::fine(&about, report.to_string()));
-                if is_deep {
-                    found.push(audit(&store, &about));
-                }
+                found.push(audit(&store, &about));
                 // The snapshot of a clean stop was taken by opening: the daemon's next start wants it.
                 store.close();
             }
             Err(err) => return vec![Finding::new(Severity::Error, about, err.to_string(), "")],
+        }
+    } else if !is_running {
+        if let Err(err) = Store::is_free(path) {
+            return vec![Finding::new(Severity::Error, about, err.to_string(), "")];
         }
     } else if is_deep {
         let what = "the running daemon has it, and verifies what it serves".to_owned();
@@ -126,14 +151,39 @@ fn port(address: SocketAddr, key: &str, is_running: bool) -> Finding {
     if is_running {
         return Finding::fine(about, format!("{key}: the running daemon has it"));
     }
-    match TcpListener::bind(address) {
-        Ok(_) => Finding::fine(about, format!("{key}: free")),
-        Err(err) => Finding::new(
-            Severity::Error,
-            about,
-            format!("{key}: {err}"),
-            "`ss -ltnp` names the program that has it; stop it, or choose another address",
-        ),
+    match listen::try_listen(address) {
+        Ok(()) => Finding::fine(about, format!("{key}: free")),
+        Err(err) => Finding::new(Severity::Error, about, format!("{key}: {err}"), listen::advice(&err)),
+    }
+}
+
+/// The file of the access log, if it is there, else its folder.
+fn access_log(path: &Path) -> Finding {
+    let about = format!("access log {}", path.display());
+    let opened = match fs::metadata(path) {
+        Ok(it) if it.is_dir() => Err(std::io::ErrorKind::IsADirectory.into()),
+        Ok(_) => fs::OpenOptions::new().append(true).open(path).map(drop),
+        Err(_) => {
+            let folder =
+                path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+            match fs::metadata(folder) {
+                Ok(_) => tempfile_works(folder).or_else(|err| {
+                    // A file system without O_TMPFILE may have files with names.
+                    let is_refused =
+                        matches!(err.raw_os_error(), Some(libc::EACCES | libc::EROFS | libc::EPERM));
+                    if is_refused { Err(err) } else { Ok(()) }
+                }),
+                Err(err) => Err(err),
+            }
+        }
+    };
+    match opened {
+        Ok(()) => Finding::fine(about, "can be written"),
+        Err(err) => {
+            let mend =
+                "[http.access_log] path must be a file that skycached may write, in a folder that is there";
+            Finding::new(Severity::Error, about, err.to_string(), mend)
+        }
     }
 }
 

@@ -52,9 +52,11 @@ impl Head {
         let mut fields = meta.fields();
         if meta.response.is_none() {
             put(&mut fields, header::ETAG, &etag(&meta.digest));
-            // Nothing older is known of what came over the air.
-            put(&mut fields, header::LAST_MODIFIED, &caching::write_date(meta.received_at));
-            put(&mut fields, header::DATE, &caching::write_date(meta.received_at));
+            // Nothing older is known of what came over the air. Players set their clocks by `Date`.
+            if let Some(received) = clock::date_of(meta.received_at) {
+                put(&mut fields, header::LAST_MODIFIED, &caching::write_date(received));
+                put(&mut fields, header::DATE, &caching::write_date(received));
+            }
             put(&mut fields, header::CACHE_CONTROL, &cache_control(object));
         }
         if let Some(rule) = meta.ignored_query.to_field() {
@@ -150,10 +152,8 @@ impl Head {
 
     /// Brings `Age` and `Cache-Status` up to date. `how` is what stands after `skycache; `.
     pub(super) fn stamp(&mut self, how: &str) {
-        let now = clock::wall();
         if let Some((since, initial_age_s)) = self.since {
-            let age_s = now.unix_ms().saturating_sub(since.unix_ms()).max(0) / 1000;
-            let age_s = age_s.saturating_add(i64::from(initial_age_s));
+            let age_s = (clock::age_ms(since) / 1000).saturating_add(i64::from(initial_age_s));
             // What comes from its origin just now has none.
             if age_s > 0 || how.starts_with("hit") {
                 self.fields.insert(header::AGE, HeaderValue::from(age_s));
@@ -161,7 +161,7 @@ impl Head {
         }
         let status = match self.expires {
             Some(expires) if how.starts_with("hit") => {
-                let ttl_s = (expires.unix_ms() - now.unix_ms()).div_euclid(1000);
+                let ttl_s = clock::left_ms(expires).div_euclid(1000);
                 format!("skycache; {how}; ttl={ttl_s}")
             }
             _ => format!("skycache; {how}"),

@@ -121,8 +121,8 @@ impl Hot {
         let Remembered { object, head, body, route } = remembered;
         let now = clock::now();
         let mut until = now + LIFETIME;
-        if let (Some(expires), Some(wall)) = (object.expires(), clock::trusted_wall()) {
-            let left_ms = u64::try_from(expires.unix_ms() - wall.unix_ms()).unwrap_or(0);
+        if let Some(expires) = object.expires() {
+            let left_ms = u64::try_from(clock::left_ms(expires)).unwrap_or(0);
             until = until.min(now + Duration::from_millis(left_ms));
         }
         if self.entries.len() >= MAX_OBJECTS || self.bytes >= MAX_BYTES {

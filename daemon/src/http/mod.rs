@@ -70,7 +70,7 @@ use crate::receive::Shared;
 pub use manifest::Rewriting;
 pub use options::{AccessLog, Http, LogFormat, Tls};
 pub use stats::{BUCKETS_US, HttpStats, Refusal, RouteStats, Served, route_names};
-pub use tls::Acceptor;
+pub use tls::{Acceptor, check_certificate};
 pub use workers::Workers;
 
 /// What is answered from the cache.

@@ -306,7 +306,7 @@ impl Player {
         // An origin that does not have what the carousel brings has not got it yet.
         let is_expected = object.meta().response.is_none();
         let ask = Ask { held: Some(Arc::clone(&object)), is_expected, ..asked.ask() };
-        let staleness = object.staleness(clock::wall());
+        let staleness = object.staleness(clock::steady());
         if staleness.while_revalidating {
             let (filler, key) = (Arc::clone(&self.filler), asked.key.clone());
             // Its result is in the cache when it is there.
@@ -537,7 +537,7 @@ impl Reload {
 
 /// Whether an object may be used without asking.
 pub(super) fn is_fresh(object: &StoredObject) -> bool {
-    object.expires().is_none_or(|expires| clock::trusted_wall().is_none_or(|now| now < expires))
+    object.expires().is_none_or(|expires| clock::left_ms(expires) > 0)
 }
 
 impl Missing {

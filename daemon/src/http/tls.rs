@@ -51,6 +51,14 @@ fn read(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, String> {
         .map_err(|err| format!("[http.tls] {} and {}: {err}", certificate.display(), key.display()))
 }
 
+/// Reads certificate chain and key of a configuration.
+///
+/// # Errors
+/// One line.
+pub fn check_certificate(config: &Tls) -> Result<(), String> {
+    read(&config.certificate, &config.key).map(drop)
+}
+
 impl Acceptor {
     /// With the files of the configuration, which are looked at again and again.
     ///

@@ -319,7 +319,7 @@ impl Client {
     /// One request, one head.
     async fn send(&self, mut request: Request<RequestBody>) -> Result<Reply, OriginError> {
         request.headers_mut().append("cdn-loop", HeaderValue::from_static(loop_id()));
-        let (requested_at, begun) = (clock::wall(), clock::now());
+        let (requested_at, begun) = (clock::steady(), clock::now());
         let is_own = request.extensions().get::<IsOwn>().is_some();
         let limits = if is_own { self.own } else { self.limits.of(&request.uri().to_string()) };
         let response = match tokio::time::timeout(limits.first_byte, self.respond(request)).await {

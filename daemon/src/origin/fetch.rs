@@ -52,7 +52,8 @@ pub(super) struct Answer {
 pub(super) fn dated(fields: &HeaderMap) -> HeaderMap {
     let mut fields = caching::end_to_end(fields);
     if !fields.contains_key(header::DATE)
-        && let Ok(now) = HeaderValue::from_str(&caching::write_date(clock::wall()))
+        && let Some(now) = clock::trusted_wall()
+        && let Ok(now) = HeaderValue::from_str(&caching::write_date(now))
     {
         fields.insert(header::DATE, now);
     }
@@ -107,7 +108,7 @@ impl Filler {
                 self.count_revalidated();
                 return FillResult::Stored(self.freshen(held, &ask, &fields, reply.requested_at));
             }
-            if status.is_server_error() && held.staleness(clock::wall()).if_error {
+            if status.is_server_error() && held.staleness(clock::steady()).if_error {
                 tracing::info!(%key, %status, "the origin fails: what is held is used stale");
                 return FillResult::Stale;
             }
@@ -141,8 +142,9 @@ impl Filler {
             request: &ask.headers,
             status: judged_status.as_u16(),
             response: &fields,
-            requested_at: reply.requested_at,
-            received_at: clock::wall(),
+            requested_at: clock::current(reply.requested_at),
+            date: clock::wall(),
+            received_at: clock::steady(),
             // What an FDT names is an object, whatever its type.
             default_ms: self
                 .default_ms(key, status, &fields)
@@ -279,7 +281,7 @@ impl Filler {
         let store = &self.shared.store;
         // What is not kept need not touch the flash.
         let is_live = self.shared.manifests.live_target_ms(key).is_some();
-        let is_short_lived = !keep || is_live || store.is_short(clock::wall(), Some(expires));
+        let is_short_lived = !keep || is_live || store.is_short(clock::steady(), Some(expires));
         Wish { class: store.class_of(key.as_str()), is_short_lived }
     }
 
@@ -409,8 +411,9 @@ impl Filler {
             request: &ask.headers,
             status: meta.status(),
             response: &fields,
-            requested_at,
-            received_at: clock::wall(),
+            requested_at: clock::current(requested_at),
+            date: clock::wall(),
+            received_at: clock::steady(),
             default_ms: self.default_ms(&meta.key, status, &fields),
         });
         let is_kept = judged.is_ok();
@@ -420,7 +423,7 @@ impl Filler {
             sent.expires = live_expiry(sent.received_at, live.fresh_ms, age_s);
         }
         let meta = ObjectMeta {
-            received_at: clock::wall(),
+            received_at: clock::steady(),
             expires: Some(sent.expires),
             response: Some(Box::new(sent.response)),
             ignored_query: Default::default(),
@@ -461,8 +464,8 @@ pub(super) fn sent(status: StatusCode, fields: &HeaderMap, keep: Option<Keep>) -
         headers: caching::to_pairs(&fields),
         selecting: keep.selecting,
     };
-    let is_shared = is_kept && keep.expires > clock::wall();
-    (is_kept, Sent { response, received_at: clock::wall(), expires: keep.expires, is_shared })
+    let is_shared = is_kept && keep.expires > clock::steady();
+    (is_kept, Sent { response, received_at: clock::steady(), expires: keep.expires, is_shared })
 }
 
 /// When a live manifest is stale whose origin says nothing of it: counted from when it came, less the age that caches on the

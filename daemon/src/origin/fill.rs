@@ -286,7 +286,7 @@ impl Filler {
     /// Fetches `url` as `key`, or joins who does so already. Goes on when the first who asked has left.
     pub async fn fill(self: &Arc<Self>, key: &ObjectKey, url: String, ask: Ask) -> FillResult {
         let may_be_stale =
-            || ask.held.as_ref().is_some_and(|held| held.staleness(crate::clock::wall()).if_error);
+            || ask.held.as_ref().is_some_and(|held| held.staleness(crate::clock::steady()).if_error);
         if is_remembered(&self.failing, key, FAILING_FOR) && may_be_stale() {
             return FillResult::Stale;
         }

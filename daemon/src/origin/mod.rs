@@ -25,7 +25,7 @@ pub use client::{Client, OnInterim, OriginError, Question, Reply, RequestBody, n
 pub use fill::{Ask, FillResult, Filler, OwnFields, Passed, PrefetchEnd};
 pub use loops::loop_id;
 pub use options::{
-    FillOptions, Forwarded, Origin, Redirects, Route, SetCookie, VaryUserAgent, by_longest_path,
+    FillOptions, Forwarded, Origin, Redirects, Route, SetCookie, VaryUserAgent, by_longest_path, mistakes,
 };
 pub use spans::SpanResult;
 pub use timeouts::{OriginTimeouts, RouteTimeouts};

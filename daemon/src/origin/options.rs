@@ -1,5 +1,6 @@
 //! Options of the terrestrial path: `[[route]]` and `[[origin]]` of the configuration, and freshness where origins give none.
 
+use carousel::config::Mistake;
 use carousel::query::{IgnoreQuery, QueryRule};
 use serde::Deserialize;
 
@@ -129,4 +130,132 @@ pub struct FillOptions {
     pub negative_ttl_s: u32,
     /// Longest object that is prefetched.
     pub prefetch_object_bytes: u64,
+}
+
+/// Every mistake in routes and origins: what cannot be asked for, and what cannot mean what it says.
+pub fn mistakes(routes: &[Route], origins: &[Origin]) -> Vec<Mistake> {
+    let mut all = Vec::new();
+    let mut wrong = |key: String, what: String, mend: &str| all.push(Mistake::of_value(&key, &what, mend));
+    for (at, route) in routes.iter().enumerate() {
+        let (path, base) = (&route.path, &route.base);
+        let key = |name: &str| format!("route[{at}].{name}");
+        if !path.starts_with('/') || !path.ends_with('/') {
+            wrong(key("path"), format!("{path:?}"), "begin and end it with /");
+        } else if path == "/" {
+            wrong(key("path"), "\"/\" is the box's own page".to_owned(), "give it a folder, such as /vod/");
+        } else if path.starts_with("/-/") || path.starts_with("/dvb-i/") {
+            wrong(key("path"), format!("{path:?} is a path of the box itself"), "give another folder");
+        } else if path.contains(['?', '#', '\\', ' ']) || has_dots(path) || path.contains("//") {
+            wrong(
+                key("path"),
+                format!("{path:?} is no path that a player asks for"),
+                "leave out ?, #, //, . and ..",
+            );
+        } else if let Some(other) = routes[..at].iter().position(|other| other.path == *path) {
+            wrong(key("path"), format!("{path:?} is there twice, in route[{other}] too"), "remove one");
+        }
+        url_mistakes(base, &key("base"), &mut wrong);
+        if is_url(base) && !base.ends_with('/') {
+            wrong(key("base"), format!("{base:?}"), "give http://host/path/ with the last /");
+        }
+        if let Some(name) = &route.host_header
+            && (name.is_empty() || name.contains(['/', ' ', '@', '?']) || !name.is_ascii())
+        {
+            wrong(
+                key("host_header"),
+                format!("{name:?} is no host"),
+                "give origin, player, or a name such as cdn.example.com",
+            );
+        }
+        if route.ignore_query == Some(IgnoreQuery::All(true)) && route.keep_query.is_some() {
+            wrong(
+                key("keep_query"),
+                "nothing is kept beside ignore_query = true".to_owned(),
+                "remove one of them",
+            );
+        }
+    }
+    for (at, origin) in origins.iter().enumerate() {
+        let key = |name: &str| format!("origin[{at}].{name}");
+        if origin.host.is_empty() || origin.host.contains(['/', '@', '?', ' ']) {
+            wrong(key("host"), format!("{:?}", origin.host), "give the bare host of the objects' URIs");
+        } else if let Some(other) =
+            origins[..at].iter().position(|other| other.host.eq_ignore_ascii_case(&origin.host))
+        {
+            let what = format!("{:?} is there twice, in origin[{other}] too", origin.host);
+            wrong(key("host"), what, "remove one");
+        }
+        url_mistakes(&origin.url, &key("url"), &mut wrong);
+    }
+    all
+}
+
+fn url_mistakes(url: &str, key: &str, wrong: &mut impl FnMut(String, String, &str)) {
+    let key = || key.to_owned();
+    if !is_url(url) || url.parse::<http::Uri>().is_err() {
+        return wrong(key(), format!("{url:?} is no URL"), "give http://host/path/ or https://host/path/");
+    }
+    let authority = url.split("://").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    if authority.contains('@') {
+        wrong(
+            key(),
+            "a user or password in the URL is not sent".to_owned(),
+            "leave out what is before the @",
+        );
+    }
+    if url.contains(['?', '#']) {
+        wrong(key(), format!("{url:?}: paths cannot be put behind a query"), "leave out ? and #");
+    } else if has_dots(url) {
+        wrong(key(), format!("{url:?} has . or .. in its path"), "give the path that they lead to");
+    }
+}
+
+fn has_dots(path: &str) -> bool {
+    path.split('/').any(|part| matches!(part.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | ".."))
+}
+
+fn is_url(text: &str) -> bool {
+    text.strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"))
+        .is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_mean_what_it_says_is_named() {
+        let route =
+            |path: &str, base: &str| Route { path: path.into(), base: base.into(), ..Route::default() };
+        let of = |route: Route| -> Vec<String> {
+            mistakes(&[route], &[]).into_iter().map(|it| format!("{}: {}", it.key, it.what)).collect()
+        };
+        assert!(of(route("/vod/", "https://cdn.example.com/")).is_empty());
+        for (path, base, key) in [
+            ("vod", "http://a/", "path"),
+            ("/", "http://a/", "path"),
+            ("/-/x/", "http://a/", "path"),
+            ("/dvb-i/", "http://a/", "path"),
+            ("/a/../b/", "http://a/", "path"),
+            ("/a?b/", "http://a/", "path"),
+            ("/vod/", "cdn", "base"),
+            ("/vod/", "http://a/b", "base"),
+            ("/vod/", "http://user:secret@a/", "base"),
+            ("/vod/", "http://a/x?y/", "base"),
+            ("/vod/", "http://a/%2E%2e/", "base"),
+            ("/vod/", "http://a b/", "base"),
+        ] {
+            let all = of(route(path, base));
+            assert!(
+                all.len() == 1 && all[0].starts_with(&format!("route[0].{key}")),
+                "{path} {base}: {all:?}"
+            );
+        }
+        assert!(!of(route("/vod/", "http://user:secret@a/"))[0].contains("secret"));
+        let twice = [route("/vod/", "http://a/"), route("/vod/", "http://b/")];
+        assert_eq!(mistakes(&twice, &[])[0].key, "route[1].path");
+        let origin = |host: &str| Origin { host: host.into(), url: "http://s/".into() };
+        assert_eq!(mistakes(&[], &[origin("A"), origin("a")])[0].key, "origin[1].host");
+    }
 }

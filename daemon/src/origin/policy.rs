@@ -100,6 +100,7 @@ mod tests {
             response: &fields,
             requested_at: now,
             received_at: now,
+            date: now,
             default_ms: default_s.map(|it| u64::from(it) * 1000),
         });
         let judged = shareable(judged, &mut fields, &ask);

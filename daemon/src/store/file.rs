@@ -38,6 +38,22 @@ pub(super) fn lock_folder(folder: &Path) -> io::Result<Option<File>> {
     }
 }
 
+/// Whether another process has the lock of a folder. A folder without a lock is nobody's.
+pub(super) fn is_locked(folder: &Path) -> io::Result<bool> {
+    fs::read_dir(folder)?;
+    let lock = match File::open(folder.join("lock")) {
+        Ok(lock) => lock,
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(err) => return Err(err),
+    };
+    // SAFETY: the descriptor is open for the length of the call.
+    match done(unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) }) {
+        Ok(()) => Ok(false),
+        Err(err) if err.kind() == io::ErrorKind::WouldBlock => Ok(true),
+        Err(err) => Err(err),
+    }
+}
+
 /// Where the object of `key` lies: two levels of 256 folders by hash, so that no folder grows large.
 pub(super) fn object_path(folder: &Path, key: &str) -> PathBuf {
     let name = Digest::of(key.as_bytes()).to_hex();

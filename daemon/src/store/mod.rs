@@ -182,6 +182,18 @@ impl Store {
         Ok((Self(Arc::new(inner)), report))
     }
 
+    /// Whether no other daemon has the store in this folder. Nothing is written.
+    ///
+    /// # Errors
+    /// If one has, or the folder cannot be read.
+    pub fn is_free(folder: &Path) -> Result<(), StoreError> {
+        match file::is_locked(folder) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(StoreError::Locked(folder.to_path_buf())),
+            Err(err) => Err(StoreError::Folder(folder.to_path_buf(), err)),
+        }
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.0.config.path
@@ -422,7 +434,7 @@ impl Store {
                 Claim::Named if now > 0 && all > quota / PARTIAL_SHARE => return Err(StoreError::NoRoom),
                 Claim::Named => {
                     let most = quota.saturating_sub(all).saturating_sub(leftover);
-                    let (evicted, is_enough) = index.shrink(tier, most, clock::trusted_wall());
+                    let (evicted, is_enough) = index.shrink(tier, most, Some(clock::steady()));
                     if !is_enough {
                         drop(index);
                         self.unlink(&evicted);
@@ -462,7 +474,7 @@ impl Store {
             if held < missing {
                 return Ok(false);
             }
-            index.shrink(Tier::Flash, held - missing, clock::trusted_wall()).0
+            index.shrink(Tier::Flash, held - missing, Some(clock::steady())).0
         };
         self.unlink(&evicted);
         Ok(file::free_bytes(self.path())? >= wanted)

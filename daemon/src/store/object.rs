@@ -21,6 +21,7 @@ use super::format::{HEADER_BYTES, ObjectMeta};
 use super::ledger::Ledger;
 use super::mapping::Mapping;
 use crate::caching::Staleness;
+use crate::clock;
 
 /// Maximum mapped files: each takes addresses, of which a 32-bit box has 3 GiB, and a descriptor.
 pub(super) const MAX_MAPPINGS: usize = match () {
@@ -282,7 +283,7 @@ impl StoredObject {
     /// Permitted uses while it is stale.
     pub fn staleness(&self, now: WallTime) -> Staleness {
         let target_ms = self.live().map(|live| live.target_ms);
-        Staleness::of(&self.meta.fields(), self.expires().unwrap_or(now), now, target_ms)
+        Staleness::of(&self.meta.fields(), self.expires().map_or(now, clock::current), now, target_ms)
     }
 
     /// Marks it as removed from the index or replaced there.

@@ -10,6 +10,7 @@ use super::format::{BadHeader, HEADER_BYTES, ObjectMeta, decode};
 use super::index::Index;
 use super::object::Root;
 use super::{PARTIAL_SHARE, StoreConfig, StoredObject, Tier, resume, snapshot};
+use crate::clock;
 
 /// Result of a recovery.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -67,7 +68,12 @@ pub(super) fn recover(root: &Arc<Root>, config: &StoreConfig) -> io::Result<(Ind
             found.into_iter().map(|(_, meta)| meta).collect()
         }
     };
-    for meta in metas {
+    for mut meta in metas {
+        // It came when the date was not known: how old it is now nobody knows.
+        if clock::is_unknown(meta.received_at) {
+            meta.received_at = clock::steady();
+            meta.expires = meta.response.as_ref().map(|_| meta.received_at).or(meta.expires);
+        }
         report.objects += 1;
         report.bytes += meta.length + HEADER_BYTES as u64;
         index.insert(StoredObject::found(meta, root, report.clean));

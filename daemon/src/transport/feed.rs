@@ -350,7 +350,7 @@ fn publish(
         length,
         digest,
         version,
-        received_at: clock::wall(),
+        received_at: clock::steady(),
         expires,
         class: wish.class,
         came_by: CameBy::Carousel,
@@ -364,7 +364,7 @@ fn publish(
 
 /// When an object that comes now is stale, and where it wants to live.
 pub(super) fn fate(shared: &Shared, key: &str, description: &Description) -> (Option<WallTime>, Wish) {
-    let now = clock::wall();
+    let now = clock::steady();
     let expires = description.max_age_s.map(|seconds| now.plus_ms(i64::from(seconds) * 1000));
     let class = shared.store.class_of(key);
     (expires, Wish { class, is_short_lived: shared.store.is_short(now, expires) })
