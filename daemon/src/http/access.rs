@@ -3,6 +3,7 @@
 //! A worker gathers lines and hands them over in one piece, so that a response costs no system call and no lock. When the
 //! disk is behind, lines are left out and counted.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -16,7 +17,7 @@ use carousel::time::WallTime;
 use http::request::Parts;
 use http::{StatusCode, Version};
 
-use super::connection::MAX_HEADERS;
+use super::connection::MAX_QUICK_HEADERS;
 use super::options::LogFormat;
 use super::stats::Served;
 use crate::caching;
@@ -47,6 +48,8 @@ pub(super) enum Asking {
     Parsed(Box<Parts>),
     /// As it came: a GET of HTTP/1.1 that [`super::quick`] has read.
     Raw(Box<[u8]>),
+    /// The first bytes of what could not be read as a request.
+    Unreadable(Box<[u8]>),
 }
 
 /// What a line says of it.
@@ -54,7 +57,7 @@ struct Words<'a> {
     method: &'a str,
     target: &'a str,
     protocol: &'a str,
-    field: &'a dyn Fn(&str) -> Option<&'a str>,
+    field: &'a dyn Fn(&str) -> Option<Cow<'a, str>>,
 }
 
 impl Asking {
@@ -65,14 +68,15 @@ impl Asking {
                 method: head.method.as_str(),
                 target: head.uri.path_and_query().map_or("/", |it| it.as_str()),
                 protocol: match head.version {
+                    Version::HTTP_3 => "HTTP/3.0",
                     Version::HTTP_2 => "HTTP/2.0",
                     Version::HTTP_10 => "HTTP/1.0",
                     _ => "HTTP/1.1",
                 },
-                field: &|name| caching::text(&head.headers, name),
+                field: &|name| head.headers.get(name).map(|it| readable(it.as_bytes())),
             }),
             Self::Raw(bytes) => {
-                let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
+                let mut fields = [httparse::EMPTY_HEADER; MAX_QUICK_HEADERS];
                 let mut request = httparse::Request::new(&mut fields);
                 if request.parse(bytes).is_err() {
                     return;
@@ -84,10 +88,32 @@ impl Asking {
                     protocol: "HTTP/1.1",
                     field: &|name| {
                         let field = fields.iter().find(|it| it.name.eq_ignore_ascii_case(name))?;
-                        std::str::from_utf8(field.value).ok()
+                        Some(readable(field.value))
                     },
                 });
             }
+            Self::Unreadable(bytes) => {
+                let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
+                let line = readable(line.trim_ascii_end());
+                write(&Words { method: "-", target: &line, protocol: "-", field: &|_| None });
+            }
+        }
+    }
+}
+
+/// The value of a field, or what stands in its place: bytes that are no UTF-8 as `\xNN`.
+fn readable(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => {
+            let mut text = String::new();
+            for chunk in bytes.utf8_chunks() {
+                text.push_str(chunk.valid());
+                for byte in chunk.invalid() {
+                    let _ = write!(text, "\\x{byte:02X}");
+                }
+            }
+            Cow::Owned(text)
         }
     }
 }
@@ -176,9 +202,9 @@ impl Gatherer {
             let _ = write!(line, "{} - - [{date}] \"{} ", record.peer, words.method);
             escape(line, words.target);
             let _ = write!(line, " {}\" {} {bytes} \"", words.protocol, record.status.as_u16());
-            escape(line, (words.field)("referer").unwrap_or("-"));
+            escape(line, (words.field)("referer").as_deref().unwrap_or("-"));
             line.push_str("\" \"");
-            escape(line, (words.field)("user-agent").unwrap_or("-"));
+            escape(line, (words.field)("user-agent").as_deref().unwrap_or("-"));
             line.push_str("\"\n");
         });
     }
@@ -211,7 +237,7 @@ fn cmcd(words: &Words<'_>) -> Option<String> {
         return percent_encoding::percent_decode_str(value).decode_utf8().ok().map(Into::into);
     }
     let names = ["cmcd-object", "cmcd-request", "cmcd-session", "cmcd-status"];
-    let parts: Vec<&str> = names.iter().filter_map(|name| (words.field)(name)).collect();
+    let parts: Vec<Cow<'_, str>> = names.iter().filter_map(|name| (words.field)(name)).collect();
     (!parts.is_empty()).then(|| parts.join(","))
 }
 
@@ -284,6 +310,20 @@ mod tests {
             );
             assert_eq!((json["cache"].as_str(), json["head_us"].as_u64()), (Some("hit"), Some(120)));
         }
+    }
+
+    #[test]
+    fn what_is_no_text_is_escaped() {
+        let head = http::Request::get("/")
+            .header("user-agent", http::HeaderValue::from_bytes(b"\xdcn\xc3\xaf").unwrap());
+        let parsed = Asking::Parsed(Box::new(head.body(()).unwrap().into_parts().0));
+        let json: serde_json::Value = serde_json::from_str(&line(LogFormat::Json, parsed)).unwrap();
+        assert_eq!(json["user_agent"], "\\xDCnï");
+        let refused = || Asking::Unreadable(b"\x16\x03\"\r\nsecond".as_slice().into());
+        let json: serde_json::Value = serde_json::from_str(&line(LogFormat::Json, refused())).unwrap();
+        assert_eq!((json["method"].as_str(), json["path"].as_str()), (Some("-"), Some("\x16\x03\"")));
+        let combined = line(LogFormat::Combined, refused());
+        assert!(combined.contains("\"- \\x16\\x03\\x22 -\" 206"), "{combined}");
     }
 
     #[test]

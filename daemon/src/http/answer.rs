@@ -33,6 +33,8 @@ use crate::clock;
 use crate::origin::OnInterim;
 use crate::store::StoredObject;
 
+/// Bytes of an unreadable request in the access log.
+const MAX_LOGGED_START: usize = 256;
 /// Interim responses of one request that wait for their turn. Origins send one or two.
 const INTERIMS: usize = 8;
 
@@ -106,7 +108,8 @@ impl Worker {
             let (head, body) = request.into_parts();
             let route = worker.route(&head);
             let response = worker.look_up(&head, body, &link, route).await;
-            let status = response.headers().get("cache-status").and_then(|it| it.to_str().ok()).unwrap_or("");
+            let status = response.headers().get_all("cache-status").iter().next_back();
+            let status = status.and_then(|it| it.to_str().ok()).unwrap_or("");
             let served = Served::of(status);
             worker.finish(response, head, &link, route, served, began)
         }))
@@ -172,6 +175,31 @@ impl Worker {
             Record { peer: link.peer, request, status, served: Served::Hit, began, head_took: took }
         });
         Some(Reply { head, body })
+    }
+
+    /// Notes a connection whose request could not be read. `start`: the first bytes of it, as far as they are known.
+    pub(super) fn refuse_connection(&self, link: &Link, err: &hyper::Error, start: &[u8]) {
+        let (why, status) = match start {
+            [0x16, 3, ..] => (Refusal::TlsOnPlainPort, StatusCode::BAD_REQUEST),
+            _ if err.is_parse_too_large() => {
+                (Refusal::HeadTooLarge, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+            }
+            _ => (Refusal::BadRequest, StatusCode::BAD_REQUEST),
+        };
+        self.stats.refuse(why);
+        tracing::debug!(peer = %link.peer, why = why.as_str(), %err, "a request was refused");
+        let Some(log) = &self.log else { return };
+        let record = Record {
+            peer: link.peer,
+            request: Asking::Unreadable(start[..start.len().min(MAX_LOGGED_START)].into()),
+            status,
+            served: Served::Own,
+            began: Instant::now(),
+            head_took: Duration::ZERO,
+        };
+        if !log.borrow_mut().add(&record, 0, false, clock::wall()) {
+            self.stats.unlogged.fetch_add(1, Relaxed);
+        }
     }
 
     fn complain(&self, head: &Parts, status: StatusCode, served: Served, took: Duration) {

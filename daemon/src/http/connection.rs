@@ -33,9 +33,11 @@ use tokio::time::Instant;
 
 use super::answer::Logged;
 use super::secure::Secure;
+use super::stats::Refusal;
 use super::tls::Acceptor;
 use super::wire::{Channel, Outbox, Wire};
 use super::workers::Worker;
+use crate::clock;
 
 /// How often a connection that is not parked is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -55,12 +57,21 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client that takes fewer bytes than this within [`SLOW_FOR`], and could have more, holds a place for nothing.
 const SLOW_BYTES: u64 = 32 << 10;
 const SLOW_FOR: Duration = Duration::from_secs(30);
-/// Bytes of a request's head.
-const MAX_HEAD_BYTES: usize = 32 << 10;
+/// Bytes of a request's head: fields of 32 KB, and a target.
+const MAX_HEAD_BYTES: usize = 48 << 10;
 /// Header fields of a request.
-pub(super) const MAX_HEADERS: usize = 64;
+const MAX_HEADERS: usize = 256;
+/// Header fields of a request that is answered without hyper.
+pub(super) const MAX_QUICK_HEADERS: usize = 64;
 /// Requests of one HTTP/2 connection at a time.
 const MAX_STREAMS: u32 = 128;
+
+/// Streams that a client has reset before they were accepted (Rapid Reset, CVE-2023-44487); one more ends the connection.
+const MAX_RESET_STREAMS: usize = 20;
+/// Streams that we have reset because of their errors; one more ends the connection.
+const MAX_ERROR_RESETS: usize = 256;
+/// Bytes of one stream that wait for the client's window.
+const SEND_BUFFER_BYTES: usize = 512 << 10;
 
 /// What a connection's requests share.
 pub(super) struct Link {
@@ -200,11 +211,13 @@ async fn http1<W: Channel + 'static>(
                 Some(Err(_)) | None => return,
             },
             Ok(None) => {
+                let start = wire.unread();
                 // Boxed: what is parked must not keep its place.
                 let mut connection = Box::new(
                     http1::Builder::new()
                         .max_buf_size(MAX_HEAD_BYTES)
                         .max_headers(MAX_HEADERS)
+                        .auto_date_header(clock::trusted_wall().is_some())
                         .keep_alive(!is_last)
                         .serve_connection(wire, service_fn(answer_by(worker, link))),
                 );
@@ -224,8 +237,10 @@ async fn http1<W: Channel + 'static>(
                 match ended {
                     Some(None) => {}
                     Some(Some(ended)) => {
-                        if let Err(err) = ended {
-                            tracing::trace!(%err, "a connection ended");
+                        match ended {
+                            Err(err) if err.is_parse() => worker.refuse_connection(link, &err, &start),
+                            Err(err) => tracing::trace!(%err, "a connection ended"),
+                            Ok(()) => {}
                         }
                         return;
                     }
@@ -334,9 +349,17 @@ async fn tls(
     acceptor: &Acceptor,
     stop: watch::Receiver<bool>,
 ) {
-    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(TokioIo::new(wire))).await
-    else {
-        return;
+    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(TokioIo::new(wire))).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(err)) => {
+            worker.stats.refuse(Refusal::Handshake);
+            tracing::debug!(%peer, %err, "a TLS handshake failed");
+            return;
+        }
+        Err(_) => {
+            worker.stats.refuse(Refusal::Handshake);
+            return;
+        }
     };
     let speaks_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let counted = Rc::new(Outbox::default());
@@ -346,24 +369,31 @@ async fn tls(
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(MAX_HEAD_BYTES as u32)
+            .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
+            .max_local_error_reset_streams(MAX_ERROR_RESETS)
+            .max_send_buf_size(SEND_BUFFER_BYTES)
+            .auto_date_header(clock::trusted_wall().is_some())
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(HEAD_TIMEOUT)
             .serve_connection(TokioIo::new(stream), service_fn(answer_by(worker, &link)));
-        drive(connection, stop, http2::Connection::graceful_shutdown).await;
+        let _ = drive(connection, stop, http2::Connection::graceful_shutdown).await;
     } else {
         http1(worker, Secure::new(stream, Rc::clone(&counted), sent), &link, &counted, stop).await;
     }
 }
 
 /// Lets a connection run to its end; when `stop` says so, after what `finish` leaves of it.
-async fn drive<C: Future>(connection: C, mut stop: watch::Receiver<bool>, finish: impl FnOnce(Pin<&mut C>)) {
+async fn drive<C: Future<Output = hyper::Result<()>>>(
+    connection: C,
+    mut stop: watch::Receiver<bool>,
+    finish: impl FnOnce(Pin<&mut C>),
+) -> hyper::Result<()> {
     let mut connection = std::pin::pin!(connection);
-    // Ends of connections are no news: players leave as they please.
     tokio::select! {
-        _ = connection.as_mut() => return,
+        ended = connection.as_mut() => return ended,
         _ = stop.wait_for(|stop| *stop) => finish(connection.as_mut()),
     }
-    let _ = connection.await;
+    connection.await
 }
 
 /// Runs the streams of an HTTP/2 connection on its worker.

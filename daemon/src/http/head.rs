@@ -14,6 +14,8 @@ use crate::store::StoredObject;
 /// The name of this cache in `Via` and `Cache-Status`.
 pub(super) const VIA: &str = "1.1 skycache";
 
+const CACHE_STATUS: &str = "cache-status";
+
 /// A response's head but for what depends on the request and the moment.
 #[derive(Debug)]
 pub(super) struct Head {
@@ -26,6 +28,8 @@ pub(super) struct Head {
     /// What its age counts from, and how old it was then. `None`: it is on its way.
     pub(super) since: Option<(WallTime, u32)>,
     pub(super) expires: Option<WallTime>,
+    /// What caches before this one have said of how they handled the request.
+    pub(super) upstream: Vec<HeaderValue>,
     /// Part of the boundary of `multipart/byteranges`.
     pub(super) boundary: String,
 }
@@ -117,6 +121,7 @@ impl Head {
     fn new(mut fields: HeaderMap, key: &str, content_type: Option<&str>) -> Self {
         let validators = Validators::of(&fields);
         fields.append(header::VIA, HeaderValue::from_static(VIA));
+        let upstream = fields.get_all(CACHE_STATUS).iter().cloned().collect();
         allow_everyone(&mut fields);
         let content_type = content_type.and_then(|it| HeaderValue::from_str(it).ok());
         let content_type = content_type.unwrap_or_else(|| HeaderValue::from_static(mime::of(key)));
@@ -128,6 +133,7 @@ impl Head {
             length: None,
             since: None,
             expires: None,
+            upstream,
             boundary: String::new(),
         }
     }
@@ -166,7 +172,13 @@ impl Head {
             }
             _ => format!("skycache; {how}"),
         };
-        put(&mut self.fields, HeaderName::from_static("cache-status"), &status);
+        put(&mut self.fields, HeaderName::from_static(CACHE_STATUS), &status);
+        // The member of the cache nearest to the player is the last (RFC 9211 section 2).
+        if let (false, Some(own)) = (self.upstream.is_empty(), self.fields.remove(CACHE_STATUS)) {
+            for value in self.upstream.iter().cloned().chain([own]) {
+                self.fields.append(CACHE_STATUS, value);
+            }
+        }
     }
 
     /// As [`Head::stamp`].

@@ -19,7 +19,7 @@ use bytes::Buf as _;
 use http_body::Body as _;
 
 use super::answer::Logged;
-use super::connection::MAX_HEADERS;
+use super::connection::MAX_QUICK_HEADERS;
 use super::head::{Head, write_lines};
 use super::range::{self, Wanted};
 use super::shown::accepts_gzip;
@@ -37,7 +37,7 @@ pub(super) struct Plain<'a> {
 impl<'a> Plain<'a> {
     /// Of the bytes that have come. `None`: hyper's way.
     pub(super) fn of(bytes: &'a [u8]) -> Option<Self> {
-        let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut fields = [httparse::EMPTY_HEADER; MAX_QUICK_HEADERS];
         let mut request = httparse::Request::new(&mut fields);
         let is_all = request.parse(bytes).ok()? == httparse::Status::Complete(bytes.len());
         let target = request.path.filter(|it| it.starts_with('/'))?;

@@ -154,6 +154,11 @@ pub(super) trait Channel: Read + Write + Unpin {
         Poll::Ready(Ok(understood))
     }
 
+    /// What was read and not understood.
+    fn unread(&mut self) -> Bytes {
+        self.again().clone()
+    }
+
     /// These bytes were read and not understood yet: they are of a request that comes.
     fn put_back(&mut self, bytes: &Bytes) {
         // A copy, mostly of nothing: a slice would keep the buffer that it is of.
