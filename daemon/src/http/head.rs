@@ -174,7 +174,9 @@ impl Head {
         };
         put(&mut self.fields, HeaderName::from_static(CACHE_STATUS), &status);
         // The member of the cache nearest to the player is the last (RFC 9211 section 2).
-        if let (false, Some(own)) = (self.upstream.is_empty(), self.fields.remove(CACHE_STATUS)) {
+        if !self.upstream.is_empty()
+            && let Some(own) = self.fields.remove(CACHE_STATUS)
+        {
             for value in self.upstream.iter().cloned().chain([own]) {
                 self.fields.append(CACHE_STATUS, value);
             }

@@ -43,6 +43,14 @@ fn a_hit_says_what_it_is_and_how_old() {
     assert_eq!(field(&fields, "etag"), format!("\"{}\"", &Digest::of(&[7; 1000]).to_hex()[..32]));
     assert_eq!((field(&fields, "age"), field(&fields, "content-type")), ("37", "video/mp4"));
     assert_eq!(field(&fields, "cache-status"), "skycache; hit; ttl=52");
+    // What caches before this one have said stays before it, however often it is stamped.
+    let mut head = head(10);
+    head.upstream = vec![HeaderValue::from_static("shield; hit")];
+    for _ in 0..2 {
+        head.stamp("hit");
+        let all: Vec<_> = head.fields.get_all("cache-status").iter().collect();
+        assert_eq!(all, ["shield; hit", "skycache; hit; ttl=52"]);
+    }
     assert_eq!((field(&fields, "via"), field(&fields, "access-control-allow-origin")), ("1.1 skycache", "*"));
     assert!(matches!(send, Send::Pieces(pieces) if pieces == [Piece::Range(0..1000)]));
 }
