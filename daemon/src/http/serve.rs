@@ -447,7 +447,7 @@ impl Player {
     fn is_far_behind(&self, flight: &Flight, offset: u64) -> bool {
         let Some(sent) = flight.sent.as_ref().filter(|_| flight.spans().is_none()) else { return false };
         let (received, missing) = (flight.received_bytes(), offset.saturating_sub(flight.received_bytes()));
-        let since_ms = clock::wall().unix_ms().saturating_sub(sent.received_at.unix_ms()).max(1);
+        let since_ms = clock::age_ms(sent.received_at).max(1);
         let rate_bytes_per_ms = received / since_ms.unsigned_abs();
         missing > FAR_BYTES && missing > rate_bytes_per_ms.saturating_mul(FAR_MS)
     }

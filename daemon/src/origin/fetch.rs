@@ -369,7 +369,7 @@ impl Filler {
     /// now: nobody joins it any more, unless a manifest lists it as a segment.
     fn withdraw_if_endless(&self, answer: &Answer, flight: &Arc<Flight>) {
         let sent = &answer.sent;
-        let age_ms = clock::wall().unix_ms().saturating_sub(sent.received_at.unix_ms());
+        let age_ms = clock::age_ms(sent.received_at);
         if flight.length.is_none()
             && age_ms >= YOUNG_MS
             && (answer.implicit_age_s.is_some() || !answer.keep)
