@@ -75,6 +75,9 @@ pub trait Observer {
     fn left_out(&mut self, _object: &str) {}
 }
 
+/// Passes a packet on: destination, bytes, time in nanoseconds.
+pub type Output<'a> = &'a mut dyn FnMut(SocketAddr, &[u8], u64) -> Result<(), String>;
+
 /// A transmission that is running.
 #[derive(Debug)]
 pub struct Transmission {
@@ -121,7 +124,7 @@ impl Transmission {
         stop: &AtomicBool,
         updates: Option<&dyn Updates>,
         observer: &mut dyn Observer,
-        output: &mut dyn FnMut(SocketAddr, &[u8], u64) -> Result<(), String>,
+        output: Output<'_>,
     ) -> Result<(), String> {
         let is_live = matches!(self.end, End::Stopped { .. });
         let min_sleep_ns = if is_live { MIN_SLEEP_NS } else { 0 };

@@ -30,7 +30,7 @@ fn a_header_with_any_byte_changed_is_no_object() {
 fn metadata_fill_the_header_page_to_its_last_byte_and_no_further() {
     let with_type = |length: usize| {
         let mut long = meta("h/a", b"");
-        long.content_type = Some("x".repeat(length).into());
+        long.content_type = Some("x".repeat(length));
         long
     };
     let empty = format::metadata(&with_type(0)).unwrap().len();
