@@ -204,7 +204,7 @@ fn replay_recording(recording: &Path, config: Option<&Path>) -> Result<ExitCode,
     let _set_level = start_log(&config)?;
     let summary = skycache::as_owner_of(&config.store.path, || {
         let (store, _) = Store::open(&config.store).map_err(|err| err.to_string())?;
-        let (flights, _wishes) = Flights::new();
+        let flights = Flights::new();
         let shared = Shared::new(store.clone(), flights);
         let mut directory =
             carousel::mabr::Directory::new(config.session_options().join_policy(), Vec::new());

@@ -12,13 +12,13 @@ use prometheus_client::registry::Registry;
 
 use crate::caching::NotKept;
 use crate::catalog::LeftOut;
-use crate::delivery::FailReason;
+use crate::delivery::{FailReason, GoneReason, RejectReason, RepairOutcome, State};
 use crate::http::{BUCKETS_US, Refusal, Rewriting, RouteStats, Served};
 use crate::origin::{OriginError, PrefetchEnd};
-use crate::repair::RepairOutcome;
-use crate::status::Parts;
+use crate::status::{Parts, queue_full};
 use crate::store::{DiskState, EvictReason};
 use crate::transport::{Signal, StreamState};
+use carousel::flute::DropReason;
 
 /// The registry of a daemon.
 pub fn registry(parts: Arc<Parts>) -> Registry {
@@ -182,7 +182,8 @@ impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Parts { shared, board, repairer, client, player } = &*self.0;
         let mut sheet = Sheet(encoder);
-        let losses = shared.stats.losses();
+        let totals = shared.stats.totals();
+        let (losses, packets, objects) = (totals.losses, &totals.packets, &totals.objects);
         let streams = shared.transport.all();
         if !streams.is_empty() {
             sheet.streams(&streams)?;
@@ -192,24 +193,34 @@ impl Collector for Scrape {
         sheet.counter(
             "receive_lost_packets",
             "Packets lost on the link, by the sequence of symbols",
-            shared.stats.lost(),
+            packets.lost,
         )?;
-        let dropped = shared.stats.dropped();
+        let results = [
+            ("stored", packets.stored),
+            ("fdt", packets.fdt),
+            ("control", packets.control),
+            ("early", packets.early),
+            ("dropped", packets.dropped.iter().sum()),
+        ];
+        sheet.family(
+            ("receive_packets", "Packets of sessions by what became of them", "result"),
+            results.into_iter(),
+        )?;
+        let dropped = DropReason::ALL.iter().map(|&reason| (reason, packets.dropped(reason)));
         let own = [
             ("kernel_buffer", losses.kernel_drops),
             ("not_alc", losses.not_alc),
             ("other_tsi", losses.other_tsi),
             ("other_group", losses.other_group),
-            ("too_many_sessions", losses.too_many_sessions),
         ];
         sheet.family(
             ("receive_dropped_packets", "Packets received and not used", "reason"),
-            own.into_iter().chain(dropped.into_iter().map(|(reason, count)| (reason.as_str(), count))),
+            own.into_iter().chain(dropped.map(|(reason, count)| (reason.as_str(), count))),
         )?;
         sheet.counter(
             "receive_finisher_full",
             "Whole objects received in vain because digests are behind",
-            losses.finisher_full,
+            queue_full(objects),
         )?;
         sheet.counter(
             "receive_objects",
@@ -221,9 +232,32 @@ impl Collector for Scrape {
             "Those of them with parts from an origin",
             shared.repaired.load(Relaxed),
         )?;
-        let (recovered, failed) = shared.stats.recovered();
+        let (recovered, failed) = (packets.recovered, packets.recovery_failed);
         sheet.counter("receive_recovered_symbols", "Lost source symbols that FEC brought back", recovered)?;
         sheet.counter("receive_recovery_failed", "Source blocks that could not be decoded yet", failed)?;
+        sheet.counter(
+            "receive_sessions_displaced",
+            "Sessions that made room for others, being silent longest",
+            objects.sessions_displaced,
+        )?;
+        sheet.counter(
+            "receive_sessions_expired",
+            "Sessions that were forgotten after silence",
+            objects.sessions_expired,
+        )?;
+        sheet.counter("delivery_entered_objects", "Objects that were announced or begun", objects.entered)?;
+        sheet.counter("delivery_held_objects", "Objects of them that the cache holds", objects.held)?;
+        let gone = GoneReason::ALL.iter().map(|it| it.as_str()).zip(objects.gone);
+        sheet.family(("delivery_gone_objects", "Objects of them that were given up", "reason"), gone)?;
+        for (state, count) in State::ALL.iter().zip(objects.now) {
+            let (name, help) = (format!("delivery_objects_{state}"), state.help());
+            sheet.gauge(&name, help, count)?;
+        }
+        let rejected = RejectReason::ALL.iter().map(|it| it.as_str()).zip(objects.rejected);
+        sheet.family(
+            ("delivery_rejected_objects", "Complete objects that are received again", "reason"),
+            rejected,
+        )?;
         sheet.gauge("receive_sessions", "Sessions seen", shared.stats.sessions().len() as u64)?;
         let groups = board.groups();
         sheet.gauge("receive_groups", "Groups listened to", groups.len() as u64)?;
@@ -276,7 +310,7 @@ impl Collector for Scrape {
         let (bytes, requests) = repairer.stats().fetched();
         sheet.counter("repair_bytes", "Bytes fetched for missing ranges", bytes)?;
         sheet.counter("repair_requests", "Requests for missing ranges", requests)?;
-        let outcomes = RepairOutcome::ALL.iter().map(|it| (it.as_str(), repairer.stats().outcome(*it)));
+        let outcomes = RepairOutcome::ALL.iter().map(|it| it.as_str()).zip(objects.repairs);
         sheet.family(("repair_objects", "Repairs by how they ended", "outcome"), outcomes)?;
 
         let (requests, bytes, failures) = client.failures();

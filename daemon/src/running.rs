@@ -1,32 +1,50 @@
 //! Assembly of the daemon: order of start, reload, order of stop.
 //!
 //! ```text
-//! store ─ flights ─ shards ─ finisher ─ session thread ─ transport streams   (threads)
+//! store ─ flights ─ shards ─ finishing ─ session thread ─ transport streams   (threads)
 //!            └───── repair ─ players ─ admin                (tokio)
 //! ```
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use carousel::repair::BackOff;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::admin;
 use crate::config::Config;
-use crate::delivery::Flights;
+use crate::delivery::{Flights, Options, RuleBook};
 use crate::http::{self, Player, Workers};
 use crate::listen::Listening;
 use crate::origin::{Client, Filler, Origins};
-use crate::receive::{Finisher, Shard, ShardHandle, Shared};
-use crate::repair::{Lent, Repairer, RuleBook};
+use crate::receive::{Command, Finishing, Shard, ShardHandle, Shared, shard_of};
+use crate::repair::{RepairContext, Repairer};
 use crate::sampler;
 use crate::session::{Mailbox, SessionThread, Surroundings};
 use crate::status::Parts;
 use crate::store::{Keeper, RecoveryReport, Store};
 use crate::transport::TransportThread;
 
-/// Troubles waiting for repair.
-const TROUBLES: usize = 4096;
+/// Repair requests between shards and repair. When it is full, they wait in their shard.
+const REPAIR_REQUESTS: usize = 16;
+
+/// Settings of delivery, with a seed of its own for each shard and start.
+fn delivery_options(config: &Config) -> Options {
+    use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+    let repair = &config.repair;
+    Options {
+        reception_timeout: Duration::from_millis(repair.reception_timeout_ms),
+        repairs: repair.enabled,
+        back_off: BackOff {
+            fixed: Duration::from_millis(repair.fixed_back_off_ms),
+            random: Duration::from_millis(repair.random_back_off_ms),
+        },
+        carousel_wait: Duration::from_millis(repair.carousel_wait_ms),
+        client_patience: Duration::from_millis(config.http.wait_ms),
+        seed: RandomState::new().build_hasher().finish(),
+    }
+}
 
 /// A running daemon.
 #[derive(Debug)]
@@ -37,6 +55,7 @@ pub struct Daemon {
     transport: TransportThread,
     shards: Vec<ShardHandle>,
     keeper: Keeper,
+    finishing: Finishing,
     stop: watch::Sender<bool>,
     servers: Vec<JoinHandle<()>>,
     workers: Workers,
@@ -60,8 +79,8 @@ impl Daemon {
             tracing::warn!(%address, "a socket was handed over that the configuration does not name: nobody listens there");
         }
         let (store, report) = Store::open(&config.store).map_err(|err| err.to_string())?;
-        let (flights, wishes) = Flights::new();
-        let shared = Shared::new(store, flights);
+        let flights = Flights::new();
+        let shared = Shared::new(store, Arc::clone(&flights));
         let origins = Arc::new(Origins::new(config.origins.clone(), config.routes.clone()));
         let client = Arc::new(Client::new(
             Duration::from_millis(config.http.origin_timeout_ms),
@@ -80,39 +99,47 @@ impl Daemon {
         let failed = |err: std::io::Error| format!("cannot start a thread: {err}");
         let mailbox = Mailbox::default();
         let keeper = Keeper::start(shared.store.clone()).map_err(failed)?;
-        let finisher = Finisher::start(Arc::clone(&shared), mailbox.herald()).map_err(failed)?;
-        let (troubles, troubled) = mpsc::channel(TROUBLES);
-        let timeout = Duration::from_millis(config.repair.reception_timeout_ms);
+        let finishing = Finishing::start(&shared, &mailbox.commands()).map_err(failed)?;
+        let (repairs, repair_requests) = mpsc::channel(REPAIR_REQUESTS);
         let shards = (0..config.receive.threads())
-            .map(|number| Shard::start(number, Arc::clone(&shared), timeout, &finisher, troubles.clone()))
+            .map(|number| {
+                let options = delivery_options(&config);
+                let (shared, rules) = (Arc::clone(&shared), Arc::clone(&rules));
+                Shard::start(number, shared, options, rules, &finishing, repairs.clone())
+            })
             .collect::<Result<Vec<_>, _>>()
             .map_err(failed)?;
-        let ears = || shards.iter().map(ShardHandle::ear).collect::<Vec<_>>();
+        let senders = || shards.iter().map(ShardHandle::sender).collect::<Vec<_>>();
+        let requests = senders();
+        flights.pass_requests(move |object| {
+            let shard = shard_of(&object.session.destination, requests.len());
+            requests[shard].try_send(Command::Request(object))
+        });
         let around = Surroundings {
             shared: Arc::clone(&shared),
             origins: Arc::clone(&origins),
             rules: Arc::clone(&rules),
         };
-        let session = mailbox.start(&config.session_options(), ears(), around).map_err(failed)?;
+        let session = mailbox.start(&config.session_options(), senders(), around).map_err(failed)?;
 
         let transport = TransportThread::start(
             Arc::clone(&shared),
-            ears(),
+            senders(),
             &config.transport_streams,
             &config.receive.interface,
             config.receive.socket_buffer_bytes,
         )
         .map_err(failed)?;
 
-        let lent = Lent {
+        let around = RepairContext {
             shared: Arc::clone(&shared),
             origins: Arc::clone(&origins),
             client: Arc::clone(&client),
             filler: Arc::clone(&filler),
             rules,
-            shards: ears(),
+            shards: senders(),
         };
-        let repairer = Repairer::new(config.repair.clone(), lent);
+        let repairer = Repairer::new(config.repair.concurrent_fetches, around);
         tokio::spawn(Arc::clone(&filler).forget_idle());
         let player = Player::new(
             config.http.clone(),
@@ -134,7 +161,7 @@ impl Daemon {
         let (live, catalog) = (Arc::clone(player.live()), Arc::clone(player.catalog()));
         tokio::spawn(sampler::run(live, Arc::clone(&parts), catalog, config.http.name.clone()));
         let (stop, stopped) = watch::channel(false);
-        tokio::spawn(repairer.run(troubled, wishes));
+        tokio::spawn(repairer.run(repair_requests));
         if config.repair.health_check_interval_ms > 0 {
             let interval = Duration::from_millis(config.repair.health_check_interval_ms);
             tokio::spawn(async move { client.watch_health(interval).await });
@@ -142,7 +169,19 @@ impl Daemon {
         let workers = Workers::start(&player, &players, tls, &stopped)?;
         let servers = vec![tokio::spawn(admin::run(operators, Arc::clone(&parts), stopped))];
         Ok((
-            Self { parts, origins, session, transport, shards, keeper, stop, servers, workers, config },
+            Self {
+                parts,
+                origins,
+                session,
+                transport,
+                shards,
+                keeper,
+                finishing,
+                stop,
+                servers,
+                workers,
+                config,
+            },
             report,
         ))
     }
@@ -185,13 +224,15 @@ impl Daemon {
         }
         self.parts.shared.store.closing();
         let (session, transport) = (self.session, self.transport);
-        let (shards, keeper) = (self.shards, self.keeper);
+        let (shards, keeper, finishing) = (self.shards, self.keeper, self.finishing);
         let _ = tokio::task::spawn_blocking(move || {
             transport.stop();
             session.stop();
             for shard in shards {
                 shard.stop();
             }
+            // What the shards have given to it is finished.
+            drop(finishing);
             drop(keeper);
         })
         .await;

@@ -8,10 +8,11 @@ use serde_json::{Map, Value, json};
 
 use crate::catalog::LeftOut;
 use crate::delivery::{FailReason, Flight};
+use crate::delivery::{GoneReason, ObjectCounters, RejectReason, RepairOutcome, State};
 use crate::http::Player;
 use crate::origin::{Client, OriginError};
 use crate::receive::{SessionStats, Shared};
-use crate::repair::{RepairOutcome, Repairer};
+use crate::repair::Repairer;
 use crate::session::Board;
 use crate::store::{EvictReason, StoredObject};
 
@@ -61,15 +62,32 @@ pub fn session_json((key, stats): &(SessionKey, SessionStats)) -> Value {
     json!({
         "source": key.source.to_string(), "group": key.destination.ip().to_string(), "port": key.destination.port(),
         "tsi": key.tsi.0, "packets": receiver.packets, "bytes": receiver.bytes, "lost": receiver.lost,
-        "stored": receiver.stored, "recovered": receiver.recovered, "recovery_failed": receiver.recovery_failed,
+        "stored": receiver.stored, "fdt": receiver.fdt, "control": receiver.control, "early": receiver.early, "recovered": receiver.recovered, "recovery_failed": receiver.recovery_failed,
         "in_flight": stats.in_flight, "described": stats.described, "dropped": dropped,
+    })
+}
+
+/// Complete objects and blocks that found the queue of finishing full.
+pub fn queue_full(objects: &ObjectCounters) -> u64 {
+    objects.rejected[RejectReason::QueueFull as usize] + objects.blocks_refused
+}
+
+/// What became of objects.
+fn delivery_json(objects: &ObjectCounters) -> Value {
+    json!({
+        "entered": objects.entered, "held": objects.held,
+        "gone": counts(GoneReason::ALL.iter().map(|it| it.as_str()).zip(objects.gone)),
+        "now": counts(State::ALL.iter().map(|it| it.as_str()).zip(objects.now)),
+        "rejected": counts(RejectReason::ALL.iter().map(|it| it.as_str()).zip(objects.rejected)),
+        "sessions_expired": objects.sessions_expired,
     })
 }
 
 /// The whole state.
 pub fn status_json(parts: &Parts) -> Value {
     let Parts { shared, board, repairer, client, player } = parts;
-    let (usage, losses) = (shared.store.usage(), shared.stats.losses());
+    let (usage, totals) = (shared.store.usage(), shared.stats.totals());
+    let (losses, packets) = (totals.losses, &totals.packets);
     let (failed, refused) = shared.flights.failures();
     let (requests, origin_bytes, failures) = client.failures();
     let (repair_bytes, repair_requests) = repairer.stats().fetched();
@@ -103,9 +121,12 @@ pub fn status_json(parts: &Parts) -> Value {
         },
         "receive": {
             "groups": groups,
-            "datagrams": losses.datagrams, "bytes": losses.bytes, "lost": shared.stats.lost(),
+            "datagrams": losses.datagrams, "bytes": losses.bytes, "lost": packets.lost,
+            "packets": packets.packets, "stored": packets.stored, "fdt": packets.fdt, "control": packets.control,
+            "early": packets.early, "dropped": counts(DropReason::ALL.iter().map(|it| (it.as_str(), packets.dropped(*it)))),
             "kernel_drops": losses.kernel_drops, "not_alc": losses.not_alc, "other_tsi": losses.other_tsi, "other_group": losses.other_group,
-            "too_many_sessions": losses.too_many_sessions, "finisher_full": losses.finisher_full,
+            "too_many_sessions": totals.objects.sessions_displaced, "finisher_full": queue_full(&totals.objects),
+            "delivery": delivery_json(&totals.objects),
             "objects": shared.received.load(Relaxed), "objects_repaired": shared.repaired.load(Relaxed),
             "sessions": shared.stats.sessions().iter().map(session_json).collect::<Vec<_>>(),
             "transport_streams":
@@ -118,7 +139,7 @@ pub fn status_json(parts: &Parts) -> Value {
         },
         "repair": {
             "bytes": repair_bytes, "requests": repair_requests,
-            "outcomes": counts(RepairOutcome::ALL.iter().map(|it| (it.as_str(), repairer.stats().outcome(*it)))),
+            "outcomes": counts(RepairOutcome::ALL.iter().map(|it| it.as_str()).zip(totals.objects.repairs)),
         },
         "origin": {
             "requests": requests, "bytes": origin_bytes,

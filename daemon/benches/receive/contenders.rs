@@ -8,13 +8,12 @@ use std::time::{Duration, SystemTime};
 
 use carousel::alc::Packet;
 use carousel::flute::{Event, File, OpenRequest, Receiver, ReceiverConfig, Refusal, Storage};
+use carousel::repair::BackOff;
 use carousel::time::Instant;
 use flute::core::UDPEndpoint;
 use flute::receiver::writer::ObjectWriterBufferBuilder;
-use skycache::delivery::Flights;
-use skycache::receive::{
-    Aftermath, Document, FinishError, Finisher, Intake, Listen, ObjectRef, Recovered, Shared,
-};
+use skycache::delivery::{Flights, Options, SessionFilter};
+use skycache::receive::{Document, FinishSink, Finishing, Intake, Shared};
 use skycache::store::{Store, StoreConfig};
 use tempfile::TempDir;
 
@@ -191,22 +190,19 @@ impl Contender for OursInMemory {
 /// Everything that the daemon does with a datagram, into a cache of its own.
 pub(crate) struct Ours {
     intake: Intake,
-    listen: Listen,
+    filter: SessionFilter,
     shared: Arc<Shared>,
     at: (SocketAddr, SocketAddr),
     wanted: usize,
     _folder: TempDir,
-    _finisher: Finisher,
+    _finishing: Finishing,
 }
 
-struct Deaf;
+#[derive(Clone)]
+struct Ignore;
 
-impl Aftermath for Deaf {
-    fn reject(&mut self, _: ObjectRef, why: FinishError) {
-        panic!("{why}");
-    }
+impl FinishSink for Ignore {
     fn document(&mut self, _: Document) {}
-    fn recovered(&mut self, _: ObjectRef, _: u32, _: Recovered) {}
 }
 
 impl Ours {
@@ -215,20 +211,27 @@ impl Ours {
         let config =
             StoreConfig { path: folder.path().to_path_buf(), reserve_bytes: 0, ..StoreConfig::default() };
         let (store, _) = Store::open(&config).expect("store");
-        let (flights, _) = Flights::new();
-        let shared = Shared::new(store, flights);
-        let finisher = Finisher::start(Arc::clone(&shared), Deaf).expect("thread");
-        let intake = Intake::new(Arc::clone(&shared), Duration::from_secs(2), finisher.queue());
+        let shared = Shared::new(store, Flights::new());
+        let finishing = Finishing::start(&shared, &Ignore).expect("thread");
+        let options = Options {
+            reception_timeout: Duration::from_secs(2),
+            repairs: false,
+            back_off: BackOff { fixed: Duration::ZERO, random: Duration::ZERO },
+            carousel_wait: Duration::ZERO,
+            client_patience: Duration::ZERO,
+            seed: 0,
+        };
+        let intake = Intake::new(Arc::clone(&shared), options, Arc::default(), Some(finishing.queue()));
         let at = ("127.0.0.1:7".parse().expect("source"), "239.1.1.1:5000".parse().expect("group"));
-        let listen = Listen { sessions: vec![(None, None)] };
-        Self { intake, listen, shared, at, wanted: 0, _folder: folder, _finisher: finisher }
+        let filter = SessionFilter::all();
+        Self { intake, filter, shared, at, wanted: 0, _folder: folder, _finishing: finishing }
     }
 }
 
 impl Contender for Ours {
     #[inline]
     fn packet(&mut self, packet: &[u8]) {
-        self.intake.datagram(Instant::from_nanos(1), self.at.0, self.at.1, &self.listen, packet);
+        self.intake.datagram(Instant::from_nanos(1), self.at.0, self.at.1, &self.filter, packet);
     }
 
     fn end_batch(&mut self) {
@@ -238,7 +241,7 @@ impl Contender for Ours {
     fn whole(&mut self) -> usize {
         let begin = std::time::Instant::now();
         let objects = || self.shared.received.load(Ordering::Relaxed) as usize;
-        // The finisher is a thread of its own; it is done when nothing changes any more.
+        // Finishing has threads of its own; it is done when nothing changes any more.
         while begin.elapsed() < Duration::from_secs(20) {
             let before = objects();
             std::thread::sleep(Duration::from_millis(200));

@@ -24,7 +24,7 @@ fn shared(folder: &tempfile::TempDir) -> Arc<Shared> {
         ..StoreConfig::default()
     };
     let (store, _) = Store::open(&config).unwrap();
-    Shared::new(store, Flights::new().0)
+    Shared::new(store, Flights::new())
 }
 
 /// Puts an object of `length` bytes that begins with `body` into the cache; the rest are zeros.

@@ -1,51 +1,56 @@
-//! From datagrams to objects in the cache.
+//! Reception: threads, sockets and workers around the state machine of [`crate::delivery`].
 //!
 //! ```text
-//! shard thread:  socket ─ Batch ─ Packet ─ Sessions ─ Receiver ─ symbols into place
-//!                                                        │ Complete (bounded queue)
-//! finisher:      digest, decode, publish ◀───────────────┘ ── signalling ──▶ session directory
-//!                     │ wrong bytes: reject                                      │ sockets to open
-//!                     └──────────────────────────▶ shard ◀───────────────────────┘
+//! shard thread:  socket ─ Batch ─▶ Delivery ─ symbols into place
+//!                                   │  ▲ work (bounded by bytes)
+//! finishing:     digest, decode ◀───┘  │ verified, decoded
+//!                publish ──────────────┘ ── signalling ──▶ session directory ── sockets to open ──▶ shard
 //! ```
 //!
 //! A socket belongs to one shard, so a session does too; shards share nothing but the store, the flights and the
 //! queues. A shard never hashes, inflates, publishes or waits.
 
-mod behind;
 mod command;
-mod finish;
+mod finishing;
 mod intake;
 mod replay;
 mod shard;
-mod shelf;
 mod stats;
+mod storage;
+#[cfg(test)]
+mod tests;
+mod write_behind;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use carousel::flute::SessionKey;
 use carousel::mabr::Aliases;
 use carousel::name::{NameError, ObjectKey};
+use carousel::time::Instant;
 
+use crate::bounded::BoundedMap;
 use crate::delivery::Flights;
 use crate::manifests::Manifests;
 use crate::store::Store;
 use crate::transport::TransportStats;
 use crate::vitals::Vitals;
 
-pub use crate::delivery::ObjectRef;
-pub use command::{Command, Listen};
-pub use finish::{Aftermath, Document, FinishError, Finisher, Recovered, Wholes};
-pub use intake::{Intake, Trouble};
+pub use crate::delivery::{LossCounters, ObjectRef, SessionStats};
+pub use command::Command;
+pub use finishing::{Document, FinishError, FinishQueue, FinishSink, Finishing, MAX_FINISHING_BYTES};
+pub use intake::Intake;
 pub use replay::{ReplaySummary, replay};
-pub use shard::{Ear, Shard, ShardHandle, shard_of};
-pub use stats::{LossCounters, ReceiveStats, SessionStats};
+pub use shard::{Shard, ShardHandle, ShardSender, shard_of};
+pub use stats::ReceiveStats;
 
-/// Signalling documents kept: a handful for each network.
+/// Signalling documents kept: a handful for each network. The one that came longest ago makes room.
 const MAX_DOCUMENTS: usize = 256;
+/// A document that has not come again for so long is forgotten: senders repeat theirs every few seconds.
+const DOCUMENT_LIFE: Duration = Duration::from_secs(36 * 3600);
 
-/// What every shard and the finisher share.
+/// What shards, finishing, repair and responses share.
 #[derive(Debug)]
 pub struct Shared {
     /// The cache.
@@ -57,7 +62,7 @@ pub struct Shared {
     /// Counters.
     pub stats: ReceiveStats,
     /// Signalling documents by key, for players and status.
-    documents: Mutex<BTreeMap<String, Arc<Document>>>,
+    documents: Mutex<BoundedMap<String, (Instant, Arc<Document>)>>,
     /// Objects that became whole by the carousel, and those of them with repaired parts.
     pub received: AtomicU64,
     /// See `received`.
@@ -77,7 +82,7 @@ impl Shared {
             store,
             flights,
             aliases: RwLock::default(),
-            documents: Mutex::default(),
+            documents: Mutex::new(BoundedMap::new(MAX_DOCUMENTS)),
             stats: ReceiveStats::default(),
             vitals: Vitals::default(),
             transport: TransportStats::default(),
@@ -99,18 +104,17 @@ impl Shared {
         *self.aliases.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(aliases);
     }
 
-    /// Keeps a signalling document where players can ask for it.
-    pub fn keep_document(&self, document: Document) {
+    /// Keeps a signalling document where clients can ask for it. Those that have not come for long are forgotten.
+    pub fn keep_document(&self, now: Instant, document: Document) {
         let Ok(key) = self.key_of(&document.object.session, &document.name) else { return };
         let mut documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
-        if documents.len() < MAX_DOCUMENTS || documents.contains_key(key.as_str()) {
-            documents.insert(key.as_str().to_owned(), Arc::new(document));
-        }
+        documents.retain(|_, (came, _)| now.since(*came) < DOCUMENT_LIFE);
+        documents.insert(key.as_str().to_owned(), (now, Arc::new(document)));
     }
 
     /// The signalling document of this key.
     pub fn document(&self, key: &str) -> Option<Arc<Document>> {
-        self.documents.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.documents.lock().unwrap_or_else(PoisonError::into_inner).get(key).map(|(_, it)| Arc::clone(it))
     }
 
     /// The cache key of an object of this name in this session.

@@ -5,23 +5,22 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use carousel::capture::{Datagrams, Records};
 use carousel::digest::Digest;
-use carousel::limits::MAX_OBJECTS_IN_FLIGHT;
 use carousel::mabr::Directory;
 use carousel::multiplex::wrapping::{Unit, Unwrap, Wrapping};
+use carousel::repair::BackOff;
 use carousel::time::Instant;
 use carousel::ts::stream::Packets;
 use carousel::ts::{PACKET_BYTES, Pid};
 use serde_json::{Value, json};
 
-use super::command::Listen;
-use super::finish::{Aftermath, Document, FinishError, Recovered, Wholes, Work, finish};
+use super::finishing::{Answer, Document, FinishSink, finish};
 use super::intake::Intake;
-use super::{ObjectRef, Shared};
+use super::{Command, ObjectRef, Shared};
+use crate::delivery::{Options, SessionFilter};
 use crate::store::StoredObject;
 use crate::transport::{Feed, Heard, StreamState};
 
@@ -32,24 +31,16 @@ const MAX_STREAMS: usize = 64;
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReplaySummary(pub Value);
 
-/// Collects what the finisher says, in this thread.
+/// Collects what finishing hands on, in this thread.
 #[derive(Default)]
 struct Collected {
-    rejected: Vec<(ObjectRef, String)>,
     documents: Vec<Document>,
     objects: Vec<Value>,
-    recovered: Vec<(ObjectRef, u32, Recovered)>,
 }
 
-impl Aftermath for Collected {
-    fn reject(&mut self, object: ObjectRef, why: FinishError) {
-        self.rejected.push((object, why.to_string()));
-    }
+impl FinishSink for Collected {
     fn stored(&mut self, object: ObjectRef, stored: &StoredObject) {
         self.objects.push(sent(object, crate::status::object_json(stored)));
-    }
-    fn recovered(&mut self, object: ObjectRef, sbn: u32, lost: Recovered) {
-        self.recovered.push((object, sbn, lost));
     }
     fn document(&mut self, document: Document) {
         let json = json!({
@@ -76,8 +67,7 @@ struct Replay<'a> {
     shared: &'a Arc<Shared>,
     directory: &'a mut Directory,
     intake: Intake,
-    listen: Listen,
-    finished: Receiver<Work>,
+    filter: SessionFilter,
     collected: Collected,
     /// Transport streams by destination; `None` is a file of packets.
     streams: BTreeMap<Option<SocketAddr>, (Unwrap, Feed)>,
@@ -147,18 +137,18 @@ impl Replay<'_> {
     fn packet(&mut self, time_ns: u64, source: SocketAddr, destination: SocketAddr, payload: &[u8]) {
         let now = Instant::from_nanos(time_ns.saturating_sub(*self.start_ns.get_or_insert(time_ns)));
         let collected = &mut self.collected;
-        self.intake.datagram(now, source, destination, &self.listen, payload);
+        self.intake.datagram(now, source, destination, &self.filter, payload);
         self.intake.end_batch();
-        while let Ok(work) = self.finished.try_recv() {
-            finish(self.shared, work, collected);
-            for (object, sbn, lost) in collected.recovered.drain(..) {
-                self.intake.object_command(super::Command::Recovered(object, sbn, lost));
-            }
-        }
-        for (object, why) in collected.rejected.drain(..) {
-            tracing::warn!(session = %object.session.destination, toi = %object.toi, why, "object rejected");
-            self.rejected += 1;
-            self.intake.object_command(super::Command::Reject(object));
+        while let Some(work) = self.intake.poll_work() {
+            let answer = match finish(self.shared, work, collected) {
+                Some(Answer::Verified(object, result)) => {
+                    self.rejected += u64::from(result.is_err());
+                    Command::Verified(object, result)
+                }
+                Some(Answer::Decoded(object, sbn, decoded)) => Command::Decoded(object, sbn, decoded, None),
+                None => continue,
+            };
+            self.intake.object_command(now, answer);
         }
         for document in collected.documents.drain(..) {
             self.documents += 1;
@@ -180,19 +170,14 @@ impl Replay<'_> {
 
     fn summary(mut self, truncated: bool) -> Value {
         self.finish();
-        let incomplete = self
-            .intake
-            .sessions
-            .iter()
-            .flat_map(|(key, receiver)| receiver.in_flight().map(move |object| (key, object)))
-            .map(|(key, object)| {
-                json!({
-                    "uri": object.file().map(|file| file.content_location.clone()),
-                    "group": key.destination.ip().to_string(), "port": key.destination.port(), "tsi": key.tsi.0,
-                    "toi": object.toi().to_string(), "received": object.received().received_bytes(),
-                    "transfer_length": object.received().length(),
-                })
-            });
+        let incomplete = self.intake.delivery().incomplete().map(|(key, object)| {
+            json!({
+                "uri": object.file().map(|file| file.content_location.clone()),
+                "group": key.destination.ip().to_string(), "port": key.destination.port(), "tsi": key.tsi.0,
+                "toi": object.toi().to_string(), "received": object.received().received_bytes(),
+                "transfer_length": object.received().length(),
+            })
+        });
         let modules = self.streams.values().flat_map(|(_, feed)| feed.incomplete());
         let incomplete: Vec<Value> = incomplete.chain(modules).collect();
         self.intake.publish_stats(0);
@@ -204,8 +189,9 @@ impl Replay<'_> {
             state.unwrapped(unwrap);
             state.to_json(&destination.map_or_else(|| "file".to_owned(), |it| format!("udp://{it}")))
         });
+        let losses = self.intake.delivery().totals().losses;
         json!({
-            "schema": 1, "datagrams": self.intake.losses.datagrams, "not_alc": self.intake.losses.not_alc,
+            "schema": 1, "datagrams": losses.datagrams, "not_alc": losses.not_alc,
             "truncated": truncated, "signalling_documents": self.documents, "rejected": self.rejected,
             "received": self.shared.received.load(std::sync::atomic::Ordering::Relaxed),
             "transport_streams": streams.collect::<Vec<_>>(), "sessions": sessions,
@@ -240,16 +226,21 @@ pub fn replay(
     let failed = |err: std::io::Error| format!("{}: {err}", path.display());
     let file = File::open(path).map_err(failed)?;
     let map = crate::sys::map_file(&file).map_err(failed)?;
-    // One FDT Instance can name everything that came before it: as many as a receiver has in flight.
-    let (wholes, finished) = sync_channel(MAX_OBJECTS_IN_FLIGHT + 1);
-    let mut intake = Intake::new(Arc::clone(shared), Duration::from_secs(2), Wholes(wholes));
+    let options = Options {
+        reception_timeout: Duration::from_secs(2),
+        repairs: false,
+        back_off: BackOff { fixed: Duration::ZERO, random: Duration::ZERO },
+        carousel_wait: Duration::ZERO,
+        client_patience: Duration::ZERO,
+        seed: 0,
+    };
+    let mut intake = Intake::new(Arc::clone(shared), options, Arc::default(), None);
     intake.wall = || None;
     let mut replay = Replay {
         shared,
         directory,
         intake,
-        listen: Listen { sessions: vec![(None, None)] },
-        finished,
+        filter: SessionFilter::all(),
         collected: Collected::default(),
         streams: BTreeMap::new(),
         base,

@@ -10,16 +10,20 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::Shared;
-use super::command::{Command, Listen};
-use super::intake::{Intake, Troubles};
+use super::command::Command;
+use super::finishing::Finishing;
+use super::intake::{Intake, RepairQueue};
 use crate::clock;
+use crate::delivery::{Options, RuleBook, SessionFilter};
 use crate::source::{Batch, Poll, ReceiveSocket, SourceError, Waker};
 
 /// Commands waiting for a shard. Repair sends pieces of 256 KiB and waits when it is full.
 const COMMANDS: usize = 256;
-/// How often timeouts are looked at and statistics published.
+/// How often statistics are published.
 const TICK: Duration = Duration::from_millis(500);
-/// Batches read of one socket before the others have their turn.
+/// Shortest wait for packets while nothing else is due: timers of repair are no finer.
+const LEAST_WAIT: Duration = Duration::from_millis(10);
+/// Batches read of one socket before the next one is read.
 const TURN: usize = 4;
 
 /// The shard that has the sockets of this group: the same for as long as the daemon runs.
@@ -29,7 +33,7 @@ pub fn shard_of(address: &SocketAddr, shards: usize) -> usize {
     usize::try_from(hasher.finish() % shards.max(1) as u64).unwrap_or(0)
 }
 
-/// A shard's ear.
+/// A running shard.
 #[derive(Debug)]
 pub struct ShardHandle {
     commands: SyncSender<Command>,
@@ -38,21 +42,14 @@ pub struct ShardHandle {
 }
 
 impl ShardHandle {
-    /// Tells the shard something; waits while it is busy. False if the shard has ended.
-    pub fn tell(&self, command: Command) -> bool {
-        let told = self.commands.send(command).is_ok();
-        self.waker.wake();
-        told
-    }
-
-    /// A second ear.
-    pub fn ear(&self) -> Ear {
-        Ear { commands: self.commands.clone(), waker: self.waker.clone() }
+    /// A handle for sending it commands.
+    pub fn sender(&self) -> ShardSender {
+        ShardSender { commands: self.commands.clone(), waker: self.waker.clone() }
     }
 
     /// Stops the shard and waits for its end.
     pub fn stop(mut self) {
-        self.tell(Command::Stop);
+        self.sender().send(Command::Stop);
         if let Some(thread) = self.thread.take() {
             // A shard that panicked has said so on stderr.
             let _ = thread.join();
@@ -60,32 +57,32 @@ impl ShardHandle {
     }
 }
 
-/// Tells a shard something from elsewhere.
+/// Sends commands to a shard.
 #[derive(Debug, Clone)]
-pub struct Ear {
+pub struct ShardSender {
     commands: SyncSender<Command>,
     waker: Waker,
 }
 
-impl Ear {
-    /// Tells the shard something without waiting. False if it is too busy, or has ended.
-    pub fn offer(&self, command: Command) -> bool {
-        let told = self.commands.try_send(command).is_ok();
+impl ShardSender {
+    /// Sends a command without waiting. False if the shard is too busy, or has ended.
+    pub fn try_send(&self, command: Command) -> bool {
+        let is_sent = self.commands.try_send(command).is_ok();
         self.waker.wake();
-        told
+        is_sent
     }
 
-    /// As [`ShardHandle::tell`].
-    pub fn tell(&self, command: Command) -> bool {
-        let told = self.commands.send(command).is_ok();
+    /// Sends a command; waits while the shard is busy. False if it has ended.
+    pub fn send(&self, command: Command) -> bool {
+        let is_sent = self.commands.send(command).is_ok();
         self.waker.wake();
-        told
+        is_sent
     }
 }
 
 struct Listening {
     socket: ReceiveSocket,
-    listen: Listen,
+    filter: SessionFilter,
     dropped: u32,
 }
 
@@ -94,7 +91,7 @@ pub struct Shard {
     intake: Intake,
     number: usize,
     sockets: HashMap<u64, Listening>,
-    expected: Arc<HashMap<SocketAddr, Listen>>,
+    expected: Arc<HashMap<SocketAddr, SessionFilter>>,
     next_token: u64,
     poll: Poll,
     batch: Batch,
@@ -105,19 +102,24 @@ impl Shard {
     /// Starts a shard without sockets.
     ///
     /// # Errors
-    /// If no thread or descriptor is to be had.
+    /// If no thread or descriptor is available.
     pub fn start(
         number: usize,
         shared: Arc<Shared>,
-        default_timeout: Duration,
-        finisher: &super::Finisher,
-        troubles: Troubles,
+        options: Options,
+        rules: Arc<RuleBook>,
+        finishing: &Finishing,
+        repairs: RepairQueue,
     ) -> io::Result<ShardHandle> {
         let poll = Poll::new()?;
         let waker = poll.waker();
         let (commands, heard) = sync_channel(COMMANDS);
-        let mut intake = Intake::new(shared, default_timeout, finisher.queue());
-        intake.troubles = Some(troubles);
+        let mut intake = Intake::new(shared, options, rules, Some(finishing.queue()));
+        intake.repairs = Some(repairs);
+        let sender = ShardSender { commands: commands.clone(), waker: waker.clone() };
+        intake.reply_to(move |answer| {
+            sender.send(answer);
+        });
         let shard = Self {
             intake,
             number,
@@ -141,7 +143,7 @@ impl Shard {
             loop {
                 match self.commands.try_recv() {
                     Ok(Command::Stop) | Err(TryRecvError::Disconnected) => {
-                        self.intake.checkpoint(clock::now(), true);
+                        self.intake.checkpoint(clock::now());
                         return;
                     }
                     Ok(command) => self.command(command),
@@ -152,10 +154,11 @@ impl Shard {
             if now >= next_tick {
                 next_tick = now + TICK;
                 sign.give(now);
-                self.intake.tick(now);
                 self.intake.publish_stats(self.number);
             }
-            let tokens = match self.poll.wait(next_tick.since(clock::now()).max(super::finish::LAST_TICK)) {
+            self.intake.tick(now);
+            let next = self.intake.next_tick().min(next_tick);
+            let tokens = match self.poll.wait(next.since(clock::now()).max(LEAST_WAIT)) {
                 Ok(tokens) => tokens.to_vec(),
                 Err(err) => {
                     tracing::error!(%err, "waiting for packets failed");
@@ -174,15 +177,15 @@ impl Shard {
         for _ in 0..TURN {
             let now = clock::now();
             let intake = &mut self.intake;
-            let listen = &listening.listen;
+            let filter = &listening.filter;
             let read = self.batch.read(&listening.socket, |source, payload| {
-                intake.datagram(now, source, destination, listen, payload);
+                intake.datagram(now, source, destination, filter, payload);
             });
             self.intake.end_batch();
             match read {
                 Ok(received) => {
                     if let Some(dropped) = received.dropped {
-                        self.intake.losses.kernel_drops += u64::from(dropped.wrapping_sub(listening.dropped));
+                        self.intake.kernel_drops(dropped.wrapping_sub(listening.dropped).into());
                         listening.dropped = dropped;
                     }
                     if !received.more {
@@ -199,13 +202,13 @@ impl Shard {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Open(socket, listen) => {
+            Command::Open(socket, filter) => {
                 let token = self.next_token;
                 self.next_token += 1;
                 match self.poll.add(&socket, token) {
                     Ok(()) => {
                         tracing::info!(group = %socket.group(), buffer_bytes = socket.buffer_bytes(), "listening");
-                        self.sockets.insert(token, Listening { socket, listen, dropped: 0 });
+                        self.sockets.insert(token, Listening { socket, filter, dropped: 0 });
                     }
                     Err(error) => {
                         let err = SourceError { group: socket.group().clone(), step: "epoll", error };
@@ -213,20 +216,20 @@ impl Shard {
                     }
                 }
             }
-            Command::Change(group, listen) => {
+            Command::Change(group, filter) => {
                 for listening in self.sockets.values_mut().filter(|it| *it.socket.group() == group) {
-                    listening.listen = listen.clone();
+                    listening.filter = filter.clone();
                 }
             }
             Command::Close(group) => {
                 tracing::info!(%group, "no longer listening");
                 self.sockets.retain(|_, listening| *listening.socket.group() != group);
-                self.intake.sessions.extract(|key, _| key.destination != group.address);
+                self.intake.close_sessions(clock::now(), |key| key.destination != group.address);
             }
             Command::Expect(expected) => {
                 self.expected = expected;
                 let (expected, sockets) = (&self.expected, &self.sockets);
-                self.intake.sessions.extract(|key, _| {
+                self.intake.close_sessions(clock::now(), |key| {
                     expected.contains_key(&key.destination)
                         || sockets.values().any(|it| it.socket.group().address == key.destination)
                 });
@@ -235,14 +238,14 @@ impl Shard {
                 let now = clock::now();
                 for (source, destination, payload) in batch.iter() {
                     match self.expected.get(&destination) {
-                        Some(listen) => self.intake.datagram(now, source, destination, listen, payload),
-                        None => self.intake.losses.other_group += 1,
+                        Some(filter) => self.intake.datagram(now, source, destination, filter, payload),
+                        None => self.intake.other_group(),
                     }
                 }
                 self.intake.end_batch();
             }
             Command::Stop => {}
-            object => self.intake.object_command(object),
+            object => self.intake.object_command(clock::now(), object),
         }
     }
 }

@@ -16,26 +16,23 @@ use std::time::Duration;
 use carousel::mabr::{CONFIGURATION_TYPE, CONFIGURATION_URI, Directory, Protocol, SessionSpec};
 use carousel::nip;
 
+use crate::clock;
+use crate::delivery::{RuleBook, SessionFilter};
 use crate::origin::Origins;
-use crate::receive::{
-    Aftermath, Command, Document, Ear, FinishError, Listen, ObjectRef, Recovered, Shared, shard_of,
-};
-use crate::repair::RuleBook;
+use crate::receive::{Command, Document, FinishSink, ShardSender, Shared, shard_of};
 use crate::source::{GroupSpec, ReceiveSocket};
 
 pub use options::{Receive, Session, SessionOptions};
 
-/// Notices waiting. The finisher waits when it is full: signalling is rare.
+/// Notices waiting. Finishing waits when it is full: signalling is rare.
 const NOTICES: usize = 256;
 /// How often a group that cannot be joined is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// What the thread is told.
+/// A notice to the thread.
 #[derive(Debug)]
 enum Notice {
     Document(Document),
-    Reject(ObjectRef),
-    Recovered(ObjectRef, u32, Recovered),
     Reload(Box<SessionOptions>),
     Stop,
 }
@@ -62,20 +59,11 @@ impl Board {
     }
 }
 
-/// Tells the session thread what the finisher finds.
+/// Sends the session thread the documents that finishing has verified.
 #[derive(Debug, Clone)]
-pub struct Herald(SyncSender<Notice>);
+pub struct SessionCommands(SyncSender<Notice>);
 
-impl Aftermath for Herald {
-    fn reject(&mut self, object: ObjectRef, why: FinishError) {
-        tracing::warn!(session = %object.session.destination, tsi = object.session.tsi.0, toi = %object.toi, %why, "object rejected");
-        let _ = self.0.send(Notice::Reject(object));
-    }
-
-    fn recovered(&mut self, object: ObjectRef, sbn: u32, lost: Recovered) {
-        let _ = self.0.send(Notice::Recovered(object, sbn, lost));
-    }
-
+impl FinishSink for SessionCommands {
     fn document(&mut self, document: Document) {
         let _ = self.0.send(Notice::Document(document));
     }
@@ -104,19 +92,19 @@ impl Default for Mailbox {
 }
 
 impl Mailbox {
-    /// An end for the finisher.
-    pub fn herald(&self) -> Herald {
-        Herald(self.0.clone())
+    /// For finishing.
+    pub fn commands(&self) -> SessionCommands {
+        SessionCommands(self.0.clone())
     }
 
     /// Starts the thread; it opens the fixed sessions at once.
     ///
     /// # Errors
-    /// If no thread is to be had.
+    /// If no thread is available.
     pub fn start(
         self,
         config: &SessionOptions,
-        shards: Vec<Ear>,
+        shards: Vec<ShardSender>,
         around: Surroundings,
     ) -> std::io::Result<SessionThread> {
         let board = Arc::new(Board::default());
@@ -173,10 +161,10 @@ struct Control {
     multicast: bool,
     socket_buffer_bytes: usize,
     directory: Directory,
-    shards: Vec<Ear>,
+    shards: Vec<ShardSender>,
     around: Surroundings,
     /// What shards listen to.
-    open: HashMap<GroupSpec, Listen>,
+    open: HashMap<GroupSpec, SessionFilter>,
     board: Arc<Board>,
 }
 
@@ -185,12 +173,6 @@ impl Control {
         loop {
             match notices.recv_timeout(RETRY) {
                 Ok(Notice::Document(document)) => self.document(document),
-                Ok(Notice::Reject(object)) => {
-                    self.ear(&object.session.destination).tell(Command::Reject(object));
-                }
-                Ok(Notice::Recovered(object, sbn, lost)) => {
-                    self.ear(&object.session.destination).tell(Command::Recovered(object, sbn, lost));
-                }
                 Ok(Notice::Reload(config)) => self.reload(&config),
                 Ok(Notice::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
@@ -202,7 +184,7 @@ impl Control {
         }
     }
 
-    fn ear(&self, address: &SocketAddr) -> &Ear {
+    fn shard(&self, address: &SocketAddr) -> &ShardSender {
         &self.shards[shard_of(address, self.shards.len())]
     }
 
@@ -221,7 +203,7 @@ impl Control {
         } else {
             tracing::debug!(%from, name = document.name, bytes = document.bytes.len(), "signalling");
         }
-        self.around.shared.keep_document(document);
+        self.around.shared.keep_document(clock::now(), document);
     }
 
     fn reload(&mut self, config: &SessionOptions) {
@@ -246,14 +228,14 @@ impl Control {
         let wanted = wanted(self.directory.sessions(), &self.interface);
         let expected = wanted.iter().map(|(group, listen, _)| (group.address, listen.clone())).collect();
         let expected = Arc::new(expected);
-        for ear in &self.shards {
-            ear.tell(Command::Expect(Arc::clone(&expected)));
+        for shard in &self.shards {
+            shard.send(Command::Expect(Arc::clone(&expected)));
         }
         let joined = |group: &GroupSpec| self.multicast && wanted.iter().any(|it| it.0 == *group);
         let gone: Vec<GroupSpec> = self.open.keys().filter(|group| !joined(group)).cloned().collect();
         for group in gone {
             self.open.remove(&group);
-            self.ear(&group.address).tell(Command::Close(group));
+            self.shard(&group.address).send(Command::Close(group));
         }
         let before = self.board.groups();
         let mut states = Vec::with_capacity(wanted.len());
@@ -269,17 +251,17 @@ impl Control {
         *self.board.0.lock().unwrap_or_else(PoisonError::into_inner) = states;
     }
 
-    fn listen(&mut self, group: &GroupSpec, listen: Listen) -> Result<(), crate::source::SourceError> {
+    fn listen(&mut self, group: &GroupSpec, filter: SessionFilter) -> Result<(), crate::source::SourceError> {
         match self.open.get(group) {
-            Some(have) if *have == listen => {}
+            Some(have) if *have == filter => {}
             Some(_) => {
-                self.ear(&group.address).tell(Command::Change(group.clone(), listen.clone()));
-                self.open.insert(group.clone(), listen);
+                self.shard(&group.address).send(Command::Change(group.clone(), filter.clone()));
+                self.open.insert(group.clone(), filter);
             }
             None => {
                 let socket = ReceiveSocket::open(group, self.socket_buffer_bytes)?;
-                self.ear(&group.address).tell(Command::Open(socket, listen.clone()));
-                self.open.insert(group.clone(), listen);
+                self.shard(&group.address).send(Command::Open(socket, filter.clone()));
+                self.open.insert(group.clone(), filter);
             }
         }
         Ok(())
@@ -287,15 +269,15 @@ impl Control {
 }
 
 /// Sessions gathered by the socket that they share. ROUTE sessions are left out: this daemon reassembles FLUTE.
-fn wanted(sessions: &[SessionSpec], interface: &str) -> Vec<(GroupSpec, Listen, &'static str)> {
-    let mut groups: Vec<(GroupSpec, Listen, &'static str)> = Vec::new();
+fn wanted(sessions: &[SessionSpec], interface: &str) -> Vec<(GroupSpec, SessionFilter, &'static str)> {
+    let mut groups: Vec<(GroupSpec, SessionFilter, &'static str)> = Vec::new();
     for spec in sessions.iter().filter(|spec| spec.protocol != Protocol::Route) {
         let group = GroupSpec { address: spec.address, source: spec.source, interface: interface.to_owned() };
         let timeout = spec.repair.as_ref().map(|it| it.reception_timeout_ms).filter(|ms| *ms > 0);
         let session = (spec.tsi, timeout.map(Duration::from_millis));
         match groups.iter_mut().find(|it| it.0 == group) {
             Some((_, listen, _)) => listen.sessions.push(session),
-            None => groups.push((group, Listen { sessions: vec![session] }, spec.origin.as_str())),
+            None => groups.push((group, SessionFilter { sessions: vec![session] }, spec.origin.as_str())),
         }
     }
     groups

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use super::feed::Heard;
-use crate::receive::{Command, Ear, shard_of};
+use crate::receive::{Command, ShardSender, shard_of};
 
 /// Bytes of a batch: 40 packets.
 const BATCH_BYTES: usize = 64 << 10;
@@ -48,14 +48,14 @@ impl AirDatagrams {
 /// Hands datagrams to the shards.
 #[derive(Debug)]
 pub struct Forward {
-    shards: Vec<Ear>,
+    shards: Vec<ShardSender>,
     batches: Vec<AirDatagrams>,
     lost: u64,
 }
 
 impl Forward {
     /// To these shards, at least one.
-    pub fn new(shards: Vec<Ear>) -> Self {
+    pub fn new(shards: Vec<ShardSender>) -> Self {
         let batches = shards.iter().map(|_| AirDatagrams::default()).collect();
         Self { shards, batches, lost: 0 }
     }
@@ -70,7 +70,7 @@ impl Forward {
     fn send(&mut self, at: usize) {
         let batch = std::mem::take(&mut self.batches[at]);
         let count = batch.len() as u64;
-        if count > 0 && !self.shards[at].offer(Command::Air(batch)) {
+        if count > 0 && !self.shards[at].try_send(Command::Air(batch)) {
             self.lost += count;
         }
     }

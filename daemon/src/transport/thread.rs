@@ -16,7 +16,7 @@ use super::forward::Forward;
 use super::input::{self, Input, Read};
 use super::stats::StreamState;
 use crate::clock;
-use crate::receive::{Ear, Shared};
+use crate::receive::{ShardSender, Shared};
 
 /// How often state is published, PIDs and signal are looked at.
 const LOOK: Duration = Duration::from_millis(1000);
@@ -36,7 +36,7 @@ const NAP: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 struct Around {
     shared: Arc<Shared>,
-    shards: Vec<Ear>,
+    shards: Vec<ShardSender>,
     interface: String,
     socket_buffer_bytes: usize,
 }
@@ -62,7 +62,7 @@ impl TransportThread {
     /// If a thread cannot be created.
     pub fn start(
         shared: Arc<Shared>,
-        shards: Vec<Ear>,
+        shards: Vec<ShardSender>,
         streams: &[TransportStream],
         interface: &str,
         socket_buffer_bytes: usize,

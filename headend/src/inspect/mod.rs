@@ -330,6 +330,7 @@ impl Inspector {
             | Event::Replaced { .. }
             | Event::Abandoned { .. }
             | Event::Opened { .. }
+            | Event::Refused { .. }
             | Event::Expired { .. }
             | Event::BlockReady { .. }
             | Event::SessionSilent => {}

@@ -50,6 +50,11 @@ impl<B> InFlight<B> {
         &self.buf
     }
 
+    /// Its storage, when nothing more comes.
+    pub fn into_buf(self) -> B {
+        self.buf
+    }
+
     /// When its last packet came.
     pub const fn last_packet(&self) -> Instant {
         self.last_packet

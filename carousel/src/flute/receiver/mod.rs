@@ -141,6 +141,13 @@ pub enum Event<B> {
         /// Which.
         toi: Toi,
     },
+    /// Storage refused an object that was not in flight.
+    Refused {
+        /// Which.
+        toi: Toi,
+        /// For how long.
+        refusal: Refusal,
+    },
     /// What was received for this TOI is worthless: the sender put another object there.
     Replaced {
         /// Which.
@@ -348,6 +355,7 @@ impl<B> Receiver<B> {
         let request =
             OpenRequest { toi, length: oti.transfer_length, file: file.as_ref(), received: &received };
         let buf = storage.open(&request).map_err(|refusal| {
+            self.events.push_back(Event::Refused { toi, refusal });
             self.refused(now, toi, oti.transfer_length, Some(Coding::of(&oti)), refusal)
         })?;
         self.events.push_back(Event::Opened { toi });
@@ -553,6 +561,7 @@ impl<B> Receiver<B> {
                 self.events.push_back(Event::Complete { file: Arc::clone(file), buf, repaired_symbols: 0 });
             }
             Err(refusal) => {
+                self.events.push_back(Event::Refused { toi: file.toi, refusal });
                 self.refused(now, file.toi, 0, None, refusal);
             }
         }

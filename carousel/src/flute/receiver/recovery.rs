@@ -144,6 +144,11 @@ impl RecoveryJob {
         Some(Self { toi, sbn, code, partition, received: Arc::clone(received), repair })
     }
 
+    /// Bytes of memory that [`RecoveryJob::run`] takes at most.
+    pub const fn memory_bytes(&self) -> u64 {
+        4 * (self.code.k() as u64) * self.partition.symbol_length as u64
+    }
+
     /// Reads the block's symbols with `read` (which fills its buffer, or says that it cannot) and does the mathematics.
     /// Gives the lost source symbols with their offsets in the object; `None` if there are not enough.
     ///

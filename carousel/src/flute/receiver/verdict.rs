@@ -174,6 +174,40 @@ impl Default for ReceiverStats {
     }
 }
 
+impl std::ops::AddAssign<&Self> for ReceiverStats {
+    fn add_assign(&mut self, other: &Self) {
+        // Every field is named, so that a new one cannot be left out.
+        let Self {
+            packets,
+            bytes,
+            stored,
+            fdt,
+            control,
+            early,
+            early_evicted,
+            dropped,
+            unusable_files,
+            recovered,
+            recovery_failed,
+            lost,
+        } = other;
+        self.packets += packets;
+        self.bytes += bytes;
+        self.stored += stored;
+        self.fdt += fdt;
+        self.control += control;
+        self.early += early;
+        self.early_evicted += early_evicted;
+        for (sum, count) in self.dropped.iter_mut().zip(dropped) {
+            *sum += count;
+        }
+        self.unusable_files += unusable_files;
+        self.recovered += recovered;
+        self.recovery_failed += recovery_failed;
+        self.lost += lost;
+    }
+}
+
 impl ReceiverStats {
     /// How often `reason` was the verdict.
     pub fn dropped(&self, reason: DropReason) -> u64 {

@@ -26,34 +26,25 @@ pub use table::{Announced, Flights};
 
 use crate::store::{Partial, ResponseMeta, StoredObject};
 
-/// Why a flight ended without an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FailReason {
-    /// The bytes are not what the FDT or the origin promised.
-    Verify,
-    /// The store could not publish it.
-    Store,
-    /// The sender put another object in its place, or its session went away.
-    Replaced,
-    /// The origin ended early, or sent another length than it said.
-    OriginCut,
-    /// Ranges of it had come, and nobody has asked for more.
-    Abandoned,
-}
-
-impl FailReason {
-    /// Every variant, for metrics.
-    pub const ALL: [Self; 5] = [Self::Verify, Self::Store, Self::Replaced, Self::OriginCut, Self::Abandoned];
-
-    /// Name in metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Verify => "verify",
-            Self::Store => "store",
-            Self::Replaced => "replaced",
-            Self::OriginCut => "origin_cut",
-            Self::Abandoned => "abandoned",
-        }
+carousel::reasons! {
+    /// Why an object in flight did not arrive.
+    pub enum FailReason in "flights_failed" by "reason" {
+        /// Its bytes are not what the FDT or the origin promised.
+        Verify = "verify",
+        /// The store could not publish it.
+        Store = "store",
+        /// The sender put another object in its place, or it is fetched another way.
+        Replaced = "replaced",
+        /// Its FDT entry expired, or nothing of it came for too long.
+        Expired = "expired",
+        /// It made room for another object in flight.
+        Displaced = "displaced",
+        /// Its session was closed here.
+        SessionEnded = "session_ended",
+        /// The origin ended early, or sent another length than it said.
+        OriginCut = "origin_cut",
+        /// Ranges of it had come, and no more were asked for.
+        Abandoned = "abandoned",
     }
 }
 
@@ -129,7 +120,7 @@ pub struct Flight {
     arrival: Arrival,
     outcome: OnceLock<Outcome>,
     changed: Event,
-    wished: AtomicBool,
+    is_requested: AtomicBool,
     /// When the carousel is likely to begin with it again, on the daemon's clock; 0: not known.
     next_pass_ns: AtomicU64,
 }
@@ -208,7 +199,7 @@ impl Flight {
             arrival,
             outcome: OnceLock::new(),
             changed: Event::new(),
-            wished: AtomicBool::new(false),
+            is_requested: AtomicBool::new(false),
             next_pass_ns: AtomicU64::new(0),
         }
     }
@@ -283,6 +274,11 @@ impl Flight {
             prefix.store(end, Ordering::Release);
         }
         self.progress();
+    }
+
+    /// The shard has looked at a client's request: the next one counts again.
+    pub fn request_seen(&self) {
+        self.is_requested.store(false, Ordering::Relaxed);
     }
 
     /// Something arrived. Cheap while nobody waits.

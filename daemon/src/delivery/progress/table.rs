@@ -2,23 +2,21 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use carousel::digest::Digest;
 use carousel::name::ObjectKey;
 use carousel::query::IgnoredQuery;
 use event_listener::{Event, EventListener};
-use tokio::sync::mpsc;
 
-use super::{FailReason, Flight, Outcome};
+use super::{FailReason, Flight, ObjectRef, Outcome};
+use crate::bounded::BoundedMap;
 
 /// Flights at a time: all sessions' objects in flight and some hundred fills.
 const MAX_FLIGHTS: usize = 16_384;
-/// Announced names that are remembered. A reference catalogue has 100,000 objects.
+/// Announced names that are remembered. A reference catalogue has 100,000 objects. The oldest makes room; a place is free when
+/// its object is held, gone, or no longer described.
 const MAX_ANNOUNCED: usize = 262_144;
-/// Players' wishes that repair has not looked at yet. A wish that is lost is only a wish for haste.
-const MAX_WISHES: usize = 1024;
-
 /// An object that an FDT has named and that has not come yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announced {
@@ -34,34 +32,46 @@ pub struct Announced {
     pub ignored_query: IgnoredQuery,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Tables {
     flights: HashMap<ObjectKey, Arc<Flight>>,
-    announced: HashMap<ObjectKey, Announced>,
+    announced: BoundedMap<ObjectKey, (ObjectRef, Announced)>,
 }
 
+/// Passes a client's request to the shard that has the object; false if it is too busy.
+type Requests = Box<dyn Fn(ObjectRef) -> bool + Send + Sync>;
+
 /// All flights, and what is announced.
-#[derive(Debug)]
 pub struct Flights {
     tables: Mutex<Tables>,
     appeared: Event,
-    wishes: mpsc::Sender<Arc<Flight>>,
+    requests: OnceLock<Requests>,
     failed: [AtomicU64; FailReason::ALL.len()],
     refused: AtomicU64,
 }
 
+impl std::fmt::Debug for Flights {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Flights").field("tables", &self.tables).finish_non_exhaustive()
+    }
+}
+
 impl Flights {
-    /// An empty table, and the end at which repair hears what players wait for.
-    pub fn new() -> (Arc<Self>, mpsc::Receiver<Arc<Flight>>) {
-        let (wishes, wished) = mpsc::channel(MAX_WISHES);
-        let flights = Self {
-            tables: Mutex::default(),
+    /// An empty table.
+    pub fn new() -> Arc<Self> {
+        let tables = Tables { flights: HashMap::new(), announced: BoundedMap::new(MAX_ANNOUNCED) };
+        Arc::new(Self {
+            tables: Mutex::new(tables),
             appeared: Event::new(),
-            wishes,
+            requests: OnceLock::new(),
             failed: Default::default(),
             refused: AtomicU64::new(0),
-        };
-        (Arc::new(flights), wished)
+        })
+    }
+
+    /// Says where clients' requests for objects in flight go; once.
+    pub fn pass_requests(&self, requests: impl Fn(ObjectRef) -> bool + Send + Sync + 'static) {
+        let _ = self.requests.set(Box::new(requests));
     }
 
     /// The flight of this key.
@@ -111,6 +121,9 @@ impl Flights {
         let mut tables = self.tables();
         if tables.flights.get(&flight.key).is_some_and(|have| Arc::ptr_eq(have, flight)) {
             tables.flights.remove(&flight.key);
+            if tables.flights.capacity() > 4 * tables.flights.len() + 64 {
+                tables.flights.shrink_to_fit();
+            }
         }
         match &outcome {
             Outcome::Whole(_) => {
@@ -127,24 +140,23 @@ impl Flights {
         flight.end(outcome);
     }
 
-    /// An FDT has named an object.
-    pub fn announce(&self, key: ObjectKey, announced: Announced) {
-        let mut tables = self.tables();
-        if tables.announced.len() < MAX_ANNOUNCED || tables.announced.contains_key(&key) {
-            tables.announced.insert(key, announced);
-            drop(tables);
-            self.appeared.notify(usize::MAX);
-        }
+    /// The FDT entry of `object` has named it.
+    pub fn announce(&self, key: ObjectKey, object: ObjectRef, announced: Announced) {
+        self.tables().announced.insert(key, (object, announced));
+        self.appeared.notify(usize::MAX);
     }
 
-    /// An announced object is there, or will not come.
-    pub fn retract(&self, key: &str) {
-        self.tables().announced.remove(key);
+    /// `object` is held, gone, or no longer described. What another session has announced under this key stays.
+    pub fn withdraw(&self, key: &str, object: &ObjectRef) {
+        let mut tables = self.tables();
+        if tables.announced.get(key).is_some_and(|(by, _)| by == object) {
+            tables.announced.remove(key);
+        }
     }
 
     /// What an FDT has said of this key.
     pub fn announced(&self, key: &str) -> Option<Announced> {
-        self.tables().announced.get(key).cloned()
+        self.tables().announced.get(key).map(|(_, announced)| announced.clone())
     }
 
     /// Completes when the next flight or announcement is added. Look at the table after this call and before waiting.
@@ -152,16 +164,12 @@ impl Flights {
         self.appeared.listen()
     }
 
-    /// A player waits for this flight: repair it without waiting for the carousel.
+    /// A client waits for this flight: repair it without waiting for the carousel.
     pub fn wish(&self, flight: &Arc<Flight>) {
-        if !flight.wished.swap(true, Ordering::Relaxed) && self.wishes.try_send(Arc::clone(flight)).is_err() {
-            flight.wished.store(false, Ordering::Relaxed);
+        let (Some(requests), Some(carried)) = (self.requests.get(), flight.carried()) else { return };
+        if !flight.is_requested.swap(true, Ordering::Relaxed) && !requests(carried.object) {
+            flight.request_seen();
         }
-    }
-
-    /// Repair has looked at a wish: the next one counts again.
-    pub fn wish_seen(&self, flight: &Flight) {
-        flight.wished.store(false, Ordering::Relaxed);
     }
 
     /// Flights now, in no order.
@@ -185,5 +193,56 @@ impl Flights {
     fn tables(&self) -> MutexGuard<'_, Tables> {
         // Every change of the tables is one insertion or removal, so a panic elsewhere leaves them consistent.
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use carousel::flute::SessionKey;
+    use carousel::lct::{Toi, Tsi};
+
+    use super::*;
+
+    fn object(toi: u128) -> ObjectRef {
+        let destination = "239.0.0.1:6000".parse().unwrap();
+        let session = SessionKey { source: "10.0.0.1".parse().unwrap(), destination, tsi: Tsi(1) };
+        ObjectRef { session, toi: Toi(toi) }
+    }
+
+    fn key(number: u64) -> ObjectKey {
+        ObjectKey::from_name(&format!("http://h/{number}"), None).unwrap()
+    }
+
+    fn announced(version: u64) -> Announced {
+        Announced { digest: None, length: None, content_type: None, version }
+    }
+
+    #[test]
+    fn announcements_come_and_go_and_the_oldest_makes_room() {
+        let flights = Flights::new();
+        let most = MAX_ANNOUNCED as u64;
+        for number in 0..most + 10_000 {
+            flights.announce(key(number), object(number.into()), announced(number));
+        }
+        assert_eq!(flights.announced_count(), MAX_ANNOUNCED);
+        assert_eq!(flights.announced(key(9_999).as_str()), None);
+        let last = most + 9_999;
+        assert_eq!(flights.announced(key(last).as_str()), Some(announced(last)), "the last like the first");
+        for number in 0..=last {
+            flights.withdraw(key(number).as_str(), &object(number.into()));
+        }
+        assert_eq!(flights.announced_count(), 0);
+        assert!(flights.tables().announced.capacity() < 1024);
+    }
+
+    #[test]
+    fn what_another_object_has_announced_is_not_withdrawn() {
+        let flights = Flights::new();
+        flights.announce(key(1), object(1), announced(1));
+        flights.announce(key(1), object(2), announced(2));
+        flights.withdraw(key(1).as_str(), &object(1));
+        assert_eq!(flights.announced(key(1).as_str()), Some(announced(2)));
+        flights.withdraw(key(1).as_str(), &object(2));
+        assert_eq!(flights.announced(key(1).as_str()), None);
     }
 }

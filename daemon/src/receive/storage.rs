@@ -1,4 +1,4 @@
-//! Storage that the daemon lends to receivers: files of the store for objects, memory for signalling.
+//! The cache as delivery borrows it: files of the store for objects, memory for signalling.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,11 +8,12 @@ use carousel::flute::{File, OpenRequest, Refusal, SessionKey, Storage};
 use carousel::limits::MAX_XML_BYTES;
 use carousel::mabr::CONFIGURATION_TYPE;
 use carousel::nip::Document;
+use carousel::time::Instant;
 
 use super::Shared;
-use super::behind::WriteBehind;
-use super::finish::Checkpoint;
-use crate::delivery::{Carried, FailReason, Flight, ObjectRef, Outcome};
+use super::finishing::Checkpoint;
+use super::write_behind::WriteBehind;
+use crate::delivery::{Carried, FailReason, Flight, Lookup, ObjectRef, ObjectStore, Outcome};
 use crate::store::Partial;
 
 /// Whether an object is for us and not for players: it steers reception and is never put on the disk, where it would be
@@ -79,22 +80,130 @@ impl Drop for FileSpace {
     }
 }
 
-/// Lends storage for the objects of one session.
+/// The daemon's cache as delivery borrows it.
 #[derive(Debug)]
-pub(super) struct Shelf<'a> {
-    pub(super) shared: &'a Arc<Shared>,
-    pub(super) session: SessionKey,
-    pub(super) behind: &'a mut WriteBehind,
+pub(super) struct CacheStorage {
+    pub(super) shared: Arc<Shared>,
+    pub(super) writes: WriteBehind,
 }
 
-impl Shelf<'_> {
+/// Where decoding reads the symbols of an object.
+#[derive(Debug)]
+pub(super) struct SymbolReader {
+    pub(super) partial: Arc<Partial>,
+    /// Transfer length: the slots of repair symbols begin there.
+    pub(super) length: u64,
+}
+
+impl ObjectStore for CacheStorage {
+    type Buf = ObjectSpace;
+    type Lent<'a> = SessionStorage<'a>;
+    type Reader = SymbolReader;
+    type Checkpoint = Checkpoint;
+
+    #[inline]
+    fn lend(&mut self, session: SessionKey) -> SessionStorage<'_> {
+        SessionStorage { shared: &self.shared, session, writes: &mut self.writes }
+    }
+
+    fn look_up(&self, session: &SessionKey, file: &File) -> Lookup {
+        if is_signalling(file) {
+            return Lookup::Signalling;
+        }
+        match self.shared.key_of(session, &file.content_location) {
+            Ok(key) if holds(&self.shared, key.as_str(), file) => Lookup::Held,
+            Ok(_) => Lookup::Missing,
+            Err(_) => Lookup::Unusable,
+        }
+    }
+
+    fn still_holds(&self, session: &SessionKey, file: &File) -> bool {
+        is_signalling(file)
+            || self
+                .shared
+                .key_of(session, &file.content_location)
+                .is_ok_and(|key| self.shared.store.contains(key.as_str()))
+    }
+
+    fn flush(&mut self) {
+        self.writes.flush();
+    }
+
+    fn flush_object(&mut self, buf: &ObjectSpace) {
+        if let ObjectSpace::File(space) = buf {
+            self.writes.flush_one(&space.partial);
+        }
+    }
+
+    fn reader(&self, buf: &ObjectSpace) -> Option<SymbolReader> {
+        let ObjectSpace::File(space) = buf else { return None };
+        Some(SymbolReader { partial: Arc::clone(&space.partial), length: space.received.length() })
+    }
+
+    fn checkpoint(&self, buf: &ObjectSpace) -> Option<Checkpoint> {
+        let ObjectSpace::File(space) = buf else { return None };
+        space.checkpoint()
+    }
+
+    fn progress(&self, buf: &ObjectSpace) {
+        if let Some(flight) = buf.flight() {
+            flight.progress();
+        }
+    }
+
+    fn expect(&self, buf: &ObjectSpace, at: Option<Instant>) {
+        if let Some(flight) = buf.flight() {
+            flight.set_next_pass(at);
+        }
+    }
+
+    fn request_seen(&self, buf: &ObjectSpace) {
+        if let Some(flight) = buf.flight() {
+            flight.request_seen();
+        }
+    }
+}
+
+impl ObjectSpace {
+    fn flight(&self) -> Option<&Arc<Flight>> {
+        match self {
+            Self::File(space) => space.flight.as_ref(),
+            Self::Memory(_) => None,
+        }
+    }
+
+    /// Ends the flight of an object that was given up, for those who read it.
+    pub(super) fn give_up(&mut self, reason: FailReason) {
+        if let Self::File(space) = self
+            && let Some(flight) = space.flight.take()
+        {
+            space.shared.flights.end(&flight, Outcome::Failed(reason));
+        }
+    }
+}
+
+/// Whether the cache has just this object already.
+fn holds(shared: &Shared, key: &str, file: &File) -> bool {
+    let (digest, length) = (file.object_digest(), file.object_length());
+    let version = file.version();
+    // Without a digest, an unchanged length and TOI must do.
+    shared.store.holds(key, digest, length.unwrap_or(0), version)
+}
+
+/// Lends storage for the objects of one session.
+#[derive(Debug)]
+pub(super) struct SessionStorage<'a> {
+    shared: &'a Arc<Shared>,
+    session: SessionKey,
+    writes: &'a mut WriteBehind,
+}
+
+impl SessionStorage<'_> {
     /// Whether the cache has just this object already.
     fn holds(&self, file: &File) -> Result<bool, Refusal> {
         let key =
             self.shared.key_of(&self.session, &file.content_location).map_err(|_| Refusal::NotWanted)?;
-        let (digest, length) = (file.object_digest(), file.object_length());
-        // Without a digest, an unchanged length and TOI must do.
-        Ok(self.shared.store.holds(key.as_str(), digest, length.unwrap_or(0), file.version()))
+        Ok(holds(self.shared, key.as_str(), file))
     }
 
     /// What tells an object of an earlier run again: name, digest, length and symbols. `None` if it has no digest.
@@ -129,7 +238,7 @@ impl Shelf<'_> {
     }
 }
 
-impl Storage for Shelf<'_> {
+impl Storage for SessionStorage<'_> {
     type Buf = ObjectSpace;
 
     fn open(&mut self, request: &OpenRequest<'_>) -> Result<ObjectSpace, Refusal> {
@@ -149,7 +258,7 @@ impl Storage for Shelf<'_> {
         let store = &self.shared.store;
         let created = match request.file {
             Some(file) => {
-                let wish = super::finish::wish(self.shared, self.session, file);
+                let wish = super::finishing::wish(self.shared, self.session, file);
                 match self.identity(file, request) {
                     Some(identity) => store.create_resumable(&identity, request.received, wish),
                     None => store.create(request.length, wish),
@@ -195,7 +304,7 @@ impl Storage for Shelf<'_> {
                 }
             }
             ObjectSpace::File(space) => {
-                self.behind.write(&space.partial, space.flight.as_ref(), offset, bytes);
+                self.writes.write(&space.partial, space.flight.as_ref(), offset, bytes);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What senders say about repair, by session.
+//! Repair parameters that senders signal, by session.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -7,8 +7,6 @@ use std::time::Duration;
 use carousel::flute::SessionKey;
 use carousel::mabr::RepairParameters;
 use carousel::repair::BackOff;
-
-use super::options::Repair;
 
 /// One session's address, TSI if it has its own, and parameters.
 type Rule = (SocketAddr, Option<u64>, Arc<RepairParameters>);
@@ -36,18 +34,18 @@ impl RuleBook {
 }
 
 /// The wait before a repair (TS 103 769 clause 9.2): the sender's, where it says.
-pub(super) fn back_off(rule: Option<&RepairParameters>, config: &Repair) -> BackOff {
-    let (fixed, random) = match rule {
-        Some(rule) if rule.fixed_back_off_ms > 0 || rule.random_back_off_ms > 0 => {
-            (rule.fixed_back_off_ms, rule.random_back_off_ms)
-        }
-        _ => (config.fixed_back_off_ms, config.random_back_off_ms),
-    };
-    BackOff { fixed: Duration::from_millis(fixed), random: Duration::from_millis(random) }
+pub(super) fn back_off(rule: Option<&RepairParameters>, default: BackOff) -> BackOff {
+    match rule {
+        Some(rule) if rule.fixed_back_off_ms > 0 || rule.random_back_off_ms > 0 => BackOff {
+            fixed: Duration::from_millis(rule.fixed_back_off_ms),
+            random: Duration::from_millis(rule.random_back_off_ms),
+        },
+        _ => default,
+    }
 }
 
-/// URLs where the sender says the object `name` can be had: the disabled left out, drawn by weight with `random`.
-pub(super) fn signalled_urls(rule: &RepairParameters, name: &str, random: u64) -> Vec<String> {
+/// URLs where the sender says the object `name` is available: the disabled left out, drawn by weight with `random`.
+pub fn signalled_urls(rule: &RepairParameters, name: &str, random: u64) -> Vec<String> {
     let mut bases: Vec<&(String, u32)> = rule.base_urls.iter().filter(|(_, weight)| *weight > 0).collect();
     let sum: u64 = bases.iter().map(|(_, weight)| u64::from(*weight)).sum();
     if sum == 0 {
@@ -110,8 +108,8 @@ mod tests {
             book.get(&session).unwrap().fixed_back_off_ms
         };
         assert_eq!((of(7), of(8)), (2, 1));
-        let own = Repair { fixed_back_off_ms: 9, random_back_off_ms: 8, ..Repair::default() };
-        assert_eq!(back_off(Some(&with(5)), &own).fixed, Duration::from_millis(5));
-        assert_eq!(back_off(Some(&with(0)), &own).random, Duration::from_millis(8));
+        let own = BackOff { fixed: Duration::from_millis(9), random: Duration::from_millis(8) };
+        assert_eq!(back_off(Some(&with(5)), own).fixed, Duration::from_millis(5));
+        assert_eq!(back_off(Some(&with(0)), own), own);
     }
 }

@@ -1,4 +1,4 @@
-//! Symbols on their way to files, gathered into runs.
+//! Write-behind of symbols: gathers them into runs on their way to files.
 //!
 //! A packet's 1400 bytes are too little to trouble the kernel with: written through a mapping, every third packet takes
 //! a page fault in which the kernel finds, clears and registers a page of the file; written one by one, each costs a

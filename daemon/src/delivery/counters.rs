@@ -1,0 +1,127 @@
+//! Counters of one shard. They outlive sessions: what a session has counted is added when it ends, so that no counter falls.
+
+use carousel::flute::ReceiverStats;
+
+use super::object::State;
+use super::reasons::{GoneReason, RejectReason, RepairOutcome};
+
+/// Datagrams that no session has taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LossCounters {
+    /// Datagrams received.
+    pub datagrams: u64,
+    /// Their payload bytes.
+    pub bytes: u64,
+    /// Datagrams that the kernel had no buffer for.
+    pub kernel_drops: u64,
+    /// Datagrams that are no ALC packets.
+    pub not_alc: u64,
+    /// Packets of a TSI that is not received.
+    pub other_tsi: u64,
+    /// Datagrams inside transport streams of groups that are not received.
+    pub other_group: u64,
+}
+
+impl std::ops::AddAssign<&Self> for LossCounters {
+    fn add_assign(&mut self, other: &Self) {
+        let Self { datagrams, bytes, kernel_drops, not_alc, other_tsi, other_group } = other;
+        self.datagrams += datagrams;
+        self.bytes += bytes;
+        self.kernel_drops += kernel_drops;
+        self.not_alc += not_alc;
+        self.other_tsi += other_tsi;
+        self.other_group += other_group;
+    }
+}
+
+/// What became of objects and sessions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ObjectCounters {
+    /// Objects that entered delivery: each is held, gone, or in one of the states now.
+    pub entered: u64,
+    /// Objects that left it because the cache holds them.
+    pub held: u64,
+    /// Objects that left it otherwise, in the order of [`GoneReason::ALL`].
+    pub gone: [u64; GoneReason::ALL.len()],
+    /// Objects now, in the order of [`State::ALL`].
+    pub now: [u64; State::ALL.len()],
+    /// Complete objects that are received again, in the order of [`RejectReason::ALL`].
+    pub rejected: [u64; RejectReason::ALL.len()],
+    /// Source blocks that were not decoded because the queue was full.
+    pub blocks_refused: u64,
+    /// Ends of repairs, in the order of [`RepairOutcome::ALL`].
+    pub repairs: [u64; RepairOutcome::ALL.len()],
+    /// Sessions that made room for others.
+    pub sessions_displaced: u64,
+    /// Sessions that were forgotten after silence.
+    pub sessions_expired: u64,
+}
+
+impl std::ops::AddAssign<&Self> for ObjectCounters {
+    fn add_assign(&mut self, other: &Self) {
+        fn add<const N: usize>(sums: &mut [u64; N], counts: &[u64; N]) {
+            for (sum, count) in sums.iter_mut().zip(counts) {
+                *sum += count;
+            }
+        }
+        let Self {
+            entered,
+            held,
+            gone,
+            now,
+            rejected,
+            blocks_refused,
+            repairs,
+            sessions_displaced,
+            sessions_expired,
+        } = other;
+        self.entered += entered;
+        self.held += held;
+        add(&mut self.gone, gone);
+        add(&mut self.now, now);
+        add(&mut self.rejected, rejected);
+        self.blocks_refused += blocks_refused;
+        add(&mut self.repairs, repairs);
+        self.sessions_displaced += sessions_displaced;
+        self.sessions_expired += sessions_expired;
+    }
+}
+
+impl ObjectCounters {
+    /// Whether every object that entered is accounted for.
+    pub fn reconcile(&self) -> bool {
+        self.entered == self.held + self.gone.iter().sum::<u64>() + self.now.iter().sum::<u64>()
+    }
+}
+
+/// All counters of one shard, since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Datagrams.
+    pub losses: LossCounters,
+    /// Packets of all sessions, living and ended.
+    pub packets: ReceiverStats,
+    /// Objects and sessions.
+    pub objects: ObjectCounters,
+}
+
+impl std::ops::AddAssign<&Self> for Totals {
+    fn add_assign(&mut self, other: &Self) {
+        self.losses += &other.losses;
+        self.packets += &other.packets;
+        self.objects += &other.objects;
+    }
+}
+
+impl Totals {
+    /// Whether every datagram and packet is counted in exactly one place.
+    pub fn reconcile(&self) -> bool {
+        let LossCounters { datagrams, not_alc, other_tsi, other_group, .. } = self.losses;
+        let stats = &self.packets;
+        let dropped: u64 = stats.dropped.iter().sum();
+        let placed = stats.stored + stats.fdt + stats.control + stats.early;
+        datagrams == stats.packets + not_alc + other_tsi + other_group
+            && stats.packets == placed + dropped
+            && self.objects.reconcile()
+    }
+}

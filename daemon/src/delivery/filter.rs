@@ -1,0 +1,46 @@
+//! Sessions that are received of a multicast group.
+
+use std::time::Duration;
+
+use carousel::lct::Tsi;
+
+/// Which sessions of a group are received.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionFilter {
+    /// TSIs with their reception timeout; `None` in the list: every TSI.
+    pub sessions: Vec<(Option<u64>, Option<Duration>)>,
+}
+
+impl SessionFilter {
+    /// Every session.
+    pub fn all() -> Self {
+        Self { sessions: vec![(None, None)] }
+    }
+
+    pub(super) fn wants(&self, tsi: Tsi) -> bool {
+        self.sessions.iter().any(|(want, _)| want.is_none_or(|want| want == tsi.0))
+    }
+
+    pub(super) fn reception_timeout(&self, tsi: Tsi) -> Option<Duration> {
+        let exact = self.sessions.iter().find(|(want, _)| *want == Some(tsi.0));
+        exact
+            .or_else(|| self.sessions.iter().find(|(want, _)| want.is_none()))
+            .and_then(|(_, timeout)| *timeout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tsi_of_its_own_goes_before_every_tsi() {
+        let ms = |ms| Some(Duration::from_millis(ms));
+        let filter = SessionFilter { sessions: vec![(None, ms(1)), (Some(7), ms(2))] };
+        assert!(filter.wants(Tsi(7)) && filter.wants(Tsi(8)));
+        assert_eq!((filter.reception_timeout(Tsi(7)), filter.reception_timeout(Tsi(8))), (ms(2), ms(1)));
+        let one = SessionFilter { sessions: vec![(Some(7), None)] };
+        assert!(one.wants(Tsi(7)) && !one.wants(Tsi(8)));
+        assert!(!SessionFilter::default().wants(Tsi(7)));
+    }
+}

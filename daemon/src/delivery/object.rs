@@ -1,0 +1,107 @@
+//! One object between its announcement and its end.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use carousel::flute::{File, SessionKey};
+use carousel::lct::Toi;
+use carousel::time::Instant;
+
+use super::ObjectRef;
+use super::repair::Task;
+
+carousel::reasons! {
+    /// Where an object stands in delivery.
+    pub enum State in "delivery_objects" by "state" {
+        /// The FDT describes it, and nothing of it has come.
+        Announced = "announced",
+        /// Its packets are coming.
+        Arriving = "arriving",
+        /// It is incomplete, and its packets have stopped.
+        Stalled = "stalled",
+        /// An origin is being asked for what is missing.
+        Repairing = "repairing",
+        /// It is complete, and its digest is being checked.
+        Verifying = "verifying",
+    }
+}
+
+/// An object that is neither held nor gone.
+#[derive(Debug)]
+pub(super) struct Object {
+    /// `None`: it was opened by EXT_FTI and nothing describes it yet.
+    pub(super) file: Option<Arc<File>>,
+    pub(super) state: State,
+    pub(super) since: Instant,
+    pub(super) repair: Option<Task>,
+}
+
+/// The objects of all sessions. Empty tables are dropped, and others shrink.
+#[derive(Debug, Default)]
+pub(super) struct Objects {
+    sessions: HashMap<SessionKey, HashMap<Toi, Object>>,
+    /// How many are in each state.
+    counts: [u64; State::ALL.len()],
+}
+
+impl Objects {
+    pub(super) fn get(&self, object: &ObjectRef) -> Option<&Object> {
+        self.sessions.get(&object.session)?.get(&object.toi)
+    }
+
+    /// To change anything but the state.
+    pub(super) fn get_mut(&mut self, object: &ObjectRef) -> Option<&mut Object> {
+        self.sessions.get_mut(&object.session)?.get_mut(&object.toi)
+    }
+
+    pub(super) fn state(&self, object: &ObjectRef) -> Option<State> {
+        self.get(object).map(|it| it.state)
+    }
+
+    pub(super) fn insert(&mut self, now: Instant, object: ObjectRef, file: Option<Arc<File>>, state: State) {
+        let new = Object { file, state, since: now, repair: None };
+        let old = self.sessions.entry(object.session).or_default().insert(object.toi, new);
+        debug_assert!(old.is_none(), "an object enters once");
+        self.counts[state as usize] += 1;
+    }
+
+    pub(super) fn set(&mut self, now: Instant, object: &ObjectRef, state: State) {
+        let Some(found) = self.sessions.get_mut(&object.session).and_then(|it| it.get_mut(&object.toi))
+        else {
+            return;
+        };
+        self.counts[found.state as usize] -= 1;
+        self.counts[state as usize] += 1;
+        (found.state, found.since) = (state, now);
+    }
+
+    pub(super) fn remove(&mut self, object: &ObjectRef) -> Option<Object> {
+        let of_session = self.sessions.get_mut(&object.session)?;
+        let removed = of_session.remove(&object.toi)?;
+        self.counts[removed.state as usize] -= 1;
+        if of_session.is_empty() {
+            self.sessions.remove(&object.session);
+            self.sessions.shrink_to(2 * self.sessions.len() + 16);
+        } else if of_session.capacity() > 4 * of_session.len() + 64 {
+            of_session.shrink_to(2 * of_session.len());
+        }
+        Some(removed)
+    }
+
+    /// The objects for which `wanted` says yes.
+    pub(super) fn filter(&self, wanted: impl Fn(&ObjectRef, &Object) -> bool) -> Vec<ObjectRef> {
+        let all = self.sessions.iter().flat_map(|(&session, objects)| {
+            objects.iter().map(move |(&toi, object)| (ObjectRef { session, toi }, object))
+        });
+        all.filter(|(at, object)| wanted(at, object)).map(|(at, _)| at).collect()
+    }
+
+    pub(super) fn of_session(&self, session: &SessionKey) -> Vec<(ObjectRef, State)> {
+        let objects = self.sessions.get(session).into_iter().flatten();
+        objects.map(|(&toi, it)| (ObjectRef { session: *session, toi }, it.state)).collect()
+    }
+
+    pub(super) const fn counts(&self) -> [u64; State::ALL.len()] {
+        self.counts
+    }
+}

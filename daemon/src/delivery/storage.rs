@@ -1,0 +1,52 @@
+//! What delivery borrows from the cache.
+
+use carousel::flute::{File, SessionKey, Storage};
+use carousel::time::Instant;
+
+/// What the cache has to do with a described object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup {
+    /// It holds this very object.
+    Held,
+    /// It does not.
+    Missing,
+    /// The object steers reception and is not kept for clients.
+    Signalling,
+    /// Its name cannot be used.
+    Unusable,
+}
+
+/// Storage for objects in flight, and knowledge of those that are held. The daemon lends its store, tests lend memory.
+pub trait ObjectStore: std::fmt::Debug {
+    /// Storage of one object in flight.
+    type Buf: std::fmt::Debug;
+    /// Lends storage to the receiver of one session.
+    type Lent<'a>: Storage<Buf = Self::Buf>
+    where
+        Self: 'a;
+    /// Reads the symbols of an object in flight, wherever a source block of it is decoded.
+    type Reader: std::fmt::Debug;
+    /// What is written so that an object in flight survives a power cut.
+    type Checkpoint: std::fmt::Debug;
+
+    /// Storage for the objects of a session.
+    fn lend(&mut self, session: SessionKey) -> Self::Lent<'_>;
+    /// Whether the object is held.
+    fn look_up(&self, session: &SessionKey, file: &File) -> Lookup;
+    /// Whether an object that was held is still there, in whatever version.
+    fn still_holds(&self, session: &SessionKey, file: &File) -> bool;
+    /// Writes what was gathered of all objects, and wakes their readers.
+    fn flush(&mut self);
+    /// Writes what was gathered of one object.
+    fn flush_object(&mut self, buf: &Self::Buf);
+    /// For decoding; `None` if this object is not decoded.
+    fn reader(&self, buf: &Self::Buf) -> Option<Self::Reader>;
+    /// What is to survive a power cut, if anything has come since the last time.
+    fn checkpoint(&self, buf: &Self::Buf) -> Option<Self::Checkpoint>;
+    /// Wakes readers of an object: bytes of it came another way than by packets.
+    fn progress(&self, buf: &Self::Buf);
+    /// The carousel is likely to begin with the object again at `at`.
+    fn expect(&self, buf: &Self::Buf, at: Option<Instant>);
+    /// A client's request for the object was looked at: the next one counts again.
+    fn request_seen(&self, buf: &Self::Buf);
+}

@@ -1,0 +1,459 @@
+//! Finishing of objects, off the receive threads: digests, inflating, FEC decoding, publishing.
+//!
+//! A pool of workers, as many as cores. Its queue is bounded by the memory that the work takes, not by its number, and an
+//! answer counts until its shard has taken it. Objects of one name are finished one after the other, so that an older version
+//! is never published over a newer one.
+
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use carousel::fec::SymbolMap;
+use carousel::flute::{CacheControl, Encoding, File, SessionKey, SymbolPlace, VerifyError, verify};
+use carousel::time::WallTime;
+
+use super::storage::{CacheStorage, ObjectSpace, SymbolReader, is_signalling};
+use super::{Command, ObjectRef, Shared};
+use crate::clock;
+use crate::delivery::{Decode, Decoded, FailReason, Outcome, RejectReason, Verify, Work};
+use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Partial, StoredObject, Wish};
+
+/// Memory that queued and running work may take. One piece may be larger, and is then alone. A place is free again when the
+/// shard has taken the answer.
+pub const MAX_FINISHING_BYTES: u64 = 128 << 20;
+/// What a piece of work takes besides the bytes it works on.
+const WORK_BYTES: u64 = 16 << 10;
+/// Workers at most: more than any box needs, and each may hold a source block in memory.
+const MAX_WORKERS: usize = 8;
+
+/// Work as the daemon has it.
+pub(super) type CacheWork = Work<CacheStorage>;
+
+/// What has arrived of an object, all of it in its file.
+#[derive(Debug)]
+pub(super) struct Checkpoint {
+    pub(super) partial: Arc<Partial>,
+    pub(super) received: Arc<SymbolMap>,
+    pub(super) words: Vec<u64>,
+}
+
+/// A signalling document for the session directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// The session and TOI that brought it.
+    pub object: ObjectRef,
+    /// Its name.
+    pub name: String,
+    /// MIME type.
+    pub content_type: Option<String>,
+    /// Its bytes, decoded.
+    pub bytes: Vec<u8>,
+}
+
+/// Where finishing hands on what is not for the shard.
+pub trait FinishSink: Send {
+    /// A signalling document has come.
+    fn document(&mut self, document: Document);
+    /// An object is in the cache.
+    fn stored(&mut self, _object: ObjectRef, _stored: &StoredObject) {}
+}
+
+/// Why a complete object did not get into the cache.
+#[derive(Debug)]
+pub enum FinishError {
+    /// It is not what the FDT describes.
+    Verify(VerifyError),
+    /// The store could not take it.
+    Store(crate::store::StoreError),
+}
+
+impl std::fmt::Display for FinishError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Verify(err) => write!(f, "the bytes are not what the FDT describes: {err}"),
+            Self::Store(err) => err.fmt(f),
+        }
+    }
+}
+
+/// What the shard is told of finished work.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// An object was verified.
+    Verified(ObjectRef, Result<(), RejectReason>),
+    /// A source block was decoded.
+    Decoded(ObjectRef, u32, Decoded),
+}
+
+/// Where an answer goes.
+pub(super) type Reply = Arc<dyn Fn(Command) + Send + Sync>;
+
+struct Job {
+    work: CacheWork,
+    claim: Claim,
+    /// Objects with the same are finished one after the other.
+    name: Option<u64>,
+    reply: Reply,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    /// Names that workers are at.
+    at_work: Vec<u64>,
+    is_closed: bool,
+}
+
+#[derive(Default)]
+struct Pool {
+    queue: Mutex<Queue>,
+    ready: Condvar,
+    bytes: Mutex<u64>,
+}
+
+impl Pool {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // Every change is one push or removal, so a panic elsewhere leaves it consistent.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bytes(&self) -> MutexGuard<'_, u64> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Memory counted against [`MAX_FINISHING_BYTES`] for as long as this lives.
+pub struct Claim {
+    pool: Arc<Pool>,
+    bytes: u64,
+}
+
+impl std::fmt::Debug for Claim {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Claim({})", self.bytes)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        *self.pool.bytes() -= self.bytes;
+    }
+}
+
+/// A handle for shards to give work to the pool.
+#[derive(Clone)]
+pub struct FinishQueue(Arc<Pool>);
+
+impl std::fmt::Debug for FinishQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FinishQueue({} bytes)", self.0.bytes())
+    }
+}
+
+impl FinishQueue {
+    /// Memory for this work, if there is room.
+    pub(super) fn claim(&self, work: &CacheWork) -> Option<Claim> {
+        let bytes = memory_bytes(work);
+        let mut taken = self.0.bytes();
+        if *taken > 0 && *taken + bytes > MAX_FINISHING_BYTES {
+            return None;
+        }
+        *taken += bytes;
+        Some(Claim { pool: Arc::clone(&self.0), bytes })
+    }
+
+    /// Queues work.
+    pub(super) fn push(&self, work: CacheWork, claim: Claim, reply: Reply) {
+        let name = match &work {
+            Work::Verify(Verify { file, .. }) => {
+                let mut hasher = DefaultHasher::new();
+                file.content_location.hash(&mut hasher);
+                Some(hasher.finish())
+            }
+            Work::Decode(_) | Work::Checkpoint(_) => None,
+        };
+        self.0.queue().jobs.push_back(Job { work, claim, name, reply });
+        self.0.ready.notify_one();
+    }
+}
+
+/// The workers. They end when this is dropped, after what is queued.
+pub struct Finishing {
+    pool: Arc<Pool>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Finishing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Finishing({} workers)", self.workers.len())
+    }
+}
+
+impl Finishing {
+    /// Starts a worker for each core.
+    ///
+    /// # Errors
+    /// If a thread cannot be started.
+    pub fn start(shared: &Arc<Shared>, sink: &(impl FinishSink + Clone + 'static)) -> std::io::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self::with_workers(cores.min(MAX_WORKERS), shared, sink)
+    }
+
+    /// Starts so many workers.
+    ///
+    /// # Errors
+    /// If a thread cannot be started.
+    pub fn with_workers(
+        count: usize,
+        shared: &Arc<Shared>,
+        sink: &(impl FinishSink + Clone + 'static),
+    ) -> std::io::Result<Self> {
+        let pool = Arc::new(Pool::default());
+        let mut workers = Vec::with_capacity(count);
+        for number in 0..count {
+            let (pool, shared, mut sink) = (Arc::clone(&pool), Arc::clone(shared), sink.clone());
+            let name = format!("finishing-{number}");
+            let worker = std::thread::Builder::new().name(name).spawn(move || {
+                while let Some(job) = next_job(&pool) {
+                    let name = job.name;
+                    run(&shared, job, &mut sink);
+                    if name.is_some() {
+                        pool.queue().at_work.retain(|it| Some(*it) != name);
+                        pool.ready.notify_all();
+                    }
+                }
+            })?;
+            workers.push(worker);
+        }
+        Ok(Self { pool, workers })
+    }
+
+    /// The way in.
+    pub fn queue(&self) -> FinishQueue {
+        FinishQueue(Arc::clone(&self.pool))
+    }
+}
+
+impl Drop for Finishing {
+    fn drop(&mut self) {
+        self.pool.queue().is_closed = true;
+        self.pool.ready.notify_all();
+        for worker in self.workers.drain(..) {
+            // A worker that panicked has said so on stderr.
+            let _ = worker.join();
+        }
+    }
+}
+
+/// Waits for a job whose name no other worker is at.
+fn next_job(pool: &Pool) -> Option<Job> {
+    let mut queue = pool.queue();
+    loop {
+        let at_work = &queue.at_work;
+        let free = queue.jobs.iter().position(|job| job.name.is_none_or(|name| !at_work.contains(&name)));
+        if let Some(job) = free.and_then(|at| queue.jobs.remove(at)) {
+            queue.at_work.extend(job.name);
+            return Some(job);
+        }
+        if queue.is_closed && queue.jobs.is_empty() {
+            return None;
+        }
+        queue = pool.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+fn run(shared: &Shared, job: Job, sink: &mut dyn FinishSink) {
+    let Job { work, claim, reply, .. } = job;
+    match finish(shared, work, sink) {
+        Some(Answer::Verified(object, result)) => {
+            drop(claim);
+            reply(Command::Verified(object, result));
+        }
+        Some(Answer::Decoded(object, sbn, decoded)) => {
+            reply(Command::Decoded(object, sbn, decoded, Some(claim)));
+        }
+        None => {}
+    }
+}
+
+/// Memory that a piece of work takes while it runs.
+fn memory_bytes(work: &CacheWork) -> u64 {
+    let bytes = match work {
+        Work::Verify(Verify { buf: ObjectSpace::Memory(bytes), .. }) => bytes.len() as u64,
+        Work::Verify(Verify { file, .. }) if file.encoding != Encoding::Identity => {
+            file.content_length.or(file.on_air_length()).unwrap_or(0)
+        }
+        Work::Verify(_) => 0,
+        Work::Decode(decode) => decode.job.memory_bytes(),
+        Work::Checkpoint(checkpoint) => checkpoint.words.len() as u64 * 8,
+    };
+    bytes + WORK_BYTES
+}
+
+/// Does one piece of work; what its shard is told.
+pub(super) fn finish(shared: &Shared, work: CacheWork, sink: &mut dyn FinishSink) -> Option<Answer> {
+    match work {
+        Work::Verify(whole) => {
+            let object = whole.object;
+            Some(Answer::Verified(object, finish_object(shared, whole, sink)))
+        }
+        Work::Decode(Decode { object, job, reader }) => {
+            Some(Answer::Decoded(object, job.sbn, decode(&job, &reader)))
+        }
+        Work::Checkpoint(Checkpoint { partial, received, words }) => {
+            if let Err(err) = partial.checkpoint(&received, &words) {
+                tracing::debug!(%err, "a checkpoint could not be written");
+            }
+            None
+        }
+    }
+}
+
+fn decode(job: &carousel::flute::RecoveryJob, reader: &SymbolReader) -> Decoded {
+    job.run(|place, out| {
+        let offset = match place {
+            SymbolPlace::Offset(offset) => offset,
+            SymbolPlace::Slot(slot) => reader.length + u64::from(slot) * out.len() as u64,
+        };
+        reader.partial.read_at(offset, out).is_ok()
+    })
+}
+
+/// Verifies, decodes, and publishes or passes on one object.
+fn finish_object(
+    shared: &Shared,
+    whole: Verify<ObjectSpace>,
+    sink: &mut dyn FinishSink,
+) -> Result<(), RejectReason> {
+    let Verify { object, file, buf, repaired_symbols } = whole;
+    let (partial, flight) = match buf {
+        ObjectSpace::Memory(bytes) => match verify(&file, &bytes) {
+            Ok(content) => {
+                pass_on(object, &file, content.decoded.unwrap_or(bytes), sink);
+                return Ok(());
+            }
+            Err(err) => return Err(rejected(object, &file, &FinishError::Verify(err))),
+        },
+        ObjectSpace::File(space) => space.into_parts(),
+    };
+    match publish(shared, object.session, &file, partial, repaired_symbols, sink) {
+        Ok(stored) => {
+            // Signalling that had no name when it was begun is no object for clients.
+            let Some(stored) = stored else { return Ok(()) };
+            shared.received.fetch_add(1, Ordering::Relaxed);
+            if repaired_symbols > 0 {
+                shared.repaired.fetch_add(1, Ordering::Relaxed);
+            }
+            sink.stored(object, &stored);
+            if let Some(flight) = flight {
+                shared.flights.end(&flight, Outcome::Whole(stored));
+            }
+            Ok(())
+        }
+        Err(err) => {
+            let reason = rejected(object, &file, &err);
+            if let Some(flight) = flight {
+                let failed = match reason {
+                    RejectReason::Verify => FailReason::Verify,
+                    _ => FailReason::Store,
+                };
+                shared.flights.end(&flight, Outcome::Failed(failed));
+            }
+            Err(reason)
+        }
+    }
+}
+
+fn rejected(object: ObjectRef, file: &File, why: &FinishError) -> RejectReason {
+    let ObjectRef { session, toi } = object;
+    let uri = file.content_location.escape_debug();
+    tracing::warn!(session = %session.destination, tsi = session.tsi.0, %toi, %uri, %why, "object rejected");
+    match why {
+        FinishError::Verify(_) => RejectReason::Verify,
+        FinishError::Store(_) => RejectReason::Store,
+    }
+}
+
+fn pass_on(object: ObjectRef, file: &File, bytes: Vec<u8>, sink: &mut dyn FinishSink) {
+    let (name, content_type) = (file.content_location.clone(), file.content_type.clone());
+    sink.document(Document { object, name, content_type, bytes });
+}
+
+fn publish(
+    shared: &Shared,
+    session: SessionKey,
+    file: &File,
+    partial: Arc<Partial>,
+    repaired_symbols: u64,
+    sink: &mut dyn FinishSink,
+) -> Result<Option<Arc<StoredObject>>, FinishError> {
+    let io = |err: std::io::Error| FinishError::Store(err.into());
+    let length = file.on_air_length();
+    let length = match length {
+        Some(length) => length,
+        None => partial.length().map_err(io)?,
+    };
+    let frozen = partial.freeze(length).map_err(io)?;
+    let content = verify(file, frozen.as_slice()).map_err(FinishError::Verify)?;
+    if is_signalling(file) {
+        // It was opened before it had a name.
+        pass_on(
+            ObjectRef { session, toi: file.toi },
+            file,
+            content.decoded.unwrap_or_else(|| frozen.as_slice().to_vec()),
+            sink,
+        );
+        return Ok(None);
+    }
+    let frozen = match &content.decoded {
+        None => frozen,
+        Some(decoded) => {
+            let wish = wish(shared, session, file);
+            let partial = shared.store.create(decoded.len() as u64, wish).map_err(FinishError::Store)?;
+            let partial = Arc::new(partial);
+            partial.write_at(0, decoded).map_err(io)?;
+            partial.freeze(decoded.len() as u64).map_err(io)?
+        }
+    };
+    let key = shared
+        .key_of(&session, &file.content_location)
+        .map_err(|_| FinishError::Store(crate::store::StoreError::MetaTooLarge))?;
+    let now = clock::wall();
+    let class = shared.store.class_of(key.as_str());
+    let uri = shared.url_of(&file.content_location);
+    let meta = ObjectMeta {
+        uri: ObjectUri::new(uri.as_deref().unwrap_or(&file.content_location), &key),
+        key,
+        content_type: file.content_type.clone(),
+        length: frozen.as_slice().len() as u64,
+        digest: content.digest,
+        version: file.version(),
+        received_at: now,
+        expires: expires(file, now),
+        class,
+        came_by: if repaired_symbols > 0 { CameBy::CarouselRepaired } else { CameBy::Carousel },
+        response: None,
+    };
+    shared.store.publish(&frozen, meta).map(Some).map_err(FinishError::Store)
+}
+
+/// When an object that comes now is stale, if its FDT says so.
+fn expires(file: &File, now: WallTime) -> Option<WallTime> {
+    match file.cache_control {
+        Some(CacheControl::NoCache) => Some(now),
+        Some(CacheControl::Expires(ntp)) => Some(WallTime::from_ntp_seconds(ntp, now)),
+        Some(CacheControl::MaxStale) | None => None,
+    }
+}
+
+/// Where an object wants to live.
+pub(super) fn wish(shared: &Shared, session: SessionKey, file: &File) -> Wish {
+    let now = clock::wall();
+    let key = shared.key_of(&session, &file.content_location).ok();
+    Wish {
+        class: key.map_or(Class::Medium, |key| shared.store.class_of(key.as_str())),
+        is_short_lived: shared.store.is_short(now, expires(file, now)),
+    }
+}
