@@ -126,12 +126,12 @@ pub type Decoded = Option<Vec<(u64, Vec<u8>)>>;
 #[derive(Debug)]
 pub struct Delivery<S: ObjectStore> {
     options: Options,
-    store: S,
+    pub(super) store: S,
     rules: Arc<RuleBook>,
     random: u64,
     sessions: Sessions<S::Buf>,
     objects: Objects,
-    repairs: Repairs,
+    pub(super) repairs: Repairs,
     work: VecDeque<Work<S>>,
     changes: VecDeque<Change<S::Buf>>,
     losses: LossCounters,
