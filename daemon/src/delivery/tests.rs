@@ -197,6 +197,7 @@ impl World {
             repr_digest: None,
             content_md5: None,
             expiry_s: None,
+            ignored_query: Default::default(),
         };
         let toi = self.sender.add_protected(file, protection).unwrap();
         self.bodies.insert(toi, body);

@@ -435,8 +435,10 @@ fn publish(
         class,
         came_by: if repaired_symbols > 0 { CameBy::CarouselRepaired } else { CameBy::Carousel },
         response: None,
+        ignored_query: file.ignored_query.clone(),
     };
-    shared.store.publish(&frozen, meta).map(Some).map_err(FinishError::Store)
+    let stored = shared.store.publish_with(&frozen, meta, |object| shared.manifests.learn(object));
+    stored.map(Some).map_err(FinishError::Store)
 }
 
 /// When an object that comes now is stale, if its FDT says so.
@@ -452,8 +454,9 @@ fn expires(file: &File, now: WallTime) -> Option<WallTime> {
 pub(super) fn wish(shared: &Shared, session: SessionKey, file: &File) -> Wish {
     let now = clock::wall();
     let key = shared.key_of(&session, &file.content_location).ok();
+    let is_live = key.as_ref().is_some_and(|key| shared.manifests.live_target_ms(key).is_some());
     Wish {
         class: key.map_or(Class::Medium, |key| shared.store.class_of(key.as_str())),
-        is_short_lived: shared.store.is_short(now, expires(file, now)),
+        is_short_lived: is_live || shared.store.is_short(now, expires(file, now)),
     }
 }

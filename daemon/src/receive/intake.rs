@@ -184,7 +184,7 @@ impl Intake {
             }
             Change::Withdrawn(object, file) => {
                 if let Ok(key) = shared.key_of(&object.session, &file.content_location) {
-                    shared.flights.withdraw(key.as_str(), &object);
+                    shared.flights.retract(key.as_str(), &object);
                 }
             }
             Change::Unusable(_, file) => {

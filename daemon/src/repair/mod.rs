@@ -7,6 +7,8 @@
 //!
 //! Bytes from an origin go through the same reassembly and the same digest as those from the air.
 
+mod options;
+
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,6 +20,8 @@ use carousel::flute::{Encoding, File};
 use carousel::name::ObjectKey;
 use carousel::repair::{Gather, MAX_MISSING, requests};
 use tokio::sync::{Semaphore, mpsc};
+
+pub use options::Repair;
 
 use crate::delivery::{
     Announced, FailReason, ObjectRef, Outcome, RepairError, RepairRequest, RuleBook, Wanted, signalled_urls,

@@ -147,7 +147,7 @@ impl Flights {
     }
 
     /// `object` is held, gone, or no longer described. What another session has announced under this key stays.
-    pub fn withdraw(&self, key: &str, object: &ObjectRef) {
+    pub fn retract(&self, key: &str, object: &ObjectRef) {
         let mut tables = self.tables();
         if tables.announced.get(key).is_some_and(|(by, _)| by == object) {
             tables.announced.remove(key);
@@ -214,7 +214,13 @@ mod tests {
     }
 
     fn announced(version: u64) -> Announced {
-        Announced { digest: None, length: None, content_type: None, version }
+        Announced {
+            digest: None,
+            length: None,
+            content_type: None,
+            version,
+            ignored_query: Default::default(),
+        }
     }
 
     #[test]
@@ -229,7 +235,7 @@ mod tests {
         let last = most + 9_999;
         assert_eq!(flights.announced(key(last).as_str()), Some(announced(last)), "the last like the first");
         for number in 0..=last {
-            flights.withdraw(key(number).as_str(), &object(number.into()));
+            flights.retract(key(number).as_str(), &object(number.into()));
         }
         assert_eq!(flights.announced_count(), 0);
         assert!(flights.tables().announced.capacity() < 1024);
@@ -240,9 +246,9 @@ mod tests {
         let flights = Flights::new();
         flights.announce(key(1), object(1), announced(1));
         flights.announce(key(1), object(2), announced(2));
-        flights.withdraw(key(1).as_str(), &object(1));
+        flights.retract(key(1).as_str(), &object(1));
         assert_eq!(flights.announced(key(1).as_str()), Some(announced(2)));
-        flights.withdraw(key(1).as_str(), &object(2));
+        flights.retract(key(1).as_str(), &object(2));
         assert_eq!(flights.announced(key(1).as_str()), None);
     }
 }
