@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use carousel::fec::SymbolMap;
-use carousel::flute::{Encoding, File};
+use carousel::flute::File;
 use carousel::name::ObjectKey;
 use carousel::repair::{Gather, MAX_MISSING, requests};
 use tokio::sync::{Semaphore, mpsc};
