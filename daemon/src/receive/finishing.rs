@@ -420,7 +420,7 @@ fn publish(
     let key = shared
         .key_of(&session, &file.content_location)
         .map_err(|_| FinishError::Store(crate::store::StoreError::MetaTooLarge))?;
-    let now = clock::wall();
+    let now = clock::steady();
     let class = shared.store.class_of(key.as_str());
     let uri = shared.url_of(&file.content_location);
     let meta = ObjectMeta {
@@ -445,14 +445,16 @@ fn publish(
 fn expires(file: &File, now: WallTime) -> Option<WallTime> {
     match file.cache_control {
         Some(CacheControl::NoCache) => Some(now),
-        Some(CacheControl::Expires(ntp)) => Some(WallTime::from_ntp_seconds(ntp, now)),
+        Some(CacheControl::Expires(ntp)) => {
+            Some(clock::steady_of(WallTime::from_ntp_seconds(ntp, clock::wall())))
+        }
         Some(CacheControl::MaxStale) | None => None,
     }
 }
 
 /// Where an object wants to live.
 pub(super) fn wish(shared: &Shared, session: SessionKey, file: &File) -> Wish {
-    let now = clock::wall();
+    let now = clock::steady();
     let key = shared.key_of(&session, &file.content_location).ok();
     let is_live = key.as_ref().is_some_and(|key| shared.manifests.live_target_ms(key).is_some());
     Wish {
