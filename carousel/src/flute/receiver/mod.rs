@@ -344,6 +344,7 @@ impl<B> Receiver<B> {
         let Some(oti) = fti_of(packet).or_else(|| file.as_ref().and_then(|file| file.oti())) else {
             return if packet.fti.is_some() { Err(DropReason::BadOti) } else { Ok(false) };
         };
+        let file = file.map(|file| with_length_on_air(file, oti.transfer_length));
         let partition = Partition::new(&oti).map_err(|_| DropReason::BadOti)?;
         if file.is_none() && self.unnamed >= MAX_UNNAMED {
             return Err(DropReason::TooManyObjects);
@@ -524,6 +525,7 @@ impl<B> Receiver<B> {
         }
         let Some(&index) = self.index.get(&toi) else { return };
         let object = &mut self.in_flight[index];
+        let file = with_length_on_air(file, object.oti.transfer_length);
         let other_length = file.on_air_length().is_some_and(|length| length != object.oti.transfer_length);
         if other_length || (replaced && object.file.is_some()) {
             if let Some(InFlight { file, buf, .. }) = self.remove(index) {
@@ -869,6 +871,15 @@ impl<B> Receiver<B> {
         }
         Some(object)
     }
+}
+
+/// The description of an object whose packets say that it has `length` bytes. Some senders write zero for lengths that they
+/// did not know when they wrote the FDT Instance; the packets know better, so that such zeros say nothing.
+fn with_length_on_air(file: Arc<File>, length: u64) -> Arc<File> {
+    if length == 0 || file.on_air_length() != Some(0) {
+        return file;
+    }
+    Arc::new(File { content_length: None, transfer_length: None, ..(*file).clone() })
 }
 
 #[cfg(test)]

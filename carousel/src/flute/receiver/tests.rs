@@ -732,6 +732,23 @@ fn fdts_that_lie_about_lengths() {
 }
 
 #[test]
+fn lengths_of_zero_say_nothing_where_packets_say_otherwise() {
+    let oti = Oti::no_code(8, 4, 2);
+    let packets = [b"abcd", b"efgh"].iter().enumerate();
+    let packets: Vec<_> =
+        packets.map(|(at, bytes)| by_hand(1, Some(&oti), 0, at as u32, &bytes[..], |_| {})).collect();
+    let fdt = fdt_by_hand(1, &describe(1, "x", "Content-Length=\"0\" Transfer-Length=\"0\""));
+    for order in [[0, 1, 2], [1, 0, 2], [1, 2, 0]] {
+        let all = [&fdt, &packets[0], &packets[1]];
+        let mut bench = Bench::new();
+        for at in order {
+            bench.feed(all[at]);
+        }
+        assert_eq!(bench.whole().last(), Some(&("x".to_owned(), b"abcdefgh".to_vec())), "{order:?}");
+    }
+}
+
+#[test]
 fn an_expired_instance_describes_nothing() {
     let mut bench = Bench::new();
     let past = WALL.plus_ms(-1000).ntp_seconds();
