@@ -190,7 +190,12 @@ fn check(common: &Common, seconds: u64, deep: bool) -> Result<ExitCode, String> 
 fn replay_recording(recording: &Path, config: Option<&Path>) -> Result<ExitCode, String> {
     let mut own_folder = None;
     let config = match config {
-        Some(path) => Config::load(path)?,
+        Some(path) => {
+            let mut config = Config::load(path)?;
+            // Memory ends with this process: what is replayed is for the daemon that starts on the store later.
+            config.store.memory_bytes = 0;
+            config
+        }
         None => {
             let folder = std::env::temp_dir().join(format!("skycached-replay-{}", std::process::id()));
             let mut config = Config::default();
