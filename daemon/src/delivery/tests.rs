@@ -479,7 +479,7 @@ fn repair_backs_off_and_ends() {
     let toi = world.add("http://h/a", body(1, 1000), &Protection::NONE);
     world.send_fdt(true);
     let mut out = Vec::new();
-    world.sender.write_packet(toi, 0, &world.bodies[&toi][..100].to_vec(), false, &mut out);
+    world.sender.write_packet(toi, 0, &world.bodies[&toi][..100], false, &mut out);
     world.arrive(&out);
     world.pass(Duration::from_secs(3600));
     let counters = world.counters();
@@ -501,7 +501,7 @@ fn an_origin_that_refuses_or_lies_is_named_in_the_outcome() {
         let toi = world.add("http://h/a", body(1, 1000), &Protection::NONE);
         world.send_fdt(true);
         let mut out = Vec::new();
-        world.sender.write_packet(toi, 0, &world.bodies[&toi][..100].to_vec(), false, &mut out);
+        world.sender.write_packet(toi, 0, &world.bodies[&toi][..100], false, &mut out);
         world.arrive(&out);
         world.pass(Duration::from_secs(60));
         let counters = world.counters();
@@ -520,7 +520,7 @@ fn a_client_that_waits_does_not_wait_for_the_back_off() {
         let toi = world.add("http://h/a", body(1, 1000), &Protection::NONE);
         world.send_fdt(true);
         let mut out = Vec::new();
-        world.sender.write_packet(toi, 0, &world.bodies[&toi][..100].to_vec(), false, &mut out);
+        world.sender.write_packet(toi, 0, &world.bodies[&toi][..100], false, &mut out);
         world.arrive(&out);
         let begin = world.now;
         if is_requested {
@@ -552,7 +552,7 @@ fn a_closed_session_gives_back_its_room_and_its_counters_stay() {
     world.add("http://h/b", body(2, 1000), &Protection::NONE);
     world.send_fdt(true);
     let mut out = Vec::new();
-    world.sender.write_packet(toi, 0, &world.bodies[&toi][..100].to_vec(), false, &mut out);
+    world.sender.write_packet(toi, 0, &world.bodies[&toi][..100], false, &mut out);
     world.arrive(&out);
     assert_eq!(world.room(), 1000);
     let before = world.delivery.totals().packets.packets;
@@ -570,7 +570,7 @@ fn ten_thousand_sessions_come_and_go() {
     let mut world = World::new(4, Profile::burst(0.0), Origin::None, 3600);
     let toi = world.add("http://h/a", body(1, 1000), &Protection::NONE);
     let mut out = Vec::new();
-    world.sender.write_packet(toi, 0, &world.bodies[&toi][..100].to_vec(), false, &mut out);
+    world.sender.write_packet(toi, 0, &world.bodies[&toi][..100], false, &mut out);
     let filter = SessionFilter::all();
     for number in 0..10_000_u32 {
         let from = std::net::SocketAddr::from((std::net::Ipv4Addr::from(number + 1), 7));

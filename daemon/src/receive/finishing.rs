@@ -283,7 +283,7 @@ fn memory_bytes(work: &CacheWork) -> u64 {
     let bytes = match work {
         Work::Verify(Verify { buf: ObjectSpace::Memory(bytes), .. }) => bytes.len() as u64,
         Work::Verify(Verify { file, .. }) if file.encoding != Encoding::Identity => {
-            file.content_length.or(file.on_air_length()).unwrap_or(0)
+            file.content_length.or_else(|| file.on_air_length()).unwrap_or(0)
         }
         Work::Verify(_) => 0,
         Work::Decode(decode) => decode.job.memory_bytes(),

@@ -117,7 +117,7 @@ impl Intake {
         match command {
             Command::Request(object) => self.delivery.handle_request(now, object),
             Command::Repair(object, offset, bytes) => {
-                self.delivery.handle_repair(now, object, offset, &bytes)
+                self.delivery.handle_repair(now, object, offset, &bytes);
             }
             Command::RepairDone(object, result) => self.delivery.handle_repair_done(now, object, result),
             Command::Verified(object, result) => self.delivery.handle_verified(now, object, result),

@@ -177,7 +177,12 @@ impl Crate {
             for name in names {
                 let target = exports.get(&name).cloned().unwrap_or(name);
                 if target != room {
-                    found.imports.entry(room.clone()).or_default().entry(target).or_insert_with(|| shown.clone());
+                    found
+                        .imports
+                        .entry(room.clone())
+                        .or_default()
+                        .entry(target)
+                        .or_insert_with(|| shown.clone());
                 }
             }
             found.rooms.insert(room);
