@@ -395,6 +395,7 @@ impl Air {
     pub fn cycle_done(&self) -> bool {
         let idle = self.lanes.is_all_started()
             && self.signalling.is_empty()
+            && !self.urgent.iter().any(|job| matches!(job, Job::Object { .. }))
             && self.wave.is_empty()
             && self.between.is_empty()
             && self.live_job.is_none();

@@ -96,6 +96,27 @@ fn once_sends_everything_in_order_and_closes() {
 }
 
 #[test]
+fn a_cycle_ends_behind_the_last_byte_of_signalling() {
+    let mut air = air(false);
+    air.add(0, object("long.mpd", 300_000, Some(1000))).unwrap();
+    let (mut receiver, mut out) = (Receiver::new(ReceiverConfig::default()), Vec::new());
+    let (mut now_ns, mut is_complete) = (0, false);
+    while !air.cycle_done() {
+        if air.next_packet(now_ns, WALL, &mut out).is_some() {
+            now_ns += (out.len() + IP_UDP_BYTES) as u64 * 1000;
+            let packet = Packet::parse(&out).unwrap();
+            receiver.handle_packet(Instant::from_nanos(now_ns), Some(WALL), &packet, &out, &mut Shelf);
+        } else {
+            now_ns = now_ns.max(air.next_due_ns().unwrap()) + 1;
+        }
+        while let Some(event) = receiver.poll_event() {
+            is_complete |= matches!(event, Event::Complete { .. });
+        }
+    }
+    assert!(is_complete);
+}
+
+#[test]
 fn what_has_a_hard_period_is_repeated_within_it() {
     let mut air = air(false);
     air.add(0, object("manifest", 2000, Some(200))).unwrap();
