@@ -497,6 +497,7 @@ impl<'a> Reading<'a> {
         self.not_random_access(inside, &mut rung, media.is_independent);
         dedup(&mut rung.inits);
         dedup(&mut rung.segments);
+        rung.inits.retain(|init| !rung.segments.contains(init));
         self.assets(playlist, &media.assets, &mut rung, depth);
         rung
     }
@@ -847,6 +848,12 @@ impl<'a> Reading<'a> {
         if !self.inventory.objects.contains_key(&local.path) {
             self.carried_files.insert(path.clone());
             self.inventory.objects.insert(local.path.clone(), file.object(&local.path, role));
+        } else if role == Role::Segment {
+            // One file of ranges: its init section is the first of them, and the file is as long as the film.
+            let carried = self.inventory.objects.get_mut(&local.path);
+            if let Some(object) = carried.filter(|it| it.role == Role::Init) {
+                object.role = Role::Segment;
+            }
         }
         true
     }

@@ -133,6 +133,9 @@ fn byte_range_playlists_carry_the_file_once() {
     let inventory = read_dir(&dir);
     assert_eq!(paths(&inventory), ["all.mp4", "l.m3u8"]);
     assert_eq!(inventory.presentations[0].rungs[0].segments, ["all.mp4"]);
+    // The file is media as long as the film: not sent every second among what players need first, not read into memory.
+    assert_eq!(inventory.objects["all.mp4"].role, Role::Segment);
+    assert!(inventory.presentations[0].rungs[0].inits.is_empty());
 }
 
 #[test]
@@ -409,7 +412,8 @@ fn nobody_is_told_to_broadcast_keys() {
 /// A file and a reference to it, spelled in one of the ways that manifests have.
 fn reference() -> impl proptest::strategy::Strategy<Value = String> {
     use proptest::prelude::*;
-    let name = "[a-zA-Z0-9ä_~+\\[\\]^|&=,;@'()!-][a-zA-Z0-9ä %_~+\\[\\]^|&=,;@'()!-]{0,6}(%41|%2[bB]|%C3%A4|%2F[a-z]|%)?\\.(ts|m4s)";
+    // Not with a comma in front: `m3u8-rs` takes a comma behind the line of an EXTINF for its end.
+    let name = "[a-zA-Z0-9ä_~+\\[\\]^|&=;@'()!-][a-zA-Z0-9ä %_~+\\[\\]^|&=,;@'()!-]{0,6}(%41|%2[bB]|%C3%A4|%2F[a-z]|%)?\\.(ts|m4s)";
     let prefix = prop_oneof![
         Just(""),
         Just("./"),
