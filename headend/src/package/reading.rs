@@ -715,6 +715,7 @@ impl<'a> Reading<'a> {
         }
         self.not_random_access(inside, &mut rung, false);
         dedup(&mut rung.segments);
+        rung.inits.retain(|init| !rung.segments.contains(init));
         rung
     }
 
@@ -849,9 +850,9 @@ impl<'a> Reading<'a> {
             self.carried_files.insert(path.clone());
             self.inventory.objects.insert(local.path.clone(), file.object(&local.path, role));
         } else if role == Role::Segment {
-            // One file of ranges: its init section is the first of them, and the file is as long as the film.
+            // One file of ranges: its init section and its index are among them, and the file is as long as the film.
             let carried = self.inventory.objects.get_mut(&local.path);
-            if let Some(object) = carried.filter(|it| it.role == Role::Init) {
+            if let Some(object) = carried.filter(|it| matches!(it.role, Role::Init | Role::Other)) {
                 object.role = Role::Segment;
             }
         }

@@ -136,6 +136,20 @@ fn byte_range_playlists_carry_the_file_once() {
     // The file is media as long as the film: not sent every second among what players need first, not read into memory.
     assert_eq!(inventory.objects["all.mp4"].role, Role::Segment);
     assert!(inventory.presentations[0].rungs[0].inits.is_empty());
+    let mpd = "<MPD type='static' mediaPresentationDuration='PT4S'><Period><AdaptationSet mimeType='application/x'>\
+        <Representation id='a' bandwidth='1'><SegmentList duration='2'><Initialization sourceURL='all.mp4' range='0-8'/>\
+        <SegmentURL media='all.mp4' mediaRange='9-13'/><SegmentURL media='all.mp4' mediaRange='14-18'/>\
+        </SegmentList></Representation></AdaptationSet></Period></MPD>";
+    let dir = folder(&[("m.mpd", mpd), ("all.mp4", "0123456789012345678")]);
+    let inventory = read_dir(&dir);
+    assert_eq!(
+        (inventory.faults(), inventory.objects["all.mp4"].role),
+        (0, Role::Segment),
+        "{:?}",
+        inventory.problems
+    );
+    let rung = &inventory.presentations[0].rungs[0];
+    assert_eq!((rung.inits.len(), rung.segments.as_slice()), (0, ["all.mp4".to_owned()].as_slice()));
 }
 
 #[test]
