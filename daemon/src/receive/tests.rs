@@ -1,1 +1,110 @@
+//! Finishing and signalling documents: bounds in bytes and in number, digests, and what is handed on.
 
+use std::sync::{Arc, Mutex};
+
+use carousel::digest::Digest;
+use carousel::flute::{File, SessionKey};
+use carousel::lct::{Toi, Tsi};
+use carousel::time::Instant;
+
+use super::finishing::{Answer, CacheWork, finish};
+use super::storage::ObjectSpace;
+use super::*;
+use crate::delivery::{RejectReason, Verify, Work};
+
+fn shared(folder: &tempfile::TempDir) -> Arc<Shared> {
+    let mut config = crate::store::StoreConfig { path: folder.path().join("cache"), ..Default::default() };
+    config.reserve_bytes = 0;
+    let (store, _) = Store::open(&config).unwrap();
+    Shared::new(store, Flights::new())
+}
+
+fn object(toi: u128) -> ObjectRef {
+    let (source, destination) = ("10.0.0.1".parse().unwrap(), "239.0.0.1:6000".parse().unwrap());
+    ObjectRef { session: SessionKey { source, destination, tsi: Tsi(1) }, toi: Toi(toi) }
+}
+
+/// The verification of a signalling document of these bytes.
+fn verification(bytes: Vec<u8>, digest: Digest) -> CacheWork {
+    let file = File {
+        content_location: carousel::mabr::CONFIGURATION_URI.to_owned(),
+        toi: Toi(1),
+        content_length: Some(bytes.len() as u64),
+        content_digest: Some(digest),
+        ..File::default()
+    };
+    let buf = ObjectSpace::Memory(bytes);
+    Work::Verify(Verify { object: object(1), file: Arc::new(file), buf, repaired_symbols: 0 })
+}
+
+/// Keeps the documents that it gets.
+#[derive(Debug, Clone, Default)]
+struct Kept(Arc<Mutex<Vec<Document>>>);
+
+impl FinishSink for Kept {
+    fn document(&mut self, document: Document) {
+        self.0.lock().unwrap().push(document);
+    }
+}
+
+fn document(name: &str) -> Document {
+    let (name, content_type) = (name.to_owned(), None);
+    Document { object: object(1), name, content_type, bytes: b"x".to_vec() }
+}
+
+#[test]
+fn work_is_bounded_by_its_bytes_and_room_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let finishing = Finishing::with_workers(0, &shared(&folder), &Kept::default()).unwrap();
+    let queue = finishing.queue();
+    // Never written to: the system lends no memory for it.
+    let work = |bytes: u64| verification(vec![0; bytes as usize], Digest::of(b""));
+    let half = MAX_FINISHING_BYTES / 2 - (64 << 10);
+    let first = queue.claim(&work(half)).unwrap();
+    let second = queue.claim(&work(half)).unwrap();
+    assert!(queue.claim(&work(half)).is_none(), "a third half");
+    assert!(queue.claim(&work(1000)).is_some(), "what is left serves small work");
+    drop(first);
+    let third = queue.claim(&work(half)).expect("room that came back");
+    drop((second, third));
+    let alone = queue.claim(&work(2 * MAX_FINISHING_BYTES)).expect("larger than all, and alone");
+    assert!(queue.claim(&work(0)).is_none(), "nothing beside it");
+    drop(alone);
+    assert!(queue.claim(&work(0)).is_some());
+}
+
+#[test]
+fn bytes_are_handed_on_only_if_their_digest_is_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let (shared, mut kept) = (shared(&folder), Kept::default());
+    let right = b"<configuration/>".to_vec();
+    let answer = finish(&shared, verification(right.clone(), Digest::of(&right)), &mut kept);
+    assert!(matches!(answer, Some(Answer::Verified(it, Ok(()))) if it == object(1)));
+    for at in 0..right.len() {
+        let mut wrong = right.clone();
+        wrong[at] ^= 1;
+        let answer = finish(&shared, verification(wrong, Digest::of(&right)), &mut kept);
+        assert!(matches!(answer, Some(Answer::Verified(_, Err(RejectReason::Verify)))), "byte {at}");
+    }
+    let documents = kept.0.lock().unwrap();
+    assert_eq!(documents.iter().map(|it| &it.bytes).collect::<Vec<_>>(), [&right]);
+}
+
+#[test]
+fn documents_make_room_for_others_and_are_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let shared = shared(&folder);
+    let key = |number: usize| format!("h/{number}.xml");
+    let begin = Instant::from_nanos(0);
+    for number in 0..10_000 {
+        let now = begin + Duration::from_secs(number as u64);
+        shared.keep_document(now, document(&format!("http://h/{number}.xml")));
+        assert!(shared.document(&key(number)).is_some(), "{number}");
+    }
+    let held = (0..10_000).filter(|number| shared.document(&key(*number)).is_some());
+    assert_eq!(held.collect::<Vec<_>>(), (10_000 - MAX_DOCUMENTS..10_000).collect::<Vec<_>>());
+    let later = begin + Duration::from_secs(10_000) + DOCUMENT_LIFE;
+    shared.keep_document(later, document("http://h/last.xml"));
+    assert!(shared.document(&key(9999)).is_none(), "not repeated for its life");
+    assert!(shared.document("h/last.xml").is_some());
+}
