@@ -21,7 +21,7 @@ use crate::origin::{Client, Filler, Origins};
 use crate::receive::{Command, Finishing, Shard, ShardHandle, Shared, shard_of};
 use crate::repair::{RepairContext, Repairer};
 use crate::sampler;
-use crate::session::{Mailbox, SessionThread, Surroundings};
+use crate::session::{SessionContext, SessionQueue, SessionThread};
 use crate::status::Parts;
 use crate::store::{Keeper, RecoveryReport, Store};
 use crate::transport::TransportThread;
@@ -97,7 +97,7 @@ impl Daemon {
         let rules = Arc::new(RuleBook::default());
 
         let failed = |err: std::io::Error| format!("cannot start a thread: {err}");
-        let mailbox = Mailbox::default();
+        let mailbox = SessionQueue::default();
         let keeper = Keeper::start(shared.store.clone()).map_err(failed)?;
         let finishing = Finishing::start(&shared, &mailbox.commands()).map_err(failed)?;
         let (repairs, repair_requests) = mpsc::channel(REPAIR_REQUESTS);
@@ -115,7 +115,7 @@ impl Daemon {
             let shard = shard_of(&object.session.destination, requests.len());
             requests[shard].try_send(Command::Request(object))
         });
-        let around = Surroundings {
+        let around = SessionContext {
             shared: Arc::clone(&shared),
             origins: Arc::clone(&origins),
             rules: Arc::clone(&rules),

@@ -13,7 +13,7 @@ use crate::http::Player;
 use crate::origin::{Client, OriginError};
 use crate::receive::{SessionStats, Shared};
 use crate::repair::Repairer;
-use crate::session::Board;
+use crate::session::GroupStates;
 use crate::store::{EvictReason, StoredObject};
 
 /// What status and metrics are made from.
@@ -22,7 +22,7 @@ pub struct Parts {
     /// Cache, flights, receive counters.
     pub shared: Arc<Shared>,
     /// Groups.
-    pub board: Arc<Board>,
+    pub board: Arc<GroupStates>,
     /// Repair counters.
     pub repairer: Arc<Repairer>,
     /// Origin counters.

@@ -2,7 +2,7 @@
 //! and closed.
 //!
 //! One thread. It alone tells shards what to listen to, so that two documents that arrive together cannot cross. A
-//! group that cannot be joined is tried again; the state of each is on the [`Board`].
+//! group that cannot be joined is tried again; the state of each is on the [`GroupStates`].
 
 mod options;
 
@@ -50,9 +50,9 @@ pub struct GroupState {
 
 /// The groups as they are now.
 #[derive(Debug, Default)]
-pub struct Board(Mutex<Vec<GroupState>>);
+pub struct GroupStates(Mutex<Vec<GroupState>>);
 
-impl Board {
+impl GroupStates {
     /// All groups, wanted or failing.
     pub fn groups(&self) -> Vec<GroupState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -71,7 +71,7 @@ impl FinishSink for SessionCommands {
 
 /// What the thread needs of the others.
 #[derive(Debug)]
-pub struct Surroundings {
+pub struct SessionContext {
     /// The receive side.
     pub shared: Arc<Shared>,
     /// Told of base URLs.
@@ -82,16 +82,16 @@ pub struct Surroundings {
 
 /// The notices of a thread that has not started: the finisher needs them first.
 #[derive(Debug)]
-pub struct Mailbox(SyncSender<Notice>, Receiver<Notice>);
+pub struct SessionQueue(SyncSender<Notice>, Receiver<Notice>);
 
-impl Default for Mailbox {
+impl Default for SessionQueue {
     fn default() -> Self {
         let (sender, receiver) = sync_channel(NOTICES);
         Self(sender, receiver)
     }
 }
 
-impl Mailbox {
+impl SessionQueue {
     /// For finishing.
     pub fn commands(&self) -> SessionCommands {
         SessionCommands(self.0.clone())
@@ -105,9 +105,9 @@ impl Mailbox {
         self,
         config: &SessionOptions,
         shards: Vec<ShardSender>,
-        around: Surroundings,
+        around: SessionContext,
     ) -> std::io::Result<SessionThread> {
-        let board = Arc::new(Board::default());
+        let board = Arc::new(GroupStates::default());
         let mut control = Control {
             interface: config.receive.interface.clone(),
             multicast: config.receive.multicast,
@@ -130,13 +130,13 @@ impl Mailbox {
 #[derive(Debug)]
 pub struct SessionThread {
     notices: SyncSender<Notice>,
-    board: Arc<Board>,
+    board: Arc<GroupStates>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl SessionThread {
     /// The state of the groups.
-    pub const fn board(&self) -> &Arc<Board> {
+    pub const fn board(&self) -> &Arc<GroupStates> {
         &self.board
     }
 
@@ -162,10 +162,10 @@ struct Control {
     socket_buffer_bytes: usize,
     directory: Directory,
     shards: Vec<ShardSender>,
-    around: Surroundings,
+    around: SessionContext,
     /// What shards listen to.
     open: HashMap<GroupSpec, SessionFilter>,
-    board: Arc<Board>,
+    board: Arc<GroupStates>,
 }
 
 impl Control {
