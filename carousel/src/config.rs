@@ -63,6 +63,14 @@ pub fn load<T: DeserializeOwned>(text: &str) -> Result<T, Vec<Mistake>> {
             Ok(_) => break,
             Err(err) => err,
         };
+        // A key whose value was blanked is missing by our own doing.
+        let is_blanked = |mistake: &Mistake| {
+            let name = mistake.key.rsplit('.').next().unwrap_or_default();
+            err.message().starts_with(&format!("missing field `{name}`"))
+        };
+        if mistakes.iter().any(is_blanked) {
+            break;
+        }
         let span = err.span();
         let place = span.clone().and_then(|span| find(&blanked, span.start));
         let mistake = describe(text, err.message(), span, place.as_ref());
