@@ -225,8 +225,9 @@ impl SessionStorage<'_> {
     fn flight_of(&self, file: &Arc<File>, space: &FileSpace) -> Result<Arc<Flight>, Refusal> {
         let key =
             self.shared.key_of(&self.session, &file.content_location).map_err(|_| Refusal::NotWanted)?;
-        if self.shared.flights.get(key.as_str()).is_some_and(|flight| flight.symbols().is_none()) {
-            // An origin is sending it to a player: soon it will be held.
+        let from_origin = self.shared.flights.get(key.as_str()).filter(|flight| flight.symbols().is_none());
+        if from_origin.is_some_and(|flight| flight.goes_before_carousel()) {
+            // Soon it will be held. An origin that trickles gives way at the next offer, after `refused_retry`.
             return Err(Refusal::NoRoom);
         }
         let object = ObjectRef { session: self.session, toi: file.toi };

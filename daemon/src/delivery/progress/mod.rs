@@ -123,9 +123,20 @@ pub struct Flight {
     is_requested: AtomicBool,
     /// When the carousel is likely to begin with it again, on the daemon's clock; 0: not known.
     next_pass_ns: AtomicU64,
+    /// Bytes, plus one, that had arrived from the origin when the carousel last offered the object; 0: it has not yet.
+    at_offer: AtomicU64,
 }
 
 impl Flight {
+    /// Whether the carousel, which offers this object now, has to wait for the origin that sends it: the first time, and for
+    /// as long as half of it has come between two offers.
+    pub fn goes_before_carousel(&self) -> bool {
+        let now = self.received_bytes();
+        let before = self.at_offer.swap(now + 1, Ordering::Relaxed);
+        let half = self.length.map_or(0, |length| length / 2);
+        before == 0 || now > before - 1 + half
+    }
+
     /// Of a carousel object.
     pub fn of_symbols(
         key: ObjectKey,
@@ -201,6 +212,7 @@ impl Flight {
             changed: Event::new(),
             is_requested: AtomicBool::new(false),
             next_pass_ns: AtomicU64::new(0),
+            at_offer: AtomicU64::new(0),
         }
     }
 
