@@ -1,4 +1,4 @@
-//! What delivery borrows from the cache.
+//! Storage interface of delivery: lookups in the cache and room for objects in flight.
 
 use carousel::flute::{File, SessionKey, Storage};
 use carousel::time::Instant;

@@ -1,4 +1,4 @@
-//! What of a response may be shared that was made for one player: cookies, player programs, and sites of scripts.
+//! Sharing policy for responses made for one client: cookies, `Vary: User-Agent`, and the origins of scripts.
 //!
 //! `caching::judge` says what HTTP allows. An origin that hands out a session with a response that may be kept means the
 //! response, hardly the session (RFC 9111 section 7.3 leaves it to the cache): cookies go to the player alone whose request

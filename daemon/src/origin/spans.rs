@@ -1,6 +1,6 @@
-//! Objects of which players have asked for ranges only: no more is fetched than they need, and what was fetched is kept.
+//! Range fills: objects of which clients have asked for parts only. No more is fetched than they need, and it is kept.
 //!
-//! What has come is in [`crate::delivery::Spans`]; here is who fetches what is missing, and who publishes the whole.
+//! [`crate::delivery::Spans`] keeps which ranges have arrived; this module fetches missing ranges and publishes complete objects.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Who still reads what an origin sends: a fetch without readers ends, unless little of it is left.
+//! Readers of a fill: a fetch without readers ends, unless little of it is left.
 
 use std::sync::Arc;
 use std::time::Duration;
