@@ -12,6 +12,8 @@ mod protection;
 mod reed_solomon;
 mod sequence;
 mod symbols;
+#[cfg(test)]
+mod symbols_tests;
 
 pub use code::{BlockCode, BlockEncoder, CodeError, MAX_BLOCK_BYTES};
 pub use curtain::Curtain;
@@ -23,11 +25,8 @@ pub use symbols::SymbolMap;
 
 use crate::bytes::{Reader, WireError};
 
-/// Atomics: the real ones, or those of which loom plays every interleaving.
+/// Atomics of the modules that `tests/interleavings.rs` builds once more with loom's.
 mod sync {
-    #[cfg(feature = "loom")]
-    pub(super) use loom::sync::atomic::{AtomicU64, Ordering};
-    #[cfg(not(feature = "loom"))]
     pub(super) use std::sync::atomic::{AtomicU64, Ordering};
 }
 

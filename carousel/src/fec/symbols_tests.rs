@@ -1,0 +1,53 @@
+//! Tests of [`SymbolMap`]. Not in its own file, which `tests/interleavings.rs` builds once more with loom's atomics.
+
+use super::{Oti, Partition, SymbolMap};
+use proptest::prelude::*;
+
+fn map(length: u64, symbol_length: u16) -> SymbolMap {
+    SymbolMap::new(&Partition::new(&Oti::no_code(length, symbol_length, 10_000)).unwrap())
+}
+
+#[test]
+fn a_run_ends_where_a_symbol_is_missing() {
+    let map = map(1050, 100);
+    for symbol in [0, 1, 3, 10] {
+        assert!(map.set(symbol));
+    }
+    assert!(!map.set(3), "a duplicate");
+    assert!(!map.set(11), "beyond the end");
+    assert_eq!(map.available_from(0), 200);
+    assert_eq!(map.available_from(150), 200);
+    assert_eq!(map.available_from(200), 200);
+    assert_eq!(map.available_from(1000), 1050);
+    assert_eq!(map.available_from(2000), 2000);
+    assert_eq!(map.missing(9), [200..300, 400..1000]);
+    assert_eq!(map.missing(1), vec![200..300]);
+    assert_eq!(map.received_bytes(), 350);
+    assert_eq!(map.symbols_within(150..450), 2..4);
+    assert_eq!(map.symbols_within(1000..1050), 10..11);
+}
+
+#[test]
+fn an_empty_object_is_complete_at_once() {
+    let map = map(0, 100);
+    assert!(map.is_complete() && map.missing(4).is_empty());
+    assert_eq!(map.received_bytes(), 0);
+}
+
+proptest! {
+    #[test]
+    fn missing_is_the_complement_of_received(symbols in 1_u64..300, set in proptest::collection::vec(0_u64..300, 0..300)) {
+        let map = map(symbols * 10 - 3, 10);
+        let mut model = vec![false; symbols as usize];
+        for symbol in set {
+            let new = model.get_mut(symbol as usize).is_some_and(|have| !std::mem::replace(have, true));
+            prop_assert_eq!(map.set(symbol), new);
+        }
+        let mut from_ranges = vec![true; symbols as usize];
+        for range in map.missing(usize::MAX) {
+            for symbol in range.start / 10..range.end.div_ceil(10) { from_ranges[symbol as usize] = false; }
+        }
+        prop_assert_eq!(&from_ranges, &model);
+        prop_assert_eq!(map.is_complete(), model.iter().all(|&have| have));
+    }
+}

@@ -1,0 +1,73 @@
+//! Every interleaving of the writer and a reader of an object in flight, and every value that the memory model allows them
+//! to see: `cargo xtask loom`.
+//!
+//! The two modules under test are built here a second time, with loom's atomics in the place of the standard library's. So
+//! neither the crate nor its dependencies are built again.
+
+#[allow(unreachable_pub)] // what is public there is private here
+#[path = "../src/fec/curtain.rs"]
+mod curtain;
+#[allow(dead_code, unreachable_pub)] // likewise; the test needs a part of it
+#[path = "../src/fec/symbols.rs"]
+mod symbols;
+
+/// What both import from their parent.
+mod sync {
+    pub(super) use loom::sync::atomic::{AtomicU64, Ordering};
+}
+
+use carousel::fec::{Oti, Partition};
+use curtain::Curtain;
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use symbols::SymbolMap;
+
+const SYMBOLS: usize = 3;
+
+struct Object {
+    map: SymbolMap,
+    curtain: Curtain,
+    /// A byte a symbol; the model notices who reads one while it is written, or before.
+    bytes: [UnsafeCell<u8>; SYMBOLS],
+}
+
+#[allow(unsafe_code)] // the model's cells; what is shared is what is under test
+unsafe impl Sync for Object {}
+#[allow(unsafe_code)]
+unsafe impl Send for Object {}
+
+#[test]
+#[allow(unsafe_code)]
+fn who_sees_a_symbol_finds_its_byte() {
+    loom::model(|| {
+        let partition = Partition::new(&Oti::no_code(SYMBOLS as u64, 1, 64)).unwrap();
+        let object = Arc::new(Object {
+            map: SymbolMap::new(&partition),
+            curtain: Curtain::default(),
+            bytes: std::array::from_fn(|_| UnsafeCell::new(0)),
+        });
+        let write = |object: &Object, symbol: usize| {
+            object.bytes[symbol].with_mut(|byte| unsafe { *byte = 7 });
+        };
+        let reader = Arc::clone(&object);
+        let reading = loom::thread::spawn(move || {
+            let end = reader.map.available_from(0).min(reader.curtain.hidden_from());
+            for symbol in 0..(end as usize).min(SYMBOLS) {
+                let byte = reader.bytes[symbol].with(|byte| unsafe { *byte });
+                assert_eq!(byte, 7, "symbol {symbol} was shown before it was written");
+            }
+        });
+        // A run of two, gathered and written together, and then a run of one.
+        object.curtain.hide_from(0);
+        object.map.set(0);
+        object.map.set(1);
+        write(&object, 0);
+        write(&object, 1);
+        object.curtain.open();
+        object.curtain.hide_from(2);
+        object.map.set(2);
+        write(&object, 2);
+        object.curtain.open();
+        reading.join().unwrap();
+    });
+}
