@@ -249,3 +249,6 @@ pub fn announcement(
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

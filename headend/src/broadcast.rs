@@ -636,4 +636,4 @@ fn component(presentation: &Presentation, rung: &Rung, manifest: usize, base: &s
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

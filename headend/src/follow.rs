@@ -214,3 +214,6 @@ impl Following {
 fn lock(lost: &Lost) -> MutexGuard<'_, Vec<(usize, String)>> {
     lost.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -427,3 +427,6 @@ fn acm_command(config: &Config) -> u8 {
     };
     config.link.dvb_s2.clone().or_else(of_carrier).and_then(|it| it.modcod()).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -240,3 +240,6 @@ impl Transmission {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

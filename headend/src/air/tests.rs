@@ -1,8 +1,7 @@
 use super::*;
-use crate::plan::Class;
 use carousel::Digest;
 use carousel::alc::Packet;
-use carousel::flute::{Event, OpenRequest, Receiver, ReceiverConfig, Refusal, Storage, verify};
+use carousel::flute::{Event, MemoryStorage, Receiver, ReceiverConfig, verify};
 use carousel::time::Instant;
 
 const WALL: WallTime = WallTime::from_unix_ms(1_795_219_200_000);
@@ -17,34 +16,10 @@ const CONFIG: AirConfig = AirConfig {
     lead_ms: 0,
 };
 
-struct Shelf;
-impl Storage for Shelf {
-    type Buf = Vec<u8>;
-    fn open(&mut self, request: &OpenRequest<'_>) -> Result<Vec<u8>, Refusal> {
-        Ok(vec![0; request.length as usize])
-    }
-    fn name(&mut self, _: &mut Vec<u8>, _: &Arc<carousel::flute::File>) -> Result<(), Refusal> {
-        Ok(())
-    }
-    fn write(&mut self, buf: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
-        buf[offset as usize..][..bytes.len()].copy_from_slice(bytes);
-    }
-}
-
 fn object(uri: &str, length: usize, max_period_ms: Option<u64>) -> AirObject {
     let bytes: Vec<u8> = (0..length).map(|at| (at * 7 + uri.len()) as u8).collect();
-    AirObject {
-        uri: uri.to_owned(),
-        content_type: "video/mp4".to_owned(),
-        digest: Digest::of(&bytes),
-        md5: carousel::digest::md5(&bytes),
-        body: Body::Memory(bytes.into()),
-        class: Class::Medium,
-        repeat: max_period_ms.map_or(Repeat::Scheduled { popularity: 1.0 }, |ms| Repeat::Within { ms }),
-        protection: Protection::NONE,
-        ignored_query: Default::default(),
-        expiry_s: None,
-    }
+    let repeat = max_period_ms.map_or(Repeat::Scheduled { popularity: 1.0 }, |ms| Repeat::Within { ms });
+    AirObject::of_bytes(uri, &bytes, repeat)
 }
 
 /// Runs the air at 8 Mbit/s until it ends or `seconds` have passed; returns names in order of completion.
@@ -62,11 +37,11 @@ fn receive(air: &mut Air, seconds: u64) -> (Vec<String>, bool) {
         };
         now_ns += (out.len() + IP_UDP_BYTES) as u64 * 1000;
         let packet = Packet::parse(&out).unwrap();
-        receiver.handle_packet(Instant::from_nanos(now_ns), Some(WALL), &packet, &out, &mut Shelf);
+        receiver.handle_packet(Instant::from_nanos(now_ns), Some(WALL), &packet, &out, &mut MemoryStorage);
         while let Some(event) = receiver.poll_event() {
             match event {
                 Event::Complete { file, buf, .. } => {
-                    verify(&file, &buf).unwrap();
+                    verify(&file, &buf.bytes).unwrap();
                     names.push(file.content_location.clone());
                 }
                 Event::SessionClosed => closed = true,
@@ -105,7 +80,13 @@ fn a_cycle_ends_behind_the_last_byte_of_signalling() {
         if air.next_packet(now_ns, WALL, &mut out).is_some() {
             now_ns += (out.len() + IP_UDP_BYTES) as u64 * 1000;
             let packet = Packet::parse(&out).unwrap();
-            receiver.handle_packet(Instant::from_nanos(now_ns), Some(WALL), &packet, &out, &mut Shelf);
+            receiver.handle_packet(
+                Instant::from_nanos(now_ns),
+                Some(WALL),
+                &packet,
+                &out,
+                &mut MemoryStorage,
+            );
         } else {
             now_ns = now_ns.max(air.next_due_ns().unwrap()) + 1;
         }
@@ -209,4 +190,198 @@ fn live_goes_out_at_its_reserved_rate_while_the_carousel_gets_the_rest() {
     assert!(bytes[1] > 8_000_000, "{bytes:?}");
     let (film, _) = (1, air.stats());
     assert!(air.has(film));
+}
+
+/// Packets in order, each with its time, TOI and whether it describes objects; the link is never idle.
+fn packets(air: &mut Air, seconds: u64) -> Vec<(u64, Option<u128>, Vec<u8>)> {
+    let (mut now_ns, mut out, mut sent) = (0, Vec::new(), Vec::new());
+    while now_ns < seconds * 1_000_000_000 {
+        match air.next_packet(now_ns, WALL, &mut out) {
+            Some(_) => {
+                sent.push((now_ns, Packet::parse(&out).unwrap().lct.toi.map(|toi| toi.0), out.clone()));
+                now_ns += (out.len() + IP_UDP_BYTES) as u64 * 1000;
+            }
+            None => match air.next_due_ns() {
+                Some(due_ns) => now_ns = now_ns.max(due_ns) + 1,
+                None => break,
+            },
+        }
+    }
+    sent
+}
+
+fn protected(name: &str, length: usize) -> AirObject {
+    let protection = Protection {
+        id: carousel::fec::EncodingId::RS_GF28,
+        symbol_length: 0,
+        overhead: 0.1,
+        least_repair: 2,
+        block_bytes: 100_000,
+    };
+    AirObject { protection, ..object(name, length, None) }
+}
+
+#[test]
+fn repeating_the_fdt_takes_no_more_than_a_twentieth_of_the_link() {
+    let mut air = Air::new(AirConfig { fdt_interval_ms: 10, ..CONFIG });
+    air.open_session("239.1.1.1:5000".parse().unwrap(), Tsi(1), SenderProfile::default());
+    for at in 0..300 {
+        air.add(0, object(&format!("https://cdn.example.com/{at}.m4s"), 20_000, None)).unwrap();
+    }
+    let sent = packets(&mut air, 20);
+    let fdt = |from_s: u64| -> usize {
+        let later = sent.iter().filter(|(at, toi, _)| *at >= from_s * 1_000_000_000 && *toi == Some(0));
+        later.map(|(.., bytes)| bytes.len()).sum()
+    };
+    // Once at the start, then in turns. 18 s at 8 Mbit/s are 18 MB, of which a twentieth are 900 kB.
+    let repeated = fdt(2);
+    assert!((700_000..=910_000).contains(&repeated), "{repeated}");
+    let (_, taken) = air.planned(WALL);
+    assert!((0.04..=0.05).contains(&(taken.fdt_bps / 8e6)), "{}", taken.fdt_bps);
+}
+
+#[test]
+fn no_packet_of_an_object_comes_before_its_description() {
+    let mut air = Air::new(AirConfig { fdt_interval_ms: 100, ..CONFIG });
+    let profile = SenderProfile { fdt_page_bytes: 1000, fti_everywhere: false, ..SenderProfile::default() };
+    air.open_session("239.1.1.1:5000".parse().unwrap(), Tsi(1), profile);
+    for at in 0..50 {
+        let period = (at % 5 == 0).then_some(300);
+        air.add(0, object(&format!("o{at}"), 10_000, period)).unwrap();
+    }
+    let mut receiver = Receiver::new(ReceiverConfig::default());
+    for (now_ns, _, bytes) in packets(&mut air, 3) {
+        let packet = Packet::parse(&bytes).unwrap();
+        receiver.handle_packet(Instant::from_nanos(now_ns), Some(WALL), &packet, &bytes, &mut MemoryStorage);
+        while receiver.poll_event().is_some() {}
+    }
+    assert_eq!(receiver.stats().early, 0);
+    assert_eq!(receiver.table().len(), 50);
+}
+
+#[test]
+fn protected_objects_are_sent_in_waves_and_others_one_after_the_other() {
+    let order = |objects: [AirObject; 3]| {
+        let mut air = air(true);
+        for object in objects {
+            air.add(0, object).unwrap();
+        }
+        let tois = packets(&mut air, 5).into_iter().filter_map(|(_, toi, _)| toi.filter(|toi| *toi > 0));
+        let tois: Vec<u128> = tois.collect();
+        (tois.windows(2).filter(|pair| pair[0] != pair[1]).count(), tois)
+    };
+    let (changes, plain) = order(["a", "b", "c"].map(|name| object(name, 140_000, None)));
+    assert_eq!((changes, plain.len()), (2, 300), "100 packets each");
+    let (changes, wave) =
+        order([("a", 140_000), ("b", 140_000), ("c", 70_000)].map(|(name, bytes)| protected(name, bytes)));
+    assert!(changes > 200, "{changes} of {}", wave.len());
+    // All come to their ends together: the short one takes fewer turns.
+    let last = |toi: u128| wave.iter().rposition(|it| *it == toi).unwrap();
+    assert!([1, 2, 3].iter().all(|toi| wave.len() - last(*toi) <= 4), "{wave:?}");
+}
+
+#[test]
+fn an_object_is_pending_until_its_last_packet() {
+    let mut air = air(false);
+    let id = air.add(0, object("a", 14_000, None)).unwrap();
+    let mut out = Vec::new();
+    let (mut sent, mut now_ns) = (0, 0);
+    while air.is_pending(id) {
+        assert_eq!(air.stats().objects_sent, 0);
+        air.next_packet(now_ns, WALL, &mut out).unwrap();
+        now_ns += 1_000_000;
+        sent += u32::from(Packet::parse(&out).unwrap().lct.toi == Some(Toi(1)));
+        assert_eq!(air.started(), usize::from(sent > 0));
+    }
+    assert_eq!((sent, air.stats().objects_sent), (10, 1));
+    air.withdraw(id);
+    assert!(!air.is_pending(id) && !air.has(id) && air.object(id).is_none());
+}
+
+#[test]
+fn a_carousel_that_is_closed_sends_five_rounds_of_close_flags_and_is_over() {
+    let mut air = air(false);
+    air.open_session("239.1.1.2:5000".parse().unwrap(), Tsi(2), SenderProfile::default());
+    air.add(0, object("a", 100_000, None)).unwrap();
+    let mut out = Vec::new();
+    for at in 0..20 {
+        air.next_packet(at * 1_000_000, WALL, &mut out).unwrap();
+    }
+    air.close();
+    assert!(!air.is_over());
+    let sent = packets(&mut air, 10);
+    let closes: Vec<u64> = sent
+        .iter()
+        .filter(|(.., bytes)| Packet::parse(bytes).unwrap().lct.close_session)
+        .map(|(at, ..)| *at)
+        .collect();
+    assert_eq!((sent.len(), closes.len()), (10, 10), "five rounds of two sessions");
+    // A round is farther from the next than the bursts in which links lose.
+    assert!(
+        closes.chunks(2).zip(closes.chunks(2).skip(1)).all(|(a, b)| b[0] - a[0] >= 100_000_000),
+        "{closes:?}"
+    );
+    assert!(air.is_over() && air.next_due_ns().is_none());
+    assert!(air.next_packet(20_000_000_000, WALL, &mut out).is_none());
+}
+
+#[test]
+fn a_single_pass_describes_everything_three_times_more_before_it_closes() {
+    let mut air = air(true);
+    air.add(0, object("a", 14_000, None)).unwrap();
+    let sent = packets(&mut air, 10);
+    let last = sent.iter().rposition(|(_, toi, _)| *toi == Some(1)).unwrap();
+    assert!(Packet::parse(&sent[last].2).unwrap().lct.close_object, "the B flag on the last packet");
+    let kinds: Vec<&str> = sent[last + 1..]
+        .iter()
+        .map(|(.., bytes)| if Packet::parse(bytes).unwrap().lct.close_session { "close" } else { "fdt" })
+        .collect();
+    assert_eq!(kinds, ["fdt", "fdt", "fdt", "close", "close", "close", "close", "close"]);
+}
+
+#[test]
+fn signalling_goes_before_live_and_live_keeps_its_order() {
+    let mut air = Air::new(AirConfig { reserved_bps: 8_000_000, ..CONFIG });
+    air.open_session("239.1.1.1:5000".parse().unwrap(), Tsi(1), SenderProfile::default());
+    let live = |name: &str| AirObject { repeat: Repeat::Never, ..object(name, 14_000, None) };
+    air.add(0, live("one")).unwrap();
+    air.add(0, object("film", 14_000, None)).unwrap();
+    air.add(0, live("two")).unwrap();
+    air.add(0, object("manifest", 2_000, Some(10_000))).unwrap();
+    let (names, _) = receive(&mut air, 1);
+    assert_eq!(names[..3], ["manifest", "one", "two"], "{names:?}");
+    assert!(names[3..].iter().all(|name| name == "film"), "{names:?}");
+    let (planned, taken) = air.planned(WALL);
+    let planned: Vec<&str> = planned.iter().map(|it| it.uri.as_str()).collect();
+    assert_eq!((planned, taken.live_bps), (vec!["film", "manifest"], 8_000_000));
+}
+
+#[test]
+fn objects_are_taken_off_the_air_wherever_they_wait() {
+    let mut air = Air::new(AirConfig { reserved_bps: 2_000_000, ..CONFIG });
+    air.open_session("239.1.1.1:5000".parse().unwrap(), Tsi(1), SenderProfile::default());
+    let live = |name: &str| AirObject { repeat: Repeat::Never, ..object(name, 1_000_000, None) };
+    let first = [
+        air.add(0, live("live")).unwrap(),
+        air.add(0, protected("wave1", 300_000)).unwrap(),
+        air.add(0, protected("wave2", 300_000)).unwrap(),
+        air.add(0, object("manifest", 20_000, Some(100))).unwrap(),
+    ];
+    let before = packets(&mut air, 1);
+    let sent: std::collections::BTreeSet<_> = before.iter().filter_map(|(_, toi, _)| *toi).collect();
+    assert!(sent.len() >= 3, "{sent:?}");
+    let others = [
+        air.add(0, live("live2")).unwrap(),
+        air.add(0, object("fresh", 1000, None)).unwrap(),
+        air.add(0, object("signalling", 1000, Some(100))).unwrap(),
+    ];
+    let generation = air.generation();
+    for id in first.into_iter().chain(others) {
+        air.withdraw(id);
+    }
+    air.withdraw(first[0]);
+    assert_eq!(air.generation(), generation + 7, "once each");
+    let after = packets(&mut air, 3);
+    assert!(after.iter().all(|(_, toi, _)| *toi == Some(0)), "nothing is left but the FDT");
+    assert!(air.cycle_done() && air.objects().count() == 0);
 }

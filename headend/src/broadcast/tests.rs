@@ -10,7 +10,7 @@ use crate::transmit::{End, Observer, Transmission, Updates};
 
 const WALL: WallTime = WallTime::from_unix_ms(1_795_219_200_000);
 
-fn config(folders: &[&Path], extra: &str) -> Config {
+pub(crate) fn config(folders: &[&Path], extra: &str) -> Config {
     let sources = folders.iter().enumerate().map(|(at, folder)| {
         format!(
             "[[source]]\npath = {:?}\nbase = \"https://cdn.example.com/{at}/\"\n{extra}\n",
@@ -21,12 +21,12 @@ fn config(folders: &[&Path], extra: &str) -> Config {
     Config::parse(&text, Path::new(".")).unwrap_or_else(|why| panic!("{why:?}"))
 }
 
-fn open(config: Config, once: bool, is_followed: bool) -> Result<Broadcast, String> {
+pub(crate) fn open(config: Config, once: bool, is_followed: bool) -> Result<Broadcast, String> {
     Broadcast::open(config, once, is_followed, 1, WALL, |_, _| ())
 }
 
 /// A media playlist with the given segments of 100 kB.
-fn package(folder: &Path, segments: &[u32], is_live: bool) {
+pub(crate) fn package(folder: &Path, segments: &[u32], is_live: bool) {
     let mut list = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n".to_owned();
     list += &format!("#EXT-X-MEDIA-SEQUENCE:{}\n", segments[0]);
     for at in segments {
@@ -108,7 +108,7 @@ fn order(broadcast: Broadcast, updates: Vec<Update>, seconds: u64) -> Vec<(Strin
             .entry((to, packet.lct.tsi))
             .or_insert_with(|| carousel::flute::Receiver::new(carousel::flute::ReceiverConfig::default()));
         let now = carousel::time::Instant::from_nanos(now_ns);
-        receiver.handle_packet(now, Some(WALL), &packet, payload, &mut Memory);
+        receiver.handle_packet(now, Some(WALL), &packet, payload, &mut carousel::flute::MemoryStorage);
         while let Some(event) = receiver.poll_event() {
             if let carousel::flute::Event::Complete { file, .. } = event {
                 let name = file.content_location.rsplit('/').next().unwrap_or_default().to_owned();
@@ -119,27 +119,6 @@ fn order(broadcast: Broadcast, updates: Vec<Update>, seconds: u64) -> Vec<(Strin
     };
     transmission.run(&VirtualClocks::new(WALL), &stop, Some(&updates), &mut Nothing, &mut take).unwrap();
     complete
-}
-
-struct Memory;
-impl carousel::flute::Storage for Memory {
-    type Buf = Vec<u8>;
-    fn open(
-        &mut self,
-        request: &carousel::flute::OpenRequest<'_>,
-    ) -> Result<Vec<u8>, carousel::flute::Refusal> {
-        Ok(vec![0; request.length as usize])
-    }
-    fn name(
-        &mut self,
-        _: &mut Vec<u8>,
-        _: &std::sync::Arc<carousel::flute::File>,
-    ) -> Result<(), carousel::flute::Refusal> {
-        Ok(())
-    }
-    fn write(&mut self, buf: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
-        buf[offset as usize..][..bytes.len()].copy_from_slice(bytes);
-    }
 }
 
 #[test]
@@ -181,4 +160,153 @@ fn documents_are_complete_before_the_first_segment() {
     let documents = ["live.m3u8"];
     assert!(documents.iter().all(|name| names[..media].contains(name)), "{names:?}");
     assert!(media >= 4, "bootstrap, network, service and gateway documents: {names:?}");
+}
+
+/// A package of `count` renditions, each with a segment of its own.
+fn ladder(folder: &Path, count: usize) {
+    let mut main = "#EXTM3U\n".to_owned();
+    for at in 0..count {
+        main += &format!("#EXT-X-STREAM-INF:BANDWIDTH={},RESOLUTION=64x{}\n{at}.m3u8\n", 1000 + at, 36 + at);
+        let list = format!("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{at}.ts\n#EXT-X-ENDLIST\n");
+        fs::write(folder.join(format!("{at}.m3u8")), list).unwrap();
+        fs::write(folder.join(format!("{at}.ts")), vec![at as u8; 100]).unwrap();
+    }
+    fs::write(folder.join("main.m3u8"), main).unwrap();
+}
+
+#[test]
+fn rungs_beyond_the_limit_share_the_last_session_and_are_all_announced() {
+    let folder = tempfile::tempdir().unwrap();
+    ladder(folder.path(), MAX_RUNG_SESSIONS + 6);
+    let broadcast = open(config(&[folder.path()], ""), false, false).unwrap();
+    let services = broadcast.services();
+    let sessions = &services[0].sessions;
+    assert_eq!(sessions.len(), MAX_RUNG_SESSIONS);
+    let tsis: Vec<u64> = sessions.iter().map(|session| session.tsi).collect();
+    assert!(tsis.iter().enumerate().all(|(at, tsi)| *tsi == RUNG_TSI_STEP * (at as u64 + 1)), "{tsis:?}");
+    let components: Vec<usize> = sessions.iter().map(|session| session.components.len()).collect();
+    assert_eq!((components[0], components[MAX_RUNG_SESSIONS - 1]), (1, 7), "{components:?}");
+    let segments = uris(&broadcast).into_iter().filter(|uri| uri.ends_with(".ts")).count();
+    assert_eq!(segments, MAX_RUNG_SESSIONS + 6, "and all are sent");
+}
+
+/// A live manifest, ready.
+fn manifest(config: &Config, folder: &Path) -> Box<Prepared> {
+    let inventory = read_source(&config.sources[0], false).unwrap();
+    let found = inventory.objects.values().find(|object| object.path == "live.m3u8").cloned();
+    let mut found = found.unwrap();
+    found.bytes = Some(fs::read(folder.join("live.m3u8")).unwrap().into());
+    Box::new(prepare(config, 0, &found).unwrap())
+}
+
+#[test]
+fn manifests_held_back_are_bounded_and_the_oldest_goes_out_early() {
+    let folder = tempfile::tempdir().unwrap();
+    package(folder.path(), &[1, 2], true);
+    let live = config(&[folder.path()], "reserved_bps = 1_000");
+    let mut broadcast = open(live.clone(), false, true).unwrap();
+    assert_eq!(broadcast.held.len(), 1, "segments are pending");
+    let on_air =
+        |broadcast: &Broadcast| uris(broadcast).iter().filter(|uri| uri.ends_with("live.m3u8")).count();
+    assert_eq!(on_air(&broadcast), 0);
+    for count in 2..=MAX_HELD {
+        broadcast.apply(Update::Ready { source: 0, prepared: manifest(&live, folder.path()) }, WALL).unwrap();
+        assert_eq!(broadcast.held.len(), count);
+    }
+    broadcast.release_held().unwrap();
+    assert_eq!((broadcast.held.len(), on_air(&broadcast)), (MAX_HELD, 0), "nothing has been sent");
+    broadcast.apply(Update::Ready { source: 0, prepared: manifest(&live, folder.path()) }, WALL).unwrap();
+    assert_eq!((broadcast.held.len(), on_air(&broadcast)), (MAX_HELD, 1));
+    // When the segments are gone, all that is held goes out, each in the place of the one before.
+    for id in broadcast.sources[0].items.values().copied().collect::<Vec<_>>() {
+        broadcast.air.withdraw(id);
+    }
+    broadcast.release_held().unwrap();
+    assert_eq!((broadcast.held.len(), on_air(&broadcast)), (0, 1));
+}
+
+#[test]
+fn a_manifest_that_is_removed_while_it_is_held_never_goes_out() {
+    let folder = tempfile::tempdir().unwrap();
+    package(folder.path(), &[1, 2], true);
+    let mut broadcast = open(config(&[folder.path()], "reserved_bps = 1_000"), false, true).unwrap();
+    let inventory = broadcast.inventories().remove(0);
+    let removed = vec!["live.m3u8".to_owned(), "1.ts".to_owned(), "unknown".to_owned()];
+    let followed = broadcast.apply(Update::Changed { source: 0, inventory, removed }, WALL).unwrap();
+    assert_eq!((followed, broadcast.held.len()), (Followed { added: 0, removed: 1 }, 0));
+    assert!(!uris(&broadcast).iter().any(|uri| uri.ends_with("/1.ts")));
+}
+
+#[test]
+fn files_that_left_the_air_are_told_once_with_their_source() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one, two] = ["one", "two"].map(|name| folder.path().join(name));
+    for folder in [&one, &two] {
+        fs::create_dir(folder).unwrap();
+        package(folder, &[1, 2], false);
+    }
+    let mut broadcast = open(config(&[&one, &two], ""), false, false).unwrap();
+    assert!(broadcast.lost().is_empty());
+    let id = broadcast.sources[1].items["2.ts"];
+    broadcast.air.withdraw(id);
+    assert_eq!(broadcast.lost(), [(1, "2.ts".to_owned())]);
+    assert!(broadcast.lost().is_empty());
+}
+
+#[test]
+fn documents_are_sent_anew_when_they_change_or_when_all_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    package(folder.path(), &[1], false);
+    let mut broadcast = open(config(&[folder.path()], ""), false, false).unwrap();
+    let documents = broadcast.announcements(WALL).len() as u64;
+    let generation = broadcast.air.generation();
+    broadcast.apply(Update::Settled, WALL.plus_ms(60_000)).unwrap();
+    assert_eq!(broadcast.air.generation(), generation, "a later date alone is no change");
+    broadcast.refresh(WALL.plus_ms(60_000)).unwrap();
+    assert_eq!(broadcast.air.generation(), generation + 2 * documents);
+    // A new manifest is named in the gateway configuration and in the service information.
+    let mut inventory = broadcast.inventories().remove(0);
+    let mut second = inventory.presentations[0].clone();
+    second.manifest = "second.m3u8".to_owned();
+    inventory.presentations.push(second);
+    broadcast.apply(Update::Changed { source: 0, inventory, removed: Vec::new() }, WALL).unwrap();
+    let generation = broadcast.air.generation();
+    broadcast.apply(Update::Settled, WALL).unwrap();
+    assert_eq!(broadcast.air.generation(), generation + 2 * 2);
+    let configuration = broadcast.announcements(WALL).pop().unwrap();
+    assert!(String::from_utf8(configuration.bytes).unwrap().contains("/second.m3u8"));
+}
+
+#[test]
+fn a_large_catalogue_is_repeated_so_seldom_that_it_takes_a_twentieth() {
+    let folder = tempfile::tempdir().unwrap();
+    package(folder.path(), &[1], false);
+    let text = format!(
+        "[link]\nrate_bps = 8_000_000\n[dvb_i]\nbase = \"https://own.example.com/\"\ninterval_ms = 2000\n\
+         [[source]]\npath = {:?}\nbase = \"https://cdn.example.com/0/\"\n",
+        folder.path().display()
+    );
+    let config = Config::parse(&text, Path::new(".")).unwrap();
+    let mut broadcast = open(config, false, false).unwrap();
+    let period = |broadcast: &Broadcast, uri: &str| {
+        let found = broadcast.air.objects().find(|(_, object)| object.uri == uri);
+        found.map(|(_, object)| object.repeat)
+    };
+    let list = broadcast.catalog().documents[0].clone();
+    assert_eq!(period(&broadcast, &list.uri), Some(Repeat::Within { ms: 2000 }));
+    let kept = broadcast.air.objects().find(|(_, object)| object.uri == list.uri).unwrap().0;
+    let offering = broadcast.catalog().offering.clone();
+    let big = Announcement {
+        uri: "https://own.example.com/big".to_owned(),
+        bytes: vec![1; 500_000],
+        ..list.clone()
+    };
+    let documents = vec![list.clone(), big.clone()];
+    let bytes = (list.bytes.len() + 500_000) as u64;
+    let made = |documents| Box::new(Made { documents, offering: offering.clone(), ..Default::default() });
+    broadcast.apply(Update::Catalog(made(documents)), WALL).unwrap();
+    assert_eq!(period(&broadcast, &big.uri), Some(Repeat::Within { ms: bytes * 8000 / 400_000 }));
+    assert!(broadcast.air.has(kept), "what is the same stays");
+    broadcast.apply(Update::Catalog(made(vec![list])), WALL).unwrap();
+    assert_eq!(period(&broadcast, &big.uri), None, "what is gone leaves");
 }

@@ -33,6 +33,12 @@ impl Groups {
         Ok(Self { joined: joined.collect::<Result<_, String>>()?, buffer: vec![0; DATAGRAM_BYTES] })
     }
 
+    /// Addresses that the sockets have.
+    #[cfg(test)]
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.joined.iter().map(|(_, socket)| socket.local_addr().unwrap()).collect()
+    }
+
     /// Reads what has arrived into `forward`.
     ///
     /// # Errors

@@ -224,3 +224,6 @@ pub fn sources(config: &Config) -> [SocketAddr; 2] {
     }
     sources
 }
+
+#[cfg(test)]
+mod tests;

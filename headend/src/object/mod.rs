@@ -56,6 +56,23 @@ pub struct AirObject {
 }
 
 impl AirObject {
+    /// An object in memory, of medium class and without a code.
+    #[cfg(test)]
+    pub(crate) fn of_bytes(uri: &str, bytes: &[u8], repeat: Repeat) -> Self {
+        Self {
+            uri: uri.to_owned(),
+            content_type: "video/mp4".to_owned(),
+            digest: Digest::of(bytes),
+            md5: carousel::digest::md5(bytes),
+            body: Body::Memory(bytes.into()),
+            class: Class::Medium,
+            repeat,
+            protection: Protection::NONE,
+            expiry_s: None,
+            ignored_query: IgnoredQuery::default(),
+        }
+    }
+
     pub(crate) const fn max_period_ms(&self) -> Option<u64> {
         match self.repeat {
             Repeat::Within { ms } => Some(ms),

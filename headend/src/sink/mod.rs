@@ -47,3 +47,6 @@ impl Sink {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,3 +107,26 @@ fn new_socket(domain: Domain) -> Result<Socket, String> {
     let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
     Ok(socket)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_carry_the_configured_ttl_and_code_point() {
+        let output = Output { ttl: 3, dscp: 34, ..Output::default() };
+        let [v4, v6] = ["239.1.1.1:5000", "[ff35::1]:5000"].map(|it| it.parse().unwrap());
+        let sink = UdpSink::open(&output, &[v4]).unwrap();
+        let socket = sink.v4.unwrap();
+        assert_eq!((socket.multicast_ttl_v4().unwrap(), socket.ttl_v4().unwrap()), (3, 3));
+        assert_eq!(socket.tos_v4().unwrap(), 34 << 2, "the two bits below are ECN's");
+        assert!(sink.v6.is_none(), "no destination needs it");
+        let Ok(UdpSink { v6: Some(socket), .. }) = UdpSink::open(&output, &[v6]) else {
+            return eprintln!("SKIPPED: no IPv6 here");
+        };
+        assert_eq!((socket.multicast_hops_v6().unwrap(), socket.tclass_v6().unwrap()), (3, 34 << 2));
+        // TTL 0 keeps multicast on the host; unicast needs one hop at least.
+        let host = UdpSink::open(&Output { ttl: 0, ..Output::default() }, &[v4]).unwrap().v4.unwrap();
+        assert_eq!((host.multicast_ttl_v4().unwrap(), host.ttl_v4().unwrap()), (0, 1));
+    }
+}

@@ -1,0 +1,169 @@
+use std::fs;
+use std::path::Path;
+use std::sync::mpsc::TryRecvError;
+
+use carousel::time::WallTime;
+
+use super::*;
+use crate::clock::VirtualClocks;
+
+const WALL: WallTime = WallTime::from_unix_ms(1_795_219_200_000);
+
+fn config(folder: &Path) -> Config {
+    let text = format!(
+        "[link]\nrate_bps = 8_000_000\n[[source]]\npath = {:?}\nbase = \"https://cdn.example.com/\"\n",
+        folder.display()
+    );
+    Config::parse(&text, Path::new(".")).unwrap_or_else(|why| panic!("{why:?}"))
+}
+
+/// A playlist of fragmented media with an init segment.
+fn package(folder: &Path, segments: &[u32]) {
+    let mut list =
+        "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:2\n#EXT-X-MAP:URI=\"init.mp4\"\n".to_owned();
+    for at in segments {
+        list += &format!("#EXTINF:2,\n{at}.m4s\n");
+        let file = folder.join(format!("{at}.m4s"));
+        if !file.exists() {
+            fs::write(file, vec![*at as u8; 1000]).unwrap();
+        }
+    }
+    let init = folder.join("init.mp4");
+    if !init.exists() {
+        fs::write(init, [1; 100]).unwrap();
+    }
+    fs::write(folder.join("live.m3u8"), list).unwrap();
+}
+
+/// As [`package`], by files that were written a minute ago: those that a watch finds are finished then.
+fn old_package(folder: &Path, segments: &[u32]) {
+    package(folder, segments);
+    let minute_ago = std::time::SystemTime::now() - Duration::from_secs(60);
+    for entry in fs::read_dir(folder).unwrap() {
+        let file = fs::File::options().write(true).open(entry.unwrap().path()).unwrap();
+        file.set_modified(minute_ago).unwrap();
+    }
+}
+
+/// The following part without its thread, and the receiver of its updates.
+fn following(folder: &Path) -> (Following, Receiver<Update>) {
+    let config = config(folder);
+    let known = crate::prepare::read_source(&config.sources[0], false).unwrap();
+    let (sender, updates) = sync_channel(100);
+    let sources = vec![Followed::new(&config.sources[0], known)];
+    let clocks = Arc::new(VirtualClocks::new(WALL));
+    let following =
+        Following { config, sources, catalog: None, clocks, lost: Lost::default(), updates: sender };
+    (following, updates)
+}
+
+/// The updates so far, as words.
+fn words(updates: &Receiver<Update>) -> Vec<String> {
+    let word = |update| match update {
+        Update::Changed { mut removed, .. } => {
+            removed.sort();
+            format!("changed -{}", removed.join(","))
+        }
+        Update::Ready { prepared, .. } => format!("ready {}", prepared.object.path),
+        Update::Settled => "settled".to_owned(),
+        Update::Catalog(_) => "catalog".to_owned(),
+    };
+    let mut all: Vec<String> = updates.try_iter().map(word).collect();
+    let end = all.len().saturating_sub(1);
+    if let Some(ready) = all.get_mut(1..end) {
+        ready.sort();
+    }
+    all
+}
+
+#[test]
+fn a_change_is_told_in_the_order_in_which_it_is_applied() {
+    let folder = tempfile::tempdir().unwrap();
+    old_package(folder.path(), &[1, 2]);
+    let (mut following, updates) = following(folder.path());
+    following.look(0, &[]).unwrap();
+    assert!(words(&updates).is_empty(), "nothing is new");
+    package(folder.path(), &[2, 3]);
+    fs::remove_file(folder.path().join("1.m4s")).unwrap();
+    following.look(0, &[]).unwrap();
+    // What is replaced stays until its successor is ready.
+    assert_eq!(words(&updates), ["changed -1.m4s", "ready 3.m4s", "ready live.m3u8", "settled"]);
+    following.look(0, &[]).unwrap();
+    assert!(words(&updates).is_empty(), "once");
+}
+
+#[test]
+fn a_file_that_left_the_air_comes_back_although_nothing_else_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    old_package(folder.path(), &[1, 2]);
+    let (mut following, updates) = following(folder.path());
+    following.look(0, &[]).unwrap();
+    following.look(0, &["2.m4s"]).unwrap();
+    assert_eq!(words(&updates), ["changed -", "ready 2.m4s", "settled"]);
+    following.look(0, &["unknown.m4s"]).unwrap();
+    assert!(words(&updates).is_empty());
+}
+
+#[test]
+fn nobody_who_reads_updates_ends_the_thread() {
+    let folder = tempfile::tempdir().unwrap();
+    old_package(folder.path(), &[1]);
+    let (mut following, updates) = following(folder.path());
+    drop(updates);
+    assert_eq!(following.look(0, &[]), Some(()), "nothing to say");
+    package(folder.path(), &[1, 2]);
+    assert_eq!(following.look(0, &[]), None);
+}
+
+#[test]
+fn an_init_segment_that_is_emptied_stays_for_the_time_of_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    old_package(folder.path(), &[1]);
+    let (mut following, _updates) = following(folder.path());
+    let source = &mut following.sources[0];
+    assert!(source.known.objects.contains_key("init.mp4"));
+    fs::write(folder.path().join("init.mp4"), []).unwrap();
+    let mut has_init = |now_ns: u64| {
+        let inventory = source.read(true, now_ns).unwrap();
+        (inventory.objects.contains_key("init.mp4"), source.is_unsettled)
+    };
+    assert_eq!(has_init(5), (true, true), "and it is looked at again without an event");
+    assert_eq!(has_init(5 + KEEP_NS - 1), (true, true));
+    assert_eq!(has_init(5 + KEEP_NS), (false, false), "then it goes");
+}
+
+#[test]
+fn segments_are_not_kept_when_their_file_is_emptied() {
+    let folder = tempfile::tempdir().unwrap();
+    old_package(folder.path(), &[1, 2]);
+    let (mut following, _updates) = following(folder.path());
+    fs::write(folder.path().join("2.m4s"), []).unwrap();
+    let inventory = following.sources[0].read(true, 0).unwrap();
+    assert!(!inventory.objects.contains_key("2.m4s") && inventory.objects.contains_key("init.mp4"));
+}
+
+#[test]
+fn a_source_that_appears_later_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let later = folder.path().join("later");
+    let config = config(&later);
+    let mut source = Followed::new(&config.sources[0], Inventory::default());
+    assert!(source.reading.is_none() && source.read(false, 0).is_none());
+    fs::create_dir(&later).unwrap();
+    old_package(&later, &[1]);
+    let inventory = source.read(false, 0).unwrap();
+    assert!(inventory.objects.contains_key("1.m4s"));
+}
+
+#[test]
+fn the_handle_passes_on_what_was_lost_and_what_came() {
+    let (sender, updates) = sync_channel(1);
+    let follower = Follower { updates, lost: Lost::default() };
+    assert!(follower.poll().is_none());
+    sender.send(Update::Settled).unwrap();
+    assert!(matches!(follower.poll(), Some(Update::Settled)));
+    follower.report_lost(vec![(0, "a".to_owned())]);
+    follower.report_lost(vec![(1, "b".to_owned())]);
+    assert_eq!(*lock(&follower.lost), [(0, "a".to_owned()), (1, "b".to_owned())]);
+    assert_eq!(follower.updates.try_recv().unwrap_err(), TryRecvError::Empty);
+}
