@@ -10,6 +10,12 @@
 //! |---|---|
 //! | all but LL-HLS delivery directives | `params, except=("_HLS_msn" "_HLS_part" "_HLS_skip" "_HLS_push")` |
 //! | these | `params=("session" "token")` |
+//!
+//! A file that grows while a live manifest lists byte ranges of it is on the air range by range: each range is an object whose
+//! name has the parameter [`RANGE_PARAMETER`] at the end of its query ([`name_of_range`]). The parameter distinguishes
+//! objects, so that no receiver takes a range for the file; a box answers a request for exactly these bytes with it.
+
+use std::ops::Range;
 
 use crate::limits;
 use crate::name::ObjectKey;
@@ -37,6 +43,28 @@ limits! {
 /// Parameters that ask the server to do something (rfc8216bis section 6.2.5): never ignored.
 const DIRECTIVES: [&str; 4] = ["_HLS_msn", "_HLS_part", "_HLS_skip", "_HLS_push"];
 
+/// The parameter of the name of a byte range: first and last byte, as in `Range` (RFC 9110 section 14.1.1).
+pub const RANGE_PARAMETER: &str = "skycache-range";
+
+/// The name of the bytes `range` of the object `name`. `range` is not empty.
+pub fn name_of_range(name: &str, range: &Range<u64>) -> String {
+    let separator = if name.contains('?') { '&' } else { '?' };
+    format!("{name}{separator}{RANGE_PARAMETER}={}-{}", range.start, range.end.saturating_sub(1))
+}
+
+/// The object and the bytes of it that `name` means, if it is the name of a byte range.
+pub fn range_of_name(name: &str) -> Option<(&str, Range<u64>)> {
+    let (before, value) = name.rsplit_once(RANGE_PARAMETER)?;
+    let (first, last) = value.strip_prefix('=')?.split_once('-')?;
+    let number = |text: &str| {
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| text.parse::<u64>().ok()).flatten()
+    };
+    let range = number(first)?..number(last)?.checked_add(1)?;
+    let whole = before.strip_suffix(['?', '&']).filter(|whole| !whole.is_empty())?;
+    (range.start < range.end).then_some((whole, range))
+}
+
 /// Which parameters of a query do not distinguish objects.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum IgnoredQuery {
@@ -52,6 +80,9 @@ pub enum IgnoredQuery {
 impl IgnoredQuery {
     /// Whether the values of parameter `name` do not matter.
     pub fn ignores(&self, name: &str) -> bool {
+        if name == RANGE_PARAMETER {
+            return false;
+        }
         match self {
             Self::Nothing => false,
             Self::All => !DIRECTIVES.contains(&name),
@@ -321,6 +352,34 @@ mod tests {
         assert_eq!(QueryRule::default().strip(name), name);
         assert_eq!(ignoring(&["token"]).strip("/v/1.ts"), "/v/1.ts");
         assert_eq!(ignoring(&["token"]).strip("/v/1.ts?token"), "/v/1.ts");
+    }
+
+    #[test]
+    fn byte_ranges_have_names_of_their_own() {
+        for (whole, name) in
+            [("h/a.mp4", "h/a.mp4?skycache-range=10-19"), ("h/a.mp4?s=1", "h/a.mp4?s=1&skycache-range=10-19")]
+        {
+            assert_eq!(name_of_range(whole, &(10..20)), name);
+            assert_eq!(range_of_name(name), Some((whole, 10..20)));
+            assert_eq!(ObjectKey::from_name(name, None).unwrap().as_str(), name, "normalised as it is");
+        }
+        for name in [
+            "h/a",
+            "h/a?skycache-range=",
+            "h/a?skycache-range=5",
+            "h/a?skycache-range=5-4",
+            "h/a?skycache-range=+5-6",
+            "h/a?skycache-range=5-6&b",
+            "h/a?skycache-range=0-18446744073709551615",
+            "h/askycache-range=5-6",
+            "?skycache-range=5-6",
+        ] {
+            assert_eq!(range_of_name(name), None, "{name}");
+        }
+        assert!(!IgnoredQuery::All.ignores(RANGE_PARAMETER) && !names(&["*"]).ignores(RANGE_PARAMETER));
+        let key = ObjectKey::from_name("h/a.mp4?s=1&skycache-range=10-19", None).unwrap();
+        let without_session = candidates(&key).into_iter().find(|(_, left_out)| left_out == &["s"]).unwrap();
+        assert_eq!(without_session.0.as_str(), "h/a.mp4?skycache-range=10-19");
     }
 
     #[test]

@@ -256,7 +256,7 @@ impl Worker {
                 return plain(status, &format!("that is no object's name: {}", err.as_str()));
             }
         };
-        let target = player.likeliest(&targets);
+        let target = player.likeliest(&targets, head);
         let target = &*target;
         let (on_interim, mut interims) = interims(head.version, link);
         let asked = Asked {
@@ -356,7 +356,9 @@ impl Worker {
             return head::response(status, fields, PlayerBody::rewritten(object, rewriter));
         }
         let response = send.of_object(Arc::clone(object), body.as_ref());
-        let is_for_all = object.meta().selecting().is_empty();
+        // A byte range that is an object of its own is not what the target means for every request.
+        let is_for_all = object.meta().selecting().is_empty()
+            && carousel::query::range_of_name(object.meta().key.as_str()).is_none();
         if head.method == Method::GET && is_for_all && is_fresh(object) && !how.contains("detail") {
             let remembered = Remembered { object, head: known, body, route };
             self.hot.borrow_mut().put(&head.uri, &head.headers, remembered);

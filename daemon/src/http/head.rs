@@ -75,6 +75,7 @@ impl Head {
             boundary: meta.digest.to_hex()[40..52].to_owned(),
             ..Self::new(fields, meta.key.as_str(), meta.content_type.as_deref())
         }
+        .of_its_range(meta.key.as_str())
         .with_ranges()
     }
 
@@ -100,6 +101,7 @@ impl Head {
             boundary: digest.map_or_else(|| "0123456789ab".to_owned(), |it| it.to_hex()[40..52].to_owned()),
             ..Self::new(fields, flight.key.as_str(), flight.content_type.as_deref())
         }
+        .of_its_range(flight.key.as_str())
         .with_ranges()
     }
 
@@ -136,6 +138,25 @@ impl Head {
             upstream,
             boundary: String::new(),
         }
+    }
+
+    /// A byte range that is an object of its own (`carousel::query`) is a part of what the player asked for. What
+    /// validates the part does not validate that, and its length is not known.
+    fn of_its_range(mut self, key: &str) -> Self {
+        let range = carousel::query::range_of_name(key).map(|(_, range)| range);
+        let range = range.filter(|it| self.length.is_none_or(|length| length == it.end - it.start));
+        if let Some(range) = range.filter(|_| self.status == StatusCode::OK) {
+            self.status = StatusCode::PARTIAL_CONTENT;
+            put(
+                &mut self.fields,
+                header::CONTENT_RANGE,
+                &format!("bytes {}-{}/*", range.start, range.end - 1),
+            );
+            self.fields.remove(header::ETAG);
+            self.fields.remove(header::LAST_MODIFIED);
+            self.validators = Validators::of(&self.fields);
+        }
+        self
     }
 
     /// Says that parts of it can be asked for, if they can; and says no type of nothing.

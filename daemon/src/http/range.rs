@@ -48,6 +48,16 @@ pub(super) fn is_single(header: &str) -> bool {
     spec.is_some_and(|(_, list)| !list.contains(',') && parse_spec(list.trim(), u64::MAX).is_some())
 }
 
+/// The bytes that a `Range` header asks for, if that is one range with both ends.
+pub(super) fn exact(header: &str) -> Option<Range<u64>> {
+    let (unit, list) = header.split_once('=')?;
+    let spec = list.trim();
+    let is_exact = !spec.contains(',') && !spec.starts_with('-') && !spec.ends_with('-');
+    let range =
+        parse_spec(spec, u64::MAX).filter(|_| unit.trim().eq_ignore_ascii_case("bytes") && is_exact)?;
+    (range.end < u64::MAX).then_some(range)
+}
+
 /// `first-last`, `first-`, `-suffix`; empty if outside. `None`: bad syntax.
 fn parse_spec(spec: &str, length: u64) -> Option<Range<u64>> {
     let (first, last) = spec.split_once('-')?;
@@ -70,6 +80,15 @@ fn parse_spec(spec: &str, length: u64) -> Option<Range<u64>> {
 #[allow(clippy::single_range_in_vec_init)] // lists of ranges are what this is about
 mod tests {
     use super::*;
+
+    #[test]
+    fn exact_ranges_have_both_ends() {
+        assert_eq!(exact("bytes=10-19"), Some(10..20));
+        assert_eq!(exact("Bytes = 0-0"), Some(0..1));
+        for header in ["bytes=10-", "bytes=-10", "bytes=0-1,3-4", "bytes=5-4", "items=0-5", "bytes=", "0-5"] {
+            assert_eq!(exact(header), None, "{header}");
+        }
+    }
 
     #[test]
     fn every_form_of_rfc_9110() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carousel::name::ObjectKey;
-use carousel::query::{IgnoredQuery, candidates};
+use carousel::query::{IgnoredQuery, candidates, name_of_range, range_of_name};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
@@ -145,14 +145,37 @@ impl Asked<'_> {
     }
 }
 
+/// The key of the file whose byte range `key` is, if it is one.
+fn whole_of(key: &ObjectKey) -> Option<ObjectKey> {
+    let (whole, _) = range_of_name(key.as_str())?;
+    ObjectKey::from_name(whole, None).ok()
+}
+
 impl Player {
     /// Answers a GET or HEAD for an object.
     pub(super) async fn object(self: &Arc<Self>, asked: &Asked<'_>) -> Outcome {
+        let outcome = self.look(asked).await;
+        // A range that the carousel did not bring whole is one range of the file, which an origin may have.
+        if let Err(Missing::NotInTime | Missing::Broken | Missing::Unknown) = &outcome
+            && let Some(whole) = whole_of(asked.key)
+        {
+            let asked = Asked {
+                key: &whole,
+                on_interim: asked.on_interim.clone(),
+                own_fields: Arc::clone(&asked.own_fields),
+                ..*asked
+            };
+            return self.look(&asked).await.unwrap_or_else(|it| Outcome::Response(it.response(asked.key)));
+        }
+        outcome.unwrap_or_else(|it| Outcome::Response(it.response(asked.key)))
+    }
+
+    async fn look(self: &Arc<Self>, asked: &Asked<'_>) -> Result<Outcome, Missing> {
         let (method, headers) = (&asked.head.method, &asked.head.headers);
         for _ in 0..LOOKS {
             let found = match self.find(asked).await {
                 Ok(Found::Flight(flight)) => self.flight(flight, asked).await,
-                Ok(Found::Stored(object, how)) => return Outcome::Stored(object, how),
+                Ok(Found::Stored(object, how)) => return Ok(Outcome::Stored(object, how)),
                 Ok(Found::Document(document)) => {
                     Ok(Outcome::Response(signalling(&document, method, headers)))
                 }
@@ -163,20 +186,21 @@ impl Player {
                 Err(missing) => Err(missing),
             };
             match found {
-                Ok(outcome) => return outcome,
                 // What we waited for has made way for something newer: look again.
                 Err(Missing::Again) => {}
-                Err(missing) => return Outcome::Response(missing.response(asked.key)),
+                found => return found,
             }
         }
-        Outcome::Response(Missing::NotInTime.response(asked.key))
+        Err(Missing::NotInTime)
     }
 
-    /// The first key that anybody knows; else the first that an origin could have.
-    pub(super) fn likeliest<'a>(&self, targets: &'a [Target]) -> Cow<'a, Target> {
+    /// The first key that anybody knows, then that of the byte range asked for; else the first that an origin could have.
+    pub(super) fn likeliest<'a>(&self, targets: &'a [Target], request: &Parts) -> Cow<'a, Target> {
         let [first, others @ ..] = targets else { unreachable!("a request has a target") };
         let has_query = first.key.as_str().contains('?');
-        if others.is_empty() && !has_query {
+        let range = request.headers.get(header::RANGE).filter(|_| request.method == Method::GET);
+        let range = range.and_then(|it| range::exact(it.to_str().ok()?));
+        if others.is_empty() && !has_query && range.is_none() {
             return Cow::Borrowed(first);
         }
         let known = |target: &&Target| {
@@ -197,8 +221,26 @@ impl Player {
         {
             return Cow::Owned(key);
         }
+        if let Some(range) = range
+            && let Some(part) = targets.iter().find_map(|target| self.range_of(target, &range))
+        {
+            return Cow::Owned(part);
+        }
         let with_origin = targets.iter().find(|it| self.origins.url_for(&it.full).is_some());
         Cow::Borrowed(with_origin.unwrap_or(first))
+    }
+
+    /// The object that is these bytes of a target, if the carousel has brought it or is about to.
+    fn range_of(&self, target: &Target, range: &std::ops::Range<u64>) -> Option<Target> {
+        let (store, flights) = (&self.shared.store, &self.shared.flights);
+        let key = ObjectKey::from_name(&name_of_range(target.key.as_str(), range), None).ok()?;
+        let has_origin = self.origins.url_for(&target.full).is_some();
+        let name = key.as_str();
+        let is_known = store.contains(name)
+            || flights.get(name).is_some()
+            || (!has_origin && flights.announced(name).is_some());
+        let key = if is_known { Some(key) } else { self.without_ignored_query(&key) };
+        Some(Target { key: key?, ..target.clone() })
     }
 
     /// The key of the object that `key` asks for with query parameters that do not matter for it, if there is one.
@@ -224,7 +266,8 @@ impl Player {
             return answer;
         }
         let held = self.held(key, &asked.head.headers).await;
-        let url = asked.url(&self.origins).filter(|_| self.config.read_through);
+        // Of a byte range that is an object of its own, no origin knows.
+        let url = asked.url(&self.origins).filter(|_| self.config.read_through && whole_of(key).is_none());
         if let Some(object) = held {
             // Without an origin, what the carousel brought last is the newest there is.
             let Some(url) = url.filter(|_| !is_fresh(&object)) else {

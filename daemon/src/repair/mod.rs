@@ -18,6 +18,7 @@ use std::time::Duration;
 use carousel::fec::SymbolMap;
 use carousel::flute::File;
 use carousel::name::ObjectKey;
+use carousel::query::range_of_name;
 use carousel::repair::{Gather, MAX_MISSING, requests};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -125,13 +126,14 @@ impl Repairer {
     ) -> Result<Result<(), OriginError>, RepairError> {
         let urls = self.urls(object, file);
         let first = urls.first().ok_or(RepairError::NoOrigin)?;
-        let mut result = self.fetch_ranges(object, received, first, ranges).await;
+        let start = range_of_name(&file.content_location).map_or(0, |(_, range)| range.start);
+        let mut result = self.fetch_ranges(object, received, first, ranges, start).await;
         for url in &urls[1..] {
             if result.is_ok() || received.is_complete() {
                 break;
             }
             let wanted = requests(&received.missing(MAX_MISSING), received.length());
-            result = self.fetch_ranges(object, received, url, &wanted).await;
+            result = self.fetch_ranges(object, received, url, &wanted, start).await;
         }
         Ok(result)
     }
@@ -142,16 +144,21 @@ impl Repairer {
         received: &SymbolMap,
         url: &str,
         requests: &[Vec<Range<u64>>],
+        start: u64,
     ) -> Result<(), OriginError> {
         for ranges in requests {
             if received.is_complete() {
                 return Ok(());
             }
+            // Of a byte range that is an object of its own, the origin has the file.
+            let ranges: Vec<Range<u64>> =
+                ranges.iter().map(|range| range.start + start..range.end + start).collect();
             self.stats.requests.fetch_add(1, Ordering::Relaxed);
             let (pieces, mut arrived) = mpsc::channel::<(u64, bytes::Bytes)>(PIECES);
             let patch = async {
                 let mut gather = Gather::new(received.symbol_length());
                 while let Some((offset, bytes)) = arrived.recv().await {
+                    let offset = offset.saturating_sub(start);
                     self.stats.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
                     if let Some((offset, piece)) = gather.push(offset, &bytes) {
                         self.send(object, Command::Repair(object, offset, piece)).await;
@@ -162,7 +169,7 @@ impl Repairer {
                     self.send(object, Command::Repair(object, offset, piece)).await;
                 }
             };
-            let (result, ()) = tokio::join!(self.around.client.get_ranges(url, ranges, pieces), patch);
+            let (result, ()) = tokio::join!(self.around.client.get_ranges(url, &ranges, pieces), patch);
             result?;
         }
         Ok(())
@@ -170,6 +177,10 @@ impl Repairer {
 
     /// Fetches an encoded object, of which an origin has no bytes to patch in, or one of which nothing has come.
     async fn fetch_complete(&self, object: ObjectRef, file: &File) -> Result<(), RepairError> {
+        if range_of_name(&file.content_location).is_some() {
+            // No origin has it under this name; players ask for the range of the file.
+            return Err(RepairError::NoOrigin);
+        }
         let key = self.key(object, file).map_err(|_| RepairError::NoOrigin)?;
         let announced = announced(file);
         let length = announced.length.unwrap_or(0);
@@ -206,10 +217,10 @@ impl Repairer {
 
     /// Where its bytes are available, best first: an `[[origin]]` of our own, what the sender says, its own URI.
     fn urls(&self, object: ObjectRef, file: &File) -> Vec<String> {
-        let name = &file.content_location;
+        let name = range_of_name(&file.content_location).map_or(&*file.content_location, |(whole, _)| whole);
         let RepairContext { shared, origins, rules, .. } = &self.around;
         let mut urls: Vec<String> = Vec::new();
-        let Ok(key) = self.key(object, file) else { return urls };
+        let Ok(key) = shared.key_of(&object.session, name) else { return urls };
         urls.extend(origins.configured_url(&key));
         if let Some(rule) = rules.get(&object.session) {
             urls.extend(signalled_urls(&rule, name, random()));
