@@ -3,7 +3,8 @@
 //! Takes seconds for a film: at the start before anything is sent, afterwards in the thread of [`crate::follow`], which hands
 //! the results over as [`Update`]s.
 
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use carousel::Digest;
@@ -93,8 +94,17 @@ pub(crate) fn prepare(config: &Config, index: usize, object: &ObjectSource) -> O
         // What its segments were taken from, whatever the file has become.
         Some(bytes) => (Body::Memory(Arc::clone(bytes)), Digest::of(bytes), carousel::digest::md5(bytes)),
         None if is_in_memory(object) => {
-            let bytes =
-                std::fs::read(&object.file).ok().filter(|bytes| bytes.len() as u64 == object.length)?;
+            let bytes = match &object.range {
+                Some(range) => {
+                    let (_, file) = Body::range(&object.file, range).ok()?;
+                    let mut bytes = vec![0; usize::try_from(object.length).ok()?];
+                    file.read_exact_at(&mut bytes, range.start).ok()?;
+                    bytes
+                }
+                None => {
+                    std::fs::read(&object.file).ok().filter(|bytes| bytes.len() as u64 == object.length)?
+                }
+            };
             let (digest, md5) = (Digest::of(&bytes), carousel::digest::md5(&bytes));
             (Body::Memory(bytes.into()), digest, md5)
         }
@@ -118,7 +128,12 @@ pub(crate) fn is_in_memory(object: &ObjectSource) -> bool {
 
 /// Opens a file, hashes just this one, and says how it is sent. `None` if it cannot be read (any more).
 fn load(object: &ObjectSource) -> Option<(Body, Digest, [u8; 16])> {
-    let (body, mut file) = Body::file(&object.file).ok()?;
+    let (body, mut file) = match &object.range {
+        Some(range) => Body::range(&object.file, range).ok()?,
+        None => Body::file(&object.file).ok()?,
+    };
+    file.seek(SeekFrom::Start(object.range.as_ref().map_or(0, |range| range.start))).ok()?;
+    let mut file = file.take(if object.range.is_some() { object.length } else { u64::MAX });
     let mut hasher = carousel::digest::ObjectHasher::default();
     let mut buffer = vec![0; 256 << 10];
     let mut length = 0;

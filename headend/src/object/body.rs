@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,12 +16,15 @@ pub enum Body {
     File(FileBody),
 }
 
-/// A file as it was when it was hashed.
+/// A file, or bytes of one that grows, as it was when it was hashed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileBody {
     path: PathBuf,
+    /// First byte.
+    start: u64,
     length: u64,
-    modified_ns: i128,
+    /// `None`: the file may grow.
+    modified_ns: Option<i128>,
     inode: u64,
 }
 
@@ -38,8 +42,13 @@ pub enum BodyError {
 pub enum Reading {
     /// From memory.
     Memory(Arc<[u8]>),
-    /// From a file; replaced files keep their bytes for as long as this is open.
-    File(File),
+    /// From a file, beginning with byte `start`; replaced files keep their bytes for as long as this is open.
+    File {
+        /// The file.
+        file: File,
+        /// Offset of the body's first byte.
+        start: u64,
+    },
 }
 
 impl Body {
@@ -50,6 +59,21 @@ impl Body {
     pub fn file(path: &Path) -> io::Result<(Self, File)> {
         let file = File::open(path)?;
         let body = FileBody::of(path, &file)?;
+        Ok((Self::File(body), file))
+    }
+
+    /// Bytes of a file that may grow.
+    ///
+    /// # Errors
+    /// If it cannot be opened, is no regular file, or does not have these bytes yet.
+    pub fn range(path: &Path, range: &Range<u64>) -> io::Result<(Self, File)> {
+        let file = File::open(path)?;
+        let of_file = FileBody::of(path, &file)?;
+        if of_file.length < range.end {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let length = range.end.saturating_sub(range.start);
+        let body = FileBody { start: range.start, length, modified_ns: None, ..of_file };
         Ok((Self::File(body), file))
     }
 
@@ -71,7 +95,11 @@ impl Body {
             Self::File(body) => {
                 let file = File::open(&body.path).map_err(BodyError::Io)?;
                 let now = FileBody::of(&body.path, &file).map_err(BodyError::Io)?;
-                if now == *body { Ok(Reading::File(file)) } else { Err(BodyError::Changed) }
+                let is_same = match body.modified_ns {
+                    Some(_) => now == *body,
+                    None => now.inode == body.inode && now.length >= body.start + body.length,
+                };
+                if is_same { Ok(Reading::File { file, start: body.start }) } else { Err(BodyError::Changed) }
             }
         }
     }
@@ -85,8 +113,11 @@ impl FileBody {
         }
         Ok(Self {
             path: path.to_owned(),
+            start: 0,
             length: metadata.len(),
-            modified_ns: i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()),
+            modified_ns: Some(
+                i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()),
+            ),
             inode: metadata.ino(),
         })
     }
@@ -99,7 +130,7 @@ impl Reading {
     /// If the body ends before, or cannot be read.
     pub fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         match self {
-            Self::File(file) => file.read_exact_at(out, offset),
+            Self::File { file, start } => file.read_exact_at(out, start + offset),
             Self::Memory(bytes) => {
                 let start = usize::try_from(offset).unwrap_or(usize::MAX);
                 let source = bytes.get(start..).and_then(|rest| rest.get(..out.len()));

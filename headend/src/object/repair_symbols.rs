@@ -64,7 +64,7 @@ impl RepairSymbols {
         }
         let bytes = match spool {
             Spool::Memory(memory) => Reading::Memory(memory.into()),
-            Spool::File(file) => Reading::File(file),
+            Spool::File(file) => Reading::File { file, start: 0 },
         };
         Ok(Some(Self { bytes, sequence, symbol_length }))
     }

@@ -9,8 +9,8 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use super::LeftOutReason as Reason;
 use super::media::boxes;
+use super::{LeftOutReason as Reason, content_type};
 
 /// Bytes of a file that are looked at: the first `moof`, or the first picture of a transport stream.
 const HEAD_BYTES: usize = 64 << 10;
@@ -30,6 +30,8 @@ pub(super) struct Expected {
     pub(super) is_mp4: bool,
     /// Must decode from its start: a segment of video, not a part of one.
     pub(super) is_random_access: bool,
+    /// An init segment, which has a `moov` if it is of boxes.
+    pub(super) is_init: bool,
 }
 
 /// A fault: the reason, and what was seen.
@@ -45,6 +47,10 @@ enum Kind {
     Mp4,
     TransportStream,
     Html,
+    /// Readable text of another kind.
+    Text,
+    /// Packets that do not begin where the file does.
+    Misaligned,
     /// Something that is no media: its name.
     Other(&'static str),
     Opaque,
@@ -62,11 +68,21 @@ pub(super) fn check(path: &Path, length: u64, expected: Expected) -> io::Result<
             _ => fault(Reason::Cut, format!("is cut: {length} bytes of AES-128-CBC are no whole blocks")),
         };
     }
+    let declared = content_type(&path.to_string_lossy());
+    if declared.starts_with("image/") {
+        // Thumbnails, a segment each.
+        return Ok(None);
+    }
+    let is_sound_or_picture = declared.starts_with("video/") || declared.starts_with("audio/");
     let file = File::open(path)?;
     let mut head = vec![0; KIND_BYTES.min(length as usize)];
     let read = file.read_at(&mut head, 0)?;
     head.truncate(read);
     match kind_of(&head) {
+        Kind::Text if is_sound_or_picture && head.len() >= MIN_TEXT_BYTES => {
+            fault(Reason::NotMedia, "is text under the name of a media file".to_owned())
+        }
+        Kind::Misaligned => fault(Reason::Cut, "begins in the middle of a packet".to_owned()),
         Kind::Html => fault(Reason::NotMedia, "is an HTML page under the name of a media file".to_owned()),
         Kind::Other(name) => fault(Reason::NotMedia, format!("is {name} under the name of a media file")),
         Kind::TransportStream if expected.is_mp4 => {
@@ -77,13 +93,16 @@ pub(super) fn check(path: &Path, length: u64, expected: Expected) -> io::Result<
                 let what = format!("is cut: {length} bytes are no whole packets of {PACKET}");
                 return fault(Reason::Cut, what);
             }
+            if let Some(at) = lost_sync(&file, length)? {
+                return fault(Reason::Cut, format!("is damaged: no packet begins at byte {at}"));
+            }
             if expected.is_random_access && ts_begins_inside(&read_head(&file, length)?) {
                 return fault(Reason::NoRandomAccess, NOT_DECODABLE.to_owned());
             }
             Ok(None)
         }
         Kind::Mp4 => {
-            if let Some(what) = broken_boxes(&file, length)? {
+            if let Some(what) = broken_boxes(&file, length, expected)? {
                 return fault(Reason::Cut, what);
             }
             if expected.is_random_access && moof_begins_inside(&read_head(&file, length)?) {
@@ -97,8 +116,27 @@ pub(super) fn check(path: &Path, length: u64, expected: Expected) -> io::Result<
         Kind::Opaque if is_xml(&head) && !ends_as_xml(&file, length)? => {
             fault(Reason::Cut, "is cut: the XML does not end".to_owned())
         }
-        Kind::Opaque => Ok(None),
+        Kind::Opaque | Kind::Text => Ok(None),
     }
+}
+
+/// Bytes below which text may be a test pattern or a marker.
+const MIN_TEXT_BYTES: usize = 64;
+/// Packets of a transport stream whose first byte is looked at.
+const SYNC_SAMPLES: u64 = 8;
+
+/// Where no packet begins although one should, of a few places.
+fn lost_sync(file: &File, length: u64) -> io::Result<Option<u64>> {
+    let packets = length / PACKET;
+    for sample in 1..=SYNC_SAMPLES {
+        let at = (packets - 1) * sample / SYNC_SAMPLES * PACKET;
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at)?;
+        if byte != [0x47] {
+            return Ok(Some(at));
+        }
+    }
+    Ok(None)
 }
 
 const NOT_DECODABLE: &str = "does not decode from its start: its first picture needs others";
@@ -123,7 +161,8 @@ fn kind_of(head: &[u8]) -> Kind {
     let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
     let begins =
         |with: &str| text.get(..with.len()).is_some_and(|it| it.eq_ignore_ascii_case(with.as_bytes()));
-    if begins("<!doctype html") || begins("<html") {
+    let has_tag = |tag: &[u8]| text.windows(tag.len()).take(512).any(|it| it.eq_ignore_ascii_case(tag));
+    if begins("<!doctype html") || begins("<html") || (begins("<") && has_tag(b"<html")) {
         return Kind::Html;
     }
     let others: [(&[u8], &str); 9] = [
@@ -141,7 +180,24 @@ fn kind_of(head: &[u8]) -> Kind {
         return Kind::Other(name);
     }
     let has_error = |text: &[u8]| text.windows(7).take(200).any(|it| it == b"<Error>");
-    if begins("<?xml") && has_error(text) { Kind::Other("an origin's error message") } else { Kind::Opaque }
+    if begins("<?xml") && has_error(text) {
+        return Kind::Other("an origin's error message");
+    }
+    if begins("{")
+        && text.trim_ascii_start().get(1..).is_some_and(|it| it.trim_ascii_start().starts_with(b"\""))
+    {
+        return Kind::Other("JSON");
+    }
+    let is_readable = |byte: &u8| matches!(byte, b'\t' | b'\r' | b'\n' | b' '..=b'~');
+    if !begins("<") && !text.is_empty() && head.iter().all(is_readable) {
+        return Kind::Text;
+    }
+    // The rests of a packet stand before the first whole one.
+    let begins_packet = |at: usize| (0..4).all(|packet| head.get(at + packet * 188) == Some(&0x47));
+    if (1..188).any(begins_packet) {
+        return Kind::Misaligned;
+    }
+    Kind::Opaque
 }
 
 fn is_xml(head: &[u8]) -> bool {
@@ -157,18 +213,32 @@ fn ends_as_xml(file: &File, length: u64) -> io::Result<bool> {
     Ok(tail.ends_with(b">") && tail.windows(2).any(|it| it == b"</" || it == b"/>"))
 }
 
-/// What is wrong with the top-level boxes, which must end where the file ends.
-fn broken_boxes(file: &File, length: u64) -> io::Result<Option<String>> {
+/// What is wrong with the top-level boxes, which must end where the file ends, and not before the media.
+fn broken_boxes(file: &File, length: u64, expected: Expected) -> io::Result<Option<String>> {
     let mut at = 0_u64;
+    let (mut last, mut has_moov, mut has_media) = (*b"    ", false, false);
     for _ in 0..MAX_BOXES {
         if at == length {
-            return Ok(None);
+            let what = match (&last, expected) {
+                (b"moof", _) => "is cut: there are no media behind its last moof",
+                (_, Expected { is_init: true, .. }) if !has_moov => "is cut: an init segment has a moov",
+                (_, Expected { is_init: false, is_mp4: true, .. }) if !has_media && !has_moov => {
+                    "is cut: there are no media in it"
+                }
+                _ => return Ok(None),
+            };
+            return Ok(Some(what.to_owned()));
         }
         let mut head = [0; 16];
         let read = file.read_at(&mut head, at)?;
         let Some((kind, size)) = boxes::head(&head[..read]) else {
             return Ok(Some(format!("is cut: no box begins at byte {at} of {length}")));
         };
+        has_moov |= &kind == b"moov";
+        has_media |= matches!(&kind, b"moof" | b"mdat");
+        if matches!(&kind, b"moof" | b"mdat") {
+            last = kind;
+        }
         // A box without a length goes to the end of the file.
         let Some(size) = size else { return Ok(None) };
         if size > length - at {
@@ -289,7 +359,8 @@ mod tests {
     use super::*;
 
     const MEDIA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/media");
-    const SEGMENT: Expected = Expected { is_encrypted: false, is_mp4: true, is_random_access: true };
+    const SEGMENT: Expected =
+        Expected { is_encrypted: false, is_mp4: true, is_random_access: true, is_init: false };
 
     fn of(bytes: &[u8], expected: Expected) -> Option<Reason> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -358,6 +429,63 @@ mod tests {
         assert_eq!(of(&[9; 32], encrypted), None);
         assert_eq!(of(&[9; 33], encrypted), Some(Reason::Cut));
         assert_eq!(of(&[9; 33], SEGMENT), None, "opaque");
+    }
+
+    /// A file of this name.
+    fn named(name: &str, bytes: &[u8], expected: Expected) -> Option<Reason> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        check(&path, bytes.len() as u64, expected).unwrap().map(|fault| fault.reason)
+    }
+
+    #[test]
+    fn a_cut_between_boxes_is_a_cut() {
+        let whole = segment(0x0200_0000);
+        let mdat = whole.len() - 108;
+        assert_eq!(of(&whole[..mdat], SEGMENT), Some(Reason::Cut), "no mdat");
+        assert_eq!(
+            of(&[&whole[..], &whole[12..mdat]].concat(), SEGMENT),
+            Some(Reason::Cut),
+            "the second mdat is not there"
+        );
+        assert_eq!(of(&[&whole[..], &whole[12..]].concat(), SEGMENT), None, "two chunks");
+        assert_eq!(of(&whole[..12], SEGMENT), Some(Reason::Cut), "styp alone");
+        let init = Expected { is_init: true, ..Expected::default() };
+        let ftyp = boxed(b"ftyp", b"iso6");
+        assert_eq!(of(&ftyp, init), Some(Reason::Cut));
+        assert_eq!(of(&[ftyp, boxed(b"moov", b"")].concat(), init), None);
+        assert_eq!(of(b"opaque", init), None);
+    }
+
+    #[test]
+    fn error_pages_and_texts_are_no_media_and_pictures_are() {
+        let any = Expected::default();
+        for page in [
+            "<!-- edge -->\n<HTML><head><title>502</title>",
+            "<?xml version=\"1.0\"?>\n<!DOCTYPE html PUBLIC \"x\">\n<html xmlns=\"y\">",
+            "{ \"error\": \"not found\" }",
+        ] {
+            assert_eq!(named("1.ts", page.as_bytes(), any), Some(Reason::NotMedia), "{page}");
+        }
+        let text = "The requested object could not be found on this server. Reference 18.2f3a.";
+        assert_eq!(named("1.m4s", text.as_bytes(), any), Some(Reason::NotMedia));
+        assert_eq!(named("1.vtt", format!("WEBVTT\n\n{text}").as_bytes(), any), None);
+        assert_eq!(named("1.bin", text.as_bytes(), any), None);
+        assert_eq!(named("tile-1.png", b"\x89PNG\r\n\x1a\n", any), None, "thumbnails");
+        assert_eq!(named("1.m4s", b"\x89PNG\r\n\x1a\n", any), Some(Reason::NotMedia));
+    }
+
+    #[test]
+    fn packets_begin_where_they_should() {
+        let mut packet = vec![0x47, 0x1f, 0xff, 0x10];
+        packet.resize(188, 0);
+        let whole = packet.repeat(20);
+        assert_eq!(of(&whole, Expected::default()), None);
+        assert_eq!(of(&whole[40..], Expected::default()), Some(Reason::Cut), "the first packet is not whole");
+        let mut damaged = whole;
+        damaged[19 * 188] = 0;
+        assert_eq!(of(&damaged, Expected::default()), Some(Reason::Cut));
     }
 
     #[test]

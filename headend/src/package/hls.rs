@@ -35,11 +35,13 @@ pub(super) struct Surroundings<'a> {
     pub(super) imports: Option<&'a HashMap<String, String>>,
     /// The query of the playlist's own URI, for QUERYPARAM.
     pub(super) query: &'a str,
+    /// No playlist refers to it: players open it with a query that is not known.
+    pub(super) has_any_query: bool,
 }
 
 impl Surroundings<'_> {
     /// A playlist by itself.
-    pub(super) const NONE: Self = Self { imports: None, query: "" };
+    pub(super) const NONE: Self = Self { imports: None, query: "", has_any_query: false };
 }
 
 /// One media playlist as a multivariant one offers it.
@@ -179,7 +181,7 @@ impl Reading<'_> {
             "#EXTINF" => {
                 self.is_media = true;
                 let seconds = value.split(',').next().unwrap_or_default().trim();
-                let seconds = seconds.parse::<f64>().ok().filter(|s| s.is_finite() && *s >= 0.0);
+                let seconds = seconds.parse::<f64>().ok().filter(|s| s.is_finite()).map(|s| s.max(0.0));
                 self.segment_s =
                     Some(seconds.ok_or_else(|| format!("line {number}: {line:?} has no duration"))?);
             }
@@ -293,6 +295,9 @@ impl Reading<'_> {
             let of = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
             let mut pairs = around.query.split('&').filter_map(|pair| pair.split_once('='));
             let value = pairs.find(|(key, _)| of(key) == name).map(|(_, value)| of(value));
+            // Of a playlist that players open with a query of their own, nobody here knows the value: any stands for it
+            // where the query does not matter.
+            let value = value.or_else(|| around.has_any_query.then(|| "any".to_owned()));
             return value.filter(|value| !value.is_empty()).map(|value| (name.clone(), value)).ok_or_else(
                 || format!("line {number}: the playlist's own URI has no query parameter {name}"),
             );
@@ -479,13 +484,13 @@ mod tests {
         let text = "#EXTM3U\n#EXT-X-DEFINE:IMPORT=\"asset\"\n#EXT-X-DEFINE:QUERYPARAM=\"t\"\n#EXT-X-DEFINE:NAME=\"n\",VALUE=\"x y\"\n\
             #EXT-X-TARGETDURATION:2\n#EXT-X-MAP:URI=\"{$asset}/i.mp4?t={$t}\"\n#EXTINF:2,\n{$n}{$1.m4s\n#EXT-X-ENDLIST\n";
         let imports = HashMap::from([("asset".to_owned(), "film-17".to_owned())]);
-        let around = |query| Surroundings { imports: Some(&imports), query };
+        let around = |query| Surroundings { imports: Some(&imports), query, has_any_query: false };
         let Ok(Playlist::Media(media)) = parse(text, around("a=b&t=k%20l")) else { panic!("media") };
         let uris: Vec<&str> = media.references.iter().map(|it| it.uri.as_str()).collect();
         assert_eq!(uris, ["film-17/i.mp4?t=k l", "x y{$1.m4s"]);
         assert!(parse(text, around("")).unwrap_err().contains("no query parameter t"));
         let without_asset = HashMap::new();
-        let around = Surroundings { imports: Some(&without_asset), query: "t=1" };
+        let around = Surroundings { imports: Some(&without_asset), query: "t=1", has_any_query: false };
         assert!(parse(text, around).unwrap_err().contains("does not define the variable asset"));
         assert!(parse(text, Surroundings::NONE).unwrap_err().contains("no multivariant playlist"));
         let without_value = "#EXTM3U\n#EXTINF:2,\n{$v}.ts\n";

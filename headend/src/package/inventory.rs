@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -145,7 +146,7 @@ impl Role {
     }
 }
 
-/// One file that is to be carried.
+/// One file that is to be carried, or a byte range of one that grows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectSource {
     /// Its URI below the source's base, normalised.
@@ -154,7 +155,9 @@ pub struct ObjectSource {
     pub file: PathBuf,
     /// Bytes.
     pub length: u64,
-    /// Modification time, nanoseconds since 1970.
+    /// Of a file that grows: which bytes of it. `path` is then the name of the range (`carousel::query`).
+    pub range: Option<Range<u64>>,
+    /// Modification time, nanoseconds since 1970; of a range, how often its file began anew.
     pub modified_ns: i128,
     /// MIME type.
     pub content_type: &'static str,
@@ -173,8 +176,6 @@ carousel::reasons! {
         Elsewhere = "elsewhere",
         /// It is still being written.
         BeingWritten = "being_written",
-        /// It grows as long as its live playlist lists ranges of it.
-        Growing = "growing",
         /// It has no bytes.
         Empty = "empty",
         /// It ends in the middle of a box, packet or document.
@@ -201,10 +202,7 @@ carousel::reasons! {
 impl LeftOutReason {
     /// Whether a player misses it: a manifest promises it, and nobody else has it.
     pub const fn is_fault(self) -> bool {
-        !matches!(
-            self,
-            Self::Elsewhere | Self::OldSegment | Self::BeingWritten | Self::Growing | Self::QuerySelects
-        )
+        !matches!(self, Self::Elsewhere | Self::OldSegment | Self::BeingWritten | Self::QuerySelects)
     }
 }
 

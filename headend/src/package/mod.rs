@@ -110,11 +110,22 @@ struct Checked {
     fault: Option<check::Fault>,
 }
 
+/// A file of which ranges are carried.
+#[derive(Debug, Clone, Copy, Default)]
+struct Growing {
+    /// Bytes that it had.
+    length: u64,
+    /// How often it became shorter: its packager began anew, and its ranges have other bytes.
+    beginnings: i128,
+}
+
 /// What is kept from one reading of a source to the next.
 #[derive(Debug, Default)]
 struct Memory {
     manifests: HashMap<String, GoodManifest>,
     checks: HashMap<String, Checked>,
+    /// By path. They stay so when their presentation ends: what has been sent in ranges is not sent again.
+    growing: HashMap<String, Growing>,
 }
 
 /// Reads one source again and again: half-written manifests do not replace complete ones, and files that have not changed
@@ -177,6 +188,7 @@ impl Reader {
         let inventory = reading.read(self.only.as_deref());
         self.memory.checks.retain(|path, _| files.contains_key(path));
         self.memory.manifests.retain(|path, _| files.contains_key(path));
+        self.memory.growing.retain(|path, _| files.contains_key(path));
         if inventory.objects.is_empty() {
             return Err(PackageError::Nothing(self.source.clone(), inventory.problems));
         }
@@ -209,7 +221,8 @@ pub fn changes(old: &Inventory, new: &Inventory) -> Changes {
         }
     }
     changes.removed.extend(old.objects.keys().filter(|path| !new.objects.contains_key(*path)).cloned());
-    changes.added.sort_by_key(|object| (object.role == Role::Manifest, object.modified_ns));
+    let start = |object: &ObjectSource| object.range.as_ref().map_or(0, |range| range.start);
+    changes.added.sort_by_key(|object| (object.role == Role::Manifest, object.modified_ns, start(object)));
     changes
 }
 
@@ -219,6 +232,7 @@ impl FileOnDisk {
             path: path.to_owned(),
             file: self.file.clone(),
             length: self.length,
+            range: None,
             modified_ns: self.modified_ns,
             content_type: content_type(path),
             role,

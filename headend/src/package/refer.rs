@@ -1,8 +1,13 @@
 //! From a reference in a manifest to a file: the URI that players resolve it to, and which file of the source that is.
 
+use std::cell::OnceCell;
+use std::collections::HashMap;
+
 use carousel::name::resolve;
 use percent_encoding::percent_decode_str;
+use unicode_normalization::UnicodeNormalization as _;
 
+use super::dash::Nearness;
 use super::tree::{FileOnDisk, Files};
 use super::{IgnoredQuery, Role};
 
@@ -40,12 +45,14 @@ pub(super) struct Resolver<'a> {
     base: String,
     has_base: bool,
     rule: Option<&'a IgnoredQuery>,
+    /// Paths by their lower case; made when a file is missed.
+    folded: OnceCell<HashMap<String, &'a str>>,
 }
 
 impl<'a> Resolver<'a> {
     pub(super) fn new(files: &'a Files, base: &str, rule: Option<&'a IgnoredQuery>) -> Self {
         let normalised = resolve(NO_BASE, base).unwrap_or_else(|_| base.to_owned());
-        Self { files, base: normalised, has_base: !base.is_empty(), rule }
+        Self { files, base: normalised, has_base: !base.is_empty(), rule, folded: OnceCell::new() }
     }
 
     /// Paths of all files.
@@ -58,9 +65,18 @@ impl<'a> Resolver<'a> {
         format!("{}{path}", self.base)
     }
 
-    /// Whether a URI lies below the base.
-    pub(super) fn is_ours(&self, uri: &str) -> bool {
-        self.below(uri).is_some()
+    /// How near a normalised URI is to the base.
+    pub(super) fn nearness(&self, uri: &str) -> Nearness {
+        let without_scheme = |uri: &str| uri.split_once("://").map(|(_, rest)| rest.to_owned());
+        if self.below(uri).is_some() {
+            return Nearness::Below;
+        }
+        let folder = uri.split('?').next().and_then(|uri| uri.rfind('/').map(|at| &uri[..=at]));
+        let is_around = folder
+            .and_then(without_scheme)
+            .zip(without_scheme(&self.base))
+            .is_some_and(|(folder, base)| base.starts_with(&folder));
+        if is_around { Nearness::Around } else { Nearness::Elsewhere }
     }
 
     /// The part of an absolute, normalised URI that is below the base, which may have another scheme: players reach the
@@ -110,7 +126,13 @@ impl<'a> Resolver<'a> {
             return Referred::Opaque;
         }
         match resolve(&self.uri_of(manifest), reference) {
-            Ok(uri) => self.place(uri),
+            Ok(uri) => {
+                let is_absolute =
+                    reference.trim_start().starts_with('/') && !reference.trim_start().starts_with("//");
+                let below = uri.strip_prefix(&self.base).filter(|_| is_absolute);
+                let local = below.and_then(|below| self.below_unknown_base(below));
+                self.place(local.map_or(uri, |local| self.uri_of(&local)))
+            }
             Err(err) => Referred::Bad(err),
         }
     }
@@ -134,8 +156,57 @@ impl<'a> Resolver<'a> {
             });
         }
         let path = self.rule.map_or_else(|| path.to_owned(), |rule| rule.strip(below));
-        let file = self.files.contains_key(&plain).then_some(plain);
+        let file = self.file_of(plain);
         Referred::Local(Local { path, file, query: query.to_owned() })
+    }
+
+    /// The file of this decoded name. Of two spellings of one text (Unicode normalisation forms), the one that is there:
+    /// macOS decomposes names of files, and whoever writes manifests may not.
+    fn file_of(&self, plain: String) -> Option<String> {
+        if self.files.contains_key(&plain) {
+            return Some(plain);
+        }
+        if plain.is_ascii() {
+            return None;
+        }
+        let composed: String = plain.nfc().collect();
+        let decomposed: String = plain.nfd().collect();
+        [composed, decomposed].into_iter().find(|it| *it != plain && self.files.contains_key(it))
+    }
+
+    /// The base under which a URI that is not below the base would be a file here: the URI without the longest of its ends
+    /// that is one. A name without a folder says too little, unless its host is the base's.
+    pub(super) fn base_for(&self, uri: &str) -> Option<String> {
+        if !self.has_base {
+            return None;
+        }
+        let end = uri.find('?').unwrap_or(uri.len());
+        let path = uri[..end].find("://").map(|at| at + 3)?;
+        let mut at = path + uri[path..end].find('/')? + 1;
+        let is_same_host = self.base.starts_with(&uri[..at]);
+        loop {
+            let name = &uri[at..end];
+            if (is_same_host || name.contains('/')) && self.files.contains_key(&decode(name)) {
+                return Some(uri[..at].to_owned());
+            }
+            at += uri[at..end].find('/')? + 1;
+        }
+    }
+
+    /// The name of an absolute path of a manifest where the folder's URL is not known: the longest of its ends that is a
+    /// file here.
+    fn below_unknown_base(&self, below: &str) -> Option<String> {
+        let path = below.split('?').next()?;
+        if self.has_base || self.files.contains_key(&decode(path)) {
+            return None;
+        }
+        let mut at = 0;
+        loop {
+            at += path[at..].find('/')? + 1;
+            if self.files.contains_key(&decode(&path[at..])) {
+                return Some(below[at..].to_owned());
+            }
+        }
     }
 
     /// The file that the writer of a reference must have meant by what is no name of it, and the mend.
@@ -158,7 +229,14 @@ impl<'a> Resolver<'a> {
                 return Some((what, "write `%25` for a `%` of a file's name, or rename the file"));
             }
         }
-        None
+        let path = resolve(&self.uri_of(manifest), reference).ok()?;
+        let plain = decode(self.below(&path)?.split('?').next()?);
+        let folded = self
+            .folded
+            .get_or_init(|| self.files.keys().map(|path| (path.to_lowercase(), path.as_str())).collect());
+        let other = folded.get(&plain.to_lowercase()).filter(|other| **other != plain)?;
+        let what = format!("{plain} is missing; {other} is there, which is another name in capitals");
+        Some((what, "spell the name as the file's: players and most servers tell capitals apart"))
     }
 }
 

@@ -1,0 +1,210 @@
+//! Files that are taken into the inventory, and those that are left out, with their reason.
+
+use std::ops::Range;
+
+use carousel::query::name_of_range;
+
+use super::super::check::{Expected, check};
+use super::super::inventory::{LeftOut, LeftOutReason as Reason};
+use super::super::refer::{Local, decode};
+use super::super::tree::{MAX_PROBLEMS, is_temporary};
+use super::super::{Checked, ObjectSource, Problem, Role};
+use super::Reading;
+
+/// Names of left-out files that are listed by name; all are counted.
+const MAX_LEFT_OUT: usize = 10_000;
+
+const PACKAGE_ANEW: &str = "package it anew; players get it from the origin meanwhile";
+const PUT_IT_THERE: &str = "put the file there, or package anew";
+
+impl Reading<'_> {
+    /// Takes the file into the inventory if it is there and has no fault; tells what is wrong otherwise.
+    pub(super) fn carry_or_tell(
+        &mut self,
+        place: &str,
+        manifest: &str,
+        reference: &str,
+        local: &Local,
+        role: Role,
+        expected: Expected,
+    ) -> bool {
+        if local.file.is_none() {
+            self.missing(place, manifest, reference, local, role);
+            return false;
+        }
+        if let Some((reason, what)) = self.fault(local, expected, role) {
+            // The end of the writing is an event.
+            if reason != Reason::BeingWritten {
+                self.problem(place, format!("{} {what}", local.path), PACKAGE_ANEW);
+            }
+            self.leave_out(reason, place, &local.path, 1);
+            self.told_files.extend(local.file.clone());
+            return false;
+        }
+        self.carry(local, role)
+    }
+
+    pub(super) fn carry(&mut self, local: &Local, role: Role) -> bool {
+        let Some((path, file)) = local.file.as_ref().and_then(|path| Some((path, self.files.get(path)?)))
+        else {
+            return false;
+        };
+        if !self.inventory.objects.contains_key(&local.path) {
+            self.carried_files.insert(path.clone());
+            self.inventory.objects.insert(local.path.clone(), file.object(&local.path, role));
+        } else if role == Role::Segment {
+            // One file of ranges: its init section and its index are among them, and the file is as long as the film.
+            let carried = self.inventory.objects.get_mut(&local.path);
+            if let Some(object) = carried.filter(|it| matches!(it.role, Role::Init | Role::Other)) {
+                object.role = Role::Segment;
+            }
+        }
+        true
+    }
+
+    /// Whether ranges of this file have been carried as objects.
+    pub(super) fn is_growing(&self, local: &Local) -> bool {
+        local.file.as_ref().is_some_and(|path| self.memory.growing.contains_key(path))
+    }
+
+    /// Bytes of a file now, which may have grown since the folder was looked at.
+    pub(super) fn grown_bytes(&self, path: &str) -> u64 {
+        let file = self.files.get(path);
+        file.and_then(|it| std::fs::metadata(&it.file).ok()).map_or(0, |metadata| metadata.len())
+    }
+
+    /// Takes a range of a file that grows into the inventory, as an object with a name of its own, which is returned.
+    pub(super) fn carry_range(
+        &mut self,
+        place: &str,
+        manifest: &str,
+        reference: &str,
+        local: &Local,
+        role: Role,
+        range: &Range<u64>,
+    ) -> Option<String> {
+        let Some((path, file)) = local.file.as_ref().and_then(|path| Some((path, self.files.get(path)?)))
+        else {
+            self.missing(place, manifest, reference, local, role);
+            return None;
+        };
+        let length = match self.lengths.get(path) {
+            Some(&length) => length,
+            None => {
+                let length = self.grown_bytes(path);
+                self.lengths.insert(path.clone(), length);
+                let growing = self.memory.growing.entry(path.clone()).or_default();
+                growing.beginnings += i128::from(length < growing.length);
+                growing.length = length;
+                length
+            }
+        };
+        self.carried_files.insert(path.clone());
+        let name = name_of_range(&local.path, range);
+        if range.is_empty() || range.end > length {
+            if file.is_finished {
+                let what = format!(
+                    "bytes {} to {} of {} are listed, and it has {length}",
+                    range.start, range.end, local.path
+                );
+                self.problem(place, what, PACKAGE_ANEW);
+                self.leave_out(Reason::Cut, place, &name, 1);
+            } else {
+                // Packagers list ranges that they have not flushed yet.
+                self.inventory.is_unsettled = true;
+                self.leave_out(Reason::BeingWritten, place, &name, 1);
+            }
+            return None;
+        }
+        let modified_ns = self.memory.growing.get(path).map_or(0, |it| it.beginnings);
+        let object = ObjectSource {
+            path: name.clone(),
+            length: range.end - range.start,
+            range: Some(range.clone()),
+            modified_ns,
+            ..file.object(&local.path, role)
+        };
+        self.inventory.objects.entry(name.clone()).or_insert(object);
+        Some(name)
+    }
+
+    /// A key beside the media. It is on the air for everybody: that is told.
+    pub(super) fn carry_key(&mut self, place: &str, local: &Local) -> bool {
+        if local.file.is_none() {
+            // Keys belong on a key server: one that is not here is as it should be.
+            return false;
+        }
+        let what = format!("{} is a key: broadcast, everybody has it", local.path);
+        self.problem(place, what, "serve keys from a key server and take them out of the folder");
+        self.carry(local, Role::Key)
+    }
+
+    /// What is wrong with a file, if anything.
+    pub(super) fn fault(
+        &mut self,
+        local: &Local,
+        expected: Expected,
+        role: Role,
+    ) -> Option<(Reason, String)> {
+        let path = local.file.as_ref()?;
+        let file = self.files.get(path)?;
+        if !file.is_finished {
+            return Some((Reason::BeingWritten, "is still being written".to_owned()));
+        }
+        if !matches!(role, Role::Segment | Role::Init) {
+            return None;
+        }
+        if let Some(known) = self.memory.checks.get(path)
+            && (known.length, known.modified_ns, known.expected) == (file.length, file.modified_ns, expected)
+        {
+            return known.fault.as_ref().map(|fault| (fault.reason, fault.what.clone()));
+        }
+        let fault = match check(&file.file, file.length, expected) {
+            Ok(fault) => fault,
+            Err(err) => return Some((Reason::Unreadable, format!("cannot be read: {err}"))),
+        };
+        let (length, modified_ns) = (file.length, file.modified_ns);
+        let result = fault.as_ref().map(|fault| (fault.reason, fault.what.clone()));
+        self.memory.checks.insert(path.clone(), Checked { length, modified_ns, expected, fault });
+        result
+    }
+
+    pub(super) fn missing(
+        &mut self,
+        place: &str,
+        manifest: &str,
+        reference: &str,
+        local: &Local,
+        role: Role,
+    ) {
+        let plain = decode(local.path.split('?').next().unwrap_or_default());
+        let name = plain.rsplit('/').next().unwrap_or(&plain);
+        match self.resolver.meant(manifest, reference) {
+            Some((what, mend)) => self.problem(place, what, mend),
+            None if is_temporary(name) => {
+                let what = format!("{} is a temporary file by its name and is not carried", local.path);
+                self.problem(place, what, "rename it when it is finished");
+            }
+            None if role == Role::Key => {}
+            None => self.problem(place, format!("{} is missing", local.path), PUT_IT_THERE),
+        }
+        self.leave_out(Reason::Missing, place, &local.path, 1);
+    }
+
+    pub(super) fn leave_out(&mut self, reason: Reason, place: &str, name: &str, count: usize) {
+        let left_out = LeftOut { reason, place: place.to_owned(), name: name.to_owned(), count };
+        let has_room = self.inventory.left_out.len() < MAX_LEFT_OUT;
+        match self.inventory.left_out.last_mut() {
+            _ if has_room => self.inventory.left_out.push(left_out),
+            Some(last) if last.reason == reason => last.count += count,
+            _ => self.inventory.left_out.push(left_out),
+        }
+    }
+
+    pub(super) fn problem(&mut self, place: &str, what: String, mend: &'static str) {
+        let problem = Problem { place: place.to_owned(), what, mend };
+        if self.inventory.problems.len() < MAX_PROBLEMS && !self.inventory.problems.contains(&problem) {
+            self.inventory.problems.push(problem);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Manifests: the newest complete version of each.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::super::inventory::LeftOutReason as Reason;
+use super::super::refer::{Local, Referred, decode, encode};
+use super::super::tree::FileOnDisk;
+use super::super::{GoodManifest, MAX_MANIFEST_BYTES, Role, dash, hls};
+use super::{Reading, is_mpd};
+
+/// How long a manifest may be half written, go backwards or name segments that are not there yet, before it is taken as it
+/// is: two segments of usual length.
+const HOLD_MS: i64 = 4000;
+
+impl Reading<'_> {
+    /// The bytes of a manifest: its newest complete version.
+    pub(super) fn load(&mut self, path: &str) -> Option<Arc<[u8]>> {
+        let file = self.files.get(path)?;
+        let good = self.memory.manifests.get(path);
+        if let Some(good) = good
+            && (good.length, good.modified_ns) == (file.length, file.modified_ns)
+        {
+            return Some(Arc::clone(&good.bytes));
+        }
+        let before = good.map(|good| Arc::clone(&good.bytes));
+        if !file.is_finished {
+            if before.is_none() {
+                self.leave_out(Reason::BeingWritten, path, path, 1);
+            }
+            return before;
+        }
+        if file.length > MAX_MANIFEST_BYTES {
+            let what = format!("{} bytes are too many for a manifest", file.length);
+            self.problem(path, what, "split the presentation");
+            self.leave_out(Reason::NotUnderstood, path, path, 1);
+            return before;
+        }
+        let bytes: Arc<[u8]> = match std::fs::read(&file.file) {
+            Ok(bytes) => bytes.into(),
+            Err(err) => {
+                self.problem(path, err.to_string(), "make the file readable");
+                self.leave_out(Reason::Unreadable, path, path, 1);
+                return before;
+            }
+        };
+        if self.options.is_following
+            && let Some(before) = &before
+            && !self.replaces(path, file, &bytes, before)
+        {
+            self.inventory.is_unsettled = true;
+            return Some(Arc::clone(before));
+        }
+        let (length, modified_ns) = (file.length, file.modified_ns);
+        let good = GoodManifest { length, modified_ns, bytes: Arc::clone(&bytes) };
+        self.memory.manifests.insert(path.to_owned(), good);
+        Some(bytes)
+    }
+
+    /// Whether a new version of a manifest takes the place of the one before: it is complete, does not go backwards, and
+    /// what it names is there. What stays otherwise for long is how the packager means it, unless it cannot be read at all.
+    pub(super) fn replaces(&self, path: &str, file: &FileOnDisk, bytes: &[u8], before: &[u8]) -> bool {
+        let is_old = self.now.unix_ms() - (file.modified_ns / 1_000_000) as i64 > HOLD_MS;
+        let uri = encode(path);
+        if is_mpd(before) || is_mpd(bytes) {
+            let Ok(mpd) = self.parse_mpd(&uri, bytes) else { return false };
+            let is_there = |uri: &String, range: Option<&Range<u64>>| match self.resolver.place(uri.clone()) {
+                Referred::Local(local) => self.is_there(&local, range.map(|range| range.end)),
+                _ => true,
+            };
+            let named = mpd.representations.iter().all(|it| {
+                let (dash::Addressing::List(listed) | dash::Addressing::Pattern { listed, .. }) =
+                    &it.addressing;
+                let mut named = it.init.iter().chain(listed).filter(|it| !it.is_optional);
+                named.all(|it| is_there(&it.uri, it.range.as_ref().filter(|_| mpd.live)))
+            });
+            return named || is_old;
+        }
+        let Ok(text) = std::str::from_utf8(bytes) else { return false };
+        let anything = hls::Surroundings { imports: None, query: "", has_any_query: true };
+        match (
+            hls::parse(text, anything),
+            std::str::from_utf8(before).ok().map(|it| hls::parse(it, anything)),
+        ) {
+            (Ok(hls::Playlist::Media(new)), Some(Ok(hls::Playlist::Media(old)))) => {
+                let is_backwards = new.end_sequence < old.end_sequence && !new.ended;
+                let all_there = new.references.iter().filter(|it| !it.may_be_missing).all(|it| {
+                    // A part that is a range is there with its segment.
+                    let end =
+                        it.range.filter(|_| !new.ended).map(|(length, offset)| offset.saturating_add(length));
+                    match self.resolver.resolve(&uri, &it.uri) {
+                        Referred::Local(local) => (it.is_part && end.is_some()) || self.is_there(&local, end),
+                        _ => true,
+                    }
+                });
+                (all_there && !is_backwards) || is_old
+            }
+            (Ok(hls::Playlist::Multivariant(_)), _) => true,
+            (Ok(hls::Playlist::Media(_)), _) => true,
+            // Imports and query parameters are not known here: then it was no reason before either.
+            (Err(why), Some(Err(_))) => why.contains("variable") || why.contains("query parameter"),
+            (Err(_), _) => false,
+        }
+    }
+
+    /// Whether a file is finished, or has the bytes before `end`.
+    fn is_there(&self, local: &Local, end: Option<u64>) -> bool {
+        let Some(path) = &local.file else { return false };
+        let is_finished = self.files.get(path).is_some_and(|file| file.is_finished && file.length > 0);
+        is_finished || end.is_some_and(|end| self.grown_bytes(path) >= end)
+    }
+
+    pub(super) fn not_understood(&mut self, uri: &str, why: String) {
+        let mend = "it is read again when it changes; if it is finished, package it anew";
+        self.problem(uri, why, mend);
+        self.leave_out(Reason::NotUnderstood, uri, uri, 1);
+        self.told_files.insert(decode(uri));
+    }
+
+    pub(super) fn carry_manifest(
+        &mut self,
+        uri: &str,
+        file: &str,
+        bytes: &Arc<[u8]>,
+        content_type: &'static str,
+    ) {
+        if self.inventory.objects.contains_key(uri) {
+            return;
+        }
+        let Some(found) = self.files.get(file) else { return };
+        let mut object = found.object(uri, Role::Manifest);
+        object.content_type = content_type;
+        object.length = bytes.len() as u64;
+        // What is on the air stays as it is while a newer version is held back.
+        if let Some(good) = self.memory.manifests.get(file) {
+            object.modified_ns = good.modified_ns;
+        }
+        object.bytes = Some(Arc::clone(bytes));
+        self.carried_files.insert(file.to_owned());
+        self.inventory.objects.insert(uri.to_owned(), object);
+    }
+}

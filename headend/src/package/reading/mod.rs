@@ -1,0 +1,159 @@
+//! One reading of a source: from its manifests to what is carried and what is left out.
+//!
+//! | module | content |
+//! |---|---|
+//! | `manifests` | the newest complete version of each manifest |
+//! | `playlists`, `presentation` | objects of HLS playlists, and of MPDs |
+//! | `references` | from a reference to a name and a file, or what is wrong with it |
+//! | `carrying` | files taken into the inventory, or left out with their reason |
+//! | `settling` | titles, query parameters, and files that no manifest refers to |
+
+mod carrying;
+mod manifests;
+mod playlists;
+mod presentation;
+mod references;
+mod settling;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use carousel::time::WallTime;
+
+use super::refer::{Resolver, encode, role_of};
+use super::tree::{FileOnDisk, Files};
+use super::{Inventory, Memory, Options, Role};
+
+/// Bytes of a file without an extension that tell whether it is a manifest.
+const SNIFF_BYTES: usize = 256;
+
+pub(super) struct Reading<'a> {
+    files: &'a Files,
+    options: &'a Options,
+    resolver: Resolver<'a>,
+    now: WallTime,
+    memory: &'a mut Memory,
+    inventory: Inventory,
+    /// Files that are carried, by their path in the file system.
+    carried_files: HashSet<String>,
+    /// Files that are left out for a reason that is told.
+    told_files: HashSet<String>,
+    /// Manifests that another one refers to.
+    referred: HashSet<String>,
+    /// Names of query parameters that manifests have, and those that select something.
+    query_names: BTreeSet<String>,
+    selecting: BTreeSet<String>,
+    /// Paths that are named with several values of such a parameter.
+    selected: HashSet<String>,
+    /// The query under which the manifest that is read names a path.
+    queries: HashMap<String, String>,
+    /// Bytes of files of which ranges are carried.
+    lengths: HashMap<String, u64>,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn new(
+        files: &'a Files,
+        options: &'a Options,
+        now: WallTime,
+        memory: &'a mut Memory,
+        inventory: Inventory,
+    ) -> Self {
+        let resolver = Resolver::new(files, &options.base, options.ignored_query.as_ref());
+        Self {
+            files,
+            options,
+            resolver,
+            now,
+            memory,
+            inventory,
+            carried_files: HashSet::new(),
+            told_files: HashSet::new(),
+            referred: HashSet::new(),
+            query_names: BTreeSet::new(),
+            selecting: BTreeSet::new(),
+            selected: HashSet::new(),
+            queries: HashMap::new(),
+            lengths: HashMap::new(),
+        }
+    }
+
+    pub(super) fn read(mut self, only: Option<&str>) -> Inventory {
+        let manifests: Vec<String> =
+            self.resolver.paths().filter(|path| self.is_manifest(path, only)).map(str::to_owned).collect();
+        let (mut mpds, mut masters, mut lists) = (Vec::new(), Vec::new(), Vec::new());
+        for path in manifests {
+            let Some(bytes) = self.load(&path) else { continue };
+            let uri = encode(&path);
+            if is_mpd(&bytes) {
+                mpds.push((uri, bytes));
+            } else if is_multivariant(&bytes) {
+                masters.push((uri, bytes));
+            } else {
+                lists.push((uri, bytes));
+            }
+        }
+        for (uri, bytes) in mpds {
+            self.mpd(&uri, &bytes);
+        }
+        for (uri, bytes) in masters {
+            self.multivariant(&uri, &bytes, "", 0);
+        }
+        for (uri, bytes) in lists {
+            if !self.referred.contains(&uri) {
+                self.media_alone(&uri, &bytes, "", 0);
+            }
+        }
+        self.order_presentations();
+        self.settle_queries();
+        self.rest(only.is_some());
+        self.inventory
+    }
+
+    fn is_manifest(&self, path: &str, only: Option<&str>) -> bool {
+        if let Some(only) = only {
+            return path == only;
+        }
+        let name = path.rsplit('/').next().unwrap_or(path);
+        if role_of(path) == Role::Manifest {
+            return true;
+        }
+        // `/live/stream` is a playlist for servers that name types themselves.
+        !name.contains('.') && self.files.get(path).is_some_and(sniff)
+    }
+}
+
+fn sniff(file: &FileOnDisk) -> bool {
+    use std::io::Read as _;
+    let mut head = Vec::with_capacity(SNIFF_BYTES);
+    let read =
+        std::fs::File::open(&file.file).and_then(|it| it.take(SNIFF_BYTES as u64).read_to_end(&mut head));
+    read.is_ok() && (is_mpd(&head) || text_of(&head).starts_with(b"#EXTM3U"))
+}
+
+fn text_of(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start()
+}
+
+/// Whether a manifest is an MPD, by its bytes: names promise nothing.
+fn is_mpd(bytes: &[u8]) -> bool {
+    let text = text_of(bytes);
+    text.starts_with(b"<") || text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff")
+}
+
+fn is_multivariant(bytes: &[u8]) -> bool {
+    let tags = [
+        "#EXT-X-STREAM-INF",
+        "#EXT-X-MEDIA:",
+        "#EXT-X-I-FRAME-STREAM-INF",
+        "#EXT-X-IMAGE-STREAM-INF",
+        "#EXT-X-SESSION-",
+    ];
+    let text = String::from_utf8_lossy(bytes);
+    text.lines().take(10_000).any(|line| tags.iter().any(|tag| line.starts_with(tag)))
+}
+
+/// Drops repeats, keeps the first of each.
+fn dedup(paths: &mut Vec<String>) {
+    let mut seen = HashSet::new();
+    paths.retain(|path| seen.insert(path.clone()));
+}

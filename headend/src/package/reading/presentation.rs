@@ -1,0 +1,188 @@
+//! DASH: what MPDs refer to.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use carousel::xml;
+
+use super::super::check::Expected;
+use super::super::inventory::{LeftOut, LeftOutReason as Reason};
+use super::super::refer::{Referred, Resolver, decode, encode, role_of};
+use super::super::{Kind, MAX_MANIFEST_BYTES, Presentation, Role, Rung, TrackKind, dash};
+use super::{Reading, dedup};
+
+const DASH_TYPE: &str = "application/dash+xml";
+
+impl Reading<'_> {
+    pub(super) fn parse_mpd(&self, manifest: &str, bytes: &[u8]) -> Result<dash::Mpd, String> {
+        let root = xml::parse(bytes).map_err(|err| err.to_string())?;
+        let around = dash::Surroundings {
+            uri: &self.resolver.uri_of(manifest),
+            now: self.now,
+            nearness: &|uri| self.resolver.nearness(uri),
+            load: &|uri| {
+                let Referred::Local(local) = self.resolver.place(uri.to_owned()) else { return None };
+                let file = self.files.get(&local.file?)?;
+                let bytes =
+                    std::fs::read(&file.file).ok().filter(|it| it.len() as u64 <= MAX_MANIFEST_BYTES)?;
+                xml::parse(&bytes).ok()
+            },
+        };
+        dash::parse(&root, &around)
+    }
+
+    pub(super) fn mpd(&mut self, manifest: &str, bytes: &Arc<[u8]>) {
+        let mpd = match self.parse_mpd(manifest, bytes) {
+            Ok(mpd) => mpd,
+            Err(why) => return self.not_understood(manifest, why),
+        };
+        self.carry_manifest(manifest, &decode(manifest), bytes, DASH_TYPE);
+        self.queries.clear();
+        for base in mpd.encoded_bases {
+            let what =
+                format!("BaseURL {base} is percent-encoded: it is no URL, and players look beside the MPD");
+            self.problem(
+                manifest,
+                what,
+                "write it plain; Shaka Packager encodes what --base_urls gives: leave it out",
+            );
+        }
+        for (name, why) in mpd.left_out {
+            let place = format!("{manifest} ({name})");
+            self.problem(
+                &place,
+                format!("not carried: {why}"),
+                "the rest is carried; players get this from the origin",
+            );
+            self.leave_out(Reason::NotUnderstood, manifest, &name, 1);
+        }
+        for uri in mpd.others {
+            if let Some(local) = self.place(manifest, &uri) {
+                let role = role_of(&local.path);
+                self.carry_or_tell(manifest, manifest, &uri, &local, role, Expected::default());
+            }
+        }
+        let mut rungs = Vec::new();
+        for representation in mpd.representations {
+            rungs.push(self.representation(manifest, representation, mpd.live));
+        }
+        self.inventory.presentations.push(Presentation {
+            kind: Kind::Dash,
+            manifest: manifest.to_owned(),
+            live: mpd.live,
+            duration_s: mpd.duration_s,
+            rungs,
+        });
+    }
+
+    pub(super) fn representation(
+        &mut self,
+        manifest: &str,
+        representation: dash::Representation,
+        live: bool,
+    ) -> Rung {
+        let place = format!("{manifest} (Representation {})", representation.ids[2]);
+        let mut rung = Rung {
+            id: representation.ids[2].clone(),
+            kind: representation.kind,
+            bandwidth_bps: representation.bandwidth_bps,
+            codecs: representation.codecs,
+            resolution: representation.resolution,
+            language: representation.language,
+            playlist: None,
+            dash_ids: Some(representation.ids),
+            inits: Vec::new(),
+            segments: Vec::new(),
+            duration_s: representation.duration_s,
+        };
+        let init = Expected { is_init: true, ..Expected::default() };
+        if let Some(dash::Named { uri, range, .. }) = representation.init
+            && let Some(local) = self.place(&place, &uri)
+        {
+            match range.filter(|_| live || self.is_growing(&local)) {
+                Some(range) => {
+                    rung.inits.extend(self.carry_range(&place, manifest, &uri, &local, Role::Init, &range))
+                }
+                None if self.carry_or_tell(&place, manifest, &uri, &local, Role::Init, init) => {
+                    rung.inits.push(local.path);
+                }
+                None => {}
+            }
+        }
+        for uri in representation.others {
+            if let Some(local) = self.place(&place, &uri)
+                && self.carry_or_tell(&place, manifest, &uri, &local, Role::Other, Expected::default())
+            {
+                rung.segments.push(local.path);
+            }
+        }
+        let expected = Expected {
+            is_encrypted: false,
+            is_init: false,
+            is_mp4: representation.is_mp4,
+            is_random_access: rung.kind == TrackKind::Video,
+        };
+        let (listed, pattern) = match representation.addressing {
+            dash::Addressing::List(listed) => (listed, None),
+            dash::Addressing::Pattern { listed, affixes, window } => (listed, Some((affixes, window))),
+        };
+        let mut inside = Vec::new();
+        let mut take = |reading: &mut Self, uri: &str, range: Option<&Range<u64>>, is_optional: bool| {
+            let Some(local) = reading.place(&place, uri) else { return };
+            if is_optional && local.file.is_none() {
+                return;
+            }
+            if let Some(range) = range.filter(|_| live || reading.is_growing(&local)) {
+                let name = reading.carry_range(&place, manifest, uri, &local, Role::Segment, range);
+                rung.segments.extend(name);
+                return;
+            }
+            if let Some((Reason::NoRandomAccess, what)) = reading.fault(&local, expected, Role::Segment) {
+                inside.push((place.clone(), local, what));
+            } else if reading.carry_or_tell(&place, manifest, uri, &local, Role::Segment, expected) {
+                rung.segments.push(local.path);
+            }
+        };
+        for named in &listed {
+            take(self, &named.uri, named.range.as_ref(), named.is_optional);
+        }
+        if let Some((affixes, window)) = pattern {
+            let mut meant = Vec::new();
+            for (before, after) in &affixes {
+                let found = self.resolver.matching(before, after);
+                let found = found.into_iter().filter(|(number, _)| window.means(*number));
+                meant.extend(found.map(|(number, path)| (number, path, before, after)));
+            }
+            meant.sort();
+            // Where the clock or the MPD is wrong altogether, what is there is what there is.
+            let is_empty = !meant.iter().any(|(number, ..)| window.is_available(*number));
+            let (mut first, mut old) = (None, 0);
+            for (number, path, before, after) in &meant {
+                if is_empty || window.is_available(*number) {
+                    // The template's own spelling of the number, which leading zeros are a part of.
+                    let digits = &path[decode(below(before, &self.resolver)).len()..];
+                    let end = decode(after.split('?').next().unwrap_or_default()).len();
+                    let uri = format!("{before}{}{after}", &digits[..digits.len() - end]);
+                    take(self, &uri, None, true);
+                } else {
+                    first.get_or_insert_with(|| encode(path));
+                    old += 1;
+                    self.told_files.insert(path.clone());
+                }
+            }
+            if let Some(name) = first {
+                let place = manifest.to_owned();
+                self.inventory.left_out.push(LeftOut { reason: Reason::OldSegment, place, name, count: old });
+            }
+        }
+        self.not_random_access(inside, &mut rung, false);
+        dedup(&mut rung.segments);
+        rung.inits.retain(|init| !rung.segments.contains(init));
+        rung
+    }
+}
+
+/// The part of a URI below the base.
+fn below<'u>(uri: &'u str, resolver: &Resolver<'_>) -> &'u str {
+    resolver.below(uri).unwrap_or(uri)
+}

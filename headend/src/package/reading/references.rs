@@ -1,0 +1,133 @@
+//! References: the local name and the file that each leads to, or what is wrong with it.
+
+use std::collections::BTreeSet;
+
+use super::super::inventory::LeftOutReason as Reason;
+use super::super::refer::{Local, Referred};
+use super::Reading;
+
+impl Reading<'_> {
+    pub(super) fn place(&mut self, place: &str, uri: &str) -> Option<Local> {
+        let referred = self.resolver.place(uri.to_owned());
+        self.local(place, uri, referred)
+    }
+
+    pub(super) fn resolve(&mut self, manifest: &str, line: usize, reference: &str) -> Option<Local> {
+        let place = if line > 0 { format!("{manifest}:{line}") } else { manifest.to_owned() };
+        if reference.split(['?', '#']).next().is_some_and(|path| path.contains('\\')) {
+            let what = format!("{reference:?} has a backslash, which players read differently");
+            self.problem(&place, what, "URIs have slashes: write `/`");
+        }
+        if self.is_own_path(reference) {
+            self.own_path(&place, reference);
+            return None;
+        }
+        let referred = self.resolver.resolve(manifest, reference);
+        if self.options.base.is_empty()
+            && reference.starts_with('/')
+            && matches!(&referred, Referred::Local(local) if local.file.is_some())
+        {
+            let what = "it has paths from the server's root, and the folder's URL is not known".to_owned();
+            self.problem(manifest, what, "say it with --base, or with `base` of the source");
+        }
+        self.local(&place, reference, referred)
+    }
+
+    /// The local name that a reference leads to; what it leads to otherwise is told.
+    pub(super) fn local(&mut self, place: &str, reference: &str, referred: Referred) -> Option<Local> {
+        match referred {
+            Referred::Local(local) => {
+                self.note_query(place, &local);
+                Some(local)
+            }
+            Referred::Opaque => {
+                self.opaque(place, reference);
+                None
+            }
+            Referred::Remote(uri) => {
+                let is_relative = reference.starts_with("..") || reference.starts_with('/');
+                if let Some(base) = self.resolver.base_for(&uri) {
+                    let what = format!(
+                        "{reference} is a file here if the folder's URL is {base}, not {}",
+                        self.options.base
+                    );
+                    self.problem(place, what, "set `base` of the source, or --base of `scan`, to that URL");
+                } else if is_relative {
+                    let what = format!(
+                        "{reference} leaves the source's folder and is not carried: players ask for {uri}"
+                    );
+                    self.problem(place, what, "players get it from there");
+                } else {
+                    let what = format!("{reference} lies elsewhere and is not carried");
+                    self.problem(place, what, "players get it from there");
+                }
+                self.leave_out(Reason::Elsewhere, place, reference, 1);
+                None
+            }
+            Referred::Bad(err) => {
+                self.problem(place, format!("{reference:?} is no URI: {err}"), "rename the file");
+                self.leave_out(Reason::BadName, place, reference, 1);
+                None
+            }
+        }
+    }
+
+    /// A reference to no web resource: what is a file of some machine is told, `data:`, `skd:` and such are as they should be.
+    fn opaque(&mut self, place: &str, reference: &str) {
+        let Some((scheme, _)) = reference.trim().split_once(':') else { return };
+        let is_drive = scheme.len() == 1;
+        if !is_drive && !scheme.eq_ignore_ascii_case("file") {
+            return;
+        }
+        let what = format!("{reference} is a path of the packager's machine: players cannot ask for it");
+        self.problem(place, what, "write names relative to the manifest");
+        self.leave_out(Reason::Missing, place, reference, 1);
+    }
+
+    /// Whether a reference is the path that a file here has on this machine.
+    pub(super) fn is_own_path(&self, reference: &str) -> bool {
+        reference.starts_with('/')
+            && std::fs::canonicalize(&self.inventory.root).is_ok_and(|root| {
+                let below = std::path::Path::new(reference).strip_prefix(root);
+                below.is_ok_and(|below| self.files.contains_key(&*below.to_string_lossy()))
+            })
+    }
+
+    pub(super) fn own_path(&mut self, place: &str, reference: &str) {
+        let base = self.resolver.uri_of("");
+        let host = base.split('/').nth(2).filter(|_| !self.options.base.is_empty()).unwrap_or("the origin");
+        let what = format!(
+            "{reference} is a path of the packager's machine: players ask for https://{host}{reference}"
+        );
+        self.problem(place, what, "write names relative to the manifest");
+        self.leave_out(Reason::Missing, place, reference, 1);
+    }
+
+    /// Remembers the query parameters of a name. One that has several values for one path of a manifest selects something.
+    pub(super) fn note_query(&mut self, place: &str, local: &Local) {
+        if local.query.is_empty() || self.options.ignored_query.is_some() {
+            return;
+        }
+        let path = local.path.split('?').next().unwrap_or_default();
+        self.query_names.extend(carousel::query::names(&local.query).map(str::to_owned));
+        let Some(before) = self.queries.insert(path.to_owned(), local.query.clone()) else { return };
+        if before == local.query {
+            return;
+        }
+        let values: BTreeSet<&str> = before.split('&').collect();
+        let others = local.query.split('&').filter(|pair| !values.contains(pair));
+        let names: Vec<String> =
+            others.map(|pair| pair.split('=').next().unwrap_or(pair).to_owned()).collect();
+        let what =
+            format!("{path} is named with several values of {}, and is one file here", names.join(", "));
+        self.problem(
+            place,
+            what,
+            "set ignore_query of the source if it is the same file, or write the files",
+        );
+        self.leave_out(Reason::QuerySelects, place, path, 1);
+        self.selected.insert(path.to_owned());
+        self.told_files.extend(local.file.clone());
+        self.selecting.extend(names);
+    }
+}
