@@ -10,6 +10,7 @@ mod dvb_i;
 mod fec;
 mod http;
 mod losses;
+mod packages;
 mod page;
 mod players;
 mod service;
