@@ -19,6 +19,8 @@ use std::time::Duration;
 
 use super::*;
 
+mod limits;
+
 const START: WallTime = WallTime::from_unix_ms(1_795_219_200_000);
 const DESTINATION: &str = "239.0.0.1:6000";
 
@@ -556,7 +558,7 @@ fn a_closed_session_gives_back_its_room_and_its_counters_stay() {
     world.arrive(&out);
     assert_eq!(world.room(), 1000);
     let before = world.delivery.totals().packets.packets;
-    world.delivery.close_sessions(world.now, |_| false);
+    world.delivery.close_sessions(|_| false);
     world.settle();
     let counters = world.counters();
     assert_eq!((world.room(), counters.gone[GoneReason::SessionEnded as usize]), (0, 2));
@@ -630,7 +632,7 @@ proptest! {
                 (3 | 4, Some(toi)) if world.sender.oti(toi).is_some() => world.send_object(toi, &Protection::NONE),
                 (5, Some(toi)) => world.delivery.handle_request(world.now, World::object(toi)),
                 (6, Some(toi)) => { world.sender.withdraw(toi); }
-                (7, _) if ms % 5 == 0 => world.delivery.close_sessions(world.now, |_| false),
+                (7, _) if ms % 5 == 0 => world.delivery.close_sessions(|_| false),
                 (7, _) => {
                     world.delivery_store(|store| store.held.clear());
                     world.delivery.handle_evictions();

@@ -1,0 +1,88 @@
+//! Expiry: what time, evictions and closed sessions end.
+
+use std::time::Duration;
+
+use carousel::flute::{Receiver, SessionKey};
+use carousel::time::{Instant, WallTime};
+
+use super::Delivery;
+use crate::delivery::ObjectRef;
+use crate::delivery::object::{Object, State};
+use crate::delivery::reasons::{GoneReason, RejectReason};
+use crate::delivery::storage::ObjectStore;
+
+/// How often timeouts of sessions are looked at.
+const TICK: Duration = Duration::from_millis(500);
+/// A verification that has not been reported on counts as lost, and the object is received again.
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(1800);
+
+impl<S: ObjectStore> Delivery<S> {
+    /// Objects have left the cache: they are received again when they come round.
+    pub fn handle_evictions(&mut self) {
+        let store = &self.store;
+        for (key, receiver) in self.sessions.iter_mut() {
+            receiver.forget_unless(|file| store.still_holds(key, file));
+        }
+    }
+
+    /// Closes the sessions for which `keep` is false.
+    pub fn close_sessions(&mut self, mut keep: impl FnMut(&SessionKey) -> bool) {
+        for (key, receiver) in self.sessions.extract(|key, _| keep(key)) {
+            self.end_session(key, receiver);
+        }
+    }
+
+    /// Looks at what time has done. Call it when [`Delivery::poll_timeout`] is over; early calls do nothing.
+    pub fn handle_timeout(&mut self, now: Instant, wall: Option<WallTime>) {
+        while let Some(object) = self.repairs.expired(now) {
+            self.repair_timer(now, object);
+        }
+        if now < self.next_tick {
+            return;
+        }
+        self.next_tick = now + TICK;
+        if now >= self.next_checkpoint {
+            self.checkpoint(now);
+        }
+        let keys: Vec<SessionKey> = self.sessions.iter().map(|(key, _)| *key).collect();
+        for key in keys {
+            if let Some(receiver) = self.sessions.get_mut(&key) {
+                receiver.handle_timeout(now, wall);
+            }
+            self.events(now, key);
+        }
+        for (key, receiver) in self.sessions.expire(now) {
+            self.counters.sessions_expired += 1;
+            self.end_session(key, receiver);
+        }
+        if now >= self.next_scan {
+            self.next_scan = now + VERIFY_TIMEOUT / 4;
+            let late = |_: &ObjectRef, it: &Object| {
+                it.state == State::Verifying && now.since(it.since) >= VERIFY_TIMEOUT
+            };
+            for object in self.objects.filter(late) {
+                self.reject(now, object, RejectReason::Lost);
+            }
+        }
+    }
+
+    /// When [`Delivery::handle_timeout`] is to be called next.
+    pub fn poll_timeout(&self) -> Instant {
+        self.repairs.next_timer().map_or(self.next_tick, |timer| timer.min(self.next_tick))
+    }
+
+    pub(super) fn end_session(&mut self, session: SessionKey, receiver: Receiver<S::Buf>) {
+        let (in_flight, _, stats) = receiver.close();
+        self.ended += &stats;
+        for object in in_flight {
+            let at = ObjectRef { session, toi: object.toi() };
+            self.leave(at, GoneReason::SessionEnded, Some(object.into_buf()));
+        }
+        for (object, state) in self.objects.of_session(&session) {
+            // Those that are complete are still verified and published.
+            if state != State::Verifying {
+                self.leave(object, GoneReason::SessionEnded, None);
+            }
+        }
+    }
+}

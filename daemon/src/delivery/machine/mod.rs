@@ -1,0 +1,326 @@
+//! The state machine: inputs, outputs, and how objects enter and leave. The rest of it is in the modules below, by concern.
+
+mod announcements;
+mod expiry;
+mod placement;
+mod repairs;
+mod totals;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use carousel::alc::Packet;
+use carousel::flute::{
+    Event, File, Receiver, ReceiverConfig, ReceiverStats, RecoveryJob, Refusal, SessionKey, Sessions,
+};
+use carousel::lct::{Toi, Tsi};
+use carousel::repair::BackOff;
+use carousel::time::{Instant, WallTime};
+
+use super::ObjectRef;
+use super::counters::{LossCounters, ObjectCounters};
+use super::filter::SessionFilter;
+use super::object::{Objects, State};
+use super::reasons::{GoneReason, RepairOutcome};
+use super::repair::{Kind, Repairs};
+use super::rules::RuleBook;
+use super::storage::ObjectStore;
+
+pub use totals::SessionStats;
+
+/// Work of one shard that waits for a worker. A receiver completes a few hundred small objects in a burst. Above, an object
+/// is received again in the next pass; a place is free again when work is polled.
+pub const MAX_WORK: usize = 1024;
+
+/// Settings of delivery.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Silence after which an object counts as stalled, where the sender does not say.
+    pub reception_timeout: Duration,
+    /// Whether origins are asked for what is missing.
+    pub repairs: bool,
+    /// Wait before a repair, where the sender does not say.
+    pub back_off: BackOff,
+    /// An object that the carousel brings again so soon is left to it.
+    pub carousel_wait: Duration,
+    /// How long a client waits for an object that it has asked for.
+    pub client_patience: Duration,
+    /// Seed of the random parts of waits.
+    pub seed: u64,
+}
+
+/// What is done outside, because it takes long.
+#[derive(Debug)]
+pub enum Work<S: ObjectStore> {
+    /// A complete object to verify and publish: answer with [`Delivery::handle_verified`].
+    Verify(Verify<S::Buf>),
+    /// A source block to decode: answer with [`Delivery::handle_decoded`].
+    Decode(Decode<S::Reader>),
+    /// What is to survive a power cut; no answer.
+    Checkpoint(S::Checkpoint),
+}
+
+/// A complete object, not yet verified.
+#[derive(Debug)]
+pub struct Verify<B> {
+    /// Which.
+    pub object: ObjectRef,
+    /// What the FDT says of it.
+    pub file: Arc<File>,
+    /// Its bytes as transported.
+    pub buf: B,
+    /// Symbols that came from an origin.
+    pub repaired_symbols: u64,
+}
+
+/// A source block with enough encoding symbols.
+#[derive(Debug)]
+pub struct Decode<R> {
+    /// The object.
+    pub object: ObjectRef,
+    /// The mathematics.
+    pub job: RecoveryJob,
+    /// Its symbols.
+    pub reader: R,
+}
+
+/// What has changed, in order.
+#[derive(Debug)]
+pub enum Change<B> {
+    /// These are described and not held.
+    Announced(SessionKey, Vec<Arc<File>>),
+    /// This is no longer to be expected.
+    Withdrawn(ObjectRef, Arc<File>),
+    /// This object cannot be used for its name.
+    Unusable(ObjectRef, Arc<File>),
+    /// An object is held.
+    Held(ObjectRef),
+    /// An object left without being held, with its description and storage where it had them.
+    Gone(ObjectRef, GoneReason, Option<Arc<File>>, Option<B>),
+    /// A repair ended.
+    Repaired(ObjectRef, RepairOutcome),
+    /// The sender closed the session, or it has fallen silent.
+    SessionOver(SessionKey, bool),
+}
+
+/// Lost symbols with their offsets; `None` if the block could not be decoded.
+pub type Decoded = Option<Vec<(u64, Vec<u8>)>>;
+
+/// Owns the objects of one shard from their announcement to their end.
+#[derive(Debug)]
+pub struct Delivery<S: ObjectStore> {
+    options: Options,
+    pub(super) store: S,
+    rules: Arc<RuleBook>,
+    random: u64,
+    sessions: Sessions<S::Buf>,
+    objects: Objects,
+    pub(super) repairs: Repairs,
+    work: VecDeque<Work<S>>,
+    changes: VecDeque<Change<S::Buf>>,
+    losses: LossCounters,
+    counters: ObjectCounters,
+    /// What ended sessions have counted.
+    ended: ReceiverStats,
+    next_tick: Instant,
+    next_checkpoint: Instant,
+    next_scan: Instant,
+}
+
+impl<S: ObjectStore> Delivery<S> {
+    /// Nothing received yet.
+    pub fn new(options: Options, store: S, rules: Arc<RuleBook>) -> Self {
+        Self {
+            options,
+            store,
+            rules,
+            random: options.seed,
+            sessions: Sessions::default(),
+            objects: Objects::default(),
+            repairs: Repairs::default(),
+            work: VecDeque::new(),
+            changes: VecDeque::new(),
+            losses: LossCounters::default(),
+            counters: ObjectCounters::default(),
+            ended: ReceiverStats::default(),
+            next_tick: Instant::default(),
+            next_checkpoint: Instant::default(),
+            next_scan: Instant::default(),
+        }
+    }
+
+    /// Takes one datagram. `wall` is asked for the date where it counts; `None`: it is not known.
+    #[inline]
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        wall: impl FnOnce() -> Option<WallTime>,
+        source: SocketAddr,
+        destination: SocketAddr,
+        filter: &SessionFilter,
+        payload: &[u8],
+    ) {
+        self.losses.datagrams += 1;
+        self.losses.bytes += payload.len() as u64;
+        let Ok(packet) = Packet::parse(payload) else {
+            self.losses.not_alc += 1;
+            return;
+        };
+        let tsi = packet.lct.tsi.unwrap_or(Tsi(0));
+        if !filter.wants(tsi) {
+            self.losses.other_tsi += 1;
+            return;
+        }
+        let key = SessionKey { source: source.ip(), destination, tsi };
+        let default_timeout = self.options.reception_timeout;
+        let config = |key: &SessionKey| ReceiverConfig {
+            reception_timeout: filter.reception_timeout(key.tsi).unwrap_or(default_timeout),
+            ..ReceiverConfig::default()
+        };
+        let mut displaced = None;
+        let receiver = self.sessions.get_or_open(key, config, |key, old| displaced = Some((key, old)));
+        let wall = if packet.lct.toi == Some(Toi::FDT) { wall() } else { None };
+        receiver.handle_packet(now, wall, &packet, payload, &mut self.store.lend(key));
+        let event = receiver.poll_event();
+        if let Some((key, receiver)) = displaced {
+            self.counters.sessions_displaced += 1;
+            self.end_session(key, receiver);
+        }
+        if let Some(event) = event {
+            self.event(now, key, event);
+            self.events(now, key);
+        }
+    }
+
+    /// A datagram of a group that is not received came inside a transport stream.
+    pub const fn handle_other_group(&mut self) {
+        self.losses.datagrams += 1;
+        self.losses.other_group += 1;
+    }
+
+    /// The kernel had no buffer for so many datagrams.
+    pub const fn handle_kernel_drops(&mut self, datagrams: u64) {
+        self.losses.kernel_drops += datagrams;
+    }
+
+    /// No further datagram is at hand: gathered symbols are written, and their readers woken.
+    pub fn handle_end_of_batch(&mut self) {
+        self.store.flush();
+    }
+
+    /// The next piece of work, if `admit` takes it.
+    pub fn poll_work(&mut self, admit: impl FnOnce(&Work<S>) -> bool) -> Option<Work<S>> {
+        if !admit(self.work.front()?) {
+            return None;
+        }
+        let work = self.work.pop_front();
+        if self.work.is_empty() {
+            self.work.shrink_to(16);
+        }
+        work
+    }
+
+    /// The next change, oldest first.
+    pub fn poll_change(&mut self) -> Option<Change<S::Buf>> {
+        let change = self.changes.pop_front();
+        if self.changes.is_empty() {
+            self.changes.shrink_to(64);
+        }
+        change
+    }
+
+    /// What was lent.
+    pub const fn store(&self) -> &S {
+        &self.store
+    }
+
+    fn events(&mut self, now: Instant, key: SessionKey) {
+        while let Some(event) = self.sessions.get_mut(&key).and_then(Receiver::poll_event) {
+            self.event(now, key, event);
+        }
+    }
+
+    #[cold]
+    fn event(&mut self, now: Instant, session: SessionKey, event: Event<S::Buf>) {
+        let at = |toi| ObjectRef { session, toi };
+        match event {
+            Event::Fdt { new_files, .. } => self.described(now, session, new_files),
+            Event::Opened { toi } => self.opened(now, at(toi)),
+            Event::Refused { toi, refusal } => match refusal {
+                Refusal::Held => self.leave_held(at(toi)),
+                Refusal::NotWanted => self.leave(at(toi), GoneReason::NotWanted, None),
+                Refusal::NoRoom => {}
+            },
+            Event::Complete { file, buf, repaired_symbols } => {
+                self.complete(now, at(file.toi), file, buf, repaired_symbols);
+            }
+            Event::BlockReady { toi, sbn } => self.block_ready(now, at(toi), sbn),
+            Event::Stalled { toi } => {
+                self.objects.set(now, &at(toi), State::Stalled);
+                if let Some(receiver) = self.sessions.get_mut(&session)
+                    && let Some(object) = receiver.object(toi)
+                {
+                    self.store.expect(object.buf(), receiver.next_pass(toi));
+                }
+                self.start_repair(now, at(toi), Kind::Ranges, None);
+            }
+            Event::Replaced { toi, file, buf } => {
+                self.set_file(at(toi), file);
+                self.leave(at(toi), GoneReason::Replaced, Some(buf));
+                self.announce_again(now, at(toi));
+            }
+            Event::Abandoned { toi, reason, file, buf } => {
+                self.set_file(at(toi), file);
+                match GoneReason::of(reason) {
+                    Some(reason) => self.leave(at(toi), reason, Some(buf)),
+                    None => self.leave_held(at(toi)),
+                }
+                if !matches!(
+                    reason,
+                    carousel::flute::AbandonReason::Refused(Refusal::Held | Refusal::NotWanted)
+                ) {
+                    self.announce_again(now, at(toi));
+                }
+            }
+            Event::Expired { files } => self.expired(session, files),
+            Event::SessionClosed => self.session_over(now, session, true),
+            Event::SessionSilent => self.session_over(now, session, false),
+        }
+    }
+
+    fn enter(&mut self, now: Instant, object: ObjectRef, file: Option<Arc<File>>, state: State) {
+        self.counters.entered += 1;
+        self.objects.insert(now, object, file, state);
+    }
+
+    fn set_file(&mut self, object: ObjectRef, file: Option<Arc<File>>) {
+        if let Some(found) = self.objects.get_mut(&object).filter(|_| file.is_some()) {
+            found.file = file;
+        }
+    }
+
+    fn leave_held(&mut self, object: ObjectRef) {
+        self.end_repair(object, Some(RepairOutcome::NotNeeded));
+        if let Some(removed) = self.objects.remove(&object) {
+            self.counters.held += 1;
+            self.changes.push_back(Change::Held(object));
+            if let Some(file) = removed.file {
+                self.changes.push_back(Change::Withdrawn(object, file));
+            }
+        }
+    }
+
+    fn leave(&mut self, object: ObjectRef, reason: GoneReason, buf: Option<S::Buf>) {
+        self.end_repair(object, Some(RepairOutcome::NotNeeded));
+        let removed = self.objects.remove(&object);
+        if let Some(removed) = removed {
+            self.counters.gone[reason as usize] += 1;
+            if let Some(file) = &removed.file {
+                self.changes.push_back(Change::Withdrawn(object, Arc::clone(file)));
+            }
+            self.changes.push_back(Change::Gone(object, reason, removed.file, buf));
+        }
+    }
+}

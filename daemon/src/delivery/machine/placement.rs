@@ -1,0 +1,144 @@
+//! Placement: from the first symbol of an object to its verification.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use carousel::flute::{File, InFlight};
+use carousel::time::Instant;
+
+use super::{Decode, Decoded, Delivery, MAX_WORK, Verify, Work};
+use crate::delivery::ObjectRef;
+use crate::delivery::object::State;
+use crate::delivery::reasons::{GoneReason, RejectReason, RepairOutcome};
+use crate::delivery::repair::Phase;
+use crate::delivery::storage::ObjectStore;
+
+/// How often what has arrived of large objects is made to survive a power cut: what a cut costs at most, against a sync of
+/// the disk.
+const CHECKPOINT: Duration = Duration::from_secs(30);
+
+impl<S: ObjectStore> Delivery<S> {
+    /// A source block was decoded, or could not be.
+    pub fn handle_decoded(&mut self, now: Instant, object: ObjectRef, sbn: u32, decoded: &Decoded) {
+        let Some(receiver) = self.sessions.get_mut(&object.session) else { return };
+        receiver.recovered(object.toi, sbn, decoded.as_deref(), &mut self.store.lend(object.session));
+        self.came_otherwise(now, object);
+    }
+
+    pub(super) fn opened(&mut self, now: Instant, object: ObjectRef) {
+        match self.objects.state(&object) {
+            // The one before is still being verified, and the sender has begun with another.
+            Some(State::Verifying) => self.leave(object, GoneReason::Replaced, None),
+            Some(_) => return self.objects.set(now, &object, State::Arriving),
+            None => {}
+        }
+        let receiver = self.sessions.get_mut(&object.session);
+        let file = receiver.and_then(|it| it.object(object.toi)?.file().cloned());
+        self.enter(now, object, file, State::Arriving);
+    }
+
+    pub(super) fn complete(
+        &mut self,
+        now: Instant,
+        object: ObjectRef,
+        file: Arc<File>,
+        buf: S::Buf,
+        repaired_symbols: u64,
+    ) {
+        self.store.flush_object(&buf);
+        if self.objects.get(&object).is_none() {
+            self.enter(now, object, Some(Arc::clone(&file)), State::Verifying);
+        }
+        self.set_file(object, Some(Arc::clone(&file)));
+        self.objects.set(now, &object, State::Verifying);
+        let task = self.objects.get_mut(&object).and_then(|it| it.repair.as_mut());
+        match task {
+            Some(task) if task.phase == Phase::Fetching => {
+                task.phase = Phase::Settling;
+                self.repairs.clear_timer(task);
+            }
+            Some(_) => self.end_repair(object, Some(RepairOutcome::NotNeeded)),
+            None => {}
+        }
+        if self.work.len() >= MAX_WORK {
+            self.reject(now, object, RejectReason::QueueFull);
+            return;
+        }
+        self.work.push_back(Work::Verify(Verify { object, file, buf, repaired_symbols }));
+    }
+
+    pub(super) fn block_ready(&mut self, now: Instant, object: ObjectRef, sbn: u32) {
+        let Some(receiver) = self.sessions.get_mut(&object.session) else { return };
+        let job = receiver.recovery_job(object.toi, sbn);
+        let buf = receiver.object(object.toi).map(InFlight::buf);
+        let Some((job, reader)) = job.zip(buf.and_then(|buf| self.store.reader(buf))) else { return };
+        if self.work.len() >= MAX_WORK {
+            self.counters.blocks_refused += 1;
+            self.handle_decoded(now, object, sbn, &None);
+            return;
+        }
+        if let Some(buf) = buf {
+            self.store.flush_object(buf);
+        }
+        self.work.push_back(Work::Decode(Decode { object, job, reader }));
+    }
+
+    /// Bytes of an object came another way than by its packets.
+    pub(super) fn came_otherwise(&mut self, now: Instant, object: ObjectRef) {
+        self.store.flush();
+        self.events(now, object.session);
+        let receiver = self.sessions.get_mut(&object.session);
+        if let Some(in_flight) = receiver.and_then(|it| it.object(object.toi)) {
+            self.store.progress(in_flight.buf());
+        }
+    }
+
+    /// A complete object is in the cache (or was handed on as signalling), or proved wrong.
+    pub fn handle_verified(&mut self, now: Instant, object: ObjectRef, result: Result<(), RejectReason>) {
+        // Of a version that was replaced meanwhile nothing is left to do.
+        if self.objects.state(&object) != Some(State::Verifying) {
+            return;
+        }
+        match result {
+            Ok(()) => {
+                self.end_repair(object, Some(RepairOutcome::Repaired));
+                self.leave_held(object);
+            }
+            Err(reason) => self.reject(now, object, reason),
+        }
+    }
+
+    /// What was complete is received again.
+    pub(super) fn reject(&mut self, now: Instant, object: ObjectRef, reason: RejectReason) {
+        self.counters.rejected[reason as usize] += 1;
+        let is_mismatch = reason == RejectReason::Verify;
+        let outcome = if is_mismatch { RepairOutcome::Mismatch } else { RepairOutcome::NotNeeded };
+        self.end_repair(object, Some(outcome));
+        let receiver = self.sessions.get_mut(&object.session);
+        let is_described = receiver.is_some_and(|receiver| {
+            receiver.reject(object.toi);
+            receiver.table().get(object.toi).is_some()
+        });
+        if is_described {
+            self.objects.set(now, &object, State::Announced);
+        } else {
+            self.leave(object, GoneReason::Rejected, None);
+        }
+    }
+
+    /// Makes large objects in flight survive a power cut; by itself every [`CHECKPOINT`].
+    pub fn checkpoint(&mut self, now: Instant) {
+        self.next_checkpoint = now + CHECKPOINT;
+        // What has arrived must be in the files.
+        self.store.flush();
+        for (_, receiver) in self.sessions.iter() {
+            for object in receiver.in_flight() {
+                if self.work.len() < MAX_WORK
+                    && let Some(checkpoint) = self.store.checkpoint(object.buf())
+                {
+                    self.work.push_back(Work::Checkpoint(checkpoint));
+                }
+            }
+        }
+    }
+}

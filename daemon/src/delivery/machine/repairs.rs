@@ -1,0 +1,283 @@
+//! Repairs: tasks of objects, their timers, and the requests that they lead to.
+
+use std::sync::Arc;
+
+use carousel::flute::{Encoding, InFlight};
+use carousel::repair::{ATTEMPTS, MAX_MISSING, holes, requests};
+use carousel::time::Instant;
+
+use super::{Change, Delivery};
+use crate::delivery::ObjectRef;
+use crate::delivery::object::State;
+use crate::delivery::reasons::{GoneReason, RepairError, RepairOutcome};
+use crate::delivery::repair::{
+    self, CLIENT_PATIENCE, FETCH_TIMEOUT, Kind, LOOK, MAX_PENDING, Phase, RepairRequest, Task, Wanted,
+};
+use crate::delivery::rules;
+use crate::delivery::storage::{Lookup, ObjectStore};
+
+impl<S: ObjectStore> Delivery<S> {
+    /// Bytes of an object came from an origin.
+    pub fn handle_repair(&mut self, now: Instant, object: ObjectRef, offset: u64, bytes: &[u8]) {
+        let Some(receiver) = self.sessions.get_mut(&object.session) else { return };
+        receiver.repair(object.toi, offset, bytes, &mut self.store.lend(object.session));
+        self.came_otherwise(now, object);
+    }
+
+    /// A request for a repair is over. `Ok` for [`Wanted::Complete`]: the cache holds the object now.
+    pub fn handle_repair_done(&mut self, now: Instant, object: ObjectRef, result: Result<(), RepairError>) {
+        let task = self.objects.get_mut(&object).and_then(|it| it.repair.as_mut());
+        let Some(task) = task.filter(|task| task.phase == Phase::Fetching) else { return };
+        let (kind, is_hurried, attempt) = (task.kind, task.is_hurried, task.attempt);
+        let receiver = self.sessions.get_mut(&object.session);
+        let in_flight = receiver.as_deref().and_then(|it| it.object(object.toi));
+        let is_identity =
+            in_flight.and_then(InFlight::file).is_some_and(|file| file.encoding == Encoding::Identity);
+        match result {
+            Ok(()) if kind == Kind::Unseen || !is_identity => {
+                if let Some(receiver) = receiver {
+                    receiver.hold(object.toi);
+                }
+                self.end_repair(object, Some(RepairOutcome::Repaired));
+                self.leave_held(object);
+            }
+            // The carousel brings the rest: the client asks again if it does not.
+            Ok(()) if is_hurried => self.stop_repair(now, object, None),
+            Ok(()) | Err(RepairError::Failed) => self.retry(now, object),
+            Err(RepairError::CircuitOpen) => {
+                if attempt > 0 {
+                    self.repairs.budget.give_back();
+                }
+                self.retry(now, object);
+            }
+            Err(err) => {
+                let outcome = match err {
+                    RepairError::NoOrigin => RepairOutcome::NoOrigin,
+                    RepairError::Refused => RepairOutcome::Refused,
+                    RepairError::Mismatch => RepairOutcome::Mismatch,
+                    _ => RepairOutcome::NotNeeded,
+                };
+                self.stop_repair(now, object, Some(outcome));
+            }
+        }
+    }
+
+    /// A client waits for an object in flight.
+    pub fn handle_request(&mut self, now: Instant, object: ObjectRef) {
+        let needed_by = now + self.options.client_patience;
+        let store = &self.store;
+        if let Some(buf) = self.sessions.get_mut(&object.session).and_then(|it| it.object(object.toi)) {
+            store.request_seen(buf.buf());
+        }
+        let Some(found) = self.objects.get_mut(&object) else { return };
+        let Some(task) = &mut found.repair else {
+            if matches!(found.state, State::Arriving | State::Stalled) {
+                self.start_repair(now, object, Kind::Ranges, Some(needed_by));
+            }
+            return;
+        };
+        task.needed_by = Some(needed_by);
+        if task.phase == Phase::Waiting {
+            self.repairs.set_timer(object, task, now);
+        } else {
+            task.skips_wait = true;
+        }
+    }
+
+    /// The object came complete another way.
+    pub fn handle_fetched(&mut self, object: ObjectRef) {
+        if let Some(receiver) = self.sessions.get_mut(&object.session) {
+            receiver.hold(object.toi);
+        }
+        self.end_repair(object, Some(RepairOutcome::Repaired));
+        self.leave_held(object);
+    }
+
+    /// Whether [`Delivery::poll_repair`] may have something.
+    pub fn has_repairs(&self) -> bool {
+        self.repairs.has_due()
+    }
+
+    /// The next object that an origin is to be asked for: answer with [`Delivery::handle_repair`] and, in the end,
+    /// [`Delivery::handle_repair_done`].
+    pub fn poll_repair(&mut self, now: Instant) -> Option<RepairRequest> {
+        while let Some(object) = self.repairs.pop_due() {
+            let Some(found) = self.objects.get_mut(&object) else { continue };
+            let Some(task) = &mut found.repair else { continue };
+            let Phase::Due { only_holes } = task.phase else { continue };
+            let (attempt, needed_by, kind) = (task.attempt, task.needed_by, task.kind);
+            let receiver = self.sessions.get_mut(&object.session);
+            let in_flight = receiver.as_deref().and_then(|it| it.object(object.toi));
+            let file = in_flight.and_then(|it| it.file().cloned()).or_else(|| found.file.clone());
+            let Some(file) = file else { continue };
+            let wanted = match in_flight {
+                Some(in_flight) if kind == Kind::Ranges && file.encoding == Encoding::Identity => {
+                    let received = in_flight.received();
+                    let mut missing = received.missing(MAX_MISSING);
+                    if only_holes {
+                        missing = holes(missing, received.length());
+                    }
+                    let ranges = requests(&missing, received.length());
+                    (!ranges.is_empty()).then(|| Wanted::Ranges(ranges, Arc::clone(received)))
+                }
+                None if kind == Kind::Ranges => None,
+                _ if self.store.look_up(&object.session, &file) == Lookup::Missing => Some(Wanted::Complete),
+                _ => None,
+            };
+            let Some(wanted) = wanted else {
+                self.stop_repair(now, object, Some(RepairOutcome::NotNeeded));
+                continue;
+            };
+            task.phase = Phase::Fetching;
+            self.repairs.set_timer(object, task, now + FETCH_TIMEOUT);
+            self.objects.set(now, &object, State::Repairing);
+            return Some(RepairRequest { object, file, wanted, attempt, needed_by });
+        }
+        None
+    }
+
+    pub(super) fn start_repair(
+        &mut self,
+        now: Instant,
+        object: ObjectRef,
+        kind: Kind,
+        needed_by: Option<Instant>,
+    ) {
+        let Some(found) = self.objects.get_mut(&object) else { return };
+        if !self.options.repairs || found.repair.is_some() {
+            return;
+        }
+        if self.repairs.tasks >= MAX_PENDING {
+            self.repairs.count(RepairOutcome::TooMany);
+            self.changes.push_back(Change::Repaired(object, RepairOutcome::TooMany));
+            return;
+        }
+        self.repairs.tasks += 1;
+        found.repair = Some(Task::new(kind, needed_by));
+        let next_pass = match kind {
+            Kind::Ranges => self.sessions.get_mut(&object.session).and_then(|it| it.next_pass(object.toi)),
+            Kind::Unseen => None,
+        };
+        let until_begin = next_pass.filter(|&at| at > now).map(|at| at.since(now));
+        let patience = match until_begin {
+            Some(wait) if needed_by.is_some() => (wait <= CLIENT_PATIENCE).then_some(wait),
+            // Begun is not complete: it gets as long again as it takes to notice that nothing comes.
+            Some(wait) => (wait <= self.options.carousel_wait).then(|| wait + self.options.reception_timeout),
+            None => None,
+        };
+        self.schedule(now + patience.unwrap_or_default(), object);
+    }
+
+    /// Waits before the next attempt.
+    pub(super) fn schedule(&mut self, from: Instant, object: ObjectRef) {
+        let rule = self.rules.get(&object.session);
+        let back_off = rules::back_off(rule.as_deref(), self.options.back_off);
+        let random = self.next_random();
+        let Some(task) = self.objects.get_mut(&object).and_then(|it| it.repair.as_mut()) else { return };
+        task.phase = Phase::Waiting;
+        let wait = repair::wait(task, back_off, random);
+        self.repairs.set_timer(object, task, from + wait);
+    }
+
+    pub(super) fn repair_timer(&mut self, now: Instant, object: ObjectRef) {
+        let Some(found) = self.objects.get_mut(&object) else { return };
+        let Some(task) = &mut found.repair else { return };
+        match task.phase {
+            Phase::Waiting => {
+                if task.attempt == 0 {
+                    self.repairs.budget.earn();
+                } else if !self.repairs.budget.spend() {
+                    self.retry(now, object);
+                    return;
+                }
+                let received = self.received_bytes(&object);
+                let Some(task) = self.objects.get_mut(&object).and_then(|it| it.repair.as_mut()) else {
+                    return;
+                };
+                if let Some(received) = received.filter(|_| task.is_hurried && task.attempt == 0) {
+                    task.phase = Phase::Looking(received);
+                    self.repairs.set_timer(object, task, now + LOOK);
+                } else {
+                    self.due(object, false);
+                }
+            }
+            Phase::Looking(before) => match self.received_bytes(&object) {
+                Some(received) if received != before => {
+                    // It is coming: only what it has passed by.
+                    let receiver = self.sessions.get_mut(&object.session);
+                    let passed = receiver.and_then(|it| {
+                        let received = it.object(object.toi)?.received();
+                        Some(holes(received.missing(MAX_MISSING), received.length()))
+                    });
+                    if passed.is_some_and(|it| !it.is_empty()) {
+                        self.due(object, true);
+                    } else {
+                        self.stop_repair(now, object, None);
+                    }
+                }
+                _ => self.due(object, false),
+            },
+            Phase::Fetching => self.retry(now, object),
+            Phase::Due { .. } | Phase::Settling => {}
+        }
+    }
+
+    /// Bytes of an object in flight, if ranges of it can be repaired.
+    pub(super) fn received_bytes(&mut self, object: &ObjectRef) -> Option<u64> {
+        let in_flight = self.sessions.get_mut(&object.session)?.object(object.toi)?;
+        let is_identity = in_flight.file()?.encoding == Encoding::Identity;
+        is_identity.then(|| in_flight.received().received_bytes())
+    }
+
+    pub(super) fn due(&mut self, object: ObjectRef, only_holes: bool) {
+        let Some(task) = self.objects.get_mut(&object).and_then(|it| it.repair.as_mut()) else { return };
+        task.phase = Phase::Due { only_holes };
+        self.repairs.push_due(object, task.needed_by.is_some());
+    }
+
+    /// An attempt failed.
+    pub(super) fn retry(&mut self, now: Instant, object: ObjectRef) {
+        let Some(task) = self.objects.get_mut(&object).and_then(|it| it.repair.as_mut()) else { return };
+        task.attempt += 1;
+        if task.attempt >= ATTEMPTS {
+            self.stop_repair(now, object, Some(RepairOutcome::OriginFailed));
+        } else {
+            self.schedule(now, object);
+        }
+    }
+
+    /// The repair is over, and the object is where it was.
+    pub(super) fn stop_repair(&mut self, now: Instant, object: ObjectRef, outcome: Option<RepairOutcome>) {
+        self.end_repair(object, outcome);
+        if self.objects.state(&object) != Some(State::Repairing) {
+            return;
+        }
+        let receiver = self.sessions.get_mut(&object.session);
+        let (in_flight, described) = receiver.map_or((false, false), |it| {
+            (it.object(object.toi).is_some(), it.table().get(object.toi).is_some())
+        });
+        match (in_flight, described) {
+            (true, _) => self.objects.set(now, &object, State::Stalled),
+            (false, true) => self.objects.set(now, &object, State::Announced),
+            // It expired while an origin was asked.
+            (false, false) => self.leave(object, GoneReason::Expired, None),
+        }
+    }
+
+    pub(super) fn end_repair(&mut self, object: ObjectRef, outcome: Option<RepairOutcome>) {
+        let Some(task) = self.objects.get_mut(&object).and_then(|it| it.repair.take()) else { return };
+        self.repairs.end(task, outcome);
+        if let Some(outcome) = outcome {
+            self.changes.push_back(Change::Repaired(object, outcome));
+        }
+    }
+
+    /// SplitMix64. No secret depends on it.
+    pub(super) const fn next_random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}

@@ -1,0 +1,53 @@
+//! Totals: counters and views of the state machine.
+
+use carousel::flute::{InFlight, ReceiverStats, SessionKey};
+
+use super::Delivery;
+use crate::delivery::counters::{ObjectCounters, Totals};
+use crate::delivery::storage::ObjectStore;
+
+/// A session as it is now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionStats {
+    /// As the receiver counts.
+    pub receiver: ReceiverStats,
+    /// Objects under reassembly.
+    pub in_flight: usize,
+    /// Files described.
+    pub described: usize,
+}
+
+impl<S: ObjectStore> Delivery<S> {
+    /// All counters since the start.
+    pub fn totals(&self) -> Totals {
+        let mut packets = self.ended.clone();
+        for (_, receiver) in self.sessions.iter() {
+            packets += receiver.stats();
+        }
+        let objects =
+            ObjectCounters { now: self.objects.counts(), repairs: self.repairs.outcomes, ..self.counters };
+        Totals { losses: self.losses, packets, objects }
+    }
+
+    /// The sessions as they are now.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionKey, SessionStats)> {
+        self.sessions.iter().map(|(key, receiver)| {
+            let stats = SessionStats {
+                receiver: receiver.stats().clone(),
+                in_flight: receiver.in_flight().count(),
+                described: receiver.table().len(),
+            };
+            (*key, stats)
+        })
+    }
+
+    /// The objects under reassembly.
+    pub fn incomplete(&self) -> impl Iterator<Item = (SessionKey, &InFlight<S::Buf>)> {
+        self.sessions.iter().flat_map(|(key, receiver)| receiver.in_flight().map(move |it| (*key, it)))
+    }
+
+    /// Objects in flight in all sessions.
+    pub fn in_flight(&self) -> usize {
+        self.sessions.iter().map(|(_, receiver)| receiver.in_flight().count()).sum()
+    }
+}

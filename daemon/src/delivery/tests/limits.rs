@@ -1,0 +1,207 @@
+//! Limits of delivery, reached and come back from; results that never come.
+
+use super::*;
+use crate::delivery::repair::FETCH_TIMEOUT;
+
+/// A world over a link that loses nothing.
+fn world(origin: Origin) -> World {
+    World::new(11, Profile::burst(0.0), origin, 36_000)
+}
+
+fn repaired(world: &World, outcome: RepairOutcome) -> u64 {
+    world.delivery.totals().objects.repairs[outcome as usize]
+}
+
+impl World {
+    /// Gives delivery the packets of an object, and does not do the work that follows.
+    fn deliver_only(&mut self, toi: Toi) {
+        let body = self.bodies[&toi].clone();
+        let (now, wall, mut out) = (self.now, self.wall(), Vec::new());
+        for (symbol, bytes) in body.chunks(100).enumerate() {
+            assert!(self.sender.write_packet(toi, symbol as u64, bytes, false, &mut out));
+            self.delivery.handle_datagram(
+                now,
+                || Some(wall),
+                source(),
+                DESTINATION.parse().unwrap(),
+                &SessionFilter::all(),
+                &out,
+            );
+        }
+    }
+
+    /// Advances time to delivery's deadlines without doing any work or answering any request.
+    fn pass_alone(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now = self.delivery.poll_timeout().max(self.now + Duration::from_micros(1)).min(end);
+            let wall = self.wall();
+            self.delivery.handle_timeout(self.now, Some(wall));
+        }
+    }
+
+    fn first_packet(&mut self, toi: Toi) -> Vec<u8> {
+        let mut out = Vec::new();
+        let body = self.bodies[&toi].clone();
+        assert!(self.sender.write_packet(toi, 0, &body[..body.len().min(100)], false, &mut out));
+        out
+    }
+}
+
+#[test]
+fn complete_objects_beyond_the_queue_of_work_are_received_again() {
+    let mut world = world(Origin::None);
+    let tois: Vec<Toi> = (0..MAX_WORK as u64 + 50)
+        .map(|at| world.add(&format!("http://h/{at}"), body(at, 50), &Protection::NONE))
+        .collect();
+    world.send_fdt(true);
+    for toi in &tois {
+        world.deliver_only(*toi);
+    }
+    let counters = world.delivery.totals().objects;
+    assert_eq!(counters.rejected[RejectReason::QueueFull as usize], 50);
+    assert_eq!(counters.now[State::Verifying as usize], MAX_WORK as u64);
+    assert_eq!(counters.now[State::Announced as usize], 50);
+    world.settle();
+    assert_eq!(world.counters().held, MAX_WORK as u64);
+    for toi in &tois[MAX_WORK..] {
+        world.send_object(*toi, &Protection::NONE);
+    }
+    assert_eq!((world.counters().held, world.room()), (tois.len() as u64, 0));
+}
+
+#[test]
+fn blocks_beyond_the_queue_of_work_are_counted_and_decoded_later() {
+    let protection = Protection {
+        id: EncodingId::RS_GF28,
+        symbol_length: 0,
+        overhead: 1.0,
+        least_repair: 4,
+        block_bytes: 400,
+    };
+    let mut world = world(Origin::None);
+    let fillers: Vec<Toi> = (0..MAX_WORK as u64)
+        .map(|at| world.add(&format!("http://h/{at}"), body(at, 50), &Protection::NONE))
+        .collect();
+    let toi = world.add("http://h/fec", body(1, 400), &protection);
+    world.send_fdt(true);
+    for filler in fillers {
+        world.deliver_only(filler);
+    }
+    // The first symbol is lost, repair symbols come.
+    let partition = *world.sender.partition(toi).unwrap();
+    let body = world.bodies[&toi].clone();
+    let mut encoder = world.sender.block_code(toi, 0).unwrap().encoder(&body);
+    let (now, wall, k) = (world.now, world.wall(), partition.block_symbols(0));
+    let arrive = |world: &mut World, packet: &[u8]| {
+        let destination = DESTINATION.parse().unwrap();
+        let filter = SessionFilter::all();
+        world.delivery.handle_datagram(now, || Some(wall), source(), destination, &filter, packet);
+    };
+    let mut out = Vec::new();
+    for symbol in 1..u64::from(k) {
+        let range = partition.byte_range(symbol);
+        let bytes = &body[range.start as usize..range.end as usize];
+        assert!(world.sender.write_packet(toi, symbol, bytes, false, &mut out));
+        arrive(&mut world, &out.clone());
+    }
+    let mut repair = |world: &mut World, esi: u32| {
+        let payload_id = PayloadId { sbn: 0, esi };
+        let mut out = Vec::new();
+        assert!(world.sender.write_repair(toi, payload_id, &encoder.repair(esi).unwrap(), false, &mut out));
+        arrive(world, &out);
+    };
+    repair(&mut world, k);
+    assert_eq!(world.delivery.totals().objects.blocks_refused, 1);
+    world.settle();
+    assert_eq!(world.counters().held, MAX_WORK as u64);
+    repair(&mut world, k + 1);
+    world.settle();
+    assert_eq!((world.counters().held, world.counters().blocks_refused), (MAX_WORK as u64 + 1, 1));
+}
+
+#[test]
+fn repairs_beyond_the_limit_are_counted_and_their_places_come_free() {
+    let mut world = world(Origin::Good(Duration::from_millis(10)));
+    let most = MAX_PENDING as u64;
+    for at in 0..most + 7 {
+        world.add(&format!("http://h/{at}"), body(at, 20), &Protection::NONE);
+    }
+    world.send_fdt(true);
+    world.pass(Duration::from_secs(120));
+    assert_eq!(repaired(&world, RepairOutcome::TooMany), 7);
+    let counters = world.counters();
+    assert_eq!((counters.held, counters.now[State::Announced as usize]), (most, 7));
+    assert_eq!(world.delivery.repairs.tasks, 0);
+    // A place is free for the next one.
+    let toi = world.add("http://h/next", body(1, 1000), &Protection::NONE);
+    world.send_fdt(true);
+    let packet = world.first_packet(toi);
+    world.arrive(&packet);
+    world.pass(Duration::from_secs(30));
+    assert!(world.counters().held > most, "{:?}", world.counters());
+    assert_eq!(world.room(), 0);
+}
+
+#[test]
+fn a_verification_without_a_result_is_counted_as_lost_and_the_object_is_received_again() {
+    let mut world = world(Origin::None);
+    let toi = world.add("http://h/a", body(1, 1000), &Protection::NONE);
+    world.send_fdt(true);
+    world.deliver_only(toi);
+    assert!(matches!(world.delivery.poll_work(|_| true), Some(Work::Verify(_))));
+    world.pass_alone(Duration::from_secs(1799));
+    assert_eq!(world.delivery.totals().objects.now[State::Verifying as usize], 1);
+    world.pass_alone(Duration::from_secs(1800 / 4 + 2));
+    let counters = world.delivery.totals().objects;
+    assert_eq!(counters.rejected[RejectReason::Lost as usize], 1);
+    assert_eq!(counters.now[State::Announced as usize], 1);
+    // A result that comes after all changes nothing.
+    world.delivery.handle_verified(world.now, World::object(toi), Ok(()));
+    assert_eq!(world.delivery.totals().objects.held, 0);
+    world.send_fdt(true);
+    world.send_object(toi, &Protection::NONE);
+    assert_eq!(world.counters().held, 1);
+}
+
+#[test]
+fn a_fetch_without_a_result_counts_as_failed() {
+    let mut world = world(Origin::None);
+    let toi = world.add("http://h/a", body(1, 1000), &Protection::NONE);
+    world.send_fdt(true);
+    let packet = world.first_packet(toi);
+    world.arrive(&packet);
+    let mut attempts = Vec::new();
+    let begin = world.now;
+    // Each attempt takes its timeout and a back-off of at most a minute.
+    let longest = (FETCH_TIMEOUT + Duration::from_secs(70)) * carousel::repair::ATTEMPTS;
+    while world.now < begin + longest {
+        world.pass_alone(Duration::from_secs(1));
+        if let Some(request) = world.delivery.poll_repair(world.now) {
+            attempts.push((request.attempt, world.now));
+        }
+    }
+    assert_eq!(attempts.len(), carousel::repair::ATTEMPTS as usize);
+    assert!(attempts.iter().zip(0..).all(|((attempt, _), at)| *attempt == at), "{attempts:?}");
+    for pair in attempts.windows(2) {
+        assert!(pair[1].1.since(pair[0].1) >= FETCH_TIMEOUT, "{attempts:?}");
+    }
+    let counters = world.delivery.totals().objects;
+    assert_eq!(counters.repairs[RepairOutcome::OriginFailed as usize], 1);
+    assert_eq!(counters.now[State::Stalled as usize], 1);
+}
+
+#[test]
+fn retries_are_a_fraction_of_first_attempts() {
+    let mut world = world(Origin::Flaky(1.0));
+    for at in 0..200 {
+        let toi = world.add(&format!("http://h/{at}"), body(at, 1000), &Protection::NONE);
+        world.send_fdt(true);
+        let packet = world.first_packet(toi);
+        world.arrive(&packet);
+    }
+    world.pass(Duration::from_secs(3600));
+    // 20 retries are there at the start, and 200 first attempts earn at most 40.
+    assert!(world.asked.len() > 220 && world.asked.len() <= 260, "{}", world.asked.len());
+    assert_eq!(repaired(&world, RepairOutcome::OriginFailed), 200);
+}
