@@ -1,30 +1,81 @@
-//! The one place that asks the operating system what time it is.
+//! Time: the one place that asks the system for it, and the steady time by which ages count.
+//!
+//! The process has one [`Clocks`]: the system's, unless others were installed before the first call, as a test of the running
+//! daemon in virtual time does. State machines ask nobody; they take time as an argument.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use carousel::time::{Instant, WallTime};
+use carousel::time::{Clocks, EARLIEST_DATE, Instant, WallTime};
 
-/// Dates before this are no dates: the box has not been told the time yet (2025-01-01).
-const BEFORE_ANY_CLOCK_MS: i64 = 1_735_689_600_000;
+/// The system's clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemClocks {
+    start: std::time::Instant,
+}
+
+impl SystemClocks {
+    /// Clocks whose monotonic time begins now.
+    pub fn new() -> Self {
+        Self { start: std::time::Instant::now() }
+    }
+}
+
+impl Default for SystemClocks {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clocks for SystemClocks {
+    fn now(&self) -> Instant {
+        Instant::from_nanos(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn wall(&self) -> WallTime {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        WallTime::from_unix_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    fn sleep(&self, duration: Duration) {
+        std::thread::sleep(duration);
+    }
+}
+
+static CLOCKS: OnceLock<Box<dyn Clocks>> = OnceLock::new();
+
+/// Makes these the clocks of the process.
+///
+/// # Errors
+/// Gives them back if the time was asked for before, or other clocks were installed.
+pub fn install(clocks: Box<dyn Clocks>) -> Result<(), Box<dyn Clocks>> {
+    CLOCKS.set(clocks)
+}
+
+/// The clocks of the process.
+pub fn clocks() -> &'static dyn Clocks {
+    CLOCKS.get_or_init(|| Box::new(SystemClocks::new())).as_ref()
+}
 
 /// Monotonic time since the first call.
 pub fn now() -> Instant {
-    static START: OnceLock<std::time::Instant> = OnceLock::new();
-    let elapsed = START.get_or_init(std::time::Instant::now).elapsed();
-    Instant::from_nanos(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
+    clocks().now()
 }
 
 /// What the system says the date is.
 pub fn wall() -> WallTime {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    WallTime::from_unix_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    clocks().wall()
 }
 
 /// The date, or `None` while the system cannot know it (1970 at boot, until NTP): nothing expires until then.
 pub fn trusted_wall() -> Option<WallTime> {
-    Some(wall()).filter(|wall| wall.unix_ms() >= BEFORE_ANY_CLOCK_MS)
+    clocks().trusted_wall()
+}
+
+/// Waits for so long.
+pub fn sleep(duration: Duration) {
+    clocks().sleep(duration);
 }
 
 /// Times for ages and freshness. They run with the monotonic clock from the date that the system had first, so that a step of
@@ -49,11 +100,11 @@ impl Scale {
     fn now(&self, monotonic_ms: i64, wall: impl Fn() -> WallTime) -> WallTime {
         let base_ms = self.base_ms.load(Ordering::Acquire);
         let time_ms = base_ms.saturating_add(monotonic_ms);
-        if base_ms != NONE_MS && time_ms >= BEFORE_ANY_CLOCK_MS {
+        if base_ms != NONE_MS && time_ms >= EARLIEST_DATE.unix_ms() {
             return WallTime::from_unix_ms(time_ms);
         }
         let wall_ms = wall().unix_ms();
-        if base_ms != NONE_MS && wall_ms < BEFORE_ANY_CLOCK_MS {
+        if base_ms != NONE_MS && wall_ms < EARLIEST_DATE.unix_ms() {
             return WallTime::from_unix_ms(time_ms);
         }
         // The first time, or the first that can be trusted. Of two threads one counts.
@@ -73,7 +124,7 @@ impl Scale {
     /// A time of this scale, taken earlier in this run, as it is counted now.
     fn current(&self, time: WallTime) -> WallTime {
         let untrusted_ms = self.untrusted_base_ms.load(Ordering::Acquire);
-        if untrusted_ms == NONE_MS || time.unix_ms() >= BEFORE_ANY_CLOCK_MS {
+        if untrusted_ms == NONE_MS || time.unix_ms() >= EARLIEST_DATE.unix_ms() {
             return time;
         }
         WallTime::from_unix_ms(time.unix_ms() - untrusted_ms + self.base_ms.load(Ordering::Acquire))
@@ -119,7 +170,7 @@ pub fn date_of(time: WallTime) -> Option<WallTime> {
 
 /// Whether a time that was kept from an earlier run says nothing: the date was not known then.
 pub const fn is_unknown(kept: WallTime) -> bool {
-    kept.unix_ms() < BEFORE_ANY_CLOCK_MS
+    kept.unix_ms() < EARLIEST_DATE.unix_ms()
 }
 
 #[cfg(test)]

@@ -185,7 +185,8 @@ impl Following {
 
     /// Reports the changes of one source. `None` if the receiver is gone.
     fn look(&mut self, source: usize, lost: &[&str]) -> Option<()> {
-        let Some(inventory) = self.sources[source].read(!lost.is_empty(), self.clocks.monotonic_ns()) else {
+        let Some(inventory) = self.sources[source].read(!lost.is_empty(), self.clocks.now().as_nanos())
+        else {
             return Some(());
         };
         let mut changes = package::changes(&self.sources[source].known, &inventory);

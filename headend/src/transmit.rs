@@ -130,7 +130,7 @@ impl Transmission {
         let min_sleep_ns = if is_live { MIN_SLEEP_NS } else { 0 };
         let mut packet = Vec::with_capacity(2048);
         loop {
-            let now_ns = clocks.monotonic_ns();
+            let now_ns = clocks.now().as_nanos();
             if self.is_at_end(now_ns) {
                 return Ok(());
             }

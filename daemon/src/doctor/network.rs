@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use carousel::ip;
 
 use super::{Finding, Severity};
+use crate::clock;
 use crate::config::Config;
 use crate::source::{Batch, GroupSpec, PacketSocket, ReceiveSocket, interface_index};
 
@@ -291,9 +292,9 @@ fn listen_everywhere(groups: &[GroupSpec], listen: Duration) -> Vec<Place> {
     }
     let taps: Vec<(&Interface, PacketSocket)> =
         interfaces.iter().filter_map(|it| Some((it, PacketSocket::open(it.index).ok()?))).collect();
-    let (mut batch, start) = (Batch::default(), Instant::now());
+    let (mut batch, start) = (Batch::default(), clock::now());
     let mut buffer = vec![0; 65_536];
-    while start.elapsed() < listen {
+    while clock::now().since(start) < listen {
         for (place, socket) in &mut places {
             let Some(socket) = socket else { continue };
             while batch.read(socket, |_, _| place.received += 1).is_ok_and(|it| it.more) {}
@@ -309,7 +310,7 @@ fn listen_everywhere(groups: &[GroupSpec], listen: Duration) -> Vec<Place> {
                 }
             }
         }
-        std::thread::sleep(STEP);
+        clock::sleep(STEP);
     }
     places.into_iter().map(|it| it.0).collect()
 }

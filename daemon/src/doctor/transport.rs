@@ -1,11 +1,12 @@
 //! Transport streams: whether they can be had, and what is in them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use carousel::multiplex::wrapping::Unit;
 use carousel::multiplex::{Delivery, Multiplex};
 
 use super::{Finding, Severity};
+use crate::clock;
 use crate::config::Config;
 use crate::transport::config::From;
 use crate::transport::{TransportStream, input};
@@ -31,9 +32,9 @@ fn look(stream: &TransportStream, config: &Config, is_running: bool, listen: Dur
     };
     let (mut multiplex, mut packets, mut frames) = (Multiplex::default(), 0_u64, 0_u64);
     let (mut datagrams, mut sections) = (0_u64, 0_u64);
-    let begin = Instant::now();
+    let begin = clock::now();
     let mut pids = Vec::new();
-    while begin.elapsed() < listen.max(LEAST_LOOK) {
+    while clock::now().since(begin) < listen.max(LEAST_LOOK) {
         let read = input.read(&mut |unit| match unit {
             Unit::Frame(_) => frames += 1,
             Unit::Packet(packet) => {

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::{Claim, EvictReason, Store, StoreError, StoredObject, Tier};
+use crate::clock;
 
 /// Interval between looks for unverified objects.
 const LOOK: Duration = Duration::from_secs(1);
@@ -98,7 +99,7 @@ impl Store {
                 continue;
             }
             self.verify(&object, |bytes| {
-                std::thread::sleep(Duration::from_secs_f64(bytes as f64 / rate as f64));
+                clock::sleep(Duration::from_secs_f64(bytes as f64 / rate as f64));
             });
         }
     }

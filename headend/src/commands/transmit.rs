@@ -60,7 +60,7 @@ pub(super) fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result
         &mut |to, payload, _| sink.send(to, payload).map_err(|err| err.to_string()),
     )?;
     console.bar.finish_and_clear();
-    let elapsed = Duration::from_nanos(clocks.monotonic_ns());
+    let elapsed = Duration::from_nanos(clocks.now().as_nanos());
     eprintln!("off the air: {}", transmission.stats().to_text(elapsed));
     Ok(())
 }
@@ -102,7 +102,7 @@ pub(super) fn build(config: Config, out: &Path, seconds: u64) -> Result<(), Stri
     })?;
     sink.into_inner().finish().map_err(failed)?;
     console.bar.finish_and_clear();
-    let elapsed = Duration::from_nanos(clocks.monotonic_ns());
+    let elapsed = Duration::from_nanos(clocks.now().as_nanos());
     eprintln!("{}: {}", out.display(), transmission.stats().to_text(elapsed));
     Ok(())
 }

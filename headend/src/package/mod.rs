@@ -23,7 +23,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use carousel::query::IgnoredQuery;
 use carousel::time::WallTime;
@@ -34,6 +33,8 @@ pub use inventory::{
 use reading::Reading;
 pub use refer::content_type;
 use tree::{FileOnDisk, Files, Folder};
+
+use crate::clock::{Clocks as _, SystemClocks};
 
 /// Bytes of a manifest. A day of 2-second segments in one playlist is 4 MB.
 const MAX_MANIFEST_BYTES: u64 = 16 << 20;
@@ -179,10 +180,7 @@ impl Reader {
     /// # Errors
     /// [`PackageError::Nothing`] if there is nothing to carry.
     pub fn read_files(&mut self, files: &Files, problems: Vec<Problem>) -> Result<Inventory, PackageError> {
-        let now = self.options.now.unwrap_or_else(|| {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            WallTime::from_unix_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-        });
+        let now = self.options.now.unwrap_or_else(|| SystemClocks::new().wall());
         let inventory = Inventory { root: self.root.clone(), problems, ..Inventory::default() };
         let reading = Reading::new(files, &self.options, now, &mut self.memory, inventory);
         let inventory = reading.read(self.only.as_deref());
