@@ -18,10 +18,10 @@
 //! ```text
 //! floor 0: bounded, caching, clock, listen, sys, vitals
 //! floor 1: store
-//! floor 2: delivery, manifests
+//! floor 2: delivery, manifests, signalling
 //! floor 3: origin, receive, repair, session, source, transport, waiting
 //! floor 4: catalog, http, page
-//! floor 5: admin, cli, config, doctor, main, metrics, running, sampler, status
+//! floor 5: admin, cli, config, doctor, main, metrics, replay, running, sampler, status
 //! ```
 
 pub mod admin;
@@ -41,9 +41,11 @@ pub mod origin;
 pub mod page;
 pub mod receive;
 pub mod repair;
+pub mod replay;
 pub mod running;
 mod sampler;
 pub mod session;
+pub mod signalling;
 pub mod source;
 pub mod status;
 pub mod store;

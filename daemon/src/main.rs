@@ -11,9 +11,9 @@ use sd_notify::NotifyState;
 use serde_json::{Value, json};
 use skycache::cli::{Cli, Common, Verb};
 use skycache::config::Config;
-use skycache::delivery::Flights;
 use skycache::listen::Listening;
-use skycache::receive::{Shared, replay};
+use skycache::receive::ReceiveContext;
+use skycache::replay::replay;
 use skycache::running::Daemon;
 use skycache::store::Store;
 use skycache::{admin, doctor};
@@ -100,7 +100,7 @@ fn serve(path: &Path) -> Result<ExitCode, String> {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
         let (mut daemon, report) = Daemon::start(config, listening)?;
-        tracing::info!(%listen, store = %daemon.parts().shared.store.path().display(), %report, "serving");
+        tracing::info!(%listen, store = %daemon.parts().store.path().display(), %report, "serving");
         notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
         let period = sd_notify::watchdog_enabled().map_or(Duration::from_secs(30), |it| it / 2);
         let mut pulse = tokio::time::interval(period);
@@ -110,8 +110,8 @@ fn serve(path: &Path) -> Result<ExitCode, String> {
                 _ = interrupt.recv() => break,
                 _ = hangup.recv() => reload(&mut daemon, path, &set_level),
                 _ = pulse.tick() => {
-                    let usage = daemon.parts().shared.store.usage();
-                    let stand = daemon.parts().shared.vitals.standing_still(skycache::clock::now());
+                    let usage = daemon.parts().store.usage();
+                    let stand = daemon.parts().vitals.standing_still(skycache::clock::now());
                     if stand.is_empty() {
                         let status =
                             format!("serving {} objects, {} MB", usage.objects, usage.bytes / 1_000_000);
@@ -209,12 +209,11 @@ fn replay_recording(recording: &Path, config: Option<&Path>) -> Result<ExitCode,
     let _set_level = start_log(&config)?;
     let summary = skycache::as_owner_of(&config.store.path, || {
         let (store, _) = Store::open(&config.store).map_err(|err| err.to_string())?;
-        let flights = Flights::new();
-        let shared = Shared::new(store.clone(), flights);
+        let context = ReceiveContext::new(store.clone());
         let mut directory =
             carousel::mabr::Directory::new(config.session_options().join_policy(), Vec::new());
         let base = config.transport_streams.first().and_then(|it| it.base.clone());
-        let summary = replay(recording, base, &shared, &mut directory);
+        let summary = replay(recording, base, &context, &mut directory);
         if own_folder.is_none() {
             store.close();
         }

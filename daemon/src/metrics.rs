@@ -180,11 +180,11 @@ impl Sheet<'_> {
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Parts { shared, board, repairer, client, player } = &*self.0;
+        let Parts { store, flights, receive, transport, board, repairer, client, player, .. } = &*self.0;
         let mut sheet = Sheet(encoder);
-        let totals = shared.stats.totals();
+        let totals = receive.totals();
         let (losses, packets, objects) = (totals.losses, &totals.packets, &totals.objects);
-        let streams = shared.transport.all();
+        let streams = transport.all();
         if !streams.is_empty() {
             sheet.streams(&streams)?;
         }
@@ -222,15 +222,11 @@ impl Collector for Scrape {
             "Whole objects received in vain because digests are behind",
             queue_full(objects),
         )?;
-        sheet.counter(
-            "receive_objects",
-            "Objects that became whole by the carousel",
-            shared.received.load(Relaxed),
-        )?;
+        sheet.counter("receive_objects", "Objects that became whole by the carousel", receive.objects().0)?;
         sheet.counter(
             "receive_repaired_objects",
             "Those of them with parts from an origin",
-            shared.repaired.load(Relaxed),
+            receive.objects().1,
         )?;
         let (recovered, failed) = (packets.recovered, packets.recovery_failed);
         sheet.counter("receive_recovered_symbols", "Lost source symbols that FEC brought back", recovered)?;
@@ -258,13 +254,13 @@ impl Collector for Scrape {
             ("delivery_rejected_objects", "Complete objects that are received again", "reason"),
             rejected,
         )?;
-        sheet.gauge("receive_sessions", "Sessions seen", shared.stats.sessions().len() as u64)?;
+        sheet.gauge("receive_sessions", "Sessions seen", receive.sessions().len() as u64)?;
         let groups = board.groups();
         sheet.gauge("receive_groups", "Groups listened to", groups.len() as u64)?;
         let failing = groups.iter().filter(|it| it.error.is_some()).count();
         sheet.gauge("receive_groups_failing", "Groups that cannot be joined", failing as u64)?;
 
-        let usage = shared.store.usage();
+        let usage = store.usage();
         sheet.gauge("store_objects", "Objects in the cache", usage.objects)?;
         sheet.gauge("store_bytes", "Bytes of the objects in the cache", usage.bytes)?;
         sheet.gauge("store_partial_bytes", "Bytes of objects on their way in", usage.partial_bytes)?;
@@ -296,12 +292,12 @@ impl Collector for Scrape {
         let evicted = EvictReason::ALL.iter().map(|it| it.as_str()).zip(usage.evicted);
         sheet.family(("store_evicted_objects", "Objects that left the cache", "reason"), evicted)?;
 
-        let (failed, refused) = shared.flights.failures();
-        sheet.gauge("flights", "Objects on their way", shared.flights.list().len() as u64)?;
+        let (failed, refused) = flights.failures();
+        sheet.gauge("flights", "Objects on their way", flights.list().len() as u64)?;
         sheet.gauge(
             "announced_objects",
             "Objects announced and not come",
-            shared.flights.announced_count() as u64,
+            flights.announced_count() as u64,
         )?;
         let failed = FailReason::ALL.iter().map(|it| it.as_str()).zip(failed);
         sheet.family(("flights_failed", "Objects on their way that did not arrive", "reason"), failed)?;

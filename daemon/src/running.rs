@@ -14,17 +14,19 @@ use tokio::task::JoinHandle;
 
 use crate::admin;
 use crate::config::Config;
-use crate::delivery::{Flights, Options, RuleBook};
-use crate::http::{self, Player, Workers};
+use crate::delivery::{Options, RuleBook};
+use crate::http::{self, HttpContext, Player, Workers};
 use crate::listen::Listening;
-use crate::origin::{Client, Filler, Origins};
-use crate::receive::{Command, Finishing, Shard, ShardHandle, Shared, shard_of};
+use crate::origin::{Client, FillContext, Filler, Origins};
+use crate::receive::{Command, Finishing, ReceiveContext, Shard, ShardHandle, shard_of};
 use crate::repair::{RepairContext, Repairer};
 use crate::sampler;
 use crate::session::{SessionContext, SessionQueue, SessionThread};
+use crate::signalling::Documents;
 use crate::status::Parts;
 use crate::store::{Keeper, RecoveryReport, Store};
-use crate::transport::TransportThread;
+use crate::transport::{TransportContext, TransportStats, TransportThread};
+use crate::vitals::Vitals;
 
 /// Repair requests between shards and repair. When it is full, they wait in their shard.
 const REPAIR_REQUESTS: usize = 16;
@@ -79,8 +81,9 @@ impl Daemon {
             tracing::warn!(%address, "a socket was handed over that the configuration does not name: nobody listens there");
         }
         let (store, report) = Store::open(&config.store).map_err(|err| err.to_string())?;
-        let flights = Flights::new();
-        let shared = Shared::new(store, Arc::clone(&flights));
+        let receive = ReceiveContext::new(store);
+        let ReceiveContext { store, flights, names, manifests, stats } = &receive;
+        let (documents, vitals) = (Arc::<Documents>::default(), Arc::<Vitals>::default());
         let origins = Arc::new(Origins::new(config.origins.clone(), config.routes.clone()));
         let client = Arc::new(Client::new(
             Duration::from_millis(config.http.origin_timeout_ms),
@@ -90,7 +93,11 @@ impl Daemon {
         let runtime = tokio::runtime::Handle::current();
         let filler = Filler::new(
             Arc::clone(&client),
-            Arc::clone(&shared),
+            FillContext {
+                store: store.clone(),
+                flights: Arc::clone(flights),
+                manifests: Arc::clone(manifests),
+            },
             config.http.fill_options(),
             runtime.clone(),
         );
@@ -98,14 +105,14 @@ impl Daemon {
 
         let failed = |err: std::io::Error| format!("cannot start a thread: {err}");
         let mailbox = SessionQueue::default();
-        let keeper = Keeper::start(shared.store.clone()).map_err(failed)?;
-        let finishing = Finishing::start(&shared, &mailbox.commands()).map_err(failed)?;
+        let keeper = Keeper::start(store.clone()).map_err(failed)?;
+        let finishing = Finishing::start(&receive, &mailbox.commands()).map_err(failed)?;
         let (repairs, repair_requests) = mpsc::channel(REPAIR_REQUESTS);
         let shards = (0..config.receive.threads())
             .map(|number| {
                 let options = delivery_options(&config);
-                let (shared, rules) = (Arc::clone(&shared), Arc::clone(&rules));
-                Shard::start(number, shared, options, rules, &finishing, repairs.clone())
+                let (receive, rules) = (receive.clone(), Arc::clone(&rules));
+                Shard::start(number, receive, &vitals, options, rules, &finishing, repairs.clone())
             })
             .collect::<Result<Vec<_>, _>>()
             .map_err(failed)?;
@@ -116,23 +123,30 @@ impl Daemon {
             requests[shard].try_send(Command::Request(object))
         });
         let around = SessionContext {
-            shared: Arc::clone(&shared),
+            names: Arc::clone(names),
+            documents: Arc::clone(&documents),
             origins: Arc::clone(&origins),
             rules: Arc::clone(&rules),
         };
         let session = mailbox.start(&config.session_options(), senders(), around).map_err(failed)?;
 
-        let transport = TransportThread::start(
-            Arc::clone(&shared),
-            senders(),
-            &config.transport_streams,
-            &config.receive.interface,
-            config.receive.socket_buffer_bytes,
-        )
-        .map_err(failed)?;
+        let transport_stats = Arc::<TransportStats>::default();
+        let around = TransportContext {
+            store: store.clone(),
+            manifests: Arc::clone(manifests),
+            receive_stats: Arc::clone(stats),
+            stats: Arc::clone(&transport_stats),
+            vitals: Arc::clone(&vitals),
+            shards: senders(),
+            interface: config.receive.interface.clone(),
+            socket_buffer_bytes: config.receive.socket_buffer_bytes,
+        };
+        let transport = TransportThread::start(around, &config.transport_streams).map_err(failed)?;
 
         let around = RepairContext {
-            shared: Arc::clone(&shared),
+            store: store.clone(),
+            flights: Arc::clone(flights),
+            names: Arc::clone(names),
             origins: Arc::clone(&origins),
             client: Arc::clone(&client),
             filler: Arc::clone(&filler),
@@ -144,15 +158,25 @@ impl Daemon {
         let player = Player::new(
             config.http.clone(),
             &config.routes,
-            Arc::clone(&shared),
+            HttpContext {
+                store: store.clone(),
+                flights: Arc::clone(flights),
+                documents: Arc::clone(&documents),
+                manifests: Arc::clone(manifests),
+                vitals: Arc::clone(&vitals),
+            },
             Arc::clone(&origins),
             filler,
             runtime,
         );
-        tokio::spawn(Arc::clone(player.catalog()).keep_looking(Arc::clone(&shared)));
+        tokio::spawn(Arc::clone(player.catalog()).keep_looking(store.clone(), documents));
         let board = Arc::clone(session.board());
         let parts = Arc::new(Parts {
-            shared,
+            store: store.clone(),
+            flights: Arc::clone(flights),
+            receive: Arc::clone(stats),
+            transport: transport_stats,
+            vitals,
             board,
             repairer: Arc::clone(&repairer),
             client: Arc::clone(&client),
@@ -222,7 +246,7 @@ impl Daemon {
         for server in self.servers {
             let _ = server.await;
         }
-        self.parts.shared.store.closing();
+        self.parts.store.closing();
         let (session, transport) = (self.session, self.transport);
         let (shards, keeper, finishing) = (self.shards, self.keeper, self.finishing);
         let _ = tokio::task::spawn_blocking(move || {
@@ -236,6 +260,6 @@ impl Daemon {
             drop(keeper);
         })
         .await;
-        self.parts.shared.store.close();
+        self.parts.store.close();
     }
 }

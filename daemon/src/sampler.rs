@@ -75,21 +75,20 @@ pub(crate) async fn run(live: Arc<Live>, parts: Arc<Parts>, catalog: Arc<Catalog
 
 impl Counters {
     fn of(parts: &Parts) -> Self {
-        let losses = parts.shared.stats.losses();
-        let sessions = parts.shared.stats.sessions();
+        let losses = parts.receive.losses();
         let http = parts.player.stats();
         let served = |which: usize| http.routes.iter().map(|it| it.served[which].load(Relaxed)).sum::<u64>();
         let [hit, stale, revalidated, in_flight, miss, _] = [0, 1, 2, 3, 4, 5].map(served);
         Self {
             received_bytes: losses.bytes,
             packets: losses.datagrams,
-            lost: parts.shared.stats.lost() + losses.kernel_drops,
-            recovered: sessions.iter().map(|(_, it)| it.receiver.recovered).sum(),
+            lost: parts.receive.lost() + losses.kernel_drops,
+            recovered: parts.receive.recovered().0,
             repair_bytes: parts.repairer.stats().fetched().0,
             player_bytes: http.routes.iter().map(|it| it.bytes.load(Relaxed)).sum(),
             hits: hit + stale + revalidated + in_flight,
             misses: miss,
-            flash_bytes: parts.shared.store.usage().written_bytes,
+            flash_bytes: parts.store.usage().written_bytes,
         }
     }
 
@@ -114,15 +113,15 @@ impl Counters {
 
 /// Values that change slowly.
 fn state(parts: &Parts, name: &str, uptime_s: u64) -> Value {
-    let Parts { shared, board, repairer, .. } = parts;
-    let usage = shared.store.usage();
+    let Parts { store, flights, receive, transport, board, repairer, .. } = parts;
+    let usage = store.usage();
     let counters = Counters::of(parts);
     let requests = counters.hits + counters.misses;
     let hit_ratio = (requests > 0).then(|| counters.hits as f64 / requests as f64);
     let groups = board.groups();
-    let arriving = shared.flights.list();
+    let arriving = flights.list();
     let (repair_bytes, repair_requests) = repairer.stats().fetched();
-    let signal = shared.transport.all().into_iter().map(|(from, it)| {
+    let signal = transport.all().into_iter().map(|(from, it)| {
         let signal = it.signal.unwrap_or_default();
         json!({
             "name": from, "locked": it.signal.map(|it| it.locked), "strength_dbm": signal.strength_dbm,
@@ -142,12 +141,12 @@ fn state(parts: &Parts, name: &str, uptime_s: u64) -> Value {
             "life_years": usage.wear.life_days.map(|days| (days / 36.525).round() / 10.0),
         },
         "receive": {
-            "groups": groups.len(), "sessions": shared.stats.sessions().len(),
-            "objects": shared.received.load(Relaxed),
+            "groups": groups.len(), "sessions": receive.sessions().len(),
+            "objects": receive.objects().0,
             "failing": groups.iter().filter_map(|it| it.error.clone()).collect::<Vec<_>>(),
         },
         "repair": {
-            "requests": repair_requests, "bytes": repair_bytes, "objects": shared.repaired.load(Relaxed),
+            "requests": repair_requests, "bytes": repair_bytes, "objects": receive.objects().1,
         },
         "signal": signal.collect::<Vec<_>>(),
         "arriving": arriving.iter().take(MAX_ARRIVING).map(|it| {

@@ -7,20 +7,31 @@ use carousel::flute::{DropReason, SessionKey};
 use serde_json::{Map, Value, json};
 
 use crate::catalog::LeftOut;
-use crate::delivery::{FailReason, Flight};
-use crate::delivery::{GoneReason, ObjectCounters, RejectReason, RepairOutcome, State};
+use crate::delivery::{
+    FailReason, Flight, Flights, GoneReason, ObjectCounters, RejectReason, RepairOutcome, SessionStats, State,
+};
 use crate::http::Player;
 use crate::origin::{Client, OriginError};
-use crate::receive::{SessionStats, Shared};
+use crate::receive::ReceiveStats;
 use crate::repair::Repairer;
 use crate::session::GroupStates;
-use crate::store::{EvictReason, StoredObject};
+use crate::store::{EvictReason, Store, StoredObject};
+use crate::transport::TransportStats;
+use crate::vitals::Vitals;
 
 /// What status and metrics are made from.
 #[derive(Debug)]
 pub struct Parts {
-    /// Cache, flights, receive counters.
-    pub shared: Arc<Shared>,
+    /// The cache.
+    pub store: Store,
+    /// Objects in flight.
+    pub flights: Arc<Flights>,
+    /// Counters of reception.
+    pub receive: Arc<ReceiveStats>,
+    /// State of the transport streams.
+    pub transport: Arc<TransportStats>,
+    /// Signs of life of the threads.
+    pub vitals: Arc<Vitals>,
     /// Groups.
     pub board: Arc<GroupStates>,
     /// Repair counters.
@@ -85,10 +96,11 @@ fn delivery_json(objects: &ObjectCounters) -> Value {
 
 /// The whole state.
 pub fn status_json(parts: &Parts) -> Value {
-    let Parts { shared, board, repairer, client, player } = parts;
-    let (usage, totals) = (shared.store.usage(), shared.stats.totals());
+    let Parts { store, flights, receive, transport, board, repairer, client, player, .. } = parts;
+    let (usage, totals) = (store.usage(), receive.totals());
     let (losses, packets) = (totals.losses, &totals.packets);
-    let (failed, refused) = shared.flights.failures();
+    let (objects, objects_repaired) = receive.objects();
+    let (failed, refused) = flights.failures();
     let (requests, origin_bytes, failures) = client.failures();
     let (repair_bytes, repair_requests) = repairer.stats().fetched();
     let http = player.stats();
@@ -109,7 +121,7 @@ pub fn status_json(parts: &Parts) -> Value {
         "schema": 1,
         "version": env!("CARGO_PKG_VERSION"),
         "store": {
-            "path": shared.store.path().display().to_string(), "objects": usage.objects, "bytes": usage.bytes,
+            "path": store.path().display().to_string(), "objects": usage.objects, "bytes": usage.bytes,
             "partial_bytes": usage.partial_bytes, "quota_bytes": usage.quota_bytes, "written_bytes": usage.written_bytes,
             "memory_bytes": usage.memory_bytes, "memory_quota_bytes": usage.memory_quota_bytes, "promoted": usage.promoted,
             "unverified": usage.unverified, "disk": usage.disk.as_str(),
@@ -127,14 +139,14 @@ pub fn status_json(parts: &Parts) -> Value {
             "kernel_drops": losses.kernel_drops, "not_alc": losses.not_alc, "other_tsi": losses.other_tsi, "other_group": losses.other_group,
             "too_many_sessions": totals.objects.sessions_displaced, "finisher_full": queue_full(&totals.objects),
             "delivery": delivery_json(&totals.objects),
-            "objects": shared.received.load(Relaxed), "objects_repaired": shared.repaired.load(Relaxed),
-            "sessions": shared.stats.sessions().iter().map(session_json).collect::<Vec<_>>(),
+            "objects": objects, "objects_repaired": objects_repaired,
+            "sessions": receive.sessions().iter().map(session_json).collect::<Vec<_>>(),
             "transport_streams":
-                shared.transport.all().iter().map(|(from, it)| it.to_json(from)).collect::<Vec<_>>(),
+                transport.all().iter().map(|(from, it)| it.to_json(from)).collect::<Vec<_>>(),
         },
         "flights": {
-            "now": shared.flights.list().iter().map(|it| flight_json(it)).collect::<Vec<_>>(),
-            "announced": shared.flights.announced_count(), "refused": refused,
+            "now": flights.list().iter().map(|it| flight_json(it)).collect::<Vec<_>>(),
+            "announced": flights.announced_count(), "refused": refused,
             "failed": counts(FailReason::ALL.iter().map(|it| it.as_str()).zip(failed)),
         },
         "repair": {

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use carousel::alc::Packet;
@@ -12,8 +11,9 @@ use carousel::repair::BackOff;
 use carousel::time::Instant;
 use flute::core::UDPEndpoint;
 use flute::receiver::writer::ObjectWriterBufferBuilder;
-use skycache::delivery::{Flights, Options, SessionFilter};
-use skycache::receive::{Document, FinishSink, Finishing, Intake, Shared};
+use skycache::delivery::{Options, SessionFilter};
+use skycache::receive::{FinishSink, Finishing, Intake, ReceiveContext};
+use skycache::signalling::Document;
 use skycache::store::{Store, StoreConfig};
 use tempfile::TempDir;
 
@@ -191,7 +191,7 @@ impl Contender for OursInMemory {
 pub(crate) struct Ours {
     intake: Intake,
     filter: SessionFilter,
-    shared: Arc<Shared>,
+    context: ReceiveContext,
     at: (SocketAddr, SocketAddr),
     wanted: usize,
     _folder: TempDir,
@@ -211,8 +211,8 @@ impl Ours {
         let config =
             StoreConfig { path: folder.path().to_path_buf(), reserve_bytes: 0, ..StoreConfig::default() };
         let (store, _) = Store::open(&config).expect("store");
-        let shared = Shared::new(store, Flights::new());
-        let finishing = Finishing::start(&shared, &Ignore).expect("thread");
+        let context = ReceiveContext::new(store);
+        let finishing = Finishing::start(&context, &Ignore).expect("thread");
         let options = Options {
             reception_timeout: Duration::from_secs(2),
             repairs: false,
@@ -221,10 +221,10 @@ impl Ours {
             client_patience: Duration::ZERO,
             seed: 0,
         };
-        let intake = Intake::new(Arc::clone(&shared), options, Arc::default(), Some(finishing.queue()));
+        let intake = Intake::new(context.clone(), options, Arc::default(), Some(finishing.queue()));
         let at = ("127.0.0.1:7".parse().expect("source"), "239.1.1.1:5000".parse().expect("group"));
         let filter = SessionFilter::all();
-        Self { intake, filter, shared, at, wanted: 0, _folder: folder, _finishing: finishing }
+        Self { intake, filter, context, at, wanted: 0, _folder: folder, _finishing: finishing }
     }
 }
 
@@ -240,7 +240,7 @@ impl Contender for Ours {
 
     fn whole(&mut self) -> usize {
         let begin = std::time::Instant::now();
-        let objects = || self.shared.received.load(Ordering::Relaxed) as usize;
+        let objects = || self.context.stats.objects().0 as usize;
         // Finishing has threads of its own; it is done when nothing changes any more.
         while begin.elapsed() < Duration::from_secs(20) {
             let before = objects();

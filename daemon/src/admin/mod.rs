@@ -162,7 +162,7 @@ fn error(status: StatusCode, what: &str) -> Response<Full<Bytes>> {
 
 impl Admins {
     fn answer(&self, method: &Method, uri: &http::Uri) -> Response<Full<Bytes>> {
-        let store = &self.parts.shared.store;
+        let store = &self.parts.store;
         let path = uri.path();
         if method.as_str() == "PURGE" {
             let name = uri.path_and_query().map_or("", |it| it.as_str()).trim_start_matches('/');
@@ -187,7 +187,7 @@ impl Admins {
                 Err(err) => error(StatusCode::INTERNAL_SERVER_ERROR, &err.to_string()),
             },
             "/healthz" => {
-                let stand = self.parts.shared.vitals.standing_still(clock::now());
+                let stand = self.parts.vitals.standing_still(clock::now());
                 if stand.is_empty() {
                     text(StatusCode::OK, "text/plain", "ok\n")
                 } else {
@@ -207,7 +207,7 @@ impl Admins {
             "/api/v1/objects" => {
                 let objects: Vec<Value> = store.list().iter().map(|it| object_json(it)).collect();
                 let flights: Vec<Value> =
-                    self.parts.shared.flights.list().iter().map(|it| flight_json(it)).collect();
+                    self.parts.flights.list().iter().map(|it| flight_json(it)).collect();
                 document(StatusCode::OK, &json!({ "schema": 1, "objects": objects, "in_flight": flights }))
             }
             _ => error(
@@ -218,7 +218,7 @@ impl Admins {
     }
 
     fn change(&self, action: &str, name: &str) -> Response<Full<Bytes>> {
-        let store = &self.parts.shared.store;
+        let store = &self.parts.store;
         if action == "ban" {
             // Further objects of a name (`#1` …) are meant with it.
             let matching = |key: &str| {

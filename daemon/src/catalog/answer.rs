@@ -25,9 +25,9 @@ use super::client::key_of;
 use super::player;
 use super::query::Pairs;
 use super::{Client, List, Snapshot};
+use crate::delivery::Flights;
 use crate::origin::Origins;
-use crate::receive::Shared;
-use crate::store::StoredObject;
+use crate::store::{Store, StoredObject};
 
 /// Longest span of one query for schedules. Televisions ask for three hours or a day.
 const MAX_SPAN_S: i64 = 8 * 86_400;
@@ -56,7 +56,8 @@ const JSON: &str = "application/json";
 /// Objects that the daemon has or can fetch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Holdings<'a> {
-    pub(crate) shared: &'a Shared,
+    pub(crate) store: &'a Store,
+    pub(crate) flights: &'a Flights,
     pub(crate) origins: &'a Origins,
 }
 
@@ -64,15 +65,15 @@ impl Holdings<'_> {
     /// Whether an object is in the cache, in flight, announced, or available from an origin.
     pub(crate) fn contains(&self, key: &ObjectKey) -> bool {
         let name = key.as_str();
-        self.shared.store.contains(name)
-            || self.shared.flights.get(name).is_some()
-            || self.shared.flights.announced(name).is_some()
+        self.store.contains(name)
+            || self.flights.get(name).is_some()
+            || self.flights.announced(name).is_some()
             || self.origins.url_for(key).is_some()
     }
 
     /// An object of the cache.
     fn stored(&self, key: &ObjectKey) -> Option<Arc<StoredObject>> {
-        self.shared.store.get(key.as_str())
+        self.store.get(key.as_str())
     }
 }
 

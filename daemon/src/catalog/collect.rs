@@ -14,8 +14,8 @@ use carousel::nip;
 
 use super::client::key_of;
 use super::{LeftOut, List, MAX_GUIDE_FILES, MAX_LISTS, MAX_MESSAGES, Snapshot, titles};
-use crate::receive::Shared;
-use crate::store::StoredObject;
+use crate::signalling::Documents;
+use crate::store::{Store, StoredObject};
 
 /// Manifests without a service that are shown; a person does not look through more.
 const MAX_FILES: usize = 500;
@@ -54,16 +54,16 @@ struct Candidates {
 }
 
 /// The snapshot of what there is now; `None` if nothing has changed.
-pub(super) fn collect(shared: &Shared, seen: &mut Seen) -> Option<Snapshot> {
-    let points = entry_points(shared);
-    let changes = shared.store.changes();
+pub(super) fn collect(store: &Store, documents: &Documents, seen: &mut Seen) -> Option<Snapshot> {
+    let points = entry_points(documents);
+    let changes = store.changes();
     let points_digest = points.as_ref().map(|(_, digest)| *digest);
     let is_same = seen.parts.get("").copied() == points_digest;
     if is_same && seen.changes == Some(changes) {
         return None;
     }
     seen.changes = Some(changes);
-    let candidates = Candidates::of(shared);
+    let candidates = Candidates::of(store);
     let (points, named) = match &points {
         Some((points, _)) => (points.clone(), keys_of(points)),
         None => (EntryPoints::default(), Vec::new()),
@@ -114,8 +114,8 @@ pub(super) fn collect(shared: &Shared, seen: &mut Seen) -> Option<Snapshot> {
 }
 
 /// The entry points of the announcement channel.
-fn entry_points(shared: &Shared) -> Option<(EntryPoints, Digest)> {
-    let document = shared.document(nip::Document::ServiceListEntryPoints.name())?;
+fn entry_points(documents: &Documents) -> Option<(EntryPoints, Digest)> {
+    let document = documents.get(nip::Document::ServiceListEntryPoints.name())?;
     let digest = Digest::of(&document.bytes);
     // Malformed ones name no list; lists are found by their type then.
     EntryPoints::parse(&document.bytes).ok().map(|points| (points, digest))
@@ -128,10 +128,10 @@ fn keys_of(points: &EntryPoints) -> Vec<String> {
 }
 
 impl Candidates {
-    fn of(shared: &Shared) -> Self {
+    fn of(store: &Store) -> Self {
         let mut candidates =
             Self { lists: BTreeMap::new(), documents: BTreeMap::new(), manifests: BTreeSet::new() };
-        for object in shared.store.list() {
+        for object in store.list() {
             let meta = object.meta();
             let key = meta.key.as_str();
             let essence = meta.content_type.as_deref().unwrap_or_default();

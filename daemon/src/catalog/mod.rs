@@ -44,7 +44,8 @@ pub(crate) use answer::{Asked, Holdings};
 pub use client::Client;
 pub use titles::{Title, Wanted, Way};
 
-use crate::receive::Shared;
+use crate::signalling::Documents;
+use crate::store::Store;
 
 /// Service lists that are read; SES has three on the air.
 pub const MAX_LISTS: usize = 32;
@@ -149,10 +150,10 @@ impl Catalog {
     }
 
     /// Looks whether something has changed, and reads it if so. Takes its time: not for a thread that must not wait.
-    pub fn look(&self, shared: &Shared) {
+    pub fn look(&self, store: &Store, documents: &Documents) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.current();
-        let Some(mut snapshot) = collect::collect(shared, &mut seen) else { return };
+        let Some(mut snapshot) = collect::collect(store, documents, &mut seen) else { return };
         for (all, now) in self.left_out.iter().zip(snapshot.left_out) {
             all.fetch_add(now, Ordering::Relaxed);
         }
@@ -170,11 +171,11 @@ impl Catalog {
     }
 
     /// Looks again and again, until the runtime ends.
-    pub async fn keep_looking(self: Arc<Self>, shared: Arc<Shared>) {
+    pub async fn keep_looking(self: Arc<Self>, store: Store, documents: Arc<Documents>) {
         loop {
-            let (catalog, of) = (Arc::clone(&self), Arc::clone(&shared));
+            let (catalog, store, documents) = (Arc::clone(&self), store.clone(), Arc::clone(&documents));
             // tokio reports the panic of one task; the next interval starts another one.
-            let _ = tokio::task::spawn_blocking(move || catalog.look(&of)).await;
+            let _ = tokio::task::spawn_blocking(move || catalog.look(&store, &documents)).await;
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
     }

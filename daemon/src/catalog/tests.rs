@@ -10,11 +10,10 @@ use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 
 use super::*;
-use crate::delivery::Flights;
 use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Store, StoreConfig, Wish};
 
 /// A box with an empty cache.
-fn shared(folder: &tempfile::TempDir) -> Arc<Shared> {
+fn store(folder: &tempfile::TempDir) -> Store {
     let config = StoreConfig {
         path: folder.path().join("cache"),
         quota_bytes: 1 << 30,
@@ -23,13 +22,12 @@ fn shared(folder: &tempfile::TempDir) -> Arc<Shared> {
         eviction: Eviction::Lru,
         ..StoreConfig::default()
     };
-    let (store, _) = Store::open(&config).unwrap();
-    Shared::new(store, Flights::new())
+    Store::open(&config).unwrap().0
 }
 
 /// Puts an object of `length` bytes that begins with `body` into the cache; the rest are zeros.
-fn put(shared: &Shared, key: &str, content_type: &str, body: &[u8], length: usize) {
-    let partial = Arc::new(shared.store.create(length as u64, Wish::default()).unwrap());
+fn put(store: &Store, key: &str, content_type: &str, body: &[u8], length: usize) {
+    let partial = Arc::new(store.create(length as u64, Wish::default()).unwrap());
     partial.write_at(0, body).unwrap();
     let frozen = partial.freeze(length as u64).unwrap();
     let key = ObjectKey::from_name(key, None).unwrap();
@@ -47,7 +45,7 @@ fn put(shared: &Shared, key: &str, content_type: &str, body: &[u8], length: usiz
         response: None,
         ignored_query: Default::default(),
     };
-    shared.store.publish(&frozen, meta).unwrap();
+    store.publish(&frozen, meta).unwrap();
 }
 
 fn list(number: usize) -> Vec<u8> {
@@ -69,22 +67,22 @@ fn list(number: usize) -> Vec<u8> {
 #[test]
 fn more_than_there_is_room_for_is_left_out_and_counted() {
     let folder = tempfile::tempdir().unwrap();
-    let shared = shared(&folder);
+    let (store, documents) = (store(&folder), Documents::default());
     for number in 0..MAX_LISTS - 2 {
         let body = list(number);
-        put(&shared, &format!("host/{number:03}/list.xml"), LIST_TYPE, &body, body.len());
+        put(&store, &format!("host/{number:03}/list.xml"), LIST_TYPE, &body, body.len());
     }
-    put(&shared, "host/100/list.xml", LIST_TYPE, b"<ServiceList><", 14);
-    put(&shared, "host/101/list.xml", LIST_TYPE, b"", MAX_LONG_XML_BYTES + 1);
+    put(&store, "host/100/list.xml", LIST_TYPE, b"<ServiceList><", 14);
+    put(&store, "host/101/list.xml", LIST_TYPE, b"", MAX_LONG_XML_BYTES + 1);
     for number in 102..105 {
-        put(&shared, &format!("host/{number}/list.xml"), LIST_TYPE, b"beyond", 6);
+        put(&store, &format!("host/{number}/list.xml"), LIST_TYPE, b"beyond", 6);
     }
     let day = b"<TVAMain xmlns=\"urn:tva:metadata:2024\" xml:lang=\"en\"/>";
     for number in 0..MAX_GUIDE_FILES + 5 {
-        put(&shared, &format!("host/0/guide/{number}.xml"), "application/xml", day, day.len());
+        put(&store, &format!("host/0/guide/{number}.xml"), "application/xml", day, day.len());
     }
     let catalog = Catalog::default();
-    catalog.look(&shared);
+    catalog.look(&store, &documents);
     let now = catalog.current();
     assert_eq!(now.lists.len(), MAX_LISTS - 2, "{:?}", now.messages);
     let left_out: Vec<(&str, u64)> =
@@ -104,6 +102,6 @@ fn more_than_there_is_room_for_is_left_out_and_counted() {
         now.messages
     );
     // Nothing new: the same snapshot, and nothing is counted again.
-    catalog.look(&shared);
+    catalog.look(&store, &documents);
     assert_eq!((catalog.current().version, catalog.left_out()[0]), (now.version, 3));
 }

@@ -8,7 +8,7 @@ use super::mime;
 use crate::caching::{self, Validators};
 use crate::clock;
 use crate::delivery::Flight;
-use crate::receive::Document;
+use crate::signalling::Document;
 use crate::store::StoredObject;
 
 /// The name of this cache in `Via` and `Cache-Status`.

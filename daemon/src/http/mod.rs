@@ -63,9 +63,13 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use crate::catalog::Catalog;
+use crate::delivery::Flights;
+use crate::manifests::Manifests;
 use crate::origin::{Filler, Origins, Route};
 use crate::page::Live;
-use crate::receive::Shared;
+use crate::signalling::Documents;
+use crate::store::Store;
+use crate::vitals::Vitals;
 
 pub use manifest::Rewriting;
 pub use options::{AccessLog, Http, LogFormat, Tls};
@@ -88,10 +92,25 @@ pub(crate) struct Waits {
     patience: Duration,
 }
 
+/// What serving uses of the rest of the daemon.
+#[derive(Debug)]
+pub struct HttpContext {
+    /// The cache.
+    pub store: Store,
+    /// Objects in flight.
+    pub flights: Arc<Flights>,
+    /// Signalling documents received.
+    pub documents: Arc<Documents>,
+    /// Facts of the manifests in the cache.
+    pub manifests: Arc<Manifests>,
+    /// Where workers give signs of life.
+    pub vitals: Arc<Vitals>,
+}
+
 /// What all workers serve from.
 #[derive(Debug)]
 pub struct Player {
-    shared: Arc<Shared>,
+    shared: HttpContext,
     origins: Arc<Origins>,
     filler: Arc<Filler>,
     /// Channels and titles.
@@ -115,7 +134,7 @@ impl Player {
     pub fn new(
         config: Http,
         routes: &[Route],
-        shared: Arc<Shared>,
+        shared: HttpContext,
         origins: Arc<Origins>,
         filler: Arc<Filler>,
         runtime: Handle,

@@ -84,7 +84,7 @@ impl Player {
     }
 
     fn holdings(&self) -> Holdings<'_> {
-        Holdings { shared: &self.shared, origins: &self.origins }
+        Holdings { store: &self.shared.store, flights: &self.shared.flights, origins: &self.origins }
     }
 
     /// Queries of televisions, elsewhere than on this thread: lists may be long.

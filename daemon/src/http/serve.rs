@@ -24,7 +24,7 @@ use crate::origin::{
     Ask, FillResult, OnInterim, OriginError, Origins, OwnFields, Passed, Question, Redirects, SpanResult,
     no_body,
 };
-use crate::receive::Document;
+use crate::signalling::Document;
 use crate::store::StoredObject;
 
 /// Times that a request looks again when what it waited for was replaced by another version.
@@ -208,7 +208,7 @@ impl Player {
             self.shared.store.contains(name)
                 || self.shared.flights.get(name).is_some()
                 || self.shared.flights.announced(name).is_some()
-                || self.shared.document(name).is_some()
+                || self.shared.documents.get(name).is_some()
         };
         if let Some(known) = targets.iter().find(known) {
             return Cow::Borrowed(known);
@@ -278,7 +278,7 @@ impl Player {
         if let Some(flight) = self.filler.flight_of(key, &asked.head.headers) {
             return Ok(Found::Flight(flight));
         }
-        if let Some(document) = self.shared.document(key.as_str()) {
+        if let Some(document) = self.shared.documents.get(key.as_str()) {
             return Ok(Found::Document(document));
         }
         if RequestDirectives::of(&asked.head.headers).only_if_cached {

@@ -10,7 +10,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 
 use super::client::{OriginError, Question, Reply, no_body};
-use super::fill::{Ask, FillResult, Filler, Passed, PrefetchEnd};
+use super::fill::{Ask, FillContext, FillResult, Filler, Passed, PrefetchEnd};
 use super::kind::{MediaKind, media_kind};
 use super::policy;
 use super::spans::Part;
@@ -18,7 +18,6 @@ use super::watch::{Audience, LOOK, Watch};
 use crate::caching::{self, Exchange, Keep, Validators};
 use crate::clock;
 use crate::delivery::{FailReason, Flight, Outcome, Sent};
-use crate::receive::Shared;
 use crate::store::{
     CameBy, EvictReason, Grown, ObjectMeta, ObjectUri, Partial, ResponseMeta, StoredObject, Wish,
 };
@@ -385,7 +384,7 @@ impl Filler {
         if !answer.keep && answer.expected.is_none() {
             return Outcome::Passed(length);
         }
-        let shared = Arc::clone(&self.shared);
+        let shared = self.shared.clone();
         let published = tokio::task::spawn_blocking(move || publish(&shared, answer, length, partial)).await;
         match published {
             Ok(Ok(Some(stored))) => Outcome::Whole(stored),
@@ -476,7 +475,7 @@ fn live_expiry(received_at: WallTime, fresh_ms: u64, age_s: u32) -> WallTime {
 }
 
 fn publish(
-    shared: &Shared,
+    shared: &FillContext,
     answer: Answer,
     length: u64,
     partial: Arc<Partial>,

@@ -23,9 +23,9 @@ use tokio::sync::Notify;
 use super::options::{SetCookie, VaryUserAgent};
 use super::{Client, FillOptions, OnInterim, OriginError, Question, Reply};
 use crate::caching::NotKept;
-use crate::delivery::{Announced, Flight};
-use crate::receive::Shared;
-use crate::store::StoredObject;
+use crate::delivery::{Announced, Flight, Flights};
+use crate::manifests::Manifests;
+use crate::store::{Store, StoredObject};
 
 /// Fetches at a time. Each holds a connection and a file.
 const MAX_FILLS: usize = 1024;
@@ -229,11 +229,22 @@ struct Slots {
     count: usize,
 }
 
+/// What fills use of the rest of the daemon. Clones share it.
+#[derive(Debug, Clone)]
+pub struct FillContext {
+    /// The cache.
+    pub store: Store,
+    /// Objects in flight.
+    pub flights: Arc<Flights>,
+    /// Facts of the manifests in the cache.
+    pub manifests: Arc<Manifests>,
+}
+
 /// Fetches objects.
 #[derive(Debug)]
 pub struct Filler {
     pub(super) client: Arc<Client>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: FillContext,
     pub(super) options: FillOptions,
     /// Fetches go on when whoever asked has left, so they run elsewhere than his connection.
     pub(super) runtime: Handle,
@@ -264,7 +275,7 @@ enum Turn {
 
 impl Filler {
     /// With a client and a cache to fill. Fetches run on `runtime`.
-    pub fn new(client: Arc<Client>, shared: Arc<Shared>, options: FillOptions, runtime: Handle) -> Arc<Self> {
+    pub fn new(client: Arc<Client>, shared: FillContext, options: FillOptions, runtime: Handle) -> Arc<Self> {
         Arc::new(Self {
             client,
             shared,

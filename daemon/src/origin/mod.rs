@@ -22,7 +22,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use carousel::name::ObjectKey;
 
 pub use client::{Client, OnInterim, OriginError, Question, Reply, RequestBody, no_body};
-pub use fill::{Ask, FillResult, Filler, OwnFields, Passed, PrefetchEnd};
+pub use fill::{Ask, FillContext, FillResult, Filler, OwnFields, Passed, PrefetchEnd};
 pub use loops::loop_id;
 pub use options::{
     FillOptions, Forwarded, Origin, Redirects, Route, SetCookie, VaryUserAgent, by_longest_path, mistakes,

@@ -4,11 +4,10 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::ObjectRef;
+use super::AirDatagrams;
 use super::finishing::Claim;
-use crate::delivery::{Decoded, RejectReason, RepairError, SessionFilter};
+use crate::delivery::{Decoded, ObjectRef, RejectReason, RepairError, SessionFilter};
 use crate::source::{GroupSpec, ReceiveSocket};
-use crate::transport::AirDatagrams;
 
 /// A command to a shard.
 #[derive(Debug)]

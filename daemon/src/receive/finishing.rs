@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -15,9 +14,10 @@ use carousel::flute::{CacheControl, Encoding, File, SessionKey, SymbolPlace, Ver
 use carousel::time::WallTime;
 
 use super::storage::{CacheStorage, ObjectSpace, SymbolReader, is_signalling};
-use super::{Command, ObjectRef, Shared};
+use super::{Command, ReceiveContext};
 use crate::clock;
-use crate::delivery::{Decode, Decoded, FailReason, Outcome, RejectReason, Verify, Work};
+use crate::delivery::{Decode, Decoded, FailReason, ObjectRef, Outcome, RejectReason, Verify, Work};
+use crate::signalling::Document;
 use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Partial, StoredObject, Wish};
 
 /// Memory that queued and running work may take. One piece may be larger, and is then alone. A place is free again when the
@@ -37,19 +37,6 @@ pub(super) struct Checkpoint {
     pub(super) partial: Arc<Partial>,
     pub(super) received: Arc<SymbolMap>,
     pub(super) words: Vec<u64>,
-}
-
-/// A signalling document for the session directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Document {
-    /// The session and TOI that brought it.
-    pub object: ObjectRef,
-    /// Its name.
-    pub name: String,
-    /// MIME type.
-    pub content_type: Option<String>,
-    /// Its bytes, decoded.
-    pub bytes: Vec<u8>,
 }
 
 /// Where finishing hands on what is not for the shard.
@@ -196,9 +183,12 @@ impl Finishing {
     ///
     /// # Errors
     /// If a thread cannot be started.
-    pub fn start(shared: &Arc<Shared>, sink: &(impl FinishSink + Clone + 'static)) -> std::io::Result<Self> {
+    pub fn start(
+        context: &ReceiveContext,
+        sink: &(impl FinishSink + Clone + 'static),
+    ) -> std::io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self::with_workers(cores.min(MAX_WORKERS), shared, sink)
+        Self::with_workers(cores.min(MAX_WORKERS), context, sink)
     }
 
     /// Starts so many workers.
@@ -207,18 +197,18 @@ impl Finishing {
     /// If a thread cannot be started.
     pub fn with_workers(
         count: usize,
-        shared: &Arc<Shared>,
+        context: &ReceiveContext,
         sink: &(impl FinishSink + Clone + 'static),
     ) -> std::io::Result<Self> {
         let pool = Arc::new(Pool::default());
         let mut workers = Vec::with_capacity(count);
         for number in 0..count {
-            let (pool, shared, mut sink) = (Arc::clone(&pool), Arc::clone(shared), sink.clone());
+            let (pool, context, mut sink) = (Arc::clone(&pool), context.clone(), sink.clone());
             let name = format!("finishing-{number}");
             let worker = std::thread::Builder::new().name(name).spawn(move || {
                 while let Some(job) = next_job(&pool) {
                     let name = job.name;
-                    run(&shared, job, &mut sink);
+                    run(&context, job, &mut sink);
                     if name.is_some() {
                         pool.queue().at_work.retain(|it| Some(*it) != name);
                         pool.ready.notify_all();
@@ -264,9 +254,9 @@ fn next_job(pool: &Pool) -> Option<Job> {
     }
 }
 
-fn run(shared: &Shared, job: Job, sink: &mut dyn FinishSink) {
+fn run(context: &ReceiveContext, job: Job, sink: &mut dyn FinishSink) {
     let Job { work, claim, reply, .. } = job;
-    match finish(shared, work, sink) {
+    match finish(context, work, sink) {
         Some(Answer::Verified(object, result)) => {
             drop(claim);
             reply(Command::Verified(object, result));
@@ -293,11 +283,11 @@ fn memory_bytes(work: &CacheWork) -> u64 {
 }
 
 /// Does one piece of work; what its shard is told.
-pub(super) fn finish(shared: &Shared, work: CacheWork, sink: &mut dyn FinishSink) -> Option<Answer> {
+pub(super) fn finish(context: &ReceiveContext, work: CacheWork, sink: &mut dyn FinishSink) -> Option<Answer> {
     match work {
         Work::Verify(whole) => {
             let object = whole.object;
-            Some(Answer::Verified(object, finish_object(shared, whole, sink)))
+            Some(Answer::Verified(object, finish_object(context, whole, sink)))
         }
         Work::Decode(Decode { object, job, reader }) => {
             Some(Answer::Decoded(object, job.sbn, decode(&job, &reader)))
@@ -323,7 +313,7 @@ fn decode(job: &carousel::flute::RecoveryJob, reader: &SymbolReader) -> Decoded 
 
 /// Verifies, decodes, and publishes or passes on one object.
 fn finish_object(
-    shared: &Shared,
+    context: &ReceiveContext,
     whole: Verify<ObjectSpace>,
     sink: &mut dyn FinishSink,
 ) -> Result<(), RejectReason> {
@@ -338,17 +328,14 @@ fn finish_object(
         },
         ObjectSpace::File(space) => space.into_parts(),
     };
-    match publish(shared, object.session, &file, partial, repaired_symbols, sink) {
+    match publish(context, object.session, &file, partial, repaired_symbols, sink) {
         Ok(stored) => {
             // Signalling that had no name when it was begun is no object for clients.
             let Some(stored) = stored else { return Ok(()) };
-            shared.received.fetch_add(1, Ordering::Relaxed);
-            if repaired_symbols > 0 {
-                shared.repaired.fetch_add(1, Ordering::Relaxed);
-            }
+            context.stats.count_object(repaired_symbols > 0);
             sink.stored(object, &stored);
             if let Some(flight) = flight {
-                shared.flights.end(&flight, Outcome::Whole(stored));
+                context.flights.end(&flight, Outcome::Whole(stored));
             }
             Ok(())
         }
@@ -359,7 +346,7 @@ fn finish_object(
                     RejectReason::Verify => FailReason::Verify,
                     _ => FailReason::Store,
                 };
-                shared.flights.end(&flight, Outcome::Failed(failed));
+                context.flights.end(&flight, Outcome::Failed(failed));
             }
             Err(reason)
         }
@@ -382,7 +369,7 @@ fn pass_on(object: ObjectRef, file: &File, bytes: Vec<u8>, sink: &mut dyn Finish
 }
 
 fn publish(
-    shared: &Shared,
+    context: &ReceiveContext,
     session: SessionKey,
     file: &File,
     partial: Arc<Partial>,
@@ -410,19 +397,21 @@ fn publish(
     let frozen = match &content.decoded {
         None => frozen,
         Some(decoded) => {
-            let wish = wish(shared, session, file);
-            let partial = shared.store.create(decoded.len() as u64, wish).map_err(FinishError::Store)?;
+            let placement = placement(context, session, file);
+            let partial =
+                context.store.create(decoded.len() as u64, placement).map_err(FinishError::Store)?;
             let partial = Arc::new(partial);
             partial.write_at(0, decoded).map_err(io)?;
             partial.freeze(decoded.len() as u64).map_err(io)?
         }
     };
-    let key = shared
+    let key = context
+        .names
         .key_of(&session, &file.content_location)
         .map_err(|_| FinishError::Store(crate::store::StoreError::MetaTooLarge))?;
     let now = clock::steady();
-    let class = shared.store.class_of(key.as_str());
-    let uri = shared.url_of(&file.content_location);
+    let class = context.store.class_of(key.as_str());
+    let uri = context.names.url_of(&file.content_location);
     let meta = ObjectMeta {
         uri: ObjectUri::new(uri.as_deref().unwrap_or(&file.content_location), &key),
         key,
@@ -437,7 +426,7 @@ fn publish(
         response: None,
         ignored_query: file.ignored_query.clone(),
     };
-    let stored = shared.store.publish_with(&frozen, meta, |object| shared.manifests.learn(object));
+    let stored = context.store.publish_with(&frozen, meta, |object| context.manifests.learn(object));
     stored.map(Some).map_err(FinishError::Store)
 }
 
@@ -453,12 +442,12 @@ fn expires(file: &File, now: WallTime) -> Option<WallTime> {
 }
 
 /// Where an object wants to live.
-pub(super) fn wish(shared: &Shared, session: SessionKey, file: &File) -> Wish {
+pub(super) fn placement(context: &ReceiveContext, session: SessionKey, file: &File) -> Wish {
     let now = clock::steady();
-    let key = shared.key_of(&session, &file.content_location).ok();
-    let is_live = key.as_ref().is_some_and(|key| shared.manifests.live_target_ms(key).is_some());
+    let key = context.names.key_of(&session, &file.content_location).ok();
+    let is_live = key.as_ref().is_some_and(|key| context.manifests.live_target_ms(key).is_some());
     Wish {
-        class: key.map_or(Class::Medium, |key| shared.store.class_of(key.as_str())),
-        is_short_lived: is_live || shared.store.is_short(now, expires(file, now)),
+        class: key.map_or(Class::Medium, |key| context.store.class_of(key.as_str())),
+        is_short_lived: is_live || context.store.is_short(now, expires(file, now)),
     }
 }

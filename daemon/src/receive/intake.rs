@@ -6,43 +6,57 @@ use std::sync::Arc;
 use carousel::flute::SessionKey;
 use carousel::time::{Instant, WallTime};
 
-use super::finishing::{CacheWork, FinishQueue, Reply};
+use super::finishing::{Answer, FinishQueue, FinishSink, Reply, finish};
 use super::storage::CacheStorage;
 use super::write_behind::WriteBehind;
-use super::{Command, ObjectRef, Shared};
+use super::{Command, ReceiveContext};
 use crate::clock;
 use crate::delivery::{
-    Announced, Change, Delivery, FailReason, GoneReason, Options, RepairRequest, RuleBook, SessionFilter,
+    Announced, Change, Delivery, FailReason, GoneReason, ObjectRef, Options, RepairRequest, RuleBook,
+    SessionFilter, Totals,
 };
 
 /// The way to repair.
 pub(super) type RepairQueue = tokio::sync::mpsc::Sender<RepairRequest>;
 
+/// An object of which a part has arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incomplete {
+    /// The object.
+    pub object: ObjectRef,
+    /// Its name, if an FDT Instance has described it.
+    pub uri: Option<String>,
+    /// Bytes that have arrived.
+    pub received_bytes: u64,
+    /// Bytes as transported.
+    pub transfer_length: u64,
+}
+
 /// Takes datagrams, from wherever: a shard's sockets, a recording, a benchmark's memory.
 pub struct Intake {
-    pub(super) shared: Arc<Shared>,
+    context: ReceiveContext,
     delivery: Delivery<CacheStorage>,
     finishing: Option<FinishQueue>,
     /// Where finished work is reported.
     pub(super) reply: Reply,
     pub(super) repairs: Option<RepairQueue>,
-    /// The date, for what expires; a recording has none.
-    pub(super) wall: fn() -> Option<WallTime>,
+    /// The date, for what expires.
+    wall: fn() -> Option<WallTime>,
     /// [`crate::store::Store::losses`] when delivery last looked.
     store_losses: u64,
 }
 
 impl Intake {
-    /// An intake that has received nothing. Without a queue for finishing, work is polled by [`Intake::poll_work`].
+    /// An intake that has received nothing. Without a queue for finishing, work is done by [`Intake::finish_here`].
     pub fn new(
-        shared: Arc<Shared>,
+        context: ReceiveContext,
         options: Options,
         rules: Arc<RuleBook>,
         finishing: Option<FinishQueue>,
     ) -> Self {
-        let storage = CacheStorage { shared: Arc::clone(&shared), writes: WriteBehind::default() };
+        let storage = CacheStorage { context: context.clone(), writes: WriteBehind::default() };
         Self {
-            shared,
+            context,
             delivery: Delivery::new(options, storage, rules),
             finishing,
             reply: Arc::new(|_| {}),
@@ -50,6 +64,12 @@ impl Intake {
             wall: clock::trusted_wall,
             store_losses: 0,
         }
+    }
+
+    /// Takes the date as unknown: nothing expires by it.
+    pub fn without_date(mut self) -> Self {
+        self.wall = || None;
+        self
     }
 
     /// Says where answers of the finishing pool go.
@@ -88,7 +108,7 @@ impl Intake {
 
     /// Looks at what time has done.
     pub fn tick(&mut self, now: Instant) {
-        let losses = self.shared.store.losses();
+        let losses = self.context.store.losses();
         if std::mem::replace(&mut self.store_losses, losses) != losses {
             self.delivery.handle_evictions();
         }
@@ -107,8 +127,8 @@ impl Intake {
         self.give_out(None);
     }
 
-    pub(super) fn close_sessions(&mut self, now: Instant, keep: impl FnMut(&SessionKey) -> bool) {
-        self.delivery.close_sessions(now, keep);
+    pub(super) fn close_sessions(&mut self, keep: impl FnMut(&SessionKey) -> bool) {
+        self.delivery.close_sessions(keep);
         self.give_out(None);
     }
 
@@ -130,14 +150,36 @@ impl Intake {
         self.give_out(Some(now));
     }
 
-    /// The state machine.
-    pub(super) const fn delivery(&self) -> &Delivery<CacheStorage> {
-        &self.delivery
+    /// All counters since the start.
+    pub fn totals(&self) -> Totals {
+        self.delivery.totals()
     }
 
-    /// The next piece of work, where there is no pool.
-    pub(super) fn poll_work(&mut self) -> Option<CacheWork> {
-        self.delivery.poll_work(|_| true)
+    /// The objects under reassembly.
+    pub fn incomplete(&self) -> impl Iterator<Item = Incomplete> {
+        self.delivery.incomplete().map(|(session, object)| Incomplete {
+            object: ObjectRef { session, toi: object.toi() },
+            uri: object.file().map(|file| file.content_location.clone()),
+            received_bytes: object.received().received_bytes(),
+            transfer_length: object.received().length(),
+        })
+    }
+
+    /// Does all work in this thread, where there is no pool. Gives the number of objects that were rejected.
+    pub fn finish_here(&mut self, now: Instant, sink: &mut dyn FinishSink) -> u64 {
+        let mut rejected = 0;
+        while let Some(work) = self.delivery.poll_work(|_| true) {
+            let answer = match finish(&self.context, work, sink) {
+                Some(Answer::Verified(object, result)) => {
+                    rejected += u64::from(result.is_err());
+                    Command::Verified(object, result)
+                }
+                Some(Answer::Decoded(object, sbn, decoded)) => Command::Decoded(object, sbn, decoded, None),
+                None => continue,
+            };
+            self.object_command(now, answer);
+        }
+        rejected
     }
 
     /// Hands on work, repair requests and changes.
@@ -169,22 +211,22 @@ impl Intake {
 
     #[cold]
     fn change(&self, change: Change<super::storage::ObjectSpace>) {
-        let shared = &self.shared;
+        let ReceiveContext { names, flights, .. } = &self.context;
         match change {
             Change::Announced(session, files) => {
                 for file in files {
-                    let Ok(key) = shared.key_of(&session, &file.content_location) else { continue };
+                    let Ok(key) = names.key_of(&session, &file.content_location) else { continue };
                     let (digest, length) = (file.object_digest(), file.object_length());
                     let version = file.version();
                     let content_type = file.content_type.clone();
                     let ignored_query = file.ignored_query.clone();
                     let announced = Announced { digest, length, content_type, version, ignored_query };
-                    shared.flights.announce(key, ObjectRef { session, toi: file.toi }, announced);
+                    flights.announce(key, ObjectRef { session, toi: file.toi }, announced);
                 }
             }
             Change::Withdrawn(object, file) => {
-                if let Ok(key) = shared.key_of(&object.session, &file.content_location) {
-                    shared.flights.retract(key.as_str(), &object);
+                if let Ok(key) = names.key_of(&object.session, &file.content_location) {
+                    flights.retract(key.as_str(), &object);
                 }
             }
             Change::Unusable(_, file) => {
@@ -209,8 +251,8 @@ impl Intake {
     }
 
     /// Publishes the statistics as they are now.
-    pub(super) fn publish_stats(&self, number: usize) {
-        self.shared.stats.set(number, self.delivery.totals(), self.delivery.sessions().collect());
+    pub fn publish_stats(&self, number: usize) {
+        self.context.stats.set(number, self.totals(), self.delivery.sessions().collect());
     }
 }
 

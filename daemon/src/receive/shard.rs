@@ -9,13 +9,14 @@ use std::sync::mpsc::{self, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::Shared;
+use super::ReceiveContext;
 use super::command::Command;
 use super::finishing::Finishing;
 use super::intake::{Intake, RepairQueue};
 use crate::clock;
 use crate::delivery::{Options, RuleBook, SessionFilter};
 use crate::source::{Batch, Poll, ReceiveSocket, SourceError, Waker};
+use crate::vitals::{Sign, Vitals};
 
 /// Commands waiting for a shard. Repair sends pieces of 256 KiB and waits when it is full.
 const COMMANDS: usize = 256;
@@ -90,6 +91,7 @@ struct Listening {
 pub struct Shard {
     intake: Intake,
     number: usize,
+    sign: Arc<Sign>,
     sockets: HashMap<u64, Listening>,
     expected: Arc<HashMap<SocketAddr, SessionFilter>>,
     next_token: u64,
@@ -105,7 +107,8 @@ impl Shard {
     /// If no thread or descriptor is available.
     pub fn start(
         number: usize,
-        shared: Arc<Shared>,
+        context: ReceiveContext,
+        vitals: &Vitals,
         options: Options,
         rules: Arc<RuleBook>,
         finishing: &Finishing,
@@ -114,7 +117,7 @@ impl Shard {
         let poll = Poll::new()?;
         let waker = poll.waker();
         let (commands, heard) = sync_channel(COMMANDS);
-        let mut intake = Intake::new(shared, options, rules, Some(finishing.queue()));
+        let mut intake = Intake::new(context, options, rules, Some(finishing.queue()));
         intake.repairs = Some(repairs);
         let sender = ShardSender { commands: commands.clone(), waker: waker.clone() };
         intake.reply_to(move |answer| {
@@ -123,6 +126,7 @@ impl Shard {
         let shard = Self {
             intake,
             number,
+            sign: vitals.watch(format!("receive-{number}"), clock::now()),
             sockets: HashMap::new(),
             expected: Arc::default(),
             next_token: 0,
@@ -137,8 +141,6 @@ impl Shard {
 
     fn run(mut self) {
         let mut next_tick = clock::now() + TICK;
-        let vitals = &self.intake.shared.vitals;
-        let sign = vitals.watch(format!("receive-{}", self.number), clock::now());
         loop {
             loop {
                 match self.commands.try_recv() {
@@ -153,7 +155,7 @@ impl Shard {
             let now = clock::now();
             if now >= next_tick {
                 next_tick = now + TICK;
-                sign.give(now);
+                self.sign.give(now);
                 self.intake.publish_stats(self.number);
             }
             self.intake.tick(now);
@@ -224,12 +226,12 @@ impl Shard {
             Command::Close(group) => {
                 tracing::info!(%group, "no longer listening");
                 self.sockets.retain(|_, listening| *listening.socket.group() != group);
-                self.intake.close_sessions(clock::now(), |key| key.destination != group.address);
+                self.intake.close_sessions(|key| key.destination != group.address);
             }
             Command::Expect(expected) => {
                 self.expected = expected;
                 let (expected, sockets) = (&self.expected, &self.sockets);
-                self.intake.close_sessions(clock::now(), |key| {
+                self.intake.close_sessions(|key| {
                     expected.contains_key(&key.destination)
                         || sockets.values().any(|it| it.socket.group().address == key.destination)
                 });

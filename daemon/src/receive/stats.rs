@@ -1,6 +1,7 @@
 //! Counters of reception, for status and metrics. Published by each shard twice a second.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use carousel::flute::{DropReason, SessionKey};
@@ -10,9 +11,11 @@ use crate::delivery::{LossCounters, SessionStats, Totals};
 /// What one shard has counted.
 type ShardStats = (Totals, BTreeMap<SessionKey, SessionStats>);
 
-/// The statistics of all shards.
+/// The statistics of all shards, and of the carousels in transport streams.
 #[derive(Debug, Default)]
 pub struct ReceiveStats {
+    objects: AtomicU64,
+    repaired: AtomicU64,
     shards: Mutex<BTreeMap<usize, ShardStats>>,
 }
 
@@ -20,6 +23,17 @@ impl ReceiveStats {
     /// A shard's counters as they are now.
     pub fn set(&self, shard: usize, totals: Totals, sessions: BTreeMap<SessionKey, SessionStats>) {
         self.shards().insert(shard, (totals, sessions));
+    }
+
+    /// A carousel completed an object, with parts from an origin or without.
+    pub fn count_object(&self, is_repaired: bool) {
+        self.objects.fetch_add(1, Ordering::Relaxed);
+        self.repaired.fetch_add(u64::from(is_repaired), Ordering::Relaxed);
+    }
+
+    /// Objects that carousels completed, and those of them with parts from an origin.
+    pub fn objects(&self) -> (u64, u64) {
+        (self.objects.load(Ordering::Relaxed), self.repaired.load(Ordering::Relaxed))
     }
 
     /// The sum over shards, of living and ended sessions: no counter of it falls.

@@ -10,11 +10,11 @@ use carousel::mabr::CONFIGURATION_TYPE;
 use carousel::nip::Document;
 use carousel::time::Instant;
 
-use super::Shared;
+use super::ReceiveContext;
 use super::finishing::Checkpoint;
 use super::write_behind::WriteBehind;
-use crate::delivery::{Carried, FailReason, Flight, Lookup, ObjectRef, ObjectStore, Outcome};
-use crate::store::Partial;
+use crate::delivery::{Carried, FailReason, Flight, Flights, Lookup, ObjectRef, ObjectStore, Outcome};
+use crate::store::{Partial, Store};
 
 /// Whether an object is for us and not for players: it steers reception and is never put on the disk, where it would be
 /// written again with every change.
@@ -44,7 +44,7 @@ pub(super) struct FileSpace {
     checkpointed: AtomicU64,
     /// `None` until the object has a name.
     pub(super) flight: Option<Arc<Flight>>,
-    shared: Arc<Shared>,
+    flights: Arc<Flights>,
 }
 
 impl FileSpace {
@@ -75,7 +75,7 @@ impl Drop for FileSpace {
     fn drop(&mut self) {
         // Dropped with a flight: the receiver gave the object up.
         if let Some(flight) = self.flight.take() {
-            self.shared.flights.end(&flight, Outcome::Failed(FailReason::Replaced));
+            self.flights.end(&flight, Outcome::Failed(FailReason::Replaced));
         }
     }
 }
@@ -83,7 +83,7 @@ impl Drop for FileSpace {
 /// The daemon's cache as delivery borrows it.
 #[derive(Debug)]
 pub(super) struct CacheStorage {
-    pub(super) shared: Arc<Shared>,
+    pub(super) context: ReceiveContext,
     pub(super) writes: WriteBehind,
 }
 
@@ -103,15 +103,15 @@ impl ObjectStore for CacheStorage {
 
     #[inline]
     fn lend(&mut self, session: SessionKey) -> SessionStorage<'_> {
-        SessionStorage { shared: &self.shared, session, writes: &mut self.writes }
+        SessionStorage { context: &self.context, session, writes: &mut self.writes }
     }
 
     fn look_up(&self, session: &SessionKey, file: &File) -> Lookup {
         if is_signalling(file) {
             return Lookup::Signalling;
         }
-        match self.shared.key_of(session, &file.content_location) {
-            Ok(key) if holds(&self.shared, key.as_str(), file) => Lookup::Held,
+        match self.context.names.key_of(session, &file.content_location) {
+            Ok(key) if holds(&self.context.store, key.as_str(), file) => Lookup::Held,
             Ok(_) => Lookup::Missing,
             Err(_) => Lookup::Unusable,
         }
@@ -120,9 +120,10 @@ impl ObjectStore for CacheStorage {
     fn still_holds(&self, session: &SessionKey, file: &File) -> bool {
         is_signalling(file)
             || self
-                .shared
+                .context
+                .names
                 .key_of(session, &file.content_location)
-                .is_ok_and(|key| self.shared.store.contains(key.as_str()))
+                .is_ok_and(|key| self.context.store.contains(key.as_str()))
     }
 
     fn flush(&mut self) {
@@ -177,23 +178,23 @@ impl ObjectSpace {
         if let Self::File(space) = self
             && let Some(flight) = space.flight.take()
         {
-            space.shared.flights.end(&flight, Outcome::Failed(reason));
+            space.flights.end(&flight, Outcome::Failed(reason));
         }
     }
 }
 
 /// Whether the cache has just this object already.
-fn holds(shared: &Shared, key: &str, file: &File) -> bool {
+fn holds(store: &Store, key: &str, file: &File) -> bool {
     let (digest, length) = (file.object_digest(), file.object_length());
     let version = file.version();
     // Without a digest, an unchanged length and TOI must do.
-    shared.store.holds(key, digest, length.unwrap_or(0), version)
+    store.holds(key, digest, length.unwrap_or(0), version)
 }
 
 /// Lends storage for the objects of one session.
 #[derive(Debug)]
 pub(super) struct SessionStorage<'a> {
-    shared: &'a Arc<Shared>,
+    context: &'a ReceiveContext,
     session: SessionKey,
     writes: &'a mut WriteBehind,
 }
@@ -201,14 +202,17 @@ pub(super) struct SessionStorage<'a> {
 impl SessionStorage<'_> {
     /// Whether the cache has just this object already.
     fn holds(&self, file: &File) -> Result<bool, Refusal> {
-        let key =
-            self.shared.key_of(&self.session, &file.content_location).map_err(|_| Refusal::NotWanted)?;
-        Ok(holds(self.shared, key.as_str(), file))
+        let key = self
+            .context
+            .names
+            .key_of(&self.session, &file.content_location)
+            .map_err(|_| Refusal::NotWanted)?;
+        Ok(holds(&self.context.store, key.as_str(), file))
     }
 
     /// What tells an object of an earlier run again: name, digest, length and symbols. `None` if it has no digest.
     fn identity(&self, file: &File, request: &OpenRequest<'_>) -> Option<Digest> {
-        let key = self.shared.key_of(&self.session, &file.content_location).ok()?;
+        let key = self.context.names.key_of(&self.session, &file.content_location).ok()?;
         let digest = file
             .content_digest
             .map(|digest| digest.0.to_vec())
@@ -223,9 +227,12 @@ impl SessionStorage<'_> {
     }
 
     fn flight_of(&self, file: &Arc<File>, space: &FileSpace) -> Result<Arc<Flight>, Refusal> {
-        let key =
-            self.shared.key_of(&self.session, &file.content_location).map_err(|_| Refusal::NotWanted)?;
-        let from_origin = self.shared.flights.get(key.as_str()).filter(|flight| flight.symbols().is_none());
+        let key = self
+            .context
+            .names
+            .key_of(&self.session, &file.content_location)
+            .map_err(|_| Refusal::NotWanted)?;
+        let from_origin = self.context.flights.get(key.as_str()).filter(|flight| flight.symbols().is_none());
         if from_origin.is_some_and(|flight| flight.goes_before_carousel()) {
             // Soon it will be held. An origin that trickles gives way at the next offer, after `refused_retry`.
             return Err(Refusal::NoRoom);
@@ -234,7 +241,7 @@ impl SessionStorage<'_> {
         let carried = Carried { object, file: Arc::clone(file) };
         let (partial, received) = (Arc::clone(&space.partial), Arc::clone(&space.received));
         let flight = Arc::new(Flight::of_symbols(key, carried, partial, received));
-        self.shared.flights.replace(Arc::clone(&flight)).ok_or(Refusal::NoRoom)?;
+        self.context.flights.replace(Arc::clone(&flight)).ok_or(Refusal::NoRoom)?;
         Ok(flight)
     }
 }
@@ -256,13 +263,13 @@ impl Storage for SessionStorage<'_> {
                 return Err(Refusal::Held);
             }
         }
-        let store = &self.shared.store;
+        let store = &self.context.store;
         let created = match request.file {
             Some(file) => {
-                let wish = super::finishing::wish(self.shared, self.session, file);
+                let placement = super::finishing::placement(self.context, self.session, file);
                 match self.identity(file, request) {
-                    Some(identity) => store.create_resumable(&identity, request.received, wish),
-                    None => store.create(request.length, wish),
+                    Some(identity) => store.create_resumable(&identity, request.received, placement),
+                    None => store.create(request.length, placement),
                 }
             }
             None => store.create_unnamed(request.length),
@@ -273,9 +280,9 @@ impl Storage for SessionStorage<'_> {
         })?;
         let received = Arc::clone(request.received);
         let checkpointed = AtomicU64::new(received.received());
-        let shared = Arc::clone(self.shared);
+        let flights = Arc::clone(&self.context.flights);
         let mut space =
-            FileSpace { partial: Arc::new(partial), received, checkpointed, flight: None, shared };
+            FileSpace { partial: Arc::new(partial), received, checkpointed, flight: None, flights };
         if let Some(file) = request.file {
             space.flight = Some(self.flight_of(file, &space)?);
         }

@@ -5,18 +5,18 @@ use std::sync::{Arc, Mutex};
 use carousel::digest::Digest;
 use carousel::flute::{File, SessionKey};
 use carousel::lct::{Toi, Tsi};
-use carousel::time::Instant;
 
 use super::finishing::{Answer, CacheWork, finish};
 use super::storage::ObjectSpace;
 use super::*;
-use crate::delivery::{RejectReason, Verify, Work};
+use crate::delivery::{ObjectRef, RejectReason, Verify, Work};
+use crate::signalling::Document;
 
-fn shared(folder: &tempfile::TempDir) -> Arc<Shared> {
+fn context(folder: &tempfile::TempDir) -> ReceiveContext {
     let mut config = crate::store::StoreConfig { path: folder.path().join("cache"), ..Default::default() };
     config.reserve_bytes = 0;
     let (store, _) = Store::open(&config).unwrap();
-    Shared::new(store, Flights::new())
+    ReceiveContext::new(store)
 }
 
 fn object(toi: u128) -> ObjectRef {
@@ -47,15 +47,10 @@ impl FinishSink for Kept {
     }
 }
 
-fn document(name: &str) -> Document {
-    let (name, content_type) = (name.to_owned(), None);
-    Document { object: object(1), name, content_type, bytes: b"x".to_vec() }
-}
-
 #[test]
 fn work_is_bounded_by_its_bytes_and_room_comes_back() {
     let folder = tempfile::tempdir().unwrap();
-    let finishing = Finishing::with_workers(0, &shared(&folder), &Kept::default()).unwrap();
+    let finishing = Finishing::with_workers(0, &context(&folder), &Kept::default()).unwrap();
     let queue = finishing.queue();
     // Never written to: the system lends no memory for it.
     let work = |bytes: u64| verification(vec![0; bytes as usize], Digest::of(b""));
@@ -76,35 +71,16 @@ fn work_is_bounded_by_its_bytes_and_room_comes_back() {
 #[test]
 fn bytes_are_handed_on_only_if_their_digest_is_right() {
     let folder = tempfile::tempdir().unwrap();
-    let (shared, mut kept) = (shared(&folder), Kept::default());
+    let (context, mut kept) = (context(&folder), Kept::default());
     let right = b"<configuration/>".to_vec();
-    let answer = finish(&shared, verification(right.clone(), Digest::of(&right)), &mut kept);
+    let answer = finish(&context, verification(right.clone(), Digest::of(&right)), &mut kept);
     assert!(matches!(answer, Some(Answer::Verified(it, Ok(()))) if it == object(1)));
     for at in 0..right.len() {
         let mut wrong = right.clone();
         wrong[at] ^= 1;
-        let answer = finish(&shared, verification(wrong, Digest::of(&right)), &mut kept);
+        let answer = finish(&context, verification(wrong, Digest::of(&right)), &mut kept);
         assert!(matches!(answer, Some(Answer::Verified(_, Err(RejectReason::Verify)))), "byte {at}");
     }
     let documents = kept.0.lock().unwrap();
     assert_eq!(documents.iter().map(|it| &it.bytes).collect::<Vec<_>>(), [&right]);
-}
-
-#[test]
-fn documents_make_room_for_others_and_are_forgotten() {
-    let folder = tempfile::tempdir().unwrap();
-    let shared = shared(&folder);
-    let key = |number: usize| format!("h/{number}.xml");
-    let begin = Instant::from_nanos(0);
-    for number in 0..10_000 {
-        let now = begin + Duration::from_secs(number as u64);
-        shared.keep_document(now, document(&format!("http://h/{number}.xml")));
-        assert!(shared.document(&key(number)).is_some(), "{number}");
-    }
-    let held = (0..10_000).filter(|number| shared.document(&key(*number)).is_some());
-    assert_eq!(held.collect::<Vec<_>>(), (10_000 - MAX_DOCUMENTS..10_000).collect::<Vec<_>>());
-    let later = begin + Duration::from_secs(10_000) + DOCUMENT_LIFE;
-    shared.keep_document(later, document("http://h/last.xml"));
-    assert!(shared.document(&key(9999)).is_none(), "not repeated for its life");
-    assert!(shared.document("h/last.xml").is_some());
 }

@@ -25,10 +25,13 @@ use tokio::sync::{Semaphore, mpsc};
 pub use options::Repair;
 
 use crate::delivery::{
-    Announced, FailReason, ObjectRef, Outcome, RepairError, RepairRequest, RuleBook, Wanted, signalled_urls,
+    Announced, FailReason, Flights, ObjectRef, Outcome, RepairError, RepairRequest, RuleBook, Wanted,
+    signalled_urls,
 };
 use crate::origin::{Ask, Client, FillResult, Filler, OriginError, Origins};
-use crate::receive::{Command, ShardSender, Shared, shard_of};
+use crate::receive::{Command, ShardSender, shard_of};
+use crate::signalling::Names;
+use crate::store::Store;
 
 /// How long a fill may make no progress.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -60,8 +63,12 @@ pub struct Repairer {
 /// What a [`Repairer`] uses of the rest of the daemon.
 #[derive(Debug)]
 pub struct RepairContext {
-    /// Cache and flights.
-    pub shared: Arc<Shared>,
+    /// The cache.
+    pub store: Store,
+    /// Objects in flight.
+    pub flights: Arc<Flights>,
+    /// Names of objects.
+    pub names: Arc<Names>,
     /// URLs of objects.
     pub origins: Arc<Origins>,
     /// Fetches ranges.
@@ -184,15 +191,15 @@ impl Repairer {
         let key = self.key(object, file).map_err(|_| RepairError::NoOrigin)?;
         let announced = announced(file);
         let length = announced.length.unwrap_or(0);
-        let shared = &self.around.shared;
-        if shared.store.holds(key.as_str(), announced.digest, length, announced.version) {
+        let RepairContext { store, flights, .. } = &self.around;
+        if store.holds(key.as_str(), announced.digest, length, announced.version) {
             return Err(RepairError::NotNeeded);
         }
         let url = self.urls(object, file).into_iter().next().ok_or(RepairError::NoOrigin)?;
-        let flight = shared.flights.get(key.as_str());
+        let flight = flights.get(key.as_str());
         if let Some(flight) = flight.filter(|it| it.carried().is_some_and(|it| it.object == object)) {
             // Its place in the table is needed; clients that wait look again and find the fill.
-            shared.flights.end(&flight, Outcome::Failed(FailReason::Replaced));
+            flights.end(&flight, Outcome::Failed(FailReason::Replaced));
         }
         let ask = Ask { announced: Some(announced), is_our_own: true, ..Ask::default() };
         match self.around.filler.fill(&key, url, ask).await {
@@ -212,20 +219,20 @@ impl Repairer {
     }
 
     fn key(&self, object: ObjectRef, file: &File) -> Result<ObjectKey, carousel::name::NameError> {
-        self.around.shared.key_of(&object.session, &file.content_location)
+        self.around.names.key_of(&object.session, &file.content_location)
     }
 
     /// Where its bytes are available, best first: an `[[origin]]` of our own, what the sender says, its own URI.
     fn urls(&self, object: ObjectRef, file: &File) -> Vec<String> {
         let name = range_of_name(&file.content_location).map_or(&*file.content_location, |(whole, _)| whole);
-        let RepairContext { shared, origins, rules, .. } = &self.around;
+        let RepairContext { names, origins, rules, .. } = &self.around;
         let mut urls: Vec<String> = Vec::new();
-        let Ok(key) = shared.key_of(&object.session, name) else { return urls };
+        let Ok(key) = names.key_of(&object.session, name) else { return urls };
         urls.extend(origins.configured_url(&key));
         if let Some(rule) = rules.get(&object.session) {
             urls.extend(signalled_urls(&rule, name, random()));
         }
-        urls.extend(origins.url_for_announced(&key, shared.url_of(name).as_deref().unwrap_or(name)));
+        urls.extend(origins.url_for_announced(&key, names.url_of(name).as_deref().unwrap_or(name)));
         let mut seen = Vec::with_capacity(urls.len());
         urls.retain(|url| {
             !seen.contains(url) && {

@@ -19,7 +19,8 @@ use carousel::nip;
 use crate::clock;
 use crate::delivery::{RuleBook, SessionFilter};
 use crate::origin::Origins;
-use crate::receive::{Command, Document, FinishSink, ShardSender, Shared, shard_of};
+use crate::receive::{Command, FinishSink, ShardSender, shard_of};
+use crate::signalling::{Document, Documents, Names};
 use crate::source::{GroupSpec, ReceiveSocket};
 
 pub use options::{Receive, Session, SessionOptions};
@@ -72,8 +73,10 @@ impl FinishSink for SessionCommands {
 /// What the thread needs of the others.
 #[derive(Debug)]
 pub struct SessionContext {
-    /// The receive side.
-    pub shared: Arc<Shared>,
+    /// Gets the aliases of the configurations in force.
+    pub names: Arc<Names>,
+    /// Gets the documents.
+    pub documents: Arc<Documents>,
     /// Told of base URLs.
     pub origins: Arc<Origins>,
     /// Told of repair parameters.
@@ -203,7 +206,10 @@ impl Control {
         } else {
             tracing::debug!(%from, name = document.name, bytes = document.bytes.len(), "signalling");
         }
-        self.around.shared.keep_document(clock::now(), document);
+        let SessionContext { names, documents, .. } = &self.around;
+        if let Ok(key) = names.key_of(&document.object.session, &document.name) {
+            documents.keep(clock::now(), &key, document);
+        }
     }
 
     fn reload(&mut self, config: &SessionOptions) {
@@ -217,8 +223,7 @@ impl Control {
 
     /// Makes sockets, aliases, origins and repair rules what the directory says.
     fn apply(&mut self) {
-        let shared = &self.around.shared;
-        shared.set_aliases(self.directory.aliases().clone());
+        self.around.names.set_aliases(self.directory.aliases().clone());
         let repairs = || self.directory.sessions().iter().filter_map(|it| Some((it, it.repair.as_ref()?)));
         self.around.origins.set_signalled(repairs().flat_map(|(_, repair)| {
             repair.base_urls.iter().filter(|(_, weight)| *weight > 0).map(|(url, _)| url.clone())

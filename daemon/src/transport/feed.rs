@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use carousel::Digest;
 use carousel::dsmcc::delivery::{CarouselFile, Content, Event};
@@ -19,8 +18,9 @@ use serde_json::{Value, json};
 use super::modules::{Modules, Whole};
 use super::stats::{CarouselState, StreamState};
 use crate::clock;
-use crate::receive::Shared;
-use crate::store::{CameBy, Frozen, ObjectMeta, ObjectUri, StoreError, StoredObject, Wish};
+use crate::manifests::Manifests;
+use crate::receive::ReceiveStats;
+use crate::store::{CameBy, Frozen, ObjectMeta, ObjectUri, Store, StoreError, StoredObject, Wish};
 
 /// What came out of a stream.
 pub trait Heard {
@@ -60,7 +60,9 @@ const MOST_LOOKS: u32 = 5;
 /// See the module head.
 #[derive(Debug)]
 pub struct Feed {
-    shared: Arc<Shared>,
+    store: Store,
+    manifests: Arc<Manifests>,
+    stats: Arc<ReceiveStats>,
     base: Option<String>,
     multiplex: Multiplex,
     deframer: Deframer,
@@ -77,10 +79,17 @@ pub struct Feed {
 
 impl Feed {
     /// A stream of which nothing has come.
-    pub fn new(shared: Arc<Shared>, base: Option<String>) -> Self {
-        let store_losses = shared.store.losses();
+    pub fn new(
+        store: Store,
+        manifests: Arc<Manifests>,
+        stats: Arc<ReceiveStats>,
+        base: Option<String>,
+    ) -> Self {
+        let store_losses = store.losses();
         Self {
-            shared,
+            store,
+            manifests,
+            stats,
             base,
             multiplex: Multiplex::default(),
             deframer: Deframer::default(),
@@ -109,7 +118,7 @@ impl Feed {
         self.packets += 1;
         let (carousels, datagrams) = (&mut self.carousels, &mut self.datagrams);
         let fragments = &mut self.fragments;
-        let (too_many, shared, base) = (&mut self.too_many_carousels, &self.shared, &self.base);
+        let (too_many, store, base) = (&mut self.too_many_carousels, &self.store, &self.base);
         let mut changed = None;
         self.multiplex.push(packet, |delivery| match delivery {
             Delivery::Ip(_, packet) => *datagrams += u64::from(hand_on(packet, fragments, heard)),
@@ -120,7 +129,7 @@ impl Feed {
                 }
                 let carousel = carousels.entry(pid).or_insert_with(|| Carousel {
                     receiver: Receiver::default(),
-                    modules: Modules::new(Arc::clone(shared), base.clone()),
+                    modules: Modules::new(store.clone(), base.clone()),
                     keys: BTreeMap::new(),
                     looks: 0,
                 });
@@ -168,14 +177,14 @@ impl Feed {
         let Some(carousel) = self.carousels.get_mut(&pid) else { return };
         while let Some(event) = carousel.receiver.poll_event() {
             let Event::File(file) = event else { continue };
-            match publish(&self.shared, &carousel.modules, &file) {
+            match publish(&self.store, &self.manifests, &carousel.modules, &file) {
                 Ok((key, stored)) => {
                     self.files += 1;
                     for path in &file.paths {
                         carousel.keys.insert(Arc::clone(path), key.clone());
                     }
                     if let Some(stored) = stored {
-                        self.shared.received.fetch_add(1, Ordering::Relaxed);
+                        self.stats.count_object(false);
                         heard.stored(pid, &stored);
                     }
                 }
@@ -200,11 +209,11 @@ impl Feed {
         for carousel in self.carousels.values_mut().filter(|it| it.modules.base.is_none()) {
             carousel.looks += 1;
         }
-        let losses = self.shared.store.losses();
+        let losses = self.store.losses();
         if std::mem::replace(&mut self.store_losses, losses) == losses {
             return;
         }
-        let store = &self.shared.store;
+        let store = &self.store;
         for carousel in self.carousels.values_mut() {
             let keys = &carousel.keys;
             carousel.receiver.forget_unless(|path| keys.get(path).is_none_or(|key| store.contains(key)));
@@ -304,7 +313,8 @@ fn bare_url(tables: &Tables, pid: Pid) -> String {
 
 /// Verifies a file and puts it into the cache; nothing is written if just this is held.
 fn publish(
-    shared: &Shared,
+    store: &Store,
+    manifests: &Manifests,
     modules: &Modules,
     file: &CarouselFile<Whole>,
 ) -> Result<(String, Option<Arc<StoredObject>>), FileDrop> {
@@ -320,10 +330,10 @@ fn publish(
     if description.digest.is_some_and(|own| own != digest) {
         return Err(FileDrop::Digest);
     }
-    if shared.store.holds(key.as_str(), Some(digest), length, version) {
+    if store.holds(key.as_str(), Some(digest), length, version) {
         return Ok((key.as_str().to_owned(), None));
     }
-    let (expires, wish) = fate(shared, key.as_str(), description);
+    let (expires, wish) = fate(store, key.as_str(), description);
     let failed = |err: StoreError| {
         tracing::debug!(%err, "a file of a carousel has no room");
         FileDrop::Store
@@ -332,7 +342,7 @@ fn publish(
     let frozen = match in_place(file) {
         Some(frozen) => frozen,
         None => {
-            let partial = Arc::new(shared.store.create(length, wish).map_err(failed)?);
+            let partial = Arc::new(store.create(length, wish).map_err(failed)?);
             let mut offset = 0;
             for piece in &file.pieces {
                 partial.write_at(offset, piece.bytes()).map_err(|_| FileDrop::Store)?;
@@ -357,17 +367,16 @@ fn publish(
         response: None,
         ignored_query: Default::default(),
     };
-    let stored =
-        shared.store.publish_with(frozen, meta, |object| shared.manifests.learn(object)).map_err(failed)?;
+    let stored = store.publish_with(frozen, meta, |object| manifests.learn(object)).map_err(failed)?;
     Ok((key.as_str().to_owned(), Some(stored)))
 }
 
 /// When an object that comes now is stale, and where it wants to live.
-pub(super) fn fate(shared: &Shared, key: &str, description: &Description) -> (Option<WallTime>, Wish) {
+pub(super) fn fate(store: &Store, key: &str, description: &Description) -> (Option<WallTime>, Wish) {
     let now = clock::steady();
     let expires = description.max_age_s.map(|seconds| now.plus_ms(i64::from(seconds) * 1000));
-    let class = shared.store.class_of(key);
-    (expires, Wish { class, is_short_lived: shared.store.is_short(now, expires) })
+    let class = store.class_of(key);
+    (expires, Wish { class, is_short_lived: store.is_short(now, expires) })
 }
 
 /// The file that a module was put together in, where that is the object's own.

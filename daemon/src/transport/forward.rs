@@ -6,44 +6,10 @@
 use std::net::SocketAddr;
 
 use super::feed::Heard;
-use crate::receive::{Command, ShardSender, shard_of};
+use crate::receive::{AirDatagrams, Command, ShardSender, shard_of};
 
 /// Bytes of a batch: 40 packets.
 const BATCH_BYTES: usize = 64 << 10;
-
-/// Datagrams in one buffer.
-#[derive(Debug, Default)]
-pub struct AirDatagrams {
-    bytes: Vec<u8>,
-    entries: Vec<(SocketAddr, SocketAddr, usize)>,
-}
-
-impl AirDatagrams {
-    fn push(&mut self, source: SocketAddr, destination: SocketAddr, payload: &[u8]) {
-        self.bytes.extend_from_slice(payload);
-        self.entries.push((source, destination, self.bytes.len()));
-    }
-
-    /// Each with source, destination and payload.
-    pub fn iter(&self) -> impl Iterator<Item = (SocketAddr, SocketAddr, &[u8])> {
-        let mut start = 0;
-        self.entries.iter().map(move |&(source, destination, end)| {
-            let payload = &self.bytes[start..end];
-            start = end;
-            (source, destination, payload)
-        })
-    }
-
-    /// How many.
-    pub const fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether there are none.
-    pub const fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-}
 
 /// Hands datagrams to the shards.
 #[derive(Debug)]
@@ -86,7 +52,7 @@ impl Heard for Forward {
         let at = shard_of(&destination, self.shards.len());
         let batch = &mut self.batches[at];
         batch.push(source, destination, payload);
-        if batch.bytes.len() >= BATCH_BYTES {
+        if batch.payload_bytes() >= BATCH_BYTES {
             self.send(at);
         }
     }

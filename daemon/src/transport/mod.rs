@@ -31,7 +31,7 @@ mod thread;
 
 pub use config::{Carrier, TransportStream};
 pub use feed::{Feed, Heard};
-pub use forward::{AirDatagrams, Forward};
+pub use forward::Forward;
 pub use input::Signal;
 pub use stats::{StreamState, TransportStats};
-pub use thread::TransportThread;
+pub use thread::{TransportContext, TransportThread};

@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use carousel::ObjectKey;
 use carousel::dsmcc::{Alone, Description, ModuleStorage};
 
-use crate::receive::Shared;
-use crate::store::{Frozen, Partial};
+use crate::store::{Frozen, Partial, Store};
 
 /// Modules up to this are put together in memory.
 const MAX_MEMORY_MODULE_BYTES: u32 = 1 << 20;
@@ -20,15 +19,15 @@ const MAX_HEAD_BYTES: usize = 4096;
 /// Lends room for modules of one stream.
 #[derive(Debug)]
 pub(super) struct Modules {
-    pub(super) shared: Arc<Shared>,
+    store: Store,
     /// URL before the paths of files that do not say their own, once that is known.
     pub(super) base: Option<String>,
     in_memory: Arc<AtomicUsize>,
 }
 
 impl Modules {
-    pub(super) fn new(shared: Arc<Shared>, base: Option<String>) -> Self {
-        Self { shared, base, in_memory: Arc::default() }
+    pub(super) fn new(store: Store, base: Option<String>) -> Self {
+        Self { store, base, in_memory: Arc::default() }
     }
 
     /// Name of a file as players know it.
@@ -136,11 +135,11 @@ impl ModuleStorage for Modules {
             && before <= MAX_HEAD_BYTES
             && let Some(key) = self.key_of(alone.path, alone.description)
         {
-            let (_, wish) = super::feed::fate(&self.shared, key.as_str(), alone.description);
-            let partial = self.shared.store.create(u64::from(alone.length), wish).ok()?;
+            let (_, wish) = super::feed::fate(&self.store, key.as_str(), alone.description);
+            let partial = self.store.create(u64::from(alone.length), wish).ok()?;
             return Some(Room::File { partial: Arc::new(partial), before, bytes: u64::from(alone.length) });
         }
-        let partial = self.shared.store.create_unnamed(u64::from(bytes)).ok()?;
+        let partial = self.store.create_unnamed(u64::from(bytes)).ok()?;
         Some(Room::File { partial: Arc::new(partial), before: 0, bytes: u64::from(bytes) })
     }
 
@@ -172,7 +171,7 @@ impl ModuleStorage for Modules {
         }
         // A part is no object that could be held; what cannot be named cannot be kept.
         let Some(key) = self.key_of(path, description) else { return false };
-        description.digest.is_none() || !self.shared.store.holds(key.as_str(), description.digest, 0, 0)
+        description.digest.is_none() || !self.store.holds(key.as_str(), description.digest, 0, 0)
     }
 }
 

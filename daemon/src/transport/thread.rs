@@ -14,9 +14,12 @@ use super::config::TransportStream;
 use super::feed::Feed;
 use super::forward::Forward;
 use super::input::{self, Input, Read};
-use super::stats::StreamState;
+use super::stats::{StreamState, TransportStats};
 use crate::clock;
-use crate::receive::{ShardSender, Shared};
+use crate::manifests::Manifests;
+use crate::receive::{ReceiveStats, ShardSender};
+use crate::store::Store;
+use crate::vitals::Vitals;
 
 /// How often state is published, PIDs and signal are looked at.
 const LOOK: Duration = Duration::from_millis(1000);
@@ -32,19 +35,31 @@ const SETTLE: Duration = Duration::from_millis(1000);
 /// Interval at which a waiting thread looks at its stop flag.
 const NAP: Duration = Duration::from_millis(100);
 
-/// What a thread needs of the others.
+/// What the threads use of the rest of the daemon. Clones share it.
 #[derive(Debug, Clone)]
-struct Around {
-    shared: Arc<Shared>,
-    shards: Vec<ShardSender>,
-    interface: String,
-    socket_buffer_bytes: usize,
+pub struct TransportContext {
+    /// The cache.
+    pub store: Store,
+    /// Facts of the manifests in the cache.
+    pub manifests: Arc<Manifests>,
+    /// Counters of reception: objects completed, datagrams of groups that are not received.
+    pub receive_stats: Arc<ReceiveStats>,
+    /// Where each thread publishes the state of its stream.
+    pub stats: Arc<TransportStats>,
+    /// Where each thread gives signs of life.
+    pub vitals: Arc<Vitals>,
+    /// The shards, by number.
+    pub shards: Vec<ShardSender>,
+    /// Interface for groups: name or IPv4 address; empty: the system's choice.
+    pub interface: String,
+    /// Socket buffer asked of the kernel.
+    pub socket_buffer_bytes: usize,
 }
 
 /// The threads of all streams.
 #[derive(Debug)]
 pub struct TransportThread {
-    around: Around,
+    around: TransportContext,
     running: BTreeMap<String, Running>,
 }
 
@@ -60,14 +75,7 @@ impl TransportThread {
     ///
     /// # Errors
     /// If a thread cannot be created.
-    pub fn start(
-        shared: Arc<Shared>,
-        shards: Vec<ShardSender>,
-        streams: &[TransportStream],
-        interface: &str,
-        socket_buffer_bytes: usize,
-    ) -> std::io::Result<Self> {
-        let around = Around { shared, shards, interface: interface.to_owned(), socket_buffer_bytes };
+    pub fn start(around: TransportContext, streams: &[TransportStream]) -> std::io::Result<Self> {
         let mut threads = Self { around, running: BTreeMap::new() };
         threads.set(streams)?;
         Ok(threads)
@@ -84,7 +92,7 @@ impl TransportThread {
         for from in gone {
             if let Some(running) = self.running.remove(&from) {
                 end(vec![running]);
-                self.around.shared.transport.remove(&from);
+                self.around.stats.remove(&from);
             }
         }
         for stream in streams {
@@ -118,18 +126,20 @@ fn end(all: Vec<Running>) {
     }
 }
 
-fn run(around: &Around, stream: &TransportStream, stop: &AtomicBool) {
+fn run(around: &TransportContext, stream: &TransportStream, stop: &AtomicBool) {
     let from = stream.from.to_string();
-    let mut feed = Feed::new(Arc::clone(&around.shared), stream.base.clone());
+    let TransportContext { store, manifests, receive_stats, .. } = around;
+    let mut feed =
+        Feed::new(store.clone(), Arc::clone(manifests), Arc::clone(receive_stats), stream.base.clone());
     let mut forward = Forward::new(around.shards.clone());
     let mut state = StreamState::default();
-    let sign = around.shared.vitals.watch(format!("transport {from}"), clock::now());
+    let sign = around.vitals.watch(format!("transport {from}"), clock::now());
     let mut wait_until = Instant::from_nanos(0);
     let mut passes = 0;
     while !stop.load(Ordering::Relaxed) {
         sign.give(clock::now());
         if clock::now() < wait_until {
-            std::thread::sleep(NAP);
+            clock::sleep(NAP);
             continue;
         }
         let before = untaken(around, &forward);
@@ -147,15 +157,15 @@ fn run(around: &Around, stream: &TransportStream, stop: &AtomicBool) {
         match result {
             Ok(()) => {
                 // A recording is over.
-                around.shared.transport.set(&from, state.clone());
+                around.stats.set(&from, state.clone());
                 passes += 1;
-                std::thread::sleep(SETTLE);
+                clock::sleep(SETTLE);
                 if passes < PASSES && untaken(around, &forward) > before {
                     continue;
                 }
                 while !stop.load(Ordering::Relaxed) {
                     sign.give(clock::now());
-                    std::thread::sleep(NAP);
+                    clock::sleep(NAP);
                 }
             }
             Err(why) => {
@@ -163,7 +173,7 @@ fn run(around: &Around, stream: &TransportStream, stop: &AtomicBool) {
                     tracing::error!(from, "{why}; trying again every {} s", RETRY.as_secs());
                 }
                 state.error = Some(why);
-                around.shared.transport.set(&from, state.clone());
+                around.stats.set(&from, state.clone());
                 wait_until = clock::now() + RETRY;
             }
         }
@@ -171,8 +181,8 @@ fn run(around: &Around, stream: &TransportStream, stop: &AtomicBool) {
 }
 
 /// Datagrams for groups that were not joined, or for which shards had no room.
-fn untaken(around: &Around, forward: &Forward) -> u64 {
-    around.shared.stats.losses().other_group + forward.lost()
+fn untaken(around: &TransportContext, forward: &Forward) -> u64 {
+    around.receive_stats.losses().other_group + forward.lost()
 }
 
 /// One opened input.
@@ -180,7 +190,7 @@ struct Turn<'a> {
     feed: &'a mut Feed,
     forward: &'a mut Forward,
     state: &'a mut StreamState,
-    around: &'a Around,
+    around: &'a TransportContext,
     from: &'a str,
 }
 
@@ -223,7 +233,7 @@ impl Turn<'_> {
             if let Some(unwrap) = input.unwrap() {
                 self.state.unwrapped(unwrap);
             }
-            self.around.shared.transport.set(self.from, self.state.clone());
+            self.around.stats.set(self.from, self.state.clone());
         }
         Ok(())
     }

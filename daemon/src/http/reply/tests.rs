@@ -2,7 +2,7 @@ use carousel::digest::Digest;
 use carousel::time::WallTime;
 
 use super::*;
-use crate::receive::Document;
+use crate::signalling::Document;
 
 fn head(bytes: usize) -> Head {
     let object = crate::delivery::ObjectRef {

@@ -1,4 +1,4 @@
-//! Feeds a recording through the receive path into the cache.
+//! Replay of a recording through the receive path into the cache: `skycached replay`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,10 +17,10 @@ use carousel::ts::stream::Packets;
 use carousel::ts::{PACKET_BYTES, Pid};
 use serde_json::{Value, json};
 
-use super::finishing::{Answer, Document, FinishSink, finish};
-use super::intake::Intake;
-use super::{Command, ObjectRef, Shared};
-use crate::delivery::{Options, SessionFilter};
+use crate::delivery::{ObjectRef, Options, SessionFilter};
+use crate::receive::{FinishSink, Intake, ReceiveContext};
+use crate::signalling::Document;
+use crate::status::{object_json, session_json};
 use crate::store::StoredObject;
 use crate::transport::{Feed, Heard, StreamState};
 
@@ -40,7 +40,7 @@ struct Collected {
 
 impl FinishSink for Collected {
     fn stored(&mut self, object: ObjectRef, stored: &StoredObject) {
-        self.objects.push(sent(object, crate::status::object_json(stored)));
+        self.objects.push(sent(object, object_json(stored)));
     }
     fn document(&mut self, document: Document) {
         let json = json!({
@@ -64,7 +64,7 @@ fn sent(object: ObjectRef, mut json: Value) -> Value {
 
 /// A recording on its way into the cache.
 struct Replay<'a> {
-    shared: &'a Arc<Shared>,
+    context: &'a ReceiveContext,
     directory: &'a mut Directory,
     intake: Intake,
     filter: SessionFilter,
@@ -90,7 +90,7 @@ impl Heard for FromAir {
     }
 
     fn stored(&mut self, pid: Pid, stored: &StoredObject) {
-        let mut json = crate::status::object_json(stored);
+        let mut json = object_json(stored);
         json["pid"] = pid.get().into();
         self.objects.push(json);
     }
@@ -108,7 +108,7 @@ impl Replay<'_> {
             return self.packet(time_ns, source, destination, payload);
         }
         let mut heard = FromAir::default();
-        let (unwrap, feed) = stream(&mut self.streams, self.shared, self.base.as_ref(), Some(destination));
+        let (unwrap, feed) = stream(&mut self.streams, self.context, self.base.as_ref(), Some(destination));
         unwrap.datagram(payload, &mut |unit| match unit {
             Unit::Packet(packet) => feed.packet(packet, &mut heard),
             Unit::Frame(frame) => feed.frame(frame, &mut heard),
@@ -119,7 +119,7 @@ impl Replay<'_> {
     /// Takes a packet of a transport stream in a file.
     fn ts_packet(&mut self, packet: &[u8; PACKET_BYTES]) {
         let mut heard = FromAir::default();
-        let (_, feed) = stream(&mut self.streams, self.shared, self.base.as_ref(), None);
+        let (_, feed) = stream(&mut self.streams, self.context, self.base.as_ref(), None);
         feed.packet(packet, &mut heard);
         if !heard.datagrams.is_empty() || !heard.objects.is_empty() {
             self.heard(0, heard);
@@ -139,22 +139,12 @@ impl Replay<'_> {
         let collected = &mut self.collected;
         self.intake.datagram(now, source, destination, &self.filter, payload);
         self.intake.end_batch();
-        while let Some(work) = self.intake.poll_work() {
-            let answer = match finish(self.shared, work, collected) {
-                Some(Answer::Verified(object, result)) => {
-                    self.rejected += u64::from(result.is_err());
-                    Command::Verified(object, result)
-                }
-                Some(Answer::Decoded(object, sbn, decoded)) => Command::Decoded(object, sbn, decoded, None),
-                None => continue,
-            };
-            self.intake.object_command(now, answer);
-        }
+        self.rejected += self.intake.finish_here(now, collected);
         for document in collected.documents.drain(..) {
             self.documents += 1;
             let from = document.object.session.source;
             if self.directory.document(from, &document.name, &document.bytes).is_ok() {
-                self.shared.set_aliases(self.directory.aliases().clone());
+                self.context.names.set_aliases(self.directory.aliases().clone());
             }
         }
     }
@@ -163,37 +153,34 @@ impl Replay<'_> {
     fn finish(&mut self) {
         for destination in self.streams.keys().copied().collect::<Vec<_>>() {
             let mut heard = FromAir::default();
-            stream(&mut self.streams, self.shared, None, destination).1.finish(&mut heard);
+            stream(&mut self.streams, self.context, None, destination).1.finish(&mut heard);
             self.heard(0, heard);
         }
     }
 
     fn summary(mut self, truncated: bool) -> Value {
         self.finish();
-        let incomplete = self.intake.delivery().incomplete().map(|(key, object)| {
-            json!({
-                "uri": object.file().map(|file| file.content_location.clone()),
-                "group": key.destination.ip().to_string(), "port": key.destination.port(), "tsi": key.tsi.0,
-                "toi": object.toi().to_string(), "received": object.received().received_bytes(),
-                "transfer_length": object.received().length(),
-            })
+        let incomplete = self.intake.incomplete().map(|it| {
+            let json = json!({
+                "uri": it.uri, "received": it.received_bytes, "transfer_length": it.transfer_length,
+            });
+            sent(it.object, json)
         });
         let modules = self.streams.values().flat_map(|(_, feed)| feed.incomplete());
         let incomplete: Vec<Value> = incomplete.chain(modules).collect();
         self.intake.publish_stats(0);
-        let sessions: Vec<Value> =
-            self.shared.stats.sessions().iter().map(crate::status::session_json).collect();
+        let sessions: Vec<Value> = self.context.stats.sessions().iter().map(session_json).collect();
         let streams = self.streams.iter().map(|(destination, (unwrap, feed))| {
             let mut state = StreamState::default();
             feed.report(&mut state);
             state.unwrapped(unwrap);
             state.to_json(&destination.map_or_else(|| "file".to_owned(), |it| format!("udp://{it}")))
         });
-        let losses = self.intake.delivery().totals().losses;
+        let losses = self.intake.totals().losses;
         json!({
             "schema": 1, "datagrams": losses.datagrams, "not_alc": losses.not_alc,
             "truncated": truncated, "signalling_documents": self.documents, "rejected": self.rejected,
-            "received": self.shared.received.load(std::sync::atomic::Ordering::Relaxed),
+            "received": self.context.stats.objects().0,
             "transport_streams": streams.collect::<Vec<_>>(), "sessions": sessions,
             "objects": self.collected.objects, "incomplete": incomplete,
         })
@@ -202,11 +189,15 @@ impl Replay<'_> {
 
 fn stream<'a>(
     streams: &'a mut BTreeMap<Option<SocketAddr>, (Unwrap, Feed)>,
-    shared: &Arc<Shared>,
+    context: &ReceiveContext,
     base: Option<&String>,
     destination: Option<SocketAddr>,
 ) -> &'a mut (Unwrap, Feed) {
-    let new = || (Unwrap::default(), Feed::new(Arc::clone(shared), base.cloned()));
+    let ReceiveContext { store, manifests, stats, .. } = context;
+    let new = || {
+        let feed = Feed::new(store.clone(), Arc::clone(manifests), Arc::clone(stats), base.cloned());
+        (Unwrap::default(), feed)
+    };
     streams.entry(destination).or_insert_with(new)
 }
 
@@ -220,7 +211,7 @@ fn stream<'a>(
 pub fn replay(
     path: &Path,
     base: Option<String>,
-    shared: &Arc<Shared>,
+    context: &ReceiveContext,
     directory: &mut Directory,
 ) -> Result<ReplaySummary, String> {
     let failed = |err: std::io::Error| format!("{}: {err}", path.display());
@@ -234,10 +225,9 @@ pub fn replay(
         client_patience: Duration::ZERO,
         seed: 0,
     };
-    let mut intake = Intake::new(Arc::clone(shared), options, Arc::default(), None);
-    intake.wall = || None;
+    let intake = Intake::new(context.clone(), options, Arc::default(), None).without_date();
     let mut replay = Replay {
-        shared,
+        context,
         directory,
         intake,
         filter: SessionFilter::all(),

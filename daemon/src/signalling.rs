@@ -1,0 +1,161 @@
+//! Signalling received: the names that objects have for clients, and the documents themselves.
+//!
+//! The session thread is the writer. Reception, repair and responses read, so a lookup clones at most one `Arc`.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use carousel::flute::SessionKey;
+use carousel::mabr::Aliases;
+use carousel::name::{NameError, ObjectKey};
+use carousel::time::Instant;
+
+use crate::bounded::BoundedMap;
+use crate::delivery::ObjectRef;
+
+carousel::limits! {
+    /// Signalling documents kept for clients and status.
+    pub const MAX_DOCUMENTS: usize = 256, "documents" {
+        why: "A network has a handful; each takes up to 8 MiB.",
+        full: "The document that was received longest ago makes room.",
+        free: "When a document has not been repeated for its life, or a newer one needs the place.",
+        test: "documents_make_room_for_others_and_are_forgotten",
+    }
+
+    /// Time for which a signalling document is kept after it was last received.
+    pub const MAX_DOCUMENT_AGE: Duration = Duration::from_secs(36 * 3600), "s" {
+        why: "Senders repeat theirs every few seconds; a carousel may come round once a day.",
+        full: "The document is removed when the next one is kept.",
+        free: "At once; the next repetition is kept again.",
+        test: "documents_make_room_for_others_and_are_forgotten",
+    }
+}
+
+/// A signalling document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// The session and TOI that brought it.
+    pub object: ObjectRef,
+    /// Its name.
+    pub name: String,
+    /// MIME type.
+    pub content_type: Option<String>,
+    /// Its bytes, decoded.
+    pub bytes: Vec<u8>,
+}
+
+/// Names of objects: from those on the air to the URLs and cache keys under which clients ask for them.
+#[derive(Debug, Default)]
+pub struct Names(RwLock<Arc<Aliases>>);
+
+impl Names {
+    /// Replaces the aliases by those of the configurations in force.
+    pub fn set_aliases(&self, aliases: Aliases) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(aliases);
+    }
+
+    /// The URL under which clients know the object of this name; `None` if no alias applies.
+    pub fn url_of(&self, name: &str) -> Option<String> {
+        // A poisoned lock still holds a complete set of aliases: it is only ever replaced.
+        self.0.read().unwrap_or_else(PoisonError::into_inner).url_of(name)
+    }
+
+    /// The cache key of an object of this name in this session.
+    ///
+    /// # Errors
+    /// If the name cannot be used.
+    pub fn key_of(&self, session: &SessionKey, name: &str) -> Result<ObjectKey, NameError> {
+        let base =
+            carousel::nip::is_announcement_group(session.destination.ip()).then_some(carousel::nip::BASE);
+        ObjectKey::from_name(self.url_of(name).as_deref().unwrap_or(name), base)
+    }
+}
+
+/// Signalling documents by key: at most [`MAX_DOCUMENTS`], for [`MAX_DOCUMENT_AGE`].
+#[derive(Debug)]
+pub struct Documents(Mutex<BoundedMap<String, (Instant, Arc<Document>)>>);
+
+impl Default for Documents {
+    fn default() -> Self {
+        Self(Mutex::new(BoundedMap::new(MAX_DOCUMENTS)))
+    }
+}
+
+impl Documents {
+    /// Keeps a document that was received at `now`. Those that have not been received for long are removed.
+    pub fn keep(&self, now: Instant, key: &ObjectKey, document: Document) {
+        let mut documents = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        documents.retain(|_, (received, _)| now.since(*received) < MAX_DOCUMENT_AGE);
+        documents.insert(key.as_str().to_owned(), (now, Arc::new(document)));
+    }
+
+    /// The document of this key.
+    pub fn get(&self, key: &str) -> Option<Arc<Document>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).map(|(_, it)| Arc::clone(it))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use carousel::lct::{Toi, Tsi};
+
+    use super::*;
+
+    fn session(destination: &str) -> SessionKey {
+        let (source, destination) = ("10.0.0.1".parse().unwrap(), destination.parse().unwrap());
+        SessionKey { source, destination, tsi: Tsi(1) }
+    }
+
+    fn key(number: usize) -> ObjectKey {
+        ObjectKey::from_name(&format!("http://h/{number}.xml"), None).unwrap()
+    }
+
+    fn document(name: &str) -> Document {
+        let object = ObjectRef { session: session("239.0.0.1:6000"), toi: Toi(1) };
+        Document { object, name: name.to_owned(), content_type: None, bytes: b"x".to_vec() }
+    }
+
+    #[test]
+    fn documents_make_room_for_others_and_are_forgotten() {
+        let documents = Documents::default();
+        let begin = Instant::from_nanos(0);
+        for number in 0..10_000 {
+            let now = begin + Duration::from_secs(number as u64);
+            documents.keep(now, &key(number), document("x"));
+            assert!(documents.get(key(number).as_str()).is_some(), "{number}");
+        }
+        let held = (0..10_000).filter(|number| documents.get(key(*number).as_str()).is_some());
+        assert_eq!(held.collect::<Vec<_>>(), (10_000 - MAX_DOCUMENTS..10_000).collect::<Vec<_>>());
+        let later = begin + Duration::from_secs(9_999) + MAX_DOCUMENT_AGE;
+        documents.keep(later, &key(10_000), document("x"));
+        assert!(documents.get(key(9999).as_str()).is_none(), "not repeated for its life");
+        assert!(documents.get(key(10_000).as_str()).is_some());
+    }
+
+    #[test]
+    fn a_document_that_is_repeated_stays() {
+        let documents = Documents::default();
+        let step = MAX_DOCUMENT_AGE - Duration::from_secs(1);
+        let mut now = Instant::from_nanos(0);
+        for number in 0..5 {
+            documents.keep(now, &key(1), document(&number.to_string()));
+            now = now + step;
+            documents.keep(now, &key(2), document("other"));
+            assert_eq!(documents.get(key(1).as_str()).unwrap().name, number.to_string());
+        }
+    }
+
+    #[test]
+    fn relative_names_have_a_base_on_the_announcement_channel_only() {
+        let names = Names::default();
+        let announcement = format!("{}:3937", carousel::nip::ANNOUNCEMENT_V4);
+        let key = names.key_of(&session(&announcement), "urn.xml");
+        assert_eq!(key.unwrap(), ObjectKey::from_name("urn.xml", Some(carousel::nip::BASE)).unwrap());
+        assert_eq!(
+            names.key_of(&session("239.0.0.1:6000"), "urn.xml").ok(),
+            ObjectKey::from_name("urn.xml", None).ok()
+        );
+        assert_eq!(names.url_of("http://h/a"), None);
+        assert!(names.key_of(&session("239.0.0.1:6000"), "a://").is_err());
+    }
+}
