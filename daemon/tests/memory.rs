@@ -121,7 +121,7 @@ impl Reception {
         let source = IpAddr::from(Ipv4Addr::from(0x0a00_0000 + number));
         let profile = SenderProfile { symbol_length: 200, fdt_lifetime_s: 3600, ..SenderProfile::default() };
         let mut sender = Sender::new(Tsi(7), profile, 1, 1);
-        let group = Ipv4Addr::from(0xef01_0000 + number % 1000);
+        let group = Ipv4Addr::from(0xef01_0000 + number % 8);
         let configuration = format!(
             "<MulticastGatewayConfiguration><MulticastGatewayConfigurationTransportSession><EndpointAddress>\
              <NetworkDestinationGroupAddress>{group}</NetworkDestinationGroupAddress><TransportDestinationPort>5\

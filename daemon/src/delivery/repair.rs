@@ -9,7 +9,7 @@
 //!
 //! Everything here is arithmetic on times that are passed in; requests are made elsewhere.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,6 +70,8 @@ pub(super) struct Task {
     pub(super) skips_wait: bool,
     pub(super) needed_by: Option<Instant>,
     timer: Option<(Instant, u64)>,
+    /// Its place among those that wait for a slot.
+    place: Option<Place>,
 }
 
 impl Task {
@@ -82,6 +84,7 @@ impl Task {
             skips_wait: false,
             needed_by,
             timer: None,
+            place: None,
         }
     }
 }
@@ -110,12 +113,21 @@ pub enum Wanted {
     Complete,
 }
 
+/// Order of the objects that wait for a slot: those that a client waits for first, the latest of them before the others; then
+/// the rest as they came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Hurried(std::cmp::Reverse<u64>),
+    Usual(u64),
+}
+
 /// Timers, queue, budget and outcomes of the repairs of one shard.
 #[derive(Debug, Default)]
 pub(super) struct Repairs {
     timers: BTreeMap<(Instant, u64), ObjectRef>,
     serial: u64,
-    due: VecDeque<ObjectRef>,
+    /// Only of tasks that are due: a task that ends takes its place along.
+    due: BTreeMap<Place, ObjectRef>,
     pub(super) tasks: usize,
     pub(super) budget: RetryBudget,
     pub(super) outcomes: [u64; RepairOutcome::ALL.len()],
@@ -146,20 +158,31 @@ impl Repairs {
     }
 
     /// The object waits for a slot; before others if a client waits for it.
-    pub(super) fn push_due(&mut self, object: ObjectRef, is_hurried: bool) {
-        if is_hurried {
-            self.due.push_front(object);
+    pub(super) fn push_due(&mut self, object: ObjectRef, task: &mut Task) {
+        self.clear_place(task);
+        self.serial += 1;
+        let place = if task.needed_by.is_some() {
+            Place::Hurried(std::cmp::Reverse(self.serial))
         } else {
-            self.due.push_back(object);
-        }
+            Place::Usual(self.serial)
+        };
+        task.place = Some(place);
+        self.due.insert(place, object);
     }
 
     pub(super) fn pop_due(&mut self) -> Option<ObjectRef> {
-        let object = self.due.pop_front();
-        if self.due.is_empty() {
-            self.due.shrink_to(16);
+        self.due.pop_first().map(|(_, object)| object)
+    }
+
+    fn clear_place(&mut self, task: &mut Task) {
+        if let Some(place) = task.place.take() {
+            self.due.remove(&place);
         }
-        object
+    }
+
+    #[cfg(test)]
+    pub(super) fn due_count(&self) -> usize {
+        self.due.len()
     }
 
     pub(super) fn has_due(&self) -> bool {
@@ -169,6 +192,7 @@ impl Repairs {
     /// The task is over.
     pub(super) fn end(&mut self, mut task: Task, outcome: Option<RepairOutcome>) {
         self.clear_timer(&mut task);
+        self.clear_place(&mut task);
         self.tasks -= 1;
         if let Some(outcome) = outcome {
             self.count(outcome);

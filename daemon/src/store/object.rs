@@ -66,21 +66,38 @@ pub(super) struct Root {
     pub(super) ledger: Ledger,
     /// Set before a stop: partials are kept, to be resumed at the next start.
     pub(super) is_closing: AtomicBool,
-    /// Objects whose files are mapped, the first mapped first.
-    mapped: Mutex<VecDeque<Weak<StoredObject>>>,
+    mapped: Mutex<Mapped>,
 }
+
+/// Objects whose files are mapped, the first mapped first.
+#[derive(Debug)]
+struct Mapped {
+    objects: VecDeque<Weak<StoredObject>>,
+    /// Entries at which those of objects that are gone are removed: each keeps the memory of its object.
+    sweep_at: usize,
+}
+
+/// Entries below which none are removed.
+const LEAST_SWEPT: usize = 64;
 
 impl Root {
     pub(super) const fn new(folder: PathBuf, disk: Disk, ledger: Ledger) -> Self {
-        Self { folder, disk, ledger, is_closing: AtomicBool::new(false), mapped: Mutex::new(VecDeque::new()) }
+        let mapped = Mutex::new(Mapped { objects: VecDeque::new(), sweep_at: LEAST_SWEPT });
+        Self { folder, disk, ledger, is_closing: AtomicBool::new(false), mapped }
     }
 
     /// Notes a new mapping; the oldest beyond [`MAX_MAPPINGS`] is dropped. Slices in use keep theirs.
     fn mapped(&self, object: &Arc<StoredObject>) {
         let mut mapped = lock(&self.mapped);
-        mapped.push_back(Arc::downgrade(object));
-        while mapped.len() > MAX_MAPPINGS {
-            if let Some(oldest) = mapped.pop_front().and_then(|it| it.upgrade()) {
+        let Mapped { objects, sweep_at } = &mut *mapped;
+        objects.push_back(Arc::downgrade(object));
+        if objects.len() >= *sweep_at {
+            objects.retain(|it| it.strong_count() > 0);
+            *sweep_at = (2 * objects.len()).max(LEAST_SWEPT);
+            objects.shrink_to(*sweep_at);
+        }
+        while objects.len() > MAX_MAPPINGS {
+            if let Some(oldest) = objects.pop_front().and_then(|it| it.upgrade()) {
                 lock(&oldest.mapping).take();
             }
         }

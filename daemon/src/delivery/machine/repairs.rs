@@ -232,7 +232,7 @@ impl<S: ObjectStore> Delivery<S> {
     pub(super) fn due(&mut self, object: ObjectRef, only_holes: bool) {
         let Some(task) = self.objects.get_mut(&object).and_then(|it| it.repair.as_mut()) else { return };
         task.phase = Phase::Due { only_holes };
-        self.repairs.push_due(object, task.needed_by.is_some());
+        self.repairs.push_due(object, task);
     }
 
     /// An attempt failed.

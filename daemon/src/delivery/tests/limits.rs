@@ -144,6 +144,50 @@ fn repairs_beyond_the_limit_are_counted_and_their_places_come_free() {
 }
 
 #[test]
+fn repairs_that_end_before_they_get_a_slot_leave_nothing_behind() {
+    let mut world = world(Origin::None);
+    for at in 0..300 {
+        let toi = world.add(&format!("http://h/{at}"), body(at, 200), &Protection::NONE);
+        world.send_fdt(true);
+        let packet = world.first_packet(toi);
+        world.arrive(&packet);
+        // Nobody has a slot for it, and the carousel brings the rest.
+        world.pass_alone(Duration::from_secs(10));
+        assert!(world.delivery.has_repairs(), "{at}");
+        world.deliver_only(toi);
+        assert!(!world.delivery.has_repairs(), "{at}");
+        world.settle();
+        world.sender.withdraw(toi);
+        world.bodies.remove(&toi);
+    }
+    assert_eq!((world.delivery.repairs.tasks, world.delivery.repairs.due_count()), (0, 0));
+    assert_eq!(repaired(&world, RepairOutcome::NotNeeded), 300);
+    assert_eq!(world.counters().held, 300);
+}
+
+#[test]
+fn those_that_clients_wait_for_get_a_slot_first() {
+    let mut world = world(Origin::None);
+    let tois: Vec<Toi> =
+        (0..4).map(|at| world.add(&format!("http://h/{at}"), body(at, 200), &Protection::NONE)).collect();
+    world.send_fdt(true);
+    for toi in &tois {
+        let packet = world.first_packet(*toi);
+        world.arrive(&packet);
+    }
+    world.pass_alone(Duration::from_secs(1));
+    for toi in [tois[3], tois[1]] {
+        world.delivery.handle_request(world.now, World::object(toi));
+        world.pass_alone(Duration::from_millis(300));
+    }
+    world.pass_alone(Duration::from_secs(10));
+    let asked: Vec<Toi> =
+        std::iter::from_fn(|| world.delivery.poll_repair(world.now)).map(|it| it.object.toi).collect();
+    assert_eq!(asked[..2], [tois[1], tois[3]]);
+    assert_eq!(asked.len(), 4);
+}
+
+#[test]
 fn a_verification_without_a_result_is_counted_as_lost_and_the_object_is_received_again() {
     let mut world = world(Origin::None);
     let toi = world.add("http://h/a", body(1, 1000), &Protection::NONE);
