@@ -21,7 +21,7 @@ use carousel::time::{Clocks as _, VirtualClocks, WallTime};
 use skycache::delivery::{Options, SessionFilter};
 use skycache::receive::{FinishSink, Intake, ReceiveContext};
 use skycache::signalling::{Document, Documents, MAX_DOCUMENT_AGE};
-use skycache::store::{EvictReason, Store, StoreConfig};
+use skycache::store::{Class, ClassRule, EvictReason, Store, StoreConfig};
 
 /// The system's allocator, counting what is allocated and not freed.
 struct Counting;
@@ -53,6 +53,11 @@ unsafe impl GlobalAlloc for Counting {
 const START: WallTime = WallTime::from_unix_ms(1_795_219_200_000);
 const DESTINATION: &str = "239.0.0.1:6000";
 const OBJECT_BYTES: usize = 400;
+
+/// Host of the objects of a session: those of one session in eight are placed on the disk.
+const fn host(number: u32) -> &'static str {
+    if number.is_multiple_of(8) { "disk" } else { "memory" }
+}
 
 /// Collects the documents that finishing hands on.
 #[derive(Default)]
@@ -130,7 +135,7 @@ impl Reception {
         );
         let mut add = |name: &str, content_type: Option<&str>, body: &[u8]| {
             let file = SendFile {
-                content_location: format!("http://h/{number}/{name}"),
+                content_location: format!("http://{}/{number}/{name}", host(number)),
                 content_type: content_type.map(str::to_owned),
                 encoding: Encoding::Identity,
                 content_length: body.len() as u64,
@@ -180,9 +185,9 @@ impl Reception {
             self.session(number);
             self.pass(Duration::from_millis(100));
         }
-        let key = format!("h/{}/a.m4s", numbers.end - 1);
-        assert!(self.context.store.contains(&key), "the last is held like the first");
-        assert!(self.documents.get(&format!("h/{}/config.xml", numbers.end - 1)).is_some());
+        let last = format!("{}/{}", host(numbers.end - 1), numbers.end - 1);
+        assert!(self.context.store.contains(&format!("{last}/a.m4s")), "the last is held like the first");
+        assert!(self.documents.get(&format!("{last}/config.xml")).is_some());
         for _ in 0..200 {
             self.pass(Duration::from_secs(900));
         }
@@ -213,6 +218,7 @@ fn ten_thousand_sessions_leave_no_memory_behind() {
         quota_bytes: 8 << 20,
         reserve_bytes: 0,
         memory_bytes: 1 << 20,
+        classes: vec![ClassRule { base: "http://memory/".to_owned(), class: Class::Low }],
         ..StoreConfig::default()
     };
     let (store, _) = Store::open(&config).unwrap();

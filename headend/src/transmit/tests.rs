@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use carousel::alc::Packet;
 use carousel::lct::Toi;
-use carousel::time::WallTime;
+use carousel::time::{Instant, WallTime};
 
 use super::*;
 use crate::broadcast::tests::{config, open, package};
@@ -15,6 +15,7 @@ const WALL: WallTime = WallTime::from_unix_ms(1_795_219_200_000);
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// Virtual clocks that remember the shortest and the longest sleep, ns.
+#[derive(Debug)]
 struct Sleeps {
     clocks: VirtualClocks,
     shortest: AtomicU64,
@@ -32,8 +33,8 @@ impl Sleeps {
 }
 
 impl Clocks for Sleeps {
-    fn monotonic_ns(&self) -> u64 {
-        self.clocks.monotonic_ns()
+    fn now(&self) -> Instant {
+        self.clocks.now()
     }
 
     fn wall(&self) -> WallTime {
@@ -108,7 +109,7 @@ fn a_recording_of_a_given_length_ends_there_and_keeps_the_rate() {
         transmission(folder.path(), &[1, 2, 3, 4, 5, 6], "", End::At { ns: 3 * SECOND_NS });
     let (clocks, mut notes) = (Sleeps::new(), Notes::default());
     let sent = run(&mut transmission, &clocks, u64::MAX, None, &mut notes);
-    assert!(clocks.monotonic_ns() >= 3 * SECOND_NS);
+    assert!(clocks.now().as_nanos() >= 3 * SECOND_NS);
     assert!(sent.iter().all(|(now_ns, _)| *now_ns < 3 * SECOND_NS));
     // 8 Mbit/s, IP and UDP headers included.
     let bytes: usize = sent.iter().map(|(_, payload)| payload.len() + 28).sum();
