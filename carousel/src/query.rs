@@ -36,7 +36,7 @@ limits! {
         why: "Players add a handful; each costs lookups.",
         full: "Only the full name is looked up.",
         free: "Holds for one request.",
-        test: "none",
+        test: "a_query_beyond_the_limit_is_looked_up_by_its_full_name_only",
     }
 }
 
@@ -295,6 +295,19 @@ mod tests {
 
     fn names(names: &[&str]) -> IgnoredQuery {
         IgnoredQuery::Names(names.iter().map(|&name| name.to_owned()).collect())
+    }
+
+    #[test]
+    fn a_query_beyond_the_limit_is_looked_up_by_its_full_name_only() {
+        let with = |count: usize| {
+            let query: Vec<String> = (0..count).map(|at| format!("p{at}={at}")).collect();
+            let key = ObjectKey::from_name(&format!("http://h/a?{}", query.join("&")), None).unwrap();
+            candidates(&key).len()
+        };
+        let most = MAX_REQUEST_PARAMETERS;
+        assert_eq!(with(most), 1 + most + most * (most - 1) / 2);
+        assert_eq!(with(most + 1), 0);
+        assert_eq!(with(2), 3);
     }
 
     #[test]

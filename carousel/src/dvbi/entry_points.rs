@@ -13,7 +13,7 @@ limits! {
         why: "SES offers 3, a national registry some hundred.",
         full: "Further lists are ignored.",
         free: "Holds for one document.",
-        test: "none",
+        test: "offerings_beyond_the_limit_are_ignored",
     }
 }
 
@@ -362,6 +362,21 @@ impl Offering {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn offerings_beyond_the_limit_are_ignored() {
+        let read = |of_one: usize, providers: usize| {
+            let lists = "<ServiceListOffering/>".repeat(of_one);
+            let all = format!("<ProviderOffering>{lists}</ProviderOffering>").repeat(providers);
+            let document = format!("<ServiceListEntryPoints>{all}</ServiceListEntryPoints>");
+            EntryPoints::parse(document.as_bytes()).unwrap().lists().count()
+        };
+        assert_eq!(read(MAX_OFFERINGS, 1), MAX_OFFERINGS);
+        assert_eq!(read(MAX_OFFERINGS + 1, 1), MAX_OFFERINGS);
+        assert_eq!(read(MAX_OFFERINGS / 2 + 1, 2), MAX_OFFERINGS);
+        assert_eq!(read(1, MAX_OFFERINGS + 1), MAX_OFFERINGS);
+        assert_eq!(read(3, 1), 3);
+    }
 
     fn ours() -> EntryPoints {
         let list = |id: &str, country: &str, delivery: Vec<DeliveryKind>| Offering {

@@ -18,7 +18,7 @@ mod shard;
 mod stats;
 mod storage;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod write_behind;
 
 use std::sync::Arc;
@@ -32,6 +32,8 @@ pub use air::AirDatagrams;
 pub use command::Command;
 pub use finishing::{FinishError, FinishQueue, FinishSink, Finishing, MAX_FINISHING_BYTES};
 pub use intake::{Incomplete, Intake};
+#[cfg(test)]
+pub(crate) use shard::channel;
 pub use shard::{Shard, ShardHandle, ShardSender, shard_of};
 pub use stats::ReceiveStats;
 

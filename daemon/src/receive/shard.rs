@@ -81,6 +81,13 @@ impl ShardSender {
     }
 }
 
+/// A sender without a shard, and the commands that are sent by it.
+#[cfg(test)]
+pub(crate) fn channel() -> (ShardSender, mpsc::Receiver<Command>) {
+    let (commands, received) = sync_channel(COMMANDS);
+    (ShardSender { commands, waker: Poll::new().expect("a descriptor").waker() }, received)
+}
+
 struct Listening {
     socket: ReceiveSocket,
     filter: SessionFilter,

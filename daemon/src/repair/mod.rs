@@ -270,3 +270,6 @@ fn announced(file: &File) -> Announced {
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
+
+#[cfg(test)]
+mod tests;

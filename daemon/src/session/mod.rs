@@ -295,33 +295,4 @@ fn is_configuration(document: &Document) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn spec(address: &str, tsi: Option<u64>, protocol: Protocol) -> SessionSpec {
-        SessionSpec {
-            source: None,
-            address: address.parse().unwrap(),
-            tsi,
-            protocol,
-            origin: carousel::mabr::SessionOrigin::Configuration,
-            service: String::new(),
-            repair: None,
-            maximum_bps: None,
-        }
-    }
-
-    #[test]
-    fn sessions_of_one_group_share_a_socket() {
-        let sessions = [
-            spec("239.0.0.1:6000", Some(1), Protocol::Flute),
-            spec("239.0.0.1:6000", Some(2), Protocol::Flute),
-            spec("239.0.0.1:6001", None, Protocol::Flute),
-            spec("239.0.0.2:6000", None, Protocol::Route),
-        ];
-        let groups = wanted(&sessions, "eth0");
-        assert_eq!(groups.len(), 2);
-        assert_eq!(groups[0].1.sessions, [(Some(1), None), (Some(2), None)]);
-        assert_eq!(groups[1].0.to_string(), "239.0.0.1:6001 on eth0");
-    }
-}
+mod tests;

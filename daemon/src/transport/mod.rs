@@ -23,6 +23,8 @@
 
 pub mod config;
 mod feed;
+#[cfg(test)]
+mod feed_tests;
 mod forward;
 pub mod input;
 mod modules;

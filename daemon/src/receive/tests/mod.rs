@@ -1,27 +1,88 @@
-//! Finishing and signalling documents: bounds in bytes and in number, digests, and what is handed on.
+//! Finishing: bounds in bytes, digests, and what is handed on. What other tests of reception need is here too.
+
+mod intake;
+mod shard;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use carousel::digest::Digest;
-use carousel::flute::{File, SessionKey};
+use carousel::flute::{Encoding, File, SendFile, Sender, SenderProfile, SessionKey};
 use carousel::lct::{Toi, Tsi};
+use carousel::repair::BackOff;
+use carousel::time::WallTime;
 
 use super::finishing::{Answer, CacheWork, finish};
 use super::storage::ObjectSpace;
 use super::*;
-use crate::delivery::{ObjectRef, RejectReason, Verify, Work};
+use crate::delivery::{ObjectRef, Options, RejectReason, Verify, Work};
 use crate::signalling::Document;
 
-fn context(folder: &tempfile::TempDir) -> ReceiveContext {
+pub(crate) fn context(folder: &tempfile::TempDir) -> ReceiveContext {
     let mut config = crate::store::StoreConfig { path: folder.path().join("cache"), ..Default::default() };
     config.reserve_bytes = 0;
     let (store, _) = Store::open(&config).unwrap();
     ReceiveContext::new(store)
 }
 
-fn object(toi: u128) -> ObjectRef {
+pub(crate) fn object(toi: u128) -> ObjectRef {
     let (source, destination) = ("10.0.0.1".parse().unwrap(), "239.0.0.1:6000".parse().unwrap());
     ObjectRef { session: SessionKey { source, destination, tsi: Tsi(1) }, toi: Toi(toi) }
+}
+
+/// The date in these tests.
+pub(crate) const WALL: WallTime = WallTime::from_unix_ms(1_795_219_200_000);
+
+pub(crate) fn options() -> Options {
+    Options {
+        reception_timeout: Duration::from_secs(2),
+        repairs: false,
+        back_off: BackOff { fixed: Duration::ZERO, random: Duration::ZERO },
+        carousel_wait: Duration::ZERO,
+        client_patience: Duration::from_secs(10),
+        seed: 1,
+    }
+}
+
+/// A session with TSI 1 whose symbols have 200 bytes: its FDT, then for each file its packets.
+pub(crate) fn session(files: &[(&str, Option<&str>, &[u8])]) -> (Vec<Vec<u8>>, Vec<Vec<Vec<u8>>>) {
+    let profile = SenderProfile { symbol_length: 200, ..SenderProfile::default() };
+    let mut sender = Sender::new(Tsi(1), profile, 1, 1);
+    let add = |(name, content_type, body): &(&str, Option<&str>, &[u8])| {
+        let file = SendFile {
+            content_location: (*name).to_owned(),
+            content_type: content_type.map(str::to_owned),
+            encoding: Encoding::Identity,
+            content_length: body.len() as u64,
+            transfer_length: body.len() as u64,
+            content_digest: Digest::of(body),
+            repr_digest: None,
+            content_md5: None,
+            expiry_s: None,
+            ignored_query: Default::default(),
+        };
+        sender.add(file).unwrap()
+    };
+    let tois: Vec<Toi> = files.iter().map(add).collect();
+    sender.refresh_fdt(WALL).unwrap();
+    let mut out = Vec::new();
+    let mut fdt = Vec::new();
+    for page in 0..sender.fdt_pages() {
+        for packet in 0..sender.fdt_packets(page) {
+            assert!(sender.write_fdt(page, packet, &mut out));
+            fdt.push(out.clone());
+        }
+    }
+    let mut packets = |(toi, (_, _, body)): (&Toi, &(&str, Option<&str>, &[u8]))| {
+        let symbols = (0..).zip(body.chunks(200));
+        let packet = |(symbol, bytes)| {
+            assert!(sender.write_packet(*toi, symbol, bytes, false, &mut out));
+            out.clone()
+        };
+        symbols.map(packet).collect::<Vec<_>>()
+    };
+    let objects = tois.iter().zip(files).map(&mut packets).collect();
+    (fdt, objects)
 }
 
 /// The verification of a signalling document of these bytes.
@@ -39,7 +100,7 @@ fn verification(bytes: Vec<u8>, digest: Digest) -> CacheWork {
 
 /// Keeps the documents that it gets.
 #[derive(Debug, Clone, Default)]
-struct Kept(Arc<Mutex<Vec<Document>>>);
+pub(crate) struct Kept(pub(crate) Arc<Mutex<Vec<Document>>>);
 
 impl FinishSink for Kept {
     fn document(&mut self, document: Document) {

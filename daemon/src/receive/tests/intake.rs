@@ -1,0 +1,196 @@
+//! Intake with the daemon's store: announcements, objects in flight, publication, and what becomes of each that fails.
+
+use carousel::time::Instant;
+
+use super::*;
+use crate::delivery::{FailReason, Outcome, SessionFilter};
+use crate::store::EvictReason;
+
+struct Box {
+    intake: Intake,
+    context: ReceiveContext,
+    kept: Kept,
+    now: Instant,
+    rejected: u64,
+    _folder: tempfile::TempDir,
+}
+
+impl Box {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let context = context(&folder);
+        let intake = Intake::new(context.clone(), options(), Arc::default(), None).without_date();
+        let now = Instant::from_nanos(1_000_000_000);
+        Self { intake, context, kept: Kept::default(), now, rejected: 0, _folder: folder }
+    }
+
+    /// Takes a packet without finishing what it completes.
+    fn take(&mut self, packet: &[u8]) {
+        let ObjectRef { session, .. } = object(1);
+        let source = std::net::SocketAddr::new(session.source, 7);
+        self.intake.datagram(self.now, source, session.destination, &SessionFilter::all(), packet);
+        self.intake.end_batch();
+    }
+
+    fn finish(&mut self) {
+        self.rejected += self.intake.finish_here(self.now, &mut self.kept);
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now = self.now + time;
+        self.intake.tick(self.now);
+    }
+
+    fn holds(&self, key: &str) -> bool {
+        self.context.store.contains(key)
+    }
+}
+
+const BODY: &[u8] = &[7; 1000];
+
+#[test]
+fn an_object_is_announced_in_flight_and_held() {
+    let mut tested = Box::new();
+    let (fdt, objects) = session(&[("http://h/a", Some("video/mp4"), BODY)]);
+    fdt.iter().for_each(|it| tested.take(it));
+    let flights = Arc::clone(&tested.context.flights);
+    let announced = flights.announced("h/a").unwrap();
+    assert_eq!((announced.length, announced.digest), (Some(1000), Some(Digest::of(BODY))));
+    assert!(flights.get("h/a").is_none());
+    tested.take(&objects[0][0]);
+    let flight = flights.get("h/a").unwrap();
+    assert_eq!((flight.received_bytes(), flight.available_from(0), flight.length), (200, 200, Some(1000)));
+    assert_eq!(flight.read(0..200).unwrap(), BODY[..200]);
+    objects[0][1..].iter().for_each(|it| tested.take(it));
+    assert_eq!((flight.received_bytes(), flight.available_from(0)), (1000, 999), "its last byte is withheld");
+    assert!(flight.outcome().is_none() && !tested.holds("h/a"));
+    tested.finish();
+    assert!(matches!(flight.outcome(), Some(Outcome::Whole(_))));
+    let object = tested.context.store.get("h/a").unwrap();
+    assert_eq!(object.bytes(0..1000).unwrap(), BODY);
+    assert_eq!(object.meta().content_type.as_deref(), Some("video/mp4"));
+    tested.intake.end_batch();
+    assert!(flights.get("h/a").is_none() && flights.announced("h/a").is_none());
+    assert_eq!((tested.context.stats.objects(), tested.rejected), ((1, 0), 0));
+    // Its repetition is nothing new.
+    objects[0].iter().for_each(|it| tested.take(it));
+    tested.finish();
+    assert_eq!(tested.context.stats.objects(), (1, 0));
+    assert!(tested.intake.totals().reconcile());
+}
+
+#[test]
+fn wrong_bytes_are_never_held_and_the_next_pass_is() {
+    let mut tested = Box::new();
+    let (fdt, objects) = session(&[("http://h/a", None, BODY)]);
+    fdt.iter().for_each(|it| tested.take(it));
+    let mut wrong = objects[0].clone();
+    *wrong[2].last_mut().unwrap() ^= 1;
+    wrong.iter().for_each(|it| tested.take(it));
+    let flight = tested.context.flights.get("h/a").unwrap();
+    tested.finish();
+    assert!(matches!(flight.outcome(), Some(Outcome::Failed(FailReason::Verify))));
+    assert_eq!((tested.rejected, tested.holds("h/a")), (1, false));
+    let (failed, _) = tested.context.flights.failures();
+    assert_eq!(failed[FailReason::Verify as usize], 1);
+    tested.pass(Duration::from_secs(10));
+    objects[0].iter().for_each(|it| tested.take(it));
+    tested.finish();
+    assert_eq!((tested.rejected, tested.holds("h/a")), (1, true));
+}
+
+#[test]
+fn a_closed_session_ends_what_is_in_flight_and_gives_back_its_room() {
+    let mut tested = Box::new();
+    let (fdt, objects) = session(&[("http://h/a", None, BODY), ("http://h/b", None, BODY)]);
+    fdt.iter().for_each(|it| tested.take(it));
+    tested.take(&objects[0][0]);
+    let flight = tested.context.flights.get("h/a").unwrap();
+    assert!(tested.context.store.usage().partial_bytes > 1000);
+    tested.intake.close_sessions(|_| false);
+    assert!(matches!(flight.outcome(), Some(Outcome::Failed(FailReason::SessionEnded))));
+    drop(flight);
+    assert_eq!(tested.context.flights.announced_count(), 0);
+    assert_eq!(tested.context.store.usage().partial_bytes, 0);
+    // It is received like the first time.
+    fdt.iter().chain(&objects[0]).for_each(|it| tested.take(it));
+    tested.finish();
+    assert!(tested.holds("h/a"));
+}
+
+#[test]
+fn signalling_is_handed_on_and_takes_no_place_in_the_cache() {
+    let mut tested = Box::new();
+    let document = b"<MulticastGatewayConfiguration/>";
+    let (fdt, objects) = session(&[
+        ("http://h/config", Some(carousel::mabr::CONFIGURATION_TYPE), document),
+        ("http://h/a", None, BODY),
+    ]);
+    fdt.iter().chain(objects.iter().flatten()).for_each(|it| tested.take(it));
+    tested.finish();
+    assert!(tested.holds("h/a") && !tested.holds("h/config"));
+    let documents = tested.kept.0.lock().unwrap().clone();
+    assert_eq!(documents.len(), 1);
+    assert_eq!(
+        (documents[0].name.as_str(), documents[0].bytes.as_slice()),
+        ("http://h/config", &document[..])
+    );
+    assert_eq!(tested.context.stats.objects(), (1, 0));
+}
+
+#[test]
+fn what_was_purged_is_received_again_and_what_was_evicted_is_not() {
+    let mut tested = Box::new();
+    let (fdt, objects) = session(&[("http://h/a", None, BODY)]);
+    fdt.iter().chain(&objects[0]).for_each(|it| tested.take(it));
+    tested.finish();
+    let mut again_after = |reason| {
+        assert!(tested.context.store.remove("h/a", reason));
+        tested.pass(Duration::from_secs(1));
+        objects[0].iter().for_each(|it| tested.take(it));
+        tested.finish();
+        tested.holds("h/a")
+    };
+    assert!(again_after(EvictReason::Purged));
+    assert!(!again_after(EvictReason::Room));
+}
+
+#[test]
+fn a_name_that_cannot_be_used_is_left_out_and_counted() {
+    let mut tested = Box::new();
+    let (fdt, objects) = session(&[("a://", None, BODY), ("http://h/b", None, BODY)]);
+    fdt.iter().chain(objects.iter().flatten()).for_each(|it| tested.take(it));
+    tested.finish();
+    let totals = tested.intake.totals();
+    assert!(tested.holds("h/b") && totals.reconcile(), "{totals:?}");
+    assert_eq!(totals.objects.gone[crate::delivery::GoneReason::NotWanted as usize], 1);
+    assert_eq!(tested.context.store.usage().objects, 1);
+}
+
+#[test]
+fn a_newer_version_goes_before_an_older_one_in_flight() {
+    let mut tested = Box::new();
+    let (fdt, objects) = session(&[("http://h/a", None, BODY), ("http://h/a", None, &[8; 1000])]);
+    fdt.iter().for_each(|it| tested.take(it));
+    tested.take(&objects[0][0]);
+    let old = tested.context.flights.get("h/a").unwrap();
+    tested.take(&objects[1][0]);
+    assert!(matches!(old.outcome(), Some(Outcome::Failed(FailReason::Replaced))));
+    assert!(!Arc::ptr_eq(&old, &tested.context.flights.get("h/a").unwrap()));
+}
+
+#[test]
+fn bytes_of_an_origin_complete_an_object_and_count_as_repaired() {
+    let mut tested = Box::new();
+    let (fdt, objects) = session(&[("http://h/a", None, BODY)]);
+    fdt.iter().for_each(|it| tested.take(it));
+    objects[0][..4].iter().for_each(|it| tested.take(it));
+    let now = tested.now;
+    let repaired = tested.intake.incomplete().next().unwrap();
+    assert_eq!((repaired.received_bytes, repaired.transfer_length), (800, 1000));
+    assert_eq!(repaired.uri.as_deref(), Some("http://h/a"));
+    tested.intake.object_command(now, Command::Repair(repaired.object, 800, vec![7; 200]));
+    tested.finish();
+    assert!(tested.holds("h/a"));
+    assert_eq!(tested.context.stats.objects(), (1, 1));
+}

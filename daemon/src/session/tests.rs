@@ -1,0 +1,186 @@
+//! Sessions that are listened to, by the configurations that arrive.
+
+use std::time::Instant;
+
+use carousel::flute::SessionKey;
+use carousel::lct::{Toi, Tsi};
+
+use super::*;
+use crate::delivery::ObjectRef;
+use crate::receive::channel;
+
+fn spec(address: &str, tsi: Option<u64>, protocol: Protocol) -> SessionSpec {
+    SessionSpec {
+        source: None,
+        address: address.parse().unwrap(),
+        tsi,
+        protocol,
+        origin: carousel::mabr::SessionOrigin::Configuration,
+        service: String::new(),
+        repair: None,
+        maximum_bps: None,
+    }
+}
+
+#[test]
+fn sessions_of_one_group_share_a_socket() {
+    let sessions = [
+        spec("239.0.0.1:6000", Some(1), Protocol::Flute),
+        spec("239.0.0.1:6000", Some(2), Protocol::Flute),
+        spec("239.0.0.1:6001", None, Protocol::Flute),
+        spec("239.0.0.2:6000", None, Protocol::Route),
+    ];
+    let groups = wanted(&sessions, "eth0");
+    assert_eq!(groups.len(), 2);
+    assert_eq!(groups[0].1.sessions, [(Some(1), None), (Some(2), None)]);
+    assert_eq!(groups[1].0.to_string(), "239.0.0.1:6001 on eth0");
+}
+
+fn document(name: &str, bytes: &[u8]) -> Document {
+    let destination = "239.0.0.1:6000".parse().unwrap();
+    let session = SessionKey { source: "10.0.0.1".parse().unwrap(), destination, tsi: Tsi(1) };
+    Document {
+        object: ObjectRef { session, toi: Toi(1) },
+        name: name.to_owned(),
+        content_type: None,
+        bytes: bytes.to_vec(),
+    }
+}
+
+/// A gateway configuration with a session on each of these ports, and repair from `base`.
+fn configuration(ports: &[u16], base: &str) -> Vec<u8> {
+    let sessions: String = ports
+        .iter()
+        .map(|port| {
+            format!(
+                "<MulticastGatewayConfigurationTransportSession><TransportProtocol protocolIdentifier='x:FLUTE'/>\
+                 <EndpointAddress><NetworkDestinationGroupAddress>239.1.1.1</NetworkDestinationGroupAddress>\
+                 <TransportDestinationPort>{port}</TransportDestinationPort></EndpointAddress>\
+                 <UnicastRepairParameters transportObjectReceptionTimeout='700'><BaseURL>{base}</BaseURL>\
+                 </UnicastRepairParameters></MulticastGatewayConfigurationTransportSession>"
+            )
+        })
+        .collect();
+    format!(
+        "<MulticastGatewayConfiguration xmlns='urn:dvb:metadata:MulticastSessionConfiguration:2019'>{sessions}\
+         </MulticastGatewayConfiguration>"
+    )
+    .into_bytes()
+}
+
+struct Tested {
+    thread: SessionThread,
+    commands: SessionCommands,
+    shard: std::sync::mpsc::Receiver<Command>,
+    documents: Arc<Documents>,
+    origins: Arc<Origins>,
+    rules: Arc<RuleBook>,
+}
+
+/// A session thread that joins nothing on the network, with one shard.
+fn start() -> Tested {
+    let receive = Receive { multicast: false, announcement: Vec::new(), ..Receive::default() };
+    let own = Session { address: "239.9.9.9:9".parse().unwrap(), source: None, tsi: Some(7) };
+    let options = SessionOptions { receive, sessions: vec![own] };
+    let (sender, shard) = channel();
+    let queue = SessionQueue::default();
+    let commands = queue.commands();
+    let (documents, rules) = (Arc::<Documents>::default(), Arc::<RuleBook>::default());
+    let origins = Arc::new(Origins::new(Vec::new(), Vec::new()));
+    let around = SessionContext {
+        names: Arc::default(),
+        documents: Arc::clone(&documents),
+        origins: Arc::clone(&origins),
+        rules: Arc::clone(&rules),
+    };
+    let thread = queue.start(&options, vec![sender], around).unwrap();
+    Tested { thread, commands, shard, documents, origins, rules }
+}
+
+impl Tested {
+    /// Ports of the groups that the shard expects by its next command.
+    fn expected(&self) -> Vec<u16> {
+        let Ok(Command::Expect(groups)) = self.shard.recv_timeout(Duration::from_secs(60)) else {
+            panic!("no groups")
+        };
+        let mut ports: Vec<u16> = groups.keys().map(SocketAddr::port).collect();
+        ports.sort();
+        ports
+    }
+
+    fn wait_for(&self, key: &str) -> Arc<Document> {
+        let begin = Instant::now();
+        loop {
+            if let Some(document) = self.documents.get(key) {
+                return document;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(60), "{key}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+#[test]
+fn configurations_decide_what_is_expected_and_a_broken_one_changes_nothing() {
+    let mut tested = start();
+    assert_eq!(tested.expected(), [9], "its own session");
+    let first = configuration(&[5, 6], "http://repair.example/a/");
+    tested.commands.document(document(CONFIGURATION_URI, &first));
+    assert_eq!(tested.expected(), [5, 6, 9]);
+    let group = SessionKey {
+        source: "10.0.0.1".parse().unwrap(),
+        destination: "239.1.1.1:5".parse().unwrap(),
+        tsi: Tsi(1),
+    };
+    assert_eq!(tested.rules.get(&group).unwrap().reception_timeout_ms, 700);
+    let key = carousel::ObjectKey::from_name("http://repair.example/a/x", None).unwrap();
+    assert!(tested.origins.is_signalled(&key));
+    let states = tested.thread.board().groups();
+    let mut why: Vec<(u16, &str)> = states.iter().map(|it| (it.group.address.port(), it.why)).collect();
+    why.sort();
+    assert_eq!(why, [(5, "bootstrap"), (6, "bootstrap"), (9, "static")]);
+    assert!(states.iter().all(|it| it.error.is_none()));
+
+    tested.commands.document(document(CONFIGURATION_URI, b"<broken"));
+    tested.commands.document(document("http://h/list.xml", b"<ServiceList/>"));
+    assert_eq!(tested.wait_for("h/list.xml").bytes, b"<ServiceList/>");
+    assert!(tested.shard.try_recv().is_err(), "neither changes what is expected");
+    assert!(tested.rules.get(&group).is_some());
+
+    tested.commands.document(document(CONFIGURATION_URI, &configuration(&[6], "http://repair.example/b/")));
+    assert_eq!(tested.expected(), [6, 9]);
+    assert!(tested.rules.get(&group).is_none() && !tested.origins.is_signalled(&key));
+
+    // A new configuration file: what was received stays in force.
+    let receive = Receive { multicast: false, announcement: Vec::new(), ..Receive::default() };
+    tested.thread.reload(&SessionOptions { receive, sessions: Vec::new() });
+    assert_eq!(tested.expected(), [6]);
+    tested.thread.stop();
+}
+
+#[test]
+fn a_reception_timeout_of_the_sender_goes_to_its_session_alone() {
+    let mut repaired = spec("239.0.0.1:6000", Some(1), Protocol::Flute);
+    let with = |reception_timeout_ms| carousel::mabr::RepairParameters {
+        reception_timeout_ms,
+        ..Default::default()
+    };
+    repaired.repair = Some(with(900));
+    let mut unsaid = spec("239.0.0.1:6000", Some(2), Protocol::Flute);
+    unsaid.repair = Some(with(0));
+    let groups = wanted(&[repaired, unsaid], "");
+    assert_eq!(groups[0].1.sessions, [(Some(1), Some(Duration::from_millis(900))), (Some(2), None)]);
+}
+
+#[test]
+fn documents_that_name_sessions_are_told_from_others() {
+    let typed = |content_type: &str| Document {
+        content_type: Some(content_type.to_owned()),
+        ..document("http://h/x", b"")
+    };
+    assert!(is_configuration(&document(CONFIGURATION_URI, b"")));
+    assert!(is_configuration(&document(&CONFIGURATION_URI.to_uppercase(), b"")));
+    assert!(is_configuration(&typed(CONFIGURATION_TYPE)) && !is_configuration(&typed("application/xml")));
+    assert!(is_configuration(&document(nip::Document::Bootstrap.name(), b"")));
+    assert!(!is_configuration(&document(nip::Document::ServiceListEntryPoints.name(), b"")));
+}

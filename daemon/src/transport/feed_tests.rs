@@ -1,0 +1,108 @@
+//! Limits of a feed, reached and come back from.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use carousel::limits::MAX_CAROUSELS;
+use carousel::ts::psi::{Pat, Pmt, Stream};
+use carousel::ts::section::SectionHead;
+use carousel::ts::{PACKET_BYTES, Packetizer, Pid};
+
+use super::{Feed, Heard, StreamState};
+use crate::store::{Store, StoreConfig};
+
+/// `table_id` of sections with blocks of modules (ISO/IEC 13818-6 section 9.2.2).
+const TABLE_BLOCKS: u8 = 0x3c;
+/// `stream_type` of DSM-CC sections (ISO/IEC 13818-6 section 9.2.3).
+const STREAM_TYPE: u8 = 0x0b;
+
+struct Nothing;
+
+impl Heard for Nothing {
+    fn datagram(&mut self, _: SocketAddr, _: SocketAddr, _: &[u8]) {}
+}
+
+/// A feed, and the continuity counters of its sender.
+struct Tested {
+    feed: Feed,
+    counters: BTreeMap<u16, u8>,
+    _folder: tempfile::TempDir,
+}
+
+impl Tested {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cache");
+        let config = StoreConfig { path, reserve_bytes: 0, ..StoreConfig::default() };
+        let (store, _) = Store::open(&config).unwrap();
+        let feed = Feed::new(store, Arc::default(), Arc::default(), None);
+        Self { feed, counters: BTreeMap::new(), _folder: folder }
+    }
+
+    fn send(&mut self, pid: u16, section: &[u8]) {
+        let mut packetizer = Packetizer::new(Pid::new(pid));
+        packetizer.push(section);
+        let mut packet = [0; PACKET_BYTES];
+        while packetizer.next(&mut packet, true) {
+            let counter = self.counters.entry(pid).or_default();
+            packet[3] = packet[3] & 0xf0 | *counter & 0x0f;
+            *counter = counter.wrapping_add(1);
+            self.feed.packet(&packet, &mut Nothing);
+        }
+    }
+
+    /// The tables of one programme with carousels on these PIDs.
+    fn send_tables(&mut self, version: u8, pids: &[u16]) {
+        let mut pat = Vec::new();
+        let programs = [(5, Pid::new(0x100))].into_iter().collect();
+        Pat { transport_stream_id: 1, programs }.write(&mut pat, version).unwrap();
+        let stream =
+            |pid: &u16| Stream { stream_type: STREAM_TYPE, pid: Pid::new(*pid), descriptors: Vec::new() };
+        let mut pmt = Vec::new();
+        Pmt { service_id: 5, pcr_pid: Pid::NULL, streams: pids.iter().map(stream).collect() }
+            .write(&mut pmt, version)
+            .unwrap();
+        self.send(0, &pat);
+        self.send(0x100, &pmt);
+    }
+
+    fn send_block(&mut self, pid: u16) {
+        let head = SectionHead {
+            table_id: TABLE_BLOCKS,
+            private: false,
+            extension: 1,
+            version: 0,
+            number: 0,
+            last_number: 0,
+        };
+        let mut section = Vec::new();
+        head.write(&mut section, |out| {
+            out.extend_from_slice(&[0; 20]);
+            Ok(())
+        })
+        .unwrap();
+        self.send(pid, &section);
+    }
+
+    /// Carousels that are received, and sections of others.
+    fn counts(&self) -> (usize, u64) {
+        let mut state = StreamState::default();
+        self.feed.report(&mut state);
+        (state.carousels.len(), state.dropped["too_many_carousels"])
+    }
+}
+
+#[test]
+fn carousels_beyond_the_limit_are_counted_and_places_come_free() {
+    let mut tested = Tested::new();
+    let pids: Vec<u16> = (0x200..0x200 + MAX_CAROUSELS as u16 + 3).collect();
+    tested.send_tables(0, &pids);
+    pids.iter().for_each(|pid| tested.send_block(*pid));
+    assert_eq!(tested.counts(), (MAX_CAROUSELS, 3));
+    // The tables no longer name the first ones.
+    tested.send_tables(1, &pids[3..]);
+    assert_eq!(tested.counts(), (MAX_CAROUSELS - 3, 3));
+    pids[3..].iter().for_each(|pid| tested.send_block(*pid));
+    assert_eq!(tested.counts(), (MAX_CAROUSELS, 3));
+}
