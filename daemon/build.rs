@@ -27,12 +27,13 @@ fn main() {
     let web = Path::new(&env::var_os("CARGO_MANIFEST_DIR").expect("cargo names it")).join("web");
     let (work, bundles) = (out.join("web"), out.join("bundles"));
     let sources = copy(&web, &work).unwrap_or_else(|err| panic!("{}: {err}", web.display()));
-    let wish = env::var("SKYCACHE_PLAYERS").unwrap_or_default();
-    let bundled = if wish == "no" { Err("SKYCACHE_PLAYERS=no".to_owned()) } else { bundle(&work, &bundles) };
+    let placement = env::var("SKYCACHE_PLAYERS").unwrap_or_default();
+    let bundled =
+        if placement == "no" { Err("SKYCACHE_PLAYERS=no".to_owned()) } else { bundle(&work, &bundles) };
     let assets = match &bundled {
         Ok(()) => files(&bundles).expect("just written"),
         Err(why) => {
-            assert!(wish != "yes", "the players of the page cannot be bundled: {why}");
+            assert!(placement != "yes", "the players of the page cannot be bundled: {why}");
             println!(
                 "cargo:warning=the page is built without players ({why}): it links streams for players beside the \
                  browser; install Node 18 or later with npm, or set SKYCACHE_PLAYERS=yes to see what fails"

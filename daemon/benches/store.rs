@@ -11,7 +11,7 @@ use std::time::Instant;
 use carousel::digest::Digest;
 use carousel::name::ObjectKey;
 use carousel::time::WallTime;
-use skycache::store::{CameBy, Class, ObjectMeta, ObjectUri, Store, StoreConfig, Wish};
+use skycache::store::{CameBy, Class, ObjectMeta, ObjectUri, Placement, Store, StoreConfig};
 
 const ROUNDS: usize = 5;
 const OBJECT_BYTES: usize = 1 << 20;
@@ -46,7 +46,7 @@ fn meta(number: usize, length: usize, digest: Digest) -> ObjectMeta {
 }
 
 fn put(store: &Store, number: usize, body: &[u8], digest: Digest) {
-    let partial = Arc::new(store.create(body.len() as u64, Wish::default()).expect("room"));
+    let partial = Arc::new(store.create(body.len() as u64, Placement::default()).expect("room"));
     for (at, run) in body.chunks(RUN_BYTES).enumerate() {
         partial.write_at((at * RUN_BYTES) as u64, run).expect("written");
     }

@@ -72,7 +72,7 @@ impl Config {
     /// it, and adds to their `[[session]]`s, `[[route]]`s, `[[origin]]`s and `[[store.class]]`es.
     ///
     /// # Errors
-    /// Every mistake, one line each, with its place and its mend.
+    /// Every mistake, one line each, with its place and its fix.
     pub fn load(path: &Path) -> Result<Self, String> {
         let said = |path: &Path, mistakes: Vec<Mistake>| {
             let lines = mistakes.iter().map(|mistake| format!("{}:{mistake}", path.display()));
@@ -132,13 +132,13 @@ impl Config {
 
     fn mistakes(&self) -> Vec<Mistake> {
         let mut all = Vec::new();
-        let mut wrong = |key: &str, what: String, mend: &str| all.push(Mistake::of_value(key, &what, mend));
+        let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
         if self.receive.announcement.is_empty()
             && self.sessions.is_empty()
             && self.transport_streams.is_empty()
         {
-            let mend = "leave announcement out for 224.0.23.14:3937, or add a [[session]]";
-            wrong("receive.announcement", "nothing is received".to_owned(), mend);
+            let fix = "leave announcement out for 224.0.23.14:3937, or add a [[session]]";
+            wrong("receive.announcement", "nothing is received".to_owned(), fix);
         }
         let announced = self.receive.announcement.iter().map(|address| ("receive.announcement", *address));
         let sessions = self.sessions.iter().map(|session| ("session.address", session.address));
@@ -161,8 +161,8 @@ impl Config {
             }
         }
         if !self.receive.multicast && self.transport_streams.is_empty() {
-            let mend = "add a [[transport_stream]], or leave multicast out";
-            wrong("receive.multicast", "nothing is received".to_owned(), mend);
+            let fix = "add a [[transport_stream]], or leave multicast out";
+            wrong("receive.multicast", "nothing is received".to_owned(), fix);
         }
         for (at, stream) in self.transport_streams.iter().enumerate() {
             all.extend(stream.mistakes(&format!("transport_stream[{at}]")));
@@ -171,7 +171,7 @@ impl Config {
                 all.push(Mistake::of_value(&key, &format!("{} is there twice", stream.from), "remove one"));
             }
         }
-        let mut wrong = |key: &str, what: String, mend: &str| all.push(Mistake::of_value(key, &what, mend));
+        let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
         if self.receive.threads > 64 {
             wrong("receive.threads", format!("{} threads", self.receive.threads), "0 is one for each core");
         }
@@ -183,7 +183,7 @@ impl Config {
             );
         }
         all.extend(crate::origin::mistakes(&self.routes, &self.origins));
-        let mut wrong = |key: &str, what: String, mend: &str| all.push(Mistake::of_value(key, &what, mend));
+        let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
         if self.http.prefetch_segments > 16 {
             let what = format!("{} segments ahead is a download", self.http.prefetch_segments);
             wrong("http.prefetch_segments", what, "3 is usual");

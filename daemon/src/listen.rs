@@ -43,7 +43,7 @@ impl Listening {
     /// The listener at an address: the one that was handed over, or one of our own.
     ///
     /// # Errors
-    /// One line that names the address and the mend. `key` is where the configuration says it.
+    /// One line that names the address and the fix. `key` is where the configuration says it.
     pub fn open(&mut self, address: SocketAddr, key: &str) -> Result<TcpListener, String> {
         let is_it = |listener: &TcpListener| listener.local_addr().is_ok_and(|it| covers(it, address));
         if let Some(at) = self.handed.iter().position(is_it) {

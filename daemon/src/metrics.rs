@@ -1,4 +1,4 @@
-//! `/metrics`: every counter under the standards' word for what it counts. Read at each scrape; nothing is counted twice.
+//! `/metrics`: every counter under the standards' word for what it counts. Counters are read at each scrape.
 
 use std::fmt;
 use std::sync::Arc;
@@ -133,7 +133,7 @@ impl Sheet<'_> {
             }),
             ("transport_files", "Files of DSM-CC carousels", |it| it.files),
             ("transport_continuity_errors", "Gaps of continuity counters", |it| it.continuity_errors),
-            ("transport_rtp_lost_packets", "RTP packets that never came", |it| {
+            ("transport_rtp_lost_packets", "RTP packets that never arrived", |it| {
                 it.rtp.map_or(0, |it| it.lost)
             }),
             ("transport_lock_losses", "Times that a tuner lost lock", |it| it.lock_losses),
@@ -180,7 +180,7 @@ impl Sheet<'_> {
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Parts { store, flights, receive, transport, board, repairer, client, player, .. } = &*self.0;
+        let Parts { store, flights, receive, transport, groups, repairer, client, player, .. } = &*self.0;
         let mut sheet = Sheet(encoder);
         let totals = receive.totals();
         let (losses, packets, objects) = (totals.losses, &totals.packets, &totals.objects);
@@ -219,17 +219,17 @@ impl Collector for Scrape {
         )?;
         sheet.counter(
             "receive_finisher_full",
-            "Whole objects received in vain because digests are behind",
+            "Complete objects and blocks refused because finishing was behind",
             queue_full(objects),
         )?;
-        sheet.counter("receive_objects", "Objects that became whole by the carousel", receive.objects().0)?;
+        sheet.counter("receive_objects", "Objects completed by the carousel", receive.objects().0)?;
         sheet.counter(
             "receive_repaired_objects",
-            "Those of them with parts from an origin",
+            "Objects completed by the carousel with parts from an origin",
             receive.objects().1,
         )?;
         let (recovered, failed) = (packets.recovered, packets.recovery_failed);
-        sheet.counter("receive_recovered_symbols", "Lost source symbols that FEC brought back", recovered)?;
+        sheet.counter("receive_recovered_symbols", "Lost source symbols that FEC restored", recovered)?;
         sheet.counter("receive_recovery_failed", "Source blocks that could not be decoded yet", failed)?;
         sheet.counter(
             "receive_sessions_displaced",
@@ -255,7 +255,7 @@ impl Collector for Scrape {
             rejected,
         )?;
         sheet.gauge("receive_sessions", "Sessions seen", receive.sessions().len() as u64)?;
-        let groups = board.groups();
+        let groups = groups.all();
         sheet.gauge("receive_groups", "Groups listened to", groups.len() as u64)?;
         let failing = groups.iter().filter(|it| it.error.is_some()).count();
         sheet.gauge("receive_groups_failing", "Groups that cannot be joined", failing as u64)?;
@@ -263,7 +263,7 @@ impl Collector for Scrape {
         let usage = store.usage();
         sheet.gauge("store_objects", "Objects in the cache", usage.objects)?;
         sheet.gauge("store_bytes", "Bytes of the objects in the cache", usage.bytes)?;
-        sheet.gauge("store_partial_bytes", "Bytes of objects on their way in", usage.partial_bytes)?;
+        sheet.gauge("store_partial_bytes", "Bytes of objects in flight", usage.partial_bytes)?;
         sheet.gauge("store_quota_bytes", "Most bytes that objects may take", usage.quota_bytes)?;
         sheet.counter("store_written_bytes", "Bytes written to the disk", usage.written_bytes)?;
         sheet.gauge("store_memory_bytes", "Bytes of the objects in memory", usage.memory_bytes)?;
@@ -293,15 +293,15 @@ impl Collector for Scrape {
         sheet.family(("store_evicted_objects", "Objects that left the cache", "reason"), evicted)?;
 
         let (failed, refused) = flights.failures();
-        sheet.gauge("flights", "Objects on their way", flights.list().len() as u64)?;
+        sheet.gauge("flights", "Objects in flight", flights.list().len() as u64)?;
         sheet.gauge(
             "announced_objects",
-            "Objects announced and not come",
+            "Objects announced and not received",
             flights.announced_count() as u64,
         )?;
         let failed = FailReason::ALL.iter().map(|it| it.as_str()).zip(failed);
-        sheet.family(("flights_failed", "Objects on their way that did not arrive", "reason"), failed)?;
-        sheet.counter("flights_refused", "Objects not begun because too many were on their way", refused)?;
+        sheet.family(("flights_failed", "Objects in flight that did not arrive", "reason"), failed)?;
+        sheet.counter("flights_refused", "Objects refused because too many were in flight", refused)?;
 
         let (bytes, requests) = repairer.stats().fetched();
         sheet.counter("repair_bytes", "Bytes fetched for missing ranges", bytes)?;
@@ -316,14 +316,14 @@ impl Collector for Scrape {
         sheet.family(("origin_failures", "Requests to origins that failed", "reason"), failures)?;
 
         let open = client.open_circuits().len() as u64;
-        sheet.gauge("origin_open_circuits", "Origins that are left alone because they fail", open)?;
+        sheet.gauge("origin_open_circuits", "Origins that are not asked because they fail", open)?;
 
         let catalog = player.catalog().current();
         sheet.gauge("catalog_lists", "Service lists that are known", catalog.lists.len() as u64)?;
         sheet.gauge("catalog_titles", "Channels and titles that are known", catalog.titles.len() as u64)?;
         sheet.gauge(
             "catalog_guide_entries",
-            "Events and titles on demand that the guide tells of",
+            "Events and titles on demand in the guide",
             catalog.guide.events() as u64,
         )?;
         let left_out = LeftOut::ALL.iter().map(|it| it.as_str()).zip(player.catalog().left_out());
@@ -332,7 +332,7 @@ impl Collector for Scrape {
         sheet.gauge("page_viewers", "Viewers of the page's live data now", viewers as u64)?;
         sheet.counter(
             "page_viewers_refused",
-            "Viewers told to come back because there were too many",
+            "Viewers refused because there were too many",
             turned_away as u64,
         )?;
 

@@ -22,7 +22,7 @@ use crate::receive::{FinishSink, Intake, ReceiveContext};
 use crate::signalling::Document;
 use crate::status::{object_json, session_json};
 use crate::store::StoredObject;
-use crate::transport::{Feed, Heard, StreamState};
+use crate::transport::{Feed, StreamOutput, StreamState};
 
 /// Transport streams of a recording.
 const MAX_STREAMS: usize = 64;
@@ -62,7 +62,7 @@ fn sent(object: ObjectRef, mut json: Value) -> Value {
     json
 }
 
-/// A recording on its way into the cache.
+/// State of a replay.
 struct Replay<'a> {
     context: &'a ReceiveContext,
     directory: &'a mut Directory,
@@ -79,12 +79,12 @@ struct Replay<'a> {
 
 /// What comes out of a stream of the recording.
 #[derive(Default)]
-struct FromAir {
+struct Collector {
     datagrams: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
     objects: Vec<Value>,
 }
 
-impl Heard for FromAir {
+impl StreamOutput for Collector {
     fn datagram(&mut self, source: SocketAddr, destination: SocketAddr, payload: &[u8]) {
         self.datagrams.push((source, destination, payload.to_vec()));
     }
@@ -107,28 +107,28 @@ impl Replay<'_> {
         if !is_stream {
             return self.packet(time_ns, source, destination, payload);
         }
-        let mut heard = FromAir::default();
+        let mut output = Collector::default();
         let (unwrap, feed) = stream(&mut self.streams, self.context, self.base.as_ref(), Some(destination));
         unwrap.datagram(payload, &mut |unit| match unit {
-            Unit::Packet(packet) => feed.packet(packet, &mut heard),
-            Unit::Frame(frame) => feed.frame(frame, &mut heard),
+            Unit::Packet(packet) => feed.packet(packet, &mut output),
+            Unit::Frame(frame) => feed.frame(frame, &mut output),
         });
-        self.heard(time_ns, heard);
+        self.take_output(time_ns, output);
     }
 
     /// Takes a packet of a transport stream in a file.
     fn ts_packet(&mut self, packet: &[u8; PACKET_BYTES]) {
-        let mut heard = FromAir::default();
+        let mut output = Collector::default();
         let (_, feed) = stream(&mut self.streams, self.context, self.base.as_ref(), None);
-        feed.packet(packet, &mut heard);
-        if !heard.datagrams.is_empty() || !heard.objects.is_empty() {
-            self.heard(0, heard);
+        feed.packet(packet, &mut output);
+        if !output.datagrams.is_empty() || !output.objects.is_empty() {
+            self.take_output(0, output);
         }
     }
 
-    fn heard(&mut self, time_ns: u64, heard: FromAir) {
-        self.collected.objects.extend(heard.objects);
-        for (source, destination, payload) in heard.datagrams {
+    fn take_output(&mut self, time_ns: u64, output: Collector) {
+        self.collected.objects.extend(output.objects);
+        for (source, destination, payload) in output.datagrams {
             self.packet(time_ns, source, destination, &payload);
         }
     }
@@ -152,9 +152,9 @@ impl Replay<'_> {
     /// Nothing more comes.
     fn finish(&mut self) {
         for destination in self.streams.keys().copied().collect::<Vec<_>>() {
-            let mut heard = FromAir::default();
-            stream(&mut self.streams, self.context, None, destination).1.finish(&mut heard);
-            self.heard(0, heard);
+            let mut output = Collector::default();
+            stream(&mut self.streams, self.context, None, destination).1.finish(&mut output);
+            self.take_output(0, output);
         }
     }
 

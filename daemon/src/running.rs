@@ -122,16 +122,16 @@ impl Daemon {
             let shard = shard_of(&object.session.destination, requests.len());
             requests[shard].try_send(Command::Request(object))
         });
-        let around = SessionContext {
+        let context = SessionContext {
             names: Arc::clone(names),
             documents: Arc::clone(&documents),
             origins: Arc::clone(&origins),
             rules: Arc::clone(&rules),
         };
-        let session = mailbox.start(&config.session_options(), senders(), around).map_err(failed)?;
+        let session = mailbox.start(&config.session_options(), senders(), context).map_err(failed)?;
 
         let transport_stats = Arc::<TransportStats>::default();
-        let around = TransportContext {
+        let context = TransportContext {
             store: store.clone(),
             manifests: Arc::clone(manifests),
             receive_stats: Arc::clone(stats),
@@ -141,9 +141,9 @@ impl Daemon {
             interface: config.receive.interface.clone(),
             socket_buffer_bytes: config.receive.socket_buffer_bytes,
         };
-        let transport = TransportThread::start(around, &config.transport_streams).map_err(failed)?;
+        let transport = TransportThread::start(context, &config.transport_streams).map_err(failed)?;
 
-        let around = RepairContext {
+        let context = RepairContext {
             store: store.clone(),
             flights: Arc::clone(flights),
             names: Arc::clone(names),
@@ -153,7 +153,7 @@ impl Daemon {
             rules,
             shards: senders(),
         };
-        let repairer = Repairer::new(config.repair.concurrent_fetches, around);
+        let repairer = Repairer::new(config.repair.concurrent_fetches, context);
         tokio::spawn(Arc::clone(&filler).forget_idle());
         let player = Player::new(
             config.http.clone(),
@@ -170,14 +170,14 @@ impl Daemon {
             runtime,
         );
         tokio::spawn(Arc::clone(player.catalog()).keep_looking(store.clone(), documents));
-        let board = Arc::clone(session.board());
+        let groups = Arc::clone(session.groups());
         let parts = Arc::new(Parts {
             store: store.clone(),
             flights: Arc::clone(flights),
             receive: Arc::clone(stats),
             transport: transport_stats,
             vitals,
-            board,
+            groups,
             repairer: Arc::clone(&repairer),
             client: Arc::clone(&client),
             player: Arc::clone(&player),
@@ -239,7 +239,7 @@ impl Daemon {
     /// Ends: no new connections, responses finish, threads stop, the store is left in order.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
-        // Who watches the page would keep a worker from ending.
+        // The streams of the page's viewers would keep a worker from ending.
         self.parts.player.live().close();
         let workers = self.workers;
         let _ = tokio::task::spawn_blocking(move || workers.join()).await;

@@ -113,12 +113,12 @@ impl Counters {
 
 /// Values that change slowly.
 fn state(parts: &Parts, name: &str, uptime_s: u64) -> Value {
-    let Parts { store, flights, receive, transport, board, repairer, .. } = parts;
+    let Parts { store, flights, receive, transport, groups, repairer, .. } = parts;
     let usage = store.usage();
     let counters = Counters::of(parts);
     let requests = counters.hits + counters.misses;
     let hit_ratio = (requests > 0).then(|| counters.hits as f64 / requests as f64);
-    let groups = board.groups();
+    let groups = groups.all();
     let arriving = flights.list();
     let (repair_bytes, repair_requests) = repairer.stats().fetched();
     let signal = transport.all().into_iter().map(|(from, it)| {

@@ -1,4 +1,4 @@
-//! What `status`, `ls` and `replay` say, as JSON: one place for the names of members.
+//! JSON of `status`, `ls` and `replay`: one place for the names of members.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,7 +19,7 @@ use crate::store::{EvictReason, Store, StoredObject};
 use crate::transport::TransportStats;
 use crate::vitals::Vitals;
 
-/// What status and metrics are made from.
+/// Sources of status and metrics.
 #[derive(Debug)]
 pub struct Parts {
     /// The cache.
@@ -33,7 +33,7 @@ pub struct Parts {
     /// Signs of life of the threads.
     pub vitals: Arc<Vitals>,
     /// Groups.
-    pub board: Arc<GroupStates>,
+    pub groups: Arc<GroupStates>,
     /// Repair counters.
     pub repairer: Arc<Repairer>,
     /// Origin counters.
@@ -58,7 +58,7 @@ pub fn object_json(object: &StoredObject) -> Value {
     })
 }
 
-/// One object on its way.
+/// One object in flight.
 pub fn flight_json(flight: &Flight) -> Value {
     json!({
         "key": flight.key.as_str(), "length": flight.length, "received_bytes": flight.received_bytes(),
@@ -96,7 +96,7 @@ fn delivery_json(objects: &ObjectCounters) -> Value {
 
 /// The whole state.
 pub fn status_json(parts: &Parts) -> Value {
-    let Parts { store, flights, receive, transport, board, repairer, client, player, .. } = parts;
+    let Parts { store, flights, receive, transport, groups, repairer, client, player, .. } = parts;
     let (usage, totals) = (store.usage(), receive.totals());
     let (losses, packets) = (totals.losses, &totals.packets);
     let (objects, objects_repaired) = receive.objects();
@@ -106,8 +106,8 @@ pub fn status_json(parts: &Parts) -> Value {
     let http = player.stats();
     let catalog = player.catalog().current();
     let left_out = counts(LeftOut::ALL.iter().map(|it| it.as_str()).zip(catalog.left_out));
-    let groups: Vec<Value> = board
-        .groups()
+    let groups: Vec<Value> = groups
+        .all()
         .iter()
         .map(|it| {
             json!({

@@ -1,7 +1,7 @@
-//! Signs of life of the threads that everything hangs on. A watchdog that is told "well" by a timer of its own notices nothing
-//! but the end of the world; here it is told so only while receivers and workers turn.
+//! Signs of life of the threads on which reception and serving depend. The service manager's watchdog is reset only while all of
+//! them give theirs: reset by a timer, it would not notice a thread that hangs.
 //!
-//! Left out are threads that may wait for a disk for as long as it takes: they slow us down and stop nothing.
+//! Threads that may wait for a disk give none: a slow disk delays the daemon and does not stop it.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +20,7 @@ pub struct Sign {
 }
 
 impl Sign {
-    /// The thread turns.
+    /// Records that the thread runs.
     pub fn give(&self, now: Instant) {
         self.last_ns.store(now.as_nanos(), Relaxed);
     }
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_gives_no_sign_is_named() {
+    fn threads_without_a_sign_are_named() {
         let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
         let vitals = Vitals::default();
         let (one, _other) = (vitals.watch("one".into(), at(0)), vitals.watch("other".into(), at(0)));

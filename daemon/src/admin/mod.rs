@@ -6,7 +6,7 @@
 //! | `GET /healthz` | 200 while receivers and workers turn, else 503 with those that stand still |
 //! | `GET /readyz` | 200 when no group that it wants is failing, else 503 with what is |
 //! | `GET /api/v1/status` | everything, as JSON |
-//! | `GET /api/v1/objects` | the objects of the cache and those on their way |
+//! | `GET /api/v1/objects` | objects held and in flight |
 //! | `POST /api/v1/purge?key=`, `pin?key=`, `unpin?key=` | one object; 404 if it is not there |
 //! | `POST /api/v1/ban?pattern=` | every object whose key matches (`*`, `?`) is purged |
 //! | `PURGE /authority/path` | as `purge` |
@@ -196,7 +196,7 @@ impl Admins {
             }
             "/readyz" => {
                 let failing: Vec<String> =
-                    self.parts.board.groups().into_iter().filter_map(|it| it.error).collect();
+                    self.parts.groups.all().into_iter().filter_map(|it| it.error).collect();
                 if failing.is_empty() {
                     text(StatusCode::OK, "text/plain", "ready\n")
                 } else {

@@ -1,6 +1,6 @@
-//! What HTTP says of caching (RFC 9111, 9213, 5861, 8246): pure. Fields and times come in, decisions go out.
+//! Rules of HTTP caching (RFC 9111, 9213, 5861, 8246), as pure functions. Fields and times come in, decisions go out.
 //!
-//! | file | what lives there |
+//! | file | content |
 //! |---|---|
 //! | `fields.rs` | fields that are passed on, kept, brought up to date |
 //! | `directives.rs` | `Cache-Control` and `CDN-Cache-Control` |

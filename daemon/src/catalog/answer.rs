@@ -1,4 +1,4 @@
-//! What televisions ask below `/dvb-i/` (TS 103 770 clauses 5.1.3 and 6): a query in, a document out.
+//! Answers to televisions below `/dvb-i/` (TS 103 770 clauses 5.1.3 and 6): a query in, a document out.
 //!
 //! | path | parameters | answer |
 //! |---|---|---|

@@ -1,11 +1,11 @@
-//! Where a client stands, and what a locator is for it: the box's own address, as the client named it.
+//! A client's view of the box: its address as the client named it, and locators below that address.
 
 use carousel::name::ObjectKey;
 
 /// The host that DVB-NIP reserves for the gateway in the home.
 const NIP_HOST: &str = "dvb.gw/";
 
-/// Who asks, as far as URLs go.
+/// A client, as far as URLs depend on it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Client {
     /// `http://box:8080`, as the client has named the box.

@@ -1,5 +1,4 @@
-//! The channels and titles that the box knows of: service lists and guides from the air, as televisions and the page ask
-//! for them.
+//! Catalogue of channels and titles, from service lists and guides received, for televisions and the page.
 //!
 //! ```text
 //! announcement channel ─ entry points ─┐

@@ -1,4 +1,4 @@
-//! What plays a title on demand on a television: the page, as a broadcast-independent application that an XML AIT announces
+//! Player of titles on demand on a television: the page, as a broadcast-independent application that an XML AIT announces
 //! (TS 102 809 clause 5.4). TS 103 770 has nothing else for a ProgramURL.
 
 use carousel::xml::{self, Element, XML_NAMESPACE};

@@ -10,7 +10,7 @@ use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 
 use super::*;
-use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Store, StoreConfig, Wish};
+use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Placement, Store, StoreConfig};
 
 /// A box with an empty cache.
 fn store(folder: &tempfile::TempDir) -> Store {
@@ -27,7 +27,7 @@ fn store(folder: &tempfile::TempDir) -> Store {
 
 /// Puts an object of `length` bytes that begins with `body` into the cache; the rest are zeros.
 fn put(store: &Store, key: &str, content_type: &str, body: &[u8], length: usize) {
-    let partial = Arc::new(store.create(length as u64, Wish::default()).unwrap());
+    let partial = Arc::new(store.create(length as u64, Placement::default()).unwrap());
     partial.write_at(0, body).unwrap();
     let frozen = partial.freeze(length as u64).unwrap();
     let key = ObjectKey::from_name(key, None).unwrap();

@@ -1,5 +1,4 @@
-//! What there is to watch, for the page: the services of all lists, each once, and manifests in the cache that no service
-//! names.
+//! Channels and titles for the page: the services of all lists, each once, and manifests in the cache that no service names.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 

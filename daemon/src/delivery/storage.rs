@@ -21,7 +21,7 @@ pub trait ObjectStore: std::fmt::Debug {
     /// Storage of one object in flight.
     type Buf: std::fmt::Debug;
     /// Lends storage to the receiver of one session.
-    type Lent<'a>: Storage<Buf = Self::Buf>
+    type SessionStorage<'a>: Storage<Buf = Self::Buf>
     where
         Self: 'a;
     /// Reads the symbols of an object in flight, wherever a source block of it is decoded.
@@ -30,7 +30,7 @@ pub trait ObjectStore: std::fmt::Debug {
     type Checkpoint: std::fmt::Debug;
 
     /// Storage for the objects of a session.
-    fn lend(&mut self, session: SessionKey) -> Self::Lent<'_>;
+    fn session_storage(&mut self, session: SessionKey) -> Self::SessionStorage<'_>;
     /// Whether the object is held.
     fn look_up(&self, session: &SessionKey, file: &File) -> Lookup;
     /// Whether an object that was held is still there, in whatever version.

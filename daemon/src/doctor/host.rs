@@ -1,4 +1,4 @@
-//! Disk, ports, limits, clock.
+//! Checks of the host: disk, ports, limits, clock.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -43,8 +43,8 @@ fn audit(store: &Store, about: &str) -> Finding {
     if audit.is_sound() {
         return Finding::fine(about, audit.to_string());
     }
-    let mend = "what was wrong was evicted and comes again; if it recurs, the flash is worn: replace it";
-    Finding::new(Severity::Warning, about, audit.to_string(), mend)
+    let fix = "what was wrong was evicted and comes again; if it recurs, the flash is worn: replace it";
+    Finding::new(Severity::Warning, about, audit.to_string(), fix)
 }
 
 fn disk(config: &Config, is_running: bool, is_deep: bool) -> Vec<Finding> {
@@ -110,7 +110,7 @@ fn disk(config: &Config, is_running: bool, is_deep: bool) -> Vec<Finding> {
                 config.store.quota_bytes / 1_000_000
             );
             found.push(if free < wanted {
-                let mend = format!(
+                let fix = format!(
                     "lower [store] quota_bytes to {}, or make room",
                     (free + held).saturating_sub(config.store.reserve_bytes)
                 );
@@ -118,7 +118,7 @@ fn disk(config: &Config, is_running: bool, is_deep: bool) -> Vec<Finding> {
                     Severity::Warning,
                     &about,
                     format!("{what}: the quota does not fit with the reserve"),
-                    mend,
+                    fix,
                 )
             } else {
                 Finding::fine(&about, what)
@@ -180,9 +180,9 @@ fn access_log(path: &Path) -> Finding {
     match opened {
         Ok(()) => Finding::fine(about, "can be written"),
         Err(err) => {
-            let mend =
+            let fix =
                 "[http.access_log] path must be a file that skycached may write, in a folder that is there";
-            Finding::new(Severity::Error, about, err.to_string(), mend)
+            Finding::new(Severity::Error, about, err.to_string(), fix)
         }
     }
 }

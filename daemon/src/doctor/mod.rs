@@ -1,5 +1,5 @@
 //! `skycached check`: every mistake in the configuration, and everything about this machine and its network that would
-//! keep the daemon from its work, each with its mend.
+//! keep the daemon from its work, each with its fix.
 //!
 //! `host.rs` looks at disk, ports, limits and clock; `network.rs` at interfaces, membership and where packets arrive;
 //! `transport.rs` at transport streams.
@@ -48,7 +48,7 @@ pub struct Finding {
     /// What is the case.
     pub what: String,
     /// What to do; empty if nothing.
-    pub mend: String,
+    pub fix: String,
 }
 
 impl Finding {
@@ -56,9 +56,9 @@ impl Finding {
         severity: Severity,
         about: impl Into<String>,
         what: impl Into<String>,
-        mend: impl Into<String>,
+        fix: impl Into<String>,
     ) -> Self {
-        Self { about: about.into(), severity, what: what.into(), mend: mend.into() }
+        Self { about: about.into(), severity, what: what.into(), fix: fix.into() }
     }
 
     fn fine(about: impl Into<String>, what: impl Into<String>) -> Self {
@@ -69,8 +69,8 @@ impl Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<8} {}: {}", self.severity.as_str(), self.about, self.what)?;
-        if !self.mend.is_empty() {
-            write!(f, "\n         fix: {}", self.mend)?;
+        if !self.fix.is_empty() {
+            write!(f, "\n         fix: {}", self.fix)?;
         }
         Ok(())
     }
@@ -91,7 +91,7 @@ impl Report {
         let findings: Vec<Value> = self
             .0
             .iter()
-            .map(|it| json!({ "about": it.about, "severity": it.severity.as_str(), "what": it.what, "mend": it.mend }))
+            .map(|it| json!({ "about": it.about, "severity": it.severity.as_str(), "what": it.what, "mend": it.fix }))
             .collect();
         json!({ "schema": 1, "healthy": self.is_healthy(), "findings": findings })
     }

@@ -1,4 +1,4 @@
-//! Interfaces, membership, and where packets really arrive.
+//! Checks of the network: interfaces, memberships, and the interfaces on which packets arrive.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -104,8 +104,8 @@ fn memberships(groups: &[GroupSpec]) -> Option<Finding> {
     let wanted = groups.iter().filter(|group| group.address.is_ipv4()).count() as u64;
     // Each of our sockets joins one group, so the limit, which is a socket's, binds only what shares a socket.
     (most == 0).then(|| {
-        let mend = "`sysctl net.ipv4.igmp_max_memberships=20`";
-        Finding::new(Severity::Error, "memberships", format!("the kernel allows none of {wanted}"), mend)
+        let fix = "`sysctl net.ipv4.igmp_max_memberships=20`";
+        Finding::new(Severity::Error, "memberships", format!("the kernel allows none of {wanted}"), fix)
     })
 }
 
@@ -130,10 +130,10 @@ impl Joined {
                     && version != "V3"
                     && group.address.is_ipv4()
                 {
-                    let mend =
+                    let fix =
                         format!("`sysctl net.ipv4.conf.{name}.force_igmp_version=3`, or an IGMPv3 querier");
                     let what = format!("IGMP {version} on {name} cannot ask for one source");
-                    found.push(Finding::new(Severity::Error, &about, what, mend));
+                    found.push(Finding::new(Severity::Error, &about, what, fix));
                 }
                 Some(Self { socket, device })
             }
@@ -176,10 +176,10 @@ impl Joined {
             );
             return vec![if filter == 1 {
                 let name = &place.interface;
-                let mend = format!(
+                let fix = format!(
                     "rp_filter is strict and the sender's address is not reached through {name}: `sysctl net.ipv4.conf.{name}.rp_filter=2 net.ipv4.conf.all.rp_filter=2`"
                 );
-                Finding::new(Severity::Error, about, what, mend)
+                Finding::new(Severity::Error, about, what, fix)
             } else {
                 Finding::new(
                     Severity::Error,
@@ -196,15 +196,15 @@ impl Joined {
             let what = format!(
                 "rp_filter is {filter} on {device}: packets whose sender is not reached through it are thrown away"
             );
-            let mend = format!(
+            let fix = format!(
                 "`sysctl net.ipv4.conf.{device}.rp_filter=2 net.ipv4.conf.all.rp_filter=2` for a one-way link"
             );
-            found.push(Finding::new(Severity::Warning, &about, what, mend));
+            found.push(Finding::new(Severity::Warning, &about, what, fix));
         }
         let what =
             format!("joined on {device}{igmp}; nothing arrived on any interface within {seconds:.0} s");
-        let mend = "is the sender on the air, and does the switch forward the group? `headend inspect udp://GROUP:PORT` shows what arrives elsewhere";
-        found.push(Finding::new(Severity::Warning, about, what, mend));
+        let fix = "is the sender on the air, and does the switch forward the group? `headend inspect udp://GROUP:PORT` shows what arrives elsewhere";
+        found.push(Finding::new(Severity::Warning, about, what, fix));
         found
     }
 }
@@ -332,6 +332,6 @@ mod tests {
     fn an_interface_that_is_not_there_is_named_with_those_that_are() {
         let finding = the_interface("nonesuch9");
         assert_eq!(finding.severity, Severity::Error);
-        assert!(finding.mend.contains("lo"), "{finding}");
+        assert!(finding.fix.contains("lo"), "{finding}");
     }
 }

@@ -1,4 +1,4 @@
-//! Transport streams: whether they can be had, and what is in them.
+//! Transport streams: whether they can be received, and their content.
 
 use std::time::Duration;
 
@@ -73,21 +73,21 @@ fn look(stream: &TransportStream, config: &Config, is_running: bool, listen: Dur
         });
     }
     if packets + frames == 0 {
-        let mend = match stream.from {
+        let fix = match stream.from {
             From::Udp(_) | From::Frames(_) => "see what is said of the interface; `tcpdump` shows what comes",
             _ => "`skycached status` tells the signal while the daemon runs",
         };
-        found.push(Finding::new(Severity::Warning, about, "nothing comes", mend));
+        found.push(Finding::new(Severity::Warning, about, "nothing comes", fix));
         return found;
     }
     let gaps: u64 = multiplex.demux().counts().map(|(_, it)| u64::from(it.discontinuities)).sum();
     if gaps > 0 {
-        let mend = "look at the signal, or at losses on the network between here and the tuner";
+        let fix = "look at the signal, or at losses on the network between here and the tuner";
         found.push(Finding::new(
             Severity::Warning,
             about.clone(),
             format!("{gaps} gaps of continuity counters"),
-            mend,
+            fix,
         ));
     }
     let what = format!(

@@ -382,7 +382,7 @@ async fn next(
             return flight.wait_for(range.start, super::ORIGIN_PATIENCE).await;
         }
         if !flight.wait_for(range.start, waits.haste).await {
-            flights.wish(flight);
+            flights.request(flight);
             return flight.wait_for(range.start, waits.patience).await;
         }
         true

@@ -279,7 +279,7 @@ mod tests {
 
     use super::*;
     use crate::manifests::Manifests;
-    use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Store, StoreConfig, Tier, Wish};
+    use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Placement, Store, StoreConfig, Tier};
 
     #[test]
     fn live_manifests_of_a_carousel_are_for_half_a_target_whatever_the_fdt_says() {
@@ -292,8 +292,9 @@ mod tests {
         let put = |name: &str, body: &str| {
             let key = ObjectKey::from_name(name, None).unwrap();
             let is_short_lived = manifests.live_target_ms(&key).is_some();
-            let partial =
-                store.create(body.len() as u64, Wish { is_short_lived, ..Wish::default() }).unwrap();
+            let partial = store
+                .create(body.len() as u64, Placement { is_short_lived, ..Placement::default() })
+                .unwrap();
             let partial = Arc::new(partial);
             partial.write_at(0, body.as_bytes()).unwrap();
             let meta = ObjectMeta {

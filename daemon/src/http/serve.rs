@@ -537,7 +537,7 @@ impl Player {
         if flight.wait_for(offset, self.waits.haste).await {
             return true;
         }
-        self.shared.flights.wish(flight);
+        self.shared.flights.request(flight);
         flight.wait_for(offset, self.waits.patience).await
     }
 }

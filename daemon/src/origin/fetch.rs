@@ -19,7 +19,7 @@ use crate::caching::{self, Exchange, Keep, Validators};
 use crate::clock;
 use crate::delivery::{FailReason, Flight, Outcome, Sent};
 use crate::store::{
-    CameBy, EvictReason, Grown, ObjectMeta, ObjectUri, Partial, ResponseMeta, StoredObject, Wish,
+    CameBy, EvictReason, Grown, ObjectMeta, ObjectUri, Partial, Placement, ResponseMeta, StoredObject,
 };
 
 /// How long a 404 or 410 of a media name stands whose segments are of unknown duration, in milliseconds: a quarter of the
@@ -260,10 +260,10 @@ impl Filler {
 
     fn open(&self, answer: &Answer) -> Result<(Arc<Flight>, Arc<Partial>), crate::store::StoreError> {
         let store = &self.shared.store;
-        let wish = self.wish(&answer.key, answer.sent.expires, answer.keep);
+        let placement = self.placement(&answer.key, answer.sent.expires, answer.keep);
         let partial = Arc::new(match answer.length {
-            Some(length) => store.create(length, wish)?,
-            None => store.create_growing(wish, answer.keep)?,
+            Some(length) => store.create(length, placement)?,
+            None => store.create_growing(placement, answer.keep)?,
         });
         let flight = Flight::of_prefix(
             answer.key.clone(),
@@ -276,12 +276,12 @@ impl Filler {
         Ok((Arc::new(flight), partial))
     }
 
-    pub(super) fn wish(&self, key: &ObjectKey, expires: WallTime, keep: bool) -> Wish {
+    pub(super) fn placement(&self, key: &ObjectKey, expires: WallTime, keep: bool) -> Placement {
         let store = &self.shared.store;
         // What is not kept need not touch the flash.
         let is_live = self.shared.manifests.live_target_ms(key).is_some();
         let is_short_lived = !keep || is_live || store.is_short(clock::steady(), Some(expires));
-        Wish { class: store.class_of(key.as_str()), is_short_lived }
+        Placement { class: store.class_of(key.as_str()), is_short_lived }
     }
 
     async fn receive(
@@ -350,10 +350,11 @@ impl Filler {
             return Outcome::Failed(FailReason::OriginCut);
         }
         if flight.length.is_none() && answer.keep {
-            let (store, wish) =
-                (self.shared.store.clone(), self.wish(&answer.key, answer.sent.expires, true));
+            let (store, placement) =
+                (self.shared.store.clone(), self.placement(&answer.key, answer.sent.expires, true));
             let (growing, length) = (Arc::clone(&partial), offset);
-            let settled = tokio::task::spawn_blocking(move || store.settle(&growing, length, wish)).await;
+            let settled =
+                tokio::task::spawn_blocking(move || store.settle(&growing, length, placement)).await;
             return match settled {
                 Ok(Ok(settled)) => self.publish(answer, offset, settled).await,
                 // Nobody is cut off because there is no room.

@@ -83,8 +83,8 @@ impl Filler {
         fields.remove(header::CONTENT_RANGE);
         let (_, sent) = sent(StatusCode::OK, &fields, Some(keep));
         let place = self.shared.store.place_of(key, &sent.response.selecting);
-        let wish = self.wish(&place, sent.expires, true);
-        let partial = Arc::new(self.shared.store.create(part.length, wish).ok()?);
+        let placement = self.placement(&place, sent.expires, true);
+        let partial = Arc::new(self.shared.store.create(part.length, placement).ok()?);
         let content_type = caching::text(&fields, header::CONTENT_TYPE).map(str::to_owned);
         let flight = Flight::of_spans(place, content_type, part.length, url, sent, partial, clock::now());
         let flight = Arc::new(flight);

@@ -1,4 +1,4 @@
-//! Batches of datagrams that came inside a transport stream, on their way to the shard of their groups.
+//! Batches of datagrams that came inside a transport stream, for the shard of their groups.
 
 use std::net::SocketAddr;
 

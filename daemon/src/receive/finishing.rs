@@ -18,7 +18,7 @@ use super::{Command, ReceiveContext};
 use crate::clock;
 use crate::delivery::{Decode, Decoded, FailReason, ObjectRef, Outcome, RejectReason, Verify, Work};
 use crate::signalling::Document;
-use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Partial, StoredObject, Wish};
+use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Partial, Placement, StoredObject};
 
 /// Memory that queued and running work may take. One piece may be larger, and is then alone. A place is free again when the
 /// shard has taken the answer.
@@ -65,7 +65,7 @@ impl std::fmt::Display for FinishError {
     }
 }
 
-/// What the shard is told of finished work.
+/// Result of finished work, for the shard.
 #[derive(Debug)]
 pub(super) enum Answer {
     /// An object was verified.
@@ -88,7 +88,7 @@ struct Job {
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
-    /// Names that workers are at.
+    /// Names of objects that workers are finishing.
     at_work: Vec<u64>,
     is_closed: bool,
 }
@@ -237,7 +237,7 @@ impl Drop for Finishing {
     }
 }
 
-/// Waits for a job whose name no other worker is at.
+/// Waits for a job whose name no other worker is finishing.
 fn next_job(pool: &Pool) -> Option<Job> {
     let mut queue = pool.queue();
     loop {
@@ -282,7 +282,7 @@ fn memory_bytes(work: &CacheWork) -> u64 {
     bytes + WORK_BYTES
 }
 
-/// Does one piece of work; what its shard is told.
+/// Does one piece of work; gives the result for its shard.
 pub(super) fn finish(context: &ReceiveContext, work: CacheWork, sink: &mut dyn FinishSink) -> Option<Answer> {
     match work {
         Work::Verify(whole) => {
@@ -442,11 +442,11 @@ fn expires(file: &File, now: WallTime) -> Option<WallTime> {
 }
 
 /// Where an object wants to live.
-pub(super) fn placement(context: &ReceiveContext, session: SessionKey, file: &File) -> Wish {
+pub(super) fn placement(context: &ReceiveContext, session: SessionKey, file: &File) -> Placement {
     let now = clock::steady();
     let key = context.names.key_of(&session, &file.content_location).ok();
     let is_live = key.as_ref().is_some_and(|key| context.manifests.live_target_ms(key).is_some());
-    Wish {
+    Placement {
         class: key.map_or(Class::Medium, |key| context.store.class_of(key.as_str())),
         is_short_lived: is_live || context.store.is_short(now, expires(file, now)),
     }

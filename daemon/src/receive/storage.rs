@@ -97,12 +97,12 @@ pub(super) struct SymbolReader {
 
 impl ObjectStore for CacheStorage {
     type Buf = ObjectSpace;
-    type Lent<'a> = SessionStorage<'a>;
+    type SessionStorage<'a> = SessionStorage<'a>;
     type Reader = SymbolReader;
     type Checkpoint = Checkpoint;
 
     #[inline]
-    fn lend(&mut self, session: SessionKey) -> SessionStorage<'_> {
+    fn session_storage(&mut self, session: SessionKey) -> SessionStorage<'_> {
         SessionStorage { context: &self.context, session, writes: &mut self.writes }
     }
 

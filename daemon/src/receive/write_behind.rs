@@ -1,6 +1,6 @@
-//! Write-behind of symbols: gathers them into runs on their way to files.
+//! Write-behind of symbols: symbols are gathered into runs, and runs are written to files.
 //!
-//! A packet's 1400 bytes are too little to trouble the kernel with: written through a mapping, every third packet takes
+//! A packet's 1400 bytes are too few for a system call: written through a mapping, every third packet takes
 //! a page fault in which the kernel finds, clears and registers a page of the file; written one by one, each costs a
 //! system call. Packets of an object come in order, though, dozens in a batch. So they are copied into a run that is
 //! still in the processor's cache, and a run is written with one call, over whole pages that need no clearing. Measured

@@ -55,7 +55,7 @@ impl RepairStats {
 /// Everything that repair works with.
 #[derive(Debug)]
 pub struct Repairer {
-    around: RepairContext,
+    context: RepairContext,
     slots: Arc<Semaphore>,
     stats: RepairStats,
 }
@@ -83,9 +83,9 @@ pub struct RepairContext {
 
 impl Repairer {
     /// A repairer that does nothing until [`Repairer::run`], and then `concurrent_fetches` objects at a time.
-    pub fn new(concurrent_fetches: usize, around: RepairContext) -> Arc<Self> {
+    pub fn new(concurrent_fetches: usize, context: RepairContext) -> Arc<Self> {
         let slots = Arc::new(Semaphore::new(concurrent_fetches));
-        Arc::new(Self { around, slots, stats: RepairStats::default() })
+        Arc::new(Self { context, slots, stats: RepairStats::default() })
     }
 
     /// The counters.
@@ -176,7 +176,7 @@ impl Repairer {
                     self.send(object, Command::Repair(object, offset, piece)).await;
                 }
             };
-            let (result, ()) = tokio::join!(self.around.client.get_ranges(url, &ranges, pieces), patch);
+            let (result, ()) = tokio::join!(self.context.client.get_ranges(url, &ranges, pieces), patch);
             result?;
         }
         Ok(())
@@ -191,7 +191,7 @@ impl Repairer {
         let key = self.key(object, file).map_err(|_| RepairError::NoOrigin)?;
         let announced = announced(file);
         let length = announced.length.unwrap_or(0);
-        let RepairContext { store, flights, .. } = &self.around;
+        let RepairContext { store, flights, .. } = &self.context;
         if store.holds(key.as_str(), announced.digest, length, announced.version) {
             return Err(RepairError::NotNeeded);
         }
@@ -202,7 +202,7 @@ impl Repairer {
             flights.end(&flight, Outcome::Failed(FailReason::Replaced));
         }
         let ask = Ask { announced: Some(announced), is_our_own: true, ..Ask::default() };
-        match self.around.filler.fill(&key, url, ask).await {
+        match self.context.filler.fill(&key, url, ask).await {
             FillResult::Flight(fill) => {
                 while fill.outcome().is_none() && fill.wait_for(u64::MAX, SETTLE).await {}
                 match fill.outcome() {
@@ -219,13 +219,13 @@ impl Repairer {
     }
 
     fn key(&self, object: ObjectRef, file: &File) -> Result<ObjectKey, carousel::name::NameError> {
-        self.around.names.key_of(&object.session, &file.content_location)
+        self.context.names.key_of(&object.session, &file.content_location)
     }
 
     /// Where its bytes are available, best first: an `[[origin]]` of our own, what the sender says, its own URI.
     fn urls(&self, object: ObjectRef, file: &File) -> Vec<String> {
         let name = range_of_name(&file.content_location).map_or(&*file.content_location, |(whole, _)| whole);
-        let RepairContext { names, origins, rules, .. } = &self.around;
+        let RepairContext { names, origins, rules, .. } = &self.context;
         let mut urls: Vec<String> = Vec::new();
         let Ok(key) = names.key_of(&object.session, name) else { return urls };
         urls.extend(origins.configured_url(&key));
@@ -245,7 +245,7 @@ impl Repairer {
 
     /// Sends a command to the object's shard, waiting elsewhere than on a thread that serves clients.
     async fn send(&self, object: ObjectRef, command: Command) {
-        let shards = &self.around.shards;
+        let shards = &self.context.shards;
         let shard = shards[shard_of(&object.session.destination, shards.len())].clone();
         let _ = tokio::task::spawn_blocking(move || shard.send(command)).await;
     }

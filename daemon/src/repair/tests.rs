@@ -83,7 +83,7 @@ fn repairer(origins: Vec<Origin>) -> Tested {
     let filler = Filler::new(Arc::clone(&client), context, options, tokio::runtime::Handle::current());
     let (shard, commands) = channel();
     let rules = Arc::<RuleBook>::default();
-    let around = RepairContext {
+    let context = RepairContext {
         store,
         flights,
         names: Arc::default(),
@@ -93,7 +93,7 @@ fn repairer(origins: Vec<Origin>) -> Tested {
         rules: Arc::clone(&rules),
         shards: vec![shard],
     };
-    Tested { repairer: Repairer::new(2, around), commands, rules, _folder: folder }
+    Tested { repairer: Repairer::new(2, context), commands, rules, _folder: folder }
 }
 
 fn object() -> ObjectRef {
@@ -193,7 +193,7 @@ async fn an_entire_object_is_verified_before_it_is_held() {
     let tested = repairer(vec![Origin { host: "h".into(), url }]);
     let whole = |name: &str| RepairRequest { wanted: Wanted::Complete, ..request(name) };
     let (_, result) = run(&tested, whole("http://h/a")).await;
-    let store = &tested.repairer.around.store;
+    let store = &tested.repairer.context.store;
     assert_eq!((result, store.contains("h/a")), (Ok(()), true));
     assert_eq!(run(&tested, whole("http://h/a")).await.1, Err(RepairError::NotNeeded), "it is held");
     let mut other = whole("http://h/b");

@@ -1,7 +1,6 @@
-//! Which groups are listened to, and on which shard: the announcement channel's documents come in, sockets are opened
-//! and closed.
+//! Selection of multicast groups: documents of the announcement channel come in, sockets are opened and closed on the shards.
 //!
-//! One thread. It alone tells shards what to listen to, so that two documents that arrive together cannot cross. A
+//! One thread. It alone sends shards their groups, so that documents that arrive together are applied one after the other. A
 //! group that cannot be joined is tried again; the state of each is on the [`GroupStates`].
 
 mod options;
@@ -55,7 +54,7 @@ pub struct GroupStates(Mutex<Vec<GroupState>>);
 
 impl GroupStates {
     /// All groups, wanted or failing.
-    pub fn groups(&self) -> Vec<GroupState> {
+    pub fn all(&self) -> Vec<GroupState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -108,24 +107,24 @@ impl SessionQueue {
         self,
         config: &SessionOptions,
         shards: Vec<ShardSender>,
-        around: SessionContext,
+        context: SessionContext,
     ) -> std::io::Result<SessionThread> {
-        let board = Arc::new(GroupStates::default());
+        let groups = Arc::new(GroupStates::default());
         let mut control = Control {
             interface: config.receive.interface.clone(),
             multicast: config.receive.multicast,
             socket_buffer_bytes: config.receive.socket_buffer_bytes,
             directory: Directory::new(config.join_policy(), config.fixed_sessions()),
             shards,
-            around,
+            context,
             open: HashMap::new(),
-            board: Arc::clone(&board),
+            groups: Arc::clone(&groups),
         };
         control.apply();
         let Self(sender, receiver) = self;
         let thread =
             std::thread::Builder::new().name("session".to_owned()).spawn(move || control.run(&receiver))?;
-        Ok(SessionThread { notices: sender, board, thread: Some(thread) })
+        Ok(SessionThread { notices: sender, groups, thread: Some(thread) })
     }
 }
 
@@ -133,14 +132,14 @@ impl SessionQueue {
 #[derive(Debug)]
 pub struct SessionThread {
     notices: SyncSender<Notice>,
-    board: Arc<GroupStates>,
+    groups: Arc<GroupStates>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl SessionThread {
     /// The state of the groups.
-    pub const fn board(&self) -> &Arc<GroupStates> {
-        &self.board
+    pub const fn groups(&self) -> &Arc<GroupStates> {
+        &self.groups
     }
 
     /// Takes over `[receive]` and `[[session]]` of a new configuration. What the air has said stays in force.
@@ -165,10 +164,10 @@ struct Control {
     socket_buffer_bytes: usize,
     directory: Directory,
     shards: Vec<ShardSender>,
-    around: SessionContext,
+    context: SessionContext,
     /// What shards listen to.
     open: HashMap<GroupSpec, SessionFilter>,
-    board: Arc<GroupStates>,
+    groups: Arc<GroupStates>,
 }
 
 impl Control {
@@ -179,7 +178,7 @@ impl Control {
                 Ok(Notice::Reload(config)) => self.reload(&config),
                 Ok(Notice::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
-                    if self.board.groups().iter().any(|it| it.error.is_some()) {
+                    if self.groups.all().iter().any(|it| it.error.is_some()) {
                         self.apply();
                     }
                 }
@@ -206,7 +205,7 @@ impl Control {
         } else {
             tracing::debug!(%from, name = document.name, bytes = document.bytes.len(), "signalling");
         }
-        let SessionContext { names, documents, .. } = &self.around;
+        let SessionContext { names, documents, .. } = &self.context;
         if let Ok(key) = names.key_of(&document.object.session, &document.name) {
             documents.keep(clock::now(), &key, document);
         }
@@ -223,12 +222,12 @@ impl Control {
 
     /// Makes sockets, aliases, origins and repair rules what the directory says.
     fn apply(&mut self) {
-        self.around.names.set_aliases(self.directory.aliases().clone());
+        self.context.names.set_aliases(self.directory.aliases().clone());
         let repairs = || self.directory.sessions().iter().filter_map(|it| Some((it, it.repair.as_ref()?)));
-        self.around.origins.set_signalled(repairs().flat_map(|(_, repair)| {
+        self.context.origins.set_signalled(repairs().flat_map(|(_, repair)| {
             repair.base_urls.iter().filter(|(_, weight)| *weight > 0).map(|(url, _)| url.clone())
         }));
-        self.around.rules.set(repairs().map(|(spec, repair)| (spec.address, spec.tsi, repair.clone())));
+        self.context.rules.set(repairs().map(|(spec, repair)| (spec.address, spec.tsi, repair.clone())));
 
         let wanted = wanted(self.directory.sessions(), &self.interface);
         let expected = wanted.iter().map(|(group, listen, _)| (group.address, listen.clone())).collect();
@@ -242,7 +241,7 @@ impl Control {
             self.open.remove(&group);
             self.shard(&group.address).send(Command::Close(group));
         }
-        let before = self.board.groups();
+        let before = self.groups.all();
         let mut states = Vec::with_capacity(wanted.len());
         for (group, listen, why) in wanted {
             let listened = if self.multicast { self.listen(&group, listen) } else { Ok(()) };
@@ -253,7 +252,7 @@ impl Control {
             }
             states.push(GroupState { group, why, error });
         }
-        *self.board.0.lock().unwrap_or_else(PoisonError::into_inner) = states;
+        *self.groups.0.lock().unwrap_or_else(PoisonError::into_inner) = states;
     }
 
     fn listen(&mut self, group: &GroupSpec, filter: SessionFilter) -> Result<(), crate::source::SourceError> {

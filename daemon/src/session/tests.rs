@@ -71,7 +71,7 @@ fn configuration(ports: &[u16], base: &str) -> Vec<u8> {
 struct Tested {
     thread: SessionThread,
     commands: SessionCommands,
-    shard: std::sync::mpsc::Receiver<Command>,
+    shard: Receiver<Command>,
     documents: Arc<Documents>,
     origins: Arc<Origins>,
     rules: Arc<RuleBook>,
@@ -87,13 +87,13 @@ fn start() -> Tested {
     let commands = queue.commands();
     let (documents, rules) = (Arc::<Documents>::default(), Arc::<RuleBook>::default());
     let origins = Arc::new(Origins::new(Vec::new(), Vec::new()));
-    let around = SessionContext {
+    let context = SessionContext {
         names: Arc::default(),
         documents: Arc::clone(&documents),
         origins: Arc::clone(&origins),
         rules: Arc::clone(&rules),
     };
-    let thread = queue.start(&options, vec![sender], around).unwrap();
+    let thread = queue.start(&options, vec![sender], context).unwrap();
     Tested { thread, commands, shard, documents, origins, rules }
 }
 
@@ -135,7 +135,7 @@ fn configurations_decide_what_is_expected_and_a_broken_one_changes_nothing() {
     assert_eq!(tested.rules.get(&group).unwrap().reception_timeout_ms, 700);
     let key = carousel::ObjectKey::from_name("http://repair.example/a/x", None).unwrap();
     assert!(tested.origins.is_signalled(&key));
-    let states = tested.thread.board().groups();
+    let states = tested.thread.groups().all();
     let mut why: Vec<(u16, &str)> = states.iter().map(|it| (it.group.address.port(), it.why)).collect();
     why.sort();
     assert_eq!(why, [(5, "bootstrap"), (6, "bootstrap"), (9, "static")]);

@@ -1,7 +1,7 @@
-//! Where datagrams come from: multicast and unicast sockets, read in batches.
+//! Sources of datagrams: multicast and unicast sockets, read in batches.
 //!
-//! One socket for each group, port and source; several sockets for one thread. What is live goes through here;
-//! recordings are fed by `replay`.
+//! One socket for each group, port and source; several sockets for one thread. Live
+//! datagrams come this way; recordings are read by `replay`.
 
 mod batch;
 mod packet;
@@ -54,7 +54,7 @@ pub struct SourceError {
 }
 
 impl SourceError {
-    fn mend(&self) -> &'static str {
+    fn fix(&self) -> &'static str {
         match self.error.raw_os_error() {
             Some(libc::EADDRINUSE) => "another program has the port without sharing it; `ss -ulpn` names it",
             Some(libc::ENODEV | libc::ENXIO) => {
@@ -73,7 +73,7 @@ impl SourceError {
 
 impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot receive {}: {}: {}; {}", self.group, self.step, self.error, self.mend())
+        write!(f, "cannot receive {}: {}: {}; {}", self.group, self.step, self.error, self.fix())
     }
 }
 

@@ -1,4 +1,4 @@
-//! What comes in on an interface before the kernel's filters: for `skycached check` only.
+//! Packet socket: everything that an interface receives, before the kernel's filters. For `skycached check` only.
 
 use std::io::{self, Read as _};
 

@@ -55,7 +55,7 @@ impl ClassRule {
 
 /// Properties that decide an object's tier.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Wish {
+pub struct Placement {
     /// Its class.
     pub class: Class,
     /// Whether it expires soon; see [`super::Store::is_short`].

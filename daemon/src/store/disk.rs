@@ -92,7 +92,7 @@ impl Disk {
     fn set(&self, state: DiskState, why: &str) {
         self.retry_ns.store((clock::now() + RETRY).as_nanos(), Ordering::Relaxed);
         if self.state.swap(state as u8, Ordering::Relaxed) != state as u8 {
-            let mend = match state {
+            let fix = match state {
                 DiskState::Full => "free some space, or lower [store] quota_bytes",
                 DiskState::ReadOnly => "remount it for writing; the kernel's log says why it is not",
                 DiskState::Fine | DiskState::Failing => {
@@ -100,7 +100,7 @@ impl Disk {
                 }
             };
             tracing::warn!(
-                folder = %self.folder.display(), why, mend,
+                folder = %self.folder.display(), why, fix,
                 "the disk takes nothing: what comes is kept in memory until it does"
             );
         }

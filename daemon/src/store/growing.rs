@@ -17,7 +17,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use super::format::HEADER_BYTES;
 use super::object::Tier;
 use super::partial::Room;
-use super::{Claim, Store, Wish, file};
+use super::{Claim, Placement, Store, file};
 
 /// Bytes that a body of unknown length takes in memory before it goes to the disk: most segments never do.
 const MEMORY_BYTES: u64 = 4 << 20;
@@ -48,7 +48,7 @@ struct Rooms {
 #[derive(Debug)]
 pub(super) struct Growth {
     store: Store,
-    wish: Wish,
+    placement: Placement,
     /// The disk is of no use to what is not kept.
     keep: bool,
     rooms: Mutex<Rooms>,
@@ -62,10 +62,10 @@ pub(super) struct Growth {
 }
 
 impl Growth {
-    pub(super) fn new(store: &Store, wish: Wish, keep: bool, first: Vec<Room>) -> io::Result<Self> {
+    pub(super) fn new(store: &Store, placement: Placement, keep: bool, first: Vec<Room>) -> io::Result<Self> {
         Ok(Self {
             store: store.clone(),
-            wish,
+            placement,
             keep,
             rooms: Mutex::new(Rooms { all: first, reserved_bytes: 0 }),
             moved: OnceLock::new(),
@@ -113,14 +113,14 @@ impl Growth {
 
     fn memory_room(&self, end: u64, reserved_bytes: u64) -> Option<(Room, u64)> {
         // What belongs to memory has no other place to go to.
-        let most = if self.wish.is_short_lived { u64::MAX } else { MEMORY_BYTES };
+        let most = if self.placement.is_short_lived { u64::MAX } else { MEMORY_BYTES };
         let step = MEMORY_STEP_BYTES.max(end - reserved_bytes);
         (end <= most).then(|| self.store.growing_room(step)).flatten().map(|room| (room, step))
     }
 
     /// Goes on in a file on the disk, if there is free room for it.
     fn move_to_disk(&self, memory: &File, written: u64, end: u64, rooms: &mut Rooms) -> bool {
-        if !self.keep || self.wish.is_short_lived {
+        if !self.keep || self.placement.is_short_lived {
             return false;
         }
         let bytes = end.saturating_add(DISK_STEP_BYTES);

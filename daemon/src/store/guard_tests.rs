@@ -168,7 +168,7 @@ fn partials_share_half_the_quota_and_one_alone_may_have_it_all() {
     let quota = 64 * HEADER_BYTES as u64;
     let header = HEADER_BYTES as u64;
     let (store, _) = Store::open(&config(&folder, quota)).unwrap();
-    let of = |pages: u64| store.create((pages - 1) * header, Wish::default());
+    let of = |pages: u64| store.create((pages - 1) * header, Placement::default());
     let all = of(64).unwrap();
     assert!(matches!(of(1), Err(StoreError::NoRoom)));
     drop(all);

@@ -47,7 +47,7 @@ use carousel::fec::SymbolMap;
 use carousel::time::WallTime;
 
 pub use audit::Audit;
-pub use config::{ClassRule, StoreConfig, Wish};
+pub use config::{ClassRule, Placement, StoreConfig};
 pub use disk::DiskState;
 pub use error::{EvictReason, StoreError};
 pub use format::{CameBy, Class, ObjectMeta, ObjectUri, ResponseMeta};
@@ -278,8 +278,8 @@ impl Store {
     ///
     /// # Errors
     /// If there is no room, even after evicting everything evictable.
-    pub fn create(&self, length: u64, wish: Wish) -> Result<Partial, StoreError> {
-        self.begin(length, wish)
+    pub fn create(&self, length: u64, placement: Placement) -> Result<Partial, StoreError> {
+        self.begin(length, placement)
     }
 
     /// Creates a partial of unknown length, to be appended to after [`Partial::grow`]. `keep`: it is published when it is
@@ -287,9 +287,9 @@ impl Store {
     ///
     /// # Errors
     /// If there is no room for one more.
-    pub fn create_growing(&self, wish: Wish, keep: bool) -> Result<Partial, StoreError> {
+    pub fn create_growing(&self, placement: Placement, keep: bool) -> Result<Partial, StoreError> {
         let room = self.growing_room(growing::RING_BYTES).ok_or(StoreError::NoRoom)?;
-        let growth = growing::Growth::new(self, wish, keep, vec![room])?;
+        let growth = growing::Growth::new(self, placement, keep, vec![room])?;
         Ok(Partial::growing(&self.0.root, growth)?)
     }
 
@@ -301,12 +301,12 @@ impl Store {
         &self,
         partial: &Arc<Partial>,
         length: u64,
-        wish: Wish,
+        placement: Placement,
     ) -> Result<Arc<Partial>, StoreError> {
         if partial.tier() == Tier::Flash || !partial.is_growing() {
             return Ok(Arc::clone(partial));
         }
-        let settled = self.create(length, wish)?;
+        let settled = self.create(length, placement)?;
         let mut buffer = vec![0; 1 << 20];
         let mut at = 0;
         while at < length {
@@ -322,9 +322,9 @@ impl Store {
         &self.0.root
     }
 
-    fn begin(&self, length: u64, wish: Wish) -> Result<Partial, StoreError> {
+    fn begin(&self, length: u64, placement: Placement) -> Result<Partial, StoreError> {
         let mut why = None;
-        for tier in self.tiers(length, wish) {
+        for tier in self.tiers(length, placement) {
             match self.begin_on(tier, length, Claim::Named) {
                 Ok(partial) => return Ok(partial),
                 // The disk's error is the one that an operator can fix.
@@ -336,11 +336,11 @@ impl Store {
     }
 
     /// The tiers that an object may be placed on, preferred first.
-    fn tiers(&self, bytes: u64, wish: Wish) -> impl Iterator<Item = Tier> {
+    fn tiers(&self, bytes: u64, placement: Placement) -> impl Iterator<Item = Tier> {
         let root = &self.0.root;
         let has_disk = root.disk.is_usable();
         let is_affordable = root.ledger.allows(bytes);
-        let prefers_memory = wish.is_short_lived || wish.class == Class::Low;
+        let prefers_memory = placement.is_short_lived || placement.class == Class::Low;
         let flash = (has_disk && is_affordable).then_some(Tier::Flash);
         let [first, second] =
             if prefers_memory { [Some(Tier::Memory), flash] } else { [flash, Some(Tier::Memory)] };
@@ -384,12 +384,12 @@ impl Store {
         &self,
         identity: &Digest,
         map: &SymbolMap,
-        wish: Wish,
+        placement: Placement,
     ) -> Result<Partial, StoreError> {
         let (length, root) = (map.length(), &self.0.root);
-        let on_flash = self.tiers(length, wish).next() == Some(Tier::Flash);
+        let on_flash = self.tiers(length, placement).next() == Some(Tier::Flash);
         if length < self.0.config.resume_bytes || !on_flash {
-            return self.create(length, wish);
+            return self.create(length, placement);
         }
         let name = resume::path_of(&root.folder, identity);
         // A resumed partial was counted among the leftovers.

@@ -63,14 +63,14 @@ pub struct Partial {
     read_on: Event,
 }
 
-/// Who reads an object on its way in, by number: the offset of what each wants next.
+/// Readers of a partial object, by number: the offset that each reads next.
 #[derive(Debug, Default)]
 struct Readers {
     offsets: HashMap<u64, u64>,
     next: u64,
 }
 
-/// One who reads an object on its way in.
+/// A reader of a partial object.
 #[derive(Debug)]
 pub struct Reader {
     partial: Arc<Partial>,

@@ -43,7 +43,7 @@ pub(super) fn meta(key: &str, body: &[u8]) -> ObjectMeta {
 }
 
 pub(super) fn put(store: &Store, key: &str, body: &[u8]) -> Result<Arc<StoredObject>, StoreError> {
-    let partial = Arc::new(store.create(body.len() as u64, Wish::default())?);
+    let partial = Arc::new(store.create(body.len() as u64, Placement::default())?);
     // Out of order, as symbols come.
     let half = body.len() / 2;
     partial.write_at(half as u64, &body[half..])?;
@@ -81,7 +81,7 @@ fn what_was_published_is_there_after_a_clean_stop() {
 fn an_unpublished_object_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = open(&folder);
-    let partial = store.create(100_000, Wish::default()).unwrap();
+    let partial = store.create(100_000, Placement::default()).unwrap();
     partial.write_at(0, &[1; 1000]).unwrap();
     assert!(store.usage().partial_bytes > 100_000);
     drop(partial);
@@ -147,9 +147,9 @@ fn the_quota_evicts_the_least_recently_used_and_readers_keep_theirs() {
     assert_eq!(body_of(&reader), &[2; 8000][..]);
     store.remove("h/2", EvictReason::Purged);
     assert_eq!(body_of(&reader), &[2; 8000][..], "gone, and still readable");
-    assert!(matches!(store.create(60_000, Wish::default()), Err(StoreError::LargerThanQuota { .. })));
+    assert!(matches!(store.create(60_000, Placement::default()), Err(StoreError::LargerThanQuota { .. })));
     store.pin("h/4", true);
-    assert!(matches!(store.create(30_000, Wish::default()), Err(StoreError::NoRoom)));
+    assert!(matches!(store.create(30_000, Placement::default()), Err(StoreError::NoRoom)));
     assert!(store.usage().bytes <= 50_000);
 }
 
@@ -211,15 +211,20 @@ fn both(folder: &tempfile::TempDir) -> StoreConfig {
     StoreConfig { memory_bytes: 1 << 20, ..config(folder, 1 << 20) }
 }
 
-fn put_as(store: &Store, key: &str, body: &[u8], wish: Wish) -> Result<Arc<StoredObject>, StoreError> {
-    let partial = Arc::new(store.create(body.len() as u64, wish)?);
+fn put_as(
+    store: &Store,
+    key: &str,
+    body: &[u8],
+    placement: Placement,
+) -> Result<Arc<StoredObject>, StoreError> {
+    let partial = Arc::new(store.create(body.len() as u64, placement)?);
     partial.write_at(0, body)?;
     let frozen = partial.freeze(body.len() as u64)?;
-    store.publish(&frozen, ObjectMeta { class: wish.class, ..meta(key, body) })
+    store.publish(&frozen, ObjectMeta { class: placement.class, ..meta(key, body) })
 }
 
-const LIVE: Wish = Wish { class: Class::Medium, is_short_lived: true };
-const PROMOTION: Wish = Wish { class: Class::Low, is_short_lived: false };
+const LIVE: Placement = Placement { class: Class::Medium, is_short_lived: true };
+const PROMOTION: Placement = Placement { class: Class::Low, is_short_lived: false };
 
 fn wait_for(what: &str, done: impl Fn() -> bool) {
     let begin = std::time::Instant::now();
@@ -236,7 +241,7 @@ fn live_never_sees_the_flash_and_promotion_only_when_it_is_asked_for() {
     let keeper = Keeper::start(store.clone()).unwrap();
     let live = put_as(&store, "h/live", &[1; 9000], LIVE).unwrap();
     let promotion = put_as(&store, "h/promotion", &[2; 9000], PROMOTION).unwrap();
-    let film = put_as(&store, "h/film", &[3; 9000], Wish::default()).unwrap();
+    let film = put_as(&store, "h/film", &[3; 9000], Placement::default()).unwrap();
     assert_eq!([&live, &promotion, &film].map(|it| it.tier()), [Tier::Memory, Tier::Memory, Tier::Flash]);
     assert_eq!(store.usage().written_bytes, 9000, "of the film alone");
     drop(promotion);
@@ -257,7 +262,7 @@ fn live_never_sees_the_flash_and_promotion_only_when_it_is_asked_for() {
 fn each_tier_has_its_quota_and_what_replaces_a_file_from_memory_takes_the_file_away() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = Store::open(&both(&folder)).unwrap();
-    put_as(&store, "h/film", &[3; 9000], Wish::default()).unwrap();
+    put_as(&store, "h/film", &[3; 9000], Placement::default()).unwrap();
     for at in 0..100 {
         put_as(&store, &format!("h/live{at}"), &[at; 50_000], LIVE).unwrap();
     }
@@ -276,7 +281,7 @@ fn beyond_the_days_budget_what_comes_lives_in_memory() {
     let config = StoreConfig { write_budget_bytes_per_day: 25_000, ..both(&folder) };
     let (store, _) = Store::open(&config).unwrap();
     let tiers: Vec<Tier> = (0..4)
-        .map(|at| put_as(&store, &format!("h/{at}"), &[1; 10_000], Wish::default()).unwrap().tier())
+        .map(|at| put_as(&store, &format!("h/{at}"), &[1; 10_000], Placement::default()).unwrap().tier())
         .collect();
     assert_eq!(tiers, [Tier::Flash, Tier::Flash, Tier::Memory, Tier::Memory]);
     let wear = store.usage().wear;
@@ -285,7 +290,7 @@ fn beyond_the_days_budget_what_comes_lives_in_memory() {
     drop(store);
     let (store, _) = Store::open(&config).unwrap();
     assert_eq!(
-        put_as(&store, "h/9", &[1; 10_000], Wish::default()).unwrap().tier(),
+        put_as(&store, "h/9", &[1; 10_000], Placement::default()).unwrap().tier(),
         Tier::Memory,
         "the day is not over"
     );
@@ -297,16 +302,16 @@ fn a_disk_that_takes_nothing_leaves_memory_and_is_used_again_when_it_does() {
     // A reserve that no disk has: full.
     let config = StoreConfig { reserve_bytes: u64::MAX / 2, ..both(&folder) };
     let (store, _) = Store::open(&config).unwrap();
-    let kept = put_as(&store, "h/a", &[1; 10_000], Wish::default()).unwrap();
+    let kept = put_as(&store, "h/a", &[1; 10_000], Placement::default()).unwrap();
     assert_eq!((kept.tier(), store.usage().disk), (Tier::Memory, DiskState::Full));
     store.0.root.disk.failed(&std::io::Error::from_raw_os_error(libc::EROFS));
     assert_eq!(store.usage().disk, DiskState::ReadOnly);
     drop((store, kept));
     let (store, _) = Store::open(&both(&folder)).unwrap();
     store.0.root.disk.failed(&std::io::Error::from_raw_os_error(libc::EIO));
-    assert_eq!(put_as(&store, "h/b", &[1; 100], Wish::default()).unwrap().tier(), Tier::Memory);
+    assert_eq!(put_as(&store, "h/b", &[1; 100], Placement::default()).unwrap().tier(), Tier::Memory);
     store.0.root.disk.worked();
-    assert_eq!(put_as(&store, "h/b", &[1; 100], Wish::default()).unwrap().tier(), Tier::Flash);
+    assert_eq!(put_as(&store, "h/b", &[1; 100], Placement::default()).unwrap().tier(), Tier::Flash);
 }
 
 #[test]
@@ -322,7 +327,7 @@ fn classes_make_room_in_their_order_and_what_is_stale_before_all() {
         [Class::High, Class::Low, Class::Medium]
     );
     let publish = |key: &str, expires| {
-        let partial = Arc::new(store.create(10_000, Wish::default()).unwrap());
+        let partial = Arc::new(store.create(10_000, Placement::default()).unwrap());
         let frozen = partial.freeze(10_000).unwrap();
         let meta = ObjectMeta { class: store.class_of(key), expires, ..meta(key, &[0; 10_000]) };
         store.publish(&frozen, meta).unwrap();
@@ -334,7 +339,7 @@ fn classes_make_room_in_their_order_and_what_is_stale_before_all() {
     publish("h/high2", None);
     let mut left = Vec::new();
     for at in 0..4 {
-        drop(store.create(20_000, Wish::default()).unwrap());
+        drop(store.create(20_000, Placement::default()).unwrap());
         publish(&format!("h/high-{at}"), None);
         let gone = ["h/stale", "h/promo/1", "g/medium", "h/high"]
             .into_iter()
@@ -384,7 +389,7 @@ fn a_large_object_goes_on_after_a_power_cut_with_what_a_checkpoint_saved() {
     };
     let (store, _) = Store::open(&config).unwrap();
     let first = map();
-    let partial = store.create_resumable(&identity, &first, Wish::default()).unwrap();
+    let partial = store.create_resumable(&identity, &first, Placement::default()).unwrap();
     (0..600).for_each(|symbol| write(&partial, &first, symbol));
     partial.checkpoint(&first, &first.words()).unwrap();
     (600..700).for_each(|symbol| write(&partial, &first, symbol));
@@ -399,7 +404,7 @@ fn a_large_object_goes_on_after_a_power_cut_with_what_a_checkpoint_saved() {
     assert!(report.partial_bytes > 1_000_000, "{report:?}");
     assert!(store.list().is_empty(), "never visible");
     let second = map();
-    let partial = Arc::new(store.create_resumable(&identity, &second, Wish::default()).unwrap());
+    let partial = Arc::new(store.create_resumable(&identity, &second, Placement::default()).unwrap());
     assert_eq!(second.received(), 600, "what came after the checkpoint is lost");
     (600..1000).for_each(|symbol| write(&partial, &second, symbol));
     let frozen = partial.freeze(1_000_000).unwrap();
@@ -415,7 +420,7 @@ fn a_large_object_goes_on_after_a_power_cut_with_what_a_checkpoint_saved() {
 
     // Another object, or damage, begins anew.
     let other = SymbolMap::new(&Partition::new(&Oti::no_code(1_000_000, 500, 65_535)).unwrap());
-    let partial = store.create_resumable(&identity, &other, Wish::default()).unwrap();
+    let partial = store.create_resumable(&identity, &other, Placement::default()).unwrap();
     assert_eq!(other.received(), 0);
     drop(partial);
     assert_eq!(std::fs::read_dir(store.path().join(resume::PARTIALS)).unwrap().count(), 0, "given up, gone");
@@ -478,8 +483,8 @@ proptest! {
             let body: Vec<u8> = (0..length).map(|at| (at * 31 + length) as u8 ^ key).collect();
             match what {
                 0..=2 => {
-                    let wish = [Wish::default(), LIVE, PROMOTION][usize::from(what)];
-                    if put_as(&store, &name, &body, wish).is_ok() {
+                    let placement = [Placement::default(), LIVE, PROMOTION][usize::from(what)];
+                    if put_as(&store, &name, &body, placement).is_ok() {
                         model.0.insert(name.clone(), body);
                     }
                 }
@@ -534,14 +539,14 @@ fn many_at_once_see_whole_objects_of_one_version_or_nothing() {
                     match rng.below(10) {
                         0..=3 => {
                             let body = known_body(key, version);
-                            let wish = [Wish::default(), LIVE, PROMOTION][rng.below(3) as usize];
-                            let Ok(partial) = store.create(body.len() as u64, wish) else { continue };
+                            let placement = [Placement::default(), LIVE, PROMOTION][rng.below(3) as usize];
+                            let Ok(partial) = store.create(body.len() as u64, placement) else { continue };
                             let partial = Arc::new(partial);
                             partial.write_at(0, &body).unwrap();
                             let frozen = partial.freeze(body.len() as u64).unwrap();
                             let meta = ObjectMeta {
                                 version: u64::from(version),
-                                class: wish.class,
+                                class: placement.class,
                                 ..meta(&name, &body)
                             };
                             store.publish(&frozen, meta).unwrap();
@@ -584,7 +589,7 @@ fn a_body_of_unknown_length_evicts_nobody_and_passes_where_it_may_not_stay() {
         put(&store, &format!("h/{number}"), &vec![number; 1 << 20]).unwrap();
     }
     let piece = |at: usize| vec![at as u8; PIECE];
-    let partial = Arc::new(store.create_growing(Wish::default(), true).unwrap());
+    let partial = Arc::new(store.create_growing(Placement::default(), true).unwrap());
     let mut passing_at = None;
     for at in 0..128 {
         let offset = (at * PIECE) as u64;
@@ -618,29 +623,29 @@ fn a_body_of_unknown_length_that_fits_is_kept_and_room_for_many_is_bounded() {
     let (store, _) = Store::open(&config).unwrap();
     for length in [100_000, 6 << 20] {
         let body: Vec<u8> = (0..length).map(|at: usize| (at / 1000) as u8).collect();
-        let partial = Arc::new(store.create_growing(Wish::default(), true).unwrap());
+        let partial = Arc::new(store.create_growing(Placement::default(), true).unwrap());
         for (at, piece) in body.chunks(100_000).enumerate() {
             let offset = (at * 100_000) as u64;
             assert_eq!(partial.grow(offset, offset + piece.len() as u64), Grown::Kept);
             partial.write_at(offset, piece).unwrap();
         }
-        let settled = store.settle(&partial, length as u64, Wish::default()).unwrap();
+        let settled = store.settle(&partial, length as u64, Placement::default()).unwrap();
         let frozen = settled.freeze(length as u64).unwrap();
         let stored = store.publish(&frozen, meta("h/grown", &body)).unwrap();
         assert!(body_of(&stored)[..] == body[..]);
     }
     // 4 MB beside the memory of objects: a ring of 1 MB each.
-    let all: Vec<_> = (0..8).map_while(|_| store.create_growing(Wish::default(), true).ok()).collect();
+    let all: Vec<_> = (0..8).map_while(|_| store.create_growing(Placement::default(), true).ok()).collect();
     assert_eq!(all.len(), 4);
     drop(all);
-    assert!(store.create_growing(Wish::default(), true).is_ok());
+    assert!(store.create_growing(Placement::default(), true).is_ok());
 }
 
 #[test]
 fn readers_of_an_object_on_its_way_are_known() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = open(&folder);
-    let partial = Arc::new(store.create(10, Wish::default()).unwrap());
+    let partial = Arc::new(store.create(10, Placement::default()).unwrap());
     assert_eq!((partial.readers_now_and_ever(), partial.slowest()), ((0, false), None));
     let (first, second) = (partial.reader(0), partial.reader(5));
     first.is_at(7);

@@ -82,7 +82,7 @@ mod tests {
     use carousel::digest::Digest;
     use carousel::time::WallTime;
 
-    use super::super::{CameBy, Class, ObjectUri, ResponseMeta, StoreConfig, Wish};
+    use super::super::{CameBy, Class, ObjectUri, Placement, ResponseMeta, StoreConfig};
     use super::*;
     use crate::caching::from_pairs;
 
@@ -97,7 +97,7 @@ mod tests {
         let name = ObjectKey::from_name("h/a", None).unwrap();
         let selecting = vec![("foo".to_owned(), Some(foo.to_owned()))];
         let key = store.place_of(&name, &selecting);
-        let partial = Arc::new(store.create(body.len() as u64, Wish::default()).unwrap());
+        let partial = Arc::new(store.create(body.len() as u64, Placement::default()).unwrap());
         partial.write_at(0, body).unwrap();
         let response = ResponseMeta { status: 200, selecting, ..ResponseMeta::default() };
         let meta = ObjectMeta {

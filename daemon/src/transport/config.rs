@@ -198,8 +198,8 @@ impl TransportStream {
     /// What is well-formed but makes no sense; `key` is its place.
     pub fn mistakes(&self, key: &str) -> Vec<Mistake> {
         let mut all = Vec::new();
-        let mut wrong = |name: &str, what: String, mend: &str| {
-            all.push(Mistake::of_value(&format!("{key}.{name}"), &what, mend));
+        let mut wrong = |name: &str, what: String, fix: &str| {
+            all.push(Mistake::of_value(&format!("{key}.{name}"), &what, fix));
         };
         if let From::Udp(address) | From::Frames(address) = &self.from
             && (address.port() == 0 || address.ip().is_unspecified())
@@ -216,9 +216,9 @@ impl TransportStream {
         let needs_carrier = matches!(self.from, From::SatIp { .. } | From::Dvb { .. });
         match &self.carrier {
             None if needs_carrier => {
-                let mend =
+                let fix =
                     "add frequency_khz, polarization, symbol_rate_ksps under [transport_stream.carrier]";
-                wrong("carrier", "a tuner does not know what to tune to".to_owned(), mend);
+                wrong("carrier", "a tuner does not know what to tune to".to_owned(), fix);
             }
             Some(_) if !needs_carrier => {
                 wrong("carrier", format!("{} has no tuner", self.from), "leave it out");
@@ -231,11 +231,11 @@ impl TransportStream {
                 let lnb = carrier.lnb;
                 if carrier.intermediate_khz().is_none_or(|khz| !(900_000..=2_200_000).contains(&khz)) {
                     let what = format!("{} kHz is no frequency of this LNB", carrier.frequency_khz);
-                    let mend = format!(
+                    let fix = format!(
                         "its oscillators are at {} and {} MHz; the frequency is the satellite's, such as 11_727_500",
                         lnb.low_mhz, lnb.high_mhz
                     );
-                    wrong("carrier.frequency_khz", what, &mend);
+                    wrong("carrier.frequency_khz", what, &fix);
                 }
                 if carrier.satellite > 4 {
                     wrong(

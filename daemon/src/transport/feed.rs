@@ -20,10 +20,10 @@ use super::stats::{CarouselState, StreamState};
 use crate::clock;
 use crate::manifests::Manifests;
 use crate::receive::ReceiveStats;
-use crate::store::{CameBy, Frozen, ObjectMeta, ObjectUri, Store, StoreError, StoredObject, Wish};
+use crate::store::{CameBy, Frozen, ObjectMeta, ObjectUri, Placement, Store, StoreError, StoredObject};
 
 /// What came out of a stream.
-pub trait Heard {
+pub trait StreamOutput {
     /// A UDP datagram of the IP inside.
     fn datagram(&mut self, source: SocketAddr, destination: SocketAddr, payload: &[u8]);
     /// A file of a carousel is in the cache.
@@ -106,22 +106,22 @@ impl Feed {
     }
 
     /// Takes a baseband frame.
-    pub fn frame(&mut self, frame: &[u8], heard: &mut dyn Heard) {
+    pub fn frame(&mut self, frame: &[u8], output: &mut dyn StreamOutput) {
         self.frames += 1;
         let (datagrams, fragments) = (&mut self.datagrams, &mut self.fragments);
-        self.deframer.push(frame, |packet| *datagrams += u64::from(hand_on(packet, fragments, heard)));
+        self.deframer.push(frame, |packet| *datagrams += u64::from(hand_on(packet, fragments, output)));
     }
 
     /// Takes a packet.
     #[inline]
-    pub fn packet(&mut self, packet: &[u8; PACKET_BYTES], heard: &mut dyn Heard) {
+    pub fn packet(&mut self, packet: &[u8; PACKET_BYTES], output: &mut dyn StreamOutput) {
         self.packets += 1;
         let (carousels, datagrams) = (&mut self.carousels, &mut self.datagrams);
         let fragments = &mut self.fragments;
         let (too_many, store, base) = (&mut self.too_many_carousels, &self.store, &self.base);
         let mut changed = None;
         self.multiplex.push(packet, |delivery| match delivery {
-            Delivery::Ip(_, packet) => *datagrams += u64::from(hand_on(packet, fragments, heard)),
+            Delivery::Ip(_, packet) => *datagrams += u64::from(hand_on(packet, fragments, output)),
             Delivery::Carousel(pid, section) => {
                 if carousels.len() >= MAX_CAROUSELS && !carousels.contains_key(&pid) {
                     *too_many += 1;
@@ -141,7 +141,7 @@ impl Feed {
             }
         });
         if let Some(pid) = changed {
-            self.take_files(pid, heard);
+            self.take_files(pid, output);
         }
     }
 
@@ -160,16 +160,16 @@ impl Feed {
     }
 
     /// Nothing more will come: carousels that wait for a name get the best that there is.
-    pub fn finish(&mut self, heard: &mut dyn Heard) {
+    pub fn finish(&mut self, output: &mut dyn StreamOutput) {
         for pid in self.carousels.keys().copied().collect::<Vec<_>>() {
             if let Some(carousel) = self.carousels.get_mut(&pid) {
                 carousel.looks = MOST_LOOKS;
             }
-            self.take_files(pid, heard);
+            self.take_files(pid, output);
         }
     }
 
-    fn take_files(&mut self, pid: Pid, heard: &mut dyn Heard) {
+    fn take_files(&mut self, pid: Pid, output: &mut dyn StreamOutput) {
         let is_named = self.carousels.get(&pid).is_some_and(|it| it.modules.base.is_some());
         if !is_named && !self.name_carousel(pid) {
             return;
@@ -185,7 +185,7 @@ impl Feed {
                     }
                     if let Some(stored) = stored {
                         self.stats.count_object(false);
-                        heard.stored(pid, &stored);
+                        output.stored(pid, &stored);
                     }
                 }
                 Err(why) => {
@@ -285,9 +285,9 @@ impl Feed {
 }
 
 /// Takes the datagram out of an IP packet, or of the last of its fragments; false if there is none.
-fn hand_on(packet: &[u8], fragments: &mut FragmentAssembler, heard: &mut dyn Heard) -> bool {
+fn hand_on(packet: &[u8], fragments: &mut FragmentAssembler, output: &mut dyn StreamOutput) -> bool {
     let Ok(datagram) = fragments.datagram(packet) else { return false };
-    heard.datagram(datagram.source, datagram.destination, datagram.payload);
+    output.datagram(datagram.source, datagram.destination, datagram.payload);
     true
 }
 
@@ -333,7 +333,7 @@ fn publish(
     if store.holds(key.as_str(), Some(digest), length, version) {
         return Ok((key.as_str().to_owned(), None));
     }
-    let (expires, wish) = fate(store, key.as_str(), description);
+    let (expires, placement) = fate(store, key.as_str(), description);
     let failed = |err: StoreError| {
         tracing::debug!(%err, "a file of a carousel has no room");
         FileDrop::Store
@@ -342,7 +342,7 @@ fn publish(
     let frozen = match in_place(file) {
         Some(frozen) => frozen,
         None => {
-            let partial = Arc::new(store.create(length, wish).map_err(failed)?);
+            let partial = Arc::new(store.create(length, placement).map_err(failed)?);
             let mut offset = 0;
             for piece in &file.pieces {
                 partial.write_at(offset, piece.bytes()).map_err(|_| FileDrop::Store)?;
@@ -362,7 +362,7 @@ fn publish(
         version,
         received_at: clock::steady(),
         expires,
-        class: wish.class,
+        class: placement.class,
         came_by: CameBy::Carousel,
         response: None,
         ignored_query: Default::default(),
@@ -372,18 +372,18 @@ fn publish(
 }
 
 /// When an object that comes now is stale, and where it wants to live.
-pub(super) fn fate(store: &Store, key: &str, description: &Description) -> (Option<WallTime>, Wish) {
+pub(super) fn fate(store: &Store, key: &str, description: &Description) -> (Option<WallTime>, Placement) {
     let now = clock::steady();
     let expires = description.max_age_s.map(|seconds| now.plus_ms(i64::from(seconds) * 1000));
     let class = store.class_of(key);
-    (expires, Wish { class, is_short_lived: store.is_short(now, expires) })
+    (expires, Placement { class, is_short_lived: store.is_short(now, expires) })
 }
 
 /// The file that a module was put together in, where that is the object's own.
 fn in_place(file: &CarouselFile<Whole>) -> Option<&Frozen> {
     let [piece] = file.pieces.as_slice() else { return None };
     match piece.place() {
-        (Content::Plain(Whole::File(spooled)), range) => spooled.take(&range),
+        (Content::Plain(Whole::File(file)), range) => file.take(&range),
         _ => None,
     }
 }

@@ -9,7 +9,7 @@ use carousel::ts::psi::{Pat, Pmt, Stream};
 use carousel::ts::section::SectionHead;
 use carousel::ts::{PACKET_BYTES, Packetizer, Pid};
 
-use super::{Feed, Heard, StreamState};
+use super::{Feed, StreamOutput, StreamState};
 use crate::store::{Store, StoreConfig};
 
 /// `table_id` of sections with blocks of modules (ISO/IEC 13818-6 section 9.2.2).
@@ -19,7 +19,7 @@ const STREAM_TYPE: u8 = 0x0b;
 
 struct Nothing;
 
-impl Heard for Nothing {
+impl StreamOutput for Nothing {
     fn datagram(&mut self, _: SocketAddr, _: SocketAddr, _: &[u8]) {}
 }
 

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use super::feed::Heard;
+use super::feed::StreamOutput;
 use crate::receive::{AirDatagrams, Command, ShardSender, shard_of};
 
 /// Bytes of a batch: 40 packets.
@@ -47,7 +47,7 @@ impl Forward {
     }
 }
 
-impl Heard for Forward {
+impl StreamOutput for Forward {
     fn datagram(&mut self, source: SocketAddr, destination: SocketAddr, payload: &[u8]) {
         let at = shard_of(&destination, self.shards.len());
         let batch = &mut self.batches[at];

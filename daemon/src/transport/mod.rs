@@ -32,7 +32,7 @@ mod stats;
 mod thread;
 
 pub use config::{Carrier, TransportStream};
-pub use feed::{Feed, Heard};
+pub use feed::{Feed, StreamOutput};
 pub use forward::Forward;
 pub use input::Signal;
 pub use stats::{StreamState, TransportStats};

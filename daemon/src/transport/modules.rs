@@ -57,8 +57,8 @@ fn encoded(path: &str) -> String {
 
 /// A module that is coming.
 #[derive(Debug)]
-pub(super) enum Room {
-    Memory(Lent),
+pub(super) enum Buffer {
+    Memory(BoundedBytes),
     /// `before` bytes of it come before the body of its only file, which has `bytes`.
     File {
         partial: Arc<Partial>,
@@ -70,20 +70,20 @@ pub(super) enum Room {
 /// A module that is whole.
 #[derive(Debug)]
 pub(super) enum Whole {
-    Memory(Lent),
-    File(Spooled),
+    Memory(BoundedBytes),
+    File(ModuleFile),
 }
 
 /// A whole module in a file of the store.
 #[derive(Debug)]
-pub(super) struct Spooled {
+pub(super) struct ModuleFile {
     frozen: Frozen,
     before: usize,
     /// Whether its file is an object's now.
     is_taken: AtomicBool,
 }
 
-impl Spooled {
+impl ModuleFile {
     /// The body as it lies in the file, if it is just these bytes of the module and nobody has it yet: it need not be copied.
     pub(super) fn take(&self, range: &std::ops::Range<usize>) -> Option<&Frozen> {
         let is_body =
@@ -94,12 +94,12 @@ impl Spooled {
 
 /// Memory that counts against the bound for as long as it is held.
 #[derive(Debug)]
-pub(super) struct Lent {
+pub(super) struct BoundedBytes {
     bytes: Vec<u8>,
     in_memory: Arc<AtomicUsize>,
 }
 
-impl Drop for Lent {
+impl Drop for BoundedBytes {
     fn drop(&mut self) {
         self.in_memory.fetch_sub(self.bytes.len(), Ordering::Relaxed);
     }
@@ -108,23 +108,23 @@ impl Drop for Lent {
 impl AsRef<[u8]> for Whole {
     fn as_ref(&self) -> &[u8] {
         match self {
-            Self::Memory(lent) => &lent.bytes,
-            Self::File(spooled) => spooled.frozen.slice_before(spooled.before),
+            Self::Memory(bounded) => &bounded.bytes,
+            Self::File(file) => file.frozen.slice_before(file.before),
         }
     }
 }
 
 impl ModuleStorage for Modules {
-    type Buf = Room;
+    type Buf = Buffer;
     type Whole = Whole;
 
-    fn open(&mut self, bytes: u32, alone: Option<Alone<'_>>) -> Option<Room> {
+    fn open(&mut self, bytes: u32, alone: Option<Alone<'_>>) -> Option<Buffer> {
         let length = bytes as usize;
         let relaxed = Ordering::Relaxed;
         if bytes <= MAX_MEMORY_MODULE_BYTES {
             if self.in_memory.fetch_add(length, relaxed) + length <= MAX_MEMORY_BYTES {
                 let in_memory = Arc::clone(&self.in_memory);
-                return Some(Room::Memory(Lent { bytes: vec![0; length], in_memory }));
+                return Some(Buffer::Memory(BoundedBytes { bytes: vec![0; length], in_memory }));
             }
             self.in_memory.fetch_sub(length, relaxed);
         }
@@ -135,18 +135,18 @@ impl ModuleStorage for Modules {
             && before <= MAX_HEAD_BYTES
             && let Some(key) = self.key_of(alone.path, alone.description)
         {
-            let (_, wish) = super::feed::fate(&self.store, key.as_str(), alone.description);
-            let partial = self.store.create(u64::from(alone.length), wish).ok()?;
-            return Some(Room::File { partial: Arc::new(partial), before, bytes: u64::from(alone.length) });
+            let (_, placement) = super::feed::fate(&self.store, key.as_str(), alone.description);
+            let partial = self.store.create(u64::from(alone.length), placement).ok()?;
+            return Some(Buffer::File { partial: Arc::new(partial), before, bytes: u64::from(alone.length) });
         }
         let partial = self.store.create_unnamed(u64::from(bytes)).ok()?;
-        Some(Room::File { partial: Arc::new(partial), before: 0, bytes: u64::from(bytes) })
+        Some(Buffer::File { partial: Arc::new(partial), before: 0, bytes: u64::from(bytes) })
     }
 
-    fn write(&mut self, buf: &mut Room, offset: u32, bytes: &[u8]) {
+    fn write(&mut self, buf: &mut Buffer, offset: u32, bytes: &[u8]) {
         match buf {
-            Room::Memory(lent) => lent.bytes[offset as usize..][..bytes.len()].copy_from_slice(bytes),
-            Room::File { partial, before, .. } => {
+            Buffer::Memory(bounded) => bounded.bytes[offset as usize..][..bytes.len()].copy_from_slice(bytes),
+            Buffer::File { partial, before, .. } => {
                 // What fails here fails the digest later.
                 if let Err(err) = partial.write_before(*before, u64::from(offset), bytes) {
                     tracing::debug!(%err, "writing a block failed");
@@ -155,12 +155,12 @@ impl ModuleStorage for Modules {
         }
     }
 
-    fn close(&mut self, buf: Room) -> Option<Whole> {
+    fn close(&mut self, buf: Buffer) -> Option<Whole> {
         match buf {
-            Room::Memory(lent) => Some(Whole::Memory(lent)),
-            Room::File { partial, before, bytes } => {
+            Buffer::Memory(bounded) => Some(Whole::Memory(bounded)),
+            Buffer::File { partial, before, bytes } => {
                 let frozen = partial.freeze(bytes).ok()?;
-                Some(Whole::File(Spooled { frozen, before, is_taken: AtomicBool::new(false) }))
+                Some(Whole::File(ModuleFile { frozen, before, is_taken: AtomicBool::new(false) }))
             }
         }
     }

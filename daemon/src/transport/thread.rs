@@ -59,7 +59,7 @@ pub struct TransportContext {
 /// The threads of all streams.
 #[derive(Debug)]
 pub struct TransportThread {
-    around: TransportContext,
+    context: TransportContext,
     running: BTreeMap<String, Running>,
 }
 
@@ -75,8 +75,8 @@ impl TransportThread {
     ///
     /// # Errors
     /// If a thread cannot be created.
-    pub fn start(around: TransportContext, streams: &[TransportStream]) -> std::io::Result<Self> {
-        let mut threads = Self { around, running: BTreeMap::new() };
+    pub fn start(context: TransportContext, streams: &[TransportStream]) -> std::io::Result<Self> {
+        let mut threads = Self { context, running: BTreeMap::new() };
         threads.set(streams)?;
         Ok(threads)
     }
@@ -92,7 +92,7 @@ impl TransportThread {
         for from in gone {
             if let Some(running) = self.running.remove(&from) {
                 end(vec![running]);
-                self.around.stats.remove(&from);
+                self.context.stats.remove(&from);
             }
         }
         for stream in streams {
@@ -101,10 +101,10 @@ impl TransportThread {
                 continue;
             }
             let stop = Arc::new(AtomicBool::new(false));
-            let (around, own, own_stop) = (self.around.clone(), stream.clone(), Arc::clone(&stop));
+            let (context, own, own_stop) = (self.context.clone(), stream.clone(), Arc::clone(&stop));
             let thread = std::thread::Builder::new()
                 .name(format!("ts-{}", self.running.len()))
-                .spawn(move || run(&around, &own, &own_stop))?;
+                .spawn(move || run(&context, &own, &own_stop))?;
             self.running.insert(from, Running { stream: stream.clone(), stop, thread });
         }
         Ok(())
@@ -126,14 +126,14 @@ fn end(all: Vec<Running>) {
     }
 }
 
-fn run(around: &TransportContext, stream: &TransportStream, stop: &AtomicBool) {
+fn run(context: &TransportContext, stream: &TransportStream, stop: &AtomicBool) {
     let from = stream.from.to_string();
-    let TransportContext { store, manifests, receive_stats, .. } = around;
+    let TransportContext { store, manifests, receive_stats, .. } = context;
     let mut feed =
         Feed::new(store.clone(), Arc::clone(manifests), Arc::clone(receive_stats), stream.base.clone());
-    let mut forward = Forward::new(around.shards.clone());
+    let mut forward = Forward::new(context.shards.clone());
     let mut state = StreamState::default();
-    let sign = around.vitals.watch(format!("transport {from}"), clock::now());
+    let sign = context.vitals.watch(format!("transport {from}"), clock::now());
     let mut wait_until = Instant::from_nanos(0);
     let mut passes = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -142,25 +142,25 @@ fn run(around: &TransportContext, stream: &TransportStream, stop: &AtomicBool) {
             clock::sleep(NAP);
             continue;
         }
-        let before = untaken(around, &forward);
-        let opened = input::open(stream, &around.interface, around.socket_buffer_bytes);
+        let before = untaken(context, &forward);
+        let opened = input::open(stream, &context.interface, context.socket_buffer_bytes);
         let result = opened.and_then(|mut input| {
             tracing::info!(from, "receiving a transport stream");
             state.opened += 1;
             state.error = None;
             feed.reset();
             let turn =
-                Turn { feed: &mut feed, forward: &mut forward, state: &mut state, around, from: &from };
+                Turn { feed: &mut feed, forward: &mut forward, state: &mut state, context, from: &from };
             turn.read(input.as_mut(), stop, &sign)
         });
         feed.report(&mut state);
         match result {
             Ok(()) => {
                 // A recording is over.
-                around.stats.set(&from, state.clone());
+                context.stats.set(&from, state.clone());
                 passes += 1;
                 clock::sleep(SETTLE);
-                if passes < PASSES && untaken(around, &forward) > before {
+                if passes < PASSES && untaken(context, &forward) > before {
                     continue;
                 }
                 while !stop.load(Ordering::Relaxed) {
@@ -173,7 +173,7 @@ fn run(around: &TransportContext, stream: &TransportStream, stop: &AtomicBool) {
                     tracing::error!(from, "{why}; trying again every {} s", RETRY.as_secs());
                 }
                 state.error = Some(why);
-                around.stats.set(&from, state.clone());
+                context.stats.set(&from, state.clone());
                 wait_until = clock::now() + RETRY;
             }
         }
@@ -181,8 +181,8 @@ fn run(around: &TransportContext, stream: &TransportStream, stop: &AtomicBool) {
 }
 
 /// Datagrams for groups that were not joined, or for which shards had no room.
-fn untaken(around: &TransportContext, forward: &Forward) -> u64 {
-    around.receive_stats.losses().other_group + forward.lost()
+fn untaken(context: &TransportContext, forward: &Forward) -> u64 {
+    context.receive_stats.losses().other_group + forward.lost()
 }
 
 /// One opened input.
@@ -190,7 +190,7 @@ struct Turn<'a> {
     feed: &'a mut Feed,
     forward: &'a mut Forward,
     state: &'a mut StreamState,
-    around: &'a TransportContext,
+    context: &'a TransportContext,
     from: &'a str,
 }
 
@@ -233,7 +233,7 @@ impl Turn<'_> {
             if let Some(unwrap) = input.unwrap() {
                 self.state.unwrapped(unwrap);
             }
-            self.around.stats.set(self.from, self.state.clone());
+            self.context.stats.set(self.from, self.state.clone());
         }
         Ok(())
     }

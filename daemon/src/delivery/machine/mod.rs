@@ -182,7 +182,7 @@ impl<S: ObjectStore> Delivery<S> {
         let mut displaced = None;
         let receiver = self.sessions.get_or_open(key, config, |key, old| displaced = Some((key, old)));
         let wall = if packet.lct.toi == Some(Toi::FDT) { wall() } else { None };
-        receiver.handle_packet(now, wall, &packet, payload, &mut self.store.lend(key));
+        receiver.handle_packet(now, wall, &packet, payload, &mut self.store.session_storage(key));
         let event = receiver.poll_event();
         if let Some((key, receiver)) = displaced {
             self.counters.sessions_displaced += 1;

@@ -21,7 +21,12 @@ impl<S: ObjectStore> Delivery<S> {
     /// A source block was decoded, or could not be.
     pub fn handle_decoded(&mut self, now: Instant, object: ObjectRef, sbn: u32, decoded: &Decoded) {
         let Some(receiver) = self.sessions.get_mut(&object.session) else { return };
-        receiver.recovered(object.toi, sbn, decoded.as_deref(), &mut self.store.lend(object.session));
+        receiver.recovered(
+            object.toi,
+            sbn,
+            decoded.as_deref(),
+            &mut self.store.session_storage(object.session),
+        );
         self.came_otherwise(now, object);
     }
 

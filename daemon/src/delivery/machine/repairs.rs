@@ -20,7 +20,7 @@ impl<S: ObjectStore> Delivery<S> {
     /// Bytes of an object came from an origin.
     pub fn handle_repair(&mut self, now: Instant, object: ObjectRef, offset: u64, bytes: &[u8]) {
         let Some(receiver) = self.sessions.get_mut(&object.session) else { return };
-        receiver.repair(object.toi, offset, bytes, &mut self.store.lend(object.session));
+        receiver.repair(object.toi, offset, bytes, &mut self.store.session_storage(object.session));
         self.came_otherwise(now, object);
     }
 

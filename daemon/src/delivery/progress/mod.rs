@@ -101,7 +101,7 @@ pub struct Sent {
     pub is_shared: bool,
 }
 
-/// One object on its way.
+/// One object in flight.
 #[derive(Debug)]
 pub struct Flight {
     /// Its key.
@@ -151,7 +151,7 @@ impl Flight {
         Self { withholds_last: true, is_identity, ..Self::new(key, content_type, length, partial, arrival) }
     }
 
-    /// The carousel is likely to begin with it again at `at`; `None`: nobody knows.
+    /// The carousel is likely to begin with it again at `at`; `None`: not known.
     pub fn set_next_pass(&self, at: Option<Instant>) {
         self.next_pass_ns.store(at.map_or(0, Instant::as_nanos), Ordering::Relaxed);
     }

@@ -21,7 +21,7 @@ struct Lists {
 #[derive(Debug)]
 pub struct Spans {
     lists: Mutex<Lists>,
-    /// Where the rest is to be had.
+    /// URL of the rest.
     url: String,
     /// When somebody has last asked for a part of it, on the daemon's clock.
     touched_ns: AtomicU64,
@@ -39,7 +39,7 @@ impl Spans {
         }
     }
 
-    /// Where it is to be had.
+    /// URL of the object.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -54,7 +54,7 @@ impl Spans {
         Instant::from_nanos(self.touched_ns.load(Ordering::Relaxed))
     }
 
-    /// True for the first who asks: he publishes it.
+    /// True for the first caller, who publishes it.
     pub fn finish(&self) -> bool {
         !self.is_finished.swap(true, Ordering::AcqRel)
     }
@@ -97,14 +97,14 @@ impl Spans {
         Some(start..end)
     }
 
-    /// Whether the byte at `offset` is there or on its way.
+    /// Whether the byte at `offset` has arrived or is being fetched.
     pub fn is_expected(&self, offset: u64) -> bool {
         let lists = self.lists();
         lists.arrived.iter().chain(&lists.fetched).any(|it| it.contains(&offset))
     }
 
-    /// What was claimed is no longer being fetched, whatever has come of it. Whoever waits for the rest is told that it does not
-    /// come ([`Spans::is_expected`]); who asks later may try again.
+    /// What was claimed is no longer being fetched, whatever has come of it. Readers that wait for the rest see that it does
+    /// not come ([`Spans::is_expected`]); a later request may try again.
     pub fn release(&self, claimed: &Range<u64>) {
         let mut lists = self.lists();
         if let Some(at) = lists.fetched.iter().position(|it| it == claimed) {

@@ -1,4 +1,4 @@
-//! All objects on their way, by key, and what is announced.
+//! Tables of objects in flight and of announced objects, by key.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -165,7 +165,7 @@ impl Flights {
     }
 
     /// A client waits for this flight: repair it without waiting for the carousel.
-    pub fn wish(&self, flight: &Arc<Flight>) {
+    pub fn request(&self, flight: &Arc<Flight>) {
         let (Some(requests), Some(carried)) = (self.requests.get(), flight.carried()) else { return };
         if !flight.is_requested.swap(true, Ordering::Relaxed) && !requests(carried.object) {
             flight.request_seen();

@@ -86,11 +86,11 @@ impl Memory {
 
 impl ObjectStore for Memory {
     type Buf = Space;
-    type Lent<'a> = &'a mut Self;
+    type SessionStorage<'a> = &'a mut Self;
     type Reader = Arc<Mutex<MemoryBuf>>;
     type Checkpoint = ();
 
-    fn lend(&mut self, _: SessionKey) -> &mut Self {
+    fn session_storage(&mut self, _: SessionKey) -> &mut Self {
         self
     }
     fn look_up(&self, _: &SessionKey, file: &File) -> Lookup {

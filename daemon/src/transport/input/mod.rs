@@ -44,7 +44,7 @@ pub trait Input {
     /// Waits a little and hands on what has come.
     ///
     /// # Errors
-    /// Why nothing more will come, and the mend.
+    /// Why nothing more will come, and the fix.
     fn read(&mut self, each: &mut dyn FnMut(Unit<'_>)) -> Result<Read, String>;
 
     /// Only these PIDs are of use.
@@ -78,7 +78,7 @@ pub trait Input {
 /// Opens the input of a stream.
 ///
 /// # Errors
-/// One line that says what cannot be had, and the mend.
+/// One line that says what cannot be had, and the fix.
 pub fn open(
     stream: &TransportStream,
     interface: &str,

@@ -1,4 +1,4 @@
-//! What the kernel's headers say: `linux/dvb/frontend.h` and `linux/dvb/dmx.h`. A test compares every size, offset and
+//! Definitions of the kernel's headers `linux/dvb/frontend.h` and `linux/dvb/dmx.h`. A test compares every size, offset and
 //! number with those headers where they and a C compiler are there.
 
 use std::ffi::{c_int, c_uint, c_ulong, c_void};

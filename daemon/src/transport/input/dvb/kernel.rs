@@ -34,7 +34,7 @@ impl KernelDevice {
             let path = format!("{folder}/{node}");
             let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(&path);
             file.map_err(|err| {
-                let mend = match err.kind() {
+                let fix = match err.kind() {
                     io::ErrorKind::NotFound => {
                         {
                         "no such adapter: `ls /dev/dvb` shows those that have a driver; under systemd a drop-in must let the service see them (configs/tuner.conf)"
@@ -50,7 +50,7 @@ impl KernelDevice {
                     }
                     _ => "`dmesg` may say more",
                 };
-                format!("{path}: {err}; {mend}")
+                format!("{path}: {err}; {fix}")
             })
         };
         let demux = open(format!("demux{frontend}"))?;
