@@ -135,6 +135,12 @@ fn configurations_decide_what_is_expected_and_a_broken_one_changes_nothing() {
     assert_eq!(tested.rules.get(&group).unwrap().reception_timeout_ms, 700);
     let key = carousel::ObjectKey::from_name("http://repair.example/a/x", None).unwrap();
     assert!(tested.origins.is_signalled(&key));
+    // The states follow the commands.
+    let begin = Instant::now();
+    while tested.thread.groups().all().len() < 3 {
+        assert!(begin.elapsed() < Duration::from_secs(60), "the states of three groups");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let states = tested.thread.groups().all();
     let mut why: Vec<(u16, &str)> = states.iter().map(|it| (it.group.address.port(), it.why)).collect();
     why.sort();

@@ -56,7 +56,7 @@ impl Tested {
     fn send_tables(&mut self, version: u8, pids: &[u16]) {
         let mut pat = Vec::new();
         let programs = [(5, Pid::new(0x100))].into_iter().collect();
-        Pat { transport_stream_id: 1, programs }.write(&mut pat, version).unwrap();
+        Pat { transport_stream_id: 1, programs }.write(&mut pat, 0).unwrap();
         let stream =
             |pid: &u16| Stream { stream_type: STREAM_TYPE, pid: Pid::new(*pid), descriptors: Vec::new() };
         let mut pmt = Vec::new();

@@ -46,7 +46,9 @@ pub(crate) fn options() -> Options {
 
 /// A session with TSI 1 whose symbols have 200 bytes: its FDT, then for each file its packets.
 pub(crate) fn session(files: &[(&str, Option<&str>, &[u8])]) -> (Vec<Vec<u8>>, Vec<Vec<Vec<u8>>>) {
-    let profile = SenderProfile { symbol_length: 200, ..SenderProfile::default() };
+    // Shards know the date: nothing may have expired by it.
+    let fdt_lifetime_s = 20 * 365 * 86_400;
+    let profile = SenderProfile { symbol_length: 200, fdt_lifetime_s, ..SenderProfile::default() };
     let mut sender = Sender::new(Tsi(1), profile, 1, 1);
     let add = |(name, content_type, body): &(&str, Option<&str>, &[u8])| {
         let file = SendFile {
