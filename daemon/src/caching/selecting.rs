@@ -133,6 +133,30 @@ mod tests {
     }
 
     #[test]
+    fn responses_that_vary_by_more_fields_than_the_limit_are_not_kept() {
+        let vary = |count: usize| {
+            let names: Vec<String> = (0..count).map(|at| format!("x-{at}")).collect();
+            selecting_of(&HeaderMap::new(), &from_pairs([("vary", names.join(", "))])).map(|it| it.len())
+        };
+        assert_eq!(vary(MAX_FIELDS), Some(MAX_FIELDS));
+        assert_eq!(vary(MAX_FIELDS + 1), None);
+        assert_eq!(vary(1), Some(1));
+    }
+
+    #[test]
+    fn a_response_for_scripts_of_one_site_is_for_that_site_and_for_no_script() {
+        let site = |origin: &str| from_pairs([("origin", origin)]);
+        let selecting = vec![(BY_ALLOWED_SITE.to_owned(), Some("https://a.example".to_owned()))];
+        assert!(matches(&selecting, &site("https://a.example"), None));
+        assert!(matches(&selecting, &HeaderMap::new(), None));
+        assert!(!matches(&selecting, &site("https://b.example"), None));
+        assert_eq!(
+            selected_by(&site("https://b.example"), BY_ALLOWED_SITE).as_deref(),
+            Some("https://b.example")
+        );
+    }
+
+    #[test]
     fn a_star_anywhere_matches_nothing() {
         for vary in ["*", "*, *", ", *", "*, Foo", "Foo, *"] {
             assert_eq!(selects(vary, &[], &[]), None, "{vary}");

@@ -168,6 +168,26 @@ mod tests {
     }
 
     #[test]
+    fn dates_are_compared_to_the_second_that_they_name() {
+        let changed = "Tue, 14 Jul 2026 03:33:20 GMT";
+        let (before, after) = ("Tue, 14 Jul 2026 03:33:19 GMT", "Tue, 14 Jul 2026 03:33:21 GMT");
+        let held = Validators::of(&from_pairs([("last-modified", changed)]));
+        let asked = |field, date| held.precondition(&from_pairs([(field, date)]));
+        for (date, modified, unmodified) in [
+            (before, Precondition::Holds, Precondition::Failed),
+            (changed, Precondition::NotModified, Precondition::Holds),
+            (after, Precondition::NotModified, Precondition::Holds),
+        ] {
+            assert_eq!(asked("if-modified-since", date), modified, "{date}");
+            assert_eq!(asked("if-unmodified-since", date), unmodified, "{date}");
+        }
+        // A date is strong a second after it (RFC 9110 section 8.8.2.2).
+        let at = |ms: i64| Some(WallTime::from_unix_ms(1_784_000_000_000 + ms));
+        let dated = |ms| Validators { etag: None, last_modified: at(0), dated: at(ms) };
+        assert!(!dated(999).are_strong() && dated(1000).are_strong());
+    }
+
+    #[test]
     fn parts_go_together_by_strong_validators_only() {
         let date = ("date", "Tue, 14 Jul 2026 03:33:21 GMT");
         let modified = ("last-modified", "Tue, 14 Jul 2026 03:33:20 GMT");

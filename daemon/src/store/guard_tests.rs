@@ -193,3 +193,134 @@ fn bytes_outside_an_object_are_not_given() {
         assert!(object.bytes(range.clone()).is_none(), "{range:?}");
     }
 }
+
+#[test]
+fn an_object_is_held_by_digest_or_else_by_length_and_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(&config(&folder, 1 << 20)).unwrap();
+    let version = put(&store, "h/a", b"12345").unwrap().meta().version;
+    let digest = Digest::of(b"12345");
+    assert!(store.holds("h/a", Some(digest), 0, 0) && store.holds("h/a", None, 5, version));
+    assert!(!store.holds("h/a", Some(Digest::of(b"12346")), 5, version));
+    assert!(!store.holds("h/a", None, 5, version + 1) && !store.holds("h/a", None, 6, version));
+    assert!(!store.holds("h/b", Some(digest), 5, version));
+}
+
+#[test]
+fn an_older_version_that_leaves_takes_nothing_of_the_newer_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(&config(&folder, 1 << 20)).unwrap();
+    let old = put(&store, "h/a", b"old").unwrap();
+    let new = put(&store, "h/a", b"new").unwrap();
+    assert!(new.path().exists());
+    store.remove_exactly(&old, EvictReason::Corrupt);
+    assert!(store.contains("h/a"));
+    store.unlink(std::slice::from_ref(&old));
+    assert!(new.path().exists() && !old.is_current() && new.is_current());
+    store.remove_exactly(&new, EvictReason::Corrupt);
+    assert!(!store.contains("h/a") && !new.path().exists());
+}
+
+#[test]
+fn objects_in_memory_are_promoted_at_their_second_use_unless_they_are_live() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = StoreConfig { memory_bytes: 1 << 20, ..config(&folder, 1 << 20) };
+    let (store, _) = Store::open(&config).unwrap();
+    let in_memory = |key: &str| {
+        let placement = Placement { class: Class::Low, is_short_lived: false };
+        let partial = Arc::new(store.create(4, placement).unwrap());
+        partial.write_at(0, b"body").unwrap();
+        let object = store.publish(&partial.freeze(4).unwrap(), meta(key, b"body")).unwrap();
+        assert_eq!(object.tier(), Tier::Memory);
+        object
+    };
+    let promoted = || store.0.to_promote.lock().unwrap().try_recv().ok().map(|it| it.meta().key.to_string());
+    in_memory("h/a");
+    in_memory("h/live").mark_live();
+    for key in ["h/a", "h/live"] {
+        store.get(key).unwrap();
+    }
+    assert_eq!(promoted(), None);
+    for key in ["h/a", "h/live", "h/a"] {
+        store.get(key).unwrap();
+    }
+    assert_eq!((promoted(), promoted()), (Some("h/a".to_owned()), None));
+}
+
+#[test]
+fn an_object_is_short_lived_up_to_the_configured_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(&StoreConfig { short_lived_s: 600, ..config(&folder, 1 << 20) }).unwrap();
+    let now = WallTime::from_unix_ms(1_795_219_200_000);
+    assert!(store.is_short(now, Some(now.plus_ms(600_000))) && store.is_short(now, Some(now.plus_ms(-1))));
+    assert!(!store.is_short(now, Some(now.plus_ms(600_001))) && !store.is_short(now, None));
+}
+
+#[test]
+fn partials_of_an_earlier_run_count_until_they_are_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let quota = 64 * HEADER_BYTES as u64;
+    let (store, _) = Store::open(&config(&folder, quota)).unwrap();
+    for number in 0..32 {
+        put(&store, &format!("h/{number}"), &[1; 4000]).unwrap();
+    }
+    store.0.leftover_bytes.store(quota / 2, Ordering::Relaxed);
+    let partial = store.create(1000, Placement::default()).unwrap();
+    let usage = store.usage();
+    assert!(usage.bytes + usage.partial_bytes + quota / 2 <= quota, "{usage:?}");
+    drop(partial);
+}
+
+#[test]
+fn a_body_of_unknown_length_gets_half_the_quota_and_then_passes() {
+    const STEP: u64 = 1 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let quota = 16 * STEP;
+    let config = StoreConfig { memory_bytes: 64 * STEP, ..config(&folder, quota) };
+    let (store, _) = Store::open(&config).unwrap();
+    let partial = Arc::new(store.create_growing(Placement::default(), true).unwrap());
+    let (mut end, piece) = (0, vec![7; STEP as usize]);
+    while partial.grow(end, end + STEP) == Grown::Kept {
+        partial.write_at(end, &piece).unwrap();
+        end += STEP;
+        assert!(end <= quota / 2, "{end} bytes of {quota}");
+    }
+    assert!(end > 0 && store.usage().partial_bytes <= quota / 2);
+    drop(partial);
+    assert_eq!((store.usage().partial_bytes, store.0.growing_bytes.load(Ordering::Relaxed)), (0, 0));
+    let next = store.create_growing(Placement::default(), true).unwrap();
+    assert_eq!(next.grow(0, STEP), Grown::Kept, "its room is free again");
+}
+
+#[test]
+fn an_object_is_evicted_first_from_the_moment_it_is_stale() {
+    let now = WallTime::from_unix_ms(1_795_219_200_000);
+    let evicted_at = |now: WallTime, expires: WallTime, is_pinned: bool| {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(&config(&folder, 1 << 20)).unwrap();
+        put(&store, "h/old", b"body").unwrap();
+        let partial = Arc::new(store.create(4, Placement::default()).unwrap());
+        partial.write_at(0, b"body").unwrap();
+        let stale = ObjectMeta { expires: Some(expires), ..meta("h/stale", b"body") };
+        store.publish(&partial.freeze(4).unwrap(), stale).unwrap();
+        assert!(!is_pinned || store.pin("h/stale", true));
+        let (evicted, is_enough) = store.index().shrink(Tier::Flash, HEADER_BYTES as u64 + 4, Some(now));
+        assert!(is_enough);
+        evicted.iter().map(|it| it.meta().key.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(evicted_at(now, now.plus_ms(1), false), ["h/old"]);
+    assert_eq!(evicted_at(now, now, false), ["h/stale"]);
+    assert_eq!(evicted_at(now, now.plus_ms(-1), false), ["h/stale"]);
+    assert_eq!(evicted_at(now, now.plus_ms(-1), true), ["h/old"], "pinned");
+}
+
+#[test]
+fn pages_count_as_in_memory_for_a_second_after_they_were_seen_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(&config(&folder, 1 << 20)).unwrap();
+    let object = put(&store, "h/a", b"body").unwrap();
+    let at = |ms: u64| carousel::time::Instant::from_nanos(ms * 1_000_000);
+    assert!(!object.was_warm(at(500)), "never seen");
+    object.is_warm(at(5000));
+    assert!(object.was_warm(at(5999)) && !object.was_warm(at(6000)));
+}

@@ -111,7 +111,7 @@ pub type Decoded = Option<Vec<(u64, Vec<u8>)>>;
 /// Owns the objects of one shard from their announcement to their end.
 #[derive(Debug)]
 pub struct Delivery<S: ObjectStore> {
-    options: Options,
+    pub(super) options: Options,
     pub(super) store: S,
     rules: Arc<RuleBook>,
     random: u64,

@@ -331,3 +331,6 @@ impl Flight {
         self.spans().is_some_and(|spans| !spans.is_expected(offset))
     }
 }
+
+#[cfg(test)]
+mod tests;

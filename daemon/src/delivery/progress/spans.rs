@@ -155,6 +155,16 @@ mod tests {
     }
 
     #[test]
+    fn an_object_is_complete_from_its_first_byte_to_its_last() {
+        let spans = Spans::new("http://h/x", Instant::default());
+        spans.arrive(1..20);
+        assert!(!spans.is_whole(20));
+        spans.arrive(0..1);
+        assert!(spans.is_whole(20) && !spans.is_whole(21));
+        assert!(spans.finish() && !spans.finish(), "it is published once");
+    }
+
+    #[test]
     fn there_are_only_so_many() {
         let spans = Spans::new("http://h/x", Instant::default());
         let claimed = (0..10_000).filter(|at| spans.claim(at * 2..at * 2 + 1).is_some()).count();

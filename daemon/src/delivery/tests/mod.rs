@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use super::*;
 
+mod guards;
 mod limits;
 
 const START: WallTime = WallTime::from_unix_ms(1_795_219_200_000);

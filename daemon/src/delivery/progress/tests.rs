@@ -1,0 +1,152 @@
+//! Objects in flight as their readers see them, and the table of them.
+
+use std::sync::atomic::AtomicUsize;
+
+use carousel::fec::{Oti, Partition};
+use carousel::lct::Tsi;
+
+use super::*;
+use crate::store::{Placement, Store, StoreConfig};
+
+fn store(folder: &tempfile::TempDir) -> Store {
+    let config =
+        StoreConfig { path: folder.path().join("cache"), reserve_bytes: 0, ..StoreConfig::default() };
+    Store::open(&config).unwrap().0
+}
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::from_name(name, None).unwrap()
+}
+
+fn sent(is_shared: bool) -> Sent {
+    let at = WallTime::from_unix_ms(1_795_219_200_000);
+    Sent {
+        response: ResponseMeta { status: 200, ..Default::default() },
+        received_at: at,
+        expires: at,
+        is_shared,
+    }
+}
+
+fn of_symbols(store: &Store, name: &str, toi: u128) -> Arc<Flight> {
+    let destination = "239.0.0.1:6000".parse().unwrap();
+    let session = SessionKey { source: "10.0.0.1".parse().unwrap(), destination, tsi: Tsi(1) };
+    let carried = Carried { object: ObjectRef { session, toi: Toi(toi) }, file: Arc::default() };
+    let partial = Arc::new(store.create(1000, Placement::default()).unwrap());
+    let map = SymbolMap::new(&Partition::new(&Oti::no_code(1000, 100, 1000)).unwrap());
+    Arc::new(Flight::of_symbols(key(name), carried, partial, Arc::new(map)))
+}
+
+fn of_prefix(store: &Store, name: &str, length: Option<u64>, has_digest: bool, is_shared: bool) -> Flight {
+    let partial = Arc::new(store.create(1000, Placement::default()).unwrap());
+    Flight::of_prefix(key(name), None, length, sent(is_shared), partial, has_digest)
+}
+
+#[test]
+fn the_last_byte_is_withheld_where_a_digest_is_to_be_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder);
+    let flight = of_symbols(&store, "h/a", 1);
+    let map = Arc::clone(flight.symbols().unwrap());
+    (0..10).for_each(|symbol| _ = map.set(symbol));
+    assert_eq!(
+        (flight.available_from(0), flight.available_from(998), flight.available_from(999)),
+        (999, 999, 999)
+    );
+    assert_eq!(flight.received_bytes(), 1000);
+    // What has not been written to the file is hidden.
+    flight.partial().curtain().hide_from(300);
+    assert_eq!((flight.available_from(0), flight.available_from(300)), (300, 300));
+    flight.partial().curtain().open();
+    assert_eq!(flight.available_from(0), 999);
+    for (length, has_digest, available) in
+        [(Some(1000), true, 999), (Some(1000), false, 1000), (None, true, 0), (None, false, 1000)]
+    {
+        let flight = of_prefix(&store, "h/b", length, has_digest, true);
+        flight.advance(1000);
+        assert_eq!(flight.available_from(0), available, "{length:?}, {has_digest}");
+    }
+}
+
+#[test]
+fn a_response_for_one_client_is_not_shared_while_it_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder);
+    assert!(of_prefix(&store, "h/a", None, false, true).suits(&HeaderMap::new()));
+    assert!(!of_prefix(&store, "h/a", None, false, false).suits(&HeaderMap::new()));
+    assert!(of_symbols(&store, "h/a", 1).suits(&HeaderMap::new()));
+}
+
+#[test]
+fn an_origin_goes_before_the_carousel_while_half_comes_between_two_offers() {
+    let folder = tempfile::tempdir().unwrap();
+    let flight = of_prefix(&store(&folder), "h/a", Some(1000), false, true);
+    assert!(flight.goes_before_carousel(), "the first time");
+    flight.advance(501);
+    assert!(flight.goes_before_carousel());
+    flight.advance(901);
+    assert!(!flight.goes_before_carousel());
+    assert!(!flight.goes_before_carousel());
+}
+
+#[test]
+fn a_pass_that_should_have_begun_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let flight = of_symbols(&store(&folder), "h/a", 1);
+    let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
+    assert_eq!(flight.next_pass(at(1)), None);
+    flight.set_next_pass(Some(at(5)));
+    assert_eq!(flight.next_pass(at(3)), Some(Duration::from_secs(2)));
+    assert_eq!((flight.next_pass(at(5)), flight.next_pass(at(6))), (None, None));
+    flight.set_next_pass(None);
+    assert_eq!(flight.next_pass(at(3)), None);
+}
+
+#[test]
+fn a_request_is_passed_on_once_until_it_was_seen_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder);
+    let (flights, passed, takes) =
+        (Flights::new(), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(true)));
+    let (counter, taking) = (Arc::clone(&passed), Arc::clone(&takes));
+    flights.pass_requests(move |object| {
+        assert_eq!(object.toi, Toi(7));
+        counter.fetch_add(1, Ordering::Relaxed);
+        taking.load(Ordering::Relaxed)
+    });
+    let flight = of_symbols(&store, "h/a", 7);
+    let request = || {
+        flights.request(&flight);
+        passed.load(Ordering::Relaxed)
+    };
+    assert_eq!((request(), request()), (1, 1));
+    flight.request_seen();
+    takes.store(false, Ordering::Relaxed);
+    assert_eq!((request(), request()), (2, 3), "a shard that is too busy is asked again");
+    takes.store(true, Ordering::Relaxed);
+    assert_eq!((request(), request()), (4, 4));
+    flights.request(&Arc::new(of_prefix(&store, "h/b", None, false, true)));
+    assert_eq!(passed.load(Ordering::Relaxed), 4, "no shard has it");
+}
+
+#[test]
+fn an_end_is_final_and_leaves_the_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, flights) = (store(&folder), Flights::new());
+    let first = of_symbols(&store, "h/a", 1);
+    flights.add(Arc::clone(&first)).unwrap();
+    let second = of_symbols(&store, "h/a", 2);
+    assert!(matches!(flights.add(Arc::clone(&second)), Err(Some(taken)) if Arc::ptr_eq(&taken, &first)));
+    flights.replace(Arc::clone(&second)).unwrap();
+    assert!(matches!(first.outcome(), Some(Outcome::Failed(FailReason::Replaced))));
+    // The end of the first does not touch the second.
+    flights.end(&first, Outcome::Failed(FailReason::Verify));
+    assert!(matches!(first.outcome(), Some(Outcome::Failed(FailReason::Replaced))));
+    assert!(Arc::ptr_eq(&flights.get("h/a").unwrap(), &second));
+    flights.withdraw(&first);
+    assert!(flights.get("h/a").is_some());
+    flights.withdraw(&second);
+    assert!(flights.get("h/a").is_none() && second.outcome().is_none());
+    let (failed, refused) = flights.failures();
+    assert_eq!((failed.iter().sum::<u64>(), refused), (2, 0));
+}
