@@ -10,7 +10,7 @@ use std::time::Duration;
 use carousel::capture::{Datagrams, Records};
 use carousel::digest::Digest;
 use carousel::mabr::Directory;
-use carousel::multiplex::wrapping::{Unit, Unwrap, Wrapping};
+use carousel::multiplex::wrapping::{Recognizer, Unit, Unwrap};
 use carousel::repair::BackOff;
 use carousel::time::Instant;
 use carousel::ts::stream::Packets;
@@ -69,6 +69,7 @@ struct Replay<'a> {
     intake: Intake,
     filter: SessionFilter,
     collected: Collected,
+    recognizer: Recognizer,
     /// Transport streams by destination; `None` is a file of packets.
     streams: BTreeMap<Option<SocketAddr>, (Unwrap, Feed)>,
     base: Option<String>,
@@ -100,7 +101,7 @@ impl Replay<'_> {
     /// Takes a datagram: of FLUTE, or one that holds a stream.
     fn datagram(&mut self, time_ns: u64, source: SocketAddr, destination: SocketAddr, payload: &[u8]) {
         let known = self.streams.get(&Some(destination));
-        let is_stream = match Wrapping::of(payload) {
+        let is_stream = match self.recognizer.wrapping(destination, payload) {
             Some(_) => known.is_some() || self.streams.len() < MAX_STREAMS,
             None => known.is_some_and(|(unwrap, _)| unwrap.is_certain()),
         };
@@ -242,6 +243,7 @@ pub fn replay(
         intake,
         filter: SessionFilter::all(),
         collected: Collected::default(),
+        recognizer: Recognizer::default(),
         streams: BTreeMap::new(),
         base,
         start_ns: None,

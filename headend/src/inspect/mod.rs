@@ -18,7 +18,7 @@ use carousel::flute::{
     verify,
 };
 use carousel::lct::{Toi, Tsi};
-use carousel::multiplex::wrapping::Wrapping;
+use carousel::multiplex::wrapping::Recognizer;
 use carousel::route::{Evidence, evidence};
 use carousel::time::Instant;
 
@@ -170,6 +170,7 @@ pub struct Inspector {
     memory: Memory,
     reports: BTreeMap<SessionKey, SessionReport>,
     objects: Vec<ObjectReport>,
+    recognizer: Recognizer,
     /// By destination; `None` is a file of packets.
     streams: BTreeMap<Option<SocketAddr>, StreamReport>,
     files: Vec<FileReport>,
@@ -191,6 +192,7 @@ impl Inspector {
             memory: Memory::default(),
             reports: BTreeMap::new(),
             objects: Vec::new(),
+            recognizer: Recognizer::default(),
             streams: BTreeMap::new(),
             files: Vec::new(),
             seen: std::collections::HashSet::new(),
@@ -214,7 +216,8 @@ impl Inspector {
         payload: &[u8],
     ) -> Result<(), String> {
         let key = Some(destination);
-        if Wrapping::of(payload).is_none() && !self.streams.get(&key).is_some_and(StreamReport::is_certain) {
+        let wrapping = self.recognizer.wrapping(destination, payload);
+        if wrapping.is_none() && !self.streams.get(&key).is_some_and(StreamReport::is_certain) {
             return self.packet(time_ns, source, destination, payload);
         }
         let seconds = self.seconds(time_ns);

@@ -48,6 +48,22 @@ fn foreign_flute_sessions_yield_every_whole_object_byte_exact() {
 }
 
 #[test]
+fn no_packet_of_a_foreign_capture_is_a_baseband_frame() {
+    for name in [
+        "mabr_flute_hls/mabr_flute_hls",
+        "rtlibflute_plain/rtlibflute_plain",
+        "route_dash/route_dash",
+        "route_ll/route_ll",
+        "mabr_flute_ll2/mabr_flute_ll2",
+        "mabr_flute_ll2/noend",
+    ] {
+        let Some(path) = shared(&format!("{name}.pcap")) else { continue };
+        let report = inspect(&path);
+        assert!(report.streams.is_empty() && report.not_alc == 0, "{name}");
+    }
+}
+
+#[test]
 fn route_is_told_from_flute() {
     let Some(path) = shared("route_dash/route_dash.pcap") else { return };
     let report = inspect(&path);
