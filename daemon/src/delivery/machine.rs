@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use carousel::alc::Packet;
 use carousel::flute::{
-    Encoding, Event, File, InFlight, Receiver, ReceiverConfig, ReceiverStats, RecoveryJob, Refusal,
+    Encoding, Event, File, InFlight, Joiner, Receiver, ReceiverConfig, ReceiverStats, RecoveryJob, Refusal,
     SessionKey, Sessions,
 };
 use carousel::lct::{Toi, Tsi};
 use carousel::repair::{ATTEMPTS, BackOff, MAX_MISSING, holes, requests};
+use carousel::route;
 use carousel::time::{Instant, WallTime};
 
 use super::ObjectRef;
 use super::counters::{LossCounters, ObjectCounters, Totals};
 use super::filter::SessionFilter;
+use super::live::Live;
 use super::object::{Objects, State};
 use super::reasons::{GoneReason, RejectReason, RepairError, RepairOutcome};
 use super::repair::{
@@ -61,6 +63,8 @@ pub enum Work<S: ObjectStore> {
     Verify(Verify<S::Buf>),
     /// A source block to decode: answer with [`Delivery::handle_decoded`].
     Decode(Decode<S::Reader>),
+    /// A source block of a ROUTE object to decode: answer with [`Delivery::handle_decoded`].
+    Restore(Restore),
     /// What is to survive a power cut; no answer.
     Checkpoint(S::Checkpoint),
 }
@@ -87,6 +91,15 @@ pub struct Decode<R> {
     pub job: RecoveryJob,
     /// Its symbols.
     pub reader: R,
+}
+
+/// A source block of a ROUTE object with enough symbols.
+#[derive(Debug)]
+pub struct Restore {
+    /// The object.
+    pub object: ObjectRef,
+    /// The mathematics, and all symbols.
+    pub job: route::RepairJob,
 }
 
 /// What has changed, in order.
@@ -117,6 +130,8 @@ pub struct SessionStats {
     pub in_flight: usize,
     /// Files described.
     pub described: usize,
+    /// If it is a channel of ROUTE: what the receiver of ROUTE says of it.
+    pub route: Option<Box<route::ChannelState>>,
 }
 
 /// Lost symbols with their offsets; `None` if the block could not be decoded.
@@ -130,12 +145,13 @@ pub struct Delivery<S: ObjectStore> {
     rules: Arc<RuleBook>,
     random: u64,
     sessions: Sessions<S::Buf>,
-    objects: Objects,
+    pub(super) live: Live<S::Buf>,
+    pub(super) objects: Objects,
     pub(super) repairs: Repairs,
-    work: VecDeque<Work<S>>,
-    changes: VecDeque<Change<S::Buf>>,
+    pub(super) work: VecDeque<Work<S>>,
+    pub(super) changes: VecDeque<Change<S::Buf>>,
     losses: LossCounters,
-    counters: ObjectCounters,
+    pub(super) counters: ObjectCounters,
     /// What ended sessions have counted.
     ended: ReceiverStats,
     next_tick: Instant,
@@ -152,6 +168,7 @@ impl<S: ObjectStore> Delivery<S> {
             rules,
             random: options.seed,
             sessions: Sessions::default(),
+            live: Live::default(),
             objects: Objects::default(),
             repairs: Repairs::default(),
             work: VecDeque::new(),
@@ -188,6 +205,10 @@ impl<S: ObjectStore> Delivery<S> {
             return;
         }
         let key = SessionKey { source: source.ip(), destination, tsi };
+        if filter.has_route && self.live.is_route(&key, &packet) {
+            self.handle_route(now, key, &packet, payload.len());
+            return;
+        }
         let default_timeout = self.options.reception_timeout;
         let config = |key: &SessionKey| ReceiverConfig {
             reception_timeout: filter.reception_timeout(key.tsi).unwrap_or(default_timeout),
@@ -221,6 +242,7 @@ impl<S: ObjectStore> Delivery<S> {
 
     /// No further datagram is at hand: gathered symbols are written, and their readers woken.
     pub fn handle_end_of_batch(&mut self) {
+        self.grow_live();
         self.store.flush();
     }
 
@@ -286,7 +308,11 @@ impl<S: ObjectStore> Delivery<S> {
 
     /// A source block was decoded, or could not be.
     pub fn handle_decoded(&mut self, now: Instant, object: ObjectRef, sbn: u32, decoded: &Decoded) {
-        let Some(receiver) = self.sessions.get_mut(&object.session) else { return };
+        let receiver = self.sessions.get_mut(&object.session);
+        let Some(receiver) = receiver.filter(|it| it.object(object.toi).is_some()) else {
+            self.restored(now, object, sbn, decoded.as_deref());
+            return;
+        };
         receiver.recovered(object.toi, sbn, decoded.as_deref(), &mut self.store.lend(object.session));
         self.came_otherwise(now, object);
     }
@@ -335,6 +361,7 @@ impl<S: ObjectStore> Delivery<S> {
         for (key, receiver) in self.sessions.extract(|key, _| keep(key)) {
             self.end_session(now, key, receiver);
         }
+        self.close_routes(now, keep);
     }
 
     /// Looks at what time has done. Call it when [`Delivery::poll_timeout`] is over; early calls do nothing.
@@ -356,6 +383,7 @@ impl<S: ObjectStore> Delivery<S> {
             }
             self.events(now, key);
         }
+        self.live_timeout(now);
         for (key, receiver) in self.sessions.expire(now) {
             self.counters.sessions_expired += 1;
             self.end_session(now, key, receiver);
@@ -464,19 +492,21 @@ impl<S: ObjectStore> Delivery<S> {
         }
         let objects =
             ObjectCounters { now: self.objects.counts(), repairs: self.repairs.outcomes, ..self.counters };
-        Totals { losses: self.losses, packets, objects }
+        Totals { losses: self.losses, packets, route: self.live.totals(), objects }
     }
 
     /// The sessions as they are now.
     pub fn sessions(&self) -> impl Iterator<Item = (SessionKey, SessionStats)> {
-        self.sessions.iter().map(|(key, receiver)| {
+        let flute = self.sessions.iter().map(|(key, receiver)| {
             let stats = SessionStats {
                 receiver: receiver.stats().clone(),
                 in_flight: receiver.in_flight().count(),
                 described: receiver.table().len(),
+                route: None,
             };
             (*key, stats)
-        })
+        });
+        flute.chain(self.live.channels())
     }
 
     /// The objects under reassembly.
@@ -514,13 +544,19 @@ impl<S: ObjectStore> Delivery<S> {
     fn event(&mut self, now: Instant, session: SessionKey, event: Event<S::Buf>) {
         let at = |toi| ObjectRef { session, toi };
         match event {
-            Event::Fdt { new_files, .. } => self.described(now, session, new_files),
+            Event::Fdt { new_files, .. } => {
+                self.name_by_flute(now, session, &new_files);
+                self.described(now, session, new_files);
+            }
             Event::Opened { toi } => self.opened(now, at(toi)),
             Event::Refused { toi, refusal } => match refusal {
                 Refusal::Held => self.leave_held(at(toi)),
                 Refusal::NotWanted => self.leave(at(toi), GoneReason::NotWanted, None),
                 Refusal::NoRoom => {}
             },
+            Event::Complete { file, buf, .. } if Joiner::is_chunk(&file) => {
+                self.chunk(now, at(file.toi), &file, buf);
+            }
             Event::Complete { file, buf, repaired_symbols } => {
                 self.complete(now, at(file.toi), file, buf, repaired_symbols);
             }
@@ -633,7 +669,7 @@ impl<S: ObjectStore> Delivery<S> {
         self.enter(now, object, file, State::Arriving);
     }
 
-    fn complete(
+    pub(super) fn complete(
         &mut self,
         now: Instant,
         object: ObjectRef,
@@ -679,7 +715,7 @@ impl<S: ObjectStore> Delivery<S> {
         self.work.push_back(Work::Decode(Decode { object, job, reader }));
     }
 
-    fn enter(&mut self, now: Instant, object: ObjectRef, file: Option<Arc<File>>, state: State) {
+    pub(super) fn enter(&mut self, now: Instant, object: ObjectRef, file: Option<Arc<File>>, state: State) {
         self.counters.entered += 1;
         self.objects.insert(now, object, file, state);
     }
@@ -704,7 +740,14 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    fn leave_held(&mut self, object: ObjectRef) {
+    /// A chunk was not as described: its next pass counts again.
+    pub(super) fn reject_chunk(&mut self, object: ObjectRef) {
+        if let Some(receiver) = self.sessions.get_mut(&object.session) {
+            receiver.reject(object.toi);
+        }
+    }
+
+    pub(super) fn leave_held(&mut self, object: ObjectRef) {
         self.end_repair(object, Some(RepairOutcome::NotNeeded));
         if let Some(removed) = self.objects.remove(&object) {
             self.counters.held += 1;
@@ -715,7 +758,7 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    fn leave(&mut self, object: ObjectRef, reason: GoneReason, buf: Option<S::Buf>) {
+    pub(super) fn leave(&mut self, object: ObjectRef, reason: GoneReason, buf: Option<S::Buf>) {
         self.end_repair(object, Some(RepairOutcome::NotNeeded));
         let removed = self.objects.remove(&object);
         if let Some(removed) = removed {
@@ -746,6 +789,7 @@ impl<S: ObjectStore> Delivery<S> {
     }
 
     fn end_session(&mut self, now: Instant, session: SessionKey, receiver: Receiver<S::Buf>) {
+        self.end_joining(now, session);
         let (in_flight, _, stats) = receiver.close();
         self.ended += &stats;
         for object in in_flight {
@@ -758,7 +802,6 @@ impl<S: ObjectStore> Delivery<S> {
                 self.leave(object, GoneReason::SessionEnded, None);
             }
         }
-        let _ = now;
     }
 
     fn start_repair(&mut self, now: Instant, object: ObjectRef, kind: Kind, needed_by: Option<Instant>) {

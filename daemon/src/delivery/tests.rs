@@ -312,7 +312,7 @@ impl World {
                     let decoded = job.run(|place: SymbolPlace, out| reader.lock().unwrap().read(place, out));
                     self.delivery.handle_decoded(self.now, object, job.sbn, &decoded);
                 }
-                Work::Checkpoint(()) => {}
+                Work::Checkpoint(()) | Work::Restore(_) => {}
             }
         }
         while let Some(change) = self.delivery.poll_change() {

@@ -17,7 +17,7 @@ use carousel::time::WallTime;
 use super::storage::{CacheStorage, ObjectSpace, SymbolReader, is_signalling};
 use super::{Command, ObjectRef, Shared};
 use crate::clock;
-use crate::delivery::{Decode, Decoded, FailReason, Outcome, RejectReason, Verify, Work};
+use crate::delivery::{Decode, Decoded, FailReason, Outcome, RejectReason, Restore, Verify, Work};
 use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Partial, StoredObject, Wish};
 
 /// Memory that queued and running work may take. One piece may be larger, and is then alone. A place is free again when the
@@ -172,7 +172,7 @@ impl FinishQueue {
                 file.content_location.hash(&mut hasher);
                 Some(hasher.finish())
             }
-            Work::Decode(_) | Work::Checkpoint(_) => None,
+            Work::Decode(_) | Work::Restore(_) | Work::Checkpoint(_) => None,
         };
         self.0.queue().jobs.push_back(Job { work, claim, name, reply });
         self.0.ready.notify_one();
@@ -287,6 +287,7 @@ fn memory_bytes(work: &CacheWork) -> u64 {
         }
         Work::Verify(_) => 0,
         Work::Decode(decode) => decode.job.memory_bytes(),
+        Work::Restore(restore) => restore.job.memory_bytes(),
         Work::Checkpoint(checkpoint) => checkpoint.words.len() as u64 * 8,
     };
     bytes + WORK_BYTES
@@ -301,6 +302,10 @@ pub(super) fn finish(shared: &Shared, work: CacheWork, sink: &mut dyn FinishSink
         }
         Work::Decode(Decode { object, job, reader }) => {
             Some(Answer::Decoded(object, job.sbn, decode(&job, &reader)))
+        }
+        Work::Restore(Restore { object, job }) => {
+            let sbn = job.sbn;
+            Some(Answer::Decoded(object, sbn, job.run()))
         }
         Work::Checkpoint(Checkpoint { partial, received, words }) => {
             if let Err(err) = partial.checkpoint(&received, &words) {
@@ -337,6 +342,20 @@ fn finish_object(
             Err(err) => return Err(rejected(object, &file, &FinishError::Verify(err))),
         },
         ObjectSpace::File(space) => space.into_parts(),
+        ObjectSpace::Live(space) => {
+            let (growing, flight) = space.into_parts();
+            let length = file.on_air_length().unwrap_or(0);
+            match shared.store.settle(&growing, length, live_wish(shared, object.session, &file)) {
+                Ok(partial) => (partial, flight),
+                Err(err) => {
+                    let reason = rejected(object, &file, &FinishError::Store(err));
+                    if let Some(flight) = flight {
+                        shared.flights.end(&flight, Outcome::Failed(FailReason::Store));
+                    }
+                    return Err(reason);
+                }
+            }
+        }
     };
     match publish(shared, object.session, &file, partial, repaired_symbols, sink) {
         Ok(stored) => {
@@ -450,6 +469,11 @@ fn expires(file: &File, now: WallTime) -> Option<WallTime> {
         }
         Some(CacheControl::MaxStale) | None => None,
     }
+}
+
+/// Where an object that is sent while it is made wants to live: in memory, for as long as players want it.
+pub(super) fn live_wish(shared: &Shared, session: SessionKey, file: &File) -> Wish {
+    Wish { is_short_lived: true, ..wish(shared, session, file) }
 }
 
 /// Where an object wants to live.

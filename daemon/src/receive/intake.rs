@@ -135,6 +135,12 @@ impl Intake {
         &self.delivery
     }
 
+    /// Nothing more comes of any session.
+    pub(super) fn end(&mut self, now: Instant) {
+        self.delivery.handle_end(now);
+        self.give_out(None);
+    }
+
     /// The next piece of work, where there is no pool.
     pub(super) fn poll_work(&mut self) -> Option<CacheWork> {
         self.delivery.poll_work(|_| true)
@@ -216,7 +222,9 @@ impl Intake {
 
 const fn fail_reason(reason: GoneReason) -> FailReason {
     match reason {
-        GoneReason::Expired | GoneReason::Silent | GoneReason::NeverDescribed => FailReason::Expired,
+        GoneReason::Expired | GoneReason::Silent | GoneReason::NeverDescribed | GoneReason::Incomplete => {
+            FailReason::Expired
+        }
         GoneReason::Displaced => FailReason::Displaced,
         GoneReason::SessionEnded => FailReason::SessionEnded,
         GoneReason::Rejected => FailReason::Verify,

@@ -13,6 +13,8 @@
 mod command;
 mod finishing;
 mod intake;
+#[cfg(test)]
+mod live_tests;
 mod replay;
 mod shard;
 mod stats;

@@ -74,6 +74,7 @@ struct Replay<'a> {
     streams: BTreeMap<Option<SocketAddr>, (Unwrap, Feed)>,
     base: Option<String>,
     start_ns: Option<u64>,
+    last_ns: u64,
     documents: u64,
     rejected: u64,
 }
@@ -134,12 +135,18 @@ impl Replay<'_> {
         }
     }
 
-    /// Takes a packet of FLUTE, and does what follows from it.
+    /// Takes a packet of FLUTE or ROUTE, and does what follows from it.
     fn packet(&mut self, time_ns: u64, source: SocketAddr, destination: SocketAddr, payload: &[u8]) {
         let now = Instant::from_nanos(time_ns.saturating_sub(*self.start_ns.get_or_insert(time_ns)));
-        let collected = &mut self.collected;
+        self.last_ns = self.last_ns.max(time_ns);
         self.intake.datagram(now, source, destination, &self.filter, payload);
         self.intake.end_batch();
+        self.work(now);
+    }
+
+    /// Does the work that delivery gives out, and what follows from it.
+    fn work(&mut self, now: Instant) {
+        let collected = &mut self.collected;
         while let Some(work) = self.intake.poll_work() {
             let answer = match finish(self.shared, work, collected) {
                 Some(Answer::Verified(object, result)) => {
@@ -167,6 +174,9 @@ impl Replay<'_> {
             stream(&mut self.streams, self.shared, None, destination).1.finish(&mut heard);
             self.heard(0, heard);
         }
+        let now = Instant::from_nanos(self.last_ns.saturating_sub(self.start_ns.unwrap_or(self.last_ns)));
+        self.intake.end(now);
+        self.work(now);
     }
 
     fn summary(mut self, truncated: bool) -> Value {
@@ -247,6 +257,7 @@ pub fn replay(
         streams: BTreeMap::new(),
         base,
         start_ns: None,
+        last_ns: 0,
         documents: 0,
         rejected: 0,
     };

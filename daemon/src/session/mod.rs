@@ -13,7 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use carousel::mabr::{CONFIGURATION_TYPE, CONFIGURATION_URI, Directory, Protocol, SessionSpec};
+use carousel::mabr::{
+    CONFIGURATION_TYPE, CONFIGURATION_URI, Directory, Protocol, SessionOrigin, SessionSpec,
+};
 use carousel::nip;
 
 use crate::clock;
@@ -268,16 +270,26 @@ impl Control {
     }
 }
 
-/// Sessions gathered by the socket that they share. ROUTE sessions are left out: this daemon reassembles FLUTE.
+/// Sessions gathered by the socket that they share. Of a session of ROUTE every channel is received: signalling and repair
+/// symbols come in channels of their own.
 fn wanted(sessions: &[SessionSpec], interface: &str) -> Vec<(GroupSpec, SessionFilter, &'static str)> {
     let mut groups: Vec<(GroupSpec, SessionFilter, &'static str)> = Vec::new();
-    for spec in sessions.iter().filter(|spec| spec.protocol != Protocol::Route) {
+    for spec in sessions {
+        let is_route = spec.protocol == Protocol::Route;
+        // What nobody has declared is told packet by packet.
+        let has_route = is_route || spec.origin == SessionOrigin::Static;
         let group = GroupSpec { address: spec.address, source: spec.source, interface: interface.to_owned() };
         let timeout = spec.repair.as_ref().map(|it| it.reception_timeout_ms).filter(|ms| *ms > 0);
-        let session = (spec.tsi, timeout.map(Duration::from_millis));
+        let session = (spec.tsi.filter(|_| !is_route), timeout.map(Duration::from_millis));
         match groups.iter_mut().find(|it| it.0 == group) {
-            Some((_, listen, _)) => listen.sessions.push(session),
-            None => groups.push((group, SessionFilter { sessions: vec![session] }, spec.origin.as_str())),
+            Some((_, listen, _)) => {
+                listen.sessions.push(session);
+                listen.has_route |= has_route;
+            }
+            None => {
+                let filter = SessionFilter { sessions: vec![session], has_route };
+                groups.push((group, filter, spec.origin.as_str()));
+            }
         }
     }
     groups
@@ -299,7 +311,7 @@ mod tests {
             address: address.parse().unwrap(),
             tsi,
             protocol,
-            origin: carousel::mabr::SessionOrigin::Configuration,
+            origin: SessionOrigin::Configuration,
             service: String::new(),
             repair: None,
             maximum_bps: None,
@@ -312,10 +324,12 @@ mod tests {
             spec("239.0.0.1:6000", Some(1), Protocol::Flute),
             spec("239.0.0.1:6000", Some(2), Protocol::Flute),
             spec("239.0.0.1:6001", None, Protocol::Flute),
-            spec("239.0.0.2:6000", None, Protocol::Route),
+            spec("239.0.0.2:6000", Some(10), Protocol::Route),
         ];
         let groups = wanted(&sessions, "eth0");
-        assert_eq!(groups.len(), 2);
+        assert_eq!(groups.len(), 3);
+        assert_eq!((&groups[2].1.sessions[..], groups[2].1.has_route), (&[(None, None)][..], true));
+        assert!(!groups[0].1.has_route);
         assert_eq!(groups[0].1.sessions, [(Some(1), None), (Some(2), None)]);
         assert_eq!(groups[1].0.to_string(), "239.0.0.1:6001 on eth0");
     }

@@ -1,6 +1,7 @@
 //! `headend inspect`: what is on the air, in a recording or live. Built from the same views that the daemon trusts.
 
 mod extract;
+mod live;
 mod report;
 mod source;
 mod stream;
@@ -17,9 +18,11 @@ use carousel::flute::{
     Event, File, MemoryBuf, OpenRequest, Receiver, ReceiverConfig, Refusal, SessionKey, Sessions, Storage,
     verify,
 };
+use carousel::growing::End;
 use carousel::lct::{Toi, Tsi};
+use carousel::mabr::ChunkName;
 use carousel::multiplex::wrapping::Recognizer;
-use carousel::route::{Evidence, evidence};
+use carousel::route::{ChannelState, Evidence, evidence};
 use carousel::time::Instant;
 
 pub use extract::Extractor;
@@ -60,20 +63,20 @@ pub struct SessionReport {
     pub dropped: BTreeMap<&'static str, u64>,
     /// Whether the A flag was seen.
     pub closed: bool,
+    /// Packets of ROUTE. A session of ROUTE may carry packets of FLUTE, too.
+    pub route_packets: u64,
+    /// What the receiver of ROUTE says of the channel.
+    pub route: Option<ChannelState>,
     fdt_last_s: Option<f64>,
 }
 
 impl SessionReport {
     /// `FLUTE` or `ROUTE`, and how that was told.
     pub fn protocol(&self) -> (&'static str, &'static str) {
-        let sum = |route: bool| {
-            self.evidence.iter().filter(|(it, _)| it.is_route() == route).map(|(_, count)| count).sum::<u64>()
-        };
-        // EXT_FDT and EXT_TOL decide; the others are a matter of majority.
-        if self.evidence.contains_key(&Evidence::ExtFdt) {
-            return ("FLUTE", Evidence::ExtFdt.as_str());
+        if self.route.as_ref().is_some_and(|it| !it.protects.is_empty()) {
+            return ("ROUTE", "RepairFlow in the S-TSID");
         }
-        let is_route = self.evidence.contains_key(&Evidence::ExtTol) || sum(true) > sum(false);
+        let is_route = 2 * self.route_packets > self.packets;
         let strongest = self.evidence.keys().find(|it| it.is_route() == is_route);
         (if is_route { "ROUTE" } else { "FLUTE" }, strongest.map_or("no packets", |it| it.as_str()))
     }
@@ -106,6 +109,10 @@ pub struct ObjectReport {
     pub wrong: Option<&'static str>,
     /// When it became whole, seconds from the start.
     pub complete_s: Option<f64>,
+    /// What told the end of an object that was sent while it was made.
+    pub end: Option<End>,
+    /// Segment and offset, of a chunk of FLUTE.
+    pub chunk_of: Option<(String, u64)>,
     /// Where it was extracted to.
     pub extracted: Option<PathBuf>,
 }
@@ -168,6 +175,7 @@ fn recover(receiver: &mut Receiver<LentBuf>, toi: Toi, sbn: u32, memory: &mut Me
 pub struct Inspector {
     sessions: Sessions<LentBuf>,
     memory: Memory,
+    live: live::Live,
     reports: BTreeMap<SessionKey, SessionReport>,
     objects: Vec<ObjectReport>,
     recognizer: Recognizer,
@@ -190,6 +198,7 @@ impl Inspector {
         Self {
             sessions: Sessions::default(),
             memory: Memory::default(),
+            live: live::Live::default(),
             reports: BTreeMap::new(),
             objects: Vec::new(),
             recognizer: Recognizer::default(),
@@ -281,8 +290,7 @@ impl Inspector {
         };
         let tsi = packet.lct.tsi.unwrap_or(Tsi(0));
         let key = SessionKey { source: source.ip(), destination, tsi };
-        let left_out = &mut self.left_out;
-        let receiver = self.sessions.get_or_open(key, |_| ReceiverConfig::default(), |_, _| *left_out += 1);
+        let is_route = self.live.is_route(&key, &packet);
         let report = self.reports.entry(key).or_insert_with(|| SessionReport {
             key,
             evidence: BTreeMap::new(),
@@ -295,6 +303,8 @@ impl Inspector {
             fdt_gap_s: 0.0,
             dropped: BTreeMap::new(),
             closed: false,
+            route_packets: 0,
+            route: None,
             fdt_last_s: None,
         });
         report.packets += 1;
@@ -305,10 +315,13 @@ impl Inspector {
             let gap = seconds - report.fdt_last_s.replace(seconds).unwrap_or(seconds);
             report.fdt_gap_s = report.fdt_gap_s.max(gap);
         }
-        if report.protocol().0 == "ROUTE" {
-            return Ok(());
-        }
+        report.route_packets += u64::from(is_route);
         let now = Instant::from_nanos(time_ns.saturating_sub(self.start_ns.unwrap_or(time_ns)));
+        if is_route {
+            return self.route_packet(now, key, seconds, &packet, payload.len());
+        }
+        let left_out = &mut self.left_out;
+        let receiver = self.sessions.get_or_open(key, |_| ReceiverConfig::default(), |_, _| *left_out += 1);
         // A recording is history: nothing in it expires.
         receiver.handle_packet(now, None, &packet, payload, &mut self.memory);
         let mut events = Vec::new();
@@ -326,9 +339,15 @@ impl Inspector {
 
     fn event(&mut self, key: SessionKey, seconds: f64, event: Event<LentBuf>) -> Result<(), String> {
         match event {
-            Event::Fdt { .. } => self.report_mut(&key, |report| report.fdt_instances += 1),
+            Event::Fdt { new_files, .. } => {
+                self.report_mut(&key, |report| report.fdt_instances += 1);
+                self.name_by_flute(key, seconds, &new_files)?;
+            }
             Event::SessionClosed => self.report_mut(&key, |report| report.closed = true),
-            Event::Complete { file, buf, .. } => self.complete(key, seconds, &file, &buf.object.bytes)?,
+            Event::Complete { file, buf, .. } => {
+                self.complete(key, seconds, &file, &buf.object.bytes)?;
+                self.chunk(key, seconds, &file, &buf.object.bytes)?;
+            }
             Event::Stalled { .. }
             | Event::Replaced { .. }
             | Event::Abandoned { .. }
@@ -365,7 +384,7 @@ impl Inspector {
                 object.digest = Some(content.digest);
                 object.checked = content.checked;
                 object.complete_s = Some(seconds);
-                if let Some(extractor) = &mut self.extractor {
+                if let Some(extractor) = self.extractor.as_mut().filter(|_| object.chunk_of.is_none()) {
                     object.extracted = Some(extractor.write(&file.content_location, bytes)?);
                 }
             }
@@ -390,14 +409,14 @@ impl Inspector {
     }
 
     /// Ends the watch: what is incomplete goes into the report too.
-    pub fn finish(mut self) -> Report {
-        let mut incomplete = Vec::new();
+    ///
+    /// # Errors
+    /// An extracted file that cannot be written.
+    pub fn finish(mut self) -> Result<Report, String> {
+        let mut incomplete = self.finish_live()?;
         for (key, receiver) in self.sessions.iter() {
             if let Some(report) = self.reports.get_mut(key) {
                 finish_session(report, receiver);
-            }
-            if self.reports.get(key).is_some_and(|report| report.protocol().0 == "ROUTE") {
-                continue;
             }
             for object in receiver.in_flight() {
                 let received = object.received();
@@ -414,7 +433,7 @@ impl Inspector {
             self.add(object);
         }
         let duration_s = self.last_ns.saturating_sub(self.start_ns.unwrap_or(self.last_ns)) as f64 / 1e9;
-        Report {
+        Ok(Report {
             sessions: self.reports.into_values().collect(),
             objects: self.objects,
             streams: self.streams.into_values().collect(),
@@ -423,7 +442,7 @@ impl Inspector {
             left_out: self.left_out,
             truncated: false,
             duration_s,
-        }
+        })
     }
 }
 
@@ -438,6 +457,7 @@ fn finish_session(report: &mut SessionReport, receiver: &Receiver<LentBuf>) {
 }
 
 fn describe(key: SessionKey, file: &File, received: u64) -> ObjectReport {
+    let chunk = ChunkName::split(&file.content_location);
     ObjectReport {
         key,
         toi: file.toi,
@@ -451,6 +471,8 @@ fn describe(key: SessionKey, file: &File, received: u64) -> ObjectReport {
         checked: false,
         wrong: None,
         complete_s: None,
+        end: None,
+        chunk_of: chunk.map(|chunk| (chunk.object.to_owned(), chunk.offset)),
         extracted: None,
     }
 }

@@ -74,6 +74,29 @@ fn route_is_told_from_flute() {
 }
 
 #[test]
+fn foreign_live_objects_are_joined_named_and_their_missing_ends_told() {
+    // Captures with the number of whole segments, and of those without a mark of their end.
+    for (name, segments, guessed) in [
+        ("route_ll/route_ll", 10, 1),
+        ("mabr_flute_ll2/mabr_flute_ll2", 9, 0),
+        ("mabr_flute_ll2/noend", 6, 5),
+    ] {
+        let Some(path) = shared(&format!("{name}.pcap")) else { continue };
+        let report = inspect(&path);
+        let whole = |object: &&ObjectReport| {
+            object.digest.is_some()
+                && object.chunk_of.is_none()
+                && object.uri.as_ref().is_some_and(|uri| uri.ends_with(".m4s"))
+        };
+        let ends: Vec<End> = report.objects.iter().filter(whole).filter_map(|object| object.end).collect();
+        let without_mark = ends.iter().filter(|end| end.is_guessed()).count();
+        assert_eq!((ends.len(), without_mark), (segments, guessed), "{name}");
+        let table = to_table(&report);
+        assert_eq!(table.matches("(no mark of its end)").count(), guessed, "{table}");
+    }
+}
+
+#[test]
 fn packets_split_between_datagrams_are_one_stream() {
     let stream = carousel::ts::null_packet().repeat(70);
     let (from, to) = ("10.0.0.1:9".parse().unwrap(), "239.1.1.1:5000".parse().unwrap());
@@ -84,7 +107,7 @@ fn packets_split_between_datagrams_are_one_stream() {
         for (at, piece) in [first].into_iter().chain(rest.chunks(size)).enumerate() {
             inspector.datagram(at as u64, from, to, piece).unwrap();
         }
-        let report = inspector.finish();
+        let report = inspector.finish().unwrap();
         assert_eq!((report.streams.len(), report.streams[0].packets(), report.not_alc), (1, 70, 0), "{size}");
         assert_eq!(report.streams[0].split_packets() > 0, size != 1316, "{size}");
     }
