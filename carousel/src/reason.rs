@@ -146,6 +146,7 @@ mod tests {
         check::<crate::growing::End>();
         check::<crate::route::RouteDrop>();
         check::<crate::route::RouteFailure>();
+        check::<crate::flute::DropReason>();
         check::<crate::gse::GseDrop>();
         check::<crate::mpe::MpeDrop>();
         check::<crate::dvbi::LeftOut>();

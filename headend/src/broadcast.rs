@@ -29,8 +29,22 @@ use crate::prepare::{Prepared, Update, is_signalling, prepare, protection, read_
 const OTHER_TSI: u64 = 2;
 /// Distance between the TSIs of rungs.
 const RUNG_TSI_STEP: u64 = 10;
-/// Rungs that get a session of their own; a ladder has 6, a ladder with languages 40. Others share the last one.
-const MAX_RUNG_SESSIONS: usize = 64;
+carousel::limits! {
+    /// Sessions of a source that carry one rendition each.
+    const MAX_RUNG_SESSIONS: usize = 64, "sessions" {
+        why: "A ladder has 6 renditions, one with languages 40; each session has its FDT.",
+        full: "Further renditions share the last session.",
+        free: "Holds for one run of the headend.",
+        test: "rungs_beyond_the_limit_share_the_last_session_and_are_all_announced",
+    }
+    /// Manifests of live sources that wait for the segments which they name.
+    const MAX_HELD: usize = 256, "manifests" {
+        why: "One or two wait while a segment is sent; each has a few kilobytes.",
+        full: "The oldest is sent although its segments are not.",
+        free: "When the segments have been sent, or the manifest is removed.",
+        test: "manifests_held_back_are_bounded_and_the_oldest_goes_out_early",
+    }
+}
 
 /// Everything that is broadcast.
 #[derive(Debug)]
@@ -62,9 +76,6 @@ struct Held {
     /// Segments that are sent first.
     behind: Vec<ItemId>,
 }
-
-/// Manifests that are held back. Each is a few kilobytes; at the limit the oldest goes out early.
-const MAX_HELD: usize = 256;
 
 /// The catalogue's documents never take more than this part of the link.
 const CATALOG_SHARE: u64 = 20;

@@ -13,7 +13,7 @@ limits! {
         why: "SES offers 3, a national registry some hundred.",
         full: "Further lists are ignored.",
         free: "Holds for one document.",
-        test: "none",
+        test: "offerings_beyond_the_limit_are_ignored_and_the_next_document_is_read",
     }
 }
 
@@ -442,6 +442,25 @@ mod tests {
         assert_eq!(ids(&[("regulatorListFlag", "false"), ("Language", "en"), ("Later", "x")]), "bc");
         assert!(Query::from_pairs([("regulatorListFlag", "maybe")]).is_err());
         assert!(Query::from_pairs([("Delivery", "pigeon")]).is_err());
+    }
+
+    #[test]
+    fn offerings_beyond_the_limit_are_ignored_and_the_next_document_is_read() {
+        let provider = |count: usize| {
+            format!("<ProviderOffering>{}</ProviderOffering>", "<ServiceListOffering/>".repeat(count))
+        };
+        let lists = |providers: &str| {
+            let document = format!("<ServiceListEntryPoints>{providers}</ServiceListEntryPoints>");
+            let points = EntryPoints::parse(document.as_bytes()).unwrap();
+            points.providers.iter().map(|it| it.lists.len()).collect::<Vec<_>>()
+        };
+        // Lists of all providers together, and providers.
+        assert_eq!(
+            lists(&(provider(MAX_OFFERINGS - 1) + &provider(3) + &provider(1))),
+            [MAX_OFFERINGS - 1, 1, 0]
+        );
+        assert_eq!(lists(&provider(0).repeat(MAX_OFFERINGS + 1)).len(), MAX_OFFERINGS);
+        assert_eq!(lists(&provider(2)), [2]);
     }
 
     proptest! {

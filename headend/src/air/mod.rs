@@ -125,8 +125,16 @@ pub struct Air {
 
 /// The part of the link that repeating the FDT may take; what is new goes out at once regardless.
 const MAX_FDT_SHARE: f64 = 0.05;
-/// Objects of a wave: each has its file open.
-const MAX_WAVE: usize = 400;
+carousel::limits! {
+    /// Protected objects that are sent in turns.
+    const MAX_WAVE: usize = 400, "objects" {
+        why: "Each has its file open, and a process may have 1,024.",
+        full: "Further objects wait for the next wave.",
+        free: "When the objects of the wave have been sent.",
+        test: "a_wave_of_very_small_objects_has_a_bounded_number_of_files_open",
+    }
+}
+
 /// The part of what live leaves that the schedule can count on; FDT and signalling take the rest.
 const SCHEDULED_SHARE: f64 = 0.9;
 /// How often pages whose `Expires` comes near are looked for.

@@ -31,12 +31,36 @@ pub use source::{Source, run};
 use stream::Found;
 pub use stream::{CarouselReport, FileReport, Repetition, StreamReport, Turning};
 
-/// Bytes of objects under reassembly at a time. A recording of a large carousel has a few big objects open.
-const MAX_OPEN_BYTES: u64 = 4 << 30;
-/// Transport streams of a recording.
-const MAX_STREAMS: usize = 64;
-/// Entries of the report.
-const MAX_OBJECTS: usize = 1_000_000;
+carousel::limits! {
+    /// Objects of a recording under reassembly at a time.
+    const MAX_OPEN_BYTES: u64 = 4 << 30, "bytes" {
+        why: "A recording of a large carousel has a few objects of some hundred megabytes open.",
+        full: "The object is not received: its packets are listed as dropped, `no_room`.",
+        free: "When an object is complete or given up.",
+        test: "memory_for_objects_is_bounded_and_given_back",
+    }
+    /// Sessions of a report.
+    const MAX_REPORTS: usize = 4_096, "sessions" {
+        why: "A multiplex has tens; a hostile recording has another TSI in each packet.",
+        full: "Packets of further sessions are counted as left out.",
+        free: "Holds for one report.",
+        test: "a_recording_of_invented_sessions_has_a_bounded_report",
+    }
+    /// Transport streams of a report.
+    const MAX_STREAMS: usize = 64, "streams" {
+        why: "A recording of a headend's output has some ten; each has its tables and sections.",
+        full: "Datagrams of further streams are counted as left out.",
+        free: "Holds for one report.",
+        test: "a_recording_of_many_streams_has_a_bounded_report",
+    }
+    /// Objects of a report, and likewise files of DSM-CC carousels.
+    const MAX_OBJECTS: usize = 1 << 18, "objects" {
+        why: "Two sessions with as many files as their FDTs can describe; an entry has some 300 bytes.",
+        full: "Further ones are counted as left out.",
+        free: "Holds for one report.",
+        test: "objects_and_files_beyond_the_report_are_counted",
+    }
+}
 
 /// One session in the report.
 #[derive(Debug, Clone)]
@@ -261,7 +285,13 @@ impl Inspector {
     }
 
     fn take_found(&mut self, time_ns: u64, found: Found) -> Result<(), String> {
-        self.files.extend(found.files);
+        for file in found.files {
+            if self.files.len() < MAX_OBJECTS {
+                self.files.push(file);
+            } else {
+                self.left_out += 1;
+            }
+        }
         for (source, destination, payload) in found.datagrams {
             self.packet(time_ns, source, destination, &payload)?;
         }
@@ -290,6 +320,10 @@ impl Inspector {
         };
         let tsi = packet.lct.tsi.unwrap_or(Tsi(0));
         let key = SessionKey { source: source.ip(), destination, tsi };
+        if self.reports.len() >= MAX_REPORTS && !self.reports.contains_key(&key) {
+            self.left_out += 1;
+            return Ok(());
+        }
         let is_route = self.live.is_route(&key, &packet);
         let report = self.reports.entry(key).or_insert_with(|| SessionReport {
             key,
@@ -377,9 +411,15 @@ impl Inspector {
         match verify(file, transported) {
             Ok(content) => {
                 let bytes = content.decoded.as_deref().unwrap_or(transported);
-                if !self.seen.insert((key, file.content_location.clone(), content.digest)) {
+                let version = (key, file.content_location.clone(), content.digest);
+                if self.seen.contains(&version) {
                     return Ok(());
                 }
+                if self.objects.len() >= MAX_OBJECTS {
+                    self.left_out += 1;
+                    return Ok(());
+                }
+                self.seen.insert(version);
                 object.length = bytes.len() as u64;
                 object.digest = Some(content.digest);
                 object.checked = content.checked;

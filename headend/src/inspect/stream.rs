@@ -22,12 +22,22 @@ use carousel::ts::{PACKET_BYTES, PCR_MODULUS, Packet, Pid, Section};
 
 use super::Extractor;
 
-/// Bytes of modules of one stream at a time.
-const MAX_MODULE_BYTES: u64 = 4 << 30;
-/// Things of a carousel whose repetition is watched.
-const MAX_WATCHED: usize = 100_000;
-/// Files of carousels in the report.
-const MAX_FILES: usize = 1_000_000;
+carousel::limits! {
+    /// Modules of one stream under reassembly, or waiting for their directory, at a time.
+    const MAX_MODULE_BYTES: u64 = 4 << 30, "bytes" {
+        why: "A large carousel has some hundred megabytes open.",
+        full: "The module is not received: its blocks are listed as dropped, `no_room`.",
+        free: "When a module is complete or given up.",
+        test: "memory_for_modules_is_bounded_and_given_back",
+    }
+    /// DIIs and modules of a carousel whose repetition is measured.
+    const MAX_WATCHED: usize = 100_000, "entries" {
+        why: "A carousel has up to 65,536 modules; an entry has 48 bytes.",
+        full: "Further ones are received, and their period is not in the report.",
+        free: "Holds for one report.",
+        test: "repetition_is_measured_of_so_many_modules",
+    }
+}
 /// What is looked at for a recording's bit rate.
 const RATE_LOOK_PACKETS: usize = 500_000;
 
@@ -318,8 +328,7 @@ impl StreamReport {
                     Event::File(file) => {
                         carousel.files += 1;
                         match take_file(address, carousel.pid, &file, now_s, extractor.as_deref_mut())? {
-                            Some(report) if found.files.len() < MAX_FILES => found.files.push(report),
-                            Some(_) => self.left_out += 1,
+                            Some(report) => found.files.push(report),
                             None => {
                                 self.wrong += 1;
                                 carousel.receiver.reject(&file);
@@ -470,4 +479,85 @@ pub(super) fn rate_of(packets: Packets<'_>) -> Option<f64> {
         _ => None,
     };
     by_clock.or(by_table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use carousel::dsmcc::{Builder, Profile};
+    use carousel::limits::MAX_CAROUSELS;
+    use carousel::ts::Packetizer;
+    use carousel::ts::psi::{Pat, Pmt, STREAM_TYPE_CAROUSEL, Stream};
+
+    /// A DSI of an empty object carousel.
+    fn initiate() -> Vec<u8> {
+        let mut builder = Builder::new(Profile::default());
+        builder.commit(|_, _, _: &mut [u8]| Err(())).unwrap();
+        let mut out = Vec::new();
+        builder.write_initiate(&mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn memory_for_modules_is_bounded_and_given_back() {
+        let mut room = Room::default();
+        let held = room.open(1000, None).unwrap();
+        room.0.fetch_add(MAX_MODULE_BYTES - 3000, Ordering::Relaxed);
+        assert!(room.open(2001, None).is_none());
+        let more = room.open(2000, None).unwrap();
+        assert_eq!(room.0.load(Ordering::Relaxed), MAX_MODULE_BYTES);
+        drop((held, more));
+        assert!(room.open(3000, None).is_some());
+    }
+
+    #[test]
+    fn repetition_is_measured_of_so_many_modules() {
+        let mut report = CarouselReport {
+            pid: Pid::new(0x100),
+            receiver: Receiver::default(),
+            turning: BTreeMap::new(),
+            is_object_carousel: None,
+            download_id: None,
+            files: 0,
+        };
+        let bytes = initiate();
+        let section = Section::parse(&bytes).unwrap();
+        report.turning =
+            (0..MAX_WATCHED as u32).map(|at| (Turning::Module(at, 1), Repetition::default())).collect();
+        report.see(&section, 1.0);
+        assert_eq!(report.turning.len(), MAX_WATCHED);
+        assert!(!report.turning.contains_key(&Turning::Initiate));
+        report.turning.remove(&Turning::Module(0, 1));
+        report.see(&section, 2.0);
+        report.see(&section, 5.0);
+        assert_eq!(report.turning[&Turning::Initiate].period_s(), Some(3.0));
+    }
+
+    #[test]
+    fn carousels_beyond_the_limit_are_counted_and_the_others_received() {
+        let pids: Vec<Pid> = (0..=MAX_CAROUSELS as u16).map(|at| Pid::new(0x200 + at)).collect();
+        let pmt_pid = Pid::new(0x100);
+        let pat = Pat { transport_stream_id: 1, programs: vec![(1, pmt_pid)] };
+        let stream =
+            |pid: &Pid| Stream { stream_type: STREAM_TYPE_CAROUSEL, pid: *pid, descriptors: Vec::new() };
+        let pmt = Pmt { service_id: 1, pcr_pid: Pid::NULL, streams: pids.iter().map(stream).collect() };
+        let mut sections = vec![(Pid::PAT, Vec::new()), (pmt_pid, Vec::new())];
+        pat.write(&mut sections[0].1, 0).unwrap();
+        pmt.write(&mut sections[1].1, 0).unwrap();
+        sections.extend(pids.iter().map(|pid| (*pid, initiate())));
+        // The first one again: it is known.
+        sections.push((pids[0], initiate()));
+        let (mut report, mut found) = (StreamReport::new(None), Found::default());
+        let mut packetizers: BTreeMap<Pid, Packetizer> = BTreeMap::new();
+        for (pid, section) in sections {
+            let packetizer = packetizers.entry(pid).or_insert_with(|| Packetizer::new(pid));
+            packetizer.push(&section);
+            let mut packet = [0; PACKET_BYTES];
+            while packetizer.next(&mut packet, true) {
+                report.packet(&packet, 0.0, &mut found, None).unwrap();
+            }
+        }
+        assert_eq!((report.carousels.len(), report.left_out), (MAX_CAROUSELS, 1));
+        assert_eq!(report.carousels[&pids[0]].turning[&Turning::Initiate].count, 2);
+    }
 }

@@ -112,3 +112,95 @@ fn packets_split_between_datagrams_are_one_stream() {
         assert_eq!(report.streams[0].split_packets() > 0, size != 1316, "{size}");
     }
 }
+
+const FROM: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::new(10, 0, 0, 1), 9));
+
+fn group(port: u16) -> SocketAddr {
+    SocketAddr::from(([239, 1, 1, 1], port))
+}
+
+/// A packet that closes a session.
+fn close(tsi: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    carousel::flute::Sender::new(Tsi(tsi), carousel::flute::SenderProfile::default(), 1, 1)
+        .write_close(&mut out);
+    out
+}
+
+#[test]
+fn a_recording_of_invented_sessions_has_a_bounded_report() {
+    let mut inspector = Inspector::new(None);
+    for tsi in 0..MAX_REPORTS as u64 {
+        inspector.datagram(tsi, FROM, group(5000), &close(tsi)).unwrap();
+    }
+    // Sessions that made room for newer ones are in the report, and counted.
+    let before = inspector.left_out;
+    for tsi in [MAX_REPORTS as u64, MAX_REPORTS as u64 + 1, 0] {
+        inspector.datagram(9_999, FROM, group(5000), &close(tsi)).unwrap();
+    }
+    let report = inspector.finish();
+    assert_eq!(report.sessions.len(), MAX_REPORTS);
+    assert!(report.left_out >= before + 2, "{} after {before}", report.left_out);
+    assert_eq!((report.sessions[0].packets, report.sessions[1].packets), (2, 1), "one that is known goes on");
+}
+
+#[test]
+fn a_recording_of_many_streams_has_a_bounded_report() {
+    let mut inspector = Inspector::new(None);
+    let payload = carousel::ts::null_packet().repeat(7);
+    for port in 0..MAX_STREAMS as u16 + 3 {
+        inspector.datagram(u64::from(port), FROM, group(5000 + port), &payload).unwrap();
+    }
+    inspector.datagram(999, FROM, group(5000), &payload).unwrap();
+    let report = inspector.finish();
+    assert_eq!((report.streams.len(), report.left_out), (MAX_STREAMS, 3));
+    assert_eq!(report.streams[0].packets(), 14);
+}
+
+#[test]
+fn memory_for_objects_is_bounded_and_given_back() {
+    let mut memory = Memory::default();
+    let partition = carousel::fec::Partition::new(&carousel::fec::Oti::no_code(8, 4, 2)).unwrap();
+    let received = Arc::new(carousel::fec::SymbolMap::new(&partition));
+    let mut open =
+        |length| memory.open(&OpenRequest { toi: Toi(1), length, file: None, received: &received });
+    let held = open(1000).unwrap();
+    assert_eq!(open(MAX_OPEN_BYTES - 999).unwrap_err(), Refusal::NoRoom);
+    assert_eq!(open(1 << 40).unwrap_err(), Refusal::NoRoom);
+    assert!(open(2000).is_ok());
+    drop(held);
+    assert_eq!(memory.open_bytes.load(std::sync::atomic::Ordering::Relaxed), 0);
+}
+
+#[test]
+fn objects_and_files_beyond_the_report_are_counted() {
+    let mut inspector = Inspector::new(None);
+    let key = SessionKey { source: FROM.ip(), destination: group(5000), tsi: Tsi(1) };
+    inspector.objects = vec![describe(key, &File::default(), 0); MAX_OBJECTS - 1];
+    let file = |name: &str| File { content_location: name.to_owned(), toi: Toi(1), ..File::default() };
+    for name in ["last", "beyond", "last"] {
+        inspector.complete(key, 0.0, &file(name), b"bytes").unwrap();
+    }
+    assert_eq!((inspector.objects.len(), inspector.seen.len(), inspector.left_out), (MAX_OBJECTS, 1, 1));
+    inspector.objects = Vec::new();
+    inspector.complete(key, 0.0, &file("beyond"), b"bytes").unwrap();
+    assert_eq!(inspector.objects[0].uri.as_deref(), Some("beyond"));
+    let file = FileReport {
+        stream: None,
+        pid: carousel::ts::Pid::new(0x100),
+        path: String::new(),
+        uri: None,
+        content_type: None,
+        length: 0,
+        digest: Digest::of(b""),
+        checked: false,
+        module: (1, 0),
+        complete_s: 0.0,
+        extracted: None,
+    };
+    inspector.files = vec![file.clone(); MAX_OBJECTS - 1];
+    for _ in 0..3 {
+        inspector.take_found(0, Found { files: vec![file.clone()], ..Found::default() }).unwrap();
+    }
+    assert_eq!((inspector.files.len(), inspector.left_out), (MAX_OBJECTS, 3));
+}

@@ -24,8 +24,16 @@ use crate::plan::{Planned, Taken};
 
 /// The part of the stream that DSI and DIIs may take; likewise directories.
 const CONTROL_SHARE: f64 = 0.05;
-/// Files that are held open for what is being sent.
-const MAX_OPEN_FILES: usize = 64;
+carousel::limits! {
+    /// Files that are held open for modules which are being sent.
+    const MAX_OPEN_FILES: usize = 64, "files" {
+        why: "A module of small objects has some tens; a process may have 1,024 files open.",
+        full: "All are closed, and opened again when their next bytes are sent.",
+        free: "At once.",
+        test: "modules_of_many_small_files_keep_few_of_them_open",
+    }
+}
+
 /// Bytes of a block's section on the air beyond its data, by 4066: headers of section, message and packets.
 const AIR_PER_BYTE: f64 = 1.031;
 
@@ -488,6 +496,12 @@ impl Rotation {
     /// Whether every module was sent whole at least once.
     pub fn cycle_done(&self) -> bool {
         self.generation.is_some() && self.sent.len() >= self.modules
+    }
+
+    /// Files that are open.
+    #[cfg(test)]
+    pub(super) fn open_files(&self) -> usize {
+        self.files.borrow().len()
     }
 
     /// Counters.

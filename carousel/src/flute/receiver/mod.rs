@@ -28,7 +28,7 @@ mod recovery;
 mod storage;
 mod verdict;
 
-use super::assembler::{FdtAssembler, FdtDrop};
+use super::assembler::FdtAssembler;
 use super::fdt::{FdtInstance, File};
 use super::table::{Described, FdtTable};
 use super::verify::inflate_fdt;
@@ -256,7 +256,7 @@ impl<B> Receiver<B> {
             Verdict::Fdt => self.stats.fdt += 1,
             Verdict::Control => self.stats.control += 1,
             Verdict::Early => self.stats.early += 1,
-            Verdict::Dropped(reason) => self.stats.dropped[reason.index()] += 1,
+            Verdict::Dropped(reason) => self.stats.dropped[reason as usize] += 1,
         }
         verdict
     }
@@ -460,10 +460,10 @@ impl<B> Receiver<B> {
         let assembled = match self.assembler.push(now, packet) {
             Ok(Some(assembled)) => assembled,
             Ok(None) => return Verdict::Fdt,
-            Err(reason) => return Verdict::Dropped(DropReason::Fdt(reason)),
+            Err(reason) => return Verdict::Dropped(reason.into()),
         };
         let Some(xml) = inflate_fdt(assembled.encoding, assembled.bytes) else {
-            return Verdict::Dropped(DropReason::Fdt(FdtDrop::Encoding));
+            return Verdict::Dropped(DropReason::FdtEncoding);
         };
         let Ok((mut instance, unusable)) = FdtInstance::parse(&xml) else {
             return Verdict::Dropped(DropReason::FdtUnreadable);
@@ -885,4 +885,4 @@ fn with_length_on_air(file: Arc<File>, length: u64) -> Arc<File> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::flute) mod tests;

@@ -96,7 +96,7 @@ fn body(seed: u8, length: usize) -> Vec<u8> {
         .collect()
 }
 
-fn send_file(name: &str, bytes: &[u8]) -> SendFile {
+pub(crate) fn send_file(name: &str, bytes: &[u8]) -> SendFile {
     SendFile {
         content_location: name.to_owned(),
         content_type: None,
@@ -728,7 +728,7 @@ fn fdts_that_lie_about_lengths() {
     let mut out = Vec::new();
     LctHeader { extensions: &extensions, ..LctHeader::new(Tsi(7), Toi(0)) }.write(&mut out).unwrap();
     out.extend_from_slice(&[0; 100]);
-    assert_eq!(bench.feed(&out), Verdict::Dropped(DropReason::Fdt(FdtDrop::BadLength)));
+    assert_eq!(bench.feed(&out), Verdict::Dropped(DropReason::FdtBadLength));
 }
 
 #[test]
