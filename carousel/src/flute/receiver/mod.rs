@@ -741,9 +741,12 @@ impl<B> Receiver<B> {
         };
         for (offset, bytes) in symbols {
             let symbol = offset / u64::from(object.partition.symbol_length.max(1));
+            if symbol >= object.partition.symbols {
+                continue;
+            }
             let range = object.partition.byte_range(symbol);
             let is_symbol = range.start == *offset && range.end - range.start == bytes.len() as u64;
-            if is_symbol && symbol < object.partition.symbols && !object.received.has(symbol) {
+            if is_symbol && !object.received.has(symbol) {
                 storage.write(&mut object.buf, *offset, bytes);
                 object.received.set(symbol);
                 self.stats.recovered += 1;
