@@ -29,7 +29,7 @@ pub use extract::Extractor;
 pub use report::{to_json, to_table};
 pub use source::{Source, run};
 use stream::Found;
-pub use stream::{CarouselReport, FileReport, Repetition, StreamReport, Turning};
+pub use stream::{CarouselReport, FileReport, Repeated, Repetition, StreamReport};
 
 carousel::limits! {
     /// Objects of a recording under reassembly at a time.
@@ -95,7 +95,7 @@ pub struct SessionReport {
 }
 
 impl SessionReport {
-    /// `FLUTE` or `ROUTE`, and how that was told.
+    /// `FLUTE` or `ROUTE`, and the evidence for it.
     pub fn protocol(&self) -> (&'static str, &'static str) {
         if self.route.as_ref().is_some_and(|it| !it.protects.is_empty()) {
             return ("ROUTE", "RepairFlow in the S-TSID");
@@ -129,9 +129,9 @@ pub struct ObjectReport {
     pub digest: Option<Digest>,
     /// Whether the FDT's own digests were checked.
     pub checked: bool,
-    /// Why a whole object is no object: digest, length or encoding are wrong.
+    /// Reason why a complete object is not valid: digest, length or encoding.
     pub wrong: Option<&'static str>,
-    /// When it became whole, seconds from the start.
+    /// Time of completion, seconds from the start.
     pub complete_s: Option<f64>,
     /// What told the end of an object that was sent while it was made.
     pub end: Option<End>,
@@ -141,52 +141,52 @@ pub struct ObjectReport {
     pub extracted: Option<PathBuf>,
 }
 
-/// Storage in memory, with its bound.
+/// Storage in memory, within a limit.
 #[derive(Debug, Default)]
 struct Memory {
     open_bytes: Arc<std::sync::atomic::AtomicU64>,
 }
 
-/// A lent buffer that gives its bytes back to the bound when dropped.
+/// Buffer of an object; its bytes count against the limit until it is dropped.
 #[derive(Debug)]
-struct LentBuf {
+struct ObjectBuf {
     object: MemoryBuf,
     open_bytes: Arc<std::sync::atomic::AtomicU64>,
 }
 
-impl Drop for LentBuf {
+impl Drop for ObjectBuf {
     fn drop(&mut self) {
         self.open_bytes.fetch_sub(self.object.bytes.len() as u64, std::sync::atomic::Ordering::Relaxed);
     }
 }
 
 impl Storage for Memory {
-    type Buf = LentBuf;
+    type Buf = ObjectBuf;
 
-    fn open(&mut self, request: &OpenRequest<'_>) -> Result<LentBuf, Refusal> {
+    fn open(&mut self, request: &OpenRequest<'_>) -> Result<ObjectBuf, Refusal> {
         let before = self.open_bytes.fetch_add(request.length, std::sync::atomic::Ordering::Relaxed);
         if before + request.length > MAX_OPEN_BYTES {
             self.open_bytes.fetch_sub(request.length, std::sync::atomic::Ordering::Relaxed);
             return Err(Refusal::NoRoom);
         }
-        Ok(LentBuf { object: MemoryBuf::new(request.length), open_bytes: Arc::clone(&self.open_bytes) })
+        Ok(ObjectBuf { object: MemoryBuf::new(request.length), open_bytes: Arc::clone(&self.open_bytes) })
     }
 
-    fn name(&mut self, _: &mut LentBuf, _: &Arc<File>) -> Result<(), Refusal> {
+    fn name(&mut self, _: &mut ObjectBuf, _: &Arc<File>) -> Result<(), Refusal> {
         Ok(())
     }
 
-    fn write(&mut self, buf: &mut LentBuf, offset: u64, bytes: &[u8]) {
+    fn write(&mut self, buf: &mut ObjectBuf, offset: u64, bytes: &[u8]) {
         buf.object.write(offset, bytes);
     }
 
-    fn keep_repair(&mut self, buf: &mut LentBuf, slot: u32, bytes: &[u8]) -> bool {
+    fn keep_repair(&mut self, buf: &mut ObjectBuf, slot: u32, bytes: &[u8]) -> bool {
         buf.object.keep_repair(slot, bytes)
     }
 }
 
-/// Decodes a block at once: nobody waits for the next packet here.
-fn recover(receiver: &mut Receiver<LentBuf>, toi: Toi, sbn: u32, memory: &mut Memory) {
+/// Decodes a block at once.
+fn recover(receiver: &mut Receiver<ObjectBuf>, toi: Toi, sbn: u32, memory: &mut Memory) {
     let lost = receiver.recovery_job(toi, sbn).and_then(|job| {
         let buf = receiver.object(toi)?.buf();
         job.run(|place, out| buf.object.read(place, out))
@@ -194,10 +194,10 @@ fn recover(receiver: &mut Receiver<LentBuf>, toi: Toi, sbn: u32, memory: &mut Me
     receiver.recovered(toi, sbn, lost.as_deref(), memory);
 }
 
-/// Watches datagrams and tells what they were.
+/// Analyses datagrams for a report.
 #[derive(Debug)]
 pub struct Inspector {
-    sessions: Sessions<LentBuf>,
+    sessions: Sessions<ObjectBuf>,
     memory: Memory,
     live: live::Live,
     reports: BTreeMap<SessionKey, SessionReport>,
@@ -217,7 +217,7 @@ pub struct Inspector {
 }
 
 impl Inspector {
-    /// With somewhere to write whole objects to, if wanted.
+    /// `extractor` writes complete objects to files.
     pub fn new(extractor: Option<Extractor>) -> Self {
         Self {
             sessions: Sessions::default(),
@@ -371,7 +371,7 @@ impl Inspector {
         Ok(())
     }
 
-    fn event(&mut self, key: SessionKey, seconds: f64, event: Event<LentBuf>) -> Result<(), String> {
+    fn event(&mut self, key: SessionKey, seconds: f64, event: Event<ObjectBuf>) -> Result<(), String> {
         match event {
             Event::Fdt { new_files, .. } => {
                 self.report_mut(&key, |report| report.fdt_instances += 1);
@@ -448,7 +448,7 @@ impl Inspector {
         }
     }
 
-    /// Ends the watch: what is incomplete goes into the report too.
+    /// Ends the analysis; incomplete objects are reported too.
     ///
     /// # Errors
     /// An extracted file that cannot be written.
@@ -486,7 +486,7 @@ impl Inspector {
     }
 }
 
-fn finish_session(report: &mut SessionReport, receiver: &Receiver<LentBuf>) {
+fn finish_session(report: &mut SessionReport, receiver: &Receiver<ObjectBuf>) {
     let stats = receiver.stats();
     report.lost = stats.lost;
     for (reason, count) in carousel::flute::DropReason::ALL.iter().zip(stats.dropped) {
@@ -517,7 +517,7 @@ fn describe(key: SessionKey, file: &File, received: u64) -> ObjectReport {
     }
 }
 
-/// What was on the air.
+/// Report on a recording or a link.
 #[derive(Debug)]
 pub struct Report {
     /// Sessions in the order of their addresses.
@@ -526,7 +526,7 @@ pub struct Report {
     pub objects: Vec<ObjectReport>,
     /// Transport streams and series of baseband frames.
     pub streams: Vec<StreamReport>,
-    /// Whole files of their carousels.
+    /// Complete files of their carousels.
     pub files: Vec<FileReport>,
     /// Datagrams that are no ALC packets.
     pub not_alc: u64,

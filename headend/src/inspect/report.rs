@@ -108,7 +108,7 @@ pub fn to_table(report: &Report) -> String {
             writeln!(out, "{} from {}, TSI {}", session.key.destination, session.key.source, session.key.tsi);
         let _ = writeln!(
             out,
-            "  {protocol} (told by {how}), {} packets, {rate}, lost {} ({loss:.2} %)",
+            "  {protocol} (detected by {how}), {} packets, {rate}, lost {} ({loss:.2} %)",
             session.packets, session.lost
         );
         if protocol == "FLUTE" {
@@ -142,7 +142,7 @@ pub fn to_table(report: &Report) -> String {
     }
     let whole = report.objects.iter().filter(|object| object.digest.is_some()).count();
     let _ =
-        writeln!(out, "\n{whole} of {} objects whole in {:.1} s", report.objects.len(), report.duration_s);
+        writeln!(out, "\n{whole} of {} objects complete in {:.1} s", report.objects.len(), report.duration_s);
     if !report.objects.is_empty() {
         let _ = writeln!(out, "{:>10} {:>10} {:>10}  object", "TSI", "TOI", "bytes");
     }

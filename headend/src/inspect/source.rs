@@ -1,4 +1,4 @@
-//! Where `inspect` gets its datagrams: a recording, or the network.
+//! Inputs of `inspect`: a recording, or the network.
 
 use std::fs::File;
 use std::net::SocketAddr;

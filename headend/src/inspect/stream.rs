@@ -43,44 +43,44 @@ const RATE_LOOK_PACKETS: usize = 500_000;
 
 /// Modules in memory, within a bound.
 #[derive(Debug, Default, Clone)]
-struct Room(Arc<AtomicU64>);
+struct ModuleMemory(Arc<AtomicU64>);
 
 /// A module that gives its bytes back to the bound when dropped.
 #[derive(Debug)]
-struct Lent {
+struct ModuleBuf {
     bytes: Vec<u8>,
     room: Arc<AtomicU64>,
 }
 
-impl Drop for Lent {
+impl Drop for ModuleBuf {
     fn drop(&mut self) {
         self.room.fetch_sub(self.bytes.len() as u64, Ordering::Relaxed);
     }
 }
 
-impl AsRef<[u8]> for Lent {
+impl AsRef<[u8]> for ModuleBuf {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl ModuleStorage for Room {
-    type Buf = Lent;
-    type Whole = Lent;
+impl ModuleStorage for ModuleMemory {
+    type Buf = ModuleBuf;
+    type Whole = ModuleBuf;
 
-    fn open(&mut self, bytes: u32, _: Option<Alone<'_>>) -> Option<Lent> {
+    fn open(&mut self, bytes: u32, _: Option<Alone<'_>>) -> Option<ModuleBuf> {
         if self.0.fetch_add(u64::from(bytes), Ordering::Relaxed) + u64::from(bytes) > MAX_MODULE_BYTES {
             self.0.fetch_sub(u64::from(bytes), Ordering::Relaxed);
             return None;
         }
-        Some(Lent { bytes: vec![0; bytes as usize], room: Arc::clone(&self.0) })
+        Some(ModuleBuf { bytes: vec![0; bytes as usize], room: Arc::clone(&self.0) })
     }
 
-    fn write(&mut self, buf: &mut Lent, offset: u32, bytes: &[u8]) {
+    fn write(&mut self, buf: &mut ModuleBuf, offset: u32, bytes: &[u8]) {
         buf.bytes[offset as usize..][..bytes.len()].copy_from_slice(bytes);
     }
 
-    fn close(&mut self, buf: Lent) -> Option<Lent> {
+    fn close(&mut self, buf: ModuleBuf) -> Option<ModuleBuf> {
         Some(buf)
     }
 
@@ -89,7 +89,7 @@ impl ModuleStorage for Room {
     }
 }
 
-/// How often something comes round.
+/// Repetition of a part of a carousel.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Repetition {
     /// Times seen.
@@ -117,9 +117,9 @@ impl Repetition {
     }
 }
 
-/// What of a carousel comes round.
+/// Part of a carousel that is repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Turning {
+pub enum Repeated {
     /// The DSI.
     Initiate,
     /// The DII of this identification.
@@ -133,14 +133,14 @@ pub enum Turning {
 pub struct CarouselReport {
     /// Its PID.
     pub pid: Pid,
-    receiver: Receiver<Room>,
-    /// How often what of it came round.
-    pub turning: BTreeMap<Turning, Repetition>,
+    receiver: Receiver<ModuleMemory>,
+    /// Repetition of its parts.
+    pub repetitions: BTreeMap<Repeated, Repetition>,
     /// Whether it has a service gateway, once that is known.
     pub is_object_carousel: Option<bool>,
     /// downloadId.
     pub download_id: Option<u32>,
-    /// Files handed out.
+    /// Files received.
     pub files: u64,
 }
 
@@ -150,27 +150,27 @@ impl CarouselReport {
         self.receiver.modules()
     }
 
-    /// What was of no use, by reason, where there was any.
+    /// Drops by reason, without zeros.
     pub fn dropped(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.receiver.dropped().filter(|(_, count)| *count > 0).map(|(why, count)| (why.as_str(), count))
     }
 
     fn see(&mut self, section: &Section<'_>, now_s: f64) {
         let what = match Message::read(section) {
-            Ok(Message::Initiate { .. }) => Turning::Initiate,
-            Ok(Message::Info(info)) => Turning::Info(info.transaction.identification()),
+            Ok(Message::Initiate { .. }) => Repeated::Initiate,
+            Ok(Message::Info(info)) => Repeated::Info(info.transaction.identification()),
             Ok(Message::Block(block)) if block.number == 0 => {
-                Turning::Module(block.download_id, block.module_id)
+                Repeated::Module(block.download_id, block.module_id)
             }
             _ => return,
         };
-        if self.turning.len() < MAX_WATCHED || self.turning.contains_key(&what) {
-            self.turning.entry(what).or_default().see(now_s);
+        if self.repetitions.len() < MAX_WATCHED || self.repetitions.contains_key(&what) {
+            self.repetitions.entry(what).or_default().see(now_s);
         }
     }
 }
 
-/// A whole file of a carousel in the report.
+/// A complete file of a carousel in the report.
 #[derive(Debug, Clone)]
 pub struct FileReport {
     /// The stream's address; `None` for a file of packets.
@@ -191,7 +191,7 @@ pub struct FileReport {
     pub checked: bool,
     /// Module and version that brought it.
     pub module: (u16, u8),
-    /// When it became whole, seconds from the start.
+    /// Time of completion, seconds from the start.
     pub complete_s: f64,
     /// Where it was extracted to.
     pub extracted: Option<PathBuf>,
@@ -204,7 +204,7 @@ pub struct StreamReport {
     pub address: Option<SocketAddr>,
     multiplex: Multiplex,
     carousels: BTreeMap<Pid, CarouselReport>,
-    room: Room,
+    room: ModuleMemory,
     unwrap: Unwrap,
     deframer: Option<Deframer>,
     fragments: FragmentAssembler,
@@ -216,11 +216,11 @@ pub struct StreamReport {
     pub rate_bps: Option<f64>,
     /// Carousels left out because there were too many.
     pub left_out: u64,
-    /// Whole files whose own digest is wrong.
+    /// Complete files whose digest is wrong.
     pub wrong: u64,
 }
 
-/// What came out of a stream.
+/// Content of a stream.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) files: Vec<FileReport>,
@@ -234,7 +234,7 @@ impl StreamReport {
             address,
             multiplex: Multiplex::default(),
             carousels: BTreeMap::new(),
-            room: Room::default(),
+            room: ModuleMemory::default(),
             unwrap: Unwrap::default(),
             deframer: None,
             fragments: FragmentAssembler::default(),
@@ -304,7 +304,7 @@ impl StreamReport {
                 let carousel = carousels.entry(pid).or_insert_with(|| CarouselReport {
                     pid,
                     receiver: Receiver::default(),
-                    turning: BTreeMap::new(),
+                    repetitions: BTreeMap::new(),
                     is_object_carousel: None,
                     download_id: None,
                     files: 0,
@@ -414,7 +414,7 @@ fn take_ip(
 fn take_file(
     stream: Option<SocketAddr>,
     pid: Pid,
-    file: &CarouselFile<Lent>,
+    file: &CarouselFile<ModuleBuf>,
     now_s: f64,
     extractor: Option<&mut Extractor>,
 ) -> Result<Option<FileReport>, String> {
@@ -500,7 +500,7 @@ mod tests {
 
     #[test]
     fn memory_for_modules_is_bounded_and_given_back() {
-        let mut room = Room::default();
+        let mut room = ModuleMemory::default();
         let held = room.open(1000, None).unwrap();
         room.0.fetch_add(MAX_MODULE_BYTES - 3000, Ordering::Relaxed);
         assert!(room.open(2001, None).is_none());
@@ -515,22 +515,22 @@ mod tests {
         let mut report = CarouselReport {
             pid: Pid::new(0x100),
             receiver: Receiver::default(),
-            turning: BTreeMap::new(),
+            repetitions: BTreeMap::new(),
             is_object_carousel: None,
             download_id: None,
             files: 0,
         };
         let bytes = initiate();
         let section = Section::parse(&bytes).unwrap();
-        report.turning =
-            (0..MAX_WATCHED as u32).map(|at| (Turning::Module(at, 1), Repetition::default())).collect();
+        report.repetitions =
+            (0..MAX_WATCHED as u32).map(|at| (Repeated::Module(at, 1), Repetition::default())).collect();
         report.see(&section, 1.0);
-        assert_eq!(report.turning.len(), MAX_WATCHED);
-        assert!(!report.turning.contains_key(&Turning::Initiate));
-        report.turning.remove(&Turning::Module(0, 1));
+        assert_eq!(report.repetitions.len(), MAX_WATCHED);
+        assert!(!report.repetitions.contains_key(&Repeated::Initiate));
+        report.repetitions.remove(&Repeated::Module(0, 1));
         report.see(&section, 2.0);
         report.see(&section, 5.0);
-        assert_eq!(report.turning[&Turning::Initiate].period_s(), Some(3.0));
+        assert_eq!(report.repetitions[&Repeated::Initiate].period_s(), Some(3.0));
     }
 
     #[test]
@@ -558,6 +558,6 @@ mod tests {
             }
         }
         assert_eq!((report.carousels.len(), report.left_out), (MAX_CAROUSELS, 1));
-        assert_eq!(report.carousels[&pids[0]].turning[&Turning::Initiate].count, 2);
+        assert_eq!(report.carousels[&pids[0]].repetitions[&Repeated::Initiate].count, 2);
     }
 }

@@ -138,7 +138,7 @@ fn a_recording_of_invented_sessions_has_a_bounded_report() {
     for tsi in [MAX_REPORTS as u64, MAX_REPORTS as u64 + 1, 0] {
         inspector.datagram(9_999, FROM, group(5000), &close(tsi)).unwrap();
     }
-    let report = inspector.finish();
+    let report = inspector.finish().unwrap();
     assert_eq!(report.sessions.len(), MAX_REPORTS);
     assert!(report.left_out >= before + 2, "{} after {before}", report.left_out);
     assert_eq!((report.sessions[0].packets, report.sessions[1].packets), (2, 1), "one that is known goes on");
@@ -152,7 +152,7 @@ fn a_recording_of_many_streams_has_a_bounded_report() {
         inspector.datagram(u64::from(port), FROM, group(5000 + port), &payload).unwrap();
     }
     inspector.datagram(999, FROM, group(5000), &payload).unwrap();
-    let report = inspector.finish();
+    let report = inspector.finish().unwrap();
     assert_eq!((report.streams.len(), report.left_out), (MAX_STREAMS, 3));
     assert_eq!(report.streams[0].packets(), 14);
 }
