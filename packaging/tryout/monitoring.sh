@@ -77,6 +77,9 @@ base = "http://127.0.0.1:9998/"
 [[route]]
 path = "/dead/"
 base = "http://127.0.0.1:9997/"
+# The CDN of the objects does not exist: their repair would be the first origin that is down.
+[repair]
+enabled = false
 [admin]
 socket = "$work/admin.sock"
 TOML
