@@ -19,6 +19,9 @@ use crate::workspace;
 /// Label → values that it may have; none where they depend on the configuration.
 type Labels = BTreeMap<String, BTreeSet<String>>;
 
+/// A label and the values that a query compares it with.
+type Matcher = (String, Vec<String>);
+
 /// What the daemon's `/metrics` has, by the name in a query.
 #[derive(Debug, Default)]
 struct Known(BTreeMap<String, Labels>);
@@ -88,7 +91,7 @@ fn is_word(text: &str) -> bool {
 
 /// The metrics that a file names, each with the values that its matchers compare labels with. A name is a word that begins with
 /// `skycache_`, or has it after a colon as recording rules do; values with variables or wildcards are left out.
-fn selectors(text: &str) -> Vec<(String, Vec<(String, Vec<String>)>)> {
+fn selectors(text: &str) -> Vec<(String, Vec<Matcher>)> {
     let mut found = Vec::new();
     // Quotation marks inside JSON strings.
     let text = text.replace("\\\"", "\"");
@@ -111,7 +114,7 @@ fn selectors(text: &str) -> Vec<(String, Vec<(String, Vec<String>)>)> {
 }
 
 /// Label and values of one matcher, such as `served=~"hit|stale`.
-fn matcher(text: &str) -> Option<(String, Vec<String>)> {
+fn matcher(text: &str) -> Option<Matcher> {
     let (label, value) = text.split_once('"')?;
     let value = value.trim_end_matches('"');
     let label = label.trim_matches(|it: char| !it.is_ascii_alphanumeric() && it != '_');
