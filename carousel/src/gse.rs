@@ -16,6 +16,8 @@ use crate::{limits, reasons};
 
 /// Bytes of a baseband header.
 pub const BBHEADER_BYTES: usize = 10;
+/// Kbch of code rate 9/10 without the header (EN 302 307-1 table 5a).
+const MAX_DATA_FIELD_BITS: u16 = 58_192 - 80;
 /// The largest PDU: total_length has 16 bits, of which 8 bytes may be protocol type and label.
 const MAX_PDU_BYTES: usize = 65_535 - 8;
 /// GSE_Length has 12 bits.
@@ -84,6 +86,30 @@ pub fn parse_frame(bytes: &[u8]) -> Result<Frame<'_>, WireError> {
         sync_distance_bits: u16::from_be_bytes([header[7], header[8]]),
         data,
     })
+}
+
+/// Whether the fields of a header agree with each other (EN 302 307-1 clause 5.1.6): a data field of entire bytes that fits
+/// the longest frame, packets of a length where the stream has packets, and a first packet that begins inside. The CRC-8 alone
+/// is right by chance in one of 256 headers.
+pub fn is_plausible_header(bytes: &[u8]) -> bool {
+    let Some(&[matype, _, upl_high, upl_low, dfl_high, dfl_low, sync, sync_high, sync_low]) =
+        bytes.first_chunk()
+    else {
+        return false;
+    };
+    let number = |high, low| u16::from_be_bytes([high, low]);
+    let (packet_bits, data_bits) = (number(upl_high, upl_low), number(dfl_high, dfl_low));
+    let distance_bits = number(sync_high, sync_low);
+    let is_stream = match matype >> 6 {
+        // Generic packetised: their length is known, or they are continuous.
+        0 => packet_bits > 0,
+        // Transport stream: 188 bytes with their sync byte; with HEM of DVB-S2X neither is sent.
+        3 => (packet_bits == 1504 && sync == 0x47) || packet_bits == 0,
+        _ => true,
+    };
+    // 65535: no packet begins in this frame.
+    let begins = distance_bits < data_bits || distance_bits == u16::MAX || distance_bits == 0;
+    is_stream && data_bits.is_multiple_of(8) && data_bits <= MAX_DATA_FIELD_BITS && begins
 }
 
 /// How frames are made.

@@ -15,7 +15,8 @@
 //! | [`flute`] | FDT, receiver, sender | RFC 6726, 3926 |
 //! | [`mabr`], [`nip`] | gateway configurations, announcement documents | TS 103 769, TS 103 876 |
 //! | [`dvbi`] | service lists, content guides | TS 103 770 |
-//! | [`route`] | what tells ROUTE from FLUTE | RFC 9223 |
+//! | [`route`] | signalling, receiver, sender | RFC 9223, A/331, TS 103 769 |
+//! | [`growing`] | bytes of objects whose length is not known yet | |
 //! | [`ts`] | transport streams: packets, sections, tables | ISO/IEC 13818-1, EN 300 468 |
 //! | [`dsmcc`] | data and object carousels | ISO/IEC 13818-6, TS 102 809 |
 //! | [`manifest`] | facts of HLS, DASH and steering manifests | RFC 8216, ISO/IEC 23009-1 |
@@ -74,7 +75,7 @@
 //! A module imports modules of lower floors, and of its own floor where that closes no circle (tested in `packaging/xtask`).
 //!
 //! ```text
-//! floor 0: bytes, config, eviction, limits, reason, repair, time
+//! floor 0: bytes, config, eviction, growing, limits, reason, repair, time
 //! floor 1: digest, ip, lct, manifest, name, xml
 //! floor 2: alc, capture, fec, query, ts
 //! floor 3: dsmcc, dvbi, flute, gse, mabr, mpe, nip, route
@@ -95,6 +96,7 @@ pub mod dvbi;
 pub mod eviction;
 pub mod fec;
 pub mod flute;
+pub mod growing;
 pub mod gse;
 pub mod ip;
 pub mod lct;

@@ -253,7 +253,7 @@ limits! {
         why: "A multiplex has one for each interactive service.",
         full: "The carousel is ignored and counted as `too_many_carousels`.",
         free: "When the tables no longer name a carousel's PID.",
-        test: "carousels_beyond_the_limit_are_counted_and_places_come_free",
+        test: "carousels_beyond_the_limit_are_counted_and_the_others_received",
     }
 
     /// DIIs of one carousel.

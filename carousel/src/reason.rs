@@ -141,6 +141,12 @@ mod tests {
         check::<crate::ts::PacketDrop>();
         check::<crate::flute::VerifyError>();
         check::<crate::flute::FdtDrop>();
+        check::<crate::flute::JoinFailure>();
+        check::<crate::growing::BytesDrop>();
+        check::<crate::growing::End>();
+        check::<crate::route::RouteDrop>();
+        check::<crate::route::RouteFailure>();
+        check::<crate::flute::DropReason>();
         check::<crate::gse::GseDrop>();
         check::<crate::mpe::MpeDrop>();
         check::<crate::dvbi::LeftOut>();

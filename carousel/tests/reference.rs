@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// Modules with constants that cut texts and lists of one document, or of our own configuration: not places that fill.
 const WITHOUT_PLACES: [&str; 3] = ["carousel::config", "carousel::dvbi", "carousel::repair::back_off"];
 /// What a field or a code can say at most: constants of formats, not limits of ours.
-const FORMATS: [&str; 15] = [
+const FORMATS: [&str; 18] = [
     "carousel::manifest: const MAX_TARGET_MS",
     "carousel::ts::rtp: const MAX_LATE_RUN",
     "carousel::ts::section: const MAX_PAYLOAD_BYTES",
@@ -25,10 +25,13 @@ const FORMATS: [&str; 15] = [
     "carousel::fec::code: const MAX_RAPTORQ_SYMBOLS",
     "carousel::fec::protection: const MAX_FAILURE",
     "carousel::fec::reed_solomon: pub(super) const MAX_SYMBOLS",
+    "carousel::gse: const MAX_DATA_FIELD_BITS",
     "carousel::gse: const MAX_GSE_LENGTH",
     "carousel::gse: const MAX_PDU_BYTES",
     "carousel::lct: const MAX_HEADER_BYTES",
     "carousel::mpe: ",
+    "carousel::route::sender: const MAX_OFFSET",
+    "carousel::route::template: const MAX_WIDTH",
     "carousel::ts::descriptor: pub const MAX_DATA_BYTES",
     "carousel::ts::section: pub const MAX_SECTION_BYTES",
 ];

@@ -19,6 +19,8 @@ use crate::status::{Parts, queue_full};
 use crate::store::{DiskState, EvictReason};
 use crate::transport::{Signal, StreamState};
 use carousel::flute::DropReason;
+use carousel::growing::End;
+use carousel::route::{RouteDrop, RouteFailure};
 
 /// The registry of a daemon.
 pub fn registry(parts: Arc<Parts>) -> Registry {
@@ -205,6 +207,37 @@ impl Collector for Scrape {
         sheet.family(
             ("receive_packets", "Packets of sessions by what became of them", "result"),
             results.into_iter(),
+        )?;
+        let route = &totals.route;
+        let results = [
+            ("stored", route.stored),
+            ("repair", route.repair),
+            ("control", route.control),
+            ("dropped", route.dropped.iter().sum()),
+        ];
+        sheet.family(
+            ("route_packets", "Packets of ROUTE by what became of them", "result"),
+            results.into_iter(),
+        )?;
+        let dropped = RouteDrop::ALL.iter().map(|it| it.as_str()).zip(route.dropped);
+        sheet
+            .family(("route_dropped_packets", "Packets of ROUTE received and not used", "reason"), dropped)?;
+        let complete = End::ALL.iter().map(|it| it.as_str()).zip(route.complete);
+        sheet.family(
+            ("route_complete_objects", "Complete objects of ROUTE by what told their end", "end"),
+            complete,
+        )?;
+        let failed = RouteFailure::ALL.iter().map(|it| it.as_str()).zip(route.failed);
+        sheet.family(("route_failed_objects", "Objects of ROUTE that were given up", "reason"), failed)?;
+        sheet.counter(
+            "route_missing_bytes",
+            "Bytes that were missing of objects of ROUTE given up",
+            route.missing_bytes,
+        )?;
+        sheet.counter(
+            "route_recovered_bytes",
+            "Lost bytes of objects of ROUTE that FEC brought back",
+            route.recovered_bytes,
         )?;
         let dropped = DropReason::ALL.iter().map(|&reason| (reason, packets.dropped(reason)));
         let own = [

@@ -10,7 +10,7 @@ use std::time::Duration;
 use carousel::capture::{Datagrams, Records};
 use carousel::digest::Digest;
 use carousel::mabr::Directory;
-use carousel::multiplex::wrapping::{Unit, Unwrap, Wrapping};
+use carousel::multiplex::wrapping::{Recognizer, Unit, Unwrap};
 use carousel::repair::BackOff;
 use carousel::time::Instant;
 use carousel::ts::stream::Packets;
@@ -69,10 +69,12 @@ struct Replay<'a> {
     intake: Intake,
     filter: SessionFilter,
     collected: Collected,
+    recognizer: Recognizer,
     /// Transport streams by destination; `None` is a file of packets.
     streams: BTreeMap<Option<SocketAddr>, (Unwrap, Feed)>,
     base: Option<String>,
     start_ns: Option<u64>,
+    last_ns: u64,
     documents: u64,
     rejected: u64,
 }
@@ -100,7 +102,7 @@ impl Replay<'_> {
     /// Takes a datagram: of FLUTE, or one that holds a stream.
     fn datagram(&mut self, time_ns: u64, source: SocketAddr, destination: SocketAddr, payload: &[u8]) {
         let known = self.streams.get(&Some(destination));
-        let is_stream = match Wrapping::of(payload) {
+        let is_stream = match self.recognizer.wrapping(destination, payload) {
             Some(_) => known.is_some() || self.streams.len() < MAX_STREAMS,
             None => known.is_some_and(|(unwrap, _)| unwrap.is_certain()),
         };
@@ -133,12 +135,18 @@ impl Replay<'_> {
         }
     }
 
-    /// Takes a packet of FLUTE, and does what follows from it.
+    /// Takes a packet of FLUTE or ROUTE, and does what follows from it.
     fn packet(&mut self, time_ns: u64, source: SocketAddr, destination: SocketAddr, payload: &[u8]) {
         let now = Instant::from_nanos(time_ns.saturating_sub(*self.start_ns.get_or_insert(time_ns)));
-        let collected = &mut self.collected;
+        self.last_ns = self.last_ns.max(time_ns);
         self.intake.datagram(now, source, destination, &self.filter, payload);
         self.intake.end_batch();
+        self.work(now);
+    }
+
+    /// Does the work that delivery gives out, and what follows from it.
+    fn work(&mut self, now: Instant) {
+        let collected = &mut self.collected;
         self.rejected += self.intake.finish_here(now, collected);
         for document in collected.documents.drain(..) {
             self.documents += 1;
@@ -156,6 +164,9 @@ impl Replay<'_> {
             stream(&mut self.streams, self.context, None, destination).1.finish(&mut output);
             self.take_output(0, output);
         }
+        let now = Instant::from_nanos(self.last_ns.saturating_sub(self.start_ns.unwrap_or(self.last_ns)));
+        self.intake.end(now);
+        self.work(now);
     }
 
     fn summary(mut self, truncated: bool) -> Value {
@@ -232,9 +243,11 @@ pub fn replay(
         intake,
         filter: SessionFilter::all(),
         collected: Collected::default(),
+        recognizer: Recognizer::default(),
         streams: BTreeMap::new(),
         base,
         start_ns: None,
+        last_ns: 0,
         documents: 0,
         rejected: 0,
     };

@@ -62,7 +62,7 @@ pub fn object_json(object: &StoredObject) -> Value {
 pub fn flight_json(flight: &Flight) -> Value {
     json!({
         "key": flight.key.as_str(), "length": flight.length, "received_bytes": flight.received_bytes(),
-        "from": if flight.symbols().is_some() { "carousel" } else { "origin" },
+        "from": if flight.is_carried() { "carousel" } else { "origin" },
     })
 }
 
@@ -70,9 +70,18 @@ pub fn flight_json(flight: &Flight) -> Value {
 pub fn session_json((key, stats): &(SessionKey, SessionStats)) -> Value {
     let receiver = &stats.receiver;
     let dropped = counts(DropReason::ALL.iter().map(|it| it.as_str()).zip(receiver.dropped));
+    if let Some(channel) = &stats.route {
+        return json!({
+            "source": key.source.to_string(), "group": key.destination.ip().to_string(), "port": key.destination.port(),
+            "tsi": key.tsi.0, "protocol": "ROUTE", "packets": channel.packets, "bytes": channel.bytes,
+            "in_flight": channel.open, "complete": channel.complete, "end_guessed": channel.guessed,
+            "failed": channel.failed, "template": channel.template, "representation": channel.representation,
+            "protects": channel.protects, "lost": 0,
+        });
+    }
     json!({
         "source": key.source.to_string(), "group": key.destination.ip().to_string(), "port": key.destination.port(),
-        "tsi": key.tsi.0, "packets": receiver.packets, "bytes": receiver.bytes, "lost": receiver.lost,
+        "tsi": key.tsi.0, "protocol": "FLUTE", "packets": receiver.packets, "bytes": receiver.bytes, "lost": receiver.lost,
         "stored": receiver.stored, "fdt": receiver.fdt, "control": receiver.control, "early": receiver.early, "recovered": receiver.recovered, "recovery_failed": receiver.recovery_failed,
         "in_flight": stats.in_flight, "described": stats.described, "dropped": dropped,
     })

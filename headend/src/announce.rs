@@ -1,6 +1,6 @@
-//! The documents that let a receiver find everything: bootstrap, gateway configuration, NIF, SIF, time, entry points.
+//! Announcement documents: bootstrap, gateway configuration, NIF, SIF, time offset, service list entry points.
 //!
-//! Made from the configuration and from what is on the air; sent like any other object, and written to files by
+//! Made from the configuration and the sessions of the broadcast; sent like other objects, and written to files by
 //! `headend catalog`.
 
 use std::net::SocketAddr;

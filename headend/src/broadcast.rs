@@ -1,4 +1,4 @@
-//! From configuration and packages to what is on the air, and the keeping up with packages that change.
+//! Broadcast of a configuration: the sessions and objects of all sources, updated while packages change.
 //!
 //! Sessions: the announcement channel (TSI 0); one configuration session (TSI 1) with the gateway configuration,
 //! manifests and init segments; then for each source a group of its own with one session a rung (TSI 10, 20, …) and
@@ -17,7 +17,7 @@ use carousel::time::WallTime;
 
 use crate::air::{Air, AirConfig, ItemId, SessionIndex};
 use crate::announce::{CONFIGURATION_TSI, MediaSession, Service, announcement, gateway_configuration};
-use crate::catalog::{Catalog, Made};
+use crate::catalog::{Catalog, CatalogDocuments};
 use crate::config::{Carousel, Config, Source};
 use crate::document::Announcement;
 use crate::object::{AirObject, Body, Repeat};
@@ -29,24 +29,38 @@ use crate::prepare::{Prepared, Update, is_signalling, prepare, protection, read_
 const OTHER_TSI: u64 = 2;
 /// Distance between the TSIs of rungs.
 const RUNG_TSI_STEP: u64 = 10;
-/// Rungs that get a session of their own; a ladder has 6, a ladder with languages 40. Others share the last one.
-const MAX_RUNG_SESSIONS: usize = 64;
+carousel::limits! {
+    /// Sessions of a source that carry one rendition each.
+    const MAX_RUNG_SESSIONS: usize = 64, "sessions" {
+        why: "A ladder has 6 renditions, one with languages 40; each session has its FDT.",
+        full: "Further renditions share the last session.",
+        free: "Holds for one run of the headend.",
+        test: "rungs_beyond_the_limit_share_the_last_session_and_are_all_announced",
+    }
+    /// Manifests of live sources that wait for the segments which they name.
+    const MAX_HELD: usize = 256, "manifests" {
+        why: "One or two wait while a segment is sent; each has a few kilobytes.",
+        full: "The oldest is sent although its segments are not.",
+        free: "When the segments have been sent, or the manifest is removed.",
+        test: "manifests_held_back_are_bounded_and_the_oldest_goes_out_early",
+    }
+}
 
-/// Everything that is broadcast.
+/// Sessions, objects and documents of all sources.
 #[derive(Debug)]
 pub struct Broadcast {
     config: Config,
-    /// What is on the air.
+    /// The FLUTE sessions.
     pub air: Air,
     announcement: Option<SessionIndex>,
     configuration: SessionIndex,
-    sources: Vec<OnAir>,
+    sources: Vec<SourceState>,
     documents: BTreeMap<String, (Vec<u8>, ItemId)>,
-    /// What makes the catalogue, until a follower takes it.
+    /// Maker of the catalogue, until a follower takes it.
     catalog: Option<Catalog>,
-    /// The catalogue; empty where none goes on the air.
-    made: Made,
-    /// What of it is on the air, by URL.
+    /// The catalogue; empty where none is sent.
+    made: CatalogDocuments,
+    /// Its documents that are sent, by URL.
     catalog_items: BTreeMap<String, (Digest, ItemId)>,
     /// Whether sources are followed while they change.
     is_followed: bool,
@@ -54,7 +68,7 @@ pub struct Broadcast {
     held: VecDeque<Held>,
 }
 
-/// A manifest that goes out behind the segments that it names: players ask for those at once.
+/// A manifest that is sent after the segments which it names: players request those at once.
 #[derive(Debug)]
 struct Held {
     source: usize,
@@ -63,15 +77,12 @@ struct Held {
     behind: Vec<ItemId>,
 }
 
-/// Manifests that are held back. Each is a few kilobytes; at the limit the oldest goes out early.
-const MAX_HELD: usize = 256;
-
 /// The catalogue's documents never take more than this part of the link.
 const CATALOG_SHARE: u64 = 20;
 
-/// One source on the air.
+/// Sessions and objects of one source.
 #[derive(Debug)]
-struct OnAir {
+struct SourceState {
     inventory: Inventory,
     items: BTreeMap<String, ItemId>,
     sessions: Vec<RungSession>,
@@ -85,12 +96,12 @@ struct RungSession {
     media: MediaSession,
 }
 
-/// What a change of the packages brought.
+/// Effect of a change of the packages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Followed {
-    /// Objects put on the air.
+    /// Objects added.
     pub added: usize,
-    /// Objects taken off.
+    /// Objects removed.
     pub removed: usize,
 }
 
@@ -103,7 +114,7 @@ impl Followed {
 }
 
 impl Broadcast {
-    /// Reads every source and puts it on the air. `progress` is called with the bytes hashed so far and in all.
+    /// Reads every source and adds its objects. `progress` is called with the bytes hashed so far and in all.
     ///
     /// # Errors
     /// A source that has nothing to carry, or a file that cannot be read.
@@ -116,8 +127,8 @@ impl Broadcast {
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Self, String> {
         let carousel = &config.carousel;
-        // Long enough for both steps: the announcement channel comes round, then the gateway configuration. An object is
-        // of use with its FDT only, so that the longer of both intervals counts.
+        // Long enough for both steps: a repeat of the announcement channel, then of the gateway configuration. An object is
+        // useless without its FDT, so that the longer of both intervals counts.
         let two_steps_ms = carousel.announcement_interval_ms.max(carousel.fdt_interval_ms)
             + carousel.manifest_interval_ms.max(carousel.fdt_interval_ms);
         let mut air = Air::new(AirConfig {
@@ -150,7 +161,7 @@ impl Broadcast {
             sources: Vec::new(),
             documents: BTreeMap::new(),
             catalog: None,
-            made: Made::default(),
+            made: CatalogDocuments::default(),
             catalog_items: BTreeMap::new(),
             is_followed,
             held: VecDeque::new(),
@@ -178,7 +189,7 @@ impl Broadcast {
             inventories.iter().flat_map(|it| it.objects.values()).map(|object| object.length).sum();
         let mut hashed = 0;
         for (index, inventory) in inventories.into_iter().enumerate() {
-            broadcast.sources.push(OnAir {
+            broadcast.sources.push(SourceState {
                 inventory: Inventory::default(),
                 items: BTreeMap::new(),
                 sessions: Vec::new(),
@@ -200,7 +211,7 @@ impl Broadcast {
             broadcast.made = catalog.make(&broadcast.config, &inventories, wall);
             broadcast.catalog = Some(catalog);
         }
-        // Who joins first must find the way: the documents are there before the media, and name all sessions.
+        // Documents before the media: receivers find all sessions by them.
         broadcast.renew_documents(wall, false)?;
         broadcast.renew_catalog()?;
         for index in 0..broadcast.sources.len() {
@@ -218,23 +229,23 @@ impl Broadcast {
     /// Problems that the packages have, with the source's name.
     pub fn problems(&self) -> impl Iterator<Item = (&str, &Problem)> {
         let named = self.config.sources.iter().zip(&self.sources);
-        named.flat_map(|(source, on_air)| {
-            on_air.inventory.problems.iter().map(|problem| (source.name.as_str(), problem))
+        named.flat_map(|(source, state)| {
+            state.inventory.problems.iter().map(|problem| (source.name.as_str(), problem))
         })
     }
 
     /// What each source has, with the source's name.
     pub fn named_inventories(&self) -> impl Iterator<Item = (&str, &Inventory)> {
         let named = self.config.sources.iter().zip(&self.sources);
-        named.map(|(source, on_air)| (source.name.as_str(), &on_air.inventory))
+        named.map(|(source, state)| (source.name.as_str(), &state.inventory))
     }
 
     /// The catalogue; empty if the configuration has none.
-    pub const fn catalog(&self) -> &Made {
+    pub const fn catalog(&self) -> &CatalogDocuments {
         &self.made
     }
 
-    /// What makes the catalogue, for whoever keeps up with changes.
+    /// Maker of the catalogue, for the thread that follows changes.
     pub const fn take_catalog(&mut self) -> Option<Catalog> {
         self.catalog.take()
     }
@@ -262,12 +273,12 @@ impl Broadcast {
         all
     }
 
-    /// What is known of each source: what following begins with.
+    /// Inventory of each source, from which following starts.
     pub fn inventories(&self) -> Vec<Inventory> {
         self.sources.iter().map(|source| source.inventory.clone()).collect()
     }
 
-    /// Puts on the air what has changed.
+    /// Applies a change of the sources.
     ///
     /// # Errors
     /// An object that does not fit its session.
@@ -300,8 +311,7 @@ impl Broadcast {
         Ok(followed)
     }
 
-    /// Files that left the air because they changed while they were sent, with the numbers of their sources. Each is told
-    /// once.
+    /// Files removed because they changed while they were sent, with the numbers of their sources. Each is reported once.
     pub fn lost(&mut self) -> Vec<(usize, String)> {
         let (air, mut lost) = (&self.air, Vec::new());
         for (index, source) in self.sources.iter_mut().enumerate() {
@@ -333,13 +343,13 @@ impl Broadcast {
             let manifest =
                 own_manifests.iter().position(|(url, _)| *url == format!("{base}{}", presentation.manifest));
             for rung in &presentation.rungs {
-                let on_air = &self.sources[index];
-                let known = rung.segments.iter().find_map(|path| on_air.by_path.get(path).copied());
+                let state = &self.sources[index];
+                let known = rung.segments.iter().find_map(|path| state.by_path.get(path).copied());
                 let slot = match known {
                     Some(slot) => slot,
-                    None if on_air.sessions.len() >= MAX_RUNG_SESSIONS => MAX_RUNG_SESSIONS - 1,
+                    None if state.sessions.len() >= MAX_RUNG_SESSIONS => MAX_RUNG_SESSIONS - 1,
                     None => {
-                        let slot = on_air.sessions.len();
+                        let slot = state.sessions.len();
                         let tsi = RUNG_TSI_STEP * (slot as u64 + 1);
                         let profile = self.config.carousel.sender_profile();
                         let session = self.air.open_session(address, Tsi(tsi), profile);
@@ -354,14 +364,14 @@ impl Broadcast {
                         slot
                     }
                 };
-                let on_air = &mut self.sources[index];
+                let state = &mut self.sources[index];
                 let component = component(presentation, rung, manifest.unwrap_or(0), &base);
-                let components = &mut on_air.sessions[slot].media.components;
+                let components = &mut state.sessions[slot].media.components;
                 if !components.contains(&component) {
                     components.push(component);
                 }
                 for path in &rung.segments {
-                    on_air.by_path.entry(path.clone()).or_insert(slot);
+                    state.by_path.entry(path.clone()).or_insert(slot);
                 }
             }
         }
@@ -369,7 +379,7 @@ impl Broadcast {
         self.sources[index].by_path.retain(|path, _| inventory.objects.contains_key(path));
     }
 
-    /// Hashes a file and puts it on the air; nothing happens if it vanished meanwhile.
+    /// Hashes a file and adds it; nothing happens if it vanished meanwhile.
     fn add(&mut self, index: usize, object: &ObjectSource) -> Result<(), String> {
         match prepare(&self.config, index, object) {
             Some(prepared) => self.put(index, prepared),
@@ -377,8 +387,8 @@ impl Broadcast {
         }
     }
 
-    /// Puts an object on the air in the place of its predecessor; holds a live source's manifest back while segments
-    /// that came before it are pending.
+    /// Adds an object in the place of its predecessor; holds back a live source's manifest while earlier segments are
+    /// pending.
     fn put(&mut self, index: usize, prepared: Prepared) -> Result<(), String> {
         let is_live = self.is_followed && self.config.sources[index].reserved_bps.is_some();
         if is_live && prepared.object.role == Role::Manifest {
@@ -464,10 +474,10 @@ impl Broadcast {
 
     fn services(&self) -> Vec<Service> {
         let both = self.config.sources.iter().zip(&self.sources).enumerate();
-        both.map(|(index, (source, on_air))| {
+        both.map(|(index, (source, state))| {
             let mut sessions: Vec<MediaSession> =
-                on_air.sessions.iter().map(|session| session.media.clone()).collect();
-            if on_air.other.is_some() {
+                state.sessions.iter().map(|session| session.media.clone()).collect();
+            if state.other.is_some() {
                 let (address, maximum_bps) = (self.config.media_address(index), self.config.link.rate_bps);
                 let component = Component::Generic { manifest: "m0".into(), component: "other".into() };
                 let id = format!("s{index}-{OTHER_TSI}");
@@ -482,7 +492,7 @@ impl Broadcast {
             Service {
                 id: source.service_id.clone(),
                 base: source.base.clone(),
-                manifests: manifests_of(&on_air.inventory, &source.base),
+                manifests: manifests_of(&state.inventory, &source.base),
                 sessions,
             }
         })
@@ -530,8 +540,7 @@ impl Broadcast {
 }
 
 impl Broadcast {
-    /// Puts the catalogue's documents on the announcement channel, those that have changed anew, and takes off what is in
-    /// it no more.
+    /// Sends the documents of the catalogue that have changed, and removes those that are gone.
     fn renew_catalog(&mut self) -> Result<(), String> {
         let Some(session) = self.announcement else { return Ok(()) };
         let bytes: u64 = self.made.documents.iter().map(|it| it.bytes.len() as u64).sum();
@@ -570,7 +579,7 @@ impl Broadcast {
     }
 }
 
-/// How long caches may take an object for fresh.
+/// Freshness lifetime of an object for caches, seconds.
 fn expiry_s(carousel: &Carousel, source: &Source, object: &ObjectSource) -> Option<u32> {
     let is_guide =
         object.role == Role::Other && ["xml", "json"].iter().any(|kind| object.content_type.ends_with(kind));
@@ -598,7 +607,7 @@ fn first_order(mut objects: Vec<ObjectSource>, inventory: &Inventory, is_live: b
     objects
 }
 
-/// What stands for a source that could not be read.
+/// Inventory of a source that could not be read.
 fn unread(source: &Source, why: &str) -> Inventory {
     let problem = Problem {
         place: source.path.display().to_string(),

@@ -9,8 +9,16 @@ use std::net::SocketAddr;
 
 use carousel::ip::write_udp;
 
-/// Packets that wait: 100 ms of 100 Mbit/s.
-pub const MAX_WAITING: usize = 1000;
+carousel::limits! {
+    /// Packets of other senders that wait for their place in the stream.
+    pub const MAX_WAITING: usize = 1_000, "packets" {
+        why: "100 ms of 100 Mbit/s.",
+        full: "The packet is dropped and counted: the link is too slow for what it should carry along.",
+        free: "When a packet is sent.",
+        test: "a_full_queue_drops_and_counts_and_takes_packets_again_when_it_has_room",
+    }
+}
+
 /// TTL inside the stream.
 const TTL: u8 = 8;
 

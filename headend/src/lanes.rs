@@ -29,7 +29,7 @@ pub const fn wave_symbols(rate_bps: u64) -> u64 {
     rate_bps * WAVE_MS / 1000 / (8 * 1400)
 }
 
-/// See the module head.
+/// The queues.
 #[derive(Debug)]
 pub struct Lanes {
     fresh: VecDeque<ItemId>,

@@ -1,6 +1,6 @@
-//! What leaves the headend: bare IP packets, datagrams of a transport stream, or baseband frames.
+//! Framing for the link: bare IP packets, datagrams of a transport stream, or baseband frames.
 //!
-//! All three are asked for the next datagram at its time, and say what it takes of the link.
+//! Each is polled for the next datagram at the time at which it is sent, and gives the bytes that it takes of the link.
 
 mod groups;
 
@@ -21,19 +21,19 @@ use crate::options::{Carry, Destination, DvbS2, Multiplex};
 use crate::overhead::IP_UDP_BYTES;
 use groups::Groups;
 
-/// Where a stream goes in a recording, where the configuration names no place.
+/// Destination of a stream in a recording, where the configuration has none.
 const RECORDED_TO: &str = "udp://239.10.0.1:5004";
 /// TTL of packets inside baseband frames: they end at the receiver.
 const INNER_TTL: u8 = 8;
 /// A sync byte before ACM command, CNI and frame number: mode adaptation input interface L.3.
 const MODE_ADAPTATION_SYNC: u8 = 0xb8;
 
-/// A datagram that leaves.
+/// A datagram to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Leaving {
-    /// Where to.
+pub struct OutgoingDatagram {
+    /// Destination.
     pub destination: SocketAddr,
-    /// What it takes of the link's rate, bytes.
+    /// Bytes that it takes of the link.
     pub link_bytes: usize,
 }
 
@@ -59,7 +59,7 @@ pub struct LineStats {
 }
 
 impl LineStats {
-    /// A line for a person.
+    /// One line of text.
     pub fn to_text(&self, elapsed: Duration) -> String {
         let rate = self.link_bytes as f64 * 8e-6 / elapsed.as_secs_f64().max(0.001);
         let broken = match self.broken_off {
@@ -79,7 +79,7 @@ impl LineStats {
     }
 }
 
-/// See the module head.
+/// Framing of a link.
 #[derive(Debug)]
 pub enum Line {
     /// IP packets as they are.
@@ -120,7 +120,7 @@ pub struct Frames {
 }
 
 impl Line {
-    /// What the configuration says. Datagrams have a destination; what goes into a file of packets has no headers.
+    /// The framing that a configuration asks for. `datagrams`: with destinations and headers; without for files of packets.
     ///
     /// # Errors
     /// A multiplex without a destination, or one that cannot be made.
@@ -186,7 +186,7 @@ impl Line {
         }
     }
 
-    /// Where receivers find it, for a person.
+    /// Where receivers find it, as text.
     pub fn where_to(&self, config: &Config) -> String {
         let carries = |multiplex: &Multiplex| match multiplex.carry {
             Carry::Mpe => "IP by MPE",
@@ -219,9 +219,9 @@ impl Line {
         wall: WallTime,
         air: &mut Air,
         out: &mut Vec<u8>,
-    ) -> Result<Option<Leaving>, String> {
+    ) -> Result<Option<OutgoingDatagram>, String> {
         match self {
-            Self::Ip => Ok(air.next_packet(now_ns, wall, out).map(|departure| Leaving {
+            Self::Ip => Ok(air.next_packet(now_ns, wall, out).map(|departure| OutgoingDatagram {
                 destination: departure.destination,
                 link_bytes: out.len() + IP_UDP_BYTES,
             })),
@@ -240,7 +240,7 @@ impl Line {
         }
     }
 
-    /// Whether everything was said, the close flags too.
+    /// Whether everything has been sent, close flags included.
     pub fn is_over(&self, air: &Air) -> bool {
         match self {
             Self::Ip => air.is_over(),
@@ -249,7 +249,7 @@ impl Line {
         }
     }
 
-    /// Whether everything was sent once: asked by who stops then.
+    /// Whether everything was sent once.
     pub fn cycle_done(&mut self, air: &Air) -> bool {
         match self {
             Self::Ip => air.cycle_done(),
@@ -268,7 +268,7 @@ impl Line {
         rotation.map_or_else(of_air, Rotation::progress)
     }
 
-    /// From now on nothing new is begun.
+    /// Starts nothing new from now on.
     pub fn close(&mut self) {
         if let Self::Ts(ts) = self {
             ts.mux.close();
@@ -335,7 +335,7 @@ impl Ts {
         wall: WallTime,
         air: &mut Air,
         out: &mut Vec<u8>,
-    ) -> Result<Option<Leaving>, String> {
+    ) -> Result<Option<OutgoingDatagram>, String> {
         out.clear();
         if let Some(groups) = &mut self.groups
             && self.mux.forward().is_empty()
@@ -368,7 +368,7 @@ impl Ts {
         }
         self.sequence = self.sequence.wrapping_add(1);
         let nowhere = || SocketAddr::from(([0, 0, 0, 0], 0));
-        Ok(Some(Leaving { destination: self.to.map_or_else(nowhere, |to| to.address), link_bytes }))
+        Ok(Some(OutgoingDatagram { destination: self.to.map_or_else(nowhere, |to| to.address), link_bytes }))
     }
 }
 
@@ -379,7 +379,7 @@ impl Frames {
         wall: WallTime,
         air: &mut Air,
         out: &mut Vec<u8>,
-    ) -> Result<Option<Leaving>, String> {
+    ) -> Result<Option<OutgoingDatagram>, String> {
         if let Some(groups) = &mut self.groups
             && self.forward.is_empty()
         {
@@ -394,7 +394,7 @@ impl Frames {
                 continue;
             }
             let Some(departure) = air.next_packet(now_ns, wall, &mut self.packet) else {
-                // Nothing more now: what there is goes out as it is.
+                // Nothing more now: the frame is sent as it is.
                 self.encapsulator.flush(|frame| ready.push_back(frame.to_vec()));
                 break;
             };
@@ -414,7 +414,7 @@ impl Frames {
         out.extend_from_slice(&frame);
         self.frames += 1;
         self.bytes += frame.len() as u64;
-        Ok(Some(Leaving { destination: self.to, link_bytes: frame.len() }))
+        Ok(Some(OutgoingDatagram { destination: self.to, link_bytes: frame.len() }))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the carousel will do: how often each object comes round, and how long receivers wait for it.
+//! Plan of a carousel: the period of each object, and the mean time that receivers wait for it.
 //!
 //! With request probability pᵢ and transmission time sᵢ the mean wait is least when object i comes round every
 //! √(sᵢ/pᵢ)·Σ√(pⱼsⱼ); it is then (Σ√(pᵢsᵢ))²/2, the bound (Vaidya and Hameed, "Scheduling data broadcast in

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use carousel::Digest;
 use carousel::fec::Protection;
 
-use crate::catalog::Made;
+use crate::catalog::CatalogDocuments;
 use crate::config::{Config, Source};
 use crate::object::{Body, RepairSymbols};
 use crate::package::{self, Inventory, ObjectSource, Options, Reader, Role};
@@ -38,7 +38,7 @@ pub enum Update {
     /// All changes of a source have been reported.
     Settled,
     /// The catalogue changed.
-    Catalog(Box<Made>),
+    Catalog(Box<CatalogDocuments>),
 }
 
 /// Reads what a source has now.

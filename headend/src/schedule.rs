@@ -1,4 +1,4 @@
-//! Which object next, on line: objects may come and go at any moment.
+//! On-line schedule: the choice of the next object, while objects may be added and removed at any time.
 //!
 //! The next object is the one with the greatest (time since its last start)²·pᵢ/sᵢ; that keeps the periods of
 //! [`crate::plan`] (Vaidya and Hameed 1999). Objects of nearly the same pᵢ/sᵢ lie in one bucket in the order of their
@@ -35,7 +35,7 @@ struct Slot {
     bytes: u64,
 }
 
-/// The on-line scheduler. See the module head.
+/// The scheduler.
 #[derive(Debug, Default)]
 pub struct Schedule {
     slots: HashMap<ItemId, Slot>,
@@ -45,7 +45,7 @@ pub struct Schedule {
     roots: f64,
 }
 
-/// An object goes between when it takes less than one part in so many of what is left of the one on the air.
+/// An object is sent in between if it takes less than this part (one in so many) of the time left for the current one.
 const BETWEEN: u64 = 4;
 
 impl Slot {
@@ -77,7 +77,7 @@ impl Schedule {
         self.roots += slot.root();
     }
 
-    /// Takes an object out.
+    /// Removes an object.
     pub fn remove(&mut self, id: ItemId) {
         let Some(slot) = self.slots.remove(&id) else { return };
         self.bytes -= slot.bytes;
@@ -91,8 +91,8 @@ impl Schedule {
         }
     }
 
-    /// The object to start now. It counts as started. Whoever waited for `cycle_ns` goes before all others; only a
-    /// cycle in which all objects can be sent should be given, or this becomes plain turns.
+    /// The object to start now; it counts as started. An object that has waited for `cycle_ns` is first; give only a cycle
+    /// in which all objects can be sent, or the order becomes round robin.
     pub fn next(&mut self, now_ns: u64, cycle_ns: Option<u64>) -> Option<ItemId> {
         let overdue = cycle_ns.and_then(|cycle_ns| {
             self.fronts()
@@ -143,13 +143,13 @@ impl Schedule {
         self.bytes
     }
 
-    /// Takes out every object that is not to `stay`.
+    /// Removes every object for which `stay` is false.
     pub fn retain(&mut self, stay: impl Fn(ItemId) -> bool) {
         let gone: Vec<ItemId> = self.slots.keys().copied().filter(|&id| !stay(id)).collect();
         gone.into_iter().for_each(|id| self.remove(id));
     }
 
-    /// Objects scheduled.
+    /// Number of objects.
     pub fn len(&self) -> usize {
         self.slots.len()
     }

@@ -1,4 +1,4 @@
-//! What no safe wrapper offers: one socket option, and mapping a file.
+//! System calls without a safe wrapper: one socket option, and mapping a file.
 #![allow(unsafe_code)] // two calls; each SAFETY comment says what makes it sound
 
 use std::fs::File;

@@ -47,7 +47,7 @@ pub enum End {
 pub trait Updates {
     /// The next update, if there is one.
     fn poll(&self) -> Option<Update>;
-    /// Reports files that left the air because they changed while they were sent, with the numbers of their sources.
+    /// Reports files that were removed because they changed while they were sent, with the numbers of their sources.
     fn report_lost(&self, files: Vec<(usize, String)>);
 }
 
@@ -71,11 +71,11 @@ pub trait Observer {
     fn followed(&mut self, _followed: Followed) {}
     /// The problems of the catalogue are different now.
     fn catalogue(&mut self, _problems: &[Problem]) {}
-    /// An object cannot be carried, with the reason.
+    /// An object cannot be sent, with the reason.
     fn left_out(&mut self, _object: &str) {}
 }
 
-/// Passes a packet on: destination, bytes, time in nanoseconds.
+/// Output of a datagram: destination, payload, monotonic time in nanoseconds.
 pub type Output<'a> = &'a mut dyn FnMut(SocketAddr, &[u8], u64) -> Result<(), String>;
 
 /// A transmission that is running.

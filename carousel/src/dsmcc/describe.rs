@@ -1,4 +1,4 @@
-//! What our object model adds to a file of a carousel: URI, digest, expiry, and parts of what is too long for one module.
+//! Description of a file in a carousel: URI, digest, expiry, and the parts of an object that is too long for one module.
 //!
 //! It rides in `objectInfo` of the file's binding and of its message, where other receivers pass over it: the type in the
 //! standard's `content_type_descriptor`, the rest in a private descriptor:

@@ -13,7 +13,7 @@ limits! {
         why: "SES offers 3, a national registry some hundred.",
         full: "Further lists are ignored.",
         free: "Holds for one document.",
-        test: "offerings_beyond_the_limit_are_ignored",
+        test: "offerings_beyond_the_limit_are_ignored_and_the_next_document_is_read",
     }
 }
 
@@ -363,21 +363,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    #[test]
-    fn offerings_beyond_the_limit_are_ignored() {
-        let read = |of_one: usize, providers: usize| {
-            let lists = "<ServiceListOffering/>".repeat(of_one);
-            let all = format!("<ProviderOffering>{lists}</ProviderOffering>").repeat(providers);
-            let document = format!("<ServiceListEntryPoints>{all}</ServiceListEntryPoints>");
-            EntryPoints::parse(document.as_bytes()).unwrap().lists().count()
-        };
-        assert_eq!(read(MAX_OFFERINGS, 1), MAX_OFFERINGS);
-        assert_eq!(read(MAX_OFFERINGS + 1, 1), MAX_OFFERINGS);
-        assert_eq!(read(MAX_OFFERINGS / 2 + 1, 2), MAX_OFFERINGS);
-        assert_eq!(read(1, MAX_OFFERINGS + 1), MAX_OFFERINGS);
-        assert_eq!(read(3, 1), 3);
-    }
-
     fn ours() -> EntryPoints {
         let list = |id: &str, country: &str, delivery: Vec<DeliveryKind>| Offering {
             id: format!("tag:example.com,2026:{id}"),
@@ -457,6 +442,25 @@ mod tests {
         assert_eq!(ids(&[("regulatorListFlag", "false"), ("Language", "en"), ("Later", "x")]), "bc");
         assert!(Query::from_pairs([("regulatorListFlag", "maybe")]).is_err());
         assert!(Query::from_pairs([("Delivery", "pigeon")]).is_err());
+    }
+
+    #[test]
+    fn offerings_beyond_the_limit_are_ignored_and_the_next_document_is_read() {
+        let provider = |count: usize| {
+            format!("<ProviderOffering>{}</ProviderOffering>", "<ServiceListOffering/>".repeat(count))
+        };
+        let lists = |providers: &str| {
+            let document = format!("<ServiceListEntryPoints>{providers}</ServiceListEntryPoints>");
+            let points = EntryPoints::parse(document.as_bytes()).unwrap();
+            points.providers.iter().map(|it| it.lists.len()).collect::<Vec<_>>()
+        };
+        // Lists of all providers together, and providers.
+        assert_eq!(
+            lists(&(provider(MAX_OFFERINGS - 1) + &provider(3) + &provider(1))),
+            [MAX_OFFERINGS - 1, 1, 0]
+        );
+        assert_eq!(lists(&provider(0).repeat(MAX_OFFERINGS + 1)).len(), MAX_OFFERINGS);
+        assert_eq!(lists(&provider(2)), [2]);
     }
 
     proptest! {

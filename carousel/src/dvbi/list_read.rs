@@ -38,7 +38,7 @@ limits! {
         why: "A list of 1,000 services with 60 regions.",
         full: "Further entries are left out as `too_many`.",
         free: "Holds for one document.",
-        test: "none",
+        test: "channel_numbers_beyond_the_limit_are_counted_and_the_next_list_is_read",
     }
 }
 

@@ -212,6 +212,20 @@ fn a_hostile_list_is_bounded_and_a_lenient_one_is_read() {
     assert_eq!((list.regions.len(), left_out), (MAX_REGIONS, vec![(LeftOut::TooMany, 9)]));
 }
 
+#[test]
+fn channel_numbers_beyond_the_limit_are_counted_and_the_next_list_is_read() {
+    let read = |tables: [usize; 2]| {
+        let number = "<LCN channelNumber='1' serviceRef='a'/>";
+        let tables = tables.map(|count| format!("<LCNTable>{}</LCNTable>", number.repeat(count)));
+        let text = format!("<ServiceList><LCNTableList>{}</LCNTableList></ServiceList>", tables.concat());
+        let (list, left_out) = ServiceList::parse(text.as_bytes()).unwrap();
+        (list.lcn_tables.iter().map(|it| it.entries.len()).collect::<Vec<_>>(), left_out)
+    };
+    let too_many = vec![(LeftOut::TooMany, 7)];
+    assert_eq!(read([MAX_LCNS - 3, 10]), (vec![MAX_LCNS - 3, 3], too_many), "of all tables together");
+    assert_eq!(read([1, 2]), (vec![1, 2], vec![]));
+}
+
 proptest! {
     #[test]
     fn no_list_panics(text in "<ServiceList>(<(Service|ServiceInstance|LCN|Period|Interval|RegionList|Region|Availability)( (days|startTime|priority|channelNumber)='[0-9:. Z-]{0,12}')?/?>|</[A-Za-z]{1,8}>|[ -~]){0,40}") {

@@ -281,4 +281,48 @@ mod tests {
         assert!(push(&mut assembler, &packet(1, 8, 0, &[1; 4])).unwrap().is_none());
         assert!(push(&mut assembler, &packet(1, 8, 1, &[2; 4])).unwrap().is_some());
     }
+
+    fn push_at(assembler: &mut FdtAssembler, s: u64, bytes: &[u8]) -> Option<AssembledFdt> {
+        assembler.push(Instant::from_nanos(s * 1_000_000_000), &Packet::parse(bytes).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn fingerprints_expire_by_the_time_of_their_last_repeat() {
+        let mut assembler = FdtAssembler::default();
+        let at = |s: u64| Instant::from_nanos(s * 1_000_000_000);
+        for id in [1, 2] {
+            assert!(push_at(&mut assembler, 10, &packet(id, 4, 0, &[1; 4])).is_some());
+        }
+        assert_eq!(push_at(&mut assembler, 20, &packet(1, 4, 0, &[1; 4])), None);
+        assert_eq!(
+            (assembler.heard(1), assembler.heard(2), assembler.heard(3)),
+            (Some(at(20)), Some(at(10)), None)
+        );
+        assembler.expire(at(10));
+        assert_eq!(assembler.heard(2), Some(at(10)), "not before");
+        assembler.expire(at(11));
+        assert_eq!((assembler.heard(1), assembler.heard(2)), (Some(at(20)), None));
+        assert!(!assembler.is_empty());
+        assert!(push_at(&mut assembler, 20, &packet(2, 4, 0, &[1; 4])).is_some(), "it counts as new");
+        assembler.expire(at(21));
+        assert!(assembler.is_empty());
+    }
+
+    #[test]
+    fn an_instance_in_the_buffer_of_another_has_none_of_its_bytes() {
+        let mut assembler = FdtAssembler::default();
+        for id in 0..MAX_FDT_INSTANCES_OPEN as u32 {
+            assert_eq!(push(&mut assembler, &packet(id, 12, 0, &[9; 4])), Ok(None));
+        }
+        // The buffer of the oldest is taken; its first four bytes were written.
+        assert_eq!(push(&mut assembler, &packet(100, 12, 1, &[1; 4])), Ok(None));
+        assert_eq!(assembler.open.back().unwrap().bytes, [0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn the_same_bytes_in_another_encoding_are_another_instance() {
+        assert_ne!(fingerprint(0, b"x"), fingerprint(3, b"x"));
+        assert_ne!(fingerprint(0, b"x"), fingerprint(0, b"y"));
+        assert_eq!(fingerprint(3, b"x"), fingerprint(3, b"x"));
+    }
 }

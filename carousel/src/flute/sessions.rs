@@ -183,4 +183,58 @@ mod tests {
         assert_eq!(sessions.expire(later + Duration::from_secs(10)).len(), MAX_SESSIONS);
         assert!(sessions.is_empty());
     }
+
+    /// A receiver that has received `packet` at a time.
+    fn receive(sessions: &mut Sessions<MemoryBuf>, tsi: u64, now: Instant, datagram: &[u8]) {
+        let receiver = sessions.get_or_open(key(tsi), |_| ReceiverConfig::default(), |_, _| {});
+        let packet = Packet::parse(datagram).unwrap();
+        receiver.handle_packet(now, None, &packet, datagram, &mut crate::flute::MemoryStorage);
+    }
+
+    #[test]
+    fn a_session_is_found_after_others_have_made_room_or_gone() {
+        let mut sessions = Sessions::<MemoryBuf>::default();
+        let mut close = Vec::new();
+        let sender = crate::flute::Sender::new(Tsi(1), crate::flute::SenderProfile::default(), 1, 1);
+        sender.write_close(&mut close);
+        let at = |number: u64| Instant::from_nanos(number * 1_000_000);
+        for tsi in 0..=MAX_SESSIONS as u64 {
+            receive(&mut sessions, tsi, at(tsi), &close);
+        }
+        // The first made room, and the last of the others moved into its place.
+        let packets = |sessions: &mut Sessions<MemoryBuf>, tsi| {
+            sessions.get_mut(&key(tsi)).map(|receiver| (receiver.stats().packets, receiver.last_heard()))
+        };
+        assert_eq!(packets(&mut sessions, 0), None);
+        for tsi in 1..=MAX_SESSIONS as u64 {
+            assert_eq!(packets(&mut sessions, tsi), Some((1, at(tsi))), "{tsi}");
+        }
+        let gone = sessions.extract(|key, _| key.tsi.0 % 2 == 1);
+        assert_eq!(gone.len(), MAX_SESSIONS / 2);
+        receive(&mut sessions, 3, at(9_000), &close);
+        assert_eq!(packets(&mut sessions, 3), Some((2, at(9_000))));
+        assert_eq!((packets(&mut sessions, 4), sessions.len()), (None, MAX_SESSIONS / 2));
+        receive(&mut sessions, 4, at(9_001), &close);
+        assert_eq!(packets(&mut sessions, 4), Some((1, at(9_001))), "a session of its own");
+    }
+
+    #[test]
+    fn a_session_that_describes_objects_is_kept_longer_than_one_that_holds_nothing() {
+        let mut sessions = Sessions::<MemoryBuf>::default();
+        let mut sender = crate::flute::Sender::new(Tsi(1), crate::flute::SenderProfile::default(), 1, 1);
+        let (mut close, mut fdt) = (Vec::new(), Vec::new());
+        sender.write_close(&mut close);
+        sender.add(crate::flute::receiver::tests::send_file("http://h/a", b"bytes")).unwrap();
+        sender.refresh_fdt(crate::time::WallTime::from_unix_ms(1_795_219_200_000)).unwrap();
+        assert!(sender.write_fdt(0, 0, &mut fdt));
+        let start = Instant::from_nanos(1_000_000_000);
+        receive(&mut sessions, 1, start, &fdt);
+        receive(&mut sessions, 2, start, &close);
+        let nano = Duration::from_nanos(1);
+        assert!(sessions.expire(start + (SPENT_SESSION_SILENCE - nano)).is_empty());
+        let gone = sessions.expire(start + SPENT_SESSION_SILENCE);
+        assert_eq!(gone.iter().map(|(key, _)| key.tsi.0).collect::<Vec<_>>(), [2]);
+        assert!(sessions.expire(start + (MAX_SESSION_SILENCE - nano)).is_empty());
+        assert_eq!(sessions.expire(start + MAX_SESSION_SILENCE).len(), 1);
+    }
 }

@@ -314,4 +314,48 @@ mod tests {
         assert_eq!(table.expire(T0, Some(now.plus_ms(2000)), |_| None).len(), 10_000);
         assert_eq!((table.entries.capacity(), table.text_bytes), (0, 0));
     }
+
+    #[test]
+    fn an_earlier_expiry_in_a_later_instance_shortens_nothing() {
+        let now = WallTime::from_unix_ms(1_795_219_200_000);
+        let at = |seconds: i64| now.plus_ms(seconds * 1000).ntp_seconds();
+        let mut table = FdtTable::default();
+        table.add(T0, 1, instance(at(100), vec![file(1, "a", 1)]), |_| {});
+        table.add(T0, 2, instance(at(10), vec![file(1, "a", 1)]), |_| {});
+        assert!(table.expire(T0, Some(now.plus_ms(50_000)), |_| None).is_empty());
+        assert!(table.expire(T0, Some(now.plus_ms(100_000)), |_| None).is_empty(), "the last second counts");
+        assert_eq!(table.expire(T0, Some(now.plus_ms(101_000)), |_| None).len(), 1);
+    }
+
+    #[test]
+    fn names_are_bounded_in_bytes_too_and_make_room() {
+        let mut table = FdtTable::default();
+        let long = "x".repeat(1 << 16);
+        let entries = MAX_FDT_TEXT_BYTES >> 16;
+        let mut removed = Vec::new();
+        for toi in 0..=entries as u128 {
+            let name = format!("{toi:06}{}", &long[6..]);
+            removed.extend(table.add(T0, 1, instance(u32::MAX, vec![file(toi + 1, &name, 1)]), |_| {}));
+            assert!(table.text_bytes <= MAX_FDT_TEXT_BYTES);
+        }
+        // An eighth and the one that is as old as its youngest make room for one that is too many.
+        assert_eq!((removed.len(), table.forgotten()), (entries / 8 + 1, removed.len() as u64));
+        assert_eq!(removed.iter().map(|it| it.toi.0).min(), Some(1));
+        assert_eq!(table.len(), entries + 1 - removed.len());
+        assert_eq!(table.text_bytes, table.len() << 16);
+    }
+
+    #[test]
+    fn an_entry_whose_instance_is_not_remembered_ages_from_its_description() {
+        let at = |s: u64| Instant::from_nanos(s * 1_000_000_000);
+        let bound = UNDATED_EXPIRY.as_secs();
+        let mut table = FdtTable::default();
+        table.add(at(bound), 1, instance(9, vec![file(1, "a", 1)]), |_| {});
+        assert!(table.expire(at(bound + 10), None, |_| None).is_empty());
+        // Entries are looked at once in a minute; until then nothing expires.
+        table.add(at(bound + 11), 2, instance(9, vec![file(2, "b", 1)]), |_| {});
+        assert_eq!(table.expire(at(2 * bound + 5), None, |_| None).len(), 1);
+        assert!(table.expire(at(2 * bound + 5 + 59), None, |_| None).is_empty(), "due, and not looked at");
+        assert_eq!(table.expire(at(2 * bound + 5 + 60), None, |_| None).len(), 1);
+    }
 }

@@ -205,4 +205,51 @@ mod tests {
         assert_eq!(decode(&Encoding::Other("br".into()), b"", None), Err(VerifyError::BadEncoding));
         assert_eq!(decode(&Encoding::Gzip, b"no gzip", None), Err(VerifyError::BadEncoding));
     }
+
+    #[test]
+    fn a_digest_of_the_object_is_checked_beside_one_of_the_transported_bytes() {
+        let zipped = gzip(b"abc");
+        let file = |repr: &[u8]| File {
+            encoding: Encoding::Gzip,
+            content_digest: Some(Digest::of(&zipped)),
+            repr_digest: Some(Digest::of(repr)),
+            ..File::default()
+        };
+        assert_eq!(verify(&file(b"abc"), &zipped).map(|it| it.digest), Ok(Digest::of(b"abc")));
+        assert_eq!(verify(&file(b"abd"), &zipped), Err(VerifyError::DigestMismatch));
+    }
+
+    #[test]
+    fn md5_decides_only_where_there_is_no_sha_256_of_the_same_bytes() {
+        let file = File {
+            content_digest: Some(Digest::of(b"abc")),
+            content_md5: Some(md5(b"of something else")),
+            ..File::default()
+        };
+        assert_eq!(verify(&file, b"abc").map(|it| it.checked), Ok(true));
+        let by_md5 = File { content_md5: Some(md5(b"abc")), ..File::default() };
+        assert_eq!(verify(&by_md5, b"abc").map(|it| it.checked), Ok(true));
+        let by_repr = File { repr_digest: Some(Digest::of(b"abc")), ..File::default() };
+        assert_eq!(verify(&by_repr, b"abc").map(|it| it.checked), Ok(true));
+    }
+
+    #[test]
+    fn instances_of_every_encoding_are_bounded() {
+        let long = vec![b' '; MAX_FDT_BYTES as usize + 1];
+        for length in [MAX_FDT_BYTES as usize, MAX_FDT_BYTES as usize + 1] {
+            let text = &long[..length];
+            let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
+            zlib.write_all(text).unwrap();
+            let mut raw = DeflateEncoder::new(Vec::new(), Compression::fast());
+            raw.write_all(text).unwrap();
+            for (algorithm, bytes) in
+                [(1, zlib.finish().unwrap()), (2, raw.finish().unwrap()), (3, gzip(text))]
+            {
+                let inflated = inflate_fdt(algorithm, bytes).map(|it| it.len());
+                assert_eq!(inflated, (length <= MAX_FDT_BYTES as usize).then_some(length), "{algorithm}");
+            }
+        }
+        assert_eq!(inflate_fdt(0, b"x".to_vec()).as_deref(), Some(&b"x"[..]));
+        assert_eq!(inflate_fdt(4, b"x".to_vec()), None);
+    }
 }

@@ -5,11 +5,15 @@
 //! tried as the continuation of the one before. RTP is recognised by the packets behind its header, whatever the payload
 //! type: dynamic ones are declared in session descriptions only.
 
-use crate::gse::parse_frame;
-use crate::reasons;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use crate::alc;
+use crate::gse::{is_plausible_header, parse_frame};
 use crate::ts::PACKET_BYTES;
 use crate::ts::rtp::{HEADER_BYTES, Reorder, RtpCounts, RtpPacket};
 use crate::ts::stream::{PacketSearch, aligned_stride, has_run};
+use crate::{limits, reasons};
 
 /// A mode adaptation header before a baseband frame: sync byte, ACM command, CNI, frame number.
 const MODE_ADAPTATION_BYTES: usize = 4;
@@ -47,8 +51,10 @@ reasons! {
 }
 
 impl Wrapping {
-    /// That of a datagram by itself; `None` if it holds no stream that is known by one datagram. No ALC packet looks so: its
-    /// version would be 4, 7, 8 or 11.
+    /// That of a datagram by itself; `None` if it holds no stream that is known by one datagram.
+    ///
+    /// A packet of ALC may look like a baseband frame: with TSI and TOI of 16 bits, bytes 4 to 13 of one object in 256 have
+    /// the right CRC-8. [`Recognizer`] tells them apart by what else goes to the same address.
     pub fn of(payload: &[u8]) -> Option<Self> {
         if are_packets(payload) {
             return Some(Self::Packets);
@@ -61,6 +67,55 @@ impl Wrapping {
         }
         let is_lct = payload.first().is_some_and(|first| first >> 4 == LCT_VERSION_NIBBLE);
         (!is_lct && has_run(payload)).then_some(Self::Packets)
+    }
+}
+
+limits! {
+    /// Addresses whose datagrams are remembered as frames or packets of ALC.
+    const MAX_RECOGNIZED: usize = 4_096, "addresses" {
+        why: "A recording of a full multiplex has hundreds of groups; an entry takes 50 bytes.",
+        full: "Datagrams to further addresses that look like both are packets of ALC.",
+        free: "Holds for one recording or inspection.",
+        test: "addresses_beyond_the_limit_are_recognized_by_each_datagram",
+    }
+}
+
+/// What the datagrams to one address have looked like, of those that look like one thing only.
+#[derive(Debug, Default, Clone, Copy)]
+struct Seen {
+    frames: u64,
+    alc: u64,
+}
+
+/// Tells streams from packets of ALC among the datagrams of unknown addresses, each by what else went to the same address.
+#[derive(Debug, Default)]
+pub struct Recognizer {
+    seen: HashMap<SocketAddr, Seen>,
+}
+
+impl Recognizer {
+    /// How the next datagram to `destination` holds a stream; `None` if it is of none, as far as its bytes tell.
+    ///
+    /// A datagram that is a packet of ALC by its header and a baseband frame by its checksum is what the majority of the
+    /// address's datagrams are that look like one of the two; with as many of each it is a packet.
+    pub fn wrapping(&mut self, destination: SocketAddr, payload: &[u8]) -> Option<Wrapping> {
+        let wrapping = Wrapping::of(payload);
+        if matches!(wrapping, Some(Wrapping::Packets | Wrapping::Rtp)) {
+            return wrapping;
+        }
+        let is_frame = wrapping.is_some();
+        let is_alc = alc::Packet::parse(payload).is_ok();
+        if !self.seen.contains_key(&destination) && self.seen.len() >= MAX_RECOGNIZED {
+            return wrapping.filter(|_| !is_alc);
+        }
+        let seen = self.seen.entry(destination).or_default();
+        match (is_frame, is_alc) {
+            (true, true) => return wrapping.filter(|_| seen.frames > seen.alc),
+            (true, false) => seen.frames += 1,
+            (false, true) => seen.alc += 1,
+            (false, false) => {}
+        }
+        wrapping
     }
 }
 
@@ -84,7 +139,9 @@ fn is_rtcp(payload: &[u8]) -> bool {
 
 /// The baseband frame of a datagram, behind its mode adaptation header if there is one.
 fn frame_of(payload: &[u8]) -> Option<&[u8]> {
-    let is_frame = |bytes: &&[u8]| parse_frame(bytes).is_ok_and(|frame| !frame.data.is_empty());
+    let is_frame = |bytes: &&[u8]| {
+        is_plausible_header(bytes) && parse_frame(bytes).is_ok_and(|frame| !frame.data.is_empty())
+    };
     Some(payload).filter(is_frame).or_else(|| payload.get(MODE_ADAPTATION_BYTES..).filter(is_frame))
 }
 
@@ -309,6 +366,80 @@ mod tests {
         let mut damaged = all.concat();
         damaged[PACKET_BYTES * 10] = 0;
         assert_eq!(unwrap(damaged.chunks(1316)).0.len(), 56);
+    }
+
+    /// A packet as GPAC sends it, with 16-bit TSI and TOI and Compact No-Code's FEC Payload ID.
+    fn narrow_alc(tsi: u16, toi: u16, symbol: u8) -> Vec<u8> {
+        let mut out = vec![0x10, 0x10, 3, 0, 0, 0, 0, 0];
+        for half in [tsi, toi, 0, 0] {
+            out.extend_from_slice(&half.to_be_bytes());
+        }
+        out.extend_from_slice(&[symbol; 1416]);
+        out
+    }
+
+    fn frames(count: usize) -> Vec<Vec<u8>> {
+        let profile = crate::gse::FrameProfile { data_bytes: 1400, isi: None, roll_off: 0 };
+        let mut encapsulator = crate::gse::Encapsulator::new(profile);
+        let mut out = Vec::new();
+        while out.len() < count {
+            let packet = [&[0x45_u8][..], &[3; 700]].concat();
+            encapsulator.push(&packet, |frame| out.push(frame.to_vec())).unwrap();
+        }
+        out
+    }
+
+    #[test]
+    fn packets_of_alc_with_the_checksum_of_a_frame_are_packets_of_alc() {
+        let destination = "239.0.0.1:6000".parse().unwrap();
+        let mut recognizer = Recognizer::default();
+        let mut with_checksum = 0;
+        for tsi in [1, 10, 16, 20, 1024] {
+            for toi in 0..2048 {
+                let packet = narrow_alc(tsi, toi, 9);
+                with_checksum += usize::from(parse_frame(&packet[MODE_ADAPTATION_BYTES..]).is_ok());
+                for _ in 0..3 {
+                    assert_eq!(recognizer.wrapping(destination, &packet), None, "TSI {tsi}, TOI {toi}");
+                }
+            }
+        }
+        assert!(with_checksum > 20, "the case that this test is about: {with_checksum}");
+        // Frames to another address of the same recording are frames, whatever is before them.
+        let other = "239.0.0.2:6000".parse().unwrap();
+        for frame in frames(20) {
+            let adapted = [&[0xb8, 0, 0, 0][..], &frame].concat();
+            assert_eq!(recognizer.wrapping(other, &frame), Some(Wrapping::Frame));
+            assert_eq!(recognizer.wrapping(other, &adapted), Some(Wrapping::Frame));
+        }
+    }
+
+    #[test]
+    fn a_datagram_that_looks_like_both_is_what_its_neighbours_are() {
+        let destination = "239.0.0.3:6000".parse().unwrap();
+        let mut recognizer = Recognizer::default();
+        let frame = &frames(1)[0];
+        // A mode adaptation header that is an LCT header too, as far as lengths go.
+        let both = [&[0x10, 0, 2, 0][..], frame].concat();
+        assert!(alc::Packet::parse(&both).is_ok() && Wrapping::of(&both) == Some(Wrapping::Frame));
+        assert_eq!(recognizer.wrapping(destination, &both), None, "nothing is known yet");
+        assert_eq!(recognizer.wrapping(destination, frame), Some(Wrapping::Frame));
+        assert_eq!(recognizer.wrapping(destination, &both), Some(Wrapping::Frame));
+        for _ in 0..2 {
+            recognizer.wrapping(destination, &narrow_alc(1, 1, 7));
+        }
+        assert_eq!(recognizer.wrapping(destination, &both), None);
+    }
+
+    #[test]
+    fn addresses_beyond_the_limit_are_recognized_by_each_datagram() {
+        let mut recognizer = Recognizer::default();
+        let (frame, packet) = (&frames(1)[0], narrow_alc(10, 78, 1));
+        let address = |at: usize| SocketAddr::from(([239, 0, (at >> 8) as u8, at as u8], 6000));
+        for at in 0..MAX_RECOGNIZED + 100 {
+            assert_eq!(recognizer.wrapping(address(at), frame), Some(Wrapping::Frame));
+            assert_eq!(recognizer.wrapping(address(at), &packet), None);
+        }
+        assert_eq!(recognizer.seen.len(), MAX_RECOGNIZED);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! When to ask, and when to ask again.
+//! Back-off before repair requests and between their repetitions (TS 103 769).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Which bytes to ask for: pure.
+//! Selection of the byte ranges that are requested from a repair server (pure).
 
 use crate::limits;
 use std::ops::Range;

@@ -1,6 +1,7 @@
 //! Counters of one shard. They outlive sessions: what a session has counted is added when it ends, so that no counter falls.
 
 use carousel::flute::ReceiverStats;
+use carousel::route::RouteStats;
 
 use super::object::State;
 use super::reasons::{GoneReason, RejectReason, RepairOutcome};
@@ -101,6 +102,8 @@ pub struct Totals {
     pub losses: LossCounters,
     /// Packets of all sessions, living and ended.
     pub packets: ReceiverStats,
+    /// Packets and objects of all sessions of ROUTE, living and ended.
+    pub route: RouteStats,
     /// Objects and sessions.
     pub objects: ObjectCounters,
 }
@@ -109,6 +112,7 @@ impl std::ops::AddAssign<&Self> for Totals {
     fn add_assign(&mut self, other: &Self) {
         self.losses += &other.losses;
         self.packets += &other.packets;
+        self.route += &other.route;
         self.objects += &other.objects;
     }
 }
@@ -120,8 +124,9 @@ impl Totals {
         let stats = &self.packets;
         let dropped: u64 = stats.dropped.iter().sum();
         let placed = stats.stored + stats.fdt + stats.control + stats.early;
-        datagrams == stats.packets + not_alc + other_tsi + other_group
+        datagrams == stats.packets + self.route.packets + not_alc + other_tsi + other_group
             && stats.packets == placed + dropped
+            && self.route.reconcile()
             && self.objects.reconcile()
     }
 }

@@ -9,12 +9,14 @@ use carousel::lct::Tsi;
 pub struct SessionFilter {
     /// TSIs with their reception timeout; `None` in the list: every TSI.
     pub sessions: Vec<(Option<u64>, Option<Duration>)>,
+    /// Packets may be of ROUTE: they are told apart one by one. False: all are of FLUTE.
+    pub has_route: bool,
 }
 
 impl SessionFilter {
     /// Every session.
     pub fn all() -> Self {
-        Self { sessions: vec![(None, None)] }
+        Self { sessions: vec![(None, None)], has_route: true }
     }
 
     pub(super) fn wants(&self, tsi: Tsi) -> bool {
@@ -36,10 +38,10 @@ mod tests {
     #[test]
     fn a_tsi_of_its_own_goes_before_every_tsi() {
         let ms = |ms| Some(Duration::from_millis(ms));
-        let filter = SessionFilter { sessions: vec![(None, ms(1)), (Some(7), ms(2))] };
+        let filter = SessionFilter { sessions: vec![(None, ms(1)), (Some(7), ms(2))], has_route: false };
         assert!(filter.wants(Tsi(7)) && filter.wants(Tsi(8)));
         assert_eq!((filter.reception_timeout(Tsi(7)), filter.reception_timeout(Tsi(8))), (ms(2), ms(1)));
-        let one = SessionFilter { sessions: vec![(Some(7), None)] };
+        let one = SessionFilter { sessions: vec![(Some(7), None)], has_route: false };
         assert!(one.wants(Tsi(7)) && !one.wants(Tsi(8)));
         assert!(!SessionFilter::default().wants(Tsi(7)));
     }

@@ -8,6 +8,7 @@
 mod budget;
 mod counters;
 mod filter;
+mod live;
 mod machine;
 mod object;
 mod progress;
@@ -21,7 +22,9 @@ mod tests;
 
 pub use counters::{LossCounters, ObjectCounters, Totals};
 pub use filter::SessionFilter;
-pub use machine::{Change, Decode, Decoded, Delivery, MAX_WORK, Options, SessionStats, Verify, Work};
+pub use machine::{
+    Change, Decode, Decoded, Delivery, MAX_WORK, Options, Restore, SessionStats, Verify, Work,
+};
 pub use object::State;
 pub use progress::{Announced, Carried, FailReason, Flight, Flights, ObjectRef, Outcome, Sent, Spans};
 pub use reasons::{GoneReason, RejectReason, RepairError, RepairOutcome};

@@ -19,6 +19,8 @@ carousel::reasons! {
         NoRoom = "no_room",
         /// The sender put another object in its place.
         Replaced = "replaced",
+        /// A live object: parts of it are missing, or nothing tells that it has ended, and the sender has gone on.
+        Incomplete = "incomplete",
         /// Its session was closed here: forgotten after silence, displaced, or no longer listened to.
         SessionEnded = "session_ended",
         /// It did not pass verification, or could not be published, and is no longer described.

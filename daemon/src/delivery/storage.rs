@@ -1,5 +1,7 @@
 //! Storage interface of delivery: lookups in the cache and room for objects in flight.
 
+use std::sync::Arc;
+
 use carousel::flute::{File, SessionKey, Storage};
 use carousel::time::Instant;
 
@@ -31,6 +33,17 @@ pub trait ObjectStore: std::fmt::Debug {
 
     /// Storage for the objects of a session.
     fn session_storage(&mut self, session: SessionKey) -> Self::SessionStorage<'_>;
+    /// Storage of an object whose length is not known, for players from its first byte on. `None`: there is no room for it,
+    /// or its name cannot be used.
+    fn begin(&mut self, _session: &SessionKey, _file: &Arc<File>) -> Option<Self::Buf> {
+        None
+    }
+    /// Bytes at `offset` of an object that [`ObjectStore::begin`] was asked for, without a gap behind those before them.
+    fn extend(&mut self, _buf: &mut Self::Buf, _offset: u64, _bytes: &[u8]) {}
+    /// The bytes of a complete FLUTE chunk, which is no object of its own.
+    fn chunk(&mut self, _buf: Self::Buf) -> Option<Vec<u8>> {
+        None
+    }
     /// Whether the object is held.
     fn look_up(&self, session: &SessionKey, file: &File) -> Lookup;
     /// Whether an object that was held is still there, in whatever version.

@@ -16,7 +16,7 @@ use carousel::time::WallTime;
 use super::storage::{CacheStorage, ObjectSpace, SymbolReader, is_signalling};
 use super::{Command, ReceiveContext};
 use crate::clock;
-use crate::delivery::{Decode, Decoded, FailReason, ObjectRef, Outcome, RejectReason, Verify, Work};
+use crate::delivery::{Decode, Decoded, FailReason, ObjectRef, Outcome, RejectReason, Restore, Verify, Work};
 use crate::signalling::Document;
 use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Partial, Placement, StoredObject};
 
@@ -159,7 +159,7 @@ impl FinishQueue {
                 file.content_location.hash(&mut hasher);
                 Some(hasher.finish())
             }
-            Work::Decode(_) | Work::Checkpoint(_) => None,
+            Work::Decode(_) | Work::Restore(_) | Work::Checkpoint(_) => None,
         };
         self.0.queue().jobs.push_back(Job { work, claim, name, reply });
         self.0.ready.notify_one();
@@ -277,6 +277,7 @@ fn memory_bytes(work: &CacheWork) -> u64 {
         }
         Work::Verify(_) => 0,
         Work::Decode(decode) => decode.job.memory_bytes(),
+        Work::Restore(restore) => restore.job.memory_bytes(),
         Work::Checkpoint(checkpoint) => checkpoint.words.len() as u64 * 8,
     };
     bytes + WORK_BYTES
@@ -291,6 +292,10 @@ pub(super) fn finish(context: &ReceiveContext, work: CacheWork, sink: &mut dyn F
         }
         Work::Decode(Decode { object, job, reader }) => {
             Some(Answer::Decoded(object, job.sbn, decode(&job, &reader)))
+        }
+        Work::Restore(Restore { object, job }) => {
+            let sbn = job.sbn;
+            Some(Answer::Decoded(object, sbn, job.run()))
         }
         Work::Checkpoint(Checkpoint { partial, received, words }) => {
             if let Err(err) = partial.checkpoint(&received, &words) {
@@ -327,6 +332,20 @@ fn finish_object(
             Err(err) => return Err(rejected(object, &file, &FinishError::Verify(err))),
         },
         ObjectSpace::File(space) => space.into_parts(),
+        ObjectSpace::Live(space) => {
+            let (growing, flight) = space.into_parts();
+            let length = file.on_air_length().unwrap_or(0);
+            match context.store.settle(&growing, length, live_placement(context, object.session, &file)) {
+                Ok(partial) => (partial, flight),
+                Err(err) => {
+                    let reason = rejected(object, &file, &FinishError::Store(err));
+                    if let Some(flight) = flight {
+                        context.flights.end(&flight, Outcome::Failed(FailReason::Store));
+                    }
+                    return Err(reason);
+                }
+            }
+        }
     };
     match publish(context, object.session, &file, partial, repaired_symbols, sink) {
         Ok(stored) => {
@@ -439,6 +458,11 @@ fn expires(file: &File, now: WallTime) -> Option<WallTime> {
         }
         Some(CacheControl::MaxStale) | None => None,
     }
+}
+
+/// Placement of an object that is sent while it is made: in memory, for as long as players ask for it.
+pub(super) fn live_placement(context: &ReceiveContext, session: SessionKey, file: &File) -> Placement {
+    Placement { is_short_lived: true, ..placement(context, session, file) }
 }
 
 /// Where an object wants to live.

@@ -127,8 +127,8 @@ impl Intake {
         self.give_out(None);
     }
 
-    pub(super) fn close_sessions(&mut self, keep: impl FnMut(&SessionKey) -> bool) {
-        self.delivery.close_sessions(keep);
+    pub(super) fn close_sessions(&mut self, now: Instant, keep: impl FnMut(&SessionKey) -> bool) {
+        self.delivery.close_sessions(now, keep);
         self.give_out(None);
     }
 
@@ -153,6 +153,12 @@ impl Intake {
     /// All counters since the start.
     pub fn totals(&self) -> Totals {
         self.delivery.totals()
+    }
+
+    /// Nothing more comes of any session.
+    pub fn end(&mut self, now: Instant) {
+        self.delivery.handle_end(now);
+        self.give_out(None);
     }
 
     /// The objects under reassembly.
@@ -258,7 +264,9 @@ impl Intake {
 
 const fn fail_reason(reason: GoneReason) -> FailReason {
     match reason {
-        GoneReason::Expired | GoneReason::Silent | GoneReason::NeverDescribed => FailReason::Expired,
+        GoneReason::Expired | GoneReason::Silent | GoneReason::NeverDescribed | GoneReason::Incomplete => {
+            FailReason::Expired
+        }
         GoneReason::Displaced => FailReason::Displaced,
         GoneReason::SessionEnded => FailReason::SessionEnded,
         GoneReason::Rejected => FailReason::Verify,

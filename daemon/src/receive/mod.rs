@@ -14,6 +14,8 @@ mod air;
 mod command;
 mod finishing;
 mod intake;
+#[cfg(test)]
+mod live_tests;
 mod shard;
 mod stats;
 mod storage;

@@ -233,12 +233,12 @@ impl Shard {
             Command::Close(group) => {
                 tracing::info!(%group, "no longer listening");
                 self.sockets.retain(|_, listening| *listening.socket.group() != group);
-                self.intake.close_sessions(|key| key.destination != group.address);
+                self.intake.close_sessions(clock::now(), |key| key.destination != group.address);
             }
             Command::Expect(expected) => {
                 self.expected = expected;
                 let (expected, sockets) = (&self.expected, &self.sockets);
-                self.intake.close_sessions(|key| {
+                self.intake.close_sessions(clock::now(), |key| {
                     expected.contains_key(&key.destination)
                         || sockets.values().any(|it| it.socket.group().address == key.destination)
                 });

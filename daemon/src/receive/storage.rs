@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use carousel::digest::Digest;
-use carousel::flute::{File, OpenRequest, Refusal, SessionKey, Storage};
+use carousel::flute::{File, Joiner, OpenRequest, Refusal, SessionKey, Storage};
 use carousel::limits::MAX_XML_BYTES;
 use carousel::mabr::CONFIGURATION_TYPE;
 use carousel::nip::Document;
@@ -14,7 +14,7 @@ use super::ReceiveContext;
 use super::finishing::Checkpoint;
 use super::write_behind::WriteBehind;
 use crate::delivery::{Carried, FailReason, Flight, Flights, Lookup, ObjectRef, ObjectStore, Outcome};
-use crate::store::{Partial, Store};
+use crate::store::{Grown, Partial, Store};
 
 /// Whether an object is for us and not for players: it steers reception and is never put on the disk, where it would be
 /// written again with every change.
@@ -29,10 +29,61 @@ pub(super) fn is_signalling(file: &File) -> bool {
 /// Where the symbols of one object go.
 #[derive(Debug)]
 pub(super) enum ObjectSpace {
-    /// Signalling.
+    /// Signalling, and chunks of segments.
     Memory(Vec<u8>),
-    /// Everything else.
+    /// Everything else whose length is known.
     File(FileSpace),
+    /// An object that is sent while it is made.
+    Live(LiveSpace),
+}
+
+/// A file of unknown length, and the flight that players see of it.
+#[derive(Debug)]
+pub(super) struct LiveSpace {
+    partial: Arc<Partial>,
+    /// `None`: it has ended for players.
+    flight: Option<Arc<Flight>>,
+    written: u64,
+    flights: Arc<Flights>,
+}
+
+impl LiveSpace {
+    /// The writer, when nothing is written any more.
+    pub(super) fn into_parts(mut self) -> (Arc<Partial>, Option<Arc<Flight>>) {
+        (Arc::clone(&self.partial), self.flight.take())
+    }
+
+    /// Takes bytes at `offset`; those that are there already are passed over.
+    fn extend(&mut self, offset: u64, bytes: &[u8]) {
+        let known = usize::try_from(self.written.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let Some(new) = bytes.get(known..).filter(|new| !new.is_empty() && offset <= self.written) else {
+            return;
+        };
+        let end = self.written + new.len() as u64;
+        let is_kept = self.partial.grow(self.written, end) == Grown::Kept
+            && self.partial.write_at(self.written, new).is_ok();
+        if !is_kept {
+            self.end(FailReason::Store);
+            return;
+        }
+        self.written = end;
+        if let Some(flight) = &self.flight {
+            flight.advance(end);
+        }
+    }
+
+    fn end(&mut self, why: FailReason) {
+        if let Some(flight) = self.flight.take() {
+            self.flights.end(&flight, Outcome::Failed(why));
+        }
+    }
+}
+
+impl Drop for LiveSpace {
+    fn drop(&mut self) {
+        // Dropped with a flight: the receiver gave the object up.
+        self.end(FailReason::Replaced);
+    }
 }
 
 /// A file of the store, and the flight that players see of it.
@@ -106,8 +157,40 @@ impl ObjectStore for CacheStorage {
         SessionStorage { context: &self.context, session, writes: &mut self.writes }
     }
 
+    fn begin(&mut self, session: &SessionKey, file: &Arc<File>) -> Option<ObjectSpace> {
+        let ReceiveContext { store, flights, names, .. } = &self.context;
+        let key = names.key_of(session, &file.content_location).ok()?;
+        let placement = super::finishing::live_placement(&self.context, *session, file);
+        let partial = Arc::new(store.create_growing(placement, true).ok()?);
+        let flight = Flight::of_growing(key, file.content_type.clone(), Arc::clone(&partial));
+        let flight = Arc::new(flight);
+        flights.replace(Arc::clone(&flight))?;
+        let flights = Arc::clone(flights);
+        Some(ObjectSpace::Live(LiveSpace { partial, flight: Some(flight), written: 0, flights }))
+    }
+
+    fn extend(&mut self, buf: &mut ObjectSpace, offset: u64, bytes: &[u8]) {
+        if let ObjectSpace::Live(space) = buf {
+            space.extend(offset, bytes);
+        }
+    }
+
+    fn chunk(&mut self, buf: ObjectSpace) -> Option<Vec<u8>> {
+        match buf {
+            ObjectSpace::Memory(bytes) => Some(bytes),
+            // It was opened before it had a name.
+            ObjectSpace::File(space) => {
+                let mut bytes = vec![0; usize::try_from(space.received.length()).ok()?];
+                space.partial.read_at(0, &mut bytes).ok()?;
+                Some(bytes)
+            }
+            ObjectSpace::Live(_) => None,
+        }
+    }
+
     fn look_up(&self, session: &SessionKey, file: &File) -> Lookup {
-        if is_signalling(file) {
+        // A chunk has the name of its segment and is not it.
+        if is_signalling(file) || Joiner::is_chunk(file) {
             return Lookup::Signalling;
         }
         match self.context.names.key_of(session, &file.content_location) {
@@ -119,6 +202,7 @@ impl ObjectStore for CacheStorage {
 
     fn still_holds(&self, session: &SessionKey, file: &File) -> bool {
         is_signalling(file)
+            || Joiner::is_chunk(file)
             || self
                 .context
                 .names
@@ -169,16 +253,21 @@ impl ObjectSpace {
     fn flight(&self) -> Option<&Arc<Flight>> {
         match self {
             Self::File(space) => space.flight.as_ref(),
+            Self::Live(space) => space.flight.as_ref(),
             Self::Memory(_) => None,
         }
     }
 
     /// Ends the flight of an object that was given up, for those who read it.
     pub(super) fn give_up(&mut self, reason: FailReason) {
-        if let Self::File(space) = self
-            && let Some(flight) = space.flight.take()
-        {
-            space.flights.end(&flight, Outcome::Failed(reason));
+        match self {
+            Self::File(space) => {
+                if let Some(flight) = space.flight.take() {
+                    space.flights.end(&flight, Outcome::Failed(reason));
+                }
+            }
+            Self::Live(space) => space.end(reason),
+            Self::Memory(_) => {}
         }
     }
 }
@@ -251,7 +340,7 @@ impl Storage for SessionStorage<'_> {
 
     fn open(&mut self, request: &OpenRequest<'_>) -> Result<ObjectSpace, Refusal> {
         if let Some(file) = request.file {
-            if is_signalling(file) {
+            if is_signalling(file) || Joiner::is_chunk(file) {
                 let length = usize::try_from(request.length).unwrap_or(usize::MAX);
                 return if length <= MAX_XML_BYTES {
                     Ok(ObjectSpace::Memory(vec![0; length]))
@@ -291,7 +380,7 @@ impl Storage for SessionStorage<'_> {
 
     fn name(&mut self, buf: &mut ObjectSpace, file: &Arc<File>) -> Result<(), Refusal> {
         let ObjectSpace::File(space) = buf else { return Ok(()) };
-        if is_signalling(file) {
+        if is_signalling(file) || Joiner::is_chunk(file) {
             return Ok(());
         }
         if self.holds(file)? {
@@ -311,6 +400,8 @@ impl Storage for SessionStorage<'_> {
                     target.copy_from_slice(bytes);
                 }
             }
+            // Nobody places symbols in it.
+            ObjectSpace::Live(_) => {}
             ObjectSpace::File(space) => {
                 self.writes.write(&space.partial, space.flight.as_ref(), offset, bytes);
             }
@@ -321,7 +412,7 @@ impl Storage for SessionStorage<'_> {
     /// more disk than memory. Signalling is small and comes without a code.
     fn keep_repair(&mut self, buf: &mut ObjectSpace, slot: u32, bytes: &[u8]) -> bool {
         match buf {
-            ObjectSpace::Memory(_) => false,
+            ObjectSpace::Memory(_) | ObjectSpace::Live(_) => false,
             ObjectSpace::File(space) => {
                 let offset = space.slot_offset(slot, bytes.len() as u64);
                 space.partial.write_at(offset, bytes).is_ok()

@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use carousel::mabr::{CONFIGURATION_TYPE, CONFIGURATION_URI, Directory, Protocol, SessionSpec};
+use carousel::mabr::{
+    CONFIGURATION_TYPE, CONFIGURATION_URI, Directory, Protocol, SessionOrigin, SessionSpec,
+};
 use carousel::nip;
 
 use crate::clock;
@@ -272,16 +274,26 @@ impl Control {
     }
 }
 
-/// Sessions gathered by the socket that they share. ROUTE sessions are left out: this daemon reassembles FLUTE.
+/// Sessions gathered by the socket that they share. Of a session of ROUTE every channel is received: signalling and repair
+/// symbols come in channels of their own.
 fn wanted(sessions: &[SessionSpec], interface: &str) -> Vec<(GroupSpec, SessionFilter, &'static str)> {
     let mut groups: Vec<(GroupSpec, SessionFilter, &'static str)> = Vec::new();
-    for spec in sessions.iter().filter(|spec| spec.protocol != Protocol::Route) {
+    for spec in sessions {
+        let is_route = spec.protocol == Protocol::Route;
+        // What nobody has declared is told packet by packet.
+        let has_route = is_route || spec.origin == SessionOrigin::Static;
         let group = GroupSpec { address: spec.address, source: spec.source, interface: interface.to_owned() };
         let timeout = spec.repair.as_ref().map(|it| it.reception_timeout_ms).filter(|ms| *ms > 0);
-        let session = (spec.tsi, timeout.map(Duration::from_millis));
+        let session = (spec.tsi.filter(|_| !is_route), timeout.map(Duration::from_millis));
         match groups.iter_mut().find(|it| it.0 == group) {
-            Some((_, listen, _)) => listen.sessions.push(session),
-            None => groups.push((group, SessionFilter { sessions: vec![session] }, spec.origin.as_str())),
+            Some((_, listen, _)) => {
+                listen.sessions.push(session);
+                listen.has_route |= has_route;
+            }
+            None => {
+                let filter = SessionFilter { sessions: vec![session], has_route };
+                groups.push((group, filter, spec.origin.as_str()));
+            }
         }
     }
     groups

@@ -15,7 +15,7 @@ fn spec(address: &str, tsi: Option<u64>, protocol: Protocol) -> SessionSpec {
         address: address.parse().unwrap(),
         tsi,
         protocol,
-        origin: carousel::mabr::SessionOrigin::Configuration,
+        origin: SessionOrigin::Configuration,
         service: String::new(),
         repair: None,
         maximum_bps: None,
@@ -28,10 +28,12 @@ fn sessions_of_one_group_share_a_socket() {
         spec("239.0.0.1:6000", Some(1), Protocol::Flute),
         spec("239.0.0.1:6000", Some(2), Protocol::Flute),
         spec("239.0.0.1:6001", None, Protocol::Flute),
-        spec("239.0.0.2:6000", None, Protocol::Route),
+        spec("239.0.0.2:6000", Some(10), Protocol::Route),
     ];
     let groups = wanted(&sessions, "eth0");
-    assert_eq!(groups.len(), 2);
+    assert_eq!(groups.len(), 3);
+    assert_eq!((&groups[2].1.sessions[..], groups[2].1.has_route), (&[(None, None)][..], true));
+    assert!(!groups[0].1.has_route);
     assert_eq!(groups[0].1.sessions, [(Some(1), None), (Some(2), None)]);
     assert_eq!(groups[1].0.to_string(), "239.0.0.1:6001 on eth0");
 }

@@ -1,11 +1,11 @@
-//! What is being sent, and whose turn it is.
+//! Transmissions in progress, and their order within a wave.
 
 use carousel::fec::Sequence;
 
 use super::{ItemId, SessionIndex};
 use crate::object::{Reading, SharedRepair};
 
-/// What a packet is part of, for counting and for the B flag.
+/// A transmission in progress.
 #[derive(Debug)]
 pub(super) enum Job {
     Fdt {
@@ -27,7 +27,7 @@ pub(super) enum Job {
     },
 }
 
-/// Where a job was taken from, and goes back to.
+/// Queue that a job was taken from, and returns to.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Lane {
     Urgent,
@@ -36,15 +36,15 @@ pub(super) enum Lane {
     Wave,
 }
 
-/// An object of the wave, ordered so that all of them come to their ends together.
+/// An object of the wave. The order is by the part that has been sent, so that all objects of a wave end together.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct WaveEntry {
     /// The part of the object that is sent already, in units of 2^-32.
     sent: u64,
     pub(super) job: Job,
 }
 
-impl Turn {
+impl WaveEntry {
     pub(super) fn of(job: Job) -> Self {
         let sent = match &job {
             Job::Object { left, symbols, .. } => ((symbols - left) << 32) / (*symbols).max(1),
@@ -54,23 +54,23 @@ impl Turn {
     }
 }
 
-impl Ord for Turn {
+impl Ord for WaveEntry {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         // The greatest of the heap is next.
         other.sent.cmp(&self.sent)
     }
 }
 
-impl PartialOrd for Turn {
+impl PartialOrd for WaveEntry {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Turn {
+impl PartialEq for WaveEntry {
     fn eq(&self, other: &Self) -> bool {
         self.sent == other.sent
     }
 }
 
-impl Eq for Turn {}
+impl Eq for WaveEntry {}

@@ -1,15 +1,15 @@
-//! What is on the air: sessions, the objects in them, and the next packet.
+//! FLUTE sessions and their objects, and the choice of the next packet (`DESIGN.md`).
 //!
 //! ```text
-//! timers ──▶ urgent (FDT; signalling when new and when due)    ┐
-//! rescan ─┬▶ live   (once each, within what is reserved)     │
-//!         └▶ fresh  (objects never sent yet, in order)       ├─▶ next packet ─▶ pace ─▶ sink
-//!            wave    (the objects being sent, in turns)      │
-//!            Schedule (who has waited longest for its worth) ┘
+//! timers ──▶ urgent    FDT; signalling when new and when due      ┐
+//! sources ─┬▶ live     once each, within the reserved rate        │
+//!          └▶ fresh    objects never sent yet, in order           ├─▶ next packet ─▶ pace ─▶ sink
+//!             wave     the objects being sent, in turns           │
+//!             schedule the longest wait in proportion to weight   ┘
 //! ```
 //!
-//! Sockets, clocks and configuration files stay outside: time comes in, packets come out; only object bodies are read
-//! from files here ([`crate::object`]).
+//! No sockets, clocks or configuration files: time is an argument, packets are results. Only bodies of objects are read
+//! from files ([`crate::object`]).
 
 mod job;
 mod reserve;
@@ -25,7 +25,7 @@ use carousel::flute::{Encoding, SendFile, Sender, SenderError, SenderProfile};
 use carousel::lct::{Toi, Tsi};
 use carousel::time::WallTime;
 
-use job::{Job, Lane, Turn};
+use job::{Job, Lane, WaveEntry};
 use reserve::Reserve;
 use session::Session;
 
@@ -51,7 +51,7 @@ struct Item {
     completed: u64,
 }
 
-/// Where a packet goes.
+/// Destination of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Departure {
     /// Group and port.
@@ -73,14 +73,15 @@ pub struct AirStats {
     pub objects_broken_off: u64,
 }
 
-/// How a carousel turns.
+/// Options of a carousel.
 #[derive(Debug, Clone, Default)]
 pub struct AirConfig {
     /// The link's rate, IP and UDP headers included.
     pub rate_bps: u64,
     /// Between two repeats of an FDT Instance.
     pub fdt_interval_ms: u64,
-    /// Every scheduled object is started at least this often, while the link can; `None`: nothing is promised.
+    /// Promised cycle: every scheduled object is started at least this often while the link can carry that; `None`: no
+    /// promise.
     pub cycle_ms: Option<u64>,
     /// Reserved for live: objects of [`Repeat::Never`] go before the carousel within this rate.
     pub reserved_bps: u64,
@@ -88,27 +89,27 @@ pub struct AirConfig {
     pub first_toi: u32,
     /// Every object is sent once, with the B flag on its last packet, then every session is closed.
     pub once: bool,
-    /// Until then only objects with a hard maximum period are sent, so that receivers find their sessions first. A
-    /// carousel that turns does without: who comes late has the next pass.
+    /// Lead of a single pass: until then only objects with a hard maximum period are sent, so that receivers find their
+    /// sessions before the media start. 0 for a carousel, which repeats everything.
     pub lead_ms: u64,
 }
 
-/// All sessions and objects. See the module head.
+/// All sessions and objects.
 #[derive(Debug)]
 pub struct Air {
     sessions: Vec<Session>,
     items: BTreeMap<ItemId, Item>,
     lanes: Lanes,
     urgent: VecDeque<Job>,
-    /// Signalling that was never sent: it goes before all media, live too.
+    /// Signalling that was never sent: before all media, live included.
     signalling: VecDeque<ItemId>,
     live: VecDeque<ItemId>,
     live_job: Option<Job>,
     reserve: Reserve,
-    /// Short objects that became due while the wave's only one is on the air, the last begun first.
+    /// Short objects that became due while the only object of the wave is being sent; the last one started is first.
     between: Vec<Job>,
-    /// What is being sent. More than one: protected objects that take turns, so that a burst hits each lightly.
-    wave: BinaryHeap<Turn>,
+    /// Objects being sent. Protected ones take turns, so that a burst takes little of each.
+    wave: BinaryHeap<WaveEntry>,
     next_id: ItemId,
     /// Objects put on and taken off the air.
     generation: u64,
@@ -123,23 +124,31 @@ pub struct Air {
     symbol: Vec<u8>,
 }
 
-/// The part of the link that repeating the FDT may take; what is new goes out at once regardless.
+/// Share of the link for repetitions of the FDT; new descriptions are sent at once regardless.
 const MAX_FDT_SHARE: f64 = 0.05;
-/// Objects of a wave: each has its file open.
-const MAX_WAVE: usize = 400;
-/// The part of what live leaves that the schedule can count on; FDT and signalling take the rest.
+carousel::limits! {
+    /// Protected objects that are sent in turns.
+    const MAX_WAVE: usize = 400, "objects" {
+        why: "Each has its file open, and a process may have 1,024.",
+        full: "Further objects wait for the next wave.",
+        free: "When the objects of the wave have been sent.",
+        test: "a_wave_of_very_small_objects_has_a_bounded_number_of_files_open",
+    }
+}
+
+/// Share of the rate not reserved for live that the schedule counts on; FDT and signalling take the rest.
 const SCHEDULED_SHARE: f64 = 0.9;
-/// How often pages whose `Expires` comes near are looked for.
+/// Interval at which the `Expires` of FDT pages are checked.
 const FDT_RENEWAL_NS: u64 = 1_000_000_000;
-/// Rounds with the whole FDT at the end of a single pass: who missed the description of an object that came, or of one
-/// that was lost whole, gets it now and can repair.
+/// Rounds of the entire FDT at the end of a single pass: a receiver that missed the description of an object, received or
+/// lost, gets it and can repair.
 const LAST_FDT_ROUNDS: u32 = 3;
 /// Rounds with the A flag.
 const CLOSE_ROUNDS: u32 = 5;
-/// Between rounds: longer than the bursts in which links lose.
+/// Time between rounds: longer than bursts of loss.
 const ROUND_NS: u64 = 100_000_000;
 
-/// The last words, in rounds.
+/// Rounds left at the end of a transmission.
 #[derive(Debug, Clone, Copy)]
 struct Ending {
     fdt_rounds: u32,
@@ -183,8 +192,8 @@ impl Air {
         self.sessions.len() - 1
     }
 
-    /// Puts an object on the air, making its repair symbols now. Its FDT goes out at once, then the object, before any
-    /// repeat of others.
+    /// Adds an object, and makes its repair symbols. Its description is sent at once, then the object, before any repeat of
+    /// others.
     ///
     /// # Errors
     /// [`SenderError`] if the object does not fit the session.
@@ -194,7 +203,7 @@ impl Air {
         self.add_prepared(session, object, repair)
     }
 
-    /// As [`Air::add`], with repair symbols that were made before. Without, the object goes without a code.
+    /// As [`Air::add`], with repair symbols that were made before; without them the object is sent without a code.
     ///
     /// # Errors
     /// As for [`Air::add`].
@@ -240,7 +249,7 @@ impl Air {
         Ok(id)
     }
 
-    /// Takes an object off the air at once.
+    /// Removes an object at once.
     pub fn withdraw(&mut self, id: ItemId) {
         let Some(item) = self.items.remove(&id) else { return };
         self.generation += 1;
@@ -251,13 +260,13 @@ impl Air {
         self.signalling.retain(|&fresh| fresh != id);
         self.live.retain(|&live| live != id);
         let is_other = |job: &Job| !matches!(job, Job::Object { id: sent, .. } if *sent == id);
-        self.wave.retain(|turn| is_other(&turn.job));
+        self.wave.retain(|entry| is_other(&entry.job));
         self.live_job.take_if(|job| !is_other(job));
         self.between.retain(is_other);
         self.urgent.retain(is_other);
     }
 
-    /// From now on only close flags are sent; [`Air::is_over`] says when all are out.
+    /// Ends the transmission: only close flags are sent from now on, until [`Air::is_over`].
     pub fn close(&mut self) {
         self.end(0);
     }
@@ -281,7 +290,7 @@ impl Air {
             if self.ending.is_none() {
                 self.queue_what_is_due(now_ns, wall);
             } else if self.urgent.is_empty() {
-                self.queue_last_words(now_ns);
+                self.queue_ending(now_ns);
             }
             let (mut job, lane) = self.take(now_ns)?;
             let departure = self.write(&mut job, out);
@@ -292,7 +301,7 @@ impl Air {
                     Lane::Urgent => self.urgent.push_front(job),
                     Lane::Live => self.live_job = Some(job),
                     Lane::Between => self.between.push(job),
-                    Lane::Wave => self.wave.push(Turn::of(job)),
+                    Lane::Wave => self.wave.push(WaveEntry::of(job)),
                 }
             }
             if let Some(departure) = departure {
@@ -306,8 +315,8 @@ impl Air {
         }
     }
 
-    /// The job whose packet goes now: what is urgent before everything else (an FDT before the data that it names), then
-    /// live within its reserve, then the carousel. What the carousel leaves is for live again.
+    /// The job whose packet is next: urgent ones first (an FDT before the data that it describes), then live within its
+    /// reserve, then the carousel. The rate that the carousel leaves is for live again.
     fn take(&mut self, now_ns: u64) -> Option<(Job, Lane)> {
         if self.urgent.is_empty() && self.live_job.is_none() {
             while let Some(id) = self.live.pop_front() {
@@ -331,17 +340,17 @@ impl Air {
         if let Some(job) = self.between.pop() {
             return Some((job, Lane::Between));
         }
-        let wave = self.wave.pop().map(|turn| (turn.job, Lane::Wave));
+        let wave = self.wave.pop().map(|entry| (entry.job, Lane::Wave));
         wave.or_else(|| self.live_job.take().map(|job| (job, Lane::Live)))
     }
 
-    /// Whether everything was said, the close flags too.
+    /// Whether everything has been sent, close flags included.
     pub fn is_over(&self) -> bool {
         let silent = self.urgent.is_empty() && self.wave.is_empty() && self.between.is_empty();
         self.ending.is_some_and(|ending| ending.close_rounds == 0 && silent)
     }
 
-    /// When something will be due if nothing is now; `None` if never.
+    /// Time at which something will be due if nothing is now; `None`: never.
     pub fn next_due_ns(&self) -> Option<u64> {
         let fdt = self.sessions.iter().map(Session::due_ns);
         let items = self.lanes.next_due_ns();
@@ -361,27 +370,27 @@ impl Air {
         &self.stats
     }
 
-    /// Another number whenever an object was put on the air or taken off.
+    /// Number that changes whenever an object is added or removed.
     pub const fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Objects on the air.
+    /// The objects.
     pub fn objects(&self) -> impl Iterator<Item = (ItemId, &AirObject)> {
         self.items.iter().map(|(&id, item)| (id, &item.object))
     }
 
-    /// An object on the air.
+    /// An object.
     pub fn object(&self, id: ItemId) -> Option<&AirObject> {
         self.items.get(&id).map(|item| &item.object)
     }
 
-    /// Whether the object is (still) on the air.
+    /// Whether the object is there (still).
     pub fn has(&self, id: ItemId) -> bool {
         self.items.contains_key(&id)
     }
 
-    /// Whether the object waits for its first transmission or is in it.
+    /// Whether the first transmission of the object has not ended.
     pub fn is_pending(&self, id: ItemId) -> bool {
         self.items.get(&id).is_some_and(|item| item.completed == 0)
     }
@@ -391,7 +400,7 @@ impl Air {
         self.items.values().filter(|item| item.starts > 0).count()
     }
 
-    /// Whether every object has been sent whole at least once.
+    /// Whether every object has been sent completely at least once.
     pub fn cycle_done(&self) -> bool {
         let idle = self.lanes.is_all_started()
             && self.signalling.is_empty()
@@ -402,7 +411,7 @@ impl Air {
         idle && self.items.values().all(|item| item.starts > 0)
     }
 
-    /// The objects as the planner wants them, without those that are sent once, and what is taken off the link first.
+    /// The objects for [`crate::plan`], without those that are sent once, and the rates that are taken off the link first.
     pub fn planned(&mut self, wall: WallTime) -> (Vec<Planned>, Taken) {
         let on_turns = self.items.values().filter(|item| item.object.repeat != Repeat::Never);
         let objects = on_turns.map(|item| Planned {
@@ -429,7 +438,7 @@ impl Air {
         (objects, taken)
     }
 
-    /// Brings the FDT's cycle in line with its size, which it tells.
+    /// Adapts the cycle of the FDT to its size, and returns the size in bytes.
     fn measure_fdt(&mut self) -> u64 {
         let bytes: u64 = self.sessions.iter().map(|session| session.sender.fdt_bytes()).sum();
         let by_share = bytes as f64 * 8e9 / (self.config.rate_bps.max(1) as f64 * MAX_FDT_SHARE);
@@ -484,7 +493,7 @@ impl Air {
         self.fdt_look_ns = described.map(Session::due_ns).fold(self.fdt_renewal_ns, u64::min);
     }
 
-    fn queue_last_words(&mut self, now_ns: u64) {
+    fn queue_ending(&mut self, now_ns: u64) {
         let Some(ending) = &mut self.ending else { return };
         if now_ns < ending.due_ns || ending.close_rounds == 0 {
             return;
@@ -506,8 +515,8 @@ impl Air {
         }
     }
 
-    /// The next object; if it is small and protected, others like it with it, until a burst on the link is short
-    /// against the wave.
+    /// Starts the next object; if it is small and protected, further ones of that kind, until the wave is long against a
+    /// burst of loss.
     fn fill_wave(&mut self, now_ns: u64) {
         let wave_symbols = wave_symbols(self.config.rate_bps);
         let mut symbols = 0;
@@ -519,7 +528,7 @@ impl Air {
                 }
                 _ => false,
             };
-            self.wave.push(Turn::of(job));
+            self.wave.push(WaveEntry::of(job));
             let is_full = self.wave.len() >= MAX_WAVE || self.wave.len() >= self.items.len();
             if !is_small || is_full || self.ending.is_some() {
                 return;
@@ -527,13 +536,13 @@ impl Air {
         }
     }
 
-    /// Starts a short object that is due while a long one is on the air. Waves of several are not interrupted: they are
-    /// short themselves, and what goes between would lie in one piece under a burst.
+    /// Starts a short object that is due while a long one is being sent. Waves of several objects are not interrupted: they
+    /// are short themselves, and an object sent in between would be exposed to one burst in one piece.
     fn put_between(&mut self, now_ns: u64) {
         if self.config.once || self.ending.is_some() || self.wave.len() > 1 {
             return;
         }
-        let on_air = self.between.last().or_else(|| self.wave.peek().map(|turn| &turn.job));
+        let on_air = self.between.last().or_else(|| self.wave.peek().map(|entry| &entry.job));
         let left_bytes = || match on_air {
             Some(Job::Object { left, sequence, .. }) => {
                 Some(left * (sequence.symbol_length() + PACKET_BYTES))
@@ -565,7 +574,7 @@ impl Air {
                 return None;
             }
             self.end(LAST_FDT_ROUNDS);
-            self.queue_last_words(now_ns);
+            self.queue_ending(now_ns);
             return self.urgent.pop_front();
         }
         while let Some(id) = self.lanes.next_scheduled(now_ns) {
@@ -577,7 +586,7 @@ impl Air {
         None
     }
 
-    /// Opens the body of an object. `None` if it is no longer what was announced: then it leaves the air, and the
+    /// Opens the body of an object. `None` if the file has changed since it was announced: the object is removed, and the
     /// next reading of its folder brings its successor.
     fn start(&mut self, id: ItemId, now_ns: u64) -> Option<Job> {
         let item = self.items.get_mut(&id)?;

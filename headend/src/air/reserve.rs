@@ -1,9 +1,9 @@
-//! What is reserved for live: a bucket of bits.
+//! Token bucket for the rate that is reserved for live objects.
 
-/// A pause of live is worth this much of a hurry after it.
+/// Credit that is saved while there is no live object, as time at the reserved rate.
 const BURST_MS: u64 = 500;
 
-/// Credit of the live lane.
+/// The bucket.
 #[derive(Debug)]
 pub(super) struct Reserve {
     rate_bps: u64,
@@ -23,7 +23,7 @@ impl Reserve {
         (self.rate_bps / 1000 * BURST_MS) as i64
     }
 
-    /// Whether live may go before others now.
+    /// Whether a live packet may be sent before others now.
     pub(super) fn has_credit(&mut self, now_ns: u64) -> bool {
         let earned =
             u128::from(now_ns.saturating_sub(self.at_ns)) * u128::from(self.rate_bps) / 1_000_000_000;
@@ -36,8 +36,8 @@ impl Reserve {
         self.credit_bits > 0
     }
 
-    /// A live packet of `bytes` was sent, within the reserve or in what others left. Debt is bounded: what was given away
-    /// for nothing is not asked back for long.
+    /// Takes the credit of a live packet of `bytes`, sent within the reserve or in the rate that others left. Debt is bounded
+    /// like credit.
     pub(super) fn spend(&mut self, bytes: usize) {
         self.credit_bits = (self.credit_bits - bytes as i64 * 8).max(-self.most_bits());
     }

@@ -1,4 +1,4 @@
-//! One FLUTE session on the air: when which page of its FDT goes out.
+//! FLUTE session of a broadcast, with the timing of its FDT pages.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use carousel::flute::Sender;
 use carousel::lct::Toi;
 use carousel::time::WallTime;
 
-/// A session and the clock of its FDT.
+/// A session, and when each page of its FDT was sent.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) address: SocketAddr,

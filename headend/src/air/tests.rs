@@ -385,3 +385,22 @@ fn objects_are_taken_off_the_air_wherever_they_wait() {
     assert!(after.iter().all(|(_, toi, _)| *toi == Some(0)), "nothing is left but the FDT");
     assert!(air.cycle_done() && air.objects().count() == 0);
 }
+
+#[test]
+fn a_wave_of_very_small_objects_has_a_bounded_number_of_files_open() {
+    let mut air = Air::new(AirConfig { rate_bps: 100_000_000, once: true, ..CONFIG });
+    air.open_session("239.1.1.1:5000".parse().unwrap(), Tsi(1), SenderProfile::default());
+    for at in 0..MAX_WAVE + 50 {
+        air.add(0, protected(&at.to_string(), 3000)).unwrap();
+    }
+    let (mut out, mut longest, mut now_ns) = (Vec::new(), 0, 0);
+    while !air.is_over() {
+        match air.next_packet(now_ns, WALL, &mut out) {
+            Some(_) => now_ns += 100_000,
+            None => now_ns = air.next_due_ns().unwrap().max(now_ns + 1),
+        }
+        longest = longest.max(air.wave.len());
+    }
+    assert!((MAX_WAVE - 1..=MAX_WAVE).contains(&longest), "{longest}");
+    assert_eq!(air.stats().objects_sent, MAX_WAVE as u64 + 50, "the others in the next wave");
+}

@@ -303,7 +303,9 @@ fn a_large_catalogue_is_repeated_so_seldom_that_it_takes_a_twentieth() {
     };
     let documents = vec![list.clone(), big.clone()];
     let bytes = (list.bytes.len() + 500_000) as u64;
-    let made = |documents| Box::new(Made { documents, offering: offering.clone(), ..Default::default() });
+    let made = |documents| {
+        Box::new(CatalogDocuments { documents, offering: offering.clone(), ..Default::default() })
+    };
     broadcast.apply(Update::Catalog(made(documents)), WALL).unwrap();
     assert_eq!(period(&broadcast, &big.uri), Some(Repeat::Within { ms: bytes * 8000 / 400_000 }));
     assert!(broadcast.air.has(kept), "what is the same stays");

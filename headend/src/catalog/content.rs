@@ -1,5 +1,5 @@
-//! What the media of a service are (TS 103 770 clause 6.11), from what they say of themselves: codecs, picture format,
-//! colorimetry, HDR. Terms that the classification schemes do not have are left out.
+//! Content attributes of a service (TS 103 770 clause 6.11), read from its media: codecs, picture format, colorimetry, HDR.
+//! Properties without a term in the classification schemes are left out.
 
 use carousel::dvbi::list::{AudioAttributes, ContentAttributes, VideoAttributes};
 

@@ -8,8 +8,15 @@ use carousel::dvbi::Image;
 use crate::options::catalog::is_url;
 use crate::package::Problem;
 
-/// Bytes of a picture. Logos have some kilobytes; they come round with the catalogue.
-const MAX_IMAGE_BYTES: u64 = 1 << 20;
+carousel::limits! {
+    /// One picture of the catalogue.
+    const MAX_IMAGE_BYTES: u64 = 1 << 20, "bytes" {
+        why: "Logos have some kilobytes; they are repeated with the catalogue.",
+        full: "The picture is left out and reported.",
+        free: "At once: the file is examined again when the catalogue is made anew.",
+        test: "a_picture_that_is_too_large_is_left_out_until_it_is_made_smaller",
+    }
+}
 
 /// The pictures of a catalogue.
 #[derive(Debug)]
@@ -74,5 +81,52 @@ impl Images {
             at => format!("{}{at}-{name}", self.base),
         });
         numbered.into_iter().find(|uri| self.files.get(uri).is_none_or(|(other, _)| other == path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_that_is_too_large_is_left_out_until_it_is_made_smaller() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("logo.png");
+        let picture = path.to_string_lossy().into_owned();
+        let image = |bytes: u64| {
+            std::fs::write(&path, vec![1; bytes as usize]).unwrap();
+            let mut images = Images::new("https://own.example.com/");
+            (images.image(&picture).map(|it| it.uri), images.files.len(), images.problems)
+        };
+        let (uri, files, problems) = image(MAX_IMAGE_BYTES + 1);
+        assert_eq!((uri, files, problems.len()), (None, 0, 1));
+        assert_eq!(
+            (problems[0].place.as_str(), problems[0].what.as_str()),
+            (picture.as_str(), "has 1048577 bytes")
+        );
+        let (uri, files, problems) = image(MAX_IMAGE_BYTES);
+        assert_eq!(uri.as_deref(), Some("https://own.example.com/images/logo.png"));
+        assert_eq!((files, problems.len()), (1, 0));
+    }
+
+    #[test]
+    fn files_of_one_name_in_two_folders_have_a_url_each() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut images = Images::new("https://own.example.com/");
+        let mut uris = Vec::new();
+        for name in ["a", "b", "a"] {
+            let path = folder.path().join(name).join("lo go.png");
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, b"x").unwrap();
+            uris.push(images.image(&path.to_string_lossy()).unwrap().uri);
+        }
+        let [one, two] =
+            ["images/lo_go.png", "images/1-lo_go.png"].map(|it| format!("https://own.example.com/{it}"));
+        assert_eq!(uris, [one.clone(), two, one]);
+        assert!(
+            images.image("https://else.example.com/x.png?v=1").is_some()
+                && images.image("logo.gif").is_none()
+        );
+        assert_eq!((images.files.len(), images.problems.len()), (2, 1));
     }
 }

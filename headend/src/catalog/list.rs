@@ -31,8 +31,15 @@ pub(super) struct Known {
     facts: HashMap<String, Option<Facts>>,
 }
 
-/// Renditions remembered; a large library has some thousand.
-const MAX_KNOWN: usize = 100_000;
+carousel::limits! {
+    /// Renditions whose facts are remembered, so that their files are not read again.
+    const MAX_KNOWN: usize = 100_000, "renditions" {
+        why: "A large library has some thousand; an entry has about 200 bytes.",
+        full: "All are forgotten and read again.",
+        free: "At once.",
+        test: "renditions_beyond_the_limit_are_read_again",
+    }
+}
 
 impl Known {
     fn facts(&mut self, inventory: &Inventory, presentation: &Presentation) -> Vec<Facts> {
@@ -232,4 +239,26 @@ fn lcn_tables(config: &Config, dvb_i: &DvbI, services: &[Service]) -> Vec<LcnTab
             .collect(),
     });
     std::iter::once(LcnTable { target_regions: Vec::new(), entries }).chain(regional).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::package::{Options, Reader};
+
+    #[test]
+    fn renditions_beyond_the_limit_are_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n1.ts\n#EXT-X-ENDLIST\n";
+        std::fs::write(folder.path().join("a.m3u8"), list).unwrap();
+        std::fs::write(folder.path().join("1.ts"), carousel::ts::null_packet().repeat(20)).unwrap();
+        let inventory = Reader::new(folder.path(), Options::default()).unwrap().read().unwrap();
+        let presentation = &inventory.presentations[0];
+        let mut known = Known::default();
+        let first = known.facts(&inventory, presentation);
+        assert_eq!((first.len(), known.facts.len()), (1, 1));
+        known.facts.extend((1..MAX_KNOWN).map(|at| (at.to_string(), None)));
+        assert_eq!(known.facts(&inventory, presentation), first);
+        assert_eq!(known.facts.len(), 1, "all others are forgotten");
+    }
 }

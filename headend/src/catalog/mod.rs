@@ -67,16 +67,16 @@ fn stamp(path: &std::path::Path) -> Stamp {
     Some((metadata.modified().ok()?, metadata.len()))
 }
 
-/// A catalogue.
+/// Documents of a catalogue.
 #[derive(Debug, Default)]
-pub struct Made {
-    /// What goes on the air.
+pub struct CatalogDocuments {
+    /// Documents that are sent.
     pub documents: Vec<Announcement>,
-    /// What `headend catalog` writes beside it.
+    /// Documents that only `headend catalog` writes.
     pub files: Vec<Announcement>,
     /// How entry points offer the list.
     pub offering: Offering,
-    /// What is left out or changed.
+    /// Entries left out or changed.
     pub problems: Vec<Problem>,
     /// Guides and their parts that could not be read or are missing: some of `problems`.
     pub guide_faults: u64,
@@ -90,7 +90,7 @@ impl Catalog {
     }
 
     /// Makes it.
-    pub fn make(&mut self, config: &Config, inventories: &[&Inventory], now: WallTime) -> Made {
+    pub fn make(&mut self, config: &Config, inventories: &[&Inventory], now: WallTime) -> CatalogDocuments {
         let dvb_i = &config.catalog;
         self.made_of = Some(made_of(config, inventories, now));
         let mut images = Images::new(&dvb_i.base);
@@ -114,7 +114,7 @@ impl Catalog {
             }
         }
         let files = vec![json_file(dvb_i, &list)];
-        Made { documents, files, offering: offering(dvb_i, &list), problems, guide_faults }
+        CatalogDocuments { documents, files, offering: offering(dvb_i, &list), problems, guide_faults }
     }
 
     /// The programme guides of the configuration for the days that are carried, and how much of them is missing.

@@ -1,5 +1,5 @@
-//! What can be had on demand, as a content guide has it: a programme for each source that is not live, and the box sets that
-//! the configuration puts them in.
+//! Titles on demand for the content guide: a programme for each source that is not live, and the box sets of the
+//! configuration.
 
 use carousel::dvbi::genre;
 use carousel::dvbi::guide::{Group, GroupKind, Guide, OnDemand, Part, Programme};

@@ -1,6 +1,7 @@
 //! `headend inspect`: what is on the air, in a recording or live. Built from the same views that the daemon trusts.
 
 mod extract;
+mod live;
 mod report;
 mod source;
 mod stream;
@@ -17,23 +18,49 @@ use carousel::flute::{
     Event, File, MemoryBuf, OpenRequest, Receiver, ReceiverConfig, Refusal, SessionKey, Sessions, Storage,
     verify,
 };
+use carousel::growing::End;
 use carousel::lct::{Toi, Tsi};
-use carousel::multiplex::wrapping::Wrapping;
-use carousel::route::{Evidence, evidence};
+use carousel::mabr::ChunkName;
+use carousel::multiplex::wrapping::Recognizer;
+use carousel::route::{ChannelState, Evidence, evidence};
 use carousel::time::Instant;
 
 pub use extract::Extractor;
 pub use report::{to_json, to_table};
 pub use source::{Source, run};
 use stream::Found;
-pub use stream::{CarouselReport, FileReport, Repetition, StreamReport, Turning};
+pub use stream::{CarouselReport, FileReport, Repeated, Repetition, StreamReport};
 
-/// Bytes of objects under reassembly at a time. A recording of a large carousel has a few big objects open.
-const MAX_OPEN_BYTES: u64 = 4 << 30;
-/// Transport streams of a recording.
-const MAX_STREAMS: usize = 64;
-/// Entries of the report.
-const MAX_OBJECTS: usize = 1_000_000;
+carousel::limits! {
+    /// Objects of a recording under reassembly at a time.
+    const MAX_OPEN_BYTES: u64 = 4 << 30, "bytes" {
+        why: "A recording of a large carousel has a few objects of some hundred megabytes open.",
+        full: "The object is not received: its packets are listed as dropped, `no_room`.",
+        free: "When an object is complete or given up.",
+        test: "memory_for_objects_is_bounded_and_given_back",
+    }
+    /// Sessions of a report.
+    const MAX_REPORTS: usize = 4_096, "sessions" {
+        why: "A multiplex has tens; a hostile recording has another TSI in each packet.",
+        full: "Packets of further sessions are counted as left out.",
+        free: "Holds for one report.",
+        test: "a_recording_of_invented_sessions_has_a_bounded_report",
+    }
+    /// Transport streams of a report.
+    const MAX_STREAMS: usize = 64, "streams" {
+        why: "A recording of a headend's output has some ten; each has its tables and sections.",
+        full: "Datagrams of further streams are counted as left out.",
+        free: "Holds for one report.",
+        test: "a_recording_of_many_streams_has_a_bounded_report",
+    }
+    /// Objects of a report, and likewise files of DSM-CC carousels.
+    const MAX_OBJECTS: usize = 1 << 18, "objects" {
+        why: "Two sessions with as many files as their FDTs can describe; an entry has some 300 bytes.",
+        full: "Further ones are counted as left out.",
+        free: "Holds for one report.",
+        test: "objects_and_files_beyond_the_report_are_counted",
+    }
+}
 
 /// One session in the report.
 #[derive(Debug, Clone)]
@@ -60,20 +87,20 @@ pub struct SessionReport {
     pub dropped: BTreeMap<&'static str, u64>,
     /// Whether the A flag was seen.
     pub closed: bool,
+    /// Packets of ROUTE. A session of ROUTE may carry packets of FLUTE, too.
+    pub route_packets: u64,
+    /// What the receiver of ROUTE says of the channel.
+    pub route: Option<ChannelState>,
     fdt_last_s: Option<f64>,
 }
 
 impl SessionReport {
-    /// `FLUTE` or `ROUTE`, and how that was told.
+    /// `FLUTE` or `ROUTE`, and the evidence for it.
     pub fn protocol(&self) -> (&'static str, &'static str) {
-        let sum = |route: bool| {
-            self.evidence.iter().filter(|(it, _)| it.is_route() == route).map(|(_, count)| count).sum::<u64>()
-        };
-        // EXT_FDT and EXT_TOL decide; the others are a matter of majority.
-        if self.evidence.contains_key(&Evidence::ExtFdt) {
-            return ("FLUTE", Evidence::ExtFdt.as_str());
+        if self.route.as_ref().is_some_and(|it| !it.protects.is_empty()) {
+            return ("ROUTE", "RepairFlow in the S-TSID");
         }
-        let is_route = self.evidence.contains_key(&Evidence::ExtTol) || sum(true) > sum(false);
+        let is_route = 2 * self.route_packets > self.packets;
         let strongest = self.evidence.keys().find(|it| it.is_route() == is_route);
         (if is_route { "ROUTE" } else { "FLUTE" }, strongest.map_or("no packets", |it| it.as_str()))
     }
@@ -102,60 +129,64 @@ pub struct ObjectReport {
     pub digest: Option<Digest>,
     /// Whether the FDT's own digests were checked.
     pub checked: bool,
-    /// Why a whole object is no object: digest, length or encoding are wrong.
+    /// Reason why a complete object is not valid: digest, length or encoding.
     pub wrong: Option<&'static str>,
-    /// When it became whole, seconds from the start.
+    /// Time of completion, seconds from the start.
     pub complete_s: Option<f64>,
+    /// What told the end of an object that was sent while it was made.
+    pub end: Option<End>,
+    /// Segment and offset, of a chunk of FLUTE.
+    pub chunk_of: Option<(String, u64)>,
     /// Where it was extracted to.
     pub extracted: Option<PathBuf>,
 }
 
-/// Storage in memory, with its bound.
+/// Storage in memory, within a limit.
 #[derive(Debug, Default)]
 struct Memory {
     open_bytes: Arc<std::sync::atomic::AtomicU64>,
 }
 
-/// A lent buffer that gives its bytes back to the bound when dropped.
+/// Buffer of an object; its bytes count against the limit until it is dropped.
 #[derive(Debug)]
-struct LentBuf {
+struct ObjectBuf {
     object: MemoryBuf,
     open_bytes: Arc<std::sync::atomic::AtomicU64>,
 }
 
-impl Drop for LentBuf {
+impl Drop for ObjectBuf {
     fn drop(&mut self) {
         self.open_bytes.fetch_sub(self.object.bytes.len() as u64, std::sync::atomic::Ordering::Relaxed);
     }
 }
 
 impl Storage for Memory {
-    type Buf = LentBuf;
+    type Buf = ObjectBuf;
 
-    fn open(&mut self, request: &OpenRequest<'_>) -> Result<LentBuf, Refusal> {
+    fn open(&mut self, request: &OpenRequest<'_>) -> Result<ObjectBuf, Refusal> {
         let before = self.open_bytes.fetch_add(request.length, std::sync::atomic::Ordering::Relaxed);
         if before + request.length > MAX_OPEN_BYTES {
             self.open_bytes.fetch_sub(request.length, std::sync::atomic::Ordering::Relaxed);
             return Err(Refusal::NoRoom);
         }
-        Ok(LentBuf { object: MemoryBuf::new(request.length), open_bytes: Arc::clone(&self.open_bytes) })
+        Ok(ObjectBuf { object: MemoryBuf::new(request.length), open_bytes: Arc::clone(&self.open_bytes) })
     }
 
-    fn name(&mut self, _: &mut LentBuf, _: &Arc<File>) -> Result<(), Refusal> {
+    fn name(&mut self, _: &mut ObjectBuf, _: &Arc<File>) -> Result<(), Refusal> {
         Ok(())
     }
 
-    fn write(&mut self, buf: &mut LentBuf, offset: u64, bytes: &[u8]) {
+    fn write(&mut self, buf: &mut ObjectBuf, offset: u64, bytes: &[u8]) {
         buf.object.write(offset, bytes);
     }
 
-    fn keep_repair(&mut self, buf: &mut LentBuf, slot: u32, bytes: &[u8]) -> bool {
+    fn keep_repair(&mut self, buf: &mut ObjectBuf, slot: u32, bytes: &[u8]) -> bool {
         buf.object.keep_repair(slot, bytes)
     }
 }
 
-/// Decodes a block at once: nobody waits for the next packet here.
-fn recover(receiver: &mut Receiver<LentBuf>, toi: Toi, sbn: u32, memory: &mut Memory) {
+/// Decodes a block at once.
+fn recover(receiver: &mut Receiver<ObjectBuf>, toi: Toi, sbn: u32, memory: &mut Memory) {
     let lost = receiver.recovery_job(toi, sbn).and_then(|job| {
         let buf = receiver.object(toi)?.buf();
         job.run(|place, out| buf.object.read(place, out))
@@ -163,13 +194,15 @@ fn recover(receiver: &mut Receiver<LentBuf>, toi: Toi, sbn: u32, memory: &mut Me
     receiver.recovered(toi, sbn, lost.as_deref(), memory);
 }
 
-/// Watches datagrams and tells what they were.
+/// Analyses datagrams for a report.
 #[derive(Debug)]
 pub struct Inspector {
-    sessions: Sessions<LentBuf>,
+    sessions: Sessions<ObjectBuf>,
     memory: Memory,
+    live: live::Live,
     reports: BTreeMap<SessionKey, SessionReport>,
     objects: Vec<ObjectReport>,
+    recognizer: Recognizer,
     /// By destination; `None` is a file of packets.
     streams: BTreeMap<Option<SocketAddr>, StreamReport>,
     files: Vec<FileReport>,
@@ -184,13 +217,15 @@ pub struct Inspector {
 }
 
 impl Inspector {
-    /// With somewhere to write whole objects to, if wanted.
+    /// `extractor` writes complete objects to files.
     pub fn new(extractor: Option<Extractor>) -> Self {
         Self {
             sessions: Sessions::default(),
             memory: Memory::default(),
+            live: live::Live::default(),
             reports: BTreeMap::new(),
             objects: Vec::new(),
+            recognizer: Recognizer::default(),
             streams: BTreeMap::new(),
             files: Vec::new(),
             seen: std::collections::HashSet::new(),
@@ -214,7 +249,8 @@ impl Inspector {
         payload: &[u8],
     ) -> Result<(), String> {
         let key = Some(destination);
-        if Wrapping::of(payload).is_none() && !self.streams.get(&key).is_some_and(StreamReport::is_certain) {
+        let wrapping = self.recognizer.wrapping(destination, payload);
+        if wrapping.is_none() && !self.streams.get(&key).is_some_and(StreamReport::is_certain) {
             return self.packet(time_ns, source, destination, payload);
         }
         let seconds = self.seconds(time_ns);
@@ -249,7 +285,13 @@ impl Inspector {
     }
 
     fn take_found(&mut self, time_ns: u64, found: Found) -> Result<(), String> {
-        self.files.extend(found.files);
+        for file in found.files {
+            if self.files.len() < MAX_OBJECTS {
+                self.files.push(file);
+            } else {
+                self.left_out += 1;
+            }
+        }
         for (source, destination, payload) in found.datagrams {
             self.packet(time_ns, source, destination, &payload)?;
         }
@@ -278,8 +320,11 @@ impl Inspector {
         };
         let tsi = packet.lct.tsi.unwrap_or(Tsi(0));
         let key = SessionKey { source: source.ip(), destination, tsi };
-        let left_out = &mut self.left_out;
-        let receiver = self.sessions.get_or_open(key, |_| ReceiverConfig::default(), |_, _| *left_out += 1);
+        if self.reports.len() >= MAX_REPORTS && !self.reports.contains_key(&key) {
+            self.left_out += 1;
+            return Ok(());
+        }
+        let is_route = self.live.is_route(&key, &packet);
         let report = self.reports.entry(key).or_insert_with(|| SessionReport {
             key,
             evidence: BTreeMap::new(),
@@ -292,6 +337,8 @@ impl Inspector {
             fdt_gap_s: 0.0,
             dropped: BTreeMap::new(),
             closed: false,
+            route_packets: 0,
+            route: None,
             fdt_last_s: None,
         });
         report.packets += 1;
@@ -302,10 +349,13 @@ impl Inspector {
             let gap = seconds - report.fdt_last_s.replace(seconds).unwrap_or(seconds);
             report.fdt_gap_s = report.fdt_gap_s.max(gap);
         }
-        if report.protocol().0 == "ROUTE" {
-            return Ok(());
-        }
+        report.route_packets += u64::from(is_route);
         let now = Instant::from_nanos(time_ns.saturating_sub(self.start_ns.unwrap_or(time_ns)));
+        if is_route {
+            return self.route_packet(now, key, seconds, &packet, payload.len());
+        }
+        let left_out = &mut self.left_out;
+        let receiver = self.sessions.get_or_open(key, |_| ReceiverConfig::default(), |_, _| *left_out += 1);
         // A recording is history: nothing in it expires.
         receiver.handle_packet(now, None, &packet, payload, &mut self.memory);
         let mut events = Vec::new();
@@ -321,11 +371,17 @@ impl Inspector {
         Ok(())
     }
 
-    fn event(&mut self, key: SessionKey, seconds: f64, event: Event<LentBuf>) -> Result<(), String> {
+    fn event(&mut self, key: SessionKey, seconds: f64, event: Event<ObjectBuf>) -> Result<(), String> {
         match event {
-            Event::Fdt { .. } => self.report_mut(&key, |report| report.fdt_instances += 1),
+            Event::Fdt { new_files, .. } => {
+                self.report_mut(&key, |report| report.fdt_instances += 1);
+                self.name_by_flute(key, seconds, &new_files)?;
+            }
             Event::SessionClosed => self.report_mut(&key, |report| report.closed = true),
-            Event::Complete { file, buf, .. } => self.complete(key, seconds, &file, &buf.object.bytes)?,
+            Event::Complete { file, buf, .. } => {
+                self.complete(key, seconds, &file, &buf.object.bytes)?;
+                self.chunk(key, seconds, &file, &buf.object.bytes)?;
+            }
             Event::Stalled { .. }
             | Event::Replaced { .. }
             | Event::Abandoned { .. }
@@ -355,14 +411,20 @@ impl Inspector {
         match verify(file, transported) {
             Ok(content) => {
                 let bytes = content.decoded.as_deref().unwrap_or(transported);
-                if !self.seen.insert((key, file.content_location.clone(), content.digest)) {
+                let version = (key, file.content_location.clone(), content.digest);
+                if self.seen.contains(&version) {
                     return Ok(());
                 }
+                if self.objects.len() >= MAX_OBJECTS {
+                    self.left_out += 1;
+                    return Ok(());
+                }
+                self.seen.insert(version);
                 object.length = bytes.len() as u64;
                 object.digest = Some(content.digest);
                 object.checked = content.checked;
                 object.complete_s = Some(seconds);
-                if let Some(extractor) = &mut self.extractor {
+                if let Some(extractor) = self.extractor.as_mut().filter(|_| object.chunk_of.is_none()) {
                     object.extracted = Some(extractor.write(&file.content_location, bytes)?);
                 }
             }
@@ -386,15 +448,15 @@ impl Inspector {
         }
     }
 
-    /// Ends the watch: what is incomplete goes into the report too.
-    pub fn finish(mut self) -> Report {
-        let mut incomplete = Vec::new();
+    /// Ends the analysis; incomplete objects are reported too.
+    ///
+    /// # Errors
+    /// An extracted file that cannot be written.
+    pub fn finish(mut self) -> Result<Report, String> {
+        let mut incomplete = self.finish_live()?;
         for (key, receiver) in self.sessions.iter() {
             if let Some(report) = self.reports.get_mut(key) {
                 finish_session(report, receiver);
-            }
-            if self.reports.get(key).is_some_and(|report| report.protocol().0 == "ROUTE") {
-                continue;
             }
             for object in receiver.in_flight() {
                 let received = object.received();
@@ -411,7 +473,7 @@ impl Inspector {
             self.add(object);
         }
         let duration_s = self.last_ns.saturating_sub(self.start_ns.unwrap_or(self.last_ns)) as f64 / 1e9;
-        Report {
+        Ok(Report {
             sessions: self.reports.into_values().collect(),
             objects: self.objects,
             streams: self.streams.into_values().collect(),
@@ -420,11 +482,11 @@ impl Inspector {
             left_out: self.left_out,
             truncated: false,
             duration_s,
-        }
+        })
     }
 }
 
-fn finish_session(report: &mut SessionReport, receiver: &Receiver<LentBuf>) {
+fn finish_session(report: &mut SessionReport, receiver: &Receiver<ObjectBuf>) {
     let stats = receiver.stats();
     report.lost = stats.lost;
     for (reason, count) in carousel::flute::DropReason::ALL.iter().zip(stats.dropped) {
@@ -435,6 +497,7 @@ fn finish_session(report: &mut SessionReport, receiver: &Receiver<LentBuf>) {
 }
 
 fn describe(key: SessionKey, file: &File, received: u64) -> ObjectReport {
+    let chunk = ChunkName::split(&file.content_location);
     ObjectReport {
         key,
         toi: file.toi,
@@ -448,11 +511,13 @@ fn describe(key: SessionKey, file: &File, received: u64) -> ObjectReport {
         checked: false,
         wrong: None,
         complete_s: None,
+        end: None,
+        chunk_of: chunk.map(|chunk| (chunk.object.to_owned(), chunk.offset)),
         extracted: None,
     }
 }
 
-/// What was on the air.
+/// Report on a recording or a link.
 #[derive(Debug)]
 pub struct Report {
     /// Sessions in the order of their addresses.
@@ -461,7 +526,7 @@ pub struct Report {
     pub objects: Vec<ObjectReport>,
     /// Transport streams and series of baseband frames.
     pub streams: Vec<StreamReport>,
-    /// Whole files of their carousels.
+    /// Complete files of their carousels.
     pub files: Vec<FileReport>,
     /// Datagrams that are no ALC packets.
     pub not_alc: u64,

@@ -19,7 +19,11 @@ pub fn to_json(report: &Report) -> Value {
             "protocol": protocol, "how": how, "packets": session.packets, "bytes": session.bytes, "lost": session.lost,
             "rate_bps": seconds.map(|seconds| session.bytes as f64 * 8.0 / seconds), "first_s": session.first_s, "last_s": session.last_s,
             "fdt_instances": session.fdt_instances, "fdt_gap_s": session.fdt_gap_s, "closed": session.closed,
-            "dropped": session.dropped,
+            "dropped": session.dropped, "route": session.route.as_ref().map(|channel| json!({
+                "complete": channel.complete, "end_guessed": channel.guessed, "failed": channel.failed,
+                "template": channel.template, "representation": channel.representation,
+                "protects": channel.protects, "packets": session.route_packets,
+            })),
         })
     });
     let objects = report.objects.iter().map(|object| {
@@ -30,7 +34,8 @@ pub fn to_json(report: &Report) -> Value {
             "toi": u64::try_from(object.toi.0).map_or_else(|_| json!(object.toi.0.to_string()), |toi| json!(toi)),
             "complete": object.digest.is_some(), "content_type": object.content_type, "content_encoding": object.encoding,
             "transfer_length": object.transfer_length, "received": object.received, "digest_checked": object.checked,
-            "wrong": object.wrong, "complete_s": object.complete_s,
+            "wrong": object.wrong, "end": object.end.map(carousel::growing::End::as_str),
+            "chunk_of": object.chunk_of.as_ref().map(|(name, _)| name), "chunk_offset": object.chunk_of.as_ref().map(|(_, at)| at), "complete_s": object.complete_s,
             "extracted": object.extracted.as_ref().map(|path| path.display().to_string()),
         })
     });
@@ -52,6 +57,33 @@ fn file_json(file: &FileReport) -> Value {
         "digest_checked": file.checked, "complete_s": file.complete_s,
         "extracted": file.extracted.as_ref().map(|path| path.display().to_string()),
     })
+}
+
+/// What the receiver of ROUTE says of a channel.
+fn route_table(channel: &carousel::route::ChannelState, flute_packets: u64, out: &mut String) {
+    if channel.tsi == carousel::route::SIGNALLING_TSI {
+        let _ = writeln!(out, "  signalling: {} packages that differ", channel.complete);
+        return;
+    }
+    if !channel.protects.is_empty() {
+        let tsis: Vec<String> = channel.protects.iter().map(ToString::to_string).collect();
+        let _ = writeln!(out, "  repair symbols for the objects of TSI {}", tsis.join(", "));
+        return;
+    }
+    let named = match &channel.template {
+        Some(template) => format!("named by {template}"),
+        None => "without a file template".to_owned(),
+    };
+    let representation =
+        channel.representation.as_ref().map_or_else(String::new, |it| format!(", representation {it}"));
+    let _ = writeln!(
+        out,
+        "  objects {named}{representation}: {} complete, {} of them without a mark of their end, {} given up",
+        channel.complete, channel.guessed, channel.failed
+    );
+    if flute_packets > 0 {
+        let _ = writeln!(out, "  {flute_packets} packets among them are of FLUTE");
+    }
 }
 
 /// Objects listed in the table; JSON has all.
@@ -76,7 +108,7 @@ pub fn to_table(report: &Report) -> String {
             writeln!(out, "{} from {}, TSI {}", session.key.destination, session.key.source, session.key.tsi);
         let _ = writeln!(
             out,
-            "  {protocol} (told by {how}), {} packets, {rate}, lost {} ({loss:.2} %)",
+            "  {protocol} (detected by {how}), {} packets, {rate}, lost {} ({loss:.2} %)",
             session.packets, session.lost
         );
         if protocol == "FLUTE" {
@@ -87,6 +119,9 @@ pub fn to_table(report: &Report) -> String {
                 session.fdt_gap_s,
                 if session.closed { ", closed by the A flag" } else { "" }
             );
+        }
+        if let Some(channel) = &session.route {
+            route_table(channel, session.packets - session.route_packets, &mut out);
         }
         for (reason, count) in &session.dropped {
             let _ = writeln!(out, "  {count} packets of no use: {reason}");
@@ -107,13 +142,16 @@ pub fn to_table(report: &Report) -> String {
     }
     let whole = report.objects.iter().filter(|object| object.digest.is_some()).count();
     let _ =
-        writeln!(out, "\n{whole} of {} objects whole in {:.1} s", report.objects.len(), report.duration_s);
+        writeln!(out, "\n{whole} of {} objects complete in {:.1} s", report.objects.len(), report.duration_s);
     if !report.objects.is_empty() {
         let _ = writeln!(out, "{:>10} {:>10} {:>10}  object", "TSI", "TOI", "bytes");
     }
     for object in report.objects.iter().take(TABLE_OBJECTS) {
         let name = object.uri.as_deref().unwrap_or("(no FDT names it)");
         let state = match (object.digest, object.wrong) {
+            (Some(_), _) if object.end.is_some_and(carousel::growing::End::is_guessed) => {
+                "  (no mark of its end)".to_owned()
+            }
             (Some(_), _) => String::new(),
             (None, Some(wrong)) => format!("  WRONG: {wrong}"),
             (None, None) => {

@@ -1,4 +1,4 @@
-//! Where `inspect` gets its datagrams: a recording, or the network.
+//! Inputs of `inspect`: a recording, or the network.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -77,7 +77,7 @@ fn read_file(path: &Path, rate_bps: Option<u64>, mut inspector: Inspector) -> Re
     while let Some((time_ns, datagram)) = datagrams.next_datagram() {
         inspector.datagram(time_ns, datagram.source, datagram.destination, datagram.payload)?;
     }
-    let mut report = inspector.finish();
+    let mut report = inspector.finish()?;
     report.truncated = datagrams.is_truncated();
     Ok(report)
 }
@@ -93,7 +93,7 @@ fn read_packets(
     for (at, packet) in packets.by_ref().enumerate() {
         inspector.ts_packet((at as f64 * packet_ns) as u64, packet)?;
     }
-    let mut report = inspector.finish();
+    let mut report = inspector.finish()?;
     report.truncated = packets.remaining() > 0;
     Ok(report)
 }
@@ -126,5 +126,5 @@ fn listen(
             Err(err) => return Err(format!("{address}: {err}")),
         }
     }
-    Ok(inspector.finish())
+    inspector.finish()
 }

@@ -22,55 +22,65 @@ use carousel::ts::{PACKET_BYTES, PCR_MODULUS, Packet, Pid, Section};
 
 use super::Extractor;
 
-/// Bytes of modules of one stream at a time.
-const MAX_MODULE_BYTES: u64 = 4 << 30;
-/// Things of a carousel whose repetition is watched.
-const MAX_WATCHED: usize = 100_000;
-/// Files of carousels in the report.
-const MAX_FILES: usize = 1_000_000;
+carousel::limits! {
+    /// Modules of one stream under reassembly, or waiting for their directory, at a time.
+    const MAX_MODULE_BYTES: u64 = 4 << 30, "bytes" {
+        why: "A large carousel has some hundred megabytes open.",
+        full: "The module is not received: its blocks are listed as dropped, `no_room`.",
+        free: "When a module is complete or given up.",
+        test: "memory_for_modules_is_bounded_and_given_back",
+    }
+    /// DIIs and modules of a carousel whose repetition is measured.
+    const MAX_WATCHED: usize = 100_000, "entries" {
+        why: "A carousel has up to 65,536 modules; an entry has 48 bytes.",
+        full: "Further ones are received, and their period is not in the report.",
+        free: "Holds for one report.",
+        test: "repetition_is_measured_of_so_many_modules",
+    }
+}
 /// What is looked at for a recording's bit rate.
 const RATE_LOOK_PACKETS: usize = 500_000;
 
 /// Modules in memory, within a bound.
 #[derive(Debug, Default, Clone)]
-struct Room(Arc<AtomicU64>);
+struct ModuleMemory(Arc<AtomicU64>);
 
 /// A module that gives its bytes back to the bound when dropped.
 #[derive(Debug)]
-struct Lent {
+struct ModuleBuf {
     bytes: Vec<u8>,
     room: Arc<AtomicU64>,
 }
 
-impl Drop for Lent {
+impl Drop for ModuleBuf {
     fn drop(&mut self) {
         self.room.fetch_sub(self.bytes.len() as u64, Ordering::Relaxed);
     }
 }
 
-impl AsRef<[u8]> for Lent {
+impl AsRef<[u8]> for ModuleBuf {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl ModuleStorage for Room {
-    type Buf = Lent;
-    type Whole = Lent;
+impl ModuleStorage for ModuleMemory {
+    type Buf = ModuleBuf;
+    type Whole = ModuleBuf;
 
-    fn open(&mut self, bytes: u32, _: Option<Alone<'_>>) -> Option<Lent> {
+    fn open(&mut self, bytes: u32, _: Option<Alone<'_>>) -> Option<ModuleBuf> {
         if self.0.fetch_add(u64::from(bytes), Ordering::Relaxed) + u64::from(bytes) > MAX_MODULE_BYTES {
             self.0.fetch_sub(u64::from(bytes), Ordering::Relaxed);
             return None;
         }
-        Some(Lent { bytes: vec![0; bytes as usize], room: Arc::clone(&self.0) })
+        Some(ModuleBuf { bytes: vec![0; bytes as usize], room: Arc::clone(&self.0) })
     }
 
-    fn write(&mut self, buf: &mut Lent, offset: u32, bytes: &[u8]) {
+    fn write(&mut self, buf: &mut ModuleBuf, offset: u32, bytes: &[u8]) {
         buf.bytes[offset as usize..][..bytes.len()].copy_from_slice(bytes);
     }
 
-    fn close(&mut self, buf: Lent) -> Option<Lent> {
+    fn close(&mut self, buf: ModuleBuf) -> Option<ModuleBuf> {
         Some(buf)
     }
 
@@ -79,7 +89,7 @@ impl ModuleStorage for Room {
     }
 }
 
-/// How often something comes round.
+/// Repetition of a part of a carousel.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Repetition {
     /// Times seen.
@@ -107,9 +117,9 @@ impl Repetition {
     }
 }
 
-/// What of a carousel comes round.
+/// Part of a carousel that is repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Turning {
+pub enum Repeated {
     /// The DSI.
     Initiate,
     /// The DII of this identification.
@@ -123,14 +133,14 @@ pub enum Turning {
 pub struct CarouselReport {
     /// Its PID.
     pub pid: Pid,
-    receiver: Receiver<Room>,
-    /// How often what of it came round.
-    pub turning: BTreeMap<Turning, Repetition>,
+    receiver: Receiver<ModuleMemory>,
+    /// Repetition of its parts.
+    pub repetitions: BTreeMap<Repeated, Repetition>,
     /// Whether it has a service gateway, once that is known.
     pub is_object_carousel: Option<bool>,
     /// downloadId.
     pub download_id: Option<u32>,
-    /// Files handed out.
+    /// Files received.
     pub files: u64,
 }
 
@@ -140,27 +150,27 @@ impl CarouselReport {
         self.receiver.modules()
     }
 
-    /// What was of no use, by reason, where there was any.
+    /// Drops by reason, without zeros.
     pub fn dropped(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.receiver.dropped().filter(|(_, count)| *count > 0).map(|(why, count)| (why.as_str(), count))
     }
 
     fn see(&mut self, section: &Section<'_>, now_s: f64) {
         let what = match Message::read(section) {
-            Ok(Message::Initiate { .. }) => Turning::Initiate,
-            Ok(Message::Info(info)) => Turning::Info(info.transaction.identification()),
+            Ok(Message::Initiate { .. }) => Repeated::Initiate,
+            Ok(Message::Info(info)) => Repeated::Info(info.transaction.identification()),
             Ok(Message::Block(block)) if block.number == 0 => {
-                Turning::Module(block.download_id, block.module_id)
+                Repeated::Module(block.download_id, block.module_id)
             }
             _ => return,
         };
-        if self.turning.len() < MAX_WATCHED || self.turning.contains_key(&what) {
-            self.turning.entry(what).or_default().see(now_s);
+        if self.repetitions.len() < MAX_WATCHED || self.repetitions.contains_key(&what) {
+            self.repetitions.entry(what).or_default().see(now_s);
         }
     }
 }
 
-/// A whole file of a carousel in the report.
+/// A complete file of a carousel in the report.
 #[derive(Debug, Clone)]
 pub struct FileReport {
     /// The stream's address; `None` for a file of packets.
@@ -181,7 +191,7 @@ pub struct FileReport {
     pub checked: bool,
     /// Module and version that brought it.
     pub module: (u16, u8),
-    /// When it became whole, seconds from the start.
+    /// Time of completion, seconds from the start.
     pub complete_s: f64,
     /// Where it was extracted to.
     pub extracted: Option<PathBuf>,
@@ -194,7 +204,7 @@ pub struct StreamReport {
     pub address: Option<SocketAddr>,
     multiplex: Multiplex,
     carousels: BTreeMap<Pid, CarouselReport>,
-    room: Room,
+    room: ModuleMemory,
     unwrap: Unwrap,
     deframer: Option<Deframer>,
     fragments: FragmentAssembler,
@@ -206,11 +216,11 @@ pub struct StreamReport {
     pub rate_bps: Option<f64>,
     /// Carousels left out because there were too many.
     pub left_out: u64,
-    /// Whole files whose own digest is wrong.
+    /// Complete files whose digest is wrong.
     pub wrong: u64,
 }
 
-/// What came out of a stream.
+/// Content of a stream.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) files: Vec<FileReport>,
@@ -224,7 +234,7 @@ impl StreamReport {
             address,
             multiplex: Multiplex::default(),
             carousels: BTreeMap::new(),
-            room: Room::default(),
+            room: ModuleMemory::default(),
             unwrap: Unwrap::default(),
             deframer: None,
             fragments: FragmentAssembler::default(),
@@ -294,7 +304,7 @@ impl StreamReport {
                 let carousel = carousels.entry(pid).or_insert_with(|| CarouselReport {
                     pid,
                     receiver: Receiver::default(),
-                    turning: BTreeMap::new(),
+                    repetitions: BTreeMap::new(),
                     is_object_carousel: None,
                     download_id: None,
                     files: 0,
@@ -318,8 +328,7 @@ impl StreamReport {
                     Event::File(file) => {
                         carousel.files += 1;
                         match take_file(address, carousel.pid, &file, now_s, extractor.as_deref_mut())? {
-                            Some(report) if found.files.len() < MAX_FILES => found.files.push(report),
-                            Some(_) => self.left_out += 1,
+                            Some(report) => found.files.push(report),
                             None => {
                                 self.wrong += 1;
                                 carousel.receiver.reject(&file);
@@ -405,7 +414,7 @@ fn take_ip(
 fn take_file(
     stream: Option<SocketAddr>,
     pid: Pid,
-    file: &CarouselFile<Lent>,
+    file: &CarouselFile<ModuleBuf>,
     now_s: f64,
     extractor: Option<&mut Extractor>,
 ) -> Result<Option<FileReport>, String> {
@@ -470,4 +479,85 @@ pub(super) fn rate_of(packets: Packets<'_>) -> Option<f64> {
         _ => None,
     };
     by_clock.or(by_table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use carousel::dsmcc::{Builder, Profile};
+    use carousel::limits::MAX_CAROUSELS;
+    use carousel::ts::Packetizer;
+    use carousel::ts::psi::{Pat, Pmt, STREAM_TYPE_CAROUSEL, Stream};
+
+    /// A DSI of an empty object carousel.
+    fn initiate() -> Vec<u8> {
+        let mut builder = Builder::new(Profile::default());
+        builder.commit(|_, _, _: &mut [u8]| Err(())).unwrap();
+        let mut out = Vec::new();
+        builder.write_initiate(&mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn memory_for_modules_is_bounded_and_given_back() {
+        let mut room = ModuleMemory::default();
+        let held = room.open(1000, None).unwrap();
+        room.0.fetch_add(MAX_MODULE_BYTES - 3000, Ordering::Relaxed);
+        assert!(room.open(2001, None).is_none());
+        let more = room.open(2000, None).unwrap();
+        assert_eq!(room.0.load(Ordering::Relaxed), MAX_MODULE_BYTES);
+        drop((held, more));
+        assert!(room.open(3000, None).is_some());
+    }
+
+    #[test]
+    fn repetition_is_measured_of_so_many_modules() {
+        let mut report = CarouselReport {
+            pid: Pid::new(0x100),
+            receiver: Receiver::default(),
+            repetitions: BTreeMap::new(),
+            is_object_carousel: None,
+            download_id: None,
+            files: 0,
+        };
+        let bytes = initiate();
+        let section = Section::parse(&bytes).unwrap();
+        report.repetitions =
+            (0..MAX_WATCHED as u32).map(|at| (Repeated::Module(at, 1), Repetition::default())).collect();
+        report.see(&section, 1.0);
+        assert_eq!(report.repetitions.len(), MAX_WATCHED);
+        assert!(!report.repetitions.contains_key(&Repeated::Initiate));
+        report.repetitions.remove(&Repeated::Module(0, 1));
+        report.see(&section, 2.0);
+        report.see(&section, 5.0);
+        assert_eq!(report.repetitions[&Repeated::Initiate].period_s(), Some(3.0));
+    }
+
+    #[test]
+    fn carousels_beyond_the_limit_are_counted_and_the_others_received() {
+        let pids: Vec<Pid> = (0..=MAX_CAROUSELS as u16).map(|at| Pid::new(0x200 + at)).collect();
+        let pmt_pid = Pid::new(0x100);
+        let pat = Pat { transport_stream_id: 1, programs: vec![(1, pmt_pid)] };
+        let stream =
+            |pid: &Pid| Stream { stream_type: STREAM_TYPE_CAROUSEL, pid: *pid, descriptors: Vec::new() };
+        let pmt = Pmt { service_id: 1, pcr_pid: Pid::NULL, streams: pids.iter().map(stream).collect() };
+        let mut sections = vec![(Pid::PAT, Vec::new()), (pmt_pid, Vec::new())];
+        pat.write(&mut sections[0].1, 0).unwrap();
+        pmt.write(&mut sections[1].1, 0).unwrap();
+        sections.extend(pids.iter().map(|pid| (*pid, initiate())));
+        // The first one again: it is known.
+        sections.push((pids[0], initiate()));
+        let (mut report, mut found) = (StreamReport::new(None), Found::default());
+        let mut packetizers: BTreeMap<Pid, Packetizer> = BTreeMap::new();
+        for (pid, section) in sections {
+            let packetizer = packetizers.entry(pid).or_insert_with(|| Packetizer::new(pid));
+            packetizer.push(&section);
+            let mut packet = [0; PACKET_BYTES];
+            while packetizer.next(&mut packet, true) {
+                report.packet(&packet, 0.0, &mut found, None).unwrap();
+            }
+        }
+        assert_eq!((report.carousels.len(), report.left_out), (MAX_CAROUSELS, 1));
+        assert_eq!(report.carousels[&pids[0]].repetitions[&Repeated::Initiate].count, 2);
+    }
 }

@@ -8,7 +8,7 @@ use carousel::ts::Pid;
 use carousel::ts::psi;
 use serde_json::{Value, json};
 
-use super::stream::{CarouselReport, StreamReport, Turning};
+use super::stream::{CarouselReport, Repeated, StreamReport};
 use crate::units::human_bytes;
 
 /// Modules listed in the table; JSON has all.
@@ -91,8 +91,8 @@ fn component_json(component: &Component) -> Value {
 }
 
 fn carousel_json(stream: &StreamReport, carousel: &CarouselReport) -> Value {
-    let repetition = |turning: &Turning| {
-        carousel.turning.get(turning).map_or(Value::Null, |it| {
+    let repetition = |turning: &Repeated| {
+        carousel.repetitions.get(turning).map_or(Value::Null, |it| {
             let has_times = stream.duration_s() > 0.0;
             json!({
                 "count": it.count, "period_s": it.period_s().filter(|_| has_times),
@@ -100,8 +100,8 @@ fn carousel_json(stream: &StreamReport, carousel: &CarouselReport) -> Value {
             })
         })
     };
-    let infos = carousel.turning.keys().filter_map(|it| match it {
-        Turning::Info(identification) => Some(json!({
+    let infos = carousel.repetitions.keys().filter_map(|it| match it {
+        Repeated::Info(identification) => Some(json!({
             "identification": identification, "repetition": repetition(it),
         })),
         _ => None,
@@ -110,12 +110,12 @@ fn carousel_json(stream: &StreamReport, carousel: &CarouselReport) -> Value {
         json!({
             "download_id": module.id.0, "module_id": module.id.1, "version": module.version, "size": module.size,
             "original_size": module.original_size, "blocks": module.blocks, "missing": module.missing,
-            "repetition": repetition(&Turning::Module(module.id.0, module.id.1)),
+            "repetition": repetition(&Repeated::Module(module.id.0, module.id.1)),
         })
     });
     let mut json = json!({
         "pid": carousel.pid.get(), "kind": carousel.is_object_carousel.map(|it| if it { "object" } else { "data" }),
-        "download_id": carousel.download_id, "files": carousel.files, "dsi": repetition(&Turning::Initiate),
+        "download_id": carousel.download_id, "files": carousel.files, "dsi": repetition(&Repeated::Initiate),
         "dii": infos.collect::<Vec<_>>(), "modules": modules.collect::<Vec<_>>(),
         "dropped": carousel.dropped().collect::<BTreeMap<_, _>>(), "declared": false,
     });
@@ -245,8 +245,8 @@ pub(super) fn stream_table(stream: &StreamReport, out: &mut String) {
 
 fn carousel_table(stream: &StreamReport, carousel: &CarouselReport, out: &mut String) {
     let has_times = stream.duration_s() > 0.0;
-    let period = |turning: &Turning| {
-        carousel.turning.get(turning).and_then(super::stream::Repetition::period_s).filter(|_| has_times)
+    let period = |turning: &Repeated| {
+        carousel.repetitions.get(turning).and_then(super::stream::Repetition::period_s).filter(|_| has_times)
     };
     let kind = match carousel.is_object_carousel {
         Some(true) => "object carousel",
@@ -260,11 +260,11 @@ fn carousel_table(stream: &StreamReport, carousel: &CarouselReport, out: &mut St
     let declared = if component.is_some_and(|it| it.is_declared()) { "" } else { ", undeclared" };
     let _ = writeln!(
         out,
-        "  {kind} on PID {}{id}{declared}: {} files, {whole} of {} modules whole, DSI every {} s",
+        "  {kind} on PID {}{id}{declared}: {} files, {whole} of {} modules complete, DSI every {} s",
         carousel.pid,
         carousel.files,
         modules.len(),
-        seconds(period(&Turning::Initiate))
+        seconds(period(&Repeated::Initiate))
     );
     for (why, count) in carousel.dropped() {
         let _ = writeln!(out, "    {count} unusable: {why}");
@@ -286,7 +286,7 @@ fn carousel_table(stream: &StreamReport, carousel: &CarouselReport, out: &mut St
             module.size,
             module.blocks,
             module.missing,
-            seconds(period(&Turning::Module(module.id.0, module.id.1)))
+            seconds(period(&Repeated::Module(module.id.0, module.id.1)))
         );
     }
     if modules.len() > TABLE_MODULES {

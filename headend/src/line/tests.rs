@@ -45,7 +45,7 @@ fn air() -> Air {
 }
 
 /// Everything that is sent until the line is over, with its time.
-fn run(line: &mut Line, air: &mut Air) -> Vec<(u64, Leaving, Vec<u8>)> {
+fn run(line: &mut Line, air: &mut Air) -> Vec<(u64, OutgoingDatagram, Vec<u8>)> {
     let (mut now_ns, mut out, mut sent) = (0, Vec::new(), Vec::new());
     while !line.is_over(air) {
         assert!(now_ns < 60_000_000_000, "it never ends");

@@ -1,4 +1,4 @@
-//! A transport stream around what is on the air: tables, payload, stuffing, one packet after the other.
+//! Multiplexing into a transport stream: tables, payload and stuffing, packet by packet.
 //!
 //! ```text
 //! tables     ─ PAT PMT NIT SDT TDT TOT (INT), each at its interval ┐
@@ -6,8 +6,8 @@
 //! Rotation   ─ DSI, DII, blocks of modules                         ┘
 //! ```
 //!
-//! What is due is sent first; payload has what is left. Time and the objects come in as arguments; a stream of constant
-//! bit rate is one in which every packet is asked for at its time.
+//! Tables that are due are sent first, payload in the rest. Time and objects are arguments; a stream of constant bit rate is
+//! one of which every packet is polled at its time.
 
 pub mod rotation;
 mod tables;
@@ -27,12 +27,12 @@ use crate::forward::Forward;
 use crate::options::{Carry, Multiplex as MultiplexConfig};
 use tables::Table;
 
-/// TTL of packets that travel in the stream: they end at the receiver.
+/// TTL of packets inside the stream: they end at the receiver.
 const TTL: u8 = 8;
-/// Bytes of sections that wait at most: a packet that is due goes out behind no more than this.
+/// Bytes of sections that are queued at most: a table that is due is sent behind no more than these.
 const WAITING_BYTES: usize = 4096;
 
-/// What the next packet is.
+/// Kind of the next packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slot {
     /// Tables or payload.
@@ -43,14 +43,14 @@ pub enum Slot {
     Idle,
 }
 
-/// What fills the stream.
+/// Payload of the stream.
 #[derive(Debug)]
 enum Payload {
     Ip,
     Carousel(Box<Rotation>),
 }
 
-/// See the module head.
+/// A transport stream that is being written.
 #[derive(Debug)]
 pub struct Mux {
     tables: Vec<Table>,
@@ -58,7 +58,7 @@ pub struct Mux {
     packetizer: Packetizer,
     stuffing: bool,
     is_draining: bool,
-    /// Where IP packets say that they come from.
+    /// Source addresses of IP packets, IPv4 and IPv6.
     source: [SocketAddr; 2],
     packet: Vec<u8>,
     ip: Vec<u8>,
@@ -149,12 +149,12 @@ impl Mux {
         Ok(Slot::Idle)
     }
 
-    /// Packets of other senders that are carried along.
+    /// Queue of packets of other senders.
     pub const fn forward(&mut self) -> &mut Forward {
         &mut self.forward
     }
 
-    /// Packets of other senders go before our own.
+    /// Queues packets of other senders before our own.
     fn take_forwarded(&mut self) {
         while self.packetizer.waiting() < WAITING_BYTES {
             let Some(ip) = self.forward.take() else { break };
@@ -178,7 +178,7 @@ impl Mux {
             }
     }
 
-    /// Whether everything was sent once, to the last packet. From when that is near, nothing new is begun.
+    /// Whether everything was sent once, to the last packet. Starts nothing new when only queued sections are left.
     pub fn cycle_done(&mut self, air: &Air) -> bool {
         self.is_draining |= match &self.payload {
             Payload::Ip => air.cycle_done(),
@@ -187,7 +187,7 @@ impl Mux {
         self.is_draining && self.packetizer.waiting() == 0
     }
 
-    /// From now on nothing new is begun.
+    /// Starts nothing new from now on.
     pub fn close(&mut self) {
         if let Payload::Carousel(rotation) = &mut self.payload {
             rotation.close();
@@ -202,7 +202,7 @@ impl Mux {
         }
     }
 
-    /// The carousel that turns, if one does.
+    /// The DSM-CC carousel, if the stream has one.
     pub const fn rotation(&self) -> Option<&Rotation> {
         match &self.payload {
             Payload::Carousel(rotation) => Some(rotation),
@@ -211,8 +211,8 @@ impl Mux {
     }
 }
 
-/// Where packets in the stream say that they come from: as configured, else addresses of documentation (RFC 5737, RFC
-/// 3849), for IPv4 and IPv6.
+/// Source addresses of packets in the stream, IPv4 and IPv6: as configured, else addresses for documentation (RFC 5737, RFC
+/// 3849).
 pub fn sources(config: &Config) -> [SocketAddr; 2] {
     let port = 50_000;
     let mut sources = [

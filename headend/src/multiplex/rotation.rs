@@ -1,8 +1,8 @@
-//! The DSM-CC carousel that turns: what is on the air as modules, and which block is next.
+//! Transmission of a DSM-CC carousel: the objects of [`Air`] as modules, and the order of their blocks.
 //!
-//! It follows [`Air`]'s objects, whoever puts them there, and repeats modules by the same
-//! [`Schedule`](crate::schedule::Schedule) as FLUTE's objects: a module weighs what its objects weigh. DSI, DIIs and directories go round at their
-//! intervals, as do modules with manifests and init segments; together they never take more than a part of the stream.
+//! Modules are repeated by the same [`Schedule`](crate::schedule::Schedule) as FLUTE objects; the weight of a module is the
+//! sum of those of its objects. DSI, DIIs and directories are repeated at their intervals, as are modules with manifests and
+//! init segments; control messages and directories never take more than a fixed share of the stream each.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -24,12 +24,20 @@ use crate::plan::{Planned, Taken};
 
 /// The part of the stream that DSI and DIIs may take; likewise directories.
 const CONTROL_SHARE: f64 = 0.05;
-/// Files that are held open for what is being sent.
-const MAX_OPEN_FILES: usize = 64;
+carousel::limits! {
+    /// Files that are held open for modules which are being sent.
+    const MAX_OPEN_FILES: usize = 64, "files" {
+        why: "A module of small objects has some tens; a process may have 1,024 files open.",
+        full: "All are closed, and opened again when their next bytes are sent.",
+        free: "At once.",
+        test: "modules_of_many_small_files_keep_few_of_them_open",
+    }
+}
+
 /// Bytes of a block's section on the air beyond its data, by 4066: headers of section, message and packets.
 const AIR_PER_BYTE: f64 = 1.031;
 
-/// Why a body cannot be read.
+/// Error of reading a body.
 #[derive(Debug)]
 pub enum ReadError {
     /// A file that changed or vanished.
@@ -44,7 +52,7 @@ impl From<WireError> for ReadError {
     }
 }
 
-/// A module on the air.
+/// A module that is being sent.
 #[derive(Debug)]
 struct Job {
     reading: Reading,
@@ -55,7 +63,7 @@ struct Job {
 
 /// An object that is carried.
 #[derive(Debug)]
-struct OnAir {
+struct CarriedObject {
     item: ItemId,
     uri: String,
     body: Body,
@@ -75,11 +83,11 @@ pub struct RotationStats {
     pub objects_refused: u64,
 }
 
-/// See the module head.
+/// A DSM-CC carousel that is being sent.
 #[derive(Debug)]
 pub struct Rotation {
     builder: Builder,
-    objects: BTreeMap<ObjectNumber, OnAir>,
+    objects: BTreeMap<ObjectNumber, CarriedObject>,
     by_item: HashMap<ItemId, ObjectNumber>,
     by_uri: HashMap<String, ObjectNumber>,
     /// What [`Air::generation`](crate::air::Air::generation) was at the last look.
@@ -87,10 +95,10 @@ pub struct Rotation {
     lanes: Lanes,
     /// The promised cycle.
     cycle_s: Option<f64>,
-    /// Modules and their versions that were sent whole, or are of no turn.
+    /// Modules and their versions that were sent completely, or are empty.
     sent: HashMap<u16, u8>,
     urgent: VecDeque<u16>,
-    /// What is being sent: the last goes on, those before it wait for it.
+    /// Modules being sent: the last one continues, the others wait for it.
     jobs: Vec<Job>,
     /// Modules with directories, and their bytes.
     directories: HashSet<u16>,
@@ -185,7 +193,7 @@ impl Rotation {
             is_text: is_text(&object.content_type),
             lane: class as u8 * 2 + u8::from(object.repeat == Repeat::Never),
         };
-        let on_air = OnAir {
+        let carried_object = CarriedObject {
             item,
             uri: object.uri.clone(),
             body: object.body.clone(),
@@ -198,7 +206,7 @@ impl Rotation {
         if let Some(number) = before
             && self.builder.replace(number, carried.clone()).is_some()
         {
-            if let Some(old) = self.objects.insert(number, on_air) {
+            if let Some(old) = self.objects.insert(number, carried_object) {
                 self.by_item.remove(&old.item);
             }
             self.files.borrow_mut().remove(&number);
@@ -212,7 +220,7 @@ impl Rotation {
             Ok(number) => {
                 self.by_uri.insert(object.uri.clone(), number);
                 self.by_item.insert(item, number);
-                self.objects.insert(number, on_air);
+                self.objects.insert(number, carried_object);
             }
             Err(err) => {
                 self.stats.objects_refused += 1;
@@ -270,7 +278,7 @@ impl Rotation {
                 self.lanes.add_fresh(u64::from(module.id));
             }
         }
-        // What has changed is told at once.
+        // Control messages follow a change at once.
         self.control_due_ns = now_ns;
         self.has_changed = true;
     }
@@ -355,7 +363,7 @@ impl Rotation {
         if now_ns < self.control_due_ns || !self.control.is_empty() || self.is_over() {
             return;
         }
-        // What is new is said twice: receivers look for DIIs only when they have read a DSI.
+        // Changes are sent twice: receivers read DIIs only after a DSI.
         for _ in 0..1 + u32::from(std::mem::take(&mut self.has_changed)) {
             self.control.push_back(Control::Initiate);
             self.control.extend(self.builder.infos().map(Control::Info));
@@ -394,8 +402,7 @@ impl Rotation {
         }
     }
 
-    /// The module whose block is next: what is urgent, what is short and due, the one on the air, what is new, what the
-    /// schedule says.
+    /// The module whose block is next: urgent, short and due, the one being sent, new, scheduled; in this order.
     fn take_job(&mut self, now_ns: u64, air: &mut Air) -> Option<Job> {
         while let Some(id) = self.urgent.pop_front() {
             if let Some(job) = self.start(id, air, now_ns) {
@@ -445,7 +452,7 @@ impl Rotation {
                     return Some(Job { reading, version: view.version, next: 0, blocks: view.blocks });
                 }
                 Ok(Some(_)) => {
-                    // An empty module is whole with its DII.
+                    // An empty module is complete with its DII.
                     self.sent.insert(id, view.version);
                     return None;
                 }
@@ -471,7 +478,7 @@ impl Rotation {
         }
     }
 
-    /// From now on nothing is begun.
+    /// Starts nothing from now on.
     pub fn close(&mut self) {
         self.once = true;
         self.lanes.clear_fresh();
@@ -479,15 +486,21 @@ impl Rotation {
         self.jobs.clear();
     }
 
-    /// Whether everything was said, where that has an end.
+    /// Whether everything has been sent, where that has an end.
     pub fn is_over(&self) -> bool {
         let is_idle = self.lanes.is_all_started() && self.urgent.is_empty() && self.jobs.is_empty();
         self.once && self.generation.is_some() && is_idle && self.control.is_empty()
     }
 
-    /// Whether every module was sent whole at least once.
+    /// Whether every module was sent completely at least once.
     pub fn cycle_done(&self) -> bool {
         self.generation.is_some() && self.sent.len() >= self.modules
+    }
+
+    /// Files that are open.
+    #[cfg(test)]
+    pub(super) fn open_files(&self) -> usize {
+        self.files.borrow().len()
     }
 
     /// Counters.
@@ -505,7 +518,7 @@ impl Rotation {
         std::mem::take(&mut self.refused)
     }
 
-    /// The modules as the planner wants them, and what is taken off the stream first.
+    /// The modules for [`crate::plan`], and the rates that are taken off the stream first.
     pub fn planned(&mut self, air: &Air) -> (Vec<Planned>, Taken) {
         self.sync(air, 0);
         let shape = self.builder.profile().shape;
@@ -543,7 +556,7 @@ impl Rotation {
     }
 }
 
-/// Documents that lead receivers to FLUTE sessions, of which there are none here.
+/// Documents that lead receivers to FLUTE sessions, which a carousel does not have.
 fn is_of_flute_alone(object: &AirObject) -> bool {
     object.uri == carousel::mabr::CONFIGURATION_URI || Document::from_name(&object.uri).is_some()
 }
@@ -556,7 +569,7 @@ fn is_text(content_type: &str) -> bool {
 }
 
 fn read(
-    objects: &BTreeMap<ObjectNumber, OnAir>,
+    objects: &BTreeMap<ObjectNumber, CarriedObject>,
     files: &RefCell<HashMap<ObjectNumber, BodyReading>>,
     number: ObjectNumber,
     offset: u64,

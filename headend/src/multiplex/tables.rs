@@ -21,12 +21,12 @@ const TIME_INTERVAL_MS: u64 = 5000;
 /// INT: every 30 s at least.
 const INT_INTERVAL_MS: u64 = 2000;
 
-/// What a table says.
+/// Content of a table.
 #[derive(Debug)]
 enum Content {
     /// Always the same section.
     Fixed(Vec<u8>),
-    /// What time it is: TDT and TOT.
+    /// Current time: TDT and TOT.
     Time,
 }
 
@@ -123,7 +123,7 @@ pub(super) fn tables(
     Ok(tables)
 }
 
-/// The stream with carousel or IP, with what makes it known (TR 101 202 clause 4.7.7; EN 301 192 clause 7.2).
+/// The stream with carousel or IP, and the descriptors that identify it (TR 101 202 clause 4.7.7; EN 301 192 clause 7.2).
 fn data_stream(multiplex: &Multiplex) -> Result<Stream, WireError> {
     let mut descriptors = Vec::new();
     descriptor::write(&mut descriptors, descriptor::STREAM_IDENTIFIER, &[multiplex.component_tag])?;
@@ -192,7 +192,7 @@ fn delivery(config: &Config, multiplex: &Multiplex) -> Option<SatelliteDelivery>
         modulation: match carrier.modulation.to_ascii_uppercase().as_str() {
             "QPSK" => 1,
             "8PSK" => 2,
-            // 16APSK and 32APSK are told by the receiver's PL header.
+            // 0, auto: receivers learn 16APSK and 32APSK from the PL header.
             _ => 0,
         },
         symbol_rate_100: carrier.symbol_rate_ksps * 10,

@@ -331,3 +331,29 @@ fn a_cycle_ends_behind_its_last_packet() {
     assert!(sent > 100_000, "{sent}: the last section is out");
     assert_eq!(stream.ip.len() as u64, air.stats().packets);
 }
+
+#[test]
+fn modules_of_many_small_files_keep_few_of_them_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config("[multiplex]\ncarry = \"object-carousel\"");
+    let (mut stream, mut air) = (Stream::new(mux(&config, false)), air());
+    for at in 0..150_u8 {
+        let path = folder.path().join(at.to_string());
+        std::fs::write(&path, [at; 300]).unwrap();
+        let uri = format!("https://cdn.example.com/{at}.m4s");
+        let object = AirObject {
+            body: Body::file(&path).unwrap().0,
+            ..AirObject::of_bytes(&uri, &[at; 300], SCHEDULED)
+        };
+        air.add(0, object).unwrap();
+    }
+    let mut most = 0;
+    while stream.now_ns < 3_000_000_000 {
+        stream.next(&mut air);
+        most = most.max(stream.mux.rotation().unwrap().open_files());
+    }
+    // A module has some 140 of them; it is read at once.
+    assert!((1..=64).contains(&most), "{most}");
+    assert_eq!(stream.files.len(), 150);
+    assert!(stream.files.iter().all(|(_, bytes, _)| bytes[..] == [bytes[0]; 300]));
+}

@@ -1,4 +1,4 @@
-//! Where an object's bytes come from while it is on the air.
+//! Bytes of an object: in memory, or in a file that is checked for changes.
 
 use std::fs::File;
 use std::io;

@@ -1,4 +1,4 @@
-//! `[dvb_i]` and `[source.service]`: what televisions are told of the services, beyond what the media say of themselves.
+//! `[dvb_i]` and `[source.service]`: descriptions of services for televisions, beyond those read from the media.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

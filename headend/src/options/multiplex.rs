@@ -1,4 +1,4 @@
-//! `[multiplex]`: how objects travel where receivers have no native IP.
+//! `[multiplex]`: transport streams and baseband frames, for receivers without native IP.
 
 use std::net::SocketAddr;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! What is on the air, or would be: objects with their sizes and worth, and the titles that they are parts of.
+//! Simulated objects with their sizes and weights, and the titles to which they belong.
 
 use std::ops::Range;
 

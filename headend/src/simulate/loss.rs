@@ -1,5 +1,5 @@
-//! How much of an object a receiver loses: Gilbert–Elliott over the symbols of its source blocks, against the repair
-//! symbols that [`Protection`] gives them. Exact where a packet-by-packet run would only sample.
+//! Probability that a receiver loses an object: a Gilbert–Elliott channel over the symbols of its source blocks, with the
+//! repair symbols of its [`Protection`]. Exact, while a simulation of packets would only sample.
 
 use std::collections::HashMap;
 

@@ -66,7 +66,7 @@ pub struct Report {
 /// Reception and repair.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Outcome {
-    /// Part of all (receiver, object) pairs that were whole at the end.
+    /// Part of all (receiver, object) pairs that were complete at the end.
     pub complete: f64,
     /// Seconds from coming on to having an object; `None` where so many never had it.
     pub acquisition_s: Quantiles,
@@ -281,7 +281,7 @@ impl Report {
             let _ = writeln!(out, "{name:<26} {:>14} {:>14}", of(&self.with_fec), of(&self.without_fec));
         };
         let time = |seconds: Option<f64>| seconds.map_or_else(|| "never".to_owned(), human_seconds);
-        row("whole at the end", &|it| format!("{:.3} %", it.complete * 100.0));
+        row("complete at the end", &|it| format!("{:.3} %", it.complete * 100.0));
         row("half have an object in", &|it| time(it.acquisition_s.p50));
         row("95 of 100", &|it| time(it.acquisition_s.p95));
         row("99 of 100", &|it| time(it.acquisition_s.p99));

@@ -1,4 +1,4 @@
-//! What is counted: times from coming on to having an object, and the load on the origin second by second.
+//! Results of a simulation: times from tuning in to a complete object, and the load on the origin for each second.
 
 /// Buckets of the times: a sixteenth of an octave each, from a tenth of a second.
 const BUCKETS: usize = 16 * 24;

@@ -1,7 +1,7 @@
-//! What households watch, against what their boxes hold: the hit ratio before the launch.
+//! Simulation of viewing against the caches of boxes: the hit ratio before a launch.
 //!
-//! A box keeps what passes and what it fetched, and drops what the store's order of leaving says; a repeat of what is held is
-//! no use. A view begins with the first segment and goes on at playing speed until it is given up.
+//! A box keeps objects that it receives or fetches, and evicts in the order of the store; a repeat of an object that is held
+//! changes nothing. A view begins with the first segment and continues at playing speed until it is given up.
 
 use carousel::eviction::{Eviction, Order};
 

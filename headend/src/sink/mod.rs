@@ -1,4 +1,4 @@
-//! Where packets go: by UDP, into a pcap file, or bare into a file of transport stream packets.
+//! Outputs for packets: UDP sockets, pcap files, files of transport stream packets.
 
 mod file;
 mod pcap;

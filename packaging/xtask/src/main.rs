@@ -6,6 +6,8 @@ mod dist;
 mod floors;
 mod install;
 mod instructions;
+#[cfg(test)]
+mod monitoring;
 mod reference;
 mod test;
 mod tryout;

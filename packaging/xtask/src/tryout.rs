@@ -20,6 +20,8 @@ pub(crate) enum Place {
     Memory,
     /// .ipk and .apk by their own tools, where they are installed, and by their formats
     Feeds,
+    /// Prometheus and Alertmanager beside a live cache: which alert fires how soon
+    Monitoring,
     /// The whole build a second time, elsewhere, byte for byte
     Repeat,
 }
@@ -55,7 +57,7 @@ pub(crate) fn run_scripts(arguments: &Arguments) -> Result<(), String> {
     install(&NEEDED);
     let work = workspace.join("target/dist/tryout");
     std::fs::create_dir_all(&work).map_err(|err| format!("{}: {err}", work.display()))?;
-    let default = [Place::Deb, Place::Boot, Place::Memory, Place::Feeds];
+    let default = [Place::Deb, Place::Boot, Place::Memory, Place::Feeds, Place::Monitoring];
     let places = if arguments.places.is_empty() { &default[..] } else { &arguments.places };
     // A network of its own: packages are tried where nobody else listens or sends.
     let script = |name: &str| {
@@ -80,6 +82,7 @@ pub(crate) fn run_scripts(arguments: &Arguments) -> Result<(), String> {
             }
             Place::Memory => run(script("memory.sh").arg(&packages).arg(&work))?,
             Place::Feeds => run(script("feeds.sh").arg(&packages).arg(&work))?,
+            Place::Monitoring => run(script("monitoring.sh").arg(&packages).arg(&work))?,
             Place::Repeat => {
                 run(Command::new(workspace.join("packaging/tryout/repeat.sh")).arg(&packages).arg(&work))?;
             }

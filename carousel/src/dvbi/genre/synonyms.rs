@@ -1,5 +1,5 @@
-//! What grabbers and broadcasters call genres, by the term that is meant. Words that are a term's own English name are
-//! here only where another scheme's term of that name is not the one that is meant.
+//! Synonyms of genres as grabbers and broadcasters write them, by term. Words that are a term's own English name are
+//! listed only where another scheme has a term of that name.
 
 macro_rules! synonyms {
     ($($scheme:literal { $($id:literal $words:literal)* })*) => {

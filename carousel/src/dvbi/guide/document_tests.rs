@@ -168,6 +168,32 @@ fn a_foreign_document_with_its_faults() {
 }
 
 #[test]
+fn programmes_and_groups_beyond_the_limit_are_left_out_until_others_are_gone() {
+    let name = |at: usize| format!("crid://a/{at}");
+    let fill = 0..MAX_PROGRAMMES - 1;
+    let mut guide = Guide {
+        programmes: fill.clone().map(|at| (name(at), Programme::default())).collect(),
+        groups: fill.map(|at| (name(at), Group::default())).collect(),
+        ..Guide::default()
+    };
+    // One that is known, one that fits and one more.
+    let other = || {
+        let numbers = [0, MAX_PROGRAMMES, MAX_PROGRAMMES + 1];
+        Guide {
+            programmes: numbers.map(|at| (name(at), Programme::default())).into(),
+            groups: numbers.map(|at| (name(at), Group::default())).into(),
+            ..Guide::default()
+        }
+    };
+    assert_eq!(guide.merge(other()), 2);
+    assert_eq!((guide.programmes.len(), guide.groups.len()), (MAX_PROGRAMMES, MAX_PROGRAMMES));
+    guide.programmes.remove(&name(5));
+    guide.groups.remove(&name(5));
+    assert_eq!(guide.merge(other()), 0);
+    assert!(guide.programmes.contains_key(&name(MAX_PROGRAMMES + 1)));
+}
+
+#[test]
 fn hostile_documents_are_bounded() {
     let event = "<ScheduleEvent><Program crid='crid://a/b'/><PublishedStartTime>2026-01-01T00:00:00Z\
                  </PublishedStartTime><PublishedDuration>PT1S</PublishedDuration></ScheduleEvent>";

@@ -37,7 +37,7 @@ limits! {
         why: "300 channels for a week have some 100,000; about 1 kB each.",
         full: "Further ones are left out as `too_many`.",
         free: "When programmes are over and the guide is tidied.",
-        test: "none",
+        test: "programmes_and_groups_beyond_the_limit_are_left_out_until_others_are_gone",
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the writer and the reader of TV-Anytime documents share: editions, classification terms, lengths.
+//! Editions, classification terms and lengths of TV-Anytime documents, for writing and reading.
 //!
 //! The lengths are those of TS 103 770 clause 6.10 as a public validator checks them; medium synopses are cut where the
 //! strictest reading of the clause has it. A term of a scheme that neither side acts upon is not here.

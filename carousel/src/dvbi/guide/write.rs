@@ -1,4 +1,4 @@
-//! What a guide answers: a TVAMain document for each question of TS 103 770 clause 6, and the files that go on the air.
+//! Answers of a guide: a TVAMain document for each query of TS 103 770 clause 6, and the files that are sent.
 //!
 //! ```text
 //! schedule       6.5   what services show between two times          also the file of a day, on the air

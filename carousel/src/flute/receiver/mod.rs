@@ -23,11 +23,12 @@ use std::time::Duration;
 mod done;
 mod gaps;
 mod in_flight;
+mod joining;
 mod recovery;
 mod storage;
 mod verdict;
 
-use super::assembler::{FdtAssembler, FdtDrop};
+use super::assembler::FdtAssembler;
 use super::fdt::{FdtInstance, File};
 use super::table::{Described, FdtTable};
 use super::verify::inflate_fdt;
@@ -44,6 +45,7 @@ use done::{Done, DoneTable};
 use gaps::{Coding, Gaps};
 pub use in_flight::InFlight;
 use in_flight::fti_of;
+pub use joining::{JoinFailure, Joined, Joiner};
 pub use recovery::RecoveryJob;
 pub use storage::{MemoryBuf, MemoryStorage, OpenRequest, Refusal, Storage, SymbolPlace};
 pub use verdict::{AbandonReason, DropReason, ReceiverStats, Verdict};
@@ -254,7 +256,7 @@ impl<B> Receiver<B> {
             Verdict::Fdt => self.stats.fdt += 1,
             Verdict::Control => self.stats.control += 1,
             Verdict::Early => self.stats.early += 1,
-            Verdict::Dropped(reason) => self.stats.dropped[reason.index()] += 1,
+            Verdict::Dropped(reason) => self.stats.dropped[reason as usize] += 1,
         }
         verdict
     }
@@ -458,10 +460,10 @@ impl<B> Receiver<B> {
         let assembled = match self.assembler.push(now, packet) {
             Ok(Some(assembled)) => assembled,
             Ok(None) => return Verdict::Fdt,
-            Err(reason) => return Verdict::Dropped(DropReason::Fdt(reason)),
+            Err(reason) => return Verdict::Dropped(reason.into()),
         };
         let Some(xml) = inflate_fdt(assembled.encoding, assembled.bytes) else {
-            return Verdict::Dropped(DropReason::Fdt(FdtDrop::Encoding));
+            return Verdict::Dropped(DropReason::FdtEncoding);
         };
         let Ok((mut instance, unusable)) = FdtInstance::parse(&xml) else {
             return Verdict::Dropped(DropReason::FdtUnreadable);
@@ -739,9 +741,12 @@ impl<B> Receiver<B> {
         };
         for (offset, bytes) in symbols {
             let symbol = offset / u64::from(object.partition.symbol_length.max(1));
+            if symbol >= object.partition.symbols {
+                continue;
+            }
             let range = object.partition.byte_range(symbol);
             let is_symbol = range.start == *offset && range.end - range.start == bytes.len() as u64;
-            if is_symbol && symbol < object.partition.symbols && !object.received.has(symbol) {
+            if is_symbol && !object.received.has(symbol) {
                 storage.write(&mut object.buf, *offset, bytes);
                 object.received.set(symbol);
                 self.stats.recovered += 1;
@@ -883,4 +888,4 @@ fn with_length_on_air(file: Arc<File>, length: u64) -> Arc<File> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::flute) mod tests;

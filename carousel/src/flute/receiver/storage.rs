@@ -1,4 +1,4 @@
-//! What a receiver asks of whoever keeps the bytes.
+//! Interface of the receiver to the storage of objects.
 
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
-//! What becomes of a packet, and the counters of it.
+//! Verdicts on packets, reasons for drops, and counters of one session.
 
 use super::super::assembler::FdtDrop;
 use super::Refusal;
+use crate::reasons;
 
 /// What became of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,95 +34,62 @@ pub enum AbandonReason {
     Refused(Refusal),
 }
 
-/// Why a packet was dropped. One table gives each its metric name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DropReason {
-    /// Symbols that were there already.
-    Duplicate,
-    /// Of an object that is whole, or held.
-    Repeat,
-    /// A repair symbol of a scheme that is not decoded.
-    RepairSymbol,
-    /// SBN and ESI outside the object.
-    OutsideObject,
-    /// Payload that is not whole symbols.
-    BadSymbolLength,
-    /// EXT_FTI differs from what the object was opened with.
-    OtiChanged,
-    /// OTI that contradicts itself or exceeds the limits.
-    BadOti,
-    /// FEC Payload ID cut short, or unknown scheme.
-    BadPayloadId,
-    /// Too many objects in flight that nothing has described.
-    TooManyObjects,
-    /// Storage had no room.
-    NoRoom,
-    /// Storage does not want the object.
-    NotWanted,
-    /// Nobody polls events.
-    EventsFull,
-    /// TOI 0: see [`FdtDrop`].
-    Fdt(FdtDrop),
-    /// An FDT Instance that is no XML that we can use.
-    FdtUnreadable,
-    /// An FDT Instance that had expired before it came.
-    FdtExpired,
+reasons! {
+    /// Why a packet of a FLUTE session is dropped.
+    pub enum DropReason in "receive_dropped_packets" by "reason" {
+        /// Its symbols had already been received.
+        Duplicate = "duplicate",
+        /// The object is complete, or held already.
+        Repeat = "repeat",
+        /// The repair symbol is of a scheme that is not decoded.
+        RepairSymbol = "repair_symbol",
+        /// SBN and ESI are outside the object.
+        OutsideObject = "outside_object",
+        /// The payload is not a whole number of symbols.
+        BadSymbolLength = "bad_symbol_length",
+        /// EXT_FTI differs from that with which the object was opened.
+        OtiChanged = "oti_changed",
+        /// The OTI contradicts itself or exceeds the limits.
+        BadOti = "bad_oti",
+        /// The FEC Payload ID is cut short, or the scheme is unknown.
+        BadPayloadId = "bad_payload_id",
+        /// Too many objects are in flight that nothing has described.
+        TooManyObjects = "too_many_objects",
+        /// Storage has no room.
+        NoRoom = "no_room",
+        /// Storage does not want the object.
+        NotWanted = "not_wanted",
+        /// Events are not polled.
+        EventsFull = "events_full",
+        /// The FDT Instance is not XML that can be used.
+        FdtUnreadable = "fdt_unreadable",
+        /// The FDT Instance had expired before it arrived.
+        FdtExpired = "fdt_expired",
+        /// TOI 0: the packet has no EXT_FDT, or a FLUTE version other than 1 and 2.
+        FdtNoExtFdt = "fdt_no_ext_fdt",
+        /// TOI 0: the packet has no EXT_FTI.
+        FdtNoExtFti = "fdt_no_ext_fti",
+        /// TOI 0: the FEC scheme is not Compact No-Code.
+        FdtFec = "fdt_fec",
+        /// TOI 0: the lengths contradict each other or exceed the limits.
+        FdtBadLength = "fdt_bad_length",
+        /// TOI 0: the symbol had already been received.
+        FdtDuplicate = "fdt_duplicate",
+        /// TOI 0: the content encoding of the FDT Instance cannot be decoded.
+        FdtEncoding = "fdt_encoding",
+    }
 }
 
-impl DropReason {
-    /// Every variant, for metrics and documentation.
-    pub const ALL: [Self; 20] = [
-        Self::Duplicate,
-        Self::Repeat,
-        Self::RepairSymbol,
-        Self::OutsideObject,
-        Self::BadSymbolLength,
-        Self::OtiChanged,
-        Self::BadOti,
-        Self::BadPayloadId,
-        Self::TooManyObjects,
-        Self::NoRoom,
-        Self::NotWanted,
-        Self::EventsFull,
-        Self::FdtUnreadable,
-        Self::FdtExpired,
-        Self::Fdt(FdtDrop::NoExtFdt),
-        Self::Fdt(FdtDrop::NoExtFti),
-        Self::Fdt(FdtDrop::Fec),
-        Self::Fdt(FdtDrop::BadLength),
-        Self::Fdt(FdtDrop::Duplicate),
-        Self::Fdt(FdtDrop::Encoding),
-    ];
-
-    /// Name in metrics and JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Duplicate => "duplicate",
-            Self::Repeat => "repeat",
-            Self::RepairSymbol => "repair_symbol",
-            Self::OutsideObject => "outside_object",
-            Self::BadSymbolLength => "bad_symbol_length",
-            Self::OtiChanged => "oti_changed",
-            Self::BadOti => "bad_oti",
-            Self::BadPayloadId => "bad_payload_id",
-            Self::TooManyObjects => "too_many_objects",
-            Self::NoRoom => "no_room",
-            Self::NotWanted => "not_wanted",
-            Self::EventsFull => "events_full",
-            Self::FdtUnreadable => "fdt_unreadable",
-            Self::FdtExpired => "fdt_expired",
-            Self::Fdt(FdtDrop::NoExtFdt) => "fdt_no_ext_fdt",
-            Self::Fdt(FdtDrop::NoExtFti) => "fdt_no_ext_fti",
-            Self::Fdt(FdtDrop::Fec) => "fdt_fec",
-            Self::Fdt(FdtDrop::BadLength) => "fdt_bad_length",
-            Self::Fdt(FdtDrop::Duplicate) => "fdt_duplicate",
-            Self::Fdt(FdtDrop::Encoding) => "fdt_encoding",
+impl From<FdtDrop> for DropReason {
+    fn from(reason: FdtDrop) -> Self {
+        match reason {
+            FdtDrop::NoExtFdt => Self::FdtNoExtFdt,
+            FdtDrop::NoExtFti => Self::FdtNoExtFti,
+            FdtDrop::Fec => Self::FdtFec,
+            FdtDrop::BadLength => Self::FdtBadLength,
+            FdtDrop::Duplicate => Self::FdtDuplicate,
+            FdtDrop::Encoding => Self::FdtEncoding,
         }
-    }
-
-    /// Place in [`DropReason::ALL`] and in [`ReceiverStats::dropped`].
-    pub(super) fn index(self) -> usize {
-        Self::ALL.iter().position(|&reason| reason == self).unwrap_or(0)
     }
 }
 
@@ -210,7 +178,7 @@ impl std::ops::AddAssign<&Self> for ReceiverStats {
 
 impl ReceiverStats {
     /// How often `reason` was the verdict.
-    pub fn dropped(&self, reason: DropReason) -> u64 {
-        self.dropped[reason.index()]
+    pub const fn dropped(&self, reason: DropReason) -> u64 {
+        self.dropped[reason as usize]
     }
 }

@@ -1,4 +1,4 @@
-//! Where a network's streams are received: NIT and satellite carriers.
+//! Network information table and satellite carriers.
 
 use super::{NIT, SERVICE_TYPE_DATA, bcd, from_bcd, head, length12, with_length12};
 use crate::bytes::{Reader, WireError, Writer};

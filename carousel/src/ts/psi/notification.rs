@@ -1,4 +1,4 @@
-//! Where IP is in a transport stream: the IP/MAC notification table.
+//! IP/MAC notification table: the location of IP streams in a transport stream.
 
 use super::{INT, head, length12, with_length12};
 use crate::bytes::{Reader, WireError, Writer};

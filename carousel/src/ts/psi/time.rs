@@ -1,4 +1,4 @@
-//! What time it is: TDT and TOT.
+//! Time and date table, time offset table.
 
 use super::{TDT, TOT, bcd, from_bcd, with_length12};
 use crate::bytes::WireError;

@@ -26,10 +26,11 @@ impl<S: ObjectStore> Delivery<S> {
     }
 
     /// Closes the sessions for which `keep` is false.
-    pub fn close_sessions(&mut self, mut keep: impl FnMut(&SessionKey) -> bool) {
+    pub fn close_sessions(&mut self, now: Instant, mut keep: impl FnMut(&SessionKey) -> bool) {
         for (key, receiver) in self.sessions.extract(|key, _| keep(key)) {
-            self.end_session(key, receiver);
+            self.end_session(now, key, receiver);
         }
+        self.close_routes(now, keep);
     }
 
     /// Looks at what time has done. Call it when [`Delivery::poll_timeout`] is over; early calls do nothing.
@@ -51,9 +52,10 @@ impl<S: ObjectStore> Delivery<S> {
             }
             self.events(now, key);
         }
+        self.live_timeout(now);
         for (key, receiver) in self.sessions.expire(now) {
             self.counters.sessions_expired += 1;
-            self.end_session(key, receiver);
+            self.end_session(now, key, receiver);
         }
         if now >= self.next_scan {
             self.next_scan = now + VERIFY_TIMEOUT / 4;
@@ -71,7 +73,8 @@ impl<S: ObjectStore> Delivery<S> {
         self.repairs.next_timer().map_or(self.next_tick, |timer| timer.min(self.next_tick))
     }
 
-    pub(super) fn end_session(&mut self, session: SessionKey, receiver: Receiver<S::Buf>) {
+    pub(super) fn end_session(&mut self, now: Instant, session: SessionKey, receiver: Receiver<S::Buf>) {
+        self.end_joining(now, session);
         let (in_flight, _, stats) = receiver.close();
         self.ended += &stats;
         for object in in_flight {

@@ -13,15 +13,17 @@ use std::time::Duration;
 
 use carousel::alc::Packet;
 use carousel::flute::{
-    Event, File, Receiver, ReceiverConfig, ReceiverStats, RecoveryJob, Refusal, SessionKey, Sessions,
+    Event, File, Joiner, Receiver, ReceiverConfig, ReceiverStats, RecoveryJob, Refusal, SessionKey, Sessions,
 };
 use carousel::lct::{Toi, Tsi};
 use carousel::repair::BackOff;
+use carousel::route;
 use carousel::time::{Instant, WallTime};
 
 use super::ObjectRef;
 use super::counters::{LossCounters, ObjectCounters};
 use super::filter::SessionFilter;
+use super::live::Live;
 use super::object::{Objects, State};
 use super::reasons::{GoneReason, RepairOutcome};
 use super::repair::{Kind, Repairs};
@@ -58,6 +60,8 @@ pub enum Work<S: ObjectStore> {
     Verify(Verify<S::Buf>),
     /// A source block to decode: answer with [`Delivery::handle_decoded`].
     Decode(Decode<S::Reader>),
+    /// A source block of a ROUTE object to decode: answer with [`Delivery::handle_decoded`].
+    Restore(Restore),
     /// What is to survive a power cut; no answer.
     Checkpoint(S::Checkpoint),
 }
@@ -84,6 +88,15 @@ pub struct Decode<R> {
     pub job: RecoveryJob,
     /// Its symbols.
     pub reader: R,
+}
+
+/// A source block of a ROUTE object with enough symbols.
+#[derive(Debug)]
+pub struct Restore {
+    /// The object.
+    pub object: ObjectRef,
+    /// The mathematics, and all symbols.
+    pub job: route::RepairJob,
 }
 
 /// What has changed, in order.
@@ -116,12 +129,13 @@ pub struct Delivery<S: ObjectStore> {
     rules: Arc<RuleBook>,
     random: u64,
     sessions: Sessions<S::Buf>,
-    objects: Objects,
+    pub(super) live: Live<S::Buf>,
+    pub(super) objects: Objects,
     pub(super) repairs: Repairs,
-    work: VecDeque<Work<S>>,
-    changes: VecDeque<Change<S::Buf>>,
+    pub(super) work: VecDeque<Work<S>>,
+    pub(super) changes: VecDeque<Change<S::Buf>>,
     losses: LossCounters,
-    counters: ObjectCounters,
+    pub(super) counters: ObjectCounters,
     /// What ended sessions have counted.
     ended: ReceiverStats,
     next_tick: Instant,
@@ -138,6 +152,7 @@ impl<S: ObjectStore> Delivery<S> {
             rules,
             random: options.seed,
             sessions: Sessions::default(),
+            live: Live::default(),
             objects: Objects::default(),
             repairs: Repairs::default(),
             work: VecDeque::new(),
@@ -174,6 +189,10 @@ impl<S: ObjectStore> Delivery<S> {
             return;
         }
         let key = SessionKey { source: source.ip(), destination, tsi };
+        if filter.has_route && self.live.is_route(&key, &packet) {
+            self.handle_route(now, key, &packet, payload.len());
+            return;
+        }
         let default_timeout = self.options.reception_timeout;
         let config = |key: &SessionKey| ReceiverConfig {
             reception_timeout: filter.reception_timeout(key.tsi).unwrap_or(default_timeout),
@@ -186,7 +205,7 @@ impl<S: ObjectStore> Delivery<S> {
         let event = receiver.poll_event();
         if let Some((key, receiver)) = displaced {
             self.counters.sessions_displaced += 1;
-            self.end_session(key, receiver);
+            self.end_session(now, key, receiver);
         }
         if let Some(event) = event {
             self.event(now, key, event);
@@ -207,6 +226,7 @@ impl<S: ObjectStore> Delivery<S> {
 
     /// No further datagram is at hand: gathered symbols are written, and their readers woken.
     pub fn handle_end_of_batch(&mut self) {
+        self.grow_live();
         self.store.flush();
     }
 
@@ -246,13 +266,19 @@ impl<S: ObjectStore> Delivery<S> {
     fn event(&mut self, now: Instant, session: SessionKey, event: Event<S::Buf>) {
         let at = |toi| ObjectRef { session, toi };
         match event {
-            Event::Fdt { new_files, .. } => self.described(now, session, new_files),
+            Event::Fdt { new_files, .. } => {
+                self.name_by_flute(now, session, &new_files);
+                self.described(now, session, new_files);
+            }
             Event::Opened { toi } => self.opened(now, at(toi)),
             Event::Refused { toi, refusal } => match refusal {
                 Refusal::Held => self.leave_held(at(toi)),
                 Refusal::NotWanted => self.leave(at(toi), GoneReason::NotWanted, None),
                 Refusal::NoRoom => {}
             },
+            Event::Complete { file, buf, .. } if Joiner::is_chunk(&file) => {
+                self.chunk(now, at(file.toi), &file, buf);
+            }
             Event::Complete { file, buf, repaired_symbols } => {
                 self.complete(now, at(file.toi), file, buf, repaired_symbols);
             }
@@ -290,7 +316,13 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    fn enter(&mut self, now: Instant, object: ObjectRef, file: Option<Arc<File>>, state: State) {
+    pub(in crate::delivery) fn enter(
+        &mut self,
+        now: Instant,
+        object: ObjectRef,
+        file: Option<Arc<File>>,
+        state: State,
+    ) {
         self.counters.entered += 1;
         self.objects.insert(now, object, file, state);
     }
@@ -301,7 +333,7 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    fn leave_held(&mut self, object: ObjectRef) {
+    pub(in crate::delivery) fn leave_held(&mut self, object: ObjectRef) {
         self.end_repair(object, Some(RepairOutcome::NotNeeded));
         if let Some(removed) = self.objects.remove(&object) {
             self.counters.held += 1;
@@ -312,7 +344,7 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    fn leave(&mut self, object: ObjectRef, reason: GoneReason, buf: Option<S::Buf>) {
+    pub(in crate::delivery) fn leave(&mut self, object: ObjectRef, reason: GoneReason, buf: Option<S::Buf>) {
         self.end_repair(object, Some(RepairOutcome::NotNeeded));
         let removed = self.objects.remove(&object);
         if let Some(removed) = removed {

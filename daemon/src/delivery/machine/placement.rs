@@ -20,7 +20,11 @@ const CHECKPOINT: Duration = Duration::from_secs(30);
 impl<S: ObjectStore> Delivery<S> {
     /// A source block was decoded, or could not be.
     pub fn handle_decoded(&mut self, now: Instant, object: ObjectRef, sbn: u32, decoded: &Decoded) {
-        let Some(receiver) = self.sessions.get_mut(&object.session) else { return };
+        let receiver = self.sessions.get_mut(&object.session);
+        let Some(receiver) = receiver.filter(|it| it.object(object.toi).is_some()) else {
+            self.restored(now, object, sbn, decoded.as_deref());
+            return;
+        };
         receiver.recovered(
             object.toi,
             sbn,
@@ -42,7 +46,7 @@ impl<S: ObjectStore> Delivery<S> {
         self.enter(now, object, file, State::Arriving);
     }
 
-    pub(super) fn complete(
+    pub(in crate::delivery) fn complete(
         &mut self,
         now: Instant,
         object: ObjectRef,
@@ -110,6 +114,13 @@ impl<S: ObjectStore> Delivery<S> {
                 self.leave_held(object);
             }
             Err(reason) => self.reject(now, object, reason),
+        }
+    }
+
+    /// A chunk was not as described: its next pass counts again.
+    pub(in crate::delivery) fn reject_chunk(&mut self, object: ObjectRef) {
+        if let Some(receiver) = self.sessions.get_mut(&object.session) {
+            receiver.reject(object.toi);
         }
     }
 

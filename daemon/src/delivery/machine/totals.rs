@@ -1,6 +1,7 @@
 //! Totals: counters and views of the state machine.
 
 use carousel::flute::{InFlight, ReceiverStats, SessionKey};
+use carousel::route;
 
 use super::Delivery;
 use crate::delivery::counters::{ObjectCounters, Totals};
@@ -15,6 +16,8 @@ pub struct SessionStats {
     pub in_flight: usize,
     /// Files described.
     pub described: usize,
+    /// If it is a channel of ROUTE: what the receiver of ROUTE says of it.
+    pub route: Option<Box<route::ChannelState>>,
 }
 
 impl<S: ObjectStore> Delivery<S> {
@@ -26,19 +29,21 @@ impl<S: ObjectStore> Delivery<S> {
         }
         let objects =
             ObjectCounters { now: self.objects.counts(), repairs: self.repairs.outcomes, ..self.counters };
-        Totals { losses: self.losses, packets, objects }
+        Totals { losses: self.losses, packets, route: self.live.totals(), objects }
     }
 
     /// The sessions as they are now.
     pub fn sessions(&self) -> impl Iterator<Item = (SessionKey, SessionStats)> {
-        self.sessions.iter().map(|(key, receiver)| {
+        let flute = self.sessions.iter().map(|(key, receiver)| {
             let stats = SessionStats {
                 receiver: receiver.stats().clone(),
                 in_flight: receiver.in_flight().count(),
                 described: receiver.table().len(),
+                route: None,
             };
             (*key, stats)
-        })
+        });
+        flute.chain(self.live.channels())
     }
 
     /// The objects under reassembly.

@@ -177,6 +177,16 @@ impl Flight {
         Self { withholds_last: has_digest, sent: Some(sent), ..flight }
     }
 
+    /// Of a carousel object whose length is not known yet, from its first byte on.
+    pub fn of_growing(key: ObjectKey, content_type: Option<String>, partial: Arc<Partial>) -> Self {
+        Self::new(key, content_type, None, partial, Arrival::Prefix(AtomicU64::new(0)))
+    }
+
+    /// Whether a carousel brings it.
+    pub const fn is_carried(&self) -> bool {
+        self.sent.is_none()
+    }
+
     /// Of an object of `length` bytes of which an origin sends what is asked for.
     pub fn of_spans(
         key: ObjectKey,

@@ -69,7 +69,7 @@ fn what_is_not_of_a_wanted_session_is_counted_and_opens_none() {
         out
     };
     let (now, destination) = (world.now, DESTINATION.parse().unwrap());
-    let other = SessionFilter { sessions: vec![(Some(8), None)] };
+    let other = SessionFilter { sessions: vec![(Some(8), None)], has_route: false };
     let mut arrive = |filter: &SessionFilter, payload: &[u8]| {
         world.delivery.handle_datagram(now, || None, source(), destination, filter, payload);
         let totals = world.delivery.totals();
@@ -86,7 +86,7 @@ fn an_object_under_verification_outlives_its_session() {
     let mut world = world(Origin::None);
     world.begin("http://h/b", 200, &[0]);
     world.begin("http://h/a", 200, &[0, 1]);
-    world.delivery.close_sessions(|_| false);
+    world.delivery.close_sessions(world.now, |_| false);
     let counters = world.delivery.totals().objects;
     assert_eq!((counters.now[State::Verifying as usize], counters.now.iter().sum::<u64>()), (1, 1));
     world.settle();

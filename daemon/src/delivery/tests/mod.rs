@@ -315,7 +315,7 @@ impl World {
                     let decoded = job.run(|place: SymbolPlace, out| reader.lock().unwrap().read(place, out));
                     self.delivery.handle_decoded(self.now, object, job.sbn, &decoded);
                 }
-                Work::Checkpoint(()) => {}
+                Work::Checkpoint(()) | Work::Restore(_) => {}
             }
         }
         while let Some(change) = self.delivery.poll_change() {
@@ -559,7 +559,7 @@ fn a_closed_session_gives_back_its_room_and_its_counters_stay() {
     world.arrive(&out);
     assert_eq!(world.room(), 1000);
     let before = world.delivery.totals().packets.packets;
-    world.delivery.close_sessions(|_| false);
+    world.delivery.close_sessions(world.now, |_| false);
     world.settle();
     let counters = world.counters();
     assert_eq!((world.room(), counters.gone[GoneReason::SessionEnded as usize]), (0, 2));
@@ -633,7 +633,7 @@ proptest! {
                 (3 | 4, Some(toi)) if world.sender.oti(toi).is_some() => world.send_object(toi, &Protection::NONE),
                 (5, Some(toi)) => world.delivery.handle_request(world.now, World::object(toi)),
                 (6, Some(toi)) => { world.sender.withdraw(toi); }
-                (7, _) if ms % 5 == 0 => world.delivery.close_sessions(|_| false),
+                (7, _) if ms % 5 == 0 => world.delivery.close_sessions(world.now, |_| false),
                 (7, _) => {
                     world.delivery_store(|store| store.held.clear());
                     world.delivery.handle_evictions();

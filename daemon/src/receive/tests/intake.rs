@@ -107,7 +107,7 @@ fn a_closed_session_ends_what_is_in_flight_and_gives_back_its_room() {
     tested.take(&objects[0][0]);
     let flight = tested.context.flights.get("h/a").unwrap();
     assert!(tested.context.store.usage().partial_bytes > 1000);
-    tested.intake.close_sessions(|_| false);
+    tested.intake.close_sessions(tested.now, |_| false);
     assert!(matches!(flight.outcome(), Some(Outcome::Failed(FailReason::SessionEnded))));
     drop(flight);
     assert_eq!(tested.context.flights.announced_count(), 0);

@@ -16,12 +16,25 @@ use super::Read;
 use super::problems::{Problems, quoted};
 use super::showing::{Series, Showing, add_word};
 
-/// Channels of one file.
-const MAX_CHANNELS: usize = 16_384;
+carousel::limits! {
+    /// Channels of one guide.
+    const MAX_CHANNELS: usize = 16_384, "channels" {
+        why: "The largest guides of grabbers have some thousand.",
+        full: "Programmes of further channels are left out and reported.",
+        free: "Holds for one file.",
+        test: "channels_beyond_the_limit_are_left_out_and_reported",
+    }
+    /// Names of genres of one guide that are remembered and counted.
+    const MAX_GENRE_NAMES: usize = 4_096, "names" {
+        why: "Broadcasters use some hundred; a hostile file has another one in each entry.",
+        full: "Further names are looked up each time and not reported.",
+        free: "Holds for one file.",
+        test: "names_of_genres_are_remembered_up_to_a_limit",
+    }
+}
+
 /// Genres of a programme.
 const MAX_GENRES: usize = 8;
-/// Names of genres that are remembered and counted; a hostile file has another one in each entry.
-const MAX_GENRE_NAMES: usize = 4096;
 /// Ages below this are no restriction.
 const LOWEST_AGE: u8 = 4;
 
@@ -328,5 +341,45 @@ const fn in_words(blemish: Blemish) -> (&'static str, &'static str) {
         Blemish::TooMany => {
             ("is one more than there is room for: left out", "shorten the guide to fewer days")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(channel: &str) -> Option<String> {
+        Some(format!("tag:b.example,2026:{channel}"))
+    }
+
+    #[test]
+    fn channels_beyond_the_limit_are_left_out_and_reported() {
+        let mut collector = Collector::new("guide".to_owned(), "b.example", &service);
+        for at in 0..MAX_CHANNELS {
+            assert!(collector.service(&at.to_string()).is_some());
+        }
+        assert_eq!((collector.service("one more"), collector.service("0")), (None, service("0")));
+        let problems = collector.finish().problems;
+        assert!(
+            problems.iter().any(|it| it.what.contains("\"one more\" is one more than 16384")),
+            "{problems:?}"
+        );
+        let mut next = Collector::new("guide".to_owned(), "b.example", &service);
+        assert!(next.service("one more").is_some());
+    }
+
+    #[test]
+    fn names_of_genres_are_remembered_up_to_a_limit() {
+        let mut collector = Collector::new("guide".to_owned(), "b.example", &service);
+        let mut hrefs = |name: &str| {
+            let mut keywords = Vec::new();
+            let hrefs = collector.hrefs(&[Text::new("en", name)], &mut keywords);
+            (hrefs.len(), keywords.len(), collector.genres.len())
+        };
+        for at in 1..=MAX_GENRE_NAMES {
+            assert_eq!(hrefs(&format!("invented {at}")), (0, 1, at));
+        }
+        assert_eq!(hrefs("invented 0"), (0, 1, MAX_GENRE_NAMES), "still a keyword");
+        assert_eq!(hrefs("News"), (1, 0, MAX_GENRE_NAMES), "still a term");
     }
 }

@@ -46,8 +46,15 @@ use crate::package::Problem;
 use collect::Collector;
 use problems::quoted;
 
-/// Bytes of a guide, unpacked: a week of 300 channels has 40 MB as XMLTV.
-pub const MAX_GUIDE_BYTES: usize = MAX_LONG_XML_BYTES;
+carousel::limits! {
+    /// One guide after unpacking.
+    pub const MAX_GUIDE_BYTES: usize = MAX_LONG_XML_BYTES, "bytes" {
+        why: "A week of 300 channels has 40 MB as XMLTV.",
+        full: "The guide is refused; the one read before stays.",
+        free: "Holds for one file.",
+        test: "what_is_cut_is_too_much_or_not_known_says_so",
+    }
+}
 
 /// What was read.
 #[derive(Debug, Default)]

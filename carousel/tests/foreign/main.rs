@@ -1,5 +1,10 @@
-//! Sessions as foreign senders send them, made here from what captures of them show: header forms, extensions, FDT and
-//! partition. So the receiver is tried against them without a capture.
+//! Input as foreign senders write it: FLUTE sessions, documents and object carousels.
+//!
+//! All of it is made here, by generators of our own after what recordings show, so that a clone without the recordings tests
+//! the same readers: header forms, extensions, FDT and partition; namespaces, prefixes and attributes; layout of BIOP messages.
+
+mod documents;
+mod object_carousel;
 
 use std::fmt::Write as _;
 

@@ -1,0 +1,555 @@
+//! Chunks of one session joined to segments (TS 103 769 Annex F, chunked transmission mode).
+//!
+//! Each chunk is an object of its own, `URL#offset`; the last is `URL?isLast#offset`. GPAC leaves `isLast` out where it
+//! learns of the end too late, often for most segments of a session, and no other mark replaces it. A segment has then ended
+//!
+//! - when the session's next segment begins with the TOI behind that of its last chunk, or
+//! - when nothing has come for [`END_SILENCE`], and it has as many movie fragments as those before it,
+//!
+//! and nothing is missing in between. What ends otherwise is given up: it must come from an origin.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::fdt::File;
+use crate::growing::{Boxes, BytesDrop, End, FragmentCount, Growing};
+use crate::lct::Toi;
+use crate::mabr::ChunkName;
+use crate::time::Instant;
+use crate::{limits, reasons};
+
+limits! {
+    /// Segments of one session that are joined at a time.
+    const MAX_SEGMENTS: usize = 16, "segments" {
+        why: "A session carries one representation: two overlap at a segment's end.",
+        full: "The one that received a chunk longest ago is given up as `displaced`.",
+        free: "When a segment is complete or given up.",
+        test: "segments_that_never_end_make_room",
+    }
+
+    /// Bytes of all segments of one session that are joined.
+    const MAX_JOINING_BYTES: u64 = 64 << 20, "bytes" {
+        why: "Two segments of ten seconds at 25 Mbit/s.",
+        full: "The one that received a chunk longest ago is given up as `displaced`.",
+        free: "When a segment is complete or given up.",
+        test: "segments_that_never_end_make_room",
+    }
+
+    /// Complete segments of one session whose chunks are recognised when they are repeated.
+    const MAX_JOINED: usize = 64, "segments" {
+        why: "Two minutes of segments of two seconds; chunks are rarely repeated at all.",
+        full: "The oldest is forgotten: its chunks would begin a segment anew.",
+        free: "When a further segment is complete.",
+        test: "a_repeated_chunk_is_no_new_segment_and_a_restart_is",
+    }
+
+    /// Silence after which a segment without a mark of its end is over.
+    const END_SILENCE: Duration = Duration::from_secs(2), "s" {
+        why: "Chunks come every 0.1 to 1 s.",
+        full: "The segment is complete if it has as many fragments as the one before.",
+        free: "Holds for one segment.",
+        test: "the_last_segment_of_a_session_ends_by_its_fragments",
+    }
+
+    /// Silence after which a segment that has not ended is given up.
+    const MAX_SEGMENT_SILENCE: Duration = Duration::from_secs(30), "s" {
+        why: "Three times the longest segments in use.",
+        full: "The segment is given up as `incomplete`.",
+        free: "At once.",
+        test: "the_last_segment_of_a_session_ends_by_its_fragments",
+    }
+}
+
+reasons! {
+    /// Why a segment was not joined.
+    pub enum JoinFailure {
+        /// Chunks are missing, or nothing tells that it has ended.
+        Incomplete = "incomplete",
+        /// It made room for others.
+        Displaced = "displaced",
+        /// Chunks contradict each other: the sender has begun anew under the same names.
+        Replaced = "replaced",
+        /// It is longer than an object of unknown length may be.
+        TooLong = "too_long",
+    }
+}
+
+/// What happened to a segment. Its TOI is that of the chunk that began it here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Joined {
+    /// Its first chunk has come.
+    Begun(Arc<File>),
+    /// It is complete.
+    Complete {
+        /// Its description, with its length.
+        file: Arc<File>,
+        /// Its bytes.
+        bytes: Vec<u8>,
+        /// How its end was told.
+        end: End,
+    },
+    /// It will not be complete.
+    Failed(Arc<File>, JoinFailure),
+}
+
+#[derive(Debug)]
+struct Segment {
+    file: Arc<File>,
+    bytes: Growing,
+    /// TOIs of its chunks, by offset.
+    chunks: Vec<(u64, Toi)>,
+    heard: Instant,
+    /// Bytes from its beginning that [`Joiner::grown`] has given.
+    told_bytes: u64,
+    /// TOI of the chunk with which the next segment began.
+    next_begins: Option<Toi>,
+}
+
+impl Segment {
+    /// TOI of the chunk that reaches furthest.
+    fn last_toi(&self) -> Option<Toi> {
+        self.chunks.iter().max_by_key(|(offset, _)| *offset).map(|(_, toi)| *toi)
+    }
+
+    fn boxes(&self) -> Option<Boxes> {
+        Boxes::read(self.bytes.prefix()).filter(|boxes| self.bytes.has_no_gap() && boxes.may_end())
+    }
+
+    /// Whether it is over, now that the next has begun with the chunk of this TOI.
+    fn ends_before(&self, next: Toi, fragments: Option<u32>) -> bool {
+        // A length that is known has said what is missing.
+        let Some(last) = self.last_toi().filter(|_| self.bytes.length().is_none() && self.bytes.has_no_gap())
+        else {
+            return false;
+        };
+        match (last.0, next.0) {
+            // TOIs of 16 bits begin anew at 1: 0 is the FDT's.
+            (0xffff, 1) => true,
+            // GPAC's after 65,534; of another sender one chunk may be missing.
+            (0xfffe, 1) => fragments.is_some() && self.boxes().map(|it| it.fragments) == fragments,
+            (last, next) => next == last + 1,
+        }
+    }
+}
+
+/// Joins the chunks of one session. See the module head.
+#[derive(Debug, Default)]
+pub struct Joiner {
+    open: Vec<Segment>,
+    /// Names and chunks' TOIs of complete segments, oldest first.
+    done: VecDeque<(String, Vec<Toi>)>,
+    fragments: FragmentCount,
+    events: VecDeque<Joined>,
+    repeats: u64,
+}
+
+impl Joiner {
+    /// Whether an object of this name is a chunk.
+    pub fn is_chunk(file: &File) -> bool {
+        ChunkName::split(&file.content_location).is_some()
+    }
+
+    /// Takes a complete and verified chunk. False if it is none, or was taken before.
+    pub fn chunk(&mut self, now: Instant, file: &File, bytes: &[u8]) -> bool {
+        let Some(name) = ChunkName::split(&file.content_location) else { return false };
+        if self.done.iter().any(|(object, tois)| object == name.object && tois.contains(&file.toi)) {
+            self.repeats += 1;
+            return false;
+        }
+        if name.offset == 0 {
+            for segment in self.open.iter_mut().filter(|it| it.file.content_location != name.object) {
+                segment.next_begins.get_or_insert(file.toi);
+            }
+        }
+        let at = match self.open.iter().position(|it| it.file.content_location == name.object) {
+            Some(at) => at,
+            None => self.begin(now, file, name.object),
+        };
+        let end = name.offset.saturating_add(bytes.len() as u64);
+        let taken = self.take(at, now, (name.offset, file.toi), bytes).and_then(|()| {
+            let is_end = name.is_last.then(|| self.open.get_mut(at).map(|it| it.bytes.set_length(end)));
+            is_end.flatten().unwrap_or(Ok(()))
+        });
+        match taken {
+            Ok(()) => {}
+            Err(BytesDrop::Duplicate) => self.repeats += 1,
+            Err(BytesDrop::Contradiction | BytesDrop::BeyondEnd) => {
+                self.fail(at, JoinFailure::Replaced);
+                let at = self.begin(now, file, name.object);
+                if self.take(at, now, (name.offset, file.toi), bytes).is_err() {
+                    self.fail(at, JoinFailure::TooLong);
+                }
+            }
+            Err(BytesDrop::TooLong | BytesDrop::TooManyGaps) => self.fail(at, JoinFailure::TooLong),
+        }
+        self.complete_what_has_ended();
+        while self.open.len() > 1
+            && self.open.iter().map(|it| it.bytes.held_bytes()).sum::<u64>() > MAX_JOINING_BYTES
+        {
+            self.displace();
+        }
+        true
+    }
+
+    fn take(
+        &mut self,
+        at: usize,
+        now: Instant,
+        (offset, toi): (u64, Toi),
+        bytes: &[u8],
+    ) -> Result<(), BytesDrop> {
+        let Some(segment) = self.open.get_mut(at) else { return Ok(()) };
+        // Zero bytes with `isLast` tell the end, too.
+        if !bytes.is_empty() {
+            segment.bytes.insert(offset, bytes)?;
+        }
+        segment.chunks.push((offset, toi));
+        segment.heard = now;
+        Ok(())
+    }
+
+    fn begin(&mut self, now: Instant, file: &File, object: &str) -> usize {
+        if self.open.len() >= MAX_SEGMENTS {
+            self.displace();
+        }
+        let of_segment = File {
+            content_location: object.to_owned(),
+            content_length: None,
+            transfer_length: None,
+            content_md5: None,
+            content_digest: None,
+            repr_digest: None,
+            ..file.clone()
+        };
+        let file = Arc::new(of_segment);
+        self.events.push_back(Joined::Begun(Arc::clone(&file)));
+        self.open.push(Segment {
+            file,
+            bytes: Growing::default(),
+            chunks: Vec::new(),
+            heard: now,
+            told_bytes: 0,
+            next_begins: None,
+        });
+        self.open.len() - 1
+    }
+
+    fn complete_what_has_ended(&mut self) {
+        let mut at = 0;
+        while let Some(segment) = self.open.get(at) {
+            let end = if segment.bytes.is_complete() {
+                Some(End::LastChunk)
+            } else {
+                segment
+                    .next_begins
+                    .filter(|&next| segment.ends_before(next, self.fragments.expected()))
+                    .map(|_| End::NextObject)
+            };
+            match end {
+                Some(end) => self.complete(at, end),
+                None => at += 1,
+            }
+        }
+    }
+
+    fn complete(&mut self, at: usize, end: End) {
+        let segment = self.open.remove(at);
+        if let Some(boxes) = segment.boxes().filter(|_| end != End::Silence) {
+            self.fragments.learn(boxes.fragments);
+        }
+        let bytes = segment.bytes.into_prefix();
+        let length = Some(bytes.len() as u64);
+        let file = File { content_length: length, transfer_length: length, ..(*segment.file).clone() };
+        if self.done.len() >= MAX_JOINED {
+            self.done.pop_front();
+        }
+        let tois = segment.chunks.into_iter().map(|(_, toi)| toi).collect();
+        self.done.push_back((file.content_location.clone(), tois));
+        self.events.push_back(Joined::Complete { file: Arc::new(file), bytes, end });
+    }
+
+    fn fail(&mut self, at: usize, why: JoinFailure) {
+        if at < self.open.len() {
+            let segment = self.open.remove(at);
+            self.events.push_back(Joined::Failed(segment.file, why));
+        }
+    }
+
+    fn displace(&mut self) {
+        let oldest = self.open.iter().enumerate().min_by_key(|(_, it)| it.heard);
+        if let Some((at, _)) = oldest {
+            self.fail(at, JoinFailure::Displaced);
+        }
+    }
+
+    /// Looks at what time has done; call it about once a second.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.end_silent(|segment| now.since(segment.heard) >= END_SILENCE);
+        while let Some(at) = self.open.iter().position(|it| now.since(it.heard) >= MAX_SEGMENT_SILENCE) {
+            self.fail(at, JoinFailure::Incomplete);
+        }
+    }
+
+    /// Nothing more comes: the session or the recording has ended. Poll events afterwards.
+    pub fn close(&mut self) {
+        self.end_silent(|_| true);
+        while !self.open.is_empty() {
+            self.fail(0, JoinFailure::Incomplete);
+        }
+    }
+
+    fn end_silent(&mut self, is_silent: impl Fn(&Segment) -> bool) {
+        let expected = self.fragments.expected();
+        while let Some(at) = self.open.iter().position(|it| {
+            let boxes = it.boxes().filter(|_| it.bytes.length().is_none() && is_silent(it));
+            boxes.is_some_and(|boxes| expected == Some(boxes.fragments))
+        }) {
+            self.complete(at, End::Silence);
+        }
+    }
+
+    /// Gives `each` what has come behind the beginnings of segments since the last call: description, offset, bytes.
+    pub fn grown(&mut self, mut each: impl FnMut(&Arc<File>, u64, &[u8])) {
+        for segment in &mut self.open {
+            let prefix = segment.bytes.prefix();
+            let new = prefix.get(segment.told_bytes as usize..).filter(|new| !new.is_empty());
+            if let Some(new) = new {
+                each(&segment.file, segment.told_bytes, new);
+                segment.told_bytes = prefix.len() as u64;
+            }
+        }
+    }
+
+    /// The next event, oldest first.
+    pub fn poll_event(&mut self) -> Option<Joined> {
+        self.events.pop_front()
+    }
+
+    /// Segments that are being joined: description, bytes that have come.
+    pub fn open(&self) -> impl Iterator<Item = (&Arc<File>, u64)> {
+        self.open.iter().map(|it| (&it.file, it.bytes.held_bytes()))
+    }
+
+    /// Chunks that were there already.
+    pub const fn repeats(&self) -> u64 {
+        self.repeats
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A segment of `count` fragments, cut where GPAC cuts it: behind `styp`, then behind each fragment.
+    fn chunks(count: usize, seed: u8) -> Vec<Vec<u8>> {
+        let boxed = |kind: &[u8; 4], length: usize| {
+            let mut out = (length as u32).to_be_bytes().to_vec();
+            out.extend_from_slice(kind);
+            out.resize(length, seed);
+            out
+        };
+        let fragments = (0..count).map(|at| [boxed(b"moof", 40 + at), boxed(b"mdat", 200 + at)].concat());
+        std::iter::once(boxed(b"styp", 24)).chain(fragments).collect()
+    }
+
+    /// The chunks of a segment as objects, from `toi` on.
+    fn objects(name: &str, toi: u128, chunks: &[Vec<u8>], has_last: bool) -> Vec<(File, Vec<u8>)> {
+        let mut offset = 0;
+        let count = chunks.len();
+        let object = |(at, bytes): (usize, &Vec<u8>)| {
+            let flag = if has_last && at + 1 == count { "?isLast" } else { "" };
+            let content_location = format!("{name}{flag}#{offset}");
+            offset += bytes.len();
+            (File { content_location, toi: Toi(toi + at as u128), ..File::default() }, bytes.clone())
+        };
+        chunks.iter().enumerate().map(object).collect()
+    }
+
+    fn complete(joiner: &mut Joiner) -> Vec<(String, Vec<u8>, End)> {
+        std::iter::from_fn(|| joiner.poll_event())
+            .filter_map(|event| match event {
+                Joined::Complete { file, bytes, end } => {
+                    assert_eq!(file.content_length, Some(bytes.len() as u64));
+                    Some((file.content_location.clone(), bytes, end))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_nanos(ms * 1_000_000)
+    }
+
+    #[test]
+    fn a_marked_segment_ends_with_its_last_chunk_in_any_order() {
+        let parts = chunks(4, 1);
+        let mut all = objects("http://h/1.m4s", 1, &parts, true);
+        for _ in 0..2 {
+            let mut joiner = Joiner::default();
+            for (file, bytes) in &all {
+                assert!(joiner.chunk(at(0), file, bytes));
+            }
+            assert_eq!(
+                complete(&mut joiner),
+                [("http://h/1.m4s".to_owned(), parts.concat(), End::LastChunk)]
+            );
+            all.reverse();
+        }
+    }
+
+    #[test]
+    fn an_unmarked_segment_ends_where_the_next_begins_unless_a_chunk_was_lost() {
+        let (first, second) = (chunks(4, 1), chunks(4, 2));
+        for (toi, next) in [(1, 6), (65_531, 1)] {
+            unmarked(&first, &second, toi, next);
+        }
+        // GPAC leaves out 65,535: the number of fragments decides then.
+        let mut joiner = Joiner::default();
+        for (name, toi, is_last) in [("0.m4s", 10, true), ("1.m4s", 65_530, false), ("2.m4s", 1, false)] {
+            for (file, bytes) in objects(name, toi, &first, is_last) {
+                joiner.chunk(at(0), &file, &bytes);
+            }
+        }
+        assert_eq!(complete(&mut joiner).len(), 2);
+    }
+
+    fn unmarked(first: &[Vec<u8>], second: &[Vec<u8>], toi: u128, next: u128) {
+        let one = objects("1.m4s", toi, first, false);
+        for lost in 0..=one.len() {
+            let mut joiner = Joiner::default();
+            for (file, bytes) in one.iter().enumerate().filter(|(at, _)| *at != lost).map(|(_, it)| it) {
+                joiner.chunk(at(0), file, bytes);
+            }
+            for (file, bytes) in &objects("2.m4s", next, second, false)[..1] {
+                joiner.chunk(at(500), file, bytes);
+            }
+            let whole = complete(&mut joiner);
+            let expected = [("1.m4s".to_owned(), first.concat(), End::NextObject)];
+            assert_eq!(whole, if lost == one.len() { &expected[..] } else { &[] }, "lost {lost}");
+            // The lost chunk comes late.
+            if let Some((file, bytes)) = one.get(lost) {
+                joiner.chunk(at(600), file, bytes);
+                assert_eq!(complete(&mut joiner), expected, "late {lost}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_segment_of_a_session_ends_by_its_fragments() {
+        let parts = chunks(4, 3);
+        let run = |count: usize, known: bool| {
+            let mut joiner = Joiner::default();
+            if known {
+                for (file, bytes) in objects("0.m4s", 100, &chunks(4, 2), true) {
+                    joiner.chunk(at(0), &file, &bytes);
+                }
+                assert_eq!(complete(&mut joiner).len(), 1);
+            }
+            for (file, bytes) in &objects("1.m4s", 1, &parts, false)[..count] {
+                joiner.chunk(at(1000), file, bytes);
+            }
+            joiner.handle_timeout(at(1900));
+            assert_eq!(complete(&mut joiner).len(), 0, "it may go on");
+            joiner.handle_timeout(at(3000));
+            let ended = complete(&mut joiner).len();
+            joiner.handle_timeout(at(31_000));
+            let failed = std::iter::from_fn(|| joiner.poll_event()).count();
+            assert_eq!((ended + failed, joiner.open().count()), (1, 0), "nothing is left");
+            ended == 1
+        };
+        assert!(run(5, true), "as many fragments as the one before");
+        assert!(!run(4, true), "one less");
+        assert!(!run(5, false), "nothing to compare with");
+    }
+
+    #[test]
+    fn a_repeated_chunk_is_no_new_segment_and_a_restart_is() {
+        let mut joiner = Joiner::default();
+        let parts = chunks(2, 1);
+        let all = objects("1.m4s", 1, &parts, true);
+        for (file, bytes) in &all {
+            joiner.chunk(at(0), file, bytes);
+        }
+        assert_eq!(complete(&mut joiner).len(), 1);
+        for (file, bytes) in &all {
+            assert!(!joiner.chunk(at(10), file, bytes));
+        }
+        assert_eq!((joiner.open().count(), joiner.repeats()), (0, 3));
+        // The packager begins anew: the same name, other bytes, other TOIs.
+        let again = chunks(2, 9);
+        for (file, bytes) in objects("1.m4s", 500, &again, true) {
+            joiner.chunk(at(20), &file, &bytes);
+        }
+        assert_eq!(complete(&mut joiner)[0].1, again.concat());
+        // And once more in the middle of a segment.
+        for (file, bytes) in &objects("2.m4s", 600, &parts, true)[..2] {
+            joiner.chunk(at(30), file, bytes);
+        }
+        for (file, bytes) in objects("2.m4s", 700, &again, true) {
+            joiner.chunk(at(40), &file, &bytes);
+        }
+        assert_eq!(complete(&mut joiner)[0].1, again.concat());
+    }
+
+    #[test]
+    fn segments_that_never_end_make_room() {
+        let mut joiner = Joiner::default();
+        for number in 0..1000_u128 {
+            let name = format!("http://h/{number}.m4s#5");
+            let file = File { content_location: name, toi: Toi(1 + 2 * number), ..File::default() };
+            joiner.chunk(at(number as u64), &file, &[0; 10]);
+            assert!(joiner.open().count() <= MAX_SEGMENTS);
+        }
+        let failed = std::iter::from_fn(|| joiner.poll_event())
+            .filter(|event| matches!(event, Joined::Failed(_, JoinFailure::Displaced)));
+        assert_eq!(failed.count(), 1000 - MAX_SEGMENTS);
+        let large = vec![0; MAX_JOINING_BYTES as usize / 2 + 1];
+        for number in 0..3_u128 {
+            let name = format!("http://h/large{number}.m4s#5");
+            let file = File { content_location: name, toi: Toi(5000 + number), ..File::default() };
+            joiner.chunk(at(2000 + number as u64), &file, &large);
+        }
+        assert_eq!(joiner.open().count(), 1);
+        // An offset that no segment has.
+        let file = File { content_location: format!("x#{}", u64::MAX), toi: Toi(9), ..File::default() };
+        joiner.chunk(at(3000), &file, &[1]);
+        let failed = std::iter::from_fn(|| joiner.poll_event()).last();
+        assert!(matches!(failed, Some(Joined::Failed(_, JoinFailure::TooLong))));
+        let parts = chunks(3, 4);
+        for (file, bytes) in objects("last.m4s", 90_000, &parts, true) {
+            joiner.chunk(at(4000), &file, &bytes);
+        }
+        assert_eq!(complete(&mut joiner).len(), 1, "the last like the first");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_complete_is_right_whatever_is_lost(lost in proptest::collection::vec(any::<bool>(), 24), marks in any::<[bool; 4]>()) {
+            let segments: Vec<Vec<Vec<u8>>> = (0..4).map(|at| chunks(4, at)).collect();
+            let mut joiner = Joiner::default();
+            let mut number = 0;
+            for (at_segment, parts) in segments.iter().enumerate() {
+                let name = format!("{at_segment}");
+                for (file, bytes) in objects(&name, 1 + 5 * at_segment as u128, parts, marks[at_segment]) {
+                    number += 1;
+                    if !lost[number] {
+                        joiner.chunk(at(number as u64 * 100), &file, &bytes);
+                    }
+                    let mut seen = Vec::new();
+                    joiner.grown(|file, offset, bytes| seen.push((file.content_location.clone(), offset, bytes.to_vec())));
+                    for (name, offset, bytes) in seen {
+                        let whole = segments[name.parse::<usize>().unwrap()].concat();
+                        prop_assert_eq!(&whole[offset as usize..][..bytes.len()], &bytes[..]);
+                    }
+                }
+            }
+            joiner.close();
+            for (name, bytes, _) in complete(&mut joiner) {
+                prop_assert_eq!(bytes, segments[name.parse::<usize>().unwrap()].concat());
+            }
+        }
+    }
+}

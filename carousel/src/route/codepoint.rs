@@ -1,0 +1,78 @@
+//! Codepoints: what kind of object a packet is of (RFC 9223 section 2.1).
+
+use super::Payload;
+
+/// How an object is formatted (`@formatId`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// Its bytes; everything else is in the EFDT.
+    File,
+    /// HTTP header fields, then its bytes.
+    Entity,
+    /// A package of several documents, signed or not.
+    Package,
+}
+
+/// What the codepoint of a packet says of its object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Codepoint {
+    /// How it is formatted.
+    pub format: Format,
+    /// An init segment: it is repeated, and its successor has the same TOI.
+    pub is_init: bool,
+    /// A media segment: it is sent while it is made.
+    pub is_media: bool,
+}
+
+impl Codepoint {
+    /// New init segment; the timeline goes on.
+    pub const INIT_NEW: u8 = 6;
+    /// Init segment that was sent before.
+    pub const INIT_AGAIN: u8 = 7;
+    /// Media segment, file mode.
+    pub const MEDIA_FILE: u8 = 8;
+    /// Unsigned package.
+    pub const PACKAGE: u8 = 3;
+    /// Object of no timeline, file mode.
+    pub const NRT_FILE: u8 = 1;
+
+    /// The meaning of `codepoint` in a channel with these `Payload` elements. `None` if it has none.
+    pub fn of(codepoint: u8, payloads: &[Payload]) -> Option<Self> {
+        let (format, is_init, is_media) = match codepoint {
+            1 => (Format::File, false, false),
+            2 => (Format::Entity, false, false),
+            3 | 4 => (Format::Package, false, false),
+            5..=7 => (Format::File, true, false),
+            8 | 10 => (Format::File, false, true),
+            9 => (Format::Entity, false, true),
+            _ => {
+                let payload = payloads.iter().find(|it| it.codepoint == codepoint)?;
+                let format = match payload.format {
+                    1 => Format::File,
+                    2 => Format::Entity,
+                    3 | 4 => Format::Package,
+                    _ => return None,
+                };
+                (format, false, payload.fragmentation != 0)
+            }
+        };
+        Some(Self { format, is_init, is_media })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codepoints_beyond_ten_are_those_of_the_channel() {
+        let declared = [Payload { codepoint: 130, format: 2, fragmentation: 1, source_payload_id: None }];
+        let entity = Codepoint { format: Format::Entity, is_init: false, is_media: true };
+        assert_eq!(Codepoint::of(130, &declared), Some(entity));
+        assert_eq!(
+            (Codepoint::of(130, &[]), Codepoint::of(0, &declared), Codepoint::of(11, &[])),
+            (None, None, None)
+        );
+        assert!(Codepoint::of(7, &[]).is_some_and(|it| it.is_init));
+    }
+}

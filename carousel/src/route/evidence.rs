@@ -1,0 +1,146 @@
+//! What tells ROUTE from FLUTE.
+//!
+//! The standards say that the two cannot be told apart on the wire, only by `TransportProtocol`; senders do leave
+//! traces, though, and a laboratory without a configuration has nothing else. [`evidence`] collects them, and
+//! [`Recognizer`] decides packet by packet: GPAC puts packets of FLUTE into sessions of ROUTE.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::alc::Packet;
+use crate::lct::ext::het;
+use crate::lct::{Toi, Tsi};
+use crate::limits;
+
+/// A trace that a packet leaves of its protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Evidence {
+    /// EXT_FDT: only FLUTE has it.
+    ExtFdt,
+    /// EXT_FTI with the layout of the codepoint's FEC scheme on an object: FLUTE senders do this.
+    ExtFti,
+    /// EXT_TOL: only ROUTE has it.
+    ExtTol,
+    /// Source packet indicator set: ROUTE demands it, FLUTE senders leave it 0.
+    SourcePacketIndicator,
+    /// 16-bit TSI and TOI: ROUTE demands 32.
+    NarrowIdentifiers,
+    /// Object packets with PSI 0 and without EXT_TOL: weak, but ROUTE senders do not look so.
+    PlainAlc,
+}
+
+impl Evidence {
+    /// Whether it speaks for ROUTE.
+    pub const fn is_route(self) -> bool {
+        matches!(self, Self::ExtTol | Self::SourcePacketIndicator)
+    }
+
+    /// The sentence for a person.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ExtFdt => "EXT_FDT on TOI 0",
+            Self::ExtFti => "EXT_FTI",
+            Self::ExtTol => "EXT_TOL",
+            Self::SourcePacketIndicator => "PSI 10 (source packet indicator)",
+            Self::NarrowIdentifiers => "16-bit TSI and TOI",
+            Self::PlainAlc => "PSI 00 and no EXT_TOL",
+        }
+    }
+}
+
+/// The strongest trace that `packet` leaves.
+pub fn evidence(packet: &Packet<'_>) -> Evidence {
+    if packet.fdt.is_some() && packet.lct.toi == Some(Toi::FDT) {
+        Evidence::ExtFdt
+    } else if packet.extension(het::TOL_24).is_some() || packet.extension(het::TOL_48).is_some() {
+        Evidence::ExtTol
+    } else if packet.lct.psi & 2 != 0 {
+        Evidence::SourcePacketIndicator
+    } else if packet.fti.is_some() {
+        Evidence::ExtFti
+    } else if packet.lct.widths.half_word {
+        Evidence::NarrowIdentifiers
+    } else {
+        Evidence::PlainAlc
+    }
+}
+
+limits! {
+    /// Sessions whose packets are remembered as those of FLUTE or ROUTE.
+    const MAX_RECOGNIZED: usize = 4_096, "sessions" {
+        why: "Eight times the sessions that are received; an entry takes 100 bytes.",
+        full: "Packets of further sessions are told by their source packet indicator alone.",
+        free: "When the receiver ends.",
+        test: "sessions_beyond_the_limit_are_told_by_each_packet",
+    }
+}
+
+/// Tells packets of ROUTE from those of FLUTE where nothing declares the protocol.
+#[derive(Debug, Default)]
+pub struct Recognizer {
+    /// Sessions of FLUTE whose senders set the source packet indicator, which only ROUTE demands.
+    seen: HashSet<(IpAddr, SocketAddr, Tsi)>,
+}
+
+impl Recognizer {
+    /// Whether a packet is one of ROUTE: it has the source packet indicator, and its session is none of FLUTE whose sender
+    /// sets that too. Repair packets of ROUTE look like those of FLUTE; only a description tells.
+    #[inline]
+    pub fn is_route(&mut self, source: IpAddr, destination: SocketAddr, packet: &Packet<'_>) -> bool {
+        if packet.lct.psi & 2 == 0 {
+            return false;
+        }
+        let key = (source, destination, packet.lct.tsi.unwrap_or_default());
+        let is_flute = packet.fdt.is_some() && packet.lct.toi == Some(Toi::FDT);
+        if is_flute && self.seen.len() < MAX_RECOGNIZED {
+            self.seen.insert(key);
+        }
+        !is_flute && !self.seen.contains(&key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lct::LctHeader;
+    use crate::lct::ext::Fdt;
+
+    fn packet(tsi: u64, toi: u128, psi: u8, has_fdt: bool) -> Vec<u8> {
+        let (mut extensions, mut out) = (Vec::new(), Vec::new());
+        if has_fdt {
+            Fdt { version: 1, instance_id: 1 }.write(&mut extensions);
+        }
+        let header = LctHeader { psi, extensions: &extensions, ..LctHeader::new(Tsi(tsi), Toi(toi)) };
+        header.write(&mut out).unwrap();
+        out.extend_from_slice(&[0; 20]);
+        out
+    }
+
+    #[test]
+    fn each_packet_is_told_by_itself_unless_its_session_has_fdt_instances() {
+        let (source, group) = ("10.0.0.1".parse().unwrap(), "239.0.0.1:6000".parse().unwrap());
+        let mut recognizer = Recognizer::default();
+        let mut is_route = |tsi, toi, psi, has_fdt| {
+            let bytes = packet(tsi, toi, psi, has_fdt);
+            recognizer.is_route(source, group, &Packet::parse(&bytes).unwrap())
+        };
+        assert!(is_route(10, 1, 2, false));
+        // GPAC: FDT Instances without the indicator between packets of ROUTE.
+        assert!(!is_route(10, 0, 0, true));
+        assert!(is_route(10, 2, 2, false));
+        // A sender of FLUTE that sets it.
+        assert!(!is_route(11, 0, 2, true) && !is_route(11, 1, 2, false) && is_route(12, 1, 2, false));
+    }
+
+    #[test]
+    fn sessions_beyond_the_limit_are_told_by_each_packet() {
+        let (source, group) = ("10.0.0.1".parse().unwrap(), "239.0.0.1:6000".parse().unwrap());
+        let mut recognizer = Recognizer::default();
+        for tsi in 0..MAX_RECOGNIZED as u64 + 10 {
+            let (fdt, object) = (packet(tsi, 0, 2, true), packet(tsi, 1, 2, false));
+            assert!(!recognizer.is_route(source, group, &Packet::parse(&fdt).unwrap()));
+            let is_route = recognizer.is_route(source, group, &Packet::parse(&object).unwrap());
+            assert_eq!(is_route, tsi >= MAX_RECOGNIZED as u64);
+        }
+    }
+}

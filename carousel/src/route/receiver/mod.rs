@@ -1,0 +1,979 @@
+//! Reassembly of one ROUTE session: packets in, named objects out, whole or while they grow.
+//!
+//! ```text
+//!                first packet         name known             length known, all bytes there
+//!  (unknown) ─────────────────▶ open ────────────▶ Begun ─────────────────────────────────▶ Complete
+//!                                 │                  │ grown()        or guessed: see below
+//!                                 └──────────────────┴──▶ Failed: silence, no name, no room, begun anew
+//! ```
+//!
+//! Senders leave out the length of a live object when they learn of its end too late. A media segment in file mode has then
+//! ended when the channel's next segment begins, or nothing has come for [`END_SILENCE`], if nothing is missing, its boxes
+//! end, and it has as many movie fragments as those before it.
+//!
+//! Objects come again and again under the same TOI, init segments with other bytes at times. So each repeat is received, and
+//! dropped when it proves to be the same.
+
+mod object;
+mod repair;
+#[cfg(test)]
+mod tests;
+mod verdict;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::package::{parts, unpack};
+use super::stsid::MAX_CHANNELS;
+use super::{
+    Codepoint, FileTemplate, Format, Payload, RepairFlow, RouteSession, SIGNALLING_TSI, STSID_TYPE,
+    SourceFlow, Stsid, unchunk,
+};
+use crate::alc::Packet;
+use crate::bytes::Reader;
+use crate::flute::File;
+use crate::growing::{BytesDrop, End, FragmentCount};
+use crate::lct::Toi;
+use crate::lct::ext::{Extensions, het, parse_tol};
+use crate::limits;
+use crate::mabr::ChunkName;
+use crate::time::Instant;
+
+use object::{Object, fingerprint};
+pub use repair::RepairJob;
+pub use verdict::{RouteDrop, RouteFailure, RouteStats, Verdict};
+
+limits! {
+    /// Objects of one channel that are open at a time.
+    const MAX_OPEN: usize = 64, "objects" {
+        why: "A channel sends one segment after the other; applications interleave a handful of files.",
+        full: "The object that was heard longest ago is given up as `displaced`.",
+        free: "When an object is complete or given up.",
+        test: "floods_of_objects_channels_and_events_are_bounded",
+    }
+
+    /// Bytes of all open objects of one session.
+    const MAX_SESSION_BYTES: u64 = 128 << 20, "bytes" {
+        why: "Ten representations with two segments of ten seconds at 5 Mbit/s each.",
+        full: "The object that was heard longest ago is given up as `displaced`.",
+        free: "When an object is complete or given up.",
+        test: "floods_of_objects_channels_and_events_are_bounded",
+    }
+
+    /// Complete objects of one channel that are remembered, to recognise repeats.
+    const MAX_DONE: usize = 1_024, "objects" {
+        why: "Half an hour of segments of two seconds; an entry takes 60 bytes.",
+        full: "The oldest is forgotten: its repeat counts as a new object.",
+        free: "When a further object is complete.",
+        test: "a_repeat_is_received_and_dropped_and_other_bytes_are_a_new_object",
+    }
+
+    /// Events that have not been polled.
+    const MAX_EVENTS: usize = 4_096, "events" {
+        why: "Callers poll after every batch of packets.",
+        full: "Packets are dropped as `events_full`.",
+        free: "When events are polled.",
+        test: "floods_of_objects_channels_and_events_are_bounded",
+    }
+
+    /// Names that FDT Instances of FLUTE have given to the objects of one channel.
+    const MAX_FLUTE_NAMES: usize = 1_024, "names" {
+        why: "GPAC sends one for each chunk, some 50 a second at most, just before the chunk.",
+        full: "The oldest is forgotten.",
+        free: "When a newer name comes.",
+        test: "names_of_flute_go_before_the_template",
+    }
+
+    /// Documents of signalling packages that are remembered, to recognise repeats.
+    const MAX_DOCUMENTS: usize = 128, "documents" {
+        why: "A package has up to 64 parts.",
+        full: "All are forgotten: repeats are told once more.",
+        free: "At once.",
+        test: "documents_are_told_when_they_change",
+    }
+
+    /// Silence after which a media object without a mark of its end is over.
+    const END_SILENCE: Duration = Duration::from_secs(2), "s" {
+        why: "Chunks come every 0.1 to 1 s.",
+        full: "The object is complete if it has as many fragments as those before it.",
+        free: "Holds for one object.",
+        test: "the_last_segment_ends_by_its_fragments_or_fails",
+    }
+
+    /// Silence after which an incomplete object that is carouselled is given up.
+    const MAX_OBJECT_SILENCE: Duration = Duration::from_secs(600), "s" {
+        why: "Carousels of applications come round within minutes.",
+        full: "The object is given up as `incomplete`.",
+        free: "At once.",
+        test: "the_last_segment_ends_by_its_fragments_or_fails",
+    }
+}
+
+/// Length from which on repeats of a complete object are not received again.
+const LONG_BYTES: u64 = 1 << 20;
+
+/// Options of a receiver.
+#[derive(Debug, Clone, Copy)]
+pub struct ReceiverConfig {
+    /// Silence after which an incomplete media object is given up; at least as long as repair symbols come behind it.
+    pub reception_timeout: Duration,
+    /// How long an object without a name is kept after its last packet.
+    pub unnamed_timeout: Duration,
+}
+
+impl Default for ReceiverConfig {
+    fn default() -> Self {
+        Self { reception_timeout: Duration::from_secs(3), unnamed_timeout: Duration::from_secs(30) }
+    }
+}
+
+/// What happened, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A media object with a name has begun: [`Receiver::grown`] gives its bytes.
+    Begun {
+        /// Its channel.
+        tsi: u64,
+        /// Its description; its length is not known, or not told.
+        file: Arc<File>,
+    },
+    /// An object is complete.
+    Complete {
+        /// Its channel.
+        tsi: u64,
+        /// Its description, with its length.
+        file: Arc<File>,
+        /// Its bytes.
+        bytes: Vec<u8>,
+        /// What told its end.
+        end: End,
+        /// Whether it is an init segment.
+        is_init: bool,
+    },
+    /// A document of a signalling package is new, or other than before.
+    Document {
+        /// Its name and type.
+        file: Arc<File>,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+    /// A signalling package came that is not the same as the last one with its TOI.
+    Package {
+        /// Its TOI.
+        toi: Toi,
+        /// As it was sent, compressed or not.
+        bytes: Vec<u8>,
+    },
+    /// The S-TSID names sessions of other addresses.
+    Elsewhere(Vec<RouteSession>),
+    /// A source block can be brought back: see [`Receiver::repair_job`].
+    BlockReady {
+        /// The channel of the object.
+        tsi: u64,
+        /// The object.
+        toi: Toi,
+        /// The block.
+        sbn: u32,
+    },
+    /// An object was given up.
+    Failed {
+        /// Its channel.
+        tsi: u64,
+        /// Its TOI.
+        toi: Toi,
+        /// Its description, if it had one.
+        file: Option<Arc<File>>,
+        /// Why.
+        why: RouteFailure,
+    },
+    /// The sender set the A flag.
+    SessionClosed,
+}
+
+/// A channel as it is now, for reports.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChannelState {
+    /// Its TSI.
+    pub tsi: u64,
+    /// Packets.
+    pub packets: u64,
+    /// UDP payload bytes.
+    pub bytes: u64,
+    /// Complete objects, without repeats.
+    pub complete: u64,
+    /// Those of them whose end was guessed.
+    pub guessed: u64,
+    /// Objects given up.
+    pub failed: u64,
+    /// Objects that are open.
+    pub open: usize,
+    /// How its objects are named, if the S-TSID says so.
+    pub template: Option<String>,
+    /// Its representation.
+    pub representation: Option<String>,
+    /// TSIs whose objects its repair symbols protect.
+    pub protects: Vec<u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Done {
+    length: u64,
+    fingerprint: u64,
+}
+
+#[derive(Debug, Default)]
+struct Channel {
+    source: Option<SourceFlow>,
+    template: Option<FileTemplate>,
+    repair: Option<RepairFlow>,
+    /// Names from FDT Instances of FLUTE, oldest first.
+    flute_names: VecDeque<Arc<File>>,
+    objects: Vec<Object>,
+    current: usize,
+    done: HashMap<Toi, Done>,
+    done_order: VecDeque<Toi>,
+    fragments: FragmentCount,
+    state: ChannelState,
+}
+
+impl Channel {
+    /// The description of an object, if the S-TSID names it.
+    fn describe(&self, toi: Toi, codepoint: Codepoint) -> Option<Arc<File>> {
+        let flow = self.source.as_ref()?;
+        if let Some(file) = flow.files.iter().find(|file| file.toi == toi) {
+            return Some(Arc::new(file.clone()));
+        }
+        if let Some(file) = self.flute_names.iter().rev().find(|file| file.toi == toi) {
+            return Some(Arc::clone(file));
+        }
+        if !self.flute_names.is_empty() {
+            return None;
+        }
+        // Init segments are listed: a template that takes their TOI for a number makes a wrong name.
+        let template = self.template.as_ref().filter(|_| !codepoint.is_init)?;
+        Some(Arc::new(File { content_location: template.name(toi), toi, ..File::default() }))
+    }
+
+    /// The name of a complete object that is the first chunk of a segment: GPAC names only those behind it.
+    fn first_chunk(&self, object: &Object) -> Option<Arc<File>> {
+        let next = self.flute_names.iter().rev().find(|file| file.toi.0 == object.toi.0 + 1)?;
+        let name = ChunkName::split(&next.content_location)?;
+        let content_location = format!("{}#0", name.object);
+        (name.offset == object.bytes.end() && name.offset > 0)
+            .then(|| Arc::new(File { content_location, toi: object.toi, ..File::default() }))
+    }
+
+    fn payloads(&self) -> &[Payload] {
+        self.source.as_ref().map_or(&[], |flow| &flow.payloads)
+    }
+
+    fn remember(&mut self, toi: Toi, done: Done) {
+        if self.done.insert(toi, done).is_none() {
+            self.done_order.push_back(toi);
+            if self.done_order.len() > MAX_DONE
+                && let Some(oldest) = self.done_order.pop_front()
+            {
+                self.done.remove(&oldest);
+            }
+        }
+    }
+}
+
+/// The state machine of one session. See the module head.
+#[derive(Debug)]
+pub struct Receiver {
+    config: ReceiverConfig,
+    destination: SocketAddr,
+    channels: BTreeMap<u64, Channel>,
+    /// Fingerprints of documents by name.
+    documents: HashMap<String, u64>,
+    events: VecDeque<Event>,
+    stats: RouteStats,
+    last_heard: Instant,
+    is_closed: bool,
+    open_bytes: u64,
+}
+
+impl Receiver {
+    /// A receiver that has seen nothing, of the session sent to `destination`.
+    pub fn new(config: ReceiverConfig, destination: SocketAddr) -> Self {
+        Self {
+            config,
+            destination,
+            channels: BTreeMap::new(),
+            documents: HashMap::new(),
+            events: VecDeque::new(),
+            stats: RouteStats::default(),
+            last_heard: Instant::from_nanos(0),
+            is_closed: false,
+            open_bytes: 0,
+        }
+    }
+
+    /// Takes one packet. `datagram_bytes` is the length of the UDP payload. Poll events after every batch.
+    pub fn handle_packet(&mut self, now: Instant, packet: &Packet<'_>, datagram_bytes: usize) -> Verdict {
+        self.last_heard = now;
+        self.stats.packets += 1;
+        self.stats.bytes += datagram_bytes as u64;
+        let verdict = self.dispatch(now, packet, datagram_bytes).unwrap_or_else(Verdict::Dropped);
+        match verdict {
+            Verdict::Stored => self.stats.stored += 1,
+            Verdict::Repair => self.stats.repair += 1,
+            Verdict::Control => self.stats.control += 1,
+            Verdict::Dropped(reason) => self.stats.dropped[reason as usize] += 1,
+        }
+        verdict
+    }
+
+    fn dispatch(
+        &mut self,
+        now: Instant,
+        packet: &Packet<'_>,
+        datagram_bytes: usize,
+    ) -> Result<Verdict, RouteDrop> {
+        let tsi = packet.lct.tsi.ok_or(RouteDrop::Malformed)?.0;
+        if self.events.len() >= MAX_EVENTS {
+            return Err(RouteDrop::EventsFull);
+        }
+        if !self.channels.contains_key(&tsi) && self.channels.len() >= MAX_CHANNELS {
+            return Err(RouteDrop::TooManyChannels);
+        }
+        let channel = self.channels.entry(tsi).or_default();
+        channel.state.packets += 1;
+        channel.state.bytes += datagram_bytes as u64;
+        if packet.lct.close_session && !self.is_closed {
+            self.is_closed = true;
+            self.events.push_back(Event::SessionClosed);
+        }
+        let Some(toi) = packet.lct.toi.filter(|_| !packet.body.is_empty()) else {
+            return Ok(Verdict::Control);
+        };
+        let length = length_of(packet)?;
+        if packet.lct.psi & 2 == 0 {
+            return self.repair_packet(now, tsi, toi, packet, length);
+        }
+        let mut reader = Reader::new(packet.body);
+        let offset = u64::from(reader.u32("start_offset").map_err(|_| RouteDrop::Malformed)?);
+        let payload = reader.rest();
+        let length = match length {
+            Some(length) => Some((length, End::Length)),
+            None if packet.lct.close_object => Some((offset + payload.len() as u64, End::CloseObject)),
+            None => None,
+        };
+        let at = self.locate(now, tsi, toi, packet.lct.codepoint, length)?;
+        match self.place(tsi, at, offset, payload, length) {
+            Ok(()) => {}
+            // Not the same object: the sender has begun anew.
+            Err(BytesDrop::Contradiction) => {
+                let file = self.remove(tsi, at).and_then(|object| object.file.filter(|_| object.is_begun));
+                if file.is_some() {
+                    self.failed(tsi, toi, file, RouteFailure::Replaced);
+                }
+                let at = self.locate(now, tsi, toi, packet.lct.codepoint, length)?;
+                self.place(tsi, at, offset, payload, length).map_err(RouteDrop::of)?;
+                self.advance(now, tsi, at);
+                return Ok(Verdict::Stored);
+            }
+            Err(BytesDrop::TooLong) => {
+                let file = self.remove(tsi, at).and_then(|object| object.file);
+                self.done_with(tsi, toi, Done { length: u64::MAX, fingerprint: 0 });
+                self.failed(tsi, toi, file, RouteFailure::TooLong);
+                return Err(RouteDrop::TooLong);
+            }
+            Err(drop) => {
+                // It may have told the length.
+                self.advance(now, tsi, at);
+                return Err(RouteDrop::of(drop));
+            }
+        }
+        self.advance(now, tsi, at);
+        Ok(Verdict::Stored)
+    }
+
+    /// The place of an object in its channel, which is opened if it is not.
+    fn locate(
+        &mut self,
+        now: Instant,
+        tsi: u64,
+        toi: Toi,
+        codepoint: u8,
+        length: Option<(u64, End)>,
+    ) -> Result<usize, RouteDrop> {
+        let channel = self.channels.get_mut(&tsi).ok_or(RouteDrop::TooManyChannels)?;
+        if channel.objects.get(channel.current).is_some_and(|object| object.toi == toi) {
+            return Ok(channel.current);
+        }
+        if let Some(at) = channel.objects.iter().position(|object| object.toi == toi) {
+            channel.current = at;
+            return Ok(at);
+        }
+        let mut codepoint = Codepoint::of(codepoint, channel.payloads()).ok_or(RouteDrop::Codepoint)?;
+        if tsi == SIGNALLING_TSI {
+            codepoint.format = Format::Package;
+        }
+        let done = channel.done.get(&toi);
+        if done.is_some_and(|done| {
+            done.length >= LONG_BYTES && length.is_none_or(|(length, _)| length == done.length)
+        }) {
+            return Err(RouteDrop::Repeat);
+        }
+        let mut object = Object::new(toi, codepoint, done.is_some(), now);
+        if codepoint.format == Format::File {
+            object.file = channel.describe(toi, codepoint);
+        }
+        if codepoint.is_media && !object.is_again {
+            for other in channel.objects.iter_mut().filter(|it| it.codepoint.is_media) {
+                other.next_has_begun = true;
+            }
+        }
+        if channel.objects.len() >= MAX_OPEN {
+            let oldest = channel.objects.iter().enumerate().min_by_key(|(_, it)| it.heard).map(|(at, _)| at);
+            if let Some(at) = oldest {
+                self.give_up(tsi, at, RouteFailure::Displaced);
+            }
+        }
+        self.guess_ends(tsi, |object| object.next_has_begun, End::NextObject);
+        let channel = self.channels.get_mut(&tsi).ok_or(RouteDrop::TooManyChannels)?;
+        channel.current = channel.objects.len();
+        channel.objects.push(object);
+        Ok(channel.current)
+    }
+
+    fn place(
+        &mut self,
+        tsi: u64,
+        at: usize,
+        offset: u64,
+        payload: &[u8],
+        length: Option<(u64, End)>,
+    ) -> Result<(), BytesDrop> {
+        let Some(object) = self.channels.get_mut(&tsi).and_then(|it| it.objects.get_mut(at)) else {
+            return Ok(());
+        };
+        object.heard = self.last_heard;
+        if let Some((length, end)) = length {
+            object.bytes.set_length(length)?;
+            object.end.get_or_insert(end);
+        }
+        if payload.is_empty() {
+            return Ok(());
+        }
+        let before = object.bytes.held_bytes();
+        object.bytes.insert(offset, payload)?;
+        self.open_bytes += object.bytes.held_bytes() - before;
+        Ok(())
+    }
+
+    /// Looks at what an object has come to.
+    fn advance(&mut self, now: Instant, tsi: u64, at: usize) {
+        let Some(object) = self.channels.get_mut(&tsi).and_then(|it| it.objects.get_mut(at)) else { return };
+        object.read_entity();
+        if object.bytes.is_complete() {
+            self.complete(tsi, at, None);
+        } else {
+            self.begin(tsi, at);
+            self.look_at_repair(tsi, at);
+            if self.channels.get(&tsi).and_then(|it| it.objects.get(at)).is_some_and(|it| it.next_has_begun) {
+                self.guess_ends(tsi, |object| object.next_has_begun, End::NextObject);
+            }
+        }
+        if self.open_bytes > MAX_SESSION_BYTES {
+            self.make_room();
+        }
+        let _ = now;
+    }
+
+    /// Tells that an object has begun, once.
+    fn begin(&mut self, tsi: u64, at: usize) {
+        let Some(object) = self.channels.get_mut(&tsi).and_then(|it| it.objects.get_mut(at)) else { return };
+        let is_shown = object.codepoint.is_media && !object.is_again && object.body_at().is_some();
+        if let Some(file) = object.file.clone().filter(|_| is_shown && !object.is_begun) {
+            object.is_begun = true;
+            self.events.push_back(Event::Begun { tsi, file });
+        }
+    }
+
+    /// Ends objects whose end nobody has marked, as far as that can be told.
+    fn guess_ends(&mut self, tsi: u64, is_due: impl Fn(&Object) -> bool, end: End) {
+        let Some(channel) = self.channels.get(&tsi) else { return };
+        let expected = channel.fragments.expected();
+        let is_over = |object: &Object| {
+            is_due(object) && expected.is_some() && object.boxes().map(|it| it.fragments) == expected
+        };
+        while let Some(at) =
+            self.channels.get(&tsi).and_then(|channel| channel.objects.iter().position(is_over))
+        {
+            self.complete(tsi, at, Some(end));
+        }
+    }
+
+    /// All bytes of an object are there. Without a name it waits for one.
+    fn complete(&mut self, tsi: u64, at: usize, guessed: Option<End>) {
+        let Some(channel) = self.channels.get_mut(&tsi) else { return };
+        let Some(object) = channel.objects.get_mut(at) else { return };
+        let is_package = object.codepoint.format == Format::Package;
+        if let Some(end) = guessed {
+            object.end = Some(end);
+            let length = object.bytes.end();
+            if object.bytes.set_length(length).is_err() {
+                return;
+            }
+        } else if let Some(boxes) = crate::growing::Boxes::read(object.bytes.prefix())
+            && object.codepoint.is_media
+            && boxes.may_end()
+        {
+            channel.fragments.learn(boxes.fragments);
+        }
+        if object.file.is_none() && !is_package {
+            if object.codepoint.format == Format::Entity {
+                self.give_up(tsi, at, RouteFailure::BadEntity);
+            }
+            return;
+        }
+        let Some(object) = self.remove(tsi, at) else { return };
+        let (toi, end, codepoint, entity) =
+            (object.toi, object.end.unwrap_or(End::Length), object.codepoint, object.entity);
+        let file = object.file.clone();
+        let sent = object.bytes.into_prefix();
+        let done = Done { length: sent.len() as u64, fingerprint: fingerprint(&sent) };
+        let before = self.channels.get(&tsi).and_then(|it| it.done.get(&toi)).copied();
+        self.done_with(tsi, toi, done);
+        if before.is_some_and(|it| it.fingerprint == done.fingerprint && it.length == done.length) {
+            self.stats.repeats += 1;
+            return;
+        }
+        if is_package {
+            self.package(tsi, toi, sent, end);
+            return;
+        }
+        let Some(file) = file else { return };
+        let (mut file, mut bytes) = ((*file).clone(), sent);
+        if let Some((body_at, is_chunked)) = entity {
+            bytes.drain(..(body_at as usize).min(bytes.len()));
+            if is_chunked {
+                let Some((body, digest)) = unchunk(&bytes) else {
+                    return self.failed(tsi, toi, Some(Arc::new(file)), RouteFailure::BadEntity);
+                };
+                bytes = body;
+                file.repr_digest = digest.or(file.repr_digest);
+            }
+        }
+        // A description that gives another length is of another version.
+        file.transfer_length = Some(bytes.len() as u64);
+        if file.encoding == crate::flute::Encoding::Identity {
+            file.content_length = file.transfer_length;
+        }
+        self.count_complete(tsi, end);
+        let is_init = codepoint.is_init;
+        self.events.push_back(Event::Complete { tsi, file: Arc::new(file), bytes, end, is_init });
+    }
+
+    fn count_complete(&mut self, tsi: u64, end: End) {
+        self.stats.complete[end as usize] += 1;
+        if let Some(channel) = self.channels.get_mut(&tsi) {
+            channel.state.complete += 1;
+            channel.state.guessed += u64::from(end.is_guessed());
+        }
+    }
+
+    fn done_with(&mut self, tsi: u64, toi: Toi, done: Done) {
+        if let Some(channel) = self.channels.get_mut(&tsi) {
+            // A newer object of a TOI takes the place of the older.
+            channel.remember(toi, done);
+        }
+    }
+
+    /// A signalling package is complete.
+    fn package(&mut self, tsi: u64, toi: Toi, sent: Vec<u8>, end: End) {
+        let Some((bytes, parts)) = unpack(&sent).and_then(|bytes| {
+            let parts = parts(&bytes)?;
+            Some((bytes, parts))
+        }) else {
+            return self.failed(tsi, toi, None, RouteFailure::BadSignalling);
+        };
+        self.stats.packages += 1;
+        self.count_complete(tsi, end);
+        self.events.push_back(Event::Package { toi, bytes: sent });
+        for part in parts {
+            let Some(body) = bytes.get(part.body) else { continue };
+            let is_stsid = part.content_type == STSID_TYPE
+                || (part.content_type.is_empty() && body.windows(7).take(1_000).any(|it| it == b"S-TSID "));
+            if self.documents.len() >= MAX_DOCUMENTS {
+                self.documents.clear();
+            }
+            let name = format!("{} {}", part.content_type, part.location);
+            let print = fingerprint(body);
+            if self.documents.insert(name, print) == Some(print) {
+                continue;
+            }
+            if is_stsid && tsi == SIGNALLING_TSI {
+                match Stsid::parse(body) {
+                    Ok(stsid) => self.described(stsid),
+                    Err(_) => self.failed(tsi, toi, None, RouteFailure::BadSignalling),
+                }
+            }
+            let length = Some(body.len() as u64);
+            let file = File {
+                content_location: part.location,
+                content_type: Some(part.content_type).filter(|it| !it.is_empty()),
+                toi,
+                content_length: length,
+                transfer_length: length,
+                ..File::default()
+            };
+            self.events.push_back(Event::Document { file: Arc::new(file), bytes: body.to_vec() });
+        }
+    }
+
+    /// Takes over an S-TSID: the channels of this session are described anew, others are told.
+    fn described(&mut self, stsid: Stsid) {
+        self.stats.left_out += stsid.left_out;
+        let mut elsewhere = Vec::new();
+        for session in stsid.sessions {
+            let is_here = session.group.is_none_or(|group| group == self.destination.ip())
+                && session.port.is_none_or(|port| port == self.destination.port());
+            if !is_here {
+                elsewhere.push(session);
+                continue;
+            }
+            for described in session.channels {
+                let tsi = described.tsi;
+                // Signalling does not describe itself, and repair symbols do not protect themselves.
+                let is_loop = tsi == SIGNALLING_TSI
+                    || described
+                        .repair
+                        .as_ref()
+                        .is_some_and(|it| it.protected.iter().any(|of| of.tsi == tsi));
+                if is_loop || (!self.channels.contains_key(&tsi) && self.channels.len() >= MAX_CHANNELS) {
+                    self.stats.left_out += 1;
+                    continue;
+                }
+                let channel = self.channels.entry(tsi).or_default();
+                let template = described.source.as_ref().and_then(|it| it.template.as_deref());
+                channel.template = template.and_then(FileTemplate::parse);
+                if template.is_some() && channel.template.is_none() {
+                    self.stats.left_out += 1;
+                }
+                channel.source = described.source;
+                channel.repair = described.repair;
+                self.name_open_objects(tsi);
+            }
+        }
+        if !elsewhere.is_empty() {
+            self.events.push_back(Event::Elsewhere(elsewhere));
+        }
+    }
+
+    /// Objects that came before their description get their names.
+    fn name_open_objects(&mut self, tsi: u64) {
+        let Some(channel) = self.channels.get_mut(&tsi) else { return };
+        for at in 0..channel.objects.len() {
+            let named =
+                channel.objects.get(at).filter(|it| it.file.is_none() && it.codepoint.format == Format::File);
+            let file = named.and_then(|it| {
+                channel
+                    .describe(it.toi, it.codepoint)
+                    .or_else(|| channel.first_chunk(it).filter(|_| it.bytes.is_complete()))
+            });
+            if let Some(object) = channel.objects.get_mut(at).filter(|_| file.is_some()) {
+                object.file = file;
+            }
+        }
+        let mut at = 0;
+        while let Some(object) = self.channels.get(&tsi).and_then(|it| it.objects.get(at)) {
+            let before = self.channels.get(&tsi).map_or(0, |it| it.objects.len());
+            if object.bytes.is_complete() {
+                self.complete(tsi, at, None);
+            } else {
+                self.begin(tsi, at);
+            }
+            let after = self.channels.get(&tsi).map_or(0, |it| it.objects.len());
+            at += usize::from(after == before);
+        }
+    }
+
+    /// An FDT Instance of FLUTE in this channel names objects. GPAC sends those of chunked sessions so, while its file template
+    /// takes the number of a chunk for that of a segment: from now on the template makes no names.
+    pub fn name_by_flute(&mut self, tsi: u64, files: &[Arc<File>]) {
+        let Some(channel) = self.channels.get_mut(&tsi).filter(|_| !files.is_empty()) else { return };
+        for file in files {
+            if channel.flute_names.len() >= MAX_FLUTE_NAMES {
+                channel.flute_names.pop_front();
+            }
+            channel.flute_names.push_back(Arc::clone(file));
+        }
+        self.name_open_objects(tsi);
+    }
+
+    fn repair_packet(
+        &mut self,
+        now: Instant,
+        tsi: u64,
+        toi: Toi,
+        packet: &Packet<'_>,
+        length: Option<u64>,
+    ) -> Result<Verdict, RouteDrop> {
+        let flow =
+            self.channels.get(&tsi).and_then(|it| it.repair.as_ref()).ok_or(RouteDrop::UnknownRepair)?;
+        // Symbols of several objects together are not decoded.
+        let ([protected], Some(oti)) = (flow.protected.as_slice(), flow.oti) else {
+            return Err(RouteDrop::UnknownRepair);
+        };
+        let of = protected.tsi;
+        let source_toi = protected.source_toi(toi).ok_or(RouteDrop::UnknownRepair)?;
+        let channel = self.channels.get(&of).ok_or(RouteDrop::UnknownRepair)?;
+        let is_open = channel.objects.iter().any(|it| it.toi == source_toi);
+        if !is_open && channel.done.contains_key(&source_toi) {
+            return Err(RouteDrop::RepairNotNeeded);
+        }
+        // Of an object of which nothing has come, all that is known is that it is protected.
+        let is_listed =
+            channel.source.as_ref().is_some_and(|it| it.files.iter().any(|file| file.toi == source_toi));
+        let codepoint = if is_listed { Codepoint::INIT_AGAIN } else { Codepoint::MEDIA_FILE };
+        let at = self.locate(now, of, source_toi, codepoint, length.map(|it| (it, End::Length)))?;
+        let Some(object) = self.channels.get_mut(&of).and_then(|it| it.objects.get_mut(at)) else {
+            return Err(RouteDrop::UnknownRepair);
+        };
+        object.heard = now;
+        if let Some(length) = length.filter(|_| object.bytes.length().is_none()) {
+            object.bytes.set_length(length).map_err(|_| RouteDrop::Malformed)?;
+            object.end.get_or_insert(End::Length);
+        }
+        let before = object.repair.held_bytes();
+        object.repair.take(&oti, packet.body, &object.bytes, object.bytes.length())?;
+        self.open_bytes += object.repair.held_bytes() - before;
+        self.look_at_repair(of, at);
+        if self.open_bytes > MAX_SESSION_BYTES {
+            self.make_room();
+        }
+        Ok(Verdict::Repair)
+    }
+
+    /// The repair flow of a channel's objects.
+    fn oti_of(&self, tsi: u64) -> Option<crate::fec::Oti> {
+        let flows = self.channels.values().filter_map(|it| it.repair.as_ref());
+        flows
+            .filter(|flow| matches!(flow.protected.as_slice(), [of] if of.tsi == tsi))
+            .find_map(|flow| flow.oti)
+    }
+
+    fn look_at_repair(&mut self, tsi: u64, at: usize) {
+        let has_repair = |it: &Object| !it.repair.is_empty() && it.bytes.length().is_some();
+        if !self.channels.get(&tsi).and_then(|it| it.objects.get(at)).is_some_and(has_repair) {
+            return;
+        }
+        let Some(oti) = self.oti_of(tsi) else { return };
+        let Some(object) = self.channels.get_mut(&tsi).and_then(|it| it.objects.get_mut(at)) else { return };
+        if let Some(sbn) = object.repair.ready(&oti, &object.bytes) {
+            self.events.push_back(Event::BlockReady { tsi, toi: object.toi, sbn });
+        }
+    }
+
+    /// What is to be done for a block that [`Event::BlockReady`] has named. `None` if its object is no longer open.
+    pub fn repair_job(&self, tsi: u64, toi: Toi, sbn: u32) -> Option<RepairJob> {
+        let object = self.channels.get(&tsi)?.objects.iter().find(|it| it.toi == toi)?;
+        object.repair.job(&self.oti_of(tsi)?, &object.bytes, sbn)
+    }
+
+    /// What became of a [`RepairJob`].
+    pub fn repaired(&mut self, now: Instant, tsi: u64, toi: Toi, sbn: u32, lost: Option<&[(u64, Vec<u8>)]>) {
+        let Some(at) = self.channels.get(&tsi).and_then(|it| it.objects.iter().position(|it| it.toi == toi))
+        else {
+            return;
+        };
+        let Some(object) = self.channels.get_mut(&tsi).and_then(|it| it.objects.get_mut(at)) else { return };
+        let Some(lost) = lost else {
+            self.stats.recovery_failed += 1;
+            object.repair.failed(sbn);
+            return;
+        };
+        for (offset, bytes) in lost {
+            let before = object.bytes.held_bytes();
+            // Bytes that came meanwhile are those of the symbol, or the symbol was wrong.
+            if object.bytes.insert(*offset, bytes).is_err() {
+                continue;
+            }
+            let new = object.bytes.held_bytes() - before;
+            self.stats.recovered_bytes += new;
+            self.open_bytes += new;
+        }
+        self.open_bytes = self.open_bytes.saturating_sub(object.repair.held_bytes());
+        object.repair.forget(sbn);
+        self.open_bytes += object.repair.held_bytes();
+        self.advance(now, tsi, at);
+    }
+
+    /// Looks at what time has done; call it about once a second.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let tsis: Vec<u64> = self.channels.keys().copied().collect();
+        for tsi in tsis {
+            self.guess_ends(tsi, |object| now.since(object.heard) >= END_SILENCE, End::Silence);
+            let config = self.config;
+            let is_over = |object: &Object| {
+                let silence = now.since(object.heard);
+                let most = match (object.bytes.is_complete(), object.codepoint.is_media) {
+                    (true, _) => config.unnamed_timeout,
+                    (false, true) => config.reception_timeout.max(END_SILENCE),
+                    (false, false) => MAX_OBJECT_SILENCE,
+                };
+                silence >= most
+            };
+            while let Some(at) = self.channels.get(&tsi).and_then(|it| it.objects.iter().position(is_over)) {
+                let is_complete = self
+                    .channels
+                    .get(&tsi)
+                    .and_then(|it| it.objects.get(at))
+                    .is_some_and(|it| it.bytes.is_complete());
+                self.give_up(
+                    tsi,
+                    at,
+                    if is_complete { RouteFailure::Unnamed } else { RouteFailure::Incomplete },
+                );
+            }
+        }
+    }
+
+    /// Nothing more comes: objects without a mark of their end are complete if that can be told. Poll events afterwards.
+    pub fn end_silent(&mut self) {
+        let tsis: Vec<u64> = self.channels.keys().copied().collect();
+        for tsi in tsis {
+            self.guess_ends(tsi, |_| true, End::Silence);
+        }
+    }
+
+    /// As [`Receiver::end_silent`]; what is not complete is given up.
+    pub fn close(&mut self) {
+        self.end_silent();
+        let tsis: Vec<u64> = self.channels.keys().copied().collect();
+        for tsi in tsis {
+            while let Some(object) = self.channels.get(&tsi).and_then(|it| it.objects.first()) {
+                let is_complete = object.bytes.is_complete();
+                self.give_up(
+                    tsi,
+                    0,
+                    if is_complete { RouteFailure::Unnamed } else { RouteFailure::Incomplete },
+                );
+            }
+        }
+    }
+
+    /// Gives up objects until the rest is within the limit.
+    #[cold]
+    fn make_room(&mut self) {
+        while self.open_bytes > MAX_SESSION_BYTES {
+            let all = self.channels.iter().flat_map(|(&tsi, channel)| {
+                channel.objects.iter().enumerate().map(move |(at, object)| (object.heard, tsi, at))
+            });
+            let Some((_, tsi, at)) = all.min() else {
+                self.open_bytes = 0;
+                return;
+            };
+            self.give_up(tsi, at, RouteFailure::Displaced);
+        }
+    }
+
+    fn give_up(&mut self, tsi: u64, at: usize, why: RouteFailure) {
+        let Some(object) = self.remove(tsi, at) else { return };
+        if object.is_again {
+            // A repeat of which a part was lost.
+            return;
+        }
+        let missing = object.bytes.missing().iter().map(|it| it.end - it.start).sum::<u64>();
+        self.stats.missing_bytes += missing;
+        if object.codepoint.is_media {
+            // What comes of it from now on is told only if it becomes complete after all.
+            self.done_with(tsi, object.toi, Done { length: 0, fingerprint: 0 });
+        }
+        self.failed(tsi, object.toi, object.file, why);
+    }
+
+    fn failed(&mut self, tsi: u64, toi: Toi, file: Option<Arc<File>>, why: RouteFailure) {
+        self.stats.failed[why as usize] += 1;
+        if let Some(channel) = self.channels.get_mut(&tsi) {
+            channel.state.failed += 1;
+        }
+        self.events.push_back(Event::Failed { tsi, toi, file, why });
+    }
+
+    fn remove(&mut self, tsi: u64, at: usize) -> Option<Object> {
+        let channel = self.channels.get_mut(&tsi)?;
+        if at >= channel.objects.len() {
+            return None;
+        }
+        let object = channel.objects.remove(at);
+        channel.current = 0;
+        self.open_bytes = self.open_bytes.saturating_sub(object.held_bytes());
+        Some(object)
+    }
+
+    /// Gives `each` what has come behind the beginnings of objects since the last call: channel, description, offset, bytes.
+    pub fn grown(&mut self, mut each: impl FnMut(u64, &Arc<File>, u64, &[u8])) {
+        for (&tsi, channel) in &mut self.channels {
+            for object in channel.objects.iter_mut().filter(|it| it.is_begun) {
+                let (Some(body_at), Some(file)) = (object.body_at(), &object.file) else { continue };
+                let prefix = object.bytes.prefix();
+                let new = prefix.get((body_at + object.told_bytes) as usize..);
+                if let Some(new) = new.filter(|new| !new.is_empty()) {
+                    each(tsi, file, object.told_bytes, new);
+                    object.told_bytes += new.len() as u64;
+                }
+            }
+        }
+    }
+
+    /// The next event, oldest first.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Counters.
+    pub const fn stats(&self) -> &RouteStats {
+        &self.stats
+    }
+
+    /// When the last packet came.
+    pub const fn last_heard(&self) -> Instant {
+        self.last_heard
+    }
+
+    /// The channels as they are now, by TSI.
+    pub fn channels(&self) -> impl Iterator<Item = ChannelState> {
+        self.channels.iter().map(|(&tsi, channel)| {
+            let protected = channel.repair.iter().flat_map(|it| &it.protected);
+            ChannelState {
+                tsi,
+                open: channel.objects.len(),
+                template: channel.source.as_ref().and_then(|it| it.template.clone()),
+                representation: channel.source.as_ref().and_then(|it| it.representation.clone()),
+                protects: protected.map(|it| it.tsi).collect(),
+                ..channel.state.clone()
+            }
+        })
+    }
+
+    /// Objects that are open: channel, TOI, name if there is one, bytes that have come, length if it is known.
+    pub fn open(&self) -> impl Iterator<Item = (u64, Toi, Option<&Arc<File>>, u64, Option<u64>)> {
+        self.channels.iter().flat_map(|(&tsi, channel)| {
+            let objects = channel.objects.iter().filter(|it| !it.is_again);
+            objects.map(move |it| (tsi, it.toi, it.file.as_ref(), it.bytes.held_bytes(), it.bytes.length()))
+        })
+    }
+
+    /// Whether `tsi` carries repair symbols, as the S-TSID says.
+    pub fn is_repair_channel(&self, tsi: u64) -> bool {
+        self.channels.get(&tsi).is_some_and(|channel| channel.repair.is_some())
+    }
+}
+
+/// The length of the object that a packet tells: EXT_TOL, or the first 48 bits of EXT_FTI.
+fn length_of(packet: &Packet<'_>) -> Result<Option<u64>, RouteDrop> {
+    for extension in Extensions::new(packet.lct.extensions).flatten() {
+        if matches!(extension.het, het::TOL_24 | het::TOL_48) {
+            return parse_tol(extension).map(Some).map_err(|_| RouteDrop::Malformed);
+        }
+    }
+    let Some(fti) = packet.fti else { return Ok(None) };
+    Reader::new(fti).uint::<6>("EXT_FTI").map(Some).map_err(|_| RouteDrop::Malformed)
+}

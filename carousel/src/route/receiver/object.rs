@@ -1,0 +1,95 @@
+//! One object of a ROUTE session under reassembly.
+
+use std::hash::{DefaultHasher, Hasher as _};
+use std::sync::Arc;
+
+use super::repair::Repair;
+use crate::flute::File;
+use crate::growing::{Boxes, End, Growing};
+use crate::lct::Toi;
+use crate::route::{Codepoint, Entity, Format};
+use crate::time::Instant;
+
+#[derive(Debug)]
+pub(super) struct Object {
+    pub(super) toi: Toi,
+    pub(super) codepoint: Codepoint,
+    pub(super) bytes: Growing,
+    /// Its description, once there is one with a name.
+    pub(super) file: Option<Arc<File>>,
+    /// Entity mode: where the body begins, once the fields are there.
+    pub(super) entity: Option<(u64, bool)>,
+    /// What told its length.
+    pub(super) end: Option<End>,
+    /// Bytes from its beginning that have been told.
+    pub(super) told_bytes: u64,
+    /// Whether [`super::Event::Begun`] was told.
+    pub(super) is_begun: bool,
+    /// Its TOI was complete before: nothing is told until it proves to be other bytes.
+    pub(super) is_again: bool,
+    /// The next media object of the channel has begun.
+    pub(super) next_has_begun: bool,
+    pub(super) heard: Instant,
+    pub(super) repair: Repair,
+}
+
+impl Object {
+    pub(super) fn new(toi: Toi, codepoint: Codepoint, is_again: bool, now: Instant) -> Self {
+        Self {
+            toi,
+            codepoint,
+            bytes: Growing::default(),
+            file: None,
+            entity: None,
+            end: None,
+            told_bytes: 0,
+            is_begun: false,
+            is_again,
+            next_has_begun: false,
+            heard: now,
+            repair: Repair::default(),
+        }
+    }
+
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.bytes.held_bytes() + self.repair.held_bytes()
+    }
+
+    /// Boxes of a media object of unknown length that may end where it does now.
+    pub(super) fn boxes(&self) -> Option<Boxes> {
+        let is_open = self.codepoint.is_media && self.codepoint.format == Format::File;
+        if !is_open || self.bytes.length().is_some() || !self.bytes.has_no_gap() {
+            return None;
+        }
+        Boxes::read(self.bytes.prefix()).filter(Boxes::may_end)
+    }
+
+    /// Reads the header fields of an object in entity mode, if they are all there.
+    pub(super) fn read_entity(&mut self) {
+        if self.codepoint.format != Format::Entity || self.entity.is_some() {
+            return;
+        }
+        if let Some(entity) = Entity::read(self.toi, self.bytes.prefix()) {
+            self.entity = Some((entity.body_at as u64, entity.is_chunked));
+            if !entity.file.content_location.is_empty() {
+                self.file = Some(Arc::new(entity.file));
+            }
+        }
+    }
+
+    /// What of its body may be shown while it grows: from where it begins.
+    pub(super) const fn body_at(&self) -> Option<u64> {
+        match (self.codepoint.format, self.entity) {
+            (Format::File, _) => Some(0),
+            (Format::Entity, Some((at, false))) => Some(at),
+            _ => None,
+        }
+    }
+}
+
+/// A fingerprint of bytes, to recognise repeats.
+pub(super) fn fingerprint(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
+}

@@ -1,0 +1,230 @@
+//! Repair symbols of one object, and the source blocks that they bring back (RFC 9223 section 5.3, A/331 Annex A.4).
+//!
+//! What the code protects is the object of F bytes, padding with zeros, and F in four bytes: as many symbols of T bytes as that
+//! takes. Padding and length are never sent. The receiver itself never decodes: [`RepairJob`] has all that is needed.
+
+use std::collections::BTreeMap;
+
+use crate::bytes::Reader;
+use crate::fec::{BlockCode, Oti, Partition};
+use crate::growing::Growing;
+use crate::limits;
+
+use super::verdict::RouteDrop;
+
+/// Bytes of F behind the padding.
+const LENGTH_BYTES: u64 = 4;
+
+limits! {
+    /// Repair symbols kept of an object whose length is not known.
+    const MAX_EARLY_REPAIR: usize = 512, "symbols" {
+        why: "A fifth of a segment of 3 MB; longer ones tell their length first.",
+        full: "Further symbols are dropped as `repair_not_needed`.",
+        free: "When the length is known, or the object ends.",
+        test: "floods_of_repair_symbols_are_bounded",
+    }
+
+    /// Failed attempts to decode one block.
+    const MAX_ATTEMPTS: u32 = 8, "attempts" {
+        why: "Two surplus symbols fail once in a million; each attempt takes the whole decoder.",
+        full: "Further repair symbols of the block are dropped as `repair_not_needed`.",
+        free: "When the object ends.",
+        test: "floods_of_repair_symbols_are_bounded",
+    }
+}
+
+#[derive(Debug, Default)]
+struct Block {
+    /// ESI and symbol.
+    kept: Vec<(u32, Vec<u8>)>,
+    surplus: u32,
+    attempts: u32,
+    at_work: bool,
+}
+
+/// The repair symbols of one object.
+#[derive(Debug, Default)]
+pub(super) struct Repair {
+    blocks: BTreeMap<u32, Block>,
+    early: usize,
+}
+
+/// How an object of a certain length is protected.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    length: u64,
+    oti: Oti,
+    partition: Partition,
+}
+
+impl Shape {
+    fn new(flow: &Oti, length: u64) -> Option<Self> {
+        let symbol_length = u64::from(flow.symbol_length);
+        if symbol_length <= LENGTH_BYTES || u32::try_from(length).is_err() {
+            return None;
+        }
+        let symbols = (length + LENGTH_BYTES).div_ceil(symbol_length);
+        let oti = Oti { transfer_length: symbols * symbol_length, ..*flow };
+        Some(Self { length, oti, partition: Partition::new(&oti).ok()? })
+    }
+
+    /// Source symbol number `symbol`, if all its bytes are known.
+    fn symbol(&self, bytes: &Growing, symbol: u64) -> Option<Vec<u8>> {
+        let range = self.partition.byte_range(symbol);
+        let of_object = range.start.min(self.length)..range.end.min(self.length);
+        let mut out = Vec::with_capacity((range.end - range.start) as usize);
+        if !of_object.is_empty() {
+            out.extend_from_slice(bytes.get(of_object)?);
+        }
+        out.resize((range.end - range.start) as usize, 0);
+        if range.end == self.oti.transfer_length {
+            let at = out.len() - LENGTH_BYTES as usize;
+            out.get_mut(at..)?.copy_from_slice(&(self.length as u32).to_be_bytes());
+        }
+        Some(out)
+    }
+
+    fn has(&self, bytes: &Growing, symbol: u64) -> bool {
+        let range = self.partition.byte_range(symbol);
+        let of_object = range.start.min(self.length)..range.end.min(self.length);
+        of_object.is_empty() || bytes.get(of_object).is_some()
+    }
+}
+
+impl Repair {
+    /// Takes a repair packet: its FEC Payload ID (SBN 8 bits, ESI 24 bits, RFC 6330 section 3.2) and symbols.
+    pub(super) fn take(
+        &mut self,
+        flow: &Oti,
+        body: &[u8],
+        bytes: &Growing,
+        length: Option<u64>,
+    ) -> Result<(), RouteDrop> {
+        let mut reader = Reader::new(body);
+        let sbn = u32::from(reader.u8("SBN").map_err(|_| RouteDrop::Malformed)?);
+        let first = reader.uint::<3>("ESI").map_err(|_| RouteDrop::Malformed)? as u32;
+        let (symbols, symbol_length) = (reader.rest(), usize::from(flow.symbol_length));
+        if symbol_length == 0 || symbols.is_empty() || !symbols.len().is_multiple_of(symbol_length) {
+            return Err(RouteDrop::Malformed);
+        }
+        let shape = length.and_then(|length| Shape::new(flow, length));
+        let mut is_taken = false;
+        for (esi, symbol) in (first..).zip(symbols.chunks(symbol_length)) {
+            if let Some(shape) = &shape {
+                let k = shape.partition.block_symbols(sbn);
+                let code = BlockCode::new(&shape.oti, k).map_err(|_| RouteDrop::UnknownRepair)?;
+                let block = self.blocks.entry(sbn).or_default();
+                let received = received(shape, bytes, sbn);
+                let enough =
+                    received + block.kept.len() as u64 >= u64::from(k + code.surplus() + block.surplus);
+                if !code.is_repair(esi) || enough || received >= u64::from(k) {
+                    continue;
+                }
+            } else {
+                if self.early >= MAX_EARLY_REPAIR {
+                    continue;
+                }
+                self.early += 1;
+            }
+            let block = self.blocks.entry(sbn).or_default();
+            if block.attempts < MAX_ATTEMPTS && !block.kept.iter().any(|(have, _)| *have == esi) {
+                block.kept.push((esi, symbol.to_vec()));
+                is_taken = true;
+            }
+        }
+        if is_taken { Ok(()) } else { Err(RouteDrop::RepairNotNeeded) }
+    }
+
+    /// Bytes of the symbols that are kept.
+    pub(super) fn held_bytes(&self) -> u64 {
+        let kept = self.blocks.values().flat_map(|block| &block.kept);
+        kept.map(|(_, symbol)| symbol.len() as u64).sum()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// A block with enough symbols that nobody is at, once the length is known; it then counts as at work.
+    pub(super) fn ready(&mut self, flow: &Oti, bytes: &Growing) -> Option<u32> {
+        let shape = Shape::new(flow, bytes.length()?)?;
+        let found = self.blocks.iter_mut().find(|(sbn, block)| {
+            let k = u64::from(shape.partition.block_symbols(**sbn));
+            let received = received(&shape, bytes, **sbn);
+            let enough = received + block.kept.len() as u64 >= k + u64::from(block.surplus);
+            k > 0 && received < k && enough && !block.at_work && block.attempts < MAX_ATTEMPTS
+        });
+        let (sbn, block) = found?;
+        block.at_work = true;
+        Some(*sbn)
+    }
+
+    pub(super) fn job(&self, flow: &Oti, bytes: &Growing, sbn: u32) -> Option<RepairJob> {
+        let shape = Shape::new(flow, bytes.length()?)?;
+        let k = shape.partition.block_symbols(sbn);
+        let code = BlockCode::new(&shape.oti, k).ok()?;
+        let first = shape.partition.first_symbol(sbn);
+        let source = (0..k).filter_map(|esi| Some((esi, shape.symbol(bytes, first + u64::from(esi))?)));
+        let have = source.chain(self.blocks.get(&sbn)?.kept.iter().cloned()).collect();
+        Some(RepairJob { sbn, code, shape, have })
+    }
+
+    /// An attempt failed: the next waits for one symbol more.
+    pub(super) fn failed(&mut self, sbn: u32) {
+        if let Some(block) = self.blocks.get_mut(&sbn) {
+            block.attempts += 1;
+            block.surplus += 1;
+            block.at_work = false;
+        }
+    }
+
+    pub(super) fn forget(&mut self, sbn: u32) {
+        self.blocks.remove(&sbn);
+    }
+}
+
+/// Source symbols of a block that are there.
+fn received(shape: &Shape, bytes: &Growing, sbn: u32) -> u64 {
+    let first = shape.partition.first_symbol(sbn);
+    (first..first + u64::from(shape.partition.block_symbols(sbn)))
+        .filter(|&symbol| shape.has(bytes, symbol))
+        .count() as u64
+}
+
+/// A source block of a ROUTE object that can be brought back, with all symbols that are there.
+#[derive(Debug)]
+pub struct RepairJob {
+    /// The block.
+    pub sbn: u32,
+    code: BlockCode,
+    shape: Shape,
+    have: Vec<(u32, Vec<u8>)>,
+}
+
+impl RepairJob {
+    /// Bytes of memory that [`RepairJob::run`] takes at most.
+    pub const fn memory_bytes(&self) -> u64 {
+        4 * self.code.k() as u64 * self.shape.partition.symbol_length as u64
+    }
+
+    /// Does the mathematics. Gives the lost bytes with their offsets in the object; `None` if the symbols are not enough, or
+    /// contradict the object's length.
+    pub fn run(self) -> Option<Vec<(u64, Vec<u8>)>> {
+        let first = self.shape.partition.first_symbol(self.sbn);
+        let length = self.shape.length;
+        let mut lost = Vec::new();
+        for (esi, mut symbol) in self.code.decode(self.have)? {
+            let range = self.shape.partition.byte_range(first + u64::from(esi));
+            if range.end == self.shape.oti.transfer_length
+                && !symbol.ends_with(&(length as u32).to_be_bytes())
+            {
+                return None;
+            }
+            symbol.truncate(length.saturating_sub(range.start) as usize);
+            if !symbol.is_empty() {
+                lost.push((range.start, symbol));
+            }
+        }
+        Some(lost)
+    }
+}

@@ -1,0 +1,156 @@
+//! What becomes of packets and objects, and the counters of it.
+
+use crate::growing::{BytesDrop, End};
+use crate::reasons;
+
+/// What became of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// New bytes are in place.
+    Stored,
+    /// A repair symbol is kept.
+    Repair,
+    /// No payload.
+    Control,
+    /// Nothing new in it.
+    Dropped(RouteDrop),
+}
+
+reasons! {
+    /// Why a packet of a ROUTE session is dropped.
+    pub enum RouteDrop in "route_dropped_packets" by "reason" {
+        /// Its bytes were there already.
+        Duplicate = "duplicate",
+        /// Of a long object that is complete and comes round again.
+        Repeat = "repeat",
+        /// It has no TSI, no start_offset, or a malformed extension.
+        Malformed = "malformed",
+        /// The codepoint means nothing in its channel.
+        Codepoint = "codepoint",
+        /// It ends behind the end of its object.
+        BeyondEnd = "beyond_end",
+        /// Its object would exceed the limit for one, or has too many gaps.
+        TooLong = "too_long",
+        /// Repair symbols of a channel that no repair flow describes, or of a form that is not decoded.
+        UnknownRepair = "unknown_repair",
+        /// Repair symbols that are not needed.
+        RepairNotNeeded = "repair_not_needed",
+        /// The session has too many channels.
+        TooManyChannels = "too_many_channels",
+        /// Nobody polls events.
+        EventsFull = "events_full",
+    }
+}
+
+impl RouteDrop {
+    /// Of bytes that were not taken.
+    pub(super) const fn of(drop: BytesDrop) -> Self {
+        match drop {
+            BytesDrop::Duplicate => Self::Duplicate,
+            // Replaced before it comes to this.
+            BytesDrop::Contradiction | BytesDrop::BeyondEnd => Self::BeyondEnd,
+            BytesDrop::TooLong | BytesDrop::TooManyGaps => Self::TooLong,
+        }
+    }
+}
+
+reasons! {
+    /// Why an object of a ROUTE session was given up.
+    pub enum RouteFailure in "route_failed_objects" by "reason" {
+        /// Bytes are missing, or nothing tells that it has ended.
+        Incomplete = "incomplete",
+        /// Nothing has given it a name.
+        Unnamed = "unnamed",
+        /// It made room for others.
+        Displaced = "displaced",
+        /// The sender has begun anew with its TOI.
+        Replaced = "replaced",
+        /// Its header fields or its transfer coding are damaged.
+        BadEntity = "bad_entity",
+        /// The signalling package, or the S-TSID in it, cannot be read.
+        BadSignalling = "bad_signalling",
+        /// It exceeds the limit for an object in memory.
+        TooLong = "too_long",
+    }
+}
+
+/// Counters of one ROUTE session. Every packet is in one of `stored`, `repair`, `control` and `dropped`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RouteStats {
+    /// Packets taken.
+    pub packets: u64,
+    /// Their UDP payload bytes.
+    pub bytes: u64,
+    /// Packets with new bytes.
+    pub stored: u64,
+    /// Packets with repair symbols that were kept.
+    pub repair: u64,
+    /// Packets without payload.
+    pub control: u64,
+    /// Packets dropped, in the order of [`RouteDrop::ALL`].
+    pub dropped: [u64; RouteDrop::ALL.len()],
+    /// Complete objects, by what told their end, in the order of [`End::ALL`].
+    pub complete: [u64; End::ALL.len()],
+    /// Complete objects that were the same as before.
+    pub repeats: u64,
+    /// Objects given up, in the order of [`RouteFailure::ALL`].
+    pub failed: [u64; RouteFailure::ALL.len()],
+    /// Bytes that were missing of objects given up.
+    pub missing_bytes: u64,
+    /// Bytes that repair symbols brought back.
+    pub recovered_bytes: u64,
+    /// Source blocks that could not be decoded.
+    pub recovery_failed: u64,
+    /// Signalling packages that were read.
+    pub packages: u64,
+    /// Elements of S-TSIDs that could not be used.
+    pub left_out: u64,
+}
+
+impl std::ops::AddAssign<&Self> for RouteStats {
+    fn add_assign(&mut self, other: &Self) {
+        fn add<const N: usize>(sums: &mut [u64; N], counts: &[u64; N]) {
+            for (sum, count) in sums.iter_mut().zip(counts) {
+                *sum += count;
+            }
+        }
+        // Every field is named, so that a new one cannot be left out.
+        let Self {
+            packets,
+            bytes,
+            stored,
+            repair,
+            control,
+            dropped,
+            complete,
+            repeats,
+            failed,
+            missing_bytes,
+            recovered_bytes,
+            recovery_failed,
+            packages,
+            left_out,
+        } = other;
+        self.packets += packets;
+        self.bytes += bytes;
+        self.stored += stored;
+        self.repair += repair;
+        self.control += control;
+        add(&mut self.dropped, dropped);
+        add(&mut self.complete, complete);
+        self.repeats += repeats;
+        add(&mut self.failed, failed);
+        self.missing_bytes += missing_bytes;
+        self.recovered_bytes += recovered_bytes;
+        self.recovery_failed += recovery_failed;
+        self.packages += packages;
+        self.left_out += left_out;
+    }
+}
+
+impl RouteStats {
+    /// Whether every packet is counted in exactly one place.
+    pub fn reconcile(&self) -> bool {
+        self.packets == self.stored + self.repair + self.control + self.dropped.iter().sum::<u64>()
+    }
+}

@@ -1,0 +1,351 @@
+//! Objects that are sent while they are made: those of ROUTE, and segments in FLUTE chunks.
+//!
+//! Their length is known at their end or never, so that they have no symbol map: storage grows with their beginnings
+//! ([`ObjectStore::begin`], [`ObjectStore::extend`]), and once complete they are verified and published as any other.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use carousel::alc::Packet;
+use carousel::flute::{File, JoinFailure, Joined, Joiner, ReceiverStats, SessionKey, verify};
+use carousel::lct::{Toi, Tsi};
+use carousel::limits::{MAX_SESSIONS, SPENT_SESSION_SILENCE};
+use carousel::route::{self, Recognizer, RouteStats, SIGNALLING_TSI, STSID_TYPE};
+use carousel::time::Instant;
+
+use super::ObjectRef;
+use super::machine::{Change, Delivery, MAX_WORK, Restore, SessionStats, Work};
+use super::object::State;
+use super::reasons::{GoneReason, RejectReason};
+use super::storage::{Lookup, ObjectStore};
+
+/// Source and destination: a session of ROUTE with all its channels.
+type RouteKey = (IpAddr, SocketAddr);
+
+/// The receivers of live objects, and their storage.
+#[derive(Debug)]
+pub(super) struct Live<B> {
+    routes: BTreeMap<RouteKey, route::Receiver>,
+    recognizer: Recognizer,
+    joiners: HashMap<SessionKey, Joiner>,
+    /// Objects that have begun. As many as the receivers have open.
+    growing: HashMap<ObjectRef, B>,
+    /// Receivers that may have grown in this batch.
+    touched_routes: Vec<RouteKey>,
+    touched_joiners: Vec<SessionKey>,
+    /// Documents of signalling packages: each is an object of its own.
+    documents: u64,
+    /// What ended sessions have counted.
+    ended: RouteStats,
+}
+
+impl<B> Default for Live<B> {
+    fn default() -> Self {
+        Self {
+            routes: BTreeMap::new(),
+            recognizer: Recognizer::default(),
+            joiners: HashMap::new(),
+            growing: HashMap::new(),
+            touched_routes: Vec::new(),
+            touched_joiners: Vec::new(),
+            documents: 0,
+            ended: RouteStats::default(),
+        }
+    }
+}
+
+const fn session_of((source, destination): RouteKey, tsi: u64) -> SessionKey {
+    SessionKey { source, destination, tsi: Tsi(tsi) }
+}
+
+impl<B> Live<B> {
+    /// Whether a packet is one of ROUTE: by its source packet indicator, or because an S-TSID says that its channel carries
+    /// repair symbols.
+    #[inline]
+    pub(super) fn is_route(&mut self, key: &SessionKey, packet: &Packet<'_>) -> bool {
+        if packet.lct.psi & 2 != 0 {
+            return self.recognizer.is_route(key.source, key.destination, packet);
+        }
+        let receiver = self.routes.get(&(key.source, key.destination));
+        receiver.is_some_and(|it| packet.fdt.is_none() && it.is_repair_channel(key.tsi.0))
+    }
+
+    pub(super) fn totals(&self) -> RouteStats {
+        let mut sum = self.ended.clone();
+        for receiver in self.routes.values() {
+            sum += receiver.stats();
+        }
+        sum
+    }
+
+    /// The channels of ROUTE as they are now.
+    pub(super) fn channels(&self) -> impl Iterator<Item = (SessionKey, SessionStats)> {
+        self.routes.iter().flat_map(|(&at, receiver)| {
+            receiver.channels().map(move |channel| {
+                let (packets, bytes) = (channel.packets, channel.bytes);
+                let receiver = ReceiverStats { packets, bytes, stored: packets, ..ReceiverStats::default() };
+                let in_flight = channel.open;
+                (
+                    session_of(at, channel.tsi),
+                    SessionStats { receiver, in_flight, described: 0, route: Some(Box::new(channel)) },
+                )
+            })
+        })
+    }
+}
+
+impl<S: ObjectStore> Delivery<S> {
+    /// Takes a packet of ROUTE.
+    pub(super) fn handle_route(&mut self, now: Instant, key: SessionKey, packet: &Packet<'_>, bytes: usize) {
+        let at = (key.source, key.destination);
+        if !self.live.routes.contains_key(&at) && self.live.routes.len() >= MAX_SESSIONS {
+            let oldest = self.live.routes.iter().min_by_key(|(_, it)| it.last_heard()).map(|(at, _)| *at);
+            if let Some(oldest) = oldest {
+                self.counters.sessions_displaced += 1;
+                self.end_route(now, oldest);
+            }
+        }
+        let new = || route::Receiver::new(route::ReceiverConfig::default(), at.1);
+        self.live.routes.entry(at).or_insert_with(new).handle_packet(now, packet, bytes);
+        if self.live.touched_routes.last() != Some(&at) {
+            self.live.touched_routes.push(at);
+        }
+        self.route_events(now, at);
+    }
+
+    fn route_events(&mut self, now: Instant, at: RouteKey) {
+        while let Some(event) = self.live.routes.get_mut(&at).and_then(route::Receiver::poll_event) {
+            self.route_event(now, at, event);
+        }
+    }
+
+    #[cold]
+    fn route_event(&mut self, now: Instant, at: RouteKey, event: route::Event) {
+        let object = |tsi, toi| ObjectRef { session: session_of(at, tsi), toi };
+        match event {
+            // The segment begins when the chunk is joined.
+            route::Event::Begun { file, .. } if Joiner::is_chunk(&file) => {}
+            route::Event::Begun { tsi, file } => self.live_begun(now, object(tsi, file.toi), file),
+            route::Event::Complete { tsi, file, bytes, .. } if Joiner::is_chunk(&file) => {
+                self.join(now, session_of(at, tsi), &file, &bytes);
+            }
+            route::Event::Complete { tsi, file, bytes, .. } => {
+                self.live_complete(now, object(tsi, file.toi), file, &bytes);
+            }
+            route::Event::Document { file, bytes } => {
+                let is_stsid = file.content_type.as_deref() == Some(STSID_TYPE);
+                if !is_stsid && !file.content_location.is_empty() {
+                    self.live.documents += 1;
+                    let number = Toi(self.live.documents.into());
+                    let file = Arc::new(File { toi: number, ..(*file).clone() });
+                    self.live_complete(now, object(SIGNALLING_TSI, number), file, &bytes);
+                }
+            }
+            route::Event::BlockReady { tsi, toi, sbn } => {
+                let Some(receiver) = self.live.routes.get_mut(&at) else { return };
+                let job = receiver.repair_job(tsi, toi, sbn);
+                match job {
+                    Some(job) if self.work.len() < MAX_WORK => {
+                        self.work.push_back(Work::Restore(Restore { object: object(tsi, toi), job }));
+                    }
+                    _ => {
+                        self.counters.blocks_refused += 1;
+                        receiver.repaired(now, tsi, toi, sbn, None);
+                    }
+                }
+            }
+            route::Event::Failed { tsi, toi, .. } => self.live_failed(object(tsi, toi)),
+            route::Event::SessionClosed => {
+                self.changes.push_back(Change::SessionOver(session_of(at, SIGNALLING_TSI), true));
+            }
+            // Sessions of other addresses are the configuration's business; packages are in pieces by now.
+            route::Event::Elsewhere(_) | route::Event::Package { .. } => {}
+        }
+    }
+
+    /// A source block of a ROUTE object was decoded, or could not be. False if it is none of ROUTE.
+    pub(super) fn restored(
+        &mut self,
+        now: Instant,
+        object: ObjectRef,
+        sbn: u32,
+        lost: Option<&[(u64, Vec<u8>)]>,
+    ) -> bool {
+        let at = (object.session.source, object.session.destination);
+        let Some(receiver) = self.live.routes.get_mut(&at) else { return false };
+        receiver.repaired(now, object.session.tsi.0, object.toi, sbn, lost);
+        self.route_events(now, at);
+        true
+    }
+
+    /// A FLUTE chunk is complete: it is a part of a segment, and no object for players.
+    pub(super) fn chunk(&mut self, now: Instant, object: ObjectRef, file: &Arc<File>, buf: S::Buf) {
+        self.store.flush_object(&buf);
+        self.leave_held(object);
+        let bytes = self.store.chunk(buf);
+        let Some(bytes) = bytes.filter(|bytes| verify(file, bytes).is_ok()) else {
+            self.counters.rejected[RejectReason::Verify as usize] += 1;
+            self.reject_chunk(object);
+            return;
+        };
+        self.join(now, object.session, file, &bytes);
+    }
+
+    fn join(&mut self, now: Instant, session: SessionKey, file: &File, bytes: &[u8]) {
+        self.live.joiners.entry(session).or_default().chunk(now, file, bytes);
+        if self.live.touched_joiners.last() != Some(&session) {
+            self.live.touched_joiners.push(session);
+        }
+        self.joined(now, session);
+    }
+
+    /// An FDT Instance of FLUTE may name objects of ROUTE in the same session.
+    pub(super) fn name_by_flute(&mut self, now: Instant, session: SessionKey, files: &[Arc<File>]) {
+        let at = (session.source, session.destination);
+        if let Some(receiver) = self.live.routes.get_mut(&at) {
+            receiver.name_by_flute(session.tsi.0, files);
+            self.route_events(now, at);
+        }
+    }
+
+    fn joined(&mut self, now: Instant, session: SessionKey) {
+        while let Some(event) = self.live.joiners.get_mut(&session).and_then(Joiner::poll_event) {
+            let object = |file: &File| ObjectRef { session, toi: file.toi };
+            match event {
+                Joined::Begun(file) => self.live_begun(now, object(&file), file),
+                Joined::Complete { file, bytes, .. } => {
+                    self.live_complete(now, object(&file), file, &bytes);
+                }
+                Joined::Failed(file, JoinFailure::Replaced | JoinFailure::Incomplete)
+                | Joined::Failed(file, JoinFailure::Displaced | JoinFailure::TooLong) => {
+                    self.live_failed(object(&file));
+                }
+            }
+        }
+    }
+
+    /// An object with a name has begun, and its length is not known.
+    fn live_begun(&mut self, now: Instant, object: ObjectRef, file: Arc<File>) {
+        let before = self.live.growing.remove(&object);
+        if self.objects.get(&object).is_some() {
+            self.leave(object, GoneReason::Replaced, before);
+        }
+        self.enter(now, object, Some(Arc::clone(&file)), State::Arriving);
+        if self.store.look_up(&object.session, &file) == Lookup::Unusable {
+            self.changes.push_back(Change::Unusable(object, Arc::clone(&file)));
+            self.leave(object, GoneReason::NotWanted, None);
+            return;
+        }
+        match self.store.begin(&object.session, &file) {
+            Some(buf) => {
+                self.live.growing.insert(object, buf);
+            }
+            None => self.leave(object, GoneReason::NoRoom, None),
+        }
+    }
+
+    fn live_complete(&mut self, now: Instant, object: ObjectRef, file: Arc<File>, bytes: &[u8]) {
+        if !self.live.growing.contains_key(&object) {
+            self.live_begun(now, object, Arc::clone(&file));
+        }
+        let Some(mut buf) = self.live.growing.remove(&object) else { return };
+        self.store.extend(&mut buf, 0, bytes);
+        self.complete(now, object, file, buf, 0);
+    }
+
+    fn live_failed(&mut self, object: ObjectRef) {
+        let buf = self.live.growing.remove(&object);
+        self.leave(object, GoneReason::Incomplete, buf);
+    }
+
+    /// Hands on what has grown in this batch.
+    pub(super) fn grow_live(&mut self) {
+        let Self { live, store, .. } = self;
+        let Live { routes, joiners, growing, touched_routes, touched_joiners, .. } = live;
+        for at in touched_routes.drain(..) {
+            if let Some(receiver) = routes.get_mut(&at) {
+                receiver.grown(|tsi, file, offset, bytes| {
+                    let object = ObjectRef { session: session_of(at, tsi), toi: file.toi };
+                    if let Some(buf) = growing.get_mut(&object) {
+                        store.extend(buf, offset, bytes);
+                    }
+                });
+            }
+        }
+        for session in touched_joiners.drain(..) {
+            if let Some(joiner) = joiners.get_mut(&session) {
+                joiner.grown(|file, offset, bytes| {
+                    if let Some(buf) = growing.get_mut(&ObjectRef { session, toi: file.toi }) {
+                        store.extend(buf, offset, bytes);
+                    }
+                });
+            }
+        }
+    }
+
+    pub(super) fn live_timeout(&mut self, now: Instant) {
+        let routes: Vec<RouteKey> = self.live.routes.keys().copied().collect();
+        for at in routes {
+            let Some(receiver) = self.live.routes.get_mut(&at) else { continue };
+            receiver.handle_timeout(now);
+            let is_spent = now.since(receiver.last_heard()) >= SPENT_SESSION_SILENCE;
+            self.route_events(now, at);
+            if is_spent {
+                self.counters.sessions_expired += 1;
+                self.end_route(now, at);
+            }
+        }
+        let sessions: Vec<SessionKey> = self.live.joiners.keys().copied().collect();
+        for session in sessions {
+            if let Some(joiner) = self.live.joiners.get_mut(&session) {
+                joiner.handle_timeout(now);
+            }
+            self.joined(now, session);
+        }
+    }
+
+    fn end_route(&mut self, now: Instant, at: RouteKey) {
+        if let Some(receiver) = self.live.routes.get_mut(&at) {
+            receiver.close();
+        }
+        self.route_events(now, at);
+        if let Some(receiver) = self.live.routes.remove(&at) {
+            self.live.ended += receiver.stats();
+        }
+    }
+
+    /// Ends what a session of FLUTE has in chunks.
+    pub(super) fn end_joining(&mut self, now: Instant, session: SessionKey) {
+        if let Some(joiner) = self.live.joiners.get_mut(&session) {
+            joiner.close();
+        }
+        self.joined(now, session);
+        self.live.joiners.remove(&session);
+    }
+
+    /// Ends the sessions of ROUTE for which `keep` is false.
+    pub(super) fn close_routes(&mut self, now: Instant, mut keep: impl FnMut(&SessionKey) -> bool) {
+        let routes: Vec<RouteKey> = self.live.routes.keys().copied().collect();
+        for at in routes {
+            if !keep(&session_of(at, SIGNALLING_TSI)) {
+                self.end_route(now, at);
+            }
+        }
+    }
+
+    /// Nothing more comes of any session: live objects without a mark of their end are complete if that can be told.
+    pub fn handle_end(&mut self, now: Instant) {
+        let sessions: Vec<SessionKey> = self.live.joiners.keys().copied().collect();
+        for session in sessions {
+            self.end_joining(now, session);
+        }
+        let routes: Vec<RouteKey> = self.live.routes.keys().copied().collect();
+        for at in routes {
+            if let Some(receiver) = self.live.routes.get_mut(&at) {
+                receiver.close();
+            }
+            self.route_events(now, at);
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Live objects through the receive path: ROUTE and FLUTE chunks into the cache, shown to players while they grow.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use carousel::flute::File;
+use carousel::lct::Toi;
+use carousel::mabr::Directory;
+use carousel::repair::BackOff;
+use carousel::route::{Channel, Codepoint, Protected, RepairFlow, RouteSession, Sender, SourceFlow};
+use carousel::time::Instant;
+
+use super::tests::context;
+use super::*;
+use crate::delivery::{Options, SessionFilter};
+use crate::replay::replay;
+use crate::signalling::Document;
+
+const PAYLOAD_BYTES: usize = 500;
+const MEDIA: u64 = 10;
+const REPAIR: u64 = 11;
+
+/// Nobody waits for signalling.
+struct Ignored;
+
+impl FinishSink for Ignored {
+    fn document(&mut self, _: Document) {}
+}
+
+/// A sender of ROUTE and a shard's intake, in one thread and in virtual time.
+struct World {
+    context: ReceiveContext,
+    intake: Intake,
+    sender: Sender,
+    now: Instant,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let context = context(&folder);
+        let options = Options {
+            reception_timeout: Duration::from_secs(2),
+            repairs: false,
+            back_off: BackOff { fixed: Duration::ZERO, random: Duration::ZERO },
+            carousel_wait: Duration::ZERO,
+            client_patience: Duration::ZERO,
+            seed: 0,
+        };
+        let intake = Intake::new(context.clone(), options, Arc::default(), None).without_date();
+        let init =
+            File { content_location: "http://h/init.mp4".to_owned(), toi: Toi(900), ..File::default() };
+        let source = SourceFlow {
+            is_real_time: true,
+            template: Some("http://h/$TOI%03d$.m4s".to_owned()),
+            files: vec![init],
+            ..SourceFlow::default()
+        };
+        let repair = RepairFlow {
+            oti: Some(Sender::repair_oti(PAYLOAD_BYTES as u16)),
+            protected: vec![Protected { tsi: MEDIA, x: 1, y: 0 }],
+            ..RepairFlow::default()
+        };
+        let session = RouteSession {
+            channels: vec![
+                Channel { tsi: MEDIA, source: Some(source), ..Channel::default() },
+                Channel { tsi: REPAIR, repair: Some(repair), ..Channel::default() },
+            ],
+            ..RouteSession::default()
+        };
+        let mut sender = Sender::new(PAYLOAD_BYTES);
+        sender.set_signalling(session, &[("application/dash+xml", "http://h/live.mpd", b"<MPD/>")]).unwrap();
+        let mut world = Self { context, intake, sender, now: Instant::from_nanos(1), _folder: folder };
+        let mut packets = Vec::new();
+        world.sender.signalling(|packet| packets.push(packet.to_vec())).unwrap();
+        world.receive(&packets);
+        world
+    }
+
+    fn receive(&mut self, packets: &[Vec<u8>]) {
+        let (source, group): (SocketAddr, SocketAddr) =
+            ("10.0.0.1:9".parse().unwrap(), "239.0.0.1:6000".parse().unwrap());
+        for packet in packets {
+            self.intake.datagram(self.now, source, group, &SessionFilter::all(), packet);
+            self.intake.end_batch();
+            let _ = self.intake.finish_here(self.now, &mut Ignored);
+        }
+    }
+
+    fn object(&self, toi: u128, codepoint: u8, body: &[u8], is_marked: bool) -> Vec<Vec<u8>> {
+        let packets = body.chunks(PAYLOAD_BYTES).enumerate().map(|(at, payload)| {
+            let offset = (at * PAYLOAD_BYTES) as u64;
+            let is_last = offset + payload.len() as u64 == body.len() as u64;
+            let length = (is_last && is_marked).then_some(body.len() as u64);
+            let mut out = Vec::new();
+            self.sender
+                .write_source((MEDIA, Toi(toi)), codepoint, offset, length, payload, &mut out)
+                .unwrap();
+            out
+        });
+        packets.collect()
+    }
+
+    fn held(&self, key: &str) -> Option<Vec<u8>> {
+        let object = self.context.store.get(key)?;
+        let length = object.meta().length;
+        object.bytes(0..length).map(|bytes| bytes.to_vec())
+    }
+}
+
+fn body(length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at * 31 % 253) as u8).collect()
+}
+
+#[test]
+fn an_object_is_shown_while_it_grows_and_held_when_it_is_complete() {
+    let mut world = World::new();
+    assert_eq!(world.held("h/live.mpd").as_deref(), Some(&b"<MPD/>"[..]), "a document of the signalling");
+    let segment = body(5_250);
+    let packets = world.object(7, Codepoint::MEDIA_FILE, &segment, true);
+    for (at, packet) in packets.iter().enumerate().take(packets.len() - 1) {
+        world.receive(std::slice::from_ref(packet));
+        let flight = world.context.flights.get("h/007.m4s").expect("it is on its way");
+        let end = ((at + 1) * PAYLOAD_BYTES) as u64;
+        assert_eq!((flight.length, flight.available_from(0)), (None, end));
+        assert_eq!(flight.read(0..end).unwrap(), segment[..end as usize]);
+        assert!(world.held("h/007.m4s").is_none(), "half of it is not all of it");
+    }
+    world.receive(&packets[packets.len() - 1..]);
+    assert_eq!(world.held("h/007.m4s"), Some(segment));
+    assert!(world.context.flights.get("h/007.m4s").is_none());
+    // An init segment comes round with other bytes.
+    for init in [body(800), body(900), body(900)] {
+        let packets = world.object(900, Codepoint::INIT_AGAIN, &init, true);
+        world.receive(&packets);
+        assert_eq!(world.held("h/init.mp4"), Some(init));
+    }
+    world.intake.publish_stats(0);
+    let sessions = world.context.stats.sessions();
+    let json: Vec<_> = sessions.iter().map(crate::status::session_json).collect();
+    assert!(json.iter().all(|it| it["protocol"] == "ROUTE") && json.len() == 3);
+    assert_eq!(json[1]["complete"], 3);
+    assert!(world.context.stats.totals().reconcile());
+}
+
+#[test]
+fn an_object_with_a_loss_is_restored_or_gone_and_never_held_in_part() {
+    for with_repair in [true, false] {
+        let mut world = World::new();
+        let segment = body(9_000);
+        let mut packets = world.object(3, Codepoint::MEDIA_FILE, &segment, true);
+        packets.drain(4..7);
+        world.receive(&packets);
+        let flight = world.context.flights.get("h/003.m4s").expect("it is on its way");
+        assert_eq!(flight.available_from(0), 4 * PAYLOAD_BYTES as u64, "up to the gap");
+        if with_repair {
+            let mut repair = Vec::new();
+            let sender = world.sender.clone();
+            Sender::repair_symbols(&Sender::repair_oti(PAYLOAD_BYTES as u16), &segment, 6, |id, symbol| {
+                let mut out = Vec::new();
+                sender.write_repair((REPAIR, Toi(3)), segment.len() as u64, id, symbol, &mut out).unwrap();
+                repair.push(out);
+            })
+            .unwrap();
+            world.receive(&repair);
+            assert_eq!(world.held("h/003.m4s"), Some(segment.clone()));
+        }
+        world.intake.tick(world.now + Duration::from_secs(30));
+        assert_eq!(world.held("h/003.m4s").is_some(), with_repair);
+        assert!(flight.outcome().is_some(), "whoever reads it is told");
+        let totals = world.intake.totals();
+        assert!(totals.reconcile());
+        assert_eq!(totals.objects.now.iter().sum::<u64>(), 0);
+    }
+}
+
+fn captures() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/captures");
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    eprintln!("SKIPPED: {} is absent", folder.display());
+    None
+}
+
+/// SHA-256 of a truth table's rows that players ask for: no chunks, no signalling.
+fn truth(path: &Path) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut lines = text.lines();
+    let head: Vec<&str> = lines.next().unwrap().trim_start_matches('#').split('\t').collect();
+    let column = |name: &str| head.iter().position(|it| *it == name).unwrap();
+    let (url, sha) = (column("url"), column("sha256"));
+    let rows = lines.map(|line| line.split('\t').collect::<Vec<_>>());
+    rows.filter(|row| {
+        !row[url].contains('#') && !row[url].starts_with("[SLS") && !row[url].starts_with("urn:")
+    })
+    .map(|row| row[sha].to_owned())
+    .collect()
+}
+
+#[test]
+fn a_replay_holds_the_segments_of_foreign_live_captures_byte_exact() {
+    let Some(captures) = captures() else { return };
+    for (capture, tables, others) in [
+        ("route_dash/route_dash.pcap", &["route_dash/objects.tsv"][..], 0),
+        // One segment without a mark of its end.
+        ("route_ll/route_ll.pcap", &["route_ll/objects.tsv"], 1),
+        (
+            "mabr_flute_ll2/mabr_flute_ll2.pcap",
+            &["mabr_flute_ll2/objects.tsv", "mabr_flute_ll2/segments_reassembled.tsv"],
+            0,
+        ),
+        (
+            "mabr_flute_ll2/noend.pcap",
+            &["mabr_flute_ll2/noend_objects.tsv", "mabr_flute_ll2/noend_segments_reassembled.tsv"],
+            0,
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let context = context(&folder);
+        let summary = replay(&captures.join(capture), None, &context, &mut Directory::default()).unwrap().0;
+        let is_media = |it: &&serde_json::Value| {
+            it["signalling"] != true && !it["uri"].as_str().unwrap_or_default().ends_with(".mpd")
+        };
+        let objects = summary["objects"].as_array().unwrap().iter().filter(is_media);
+        let got: BTreeSet<String> = objects.map(|it| it["sha256"].as_str().unwrap().to_owned()).collect();
+        let truth: BTreeSet<String> = tables.iter().flat_map(|it| truth(&captures.join(it))).collect();
+        let missing: Vec<_> = truth.difference(&got).collect();
+        let mpds = summary["objects"].as_array().unwrap().iter().filter(|it| !is_media(it));
+        let mpds: BTreeSet<&str> = mpds.filter_map(|it| it["sha256"].as_str()).collect();
+        assert!(missing.iter().all(|sha| mpds.contains(sha.as_str())), "{capture}: {missing:?}");
+        assert_eq!(got.difference(&truth).count(), others, "{capture}");
+        assert_eq!(summary["transport_streams"].as_array().unwrap().len(), 0, "{capture}");
+    }
+}
