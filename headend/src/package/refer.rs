@@ -14,6 +14,9 @@ use super::{IgnoredQuery, Role};
 /// The base of a source that has none: `scan` of a folder.
 pub(super) const NO_BASE: &str = "https://source.invalid/";
 
+/// Files of one name in several folders that are looked at for advice.
+const MAX_NAMESAKES: usize = 100;
+
 /// Where a reference leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Referred {
@@ -45,14 +48,42 @@ pub(super) struct Resolver<'a> {
     base: String,
     has_base: bool,
     rule: Option<&'a IgnoredQuery>,
-    /// Paths by their lower case; made when a file is missed.
-    folded: OnceCell<HashMap<String, &'a str>>,
+    /// Made when a file is missed.
+    alike: OnceCell<Alike<'a>>,
+}
+
+/// Names that may be meant by others.
+struct Alike<'a> {
+    /// Paths by their lower case.
+    folded: HashMap<String, &'a str>,
+    /// Paths with percent-encoding in them, by what it stands for.
+    decoded: HashMap<String, &'a str>,
+    /// Paths by their last segment.
+    named: HashMap<&'a str, Vec<&'a str>>,
+}
+
+impl<'a> Alike<'a> {
+    fn of(files: &'a Files) -> Self {
+        let paths = || files.keys().map(String::as_str);
+        let mut named: HashMap<&str, Vec<&str>> = HashMap::new();
+        for path in paths() {
+            let of_name = named.entry(path.rsplit('/').next().unwrap_or(path)).or_default();
+            if of_name.len() < MAX_NAMESAKES {
+                of_name.push(path);
+            }
+        }
+        Self {
+            folded: paths().map(|path| (path.to_lowercase(), path)).collect(),
+            decoded: paths().map(|path| (decode(path), path)).filter(|(plain, path)| plain != path).collect(),
+            named,
+        }
+    }
 }
 
 impl<'a> Resolver<'a> {
     pub(super) fn new(files: &'a Files, base: &str, rule: Option<&'a IgnoredQuery>) -> Self {
         let normalised = resolve(NO_BASE, base).unwrap_or_else(|_| base.to_owned());
-        Self { files, base: normalised, has_base: !base.is_empty(), rule, folded: OnceCell::new() }
+        Self { files, base: normalised, has_base: !base.is_empty(), rule, alike: OnceCell::new() }
     }
 
     /// Paths of all files.
@@ -231,12 +262,27 @@ impl<'a> Resolver<'a> {
         }
         let path = resolve(&self.uri_of(manifest), reference).ok()?;
         let plain = decode(self.below(&path)?.split('?').next()?);
-        let folded = self
-            .folded
-            .get_or_init(|| self.files.keys().map(|path| (path.to_lowercase(), path.as_str())).collect());
-        let other = folded.get(&plain.to_lowercase()).filter(|other| **other != plain)?;
-        let what = format!("{plain} is missing; {other} is there, which is another name in capitals");
-        Some((what, "spell the name as the file's: players and most servers tell capitals apart"))
+        let alike = self.alike.get_or_init(|| Alike::of(self.files));
+        if let Some(other) = alike.decoded.get(&plain) {
+            let what =
+                format!("{plain} is missing; {other} is there, whose name is percent-encoded literally");
+            return Some((what, "write `%25` for a `%` of a file's name, or rename the file"));
+        }
+        if let Some(other) = alike.folded.get(&plain.to_lowercase()).filter(|other| **other != plain) {
+            let what = format!("{plain} is missing; {other} is there, which is another name in capitals");
+            return Some((
+                what,
+                "spell the name as the file's: players and most servers tell capitals apart",
+            ));
+        }
+        let (folder, name) = plain.rsplit_once('/').unwrap_or(("", &plain));
+        let deeper = alike.named.get(name)?.iter().find(|other| {
+            let rest = other.strip_prefix(folder).map(|rest| rest.strip_prefix('/').unwrap_or(rest));
+            rest.is_some_and(|rest| rest.matches('/').count() == 1)
+        })?;
+        let what =
+            format!("{plain} is missing; {deeper} is there, in a folder that the manifest does not name");
+        Some((what, "with FFmpeg, give the folder by -hls_base_url too: it writes names alone"))
     }
 }
 

@@ -90,6 +90,20 @@ const UNSAID_EXPIRY_MS: i64 = 3_600_000;
 /// How often TOIs that are done are looked through for those that have left the carousel.
 const DONE_SCAN: Duration = Duration::from_secs(60);
 
+/// How long the packets of an object may contradict a description that says that it has no bytes. Some senders write zero for
+/// lengths that they do not know when they write the FDT Instance.
+const EMPTY_PATIENCE: Duration = Duration::from_secs(2);
+
+limits! {
+    /// Objects of no bytes that wait for packets which contradict that.
+    const MAX_EMPTY: usize = 1024, "objects" {
+        why: "A gateway sends a handful, as marks.",
+        full: "The one that has waited longest is taken for empty.",
+        free: "Two seconds after the description, with the next FDT packet.",
+        test: "descriptions_of_no_bytes_wait_for_packets_that_contradict",
+    }
+}
+
 limits! {
     /// Events that have not been polled.
     const MAX_EVENTS: usize = 4 * MAX_OBJECTS_IN_FLIGHT, "events" {
@@ -197,6 +211,8 @@ pub struct Receiver<B> {
     done: DoneTable,
     early: VecDeque<(Toi, Instant, Vec<u8>)>,
     early_bytes: usize,
+    /// Objects of which a description, but no digest and no packet, says that they have no bytes, and since when.
+    empty: VecDeque<(Toi, Instant)>,
     events: VecDeque<Event<B>>,
     closed: bool,
     last_heard: Instant,
@@ -222,6 +238,7 @@ impl<B> Receiver<B> {
             done: DoneTable::default(),
             early: VecDeque::new(),
             early_bytes: 0,
+            empty: VecDeque::new(),
             events: VecDeque::new(),
             closed: false,
             last_heard: Instant::from_nanos(0),
@@ -457,6 +474,7 @@ impl<B> Receiver<B> {
         packet: &Packet<'_>,
         storage: &mut S,
     ) -> Verdict {
+        self.take_for_empty(now, storage);
         let assembled = match self.assembler.push(now, packet) {
             Ok(Some(assembled)) => assembled,
             Ok(None) => return Verdict::Fdt,
@@ -522,7 +540,16 @@ impl<B> Receiver<B> {
             self.done.remove(toi);
         }
         if file.on_air_length() == Some(0) && self.done.get(toi).is_none() && !self.index.contains_key(&toi) {
-            self.empty_object(now, &file, storage);
+            let nothing = crate::Digest::of(b"");
+            let is_certain = file.object_digest() == Some(nothing)
+                || file.content_digest == Some(nothing)
+                || file.content_md5 == Some(crate::digest::md5(b""));
+            if is_certain {
+                self.empty_object(now, &file, storage);
+            } else if self.empty.iter().all(|(known, _)| *known != toi) {
+                self.empty.push_back((toi, now));
+                self.take_for_empty(now, storage);
+            }
             return;
         }
         let Some(&index) = self.index.get(&toi) else { return };
@@ -554,7 +581,21 @@ impl<B> Receiver<B> {
         }
     }
 
-    /// An object of no bytes needs no packet: it is whole as soon as it has a name.
+    /// Objects of no bytes that no packet has contradicted for long enough are whole.
+    fn take_for_empty<S: Storage<Buf = B>>(&mut self, now: Instant, storage: &mut S) {
+        while let Some(&(toi, since)) = self.empty.front()
+            && (now.since(since) >= EMPTY_PATIENCE || self.empty.len() > MAX_EMPTY)
+        {
+            self.empty.pop_front();
+            let file = self.table.get(toi).map(Arc::clone);
+            let is_open = self.index.contains_key(&toi) || self.done.get(toi).is_some();
+            if let Some(file) = file.filter(|file| !is_open && file.on_air_length() == Some(0)) {
+                self.empty_object(now, &file, storage);
+            }
+        }
+    }
+
+    /// An object of no bytes needs no packet.
     fn empty_object<S: Storage<Buf = B>>(&mut self, now: Instant, file: &Arc<File>, storage: &mut S) {
         let Ok(partition) = Partition::new(&Oti::no_code(0, 1, 1)) else { return };
         let received = Arc::new(SymbolMap::new(&partition));

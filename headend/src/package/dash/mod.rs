@@ -101,6 +101,8 @@ pub(super) struct Window {
     pub(super) step: u64,
     /// What is available by the clock, if the MPD says; `first` to infinity otherwise.
     pub(super) available: Option<(u64, u64)>,
+    /// Segments in the window, if it has an end.
+    pub(super) most: Option<usize>,
 }
 
 impl Window {
@@ -218,10 +220,15 @@ impl Clock {
         Some(Self { elapsed_s, depth_s: seconds(root, "timeShiftBufferDepth") })
     }
 
+    /// Segments that are kept, where the MPD says for how long.
+    fn most(&self, segment_s: f64) -> Option<u64> {
+        self.depth_s.map(|depth| (depth / segment_s).ceil() as u64 + BEHIND_SEGMENTS)
+    }
+
     /// First and last segment that are available, counted from 0, of `segment_s` each.
     fn segments(&self, segment_s: f64) -> (u64, u64) {
         let edge = (self.elapsed_s / segment_s).floor().max(0.0) as u64;
-        let kept = self.depth_s.map_or(u64::MAX, |depth| (depth / segment_s).ceil() as u64 + BEHIND_SEGMENTS);
+        let kept = self.most(segment_s).unwrap_or(u64::MAX);
         // Number `edge` is being written; those before it are there.
         (edge.saturating_sub(kept), edge.saturating_add(AHEAD_SEGMENTS))
     }

@@ -59,6 +59,7 @@ pub(super) fn address_template(
         .duration_s
         .map(|seconds| (seconds * timescale as f64) as u64 + number("presentationTimeOffset").unwrap_or(0));
     let mut open_parts = None;
+    let mut most = None;
     let (first, step, available) = if let Some(timeline) = template.child("SegmentTimeline") {
         let Timeline { segments, open } = read_timeline(timeline, period_end, number("endNumber"), start)?;
         let total: u64 = segments.iter().map(|segment| segment.duration).sum();
@@ -77,6 +78,7 @@ pub(super) fn address_template(
             let offset = open.time as f64 / timescale as f64
                 - self::number(template, "presentationTimeOffset").unwrap_or(0) as f64 / timescale as f64;
             let clock = Clock { elapsed_s: clock.elapsed_s - offset, ..clock };
+            most = clock.most(segment_s);
             clock.segments(segment_s)
         });
         if uses_time { (open.time, open.duration, available) } else { (number, 1, available) }
@@ -101,7 +103,9 @@ pub(super) fn address_template(
                 return Ok(());
             }
             (Some(segment), _) => {
-                let available = of.clock.map(|clock| clock.segments(segment as f64 / timescale as f64));
+                let segment_s = segment as f64 / timescale as f64;
+                let available = of.clock.map(|clock| clock.segments(segment_s));
+                most = of.clock.and_then(|clock| clock.most(segment_s));
                 if uses_time { (0, segment, available) } else { (start, 1, available) }
             }
             // Without a duration, one segment that is the Representation (clause 5.3.9.6.1), or whatever is there.
@@ -128,7 +132,11 @@ pub(super) fn address_template(
     own.addressing = if affixes.is_empty() {
         Addressing::List(listed)
     } else {
-        Addressing::Pattern { listed, affixes, window: Window { first, step: step.max(1), available } }
+        Addressing::Pattern {
+            listed,
+            affixes,
+            window: Window { first, step: step.max(1), available, most: most.map(|most| most as usize) },
+        }
     };
     Ok(())
 }

@@ -70,7 +70,7 @@ fn live_number_template_takes_what_is_there() {
         r#"<MPD type="dynamic"><Period><AdaptationSet><SegmentTemplate duration="2" media="$RepresentationID$_$Number%05d$.m4s"/>
         <Representation id="1"/></AdaptationSet></Period></MPD>"#,
     );
-    let window = Window { first: 1, step: 1, available: None };
+    let window = Window { first: 1, step: 1, available: None, most: None };
     let affixes = vec![("http://h/1_".into(), ".m4s".into())];
     assert_eq!(all[0].addressing, Addressing::Pattern { listed: vec![], affixes, window });
 }

@@ -1,5 +1,6 @@
 //! DASH: what MPDs refer to.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -154,11 +155,22 @@ impl Reading<'_> {
                 meant.extend(found.map(|(number, path)| (number, path, before, after)));
             }
             meant.sort();
-            // Where the clock or the MPD is wrong altogether, what is there is what there is.
+            // Where the clock or the MPD is wrong altogether, or the packager has stopped, the newest are what there is.
             let is_empty = !meant.iter().any(|(number, ..)| window.is_available(*number));
+            let most = window.most.filter(|_| is_empty).map_or(usize::MAX, |most| most * affixes.len());
+            let modified_ns = |path: &String| self.files.get(path).map(|file| file.modified_ns);
+            let mut by_age: Vec<_> =
+                meant.iter().map(|(number, path, ..)| (modified_ns(path), *number)).collect();
+            by_age.sort_unstable();
+            let since = by_age.len().checked_sub(most).and_then(|at| by_age.get(at)).copied();
+            let newest: HashSet<u64> = by_age
+                .iter()
+                .filter(|it| since.is_none_or(|since| **it >= since))
+                .map(|(_, number)| *number)
+                .collect();
             let (mut first, mut old) = (None, 0);
             for (number, path, before, after) in &meant {
-                if is_empty || window.is_available(*number) {
+                if (is_empty && newest.contains(number)) || window.is_available(*number) {
                     // The template's own spelling of the number, which leading zeros are a part of.
                     let digits = &path[decode(below(before, &self.resolver)).len()..];
                     let end = decode(after.split('?').next().unwrap_or_default()).len();

@@ -366,10 +366,18 @@ fn a_live_template_carries_its_window() {
     assert_eq!(inventory.presentations[0].rungs[0].segments, &names[7..15]);
     assert_eq!((inventory.left_out[0].count, inventory.unreferenced), (8, 0));
     assert_eq!(inventory.ignored_query, IgnoredQuery::Names(vec!["s".into()]));
-    // A clock that is wrong altogether hides nothing.
+    // With a clock that is wrong altogether, and of a packager that has stopped, the newest are what there is.
     let now = WallTime::from_unix_ms(0);
     let inventory = read(dir.path(), &Options { now: Some(now), ..Options::default() }).unwrap();
-    assert_eq!(inventory.presentations[0].rungs[0].segments.len(), names.len());
+    assert_eq!(inventory.presentations[0].rungs[0].segments, &names[12..]);
+    let old = std::fs::File::options().append(true).open(dir.path().join("v-01805.m4s")).unwrap();
+    old.set_modified(SystemTime::now() - std::time::Duration::from_secs(86_400)).unwrap();
+    let inventory = read(dir.path(), &Options { now: Some(now), ..Options::default() }).unwrap();
+    assert_eq!(
+        inventory.presentations[0].rungs[0].segments,
+        &names[11..15],
+        "not what an earlier run has left"
+    );
 }
 
 #[test]

@@ -113,3 +113,27 @@ fn a_base_around_the_sources_is_taken_where_a_deeper_one_leads_below_it() {
     let inventory = read(dir.path(), &options("https://cdn.example.com/vod/film/")).unwrap();
     assert_eq!((paths(&inventory), inventory.problems.len()), (vec!["v.mp4", "x.mpd"], 0));
 }
+
+/// FFmpeg with a folder in `-hls_segment_filename` writes the names alone; `%41` in a file's name is a percent sign.
+#[test]
+fn files_that_must_be_meant_are_named() {
+    let mpd = r#"<MPD mediaPresentationDuration="PT2S"><Period><AdaptationSet><Representation id="v">
+        <SegmentTemplate duration="2" media="s %41-$Number$.m4s"/></Representation></AdaptationSet></Period></MPD>"#;
+    let list = media(&["1.m4s"]);
+    let dir = folder(&[
+        ("x.mpd", mpd),
+        ("s %41-1.m4s", "1"),
+        ("h/l.m3u8", &list),
+        ("h/seg/1.m4s", "1"),
+        ("h/init.mp4", INIT),
+    ]);
+    let inventory = read_dir(&dir);
+    assert_eq!(
+        whats(&inventory),
+        [
+            "s A-1.m4s is missing; s %41-1.m4s is there, whose name is percent-encoded literally",
+            "h/1.m4s is missing; h/seg/1.m4s is there, in a folder that the manifest does not name"
+        ]
+    );
+    assert_eq!(inventory.faults(), 2);
+}

@@ -133,8 +133,25 @@ fn lengths_of_zero_say_nothing_where_packets_say_otherwise() {
         for at in order {
             bench.feed(all[at]);
         }
-        assert_eq!(bench.whole().last(), Some(&("x".to_owned(), b"abcdefgh".to_vec())), "{order:?}");
+        assert_eq!(bench.whole(), [("x".to_owned(), b"abcdefgh".to_vec())], "{order:?}");
     }
+}
+
+#[test]
+fn descriptions_of_no_bytes_wait_for_packets_that_contradict() {
+    let mut bench = Bench::new();
+    let zero = |toi: usize| format!("<File TOI=\"{toi}\" Content-Location=\"o{toi}\" Content-Length=\"0\"/>");
+    let instance = |files: &str| format!("<FDT-Instance Expires=\"4294944000\">{files}</FDT-Instance>");
+    let tois: Vec<usize> = (1..=MAX_EMPTY + 3).collect();
+    for (at, tois) in tois.chunks(500).enumerate() {
+        let files: String = tois.iter().copied().map(zero).collect();
+        bench.feed(&fdt_by_hand(at as u32 + 1, &instance(&files)));
+    }
+    assert_eq!(bench.whole().len(), 3, "beyond the limit");
+    bench.now = bench.now + EMPTY_PATIENCE;
+    bench.feed(&fdt_by_hand(9, &instance(&zero(5000))));
+    assert_eq!(bench.whole().len(), MAX_EMPTY);
+    assert_eq!(bench.receiver.empty.len(), 1);
 }
 
 #[test]
@@ -149,11 +166,20 @@ fn an_expired_instance_describes_nothing() {
 
 #[test]
 fn an_object_of_no_bytes_is_whole_when_it_has_a_name() {
+    let md5 = "Content-Length=\"0\" Content-MD5=\"1B2M2Y8AsgTpgAmY7PhCfg==\"";
     let mut bench = Bench::new();
-    bench.feed(&fdt_by_hand(1, &describe(1, "end", "Content-Length=\"0\"")));
+    bench.feed(&fdt_by_hand(1, &describe(1, "end", md5)));
     assert_eq!(bench.whole(), [("end".to_owned(), vec![])]);
-    bench.feed(&fdt_by_hand(2, &describe(1, "end", "Content-Length=\"0\"")));
+    bench.feed(&fdt_by_hand(2, &describe(1, "end", md5)));
     assert!(bench.whole().is_empty(), "once");
+    // Without a digest, packets may contradict it.
+    let mut bench = Bench::new();
+    let fdt = fdt_by_hand(1, &describe(1, "end", "Content-Length=\"0\""));
+    bench.feed(&fdt);
+    assert!(bench.whole().is_empty());
+    bench.now = bench.now + EMPTY_PATIENCE;
+    bench.feed(&fdt);
+    assert_eq!(bench.whole(), [("end".to_owned(), vec![])]);
 }
 
 #[test]
