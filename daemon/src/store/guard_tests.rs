@@ -286,6 +286,10 @@ fn a_body_of_unknown_length_gets_half_the_quota_and_then_passes() {
         assert!(end <= quota / 2, "{end} bytes of {quota}");
     }
     assert!(end > 0 && store.usage().partial_bytes <= quota / 2);
+    // What passes goes through a ring: no piece may be larger.
+    let ring = growing::RING_BYTES as usize;
+    assert!(partial.write_at(end, &vec![1; ring + 1]).is_err());
+    partial.write_at(end, &vec![2; ring]).unwrap();
     drop(partial);
     assert_eq!((store.usage().partial_bytes, store.0.growing_bytes.load(Ordering::Relaxed)), (0, 0));
     let next = store.create_growing(Placement::default(), true).unwrap();
@@ -323,4 +327,24 @@ fn pages_count_as_in_memory_for_a_second_after_they_were_seen_there() {
     assert!(!object.was_warm(at(500)), "never seen");
     object.is_warm(at(5000));
     assert!(object.was_warm(at(5999)) && !object.was_warm(at(6000)));
+}
+
+#[test]
+fn a_partial_on_the_disk_is_removed_with_its_object_and_kept_at_a_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = StoreConfig { resume_bytes: 1, ..config(&folder, 1 << 20) };
+    let (store, _) = Store::open(&config).unwrap();
+    let files = || std::fs::read_dir(config.path.join(resume::PARTIALS)).map_or(0, Iterator::count);
+    let create = || {
+        let map = map_of(10_000, 100);
+        store.create_resumable(&Digest::of(b"identity"), &map, Placement::default()).unwrap()
+    };
+    let partial = create();
+    assert_eq!(files(), 1);
+    drop(partial);
+    assert_eq!(files(), 0);
+    let partial = create();
+    store.closing();
+    drop(partial);
+    assert_eq!(files(), 1);
 }

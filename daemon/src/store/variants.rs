@@ -139,6 +139,7 @@ mod tests {
             (asked(&store, "3"), store.usage().objects),
             (Some(b"new".to_vec()), u64::from(MAX_VARIANTS))
         );
+        assert_eq!(asked(&store, "0"), Some(vec![0]), "a variant replaces itself");
         // A further variant replaces the oldest.
         put(&store, "9", b"nine", 101);
         assert_eq!((asked(&store, "9"), asked(&store, "0")), (Some(b"nine".to_vec()), None));

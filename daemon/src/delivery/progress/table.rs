@@ -13,7 +13,7 @@ use super::{FailReason, Flight, ObjectRef, Outcome};
 use crate::bounded::BoundedMap;
 
 /// Flights at a time: all sessions' objects in flight and some hundred fills.
-const MAX_FLIGHTS: usize = 16_384;
+pub(super) const MAX_FLIGHTS: usize = 16_384;
 /// Announced names that are remembered. A reference catalogue has 100,000 objects. The oldest makes room; a place is free when
 /// its object is held, gone, or no longer described.
 const MAX_ANNOUNCED: usize = 262_144;

@@ -150,3 +150,62 @@ fn an_end_is_final_and_leaves_the_table() {
     let (failed, refused) = flights.failures();
     assert_eq!((failed.iter().sum::<u64>(), refused), (2, 0));
 }
+
+#[test]
+fn objects_in_flight_beyond_the_limit_are_refused_and_counted_until_one_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let flights = Flights::new();
+    let partial = Arc::new(store(&folder).create(1, Placement::default()).unwrap());
+    let flight = |number: usize| {
+        let key = key(&format!("h/{number}"));
+        Arc::new(Flight::of_prefix(key, None, Some(1), sent(true), Arc::clone(&partial), false))
+    };
+    for number in 0..table::MAX_FLIGHTS {
+        flights.add(flight(number)).unwrap();
+    }
+    let next = flight(table::MAX_FLIGHTS);
+    assert!(matches!(flights.add(Arc::clone(&next)), Err(None)));
+    assert!(flights.replace(Arc::clone(&next)).is_none());
+    assert_eq!(flights.failures().1, 2);
+    flights.end(&flights.get("h/5").unwrap(), Outcome::Failed(FailReason::OriginCut));
+    flights.add(next).unwrap();
+    assert_eq!(flights.list().len(), table::MAX_FLIGHTS);
+}
+
+#[test]
+fn what_an_origin_completes_is_no_longer_announced() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, flights) = (store(&folder), Flights::new());
+    let flight = Arc::new(of_prefix(&store, "h/a", Some(4), false, true));
+    let partial = Arc::new(store.create(4, Placement::default()).unwrap());
+    partial.write_at(0, b"body").unwrap();
+    let meta = crate::store::ObjectMeta {
+        uri: crate::store::ObjectUri::new("http://h/a", &key("h/a")),
+        key: key("h/a"),
+        content_type: None,
+        length: 4,
+        digest: carousel::Digest::of(b"body"),
+        version: 0,
+        received_at: WallTime::from_unix_ms(0),
+        expires: None,
+        class: crate::store::Class::Medium,
+        came_by: crate::store::CameBy::Origin,
+        response: None,
+        ignored_query: Default::default(),
+    };
+    let stored = store.publish(&partial.freeze(4).unwrap(), meta).unwrap();
+    let announced = Announced {
+        digest: None,
+        length: Some(4),
+        content_type: None,
+        version: 1,
+        ignored_query: Default::default(),
+    };
+    let ObjectRef { session, .. } = of_symbols(&store, "h/b", 1).carried().unwrap().object;
+    flights.announce(key("h/a"), ObjectRef { session, toi: Toi(1) }, announced);
+    flights.add(Arc::clone(&flight)).unwrap();
+    flights.end(&flight, Outcome::Passed(4));
+    assert_eq!(flights.announced_count(), 1, "it was not kept");
+    flights.end(&flight, Outcome::Whole(stored));
+    assert_eq!(flights.announced_count(), 0);
+}
