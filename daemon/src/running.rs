@@ -71,7 +71,13 @@ impl Daemon {
         // What can be refused comes first, so that a second daemon on the same cache or port changes nothing.
         let players = listening.open(config.http.listen, "[http] listen")?;
         let tls = match &config.http.tls {
-            Some(tls) => Some((listening.open(tls.listen, "[http.tls] listen")?, http::acceptor(tls)?)),
+            Some(tls) => Some(http::Secured {
+                listener: listening.open(tls.listen, "[http.tls] listen")?,
+                datagrams: (tls.http3 && http::HAS_HTTP3)
+                    .then(|| listening.open_datagrams(tls.listen, "[http.tls] http3"))
+                    .transpose()?,
+                acceptor: http::acceptor(tls)?,
+            }),
             None => None,
         };
         let operators = admin::listen(&config.admin, &mut listening)?;

@@ -1,9 +1,11 @@
-//! The players' side: objects over HTTP/1.1 and HTTP/2, whole or in ranges, in the cache or still on their way.
+//! The players' side: objects over HTTP/1.1, HTTP/2 and HTTP/3, whole or in ranges, in the cache or still on their way.
 //!
 //! | file | what lives there |
 //! |---|---|
 //! | `workers.rs` | one thread for each core: accepts, and serves what it has accepted |
 //! | `connection.rs` | one connection: from its first byte to its last, and who is too slow |
+//! | `streams.rs` | requests beside each other on one connection of HTTP/2 or HTTP/3 |
+//! | `http3` | QUIC connections |
 //! | `wire.rs`, `sys.rs` | the socket: files go out by `sendfile` |
 //! | `tls.rs` | certificates, and which protocol is spoken |
 //! | `answer.rs` | one request: hot, object, page, another method |
@@ -36,6 +38,8 @@ mod cors;
 mod forward;
 mod head;
 mod hot;
+#[cfg(feature = "http3")]
+mod http3;
 mod manifest;
 mod mime;
 mod options;
@@ -48,6 +52,7 @@ mod secure;
 mod serve;
 mod shown;
 mod stats;
+mod streams;
 mod sys;
 mod target;
 mod tls;
@@ -56,10 +61,11 @@ mod urls;
 mod wire;
 mod workers;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use http::HeaderValue;
 use tokio::runtime::Handle;
 
 use crate::catalog::Catalog;
@@ -71,7 +77,10 @@ pub use manifest::Rewriting;
 pub use options::{AccessLog, Http, LogFormat, Tls};
 pub use stats::{BUCKETS_US, HttpStats, Refusal, RouteStats, Served, route_names};
 pub use tls::{Acceptor, check_certificate};
-pub use workers::Workers;
+pub use workers::{Secured, Workers};
+
+/// Whether this program speaks HTTP/3.
+pub const HAS_HTTP3: bool = cfg!(feature = "http3");
 
 /// What is answered from the cache.
 const METHODS: &str = "GET, HEAD, OPTIONS";
@@ -108,6 +117,12 @@ pub struct Player {
     stats: Vec<Arc<HttpStats>>,
     /// Connections now.
     open: AtomicU64,
+    /// Requests beside the first one of their connection.
+    streams: AtomicU64,
+    /// QUIC handshakes that have begun and are not over.
+    handshakes: AtomicU64,
+    /// `Alt-Svc`: where HTTP/3 is spoken.
+    alternative: OnceLock<HeaderValue>,
 }
 
 impl Player {
@@ -134,6 +149,9 @@ impl Player {
             stats: stats.collect(),
             route_names,
             open: AtomicU64::new(0),
+            streams: AtomicU64::new(0),
+            handshakes: AtomicU64::new(0),
+            alternative: OnceLock::new(),
         })
     }
 
@@ -149,9 +167,10 @@ impl Player {
         &self.route_names
     }
 
-    /// Whether places for connections become few: nine of ten are taken.
+    /// Whether places for connections become few: nine of ten are taken. Streams beside the first one of a connection count too.
     fn is_crowded(&self) -> bool {
-        self.open_connections() * 10 >= self.config.max_connections as u64 * 9
+        let streams = self.streams.load(std::sync::atomic::Ordering::Relaxed);
+        (self.open_connections() + streams) * 10 >= self.config.max_connections as u64 * 9
     }
 
     /// Connections now.

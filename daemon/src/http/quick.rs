@@ -112,6 +112,14 @@ pub(super) fn head(lines: &[u8], part: Option<&Range<u64>>, length: u64) -> Vec<
     head
 }
 
+/// Adds a field to a head that is written.
+pub(super) fn add_line(head: &mut Vec<u8>, name: &str, value: &[u8]) {
+    head.truncate(head.len() - b"\r\n".len());
+    for part in [name.as_bytes(), b": ", value, b"\r\n\r\n"] {
+        head.extend_from_slice(part);
+    }
+}
+
 /// A response that is ready to go out.
 pub(super) struct Reply {
     pub(super) head: Vec<u8>,
@@ -209,5 +217,8 @@ mod tests {
             text(head(b"", Some(&(2..5)), 7)),
             "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 2-4/7\r\ncontent-length: 3\r\n\r\n"
         );
+        let mut longer = head(b"", None, 7);
+        add_line(&mut longer, "alt-svc", b"clear");
+        assert_eq!(text(longer), "HTTP/1.1 200 OK\r\ncontent-length: 7\r\nalt-svc: clear\r\n\r\n");
     }
 }

@@ -9,6 +9,7 @@ use carousel::name::ObjectKey;
 use carousel::query::{IgnoredQuery, candidates, name_of_range, range_of_name};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use tokio::sync::watch;
 
 use super::body::PlayerBody;
 use super::head::{self, Head};
@@ -92,6 +93,10 @@ pub(super) enum Missing {
     Again,
 }
 
+/// Of a request that came before the handshake was over: says when it is.
+#[derive(Debug, Clone)]
+pub(super) struct Early(pub(super) watch::Receiver<bool>);
+
 /// One player's request for one object.
 pub(super) struct Asked<'a> {
     pub(super) key: &'a ObjectKey,
@@ -128,6 +133,15 @@ impl Asked<'_> {
             set_cookie: route.map(|route| route.set_cookie).unwrap_or_default(),
             vary_user_agent: route.map(|route| route.vary_user_agent).unwrap_or_default(),
             ..Ask::default()
+        }
+    }
+
+    /// Waits until nobody but the client can have sent the request: an origin may do something for it.
+    async fn confirmed(&self) {
+        let Some(Early(is_over)) = self.head.extensions.get() else { return };
+        if is_over.clone().wait_for(|is_over| *is_over).await.is_err() {
+            // The handshake has failed, and the connection ends.
+            std::future::pending::<()>().await;
         }
     }
 
@@ -273,6 +287,7 @@ impl Player {
             let Some(url) = url.filter(|_| !is_fresh(&object)) else {
                 return Ok(Found::Stored(object, "hit"));
             };
+            asked.confirmed().await;
             return self.revalidate(asked, object, url).await;
         }
         if let Some(flight) = self.filler.flight_of(key, &asked.head.headers) {
@@ -284,6 +299,7 @@ impl Player {
         if RequestDirectives::of(&asked.head.headers).only_if_cached {
             return Err(Missing::OnlyIfCached);
         }
+        asked.confirmed().await;
         let announced = self.shared.flights.announced(key.as_str());
         let is_announced = announced.is_some();
         // The carousel will bring it, perhaps soon: its FDT says so, or its service is on the air and the FDT that names

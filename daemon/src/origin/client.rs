@@ -1,23 +1,27 @@
 //! Requests to origins: redirects followed, timeouts kept, every failure a reason.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, COOKIE, HOST, LOCATION, RANGE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Either, Empty};
-use hyper::body::{Body as _, Incoming};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::{Connected, HttpConnector, HttpInfo};
 use hyper_util::client::legacy::{Client as HyperClient, Error as HyperError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use lru::LruCache;
+use tokio::sync::mpsc;
 
 use carousel::time::{Instant, WallTime};
 
@@ -152,8 +156,61 @@ impl Reply {
     }
 }
 
-/// The body of a request: of a player that sends one, else none.
-pub type RequestBody = Either<Incoming, Empty<Bytes>>;
+/// The body of a request.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// None.
+    None,
+    /// As a player sends it by HTTP/1.1 or HTTP/2.
+    Incoming(Incoming),
+    /// As a player sends it otherwise.
+    Pieces {
+        /// Its pieces, until one is an error or there are no more.
+        pieces: mpsc::Receiver<io::Result<Bytes>>,
+        /// Bytes still to come, if that is known.
+        left: Option<u64>,
+    },
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match self.get_mut() {
+            Self::None => Poll::Ready(None),
+            Self::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Pieces { pieces, left } => pieces.poll_recv(cx).map(|piece| match piece? {
+                Ok(bytes) => {
+                    if let Some(left) = left {
+                        *left = left.saturating_sub(bytes.len() as u64);
+                    }
+                    Some(Ok(Frame::data(bytes)))
+                }
+                Err(err) => Some(Err(err.into())),
+            }),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Incoming(body) => body.is_end_stream(),
+            Self::Pieces { left, .. } => *left == Some(0),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::None => SizeHint::with_exact(0),
+            Self::Incoming(body) => body.size_hint(),
+            Self::Pieces { left, .. } => left.map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}
 /// Told of each interim response: its status and fields.
 pub type OnInterim = std::sync::Arc<dyn Fn(u16, &HeaderMap) + Send + Sync>;
 
@@ -481,7 +538,7 @@ fn is_closed(err: &HyperError) -> bool {
         {
             return true;
         }
-        if let Some(io) = it.downcast_ref::<std::io::Error>() {
+        if let Some(io) = it.downcast_ref::<io::Error>() {
             use std::io::ErrorKind;
             return matches!(
                 io.kind(),
@@ -533,7 +590,7 @@ impl Drop for Pending<'_> {
 
 /// The body of a request that has none.
 pub const fn no_body() -> RequestBody {
-    Either::Right(Empty::new())
+    RequestBody::None
 }
 
 fn join(base: &Uri, location: &str) -> Option<Uri> {
