@@ -51,6 +51,7 @@ fn delivery_options(config: &Config) -> Options {
 pub struct Daemon {
     parts: Arc<Parts>,
     origins: Arc<Origins>,
+    client: Arc<Client>,
     session: SessionThread,
     transport: TransportThread,
     shards: Vec<ShardHandle>,
@@ -170,6 +171,7 @@ impl Daemon {
         tokio::spawn(repairer.run(repair_requests));
         if config.repair.health_check_interval_ms > 0 {
             let interval = Duration::from_millis(config.repair.health_check_interval_ms);
+            let client = Arc::clone(&client);
             tokio::spawn(async move { client.watch_health(interval).await });
         }
         let workers = Workers::start(&player, &players, tls, &stopped)?;
@@ -178,6 +180,7 @@ impl Daemon {
             Self {
                 parts,
                 origins,
+                client,
                 session,
                 transport,
                 shards,
@@ -201,6 +204,11 @@ impl Daemon {
     /// start.
     pub fn reload(&mut self, config: Config) -> Vec<&'static str> {
         self.origins.configure(config.origins.clone(), config.routes.clone());
+        self.client.configure(
+            Duration::from_millis(config.http.origin_timeout_ms),
+            &config.http.origin_timeouts,
+            &config.routes,
+        );
         self.session.reload(&config.session_options());
         if let Err(err) = self.transport.set(&config.transport_streams) {
             tracing::error!(%err, "a transport stream's thread cannot be started");
@@ -208,7 +216,7 @@ impl Daemon {
         let (old, new) = (&self.config, &config);
         let later = [
             ("[store]", old.store != new.store),
-            ("[http]", old.http != new.http),
+            ("[http]", !old.http.differs_in_timeouts_only(&new.http)),
             ("[repair]", old.repair != new.repair),
             ("[admin]", old.admin != new.admin),
             ("[receive] threads", old.receive.threads != new.receive.threads),

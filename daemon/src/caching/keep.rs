@@ -1,4 +1,4 @@
-//! Whether a response is kept (RFC 9111 section 3), and how long it is fresh (section 4.2).
+//! The decision to keep a response (RFC 9111 section 3), and its freshness (section 4.2).
 
 use carousel::time::WallTime;
 use http::{HeaderMap, header};

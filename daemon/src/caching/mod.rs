@@ -1,4 +1,4 @@
-//! What HTTP says of caching (RFC 9111, 9213, 5861, 8246): pure. Fields and times come in, decisions go out.
+//! Rules of HTTP caching (RFC 9111, 9213, 5861, 8246), as pure functions. Fields and times come in, decisions go out.
 //!
 //! | file | what lives there |
 //! |---|---|

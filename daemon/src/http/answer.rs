@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use carousel::name::NameError;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 
 use super::access::{Asking, Record};
@@ -36,14 +36,6 @@ use crate::store::StoredObject;
 
 /// Bytes of an unreadable request in the access log.
 const MAX_LOGGED_START: usize = 256;
-/// Fields that HTTP/3 does not have (RFC 9114 section 4.2); HTTP/2's are refused by its parser.
-const HOP_BY_HOP: [HeaderName; 5] = [
-    header::CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
 /// Interim responses of one request that wait for their turn. Origins send one or two.
 const INTERIMS: usize = 8;
 
@@ -437,9 +429,6 @@ fn refusal(head: &Parts, is_whole: bool) -> Option<(Refusal, Response<PlayerBody
         && head.headers.contains_key(header::CONTENT_LENGTH)
     {
         return wrong("Transfer-Encoding and Content-Length in one request");
-    }
-    if head.version == Version::HTTP_3 && HOP_BY_HOP.iter().any(|name| head.headers.contains_key(name)) {
-        return wrong("HTTP/3 has no fields of a connection");
     }
     if head.version == Version::HTTP_10 && head.headers.contains_key(header::TRANSFER_ENCODING) {
         return wrong("HTTP/1.0 has no Transfer-Encoding");

@@ -88,7 +88,7 @@ pub(super) struct Link {
     pub(super) has_had_body: Cell<bool>,
     pub(super) is_tls: bool,
     /// Of HTTP/2 and HTTP/3: requests beside each other.
-    pub(super) multiplexed: Option<Multiplexed>,
+    pub(super) multiplexed: Option<Box<Multiplexed>>,
 }
 
 impl Link {
@@ -115,7 +115,7 @@ impl Link {
             active: Cell::new(0),
             has_had_body: Cell::new(false),
             is_tls: true,
-            multiplexed: Some(Multiplexed::default()),
+            multiplexed: Some(Box::default()),
         })
     }
 
@@ -134,7 +134,7 @@ impl Link {
 
     /// The client takes back more than it may.
     pub(super) fn is_flooded(&self) -> bool {
-        self.multiplexed.as_ref().is_some_and(Multiplexed::is_flooded)
+        self.multiplexed.as_ref().is_some_and(|it| it.is_flooded())
     }
 
     /// A request has been read.
@@ -471,7 +471,8 @@ async fn http2<C: Future<Output = hyper::Result<()>>>(
 /// Counts an end that is the client's fault.
 fn note_end(worker: &Worker, link: &Link, err: &hyper::Error) {
     let source = std::error::Error::source(err).and_then(|it| it.downcast_ref::<h2::Error>());
-    let fault = source.filter(|it| it.is_library() && (it.is_go_away() || it.is_reset())).and_then(h2::Error::reason);
+    let fault =
+        source.filter(|it| it.is_library() && (it.is_go_away() || it.is_reset())).and_then(h2::Error::reason);
     match fault {
         None | Some(h2::Reason::NO_ERROR) => tracing::trace!(%err, "a connection ended"),
         Some(h2::Reason::ENHANCE_YOUR_CALM) => {

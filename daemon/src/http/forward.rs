@@ -7,8 +7,9 @@ use hyper::body::Body as _;
 
 use super::body::PlayerBody;
 use super::manifest::{self, PIECE_BYTES, Rewriter, Rewriting};
+use super::missing::Missing;
 use super::reply::plain;
-use super::serve::{Asked, Found, Missing};
+use super::serve::{Asked, Found};
 use super::urls::UrlMap;
 use super::{Player, head};
 use crate::caching::{self, Directives};

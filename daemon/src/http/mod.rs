@@ -13,6 +13,8 @@
 //! | `hot.rs` | what was served a moment ago |
 //! | `quick.rs` | a hit without ceremony: what players ask most, without hyper |
 //! | `serve.rs` | where an object is: cache, in flight, announced, origin |
+//! | `in_flight.rs`, `reload.rs` | objects on their way; playlists that are waited for |
+//! | `missing.rs` | why there is no object to serve |
 //! | `forward.rs` | what goes on to the origin: other methods, and responses for one alone |
 //! | `upstream.rs` | request fields for origins: `Host`, `Forwarded`, and the detection of loops |
 //! | `urls.rs` | `Location`, `Content-Location`, `Link`: URLs of origins as paths of the box |
@@ -20,7 +22,7 @@
 //! | `head.rs`, `reply.rs` | heads: what all get, and what one gets: conditionals, ranges |
 //! | `body.rs` | bodies: mapped slices, objects as they arrive |
 //! | `shown.rs` | the form in which an object is sent: rewritten, compressed |
-//! | `manifest.rs` | manifests: recognised, and their URLs mapped to the box as they stream |
+//! | `manifest` | manifests: recognised, and their URLs mapped to the box as they stream |
 //! | `prefetch.rs` | what comes after a miss |
 //! | `stats.rs`, `access.rs` | what was served: counted, and written down |
 //! | `own.rs` | the page at `/` and its parts, television's queries |
@@ -40,13 +42,16 @@ mod head;
 mod hot;
 #[cfg(feature = "http3")]
 mod http3;
+mod in_flight;
 mod manifest;
 mod mime;
+mod missing;
 mod options;
 mod own;
 mod prefetch;
 mod quick;
 mod range;
+mod reload;
 mod reply;
 mod secure;
 mod serve;

@@ -87,6 +87,12 @@ impl Http {
         }
     }
 
+    /// Whether another configuration is the same but for the time that origins have, which is taken over at once.
+    pub(crate) fn differs_in_timeouts_only(&self, other: &Self) -> bool {
+        let Self { origin_timeouts, origin_timeout_ms, .. } = *self;
+        *self == Self { origin_timeouts, origin_timeout_ms, ..other.clone() }
+    }
+
     /// Threads to start.
     pub fn workers(&self) -> usize {
         match self.workers {

@@ -1,4 +1,4 @@
-//! What players were served: counted by each worker on its own cache lines, added up when somebody reads it.
+//! Counters of what players were served: one set for each worker on its own cache lines, added up when read.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;

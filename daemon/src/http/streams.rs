@@ -146,7 +146,7 @@ impl Streams {
             return if idle_for >= may_take(KEEP_ALIVE) { Health::Gone } else { Health::Idle };
         }
         self.idle_since = None;
-        let stall = link.multiplexed.as_ref().map_or(Duration::ZERO, Multiplexed::longest_stall);
+        let stall = link.multiplexed.as_ref().map_or(Duration::ZERO, |it| it.longest_stall());
         if stall >= may_take(STALLED_FOR) { Health::Slow } else { Health::Well }
     }
 }

@@ -38,7 +38,7 @@ enum Accepted {
     },
     /// Its handshake begins where it is served.
     #[cfg(feature = "http3")]
-    Quic(quinn::Incoming),
+    Quic(Box<quinn::Incoming>),
 }
 
 /// Where TLS is spoken.
@@ -220,7 +220,7 @@ async fn serve(
                 }
                 // Boxed: a plain connection must not be as large as this one.
                 #[cfg(feature = "http3")]
-                Accepted::Quic(incoming) => Box::pin(super::http3::serve(&worker, incoming, stop)).await,
+                Accepted::Quic(incoming) => Box::pin(super::http3::serve(&worker, *incoming, stop)).await,
             }
             load[number].fetch_sub(1, Ordering::Relaxed);
             worker.player.open.fetch_sub(1, Ordering::Relaxed);
@@ -320,7 +320,7 @@ async fn accept_quic(worker: &Worker, number: usize, listener: &super::http3::Li
         if super::http3::Listener::is_to_prove(&incoming, handshakes) {
             let _ = incoming.retry();
         } else if worker.takes_place() {
-            others.give(number, Accepted::Quic(incoming));
+            others.give(number, Accepted::Quic(Box::new(incoming)));
         } else {
             incoming.refuse();
         }

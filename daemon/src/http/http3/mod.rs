@@ -44,6 +44,10 @@ use transport::{Arrival, Receiving, Sending, Transport};
 /// Pieces of a request's body that wait for the origin.
 const PIECES: usize = 2;
 
+/// Fields of a connection, which HTTP/3 does not have.
+const CONNECTION_FIELDS: [&str; 5] =
+    ["connection", "transfer-encoding", "upgrade", "keep-alive", "proxy-connection"];
+
 /// Serves a connection until it ends, or `stop` says so and what is being answered has ended.
 pub(super) async fn serve(worker: &Rc<Worker>, incoming: quinn::Incoming, stop: watch::Receiver<bool>) {
     let peer = incoming.remote_address().ip();
@@ -86,10 +90,8 @@ fn shake_hands(
     incoming: quinn::Incoming,
     peer: IpAddr,
 ) -> Option<(quinn::Connection, watch::Receiver<bool>)> {
-    let connecting = incoming
-        .accept()
-        .inspect_err(|err| worker.refuse_handshake(peer, &format!("QUIC: {err}")))
-        .ok()?;
+    let connecting =
+        incoming.accept().inspect_err(|err| worker.refuse_handshake(peer, &format!("QUIC: {err}"))).ok()?;
     // Servers may always send before the client's last message.
     let (connection, over) = connecting.into_0rtt().ok()?;
     let (confirm, confirmed) = watch::channel(false);
@@ -184,6 +186,13 @@ async fn answer(
         }
     };
     arrival.unread.is_read();
+    if has_fields_of_a_connection(request.headers()) {
+        worker.refuse_frames(link, Refusal::BadRequest, "HTTP/3: a request with fields of a connection");
+        let mut stream = stream;
+        stream.stop_stream(Code::H3_MESSAGE_ERROR);
+        stream.stop_sending(Code::H3_MESSAGE_ERROR);
+        return;
+    }
     if let Some(early) = early {
         request.extensions_mut().insert(early);
     }
@@ -203,6 +212,12 @@ async fn answer(
     if let Some(mut recv) = recv {
         recv.stop_sending(Code::H3_NO_ERROR);
     }
+}
+
+/// What makes a request malformed (RFC 9114 section 4.2); HTTP/2's parser looks for it itself.
+fn has_fields_of_a_connection(fields: &HeaderMap) -> bool {
+    CONNECTION_FIELDS.iter().any(|name| fields.contains_key(*name))
+        || fields.get_all(header::TE).iter().any(|it| it != "trailers")
 }
 
 /// A request that could not be read. Heads that are too large have been answered.
@@ -234,7 +249,9 @@ async fn body_of(
         Some(Ok(Some(piece))) => first = Some(piece),
         Some(Err(_)) => return (RequestBody::None, Some(recv)),
         // Its end may come in a packet of its own.
-        None if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) && length.is_none() => {
+        None if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
+            && length.is_none() =>
+        {
             return (RequestBody::None, Some(recv));
         }
         None => {}
@@ -310,7 +327,7 @@ async fn send_response(
 
 /// What hyper adds to the heads of HTTP/2.
 fn complete(fields: &mut HeaderMap, status: StatusCode, method: &Method, length: Option<u64>) {
-    for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] {
+    for name in CONNECTION_FIELDS {
         fields.remove(name);
     }
     let has_body = method != Method::HEAD && !matches!(status.as_u16(), 204 | 304);

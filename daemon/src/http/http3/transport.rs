@@ -14,7 +14,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes};
 use h3::error::Code;
 use h3::quic::{
-    self, ConnectionErrorIncoming, OpenStreams, RecvStream, SendStream, StreamErrorIncoming, StreamId, WriteBuf,
+    self, ConnectionErrorIncoming, OpenStreams, RecvStream, SendStream, StreamErrorIncoming, StreamId,
+    WriteBuf,
 };
 use quinn::VarInt;
 
