@@ -173,7 +173,7 @@ fn http3_is_another_door_to_the_same_cache() {
         let connection = secured.connect(&client).await;
         let mut requests = speak(connection.clone()).await;
         ask(&mut requests, Method::GET, "/o/1.m4s", &[("range", "bytes=0-9")], b"").await.unwrap();
-        drop(secured.story.daemon.take());
+        secured.story.daemon.take().unwrap().stop();
         let end = connection.closed().await;
         assert!(end.to_string().contains("done") || end.to_string().contains("256"), "{end}");
     });
