@@ -84,98 +84,92 @@ pub(crate) fn load(
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let (counts, tls) = (Arc::new(Counts::default()), config(certificate, protocol));
     let url = format!("https://localhost{path}");
-    let seconds =
-        runtime.block_on(async {
-            let endpoint = (protocol == Protocol::Http3).then(|| quic(tls.clone()));
-            let tls = TlsConnector::from(Arc::new(tls));
-            let mut all = tokio::task::JoinSet::new();
-            let begin = Arc::new(tokio::sync::Barrier::new(connections + 1));
-            let until = Arc::new(std::sync::OnceLock::new());
-            for _ in 0..connections {
-                let (tls, endpoint, url) = (tls.clone(), endpoint.clone(), url.clone());
-                let (begin, until, counts) = (Arc::clone(&begin), Arc::clone(&until), Arc::clone(&counts));
-                all.spawn(async move {
-                    let request = || hyper::Request::get(url.as_str());
-                    let run = Run { begin, until, counts, length };
-                    match (protocol, endpoint) {
-                        (Protocol::Http3, Some(endpoint)) => {
-                            let connection = endpoint
-                                .connect(server, "localhost")
-                                .expect("a name")
-                                .await
-                                .expect("connected");
-                            let (mut driver, requests) =
-                                h3::client::new(h3_quinn::Connection::new(connection)).await.expect("HTTP/3");
-                            tokio::spawn(
-                                async move { std::future::poll_fn(|cx| driver.poll_close(cx)).await },
-                            );
+    let seconds = runtime.block_on(async {
+        let endpoint = (protocol == Protocol::Http3).then(|| quic(tls.clone()));
+        let tls = TlsConnector::from(Arc::new(tls));
+        let mut all = tokio::task::JoinSet::new();
+        let begin = Arc::new(tokio::sync::Barrier::new(connections + 1));
+        let until = Arc::new(std::sync::OnceLock::new());
+        for _ in 0..connections {
+            let (tls, endpoint, url) = (tls.clone(), endpoint.clone(), url.clone());
+            let (begin, until, counts) = (Arc::clone(&begin), Arc::clone(&until), Arc::clone(&counts));
+            all.spawn(async move {
+                let request = || hyper::Request::get(url.as_str());
+                let run = Run { begin, until, counts, length };
+                match (protocol, endpoint) {
+                    (Protocol::Http3, Some(endpoint)) => {
+                        let connection =
+                            endpoint.connect(server, "localhost").expect("a name").await.expect("connected");
+                        let (mut driver, requests) =
+                            h3::client::new(h3_quinn::Connection::new(connection)).await.expect("HTTP/3");
+                        tokio::spawn(async move { std::future::poll_fn(|cx| driver.poll_close(cx)).await });
+                        run.all(|| {
+                            let mut requests = requests.clone();
+                            let request = request().body(()).expect("a request");
+                            async move {
+                                let mut stream = requests.send_request(request).await.expect("asked");
+                                stream.finish().await.expect("asked");
+                                stream.recv_response().await.expect("a response");
+                                let mut bytes = 0;
+                                while let Some(piece) = stream.recv_data().await.expect("a body") {
+                                    bytes += piece.remaining() as u64;
+                                }
+                                bytes
+                            }
+                        })
+                        .await;
+                    }
+                    _ => {
+                        let stream = TcpStream::connect(server).await.expect("connected");
+                        stream.set_nodelay(true).expect("an option");
+                        let name = "localhost".try_into().expect("a name");
+                        let io = TokioIo::new(tls.connect(name, stream).await.expect("TLS"));
+                        let host = || {
+                            request()
+                                .header("host", "localhost")
+                                .body(Empty::<Bytes>::new())
+                                .expect("a request")
+                        };
+                        if protocol == Protocol::Http1 {
+                            let (sender, connection) = http1::handshake(io).await.expect("HTTP/1.1");
+                            tokio::spawn(connection);
+                            let sender = Arc::new(tokio::sync::Mutex::new(sender));
                             run.all(|| {
-                                let mut requests = requests.clone();
-                                let request = request().body(()).expect("a request");
+                                let (sender, mut request) = (Arc::clone(&sender), host());
+                                *request.uri_mut() = request.uri().path().parse().expect("a path");
                                 async move {
-                                    let mut stream = requests.send_request(request).await.expect("asked");
-                                    stream.finish().await.expect("asked");
-                                    stream.recv_response().await.expect("a response");
-                                    let mut bytes = 0;
-                                    while let Some(piece) = stream.recv_data().await.expect("a body") {
-                                        bytes += piece.remaining() as u64;
-                                    }
-                                    bytes
+                                    let mut sender = sender.lock().await;
+                                    sender.ready().await.expect("alive");
+                                    drain(sender.send_request(request).await.expect("a response")).await
                                 }
                             })
                             .await;
-                        }
-                        _ => {
-                            let stream = TcpStream::connect(server).await.expect("connected");
-                            stream.set_nodelay(true).expect("an option");
-                            let name = "localhost".try_into().expect("a name");
-                            let io = TokioIo::new(tls.connect(name, stream).await.expect("TLS"));
-                            let host = || {
-                                request()
-                                    .header("host", "localhost")
-                                    .body(Empty::<Bytes>::new())
-                                    .expect("a request")
-                            };
-                            if protocol == Protocol::Http1 {
-                                let (sender, connection) = http1::handshake(io).await.expect("HTTP/1.1");
-                                tokio::spawn(connection);
-                                let sender = Arc::new(tokio::sync::Mutex::new(sender));
-                                run.all(|| {
-                                    let (sender, mut request) = (Arc::clone(&sender), host());
-                                    *request.uri_mut() = request.uri().path().parse().expect("a path");
-                                    async move {
-                                        let mut sender = sender.lock().await;
-                                        sender.ready().await.expect("alive");
-                                        drain(sender.send_request(request).await.expect("a response")).await
-                                    }
-                                })
-                                .await;
-                            } else {
-                                let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-                                    .initial_stream_window_size(4 << 20)
-                                    .initial_connection_window_size(16 << 20)
-                                    .handshake(io)
-                                    .await
-                                    .expect("HTTP/2");
-                                tokio::spawn(connection);
-                                run.all(|| {
+                        } else {
+                            let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+                                .initial_stream_window_size(4 << 20)
+                                .initial_connection_window_size(16 << 20)
+                                .handshake(io)
+                                .await
+                                .expect("HTTP/2");
+                            tokio::spawn(connection);
+                            run.all(|| {
                                     let (mut sender, request) = (sender.clone(), host());
                                     async move {
                                         drain(sender.send_request(request).await.expect("a response")).await
                                     }
                                 })
                                 .await;
-                            }
                         }
                     }
-                });
-            }
-            begin.wait().await;
-            let started = Instant::now();
-            let _ = until.set(started + time);
-            while all.join_next().await.transpose().expect("no errors").is_some() {}
-            started.elapsed().as_secs_f64()
-        });
+                }
+            });
+        }
+        begin.wait().await;
+        let started = Instant::now();
+        let _ = until.set(started + time);
+        while all.join_next().await.transpose().expect("no errors").is_some() {}
+        started.elapsed().as_secs_f64()
+    });
     Got { requests: counts.requests.load(Relaxed) as f64, bytes: counts.bytes.load(Relaxed) as f64, seconds }
 }
 
