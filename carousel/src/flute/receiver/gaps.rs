@@ -166,25 +166,25 @@ pub(super) struct Gaps {
 }
 
 impl Gaps {
-    /// Takes a packet of an object; `body` is what follows the LCT header. Gives the number of lost symbols that it makes
-    /// certain.
+    /// Takes a packet if it follows the last one of its block without a gap. It reads nothing but the first four bytes of
+    /// `body`, what follows the LCT header.
     #[inline]
-    pub(super) fn take(&mut self, toi: Toi, coding: Coding, body: &[u8]) -> u64 {
-        if let Some(sequence) = &mut self.sequence
-            && let Some(word) = body.first_chunk::<4>()
-            && u32::from_be_bytes(*word) == sequence.next
+    pub(super) fn take_in_sequence(&mut self, toi: Toi, body: &[u8]) -> bool {
+        let Some(sequence) = &mut self.sequence else { return false };
+        let Some(word) = body.first_chunk::<4>() else { return false };
+        let is_next = u32::from_be_bytes(*word) == sequence.next
             && sequence.toi == toi
             && body.len() <= sequence.most_bytes
-            && sequence.next < sequence.last
-        {
+            && sequence.next < sequence.last;
+        if is_next {
             sequence.next += 1;
             self.in_sequence += 1;
-            return 0;
         }
-        self.take_other(toi, coding, body)
+        is_next
     }
 
-    fn take_other(&mut self, toi: Toi, coding: Coding, body: &[u8]) -> u64 {
+    /// Takes any other packet of an object. Gives the number of lost symbols that it makes certain.
+    pub(super) fn take(&mut self, toi: Toi, coding: Coding, body: &[u8]) -> u64 {
         self.end_sequence();
         let Ok((PayloadId { sbn, esi }, symbols)) = PayloadId::split(coding.id, coding.field_bits, body)
         else {
@@ -299,7 +299,7 @@ mod tests {
         let mut gaps = Gaps::default();
         let lost: u64 = packets
             .iter()
-            .map(|&(toi, sbn, esi, symbols)| gaps.take_other(Toi(toi), CODING, &body(sbn, esi, symbols)))
+            .map(|&(toi, sbn, esi, symbols)| gaps.take(Toi(toi), CODING, &body(sbn, esi, symbols)))
             .sum();
         lost + gaps.end_all()
     }
@@ -323,12 +323,16 @@ mod tests {
     fn a_sequence_ends_with_its_block() {
         let mut gaps = Gaps::default();
         for esi in [0xfffe, 0xffff] {
-            assert_eq!(gaps.take(Toi(1), CODING, &body(3, esi, 1)), 0);
+            assert_eq!(take(&mut gaps, 1, &body(3, esi, 1)), 0);
         }
         assert!(gaps.sequence.is_none());
-        assert_eq!(gaps.take(Toi(1), CODING, &body(4, 0, 1)), 0);
+        assert_eq!(take(&mut gaps, 1, &body(4, 0, 1)), 0);
         assert_eq!(gaps.current.map(|(key, track)| (key, track.highest)), Some(((Toi(1), 4), 0)));
         assert_eq!(gaps.others[&(Toi(1), 3)].highest, 0xffff);
+    }
+
+    fn take(gaps: &mut Gaps, toi: u128, body: &[u8]) -> u64 {
+        if gaps.take_in_sequence(Toi(toi), body) { 0 } else { gaps.take(Toi(toi), CODING, body) }
     }
 
     /// Lost symbols of packets given as (TOI, SBN, first ESI, symbols).
@@ -336,7 +340,7 @@ mod tests {
         let mut gaps = Gaps::default();
         let lost: u64 = packets
             .into_iter()
-            .map(|(toi, sbn, esi, symbols)| gaps.take(Toi(toi), CODING, &body(sbn, esi, symbols)))
+            .map(|(toi, sbn, esi, symbols)| take(&mut gaps, toi, &body(sbn, esi, symbols)))
             .sum();
         lost + gaps.end_all()
     }
