@@ -86,6 +86,8 @@ pub struct Manifest {
     pub last_sequence: Option<u64>,
     /// Partial segments after it.
     pub last_part: Option<u64>,
+    /// Duration of the last complete segment of an HLS media playlist, in milliseconds.
+    pub last_ms: Option<u64>,
 }
 
 impl Manifest {
@@ -190,6 +192,7 @@ const fn plain(target_ms: u64) -> Manifest {
         update_period_ms: None,
         last_sequence: None,
         last_part: None,
+        last_ms: None,
     }
 }
 
@@ -215,14 +218,17 @@ fn milliseconds(seconds: &str) -> Option<u64> {
 }
 
 fn hls(text: &str) -> Manifest {
-    let (mut target_ms, mut longest_ms, mut part_target_ms) = (None, None, None);
+    let (mut target_ms, mut longest_ms, mut last_ms, mut part_target_ms) = (None, None, None, None);
     let (mut sequence, mut segments, mut parts) = (0_u64, 0_u64, 0_u64);
     let (mut is_multivariant, mut is_ended) = (false, false);
     for line in text.lines().map(str::trim) {
         let (tag, value) = line.split_once(':').unwrap_or((line, ""));
         match tag {
             "#EXT-X-TARGETDURATION" => target_ms = milliseconds(value),
-            "#EXTINF" => longest_ms = longest_ms.max(milliseconds(value.split(',').next().unwrap_or(""))),
+            "#EXTINF" => {
+                last_ms = milliseconds(value.split(',').next().unwrap_or(""));
+                longest_ms = longest_ms.max(last_ms);
+            }
             "#EXT-X-PART-INF" => part_target_ms = attribute(value, "PART-TARGET").and_then(milliseconds),
             "#EXT-X-MEDIA-SEQUENCE" => sequence = value.trim().parse().unwrap_or(0),
             "#EXT-X-SKIP" => {
@@ -248,6 +254,7 @@ fn hls(text: &str) -> Manifest {
         part_target_ms: part_target_ms.map(|it| it.min(MAX_TARGET_MS)),
         last_sequence: segments.checked_sub(1).map(|last| sequence.saturating_add(last)),
         last_part: u64::checked_sub(parts, 1),
+        last_ms,
         ..plain(target_ms.or(longest_ms).unwrap_or(DEFAULT_TARGET_MS).min(MAX_TARGET_MS))
     }
 }

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)] // descriptors that were opened for us, by another program, are taken over
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{FromRawFd as _, OwnedFd};
 
 /// Connections that wait to be accepted.
@@ -15,29 +15,34 @@ const BACKLOG: i32 = 4096;
 #[derive(Debug, Default)]
 pub struct Listening {
     handed: Vec<TcpListener>,
+    datagrams: Vec<UdpSocket>,
 }
 
 impl Listening {
     /// Those of this process. Call once, before anything else opens descriptors.
     ///
     /// # Errors
-    /// If what was handed over are no listening TCP sockets.
+    /// If what was handed over are no listening TCP sockets, and no UDP sockets.
     pub fn from_environment() -> Result<Self, String> {
         let failed = |err: io::Error| format!("the sockets of the service manager: {err}");
-        let mut handed = Vec::new();
+        let (mut handed, mut datagrams) = (Vec::new(), Vec::new());
         for number in sd_notify::listen_fds().map_err(failed)? {
             // SAFETY: LISTEN_PID is this process, so the manager opened the descriptor for it; this is called once, before
             // anybody else could own it.
             let owned = unsafe { OwnedFd::from_raw_fd(number) };
             let socket = socket2::Socket::from(owned);
             socket.set_nonblocking(true).map_err(failed)?;
+            if socket.r#type().is_ok_and(|it| it == socket2::Type::DGRAM) {
+                datagrams.push(UdpSocket::from(socket));
+                continue;
+            }
             let listener = TcpListener::from(socket);
             listener.local_addr().map_err(|err| {
                 format!("descriptor {number} of the socket unit: {err}; give ListenStream=ADDRESS:PORT there")
             })?;
             handed.push(listener);
         }
-        Ok(Self { handed })
+        Ok(Self { handed, datagrams })
     }
 
     /// The listener at an address: the one that was handed over, or one of our own.
@@ -52,16 +57,30 @@ impl Listening {
         bind(address).map_err(|err| format!("cannot listen on {address} ({key}): {err}; {}", advice(&err)))
     }
 
+    /// The same for datagrams.
+    ///
+    /// # Errors
+    /// One line that names the address and the mend.
+    pub fn open_datagrams(&mut self, address: SocketAddr, key: &str) -> Result<UdpSocket, String> {
+        let is_it = |socket: &UdpSocket| socket.local_addr().is_ok_and(|it| covers(it, address));
+        if let Some(at) = self.datagrams.iter().position(is_it) {
+            return Ok(self.datagrams.swap_remove(at));
+        }
+        bind_datagrams(address)
+            .map_err(|err| format!("cannot listen on {address}, UDP ({key}): {err}; {}", advice(&err)))
+    }
+
     /// Addresses that were handed over and that the configuration does not name.
     pub fn left(&self) -> Vec<SocketAddr> {
-        self.handed.iter().filter_map(|it| it.local_addr().ok()).collect()
+        let datagrams = self.datagrams.iter().filter_map(|it| it.local_addr().ok());
+        self.handed.iter().filter_map(|it| it.local_addr().ok()).chain(datagrams).collect()
     }
 }
 
 /// What to do when a listener cannot be opened.
 pub fn advice(err: &io::Error) -> &'static str {
     match err.kind() {
-        io::ErrorKind::AddrInUse => "another program has this port; `ss -ltnp` names it, or choose another",
+        io::ErrorKind::AddrInUse => "another program has this port; `ss -lntup` names it, or choose another",
         io::ErrorKind::AddrNotAvailable => "this machine has no such address",
         io::ErrorKind::PermissionDenied => {
             "ports below 1024 need CAP_NET_BIND_SERVICE, or a socket unit that has them"
@@ -76,6 +95,14 @@ pub fn advice(err: &io::Error) -> &'static str {
 /// What the system says.
 pub fn try_listen(address: SocketAddr) -> io::Result<()> {
     bind(address).map(drop)
+}
+
+/// The same for datagrams.
+///
+/// # Errors
+/// What the system says.
+pub fn try_datagrams(address: SocketAddr) -> io::Result<()> {
+    bind_datagrams(address).map(drop)
 }
 
 /// Whether a socket at `have` is what `want` asks for; a unit's `ListenStream=8080` is `[::]:8080` for both IP versions.
@@ -93,6 +120,14 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// Without `SO_REUSEADDR`, by which another program could take the datagrams of the port.
+fn bind_datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::DGRAM.nonblocking(), None)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,10 +137,15 @@ mod tests {
         let free = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = free.local_addr().unwrap();
         assert!(Listening::default().open(address, "x").unwrap_err().contains("another program"));
-        let mut listening = Listening { handed: vec![free] };
+        let mut listening = Listening { handed: vec![free], datagrams: Vec::new() };
         assert_eq!(listening.left(), [address]);
         assert_eq!(listening.open(address, "x").unwrap().local_addr().unwrap(), address);
         assert_eq!(listening.left(), []);
+        let free = bind_datagrams("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = free.local_addr().unwrap();
+        assert!(listening.open_datagrams(address, "x").unwrap_err().contains("UDP (x)"));
+        listening.datagrams.push(free);
+        assert_eq!(listening.open_datagrams(address, "x").unwrap().local_addr().unwrap(), address);
     }
 
     #[test]

@@ -53,6 +53,7 @@ fn delivery_options(config: &Config) -> Options {
 pub struct Daemon {
     parts: Arc<Parts>,
     origins: Arc<Origins>,
+    client: Arc<Client>,
     session: SessionThread,
     transport: TransportThread,
     shards: Vec<ShardHandle>,
@@ -73,7 +74,13 @@ impl Daemon {
         // What can be refused comes first, so that a second daemon on the same cache or port changes nothing.
         let players = listening.open(config.http.listen, "[http] listen")?;
         let tls = match &config.http.tls {
-            Some(tls) => Some((listening.open(tls.listen, "[http.tls] listen")?, http::acceptor(tls)?)),
+            Some(tls) => Some(http::Secured {
+                listener: listening.open(tls.listen, "[http.tls] listen")?,
+                datagrams: (tls.http3 && http::HAS_HTTP3)
+                    .then(|| listening.open_datagrams(tls.listen, "[http.tls] http3"))
+                    .transpose()?,
+                acceptor: http::acceptor(tls)?,
+            }),
             None => None,
         };
         let operators = admin::listen(&config.admin, &mut listening)?;
@@ -188,6 +195,7 @@ impl Daemon {
         tokio::spawn(repairer.run(repair_requests));
         if config.repair.health_check_interval_ms > 0 {
             let interval = Duration::from_millis(config.repair.health_check_interval_ms);
+            let client = Arc::clone(&client);
             tokio::spawn(async move { client.watch_health(interval).await });
         }
         let workers = Workers::start(&player, &players, tls, &stopped)?;
@@ -196,6 +204,7 @@ impl Daemon {
             Self {
                 parts,
                 origins,
+                client,
                 session,
                 transport,
                 shards,
@@ -219,6 +228,11 @@ impl Daemon {
     /// start.
     pub fn reload(&mut self, config: Config) -> Vec<&'static str> {
         self.origins.configure(config.origins.clone(), config.routes.clone());
+        self.client.configure(
+            Duration::from_millis(config.http.origin_timeout_ms),
+            &config.http.origin_timeouts,
+            &config.routes,
+        );
         self.session.reload(&config.session_options());
         if let Err(err) = self.transport.set(&config.transport_streams) {
             tracing::error!(%err, "a transport stream's thread cannot be started");
@@ -226,7 +240,7 @@ impl Daemon {
         let (old, new) = (&self.config, &config);
         let later = [
             ("[store]", old.store != new.store),
-            ("[http]", old.http != new.http),
+            ("[http]", !old.http.differs_in_timeouts_only(&new.http)),
             ("[repair]", old.repair != new.repair),
             ("[admin]", old.admin != new.admin),
             ("[receive] threads", old.receive.threads != new.receive.threads),

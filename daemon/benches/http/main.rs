@@ -4,9 +4,13 @@
 //! cache. The client asks over keep-alive connections and lets the kernel drop the bodies (`MSG_TRUNC`), so that it is not
 //! what is measured. Ratios are ours to nginx's: the median of those of rounds next to each other, with the least and most.
 //!
-//! `--seconds S` a round (2), `--rounds N` (5), `--connections A,B` (64,512), `--disk` (else on tmpfs), `--only NAME`.
+//! Over TLS the same is measured for HTTP/1.1, HTTP/2 and HTTP/3 (nginx 1.22 has no HTTP/3), with one cipher and one key, by a
+//! client of hyper and h3 that takes most of the machine: the server's CPU is what tells.
+//!
+//! `--seconds S` a round (2), `--rounds N` (5), `--connections A,B` (64,512), `--disk` (else on tmpfs), `--only NAME` (`tls` for all over TLS).
 
 mod load;
+mod secure;
 mod servers;
 
 use std::path::PathBuf;
@@ -139,6 +143,83 @@ fn main() {
                 ratio(&of(1, cpu), &of(0, cpu)),
                 median(&mut of(1, megabytes)),
             );
+        }
+    }
+    secure(&options, &nginx, &ours, &tree, folder.path());
+}
+
+/// Over TLS: ours beside nginx where it has the protocol, and HTTP/3 beside our own HTTP/2.
+fn secure(
+    options: &Options,
+    nginx: &Nginx,
+    ours: &Skycached,
+    tree: &servers::Tree,
+    folder: &std::path::Path,
+) {
+    let [certificate, _] = servers::certificate(folder);
+    println!(
+        "\n{:<20} {:>5} {:>9} {:>9}  {:<18} {:<18} {:>11}",
+        "over TLS", "conns", "nginx/s", "ours/s", "requests", "CPU s per GB", "ours MB/s"
+    );
+    for (name, paths, range) in tree.scenarios() {
+        let [(path, length)] = paths.as_slice() else { continue };
+        if range.is_some() || options.only.as_ref().is_some_and(|only| only != name && only != "tls") {
+            continue;
+        }
+        for &connections in &options.connections {
+            let mut of_http2 = Vec::new();
+            for protocol in secure::Protocol::ALL {
+                let mut measured: [Vec<(f64, f64, f64)>; 2] = Default::default();
+                for round in 0..options.rounds {
+                    let servers: [&dyn Server; 2] = [nginx, ours];
+                    for at in [round % 2, 1 - round % 2] {
+                        if at == 0 && protocol == secure::Protocol::Http3 {
+                            continue;
+                        }
+                        let before = servers[at].cpu_s();
+                        let time = Duration::from_secs_f64(options.seconds);
+                        let got = secure::load(
+                            servers[at].secure(),
+                            &certificate,
+                            protocol,
+                            (path, *length),
+                            connections,
+                            time,
+                        );
+                        let cpu_s = servers[at].cpu_s() - before;
+                        measured[at].push((
+                            got.requests / got.seconds,
+                            cpu_s / (got.bytes / 1e9),
+                            got.bytes / got.seconds / 1e6,
+                        ));
+                    }
+                }
+                let column = |at: usize, of: fn(&(f64, f64, f64)) -> f64| {
+                    measured[at].iter().map(of).collect::<Vec<f64>>()
+                };
+                let (rate, cpu) = (column(1, |it| it.0), column(1, |it| it.1));
+                let (other_rate, other_cpu, other) = if protocol == secure::Protocol::Http3 {
+                    let of_http2: &Vec<(f64, f64, f64)> = &of_http2;
+                    let column =
+                        |of: fn(&(f64, f64, f64)) -> f64| of_http2.iter().map(of).collect::<Vec<f64>>();
+                    (column(|it| it.0), column(|it| it.1), "our h2")
+                } else {
+                    (column(0, |it| it.0), column(0, |it| it.1), "")
+                };
+                println!(
+                    "{:<20} {connections:>5} {:>9.0} {:>9.0}  {:<18} {:<18} {:>11.0} {}",
+                    format!("{name} {}", protocol.as_str()),
+                    median(&mut other_rate.clone()),
+                    median(&mut rate.clone()),
+                    ratio(&rate, &other_rate),
+                    ratio(&cpu, &other_cpu),
+                    median(&mut column(1, |it| it.2)),
+                    if other.is_empty() { String::new() } else { format!("(beside {other})") },
+                );
+                if protocol == secure::Protocol::Http2 {
+                    of_http2 = std::mem::take(&mut measured[1]);
+                }
+            }
         }
     }
 }

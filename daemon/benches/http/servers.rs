@@ -17,6 +17,8 @@ const TRACE_DRAWS: usize = 50_000;
 
 pub(crate) trait Server {
     fn address(&self) -> SocketAddr;
+    /// Where it speaks TLS; over UDP QUIC, if it does.
+    fn secure(&self) -> SocketAddr;
     /// CPU seconds of all its processes so far.
     fn cpu_s(&self) -> f64;
 }
@@ -56,7 +58,7 @@ pub(crate) fn make_tree(root: &Path) -> Tree {
         let bytes = TRACE_BYTES / 2 + number * 7919 % TRACE_BYTES;
         let name = format!("trace/{number:05}.m4s");
         write(&name, &noise(bytes));
-        trace.push((format!("/{name}"), bytes as u64));
+        trace.push((format!("/o/{name}"), bytes as u64));
     }
     Tree { root: root.to_path_buf(), trace }
 }
@@ -64,22 +66,27 @@ pub(crate) fn make_tree(root: &Path) -> Tree {
 impl Tree {
     /// Every path, and its file.
     pub(crate) fn all(&self) -> Vec<(String, PathBuf)> {
-        let single = ["/manifest.m3u8", "/half.m4s", "/two.m4s"].map(str::to_owned);
+        let single = ["/o/manifest.m3u8", "/o/half.m4s", "/o/two.m4s"].map(str::to_owned);
         let paths = single.into_iter().chain(self.trace.iter().map(|(path, _)| path.clone()));
-        paths.map(|path| (path.clone(), self.root.join(&path[1..]))).collect()
+        paths.map(|path| (path.clone(), self.file(&path))).collect()
+    }
+
+    /// The file behind a path of the route.
+    fn file(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches("/o/"))
     }
 
     /// Name, what is asked for, and bytes of ranges.
     pub(crate) fn scenarios(&self) -> Vec<(&'static str, Paths, Option<u64>)> {
         let one = |path: &str| {
-            let length = std::fs::metadata(self.root.join(&path[1..])).expect("there").len();
+            let length = std::fs::metadata(self.file(path)).expect("there").len();
             Arc::new(vec![(path.to_owned(), length)])
         };
         vec![
-            ("manifest 2 KB", one("/manifest.m3u8"), None),
-            ("segment 0.5 MB", one("/half.m4s"), None),
-            ("segment 2 MB", one("/two.m4s"), None),
-            ("range 64 KB", one("/two.m4s"), Some(RANGE_BYTES)),
+            ("manifest 2 KB", one("/o/manifest.m3u8"), None),
+            ("segment 0.5 MB", one("/o/half.m4s"), None),
+            ("segment 2 MB", one("/o/two.m4s"), None),
+            ("range 64 KB", one("/o/two.m4s"), Some(RANGE_BYTES)),
             ("zipf 1.4 GB", self.draws(), None),
         ]
     }
@@ -95,6 +102,21 @@ impl Tree {
         }
         Arc::new(draws)
     }
+}
+
+/// Certificate and key for `localhost`, the same for both servers.
+pub(crate) fn certificate(folder: &Path) -> [PathBuf; 2] {
+    let files = [folder.join("cert.pem"), folder.join("key.pem")];
+    if !files[0].exists() {
+        let mut openssl = Command::new("openssl");
+        openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
+        openssl.args(["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]);
+        openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+        let made =
+            openssl.arg("-keyout").arg(&files[1]).arg("-out").arg(&files[0]).output().expect("openssl");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
+    files
 }
 
 fn free_port() -> SocketAddr {
@@ -131,6 +153,7 @@ pub(crate) struct Nginx {
     child: Child,
     origin: Child,
     address: SocketAddr,
+    tls: SocketAddr,
     origin_address: SocketAddr,
 }
 
@@ -138,7 +161,8 @@ impl Nginx {
     /// As a cache, and as the origin of both.
     pub(crate) fn start(folder: &Path, root: &Path) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        let (address, origin_address) = (free_port(), free_port());
+        let (address, tls, origin_address) = (free_port(), free_port(), free_port());
+        let [certificate, key] = certificate(folder);
         let start = |name: &str, http: String| {
             let home = folder.join(name);
             std::fs::create_dir_all(home.join("tmp")).expect("a folder");
@@ -167,13 +191,15 @@ impl Nginx {
         let child = start(
             "nginx",
             format!(
-                "access_log {log} combined; proxy_cache_path {cache} levels=1:2 keys_zone=c:50m max_size=20g inactive=1d use_temp_path=off;\nserver {{ listen {address}; location / {{ proxy_pass http://{origin_address}; proxy_cache c; proxy_cache_valid 200 206 1d; proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_cache_lock on; add_header X-Cache $upstream_cache_status; }} }}",
+                "access_log {log} combined; proxy_cache_path {cache} levels=1:2 keys_zone=c:50m max_size=20g inactive=1d use_temp_path=off;\nserver {{ listen {address}; listen {tls} ssl http2; ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_protocols TLSv1.3; http2_max_requests 100000000; location /o/ {{ proxy_pass http://{origin_address}/; proxy_cache c; proxy_cache_valid 200 206 1d; proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_cache_lock on; add_header X-Cache $upstream_cache_status; }} }}",
+                certificate = certificate.display(),
+                key = key.display(),
                 log = home.join("access.log").display(),
                 cache = home.join("cache").display(),
             ),
         );
         wait_for(address);
-        Self { child, origin, address, origin_address }
+        Self { child, origin, address, tls, origin_address }
     }
 
     pub(crate) const fn origin(&self) -> SocketAddr {
@@ -184,6 +210,10 @@ impl Nginx {
 impl Server for Nginx {
     fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    fn secure(&self) -> SocketAddr {
+        self.tls
     }
 
     fn cpu_s(&self) -> f64 {
@@ -205,15 +235,17 @@ impl Drop for Nginx {
 pub(crate) struct Skycached {
     child: Child,
     address: SocketAddr,
+    tls: SocketAddr,
 }
 
 impl Skycached {
     pub(crate) fn start(folder: &Path, origin: SocketAddr) -> Self {
-        let address = free_port();
+        let (address, tls) = (free_port(), free_port());
+        let [certificate, key] = certificate(folder);
         let home = folder.join("skycached");
         std::fs::create_dir_all(&home).expect("a folder");
         let config = format!(
-            "[receive]\nannouncement = [\"239.255.77.78:3937\"]\ninterface = \"127.0.0.1\"\n[store]\npath = \"{home}/cache\"\nquota_bytes = 20_000_000_000\nreserve_bytes = 0\nmemory_bytes = 67_108_864\n[http]\nlisten = \"{address}\"\nmanifest_ttl_s = 86_400\nsegment_ttl_s = 86_400\nprefetch_segments = 0\n[http.access_log]\npath = \"{home}/access.log\"\n[[route]]\npath = \"/\"\nbase = \"http://{origin}/\"\n[admin]\nsocket = \"{home}/admin.sock\"\nlisten = []\n[log]\nlevel = \"warn\"\n",
+            "[receive]\nannouncement = [\"239.255.77.78:3937\"]\ninterface = \"127.0.0.1\"\n[store]\npath = \"{home}/cache\"\nquota_bytes = 20_000_000_000\nreserve_bytes = 0\nmemory_bytes = 67_108_864\n[http]\nlisten = \"{address}\"\nmanifest_ttl_s = 86_400\nsegment_ttl_s = 86_400\nprefetch_segments = 0\n[http.tls]\nlisten = \"{tls}\"\ncertificate = {certificate:?}\nkey = {key:?}\n[http.access_log]\npath = \"{home}/access.log\"\n[[route]]\npath = \"/o/\"\nbase = \"http://{origin}/\"\n[admin]\nsocket = \"{home}/admin.sock\"\nlisten = []\n[log]\nlevel = \"warn\"\n",
             home = home.display(),
         );
         let path = home.join("skycached.toml");
@@ -221,13 +253,17 @@ impl Skycached {
         let child = Command::new(env!("CARGO_BIN_EXE_skycached")).arg("run").arg("-c").arg(&path).spawn();
         let child = child.expect("skycached");
         wait_for(address);
-        Self { child, address }
+        Self { child, address, tls }
     }
 }
 
 impl Server for Skycached {
     fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    fn secure(&self) -> SocketAddr {
+        self.tls
     }
 
     fn cpu_s(&self) -> f64 {

@@ -12,7 +12,7 @@ use carousel::time::Instant;
 use flute::core::UDPEndpoint;
 use flute::receiver::writer::ObjectWriterBufferBuilder;
 use skycache::delivery::{Options, SessionFilter};
-use skycache::receive::{FinishSink, Finishing, Intake, ReceiveContext};
+use skycache::receive::{Command, FinishSink, Finishing, Intake, ReceiveContext};
 use skycache::signalling::Document;
 use skycache::store::{Store, StoreConfig};
 use tempfile::TempDir;
@@ -193,7 +193,10 @@ pub(crate) struct Ours {
     filter: SessionFilter,
     context: ReceiveContext,
     at: (SocketAddr, SocketAddr),
-    wanted: usize,
+    /// Answers of the finishing pool, as a shard gets them.
+    answers: std::sync::mpsc::Receiver<Command>,
+    /// Objects that are to come.
+    objects: usize,
     _folder: TempDir,
     _finishing: Finishing,
 }
@@ -206,7 +209,7 @@ impl FinishSink for Ignore {
 }
 
 impl Ours {
-    pub(crate) fn new(folder: &Path) -> Self {
+    pub(crate) fn new(stream: &Stream, folder: &Path) -> Self {
         let folder = TempDir::new_in(folder).expect("folder");
         let config =
             StoreConfig { path: folder.path().to_path_buf(), reserve_bytes: 0, ..StoreConfig::default() };
@@ -221,10 +224,27 @@ impl Ours {
             client_patience: Duration::ZERO,
             seed: 0,
         };
-        let intake = Intake::new(context.clone(), options, Arc::default(), Some(finishing.queue()));
+        let mut intake = Intake::new(context.clone(), options, Arc::default(), Some(finishing.queue()));
+        let (sender, answers) = std::sync::mpsc::channel();
+        intake.reply_to(move |answer| drop(sender.send(answer)));
         let at = ("127.0.0.1:7".parse().expect("source"), "239.1.1.1:5000".parse().expect("group"));
         let filter = SessionFilter::all();
-        Self { intake, filter, context, at, wanted: 0, _folder: folder, _finishing: finishing }
+        Self {
+            intake,
+            filter,
+            context,
+            at,
+            answers,
+            objects: stream.objects(),
+            _folder: folder,
+            _finishing: finishing,
+        }
+    }
+
+    fn take_answers(&mut self) {
+        while let Ok(answer) = self.answers.try_recv() {
+            self.intake.object_command(Instant::from_nanos(1), answer);
+        }
     }
 }
 
@@ -236,21 +256,19 @@ impl Contender for Ours {
 
     fn end_batch(&mut self) {
         self.intake.end_batch();
+        self.take_answers();
     }
 
     fn whole(&mut self) -> usize {
         let begin = std::time::Instant::now();
-        let objects = || self.context.stats.objects().0 as usize;
-        // Finishing has threads of its own; it is done when nothing changes any more.
-        while begin.elapsed() < Duration::from_secs(20) {
-            let before = objects();
-            std::thread::sleep(Duration::from_millis(200));
-            if before > 0 && objects() == before {
-                break;
-            }
+        // Finishing has threads of its own.
+        while self.context.stats.objects().0 < self.objects as u64
+            && begin.elapsed() < Duration::from_secs(60)
+        {
+            std::thread::sleep(Duration::from_millis(20));
+            self.end_batch();
         }
-        self.wanted = objects();
-        self.wanted
+        self.context.stats.objects().0 as usize
     }
 }
 

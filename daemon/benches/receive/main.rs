@@ -5,6 +5,9 @@
 //! alike. Time is the processor time of the receiving thread; digests are made by another thread, as in the daemon, and
 //! shown apart. "Fresh file" means pages that the kernel has to find and clear first: whoever writes into a cache pays
 //! for that, so the bare loop does too.
+//!
+//! `--instructions carousel|repeats|nothing` does one of them a few times, for callgrind; `cargo xtask bench receive` runs
+//! that too where valgrind is installed.
 
 mod contenders;
 mod meter;
@@ -27,6 +30,10 @@ fn main() {
     let quick = std::env::args().any(|argument| argument == "--test");
     let (objects, rounds) = if quick { (2, 2) } else { (48, ROUNDS) };
     let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut arguments = std::env::args().skip_while(|argument| argument != "--instructions");
+    if arguments.next().is_some() {
+        return instructions(arguments.next().as_deref(), folder.path());
+    }
     let stream = Stream::new(objects, 1 << 20);
     println!(
         "{} packets of {} bytes payload: {objects} objects of 1 MiB, no-code FLUTE; cache in {}\n",
@@ -38,6 +45,28 @@ fn main() {
     sockets::from_loopback(&stream, rounds, folder.path());
 }
 
+/// Work to be counted by callgrind, and the number of packets.
+fn instructions(what: Option<&str>, folder: &Path) {
+    const PASSES: usize = 16;
+    let stream = Stream::new(4, 1 << 20);
+    let mut held = Ours::new(&stream, folder);
+    stream.each(|packet| held.packet(packet));
+    assert_eq!(held.whole(), stream.objects());
+    for _ in 0..PASSES {
+        match what {
+            Some("carousel") => {
+                let mut ours = OursInMemory::new(&stream);
+                stream.each(|packet| ours.packet(packet));
+                assert_eq!(ours.whole(), stream.objects());
+            }
+            Some("repeats") => stream.each(|packet| held.packet(packet)),
+            // What comes before, to be taken off.
+            _ => {}
+        }
+    }
+    println!("packets {}", stream.packets() * PASSES);
+}
+
 fn from_memory(stream: &Stream, rounds: usize, folder: &Path) {
     let mut table = Table::new("from memory", "bare: header, bitmap, copy → fresh file");
     let mut repeat = Table::new("repeats of what is held", "bare: header, bitmap");
@@ -47,7 +76,7 @@ fn from_memory(stream: &Stream, rounds: usize, folder: &Path) {
             ("bare: header, bitmap, copy → warm memory", Box::new(Bare::new(stream, Target::Warm, folder))),
             ("bare: header, bitmap, copy → fresh file", Box::new(Bare::new(stream, Target::File, folder))),
             ("carousel → warm memory", Box::new(OursInMemory::new(stream))),
-            ("skycached → store (fresh file)", Box::new(Ours::new(folder))),
+            ("skycached → store (fresh file)", Box::new(Ours::new(stream, folder))),
             ("flute crate → Vec", Box::new(FluteCrate::new())),
         ];
         for (name, contender) in &mut contenders {
@@ -65,7 +94,7 @@ fn from_memory(stream: &Stream, rounds: usize, folder: &Path) {
             assert_eq!(contender.whole(), stream.objects(), "{name}: not every object became whole");
             table.add(name, round, cost, stream);
         }
-        let mut ours = Ours::new(folder);
+        let mut ours = Ours::new(stream, folder);
         stream.each(|packet| ours.packet(packet));
         assert_eq!(ours.whole(), stream.objects());
         let mut bare = Bare::new(stream, Target::Warm, folder);

@@ -35,7 +35,7 @@ pub(crate) fn from_loopback(stream: &Stream, rounds: usize, folder: &Path) {
         table.add("bare, with our socket and GRO", round, cost, stream);
         assert_eq!(bare.whole(), stream.objects(), "the bare loop with GRO missed packets");
 
-        let mut ours = Ours::new(folder);
+        let mut ours = Ours::new(stream, folder);
         let cost = run(stream, |socket, received| our_loop(socket, &mut ours, stream.packets(), received));
         table.add("skycached → store", round, cost, stream);
         assert_eq!(ours.whole(), stream.objects(), "skycached missed packets");

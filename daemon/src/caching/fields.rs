@@ -2,8 +2,10 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-/// Fields of one connection (RFC 9110 section 7.6.1), and those that RFC 9111 section 3.1 keeps from being stored.
-const HOP_BY_HOP: [&str; 11] = [
+/// Fields of one connection (RFC 9110 section 7.6.1), those that RFC 9111 section 3.1 keeps from being stored, and where else an
+/// origin can be reached (RFC 7838 section 3): from here it would name a port of ours.
+const HOP_BY_HOP: [&str; 12] = [
+    "alt-svc",
     "connection",
     "keep-alive",
     "proxy-authenticate",

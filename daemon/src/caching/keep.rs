@@ -1,4 +1,4 @@
-//! Storing of responses (RFC 9111 section 3) and their freshness (section 4.2).
+//! The decision to keep a response (RFC 9111 section 3), and its freshness (section 4.2).
 
 use carousel::time::WallTime;
 use http::{HeaderMap, header};

@@ -1,4 +1,4 @@
-//! Permitted uses of a response that is no longer fresh (RFC 9111 section 4.2.4, RFC 5861).
+//! Uses of a response that is no longer fresh (RFC 9111 section 4.2.4, RFC 5861).
 
 use carousel::time::WallTime;
 use http::HeaderMap;

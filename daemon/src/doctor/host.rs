@@ -14,6 +14,9 @@ pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<F
     found.push(port(config.http.listen, "[http] listen", is_running));
     if let Some(tls) = &config.http.tls {
         found.push(port(tls.listen, "[http.tls] listen", is_running));
+        if tls.http3 && crate::http::HAS_HTTP3 {
+            found.push(datagram_port(tls.listen, is_running));
+        }
         found.push(match crate::http::check_certificate(tls) {
             Ok(()) => Finding::fine("certificate", tls.certificate.display().to_string()),
             Err(why) => {
@@ -151,7 +154,20 @@ fn port(address: SocketAddr, key: &str, is_running: bool) -> Finding {
     if is_running {
         return Finding::fine(about, format!("{key}: the running daemon has it"));
     }
-    match listen::try_listen(address) {
+    free_or_not(about, key, listen::try_listen(address))
+}
+
+/// The UDP port of HTTP/3.
+fn datagram_port(address: SocketAddr, is_running: bool) -> Finding {
+    let (about, key) = (format!("UDP port {address}"), "[http.tls] http3");
+    if is_running {
+        return Finding::fine(about, format!("{key}: the running daemon has it"));
+    }
+    free_or_not(about, key, listen::try_datagrams(address))
+}
+
+fn free_or_not(about: String, key: &str, tried: std::io::Result<()>) -> Finding {
+    match tried {
         Ok(()) => Finding::fine(about, format!("{key}: free")),
         Err(err) => Finding::new(Severity::Error, about, format!("{key}: {err}"), listen::advice(&err)),
     }

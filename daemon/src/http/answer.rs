@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +15,6 @@ use carousel::name::NameError;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::access::{Asking, Record};
 use super::body::PlayerBody;
@@ -24,13 +24,14 @@ use super::hot::{Hit, QuickHit, Remembered};
 use super::manifest::Rewriting;
 use super::quick::{Plain, Reply};
 use super::reply::{Send, plain};
-use super::serve::{Asked, Outcome, is_fresh};
+use super::serve::{Asked, Early, Outcome, is_fresh};
 use super::shown::{Shown, takes_gzip};
 use super::stats::{Refusal, Served};
+use super::streams::Exchange;
 use super::workers::Worker;
-use super::{METHODS, cors, own, target, upstream, urls};
+use super::{METHODS, cors, own, quick, target, upstream, urls};
 use crate::clock;
-use crate::origin::OnInterim;
+use crate::origin::{OnInterim, RequestBody};
 use crate::store::StoredObject;
 
 /// Bytes of an unreadable request in the access log.
@@ -42,8 +43,7 @@ const INTERIMS: usize = 8;
 pub(super) struct Logged {
     body: PlayerBody,
     sent: u64,
-    worker: Rc<Worker>,
-    link: Rc<Link>,
+    exchange: Exchange,
     route: usize,
     record: Option<Box<Record>>,
 }
@@ -54,12 +54,14 @@ impl Body for Logged {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let logged = self.get_mut();
-        Pin::new(&mut logged.body).poll_frame(cx).map(|frame| {
-            if let Some(Ok(frame)) = &frame {
-                logged.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
-            }
-            frame
-        })
+        let polled = Pin::new(&mut logged.body).poll_frame(cx);
+        if let Some(pace) = &logged.exchange.pace {
+            pace.took(matches!(polled, Poll::Ready(Some(Ok(_)))));
+        }
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            logged.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -73,13 +75,14 @@ impl Body for Logged {
 
 impl Drop for Logged {
     fn drop(&mut self) {
-        self.link.ends();
-        let stats = &self.worker.stats;
+        let is_whole = self.body.is_end_stream();
+        self.exchange.is_whole = is_whole;
+        let worker = &self.exchange.worker;
+        let stats = &worker.stats;
         if let Some(route) = stats.routes.get(self.route) {
             route.bytes.fetch_add(self.sent, Relaxed);
         }
-        if let (Some(record), Some(log)) = (&self.record, &self.worker.log) {
-            let is_whole = self.body.is_end_stream();
+        if let (Some(record), Some(log)) = (&self.record, &worker.log) {
             if !log.borrow_mut().add(record, self.sent, is_whole, clock::wall()) {
                 stats.unlogged.fetch_add(1, Relaxed);
             }
@@ -89,9 +92,9 @@ impl Drop for Logged {
 
 impl Worker {
     /// Answers a request.
-    pub(super) fn answer(self: &Rc<Self>, request: Request<Incoming>, link: &Rc<Link>) -> Answer {
+    pub(super) fn answer(self: &Rc<Self>, request: Request<RequestBody>, link: &Rc<Link>) -> Answer {
         let began = Instant::now();
-        link.begins();
+        let exchange = Exchange::begin(self, link);
         if !request.body().is_end_stream() {
             link.has_had_body.set(true);
         }
@@ -100,18 +103,18 @@ impl Worker {
             if let Some(Hit { status, fields, send, object, body, route }) = hit {
                 let response = head::response(status, fields, send.of_object(object, body.as_ref()));
                 let (head, _) = request.into_parts();
-                return Answer::Ready(Some(self.finish(response, head, link, route, Served::Hit, began)));
+                return Answer::Ready(Some(self.finish(response, head, exchange, route, Served::Hit, began)));
             }
         }
-        let (worker, link) = (Rc::clone(self), Rc::clone(link));
+        let worker = Rc::clone(self);
         Answer::Later(Box::pin(async move {
             let (head, body) = request.into_parts();
             let route = worker.route(&head);
-            let response = worker.look_up(&head, body, &link, route).await;
+            let response = worker.look_up(&head, body, &exchange.link, route).await;
             let status = response.headers().get_all("cache-status").iter().next_back();
             let status = status.and_then(|it| it.to_str().ok()).unwrap_or("");
             let served = Served::of(status);
-            worker.finish(response, head, &link, route, served, began)
+            worker.finish(response, head, exchange, route, served, began)
         }))
     }
 
@@ -120,7 +123,7 @@ impl Worker {
         self: &Rc<Self>,
         response: Response<PlayerBody>,
         head: Parts,
-        link: &Rc<Link>,
+        exchange: Exchange,
         route: usize,
         served: Served,
         began: Instant,
@@ -136,10 +139,17 @@ impl Worker {
                 response.headers_mut().append("server-timing", value);
             }
         }
+        if exchange.link.is_tls
+            && head.version != Version::HTTP_3
+            && let Some(alternative) = self.player.alternative.get()
+        {
+            response.headers_mut().insert(header::ALT_SVC, alternative.clone());
+        }
+        let peer = exchange.link.peer;
         response.map(|body| {
-            self.logged(body, link, route, || {
+            self.logged(body, exchange, route, || {
                 let request = Asking::Parsed(Box::new(head));
-                Record { peer: link.peer, request, status, served, began, head_took: took }
+                Record { peer, request, status, served, began, head_took: took }
             })
         })
     }
@@ -148,15 +158,15 @@ impl Worker {
     fn logged(
         self: &Rc<Self>,
         mut body: PlayerBody,
-        link: &Rc<Link>,
+        exchange: Exchange,
         route: usize,
         record: impl FnOnce() -> Record,
     ) -> Logged {
-        if let Some(outbox) = &link.outbox {
+        if let Some(outbox) = &exchange.link.outbox {
             body.send_through(outbox);
         }
         let record = self.log.is_some().then(|| Box::new(record()));
-        Logged { body, sent: 0, worker: Rc::clone(self), link: Rc::clone(link), route, record }
+        Logged { body, sent: 0, exchange, route, record }
     }
 
     /// Answers what has come, if it is a plain request for what was served a moment ago.
@@ -166,11 +176,16 @@ impl Worker {
         }
         let began = Instant::now();
         let plain = Plain::of(bytes)?;
-        let QuickHit { status, head, body, route } = self.hot.borrow_mut().quick(&plain, clock::now())?;
-        link.begins();
+        let QuickHit { status, mut head, body, route } = self.hot.borrow_mut().quick(&plain, clock::now())?;
+        if link.is_tls
+            && let Some(alternative) = self.player.alternative.get()
+        {
+            quick::add_line(&mut head, header::ALT_SVC.as_str(), alternative.as_bytes());
+        }
+        let exchange = Exchange::begin(self, link);
         let took = began.elapsed();
         self.stats.head(route, status, Served::Hit, took);
-        let body = self.logged(body, link, route, || {
+        let body = self.logged(body, exchange, route, || {
             let request = Asking::Raw(bytes.into());
             Record { peer: link.peer, request, status, served: Served::Hit, began, head_took: took }
         });
@@ -186,11 +201,26 @@ impl Worker {
             }
             _ => (Refusal::BadRequest, StatusCode::BAD_REQUEST),
         };
+        tracing::debug!(peer = %link.peer, %err, "a request was refused");
+        self.note_refusal(link.peer, why, status, start);
+    }
+
+    /// Notes a connection that ended because of its frames. `line`: why, in place of a request in the log.
+    pub(super) fn refuse_frames(&self, link: &Link, why: Refusal, line: &str) {
+        self.note_refusal(link.peer, why, StatusCode::BAD_REQUEST, line.as_bytes());
+    }
+
+    /// Notes a handshake that failed. `line`: why, in place of a request in the log.
+    pub(super) fn refuse_handshake(&self, peer: IpAddr, line: &str) {
+        self.note_refusal(peer, Refusal::Handshake, StatusCode::BAD_REQUEST, line.as_bytes());
+    }
+
+    fn note_refusal(&self, peer: IpAddr, why: Refusal, status: StatusCode, start: &[u8]) {
         self.stats.refuse(why);
-        tracing::debug!(peer = %link.peer, why = why.as_str(), %err, "a request was refused");
+        tracing::debug!(%peer, why = why.as_str(), "refused");
         let Some(log) = &self.log else { return };
         let record = Record {
-            peer: link.peer,
+            peer,
             request: Asking::Unreadable(start[..start.len().min(MAX_LOGGED_START)].into()),
             status,
             served: Served::Own,
@@ -223,11 +253,11 @@ impl Worker {
     async fn look_up(
         self: &Rc<Self>,
         head: &Parts,
-        body: Incoming,
+        body: RequestBody,
         link: &Rc<Link>,
         route: usize,
     ) -> Response<PlayerBody> {
-        if let Some(wrong) = refusal(head) {
+        if let Some(wrong) = refusal(head, body.is_end_stream()) {
             self.stats.refuse(wrong.0);
             return wrong.1;
         }
@@ -389,7 +419,7 @@ fn interims(version: Version, link: &Link) -> (Option<OnInterim>, tokio::sync::m
 
 /// What is refused whatever it is about: what no honest client sends (RFC 9112 sections 3.2 and 6.3), methods that a cache has
 /// no business with, and a request that has been here before (RFC 8586).
-fn refusal(head: &Parts) -> Option<(Refusal, Response<PlayerBody>)> {
+fn refusal(head: &Parts, is_whole: bool) -> Option<(Refusal, Response<PlayerBody>)> {
     let wrong = |line| Some((Refusal::BadRequest, plain(StatusCode::BAD_REQUEST, line)));
     let hosts = head.headers.get_all(header::HOST).iter().count();
     if head.version == Version::HTTP_11 && hosts != 1 {
@@ -402,6 +432,12 @@ fn refusal(head: &Parts) -> Option<(Refusal, Response<PlayerBody>)> {
     }
     if head.version == Version::HTTP_10 && head.headers.contains_key(header::TRANSFER_ENCODING) {
         return wrong("HTTP/1.0 has no Transfer-Encoding");
+    }
+    // Who has seen it may have sent it again.
+    let is_safe = matches!(head.method, Method::GET | Method::HEAD) && is_whole;
+    if !is_safe && head.extensions.get::<Early>().is_some() {
+        let line = "early data has GET and HEAD only: ask again after the handshake";
+        return Some((Refusal::EarlyData, plain(StatusCode::TOO_EARLY, line)));
     }
     // A tunnel would reach anybody; an echo of the request would show what scripts must not read.
     if matches!(head.method, Method::CONNECT | Method::TRACE) {

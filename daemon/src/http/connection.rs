@@ -1,4 +1,4 @@
-//! One connection, from its first byte to its last.
+//! One TCP connection, from its first byte to its last.
 //!
 //! ```text
 //!    ┌──────────────── it is out ─────────────────┐
@@ -34,37 +34,39 @@ use tokio::time::Instant;
 use super::answer::Logged;
 use super::secure::Secure;
 use super::stats::Refusal;
+use super::streams::{Multiplexed, Streams};
 use super::tls::Acceptor;
 use super::wire::{Channel, Outbox, Wire};
 use super::workers::Worker;
 use crate::clock;
+use crate::origin::RequestBody;
 
 /// How often a connection that is not parked is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+pub(super) const LOOK: Duration = Duration::from_secs(1);
 /// Time for a request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between requests. Players ask every few seconds; those that pause may connect again.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// A player that pauses keeps its connection for so long while there are places: between two requests, and in the middle of a
 /// body.
-const PAUSE: Duration = Duration::from_secs(900);
+pub(super) const PAUSE: Duration = Duration::from_secs(900);
 /// Time after the end was said for a request that is on its way already. Its response says that it is the last.
 const LAST_REQUEST: Duration = Duration::from_millis(500);
 /// The same for who has just connected, and is about to ask for the first time.
 const FIRST_REQUEST: Duration = Duration::from_secs(2);
 /// Time for a TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client that takes fewer bytes than this within [`SLOW_FOR`], and could have more, holds a place for nothing.
 const SLOW_BYTES: u64 = 32 << 10;
 const SLOW_FOR: Duration = Duration::from_secs(30);
 /// Bytes of a request's head: fields of 32 KB, and a target.
-const MAX_HEAD_BYTES: usize = 48 << 10;
+pub(super) const MAX_HEAD_BYTES: usize = 48 << 10;
 /// Header fields of a request.
 const MAX_HEADERS: usize = 256;
 /// Header fields of a request that is answered without hyper.
 pub(super) const MAX_QUICK_HEADERS: usize = 64;
-/// Requests of one HTTP/2 connection at a time.
-const MAX_STREAMS: u32 = 128;
+/// Requests of one HTTP/2 or HTTP/3 connection at a time.
+pub(super) const MAX_STREAMS: u32 = 128;
 
 /// Streams that a client has reset before they were accepted (Rapid Reset, CVE-2023-44487); one more ends the connection.
 const MAX_RESET_STREAMS: usize = 20;
@@ -85,6 +87,8 @@ pub(super) struct Link {
     /// A request had a body, of which hyper may not have read all when it is answered.
     pub(super) has_had_body: Cell<bool>,
     pub(super) is_tls: bool,
+    /// Of HTTP/2 and HTTP/3: requests beside each other.
+    pub(super) multiplexed: Option<Box<Multiplexed>>,
 }
 
 impl Link {
@@ -98,7 +102,39 @@ impl Link {
         let counted = Rc::clone(counted);
         let outbox = (!is_tls).then(|| Rc::clone(&counted));
         let has_had_body = Cell::new(false);
-        Rc::new(Self { peer, outbox, counted, active: Cell::new(0), has_had_body, is_tls })
+        let active = Cell::new(0);
+        Rc::new(Self { peer, outbox, counted, active, has_had_body, is_tls, multiplexed: None })
+    }
+
+    /// Of HTTP/2 over TLS, or of HTTP/3.
+    pub(super) fn multiplexed(peer: IpAddr) -> Rc<Self> {
+        Rc::new(Self {
+            peer,
+            outbox: None,
+            counted: Rc::default(),
+            active: Cell::new(0),
+            has_had_body: Cell::new(false),
+            is_tls: true,
+            multiplexed: Some(Box::default()),
+        })
+    }
+
+    /// Requests that are being answered.
+    pub(super) const fn active(&self) -> u32 {
+        self.active.get()
+    }
+
+    /// A request was taken back before it was read.
+    #[cfg(feature = "http3")]
+    pub(super) fn cancels(&self) {
+        if let Some(streams) = &self.multiplexed {
+            streams.takes_back();
+        }
+    }
+
+    /// The client takes back more than it may.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.multiplexed.as_ref().is_some_and(|it| it.is_flooded())
     }
 
     /// A request has been read.
@@ -161,7 +197,7 @@ pub(super) async fn serve(
 
 fn answer_by(worker: &Rc<Worker>, link: &Rc<Link>) -> impl Fn(Request<Incoming>) -> Answer + Clone + use<> {
     let (worker, link) = (Rc::clone(worker), Rc::clone(link));
-    move |request| worker.answer(request, &link)
+    move |request: Request<Incoming>| worker.answer(request.map(RequestBody::Incoming), &link)
 }
 
 /// Serves HTTP/1.1 on a socket, or on the TLS that it carries.
@@ -286,7 +322,7 @@ async fn watched<T>(
 
 /// What a look at a connection finds.
 #[derive(Debug, PartialEq, Eq)]
-enum Health {
+pub(super) enum Health {
     Well,
     Slow,
     /// It has taken nothing of a body for so long.
@@ -351,20 +387,13 @@ async fn tls(
 ) {
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(TokioIo::new(wire))).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(err)) => {
-            worker.stats.refuse(Refusal::Handshake);
-            tracing::debug!(%peer, %err, "a TLS handshake failed");
-            return;
-        }
-        Err(_) => {
-            worker.stats.refuse(Refusal::Handshake);
-            return;
-        }
+        // Who connects and says nothing (a health check) has not tried.
+        Ok(Err(_)) if sent.bytes_in.get() == 0 => return,
+        Ok(Err(err)) => return worker.refuse_handshake(peer, &format!("TLS: {err}")),
+        Err(_) => return worker.refuse_handshake(peer, "TLS: timed out"),
     };
-    let speaks_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let counted = Rc::new(Outbox::default());
-    let link = Link::new(peer, &counted, true);
-    if speaks_h2 {
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        let link = Link::multiplexed(peer);
         let connection = http2::Builder::new(Local)
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
@@ -376,24 +405,81 @@ async fn tls(
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(HEAD_TIMEOUT)
             .serve_connection(TokioIo::new(stream), service_fn(answer_by(worker, &link)));
-        let _ = drive(connection, stop, http2::Connection::graceful_shutdown).await;
+        http2(worker, &link, &sent, connection, http2::Connection::graceful_shutdown, stop).await;
     } else {
+        let counted = Rc::new(Outbox::default());
+        let link = Link::new(peer, &counted, true);
         http1(worker, Secure::new(stream, Rc::clone(&counted), sent), &link, &counted, stop).await;
     }
 }
 
-/// Lets a connection run to its end; when `stop` says so, after what `finish` leaves of it.
-async fn drive<C: Future<Output = hyper::Result<()>>>(
+/// Serves HTTP/2 until the connection ends; when `stop` says so, after what `finish` leaves of it.
+async fn http2<C: Future<Output = hyper::Result<()>>>(
+    worker: &Rc<Worker>,
+    link: &Rc<Link>,
+    socket: &Outbox,
     connection: C,
+    finish: impl Fn(Pin<&mut C>),
     mut stop: watch::Receiver<bool>,
-    finish: impl FnOnce(Pin<&mut C>),
-) -> hyper::Result<()> {
+) {
     let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => return ended,
-        _ = stop.wait_for(|stop| *stop) => finish(connection.as_mut()),
+    let mut stopped = std::pin::pin!(stop.wait_for(|stop| *stop));
+    let mut is_last = false;
+    let mut streams = Streams::default();
+    loop {
+        let ended = poll_fn(|cx| match connection.as_mut().poll(cx) {
+            Poll::Pending if link.is_flooded() => Poll::Ready(None),
+            polled => polled.map(Some),
+        });
+        let ended = tokio::select! {
+            biased;
+            ended = ended => ended,
+            _ = &mut stopped, if !is_last => {
+                is_last = true;
+                finish(connection.as_mut());
+                continue;
+            }
+            () = tokio::time::sleep(LOOK) => {
+                match streams.look(link, worker.player.is_crowded()) {
+                    Health::Well | Health::Idle | Health::Paused(_) => {}
+                    Health::Gone if !is_last => {
+                        is_last = true;
+                        finish(connection.as_mut());
+                    }
+                    Health::Gone => return,
+                    Health::Slow => {
+                        worker.stats.too_slow.fetch_add(1, Ordering::Relaxed);
+                        socket.reset();
+                        return;
+                    }
+                }
+                continue;
+            }
+        };
+        match ended {
+            Some(Ok(())) => {}
+            Some(Err(err)) => note_end(worker, link, &err),
+            None => {
+                worker.refuse_frames(link, Refusal::Flood, "HTTP/2: requests are taken back without end");
+                socket.reset();
+            }
+        }
+        return;
     }
-    connection.await
+}
+
+/// Counts an end that is the client's fault.
+fn note_end(worker: &Worker, link: &Link, err: &hyper::Error) {
+    let source = std::error::Error::source(err).and_then(|it| it.downcast_ref::<h2::Error>());
+    let fault =
+        source.filter(|it| it.is_library() && (it.is_go_away() || it.is_reset())).and_then(h2::Error::reason);
+    match fault {
+        None | Some(h2::Reason::NO_ERROR) => tracing::trace!(%err, "a connection ended"),
+        Some(h2::Reason::ENHANCE_YOUR_CALM) => {
+            worker.refuse_frames(link, Refusal::Flood, "HTTP/2: frames without end");
+        }
+        Some(reason) => worker.refuse_frames(link, Refusal::BadFrames, &format!("HTTP/2: {reason}")),
+    }
 }
 
 /// Runs the streams of an HTTP/2 connection on its worker.

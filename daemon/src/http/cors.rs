@@ -15,6 +15,17 @@ use super::head::allow_everyone;
 const ALLOWED_FIELDS: &str = "*, Authorization, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status, If-Match, \
                               If-Modified-Since, If-None-Match, If-Range, If-Unmodified-Since, Range";
 
+/// Lets a script that has sent credentials read a response that is the same for everybody: browsers want the site's name for
+/// that (Fetch Standard, CORS check). Nothing is given away, since the request without credentials has the same response.
+pub(super) fn allow_credentials(response: &mut HeaderMap, request: &HeaderMap) {
+    let Some(site) = request.get(header::ORIGIN) else { return };
+    if [header::COOKIE, header::AUTHORIZATION].iter().any(|name| request.contains_key(name)) {
+        response.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, site.clone());
+        response.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        response.append(header::VARY, HeaderValue::from_static("Origin"));
+    }
+}
+
 /// Whether an OPTIONS request asks whether a method may be used that only the origin knows.
 pub(super) fn is_preflight_for_origin(request: &HeaderMap) -> bool {
     let asked = request.get(header::ACCESS_CONTROL_REQUEST_METHOD).map(HeaderValue::as_bytes);
@@ -55,6 +66,35 @@ pub(super) fn options(request: &HeaderMap) -> Response<PlayerBody> {
 mod tests {
     use super::*;
     use crate::caching::{from_pairs, text};
+
+    #[test]
+    fn a_script_with_credentials_is_named_and_others_are_everyone() {
+        let said = |request: &[(&str, &str)]| {
+            let mut fields = HeaderMap::new();
+            assert!(allow_everyone(&mut fields));
+            allow_credentials(&mut fields, &from_pairs(request.iter().copied()));
+            let of = |name| text(&fields, name).map(str::to_owned);
+            (of("access-control-allow-origin"), of("access-control-allow-credentials"), of("vary"))
+        };
+        let site = ("origin", "https://a.example");
+        let named = (Some(site.1.to_owned()), Some("true".to_owned()), Some("Origin".to_owned()));
+        assert_eq!(said(&[site, ("cookie", "s=1")]), named);
+        assert_eq!(said(&[site, ("authorization", "Basic eDp5")]), named);
+        for request in [&[][..], &[site], &[("cookie", "s=1")]] {
+            assert_eq!(said(request), (Some("*".to_owned()), None, None), "{request:?}");
+        }
+    }
+
+    #[test]
+    fn what_an_origin_says_of_scripts_stands() {
+        let mut few = from_pairs([("cross-origin-resource-policy", "same-site")]);
+        assert!(!allow_everyone(&mut few) && text(&few, "access-control-allow-origin").is_none());
+        let mut one = from_pairs([("access-control-allow-origin", "https://a.example")]);
+        assert!(!allow_everyone(&mut one) && one.len() == 1);
+        let mut timed = from_pairs([("timing-allow-origin", "https://a.example")]);
+        assert!(allow_everyone(&mut timed));
+        assert_eq!(text(&timed, "timing-allow-origin"), Some("https://a.example"));
+    }
 
     #[test]
     fn a_preflight_is_answered_for_requests_with_credentials_too() {

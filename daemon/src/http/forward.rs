@@ -3,12 +3,13 @@
 use carousel::name::ObjectKey;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 
 use super::body::PlayerBody;
 use super::manifest::{self, PIECE_BYTES, Rewriter, Rewriting};
+use super::missing::Missing;
 use super::reply::plain;
-use super::serve::{Asked, Found, Missing};
+use super::serve::{Asked, Found};
 use super::urls::UrlMap;
 use super::{Player, head};
 use crate::caching::{self, Directives};
@@ -33,7 +34,7 @@ impl Player {
 
     /// Hands a request on that is no GET: it changes something, so what is held of its target is forgotten when it succeeds
     /// (RFC 9111 section 4.4).
-    pub(super) async fn forward(&self, asked: &Asked<'_>, body: Incoming) -> Option<Response<PlayerBody>> {
+    pub(super) async fn forward(&self, asked: &Asked<'_>, body: RequestBody) -> Option<Response<PlayerBody>> {
         let url = self.origins.url_for_unsafe(&asked.target.full).filter(|_| self.config.read_through)?;
         let mut headers = asked.fields();
         // Conditions of these methods are the origin's to judge.
@@ -47,7 +48,7 @@ impl Player {
         let question = Question {
             method: asked.head.method.clone(),
             headers,
-            body: RequestBody::Left(body),
+            body,
             on_interim: asked.on_interim.clone(),
             follows_redirects: false,
         };

@@ -1,4 +1,4 @@
-//! What of a response's head is the same for everybody who gets the object: made once, and kept by [`super::hot`].
+//! Heads of responses, as far as they are the same for everybody who gets the object: made once, and kept by [`super::hot`].
 
 use carousel::time::WallTime;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -32,6 +32,8 @@ pub(super) struct Head {
     pub(super) upstream: Vec<HeaderValue>,
     /// Part of the boundary of `multipart/byteranges`.
     pub(super) boundary: String,
+    /// The origin says nothing about scripts of other sites.
+    pub(super) is_open: bool,
 }
 
 /// Which query parameters do not matter, for caches between us and the player.
@@ -124,7 +126,7 @@ impl Head {
         let validators = Validators::of(&fields);
         fields.append(header::VIA, HeaderValue::from_static(VIA));
         let upstream = fields.get_all(CACHE_STATUS).iter().cloned().collect();
-        allow_everyone(&mut fields);
+        let is_open = allow_everyone(&mut fields);
         let content_type = content_type.and_then(|it| HeaderValue::from_str(it).ok());
         let content_type = content_type.unwrap_or_else(|| HeaderValue::from_static(mime::of(key)));
         fields.insert(header::CONTENT_TYPE, content_type);
@@ -137,6 +139,7 @@ impl Head {
             expires: None,
             upstream,
             boundary: String::new(),
+            is_open,
         }
     }
 
@@ -243,10 +246,13 @@ fn cache_control(object: &StoredObject) -> String {
     }
 }
 
-/// What players in browsers need to read anything at all (hls.js, dash.js, Shaka); what an origin says goes before it.
-pub(super) fn allow_everyone(fields: &mut HeaderMap) {
-    if fields.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
-        return;
+/// What players in browsers need to read anything at all (hls.js, dash.js, Shaka); what an origin says goes before it. False:
+/// it has said something.
+pub(super) fn allow_everyone(fields: &mut HeaderMap) -> bool {
+    const POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+    let is_for_few = fields.get(POLICY).is_some_and(|it| it != "cross-origin");
+    if is_for_few || fields.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
+        return false;
     }
     let names = [
         (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
@@ -255,11 +261,12 @@ pub(super) fn allow_everyone(fields: &mut HeaderMap) {
             "Accept-Ranges, Age, Cache-Status, Content-Length, Content-Range, Date, ETag, Server-Timing",
         ),
         (HeaderName::from_static("timing-allow-origin"), "*"),
-        (HeaderName::from_static("cross-origin-resource-policy"), "cross-origin"),
+        (POLICY, "cross-origin"),
     ];
     for (name, value) in names {
-        fields.insert(name, HeaderValue::from_static(value));
+        fields.entry(name).or_insert(HeaderValue::from_static(value));
     }
+    true
 }
 
 /// An empty response with these fields.

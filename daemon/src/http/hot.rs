@@ -1,4 +1,4 @@
-//! What a worker has served a moment ago: the object, the head that it gets, and the body if it is small. For as long as
+//! Responses of a worker's last seconds: the object, the head that it gets, and the body if it is small. For as long as
 //! [`LIFETIME`] a hit asks nobody else: no lock, no system call but the one that sends.
 //!
 //! An object that has left the index is never served from here ([`StoredObject::is_current`]); one that is stale neither.

@@ -1,9 +1,11 @@
-//! The players' side: objects over HTTP/1.1 and HTTP/2, whole or in ranges, in the cache or still on their way.
+//! The players' side: objects over HTTP/1.1, HTTP/2 and HTTP/3, whole or in ranges, in the cache or still on their way.
 //!
 //! | file | what lives there |
 //! |---|---|
 //! | `workers.rs` | one thread for each core: accepts, and serves what it has accepted |
 //! | `connection.rs` | one connection: from its first byte to its last, and who is too slow |
+//! | `streams.rs` | requests beside each other on one connection of HTTP/2 or HTTP/3 |
+//! | `http3` | QUIC connections |
 //! | `wire.rs`, `sys.rs` | the socket: files go out by `sendfile` |
 //! | `tls.rs` | certificates, and which protocol is spoken |
 //! | `answer.rs` | one request: hot, object, page, another method |
@@ -11,6 +13,8 @@
 //! | `hot.rs` | what was served a moment ago |
 //! | `quick.rs` | a hit without ceremony: what players ask most, without hyper |
 //! | `serve.rs` | where an object is: cache, in flight, announced, origin |
+//! | `in_flight.rs`, `reload.rs` | objects on their way; playlists that are waited for |
+//! | `missing.rs` | why there is no object to serve |
 //! | `forward.rs` | what goes on to the origin: other methods, and responses for one alone |
 //! | `upstream.rs` | request fields for origins: `Host`, `Forwarded`, and the detection of loops |
 //! | `urls.rs` | `Location`, `Content-Location`, `Link`: URLs of origins as paths of the box |
@@ -18,7 +22,7 @@
 //! | `head.rs`, `reply.rs` | heads: what all get, and what one gets: conditionals, ranges |
 //! | `body.rs` | bodies: mapped slices, objects as they arrive |
 //! | `shown.rs` | the form in which an object is sent: rewritten, compressed |
-//! | `manifest.rs` | manifests: recognised, and their URLs mapped to the box as they stream |
+//! | `manifest` | manifests: recognised, and their URLs mapped to the box as they stream |
 //! | `prefetch.rs` | what comes after a miss |
 //! | `stats.rs`, `access.rs` | what was served: counted, and written down |
 //! | `own.rs` | the page at `/` and its parts, television's queries |
@@ -36,18 +40,24 @@ mod cors;
 mod forward;
 mod head;
 mod hot;
+#[cfg(feature = "http3")]
+mod http3;
+mod in_flight;
 mod manifest;
 mod mime;
+mod missing;
 mod options;
 mod own;
 mod prefetch;
 mod quick;
 mod range;
+mod reload;
 mod reply;
 mod secure;
 mod serve;
 mod shown;
 mod stats;
+mod streams;
 mod sys;
 mod target;
 mod tls;
@@ -56,10 +66,11 @@ mod urls;
 mod wire;
 mod workers;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use http::HeaderValue;
 use tokio::runtime::Handle;
 
 use crate::catalog::Catalog;
@@ -75,7 +86,10 @@ pub use manifest::Rewriting;
 pub use options::{AccessLog, Http, LogFormat, Tls};
 pub use stats::{BUCKETS_US, HttpStats, Refusal, RouteStats, Served, route_names};
 pub use tls::{Acceptor, check_certificate};
-pub use workers::Workers;
+pub use workers::{Secured, Workers};
+
+/// Whether this program speaks HTTP/3.
+pub const HAS_HTTP3: bool = cfg!(feature = "http3");
 
 /// What is answered from the cache.
 const METHODS: &str = "GET, HEAD, OPTIONS";
@@ -127,6 +141,12 @@ pub struct Player {
     stats: Vec<Arc<HttpStats>>,
     /// Connections now.
     open: AtomicU64,
+    /// Requests beside the first one of their connection.
+    streams: AtomicU64,
+    /// QUIC handshakes that have begun and are not over.
+    handshakes: AtomicU64,
+    /// `Alt-Svc`: where HTTP/3 is spoken.
+    alternative: OnceLock<HeaderValue>,
 }
 
 impl Player {
@@ -153,6 +173,9 @@ impl Player {
             stats: stats.collect(),
             route_names,
             open: AtomicU64::new(0),
+            streams: AtomicU64::new(0),
+            handshakes: AtomicU64::new(0),
+            alternative: OnceLock::new(),
         })
     }
 
@@ -168,9 +191,10 @@ impl Player {
         &self.route_names
     }
 
-    /// Whether places for connections become few: nine of ten are taken.
+    /// Whether places for connections become few: nine of ten are taken. Streams beside the first one of a connection count too.
     fn is_crowded(&self) -> bool {
-        self.open_connections() * 10 >= self.config.max_connections as u64 * 9
+        let streams = self.streams.load(std::sync::atomic::Ordering::Relaxed);
+        (self.open_connections() + streams) * 10 >= self.config.max_connections as u64 * 9
     }
 
     /// Connections now.

@@ -32,7 +32,7 @@ pub struct Http {
     pub origin_timeout_ms: u64,
     /// Threads that serve players; 0: one for each core.
     pub workers: usize,
-    /// HTTPS, with HTTP/2.
+    /// HTTPS, with HTTP/2 and HTTP/3.
     pub tls: Option<Tls>,
     /// One line for each response.
     pub access_log: Option<AccessLog>,
@@ -87,6 +87,12 @@ impl Http {
         }
     }
 
+    /// Whether another configuration is the same but for the time that origins have, which is taken over at once.
+    pub(crate) fn differs_in_timeouts_only(&self, other: &Self) -> bool {
+        let Self { origin_timeouts, origin_timeout_ms, .. } = *self;
+        *self == Self { origin_timeouts, origin_timeout_ms, ..other.clone() }
+    }
+
     /// Threads to start.
     pub fn workers(&self) -> usize {
         match self.workers {
@@ -106,6 +112,13 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// Private key, PEM.
     pub key: PathBuf,
+    /// HTTP/3 too, on the UDP port of the same number. Needs a program that was built with it.
+    #[serde(default = "yes")]
+    pub http3: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// `[http.access_log]`

@@ -1,4 +1,4 @@
-//! What the box answers by itself: the page at `/` and its parts below `/-/`, and television's queries below `/dvb-i/`.
+//! Responses of the box itself: the page at `/` and its parts below `/-/`, and television's queries below `/dvb-i/`.
 //! Neither can be an object's name: `-` and `dvb-i` are no hosts of the web.
 //!
 //! | path | answer |

@@ -45,6 +45,7 @@ impl<'a> Plain<'a> {
             return None;
         }
         let (mut host, mut range, mut codings) = (None, None, None);
+        let (mut is_of_a_script, mut has_credentials) = (false, false);
         for field in &*request.headers {
             let is = |name: &str| field.name.eq_ignore_ascii_case(name);
             // Each of these once.
@@ -53,6 +54,18 @@ impl<'a> Plain<'a> {
                 5 if is("range") => &mut range,
                 15 if is("accept-encoding") => &mut codings,
                 10 if is("connection") && field.value.eq_ignore_ascii_case(b"keep-alive") => continue,
+                6 if is("origin") => {
+                    is_of_a_script = true;
+                    continue;
+                }
+                6 if is("cookie") => {
+                    has_credentials = true;
+                    continue;
+                }
+                13 if is("authorization") => {
+                    has_credentials = true;
+                    continue;
+                }
                 6 if is("expect") => return None,
                 7 if is("upgrade") => return None,
                 10 if is("connection") => return None,
@@ -66,6 +79,10 @@ impl<'a> Plain<'a> {
             if place.replace(std::str::from_utf8(field.value).ok()?).is_some() {
                 return None;
             }
+        }
+        // Its response names the script's site.
+        if is_of_a_script && has_credentials {
+            return None;
         }
         let takes_gzip = codings.is_some_and(|it| accepts_gzip([it]));
         Some(Self { target, host: host?, takes_gzip, range })
@@ -110,6 +127,14 @@ pub(super) fn head(lines: &[u8], part: Option<&Range<u64>>, length: u64) -> Vec<
         }
     };
     head
+}
+
+/// Adds a field to a head that is written.
+pub(super) fn add_line(head: &mut Vec<u8>, name: &str, value: &[u8]) {
+    head.truncate(head.len() - b"\r\n".len());
+    for part in [name.as_bytes(), b": ", value, b"\r\n\r\n"] {
+        head.extend_from_slice(part);
+    }
 }
 
 /// A response that is ready to go out.
@@ -175,6 +200,8 @@ mod tests {
             "Host: a\r\nTransfer-Encoding: chunked\r\n",
             "Host: a\r\nExpect: 100-continue\r\n",
             "Host: a\r\nUpgrade: h2c\r\n",
+            "Host: a\r\nOrigin: https://a\r\nCookie: s=1\r\n",
+            "Host: a\r\nAuthorization: Basic x\r\nOrigin: https://a\r\n",
             "Host: a\r\nIf-None-Match: \"x\"\r\n",
             "Host: a\r\nif-range: \"x\"\r\n",
             "Host: a\r\nServer-Timing: 1\r\n",
@@ -209,5 +236,8 @@ mod tests {
             text(head(b"", Some(&(2..5)), 7)),
             "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 2-4/7\r\ncontent-length: 3\r\n\r\n"
         );
+        let mut longer = head(b"", None, 7);
+        add_line(&mut longer, "alt-svc", b"clear");
+        assert_eq!(text(longer), "HTTP/1.1 200 OK\r\ncontent-length: 7\r\nalt-svc: clear\r\n\r\n");
     }
 }

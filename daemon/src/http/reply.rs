@@ -7,6 +7,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
 
 use super::body::{Piece, PlayerBody};
+use super::cors;
 use super::head::{Head, put};
 use super::range::{self, Wanted};
 use crate::caching::Precondition;
@@ -45,6 +46,14 @@ impl Send {
 impl Head {
     /// The head of the response to this request, and what is to be sent after it.
     pub(super) fn respond(&self, method: &Method, request: &HeaderMap) -> (StatusCode, HeaderMap, Send) {
+        let (status, mut fields, send) = self.choose(method, request);
+        if self.is_open {
+            cors::allow_credentials(&mut fields, request);
+        }
+        (status, fields, send)
+    }
+
+    fn choose(&self, method: &Method, request: &HeaderMap) -> (StatusCode, HeaderMap, Send) {
         if self.status == StatusCode::OK {
             let status = match self.validators.precondition(request) {
                 Precondition::Holds => None,

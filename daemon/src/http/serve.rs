@@ -1,4 +1,4 @@
-//! From a request to a response: the cache, then what is on its way, then what is announced, then the origin.
+//! The search for the object of a request: the cache, then what is on its way, then what is announced, then the origin.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -8,33 +8,25 @@ use std::time::Duration;
 use carousel::name::ObjectKey;
 use carousel::query::{IgnoredQuery, candidates, name_of_range, range_of_name};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, header};
+use tokio::sync::watch;
 
 use super::body::PlayerBody;
 use super::head::{self, Head};
-use super::manifest::{self, Rewriting, SNIFF_BYTES};
-use super::reply::{Send, plain};
-use super::shown::Shown;
+use super::manifest::{self, Rewriting};
+use super::missing::Missing;
+use super::reload::Reload;
 use super::target::Target;
 use super::{Player, range, upstream};
 use crate::caching::{self, RequestDirectives};
 use crate::clock;
-use crate::delivery::{FailReason, Flight, Outcome as Ended};
-use crate::origin::{
-    Ask, FillResult, OnInterim, OriginError, Origins, OwnFields, Passed, Question, Redirects, SpanResult,
-    no_body,
-};
+use crate::delivery::Flight;
+use crate::origin::{Ask, FillResult, OnInterim, Origins, OwnFields, Passed, Redirects};
 use crate::signalling::Document;
 use crate::store::StoredObject;
 
 /// Times that a request looks again when what it waited for was replaced by another version.
 const LOOKS: usize = 4;
-/// A range of what is being filled is fetched on its own when it is so many bytes ahead, and the fill does not reach it within
-/// so many milliseconds at its present rate.
-const FAR_BYTES: u64 = 2 << 20;
-const FAR_MS: u64 = 1500;
-/// How often it is looked whether a playlist has what a blocking reload waits for.
-const RELOAD_LOOK: Duration = Duration::from_millis(50);
 /// Fields of a request that are about what the player holds, or about its playback, not about the object.
 const NOT_FOR_ORIGINS: [&str; 13] = [
     "host", // or as the route says
@@ -72,25 +64,9 @@ pub(super) enum Outcome {
     Response(Response<PlayerBody>),
 }
 
-/// Why there is no object to serve.
-pub(super) enum Missing {
-    /// Nobody knows it.
-    Unknown,
-    /// The origin refuses, with this status.
-    Refused(u16),
-    /// The origin cannot be had.
-    Origin(OriginError),
-    /// Too busy, or no room.
-    Busy,
-    /// It is announced, or on its way, and does not come.
-    NotInTime,
-    /// Its bytes proved wrong.
-    Broken,
-    /// The player wants nothing but what is here.
-    OnlyIfCached,
-    /// It has been replaced meanwhile.
-    Again,
-}
+/// Of a request that came before the handshake was over: says when it is.
+#[derive(Debug, Clone)]
+pub(super) struct Early(pub(super) watch::Receiver<bool>);
 
 /// One player's request for one object.
 pub(super) struct Asked<'a> {
@@ -128,6 +104,15 @@ impl Asked<'_> {
             set_cookie: route.map(|route| route.set_cookie).unwrap_or_default(),
             vary_user_agent: route.map(|route| route.vary_user_agent).unwrap_or_default(),
             ..Ask::default()
+        }
+    }
+
+    /// Waits until nobody but the client can have sent the request: an origin may do something for it.
+    async fn confirmed(&self) {
+        let Some(Early(is_over)) = self.head.extensions.get() else { return };
+        if is_over.clone().wait_for(|is_over| *is_over).await.is_err() {
+            // The handshake has failed, and the connection ends.
+            std::future::pending::<()>().await;
         }
     }
 
@@ -273,6 +258,7 @@ impl Player {
             let Some(url) = url.filter(|_| !is_fresh(&object)) else {
                 return Ok(Found::Stored(object, "hit"));
             };
+            asked.confirmed().await;
             return self.revalidate(asked, object, url).await;
         }
         if let Some(flight) = self.filler.flight_of(key, &asked.head.headers) {
@@ -284,6 +270,7 @@ impl Player {
         if RequestDirectives::of(&asked.head.headers).only_if_cached {
             return Err(Missing::OnlyIfCached);
         }
+        asked.confirmed().await;
         let announced = self.shared.flights.announced(key.as_str());
         let is_announced = announced.is_some();
         // The carousel will bring it, perhaps soon: its FDT says so, or its service is on the air and the FDT that names
@@ -379,27 +366,8 @@ impl Player {
         }
     }
 
-    /// Answers a blocking reload of a live playlist that the carousel brings: as soon as it has the segment asked for, after
-    /// three target durations with an error. `None`: the carousel does not bring it, or not any more.
-    async fn reload(&self, reload: &Reload, request: &HeaderMap) -> Option<Result<Found, Missing>> {
-        let held = self.held(&reload.playlist, request).await?;
-        let target_ms = held.live().filter(|_| held.meta().response.is_none() && is_fresh(&held))?.target_ms;
-        let deadline = tokio::time::Instant::now() + 3 * Duration::from_millis(target_ms);
-        loop {
-            let facts = self.shared.manifests.facts(&reload.playlist)?;
-            if reload.is_answered_by(&facts) {
-                let held = self.held(&reload.playlist, request).await?;
-                return Some(Ok(Found::Stored(held, "hit")));
-            }
-            if tokio::time::Instant::now() >= deadline {
-                return Some(Err(Missing::NotInTime));
-            }
-            tokio::time::sleep(RELOAD_LOOK).await;
-        }
-    }
-
     /// The object, if the cache has it. One that is not checked since an unclean stop is checked elsewhere than here.
-    async fn held(&self, key: &ObjectKey, request: &HeaderMap) -> Option<Arc<StoredObject>> {
+    pub(super) async fn held(&self, key: &ObjectKey, request: &HeaderMap) -> Option<Arc<StoredObject>> {
         let store = &self.shared.store;
         let chosen = store.chosen(key, request)?.meta().key.clone();
         if !store.needs_check(chosen.as_str()) {
@@ -408,174 +376,6 @@ impl Player {
         let store = store.clone();
         tokio::task::spawn_blocking(move || store.get(chosen.as_str())).await.ok()?
     }
-
-    /// Serves what is on its way as soon as its first byte asked for is there.
-    async fn flight(self: &Arc<Self>, flight: Arc<Flight>, asked: &Asked<'_>) -> Result<Outcome, Missing> {
-        let (method, request) = (&asked.head.method, &asked.head.headers);
-        let how = if flight.carried().is_some() { "hit; detail=in-flight" } else { "fwd=miss" };
-        let head = Head::of_flight(&flight).stamped(how);
-        let (status, fields, send) = head.respond(method, request);
-        // URLs of a manifest cannot be turned before it is there.
-        let map = self.manifest_map(asked);
-        let content_type = caching::text(&head.fields, header::CONTENT_TYPE);
-        let key = flight.key.as_str();
-        let is_turned = !map.is_empty()
-            && (manifest::is_named(key, content_type)
-                || (manifest::may_be(key, content_type) && self.begins_as_manifest(&flight).await));
-        let first = match &send {
-            // What has an encoding on the air is served when it is whole.
-            _ if !flight.is_identity || is_turned => u64::MAX,
-            Send::Pieces(pieces) => {
-                for piece in pieces {
-                    let super::body::Piece::Range(range) = piece else { continue };
-                    if self.is_far_behind(&flight, range.start) {
-                        return self.range_of_its_own(asked, range, &head).await;
-                    }
-                    match self.filler.want(&flight, range.clone(), &asked.fields()).await {
-                        SpanResult::Begun => {}
-                        SpanResult::Refused(passed) => {
-                            let (response, rewriting) = self.handed_on(*passed, asked).await;
-                            return Ok(Outcome::Passed(response, rewriting));
-                        }
-                        SpanResult::Failed(err) => return Err(Missing::Origin(err)),
-                    }
-                }
-                let mut starts = pieces.iter().filter_map(|piece| match piece {
-                    super::body::Piece::Range(range) => Some(range.start),
-                    super::body::Piece::Bytes(_) => None,
-                });
-                starts.next().unwrap_or(0)
-            }
-            Send::Everything => 0,
-            Send::Nothing => {
-                return Ok(Outcome::Response(head::response(status, fields, PlayerBody::empty())));
-            }
-        };
-        // Who waits for the first byte counts as a reader: the fetch goes on.
-        let _reader = (first != u64::MAX).then(|| flight.partial().reader(first));
-        // Nothing to wait for, of nothing; an object of a carousel is nothing only when that is verified.
-        let is_empty = flight.length == Some(0) && flight.sent.is_some();
-        if !is_empty && !self.wait(&flight, first).await {
-            return Err(Missing::NotInTime);
-        }
-        match flight.outcome() {
-            Some(Ended::Whole(object)) => return Ok(Outcome::Stored(Arc::clone(object), how)),
-            Some(Ended::Failed(FailReason::Replaced | FailReason::Abandoned)) => {
-                return Err(Missing::Again);
-            }
-            Some(Ended::Failed(FailReason::OriginCut)) => return Err(Missing::Origin(OriginError::Cut)),
-            Some(Ended::Failed(_)) => return Err(Missing::Broken),
-            // Another has asked for it, and was refused or cut: the next look asks for this player.
-            None if !is_empty && flight.is_given_up(first) => return Err(Missing::Again),
-            Some(Ended::Passed(length)) if is_turned => {
-                let (whole, length) = (Arc::clone(&flight), *length);
-                let read = tokio::task::spawn_blocking(move || whole.read(0..length)).await;
-                let bytes = read.ok().and_then(Result::ok).ok_or(Missing::Broken)?;
-                let shown = Shown::of_bytes(head, bytes.into(), map);
-                let (status, fields, send) = shown.head.respond(method, request);
-                let body = shown.body.map_or_else(PlayerBody::empty, |it| send.of_bytes(&it));
-                return Ok(Outcome::Passed(head::response(status, fields, body), shown.rewriting));
-            }
-            Some(Ended::Passed(_)) | None => {}
-        }
-        let pieces = match send {
-            Send::Pieces(pieces) => Some(pieces),
-            _ => None,
-        };
-        let body = PlayerBody::flight(flight, Arc::clone(&self.shared.flights), pieces, self.waits);
-        Ok(Outcome::Response(head::response(status, fields, body)))
-    }
-
-    /// Whether the byte at `offset` of what an origin sends from its beginning is far from coming.
-    fn is_far_behind(&self, flight: &Flight, offset: u64) -> bool {
-        let Some(sent) = flight.sent.as_ref().filter(|_| flight.spans().is_none()) else { return false };
-        let (received, missing) = (flight.received_bytes(), offset.saturating_sub(flight.received_bytes()));
-        let since_ms = clock::age_ms(sent.received_at).max(1);
-        let rate_bytes_per_ms = received / since_ms.unsigned_abs();
-        missing > FAR_BYTES && missing > rate_bytes_per_ms.saturating_mul(FAR_MS)
-    }
-
-    /// A range that is fetched for one player, since what is being filled reaches it too late.
-    async fn range_of_its_own(
-        &self,
-        asked: &Asked<'_>,
-        range: &std::ops::Range<u64>,
-        head: &Head,
-    ) -> Result<Outcome, Missing> {
-        let url = asked.url(&self.origins).ok_or(Missing::Unknown)?;
-        let mut headers = asked.fields();
-        if let Ok(range) = HeaderValue::from_str(&format!("bytes={}-{}", range.start, range.end - 1)) {
-            headers.insert(header::RANGE, range);
-        }
-        if let Some(validator) = head.validators.if_range() {
-            headers.insert(header::IF_RANGE, validator);
-        }
-        let on_interim = asked.on_interim.clone();
-        let question =
-            Question { method: Method::GET, headers, body: no_body(), on_interim, follows_redirects: false };
-        let passed = self.filler.pass(&url, question).await.map_err(Missing::Origin)?;
-        let (response, rewriting) = self.handed_on(passed, asked).await;
-        Ok(Outcome::Passed(response, rewriting))
-    }
-
-    /// Whether the first bytes of what is on its way are those of a manifest.
-    async fn begins_as_manifest(self: &Arc<Self>, flight: &Arc<Flight>) -> bool {
-        let wanted = flight.length.map_or(SNIFF_BYTES as u64, |length| length.min(SNIFF_BYTES as u64));
-        if wanted == 0 || !self.wait(flight, 0).await {
-            return false;
-        }
-        let (first, wanted) = (Arc::clone(flight), wanted.min(flight.available_from(0)));
-        let read = tokio::task::spawn_blocking(move || first.read(0..wanted)).await;
-        read.ok().and_then(Result::ok).is_some_and(|bytes| manifest::begins(&bytes))
-    }
-
-    /// Waits for the byte at `offset`, asking for repair when it does not come at once.
-    async fn wait(&self, flight: &Arc<Flight>, offset: u64) -> bool {
-        if flight.sent.is_some() {
-            return flight.wait_for(offset, super::ORIGIN_PATIENCE).await;
-        }
-        if flight.wait_for(offset, self.waits.haste).await {
-            return true;
-        }
-        self.shared.flights.request(flight);
-        flight.wait_for(offset, self.waits.patience).await
-    }
-}
-
-/// Delivery directives of a playlist request (HLS second edition, section 6.2.5).
-#[derive(Debug, PartialEq, Eq)]
-struct Reload {
-    /// The playlist without them.
-    playlist: ObjectKey,
-    /// The media sequence number, and the part, that it is to have.
-    sequence: Option<u64>,
-    part: Option<u64>,
-}
-
-impl Reload {
-    fn of(key: &ObjectKey) -> Option<Self> {
-        let (path, query) = key.as_str().split_once('?')?;
-        let (directives, others): (Vec<&str>, Vec<&str>) =
-            query.split('&').partition(|it| it.starts_with("_HLS_"));
-        if directives.is_empty() {
-            return None;
-        }
-        let name = if others.is_empty() { path.to_owned() } else { format!("{path}?{}", others.join("&")) };
-        let number = |name: &str| directives.iter().find_map(|it| it.strip_prefix(name)?.parse().ok());
-        let playlist = ObjectKey::from_name(&name, None).ok()?;
-        Some(Self { playlist, sequence: number("_HLS_msn="), part: number("_HLS_part=") })
-    }
-
-    /// Whether a playlist has what is waited for, or never will: what is further ahead than the segment after next is no
-    /// question of waiting.
-    fn is_answered_by(&self, playlist: &carousel::manifest::Manifest) -> bool {
-        let (Some(wanted), Some(last)) = (self.sequence, playlist.last_sequence) else { return true };
-        let has_part = || match (self.part, playlist.last_part) {
-            (Some(wanted_part), Some(last_part)) => wanted == last + 1 && last_part >= wanted_part,
-            _ => false,
-        };
-        last >= wanted || wanted > last.saturating_add(2) || has_part()
-    }
 }
 
 /// Whether an object may be used without asking.
@@ -583,74 +383,8 @@ pub(super) fn is_fresh(object: &StoredObject) -> bool {
     object.expires().is_none_or(|expires| clock::left_ms(expires) > 0)
 }
 
-impl Missing {
-    pub(super) fn response(&self, key: &ObjectKey) -> Response<PlayerBody> {
-        match self {
-            Self::Unknown => plain(
-                StatusCode::NOT_FOUND,
-                &format!("{key} is not in the cache, not announced, and no origin is configured for it"),
-            ),
-            Self::Refused(status @ (404 | 410)) => {
-                let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::NOT_FOUND);
-                plain(status, &format!("the origin has no {key}"))
-            }
-            Self::Refused(status) => {
-                plain(StatusCode::BAD_GATEWAY, &format!("the origin answers {status} for {key}"))
-            }
-            Self::Origin(OriginError::Timeout) => {
-                plain(StatusCode::GATEWAY_TIMEOUT, &format!("the origin of {key} does not answer"))
-            }
-            Self::Origin(OriginError::CircuitOpen) => plain(
-                StatusCode::SERVICE_UNAVAILABLE,
-                &format!("the origin of {key} fails: it is asked again in a moment"),
-            ),
-            Self::Origin(err) => {
-                plain(StatusCode::BAD_GATEWAY, &format!("the origin of {key} cannot be had: {err}"))
-            }
-            Self::Busy => {
-                plain(StatusCode::SERVICE_UNAVAILABLE, "too much is being fetched, or the disk is full")
-            }
-            Self::NotInTime | Self::Again => {
-                plain(StatusCode::GATEWAY_TIMEOUT, &format!("{key} is on its way and has not come in time"))
-            }
-            Self::Broken => {
-                plain(StatusCode::BAD_GATEWAY, &format!("what arrived as {key} is not what was announced"))
-            }
-            Self::OnlyIfCached => {
-                plain(StatusCode::GATEWAY_TIMEOUT, &format!("{key} is not in the cache, and only-if-cached"))
-            }
-        }
-    }
-}
-
 /// Signalling is kept in memory.
 fn signalling(document: &Document, method: &Method, request: &HeaderMap) -> Response<PlayerBody> {
     let (status, fields, send) = Head::of_document(document).stamped("hit").respond(method, request);
     head::response(status, fields, send.of_bytes(&document.bytes.clone().into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_blocking_reload_waits_for_the_next_segment_only() {
-        let of = |name: &str| Reload::of(&ObjectKey::from_name(name, None).unwrap());
-        assert_eq!(of("h/a.m3u8"), None);
-        assert_eq!(of("h/a.m3u8?t=1"), None);
-        let reload = of("h/a.m3u8?t=1&_HLS_msn=7&_HLS_part=1").unwrap();
-        assert_eq!(reload.playlist.as_str(), "h/a.m3u8?t=1");
-        let playlist = |first: u64, parts: usize| {
-            let mut text =
-                format!("#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:{first}\n#EXTINF:4,\na\n");
-            text.push_str(&"#EXT-X-PART:DURATION=1,URI=\"p\"\n".repeat(parts));
-            carousel::manifest::Manifest::read(text.as_bytes()).unwrap()
-        };
-        for (first, parts, is_answered) in
-            [(4, 0, true), (5, 0, false), (6, 0, false), (6, 1, false), (6, 2, true), (7, 0, true)]
-        {
-            assert_eq!(reload.is_answered_by(&playlist(first, parts)), is_answered, "{first} {parts}");
-        }
-        assert!(of("h/a.m3u8?_HLS_skip=YES").unwrap().is_answered_by(&playlist(1, 0)));
-    }
 }

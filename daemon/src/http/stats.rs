@@ -1,4 +1,4 @@
-//! What players were served: counted by each worker on its own cache lines, added up when somebody reads it.
+//! Counters of what players were served: one set for each worker on its own cache lines, added up when read.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -27,13 +27,19 @@ pub enum Refusal {
     Loop,
     /// A TLS handshake on the port without TLS.
     TlsOnPlainPort,
-    /// A TLS handshake that failed, or something else than one on the port with TLS.
+    /// A TLS or QUIC handshake that failed, or something else than one on the port with TLS.
     Handshake,
+    /// A request in early data that may not be repeated.
+    EarlyData,
+    /// Frames of HTTP/2 or HTTP/3 against their rules.
+    BadFrames,
+    /// Frames of HTTP/2 or HTTP/3 without end: requests taken back, heads that go on, frames that mean nothing.
+    Flood,
 }
 
 impl Refusal {
     /// Every variant, in the order of their numbers, for metrics.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::BadRequest,
         Self::HeadTooLarge,
         Self::UriTooLong,
@@ -42,6 +48,9 @@ impl Refusal {
         Self::Loop,
         Self::TlsOnPlainPort,
         Self::Handshake,
+        Self::EarlyData,
+        Self::BadFrames,
+        Self::Flood,
     ];
 
     /// Name in metrics and logs.
@@ -55,6 +64,9 @@ impl Refusal {
             Self::Loop => "loop",
             Self::TlsOnPlainPort => "tls_on_plain_port",
             Self::Handshake => "tls_handshake",
+            Self::EarlyData => "early_data",
+            Self::BadFrames => "bad_frames",
+            Self::Flood => "flood",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which object a request is about.
+//! The object that a request is about.
 
 use std::borrow::Cow;
 use std::sync::Arc;

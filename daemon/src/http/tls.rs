@@ -17,9 +17,17 @@ use super::options::Tls;
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(10);
 
+/// Sessions that can be resumed over QUIC; each takes some hundred bytes. The oldest make way.
+#[cfg(feature = "http3")]
+const MAX_SESSIONS: usize = 8192;
+
 /// Accepts TLS connections. Cheap to clone.
 #[derive(Clone)]
-pub struct Acceptor(TlsAcceptor);
+pub struct Acceptor {
+    tcp: TlsAcceptor,
+    #[cfg(feature = "http3")]
+    current: Arc<Current>,
+}
 
 /// The certificate in force.
 #[derive(Debug)]
@@ -69,14 +77,28 @@ impl Acceptor {
         let key = RwLock::new(read(&files[0], &files[1])?);
         let current = Arc::new(Current { files, key });
         tokio::spawn(watch(Arc::clone(&current)));
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|err| format!("[http.tls] {err}"))?
-            .with_no_client_auth()
-            .with_cert_resolver(current);
+        let mut tls = server(&current, rustls::DEFAULT_VERSIONS)?;
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self(TlsAcceptor::from(Arc::new(tls))))
+        Ok(Self {
+            tcp: TlsAcceptor::from(Arc::new(tls)),
+            #[cfg(feature = "http3")]
+            current,
+        })
+    }
+
+    /// TLS of QUIC connections, with the same certificates. Each ticket is good for one connection with early data: who sends
+    /// that again finds it used.
+    ///
+    /// # Errors
+    /// One line.
+    #[cfg(feature = "http3")]
+    pub(super) fn for_quic(&self) -> Result<rustls::ServerConfig, String> {
+        let mut tls = server(&self.current, &[&rustls::version::TLS13])?;
+        tls.alpn_protocols = vec![b"h3".to_vec()];
+        // QUIC has limits of its own for it.
+        tls.max_early_data_size = u32::MAX;
+        tls.session_storage = rustls::server::ServerSessionMemoryCache::new(MAX_SESSIONS);
+        Ok(tls)
     }
 
     /// Shakes hands on a socket.
@@ -84,8 +106,19 @@ impl Acceptor {
         &self,
         stream: S,
     ) -> std::io::Result<TlsStream<S>> {
-        self.0.accept(stream).await
+        self.tcp.accept(stream).await
     }
+}
+
+fn server(
+    current: &Arc<Current>,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> Result<rustls::ServerConfig, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .map_err(|err| format!("[http.tls] {err}"))?;
+    Ok(builder.with_no_client_auth().with_cert_resolver(Arc::clone(current) as Arc<dyn ResolvesServerCert>))
 }
 
 impl std::fmt::Debug for Acceptor {

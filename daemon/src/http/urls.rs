@@ -1,6 +1,6 @@
 //! URLs that lead back: references that an origin has written, as paths of this box.
 //!
-//! A route maps a path of the box to a URL at an origin. What the origin writes into `Location`, `Content-Location`, `Link`
+//! A route maps a path of the box to a URL at an origin. What the origin writes into `Location`, `Content-Location`, `Link`, `Refresh`
 //! and manifests is in the origin's terms: its own absolute URL, `//host/path`, or a path from its root, which at the box
 //! names another object or none (RFC 9110 section 10.2.2). References compare as RFC 3986 sections 6.2.2.1 and 6.2.3 say:
 //! scheme and host without case, default ports left out.
@@ -8,6 +8,7 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::target::{Form, Target};
+use crate::caching;
 use crate::origin::{Redirects, Route};
 
 /// A URL split at its authority, in one spelling.
@@ -63,6 +64,8 @@ pub(super) struct UrlMap {
     scheme: Option<String>,
     /// Scheme and authority of what was asked, for `/path`; `None`: paths are right as they are.
     root: Option<String>,
+    /// Path of what was asked up to its last `/`, for `../path`.
+    folder: String,
 }
 
 impl UrlMap {
@@ -74,6 +77,8 @@ impl UrlMap {
         }
         if let Some(url) = url.and_then(|url| Split::of(url, None)) {
             map.root = Some(url.root());
+            let path = url.path.split(['?', '#']).next().unwrap_or_default();
+            map.folder = path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
             map.scheme = Some(url.scheme);
         }
         map
@@ -137,8 +142,29 @@ impl UrlMap {
                 .map_reference(reference)
                 .or_else(|| self.root.as_ref().map(|root| format!("{root}{reference}")));
         }
+        if reference.starts_with("..") && !self.prefixes.is_empty() {
+            // Within a route the box's folders are the origin's; beyond it they are not.
+            let (path, rest) = reference.split_at(reference.find(['?', '#']).unwrap_or(reference.len()));
+            let absolute = format!("{}{}{rest}", self.root.as_deref()?, joined(&self.folder, path)?);
+            let is_here = self.mapped(&Split::of(&absolute, None)?).is_some();
+            return (!is_here).then_some(absolute);
+        }
         self.map(reference)
     }
+}
+
+/// A path with `.` and `..` behind a folder without a last `/` (RFC 3986 section 5.2.4). `None`: dots in another spelling.
+fn joined(folder: &str, path: &str) -> Option<String> {
+    let mut parts: Vec<&str> = folder.split('/').skip(1).collect();
+    for part in path.split('/') {
+        match part {
+            ".." => drop(parts.pop()),
+            "." => {}
+            part => parts.push(part),
+        }
+    }
+    let out = format!("/{}", parts.join("/"));
+    (!escapes(&out)).then_some(out)
 }
 
 fn escapes(path: &str) -> bool {
@@ -147,7 +173,7 @@ fn escapes(path: &str) -> bool {
         .any(|segment| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | ".."))
 }
 
-/// Maps `Location`, `Content-Location` and `Link` of a response to `target`, which was asked for at `url`.
+/// Maps `Location`, `Content-Location`, `Link` and `Refresh` of a response to `target`, which was asked for at `url`.
 pub(super) fn map_fields(
     fields: &mut HeaderMap,
     target: &Target,
@@ -155,7 +181,8 @@ pub(super) fn map_fields(
     routes: &[Route],
     stand_ins: &[(String, String)],
 ) {
-    const NAMES: [HeaderName; 3] = [header::LOCATION, header::CONTENT_LOCATION, header::LINK];
+    const NAMES: [HeaderName; 4] =
+        [header::LOCATION, header::CONTENT_LOCATION, header::LINK, header::REFRESH];
     if !NAMES.iter().any(|name| fields.contains_key(name)) {
         return;
     }
@@ -198,6 +225,10 @@ pub(super) fn map_fields(
             fields.insert(name, value);
         }
     }
+    let refreshed = caching::text(fields, header::REFRESH).and_then(|it| map_refresh(it, &map));
+    if let Some(value) = refreshed.and_then(|it| HeaderValue::from_str(&it).ok()) {
+        fields.insert(header::REFRESH, value);
+    }
     let links: Vec<HeaderValue> = fields.get_all(header::LINK).iter().cloned().collect();
     if links.is_empty() {
         return;
@@ -207,6 +238,20 @@ pub(super) fn map_fields(
         let mapped = link.to_str().ok().and_then(|it| HeaderValue::from_str(&map_links(it, &map)).ok());
         fields.append(header::LINK, mapped.unwrap_or(link));
     }
+}
+
+/// `Refresh` (HTML Living Standard, section 4.2.5.3): seconds, and behind `;` or `,` a reference with `url=` before it.
+fn map_refresh(value: &str, map: &UrlMap) -> Option<String> {
+    let at = value.find([';', ','])? + 1;
+    let rest = value[at..].trim_start();
+    let is_named = rest.get(..3).is_some_and(|it| it.eq_ignore_ascii_case("url"));
+    let named = if is_named { rest[3..].trim_start().strip_prefix('=').map(str::trim_start) } else { None };
+    let reference = named.unwrap_or(rest).trim_end();
+    let quote = reference.chars().next().filter(|it| matches!(it, '"' | '\''));
+    let bare = quote.map_or(reference, |quote| reference[1..].split(quote).next().unwrap_or_default());
+    let start = bare.as_ptr() as usize - value.as_ptr() as usize;
+    let mapped = map.field_reference(bare)?;
+    Some(format!("{}{mapped}{}", &value[..start], &value[start + bare.len()..]))
 }
 
 /// `Link` (RFC 8288 section 3): each `<reference>` outside quoted strings.
@@ -286,6 +331,9 @@ mod tests {
             ("/hls/x", "/vod/x"),
             ("x", "x"),
             ("../x", "../x"),
+            ("../x?a=1", "../x?a=1"),
+            ("../../x?a=1", "http://o.example:8080/x?a=1"),
+            ("../../../../x", "http://o.example:8080/x"),
             ("https://S.example:443/x", "/s/x"),
             ("https://elsewhere.example/x", "https://elsewhere.example/x"),
             ("http://o.example:8080/other", "http://o.example:8080/other"),
@@ -308,6 +356,21 @@ mod tests {
         assert_eq!(by_path("/v/b"), "/cdn.example/v/b");
         assert_eq!(by_path("http://shield.example:9/x/v/b"), "/cdn.example/v/b");
         assert_eq!(location(Form::Url, "http://cdn.example/v/a", "/v/b"), "/v/b");
+    }
+
+    #[test]
+    fn a_refresh_leads_back_too() {
+        let map = UrlMap::new(Some("http://o.example:8080/hls/a"), routes().iter());
+        for (value, mapped) in [
+            ("5; url=http://o.example:8080/hls/x", Some("5; url=/vod/x")),
+            ("0;URL = '/hls/x?a=1' ", Some("0;URL = '/vod/x?a=1' ")),
+            ("3, \"/hls/x\"", Some("3, \"/vod/x\"")),
+            ("5", None),
+            ("5; url=x", None),
+            ("5; url=http://elsewhere.example/x", None),
+        ] {
+            assert_eq!(map_refresh(value, &map).as_deref(), mapped, "{value}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! a new one over, once, when it comes. Nothing of a hit is shared between them but the object itself.
 
 use std::cell::RefCell;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,10 +30,34 @@ const USER_TIMEOUT: Duration = Duration::from_secs(30);
 const BLOCKING_THREADS: usize = 16;
 
 /// A connection that has been accepted.
-struct Accepted {
-    stream: TcpStream,
-    peer: SocketAddr,
-    is_tls: bool,
+enum Accepted {
+    Tcp {
+        stream: TcpStream,
+        peer: IpAddr,
+        is_tls: bool,
+    },
+    /// Its handshake begins where it is served.
+    #[cfg(feature = "http3")]
+    Quic(Box<quinn::Incoming>),
+}
+
+/// Where TLS is spoken.
+#[derive(Debug)]
+pub struct Secured {
+    /// HTTP/1.1 and HTTP/2.
+    pub listener: TcpListener,
+    /// HTTP/3, in a program that has it.
+    pub datagrams: Option<UdpSocket>,
+    /// Certificates.
+    pub acceptor: Acceptor,
+}
+
+/// Where a worker accepts.
+enum Listening {
+    /// TCP; whether it is for TLS.
+    Tcp(TcpListener, bool),
+    #[cfg(feature = "http3")]
+    Quic(super::http3::Listener),
 }
 
 /// What a worker's connections share.
@@ -71,14 +95,14 @@ impl Others {
 }
 
 impl Workers {
-    /// Starts them. `tls`: a listener and its certificates.
+    /// Starts them.
     ///
     /// # Errors
     /// If the access log cannot be written, or no thread started.
     pub fn start(
         player: &Arc<Player>,
         plain: &TcpListener,
-        tls: Option<(TcpListener, Acceptor)>,
+        tls: Option<Secured>,
         stop: &watch::Receiver<bool>,
     ) -> Result<Self, String> {
         let log = match &player.config.access_log {
@@ -87,7 +111,16 @@ impl Workers {
         };
         let count = player.stats.len();
         let (hands, taken): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
-        let listeners = count * (1 + usize::from(tls.is_some()));
+        #[cfg(feature = "http3")]
+        let mut quic = match tls.as_ref().and_then(|tls| Some((tls, tls.datagrams.as_ref()?))) {
+            Some((tls, socket)) => Some(open_quic(player, socket, &tls.acceptor)?),
+            None => None,
+        };
+        #[cfg(feature = "http3")]
+        let has_quic = quic.is_some();
+        #[cfg(not(feature = "http3"))]
+        let has_quic = false;
+        let listeners = count * (1 + usize::from(tls.is_some())) + usize::from(has_quic);
         let others = Others {
             accepting: Arc::new(AtomicU64::new(listeners as u64)),
             load: (0..count).map(|_| AtomicU64::new(0)).collect(),
@@ -96,11 +129,15 @@ impl Workers {
         let failed = |err: std::io::Error| format!("cannot start a worker: {err}");
         let mut threads = Vec::new();
         for (number, taken) in taken.into_iter().enumerate() {
-            let mut listeners = vec![(plain.try_clone().map_err(failed)?, false)];
-            if let Some((listener, _)) = &tls {
-                listeners.push((listener.try_clone().map_err(failed)?, true));
+            let clone = |listener: &TcpListener| listener.try_clone().map_err(failed);
+            let mut listeners = vec![Listening::Tcp(clone(plain)?, false)];
+            if let Some(tls) = &tls {
+                listeners.push(Listening::Tcp(clone(&tls.listener)?, true));
             }
-            let acceptor = tls.as_ref().map(|(_, acceptor)| acceptor.clone());
+            // One socket, one that accepts from it.
+            #[cfg(feature = "http3")]
+            listeners.extend(quic.take().map(Listening::Quic));
+            let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .max_blocking_threads(BLOCKING_THREADS)
@@ -138,19 +175,31 @@ impl Workers {
 async fn serve(
     worker: Rc<Worker>,
     number: usize,
-    listeners: Vec<(TcpListener, bool)>,
+    listeners: Vec<Listening>,
     acceptor: Option<Acceptor>,
     others: Others,
     mut taken: mpsc::UnboundedReceiver<Accepted>,
     stop: watch::Receiver<bool>,
 ) {
-    for (listener, is_tls) in listeners {
+    for listening in listeners {
         let (worker, others, mut stop) = (Rc::clone(&worker), others.clone(), stop.clone());
         tokio::task::spawn_local(async move {
-            if let Ok(listener) = tokio::net::TcpListener::from_std(listener) {
-                tokio::select! {
-                    () = accept(&worker, number, &listener, is_tls, &others) => {}
-                    _ = stop.wait_for(|stop| *stop) => {}
+            match listening {
+                Listening::Tcp(listener, is_tls) => {
+                    if let Ok(listener) = tokio::net::TcpListener::from_std(listener) {
+                        tokio::select! {
+                            () = accept(&worker, number, &listener, is_tls, &others) => {}
+                            _ = stop.wait_for(|stop| *stop) => {}
+                        }
+                    }
+                }
+                #[cfg(feature = "http3")]
+                Listening::Quic(listener) => {
+                    tokio::select! {
+                        () = accept_quic(&worker, number, &listener, &others) => {}
+                        _ = stop.wait_for(|stop| *stop) => {}
+                    }
+                    listener.close();
                 }
             }
             others.accepting.fetch_sub(1, Ordering::Release);
@@ -162,10 +211,17 @@ async fn serve(
     let sign = worker.player.shared.vitals.watch(format!("http-{number}"), clock::now());
     let begin = |connections: &mut tokio::task::JoinSet<()>, accepted: Accepted| {
         let (worker, load, stop) = (Rc::clone(&worker), Arc::clone(&others.load), stop.clone());
-        let acceptor = acceptor.clone().filter(|_| accepted.is_tls);
+        let acceptor = acceptor.clone();
         connections.spawn_local(async move {
-            let Accepted { stream, peer, .. } = accepted;
-            connection::serve(&worker, stream, peer.ip(), acceptor, stop).await;
+            match accepted {
+                Accepted::Tcp { stream, peer, is_tls } => {
+                    let acceptor = acceptor.filter(|_| is_tls);
+                    connection::serve(&worker, stream, peer, acceptor, stop).await;
+                }
+                // Boxed: a plain connection must not be as large as this one.
+                #[cfg(feature = "http3")]
+                Accepted::Quic(incoming) => Box::pin(super::http3::serve(&worker, *incoming, stop)).await,
+            }
             load[number].fetch_sub(1, Ordering::Relaxed);
             worker.player.open.fetch_sub(1, Ordering::Relaxed);
         });
@@ -223,17 +279,14 @@ async fn accept(
                 continue;
             }
         };
-        worker.stats.connections.fetch_add(1, Ordering::Relaxed);
-        if player.open.fetch_add(1, Ordering::Relaxed) >= player.config.max_connections as u64 {
-            player.open.fetch_sub(1, Ordering::Relaxed);
-            worker.stats.refused.fetch_add(1, Ordering::Relaxed);
+        if !worker.takes_place() {
             continue;
         }
         // Without it a response that ends in a short segment waits for an acknowledgement.
         let _ = stream.set_nodelay(true);
         let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
         match stream.into_std() {
-            Ok(stream) => others.give(number, Accepted { stream, peer, is_tls }),
+            Ok(stream) => others.give(number, Accepted::Tcp { stream, peer: peer.ip(), is_tls }),
             Err(_) => {
                 player.open.fetch_sub(1, Ordering::Relaxed);
             }
@@ -241,7 +294,52 @@ async fn accept(
     }
 }
 
+/// Opens QUIC on a socket, and says in responses of TLS that it is there.
+#[cfg(feature = "http3")]
+fn open_quic(
+    player: &Player,
+    socket: &UdpSocket,
+    acceptor: &Acceptor,
+) -> Result<super::http3::Listener, String> {
+    let failed = |err: std::io::Error| format!("[http.tls] http3: {err}");
+    let port = socket.local_addr().map_err(failed)?.port();
+    let socket = socket.try_clone().map_err(failed)?;
+    let listener = super::http3::Listener::open(socket, acceptor, &player.runtime)?;
+    if let Ok(value) = http::HeaderValue::from_str(&format!("h3=\":{port}\"; ma=86400")) {
+        let _ = player.alternative.set(value);
+    }
+    Ok(listener)
+}
+
+/// Accepts QUIC connections for ever.
+#[cfg(feature = "http3")]
+async fn accept_quic(worker: &Worker, number: usize, listener: &super::http3::Listener, others: &Others) {
+    let player = &worker.player;
+    while let Some(incoming) = listener.accept().await {
+        let handshakes = player.handshakes.load(Ordering::Relaxed);
+        if super::http3::Listener::is_to_prove(&incoming, handshakes) {
+            let _ = incoming.retry();
+        } else if worker.takes_place() {
+            others.give(number, Accepted::Quic(Box::new(incoming)));
+        } else {
+            incoming.refuse();
+        }
+    }
+}
+
 impl Worker {
+    /// Counts a connection, and takes a place for it. False if there is none.
+    fn takes_place(&self) -> bool {
+        let player = &self.player;
+        self.stats.connections.fetch_add(1, Ordering::Relaxed);
+        let is_free = player.open.fetch_add(1, Ordering::Relaxed) < player.config.max_connections as u64;
+        if !is_free {
+            player.open.fetch_sub(1, Ordering::Relaxed);
+            self.stats.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        is_free
+    }
+
     /// Hands on the lines that have gathered.
     fn flush_log(&self) {
         if let Some(log) = &self.log

@@ -1,23 +1,27 @@
 //! Requests to origins: redirects followed, timeouts kept, every failure a reason.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, COOKIE, HOST, LOCATION, RANGE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Either, Empty};
-use hyper::body::{Body as _, Incoming};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::connect::{Connected, HttpConnector, HttpInfo};
+use hyper_util::client::legacy::connect::{Connected, HttpConnector, HttpInfo, capture_connection};
 use hyper_util::client::legacy::{Client as HyperClient, Error as HyperError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use lru::LruCache;
+use tokio::sync::mpsc;
 
 use carousel::time::{Instant, WallTime};
 
@@ -33,6 +37,8 @@ const MAX_REDIRECTS: usize = 5;
 const MIN_BYTES_PER_S: u64 = 4096;
 /// What origins see of us.
 const AGENT: &str = concat!("skycached/", env!("CARGO_PKG_VERSION"));
+/// The longest time to connect, whatever a route says.
+const MAX_CONNECT: Duration = Duration::from_secs(60);
 /// Idle connections kept for each origin.
 const MAX_IDLE: usize = 32;
 /// Header fields of a response. Origins behind several proxies send more than hyper's 100.
@@ -152,10 +158,63 @@ impl Reply {
     }
 }
 
-/// The body of a request: of a player that sends one, else none.
-pub type RequestBody = Either<Incoming, Empty<Bytes>>;
+/// The body of a request.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// None.
+    None,
+    /// As a player sends it by HTTP/1.1 or HTTP/2.
+    Incoming(Incoming),
+    /// As a player sends it otherwise.
+    Pieces {
+        /// Its pieces, until one is an error or there are no more.
+        pieces: mpsc::Receiver<io::Result<Bytes>>,
+        /// Bytes still to come, if that is known.
+        left: Option<u64>,
+    },
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match self.get_mut() {
+            Self::None => Poll::Ready(None),
+            Self::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Pieces { pieces, left } => pieces.poll_recv(cx).map(|piece| match piece? {
+                Ok(bytes) => {
+                    if let Some(left) = left {
+                        *left = left.saturating_sub(bytes.len() as u64);
+                    }
+                    Some(Ok(Frame::data(bytes)))
+                }
+                Err(err) => Some(Err(err.into())),
+            }),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Incoming(body) => body.is_end_stream(),
+            Self::Pieces { left, .. } => *left == Some(0),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::None => SizeHint::with_exact(0),
+            Self::Incoming(body) => body.size_hint(),
+            Self::Pieces { left, .. } => left.map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}
 /// Told of each interim response: its status and fields.
-pub type OnInterim = std::sync::Arc<dyn Fn(u16, &HeaderMap) + Send + Sync>;
+pub type OnInterim = Arc<dyn Fn(u16, &HeaderMap) + Send + Sync>;
 
 /// What an origin is asked on behalf of a player.
 pub struct Question {
@@ -175,32 +234,53 @@ pub struct Question {
 #[derive(Debug, Clone, Copy)]
 struct IsOwn;
 
+type Pool = HyperClient<HttpsConnector<HttpConnector>, RequestBody>;
+
 /// The HTTP client.
 #[derive(Debug)]
 pub struct Client {
-    client: HyperClient<HttpsConnector<HttpConnector>, RequestBody>,
+    client: Pool,
     /// The same without kept connections, for requests that found one closed.
-    unpooled: HyperClient<HttpsConnector<HttpConnector>, RequestBody>,
+    unpooled: Pool,
     /// Both ends of connections that have carried a response.
     used: Mutex<LruCache<(SocketAddr, SocketAddr), ()>>,
     resent: AtomicU64,
-    /// Limits of what the box asks for itself.
-    own: Limits,
-    /// Limits of what players ask.
-    limits: Table,
+    times: RwLock<Arc<Times>>,
     breakers: Breakers,
     requests: AtomicU64,
     bytes: AtomicU64,
     failures: [AtomicU64; OriginError::NAMES.len()],
 }
 
+/// Time limits.
+#[derive(Debug)]
+struct Times {
+    /// Of what the box asks for itself.
+    own: Limits,
+    /// Of what players ask.
+    players: Table,
+}
+
+impl Times {
+    fn new(own: Duration, timeouts: &OriginTimeouts, routes: &[Route]) -> Arc<Self> {
+        Arc::new(Self { own: Limits::same(own), players: Table::new(timeouts, routes) })
+    }
+}
+
+/// Why there is no response.
+enum Unanswered {
+    /// There was no connection for so long.
+    NoConnection(Duration),
+    Failed(HyperError),
+}
+
 impl Client {
     /// A client that gives origins `own` for each step of what the box asks for itself, and the limits of their route for
     /// what players ask.
     pub fn new(own: Duration, timeouts: &OriginTimeouts, routes: &[Route]) -> Self {
-        let limits = Table::new(timeouts, routes);
         let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(limits.longest_connect()));
+        // Limits of routes end a request earlier; this ends what nobody waits for any more.
+        connector.set_connect_timeout(Some(MAX_CONNECT));
         connector.set_nodelay(true);
         connector.enforce_http(false);
         let builder = hyper_rustls::HttpsConnectorBuilder::new();
@@ -229,13 +309,22 @@ impl Client {
             unpooled: build(0),
             used: Mutex::new(LruCache::new(MAX_USED_CONNECTIONS)),
             resent: AtomicU64::new(0),
-            own: Limits::same(own),
-            limits,
+            times: RwLock::new(Times::new(own, timeouts, routes)),
             breakers: Breakers::default(),
             requests: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             failures: Default::default(),
         }
+    }
+
+    /// Takes over limits of a new configuration: they count for requests from now on.
+    pub fn configure(&self, own: Duration, timeouts: &OriginTimeouts, routes: &[Route]) {
+        let times = Times::new(own, timeouts, routes);
+        *self.times.write().unwrap_or_else(PoisonError::into_inner) = times;
+    }
+
+    fn times(&self) -> Arc<Times> {
+        Arc::clone(&self.times.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Asks for `url`, whole or in ranges of bytes (end exclusive).
@@ -321,10 +410,15 @@ impl Client {
         request.headers_mut().append("cdn-loop", HeaderValue::from_static(loop_id()));
         let (requested_at, begun) = (clock::steady(), clock::now());
         let is_own = request.extensions().get::<IsOwn>().is_some();
-        let limits = if is_own { self.own } else { self.limits.of(&request.uri().to_string()) };
-        let response = match tokio::time::timeout(limits.first_byte, self.respond(request)).await {
+        let times = self.times();
+        let limits = if is_own { times.own } else { times.players.of(&request.uri().to_string()) };
+        let answer = self.respond(request, limits.connect);
+        let response = match tokio::time::timeout(limits.first_byte, answer).await {
             Err(_) => return Err(OriginError::Timeout),
-            Ok(Err(err)) => {
+            Ok(Err(Unanswered::NoConnection(limit))) => {
+                return Err(OriginError::Connect(format!("none in {} ms", limit.as_millis())));
+            }
+            Ok(Err(Unanswered::Failed(err))) => {
                 let cause =
                     std::error::Error::source(&err).map_or_else(|| err.to_string(), ToString::to_string);
                 return Err(OriginError::Connect(cause));
@@ -346,9 +440,13 @@ impl Client {
 
     /// The response to a request. One that may be repeated, and that finds a kept connection closed, is sent again on a new
     /// connection: an origin may close an idle connection while a request is on its way (RFC 9112 section 9.3.1).
-    async fn respond(&self, request: Request<RequestBody>) -> Result<http::Response<Incoming>, HyperError> {
+    async fn respond(
+        &self,
+        request: Request<RequestBody>,
+        connect: Duration,
+    ) -> Result<http::Response<Incoming>, Unanswered> {
         let again = repeatable(&request);
-        let result = self.client.request(request).await;
+        let result = connected(&self.client, request, connect).await;
         let err = match result {
             Ok(response) => {
                 if let Some(ends) = response.extensions().get::<HttpInfo>().map(ends) {
@@ -356,7 +454,8 @@ impl Client {
                 }
                 return Ok(response);
             }
-            Err(err) => err,
+            Err(Unanswered::Failed(err)) => err,
+            Err(err) => return Err(err),
         };
         let was_used = err.connect_info().and_then(ends_of).is_some_and(|ends| {
             self.used.lock().unwrap_or_else(PoisonError::into_inner).pop(&ends).is_some()
@@ -364,9 +463,9 @@ impl Client {
         match again {
             Some(again) if was_used && is_closed(&err) => {
                 self.resent.fetch_add(1, Ordering::Relaxed);
-                self.unpooled.request(again).await
+                connected(&self.unpooled, again, connect).await
             }
-            _ => Err(err),
+            _ => Err(Unanswered::Failed(err)),
         }
     }
 
@@ -395,7 +494,8 @@ impl Client {
                 let Ok(request) = Request::head(&url).header(USER_AGENT, AGENT).body(no_body()) else {
                     continue;
                 };
-                let answer = tokio::time::timeout(self.own.first_byte, self.client.request(request)).await;
+                let answer =
+                    tokio::time::timeout(self.times().own.first_byte, self.client.request(request)).await;
                 let ended = match answer {
                     Err(_) => Ended::Slow,
                     Ok(Err(_)) => Ended::Unreachable,
@@ -481,7 +581,7 @@ fn is_closed(err: &HyperError) -> bool {
         {
             return true;
         }
-        if let Some(io) = it.downcast_ref::<std::io::Error>() {
+        if let Some(io) = it.downcast_ref::<io::Error>() {
             use std::io::ErrorKind;
             return matches!(
                 io.kind(),
@@ -531,9 +631,28 @@ impl Drop for Pending<'_> {
     }
 }
 
+/// The response to a request that has a connection, kept or new, within `limit`.
+async fn connected(
+    client: &Pool,
+    mut request: Request<RequestBody>,
+    limit: Duration,
+) -> Result<http::Response<Incoming>, Unanswered> {
+    let mut connection = capture_connection(&mut request);
+    let too_late = async {
+        if tokio::time::timeout(limit, connection.wait_for_connection_metadata()).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        response = client.request(request) => response.map_err(Unanswered::Failed),
+        () = too_late => Err(Unanswered::NoConnection(limit)),
+    }
+}
+
 /// The body of a request that has none.
 pub const fn no_body() -> RequestBody {
-    Either::Right(Empty::new())
+    RequestBody::None
 }
 
 fn join(base: &Uri, location: &str) -> Option<Uri> {

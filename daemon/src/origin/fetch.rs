@@ -1,6 +1,6 @@
 //! One exchange with an origin: what its answer means for the cache, and the bytes into it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use carousel::digest::Digest;
 use carousel::manifest::{MAX_MANIFEST_BYTES, Manifest};
@@ -12,6 +12,7 @@ use http::{Method, StatusCode};
 use super::client::{OriginError, Question, Reply, no_body};
 use super::fill::{Ask, FillContext, FillResult, Filler, Passed, PrefetchEnd};
 use super::kind::{MediaKind, media_kind};
+use super::phase::{self, Phases, Seen};
 use super::policy;
 use super::spans::Part;
 use super::watch::{Audience, LOOK, Watch};
@@ -385,8 +386,9 @@ impl Filler {
         if !answer.keep && answer.expected.is_none() {
             return Outcome::Passed(length);
         }
-        let shared = self.shared.clone();
-        let published = tokio::task::spawn_blocking(move || publish(&shared, answer, length, partial)).await;
+        let (shared, phases) = (self.shared.clone(), Arc::clone(&self.phases));
+        let work = move || publish(&shared, &phases, answer, length, partial);
+        let published = tokio::task::spawn_blocking(work).await;
         match published {
             Ok(Ok(Some(stored))) => Outcome::Whole(stored),
             Ok(Ok(None)) => Outcome::Passed(length),
@@ -420,7 +422,11 @@ impl Filler {
         let implicit_age_s = judged.as_ref().ok().and_then(|keep| keep.implicit_age_s);
         let (_, mut sent) = sent(status, &fields, judged.ok());
         if let (Some(live), Some(age_s)) = (held.live(), implicit_age_s) {
-            sent.expires = live_expiry(sent.received_at, live.fresh_ms, age_s);
+            let manifest = self.shared.manifests.facts(&meta.key);
+            let fresh_ms = manifest.and_then(|manifest| {
+                fresh_by_phase(&self.phases, &meta.key, &manifest, &fields, age_s, None)
+            });
+            sent.expires = live_expiry(sent.received_at, fresh_ms.unwrap_or(live.fresh_ms), age_s);
         }
         let meta = ObjectMeta {
             received_at: clock::steady(),
@@ -475,8 +481,32 @@ fn live_expiry(received_at: WallTime, fresh_ms: u64, age_s: u32) -> WallTime {
     WallTime::from_unix_ms(received_at.unix_ms().saturating_add(i64::try_from(left_ms).unwrap_or(i64::MAX)))
 }
 
+/// How long a live manifest is fresh that has just come, or was confirmed (`digest` is none), by the pace at which it changes.
+/// `None`: it has no pace of its own, or has been in a cache on the way.
+fn fresh_by_phase(
+    phases: &Mutex<Phases>,
+    key: &ObjectKey,
+    manifest: &Manifest,
+    fields: &HeaderMap,
+    age_s: u32,
+    digest: Option<Digest>,
+) -> Option<u64> {
+    let period_ms = phase::period_ms(manifest).filter(|_| age_s == 0)?;
+    let date = |name| caching::text(fields, name).and_then(caching::parse_date).map(WallTime::unix_ms);
+    let changed = date(header::DATE).zip(date(header::LAST_MODIFIED));
+    let seen = Seen {
+        now_ms: clock::steady().unix_ms(),
+        digest,
+        sequence: manifest.last_sequence,
+        age_s: changed.map(|(sent_ms, changed_ms)| (sent_ms - changed_ms) / 1000),
+        period_ms,
+    };
+    Some(phases.lock().unwrap_or_else(PoisonError::into_inner).fresh_ms(key.as_str(), &seen))
+}
+
 fn publish(
     shared: &FillContext,
+    phases: &Mutex<Phases>,
     answer: Answer,
     length: u64,
     partial: Arc<Partial>,
@@ -494,9 +524,12 @@ fn publish(
     let mut expires = answer.sent.expires;
     if let Some(age_s) = answer.implicit_age_s
         && frozen.as_slice().len() <= MAX_MANIFEST_BYTES
-        && let Some(fresh_ms) = Manifest::read(frozen.as_slice()).and_then(|it| it.fresh_ms())
+        && let Some(manifest) = Manifest::read(frozen.as_slice())
+        && let Some(half_ms) = manifest.fresh_ms()
     {
-        expires = live_expiry(answer.sent.received_at, fresh_ms, age_s);
+        let fields = answer.sent.response.fields();
+        let fresh_ms = fresh_by_phase(phases, &answer.key, &manifest, &fields, age_s, Some(digest));
+        expires = live_expiry(answer.sent.received_at, fresh_ms.unwrap_or(half_ms), age_s);
     }
     if answer.sent.response.selecting.is_empty() {
         store.forget_variants(&answer.key);

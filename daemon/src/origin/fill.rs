@@ -21,6 +21,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::options::{SetCookie, VaryUserAgent};
+use super::phase::Phases;
 use super::{Client, FillOptions, OnInterim, OriginError, Question, Reply};
 use crate::caching::NotKept;
 use crate::delivery::{Announced, Flight, Flights};
@@ -258,6 +259,7 @@ pub struct Filler {
     revalidated: AtomicU64,
     prefetched: [AtomicU64; PrefetchEnd::ALL.len()],
     passing: AtomicU64,
+    pub(super) phases: Arc<Mutex<Phases>>,
     /// Prefetches whose response has not begun.
     pub(super) prefetching: AtomicUsize,
 }
@@ -282,6 +284,7 @@ impl Filler {
             options,
             runtime,
             slots: Mutex::default(),
+            phases: Arc::default(),
             unshared: Mutex::new(LruCache::new(MAX_REMEMBERED)),
             failing: Mutex::new(LruCache::new(MAX_REMEMBERED)),
             whole: Mutex::new(LruCache::new(MAX_REMEMBERED)),

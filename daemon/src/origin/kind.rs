@@ -1,4 +1,4 @@
-//! What a name or a type says of how soon an object changes.
+//! Kinds of objects by name and type: how soon they change.
 
 use carousel::name::ObjectKey;
 

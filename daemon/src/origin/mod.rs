@@ -2,7 +2,8 @@
 //!
 //! [`Origins`] knows where a key's bytes are to be had; [`fill`] fetches an object once for all who wait, [`fetch`]
 //! turns an answer into what is kept, [`client`] has the requests themselves, [`ranges`] those for parts, [`spans`] keeps
-//! objects of which only ranges were asked for, [`kind`] tells media from manifests.
+//! objects of which only ranges were asked for, [`kind`] tells media from manifests,
+//! [`phase`] when a live one changes.
 
 mod breaker;
 mod client;
@@ -11,6 +12,7 @@ mod fill;
 mod kind;
 mod loops;
 mod options;
+mod phase;
 mod policy;
 mod ranges;
 mod spans;

@@ -13,7 +13,7 @@ use super::options::Route;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OriginTimeouts {
-    /// Until the connection is there, TLS included.
+    /// Until the connection is there, TLS included; at most 60 s.
     pub connect_ms: u64,
     /// From the request until the head of its response.
     pub first_byte_ms: u64,
@@ -91,11 +91,6 @@ impl Table {
     pub(super) fn of(&self, url: &str) -> Limits {
         let route = self.routes.iter().find(|(base, _)| url.starts_with(base.as_str()));
         route.map_or(self.default, |(_, limits)| *limits)
-    }
-
-    /// The longest time to connect: what the connector itself enforces.
-    pub(super) fn longest_connect(&self) -> Duration {
-        self.routes.iter().map(|it| it.1.connect).fold(self.default.connect, Duration::max)
     }
 }
 

@@ -133,7 +133,7 @@ impl Intake {
     }
 
     /// Does what somebody else asks of an object.
-    pub(super) fn object_command(&mut self, now: Instant, command: Command) {
+    pub fn object_command(&mut self, now: Instant, command: Command) {
         match command {
             Command::Request(object) => self.delivery.handle_request(now, object),
             Command::Repair(object, offset, bytes) => {

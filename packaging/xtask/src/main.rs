@@ -145,6 +145,7 @@ fn main() -> ExitCode {
         }
         Door::Bench { what: Bench::Receive } => {
             run(cargo().args(["bench", "--quiet", "-p", "skycache", "--bench", "receive"]))
+                .and_then(|()| instructions::count("skycache", "receive", &["carousel", "repeats"]))
         }
     };
     match result {

@@ -72,6 +72,19 @@ pub(crate) fn run() -> Result<(), String> {
             "warnings",
         ]))
     })?;
+    // As boxes have it: without HTTP/3.
+    step("the daemon for boxes", || {
+        run_command(cargo().args([
+            "clippy",
+            "-p",
+            "skycache",
+            "--no-default-features",
+            "--quiet",
+            "--",
+            "-D",
+            "warnings",
+        ]))
+    })?;
     step("documentation", documentation)?;
     step("carousel without an operating system", || no_operating_system(&mut sum))?;
     step("unit tests, properties, simulations, stories", || tests(&mut sum))?;

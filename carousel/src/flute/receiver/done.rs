@@ -67,12 +67,29 @@ struct Repeat {
     coding: Option<Coding>,
 }
 
+impl Repeat {
+    /// Whether its EXT_FTI is this one; without a call for the usual lengths.
+    #[inline]
+    fn has_fti(&self, fti: &[u8]) -> bool {
+        if fti.len() != self.fti_bytes {
+            return false;
+        }
+        match (fti.first_chunk::<8>(), fti.last_chunk::<8>()) {
+            (Some(begin), Some(end)) => {
+                let own = &self.fti[..self.fti_bytes.min(16)];
+                own.first_chunk() == Some(begin) && own.last_chunk() == Some(end)
+            }
+            _ => self.fti.get(..self.fti_bytes) == Some(fti),
+        }
+    }
+}
+
 impl DoneTable {
     /// Why a packet is dropped that has the TOI and EXT_FTI of the last one dropped, without looking it up.
     #[inline]
     pub(super) fn like_last(&self, toi: Toi, fti: Option<&[u8]>) -> Option<(DropReason, Option<Coding>)> {
         let last = self.last.as_ref().filter(|last| last.toi == toi)?;
-        (last.fti.get(..last.fti_bytes) == Some(fti.unwrap_or(&[]))).then_some((last.reason, last.coding))
+        last.has_fti(fti.unwrap_or(&[])).then_some((last.reason, last.coding))
     }
 
     /// A packet was dropped, and those like it will be.

@@ -313,18 +313,20 @@ impl<B> Receiver<B> {
         datagram: &[u8],
         storage: &mut S,
     ) -> Verdict {
+        // First of all, so that the packet's memory is on its way while the rest is looked at.
+        let in_sequence = self.gaps.take_in_sequence(toi, packet.body);
         if self.in_flight.get(self.current).is_some_and(|object| object.toi == toi) {
-            return self.place(now, packet, storage);
+            return self.place(now, packet, in_sequence, storage);
         }
         if let Some((reason, coding)) = self.done.like_last(toi, packet.fti) {
-            if let Some(coding) = coding {
+            if let Some(coding) = coding.filter(|_| !in_sequence) {
                 self.stats.lost += self.gaps.take(toi, coding, packet.body);
             }
             return Verdict::Dropped(reason);
         }
         if let Some(&index) = self.index.get(&toi) {
             self.current = index;
-            return self.place(now, packet, storage);
+            return self.place(now, packet, in_sequence, storage);
         }
         if let Some(done) = self.done.get_mut(toi) {
             if let Some(period) = done.seen(now, self.config.reception_timeout) {
@@ -337,7 +339,7 @@ impl<B> Receiver<B> {
                 if done.until.is_none() {
                     self.done.note(toi, packet.fti, reason, coding);
                 }
-                if let Some(coding) = coding {
+                if let Some(coding) = coding.filter(|_| !in_sequence) {
                     self.stats.lost += self.gaps.take(toi, coding, packet.body);
                 }
                 return Verdict::Dropped(reason);
@@ -345,7 +347,7 @@ impl<B> Receiver<B> {
             self.done.remove(toi);
         }
         match self.open(now, toi, packet, storage) {
-            Ok(true) => self.place(now, packet, storage),
+            Ok(true) => self.place(now, packet, in_sequence, storage),
             Ok(false) => self.keep_early(now, toi, datagram),
             Err(reason) => Verdict::Dropped(reason),
         }
@@ -416,13 +418,21 @@ impl<B> Receiver<B> {
 
     /// Puts the symbols of `packet` into the object at `self.current`.
     #[inline]
-    fn place<S: Storage<Buf = B>>(&mut self, now: Instant, packet: &Packet<'_>, storage: &mut S) -> Verdict {
+    fn place<S: Storage<Buf = B>>(
+        &mut self,
+        now: Instant,
+        packet: &Packet<'_>,
+        in_sequence: bool,
+        storage: &mut S,
+    ) -> Verdict {
         let object = &mut self.in_flight[self.current];
         object.last_packet = now;
         if std::mem::take(&mut object.stalled) {
             object.turn_began = now;
         }
-        self.stats.lost += self.gaps.take(object.toi, Coding::of(&object.oti), packet.body);
+        if !in_sequence {
+            self.stats.lost += self.gaps.take(object.toi, Coding::of(&object.oti), packet.body);
+        }
         match object.place(packet, storage) {
             Ok(None) => {}
             Ok(Some(sbn)) => self.events.push_back(Event::BlockReady { toi: object.toi, sbn }),

@@ -371,7 +371,7 @@ fn a_live_template_carries_its_window() {
     let inventory = read(dir.path(), &Options { now: Some(now), ..Options::default() }).unwrap();
     assert_eq!(inventory.presentations[0].rungs[0].segments, &names[12..]);
     let old = std::fs::File::options().append(true).open(dir.path().join("v-01805.m4s")).unwrap();
-    old.set_modified(SystemTime::now() - std::time::Duration::from_secs(86_400)).unwrap();
+    old.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(86_400)).unwrap();
     let inventory = read(dir.path(), &Options { now: Some(now), ..Options::default() }).unwrap();
     assert_eq!(
         inventory.presentations[0].rungs[0].segments,

@@ -53,6 +53,11 @@ impl Target {
         }
     }
 
+    /// Whether programs leave out what only servers need: HTTP/3.
+    pub(crate) const fn is_for_boxes(self) -> bool {
+        matches!(self.cpu, Cpu::Aarch64 | Cpu::Armv7)
+    }
+
     /// The profile of `Cargo.toml`: small for boxes, fast for servers.
     pub(crate) const fn profile(self) -> &'static str {
         match self.cpu {

@@ -107,6 +107,9 @@ impl Toolchain {
             .env("CARGO_ZIGBUILD_ZIG_PATH", &self.zig)
             .env("ZIG_GLOBAL_CACHE_DIR", self.folder.join("zig-cache"))
             .env("ZIG_LOCAL_CACHE_DIR", self.folder.join("zig-cache"));
+        if target.is_for_boxes() {
+            build.arg("--no-default-features");
+        }
         // Nothing in the programs has a time; a variable that changes with each commit would only build C code anew.
         for name in
             ["RUSTFLAGS", "RUSTUP_TOOLCHAIN", "RUSTUP_HOME", "CARGO_MANIFEST_DIR", "SOURCE_DATE_EPOCH"]

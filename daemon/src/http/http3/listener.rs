@@ -1,0 +1,96 @@
+//! The UDP socket of HTTP/3: QUIC connections are accepted here and served by the workers.
+//!
+//! One socket takes the datagrams of all connections, so that a client whose address changes stays with its connection. Packets
+//! are decrypted and made by the worker that has the connection; what is done for all is reading datagrams and handing them on.
+
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{Endpoint, EndpointConfig, IdleTimeout, Incoming, TokioRuntime, TransportConfig, VarInt};
+use tokio::runtime::Handle;
+
+use crate::http::connection::{KEEP_ALIVE, MAX_STREAMS};
+use crate::http::tls::Acceptor;
+
+/// Unidirectional streams of a client: control, two of QPACK, and those of extensions that are ignored.
+const MAX_UNI_STREAMS: u32 = 8;
+/// Bytes of one request's body, and of all of a connection, that wait to be read.
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// Bytes of responses of one connection that are sent and not acknowledged: 100 Mbit/s at 300 ms.
+const SEND_WINDOW_BYTES: u64 = 4 << 20;
+/// A client from which nothing comes for so long is gone; one that is idle is asked after [`KEEP_ALIVE`].
+const GONE_AFTER: Duration = Duration::from_secs(90);
+/// Connections whose handshake has not begun. More are dropped, and their clients try again.
+const MAX_WAITING: usize = 1024;
+/// Bytes of early data that wait for one of them, and for all.
+const WAITING_BYTES: u64 = 16 << 10;
+const ALL_WAITING_BYTES: u64 = 4 << 20;
+/// Handshakes at a time from which on clients prove their address first (RFC 9000 section 8.1.2).
+const MANY_HANDSHAKES: u64 = 256;
+/// Buffers of the socket.
+const SOCKET_BYTES: usize = 4 << 20;
+
+/// Accepts QUIC connections. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(in crate::http) struct Listener(Endpoint);
+
+impl Listener {
+    /// On a socket, with the certificates of TLS. `runtime` reads the socket.
+    ///
+    /// # Errors
+    /// One line.
+    pub(in crate::http) fn open(
+        socket: UdpSocket,
+        acceptor: &Acceptor,
+        runtime: &Handle,
+    ) -> Result<Self, String> {
+        let failed = |err: &dyn std::fmt::Display| format!("[http.tls] http3: {err}");
+        let sizes = socket2::SockRef::from(&socket);
+        // As far as the system lets us.
+        let _ = sizes.set_recv_buffer_size(SOCKET_BYTES);
+        let _ = sizes.set_send_buffer_size(SOCKET_BYTES);
+        let crypto = QuicServerConfig::try_from(acceptor.for_quic()?).map_err(|err| failed(&err))?;
+        let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        server
+            .transport_config(Arc::new(transport()))
+            .max_incoming(MAX_WAITING)
+            .incoming_buffer_size(WAITING_BYTES)
+            .incoming_buffer_size_total(ALL_WAITING_BYTES);
+        let _inside = runtime.enter();
+        Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))
+            .map(Self)
+            .map_err(|err| failed(&err))
+    }
+
+    /// The next connection; `None`: there will be no more.
+    pub(in crate::http) async fn accept(&self) -> Option<Incoming> {
+        self.0.accept().await
+    }
+
+    /// Whether a client is to prove its address before its handshake begins.
+    pub(in crate::http) fn is_to_prove(incoming: &Incoming, handshakes: u64) -> bool {
+        handshakes >= MANY_HANDSHAKES && incoming.may_retry() && !incoming.remote_address_validated()
+    }
+
+    /// New connections are refused from now on.
+    pub(in crate::http) fn close(&self) {
+        self.0.set_server_config(None);
+    }
+}
+
+fn transport() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS))
+        .max_concurrent_uni_streams(VarInt::from_u32(MAX_UNI_STREAMS))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        .send_window(SEND_WINDOW_BYTES)
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(IdleTimeout::try_from(GONE_AFTER).ok())
+        .datagram_receive_buffer_size(None);
+    transport
+}

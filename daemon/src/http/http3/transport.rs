@@ -1,0 +1,446 @@
+//! QUIC streams of quinn as `h3` asks for them, with bodies that are copied once: into the packets that carry them.
+//!
+//! `h3` hands out a frame as bytes to be read. [`Sending`] gives quinn a reference to the body's own memory where those bytes
+//! lie in it, and a copy of what is left: heads, and headers of frames. `h3` buffers a frame until it is whole, whatever its
+//! length; [`Unread`] bounds what one stream may send without anything being made of it.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes};
+use h3::error::Code;
+use h3::quic::{
+    self, ConnectionErrorIncoming, OpenStreams, RecvStream, SendStream, StreamErrorIncoming, StreamId,
+    WriteBuf,
+};
+use quinn::VarInt;
+
+use crate::http::connection::MAX_HEAD_BYTES;
+
+/// Bytes read from a stream at a time.
+const READ_BYTES: usize = 16 << 10;
+/// Bytes of a request stream that are neither a head nor handed on as body: the head itself, and frames that mean nothing.
+const MAX_UNREAD_BYTES: u64 = MAX_HEAD_BYTES as u64 + 2 * READ_BYTES as u64;
+/// Bytes of all unidirectional streams of a connection together: settings, and what QPACK without a dynamic table says.
+const MAX_CONTROL_BYTES: u64 = 64 << 10;
+/// As many more for each request: browsers send a priority with it, and another when it changes.
+const CONTROL_BYTES_PER_REQUEST: u64 = 256;
+
+type Waiting<T> = Option<Pin<Box<dyn Future<Output = Result<T, quinn::ConnectionError>>>>>;
+
+/// Bytes that have come on a stream and that nothing was made of yet.
+#[derive(Debug)]
+pub(super) struct Unread {
+    bytes: Cell<u64>,
+    most: Cell<u64>,
+    /// Told of the connection, whichever stream it was.
+    is_over: Rc<Cell<bool>>,
+}
+
+impl Unread {
+    fn new(most: u64, is_over: &Rc<Cell<bool>>) -> Rc<Self> {
+        Rc::new(Self { bytes: Cell::new(0), most: Cell::new(most), is_over: Rc::clone(is_over) })
+    }
+
+    /// A head, or a piece of a body, was read.
+    pub(super) fn is_read(&self) {
+        self.bytes.set(0);
+    }
+
+    fn add(&self, count: usize) -> Result<(), StreamErrorIncoming> {
+        self.bytes.set(self.bytes.get() + count as u64);
+        if self.bytes.get() <= self.most.get() {
+            return Ok(());
+        }
+        self.is_over.set(true);
+        Err(StreamErrorIncoming::Unknown("frames without end".into()))
+    }
+}
+
+/// What is known of a request stream besides its bytes.
+pub(super) struct Arrival {
+    /// Its first bytes came before the handshake was over: somebody may have sent them again.
+    pub(super) is_early: bool,
+    /// Ends when the client wants nothing more of the response.
+    pub(super) stopped: Pin<Box<dyn Future<Output = ()>>>,
+    /// The memory of the piece of a body that is being sent.
+    pub(super) piece: Rc<RefCell<Bytes>>,
+    pub(super) unread: Rc<Unread>,
+}
+
+/// One connection.
+pub(super) struct Transport {
+    connection: quinn::Connection,
+    accepting_bi: Waiting<(quinn::SendStream, quinn::RecvStream)>,
+    accepting_uni: Waiting<quinn::RecvStream>,
+    opener: Opener,
+    latest: Rc<RefCell<Option<Arrival>>>,
+    control: Rc<Unread>,
+    is_over: Rc<Cell<bool>>,
+}
+
+impl Transport {
+    /// `latest`: where the request stream that was accepted last is described. `is_over`: set when a limit is passed.
+    pub(super) fn new(
+        connection: quinn::Connection,
+        latest: Rc<RefCell<Option<Arrival>>>,
+        is_over: Rc<Cell<bool>>,
+    ) -> Self {
+        let opener = Opener { connection: connection.clone(), bi: None, uni: None };
+        let control = Unread::new(MAX_CONTROL_BYTES, &is_over);
+        Self { connection, accepting_bi: None, accepting_uni: None, opener, latest, control, is_over }
+    }
+}
+
+impl quic::Connection<Bytes> for Transport {
+    type RecvStream = Receiving;
+    type OpenStreams = Opener;
+
+    fn poll_accept_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self::RecvStream, ConnectionErrorIncoming>> {
+        let connection = &self.connection;
+        let accepting = self.accepting_uni.get_or_insert_with(|| {
+            let connection = connection.clone();
+            Box::pin(async move { connection.accept_uni().await })
+        });
+        let accepted = ready!(accepting.as_mut().poll(cx));
+        self.accepting_uni = None;
+        Poll::Ready(match accepted {
+            Ok(stream) => Ok(Receiving { stream, unread: Rc::clone(&self.control) }),
+            Err(err) => Err(connection_error(err)),
+        })
+    }
+
+    fn poll_accept_bidi(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self::BidiStream, ConnectionErrorIncoming>> {
+        let connection = &self.connection;
+        let accepting = self.accepting_bi.get_or_insert_with(|| {
+            let connection = connection.clone();
+            Box::pin(async move { connection.accept_bi().await })
+        });
+        let accepted = ready!(accepting.as_mut().poll(cx));
+        self.accepting_bi = None;
+        let (send, recv) = match accepted {
+            Ok(both) => both,
+            Err(err) => return Poll::Ready(Err(connection_error(err))),
+        };
+        self.control.most.set(self.control.most.get() + CONTROL_BYTES_PER_REQUEST);
+        let unread = Unread::new(MAX_UNREAD_BYTES, &self.is_over);
+        let stopped = send.stopped();
+        let stopped = Box::pin(async move {
+            // All acknowledged is no wish to stop: the response is over then.
+            if let Ok(None) = stopped.await {
+                std::future::pending::<()>().await;
+            }
+        });
+        let piece = Rc::default();
+        *self.latest.borrow_mut() = Some(Arrival {
+            is_early: recv.is_0rtt(),
+            stopped,
+            piece: Rc::clone(&piece),
+            unread: Rc::clone(&unread),
+        });
+        Poll::Ready(Ok(Both { send: Sending::new(send, piece), recv: Receiving { stream: recv, unread } }))
+    }
+
+    fn opener(&self) -> Self::OpenStreams {
+        Opener { connection: self.connection.clone(), bi: None, uni: None }
+    }
+}
+
+impl OpenStreams<Bytes> for Transport {
+    type BidiStream = Both;
+    type SendStream = Sending;
+
+    fn poll_open_bidi(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self::BidiStream, StreamErrorIncoming>> {
+        self.opener.poll_open_bidi(cx)
+    }
+
+    fn poll_open_send(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self::SendStream, StreamErrorIncoming>> {
+        self.opener.poll_open_send(cx)
+    }
+
+    fn close(&mut self, code: Code, reason: &[u8]) {
+        self.opener.close(code, reason);
+    }
+}
+
+/// Opens streams of our own.
+pub(super) struct Opener {
+    connection: quinn::Connection,
+    bi: Waiting<(quinn::SendStream, quinn::RecvStream)>,
+    uni: Waiting<quinn::SendStream>,
+}
+
+impl OpenStreams<Bytes> for Opener {
+    type BidiStream = Both;
+    type SendStream = Sending;
+
+    fn poll_open_bidi(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self::BidiStream, StreamErrorIncoming>> {
+        let connection = &self.connection;
+        let opening = self.bi.get_or_insert_with(|| {
+            let connection = connection.clone();
+            Box::pin(async move { connection.open_bi().await })
+        });
+        let opened = ready!(opening.as_mut().poll(cx));
+        self.bi = None;
+        Poll::Ready(match opened {
+            Ok((send, stream)) => {
+                let unread = Unread::new(MAX_UNREAD_BYTES, &Rc::default());
+                Ok(Both { send: Sending::new(send, Rc::default()), recv: Receiving { stream, unread } })
+            }
+            Err(err) => Err(of_connection(err)),
+        })
+    }
+
+    fn poll_open_send(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self::SendStream, StreamErrorIncoming>> {
+        let connection = &self.connection;
+        let opening = self.uni.get_or_insert_with(|| {
+            let connection = connection.clone();
+            Box::pin(async move { connection.open_uni().await })
+        });
+        let opened = ready!(opening.as_mut().poll(cx));
+        self.uni = None;
+        Poll::Ready(opened.map(|stream| Sending::new(stream, Rc::default())).map_err(of_connection))
+    }
+
+    fn close(&mut self, code: Code, reason: &[u8]) {
+        self.connection.close(code_of(code.value()), reason);
+    }
+}
+
+/// The sending side of a stream.
+pub(super) struct Sending {
+    stream: quinn::SendStream,
+    writing: Option<WriteBuf<Bytes>>,
+    piece: Rc<RefCell<Bytes>>,
+    is_ended: bool,
+}
+
+impl Sending {
+    const fn new(stream: quinn::SendStream, piece: Rc<RefCell<Bytes>>) -> Self {
+        Self { stream, writing: None, piece, is_ended: false }
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        // quinn would end it as if it were whole.
+        if !self.is_ended {
+            let _ = self.stream.reset(code_of(Code::H3_INTERNAL_ERROR.value()));
+        }
+    }
+}
+
+impl SendStream<Bytes> for Sending {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        while let Some(data) = self.writing.as_mut().filter(|it| it.has_remaining()) {
+            let chunk = data.chunk();
+            let own = part_of(&self.piece.borrow(), chunk);
+            let mut parts = [own.unwrap_or_else(|| Bytes::copy_from_slice(chunk))];
+            // A write that waits has written nothing, and its stream remembers who waits.
+            let written = ready!(pin!(self.stream.write_chunks(&mut parts)).poll(cx)).map_err(write_error)?;
+            data.advance(written.bytes);
+        }
+        self.writing = None;
+        *self.piece.borrow_mut() = Bytes::new();
+        Poll::Ready(Ok(()))
+    }
+
+    fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
+        if self.writing.is_some() {
+            return Err(StreamErrorIncoming::Unknown("a frame is still on its way".into()));
+        }
+        self.writing = Some(data.into());
+        Ok(())
+    }
+
+    fn poll_finish(&mut self, _: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        self.is_ended = true;
+        Poll::Ready(self.stream.finish().map_err(|err| StreamErrorIncoming::Unknown(err.into())))
+    }
+
+    fn reset(&mut self, reset_code: u64) {
+        self.is_ended = true;
+        let _ = self.stream.reset(code_of(reset_code));
+    }
+
+    fn send_id(&self) -> StreamId {
+        id_of(self.stream.id())
+    }
+}
+
+/// The receiving side of a stream.
+pub(super) struct Receiving {
+    stream: quinn::RecvStream,
+    unread: Rc<Unread>,
+}
+
+impl RecvStream for Receiving {
+    type Buf = Bytes;
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Self::Buf>, StreamErrorIncoming>> {
+        // A read that waits has taken nothing.
+        match ready!(pin!(self.stream.read_chunk(READ_BYTES, true)).poll(cx)) {
+            Ok(Some(chunk)) => Poll::Ready(self.unread.add(chunk.bytes.len()).map(|()| Some(chunk.bytes))),
+            Ok(None) => Poll::Ready(Ok(None)),
+            Err(err) => Poll::Ready(Err(read_error(err))),
+        }
+    }
+
+    fn stop_sending(&mut self, error_code: u64) {
+        let _ = self.stream.stop(code_of(error_code));
+    }
+
+    fn recv_id(&self) -> StreamId {
+        id_of(self.stream.id())
+    }
+}
+
+/// A stream of requests and responses.
+pub(super) struct Both {
+    send: Sending,
+    recv: Receiving,
+}
+
+impl SendStream<Bytes> for Both {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        self.send.poll_ready(cx)
+    }
+
+    fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
+        self.send.send_data(data)
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        self.send.poll_finish(cx)
+    }
+
+    fn reset(&mut self, reset_code: u64) {
+        self.send.reset(reset_code);
+    }
+
+    fn send_id(&self) -> StreamId {
+        self.send.send_id()
+    }
+}
+
+impl RecvStream for Both {
+    type Buf = Bytes;
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Self::Buf>, StreamErrorIncoming>> {
+        self.recv.poll_data(cx)
+    }
+
+    fn stop_sending(&mut self, error_code: u64) {
+        self.recv.stop_sending(error_code);
+    }
+
+    fn recv_id(&self) -> StreamId {
+        self.recv.recv_id()
+    }
+}
+
+impl quic::BidiStream<Bytes> for Both {
+    type SendStream = Sending;
+    type RecvStream = Receiving;
+
+    fn split(self) -> (Sending, Receiving) {
+        (self.send, self.recv)
+    }
+}
+
+/// `part` as a reference into `whole`, if it lies in it.
+fn part_of(whole: &Bytes, part: &[u8]) -> Option<Bytes> {
+    let start = (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
+    let is_inside = !part.is_empty() && start.checked_add(part.len())? <= whole.len();
+    is_inside.then(|| whole.slice(start..start + part.len()))
+}
+
+fn id_of(id: quinn::StreamId) -> StreamId {
+    let number: u64 = VarInt::from(id).into_inner();
+    number.try_into().expect("a number below 2^62, as that of every stream")
+}
+
+fn code_of(code: u64) -> VarInt {
+    VarInt::from_u64(code).unwrap_or(VarInt::MAX)
+}
+
+fn connection_error(err: quinn::ConnectionError) -> ConnectionErrorIncoming {
+    match err {
+        quinn::ConnectionError::ApplicationClosed(close) => {
+            ConnectionErrorIncoming::ApplicationClose { error_code: close.error_code.into_inner() }
+        }
+        quinn::ConnectionError::TimedOut => ConnectionErrorIncoming::Timeout,
+        other => ConnectionErrorIncoming::Undefined(Arc::new(other)),
+    }
+}
+
+fn of_connection(err: quinn::ConnectionError) -> StreamErrorIncoming {
+    StreamErrorIncoming::ConnectionErrorIncoming { connection_error: connection_error(err) }
+}
+
+fn write_error(err: quinn::WriteError) -> StreamErrorIncoming {
+    match err {
+        quinn::WriteError::Stopped(code) => {
+            StreamErrorIncoming::StreamTerminated { error_code: code.into_inner() }
+        }
+        quinn::WriteError::ConnectionLost(err) => of_connection(err),
+        other => StreamErrorIncoming::Unknown(other.into()),
+    }
+}
+
+fn read_error(err: quinn::ReadError) -> StreamErrorIncoming {
+    match err {
+        quinn::ReadError::Reset(code) => {
+            StreamErrorIncoming::StreamTerminated { error_code: code.into_inner() }
+        }
+        quinn::ReadError::ConnectionLost(err) => of_connection(err),
+        other => StreamErrorIncoming::Unknown(other.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_is_sent_from_its_own_memory() {
+        let whole = Bytes::from(vec![7; 100]);
+        let part = part_of(&whole, &whole[10..60]).unwrap();
+        assert_eq!((part.as_ptr(), part.len()), (whole[10..].as_ptr(), 50));
+        let other = Bytes::from(vec![7; 100]);
+        assert!(part_of(&whole, &other).is_none() && part_of(&whole, &[]).is_none());
+        assert!(part_of(&whole.slice(0..50), &whole[10..60]).is_none());
+    }
+
+    #[test]
+    fn frames_that_nothing_is_made_of_have_a_bound() {
+        let is_over = Rc::default();
+        let unread = Unread::new(100, &is_over);
+        assert!(unread.add(60).is_ok());
+        unread.is_read();
+        assert!(unread.add(100).is_ok() && !is_over.get());
+        assert!(unread.add(1).is_err() && is_over.get());
+    }
+}

@@ -1,0 +1,162 @@
+//! Objects on their way: served as their bytes arrive, or in a range of their own.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use http::{HeaderValue, Method, header};
+
+use super::Player;
+use super::body::{Piece, PlayerBody};
+use super::head::{self, Head};
+use super::manifest::{self, SNIFF_BYTES};
+use super::missing::Missing;
+use super::reply::Send;
+use super::serve::{Asked, Outcome};
+use super::shown::Shown;
+use crate::caching;
+use crate::clock;
+use crate::delivery::{FailReason, Flight, Outcome as Ended};
+use crate::origin::{OriginError, Question, SpanResult, no_body};
+
+/// A range of what is being filled is fetched on its own when it is so many bytes ahead, and the fill does not reach it within
+/// so many milliseconds at its present rate.
+const FAR_BYTES: u64 = 2 << 20;
+const FAR_MS: u64 = 1500;
+
+impl Player {
+    /// Serves what is on its way as soon as its first byte asked for is there.
+    pub(super) async fn flight(
+        self: &Arc<Self>,
+        flight: Arc<Flight>,
+        asked: &Asked<'_>,
+    ) -> Result<Outcome, Missing> {
+        let (method, request) = (&asked.head.method, &asked.head.headers);
+        let how = if flight.carried().is_some() { "hit; detail=in-flight" } else { "fwd=miss" };
+        let head = Head::of_flight(&flight).stamped(how);
+        let (status, fields, send) = head.respond(method, request);
+        // URLs of a manifest cannot be turned before it is there.
+        let map = self.manifest_map(asked);
+        let content_type = caching::text(&head.fields, header::CONTENT_TYPE);
+        let key = flight.key.as_str();
+        let is_turned = !map.is_empty()
+            && (manifest::is_named(key, content_type)
+                || (manifest::may_be(key, content_type) && self.begins_as_manifest(&flight).await));
+        let first = match &send {
+            // What has an encoding on the air is served when it is whole.
+            _ if !flight.is_identity || is_turned => u64::MAX,
+            Send::Pieces(pieces) => {
+                for piece in pieces {
+                    let Piece::Range(range) = piece else { continue };
+                    if self.is_far_behind(&flight, range.start) {
+                        return self.range_of_its_own(asked, range, &head).await;
+                    }
+                    match self.filler.want(&flight, range.clone(), &asked.fields()).await {
+                        SpanResult::Begun => {}
+                        SpanResult::Refused(passed) => {
+                            let (response, rewriting) = self.handed_on(*passed, asked).await;
+                            return Ok(Outcome::Passed(response, rewriting));
+                        }
+                        SpanResult::Failed(err) => return Err(Missing::Origin(err)),
+                    }
+                }
+                let mut starts = pieces.iter().filter_map(|piece| match piece {
+                    Piece::Range(range) => Some(range.start),
+                    Piece::Bytes(_) => None,
+                });
+                starts.next().unwrap_or(0)
+            }
+            Send::Everything => 0,
+            Send::Nothing => {
+                return Ok(Outcome::Response(head::response(status, fields, PlayerBody::empty())));
+            }
+        };
+        // Who waits for the first byte counts as a reader: the fetch goes on.
+        let _reader = (first != u64::MAX).then(|| flight.partial().reader(first));
+        // Nothing to wait for, of nothing; an object of a carousel is nothing only when that is verified.
+        let is_empty = flight.length == Some(0) && flight.sent.is_some();
+        if !is_empty && !self.wait(&flight, first).await {
+            return Err(Missing::NotInTime);
+        }
+        match flight.outcome() {
+            Some(Ended::Whole(object)) => return Ok(Outcome::Stored(Arc::clone(object), how)),
+            Some(Ended::Failed(FailReason::Replaced | FailReason::Abandoned)) => {
+                return Err(Missing::Again);
+            }
+            Some(Ended::Failed(FailReason::OriginCut)) => return Err(Missing::Origin(OriginError::Cut)),
+            Some(Ended::Failed(_)) => return Err(Missing::Broken),
+            // Another has asked for it, and was refused or cut: the next look asks for this player.
+            None if !is_empty && flight.is_given_up(first) => return Err(Missing::Again),
+            Some(Ended::Passed(length)) if is_turned => {
+                let (whole, length) = (Arc::clone(&flight), *length);
+                let read = tokio::task::spawn_blocking(move || whole.read(0..length)).await;
+                let bytes = read.ok().and_then(Result::ok).ok_or(Missing::Broken)?;
+                let shown = Shown::of_bytes(head, bytes.into(), map);
+                let (status, fields, send) = shown.head.respond(method, request);
+                let body = shown.body.map_or_else(PlayerBody::empty, |it| send.of_bytes(&it));
+                return Ok(Outcome::Passed(head::response(status, fields, body), shown.rewriting));
+            }
+            Some(Ended::Passed(_)) | None => {}
+        }
+        let pieces = match send {
+            Send::Pieces(pieces) => Some(pieces),
+            _ => None,
+        };
+        let body = PlayerBody::flight(flight, Arc::clone(&self.shared.flights), pieces, self.waits);
+        Ok(Outcome::Response(head::response(status, fields, body)))
+    }
+
+    /// Whether the byte at `offset` of what an origin sends from its beginning is far from coming.
+    fn is_far_behind(&self, flight: &Flight, offset: u64) -> bool {
+        let Some(sent) = flight.sent.as_ref().filter(|_| flight.spans().is_none()) else { return false };
+        let (received, missing) = (flight.received_bytes(), offset.saturating_sub(flight.received_bytes()));
+        let since_ms = clock::age_ms(sent.received_at).max(1);
+        let rate_bytes_per_ms = received / since_ms.unsigned_abs();
+        missing > FAR_BYTES && missing > rate_bytes_per_ms.saturating_mul(FAR_MS)
+    }
+
+    /// A range that is fetched for one player, since what is being filled reaches it too late.
+    async fn range_of_its_own(
+        &self,
+        asked: &Asked<'_>,
+        range: &Range<u64>,
+        head: &Head,
+    ) -> Result<Outcome, Missing> {
+        let url = asked.url(&self.origins).ok_or(Missing::Unknown)?;
+        let mut headers = asked.fields();
+        if let Ok(range) = HeaderValue::from_str(&format!("bytes={}-{}", range.start, range.end - 1)) {
+            headers.insert(header::RANGE, range);
+        }
+        if let Some(validator) = head.validators.if_range() {
+            headers.insert(header::IF_RANGE, validator);
+        }
+        let on_interim = asked.on_interim.clone();
+        let question =
+            Question { method: Method::GET, headers, body: no_body(), on_interim, follows_redirects: false };
+        let passed = self.filler.pass(&url, question).await.map_err(Missing::Origin)?;
+        let (response, rewriting) = self.handed_on(passed, asked).await;
+        Ok(Outcome::Passed(response, rewriting))
+    }
+
+    /// Whether the first bytes of what is on its way are those of a manifest.
+    async fn begins_as_manifest(self: &Arc<Self>, flight: &Arc<Flight>) -> bool {
+        let wanted = flight.length.map_or(SNIFF_BYTES as u64, |length| length.min(SNIFF_BYTES as u64));
+        if wanted == 0 || !self.wait(flight, 0).await {
+            return false;
+        }
+        let (first, wanted) = (Arc::clone(flight), wanted.min(flight.available_from(0)));
+        let read = tokio::task::spawn_blocking(move || first.read(0..wanted)).await;
+        read.ok().and_then(Result::ok).is_some_and(|bytes| manifest::begins(&bytes))
+    }
+
+    /// Waits for the byte at `offset`, asking for repair when it does not come at once.
+    async fn wait(&self, flight: &Arc<Flight>, offset: u64) -> bool {
+        if flight.sent.is_some() {
+            return flight.wait_for(offset, super::ORIGIN_PATIENCE).await;
+        }
+        if flight.wait_for(offset, self.waits.haste).await {
+            return true;
+        }
+        self.shared.flights.request(flight);
+        flight.wait_for(offset, self.waits.patience).await
+    }
+}

@@ -1,0 +1,169 @@
+//! Manifests with their URLs mapped to the box: recognised by what they are, rewritten as they stream.
+//!
+//! HLS clients go by the name and by `#EXTM3U` (RFC 8216 section 4), and origins serve manifests as `text/plain`, `text/xml` or
+//! `binary/octet-stream`: so the type decides only where it names one, and the first bytes everywhere else. Everything but a
+//! URL that leads below a route stays byte for byte what it was, in any encoding in which ASCII is ASCII, and in UTF-16. What
+//! cannot be rewritten is handed on as it is, and the reason is counted and said in `Cache-Status`.
+//!
+//! | format | references |
+//! |---|---|
+//! | HLS playlist | lines without `#`, quoted attributes of tags |
+//! | MPD, patch of one | text and CDATA of elements, attributes; character references are read |
+//! | steering manifest, list of interstitials | strings of JSON |
+
+mod decoder;
+mod recognise;
+mod tokens;
+
+use decoder::Decoder;
+pub use recognise::Rewriting;
+use recognise::{Charset, is_decisive, sniff};
+pub(super) use recognise::{Format, begins, format_of_type, is_named, may_be};
+use tokens::Tokens;
+
+use super::urls::UrlMap;
+
+/// The longest token (line, element, string) that is looked at; a longer one is data, not a URL.
+const MAX_TOKEN_BYTES: usize = 256 << 10;
+/// Bytes of a document from which its format is told.
+pub(super) const SNIFF_BYTES: usize = 4096;
+/// Bytes that are pushed at a time: what is compressed becomes a thousand times as much.
+pub(super) const PIECE_BYTES: usize = 4096;
+/// A document in UTF-16 is rewritten up to this: it is converted as a whole.
+const MAX_UTF16_BYTES: usize = 4 << 20;
+
+/// Rewrites one document, whose bytes come in pieces.
+pub(super) struct Rewriter {
+    map: UrlMap,
+    decoder: Decoder,
+    /// Decoded and not looked at yet.
+    pending: Vec<u8>,
+    state: State,
+}
+
+enum State {
+    /// Too little has come.
+    Sniffing,
+    Tokens(Format, Tokens),
+    Utf16 {
+        format: Format,
+        is_big: bool,
+        has_mark: bool,
+    },
+    /// It is no manifest.
+    Verbatim,
+}
+
+impl std::fmt::Debug for Rewriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Rewriter")
+    }
+}
+
+impl Rewriter {
+    /// For a document in this content coding.
+    ///
+    /// # Errors
+    /// `Coding`, if it is unknown.
+    pub(super) fn new(coding: Option<&str>, map: UrlMap) -> Result<Self, Rewriting> {
+        let decoder = Decoder::of(coding).ok_or(Rewriting::Coding)?;
+        Ok(Self { map, decoder, pending: Vec::new(), state: State::Sniffing })
+    }
+
+    /// Whether what has come so far is the beginning of a manifest; `None`: too little has come.
+    pub(super) const fn is_manifest(&self) -> Option<bool> {
+        match self.state {
+            State::Sniffing => None,
+            State::Tokens(..) | State::Utf16 { .. } => Some(true),
+            State::Verbatim => Some(false),
+        }
+    }
+
+    /// Takes a piece; what can go out is added to `out`.
+    ///
+    /// # Errors
+    /// If it cannot be decoded; what is in `out` is right so far.
+    pub(super) fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Rewriting> {
+        self.decoder.push(bytes, &mut self.pending)?;
+        if matches!(self.state, State::Sniffing) && is_decisive(&self.pending) {
+            self.decide();
+        }
+        self.advance(out, false)
+    }
+
+    /// The end of the document.
+    ///
+    /// # Errors
+    /// As [`Rewriter::push`].
+    pub(super) fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), Rewriting> {
+        self.decoder.finish(&mut self.pending)?;
+        if matches!(self.state, State::Sniffing) {
+            self.decide();
+        }
+        self.advance(out, true)
+    }
+
+    fn decide(&mut self) {
+        let start = &self.pending[..self.pending.len().min(SNIFF_BYTES)];
+        self.state = match sniff(start) {
+            None => State::Verbatim,
+            Some((format, Charset::Ascii)) => State::Tokens(format, Tokens::default()),
+            Some((format, Charset::Utf16 { is_big, has_mark })) => State::Utf16 { format, is_big, has_mark },
+        };
+    }
+
+    fn advance(&mut self, out: &mut Vec<u8>, is_end: bool) -> Result<(), Rewriting> {
+        match &mut self.state {
+            State::Sniffing => {}
+            State::Verbatim => out.append(&mut self.pending),
+            State::Tokens(format, tokens) => tokens.take(*format, &self.map, &mut self.pending, out, is_end),
+            State::Utf16 { format, is_big, has_mark } => {
+                if self.pending.len() > MAX_UTF16_BYTES {
+                    return Err(Rewriting::Charset);
+                }
+                if is_end {
+                    let mut text = decoded(&self.pending, *is_big).ok_or(Rewriting::Charset)?.into_bytes();
+                    let mut rewritten = Vec::with_capacity(text.len());
+                    let mut tokens = Tokens::default();
+                    tokens.take(*format, &self.map, &mut text, &mut rewritten, true);
+                    let text = String::from_utf8(rewritten).map_err(|_| Rewriting::Charset)?;
+                    debug_assert!(!*has_mark || text.starts_with('\u{feff}'));
+                    let bytes = |unit: u16| if *is_big { unit.to_be_bytes() } else { unit.to_le_bytes() };
+                    out.extend(text.encode_utf16().flat_map(bytes));
+                    self.pending.clear();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn decoded(bytes: &[u8], is_big: bool) -> Option<String> {
+    let (pairs, []) = bytes.as_chunks::<2>() else { return None };
+    let unit = |pair: &[u8; 2]| if is_big { u16::from_be_bytes(*pair) } else { u16::from_le_bytes(*pair) };
+    char::decode_utf16(pairs.iter().map(unit)).collect::<Result<String, _>>().ok()
+}
+
+/// A whole document, rewritten.
+///
+/// # Errors
+/// If it is none that can be; `Ok(None)`: it is no manifest.
+pub(super) fn rewritten(
+    coding: Option<&str>,
+    map: UrlMap,
+    bytes: &[u8],
+) -> Result<Option<Vec<u8>>, Rewriting> {
+    let mut rewriter = Rewriter::new(coding, map)?;
+    let mut out = Vec::with_capacity(bytes.len());
+    for piece in bytes.chunks(PIECE_BYTES) {
+        rewriter.push(piece, &mut out)?;
+        if rewriter.is_manifest() == Some(false) {
+            return Ok(None);
+        }
+    }
+    rewriter.finish(&mut out)?;
+    Ok((rewriter.is_manifest() == Some(true)).then_some(out))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! Recognition of manifests: by type, by name, and by their first bytes.
+
+use super::SNIFF_BYTES;
+
+/// Formats of manifests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::http) enum Format {
+    Hls,
+    Dash,
+    Json,
+}
+
+/// What became of a manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Rewriting {
+    /// Its URLs are those of the box.
+    Done,
+    /// `no-transform`.
+    NoTransform,
+    /// Its content coding cannot be decoded.
+    Coding,
+    /// Its character encoding cannot be read.
+    Charset,
+    /// Only a part of it has come.
+    Partial,
+}
+
+impl Rewriting {
+    /// Every variant, in the order of their numbers, for metrics.
+    pub const ALL: [Self; 5] = [Self::Done, Self::NoTransform, Self::Coding, Self::Charset, Self::Partial];
+
+    /// Name in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "rewritten",
+            Self::NoTransform => "no_transform",
+            Self::Coding => "coding",
+            Self::Charset => "charset",
+            Self::Partial => "partial",
+        }
+    }
+
+    /// The parameter of `Cache-Status` for one that was not rewritten.
+    pub(in crate::http) const fn detail(self) -> &'static str {
+        match self {
+            Self::Done => "",
+            Self::NoTransform => "; detail=not-rewritten-no-transform",
+            Self::Coding => "; detail=not-rewritten-coding",
+            Self::Charset => "; detail=not-rewritten-charset",
+            Self::Partial => "; detail=not-rewritten-partial",
+        }
+    }
+}
+
+/// The format that a `Content-Type` names.
+pub(in crate::http) fn format_of_type(content_type: &str) -> Option<Format> {
+    match essence(content_type).to_ascii_lowercase().as_str() {
+        "application/vnd.apple.mpegurl"
+        | "application/x-mpegurl"
+        | "application/mpegurl"
+        | "audio/mpegurl"
+        | "audio/x-mpegurl"
+        | "audio/vnd.apple.mpegurl"
+        | "video/mpegurl"
+        | "video/x-mpegurl" => Some(Format::Hls),
+        "application/dash+xml" | "video/vnd.mpeg.dash.mpd" | "application/dash-patch+xml" => {
+            Some(Format::Dash)
+        }
+        "application/vnd.apple.steering-list" => Some(Format::Json),
+        _ => None,
+    }
+}
+
+/// The format that a name promises.
+fn format_of_name(key: &str) -> Option<Format> {
+    let path = key.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
+    if path.ends_with(".m3u8") || path.ends_with(".m3u") {
+        Some(Format::Hls)
+    } else if path.ends_with(".mpd") {
+        Some(Format::Dash)
+    } else {
+        None
+    }
+}
+
+/// Whether an object may be a manifest, by its type and name: then its first bytes decide.
+pub(in crate::http) fn may_be(key: &str, content_type: Option<&str>) -> bool {
+    let content_type = content_type.unwrap_or_default();
+    if format_of_type(content_type).is_some() || format_of_name(key).is_some() {
+        return true;
+    }
+    let essence = essence(content_type).to_ascii_lowercase();
+    let is_text =
+        matches!(essence.as_str(), "text/plain" | "text/xml" | "application/json" | "application/xml");
+    let is_unknown = matches!(essence.as_str(), "" | "binary/octet-stream" | "application/octet-stream");
+    // Of what has no type, names of media are believed.
+    const MEDIA: [&str; 16] = [
+        ".ts", ".m4s", ".mp4", ".m4v", ".m4a", ".cmfv", ".cmfa", ".cmft", ".aac", ".ac3", ".webm", ".vtt",
+        ".key", ".jpg", ".png", ".mp3",
+    ];
+    let path = key.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
+    is_text || is_unknown && !MEDIA.iter().any(|suffix| path.ends_with(suffix))
+}
+
+/// Whether its type or its name says that an object is a manifest.
+pub(in crate::http) fn is_named(key: &str, content_type: Option<&str>) -> bool {
+    format_of_type(content_type.unwrap_or_default()).is_some() || format_of_name(key).is_some()
+}
+
+/// Whether these first bytes are of a manifest, before any coding is undone.
+pub(in crate::http) fn begins(bytes: &[u8]) -> bool {
+    sniff(bytes).is_some()
+}
+
+fn essence(content_type: &str) -> &str {
+    content_type.split(';').next().unwrap_or("").trim()
+}
+
+/// How a document's bytes stand for its characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Charset {
+    /// ASCII is ASCII, whatever the rest is.
+    Ascii,
+    Utf16 {
+        is_big: bool,
+        has_mark: bool,
+    },
+}
+
+/// What the first bytes say.
+pub(super) fn sniff(bytes: &[u8]) -> Option<(Format, Charset)> {
+    let (charset, text) = match bytes {
+        [0xff, 0xfe, rest @ ..] => (Charset::Utf16 { is_big: false, has_mark: true }, narrow(rest, false)),
+        [0xfe, 0xff, rest @ ..] => (Charset::Utf16 { is_big: true, has_mark: true }, narrow(rest, true)),
+        [b'<' | b'#', 0, ..] => (Charset::Utf16 { is_big: false, has_mark: false }, narrow(bytes, false)),
+        [0, b'<' | b'#', ..] => (Charset::Utf16 { is_big: true, has_mark: false }, narrow(bytes, true)),
+        [0xef, 0xbb, 0xbf, rest @ ..] => (Charset::Ascii, rest.to_vec()),
+        _ => (Charset::Ascii, bytes.to_vec()),
+    };
+    let text = text.trim_ascii_start();
+    let format = if text.starts_with(b"#EXTM3U") {
+        Format::Hls
+    } else if text.starts_with(b"<") {
+        let root = root_of(text)?;
+        let local = root.rsplit(|&byte| byte == b':').next().unwrap_or(root);
+        if !matches!(local, b"MPD" | b"Patch" | b"Period") {
+            return None;
+        }
+        Format::Dash
+    } else if text.starts_with(b"{") || text.starts_with(b"[") {
+        const KEYS: [&[u8]; 4] =
+            [b"\"RELOAD-URI\"", b"\"PATHWAY-PRIORITY\"", b"\"PATHWAY-CLONES\"", b"\"ASSETS\""];
+        let has = |key: &[u8]| text.windows(key.len()).any(|it| it == key);
+        if !KEYS.iter().any(|key| has(key)) {
+            return None;
+        }
+        Format::Json
+    } else {
+        return None;
+    };
+    Some((format, charset))
+}
+
+/// Whether more bytes would not change what [`sniff`] says: live documents must not wait for their ends.
+pub(super) fn is_decisive(start: &[u8]) -> bool {
+    const OPENINGS: [u8; 8] = [b'#', b'<', b'{', b'[', 0xef, 0xff, 0xfe, 0];
+    let text = start.trim_ascii_start();
+    // Of two bytes for a character the second may be missing.
+    let is_wide = matches!(start, [0xff | 0xfe, ..]) || start.iter().take(2).any(|&byte| byte == 0);
+    if is_wide {
+        return start.len() >= SNIFF_BYTES;
+    }
+    start.len() >= SNIFF_BYTES
+        || text.first().is_some_and(|byte| !OPENINGS.contains(byte))
+        || text.starts_with(b"#EXTM3U")
+        || text.starts_with(b"#") && text.len() > 8
+        || text.starts_with(b"<") && root_of(text).is_some()
+}
+
+/// The ASCII of UTF-16.
+fn narrow(bytes: &[u8], is_big: bool) -> Vec<u8> {
+    let unit = |pair: &[u8]| if is_big { (pair[0], pair[1]) } else { (pair[1], pair[0]) };
+    bytes.chunks_exact(2).map(unit).map(|(high, low)| if high == 0 { low } else { b'?' }).collect()
+}
+
+/// The name of the root element: behind declarations, comments and instructions.
+fn root_of(mut text: &[u8]) -> Option<&[u8]> {
+    loop {
+        text = text.trim_ascii_start();
+        let skip_to = |end: &[u8]| text.windows(end.len()).position(|it| it == end).map(|at| at + end.len());
+        let skip = if text.starts_with(b"<?") {
+            skip_to(b"?>")?
+        } else if text.starts_with(b"<!--") {
+            skip_to(b"-->")?
+        } else if text.starts_with(b"<!") {
+            skip_to(b">")?
+        } else {
+            break;
+        };
+        text = &text[skip..];
+    }
+    let name = text.strip_prefix(b"<")?;
+    let end = name.iter().position(|&byte| byte.is_ascii_whitespace() || matches!(byte, b'>' | b'/'))?;
+    Some(&name[..end])
+}

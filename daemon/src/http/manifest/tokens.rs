@@ -1,0 +1,338 @@
+//! Tokens of manifests: lines of playlists, markup and text of XML, strings of JSON. Only a URL that leads back changes.
+
+use super::{Format, MAX_TOKEN_BYTES};
+use crate::http::urls::UrlMap;
+
+/// The tokens of a document, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Tokens {
+    /// XML: the element whose text comes. JSON: the key whose value comes.
+    name: Vec<u8>,
+    /// JSON: the string before this place.
+    last: Vec<u8>,
+    /// In a token that is too long, which goes out as it is: how it ends.
+    skipping: Option<&'static [u8]>,
+}
+
+impl Tokens {
+    /// Takes whole tokens out of `pending` and adds them, rewritten, to `out`.
+    pub(super) fn take(
+        &mut self,
+        format: Format,
+        map: &UrlMap,
+        pending: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+        is_end: bool,
+    ) {
+        let mut at = 0;
+        loop {
+            let rest = &pending[at..];
+            if rest.is_empty() {
+                break;
+            }
+            if let Some(end) = self.skipping {
+                let Some(found) = find(rest, end) else {
+                    // The end may begin in the last bytes.
+                    let keep = if is_end { 0 } else { end.len() - 1 };
+                    let count = rest.len().saturating_sub(keep);
+                    out.extend_from_slice(&rest[..count]);
+                    at += count;
+                    break;
+                };
+                // What ends it is a token of its own where the next begins with it.
+                let is_start = end == b"<" || end == b"\n";
+                let count = if is_start { found } else { found + end.len() };
+                out.extend_from_slice(&rest[..count]);
+                at += count;
+                self.skipping = None;
+                continue;
+            }
+            let (length, end) = match format {
+                Format::Hls => (find(rest, b"\n").map(|at| at + 1), &b"\n"[..]),
+                Format::Dash => xml_token(rest),
+                Format::Json => json_token(rest),
+            };
+            match length {
+                Some(length) => {
+                    let token = &rest[..length];
+                    match format {
+                        Format::Hls => hls_line(token, map, out),
+                        Format::Dash => self.xml(token, map, out),
+                        Format::Json => self.json(token, map, out),
+                    }
+                    at += length;
+                }
+                None if is_end => {
+                    match format {
+                        Format::Hls => hls_line(rest, map, out),
+                        _ => out.extend_from_slice(rest),
+                    }
+                    at = pending.len();
+                }
+                None if rest.len() > MAX_TOKEN_BYTES => self.skipping = Some(end),
+                None => break,
+            }
+        }
+        pending.drain(..at);
+    }
+
+    fn xml(&mut self, token: &[u8], map: &UrlMap, out: &mut Vec<u8>) {
+        if let Some(inner) = token.strip_prefix(b"<![CDATA[").and_then(|it| it.strip_suffix(b"]]>")) {
+            match self.xml_text(inner, map, false) {
+                Some(mapped) if !mapped.contains("]]>") => {
+                    out.extend_from_slice(b"<![CDATA[");
+                    replace_trimmed(inner, mapped.as_bytes(), out);
+                    out.extend_from_slice(b"]]>");
+                }
+                _ => out.extend_from_slice(token),
+            }
+        } else if token.starts_with(b"<") {
+            match token.get(1) {
+                Some(b'!' | b'?') => out.extend_from_slice(token),
+                Some(b'/') => {
+                    self.name.clear();
+                    out.extend_from_slice(token);
+                }
+                _ => {
+                    let end = token[1..]
+                        .iter()
+                        .position(|byte| byte.is_ascii_whitespace() || matches!(byte, b'>' | b'/'))
+                        .map_or(token.len(), |at| at + 1);
+                    let name = &token[1..end];
+                    self.name.clear();
+                    self.name.extend_from_slice(name.rsplit(|&byte| byte == b':').next().unwrap_or(name));
+                    xml_tag(token, map, out);
+                }
+            }
+        } else {
+            match self.xml_text(token, map, true) {
+                Some(mapped) => replace_trimmed(token, escaped(&mapped).as_bytes(), out),
+                None => out.extend_from_slice(token),
+            }
+        }
+    }
+
+    /// What the text of the element becomes, if it is a URL that leads back.
+    fn xml_text(&self, text: &[u8], map: &UrlMap, has_references: bool) -> Option<String> {
+        const REFERENCES: [&[u8]; 8] = [
+            b"BaseURL",
+            b"Location",
+            b"PatchLocation",
+            b"ContentSteering",
+            b"Laurl",
+            b"laurl",
+            b"ImportedMPD",
+            b"add",
+        ];
+        let text = std::str::from_utf8(text).ok()?.trim();
+        if text.is_empty() || text.len() > 8192 {
+            return None;
+        }
+        let text = if has_references { unescaped(text)? } else { text.to_owned() };
+        if REFERENCES.contains(&self.name.as_slice()) || self.name == b"replace" {
+            map.map_reference(text.trim())
+        } else {
+            map.map(text.trim())
+        }
+    }
+
+    fn json(&mut self, token: &[u8], map: &UrlMap, out: &mut Vec<u8>) {
+        if !token.starts_with(b"\"") {
+            if token.contains(&b':') {
+                self.name = std::mem::take(&mut self.last);
+            }
+            if token.iter().any(|byte| matches!(byte, b'{' | b'}' | b',')) {
+                self.last.clear();
+                if !token.contains(&b':') {
+                    self.name.clear();
+                }
+            }
+            out.extend_from_slice(token);
+            return;
+        }
+        let text = serde_json::from_slice::<String>(token).unwrap_or_default();
+        let is_reference = self.name.ends_with(b"URI") || self.name == b"X-ASSET-LIST";
+        let mapped = if is_reference { map.map_reference(&text) } else { map.map(&text) };
+        match mapped.and_then(|it| serde_json::to_vec(&it).ok()) {
+            Some(mapped) => out.extend_from_slice(&mapped),
+            None => out.extend_from_slice(token),
+        }
+        self.last = text.into_bytes();
+    }
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|it| it == what)
+}
+
+/// `text` with what is not white space at its ends replaced.
+fn replace_trimmed(text: &[u8], by: &[u8], out: &mut Vec<u8>) {
+    let start = text.len() - text.trim_ascii_start().len();
+    out.extend_from_slice(&text[..start]);
+    out.extend_from_slice(by);
+    out.extend_from_slice(&text[text.trim_ascii_end().len().max(start)..]);
+}
+
+/// The length of the token at the start, if its end is there; how it ends.
+fn xml_token(rest: &[u8]) -> (Option<usize>, &'static [u8]) {
+    let up_to = |end: &'static [u8]| (find(rest, end).map(|at| at + end.len()), end);
+    const CDATA: &[u8] = b"<![CDATA[";
+    if !rest.starts_with(b"<") {
+        return (find(rest, b"<"), b"<");
+    }
+    if rest.starts_with(b"<!--") {
+        return up_to(b"-->");
+    }
+    if rest.starts_with(CDATA) {
+        return up_to(b"]]>");
+    }
+    if rest.starts_with(b"<?") {
+        return up_to(b"?>");
+    }
+    // Too short to be told from a tag.
+    if rest.len() < CDATA.len() && (CDATA.starts_with(rest) || b"<!--".starts_with(rest)) {
+        return (None, b">");
+    }
+    let mut quote = None;
+    for (at, &byte) in rest.iter().enumerate() {
+        match (quote, byte) {
+            (None, b'>') => return (Some(at + 1), b">"),
+            (None, b'"' | b'\'') => quote = Some(byte),
+            (Some(open), _) if open == byte => quote = None,
+            _ => {}
+        }
+    }
+    (None, b">")
+}
+
+/// A start tag with its attributes rewritten.
+fn xml_tag(token: &[u8], map: &UrlMap, out: &mut Vec<u8>) {
+    const REFERENCES: [&str; 10] = [
+        "media",
+        "initialization",
+        "index",
+        "bitstreamSwitching",
+        "sourceURL",
+        "href",
+        "laurl",
+        "licenseUrl",
+        "Url",
+        "proxyServerURL",
+    ];
+    let mut rest = token;
+    while let Some(open) = rest.iter().position(|byte| matches!(byte, b'"' | b'\'')) {
+        let Some(length) = rest[open + 1..].iter().position(|&byte| byte == rest[open]) else { break };
+        let (before, value) = (&rest[..=open], &rest[open + 1..open + 1 + length]);
+        out.extend_from_slice(before);
+        let name = before[..before.len() - 1].trim_ascii_end();
+        let name = name.strip_suffix(b"=").unwrap_or(name).trim_ascii_end();
+        let name = name.rsplit(u8::is_ascii_whitespace).next().unwrap_or_default();
+        let name = std::str::from_utf8(name).unwrap_or_default();
+        let local = name.rsplit(':').next().unwrap_or_default();
+        let text = if name.starts_with("xmlns") { None } else { std::str::from_utf8(value).ok() };
+        let text = text.filter(|it| it.len() <= 8192).and_then(unescaped);
+        let one = |reference: &str| {
+            if REFERENCES.contains(&local) { map.map_reference(reference) } else { map.map(reference) }
+        };
+        let mapped = text.and_then(|text| {
+            // `UTCTiming` has several in one value.
+            let parts: Vec<(&str, Option<String>)> = text.split(' ').map(|part| (part, one(part))).collect();
+            let any = parts.iter().any(|(_, mapped)| mapped.is_some());
+            let parts = parts.into_iter().map(|(part, mapped)| mapped.unwrap_or_else(|| part.to_owned()));
+            any.then(|| parts.collect::<Vec<_>>().join(" "))
+        });
+        match mapped {
+            Some(mapped) => out.extend_from_slice(escaped(&mapped).as_bytes()),
+            None => out.extend_from_slice(value),
+        }
+        out.push(rest[open]);
+        rest = &rest[open + length + 2..];
+    }
+    out.extend_from_slice(rest);
+}
+
+/// Text with its references to characters and to the five entities of XML read; `None`: another is in it.
+fn unescaped(text: &str) -> Option<String> {
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find('&') {
+        out.push_str(&rest[..at]);
+        let (name, after) = rest[at + 1..].split_once(';')?;
+        let code = |digits: &str, radix| u32::from_str_radix(digits, radix).ok().and_then(char::from_u32);
+        out.push(match name {
+            "amp" => '&',
+            "lt" => '<',
+            "gt" => '>',
+            "quot" => '"',
+            "apos" => '\'',
+            _ => match name.strip_prefix('#')? {
+                hex if hex.starts_with(['x', 'X']) => code(&hex[1..], 16)?,
+                decimal => code(decimal, 10)?,
+            },
+        });
+        rest = after;
+    }
+    out.push_str(rest);
+    Some(out)
+}
+
+fn escaped(text: &str) -> String {
+    // For values in single quotes too.
+    carousel::xml::escape(text).replace('\'', "&#39;")
+}
+
+/// A string, or what is between two.
+fn json_token(rest: &[u8]) -> (Option<usize>, &'static [u8]) {
+    if !rest.starts_with(b"\"") {
+        return (find(rest, b"\""), b"\"");
+    }
+    let mut is_escaped = false;
+    for (at, &byte) in rest.iter().enumerate().skip(1) {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'"' => return (Some(at + 1), b"\""),
+            _ => {}
+        }
+    }
+    (None, b"\"")
+}
+
+/// One line of a playlist, with its end.
+fn hls_line(line: &[u8], map: &UrlMap, out: &mut Vec<u8>) {
+    let mark = if line.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+    let text = &line[mark..];
+    if text.starts_with(b"#") {
+        out.extend_from_slice(&line[..mark]);
+        return if text.starts_with(b"#EXT") { hls_tag(text, map, out) } else { out.extend_from_slice(text) };
+    }
+    let mapped = std::str::from_utf8(text.trim_ascii()).ok().and_then(|it| map.map_reference(it));
+    match mapped {
+        Some(mapped) => {
+            out.extend_from_slice(&line[..mark]);
+            replace_trimmed(text, mapped.as_bytes(), out);
+        }
+        None => out.extend_from_slice(line),
+    }
+}
+
+/// A tag: its quoted attributes.
+fn hls_tag(tag: &[u8], map: &UrlMap, out: &mut Vec<u8>) {
+    let mut rest = tag;
+    while let Some(open) = rest.iter().position(|&byte| byte == b'"') {
+        let Some(length) = rest[open + 1..].iter().position(|&byte| byte == b'"') else { break };
+        let (before, value) = (&rest[..=open], &rest[open + 1..open + 1 + length]);
+        out.extend_from_slice(before);
+        let name = before[..before.len() - 1].strip_suffix(b"=").unwrap_or_default();
+        let name = name.rsplit(|byte| matches!(byte, b',' | b':' | b' ')).next().unwrap_or_default();
+        let mapped = std::str::from_utf8(value).ok().and_then(|value| match name {
+            b"VALUE" if tag.starts_with(b"#EXT-X-DEFINE") => map.map_folder(value),
+            b"X-ASSET-LIST" => map.map_reference(value),
+            name if name.ends_with(b"URI") || name.ends_with(b"URL") => map.map_reference(value),
+            _ => map.map(value),
+        });
+        out.extend_from_slice(mapped.as_deref().map_or(value, str::as_bytes));
+        out.push(b'"');
+        rest = &rest[open + length + 2..];
+    }
+    out.extend_from_slice(rest);
+}

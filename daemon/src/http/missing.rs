@@ -1,0 +1,68 @@
+//! Reasons for which there is no object to serve, and the responses that say so.
+
+use carousel::name::ObjectKey;
+use http::{Response, StatusCode};
+
+use super::body::PlayerBody;
+use super::reply::plain;
+use crate::origin::OriginError;
+
+/// Why there is no object to serve.
+pub(super) enum Missing {
+    /// Nobody knows it.
+    Unknown,
+    /// The origin refuses, with this status.
+    Refused(u16),
+    /// The origin cannot be had.
+    Origin(OriginError),
+    /// Too busy, or no room.
+    Busy,
+    /// It is announced, or on its way, and does not come.
+    NotInTime,
+    /// Its bytes proved wrong.
+    Broken,
+    /// The player wants nothing but what is here.
+    OnlyIfCached,
+    /// It has been replaced meanwhile.
+    Again,
+}
+
+impl Missing {
+    pub(super) fn response(&self, key: &ObjectKey) -> Response<PlayerBody> {
+        match self {
+            Self::Unknown => plain(
+                StatusCode::NOT_FOUND,
+                &format!("{key} is not in the cache, not announced, and no origin is configured for it"),
+            ),
+            Self::Refused(status @ (404 | 410)) => {
+                let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::NOT_FOUND);
+                plain(status, &format!("the origin has no {key}"))
+            }
+            Self::Refused(status) => {
+                plain(StatusCode::BAD_GATEWAY, &format!("the origin answers {status} for {key}"))
+            }
+            Self::Origin(OriginError::Timeout) => {
+                plain(StatusCode::GATEWAY_TIMEOUT, &format!("the origin of {key} does not answer"))
+            }
+            Self::Origin(OriginError::CircuitOpen) => plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                &format!("the origin of {key} fails: it is asked again in a moment"),
+            ),
+            Self::Origin(err) => {
+                plain(StatusCode::BAD_GATEWAY, &format!("the origin of {key} cannot be had: {err}"))
+            }
+            Self::Busy => {
+                plain(StatusCode::SERVICE_UNAVAILABLE, "too much is being fetched, or the disk is full")
+            }
+            Self::NotInTime | Self::Again => {
+                plain(StatusCode::GATEWAY_TIMEOUT, &format!("{key} is on its way and has not come in time"))
+            }
+            Self::Broken => {
+                plain(StatusCode::BAD_GATEWAY, &format!("what arrived as {key} is not what was announced"))
+            }
+            Self::OnlyIfCached => {
+                plain(StatusCode::GATEWAY_TIMEOUT, &format!("{key} is not in the cache, and only-if-cached"))
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Requests of one HTTP/2 or HTTP/3 connection beside each other: how their responses get on, and how many are taken back.
+//!
+//! A client may ask for more than it reads. Streams whose window it leaves closed hold a piece of a body each, so they count
+//! as places ([`super::Player::is_crowded`]), and the connection ends when they stand still for too long. A client that takes
+//! requests back as fast as it makes them (Rapid Reset, CVE-2023-44487) has our work without reading its result: what it may
+//! take back grows with what it lets end.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::connection::{Health, KEEP_ALIVE, Link, PAUSE};
+use super::workers::Worker;
+
+/// A stream of which nothing was taken for so long holds its place for nothing: less than 9 kbit/s of the piece that waits.
+const STALLED_FOR: Duration = Duration::from_secs(240);
+/// Requests that a client may take back at once, and a second: players that seek take back a few.
+const MAX_TAKEN_BACK: u32 = 200;
+const TAKEN_BACK_PER_S: u32 = 20;
+
+/// How one response gets on.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// Since when the piece that was taken last waits for the client; `None`: the client waits for us.
+    waits_since: Cell<Option<Instant>>,
+}
+
+impl Pace {
+    /// A piece of the body was asked for, and is there or not.
+    pub(super) fn took(&self, is_there: bool) {
+        self.waits_since.set(is_there.then(Instant::now));
+    }
+
+    fn stalled_for(&self, now: Instant) -> Duration {
+        self.waits_since.get().map_or(Duration::ZERO, |since| now - since)
+    }
+}
+
+/// All requests of a connection.
+#[derive(Debug)]
+pub(super) struct Multiplexed {
+    paces: RefCell<Vec<Rc<Pace>>>,
+    /// Requests that may be taken back, as of a moment ago.
+    allowed: Cell<u32>,
+    counted_at: Cell<Instant>,
+    is_flooded: Cell<bool>,
+}
+
+impl Default for Multiplexed {
+    fn default() -> Self {
+        Self {
+            paces: RefCell::default(),
+            allowed: Cell::new(MAX_TAKEN_BACK),
+            counted_at: Cell::new(Instant::now()),
+            is_flooded: Cell::new(false),
+        }
+    }
+}
+
+impl Multiplexed {
+    /// A request was taken back, or left in the middle.
+    pub(super) fn takes_back(&self) {
+        let now = Instant::now();
+        let seconds = u32::try_from((now - self.counted_at.get()).as_secs()).unwrap_or(u32::MAX);
+        if seconds > 0 {
+            self.counted_at.set(now);
+            self.allow(seconds.saturating_mul(TAKEN_BACK_PER_S));
+        }
+        match self.allowed.get().checked_sub(1) {
+            Some(left) => self.allowed.set(left),
+            None => self.is_flooded.set(true),
+        }
+    }
+
+    fn allow(&self, more: u32) {
+        self.allowed.set(self.allowed.get().saturating_add(more).min(MAX_TAKEN_BACK));
+    }
+
+    /// More was taken back than may be.
+    pub(super) const fn is_flooded(&self) -> bool {
+        self.is_flooded.get()
+    }
+
+    fn longest_stall(&self) -> Duration {
+        let now = Instant::now();
+        self.paces.borrow().iter().map(|pace| pace.stalled_for(now)).max().unwrap_or_default()
+    }
+}
+
+/// One request and its response, from the request's head to the last byte or the cut.
+pub(super) struct Exchange {
+    pub(super) worker: Rc<Worker>,
+    pub(super) link: Rc<Link>,
+    pub(super) pace: Option<Rc<Pace>>,
+    /// The response has gone out whole.
+    pub(super) is_whole: bool,
+    /// It takes a place of its own.
+    is_counted: bool,
+}
+
+impl Exchange {
+    pub(super) fn begin(worker: &Rc<Worker>, link: &Rc<Link>) -> Self {
+        let is_counted = link.multiplexed.is_some() && link.active() > 0;
+        link.begins();
+        if is_counted {
+            worker.player.streams.fetch_add(1, Relaxed);
+        }
+        let pace = link.multiplexed.as_ref().map(|streams| {
+            let pace = Rc::<Pace>::default();
+            streams.paces.borrow_mut().push(Rc::clone(&pace));
+            pace
+        });
+        Self { worker: Rc::clone(worker), link: Rc::clone(link), pace, is_whole: false, is_counted }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.link.ends();
+        if self.is_counted {
+            self.worker.player.streams.fetch_sub(1, Relaxed);
+        }
+        if let (Some(streams), Some(pace)) = (&self.link.multiplexed, &self.pace) {
+            streams.paces.borrow_mut().retain(|it| !Rc::ptr_eq(it, pace));
+            if self.is_whole { streams.allow(1) } else { streams.takes_back() }
+        }
+    }
+}
+
+/// What looks at a connection have found so far.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    /// Nothing has been asked since.
+    idle_since: Option<Instant>,
+}
+
+impl Streams {
+    /// Looks at a connection of HTTP/2 or HTTP/3. `is_crowded`: places become few.
+    pub(super) fn look(&mut self, link: &Link, is_crowded: bool) -> Health {
+        let may_take = |patience: Duration| if is_crowded { patience } else { PAUSE };
+        if link.active() == 0 {
+            let idle_for = self.idle_since.get_or_insert_with(Instant::now).elapsed();
+            return if idle_for >= may_take(KEEP_ALIVE) { Health::Gone } else { Health::Idle };
+        }
+        self.idle_since = None;
+        let stall = link.multiplexed.as_ref().map_or(Duration::ZERO, |it| it.longest_stall());
+        if stall >= may_take(STALLED_FOR) { Health::Slow } else { Health::Well }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_be_taken_back_grows_with_time_and_with_what_ends() {
+        let streams = Multiplexed::default();
+        (0..MAX_TAKEN_BACK).for_each(|_| streams.takes_back());
+        assert!(!streams.is_flooded());
+        streams.allow(1);
+        streams.takes_back();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        (0..TAKEN_BACK_PER_S).for_each(|_| streams.takes_back());
+        assert!(!streams.is_flooded());
+        streams.takes_back();
+        assert!(streams.is_flooded());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_stands_still_ends_its_connection_when_places_are_few_or_after_the_longest_pause() {
+        let link = Link::multiplexed("127.0.0.1".parse().unwrap());
+        let paces = &link.multiplexed.as_ref().unwrap().paces;
+        let [still, waiting] = [Rc::<Pace>::default(), Rc::default()];
+        paces.borrow_mut().extend([Rc::clone(&still), Rc::clone(&waiting)]);
+        let mut streams = Streams::default();
+        assert_eq!(streams.look(&link, true), Health::Idle);
+        link.begins();
+        still.took(true);
+        waiting.took(true);
+        waiting.took(false);
+        tokio::time::advance(STALLED_FOR - Duration::from_secs(1)).await;
+        assert_eq!(streams.look(&link, true), Health::Well);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!((streams.look(&link, true), streams.look(&link, false)), (Health::Slow, Health::Well));
+        // It goes on.
+        still.took(true);
+        assert_eq!(streams.look(&link, true), Health::Well);
+        tokio::time::advance(PAUSE).await;
+        assert_eq!(streams.look(&link, false), Health::Slow);
+        still.took(false);
+        assert_eq!(streams.look(&link, false), Health::Well, "who waits for us is not slow");
+        link.ends();
+        assert_eq!(streams.look(&link, true), Health::Idle);
+        tokio::time::advance(KEEP_ALIVE).await;
+        assert_eq!((streams.look(&link, true), streams.look(&link, false)), (Health::Gone, Health::Idle));
+    }
+}
