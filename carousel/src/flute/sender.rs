@@ -200,6 +200,11 @@ impl Sender {
         }
     }
 
+    /// What its packets look like.
+    pub const fn profile(&self) -> &SenderProfile {
+        &self.profile
+    }
+
     /// Its TSI.
     pub const fn tsi(&self) -> Tsi {
         self.tsi
