@@ -466,9 +466,19 @@ fn modules_held_beyond_the_limit_are_received_again() {
     assert!(receiver.held_bytes <= MAX_MODULES_HELD_BYTES);
     send_block(&mut receiver, (7, 1), 0, &[1; 100]);
     assert_eq!(files(&mut receiver), [("f".to_owned(), vec![1; 100])]);
+    // A module that its DII lists no more gives its room back.
+    assert_eq!(receiver.held_bytes, bytes as u64);
+    let info = DownloadInfo {
+        transaction: TransactionId::new(1, 1),
+        download_id: 7,
+        block_size: 100,
+        modules: vec![plain(1, 100, "f")],
+    };
+    let mut out = Vec::new();
+    crate::dsmcc::message::write_dii(&mut out, &info, None).unwrap();
+    receiver.section(&Section::parse(&out).unwrap(), &mut InMemory);
+    assert_eq!(receiver.held_bytes, 0);
 }
-
-/// Sections whose CRC_32 is right and whose content is whatever comes.
 
 /// A block of another version of its module.
 fn send_version(receiver: &mut MemoryReceiver, version: u8, key: ModuleKey, number: u16, data: &[u8]) {
@@ -573,6 +583,7 @@ fn empty_early_blocks_are_bounded_in_number() {
     assert_eq!(receiver.early.len(), most - 1);
 }
 
+/// Sections whose CRC_32 is right and whose content is whatever comes.
 fn any_section(table_id: u8, message_id: u16, body: &[u8]) -> Vec<u8> {
     let head = crate::ts::section::SectionHead {
         table_id,
