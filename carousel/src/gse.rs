@@ -504,6 +504,66 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_frame_with_a_wrong_header_checksum_gives_nothing() {
+        let mut frame = frames(&[packet(40)], 6041).remove(0);
+        frame[9] ^= 1;
+        assert_eq!(receive(&[frame.clone()]), (vec![], vec![(GseDrop::Frame, 1)]));
+        frame[9] ^= 1;
+        assert_eq!(receive(&[frame]).0.len(), 1);
+    }
+
+    #[test]
+    fn a_pdu_may_be_so_many_frames_old() {
+        let all = frames(&[packet(1500)], 1000);
+        let other = frames(&[packet(30)], 1000).remove(0);
+        assert_eq!(all.len(), 2);
+        for (between, whole) in [(MAX_FRAMES as usize - 2, true), (MAX_FRAMES as usize - 1, false)] {
+            let mut sent = vec![all[0].clone()];
+            sent.extend(std::iter::repeat_n(other.clone(), between));
+            sent.push(all[1].clone());
+            let (packets, dropped) = receive(&sent);
+            assert_eq!(packets.last() == Some(&packet(1500)), whole, "{between}");
+            assert_eq!(dropped.contains(&(GseDrop::TimedOut, 1)), !whole, "{dropped:?}");
+        }
+    }
+
+    /// A frame with these GSE packets.
+    fn frame_of(data: &[u8]) -> Vec<u8> {
+        let mut frame = vec![0x72, 0, 0, 0];
+        Writer::new(&mut frame).u16(data.len() as u16 * 8).u8(0).u16(0);
+        frame.push(crc8(&frame));
+        frame.extend_from_slice(data);
+        frame
+    }
+
+    #[test]
+    fn a_fragmented_pdu_with_a_wrong_byte_is_dropped_by_its_crc() {
+        let mut all = frames(&[packet(3000)], 1000);
+        *all[1].last_mut().unwrap() ^= 1;
+        let (packets, dropped) = receive(&all);
+        assert_eq!((packets, dropped), (vec![], vec![(GseDrop::Crc, 1)]));
+    }
+
+    #[test]
+    fn a_pdu_of_more_fragments_than_its_length_is_dropped_when_that_shows() {
+        let mut start = Vec::new();
+        // First fragment: id 7, total length 100, IPv4, 20 bytes.
+        Writer::new(&mut start).u16(0xa000 | 25).u8(7).u16(100).u16(0x0800).bytes(&packet(20));
+        let mut middle = Vec::new();
+        Writer::new(&mut middle).u16(0x3000 | 51).u8(7).bytes(&[1; 50]);
+        let sent = [&start, &middle, &middle, &middle].map(|data| frame_of(data));
+        let mut deframer = Deframer::default();
+        let mut open = Vec::new();
+        for frame in &sent {
+            deframer.push(frame, |_| panic!("no packet is whole"));
+            open.push(deframer.open.len());
+        }
+        assert_eq!(open, [1, 1, 0, 0]);
+        let dropped: Vec<_> = deframer.dropped().filter(|it| it.1 > 0).collect();
+        assert_eq!(dropped, [(GseDrop::Length, 1), (GseDrop::Gap, 1)]);
+    }
+
     proptest! {
         #[test]
         fn every_packet_comes_out_whatever_the_frames(lengths in proptest::collection::vec(20_usize..9000, 1..20), data_bytes in 200_usize..7300) {

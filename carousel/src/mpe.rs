@@ -300,6 +300,61 @@ mod tests {
         assert!(reassembly.dropped().any(|it| it == (MpeDrop::Gap, 1)));
     }
 
+    #[test]
+    fn scrambled_payloads_and_addresses_are_dropped() {
+        let ip = datagram(b"hello");
+        for (flags, count) in [(0x10, 1), (0x20, 1), (0x04, 1), (0x08, 1), (0xc1, 0)] {
+            let mut reassembly = Reassembly::default();
+            let bytes = section(0, 0, flags, &ip);
+            assert_eq!(reassembly.push(&Section::parse(&bytes).unwrap()).is_none(), count == 1, "{flags:#x}");
+            assert!(reassembly.dropped().any(|it| it == (MpeDrop::Scrambled, count)), "{flags:#x}");
+        }
+    }
+
+    #[test]
+    fn parts_come_in_order_and_no_datagram_grows_beyond_ip() {
+        let ip = datagram(&[7; 900]);
+        let mut reassembly = Reassembly::default();
+        let mut push = |number: u8, last: u8, payload: &[u8]| {
+            let bytes = section(number, last, 0, payload);
+            reassembly.push(&Section::parse(&bytes).unwrap()).map(<[u8]>::to_vec)
+        };
+        let parts: Vec<&[u8]> = ip.chunks(400).collect();
+        // The second part twice: what is after it would be at the wrong place.
+        assert_eq!((push(0, 2, parts[0]), push(1, 2, parts[1]), push(1, 2, parts[1])), (None, None, None));
+        assert_eq!(push(2, 2, parts[2]), None);
+        for at in 0..=17 {
+            assert_eq!(push(at, 255, &[0x45; 4000]), None);
+        }
+        assert_eq!(reassembly.open.len(), 0, "68,000 bytes are no IP packet");
+        assert!(reassembly.dropped().any(|it| it.0 == MpeDrop::Gap && it.1 >= 3));
+    }
+
+    #[test]
+    fn a_datagram_that_is_being_received_stays_when_others_make_room() {
+        let ip = datagram(&[7; 900]);
+        let parts: Vec<&[u8]> = ip.chunks(400).collect();
+        let mut reassembly = Reassembly::default();
+        let mut push = |mac: u16, number: u8, payload: &[u8]| {
+            let mut bytes = section(number, 2, 0, payload);
+            bytes[3..5].copy_from_slice(&mac.to_be_bytes());
+            let end = bytes.len() - 4;
+            let crc = crate::ts::section::crc32(&bytes[..end]);
+            bytes[end..].copy_from_slice(&crc.to_be_bytes());
+            reassembly.push(&Section::parse(&bytes).unwrap()).map(<[u8]>::to_vec)
+        };
+        push(0, 0, parts[0]);
+        for mac in 1..MAX_PDUS_OPEN as u16 {
+            push(mac, 0, parts[0]);
+        }
+        push(0, 1, parts[1]);
+        push(999, 0, parts[0]);
+        assert_eq!(push(0, 2, parts[2]), Some(ip.clone()), "the one that was fed longest ago went");
+        assert_eq!(push(1, 1, parts[1]), None);
+        assert!(reassembly.dropped().any(|it| it == (MpeDrop::TooManyOpen, 1)));
+        assert!(reassembly.dropped().any(|it| it == (MpeDrop::Gap, 1)));
+    }
+
     proptest! {
         #[test]
         fn no_section_panics(payload in proptest::collection::vec(any::<u8>(), 0..90), number: u8, last: u8, flags in 0_u8..64) {

@@ -22,7 +22,7 @@ use carousel::time::WallTime;
 use crate::catalog::guide_tag;
 use crate::config::Config;
 use crate::document::Announcement;
-use crate::options::tag_of;
+use crate::options::{TransportProtocol, tag_of};
 
 /// A media session as the gateway configuration describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct MediaSession {
     pub address: SocketAddr,
     /// TSI.
     pub tsi: u64,
+    /// How it is sent.
+    pub protocol: TransportProtocol,
     /// What it carries.
     pub components: Vec<Component>,
     /// Most bits a second.
@@ -118,6 +120,10 @@ fn media_session(config: &Config, service: &Service, session: &MediaSession) -> 
         idle_timeout_ms: Some(60_000),
         repair,
         components: session.components.clone(),
+        protocol: match session.protocol {
+            TransportProtocol::Flute => Protocol::Flute,
+            TransportProtocol::Route => Protocol::Route,
+        },
         ..flute_session(config, session.address, session.tsi, session.maximum_bps)
     }
 }

@@ -21,6 +21,7 @@ use crate::catalog::{Catalog, CatalogDocuments};
 use crate::config::{Carousel, Config, Source};
 use crate::document::Announcement;
 use crate::object::{AirObject, Body, Repeat};
+use crate::options::TransportProtocol;
 use crate::package::{self, Inventory, Kind, ObjectSource, Presentation, Problem, Role, Rung};
 use crate::plan::Class;
 use crate::prepare::{Prepared, Update, is_signalling, prepare, protection, read_source};
@@ -110,6 +111,19 @@ impl Followed {
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self { added: self.added + other.added, removed: self.removed + other.removed }
+    }
+}
+
+fn open_media_session(
+    air: &mut Air,
+    protocol: TransportProtocol,
+    address: SocketAddr,
+    tsi: u64,
+    profile: SenderProfile,
+) -> SessionIndex {
+    match protocol {
+        TransportProtocol::Flute => air.open_session(address, Tsi(tsi), profile),
+        TransportProtocol::Route => air.open_route_session(address, Tsi(tsi), profile),
     }
 }
 
@@ -352,11 +366,13 @@ impl Broadcast {
                         let slot = state.sessions.len();
                         let tsi = RUNG_TSI_STEP * (slot as u64 + 1);
                         let profile = self.config.carousel.sender_profile();
-                        let session = self.air.open_session(address, Tsi(tsi), profile);
+                        let protocol = self.config.sources[index].protocol;
+                        let session = open_media_session(&mut self.air, protocol, address, tsi, profile);
                         let media = MediaSession {
                             id: format!("s{index}-{tsi}"),
                             address,
                             tsi,
+                            protocol,
                             components: Vec::new(),
                             maximum_bps: self.config.link.rate_bps,
                         };
@@ -467,7 +483,8 @@ impl Broadcast {
             return session;
         }
         let (address, profile) = (self.config.media_address(index), self.config.carousel.sender_profile());
-        let session = self.air.open_session(address, Tsi(OTHER_TSI), profile);
+        let protocol = self.config.sources[index].protocol;
+        let session = open_media_session(&mut self.air, protocol, address, OTHER_TSI, profile);
         self.sources[index].other = Some(session);
         session
     }
@@ -485,6 +502,7 @@ impl Broadcast {
                     id,
                     address,
                     tsi: OTHER_TSI,
+                    protocol: source.protocol,
                     components: vec![component],
                     maximum_bps,
                 });

@@ -13,6 +13,7 @@ use carousel::fec::Protection;
 use crate::catalog::CatalogDocuments;
 use crate::config::{Config, Source};
 use crate::object::{Body, RepairSymbols};
+use crate::options::TransportProtocol;
 use crate::package::{self, Inventory, ObjectSource, Options, Reader, Role};
 use crate::watch::Watch;
 
@@ -112,9 +113,17 @@ pub(crate) fn prepare(config: &Config, index: usize, object: &ObjectSource) -> O
     };
     let protection = protection(config, index, is_signalling(object));
     let profile = config.carousel.sender_profile();
-    let oti = protection.oti(body.length(), profile.symbol_length, profile.max_source_block_length);
+    let repair = match config.sources[index].protocol {
+        TransportProtocol::Route if !is_signalling(object) => {
+            RepairSymbols::make_route(&body, &profile, &protection)
+        }
+        _ => {
+            let oti = protection.oti(body.length(), profile.symbol_length, profile.max_source_block_length);
+            RepairSymbols::make(&body, &oti, &protection)
+        }
+    };
     // It changed, or there is no room: without repair symbols it can still be sent, and is looked at again.
-    let repair = RepairSymbols::make(&body, &oti, &protection).ok().flatten();
+    let repair = repair.ok().flatten();
     Some(Prepared { object: object.clone(), body, digest, md5, repair })
 }
 

@@ -466,6 +466,121 @@ fn modules_held_beyond_the_limit_are_received_again() {
     assert!(receiver.held_bytes <= MAX_MODULES_HELD_BYTES);
     send_block(&mut receiver, (7, 1), 0, &[1; 100]);
     assert_eq!(files(&mut receiver), [("f".to_owned(), vec![1; 100])]);
+    // A module that its DII lists no more gives its room back.
+    assert_eq!(receiver.held_bytes, bytes as u64);
+    let info = DownloadInfo {
+        transaction: TransactionId::new(1, 1),
+        download_id: 7,
+        block_size: 100,
+        modules: vec![plain(1, 100, "f")],
+    };
+    let mut out = Vec::new();
+    crate::dsmcc::message::write_dii(&mut out, &info, None).unwrap();
+    receiver.section(&Section::parse(&out).unwrap(), &mut InMemory);
+    assert_eq!(receiver.held_bytes, 0);
+}
+
+/// A block of another version of its module.
+fn send_version(receiver: &mut MemoryReceiver, version: u8, key: ModuleKey, number: u16, data: &[u8]) {
+    let block = Block { download_id: key.0, module_id: key.1, version, number, data: &[] };
+    let mut out = Vec::new();
+    crate::dsmcc::message::write_ddb::<crate::bytes::WireError>(&mut out, &block, data.len(), 9, |out| {
+        out.copy_from_slice(data);
+        Ok(())
+    })
+    .unwrap();
+    receiver.section(&Section::parse(&out).unwrap(), &mut InMemory);
+}
+
+#[test]
+fn blocks_of_another_version_are_kept_for_its_dii_and_counted() {
+    let mut receiver = MemoryReceiver::default();
+    send_info(&mut receiver, 7, 1, vec![plain(1, 100, "f")]);
+    send_version(&mut receiver, 1, (7, 1), 0, &[2; 100]);
+    assert_eq!((files(&mut receiver), count_of(&receiver, CarouselDrop::OtherVersion)), (vec![], 1));
+    let next = ModuleInfo { version: 1, ..plain(1, 100, "f") };
+    let transaction = TransactionId::new(1, 1);
+    let info = DownloadInfo { transaction, download_id: 7, block_size: 100, modules: vec![next] };
+    let mut out = Vec::new();
+    crate::dsmcc::message::write_dii(&mut out, &info, None).unwrap();
+    receiver.section(&Section::parse(&out).unwrap(), &mut InMemory);
+    assert_eq!(files(&mut receiver), [("f".to_owned(), vec![2; 100])], "kept until then");
+}
+
+#[test]
+fn a_module_of_another_size_is_received_anew_although_its_version_is_the_same() {
+    let mut receiver = MemoryReceiver::default();
+    send_info(&mut receiver, 7, 1, vec![plain(1, 200, "f")]);
+    send_block(&mut receiver, (7, 1), 0, &[1; 100]);
+    assert_eq!(receiver.open, 1);
+    let transaction = TransactionId::new(1, 1);
+    let modules = vec![plain(1, 150, "f")];
+    let info = DownloadInfo { transaction, download_id: 7, block_size: 100, modules };
+    let mut out = Vec::new();
+    crate::dsmcc::message::write_dii(&mut out, &info, None).unwrap();
+    receiver.section(&Section::parse(&out).unwrap(), &mut InMemory);
+    assert_eq!(receiver.open, 0, "what was begun is no part of it");
+    for (number, data) in [(0, &[3; 100][..]), (0, &[3; 100]), (1, &[4; 50])] {
+        send_block(&mut receiver, (7, 1), number, data);
+    }
+    assert_eq!(
+        files(&mut receiver),
+        [("f".to_owned(), [&[3; 100][..], &[4; 50]].concat())],
+        "repeats count once"
+    );
+    assert_eq!(receiver.open, 0);
+}
+
+#[test]
+fn modules_are_bounded_to_the_last_one() {
+    let mut receiver = MemoryReceiver::default();
+    let modules_of = |count: u16| (0..count).map(|id| plain(id, 100, "")).collect::<Vec<_>>();
+    let mut filled = 0;
+    for download_id in 0.. {
+        let modules = modules_of(100);
+        if filled + modules.len() > MAX_MODULES {
+            break;
+        }
+        filled += modules.len();
+        send_info(&mut receiver, download_id, 1, modules);
+    }
+    // As many as there is room for, and one more.
+    let rest = (MAX_MODULES - filled) as u16;
+    send_info(&mut receiver, 1 << 20, 1, modules_of(rest));
+    assert_eq!((receiver.modules.len(), count_of(&receiver, CarouselDrop::TooManyInfos)), (MAX_MODULES, 0));
+    send_info(&mut receiver, 1 << 21, 1, vec![plain(1, 100, "f")]);
+    assert!(receiver.modules.len() <= MAX_MODULES && count_of(&receiver, CarouselDrop::TooManyInfos) > 0);
+    send_block(&mut receiver, (1 << 21, 1), 0, &[1; 100]);
+    assert_eq!(files(&mut receiver).len(), 1, "the last is received");
+}
+
+#[test]
+fn diis_are_bounded_to_the_last_one() {
+    let mut receiver = MemoryReceiver::default();
+    for download_id in 0..MAX_DOWNLOAD_INFOS as u32 {
+        send_info(&mut receiver, download_id, 1, vec![plain(1, 100, "f")]);
+    }
+    assert_eq!(
+        (receiver.infos.len(), count_of(&receiver, CarouselDrop::TooManyInfos)),
+        (MAX_DOWNLOAD_INFOS, 0)
+    );
+    send_info(&mut receiver, 1 << 20, 1, vec![plain(1, 100, "f")]);
+    let quarter = MAX_DOWNLOAD_INFOS as u64 / 4;
+    assert_eq!(count_of(&receiver, CarouselDrop::TooManyInfos), quarter);
+    assert_eq!(receiver.infos.len() as u64, MAX_DOWNLOAD_INFOS as u64 - quarter + 1);
+}
+
+#[test]
+fn empty_early_blocks_are_bounded_in_number() {
+    let mut receiver = MemoryReceiver::default();
+    let most = MAX_EARLY_BLOCK_BYTES / 64;
+    for at in 0..most + 5 {
+        send_block(&mut receiver, (7, at as u16), 0, &[]);
+    }
+    assert_eq!((receiver.early.len(), count_of(&receiver, CarouselDrop::EarlyBlock)), (most, 5));
+    // Those of a module that is described leave room.
+    send_info(&mut receiver, 7, 1, vec![plain(9, 100, "f")]);
+    assert_eq!(receiver.early.len(), most - 1);
 }
 
 /// Sections whose CRC_32 is right and whose content is whatever comes.

@@ -250,4 +250,33 @@ mod tests {
         let raptor = [0, 0, 0, 0, 0x10, 0, 0, 0, 0x05, 0x78, 0, 1, 1, 4];
         assert_eq!(Oti::parse_fti(EncodingId::RAPTOR, &raptor).unwrap().transfer_length, 4096);
     }
+
+    #[test]
+    fn lengths_that_their_field_cannot_hold_are_not_written() {
+        let raptorq = |transfer_length| Oti {
+            encoding_id: EncodingId::RAPTORQ,
+            scheme: SchemeInfo::RaptorQ { source_blocks: 1, sub_blocks: 1, alignment: 4 },
+            ..Oti::no_code(transfer_length, 1400, 0)
+        };
+        for (oti, fits) in [
+            (Oti::no_code((1 << 48) - 1, 1400, 64), true),
+            (Oti::no_code(1 << 48, 1400, 64), false),
+            (raptorq((1 << 40) - 1), true),
+            (raptorq(1 << 40), false),
+        ] {
+            let mut out = Vec::new();
+            assert_eq!(oti.write_fti(&mut out).is_ok(), fits, "{oti:?}");
+            assert_eq!(out.is_empty(), !fits);
+        }
+    }
+
+    #[test]
+    fn the_reserved_field_of_no_code_says_nothing() {
+        let mut out = Vec::new();
+        Oti { instance_id: 0x1234, ..Oti::no_code(1000, 100, 10) }.write_fti(&mut out).unwrap();
+        let extension = Extensions::new(&out).next().unwrap().unwrap();
+        assert_eq!(Oti::parse_fti(EncodingId::NO_CODE, extension.body), Ok(Oti::no_code(1000, 100, 10)));
+        let kept = Oti::parse_fti(EncodingId::COMPACT_FEC, extension.body).unwrap();
+        assert_eq!(kept.instance_id, 0x1234);
+    }
 }

@@ -181,7 +181,10 @@ mod tests {
         assert!(no_code(1, 1, 0).is_err());
         assert!(no_code(70_000, 1, 1).is_err(), "65,536 blocks at most");
         assert!(no_code(MAX_OBJECT_BYTES + 1, 65_535, u32::MAX).is_err());
+        assert!(no_code(MAX_OBJECT_BYTES, 65_535, 65_535).is_ok(), "the limit itself");
         assert!(no_code(MAX_OBJECT_BYTES, 1, u32::MAX).is_err(), "too many symbols");
+        assert_eq!(no_code(MAX_OBJECT_SYMBOLS, 1, 65_535).map(|it| it.symbols), Ok(MAX_OBJECT_SYMBOLS));
+        assert!(no_code(MAX_OBJECT_SYMBOLS + 1, 1, 65_535).is_err());
         let raptorq = |z| Oti {
             encoding_id: EncodingId::RAPTORQ,
             scheme: super::super::SchemeInfo::RaptorQ { source_blocks: z, sub_blocks: 1, alignment: 4 },

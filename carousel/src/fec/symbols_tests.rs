@@ -34,6 +34,25 @@ fn an_empty_object_is_complete_at_once() {
     assert_eq!(map.received_bytes(), 0);
 }
 
+#[test]
+fn a_map_of_an_earlier_run_is_never_complete() {
+    let earlier = map(1050, 100);
+    for symbol in [0, 3, 10] {
+        earlier.set(symbol);
+    }
+    let restored = map(1050, 100);
+    restored.restore(&earlier.words());
+    assert_eq!((restored.words(), restored.received()), (earlier.words(), 3));
+    // All symbols, and bits beyond the end.
+    let complete = map(1050, 100);
+    complete.restore(&[u64::MAX, u64::MAX]);
+    assert_eq!((complete.received(), complete.is_complete()), (10, false));
+    assert_eq!(complete.missing(9), vec![1000..1050], "the last one completes it");
+    let empty = map(0, 100);
+    empty.restore(&[u64::MAX]);
+    assert_eq!(empty.received(), 0);
+}
+
 proptest! {
     #[test]
     fn missing_is_the_complement_of_received(symbols in 1_u64..300, set in proptest::collection::vec(0_u64..300, 0..300)) {

@@ -200,6 +200,11 @@ impl Sender {
         }
     }
 
+    /// What its packets look like.
+    pub const fn profile(&self) -> &SenderProfile {
+        &self.profile
+    }
+
     /// Its TSI.
     pub const fn tsi(&self) -> Tsi {
         self.tsi
@@ -521,7 +526,148 @@ impl Sender {
 
 #[cfg(test)]
 mod tests {
-    use super::fdt_symbol_length;
+    use super::*;
+    use crate::alc::Packet;
+
+    const WALL: WallTime = WallTime::from_unix_ms(1_795_219_200_000);
+
+    fn file(name: &str) -> SendFile {
+        SendFile {
+            content_location: name.to_owned(),
+            content_type: None,
+            encoding: Encoding::Identity,
+            content_length: 100,
+            transfer_length: 100,
+            content_digest: Digest::of(name.as_bytes()),
+            repr_digest: None,
+            content_md5: None,
+            expiry_s: None,
+            ignored_query: IgnoredQuery::default(),
+        }
+    }
+
+    fn sender(profile: SenderProfile) -> Sender {
+        Sender::new(Tsi(7), profile, 0, 5)
+    }
+
+    /// The XML of an FDT page, and its instance ID.
+    fn page(sender: &Sender, page: usize) -> (String, u32) {
+        let (mut out, mut xml, mut id) = (Vec::new(), Vec::new(), 0);
+        for packet in 0..sender.fdt_packets(page) {
+            assert!(sender.write_fdt(page, packet, &mut out));
+            let packet = Packet::parse(&out).unwrap();
+            id = Fdt::parse(packet.fdt.unwrap()).unwrap().instance_id;
+            xml.extend_from_slice(&packet.body[4..]);
+        }
+        (String::from_utf8(xml).unwrap(), id)
+    }
+
+    #[test]
+    fn an_object_whose_name_fills_an_instance_is_refused_and_changes_nothing() {
+        let mut sender = sender(SenderProfile::default());
+        let long = "x".repeat(MAX_FDT_BYTES as usize / 2);
+        assert_eq!(sender.add(file(&long)), Err(SenderError::TooMuchText));
+        assert_eq!((sender.files().count(), sender.fdt_pages()), (0, 0));
+        assert_eq!(sender.add(file("a")), Ok(Toi(1)), "0 is the FDT");
+        let empty = SendFile { transfer_length: 1 << 40, ..file("b") };
+        assert!(matches!(sender.add(empty), Err(SenderError::Oti(_))));
+        assert_eq!(sender.files().count(), 1);
+    }
+
+    #[test]
+    fn a_page_is_renewed_at_half_of_its_lifetime_with_another_id() {
+        let mut sender = sender(SenderProfile { fdt_lifetime_s: 100, ..SenderProfile::default() });
+        sender.add(file("a")).unwrap();
+        assert_eq!(sender.refresh_fdt(WALL), Ok(vec![0]));
+        assert_eq!((sender.refresh_fdt(WALL), page(&sender, 0).1), (Ok(vec![]), 5));
+        assert!(page(&sender, 0).0.contains(&format!("Expires=\"{}\"", WALL.plus_ms(100_000).ntp_seconds())));
+        assert_eq!(sender.refresh_fdt(WALL.plus_ms(49_999)), Ok(vec![]));
+        assert_eq!(sender.refresh_fdt(WALL.plus_ms(50_000)), Ok(vec![0]));
+        assert_eq!(page(&sender, 0).1, 6);
+    }
+
+    #[test]
+    fn packets_that_are_not_there_are_not_written() {
+        let mut sender = sender(SenderProfile::default());
+        let toi = sender.add(file("a")).unwrap();
+        let mut out = vec![1];
+        assert!(!sender.write_fdt(0, 0, &mut out) && out.is_empty(), "no instance was made");
+        sender.refresh_fdt(WALL).unwrap();
+        assert!(sender.write_fdt(0, 0, &mut out) && !out.is_empty());
+        assert!(!sender.write_fdt(0, sender.fdt_packets(0), &mut out) && out.is_empty());
+        assert!(!sender.write_fdt(1, 0, &mut out));
+        assert!(!sender.write_packet(toi, 1, b"", false, &mut out) && out.is_empty());
+        assert!(sender.withdraw(toi) && !sender.withdraw(toi));
+        assert!(!sender.write_packet(toi, 0, &[0; 100], false, &mut out));
+        assert_eq!(sender.refresh_fdt(WALL), Ok(vec![]), "an empty page is no instance");
+        assert_eq!((sender.fdt_packets(0), sender.fdt_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn pages_are_filled_to_their_last_byte_and_again_after_objects_were_withdrawn() {
+        let mut sizes = sender(SenderProfile::default());
+        sizes.add(file("0000")).unwrap();
+        let bytes = sizes.files().next().unwrap().xml_bytes(FdtNamespace::Ietf2005);
+        let mut sender = sender(SenderProfile { fdt_page_bytes: 8 * bytes, ..SenderProfile::default() });
+        // TOIs of the same number of digits.
+        sender.next_toi = 1000;
+        let add = |sender: &mut Sender, at: usize| sender.add(file(&format!("{at:04}"))).unwrap();
+        let with_toi = |sender: &Sender| sender.files().next().unwrap().xml_bytes(FdtNamespace::Ietf2005);
+        let first = add(&mut sender, 0);
+        sender.profile.fdt_page_bytes = 8 * with_toi(&sender);
+        let tois: Vec<Toi> = (1..16).map(|at| add(&mut sender, at)).collect();
+        assert_eq!(sender.fdt_pages(), 2, "eight in each");
+        assert_eq!(
+            (sender.page_of(first), sender.page_of(tois[6]), sender.page_of(tois[7])),
+            (Some(0), Some(0), Some(1))
+        );
+        // All but one of the first page.
+        for toi in &tois[..7] {
+            sender.withdraw(*toi);
+        }
+        let next = add(&mut sender, 16);
+        assert_eq!((sender.page_of(next), sender.fdt_pages()), (Some(0), 2), "the first page has room again");
+    }
+
+    #[test]
+    fn a_session_of_very_many_files_has_larger_pages() {
+        let mut sender = sender(SenderProfile { fdt_page_bytes: 64, ..SenderProfile::default() });
+        for at in 0..SMALL_PAGES + 100 {
+            sender.add(file(&at.to_string())).unwrap();
+        }
+        assert_eq!(sender.fdt_pages(), SMALL_PAGES, "one file in each, and all others in the last");
+    }
+
+    #[test]
+    fn tois_and_instance_ids_begin_again_behind_their_width() {
+        let mut sender = Sender::new(
+            Tsi(7),
+            SenderProfile { widths: Widths::BITS_16, ..SenderProfile::default() },
+            65_535,
+            0xf_ffff,
+        );
+        assert_eq!(sender.add(file("a")), Ok(Toi(65_535)));
+        sender.refresh_fdt(WALL).unwrap();
+        assert_eq!(page(&sender, 0).1, 0xf_ffff);
+        assert_eq!(sender.add(file("b")), Ok(Toi(1)), "0 is the FDT");
+        sender.refresh_fdt(WALL).unwrap();
+        assert_eq!(page(&sender, 0).1, 0);
+        sender.next_toi = 65_535;
+        assert_eq!(sender.add(file("c")), Ok(Toi(2)), "both others are in use");
+    }
+
+    #[test]
+    fn a_complete_session_says_so_in_every_page() {
+        let mut sender = sender(SenderProfile { fdt_page_bytes: 64, ..SenderProfile::default() });
+        for name in ["a", "b"] {
+            sender.add(file(name)).unwrap();
+        }
+        assert_eq!(sender.refresh_fdt(WALL), Ok(vec![0, 1]));
+        assert!(!page(&sender, 1).0.contains("Complete"));
+        sender.set_complete();
+        assert_eq!(sender.refresh_fdt(WALL), Ok(vec![0, 1]));
+        assert!([0, 1].iter().all(|at| page(&sender, *at).0.contains("Complete=\"true\"")));
+    }
 
     #[test]
     fn no_packet_of_an_fdt_instance_has_a_whole_closing_tag_without_its_opening() {

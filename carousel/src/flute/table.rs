@@ -358,4 +358,21 @@ mod tests {
         assert!(table.expire(at(2 * bound + 5 + 59), None, |_| None).is_empty(), "due, and not looked at");
         assert_eq!(table.expire(at(2 * bound + 5 + 60), None, |_| None).len(), 1);
     }
+
+    #[test]
+    fn entries_expire_by_their_own_second_and_make_room_only_for_one_too_many() {
+        let now = WallTime::from_unix_ms(1_795_219_200_000);
+        let at = |seconds: i64| now.plus_ms(seconds * 1000).ntp_seconds();
+        let mut table = FdtTable::default();
+        table.add(T0, 1, instance(at(5), vec![file(1, "a", 1)]), |_| {});
+        table.add(T0, 2, instance(at(10), vec![file(2, "b", 1)]), |_| {});
+        let expired = table.expire(T0, Some(now.plus_ms(10_000)), |_| None);
+        assert_eq!(expired.iter().map(|file| file.toi).collect::<Vec<_>>(), [Toi(1)]);
+        let mut full = FdtTable::default();
+        let files = (1..=MAX_FILES_PER_SESSION as u128).map(|toi| file(toi, "x", 1)).collect();
+        full.add(T0, 1, instance(u32::MAX, files), |_| {});
+        assert_eq!((full.len(), full.forgotten()), (MAX_FILES_PER_SESSION, 0));
+        full.add(T0, 2, instance(u32::MAX, vec![file(1 << 20, "x", 1)]), |_| {});
+        assert!(full.forgotten() > 0 && full.len() < MAX_FILES_PER_SESSION);
+    }
 }

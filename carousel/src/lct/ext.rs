@@ -292,7 +292,9 @@ mod tests {
         assert_eq!(time.sct_fraction, Some(1 << 31));
         assert_eq!(Naci::parse(all[1].body), Ok(naci));
         assert_eq!(Fdt::parse(all[2].body), Ok(Fdt { version: 2, instance_id: 0xf_ffff }));
-        assert!(Fdt::parse(&[0x30, 0, 1]).is_err());
+        for version in [0, 3, 15] {
+            assert!(Fdt::parse(&[version << 4, 0, 1]).is_err(), "{version}");
+        }
     }
 
     proptest! {

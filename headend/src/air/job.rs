@@ -1,5 +1,7 @@
 //! Transmissions in progress, and their order within a wave.
 
+use std::sync::Arc;
+
 use carousel::fec::Sequence;
 
 use super::{ItemId, SessionIndex};
@@ -25,6 +27,12 @@ pub(super) enum Job {
     Close {
         session: SessionIndex,
     },
+    /// The signalling of a group of ROUTE sessions.
+    Signalling {
+        session: SessionIndex,
+        packets: Arc<[Vec<u8>]>,
+        next: usize,
+    },
 }
 
 /// Queue that a job was taken from, and returns to.
@@ -48,7 +56,7 @@ impl WaveEntry {
     pub(super) fn of(job: Job) -> Self {
         let sent = match &job {
             Job::Object { left, symbols, .. } => ((symbols - left) << 32) / (*symbols).max(1),
-            Job::Fdt { .. } | Job::Close { .. } => 0,
+            Job::Fdt { .. } | Job::Close { .. } | Job::Signalling { .. } => 0,
         };
         Self { sent, job }
     }

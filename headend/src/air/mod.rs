@@ -13,6 +13,7 @@
 
 mod job;
 mod reserve;
+mod route;
 mod session;
 
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -20,19 +21,20 @@ use std::net::SocketAddr;
 
 use std::sync::Arc;
 
-use carousel::fec::{Protection, Sequence};
+use carousel::fec::{Partition, Protection, Sequence};
 use carousel::flute::{Encoding, SendFile, Sender, SenderError, SenderProfile};
 use carousel::lct::{Toi, Tsi};
 use carousel::time::WallTime;
 
 use job::{Job, Lane, WaveEntry};
 use reserve::Reserve;
+use route::{Described, RouteGroup, RouteObject};
 use session::Session;
 
 use crate::lanes::Lanes;
 pub use crate::lanes::{ItemId, wave_symbols};
-use crate::object::SharedRepair;
 pub use crate::object::{AirObject, Body, BodyError, Reading, RepairSymbols, Repeat};
+use crate::object::{SharedRepair, route_oti};
 pub use crate::overhead::{IP_UDP_BYTES, PACKET_BYTES, air_bytes};
 use crate::plan::{Planned, Taken};
 
@@ -46,6 +48,8 @@ struct Item {
     object: AirObject,
     air_bytes: u64,
     repair: SharedRepair,
+    /// Of an object of a ROUTE session.
+    route: Option<RouteObject>,
     starts: u64,
     /// Transmissions to the last symbol.
     completed: u64,
@@ -98,6 +102,7 @@ pub struct AirConfig {
 #[derive(Debug)]
 pub struct Air {
     sessions: Vec<Session>,
+    routes: Vec<RouteGroup>,
     items: BTreeMap<ItemId, Item>,
     lanes: Lanes,
     urgent: VecDeque<Job>,
@@ -161,6 +166,7 @@ impl Air {
     pub fn new(config: AirConfig) -> Self {
         Self {
             sessions: Vec::new(),
+            routes: Vec::new(),
             items: BTreeMap::new(),
             lanes: Lanes::new(
                 (config.rate_bps.saturating_sub(config.reserved_bps) as f64 * SCHEDULED_SHARE) as u64,
@@ -192,14 +198,37 @@ impl Air {
         self.sessions.len() - 1
     }
 
+    /// Opens a channel of ROUTE. Those of one address share their signalling. TSI + 1 is its repair symbols'.
+    pub fn open_route_session(
+        &mut self,
+        address: SocketAddr,
+        tsi: Tsi,
+        profile: SenderProfile,
+    ) -> SessionIndex {
+        let group = self.routes.iter().position(|it| it.address == address).unwrap_or_else(|| {
+            self.routes.push(RouteGroup::new(address, profile.symbol_length));
+            self.routes.len() - 1
+        });
+        let session = self.open_session(address, tsi, profile);
+        self.sessions[session].route = Some(group);
+        session
+    }
+
     /// Adds an object, and makes its repair symbols. Its description is sent at once, then the object, before any repeat of
     /// others.
     ///
     /// # Errors
     /// [`SenderError`] if the object does not fit the session.
     pub fn add(&mut self, session: SessionIndex, object: AirObject) -> Result<ItemId, SenderError> {
-        let oti = self.sessions[session].sender.oti_of(object.body.length(), &object.protection);
-        let repair = RepairSymbols::make(&object.body, &oti, &object.protection).ok().flatten();
+        let (sender, length) = (&self.sessions[session].sender, object.body.length());
+        let repair = match self.sessions[session].route {
+            Some(_) => RepairSymbols::make_route(&object.body, sender.profile(), &object.protection),
+            None => {
+                let oti = sender.oti_of(length, &object.protection);
+                RepairSymbols::make(&object.body, &oti, &object.protection)
+            }
+        };
+        let repair = repair.ok().flatten();
         self.add_prepared(session, object, repair)
     }
 
@@ -213,6 +242,7 @@ impl Air {
         object: AirObject,
         repair: Option<RepairSymbols>,
     ) -> Result<ItemId, SenderError> {
+        let is_route = self.sessions[session].route.is_some();
         let sender = &mut self.sessions[session].sender;
         let length = object.body.length();
         let file = SendFile {
@@ -227,7 +257,13 @@ impl Air {
             expiry_s: object.expiry_s,
             ignored_query: object.ignored_query.clone(),
         };
-        let protection = if repair.is_some() { object.protection } else { Protection::NONE };
+        // The numbers of ROUTE's repair symbols are not FLUTE's.
+        let is_protected = repair.is_some() && !is_route;
+        let protection = if is_protected { object.protection } else { Protection::NONE };
+        let route = repair.as_ref().filter(|_| is_route).and_then(|_| {
+            let oti = route_oti(sender.profile().symbol_length, length);
+            Some(RouteObject { oti, partition: Partition::new(&oti).ok()? })
+        });
         let toi = sender.add_protected(file, &protection)?;
         let repair = repair.map(Arc::new);
         let air_bytes = sender.partition(toi).map_or(length, |partition| {
@@ -245,7 +281,8 @@ impl Air {
             Repeat::Within { .. } => self.signalling.push_back(id),
             Repeat::Scheduled { .. } => self.lanes.add_fresh(id),
         }
-        self.items.insert(id, Item { session, toi, object, air_bytes, repair, starts: 0, completed: 0 });
+        let item = Item { session, toi, object, air_bytes, repair, route, starts: 0, completed: 0 };
+        self.items.insert(id, item);
         Ok(id)
     }
 
@@ -469,11 +506,15 @@ impl Air {
         if renew {
             self.fdt_renewal_ns = now_ns + FDT_RENEWAL_NS;
         }
-        let mut any_changed = false;
+        let (mut any_changed, mut routes_due) = (false, Vec::new());
         for (index, session) in self.sessions.iter_mut().enumerate() {
             if session.has_changed || renew {
                 any_changed = true;
                 let changed = session.renew(now_ns, wall);
+                if let Some(group) = session.route {
+                    routes_due.extend((!changed.is_empty()).then_some((group, index)));
+                    continue;
+                }
                 self.urgent.extend(changed.into_iter().map(|page| Job::Fdt {
                     session: index,
                     page,
@@ -486,11 +527,30 @@ impl Air {
         }
         for (index, session) in self.sessions.iter_mut().enumerate() {
             if let Some(page) = session.due_page(now_ns, self.fdt_cycle_ns) {
-                self.urgent.push_back(Job::Fdt { session: index, page, next: 0 });
+                match session.route {
+                    Some(group) => routes_due.push((group, index)),
+                    None => self.urgent.push_back(Job::Fdt { session: index, page, next: 0 }),
+                }
             }
+        }
+        routes_due.sort_unstable();
+        routes_due.dedup_by_key(|(group, _)| *group);
+        for (group, session) in routes_due {
+            let job = self.signalling_of(group, session);
+            self.urgent.push_back(job);
         }
         let described = self.sessions.iter().filter(|session| session.sender.fdt_pages() > 0);
         self.fdt_look_ns = described.map(Session::due_ns).fold(self.fdt_renewal_ns, u64::min);
+    }
+
+    /// The signalling of a group of ROUTE sessions, brought up to date.
+    fn signalling_of(&mut self, group: usize, session: SessionIndex) -> Job {
+        let sessions = self.sessions.iter().filter(|it| it.route == Some(group));
+        let described =
+            sessions.map(|it| Described { tsi: it.sender.tsi(), files: it.sender.files().collect() });
+        self.routes[group].describe(described);
+        let packets = self.routes[group].packets().clone().into();
+        Job::Signalling { session, packets, next: 0 }
     }
 
     fn queue_ending(&mut self, now_ns: u64) {
@@ -505,7 +565,13 @@ impl Air {
         } else {
             ending.close_rounds -= 1;
         }
-        for (session, it) in self.sessions.iter().enumerate() {
+        for session in 0..self.sessions.len() {
+            if let (true, Some(group)) = (is_fdt, self.sessions[session].route) {
+                let job = self.signalling_of(group, session);
+                self.urgent.push_back(job);
+                continue;
+            }
+            let it = &self.sessions[session];
             if is_fdt {
                 let pages = 0..it.sender.fdt_pages();
                 self.urgent.extend(pages.map(|page| Job::Fdt { session, page, next: 0 }));
@@ -595,9 +661,16 @@ impl Air {
             Ok(reading) => {
                 // FDT before the data that it names, within its share of the link.
                 let session = &mut self.sessions[item.session];
-                if let Some(page) = session.page_before(item.toi, now_ns, self.fdt_cycle_ns) {
-                    self.urgent.push_front(Job::Fdt { session: item.session, page, next: 0 });
+                let (index, toi) = (item.session, item.toi);
+                if let Some(page) = session.page_before(toi, now_ns, self.fdt_cycle_ns) {
+                    let job = match session.route {
+                        Some(group) => self.signalling_of(group, index),
+                        None => Job::Fdt { session: index, page, next: 0 },
+                    };
+                    self.urgent.push_front(job);
                 }
+                let item = self.items.get_mut(&id)?;
+                let session = &self.sessions[index];
                 match item.object.repeat {
                     Repeat::Within { ms } => self.lanes.set_timer(id, now_ns + ms * 1_000_000),
                     Repeat::Scheduled { .. } => {
@@ -638,12 +711,21 @@ impl Air {
                 let session = &self.sessions[item.session];
                 let step = sequence.next()?;
                 *left -= 1;
-                let (oti, partition) = (session.sender.oti(item.toi)?, session.sender.partition(item.toi)?);
+                let of_flute = (session.sender.oti(item.toi)?, session.sender.partition(item.toi)?);
+                let (oti, partition) = item.route.as_ref().map_or(of_flute, |it| (&it.oti, &it.partition));
+                let length = item.object.body.length();
+                let mut offset = 0;
                 // What leads is repeated until the media begin.
                 let last_ever = self.config.once && item.object.max_period_ms().is_none() && *left == 0;
                 let read = match (step.source, repair) {
                     (Some(symbol), _) => {
                         let range = partition.byte_range(symbol);
+                        // ROUTE protects padding and length behind the object, and sends neither.
+                        let range = range.start..range.end.min(length);
+                        if range.is_empty() && item.route.is_some() {
+                            return None;
+                        }
+                        offset = range.start;
                         self.symbol.resize((range.end - range.start) as usize, 0);
                         reading.read_at(range.start, &mut self.symbol)
                     }
@@ -659,18 +741,37 @@ impl Air {
                     *broken = true;
                     return None;
                 }
-                let written = match step.source {
-                    Some(symbol) => {
+                let id = (session.sender.tsi(), item.toi);
+                let written = match (step.source, session.route) {
+                    (Some(_), Some(group)) => {
+                        self.routes[group].write_source(id, offset, length, &self.symbol, out).is_ok()
+                    }
+                    (None, Some(group)) => {
+                        let esi = step.payload_id.esi;
+                        self.routes[group].write_repair(id, length, esi, &self.symbol, out).is_ok()
+                    }
+                    (Some(symbol), None) => {
                         session.sender.write_packet(item.toi, symbol, &self.symbol, last_ever, out)
                     }
-                    None => {
+                    (None, None) => {
                         session.sender.write_repair(item.toi, step.payload_id, &self.symbol, last_ever, out)
                     }
                 };
                 written.then(|| departure(item.session, &self.sessions))
             }
             Job::Close { session } => {
-                self.sessions[*session].sender.write_close(out);
+                let it = &self.sessions[*session];
+                match it.route {
+                    Some(group) => self.routes[group].write_close(it.sender.tsi(), out).ok()?,
+                    None => it.sender.write_close(out),
+                }
+                Some(departure(*session, &self.sessions))
+            }
+            Job::Signalling { session, packets, next } => {
+                let packet = packets.get(*next)?;
+                *next += 1;
+                out.clear();
+                out.extend_from_slice(packet);
                 Some(departure(*session, &self.sessions))
             }
         }
@@ -681,6 +782,7 @@ impl Air {
             Job::Fdt { session, page, next } => *next >= self.sessions[*session].sender.fdt_packets(*page),
             Job::Object { id, left, broken, .. } => *broken || *left == 0 || !self.items.contains_key(id),
             Job::Close { .. } => true,
+            Job::Signalling { packets, next, .. } => *next >= packets.len(),
         }
     }
 
@@ -693,7 +795,7 @@ impl Air {
                     item.completed += 1;
                 }
             }
-            Job::Fdt { .. } | Job::Close { .. } => {}
+            Job::Fdt { .. } | Job::Close { .. } | Job::Signalling { .. } => {}
         }
     }
 }

@@ -1,4 +1,4 @@
-//! FLUTE session of a broadcast, with the timing of its FDT pages.
+//! Session of a broadcast, with the timing of its FDT pages or, of ROUTE, of its S-TSID.
 
 use std::net::SocketAddr;
 
@@ -11,6 +11,8 @@ use carousel::time::WallTime;
 pub(super) struct Session {
     pub(super) address: SocketAddr,
     pub(super) sender: Sender,
+    /// Index of its group, if it is one of ROUTE. Its sender gives TOIs and keeps descriptions; packets are the group's.
+    pub(super) route: Option<usize>,
     /// When each page of the FDT was sent last; `None`: never.
     pages_sent_ns: Vec<Option<u64>>,
     /// The page that is repeated next, and when.
@@ -22,7 +24,15 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) const fn new(address: SocketAddr, sender: Sender) -> Self {
-        Self { address, sender, pages_sent_ns: Vec::new(), next_page: 0, due_ns: 0, has_changed: false }
+        Self {
+            address,
+            sender,
+            route: None,
+            pages_sent_ns: Vec::new(),
+            next_page: 0,
+            due_ns: 0,
+            has_changed: false,
+        }
     }
 
     /// Brings the FDT up to date. Returns its changed pages, which count as sent now.

@@ -404,3 +404,90 @@ fn a_wave_of_very_small_objects_has_a_bounded_number_of_files_open() {
     assert!((MAX_WAVE - 1..=MAX_WAVE).contains(&longest), "{longest}");
     assert_eq!(air.stats().objects_sent, MAX_WAVE as u64 + 50, "the others in the next wave");
 }
+
+/// The packets of an air until it has nothing to say for a second.
+fn departures(air: &mut Air) -> Vec<(Departure, Vec<u8>)> {
+    let (mut out, mut now_ns, mut all) = (Vec::new(), 0, Vec::new());
+    while now_ns < 4_000_000_000 {
+        match air.next_packet(now_ns, WALL, &mut out) {
+            Some(departure) => {
+                all.push((departure, out.clone()));
+                now_ns += (out.len() + IP_UDP_BYTES) as u64 * 1000;
+            }
+            None => now_ns = now_ns.max(air.next_due_ns().unwrap_or(now_ns)) + 1_000_000,
+        }
+    }
+    all
+}
+
+#[test]
+fn live_objects_go_out_by_route_and_come_whole_over_a_lossy_link() {
+    use carousel::route;
+
+    let address = "239.1.1.1:5000".parse().unwrap();
+    let mut air = Air::new(AirConfig {
+        rate_bps: 8_000_000,
+        fdt_interval_ms: 500,
+        reserved_bps: 6_000_000,
+        first_toi: 7,
+        ..AirConfig::default()
+    });
+    let sessions = [10, 20].map(|tsi| air.open_route_session(address, Tsi(tsi), SenderProfile::default()));
+    let raptorq = Protection {
+        id: carousel::fec::EncodingId::RAPTORQ,
+        symbol_length: 0,
+        overhead: 0.3,
+        least_repair: 4,
+        block_bytes: 1 << 20,
+    };
+    // Lengths around whole symbols: padding and length behind the object take a symbol of their own, or none.
+    let symbol = usize::from(SenderProfile::default().symbol_length);
+    let lengths = [100_000, 50 * symbol, 50 * symbol - 3, 50 * symbol - 4, 1];
+    let mut expected = BTreeMap::new();
+    for (at, length) in lengths.into_iter().enumerate() {
+        for (session, tsi) in sessions.into_iter().zip([10, 20]) {
+            let body: Vec<u8> = (0..length).map(|byte| (byte * 31 % 251 + at) as u8).collect();
+            let mut object = object(&format!("http://h/{tsi}/{at}.m4s"), 0, None);
+            (object.digest, object.body) = (Digest::of(&body), Body::Memory(body.clone().into()));
+            (object.repeat, object.protection) = (Repeat::Never, raptorq);
+            expected.insert(object.uri.clone(), body);
+            air.add(session, object).unwrap();
+        }
+    }
+    let packets = departures(&mut air);
+    assert!(packets.iter().all(|(departure, _)| departure.destination == address));
+    let mut receiver = route::Receiver::new(route::ReceiverConfig::default(), address);
+    let mut got = BTreeMap::new();
+    let mut lost = 0;
+    for (at, (_, bytes)) in packets.iter().enumerate() {
+        let packet = Packet::parse(bytes).unwrap();
+        // Bursts of two in ten; the signalling is repeated.
+        if at % 10 < 2 && packet.lct.tsi != Some(Tsi(route::SIGNALLING_TSI)) {
+            lost += 1;
+            continue;
+        }
+        let now = Instant::from_nanos(at as u64);
+        receiver.handle_packet(now, &packet, bytes.len());
+        while let Some(event) = receiver.poll_event() {
+            match event {
+                route::Event::Complete { file, bytes, .. } => {
+                    got.insert(file.content_location.clone(), bytes);
+                }
+                route::Event::BlockReady { tsi, toi, sbn } => {
+                    let lost = receiver.repair_job(tsi, toi, sbn).and_then(route::RepairJob::run);
+                    receiver.repaired(now, tsi, toi, sbn, lost.as_deref());
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(lost > 50 && receiver.stats().recovered_bytes > 0, "{lost}");
+    assert!(got == expected, "{} of {}", got.len(), expected.len());
+    assert_eq!(air.stats().objects_sent, 10);
+    air.close();
+    let mut closed = 0;
+    for (_, bytes) in departures(&mut air) {
+        closed += usize::from(Packet::parse(&bytes).unwrap().lct.close_session);
+    }
+    assert_eq!(closed, 10, "five rounds of two sessions");
+}

@@ -9,7 +9,7 @@ use carousel::query::IgnoredQuery;
 
 pub use body::{Body, BodyError, Reading};
 pub use repair_symbols::RepairSymbols;
-pub(crate) use repair_symbols::SharedRepair;
+pub(crate) use repair_symbols::{SharedRepair, route_oti};
 
 use crate::options::Class;
 

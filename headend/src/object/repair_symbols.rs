@@ -4,12 +4,33 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::sync::Arc;
 
-use carousel::fec::{BlockCode, Oti, Partition, PayloadId, Protection, Sequence};
+use carousel::fec::{BlockCode, EncodingId, Oti, Partition, PayloadId, Protection, Sequence};
+use carousel::flute::SenderProfile;
+use carousel::route::Sender;
 
 use super::body::{Body, BodyError, Reading};
 
 /// Repair symbols of one object that are kept in memory; more go to a file without a name.
 const IN_MEMORY_BYTES: u64 = 4 << 20;
+
+/// Bytes of the length that ROUTE protects with an object.
+const ROUTE_LENGTH_BYTES: u64 = 4;
+
+carousel::limits! {
+    /// One object of a ROUTE session that has repair symbols.
+    const MAX_ROUTE_BYTES: u64 = 16 << 20, "bytes" {
+        why: "It is one source block, which receivers decode in memory; a segment of four seconds at 25 Mbit/s has 12 MB.",
+        full: "The object is sent without repair symbols.",
+        free: "Holds for one object.",
+        test: "an_object_of_route_beyond_one_block_goes_without_repair_symbols",
+    }
+}
+
+/// The OTI of an object of `length` bytes in a ROUTE session, with padding and length behind it.
+pub(crate) const fn route_oti(symbol_length: u16, length: u64) -> Oti {
+    let symbols = (length + ROUTE_LENGTH_BYTES).div_ceil(symbol_length as u64);
+    Oti { transfer_length: symbols * symbol_length as u64, ..Sender::repair_oti(symbol_length) }
+}
 
 /// The repair symbols of one object: block after block.
 #[derive(Debug)]
@@ -32,6 +53,37 @@ impl RepairSymbols {
     /// # Errors
     /// A body that is no longer what it was, or no room for the symbols.
     pub fn make(body: &Body, oti: &Oti, protection: &Protection) -> Result<Option<Self>, BodyError> {
+        Self::make_of(body, oti, protection, &[])
+    }
+
+    /// Makes those of an object of a ROUTE session: its code protects padding and the object's length behind it (A/331 Annex
+    /// A.4). `None` if it has no code, or is too large for one block.
+    ///
+    /// # Errors
+    /// As for [`RepairSymbols::make`].
+    pub fn make_route(
+        body: &Body,
+        profile: &SenderProfile,
+        protection: &Protection,
+    ) -> Result<Option<Self>, BodyError> {
+        let oti = route_oti(profile.symbol_length, body.length());
+        let Ok(length) = u32::try_from(body.length()) else { return Ok(None) };
+        if protection.id == EncodingId::NO_CODE || body.length() > MAX_ROUTE_BYTES {
+            return Ok(None);
+        }
+        let behind = (oti.transfer_length - body.length()) as usize;
+        let mut padding = vec![0; behind - ROUTE_LENGTH_BYTES as usize];
+        padding.extend_from_slice(&length.to_be_bytes());
+        Self::make_of(body, &oti, protection, &padding)
+    }
+
+    /// Of the bytes of `body` with `behind` behind them.
+    fn make_of(
+        body: &Body,
+        oti: &Oti,
+        protection: &Protection,
+        behind: &[u8],
+    ) -> Result<Option<Self>, BodyError> {
         let Ok(partition) = Partition::new(oti) else { return Ok(None) };
         let sequence = protection.sequence(oti, partition);
         let count = sequence.symbols() - partition.symbols;
@@ -51,8 +103,12 @@ impl RepairSymbols {
             let first = partition.first_symbol(sbn);
             let start = partition.byte_range(first).start;
             let end = partition.byte_range(first + u64::from(code.k()) - 1).end;
-            block.resize((end - start) as usize, 0);
-            reading.read_at(start, &mut block).map_err(BodyError::Io)?;
+            let of_body = start.min(body.length())..end.min(body.length());
+            block.resize((of_body.end - of_body.start) as usize, 0);
+            reading.read_at(of_body.start, &mut block).map_err(BodyError::Io)?;
+            let of_behind = start.max(body.length()) - body.length()..end.max(body.length()) - body.length();
+            let more = behind.get(of_behind.start as usize..of_behind.end as usize);
+            block.extend_from_slice(more.unwrap_or_default());
             let mut encoder = code.encoder(&block);
             for esi in code.k()..code.k() + sequence.repair_of(sbn) {
                 let symbol = encoder.repair(esi).ok_or_else(|| BodyError::Io(io::Error::other("FEC")))?;
@@ -88,3 +144,26 @@ impl RepairSymbols {
 
 /// Shared by the item and the job that sends it.
 pub(crate) type SharedRepair = Option<Arc<RepairSymbols>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_of_route_beyond_one_block_goes_without_repair_symbols() {
+        let protection = Protection {
+            id: EncodingId::RAPTORQ,
+            symbol_length: 0,
+            overhead: 0.01,
+            least_repair: 1,
+            block_bytes: 1 << 20,
+        };
+        let profile = SenderProfile { symbol_length: 8_000, ..SenderProfile::default() };
+        let make = |bytes: u64| {
+            let body = Body::Memory(vec![7; bytes as usize].into());
+            RepairSymbols::make_route(&body, &profile, &protection).unwrap().is_some()
+        };
+        assert!(!make(MAX_ROUTE_BYTES + 1));
+        assert!(make(1 << 20) && make(0), "others have some");
+    }
+}

@@ -20,7 +20,7 @@ pub use link::{DvbS2, Link, Output, Receiver};
 pub use multiplex::{Carry, Destination, Multiplex};
 pub use sessions::{Carrier, Nip, Repair, ServiceList, Sessions};
 pub use simulation::{Fade, Simulation, Viewing};
-pub use source::{Class, Source};
+pub use source::{Class, Source, TransportProtocol};
 
 use ::carousel::config::Mistake;
 

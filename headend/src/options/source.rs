@@ -33,6 +33,9 @@ pub struct Source {
     /// repeats them for as long as a manifest refers to them.
     #[serde(default)]
     pub reserved_bps: Option<u64>,
+    /// How its media are sent: `flute`, or `route`, which is for live sources.
+    #[serde(default)]
+    pub protocol: TransportProtocol,
     /// Only the first so many seconds of media are carried; the rest comes from the origin. Segments of a rung are taken
     /// to be of equal length.
     #[serde(default)]
@@ -50,6 +53,17 @@ pub struct Source {
     /// What televisions are told of it.
     #[serde(default)]
     pub service: ServiceConfig,
+}
+
+/// `protocol` of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TransportProtocol {
+    /// FLUTE (RFC 6726).
+    #[default]
+    Flute,
+    /// ROUTE (RFC 9223).
+    Route,
 }
 
 /// `ignore_query` of a source.
@@ -113,6 +127,14 @@ impl Source {
                 "reserved_bps",
                 "must be greater than 0".to_owned(),
                 "leave it out, or give a rate in bit/s",
+            );
+        }
+        if self.protocol == TransportProtocol::Route && self.reserved_bps.is_none() {
+            let what = "route is for live sources".to_owned();
+            wrong(
+                "protocol",
+                what,
+                "give reserved_bps, or leave protocol out: FLUTE repeats objects of any size",
             );
         }
         if let Some(IgnoreQuery::Names(names)) = &self.ignore_query

@@ -172,4 +172,55 @@ mod tests {
         table.insert(Toi(0), entry());
         assert!(table.get(Toi(0)).is_some() && table.get(Toi(1)).is_none());
     }
+
+    fn done(now: Instant) -> Done {
+        Done::new(1, None, DropReason::Repeat, None, now)
+    }
+
+    #[test]
+    fn a_pass_begins_after_silence_and_takes_the_time_since_the_one_before() {
+        let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
+        let silence = Duration::from_millis(100);
+        let mut entry = done(at(0));
+        assert_eq!(entry.seen(at(99), silence), None);
+        assert_eq!(
+            entry.seen(at(199), silence),
+            Some(Duration::from_millis(199)),
+            "silence of just that length"
+        );
+        assert_eq!(entry.seen(at(200), silence), None);
+        assert_eq!(entry.seen(at(500), silence), Some(Duration::from_millis(301)));
+    }
+
+    #[test]
+    fn packets_like_the_last_one_have_its_toi_and_its_ext_fti() {
+        let mut table = DoneTable::default();
+        table.insert(Toi(1), done(Instant::from_nanos(0)));
+        table.note(Toi(1), Some(b"fti"), DropReason::Repeat, None);
+        assert!(table.like_last(Toi(1), Some(b"fti")).is_some());
+        for (toi, fti) in [(1, &b"ftj"[..]), (1, b""), (1, b"fti."), (2, b"fti")] {
+            assert_eq!(table.like_last(Toi(toi), Some(fti)), None, "{toi} {fti:?}");
+        }
+        assert_eq!(table.like_last(Toi(1), None), None);
+        table.note(Toi(1), None, DropReason::NotWanted, None);
+        assert_eq!(table.like_last(Toi(1), None), Some((DropReason::NotWanted, None)));
+        table.remove(Toi(1));
+        assert_eq!(table.like_last(Toi(1), None), None, "it is received again");
+        table.note(Toi(1), Some(&[0; 17]), DropReason::Repeat, None);
+        assert_eq!(table.like_last(Toi(1), Some(&[0; 17])), None, "no EXT_FTI is as long");
+    }
+
+    #[test]
+    fn entries_expire_that_are_neither_described_nor_repeated() {
+        let at = |s: u64| Instant::from_nanos(s * 1_000_000_000);
+        let mut table = DoneTable::default();
+        for toi in 1..=4 {
+            table.insert(Toi(toi), done(at(if toi == 2 { 10 } else { 5 })));
+        }
+        table.note(Toi(3), None, DropReason::Repeat, None);
+        table.expire(at(10), |toi| toi == Toi(4));
+        let left: Vec<bool> = (1..=4).map(|toi| table.get(Toi(toi)).is_some()).collect();
+        assert_eq!(left, [false, true, true, true], "recent, repeated now, described");
+        assert_eq!(table.order.len(), 3);
+    }
 }

@@ -94,12 +94,31 @@ const DONE_SCAN: Duration = Duration::from_secs(60);
 /// lengths that they do not know when they write the FDT Instance.
 const EMPTY_PATIENCE: Duration = Duration::from_secs(2);
 
+/// An object of which a description alone says that it has no bytes.
+#[derive(Debug, Clone, Copy)]
+struct Empty {
+    toi: Toi,
+    since: Instant,
+    /// Packets of the session that were repeats, when it was described.
+    repeats: u64,
+    /// FDT packets since then.
+    fdt_packets: u32,
+}
+
+impl Empty {
+    /// Whether its packets would have come.
+    fn is_certain(&self, now: Instant, repeats: u64) -> bool {
+        let has_turned = self.fdt_packets >= 2 && repeats > self.repeats;
+        has_turned || now.since(self.since) >= EMPTY_PATIENCE
+    }
+}
+
 limits! {
     /// Objects of no bytes that wait for packets which contradict that.
     const MAX_EMPTY: usize = 1024, "objects" {
         why: "A gateway sends a handful, as marks.",
         full: "The one that has waited longest is taken for empty.",
-        free: "Two seconds after the description, with the next FDT packet.",
+        free: "With an FDT packet, two seconds or a turn of the carousel after the description.",
         test: "descriptions_of_no_bytes_wait_for_packets_that_contradict",
     }
 }
@@ -211,8 +230,8 @@ pub struct Receiver<B> {
     done: DoneTable,
     early: VecDeque<(Toi, Instant, Vec<u8>)>,
     early_bytes: usize,
-    /// Objects of which a description, but no digest and no packet, says that they have no bytes, and since when.
-    empty: VecDeque<(Toi, Instant)>,
+    /// Objects of which a description, but no digest and no packet, says that they have no bytes.
+    empty: VecDeque<Empty>,
     events: VecDeque<Event<B>>,
     closed: bool,
     last_heard: Instant,
@@ -484,6 +503,7 @@ impl<B> Receiver<B> {
         packet: &Packet<'_>,
         storage: &mut S,
     ) -> Verdict {
+        self.empty.iter_mut().for_each(|it| it.fdt_packets = it.fdt_packets.saturating_add(1));
         self.take_for_empty(now, storage);
         let assembled = match self.assembler.push(now, packet) {
             Ok(Some(assembled)) => assembled,
@@ -556,8 +576,9 @@ impl<B> Receiver<B> {
                 || file.content_md5 == Some(crate::digest::md5(b""));
             if is_certain {
                 self.empty_object(now, &file, storage);
-            } else if self.empty.iter().all(|(known, _)| *known != toi) {
-                self.empty.push_back((toi, now));
+            } else if self.empty.iter().all(|known| known.toi != toi) {
+                let repeats = self.stats.dropped(DropReason::Repeat);
+                self.empty.push_back(Empty { toi, since: now, repeats, fdt_packets: 0 });
                 self.take_for_empty(now, storage);
             }
             return;
@@ -591,11 +612,13 @@ impl<B> Receiver<B> {
         }
     }
 
-    /// Objects of no bytes that no packet has contradicted for long enough are whole.
+    /// Objects of no bytes that no packet has contradicted for long enough, or for a turn of the carousel, are whole.
     fn take_for_empty<S: Storage<Buf = B>>(&mut self, now: Instant, storage: &mut S) {
-        while let Some(&(toi, since)) = self.empty.front()
-            && (now.since(since) >= EMPTY_PATIENCE || self.empty.len() > MAX_EMPTY)
+        let repeats = self.stats.dropped(DropReason::Repeat);
+        while let Some(first) = self.empty.front()
+            && (first.is_certain(now, repeats) || self.empty.len() > MAX_EMPTY)
         {
+            let toi = first.toi;
             self.empty.pop_front();
             let file = self.table.get(toi).map(Arc::clone);
             let is_open = self.index.contains_key(&toi) || self.done.get(toi).is_some();

@@ -366,4 +366,49 @@ mod tests {
         }
         assert!(stored <= 70, "{stored} of 2000 kept for a block of 60");
     }
+
+    /// A code of ten source symbols and four repair symbols.
+    fn solomon() -> BlockCode {
+        let oti = crate::fec::Oti {
+            encoding_id: EncodingId::RS_GF28,
+            scheme: crate::fec::SchemeInfo::ReedSolomon { max_n: 14, m: 8, group: 1 },
+            ..crate::fec::Oti::no_code(100, 10, 10)
+        };
+        BlockCode::new(&oti, 10).unwrap()
+    }
+
+    #[test]
+    fn slots_are_bounded_and_used_again_when_their_block_is_done() {
+        let (mut recovery, code) = (Recovery::default(), solomon());
+        assert_eq!(recovery.claim(0, 10, 7, &code, 3), Ok(0));
+        assert_eq!(recovery.claim(0, 10, 7, &code, 3), Err(DropReason::Duplicate), "the same symbol");
+        assert_eq!(recovery.claim(0, 11, 7, &code, 3), Ok(1));
+        assert_eq!(recovery.claim(1, 10, 7, &code, 3), Ok(2));
+        assert_eq!(recovery.claim(1, 11, 7, &code, 3), Err(DropReason::NoRoom));
+        recovery.forget(0);
+        let again =
+            [recovery.claim(1, 11, 7, &code, 3).unwrap(), recovery.claim(1, 12, 7, &code, 3).unwrap()];
+        assert!(again.contains(&0) && again.contains(&1), "{again:?}");
+        assert_eq!(recovery.claim(1, 13, 7, &code, 3), Err(DropReason::Duplicate), "enough for the block");
+        assert_eq!(recovery.claim(2, 10, 10, &code, 9), Err(DropReason::Duplicate), "the block is complete");
+    }
+
+    #[test]
+    fn a_block_is_tried_so_often_and_not_more() {
+        let (mut recovery, code) = (Recovery::default(), solomon());
+        for esi in 10..13 {
+            recovery.claim(0, esi, 7, &code, 99).unwrap();
+        }
+        for attempt in 0..MAX_ATTEMPTS {
+            let received = 7 + u64::from(attempt.min(2));
+            assert!(recovery.ready(0, received, &code) || attempt > 2, "{attempt}");
+            assert!(!recovery.ready(0, received, &code), "at work");
+            recovery.failed(0, received, 10);
+        }
+        recovery.blocks.get_mut(&0).unwrap().surplus = 0;
+        recovery.blocks.get_mut(&0).unwrap().kept.truncate(1);
+        assert_eq!(recovery.claim(0, 13, 7, &code, 99), Err(DropReason::Duplicate), "no attempt is left");
+        recovery.forget(0);
+        assert!(recovery.claim(0, 13, 7, &code, 99).is_ok());
+    }
 }

@@ -14,8 +14,11 @@
 //! Objects come again and again under the same TOI, init segments with other bytes at times. So each repeat is received, and
 //! dropped when it proves to be the same.
 
+mod channel;
 mod object;
 mod repair;
+mod restoring;
+mod signalling;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -25,22 +28,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::package::{parts, unpack};
 use super::stsid::MAX_CHANNELS;
-use super::{
-    Codepoint, FileTemplate, Format, Payload, RepairFlow, RouteSession, SIGNALLING_TSI, STSID_TYPE,
-    SourceFlow, Stsid, unchunk,
-};
+use super::{Codepoint, Format, RouteSession, SIGNALLING_TSI, unchunk};
 use crate::alc::Packet;
 use crate::bytes::Reader;
 use crate::flute::File;
-use crate::growing::{BytesDrop, End, FragmentCount};
+use crate::growing::{BytesDrop, End};
 use crate::lct::Toi;
 use crate::lct::ext::{Extensions, het, parse_tol};
 use crate::limits;
-use crate::mabr::ChunkName;
 use crate::time::Instant;
 
+pub use channel::ChannelState;
+use channel::{Channel, Done};
 use object::{Object, fingerprint};
 pub use repair::RepairJob;
 pub use verdict::{RouteDrop, RouteFailure, RouteStats, Verdict};
@@ -62,36 +62,12 @@ limits! {
         test: "floods_of_objects_channels_and_events_are_bounded",
     }
 
-    /// Complete objects of one channel that are remembered, to recognise repeats.
-    const MAX_DONE: usize = 1_024, "objects" {
-        why: "Half an hour of segments of two seconds; an entry takes 60 bytes.",
-        full: "The oldest is forgotten: its repeat counts as a new object.",
-        free: "When a further object is complete.",
-        test: "a_repeat_is_received_and_dropped_and_other_bytes_are_a_new_object",
-    }
-
     /// Events that have not been polled.
     const MAX_EVENTS: usize = 4_096, "events" {
         why: "Callers poll after every batch of packets.",
         full: "Packets are dropped as `events_full`.",
         free: "When events are polled.",
         test: "floods_of_objects_channels_and_events_are_bounded",
-    }
-
-    /// Names that FDT Instances of FLUTE have given to the objects of one channel.
-    const MAX_FLUTE_NAMES: usize = 1_024, "names" {
-        why: "GPAC sends one for each chunk, some 50 a second at most, just before the chunk.",
-        full: "The oldest is forgotten.",
-        free: "When a newer name comes.",
-        test: "names_of_flute_go_before_the_template",
-    }
-
-    /// Documents of signalling packages that are remembered, to recognise repeats.
-    const MAX_DOCUMENTS: usize = 128, "documents" {
-        why: "A package has up to 64 parts.",
-        full: "All are forgotten: repeats are told once more.",
-        free: "At once.",
-        test: "documents_are_told_when_they_change",
     }
 
     /// Silence after which a media object without a mark of its end is over.
@@ -190,95 +166,6 @@ pub enum Event {
     },
     /// The sender set the A flag.
     SessionClosed,
-}
-
-/// A channel as it is now, for reports.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ChannelState {
-    /// Its TSI.
-    pub tsi: u64,
-    /// Packets.
-    pub packets: u64,
-    /// UDP payload bytes.
-    pub bytes: u64,
-    /// Complete objects, without repeats.
-    pub complete: u64,
-    /// Those of them whose end was guessed.
-    pub guessed: u64,
-    /// Objects given up.
-    pub failed: u64,
-    /// Objects that are open.
-    pub open: usize,
-    /// How its objects are named, if the S-TSID says so.
-    pub template: Option<String>,
-    /// Its representation.
-    pub representation: Option<String>,
-    /// TSIs whose objects its repair symbols protect.
-    pub protects: Vec<u64>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Done {
-    length: u64,
-    fingerprint: u64,
-}
-
-#[derive(Debug, Default)]
-struct Channel {
-    source: Option<SourceFlow>,
-    template: Option<FileTemplate>,
-    repair: Option<RepairFlow>,
-    /// Names from FDT Instances of FLUTE, oldest first.
-    flute_names: VecDeque<Arc<File>>,
-    objects: Vec<Object>,
-    current: usize,
-    done: HashMap<Toi, Done>,
-    done_order: VecDeque<Toi>,
-    fragments: FragmentCount,
-    state: ChannelState,
-}
-
-impl Channel {
-    /// The description of an object, if the S-TSID names it.
-    fn describe(&self, toi: Toi, codepoint: Codepoint) -> Option<Arc<File>> {
-        let flow = self.source.as_ref()?;
-        if let Some(file) = flow.files.iter().find(|file| file.toi == toi) {
-            return Some(Arc::new(file.clone()));
-        }
-        if let Some(file) = self.flute_names.iter().rev().find(|file| file.toi == toi) {
-            return Some(Arc::clone(file));
-        }
-        if !self.flute_names.is_empty() {
-            return None;
-        }
-        // Init segments are listed: a template that takes their TOI for a number makes a wrong name.
-        let template = self.template.as_ref().filter(|_| !codepoint.is_init)?;
-        Some(Arc::new(File { content_location: template.name(toi), toi, ..File::default() }))
-    }
-
-    /// The name of a complete object that is the first chunk of a segment: GPAC names only those behind it.
-    fn first_chunk(&self, object: &Object) -> Option<Arc<File>> {
-        let next = self.flute_names.iter().rev().find(|file| file.toi.0 == object.toi.0 + 1)?;
-        let name = ChunkName::split(&next.content_location)?;
-        let content_location = format!("{}#0", name.object);
-        (name.offset == object.bytes.end() && name.offset > 0)
-            .then(|| Arc::new(File { content_location, toi: object.toi, ..File::default() }))
-    }
-
-    fn payloads(&self) -> &[Payload] {
-        self.source.as_ref().map_or(&[], |flow| &flow.payloads)
-    }
-
-    fn remember(&mut self, toi: Toi, done: Done) {
-        if self.done.insert(toi, done).is_none() {
-            self.done_order.push_back(toi);
-            if self.done_order.len() > MAX_DONE
-                && let Some(oldest) = self.done_order.pop_front()
-            {
-                self.done.remove(&oldest);
-            }
-        }
-    }
 }
 
 /// The state machine of one session. See the module head.
@@ -583,226 +470,6 @@ impl Receiver {
             // A newer object of a TOI takes the place of the older.
             channel.remember(toi, done);
         }
-    }
-
-    /// A signalling package is complete.
-    fn package(&mut self, tsi: u64, toi: Toi, sent: Vec<u8>, end: End) {
-        let Some((bytes, parts)) = unpack(&sent).and_then(|bytes| {
-            let parts = parts(&bytes)?;
-            Some((bytes, parts))
-        }) else {
-            return self.failed(tsi, toi, None, RouteFailure::BadSignalling);
-        };
-        self.stats.packages += 1;
-        self.count_complete(tsi, end);
-        self.events.push_back(Event::Package { toi, bytes: sent });
-        for part in parts {
-            let Some(body) = bytes.get(part.body) else { continue };
-            let is_stsid = part.content_type == STSID_TYPE
-                || (part.content_type.is_empty() && body.windows(7).take(1_000).any(|it| it == b"S-TSID "));
-            if self.documents.len() >= MAX_DOCUMENTS {
-                self.documents.clear();
-            }
-            let name = format!("{} {}", part.content_type, part.location);
-            let print = fingerprint(body);
-            if self.documents.insert(name, print) == Some(print) {
-                continue;
-            }
-            if is_stsid && tsi == SIGNALLING_TSI {
-                match Stsid::parse(body) {
-                    Ok(stsid) => self.described(stsid),
-                    Err(_) => self.failed(tsi, toi, None, RouteFailure::BadSignalling),
-                }
-            }
-            let length = Some(body.len() as u64);
-            let file = File {
-                content_location: part.location,
-                content_type: Some(part.content_type).filter(|it| !it.is_empty()),
-                toi,
-                content_length: length,
-                transfer_length: length,
-                ..File::default()
-            };
-            self.events.push_back(Event::Document { file: Arc::new(file), bytes: body.to_vec() });
-        }
-    }
-
-    /// Takes over an S-TSID: the channels of this session are described anew, others are told.
-    fn described(&mut self, stsid: Stsid) {
-        self.stats.left_out += stsid.left_out;
-        let mut elsewhere = Vec::new();
-        for session in stsid.sessions {
-            let is_here = session.group.is_none_or(|group| group == self.destination.ip())
-                && session.port.is_none_or(|port| port == self.destination.port());
-            if !is_here {
-                elsewhere.push(session);
-                continue;
-            }
-            for described in session.channels {
-                let tsi = described.tsi;
-                // Signalling does not describe itself, and repair symbols do not protect themselves.
-                let is_loop = tsi == SIGNALLING_TSI
-                    || described
-                        .repair
-                        .as_ref()
-                        .is_some_and(|it| it.protected.iter().any(|of| of.tsi == tsi));
-                if is_loop || (!self.channels.contains_key(&tsi) && self.channels.len() >= MAX_CHANNELS) {
-                    self.stats.left_out += 1;
-                    continue;
-                }
-                let channel = self.channels.entry(tsi).or_default();
-                let template = described.source.as_ref().and_then(|it| it.template.as_deref());
-                channel.template = template.and_then(FileTemplate::parse);
-                if template.is_some() && channel.template.is_none() {
-                    self.stats.left_out += 1;
-                }
-                channel.source = described.source;
-                channel.repair = described.repair;
-                self.name_open_objects(tsi);
-            }
-        }
-        if !elsewhere.is_empty() {
-            self.events.push_back(Event::Elsewhere(elsewhere));
-        }
-    }
-
-    /// Objects that came before their description get their names.
-    fn name_open_objects(&mut self, tsi: u64) {
-        let Some(channel) = self.channels.get_mut(&tsi) else { return };
-        for at in 0..channel.objects.len() {
-            let named =
-                channel.objects.get(at).filter(|it| it.file.is_none() && it.codepoint.format == Format::File);
-            let file = named.and_then(|it| {
-                channel
-                    .describe(it.toi, it.codepoint)
-                    .or_else(|| channel.first_chunk(it).filter(|_| it.bytes.is_complete()))
-            });
-            if let Some(object) = channel.objects.get_mut(at).filter(|_| file.is_some()) {
-                object.file = file;
-            }
-        }
-        let mut at = 0;
-        while let Some(object) = self.channels.get(&tsi).and_then(|it| it.objects.get(at)) {
-            let before = self.channels.get(&tsi).map_or(0, |it| it.objects.len());
-            if object.bytes.is_complete() {
-                self.complete(tsi, at, None);
-            } else {
-                self.begin(tsi, at);
-            }
-            let after = self.channels.get(&tsi).map_or(0, |it| it.objects.len());
-            at += usize::from(after == before);
-        }
-    }
-
-    /// An FDT Instance of FLUTE in this channel names objects. GPAC sends those of chunked sessions so, while its file template
-    /// takes the number of a chunk for that of a segment: from now on the template makes no names.
-    pub fn name_by_flute(&mut self, tsi: u64, files: &[Arc<File>]) {
-        let Some(channel) = self.channels.get_mut(&tsi).filter(|_| !files.is_empty()) else { return };
-        for file in files {
-            if channel.flute_names.len() >= MAX_FLUTE_NAMES {
-                channel.flute_names.pop_front();
-            }
-            channel.flute_names.push_back(Arc::clone(file));
-        }
-        self.name_open_objects(tsi);
-    }
-
-    fn repair_packet(
-        &mut self,
-        now: Instant,
-        tsi: u64,
-        toi: Toi,
-        packet: &Packet<'_>,
-        length: Option<u64>,
-    ) -> Result<Verdict, RouteDrop> {
-        let flow =
-            self.channels.get(&tsi).and_then(|it| it.repair.as_ref()).ok_or(RouteDrop::UnknownRepair)?;
-        // Symbols of several objects together are not decoded.
-        let ([protected], Some(oti)) = (flow.protected.as_slice(), flow.oti) else {
-            return Err(RouteDrop::UnknownRepair);
-        };
-        let of = protected.tsi;
-        let source_toi = protected.source_toi(toi).ok_or(RouteDrop::UnknownRepair)?;
-        let channel = self.channels.get(&of).ok_or(RouteDrop::UnknownRepair)?;
-        let is_open = channel.objects.iter().any(|it| it.toi == source_toi);
-        if !is_open && channel.done.contains_key(&source_toi) {
-            return Err(RouteDrop::RepairNotNeeded);
-        }
-        // Of an object of which nothing has come, all that is known is that it is protected.
-        let is_listed =
-            channel.source.as_ref().is_some_and(|it| it.files.iter().any(|file| file.toi == source_toi));
-        let codepoint = if is_listed { Codepoint::INIT_AGAIN } else { Codepoint::MEDIA_FILE };
-        let at = self.locate(now, of, source_toi, codepoint, length.map(|it| (it, End::Length)))?;
-        let Some(object) = self.channels.get_mut(&of).and_then(|it| it.objects.get_mut(at)) else {
-            return Err(RouteDrop::UnknownRepair);
-        };
-        object.heard = now;
-        if let Some(length) = length.filter(|_| object.bytes.length().is_none()) {
-            object.bytes.set_length(length).map_err(|_| RouteDrop::Malformed)?;
-            object.end.get_or_insert(End::Length);
-        }
-        let before = object.repair.held_bytes();
-        object.repair.take(&oti, packet.body, &object.bytes, object.bytes.length())?;
-        self.open_bytes += object.repair.held_bytes() - before;
-        self.look_at_repair(of, at);
-        if self.open_bytes > MAX_SESSION_BYTES {
-            self.make_room();
-        }
-        Ok(Verdict::Repair)
-    }
-
-    /// The repair flow of a channel's objects.
-    fn oti_of(&self, tsi: u64) -> Option<crate::fec::Oti> {
-        let flows = self.channels.values().filter_map(|it| it.repair.as_ref());
-        flows
-            .filter(|flow| matches!(flow.protected.as_slice(), [of] if of.tsi == tsi))
-            .find_map(|flow| flow.oti)
-    }
-
-    fn look_at_repair(&mut self, tsi: u64, at: usize) {
-        let has_repair = |it: &Object| !it.repair.is_empty() && it.bytes.length().is_some();
-        if !self.channels.get(&tsi).and_then(|it| it.objects.get(at)).is_some_and(has_repair) {
-            return;
-        }
-        let Some(oti) = self.oti_of(tsi) else { return };
-        let Some(object) = self.channels.get_mut(&tsi).and_then(|it| it.objects.get_mut(at)) else { return };
-        if let Some(sbn) = object.repair.ready(&oti, &object.bytes) {
-            self.events.push_back(Event::BlockReady { tsi, toi: object.toi, sbn });
-        }
-    }
-
-    /// What is to be done for a block that [`Event::BlockReady`] has named. `None` if its object is no longer open.
-    pub fn repair_job(&self, tsi: u64, toi: Toi, sbn: u32) -> Option<RepairJob> {
-        let object = self.channels.get(&tsi)?.objects.iter().find(|it| it.toi == toi)?;
-        object.repair.job(&self.oti_of(tsi)?, &object.bytes, sbn)
-    }
-
-    /// What became of a [`RepairJob`].
-    pub fn repaired(&mut self, now: Instant, tsi: u64, toi: Toi, sbn: u32, lost: Option<&[(u64, Vec<u8>)]>) {
-        let Some(at) = self.channels.get(&tsi).and_then(|it| it.objects.iter().position(|it| it.toi == toi))
-        else {
-            return;
-        };
-        let Some(object) = self.channels.get_mut(&tsi).and_then(|it| it.objects.get_mut(at)) else { return };
-        let Some(lost) = lost else {
-            self.stats.recovery_failed += 1;
-            object.repair.failed(sbn);
-            return;
-        };
-        for (offset, bytes) in lost {
-            let before = object.bytes.held_bytes();
-            // Bytes that came meanwhile are those of the symbol, or the symbol was wrong.
-            if object.bytes.insert(*offset, bytes).is_err() {
-                continue;
-            }
-            let new = object.bytes.held_bytes() - before;
-            self.stats.recovered_bytes += new;
-            self.open_bytes += new;
-        }
-        self.open_bytes = self.open_bytes.saturating_sub(object.repair.held_bytes());
-        object.repair.forget(sbn);
-        self.open_bytes += object.repair.held_bytes();
-        self.advance(now, tsi, at);
     }
 
     /// Looks at what time has done; call it about once a second.

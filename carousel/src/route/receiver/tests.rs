@@ -1,7 +1,9 @@
+use super::channel::MAX_DONE;
+use super::signalling::{MAX_DOCUMENTS, MAX_FLUTE_NAMES};
 use super::*;
 use crate::lct::ext::{write_fixed, write_variable};
 use crate::lct::{LctHeader, Tsi};
-use crate::route::{Channel as Described, Protected, Sender};
+use crate::route::{Channel as Described, Payload, Protected, RepairFlow, Sender, SourceFlow};
 use linksim::{Link, Profile};
 use proptest::prelude::*;
 

@@ -178,6 +178,7 @@ fn timeouts_count_from_the_last_packet_to_the_nanosecond() {
     bench.feed(&by_hand(1, Some(&oti), 0, 0, b"abcd", |_| {}));
     let named = bench.now;
     bench.feed(&by_hand(2, Some(&oti), 0, 0, b"abcd", |_| {}));
+    let unnamed = bench.now;
     bench.feed(&by_hand(3, None, 0, 0, b"abcd", |_| {}));
     let early = bench.now;
     bench.events();
@@ -192,8 +193,9 @@ fn timeouts_count_from_the_last_packet_to_the_nanosecond() {
     };
     assert_eq!(at(named + (config.reception_timeout - nano)), (false, false, 1));
     assert_eq!(at(named + config.reception_timeout), (true, false, 1));
-    let unnamed = early + config.unnamed_timeout;
-    assert_eq!(at(unnamed), (false, true, 0));
+    assert_eq!(at(unnamed + (config.unnamed_timeout - nano)), (false, false, 1));
+    assert_eq!(at(unnamed + config.unnamed_timeout), (false, true, 1));
+    assert_eq!(at(early + config.unnamed_timeout), (false, false, 0));
 }
 
 #[test]

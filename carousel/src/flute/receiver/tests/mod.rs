@@ -23,6 +23,7 @@ pub(crate) struct TestStorage {
     opened: Vec<(Toi, u64, bool)>,
     named: Vec<String>,
     refuse: Option<Refusal>,
+    keeps_nothing: bool,
 }
 
 impl Storage for TestStorage {
@@ -42,7 +43,7 @@ impl Storage for TestStorage {
         buf[offset as usize..][..bytes.len()].copy_from_slice(bytes);
     }
     fn keep_repair(&mut self, _: &mut Vec<u8>, _: u32, _: &[u8]) -> bool {
-        true // what they are does not matter where nothing is decoded for its bytes
+        !self.keeps_nothing // what they are does not matter where nothing is decoded for its bytes
     }
 }
 

@@ -183,3 +183,125 @@ fn fec_oti_that_changes_in_mid_object_is_dropped() {
     }
     assert_eq!(bench.whole(), [("a".to_owned(), bytes)]);
 }
+
+#[test]
+fn a_symbol_that_is_there_is_not_written_again() {
+    let oti = Oti::no_code(8, 4, 2);
+    let mut bench = Bench::new();
+    assert_eq!(bench.feed(&by_hand(1, Some(&oti), 0, 0, b"abcd", |_| {})), Verdict::Stored);
+    let duplicate = Verdict::Dropped(DropReason::Duplicate);
+    assert_eq!(bench.feed(&by_hand(1, Some(&oti), 0, 0, b"wxyz", |_| {})), duplicate);
+    assert_eq!(bench.receiver.object(Toi(1)).unwrap().buf()[..4], *b"abcd");
+}
+
+#[test]
+fn padding_of_more_than_the_last_symbol_is_dropped() {
+    let oti = Oti::no_code(10, 4, 100);
+    let mut bench = Bench::new();
+    let bad = Verdict::Dropped(DropReason::BadSymbolLength);
+    assert_eq!(bench.feed(&by_hand(1, Some(&oti), 0, 2, b"89\0\0\0\0\0\0", |_| {})), bad);
+    assert_eq!(bench.feed(&by_hand(1, Some(&oti), 0, 1, b"456789\0\0\0\0\0\0", |_| {})), bad);
+    assert_eq!(bench.feed(&by_hand(1, Some(&oti), 0, 1, b"456789\0\0", |_| {})), Verdict::Stored);
+}
+
+#[test]
+fn before_the_first_symbol_oti_may_change_but_not_lengths() {
+    let changed = Verdict::Dropped(DropReason::OtiChanged);
+    let open = |bench: &mut Bench| {
+        let verdict = bench.feed(&by_hand(1, Some(&Oti::no_code(8, 4, 2)), 0, 0, b"abc", |_| {}));
+        assert_eq!(verdict, Verdict::Dropped(DropReason::BadSymbolLength));
+    };
+    for (oti, symbol, verdict) in [
+        (Oti::no_code(8, 4, 1), &b"abcd"[..], Verdict::Stored),
+        (Oti::no_code(8, 2, 4), b"ab", changed),
+        (Oti::no_code(12, 4, 3), b"abcd", changed),
+    ] {
+        let mut bench = Bench::new();
+        open(&mut bench);
+        assert_eq!(bench.feed(&by_hand(1, Some(&oti), 0, 0, symbol, |_| {})), verdict, "{oti:?}");
+    }
+}
+
+fn solomon_oti() -> Oti {
+    Oti {
+        encoding_id: EncodingId::RS_GF28,
+        scheme: SchemeInfo::ReedSolomon { max_n: 14, m: 8, group: 1 },
+        ..Oti::no_code(100, 10, 10)
+    }
+}
+
+#[test]
+fn repair_symbols_have_their_length_and_a_number_of_the_code() {
+    let mut bench = Bench::new();
+    let oti = solomon_oti();
+    for (esi, bytes, verdict) in [
+        (10, 10, Verdict::Stored),
+        (10, 10, Verdict::Dropped(DropReason::Duplicate)),
+        (11, 9, Verdict::Dropped(DropReason::BadSymbolLength)),
+        (11, 11, Verdict::Dropped(DropReason::BadSymbolLength)),
+        (13, 10, Verdict::Stored),
+        (14, 10, Verdict::Dropped(DropReason::OutsideObject)),
+        (255, 10, Verdict::Dropped(DropReason::OutsideObject)),
+    ] {
+        assert_eq!(bench.feed(&coded(&oti, 0, esi, &vec![7; bytes])), verdict, "{esi}, {bytes} bytes");
+    }
+}
+
+#[test]
+fn storage_that_keeps_no_repair_symbols_makes_no_block_ready() {
+    let mut bench = Bench::new();
+    bench.storage.keeps_nothing = true;
+    let oti = solomon_oti();
+    for esi in 0..8 {
+        bench.feed(&coded(&oti, 0, esi, &[7; 10]));
+    }
+    for esi in 10..14 {
+        assert_eq!(bench.feed(&coded(&oti, 0, esi, &[7; 10])), Verdict::Dropped(DropReason::RepairSymbol));
+    }
+    let events = bench.events();
+    assert!(!events.iter().any(|event| matches!(event, Event::BlockReady { .. })), "{events:?}");
+}
+
+#[test]
+fn a_ready_block_is_told_once_and_again_after_a_failed_attempt() {
+    let mut bench = Bench::new();
+    let oti = solomon_oti();
+    let ready = |bench: &mut Bench| {
+        bench.events().iter().filter(|event| matches!(event, Event::BlockReady { .. })).count()
+    };
+    for esi in (0..7).chain(10..12) {
+        bench.feed(&coded(&oti, 0, esi, &[7; 10]));
+    }
+    assert_eq!(ready(&mut bench), 0);
+    bench.feed(&coded(&oti, 0, 12, &[7; 10]));
+    assert_eq!(ready(&mut bench), 1);
+    bench.feed(&coded(&oti, 0, 7, &[7; 10]));
+    assert_eq!(ready(&mut bench), 0, "it is at work");
+    bench.receiver.recovered(Toi(1), 0, None, &mut bench.storage);
+    bench.feed(&coded(&oti, 0, 8, &[7; 10]));
+    assert_eq!(ready(&mut bench), 1, "with one symbol more");
+}
+
+#[test]
+fn repair_symbols_of_one_object_are_bounded_by_half_its_symbols() {
+    // Four blocks of 100 symbols.
+    let oti = raptorq_oti(400 * 4, 4, 4, 1, 4);
+    let mut bench = Bench::new();
+    let mut verdicts = Vec::new();
+    for sbn in 0..4 {
+        verdicts.extend((0..100).map(|at| bench.feed(&coded(&oti, sbn, 200 + at, &[7; 4]))));
+    }
+    let stored = verdicts.iter().filter(|verdict| **verdict == Verdict::Stored).count();
+    assert_eq!((stored, verdicts[300]), (400 / 2 + 64, Verdict::Dropped(DropReason::NoRoom)));
+}
+
+#[test]
+fn numbers_of_symbols_beyond_32_bits_are_not_followed() {
+    let oti = Oti { encoding_id: EncodingId::SMALL_LARGE_EXPANDABLE, ..Oti::no_code(100, 4, 25) };
+    let mut gaps = Gaps::default();
+    let mut body = 0_u32.to_be_bytes().to_vec();
+    body.extend_from_slice(&u32::MAX.to_be_bytes());
+    body.extend_from_slice(&[0; 12]);
+    assert_eq!(gaps.take(Toi(1), Coding::of(&oti), &body), 0);
+    assert_eq!(gaps.end_all(), 0);
+}

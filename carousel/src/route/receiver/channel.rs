@@ -1,0 +1,111 @@
+//! One channel of a ROUTE session: its description, its open objects, and those that are complete.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::object::Object;
+use crate::flute::File;
+use crate::growing::FragmentCount;
+use crate::lct::Toi;
+use crate::limits;
+use crate::mabr::ChunkName;
+use crate::route::{Codepoint, FileTemplate, Payload, RepairFlow, SourceFlow};
+
+limits! {
+    /// Complete objects of one channel that are remembered, to recognise repeats.
+    pub(super) const MAX_DONE: usize = 1_024, "objects" {
+        why: "Half an hour of segments of two seconds; an entry takes 60 bytes.",
+        full: "The oldest is forgotten: its repeat counts as a new object.",
+        free: "When a further object is complete.",
+        test: "a_repeat_is_received_and_dropped_and_other_bytes_are_a_new_object",
+    }
+}
+
+/// A channel as it is now, for reports.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChannelState {
+    /// Its TSI.
+    pub tsi: u64,
+    /// Packets.
+    pub packets: u64,
+    /// UDP payload bytes.
+    pub bytes: u64,
+    /// Complete objects, without repeats.
+    pub complete: u64,
+    /// Those of them whose end was guessed.
+    pub guessed: u64,
+    /// Objects given up.
+    pub failed: u64,
+    /// Objects that are open.
+    pub open: usize,
+    /// How its objects are named, if the S-TSID says so.
+    pub template: Option<String>,
+    /// Its representation.
+    pub representation: Option<String>,
+    /// TSIs whose objects its repair symbols protect.
+    pub protects: Vec<u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Done {
+    pub(super) length: u64,
+    pub(super) fingerprint: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Channel {
+    pub(super) source: Option<SourceFlow>,
+    pub(super) template: Option<FileTemplate>,
+    pub(super) repair: Option<RepairFlow>,
+    /// Names from FDT Instances of FLUTE, oldest first.
+    pub(super) flute_names: VecDeque<Arc<File>>,
+    pub(super) objects: Vec<Object>,
+    pub(super) current: usize,
+    pub(super) done: HashMap<Toi, Done>,
+    pub(super) done_order: VecDeque<Toi>,
+    pub(super) fragments: FragmentCount,
+    pub(super) state: ChannelState,
+}
+
+impl Channel {
+    /// The description of an object, if the S-TSID names it.
+    pub(super) fn describe(&self, toi: Toi, codepoint: Codepoint) -> Option<Arc<File>> {
+        let flow = self.source.as_ref()?;
+        if let Some(file) = flow.files.iter().find(|file| file.toi == toi) {
+            return Some(Arc::new(file.clone()));
+        }
+        if let Some(file) = self.flute_names.iter().rev().find(|file| file.toi == toi) {
+            return Some(Arc::clone(file));
+        }
+        if !self.flute_names.is_empty() {
+            return None;
+        }
+        // Init segments are listed: a template that takes their TOI for a number makes a wrong name.
+        let template = self.template.as_ref().filter(|_| !codepoint.is_init)?;
+        Some(Arc::new(File { content_location: template.name(toi), toi, ..File::default() }))
+    }
+
+    /// The name of a complete object that is the first chunk of a segment: GPAC names only those behind it.
+    pub(super) fn first_chunk(&self, object: &Object) -> Option<Arc<File>> {
+        let next = self.flute_names.iter().rev().find(|file| file.toi.0 == object.toi.0 + 1)?;
+        let name = ChunkName::split(&next.content_location)?;
+        let content_location = format!("{}#0", name.object);
+        (name.offset == object.bytes.end() && name.offset > 0)
+            .then(|| Arc::new(File { content_location, toi: object.toi, ..File::default() }))
+    }
+
+    pub(super) fn payloads(&self) -> &[Payload] {
+        self.source.as_ref().map_or(&[], |flow| &flow.payloads)
+    }
+
+    pub(super) fn remember(&mut self, toi: Toi, done: Done) {
+        if self.done.insert(toi, done).is_none() {
+            self.done_order.push_back(toi);
+            if self.done_order.len() > MAX_DONE
+                && let Some(oldest) = self.done_order.pop_front()
+            {
+                self.done.remove(&oldest);
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Repair packets of a ROUTE session, and what their symbols bring back.
+
+use super::object::Object;
+use super::{Event, MAX_SESSION_BYTES, Receiver, RepairJob, RouteDrop, Verdict};
+use crate::alc::Packet;
+use crate::growing::End;
+use crate::lct::Toi;
+use crate::route::Codepoint;
+use crate::time::Instant;
+
+impl Receiver {
+    pub(super) fn repair_packet(
+        &mut self,
+        now: Instant,
+        tsi: u64,
+        toi: Toi,
+        packet: &Packet<'_>,
+        length: Option<u64>,
+    ) -> Result<Verdict, RouteDrop> {
+        let flow =
+            self.channels.get(&tsi).and_then(|it| it.repair.as_ref()).ok_or(RouteDrop::UnknownRepair)?;
+        // Symbols of several objects together are not decoded.
+        let ([protected], Some(oti)) = (flow.protected.as_slice(), flow.oti) else {
+            return Err(RouteDrop::UnknownRepair);
+        };
+        let of = protected.tsi;
+        let source_toi = protected.source_toi(toi).ok_or(RouteDrop::UnknownRepair)?;
+        let channel = self.channels.get(&of).ok_or(RouteDrop::UnknownRepair)?;
+        let is_open = channel.objects.iter().any(|it| it.toi == source_toi);
+        if !is_open && channel.done.contains_key(&source_toi) {
+            return Err(RouteDrop::RepairNotNeeded);
+        }
+        // Of an object of which nothing has come, all that is known is that it is protected.
+        let is_listed =
+            channel.source.as_ref().is_some_and(|it| it.files.iter().any(|file| file.toi == source_toi));
+        let codepoint = if is_listed { Codepoint::INIT_AGAIN } else { Codepoint::MEDIA_FILE };
+        let at = self.locate(now, of, source_toi, codepoint, length.map(|it| (it, End::Length)))?;
+        let Some(object) = self.channels.get_mut(&of).and_then(|it| it.objects.get_mut(at)) else {
+            return Err(RouteDrop::UnknownRepair);
+        };
+        object.heard = now;
+        if let Some(length) = length.filter(|_| object.bytes.length().is_none()) {
+            object.bytes.set_length(length).map_err(|_| RouteDrop::Malformed)?;
+            object.end.get_or_insert(End::Length);
+        }
+        let before = object.repair.held_bytes();
+        object.repair.take(&oti, packet.body, &object.bytes, object.bytes.length())?;
+        self.open_bytes += object.repair.held_bytes() - before;
+        self.look_at_repair(of, at);
+        if self.open_bytes > MAX_SESSION_BYTES {
+            self.make_room();
+        }
+        Ok(Verdict::Repair)
+    }
+
+    /// The repair flow of a channel's objects.
+    pub(super) fn oti_of(&self, tsi: u64) -> Option<crate::fec::Oti> {
+        let flows = self.channels.values().filter_map(|it| it.repair.as_ref());
+        flows
+            .filter(|flow| matches!(flow.protected.as_slice(), [of] if of.tsi == tsi))
+            .find_map(|flow| flow.oti)
+    }
+
+    pub(super) fn look_at_repair(&mut self, tsi: u64, at: usize) {
+        let has_repair = |it: &Object| !it.repair.is_empty() && it.bytes.length().is_some();
+        if !self.channels.get(&tsi).and_then(|it| it.objects.get(at)).is_some_and(has_repair) {
+            return;
+        }
+        let Some(oti) = self.oti_of(tsi) else { return };
+        let Some(object) = self.channels.get_mut(&tsi).and_then(|it| it.objects.get_mut(at)) else { return };
+        if let Some(sbn) = object.repair.ready(&oti, &object.bytes) {
+            self.events.push_back(Event::BlockReady { tsi, toi: object.toi, sbn });
+        }
+    }
+
+    /// What is to be done for a block that [`Event::BlockReady`] has named. `None` if its object is no longer open.
+    pub fn repair_job(&self, tsi: u64, toi: Toi, sbn: u32) -> Option<RepairJob> {
+        let object = self.channels.get(&tsi)?.objects.iter().find(|it| it.toi == toi)?;
+        object.repair.job(&self.oti_of(tsi)?, &object.bytes, sbn)
+    }
+
+    /// What became of a [`RepairJob`].
+    pub fn repaired(&mut self, now: Instant, tsi: u64, toi: Toi, sbn: u32, lost: Option<&[(u64, Vec<u8>)]>) {
+        let Some(at) = self.channels.get(&tsi).and_then(|it| it.objects.iter().position(|it| it.toi == toi))
+        else {
+            return;
+        };
+        let Some(object) = self.channels.get_mut(&tsi).and_then(|it| it.objects.get_mut(at)) else { return };
+        let Some(lost) = lost else {
+            self.stats.recovery_failed += 1;
+            object.repair.failed(sbn);
+            return;
+        };
+        for (offset, bytes) in lost {
+            let before = object.bytes.held_bytes();
+            // Bytes that came meanwhile are those of the symbol, or the symbol was wrong.
+            if object.bytes.insert(*offset, bytes).is_err() {
+                continue;
+            }
+            let new = object.bytes.held_bytes() - before;
+            self.stats.recovered_bytes += new;
+            self.open_bytes += new;
+        }
+        self.open_bytes = self.open_bytes.saturating_sub(object.repair.held_bytes());
+        object.repair.forget(sbn);
+        self.open_bytes += object.repair.held_bytes();
+        self.advance(now, tsi, at);
+    }
+}

@@ -1,0 +1,155 @@
+//! Signalling of a ROUTE session: packages, S-TSIDs, and names that come another way.
+
+use std::sync::Arc;
+
+use super::object::fingerprint;
+use super::{Event, Receiver, RouteFailure};
+use crate::flute::File;
+use crate::growing::End;
+use crate::lct::Toi;
+use crate::limits;
+use crate::route::package::{parts, unpack};
+use crate::route::stsid::MAX_CHANNELS;
+use crate::route::{FileTemplate, Format, SIGNALLING_TSI, STSID_TYPE, Stsid};
+
+limits! {
+    /// Names that FDT Instances of FLUTE have given to the objects of one channel.
+    pub(super) const MAX_FLUTE_NAMES: usize = 1_024, "names" {
+        why: "GPAC sends one for each chunk, some 50 a second at most, just before the chunk.",
+        full: "The oldest is forgotten.",
+        free: "When a newer name comes.",
+        test: "names_of_flute_go_before_the_template",
+    }
+
+    /// Documents of signalling packages that are remembered, to recognise repeats.
+    pub(super) const MAX_DOCUMENTS: usize = 128, "documents" {
+        why: "A package has up to 64 parts.",
+        full: "All are forgotten: repeats are told once more.",
+        free: "At once.",
+        test: "documents_are_told_when_they_change",
+    }
+}
+
+impl Receiver {
+    /// A signalling package is complete.
+    pub(super) fn package(&mut self, tsi: u64, toi: Toi, sent: Vec<u8>, end: End) {
+        let Some((bytes, parts)) = unpack(&sent).and_then(|bytes| {
+            let parts = parts(&bytes)?;
+            Some((bytes, parts))
+        }) else {
+            return self.failed(tsi, toi, None, RouteFailure::BadSignalling);
+        };
+        self.stats.packages += 1;
+        self.count_complete(tsi, end);
+        self.events.push_back(Event::Package { toi, bytes: sent });
+        for part in parts {
+            let Some(body) = bytes.get(part.body) else { continue };
+            let is_stsid = part.content_type == STSID_TYPE
+                || (part.content_type.is_empty() && body.windows(7).take(1_000).any(|it| it == b"S-TSID "));
+            if self.documents.len() >= MAX_DOCUMENTS {
+                self.documents.clear();
+            }
+            let name = format!("{} {}", part.content_type, part.location);
+            let print = fingerprint(body);
+            if self.documents.insert(name, print) == Some(print) {
+                continue;
+            }
+            if is_stsid && tsi == SIGNALLING_TSI {
+                match Stsid::parse(body) {
+                    Ok(stsid) => self.described(stsid),
+                    Err(_) => self.failed(tsi, toi, None, RouteFailure::BadSignalling),
+                }
+            }
+            let length = Some(body.len() as u64);
+            let file = File {
+                content_location: part.location,
+                content_type: Some(part.content_type).filter(|it| !it.is_empty()),
+                toi,
+                content_length: length,
+                transfer_length: length,
+                ..File::default()
+            };
+            self.events.push_back(Event::Document { file: Arc::new(file), bytes: body.to_vec() });
+        }
+    }
+
+    /// Takes over an S-TSID: the channels of this session are described anew, others are told.
+    pub(super) fn described(&mut self, stsid: Stsid) {
+        self.stats.left_out += stsid.left_out;
+        let mut elsewhere = Vec::new();
+        for session in stsid.sessions {
+            let is_here = session.group.is_none_or(|group| group == self.destination.ip())
+                && session.port.is_none_or(|port| port == self.destination.port());
+            if !is_here {
+                elsewhere.push(session);
+                continue;
+            }
+            for described in session.channels {
+                let tsi = described.tsi;
+                // Signalling does not describe itself, and repair symbols do not protect themselves.
+                let is_loop = tsi == SIGNALLING_TSI
+                    || described
+                        .repair
+                        .as_ref()
+                        .is_some_and(|it| it.protected.iter().any(|of| of.tsi == tsi));
+                if is_loop || (!self.channels.contains_key(&tsi) && self.channels.len() >= MAX_CHANNELS) {
+                    self.stats.left_out += 1;
+                    continue;
+                }
+                let channel = self.channels.entry(tsi).or_default();
+                let template = described.source.as_ref().and_then(|it| it.template.as_deref());
+                channel.template = template.and_then(FileTemplate::parse);
+                if template.is_some() && channel.template.is_none() {
+                    self.stats.left_out += 1;
+                }
+                channel.source = described.source;
+                channel.repair = described.repair;
+                self.name_open_objects(tsi);
+            }
+        }
+        if !elsewhere.is_empty() {
+            self.events.push_back(Event::Elsewhere(elsewhere));
+        }
+    }
+
+    /// Objects that came before their description get their names.
+    pub(super) fn name_open_objects(&mut self, tsi: u64) {
+        let Some(channel) = self.channels.get_mut(&tsi) else { return };
+        for at in 0..channel.objects.len() {
+            let named =
+                channel.objects.get(at).filter(|it| it.file.is_none() && it.codepoint.format == Format::File);
+            let file = named.and_then(|it| {
+                channel
+                    .describe(it.toi, it.codepoint)
+                    .or_else(|| channel.first_chunk(it).filter(|_| it.bytes.is_complete()))
+            });
+            if let Some(object) = channel.objects.get_mut(at).filter(|_| file.is_some()) {
+                object.file = file;
+            }
+        }
+        let mut at = 0;
+        while let Some(object) = self.channels.get(&tsi).and_then(|it| it.objects.get(at)) {
+            let before = self.channels.get(&tsi).map_or(0, |it| it.objects.len());
+            if object.bytes.is_complete() {
+                self.complete(tsi, at, None);
+            } else {
+                self.begin(tsi, at);
+            }
+            let after = self.channels.get(&tsi).map_or(0, |it| it.objects.len());
+            at += usize::from(after == before);
+        }
+    }
+
+    /// An FDT Instance of FLUTE in this channel names objects. GPAC sends those of chunked sessions so, while its file template
+    /// takes the number of a chunk for that of a segment: from now on the template makes no names.
+    pub fn name_by_flute(&mut self, tsi: u64, files: &[Arc<File>]) {
+        let Some(channel) = self.channels.get_mut(&tsi).filter(|_| !files.is_empty()) else { return };
+        for file in files {
+            if channel.flute_names.len() >= MAX_FLUTE_NAMES {
+                channel.flute_names.pop_front();
+            }
+            channel.flute_names.push_back(Arc::clone(file));
+        }
+        self.name_open_objects(tsi);
+    }
+}

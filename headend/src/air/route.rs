@@ -1,0 +1,131 @@
+//! Media sessions of ROUTE: the sessions of one address share an S-TSID, which takes the place of their FDTs.
+//!
+//! Every object is listed with its name and TOI, so that any naming of segments goes. Repair symbols of a channel go out in
+//! the channel behind it (TSI + 1).
+
+use std::net::SocketAddr;
+
+use carousel::fec::{Oti, Partition};
+use carousel::flute::File;
+use carousel::lct::{Toi, Tsi};
+use carousel::route::{
+    Channel, Codepoint, Payload, Protected, RepairFlow, RouteSession, Sender, SenderError, SourceFlow,
+};
+
+/// A repair channel follows its source channel.
+const REPAIR_TSI_STEP: u64 = 1;
+/// `@formatId` of a file, `@frag` of samples, `@srcFecPayloadId` of start_offset.
+const MEDIA: Payload =
+    Payload { codepoint: Codepoint::MEDIA_FILE, format: 1, fragmentation: 1, source_payload_id: Some(1) };
+
+/// What an S-TSID says of one session.
+pub(super) struct Described<'a> {
+    pub(super) tsi: Tsi,
+    pub(super) files: Vec<&'a File>,
+}
+
+/// The sessions of one address.
+#[derive(Debug)]
+pub(super) struct RouteGroup {
+    pub(super) address: SocketAddr,
+    sender: Sender,
+    /// The signalling's packets.
+    packets: Vec<Vec<u8>>,
+    repair_oti: Oti,
+}
+
+/// An object of a ROUTE session: how its repair symbols are numbered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RouteObject {
+    pub(super) oti: Oti,
+    pub(super) partition: Partition,
+}
+
+impl RouteGroup {
+    pub(super) fn new(address: SocketAddr, symbol_length: u16) -> Self {
+        Self {
+            address,
+            sender: Sender::new(usize::from(symbol_length)),
+            packets: Vec::new(),
+            repair_oti: Sender::repair_oti(symbol_length),
+        }
+    }
+
+    /// Brings the signalling up to date. True if it has changed.
+    pub(super) fn describe<'a>(&mut self, sessions: impl Iterator<Item = Described<'a>>) -> bool {
+        let mut channels = Vec::new();
+        for Described { tsi, files } in sessions {
+            let files = files.into_iter().map(|file| File {
+                content_location: file.content_location.clone(),
+                toi: file.toi,
+                content_type: file.content_type.clone(),
+                content_length: file.content_length,
+                ..File::default()
+            });
+            let source = SourceFlow {
+                is_real_time: true,
+                files: files.collect(),
+                payloads: vec![MEDIA],
+                ..SourceFlow::default()
+            };
+            let repair = RepairFlow {
+                oti: Some(self.repair_oti),
+                protected: vec![Protected { tsi: tsi.0, x: 1, y: 0 }],
+                ..RepairFlow::default()
+            };
+            channels.push(Channel { tsi: tsi.0, source: Some(source), ..Channel::default() });
+            let tsi = tsi.0 + REPAIR_TSI_STEP;
+            channels.push(Channel { tsi, repair: Some(repair), ..Channel::default() });
+        }
+        let session = RouteSession {
+            group: Some(self.address.ip()),
+            port: Some(self.address.port()),
+            channels,
+            ..RouteSession::default()
+        };
+        let mut packets = Vec::new();
+        let is_written = self.sender.set_signalling(session, &[]).is_ok()
+            && self.sender.signalling(|packet| packets.push(packet.to_vec())).is_ok();
+        let has_changed = is_written && packets != self.packets;
+        if has_changed {
+            self.packets = packets;
+        }
+        has_changed
+    }
+
+    /// The packets of the signalling.
+    pub(super) const fn packets(&self) -> &Vec<Vec<u8>> {
+        &self.packets
+    }
+
+    /// Writes a packet with bytes of an object of `length` bytes.
+    pub(super) fn write_source(
+        &self,
+        id: (Tsi, Toi),
+        offset: u64,
+        length: u64,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), SenderError> {
+        let id = (id.0.0, id.1);
+        self.sender.write_source(id, Codepoint::MEDIA_FILE, offset, Some(length), bytes, out)
+    }
+
+    /// Writes a packet with a repair symbol of an object of `length` bytes.
+    pub(super) fn write_repair(
+        &self,
+        id: (Tsi, Toi),
+        length: u64,
+        esi: u32,
+        symbol: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), SenderError> {
+        let id = (id.0.0 + REPAIR_TSI_STEP, id.1);
+        self.sender.write_repair(id, length, (0, esi), symbol, out)
+    }
+
+    /// Writes a packet with the A flag.
+    pub(super) fn write_close(&self, tsi: Tsi, out: &mut Vec<u8>) -> Result<(), SenderError> {
+        self.sender.write_close(tsi.0, out)
+    }
+}
