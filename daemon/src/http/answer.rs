@@ -82,10 +82,10 @@ impl Drop for Logged {
         if let Some(route) = stats.routes.get(self.route) {
             route.bytes.fetch_add(self.sent, Relaxed);
         }
-        if let (Some(record), Some(log)) = (&self.record, &worker.log) {
-            if !log.borrow_mut().add(record, self.sent, is_whole, clock::wall()) {
-                stats.unlogged.fetch_add(1, Relaxed);
-            }
+        if let (Some(record), Some(log)) = (&self.record, &worker.log)
+            && !log.borrow_mut().add(record, self.sent, is_whole, clock::wall())
+        {
+            stats.unlogged.fetch_add(1, Relaxed);
         }
     }
 }

@@ -144,6 +144,7 @@ pub struct Player {
     /// Requests beside the first one of their connection.
     streams: AtomicU64,
     /// QUIC handshakes that have begun and are not over.
+    #[cfg(feature = "http3")]
     handshakes: AtomicU64,
     /// `Alt-Svc`: where HTTP/3 is spoken.
     alternative: OnceLock<HeaderValue>,
@@ -174,6 +175,7 @@ impl Player {
             route_names,
             open: AtomicU64::new(0),
             streams: AtomicU64::new(0),
+            #[cfg(feature = "http3")]
             handshakes: AtomicU64::new(0),
             alternative: OnceLock::new(),
         })

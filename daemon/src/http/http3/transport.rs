@@ -254,7 +254,7 @@ impl Drop for Sending {
 
 impl SendStream<Bytes> for Sending {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
-        while let Some(data) = self.writing.as_mut().filter(|it| it.has_remaining()) {
+        while let Some(data) = self.writing.as_mut().filter(bytes::Buf::has_remaining) {
             let chunk = data.chunk();
             let own = part_of(&self.piece.borrow(), chunk);
             let mut parts = [own.unwrap_or_else(|| Bytes::copy_from_slice(chunk))];
