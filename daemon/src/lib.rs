@@ -21,7 +21,7 @@
 //! floor 2: delivery, manifests
 //! floor 3: origin, receive, repair, session, source, transport, waiting
 //! floor 4: catalog, http, page
-//! floor 5: admin, cli, config, doctor, main, metrics, running, sampler, status
+//! floor 5: admin, cli, config, doctor, main, metrics, running, sampler, screen, status
 //! ```
 
 pub mod admin;
@@ -43,6 +43,7 @@ pub mod receive;
 pub mod repair;
 pub mod running;
 mod sampler;
+pub mod screen;
 pub mod session;
 pub mod source;
 pub mod status;
