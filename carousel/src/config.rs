@@ -1,11 +1,17 @@
 //! Configuration files with every mistake located and mended. Both programs read theirs through here.
 //!
 //! TOML into a `serde` type that refuses unknown keys. `serde` stops at the first mistake, a person wants all of them:
-//! so the text around a mistake is blanked (line and column stay what they are) and the rest is read again.
+//! so the text around a mistake is blanked (line and column stay what they are) and the rest is read again. Sizes, rates and
+//! times may be texts with a unit: see [`quantity`].
+
+pub mod finding;
+pub mod one_or_many;
+pub mod quantity;
 
 use std::fmt;
 use std::ops::Range;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml_edit::{Document, Item, TableLike};
 
@@ -55,8 +61,9 @@ impl fmt::Display for Mistake {
 /// # Errors
 /// Every mistake, in the order of the text.
 pub fn load<T: DeserializeOwned>(text: &str) -> Result<T, Vec<Mistake>> {
-    let mut blanked = text.to_owned();
-    let mut mistakes: Vec<Mistake> = Vec::new();
+    let converted = quantity::convert(text);
+    let mut blanked = converted.text.clone();
+    let mut mistakes = converted.mistakes.clone();
     while mistakes.len() < MAX_MISTAKES {
         let err = match toml::from_str::<T>(&blanked) {
             Ok(value) if mistakes.is_empty() => return Ok(value),
@@ -73,7 +80,8 @@ pub fn load<T: DeserializeOwned>(text: &str) -> Result<T, Vec<Mistake>> {
         }
         let span = err.span();
         let place = span.clone().and_then(|span| find(&blanked, span.start));
-        let mistake = describe(text, err.message(), span, place.as_ref());
+        let at = span.map(|span| converted.original(span.start));
+        let mistake = describe(text, err.message(), at, place.as_ref());
         if mistakes.contains(&mistake) {
             break;
         }
@@ -94,6 +102,27 @@ pub fn load<T: DeserializeOwned>(text: &str) -> Result<T, Vec<Mistake>> {
     Err(mistakes)
 }
 
+/// What the system says about a file, in words for people.
+pub fn plain(err: &std::io::Error) -> String {
+    match err.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
+        std::io::ErrorKind::IsADirectory => "it is a folder".to_owned(),
+        std::io::ErrorKind::InvalidData => "it is no text in UTF-8".to_owned(),
+        _ => without_numbers(&err.to_string()),
+    }
+}
+
+/// A message of the system without its number, which says nothing to a person: `File exists (os error 17)`.
+pub fn without_numbers(text: &str) -> String {
+    match text.split_once(" (os error ") {
+        Some((before, after)) => {
+            format!("{before}{}", after.split_once(')').map_or("", |(_, rest)| rest))
+        }
+        None => text.to_owned(),
+    }
+}
+
 /// Reads texts that are each right, later ones over earlier ones: tables are joined key by key, lists of tables are added to,
 /// and any other value counts in place of the one before.
 ///
@@ -103,7 +132,8 @@ pub fn overlaid<T: DeserializeOwned>(texts: &[impl AsRef<str>]) -> Result<T, Mis
     let wrong = |err: &toml::de::Error| Mistake::of_value("", err.message(), "");
     let mut all = toml::Table::new();
     for text in texts {
-        overlay(&mut all, toml::from_str(text.as_ref()).map_err(|err| wrong(&err))?);
+        let text = quantity::convert(text.as_ref()).text;
+        overlay(&mut all, toml::from_str(&text).map_err(|err| wrong(&err))?);
     }
     all.try_into().map_err(|err| wrong(&err))
 }
@@ -129,6 +159,68 @@ fn overlay(below: &mut toml::Table, above: toml::Table) {
 pub fn top_keys(text: &str) -> Vec<String> {
     let table = toml::from_str::<toml::Table>(text).unwrap_or_default();
     table.keys().cloned().collect()
+}
+
+/// The two programs with a configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// `headend`
+    Headend,
+    /// `skycached`
+    Skycached,
+}
+
+impl Program {
+    /// Tables and keys that only this program's configuration has at its top.
+    const fn own_keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Headend => &[
+                "carousel",
+                "dvb_i",
+                "fec",
+                "forecast",
+                "link",
+                "multiplex",
+                "nip",
+                "output",
+                "receiver",
+                "sessions",
+                "simulation",
+                "source",
+            ],
+            Self::Skycached => &[
+                "admin",
+                "http",
+                "log",
+                "origin",
+                "receive",
+                "route",
+                "session",
+                "store",
+                "transport_stream",
+            ],
+        }
+    }
+
+    /// One line that says so if a text is a configuration of the other program: it has tables of that one, and none of ours.
+    pub fn refuses(self, text: &str) -> Option<String> {
+        let keys = top_keys(text);
+        let has = |program: Self| keys.iter().any(|key| program.own_keys().contains(&key.as_str()));
+        let (own, other, mend) = match self {
+            Self::Headend => ("headend", Self::Skycached, "`skycached run -c FILE` takes it"),
+            Self::Skycached => ("skycached", Self::Headend, "`headend send -c FILE` takes it"),
+        };
+        let name = if other == Self::Headend { "headend" } else { "skycached" };
+        (has(other) && !has(self)).then(|| format!("this is a configuration of {name}, not of {own}; {mend}"))
+    }
+}
+
+/// A configuration as TOML, with everything that was left out.
+///
+/// # Errors
+/// What TOML cannot say; a configuration that was read has nothing of the kind.
+pub fn to_toml<T: Serialize>(config: &T) -> Result<String, String> {
+    toml::to_string(config).map_err(|err| err.to_string())
 }
 
 /// The text with its commented keys and tables in force: an example that is tested must not hide mistakes in comments.
@@ -264,20 +356,24 @@ fn found(text: &str) -> String {
     }
 }
 
-/// What is expected, likewise.
-fn expected(text: &str, is_negative: bool) -> String {
+/// What is expected of the value of `key`, likewise.
+fn expected(text: &str, is_negative: bool, key: &str) -> String {
+    if let Some(unit) = quantity::unit_of(key).filter(|_| !is_negative && is_number(text)) {
+        return quantity::expected(unit).trim_start_matches("expected ").to_owned();
+    }
     match text.trim() {
         "u8" | "u16" | "u32" | "u64" | "usize" | "a nonzero u32" if is_negative => {
             "a number that is not negative"
         }
         "u8" => "a number from 0 to 255",
         "u16" => "a number from 0 to 65535",
-        "u32" | "u64" | "usize" | "i32" | "i64" | "isize" => "a number, e.g. 8_000_000",
+        "u32" | "u64" | "usize" | "i32" | "i64" | "isize" => "a whole number, e.g. 4",
         "f32" | "f64" => "a number, e.g. 1.5",
         "a boolean" => "true or false",
         "a string" | "string" | "path string" => "text in quotes",
         "a sequence" => "a list, e.g. [\"a\", \"b\"]",
         "a map" => "a table",
+        "a tuple of size 2" => "a list of two values",
         other if other.starts_with("struct ") => "a table",
         "socket address" => "an address with its port, e.g. \"0.0.0.0:8080\"",
         "IP address" => "an address, e.g. \"192.0.2.1\"",
@@ -286,12 +382,23 @@ fn expected(text: &str, is_negative: bool) -> String {
     .to_owned()
 }
 
-fn describe(text: &str, message: &str, span: Option<Range<usize>>, place: Option<&Place>) -> Mistake {
-    let (line, column) = span.map_or((0, 0), |span| {
-        let before = text.get(..span.start).unwrap_or(text);
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
-    });
+/// Whether `serde` expects a number.
+fn is_number(text: &str) -> bool {
+    matches!(
+        text.trim(),
+        "u8" | "u16" | "u32" | "u64" | "usize" | "i32" | "i64" | "isize" | "f32" | "f64" | "a nonzero u32"
+    )
+}
+
+/// Line and column, both from 1, of a byte of a text.
+fn line_and_column(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+fn describe(text: &str, message: &str, at: Option<usize>, place: Option<&Place>) -> Mistake {
+    let (line, column) = at.map_or((0, 0), |at| line_and_column(text, at));
     let key = place.map_or_else(String::new, |place| place.path.clone());
     let mut mistake =
         Mistake { line, column, key, what: message.trim().replace('\n', " "), mend: String::new() };
@@ -316,16 +423,25 @@ fn describe(text: &str, message: &str, span: Option<Range<usize>>, place: Option
         mistake.mend = "add it".to_owned();
     } else if message.starts_with("invalid socket address") {
         mistake.what = "not an address with its port".to_owned();
-        mistake.mend = format!("expected {}", expected("socket address", false));
+        mistake.mend = format!("expected {}", expected("socket address", false, ""));
     } else if message.starts_with("invalid IP address") {
         mistake.what = "not an address".to_owned();
-        mistake.mend = format!("expected {}", expected("IP address", false));
+        mistake.mend = format!("expected {}", expected("IP address", false, ""));
     } else if message.starts_with("invalid type") || message.starts_with("invalid value") {
         if let Some((what, expected)) = message.split_once(", expected ") {
             let value = what.split_once(": ").map_or(what, |(_, value)| value);
             mistake.what = found(value);
-            mistake.mend = format!("expected {}", self::expected(expected, value.contains('-')));
+            let key = mistake.key.rsplit('.').next().unwrap_or_default();
+            mistake.mend = format!("expected {}", self::expected(expected, value.contains('-'), key));
         }
+    } else if message.starts_with("invalid length") {
+        mistake.what = "a list of another length".to_owned();
+        let wanted = message.split_once(", expected ").map_or("another one", |(_, wanted)| wanted);
+        mistake.mend = format!("expected {}", expected(wanted, false, ""));
+    } else if message.starts_with("expected ") && place.is_some() {
+        // Types with several forms say what they take.
+        mistake.what = "it has another form".to_owned();
+        mistake.mend = message.trim().to_owned();
     } else if place.is_none() {
         mistake.what = format!("not TOML: {}", mistake.what);
     }
@@ -377,7 +493,7 @@ mod tests {
         assert_eq!(all[0], "1:1: lisen: unknown key `lisen`; did you mean `listen`?");
         assert_eq!(all[1], "4:1: receive.interfase: unknown key `interfase`; did you mean `interface`?");
         assert!(
-            all[2].starts_with("5:11: receive.threads: the text \"two\"; expected a number, e.g. 8_000_000"),
+            all[2].starts_with("5:11: receive.threads: the text \"two\"; expected a whole number, e.g. 4"),
             "{}",
             all[2]
         );
@@ -390,7 +506,7 @@ mod tests {
         for (text, expected) in [
             (
                 "listen = 1\nreceive.threads = 'x'",
-                "2:19: receive.threads: the text \"x\"; expected a number, e.g. 8_000_000",
+                "2:19: receive.threads: the text \"x\"; expected a whole number, e.g. 4",
             ),
             (
                 "listen = 1\nreceive . threads = -1",
@@ -398,7 +514,7 @@ mod tests {
             ),
             (
                 "listen = 1\nreceive = { threads = [1] }",
-                "2:23: receive.threads: a list; expected a number, e.g. 8_000_000",
+                "2:23: receive.threads: a list; expected a whole number, e.g. 4",
             ),
             ("listen = 1\nroute = 5", "2:9: route: the number 5; expected a list, e.g. [\"a\", \"b\"]"),
             ("listen = 1\nreceive = true", "2:11: receive: true; expected a table"),
@@ -410,6 +526,14 @@ mod tests {
         ] {
             assert_eq!(mistakes(text), [expected], "{text}");
         }
+    }
+
+    #[test]
+    fn what_the_system_says_has_no_numbers() {
+        let missing = std::fs::read("/nonexistent/file").unwrap_err();
+        assert_eq!(plain(&missing), "there is no such file");
+        assert_eq!(without_numbers("a: File exists (os error 17); b"), "a: File exists; b");
+        assert_eq!(without_numbers("a (b)"), "a (b)");
     }
 
     #[test]

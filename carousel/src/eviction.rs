@@ -16,7 +16,11 @@ const MOST_LOOKS: usize = 4096;
 
 /// `[store] eviction`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "config", derive(serde::Deserialize), serde(rename_all = "kebab-case"))]
+#[cfg_attr(
+    feature = "config",
+    derive(serde::Deserialize, serde::Serialize),
+    serde(rename_all = "kebab-case")
+)]
 pub enum Eviction {
     /// The least recently used leaves.
     Lru,

@@ -241,7 +241,8 @@ fn matches(pattern: &str, name: &str) -> bool {
 
 /// The value of `ignore_query`: `true`, or a list of names.
 #[cfg(feature = "config")]
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(untagged)]
 pub enum IgnoreQuery {
     /// The whole query, or nothing of it.
     All(bool),

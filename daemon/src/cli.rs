@@ -2,13 +2,17 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::config::DEFAULT_PATH;
 
+/// Version, and the commit of a release build.
+pub const VERSION: &str = env!("SKYCACHE_VERSION");
+
 /// Receives carousels, stores their objects, serves them to players, repairs losses from origins.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(name = "skycached", version = VERSION, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     pub verb: Verb,
@@ -27,12 +31,19 @@ pub struct Common {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Receive and serve, until SIGINT or SIGTERM; SIGHUP reads the configuration again
+    #[command(after_help = "Examples:\n  skycached run -c skycached.toml\n  skycached run --print-config")]
     Run {
         /// Configuration
         #[arg(short, long, value_name = "FILE", default_value = DEFAULT_PATH)]
         config: PathBuf,
+        /// Print the configuration that would be in force, with conf.d and every default, and end
+        #[arg(long)]
+        print_config: bool,
     },
     /// Check the configuration, this machine and its network; each finding says what to do
+    #[command(
+        after_help = "Examples:\n  skycached check\n  skycached check -c skycached.toml --seconds 10\n  skycached check --deep --json"
+    )]
     Check {
         #[command(flatten)]
         common: Common,
@@ -42,8 +53,14 @@ pub enum Verb {
         /// Verify every object of the cache against its digest
         #[arg(long)]
         deep: bool,
+        /// Print the configuration that is in force, with conf.d and every default, and end
+        #[arg(long, conflicts_with_all = ["json", "deep"])]
+        print_config: bool,
     },
     /// Feed a recording through the receive path into the cache; prints a JSON summary
+    #[command(
+        after_help = "Examples:\n  skycached replay recording.pcap\n  skycached replay stream.ts -c skycached.toml"
+    )]
     Replay {
         /// pcap, pcapng or transport stream file
         #[arg(value_name = "FILE.pcap|FILE.ts")]
@@ -53,27 +70,88 @@ pub enum Verb {
         config: Option<PathBuf>,
     },
     /// Show what is received, stored, repaired and served
-    Status(Common),
+    #[command(
+        after_help = "Examples:\n  skycached status\n  skycached status --watch\n  skycached status --json"
+    )]
+    Status {
+        #[command(flatten)]
+        common: Common,
+        /// Show it again every so many seconds, until interrupted
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", conflicts_with = "json")]
+        watch: Option<u64>,
+    },
     /// List the objects in the cache and those in flight
-    Ls(Common),
+    #[command(
+        after_help = "Examples:\n  skycached ls\n  skycached ls --sort size --limit 10\n  skycached ls --filter 'cdn.example.com/vod/*.m4s' --json"
+    )]
+    Ls {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        listing: Listing,
+    },
     /// Protect an object from eviction
+    #[command(after_help = "Examples:\n  skycached pin https://cdn.example.com/vod/film/master.m3u8")]
     Pin(ByKey),
     /// Make a pinned object evictable again
+    #[command(after_help = "Examples:\n  skycached unpin https://cdn.example.com/vod/film/master.m3u8")]
     Unpin(ByKey),
     /// Remove an object from the cache
+    #[command(
+        after_help = "Examples:\n  skycached purge https://cdn.example.com/vod/film/1.m4s\n  skycached purge http://box.example:8080/cdn.example.com/vod/film/1.m4s"
+    )]
     Purge(ByKey),
     /// Remove every object whose key matches
+    #[command(after_help = "Examples:\n  skycached ban 'cdn.example.com/vod/film/*'")]
     Ban {
         /// Key with `*` for any run of characters and `?` for one: `cdn.example.com/vod/*`
         pattern: String,
         #[command(flatten)]
         common: Common,
     },
+    /// Print completions for a shell: bash, zsh, fish
+    #[command(
+        after_help = "Examples:\n  skycached completions fish > ~/.config/fish/completions/skycached.fish"
+    )]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// Which objects are listed, and in which order.
+#[derive(Debug, Default, Args)]
+pub struct Listing {
+    /// Order: key, or the largest, newest, most used or soonest to expire first
+    #[arg(long, value_enum, default_value_t)]
+    pub sort: Sort,
+    /// Only keys that match (`*`, `?`) or, without these, contain this
+    #[arg(long, value_name = "PATTERN")]
+    pub filter: Option<String>,
+    /// Objects of the cache at most; 0 is all
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub limit: usize,
+}
+
+/// Orders of `ls`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Sort {
+    /// By key
+    #[default]
+    Key,
+    /// The largest first
+    Size,
+    /// The newest first
+    Received,
+    /// The soonest to expire first
+    Expires,
+    /// The most used first
+    Uses,
 }
 
 #[derive(Debug, Args)]
 pub struct ByKey {
-    /// Key or URL of the object
+    /// Key of the object, its URL at the origin, or the URL that a player asks this box for
     pub key: String,
     #[command(flatten)]
     pub common: Common,

@@ -6,8 +6,10 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use carousel::config::{self, Mistake};
-use serde::Deserialize;
+use carousel::config::{self, Mistake, Program};
+use serde::{Deserialize, Serialize};
+
+use tracing_subscriber::EnvFilter;
 
 use crate::admin::Admin;
 use crate::http::Http;
@@ -24,7 +26,7 @@ pub const DEFAULT_PATH: &str = "/etc/skycache/skycached.toml";
 const DROP_INS: &str = "conf.d";
 
 /// The whole file. Every table may be left out.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// What is received, and on which interface.
@@ -54,7 +56,7 @@ pub struct Config {
 }
 
 /// `[log]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// `error`, `warn`, `info`, `debug`, `trace`; or directives such as `info,skycache::repair=debug`.
@@ -82,14 +84,12 @@ impl Config {
         files.extend(dropped_in(&path.with_file_name(DROP_INS)));
         let (mut texts, mut wrong) = (Vec::new(), Vec::new());
         for file in &files {
-            let text = std::fs::read_to_string(file)
-                .map_err(|err| format!("{}: {err}; name the configuration with -c FILE", file.display()))?;
+            let text = std::fs::read_to_string(file).map_err(|err| {
+                format!("{}: {}; name the configuration with -c FILE", file.display(), config::plain(&err))
+            })?;
             if let Err(mistakes) = config::load::<Self>(&text) {
-                if is_of_headend(&text) {
-                    return Err(format!(
-                        "{}: this is a configuration of headend, not of skycached",
-                        file.display()
-                    ));
+                if let Some(why) = Program::Skycached.refuses(&text) {
+                    return Err(format!("{}: {why}", file.display()));
                 }
                 wrong.push(said(file, mistakes));
             }
@@ -117,6 +117,14 @@ impl Config {
     /// Every mistake.
     pub fn parse(text: &str) -> Result<Self, Vec<Mistake>> {
         config::load::<Self>(text)?.checked()
+    }
+
+    /// The configuration that is in force, with every default, as TOML.
+    ///
+    /// # Errors
+    /// None for what was read.
+    pub fn to_toml(&self) -> Result<String, String> {
+        config::to_toml(self)
     }
 
     /// `[receive]` and `[[session]]`, as the session thread takes them.
@@ -191,12 +199,26 @@ impl Config {
         if self.http.workers > 256 {
             wrong("http.workers", format!("{} threads", self.http.workers), "0 is one for each core");
         }
-        let mut listeners = vec![("http.listen", self.http.listen)];
-        listeners.extend(self.http.tls.iter().map(|tls| ("http.tls.listen", tls.listen)));
+        if self.http.listen.is_empty() && self.http.tls.as_ref().is_none_or(|tls| tls.listen.is_empty()) {
+            wrong(
+                "http.listen",
+                "players reach nothing".to_owned(),
+                "give an address, such as \"0.0.0.0:8080\"",
+            );
+        }
+        if EnvFilter::builder().parse(&self.log.level).is_err() {
+            let mend =
+                "give error, warn, info, debug or trace, or directives such as info,skycache::repair=debug";
+            wrong("log.level", format!("{:?} is no level", self.log.level), mend);
+        }
+        let mut listeners: Vec<_> = self.http.listen.iter().map(|it| ("http.listen", *it)).collect();
+        let tls = self.http.tls.iter().flat_map(|tls| &tls.listen);
+        listeners.extend(tls.map(|listen| ("http.tls.listen", *listen)));
         listeners.extend(self.admin.listen.iter().map(|listen| ("admin.listen", *listen)));
         for (at, (key, address)) in listeners.iter().enumerate() {
             let is_same = |other: &SocketAddr| {
-                other.port() == address.port()
+                address.port() != 0
+                    && other.port() == address.port()
                     && (other.ip() == address.ip()
                         || other.ip().is_unspecified()
                         || address.ip().is_unspecified())
@@ -222,14 +244,6 @@ impl Config {
     }
 }
 
-/// Whether a file has tables that only the other program has.
-fn is_of_headend(text: &str) -> bool {
-    const TABLES: [&str; 5] = ["link", "output", "multiplex", "sessions", "carousel"];
-    let keys = config::top_keys(text);
-    keys.iter().any(|key| key == "link")
-        && keys.iter().filter(|key| TABLES.contains(&key.as_str())).count() > 1
-}
-
 /// The `.toml` files of a folder by name; none, if there is none.
 fn dropped_in(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
@@ -247,7 +261,7 @@ mod tests {
     fn an_empty_file_is_a_working_set_top_box() {
         let config = Config::parse("").unwrap();
         assert_eq!(config.session_options().fixed_sessions()[0].address.to_string(), "224.0.23.14:3937");
-        assert_eq!(config.http.listen.port(), 8080);
+        assert_eq!(config.http.listen[0].port(), 8080);
     }
 
     #[test]

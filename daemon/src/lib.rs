@@ -21,7 +21,7 @@
 //! floor 2: delivery, manifests, signalling
 //! floor 3: origin, receive, repair, session, source, transport, waiting
 //! floor 4: catalog, http, page
-//! floor 5: admin, cli, config, doctor, main, metrics, replay, running, sampler, status
+//! floor 5: admin, cli, config, doctor, main, metrics, replay, running, sampler, screen, status
 //! ```
 
 pub mod admin;
@@ -44,6 +44,7 @@ pub mod repair;
 pub mod replay;
 pub mod running;
 mod sampler;
+pub mod screen;
 pub mod session;
 pub mod signalling;
 pub mod source;

@@ -54,7 +54,10 @@ impl Listening {
         if let Some(at) = self.handed.iter().position(is_it) {
             return Ok(self.handed.swap_remove(at));
         }
-        bind(address).map_err(|err| format!("cannot listen on {address} ({key}): {err}; {}", advice(&err)))
+        bind(address).map_err(|err| {
+            let why = carousel::config::without_numbers(&err.to_string());
+            format!("cannot listen on {address} ({key}): {why}; {}", advice(&err))
+        })
     }
 
     /// The same for datagrams.

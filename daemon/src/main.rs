@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use http::Method;
 use sd_notify::NotifyState;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use skycache::receive::ReceiveContext;
 use skycache::replay::replay;
 use skycache::running::Daemon;
 use skycache::store::Store;
-use skycache::{admin, doctor};
+use skycache::{admin, doctor, screen};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::prelude::*;
@@ -35,22 +35,50 @@ fn main() -> ExitCode {
 
 fn run(verb: Verb) -> Result<ExitCode, String> {
     match verb {
-        Verb::Run { config } => serve(&config),
-        Verb::Check { common, seconds, deep } => check(&common, seconds, deep),
+        Verb::Run { config, print_config: true } => print_config(&config),
+        Verb::Run { config, print_config: false } => serve(&config),
+        Verb::Check { common, print_config: true, .. } => print_config(&common.config),
+        Verb::Check { common, seconds, deep, .. } => check(&common, seconds, deep),
         Verb::Replay { recording, config } => replay_recording(&recording, config.as_deref()),
-        Verb::Status(common) => {
-            let value = ask(&common, Method::GET, "/api/v1/status", None)?;
-            if common.json { print(&pretty(&value)) } else { print(&status_table(&value)) }
-        }
-        Verb::Ls(common) => {
-            let value = ask(&common, Method::GET, "/api/v1/objects", None)?;
-            if common.json { print(&pretty(&value)) } else { print(&object_table(&value)) }
+        Verb::Status { common, watch } => status(&common, watch),
+        Verb::Ls { common, listing } => {
+            let mut value = ask(&common, Method::GET, "/api/v1/objects", None)?;
+            screen::select(&mut value, &listing);
+            let now = skycache::clock::wall();
+            if common.json { print(&pretty(&value)) } else { print(&screen::objects(&value, now)) }
         }
         Verb::Pin(it) => change(&it.common, "pin", ("key", &it.key)),
         Verb::Unpin(it) => change(&it.common, "unpin", ("key", &it.key)),
         Verb::Purge(it) => change(&it.common, "purge", ("key", &it.key)),
         Verb::Ban { pattern, common } => change(&common, "ban", ("pattern", &pattern)),
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "skycached", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
     }
+}
+
+fn print_config(path: &Path) -> Result<ExitCode, String> {
+    let text = Config::load(path)?.to_toml()?;
+    print(&format!("# {}, with every default\n{text}", path.display()))
+}
+
+/// Once, or every `watch` seconds until interrupted.
+fn status(common: &Common, watch: Option<u64>) -> Result<ExitCode, String> {
+    loop {
+        let value = ask(common, Method::GET, "/api/v1/status", None)?;
+        let text = if common.json { pretty(&value) } else { screen::status(&value) };
+        let Some(seconds) = watch else { return print(&text) };
+        // Home, and nothing below: a terminal shows one table that changes.
+        let clear = if std::io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
+        print(&format!("{clear}{text}"))?;
+        std::thread::sleep(Duration::from_secs(seconds.max(1)));
+    }
+}
+
+/// Whether output to a terminal may have colours (no-color.org).
+fn may_colour(is_terminal: bool) -> bool {
+    is_terminal && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
 }
 
 type Reload = Box<dyn Fn(&str) -> Result<(), String>>;
@@ -64,7 +92,7 @@ fn start_log(config: &Config) -> Result<Reload, String> {
     let (layer, handle) = tracing_subscriber::reload::Layer::new(filter(&config.log.level)?);
     let format = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(may_colour(std::io::stderr().is_terminal()));
     let format = if std::env::var_os("JOURNAL_STREAM").is_some() {
         format.without_time().boxed()
     } else {
@@ -93,7 +121,8 @@ fn serve(path: &Path) -> Result<ExitCode, String> {
     let set_level = start_log(&config)?;
     skycache::raise_open_files();
     let socket = config.admin.socket.clone();
-    let listen = config.http.listen;
+    let listen: Vec<String> = config.http.listen.iter().map(ToString::to_string).collect();
+    let listen = listen.join(", ");
     runtime()?.block_on(async {
         let failed = |err: std::io::Error| format!("cannot handle signals: {err}");
         let mut term = signal(SignalKind::terminate()).map_err(failed)?;
@@ -180,7 +209,9 @@ fn check(common: &Common, seconds: u64, deep: bool) -> Result<ExitCode, String> 
     let is_running = std::os::unix::net::UnixStream::connect(&config.admin.socket).is_ok();
     let report = doctor::examine(&config, is_running, deep, Duration::from_secs(seconds.clamp(1, 600)));
     print(&if common.json {
-        pretty(&report.to_json())
+        pretty(&doctor::to_json(&report))
+    } else if may_colour(std::io::stdout().is_terminal()) {
+        format!("{}: no mistakes\n{report:#}\n", common.config.display())
     } else {
         format!("{}: no mistakes\n{report}\n", common.config.display())
     })?;
@@ -246,219 +277,6 @@ fn change(common: &Common, action: &str, parameter: (&str, &str)) -> Result<Exit
         Some(count) => print(&format!("{count} objects purged\n")),
         None => print(&format!("{action}: {}\n", value["key"].as_str().unwrap_or_default())),
     }
-}
-
-fn megabytes(value: &Value) -> String {
-    let bytes = value.as_u64().unwrap_or(0);
-    format!("{}.{:02} MB", bytes / 1_000_000, bytes % 1_000_000 / 10_000)
-}
-
-/// `name: count, …` of an object with counters; `none` if there are none.
-fn listed(value: &Value) -> String {
-    let all: Vec<String> =
-        value.as_object().into_iter().flatten().map(|(name, count)| format!("{name} {count}")).collect();
-    if all.is_empty() { "none".to_owned() } else { all.join(", ") }
-}
-
-/// Bytes written to flash, and the estimate of its life.
-fn flash(store: &Value) -> String {
-    let flash = &store["flash"];
-    let mut text = format!("{} written today", megabytes(&flash["today_bytes"]));
-    if flash["budget_bytes_per_day"].as_u64() > Some(0) {
-        text.push_str(&format!(" of {} a day", megabytes(&flash["budget_bytes_per_day"])));
-    }
-    text.push_str(&format!(", {} in total", megabytes(&flash["total_bytes"])));
-    if let Some(days) = flash["life_days"].as_f64() {
-        text.push_str(&format!("; expected life {:.1} years", days / 365.25));
-    }
-    if store["disk"] != "fine" {
-        text.push_str(&format!(
-            "; THE DISK IS {}",
-            store["disk"].as_str().unwrap_or_default().to_uppercase()
-        ));
-    }
-    if store["unverified"].as_u64() > Some(0) {
-        text.push_str(&format!("; {} objects not verified yet", store["unverified"]));
-    }
-    text
-}
-
-fn status_table(status: &Value) -> String {
-    let (store, receive, flights) = (&status["store"], &status["receive"], &status["flights"]);
-    let (repair, origin, http) = (&status["repair"], &status["origin"], &status["http"]);
-    let mut out = String::new();
-    let mut row = |name: &str, text: String| out.push_str(&format!("{name:<10} {text}\n"));
-    row(
-        "cache",
-        format!(
-            "{} objects, {} of {} in {}; evicted: {}",
-            store["objects"],
-            megabytes(&store["bytes"]),
-            megabytes(&store["quota_bytes"]),
-            store["path"].as_str().unwrap_or_default(),
-            listed(&store["evicted"])
-        ),
-    );
-    row(
-        "memory",
-        format!("{} of {}", megabytes(&store["memory_bytes"]), megabytes(&store["memory_quota_bytes"])),
-    );
-    row("flash", flash(store));
-    row(
-        "received",
-        format!(
-            "{} objects, {} of them repaired; {} packets, {}; lost {}, dropped by the kernel {}",
-            receive["objects"],
-            receive["objects_repaired"],
-            receive["datagrams"],
-            megabytes(&receive["bytes"]),
-            receive["lost"],
-            receive["kernel_drops"]
-        ),
-    );
-    row(
-        "in flight",
-        format!(
-            "{}, announced {}; failed: {}",
-            flights["now"].as_array().map_or(0, Vec::len),
-            flights["announced"],
-            listed(&flights["failed"])
-        ),
-    );
-    row(
-        "repair",
-        format!(
-            "{} in {} requests; {}",
-            megabytes(&repair["bytes"]),
-            repair["requests"],
-            listed(&repair["outcomes"])
-        ),
-    );
-    row(
-        "origin",
-        format!(
-            "{} requests, {}; failures: {}",
-            origin["requests"],
-            megabytes(&origin["bytes"]),
-            listed(&origin["failures"])
-        ),
-    );
-    row(
-        "players",
-        format!(
-            "{} connections; responses: {}; hits {}",
-            http["connections"],
-            listed(&http["responses"]),
-            http["hits"]
-        ),
-    );
-    let catalog = &status["catalog"];
-    row(
-        "catalogue",
-        format!(
-            "lists {}, titles {}, entries of the guide {}; left out: {}",
-            catalog["lists"],
-            catalog["titles"],
-            catalog["guide_entries"],
-            listed(&catalog["left_out"])
-        ),
-    );
-    for group in receive["groups"].as_array().into_iter().flatten() {
-        let text = |name: &str| group[name].as_str().unwrap_or_default().to_owned();
-        let state = if group["error"].is_null() { text("why") } else { text("error") };
-        row("group", format!("{}:{} {state}", text("group"), group["port"]));
-    }
-    for stream in receive["transport_streams"].as_array().into_iter().flatten() {
-        let text = |name: &str| stream[name].as_str().unwrap_or_default().to_owned();
-        let signal = &stream["signal"];
-        let measured = |name: &str, unit: &str| {
-            signal[name].as_f64().map_or_else(String::new, |value| format!(", {value:.1} {unit}"))
-        };
-        let lock = match signal["locked"].as_bool() {
-            Some(true) => ", lock",
-            Some(false) => ", NO LOCK",
-            None => "",
-        };
-        let split = match stream["split_packets"].as_u64() {
-            None | Some(0) => String::new(),
-            Some(count) => format!("; {count} packets split between datagrams: send multiples of 188 bytes"),
-        };
-        let state = if stream["error"].is_null() {
-            format!(
-                "{} packets, {} frames{lock}{}{}{}{}; {} gaps; {} datagrams, {} files; dropped: {}{split}",
-                stream["packets"],
-                stream["frames"],
-                measured("strength_dbm", "dBm"),
-                measured("strength_percent", "% strength"),
-                measured("snr_db", "dB C/N"),
-                measured("quality_percent", "% quality"),
-                stream["continuity_errors"],
-                stream["datagrams"],
-                stream["files"],
-                listed(&stream["dropped"])
-            )
-        } else {
-            text("error")
-        };
-        row("stream", format!("{} {state}", text("from")));
-        for carousel in stream["carousels"].as_array().into_iter().flatten() {
-            row(
-                "carousel",
-                format!(
-                    "PID {}: {} of {} modules whole, {} files under {}",
-                    carousel["pid"],
-                    carousel["modules_whole"],
-                    carousel["modules"],
-                    carousel["files"],
-                    carousel["base"].as_str().unwrap_or_default()
-                ),
-            );
-        }
-    }
-    for session in receive["sessions"].as_array().into_iter().flatten() {
-        let text = |name: &str| session[name].as_str().unwrap_or_default().to_owned();
-        row(
-            "session",
-            format!(
-                "{}:{} from {} TSI {}: {} packets, {}, lost {}{}; {} described, {} in flight; dropped: {}",
-                text("group"),
-                session["port"],
-                text("source"),
-                session["tsi"],
-                session["packets"],
-                megabytes(&session["bytes"]),
-                session["lost"],
-                match session["recovered"].as_u64() {
-                    None | Some(0) => String::new(),
-                    Some(symbols) => format!(", {symbols} symbols recovered"),
-                },
-                session["described"],
-                session["in_flight"],
-                listed(&session["dropped"])
-            ),
-        );
-    }
-    out
-}
-
-fn object_table(objects: &Value) -> String {
-    let mut out = format!("{:>12}  {:<17} {:<20} key\n", "bytes", "came by", "received");
-    for object in objects["objects"].as_array().into_iter().flatten() {
-        let text = |name: &str| object[name].as_str().unwrap_or_default();
-        out.push_str(&format!(
-            "{:>12}  {:<17} {:<20} {}\n",
-            object["length"].to_string(),
-            text("came_by"),
-            text("received_at").get(..19).unwrap_or_default(),
-            text("key")
-        ));
-    }
-    for flight in objects["in_flight"].as_array().into_iter().flatten() {
-        let text = |name: &str| flight[name].as_str().unwrap_or_default();
-        let share = format!("{}/{}", flight["received_bytes"], flight["length"]);
-        out.push_str(&format!("{share:>12}  {:<17} {:<20} {}\n", "on its way", text("from"), text("key")));
-    }
-    out
 }
 
 fn pretty(document: &Value) -> String {

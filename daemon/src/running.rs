@@ -5,6 +5,7 @@
 //!            └───── repair ─ players ─ admin                (tokio)
 //! ```
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,12 +73,19 @@ impl Daemon {
     /// One line: what failed, and what to do.
     pub fn start(config: Config, mut listening: Listening) -> Result<(Self, RecoveryReport), String> {
         // What can be refused comes first, so that a second daemon on the same cache or port changes nothing.
-        let players = listening.open(config.http.listen, "[http] listen")?;
+        let open_all = |listening: &mut Listening, addresses: &[SocketAddr], key: &str| {
+            addresses.iter().map(|address| listening.open(*address, key)).collect::<Result<Vec<_>, _>>()
+        };
+        let players = open_all(&mut listening, &config.http.listen, "[http] listen")?;
         let tls = match &config.http.tls {
             Some(tls) => Some(http::Secured {
-                listener: listening.open(tls.listen, "[http.tls] listen")?,
-                datagrams: (tls.http3 && http::HAS_HTTP3)
-                    .then(|| listening.open_datagrams(tls.listen, "[http.tls] http3"))
+                listeners: open_all(&mut listening, &tls.listen, "[http.tls] listen")?,
+                // One socket: the first address.
+                datagrams: tls
+                    .listen
+                    .first()
+                    .filter(|_| tls.http3 && http::HAS_HTTP3)
+                    .map(|address| listening.open_datagrams(*address, "[http.tls] http3"))
                     .transpose()?,
                 acceptor: http::acceptor(tls)?,
             }),

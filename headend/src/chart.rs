@@ -1,39 +1,60 @@
-//! The plan as a page: charts in inline SVG, nothing from the network, readable on paper and in the dark.
+//! The plan as a report that can be sent to the operator of a link: the verdict first, then the budget of the link, live, forward
+//! error correction, classes and titles, forecasts and simulation. One HTML file, charts in inline SVG, nothing from the network,
+//! readable on paper and in the dark.
 
 use std::fmt::Write as _;
 
+use carousel::time::WallTime;
+
+use crate::config::Config;
 use crate::forecast::Feasibility;
-use crate::plan::Plan;
+use crate::options::Code;
+use crate::plan::{Class, ObjectPlan, Plan};
 use crate::simulate::{Outcome, Report};
-use crate::units::{human_bps, human_seconds};
+use crate::units::{VERSION, grouped, human_bps, human_bytes, human_seconds};
 
-/// Bars of a chart at most; the rest is summed up in words.
-const MAX_BARS: usize = 40;
-const BAR_HEIGHT: usize = 18;
-const LABEL_WIDTH: usize = 330;
-const BAR_WIDTH: usize = 480;
+/// Rows of the table of titles at most; the rest is summed up in words.
+const TITLE_ROWS: usize = 40;
+/// Rows of the table of objects.
+const OBJECT_ROWS: usize = 10;
+const WIDTH: f64 = 900.0;
+const LABEL_WIDTH: f64 = 260.0;
+const ROW_HEIGHT: f64 = 22.0;
+const CHART_HEIGHT: f64 = 180.0;
+const CLASSES: [Class; 4] = [Class::Signalling, Class::High, Class::Medium, Class::Low];
 
-const STYLE: &str = ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;\
-padding:0 1rem}td,th{padding:.2rem 1.2rem .2rem 0;text-align:left}td+td,th+th{text-align:right;\
-font-variant-numeric:tabular-nums}svg{max-width:100%;height:auto;font:12px system-ui,sans-serif}text{fill:currentColor}\
-.line{fill:none;stroke:#3b7dd8;stroke-width:1.5}.bar{fill:#3b7dd8}.over{fill:#d2543c}.no{font-weight:600;color:#d2543c}";
+const STYLE: &str = ":root{color-scheme:light dark;--a:#3b7dd8;--b:#2f9e77;--c:#c9862b;--d:#8a63c9;--e:#7b8794;--no:#c5432b;--yes:#2b8a57}\
+body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}h1{margin-bottom:.2rem}h2{margin-top:2.2rem}\
+table{border-collapse:collapse;width:100%}td,th{padding:.3rem .8rem .3rem 0;text-align:left;vertical-align:top;border-bottom:1px solid #8884}\
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}td.u{word-break:break-all}\
+.verdict{border-left:.5rem solid var(--yes);padding:.6rem 1rem;background:#8881;font-size:1.1rem}.verdict.no{border-color:var(--no)}\
+svg{max-width:100%;height:auto;font:13px system-ui,sans-serif}text{fill:currentColor}.axis{stroke:currentColor;stroke-opacity:.4}\
+.grid{stroke:currentColor;stroke-opacity:.12}.line{fill:none;stroke:var(--a);stroke-width:1.5}.meta{color:#777;margin-top:0}\
+@media print{body{max-width:none;margin:0}h2{break-after:avoid}table,svg{break-inside:avoid}}";
 
-/// One bar: label, value, what is written behind it, whether it is too long.
-struct Bar {
-    label: String,
-    value: f64,
-    text: String,
-    is_over: bool,
-}
-
-/// The page.
-pub fn page(plan: Option<&Plan>, asked: &Feasibility, simulated: Option<&Report>) -> String {
+/// The page. `date` is when it was made.
+pub fn page(
+    config: &Config,
+    date: WallTime,
+    plan: Option<&Plan>,
+    asked: &Feasibility,
+    simulated: Option<&Report>,
+) -> String {
+    let title = format!("Carousel plan: {}", config.nip.network_name);
     let mut out = format!(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
-         <title>Carousel plan</title><style>{STYLE}</style><h1>Carousel plan</h1>\n<p>Link: {:.2} Mbit/s</p>\n",
-        asked.rate_bps as f64 / 1e6
+         <title>{0}</title><style>{STYLE}</style><h1>{0}</h1>\n<p class=meta>{1}, {2}; headend {VERSION}</p>\n",
+        escape(&title),
+        escape(&date.to_xml()),
+        config.file.as_ref().map_or_else(|| "no file".to_owned(), |it| escape(&it.display().to_string())),
     );
+    verdict(&mut out, plan, asked);
     if let Some(plan) = plan {
+        budget(&mut out, config, plan);
+        live(&mut out, config, plan);
+        protection(&mut out, config);
+        classes(&mut out, plan);
+        titles(&mut out, config, plan);
         objects(&mut out, plan);
     }
     if !asked.forecasts.is_empty() {
@@ -46,145 +67,409 @@ pub fn page(plan: Option<&Plan>, asked: &Feasibility, simulated: Option<&Report>
     out
 }
 
-fn simulation(out: &mut String, report: &Report) {
-    let bar = |name: &str, seconds: Option<f64>, duration_s: u64| Bar {
-        label: name.to_owned(),
-        value: seconds.unwrap_or(duration_s as f64),
-        text: seconds.map_or_else(|| "not in the simulated time".to_owned(), human_seconds),
-        is_over: seconds.is_none(),
-    };
-    let bars = [("with FEC", &report.with_fec), ("without", &report.without_fec)].map(|(name, it)| {
-        let times = it.acquisition_s;
-        [(50.0, times.p50), (95.0, times.p95), (99.0, times.p99), (99.9, times.p999)]
-            .map(|(part, seconds)| bar(&format!("{part} %, {name}"), seconds, report.duration_s))
-    });
-    chart(
-        out,
-        "Simulated: time from coming on to having an object",
-        &bars.into_iter().flatten().collect::<Vec<_>>(),
-    );
-    let lines = [("with FEC", &report.with_fec), ("without FEC", &report.without_fec)];
-    for (name, outcome) in lines {
-        curve(out, &format!("Load on the origin, {name}"), outcome, report.duration_s);
+/// Whether it can be done, and the figures that decide it.
+fn verdict(out: &mut String, plan: Option<&Plan>, asked: &Feasibility) {
+    let refusal = plan.and_then(Plan::refusal).or_else(|| asked.refusal());
+    match &refusal {
+        Some(refusal) => {
+            let _ = writeln!(out, "<p class=\"verdict no\"><b>Not feasible.</b> {}.</p>", escape(refusal));
+        }
+        None => {
+            let cycle = plan.map_or_else(String::new, |plan| {
+                let promised = plan.promised_cycle_s.map_or_else(String::new, |promised| {
+                    format!(", {} is promised", human_seconds(promised))
+                });
+                format!(" Every object comes round within {}{promised}.", human_seconds(plan.cycle_s))
+            });
+            let _ = writeln!(out, "<p class=verdict><b>Feasible.</b>{}</p>", escape(&cycle));
+        }
     }
-    let _ = writeln!(out, "<pre>{}</pre>", escape(&report.to_text()));
+    if let Some(plan) = plan {
+        let wait = format!(
+            "{} (no schedule could be below {})",
+            human_seconds(plan.mean_wait_s),
+            human_seconds(plan.bound_s)
+        );
+        let rows = [
+            ("Objects", grouped(plan.objects.len())),
+            ("Bytes", human_bytes(plan.objects.iter().map(|it| it.length).sum())),
+            ("Mean wait for an object", wait),
+            ("Shortest cycle that can be promised", human_seconds(plan.least_cycle_s)),
+        ];
+        out.push_str("<table>");
+        for (name, value) in rows {
+            let _ = write!(out, "<tr><td>{name}<td>{}", escape(&value));
+        }
+        out.push_str("</table>\n");
+    }
 }
 
-/// Load over time, each with a scale of its own: they differ by powers of ten.
-fn curve(out: &mut String, title: &str, outcome: &Outcome, duration_s: u64) {
-    const HEIGHT: f64 = 120.0;
-    const WIDTH: f64 = 900.0;
-    let load = &outcome.origin_load_bps;
-    let most = load.iter().copied().fold(0.0, f64::max);
-    if most <= 0.0 {
-        let _ = writeln!(out, "<h2>{}</h2><p>Nothing is asked for.</p>", escape(title));
-        return;
+/// Parts of the link in one bar.
+fn budget(out: &mut String, config: &Config, plan: &Plan) {
+    let share_of = |class: Class| -> f64 {
+        plan.objects.iter().filter(|it| it.class == class.as_str()).map(|it| it.share).sum()
+    };
+    let mut parts =
+        vec![("signalling", plan.signalling_share, "--e"), ("live, reserved", plan.live_share, "--c")];
+    for (class, colour) in [(Class::High, "--a"), (Class::Medium, "--b"), (Class::Low, "--d")] {
+        parts.push((class.as_str(), share_of(class), colour));
     }
-    let points = load.iter().enumerate().map(|(at, bps)| {
-        let x = at as f64 / load.len().max(2).saturating_sub(1) as f64 * WIDTH;
-        format!("{x:.1},{:.1}", HEIGHT - bps / most * (HEIGHT - 4.0))
+    let whole: f64 = parts.iter().map(|it| it.1).sum::<f64>().max(1.0);
+    let carrier = config.link.dvb_s2.as_ref().map_or_else(String::new, |it| {
+        format!(" DVB-S2, {} {}, {} ksym/s.", it.modulation, it.fec, it.symbol_rate_ksps)
     });
+    let framing = match &config.multiplex {
+        Some(_) => format!(
+            " {} of {} are left after sections, packets and tables.",
+            human_bps(plan.rate_bps as f64),
+            human_bps(config.link.rate_bps as f64)
+        ),
+        None => String::new(),
+    };
     let _ = write!(
         out,
-        "<h2>{0}</h2>\n<svg role=img aria-label=\"{0}\" viewBox=\"0 0 {WIDTH} {1}\" width={WIDTH}>\
-         <polyline class=line points=\"{2}\"/><text x=4 y=14>{3}</text><text x=0 y={1}>0</text>\
-         <text x={WIDTH} y={1} text-anchor=end>{4}</text></svg>\n",
-        escape(title),
-        HEIGHT + 16.0,
-        points.collect::<Vec<_>>().join(" "),
-        escape(&human_bps(most)),
-        escape(&human_seconds(duration_s as f64)),
+        "<h2>Budget of the link</h2>\n<p>{}.{}{}</p>\n<svg role=img aria-label=\"Parts of the link\" viewBox=\"0 0 {WIDTH} 46\">",
+        escape(&human_bps(plan.rate_bps as f64)),
+        escape(&carrier),
+        escape(&framing)
     );
+    let mut x = 0.0;
+    for (name, share, colour) in &parts {
+        let width = share / whole * WIDTH;
+        let _ = write!(
+            out,
+            "<rect x=\"{x:.1}\" y=0 width=\"{width:.1}\" height=46 style=\"fill:var({colour})\"><title>{name} {:.1} %</title></rect>",
+            share * 100.0
+        );
+        x += width;
+    }
+    out.push_str("</svg>\n<table><tr><th>part<th class=n>share<th class=n>rate</tr>");
+    let free = (1.0 - parts.iter().map(|it| it.1).sum::<f64>()).max(0.0);
+    for (name, share, colour) in parts.iter().copied().chain([("free", free, "--none")]) {
+        if share > 0.000_05 {
+            let _ = write!(
+                out,
+                "<tr><td><span style=\"color:var({colour},transparent)\">■</span> {name}<td class=n>{:.1} %<td class=n>{}",
+                share * 100.0,
+                human_bps(share * plan.rate_bps as f64)
+            );
+        }
+    }
+    out.push_str("</table>\n");
+}
+
+fn live(out: &mut String, config: &Config, plan: &Plan) {
+    let sources: Vec<_> = config.sources.iter().filter(|it| it.reserved_bps.is_some()).collect();
+    if sources.is_empty() {
+        return;
+    }
+    let _ = write!(
+        out,
+        "<h2>Live</h2>\n<p>{:.1} % of the link is reserved: media of these sources go out at once, once, within their rate.</p>\n\
+         <table><tr><th>source<th>base URL<th class=n>reserve</tr>",
+        plan.live_share * 100.0
+    );
+    for source in sources {
+        let _ = write!(
+            out,
+            "<tr><td>{}<td class=u>{}<td class=n>{}",
+            escape(&source.name),
+            escape(&source.base),
+            human_bps(source.reserved_bps.unwrap_or(0) as f64)
+        );
+    }
+    out.push_str("</table>\n");
+}
+
+fn protection(out: &mut String, config: &Config) {
+    out.push_str("<h2>Forward error correction</h2>\n");
+    let classes = [("high", &config.fec.high), ("medium", &config.fec.medium), ("low", &config.fec.low)];
+    if classes.iter().all(|(_, fec)| fec.is_none()) {
+        out.push_str("<p>None: receivers repair losses from the origin, or wait for the next pass.</p>\n");
+        return;
+    }
+    out.push_str("<table><tr><th>class<th>code<th class=n>repair symbols<th class=n>source block</tr>");
+    for (class, fec) in classes {
+        let _ = match fec {
+            Some(fec) => {
+                let code = match fec.code {
+                    Code::NoCode => "none",
+                    Code::Raptorq => "RaptorQ (RFC 6330)",
+                    Code::Raptor => "Raptor (RFC 5053)",
+                    Code::ReedSolomon => "Reed–Solomon (RFC 5510)",
+                };
+                let block = human_bytes(u64::from(fec.block_bytes));
+                write!(
+                    out,
+                    "<tr><td>{class}<td>{code}<td class=n>{} %<td class=n>{block}",
+                    fec.overhead_percent
+                )
+            }
+            None => write!(out, "<tr><td>{class}<td>none<td class=n><td class=n>"),
+        };
+    }
+    out.push_str("</table>\n");
+}
+
+/// Objects, bytes, periods and waits by class.
+fn classes(out: &mut String, plan: &Plan) {
+    out.push_str(
+        "<h2>Classes</h2>\n<table><tr><th>class<th class=n>objects<th class=n>bytes<th class=n>share\
+         <th class=n>comes round within<th class=n>median wait<th class=n>95 of 100 wait less than</tr>",
+    );
+    let mut bars = Vec::new();
+    for class in CLASSES {
+        let of: Vec<&ObjectPlan> = plan.objects.iter().filter(|it| it.class == class.as_str()).collect();
+        if of.is_empty() {
+            continue;
+        }
+        let longest = |get: fn(&ObjectPlan) -> f64| of.iter().map(|it| get(it)).fold(0.0, f64::max);
+        let (p50, p95) = (longest(|it| it.acquisition_s.p50), longest(|it| it.acquisition_s.p95));
+        let _ = write!(
+            out,
+            "<tr><td>{}<td class=n>{}<td class=n>{}<td class=n>{:.1} %<td class=n>{}<td class=n>{}<td class=n>{}",
+            class.as_str(),
+            grouped(of.len()),
+            human_bytes(of.iter().map(|it| it.length).sum()),
+            of.iter().map(|it| it.share).sum::<f64>() * 100.0,
+            human_seconds(longest(|it| it.period_s)),
+            human_seconds(p50),
+            human_seconds(p95)
+        );
+        bars.push(Bar {
+            label: format!("{}: half of the receivers", class.as_str()),
+            value: p50,
+            is_over: false,
+        });
+        bars.push(Bar { label: format!("{}: 95 of 100", class.as_str()), value: p95, is_over: false });
+    }
+    out.push_str("</table>\n");
+    chart(out, "Time from tuning in to having the slowest object of a class", &bars);
+}
+
+/// What one `[[source]]` comes to.
+struct Title<'a> {
+    name: &'a str,
+    class: &'static str,
+    objects: usize,
+    bytes: u64,
+    share: f64,
+    period_s: f64,
+    p95_s: f64,
+}
+
+fn titles(out: &mut String, config: &Config, plan: &Plan) {
+    let mut all: Vec<Title<'_>> = Vec::new();
+    for source in &config.sources {
+        let of = || plan.objects.iter().filter(|it| it.uri.starts_with(&source.base));
+        all.push(Title {
+            name: &source.name,
+            class: source.class.as_str(),
+            objects: of().count(),
+            bytes: of().map(|it| it.length).sum(),
+            share: of().map(|it| it.share).sum(),
+            period_s: of().map(|it| it.period_s).fold(0.0, f64::max),
+            p95_s: of().map(|it| it.acquisition_s.p95).fold(0.0, f64::max),
+        });
+    }
+    all.sort_by(|a, b| b.share.total_cmp(&a.share));
+    out.push_str(
+        "<h2>Titles</h2>\n<table><tr><th>title<th>class<th class=n>objects<th class=n>bytes<th class=n>share\
+         <th class=n>comes round within<th class=n>95 of 100 wait less than</tr>",
+    );
+    for title in all.iter().take(TITLE_ROWS) {
+        let _ = write!(
+            out,
+            "<tr><td>{}<td>{}<td class=n>{}<td class=n>{}<td class=n>{:.1} %<td class=n>{}<td class=n>{}",
+            escape(title.name),
+            title.class,
+            grouped(title.objects),
+            human_bytes(title.bytes),
+            title.share * 100.0,
+            human_seconds(title.period_s),
+            human_seconds(title.p95_s)
+        );
+    }
+    out.push_str("</table>\n");
+    if all.len() > TITLE_ROWS {
+        let rest = &all[TITLE_ROWS..];
+        let share: f64 = rest.iter().map(|it| it.share).sum();
+        let _ =
+            writeln!(out, "<p>… and {} titles more with {:.1} % of the link.</p>", rest.len(), share * 100.0);
+    }
 }
 
 fn objects(out: &mut String, plan: &Plan) {
-    let _ = writeln!(
-        out,
-        "<table><tr><td>Signalling<td>{:.1} % of the link<tr><td>Every object at least once in<td>{}\
-         <tr><td>Mean wait<td>{}<tr><td>The least that any schedule could reach<td>{}</table>",
-        plan.signalling_share * 100.0,
-        human_seconds(plan.cycle_s),
-        human_seconds(plan.mean_wait_s),
-        human_seconds(plan.bound_s)
-    );
     let mut by_share: Vec<_> = plan.objects.iter().collect();
     by_share.sort_by(|a, b| b.share.total_cmp(&a.share));
-    let name = |uri: &str| {
-        let count = uri.chars().count();
-        if count <= 48 {
-            uri.to_owned()
-        } else {
-            format!("…{}", uri.chars().skip(count - 47).collect::<String>())
-        }
-    };
-    let bars = by_share.iter().take(MAX_BARS).map(|object| Bar {
-        label: name(&object.uri),
-        value: object.share,
-        text: format!("{:.2} %, every {}", object.share * 100.0, human_seconds(object.period_s)),
-        is_over: false,
-    });
-    chart(out, "Share of the link", &bars.collect::<Vec<_>>());
-    if by_share.len() > MAX_BARS {
-        let _ = writeln!(out, "<p>… and {} objects more.</p>", by_share.len() - MAX_BARS);
+    out.push_str(
+        "<h2>Objects that take most of the link</h2>\n<table><tr><th>object<th class=n>bytes<th class=n>share\
+         <th class=n>comes round within</tr>",
+    );
+    for object in by_share.iter().take(OBJECT_ROWS) {
+        let _ = write!(
+            out,
+            "<tr><td class=u>{}<td class=n>{}<td class=n>{:.2} %<td class=n>{}",
+            escape(&object.uri),
+            human_bytes(object.length),
+            object.share * 100.0,
+            human_seconds(object.period_s)
+        );
     }
-    let mut waits: Vec<f64> = plan.objects.iter().map(|object| object.acquisition_s.p95).collect();
-    waits.sort_by(f64::total_cmp);
-    let at =
-        |percent: usize| waits.get((waits.len().saturating_sub(1)) * percent / 100).copied().unwrap_or(0.0);
-    let bars = [10, 25, 50, 75, 90, 100].map(|percent| Bar {
-        label: format!("{percent} % of the objects"),
-        value: at(percent),
-        text: human_seconds(at(percent)),
-        is_over: false,
-    });
-    chart(out, "Time until 95 of 100 receivers have an object", &bars);
+    out.push_str("</table>\n");
+    if by_share.len() > OBJECT_ROWS {
+        let more = grouped(by_share.len() - OBJECT_ROWS);
+        let _ =
+            writeln!(out, "<p>… and {more} objects more; <code>headend plan --json</code> lists all.</p>");
+    }
 }
 
 fn forecasts(out: &mut String, asked: &Feasibility) {
     let bars = asked.forecasts.iter().filter(|it| it.bytes > 0).flat_map(|it| {
-        let promise = Bar {
-            label: format!("{}: promised", it.name),
-            value: it.promised_cycle_s as f64,
-            text: human_seconds(it.promised_cycle_s as f64),
-            is_over: false,
-        };
-        let asks = Bar {
-            label: format!("{}: one pass takes", it.name),
-            value: it.cycle_s,
-            text: human_seconds(it.cycle_s),
-            is_over: !it.is_kept,
-        };
-        [promise, asks]
+        let promised = it.promised_cycle_s as f64;
+        let promise = Bar { label: format!("{}: promised", it.name), value: promised, is_over: false };
+        let asks =
+            Bar { label: format!("{}: one pass takes", it.name), value: it.cycle_s, is_over: !it.is_kept };
+        [promise, asks].into_iter().filter(|it| it.value > 0.0)
     });
-    chart(out, "What is promised, and what the link carries", &bars.collect::<Vec<_>>());
-    if let Some(refusal) = asked.refusal() {
-        let _ = writeln!(out, "<p class=no>{}</p>", escape(&refusal));
-    }
+    chart(out, "Forecasts: what is promised, and what the link carries", &bars.collect::<Vec<_>>());
     let _ = writeln!(out, "<pre>{}</pre>", escape(&asked.to_text()));
 }
 
-fn chart(out: &mut String, title: &str, bars: &[Bar]) {
-    let most = bars.iter().map(|bar| bar.value).fold(0.0, f64::max).max(f64::MIN_POSITIVE);
-    let (width, height) = (LABEL_WIDTH + BAR_WIDTH + 190, bars.len() * BAR_HEIGHT + 4);
+fn simulation(out: &mut String, report: &Report) {
+    let bars = [("with FEC", &report.with_fec), ("without", &report.without_fec)].map(|(name, it)| {
+        let times = it.acquisition_s;
+        [(50.0, times.p50), (95.0, times.p95), (99.0, times.p99), (99.9, times.p999)].map(
+            |(part, seconds)| Bar {
+                label: match seconds {
+                    Some(_) => format!("{part} %, {name}"),
+                    None => format!("{part} %, {name}: not in this time"),
+                },
+                value: seconds.unwrap_or(report.duration_s as f64),
+                is_over: seconds.is_none(),
+            },
+        )
+    });
+    let bars: Vec<Bar> = bars.into_iter().flatten().collect();
+    chart(out, "Simulation: time from coming on to having an object", &bars);
+    // The same scale for both: the difference is what is to be seen.
+    let most = [&report.with_fec, &report.without_fec]
+        .iter()
+        .flat_map(|it| &it.origin_load_bps)
+        .copied()
+        .fold(0.0, f64::max);
+    for (name, outcome) in [("with FEC", &report.with_fec), ("without FEC", &report.without_fec)] {
+        curve(out, &format!("Load on the origin, {name}"), outcome, report.duration_s, most);
+    }
+    let _ = writeln!(out, "<pre>{}</pre>", escape(&report.to_text()));
+}
+
+/// Four or so round steps up to `most`.
+fn ticks(most: f64) -> Vec<f64> {
+    if most <= 0.0 || !most.is_finite() {
+        return vec![0.0];
+    }
+    let rough = most / 4.0;
+    let power = 10_f64.powf(rough.log10().floor());
+    let step =
+        [1.0, 2.0, 5.0, 10.0].into_iter().map(|it| it * power).find(|it| *it >= rough).unwrap_or(rough);
+    (0..=(most / step).ceil() as usize).map(|at| at as f64 * step).collect()
+}
+
+/// Load over time, with `most` as the top of the scale.
+fn curve(out: &mut String, title: &str, outcome: &Outcome, duration_s: u64, most: f64) {
+    let load = &outcome.origin_load_bps;
+    let _ = writeln!(out, "<h2>{}</h2>", escape(title));
+    if load.iter().all(|it| *it <= 0.0) {
+        out.push_str("<p>Nothing is asked for.</p>\n");
+        return;
+    }
+    let scale = ticks(most);
+    let top = scale.last().copied().unwrap_or(most).max(f64::MIN_POSITIVE);
+    let (left, width) = (90.0, WIDTH - 100.0);
+    let y = |value: f64| CHART_HEIGHT - value / top * (CHART_HEIGHT - 10.0);
     let _ = write!(
         out,
-        "<h2>{}</h2>\n<svg role=img aria-label=\"{0}\" viewBox=\"0 0 {width} {height}\" width={width}>",
-        escape(title)
+        "<svg role=img aria-label=\"{}\" viewBox=\"0 0 {WIDTH} {}\">",
+        escape(title),
+        CHART_HEIGHT + 24.0
     );
-    for (row, bar) in bars.iter().enumerate() {
-        let (top, length) = (row * BAR_HEIGHT, (bar.value / most * BAR_WIDTH as f64).max(1.0));
-        let class = if bar.is_over { "over" } else { "bar" };
+    for value in &scale {
+        let at = y(*value);
         let _ = write!(
             out,
-            "<text x=\"{}\" y=\"{}\" text-anchor=end>{}</text><rect class={class} x=\"{LABEL_WIDTH}\" y=\"{}\" \
-             width=\"{length:.1}\" height=\"{}\"/><text x=\"{:.1}\" y=\"{1}\">{}</text>",
-            LABEL_WIDTH - 8,
-            top + 13,
+            "<line class=grid x1=\"{left}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/><text x=\"{}\" y=\"{:.1}\" text-anchor=end>{}</text>",
+            left + width,
+            left - 6.0,
+            at + 4.0,
+            human_bps(*value)
+        );
+    }
+    for part in 0..=4 {
+        let (x, anchor) = (
+            left + width * f64::from(part) / 4.0,
+            ["start", "middle", "middle", "middle", "end"][part as usize],
+        );
+        let at = human_seconds(duration_s as f64 * f64::from(part) / 4.0);
+        let _ =
+            write!(out, "<text x=\"{x:.1}\" y=\"{}\" text-anchor={anchor}>{at}</text>", CHART_HEIGHT + 18.0);
+    }
+    let points = load.iter().enumerate().map(|(at, bps)| {
+        let x = left + at as f64 / load.len().max(2).saturating_sub(1) as f64 * width;
+        format!("{x:.1},{:.1}", y(*bps))
+    });
+    let _ = writeln!(
+        out,
+        "<line class=axis x1=\"{left}\" x2=\"{left}\" y1=\"0\" y2=\"{CHART_HEIGHT}\"/><polyline class=line points=\"{}\"/></svg>",
+        points.collect::<Vec<_>>().join(" ")
+    );
+}
+
+/// One bar of seconds: its label, its value, whether it is too long.
+struct Bar {
+    label: String,
+    value: f64,
+    is_over: bool,
+}
+
+/// Bars of seconds on one scale, with an axis.
+fn chart(out: &mut String, title: &str, bars: &[Bar]) {
+    if bars.is_empty() {
+        return;
+    }
+    let most = bars.iter().map(|bar| bar.value).filter(|it| it.is_finite()).fold(0.0, f64::max);
+    let scale = ticks(most);
+    let top = scale.last().copied().unwrap_or(1.0).max(f64::MIN_POSITIVE);
+    let (width, height) = (WIDTH - LABEL_WIDTH - 120.0, bars.len() as f64 * ROW_HEIGHT);
+    let _ = write!(
+        out,
+        "<h2>{0}</h2>\n<svg role=img aria-label=\"{0}\" viewBox=\"0 0 {WIDTH} {1}\">",
+        escape(title),
+        height + 24.0
+    );
+    for value in &scale {
+        let x = LABEL_WIDTH + value / top * width;
+        let _ = write!(
+            out,
+            "<line class=grid x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"0\" y2=\"{height}\"/><text x=\"{x:.1}\" y=\"{}\" text-anchor=middle>{}</text>",
+            height + 18.0,
+            human_seconds(*value)
+        );
+    }
+    for (row, bar) in bars.iter().enumerate() {
+        let (y, length) = (row as f64 * ROW_HEIGHT, (bar.value.min(top) / top * width).max(1.0));
+        let colour = if bar.is_over { "--no" } else { "--a" };
+        let _ = write!(
+            out,
+            "<text x=\"{}\" y=\"{:.1}\" text-anchor=end>{}</text><rect x=\"{LABEL_WIDTH}\" y=\"{:.1}\" width=\"{length:.1}\" \
+             height=\"{}\" style=\"fill:var({colour})\"/><text x=\"{:.1}\" y=\"{1:.1}\">{}</text>",
+            LABEL_WIDTH - 8.0,
+            y + 15.0,
             escape(&bar.label),
-            top + 2,
-            BAR_HEIGHT - 4,
-            LABEL_WIDTH as f64 + length + 6.0,
-            escape(&bar.text),
+            y + 3.0,
+            ROW_HEIGHT - 6.0,
+            LABEL_WIDTH + length + 6.0,
+            human_seconds(bar.value),
         );
     }
     out.push_str("</svg>\n");
@@ -196,20 +481,75 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::forecast::feasibility;
-    use crate::plan::{Class, Planned, Taken, plan};
+    use crate::plan::{Planned, Taken, plan};
+
+    const DATE: WallTime = WallTime::from_unix_ms(1_800_000_000_000);
+
+    fn config(extra: &str) -> Config {
+        let text = format!(
+            "link.rate_bps = '1 Mbit/s'\nnip.network_name = 'Net <1>'\n{extra}\n[[source]]\npath = 'x'\nbase = 'https://h/film/'\nname = 'The <film>'\nclass = 'high'\n\
+             [[source]]\npath = 'y'\nbase = 'https://h/live/'\nname = 'One'\nreserved_bps = '200 kbit/s'\n"
+        );
+        Config::parse(&text, Path::new("/")).unwrap_or_else(|why| panic!("{why:?}"))
+    }
+
+    fn report(objects: &[Planned], cycle_s: Option<f64>) -> String {
+        let config = config("[fec.high]\ncode = 'raptorq'\noverhead_percent = 10\n");
+        let taken = Taken { live_bps: 200_000, cycle_s, ..Taken::default() };
+        let plan = plan(objects, 1_000_000, &taken);
+        page(&config, DATE, Some(&plan), &feasibility(&[], 1_000_000, None), None)
+    }
+
+    fn object(name: &str, bytes: u64) -> Planned {
+        Planned::new(format!("https://h/film/{name}"), bytes, bytes + bytes / 20, Class::High)
+    }
 
     #[test]
     fn names_from_outside_stay_text_and_the_page_asks_nobody_for_anything() {
-        let name = "https://h/<script>alert(\"1\")</script>".to_owned();
-        let object = Planned::new(name, 1000, 1100, Class::Medium);
-        let page = page(
-            Some(&plan(&[object], 1_000_000, &Taken::default())),
-            &feasibility(&[], 1_000_000, None),
-            None,
-        );
+        let page = report(&[object("<script>alert(\"1\")</script>", 1000)], None);
         assert!(!page.contains("<script") && page.contains("&lt;script&gt;"));
+        assert!(page.contains("Net &lt;1&gt;") && page.contains("The &lt;film&gt;"));
         assert!(page.contains("<svg") && !page.contains("src=") && !page.contains("href="));
+    }
+
+    #[test]
+    fn the_verdict_comes_first_and_every_part_of_the_report_is_there() {
+        let page = report(&[object("1.m4s", 1_000_000), object("2.m4s", 2_000_000)], Some(3600.0));
+        let parts = [
+            "Feasible.",
+            "Budget of the link",
+            "live, reserved",
+            "Live",
+            "RaptorQ",
+            "Classes",
+            "Titles",
+            "2027-",
+        ];
+        for part in parts {
+            assert!(page.contains(part), "{part}");
+        }
+        assert!(page.find("Feasible.").unwrap() < page.find("Budget of the link").unwrap());
+        let page = report(&[object("1.m4s", 100_000_000)], Some(60.0));
+        assert!(page.contains("Not feasible.") && page.contains("cannot be kept"));
+    }
+
+    #[test]
+    fn many_titles_and_objects_are_summed_up() {
+        let objects: Vec<Planned> = (0..100).map(|at| object(&format!("{at}.m4s"), 1000 + at)).collect();
+        let page = report(&objects, None);
+        assert!(page.contains("… and 90 objects more"), "objects");
+        assert!(page.matches("<rect").count() < 40, "a bar for each object is no report");
+    }
+
+    #[test]
+    fn scales_have_round_steps() {
+        assert_eq!(ticks(100.0), [0.0, 50.0, 100.0]);
+        assert_eq!(ticks(7.0), [0.0, 2.0, 4.0, 6.0, 8.0]);
+        assert_eq!(ticks(0.0), [0.0]);
+        assert!(ticks(f64::INFINITY).len() == 1);
     }
 }

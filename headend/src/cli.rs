@@ -4,10 +4,14 @@ use std::path::PathBuf;
 
 use carousel::dvbi::Edition;
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
+
+/// Version, and the commit of a release build.
+pub const VERSION: &str = crate::units::VERSION;
 
 /// Puts packaged HLS and DASH on a one-way link, and explains what is on the air.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(name = "headend", version = VERSION, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     pub verb: Verb,
@@ -16,6 +20,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// What is there: presentations, rungs, objects, bytes, durations, and what is wrong
+    #[command(
+        after_help = "Examples:\n  headend scan film/\n  headend scan film/ --json\n  headend scan film/master.m3u8 --base https://cdn.example.com/vod/film/"
+    )]
     Scan {
         /// Directory with packaged HLS or DASH, or one manifest
         source: PathBuf,
@@ -30,8 +37,29 @@ pub enum Verb {
         base: String,
     },
     /// What the carousel will do: period, share and acquisition time of each object
+    #[command(
+        after_help = "Examples:\n  headend plan -c headend.toml\n  headend plan -c headend.toml --html plan.html\n  headend plan -c launch.toml --simulate --receivers 1000000"
+    )]
     Plan(Plan),
+    /// Check the configuration, its sources, interface, routes and rights, and the link's rate; each finding says what to do
+    #[command(
+        after_help = "Examples:\n  headend check -c headend.toml\n  headend check -c headend.toml --print-config"
+    )]
+    Check {
+        /// Configuration
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+        /// One JSON document on stdout
+        #[arg(long)]
+        json: bool,
+        /// Print the configuration that is in force, with every default, and end
+        #[arg(long, conflicts_with = "json")]
+        print_config: bool,
+    },
     /// Write the carousel to a recording
+    #[command(
+        after_help = "Examples:\n  headend build -c headend.toml --out cycle.pcap\n  headend build -c modulator.toml --out stream.ts --seconds 60"
+    )]
     Build {
         /// Configuration
         #[arg(short, long, value_name = "FILE")]
@@ -44,6 +72,9 @@ pub enum Verb {
         seconds: u64,
     },
     /// Send on the air, paced, following the packager's output, until SIGINT or SIGTERM
+    #[command(
+        after_help = "Examples:\n  headend send -c headend.toml\n  headend send -c headend.toml --once"
+    )]
     Send {
         /// Configuration
         #[arg(short, long, value_name = "FILE")]
@@ -51,8 +82,26 @@ pub enum Verb {
         /// Send every object once, close the sessions and end
         #[arg(long)]
         once: bool,
+        /// Print the configuration that would be in force, with every default, and end
+        #[arg(long)]
+        print_config: bool,
+    },
+    /// Show what a running `send` of this machine has on the air
+    #[command(
+        after_help = "Examples:\n  headend status -c headend.toml\n  headend status -c headend.toml --json"
+    )]
+    Status {
+        /// Configuration that it was started with
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+        /// One JSON document on stdout
+        #[arg(long)]
+        json: bool,
     },
     /// Write the DVB-I service list, the content guide, the NIP files and the gateway configuration
+    #[command(
+        after_help = "Examples:\n  headend catalog -c headend.toml --out catalogue/\n  headend catalog -c headend.toml --out catalogue/ --edition r8"
+    )]
     Catalog {
         /// Configuration
         #[arg(short, long, value_name = "FILE")]
@@ -68,6 +117,9 @@ pub enum Verb {
         json: bool,
     },
     /// What is on the air: sessions, transport streams, carousels, objects, losses, timing
+    #[command(
+        after_help = "Examples:\n  headend inspect udp://224.0.23.14:3937 --interface eth1\n  headend inspect recording.pcap --extract objects/\n  headend inspect stream.ts --json"
+    )]
     Inspect {
         /// pcap, pcapng or transport stream file, or udp://GROUP:PORT
         #[arg(value_name = "FILE|udp://GROUP:PORT")]
@@ -87,6 +139,12 @@ pub enum Verb {
         /// Bits a second of a transport stream file that has neither clock references nor times
         #[arg(long)]
         rate_bps: Option<u64>,
+    },
+    /// Print completions for a shell: bash, zsh, fish
+    #[command(after_help = "Examples:\n  headend completions bash > /etc/bash_completion.d/headend")]
+    Completions {
+        /// The shell
+        shell: Shell,
     },
 }
 

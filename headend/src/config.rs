@@ -5,9 +5,9 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use carousel::config::{self, Mistake};
+use carousel::config::{self, Mistake, Program};
 use carousel::mpe;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use crate::options::{
     Carousel, Carry, Class, DvbI, Fec, FecClasses, Forecast, Link, Multiplex, Nip, Output, Profile, Receiver,
@@ -16,7 +16,7 @@ pub use crate::options::{
 use crate::overhead::PACKET_BYTES;
 
 /// The whole file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The one-way link.
@@ -71,11 +71,19 @@ impl Config {
     /// # Errors
     /// Every mistake at once, one line each, with its place and its mend.
     pub fn load(path: &Path) -> Result<Self, String> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|err| format!("{}: {err}; name the configuration with -c FILE", path.display()))?;
+        let text = std::fs::read_to_string(path).map_err(|err| {
+            format!("{}: {}; name the configuration with -c FILE", path.display(), config::plain(&err))
+        })?;
         let folder = path.parent().unwrap_or_else(|| Path::new("."));
         let mut config = Self::parse(&text, folder).map_err(|mistakes| {
-            let lines = mistakes.iter().map(|mistake| format!("{}:{mistake}", path.display()));
+            if let Some(why) = Program::Headend.refuses(&text) {
+                return format!("{}: {why}", path.display());
+            }
+            let placed = mistakes.into_iter().map(|mistake| match config::locate(&[&text], &mistake.key) {
+                Some((_, line, column)) if mistake.line == 0 => Mistake { line, column, ..mistake },
+                _ => mistake,
+            });
+            let lines = placed.map(|mistake| format!("{}:{mistake}", path.display()));
             lines.collect::<Vec<_>>().join("\n")
         })?;
         config.file = Some(path.to_owned());
@@ -145,6 +153,14 @@ impl Config {
         all
     }
 
+    /// The configuration that is in force, with every default, as TOML.
+    ///
+    /// # Errors
+    /// None for what was read.
+    pub fn to_toml(&self) -> Result<String, String> {
+        config::to_toml(self)
+    }
+
     /// Bits a second that are left for IP packets, or for objects where modules carry them.
     pub fn payload_rate_bps(&self) -> u64 {
         let share = self.multiplex.as_ref().map_or(1.0, Multiplex::payload_share);
@@ -177,7 +193,8 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
         let uplinks = ["carousel-modulator", "mpe-modulator", "gse-modulator", "hub", "leo-gateway"];
         let uplinks = uplinks.map(|name| format!("uplink/{name}.toml"));
-        let others = ["headend.toml", "feasibility.toml", "launch.toml"].map(str::to_owned);
+        let others = ["headend.toml", "live.toml", "several.toml", "feasibility.toml", "launch.toml"]
+            .map(str::to_owned);
         for name in others.into_iter().chain(uplinks) {
             let path = folder.join(&name);
             Config::load(&path).unwrap_or_else(|why| panic!("{why}"));

@@ -19,6 +19,7 @@
 //! | [`transmit`] | the loop around all of it, for `send` and `build` |
 //! | [`forecast`], [`simulate`], [`chart`] | feasibility, a simulated audience, the plan as a page |
 //! | [`scan`], [`inspect`] | reports on a package, and on a recording or a link |
+//! | [`check`], [`mod@status`] | what would keep a configuration off the air; what is on the air now |
 //! | [`cli`], [`commands`], [`progress`] | the command line |
 //!
 //! # Floors
@@ -34,7 +35,7 @@
 //! floor 6: air, simulate, prepare, announce, forward, pace
 //! floor 7: multiplex, broadcast, chart
 //! floor 8: line, sink, follow, inspect
-//! floor 9: transmit
+//! floor 9: check, status, transmit
 //! floor 10: cli, commands
 //! floor 11: main
 //! ```
@@ -44,6 +45,7 @@ pub mod announce;
 pub mod broadcast;
 pub mod catalog;
 pub mod chart;
+pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod commands;
@@ -69,6 +71,7 @@ pub mod scan;
 pub mod schedule;
 pub mod simulate;
 pub mod sink;
+pub mod status;
 mod sys;
 pub mod transmit;
 pub mod units;

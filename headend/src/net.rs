@@ -47,3 +47,16 @@ pub(crate) fn interface_index(name: &str) -> Result<u32, String> {
         format!("[output] interface: there is no {name:?}; there are {}", names.join(", "))
     })
 }
+
+/// What to do where no route leads to a destination.
+pub(crate) fn no_route(destination: SocketAddr) -> String {
+    match destination.ip() {
+        IpAddr::V4(ip) if ip.is_multicast() => {
+            "give [output] interface, or `ip route add 224.0.0.0/4 dev INTERFACE`".to_owned()
+        }
+        IpAddr::V6(ip) if ip.is_multicast() => {
+            "give [output] interface, or `ip -6 route add ff00::/8 dev INTERFACE`".to_owned()
+        }
+        ip => format!("`ip route get {ip}` shows what is missing"),
+    }
+}

@@ -13,6 +13,11 @@ pub fn bar(template: &str, length: u64) -> ProgressBar {
     ProgressBar::new(length).with_style(style)
 }
 
+/// Whether output may have colours: on a terminal, unless `NO_COLOR` is set (no-color.org).
+pub fn may_colour() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
+}
+
 /// Whether messages go to a terminal.
 pub fn is_terminal() -> bool {
     std::io::stderr().is_terminal()

@@ -3,6 +3,9 @@
 //! Decimal multiples (SI), since links and disks are sold by them; times of more than two minutes are rounded up, so that a
 //! wait is never longer than printed.
 
+/// Version, and the commit of a release build.
+pub const VERSION: &str = env!("SKYCACHE_VERSION");
+
 /// `1,800`.
 pub fn grouped(count: usize) -> String {
     let digits = count.to_string();

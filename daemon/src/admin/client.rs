@@ -37,7 +37,7 @@ pub async fn call(
             std::io::ErrorKind::PermissionDenied => "ask as root or as a member of the socket's group",
             _ => "is skycached running? `-c FILE` names the configuration with its [admin] socket",
         };
-        format!("{}: {err}; {fix}", socket.display())
+        format!("{}: {}; {fix}", socket.display(), carousel::config::plain(&err))
     })?;
     let failed = |err: hyper::Error| format!("{}: {err}", socket.display());
     let (mut sender, connection) =

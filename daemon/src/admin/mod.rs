@@ -7,7 +7,7 @@
 //! | `GET /readyz` | 200 when no group that it wants is failing, else 503 with what is |
 //! | `GET /api/v1/status` | everything, as JSON |
 //! | `GET /api/v1/objects` | objects held and in flight |
-//! | `POST /api/v1/purge?key=`, `pin?key=`, `unpin?key=` | one object; 404 if it is not there |
+//! | `POST /api/v1/purge?key=`, `pin?key=`, `unpin?key=` | one object, by key, URL, or a player's URL; 404 if it is not there |
 //! | `POST /api/v1/ban?pattern=` | every object whose key matches (`*`, `?`) is purged |
 //! | `PURGE /authority/path` | as `purge` |
 
@@ -59,8 +59,9 @@ pub fn listen(config: &Admin, listening: &mut Listening) -> Result<Listeners, St
     let path = &config.socket;
     let failed = |err: io::Error| {
         format!(
-            "cannot make the admin socket {}: {err}; give [admin] socket a folder that skycached may write",
-            path.display()
+            "cannot make the admin socket {}: {}; give [admin] socket a folder that skycached may write",
+            path.display(),
+            carousel::config::without_numbers(&err.to_string())
         )
     };
     if let Some(folder) = path.parent() {
@@ -235,22 +236,22 @@ impl Admins {
             tracing::info!(pattern = name, gone, "banned");
             return document(StatusCode::OK, &json!({ "schema": 1, "purged": gone }));
         }
-        // A URL is as good as the key that it has.
-        let key = carousel::name::ObjectKey::from_name(name, None);
-        let key = match &key {
+        // A URL is as good as the key that it has, and that by which a player asks for it is as good as either.
+        let key = match carousel::name::ObjectKey::from_name(name, None) {
             Ok(key) => key,
             Err(err) => return error(StatusCode::BAD_REQUEST, &format!("{name}: {}", err.as_str())),
         };
-        let done = match action {
-            "purge" => store.remove_all(key, EvictReason::Purged),
-            pin => store.pin(key.as_str(), pin == "pin"),
-        };
-        if !done {
+        let done =
+            std::iter::once(key.clone()).chain(self.parts.player.keys_of(name)).find(|key| match action {
+                "purge" => store.remove_all(key, EvictReason::Purged),
+                pin => store.pin(key.as_str(), pin == "pin"),
+            });
+        let Some(key) = done else {
             return error(
                 StatusCode::NOT_FOUND,
-                &format!("{key} is not in the cache; `skycached ls` lists what is"),
+                &format!("{key} is not in the cache; `skycached ls --filter NAME` lists what is"),
             );
-        }
+        };
         tracing::info!(%key, action, "by an operator");
         document(StatusCode::OK, &json!({ "schema": 1, "key": key.as_str(), "done": action }))
     }

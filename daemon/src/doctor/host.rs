@@ -11,11 +11,11 @@ use crate::{clock, listen};
 
 pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<Finding> {
     let mut found = crate::as_owner_of(&config.store.path, || disk(config, is_running, is_deep));
-    found.push(port(config.http.listen, "[http] listen", is_running));
+    found.extend(config.http.listen.iter().map(|listen| port(*listen, "[http] listen", is_running)));
     if let Some(tls) = &config.http.tls {
-        found.push(port(tls.listen, "[http.tls] listen", is_running));
+        found.extend(tls.listen.iter().map(|listen| port(*listen, "[http.tls] listen", is_running)));
         if tls.http3 && crate::http::HAS_HTTP3 {
-            found.push(datagram_port(tls.listen, is_running));
+            found.extend(tls.listen.first().map(|listen| datagram_port(*listen, is_running)));
         }
         found.push(match crate::http::check_certificate(tls) {
             Ok(()) => Finding::fine("certificate", tls.certificate.display().to_string()),
@@ -169,7 +169,10 @@ fn datagram_port(address: SocketAddr, is_running: bool) -> Finding {
 fn free_or_not(about: String, key: &str, tried: std::io::Result<()>) -> Finding {
     match tried {
         Ok(()) => Finding::fine(about, format!("{key}: free")),
-        Err(err) => Finding::new(Severity::Error, about, format!("{key}: {err}"), listen::advice(&err)),
+        Err(err) => {
+            let why = carousel::config::without_numbers(&err.to_string());
+            Finding::new(Severity::Error, about, format!("{key}: {why}"), listen::advice(&err))
+        }
     }
 }
 

@@ -70,6 +70,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use carousel::name::ObjectKey;
 use http::HeaderValue;
 use tokio::runtime::Handle;
 
@@ -191,6 +192,13 @@ impl Player {
     /// Names of the routes in [`HttpStats::routes`].
     pub fn route_names(&self) -> &[String] {
         &self.route_names
+    }
+
+    /// Keys of the objects that a player may mean by a URL of this box, the most likely first.
+    pub fn keys_of(&self, url: &str) -> Vec<ObjectKey> {
+        let Ok(uri) = url.parse::<::http::Uri>() else { return Vec::new() };
+        let meant = target::targets(&uri, None, &self.origins.routes(), true).unwrap_or_default();
+        meant.into_iter().map(|it| it.key).collect()
     }
 
     /// Whether places for connections become few: nine of ten are taken. Streams beside the first one of a connection count too.

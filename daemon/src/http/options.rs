@@ -3,16 +3,18 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use carousel::config::one_or_many;
+use serde::{Deserialize, Serialize};
 
 use crate::origin::{FillOptions, OriginTimeouts};
 
 /// `[http]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
-    /// Players' listener.
-    pub listen: SocketAddr,
+    /// Players' listener: an address with its port, or a list.
+    #[serde(deserialize_with = "one_or_many::addresses")]
+    pub listen: Vec<SocketAddr>,
     /// What the page calls the box.
     pub name: String,
     /// Connections at a time; more are closed at once.
@@ -54,7 +56,7 @@ pub struct Http {
 impl Default for Http {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            listen: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
             name: "Skycache".to_owned(),
             max_connections: 20_000,
             wait_ms: 10_000,
@@ -103,11 +105,12 @@ impl Http {
 }
 
 /// `[http.tls]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
-    /// Listener.
-    pub listen: SocketAddr,
+    /// Listener: an address with its port, or a list.
+    #[serde(deserialize_with = "one_or_many::addresses")]
+    pub listen: Vec<SocketAddr>,
     /// Certificate chain, PEM. Read again when it changes.
     pub certificate: PathBuf,
     /// Private key, PEM.
@@ -122,7 +125,7 @@ const fn yes() -> bool {
 }
 
 /// `[http.access_log]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct AccessLog {
     /// The file; it is opened again when somebody has moved it away.
@@ -133,7 +136,7 @@ pub struct AccessLog {
 }
 
 /// Forms of the access log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// As Apache and nginx write it.

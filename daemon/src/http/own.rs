@@ -9,6 +9,7 @@
 //! | `/-/schedule.json` | `?id=&from_ms=&to_ms=`: what a channel shows |
 //! | `/-/play.m3u` | `?id=`: a playlist for a player beside the browser |
 //! | `/-/live` | server-sent events: what the box is doing |
+//! | `/-/time` | its date and time, for players of live streams (UTCTiming, `urn:mpeg:dash:utc:http-iso:2014`) |
 //! | `/dvb-i/…` | `catalog/answer.rs` |
 
 use std::fmt::Write as _;
@@ -71,6 +72,7 @@ impl Player {
             match path.strip_prefix("/-/") {
                 None => self.page(head, now),
                 Some("live") => self.live_events(),
+                Some("time") => plain(StatusCode::OK, &now.to_xml()),
                 Some("titles.json") => self.titles(&Pairs::of(query), head, now),
                 Some("schedule.json") => self.schedule(&Pairs::of(query), head, now),
                 Some("play.m3u") => self.playlist(&Pairs::of(query), &client, now),

@@ -42,17 +42,26 @@ impl ResolvesServerCert for Current {
     }
 }
 
+/// What keeps a PEM file from being read.
+fn said(err: &rustls::pki_types::pem::Error) -> String {
+    match err {
+        rustls::pki_types::pem::Error::Io(err) => carousel::config::plain(err),
+        err => err.to_string(),
+    }
+}
+
 /// Reads certificate chain and key.
 ///
 /// # Errors
 /// One line with the mend.
 fn read(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, String> {
-    let chain =
-        CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(
-            |err| format!("[http.tls] certificate {}: {err}; give a PEM file", certificate.display()),
-        )?;
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|err| {
+        format!("[http.tls] certificate {}: {}; give a PEM file", certificate.display(), said(&err))
+    })?;
     let private = PrivateKeyDer::from_pem_file(key)
-        .map_err(|err| format!("[http.tls] key {}: {err}; give a PEM file", key.display()))?;
+        .map_err(|err| format!("[http.tls] key {}: {}; give a PEM file", key.display(), said(&err)))?;
     let provider = rustls::crypto::ring::default_provider();
     CertifiedKey::from_der(chain, private, &provider)
         .map(Arc::new)

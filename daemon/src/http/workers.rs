@@ -45,7 +45,7 @@ enum Accepted {
 #[derive(Debug)]
 pub struct Secured {
     /// HTTP/1.1 and HTTP/2.
-    pub listener: TcpListener,
+    pub listeners: Vec<TcpListener>,
     /// HTTP/3, in a program that has it.
     pub datagrams: Option<UdpSocket>,
     /// Certificates.
@@ -101,7 +101,7 @@ impl Workers {
     /// If the access log cannot be written, or no thread started.
     pub fn start(
         player: &Arc<Player>,
-        plain: &TcpListener,
+        plain: &[TcpListener],
         tls: Option<Secured>,
         stop: &watch::Receiver<bool>,
     ) -> Result<Self, String> {
@@ -120,7 +120,8 @@ impl Workers {
         let has_quic = quic.is_some();
         #[cfg(not(feature = "http3"))]
         let has_quic = false;
-        let listeners = count * (1 + usize::from(tls.is_some())) + usize::from(has_quic);
+        let listeners =
+            count * (plain.len() + tls.as_ref().map_or(0, |tls| tls.listeners.len())) + usize::from(has_quic);
         let others = Others {
             accepting: Arc::new(AtomicU64::new(listeners as u64)),
             load: (0..count).map(|_| AtomicU64::new(0)).collect(),
@@ -130,9 +131,12 @@ impl Workers {
         let mut threads = Vec::new();
         for (number, taken) in taken.into_iter().enumerate() {
             let clone = |listener: &TcpListener| listener.try_clone().map_err(failed);
-            let mut listeners = vec![Listening::Tcp(clone(plain)?, false)];
-            if let Some(tls) = &tls {
-                listeners.push(Listening::Tcp(clone(&tls.listener)?, true));
+            let mut listeners = Vec::new();
+            for listener in plain {
+                listeners.push(Listening::Tcp(clone(listener)?, false));
+            }
+            for listener in tls.iter().flat_map(|tls| &tls.listeners) {
+                listeners.push(Listening::Tcp(clone(listener)?, true));
             }
             // One socket, one that accepts from it.
             #[cfg(feature = "http3")]

@@ -2,12 +2,12 @@
 
 use carousel::config::Mistake;
 use carousel::query::{IgnoreQuery, QueryRule};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::timeouts::RouteTimeouts;
 
 /// `[[route]]`. Of several whose path fits a request the longest counts, whichever file it is in.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// Path prefix at the players' listener; begins and ends with `/`.
@@ -51,7 +51,7 @@ impl Route {
 }
 
 /// What becomes of URLs in response fields that lead back to the origin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Redirects {
     /// Those below the base of a route become paths of the box.
@@ -64,7 +64,7 @@ pub enum Redirects {
 }
 
 /// Whether `Forwarded` and `X-Forwarded-*` name the player.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Forwarded {
     /// No: none is sent, and those of the request are dropped.
@@ -77,7 +77,7 @@ pub enum Forwarded {
 }
 
 /// What becomes of a response with `Set-Cookie` and explicit freshness. Without explicit freshness it is never kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SetCookie {
     /// It is kept without the cookie, which only the player gets whose request it answers.
@@ -90,7 +90,7 @@ pub enum SetCookie {
 }
 
 /// What becomes of a response with `Vary: User-Agent`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VaryUserAgent {
     /// It is kept for exactly this player program.
@@ -110,7 +110,7 @@ pub fn by_longest_path(routes: &mut [Route]) {
 }
 
 /// `[[origin]]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
     /// Host (and port, if not the scheme's) as in the objects' URIs.

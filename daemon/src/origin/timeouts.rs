@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::options::Route;
 
 /// `[http.origin_timeouts]`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OriginTimeouts {
     /// Until the connection is there, TLS included; at most 60 s.
@@ -28,7 +28,7 @@ impl Default for OriginTimeouts {
 }
 
 /// `timeouts` of a `[[route]]`: what differs from `[http.origin_timeouts]`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RouteTimeouts {
     /// See [`OriginTimeouts::connect_ms`].

@@ -1,9 +1,9 @@
 //! Options of unicast repair: `[repair]` of the configuration.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// `[repair]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Repair {
     /// Fetch missing byte ranges from origins.

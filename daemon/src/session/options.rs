@@ -2,11 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use carousel::config::one_or_many;
 use carousel::mabr::{JoinPolicy, Protocol, SessionOrigin, SessionSpec};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// `[receive]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Receive {
     /// Interface (name or IPv4 address) that groups are joined on. Empty: the system's choice by its routes.
@@ -14,6 +15,7 @@ pub struct Receive {
     /// Join groups on the network. False where everything comes inside `[[transport_stream]]`s.
     pub multicast: bool,
     /// Announcement channels. Empty: only `[[session]]`s are listened to.
+    #[serde(deserialize_with = "one_or_many::addresses")]
     pub announcement: Vec<SocketAddr>,
     /// Receive threads; 0: one for each core, at most four.
     pub threads: usize,
@@ -49,7 +51,7 @@ impl Default for Receive {
 }
 
 /// `[[session]]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Session {
     /// Group (or own unicast address) and port.

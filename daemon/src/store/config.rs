@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use carousel::eviction::Eviction;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Class;
 
 /// `[store]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreConfig {
     /// Folder of the cache.
@@ -37,7 +37,7 @@ pub struct StoreConfig {
 }
 
 /// `[[store.class]]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassRule {
     /// URI prefix; the longest match applies.

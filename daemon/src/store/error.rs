@@ -50,7 +50,8 @@ impl std::fmt::Display for StoreError {
                 )
             }
             Self::Folder(path, err) => {
-                write!(f, "{}: {err}; [store] path must be a folder that skycached may write", path.display())
+                let why = carousel::config::without_numbers(&err.to_string());
+                write!(f, "{}: {why}; [store] path must be a folder that skycached may write", path.display())
             }
             Self::LargerThanQuota { length } => {
                 write!(f, "an object of {length} bytes is larger than [store] quota_bytes")

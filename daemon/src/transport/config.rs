@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use carousel::config::Mistake;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// `[[transport_stream]]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TransportStream {
-    /// Where it comes from: see [`From`].
+    /// Where it comes from: `udp://GROUP:PORT` or `rtp://` (packets in datagrams), `bbframe://GROUP:PORT` (baseband frames),
+    /// `satip://HOST`, `dvb://ADAPTER[/FRONTEND]`, `file:///PATH`.
     pub from: From,
     /// URL under which files of carousels are known that do not say their own. Left out: `dvb://` with original network,
     /// transport stream, service and component tag (TS 102 851).
@@ -87,6 +88,12 @@ impl std::fmt::Display for From {
     }
 }
 
+impl Serialize for From {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl<'de> Deserialize<'de> for From {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
@@ -94,7 +101,7 @@ impl<'de> Deserialize<'de> for From {
 }
 
 /// `[transport_stream.carrier]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Carrier {
     /// Delivery system.
@@ -130,7 +137,7 @@ pub struct Carrier {
 }
 
 /// Delivery systems.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 pub enum System {
     /// DVB-S.
     #[serde(rename = "DVB-S")]
@@ -145,7 +152,7 @@ pub enum System {
 }
 
 /// Polarizations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Polarization {
     /// Linear, 18 V.
@@ -159,7 +166,7 @@ pub enum Polarization {
 }
 
 /// Modulations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Modulation {
     /// Two bits a symbol.
     #[serde(rename = "QPSK")]
@@ -176,7 +183,7 @@ pub enum Modulation {
 }
 
 /// What hangs before the tuner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Lnb {
     /// Local oscillator of the low band.

@@ -106,7 +106,11 @@ async function dash(video, url, failed) {
     const { error } = /** @type {{error?: {message?: string, code?: number} | string}} */ (event);
     failed(typeof error === "string" ? error : (error?.message ?? `dash.js ${error?.code ?? ""}`).slice(0, 200));
   });
-  it.initialize(video, url, false);
+  // Live needs the time of day: the box has it, and no other host is asked.
+  it.clearDefaultUTCTimingSources();
+  it.addUTCTimingSource("urn:mpeg:dash:utc:http-iso:2014", new URL("/-/time", location.href).href);
+  // Live streams begin to load only when they are to be played at once.
+  it.initialize(video, url, true);
   const tracks = (/** @type {"audio" | "text"} */ kind) => (it.isReady() ? it.getTracksFor(kind) : []);
   const current = (/** @type {"audio" | "text"} */ kind) =>
     tracks(kind).findIndex((one) => one.index === it.getCurrentTrackFor(kind)?.index);

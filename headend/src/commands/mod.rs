@@ -1,24 +1,27 @@
 //! The commands: one function for each verb of the command line.
 
 mod catalog;
+mod check;
 mod plan;
 mod transmit;
 
 use std::io::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use ::carousel::time::WallTime;
+use clap::CommandFactory as _;
 
 use crate::broadcast::Broadcast;
-use crate::cli::Verb;
+use crate::cli::{Cli, Verb};
 use crate::clock::Clocks;
 use crate::config::{Config, Profile};
 use crate::inspect::{self, Extractor, Inspector, Source};
 use crate::package::{self, Options, Problem};
 use crate::progress::bar;
-use crate::scan;
 use crate::units::grouped;
+use crate::{scan, status};
 
 /// Runs a command.
 ///
@@ -27,6 +30,9 @@ use crate::units::grouped;
 pub fn run(verb: Verb) -> Result<(), String> {
     match verb {
         Verb::Scan { source, json, include_unreferenced, base } => {
+            if let Some(why) = refuse_url(&source) {
+                return Err(why);
+            }
             let options = Options { include_unreferenced, base, ..Options::default() };
             let inventory = package::read(&source, &options).map_err(|err| err.to_string())?;
             if json {
@@ -44,7 +50,20 @@ pub fn run(verb: Verb) -> Result<(), String> {
         }
         Verb::Plan(arguments) => plan::plan(&arguments),
         Verb::Build { config, out, seconds } => transmit::build(Config::load(&config)?, &out, seconds),
-        Verb::Send { config, once } => transmit::send(Config::load(&config)?, once, &stop_on_signals()?),
+        Verb::Send { config, print_config: true, .. } | Verb::Check { config, print_config: true, .. } => {
+            let text = Config::load(&config)?.to_toml()?;
+            print(&format!("# {}, with every default\n{text}", config.display()))
+        }
+        Verb::Send { config, once, .. } => transmit::send(Config::load(&config)?, once, &stop_on_signals()?),
+        Verb::Check { config, json, .. } => check::check(Config::load(&config)?, json),
+        Verb::Status { config, json } => {
+            let value = status::ask(&config)?;
+            if json { print(&pretty(&value)) } else { print(&status::to_table(&value)) }
+        }
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "headend", &mut std::io::stdout());
+            Ok(())
+        }
         Verb::Catalog { config, out, edition, json } => {
             catalog::catalog(Config::load(&config)?, &out, edition, json)
         }
@@ -54,9 +73,21 @@ pub fn run(verb: Verb) -> Result<(), String> {
             let inspector = Inspector::new(extractor);
             let stop = stop_on_signals()?;
             let report = inspect::run(&source, inspector, &interface, seconds, rate_bps, &stop)?;
+            if let (Source::Udp(group), true) = (&source, report.is_empty()) {
+                eprintln!(
+                    "headend: nothing arrived on {group} within {seconds} s; is the sender on the air, and is --interface the \
+                     one that it arrives on? `skycached check` looks at every interface, filter and membership"
+                );
+            }
             if json { print(&pretty(&inspect::to_json(&report))) } else { print(&inspect::to_table(&report)) }
         }
     }
+}
+
+/// Why a URL is no source, with what to do instead.
+fn refuse_url(source: &Path) -> Option<String> {
+    let text = source.to_string_lossy();
+    text.contains("://").then(|| format!("{text}: {}", crate::options::NO_URL_SOURCES))
 }
 
 /// First TOIs and FDT Instance IDs.

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 
@@ -18,6 +18,7 @@ use crate::options::Carry;
 use crate::package::Problem;
 use crate::progress::{bar, is_terminal};
 use crate::sink::{FileSink, PcapSink, Sink, UdpSink};
+use crate::status::{self, State};
 use crate::transmit::{End, Observer, Transmission, Updates};
 
 /// Sends until `stop` is set, or with `once` until every object was sent. Ends with the close flags.
@@ -50,7 +51,20 @@ pub(super) fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result
     } else {
         "{spinner} {pos} objects sent {msg}"
     };
+    let state = State::default();
+    state.update(&config, objects, &LineStats::default(), Duration::ZERO);
     let mut console = Console::new(bar(template, objects as u64));
+    if let Some(file) = config.file.clone().filter(|_| !once) {
+        match status::listen(&file, state.clone()) {
+            Ok(()) => console.state = Some(Telling { state, config, objects, told: Instant::now() }),
+            Err(err) if err.kind() == std::io::ErrorKind::AddrInUse => eprintln!(
+                "headend: another `headend send` has {} on the air: receivers take the objects of one for those of the \
+                 other; stop one of them",
+                file.display()
+            ),
+            Err(err) => eprintln!("headend: `headend status` will not work: {err}"),
+        }
+    }
     let mut transmission = Transmission::new(broadcast, line, End::Stopped { once });
     transmission.run(
         &*clocks,
@@ -111,11 +125,29 @@ pub(super) fn build(config: Config, out: &Path, seconds: u64) -> Result<(), Stri
 struct Console {
     bar: ProgressBar,
     is_terminal: bool,
+    state: Option<Telling>,
+}
+
+/// What `headend status` is told, once a second at most.
+struct Telling {
+    state: State,
+    config: Config,
+    objects: usize,
+    told: Instant,
+}
+
+impl Telling {
+    fn tell(&mut self, stats: &LineStats, elapsed: Duration) {
+        if self.told.elapsed() >= Duration::from_secs(1) {
+            self.told = Instant::now();
+            self.state.update(&self.config, self.objects, stats, elapsed);
+        }
+    }
 }
 
 impl Console {
     fn new(bar: ProgressBar) -> Self {
-        Self { bar, is_terminal: is_terminal() }
+        Self { bar, is_terminal: is_terminal(), state: None }
     }
 }
 
@@ -127,15 +159,24 @@ impl Observer for Console {
         self.bar.set_position(done);
         let rate = stats.link_bytes as f64 * 8e-6 / elapsed.as_secs_f64().max(0.001);
         self.bar.set_message(format!("{rate:.3} Mbit/s"));
+        if let Some(telling) = &mut self.state {
+            telling.tell(stats, elapsed);
+        }
     }
 
     fn log(&mut self, stats: &LineStats, elapsed: Duration) {
+        if let Some(telling) = &mut self.state {
+            telling.tell(stats, elapsed);
+        }
         if !self.is_terminal {
             eprintln!("{}", stats.to_text(elapsed));
         }
     }
 
     fn followed(&mut self, followed: Followed) {
+        if let Some(telling) = &mut self.state {
+            telling.objects = (telling.objects + followed.added).saturating_sub(followed.removed);
+        }
         if !self.is_terminal {
             eprintln!("sources changed: {} objects added, {} removed", followed.added, followed.removed);
         }

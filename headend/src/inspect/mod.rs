@@ -538,5 +538,12 @@ pub struct Report {
     pub duration_s: f64,
 }
 
+impl Report {
+    /// Whether no packet of any kind has arrived.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty() && self.streams.is_empty() && self.not_alc == 0
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use ::carousel::config::Mistake;
 use ::carousel::flute::{FDT_ROOT_BYTES, FdtNamespace, SenderProfile};
 use ::carousel::lct::Widths;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Mistakes;
 
@@ -13,7 +13,7 @@ pub(super) const SYMBOL_LENGTHS: std::ops::RangeInclusive<u16> = 64..=8000;
 pub(super) const MIN_INTERVAL_MS: u64 = 10;
 
 /// `[carousel]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Carousel {
     /// `compatible`: what every known receiver takes; `strict`: TS 103 769 Annex F by the letter; `bits16`: 16-bit TSI
@@ -70,7 +70,7 @@ impl Default for Carousel {
 }
 
 /// What packets look like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
     /// 2005 namespace, 32-bit TSI and TOI, EXT_FTI everywhere.

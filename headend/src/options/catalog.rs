@@ -7,11 +7,14 @@ use carousel::config::Mistake;
 use carousel::dvbi::list::{Interval, Period, Region, ServiceKind};
 use carousel::dvbi::{Edition, Text, genre};
 use carousel::time::WallTime;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Texts by language, or one in the catalogue's language.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(
+    untagged,
+    expecting = "expected text in quotes, or a table of texts by language, e.g. { en = \"News\" }"
+)]
 pub enum Texts {
     /// In the catalogue's language.
     One(String),
@@ -34,7 +37,7 @@ impl Texts {
 }
 
 /// `[dvb_i]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DvbI {
     /// URL under which receivers know the catalogue's documents; ends with `/`. Left out: `http://dvb.gw/<provider>/dvb-i/`.
@@ -42,7 +45,7 @@ pub struct DvbI {
     /// The service list's `@id`, a tag URI. Left out: made of the base.
     pub id: String,
     /// Edition of A177: `r6` is what is on the air.
-    #[serde(deserialize_with = "edition")]
+    #[serde(deserialize_with = "edition", serialize_with = "edition_text")]
     pub edition: Edition,
     /// Language of what has no language of its own.
     #[serde(default = "english")]
@@ -78,12 +81,16 @@ const fn ten_seconds() -> u64 {
     10_000
 }
 
+fn edition_text<S: serde::Serializer>(edition: &Edition, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(edition)
+}
+
 fn edition<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Edition, D::Error> {
     String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
 }
 
 /// `[[dvb_i.regions]]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RegionConfig {
     /// `@regionID`: an XML name.
@@ -116,7 +123,7 @@ impl RegionConfig {
 }
 
 /// `[[dvb_i.lcn]]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct LcnConfig {
     /// Regions.
@@ -126,7 +133,7 @@ pub struct LcnConfig {
 }
 
 /// `[source.service]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServiceConfig {
     /// Names; the source's name if left out.
@@ -161,7 +168,7 @@ pub struct ServiceConfig {
 }
 
 /// `[[source.service.available]]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AvailableConfig {
     /// Date and time from which on, such as `2026-12-01T00:00:00Z`.

@@ -2,13 +2,13 @@
 
 use carousel::config::Mistake;
 use carousel::fec::{EncodingId, Protection};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::carousel::SYMBOL_LENGTHS;
 use super::{Class, Mistakes};
 
 /// `[fec]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FecClasses {
     /// Sources of class high.
@@ -20,7 +20,7 @@ pub struct FecClasses {
 }
 
 /// `[fec.high]` and so on. Receivers that know no FEC (GPAC) pass protected objects over.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fec {
     /// The scheme.
@@ -40,7 +40,7 @@ pub struct Fec {
 }
 
 /// FEC schemes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Code {
     /// None: FEC Encoding ID 0.

@@ -1,9 +1,9 @@
 //! `[[forecast]]`: a catalogue that does not exist yet, for `headend plan`.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// `[[forecast]]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Forecast {
     /// A name for people.

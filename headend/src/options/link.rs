@@ -1,12 +1,12 @@
 //! `[link]`, `[receiver]`, `[output]`: the one-way link, its receivers, and where packets leave.
 
 use carousel::config::Mistake;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Mistakes;
 
 /// `[link]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
     /// Bits a second of IP packets, IP and UDP headers included; with `[multiplex]` those of the transport stream. Left
@@ -53,7 +53,7 @@ impl Link {
 }
 
 /// `[receiver]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Receiver {
     /// Bytes that its cache holds.
@@ -61,7 +61,7 @@ pub struct Receiver {
 }
 
 /// `[link.dvb_s2]`: a DVB-S2 carrier, normal FECFRAMEs, no pilots.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct DvbS2 {
     /// `QPSK`, `8PSK`, `16APSK`, `32APSK`.
@@ -120,7 +120,7 @@ impl DvbS2 {
 }
 
 /// `[output]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Output {
     /// Interface that multicast leaves by: a name (`eth1`) or one of its addresses. Empty: the system's choice.

@@ -24,6 +24,10 @@ pub use source::{Class, Source, TransportProtocol};
 
 use ::carousel::config::Mistake;
 
+/// What is said of a source that is a URL.
+pub(crate) const NO_URL_SOURCES: &str = "sources are folders, a URL is none; mount the bucket or site \
+    (`rclone mount`, `mount-s3`), or copy it and keep it up to date (`rclone sync`, `aws s3 sync`), and give the folder";
+
 /// Collects the mistakes of one table.
 struct Mistakes {
     table: &'static str,

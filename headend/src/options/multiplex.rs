@@ -6,10 +6,10 @@ use std::str::FromStr;
 use carousel::config::Mistake;
 use carousel::dsmcc::{self, Profile, Shape};
 use carousel::ts::Pid;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// `[multiplex]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Multiplex {
     /// What the stream carries.
@@ -91,7 +91,7 @@ impl Default for Multiplex {
 }
 
 /// What a multiplex carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Carry {
     /// The FLUTE sessions in multiprotocol encapsulation (EN 301 192).
@@ -125,6 +125,13 @@ impl FromStr for Destination {
             "rtp" => Ok(Self { address, rtp: true }),
             _ => Err(wrong()),
         }
+    }
+}
+
+impl Serialize for Destination {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let scheme = if self.rtp { "rtp" } else { "udp" };
+        serializer.collect_str(&format_args!("{scheme}://{}", self.address))
     }
 }
 

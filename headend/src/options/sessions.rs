@@ -4,12 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use carousel::config::Mistake;
 use carousel::nip::DeliveryParameters;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Mistakes;
 
 /// `[sessions]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sessions {
     /// Whether the DVB-NIP announcement channel is sent.
@@ -69,7 +69,7 @@ impl Sessions {
 }
 
 /// `[nip]`: who and where this stream is (TS 103 876 clauses 8.1.4.2 and 8.4.2).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Nip {
     /// NIPNetworkProviderName and NIPStreamProviderName.
@@ -91,7 +91,7 @@ pub struct Nip {
 }
 
 /// `[nip.carrier]`: a DVB-S2 carrier.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Carrier {
     /// Frequency in units of 10 kHz: 1172750 is 11727.5 MHz.
@@ -112,7 +112,7 @@ pub struct Carrier {
 }
 
 /// `[[nip.service_lists]]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceList {
     /// Name for people.
@@ -154,7 +154,7 @@ impl Default for Nip {
 }
 
 /// `[repair]`: UnicastRepairParameters of TS 103 769. The base URLs are the sources' own.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Repair {
     /// Whether receivers are told to repair from the sources' base URLs.

@@ -1,12 +1,12 @@
 //! `[simulation]`: receivers, weather and viewing, for `headend plan --simulate`.
 
 use carousel::config::Mistake;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Mistakes;
 
 /// `[simulation]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Simulation {
     /// Receivers.
@@ -77,7 +77,7 @@ impl Simulation {
 }
 
 /// `[[simulation.fade]]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fade {
     /// Regions, from 0.
@@ -89,7 +89,7 @@ pub struct Fade {
 }
 
 /// `[simulation.viewing]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Viewing {
     /// Households that are played; they stand for all.

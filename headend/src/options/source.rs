@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{ServiceConfig, tag_of};
 
 /// `[[source]]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
     /// Directory with packaged HLS or DASH, or one manifest.
@@ -56,7 +56,7 @@ pub struct Source {
 }
 
 /// `protocol` of a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TransportProtocol {
     /// FLUTE (RFC 6726).
@@ -67,8 +67,8 @@ pub enum TransportProtocol {
 }
 
 /// `ignore_query` of a source.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(untagged, expecting = "expected true, false, or a list of names, e.g. [\"token\"]")]
 pub enum IgnoreQuery {
     /// All parameters, or none.
     All(bool),
@@ -118,6 +118,9 @@ impl Source {
         } else if !self.base.ends_with('/') {
             wrong("base", "must end with /".to_owned(), "add the slash: it is the URL of the directory");
         }
+        if self.path.to_string_lossy().contains("://") {
+            wrong("path", "it is a URL".to_owned(), super::NO_URL_SOURCES);
+        }
         if !(1e-6..=1e6).contains(&self.popularity) {
             let what = format!("{} is out of range", self.popularity);
             wrong("popularity", what, "0.000001 to 1000000; 1 is the middle of its class");
@@ -151,7 +154,7 @@ impl Source {
 }
 
 /// How much an object is wanted, in broad strokes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
     /// Announcement, configuration, manifests, init segments: sent when due, at a hard maximum period.

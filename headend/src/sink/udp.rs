@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
-use crate::net::interface_index;
+use crate::net::{interface_index, no_route};
 use crate::options::Output;
 
 /// Asked of the kernel; a burst of 5 ms at 1 Gbit/s is 625 kB.
@@ -48,6 +48,10 @@ impl UdpSink {
                 Err(err) if err.raw_os_error() == Some(libc::ENOBUFS) => {
                     self.retried += 1;
                     std::thread::sleep(std::time::Duration::from_micros(200));
+                }
+                Err(err) if err.kind() == io::ErrorKind::NetworkUnreachable => {
+                    let what = format!("no route to {destination}; {}", no_route(destination));
+                    return Err(io::Error::new(err.kind(), what));
                 }
                 Err(err) => {
                     return Err(io::Error::new(err.kind(), format!("sending to {destination}: {err}")));

@@ -2,6 +2,7 @@
 
 mod demo;
 mod dist;
+mod docs;
 #[cfg(test)]
 mod floors;
 mod install;
@@ -54,6 +55,8 @@ enum Door {
     },
     /// Writes docs/reference from the code: limits, reasons, metrics.
     Reference,
+    /// Builds the guide below docs into target/docs, with its generated pages, and checks its links.
+    Docs(docs::Arguments),
     /// Tests every interleaving of what threads share without a lock.
     Loom,
     /// Measures beside a floor and a peer, in one run.
@@ -120,6 +123,7 @@ fn main() -> ExitCode {
             limits.args(["test", "--quiet", "-p", "skycache-carousel", "--test", "reference"]);
             run(limits.env("SKYCACHE_WRITE", "1")).and_then(|()| reference::write())
         }
+        Door::Docs(arguments) => docs::run(&arguments),
         Door::Loom => test::loom(),
         Door::Bench { what: Bench::Fec } => {
             run(cargo().args(["bench", "--quiet", "-p", "skycache-carousel", "--bench", "fec"]))

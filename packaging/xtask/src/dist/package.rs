@@ -57,7 +57,7 @@ impl Package {
         let mut tree = sysroot(release, &["box", "systemd", "debian"])?;
         tree.add_file("usr/bin/skycached", 0o755, built.skycached.clone());
         manual::add(&mut tree, "skycached", manual::skycached(), &release.date())?;
-        for name in ["stb.toml", "edge.toml", "tuner.conf"] {
+        for name in ["stb.toml", "edge.toml", "edge.socket.conf", "tuner.conf"] {
             let path = format!("usr/share/doc/skycache/examples/{name}");
             tree.add_file(&path, 0o644, release.read(&format!("configs/{name}"))?);
         }
@@ -70,7 +70,8 @@ impl Package {
         manual::add(&mut tree, "headend", manual::headend(), &release.date())?;
         let uplinks = ["carousel-modulator", "mpe-modulator", "gse-modulator", "hub", "leo-gateway"];
         let uplinks = uplinks.map(|name| format!("uplink/{name}.toml"));
-        let others = ["headend.toml", "launch.toml", "feasibility.toml"].map(str::to_owned);
+        let others = ["headend.toml", "live.toml", "several.toml", "launch.toml", "feasibility.toml"]
+            .map(str::to_owned);
         for name in others.into_iter().chain(uplinks) {
             let path = format!("usr/share/doc/skycache-headend/examples/{name}");
             tree.add_file(&path, 0o644, release.read(&format!("configs/{name}"))?);

@@ -1,0 +1,105 @@
+//! What `skycached check` and `headend check` report: findings about a machine and its network, each with what to do.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// As it should be.
+    Fine,
+    /// It works, but not as well as it could, or not always.
+    Warning,
+    /// It does not work.
+    Error,
+}
+
+impl Severity {
+    /// Name in output.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fine => "fine",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub about: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What was found.
+    pub what: String,
+    /// What to do; empty if nothing.
+    pub mend: String,
+}
+
+impl Finding {
+    /// A finding with what to do.
+    pub fn new(
+        severity: Severity,
+        about: impl Into<String>,
+        what: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Self {
+        Self { about: about.into(), severity, what: what.into(), mend: mend.into() }
+    }
+
+    /// Something that is as it should be.
+    pub fn fine(about: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::new(Severity::Fine, about, what, "")
+    }
+}
+
+/// The alternate form has colours.
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (colour, end) = match self.severity {
+            _ if !f.alternate() => ("", ""),
+            Severity::Fine => ("\x1b[32m", "\x1b[0m"),
+            Severity::Warning => ("\x1b[33m", "\x1b[0m"),
+            Severity::Error => ("\x1b[31m", "\x1b[0m"),
+        };
+        write!(f, "{colour}{:<8}{end} {}: {}", self.severity.as_str(), self.about, self.what)?;
+        if !self.mend.is_empty() {
+            write!(f, "\n         fix: {}", self.mend)?;
+        }
+        Ok(())
+    }
+}
+
+/// Everything found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report(pub Vec<Finding>);
+
+impl Report {
+    /// The findings, the worst first.
+    pub fn new(mut findings: Vec<Finding>) -> Self {
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        Self(findings)
+    }
+
+    /// Whether nothing keeps the program from its work.
+    pub fn is_healthy(&self) -> bool {
+        self.0.iter().all(|finding| finding.severity < Severity::Error)
+    }
+}
+
+/// The alternate form has colours.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for finding in &self.0 {
+            if f.alternate() { writeln!(f, "{finding:#}")? } else { writeln!(f, "{finding}")? }
+        }
+        let count = |severity| self.0.iter().filter(|it| it.severity == severity).count();
+        let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+        let plural = |count: usize| if count == 1 { "" } else { "s" };
+        write!(f, "{errors} error{}, {warnings} warning{}", plural(errors), plural(warnings))
+    }
+}

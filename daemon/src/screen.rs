@@ -1,0 +1,428 @@
+//! What `skycached status` and `ls` print for a person: tables of 80 columns made of the daemon's JSON.
+
+use std::cmp::Ordering;
+use std::fmt::Write as _;
+
+use carousel::mabr::playback_path_matches;
+use carousel::time::WallTime;
+use serde_json::Value;
+
+use crate::cli::{Listing, Sort};
+
+/// Columns of a terminal of the usual width.
+const WIDTH: usize = 80;
+/// Columns of the names at the left.
+const MARGIN: usize = 11;
+
+/// `999 B`, `1.2 MB`: decimal multiples, as disks and links are sold.
+fn size(value: &Value) -> String {
+    let bytes = value.as_u64().unwrap_or(0);
+    let scales = [(1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
+    match scales.iter().find(|(scale, _)| bytes as f64 >= *scale) {
+        Some((scale, unit)) => format!("{:.1} {unit}", bytes as f64 / scale),
+        None => format!("{bytes} B"),
+    }
+}
+
+/// `1,800` of a number; `0` of anything else.
+fn count(value: &Value) -> String {
+    let digits = value.as_u64().unwrap_or(0).to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `name count, …` of an object with counters; `none` if there are none.
+fn listed(value: &Value) -> String {
+    let one = |(name, number): (&String, &Value)| format!("{} {}", name.replace('_', " "), count(number));
+    let all: Vec<String> = value.as_object().into_iter().flatten().map(one).collect();
+    if all.is_empty() { "none".to_owned() } else { all.join(", ") }
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or_default()
+}
+
+fn array<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+    value[name].as_array().into_iter().flatten()
+}
+
+/// Rows of a name and a text that is wrapped beside it.
+#[derive(Default)]
+struct Rows(String);
+
+impl Rows {
+    fn row(&mut self, name: &str, text: &str) {
+        let mut line = format!("{name:<10} ");
+        let mut is_first = true;
+        for word in text.split_whitespace() {
+            let wide = line.chars().count() + word.chars().count() + usize::from(!is_first);
+            if !is_first && wide > WIDTH {
+                let _ = writeln!(self.0, "{line}");
+                line = " ".repeat(MARGIN);
+                is_first = true;
+            }
+            if !is_first {
+                line.push(' ');
+            }
+            line.push_str(word);
+            is_first = false;
+        }
+        let _ = writeln!(self.0, "{}", line.trim_end());
+    }
+
+    /// As [`Rows::row`], unless everything is zero or none.
+    fn row_if(&mut self, is_there: bool, name: &str, text: &str) {
+        if is_there {
+            self.row(name, text);
+        }
+    }
+}
+
+/// Bytes written to flash, and the estimate of its life.
+fn flash(store: &Value) -> String {
+    let flash = &store["flash"];
+    let mut text = format!("{} written today", size(&flash["today_bytes"]));
+    if flash["budget_bytes_per_day"].as_u64() > Some(0) {
+        let _ = write!(text, " of {} a day", size(&flash["budget_bytes_per_day"]));
+    }
+    let _ = write!(text, ", {} in total", size(&flash["total_bytes"]));
+    if let Some(days) = flash["life_days"].as_f64() {
+        let _ = write!(text, "; expected life {:.1} years", days / 365.25);
+    }
+    if store["disk"] != "fine" {
+        let _ = write!(text, "; THE DISK IS {}", self::text(store, "disk").to_uppercase());
+    }
+    if store["unverified"].as_u64() > Some(0) {
+        let _ = write!(text, "; {} objects not verified yet", count(&store["unverified"]));
+    }
+    text
+}
+
+/// The state of the daemon.
+pub fn status(status: &Value) -> String {
+    let (store, receive, flights) = (&status["store"], &status["receive"], &status["flights"]);
+    let (repair, origin, http) = (&status["repair"], &status["origin"], &status["http"]);
+    let mut out = Rows::default();
+    out.row(
+        "cache",
+        &format!(
+            "{} objects, {} of {} in {}; evicted: {}",
+            count(&store["objects"]),
+            size(&store["bytes"]),
+            size(&store["quota_bytes"]),
+            text(store, "path"),
+            listed(&store["evicted"])
+        ),
+    );
+    out.row("memory", &format!("{} of {}", size(&store["memory_bytes"]), size(&store["memory_quota_bytes"])));
+    out.row("flash", &flash(store));
+    out.row(
+        "received",
+        &format!(
+            "{} objects, {} of them repaired; {} datagrams, {}; lost {} packets, dropped by the kernel {}",
+            count(&receive["objects"]),
+            count(&receive["objects_repaired"]),
+            count(&receive["datagrams"]),
+            size(&receive["bytes"]),
+            count(&receive["lost"]),
+            count(&receive["kernel_drops"])
+        ),
+    );
+    out.row(
+        "in flight",
+        &format!(
+            "{}, announced {}; failed: {}",
+            flights["now"].as_array().map_or(0, Vec::len),
+            count(&flights["announced"]),
+            listed(&flights["failed"])
+        ),
+    );
+    out.row(
+        "repair",
+        &format!(
+            "{} in {} requests; {}",
+            size(&repair["bytes"]),
+            count(&repair["requests"]),
+            listed(&repair["outcomes"])
+        ),
+    );
+    out.row(
+        "origin",
+        &format!(
+            "{} requests, {}; failures: {}",
+            count(&origin["requests"]),
+            size(&origin["bytes"]),
+            listed(&origin["failures"])
+        ),
+    );
+    out.row(
+        "players",
+        &format!(
+            "{} connections; responses: {}; hits {}",
+            count(&http["connections"]),
+            listed(&http["responses"]),
+            count(&http["hits"])
+        ),
+    );
+    let catalog = &status["catalog"];
+    out.row(
+        "catalogue",
+        &format!(
+            "lists {}, titles {}, entries of the guide {}; left out: {}",
+            count(&catalog["lists"]),
+            count(&catalog["titles"]),
+            count(&catalog["guide_entries"]),
+            listed(&catalog["left_out"])
+        ),
+    );
+    for group in array(receive, "groups") {
+        let state = if group["error"].is_null() { text(group, "why") } else { text(group, "error") };
+        out.row("group", &format!("{}:{} {state}", text(group, "group"), group["port"]));
+    }
+    let is_silent = receive["datagrams"].as_u64() == Some(0)
+        && receive["transport_streams"].as_array().is_none_or(Vec::is_empty);
+    out.row_if(
+        is_silent,
+        "silent",
+        "nothing has arrived on any group yet; `skycached check` says whether the sender, the interface or a \
+         filter is the reason",
+    );
+    for stream in array(receive, "transport_streams") {
+        transport_stream(&mut out, stream);
+    }
+    for session in array(receive, "sessions") {
+        let recovered = match session["recovered"].as_u64() {
+            None | Some(0) => String::new(),
+            Some(symbols) => format!(", {symbols} symbols recovered"),
+        };
+        let from = format!(
+            "{}:{} from {} TSI {}",
+            text(session, "group"),
+            session["port"],
+            text(session, "source"),
+            session["tsi"]
+        );
+        let (packets, bytes) = (count(&session["packets"]), size(&session["bytes"]));
+        let in_flight = count(&session["in_flight"]);
+        let state = if session["protocol"] == "ROUTE" {
+            let (complete, failed) = (count(&session["complete"]), count(&session["failed"]));
+            format!(
+                "ROUTE, {packets} packets, {bytes}; {complete} complete, {failed} failed, {in_flight} in flight"
+            )
+        } else {
+            let (lost, described) = (count(&session["lost"]), count(&session["described"]));
+            let dropped = listed(&session["dropped"]);
+            format!(
+                "{packets} packets, {bytes}, lost {lost}{recovered}; {described} described, {in_flight} in flight; dropped: {dropped}"
+            )
+        };
+        out.row("session", &format!("{from}: {state}"));
+    }
+    out.0
+}
+
+fn transport_stream(out: &mut Rows, stream: &Value) {
+    let signal = &stream["signal"];
+    let measured = |name: &str, unit: &str| {
+        signal[name].as_f64().map_or_else(String::new, |value| format!(", {value:.1} {unit}"))
+    };
+    let lock = match signal["locked"].as_bool() {
+        Some(true) => ", lock",
+        Some(false) => ", NO LOCK",
+        None => "",
+    };
+    let split = match stream["split_packets"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(packets) => format!("; {packets} packets split between datagrams: send multiples of 188 bytes"),
+    };
+    let state = if stream["error"].is_null() {
+        format!(
+            "{} packets, {} frames{lock}{}{}{}{}; {} gaps; {} datagrams, {} files; dropped: {}{split}",
+            count(&stream["packets"]),
+            count(&stream["frames"]),
+            measured("strength_dbm", "dBm"),
+            measured("strength_percent", "% strength"),
+            measured("snr_db", "dB C/N"),
+            measured("quality_percent", "% quality"),
+            count(&stream["continuity_errors"]),
+            count(&stream["datagrams"]),
+            count(&stream["files"]),
+            listed(&stream["dropped"])
+        )
+    } else {
+        text(stream, "error").to_owned()
+    };
+    out.row("stream", &format!("{} {state}", text(stream, "from")));
+    for carousel in array(stream, "carousels") {
+        out.row(
+            "carousel",
+            &format!(
+                "PID {}: {} of {} modules complete, {} files under {}",
+                carousel["pid"],
+                carousel["modules_whole"],
+                carousel["modules"],
+                carousel["files"],
+                text(carousel, "base")
+            ),
+        );
+    }
+}
+
+/// Keeps of a list of objects what `listing` asks for, in its order.
+pub fn select(objects: &mut Value, listing: &Listing) {
+    let matches = |object: &Value| {
+        listing.filter.as_ref().is_none_or(|filter| {
+            let key = text(object, "key");
+            if filter.contains(['*', '?']) {
+                playback_path_matches(filter, key)
+            } else {
+                key.contains(filter.as_str())
+            }
+        })
+    };
+    let number = |object: &Value, name: &str| object[name].as_u64().unwrap_or(0);
+    let by = |a: &Value, b: &Value| -> Ordering {
+        let by_key = || text(a, "key").cmp(text(b, "key"));
+        let order = match listing.sort {
+            Sort::Key => Ordering::Equal,
+            // The largest, the most used and the newest first: what is looked for.
+            Sort::Size => number(b, "length").cmp(&number(a, "length")),
+            Sort::Uses => number(b, "uses").cmp(&number(a, "uses")),
+            Sort::Received => text(b, "received_at").cmp(text(a, "received_at")),
+            // What never expires comes last.
+            Sort::Expires => {
+                let of =
+                    |it: &Value| it["expires"].as_str().map_or((1, String::new()), |at| (0, at.to_owned()));
+                of(a).cmp(&of(b))
+            }
+        };
+        order.then_with(by_key)
+    };
+    for (name, most) in [("objects", listing.limit), ("in_flight", 0)] {
+        if let Some(list) = objects[name].as_array_mut() {
+            list.retain(matches);
+            list.sort_by(by);
+            if most > 0 {
+                list.truncate(most);
+            }
+        }
+    }
+}
+
+/// `in 3 h`, `2 min ago`, `never`; `now_ms` is the time in Unix milliseconds.
+fn expiry(object: &Value, now_ms: i64) -> String {
+    let Some(at) = object["expires"].as_str().and_then(WallTime::from_xml) else { return "never".to_owned() };
+    let seconds = (at.unix_ms() - now_ms) / 1000;
+    let span = match seconds.unsigned_abs() {
+        s @ 0..120 => format!("{s} s"),
+        s @ 120..7200 => format!("{} min", s / 60),
+        s @ 7200..172_800 => format!("{} h", s / 3600),
+        s => format!("{} d", s / 86_400),
+    };
+    if seconds < 0 { format!("{span} ago") } else { format!("in {span}") }
+}
+
+/// Objects of the cache, then those in flight.
+pub fn objects(objects: &Value, now: WallTime) -> String {
+    let mut out =
+        format!("{:>9}  {:<6} {:<8} {:<8} {:<10} key\n", "size", "tier", "class", "came by", "expires");
+    for object in array(objects, "objects") {
+        let _ = writeln!(
+            out,
+            "{:>9}  {:<6} {:<8} {:<8} {:<10} {}",
+            size(&object["length"]),
+            text(object, "tier"),
+            text(object, "class"),
+            text(object, "came_by"),
+            expiry(object, now.unix_ms()),
+            text(object, "key")
+        );
+    }
+    for flight in array(objects, "in_flight") {
+        let (received, length) = (flight["received_bytes"].as_u64(), flight["length"].as_u64());
+        let percent = received.unwrap_or(0) * 100 / length.unwrap_or(0).max(1);
+        let _ = writeln!(
+            out,
+            "{:>9}  in flight, {percent:>3} % from the {:<8} {}",
+            size(&flight["length"]),
+            text(flight, "from"),
+            text(flight, "key")
+        );
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn list() -> Value {
+        let object = |key: &str, length: u64, uses: u64, expires: Option<&str>| {
+            json!({ "key": key, "length": length, "uses": uses, "expires": expires, "tier": "disk", "class": "medium",
+                    "came_by": "carousel", "received_at": "2026-01-01T00:00:00Z" })
+        };
+        json!({ "objects": [
+            object("h/b.m4s", 5_000_000, 1, Some("2026-01-01T03:00:00Z")),
+            object("h/a.mpd", 700, 9, Some("2025-12-31T23:59:00Z")),
+            object("h/c.m4s", 6_000_000, 2, None),
+        ], "in_flight": [{ "key": "h/d.m4s", "length": 1000, "received_bytes": 250, "from": "carousel" }] })
+    }
+
+    fn keys(sort: Sort, filter: Option<&str>, limit: usize) -> Vec<String> {
+        let mut all = list();
+        select(&mut all, &Listing { sort, filter: filter.map(str::to_owned), limit });
+        array(&all, "objects").map(|it| text(it, "key").to_owned()).collect()
+    }
+
+    #[test]
+    fn lists_are_sorted_filtered_and_cut() {
+        assert_eq!(keys(Sort::Key, None, 0), ["h/a.mpd", "h/b.m4s", "h/c.m4s"]);
+        assert_eq!(keys(Sort::Size, None, 2), ["h/c.m4s", "h/b.m4s"]);
+        assert_eq!(keys(Sort::Uses, None, 1), ["h/a.mpd"]);
+        assert_eq!(keys(Sort::Expires, None, 0), ["h/a.mpd", "h/b.m4s", "h/c.m4s"]);
+        assert_eq!(keys(Sort::Key, Some("h/*.m4s"), 0), ["h/b.m4s", "h/c.m4s"]);
+        assert_eq!(keys(Sort::Key, Some("b.m"), 0), ["h/b.m4s"]);
+        assert_eq!(keys(Sort::Key, Some("none"), 0), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_line_says_tier_and_expiry() {
+        let table = objects(&list(), WallTime::from_xml("2026-01-01T00:00:00Z").unwrap());
+        for part in ["5.0 MB  disk", "in 3 h", "60 s ago", "never", "in flight,  25 % from the carousel"] {
+            assert!(table.contains(part), "{part}: {table}");
+        }
+    }
+
+    #[test]
+    fn no_line_of_the_status_is_wider_than_a_terminal() {
+        let many: serde_json::Map<String, Value> =
+            (0..20).map(|at| (format!("some_reason_{at}"), json!(1_000_000 + at))).collect();
+        let value = json!({
+            "store": { "objects": 1_234_567, "path": "/var/cache/skycache", "evicted": many, "disk": "full",
+                       "flash": { "life_days": 3000.0, "budget_bytes_per_day": 1 } },
+            "receive": { "datagrams": 0, "groups": [{ "group": "239.1.2.3", "port": 5000, "why": "configured" }],
+                "sessions": [{ "group": "239.1.2.3", "port": 1, "source": "10.0.0.1", "dropped": many }],
+                "transport_streams": [] },
+            "flights": { "failed": many }, "repair": { "outcomes": many }, "origin": { "failures": many },
+            "http": { "responses": many }, "catalog": { "left_out": many },
+        });
+        let table = status(&value);
+        let widest = table.lines().map(|line| line.chars().count()).max().unwrap();
+        assert!(widest <= WIDTH, "{widest}\n{table}");
+        for part in [
+            "1,234,567 objects",
+            "THE DISK IS FULL",
+            "some reason 19 1,000,019",
+            "silent     nothing has arrived",
+        ] {
+            assert!(table.contains(part), "{part}: {table}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! `headend check`: what would keep a configuration from going on the air, or its packets from arriving, each finding with what
+//! to do. Nothing is sent.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use carousel::config::finding::{Finding, Report, Severity};
+
+use crate::config::Config;
+use crate::net::{interface_index, no_route};
+use crate::plan::Plan;
+use crate::sink::UdpSink;
+use crate::units::{human_bps, human_seconds};
+
+/// No clock of a machine that sends is before this: 2024-01-01.
+const CLOCK_FROM_S: u64 = 1_704_067_200;
+
+/// Looks at everything. `destinations` is where packets go, `planned` what the carousel comes to, or why it cannot be read.
+pub fn examine(config: &Config, destinations: &[SocketAddr], planned: Result<&Plan, &str>) -> Report {
+    let mut found = vec![clock(), ttl(config, destinations)];
+    found.extend(interface(config));
+    found.push(sockets(config, destinations));
+    found.extend(destinations.iter().filter_map(|destination| route(config, *destination)));
+    found.push(match planned {
+        Ok(plan) => the_plan(plan),
+        Err(why) => Finding::new(Severity::Error, "sources", why, ""),
+    });
+    Report::new(found)
+}
+
+fn clock() -> Finding {
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    if now_s < CLOCK_FROM_S {
+        let mend = "set it by NTP: FDT Instances expire by it, and object identifiers are made from it";
+        return Finding::new(Severity::Error, "clock", "it is before 2024", mend);
+    }
+    Finding::fine("clock", "plausible")
+}
+
+fn ttl(config: &Config, destinations: &[SocketAddr]) -> Finding {
+    let is_local = destinations.iter().all(|it| it.ip().is_loopback()) || config.output.interface == "lo";
+    let about = "ttl";
+    match config.output.ttl {
+        0 => Finding::new(
+            Severity::Error,
+            about,
+            "0: no packet leaves this machine",
+            "[output] ttl = 8, or the number of routers on the way",
+        ),
+        1 if !is_local => Finding::new(
+            Severity::Warning,
+            about,
+            "1: packets end at the first router",
+            "[output] ttl = 8 where a router or modem stands between here and the uplink",
+        ),
+        ttl => Finding::fine(about, format!("{ttl} routers at most")),
+    }
+}
+
+/// The interface that multicast leaves by: there, up, fast enough.
+fn interface(config: &Config) -> Vec<Finding> {
+    let name = &config.output.interface;
+    if name.is_empty() || name.parse::<IpAddr>().is_ok() {
+        return Vec::new();
+    }
+    let about = format!("interface {name}");
+    if let Err(why) = interface_index(name) {
+        return vec![Finding::new(Severity::Error, about, why, "name one of these")];
+    }
+    let read = |file: &str| fs::read_to_string(format!("/sys/class/net/{name}/{file}")).unwrap_or_default();
+    let flags = u32::from_str_radix(read("flags").trim().trim_start_matches("0x"), 16).unwrap_or(0);
+    let has = |flag: libc::c_int| flags & flag as u32 != 0;
+    if !has(libc::IFF_UP) {
+        return vec![Finding::new(Severity::Error, about, "it is down", format!("`ip link set {name} up`"))];
+    }
+    if !has(libc::IFF_MULTICAST) && !has(libc::IFF_LOOPBACK) {
+        let mend = format!("`ip link set {name} multicast on`");
+        return vec![Finding::new(Severity::Error, about, "multicast is off", mend)];
+    }
+    if read("carrier").trim() == "0" {
+        let mend = "look at the cable, or at what is at its other end";
+        return vec![Finding::new(Severity::Error, about, "no carrier", mend)];
+    }
+    let mbps: u64 = read("speed").trim().parse().unwrap_or(0);
+    if mbps > 0 && config.link.rate_bps > mbps * 1_000_000 {
+        let what = format!(
+            "it carries {mbps} Mbit/s, and [link] rate_bps is {}",
+            human_bps(config.link.rate_bps as f64)
+        );
+        let mend = "lower [link] rate_bps to what the uplink takes, or use a faster interface";
+        return vec![Finding::new(Severity::Error, about, what, mend)];
+    }
+    vec![Finding::fine(about, "up, multicast")]
+}
+
+/// Whether this user may open sockets with the options of `[output]`.
+fn sockets(config: &Config, destinations: &[SocketAddr]) -> Finding {
+    match UdpSink::open(&config.output, destinations) {
+        Ok(_) => Finding::fine("sockets", "can be opened with ttl, dscp and interface of [output]"),
+        Err(why) => Finding::new(
+            Severity::Error,
+            "sockets",
+            why,
+            "correct [output], or run as a user that may open sockets",
+        ),
+    }
+}
+
+/// Whether the system knows a way to a destination. A group needs none where the interface is given.
+fn route(config: &Config, destination: SocketAddr) -> Option<Finding> {
+    if destination.ip().is_multicast() && !config.output.interface.is_empty() {
+        return None;
+    }
+    let any: IpAddr = if destination.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        std::net::Ipv6Addr::UNSPECIFIED.into()
+    };
+    let tried = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect(destination)?;
+        socket.local_addr()
+    });
+    let about = format!("route to {destination}");
+    Some(match tried {
+        Ok(own) => Finding::fine(about, format!("from {}", own.ip())),
+        Err(err) if matches!(err.kind(), ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable) => {
+            Finding::new(Severity::Error, about, "there is none", no_route(destination))
+        }
+        Err(err) => Finding::new(Severity::Error, about, err.to_string(), no_route(destination)),
+    })
+}
+
+/// The link's rate against what is to be carried.
+fn the_plan(plan: &Plan) -> Finding {
+    if let Some(refusal) = plan.refusal() {
+        let mend = "`headend plan` shows what would work";
+        return Finding::new(Severity::Error, "link", refusal, mend);
+    }
+    let what = format!(
+        "{} for {} objects: each comes round within {}, live takes {:.0} %, signalling {:.1} %",
+        human_bps(plan.rate_bps as f64),
+        plan.objects.len(),
+        human_seconds(plan.cycle_s),
+        plan.live_share * 100.0,
+        plan.signalling_share * 100.0
+    );
+    Finding::fine("link", what)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::plan::{Class, Planned, Taken, plan};
+
+    fn findings(output: &str, rate_bps: u64) -> Vec<Finding> {
+        let text = format!(
+            "link.rate_bps = {rate_bps}\n[output]\n{output}\n[[source]]\npath = \"x\"\nbase = \"http://h/\"\n"
+        );
+        let config = Config::parse(&text, Path::new("/")).unwrap();
+        let object = Planned::new("http://h/a".to_owned(), 1_000_000, 1_100_000, Class::Medium);
+        let taken = Taken { cycle_s: Some(60.0), ..Taken::default() };
+        let plan = plan(&[object], rate_bps, &taken);
+        examine(&config, &["239.1.2.3:5000".parse().unwrap()], Ok(&plan)).0
+    }
+
+    fn severity(findings: &[Finding], about: &str) -> Severity {
+        let finding = findings.iter().find(|it| it.about.starts_with(about));
+        finding.unwrap_or_else(|| panic!("{about}: {findings:?}")).severity
+    }
+
+    #[test]
+    fn each_mistake_has_a_finding_and_what_is_right_has_none_that_is_bad() {
+        let good = findings("interface = \"lo\"\nttl = 4", 8_000_000);
+        assert!(good.iter().all(|it| it.severity == Severity::Fine), "{good:?}");
+        for (output, rate_bps, about) in [
+            ("interface = \"nonesuch9\"", 8_000_000, "interface nonesuch9"),
+            ("interface = \"nonesuch9\"", 8_000_000, "sockets"),
+            ("interface = \"lo\"\nttl = 0", 8_000_000, "ttl"),
+            ("interface = \"lo\"", 10_000, "link"),
+        ] {
+            let found = findings(output, rate_bps);
+            assert_eq!(severity(&found, about), Severity::Error, "{output}");
+            let finding = found.iter().find(|it| it.about.starts_with(about)).unwrap();
+            assert!(!finding.mend.is_empty(), "{finding}");
+        }
+        assert_eq!(
+            severity(&findings("interface = \"127.0.0.1\"\nttl = 1", 8_000_000), "ttl"),
+            Severity::Warning
+        );
+    }
+
+    #[test]
+    fn sources_that_cannot_be_read_are_named() {
+        let text = "link.rate_bps = 1_000_000\n[[source]]\npath = \"x\"\nbase = \"http://h/\"\n";
+        let config = Config::parse(text, Path::new("/")).unwrap();
+        let report = examine(&config, &[], Err("/x: there is nothing"));
+        assert!(
+            !report.is_healthy() && report.to_string().contains("sources: /x: there is nothing"),
+            "{report}"
+        );
+    }
+}

@@ -1,0 +1,44 @@
+//! `headend check`.
+
+use super::{Identity, open, pretty, print};
+use crate::check::examine;
+use crate::clock::{Clocks as _, SystemClocks};
+use crate::config::Config;
+use crate::line::Line;
+use crate::multiplex::Rotation;
+use crate::plan;
+
+/// Examines a configuration that could be read. Fails if something keeps it from going on the air.
+pub(super) fn check(config: Config, json: bool) -> Result<(), String> {
+    let clocks = SystemClocks::new();
+    let rate_bps = config.payload_rate_bps();
+    let name = config.file.as_ref().map(|it| it.display().to_string()).unwrap_or_default();
+    let mut destinations = Vec::new();
+    let planned = open(config.clone(), false, Identity::Stable, &clocks).and_then(|mut broadcast| {
+        let line = Line::open(&config, false, true, clocks.wall())?;
+        destinations = line.destinations(broadcast.destinations());
+        if !config.sessions.announce {
+            destinations.retain(|it| *it != config.sessions.announcement);
+        }
+        let (objects, taken) = match &config.multiplex {
+            Some(multiplex) if multiplex.is_carousel() => {
+                Rotation::new(&config, multiplex, false).planned(&broadcast.air)
+            }
+            _ => broadcast.air.planned(clocks.wall()),
+        };
+        Ok(plan::plan(&objects, rate_bps, &taken))
+    });
+    let report = examine(&config, &destinations, planned.as_ref().map_err(String::as_str));
+    print(&if json {
+        let healthy = report.is_healthy();
+        pretty(&serde_json::json!({ "schema": 1, "healthy": healthy, "findings": report.0 }))
+    } else if crate::progress::may_colour() {
+        format!("{name}: no mistakes\n{report:#}\n")
+    } else {
+        format!("{name}: no mistakes\n{report}\n")
+    })?;
+    match report.is_healthy() {
+        true => Ok(()),
+        false => Err(format!("{name}: would not work as it is; each error above says what to do")),
+    }
+}

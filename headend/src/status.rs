@@ -1,0 +1,167 @@
+//! State of a running `headend send`, and the socket on which `headend status` asks for it.
+//!
+//! The socket is an abstract one of Linux, named by the path of the configuration: it needs no folder and no rights, ends with
+//! the process, and says only what is on the air. One connection is one JSON document.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::line::LineStats;
+use crate::units::{human_bps, human_bytes, human_seconds};
+
+/// How long a client may take to read.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A document is longer only if something is wrong.
+const DOCUMENT_BYTES: u64 = 1 << 20;
+
+/// What is said of a transmission; shared with the thread that answers.
+#[derive(Debug, Clone, Default)]
+pub struct State(Arc<Mutex<Value>>);
+
+impl State {
+    /// Takes over the counters.
+    pub fn update(&self, config: &Config, objects: usize, stats: &LineStats, elapsed: Duration) {
+        let seconds = elapsed.as_secs_f64();
+        let sources = config.sources.iter().map(|source| {
+            json!({ "name": source.name, "path": source.path.display().to_string(), "base": source.base,
+                    "class": source.class.as_str(), "reserved_bps": source.reserved_bps })
+        });
+        let document = json!({
+            "schema": 1,
+            "version": crate::units::VERSION,
+            "configuration": config.file.as_ref().map(|it| it.display().to_string()),
+            "uptime_s": seconds.round(),
+            "rate_bps": config.link.rate_bps,
+            "sent_bps": (stats.link_bytes as f64 * 8.0 / seconds.max(0.001)).round(),
+            "reserved_bps": config.reserved_bps(),
+            "objects": objects,
+            "sent": stats.sent,
+            "packets": stats.packets,
+            "bytes": stats.link_bytes,
+            "stuffing_packets": stats.stuffing,
+            "broken_off": stats.broken_off,
+            "forwarded_packets": stats.forwarded.0,
+            "forwarded_dropped": stats.forwarded.1,
+            "sources": sources.collect::<Vec<_>>(),
+        });
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = document;
+    }
+
+    fn document(&self) -> String {
+        format!("{}\n", self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The socket of a configuration.
+fn address(config: &Path) -> io::Result<SocketAddr> {
+    let whole = std::fs::canonicalize(config)?;
+    // 107 bytes at most: the digest stands for the path.
+    let digest = carousel::digest::Digest::of(whole.as_os_str().as_encoded_bytes()).to_hex();
+    SocketAddr::from_abstract_name(format!("skycache-headend/{}", &digest[..32]))
+}
+
+/// Answers questions for a state, as long as the process lives.
+///
+/// # Errors
+/// `AddrInUse` if another process sends the same configuration.
+pub fn listen(config: &Path, state: State) -> io::Result<()> {
+    let listener = UnixListener::bind_addr(&address(config)?)?;
+    std::thread::Builder::new().name("status".to_owned()).spawn(move || {
+        for stream in listener.incoming() {
+            match stream {
+                Ok(mut stream) => {
+                    // Who asks and goes away is no news.
+                    let _ = stream.set_write_timeout(Some(CLIENT_TIMEOUT));
+                    let _ = stream.write_all(state.document().as_bytes());
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(100)),
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// Asks the process that sends a configuration.
+///
+/// # Errors
+/// One line: none does, or what it says cannot be read.
+pub fn ask(config: &Path) -> Result<Value, String> {
+    let named = config.display();
+    let none = |err: io::Error| match err.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            format!(
+                "{named}: no `headend send -c {named}` is running on this machine; start it, or name its file"
+            )
+        }
+        _ => format!("{named}: {}", carousel::config::plain(&err)),
+    };
+    let stream = UnixStream::connect_addr(&address(config).map_err(none)?).map_err(none)?;
+    let failed = |err: &dyn std::fmt::Display| format!("{named}: the answer of headend: {err}");
+    stream.set_read_timeout(Some(CLIENT_TIMEOUT)).map_err(|err| failed(&err))?;
+    let mut text = String::new();
+    stream.take(DOCUMENT_BYTES).read_to_string(&mut text).map_err(|err| failed(&err))?;
+    serde_json::from_str(&text).map_err(|err| failed(&err))
+}
+
+/// The table for a person.
+pub fn to_table(status: &Value) -> String {
+    let number = |name: &str| status[name].as_u64().or_else(|| status[name].as_f64().map(|it| it as u64));
+    let number = |name: &str| number(name).unwrap_or(0);
+    let mut out = format!(
+        "on the air {}, for {}\nlink       {} of {} ({} reserved for live)\nsent       {} objects of {}, repeats included; {} in {} packets\n",
+        status["configuration"].as_str().unwrap_or_default(),
+        human_seconds(number("uptime_s") as f64),
+        human_bps(number("sent_bps") as f64),
+        human_bps(number("rate_bps") as f64),
+        human_bps(number("reserved_bps") as f64),
+        number("sent"),
+        number("objects"),
+        human_bytes(number("bytes")),
+        number("packets"),
+    );
+    if number("broken_off") > 0 {
+        out.push_str(&format!(
+            "broken off {} objects, which changed while they were sent\n",
+            number("broken_off")
+        ));
+    }
+    for source in status["sources"].as_array().into_iter().flatten() {
+        let text = |name: &str| source[name].as_str().unwrap_or_default();
+        out.push_str(&format!("source     {} ({}): {}\n", text("name"), text("class"), text("base")));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_told_and_a_second_sender_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("headend.toml");
+        std::fs::write(&file, "link.rate_bps = 8_000_000\n[[source]]\npath = '.'\nbase = 'http://h/v/'\n")
+            .unwrap();
+        assert!(ask(&file).unwrap_err().contains("no `headend send"), "nobody sends");
+        let config = Config::load(&file).unwrap();
+        let state = State::default();
+        listen(&file, state.clone()).unwrap();
+        let stats = LineStats { sent: 7, link_bytes: 2_000_000, ..LineStats::default() };
+        state.update(&config, 9, &stats, Duration::from_secs(4));
+        let status = ask(&file).unwrap();
+        assert_eq!(
+            (&status["sent"], &status["objects"], &status["sent_bps"]),
+            (&json!(7), &json!(9), &json!(4_000_000.0))
+        );
+        let table = to_table(&status);
+        assert!(table.contains("4.0 Mbit/s of 8.0 Mbit/s") && table.contains("http://h/v/"), "{table}");
+        assert_eq!(listen(&file, State::default()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+}

@@ -1,0 +1,180 @@
+//! Configurations of `configs` with the programs that they are for, where they are said to run: paths and ports of the packaged
+//! units, then `check`.
+//!
+//! A unit test reads the files; only the programs look at folders, certificates, ports and interfaces.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use skycache_tests::media;
+use skycache_tests::programs::program;
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Values of a key in a unit file.
+fn values(unit: &str, key: &str) -> Vec<String> {
+    let lines = unit.lines().filter_map(|line| line.trim().strip_prefix(key)?.trim_start().strip_prefix('='));
+    lines.map(|it| it.trim().to_owned()).filter(|it| !it.is_empty()).collect()
+}
+
+fn unit(path: &str) -> String {
+    let path = workspace().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|err| panic!("{}: {err}", path.display()))
+}
+
+/// Effective configuration of a file, as the daemon prints it.
+fn effective(config: &Path) -> String {
+    let output = program("skycached").args(["check", "--print-config", "-c"]).arg(config).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Texts between quotes.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('"').skip(1).step_by(2)
+}
+
+#[test]
+fn what_a_box_and_a_pop_write_and_open_is_what_their_unit_allows() {
+    let service = unit("sysroot/systemd/usr/lib/systemd/system/skycached.service");
+    assert_eq!(
+        values(&service, "CapabilityBoundingSet"),
+        Vec::<String>::new(),
+        "no capability, so no low port"
+    );
+    let folder = |key: &str, root: &str| -> Vec<String> {
+        values(&service, key).iter().map(|it| format!("{root}/{it}/")).collect()
+    };
+    let mut writable = folder("CacheDirectory", "/var/cache");
+    writable.extend(folder("RuntimeDirectory", "/run"));
+    writable.extend(folder("LogsDirectory", "/var/log"));
+    assert_eq!(writable.len(), 3, "{writable:?}");
+    let handed = |text: &str| values(text, "ListenStream");
+    let packaged = handed(&unit("sysroot/systemd/usr/lib/systemd/system/skycached.socket"));
+    for (name, sockets) in [("stb.toml", packaged), ("edge.toml", handed(&unit("configs/edge.socket.conf")))]
+    {
+        let text = effective(&workspace().join("configs").join(name));
+        for path in quoted(&text)
+            .filter(|it| it.starts_with("/var/") || it.starts_with("/run/") || it.starts_with("/srv/"))
+        {
+            let is_writable = writable.iter().any(|folder| format!("{path}/").starts_with(folder.as_str()));
+            assert!(is_writable, "{name}: the unit does not let the daemon write {path}");
+        }
+        let listen = text.lines().filter(|line| line.starts_with("listen = ")).collect::<Vec<_>>().join("\n");
+        let low = quoted(&listen)
+            .filter(|it| it.rsplit(':').next().and_then(|it| it.parse().ok()) < Some(1024_u16));
+        for address in low {
+            assert!(
+                sockets.iter().any(|it| it == address),
+                "{name}: no socket unit opens {address}: {sockets:?}"
+            );
+        }
+    }
+}
+
+/// A file of `configs` as it stands, with folders, ports and interfaces of a machine that has none of them.
+fn moved(dir: &Path, name: &str, replaced: &[(&str, String)]) -> PathBuf {
+    let mut text = unit(&format!("configs/{name}"));
+    for (from, to) in replaced {
+        assert!(text.contains(from), "{name} no longer has {from}");
+        text = text.replace(from, to);
+    }
+    let path = dir.join(name.replace('/', "-"));
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn checked(name: &str, config: &Path) {
+    let mut command = program(name);
+    command.arg("check").arg("-c").arg(config);
+    if name == "skycached" {
+        command.args(["--seconds", "1"]);
+    }
+    let output = command.output().unwrap();
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}: {said}", config.display());
+}
+
+#[test]
+fn boxes_and_pops_pass_their_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let port = || {
+        format!(
+            "127.0.0.1:{}",
+            std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+        )
+    };
+    fs::create_dir(dir.path().join("log")).unwrap();
+    let mut openssl = std::process::Command::new("openssl");
+    openssl.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        "/CN=box",
+    ]);
+    openssl.args(["-keyout", &at("key.pem"), "-out", &at("cert.pem")]);
+    if !openssl.output().is_ok_and(|it| it.status.success()) {
+        eprintln!("SKIPPED: no openssl to make a certificate");
+        return;
+    }
+    let everywhere = |listen: &str| {
+        vec![
+            ("/var/cache/skycache", at("cache")),
+            ("/run/skycache/admin.sock", at("admin.sock")),
+            ("127.0.0.1:8081", port()),
+            ("quota_bytes = ", "quota_bytes = 100_000_000 # ".to_owned()),
+            ("reserve_bytes = ", "reserve_bytes = 1_000_000 # ".to_owned()),
+        ]
+        .into_iter()
+        .chain([(if listen.is_empty() { "0.0.0.0:8080" } else { "0.0.0.0:80\"" }, port() + listen)])
+        .collect::<Vec<_>>()
+    };
+    let mut stb = everywhere("");
+    stb.push(("interface = \"\"", "interface = \"127.0.0.1\"".to_owned()));
+    checked("skycached", &moved(dir.path(), "stb.toml", &stb));
+    let mut edge = everywhere("\"");
+    edge.extend([
+        ("interface = \"eth1\"", "interface = \"127.0.0.1\"".to_owned()),
+        ("0.0.0.0:443", port()),
+        ("/var/log/skycache/", at("log/")),
+        ("/etc/skycache/cert.pem", at("cert.pem")),
+        ("/etc/skycache/key.pem", at("key.pem")),
+    ]);
+    checked("skycached", &moved(dir.path(), "edge.toml", &edge));
+}
+
+#[test]
+fn headends_pass_their_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let film = media::ladder().canonicalize().unwrap().display().to_string();
+    let named = ("interface = \"eth1\"", "interface = \"127.0.0.1\"".to_owned());
+    let guide = workspace().join("configs/guide.json").canonicalize().unwrap().display().to_string();
+    let srv = |name: &'static str| (name, film.clone());
+    checked("headend", &moved(dir.path(), "live.toml", &[named.clone(), srv("/srv/live/one")]));
+    let films = ["/srv/live/one", "/srv/films/harbour", "/srv/films/island", "/srv/films/archive"];
+    let mut several: Vec<_> = films.into_iter().map(srv).collect();
+    several.extend([named, ("guide.json", guide)]);
+    checked("headend", &moved(dir.path(), "several.toml", &several));
+    let empty = ("interface = \"\"", "interface = \"127.0.0.1\"".to_owned());
+    checked(
+        "headend",
+        &moved(dir.path(), "headend.toml", &[empty.clone(), ("../tests/media/cmaf", film.clone())]),
+    );
+    for name in ["carousel-modulator", "hub"] {
+        let moved = moved(
+            dir.path(),
+            &format!("uplink/{name}.toml"),
+            &[empty.clone(), ("../../tests/media/cmaf", film.clone())],
+        );
+        checked("headend", &moved);
+    }
+}

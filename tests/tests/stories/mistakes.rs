@@ -1,0 +1,325 @@
+//! Mistakes that people make, with what they are told: one message for each, with its place and what to do.
+//!
+//! Only the programs themselves say what a person sees, which is why these are no unit tests.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use skycache_tests::Story;
+use skycache_tests::programs::program;
+
+/// A folder of its own for one mistake.
+struct Desk(tempfile::TempDir);
+
+impl Desk {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// A daemon's configuration that works, with lines of a mistake.
+    fn daemon(&self, extra: &str) -> PathBuf {
+        let at = |name: &str| self.0.path().join(name).display().to_string();
+        let listen = if extra.contains("[http]") { "" } else { "http.listen = '127.0.0.1:0'\n" };
+        let text = format!(
+            "store.path = '{}'\nadmin.socket = '{}'\nadmin.listen = []\nreceive.interface = '127.0.0.1'\n{listen}{extra}\n",
+            at("cache"),
+            at("admin.sock")
+        );
+        self.write("skycached.toml", &text)
+    }
+
+    fn headend(&self, text: &str) -> PathBuf {
+        self.write("headend.toml", text)
+    }
+}
+
+fn ladder() -> String {
+    skycache_tests::media::ladder().canonicalize().unwrap().display().to_string()
+}
+
+/// Exit code, and what was said on both outputs.
+fn said(command: &mut Command) -> (i32, String) {
+    let output = command.output().unwrap();
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (output.status.code().unwrap_or(-1), text)
+}
+
+fn run(name: &str, arguments: &[&str], config: &Path) -> (i32, String) {
+    said(program(name).args(arguments).arg("-c").arg(config))
+}
+
+/// One line, which has every part, and no word of the language that the programs are written in.
+#[track_caller]
+fn told((code, text): (i32, String), parts: &[&str]) {
+    assert_eq!(code, 1, "{text}");
+    let lines: Vec<&str> =
+        text.lines().filter(|it| it.starts_with("skycached:") || it.starts_with("headend:")).collect();
+    assert_eq!(lines.len(), 1, "one mistake, one message: {text}");
+    for part in parts {
+        assert!(lines[0].contains(part), "{part:?} is missing: {text}");
+    }
+    for word in ["os error", "u64", "struct ", "serde", "Option", "Err("] {
+        assert!(!lines[0].contains(word), "{word:?} is no word for a person: {text}");
+    }
+}
+
+/// A finding of `check`, with its fix.
+#[track_caller]
+fn found((code, text): (i32, String), parts: &[&str]) {
+    assert_eq!(code, 1, "{text}");
+    let mut lines = text.lines().skip_while(|it| !it.starts_with("error"));
+    let finding = format!("{}{}", lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    for part in parts {
+        assert!(finding.contains(part), "{part:?} is missing: {text}");
+    }
+}
+
+const SOURCE: &str = "[[source]]\npath = '.'\nbase = 'http://h/v/'\n";
+
+#[test]
+fn m01_a_file_that_is_not_there() {
+    let none = Path::new("/nonexistent/skycached.toml");
+    told(
+        run("skycached", &["run"], none),
+        &["/nonexistent/skycached.toml: there is no such file", "-c FILE"],
+    );
+    told(run("headend", &["send"], none), &["/nonexistent/skycached.toml: there is no such file", "-c FILE"]);
+}
+
+#[test]
+fn m02_a_unit_of_another_kind() {
+    let desk = Desk::new();
+    let config = desk.headend(&format!("link.rate_bps = '8 MB'\n{SOURCE}"));
+    told(
+        run("headend", &["send"], &config),
+        &["headend.toml:1:17: link.rate_bps: the text \"8 MB\" is a size", "\"8 Mbit/s\""],
+    );
+    let config = desk.daemon("store.quota_bytes = '10 Gbit/s'");
+    told(
+        run("skycached", &["run"], &config),
+        &["store.quota_bytes: the text \"10 Gbit/s\" is a rate", "\"10 GB\""],
+    );
+}
+
+#[test]
+fn m03_text_where_a_number_belongs() {
+    let desk = Desk::new();
+    let config = desk.daemon("receive.threads = 'two'");
+    told(
+        run("skycached", &["run"], &config),
+        &["receive.threads: the text \"two\"; expected a whole number, e.g. 4"],
+    );
+    let config = desk.headend(&format!("link.rate_bps = 'fast'\n{SOURCE}"));
+    told(
+        run("headend", &["plan"], &config),
+        &["the text \"fast\"", "expected a number, e.g. 8_000_000 or \"8 Mbit/s\""],
+    );
+}
+
+#[test]
+fn m04_a_misspelt_key() {
+    let desk = Desk::new();
+    let config = desk.daemon("store.quota = 1");
+    told(
+        run("skycached", &["run"], &config),
+        &["unknown key `quota`; did you mean `quota_bytes`?", "skycached.toml:6:"],
+    );
+}
+
+#[test]
+fn m05_the_other_programs_configuration() {
+    let desk = Desk::new();
+    let headend = desk.headend(&format!("link.rate_bps = 8_000_000\n{SOURCE}"));
+    let daemon = desk.daemon("");
+    told(
+        run("skycached", &["run"], &headend),
+        &["this is a configuration of headend, not of skycached", "`headend send -c FILE`"],
+    );
+    told(
+        run("headend", &["send"], &daemon),
+        &["this is a configuration of skycached, not of headend", "`skycached run -c FILE`"],
+    );
+}
+
+#[test]
+fn m06_a_port_that_is_taken() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let desk = Desk::new();
+    let config = desk.daemon(&format!("[http]\nlisten = '{address}'"));
+    told(
+        run("skycached", &["run"], &config),
+        &[&address, "[http] listen", "another program has this port", "`ss -ltnp`"],
+    );
+    found(
+        run("skycached", &["check", "--seconds", "1"], &config),
+        &[&address, "another program has this port"],
+    );
+}
+
+#[test]
+fn m07_two_daemons() {
+    let mut story = Story::new();
+    let config = story.daemon_config();
+    story.start_daemon();
+    let other = Story::new();
+    let text = fs::read_to_string(&config).unwrap().replace(&story.http.to_string(), &other.http.to_string());
+    fs::write(&config, text).unwrap();
+    told(run("skycached", &["run"], &config), &["another skycached answers here", "stop it"]);
+}
+
+#[test]
+fn m08_an_interface_that_is_not_there() {
+    let desk = Desk::new();
+    let config = desk.daemon("").with_file_name("skycached.toml");
+    let text = fs::read_to_string(&config)
+        .unwrap()
+        .replace("receive.interface = '127.0.0.1'", "receive.interface = 'eth77'");
+    fs::write(&config, text).unwrap();
+    found(run("skycached", &["check", "--seconds", "1"], &config), &["eth77", "fix:", "lo"]);
+    let config = desk.headend(&format!(
+        "link.rate_bps = 8_000_000\noutput.interface = 'eth77'\n[[source]]\npath = '{}'\nbase = 'http://h/v/'\n",
+        ladder()
+    ));
+    told(
+        run("headend", &["send", "--once"], &config),
+        &["[output] interface", "there is no \"eth77\"", "lo"],
+    );
+}
+
+#[test]
+fn m09_no_route() {
+    let desk = Desk::new();
+    let config = desk.headend(&format!(
+        "link.rate_bps = 8_000_000\n[[source]]\npath = '{}'\nbase = 'http://h/v/'\n",
+        ladder()
+    ));
+    // A network without an interface that is up has no route to anywhere.
+    let bin = skycache_tests::programs::bin_dir().join("headend");
+    let alone = |arguments: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--net"]).arg(&bin).args(arguments).arg("-c").arg(&config);
+        said(&mut command)
+    };
+    if !Command::new("unshare").args(["--user", "--net", "true"]).output().is_ok_and(|it| it.status.success())
+    {
+        eprintln!("SKIPPED: this system gives no network of its own");
+        return;
+    }
+    told(
+        alone(&["send", "--once"]),
+        &["no route to 2", "give [output] interface", "ip route add 224.0.0.0/4"],
+    );
+    found(alone(&["check"]), &["route to 2", "there is none", "fix: give [output] interface"]);
+}
+
+#[test]
+fn m10_no_certificate() {
+    let desk = Desk::new();
+    let tls = "[http]\nlisten = '127.0.0.1:0'\n[http.tls]\nlisten = '127.0.0.1:0'\ncertificate = '/nonexistent/cert.pem'\nkey = '/nonexistent/key.pem'\n";
+    let config = desk.daemon(tls);
+    told(run("skycached", &["run"], &config), &["/nonexistent/cert.pem", "there is no such file"]);
+    found(
+        run("skycached", &["check", "--seconds", "1"], &config),
+        &["certificate", "/nonexistent/cert.pem", "fix:"],
+    );
+}
+
+#[test]
+fn m11_a_bucket_as_source() {
+    let desk = Desk::new();
+    let config = desk
+        .headend("link.rate_bps = 8_000_000\n[[source]]\npath = 's3://films/one'\nbase = 'http://h/v/'\n");
+    told(
+        run("headend", &["send"], &config),
+        &["source[0].path: it is a URL", "sources are folders", "rclone"],
+    );
+    told(
+        said(program("headend").args(["scan", "s3://films/one"])),
+        &["s3://films/one", "sources are folders", "aws s3 sync"],
+    );
+}
+
+#[test]
+fn m12_a_cache_that_cannot_be_written() {
+    let desk = Desk::new();
+    let file = desk.write("file", "no folder");
+    let config = desk.daemon("");
+    let text = fs::read_to_string(&config).unwrap().replace("/cache'", "/file'");
+    fs::write(&config, text).unwrap();
+    told(run("skycached", &["run"], &config), &[file.to_str().unwrap(), "folder"]);
+    found(run("skycached", &["check", "--seconds", "1"], &config), &[file.to_str().unwrap(), "folder"]);
+}
+
+#[test]
+fn m13_a_command_without_a_daemon() {
+    let desk = Desk::new();
+    let config = desk.daemon("");
+    told(run("skycached", &["status"], &config), &["admin.sock", "is skycached running?"]);
+    let config = desk.headend(&format!("link.rate_bps = 8_000_000\n{SOURCE}"));
+    told(run("headend", &["status"], &config), &["no `headend send", "is running on this machine"]);
+}
+
+#[test]
+fn m14_a_link_that_cannot_carry_it() {
+    let desk = Desk::new();
+    let config = desk.headend(&format!(
+        "link.rate_bps = '1 Mbit/s'\noutput.interface = '127.0.0.1'\ncarousel.cycle_s = 2\n[[source]]\npath = '{}'\nbase = 'http://h/v/'\n",
+        ladder()
+    ));
+    told(run("headend", &["plan"], &config), &["cannot be kept", "the nearest that can is"]);
+    found(run("headend", &["check"], &config), &["link", "cannot be kept", "fix: `headend plan`"]);
+}
+
+#[test]
+fn m15_an_address_without_a_port() {
+    let desk = Desk::new();
+    let config = desk.daemon("[http]\nlisten = '0.0.0.0'");
+    told(
+        run("skycached", &["run"], &config),
+        &["http.listen: not an address with its port", "\"0.0.0.0:8080\""],
+    );
+    let config = desk.daemon("[http]\nlisten = ['127.0.0.1:80', 80]");
+    told(run("skycached", &["run"], &config), &["http.listen", "address"]);
+}
+
+#[test]
+fn m16_a_level_that_is_none() {
+    let desk = Desk::new();
+    let config = desk.daemon("log.level = 'a=b=c'");
+    told(run("skycached", &["run"], &config), &["log.level", "error, warn, info, debug or trace"]);
+    told(run("skycached", &["check"], &config), &["log.level", "error, warn, info, debug or trace"]);
+}
+
+#[test]
+fn m17_a_package_with_a_missing_segment() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n1.ts\n#EXTINF:2,\n2.ts\n#EXT-X-ENDLIST\n";
+    fs::write(folder.path().join("v.m3u8"), list).unwrap();
+    fs::write(folder.path().join("1.ts"), vec![0x47; 188]).unwrap();
+    let (code, text) = said(program("headend").arg("scan").arg(folder.path()));
+    assert!(code == 1 && text.contains("2.ts"), "{text}");
+}
+
+#[test]
+fn m18_check_writes_nothing() {
+    let desk = Desk::new();
+    let config = desk.daemon("");
+    let before: Vec<_> = fs::read_dir(desk.0.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+    let (code, text) = run("skycached", &["check", "--seconds", "1"], &config);
+    assert_eq!(code, 0, "{text}");
+    assert!(
+        text.contains("nothing arrived on any interface") && text.contains("is the sender on the air"),
+        "{text}"
+    );
+    let after: Vec<_> = fs::read_dir(desk.0.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert_eq!(before, after, "{text}");
+}
