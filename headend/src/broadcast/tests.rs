@@ -169,7 +169,10 @@ fn ladder(folder: &Path, count: usize) {
         main += &format!("#EXT-X-STREAM-INF:BANDWIDTH={},RESOLUTION=64x{}\n{at}.m3u8\n", 1000 + at, 36 + at);
         let list = format!("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{at}.ts\n#EXT-X-ENDLIST\n");
         fs::write(folder.join(format!("{at}.m3u8")), list).unwrap();
-        fs::write(folder.join(format!("{at}.ts")), vec![at as u8; 100]).unwrap();
+        // One transport stream packet: anything else is left to the origin.
+        let mut packet = [at as u8; 188];
+        packet[..4].copy_from_slice(&[0x47, 0x1f, 0xff, 0x10]);
+        fs::write(folder.join(format!("{at}.ts")), packet).unwrap();
     }
     fs::write(folder.join("main.m3u8"), main).unwrap();
 }
