@@ -182,7 +182,7 @@ impl Inspector {
             match event {
                 Joined::Begun(_) => {}
                 Joined::Complete { file, bytes, end } => {
-                    self.whole(key, seconds, &file, &bytes, Some(end))?
+                    self.whole(key, seconds, &file, &bytes, Some(end))?;
                 }
                 Joined::Failed(file, why) => {
                     let mut object = describe(key, &file, 0);

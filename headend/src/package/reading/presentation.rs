@@ -102,7 +102,7 @@ impl Reading<'_> {
         {
             match range.filter(|_| live || self.is_growing(&local)) {
                 Some(range) => {
-                    rung.inits.extend(self.carry_range(&place, manifest, &uri, &local, Role::Init, &range))
+                    rung.inits.extend(self.carry_range(&place, manifest, &uri, &local, Role::Init, &range));
                 }
                 None if self.carry_or_tell(&place, manifest, &uri, &local, Role::Init, init) => {
                     rung.inits.push(local.path);

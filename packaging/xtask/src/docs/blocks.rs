@@ -86,7 +86,7 @@ pub(crate) fn read(text: &str) -> Result<Vec<Block>, String> {
             if line.trim() == "```" {
                 break;
             }
-            body.push_str(line.get(indent..).unwrap_or(line.trim_start()));
+            body.push_str(line.get(indent..).unwrap_or_else(|| line.trim_start()));
             body.push('\n');
         }
         let language = info.split([' ', ',']).next().unwrap_or_default().to_owned();

@@ -123,7 +123,8 @@ fn serde(attributes: &[Attribute], name: &str) -> Option<String> {
     for attribute in attributes.iter().filter(|it| it.path().is_ident("serde")) {
         // What is of another form is none of ours.
         let _ = attribute.parse_nested_meta(|meta| {
-            let value = meta.value().and_then(|it| it.parse::<syn::LitStr>()).map(|it| it.value());
+            let value =
+                meta.value().and_then(syn::parse::ParseBuffer::parse::<syn::LitStr>).map(|it| it.value());
             if meta.path.is_ident(name) {
                 found = Some(value.unwrap_or_default());
             }
