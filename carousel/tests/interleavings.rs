@@ -32,8 +32,10 @@ struct Object {
 }
 
 #[allow(unsafe_code)] // the model's cells; what is shared is what is under test
+// SAFETY: only the cells are not `Sync`; loom's check every access and fail the test on a race.
 unsafe impl Sync for Object {}
 #[allow(unsafe_code)]
+// SAFETY: as above; nothing in it belongs to a thread.
 unsafe impl Send for Object {}
 
 #[test]
@@ -47,12 +49,14 @@ fn who_sees_a_symbol_finds_its_byte() {
             bytes: std::array::from_fn(|_| UnsafeCell::new(0)),
         });
         let write = |object: &Object, symbol: usize| {
+            // SAFETY: the cell lends a valid pointer; loom fails the test if another access is going on.
             object.bytes[symbol].with_mut(|byte| unsafe { *byte = 7 });
         };
         let reader = Arc::clone(&object);
         let reading = loom::thread::spawn(move || {
             let end = reader.map.available_from(0).min(reader.curtain.hidden_from());
             for symbol in 0..(end as usize).min(SYMBOLS) {
+                // SAFETY: as above.
                 let byte = reader.bytes[symbol].with(|byte| unsafe { *byte });
                 assert_eq!(byte, 7, "symbol {symbol} was shown before it was written");
             }

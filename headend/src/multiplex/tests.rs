@@ -195,7 +195,7 @@ fn little_waits_in_the_stream_so_that_what_is_due_goes_out_soon() {
 fn a_carousel_is_received_to_the_byte_and_its_control_messages_keep_their_interval() {
     let config = config("[multiplex]\ncarry = \"object-carousel\"\ncontrol_interval_ms = 300");
     let (mut stream, mut air) = (Stream::new(mux(&config, false)), air());
-    let big: Vec<u8> = (0..300_000_u32).map(|at| (at * 7 >> 3) as u8).collect();
+    let big: Vec<u8> = (0..300_000_u32).map(|at| ((at * 7) >> 3) as u8).collect();
     add(&mut air, "big.mp4", &big, SCHEDULED);
     add(&mut air, "small.m4s", b"small", SCHEDULED);
     stream.run(&mut air, 6_000_000_000);

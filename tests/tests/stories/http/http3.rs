@@ -193,7 +193,7 @@ fn early_data_is_for_reading_alone_and_asks_no_origin() {
         // Tickets come behind the handshake.
         tokio::time::sleep(Duration::from_millis(300)).await;
         let connecting = client.connect(secured.address, "localhost").unwrap();
-        let (connection, is_taken) = connecting.into_0rtt().ok().expect("a ticket for early data");
+        let (connection, is_taken) = connecting.into_0rtt().expect("a ticket for early data");
         let mut requests = speak(connection.clone()).await;
         let mut others = [requests.clone(), requests.clone()];
         let [posts, misses] = &mut others;
