@@ -1,5 +1,7 @@
 //! `/metrics`: every counter under the standards' word for what it counts. Counters are read at each scrape.
 
+mod health;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,6 +14,7 @@ use prometheus_client::registry::Registry;
 
 use crate::caching::NotKept;
 use crate::catalog::LeftOut;
+use crate::clock;
 use crate::delivery::{FailReason, GoneReason, RejectReason, RepairOutcome, State};
 use crate::http::{BUCKETS_US, Refusal, Rewriting, RouteStats, Served};
 use crate::origin::{OriginError, PrefetchEnd};
@@ -24,8 +27,9 @@ use carousel::route::{RouteDrop, RouteFailure};
 
 /// The registry of a daemon.
 pub fn registry(parts: Arc<Parts>) -> Registry {
-    let mut registry = Registry::with_prefix("skycache");
-    registry.register_collector(Box::new(Scrape(parts)));
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(health::Process));
+    registry.sub_registry_with_prefix("skycache").register_collector(Box::new(Scrape(parts)));
     registry
 }
 
@@ -182,8 +186,9 @@ impl Sheet<'_> {
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Parts { store, flights, receive, transport, groups, repairer, client, player, .. } = &*self.0;
+        let Parts { store, flights, receive, transport, groups, repairer, client, player, vitals, .. } = &*self.0;
         let mut sheet = Sheet(encoder);
+        sheet.program(vitals.standing_still(clock::now()).len() as u64)?;
         let totals = receive.totals();
         let (losses, packets, objects) = (totals.losses, &totals.packets, &totals.objects);
         let streams = transport.all();
@@ -287,7 +292,9 @@ impl Collector for Scrape {
             ("delivery_rejected_objects", "Complete objects that are received again", "reason"),
             rejected,
         )?;
-        sheet.gauge("receive_sessions", "Sessions seen", receive.sessions().len() as u64)?;
+        let sessions = receive.sessions();
+        sheet.gauge("receive_sessions", "Sessions seen", sessions.len() as u64)?;
+        sheet.reception(receive.packet_age_s(clock::now()), &sessions)?;
         let groups = groups.all();
         sheet.gauge("receive_groups", "Groups listened to", groups.len() as u64)?;
         let failing = groups.iter().filter(|it| it.error.is_some()).count();
@@ -320,6 +327,7 @@ impl Collector for Scrape {
             "Objects not verified since an unclean stop",
             usage.unverified,
         )?;
+        sheet.flash(&usage.wear)?;
         let is_fine = u64::from(usage.disk == DiskState::Fine);
         sheet.gauge("store_disk_fine", "1 while the disk takes objects", is_fine)?;
         let evicted = EvictReason::ALL.iter().map(|it| it.as_str()).zip(usage.evicted);
@@ -341,6 +349,8 @@ impl Collector for Scrape {
         sheet.counter("repair_requests", "Requests for missing ranges", requests)?;
         let outcomes = RepairOutcome::ALL.iter().map(|it| it.as_str()).zip(objects.repairs);
         sheet.family(("repair_objects", "Repairs by how they ended", "outcome"), outcomes)?;
+
+        sheet.repairs(repairer.stats())?;
 
         let (requests, bytes, failures) = client.failures();
         sheet.counter("origin_requests", "Requests to origins", requests)?;

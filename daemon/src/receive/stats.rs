@@ -1,11 +1,13 @@
 //! Counters of reception, for status and metrics. Published by each shard twice a second.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use carousel::flute::{DropReason, SessionKey};
+use carousel::time::Instant;
 
+use crate::clock;
 use crate::delivery::{LossCounters, SessionStats, Totals};
 
 /// What one shard has counted.
@@ -17,23 +19,35 @@ pub struct ReceiveStats {
     objects: AtomicU64,
     repaired: AtomicU64,
     shards: Mutex<BTreeMap<usize, ShardStats>>,
+    /// When a shard last said that more datagrams had come; 0: at the start.
+    last_packet_ns: AtomicU64,
 }
 
 impl ReceiveStats {
     /// A shard's counters as they are now.
     pub fn set(&self, shard: usize, totals: Totals, sessions: BTreeMap<SessionKey, SessionStats>) {
-        self.shards().insert(shard, (totals, sessions));
+        let mut shards = self.shards();
+        let before = shards.get(&shard).map_or(0, |(it, _)| it.losses.datagrams);
+        if totals.losses.datagrams > before {
+            self.last_packet_ns.fetch_max(clock::now().as_nanos(), Relaxed);
+        }
+        shards.insert(shard, (totals, sessions));
+    }
+
+    /// Seconds since a datagram came, or since the start; half a second late at most, as shards report so often.
+    pub fn packet_age_s(&self, now: Instant) -> f64 {
+        now.as_nanos().saturating_sub(self.last_packet_ns.load(Relaxed)) as f64 / 1e9
     }
 
     /// A carousel completed an object, with parts from an origin or without.
     pub fn count_object(&self, is_repaired: bool) {
-        self.objects.fetch_add(1, Ordering::Relaxed);
-        self.repaired.fetch_add(u64::from(is_repaired), Ordering::Relaxed);
+        self.objects.fetch_add(1, Relaxed);
+        self.repaired.fetch_add(u64::from(is_repaired), Relaxed);
     }
 
     /// Objects that carousels completed, and those of them with parts from an origin.
     pub fn objects(&self) -> (u64, u64) {
-        (self.objects.load(Ordering::Relaxed), self.repaired.load(Ordering::Relaxed))
+        (self.objects.load(Relaxed), self.repaired.load(Relaxed))
     }
 
     /// The sum over shards, of living and ended sessions: no counter of it falls.
@@ -77,5 +91,30 @@ impl ReceiveStats {
 
     fn shards(&self) -> MutexGuard<'_, BTreeMap<usize, ShardStats>> {
         self.shards.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_packet_grows_old_until_another_comes() {
+        let stats = ReceiveStats::default();
+        let totals = |datagrams| Totals {
+            losses: LossCounters { datagrams, ..LossCounters::default() },
+            ..Totals::default()
+        };
+        let after_s = |seconds: u64| Instant::from_nanos(clock::now().as_nanos() + seconds * 1_000_000_000);
+        stats.set(0, totals(5), BTreeMap::new());
+        assert!(stats.packet_age_s(after_s(60)) >= 60.0);
+        // Another shard that has counted nothing, and the same count again, are no packet.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        stats.set(1, totals(0), BTreeMap::new());
+        stats.set(0, totals(5), BTreeMap::new());
+        let (then, old_s) = (clock::now(), stats.packet_age_s(clock::now()));
+        assert!(old_s >= 0.02, "{old_s}");
+        stats.set(0, totals(6), BTreeMap::new());
+        assert!(stats.packet_age_s(then) < old_s);
     }
 }

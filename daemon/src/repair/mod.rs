@@ -24,6 +24,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 pub use options::Repair;
 
+use crate::clock;
 use crate::delivery::{
     Announced, FailReason, Flights, ObjectRef, Outcome, RepairError, RepairRequest, RuleBook, Wanted,
     signalled_urls,
@@ -38,17 +39,36 @@ const SETTLE: Duration = Duration::from_secs(10);
 /// Pieces of an answer between the connection and the shard.
 const PIECES: usize = 16;
 
+/// Upper ends of the buckets of the duration of repairs, in milliseconds.
+const BUCKETS_MS: [u64; 12] = [10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000];
+
 /// Counters of repair's requests; how repairs end is counted by delivery.
 #[derive(Debug, Default)]
 pub struct RepairStats {
     bytes: AtomicU64,
     requests: AtomicU64,
+    /// Attempts that brought what was missing by how long they took; the last one is for those beyond all.
+    took: [AtomicU64; BUCKETS_MS.len() + 1],
+    took_sum_us: AtomicU64,
 }
 
 impl RepairStats {
     /// Bytes that origins sent for missing ranges, and the requests for them.
     pub fn fetched(&self) -> (u64, u64) {
         (self.bytes.load(Ordering::Relaxed), self.requests.load(Ordering::Relaxed))
+    }
+
+    /// Attempts that brought what was missing, by the upper end of their bucket in seconds, and the sum of their seconds.
+    pub fn took(&self) -> (Vec<(f64, u64)>, f64) {
+        let ends = BUCKETS_MS.iter().map(|&ms| ms as f64 / 1e3).chain([f64::MAX]);
+        let counts = self.took.iter().map(|it| it.load(Ordering::Relaxed));
+        (ends.zip(counts).collect(), self.took_sum_us.load(Ordering::Relaxed) as f64 / 1e6)
+    }
+
+    fn succeeded(&self, took: Duration) {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.took[BUCKETS_MS.partition_point(|&end| end * 1000 < us)].fetch_add(1, Ordering::Relaxed);
+        self.took_sum_us.fetch_add(us, Ordering::Relaxed);
     }
 }
 
@@ -99,8 +119,13 @@ impl Repairer {
             let Some(request) = requests.recv().await else { return };
             let this = Arc::clone(&self);
             tokio::spawn(async move {
+                let begun = clock::now();
                 let result = this.execute(&request).await;
                 drop(slot);
+                if result.is_ok() {
+                    let took_ns = clock::now().as_nanos().saturating_sub(begun.as_nanos());
+                    this.stats.succeeded(Duration::from_nanos(took_ns));
+                }
                 if let Err(err) = result {
                     tracing::debug!(
                         uri = request.file.content_location,
@@ -271,5 +296,7 @@ fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
+#[cfg(test)]
+mod duration_tests;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,161 @@
+//! Metrics that alerts are made from: age of the last packet, life of the flash, clock, threads, duration of repair, losses of each
+//! session; and those of the process, under the names that Prometheus' own client libraries use.
+
+use std::fmt;
+use std::fs;
+
+use carousel::flute::SessionKey;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::Sheet;
+use crate::clock;
+use crate::receive::SessionStats;
+use crate::repair::RepairStats;
+use crate::store::FlashWear;
+
+/// Ticks a second in `/proc/PID/stat`: USER_HZ, 100 on every architecture that we build for.
+const TICKS_PER_S: f64 = 100.0;
+
+impl Sheet<'_> {
+    fn measure(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        ConstGauge::new(value).encode(self.0.encode_descriptor(name, help, None, MetricType::Gauge)?)
+    }
+
+    /// The program, its clock and its threads.
+    pub(super) fn program(&mut self, stalled_threads: u64) -> fmt::Result {
+        let help = "1, with the version of the program";
+        let mut family = self.0.encode_descriptor("build_info", help, None, MetricType::Gauge)?;
+        let labels = [("version", env!("CARGO_PKG_VERSION"))];
+        ConstGauge::new(1_i64).encode(family.encode_family(&labels)?)?;
+        let is_trusted = u64::from(clock::trusted_wall().is_some());
+        self.gauge("clock_trusted", "1 while the date can be right; nothing expires until then", is_trusted)?;
+        self.gauge("stalled_threads", "Threads that have given no sign for 10 s", stalled_threads)
+    }
+
+    /// What is known of the flash.
+    pub(super) fn flash(&mut self, wear: &FlashWear) -> fmt::Result {
+        let help = "Bytes that may be written to the disk in a day; 0: no budget";
+        self.gauge("store_write_budget_bytes", help, wear.budget_bytes)?;
+        // Without a figure there is no sample, so that no rule takes it for the end.
+        let help = "Seconds until the flash's endurance is used up at the rate so far";
+        let mut family =
+            self.0.encode_descriptor("store_flash_life_seconds", help, None, MetricType::Gauge)?;
+        if let Some(days) = wear.life_days {
+            ConstGauge::new(days * 86_400.0).encode(family.encode_family::<[(&str, &str); 0]>(&[])?)?;
+        }
+        Ok(())
+    }
+
+    /// How long since the last packet, and the losses of each session of now.
+    pub(super) fn reception(
+        &mut self,
+        packet_age_s: f64,
+        sessions: &[(SessionKey, SessionStats)],
+    ) -> fmt::Result {
+        let help = "Seconds since a packet came, or since the start";
+        self.measure("receive_last_packet_age_seconds", help, packet_age_s)?;
+        let counters: [(&str, &str, fn(&SessionStats) -> u64); 2] = [
+            ("receive_session_packets", "Packets received of a session", |it| it.receiver.packets),
+            ("receive_session_lost_packets", "Packets of a session lost on the link", |it| it.receiver.lost),
+        ];
+        for (name, help, value) in counters {
+            let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (key, stats) in sessions {
+                let labels = [
+                    ("source", key.source.to_string()),
+                    ("group", key.destination.to_string()),
+                    ("tsi", key.tsi.0.to_string()),
+                ];
+                ConstCounter::new(value(stats)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How long repairs took that brought what was missing.
+    pub(super) fn repairs(&mut self, stats: &RepairStats) -> fmt::Result {
+        let (buckets, sum_s) = stats.took();
+        let help = "Seconds that origins took for what an object missed, back-off not counted";
+        let encoder = self.0.encode_descriptor("repair_seconds", help, None, MetricType::Histogram)?;
+        let mut encoder = encoder;
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        encoder.encode_histogram::<[(&str, &str); 0]>(sum_s, count, &buckets, None)
+    }
+}
+
+/// The process, as Linux counts it.
+#[derive(Debug)]
+pub(super) struct Process;
+
+/// Fields of `/proc/self/stat` after the program's name, the first one being the state (field 3 of proc(5)).
+fn stat_fields(text: &str) -> Option<Vec<&str>> {
+    Some(text.rsplit_once(')')?.1.split_whitespace().collect())
+}
+
+/// The number in the line of a file of `/proc` that begins so.
+fn number_of(text: &str, line: &str) -> Option<f64> {
+    text.lines().find_map(|it| it.strip_prefix(line))?.split_whitespace().next()?.parse().ok()
+}
+
+impl Collector for Process {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut sheet = Sheet(encoder);
+        let read = |name: &str| fs::read_to_string(name).unwrap_or_default();
+        let stat = read("/proc/self/stat");
+        let field = |number: usize| -> Option<f64> { stat_fields(&stat)?.get(number - 3)?.parse().ok() };
+        if let (Some(user), Some(system)) = (field(14), field(15)) {
+            let help = "Seconds of processor time, user and system";
+            let descriptor =
+                sheet.0.encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?;
+            ConstCounter::new((user + system) / TICKS_PER_S).encode(descriptor)?;
+        }
+        if let (Some(boot_s), Some(started)) = (number_of(&read("/proc/stat"), "btime "), field(22)) {
+            let help = "Seconds from 1970 to the start of the process";
+            sheet.measure("process_start_time_seconds", help, boot_s + started / TICKS_PER_S)?;
+        }
+        if let Some(kib) = number_of(&read("/proc/self/status"), "VmRSS:") {
+            sheet.measure("process_resident_memory_bytes", "Bytes of memory in use", kib * 1024.0)?;
+        }
+        if let Ok(open) = fs::read_dir("/proc/self/fd") {
+            sheet.gauge("process_open_fds", "Open files and sockets", open.count() as u64)?;
+        }
+        if let Some(most) = number_of(&read("/proc/self/limits"), "Max open files") {
+            sheet.measure("process_max_fds", "Most files and sockets that may be open", most)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+
+    #[test]
+    fn a_name_with_blanks_and_brackets_moves_no_field() {
+        let stat = "7 (a) b) S 1 2 3 4 5 6 7 8 9 10 1400 1500 0";
+        let fields = stat_fields(stat).unwrap();
+        assert_eq!((fields[0], fields[14 - 3], fields[15 - 3]), ("S", "1400", "1500"));
+        assert_eq!(number_of("a 1\nVmRSS:\t  12 kB\n", "VmRSS:"), Some(12.0));
+    }
+
+    #[test]
+    fn the_process_is_described_without_a_prefix() {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Process));
+        let text = super::super::encode(&registry).unwrap();
+        let value = |name: &str| -> f64 {
+            text.lines().find_map(|it| it.strip_prefix(name)).unwrap().trim().parse().unwrap()
+        };
+        assert!(value("process_cpu_seconds_total ") >= 0.0);
+        assert!(value("process_resident_memory_bytes ") > 100_000.0, "{text}");
+        assert!(value("process_open_fds ") <= value("process_max_fds "), "{text}");
+        let age_s = clock::wall().unix_ms() as f64 / 1e3 - value("process_start_time_seconds ");
+        assert!((-5.0..86_400.0).contains(&age_s), "started {age_s} s ago");
+    }
+}
