@@ -186,7 +186,8 @@ impl Sheet<'_> {
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Parts { store, flights, receive, transport, groups, repairer, client, player, vitals, .. } = &*self.0;
+        let Parts { store, flights, receive, transport, groups, repairer, client, player, vitals, .. } =
+            &*self.0;
         let mut sheet = Sheet(encoder);
         sheet.program(vitals.standing_still(clock::now()).len() as u64)?;
         let totals = receive.totals();

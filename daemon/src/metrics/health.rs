@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::Sheet;
 use crate::clock;
-use crate::receive::SessionStats;
+use crate::delivery::SessionStats;
 use crate::repair::RepairStats;
 use crate::store::FlashWear;
 
