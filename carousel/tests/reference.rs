@@ -393,7 +393,7 @@ fn sources(folder: &Path, module: &str, out: &mut Vec<(String, String)>) {
     }
 }
 
-/// Name, type and help of the metrics that `daemon/src/metrics.rs` writes.
+/// Name and help of the metrics that a module of `daemon/src/metrics` writes.
 fn metrics(source: &str) -> Vec<(String, String)> {
     let tokens = tokens(source);
     let mut out = Vec::new();
@@ -503,9 +503,15 @@ fn page() -> String {
         "\n## Metrics\n\nOf `skycached`, at `/metrics` of its admin interface; counters end in `_total`.\n\n",
     );
     out.push_str("| metric | meaning |\n|---|---|\n");
-    let source = all.iter().find(|(module, _)| module == "daemon::metrics").map_or("", |it| it.1.as_str());
-    for (name, help) in metrics(source) {
-        let _ = writeln!(out, "| `skycache_{name}` | {help} |");
+    let is_metrics = |module: &str| module == "daemon::metrics" || module.starts_with("daemon::metrics::");
+    let mut found: Vec<_> =
+        all.iter().filter(|(module, _)| is_metrics(module)).flat_map(|(_, source)| metrics(source)).collect();
+    found.sort();
+    found.dedup();
+    for (name, help) in found {
+        // Metrics of the process have the names that client libraries of Prometheus use.
+        let prefix = if name.starts_with("process_") { "" } else { "skycache_" };
+        let _ = writeln!(out, "| `{prefix}{name}` | {help} |");
     }
     out
 }
