@@ -3,7 +3,8 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use linksim::Rng;
 use serde_json::Value;
@@ -45,8 +46,18 @@ fn arrives(carry: &str, scheme: &str) {
     let compared = story.compare();
     let files = media::files(&story.folder).len() as u64;
     assert_eq!((compared.exact, compared.hits), (files, files), "{carry} over {scheme}: {compared}");
-    let status = story.status().unwrap();
+    // Counters are published twice a second.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let status = loop {
+        let status = story.status().unwrap();
+        let packets = status["receive"]["transport_streams"][0]["packets"].as_u64();
+        if packets.is_some_and(|it| it > 0) || Instant::now() > deadline {
+            break status;
+        }
+        sleep(Duration::from_millis(100));
+    };
     let stream = &status["receive"]["transport_streams"][0];
+    assert!(stream["packets"].as_u64().is_some_and(|it| it > 0), "{stream:#}");
     assert!(stream["error"].is_null() && stream["continuity_errors"] == 0, "{stream:#}");
     assert_eq!(stream["dropped"], serde_json::json!({}), "{stream:#}");
     if scheme == "rtp" {
@@ -270,7 +281,7 @@ fn nothing_hostile_in_a_stream_ends_the_daemon_or_leaves_its_url_space() {
     socket2::SockRef::from(&socket).set_multicast_if_v4(&[127, 0, 0, 1].into()).unwrap();
     for datagram in hostile.chunks(PACKET_BYTES * 7).take(3000) {
         socket.send_to(datagram, (*story.groups[1].ip(), story.groups[1].port() + 1)).unwrap();
-        std::thread::sleep(Duration::from_micros(200));
+        sleep(Duration::from_micros(200));
     }
     story.until("the stream was heard", PATIENCE, |story| {
         story
