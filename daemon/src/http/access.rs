@@ -1,7 +1,8 @@
 //! The access log: one line for each response, in the combined form or as JSON, written by a thread of its own.
 //!
 //! A worker gathers lines and hands them over in one piece, so that a response costs no system call and no lock. When the
-//! disk is behind, lines are left out and counted.
+//! disk is behind, lines are left out and counted. With few requests, lines of all workers stand in the order of time: small
+//! pieces are held back until every worker has handed over what is older.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -10,7 +11,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use carousel::time::WallTime;
@@ -24,8 +25,13 @@ use crate::caching;
 
 /// Bytes that a worker gathers.
 const GATHER_BYTES: usize = 32 << 10;
-/// How long a worker gathers: with few requests lines of all workers stand in the order of time.
+/// How long a worker gathers.
 const GATHER_FOR: Duration = Duration::from_millis(100);
+/// How long a small piece is held back: longer than [`super::workers::BEAT`], by which every worker has handed over its own.
+const HOLD_FOR: Duration = Duration::from_millis(400);
+/// Bytes that are held back at most; pieces of a quarter of this are written as they come, since so many lines come then that
+/// nobody asks for their exact order.
+const HOLD_BYTES: usize = 64 << 10;
 /// Pieces that wait for the disk.
 const PIECES: usize = 64;
 /// How often the file is looked at: somebody may have moved it away (logrotate).
@@ -120,12 +126,59 @@ fn readable(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
+/// Lines of one worker.
+#[derive(Debug, Default)]
+pub(super) struct Piece {
+    lines: String,
+    /// Milliseconds since 1970 and the end of each line.
+    ends: Vec<(i64, usize)>,
+}
+
+/// Lines that are held back, to be written in the order of time.
+#[derive(Debug, Default)]
+struct Held {
+    /// Time of the line, when it was handed over, the line.
+    lines: Vec<(i64, Instant, String)>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Takes a piece. True if all is to be written now.
+    fn take(&mut self, piece: Piece, now: Instant) -> bool {
+        let mut start = 0;
+        self.bytes += piece.lines.len();
+        let is_large = piece.lines.len() >= HOLD_BYTES / 4;
+        if is_large {
+            let at_ms = self.lines.iter().map(|it| it.0).chain(piece.ends.first().map(|it| it.0)).max();
+            self.lines.push((at_ms.unwrap_or(0), now, piece.lines));
+            return true;
+        }
+        for (at_ms, end) in piece.ends {
+            self.lines.push((at_ms, now, piece.lines[start..end].to_owned()));
+            start = end;
+        }
+        self.bytes >= HOLD_BYTES
+    }
+
+    /// The lines that are due, in the order of time: those that have been held for long enough, and what is older.
+    fn due(&mut self, now: Instant, all: bool) -> String {
+        let is_old = |it: &(i64, Instant, String)| now.duration_since(it.1) >= HOLD_FOR;
+        let cut = self.lines.iter().filter(|it| all || is_old(it)).map(|it| it.0).max();
+        let Some(cut) = cut else { return String::new() };
+        self.lines.sort_by_key(|it| it.0);
+        let count = self.lines.partition_point(|it| it.0 <= cut);
+        let text: String = self.lines.drain(..count).map(|it| it.2).collect();
+        self.bytes -= text.len();
+        text
+    }
+}
+
 /// One worker's end of the log.
 #[derive(Debug)]
 pub(super) struct Gatherer {
-    lines: String,
+    piece: Piece,
     format: LogFormat,
-    writer: SyncSender<String>,
+    writer: SyncSender<Piece>,
     /// When lines were last handed over.
     flushed: Instant,
     /// Seconds since 1970 and their text.
@@ -136,7 +189,7 @@ pub(super) struct Gatherer {
 ///
 /// # Errors
 /// If the file cannot be written, with the mend.
-pub(super) fn open(path: &Path) -> Result<SyncSender<String>, String> {
+pub(super) fn open(path: &Path) -> Result<SyncSender<Piece>, String> {
     let file = append(path).map_err(|err| {
         format!("{}: {err}; [http.access_log] path must be a file that skycached may write", path.display())
     })?;
@@ -153,28 +206,47 @@ fn append(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-fn write(mut file: File, path: &PathBuf, pieces: &Receiver<String>) {
+fn write(mut file: File, path: &PathBuf, pieces: &Receiver<Piece>) {
     let mut looked = Instant::now();
-    while let Ok(piece) = pieces.recv() {
-        if looked.elapsed() >= LOOK {
-            looked = Instant::now();
-            let there = std::fs::metadata(path).ok().map(|it| (it.dev(), it.ino()));
-            let ours = file.metadata().ok().map(|it| (it.dev(), it.ino()));
-            if there != ours
-                && let Ok(fresh) = append(path)
-            {
-                file = fresh;
+    let mut held = Held::default();
+    loop {
+        // Without lines nothing wakes this thread.
+        let piece = if held.lines.is_empty() {
+            pieces.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            pieces.recv_timeout(GATHER_FOR)
+        };
+        let (all, is_over) = match piece {
+            Ok(piece) => (held.take(piece, Instant::now()), false),
+            Err(RecvTimeoutError::Timeout) => (false, false),
+            Err(RecvTimeoutError::Disconnected) => (true, true),
+        };
+        let text = held.due(Instant::now(), all);
+        if !text.is_empty() {
+            if looked.elapsed() >= LOOK {
+                looked = Instant::now();
+                let there = std::fs::metadata(path).ok().map(|it| (it.dev(), it.ino()));
+                let ours = file.metadata().ok().map(|it| (it.dev(), it.ino()));
+                if there != ours
+                    && let Ok(fresh) = append(path)
+                {
+                    file = fresh;
+                }
+            }
+            if let Err(err) = file.write_all(text.as_bytes()) {
+                tracing::warn!(path = %path.display(), %err, "the access log cannot be written");
             }
         }
-        if let Err(err) = file.write_all(piece.as_bytes()) {
-            tracing::warn!(path = %path.display(), %err, "the access log cannot be written");
+        if is_over {
+            return;
         }
     }
 }
 
 impl Gatherer {
-    pub(super) fn new(format: LogFormat, writer: SyncSender<String>) -> Self {
-        Self { lines: String::new(), format, writer, flushed: Instant::now(), date: (-1, String::new()) }
+    pub(super) fn new(format: LogFormat, writer: SyncSender<Piece>) -> Self {
+        let date = (-1, String::new());
+        Self { piece: Piece::default(), format, writer, flushed: Instant::now(), date }
     }
 
     /// Adds a line. False if lines had to be left out.
@@ -183,18 +255,21 @@ impl Gatherer {
             LogFormat::Combined => self.combined(record, bytes, now),
             LogFormat::Json => self.json(record, bytes, is_whole, now),
         }
-        let is_due = self.lines.len() >= GATHER_BYTES || self.flushed.elapsed() >= GATHER_FOR;
+        self.piece.ends.push((now.unix_ms(), self.piece.lines.len()));
+        let is_due = self.piece.lines.len() >= GATHER_BYTES || self.flushed.elapsed() >= GATHER_FOR;
         !is_due || self.flush()
     }
 
     /// Hands the lines over. False if nobody takes them.
     pub(super) fn flush(&mut self) -> bool {
-        if self.lines.is_empty() {
+        if self.piece.lines.is_empty() {
             return true;
         }
         self.flushed = Instant::now();
-        let lines = std::mem::replace(&mut self.lines, String::with_capacity(GATHER_BYTES + 1024));
-        self.writer.try_send(lines).is_ok()
+        let lines = String::with_capacity(GATHER_BYTES + 1024);
+        let ends = Vec::with_capacity(self.piece.ends.len());
+        let piece = std::mem::replace(&mut self.piece, Piece { lines, ends });
+        self.writer.try_send(piece).is_ok()
     }
 
     fn combined(&mut self, record: &Record, bytes: u64, now: WallTime) {
@@ -202,7 +277,7 @@ impl Gatherer {
         if self.date.0 != at_s {
             self.date = (at_s, date(now));
         }
-        let (line, date) = (&mut self.lines, &self.date.1);
+        let (line, date) = (&mut self.piece.lines, &self.date.1);
         record.request.read(|words| {
             // Writing to a string does not fail.
             let _ = write!(line, "{} - - [{date}] \"{} ", record.peer, words.method);
@@ -216,7 +291,7 @@ impl Gatherer {
     }
 
     fn json(&mut self, record: &Record, bytes: u64, is_whole: bool, now: WallTime) {
-        let lines = &mut self.lines;
+        let lines = &mut self.piece.lines;
         record.request.read(|words| {
             let field = words.field;
             let line = serde_json::json!({
@@ -297,7 +372,7 @@ mod tests {
         };
         assert!(gatherer.add(&record, 500, true, WallTime::from_unix_ms(1_784_000_000_000)));
         gatherer.flush();
-        pieces.recv().unwrap()
+        pieces.recv().unwrap().lines
     }
 
     #[test]
@@ -332,13 +407,49 @@ mod tests {
         assert!(combined.contains("\"- \\x16\\x03\\x22 -\" 206"), "{combined}");
     }
 
+    fn piece(lines: &[(i64, &str)]) -> Piece {
+        let mut piece = Piece::default();
+        for (at_ms, line) in lines {
+            piece.lines.push_str(line);
+            piece.ends.push((*at_ms, piece.lines.len()));
+        }
+        piece
+    }
+
+    #[test]
+    fn lines_of_all_workers_stand_in_the_order_of_time() {
+        let mut held = Held::default();
+        let begin = Instant::now();
+        assert!(!held.take(piece(&[(20, "c\n"), (40, "e\n")]), begin));
+        let later = begin + HOLD_FOR / 2;
+        assert!(!held.take(piece(&[(5, "a\n"), (10, "b\n"), (30, "d\n"), (50, "f\n")]), later));
+        assert_eq!(held.due(later, false), "");
+        assert_eq!(held.due(begin + HOLD_FOR, false), "a\nb\nc\nd\ne\n", "and what is older");
+        assert_eq!(held.due(later + HOLD_FOR, false), "f\n");
+        assert_eq!((held.bytes, held.lines.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_held_back_is_bounded() {
+        let mut held = Held::default();
+        let now = Instant::now();
+        let line = format!("{}\n", "x".repeat(1023));
+        assert!((1..64).all(|at| !held.take(piece(&[(at, &line)]), now)));
+        assert!(held.take(piece(&[(64, &line)]), now), "64 KiB");
+        assert_eq!(held.due(now, true).len(), HOLD_BYTES);
+        held.take(piece(&[(1, "first\n")]), now);
+        let many = vec![(0, line.as_str()); 16];
+        assert!(held.take(piece(&many), now), "a large piece is not taken apart");
+        assert!(held.due(now, true).starts_with("first\n"));
+    }
+
     #[test]
     fn a_disk_that_is_behind_costs_lines_and_no_time() {
         let (writer, _pieces) = sync_channel(1);
         let mut gatherer = Gatherer::new(LogFormat::Json, writer);
-        gatherer.lines.push('x');
+        gatherer.piece.lines.push('x');
         assert!(gatherer.flush());
-        gatherer.lines.push('x');
+        gatherer.piece.lines.push('x');
         assert!(!gatherer.flush());
     }
 }

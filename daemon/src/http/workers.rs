@@ -20,8 +20,8 @@ use super::tls::Acceptor;
 use super::{Player, connection};
 use crate::clock;
 
-/// How often lines of the access log go out, and certificates are looked at.
-const BEAT: Duration = Duration::from_secs(1);
+/// How often gathered lines of the access log are handed over.
+pub(super) const BEAT: Duration = Duration::from_millis(250);
 /// How often a worker that has nothing left to do looks whether others still accept.
 const LAST_LOOK: Duration = Duration::from_millis(5);
 /// Unacknowledged bytes for so long end a connection: the player is gone.
