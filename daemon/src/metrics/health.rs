@@ -58,7 +58,8 @@ impl Sheet<'_> {
     ) -> fmt::Result {
         let help = "Seconds since a packet came, or since the start";
         self.measure("receive_last_packet_age_seconds", help, packet_age_s)?;
-        let counters: [(&str, &str, fn(&SessionStats) -> u64); 2] = [
+        type Value = fn(&SessionStats) -> u64;
+        let counters: [(&str, &str, Value); 2] = [
             ("receive_session_packets", "Packets received of a session", |it| it.receiver.packets),
             ("receive_session_lost_packets", "Packets of a session lost on the link", |it| it.receiver.lost),
         ];
