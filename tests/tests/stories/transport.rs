@@ -38,6 +38,12 @@ fn carrying(folder: &std::path::Path) -> Story {
     story
 }
 
+/// Packets and baseband frames of the first transport stream.
+fn counted(status: &Value) -> u64 {
+    let stream = &status["receive"]["transport_streams"][0];
+    ["packets", "frames"].iter().filter_map(|name| stream[name].as_u64()).sum()
+}
+
 fn arrives(carry: &str, scheme: &str) {
     let mut story = carried(carry, scheme);
     story.start_daemon();
@@ -50,14 +56,13 @@ fn arrives(carry: &str, scheme: &str) {
     let deadline = Instant::now() + Duration::from_secs(10);
     let status = loop {
         let status = story.status().unwrap();
-        let packets = status["receive"]["transport_streams"][0]["packets"].as_u64();
-        if packets.is_some_and(|it| it > 0) || Instant::now() > deadline {
+        if counted(&status) > 0 || Instant::now() > deadline {
             break status;
         }
         sleep(Duration::from_millis(100));
     };
     let stream = &status["receive"]["transport_streams"][0];
-    assert!(stream["packets"].as_u64().is_some_and(|it| it > 0), "{stream:#}");
+    assert!(counted(&status) > 0, "{stream:#}");
     assert!(stream["error"].is_null() && stream["continuity_errors"] == 0, "{stream:#}");
     assert_eq!(stream["dropped"], serde_json::json!({}), "{stream:#}");
     if scheme == "rtp" {
