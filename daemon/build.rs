@@ -9,6 +9,9 @@
 //! without Node, or that cannot reach a registry, leaves the players in the page out and says so; `SKYCACHE_PLAYERS=no`
 //! asks for that, `SKYCACHE_PLAYERS=yes` makes it an error.
 
+#[path = "../packaging/version.rs"]
+mod version;
+
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -23,18 +26,19 @@ const NOT_SOURCES: [&str; 1] = ["node_modules"];
 
 fn main() {
     println!("cargo:rerun-if-env-changed=SKYCACHE_PLAYERS");
-    version();
+    println!("cargo:rerun-if-changed=../packaging/version.rs");
+    version::set();
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo names it"));
     let web = Path::new(&env::var_os("CARGO_MANIFEST_DIR").expect("cargo names it")).join("web");
     let (work, bundles) = (out.join("web"), out.join("bundles"));
     let sources = copy(&web, &work).unwrap_or_else(|err| panic!("{}: {err}", web.display()));
-    let placement = env::var("SKYCACHE_PLAYERS").unwrap_or_default();
+    let players = env::var("SKYCACHE_PLAYERS").unwrap_or_default();
     let bundled =
-        if placement == "no" { Err("SKYCACHE_PLAYERS=no".to_owned()) } else { bundle(&work, &bundles) };
+        if players == "no" { Err("SKYCACHE_PLAYERS=no".to_owned()) } else { bundle(&work, &bundles) };
     let assets = match &bundled {
         Ok(()) => files(&bundles).expect("just written"),
         Err(why) => {
-            assert!(placement != "yes", "the players of the page cannot be bundled: {why}");
+            assert!(players != "yes", "the players of the page cannot be bundled: {why}");
             println!(
                 "cargo:warning=the page is built without players ({why}): it links streams for players beside the \
                  browser; install Node 18 or later with npm, or set SKYCACHE_PLAYERS=yes to see what fails"
@@ -45,25 +49,6 @@ fn main() {
     let table =
         table(&out, &assets, bundled.is_ok()).unwrap_or_else(|err| panic!("{}: {err}", out.display()));
     fs::write(out.join("assets.rs"), table).expect("OUT_DIR can be written");
-}
-
-/// Sets `SKYCACHE_VERSION`: the version, with the commit in release builds. Builds for development do without, so that a commit
-/// builds nothing anew. `SKYCACHE_COMMIT` names it where there is no repository.
-fn version() {
-    println!("cargo:rerun-if-env-changed=SKYCACHE_COMMIT");
-    let git = |arguments: &[&str]| {
-        let output = Command::new("git").args(arguments).output().ok().filter(|it| it.status.success())?;
-        String::from_utf8(output.stdout).ok().map(|it| it.trim().to_owned()).filter(|it| !it.is_empty())
-    };
-    let is_release = env::var("PROFILE").is_ok_and(|it| it == "release");
-    let commit = env::var("SKYCACHE_COMMIT").ok().or_else(|| {
-        let head = is_release.then(|| git(&["rev-parse", "--git-path", "logs/HEAD"])).flatten()?;
-        println!("cargo:rerun-if-changed={head}");
-        git(&["rev-parse", "--short=12", "HEAD"])
-    });
-    let version = env::var("CARGO_PKG_VERSION").unwrap_or_default();
-    let suffix = commit.map_or_else(String::new, |commit| format!(" ({commit})"));
-    println!("cargo:rustc-env=SKYCACHE_VERSION={version}{suffix}");
 }
 
 /// Copies the sources of the page, and has cargo look at each of them.

@@ -1,23 +1,10 @@
-//! Sets `SKYCACHE_VERSION`: the version, with the commit in release builds. Builds for development do without, so that a commit
-//! builds nothing anew. `SKYCACHE_COMMIT` names it where there is no repository.
+//! Sets the version that `headend --version` prints.
 
-use std::env;
-use std::process::Command;
+#[path = "../packaging/version.rs"]
+mod version;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-env-changed=SKYCACHE_COMMIT");
-    let git = |arguments: &[&str]| {
-        let output = Command::new("git").args(arguments).output().ok().filter(|it| it.status.success())?;
-        String::from_utf8(output.stdout).ok().map(|it| it.trim().to_owned()).filter(|it| !it.is_empty())
-    };
-    let is_release = env::var("PROFILE").is_ok_and(|it| it == "release");
-    let commit = env::var("SKYCACHE_COMMIT").ok().or_else(|| {
-        let head = is_release.then(|| git(&["rev-parse", "--git-path", "logs/HEAD"])).flatten()?;
-        println!("cargo:rerun-if-changed={head}");
-        git(&["rev-parse", "--short=12", "HEAD"])
-    });
-    let version = env::var("CARGO_PKG_VERSION").unwrap_or_default();
-    let suffix = commit.map_or_else(String::new, |commit| format!(" ({commit})"));
-    println!("cargo:rustc-env=SKYCACHE_VERSION={version}{suffix}");
+    println!("cargo:rerun-if-changed=../packaging/version.rs");
+    version::set();
 }
