@@ -29,7 +29,7 @@ impl Default for SystemClocks {
 
 impl Clocks for SystemClocks {
     fn now(&self) -> Instant {
-        Instant::from_nanos(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        Instant::from_nanos(0) + self.start.elapsed()
     }
 
     fn wall(&self) -> WallTime {
