@@ -1,4 +1,4 @@
-//! What `skycached status` and `ls` print for a person: tables of 80 columns made of the daemon's JSON.
+//! Output of `skycached status` and `ls` on a terminal: tables of 80 columns made of the daemon's JSON.
 
 use std::cmp::Ordering;
 use std::fmt::Write as _;

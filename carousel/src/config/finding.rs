@@ -1,4 +1,4 @@
-//! What `skycached check` and `headend check` report: findings about a machine and its network, each with what to do.
+//! Findings of `skycached check` and `headend check` about a machine and its network, each with its remedy.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Who takes the packets.
+//! Receivers that are compared.
 
 use std::net::SocketAddr;
 use std::path::Path;

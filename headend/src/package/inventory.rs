@@ -1,4 +1,4 @@
-//! What was found: plain data.
+//! The inventory of a source, as plain data.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What there is to say of a rendition: plain data.
+//! Properties of a rendition, as plain data.
 
 /// What the media of one rung say of themselves.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,4 +1,4 @@
-//! What a rendition is, read from the media themselves: codec, picture, colour, channels, languages. A service list
+//! Properties of a rendition, read from its media: codec, picture, colour, channels, languages. A service list
 //! signals it, and nobody types it in.
 //!
 //! ```text

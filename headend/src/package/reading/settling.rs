@@ -1,4 +1,4 @@
-//! What is known when all manifests are read: titles, query parameters, and files that no manifest refers to.
+//! Results that need all manifests: titles, query parameters, and files that no manifest refers to.
 
 use std::collections::{BTreeMap, HashSet};
 

@@ -1,4 +1,4 @@
-//! What packagers and people were seen to write, and forms of it that nobody was seen to write yet.
+//! Packages as packagers and people write them, and neighbouring forms that were not seen yet.
 
 use super::*;
 

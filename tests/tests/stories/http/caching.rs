@@ -1,4 +1,4 @@
-//! What is kept, for how long, and what origins are asked again: rules of RFC 9111 and of live manifests.
+//! Storage, freshness and revalidation: rules of RFC 9111 and of live manifests.
 
 use super::*;
 
