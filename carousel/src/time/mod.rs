@@ -1,8 +1,8 @@
 //! Monotonic time ([`Instant`]) and the date ([`WallTime`]), as two types that cannot be mixed.
 //!
-//! Neither is ever sampled here; both arrive as arguments, in the programs from their [`Clocks`]. NTP timestamps (FDT `Expires`, EXT_TIME) are 32-bit
-//! seconds since 1900 that wrap on 2036-02-07T06:28:16Z; [`WallTime::from_ntp_seconds`] reads them relative to
-//! a time that the caller believes.
+//! Neither is ever sampled here; both arrive as arguments, in the programs from their [`Clocks`]. NTP timestamps (FDT
+//! `Expires`, EXT_TIME) are 32-bit seconds since 1900 that wrap on 2036-02-07T06:28:16Z; [`WallTime::from_ntp_seconds`] reads
+//! them relative to a time that the caller believes.
 
 mod clocks;
 

@@ -1,7 +1,7 @@
 //! Repair symbols of one object, and the source blocks that they bring back (RFC 9223 section 5.3, A/331 Annex A.4).
 //!
-//! What the code protects is the object of F bytes, padding with zeros, and F in four bytes: as many symbols of T bytes as that
-//! takes. Padding and length are never sent. The receiver itself never decodes: [`RepairJob`] has all that is needed.
+//! The code protects the object of F bytes, padding with zeros, and F in four bytes: as many symbols of T bytes as that takes.
+//! Padding and length are never sent. The receiver itself never decodes: [`RepairJob`] has all that is needed.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What becomes of packets and objects, and the counters of it.
+//! Verdicts on packets, reasons for drops and failures, and counters of one ROUTE session.
 
 use crate::growing::{BytesDrop, End};
 use crate::reasons;
