@@ -190,6 +190,14 @@ impl Growing {
         self.prefix().len() as u64 == self.end()
     }
 
+    /// Its boxes, if nothing is missing in between and a segment may end where it does now.
+    pub fn boxes(&self) -> Option<Boxes> {
+        if !self.has_no_gap() {
+            return None;
+        }
+        Boxes::read(self.prefix()).filter(Boxes::may_end)
+    }
+
     /// Whether the length is known and all bytes are there.
     pub fn is_complete(&self) -> bool {
         self.length == Some(self.prefix().len() as u64)
@@ -254,6 +262,20 @@ mod tests {
         object.insert(3, b"def").unwrap();
         assert!(object.is_complete());
         assert_eq!(object.into_prefix(), b"abcdef");
+    }
+
+    #[test]
+    fn boxes_behind_a_gap_end_no_segment() {
+        let segment = [&[0, 0, 0, 8][..], b"moof", &[0, 0, 0, 8], b"mdat"].concat();
+        let mut object = Growing::default();
+        object.insert(0, &segment).unwrap();
+        assert_eq!(object.boxes(), Boxes::read(&segment));
+        assert_eq!(object.boxes().map(|it| it.fragments), Some(1));
+        object.insert(20, &[0]).unwrap();
+        assert_eq!(object.boxes(), None);
+        let mut object = Growing::default();
+        object.insert(0, &segment[..8]).unwrap();
+        assert_eq!(object.boxes(), None, "no media data yet");
     }
 
     #[test]

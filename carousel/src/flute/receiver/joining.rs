@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::fdt::File;
-use crate::growing::{Boxes, BytesDrop, End, FragmentCount, Growing};
+use crate::growing::{BytesDrop, End, FragmentCount, Growing};
 use crate::lct::Toi;
 use crate::mabr::ChunkName;
 use crate::time::Instant;
@@ -112,10 +112,6 @@ impl Segment {
         self.chunks.iter().max_by_key(|(offset, _)| *offset).map(|(_, toi)| *toi)
     }
 
-    fn boxes(&self) -> Option<Boxes> {
-        Boxes::read(self.bytes.prefix()).filter(|boxes| self.bytes.has_no_gap() && boxes.may_end())
-    }
-
     /// Whether it is over, now that the next has begun with the chunk of this TOI.
     fn ends_before(&self, next: Toi, fragments: Option<u32>) -> bool {
         // A length that is known has said what is missing.
@@ -127,7 +123,7 @@ impl Segment {
             // TOIs of 16 bits begin anew at 1: 0 is the FDT's.
             (0xffff, 1) => true,
             // GPAC's after 65,534; of another sender one chunk may be missing.
-            (0xfffe, 1) => fragments.is_some() && self.boxes().map(|it| it.fragments) == fragments,
+            (0xfffe, 1) => fragments.is_some() && self.bytes.boxes().map(|it| it.fragments) == fragments,
             (last, next) => next == last + 1,
         }
     }
@@ -255,7 +251,7 @@ impl Joiner {
 
     fn complete(&mut self, at: usize, end: End) {
         let segment = self.open.remove(at);
-        if let Some(boxes) = segment.boxes().filter(|_| end != End::Silence) {
+        if let Some(boxes) = segment.bytes.boxes().filter(|_| end != End::Silence) {
             self.fragments.learn(boxes.fragments);
         }
         let bytes = segment.bytes.into_prefix();
@@ -302,8 +298,8 @@ impl Joiner {
     fn end_silent(&mut self, is_silent: impl Fn(&Segment) -> bool) {
         let expected = self.fragments.expected();
         while let Some(at) = self.open.iter().position(|it| {
-            let boxes = it.boxes().filter(|_| it.bytes.length().is_none() && is_silent(it));
-            boxes.is_some_and(|boxes| expected == Some(boxes.fragments))
+            let is_due = expected.is_some() && it.bytes.length().is_none() && is_silent(it);
+            is_due && it.bytes.boxes().map(|it| it.fragments) == expected
         }) {
             self.complete(at, End::Silence);
         }

@@ -407,9 +407,8 @@ impl Receiver {
             if object.bytes.set_length(length).is_err() {
                 return;
             }
-        } else if let Some(boxes) = crate::growing::Boxes::read(object.bytes.prefix())
-            && object.codepoint.is_media
-            && boxes.may_end()
+        } else if object.codepoint.is_media
+            && let Some(boxes) = object.bytes.boxes()
         {
             channel.fragments.learn(boxes.fragments);
         }

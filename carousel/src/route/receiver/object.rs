@@ -58,10 +58,7 @@ impl Object {
     /// Boxes of a media object of unknown length that may end where it does now.
     pub(super) fn boxes(&self) -> Option<Boxes> {
         let is_open = self.codepoint.is_media && self.codepoint.format == Format::File;
-        if !is_open || self.bytes.length().is_some() || !self.bytes.has_no_gap() {
-            return None;
-        }
-        Boxes::read(self.bytes.prefix()).filter(Boxes::may_end)
+        if is_open && self.bytes.length().is_none() { self.bytes.boxes() } else { None }
     }
 
     /// Reads the header fields of an object in entity mode, if they are all there.
