@@ -151,7 +151,7 @@ impl<S: ObjectStore> Delivery<S> {
                     }
                     _ => {
                         self.counters.blocks_refused += 1;
-                        receiver.repaired(now, tsi, toi, sbn, None);
+                        receiver.repaired(tsi, toi, sbn, None);
                     }
                 }
             }
@@ -174,7 +174,7 @@ impl<S: ObjectStore> Delivery<S> {
     ) -> bool {
         let at = (object.session.source, object.session.destination);
         let Some(receiver) = self.live.routes.get_mut(&at) else { return false };
-        receiver.repaired(now, object.session.tsi.0, object.toi, sbn, lost);
+        receiver.repaired(object.session.tsi.0, object.toi, sbn, lost);
         self.route_events(now, at);
         true
     }

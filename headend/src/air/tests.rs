@@ -475,7 +475,7 @@ fn live_objects_go_out_by_route_and_come_whole_over_a_lossy_link() {
                 }
                 route::Event::BlockReady { tsi, toi, sbn } => {
                     let lost = receiver.repair_job(tsi, toi, sbn).and_then(route::RepairJob::run);
-                    receiver.repaired(now, tsi, toi, sbn, lost.as_deref());
+                    receiver.repaired(tsi, toi, sbn, lost.as_deref());
                 }
                 _ => {}
             }

@@ -58,10 +58,10 @@ impl Inspector {
         let receiver = self.live.routes.entry(at).or_insert_with(new);
         receiver.handle_packet(now, packet, bytes);
         receiver.handle_timeout(now);
-        self.route_events(now, at, seconds)
+        self.route_events(at, seconds)
     }
 
-    fn route_events(&mut self, now: Instant, at: RouteKey, seconds: f64) -> Result<(), String> {
+    fn route_events(&mut self, at: RouteKey, seconds: f64) -> Result<(), String> {
         while let Some(event) = self.live.routes.get_mut(&at).and_then(route::Receiver::poll_event) {
             match event {
                 route::Event::Complete { tsi, file, bytes, .. } if Joiner::is_chunk(&file) => {
@@ -80,7 +80,7 @@ impl Inspector {
                 route::Event::BlockReady { tsi, toi, sbn } => {
                     if let Some(receiver) = self.live.routes.get_mut(&at) {
                         let lost = receiver.repair_job(tsi, toi, sbn).and_then(route::RepairJob::run);
-                        receiver.repaired(now, tsi, toi, sbn, lost.as_deref());
+                        receiver.repaired(tsi, toi, sbn, lost.as_deref());
                     }
                 }
                 route::Event::Failed { tsi, toi, file, why } => {
@@ -174,7 +174,7 @@ impl Inspector {
         let at = (key.source, key.destination);
         let Some(receiver) = self.live.routes.get_mut(&at) else { return Ok(()) };
         receiver.name_by_flute(key.tsi.0, files);
-        self.route_events(Instant::from_nanos((seconds * 1e9) as u64), at, seconds)
+        self.route_events(at, seconds)
     }
 
     fn joined(&mut self, key: SessionKey, seconds: f64) -> Result<(), String> {
@@ -210,7 +210,7 @@ impl Inspector {
             let Some(receiver) = self.live.routes.get_mut(&at) else { continue };
             // What has no mark of its end may still be complete; of the rest the bytes are reported.
             receiver.end_silent();
-            self.route_events(Instant::default(), at, seconds)?;
+            self.route_events(at, seconds)?;
             let Some(receiver) = self.live.routes.get(&at) else { continue };
             for (tsi, toi, file, received, length) in receiver.open() {
                 let unnamed = File { toi, ..File::default() };

@@ -260,7 +260,7 @@ impl Receiver {
                 }
                 let at = self.locate(now, tsi, toi, packet.lct.codepoint, length)?;
                 self.place(tsi, at, offset, payload, length).map_err(RouteDrop::of)?;
-                self.advance(now, tsi, at);
+                self.advance(tsi, at);
                 return Ok(Verdict::Stored);
             }
             Err(BytesDrop::TooLong) => {
@@ -271,11 +271,11 @@ impl Receiver {
             }
             Err(drop) => {
                 // It may have told the length.
-                self.advance(now, tsi, at);
+                self.advance(tsi, at);
                 return Err(RouteDrop::of(drop));
             }
         }
-        self.advance(now, tsi, at);
+        self.advance(tsi, at);
         Ok(Verdict::Stored)
     }
 
@@ -354,7 +354,7 @@ impl Receiver {
     }
 
     /// Looks at what an object has come to.
-    fn advance(&mut self, now: Instant, tsi: u64, at: usize) {
+    fn advance(&mut self, tsi: u64, at: usize) {
         let Some(object) = self.channels.get_mut(&tsi).and_then(|it| it.objects.get_mut(at)) else { return };
         object.read_entity();
         if object.bytes.is_complete() {
@@ -369,16 +369,15 @@ impl Receiver {
         if self.open_bytes > MAX_SESSION_BYTES {
             self.make_room();
         }
-        let _ = now;
     }
 
     /// Tells that an object has begun, once.
     fn begin(&mut self, tsi: u64, at: usize) {
         let Some(object) = self.channels.get_mut(&tsi).and_then(|it| it.objects.get_mut(at)) else { return };
         let is_shown = object.codepoint.is_media && !object.is_again && object.body_at().is_some();
-        if let Some(file) = object.file.clone().filter(|_| is_shown && !object.is_begun) {
+        if let Some(file) = object.file.as_ref().filter(|_| is_shown && !object.is_begun) {
             object.is_begun = true;
-            self.events.push_back(Event::Begun { tsi, file });
+            self.events.push_back(Event::Begun { tsi, file: Arc::clone(file) });
         }
     }
 
@@ -486,18 +485,7 @@ impl Receiver {
                 };
                 silence >= most
             };
-            while let Some(at) = self.channels.get(&tsi).and_then(|it| it.objects.iter().position(is_over)) {
-                let is_complete = self
-                    .channels
-                    .get(&tsi)
-                    .and_then(|it| it.objects.get(at))
-                    .is_some_and(|it| it.bytes.is_complete());
-                self.give_up(
-                    tsi,
-                    at,
-                    if is_complete { RouteFailure::Unnamed } else { RouteFailure::Incomplete },
-                );
-            }
+            self.give_up_all(tsi, is_over);
         }
     }
 
@@ -514,14 +502,7 @@ impl Receiver {
         self.end_silent();
         let tsis: Vec<u64> = self.channels.keys().copied().collect();
         for tsi in tsis {
-            while let Some(object) = self.channels.get(&tsi).and_then(|it| it.objects.first()) {
-                let is_complete = object.bytes.is_complete();
-                self.give_up(
-                    tsi,
-                    0,
-                    if is_complete { RouteFailure::Unnamed } else { RouteFailure::Incomplete },
-                );
-            }
+            self.give_up_all(tsi, |_| true);
         }
     }
 
@@ -537,6 +518,19 @@ impl Receiver {
                 return;
             };
             self.give_up(tsi, at, RouteFailure::Displaced);
+        }
+    }
+
+    /// Gives up the objects of a channel that are over: their bytes are missing, or their name is.
+    fn give_up_all(&mut self, tsi: u64, is_over: impl Fn(&Object) -> bool) {
+        while let Some((at, object)) = self
+            .channels
+            .get(&tsi)
+            .and_then(|it| it.objects.iter().enumerate().find(|(_, object)| is_over(object)))
+        {
+            let is_complete = object.bytes.is_complete();
+            let why = if is_complete { RouteFailure::Unnamed } else { RouteFailure::Incomplete };
+            self.give_up(tsi, at, why);
         }
     }
 

@@ -80,7 +80,7 @@ impl Receiver {
     }
 
     /// What became of a [`RepairJob`].
-    pub fn repaired(&mut self, now: Instant, tsi: u64, toi: Toi, sbn: u32, lost: Option<&[(u64, Vec<u8>)]>) {
+    pub fn repaired(&mut self, tsi: u64, toi: Toi, sbn: u32, lost: Option<&[(u64, Vec<u8>)]>) {
         let Some(at) = self.channels.get(&tsi).and_then(|it| it.objects.iter().position(|it| it.toi == toi))
         else {
             return;
@@ -104,6 +104,6 @@ impl Receiver {
         self.open_bytes = self.open_bytes.saturating_sub(object.repair.held_bytes());
         object.repair.forget(sbn);
         self.open_bytes += object.repair.held_bytes();
-        self.advance(now, tsi, at);
+        self.advance(tsi, at);
     }
 }

@@ -112,11 +112,11 @@ struct Got {
 
 fn feed(receiver: &mut Receiver, got: &mut Got, now: Instant, bytes: &[u8]) -> Verdict {
     let verdict = receiver.handle_packet(now, &Packet::parse(bytes).unwrap(), bytes.len());
-    poll(receiver, got, now);
+    poll(receiver, got);
     verdict
 }
 
-fn poll(receiver: &mut Receiver, got: &mut Got, now: Instant) {
+fn poll(receiver: &mut Receiver, got: &mut Got) {
     while let Some(event) = receiver.poll_event() {
         match event {
             Event::Complete { file, bytes, end, .. } => {
@@ -131,7 +131,7 @@ fn poll(receiver: &mut Receiver, got: &mut Got, now: Instant) {
             }
             Event::BlockReady { tsi, toi, sbn } => {
                 let lost = receiver.repair_job(tsi, toi, sbn).and_then(RepairJob::run);
-                receiver.repaired(now, tsi, toi, sbn, lost.as_deref());
+                receiver.repaired(tsi, toi, sbn, lost.as_deref());
             }
             Event::Package { .. } | Event::Elsewhere(_) | Event::SessionClosed => {}
         }
@@ -221,7 +221,7 @@ fn an_unmarked_segment_with_a_loss_is_never_taken_for_whole() {
             let (mut receiver, mut got) = receive(&lossy);
             receiver.handle_timeout(at(20_000));
             receiver.close();
-            poll(&mut receiver, &mut got, at(20_000));
+            poll(&mut receiver, &mut got);
             assert!(got.objects.iter().all(|(name, ..)| name != "seg-00002.m4s"), "{from}..{to}");
             assert_eq!(got.objects.len(), 2, "{from}..{to}");
         }
@@ -236,10 +236,10 @@ fn the_last_segment_ends_by_its_fragments_or_fails() {
         air.object(2, 8, &segment(fragments, 100, 2), 0);
         let (mut receiver, mut got) = receive(&air.packets);
         receiver.handle_timeout(at(1_500));
-        poll(&mut receiver, &mut got, at(1_500));
+        poll(&mut receiver, &mut got);
         assert_eq!(got.objects.len(), 1, "it may go on");
         receiver.handle_timeout(at(9_000));
-        poll(&mut receiver, &mut got, at(9_000));
+        poll(&mut receiver, &mut got);
         assert_eq!(receiver.open().count(), 0);
         (got.objects.get(1).map(|it| it.2), got.failed)
     };
@@ -253,7 +253,7 @@ fn the_last_segment_ends_by_its_fragments_or_fails() {
     receiver.handle_timeout(at(500_000));
     assert_eq!(receiver.open().count(), 1);
     receiver.handle_timeout(at(700_000));
-    poll(&mut receiver, &mut got, at(700_000));
+    poll(&mut receiver, &mut got);
     assert_eq!(got.failed, [RouteFailure::Incomplete]);
 }
 
@@ -306,7 +306,7 @@ fn names_of_flute_go_before_the_template() {
     }
     assert!(got.objects.is_empty(), "{:?}", got.objects);
     receiver.name_by_flute(10, &[name(2, "a.m4s#50"), name(3, "a.m4s?isLast#350")]);
-    poll(&mut receiver, &mut got, at(2));
+    poll(&mut receiver, &mut got);
     let names: Vec<_> = got.objects.iter().map(|it| (it.0.as_str(), it.1.len())).collect();
     assert_eq!(names, [("a.m4s#0", 50), ("a.m4s#50", 300), ("a.m4s?isLast#350", 200)]);
     for toi in 0..3 * MAX_FLUTE_NAMES as u128 {
@@ -385,7 +385,7 @@ fn repair_symbols_bring_back_what_a_lossy_link_takes() {
                 }
             }
             receiver.close();
-            poll(&mut receiver, &mut got, at(60_000));
+            poll(&mut receiver, &mut got);
             for (name, bytes, _) in &got.objects {
                 let number: usize = name[4..9].parse().unwrap();
                 assert!(*bytes == bodies[number - 1], "seed {seed}: {name}");
@@ -473,7 +473,7 @@ fn floods_of_objects_channels_and_events_are_bounded() {
     }
     assert!(receiver.stats().dropped[RouteDrop::EventsFull as usize] > 0);
     assert!(receiver.events.len() <= MAX_EVENTS + 2);
-    poll(&mut receiver, &mut got, at(5_000));
+    poll(&mut receiver, &mut got);
     let before = got.objects.len();
     sender.write_source((10, Toi(90_000)), 8, 0, Some(5), &[1; 5], &mut out).unwrap();
     feed(&mut receiver, &mut got, at(6_000), &out);
@@ -544,7 +544,7 @@ proptest! {
             receiver.handle_timeout(at(number as u64 * 100));
         }
         receiver.close();
-        poll(&mut receiver, &mut got, at(100_000));
+        poll(&mut receiver, &mut got);
         prop_assert_eq!((receiver.open().count(), receiver.open_bytes), (0, 0));
     }
 }
