@@ -192,12 +192,11 @@ impl RecoveryJob {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Digest;
     use crate::alc::Packet;
     use crate::fec::{EncodingId, PayloadId, Protection};
+    use crate::flute::receiver::tests::send_file;
     use crate::flute::{
-        Encoding, Event, MemoryBuf, MemoryStorage, Receiver, ReceiverConfig, SendFile, Sender, SenderProfile,
-        Verdict, verify,
+        Event, MemoryBuf, MemoryStorage, Receiver, ReceiverConfig, Sender, SenderProfile, Verdict, verify,
     };
     use crate::lct::Tsi;
     use crate::time::{Instant, WallTime};
@@ -211,19 +210,7 @@ mod tests {
     ) -> (Option<Vec<u8>>, Receiver<MemoryBuf>) {
         let mut sender =
             Sender::new(Tsi(1), SenderProfile { symbol_length: 100, ..SenderProfile::default() }, 1, 1);
-        let file = SendFile {
-            content_location: "http://h/o".to_owned(),
-            content_type: None,
-            encoding: Encoding::Identity,
-            content_length: body.len() as u64,
-            transfer_length: body.len() as u64,
-            content_digest: Digest::of(body),
-            repr_digest: None,
-            content_md5: None,
-            expiry_s: None,
-            ignored_query: Default::default(),
-        };
-        let toi = sender.add_protected(file, protection).unwrap();
+        let toi = sender.add_protected(send_file("http://h/o", body), protection).unwrap();
         sender.refresh_fdt(WallTime::from_unix_ms(1_795_219_200_000)).unwrap();
         let mut packets: Vec<Vec<u8>> = Vec::new();
         let mut out = Vec::new();
@@ -338,18 +325,7 @@ mod tests {
         assert!(receiver.object(Toi(1)).is_some(), "not whole");
         let mut sender =
             Sender::new(Tsi(1), SenderProfile { symbol_length: 100, ..SenderProfile::default() }, 1, 1);
-        let file = SendFile {
-            content_location: "http://h/o".to_owned(),
-            content_type: None,
-            encoding: Encoding::Identity,
-            content_length: 6000,
-            transfer_length: 6000,
-            content_digest: Digest::of(&body),
-            repr_digest: None,
-            content_md5: None,
-            expiry_s: None,
-            ignored_query: Default::default(),
-        };
+        let file = send_file("http://h/o", &body);
         let toi = sender.add_protected(file, &protection(EncodingId::RAPTORQ)).unwrap();
         let (mut stored, mut out) = (0, Vec::new());
         for esi in 1000..3000 {
