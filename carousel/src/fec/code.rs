@@ -127,6 +127,11 @@ impl BlockCode {
         self.k
     }
 
+    /// Bytes of memory that [`BlockCode::decode`] takes at most: four times the block.
+    pub const fn memory_bytes(&self) -> u64 {
+        4 * self.k as u64 * self.symbol_length as u64
+    }
+
     /// Whether `esi` is one of its repair symbols.
     pub const fn is_repair(&self, esi: u32) -> bool {
         esi >= self.k && esi < self.symbols()

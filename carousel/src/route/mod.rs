@@ -20,6 +20,8 @@ mod sender;
 mod stsid;
 mod template;
 
+use crate::fec::Oti;
+
 pub use codepoint::{Codepoint, Format};
 pub use entity::{Entity, unchunk};
 pub use evidence::{Evidence, Recognizer, evidence};
@@ -32,3 +34,13 @@ pub use template::FileTemplate;
 
 /// TSI of the channel that carries signalling.
 pub const SIGNALLING_TSI: u64 = 0;
+
+/// Bytes of an object's length behind its padding: repair symbols protect both with the object (RFC 9223 section 5.3).
+const LENGTH_BYTES: u64 = 4;
+
+/// The OTI of what a repair flow protects of an object of `length` bytes: whole symbols with object, padding and length.
+fn protected_oti(flow: &Oti, length: u64) -> Oti {
+    let symbol_length = u64::from(flow.symbol_length.max(1));
+    let symbols = (length + LENGTH_BYTES).div_ceil(symbol_length);
+    Oti { transfer_length: symbols * symbol_length, ..*flow }
+}

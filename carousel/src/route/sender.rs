@@ -7,7 +7,9 @@
 use std::fmt;
 use std::io::Write as _;
 
-use super::{Codepoint, RouteSession, SIGNALLING_TSI, STSID_TYPE, Stsid, package};
+use super::{
+    Codepoint, LENGTH_BYTES, RouteSession, SIGNALLING_TSI, STSID_TYPE, Stsid, package, protected_oti,
+};
 use crate::bytes::Writer;
 use crate::fec::{BlockCode, CodeError, EncodingId, Oti, Partition, SchemeInfo};
 use crate::lct::ext::{het, write_fixed, write_variable};
@@ -19,8 +21,8 @@ const MAX_OFFSET: u64 = u32::MAX as u64;
 const TOI_GZIP: u128 = 1 << 31;
 const TOI_STSID: u128 = 1 << 17;
 const TOI_MPD: u128 = 1 << 18;
-/// Bytes of source blocks at most; what a small receiver can decode.
-const BLOCK_BYTES: u64 = 2 << 20;
+/// The longest object that is protected, in one source block; what a small receiver can decode.
+const BLOCK_BYTES: u64 = 32 << 20;
 
 /// Why something cannot be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,17 +182,15 @@ impl Sender {
         count: u32,
         mut each: impl FnMut((u8, u32), &[u8]),
     ) -> Result<(), SenderError> {
-        let symbol_length = u64::from(oti.symbol_length.max(1));
-        let symbols = (object.len() as u64 + 4).div_ceil(symbol_length);
-        if symbols * symbol_length > BLOCK_BYTES * 16 {
+        let oti = protected_oti(oti, object.len() as u64);
+        if oti.transfer_length > BLOCK_BYTES {
             return Err(SenderError::Code(CodeError::TooLarge));
         }
-        let oti = Oti { transfer_length: symbols * symbol_length, ..*oti };
         let partition = Partition::new(&oti).map_err(|_| SenderError::Code(CodeError::SymbolLength))?;
         let k = partition.block_symbols(0);
         let code = BlockCode::new(&oti, k).map_err(SenderError::Code)?;
         let mut protected = object.to_vec();
-        protected.resize(oti.transfer_length as usize - 4, 0);
+        protected.resize((oti.transfer_length - LENGTH_BYTES) as usize, 0);
         protected.extend_from_slice(&(object.len() as u32).to_be_bytes());
         let mut encoder = code.encoder(&protected);
         for esi in k..k.saturating_add(count) {

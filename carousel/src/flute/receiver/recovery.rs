@@ -146,7 +146,7 @@ impl RecoveryJob {
 
     /// Bytes of memory that [`RecoveryJob::run`] takes at most.
     pub const fn memory_bytes(&self) -> u64 {
-        4 * (self.code.k() as u64) * self.partition.symbol_length as u64
+        self.code.memory_bytes()
     }
 
     /// Reads the block's symbols with `read` (which fills its buffer, or says that it cannot) and does the mathematics.

@@ -11,9 +11,7 @@ use crate::growing::Growing;
 use crate::limits;
 
 use super::verdict::RouteDrop;
-
-/// Bytes of F behind the padding.
-const LENGTH_BYTES: u64 = 4;
+use crate::route::{LENGTH_BYTES, protected_oti};
 
 limits! {
     /// Repair symbols kept of an object whose length is not known.
@@ -59,12 +57,10 @@ struct Shape {
 
 impl Shape {
     fn new(flow: &Oti, length: u64) -> Option<Self> {
-        let symbol_length = u64::from(flow.symbol_length);
-        if symbol_length <= LENGTH_BYTES || u32::try_from(length).is_err() {
+        if u64::from(flow.symbol_length) <= LENGTH_BYTES || u32::try_from(length).is_err() {
             return None;
         }
-        let symbols = (length + LENGTH_BYTES).div_ceil(symbol_length);
-        let oti = Oti { transfer_length: symbols * symbol_length, ..*flow };
+        let oti = protected_oti(flow, length);
         Some(Self { length, oti, partition: Partition::new(&oti).ok()? })
     }
 
@@ -204,7 +200,7 @@ pub struct RepairJob {
 impl RepairJob {
     /// Bytes of memory that [`RepairJob::run`] takes at most.
     pub const fn memory_bytes(&self) -> u64 {
-        4 * self.code.k() as u64 * self.shape.partition.symbol_length as u64
+        self.code.memory_bytes()
     }
 
     /// Does the mathematics. Gives the lost bytes with their offsets in the object; `None` if the symbols are not enough, or
