@@ -30,7 +30,20 @@ const MAX_CONTROL_BYTES: u64 = 64 << 10;
 /// As many more for each request: browsers send a priority with it, and another when it changes.
 const CONTROL_BYTES_PER_REQUEST: u64 = 256;
 
+type Streams = (quinn::SendStream, quinn::RecvStream);
 type Waiting<T> = Option<Pin<Box<dyn Future<Output = Result<T, quinn::ConnectionError>>>>>;
+
+/// Waits for a stream of `connection`: for the one that is waited for already, or the one that `begin` asks for.
+fn poll_stream<T, F: Future<Output = Result<T, quinn::ConnectionError>> + 'static>(
+    waiting: &mut Waiting<T>,
+    connection: &quinn::Connection,
+    begin: impl FnOnce(quinn::Connection) -> F,
+    cx: &mut Context<'_>,
+) -> Poll<F::Output> {
+    let stream = ready!(waiting.get_or_insert_with(|| Box::pin(begin(connection.clone()))).as_mut().poll(cx));
+    *waiting = None;
+    Poll::Ready(stream)
+}
 
 /// Bytes that have come on a stream and that nothing was made of yet.
 #[derive(Debug)]
@@ -74,8 +87,7 @@ pub(super) struct Arrival {
 
 /// One connection.
 pub(super) struct Transport {
-    connection: quinn::Connection,
-    accepting_bi: Waiting<(quinn::SendStream, quinn::RecvStream)>,
+    accepting_bi: Waiting<Streams>,
     accepting_uni: Waiting<quinn::RecvStream>,
     opener: Opener,
     latest: Rc<RefCell<Option<Arrival>>>,
@@ -90,9 +102,9 @@ impl Transport {
         latest: Rc<RefCell<Option<Arrival>>>,
         is_over: Rc<Cell<bool>>,
     ) -> Self {
-        let opener = Opener { connection: connection.clone(), bi: None, uni: None };
+        let opener = Opener::new(connection);
         let control = Unread::new(MAX_CONTROL_BYTES, &is_over);
-        Self { connection, accepting_bi: None, accepting_uni: None, opener, latest, control, is_over }
+        Self { accepting_bi: None, accepting_uni: None, opener, latest, control, is_over }
     }
 }
 
@@ -104,14 +116,9 @@ impl quic::Connection<Bytes> for Transport {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Self::RecvStream, ConnectionErrorIncoming>> {
-        let connection = &self.connection;
-        let accepting = self.accepting_uni.get_or_insert_with(|| {
-            let connection = connection.clone();
-            Box::pin(async move { connection.accept_uni().await })
-        });
-        let accepted = ready!(accepting.as_mut().poll(cx));
-        self.accepting_uni = None;
-        Poll::Ready(match accepted {
+        let accept = |connection: quinn::Connection| async move { connection.accept_uni().await };
+        let connection = &self.opener.connection;
+        Poll::Ready(match ready!(poll_stream(&mut self.accepting_uni, connection, accept, cx)) {
             Ok(stream) => Ok(Receiving { stream, unread: Rc::clone(&self.control) }),
             Err(err) => Err(connection_error(err)),
         })
@@ -121,14 +128,9 @@ impl quic::Connection<Bytes> for Transport {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Self::BidiStream, ConnectionErrorIncoming>> {
-        let connection = &self.connection;
-        let accepting = self.accepting_bi.get_or_insert_with(|| {
-            let connection = connection.clone();
-            Box::pin(async move { connection.accept_bi().await })
-        });
-        let accepted = ready!(accepting.as_mut().poll(cx));
-        self.accepting_bi = None;
-        let (send, recv) = match accepted {
+        let accept = |connection: quinn::Connection| async move { connection.accept_bi().await };
+        let connection = &self.opener.connection;
+        let (send, recv) = match ready!(poll_stream(&mut self.accepting_bi, connection, accept, cx)) {
             Ok(both) => both,
             Err(err) => return Poll::Ready(Err(connection_error(err))),
         };
@@ -152,7 +154,7 @@ impl quic::Connection<Bytes> for Transport {
     }
 
     fn opener(&self) -> Self::OpenStreams {
-        Opener { connection: self.connection.clone(), bi: None, uni: None }
+        Opener::new(self.opener.connection.clone())
     }
 }
 
@@ -182,8 +184,14 @@ impl OpenStreams<Bytes> for Transport {
 /// Opens streams of our own.
 pub(super) struct Opener {
     connection: quinn::Connection,
-    bi: Waiting<(quinn::SendStream, quinn::RecvStream)>,
+    bi: Waiting<Streams>,
     uni: Waiting<quinn::SendStream>,
+}
+
+impl Opener {
+    const fn new(connection: quinn::Connection) -> Self {
+        Self { connection, bi: None, uni: None }
+    }
 }
 
 impl OpenStreams<Bytes> for Opener {
@@ -194,14 +202,8 @@ impl OpenStreams<Bytes> for Opener {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Self::BidiStream, StreamErrorIncoming>> {
-        let connection = &self.connection;
-        let opening = self.bi.get_or_insert_with(|| {
-            let connection = connection.clone();
-            Box::pin(async move { connection.open_bi().await })
-        });
-        let opened = ready!(opening.as_mut().poll(cx));
-        self.bi = None;
-        Poll::Ready(match opened {
+        let open = |connection: quinn::Connection| async move { connection.open_bi().await };
+        Poll::Ready(match ready!(poll_stream(&mut self.bi, &self.connection, open, cx)) {
             Ok((send, stream)) => {
                 let unread = Unread::new(MAX_UNREAD_BYTES, &Rc::default());
                 Ok(Both { send: Sending::new(send, Rc::default()), recv: Receiving { stream, unread } })
@@ -214,13 +216,8 @@ impl OpenStreams<Bytes> for Opener {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Self::SendStream, StreamErrorIncoming>> {
-        let connection = &self.connection;
-        let opening = self.uni.get_or_insert_with(|| {
-            let connection = connection.clone();
-            Box::pin(async move { connection.open_uni().await })
-        });
-        let opened = ready!(opening.as_mut().poll(cx));
-        self.uni = None;
+        let open = |connection: quinn::Connection| async move { connection.open_uni().await };
+        let opened = ready!(poll_stream(&mut self.uni, &self.connection, open, cx));
         Poll::Ready(opened.map(|stream| Sending::new(stream, Rc::default())).map_err(of_connection))
     }
 
