@@ -164,19 +164,18 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// A source block of a ROUTE object was decoded, or could not be. False if it is none of ROUTE.
+    /// A source block of a ROUTE object was decoded, or could not be.
     pub(super) fn restored(
         &mut self,
         now: Instant,
         object: ObjectRef,
         sbn: u32,
         lost: Option<&[(u64, Vec<u8>)]>,
-    ) -> bool {
+    ) {
         let at = (object.session.source, object.session.destination);
-        let Some(receiver) = self.live.routes.get_mut(&at) else { return false };
+        let Some(receiver) = self.live.routes.get_mut(&at) else { return };
         receiver.repaired(object.session.tsi.0, object.toi, sbn, lost);
         self.route_events(now, at);
-        true
     }
 
     /// A FLUTE chunk is complete: it is a part of a segment, and no object for players.

@@ -84,15 +84,6 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// The object came complete another way.
-    pub fn handle_fetched(&mut self, object: ObjectRef) {
-        if let Some(receiver) = self.sessions.get_mut(&object.session) {
-            receiver.hold(object.toi);
-        }
-        self.end_repair(object, Some(RepairOutcome::Repaired));
-        self.leave_held(object);
-    }
-
     /// Whether [`Delivery::poll_repair`] may have something.
     pub fn has_repairs(&self) -> bool {
         self.repairs.has_due()
