@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
@@ -57,22 +58,12 @@ struct Sheet<'a>(DescriptorEncoder<'a>);
 impl Sheet<'_> {
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let metric = ConstCounter::new(value);
-        metric.encode(self.0.encode_descriptor(
-            name,
-            help,
-            None,
-            prometheus_client::metrics::MetricType::Counter,
-        )?)
+        metric.encode(self.0.encode_descriptor(name, help, None, MetricType::Counter)?)
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-        metric.encode(self.0.encode_descriptor(
-            name,
-            help,
-            None,
-            prometheus_client::metrics::MetricType::Gauge,
-        )?)
+        metric.encode(self.0.encode_descriptor(name, help, None, MetricType::Gauge)?)
     }
 
     /// A counter for each variant of an enum.
@@ -81,8 +72,7 @@ impl Sheet<'_> {
         (name, help, label): (&str, &str, &str),
         values: impl Iterator<Item = (&'b str, u64)>,
     ) -> fmt::Result {
-        let mut family =
-            self.0.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Counter)?;
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (variant, value) in values {
             ConstCounter::new(value).encode(family.encode_family(&[(label, variant)])?)?;
         }
@@ -93,7 +83,7 @@ impl Sheet<'_> {
 impl Sheet<'_> {
     /// What each route has served, and how fast.
     fn routes(&mut self, names: &[String], routes: &[RouteStats]) -> fmt::Result {
-        let counter = prometheus_client::metrics::MetricType::Counter;
+        let counter = MetricType::Counter;
         let help = "Requests by route and by how they were served";
         let mut family = self.0.encode_descriptor("http_requests", help, None, counter)?;
         for (name, route) in names.iter().zip(routes) {
@@ -108,7 +98,7 @@ impl Sheet<'_> {
             let labels = [("route", name.as_str())];
             ConstCounter::new(route.bytes.load(Relaxed)).encode(family.encode_family(&labels)?)?;
         }
-        let histogram = prometheus_client::metrics::MetricType::Histogram;
+        let histogram = MetricType::Histogram;
         let help = "Seconds from a request's head to its response's";
         let mut family = self.0.encode_descriptor("http_head_seconds", help, None, histogram)?;
         for (name, route) in names.iter().zip(routes) {
@@ -127,7 +117,7 @@ impl Sheet<'_> {
 impl Sheet<'_> {
     /// What each transport stream has brought.
     fn streams(&mut self, streams: &[(String, StreamState)]) -> fmt::Result {
-        let counter = prometheus_client::metrics::MetricType::Counter;
+        let counter = MetricType::Counter;
         let counters: [Named<CountOf>; 8] = [
             ("transport_packets", "Packets of transport streams", |it| it.packets),
             ("transport_split_packets", "Packets of transport streams split between two datagrams", |it| {
@@ -160,7 +150,7 @@ impl Sheet<'_> {
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }
         }
-        let gauge = prometheus_client::metrics::MetricType::Gauge;
+        let gauge = MetricType::Gauge;
         let signals: [Named<MeasureOf>; 5] = [
             ("transport_locked", "Whether the demodulator has lock", |it| {
                 Some(f64::from(u8::from(it.locked)))

@@ -81,8 +81,7 @@ impl Sheet<'_> {
     pub(super) fn repairs(&mut self, stats: &RepairStats) -> fmt::Result {
         let (buckets, sum_s) = stats.took();
         let help = "Seconds that origins took for what an object missed, back-off not counted";
-        let encoder = self.0.encode_descriptor("repair_seconds", help, None, MetricType::Histogram)?;
-        let mut encoder = encoder;
+        let mut encoder = self.0.encode_descriptor("repair_seconds", help, None, MetricType::Histogram)?;
         let count = buckets.iter().map(|(_, count)| count).sum();
         encoder.encode_histogram::<[(&str, &str); 0]>(sum_s, count, &buckets, None)
     }
