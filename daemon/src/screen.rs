@@ -75,13 +75,6 @@ impl Rows {
         }
         let _ = writeln!(self.0, "{}", line.trim_end());
     }
-
-    /// As [`Rows::row`], unless everything is zero or none.
-    fn row_if(&mut self, is_there: bool, name: &str, text: &str) {
-        if is_there {
-            self.row(name, text);
-        }
-    }
 }
 
 /// Bytes written to flash, and the estimate of its life.
@@ -187,12 +180,13 @@ pub fn status(status: &Value) -> String {
     }
     let is_silent = receive["datagrams"].as_u64() == Some(0)
         && receive["transport_streams"].as_array().is_none_or(Vec::is_empty);
-    out.row_if(
-        is_silent,
-        "silent",
-        "nothing has arrived on any group yet; `skycached check` says whether the sender, the interface or a \
-         filter is the reason",
-    );
+    if is_silent {
+        out.row(
+            "silent",
+            "nothing has arrived on any group yet; `skycached check` says whether the sender, the interface \
+             or a filter is the reason",
+        );
+    }
     for stream in array(receive, "transport_streams") {
         transport_stream(&mut out, stream);
     }
