@@ -37,20 +37,40 @@ pub(super) enum ObjectSpace {
     Live(LiveSpace),
 }
 
-/// A file of unknown length, and the flight that players see of it.
+/// The flight that players see of an object. Dropped with one: the receiver gave the object up.
+#[derive(Debug)]
+struct Seen {
+    /// `None`: the object has no name yet, or has ended for players.
+    flight: Option<Arc<Flight>>,
+    flights: Arc<Flights>,
+}
+
+impl Seen {
+    fn end(&mut self, why: FailReason) {
+        if let Some(flight) = self.flight.take() {
+            self.flights.end(&flight, Outcome::Failed(why));
+        }
+    }
+}
+
+impl Drop for Seen {
+    fn drop(&mut self) {
+        self.end(FailReason::Replaced);
+    }
+}
+
+/// A file of unknown length.
 #[derive(Debug)]
 pub(super) struct LiveSpace {
+    seen: Seen,
     partial: Arc<Partial>,
-    /// `None`: it has ended for players.
-    flight: Option<Arc<Flight>>,
     written: u64,
-    flights: Arc<Flights>,
 }
 
 impl LiveSpace {
     /// The writer, when nothing is written any more.
     pub(super) fn into_parts(mut self) -> (Arc<Partial>, Option<Arc<Flight>>) {
-        (Arc::clone(&self.partial), self.flight.take())
+        (self.partial, self.seen.flight.take())
     }
 
     /// Takes bytes at `offset`; those that are there already are passed over.
@@ -63,39 +83,24 @@ impl LiveSpace {
         let is_kept = self.partial.grow(self.written, end) == Grown::Kept
             && self.partial.write_at(self.written, new).is_ok();
         if !is_kept {
-            self.end(FailReason::Store);
+            self.seen.end(FailReason::Store);
             return;
         }
         self.written = end;
-        if let Some(flight) = &self.flight {
+        if let Some(flight) = &self.seen.flight {
             flight.advance(end);
         }
     }
-
-    fn end(&mut self, why: FailReason) {
-        if let Some(flight) = self.flight.take() {
-            self.flights.end(&flight, Outcome::Failed(why));
-        }
-    }
 }
 
-impl Drop for LiveSpace {
-    fn drop(&mut self) {
-        // Dropped with a flight: the receiver gave the object up.
-        self.end(FailReason::Replaced);
-    }
-}
-
-/// A file of the store, and the flight that players see of it.
+/// A file of the store.
 #[derive(Debug)]
 pub(super) struct FileSpace {
-    pub(super) partial: Arc<Partial>,
+    seen: Seen,
+    partial: Arc<Partial>,
     received: Arc<carousel::fec::SymbolMap>,
     /// Symbols that had arrived at the last checkpoint.
     checkpointed: AtomicU64,
-    /// `None` until the object has a name.
-    pub(super) flight: Option<Arc<Flight>>,
-    flights: Arc<Flights>,
 }
 
 impl FileSpace {
@@ -118,16 +123,7 @@ impl FileSpace {
 
     /// The writer, when nothing is written any more.
     pub(super) fn into_parts(mut self) -> (Arc<Partial>, Option<Arc<Flight>>) {
-        (Arc::clone(&self.partial), self.flight.take())
-    }
-}
-
-impl Drop for FileSpace {
-    fn drop(&mut self) {
-        // Dropped with a flight: the receiver gave the object up.
-        if let Some(flight) = self.flight.take() {
-            self.flights.end(&flight, Outcome::Failed(FailReason::Replaced));
-        }
+        (self.partial, self.seen.flight.take())
     }
 }
 
@@ -165,8 +161,8 @@ impl ObjectStore for CacheStorage {
         let flight = Flight::of_growing(key, file.content_type.clone(), Arc::clone(&partial));
         let flight = Arc::new(flight);
         flights.replace(Arc::clone(&flight))?;
-        let flights = Arc::clone(flights);
-        Some(ObjectSpace::Live(LiveSpace { partial, flight: Some(flight), written: 0, flights }))
+        let seen = Seen { flight: Some(flight), flights: Arc::clone(flights) };
+        Some(ObjectSpace::Live(LiveSpace { seen, partial, written: 0 }))
     }
 
     fn extend(&mut self, buf: &mut ObjectSpace, offset: u64, bytes: &[u8]) {
@@ -252,8 +248,7 @@ impl ObjectStore for CacheStorage {
 impl ObjectSpace {
     fn flight(&self) -> Option<&Arc<Flight>> {
         match self {
-            Self::File(space) => space.flight.as_ref(),
-            Self::Live(space) => space.flight.as_ref(),
+            Self::File(FileSpace { seen, .. }) | Self::Live(LiveSpace { seen, .. }) => seen.flight.as_ref(),
             Self::Memory(_) => None,
         }
     }
@@ -261,12 +256,7 @@ impl ObjectSpace {
     /// Ends the flight of an object that was given up, for those who read it.
     pub(super) fn give_up(&mut self, reason: FailReason) {
         match self {
-            Self::File(space) => {
-                if let Some(flight) = space.flight.take() {
-                    space.flights.end(&flight, Outcome::Failed(reason));
-                }
-            }
-            Self::Live(space) => space.end(reason),
+            Self::File(FileSpace { seen, .. }) | Self::Live(LiveSpace { seen, .. }) => seen.end(reason),
             Self::Memory(_) => {}
         }
     }
@@ -369,11 +359,10 @@ impl Storage for SessionStorage<'_> {
         })?;
         let received = Arc::clone(request.received);
         let checkpointed = AtomicU64::new(received.received());
-        let flights = Arc::clone(&self.context.flights);
-        let mut space =
-            FileSpace { partial: Arc::new(partial), received, checkpointed, flight: None, flights };
+        let seen = Seen { flight: None, flights: Arc::clone(&self.context.flights) };
+        let mut space = FileSpace { seen, partial: Arc::new(partial), received, checkpointed };
         if let Some(file) = request.file {
-            space.flight = Some(self.flight_of(file, &space)?);
+            space.seen.flight = Some(self.flight_of(file, &space)?);
         }
         Ok(ObjectSpace::File(space))
     }
@@ -386,7 +375,7 @@ impl Storage for SessionStorage<'_> {
         if self.holds(file)? {
             return Err(Refusal::Held);
         }
-        space.flight = Some(self.flight_of(file, space)?);
+        space.seen.flight = Some(self.flight_of(file, space)?);
         Ok(())
     }
 
@@ -403,7 +392,7 @@ impl Storage for SessionStorage<'_> {
             // Nobody places symbols in it.
             ObjectSpace::Live(_) => {}
             ObjectSpace::File(space) => {
-                self.writes.write(&space.partial, space.flight.as_ref(), offset, bytes);
+                self.writes.write(&space.partial, space.seen.flight.as_ref(), offset, bytes);
             }
         }
     }
