@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 
 use carousel::fec::SymbolMap;
 use carousel::flute::{CacheControl, Encoding, File, SessionKey, SymbolPlace, VerifyError, verify};
+use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 
 use super::storage::{CacheStorage, ObjectSpace, SymbolReader, is_signalling};
@@ -335,7 +336,8 @@ fn finish_object(
         ObjectSpace::Live(space) => {
             let (growing, flight) = space.into_parts();
             let length = file.on_air_length().unwrap_or(0);
-            match context.store.settle(&growing, length, live_placement(context, object.session, &file)) {
+            let key = context.names.key_of(&object.session, &file.content_location).ok();
+            match context.store.settle(&growing, length, live_placement(context, key.as_ref(), &file)) {
                 Ok(partial) => (partial, flight),
                 Err(err) => {
                     let reason = rejected(object, &file, &FinishError::Store(err));
@@ -413,10 +415,14 @@ fn publish(
         );
         return Ok(None);
     }
+    let key = context
+        .names
+        .key_of(&session, &file.content_location)
+        .map_err(|_| FinishError::Store(crate::store::StoreError::MetaTooLarge))?;
     let frozen = match &content.decoded {
         None => frozen,
         Some(decoded) => {
-            let placement = placement(context, session, file);
+            let placement = placement(context, Some(&key), file);
             let partial =
                 context.store.create(decoded.len() as u64, placement).map_err(FinishError::Store)?;
             let partial = Arc::new(partial);
@@ -424,10 +430,6 @@ fn publish(
             partial.freeze(decoded.len() as u64).map_err(io)?
         }
     };
-    let key = context
-        .names
-        .key_of(&session, &file.content_location)
-        .map_err(|_| FinishError::Store(crate::store::StoreError::MetaTooLarge))?;
     let now = clock::steady();
     let class = context.store.class_of(key.as_str());
     let uri = context.names.url_of(&file.content_location);
@@ -461,15 +463,14 @@ fn expires(file: &File, now: WallTime) -> Option<WallTime> {
 }
 
 /// Placement of an object that is sent while it is made: in memory, for as long as players ask for it.
-pub(super) fn live_placement(context: &ReceiveContext, session: SessionKey, file: &File) -> Placement {
-    Placement { is_short_lived: true, ..placement(context, session, file) }
+pub(super) fn live_placement(context: &ReceiveContext, key: Option<&ObjectKey>, file: &File) -> Placement {
+    Placement { is_short_lived: true, ..placement(context, key, file) }
 }
 
-/// Where an object wants to live.
-pub(super) fn placement(context: &ReceiveContext, session: SessionKey, file: &File) -> Placement {
+/// Where an object wants to live. `key`: its name, if that can be used.
+pub(super) fn placement(context: &ReceiveContext, key: Option<&ObjectKey>, file: &File) -> Placement {
     let now = clock::steady();
-    let key = context.names.key_of(&session, &file.content_location).ok();
-    let is_live = key.as_ref().is_some_and(|key| context.manifests.live_target_ms(key).is_some());
+    let is_live = key.is_some_and(|key| context.manifests.live_target_ms(key).is_some());
     Placement {
         class: key.map_or(Class::Medium, |key| context.store.class_of(key.as_str())),
         is_short_lived: is_live || context.store.is_short(now, expires(file, now)),

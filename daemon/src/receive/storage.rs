@@ -7,11 +7,12 @@ use carousel::digest::Digest;
 use carousel::flute::{File, Joiner, OpenRequest, Refusal, SessionKey, Storage};
 use carousel::limits::MAX_XML_BYTES;
 use carousel::mabr::CONFIGURATION_TYPE;
+use carousel::name::ObjectKey;
 use carousel::nip::Document;
 use carousel::time::Instant;
 
 use super::ReceiveContext;
-use super::finishing::Checkpoint;
+use super::finishing::{Checkpoint, live_placement, placement};
 use super::write_behind::WriteBehind;
 use crate::delivery::{Carried, FailReason, Flight, Flights, Lookup, ObjectRef, ObjectStore, Outcome};
 use crate::store::{Grown, Partial, Store};
@@ -156,7 +157,7 @@ impl ObjectStore for CacheStorage {
     fn begin(&mut self, session: &SessionKey, file: &Arc<File>) -> Option<ObjectSpace> {
         let ReceiveContext { store, flights, names, .. } = &self.context;
         let key = names.key_of(session, &file.content_location).ok()?;
-        let placement = super::finishing::live_placement(&self.context, *session, file);
+        let placement = live_placement(&self.context, Some(&key), file);
         let partial = Arc::new(store.create_growing(placement, true).ok()?);
         let flight = Flight::of_growing(key, file.content_type.clone(), Arc::clone(&partial));
         let flight = Arc::new(flight);
@@ -279,38 +280,14 @@ pub(super) struct SessionStorage<'a> {
 }
 
 impl SessionStorage<'_> {
-    /// Whether the cache has just this object already.
-    fn holds(&self, file: &File) -> Result<bool, Refusal> {
-        let key = self
-            .context
-            .names
-            .key_of(&self.session, &file.content_location)
-            .map_err(|_| Refusal::NotWanted)?;
-        Ok(holds(&self.context.store, key.as_str(), file))
+    /// The key of an object that the cache does not have yet.
+    fn key_of(&self, file: &File) -> Result<ObjectKey, Refusal> {
+        let ReceiveContext { store, names, .. } = self.context;
+        let key = names.key_of(&self.session, &file.content_location).map_err(|_| Refusal::NotWanted)?;
+        if holds(store, key.as_str(), file) { Err(Refusal::Held) } else { Ok(key) }
     }
 
-    /// What tells an object of an earlier run again: name, digest, length and symbols. `None` if it has no digest.
-    fn identity(&self, file: &File, request: &OpenRequest<'_>) -> Option<Digest> {
-        let key = self.context.names.key_of(&self.session, &file.content_location).ok()?;
-        let digest = file
-            .content_digest
-            .map(|digest| digest.0.to_vec())
-            .or_else(|| file.content_md5.map(|md5| md5.to_vec()))?;
-        let symbol_length = request.received.symbol_length();
-        let mut text = key.as_str().as_bytes().to_vec();
-        text.push(0);
-        text.extend_from_slice(&digest);
-        text.extend_from_slice(&request.length.to_le_bytes());
-        text.extend_from_slice(&symbol_length.to_le_bytes());
-        Some(Digest::of(&text))
-    }
-
-    fn flight_of(&self, file: &Arc<File>, space: &FileSpace) -> Result<Arc<Flight>, Refusal> {
-        let key = self
-            .context
-            .names
-            .key_of(&self.session, &file.content_location)
-            .map_err(|_| Refusal::NotWanted)?;
+    fn flight_of(&self, key: ObjectKey, file: &Arc<File>, space: &FileSpace) -> Result<Arc<Flight>, Refusal> {
         let from_origin = self.context.flights.get(key.as_str()).filter(|flight| flight.symbols().is_none());
         if from_origin.is_some_and(|flight| flight.goes_before_carousel()) {
             // Soon it will be held. An origin that trickles gives way at the next offer, after `refused_retry`.
@@ -325,28 +302,39 @@ impl SessionStorage<'_> {
     }
 }
 
+/// What tells an object of an earlier run again: name, digest, length and symbols. `None` if it has no digest.
+fn identity(key: &ObjectKey, file: &File, request: &OpenRequest<'_>) -> Option<Digest> {
+    let digest = file
+        .content_digest
+        .map(|digest| digest.0.to_vec())
+        .or_else(|| file.content_md5.map(|md5| md5.to_vec()))?;
+    let symbol_length = request.received.symbol_length();
+    let mut text = key.as_str().as_bytes().to_vec();
+    text.push(0);
+    text.extend_from_slice(&digest);
+    text.extend_from_slice(&request.length.to_le_bytes());
+    text.extend_from_slice(&symbol_length.to_le_bytes());
+    Some(Digest::of(&text))
+}
+
 impl Storage for SessionStorage<'_> {
     type Buf = ObjectSpace;
 
     fn open(&mut self, request: &OpenRequest<'_>) -> Result<ObjectSpace, Refusal> {
-        if let Some(file) = request.file {
-            if is_signalling(file) || Joiner::is_chunk(file) {
-                let length = usize::try_from(request.length).unwrap_or(usize::MAX);
-                return if length <= MAX_XML_BYTES {
-                    Ok(ObjectSpace::Memory(vec![0; length]))
-                } else {
-                    Err(Refusal::NotWanted)
-                };
-            }
-            if self.holds(file)? {
-                return Err(Refusal::Held);
-            }
+        if request.file.is_some_and(|file| is_signalling(file) || Joiner::is_chunk(file)) {
+            let length = usize::try_from(request.length).unwrap_or(usize::MAX);
+            return if length <= MAX_XML_BYTES {
+                Ok(ObjectSpace::Memory(vec![0; length]))
+            } else {
+                Err(Refusal::NotWanted)
+            };
         }
         let store = &self.context.store;
-        let created = match request.file {
-            Some(file) => {
-                let placement = super::finishing::placement(self.context, self.session, file);
-                match self.identity(file, request) {
+        let named = request.file.map(|file| Ok((self.key_of(file)?, file))).transpose()?;
+        let created = match &named {
+            Some((key, file)) => {
+                let placement = placement(self.context, Some(key), file);
+                match identity(key, file, request) {
                     Some(identity) => store.create_resumable(&identity, request.received, placement),
                     None => store.create(request.length, placement),
                 }
@@ -361,8 +349,8 @@ impl Storage for SessionStorage<'_> {
         let checkpointed = AtomicU64::new(received.received());
         let seen = Seen { flight: None, flights: Arc::clone(&self.context.flights) };
         let mut space = FileSpace { seen, partial: Arc::new(partial), received, checkpointed };
-        if let Some(file) = request.file {
-            space.seen.flight = Some(self.flight_of(file, &space)?);
+        if let Some((key, file)) = named {
+            space.seen.flight = Some(self.flight_of(key, file, &space)?);
         }
         Ok(ObjectSpace::File(space))
     }
@@ -372,10 +360,8 @@ impl Storage for SessionStorage<'_> {
         if is_signalling(file) || Joiner::is_chunk(file) {
             return Ok(());
         }
-        if self.holds(file)? {
-            return Err(Refusal::Held);
-        }
-        space.seen.flight = Some(self.flight_of(file, space)?);
+        let key = self.key_of(file)?;
+        space.seen.flight = Some(self.flight_of(key, file, space)?);
         Ok(())
     }
 
