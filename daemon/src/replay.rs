@@ -5,13 +5,11 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use carousel::capture::{Datagrams, Records};
 use carousel::digest::Digest;
 use carousel::mabr::Directory;
 use carousel::multiplex::wrapping::{Recognizer, Unit, Unwrap};
-use carousel::repair::BackOff;
 use carousel::time::Instant;
 use carousel::ts::stream::Packets;
 use carousel::ts::{PACKET_BYTES, Pid};
@@ -228,15 +226,8 @@ pub fn replay(
     let failed = |err: std::io::Error| format!("{}: {err}", path.display());
     let file = File::open(path).map_err(failed)?;
     let map = crate::sys::map_file(&file).map_err(failed)?;
-    let options = Options {
-        reception_timeout: Duration::from_secs(2),
-        repairs: false,
-        back_off: BackOff { fixed: Duration::ZERO, random: Duration::ZERO },
-        carousel_wait: Duration::ZERO,
-        client_patience: Duration::ZERO,
-        seed: 0,
-    };
-    let intake = Intake::new(context.clone(), options, Arc::default(), None).without_date();
+    let intake =
+        Intake::new(context.clone(), Options::without_repairs(), Arc::default(), None).without_date();
     let mut replay = Replay {
         context,
         directory,

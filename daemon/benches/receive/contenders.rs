@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 
 use carousel::alc::Packet;
 use carousel::flute::{Event, File, OpenRequest, Receiver, ReceiverConfig, Refusal, Storage};
-use carousel::repair::BackOff;
 use carousel::time::Instant;
 use flute::core::UDPEndpoint;
 use flute::receiver::writer::ObjectWriterBufferBuilder;
@@ -216,15 +215,8 @@ impl Ours {
         let (store, _) = Store::open(&config).expect("store");
         let context = ReceiveContext::new(store);
         let finishing = Finishing::start(&context, &Ignore).expect("thread");
-        let options = Options {
-            reception_timeout: Duration::from_secs(2),
-            repairs: false,
-            back_off: BackOff { fixed: Duration::ZERO, random: Duration::ZERO },
-            carousel_wait: Duration::ZERO,
-            client_patience: Duration::ZERO,
-            seed: 0,
-        };
-        let mut intake = Intake::new(context.clone(), options, Arc::default(), Some(finishing.queue()));
+        let mut intake =
+            Intake::new(context.clone(), Options::without_repairs(), Arc::default(), Some(finishing.queue()));
         let (sender, answers) = std::sync::mpsc::channel();
         intake.reply_to(move |answer| drop(sender.send(answer)));
         let at = ("127.0.0.1:7".parse().expect("source"), "239.1.1.1:5000".parse().expect("group"));

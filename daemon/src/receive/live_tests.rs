@@ -9,7 +9,6 @@ use std::time::Duration;
 use carousel::flute::File;
 use carousel::lct::Toi;
 use carousel::mabr::Directory;
-use carousel::repair::BackOff;
 use carousel::route::{Channel, Codepoint, Protected, RepairFlow, RouteSession, Sender, SourceFlow};
 use carousel::time::Instant;
 
@@ -43,15 +42,8 @@ impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let context = context(&folder);
-        let options = Options {
-            reception_timeout: Duration::from_secs(2),
-            repairs: false,
-            back_off: BackOff { fixed: Duration::ZERO, random: Duration::ZERO },
-            carousel_wait: Duration::ZERO,
-            client_patience: Duration::ZERO,
-            seed: 0,
-        };
-        let intake = Intake::new(context.clone(), options, Arc::default(), None).without_date();
+        let intake =
+            Intake::new(context.clone(), Options::without_repairs(), Arc::default(), None).without_date();
         let init =
             File { content_location: "http://h/init.mp4".to_owned(), toi: Toi(900), ..File::default() };
         let source = SourceFlow {

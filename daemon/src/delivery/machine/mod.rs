@@ -53,6 +53,20 @@ pub struct Options {
     pub seed: u64,
 }
 
+impl Options {
+    /// For reception that asks no origin: of a recording, say.
+    pub const fn without_repairs() -> Self {
+        Self {
+            reception_timeout: Duration::from_secs(2),
+            repairs: false,
+            back_off: BackOff { fixed: Duration::ZERO, random: Duration::ZERO },
+            carousel_wait: Duration::ZERO,
+            client_patience: Duration::ZERO,
+            seed: 0,
+        }
+    }
+}
+
 /// What is done outside, because it takes long.
 #[derive(Debug)]
 pub enum Work<S: ObjectStore> {

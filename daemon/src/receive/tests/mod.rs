@@ -9,7 +9,6 @@ use std::time::Duration;
 use carousel::digest::Digest;
 use carousel::flute::{Encoding, File, SendFile, Sender, SenderProfile, SessionKey};
 use carousel::lct::{Toi, Tsi};
-use carousel::repair::BackOff;
 use carousel::time::WallTime;
 
 use super::finishing::{Answer, CacheWork, finish};
@@ -34,14 +33,7 @@ pub(crate) fn object(toi: u128) -> ObjectRef {
 pub(crate) const WALL: WallTime = WallTime::from_unix_ms(1_795_219_200_000);
 
 pub(crate) fn options() -> Options {
-    Options {
-        reception_timeout: Duration::from_secs(2),
-        repairs: false,
-        back_off: BackOff { fixed: Duration::ZERO, random: Duration::ZERO },
-        carousel_wait: Duration::ZERO,
-        client_patience: Duration::from_secs(10),
-        seed: 1,
-    }
+    Options { client_patience: Duration::from_secs(10), seed: 1, ..Options::without_repairs() }
 }
 
 /// A session with TSI 1 whose symbols have 200 bytes: its FDT, then for each file its packets.
