@@ -78,14 +78,11 @@ impl Drop for Logged {
         let is_whole = self.body.is_end_stream();
         self.exchange.is_whole = is_whole;
         let worker = &self.exchange.worker;
-        let stats = &worker.stats;
-        if let Some(route) = stats.routes.get(self.route) {
+        if let Some(route) = worker.stats.routes.get(self.route) {
             route.bytes.fetch_add(self.sent, Relaxed);
         }
-        if let (Some(record), Some(log)) = (&self.record, &worker.log)
-            && !log.borrow_mut().add(record, self.sent, is_whole, clock::wall())
-        {
-            stats.unlogged.fetch_add(1, Relaxed);
+        if let Some(record) = &self.record {
+            worker.write_log(|log| log.add(record, self.sent, is_whole, clock::wall()));
         }
     }
 }
@@ -218,18 +215,17 @@ impl Worker {
     fn note_refusal(&self, peer: IpAddr, why: Refusal, status: StatusCode, start: &[u8]) {
         self.stats.refuse(why);
         tracing::debug!(%peer, why = why.as_str(), "refused");
-        let Some(log) = &self.log else { return };
-        let record = Record {
-            peer,
-            request: Asking::Unreadable(start[..start.len().min(MAX_LOGGED_START)].into()),
-            status,
-            served: Served::Own,
-            began: Instant::now(),
-            head_took: Duration::ZERO,
-        };
-        if !log.borrow_mut().add(&record, 0, false, clock::wall()) {
-            self.stats.unlogged.fetch_add(1, Relaxed);
-        }
+        self.write_log(|log| {
+            let record = Record {
+                peer,
+                request: Asking::Unreadable(start[..start.len().min(MAX_LOGGED_START)].into()),
+                status,
+                served: Served::Own,
+                began: Instant::now(),
+                head_took: Duration::ZERO,
+            };
+            log.add(&record, 0, false, clock::wall())
+        });
     }
 
     fn complain(&self, head: &Parts, status: StatusCode, served: Served, took: Duration) {

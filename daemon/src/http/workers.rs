@@ -238,7 +238,7 @@ async fn serve(
             Some(_) = connections.join_next() => {}
             _ = beat.tick() => {
                 sign.give(clock::now());
-                worker.flush_log();
+                worker.write_log(Gatherer::flush);
             }
         }
     }
@@ -261,7 +261,7 @@ async fn serve(
     };
     let drain = Duration::from_millis(worker.player.config.drain_ms);
     let _ = tokio::time::timeout(drain, rest).await;
-    worker.flush_log();
+    worker.write_log(Gatherer::flush);
 }
 
 /// Accepts for ever.
@@ -344,10 +344,10 @@ impl Worker {
         is_free
     }
 
-    /// Hands on the lines that have gathered.
-    fn flush_log(&self) {
+    /// Writes to the access log, if there is one; `write` is false if lines had to be left out.
+    pub(super) fn write_log(&self, write: impl FnOnce(&mut Gatherer) -> bool) {
         if let Some(log) = &self.log
-            && !log.borrow_mut().flush()
+            && !write(&mut log.borrow_mut())
         {
             self.stats.unlogged.fetch_add(1, Ordering::Relaxed);
         }
