@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use carousel::flute::SessionKey;
-use carousel::mabr::Aliases;
+use carousel::mabr::{Aliases, CONFIGURATION_TYPE, CONFIGURATION_URI};
 use carousel::name::{NameError, ObjectKey};
 use carousel::time::Instant;
 
@@ -42,6 +42,12 @@ pub struct Document {
     pub content_type: Option<String>,
     /// Its bytes, decoded.
     pub bytes: Vec<u8>,
+}
+
+/// Whether an object is a gateway configuration, by its name or type.
+pub fn is_gateway_configuration(name: &str, content_type: Option<&str>) -> bool {
+    content_type.is_some_and(|it| it.eq_ignore_ascii_case(CONFIGURATION_TYPE))
+        || name.eq_ignore_ascii_case(CONFIGURATION_URI)
 }
 
 /// Names of objects: from those on the air to the URLs and cache keys under which clients ask for them.

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use carousel::digest::Digest;
 use carousel::flute::{File, Joiner, OpenRequest, Refusal, SessionKey, Storage};
 use carousel::limits::MAX_XML_BYTES;
-use carousel::mabr::CONFIGURATION_TYPE;
 use carousel::name::ObjectKey;
 use carousel::nip::Document;
 use carousel::time::Instant;
@@ -15,15 +14,13 @@ use super::ReceiveContext;
 use super::finishing::{Checkpoint, live_placement, placement};
 use super::write_behind::WriteBehind;
 use crate::delivery::{Carried, FailReason, Flight, Flights, Lookup, ObjectRef, ObjectStore, Outcome};
+use crate::signalling::is_gateway_configuration;
 use crate::store::{Grown, Partial, Store};
 
 /// Whether an object is for us and not for players: it steers reception and is never put on the disk, where it would be
 /// written again with every change.
 pub(super) fn is_signalling(file: &File) -> bool {
-    let is_configuration =
-        file.content_type.as_deref().is_some_and(|it| it.eq_ignore_ascii_case(CONFIGURATION_TYPE));
-    is_configuration
-        || file.content_location.eq_ignore_ascii_case(carousel::mabr::CONFIGURATION_URI)
+    is_gateway_configuration(&file.content_location, file.content_type.as_deref())
         || Document::from_name(&file.content_location).is_some()
 }
 

@@ -12,16 +12,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use carousel::mabr::{
-    CONFIGURATION_TYPE, CONFIGURATION_URI, Directory, Protocol, SessionOrigin, SessionSpec,
-};
+use carousel::mabr::{Directory, Protocol, SessionOrigin, SessionSpec};
 use carousel::nip;
 
 use crate::clock;
 use crate::delivery::{RuleBook, SessionFilter};
 use crate::origin::Origins;
 use crate::receive::{Command, FinishSink, ShardSender, shard_of};
-use crate::signalling::{Document, Documents, Names};
+use crate::signalling::{Document, Documents, Names, is_gateway_configuration};
 use crate::source::{GroupSpec, ReceiveSocket};
 
 pub use options::{Receive, Session, SessionOptions};
@@ -301,8 +299,7 @@ fn wanted(sessions: &[SessionSpec], interface: &str) -> Vec<(GroupSpec, SessionF
 
 fn is_configuration(document: &Document) -> bool {
     nip::Document::from_name(&document.name) == Some(nip::Document::Bootstrap)
-        || document.name.eq_ignore_ascii_case(CONFIGURATION_URI)
-        || document.content_type.as_deref().is_some_and(|it| it.eq_ignore_ascii_case(CONFIGURATION_TYPE))
+        || is_gateway_configuration(&document.name, document.content_type.as_deref())
 }
 
 #[cfg(test)]

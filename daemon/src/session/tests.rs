@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use carousel::flute::SessionKey;
 use carousel::lct::{Toi, Tsi};
+use carousel::mabr::{CONFIGURATION_TYPE, CONFIGURATION_URI};
 
 use super::*;
 use crate::delivery::ObjectRef;
