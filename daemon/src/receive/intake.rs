@@ -222,12 +222,7 @@ impl Intake {
             Change::Announced(session, files) => {
                 for file in files {
                     let Ok(key) = names.key_of(&session, &file.content_location) else { continue };
-                    let (digest, length) = (file.object_digest(), file.object_length());
-                    let version = file.version();
-                    let content_type = file.content_type.clone();
-                    let ignored_query = file.ignored_query.clone();
-                    let announced = Announced { digest, length, content_type, version, ignored_query };
-                    flights.announce(key, ObjectRef { session, toi: file.toi }, announced);
+                    flights.announce(key, ObjectRef { session, toi: file.toi }, Announced::of(&file));
                 }
             }
             Change::Withdrawn(object, file) => {

@@ -122,17 +122,14 @@ impl Repairer {
                 let begun = clock::now();
                 let result = this.execute(&request).await;
                 drop(slot);
-                if result.is_ok() {
-                    let took_ns = clock::now().as_nanos().saturating_sub(begun.as_nanos());
-                    this.stats.succeeded(Duration::from_nanos(took_ns));
-                }
-                if let Err(err) = result {
-                    tracing::debug!(
+                match result {
+                    Ok(()) => this.stats.succeeded(clock::now().since(begun)),
+                    Err(err) => tracing::debug!(
                         uri = request.file.content_location,
                         ?err,
                         attempt = request.attempt,
                         "repair: an attempt failed"
-                    );
+                    ),
                 }
                 this.send(request.object, Command::RepairDone(request.object, result)).await;
             });
@@ -214,7 +211,7 @@ impl Repairer {
             return Err(RepairError::NoOrigin);
         }
         let key = self.key(object, file).map_err(|_| RepairError::NoOrigin)?;
-        let announced = announced(file);
+        let announced = Announced::of(file);
         let length = announced.length.unwrap_or(0);
         let RepairContext { store, flights, .. } = &self.context;
         if store.holds(key.as_str(), announced.digest, length, announced.version) {
@@ -282,13 +279,6 @@ const fn repair_error(err: &OriginError) -> RepairError {
         OriginError::CircuitOpen => RepairError::CircuitOpen,
         _ => RepairError::Failed,
     }
-}
-
-/// What the FDT says of the object as an origin would send it.
-fn announced(file: &File) -> Announced {
-    let (digest, length) = (file.object_digest(), file.object_length());
-    let (content_type, version) = (file.content_type.clone(), file.version());
-    Announced { digest, length, content_type, version, ignored_query: file.ignored_query.clone() }
 }
 
 /// Good enough to spread boxes over origins; no secret depends on it.

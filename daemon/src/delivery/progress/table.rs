@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use carousel::digest::Digest;
+use carousel::flute::File;
 use carousel::name::ObjectKey;
 use carousel::query::IgnoredQuery;
 use event_listener::{Event, EventListener};
@@ -30,6 +31,19 @@ pub struct Announced {
     pub version: u64,
     /// Query parameters under whose values a request means it.
     pub ignored_query: IgnoredQuery,
+}
+
+impl Announced {
+    /// What the FDT says of an object as an origin would send it.
+    pub fn of(file: &File) -> Self {
+        Self {
+            digest: file.object_digest(),
+            length: file.object_length(),
+            content_type: file.content_type.clone(),
+            version: file.version(),
+            ignored_query: file.ignored_query.clone(),
+        }
+    }
 }
 
 #[derive(Debug)]
