@@ -22,6 +22,8 @@ use crate::clock;
 
 /// How often gathered lines of the access log are handed over.
 pub(super) const BEAT: Duration = Duration::from_millis(250);
+/// How often a worker without an access log gives a sign of life.
+const SIGN: Duration = Duration::from_secs(1);
 /// How often a worker that has nothing left to do looks whether others still accept.
 const LAST_LOOK: Duration = Duration::from_millis(5);
 /// Unacknowledged bytes for so long end a connection: the player is gone.
@@ -211,7 +213,7 @@ async fn serve(
     }
     let mut connections = tokio::task::JoinSet::new();
     let mut stopped = stop.clone();
-    let mut beat = tokio::time::interval(BEAT);
+    let mut beat = tokio::time::interval(if worker.log.is_some() { BEAT } else { SIGN });
     let sign = worker.player.shared.vitals.watch(format!("http-{number}"), clock::now());
     let begin = |connections: &mut tokio::task::JoinSet<()>, accepted: Accepted| {
         let (worker, load, stop) = (Rc::clone(&worker), Arc::clone(&others.load), stop.clone());
