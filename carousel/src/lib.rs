@@ -30,23 +30,14 @@
 //! A delivery over a perfect link, both ends in one place:
 //!
 //! ```
-//! use carousel::{Digest, alc::Packet, lct::Tsi, time::{Instant, WallTime}};
-//! use carousel::flute::{Encoding, Event, MemoryStorage, Receiver, ReceiverConfig, SendFile, Sender, SenderProfile,
-//!     verify};
+//! use carousel::{alc::Packet, lct::Tsi, time::{Instant, WallTime}};
+//! use carousel::flute::{Event, MemoryStorage, Receiver, ReceiverConfig, SendFile, Sender, SenderProfile, verify};
 //!
 //! let body = vec![7; 5000];
 //! let mut sender = Sender::new(Tsi(1), SenderProfile::default(), 1, 1);
 //! let toi = sender.add(SendFile {
-//!     content_location: "http://example.com/a.m4s".to_owned(),
 //!     content_type: Some("video/mp4".to_owned()),
-//!     encoding: Encoding::Identity,
-//!     content_length: 5000,
-//!     transfer_length: 5000,
-//!     content_digest: Digest::of(&body),
-//!     repr_digest: None,
-//!     content_md5: None,
-//!     expiry_s: None,
-//!     ignored_query: Default::default(),
+//!     ..SendFile::of("http://example.com/a.m4s", &body)
 //! })?;
 //! sender.refresh_fdt(WallTime::from_unix_ms(1_795_219_200_000))?;
 //!

@@ -11,8 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use carousel::Digest;
-use carousel::flute::{Encoding, SendFile, Sender, SenderProfile};
+use carousel::flute::{SendFile, Sender, SenderProfile};
 use carousel::lct::{Toi, Tsi};
 use carousel::limits::MAX_SESSIONS;
 use carousel::mabr::{CONFIGURATION_TYPE, Directory, JoinPolicy};
@@ -135,16 +134,8 @@ impl Reception {
         );
         let mut add = |name: &str, content_type: Option<&str>, body: &[u8]| {
             let file = SendFile {
-                content_location: format!("http://{}/{number}/{name}", host(number)),
                 content_type: content_type.map(str::to_owned),
-                encoding: Encoding::Identity,
-                content_length: body.len() as u64,
-                transfer_length: body.len() as u64,
-                content_digest: Digest::of(body),
-                repr_digest: None,
-                content_md5: None,
-                expiry_s: None,
-                ignored_query: Default::default(),
+                ..SendFile::of(format!("http://{}/{number}/{name}", host(number)), body)
             };
             sender.add(file).unwrap()
         };

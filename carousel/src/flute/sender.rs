@@ -90,6 +90,24 @@ pub struct SendFile {
     pub ignored_query: IgnoredQuery,
 }
 
+impl SendFile {
+    /// An object that is transported as it is: its name and its bytes, and nothing else said of it.
+    pub fn of(content_location: impl Into<String>, bytes: &[u8]) -> Self {
+        Self {
+            content_location: content_location.into(),
+            content_type: None,
+            encoding: Encoding::Identity,
+            content_length: bytes.len() as u64,
+            transfer_length: bytes.len() as u64,
+            content_digest: Digest::of(bytes),
+            repr_digest: None,
+            content_md5: None,
+            expiry_s: None,
+            ignored_query: IgnoredQuery::default(),
+        }
+    }
+}
+
 /// The symbol length for an FDT Instance of `length` bytes, at most `longest`: one that ends the last symbol but one
 /// inside the closing tag. Dissectors that read every packet's text by itself (tshark) take a closing tag without its
 /// opening for a malformed packet, and a last `>` alone too; this way none sees one, at the cost of a packet of a few bytes.
@@ -532,18 +550,7 @@ mod tests {
     const WALL: WallTime = WallTime::from_unix_ms(1_795_219_200_000);
 
     fn file(name: &str) -> SendFile {
-        SendFile {
-            content_location: name.to_owned(),
-            content_type: None,
-            encoding: Encoding::Identity,
-            content_length: 100,
-            transfer_length: 100,
-            content_digest: Digest::of(name.as_bytes()),
-            repr_digest: None,
-            content_md5: None,
-            expiry_s: None,
-            ignored_query: IgnoredQuery::default(),
-        }
+        SendFile { content_length: 100, transfer_length: 100, ..SendFile::of(name, name.as_bytes()) }
     }
 
     fn sender(profile: SenderProfile) -> Sender {

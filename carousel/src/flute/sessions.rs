@@ -224,7 +224,7 @@ mod tests {
         let mut sender = crate::flute::Sender::new(Tsi(1), crate::flute::SenderProfile::default(), 1, 1);
         let (mut close, mut fdt) = (Vec::new(), Vec::new());
         sender.write_close(&mut close);
-        sender.add(crate::flute::receiver::tests::send_file("http://h/a", b"bytes")).unwrap();
+        sender.add(crate::flute::SendFile::of("http://h/a", b"bytes")).unwrap();
         sender.refresh_fdt(crate::time::WallTime::from_unix_ms(1_795_219_200_000)).unwrap();
         assert!(sender.write_fdt(0, 0, &mut fdt));
         let start = Instant::from_nanos(1_000_000_000);

@@ -1,7 +1,6 @@
 //! The packets of a session, in memory.
 
-use carousel::Digest;
-use carousel::flute::{Encoding, SendFile, Sender, SenderProfile};
+use carousel::flute::{SendFile, Sender, SenderProfile};
 use carousel::lct::Tsi;
 
 /// Encoding symbol length: one to a packet.
@@ -29,16 +28,8 @@ impl Stream {
             .enumerate()
             .map(|(at, body)| {
                 let file = SendFile {
-                    content_location: format!("http://cdn.example.com/{at}.m4s"),
                     content_type: Some("video/mp4".to_owned()),
-                    encoding: Encoding::Identity,
-                    content_length: body.len() as u64,
-                    transfer_length: body.len() as u64,
-                    content_digest: Digest::of(body),
-                    repr_digest: None,
-                    content_md5: None,
-                    expiry_s: None,
-                    ignored_query: Default::default(),
+                    ..SendFile::of(format!("http://cdn.example.com/{at}.m4s"), body)
                 };
                 sender.add(file).expect("fits")
             })

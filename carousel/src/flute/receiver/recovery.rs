@@ -194,9 +194,9 @@ mod tests {
     use super::*;
     use crate::alc::Packet;
     use crate::fec::{EncodingId, PayloadId, Protection};
-    use crate::flute::receiver::tests::send_file;
     use crate::flute::{
-        Event, MemoryBuf, MemoryStorage, Receiver, ReceiverConfig, Sender, SenderProfile, Verdict, verify,
+        Event, MemoryBuf, MemoryStorage, Receiver, ReceiverConfig, SendFile, Sender, SenderProfile, Verdict,
+        verify,
     };
     use crate::lct::Tsi;
     use crate::time::{Instant, WallTime};
@@ -210,7 +210,8 @@ mod tests {
     ) -> (Option<Vec<u8>>, Receiver<MemoryBuf>) {
         let mut sender =
             Sender::new(Tsi(1), SenderProfile { symbol_length: 100, ..SenderProfile::default() }, 1, 1);
-        let toi = sender.add_protected(send_file("http://h/o", body), protection).unwrap();
+        let file = SendFile::of("http://h/o", body);
+        let toi = sender.add_protected(file, protection).unwrap();
         sender.refresh_fdt(WallTime::from_unix_ms(1_795_219_200_000)).unwrap();
         let mut packets: Vec<Vec<u8>> = Vec::new();
         let mut out = Vec::new();
@@ -325,7 +326,7 @@ mod tests {
         assert!(receiver.object(Toi(1)).is_some(), "not whole");
         let mut sender =
             Sender::new(Tsi(1), SenderProfile { symbol_length: 100, ..SenderProfile::default() }, 1, 1);
-        let file = send_file("http://h/o", &body);
+        let file = SendFile::of("http://h/o", &body);
         let toi = sender.add_protected(file, &protection(EncodingId::RAPTORQ)).unwrap();
         let (mut stored, mut out) = (0, Vec::new());
         for esi in 1000..3000 {

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use carousel::digest::Digest;
 use carousel::fec::{EncodingId, PayloadId, Protection};
 use carousel::flute::{
-    Encoding, File, MemoryBuf, OpenRequest, Refusal, SendFile, Sender, SenderProfile, SessionKey, Storage,
-    SymbolPlace, verify,
+    File, MemoryBuf, OpenRequest, Refusal, SendFile, Sender, SenderProfile, SessionKey, Storage, SymbolPlace,
+    verify,
 };
 use carousel::lct::{Toi, Tsi};
 use carousel::repair::BackOff;
@@ -190,18 +190,7 @@ impl World {
     }
 
     fn add(&mut self, name: &str, body: Vec<u8>, protection: &Protection) -> Toi {
-        let file = SendFile {
-            content_location: name.to_owned(),
-            content_type: None,
-            encoding: Encoding::Identity,
-            content_length: body.len() as u64,
-            transfer_length: body.len() as u64,
-            content_digest: Digest::of(&body),
-            repr_digest: None,
-            content_md5: None,
-            expiry_s: None,
-            ignored_query: Default::default(),
-        };
+        let file = SendFile::of(name, &body);
         let toi = self.sender.add_protected(file, protection).unwrap();
         self.bodies.insert(toi, body);
         toi

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use carousel::digest::Digest;
-use carousel::flute::{Encoding, File, SendFile, Sender, SenderProfile, SessionKey};
+use carousel::flute::{File, SendFile, Sender, SenderProfile, SessionKey};
 use carousel::lct::{Toi, Tsi};
 use carousel::time::WallTime;
 
@@ -43,18 +43,7 @@ pub(crate) fn session(files: &[(&str, Option<&str>, &[u8])]) -> (Vec<Vec<u8>>, V
     let profile = SenderProfile { symbol_length: 200, fdt_lifetime_s, ..SenderProfile::default() };
     let mut sender = Sender::new(Tsi(1), profile, 1, 1);
     let add = |(name, content_type, body): &(&str, Option<&str>, &[u8])| {
-        let file = SendFile {
-            content_location: (*name).to_owned(),
-            content_type: content_type.map(str::to_owned),
-            encoding: Encoding::Identity,
-            content_length: body.len() as u64,
-            transfer_length: body.len() as u64,
-            content_digest: Digest::of(body),
-            repr_digest: None,
-            content_md5: None,
-            expiry_s: None,
-            ignored_query: Default::default(),
-        };
+        let file = SendFile { content_type: content_type.map(str::to_owned), ..SendFile::of(*name, body) };
         sender.add(file).unwrap()
     };
     let tois: Vec<Toi> = files.iter().map(add).collect();

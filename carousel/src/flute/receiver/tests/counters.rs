@@ -28,9 +28,9 @@ fn every_packet_is_counted_once() {
 fn only_what_the_link_lost_is_counted_as_lost() {
     let (long, short) = (body(1, 400_000), body(2, 5_000));
     let mut sender = Sender::new(Tsi(7), SenderProfile::default(), 1, 1);
-    let long_toi = sender.add(send_file("long", &long)).unwrap();
+    let long_toi = sender.add(SendFile::of("long", &long)).unwrap();
     let short_tois: Vec<Toi> =
-        (0..20).map(|at| sender.add(send_file(&format!("s{at}"), &short)).unwrap()).collect();
+        (0..20).map(|at| sender.add(SendFile::of(format!("s{at}"), &short)).unwrap()).collect();
     let fdt = fdt_packets(&mut sender);
     let mut packets = Vec::new();
     for (at, packet) in object_packets(&sender, long_toi, &long).into_iter().enumerate() {

@@ -11,7 +11,7 @@ fn lossy_delivery(seed: u64, loss: f64, count: usize) -> u32 {
     let tois: Vec<Toi> = bodies
         .iter()
         .enumerate()
-        .map(|(at, bytes)| sender.add(send_file(&format!("o{at}"), bytes)).unwrap())
+        .map(|(at, bytes)| sender.add(SendFile::of(format!("o{at}"), bytes)).unwrap())
         .collect();
     let fdt = fdt_packets(&mut sender);
     assert!(sender.fdt_pages() > 1);

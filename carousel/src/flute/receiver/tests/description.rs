@@ -15,7 +15,7 @@ fn fdt_ids_that_jump_or_repeat_are_only_ids() {
     assert_eq!(new(bench.events()), 1, "a repeated instance is no news");
     // The same ID, other bytes: an instance of a sender that does not count.
     let mut other = Sender::new(Tsi(7), SenderProfile::default(), 6, 99);
-    let toi = other.add(send_file("b", &b)).unwrap();
+    let toi = other.add(SendFile::of("b", &b)).unwrap();
     let fdt_b = fdt_packets(&mut other);
     bench.feed_all(&fdt_b);
     bench.feed_all(&object_packets(&other, toi, &b));
@@ -24,7 +24,7 @@ fn fdt_ids_that_jump_or_repeat_are_only_ids() {
     assert_eq!(names, ["b", "a"], "instances add up");
     // IDs far apart.
     let mut jump = Sender::new(Tsi(7), SenderProfile::default(), 900, 0xf_fff0);
-    let toi = jump.add(send_file("c", &a)).unwrap();
+    let toi = jump.add(SendFile::of("c", &a)).unwrap();
     bench.feed_all(&fdt_packets(&mut jump));
     bench.feed_all(&object_packets(&jump, toi, &a));
     assert_eq!(bench.whole().len(), 1);
@@ -196,12 +196,12 @@ fn an_object_of_no_bytes_is_whole_when_it_has_a_name() {
 fn a_new_version_has_a_new_toi_and_both_arrive() {
     let (one, two) = (body(1, 4000), body(2, 4100));
     let mut sender = Sender::new(Tsi(7), SenderProfile::default(), 1, 1);
-    let first = sender.add(send_file("m.m3u8", &one)).unwrap();
+    let first = sender.add(SendFile::of("m.m3u8", &one)).unwrap();
     let mut bench = Bench::new();
     bench.feed_all(&fdt_packets(&mut sender));
     bench.feed_all(&object_packets(&sender, first, &one));
     sender.withdraw(first);
-    let second = sender.add(send_file("m.m3u8", &two)).unwrap();
+    let second = sender.add(SendFile::of("m.m3u8", &two)).unwrap();
     assert_ne!(first, second);
     bench.feed_all(&fdt_packets(&mut sender));
     bench.feed_all(&object_packets(&sender, second, &two));

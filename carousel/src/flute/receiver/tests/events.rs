@@ -235,7 +235,7 @@ fn the_next_pass_is_told_while_it_is_to_come() {
     let bytes = body(6, 3000);
     let (mut sender, fdt, data) = one_object(SenderProfile::default(), "a", &bytes);
     let other = body(7, 3000);
-    let toi = sender.add(send_file("b", &other)).unwrap();
+    let toi = sender.add(SendFile::of("b", &other)).unwrap();
     let mut bench = Bench::new();
     bench.feed_all(&fdt);
     bench.feed_all(&fdt_packets(&mut sender));

@@ -106,25 +106,10 @@ fn body(seed: u8, length: usize) -> Vec<u8> {
         .collect()
 }
 
-pub(crate) fn send_file(name: &str, bytes: &[u8]) -> SendFile {
-    SendFile {
-        content_location: name.to_owned(),
-        content_type: None,
-        encoding: Encoding::Identity,
-        content_length: bytes.len() as u64,
-        transfer_length: bytes.len() as u64,
-        content_digest: Digest::of(bytes),
-        repr_digest: None,
-        content_md5: None,
-        expiry_s: None,
-        ignored_query: Default::default(),
-    }
-}
-
 /// A sender with one object: its FDT packets and its object packets.
 fn one_object(profile: SenderProfile, name: &str, bytes: &[u8]) -> (Sender, Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let mut sender = Sender::new(Tsi(7), profile, 5, 99);
-    let toi = sender.add(send_file(name, bytes)).unwrap();
+    let toi = sender.add(SendFile::of(name, bytes)).unwrap();
     let (fdt, data) = (fdt_packets(&mut sender), object_packets(&sender, toi, bytes));
     (sender, fdt, data)
 }

@@ -61,7 +61,7 @@ fn content_length_and_transfer_length_under_gzip() {
         transfer_length: zipped.len() as u64,
         content_digest: Digest::of(&zipped),
         repr_digest: Some(Digest::of(&bytes)),
-        ..send_file("g", &bytes)
+        ..SendFile::of("g", &bytes)
     };
     let toi = sender.add(file).unwrap();
     let mut bench = Bench::new();
