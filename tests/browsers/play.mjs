@@ -5,8 +5,9 @@
 // were no success, and errors. Packages are those of package.json here, in the folder that NODE_MODULES names; the browser is
 // CHROMIUM's, or /usr/bin/chromium.
 
-import { createRequire } from "node:module";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
+
+import { launch, packagesAt } from "./chromium.mjs";
 
 const words = process.argv.slice(2);
 let seconds = Infinity;
@@ -15,9 +16,7 @@ if (words.length === 0 || words.length % 2 !== 0) {
   console.error("usage: node play.mjs [--seconds N] PLAYER URL [PLAYER URL …]");
   process.exit(2);
 }
-const packages = resolve(process.env.NODE_MODULES ?? join(import.meta.dirname ?? ".", "node_modules"));
-const require = createRequire(join(packages, "x.js"));
-const { chromium } = require("playwright-core");
+const packages = packagesAt("node_modules");
 
 const SCRIPTS = {
   "hls.js": "hls.js/dist/hls.min.js",
@@ -28,19 +27,7 @@ const SCRIPTS = {
 const PATIENCE_MS = 20_000;
 const SPEED = 4;
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
-  ],
-});
+const browser = await launch(packages);
 
 /** Runs in the page. */
 function begin({ player, url, speed }) {

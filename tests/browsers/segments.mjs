@@ -4,13 +4,11 @@
 // the reader would ask for, for each document. Packages are those of package.json here, in the folder that NODE_MODULES names.
 
 import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { join, resolve } from "node:path";
 
-const packages = resolve(process.env.NODE_MODULES ?? join(import.meta.dirname ?? ".", "node_modules"));
-const require = createRequire(join(packages, "x.js"));
+import { load, packagesAt } from "./chromium.mjs";
+
 globalThis.window ??= globalThis;
-const { parse } = require("mpd-parser");
+const { parse } = load(packagesAt("node_modules"), "mpd-parser");
 
 const NOW = Number(process.env.NOW_MS ?? Date.now());
 

@@ -7,17 +7,16 @@
 
 import { mkdirSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { createRequire } from "node:module";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
+
+import { launch, packagesAt } from "../browsers/chromium.mjs";
 
 const [url, out] = process.argv.slice(2);
 if (!url || !out) {
   console.error("usage: node page.mjs URL OUTDIR");
   process.exit(2);
 }
-const packages = resolve(process.env.NODE_MODULES ?? join(import.meta.dirname ?? ".", "../../daemon/web/node_modules"));
-const require = createRequire(join(packages, "x.js"));
-const { chromium } = require("playwright-core");
+const packages = packagesAt("../../daemon/web/node_modules");
 const axe = await readFile(join(packages, "axe-core/axe.min.js"), "utf8");
 mkdirSync(out, { recursive: true });
 
@@ -33,19 +32,7 @@ function check(what, is) {
   if (!is) failures.push(what);
 }
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
-  ],
-});
+const browser = await launch(packages);
 
 /** Opens the page, and waits for its titles. */
 async function open(options, at = "") {
