@@ -63,6 +63,23 @@ pub fn have(name: &str) -> bool {
     there
 }
 
+/// Installs the npm packages that `package-lock.json` of `folder` names. Without Node or a registry it says that there are none
+/// `of` what wants them, and the story is skipped.
+pub fn have_npm_packages(folder: &Path, of: &str) -> bool {
+    if !have("node") || !have("npm") {
+        return false;
+    }
+    let mut install = Command::new("npm");
+    install
+        .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"])
+        .current_dir(folder);
+    let Ok(output) = install.output() else { return false };
+    if !output.status.success() {
+        eprintln!("SKIPPED: npm has no {of}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    output.status.success()
+}
+
 /// A process that lives in the background, and ends with this value.
 #[derive(Debug)]
 pub struct Program {

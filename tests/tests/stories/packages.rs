@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use skycache_tests::programs::{Program, have};
+use skycache_tests::programs::{Program, have, have_npm_packages};
 use skycache_tests::{Story, Value, get, media};
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -20,24 +20,12 @@ fn scripts() -> PathBuf {
 fn modules() -> Option<&'static Path> {
     static MODULES: OnceLock<Option<PathBuf>> = OnceLock::new();
     let modules = MODULES.get_or_init(|| {
-        if !have("node") || !have("npm") {
-            return None;
-        }
         let to = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/browsers");
         std::fs::create_dir_all(&to).ok()?;
         for name in ["package.json", "package-lock.json"] {
             std::fs::copy(scripts().join(name), to.join(name)).ok()?;
         }
-        let mut install = Command::new("npm");
-        install
-            .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"])
-            .current_dir(&to);
-        let output = install.output().ok()?;
-        if !output.status.success() {
-            eprintln!("SKIPPED: npm has no players: {}", String::from_utf8_lossy(&output.stderr));
-            return None;
-        }
-        Some(to.join("node_modules"))
+        have_npm_packages(&to, "players").then(|| to.join("node_modules"))
     });
     modules.as_deref()
 }

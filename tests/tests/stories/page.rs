@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use linksim::Profile;
-use skycache_tests::programs::have;
+use skycache_tests::programs::{have, have_npm_packages};
 use skycache_tests::{Story, Value, get, media};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,22 +22,12 @@ fn workspace() -> PathBuf {
 fn page() -> Option<&'static Path> {
     static PAGE: OnceLock<Option<PathBuf>> = OnceLock::new();
     let page = PAGE.get_or_init(|| {
-        if !have("node") || !have("npm") {
-            return None;
-        }
         let (from, to) = (workspace().join("daemon/web"), workspace().join("target/page"));
         std::fs::create_dir_all(&to).ok()?;
         let mut copy = Command::new("sh");
         copy.args(["-c", "rm -rf \"$2/src\" && cd \"$1\" && cp -R package.json package-lock.json .npmrc tsconfig.json src \"$2\"", "-"]);
         assert!(copy.arg(&from).arg(&to).status().ok()?.success());
-        let mut install = Command::new("npm");
-        install.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"]).current_dir(&to);
-        let output = install.output().ok()?;
-        if !output.status.success() {
-            eprintln!("SKIPPED: npm has no packages for the page: {}", String::from_utf8_lossy(&output.stderr));
-            return None;
-        }
-        Some(to)
+        have_npm_packages(&to, "packages for the page").then_some(to)
     });
     page.as_deref()
 }
