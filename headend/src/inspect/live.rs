@@ -119,7 +119,7 @@ impl Inspector {
     }
 
     /// A whole object that was sent while it was made.
-    fn whole(
+    pub(super) fn whole(
         &mut self,
         key: SessionKey,
         seconds: f64,
@@ -130,20 +130,13 @@ impl Inspector {
         let mut object = describe(key, file, bytes.len() as u64);
         object.end = end;
         match verify(file, bytes) {
-            Ok(content) => {
-                let bytes = content.decoded.as_deref().unwrap_or(bytes);
-                object.length = bytes.len() as u64;
-                object.digest = Some(content.digest);
-                object.checked = content.checked;
-                object.complete_s = Some(seconds);
-                if let Some(extractor) = &mut self.extractor {
-                    object.extracted = Some(extractor.write(&file.content_location, bytes)?);
-                }
+            Ok(content) => self.add_valid(object, seconds, bytes, content),
+            Err(err) => {
+                object.wrong = Some(err.as_str());
+                self.add(object);
+                Ok(())
             }
-            Err(err) => object.wrong = Some(err.as_str()),
         }
-        self.add(object);
-        Ok(())
     }
 
     /// A complete object of FLUTE: joined to its segment if it is a chunk.

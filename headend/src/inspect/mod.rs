@@ -15,8 +15,8 @@ use std::sync::Arc;
 use carousel::Digest;
 use carousel::alc::Packet;
 use carousel::flute::{
-    Event, File, MemoryBuf, OpenRequest, Receiver, ReceiverConfig, Refusal, SessionKey, Sessions, Storage,
-    verify,
+    Content, Event, File, MemoryBuf, OpenRequest, Receiver, ReceiverConfig, Refusal, SessionKey, Sessions,
+    Storage, verify,
 };
 use carousel::growing::End;
 use carousel::lct::{Toi, Tsi};
@@ -410,23 +410,14 @@ impl Inspector {
         let mut object = describe(key, file, transported.len() as u64);
         match verify(file, transported) {
             Ok(content) => {
-                let bytes = content.decoded.as_deref().unwrap_or(transported);
                 let version = (key, file.content_location.clone(), content.digest);
                 if self.seen.contains(&version) {
                     return Ok(());
                 }
-                if self.objects.len() >= MAX_OBJECTS {
-                    self.left_out += 1;
-                    return Ok(());
+                if self.objects.len() < MAX_OBJECTS {
+                    self.seen.insert(version);
                 }
-                self.seen.insert(version);
-                object.length = bytes.len() as u64;
-                object.digest = Some(content.digest);
-                object.checked = content.checked;
-                object.complete_s = Some(seconds);
-                if let Some(extractor) = self.extractor.as_mut().filter(|_| object.chunk_of.is_none()) {
-                    object.extracted = Some(extractor.write(&file.content_location, bytes)?);
-                }
+                self.add_valid(object, seconds, transported, content)
             }
             Err(err) => {
                 object.wrong = Some(err.as_str());
@@ -434,6 +425,30 @@ impl Inspector {
                 if let Some(receiver) = self.sessions.get_mut(&key) {
                     receiver.reject(file.toi);
                 }
+                self.add(object);
+                Ok(())
+            }
+        }
+    }
+
+    /// Adds a complete object whose content is right, and extracts it. A chunk is extracted with its segment; what is left
+    /// out of the report is not extracted either.
+    fn add_valid(
+        &mut self,
+        mut object: ObjectReport,
+        seconds: f64,
+        transported: &[u8],
+        content: Content,
+    ) -> Result<(), String> {
+        if self.objects.len() < MAX_OBJECTS {
+            let bytes = content.decoded.as_deref().unwrap_or(transported);
+            object.length = bytes.len() as u64;
+            object.digest = Some(content.digest);
+            object.checked = content.checked;
+            object.complete_s = Some(seconds);
+            if let Some(extractor) = self.extractor.as_mut().filter(|_| object.chunk_of.is_none()) {
+                let name = object.uri.as_deref().unwrap_or_default();
+                object.extracted = Some(extractor.write(name, bytes)?);
             }
         }
         self.add(object);

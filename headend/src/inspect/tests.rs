@@ -173,6 +173,23 @@ fn memory_for_objects_is_bounded_and_given_back() {
 }
 
 #[test]
+fn what_the_report_leaves_out_is_not_extracted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut inspector = Inspector::new(Some(Extractor::new(folder.path()).unwrap()));
+    let key = SessionKey { source: FROM.ip(), destination: group(5000), tsi: Tsi(1) };
+    let file = File { content_location: "http://h/live.m4s".to_owned(), toi: Toi(1), ..File::default() };
+    inspector.objects = vec![describe(key, &file, 0); MAX_OBJECTS];
+    inspector.complete(key, 0.0, &file, b"bytes").unwrap();
+    inspector.whole(key, 0.0, &file, b"bytes", Some(End::Length)).unwrap();
+    assert_eq!((inspector.objects.len(), inspector.left_out), (MAX_OBJECTS, 2));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    inspector.objects.clear();
+    inspector.whole(key, 0.0, &file, b"bytes", Some(End::Length)).unwrap();
+    let extracted = inspector.objects[0].extracted.clone().unwrap();
+    assert_eq!(std::fs::read(extracted).unwrap(), b"bytes");
+}
+
+#[test]
 fn objects_and_files_beyond_the_report_are_counted() {
     let mut inspector = Inspector::new(None);
     let key = SessionKey { source: FROM.ip(), destination: group(5000), tsi: Tsi(1) };
