@@ -72,16 +72,16 @@ pub(super) fn address_template(
             return Ok(());
         };
         open_parts = Some(open.parts);
-        let number = start + segments.len() as u64;
+        let next = start + segments.len() as u64;
         let available = of.clock.map(|clock| {
             let segment_s = open.duration as f64 / timescale as f64;
             let offset = open.time as f64 / timescale as f64
-                - self::number(template, "presentationTimeOffset").unwrap_or(0) as f64 / timescale as f64;
+                - number("presentationTimeOffset").unwrap_or(0) as f64 / timescale as f64;
             let clock = Clock { elapsed_s: clock.elapsed_s - offset, ..clock };
             most = clock.most(segment_s);
             clock.segments(segment_s)
         });
-        if uses_time { (open.time, open.duration, available) } else { (number, 1, available) }
+        if uses_time { (open.time, open.duration, available) } else { (next, 1, available) }
     } else {
         let segment = number("duration").filter(|&duration| duration > 0);
         match (segment, of.duration_s) {
@@ -139,10 +139,6 @@ pub(super) fn address_template(
         }
     };
     Ok(())
-}
-
-fn number(template: &Inherited<'_>, name: &str) -> Option<u64> {
-    template.attribute(name).and_then(|text| text.parse().ok())
 }
 
 /// What a template's identifiers stand for.
