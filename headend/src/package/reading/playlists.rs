@@ -17,8 +17,7 @@ impl Reading<'_> {
     pub(super) fn multivariant(&mut self, manifest: &str, bytes: &Arc<[u8]>, query: &str, depth: usize) {
         let around =
             hls::Surroundings { imports: None, query, has_any_query: depth == 0 && query.is_empty() };
-        let parsed = std::str::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned());
-        let multivariant = match parsed.and_then(|text| hls::parse(text, around)) {
+        let multivariant = match parse(bytes, around) {
             Ok(hls::Playlist::Multivariant(multivariant)) => multivariant,
             Ok(hls::Playlist::Media(_)) => return self.media_alone(manifest, bytes, query, depth),
             Err(why) => return self.not_understood(manifest, why),
@@ -50,8 +49,7 @@ impl Reading<'_> {
                 query: &local.query,
                 has_any_query: false,
             };
-            let parsed = std::str::from_utf8(&bytes).map_err(|_| "not UTF-8".to_owned());
-            match parsed.and_then(|text| hls::parse(text, around)) {
+            match parse(&bytes, around) {
                 Ok(hls::Playlist::Media(media)) => {
                     self.carry_manifest(&local.path, &file, &bytes, HLS_TYPE);
                     let rung = self.hls_rung(&local.path, offer, &media, depth);
@@ -88,8 +86,7 @@ impl Reading<'_> {
     pub(super) fn media_alone(&mut self, uri: &str, bytes: &Arc<[u8]>, query: &str, depth: usize) {
         let around =
             hls::Surroundings { imports: None, query, has_any_query: depth == 0 && query.is_empty() };
-        let parsed = std::str::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned());
-        let media = match parsed.and_then(|text| hls::parse(text, around)) {
+        let media = match parse(bytes, around) {
             Ok(hls::Playlist::Media(media)) => media,
             Ok(hls::Playlist::Multivariant(_)) => return,
             Err(why) => return self.not_understood(uri, why),
@@ -292,6 +289,10 @@ impl Reading<'_> {
             }
         }
     }
+}
+
+fn parse(bytes: &[u8], around: hls::Surroundings<'_>) -> Result<hls::Playlist, String> {
+    hls::parse(std::str::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned())?, around)
 }
 
 /// What a media playlist by itself carries, by the names of its segments.
