@@ -8,7 +8,7 @@ use carousel::xml;
 
 use super::super::check::Expected;
 use super::super::inventory::{LeftOut, LeftOutReason as Reason};
-use super::super::refer::{Referred, Resolver, decode, encode, role_of};
+use super::super::refer::{Referred, decode, encode, role_of};
 use super::super::{Kind, MAX_MANIFEST_BYTES, Presentation, Role, Rung, TrackKind, dash};
 use super::{Reading, dedup};
 
@@ -157,22 +157,21 @@ impl Reading<'_> {
             meant.sort();
             // Where the clock or the MPD is wrong altogether, or the packager has stopped, the newest are what there is.
             let is_empty = !meant.iter().any(|(number, ..)| window.is_available(*number));
-            let most = window.most.filter(|_| is_empty).map_or(usize::MAX, |most| most * affixes.len());
-            let modified_ns = |path: &String| self.files.get(path).map(|file| file.modified_ns);
-            let mut by_age: Vec<_> =
-                meant.iter().map(|(number, path, ..)| (modified_ns(path), *number)).collect();
-            by_age.sort_unstable();
-            let since = by_age.len().checked_sub(most).and_then(|at| by_age.get(at)).copied();
-            let newest: HashSet<u64> = by_age
-                .iter()
-                .filter(|it| since.is_none_or(|since| **it >= since))
-                .map(|(_, number)| *number)
-                .collect();
+            let newest: HashSet<u64> = if is_empty {
+                let most = window.most.map_or(usize::MAX, |most| most * affixes.len());
+                let modified_ns = |path: &String| self.files.get(path).map(|file| file.modified_ns);
+                let mut by_age: Vec<_> =
+                    meant.iter().map(|(number, path, ..)| (modified_ns(path), *number)).collect();
+                by_age.sort_unstable();
+                by_age.into_iter().rev().take(most).map(|(_, number)| number).collect()
+            } else {
+                HashSet::new()
+            };
             let (mut first, mut old) = (None, 0);
             for (number, path, before, after) in &meant {
-                if (is_empty && newest.contains(number)) || window.is_available(*number) {
+                if newest.contains(number) || window.is_available(*number) {
                     // The template's own spelling of the number, which leading zeros are a part of.
-                    let digits = &path[decode(below(before, &self.resolver)).len()..];
+                    let digits = &path[decode(self.resolver.below(before).unwrap_or(before)).len()..];
                     let end = decode(after.split('?').next().unwrap_or_default()).len();
                     let uri = format!("{before}{}{after}", &digits[..digits.len() - end]);
                     take(self, &uri, None, true);
@@ -192,9 +191,4 @@ impl Reading<'_> {
         rung.inits.retain(|init| !rung.segments.contains(init));
         rung
     }
-}
-
-/// The part of a URI below the base.
-fn below<'u>(uri: &'u str, resolver: &Resolver<'_>) -> &'u str {
-    resolver.below(uri).unwrap_or(uri)
 }
