@@ -15,7 +15,9 @@ mod presentation;
 mod references;
 mod settling;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
 
 use carousel::time::WallTime;
 
@@ -48,6 +50,8 @@ pub(super) struct Reading<'a> {
     queries: HashMap<String, String>,
     /// Bytes of files of which ranges are carried.
     lengths: HashMap<String, u64>,
+    /// The source's folder as the system names it; looked up at the first reference that may be a path of this machine.
+    own_root: OnceCell<Option<PathBuf>>,
 }
 
 impl<'a> Reading<'a> {
@@ -74,6 +78,7 @@ impl<'a> Reading<'a> {
             selected: HashSet::new(),
             queries: HashMap::new(),
             lengths: HashMap::new(),
+            own_root: OnceCell::new(),
         }
     }
 

@@ -85,15 +85,18 @@ impl Reading<'_> {
     }
 
     /// Whether a reference is the path that a file here has on this machine.
-    pub(super) fn is_own_path(&self, reference: &str) -> bool {
-        reference.starts_with('/')
-            && std::fs::canonicalize(&self.inventory.root).is_ok_and(|root| {
-                let below = std::path::Path::new(reference).strip_prefix(root);
-                below.is_ok_and(|below| self.files.contains_key(&*below.to_string_lossy()))
-            })
+    fn is_own_path(&self, reference: &str) -> bool {
+        if !reference.starts_with('/') {
+            return false;
+        }
+        let root = self.own_root.get_or_init(|| std::fs::canonicalize(&self.inventory.root).ok());
+        root.as_ref().is_some_and(|root| {
+            let below = std::path::Path::new(reference).strip_prefix(root);
+            below.is_ok_and(|below| self.files.contains_key(&*below.to_string_lossy()))
+        })
     }
 
-    pub(super) fn own_path(&mut self, place: &str, reference: &str) {
+    fn own_path(&mut self, place: &str, reference: &str) {
         let base = self.resolver.uri_of("");
         let host = base.split('/').nth(2).filter(|_| !self.options.base.is_empty()).unwrap_or("the origin");
         let what = format!(
