@@ -548,8 +548,7 @@ impl Air {
         let sessions = self.sessions.iter().filter(|it| it.route == Some(group));
         let described =
             sessions.map(|it| Described { tsi: it.sender.tsi(), files: it.sender.files().collect() });
-        self.routes[group].describe(described);
-        let packets = self.routes[group].packets().clone().into();
+        let packets = self.routes[group].signalling(described);
         Job::Signalling { session, packets, next: 0 }
     }
 

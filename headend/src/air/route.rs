@@ -4,6 +4,7 @@
 //! the channel behind it (TSI + 1).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use carousel::fec::{Oti, Partition};
 use carousel::flute::File;
@@ -30,7 +31,7 @@ pub(super) struct RouteGroup {
     pub(super) address: SocketAddr,
     sender: Sender,
     /// The signalling's packets.
-    packets: Vec<Vec<u8>>,
+    packets: Arc<[Vec<u8>]>,
     repair_oti: Oti,
 }
 
@@ -46,13 +47,13 @@ impl RouteGroup {
         Self {
             address,
             sender: Sender::new(usize::from(symbol_length)),
-            packets: Vec::new(),
+            packets: Arc::default(),
             repair_oti: Sender::repair_oti(symbol_length),
         }
     }
 
-    /// Brings the signalling up to date. True if it has changed.
-    pub(super) fn describe<'a>(&mut self, sessions: impl Iterator<Item = Described<'a>>) -> bool {
+    /// The packets of the signalling, brought up to date.
+    pub(super) fn signalling<'a>(&mut self, sessions: impl Iterator<Item = Described<'a>>) -> Arc<[Vec<u8>]> {
         let mut channels = Vec::new();
         for Described { tsi, files } in sessions {
             let files = files.into_iter().map(|file| File {
@@ -86,16 +87,10 @@ impl RouteGroup {
         let mut packets = Vec::new();
         let is_written = self.sender.set_signalling(session, &[]).is_ok()
             && self.sender.signalling(|packet| packets.push(packet.to_vec())).is_ok();
-        let has_changed = is_written && packets != self.packets;
-        if has_changed {
-            self.packets = packets;
+        if is_written {
+            self.packets = packets.into();
         }
-        has_changed
-    }
-
-    /// The packets of the signalling.
-    pub(super) const fn packets(&self) -> &Vec<Vec<u8>> {
-        &self.packets
+        Arc::clone(&self.packets)
     }
 
     /// Writes a packet with bytes of an object of `length` bytes.
