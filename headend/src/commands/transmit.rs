@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::ProgressBar;
 
@@ -56,7 +56,7 @@ pub(super) fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result
     let mut console = Console::new(bar(template, objects as u64));
     if let Some(file) = config.file.clone().filter(|_| !once) {
         match status::listen(&file, state.clone()) {
-            Ok(()) => console.state = Some(Telling { state, config, objects, told: Instant::now() }),
+            Ok(()) => console.state = Some(Telling { state, config, objects, told: Duration::ZERO }),
             Err(err) if err.kind() == std::io::ErrorKind::AddrInUse => eprintln!(
                 "headend: another `headend send` has {} on the air: receivers take the objects of one for those of the \
                  other; stop one of them",
@@ -133,13 +133,13 @@ struct Telling {
     state: State,
     config: Config,
     objects: usize,
-    told: Instant,
+    told: Duration,
 }
 
 impl Telling {
     fn tell(&mut self, stats: &LineStats, elapsed: Duration) {
-        if self.told.elapsed() >= Duration::from_secs(1) {
-            self.told = Instant::now();
+        if elapsed.saturating_sub(self.told) >= Duration::from_secs(1) {
+            self.told = elapsed;
             self.state.update(&self.config, self.objects, stats, elapsed);
         }
     }
