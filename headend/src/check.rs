@@ -4,9 +4,9 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use carousel::config::finding::{Finding, Report, Severity};
+use carousel::time::WallTime;
 
 use crate::config::Config;
 use crate::net::{interface_index, no_route};
@@ -15,11 +15,17 @@ use crate::sink::UdpSink;
 use crate::units::{human_bps, human_seconds};
 
 /// No clock of a machine that sends is before this: 2024-01-01.
-const CLOCK_FROM_S: u64 = 1_704_067_200;
+const CLOCK_FROM_MS: i64 = 1_704_067_200_000;
 
-/// Looks at everything. `destinations` is where packets go, `planned` what the carousel comes to, or why it cannot be read.
-pub fn examine(config: &Config, destinations: &[SocketAddr], planned: Result<&Plan, &str>) -> Report {
-    let mut found = vec![clock(), ttl(config, destinations)];
+/// Looks at everything. `destinations` is where packets go, `planned` what the carousel comes to, or why it cannot be read,
+/// `wall` what the clock says.
+pub fn examine(
+    config: &Config,
+    destinations: &[SocketAddr],
+    planned: Result<&Plan, &str>,
+    wall: WallTime,
+) -> Report {
+    let mut found = vec![clock(wall), ttl(config, destinations)];
     found.extend(interface(config));
     found.push(sockets(config, destinations));
     found.extend(destinations.iter().filter_map(|destination| route(config, *destination)));
@@ -30,9 +36,8 @@ pub fn examine(config: &Config, destinations: &[SocketAddr], planned: Result<&Pl
     Report::new(found)
 }
 
-fn clock() -> Finding {
-    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    if now_s < CLOCK_FROM_S {
+fn clock(wall: WallTime) -> Finding {
+    if wall.unix_ms() < CLOCK_FROM_MS {
         let mend = "set it by NTP: FDT Instances expire by it, and object identifiers are made from it";
         return Finding::new(Severity::Error, "clock", "it is before 2024", mend);
     }
@@ -156,6 +161,8 @@ mod tests {
     use super::*;
     use crate::plan::{Class, Planned, Taken, plan};
 
+    const NOW: WallTime = WallTime::from_unix_ms(CLOCK_FROM_MS);
+
     fn findings(output: &str, rate_bps: u64) -> Vec<Finding> {
         let text = format!(
             "link.rate_bps = {rate_bps}\n[output]\n{output}\n[[source]]\npath = \"x\"\nbase = \"http://h/\"\n"
@@ -164,7 +171,7 @@ mod tests {
         let object = Planned::new("http://h/a".to_owned(), 1_000_000, 1_100_000, Class::Medium);
         let taken = Taken { cycle_s: Some(60.0), ..Taken::default() };
         let plan = plan(&[object], rate_bps, &taken);
-        examine(&config, &["239.1.2.3:5000".parse().unwrap()], Ok(&plan)).0
+        examine(&config, &["239.1.2.3:5000".parse().unwrap()], Ok(&plan), NOW).0
     }
 
     fn severity(findings: &[Finding], about: &str) -> Severity {
@@ -194,10 +201,16 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_before_its_time_is_an_error() {
+        assert_eq!(clock(WallTime::from_unix_ms(CLOCK_FROM_MS - 1)).severity, Severity::Error);
+        assert_eq!(clock(NOW).severity, Severity::Fine);
+    }
+
+    #[test]
     fn sources_that_cannot_be_read_are_named() {
         let text = "link.rate_bps = 1_000_000\n[[source]]\npath = \"x\"\nbase = \"http://h/\"\n";
         let config = Config::parse(text, Path::new("/")).unwrap();
-        let report = examine(&config, &[], Err("/x: there is nothing"));
+        let report = examine(&config, &[], Err("/x: there is nothing"), NOW);
         assert!(
             !report.is_healthy() && report.to_string().contains("sources: /x: there is nothing"),
             "{report}"

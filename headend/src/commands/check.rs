@@ -28,7 +28,8 @@ pub(super) fn check(config: Config, json: bool) -> Result<(), String> {
         };
         Ok(plan::plan(&objects, rate_bps, &taken))
     });
-    let report = examine(&config, &destinations, planned.as_ref().map_err(String::as_str));
+    let planned = planned.as_ref().map_err(String::as_str);
+    let report = examine(&config, &destinations, planned, clocks.wall());
     print(&if json {
         let healthy = report.is_healthy();
         pretty(&serde_json::json!({ "schema": 1, "healthy": healthy, "findings": report.0 }))
