@@ -25,4 +25,4 @@ pub use programs::Program;
 pub use relay::Relay;
 pub use script::{Asked, Scripted, Step, answer};
 pub use serde_json::Value;
-pub use story::{Comparison, Story};
+pub use story::{Comparison, Story, free_tcp_port};

@@ -349,7 +349,11 @@ impl fmt::Display for Comparison {
     }
 }
 
-fn free_tcp_port() -> SocketAddr {
+/// An address of this machine with a port that nobody has.
+///
+/// # Panics
+/// If there is none.
+pub fn free_tcp_port() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a TCP port");
     listener.local_addr().expect("its address")
 }

@@ -31,15 +31,15 @@ fn pages() -> Result<Vec<(&'static str, String)>, String> {
 
 /// What `/metrics` of an idle daemon answers.
 fn exposition() -> Result<String, String> {
-    let folder = std::env::temp_dir().join(format!("skycache-reference-{}", std::process::id()));
+    let folder = tempfile::tempdir().map_err(|err| format!("a temporary folder: {err}"))?;
     let mut config = Config::default();
-    config.store.path = folder.join("cache");
+    config.store.path = folder.path().join("cache");
     config.receive.announcement.clear();
     config.receive.multicast = false;
     config.receive.threads = 1;
     config.http.listen = vec![([127, 0, 0, 1], 0).into()];
     config.http.workers = 1;
-    config.admin.socket = folder.join("admin.sock");
+    config.admin.socket = folder.path().join("admin.sock");
     config.admin.listen.clear();
     let runtime = tokio::runtime::Runtime::new().map_err(|err| err.to_string())?;
     let text = runtime.block_on(async {

@@ -6,8 +6,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use skycache_tests::media;
 use skycache_tests::programs::program;
+use skycache_tests::{free_tcp_port, media};
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -102,12 +102,7 @@ fn checked(name: &str, config: &Path) {
 fn boxes_and_pops_pass_their_check() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).display().to_string();
-    let port = || {
-        format!(
-            "127.0.0.1:{}",
-            std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-        )
-    };
+    let port = || free_tcp_port().to_string();
     fs::create_dir(dir.path().join("log")).unwrap();
     let mut openssl = std::process::Command::new("openssl");
     openssl.args([

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use skycache_tests::programs::have;
-use skycache_tests::{Story, get};
+use skycache_tests::{Story, free_tcp_port, get};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Frames of the ladder: 12 s at 25 a second.
@@ -115,7 +115,7 @@ fn nginx_as_origin_repairs_ranges() {
     let dir = story.dir().join("nginx");
     std::fs::create_dir_all(dir.join("root/vod")).unwrap();
     std::os::unix::fs::symlink(&story.folder, dir.join("root/vod/film")).unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_tcp_port().port();
     let config = dir.join("nginx.conf");
     let at = dir.display();
     std::fs::write(

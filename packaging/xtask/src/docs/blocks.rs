@@ -185,13 +185,14 @@ pub(crate) fn run_blocks(name: &str, blocks: &[Block], bin: &Path) -> Result<usi
     if count == 0 || !missing.is_empty() {
         return Ok(0);
     }
-    let folder = Folder::new(name)?;
+    let folder = tempfile::Builder::new().prefix("skycache-docs-").tempdir();
+    let folder = folder.map_err(|err| format!("a temporary folder: {err}"))?;
     let root = fs::canonicalize(workspace()).map_err(|err| err.to_string())?;
     for entry in LINKED {
-        std::os::unix::fs::symlink(root.join(entry), folder.0.join(entry))
+        std::os::unix::fs::symlink(root.join(entry), folder.path().join(entry))
             .map_err(|err| format!("{entry}: {err}"))?;
     }
-    let state = folder.0.join(".doc");
+    let state = folder.path().join(".doc");
     fs::create_dir(&state).map_err(|err| err.to_string())?;
     let mut script = "set -euo pipefail\ntrap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n".to_owned();
     for (at, block) in blocks.iter().enumerate() {
@@ -211,7 +212,7 @@ pub(crate) fn run_blocks(name: &str, blocks: &[Block], bin: &Path) -> Result<usi
     }
     script.push_str("echo done > .doc/at\nfor i in {1..50}; do [ -z \"$(jobs -r)\" ] && break; sleep 0.1; done\njobs -r > .doc/left\n");
     write(&state.join("all.sh"), &script)?;
-    let status = shell(&folder.0, bin)?;
+    let status = shell(folder.path(), bin)?;
     let read = |file: &str| fs::read_to_string(state.join(file)).unwrap_or_default();
     let at = read("at").trim().to_owned();
     if at != "done" {
@@ -283,26 +284,6 @@ fn network() -> (&'static str, Vec<&'static str>) {
         }
     }
     ("bash", vec![".doc/all.sh"])
-}
-
-/// A folder that goes when it is dropped.
-struct Folder(std::path::PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Result<Self, String> {
-        let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        let path = std::env::temp_dir().join(format!("skycache-docs-{}-{name}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).map_err(|err| format!("{}: {err}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // A folder of the system's for temporary files is emptied by the system too.
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 #[cfg(test)]

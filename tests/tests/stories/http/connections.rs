@@ -105,7 +105,7 @@ fn a_hit_says_the_same_whichever_way_it_is_answered() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let secure = free_port();
+    let secure = free_tcp_port();
     let (certificate, tls) = certificate_in(folder.path(), secure);
     let manifest = format!("#EXTM3U\n{}", "#EXTINF:4,\nx.m4s\n".repeat(100));
     let origin = Scripted::start(move |asked: &Asked| {
@@ -176,7 +176,7 @@ fn who_does_not_end_his_question_is_shut_out_and_the_idle_cost_little() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let secure = free_port();
+    let secure = free_tcp_port();
     let (certificate, tls) = certificate_in(folder.path(), secure);
     let origin = Scripted::start(|_: &Asked| answer(200, &[("Cache-Control", "max-age=60")], b"x"));
     let story = before(&origin, &tls);

@@ -78,7 +78,7 @@ struct Secured {
 impl Secured {
     fn before(origin: &Scripted, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let address = free_port();
+        let address = free_tcp_port();
         let (certificate, tls) = certificate_in(folder.path(), address);
         let log = folder.path().join("access.log");
         let story = before(origin, &format!("{tls}{more}[http.access_log]\npath = {log:?}\n"));

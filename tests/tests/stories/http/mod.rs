@@ -21,7 +21,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use skycache_tests::client::{Response, request};
 use skycache_tests::programs::have;
-use skycache_tests::{Asked, Scripted, Step, Story, answer, get};
+use skycache_tests::{Asked, Scripted, Step, Story, answer, free_tcp_port, get};
+
 /// A daemon before an origin.
 fn before(origin: &Scripted, extra: &str) -> Story {
     let mut story = Story::new();
@@ -92,10 +93,6 @@ fn certificate_in(folder: &Path, listen: SocketAddr) -> (PathBuf, String) {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let lines = format!("[http.tls]\nlisten = \"{listen}\"\ncertificate = {certificate:?}\nkey = {key:?}\n");
     (certificate, lines)
-}
-
-fn free_port() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 fn fetch(server: SocketAddr, path: &str, fields: &[(&str, &str)]) -> Response {

@@ -18,7 +18,7 @@ fn http2_over_tls_and_a_new_certificate_without_a_restart() {
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     };
     make("first.example");
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = free_tcp_port();
     let origin = Scripted::start(|_: &Asked| answer(200, &[("Cache-Control", "max-age=60")], &[9; 300_000]));
     let tls = format!("[http.tls]\nlisten = \"{port}\"\ncertificate = {certificate:?}\nkey = {key:?}\n");
     let story = before(&origin, &tls);
@@ -102,7 +102,7 @@ fn floods_of_http2_frames_end_their_own_connection() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let secure = free_port();
+    let secure = free_tcp_port();
     let (certificate, tls) = certificate_in(folder.path(), secure);
     let log = folder.path().join("access.log");
     let origin = Scripted::start(|asked: &Asked| match asked.path.as_str() {
