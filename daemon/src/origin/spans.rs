@@ -103,8 +103,10 @@ impl Filler {
     ) -> SpanResult {
         let Some(spans) = flight.spans() else { return SpanResult::Begun };
         spans.touch(clock::now());
+        // All are claimed before one is asked for: a refusal releases its own, which must not be claimed here once more.
+        let claimed: Vec<_> = std::iter::from_fn(|| spans.claim(range.clone())).collect();
         let mut first = None;
-        while let Some(span) = spans.claim(range.clone()) {
+        for span in claimed {
             let is_first = span.start == range.start;
             let (filler, flight, fields) = (Arc::clone(self), Arc::clone(flight), fields.clone());
             // Goes on when the player has left.
