@@ -63,6 +63,7 @@ fn a_full_disk_leaves_memory_and_is_used_again_when_there_is_room() {
     story.start_daemon();
     story.send_once();
     // What was used longest ago makes room on the disk; what finds none is in memory.
+    story.until("most objects to be held", PATIENCE, |story| story.held() > 15);
     let compared = story.compare();
     println!("on a disk of 300 kB: {compared}");
     assert!(compared.wrong.is_empty() && compared.exact > 15, "{compared}");
