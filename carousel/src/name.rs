@@ -73,7 +73,7 @@ impl std::error::Error for NameError {}
 pub fn resolve(base: &str, reference: &str) -> Result<String, NameError> {
     let reference = clean(reference)?;
     let split = Split::of(reference);
-    let own = Split::of(base.split('#').next().unwrap_or_default());
+    let own = Split::of(clean(base)?);
     let resolved = match (split.scheme, split.authority) {
         (Some(_), _) => split,
         (None, Some(_)) => Split { scheme: own.scheme, ..split },
@@ -459,6 +459,15 @@ mod tests {
         assert_eq!(key("http://h?q").unwrap(), "h/?q");
         assert_eq!(key("http://[2001:DB8::1]/x").unwrap(), "[2001:db8::1]/x");
         assert_eq!(key("http://[2001:DB8::1]:80/x").unwrap(), "[2001:db8::1]/x");
+    }
+
+    #[test]
+    fn a_base_is_held_to_what_names_are() {
+        for base in ["http://h/a?b\0", "http://h/a\u{2}b/", "http://h/\u{7f}"] {
+            assert_eq!(resolve(base, ""), Err(NameError::BadCharacter), "{base:?}");
+            assert_eq!(ObjectKey::from_name("", Some(base)), Err(NameError::BadCharacter), "{base:?}");
+        }
+        assert_eq!(resolve("http://h/a?b#c", "").as_deref(), Ok("http://h/a?b"));
     }
 
     /// RFC 3986 section 6.2.2, and characters that are no URI's.

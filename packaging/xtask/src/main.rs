@@ -5,6 +5,7 @@ mod dist;
 mod docs;
 #[cfg(test)]
 mod floors;
+mod fuzz;
 mod install;
 mod instructions;
 #[cfg(test)]
@@ -57,6 +58,8 @@ enum Door {
     Reference,
     /// Builds the guide below docs into target/docs, with its generated pages, and checks its links.
     Docs(docs::Arguments),
+    /// Targets of tests/fuzz under libFuzzer with AddressSanitizer: time for each, and a table of executions and coverage.
+    Fuzz(fuzz::Arguments),
     /// Tests every interleaving of what threads share without a lock.
     Loom,
     /// Measures beside a floor and a peer, in one run.
@@ -124,6 +127,7 @@ fn main() -> ExitCode {
             run(limits.env("SKYCACHE_WRITE", "1")).and_then(|()| reference::write())
         }
         Door::Docs(arguments) => docs::run(&arguments),
+        Door::Fuzz(arguments) => fuzz::run(&arguments),
         Door::Loom => test::loom(),
         Door::Bench { what: Bench::Fec } => {
             run(cargo().args(["bench", "--quiet", "-p", "skycache-carousel", "--bench", "fec"]))

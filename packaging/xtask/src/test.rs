@@ -167,7 +167,7 @@ fn tests(sum: &mut Sum) -> Result<(), String> {
     run_command(cargo().args(["build", "--quiet", "--workspace", "--bins", "--tests"]))?;
     let mut command = cargo();
     command.args(["test", "--workspace", "--no-fail-fast", "--", "--show-output"]).stdout(Stdio::piped());
-    command.env("SKYCACHE_BIN_DIR", target_dir().join("debug"));
+    command.env("SKYCACHE_BIN_DIR", target_dir().join("debug")).env("FUZZ_SECONDS", "5");
     let mut child = command.spawn().map_err(|err| format!("cargo test: {err}"))?;
     let (mut is_success_output, stdout) = (false, child.stdout.take());
     for line in stdout.into_iter().flat_map(|out| BufReader::new(out).lines()) {
