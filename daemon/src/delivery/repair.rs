@@ -23,9 +23,15 @@ use super::ObjectRef;
 use super::budget::RetryBudget;
 use super::reasons::RepairOutcome;
 
-/// Objects of one shard waiting for their repair, some 100 bytes each. Above, the carousel's next pass must do; a place is
-/// free again when a repair ends.
-pub const MAX_PENDING: usize = 4096;
+carousel::limits! {
+    /// Objects of one shard that wait for their repair.
+    pub const MAX_PENDING: usize = 4096, "objects" {
+        why: "More than a link interrupted for a minute leaves incomplete; some 100 bytes each.",
+        full: "The repair ends as `too_many`, and the carousel's next pass must do.",
+        free: "When a repair ends, at the latest when its fetch counts as failed after 600 s.",
+        test: "repairs_beyond_the_limit_are_counted_and_their_places_come_free",
+    }
+}
 /// How long to look whether the carousel is bringing an object that a client waits for.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
 /// A client waits so long for the carousel's next pass before an origin is asked: about what asking takes.

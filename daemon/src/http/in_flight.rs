@@ -52,6 +52,7 @@ impl Player {
                     }
                     match self.filler.want(&flight, range.clone(), &asked.fields()).await {
                         SpanResult::Begun => {}
+                        SpanResult::Full => return self.range_of_its_own(asked, range, &head).await,
                         SpanResult::Refused(passed) => {
                             let (response, rewriting) = self.handed_on(*passed, asked).await;
                             return Ok(Outcome::Passed(response, rewriting));

@@ -32,6 +32,8 @@ const IDLE: Duration = Duration::from_secs(120);
 pub enum SpanResult {
     /// It comes, or it is no matter any more: look at the flight.
     Begun,
+    /// There are too many ranges of this object, or what was expected ended meanwhile: this player asks for its own.
+    Full,
     /// The origin refuses it to this player, in these words.
     Refused(Box<Passed>),
     /// No answer.
@@ -117,7 +119,8 @@ impl Filler {
         }
         match first {
             Some(begun) => begun.await.unwrap_or(SpanResult::Begun),
-            None => SpanResult::Begun,
+            None if spans.is_expected(range.start) => SpanResult::Begun,
+            None => SpanResult::Full,
         }
     }
 

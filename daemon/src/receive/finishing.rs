@@ -21,9 +21,15 @@ use crate::delivery::{Decode, Decoded, FailReason, ObjectRef, Outcome, RejectRea
 use crate::signalling::Document;
 use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Partial, Placement, StoredObject};
 
-/// Memory that queued and running work may take. One piece may be larger, and is then alone. A place is free again when the
-/// shard has taken the answer.
-pub const MAX_FINISHING_BYTES: u64 = 128 << 20;
+carousel::limits! {
+    /// Memory that queued and running work may take.
+    pub const MAX_FINISHING_BYTES: u64 = 128 << 20, "bytes" {
+        why: "Two source blocks of 64 MiB; a quarter of the memory of a small box.",
+        full: "Work waits in its shard; a piece that is larger by itself runs alone.",
+        free: "When the shard has taken the result.",
+        test: "work_is_bounded_by_its_bytes_and_room_comes_back",
+    }
+}
 /// What a piece of work takes besides the bytes it works on.
 const WORK_BYTES: u64 = 16 << 10;
 /// Workers at most: more than any box needs, and each may hold a source block in memory.

@@ -32,9 +32,15 @@ use super::storage::ObjectStore;
 
 pub use totals::SessionStats;
 
-/// Work of one shard that waits for a worker. A receiver completes a few hundred small objects in a burst. Above, an object
-/// is received again in the next pass; a place is free again when work is polled.
-pub const MAX_WORK: usize = 1024;
+carousel::limits! {
+    /// Work of one shard that waits for a worker.
+    pub const MAX_WORK: usize = 1024, "pieces" {
+        why: "A receiver completes a few hundred small objects in a burst; each piece keeps its object's room reserved.",
+        full: "An object is rejected as `queue_full` and received again in the next pass; a block is counted in `blocks_refused` and decoded later.",
+        free: "When a worker takes the piece.",
+        test: "complete_objects_beyond_the_queue_of_work_are_received_again",
+    }
+}
 
 /// Settings of delivery.
 #[derive(Debug, Clone, Copy)]

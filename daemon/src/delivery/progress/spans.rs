@@ -6,8 +6,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use carousel::time::Instant;
 
-/// Ranges that touch nobody else's; more, and the whole is as good. Players that seek make a few; an attacker makes many.
-const MAX_SPANS: usize = 256;
+carousel::limits! {
+    /// Ranges of one object that have arrived or are being fetched, none touching another.
+    const MAX_SPANS: usize = 256, "ranges" {
+        why: "Players that seek make a few; 16 bytes each, looked through for every read.",
+        full: "A further range is passed through for its player alone.",
+        free: "When a fetch ends, or ranges grow together; after 120 s without a request all are given up.",
+        test: "there_are_only_so_many",
+    }
+}
 
 #[derive(Debug, Default)]
 struct Lists {
@@ -169,6 +176,9 @@ mod tests {
         let spans = Spans::new("http://h/x", Instant::default());
         let claimed = (0..10_000).filter(|at| spans.claim(at * 2..at * 2 + 1).is_some()).count();
         assert_eq!(claimed, MAX_SPANS);
+        spans.release(&(0..1));
+        assert_eq!(spans.claim(30_000..30_001), Some(30_000..30_001), "the place of one that ended");
+        assert_eq!(spans.claim(30_002..30_003), None);
     }
 
     proptest! {

@@ -13,11 +13,24 @@ use event_listener::{Event, EventListener};
 use super::{FailReason, Flight, ObjectRef, Outcome};
 use crate::bounded::BoundedMap;
 
-/// Flights at a time: all sessions' objects in flight and some hundred fills.
-pub(super) const MAX_FLIGHTS: usize = 16_384;
-/// Announced names that are remembered. A reference catalogue has 100,000 objects. The oldest makes room; a place is free when
-/// its object is held, gone, or no longer described.
-const MAX_ANNOUNCED: usize = 262_144;
+carousel::limits! {
+    /// Objects that players can be served from before they are whole.
+    pub(super) const MAX_FLIGHTS: usize = 16_384, "objects" {
+        why: "All sessions' objects in flight, and some hundred fills from origins.",
+        full: "An object of the carousel is served when it is whole; a fill is passed through and not kept.",
+        free: "When an object is whole or given up.",
+        test: "objects_in_flight_beyond_the_limit_are_refused_and_counted_until_one_ends",
+    }
+
+    /// Announced names that are remembered.
+    const MAX_ANNOUNCED: usize = 262_144, "names" {
+        why: "A large catalogue has 100,000 objects; some 200 bytes each.",
+        full: "The oldest makes room: a player that asks for it is answered by the origin at once.",
+        free: "When its object is held, gone, or no longer described.",
+        test: "announcements_come_and_go_and_the_oldest_makes_room",
+    }
+}
+
 /// An object that an FDT has named and that has not come yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announced {

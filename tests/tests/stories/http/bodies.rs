@@ -220,3 +220,23 @@ fn an_endless_body_begins_for_each_viewer_where_it_is_now() {
     assert!(begins.contains("2:0;") && !begins.contains("1:"), "{begins}");
     drop((first, joined));
 }
+
+#[test]
+fn more_scattered_ranges_than_are_remembered_are_served_all_the_same() {
+    const LENGTH: usize = 400_000;
+    let fields = [("ETag", "\"v\""), ("Cache-Control", "max-age=60")];
+    let origin = Scripted::start(move |asked| ranged(asked, LENGTH, &fields));
+    let story = before(&origin, "");
+    let piece = |at: usize| {
+        let response = fetch(story.http, "/o/film.mp4", &[("range", &format!("bytes={at}-{}", at + 9))]);
+        let whole: Vec<u8> = (at..at + 10).map(|it| (it / 7) as u8).collect();
+        assert_eq!((response.status, response.body), (206, whole), "at {at}");
+    };
+    for number in 0..300 {
+        piece(number * 1000);
+    }
+    let asked = origin.asked("/film.mp4");
+    assert_eq!((asked.len(), asked[299].field("range")), (300, "bytes=299000-299009"));
+    piece(1000);
+    assert_eq!(origin.asked("/film.mp4").len(), 300, "what came first is kept");
+}
