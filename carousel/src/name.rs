@@ -5,6 +5,7 @@
 //! every spelling of one URI:
 //!
 //! - scheme and host in lower case, default ports dropped, `.` and `..` segments removed;
+//! - an international host is its ASCII form (`bücher.example` and `b%C3%BCcher.example` are `xn--bcher-kva.example`);
 //! - `%41` is `A` (unreserved characters are decoded), `%2f` is `%2F` and stays encoded (reserved characters are not);
 //! - what is no URI character yet (blanks, non-ASCII, a lone `%`, `[ ] ^ |` and quotes) is percent-encoded, `\` in a path
 //!   is `/`: what players send for such a reference (WHATWG URL), or an equivalent of it.
@@ -167,6 +168,16 @@ impl ObjectKey {
         }
     }
 
+    /// The key that a request means whose first segment is an international host, which players encode as part of a path
+    /// (`/b%C3%BCcher.example/…`). It may as well be a folder of that name.
+    pub fn from_international_path(path_and_query: &str) -> Option<Self> {
+        let (host, rest) = path_and_query.strip_prefix('/')?.split_once('/')?;
+        if !host.contains('.') || host.contains('?') || !is_international(host) {
+            return None;
+        }
+        Self::from_name(&format!("http://{host}/{rest}"), None).ok()
+    }
+
     /// Of a normalised absolute URI.
     fn of_absolute(uri: &str) -> Result<Self, NameError> {
         let split = Split::of(uri);
@@ -291,9 +302,45 @@ fn is_port(text: &str) -> bool {
     (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+fn is_international(authority: &str) -> bool {
+    !authority.is_ascii() || authority.contains('%')
+}
+
+/// An authority whose host is percent-encoded or has other letters than ASCII's, in ASCII (WHATWG URL, host parsing).
+fn ascii_of(authority: &str) -> Result<String, NameError> {
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let (host, port) = match host.rsplit_once(':') {
+        Some((host, port)) if port.is_empty() || is_port(port) => (host, Some(port)),
+        _ => (host, None),
+    };
+    let mut decoded = Vec::with_capacity(host.len());
+    let bytes = host.as_bytes();
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let hex = |at: usize| bytes.get(at).and_then(|&byte| char::from(byte).to_digit(16));
+        match (byte, hex(at + 1), hex(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push((high * 16 + low) as u8);
+                at += 3;
+            }
+            _ => {
+                decoded.push(byte);
+                at += 1;
+            }
+        }
+    }
+    // What is denied includes `%`: the result is never international.
+    let host = idna::domain_to_ascii_cow(&decoded, idna::AsciiDenyList::URL);
+    let host = host.map_err(|_| NameError::BadAuthority)?;
+    Ok(port.map_or_else(|| host.to_string(), |port| format!("{host}:{port}")))
+}
+
 /// The host in lower case with its port, without user information and without a default port. As a key has no scheme,
 /// neither default port distinguishes anything.
 fn host_of(authority: &str) -> Result<String, NameError> {
+    if is_international(authority) {
+        return host_of(&ascii_of(authority)?);
+    }
     let authority = authority.to_ascii_lowercase();
     let mut host = authority.rsplit('@').next().unwrap_or_default();
     // An empty port is the default port (RFC 3986 section 6.2.3).
@@ -468,6 +515,37 @@ mod tests {
             assert_eq!(ObjectKey::from_name("", Some(base)), Err(NameError::BadCharacter), "{base:?}");
         }
         assert_eq!(resolve("http://h/a?b#c", "").as_deref(), Ok("http://h/a?b"));
+    }
+
+    #[test]
+    fn an_international_host_is_one_however_it_is_spelled() {
+        for name in [
+            "https://xn--bcher-kva.example/v/1.m4s",
+            "https://b\u{fc}cher.example/v/1.m4s",
+            "http://B\u{dc}CHER.example:80/v/1.m4s",
+            "http://user@bu\u{308}cher.example:/v/1.m4s",
+            "https://b%C3%BCcher.example/v/1.m4s",
+            "https://b%c3%bccher\u{3002}example:443/v/1.m4s",
+            "//XN--BCHER-KVA.example/v/1.m4s",
+        ] {
+            let uri = resolve("https://h/", name).unwrap();
+            assert_eq!(uri.split_once("://").unwrap().1, "xn--bcher-kva.example/v/1.m4s", "{name}");
+            assert_eq!(key(&uri).unwrap(), "xn--bcher-kva.example/v/1.m4s", "{name}");
+        }
+        assert_eq!(key("http://\u{444}.example:8080/a").unwrap(), "xn--t1a.example:8080/a");
+        for name in
+            ["http://b%00.example/", "http://b%2Fc.example/", "http://b%.example/", "http://%FF.example/"]
+        {
+            assert_eq!(key(name), Err(NameError::BadAuthority), "{name}");
+        }
+        let asked = |path: &str| ObjectKey::from_international_path(path).map(|key| key.to_string());
+        assert_eq!(asked("/b%C3%BCcher.example/v/a%20b?x").unwrap(), "xn--bcher-kva.example/v/a%20b?x");
+        assert_eq!(asked("/b\u{fc}cher.example:8080/v").unwrap(), "xn--bcher-kva.example:8080/v");
+        for path in
+            ["/cdn.example.com/v", "/a%20b/v", "/b%C3%BCcher/v", "/b%C3%BCcher.example", "/a?b%C3%BC.c/d"]
+        {
+            assert_eq!(asked(path), None, "{path}");
+        }
     }
 
     /// RFC 3986 section 6.2.2, and characters that are no URI's.

@@ -93,7 +93,9 @@ pub(super) fn targets(
             targets.push(Target { key, full, form: Form::Route(Arc::clone(routes), number) });
         }
     }
-    targets.push(Target::new(ObjectKey::from_request_path(path)?, Form::Path));
+    let of_path = ObjectKey::from_request_path(path)?;
+    targets.extend(ObjectKey::from_international_path(path).map(|key| Target::new(key, Form::Path)));
+    targets.push(Target::new(of_path, Form::Path));
     targets.extend(authority.and_then(|host| by_host(host).ok()));
     Ok(targets)
 }
@@ -139,6 +141,8 @@ mod tests {
         assert_eq!(of("/v/1.m4s", "cdn.example.com").last().unwrap(), "cdn.example.com/v/1.m4s");
         assert_eq!(of("http://cdn.example.com/v/1.m4s", "x"), ["cdn.example.com/v/1.m4s"]);
         assert_eq!(of("http://dvb.gw/x", "y"), ["dvb.gw/x"]);
+        let international = of("/b%C3%BCcher.example/v/1.m4s", "box");
+        assert_eq!(international[..2], ["xn--bcher-kva.example/v/1.m4s", "b%C3%BCcher.example/v/1.m4s"]);
     }
 
     #[test]

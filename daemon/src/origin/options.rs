@@ -193,7 +193,11 @@ pub fn mistakes(routes: &[Route], origins: &[Origin]) -> Vec<Mistake> {
 fn url_mistakes(url: &str, key: &str, wrong: &mut impl FnMut(String, String, &str)) {
     let key = || key.to_owned();
     if !is_url(url) || url.parse::<http::Uri>().is_err() {
-        return wrong(key(), format!("{url:?} is no URL"), "give http://host/path/ or https://host/path/");
+        let usual = "give http://host/path/ or https://host/path/";
+        let ascii = Some(url).filter(|url| is_url(url) && !url.is_ascii());
+        let ascii = ascii.and_then(|url| carousel::name::resolve("", url).ok());
+        let fix = ascii.map_or_else(|| usual.to_owned(), |ascii| format!("give {ascii}"));
+        return wrong(key(), format!("{url:?} is no URL"), &fix);
     }
     let authority = url.split("://").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or_default();
     if authority.contains('@') {
@@ -253,6 +257,8 @@ mod tests {
             );
         }
         assert!(!of(route("/vod/", "http://user:secret@a/"))[0].contains("secret"));
+        let international = mistakes(&[route("/vod/", "https://b\u{fc}cher.example/v/")], &[]);
+        assert_eq!(international[0].mend, "give https://xn--bcher-kva.example/v/");
         let twice = [route("/vod/", "http://a/"), route("/vod/", "http://b/")];
         assert_eq!(mistakes(&twice, &[])[0].key, "route[1].path");
         let origin = |host: &str| Origin { host: host.into(), url: "http://s/".into() };

@@ -227,6 +227,7 @@ impl DvbI {
         if self.base.is_empty() {
             self.base = format!("{}{}/dvb-i/", carousel::nip::BASE, slug(provider));
         }
+        super::settle_url(&mut self.base);
         if self.id.is_empty() {
             self.id = tag_of(&format!("{}services", self.base));
         }

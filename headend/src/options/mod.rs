@@ -28,6 +28,15 @@ use ::carousel::config::Mistake;
 pub(crate) const NO_URL_SOURCES: &str = "sources are folders, a URL is none; mount the bucket or site \
     (`rclone mount`, `mount-s3`), or copy it and keep it up to date (`rclone sync`, `aws s3 sync`), and give the folder";
 
+/// Spells an absolute URL as receivers do: what is on the air begins with it.
+pub(crate) fn settle_url(url: &mut String) {
+    if url.contains("://")
+        && let Ok(settled) = ::carousel::name::resolve("", url)
+    {
+        *url = settled;
+    }
+}
+
 /// Collects the mistakes of one table.
 struct Mistakes {
     table: &'static str,
@@ -42,5 +51,25 @@ impl Mistakes {
     /// Notes that the value of `key` is wrong, and how to fix it.
     fn add(&mut self, key: &str, what: String, fix: &str) {
         self.found.push(Mistake::of_value(&format!("{}.{key}", self.table), &what, fix));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::settle_url;
+
+    #[test]
+    fn urls_are_spelled_as_receivers_do() {
+        for (given, settled) in [
+            ("HTTPS://CDN.Example.com:443/a/../v/", "https://cdn.example.com/v/"),
+            ("https://b\u{fc}cher.example/v w/", "https://xn--bcher-kva.example/v%20w/"),
+            ("http://h:8080/v", "http://h:8080/v"),
+            ("/srv/v/", "/srv/v/"),
+            ("https:///v/", "https:///v/"),
+        ] {
+            let mut url = given.to_owned();
+            settle_url(&mut url);
+            assert_eq!(url, settled);
+        }
     }
 }

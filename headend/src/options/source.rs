@@ -6,7 +6,7 @@ use carousel::config::Mistake;
 use carousel::query::{IgnoredQuery, MAX_PARAMETERS};
 use serde::{Deserialize, Serialize};
 
-use super::{ServiceConfig, tag_of};
+use super::{ServiceConfig, settle_url, tag_of};
 
 /// `[[source]]`
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -100,6 +100,8 @@ impl Source {
             let last = self.path.file_name().map(|name| name.to_string_lossy().into_owned());
             self.name = last.unwrap_or_else(|| "source".to_owned());
         }
+        // Objects go on the air under one spelling, which is the box's.
+        settle_url(&mut self.base);
         if self.service_id.is_empty() {
             self.service_id = tag_of(&self.base);
         }
