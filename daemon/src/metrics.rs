@@ -193,6 +193,11 @@ impl Collector for Scrape {
             "Packets lost on the link, by the sequence of symbols",
             packets.lost,
         )?;
+        sheet.counter(
+            "receive_expired_instances",
+            "FDT Instances that had expired when they came, and were read: the date of their sender is wrong, or that of this machine",
+            packets.expired_instances,
+        )?;
         let results = [
             ("stored", packets.stored),
             ("fdt", packets.fdt),

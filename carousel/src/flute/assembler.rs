@@ -133,11 +133,6 @@ impl FdtAssembler {
         self.seen.iter().find(|it| it.instance_id == instance_id).map(|it| it.at)
     }
 
-    /// The instance of this ID counts as new when it comes again.
-    pub fn forget(&mut self, instance_id: u32) {
-        self.seen.retain(|it| it.instance_id != instance_id);
-    }
-
     /// Instances that have not come since `before` count as new when they come again: what they describe may have expired.
     pub fn expire(&mut self, before: Instant) {
         self.seen.retain(|it| it.at >= before);
@@ -277,9 +272,6 @@ mod tests {
             [1, 1, 1, 1, 2, 2, 2, 2]
         );
         assert_eq!(push(&mut assembler, &packet(1, 8, 0, &[1, 1, 1, 1, 2, 2, 2, 2])), Ok(None), "a repeat");
-        assembler.forget(1);
-        assert!(push(&mut assembler, &packet(1, 8, 0, &[1; 4])).unwrap().is_none());
-        assert!(push(&mut assembler, &packet(1, 8, 1, &[2; 4])).unwrap().is_some());
     }
 
     fn push_at(assembler: &mut FdtAssembler, s: u64, bytes: &[u8]) -> Option<AssembledFdt> {

@@ -85,7 +85,7 @@ limits! {
     }
 }
 
-/// How long an FDT Instance without `Expires` holds: the usual lifetime, renewed by every repeat.
+/// How long an FDT Instance holds that is without `Expires`, or expired when it came: the usual lifetime, renewed by every repeat.
 const UNSAID_EXPIRY_MS: i64 = 3_600_000;
 /// How often TOIs that are done are looked through for those that have left the carousel.
 const DONE_SCAN: Duration = Duration::from_secs(60);
@@ -516,15 +516,16 @@ impl<B> Receiver<B> {
         let Ok((mut instance, unusable)) = FdtInstance::parse(&xml) else {
             return Verdict::Dropped(DropReason::FdtUnreadable);
         };
-        if let Some(wall) = wall.filter(|_| instance.expires == FdtInstance::NO_EXPIRES) {
-            instance.expires = wall.plus_ms(UNSAID_EXPIRY_MS).ntp_seconds();
+        if let Some(wall) = wall {
+            let has_no_expiry = instance.expires == FdtInstance::NO_EXPIRES;
+            // It is sent now: what has expired is the date of its sender, or of this machine.
+            let has_expired = WallTime::from_ntp_seconds(instance.expires, wall) < wall;
+            if has_no_expiry || has_expired {
+                instance.expires = wall.plus_ms(UNSAID_EXPIRY_MS).ntp_seconds();
+            }
+            self.stats.expired_instances += u64::from(has_expired && !has_no_expiry);
         }
         self.stats.unusable_files += unusable as u64;
-        if wall.is_some_and(|wall| WallTime::from_ntp_seconds(instance.expires, wall) < wall) {
-            // If our date was wrong, its next repeat is looked at with the right one.
-            self.assembler.forget(assembled.instance_id);
-            return Verdict::Dropped(DropReason::FdtExpired);
-        }
         // A sender that describes objects anew has not left, whatever flag it set before.
         self.closed = false;
         let complete = instance.complete;

@@ -63,8 +63,6 @@ reasons! {
         EventsFull = "events_full",
         /// The FDT Instance is not XML that can be used.
         FdtUnreadable = "fdt_unreadable",
-        /// The FDT Instance had expired before it arrived.
-        FdtExpired = "fdt_expired",
         /// TOI 0: the packet has no EXT_FDT, or a FLUTE version other than 1 and 2.
         FdtNoExtFdt = "fdt_no_ext_fdt",
         /// TOI 0: the packet has no EXT_FTI.
@@ -114,6 +112,8 @@ pub struct ReceiverStats {
     pub dropped: [u64; DropReason::ALL.len()],
     /// `File` elements that could not be used.
     pub unusable_files: u64,
+    /// FDT Instances that had expired when they came: the date of their sender is wrong, or that of this machine.
+    pub expired_instances: u64,
     /// Source symbols that repair symbols brought back.
     pub recovered: u64,
     /// Attempts to decode a block that failed.
@@ -135,6 +135,7 @@ impl Default for ReceiverStats {
             early_evicted: 0,
             dropped: [0; DropReason::ALL.len()],
             unusable_files: 0,
+            expired_instances: 0,
             recovered: 0,
             recovery_failed: 0,
             lost: 0,
@@ -155,6 +156,7 @@ impl std::ops::AddAssign<&Self> for ReceiverStats {
             early_evicted,
             dropped,
             unusable_files,
+            expired_instances,
             recovered,
             recovery_failed,
             lost,
@@ -170,6 +172,7 @@ impl std::ops::AddAssign<&Self> for ReceiverStats {
             *sum += count;
         }
         self.unusable_files += unusable_files;
+        self.expired_instances += expired_instances;
         self.recovered += recovered;
         self.recovery_failed += recovery_failed;
         self.lost += lost;

@@ -154,14 +154,22 @@ fn descriptions_of_no_bytes_wait_for_packets_that_contradict() {
     assert_eq!(bench.receiver.empty.len(), 1);
 }
 
+/// Of sender and receiver one has a wrong date: a recording that is sent again, a clock without a battery.
 #[test]
-fn an_expired_instance_describes_nothing() {
+fn an_instance_that_comes_expired_holds_for_an_hour() {
     let mut bench = Bench::new();
-    let past = WALL.plus_ms(-1000).ntp_seconds();
-    let xml =
-        format!("<FDT-Instance Expires=\"{past}\"><File TOI=\"1\" Content-Location=\"x\"/></FDT-Instance>");
-    assert_eq!(bench.feed(&fdt_by_hand(1, &xml)), Verdict::Dropped(DropReason::FdtExpired));
-    assert!(bench.receiver.table().is_empty());
+    for (id, past_ms) in [(1, 1000), (2, 400 * 86_400_000)] {
+        let past = WALL.plus_ms(-past_ms).ntp_seconds();
+        let xml = format!(
+            "<FDT-Instance Expires=\"{past}\"><File TOI=\"{id}\" Content-Location=\"x{id}\"/></FDT-Instance>"
+        );
+        assert_eq!(bench.feed_at(Some(WALL), &fdt_by_hand(id, &xml)), Verdict::Fdt);
+    }
+    assert_eq!(bench.receiver.stats().expired_instances, 2);
+    for (ms, files) in [(3_600_000, 2), (3_601_000, 0)] {
+        bench.receiver.handle_timeout(bench.now, Some(WALL.plus_ms(ms)));
+        assert_eq!(bench.receiver.table().len(), files, "{ms}");
+    }
 }
 
 #[test]
@@ -220,15 +228,15 @@ fn an_instance_that_expired_by_age_describes_again_when_it_comes_again() {
 }
 
 #[test]
-fn an_instance_that_seemed_expired_is_read_when_the_date_is_right() {
+fn an_instance_is_valid_to_its_last_second() {
     let mut bench = Bench::new();
     let expires = WALL.ntp_seconds();
     let fdt =
         fdt_by_hand(1, &describe(1, "x", "Content-Length=\"8\"").replace("4294944000", &expires.to_string()));
-    assert_eq!(bench.feed_at(Some(WALL.plus_ms(1000)), &fdt), Verdict::Dropped(DropReason::FdtExpired));
-    // Valid to its last second.
     assert_eq!(bench.feed_at(Some(WALL), &fdt), Verdict::Fdt);
-    assert_eq!(bench.receiver.table().len(), 1);
+    assert_eq!((bench.receiver.table().len(), bench.receiver.stats().expired_instances), (1, 0));
+    bench.receiver.handle_timeout(bench.now, Some(WALL.plus_ms(1000)));
+    assert!(bench.receiver.table().is_empty());
 }
 
 #[test]
