@@ -121,9 +121,13 @@ pub fn md5(bytes: &[u8]) -> [u8; 16] {
     Md5::digest(bytes).into()
 }
 
-/// `Content-MD5` text to bytes.
-pub(crate) fn md5_from_base64(text: &str) -> Option<[u8; 16]> {
-    STANDARD.decode(text.trim()).ok()?.try_into().ok()
+/// `Content-MD5` text to bytes: base64, or the hexadecimal digits that `md5sum` prints.
+pub(crate) fn md5_from_text(text: &str) -> Option<[u8; 16]> {
+    let text = text.trim();
+    if text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return u128::from_str_radix(text, 16).ok().map(u128::to_be_bytes);
+    }
+    STANDARD.decode(text).ok()?.try_into().ok()
 }
 
 /// Bytes to the base64 of an XML attribute.
@@ -139,6 +143,17 @@ pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn md5_in_base64_or_in_hexadecimal_digits() {
+        let of = md5(b"abc");
+        assert_eq!(md5_from_text(" kAFQmDzST7DWlj99KOF/cg== "), Some(of));
+        assert_eq!(md5_from_text("900150983cd24fb0d6963f7d28e17f72"), Some(of));
+        assert_eq!(md5_from_text("900150983CD24FB0D6963F7D28E17F72"), Some(of));
+        for none in ["", "900150983cd24fb0d6963f7d28e17f7", "+00150983cd24fb0d6963f7d28e17f72", "kAFQ"] {
+            assert_eq!(md5_from_text(none), None, "{none}");
+        }
+    }
 
     #[test]
     fn known_answer_and_both_spellings() {

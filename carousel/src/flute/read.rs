@@ -10,7 +10,7 @@ use quick_xml::XmlVersion;
 use quick_xml::events::{BytesStart, Event};
 
 use super::fdt::{CacheControl, Encoding, FdtInstance, File, OtiAttributes};
-use crate::digest::{Digest, from_base64, md5_from_base64};
+use crate::digest::{Digest, from_base64, md5_from_text};
 use crate::lct::Toi;
 use crate::limits::{MAX_FDT_BYTES, MAX_URI_BYTES, MAX_XML_DEPTH};
 use crate::query::IgnoredQuery;
@@ -29,10 +29,10 @@ impl FdtInstance {
         let text = match std::str::from_utf8(bytes) {
             Ok(text) => Cow::Borrowed(text),
             Err(_) if is_latin1(bytes) => Cow::Owned(bytes.iter().map(|&byte| char::from(byte)).collect()),
-            Err(err) => {
+            Err(err) => Cow::Owned(of_utf16(bytes).ok_or_else(|| {
                 let offset = err.valid_up_to() as u64;
-                return Err(XmlError::Malformed { offset, why: "not UTF-8".to_owned() });
-            }
+                XmlError::Malformed { offset, why: "not UTF-8".to_owned() }
+            })?),
         };
         let mut reader = Reader::from_str(text.trim_start_matches('\u{feff}'));
         let mut parser = Parser::default();
@@ -76,6 +76,18 @@ impl FdtInstance {
             .ok_or_else(|| XmlError::Missing { what: "FDT-Instance", within: "document".to_owned() })?;
         Ok((instance, parser.unusable))
     }
+}
+
+/// UTF-16 behind its byte order mark, which every reader of XML understands (XML 1.0 section 4.3.3).
+fn of_utf16(bytes: &[u8]) -> Option<String> {
+    let unit: fn([u8; 2]) -> u16 = match bytes.get(..2)? {
+        [0xff, 0xfe] => u16::from_le_bytes,
+        [0xfe, 0xff] => u16::from_be_bytes,
+        _ => return None,
+    };
+    let (pairs, odd) = bytes[2..].as_chunks::<2>();
+    let text: Result<String, _> = char::decode_utf16(pairs.iter().map(|&pair| unit(pair))).collect();
+    text.ok().filter(|_| odd.is_empty())
 }
 
 /// Whether an XML declaration says ISO 8859-1, whose bytes are the first code points.
@@ -218,7 +230,7 @@ impl File {
             }
             // A digest that cannot be read must not pass for one that was checked; the object is still usable.
             "Content-MD5" => {
-                self.content_md5 = md5_from_base64(value);
+                self.content_md5 = md5_from_text(value);
                 true
             }
             "Content-Digest" => {
@@ -335,6 +347,12 @@ mod tests {
         let bytes: Vec<u8> = text.chars().map(|it| it as u8).collect();
         assert_eq!(FdtInstance::parse(&bytes).unwrap().0.files[0].content_location, "http://h/\u{e9}");
         assert!(FdtInstance::parse(&bytes[44..]).is_err(), "without a declaration it is no text");
+        let text = format!("\u{feff}<?xml version='1.0' encoding='UTF-16'?><FDT-Instance Expires='1'>{file}");
+        for to_bytes in [u16::to_le_bytes, u16::to_be_bytes] {
+            let bytes: Vec<u8> = text.encode_utf16().flat_map(to_bytes).collect();
+            assert_eq!(FdtInstance::parse(&bytes).unwrap().0.files[0].content_location, "http://h/\u{e9}");
+            assert!(FdtInstance::parse(&bytes[..bytes.len() - 1]).is_err(), "half a character");
+        }
     }
 
     #[test]

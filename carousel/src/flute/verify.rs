@@ -49,9 +49,10 @@ pub fn verify(file: &File, transported: &[u8]) -> Result<Content, VerifyError> {
     if file.content_digest.is_some_and(|digest| digest != transported_digest) {
         return Err(VerifyError::DigestMismatch);
     }
-    let decoded = decode(&file.encoding, transported, file.content_length)?;
+    let content_length = decoded_length(&file.encoding, transported, file.content_length);
+    let decoded = decode(&file.encoding, transported, content_length)?;
     let object = decoded.as_deref().unwrap_or(transported);
-    if file.content_length.is_some_and(|length| length != object.len() as u64) {
+    if content_length.is_some_and(|length| length != object.len() as u64) {
         return Err(VerifyError::LengthMismatch);
     }
     let digest = if decoded.is_some() { Digest::of(object) } else { transported_digest };
@@ -67,6 +68,13 @@ pub fn verify(file: &File, transported: &[u8]) -> Result<Content, VerifyError> {
     }
     let checked = file.content_digest.or(file.repr_digest).is_some() || file.content_md5.is_some();
     Ok(Content { decoded, digest, checked })
+}
+
+/// What a sender says of the decoded length. By HTTP's meaning of the word `Content-Length` is that of the encoded bytes, and some
+/// senders write so; gzip and zlib tell by their own checksums whether all is there.
+fn decoded_length(encoding: &Encoding, transported: &[u8], content_length: Option<u64>) -> Option<u64> {
+    let has_checksum = matches!(encoding, Encoding::Gzip | Encoding::Zlib);
+    content_length.filter(|&length| !has_checksum || length != transported.len() as u64)
 }
 
 /// Undoes a content encoding; `None` for identity. At most `content_length` bytes come out, or
@@ -164,6 +172,14 @@ mod tests {
         assert_eq!(verify(&file(5000), &zipped).unwrap().digest, Digest::of(&[7; 5000]));
         assert_eq!(verify(&file(4999), &zipped), Err(VerifyError::TooLarge));
         assert_eq!(verify(&file(5001), &zipped), Err(VerifyError::LengthMismatch));
+        // As in HTTP, the length of the encoded bytes: the checksum of gzip tells what is whole.
+        let as_http = file(zipped.len() as u64);
+        assert_eq!(verify(&as_http, &zipped).unwrap().digest, Digest::of(&[7; 5000]));
+        let mut damaged = zipped.clone();
+        damaged[12] ^= 0x55;
+        assert_eq!(verify(&as_http, &damaged), Err(VerifyError::BadEncoding));
+        let raw = File { encoding: Encoding::Deflate, ..file(3) };
+        assert!(verify(&raw, b"abc").is_err(), "without a checksum the length counts");
     }
 
     #[test]
