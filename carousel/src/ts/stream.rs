@@ -1,12 +1,12 @@
-//! Packet boundaries in a series of bytes: recordings and datagrams begin anywhere, have 188, 192 or 204 bytes a packet,
+//! Packet boundaries in a series of bytes: recordings and datagrams begin anywhere, have 188, 192, 204 or 208 bytes a packet,
 //! and holes. [`Packets`] walks a recording, [`PacketSearch`] takes pieces as they come.
 
 use super::{PACKET_BYTES, SYNC_BYTE};
 use crate::limits;
 
-/// Distances between packets: bare; with a time stamp of four bytes before each (M2TS); with 16 bytes of Reed-Solomon
-/// parity behind each.
-const STRIDES: [usize; 3] = [PACKET_BYTES, STAMPED_BYTES, 204];
+/// Distances between packets: bare; with a time stamp of four bytes before each (M2TS); with the 16 bytes of
+/// Reed-Solomon parity of DVB behind each, or the 20 of ATSC.
+const STRIDES: [usize; 4] = [PACKET_BYTES, STAMPED_BYTES, 204, 208];
 /// A packet with its time stamp.
 const STAMPED_BYTES: usize = 192;
 /// Sync bytes in a row that make a stream of bytes.
