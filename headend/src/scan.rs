@@ -114,9 +114,8 @@ pub fn to_table(inventory: &Inventory) -> String {
     }
     let others =
         inventory.left_out_by_reason().into_iter().filter(|(it, _)| *it != LeftOutReason::OldSegment);
-    let others: Vec<String> = others
-        .map(|(reason, count)| format!("{} {}", grouped(count), reason.as_str().replace('_', " ")))
-        .collect();
+    let others: Vec<String> =
+        others.map(|(reason, count)| format!("{} {}", grouped(count), reason.counted(count))).collect();
     if !others.is_empty() {
         let _ = writeln!(out, "not carried: {}", others.join(", "));
     }

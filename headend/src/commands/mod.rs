@@ -132,7 +132,7 @@ fn open(config: Config, once: bool, identity: Identity, clocks: &dyn Clocks) -> 
         if !counts.is_empty() {
             let counts = counts
                 .iter()
-                .map(|(reason, count)| format!("{} {}", grouped(*count), reason.as_str().replace('_', " ")));
+                .map(|(reason, count)| format!("{} {}", grouped(*count), reason.counted(*count)));
             eprintln!("{source}: not carried: {}", counts.collect::<Vec<_>>().join(", "));
         }
     }

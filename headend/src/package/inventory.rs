@@ -204,6 +204,13 @@ impl LeftOutReason {
     pub const fn is_fault(self) -> bool {
         !matches!(self, Self::Elsewhere | Self::OldSegment | Self::BeingWritten | Self::QuerySelects)
     }
+
+    /// As it stands behind a number.
+    pub fn counted(self, count: usize) -> String {
+        let is_thing = matches!(self, Self::OldSegment | Self::BadName);
+        let plural = if is_thing && count != 1 { "s" } else { "" };
+        format!("{}{plural}", self.as_str().replace('_', " "))
+    }
 }
 
 /// Something that a manifest refers to and that is not carried.
