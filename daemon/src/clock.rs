@@ -121,6 +121,26 @@ impl Scale {
         WallTime::from_unix_ms(self.base_ms.load(Ordering::Acquire).saturating_add(monotonic_ms))
     }
 
+    /// When the monotonic clock was 0, if `since` is a date of an earlier run and that of this one cannot be trusted.
+    fn start_for(&self, monotonic_ms: i64, since: WallTime) -> Option<i64> {
+        let base_ms = self.base_ms.load(Ordering::Acquire);
+        let is_known = base_ms == NONE_MS || base_ms.saturating_add(monotonic_ms) >= EARLIEST_DATE.unix_ms();
+        (!is_known && since.unix_ms() >= EARLIEST_DATE.unix_ms()).then_some(base_ms)
+    }
+
+    fn age_ms(&self, monotonic_ms: i64, now: WallTime, since: WallTime) -> i64 {
+        let start_ms = self.start_for(monotonic_ms, since);
+        now.unix_ms().saturating_sub(start_ms.unwrap_or_else(|| self.current(since).unix_ms())).max(0)
+    }
+
+    fn left_ms(&self, monotonic_ms: i64, now: WallTime, since: WallTime, until: WallTime) -> i64 {
+        let until_ms = match self.start_for(monotonic_ms, since) {
+            Some(start_ms) => start_ms.saturating_add(until.unix_ms().saturating_sub(since.unix_ms())),
+            None => self.current(until).unix_ms(),
+        };
+        until_ms.saturating_sub(now.unix_ms())
+    }
+
     /// A time of this scale, taken earlier in this run, as it is counted now.
     fn current(&self, time: WallTime) -> WallTime {
         let untrusted_ms = self.untrusted_base_ms.load(Ordering::Acquire);
@@ -135,7 +155,11 @@ static SCALE: Scale = Scale::new();
 
 /// The time by which ages and freshness count: see [`Scale`].
 pub fn steady() -> WallTime {
-    SCALE.now(i64::try_from(now().as_nanos() / 1_000_000).unwrap_or(i64::MAX), wall)
+    SCALE.now(monotonic_ms(), wall)
+}
+
+fn monotonic_ms() -> i64 {
+    i64::try_from(now().as_nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
 
 /// A steady time that was taken earlier in this run, as it is counted now.
@@ -143,14 +167,16 @@ pub fn current(time: WallTime) -> WallTime {
     SCALE.current(time)
 }
 
-/// Milliseconds from a steady time until now; never negative.
+/// Milliseconds from a steady time until now; never negative. Of what an earlier run has received: from the start of this one,
+/// while the date is unknown.
 pub fn age_ms(since: WallTime) -> i64 {
-    steady().unix_ms().saturating_sub(current(since).unix_ms()).max(0)
+    SCALE.age_ms(monotonic_ms(), steady(), since)
 }
 
-/// Milliseconds from now until a steady time; negative if it is past.
-pub fn left_ms(until: WallTime) -> i64 {
-    current(until).unix_ms().saturating_sub(steady().unix_ms())
+/// Milliseconds from now until a steady time; negative if it is past. `since` is when it began to count: of what an earlier run
+/// has received it counts from the start of this one, while the date is unknown.
+pub fn left_ms(since: WallTime, until: WallTime) -> i64 {
+    SCALE.left_ms(monotonic_ms(), steady(), since, until)
 }
 
 /// A date that somebody else has given, as a steady time. What comes while the date is unknown stays a date: nothing of it
@@ -195,5 +221,22 @@ mod tests {
         assert_eq!(at(11_000, TODAY_MS - 3_600_000), TODAY_MS + 1000);
         assert_eq!(at(12_000, TODAY_MS + 86_400_000), TODAY_MS + 2000);
         assert_eq!(at(13_000, BOOT_MS), TODAY_MS + 3000);
+    }
+
+    #[test]
+    fn what_an_earlier_run_has_received_counts_from_the_start_until_the_date_is_known() {
+        const BOOT_MS: i64 = 60_000;
+        const TODAY_MS: i64 = 1_795_000_000_000;
+        let scale = Scale::new();
+        let (since, until) =
+            (WallTime::from_unix_ms(TODAY_MS - 10_000), WallTime::from_unix_ms(TODAY_MS + 50_000));
+        let at = |monotonic_ms, wall_ms| {
+            let now = scale.now(monotonic_ms, || WallTime::from_unix_ms(wall_ms));
+            (scale.age_ms(monotonic_ms, now, since), scale.left_ms(monotonic_ms, now, since, until))
+        };
+        assert_eq!(at(0, BOOT_MS), (0, 60_000));
+        assert_eq!(at(20_000, BOOT_MS + 20_000), (20_000, 40_000));
+        assert_eq!(at(70_000, BOOT_MS + 70_000), (70_000, -10_000), "it does not stay fresh for ever");
+        assert_eq!(at(80_000, TODAY_MS), (10_000, 50_000), "the date says");
     }
 }

@@ -11,6 +11,9 @@ const HEURISTIC_SHARE: i64 = 10;
 const MAX_HEURISTIC_S: i64 = 86_400;
 /// Ages beyond this are all the same: stale.
 const MAX_AGE_S: i64 = 1 << 31;
+/// A `Date` that is older than this tells of a clock that is wrong, the origin's or the box's: an apparent age needs clocks that
+/// agree reasonably (section 4.2.3), and a cache that has kept a response for a day sends `Age`.
+const MAX_APPARENT_MS: i64 = 86_400_000;
 
 /// Why a response is not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -189,10 +192,10 @@ fn dated(exchange: &Exchange<'_>) -> WallTime {
 fn initial_age_s(exchange: &Exchange<'_>) -> i64 {
     // Of two opinions about the date the kinder one: a clock that is ahead makes nothing old.
     let date = exchange.received_at.min(exchange.date);
-    let apparent_ms = date.unix_ms() - dated(exchange).unix_ms();
+    let apparent_ms = Some(date.unix_ms() - dated(exchange).unix_ms()).filter(|ms| *ms <= MAX_APPARENT_MS);
     let delay_ms = exchange.received_at.unix_ms() - exchange.requested_at.unix_ms();
     let corrected_s = age_value_s(exchange.response).saturating_add(delay_ms.max(0) / 1000);
-    (apparent_ms.max(0) / 1000).max(corrected_s).min(MAX_AGE_S)
+    (apparent_ms.unwrap_or(0).max(0) / 1000).max(corrected_s).min(MAX_AGE_S)
 }
 
 /// `Age`: the first of several; what is no number is passed over (section 5.1).
@@ -274,6 +277,8 @@ mod tests {
         let slow = [("date", at(-10)), ("expires", at(10)), ("age", "25".to_owned())];
         assert_eq!(fresh(&slow.each_ref().map(|(name, value)| (*name, value.as_str()))), None);
         assert_eq!(fresh(&[("date", &at(-7200)), ("cache-control", "max-age=3600")]), None, "apparent age");
+        let of_another_year = fresh(&[("date", &at(-366 * 86_400)), ("cache-control", "max-age=3600")]);
+        assert_eq!(of_another_year, Some(3600), "clocks that disagree");
     }
 
     #[test]

@@ -191,7 +191,8 @@ impl Head {
         }
         let status = match self.expires {
             Some(expires) if how.starts_with("hit") => {
-                let ttl_s = clock::left_ms(expires).div_euclid(1000);
+                let since = self.since.map_or(expires, |(since, _)| since);
+                let ttl_s = clock::left_ms(since, expires).div_euclid(1000);
                 format!("skycache; {how}; ttl={ttl_s}")
             }
             _ => format!("skycache; {how}"),

@@ -122,7 +122,7 @@ impl Hot {
         let now = clock::now();
         let mut until = now + LIFETIME;
         if let Some(expires) = object.expires() {
-            let left_ms = u64::try_from(clock::left_ms(expires)).unwrap_or(0);
+            let left_ms = u64::try_from(clock::left_ms(object.meta().received_at, expires)).unwrap_or(0);
             until = until.min(now + Duration::from_millis(left_ms));
         }
         if self.entries.len() >= MAX_OBJECTS || self.bytes >= MAX_BYTES {

@@ -380,7 +380,7 @@ impl Player {
 
 /// Whether an object may be used without asking.
 pub(super) fn is_fresh(object: &StoredObject) -> bool {
-    object.expires().is_none_or(|expires| clock::left_ms(expires) > 0)
+    object.expires().is_none_or(|expires| clock::left_ms(object.meta().received_at, expires) > 0)
 }
 
 /// Signalling is kept in memory.

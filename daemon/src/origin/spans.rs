@@ -258,7 +258,10 @@ impl Filler {
             tokio::time::sleep(IDLE / 4).await;
             for flight in self.shared.flights.list() {
                 let is_idle = flight.spans().is_some_and(|spans| clock::now().since(spans.touched()) > IDLE);
-                let is_stale = flight.sent.as_ref().is_some_and(|sent| clock::left_ms(sent.expires) < 0);
+                let is_stale = flight
+                    .sent
+                    .as_ref()
+                    .is_some_and(|sent| clock::left_ms(sent.received_at, sent.expires) < 0);
                 if flight.spans().is_some() && (is_idle || is_stale) {
                     self.shared.flights.end(&flight, Outcome::Failed(FailReason::Abandoned));
                 }
