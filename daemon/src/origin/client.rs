@@ -26,6 +26,7 @@ use tokio::sync::mpsc;
 use carousel::time::{Instant, WallTime};
 
 use super::breaker::{Breakers, Ended};
+use super::icy;
 use super::loops::loop_id;
 use super::options::Route;
 use super::timeouts::{Limits, OriginTimeouts, Table};
@@ -234,7 +235,7 @@ pub struct Question {
 #[derive(Debug, Clone, Copy)]
 struct IsOwn;
 
-type Pool = HyperClient<HttpsConnector<HttpConnector>, RequestBody>;
+type Pool = HyperClient<HttpsConnector<icy::Connector>, RequestBody>;
 
 /// The HTTP client.
 #[derive(Debug)]
@@ -295,7 +296,7 @@ impl Client {
                 hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(nobody)
             }
         };
-        let connector = builder.https_or_http().enable_http1().wrap_connector(connector);
+        let connector = builder.https_or_http().enable_http1().wrap_connector(icy::Connector(connector));
         let build = |max_idle| {
             HyperClient::builder(TokioExecutor::new())
                 .pool_timer(TokioTimer::new())
@@ -449,10 +450,18 @@ impl Client {
         let result = connected(&self.client, request, connect).await;
         let err = match result {
             Ok(response) => {
-                if let Some(ends) = response.extensions().get::<HttpInfo>().map(ends) {
-                    self.used.lock().unwrap_or_else(PoisonError::into_inner).put(ends, ());
-                }
-                return Ok(response);
+                let ends = response.extensions().get::<HttpInfo>().map(ends);
+                let was_used = ends.is_some_and(|ends| {
+                    self.used.lock().unwrap_or_else(PoisonError::into_inner).put(ends, ()).is_some()
+                });
+                return match again {
+                    // The origin says so of an idle connection that it closes, not of this request (RFC 9110 section 15.5.9).
+                    Some(again) if was_used && response.status() == StatusCode::REQUEST_TIMEOUT => {
+                        self.resent.fetch_add(1, Ordering::Relaxed);
+                        connected(&self.unpooled, again, connect).await
+                    }
+                    _ => Ok(response),
+                };
             }
             Err(Unanswered::Failed(err)) => err,
             Err(err) => return Err(err),
@@ -656,18 +665,8 @@ pub const fn no_body() -> RequestBody {
 }
 
 fn join(base: &Uri, location: &str) -> Option<Uri> {
-    if location.contains("://") {
-        return location.parse().ok().filter(|uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https")));
-    }
-    if let Some(network) = location.strip_prefix("//") {
-        return format!("{}://{network}", base.scheme_str()?).parse().ok();
-    }
-    let authority = format!("{}://{}", base.scheme_str()?, base.authority()?);
-    if location.starts_with('/') {
-        return format!("{authority}{location}").parse().ok();
-    }
-    let folder = base.path().rfind('/').map_or("/", |at| &base.path()[..=at]);
-    format!("{authority}{folder}{location}").parse().ok()
+    let resolved = carousel::name::resolve(&base.to_string(), location).ok()?;
+    resolved.parse().ok().filter(|uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https")))
 }
 
 #[cfg(test)]
@@ -681,6 +680,9 @@ mod tests {
         assert_eq!(join(&base, "/d").unwrap(), "http://h:8/d");
         assert_eq!(join(&base, "//k:1/d").unwrap(), "http://k:1/d");
         assert_eq!(join(&base, "https://k/").unwrap(), "https://k/");
+        assert_eq!(join(&base, "../d/./e f#g").unwrap(), "http://h:8/d/e%20f");
+        assert_eq!(join(&base, "?d").unwrap(), "http://h:8/a/b?d");
+        assert_eq!(join(&base, "//b\u{fc}cher.example/d").unwrap(), "http://xn--bcher-kva.example/d");
         assert_eq!(join(&base, "file:///etc/passwd"), None);
     }
 }

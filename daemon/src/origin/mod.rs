@@ -2,13 +2,14 @@
 //!
 //! [`Origins`] knows where a key's bytes are to be had; [`fill`] fetches an object once for all who wait, [`fetch`]
 //! turns an answer into what is kept, [`client`] has the requests themselves, [`ranges`] those for parts, [`spans`] keeps
-//! objects of which only ranges were asked for, [`kind`] tells media from manifests,
-//! [`phase`] when a live one changes.
+//! objects of which only ranges were asked for, [`kind`] tells media from manifests, [`phase`] when a live one changes, [`icy`]
+//! reads what radio servers answer.
 
 mod breaker;
 mod client;
 mod fetch;
 mod fill;
+mod icy;
 mod kind;
 mod loops;
 mod options;
