@@ -80,13 +80,12 @@ impl Daemon {
         let tls = match &config.http.tls {
             Some(tls) => Some(http::Secured {
                 listeners: open_all(&mut listening, &tls.listen, "[http.tls] listen")?,
-                // One socket: the first address.
                 datagrams: tls
                     .listen
-                    .first()
+                    .iter()
                     .filter(|_| tls.http3 && http::HAS_HTTP3)
                     .map(|address| listening.open_datagrams(*address, "[http.tls] http3"))
-                    .transpose()?,
+                    .collect::<Result<_, _>>()?,
                 acceptor: http::acceptor(tls)?,
             }),
             None => None,

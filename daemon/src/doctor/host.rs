@@ -15,7 +15,7 @@ pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<F
     if let Some(tls) = &config.http.tls {
         found.extend(tls.listen.iter().map(|listen| port(*listen, "[http.tls] listen", is_running)));
         if tls.http3 && crate::http::HAS_HTTP3 {
-            found.extend(tls.listen.first().map(|listen| datagram_port(*listen, is_running)));
+            found.extend(tls.listen.iter().map(|listen| datagram_port(*listen, is_running)));
         }
         found.push(match crate::http::check_certificate(tls) {
             Ok(()) => Finding::fine("certificate", tls.certificate.display().to_string()),

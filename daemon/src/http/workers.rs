@@ -48,8 +48,8 @@ enum Accepted {
 pub struct Secured {
     /// HTTP/1.1 and HTTP/2.
     pub listeners: Vec<TcpListener>,
-    /// HTTP/3, in a program that has it.
-    pub datagrams: Option<UdpSocket>,
+    /// HTTP/3 on the same ports, in a program that has it.
+    pub datagrams: Vec<UdpSocket>,
     /// Certificates.
     pub acceptor: Acceptor,
 }
@@ -114,16 +114,12 @@ impl Workers {
         let count = player.stats.len();
         let (hands, taken): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
         #[cfg(feature = "http3")]
-        let mut quic = match tls.as_ref().and_then(|tls| Some((tls, tls.datagrams.as_ref()?))) {
-            Some((tls, socket)) => Some(open_quic(player, socket, &tls.acceptor)?),
-            None => None,
-        };
+        let quic = tls.as_ref().map_or_else(|| Ok(Vec::new()), |tls| open_quic(player, tls))?;
         #[cfg(feature = "http3")]
-        let has_quic = quic.is_some();
+        let sockets = quic.len();
         #[cfg(not(feature = "http3"))]
-        let has_quic = false;
-        let listeners =
-            count * (plain.len() + tls.as_ref().map_or(0, |tls| tls.listeners.len())) + usize::from(has_quic);
+        let sockets = 0;
+        let listeners = count * (plain.len() + tls.as_ref().map_or(0, |tls| tls.listeners.len())) + sockets;
         let others = Others {
             accepting: Arc::new(AtomicU64::new(listeners as u64)),
             load: (0..count).map(|_| AtomicU64::new(0)).collect(),
@@ -140,9 +136,9 @@ impl Workers {
             for listener in tls.iter().flat_map(|tls| &tls.listeners) {
                 listeners.push(Listening::Tcp(clone(listener)?, true));
             }
-            // One socket, one that accepts from it.
+            // Of each socket one worker accepts.
             #[cfg(feature = "http3")]
-            listeners.extend(quic.take().map(Listening::Quic));
+            listeners.extend(quic.iter().skip(number).step_by(count).cloned().map(Listening::Quic));
             let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -300,21 +296,26 @@ async fn accept(
     }
 }
 
-/// Opens QUIC on a socket, and says in responses of TLS that it is there.
+/// Opens QUIC on the sockets of TLS, and says in responses of TLS that it is there.
 #[cfg(feature = "http3")]
-fn open_quic(
-    player: &Player,
-    socket: &UdpSocket,
-    acceptor: &Acceptor,
-) -> Result<super::http3::Listener, String> {
+fn open_quic(player: &Player, tls: &Secured) -> Result<Vec<super::http3::Listener>, String> {
     let failed = |err: std::io::Error| format!("[http.tls] http3: {err}");
-    let port = socket.local_addr().map_err(failed)?.port();
-    let socket = socket.try_clone().map_err(failed)?;
-    let listener = super::http3::Listener::open(socket, acceptor, &player.runtime)?;
-    if let Ok(value) = http::HeaderValue::from_str(&format!("h3=\":{port}\"; ma=86400")) {
+    let (mut listeners, mut ports) = (Vec::new(), Vec::new());
+    for socket in &tls.datagrams {
+        let port = socket.local_addr().map_err(failed)?.port();
+        let socket = socket.try_clone().map_err(failed)?;
+        listeners.push(super::http3::Listener::open(socket, &tls.acceptor, &player.runtime)?);
+        let alternative = format!("h3=\":{port}\"; ma=86400");
+        if !ports.contains(&alternative) {
+            ports.push(alternative);
+        }
+    }
+    if !ports.is_empty()
+        && let Ok(value) = http::HeaderValue::from_str(&ports.join(", "))
+    {
         let _ = player.alternative.set(value);
     }
-    Ok(listener)
+    Ok(listeners)
 }
 
 /// Accepts QUIC connections for ever.
