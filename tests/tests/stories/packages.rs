@@ -289,11 +289,12 @@ impl Mpds {
         let timescale = self.one_of(&["1", "10", "90000"]);
         let start = self.one_of(&["", "startNumber=\"0\"", "startNumber=\"17\""]);
         let units = timescale.parse::<u64>().unwrap();
+        let query = self.one_of(&["", "", "?v=1", "?sid=7&amp;t=%7E1"]);
         match self.below(4) {
             0 => {
                 let (duration, init) = (2 * units, self.one_of(&["init-", "i/"]));
                 format!(
-                    "<SegmentTemplate timescale=\"{timescale}\" duration=\"{duration}\" {start} media=\"{name}{number}.m4s\" initialization=\"{init}$RepresentationID$.mp4\"/>"
+                    "<SegmentTemplate timescale=\"{timescale}\" duration=\"{duration}\" {start} media=\"{name}{number}.m4s{query}\" initialization=\"{init}$RepresentationID$.mp4{query}\"/>"
                 )
             }
             1 | 2 => {
@@ -301,14 +302,14 @@ impl Mpds {
                 // Of several Periods the reader takes the end of the presentation for the end of each.
                 let last = if is_alone && self.below(2) == 0 { "-1" } else { "1" };
                 format!(
-                    "<SegmentTemplate timescale=\"{timescale}\" {start} media=\"{name}{media}.m4s\" initialization=\"{name}i.mp4\"><SegmentTimeline>\
+                    "<SegmentTemplate timescale=\"{timescale}\" {start} media=\"{name}{media}.m4s{query}\" initialization=\"{name}i.mp4\"><SegmentTimeline>\
                      <S t=\"0\" d=\"{}\"/><S d=\"{}\" r=\"{last}\"/></SegmentTimeline></SegmentTemplate>",
                     2 * units,
                     3 * units
                 )
             }
             _ => format!(
-                "<SegmentList timescale=\"{timescale}\" duration=\"{}\"><Initialization sourceURL=\"list-i.mp4\"/><SegmentURL media=\"list-1.m4s\"/>\
+                "<SegmentList timescale=\"{timescale}\" duration=\"{}\"><Initialization sourceURL=\"list-i.mp4{query}\"/><SegmentURL media=\"list-1.m4s{query}\"/>\
                  <SegmentURL media=\"list-2%2Bx.m4s\"/><SegmentURL media=\"list%203.m4s\"/></SegmentList>",
                 3 * units
             ),
@@ -371,7 +372,7 @@ fn a_reader_of_mpds_asks_for_what_is_on_the_air() {
         // The files are where a server of files would look for what the reader asks for.
         for name in &asked {
             let below = name.strip_prefix(media::BASE).unwrap_or_else(|| panic!("{name}: {mpd}"));
-            let plain = percent_decoded(below);
+            let plain = percent_decoded(below.split('?').next().unwrap());
             let path = folder.join(plain);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "s").unwrap();
@@ -382,7 +383,9 @@ fn a_reader_of_mpds_asks_for_what_is_on_the_air() {
         let inventory = headend::package::read(&folder, &options).unwrap();
         let on_air: BTreeSet<String> =
             inventory.objects.keys().map(|path| key(&format!("{}{path}", media::BASE))).collect();
-        let wanted: BTreeSet<String> = asked.iter().map(|name| key(name)).chain([key(&uri)]).collect();
+        // A receiver leaves out of a query what the headend tells it to.
+        let asked = asked.iter().map(|name| inventory.ignored_query.strip(&key(name)));
+        let wanted: BTreeSet<String> = asked.chain([key(&uri)]).collect();
         assert_eq!(on_air, wanted, "{mpd}");
         assert_eq!((inventory.faults(), &inventory.problems), (0, &Vec::new()), "{mpd}");
         names += wanted.len();

@@ -181,14 +181,8 @@ fn who_does_not_end_his_question_is_shut_out_and_the_idle_cost_little() {
     let origin = Scripted::start(|_: &Asked| answer(200, &[("Cache-Control", "max-age=60")], b"x"));
     let story = before(&origin, &tls);
     let http = story.http;
-    let resident = || -> u64 {
-        let pid = story.daemon.as_ref().unwrap().id();
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
-    };
     get(http, "/o/x", &[]).unwrap();
-    let before = resident();
+    let before = resident(&story);
     let mut half = TcpStream::connect(http).unwrap();
     half.write_all(b"GET /o/x HTTP/1.1\r\nHo").unwrap();
     let mut half_over_tls = connect_tls(secure, &certificate);
@@ -203,7 +197,7 @@ fn who_does_not_end_his_question_is_shut_out_and_the_idle_cost_little() {
         idle.push(stream);
     }
     sleep(Duration::from_secs(1));
-    let each = resident().saturating_sub(before) / idle.len() as u64;
+    let each = resident(&story).saturating_sub(before) / idle.len() as u64;
     println!("{} idle connections: {each} bytes each", idle.len());
     assert!(each < 4000, "{each} bytes for each idle connection");
     // They are still there.
@@ -214,6 +208,59 @@ fn who_does_not_end_his_question_is_shut_out_and_the_idle_cost_little() {
     assert_eq!(half.read(&mut [0; 64]).unwrap_or(0), 0, "half a question is no question");
     assert_eq!(half_over_tls.read(&mut [0; 64]).unwrap_or(0), 0, "over TLS neither");
     assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
+}
+
+/// Resident memory of the daemon in bytes.
+fn resident(story: &Story) -> u64 {
+    let pid = story.daemon.as_ref().unwrap().id();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn idle_connections_of_http2_and_http3_cost_little() {
+    use http3::{Secured, ask, block_on, client, speak};
+    const IDLE: usize = 400;
+    if !have("openssl") {
+        return;
+    }
+    let origin = Scripted::start(|_: &Asked| answer(200, &[("Cache-Control", "max-age=60")], b"x"));
+    let secured = Secured::before(&origin, "");
+    get(secured.story.http, "/o/x", &[]).unwrap();
+    let before = resident(&secured.story);
+    let mut idle = Vec::new();
+    for _ in 0..IDLE {
+        let mut frames = secure::http2(secured.address, &secured.certificate);
+        frames.write(1, 0x5, 1, &secure::get_of("/o/x")).unwrap();
+        assert!(frames.stream.read(&mut [0; 4096]).unwrap() > 0);
+        idle.push(frames);
+    }
+    sleep(Duration::from_secs(1));
+    let each = resident(&secured.story).saturating_sub(before) / IDLE as u64;
+    println!("{IDLE} idle connections of HTTP/2: {each} bytes each");
+    assert!(each < 60_000, "{each} bytes for each idle connection of HTTP/2");
+    // The last one is still served.
+    let last = idle.last_mut().unwrap();
+    last.write(1, 0x5, 3, &secure::get_of("/o/x")).unwrap();
+    assert!(last.stream.read(&mut [0; 4096]).unwrap() > 0);
+    drop(idle);
+    block_on(async {
+        let client = client(&secured.certificate);
+        let before = resident(&secured.story);
+        let mut idle = Vec::new();
+        for _ in 0..IDLE {
+            let mut requests = speak(secured.connect(&client).await).await;
+            assert_eq!(ask(&mut requests, Method::GET, "/o/x", &[], b"").await.unwrap().0, 200);
+            idle.push(requests);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let each = resident(&secured.story).saturating_sub(before) / IDLE as u64;
+        println!("{IDLE} idle connections of HTTP/3: {each} bytes each");
+        assert!(each < 120_000, "{each} bytes for each idle connection of HTTP/3");
+        let last = idle.last_mut().unwrap();
+        assert_eq!(ask(last, Method::GET, "/o/x", &[], b"").await.unwrap().0, 200);
+    });
 }
 
 #[test]

@@ -8,18 +8,18 @@ use tokio::time::timeout;
 
 use super::*;
 
-type Requests = h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>;
+pub(super) type Requests = h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>;
 
 /// What came back: status, fields, body.
-type Answer = (u16, http::HeaderMap, Vec<u8>);
+pub(super) type Answer = (u16, http::HeaderMap, Vec<u8>);
 
-fn block_on<T>(work: impl Future<Output = T>) -> T {
+pub(super) fn block_on<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async { timeout(Duration::from_secs(60), work).await.expect("done in a minute") })
 }
 
 /// A client that trusts `certificate`, remembers sessions and sends early data.
-fn client(certificate: &Path) -> quinn::Endpoint {
+pub(super) fn client(certificate: &Path) -> quinn::Endpoint {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(certificate).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -37,13 +37,13 @@ fn client(certificate: &Path) -> quinn::Endpoint {
 }
 
 /// HTTP/3 on a connection. Its driver runs for as long as the runtime does.
-async fn speak(connection: quinn::Connection) -> Requests {
+pub(super) async fn speak(connection: quinn::Connection) -> Requests {
     let (mut driver, requests) = h3::client::new(h3_quinn::Connection::new(connection)).await.unwrap();
     tokio::spawn(async move { std::future::poll_fn(|cx| driver.poll_close(cx)).await });
     requests
 }
 
-async fn ask(
+pub(super) async fn ask(
     requests: &mut Requests,
     method: Method,
     path: &str,
@@ -68,15 +68,15 @@ async fn ask(
 }
 
 /// A daemon with TLS, HTTP/3 and a log, its certificate, and where it listens.
-struct Secured {
-    story: Story,
+pub(super) struct Secured {
+    pub(super) story: Story,
     folder: tempfile::TempDir,
-    certificate: PathBuf,
-    address: SocketAddr,
+    pub(super) certificate: PathBuf,
+    pub(super) address: SocketAddr,
 }
 
 impl Secured {
-    fn before(origin: &Scripted, more: &str) -> Self {
+    pub(super) fn before(origin: &Scripted, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let address = free_tcp_port();
         let (certificate, tls) = certificate_in(folder.path(), address);
@@ -85,7 +85,7 @@ impl Secured {
         Self { story, folder, certificate, address }
     }
 
-    async fn connect(&self, client: &quinn::Endpoint) -> quinn::Connection {
+    pub(super) async fn connect(&self, client: &quinn::Endpoint) -> quinn::Connection {
         client.connect(self.address, "localhost").unwrap().await.unwrap()
     }
 

@@ -5,6 +5,7 @@ mod bodies;
 mod caching;
 mod connections;
 mod http3;
+mod origins;
 mod secure;
 
 use std::io::{Read, Write};

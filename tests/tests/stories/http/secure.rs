@@ -50,12 +50,12 @@ fn http2_over_tls_and_a_new_certificate_without_a_restart() {
 }
 
 /// Frames of HTTP/2 on a TLS connection, written as they are.
-struct Frames<S> {
-    stream: S,
+pub(super) struct Frames<S> {
+    pub(super) stream: S,
 }
 
 impl<S: Read + Write> Frames<S> {
-    fn write(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> std::io::Result<()> {
+    pub(super) fn write(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> std::io::Result<()> {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
         let mut frame = vec![length[1], length[2], length[3], kind, flags];
         frame.extend_from_slice(&stream.to_be_bytes());
@@ -81,7 +81,7 @@ impl<S: Read + Write> Frames<S> {
 }
 
 /// A connection on which HTTP/2 has begun.
-fn http2(server: SocketAddr, certificate: &Path) -> Frames<impl Read + Write> {
+pub(super) fn http2(server: SocketAddr, certificate: &Path) -> Frames<impl Read + Write> {
     let mut frames = Frames { stream: connect_tls_as(server, certificate, b"h2") };
     frames.stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
     frames.write(4, 0, 0, &[]).unwrap();
@@ -89,7 +89,7 @@ fn http2(server: SocketAddr, certificate: &Path) -> Frames<impl Read + Write> {
 }
 
 /// GET of a path, in HPACK without a dynamic table.
-fn get_of(path: &str) -> Vec<u8> {
+pub(super) fn get_of(path: &str) -> Vec<u8> {
     let mut block = vec![0x82, 0x87, 0x04, u8::try_from(path.len()).unwrap()];
     block.extend_from_slice(path.as_bytes());
     block.extend_from_slice(b"\x01\x09localhost");
