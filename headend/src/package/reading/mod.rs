@@ -16,7 +16,7 @@ mod references;
 mod settling;
 
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 
 use carousel::time::WallTime;
@@ -46,12 +46,24 @@ pub(super) struct Reading<'a> {
     selecting: BTreeSet<String>,
     /// Paths that are named with several values of such a parameter.
     selected: HashSet<String>,
+    /// Paths that are named with a query.
+    queried: BTreeMap<String, Queried>,
     /// The query under which the manifest that is read names a path.
     queries: HashMap<String, String>,
     /// Bytes of files of which ranges are carried.
     lengths: HashMap<String, u64>,
     /// The source's folder as the system names it; looked up at the first reference that may be a path of this machine.
     own_root: OnceCell<Option<PathBuf>>,
+}
+
+/// A path that is named with a query.
+#[derive(Default)]
+struct Queried {
+    /// Where first.
+    place: String,
+    /// Parameters.
+    names: BTreeSet<String>,
+    file: Option<String>,
 }
 
 impl<'a> Reading<'a> {
@@ -76,6 +88,7 @@ impl<'a> Reading<'a> {
             query_names: BTreeSet::new(),
             selecting: BTreeSet::new(),
             selected: HashSet::new(),
+            queried: BTreeMap::new(),
             queries: HashMap::new(),
             lengths: HashMap::new(),
             own_root: OnceCell::new(),

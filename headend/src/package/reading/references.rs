@@ -112,7 +112,13 @@ impl Reading<'_> {
             return;
         }
         let path = local.path.split('?').next().unwrap_or_default();
-        self.query_names.extend(carousel::query::names(&local.query).map(str::to_owned));
+        let names = || carousel::query::names(&local.query).map(str::to_owned);
+        self.query_names.extend(names());
+        let queried = self.queried.entry(path.to_owned()).or_default();
+        if queried.place.is_empty() {
+            (queried.place, queried.file) = (place.to_owned(), local.file.clone());
+        }
+        queried.names.extend(names());
         let Some(before) = self.queries.insert(path.to_owned(), local.query.clone()) else { return };
         if before == local.query {
             return;

@@ -1,6 +1,6 @@
 //! Results that need all manifests: titles, query parameters, and files that no manifest refers to.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::super::inventory::{LeftOut, LeftOutReason as Reason};
 use super::super::refer::{decode, encode, role_of};
@@ -50,8 +50,27 @@ impl Reading<'_> {
         self.inventory.presentations = ranked.into_iter().map(|(_, it)| it).collect();
     }
 
-    /// Which query parameters the box may ignore.
+    /// Which query parameters the box may ignore. What is named with others is left to the origin: who asks so would not find it.
     pub(super) fn settle_queries(&mut self) {
+        let mut names: BTreeSet<String> = self.query_names.difference(&self.selecting).cloned().collect();
+        if names.len() > carousel::query::MAX_PARAMETERS {
+            names.clear();
+        }
+        let mut is_told = !self.selecting.is_empty();
+        for (path, queried) in std::mem::take(&mut self.queried) {
+            let is_carried = self.inventory.objects.contains_key(&path) && !self.selected.contains(&path);
+            if !is_carried || queried.names.is_subset(&names) {
+                continue;
+            }
+            if !is_told {
+                let what = "more query parameters than a box is told to ignore".to_owned();
+                self.problem(&queried.place, what, "set ignore_query of the source");
+                is_told = true;
+            }
+            self.leave_out(Reason::QuerySelects, &queried.place, &path, 1);
+            self.told_files.extend(queried.file);
+            self.selected.insert(path);
+        }
         let selected = &self.selected;
         self.inventory.objects.retain(|path, _| !selected.contains(path));
         for rung in self.inventory.presentations.iter_mut().flat_map(|it| &mut it.rungs) {
@@ -59,14 +78,8 @@ impl Reading<'_> {
         }
         self.inventory.ignored_query = match &self.options.ignored_query {
             Some(rule) => rule.clone(),
-            None => {
-                let names: Vec<String> = self.query_names.difference(&self.selecting).cloned().collect();
-                if names.is_empty() || names.len() > carousel::query::MAX_PARAMETERS {
-                    IgnoredQuery::Nothing
-                } else {
-                    IgnoredQuery::Names(names)
-                }
-            }
+            None if names.is_empty() => IgnoredQuery::Nothing,
+            None => IgnoredQuery::Names(names.into_iter().collect()),
         };
     }
 

@@ -223,6 +223,20 @@ fn queries_do_not_make_objects_but_those_that_select() {
     assert_eq!(paths(&inventory), ["1.m4s", "2.m4s", "init.mp4", "l.m3u8"]);
     assert_eq!(inventory.ignored_query, IgnoredQuery::Names(vec!["lang".into(), "session".into()]));
     assert_eq!(reasons(&inventory), [("query_selects", "3.m4s")]);
+    // A parameter that selects in one place may do so in all: nobody would find 4.m4s under its name without it.
+    let others = ["4.m4s?start=0&session=a", "5.m4s"];
+    let list = media(&[&["1.m4s?session=a", "3.m4s?start=0", "3.m4s?start=4"][..], &others].concat());
+    std::fs::write(dir.path().join("l.m3u8"), &list).unwrap();
+    for name in ["4.m4s", "5.m4s"] {
+        std::fs::write(dir.path().join(name), "4").unwrap();
+    }
+    let inventory = read_dir(&dir);
+    assert_eq!(paths(&inventory), ["1.m4s", "5.m4s", "init.mp4", "l.m3u8"]);
+    assert_eq!(reasons(&inventory), [("query_selects", "3.m4s"), ("query_selects", "4.m4s")]);
+    for name in ["4.m4s", "5.m4s"] {
+        std::fs::remove_file(dir.path().join(name)).unwrap();
+    }
+    std::fs::write(dir.path().join("l.m3u8"), files[0].1).unwrap();
     let rule = Some(IgnoredQuery::Names(vec!["session".into()]));
     let inventory = read(dir.path(), &Options { ignored_query: rule, ..Options::default() }).unwrap();
     assert_eq!(
