@@ -167,6 +167,13 @@ mod tests {
         assert!(!streams.is_flooded());
         streams.takes_back();
         assert!(streams.is_flooded());
+        // No patience is saved up.
+        let streams = Multiplexed::default();
+        streams.allow(MAX_TAKEN_BACK);
+        (0..MAX_TAKEN_BACK).for_each(|_| streams.takes_back());
+        assert!(!streams.is_flooded());
+        streams.takes_back();
+        assert!(streams.is_flooded());
     }
 
     #[tokio::test(start_paused = true)]
