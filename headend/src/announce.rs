@@ -35,6 +35,8 @@ pub struct MediaSession {
     pub tsi: u64,
     /// How it is sent.
     pub protocol: TransportProtocol,
+    /// Whether segments come in chunks, while they are made.
+    pub is_chunked: bool,
     /// What it carries.
     pub components: Vec<Component>,
     /// Most bits a second.
@@ -120,6 +122,7 @@ fn media_session(config: &Config, service: &Service, session: &MediaSession) -> 
         idle_timeout_ms: Some(60_000),
         repair,
         components: session.components.clone(),
+        chunked: session.is_chunked,
         protocol: match session.protocol {
             TransportProtocol::Flute => Protocol::Flute,
             TransportProtocol::Route => Protocol::Route,

@@ -4,6 +4,8 @@
 //! manifests and init segments; then for each source a group of its own with one session a rung (TSI 10, 20, …) and
 //! one for everything else (TSI 2). HLS and DASH over the same segments share their sessions.
 
+mod pieces;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 
@@ -25,6 +27,7 @@ use crate::options::TransportProtocol;
 use crate::package::{self, Inventory, Kind, ObjectSource, Presentation, Problem, Role, Rung};
 use crate::plan::Class;
 use crate::prepare::{Prepared, Update, is_signalling, prepare, protection, read_source};
+use pieces::Pieces;
 
 /// TSI of a source's session for what belongs to no rung.
 const OTHER_TSI: u64 = 2;
@@ -89,6 +92,8 @@ struct SourceState {
     sessions: Vec<RungSession>,
     other: Option<SessionIndex>,
     by_path: HashMap<String, usize>,
+    /// Segments that are sent while they are written.
+    pieces: Pieces,
 }
 
 #[derive(Debug)]
@@ -209,6 +214,7 @@ impl Broadcast {
                 sessions: Vec::new(),
                 other: None,
                 by_path: HashMap::new(),
+                pieces: Pieces::default(),
             });
             broadcast.assign_sessions(index, &inventory);
             let by_path = &broadcast.sources[index].by_path;
@@ -315,6 +321,8 @@ impl Broadcast {
                 self.put(source, *prepared)?;
                 followed.added += 1;
             }
+            Update::Piece { source, piece } => self.put_piece(source, *piece)?,
+            Update::Abandoned { source, path } => self.abandon_pieces(source, &path),
             Update::Settled => self.renew_documents(wall, false)?,
             Update::Catalog(made) => {
                 self.made = *made;
@@ -365,14 +373,16 @@ impl Broadcast {
                     None => {
                         let slot = state.sessions.len();
                         let tsi = RUNG_TSI_STEP * (slot as u64 + 1);
-                        let profile = self.config.carousel.sender_profile();
+                        let profile = self.media_profile(index);
                         let protocol = self.config.sources[index].protocol;
+                        let is_chunked = self.config.sources[index].chunk_ms.is_some();
                         let session = open_media_session(&mut self.air, protocol, address, tsi, profile);
                         let media = MediaSession {
                             id: format!("s{index}-{tsi}"),
                             address,
                             tsi,
                             protocol,
+                            is_chunked,
                             components: Vec::new(),
                             maximum_bps: self.config.link.rate_bps,
                         };
@@ -411,8 +421,9 @@ impl Broadcast {
             let items = self.sources[index].items.values().copied();
             let is_segment =
                 |id: &ItemId| self.air.object(*id).is_some_and(|object| object.repeat == Repeat::Never);
+            let pieces = self.pieces(index);
             let behind: Vec<ItemId> =
-                items.filter(|id| self.air.is_pending(*id)).filter(is_segment).collect();
+                items.chain(pieces).filter(|id| self.air.is_pending(*id)).filter(is_segment).collect();
             let has_earlier = self.held.iter().any(|held| held.source == index);
             if !behind.is_empty() || has_earlier {
                 self.held.push_back(Held { source: index, prepared, behind });
@@ -482,7 +493,7 @@ impl Broadcast {
         if let Some(session) = self.sources[index].other {
             return session;
         }
-        let (address, profile) = (self.config.media_address(index), self.config.carousel.sender_profile());
+        let (address, profile) = (self.config.media_address(index), self.media_profile(index));
         let protocol = self.config.sources[index].protocol;
         let session = open_media_session(&mut self.air, protocol, address, OTHER_TSI, profile);
         self.sources[index].other = Some(session);
@@ -503,6 +514,7 @@ impl Broadcast {
                     address,
                     tsi: OTHER_TSI,
                     protocol: source.protocol,
+                    is_chunked: source.chunk_ms.is_some(),
                     components: vec![component],
                     maximum_bps,
                 });

@@ -3,10 +3,13 @@
 //!
 //! ```text
 //! watch ─▶ inventory ─▶ changes ─▶ hash, repair symbols ─▶ Update ─▶ Broadcast::apply
+//!   └────▶ growth: pieces of segments that are written ──────┤
 //!      guides, logos ─▶ catalogue ────────────────────────────┘
 //!               ▲                                              lost files ─┘
 //!               └───────────────────────────────────────────────┘
 //! ```
+
+mod growth;
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -17,8 +20,9 @@ use crate::catalog::Catalog;
 use crate::clock::Clocks;
 use crate::config::{Config, Source};
 use crate::package::{self, Inventory, LeftOutReason, ObjectSource, Options, Reader};
-use crate::prepare::{Update, is_in_memory, keep_prefix, options, prepare};
+use crate::prepare::{Update, digest_of, is_in_memory, keep_prefix, options, prepare};
 use crate::watch::Watch;
+use growth::Growth;
 
 /// Updates that wait to be applied: each may hold repair symbols of some megabytes.
 const UPDATES: usize = 8;
@@ -75,6 +79,11 @@ impl Follower {
 /// leave it empty for the time of a segment.
 const KEEP_NS: u64 = 20_000_000_000;
 
+/// Time between two looks at a live source's events. Looking is one system call while nothing happens.
+const LIVE_LOOK: Duration = Duration::from_millis(20);
+/// A source that took so long to read is left alone for ten times as long, live or not.
+const READING_SHARE: u64 = 10;
+
 /// One source and what is known of it.
 struct Followed {
     source: Source,
@@ -84,6 +93,13 @@ struct Followed {
     reading: Option<(Watch, Reader)>,
     /// A manifest is held back until it is consistent: read again although nothing changed.
     is_unsettled: bool,
+    /// Something has changed since the last reading.
+    has_changed: bool,
+    /// When it was last read, and until when it is not to be read again for a change.
+    read_ns: Option<u64>,
+    free_ns: u64,
+    /// Its segments that are being written.
+    growth: Growth,
     /// Since when objects are kept although their file is unusable.
     kept: HashMap<String, u64>,
 }
@@ -92,20 +108,48 @@ impl Followed {
     fn new(source: &Source, known: Inventory) -> Self {
         let reading = start(source);
         // What changed before the watch began is found by the first reading.
-        Self { source: source.clone(), known, reading, is_unsettled: true, kept: HashMap::new() }
+        let mut growth = Growth::default();
+        growth.learn(&known);
+        Self {
+            source: source.clone(),
+            known,
+            reading,
+            is_unsettled: true,
+            has_changed: false,
+            read_ns: None,
+            free_ns: 0,
+            growth,
+            kept: HashMap::new(),
+        }
     }
 
-    /// What the source has now, if that may differ from what is known.
-    fn read(&mut self, is_wanted: bool, now_ns: u64) -> Option<Inventory> {
+    /// Whether its events are looked at more often than its folder is read.
+    fn is_live(&self) -> bool {
+        let has_events = self.reading.as_ref().is_none_or(|(watch, _)| watch.has_events());
+        self.source.reserved_bps.is_some() && has_events
+    }
+
+    /// Takes in what has happened.
+    fn look(&mut self) {
         if self.reading.is_none() {
             self.reading = start(&self.source);
+            self.has_changed |= self.reading.is_some();
         }
-        let (watch, reader) = self.reading.as_mut()?;
-        let has_changed = watch.look();
-        if !has_changed && !self.is_unsettled && !is_wanted {
+        if let Some((watch, _)) = &mut self.reading {
+            self.has_changed |= watch.look();
+        }
+    }
+
+    /// What the source has now, if that may differ from what is known. What is held back is looked at after `rescan_ns`.
+    fn read(&mut self, is_wanted: bool, now_ns: u64, rescan_ns: u64) -> Option<Inventory> {
+        let is_held_back = self.is_unsettled
+            && self.read_ns.is_none_or(|read_ns| now_ns >= read_ns.saturating_add(rescan_ns));
+        let has_new = self.has_changed && now_ns >= self.free_ns;
+        if !(is_wanted || is_held_back || has_new) {
             return None;
         }
-        self.is_unsettled = false;
+        let (watch, reader) = self.reading.as_mut()?;
+        (self.has_changed, self.is_unsettled, self.read_ns) = (false, false, Some(now_ns));
         // A source that has nothing at the moment stays as it is.
         let mut inventory = reader.read_files(watch.files(), Vec::new()).ok()?;
         self.is_unsettled = inventory.is_unsettled;
@@ -156,17 +200,28 @@ impl Following {
     /// Runs until the receiver of the updates is dropped.
     fn run(mut self) {
         let rescan = Duration::from_millis(self.config.carousel.rescan_interval_ms);
+        let mut since_rescan = Duration::ZERO;
         loop {
-            self.clocks.sleep(rescan);
-            let lost = std::mem::take(&mut *lock(&self.lost));
+            let is_live = self.sources.iter().any(Followed::is_live);
+            let pause = if is_live { LIVE_LOOK.min(rescan) } else { rescan };
+            self.clocks.sleep(pause);
+            since_rescan += pause;
+            let is_rescan = since_rescan >= rescan;
+            let lost = if is_rescan { std::mem::take(&mut *lock(&self.lost)) } else { Vec::new() };
             for source in 0..self.sources.len() {
+                if !is_rescan && !self.sources[source].is_live() {
+                    continue;
+                }
                 let paths = lost.iter().filter(|(of, _)| *of == source).map(|(_, path)| path.as_str());
                 if self.look(source, &paths.collect::<Vec<_>>()).is_none() {
                     return;
                 }
             }
-            if self.look_at_catalog().is_none() {
-                return;
+            if is_rescan {
+                since_rescan = Duration::ZERO;
+                if self.look_at_catalog().is_none() {
+                    return;
+                }
             }
         }
     }
@@ -185,10 +240,21 @@ impl Following {
 
     /// Reports the changes of one source. `None` if the receiver is gone.
     fn look(&mut self, source: usize, lost: &[&str]) -> Option<()> {
-        let Some(inventory) = self.sources[source].read(!lost.is_empty(), self.clocks.now().as_nanos())
-        else {
+        let now_ns = self.clocks.now().as_nanos();
+        let Self { sources, updates, config, .. } = self;
+        let followed = &mut sources[source];
+        followed.look();
+        if let Some((watch, _)) = &followed.reading {
+            let (growth, known) = (&mut followed.growth, &followed.known);
+            growth.look((config, source), watch, known, now_ns, |update| updates.send(update).ok())?;
+        }
+        let rescan_ns = config.carousel.rescan_interval_ms * 1_000_000;
+        let Some(inventory) = followed.read(!lost.is_empty(), now_ns, rescan_ns) else {
             return Some(());
         };
+        followed.growth.learn(&inventory);
+        let read_ns = self.clocks.now().as_nanos();
+        self.sources[source].free_ns = read_ns.saturating_add((read_ns - now_ns) * READING_SHARE);
         let mut changes = package::changes(&self.sources[source].known, &inventory);
         let comes_back = |object: &&ObjectSource| lost.contains(&object.path.as_str());
         let back: Vec<ObjectSource> = inventory.objects.values().filter(comes_back).cloned().collect();
@@ -203,6 +269,10 @@ impl Following {
         self.sources[source].known = inventory.clone();
         self.updates.send(Update::Changed { source, inventory, removed: changes.removed }).ok()?;
         for object in changes.added {
+            // It is on the air already, or was.
+            if self.sources[source].growth.has_sent(&object.path, || digest_of(&object)) {
+                continue;
+            }
             if let Some(prepared) = prepare(&self.config, source, &object) {
                 self.updates.send(Update::Ready { source, prepared: Box::new(prepared) }).ok()?;
             }

@@ -12,7 +12,7 @@ use carousel::fec::Protection;
 
 use crate::catalog::CatalogDocuments;
 use crate::config::{Config, Source};
-use crate::object::{Body, RepairSymbols};
+use crate::object::{Body, Piece, RepairSymbols};
 use crate::options::TransportProtocol;
 use crate::package::{self, Inventory, ObjectSource, Options, Reader, Role};
 use crate::watch::Watch;
@@ -35,6 +35,20 @@ pub enum Update {
         source: usize,
         /// The object.
         prepared: Box<Prepared>,
+    },
+    /// Bytes of a segment that is still being written.
+    Piece {
+        /// Number of the source.
+        source: usize,
+        /// The bytes.
+        piece: Box<PreparedPiece>,
+    },
+    /// A segment that was sent in pieces will not be complete: its file is gone, or is another.
+    Abandoned {
+        /// Number of the source.
+        source: usize,
+        /// Its URI below the source's base.
+        path: String,
     },
     /// All changes of a source have been reported.
     Settled,
@@ -83,6 +97,51 @@ pub struct Prepared {
     pub(crate) digest: Digest,
     pub(crate) md5: [u8; 16],
     pub(crate) repair: Option<RepairSymbols>,
+}
+
+/// Bytes of a segment that is being written, ready for the air.
+#[derive(Debug)]
+pub struct PreparedPiece {
+    /// URI of the segment below the source's base.
+    pub(crate) path: String,
+    /// A segment of the same rendition.
+    pub(crate) like: String,
+    pub(crate) content_type: &'static str,
+    pub(crate) piece: Piece,
+    /// ROUTE: repair symbols of the whole segment, with its last piece.
+    pub(crate) whole_repair: Option<RepairSymbols>,
+}
+
+/// Makes the repair symbols of a piece; of the last one, in ROUTE, those of the whole segment, which `whole` reads.
+pub(crate) fn prepare_piece(
+    config: &Config,
+    index: usize,
+    (offset, bytes, is_last): (u64, Vec<u8>, bool),
+    whole: impl FnOnce() -> Option<Vec<u8>>,
+) -> (Piece, Option<RepairSymbols>) {
+    let protection = protection(config, index, false);
+    let profile = config.carousel.sender_profile();
+    let bytes: Arc<[u8]> = bytes.into();
+    let (mut repair, mut whole_repair) = (None, None);
+    match config.sources[index].protocol {
+        TransportProtocol::Flute => {
+            let length = bytes.len() as u64;
+            let oti = protection.oti(length, profile.symbol_length, profile.max_source_block_length);
+            repair = RepairSymbols::make(&Body::Memory(Arc::clone(&bytes)), &oti, &protection).ok().flatten();
+        }
+        TransportProtocol::Route if is_last => {
+            let whole = whole().map(|bytes| Body::Memory(bytes.into()));
+            let make = |body| RepairSymbols::make_route(&body, &profile, &protection).ok().flatten();
+            whole_repair = whole.and_then(make);
+        }
+        TransportProtocol::Route => {}
+    }
+    (Piece { offset, bytes, is_last, repair }, whole_repair)
+}
+
+/// The digest of an object's file as it is now. `None` if it vanished.
+pub(crate) fn digest_of(object: &ObjectSource) -> Option<Digest> {
+    load(object).map(|(_, digest, _)| digest)
 }
 
 pub(crate) const fn is_signalling(object: &ObjectSource) -> bool {

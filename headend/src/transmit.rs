@@ -15,8 +15,8 @@ use crate::pace::Pacer;
 use crate::package::Problem;
 use crate::prepare::Update;
 
-/// The longest sleep between two looks at the stop flag and the updates.
-const MAX_SLEEP: Duration = Duration::from_millis(50);
+/// The longest sleep between two looks at the stop flag and the updates, some of which are live.
+const MAX_SLEEP: Duration = Duration::from_millis(10);
 /// The shortest sleep while nothing is due.
 const MIN_IDLE: Duration = Duration::from_micros(100);
 /// In real time: shorter sleeps cost more than the accuracy is worth.

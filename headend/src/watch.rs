@@ -28,6 +28,16 @@ const ABANDONED: Duration = Duration::from_secs(60);
 const WALK_INTERVAL: Duration = Duration::from_secs(60);
 /// Folders that are watched; more are walked instead.
 const MAX_FOLDERS: usize = 8192;
+carousel::limits! {
+    /// Files with temporary names that are remembered while they are written.
+    const MAX_TEMPORARY: usize = 256, "files" {
+        why: "A ladder writes one for each rendition; a copy of many films has some more.",
+        full: "Further segments are sent when they are finished.",
+        free: "When a file is renamed or removed.",
+        test: "a_file_with_a_temporary_name_is_known_by_the_name_that_it_gets",
+    }
+}
+
 /// Bytes of events that are read at once.
 const EVENT_BYTES: usize = 64 << 10;
 /// File systems whose changes other machines make.
@@ -49,6 +59,8 @@ pub(crate) struct Watch {
     folders: HashMap<WatchDescriptor, Folder>,
     files: Files,
     pending: HashMap<String, Pending>,
+    /// Files that are being written under a temporary name, by the path that they will have.
+    temporary: HashMap<String, PathBuf>,
     walked: Instant,
 }
 
@@ -64,6 +76,7 @@ impl Watch {
             folders: HashMap::new(),
             files: Files::new(),
             pending: HashMap::new(),
+            temporary: HashMap::new(),
             walked: Instant::now(),
         };
         watch.walk(Folder::root(root))?;
@@ -79,8 +92,15 @@ impl Watch {
         &self.files
     }
 
+    /// Files that are being written, by the path that they have or will have.
+    pub(crate) fn being_written(&self) -> impl Iterator<Item = (&str, &Path)> {
+        let pending = self.pending.iter().filter(|(_, it)| it.is_written);
+        let named =
+            pending.filter_map(|(path, _)| Some((path.as_str(), self.files.get(path)?.file.as_path())));
+        named.chain(self.temporary.iter().map(|(path, file)| (path.as_str(), file.as_path())))
+    }
+
     /// Whether changes are known from events.
-    #[cfg(test)]
     pub(crate) const fn has_events(&self) -> bool {
         self.events.is_some()
     }
@@ -127,11 +147,19 @@ impl Watch {
     }
 
     fn event(&mut self, folder: &Folder, mask: EventMask, name: &str) -> bool {
+        let is_gone = mask.intersects(EventMask::DELETE | EventMask::MOVED_FROM);
         if is_temporary(name) {
+            if let Some(later) = tree::name_later(name).filter(|_| !mask.contains(EventMask::ISDIR)) {
+                let path = format!("{}{later}", folder.prefix);
+                if is_gone {
+                    self.temporary.remove(&path);
+                } else if self.temporary.len() < MAX_TEMPORARY {
+                    self.temporary.insert(path, folder.path.join(name));
+                }
+            }
             return false;
         }
         let (path, file) = (format!("{}{name}", folder.prefix), folder.path.join(name));
-        let is_gone = mask.intersects(EventMask::DELETE | EventMask::MOVED_FROM);
         if mask.contains(EventMask::ISDIR) {
             let prefix = format!("{path}/");
             if !is_gone {
@@ -140,6 +168,7 @@ impl Watch {
             let before = self.files.len();
             self.files.retain(|path, _| !path.starts_with(&prefix));
             self.pending.retain(|path, _| !path.starts_with(&prefix));
+            self.temporary.retain(|path, _| !path.starts_with(&prefix));
             let gone: Vec<WatchDescriptor> = self
                 .folders
                 .iter()
@@ -340,6 +369,34 @@ mod tests {
         drop(file);
         assert!(watch.look());
         assert_eq!((finished(&watch), watch.files()["b.m4s"].length), (vec!["b.m4s"], 0));
+    }
+
+    #[test]
+    fn a_file_with_a_temporary_name_is_known_by_the_name_that_it_gets() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut watch = Watch::start(dir.path()).unwrap();
+        let written =
+            |watch: &Watch| watch.being_written().map(|(path, _)| path.to_owned()).collect::<Vec<_>>();
+        std::fs::write(dir.path().join("a.m4s.tmp"), "a").unwrap();
+        std::fs::write(dir.path().join(".b.m4s.tmp"), "b").unwrap();
+        assert!(!watch.look());
+        assert_eq!(written(&watch), ["a.m4s"]);
+        std::fs::rename(dir.path().join("a.m4s.tmp"), dir.path().join("a.m4s")).unwrap();
+        let mut open = std::fs::File::create(dir.path().join("c.m4s")).unwrap();
+        open.write_all(b"c").unwrap();
+        assert!(watch.look());
+        assert_eq!((written(&watch), finished(&watch)), (vec!["c.m4s".to_owned()], vec!["a.m4s"]));
+        drop(open);
+        watch.look();
+        assert!(written(&watch).is_empty());
+        for at in 0..MAX_TEMPORARY + 2 {
+            std::fs::write(dir.path().join(format!("{at}.m4s.tmp")), "a").unwrap();
+        }
+        watch.look();
+        assert_eq!(written(&watch).len(), MAX_TEMPORARY);
+        std::fs::remove_file(dir.path().join("0.m4s.tmp")).unwrap();
+        watch.look();
+        assert_eq!(written(&watch).len(), MAX_TEMPORARY - usize::from(watch.temporary.len() < MAX_TEMPORARY));
     }
 
     #[test]

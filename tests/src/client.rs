@@ -37,6 +37,19 @@ pub fn get(server: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<R
     request(Method::GET, server, path, headers)
 }
 
+/// As [`get`]; `each` gets what comes of the body as it comes.
+///
+/// # Errors
+/// As for [`get`].
+pub fn follow(
+    server: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    each: impl FnMut(&[u8]),
+) -> Result<Response, String> {
+    exchange_within(exchange(Method::GET, server, path, headers, each), path)
+}
+
 /// Any method.
 ///
 /// # Errors
@@ -47,9 +60,16 @@ pub fn request(
     path: &str,
     headers: &[(&str, &str)],
 ) -> Result<Response, String> {
+    exchange_within(exchange(method, server, path, headers, |_| ()), path)
+}
+
+fn exchange_within(
+    exchange: impl Future<Output = Result<Response, String>>,
+    path: &str,
+) -> Result<Response, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(text)?;
     runtime.block_on(async {
-        tokio::time::timeout(Duration::from_secs(60), exchange(method, server, path, headers))
+        tokio::time::timeout(Duration::from_secs(60), exchange)
             .await
             .map_err(|_| format!("{path}: no response in 60 s"))?
     })
@@ -60,6 +80,7 @@ async fn exchange(
     server: SocketAddr,
     path: &str,
     headers: &[(&str, &str)],
+    mut each: impl FnMut(&[u8]),
 ) -> Result<Response, String> {
     let stream = TcpStream::connect(server).await.map_err(text)?;
     let (mut sender, connection) =
@@ -78,7 +99,11 @@ async fn exchange(
     let (mut body, mut whole) = (Vec::new(), true);
     while let Some(frame) = incoming.frame().await {
         match frame {
-            Ok(frame) => body.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),
+            Ok(frame) => {
+                let data = frame.data_ref().map_or(&[][..], |data| data);
+                each(data);
+                body.extend_from_slice(data);
+            }
             Err(_) => {
                 whole = false;
                 break;

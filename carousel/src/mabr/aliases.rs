@@ -5,6 +5,7 @@
 //! clause 9.3). Names that neither speaks of are themselves.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 
 use super::Configuration;
 use crate::limits;
@@ -118,6 +119,18 @@ impl<'a> ChunkName<'a> {
             return Some(Self { object: before, offset, is_last: false });
         }
         Some(Self { object, offset, is_last: flags.contains(&"isLast") })
+    }
+}
+
+/// The name of the chunk's transport object.
+impl fmt::Display for ChunkName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flag = match (self.is_last, self.object.contains('?')) {
+            (true, false) => "?isLast",
+            // Behind a query of the object itself the flag would be a part of that query.
+            _ => "",
+        };
+        write!(f, "{}{flag}#{}", self.object, self.offset)
     }
 }
 

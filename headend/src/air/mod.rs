@@ -12,6 +12,7 @@
 //! from files ([`crate::object`]).
 
 mod job;
+mod pieces;
 mod reserve;
 mod route;
 mod session;
@@ -27,6 +28,8 @@ use carousel::lct::{Toi, Tsi};
 use carousel::time::WallTime;
 
 use job::{Job, Lane, WaveEntry};
+pub use pieces::GrowingObject;
+use pieces::Place;
 use reserve::Reserve;
 use route::{Described, RouteGroup, RouteObject};
 use session::Session;
@@ -50,6 +53,8 @@ struct Item {
     repair: SharedRepair,
     /// Of an object of a ROUTE session.
     route: Option<RouteObject>,
+    /// Of a piece of an object of a ROUTE session, whose name and TOI belong to another item.
+    place: Option<Place>,
     starts: u64,
     /// Transmissions to the last symbol.
     completed: u64,
@@ -271,28 +276,39 @@ impl Air {
             let sequence = repair.as_ref().map_or_else(plain, |repair| repair.sequence());
             air_bytes(length, partition, &sequence)
         });
-        let id = self.next_id;
-        self.next_id += 1;
-        self.generation += 1;
-        self.sessions[session].has_changed = true;
-        self.fdt_look_ns = 0;
-        match object.repeat {
+        let repeat = object.repeat;
+        let item =
+            Item { session, toi, object, air_bytes, repair, route, place: None, starts: 0, completed: 0 };
+        let id = self.insert(item);
+        match repeat {
             Repeat::Never => self.live.push_back(id),
             Repeat::Within { .. } => self.signalling.push_back(id),
             Repeat::Scheduled { .. } => self.lanes.add_fresh(id),
         }
-        let item = Item { session, toi, object, air_bytes, repair, route, starts: 0, completed: 0 };
-        self.items.insert(id, item);
         Ok(id)
+    }
+
+    fn insert(&mut self, item: Item) -> ItemId {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.generation += 1;
+        if item.place.is_none() {
+            self.sessions[item.session].has_changed = true;
+            self.fdt_look_ns = 0;
+        }
+        self.items.insert(id, item);
+        id
     }
 
     /// Removes an object at once.
     pub fn withdraw(&mut self, id: ItemId) {
         let Some(item) = self.items.remove(&id) else { return };
         self.generation += 1;
-        self.sessions[item.session].sender.withdraw(item.toi);
-        self.sessions[item.session].has_changed = true;
-        self.fdt_look_ns = 0;
+        if item.place.is_none() {
+            self.sessions[item.session].sender.withdraw(item.toi);
+            self.sessions[item.session].has_changed = true;
+            self.fdt_look_ns = 0;
+        }
         self.lanes.remove(id);
         self.signalling.retain(|&fresh| fresh != id);
         self.live.retain(|&live| live != id);
@@ -680,7 +696,10 @@ impl Air {
                 let repair = item.repair.clone();
                 let sequence = match &repair {
                     Some(repair) => repair.sequence(),
-                    None => Sequence::plain(*session.sender.partition(item.toi)?),
+                    None => match &item.route {
+                        Some(of_piece) => Sequence::plain(of_piece.partition),
+                        None => Sequence::plain(*session.sender.partition(item.toi)?),
+                    },
                 };
                 let symbols = sequence.symbols();
                 Some(Job::Object { id, reading, repair, sequence, symbols, left: symbols, broken: false })
@@ -713,6 +732,7 @@ impl Air {
                 let of_flute = (session.sender.oti(item.toi)?, session.sender.partition(item.toi)?);
                 let (oti, partition) = item.route.as_ref().map_or(of_flute, |it| (&it.oti, &it.partition));
                 let length = item.object.body.length();
+                let place = item.place.unwrap_or(Place { start: 0, length: Some(length) });
                 let mut offset = 0;
                 // What leads is repeated until the media begin.
                 let last_ever = self.config.once && item.object.max_period_ms().is_none() && *left == 0;
@@ -724,7 +744,7 @@ impl Air {
                         if range.is_empty() && item.route.is_some() {
                             return None;
                         }
-                        offset = range.start;
+                        offset = place.start + range.start;
                         self.symbol.resize((range.end - range.start) as usize, 0);
                         reading.read_at(range.start, &mut self.symbol)
                     }
@@ -743,10 +763,11 @@ impl Air {
                 let id = (session.sender.tsi(), item.toi);
                 let written = match (step.source, session.route) {
                     (Some(_), Some(group)) => {
-                        self.routes[group].write_source(id, offset, length, &self.symbol, out).is_ok()
+                        self.routes[group].write_source(id, offset, place.length, &self.symbol, out).is_ok()
                     }
                     (None, Some(group)) => {
                         let esi = step.payload_id.esi;
+                        let length = place.length.unwrap_or(length);
                         self.routes[group].write_repair(id, length, esi, &self.symbol, out).is_ok()
                     }
                     (Some(symbol), None) => {

@@ -60,7 +60,8 @@ impl RouteGroup {
                 content_location: file.content_location.clone(),
                 toi: file.toi,
                 content_type: file.content_type.clone(),
-                content_length: file.content_length,
+                // Of what is still being made nobody knows the length.
+                content_length: file.content_length.filter(|&length| length > 0),
                 ..File::default()
             });
             let source = SourceFlow {
@@ -93,17 +94,17 @@ impl RouteGroup {
         Arc::clone(&self.packets)
     }
 
-    /// Writes a packet with bytes of an object of `length` bytes.
+    /// Writes a packet with bytes of an object, whose length is told if it is known.
     pub(super) fn write_source(
         &self,
         id: (Tsi, Toi),
         offset: u64,
-        length: u64,
+        length: Option<u64>,
         bytes: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), SenderError> {
         let id = (id.0.0, id.1);
-        self.sender.write_source(id, Codepoint::MEDIA_FILE, offset, Some(length), bytes, out)
+        self.sender.write_source(id, Codepoint::MEDIA_FILE, offset, length, bytes, out)
     }
 
     /// Writes a packet with a repair symbol of an object of `length` bytes.

@@ -16,6 +16,7 @@ fn config(tables: &str) -> Config {
 /// A service with two manifests and two sessions.
 fn service() -> Service {
     let session = |tsi: u64, component: Component| MediaSession {
+        is_chunked: false,
         protocol: TransportProtocol::Flute,
         id: format!("s0-{tsi}"),
         address: SocketAddr::from(([239, 192, 50, 1], 49002)),

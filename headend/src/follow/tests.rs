@@ -65,6 +65,11 @@ fn words(updates: &Receiver<Update>) -> Vec<String> {
             format!("changed -{}", removed.join(","))
         }
         Update::Ready { prepared, .. } => format!("ready {}", prepared.object.path),
+        Update::Piece { piece, .. } => {
+            let is_last = if piece.piece.is_last { " last" } else { "" };
+            format!("piece {} {}+{}{is_last}", piece.path, piece.piece.offset, piece.piece.bytes.len())
+        }
+        Update::Abandoned { path, .. } => format!("abandoned {path}"),
         Update::Settled => "settled".to_owned(),
         Update::Catalog(_) => "catalog".to_owned(),
     };
@@ -124,7 +129,10 @@ fn an_init_segment_that_is_emptied_stays_for_the_time_of_a_restart() {
     assert!(source.known.objects.contains_key("init.mp4"));
     fs::write(folder.path().join("init.mp4"), []).unwrap();
     let mut has_init = |now_ns: u64| {
-        let inventory = source.read(true, now_ns).unwrap();
+        let inventory = {
+            source.look();
+            source.read(true, now_ns, 0).unwrap()
+        };
         (inventory.objects.contains_key("init.mp4"), source.is_unsettled)
     };
     assert_eq!(has_init(5), (true, true), "and it is looked at again without an event");
@@ -138,7 +146,10 @@ fn segments_are_not_kept_when_their_file_is_emptied() {
     old_package(folder.path(), &[1, 2]);
     let (mut following, _updates) = following(folder.path());
     fs::write(folder.path().join("2.m4s"), []).unwrap();
-    let inventory = following.sources[0].read(true, 0).unwrap();
+    let inventory = {
+        following.sources[0].look();
+        following.sources[0].read(true, 0, 0).unwrap()
+    };
     assert!(!inventory.objects.contains_key("2.m4s") && inventory.objects.contains_key("init.mp4"));
 }
 
@@ -148,10 +159,12 @@ fn a_source_that_appears_later_is_found() {
     let later = folder.path().join("later");
     let config = config(&later);
     let mut source = Followed::new(&config.sources[0], Inventory::default());
-    assert!(source.reading.is_none() && source.read(false, 0).is_none());
+    source.look();
+    assert!(source.reading.is_none() && source.read(false, 0, 0).is_none());
     fs::create_dir(&later).unwrap();
     old_package(&later, &[1]);
-    let inventory = source.read(false, 0).unwrap();
+    source.look();
+    let inventory = source.read(false, 0, 0).unwrap();
     assert!(inventory.objects.contains_key("1.m4s"));
 }
 

@@ -3,6 +3,8 @@
 mod body;
 mod repair_symbols;
 
+use std::sync::Arc;
+
 use carousel::Digest;
 use carousel::fec::Protection;
 use carousel::query::IgnoredQuery;
@@ -28,6 +30,19 @@ pub enum Repeat {
     },
     /// Never: live, sent within the rate that is reserved for it. What is lost comes by FEC and repair.
     Never,
+}
+
+/// Bytes of an object that is being made.
+#[derive(Debug)]
+pub struct Piece {
+    /// Its first byte within the object.
+    pub offset: u64,
+    /// Its bytes.
+    pub bytes: Arc<[u8]>,
+    /// Nothing follows.
+    pub is_last: bool,
+    /// FLUTE: repair symbols of the piece.
+    pub repair: Option<RepairSymbols>,
 }
 
 /// An object that can be put on the air.

@@ -1,5 +1,6 @@
 //! `[[source]]`: one directory with packaged HLS or DASH.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use carousel::config::Mistake;
@@ -7,6 +8,9 @@ use carousel::query::{IgnoredQuery, MAX_PARAMETERS};
 use serde::{Deserialize, Serialize};
 
 use super::{ServiceConfig, settle_url, tag_of};
+
+/// Durations of pieces of a segment.
+const CHUNK_MS: RangeInclusive<u64> = 20..=5000;
 
 /// `[[source]]`
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -36,6 +40,10 @@ pub struct Source {
     /// How its media are sent: `flute`, or `route`, which is for live sources.
     #[serde(default)]
     pub protocol: TransportProtocol,
+    /// Live: segments are sent while the packager writes them, in pieces of whole movie fragments (or transport stream
+    /// packets) that are at least so long, milliseconds. Left out: each segment is sent when it is finished.
+    #[serde(default)]
+    pub chunk_ms: Option<u64>,
     /// Only the first so many seconds of media are carried; the rest comes from the origin. Segments of a rung are taken
     /// to be of equal length.
     #[serde(default)]
@@ -141,6 +149,15 @@ impl Source {
                 what,
                 "give reserved_bps, or leave protocol out: FLUTE repeats objects of any size",
             );
+        }
+        if let Some(ms) = self.chunk_ms {
+            if !CHUNK_MS.contains(&ms) {
+                wrong("chunk_ms", format!("{ms} ms is out of range"), "20 to 5000; 200 is usual");
+            }
+            if self.reserved_bps.is_none() {
+                let what = "only live sources are sent while they are written".to_owned();
+                wrong("chunk_ms", what, "give reserved_bps, or leave chunk_ms out");
+            }
         }
         if let Some(IgnoreQuery::Names(names)) = &self.ignore_query
             && names.len() > MAX_PARAMETERS

@@ -32,6 +32,7 @@ pub use inventory::{
 };
 use reading::Reading;
 pub use refer::content_type;
+pub(crate) use refer::{decode, encode};
 use tree::{FileOnDisk, Files, Folder};
 
 use crate::clock::{Clocks as _, SystemClocks};
@@ -192,6 +193,19 @@ impl Reader {
         }
         Ok(inventory)
     }
+}
+
+/// By what is before and behind the last number of their names: a segment of each rendition of a live presentation, the
+/// newest. The names of segments to come are like these.
+pub(crate) fn live_patterns(inventory: &Inventory) -> HashMap<(String, String), String> {
+    let rungs = inventory.presentations.iter().filter(|it| it.live).flat_map(|it| &it.rungs);
+    let segments = rungs.flat_map(|rung| &rung.segments);
+    segments.filter_map(|path| Some((pattern(&decode(path))?, path.clone()))).collect()
+}
+
+/// What is before and behind the last number of a file's name.
+pub(crate) fn pattern(path: &str) -> Option<(String, String)> {
+    reading::numbered(path)
 }
 
 /// What changed between two readings of one source.

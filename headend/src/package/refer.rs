@@ -287,12 +287,12 @@ impl<'a> Resolver<'a> {
 }
 
 /// Percent-decoded. An encoded slash separates folders, as servers of files have it.
-pub(super) fn decode(text: &str) -> String {
+pub(crate) fn decode(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 /// A path of the file system as a URI has it (RFC 3986 section 3.3).
-pub(super) fn encode(path: &str) -> String {
+pub(crate) fn encode(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     for byte in path.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte) {

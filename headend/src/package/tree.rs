@@ -46,13 +46,20 @@ impl Folder {
     }
 }
 
+/// Ends of names that files have until they are finished.
+const TEMPORARY: [&str; 6] = [".tmp", ".part", ".temp", ".swp", ".filepart", ".crdownload"];
+
 /// Whether a file of this name is left out: hidden, or temporary until it is renamed.
 pub fn is_temporary(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
-    name.starts_with('.')
-        || [".tmp", ".part", ".temp", ".swp", ".filepart", ".crdownload"]
-            .iter()
-            .any(|end| lower.ends_with(end))
+    name.starts_with('.') || TEMPORARY.iter().any(|end| lower.ends_with(end))
+}
+
+/// The name that a file with a temporary one gets; `None` if it is hidden.
+pub fn name_later(name: &str) -> Option<&str> {
+    let lower = name.to_ascii_lowercase();
+    let end = TEMPORARY.iter().find(|end| lower.ends_with(*end))?;
+    name.get(..name.len() - end.len()).filter(|later| !is_temporary(later) && !later.is_empty())
 }
 
 /// What is at `path`, if that is a regular file.

@@ -10,6 +10,7 @@ mod disk;
 mod dvb_i;
 mod fec;
 mod http;
+mod live;
 mod losses;
 mod mistakes;
 mod packages;

@@ -163,10 +163,15 @@ impl Joiner {
             None => self.begin(now, file, name.object),
         };
         let end = name.offset.saturating_add(bytes.len() as u64);
-        let taken = self.take(at, now, (name.offset, file.toi), bytes).and_then(|()| {
-            let is_end = name.is_last.then(|| self.open.get_mut(at).map(|it| it.bytes.set_length(end)));
-            is_end.flatten().unwrap_or(Ok(()))
-        });
+        let mut taken = self.take(at, now, (name.offset, file.toi), bytes);
+        // The last chunk may repeat bytes: a sender that learns of the end too late has nothing else to mark.
+        if matches!(taken, Ok(()) | Err(BytesDrop::Duplicate))
+            && name.is_last
+            && let Some(segment) = self.open.get_mut(at)
+        {
+            segment.chunks.push((name.offset, file.toi));
+            taken = segment.bytes.set_length(end);
+        }
         match taken {
             Ok(()) => {}
             Err(BytesDrop::Duplicate) => self.repeats += 1,
@@ -392,6 +397,26 @@ mod tests {
                 complete(&mut joiner),
                 [("http://h/1.m4s".to_owned(), parts.concat(), End::LastChunk)]
             );
+            all.reverse();
+        }
+    }
+
+    #[test]
+    fn a_last_chunk_that_repeats_bytes_tells_the_end() {
+        let parts = chunks(2, 1);
+        let whole = parts.concat();
+        let mut all = objects("http://h/1.m4s", 1, &parts, false);
+        let content_location = format!("http://h/1.m4s?isLast#{}", whole.len() - 50);
+        let marker = File { content_location, toi: Toi(9), ..File::default() };
+        all.push((marker, whole[whole.len() - 50..].to_vec()));
+        for _ in 0..2 {
+            let mut joiner = Joiner::default();
+            for (file, bytes) in &all {
+                assert!(joiner.chunk(at(0), file, bytes));
+            }
+            assert_eq!(complete(&mut joiner), [("http://h/1.m4s".to_owned(), whole.clone(), End::LastChunk)]);
+            // Again: nothing new.
+            assert!(!joiner.chunk(at(0), &all[0].0, &all[0].1));
             all.reverse();
         }
     }

@@ -15,6 +15,8 @@ mod presentation;
 mod references;
 mod settling;
 
+pub(super) use settling::numbered;
+
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;

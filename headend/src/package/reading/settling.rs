@@ -127,7 +127,7 @@ impl Reading<'_> {
 }
 
 /// What is before and behind the last number of a name.
-fn numbered(path: &str) -> Option<(String, String)> {
+pub(in crate::package) fn numbered(path: &str) -> Option<(String, String)> {
     let end = path.rfind(|c: char| c.is_ascii_digit())? + 1;
     let name = path.rfind('/').map_or(0, |at| at + 1);
     let digits = path[..end].bytes().rev().take_while(u8::is_ascii_digit).count();

@@ -1,0 +1,121 @@
+//! Segments of live sources that are sent while their packager writes them.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use carousel::Digest;
+use carousel::flute::{FDT_ROOT_BYTES, SenderProfile};
+
+use super::Broadcast;
+use crate::air::{GrowingObject, ItemId};
+use crate::object::{AirObject, Body, Repeat};
+use crate::options::TransportProtocol;
+use crate::package::{ObjectSource, Role};
+use crate::prepare::{PreparedPiece, protection};
+
+/// Bytes of an FDT Instance that describes pieces: one packet. Each piece has its description, and an instance that listed
+/// all of them would be sent with every one.
+const PIECE_FDT_BYTES: usize = 1400 - FDT_ROOT_BYTES;
+
+/// Segments of one source that are sent in pieces.
+#[derive(Debug, Default)]
+pub(super) struct Pieces {
+    /// By path: those of which further pieces come.
+    growing: BTreeMap<String, GrowingObject>,
+    /// Complete ones that are still described, oldest first.
+    complete: VecDeque<GrowingObject>,
+}
+
+impl Broadcast {
+    /// What packets of a source's media look like.
+    pub(super) fn media_profile(&self, index: usize) -> SenderProfile {
+        let profile = self.config.carousel.sender_profile();
+        let source = &self.config.sources[index];
+        if source.chunk_ms.is_some() && source.protocol == TransportProtocol::Flute {
+            SenderProfile { fdt_page_bytes: PIECE_FDT_BYTES.min(profile.fdt_page_bytes), ..profile }
+        } else {
+            profile
+        }
+    }
+
+    /// What is sent in pieces of a source.
+    pub(super) fn pieces(&self, index: usize) -> impl Iterator<Item = ItemId> {
+        let pieces = &self.sources[index].pieces;
+        pieces.growing.values().chain(&pieces.complete).flat_map(|it| it.pieces().iter().copied())
+    }
+
+    /// Queues a piece behind those before it.
+    pub(super) fn put_piece(&mut self, index: usize, prepared: PreparedPiece) -> Result<(), String> {
+        let PreparedPiece { path, like, content_type, piece, whole_repair } = prepared;
+        let failed = |err: carousel::flute::SenderError| format!("{path}: {err}");
+        let (is_last, end) = (piece.is_last, piece.offset + piece.bytes.len() as u64);
+        let growing = match self.sources[index].pieces.growing.remove(&path) {
+            Some(growing) => Ok(growing),
+            None => {
+                let session = match self.sources[index].by_path.get(&like) {
+                    Some(&slot) => self.sources[index].sessions[slot].index,
+                    None => self.other_session(index),
+                };
+                let object = self.growing_object(index, &path, content_type);
+                self.air.begin_growing(session, object)
+            }
+        };
+        let mut growing = growing.map_err(failed)?;
+        self.air.add_piece(&mut growing, piece).map_err(failed)?;
+        if let Some(repair) = whole_repair {
+            self.air.add_repair(&mut growing, end, repair).map_err(failed)?;
+        }
+        if is_last {
+            self.forget_sent(index, &growing);
+            self.sources[index].pieces.complete.push_back(growing);
+        } else {
+            self.sources[index].pieces.growing.insert(path, growing);
+        }
+        Ok(())
+    }
+
+    /// The newest complete segment of a session stays described, for receivers that lost a description; those before it go.
+    fn forget_sent(&mut self, index: usize, newest: &GrowingObject) {
+        let complete = std::mem::take(&mut self.sources[index].pieces.complete);
+        for growing in complete {
+            if growing.session() == newest.session() && !self.air.is_growing_pending(&growing) {
+                self.air.forget(&growing);
+            } else {
+                self.sources[index].pieces.complete.push_back(growing);
+            }
+        }
+    }
+
+    /// Removes what will not be complete.
+    pub(super) fn abandon_pieces(&mut self, index: usize, path: &str) {
+        if let Some(growing) = self.sources[index].pieces.growing.remove(path) {
+            self.air.forget(&growing);
+        }
+    }
+
+    /// The description of a segment, without bytes.
+    fn growing_object(&self, index: usize, path: &str, content_type: &'static str) -> AirObject {
+        let source = &self.config.sources[index];
+        let object = ObjectSource {
+            path: path.to_owned(),
+            file: source.path.clone(),
+            length: 0,
+            range: None,
+            modified_ns: 0,
+            content_type,
+            role: Role::Segment,
+            bytes: None,
+        };
+        AirObject {
+            uri: format!("{}{path}", source.base),
+            content_type: content_type.to_owned(),
+            digest: Digest::of(&[]),
+            md5: carousel::digest::md5(&[]),
+            body: Body::Memory([].into()),
+            class: source.class,
+            repeat: Repeat::Never,
+            expiry_s: super::expiry_s(&self.config.carousel, source, &object),
+            ignored_query: self.sources[index].inventory.ignored_query.clone(),
+            protection: protection(&self.config, index, false),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Live: from a packager that writes to a player that reads. No faster ring shows that file events, the link, the cache and
+//! a response in chunks work on a segment that nobody has whole yet, nor how long that takes.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use linksim::{Burst, Profile};
+use skycache_tests::Story;
+use skycache_tests::client::{follow, get};
+
+const PATIENCE: Duration = Duration::from_secs(40);
+/// A segment: `styp`, then fragments.
+const STYP: &[u8] = b"\0\0\0\x18stypmsdh\0\0\0\0msdhmsix";
+const FRAGMENTS: usize = 5;
+const FRAGMENT_BYTES: usize = 20_000;
+const FRAGMENT_TIME: Duration = Duration::from_millis(200);
+const SEGMENT_BYTES: usize = STYP.len() + FRAGMENTS * FRAGMENT_BYTES;
+
+const LIVE: &str = "reserved_bps = 6_000_000\nchunk_ms = 100\nclass = \"high\"\n";
+/// A chunk of 15 packets is sent in one piece: its repair symbols must outnumber a burst of losses.
+const FEC: &str = "[fec.high]\ncode = \"raptorq\"\noverhead_percent = 30\nleast_repair = 12\n";
+
+/// A packager that writes fragment after fragment, each with the time at which it was written.
+struct Packager {
+    folder: PathBuf,
+    began: Instant,
+    first: u64,
+    next: u64,
+}
+
+impl Packager {
+    /// With segments 1 and 2.
+    fn new(folder: &Path) -> Self {
+        std::fs::create_dir_all(folder).unwrap();
+        std::fs::write(folder.join("init.mp4"), b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x08moov").unwrap();
+        let mut this = Self { folder: folder.to_owned(), began: Instant::now(), first: 1, next: 1 };
+        for _ in 0..2 {
+            this.segment(Duration::ZERO);
+        }
+        this
+    }
+
+    fn segment(&mut self, fragment_time: Duration) {
+        let mut file = File::create(self.folder.join(format!("v{}.m4s", self.next))).unwrap();
+        for at in 0..FRAGMENTS {
+            std::thread::sleep(fragment_time);
+            let mut bytes = if at == 0 { STYP.to_vec() } else { Vec::new() };
+            bytes.extend_from_slice(b"\0\0\0\x10moof\0\0\0\0\0\0\0\0");
+            bytes.extend_from_slice(&(FRAGMENT_BYTES as u32 - 16).to_be_bytes());
+            bytes.extend_from_slice(b"mdat");
+            bytes.extend_from_slice(&self.now_us().to_be_bytes());
+            let filled = (0..FRAGMENT_BYTES - 32).map(|byte| (byte * 7 + at + self.next as usize) as u8);
+            bytes.extend(filled);
+            file.write_all(&bytes).unwrap();
+        }
+        drop(file);
+        self.next += 1;
+        self.first = self.first.max(self.next.saturating_sub(6));
+        let mut list = format!(
+            "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:{}\n\
+             #EXT-X-MAP:URI=\"init.mp4\"\n",
+            self.first
+        );
+        for number in self.first..self.next {
+            list.push_str(&format!("#EXTINF:1,\nv{number}.m4s\n"));
+        }
+        std::fs::write(self.folder.join("live.m3u8.tmp"), list).unwrap();
+        std::fs::rename(self.folder.join("live.m3u8.tmp"), self.folder.join("live.m3u8")).unwrap();
+    }
+
+    fn now_us(&self) -> u64 {
+        self.began.elapsed().as_micros() as u64
+    }
+}
+
+/// Percentiles 50 and 95, and the greatest.
+fn percentiles(mut all: Vec<f64>) -> [f64; 3] {
+    all.sort_by(f64::total_cmp);
+    [all.len() / 2, all.len() * 95 / 100, all.len() - 1].map(|at| all[at])
+}
+
+/// Segments that are written while a player asks for them; returns the time from each fragment's last byte on the
+/// packager's disk to its last byte at the player, in milliseconds, and how many segments came whole.
+fn play(extra: &str, loss: Option<(u64, f64)>, segments: u64) -> (Vec<f64>, u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("live");
+    let mut packager = Packager::new(&folder);
+    let mut story = Story::of(&folder);
+    if let Some((seed, loss)) = loss {
+        let profile = Profile { burst: Burst::new(loss, 3.0), ..Profile::PERFECT };
+        story = story.with_link(seed, profile);
+    }
+    story.headend_extra = format!("{LIVE}{extra}\n{FEC}");
+    story.start_daemon();
+    story.start_headend(false);
+    let playlist = Story::path_of("live.m3u8");
+    // And the gateway configuration, by which a name that nobody has announced yet is expected.
+    story.until("the playlist is there, and the service is on the air", PATIENCE, |story| {
+        let is_there = get(story.http, &playlist, &[]).is_ok_and(|it| it.status == 200);
+        is_there
+            && story.status().is_some_and(|it| it["receive"]["sessions"].as_array().map_or(0, Vec::len) > 2)
+    });
+    let (http, began, first) = (story.http, packager.began, packager.next);
+    let (begun, begins) = mpsc::channel();
+    let player = std::thread::spawn(move || {
+        let mut late_ms = Vec::new();
+        let (mut was_growing, mut whole) = (0, 0);
+        for number in first..first + segments {
+            begins.recv().unwrap();
+            let (mut body, mut known) = (Vec::new(), 0);
+            let path = Story::path_of(&format!("v{number}.m4s"));
+            let response = follow(http, &path, &[], |bytes| {
+                body.extend_from_slice(bytes);
+                let fragment = |at: usize| STYP.len() + at * FRAGMENT_BYTES;
+                while known < FRAGMENTS && body.len() >= fragment(known + 1) {
+                    let stamp = body[fragment(known) + 24..][..8].try_into().unwrap();
+                    let now_us = began.elapsed().as_micros() as u64;
+                    late_ms.push((now_us - u64::from_be_bytes(stamp)) as f64 / 1000.0);
+                    known += 1;
+                }
+            })
+            .unwrap();
+            let written = std::fs::read(folder.join(format!("v{number}.m4s"))).unwrap();
+            if response.status != 200 {
+                // Its first chunk was lost.
+                continue;
+            }
+            assert!(written.starts_with(&body), "segment {number}: a wrong byte in {}", body.len());
+            assert!(!response.whole || body.len() == SEGMENT_BYTES, "segment {number}: cut, and not said");
+            whole += u64::from(response.whole);
+            was_growing += u64::from(response.header("content-length").is_empty());
+        }
+        assert!(was_growing * 2 > segments, "{was_growing} of {segments} came while they grew");
+        (late_ms, whole)
+    });
+    for _ in 0..segments {
+        begun.send(()).unwrap();
+        packager.segment(FRAGMENT_TIME);
+    }
+    let result = player.join().unwrap();
+    story.headend.take().unwrap().stop();
+    result
+}
+
+#[test]
+fn a_player_reads_a_segment_while_it_is_written() {
+    for protocol in ["flute", "route"] {
+        let (late_ms, whole) = play(&format!("protocol = \"{protocol}\""), None, 8);
+        assert_eq!((whole, late_ms.len()), (8, 8 * FRAGMENTS), "{protocol}");
+        let late = percentiles(late_ms);
+        println!("{protocol}: {late:.0?} ms from the packager's disk to the player (p50, p95, greatest)");
+        // A segment takes a second: whoever waits for its end has its first fragment 800 ms late.
+        assert!(late[0] < 800.0, "{late:?}");
+    }
+}
+
+/// A segment is whole or it is cut, and never wrong; most are whole by their repair symbols.
+fn lossy(protocol: &str, seed: u64) {
+    let (late_ms, whole) = play(&format!("protocol = \"{protocol}\""), Some((seed, 0.02)), 10);
+    let late = percentiles(late_ms);
+    println!("{protocol}, 2 % lost in bursts: {whole} of 10 whole, {late:.0?} ms (p50, p95, greatest)");
+    assert!(whole >= 8, "{whole} of 10");
+}
+
+#[test]
+fn chunks_survive_losses_by_their_own_repair_symbols() {
+    lossy("flute", 31);
+}
+
+#[test]
+fn a_segment_of_route_that_lost_packets_is_whole_when_it_ends() {
+    lossy("route", 32);
+}
+
+/// The number of the newest segment that a playlist lists.
+fn newest(story: &Story) -> Option<u64> {
+    let response = get(story.http, &Story::path_of("live.m3u8"), &[]).ok().filter(|it| it.status == 200)?;
+    let text = String::from_utf8(response.body).ok()?;
+    text.lines().rev().find_map(|line| line.strip_prefix('v')?.strip_suffix(".m4s")?.parse().ok())
+}
+
+#[test]
+fn the_picture_goes_on_when_the_headend_is_gone_and_the_origin_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("live");
+    let mut packager = Packager::new(&folder);
+    let mut story = Story::of(&folder).with_origin();
+    story.headend_extra = format!("{LIVE}{FEC}");
+    story.start_daemon();
+    story.start_headend(false);
+    story.until("the playlist is there", PATIENCE, |story| newest(story).is_some());
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let writing = std::thread::spawn(move || {
+        while !stopped.load(Ordering::Relaxed) {
+            packager.segment(FRAGMENT_TIME);
+        }
+    });
+    let (began, mut seen, mut advanced, mut greatest) = (Instant::now(), 0, Instant::now(), Duration::ZERO);
+    let mut backwards = 0;
+    while began.elapsed() < Duration::from_secs(24) {
+        let is_off = (8..16).contains(&began.elapsed().as_secs());
+        match (&story.headend, is_off) {
+            (Some(headend), true) => {
+                headend.signal("KILL");
+                story.headend = None;
+            }
+            (None, false) => story.start_headend(false),
+            _ => {}
+        }
+        let Some(number) = newest(&story) else { continue };
+        backwards += u64::from(number < seen);
+        if number > seen {
+            let response = get(story.http, &Story::path_of(&format!("v{number}.m4s")), &[]).unwrap();
+            let written = std::fs::read(folder.join(format!("v{number}.m4s"))).unwrap();
+            assert!(response.status == 200 && response.body == written, "{number}: {}", response.status);
+            greatest = greatest.max(advanced.elapsed());
+            (seen, advanced) = (number, Instant::now());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    greatest = greatest.max(advanced.elapsed());
+    stop.store(true, Ordering::Relaxed);
+    writing.join().unwrap();
+    println!("{seen} segments; the newest one stood for at most {greatest:.1?}; {backwards} steps back");
+    assert!(seen >= 15, "{seen}");
+    // Segments of a second. A player holds three; before, it stood still until the headend was back.
+    assert!(greatest < Duration::from_secs(6), "{greatest:?}");
+}
