@@ -7,11 +7,14 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use carousel::manifest::{self, MAX_MANIFEST_BYTES, Manifest};
 use carousel::name::ObjectKey;
+use carousel::time::Instant;
 use lru::LruCache;
 
+use crate::clock;
 use crate::store::{LiveFacts, ObjectMeta, StoredObject};
 
 /// Manifests remembered: some thirty services with eight playlists each. Each takes up to 3 KB.
@@ -27,16 +30,27 @@ struct Known {
     patterns: HashSet<u64>,
 }
 
+/// Patterns of live objects whose arrival is remembered: thirty services with twenty names each. Each takes 50 bytes.
+const MAX_ARRIVALS: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+/// A live service is taken to be on the air for so many target durations after an object of it has come.
+const ALIVE_TARGETS: u64 = 3;
+
 /// What is known of the manifests of a box.
 #[derive(Debug)]
 pub struct Manifests {
     known: Mutex<LruCache<ObjectKey, Arc<Known>>>,
+    /// When the carousel last brought a live object of this pattern.
+    arrivals: Mutex<LruCache<u64, Instant>>,
     hasher: RandomState,
 }
 
 impl Default for Manifests {
     fn default() -> Self {
-        Self { known: Mutex::new(LruCache::new(MAX_MANIFESTS)), hasher: RandomState::new() }
+        Self {
+            known: Mutex::new(LruCache::new(MAX_MANIFESTS)),
+            arrivals: Mutex::new(LruCache::new(MAX_ARRIVALS)),
+            hasher: RandomState::new(),
+        }
     }
 }
 
@@ -50,7 +64,26 @@ impl Manifests {
         object.set_live(bytes.and_then(|bytes| self.read(&meta.key, &bytes)).as_ref().and_then(live_facts));
         if self.live_target_ms(&meta.key).is_some() {
             object.mark_live();
+            if meta.response.is_none() {
+                self.arrived(&meta.key, clock::now());
+            }
         }
+    }
+
+    /// The carousel has brought a live object.
+    fn arrived(&self, key: &ObjectKey, now: Instant) {
+        let pattern = self.pattern(key.as_str());
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).put(pattern, now);
+    }
+
+    /// Target duration, in milliseconds, of the live service whose names are like this one, if the carousel has brought one
+    /// lately: what it does not have yet may come.
+    pub fn on_air_target_ms(&self, key: &ObjectKey, now: Instant) -> Option<u64> {
+        let target_ms = self.live_target_ms(key)?;
+        let pattern = self.pattern(key.as_str());
+        let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        let silence = now.since(*arrivals.peek(&pattern)?);
+        (silence <= Duration::from_millis(ALIVE_TARGETS * target_ms)).then_some(target_ms)
     }
 
     /// Reads the facts of a manifest of this key, and remembers them. `None`: it is none.
@@ -211,6 +244,27 @@ mod tests {
         manifests.read(&key("h/a.m3u8"), &[LIVE, b"#EXT-X-ENDLIST\n"].concat()).unwrap();
         assert_eq!(manifests.live_target_ms(&key("h/v/s9.ts")), None);
         assert_eq!(names(&manifests.listing(&key("h/v/s9.ts"))), ["h/a.m3u8"]);
+    }
+
+    #[test]
+    fn a_service_is_on_the_air_for_three_targets_after_an_arrival() {
+        let manifests = Manifests::default();
+        let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
+        manifests.read(&key("h/a.m3u8"), LIVE).unwrap();
+        let on_air = |manifests: &Manifests, name: &str, ms| manifests.on_air_target_ms(&key(name), at(ms));
+        assert_eq!(on_air(&manifests, "h/v/s11.ts", 0), None, "nothing has come");
+        manifests.arrived(&key("h/v/s10.ts"), at(500));
+        for (ms, target_ms) in [(500, Some(4000)), (12_500, Some(4000)), (12_501, None)] {
+            assert_eq!(on_air(&manifests, "h/v/s11.ts", ms), target_ms, "{ms}");
+        }
+        assert_eq!(on_air(&manifests, "h/w/s11.ts", 500), None);
+        for number in 0..2 * MAX_ARRIVALS.get() {
+            manifests.arrived(&key(&format!("h/{number}/s.ts")), at(0));
+        }
+        assert_eq!(manifests.arrivals.lock().unwrap().len(), MAX_ARRIVALS.get());
+        assert_eq!(on_air(&manifests, "h/v/s11.ts", 500), None, "it made room");
+        manifests.arrived(&key("h/v/s11.ts"), at(900));
+        assert_eq!(on_air(&manifests, "h/v/s12.ts", 900), Some(4000));
     }
 
     #[test]

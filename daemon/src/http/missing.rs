@@ -19,6 +19,8 @@ pub(super) enum Missing {
     Busy,
     /// It is announced, or on its way, and does not come.
     NotInTime,
+    /// Its live service is on the air and has not brought it before its deadline: perhaps it will.
+    NotYet,
     /// Its bytes proved wrong.
     Broken,
     /// The player wants nothing but what is here.
@@ -57,6 +59,8 @@ impl Missing {
             Self::NotInTime | Self::Again => {
                 plain(StatusCode::GATEWAY_TIMEOUT, &format!("{key} is on its way and has not come in time"))
             }
+            // Not to be kept anywhere: in a moment it may be there.
+            Self::NotYet => plain(StatusCode::NOT_FOUND, &format!("{key} has not been sent yet")),
             Self::Broken => {
                 plain(StatusCode::BAD_GATEWAY, &format!("what arrived as {key} is not what was announced"))
             }

@@ -254,8 +254,9 @@ impl Player {
         // Of a byte range that is an object of its own, no origin knows.
         let url = asked.url(&self.origins).filter(|_| self.config.read_through && whole_of(key).is_none());
         if let Some(object) = held {
-            // Without an origin, what the carousel brought last is the newest there is.
-            let Some(url) = url.filter(|_| !is_fresh(&object)) else {
+            // Without an origin, what the carousel brought last is the newest there is; so is a live manifest while its next
+            // version may still come. The origin's takes its place after that, until the carousel brings another.
+            let Some(url) = url.filter(|_| !is_fresh(&object) && !is_kept_up(&object)) else {
                 return Ok(Found::Stored(object, "hit"));
             };
             asked.confirmed().await;
@@ -271,11 +272,22 @@ impl Player {
             return Err(Missing::OnlyIfCached);
         }
         asked.confirmed().await;
+        let live_target_ms = self.shared.manifests.live_target_ms(key);
+        let on_air_ms = self.shared.manifests.on_air_target_ms(key, clock::now());
         let announced = self.shared.flights.announced(key.as_str());
         let is_announced = announced.is_some();
+        // Of a live manifest the origin may have a newer version than the one that is announced.
+        let is_manifest = manifest::is_named(key.as_str(), None);
+        let announced = announced.filter(|_| live_target_ms.is_none() || !is_manifest);
         // The carousel will bring it, perhaps soon: its FDT says so, or its service is on the air and the FDT that names
         // it has not come yet.
-        let is_expected = is_announced || self.origins.is_signalled(key);
+        let is_expected = is_announced || on_air_ms.is_some() || self.origins.is_signalled(key);
+        let patience = match on_air_ms {
+            Some(target_ms) => self.waits.patience.min(Duration::from_millis(target_ms)),
+            None => self.waits.patience,
+        };
+        let store = &self.shared.store;
+        let done = || store.contains(key.as_str());
         let missing = match url {
             None => None,
             Some(url) if asked.head.method == Method::HEAD && !is_expected => {
@@ -283,12 +295,19 @@ impl Player {
             }
             Some(url) => {
                 // Parts of a manifest could not be rewritten.
-                let is_rewritten =
-                    manifest::is_named(key.as_str(), None) && !self.manifest_map(asked).is_empty();
+                let is_rewritten = is_manifest && !self.manifest_map(asked).is_empty();
                 let range = asked.range().filter(|_| !is_expected && !is_rewritten);
                 let if_range = asked.head.headers.get(header::IF_RANGE).cloned();
                 let ask = Ask { announced, range, if_range, is_expected, ..asked.ask() };
-                match self.filler.fill(key, url, ask).await {
+                let fill = self.filler.fill(key, url, ask);
+                // A segment of a service that is on the air comes from whoever has it first.
+                let filled = tokio::select! {
+                    biased;
+                    filled = fill => filled,
+                    Some(flight) = self.shared.flights.wait_for(key.as_str(), patience, done),
+                        if on_air_ms.is_some() && !is_manifest => FillResult::Flight(flight),
+                };
+                match filled {
                     FillResult::Flight(flight) => {
                         self.prefetch(asked);
                         return Ok(Found::Flight(flight));
@@ -307,21 +326,20 @@ impl Player {
         // An origin that has no such object knows better than the service, unless the service is live: then the segment may
         // be on its way to the origin too, and comes within its own duration.
         let is_refused = !is_announced && matches!(missing, Some(Missing::Refused(..=499)));
-        let live_target_ms = self.shared.manifests.live_target_ms(key);
         if !is_expected || (is_refused && live_target_ms.is_none()) {
             return Err(missing.unwrap_or(Missing::Unknown));
         }
         let patience = match live_target_ms.filter(|_| is_refused) {
-            Some(target_ms) => self.waits.patience.min(Duration::from_millis(target_ms)),
-            None => self.waits.patience,
+            Some(target_ms) => patience.min(Duration::from_millis(target_ms)),
+            None => patience,
         };
-        let store = &self.shared.store;
-        let done = || store.contains(key.as_str());
         match self.shared.flights.wait_for(key.as_str(), patience, done).await {
             Some(flight) => Ok(Found::Flight(flight)),
             None => {
                 let held = self.held(key, &asked.head.headers).await;
-                held.map(|it| Found::Stored(it, "hit")).ok_or_else(|| missing.unwrap_or(Missing::NotInTime))
+                let is_early = on_air_ms.is_some() && !is_announced;
+                let missing = if is_early { Missing::NotYet } else { missing.unwrap_or(Missing::NotInTime) };
+                held.map(|it| Found::Stored(it, "hit")).ok_or(missing)
             }
         }
     }
@@ -376,6 +394,18 @@ impl Player {
         let store = store.clone();
         tokio::task::spawn_blocking(move || store.get(chosen.as_str())).await.ok()?
     }
+}
+
+/// Target durations after which a live manifest that the carousel brought is taken to be left behind.
+const LEFT_BEHIND_TARGETS: u64 = 2;
+
+/// Whether an object is a live manifest whose next version the carousel may still bring.
+fn is_kept_up(object: &StoredObject) -> bool {
+    let is_carried = object.meta().response.is_none();
+    object.live().is_some_and(|live| {
+        let age_ms = clock::age_ms(object.meta().received_at).unsigned_abs();
+        is_carried && age_ms <= LEFT_BEHIND_TARGETS * live.target_ms
+    })
 }
 
 /// Whether an object may be used without asking.

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use carousel::flute::File;
-use carousel::lct::Toi;
+use carousel::fec::{EncodingId, PayloadId, Protection};
+use carousel::flute::{self, File, SendFile, SenderProfile};
+use carousel::lct::{Toi, Tsi};
 use carousel::mabr::Directory;
 use carousel::route::{Channel, Codepoint, Protected, RepairFlow, RouteSession, Sender, SourceFlow};
-use carousel::time::Instant;
+use carousel::time::{Instant, WallTime};
 
 use super::tests::context;
 use super::*;
@@ -168,6 +169,58 @@ fn an_object_with_a_loss_is_restored_or_gone_and_never_held_in_part() {
         assert!(totals.reconcile());
         assert_eq!(totals.objects.now.iter().sum::<u64>(), 0);
     }
+}
+
+#[test]
+fn a_chunk_of_flute_with_losses_is_restored_by_its_repair_symbols() {
+    let mut world = World::new();
+    let protection = Protection {
+        id: EncodingId::RAPTORQ,
+        symbol_length: 0,
+        overhead: 0.5,
+        least_repair: 4,
+        block_bytes: 1 << 20,
+    };
+    let profile = SenderProfile { symbol_length: 500, ..SenderProfile::default() };
+    let mut sender = flute::Sender::new(Tsi(20), profile, 1, 1);
+    let segment = body(12_000);
+    for (start, end, name) in [(0, 6_000, "#0"), (6_000, 12_000, "?isLast#6000")] {
+        let chunk = &segment[start..end];
+        let file = SendFile::of(format!("http://h/9.m4s{name}"), chunk);
+        let toi = sender.add_protected(file, &protection).unwrap();
+        let (mut packets, mut out) = (Vec::new(), Vec::new());
+        for page in sender.refresh_fdt(WallTime::from_unix_ms(1_795_219_200_000)).unwrap() {
+            for packet in 0..sender.fdt_packets(page) {
+                sender.write_fdt(page, packet, &mut out);
+                packets.push(out.clone());
+            }
+        }
+        let code = sender.block_code(toi, 0).unwrap();
+        for symbol in (0..u64::from(code.k())).filter(|symbol| symbol % 3 > 0) {
+            let range = sender.partition(toi).unwrap().byte_range(symbol);
+            sender.write_packet(
+                toi,
+                symbol,
+                &chunk[range.start as usize..range.end as usize],
+                false,
+                &mut out,
+            );
+            packets.push(out.clone());
+        }
+        let mut encoder = code.encoder(chunk);
+        for esi in code.k()..code.k() + 6 {
+            let symbol = encoder.repair(esi).unwrap();
+            sender.write_repair(toi, PayloadId { sbn: 0, esi }, &symbol, false, &mut out);
+            packets.push(out.clone());
+        }
+        world.receive(&packets);
+        if start == 0 {
+            let flight = world.context.flights.get("h/9.m4s").expect("its first chunk is there");
+            assert_eq!(flight.available_from(0), 6_000);
+        }
+    }
+    assert!(world.held("h/9.m4s") == Some(segment));
+    assert!(world.context.stats.totals().reconcile());
 }
 
 fn captures() -> Option<PathBuf> {

@@ -318,7 +318,11 @@ impl Storage for SessionStorage<'_> {
     type Buf = ObjectSpace;
 
     fn open(&mut self, request: &OpenRequest<'_>) -> Result<ObjectSpace, Refusal> {
-        if request.file.is_some_and(|file| is_signalling(file) || Joiner::is_chunk(file)) {
+        // A chunk with repair symbols needs room for them behind its bytes.
+        let protected_chunk =
+            request.file.filter(|file| Joiner::is_chunk(file) && file.oti.encoding_id != Some(0));
+        let is_ours = |file: &Arc<File>| is_signalling(file) || Joiner::is_chunk(file);
+        if protected_chunk.is_none() && request.file.is_some_and(is_ours) {
             let length = usize::try_from(request.length).unwrap_or(usize::MAX);
             return if length <= MAX_XML_BYTES {
                 Ok(ObjectSpace::Memory(vec![0; length]))
@@ -327,7 +331,8 @@ impl Storage for SessionStorage<'_> {
             };
         }
         let store = &self.context.store;
-        let named = request.file.map(|file| Ok((self.key_of(file)?, file))).transpose()?;
+        let named = request.file.filter(|_| protected_chunk.is_none());
+        let named = named.map(|file| Ok((self.key_of(file)?, file))).transpose()?;
         let created = match &named {
             Some((key, file)) => {
                 let placement = placement(self.context, Some(key), file);
@@ -336,7 +341,10 @@ impl Storage for SessionStorage<'_> {
                     None => store.create(request.length, placement),
                 }
             }
-            None => store.create_unnamed(request.length),
+            None => match protected_chunk {
+                Some(chunk) => store.create(request.length, live_placement(self.context, None, chunk)),
+                None => store.create_unnamed(request.length),
+            },
         };
         let partial = created.map_err(|err| match err {
             crate::store::StoreError::LargerThanQuota { .. } => Refusal::NotWanted,
