@@ -4,6 +4,7 @@
 mod bodies;
 mod caching;
 mod connections;
+mod guards;
 mod http3;
 mod origins;
 mod secure;
