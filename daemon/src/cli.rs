@@ -28,6 +28,19 @@ pub struct Common {
     pub json: bool,
 }
 
+/// Which daemon is asked.
+#[derive(Debug, Args)]
+pub struct Asking {
+    #[command(flatten)]
+    pub common: Common,
+    /// Ask the TCP listener of a daemon instead of the socket of the configuration
+    #[arg(long, value_name = "URL")]
+    pub admin: Option<String>,
+    /// File with the token of that daemon's [admin]
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    pub token_file: Option<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Receive and serve, until SIGINT or SIGTERM; SIGHUP reads the configuration again
@@ -71,11 +84,11 @@ pub enum Verb {
     },
     /// Show what is received, stored, repaired and served
     #[command(
-        after_help = "Examples:\n  skycached status\n  skycached status --watch\n  skycached status --json"
+        after_help = "Examples:\n  skycached status\n  skycached status --watch\n  skycached status --json\n  skycached status --admin http://127.0.0.1:8081 --token-file token"
     )]
     Status {
         #[command(flatten)]
-        common: Common,
+        asking: Asking,
         /// Show it again every so many seconds, until interrupted
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", conflicts_with = "json")]
         watch: Option<u64>,
@@ -86,7 +99,7 @@ pub enum Verb {
     )]
     Ls {
         #[command(flatten)]
-        common: Common,
+        asking: Asking,
         #[command(flatten)]
         listing: Listing,
     },
@@ -107,7 +120,7 @@ pub enum Verb {
         /// Key with `*` for any run of characters and `?` for one: `cdn.example.com/vod/*`
         pattern: String,
         #[command(flatten)]
-        common: Common,
+        asking: Asking,
     },
     /// Print completions for a shell: bash, zsh, fish
     #[command(
@@ -154,5 +167,5 @@ pub struct ByKey {
     /// Key of the object, its URL at the origin, or the URL that a player asks this box for
     pub key: String,
     #[command(flatten)]
-    pub common: Common,
+    pub asking: Asking,
 }

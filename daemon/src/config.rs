@@ -132,6 +132,14 @@ impl Config {
         SessionOptions { receive: self.receive.clone(), sessions: self.sessions.clone() }
     }
 
+    /// Key and address of every TCP listener.
+    pub fn listeners(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
+        let plain = self.http.listen.iter().map(|it| ("http.listen", *it));
+        let tls = self.http.tls.iter().flat_map(|tls| &tls.listen).map(|it| ("http.tls.listen", *it));
+        let admin = self.admin.listen.iter().map(|it| ("admin.listen", *it));
+        plain.chain(tls).chain(admin)
+    }
+
     fn checked(mut self) -> Result<Self, Vec<Mistake>> {
         let mistakes = self.mistakes();
         by_longest_path(&mut self.routes);
@@ -190,7 +198,7 @@ impl Config {
                 "10_000_000_000 is 10 GB",
             );
         }
-        all.extend(crate::origin::mistakes(&self.routes, &self.origins));
+        all.extend(crate::origin::mistakes(&self.routes, &self.origins, &self.http.allow_origins));
         let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
         if self.http.prefetch_segments > 16 {
             let what = format!("{} segments ahead is a download", self.http.prefetch_segments);
@@ -211,10 +219,7 @@ impl Config {
                 "give error, warn, info, debug or trace, or directives such as info,skycache::repair=debug";
             wrong("log.level", format!("{:?} is no level", self.log.level), mend);
         }
-        let mut listeners: Vec<_> = self.http.listen.iter().map(|it| ("http.listen", *it)).collect();
-        let tls = self.http.tls.iter().flat_map(|tls| &tls.listen);
-        listeners.extend(tls.map(|listen| ("http.tls.listen", *listen)));
-        listeners.extend(self.admin.listen.iter().map(|listen| ("admin.listen", *listen)));
+        let listeners: Vec<_> = self.listeners().collect();
         for (at, (key, address)) in listeners.iter().enumerate() {
             let is_same = |other: &SocketAddr| {
                 address.port() != 0
@@ -236,10 +241,7 @@ impl Config {
                 wrong(key, "must be greater than 0".to_owned(), "give at least 1");
             }
         }
-        for listen in self.admin.listen.iter().filter(|listen| !listen.ip().is_loopback()) {
-            let what = format!("{listen} lets anybody purge the cache");
-            wrong("admin.listen", what, "keep it on 127.0.0.1 or ::1; reach it from elsewhere through SSH");
-        }
+        all.extend(self.admin.mistakes());
         all
     }
 }

@@ -16,7 +16,7 @@
 //! A room imports rooms of lower floors, and of its own floor where that closes no circle (tested in `packaging/xtask`).
 //!
 //! ```text
-//! floor 0: bounded, caching, clock, listen, sys, vitals
+//! floor 0: bounded, caching, clients, clock, listen, sys, vitals
 //! floor 1: store
 //! floor 2: delivery, manifests, signalling
 //! floor 3: origin, receive, repair, session, source, transport, waiting
@@ -29,6 +29,7 @@ pub mod bounded;
 pub mod caching;
 pub mod catalog;
 pub mod cli;
+pub mod clients;
 pub mod clock;
 pub mod config;
 pub mod delivery;

@@ -9,7 +9,7 @@ use clap::{CommandFactory as _, Parser as _};
 use http::Method;
 use sd_notify::NotifyState;
 use serde_json::{Value, json};
-use skycache::cli::{Cli, Common, Verb};
+use skycache::cli::{Asking, Cli, Common, Verb};
 use skycache::config::Config;
 use skycache::listen::Listening;
 use skycache::receive::ReceiveContext;
@@ -40,17 +40,17 @@ fn run(verb: Verb) -> Result<ExitCode, String> {
         Verb::Check { common, print_config: true, .. } => print_config(&common.config),
         Verb::Check { common, seconds, deep, .. } => check(&common, seconds, deep),
         Verb::Replay { recording, config } => replay_recording(&recording, config.as_deref()),
-        Verb::Status { common, watch } => status(&common, watch),
-        Verb::Ls { common, listing } => {
-            let mut value = ask(&common, Method::GET, "/api/v1/objects", None)?;
+        Verb::Status { asking, watch } => status(&asking, watch),
+        Verb::Ls { asking, listing } => {
+            let mut value = ask(&asking, Method::GET, "/api/v1/objects", None)?;
             screen::select(&mut value, &listing);
             let now = skycache::clock::wall();
-            if common.json { print(&pretty(&value)) } else { print(&screen::objects(&value, now)) }
+            if asking.common.json { print(&pretty(&value)) } else { print(&screen::objects(&value, now)) }
         }
-        Verb::Pin(it) => change(&it.common, "pin", ("key", &it.key)),
-        Verb::Unpin(it) => change(&it.common, "unpin", ("key", &it.key)),
-        Verb::Purge(it) => change(&it.common, "purge", ("key", &it.key)),
-        Verb::Ban { pattern, common } => change(&common, "ban", ("pattern", &pattern)),
+        Verb::Pin(it) => change(&it.asking, "pin", ("key", &it.key)),
+        Verb::Unpin(it) => change(&it.asking, "unpin", ("key", &it.key)),
+        Verb::Purge(it) => change(&it.asking, "purge", ("key", &it.key)),
+        Verb::Ban { pattern, asking } => change(&asking, "ban", ("pattern", &pattern)),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "skycached", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
@@ -64,10 +64,10 @@ fn print_config(path: &Path) -> Result<ExitCode, String> {
 }
 
 /// Once, or every `watch` seconds until interrupted.
-fn status(common: &Common, watch: Option<u64>) -> Result<ExitCode, String> {
+fn status(asking: &Asking, watch: Option<u64>) -> Result<ExitCode, String> {
     loop {
-        let value = ask(common, Method::GET, "/api/v1/status", None)?;
-        let text = if common.json { pretty(&value) } else { screen::status(&value) };
+        let value = ask(asking, Method::GET, "/api/v1/status", None)?;
+        let text = if asking.common.json { pretty(&value) } else { screen::status(&value) };
         let Some(seconds) = watch else { return print(&text) };
         // Home, and nothing below: a terminal shows one table that changes.
         let clear = if std::io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
@@ -87,7 +87,8 @@ type Reload = Box<dyn Fn(&str) -> Result<(), String>>;
 fn start_log(config: &Config) -> Result<Reload, String> {
     let filter = |level: &str| {
         let wrong = |err| format!("[log] level = {level:?}: {err}; give error, warn, info, debug or trace");
-        EnvFilter::builder().parse(level).map_err(wrong)
+        // Who has changed what is written down at every level; `skycache::audit=off` turns it off.
+        EnvFilter::builder().parse(format!("{}=info,{level}", admin::AUDIT)).map_err(wrong)
     };
     let (layer, handle) = tracing_subscriber::reload::Layer::new(filter(&config.log.level)?);
     let format = tracing_subscriber::fmt::layer()
@@ -259,18 +260,21 @@ fn replay_recording(recording: &Path, config: Option<&Path>) -> Result<ExitCode,
 }
 
 fn ask(
-    common: &Common,
+    asking: &Asking,
     method: Method,
     path: &str,
     parameter: Option<(&str, &str)>,
 ) -> Result<Value, String> {
-    let socket = Config::load(&common.config)?.admin.socket;
-    runtime()?.block_on(admin::call(&socket, method, path, parameter))
+    let access = match &asking.admin {
+        Some(url) => admin::Access::to_url(url, asking.token_file.as_deref())?,
+        None => admin::Access::Socket(Config::load(&asking.common.config)?.admin.socket),
+    };
+    runtime()?.block_on(admin::call(&access, method, path, parameter))
 }
 
-fn change(common: &Common, action: &str, parameter: (&str, &str)) -> Result<ExitCode, String> {
-    let value = ask(common, Method::POST, &format!("/api/v1/{action}"), Some(parameter))?;
-    if common.json {
+fn change(asking: &Asking, action: &str, parameter: (&str, &str)) -> Result<ExitCode, String> {
+    let value = ask(asking, Method::POST, &format!("/api/v1/{action}"), Some(parameter))?;
+    if asking.common.json {
         return print(&pretty(&value));
     }
     match value["purged"].as_u64() {

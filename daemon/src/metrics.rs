@@ -13,12 +13,13 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::admin::AdminRefusal;
 use crate::caching::NotKept;
 use crate::catalog::LeftOut;
 use crate::clock;
 use crate::delivery::{FailReason, GoneReason, RejectReason, RepairOutcome, State};
 use crate::http::{BUCKETS_US, Refusal, Rewriting, RouteStats, Served};
-use crate::origin::{OriginError, PrefetchEnd};
+use crate::origin::{OriginError, OriginRefusal, PrefetchEnd};
 use crate::status::{Parts, queue_full};
 use crate::store::{DiskState, EvictReason};
 use crate::transport::{Signal, StreamState};
@@ -176,8 +177,9 @@ impl Sheet<'_> {
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Parts { store, flights, receive, transport, groups, repairer, client, player, vitals, .. } =
-            &*self.0;
+        let Parts {
+            store, flights, receive, transport, groups, repairer, client, player, vitals, admin, ..
+        } = &*self.0;
         let mut sheet = Sheet(encoder);
         sheet.program(vitals.standing_still(clock::now()).len() as u64)?;
         let totals = receive.totals();
@@ -354,6 +356,12 @@ impl Collector for Scrape {
         let failures = OriginError::NAMES.into_iter().zip(failures);
         sheet.family(("origin_failures", "Requests to origins that failed", "reason"), failures)?;
 
+        let refused = OriginRefusal::ALL.iter().map(|it| it.as_str()).zip(client.policy().refused());
+        sheet.family(
+            ("origin_refused", "Connections to origins refused by the address policy", "reason"),
+            refused,
+        )?;
+
         let open = client.open_circuits().len() as u64;
         sheet.gauge("origin_open_circuits", "Origins that are not asked because they fail", open)?;
 
@@ -375,11 +383,17 @@ impl Collector for Scrape {
             turned_away as u64,
         )?;
 
+        let refused = AdminRefusal::ALL.iter().map(|it| it.as_str()).zip(admin.refused());
+        sheet.family(
+            ("admin_refused", "Requests at the admin interface that were refused", "reason"),
+            refused,
+        )?;
+
         let http = player.stats();
         sheet.counter("http_connections", "Connections of players", http.connections.load(Relaxed))?;
         sheet.counter(
             "http_connections_refused",
-            "Connections closed because there were too many",
+            "Connections closed because there was no place for their client",
             http.refused.load(Relaxed),
         )?;
         sheet.counter(
@@ -392,6 +406,11 @@ impl Collector for Scrape {
             "http_unlogged",
             "Pieces of the access log that were left out",
             http.unlogged.load(Relaxed),
+        )?;
+        sheet.counter(
+            "http_unpassed_fields",
+            "Fields of players' requests that were not passed on to origins",
+            player.unpassed_fields(),
         )?;
         sheet.counter("http_hits", "Responses from the cache", http.hits())?;
         let (joined, revalidated) = player.filler().joined();

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::delivery::{Options, RuleBook};
 use crate::http::{self, HttpContext, Player, Workers};
 use crate::listen::Listening;
-use crate::origin::{Client, FillContext, Filler, Origins};
+use crate::origin::{AddressPolicy, Client, FillContext, Filler, Origins};
 use crate::receive::{Command, Finishing, ReceiveContext, Shard, ShardHandle, shard_of};
 use crate::repair::{RepairContext, Repairer};
 use crate::sampler;
@@ -103,6 +103,12 @@ impl Daemon {
             Duration::from_millis(config.http.origin_timeout_ms),
             &config.http.origin_timeouts,
             &config.routes,
+            AddressPolicy::new(
+                &config.origins,
+                &config.routes,
+                &config.http.allow_origins,
+                config.listeners().map(|(_, address)| address).collect(),
+            ),
         ));
         let runtime = tokio::runtime::Handle::current();
         let filler = Filler::new(
@@ -195,6 +201,7 @@ impl Daemon {
             repairer: Arc::clone(&repairer),
             client: Arc::clone(&client),
             player: Arc::clone(&player),
+            admin: admin::AdminStats::default(),
         });
         let (live, catalog) = (Arc::clone(player.live()), Arc::clone(player.catalog()));
         tokio::spawn(sampler::run(live, Arc::clone(&parts), catalog, config.http.name.clone()));
@@ -240,6 +247,7 @@ impl Daemon {
             &config.http.origin_timeouts,
             &config.routes,
         );
+        self.client.policy().configure(&config.origins, &config.routes, &config.http.allow_origins);
         self.session.reload(&config.session_options());
         if let Err(err) = self.transport.set(&config.transport_streams) {
             tracing::error!(%err, "a transport stream's thread cannot be started");
@@ -247,7 +255,7 @@ impl Daemon {
         let (old, new) = (&self.config, &config);
         let later = [
             ("[store]", old.store != new.store),
-            ("[http]", !old.http.differs_in_timeouts_only(&new.http)),
+            ("[http]", !old.http.differs_in_origins_only(&new.http)),
             ("[repair]", old.repair != new.repair),
             ("[admin]", old.admin != new.admin),
             ("[receive] threads", old.receive.threads != new.receive.threads),

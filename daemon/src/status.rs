@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use carousel::flute::{DropReason, SessionKey};
 use serde_json::{Map, Value, json};
 
+use crate::admin::AdminStats;
 use crate::catalog::LeftOut;
 use crate::delivery::{
     FailReason, Flight, Flights, GoneReason, ObjectCounters, RejectReason, RepairOutcome, SessionStats, State,
@@ -40,6 +41,8 @@ pub struct Parts {
     pub client: Arc<Client>,
     /// Player counters.
     pub player: Arc<Player>,
+    /// Requests at the admin interface that were refused.
+    pub admin: AdminStats,
 }
 
 /// Counters by the name of their reason, those that are 0 left out.

@@ -1,4 +1,4 @@
-//! Admin interface on a Unix socket and a loopback listener, never on the players' port.
+//! Admin interface on a Unix socket and a TCP listener, never on the players' port. [`guard`] says who may do what.
 //!
 //! | request | answer |
 //! |---|---|
@@ -12,15 +12,18 @@
 //! | `PURGE /authority/path` | as `purge` |
 
 mod client;
+mod guard;
 mod options;
+mod tls;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use http::{Method, Request, Response, StatusCode, header};
+use http::request::Parts as Head;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::service::service_fn;
@@ -30,9 +33,13 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 
-pub use client::call;
-pub use options::Admin;
+pub use client::{Access, call};
+pub use guard::{AdminRefusal, AdminStats};
+pub use options::{Admin, AdminTls};
+
+use guard::{Guard, Peer};
 
 use crate::clock;
 use crate::listen::Listening;
@@ -41,14 +48,21 @@ use crate::status::Parts;
 use crate::status::{flight_json, object_json, status_json};
 use crate::store::EvictReason;
 
-/// Operators' connections at a time.
+/// Operators' connections at a time, by the socket and by TCP each: who fills the one does not lock out the other.
 const MAX_CONNECTIONS: usize = 64;
+/// Time for a TLS handshake.
+const HANDSHAKE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+/// Bytes of a refused request's path in the log.
+const MAX_LOGGED_PATH: usize = 128;
+/// Log target of the audit lines; shown at every level unless the configuration turns it off.
+pub const AUDIT: &str = "skycache::audit";
 
 /// The listeners.
-#[derive(Debug)]
 pub struct Listeners {
     unix: UnixListener,
     tcp: Vec<TcpListener>,
+    tls: Option<TlsAcceptor>,
+    guard: Guard,
 }
 
 /// Opens the socket and the listeners.
@@ -74,82 +88,149 @@ pub fn listen(config: &Admin, listening: &mut Listening) -> Result<Listeners, St
             path.display()
         ));
     }
+    // Nothing else than a socket is removed: a mistaken path must not cost a file.
+    if std::fs::symlink_metadata(path).is_ok_and(|it| !it.file_type().is_socket()) {
+        return Err(format!("{}: this is no socket; give [admin] socket another path", path.display()));
+    }
     match std::fs::remove_file(path) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(failed(err)),
         _ => {}
     }
     let unix = UnixListener::bind(path).map_err(failed)?;
     // Only its own user and group purge.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
+    let mode = config.mode().unwrap_or(0o660);
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
+    if !config.socket_group.is_empty() {
+        let group = group_number(&config.socket_group)?;
+        std::os::unix::fs::chown(path, None, Some(group)).map_err(|err| {
+            format!(
+                "cannot give {} to the group {}: {}; skycached must be a member of it",
+                path.display(),
+                config.socket_group,
+                carousel::config::plain(&err)
+            )
+        })?;
+    }
     let open = |address: &SocketAddr| {
         let listener = listening.open(*address, "[admin] listen")?;
         TcpListener::from_std(listener).map_err(|err| format!("cannot listen on {address}: {err}"))
     };
-    Ok(Listeners { unix, tcp: config.listen.iter().map(open).collect::<Result<_, _>>()? })
+    let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
+    let guard = Guard::new(config)?;
+    Ok(Listeners { unix, tcp: config.listen.iter().map(open).collect::<Result<_, _>>()?, tls, guard })
+}
+
+/// The number of a group: `/etc/group` knows those of a box and of a server's packages.
+fn group_number(name: &str) -> Result<u32, String> {
+    if let Ok(number) = name.parse() {
+        return Ok(number);
+    }
+    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let number = groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
+    });
+    number.ok_or_else(|| {
+        format!("[admin] socket_group = {name:?}: /etc/group has no such group; make it, or give its number")
+    })
 }
 
 struct Admins {
     parts: Arc<Parts>,
     registry: Registry,
+    guard: Guard,
 }
 
 /// Serves until `stop` says so.
 pub async fn run(listeners: Listeners, parts: Arc<Parts>, stop: watch::Receiver<bool>) {
-    let admins = Arc::new(Admins { registry: metrics::registry(Arc::clone(&parts)), parts });
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let Listeners { unix, tcp, tls, guard } = listeners;
+    let admins = Arc::new(Admins { registry: metrics::registry(Arc::clone(&parts)), parts, guard });
+    let slots = || Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let (local, remote) = (slots(), slots());
     let mut tasks = tokio::task::JoinSet::new();
-    for listener in listeners.tcp {
-        let (admins, slots) = (Arc::clone(&admins), Arc::clone(&slots));
+    let pause = || tokio::time::sleep(std::time::Duration::from_millis(100));
+    for listener in tcp {
+        let (admins, slots, tls) = (Arc::clone(&admins), Arc::clone(&remote), tls.clone());
         tasks.spawn(async move {
             loop {
-                match listener.accept().await {
-                    Ok((stream, _)) => serve(stream, &admins, &slots),
-                    Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
-                }
+                let Ok((stream, address)) = listener.accept().await else {
+                    pause().await;
+                    continue;
+                };
+                let Some(slot) = admins.place(&slots) else { continue };
+                let (admins, tls) = (Arc::clone(&admins), tls.clone());
+                tokio::spawn(async move {
+                    let _slot = slot;
+                    let address = address.ip().to_canonical();
+                    let on_loopback =
+                        address.is_loopback() && stream.local_addr().is_ok_and(|it| is_loopback(it.ip()));
+                    let Some(tls) = tls else {
+                        let peer = Peer::Tcp { address, on_loopback, certificate: None };
+                        return serve(stream, admins, peer).await;
+                    };
+                    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await
+                    else {
+                        admins.parts.admin.refuse(AdminRefusal::Credential);
+                        tracing::debug!(%address, "admin: TLS handshake failed");
+                        return;
+                    };
+                    let certificate = tls::fingerprint(stream.get_ref().1);
+                    serve(stream, admins, Peer::Tcp { address, on_loopback, certificate }).await;
+                });
             }
         });
     }
-    let unix = listeners.unix;
     tasks.spawn(async move {
         loop {
-            match unix.accept().await {
-                Ok((stream, _)) => serve(stream, &admins, &slots),
-                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
-            }
+            let Ok((stream, _)) = unix.accept().await else {
+                pause().await;
+                continue;
+            };
+            let Some(slot) = admins.place(&local) else { continue };
+            let credentials = stream.peer_cred().ok();
+            let peer = Peer::Unix {
+                uid: credentials.as_ref().map(tokio::net::unix::UCred::uid),
+                pid: credentials.as_ref().and_then(tokio::net::unix::UCred::pid),
+            };
+            let admins = Arc::clone(&admins);
+            tokio::spawn(async move {
+                let _slot = slot;
+                serve(stream, admins, peer).await;
+            });
         }
     });
     let mut stop = stop;
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-fn serve(
+fn is_loopback(address: std::net::IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
+async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    admins: &Arc<Admins>,
-    slots: &Arc<Semaphore>,
+    admins: Arc<Admins>,
+    peer: Peer,
 ) {
-    let Ok(slot) = Arc::clone(slots).try_acquire_owned() else { return };
-    let admins = Arc::clone(admins);
-    tokio::spawn(async move {
-        let _slot = slot;
-        let service = service_fn(|request: Request<hyper::body::Incoming>| {
-            let response = admins.answer(request.method(), request.uri());
-            async move { Ok::<_, std::convert::Infallible>(response) }
-        });
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(std::time::Duration::from_secs(30))
-            .serve_connection(TokioIo::new(stream), service);
-        // An operator's client that breaks off is no news.
-        let _ = connection.await;
+    let service = service_fn(|request: Request<hyper::body::Incoming>| {
+        let (head, _) = request.into_parts();
+        let response = admins.respond(&peer, &head);
+        async move { Ok::<_, std::convert::Infallible>(response) }
     });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(std::time::Duration::from_secs(30))
+        .serve_connection(TokioIo::new(stream), service);
+    // An operator's client that breaks off is no news.
+    let _ = connection.await;
 }
 
 fn text(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
-    headers.insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
@@ -162,6 +243,53 @@ fn error(status: StatusCode, what: &str) -> Response<Full<Bytes>> {
 }
 
 impl Admins {
+    /// A place for one more connection.
+    fn place(&self, slots: &Arc<Semaphore>) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        let slot = Arc::clone(slots).try_acquire_owned().ok();
+        if slot.is_none() {
+            self.parts.admin.refuse(AdminRefusal::Places);
+        }
+        slot
+    }
+
+    /// Answers who may ask, and writes down who has changed what.
+    fn respond(&self, peer: &Peer, head: &Head) -> Response<Full<Bytes>> {
+        let is_command = !matches!(head.method, Method::GET | Method::HEAD);
+        let (method, target) = (&head.method, &head.uri);
+        match self.guard.admit(peer, head, clock::now()) {
+            Ok(by) => {
+                let response = self.answer(method, target);
+                if is_command {
+                    let status = response.status().as_u16();
+                    tracing::info!(target: AUDIT, client = %peer, by, %method, %target, status, "command");
+                }
+                response
+            }
+            Err(refused) => {
+                self.parts.admin.refuse(refused.why);
+                let reason = refused.why.as_str();
+                let path = shortened(target.path());
+                // Lines are bounded by the rate; what is beyond it is a counter.
+                if refused.why != AdminRefusal::Rate
+                    && (is_command || refused.why == AdminRefusal::Credential)
+                {
+                    tracing::warn!(target: AUDIT, client = %peer, reason, %method, path, "refused");
+                } else {
+                    tracing::debug!(client = %peer, reason, %method, path, "admin: refused");
+                }
+                let mut response = error(refused.status, refused.line);
+                let fields = response.headers_mut();
+                if refused.status == StatusCode::UNAUTHORIZED {
+                    fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                }
+                if let Some(seconds) = refused.retry_after_s {
+                    fields.insert(header::RETRY_AFTER, seconds.into());
+                }
+                response
+            }
+        }
+    }
+
     fn answer(&self, method: &Method, uri: &http::Uri) -> Response<Full<Bytes>> {
         let store = &self.parts.store;
         let path = uri.path();
@@ -255,6 +383,11 @@ impl Admins {
         tracing::info!(%key, action, "by an operator");
         document(StatusCode::OK, &json!({ "schema": 1, "key": key.as_str(), "done": action }))
     }
+}
+
+/// A path as a log shows it whose writer nobody knows.
+fn shortened(path: &str) -> &str {
+    path.get(..MAX_LOGGED_PATH).unwrap_or(path)
 }
 
 /// The value of a parameter of the query, percent-decoded.

@@ -95,7 +95,8 @@ impl Worker {
         if !request.body().is_end_stream() {
             link.has_had_body.set(true);
         }
-        if request.method() == Method::GET {
+        let has_two_lengths = link.has_two_lengths(request.headers());
+        if request.method() == Method::GET && !has_two_lengths {
             let hit = self.hot.borrow_mut().get(request.uri(), request.headers(), clock::now());
             if let Some(Hit { status, fields, send, object, body, route }) = hit {
                 let response = head::response(status, fields, send.of_object(object, body.as_ref()));
@@ -107,6 +108,13 @@ impl Worker {
         Answer::Later(Box::pin(async move {
             let (head, body) = request.into_parts();
             let route = worker.route(&head);
+            if has_two_lengths {
+                worker.stats.refuse(Refusal::BadRequest);
+                let line = "Transfer-Encoding and Content-Length in one request";
+                let mut response = plain(StatusCode::BAD_REQUEST, line);
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                return worker.finish(response, head, exchange, route, Served::Own, began);
+            }
             let response = worker.look_up(&head, body, &exchange.link, route).await;
             let status = response.headers().get_all("cache-status").iter().next_back();
             let status = status.and_then(|it| it.to_str().ok()).unwrap_or("");
@@ -264,7 +272,14 @@ impl Worker {
         let named = head.uri.authority().map(http::uri::Authority::as_str).or(host);
         let is_nip = named.is_some_and(|it| it.starts_with("dvb.gw"));
         if is_origin_form && is_read && !is_nip && own::is_own(head.uri.path()) {
-            return player.own(head, named, link.is_tls).await;
+            if !link.is_tls && own::is_private(head.uri.path()) && !player.names.hold(named) {
+                self.stats.refuse(Refusal::Host);
+                return plain(
+                    StatusCode::MISDIRECTED_REQUEST,
+                    "that Host is no name of this box: [http] names can add it",
+                );
+            }
+            return player.own(head, named, link.peer, link.is_tls).await;
         }
         if head.method == Method::OPTIONS && !cors::is_preflight_for_origin(&head.headers) {
             return cors::options(&head.headers);
@@ -293,6 +308,7 @@ impl Worker {
             peer: link.peer,
             is_tls: link.is_tls,
             own_fields: Arc::default(),
+            unpassed_fields: &player.unpassed_fields,
         };
         let map_fields = |fields: &mut HeaderMap| {
             urls::map_fields(
@@ -317,6 +333,15 @@ impl Worker {
                     }
                     Outcome::Stored(object, how) => self.show(&object, how, &asked, route, &map_fields),
                 };
+            }
+            if let Some(methods) = player.origins.refused_method(&head.method, &target.full, target.route()) {
+                self.stats.refuse(Refusal::Method);
+                let mut response =
+                    plain(StatusCode::METHOD_NOT_ALLOWED, "the route does not pass this method on");
+                if let Ok(methods) = HeaderValue::from_str(&methods) {
+                    response.headers_mut().insert(header::ALLOW, methods);
+                }
+                return response;
             }
             if let Some(mut response) = player.forward(&asked, body).await {
                 map_fields(response.headers_mut());
@@ -420,11 +445,6 @@ fn refusal(head: &Parts, is_whole: bool) -> Option<(Refusal, Response<PlayerBody
     let hosts = head.headers.get_all(header::HOST).iter().count();
     if head.version == Version::HTTP_11 && hosts != 1 {
         return wrong("a request has one Host");
-    }
-    if head.headers.contains_key(header::TRANSFER_ENCODING)
-        && head.headers.contains_key(header::CONTENT_LENGTH)
-    {
-        return wrong("Transfer-Encoding and Content-Length in one request");
     }
     if head.version == Version::HTTP_10 && head.headers.contains_key(header::TRANSFER_ENCODING) {
         return wrong("HTTP/1.0 has no Transfer-Encoding");

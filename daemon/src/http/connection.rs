@@ -36,7 +36,7 @@ use super::secure::Secure;
 use super::stats::Refusal;
 use super::streams::{Multiplexed, Streams};
 use super::tls::Acceptor;
-use super::wire::{Channel, Outbox, Wire};
+use super::wire::{Channel, Lengths, Outbox, Wire};
 use super::workers::Worker;
 use crate::clock;
 use crate::origin::RequestBody;
@@ -152,6 +152,14 @@ impl Link {
         }
     }
 
+    /// Whether a request says its length in two ways (RFC 9112 section 6.3). hyper takes out the one that does not count, so it
+    /// is looked for in what came.
+    pub(super) fn has_two_lengths(&self, fields: &http::HeaderMap) -> bool {
+        let is_chunked = fields.contains_key(http::header::TRANSFER_ENCODING);
+        let has_length = fields.contains_key(http::header::CONTENT_LENGTH);
+        self.multiplexed.is_none() && self.counted.lengths.borrow_mut().account(is_chunked, has_length)
+    }
+
     fn has_read(&self) {
         self.counted.bytes_in_at_request.set(self.counted.bytes_in.get());
     }
@@ -221,7 +229,7 @@ async fn http1<W: Channel + 'static>(
             () = &mut idle => {
                 // Set anew here alone: requests are many, and this is once a minute.
                 let idle_for = idle_since.elapsed();
-                let keep = if worker.player.is_crowded() { KEEP_ALIVE } else { PAUSE };
+                let keep = if worker.player.is_crowded(link.peer) { KEEP_ALIVE } else { PAUSE };
                 if is_last || idle_for >= keep {
                     // TLS says that nothing was cut off.
                     let end = poll_fn(|cx| Pin::new(&mut wire).poll_shutdown(cx));
@@ -248,6 +256,7 @@ async fn http1<W: Channel + 'static>(
             },
             Ok(None) => {
                 let start = wire.unread();
+                *outbox.lengths.borrow_mut() = Lengths::default();
                 // Boxed: what is parked must not keep its place.
                 let mut connection = Box::new(
                     http1::Builder::new()
@@ -309,7 +318,7 @@ async fn watched<T>(
         }
         match pulse.look(outbox, link.active.get()) {
             Health::Well | Health::Idle => {}
-            Health::Paused(time) if time < PAUSE && !worker.player.is_crowded() => {}
+            Health::Paused(time) if time < PAUSE && !worker.player.is_crowded(link.peer) => {}
             Health::Slow | Health::Paused(_) => {
                 worker.stats.too_slow.fetch_add(1, Ordering::Relaxed);
                 outbox.reset();
@@ -440,7 +449,7 @@ async fn http2<C: Future<Output = hyper::Result<()>>>(
                 continue;
             }
             () = tokio::time::sleep(LOOK) => {
-                match streams.look(link, worker.player.is_crowded()) {
+                match streams.look(link, worker.player.is_crowded(link.peer)) {
                     Health::Well | Health::Idle | Health::Paused(_) => {}
                     Health::Gone if !is_last => {
                         is_last = true;

@@ -5,7 +5,7 @@ use http::{Response, StatusCode};
 
 use super::body::PlayerBody;
 use super::reply::plain;
-use crate::origin::OriginError;
+use crate::origin::{OriginError, OriginRefusal};
 
 /// Why there is no object to serve.
 pub(super) enum Missing {
@@ -50,6 +50,13 @@ impl Missing {
                 StatusCode::SERVICE_UNAVAILABLE,
                 &format!("the origin of {key} fails: it is asked again in a moment"),
             ),
+            Self::Origin(OriginError::Address(OriginRefusal::Loop)) => plain(
+                StatusCode::LOOP_DETECTED,
+                &format!("the origin of {key} is this cache itself: a route or origin leads back to it"),
+            ),
+            Self::Origin(OriginError::RequestBody) => {
+                plain(StatusCode::BAD_REQUEST, "the body of the request ended early, or is not what it says")
+            }
             Self::Origin(err) => {
                 plain(StatusCode::BAD_GATEWAY, &format!("the origin of {key} cannot be had: {err}"))
             }

@@ -15,6 +15,7 @@
 //! | `serve.rs` | where an object is: cache, in flight, announced, origin |
 //! | `in_flight.rs`, `reload.rs` | objects on their way; playlists that are waited for |
 //! | `missing.rs` | why there is no object to serve |
+//! | `names.rs` | the names of the box: by which `Host` the page may be asked for |
 //! | `forward.rs` | what goes on to the origin: other methods, and responses for one alone |
 //! | `upstream.rs` | request fields for origins: `Host`, `Forwarded`, and the detection of loops |
 //! | `urls.rs` | `Location`, `Content-Location`, `Link`: URLs of origins as paths of the box |
@@ -46,6 +47,7 @@ mod in_flight;
 mod manifest;
 mod mime;
 mod missing;
+mod names;
 mod options;
 mod own;
 mod prefetch;
@@ -66,6 +68,7 @@ mod urls;
 mod wire;
 mod workers;
 
+use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -74,7 +77,10 @@ use carousel::name::ObjectKey;
 use http::HeaderValue;
 use tokio::runtime::Handle;
 
+use names::Names;
+
 use crate::catalog::Catalog;
+use crate::clients::Places;
 use crate::delivery::Flights;
 use crate::manifests::Manifests;
 use crate::origin::{Filler, Origins, Route};
@@ -140,8 +146,12 @@ pub struct Player {
     route_names: Vec<String>,
     /// One for each worker.
     stats: Vec<Arc<HttpStats>>,
-    /// Connections now.
-    open: AtomicU64,
+    /// Connections.
+    places: Places,
+    /// Fields of requests that were not passed to origins.
+    unpassed_fields: AtomicU64,
+    /// Names by which the page may be asked for.
+    names: Names,
     /// Requests beside the first one of their connection.
     streams: AtomicU64,
     /// QUIC handshakes that have begun and are not over.
@@ -161,7 +171,8 @@ impl Player {
         filler: Arc<Filler>,
         runtime: Handle,
     ) -> Arc<Self> {
-        let route_names = route_names(routes);
+        let places = Places::new(config.max_connections);
+        let (route_names, names) = (route_names(routes), Names::new(&config.names));
         let stats = (0..config.workers()).map(|_| Arc::new(HttpStats::new(route_names.len())));
         Arc::new(Self {
             shared,
@@ -174,7 +185,9 @@ impl Player {
             runtime,
             stats: stats.collect(),
             route_names,
-            open: AtomicU64::new(0),
+            places,
+            unpassed_fields: AtomicU64::new(0),
+            names,
             streams: AtomicU64::new(0),
             #[cfg(feature = "http3")]
             handshakes: AtomicU64::new(0),
@@ -201,15 +214,20 @@ impl Player {
         meant.into_iter().map(|it| it.key).collect()
     }
 
-    /// Whether places for connections become few: nine of ten are taken. Streams beside the first one of a connection count too.
-    fn is_crowded(&self) -> bool {
+    /// Whether places for connections of a client become few. Streams beside the first one of a connection count too.
+    fn is_crowded(&self, peer: IpAddr) -> bool {
         let streams = self.streams.load(std::sync::atomic::Ordering::Relaxed);
-        (self.open_connections() + streams) * 10 >= self.config.max_connections as u64 * 9
+        self.places.is_crowded(peer, usize::try_from(streams).unwrap_or(usize::MAX))
     }
 
     /// Connections now.
     pub fn open_connections(&self) -> u64 {
-        self.open.load(std::sync::atomic::Ordering::Relaxed)
+        self.places.taken_now() as u64
+    }
+
+    /// Fields of requests that were not passed to origins.
+    pub fn unpassed_fields(&self) -> u64 {
+        self.unpassed_fields.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Channels and titles.

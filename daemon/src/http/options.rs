@@ -17,7 +17,11 @@ pub struct Http {
     pub listen: Vec<SocketAddr>,
     /// What the page calls the box.
     pub name: String,
-    /// Connections at a time; more are closed at once.
+    /// Names by which the page may be asked for without TLS, beside addresses, names without a dot, the machine's own, and those
+    /// below `local`, `lan`, `home`, `home.arpa` and `internal`: `box.example.com`, `*.example.com`.
+    pub names: Vec<String>,
+    /// Connections at a time; more are closed at once. One address gets at most three quarters of them, and always leaves
+    /// places for others.
     pub max_connections: usize,
     /// How long a player waits for an object that is on its way and does not come nearer.
     pub wait_ms: u64,
@@ -28,6 +32,10 @@ pub struct Http {
     pub prefetch_segments: usize,
     /// An object that is longer is not prefetched.
     pub prefetch_object_bytes: u64,
+    /// Origins that what comes over the air, or a redirect, may lead to although they are not on ports 80 and 443 of the public
+    /// internet: hosts (`cdn.lan`, `cdn.lan:8080`, `*.cdn.lan`), addresses and networks (`10.0.0.0/8`, `10.0.0.0/8:*`). Those of `[[origin]]`
+    /// and `[[route]]` need no entry.
+    pub allow_origins: Vec<String>,
     /// How long origins may take with what players ask.
     pub origin_timeouts: OriginTimeouts,
     /// How long origins may take with what the box asks for itself (repair): to connect, to begin, and between bytes.
@@ -58,11 +66,13 @@ impl Default for Http {
         Self {
             listen: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
             name: "Skycache".to_owned(),
+            names: Vec::new(),
             max_connections: 20_000,
             wait_ms: 10_000,
             read_through: true,
             prefetch_segments: 3,
             prefetch_object_bytes: 16 << 20,
+            allow_origins: Vec::new(),
             origin_timeouts: OriginTimeouts::default(),
             origin_timeout_ms: 5000,
             workers: 0,
@@ -89,10 +99,12 @@ impl Http {
         }
     }
 
-    /// Whether another configuration is the same but for the time that origins have, which is taken over at once.
-    pub(crate) fn differs_in_timeouts_only(&self, other: &Self) -> bool {
+    /// Whether another configuration is the same but for which origins are asked and the time that they have, which is taken
+    /// over at once.
+    pub(crate) fn differs_in_origins_only(&self, other: &Self) -> bool {
         let Self { origin_timeouts, origin_timeout_ms, .. } = *self;
-        *self == Self { origin_timeouts, origin_timeout_ms, ..other.clone() }
+        let allow_origins = self.allow_origins.clone();
+        *self == Self { origin_timeouts, origin_timeout_ms, allow_origins, ..other.clone() }
     }
 
     /// Threads to start.

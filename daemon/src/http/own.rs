@@ -13,6 +13,7 @@
 //! | `/dvb-i/…` | `catalog/answer.rs` |
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use carousel::digest::Digest;
@@ -50,12 +51,18 @@ pub(super) fn is_own(path: &str) -> bool {
         || path == "/dvb-i"
 }
 
+/// Which of them show something of the household: all but what televisions and players ask for from elsewhere.
+pub(super) fn is_private(path: &str) -> bool {
+    !path.starts_with("/dvb-i") && path != "/-/time"
+}
+
 impl Player {
     /// Answers a GET or HEAD for one of our own paths.
     pub(super) async fn own(
         self: &Arc<Self>,
         head: &Parts,
         host: Option<&str>,
+        peer: IpAddr,
         is_tls: bool,
     ) -> Response<PlayerBody> {
         let (path, query) = (head.uri.path(), head.uri.query());
@@ -71,7 +78,7 @@ impl Player {
             let now = clock::wall();
             match path.strip_prefix("/-/") {
                 None => self.page(head, now),
-                Some("live") => self.live_events(),
+                Some("live") => self.live_events(peer),
                 Some("time") => plain(StatusCode::OK, &now.to_xml()),
                 Some("titles.json") => self.titles(&Pairs::of(query), head, now),
                 Some("schedule.json") => self.schedule(&Pairs::of(query), head, now),
@@ -188,8 +195,8 @@ impl Player {
         response
     }
 
-    fn live_events(&self) -> Response<PlayerBody> {
-        let Some(viewer) = self.live.join() else {
+    fn live_events(&self, peer: IpAddr) -> Response<PlayerBody> {
+        let Some(viewer) = self.live.join(peer) else {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "too many are watching; come back in a moment");
         };
         let mut response = Response::new(PlayerBody::events(viewer));

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use carousel::name::ObjectKey;
@@ -80,6 +81,8 @@ pub(super) struct Asked<'a> {
     pub(super) is_tls: bool,
     /// Fields of the origin's response to this request that are for nobody else.
     pub(super) own_fields: Arc<OwnFields>,
+    /// Counts fields that are not passed on.
+    pub(super) unpassed_fields: &'a AtomicU64,
 }
 
 impl Asked<'_> {
@@ -89,6 +92,10 @@ impl Asked<'_> {
         for name in NOT_FOR_ORIGINS {
             fields.remove(name);
         }
+        let is_shared = matches!(self.head.method, Method::GET | Method::HEAD);
+        let extra = self.target.route().map_or(&[][..], |route| &route.request_fields);
+        let unpassed = upstream::keep_passed(&mut fields, is_shared, extra);
+        self.unpassed_fields.fetch_add(unpassed, Ordering::Relaxed);
         fields.append(header::VIA, HeaderValue::from_static(head::VIA));
         upstream::add_fields(&mut fields, self);
         fields

@@ -21,8 +21,10 @@ pub enum Refusal {
     UriTooLong,
     /// Its URI can be no object's name.
     BadName,
-    /// CONNECT or TRACE.
+    /// CONNECT or TRACE, or a method that its route does not pass on.
     Method,
+    /// The page is asked for by a `Host` that is no name of the box.
+    Host,
     /// It has come through this cache before.
     Loop,
     /// A TLS handshake on the port without TLS.
@@ -39,12 +41,13 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every variant, in the order of their numbers, for metrics.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::BadRequest,
         Self::HeadTooLarge,
         Self::UriTooLong,
         Self::BadName,
         Self::Method,
+        Self::Host,
         Self::Loop,
         Self::TlsOnPlainPort,
         Self::Handshake,
@@ -61,6 +64,7 @@ impl Refusal {
             Self::UriTooLong => "uri_too_long",
             Self::BadName => "bad_name",
             Self::Method => "method",
+            Self::Host => "host",
             Self::Loop => "loop",
             Self::TlsOnPlainPort => "tls_on_plain_port",
             Self::Handshake => "tls_handshake",

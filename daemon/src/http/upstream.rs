@@ -18,6 +18,85 @@ const FORWARDED: [&str; 6] = [
     "x-real-ip",
 ];
 
+/// Fields that go on to origins with requests whose responses may be shared. Any other would change what the origin answers to
+/// one player and the cache gives to all (cache poisoning), unless the origin names it in `Vary`.
+const PASSED: [&str; 37] = [
+    "accept",
+    "accept-charset",
+    "accept-language",
+    "access-control-request-headers",
+    "access-control-request-method",
+    "authorization",
+    "baggage",
+    "cache-control",
+    "cdn-loop",
+    "content-type",
+    "cookie",
+    "dnt",
+    "from",
+    "last-event-id",
+    "max-forwards",
+    "origin",
+    "pragma",
+    "prefer",
+    "priority",
+    "range-unit",
+    "referer",
+    "save-data",
+    "sec-fetch-dest",
+    "sec-fetch-mode",
+    "sec-fetch-site",
+    "sec-gpc",
+    "traceparent",
+    "tracestate",
+    "user-agent",
+    "via",
+    "want-content-digest",
+    "want-digest",
+    "want-repr-digest",
+    "x-correlation-id",
+    "x-playback-session-id",
+    "x-request-id",
+    "x-requested-with",
+];
+
+/// Fields that change which request an origin believes to have got, or whose: never passed on.
+const NEVER_PASSED: [&str; 16] = [
+    "cf-connecting-ip",
+    "client-ip",
+    "fastly-client-ip",
+    "proxy",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-forwarded",
+    "x-host",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-host",
+    "x-original-url",
+    "x-originating-ip",
+    "x-rewrite-url",
+];
+
+/// Takes out of the fields of a request those that do not go on to an origin. `is_shared`: others may get the response.
+/// `extra`: names that the route adds; `*` is all. Gives back how many were taken out.
+pub(super) fn keep_passed(fields: &mut HeaderMap, is_shared: bool, extra: &[String]) -> u64 {
+    let is_extra = |name: &str| extra.iter().any(|it| it == "*" || it.eq_ignore_ascii_case(name));
+    let passes = |name: &HeaderName| {
+        let name = name.as_str();
+        let is_named = extra.iter().any(|it| it.eq_ignore_ascii_case(name));
+        let may_pass = !is_shared || PASSED.contains(&name) || FORWARDED.contains(&name) || is_extra(name);
+        is_named || (may_pass && !NEVER_PASSED.contains(&name))
+    };
+    let unpassed: Vec<HeaderName> = fields.keys().filter(|name| !passes(name)).cloned().collect();
+    for name in &unpassed {
+        fields.remove(name);
+    }
+    unpassed.len() as u64
+}
+
 /// Adds to the fields of a request what its route says.
 pub(super) fn add_fields(fields: &mut HeaderMap, asked: &Asked<'_>) {
     let route = asked.target.route();
@@ -116,6 +195,31 @@ mod tests {
         let mut fields = HeaderMap::new();
         forward(&mut fields, Forwarded::On, "2001:db8::1".parse().unwrap(), None, true);
         assert_eq!(text(&fields, "forwarded"), Some("for=\"[2001:db8::1]\";proto=https"));
+    }
+
+    #[test]
+    fn fields_that_could_poison_a_shared_response_stay_here() {
+        let kept = |is_shared, extra: &[&str]| {
+            let mut fields = from_pairs([
+                ("accept-language", "de"),
+                ("cookie", "a=b"),
+                ("x-original-url", "/admin"),
+                ("x-http-method-override", "DELETE"),
+                ("x-api-key", "k"),
+            ]);
+            let extra: Vec<String> = extra.iter().map(|it| (*it).to_owned()).collect();
+            let taken = keep_passed(&mut fields, is_shared, &extra);
+            let mut names: Vec<String> = fields.keys().map(ToString::to_string).collect();
+            names.sort();
+            (names.join(" "), taken)
+        };
+        assert_eq!(kept(true, &[]), ("accept-language cookie".into(), 3));
+        assert_eq!(kept(true, &["X-Api-Key"]), ("accept-language cookie x-api-key".into(), 2));
+        assert_eq!(kept(true, &["*"]), ("accept-language cookie x-api-key".into(), 2));
+        assert_eq!(kept(false, &[]), ("accept-language cookie x-api-key".into(), 2));
+        let named = kept(true, &["x-original-url"]);
+        assert_eq!(named, ("accept-language cookie x-original-url".into(), 2));
+        assert!(PASSED.is_sorted() && NEVER_PASSED.is_sorted());
     }
 
     #[test]

@@ -33,9 +33,50 @@ struct FileSlice {
     view: View,
 }
 
+/// `Content-Length` lines in what a client sends, as hyper does not show all of them. Lines of a body that look so count too:
+/// a chunked request after one on the same connection is refused without need, and its client connects anew.
+#[derive(Debug, Default)]
+pub(super) struct Lengths {
+    /// Bytes of the name that the current line has; `None`: the line is another one.
+    matched: Option<usize>,
+    is_within_line: bool,
+    /// Lines seen and not accounted for by a request.
+    pending: usize,
+}
+
+impl Lengths {
+    const NAME: &'static [u8] = b"content-length:";
+
+    fn read(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            if !self.is_within_line {
+                (self.is_within_line, self.matched) = (true, Some(0));
+            }
+            if *byte == b'\n' {
+                self.is_within_line = false;
+            } else if let Some(matched) = self.matched {
+                let fits = Self::NAME[matched] == byte.to_ascii_lowercase();
+                self.matched = fits.then_some(matched + 1);
+                if self.matched == Some(Self::NAME.len()) {
+                    (self.matched, self.pending) = (None, self.pending + 1);
+                }
+            }
+        }
+    }
+
+    /// Accounts for a request. True: it is chunked, and there is a length that no request before it had.
+    pub(super) fn account(&mut self, is_chunked: bool, has_length: bool) -> bool {
+        if has_length {
+            self.pending = self.pending.saturating_sub(1);
+        }
+        is_chunked && (has_length || self.pending > 0)
+    }
+}
+
 /// What a connection's body and its socket share.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
+    pub(super) lengths: RefCell<Lengths>,
     slices: RefCell<VecDeque<FileSlice>>,
     /// Bytes of interim responses that did not fit into the socket: they go before anything else.
     pending: RefCell<Vec<u8>>,
@@ -171,12 +212,15 @@ pub(super) trait Channel: Read + Write + Unpin {
     fn poll_copied(&mut self, cx: &mut Context<'_>, buf: &mut ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         if !self.again().is_empty() {
             let count = self.again().len().min(buf.remaining());
-            buf.put_slice(&self.again().split_to(count));
+            let again = self.again().split_to(count);
+            self.counted().lengths.borrow_mut().read(&again);
+            buf.put_slice(&again);
             return Poll::Ready(Ok(()));
         }
         let mut bytes = [0; READ_BYTES];
         let most = READ_BYTES.min(buf.remaining());
         let count = ready!(self.poll_bytes(cx, &mut bytes[..most]))?;
+        self.counted().lengths.borrow_mut().read(&bytes[..count]);
         buf.put_slice(&bytes[..count]);
         Poll::Ready(Ok(()))
     }
@@ -321,5 +365,32 @@ impl Write for Wire {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(socket2::SockRef::from(self.stream.get_ref()).shutdown(std::net::Shutdown::Write))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_beside_chunks_is_seen_wherever_it_stands_and_however_it_comes() {
+        let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n";
+        let seen = |text: &str, at_once: usize| {
+            let mut lengths = Lengths::default();
+            text.as_bytes().chunks(at_once).for_each(|piece| lengths.read(piece));
+            lengths
+        };
+        for at_once in [1, 3, 4096] {
+            let both = format!("{chunked}cOnTent-LengTH: 5\r\n\r\n");
+            assert!(seen(&both, at_once).account(true, false), "{at_once}");
+            assert!(!seen(&format!("{chunked}X-Content-Length: 5\r\n\r\n"), at_once).account(true, false));
+            assert!(!seen(&format!("{chunked}\r\n"), at_once).account(true, false));
+            // In a request behind another that has come with it.
+            let mut lengths = seen(&format!("GET / HTTP/1.1\r\nHost: a\r\n\r\n{both}"), at_once);
+            assert!(!lengths.account(false, false) && lengths.account(true, false));
+            let plain = "POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nx";
+            let mut lengths = seen(&format!("{plain}{chunked}\r\n"), at_once);
+            assert!(!lengths.account(false, true) && !lengths.account(true, false));
+        }
     }
 }

@@ -43,6 +43,16 @@ enum Accepted {
     Quic(Box<quinn::Incoming>),
 }
 
+impl Accepted {
+    fn peer(&self) -> IpAddr {
+        match self {
+            Self::Tcp { peer, .. } => *peer,
+            #[cfg(feature = "http3")]
+            Self::Quic(incoming) => incoming.remote_address().ip(),
+        }
+    }
+}
+
 /// Where TLS is spoken.
 #[derive(Debug)]
 pub struct Secured {
@@ -214,6 +224,7 @@ async fn serve(
     let begin = |connections: &mut tokio::task::JoinSet<()>, accepted: Accepted| {
         let (worker, load, stop) = (Rc::clone(&worker), Arc::clone(&others.load), stop.clone());
         let acceptor = acceptor.clone();
+        let peer = accepted.peer();
         connections.spawn_local(async move {
             match accepted {
                 Accepted::Tcp { stream, peer, is_tls } => {
@@ -225,7 +236,7 @@ async fn serve(
                 Accepted::Quic(incoming) => Box::pin(super::http3::serve(&worker, *incoming, stop)).await,
             }
             load[number].fetch_sub(1, Ordering::Relaxed);
-            worker.player.open.fetch_sub(1, Ordering::Relaxed);
+            worker.player.places.give_back(peer);
         });
     };
     loop {
@@ -281,7 +292,7 @@ async fn accept(
                 continue;
             }
         };
-        if !worker.takes_place() {
+        if !worker.takes_place(peer.ip()) {
             continue;
         }
         // Without it a response that ends in a short segment waits for an acknowledgement.
@@ -289,9 +300,7 @@ async fn accept(
         let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
         match stream.into_std() {
             Ok(stream) => others.give(number, Accepted::Tcp { stream, peer: peer.ip(), is_tls }),
-            Err(_) => {
-                player.open.fetch_sub(1, Ordering::Relaxed);
-            }
+            Err(_) => player.places.give_back(peer.ip()),
         }
     }
 }
@@ -326,7 +335,7 @@ async fn accept_quic(worker: &Worker, number: usize, listener: &super::http3::Li
         let handshakes = player.handshakes.load(Ordering::Relaxed);
         if super::http3::Listener::is_to_prove(&incoming, handshakes) {
             let _ = incoming.retry();
-        } else if worker.takes_place() {
+        } else if worker.takes_place(incoming.remote_address().ip()) {
             others.give(number, Accepted::Quic(Box::new(incoming)));
         } else {
             incoming.refuse();
@@ -335,13 +344,11 @@ async fn accept_quic(worker: &Worker, number: usize, listener: &super::http3::Li
 }
 
 impl Worker {
-    /// Counts a connection, and takes a place for it. False if there is none.
-    fn takes_place(&self) -> bool {
-        let player = &self.player;
+    /// Counts a connection, and takes a place for it. False if there is none for its client.
+    fn takes_place(&self, peer: IpAddr) -> bool {
         self.stats.connections.fetch_add(1, Ordering::Relaxed);
-        let is_free = player.open.fetch_add(1, Ordering::Relaxed) < player.config.max_connections as u64;
+        let is_free = self.player.places.take(peer);
         if !is_free {
-            player.open.fetch_sub(1, Ordering::Relaxed);
             self.stats.refused.fetch_add(1, Ordering::Relaxed);
         }
         is_free

@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::connect::{Connected, HttpConnector, HttpInfo, capture_connection};
+use hyper_util::client::legacy::connect::{Connected, HttpInfo, capture_connection};
 use hyper_util::client::legacy::{Client as HyperClient, Error as HyperError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use lru::LruCache;
@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 
 use carousel::time::{Instant, WallTime};
 
+use super::addresses::{AddressPolicy, Connector, OriginRefusal, Refused};
 use super::breaker::{Breakers, Ended};
 use super::icy;
 use super::loops::loop_id;
@@ -68,11 +69,15 @@ pub enum OriginError {
     TooSlow,
     /// It has failed so often that it is left alone for a while.
     CircuitOpen,
+    /// Its address is not one that may be asked.
+    Address(OriginRefusal),
+    /// The player's body ended early, or was no body.
+    RequestBody,
 }
 
 impl OriginError {
     /// Names of all variants, in the order of [`Client::failures`].
-    pub const NAMES: [&'static str; 9] = [
+    pub const NAMES: [&'static str; 11] = [
         "bad_url",
         "connect",
         "timeout",
@@ -82,6 +87,8 @@ impl OriginError {
         "cut",
         "too_slow",
         "circuit_open",
+        "address",
+        "request_body",
     ];
 
     const fn index(&self) -> usize {
@@ -95,6 +102,8 @@ impl OriginError {
             Self::Cut => 6,
             Self::TooSlow => 7,
             Self::CircuitOpen => 8,
+            Self::Address(_) => 9,
+            Self::RequestBody => 10,
         }
     }
 }
@@ -104,6 +113,7 @@ impl fmt::Display for OriginError {
         match self {
             Self::Connect(why) => write!(f, "no connection: {why}"),
             Self::Status(status) => write!(f, "status {status}"),
+            Self::Address(why) => write!(f, "not asked ({why}): [http] allow_origins can name it"),
             other => f.write_str(Self::NAMES[other.index()]),
         }
     }
@@ -185,7 +195,9 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.get_mut() {
             Self::None => Poll::Ready(None),
-            Self::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Incoming(body) => {
+                Pin::new(body).poll_frame(cx).map_err(|err| BadBody(Box::new(err)).into())
+            }
             Self::Pieces { pieces, left } => pieces.poll_recv(cx).map(|piece| match piece? {
                 Ok(bytes) => {
                     if let Some(left) = left {
@@ -193,7 +205,7 @@ impl Body for RequestBody {
                     }
                     Some(Ok(Frame::data(bytes)))
                 }
-                Err(err) => Some(Err(err.into())),
+                Err(err) => Some(Err(BadBody(Box::new(err)).into())),
             }),
         }
     }
@@ -214,6 +226,19 @@ impl Body for RequestBody {
         }
     }
 }
+
+/// The error of a request's body: the player's, whatever the origin then does.
+#[derive(Debug)]
+struct BadBody(Box<dyn std::error::Error + Send + Sync>);
+
+impl fmt::Display for BadBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the request's body: {}", self.0)
+    }
+}
+
+impl std::error::Error for BadBody {}
+
 /// Told of each interim response: its status and fields.
 pub type OnInterim = Arc<dyn Fn(u16, &HeaderMap) + Send + Sync>;
 
@@ -248,6 +273,7 @@ pub struct Client {
     resent: AtomicU64,
     times: RwLock<Arc<Times>>,
     breakers: Breakers,
+    policy: Arc<AddressPolicy>,
     requests: AtomicU64,
     bytes: AtomicU64,
     failures: [AtomicU64; OriginError::NAMES.len()],
@@ -277,13 +303,15 @@ enum Unanswered {
 
 impl Client {
     /// A client that gives origins `own` for each step of what the box asks for itself, and the limits of their route for
-    /// what players ask.
-    pub fn new(own: Duration, timeouts: &OriginTimeouts, routes: &[Route]) -> Self {
-        let mut connector = HttpConnector::new();
+    /// what players ask. It asks only addresses that `policy` admits.
+    pub fn new(
+        own: Duration,
+        timeouts: &OriginTimeouts,
+        routes: &[Route],
+        policy: Arc<AddressPolicy>,
+    ) -> Self {
         // Limits of routes end a request earlier; this ends what nobody waits for any more.
-        connector.set_connect_timeout(Some(MAX_CONNECT));
-        connector.set_nodelay(true);
-        connector.enforce_http(false);
+        let connector = Connector { policy: Arc::clone(&policy), connect_timeout: MAX_CONNECT };
         let builder = hyper_rustls::HttpsConnectorBuilder::new();
         let builder = match builder.with_native_roots() {
             Ok(builder) => builder,
@@ -312,6 +340,7 @@ impl Client {
             resent: AtomicU64::new(0),
             times: RwLock::new(Times::new(own, timeouts, routes)),
             breakers: Breakers::default(),
+            policy,
             requests: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             failures: Default::default(),
@@ -322,6 +351,11 @@ impl Client {
     pub fn configure(&self, own: Duration, timeouts: &OriginTimeouts, routes: &[Route]) {
         let times = Times::new(own, timeouts, routes);
         *self.times.write().unwrap_or_else(PoisonError::into_inner) = times;
+    }
+
+    /// Which addresses are asked.
+    pub const fn policy(&self) -> &Arc<AddressPolicy> {
+        &self.policy
     }
 
     fn times(&self) -> Arc<Times> {
@@ -420,6 +454,13 @@ impl Client {
                 return Err(OriginError::Connect(format!("none in {} ms", limit.as_millis())));
             }
             Ok(Err(Unanswered::Failed(err))) => {
+                if let Some(Refused(why)) = cause_of(&err) {
+                    return Err(OriginError::Address(*why));
+                }
+                // Nothing that the origin has done: its circuit stays as it is.
+                if cause_of::<BadBody>(&err).is_some() {
+                    return Err(OriginError::RequestBody);
+                }
                 let cause =
                     std::error::Error::source(&err).map_or_else(|| err.to_string(), ToString::to_string);
                 return Err(OriginError::Connect(cause));
@@ -579,6 +620,18 @@ fn repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     *copy.headers_mut() = request.headers().clone();
     *copy.extensions_mut() = request.extensions().clone();
     Some(copy)
+}
+
+/// The error of type `E` that is behind another.
+fn cause_of<E: std::error::Error + 'static>(err: &HyperError) -> Option<&E> {
+    let mut cause = std::error::Error::source(err);
+    while let Some(it) = cause {
+        if let Some(found) = it.downcast_ref() {
+            return Some(found);
+        }
+        cause = it.source();
+    }
+    None
 }
 
 /// Whether the connection ended before the response's head.

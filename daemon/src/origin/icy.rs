@@ -8,22 +8,24 @@ use std::task::{Context, Poll, ready};
 
 use http::Uri;
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
-use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::client::legacy::connect::{Connected, Connection};
 use tower_service::Service;
+
+use super::addresses;
 
 const THEIRS: &[u8; 4] = b"ICY ";
 const OURS: &[u8] = b"HTTP/1.0 ";
 
 /// Connects by TCP, and reads an `ICY` status line as one of HTTP/1.0.
 #[derive(Debug, Clone)]
-pub(super) struct Connector(pub(super) HttpConnector);
+pub(super) struct Connector(pub(super) addresses::Connector);
 
-type Inner = <HttpConnector as Service<Uri>>::Response;
-type Connecting = <HttpConnector as Service<Uri>>::Future;
+type Inner = <addresses::Connector as Service<Uri>>::Response;
+type Connecting = <addresses::Connector as Service<Uri>>::Future;
 
 impl Service<Uri> for Connector {
     type Response = Stream<Inner>;
-    type Error = <HttpConnector as Service<Uri>>::Error;
+    type Error = <addresses::Connector as Service<Uri>>::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {

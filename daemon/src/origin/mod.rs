@@ -1,10 +1,11 @@
 //! The terrestrial path: one HTTP client for misses and for repair.
 //!
 //! [`Origins`] knows where a key's bytes are to be had; [`fill`] fetches an object once for all who wait, [`fetch`]
-//! turns an answer into what is kept, [`client`] has the requests themselves, [`ranges`] those for parts, [`spans`] keeps
-//! objects of which only ranges were asked for, [`kind`] tells media from manifests, [`phase`] when a live one changes, [`icy`]
-//! reads what radio servers answer.
+//! turns an answer into what is kept, [`client`] has the requests themselves, [`addresses`] the addresses that they may go to,
+//! [`ranges`] those for parts, [`spans`] keeps objects of which only ranges were asked for, [`kind`] tells media from manifests,
+//! [`phase`] when a live one changes, [`icy`] reads what radio servers answer.
 
+mod addresses;
 mod breaker;
 mod client;
 mod fetch;
@@ -24,6 +25,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use carousel::name::ObjectKey;
 
+pub use addresses::{AddressPolicy, OriginRefusal};
 pub use client::{Client, OnInterim, OriginError, Question, Reply, RequestBody, no_body};
 pub use fill::{Ask, FillContext, FillResult, Filler, OwnFields, Passed, PrefetchEnd};
 pub use loops::loop_id;
@@ -112,6 +114,34 @@ impl Origins {
         self.configured_url(key).or_else(|| routed(&self.configured().routes, key))
     }
 
+    /// What to say in `Allow` if a request of this method for `key` is not passed on although the configuration names its origin.
+    /// Both routes count: that by whose path it was asked for, and that whose origin it goes to.
+    pub fn refused_method(
+        &self,
+        method: &http::Method,
+        key: &ObjectKey,
+        by: Option<&Route>,
+    ) -> Option<String> {
+        if matches!(*method, http::Method::GET | http::Method::HEAD) {
+            return None;
+        }
+        self.url_for_unsafe(key)?;
+        let configured = self.configured();
+        let below = |route: &&Route| {
+            ObjectKey::from_name(&route.base, None).is_ok_and(|base| key.as_str().starts_with(base.as_str()))
+        };
+        let to = configured.routes.iter().filter(below).max_by_key(|route| route.base.len());
+        let default = Route::default_methods();
+        let lists = [by, to].map(|it| it.map_or(&default, |route| &route.methods));
+        let passes = |name: &str| lists.iter().all(|list| list.iter().any(|it| it == name));
+        if passes(method.as_str()) {
+            return None;
+        }
+        let mut allowed = vec!["GET", "HEAD"];
+        allowed.extend(lists[0].iter().map(String::as_str).filter(|it| passes(it)));
+        Some(allowed.join(", "))
+    }
+
     /// Whether a service that is on the air has this key below its base URL.
     pub fn is_signalled(&self, key: &ObjectKey) -> bool {
         let signalled = self.signalled.read().unwrap_or_else(PoisonError::into_inner);
@@ -145,6 +175,28 @@ fn routed(routes: &[Route], key: &ObjectKey) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn methods_are_passed_on_as_the_route_says_whichever_way_it_is_asked() {
+        let methods = |names: &[&str]| names.iter().map(|it| (*it).to_owned()).collect();
+        let route = Route {
+            path: "/v/".into(),
+            base: "https://routes.example/vod/".into(),
+            methods: methods(&["POST"]),
+            ..Route::default()
+        };
+        let origins = Origins::new(Vec::new(), vec![route.clone()]);
+        let key = ObjectKey::from_name("https://routes.example/vod/x", None).unwrap();
+        let refused = |method: &str, by| origins.refused_method(&method.parse().unwrap(), &key, by);
+        for by in [None, Some(&route)] {
+            assert_eq!(refused("POST", by), None);
+            assert_eq!(refused("GET", by), None);
+            assert_eq!(refused("DELETE", by).unwrap(), "GET, HEAD, POST");
+            assert_eq!(refused("PURGE", by).unwrap(), "GET, HEAD, POST");
+        }
+        let elsewhere = ObjectKey::from_name("https://other.example/x", None).unwrap();
+        assert_eq!(origins.refused_method(&http::Method::DELETE, &elsewhere, None), None, "no origin");
+    }
 
     #[test]
     fn only_hosts_that_somebody_has_named_are_asked() {

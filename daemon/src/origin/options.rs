@@ -4,10 +4,11 @@ use carousel::config::Mistake;
 use carousel::query::{IgnoreQuery, QueryRule};
 use serde::{Deserialize, Serialize};
 
+use super::addresses::check_allowed;
 use super::timeouts::RouteTimeouts;
 
 /// `[[route]]`. Of several whose path fits a request the longest counts, whichever file it is in.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// Path prefix at the players' listener; begins and ends with `/`.
@@ -26,6 +27,13 @@ pub struct Route {
     /// Whether the origin gets to know the player's address.
     #[serde(default)]
     pub forwarded: Forwarded,
+    /// Methods beside GET and HEAD that are passed on to the origin.
+    #[serde(default = "Route::default_methods")]
+    pub methods: Vec<String>,
+    /// Request fields that go on to the origin beside the usual ones: names, or `*` for all. Its responses are shared by all
+    /// players, so it has to name these in `Vary`.
+    #[serde(default)]
+    pub request_fields: Vec<String>,
     /// Query parameters that are no part of the cache key: `true` for all, or their names.
     #[serde(default)]
     pub ignore_query: Option<IgnoreQuery>,
@@ -43,7 +51,33 @@ pub struct Route {
     pub timeouts: RouteTimeouts,
 }
 
+impl Default for Route {
+    fn default() -> Self {
+        Self {
+            path: String::new(),
+            base: String::new(),
+            rewrite: false,
+            redirects: Redirects::default(),
+            host_header: None,
+            forwarded: Forwarded::default(),
+            methods: Self::default_methods(),
+            request_fields: Vec::new(),
+            ignore_query: None,
+            keep_query: None,
+            set_cookie: SetCookie::default(),
+            vary_user_agent: VaryUserAgent::default(),
+            timeouts: RouteTimeouts::default(),
+        }
+    }
+}
+
 impl Route {
+    /// Methods of RFC 9110 and 5789 that players' licences, logs and applications use. PURGE, BAN and those of WebDAV operate
+    /// on the origin itself, which may trust the box's address.
+    pub fn default_methods() -> Vec<String> {
+        ["OPTIONS", "POST", "PUT", "PATCH", "DELETE"].map(str::to_owned).into()
+    }
+
     /// Which query parameters a cache key leaves out.
     pub fn query_rule(&self) -> QueryRule {
         IgnoreQuery::rule(self.ignore_query.as_ref(), self.keep_query.as_deref())
@@ -133,7 +167,7 @@ pub struct FillOptions {
 }
 
 /// Every mistake in routes and origins: what cannot be asked for, and what cannot mean what it says.
-pub fn mistakes(routes: &[Route], origins: &[Origin]) -> Vec<Mistake> {
+pub fn mistakes(routes: &[Route], origins: &[Origin], allowed: &[String]) -> Vec<Mistake> {
     let mut all = Vec::new();
     let mut wrong = |key: String, what: String, mend: &str| all.push(Mistake::of_value(&key, &what, mend));
     for (at, route) in routes.iter().enumerate() {
@@ -153,6 +187,13 @@ pub fn mistakes(routes: &[Route], origins: &[Origin]) -> Vec<Mistake> {
             );
         } else if let Some(other) = routes[..at].iter().position(|other| other.path == *path) {
             wrong(key("path"), format!("{path:?} is there twice, in route[{other}] too"), "remove one");
+        }
+        let is_method =
+            |it: &String| !it.is_empty() && it.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-');
+        for method in
+            route.methods.iter().filter(|it| !is_method(it) || matches!(it.as_str(), "CONNECT" | "TRACE"))
+        {
+            wrong(key("methods"), format!("{method:?} cannot be passed on"), "give methods such as \"POST\"");
         }
         url_mistakes(base, &key("base"), &mut wrong);
         if is_url(base) && !base.ends_with('/') {
@@ -186,6 +227,9 @@ pub fn mistakes(routes: &[Route], origins: &[Origin]) -> Vec<Mistake> {
             wrong(key("host"), what, "remove one");
         }
         url_mistakes(&origin.url, &key("url"), &mut wrong);
+    }
+    for what in allowed.iter().filter_map(|it| check_allowed(it).err()) {
+        wrong("http.allow_origins".to_owned(), what, "give hosts, addresses and networks, without a scheme");
     }
     all
 }
@@ -233,7 +277,7 @@ mod tests {
         let route =
             |path: &str, base: &str| Route { path: path.into(), base: base.into(), ..Route::default() };
         let of = |route: Route| -> Vec<String> {
-            mistakes(&[route], &[]).into_iter().map(|it| format!("{}: {}", it.key, it.what)).collect()
+            mistakes(&[route], &[], &[]).into_iter().map(|it| format!("{}: {}", it.key, it.what)).collect()
         };
         assert!(of(route("/vod/", "https://cdn.example.com/")).is_empty());
         for (path, base, key) in [
@@ -260,8 +304,8 @@ mod tests {
         let international = mistakes(&[route("/vod/", "https://b\u{fc}cher.example/v/")], &[]);
         assert_eq!(international[0].mend, "give https://xn--bcher-kva.example/v/");
         let twice = [route("/vod/", "http://a/"), route("/vod/", "http://b/")];
-        assert_eq!(mistakes(&twice, &[])[0].key, "route[1].path");
+        assert_eq!(mistakes(&twice, &[], &[])[0].key, "route[1].path");
         let origin = |host: &str| Origin { host: host.into(), url: "http://s/".into() };
-        assert_eq!(mistakes(&[], &[origin("A"), origin("a")])[0].key, "origin[1].host");
+        assert_eq!(mistakes(&[], &[origin("A"), origin("a")], &[])[0].key, "origin[1].host");
     }
 }

@@ -3,13 +3,16 @@
 //! One task publishes (`sampler.rs`); the viewers' streams only wait for it, so nothing here delays a packet or a hit.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering, Ordering::Relaxed};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+
+use crate::clients::Places;
 
 /// Samples kept: ten minutes.
 const SAMPLES: usize = 600;
@@ -25,7 +28,7 @@ pub struct Live {
     state: Mutex<Value>,
     /// `None` when the daemon ends.
     events: Mutex<Option<broadcast::Sender<Bytes>>>,
-    viewers: AtomicUsize,
+    viewers: Places,
     /// Viewers refused because there were [`MAX_VIEWERS`].
     refused: AtomicUsize,
 }
@@ -34,12 +37,13 @@ pub struct Live {
 #[derive(Debug)]
 pub struct Viewer {
     live: Arc<Live>,
+    address: IpAddr,
     events: broadcast::Receiver<Bytes>,
 }
 
 impl Drop for Viewer {
     fn drop(&mut self) {
-        self.live.viewers.fetch_sub(1, Ordering::AcqRel);
+        self.live.viewers.give_back(self.address);
     }
 }
 
@@ -55,27 +59,26 @@ impl Default for Live {
             samples: Mutex::default(),
             state: Mutex::new(Value::Null),
             events: Mutex::new(Some(broadcast::channel(EVENTS).0)),
-            viewers: AtomicUsize::new(0),
+            viewers: Places::new(MAX_VIEWERS),
             refused: AtomicUsize::new(0),
         }
     }
 }
 
 impl Live {
-    /// Adds a viewer; `None` if there are [`MAX_VIEWERS`] or the daemon is stopping.
-    pub fn join(self: &Arc<Self>) -> Option<Viewer> {
+    /// Adds a viewer; `None` if there is no place for its address or the daemon is stopping.
+    pub fn join(self: &Arc<Self>, address: IpAddr) -> Option<Viewer> {
         let events = self.events().as_ref()?.subscribe();
-        let join = |viewers| (viewers < MAX_VIEWERS).then_some(viewers + 1);
-        if self.viewers.fetch_update(Ordering::AcqRel, Ordering::Acquire, join).is_err() {
+        if !self.viewers.take(address) {
             self.refused.fetch_add(1, Relaxed);
             return None;
         }
-        Some(Viewer { events, live: Arc::clone(self) })
+        Some(Viewer { events, address, live: Arc::clone(self) })
     }
 
     /// Current viewers, and viewers refused so far.
     pub fn viewers(&self) -> (usize, usize) {
-        (self.viewers.load(Relaxed), self.refused.load(Relaxed))
+        (self.viewers.taken_now(), self.refused.load(Relaxed))
     }
 
     /// Ends every viewer's stream and refuses new ones.
@@ -169,12 +172,15 @@ mod tests {
     #[test]
     fn viewers_are_bounded_and_counted() {
         let live = Arc::new(Live::default());
-        let viewers: Vec<Viewer> = (0..MAX_VIEWERS).filter_map(|_| live.join()).collect();
-        assert_eq!(viewers.len(), MAX_VIEWERS);
-        assert!(live.join().is_none());
-        assert_eq!(live.viewers(), (MAX_VIEWERS, 1));
-        drop(viewers);
-        assert!(live.join().is_some());
+        let at = |last: usize| IpAddr::from([10, 0, 0, u8::try_from(last).unwrap()]);
+        // One address leaves places for others.
+        let viewers: Vec<Viewer> = (0..MAX_VIEWERS).filter_map(|_| live.join(at(0))).collect();
+        assert_eq!((viewers.len(), live.viewers().1), (MAX_VIEWERS * 3 / 4, MAX_VIEWERS / 4));
+        let others: Vec<Viewer> = (1..=MAX_VIEWERS / 4).filter_map(|last| live.join(at(last))).collect();
+        assert_eq!(others.len(), MAX_VIEWERS / 4);
+        assert!(live.join(at(99)).is_none());
+        drop((viewers, others));
+        assert!(live.join(at(0)).is_some());
         assert_eq!(live.viewers().0, 0);
     }
 
@@ -200,7 +206,7 @@ mod tests {
     #[tokio::test]
     async fn a_viewer_that_is_too_slow_starts_again_from_the_history() {
         let live = Arc::new(Live::default());
-        let viewer = live.join().unwrap();
+        let viewer = live.join(IpAddr::from([10, 0, 0, 1])).unwrap();
         for _ in 0..EVENTS * 3 {
             live.send(|| event("sample", &json!({})));
         }

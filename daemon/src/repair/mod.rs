@@ -275,7 +275,7 @@ impl Repairer {
 
 const fn repair_error(err: &OriginError) -> RepairError {
     match err {
-        OriginError::Status(403 | 404 | 410) => RepairError::Refused,
+        OriginError::Status(403 | 404 | 410) | OriginError::Address(_) => RepairError::Refused,
         OriginError::CircuitOpen => RepairError::CircuitOpen,
         _ => RepairError::Failed,
     }

@@ -11,7 +11,7 @@ use carousel::lct::{Toi, Tsi};
 use carousel::mabr::RepairParameters;
 
 use super::*;
-use crate::origin::{FillContext, FillOptions, Origin, OriginTimeouts};
+use crate::origin::{AddressPolicy, FillContext, FillOptions, Origin, OriginTimeouts};
 use crate::receive::channel;
 use crate::store::StoreConfig;
 
@@ -76,7 +76,9 @@ fn repairer(origins: Vec<Origin>) -> Tested {
         StoreConfig { path: folder.path().join("cache"), reserve_bytes: 0, ..StoreConfig::default() };
     let (store, _) = Store::open(&config).unwrap();
     let (flights, manifests) = (Flights::new(), Arc::default());
-    let client = Arc::new(Client::new(Duration::from_secs(20), &OriginTimeouts::default(), &[]));
+    // The test's servers, whatever says so.
+    let policy = AddressPolicy::new(&[], &[], &["127.0.0.0/8:*".to_owned()], Vec::new());
+    let client = Arc::new(Client::new(Duration::from_secs(20), &OriginTimeouts::default(), &[], policy));
     let context = FillContext { store: store.clone(), flights: Arc::clone(&flights), manifests };
     let options =
         FillOptions { segment_ttl_s: 60, manifest_ttl_s: 1, negative_ttl_s: 1, prefetch_object_bytes: 0 };

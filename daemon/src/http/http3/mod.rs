@@ -156,7 +156,7 @@ async fn answer_all(
                     return End::Done;
                 }
             }
-            () = tokio::time::sleep(LOOK) => match streams.look(link, worker.player.is_crowded()) {
+            () = tokio::time::sleep(LOOK) => match streams.look(link, worker.player.is_crowded(link.peer)) {
                 Health::Gone => return End::Done,
                 Health::Slow => return End::Slow,
                 Health::Well | Health::Idle | Health::Paused(_) => {}

@@ -1,0 +1,87 @@
+//! The names of the box: by which `Host` the page and its live data may be asked for.
+//!
+//! The owner of any name can let it lead to the box (DNS rebinding); a page of that name, open in a browser of the
+//! household, could then read what the box shows and what it is doing. Such a name is one of the public DNS. Addresses, names without a
+//! dot and those below the special-use domains cannot be had there. With TLS the certificate decides.
+
+use std::net::IpAddr;
+
+use crate::clients::host_of;
+
+/// Domains of local networks (RFC 6761, 6762, 8375, ICANN's `internal`), and what routers at home use.
+const LOCAL_DOMAINS: [&str; 7] =
+    ["localhost", "local", "lan", "home", "home.arpa", "internal", "localdomain"];
+
+/// Names that the configuration gives, and this machine's own.
+#[derive(Debug)]
+pub(super) struct Names {
+    exact: Vec<String>,
+    domains: Vec<String>,
+}
+
+impl Names {
+    /// From `[http] names`.
+    pub(super) fn new(names: &[String]) -> Self {
+        let mut all = Self { exact: Vec::new(), domains: LOCAL_DOMAINS.map(str::to_owned).into() };
+        for name in names {
+            match name.strip_prefix("*.") {
+                Some(domain) => all.domains.push(domain.to_ascii_lowercase()),
+                None => all.exact.push(name.to_ascii_lowercase()),
+            }
+        }
+        // Of a PoP it is the name in the public DNS, and its owner's.
+        let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        all.exact.push(own.trim().to_ascii_lowercase());
+        all
+    }
+
+    /// Whether a `Host` names the box.
+    pub(super) fn hold(&self, host: Option<&str>) -> bool {
+        let Some(host) = host.and_then(host_of).map(str::to_ascii_lowercase) else { return false };
+        host.parse::<IpAddr>().is_ok()
+            || !host.contains('.')
+            || self.exact.contains(&host)
+            || self
+                .domains
+                .iter()
+                .any(|it| host.strip_suffix(it.as_str()).is_some_and(|it| it.ends_with('.')))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_somebody_else_can_own_are_refused() {
+        let names = Names::new(&["edge.example.com".to_owned(), "*.pop.example.net".to_owned()]);
+        for host in [
+            "10.0.0.1:8080",
+            "[fd00::1]:8080",
+            "box",
+            "BOX:8080",
+            "localhost:8080",
+            "skycache.local",
+            "tv.lan.",
+            "box.home.arpa",
+            "Edge.Example.com:80",
+            "a.pop.example.net",
+        ] {
+            assert!(names.hold(Some(host)), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "evillocal.example",
+            "notlocal.xlan.com",
+            "pop.example.net",
+            "x.edge.example.com",
+            "0x7f.1",
+            "user@10.0.0.1",
+            "",
+        ] {
+            assert!(!names.hold(Some(host)), "{host}");
+        }
+        assert!(!names.hold(None));
+    }
+}
