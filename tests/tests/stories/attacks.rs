@@ -1,0 +1,261 @@
+//! Attacks beside an honest player: on the addresses that the box asks, its admin interface, its places for connections, its
+//! page. Faster tests hold each rule; these show that the running programs have them.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use hyper::Method;
+use skycache_tests::client::request;
+use skycache_tests::{Asked, Scripted, Story, answer, free_tcp_port, get};
+
+/// Adds lines to the daemon's configuration that count over those of the story.
+fn drop_in(story: &Story, text: &str) {
+    let folder = story.dir().join("conf.d");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("50-attacks.toml"), text).unwrap();
+}
+
+fn metric(story: &Story, name: &str) -> u64 {
+    let mut admin = std::os::unix::net::UnixStream::connect(story.dir().join("admin.sock")).unwrap();
+    admin.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    admin.read_to_string(&mut text).unwrap();
+    let line =
+        text.lines().find_map(|line| line.strip_prefix("skycache_")?.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+}
+
+/// Sends bytes as they are; gives what comes until the connection ends or nothing comes for a second.
+fn raw(server: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(server).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    stream.write_all(bytes).unwrap();
+    let mut out = Vec::new();
+    let mut piece = [0; 4096];
+    while let Ok(count @ 1..) = stream.read(&mut piece) {
+        out.extend_from_slice(&piece[..count]);
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[test]
+fn neither_the_air_nor_a_redirect_leads_the_box_to_addresses_that_its_configuration_does_not_name() {
+    let secret = Scripted::start(|_: &Asked| answer(200, &[("Cache-Control", "max-age=60")], b"secret"));
+    let inside = secret.address();
+    let origin = Scripted::start(move |asked: &Asked| {
+        let to = match asked.path.as_str() {
+            "/to-port" => format!("http://{inside}/x"),
+            "/to-loopback" => "http://127.0.0.1/x".to_owned(),
+            "/to-name" => "http://localhost/x".to_owned(),
+            "/to-metadata" => "http://169.254.169.254/latest/meta-data/".to_owned(),
+            "/to-itself" => "/fine".to_owned(),
+            _ => return answer(200, &[("Cache-Control", "max-age=60")], b"fine"),
+        };
+        answer(302, &[("Location", &to)], b"")
+    });
+    let mut story = Story::new();
+    // A gateway configuration that names the inside as a base URL.
+    story.headend_extra = format!("[[source]]\npath = {:?}\nbase = \"http://{inside}/air/\"\n", story.folder);
+    story.daemon_extra = format!(
+        "[[route]]\npath = \"/o/\"\nbase = \"http://{}/\"\nredirects = \"follow\"\n[[route]]\npath = \"/loop/\"\nbase = \"http://{}/o/\"\n",
+        origin.address(),
+        story.http
+    );
+    story.start_daemon();
+    for path in ["to-port", "to-loopback", "to-name", "to-metadata"] {
+        let response = get(story.http, &format!("/o/{path}"), &[]).unwrap();
+        assert_eq!(response.status, 502, "{path}: {}", String::from_utf8_lossy(&response.body));
+    }
+    assert_eq!(get(story.http, "/o/to-itself", &[]).unwrap().body, b"fine");
+    assert_eq!(get(story.http, "/loop/fine", &[]).unwrap().status, 508);
+    for (reason, count) in [("port", 1), ("loopback", 2), ("link_local", 1), ("loop", 1)] {
+        assert_eq!(
+            metric(&story, &format!("origin_refused_total{{reason=\"{reason}\"}}")),
+            count,
+            "{reason}"
+        );
+    }
+    story.start_headend(false);
+    let path = format!("/{inside}/air/not-on-the-air.m4s");
+    story.until("the base URL has come over the air", Duration::from_secs(20), |story| {
+        get(story.http, &path, &[]).is_ok_and(|it| it.status != 404)
+    });
+    assert!(metric(&story, "origin_refused_total{reason=\"port\"}") > 1);
+    let asked = ["/x", "/air/not-on-the-air.m4s", "/latest/meta-data/"].map(|it| secret.asked(it).len());
+    assert_eq!(asked, [0; 3], "the inside was asked");
+    // Named, it is asked.
+    drop_in(&story, &format!("[http]\nallow_origins = [\"{inside}\"]\n"));
+    story.daemon.as_ref().unwrap().signal("HUP");
+    story.until("the inside is named", Duration::from_secs(20), |story| {
+        get(story.http, &path, &[]).is_ok_and(|it| it.status == 200 && it.body == b"secret")
+    });
+}
+
+fn asked_admin(admin: SocketAddr, head: &str) -> (u16, String) {
+    let response = raw(admin, format!("{head}\r\nConnection: close\r\n\r\n").as_bytes());
+    let status = response.split(' ').nth(1).and_then(|it| it.parse().ok());
+    (status.unwrap_or_else(|| panic!("{head}: {response:?}")), response)
+}
+
+#[test]
+fn the_admin_port_takes_commands_only_with_the_token_and_writes_down_who_gave_them() {
+    const TOKEN: &str = "5d4b7c0e9a1f4c2b8e6d3a7f";
+    let mut story = Story::new().with_origin();
+    let admin = free_tcp_port();
+    let token = story.dir().join("token");
+    std::fs::write(&token, TOKEN).unwrap();
+    drop_in(
+        &story,
+        &format!(
+            "[admin]\nlisten = \"{admin}\"\nsocket_mode = \"0600\"\ntoken_file = {token:?}\n[log]\nlevel = \"error\"\n"
+        ),
+    );
+    story.start_daemon();
+    story.send_once();
+    story.until_complete(Duration::from_secs(30));
+    let key = story.list()[0]["key"].as_str().unwrap().to_owned();
+    let purge = format!("POST /api/v1/purge?key={key} HTTP/1.1\r\nHost: {admin}");
+    let bearer = format!("Authorization: Bearer {TOKEN}");
+    for (head, status) in [
+        (format!("GET /metrics HTTP/1.1\r\nHost: {admin}"), 200),
+        (format!("GET /healthz HTTP/1.1\r\nHost: localhost:{}", admin.port()), 200),
+        (purge.clone(), 401),
+        (format!("PURGE /{key} HTTP/1.1\r\nHost: {admin}"), 401),
+        (format!("GET /api/v1/objects HTTP/1.1\r\nHost: {admin}"), 401),
+        (format!("{purge}\r\nAuthorization: Bearer {TOKEN}0"), 401),
+        // A form or script of a page in a browser of this machine, and a name that leads here.
+        (format!("{purge}\r\nOrigin: https://evil.example"), 403),
+        (format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\nSec-Fetch-Site: cross-site"), 403),
+        (format!("{purge}\r\n{bearer}\r\nOrigin: https://evil.example"), 403),
+        ("GET /metrics HTTP/1.1\r\nHost: evil.example".to_owned(), 421),
+    ] {
+        assert_eq!(asked_admin(admin, &head).0, status, "{head}");
+    }
+    assert!(story.list().iter().any(|it| it["key"] == key.as_str()), "it is still there");
+    let (status, _) = asked_admin(admin, &format!("{purge}\r\n{bearer}"));
+    assert_eq!(status, 200);
+    assert!(!story.list().iter().any(|it| it["key"] == key.as_str()), "it is gone");
+    // The command line by TCP.
+    let by_url = |with_token: bool| {
+        let mut command = story.skycached("status");
+        command.args(["--json", "--admin", &format!("http://{admin}")]);
+        if with_token {
+            command.arg("--token-file").arg(&token);
+        }
+        command.output().unwrap()
+    };
+    assert!(by_url(true).status.success(), "{}", String::from_utf8_lossy(&by_url(true).stderr));
+    assert!(String::from_utf8_lossy(&by_url(false).stderr).contains("token"));
+    // Who guesses is slowed down, and the socket serves its owner meanwhile.
+    let mut slowed = None;
+    for number in 0..200 {
+        let (status, response) =
+            asked_admin(admin, &format!("{purge}\r\nAuthorization: Bearer guess{number}"));
+        if status == 429 {
+            slowed = Some(response);
+            break;
+        }
+    }
+    assert!(slowed.unwrap().to_ascii_lowercase().contains("retry-after: "));
+    assert!(story.status().is_some());
+    assert!(metric(&story, "admin_refused_total{reason=\"rate\"}") > 0);
+    assert_eq!(metric(&story, "admin_refused_total{reason=\"host\"}"), 1);
+    // At every log level, and without the secret.
+    let log = story.daemon.as_ref().unwrap().log();
+    let line = log.lines().find(|it| it.contains("command")).unwrap_or_else(|| panic!("no command in {log}"));
+    assert!(line.contains("127.0.0.1") && line.contains("token") && line.contains(&key), "{line}");
+    assert!(log.contains("refused") && !log.contains(TOKEN), "{log}");
+}
+
+#[test]
+fn clients_of_one_address_that_never_end_their_requests_lock_nobody_else_out() {
+    const PLACES: usize = 256;
+    let origin = Scripted::start(|_: &Asked| answer(200, &[("Cache-Control", "max-age=60")], &[7; 1000]));
+    let mut story = Story::new();
+    story.daemon_extra = format!("[[route]]\npath = \"/o/\"\nbase = \"http://{}/\"\n", origin.address());
+    drop_in(&story, &format!("[http]\nmax_connections = {PLACES}\n"));
+    story.start_daemon();
+    let attacker = |number: usize| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&"127.0.0.2:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+        socket.connect(&story.http.into()).unwrap();
+        let mut stream = TcpStream::from(socket);
+        let begun = format!("GET /o/{number} HTTP/1.1\r\nHost: b\r\nX-Slow: ");
+        // One that is refused is closed meanwhile.
+        let _ = stream.write_all(begun.as_bytes());
+        stream
+    };
+    let held: Vec<TcpStream> = (0..2 * PLACES).map(attacker).collect();
+    story.until("the attacker is at its limit", Duration::from_secs(8), |story| {
+        metric(story, "http_connections_refused_total") as usize >= PLACES
+            && metric(story, "http_connections_open") as usize == PLACES * 3 / 4
+    });
+    // A household of forty players, each with a connection of its own.
+    let mut household: Vec<TcpStream> = (0..40).map(|_| TcpStream::connect(story.http).unwrap()).collect();
+    for stream in &mut household {
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream.write_all(b"GET /o/1.m4s HTTP/1.1\r\nHost: b\r\n\r\n").unwrap();
+        let mut first = [0; 15];
+        stream.read_exact(&mut first).unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200 OK");
+    }
+    drop(held);
+}
+
+#[test]
+fn what_a_player_sends_wrongly_is_counted_against_nobody_else() {
+    let origin = Scripted::start(|_: &Asked| answer(200, &[("Cache-Control", "max-age=60")], b"fine"));
+    let mut story = Story::new();
+    story.daemon_extra =
+        format!("[[route]]\npath = \"/o/\"\nbase = \"http://{}/\"\nmethods = [\"POST\"]\n", origin.address());
+    story.start_daemon();
+    let post = "POST /o/licence HTTP/1.1\r\nHost: b\r\n";
+    for number in 0..12 {
+        let body = if number % 2 == 0 { "zz\r\nno chunk\r\n" } else { "5\r\nhel" };
+        let response = raw(story.http, format!("{post}Transfer-Encoding: chunked\r\n\r\n{body}").as_bytes());
+        assert!(response.is_empty() || response.starts_with("HTTP/1.1 400"), "{response}");
+    }
+    assert_eq!(metric(&story, "origin_open_circuits"), 0);
+    assert_eq!(get(story.http, "/o/1.m4s", &[]).unwrap().body, b"fine");
+    // Both orders, and behind another request.
+    let before = origin.asked("/licence").len();
+    for lengths in [
+        "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+    ] {
+        for first in ["", "GET /o/1.m4s HTTP/1.1\r\nHost: b\r\n\r\n"] {
+            let rest = "0\r\n\r\nGET /o/smuggled HTTP/1.1\r\nHost: b\r\n\r\n";
+            let response = raw(story.http, format!("{first}{post}{lengths}\r\n{rest}").as_bytes());
+            assert!(response.contains("HTTP/1.1 400"), "{first}{lengths}: {response}");
+        }
+    }
+    assert_eq!(origin.asked("/licence").len(), before);
+    assert!(origin.asked("/smuggled").is_empty());
+    // Methods that operate on the origin, and fields that would poison what others get.
+    let purge = request(Method::from_bytes(b"PURGE").unwrap(), story.http, "/o/1.m4s", &[]).unwrap();
+    assert_eq!((purge.status, purge.header("allow")), (405, "GET, HEAD, POST"));
+    let poison = [("X-Original-URL", "/admin"), ("X-Host", "evil.example"), ("Accept-Language", "de")];
+    assert_eq!(get(story.http, "/o/2.m4s", &poison).unwrap().body, b"fine");
+    let asked = origin.asked("/2.m4s");
+    assert_eq!(asked[0].field("accept-language"), "de");
+    assert_eq!((asked[0].field("x-original-url"), asked[0].field("x-host")), ("", ""));
+    assert!(metric(&story, "http_unpassed_fields_total") >= 2);
+    // The page under a name that leads to the box.
+    let page = |host: &str, path: &str| {
+        let response = raw(story.http, format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n").as_bytes());
+        response.split(' ').nth(1).unwrap_or_default().to_owned()
+    };
+    for path in ["/", "/-/titles.json", "/-/live"] {
+        assert_eq!(page("evil.example", path), "421", "{path}");
+    }
+    for (host, path) in [
+        ("localhost", "/"),
+        ("127.0.0.1", "/"),
+        ("box.lan", "/-/titles.json"),
+        ("cdn.example.com", "/-/time"),
+    ] {
+        assert_eq!(page(host, path), "200", "{host}{path}");
+    }
+    assert_eq!(metric(&story, "http_refused_requests_total{reason=\"host\"}"), 3);
+}
