@@ -24,6 +24,7 @@
 //! | [`multiplex`] | one transport stream by its tables: carousels and IP; its wrapping in datagrams | EN 300 468, RFC 2250 |
 //! | [`ip`], [`capture`] | packets in recordings | |
 //! | [`name`], [`digest`], [`time`], [`xml`] | keys, SHA-256 and MD5, instants and dates, documents | |
+//! | [`trust`] | signatures: keys, certificates, what counts | RFC 8032 |
 //! | [`mod@limits`], [`reason`] | limits on what the network can fill, reasons for drops | |
 //! | `config` | configuration files with every mistake located (feature `config`) | |
 //!
@@ -68,7 +69,7 @@
 //! ```text
 //! floor 0: bytes, config, eviction, growing, limits, reason, repair, time
 //! floor 1: digest, ip, lct, manifest, name, xml
-//! floor 2: alc, capture, fec, query, ts
+//! floor 2: alc, capture, fec, query, trust, ts
 //! floor 3: dsmcc, dvbi, flute, gse, mabr, mpe, nip, route
 //! floor 4: multiplex
 //! ```
@@ -103,6 +104,7 @@ pub mod reason;
 pub mod repair;
 pub mod route;
 pub mod time;
+pub mod trust;
 pub mod ts;
 pub mod xml;
 

@@ -149,6 +149,7 @@ mod tests {
         check::<crate::flute::DropReason>();
         check::<crate::gse::GseDrop>();
         check::<crate::mpe::MpeDrop>();
+        check::<crate::trust::TrustDrop>();
         check::<crate::dvbi::LeftOut>();
         check::<crate::dvbi::guide::LeftOut>();
         check::<crate::dvbi::guide::Blemish>();

@@ -42,6 +42,7 @@ fn meta(number: usize, length: usize, digest: Digest) -> ObjectMeta {
         came_by: CameBy::Carousel,
         response: None,
         ignored_query: Default::default(),
+        signed_by: None,
     }
 }
 

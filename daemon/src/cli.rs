@@ -122,6 +122,14 @@ pub enum Verb {
         #[command(flatten)]
         asking: Asking,
     },
+    /// Show the keys that sign what is received, confirm an enrolled one, or forget it
+    #[command(
+        after_help = "Examples:\n  skycached trust list\n  skycached trust confirm 8f0c52d1a3b4e697\n  skycached trust forget 8f0c52d1a3b4e697"
+    )]
+    Trust {
+        #[command(subcommand)]
+        action: Trusting,
+    },
     /// Print completions for a shell: bash, zsh, fish
     #[command(
         after_help = "Examples:\n  skycached completions fish > ~/.config/fish/completions/skycached.fish"
@@ -130,6 +138,28 @@ pub enum Verb {
         /// The shell
         shell: Shell,
     },
+}
+
+/// What `trust` does.
+#[derive(Debug, Subcommand)]
+pub enum Trusting {
+    /// Keys, trusted and not, and what was refused
+    List {
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// Keep trusting the key that was enrolled on first contact
+    Confirm(ByKeyId),
+    /// Trust an enrolled key no longer: the next one that signs may be enrolled
+    Forget(ByKeyId),
+}
+
+#[derive(Debug, Args)]
+pub struct ByKeyId {
+    /// The root key's id: 16 hexadecimal digits
+    pub key: String,
+    #[command(flatten)]
+    pub asking: Asking,
 }
 
 /// Which objects are listed, and in which order.

@@ -18,6 +18,7 @@ use crate::repair::Repair;
 use crate::session::{Receive, Session, SessionOptions};
 use crate::store::StoreConfig;
 use crate::transport::TransportStream;
+use crate::trust::TrustOptions;
 
 /// Where the configuration is unless `-c` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/skycache/skycached.toml";
@@ -34,6 +35,8 @@ pub struct Config {
     /// Sessions that are listened to whatever the announcement channel says.
     #[serde(rename = "session")]
     pub sessions: Vec<Session>,
+    /// Who must have signed what is received.
+    pub trust: TrustOptions,
     /// Transport streams and baseband frames.
     #[serde(rename = "transport_stream")]
     pub transport_streams: Vec<TransportStream>,
@@ -198,6 +201,7 @@ impl Config {
                 "10_000_000_000 is 10 GB",
             );
         }
+        all.extend(self.trust.mistakes());
         all.extend(crate::origin::mistakes(&self.routes, &self.origins, &self.http.allow_origins));
         let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
         if self.http.prefetch_segments > 16 {

@@ -17,7 +17,7 @@
 //!
 //! ```text
 //! floor 0: bounded, caching, clients, clock, listen, sys, vitals
-//! floor 1: store
+//! floor 1: store, trust
 //! floor 2: delivery, manifests, signalling
 //! floor 3: origin, receive, repair, session, source, transport, waiting
 //! floor 4: catalog, http, page
@@ -53,6 +53,7 @@ pub mod status;
 pub mod store;
 mod sys;
 pub mod transport;
+pub mod trust;
 pub mod vitals;
 mod waiting;
 

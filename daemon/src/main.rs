@@ -9,7 +9,7 @@ use clap::{CommandFactory as _, Parser as _};
 use http::Method;
 use sd_notify::NotifyState;
 use serde_json::{Value, json};
-use skycache::cli::{Asking, Cli, Common, Verb};
+use skycache::cli::{Asking, Cli, Common, Trusting, Verb};
 use skycache::config::Config;
 use skycache::listen::Listening;
 use skycache::receive::ReceiveContext;
@@ -51,6 +51,14 @@ fn run(verb: Verb) -> Result<ExitCode, String> {
         Verb::Unpin(it) => change(&it.asking, "unpin", ("key", &it.key)),
         Verb::Purge(it) => change(&it.asking, "purge", ("key", &it.key)),
         Verb::Ban { pattern, asking } => change(&asking, "ban", ("pattern", &pattern)),
+        Verb::Trust { action: Trusting::List { asking } } => {
+            let value = ask(&asking, Method::GET, "/api/v1/trust", None)?;
+            if asking.common.json { print(&pretty(&value)) } else { print(&screen::trust(&value)) }
+        }
+        Verb::Trust { action: Trusting::Confirm(it) } => {
+            change(&it.asking, "trust/confirm", ("key", &it.key))
+        }
+        Verb::Trust { action: Trusting::Forget(it) } => change(&it.asking, "trust/forget", ("key", &it.key)),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "skycached", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
@@ -241,7 +249,8 @@ fn replay_recording(recording: &Path, config: Option<&Path>) -> Result<ExitCode,
     let _set_level = start_log(&config)?;
     let summary = skycache::as_owner_of(&config.store.path, || {
         let (store, _) = Store::open(&config.store).map_err(|err| err.to_string())?;
-        let context = ReceiveContext::new(store.clone());
+        let trust = skycache::trust::recalled(&config.trust, &config.store.path)?;
+        let context = ReceiveContext { trust, ..ReceiveContext::new(store.clone()) };
         let mut directory =
             carousel::mabr::Directory::new(config.session_options().join_policy(), Vec::new());
         let base = config.transport_streams.first().and_then(|it| it.base.clone());

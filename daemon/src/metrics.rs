@@ -20,12 +20,13 @@ use crate::clock;
 use crate::delivery::{FailReason, GoneReason, RejectReason, RepairOutcome, State};
 use crate::http::{BUCKETS_US, Refusal, Rewriting, RouteStats, Served};
 use crate::origin::{OriginError, OriginRefusal, PrefetchEnd};
-use crate::status::{Parts, queue_full};
+use crate::status::{Parts, queue_full, untrusted};
 use crate::store::{DiskState, EvictReason};
 use crate::transport::{Signal, StreamState};
 use carousel::flute::DropReason;
 use carousel::growing::End;
 use carousel::route::{RouteDrop, RouteFailure};
+use carousel::trust::TrustDrop;
 
 /// The registry of a daemon.
 pub fn registry(parts: Arc<Parts>) -> Registry {
@@ -178,7 +179,7 @@ impl Sheet<'_> {
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Parts {
-            store, flights, receive, transport, groups, repairer, client, player, vitals, admin, ..
+            store, flights, receive, transport, groups, repairer, client, player, vitals, admin, trust, ..
         } = &*self.0;
         let mut sheet = Sheet(encoder);
         sheet.program(vitals.standing_still(clock::now()).len() as u64)?;
@@ -248,10 +249,21 @@ impl Collector for Scrape {
             ("not_alc", losses.not_alc),
             ("other_tsi", losses.other_tsi),
             ("other_group", losses.other_group),
+            ("unsigned_protocol", losses.unsigned_protocol),
         ];
         sheet.family(
             ("receive_dropped_packets", "Packets received and not used", "reason"),
             own.into_iter().chain(dropped.map(|(reason, count)| (reason.as_str(), count))),
+        )?;
+        let refused = untrusted(trust, losses.unsigned_protocol);
+        sheet.family(
+            ("trust_refused", "Documents refused for their signature, or for having none", "reason"),
+            TrustDrop::ALL.iter().map(|it| it.as_str()).zip(refused),
+        )?;
+        sheet.counter(
+            "trust_accepted",
+            "Signed documents accepted, repeats included",
+            trust.report().accepted,
         )?;
         sheet.counter(
             "receive_finisher_full",

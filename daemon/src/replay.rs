@@ -202,9 +202,10 @@ fn stream<'a>(
     base: Option<&String>,
     destination: Option<SocketAddr>,
 ) -> &'a mut (Unwrap, Feed) {
-    let ReceiveContext { store, manifests, stats, .. } = context;
+    let ReceiveContext { store, manifests, stats, trust, .. } = context;
     let new = || {
-        let feed = Feed::new(store.clone(), Arc::clone(manifests), Arc::clone(stats), base.cloned());
+        let (manifests, stats, trust) = (Arc::clone(manifests), Arc::clone(stats), Arc::clone(trust));
+        let feed = Feed::new(store.clone(), manifests, stats, trust, base.cloned());
         (Unwrap::default(), feed)
     };
     streams.entry(destination).or_insert_with(new)
@@ -232,7 +233,7 @@ pub fn replay(
         context,
         directory,
         intake,
-        filter: SessionFilter::all(),
+        filter: SessionFilter { trust: context.trust.mode_of(""), ..SessionFilter::all() },
         collected: Collected::default(),
         recognizer: Recognizer::default(),
         streams: BTreeMap::new(),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carousel::repair::BackOff;
+use carousel::trust::Trust;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -27,6 +28,7 @@ use crate::signalling::Documents;
 use crate::status::Parts;
 use crate::store::{Keeper, RecoveryReport, Store};
 use crate::transport::{TransportContext, TransportStats, TransportThread};
+use crate::trust::TrustKeeper;
 use crate::vitals::Vitals;
 
 /// Repair requests between shards and repair. When it is full, they wait in their shard.
@@ -59,6 +61,7 @@ pub struct Daemon {
     transport: TransportThread,
     shards: Vec<ShardHandle>,
     keeper: Keeper,
+    trust_keeper: TrustKeeper,
     finishing: Finishing,
     stop: watch::Sender<bool>,
     servers: Vec<JoinHandle<()>>,
@@ -95,8 +98,9 @@ impl Daemon {
             tracing::warn!(%address, "a socket was handed over that the configuration does not name: nobody listens there");
         }
         let (store, report) = Store::open(&config.store).map_err(|err| err.to_string())?;
-        let receive = ReceiveContext::new(store);
-        let ReceiveContext { store, flights, names, manifests, stats } = &receive;
+        let trust = Arc::new(Trust::new(config.trust.policy()?));
+        let receive = ReceiveContext { trust: Arc::clone(&trust), ..ReceiveContext::new(store) };
+        let ReceiveContext { store, flights, names, manifests, stats, .. } = &receive;
         let (documents, vitals) = (Arc::<Documents>::default(), Arc::<Vitals>::default());
         let origins = Arc::new(Origins::new(config.origins.clone(), config.routes.clone()));
         let client = Arc::new(Client::new(
@@ -126,6 +130,7 @@ impl Daemon {
         let failed = |err: std::io::Error| format!("cannot start a thread: {err}");
         let mailbox = SessionQueue::default();
         let keeper = Keeper::start(store.clone()).map_err(failed)?;
+        let trust_keeper = TrustKeeper::start(Arc::clone(&trust), store.path()).map_err(failed)?;
         let finishing = Finishing::start(&receive, &mailbox.commands()).map_err(failed)?;
         let (repairs, repair_requests) = mpsc::channel(REPAIR_REQUESTS);
         let shards = (0..config.receive.threads())
@@ -147,6 +152,7 @@ impl Daemon {
             documents: Arc::clone(&documents),
             origins: Arc::clone(&origins),
             rules: Arc::clone(&rules),
+            trust: Arc::clone(&trust),
         };
         let session = mailbox.start(&config.session_options(), senders(), context).map_err(failed)?;
 
@@ -155,6 +161,7 @@ impl Daemon {
             store: store.clone(),
             manifests: Arc::clone(manifests),
             receive_stats: Arc::clone(stats),
+            trust: Arc::clone(&trust),
             stats: Arc::clone(&transport_stats),
             vitals: Arc::clone(&vitals),
             shards: senders(),
@@ -197,6 +204,7 @@ impl Daemon {
             receive: Arc::clone(stats),
             transport: transport_stats,
             vitals,
+            trust,
             groups,
             repairer: Arc::clone(&repairer),
             client: Arc::clone(&client),
@@ -223,6 +231,7 @@ impl Daemon {
                 transport,
                 shards,
                 keeper,
+                trust_keeper,
                 finishing,
                 stop,
                 servers,
@@ -248,6 +257,10 @@ impl Daemon {
             &config.routes,
         );
         self.client.policy().configure(&config.origins, &config.routes, &config.http.allow_origins);
+        match config.trust.policy() {
+            Ok(policy) => self.parts.trust.configure(policy),
+            Err(err) => tracing::error!(%err, "[trust] stays as it was"),
+        }
         self.session.reload(&config.session_options());
         if let Err(err) = self.transport.set(&config.transport_streams) {
             tracing::error!(%err, "a transport stream's thread cannot be started");
@@ -277,7 +290,7 @@ impl Daemon {
         }
         self.parts.store.closing();
         let (session, transport) = (self.session, self.transport);
-        let (shards, keeper, finishing) = (self.shards, self.keeper, self.finishing);
+        let (shards, keeper, finishing) = (self.shards, (self.keeper, self.trust_keeper), self.finishing);
         let _ = tokio::task::spawn_blocking(move || {
             transport.stop();
             session.stop();

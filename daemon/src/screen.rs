@@ -97,6 +97,39 @@ fn flash(store: &Value) -> String {
     text
 }
 
+/// Who signs, in one line.
+fn trust_line(trust: &Value) -> String {
+    let keys = trust["keys"].as_array().into_iter().flatten();
+    let keys = keys.map(|key| format!("{} {}", text(key, "state"), text(key, "id"))).collect::<Vec<_>>();
+    let keys = if keys.is_empty() { "no key".to_owned() } else { keys.join(", ") };
+    format!(
+        "{}: {keys}; accepted {}, refused: {}",
+        text(trust, "mode"),
+        count(&trust["accepted"]),
+        listed(&trust["refused"])
+    )
+}
+
+/// Keys that sign what is received.
+pub fn trust(trust: &Value) -> String {
+    let mut out = Rows::default();
+    out.row("trust", &trust_line(trust));
+    for key in trust["keys"].as_array().into_iter().flatten() {
+        let streams = key["streams"].as_array().map_or(0, Vec::len);
+        let latest = key["latest"].as_str().map_or_else(String::new, |it| format!(", latest {it}"));
+        let revoked = key["revoked"].as_array().map_or(0, Vec::len);
+        out.row(
+            text(key, "state"),
+            &format!(
+                "{}: {streams} sessions{latest}, revoked {revoked}\n{}",
+                text(key, "id"),
+                text(key, "key")
+            ),
+        );
+    }
+    out.0
+}
+
 /// The state of the daemon.
 pub fn status(status: &Value) -> String {
     let (store, receive, flights) = (&status["store"], &status["receive"], &status["flights"]);
@@ -163,6 +196,8 @@ pub fn status(status: &Value) -> String {
             count(&http["hits"])
         ),
     );
+    let trust = &status["trust"];
+    out.row("trust", &trust_line(trust));
     let catalog = &status["catalog"];
     out.row(
         "catalogue",

@@ -42,6 +42,8 @@ pub struct Document {
     pub content_type: Option<String>,
     /// Its bytes, decoded.
     pub bytes: Vec<u8>,
+    /// Whether somebody who is trusted has signed it.
+    pub is_signed: bool,
 }
 
 /// Whether an object is a gateway configuration, by its name or type.
@@ -88,10 +90,15 @@ impl Default for Documents {
 }
 
 impl Documents {
-    /// Keeps a document that was received at `now`. Those that have not been received for long are removed.
+    /// Keeps a document that was received at `now`, unless a signed one of its key is there and it is not signed. Those that have not been received for long are removed.
     pub fn keep(&self, now: Instant, key: &ObjectKey, document: Document) {
         let mut documents = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         documents.retain(|_, (received, _)| now.since(*received) < MAX_DOCUMENT_AGE);
+        let is_outranked =
+            documents.get(key.as_str()).is_some_and(|(_, it)| it.is_signed && !document.is_signed);
+        if is_outranked {
+            return;
+        }
         documents.insert(key.as_str().to_owned(), (now, Arc::new(document)));
     }
 
@@ -118,7 +125,7 @@ mod tests {
 
     fn document(name: &str) -> Document {
         let object = ObjectRef { session: session("239.0.0.1:6000"), toi: Toi(1) };
-        Document { object, name: name.to_owned(), content_type: None, bytes: b"x".to_vec() }
+        Document { object, name: name.to_owned(), content_type: None, bytes: b"x".to_vec(), is_signed: false }
     }
 
     #[test]

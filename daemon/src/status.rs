@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use carousel::flute::{DropReason, SessionKey};
+use carousel::time::WallTime;
+use carousel::trust::{Trust, TrustDrop};
 use serde_json::{Map, Value, json};
 
 use crate::admin::AdminStats;
@@ -33,6 +35,8 @@ pub struct Parts {
     pub transport: Arc<TransportStats>,
     /// Signs of life of the threads.
     pub vitals: Arc<Vitals>,
+    /// Keys, and the memory of versions.
+    pub trust: Arc<Trust>,
     /// Groups.
     pub groups: Arc<GroupStates>,
     /// Repair counters.
@@ -57,7 +61,7 @@ pub fn object_json(object: &StoredObject) -> Value {
         "key": meta.key.as_str(), "uri": meta.uri.text(&meta.key), "length": meta.length, "sha256": meta.digest.to_hex(),
         "content_type": meta.content_type, "version": meta.version, "received_at": meta.received_at.to_xml(),
         "tier": object.tier().as_str(), "class": meta.class.as_str(), "uses": object.uses(),
-        "came_by": meta.came_by.as_str(), "expires": meta.expires.map(carousel::time::WallTime::to_xml),
+        "came_by": meta.came_by.as_str(), "expires": meta.expires.map(WallTime::to_xml), "signed_by": meta.signed_by.as_deref(),
     })
 }
 
@@ -106,9 +110,40 @@ fn delivery_json(objects: &ObjectCounters) -> Value {
     })
 }
 
+/// Documents refused, by reason; packets of protocols without signatures are counted by reception.
+pub fn untrusted(trust: &Trust, unsigned_protocol: u64) -> [u64; TrustDrop::ALL.len()] {
+    let mut refused = trust.report().refused;
+    refused[TrustDrop::Protocol as usize] += unsigned_protocol;
+    refused
+}
+
+/// Who signs what comes, and what was refused.
+pub fn trust_json(trust: &Trust, unsigned_protocol: u64) -> Value {
+    let report = trust.report();
+    let time = |seconds: u64| {
+        let ms = i64::try_from(seconds).unwrap_or(0).saturating_mul(1000);
+        (seconds > 0).then(|| WallTime::from_unix_ms(ms).to_xml())
+    };
+    let keys = report.anchors.iter().map(|it| {
+        let streams = it.streams.iter().map(|stream| {
+            json!({ "name": stream.name, "version": stream.version, "key": stream.key.map(|it| it.to_string()) })
+        });
+        json!({
+            "id": it.key.id().to_string(), "key": it.key.to_string(), "state": it.state.as_str(),
+            "latest": time(it.latest), "revoked": it.revoked.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "streams": streams.collect::<Vec<_>>(),
+        })
+    });
+    json!({
+        "mode": report.mode.as_str(), "enrol": report.enrol, "accepted": report.accepted,
+        "refused": counts(TrustDrop::ALL.iter().map(|it| it.as_str()).zip(untrusted(trust, unsigned_protocol))),
+        "keys": keys.collect::<Vec<_>>(),
+    })
+}
+
 /// The whole state.
 pub fn status_json(parts: &Parts) -> Value {
-    let Parts { store, flights, receive, transport, groups, repairer, client, player, .. } = parts;
+    let Parts { store, flights, receive, transport, trust, groups, repairer, client, player, .. } = parts;
     let (usage, totals) = (store.usage(), receive.totals());
     let (losses, packets) = (totals.losses, &totals.packets);
     let (objects, objects_repaired) = receive.objects();
@@ -156,6 +191,7 @@ pub fn status_json(parts: &Parts) -> Value {
             "transport_streams":
                 transport.all().iter().map(|(from, it)| it.to_json(from)).collect::<Vec<_>>(),
         },
+        "trust": trust_json(trust, losses.unsigned_protocol),
         "flights": {
             "now": flights.list().iter().map(|it| flight_json(it)).collect::<Vec<_>>(),
             "announced": flights.announced_count(), "refused": refused,

@@ -64,6 +64,7 @@ fn meta(key: u64, version: u64, body: &[u8]) -> ObjectMeta {
         came_by: CameBy::Carousel,
         response: None,
         ignored_query: Default::default(),
+        signed_by: None,
     }
 }
 

@@ -158,6 +158,7 @@ impl Broadcast {
             first_toi,
             once,
             lead_ms: if once && config.sessions.announce { two_steps_ms } else { 0 },
+            sealer: config.sealer.clone(),
         });
         let profile = config.carousel.sender_profile();
         let naci = Naci {
@@ -377,6 +378,7 @@ impl Broadcast {
                         let protocol = self.config.sources[index].protocol;
                         let is_chunked = self.config.sources[index].chunk_ms.is_some();
                         let session = open_media_session(&mut self.air, protocol, address, tsi, profile);
+                        self.air.sign_session(session, &self.config.sources[index].service_id);
                         let media = MediaSession {
                             id: format!("s{index}-{tsi}"),
                             address,
@@ -496,6 +498,7 @@ impl Broadcast {
         let (address, profile) = (self.config.media_address(index), self.media_profile(index));
         let protocol = self.config.sources[index].protocol;
         let session = open_media_session(&mut self.air, protocol, address, OTHER_TSI, profile);
+        self.air.sign_session(session, &self.config.sources[index].service_id);
         self.sources[index].other = Some(session);
         session
     }

@@ -28,6 +28,7 @@ pub fn examine(
     let mut found = vec![clock(wall), ttl(config, destinations)];
     found.extend(interface(config));
     found.push(sockets(config, destinations));
+    found.extend(signing(config, wall));
     found.extend(destinations.iter().filter_map(|destination| route(config, *destination)));
     found.push(match planned {
         Ok(plan) => the_plan(plan),
@@ -98,6 +99,24 @@ fn interface(config: &Config) -> Vec<Finding> {
         return vec![Finding::new(Severity::Error, about, what, mend)];
     }
     vec![Finding::fine(about, "up, multicast")]
+}
+
+/// Who signs; what would keep it from signing is said with the sources, which are not read without it.
+fn signing(config: &Config, wall: WallTime) -> Option<Finding> {
+    const SOON_DAYS: i64 = 14;
+    let sealer = crate::signing::sealer(config, wall).ok()??;
+    let what = crate::signing::describe(&sealer);
+    let soon = u64::try_from(wall.plus_ms(SOON_DAYS * 86_400_000).unix_ms() / 1000).unwrap_or(0);
+    Some(if sealer.certificate().until < soon {
+        Finding::new(
+            Severity::Warning,
+            "signing",
+            what,
+            "`headend keygen --rotate` makes the next online key",
+        )
+    } else {
+        Finding::fine("signing", what)
+    })
 }
 
 /// Whether this user may open sockets with the options of `[output]`.

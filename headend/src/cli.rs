@@ -140,12 +140,42 @@ pub enum Verb {
         #[arg(long)]
         rate_bps: Option<u64>,
     },
+    /// Make the keys that sign carousels, add an online key, or take one back
+    #[command(
+        after_help = "Examples:\n  headend keygen --out keys/\n  headend keygen --out keys/ --root /media/safe/root.key --rotate\n  headend keygen --out keys/ --revoke 8f0c52d1a3b4e697"
+    )]
+    Keygen(Keygen),
     /// Print completions for a shell: bash, zsh, fish
     #[command(after_help = "Examples:\n  headend completions bash > /etc/bash_completion.d/headend")]
     Completions {
         /// The shell
         shell: Shell,
     },
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Keygen {
+    /// Folder of the keys; nothing in it is overwritten
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Secret of the root key, if it is not in the folder
+    #[arg(long, value_name = "FILE")]
+    pub root: Option<PathBuf>,
+    /// Add an online key: it signs from the next start on, and those before it stay valid
+    #[arg(long)]
+    pub rotate: bool,
+    /// Write a revocation list with this online key, and those of the list before
+    #[arg(long, value_name = "KEY")]
+    pub revoke: Vec<String>,
+    /// Days for which the new online key is valid
+    #[arg(long, default_value_t = 400)]
+    pub days: u64,
+    /// Service identifier that the new key may sign for, or `announcement`; without any it may sign for all
+    #[arg(long = "service", value_name = "ID")]
+    pub services: Vec<String>,
+    /// One JSON document on stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, clap::Args)]

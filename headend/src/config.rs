@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use carousel::config::{self, Mistake, Program};
 use carousel::mpe;
+use carousel::trust::Sealer;
 use serde::{Deserialize, Serialize};
 
 pub use crate::options::{
     Carousel, Carry, Class, DvbI, Fec, FecClasses, Forecast, Link, Multiplex, Nip, Output, Profile, Receiver,
-    Repair, Sessions, Simulation, Source,
+    Repair, Sessions, Signing, Simulation, Source,
 };
 use crate::overhead::PACKET_BYTES;
 
@@ -39,6 +40,9 @@ pub struct Config {
     /// How the carousel turns.
     #[serde(default)]
     pub carousel: Carousel,
+    /// What signs the carousel: with this table receivers can tell it from others'.
+    #[serde(default)]
+    pub signing: Option<Signing>,
     /// What receivers are told about unicast repair.
     #[serde(default)]
     pub repair: Repair,
@@ -60,6 +64,9 @@ pub struct Config {
     /// `dvb_i`, or what it would be if it were there.
     #[serde(skip)]
     pub catalog: DvbI,
+    /// What signs, once its keys have been read.
+    #[serde(skip)]
+    pub sealer: Option<Sealer>,
     /// The file itself, where it was one.
     #[serde(skip)]
     pub file: Option<PathBuf>,
@@ -99,6 +106,9 @@ impl Config {
         config.link.complete().map_err(|mistake| vec![mistake])?;
         for source in &mut config.sources {
             source.complete(folder);
+        }
+        if let Some(signing) = &mut config.signing {
+            signing.settle(folder);
         }
         config.catalog = config.dvb_i.clone().unwrap_or_default();
         config.catalog.settle(folder, &config.nip.provider);

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::line::LineStats;
+use crate::signing;
 use crate::units::{human_bps, human_bytes, human_seconds};
 
 /// How long a client may take to read.
@@ -49,6 +50,7 @@ impl State {
             "broken_off": stats.broken_off,
             "forwarded_packets": stats.forwarded.0,
             "forwarded_dropped": stats.forwarded.1,
+            "signing": config.sealer.as_ref().map(signing::to_json),
             "sources": sources.collect::<Vec<_>>(),
         });
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = document;
@@ -131,6 +133,10 @@ pub fn to_table(status: &Value) -> String {
             "broken off {} objects, which changed while they were sent\n",
             number("broken_off")
         ));
+    }
+    if let Some(key) = status["signing"]["key"].as_str() {
+        let text = |name: &str| status["signing"][name].as_str().unwrap_or_default();
+        out.push_str(&format!("signed by  key {key} of root {}, until {}\n", text("root"), text("until")));
     }
     for source in status["sources"].as_array().into_iter().flatten() {
         let text = |name: &str| source[name].as_str().unwrap_or_default();

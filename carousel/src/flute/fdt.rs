@@ -3,11 +3,13 @@
 //! Values here, reading in `read.rs`, writing below. File values win over those of the instance.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use crate::digest::{Digest, to_base64};
 use crate::fec::{EncodingId, Oti, SchemeInfo};
 use crate::lct::Toi;
 use crate::query::IgnoredQuery;
+use crate::trust::{self, SignedBy};
 use crate::xml::escape;
 
 /// The namespace that FDT Instances are written in; receivers should not care, some do.
@@ -83,6 +85,8 @@ pub struct File {
     pub ignored_query: IgnoredQuery,
     /// FEC OTI.
     pub oti: OtiAttributes,
+    /// Who signed the description, and with its SHA-256 the object; `None`: nobody who is trusted.
+    pub signed_by: Option<Arc<SignedBy>>,
     /// Attributes that we do not know, by local name.
     pub unknown: Vec<(String, String)>,
 }
@@ -273,7 +277,7 @@ const MBMS_2007: &str = "urn:3GPP:metadata:2007:MBMS:FLUTE:FDT";
 /// a closing tag. Dissectors that read every
 /// packet's text by itself (tshark) take a closing tag without its opening for a malformed packet, and with an element in
 /// each file nearly every packet would have one.
-const SKYCACHE_FDT: &str = "urn:skycache:flute:fdt:2026";
+const SKYCACHE_FDT: &str = trust::NAMESPACE;
 
 impl FdtInstance {
     /// `expires` of an instance that says nothing.
@@ -282,6 +286,15 @@ impl FdtInstance {
     /// Writes the XML: OTI on every `File` and, from the first file, on the instance, since receivers differ in where
     /// they look (GPAC divides by zero without the former, others read only the latter).
     pub fn to_xml(&self, namespace: FdtNamespace) -> String {
+        self.write_xml(namespace, false)
+    }
+
+    /// As [`FdtInstance::to_xml`], with a place for a signature: see [`trust::Sealer::seal_xml`].
+    pub fn to_signable_xml(&self, namespace: FdtNamespace) -> String {
+        self.write_xml(namespace, true)
+    }
+
+    fn write_xml(&self, namespace: FdtNamespace, is_signable: bool) -> String {
         let mut out = String::with_capacity(256 + 512 * self.files.len());
         let _ = write!(
             out,
@@ -295,7 +308,7 @@ impl FdtInstance {
             |it: &CacheControl| matches!(it, CacheControl::Expires(_)) && !namespace.has_elements();
         let mut said = self.files.iter().filter_map(|file| file.cache_control.as_ref());
         let has_query = self.files.iter().any(|file| file.ignored_query != IgnoredQuery::Nothing);
-        if has_query || said.clone().any(is_attribute) {
+        if is_signable || has_query || said.clone().any(is_attribute) {
             let _ = write!(out, " xmlns:sky=\"{SKYCACHE_FDT}\"");
         }
         if said.any(|it| !is_attribute(it)) {
@@ -307,6 +320,9 @@ impl FdtInstance {
         }
         if let Some(first) = self.files.first() {
             write_oti(&mut out, &first.oti);
+        }
+        if is_signable {
+            out.push_str(trust::BLANK);
         }
         out.push_str(">\n");
         for file in &self.files {

@@ -23,8 +23,8 @@ pub use assembler::{FdtAssembler, FdtDrop};
 pub use fdt::{CacheControl, Encoding, FdtInstance, FdtNamespace, File, OtiAttributes};
 pub use receiver::{
     AbandonReason, DropReason, Event, InFlight, JoinFailure, Joined, Joiner, MemoryBuf, MemoryStorage,
-    OpenRequest, Receiver, ReceiverConfig, ReceiverStats, RecoveryJob, Refusal, Storage, SymbolPlace,
-    Verdict,
+    OpenRequest, Receiver, ReceiverConfig, ReceiverStats, RecoveryJob, Refusal, SessionTrust, Storage,
+    SymbolPlace, Verdict,
 };
 pub use sender::{
     FDT_ROOT_BYTES, LARGE_PAGE_BYTES, SMALL_PAGES, SendFile, Sender, SenderError, SenderProfile,

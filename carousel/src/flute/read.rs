@@ -121,6 +121,8 @@ impl Parser {
                 let mut expires = None;
                 for_each_attribute(start, |name, value| match name {
                     "Expires" => expires = value.trim().parse::<u64>().ok(),
+                    // Ours; it is read before the document is: see `trust`.
+                    "Signature" => {}
                     "Complete" => instance.complete = matches!(value.trim(), "true" | "1"),
                     _ if self.defaults.set(name, value).is_none() => {
                         instance.unknown.push((name.to_owned(), value.to_owned()));

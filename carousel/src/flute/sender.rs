@@ -20,6 +20,7 @@ use crate::lct::{LctHeader, Toi, Tsi, Widths};
 use crate::limits::MAX_FDT_BYTES;
 use crate::query::IgnoredQuery;
 use crate::time::WallTime;
+use crate::trust::{Edition, Kind, Sealer, Stream};
 
 /// How a session looks on the wire. The default is what every receiver known to us takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,6 +179,8 @@ struct Instance {
     partition: Partition,
     header: Vec<u8>,
     renew: WallTime,
+    /// Version of its signature.
+    version: u64,
 }
 
 /// Writes the packets of one session.
@@ -190,6 +193,8 @@ pub struct Sender {
     objects: BTreeMap<Toi, Outgoing>,
     pages: Vec<Page>,
     complete: bool,
+    /// What signs its FDT, and as which stream.
+    signing: Option<(Sealer, Stream)>,
 }
 
 /// Bytes of XML around the files of an FDT Instance: declaration, root with namespaces and OTI.
@@ -215,6 +220,21 @@ impl Sender {
             objects: BTreeMap::new(),
             pages: Vec::new(),
             complete: false,
+            signing: None,
+        }
+    }
+
+    /// Signs the FDT from its next instance on, for `service`, as the stream `name`, which must be the same after a restart and
+    /// no other session's.
+    pub fn sign_with(&mut self, sealer: Sealer, service: String, name: String) {
+        let stream = Stream { service, name, tsi: self.tsi.0 };
+        if self.signing.is_none() {
+            let small = self.profile.fdt_page_bytes;
+            self.profile.fdt_page_bytes = small.saturating_sub(sealer.xml_bytes(&stream));
+        }
+        self.signing = Some((sealer, stream));
+        for page in &mut self.pages {
+            page.dirty = true;
         }
     }
 
@@ -476,7 +496,7 @@ impl Sender {
             files: files.map(|object| object.file_at(now)).collect(),
             unknown: Vec::new(),
         };
-        let mut bytes = instance.to_xml(self.profile.namespace).into_bytes();
+        let (mut bytes, version) = self.instance_bytes(index, &instance, now);
         let mut extensions = Vec::new();
         Fdt { version: self.profile.flute_version, instance_id: self.next_instance_id }
             .write(&mut extensions);
@@ -504,7 +524,27 @@ impl Sender {
             self.header_with(Toi::FDT, EncodingId::NO_CODE, &extensions).map_err(SenderError::Oti)?;
         let partition = Partition::new(&oti).map_err(SenderError::Oti)?;
         self.next_instance_id = (self.next_instance_id + 1) & 0xf_ffff;
-        Ok(Instance { bytes, partition, header, renew: now.plus_ms(lifetime_ms / 2) })
+        Ok(Instance { bytes, partition, header, renew: now.plus_ms(lifetime_ms / 2), version })
+    }
+
+    /// The XML of an instance, signed where that is asked for, and the version of its signature.
+    fn instance_bytes(&self, index: usize, instance: &FdtInstance, now: WallTime) -> (Vec<u8>, u64) {
+        let Some((sealer, stream)) = &self.signing else {
+            return (instance.to_xml(self.profile.namespace).into_bytes(), 0);
+        };
+        let version = sealer.next_version(now);
+        let others = self.pages.iter().enumerate().filter(|(at, _)| *at != index);
+        let floor = others.filter_map(|(_, page)| page.instance.as_ref()).map(|it| it.version).min();
+        let issued = u64::try_from(now.unix_ms() / 1000).unwrap_or(0);
+        let edition = Edition {
+            version,
+            floor: floor.map_or(version, |it| it.min(version)),
+            page: u32::try_from(index).unwrap_or(u32::MAX),
+            issued,
+            until: issued + u64::from(self.profile.fdt_lifetime_s),
+        };
+        let xml = instance.to_signable_xml(self.profile.namespace);
+        (sealer.seal_xml(Kind::Fdt, stream, &edition, &xml).into_bytes(), version)
     }
 
     fn page_with_room(&mut self, xml_bytes: usize) -> usize {

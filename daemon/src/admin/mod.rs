@@ -41,11 +41,13 @@ pub use options::{Admin, AdminTls};
 
 use guard::{Guard, Peer};
 
+use carousel::trust::KeyId;
+
 use crate::clock;
 use crate::listen::Listening;
 use crate::metrics;
 use crate::status::Parts;
-use crate::status::{flight_json, object_json, status_json};
+use crate::status::{flight_json, object_json, status_json, trust_json};
 use crate::store::EvictReason;
 
 /// Operators' connections at a time, by the socket and by TCP each: who fills the one does not lock out the other.
@@ -305,6 +307,10 @@ impl Admins {
             };
             return self.change(action, &value);
         }
+        if let ("/api/v1/trust/confirm" | "/api/v1/trust/forget", &Method::POST) = (path, method) {
+            return self
+                .trust(path.ends_with("confirm"), parameter(uri, "key").as_deref().unwrap_or_default());
+        }
         if *method != Method::GET && *method != Method::HEAD {
             return error(StatusCode::METHOD_NOT_ALLOWED, "GET reads; POST purges, pins, unpins and bans");
         }
@@ -333,6 +339,12 @@ impl Admins {
                 }
             }
             "/api/v1/status" => document(StatusCode::OK, &status_json(&self.parts)),
+            "/api/v1/trust" => {
+                let refused = self.parts.receive.losses().unsigned_protocol;
+                let mut value = trust_json(&self.parts.trust, refused);
+                value["schema"] = 1.into();
+                document(StatusCode::OK, &value)
+            }
             "/api/v1/objects" => {
                 let objects: Vec<Value> = store.list().iter().map(|it| object_json(it)).collect();
                 let flights: Vec<Value> =
@@ -341,9 +353,29 @@ impl Admins {
             }
             _ => error(
                 StatusCode::NOT_FOUND,
-                "there is /metrics, /healthz, /readyz, /api/v1/status and /api/v1/objects",
+                "there is /metrics, /healthz, /readyz, /api/v1/status, /api/v1/trust and /api/v1/objects",
             ),
         }
+    }
+
+    /// An operator confirms an enrolled key, or takes it back.
+    fn trust(&self, confirms: bool, id: &str) -> Response<Full<Bytes>> {
+        let Some(key) = KeyId::from_text(id) else {
+            return error(StatusCode::BAD_REQUEST, "give ?key= with the 16 hexadecimal digits of a root key");
+        };
+        let trust = &self.parts.trust;
+        let (done, word) = match confirms {
+            true => (trust.confirm(key), "confirmed"),
+            false => (trust.forget(key), "forgotten"),
+        };
+        if !done {
+            let what = format!(
+                "{id} is no enrolled key; `skycached trust list` shows what is, pinned keys are the configuration's"
+            );
+            return error(StatusCode::NOT_FOUND, &what);
+        }
+        tracing::info!(%key, done = word, "by an operator");
+        document(StatusCode::OK, &json!({ "schema": 1, "key": id, "done": word }))
     }
 
     fn change(&self, action: &str, name: &str) -> Response<Full<Bytes>> {

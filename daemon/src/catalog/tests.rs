@@ -44,6 +44,7 @@ fn put(store: &Store, key: &str, content_type: &str, body: &[u8], length: usize)
         came_by: CameBy::Carousel,
         response: None,
         ignored_query: Default::default(),
+        signed_by: None,
     };
     store.publish(&frozen, meta).unwrap();
 }

@@ -21,17 +21,21 @@ pub struct LossCounters {
     pub other_tsi: u64,
     /// Datagrams inside transport streams of groups that are not received.
     pub other_group: u64,
+    /// Packets of ROUTE where signatures are required, which its signalling has none of.
+    pub unsigned_protocol: u64,
 }
 
 impl std::ops::AddAssign<&Self> for LossCounters {
     fn add_assign(&mut self, other: &Self) {
-        let Self { datagrams, bytes, kernel_drops, not_alc, other_tsi, other_group } = other;
+        let Self { datagrams, bytes, kernel_drops, not_alc, other_tsi, other_group, unsigned_protocol } =
+            other;
         self.datagrams += datagrams;
         self.bytes += bytes;
         self.kernel_drops += kernel_drops;
         self.not_alc += not_alc;
         self.other_tsi += other_tsi;
         self.other_group += other_group;
+        self.unsigned_protocol += unsigned_protocol;
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use carousel::lct::Tsi;
+use carousel::trust::Mode;
 
 /// Which sessions of a group are received.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -11,12 +12,14 @@ pub struct SessionFilter {
     pub sessions: Vec<(Option<u64>, Option<Duration>)>,
     /// Packets may be of ROUTE: they are told apart one by one. False: all are of FLUTE.
     pub has_route: bool,
+    /// What is asked of signatures.
+    pub trust: Mode,
 }
 
 impl SessionFilter {
     /// Every session.
     pub fn all() -> Self {
-        Self { sessions: vec![(None, None)], has_route: true }
+        Self { sessions: vec![(None, None)], has_route: true, trust: Mode::Off }
     }
 
     pub(super) fn wants(&self, tsi: Tsi) -> bool {
@@ -38,10 +41,11 @@ mod tests {
     #[test]
     fn a_tsi_of_its_own_goes_before_every_tsi() {
         let ms = |ms| Some(Duration::from_millis(ms));
-        let filter = SessionFilter { sessions: vec![(None, ms(1)), (Some(7), ms(2))], has_route: false };
+        let filter =
+            SessionFilter { sessions: vec![(None, ms(1)), (Some(7), ms(2))], ..SessionFilter::default() };
         assert!(filter.wants(Tsi(7)) && filter.wants(Tsi(8)));
         assert_eq!((filter.reception_timeout(Tsi(7)), filter.reception_timeout(Tsi(8))), (ms(2), ms(1)));
-        let one = SessionFilter { sessions: vec![(Some(7), None)], has_route: false };
+        let one = SessionFilter { sessions: vec![(Some(7), None)], ..SessionFilter::default() };
         assert!(one.wants(Tsi(7)) && !one.wants(Tsi(8)));
         assert!(!SessionFilter::default().wants(Tsi(7)));
     }

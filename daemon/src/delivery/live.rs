@@ -231,7 +231,7 @@ impl<S: ObjectStore> Delivery<S> {
             self.leave(object, GoneReason::Replaced, before);
         }
         self.enter(now, object, Some(Arc::clone(&file)), State::Arriving);
-        if self.store.look_up(&object.session, &file) == Lookup::Unusable {
+        if matches!(self.store.look_up(&object.session, &file), Lookup::Unusable | Lookup::Outranked) {
             self.changes.push_back(Change::Unusable(object, Arc::clone(&file)));
             self.leave(object, GoneReason::NotWanted, None);
             return;

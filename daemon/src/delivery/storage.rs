@@ -16,6 +16,8 @@ pub enum Lookup {
     Signalling,
     /// Its name cannot be used.
     Unusable,
+    /// A signed object has its name, and it is not signed.
+    Outranked,
 }
 
 /// Storage for objects in flight, and knowledge of those that are held. The daemon lends its store, tests lend memory.

@@ -318,6 +318,7 @@ mod tests {
                 came_by: CameBy::Carousel,
                 response: None,
                 ignored_query: Default::default(),
+                signed_by: None,
             };
             let frozen = partial.freeze(body.len() as u64).unwrap();
             store.publish_with(&frozen, meta, |object| manifests.learn(object)).unwrap()

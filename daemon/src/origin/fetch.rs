@@ -433,6 +433,7 @@ impl Filler {
             expires: Some(sent.expires),
             response: Some(Box::new(sent.response)),
             ignored_query: Default::default(),
+            signed_by: None,
             ..meta.clone()
         };
         if !is_kept {
@@ -546,6 +547,7 @@ fn publish(
         came_by: CameBy::Origin,
         response: Some(Box::new(answer.sent.response)),
         ignored_query: Default::default(),
+        signed_by: None,
         key: answer.key,
     };
     match store.publish_with(&frozen, meta, |object| shared.manifests.learn(object)) {

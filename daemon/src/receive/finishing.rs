@@ -13,6 +13,7 @@ use carousel::fec::SymbolMap;
 use carousel::flute::{CacheControl, Encoding, File, SessionKey, SymbolPlace, VerifyError, verify};
 use carousel::name::ObjectKey;
 use carousel::time::WallTime;
+use carousel::trust::SignedBy;
 
 use super::storage::{CacheStorage, ObjectSpace, SymbolReader, is_signalling};
 use super::{Command, ReceiveContext};
@@ -392,7 +393,12 @@ fn rejected(object: ObjectRef, file: &File, why: &FinishError) -> RejectReason {
 
 fn pass_on(object: ObjectRef, file: &File, bytes: Vec<u8>, sink: &mut dyn FinishSink) {
     let (name, content_type) = (file.content_location.clone(), file.content_type.clone());
-    sink.document(Document { object, name, content_type, bytes });
+    sink.document(Document { object, name, content_type, bytes, is_signed: file.signed_by.is_some() });
+}
+
+/// Who signed an object, as its metadata have it.
+fn signer_text(by: &SignedBy) -> Arc<str> {
+    format!("{} {} {}", by.root, by.key, by.service).into()
 }
 
 fn publish(
@@ -452,6 +458,7 @@ fn publish(
         came_by: if repaired_symbols > 0 { CameBy::CarouselRepaired } else { CameBy::Carousel },
         response: None,
         ignored_query: file.ignored_query.clone(),
+        signed_by: file.signed_by.as_deref().map(signer_text),
     };
     let stored = context.store.publish_with(&frozen, meta, |object| context.manifests.learn(object));
     stored.map(Some).map_err(FinishError::Store)

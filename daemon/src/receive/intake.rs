@@ -55,9 +55,11 @@ impl Intake {
         finishing: Option<FinishQueue>,
     ) -> Self {
         let storage = CacheStorage { context: context.clone(), writes: WriteBehind::default() };
+        let mut delivery = Delivery::new(options, storage, rules);
+        delivery.set_trust(Arc::clone(&context.trust));
         Self {
             context,
-            delivery: Delivery::new(options, storage, rules),
+            delivery,
             finishing,
             reply: Arc::new(|_| {}),
             repairs: None,

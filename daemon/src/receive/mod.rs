@@ -25,6 +25,8 @@ mod write_behind;
 
 use std::sync::Arc;
 
+use carousel::trust::Trust;
+
 use crate::delivery::Flights;
 use crate::manifests::Manifests;
 use crate::signalling::Names;
@@ -52,6 +54,8 @@ pub struct ReceiveContext {
     pub manifests: Arc<Manifests>,
     /// Counters.
     pub stats: Arc<ReceiveStats>,
+    /// Keys, and the memory of versions.
+    pub trust: Arc<Trust>,
 }
 
 impl ReceiveContext {
@@ -63,6 +67,7 @@ impl ReceiveContext {
             names: Arc::default(),
             manifests: Arc::default(),
             stats: Arc::default(),
+            trust: Arc::default(),
         }
     }
 }

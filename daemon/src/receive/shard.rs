@@ -226,8 +226,14 @@ impl Shard {
                 }
             }
             Command::Change(group, filter) => {
+                let mut is_other_trust = false;
                 for listening in self.sockets.values_mut().filter(|it| *it.socket.group() == group) {
+                    is_other_trust |= listening.filter.trust != filter.trust;
                     listening.filter = filter.clone();
+                }
+                // What was accepted by another rule is received anew.
+                if is_other_trust {
+                    self.intake.close_sessions(clock::now(), |key| key.destination != group.address);
                 }
             }
             Command::Close(group) => {
@@ -236,10 +242,13 @@ impl Shard {
                 self.intake.close_sessions(clock::now(), |key| key.destination != group.address);
             }
             Command::Expect(expected) => {
-                self.expected = expected;
+                let before = std::mem::replace(&mut self.expected, expected);
                 let (expected, sockets) = (&self.expected, &self.sockets);
+                let same_trust = |address: &SocketAddr, filter: &SessionFilter| {
+                    before.get(address).is_none_or(|before| before.trust == filter.trust)
+                };
                 self.intake.close_sessions(clock::now(), |key| {
-                    expected.contains_key(&key.destination)
+                    expected.get(&key.destination).is_some_and(|it| same_trust(&key.destination, it))
                         || sockets.values().any(|it| it.socket.group().address == key.destination)
                 });
             }

@@ -9,6 +9,7 @@ use carousel::limits::MAX_XML_BYTES;
 use carousel::name::ObjectKey;
 use carousel::nip::Document;
 use carousel::time::Instant;
+use carousel::trust::Mode;
 
 use super::ReceiveContext;
 use super::finishing::{Checkpoint, live_placement, placement};
@@ -189,6 +190,7 @@ impl ObjectStore for CacheStorage {
         }
         match self.context.names.key_of(session, &file.content_location) {
             Ok(key) if holds(&self.context.store, key.as_str(), file) => Lookup::Held,
+            Ok(key) if is_outranked(&self.context, key.as_str(), file) => Lookup::Outranked,
             Ok(_) => Lookup::Missing,
             Err(_) => Lookup::Unusable,
         }
@@ -268,6 +270,17 @@ fn holds(store: &Store, key: &str, file: &File) -> bool {
     store.holds(key, digest, length.unwrap_or(0), version)
 }
 
+/// Whether the cache, or a session that is sending it, has a signed object of this name, and this one is not. Where signatures
+/// are not looked at there is no rank.
+fn is_outranked(context: &ReceiveContext, key: &str, file: &File) -> bool {
+    let ReceiveContext { store, flights, trust, .. } = context;
+    if file.signed_by.is_some() || trust.mode_of("") == Mode::Off {
+        return false;
+    }
+    let is_signed = |it: &Arc<Flight>| it.carried().is_some_and(|it| it.file.signed_by.is_some());
+    store.is_signed(key) || flights.get(key).is_some_and(|flight| is_signed(&flight))
+}
+
 /// Lends storage for the objects of one session.
 #[derive(Debug)]
 pub(super) struct SessionStorage<'a> {
@@ -281,7 +294,11 @@ impl SessionStorage<'_> {
     fn key_of(&self, file: &File) -> Result<ObjectKey, Refusal> {
         let ReceiveContext { store, names, .. } = self.context;
         let key = names.key_of(&self.session, &file.content_location).map_err(|_| Refusal::NotWanted)?;
-        if holds(store, key.as_str(), file) { Err(Refusal::Held) } else { Ok(key) }
+        match holds(store, key.as_str(), file) {
+            true => Err(Refusal::Held),
+            false if is_outranked(self.context, key.as_str(), file) => Err(Refusal::NotWanted),
+            false => Ok(key),
+        }
     }
 
     fn flight_of(&self, key: ObjectKey, file: &Arc<File>, space: &FileSpace) -> Result<Arc<Flight>, Refusal> {

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use carousel::mabr::{Directory, Protocol, SessionOrigin, SessionSpec};
 use carousel::nip;
+use carousel::trust::{Mode, Trust, TrustDrop};
 
 use crate::clock;
 use crate::delivery::{RuleBook, SessionFilter};
@@ -26,6 +27,8 @@ pub use options::{Receive, Session, SessionOptions};
 
 /// Notices waiting. Finishing waits when it is full: signalling is rare.
 const NOTICES: usize = 256;
+/// Service that the announcement channel and the gateway configuration are signed for.
+const ANNOUNCEMENT_SERVICE: &str = "announcement";
 /// How often a group that cannot be joined is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -80,6 +83,8 @@ pub struct SessionContext {
     pub origins: Arc<Origins>,
     /// Told of repair parameters.
     pub rules: Arc<RuleBook>,
+    /// Asked what is asked of sessions.
+    pub trust: Arc<Trust>,
 }
 
 /// The notices of a thread that has not started: the finisher needs them first.
@@ -114,7 +119,9 @@ impl SessionQueue {
             interface: config.receive.interface.clone(),
             multicast: config.receive.multicast,
             socket_buffer_bytes: config.receive.socket_buffer_bytes,
+            exceptions: exceptions(config),
             directory: Directory::new(config.join_policy(), config.fixed_sessions()),
+            is_signed: false,
             shards,
             context,
             open: HashMap::new(),
@@ -162,7 +169,11 @@ struct Control {
     /// Whether groups are joined on the network.
     multicast: bool,
     socket_buffer_bytes: usize,
+    /// What is asked of `[[session]]`s that say it themselves.
+    exceptions: HashMap<SocketAddr, Mode>,
     directory: Directory,
+    /// A signed configuration has come.
+    is_signed: bool,
     shards: Vec<ShardSender>,
     context: SessionContext,
     /// What shards listen to.
@@ -191,6 +202,10 @@ impl Control {
     }
 
     fn document(&mut self, document: Document) {
+        if self.is_outranked(&document) {
+            self.context.trust.count(TrustDrop::Unsigned);
+            return;
+        }
         let from = document.object.session.destination;
         if is_configuration(&document) {
             match self.directory.document(document.object.session.source, &document.name, &document.bytes) {
@@ -211,12 +226,20 @@ impl Control {
         }
     }
 
+    /// Whether signed configurations are in force, and this one is not signed.
+    fn is_outranked(&mut self, document: &Document) -> bool {
+        self.is_signed &= self.context.trust.mode_of(ANNOUNCEMENT_SERVICE) != Mode::Off;
+        self.is_signed |= document.is_signed && is_configuration(document);
+        self.is_signed && !document.is_signed && is_configuration(document)
+    }
+
     fn reload(&mut self, config: &SessionOptions) {
         let documents = std::mem::take(&mut self.directory);
         self.directory = documents.with_fixed(config.join_policy(), config.fixed_sessions());
         self.interface.clone_from(&config.receive.interface);
         self.multicast = config.receive.multicast;
         self.socket_buffer_bytes = config.receive.socket_buffer_bytes;
+        self.exceptions = exceptions(config);
         self.apply();
     }
 
@@ -229,7 +252,8 @@ impl Control {
         }));
         self.context.rules.set(repairs().map(|(spec, repair)| (spec.address, spec.tsi, repair.clone())));
 
-        let wanted = wanted(self.directory.sessions(), &self.interface);
+        let mode = |spec: &SessionSpec| mode_of(&self.context.trust, &self.exceptions, spec);
+        let wanted = wanted(self.directory.sessions(), &self.interface, mode);
         let expected = wanted.iter().map(|(group, listen, _)| (group.address, listen.clone())).collect();
         let expected = Arc::new(expected);
         for shard in &self.shards {
@@ -274,7 +298,11 @@ impl Control {
 
 /// Sessions gathered by the socket that they share. Of a session of ROUTE every channel is received: signalling and repair
 /// symbols come in channels of their own.
-fn wanted(sessions: &[SessionSpec], interface: &str) -> Vec<(GroupSpec, SessionFilter, &'static str)> {
+fn wanted(
+    sessions: &[SessionSpec],
+    interface: &str,
+    mode: impl Fn(&SessionSpec) -> Mode,
+) -> Vec<(GroupSpec, SessionFilter, &'static str)> {
     let mut groups: Vec<(GroupSpec, SessionFilter, &'static str)> = Vec::new();
     for spec in sessions {
         let is_route = spec.protocol == Protocol::Route;
@@ -287,14 +315,37 @@ fn wanted(sessions: &[SessionSpec], interface: &str) -> Vec<(GroupSpec, SessionF
             Some((_, listen, _)) => {
                 listen.sessions.push(session);
                 listen.has_route |= has_route;
+                listen.trust = stricter(listen.trust, mode(spec));
             }
             None => {
-                let filter = SessionFilter { sessions: vec![session], has_route };
+                let filter = SessionFilter { sessions: vec![session], has_route, trust: mode(spec) };
                 groups.push((group, filter, spec.origin.as_str()));
             }
         }
     }
     groups
+}
+
+/// What is asked of a session: by its own entry of the configuration, or by its service.
+fn mode_of(trust: &Trust, exceptions: &HashMap<SocketAddr, Mode>, spec: &SessionSpec) -> Mode {
+    let is_static = spec.origin == SessionOrigin::Static;
+    let own = exceptions.get(&spec.address).filter(|_| is_static);
+    own.copied().unwrap_or_else(|| {
+        trust.mode_of(if spec.service.is_empty() { ANNOUNCEMENT_SERVICE } else { &spec.service })
+    })
+}
+
+fn exceptions(config: &SessionOptions) -> HashMap<SocketAddr, Mode> {
+    config.sessions.iter().filter_map(|it| Some((it.address, it.trust?.mode()))).collect()
+}
+
+/// Sessions of one group are received by one socket: the strictest rule of them is for all.
+const fn stricter(a: Mode, b: Mode) -> Mode {
+    match (a, b) {
+        (Mode::Require, _) | (_, Mode::Require) => Mode::Require,
+        (Mode::Prefer, _) | (_, Mode::Prefer) => Mode::Prefer,
+        (Mode::Off, Mode::Off) => Mode::Off,
+    }
 }
 
 fn is_configuration(document: &Document) -> bool {

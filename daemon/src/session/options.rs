@@ -6,6 +6,8 @@ use carousel::config::one_or_many;
 use carousel::mabr::{JoinPolicy, Protocol, SessionOrigin, SessionSpec};
 use serde::{Deserialize, Serialize};
 
+use crate::trust::Asked;
+
 /// `[receive]`
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -62,6 +64,9 @@ pub struct Session {
     /// Only this TSI.
     #[serde(default)]
     pub tsi: Option<u64>,
+    /// What is asked of it: `require`, `prefer` or `off`. Left out: what `[trust]` says.
+    #[serde(default)]
+    pub trust: Option<Asked>,
 }
 
 /// `[receive]` and `[[session]]` together.

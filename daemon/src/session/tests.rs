@@ -31,7 +31,7 @@ fn sessions_of_one_group_share_a_socket() {
         spec("239.0.0.1:6001", None, Protocol::Flute),
         spec("239.0.0.2:6000", Some(10), Protocol::Route),
     ];
-    let groups = wanted(&sessions, "eth0");
+    let groups = wanted(&sessions, "eth0", |_| Mode::Off);
     assert_eq!(groups.len(), 3);
     assert_eq!((&groups[2].1.sessions[..], groups[2].1.has_route), (&[(None, None)][..], true));
     assert!(!groups[0].1.has_route);
@@ -47,6 +47,7 @@ fn document(name: &str, bytes: &[u8]) -> Document {
         name: name.to_owned(),
         content_type: None,
         bytes: bytes.to_vec(),
+        is_signed: false,
     }
 }
 
@@ -83,7 +84,7 @@ struct Tested {
 /// A session thread that joins nothing on the network, with one shard.
 fn start() -> Tested {
     let receive = Receive { multicast: false, announcement: Vec::new(), ..Receive::default() };
-    let own = Session { address: "239.9.9.9:9".parse().unwrap(), source: None, tsi: Some(7) };
+    let own = Session { address: "239.9.9.9:9".parse().unwrap(), source: None, tsi: Some(7), trust: None };
     let options = SessionOptions { receive, sessions: vec![own] };
     let (sender, shard) = channel();
     let queue = SessionQueue::default();
@@ -95,6 +96,7 @@ fn start() -> Tested {
         documents: Arc::clone(&documents),
         origins: Arc::clone(&origins),
         rules: Arc::clone(&rules),
+        trust: Arc::default(),
     };
     let thread = queue.start(&options, vec![sender], context).unwrap();
     Tested { thread, commands, shard, documents, origins, rules }
@@ -177,7 +179,7 @@ fn a_reception_timeout_of_the_sender_goes_to_its_session_alone() {
     repaired.repair = Some(with(900));
     let mut unsaid = spec("239.0.0.1:6000", Some(2), Protocol::Flute);
     unsaid.repair = Some(with(0));
-    let groups = wanted(&[repaired, unsaid], "");
+    let groups = wanted(&[repaired, unsaid], "", |_| Mode::Off);
     assert_eq!(groups[0].1.sessions, [(Some(1), Some(Duration::from_millis(900))), (Some(2), None)]);
 }
 

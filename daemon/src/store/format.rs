@@ -13,6 +13,8 @@
 //! JSON, because an operator can read it with `head -c 4096`, and because unknown members of a newer minor version are
 //! ignored. The checksum precedes the bytes that it covers, so that a torn header is never accepted.
 
+use std::sync::Arc;
+
 use carousel::digest::Digest;
 use carousel::name::ObjectKey;
 use carousel::query::IgnoredQuery;
@@ -139,6 +141,8 @@ pub struct ObjectMeta {
     pub response: Option<Box<ResponseMeta>>,
     /// Query parameters under whose values a request means this object.
     pub ignored_query: IgnoredQuery,
+    /// Who signed it: root key, online key and service, as text. `None`: nobody who was trusted.
+    pub signed_by: Option<Arc<str>>,
 }
 
 /// The response that brought an object.
@@ -207,6 +211,8 @@ struct Stored {
     response: Option<StoredResponse>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     no_vary_search: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signed_by: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -237,6 +243,7 @@ pub(super) fn metadata(meta: &ObjectMeta) -> Option<Vec<u8>> {
             selecting: it.selecting.clone(),
         }),
         no_vary_search: meta.ignored_query.to_field(),
+        signed_by: meta.signed_by.as_deref().map(str::to_owned),
     };
     serde_json::to_vec(&stored).ok()
 }
@@ -315,5 +322,6 @@ pub(super) fn parse_metadata(metadata: &[u8]) -> Option<ObjectMeta> {
         ignored_query: stored
             .no_vary_search
             .map_or(IgnoredQuery::Nothing, |it| IgnoredQuery::from_field(&it)),
+        signed_by: stored.signed_by.map(Into::into),
     })
 }

@@ -251,6 +251,11 @@ impl Store {
         self.index().peek(key).is_some()
     }
 
+    /// Whether the object of this key was signed by somebody who was trusted.
+    pub fn is_signed(&self, key: &str) -> bool {
+        self.index().peek(key).is_some_and(|object| object.meta.signed_by.is_some())
+    }
+
     /// Whether the object of this key is the same whatever values these query parameters have.
     pub fn ignores_query(&self, key: &str, names: &[&str]) -> bool {
         let index = self.index();

@@ -34,6 +34,7 @@ pub(super) fn meta(key: &str, body: &[u8]) -> ObjectMeta {
         class: Class::Medium,
         came_by: CameBy::Carousel,
         ignored_query: Default::default(),
+        signed_by: None,
         response: Some(Box::new(ResponseMeta {
             status: 200,
             headers: vec![("etag".into(), "\"x\"".into())],

@@ -112,6 +112,7 @@ mod tests {
             class: Class::Medium,
             came_by: CameBy::Origin,
             ignored_query: Default::default(),
+            signed_by: None,
             response: Some(Box::new(response)),
         };
         store.publish(&partial.freeze(body.len() as u64).unwrap(), meta).unwrap()

@@ -12,6 +12,7 @@ use carousel::ip::FragmentAssembler;
 use carousel::limits::MAX_CAROUSELS;
 use carousel::multiplex::{Component, Delivery, Multiplex, Tables};
 use carousel::time::WallTime;
+use carousel::trust::{Mode, Trust};
 use carousel::ts::{PACKET_BYTES, Pid};
 use serde_json::{Value, json};
 
@@ -63,6 +64,10 @@ pub struct Feed {
     store: Store,
     manifests: Arc<Manifests>,
     stats: Arc<ReceiveStats>,
+    trust: Arc<Trust>,
+    /// Signatures are required, and carousels of DSM-CC have none.
+    refuses_carousels: bool,
+    sections_refused: u64,
     base: Option<String>,
     multiplex: Multiplex,
     deframer: Deframer,
@@ -83,13 +88,18 @@ impl Feed {
         store: Store,
         manifests: Arc<Manifests>,
         stats: Arc<ReceiveStats>,
+        trust: Arc<Trust>,
         base: Option<String>,
     ) -> Self {
+        let refuses_carousels = trust.mode_of("") == Mode::Require;
         let store_losses = store.losses();
         Self {
             store,
             manifests,
             stats,
+            trust,
+            refuses_carousels,
+            sections_refused: 0,
             base,
             multiplex: Multiplex::default(),
             deframer: Deframer::default(),
@@ -122,6 +132,7 @@ impl Feed {
         let mut changed = None;
         self.multiplex.push(packet, |delivery| match delivery {
             Delivery::Ip(_, packet) => *datagrams += u64::from(hand_on(packet, fragments, output)),
+            Delivery::Carousel(..) if self.refuses_carousels => self.sections_refused += 1,
             Delivery::Carousel(pid, section) => {
                 if carousels.len() >= MAX_CAROUSELS && !carousels.contains_key(&pid) {
                     *too_many += 1;
@@ -206,6 +217,7 @@ impl Feed {
 
     /// Looks at what time has done, once a second: what the cache has lost comes again.
     pub fn tick(&mut self) {
+        self.refuses_carousels = self.trust.mode_of("") == Mode::Require;
         for carousel in self.carousels.values_mut().filter(|it| it.modules.base.is_none()) {
             carousel.looks += 1;
         }
@@ -249,7 +261,8 @@ impl Feed {
             .flat_map(|it| it.receiver.dropped())
             .map(|(why, count)| (why.as_str(), count));
         let all = self.multiplex.dropped().chain(frames).chain(files).chain(carousels);
-        for (why, count) in all.chain([("too_many_carousels", self.too_many_carousels)]) {
+        let own = [("too_many_carousels", self.too_many_carousels), ("unsigned", self.sections_refused)];
+        for (why, count) in all.chain(own) {
             *dropped.entry(why).or_default() += count;
         }
         state.dropped = dropped;
@@ -366,6 +379,7 @@ fn publish(
         came_by: CameBy::Carousel,
         response: None,
         ignored_query: Default::default(),
+        signed_by: None,
     };
     let stored = store.publish_with(frozen, meta, |object| manifests.learn(object)).map_err(failed)?;
     Ok((key.as_str().to_owned(), Some(stored)))

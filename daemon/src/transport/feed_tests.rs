@@ -36,7 +36,7 @@ impl Tested {
         let path = folder.path().join("cache");
         let config = StoreConfig { path, reserve_bytes: 0, ..StoreConfig::default() };
         let (store, _) = Store::open(&config).unwrap();
-        let feed = Feed::new(store, Arc::default(), Arc::default(), None);
+        let feed = Feed::new(store, Arc::default(), Arc::default(), Arc::default(), None);
         Self { feed, counters: BTreeMap::new(), _folder: folder }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use carousel::multiplex::wrapping::Unit;
 use carousel::time::Instant;
+use carousel::trust::Trust;
 use carousel::ts::Pid;
 
 use super::config::TransportStream;
@@ -44,6 +45,8 @@ pub struct TransportContext {
     pub manifests: Arc<Manifests>,
     /// Counters of reception: objects completed, datagrams of groups that are not received.
     pub receive_stats: Arc<ReceiveStats>,
+    /// What is asked of carousels.
+    pub trust: Arc<Trust>,
     /// Where each thread publishes the state of its stream.
     pub stats: Arc<TransportStats>,
     /// Where each thread gives signs of life.
@@ -128,9 +131,9 @@ fn end(all: Vec<Running>) {
 
 fn run(context: &TransportContext, stream: &TransportStream, stop: &AtomicBool) {
     let from = stream.from.to_string();
-    let TransportContext { store, manifests, receive_stats, .. } = context;
-    let mut feed =
-        Feed::new(store.clone(), Arc::clone(manifests), Arc::clone(receive_stats), stream.base.clone());
+    let TransportContext { store, manifests, receive_stats, trust, .. } = context;
+    let (manifests, receive_stats) = (Arc::clone(manifests), Arc::clone(receive_stats));
+    let mut feed = Feed::new(store.clone(), manifests, receive_stats, Arc::clone(trust), stream.base.clone());
     let mut forward = Forward::new(context.shards.clone());
     let mut state = StreamState::default();
     let sign = context.vitals.watch(format!("transport {from}"), clock::now());

@@ -26,6 +26,7 @@ use carousel::fec::{Partition, Protection, Sequence};
 use carousel::flute::{Encoding, SendFile, Sender, SenderError, SenderProfile};
 use carousel::lct::{Toi, Tsi};
 use carousel::time::WallTime;
+use carousel::trust::Sealer;
 
 use job::{Job, Lane, WaveEntry};
 pub use pieces::GrowingObject;
@@ -101,6 +102,8 @@ pub struct AirConfig {
     /// Lead of a single pass: until then only objects with a hard maximum period are sent, so that receivers find their
     /// sessions before the media start. 0 for a carousel, which repeats everything.
     pub lead_ms: u64,
+    /// What signs the FDT of each session.
+    pub sealer: Option<Sealer>,
 }
 
 /// All sessions and objects.
@@ -134,6 +137,8 @@ pub struct Air {
     symbol: Vec<u8>,
 }
 
+/// Service that sessions of signalling are signed for.
+pub const ANNOUNCEMENT_SERVICE: &str = "announcement";
 /// Share of the link for repetitions of the FDT; new descriptions are sent at once regardless.
 const MAX_FDT_SHARE: f64 = 0.05;
 carousel::limits! {
@@ -200,7 +205,18 @@ impl Air {
     pub fn open_session(&mut self, address: SocketAddr, tsi: Tsi, profile: SenderProfile) -> SessionIndex {
         let first = self.config.first_toi;
         self.sessions.push(Session::new(address, Sender::new(tsi, profile, first, first)));
-        self.sessions.len() - 1
+        let session = self.sessions.len() - 1;
+        self.sign_session(session, ANNOUNCEMENT_SERVICE);
+        session
+    }
+
+    /// Signs the FDT of a session for a service, where something signs; without a call it is [`ANNOUNCEMENT_SERVICE`].
+    pub fn sign_session(&mut self, session: SessionIndex, service: &str) {
+        if let Some(sealer) = self.config.sealer.clone() {
+            let Session { address, sender, .. } = &mut self.sessions[session];
+            let name = format!("{address}/{}", sender.tsi().0);
+            sender.sign_with(sealer, service.to_owned(), name);
+        }
     }
 
     /// Opens a channel of ROUTE. Those of one address share their signalling. TSI + 1 is its repair symbols'.

@@ -7,6 +7,7 @@ use carousel::time::Instant;
 const WALL: WallTime = WallTime::from_unix_ms(1_795_219_200_000);
 
 const CONFIG: AirConfig = AirConfig {
+    sealer: None,
     rate_bps: 8_000_000,
     fdt_interval_ms: 100,
     cycle_ms: None,

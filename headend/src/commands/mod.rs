@@ -2,6 +2,7 @@
 
 mod catalog;
 mod check;
+mod keygen;
 mod plan;
 mod transmit;
 
@@ -21,7 +22,7 @@ use crate::inspect::{self, Extractor, Inspector, Source};
 use crate::package::{self, Options, Problem};
 use crate::progress::bar;
 use crate::units::grouped;
-use crate::{scan, status};
+use crate::{scan, signing, status};
 
 /// Runs a command.
 ///
@@ -60,6 +61,7 @@ pub fn run(verb: Verb) -> Result<(), String> {
             let value = status::ask(&config)?;
             if json { print(&pretty(&value)) } else { print(&status::to_table(&value)) }
         }
+        Verb::Keygen(arguments) => keygen::keygen(arguments),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "headend", &mut std::io::stdout());
             Ok(())
@@ -109,8 +111,14 @@ fn first_toi(config: &Config, wall: WallTime) -> u32 {
 }
 
 /// Reads the sources, with a bar on a terminal, and prints what is wrong with them.
-fn open(config: Config, once: bool, identity: Identity, clocks: &dyn Clocks) -> Result<Broadcast, String> {
+fn open(
+    mut config: Config,
+    once: bool,
+    identity: Identity,
+    clocks: &dyn Clocks,
+) -> Result<Broadcast, String> {
     let wall = clocks.wall();
+    config.sealer = signing::sealer(&config, wall)?;
     let first_toi = match identity {
         Identity::Stable => 1,
         Identity::Fresh => first_toi(&config, wall),

@@ -17,6 +17,7 @@ use crate::line::{Line, LineStats};
 use crate::options::Carry;
 use crate::package::Problem;
 use crate::progress::{bar, is_terminal};
+use crate::signing::{self, Versions};
 use crate::sink::{FileSink, PcapSink, Sink, UdpSink};
 use crate::status::{self, State};
 use crate::transmit::{End, Observer, Transmission, Updates};
@@ -40,12 +41,16 @@ pub(super) fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result
             Some(started.map_err(|err| format!("cannot start a thread: {err}"))?)
         }
     };
+    let mut versions = Versions::open(&config, clocks.wall())?;
     let objects = broadcast.air.objects().count();
     eprintln!(
         "on the air: {objects} objects at {:.3} Mbit/s; {}",
         config.link.rate_bps as f64 / 1e6,
         line.where_to(&config)
     );
+    if let Some(sealer) = &config.sealer {
+        eprintln!("{}", signing::describe(sealer));
+    }
     let template = if once {
         "sending {bar:30} {pos}/{len} objects {msg}"
     } else {
@@ -54,6 +59,7 @@ pub(super) fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result
     let state = State::default();
     state.update(&config, objects, &LineStats::default(), Duration::ZERO);
     let mut console = Console::new(bar(template, objects as u64));
+    console.versions = versions.take();
     if let Some(file) = config.file.clone().filter(|_| !once) {
         match status::listen(&file, state.clone()) {
             Ok(()) => console.state = Some(Telling { state, config, objects, told: Duration::ZERO }),
@@ -96,6 +102,7 @@ pub(super) fn build(config: Config, out: &Path, seconds: u64) -> Result<(), Stri
     };
     let system = SystemClocks::new();
     let broadcast = open(config, false, Identity::Stable, &system)?;
+    let mut versions = Versions::open(broadcast.config(), system.wall())?;
     let sink = RefCell::new(match is_pcap {
         true => Sink::Pcap(PcapSink::create(out).map_err(failed)?),
         false => Sink::File(FileSink::create(out).map_err(failed)?),
@@ -115,6 +122,7 @@ pub(super) fn build(config: Config, out: &Path, seconds: u64) -> Result<(), Stri
         sink.borrow_mut().send(to, payload, epoch_ns + now_ns).map_err(failed)
     })?;
     sink.into_inner().finish().map_err(failed)?;
+    versions.as_mut().map_or(Ok(()), Versions::keep)?;
     console.bar.finish_and_clear();
     let elapsed = Duration::from_nanos(clocks.now().as_nanos());
     eprintln!("{}: {}", out.display(), transmission.stats().to_text(elapsed));
@@ -126,6 +134,8 @@ struct Console {
     bar: ProgressBar,
     is_terminal: bool,
     state: Option<Telling>,
+    /// Versions of signatures that are set aside.
+    versions: Option<Versions>,
 }
 
 /// What `headend status` is told, once a second at most.
@@ -147,7 +157,15 @@ impl Telling {
 
 impl Console {
     fn new(bar: ProgressBar) -> Self {
-        Self { bar, is_terminal: is_terminal(), state: None }
+        Self { bar, is_terminal: is_terminal(), state: None, versions: None }
+    }
+}
+
+impl Console {
+    fn keep_versions(&mut self) {
+        if let Some(Err(why)) = self.versions.as_mut().map(Versions::keep) {
+            eprintln!("headend: {why}");
+        }
     }
 }
 
@@ -157,6 +175,7 @@ impl Observer for Console {
             self.bar.set_length(all);
         }
         self.bar.set_position(done);
+        self.keep_versions();
         let rate = stats.link_bytes as f64 * 8e-6 / elapsed.as_secs_f64().max(0.001);
         self.bar.set_message(format!("{rate:.3} Mbit/s"));
         if let Some(telling) = &mut self.state {
@@ -165,6 +184,7 @@ impl Observer for Console {
     }
 
     fn log(&mut self, stats: &LineStats, elapsed: Duration) {
+        self.keep_versions();
         if let Some(telling) = &mut self.state {
             telling.tell(stats, elapsed);
         }

@@ -9,6 +9,7 @@ pub mod forecast;
 pub mod link;
 pub mod multiplex;
 pub mod sessions;
+mod signing;
 pub mod simulation;
 pub mod source;
 
@@ -19,6 +20,7 @@ pub use forecast::Forecast;
 pub use link::{DvbS2, Link, Output, Receiver};
 pub use multiplex::{Carry, Destination, Multiplex};
 pub use sessions::{Carrier, Nip, Repair, ServiceList, Sessions};
+pub use signing::Signing;
 pub use simulation::{Fade, Simulation, Viewing};
 pub use source::{Class, Source, TransportProtocol};
 

@@ -18,4 +18,5 @@ mod packages;
 mod page;
 mod players;
 mod service;
+mod signing;
 mod transport;

@@ -26,6 +26,7 @@ mod in_flight;
 mod joining;
 mod recovery;
 mod storage;
+mod trusting;
 mod verdict;
 
 use super::assembler::FdtAssembler;
@@ -48,10 +49,11 @@ use in_flight::fti_of;
 pub use joining::{JoinFailure, Joined, Joiner};
 pub use recovery::RecoveryJob;
 pub use storage::{MemoryBuf, MemoryStorage, OpenRequest, Refusal, Storage, SymbolPlace};
+pub use trusting::SessionTrust;
 pub use verdict::{AbandonReason, DropReason, ReceiverStats, Verdict};
 
 /// Options of a receiver.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ReceiverConfig {
     /// Silence after which an incomplete object counts as stalled ([`Event::Stalled`]).
     /// TS 103 769: `transportObjectReceptionTimeout`.
@@ -62,6 +64,8 @@ pub struct ReceiverConfig {
     pub unnamed_timeout: Duration,
     /// Silence after which a session counts as over for the time being ([`Event::SessionSilent`]).
     pub silence_timeout: Duration,
+    /// What is asked of signatures; `None`: nothing.
+    pub trust: Option<SessionTrust>,
 }
 
 impl Default for ReceiverConfig {
@@ -71,6 +75,7 @@ impl Default for ReceiverConfig {
             refused_retry: Duration::from_secs(5),
             unnamed_timeout: Duration::from_secs(30),
             silence_timeout: Duration::from_secs(5),
+            trust: None,
         }
     }
 }
@@ -234,6 +239,8 @@ pub struct Receiver<B> {
     empty: VecDeque<Empty>,
     events: VecDeque<Event<B>>,
     closed: bool,
+    /// A signed FDT Instance has been accepted.
+    is_signed: bool,
     last_heard: Instant,
     silent: bool,
     gaps: Gaps,
@@ -260,6 +267,7 @@ impl<B> Receiver<B> {
             empty: VecDeque::new(),
             events: VecDeque::new(),
             closed: false,
+            is_signed: false,
             last_heard: Instant::from_nanos(0),
             silent: true,
             gaps: Gaps::default(),
@@ -381,9 +389,15 @@ impl<B> Receiver<B> {
         storage: &mut S,
     ) -> Result<bool, DropReason> {
         let file = self.table.get(toi).cloned();
+        if file.is_none() && self.needs_description() {
+            return Ok(false);
+        }
         let Some(oti) = fti_of(packet).or_else(|| file.as_ref().and_then(|file| file.oti())) else {
             return if packet.fti.is_some() { Err(DropReason::BadOti) } else { Ok(false) };
         };
+        if file.as_ref().is_some_and(|file| self.is_outdated(file)) {
+            return Err(self.outdated(now, toi, &oti));
+        }
         let file = file.map(|file| with_length_on_air(file, oti.transfer_length));
         let partition = Partition::new(&oti).map_err(|_| DropReason::BadOti)?;
         if file.is_none() && self.unnamed >= MAX_UNNAMED {
@@ -470,6 +484,14 @@ impl<B> Receiver<B> {
         if object.file.is_none() {
             return;
         }
+        if object.file.as_ref().is_some_and(|file| self.is_outdated(file)) {
+            let (now, toi, oti) = (object.last_packet, object.toi, object.oti);
+            if let Some(InFlight { file, buf, .. }) = self.remove(self.current) {
+                self.events.push_back(Event::Replaced { toi, file, buf });
+            }
+            self.outdated(now, toi, &oti);
+            return;
+        }
         let (toi, length, coding) = (object.toi, object.oti.transfer_length, Coding::of(&object.oti));
         let Some(InFlight { file: Some(file), buf, repaired_symbols, turn_began, last_packet, .. }) =
             self.remove(self.current)
@@ -513,9 +535,15 @@ impl<B> Receiver<B> {
         let Some(xml) = inflate_fdt(assembled.encoding, assembled.bytes) else {
             return Verdict::Dropped(DropReason::FdtEncoding);
         };
+        let Ok(signed_by) = self.judge(now, wall, packet.lct.tsi, &xml) else {
+            // It may be accepted later: with another date, or key.
+            self.assembler.forget(assembled.instance_id);
+            return Verdict::Dropped(DropReason::FdtUntrusted);
+        };
         let Ok((mut instance, unusable)) = FdtInstance::parse(&xml) else {
             return Verdict::Dropped(DropReason::FdtUnreadable);
         };
+        self.mark_signed(&mut instance, signed_by.as_ref());
         if let Some(wall) = wall {
             let has_no_expiry = instance.expires == FdtInstance::NO_EXPIRES;
             // It is sent now: what has expired is the date of its sender, or of this machine.
@@ -567,7 +595,8 @@ impl<B> Receiver<B> {
             Described::New(file) | Described::Again(file) => (file, false),
         };
         let toi = file.toi;
-        if replaced {
+        let was_outdated = self.done.get(toi).is_some_and(|it| it.reason == DropReason::Outdated);
+        if replaced || was_outdated {
             self.done.remove(toi);
         }
         if file.on_air_length() == Some(0) && self.done.get(toi).is_none() && !self.index.contains_key(&toi) {

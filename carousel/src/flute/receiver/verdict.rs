@@ -59,10 +59,14 @@ reasons! {
         NoRoom = "no_room",
         /// Storage does not want the object.
         NotWanted = "not_wanted",
+        /// A newer signed FDT Instance has replaced the one that describes the object.
+        Outdated = "outdated",
         /// Events are not polled.
         EventsFull = "events_full",
         /// The FDT Instance is not XML that can be used.
         FdtUnreadable = "fdt_unreadable",
+        /// The FDT Instance is not accepted by `[trust]`; `trust_refused` says why.
+        FdtUntrusted = "fdt_untrusted",
         /// TOI 0: the packet has no EXT_FDT, or a FLUTE version other than 1 and 2.
         FdtNoExtFdt = "fdt_no_ext_fdt",
         /// TOI 0: the packet has no EXT_FTI.

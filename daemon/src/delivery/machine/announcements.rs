@@ -33,8 +33,10 @@ impl<S: ObjectStore> Delivery<S> {
                     }
                     continue;
                 }
-                Lookup::Unusable => {
-                    self.changes.push_back(Change::Unusable(object, Arc::clone(&file)));
+                Lookup::Unusable | Lookup::Outranked => {
+                    if lookup == Lookup::Unusable {
+                        self.changes.push_back(Change::Unusable(object, Arc::clone(&file)));
+                    }
                     if self.objects.get(&object).is_none() {
                         self.enter(now, object, Some(file), State::Announced);
                         self.leave(object, GoneReason::NotWanted, None);
@@ -58,7 +60,9 @@ impl<S: ObjectStore> Delivery<S> {
         let receiver = self.sessions.get_mut(&object.session);
         let Some(file) = receiver.and_then(|it| it.table().get(object.toi).cloned()) else { return };
         let lookup = self.store.look_up(&object.session, &file);
-        if matches!(lookup, Lookup::Held | Lookup::Unusable) || self.objects.get(&object).is_some() {
+        if matches!(lookup, Lookup::Held | Lookup::Unusable | Lookup::Outranked)
+            || self.objects.get(&object).is_some()
+        {
             return;
         }
         self.enter(now, object, Some(Arc::clone(&file)), State::Announced);

@@ -1,8 +1,9 @@
 //! Expiry: what time, evictions and closed sessions end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use carousel::flute::{Receiver, SessionKey};
+use carousel::flute::{File, Receiver, SessionKey};
 use carousel::time::{Instant, WallTime};
 
 use super::Delivery;
@@ -53,6 +54,7 @@ impl<S: ObjectStore> Delivery<S> {
             self.events(now, key);
         }
         self.live_timeout(now);
+        self.distrust(now);
         for (key, receiver) in self.sessions.expire(now) {
             self.counters.sessions_expired += 1;
             self.end_session(now, key, receiver);
@@ -65,6 +67,19 @@ impl<S: ObjectStore> Delivery<S> {
             for object in self.objects.filter(late) {
                 self.reject(now, object, RejectReason::Lost);
             }
+        }
+    }
+
+    /// A key counts no more: sessions that it has described end, and what others sign of them is received anew.
+    fn distrust(&mut self, now: Instant) {
+        let generation = self.trust.generation();
+        if std::mem::replace(&mut self.trust_generation, generation) == generation {
+            return;
+        }
+        let trust = Arc::clone(&self.trust);
+        let is_trusted = |file: &File| file.signed_by.as_ref().is_none_or(|by| trust.still_trusts(by));
+        for (key, receiver) in self.sessions.extract(|_, receiver| receiver.describes_only(is_trusted)) {
+            self.end_session(now, key, receiver);
         }
     }
 

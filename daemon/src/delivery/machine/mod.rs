@@ -13,12 +13,14 @@ use std::time::Duration;
 
 use carousel::alc::Packet;
 use carousel::flute::{
-    Event, File, Joiner, Receiver, ReceiverConfig, ReceiverStats, RecoveryJob, Refusal, SessionKey, Sessions,
+    Event, File, Joiner, Receiver, ReceiverConfig, ReceiverStats, RecoveryJob, Refusal, SessionKey,
+    SessionTrust, Sessions,
 };
 use carousel::lct::{Toi, Tsi};
 use carousel::repair::BackOff;
 use carousel::route;
 use carousel::time::{Instant, WallTime};
+use carousel::trust::{Mode, Trust};
 
 use super::ObjectRef;
 use super::counters::{LossCounters, ObjectCounters};
@@ -147,6 +149,9 @@ pub struct Delivery<S: ObjectStore> {
     pub(super) options: Options,
     pub(super) store: S,
     rules: Arc<RuleBook>,
+    trust: Arc<Trust>,
+    /// [`Trust::generation`] when sessions were last looked at.
+    trust_generation: u64,
     random: u64,
     sessions: Sessions<S::Buf>,
     pub(super) live: Live<S::Buf>,
@@ -170,6 +175,8 @@ impl<S: ObjectStore> Delivery<S> {
             options,
             store,
             rules,
+            trust: Arc::default(),
+            trust_generation: 0,
             random: options.seed,
             sessions: Sessions::default(),
             live: Live::default(),
@@ -184,6 +191,12 @@ impl<S: ObjectStore> Delivery<S> {
             next_checkpoint: Instant::default(),
             next_scan: Instant::default(),
         }
+    }
+
+    /// What [`SessionFilter::trust`] is asked by; without a call nobody is trusted.
+    pub fn set_trust(&mut self, trust: Arc<Trust>) {
+        self.trust_generation = trust.generation();
+        self.trust = trust;
     }
 
     /// Takes one datagram. `wall` is asked for the date where it counts; `None`: it is not known.
@@ -210,11 +223,18 @@ impl<S: ObjectStore> Delivery<S> {
         }
         let key = SessionKey { source: source.ip(), destination, tsi };
         if filter.has_route && self.live.is_route(&key, &packet) {
+            if filter.trust == Mode::Require {
+                self.losses.unsigned_protocol += 1;
+                return;
+            }
             self.handle_route(now, key, &packet, payload.len());
             return;
         }
         let default_timeout = self.options.reception_timeout;
+        let trust = &self.trust;
         let config = |key: &SessionKey| ReceiverConfig {
+            trust: (filter.trust != Mode::Off)
+                .then(|| SessionTrust { trust: Arc::clone(trust), mode: filter.trust }),
             reception_timeout: filter.reception_timeout(key.tsi).unwrap_or(default_timeout),
             ..ReceiverConfig::default()
         };

@@ -116,6 +116,8 @@ pub struct Flight {
     pub sent: Option<Sent>,
     /// The last byte is withheld until the object is verified.
     withholds_last: bool,
+    /// So is every byte: packets have no signature, only the object has.
+    withholds_all: bool,
     partial: Arc<Partial>,
     arrival: Arrival,
     outcome: OnceLock<Outcome>,
@@ -147,8 +149,14 @@ impl Flight {
         let length = Some(received.length());
         let content_type = carried.file.content_type.clone();
         let is_identity = carried.file.encoding == Encoding::Identity;
+        let withholds_all = carried.file.signed_by.is_some();
         let arrival = Arrival::Symbols(carried, received);
-        Self { withholds_last: true, is_identity, ..Self::new(key, content_type, length, partial, arrival) }
+        Self {
+            withholds_last: true,
+            withholds_all,
+            is_identity,
+            ..Self::new(key, content_type, length, partial, arrival)
+        }
     }
 
     /// The carousel is likely to begin with it again at `at`; `None`: not known.
@@ -216,6 +224,7 @@ impl Flight {
             is_identity: true,
             sent: None,
             withholds_last: false,
+            withholds_all: false,
             partial,
             arrival,
             outcome: OnceLock::new(),
@@ -263,8 +272,11 @@ impl Flight {
     /// End of the bytes that are there from `offset` on; `offset` if that byte is not.
     ///
     /// Of a carousel object the last byte counts as missing until the object is verified and published: a player never
-    /// gets all bytes of something that then proves wrong.
+    /// gets all bytes of something that then proves wrong. Of a signed one all count as missing until then.
     pub fn available_from(&self, offset: u64) -> u64 {
+        if self.withholds_all {
+            return offset;
+        }
         let end = match &self.arrival {
             // In this order; see `Curtain`.
             Arrival::Symbols(_, received) => {

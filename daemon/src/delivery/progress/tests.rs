@@ -192,6 +192,7 @@ fn what_an_origin_completes_is_no_longer_announced() {
         came_by: crate::store::CameBy::Origin,
         response: None,
         ignored_query: Default::default(),
+        signed_by: None,
     };
     let stored = store.publish(&partial.freeze(4).unwrap(), meta).unwrap();
     let announced = Announced {

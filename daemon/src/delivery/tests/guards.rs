@@ -69,7 +69,7 @@ fn what_is_not_of_a_wanted_session_is_counted_and_opens_none() {
         out
     };
     let (now, destination) = (world.now, DESTINATION.parse().unwrap());
-    let other = SessionFilter { sessions: vec![(Some(8), None)], has_route: false };
+    let other = SessionFilter { sessions: vec![(Some(8), None)], ..SessionFilter::default() };
     let mut arrive = |filter: &SessionFilter, payload: &[u8]| {
         world.delivery.handle_datagram(now, || None, source(), destination, filter, payload);
         let totals = world.delivery.totals();

@@ -21,6 +21,7 @@ use super::*;
 
 mod guards;
 mod limits;
+mod trust;
 
 const START: WallTime = WallTime::from_unix_ms(1_795_219_200_000);
 const DESTINATION: &str = "239.0.0.1:6000";
@@ -147,6 +148,7 @@ struct World {
     changes_held: u64,
     changes_gone: u64,
     verify_wrong: u32,
+    filter: SessionFilter,
 }
 
 impl World {
@@ -176,6 +178,7 @@ impl World {
             changes_held: 0,
             changes_gone: 0,
             verify_wrong: 0,
+            filter: SessionFilter::all(),
         }
     }
 
@@ -250,16 +253,13 @@ impl World {
     }
 
     fn arrive(&mut self, packet: &[u8]) {
+        self.arrive_from(source(), packet);
+    }
+
+    fn arrive_from(&mut self, source: std::net::SocketAddr, packet: &[u8]) {
         let wall = self.wall();
         let destination = DESTINATION.parse().unwrap();
-        self.delivery.handle_datagram(
-            self.now,
-            || Some(wall),
-            source(),
-            destination,
-            &SessionFilter::all(),
-            packet,
-        );
+        self.delivery.handle_datagram(self.now, || Some(wall), source, destination, &self.filter, packet);
         self.settle();
     }
 

@@ -18,6 +18,7 @@ fn head(bytes: usize) -> Head {
         name: "cdn.example.com/v/1.m4s".into(),
         content_type: Some("video/mp4".into()),
         bytes: vec![7; bytes],
+        is_signed: false,
     };
     let head = Head::of_document(&document);
     let received = WallTime::from_unix_ms(crate::clock::wall().unix_ms() - 7500);

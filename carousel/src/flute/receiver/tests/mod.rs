@@ -16,6 +16,7 @@ mod events;
 mod expiry;
 mod limits;
 mod symbols;
+mod trusting;
 
 /// Lends `Vec`s and keeps what was asked.
 #[derive(Debug, Default)]

@@ -1,0 +1,95 @@
+//! Trust in what describes a session: which FDT Instances count, and what follows from their signatures.
+
+use std::sync::Arc;
+
+use super::super::fdt::{FdtInstance, File};
+use super::done::Done;
+use super::gaps::Coding;
+use super::{DropReason, Receiver};
+use crate::fec::Oti;
+use crate::lct::{Toi, Tsi};
+use crate::time::{Instant, WallTime};
+use crate::trust::{Judged, Kind, Mode, SignedBy, Trust, TrustDrop};
+
+/// What is asked of the FDT Instances of a session.
+#[derive(Debug, Clone)]
+pub struct SessionTrust {
+    /// Keys, and the memory of versions.
+    pub trust: Arc<Trust>,
+    /// What is asked.
+    pub mode: Mode,
+}
+
+impl<B> Receiver<B> {
+    /// Packets of objects without a description are kept early, so that nothing is opened for what nobody has signed.
+    pub(super) fn needs_description(&self) -> bool {
+        self.config.trust.as_ref().is_some_and(|it| it.mode == Mode::Require)
+    }
+
+    /// Whether an FDT Instance counts, and who signed it.
+    pub(super) fn judge(
+        &mut self,
+        now: Instant,
+        wall: Option<WallTime>,
+        tsi: Option<Tsi>,
+        xml: &[u8],
+    ) -> Result<Option<Arc<SignedBy>>, TrustDrop> {
+        let Some(SessionTrust { trust, mode }) = &self.config.trust else { return Ok(None) };
+        let tsi = tsi.map_or(0, |tsi| tsi.0);
+        let judged = Judged {
+            kind: Kind::Fdt,
+            bytes: xml,
+            tsi: Some(tsi),
+            mode: *mode,
+            is_known_session: self.is_signed,
+        };
+        let signed_by = trust.judge(now, wall, &judged)?;
+        if signed_by.is_none() && self.is_signed {
+            trust.count(TrustDrop::Unsigned);
+            return Err(TrustDrop::Unsigned);
+        }
+        self.is_signed |= signed_by.is_some();
+        Ok(signed_by)
+    }
+
+    /// Notes who signed its files. A signature says nothing of an object whose SHA-256 is not there.
+    pub(super) fn mark_signed(&self, instance: &mut FdtInstance, signed_by: Option<&Arc<SignedBy>>) {
+        let (Some(signed_by), Some(SessionTrust { trust, mode })) = (signed_by, &self.config.trust) else {
+            return;
+        };
+        instance.files.retain_mut(|file| {
+            if file.content_digest.or(file.repr_digest).is_some() {
+                file.signed_by = Some(Arc::clone(signed_by));
+                return true;
+            }
+            trust.count(TrustDrop::NoDigest);
+            *mode != Mode::Require
+        });
+    }
+
+    /// Whether a newer FDT Instance, of this session or of another one, has replaced what describes an object.
+    pub(super) fn is_outdated(&self, file: &File) -> bool {
+        let trust = self.config.trust.as_ref().zip(file.signed_by.as_ref());
+        trust.is_some_and(|(it, by)| !it.trust.is_current(by))
+    }
+
+    /// Packets of an outdated object are dropped for a while; then it is looked whether it is described anew.
+    pub(super) fn outdated(&mut self, now: Instant, toi: Toi, oti: &Oti) -> DropReason {
+        let until = now + self.config.refused_retry;
+        let coding = Some(Coding::of(oti));
+        let done = Done::new(oti.transfer_length, Some(until), DropReason::Outdated, coding, now);
+        self.done.insert(toi, done);
+        DropReason::Outdated
+    }
+
+    /// Whether a signed FDT Instance has been accepted.
+    pub const fn is_signed(&self) -> bool {
+        self.is_signed
+    }
+
+    /// Whether `keep` is true of everything that is described or in flight.
+    pub fn describes_only(&self, mut keep: impl FnMut(&File) -> bool) -> bool {
+        self.table.files().all(|file| keep(file))
+            && self.in_flight.iter().filter_map(|object| object.file.as_ref()).all(|file| keep(file))
+    }
+}

@@ -1,0 +1,344 @@
+//! Seals: signatures that travel inside the document that they are of.
+//!
+//! ```text
+//! <FDT-Instance … sky:Signature="base64 of the seal" …>      one attribute that other receivers pass over
+//!
+//! format 1 │ flags │ certificate │ [revocation list] │ version, floor, page, issued, until │ TSI │ service, stream │ signature
+//! ```
+//!
+//! The signature is of the context, the kind of document, the SHA-256 of the document with the attribute's value left out, and
+//! of all fields before it. The attribute may stand in the document once only, so that there is one place where the value was.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::keys::{Certificate, RevocationList, SecretKey, text};
+use crate::bytes::{Reader, WireError, Writer};
+use crate::digest::{Digest, from_base64, to_base64};
+use crate::time::WallTime;
+
+/// The attribute up to its value. Documents declare the prefix `sky` for [`NAMESPACE`].
+const ATTRIBUTE: &str = " sky:Signature=\"";
+/// The attribute with no value, as a document to be sealed has it.
+pub const BLANK: &str = " sky:Signature=\"\"";
+/// Namespace of our attributes.
+pub const NAMESPACE: &str = "urn:skycache:flute:fdt:2026";
+
+const CONTEXT: &[u8] = b"skycache seal 1\0";
+const FORMAT: u8 = 1;
+const HAS_REVOCATIONS: u8 = 1;
+/// Longest name of a service or stream.
+const MAX_NAME_BYTES: usize = 255;
+/// Longest seal: a certificate with all its names and a full revocation list.
+const MAX_SEAL_BYTES: usize = 8 << 10;
+
+/// What a sealed document is; a seal of one kind is none of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// An FDT Instance.
+    Fdt = 1,
+    /// The list of modules of a DSM-CC carousel.
+    Modules = 2,
+    /// A command to receivers.
+    Command = 3,
+}
+
+/// The stream of documents that a document belongs to. Versions grow within it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stream {
+    /// The service that it is of; see [`Certificate::covers`].
+    pub service: String,
+    /// Its name under its root key: the same after a restart of the sender.
+    pub name: String,
+    /// The TSI of its session; 0 where there is none.
+    pub tsi: u64,
+}
+
+/// The place of a document in its stream. Times are seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Edition {
+    /// Grows from document to document, also across restarts.
+    pub version: u64,
+    /// Documents of lower versions count no more, whatever their page.
+    pub floor: u64,
+    /// A newer version replaces the older one of the same page.
+    pub page: u32,
+    /// When it was signed.
+    pub issued: u64,
+    /// Until when it is valid.
+    pub until: u64,
+}
+
+/// A seal as read. Nothing of it is believed before [`Seal::is_genuine`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seal {
+    /// The certificate of the key that signed.
+    pub certificate: Certificate,
+    /// The root's revocation list, where there is one.
+    pub revocations: Option<RevocationList>,
+    /// The stream.
+    pub stream: Stream,
+    /// The place in it.
+    pub edition: Edition,
+    signature: [u8; 64],
+    /// What was signed, without context, kind and digest.
+    fields: Vec<u8>,
+}
+
+/// A document taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// Its seal.
+    pub seal: Seal,
+    /// SHA-256 of the document without its seal.
+    pub digest: Digest,
+}
+
+/// Takes the seal out of an XML document; `None` if it has none.
+///
+/// # Errors
+/// If there is more than one place for a seal, or what stands there is none.
+pub fn open(document: &[u8]) -> Result<Option<Sealed>, WireError> {
+    // What is no UTF-8 was written by somebody else.
+    let Ok(document) = std::str::from_utf8(document) else { return Ok(None) };
+    let illegal =
+        |value: usize| WireError::Illegal { what: "signature", value: value as u64, clause: "seal" };
+    let Some((before, rest)) = document.split_once(ATTRIBUTE) else { return Ok(None) };
+    let (value, after) = rest.split_once('"').ok_or_else(|| illegal(0))?;
+    if after.contains(ATTRIBUTE) || value.len() > 2 * MAX_SEAL_BYTES {
+        return Err(illegal(value.len()));
+    }
+    let bytes = from_base64(value).ok_or_else(|| illegal(value.len()))?;
+    let seal = Seal::read(&bytes)?;
+    let mut hasher = Digest::hasher();
+    for part in [before, BLANK, after] {
+        hasher.update(part.as_bytes());
+    }
+    Ok(Some(Sealed { seal, digest: hasher.finish() }))
+}
+
+impl Sealed {
+    /// Whether the seal's key has signed this document as one of this kind. Its certificate is another question.
+    pub fn is_genuine(&self, kind: Kind) -> bool {
+        self.seal.is_genuine(kind, &self.digest)
+    }
+}
+
+impl Seal {
+    /// Reads a seal: all of `bytes`.
+    ///
+    /// # Errors
+    /// If they are none, or of a format that is not known.
+    pub fn read(bytes: &[u8]) -> Result<Self, WireError> {
+        let mut reader = Reader::new(bytes);
+        let format = reader.u8("seal format")?;
+        if format != FORMAT {
+            return Err(WireError::Unsupported { what: "seal format", value: format.into() });
+        }
+        let flags = reader.u8("seal flags")?;
+        let certificate = Certificate::read(&mut reader)?;
+        let revocations = (flags & HAS_REVOCATIONS != 0)
+            .then(|| RevocationList::read(&mut reader, certificate.root))
+            .transpose()?;
+        let edition = Edition {
+            version: reader.uint::<8>("version")?,
+            floor: reader.uint::<8>("floor")?,
+            page: reader.u32("page")?,
+            issued: reader.uint::<8>("issued")?,
+            until: reader.uint::<8>("until")?,
+        };
+        let tsi = reader.uint::<6>("TSI")?;
+        let mut name = |what| -> Result<String, WireError> {
+            let length = usize::from(reader.u8(what)?);
+            let name = text(&mut reader, length, MAX_NAME_BYTES, what)?;
+            let is_plain = !name.chars().any(char::is_control);
+            is_plain.then_some(name).ok_or(WireError::Illegal {
+                what,
+                value: length as u64,
+                clause: "no controls",
+            })
+        };
+        let stream = Stream { service: name("service")?, name: name("stream")?, tsi };
+        let fields = bytes[..bytes.len() - reader.remaining()].to_vec();
+        let signature = reader.array("signature")?;
+        if reader.remaining() > 0 {
+            let value = reader.remaining() as u64;
+            return Err(WireError::Illegal { what: "bytes behind the signature", value, clause: "seal" });
+        }
+        Ok(Self { certificate, revocations, stream, edition, signature, fields })
+    }
+
+    /// Whether its key has signed it for a document of this kind and digest.
+    pub fn is_genuine(&self, kind: Kind, digest: &Digest) -> bool {
+        self.certificate.key.verify(&signed(kind, digest, &self.fields), &self.signature)
+    }
+}
+
+fn signed(kind: Kind, digest: &Digest, fields: &[u8]) -> Vec<u8> {
+    let mut out = CONTEXT.to_vec();
+    out.push(kind as u8);
+    out.extend_from_slice(&digest.0);
+    out.extend_from_slice(fields);
+    out
+}
+
+/// Signs documents with an online key. Clones share their versions.
+#[derive(Debug, Clone)]
+pub struct Sealer {
+    secret: SecretKey,
+    certificate: Certificate,
+    revocations: Option<RevocationList>,
+    last_version: Arc<AtomicU64>,
+}
+
+impl Sealer {
+    /// With an online key and its certificate; versions begin above `last_version`. `None` if key, certificate and list do not
+    /// belong together.
+    pub fn new(
+        secret: SecretKey,
+        certificate: Certificate,
+        revocations: Option<RevocationList>,
+        last_version: u64,
+    ) -> Option<Self> {
+        let is_root = |it: &RevocationList| it.root == certificate.root && it.is_genuine();
+        let fits = secret.public() == certificate.key
+            && certificate.is_genuine()
+            && revocations.as_ref().is_none_or(is_root);
+        let last_version = Arc::new(AtomicU64::new(last_version));
+        fits.then_some(Self { secret, certificate, revocations, last_version })
+    }
+
+    /// The certificate.
+    pub const fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
+    /// The revocation list.
+    pub const fn revocations(&self) -> Option<&RevocationList> {
+        self.revocations.as_ref()
+    }
+
+    /// The highest version given out.
+    pub fn last_version(&self) -> u64 {
+        self.last_version.load(Ordering::Relaxed)
+    }
+
+    /// The next version: milliseconds since 1970, or one more than the last where the clock is behind it.
+    pub fn next_version(&self, now: WallTime) -> u64 {
+        let clock = u64::try_from(now.unix_ms()).unwrap_or(0);
+        let next = |last: u64| Some(clock.max(last.saturating_add(1)));
+        let last = self.last_version.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        last.map_or(clock, |last| clock.max(last.saturating_add(1)))
+    }
+
+    /// The seal of a document of this digest.
+    pub fn seal(&self, kind: Kind, stream: &Stream, edition: &Edition, digest: &Digest) -> Vec<u8> {
+        let mut out = Vec::with_capacity(512);
+        out.extend_from_slice(&[FORMAT, if self.revocations.is_some() { HAS_REVOCATIONS } else { 0 }]);
+        self.certificate.write(&mut out);
+        if let Some(list) = &self.revocations {
+            list.write(&mut out);
+        }
+        let mut writer = Writer::new(&mut out);
+        writer.uint::<8>(edition.version).uint::<8>(edition.floor).u32(edition.page);
+        writer.uint::<8>(edition.issued).uint::<8>(edition.until).uint::<6>(stream.tsi);
+        for name in [&stream.service, &stream.name] {
+            let most = (0..=MAX_NAME_BYTES.min(name.len())).rev().find(|at| name.is_char_boundary(*at));
+            let name = &name.as_bytes()[..most.unwrap_or(0)];
+            writer.u8(name.len() as u8).bytes(name);
+        }
+        let signature = self.secret.sign(&signed(kind, digest, &out));
+        out.extend_from_slice(&signature);
+        out
+    }
+
+    /// Puts the seal into a document that has [`BLANK`] once.
+    pub fn seal_xml(&self, kind: Kind, stream: &Stream, edition: &Edition, document: &str) -> String {
+        debug_assert_eq!(document.matches(BLANK).count(), 1, "a document to be sealed has one place for it");
+        let seal = self.seal(kind, stream, edition, &Digest::of(document.as_bytes()));
+        document.replacen(BLANK, &format!("{ATTRIBUTE}{}\"", to_base64(&seal)), 1)
+    }
+
+    /// Bytes that a seal adds to an XML document.
+    pub fn xml_bytes(&self, stream: &Stream) -> usize {
+        let nothing = Digest([0; 32]);
+        BLANK.len() + self.seal(Kind::Fdt, stream, &Edition::default(), &nothing).len().div_ceil(3) * 4
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{SEALER, stream};
+    use super::*;
+
+    const DOCUMENT: &str = "<?xml version=\"1.0\"?>\n<FDT-Instance sky:Signature=\"\" Expires=\"1\"/>\n";
+
+    fn sealed() -> String {
+        let edition = Edition { version: 5, floor: 2, page: 1, issued: 100, until: 200 };
+        SEALER.seal_xml(Kind::Fdt, &stream(), &edition, DOCUMENT)
+    }
+
+    #[test]
+    fn a_sealed_document_says_by_whom_and_for_what() {
+        let sealed = sealed();
+        let Sealed { seal, digest } = open(sealed.as_bytes()).unwrap().unwrap();
+        assert_eq!(digest, Digest::of(DOCUMENT.as_bytes()));
+        assert_eq!((&seal.certificate, &seal.stream), (SEALER.certificate(), &stream()));
+        assert_eq!((seal.edition.version, seal.edition.floor, seal.edition.page), (5, 2, 1));
+        assert!(seal.is_genuine(Kind::Fdt, &digest) && !seal.is_genuine(Kind::Command, &digest));
+        assert_eq!(sealed.len(), DOCUMENT.len() - BLANK.len() + SEALER.xml_bytes(&stream()));
+        assert_eq!(open(b"<FDT-Instance/>"), Ok(None));
+        assert_eq!(open(b"<FDT-Instance name='\xfc'/>"), Ok(None));
+    }
+
+    #[test]
+    fn no_changed_byte_passes() {
+        let sealed = sealed().into_bytes();
+        for at in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            let genuine = match open(&changed) {
+                Ok(Some(it)) => it.is_genuine(Kind::Fdt) && it.seal.certificate.is_genuine(),
+                Ok(None) | Err(_) => false,
+            };
+            assert!(!genuine, "byte {at}: {:?}", char::from(sealed[at]));
+        }
+    }
+
+    #[test]
+    fn a_seal_moved_to_another_place_or_said_twice_is_refused() {
+        let sealed = sealed();
+        let value = &sealed[sealed.find(ATTRIBUTE).unwrap() + ATTRIBUTE.len()..];
+        let value = &value[..value.find('"').unwrap()];
+        let moved = DOCUMENT.replace("Expires=\"1", &format!("Expires=\"{value}1"));
+        assert!(open(moved.as_bytes()).is_err(), "the blank is no seal");
+        let moved = moved.replace(BLANK, "") + &format!("<x{ATTRIBUTE}{value}\"/>");
+        assert!(!open(moved.as_bytes()).unwrap().unwrap().is_genuine(Kind::Fdt));
+        let twice = format!("{sealed}<!--{ATTRIBUTE}\"-->");
+        assert!(open(twice.as_bytes()).is_err());
+        for length in 0..value.len() {
+            let cut = sealed.replace(value, &value[..length]);
+            assert!(open(cut.as_bytes()).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn versions_follow_the_clock_and_never_fall() {
+        let sealer = Sealer { last_version: Arc::new(AtomicU64::new(1000)), ..SEALER.clone() };
+        let at = WallTime::from_unix_ms;
+        assert_eq!([5000, 5000, 10, 6000].map(|ms| sealer.next_version(at(ms))), [5000, 5001, 5002, 6000]);
+        assert_eq!((sealer.clone().next_version(at(0)), sealer.last_version()), (6001, 6001));
+    }
+
+    #[test]
+    fn keys_that_do_not_belong_together_make_no_sealer() {
+        let other = SecretKey::from_seed(&[9; 32]);
+        let certificate = SEALER.certificate().clone();
+        assert!(Sealer::new(other.clone(), certificate.clone(), None, 0).is_none());
+        let foreign = RevocationList::issue(&other, 1, Vec::new());
+        assert!(Sealer::new(SEALER.secret.clone(), certificate.clone(), Some(foreign), 0).is_none());
+        let longer = Certificate { until: u64::MAX, ..certificate };
+        assert!(Sealer::new(SEALER.secret.clone(), longer, None, 0).is_none());
+    }
+}

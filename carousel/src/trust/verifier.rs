@@ -1,0 +1,678 @@
+//! The receiver's side: which documents count, and the memory that makes replays visible.
+//!
+//! One [`Trust`] for all receive threads. It is asked once for each new FDT Instance, never for a packet, so a lock is cheap.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::keys::{Certificate, KeyId, PublicKey, RevocationList};
+use super::seal::{Kind, Seal, Sealed, open};
+use crate::digest::Digest;
+use crate::limits;
+use crate::reasons;
+use crate::time::{Instant, WallTime};
+
+reasons! {
+    /// Why a document is not accepted by the trust that `[trust]` asks for.
+    pub enum TrustDrop in "trust_refused" by "reason" {
+        /// It has no signature, or one of a key that is not trusted where unsigned documents count too, and signed ones have come.
+        Unsigned = "unsigned",
+        /// Its signature or certificate cannot be read.
+        Malformed = "malformed",
+        /// Its root key is not pinned and not enrolled.
+        UnknownKey = "unknown_key",
+        /// Its root key, or the certificate of its online key, does not cover its service.
+        WrongService = "wrong_service",
+        /// It was signed for another session.
+        WrongSession = "wrong_session",
+        /// Its online key was revoked by its root.
+        Revoked = "revoked",
+        /// Its certificate, or the document itself, is no longer valid.
+        Expired = "expired",
+        /// It was signed in the future, or its certificate begins there.
+        NotYetValid = "not_yet_valid",
+        /// A newer version has been received.
+        Replayed = "replayed",
+        /// Its signature, or that of its certificate, is not of its key.
+        BadSignature = "bad_signature",
+        /// So many documents with wrong signatures came that no more are examined for now.
+        Budget = "budget",
+        /// It names an object without its SHA-256.
+        NoDigest = "no_digest",
+        /// It came by a protocol whose signalling has no signatures.
+        Protocol = "protocol",
+    }
+}
+
+limits! {
+    /// Root keys that are trusted at a time, pinned and enrolled.
+    pub const MAX_ROOTS: usize = 64, "keys" {
+        why: "A box receives a handful of networks.",
+        full: "Further keys of the configuration are refused by its check; nothing more is enrolled.",
+        free: "When a key is taken out of the configuration, or an enrolled one is forgotten.",
+        test: "roots_beyond_the_limit_are_not_enrolled",
+    }
+
+    /// Streams of one root key whose versions are remembered.
+    pub(super) const MAX_STREAMS: usize = 1024, "streams" {
+        why: "A stream is a session; only holders of a trusted key make any.",
+        full: "The stream heard longest ago is forgotten; its older documents count until they expire.",
+        free: "When another stream needs the place.",
+        test: "streams_and_pages_beyond_their_limits_make_room",
+    }
+
+    /// Pages of one stream whose versions are remembered.
+    pub(super) const MAX_PAGES: usize = 2048, "pages" {
+        why: "Our own sender splits 100,000 files into about 1,000.",
+        full: "The page heard longest ago is forgotten; only the stream's floor keeps its older versions out.",
+        free: "When another page needs the place.",
+        test: "streams_and_pages_beyond_their_limits_make_room",
+    }
+
+    /// Root keys that sign what comes and are not trusted, for status.
+    const MAX_STRANGERS: usize = 8, "keys" {
+        why: "An operator looks for one.",
+        full: "The key heard longest ago makes room.",
+        free: "When another key needs the place.",
+        test: "strangers_are_shown_and_bounded",
+    }
+
+    /// Wrong signatures examined in a burst, over all sessions; 64 more each second.
+    const MAX_WRONG_SIGNATURES: u32 = 256, "signatures" {
+        why: "One takes up to a millisecond of a receive thread on the smallest boxes; honest senders send none.",
+        full: "Documents whose signature would have to be examined are refused as `budget`, except of sessions that have brought a genuine one.",
+        free: "64 places each second.",
+        test: "wrong_signatures_exhaust_a_budget_that_refills",
+    }
+}
+
+/// Wrong signatures that are examined each second in the long run.
+const WRONG_PER_S: u64 = 64;
+/// Certificates known to be genuine.
+const CERTIFICATES: usize = 32;
+/// How far the clocks of sender and receiver may be apart before a document is of the future.
+const CLOCK_TOLERANCE_S: u64 = 24 * 3600;
+
+/// What is asked of documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Only documents of a trusted key count.
+    Require,
+    /// Unsigned documents count where no signed one says otherwise.
+    Prefer,
+    /// Signatures are not looked at.
+    #[default]
+    Off,
+}
+
+impl Mode {
+    /// As configurations and status name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Require => "require",
+            Self::Prefer => "prefer",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// What is asked of one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicePolicy {
+    /// The service.
+    pub service: String,
+    /// What is asked of its documents.
+    pub mode: Mode,
+    /// The root keys that may sign for it; none: every trusted one.
+    pub keys: Vec<PublicKey>,
+}
+
+/// What a receiver's configuration says of trust.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Policy {
+    /// What is asked of documents of services without a policy of their own.
+    pub mode: Mode,
+    /// Pinned root keys.
+    pub keys: Vec<PublicKey>,
+    /// Services with a policy of their own.
+    pub services: Vec<ServicePolicy>,
+    /// Where no key is pinned, the first root key that signs is trusted from then on.
+    pub enrol: bool,
+    /// Revocation lists that are known beforehand.
+    pub revocations: Vec<RevocationList>,
+}
+
+/// Who signed a document.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SignedBy {
+    /// The root key.
+    pub root: KeyId,
+    /// The online key.
+    pub key: KeyId,
+    /// The service that it was signed for.
+    pub service: String,
+    /// Its stream, page, epoch and version.
+    pub stream: String,
+    /// See [`SignedBy::stream`].
+    pub page: u32,
+    /// See [`SignedBy::stream`].
+    pub order: (u32, u64),
+}
+
+/// Order of documents in a stream: epoch, then version.
+pub(super) type Order = (u32, u64);
+
+/// The newest document of one page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PageMemory {
+    pub(super) order: Order,
+    pub(super) digest: Digest,
+    /// The online key, for the short way of repeats.
+    pub(super) key: Option<KeyId>,
+    pub(super) heard: u64,
+}
+
+/// What is remembered of a stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct StreamMemory {
+    pub(super) floor: Order,
+    pub(super) pages: BTreeMap<u32, PageMemory>,
+    pub(super) heard: u64,
+}
+
+/// What is remembered of a root key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RootMemory {
+    pub(super) key: PublicKey,
+    /// It came by enrolment; whether an operator has confirmed it.
+    pub(super) enrolled: Option<bool>,
+    /// Epoch and time of the latest document: the date is not earlier.
+    pub(super) latest: (u32, u64),
+    pub(super) revocations: Option<RevocationList>,
+    pub(super) streams: BTreeMap<String, StreamMemory>,
+}
+
+impl RootMemory {
+    pub(super) const fn new(key: PublicKey) -> Self {
+        Self { key, enrolled: None, latest: (0, 0), revocations: None, streams: BTreeMap::new() }
+    }
+
+    fn is_revoked(&self, key: &KeyId) -> bool {
+        self.revocations.as_ref().is_some_and(|list| list.revoked.contains(key))
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    policy: Policy,
+    pub(super) roots: BTreeMap<KeyId, RootMemory>,
+    /// Digests of certificates that are genuine, oldest first.
+    certificates: VecDeque<Digest>,
+    /// Root keys that are not trusted, latest last.
+    strangers: VecDeque<PublicKey>,
+    accepted: u64,
+    refused: [u64; TrustDrop::ALL.len()],
+    wrong: u32,
+    refilled: Instant,
+    /// Counts what is heard, for what was heard longest ago.
+    heard: u64,
+}
+
+/// How a root key is trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnchorState {
+    /// It stands in the configuration.
+    Pinned,
+    /// The first that was met; nobody has confirmed it.
+    Enrolled,
+    /// The first that was met, confirmed by an operator.
+    Confirmed,
+    /// It signs what comes, and is not trusted.
+    Stranger,
+}
+
+impl AnchorState {
+    /// As status names it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pinned => "pinned",
+            Self::Enrolled => "enrolled",
+            Self::Confirmed => "confirmed",
+            Self::Stranger => "stranger",
+        }
+    }
+}
+
+/// A root key, for status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Anchor {
+    /// The key.
+    pub key: PublicKey,
+    /// How it is trusted.
+    pub state: AnchorState,
+    /// Seconds since 1970 of its latest document; 0: none.
+    pub latest: u64,
+    /// Its online keys that are revoked.
+    pub revoked: Vec<KeyId>,
+    /// Number of its revocation list.
+    pub revocation_number: Option<u32>,
+    /// Its streams.
+    pub streams: Vec<StreamState>,
+}
+
+/// A stream, for status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamState {
+    /// Its name.
+    pub name: String,
+    /// The highest version received.
+    pub version: u64,
+    /// The online key that signed it, if that was since the start.
+    pub key: Option<KeyId>,
+}
+
+/// Everything that status says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustReport {
+    /// What is asked where no service says otherwise.
+    pub mode: Mode,
+    /// Whether the first root key met is trusted.
+    pub enrol: bool,
+    /// Root keys, trusted and not.
+    pub anchors: Vec<Anchor>,
+    /// Documents accepted, repeats included.
+    pub accepted: u64,
+    /// Documents refused, by [`TrustDrop`].
+    pub refused: [u64; TrustDrop::ALL.len()],
+}
+
+/// A document to be judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Judged<'a> {
+    /// What it is.
+    pub kind: Kind,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+    /// TSI of the session that brought it; `None` if it came otherwise.
+    pub tsi: Option<u64>,
+    /// What is asked of it.
+    pub mode: Mode,
+    /// The session has brought a genuine document before.
+    pub is_known_session: bool,
+}
+
+/// See the module head.
+#[derive(Debug, Default)]
+pub struct Trust {
+    state: Mutex<State>,
+    /// Grows when a key counts no more.
+    generation: AtomicU64,
+    /// Grows with what is worth writing down: versions, and what must not be lost.
+    changes: AtomicU64,
+    urgent: AtomicU64,
+}
+
+impl Trust {
+    /// With this policy and no memory.
+    pub fn new(policy: Policy) -> Self {
+        let trust = Self::default();
+        trust.configure(policy);
+        trust
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        // Each change is complete in itself, so a panic elsewhere leaves it usable.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over a policy. Pinned keys that are no longer in it count no more; enrolled ones stay while it enrols.
+    pub fn configure(&self, policy: Policy) {
+        let mut state = self.state();
+        for key in pinned(&policy) {
+            state.roots.entry(key.id()).or_insert_with(|| RootMemory::new(key));
+        }
+        let lists = policy.revocations.clone();
+        state.policy = policy;
+        for list in lists {
+            self.revoke(&mut state, &list);
+        }
+        drop(state);
+        self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What is asked of the documents of a service; of those of no known service if it is empty.
+    pub fn mode_of(&self, service: &str) -> Mode {
+        let state = self.state();
+        let of_service = state.policy.services.iter().find(|it| it.service == service);
+        of_service.map_or(state.policy.mode, |it| it.mode)
+    }
+
+    /// Changes when a key that counted may count no more: what was described is to be looked at with
+    /// [`Trust::still_trusts`].
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Whether what was accepted of this signer would be accepted of it now.
+    pub fn still_trusts(&self, by: &SignedBy) -> bool {
+        let state = self.state();
+        let root = state.roots.get(&by.root);
+        root.is_some_and(|root| !root.is_revoked(&by.key) && state.is_anchor(&root.key, &by.service))
+    }
+
+    /// Whether no newer document has replaced this one, in whatever session it came. Asked when an object is opened and when
+    /// it is complete: what older documents describe may have been recorded.
+    pub fn is_current(&self, by: &SignedBy) -> bool {
+        let state = self.state();
+        let stream = state.roots.get(&by.root).and_then(|root| root.streams.get(&by.stream));
+        stream.is_none_or(|stream| {
+            let is_newest = stream.pages.get(&by.page).is_none_or(|page| page.order <= by.order);
+            by.order >= stream.floor && is_newest
+        })
+    }
+
+    /// Counts a refusal that was decided elsewhere.
+    pub fn count(&self, reason: TrustDrop) {
+        self.state().refused[reason as usize] += 1;
+    }
+
+    /// Decides whether a document counts. `Ok(None)`: it does, unsigned.
+    ///
+    /// # Errors
+    /// Why it does not; counted.
+    pub fn judge(
+        &self,
+        now: Instant,
+        wall: Option<WallTime>,
+        document: &Judged<'_>,
+    ) -> Result<Option<Arc<SignedBy>>, TrustDrop> {
+        let mut state = self.state();
+        let judged = self.judge_in(&mut state, now, wall, document);
+        match judged {
+            Ok(Some(_)) => state.accepted += 1,
+            Ok(None) => {}
+            Err(reason) => state.refused[reason as usize] += 1,
+        }
+        judged.map(|it| it.map(Arc::new))
+    }
+
+    fn judge_in(
+        &self,
+        state: &mut State,
+        now: Instant,
+        wall: Option<WallTime>,
+        document: &Judged<'_>,
+    ) -> Result<Option<SignedBy>, TrustDrop> {
+        let unsigned = |reason| if document.mode == Mode::Require { Err(reason) } else { Ok(None) };
+        if document.mode == Mode::Off {
+            return Ok(None);
+        }
+        let sealed = match open(document.bytes) {
+            Ok(Some(sealed)) => sealed,
+            Ok(None) => return unsigned(TrustDrop::Unsigned),
+            Err(_) => return Err(TrustDrop::Malformed),
+        };
+        self.judge_sealed(state, now, wall, document, &sealed).map_or_else(
+            // Of a key that nobody trusts it is worth what an unsigned one is.
+            |reason| if reason == TrustDrop::UnknownKey { unsigned(reason) } else { Err(reason) },
+            |by| Ok(Some(by)),
+        )
+    }
+
+    fn judge_sealed(
+        &self,
+        state: &mut State,
+        now: Instant,
+        wall: Option<WallTime>,
+        document: &Judged<'_>,
+        sealed: &Sealed,
+    ) -> Result<SignedBy, TrustDrop> {
+        let Sealed { seal, digest } = sealed;
+        let Seal { certificate, stream, edition, revocations, .. } = seal;
+        let (root_id, key_id) = (certificate.root.id(), certificate.key.id());
+        let is_enrolment = state.admit(&certificate.root, &stream.service)?;
+        if let Some(list) = revocations {
+            self.revoke(state, list);
+        }
+        let root = state.roots.get(&root_id);
+        if root.is_some_and(|root| root.is_revoked(&key_id)) {
+            return Err(TrustDrop::Revoked);
+        }
+        if !certificate.covers(&stream.service) {
+            return Err(TrustDrop::WrongService);
+        }
+        if document.tsi.is_some_and(|tsi| tsi != stream.tsi) {
+            return Err(TrustDrop::WrongSession);
+        }
+        let latest = root.map_or((0, 0), |root| root.latest);
+        in_time(seal, wall, latest)?;
+        let order = (certificate.epoch, edition.version);
+        let memory = root.and_then(|root| root.streams.get(&stream.name));
+        let page = memory.and_then(|it| it.pages.get(&edition.page));
+        let is_repeat = page.is_some_and(|page| page.order == order && page.digest == *digest);
+        let is_older = page.is_some_and(|page| order <= page.order);
+        if memory.is_some_and(|it| order < it.floor) || (is_older && !is_repeat) {
+            return Err(TrustDrop::Replayed);
+        }
+        if !(is_repeat && page.is_some_and(|page| page.key == Some(key_id))) {
+            let is_exempt = document.is_known_session;
+            if !is_exempt && !state.may_examine(now) {
+                return Err(TrustDrop::Budget);
+            }
+            if !state.is_genuine(certificate) || !sealed.is_genuine(document.kind) {
+                state.wrong = state.wrong.saturating_add(1).min(MAX_WRONG_SIGNATURES);
+                return Err(TrustDrop::BadSignature);
+            }
+        }
+        if is_enrolment {
+            let root = RootMemory { enrolled: Some(false), ..RootMemory::new(certificate.root) };
+            state.roots.insert(root_id, root);
+            if let Some(list) = revocations {
+                self.revoke(state, list);
+            }
+            self.urgent.fetch_add(1, Ordering::Relaxed);
+        }
+        if !is_repeat || is_enrolment {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+        }
+        state.remember(sealed, root_id, key_id);
+        Ok(SignedBy {
+            root: root_id,
+            key: key_id,
+            service: stream.service.clone(),
+            stream: stream.name.clone(),
+            page: edition.page,
+            order,
+        })
+    }
+
+    /// Takes over a revocation list of a trusted root.
+    fn revoke(&self, state: &mut State, list: &RevocationList) {
+        let Some(root) = state.roots.get_mut(&list.root.id()) else { return };
+        let is_newer = root.revocations.as_ref().is_none_or(|known| list.number > known.number);
+        if is_newer && list.is_genuine() {
+            root.revocations = Some(list.clone());
+            for ordering in [&self.generation, &self.urgent, &self.changes] {
+                ordering.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// An operator confirms an enrolled key. False if there is none of this name.
+    pub fn confirm(&self, id: KeyId) -> bool {
+        let mut state = self.state();
+        let root = state.roots.get_mut(&id).filter(|root| root.enrolled.is_some());
+        let is_there = root.map(|root| root.enrolled = Some(true)).is_some();
+        self.urgent.fetch_add(u64::from(is_there), Ordering::Relaxed);
+        is_there
+    }
+
+    /// An operator takes an enrolled key back: the next one that signs may be enrolled. False if there is none of this name.
+    pub fn forget(&self, id: KeyId) -> bool {
+        let mut state = self.state();
+        let is_there = state.roots.get(&id).is_some_and(|root| root.enrolled.is_some());
+        if is_there {
+            state.roots.remove(&id);
+            self.urgent.fetch_add(1, Ordering::Relaxed);
+            self.generation.fetch_add(1, Ordering::Relaxed);
+        }
+        is_there
+    }
+
+    /// How much has changed since the start, and of that how much must not wait to be written down.
+    pub fn changes(&self) -> (u64, u64) {
+        (self.changes.load(Ordering::Relaxed), self.urgent.load(Ordering::Relaxed))
+    }
+
+    /// For status and metrics.
+    pub fn report(&self) -> TrustReport {
+        let state = self.state();
+        let mut anchors: Vec<Anchor> = state.roots.values().filter_map(|root| state.anchor(root)).collect();
+        anchors.extend(state.strangers.iter().filter(|it| !state.roots.contains_key(&it.id())).map(|key| {
+            let (revoked, streams) = (Vec::new(), Vec::new());
+            let state = AnchorState::Stranger;
+            Anchor { key: *key, state, latest: 0, revoked, revocation_number: None, streams }
+        }));
+        let Policy { mode, enrol, .. } = state.policy;
+        TrustReport { mode, enrol, anchors, accepted: state.accepted, refused: state.refused }
+    }
+}
+
+fn pinned(policy: &Policy) -> impl Iterator<Item = PublicKey> {
+    policy.keys.iter().chain(policy.services.iter().flat_map(|it| &it.keys)).copied()
+}
+
+/// Whether a seal is valid at `wall`, or where nobody knows the date, at the time of the latest document of its root.
+fn in_time(seal: &Seal, wall: Option<WallTime>, (epoch, latest): (u32, u64)) -> Result<(), TrustDrop> {
+    let Seal { certificate, edition, .. } = seal;
+    let date = wall.map(|wall| u64::try_from(wall.unix_ms() / 1000).unwrap_or(0));
+    if date.is_some_and(|date| certificate.from.max(edition.issued) > date.saturating_add(CLOCK_TOLERANCE_S))
+    {
+        return Err(TrustDrop::NotYetValid);
+    }
+    // The signature of a key shows no date after the end of its certificate.
+    let signed_in_time = edition.issued <= certificate.until && edition.issued >= certificate.from;
+    let at_least = if certificate.epoch >= epoch && date.is_none() { latest } else { 0 };
+    let date = date.unwrap_or(at_least);
+    if !signed_in_time || edition.until.min(certificate.until) < date {
+        return Err(TrustDrop::Expired);
+    }
+    Ok(())
+}
+
+impl State {
+    /// Whether a root key is trusted for a service.
+    fn is_anchor(&self, key: &PublicKey, service: &str) -> bool {
+        let of_service = self.policy.services.iter().find(|it| it.service == service && !it.keys.is_empty());
+        if let Some(of_service) = of_service {
+            return of_service.keys.contains(key);
+        }
+        let is_enrolled = self.roots.get(&key.id()).is_some_and(|root| root.enrolled.is_some());
+        self.policy.keys.contains(key) || (is_enrolled && self.policy.enrol)
+    }
+
+    /// Lets a root key in; true if its first genuine document enrols it.
+    fn admit(&mut self, key: &PublicKey, service: &str) -> Result<bool, TrustDrop> {
+        if self.is_anchor(key, service) {
+            return Ok(false);
+        }
+        let is_first = self.policy.enrol
+            && pinned(&self.policy).next().is_none()
+            && self.roots.values().all(|root| root.enrolled.is_none())
+            && self.roots.len() < MAX_ROOTS;
+        if is_first {
+            return Ok(true);
+        }
+        if self.roots.contains_key(&key.id()) && pinned(&self.policy).any(|it| it == *key) {
+            return Err(TrustDrop::WrongService);
+        }
+        self.strangers.retain(|it| it != key);
+        self.strangers.push_back(*key);
+        if self.strangers.len() > MAX_STRANGERS {
+            self.strangers.pop_front();
+        }
+        Err(TrustDrop::UnknownKey)
+    }
+
+    /// Whether one more signature may be examined that may be wrong.
+    fn may_examine(&mut self, now: Instant) -> bool {
+        let second_ns = Duration::from_secs(1).as_nanos() as u64;
+        let back = now.since(self.refilled).as_nanos() as u64 * WRONG_PER_S / second_ns;
+        if back > 0 {
+            self.refilled = now;
+            self.wrong = self.wrong.saturating_sub(u32::try_from(back).unwrap_or(u32::MAX));
+        }
+        self.wrong < MAX_WRONG_SIGNATURES
+    }
+
+    fn is_genuine(&mut self, certificate: &Certificate) -> bool {
+        let mut bytes = Vec::new();
+        certificate.write(&mut bytes);
+        let digest = Digest::of(&bytes);
+        if self.certificates.contains(&digest) {
+            return true;
+        }
+        let is_genuine = certificate.is_genuine();
+        if is_genuine {
+            if self.certificates.len() >= CERTIFICATES {
+                self.certificates.pop_front();
+            }
+            self.certificates.push_back(digest);
+        }
+        is_genuine
+    }
+
+    fn remember(&mut self, sealed: &Sealed, root_id: KeyId, key_id: KeyId) {
+        self.heard += 1;
+        let heard = self.heard;
+        let Seal { certificate, stream, edition, .. } = &sealed.seal;
+        let Some(root) = self.roots.get_mut(&root_id) else { return };
+        root.latest = root.latest.max((certificate.epoch, edition.issued));
+        let streams = &mut root.streams;
+        if !streams.contains_key(&stream.name) && streams.len() >= MAX_STREAMS {
+            let oldest = streams.iter().min_by_key(|(_, it)| it.heard).map(|(name, _)| name.clone());
+            oldest.and_then(|name| streams.remove(&name));
+        }
+        let memory = streams.entry(stream.name.clone()).or_default();
+        memory.heard = heard;
+        let floor = (certificate.epoch, edition.floor);
+        if floor > memory.floor {
+            memory.floor = floor;
+            memory.pages.retain(|_, page| page.order >= floor);
+        }
+        if !memory.pages.contains_key(&edition.page) && memory.pages.len() >= MAX_PAGES {
+            let oldest = memory.pages.iter().min_by_key(|(_, it)| it.heard).map(|(page, _)| *page);
+            oldest.and_then(|page| memory.pages.remove(&page));
+        }
+        let order = (certificate.epoch, edition.version);
+        let page = PageMemory { order, digest: sealed.digest, key: Some(key_id), heard };
+        memory.pages.insert(edition.page, page);
+    }
+
+    fn anchor(&self, root: &RootMemory) -> Option<Anchor> {
+        let state = match root.enrolled {
+            _ if pinned(&self.policy).any(|it| it == root.key) => AnchorState::Pinned,
+            Some(true) if self.policy.enrol => AnchorState::Confirmed,
+            Some(false) if self.policy.enrol => AnchorState::Enrolled,
+            _ => return None,
+        };
+        let streams = root.streams.iter().map(|(name, memory)| {
+            let newest = memory.pages.values().max_by_key(|page| page.order);
+            let version = newest.map_or(memory.floor.1, |page| page.order.1);
+            StreamState { name: name.clone(), version, key: newest.and_then(|page| page.key) }
+        });
+        Some(Anchor {
+            key: root.key,
+            state,
+            latest: root.latest.1,
+            revoked: root.revocations.as_ref().map(|it| it.revoked.clone()).unwrap_or_default(),
+            revocation_number: root.revocations.as_ref().map(|it| it.number),
+            streams: streams.collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,319 @@
+use super::super::keys::SecretKey;
+use super::super::seal::{BLANK, Edition, Sealer, Stream};
+use super::super::tests::{ROOT, SEALER, sealer, stream};
+use super::*;
+
+const NOW: u64 = 1_795_219_200;
+
+fn wall(at_s: u64) -> Option<WallTime> {
+    Some(WallTime::from_unix_ms(at_s as i64 * 1000))
+}
+
+fn pinned_policy(mode: Mode) -> Policy {
+    Policy { mode, keys: vec![ROOT.public()], ..Policy::default() }
+}
+
+fn edition(version: u64, page: u32) -> Edition {
+    Edition { version, floor: 0, page, issued: NOW, until: NOW + 3600 }
+}
+
+fn sign(sealer: &Sealer, stream: &Stream, edition: &Edition, text: &str) -> Vec<u8> {
+    let document = format!("<FDT-Instance{BLANK}>{text}</FDT-Instance>");
+    sealer.seal_xml(Kind::Fdt, stream, edition, &document).into_bytes()
+}
+
+fn document(version: u64, page: u32) -> Vec<u8> {
+    sign(&SEALER, &stream(), &edition(version, page), &version.to_string())
+}
+
+/// A signed document with another word in it.
+fn forged() -> Vec<u8> {
+    String::from_utf8(document(1, 0)).unwrap().replace(">1<", ">9<").into_bytes()
+}
+
+fn ask_at(trust: &Trust, bytes: &[u8], mode: Mode, wall: Option<WallTime>) -> Result<bool, TrustDrop> {
+    let judged = Judged { kind: Kind::Fdt, bytes, tsi: Some(7), mode, is_known_session: false };
+    trust.judge(Instant::from_nanos(0), wall, &judged).map(|by| by.is_some())
+}
+
+fn ask(trust: &Trust, bytes: &[u8]) -> Result<bool, TrustDrop> {
+    ask_at(trust, bytes, Mode::Require, wall(NOW))
+}
+
+#[test]
+fn each_mode_with_each_kind_of_document() {
+    let stranger = SecretKey::from_seed(&[8; 32]);
+    let certificate =
+        Certificate::issue(&stranger, stranger.public(), (0, 1), (100, 10_000_000_000), Vec::new());
+    let stranger = Sealer::new(stranger, certificate, None, 0).unwrap();
+    let unknown = sign(&stranger, &stream(), &edition(1, 0), "");
+    let forged = forged();
+    let rows = [
+        (b"<FDT-Instance/>".to_vec(), [Err(TrustDrop::Unsigned), Ok(false), Ok(false)]),
+        (unknown, [Err(TrustDrop::UnknownKey), Ok(false), Ok(false)]),
+        (forged, [Err(TrustDrop::BadSignature), Err(TrustDrop::BadSignature), Ok(false)]),
+        (document(1, 0), [Ok(true), Ok(true), Ok(false)]),
+    ];
+    for (bytes, expected) in rows {
+        for (mode, expected) in [Mode::Require, Mode::Prefer, Mode::Off].into_iter().zip(expected) {
+            let trust = Trust::new(pinned_policy(mode));
+            assert_eq!(ask_at(&trust, &bytes, mode, wall(NOW)), expected, "{mode:?}");
+            let report = trust.report();
+            assert_eq!(report.accepted, u64::from(expected == Ok(true)));
+            assert_eq!(report.refused.iter().sum::<u64>(), u64::from(expected.is_err()));
+        }
+    }
+}
+
+#[test]
+fn older_versions_of_a_page_are_replays_and_repeats_are_not() {
+    let trust = Trust::new(pinned_policy(Mode::Require));
+    let (old, new) = (document(1, 0), document(2, 0));
+    for (bytes, expected) in [
+        (&old, Ok(true)),
+        (&old, Ok(true)),
+        (&new, Ok(true)),
+        (&old, Err(TrustDrop::Replayed)),
+        (&new, Ok(true)),
+        (&document(1, 1), Ok(true)),
+        // Another document of the same version was made by a copy of the key that does not know of the first.
+        (&sign(&SEALER, &stream(), &edition(2, 0), "other"), Err(TrustDrop::Replayed)),
+        (&sign(&SEALER, &stream(), &Edition { floor: 5, ..edition(6, 0) }, ""), Ok(true)),
+        (&document(1, 1), Err(TrustDrop::Replayed)),
+        (&document(5, 1), Ok(true)),
+    ] {
+        assert_eq!(ask(&trust, bytes), expected);
+    }
+    let other = Stream { name: "other".to_owned(), ..stream() };
+    assert_eq!(ask(&trust, &sign(&SEALER, &other, &edition(1, 0), "")), Ok(true));
+}
+
+#[test]
+fn the_memory_survives_a_restart() {
+    let trust = Trust::new(pinned_policy(Mode::Require));
+    for bytes in [document(1, 0), document(7, 0), document(3, 1)] {
+        assert_eq!(ask(&trust, &bytes), Ok(true));
+    }
+    let memory = trust.memory();
+    let trust = Trust::new(pinned_policy(Mode::Require));
+    assert!(trust.recall(&memory));
+    assert_eq!(ask(&trust, &document(6, 0)), Err(TrustDrop::Replayed));
+    assert_eq!(ask(&trust, &document(2, 1)), Err(TrustDrop::Replayed));
+    assert_eq!(ask(&trust, &document(7, 0)), Ok(true), "what it had is no replay");
+    assert_eq!(trust.memory(), memory);
+    // Damage costs what it hits.
+    assert!(!trust.recall("") && !trust.recall("skycache-trust 2\n"));
+    for at in 0..memory.len() {
+        let mut damaged = memory.clone().into_bytes();
+        damaged[at] = b'~';
+        Trust::new(pinned_policy(Mode::Require)).recall(&String::from_utf8(damaged).unwrap());
+    }
+}
+
+#[test]
+fn a_repeat_after_a_restart_is_examined_again() {
+    let trust = Trust::new(pinned_policy(Mode::Require));
+    assert_eq!(ask(&trust, &document(7, 0)), Ok(true));
+    let memory = trust.memory();
+    let trust = Trust::new(pinned_policy(Mode::Require));
+    trust.recall(&memory);
+    // The same document and version under another online key that its root never signed.
+    let thief = SecretKey::from_seed(&[66; 32]);
+    let certificate = Certificate { key: thief.public(), ..SEALER.certificate().clone() };
+    let text = String::from_utf8(document(7, 0)).unwrap();
+    let value = text.split('"').nth(1).unwrap();
+    let genuine = Certificate::from_text(&SEALER.certificate().to_text()).unwrap();
+    assert_eq!(&genuine, SEALER.certificate());
+    let (mut theirs, mut ours) = (Vec::new(), Vec::new());
+    certificate.write(&mut theirs);
+    genuine.write(&mut ours);
+    let seal = crate::digest::from_base64(value).unwrap();
+    let at = seal.windows(ours.len()).position(|it| it == ours).unwrap();
+    let forged = [&seal[..at], &theirs, &seal[at + ours.len()..]].concat();
+    let forged = text.replace(value, &crate::digest::to_base64(&forged));
+    assert_eq!(ask(&trust, forged.as_bytes()), Err(TrustDrop::BadSignature));
+}
+
+#[test]
+fn time_is_judged_by_the_date_or_by_the_carousels_own() {
+    let trust = Trust::new(pinned_policy(Mode::Require));
+    let at =
+        |version, issued| Edition { version, floor: 0, page: version as u32, issued, until: issued + 3600 };
+    let of = |version, issued| sign(&SEALER, &stream(), &at(version, issued), "");
+    // A box without a date takes the first, and from then on nothing that was over by then.
+    let ask = |bytes: &[u8], wall| ask_at(&trust, bytes, Mode::Require, wall);
+    assert_eq!(ask(&of(1, NOW), None), Ok(true));
+    assert_eq!(ask(&of(2, NOW - 3600), None), Ok(true), "valid to the second");
+    assert_eq!(ask(&of(3, NOW - 3601), None), Err(TrustDrop::Expired));
+    // With a date that counts alone.
+    assert_eq!(ask(&of(3, NOW - 3601), wall(NOW - 10)), Ok(true));
+    assert_eq!(ask(&of(4, NOW), wall(NOW + 3601)), Err(TrustDrop::Expired));
+    assert_eq!(ask(&of(5, NOW + CLOCK_TOLERANCE_S + 1), wall(NOW)), Err(TrustDrop::NotYetValid));
+    assert_eq!(ask(&of(5, NOW + CLOCK_TOLERANCE_S), wall(NOW)), Ok(true));
+    // Before its certificate, and after it.
+    assert_eq!(ask(&of(6, 99), None), Err(TrustDrop::Expired));
+    assert_eq!(ask(&of(7, 10_000_000_001), None), Err(TrustDrop::Expired));
+}
+
+#[test]
+fn keys_rotate_with_an_overlap_and_revoked_ones_sign_nothing() {
+    let trust = Trust::new(pinned_policy(Mode::Require));
+    let (first, second) = (sealer(2, (0, 1)), sealer(3, (0, 2)));
+    let of = |sealer: &Sealer, version| sign(sealer, &stream(), &edition(version, 0), &version.to_string());
+    assert_eq!(ask(&trust, &of(&first, 1)), Ok(true));
+    assert_eq!(ask(&trust, &of(&second, 2)), Ok(true));
+    assert_eq!(ask(&trust, &of(&first, 3)), Ok(true), "both are valid");
+    let by = |key: KeyId| SignedBy {
+        root: ROOT.public().id(),
+        key,
+        service: "tag:a".to_owned(),
+        stream: stream().name,
+        page: 0,
+        order: (0, 1),
+    };
+    let first_id = first.certificate().key.id();
+    assert!(trust.still_trusts(&by(first_id)));
+    let generation = trust.generation();
+    // The list comes with a document of the second key.
+    let list = RevocationList::issue(&ROOT, 1, vec![first_id]);
+    let online = SecretKey::from_seed(&[3; 32]);
+    let second = Sealer::new(online, second.certificate().clone(), Some(list), 0).unwrap();
+    assert_eq!(ask(&trust, &of(&second, 4)), Ok(true));
+    assert_ne!(trust.generation(), generation);
+    assert_eq!(ask(&trust, &of(&first, 5)), Err(TrustDrop::Revoked));
+    assert!(!trust.still_trusts(&by(first_id)) && trust.still_trusts(&by(second.certificate().key.id())));
+    // It is remembered, and a list with the same number takes nothing back.
+    let again = Trust::new(pinned_policy(Mode::Require));
+    again.recall(&trust.memory());
+    assert_eq!(ask(&again, &of(&first, 5)), Err(TrustDrop::Revoked));
+    again.configure(Policy {
+        revocations: vec![RevocationList::issue(&ROOT, 1, Vec::new())],
+        ..pinned_policy(Mode::Require)
+    });
+    assert_eq!(ask(&again, &of(&first, 5)), Err(TrustDrop::Revoked));
+    // Versions that a thief has driven up are overcome by the next epoch.
+    let third = sealer(4, (1, 3));
+    assert_eq!(ask(&again, &of(&third, 1)), Ok(true));
+    assert_eq!(ask(&again, &of(&second, 1000)), Err(TrustDrop::Replayed));
+}
+
+#[test]
+fn keys_and_certificates_are_bound_to_services_and_documents_to_sessions() {
+    let of_service = ServicePolicy {
+        service: "tag:a".to_owned(),
+        mode: Mode::Prefer,
+        keys: vec![SecretKey::from_seed(&[8; 32]).public()],
+    };
+    let trust = Trust::new(Policy { services: vec![of_service], ..pinned_policy(Mode::Require) });
+    assert_eq!((trust.mode_of("tag:a"), trust.mode_of("")), (Mode::Prefer, Mode::Require));
+    assert_eq!(ask(&trust, &document(1, 0)), Err(TrustDrop::WrongService), "another key is pinned for it");
+    let b = Stream { service: "tag:b".to_owned(), ..stream() };
+    assert_eq!(ask(&trust, &sign(&SEALER, &b, &edition(1, 0), "")), Ok(true));
+    let online = SecretKey::from_seed(&[5; 32]);
+    let certificate =
+        Certificate::issue(&ROOT, online.public(), (0, 9), (100, 10_000_000_000), vec!["tag:c".into()]);
+    let narrow = Sealer::new(online, certificate, None, 0).unwrap();
+    assert_eq!(ask(&trust, &sign(&narrow, &b, &edition(2, 0), "")), Err(TrustDrop::WrongService));
+    let other = Stream { tsi: 8, ..b };
+    assert_eq!(ask(&trust, &sign(&SEALER, &other, &edition(3, 0), "")), Err(TrustDrop::WrongSession));
+}
+
+#[test]
+fn the_first_key_is_enrolled_and_no_other_until_it_is_forgotten() {
+    let enrol = Policy { mode: Mode::Require, enrol: true, ..Policy::default() };
+    let trust = Trust::new(enrol.clone());
+    let forged = forged();
+    assert_eq!(ask(&trust, &forged), Err(TrustDrop::BadSignature));
+    assert!(trust.report().anchors.is_empty(), "a forged document enrols nothing");
+    assert_eq!(ask(&trust, &document(1, 0)), Ok(true));
+    let id = ROOT.public().id();
+    assert_eq!(trust.report().anchors[0].state, AnchorState::Enrolled);
+    let stranger = SecretKey::from_seed(&[8; 32]);
+    let certificate =
+        Certificate::issue(&stranger, stranger.public(), (0, 1), (100, 10_000_000_000), Vec::new());
+    let stranger = Sealer::new(stranger, certificate, None, 0).unwrap();
+    let theirs = sign(&stranger, &stream(), &edition(1, 0), "");
+    assert_eq!(ask(&trust, &theirs), Err(TrustDrop::UnknownKey));
+    assert!(trust.confirm(id) && !trust.confirm(KeyId([0; 8])));
+    let again = Trust::new(enrol);
+    again.recall(&trust.memory());
+    assert_eq!(again.report().anchors[0].state, AnchorState::Confirmed);
+    assert_eq!(ask(&again, &theirs), Err(TrustDrop::UnknownKey), "after a restart too");
+    assert!(again.forget(id) && !again.forget(id));
+    assert_eq!(ask(&again, &theirs), Ok(true));
+    // A key of the configuration ends enrolment.
+    again.configure(Policy { enrol: false, ..pinned_policy(Mode::Require) });
+    assert_eq!(ask(&again, &theirs), Err(TrustDrop::UnknownKey));
+}
+
+#[test]
+fn roots_beyond_the_limit_are_not_enrolled() {
+    let key = |seed: usize| SecretKey::from_seed(&[seed as u8; 32]).public();
+    let keys = (100..100 + MAX_ROOTS).map(key).collect();
+    let trust = Trust::new(Policy { keys, ..pinned_policy(Mode::Require) });
+    trust.configure(Policy { mode: Mode::Require, enrol: true, ..Policy::default() });
+    assert_eq!(ask(&trust, &document(1, 0)), Err(TrustDrop::UnknownKey));
+    trust.state().roots.pop_first();
+    assert_eq!(ask(&trust, &document(1, 0)), Ok(true));
+}
+
+#[test]
+fn strangers_are_shown_and_bounded() {
+    let trust = Trust::new(pinned_policy(Mode::Require));
+    for seed in 100..100 + 3 * MAX_STRANGERS {
+        let secret = SecretKey::from_seed(&[seed as u8; 32]);
+        let certificate = Certificate::issue(&secret, secret.public(), (0, 1), (0, u64::MAX), Vec::new());
+        let stranger = Sealer::new(secret.clone(), certificate, None, 0).unwrap();
+        let bytes = sign(&stranger, &stream(), &edition(1, 0), "");
+        assert_eq!(ask(&trust, &bytes), Err(TrustDrop::UnknownKey));
+        let anchors = trust.report().anchors;
+        assert_eq!(
+            anchors.last().map(|it| (it.key, it.state)),
+            Some((secret.public(), AnchorState::Stranger))
+        );
+        assert!(anchors.len() <= 1 + MAX_STRANGERS);
+    }
+}
+
+#[test]
+fn wrong_signatures_exhaust_a_budget_that_refills() {
+    let trust = Trust::new(pinned_policy(Mode::Require));
+    let forged = forged();
+    let ask = |bytes: &[u8], at_s: u64, is_known_session| {
+        let judged = Judged { kind: Kind::Fdt, bytes, tsi: Some(7), mode: Mode::Require, is_known_session };
+        trust.judge(Instant::from_nanos(at_s * 1_000_000_000), wall(NOW), &judged).map(|_| ())
+    };
+    for _ in 0..MAX_WRONG_SIGNATURES {
+        assert_eq!(ask(&forged, 1, false), Err(TrustDrop::BadSignature));
+    }
+    assert_eq!(ask(&forged, 1, false), Err(TrustDrop::Budget));
+    assert_eq!(ask(&document(1, 0), 1, false), Err(TrustDrop::Budget));
+    assert_eq!(ask(&document(1, 0), 1, true), Ok(()), "a session that has shown itself is heard");
+    assert_eq!(ask(&document(1, 0), 1, false), Ok(()), "a repeat needs no examination");
+    assert_eq!(ask(&document(2, 0), 2, false), Ok(()));
+}
+
+#[test]
+fn streams_and_pages_beyond_their_limits_make_room() {
+    let trust = Trust::new(pinned_policy(Mode::Require));
+    let mut state = trust.state();
+    state.roots.get_mut(&ROOT.public().id()).unwrap();
+    let judge = |state: &mut State, name: &str, page: u32| {
+        let stream = Stream { name: name.to_owned(), ..stream() };
+        let seal = SEALER.seal(Kind::Fdt, &stream, &edition(1, page), &Digest([0; 32]));
+        let sealed = Sealed { seal: Seal::read(&seal).unwrap(), digest: Digest([0; 32]) };
+        state.remember(&sealed, ROOT.public().id(), SEALER.certificate().key.id());
+    };
+    for number in 0..=MAX_STREAMS {
+        judge(&mut state, &number.to_string(), 0);
+        judge(&mut state, "0", 0);
+    }
+    let streams = &state.roots[&ROOT.public().id()].streams;
+    assert_eq!(streams.len(), MAX_STREAMS);
+    assert!(streams.contains_key("0") && !streams.contains_key("1"));
+    for page in 0..=MAX_PAGES as u32 {
+        judge(&mut state, "0", page);
+    }
+    let pages = &state.roots[&ROOT.public().id()].streams["0"].pages;
+    assert!(pages.len() == MAX_PAGES && !pages.contains_key(&0) && pages.contains_key(&1));
+}

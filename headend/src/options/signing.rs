@@ -1,0 +1,20 @@
+//! `[signing]`: the keys that sign what is sent.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// `[signing]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signing {
+    /// Folder that `headend keygen --out` has made, relative to the configuration. Of its online keys the newest that is valid
+    /// signs; the root key is better kept elsewhere.
+    pub keys: PathBuf,
+}
+
+impl Signing {
+    pub(crate) fn settle(&mut self, folder: &Path) {
+        self.keys = folder.join(&self.keys);
+    }
+}
