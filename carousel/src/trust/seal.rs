@@ -28,9 +28,9 @@ const CONTEXT: &[u8] = b"skycache seal 1\0";
 const FORMAT: u8 = 1;
 const HAS_REVOCATIONS: u8 = 1;
 /// Longest name of a service or stream.
-const MAX_NAME_BYTES: usize = 255;
+const NAME_BYTES: usize = 255;
 /// Longest seal: a certificate with all its names and a full revocation list.
-const MAX_SEAL_BYTES: usize = 8 << 10;
+const SEAL_TEXT_BYTES: usize = 8 << 10;
 
 /// What a sealed document is; a seal of one kind is none of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +106,7 @@ pub fn open(document: &[u8]) -> Result<Option<Sealed>, WireError> {
         |value: usize| WireError::Illegal { what: "signature", value: value as u64, clause: "seal" };
     let Some((before, rest)) = document.split_once(ATTRIBUTE) else { return Ok(None) };
     let (value, after) = rest.split_once('"').ok_or_else(|| illegal(0))?;
-    if after.contains(ATTRIBUTE) || value.len() > 2 * MAX_SEAL_BYTES {
+    if after.contains(ATTRIBUTE) || value.len() > 2 * SEAL_TEXT_BYTES {
         return Err(illegal(value.len()));
     }
     let bytes = from_base64(value).ok_or_else(|| illegal(value.len()))?;
@@ -151,7 +151,7 @@ impl Seal {
         let tsi = reader.uint::<6>("TSI")?;
         let mut name = |what| -> Result<String, WireError> {
             let length = usize::from(reader.u8(what)?);
-            let name = text(&mut reader, length, MAX_NAME_BYTES, what)?;
+            let name = text(&mut reader, length, NAME_BYTES, what)?;
             let is_plain = !name.chars().any(char::is_control);
             is_plain.then_some(name).ok_or(WireError::Illegal {
                 what,
@@ -244,7 +244,7 @@ impl Sealer {
         writer.uint::<8>(edition.version).uint::<8>(edition.floor).u32(edition.page);
         writer.uint::<8>(edition.issued).uint::<8>(edition.until).uint::<6>(stream.tsi);
         for name in [&stream.service, &stream.name] {
-            let most = (0..=MAX_NAME_BYTES.min(name.len())).rev().find(|at| name.is_char_boundary(*at));
+            let most = (0..=NAME_BYTES.min(name.len())).rev().find(|at| name.is_char_boundary(*at));
             let name = &name.as_bytes()[..most.unwrap_or(0)];
             writer.u8(name.len() as u8).bytes(name);
         }

@@ -135,8 +135,9 @@ fn key(text: &str) -> Result<PublicKey, String> {
 
 fn list(path: &Path) -> Result<RevocationList, String> {
     let content = read(path)?;
-    let lists = content.lines().filter_map(|line| RevocationList::from_text(line.strip_prefix("revoked ")?));
-    lists.last().ok_or_else(|| format!("{} is no revocation list", path.display()))
+    let mut lists =
+        content.lines().filter_map(|line| RevocationList::from_text(line.strip_prefix("revoked ")?));
+    lists.next_back().ok_or_else(|| format!("{} is no revocation list", path.display()))
 }
 
 fn read(path: &Path) -> Result<String, String> {

@@ -12,7 +12,7 @@ use syn::{Attribute, Expr, Fields, Item, ItemEnum, ItemStruct, Lit, Meta, Type};
 use crate::workspace;
 
 /// Sources of the daemon's tables.
-const DAEMON: [&str; 9] = [
+const DAEMON: [&str; 10] = [
     "daemon/src/config.rs",
     "daemon/src/session/options.rs",
     "daemon/src/transport/config.rs",
@@ -22,6 +22,7 @@ const DAEMON: [&str; 9] = [
     "daemon/src/origin",
     "daemon/src/repair/options.rs",
     "daemon/src/admin/options.rs",
+    "daemon/src/trust/options.rs",
 ];
 const HEADEND: [&str; 2] = ["headend/src/config.rs", "headend/src/options"];
 /// Types that both take from the formats.
@@ -32,12 +33,13 @@ const SHARED: [&str; 3] =
 const DAEMON_SAMPLE: &str = "[[session]]\naddress = '239.1.2.3:5000'\n[[transport_stream]]\nfrom = 'dvb://0'\n\
 [transport_stream.carrier]\nfrequency_khz = 11727500\npolarization = 'vertical'\nsymbol_rate_ksps = 27500\n\
 [[store.class]]\nbase = 'x'\nclass = 'low'\n[http.tls]\nlisten = '0.0.0.0:8443'\ncertificate = 'c'\nkey = 'k'\n\
-[http.access_log]\npath = 'p'\n[[route]]\npath = '/vod/'\nbase = 'http://h/'\n[[origin]]\nhost = 'h'\nurl = 'http://o'\n";
+[http.access_log]\npath = 'p'\n[[route]]\npath = '/vod/'\nbase = 'http://h/'\n[[origin]]\nhost = 'h'\nurl = 'http://o'\n\
+[[trust.service]]\nid = 'x'\n";
 const HEADEND_SAMPLE: &str = "[link]\nrate_bps = 1000000\n[link.dvb_s2]\nmodulation = '8PSK'\nfec = '3/4'\nsymbol_rate_ksps = 1\n\
 [multiplex]\n[nip.carrier]\nfrequency_10khz = 1\npolarization = 'x'\nmodulation = 'x'\nroll_off = '0.20'\nsymbol_rate_ksps = 1\nfec = '3/4'\n\
 [[nip.service_lists]]\nname = 'x'\nuri = 'x'\n[dvb_i]\n[[dvb_i.regions]]\nid = 'x'\ncountries = ['LUX']\n[[dvb_i.lcn]]\nregions = ['x']\nchannels = { x = 1 }\n\
 [fec.high]\ncode = 'raptorq'\n[fec.medium]\ncode = 'raptorq'\n[fec.low]\ncode = 'raptorq'\n[[forecast]]\nname = 'x'\n[simulation.viewing]\n[[simulation.fade]]\nregions = [0]\nbegin_s = 0\nlasts_s = 1\n\
-[[source]]\npath = '/x'\nbase = 'http://h/x/'\nname = 'x'\n[source.service]\n[[source.service.available]]\n";
+[[source]]\npath = '/x'\nbase = 'http://h/x/'\nname = 'x'\n[source.service]\n[[source.service.available]]\n[signing]\nkeys = 'x'\n";
 
 /// Name and text of both pages.
 ///

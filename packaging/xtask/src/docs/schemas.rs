@@ -56,6 +56,9 @@ fn what_the_programs_print_is_what_the_schemas_say() {
     check("catalog", &with("headend", &headend, &["catalog", "--json", "--out", out.to_str().unwrap()]));
     check("check", &with("skycached", &daemon, &["check", "--json", "--seconds", "1"]));
     check("status", &with("skycached", &daemon, &["status", "--json"]));
+    check("trust", &with("skycached", &daemon, &["trust", "list", "--json"]));
+    let keys = story.dir().join("keys");
+    check("keygen", &printed(program("headend").args(["keygen", "--json", "--out"]).arg(&keys)));
     let objects = with("skycached", &daemon, &["ls", "--json"]);
     check("objects", &objects);
     let key = objects["objects"][0]["key"].as_str().unwrap();
