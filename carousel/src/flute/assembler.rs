@@ -133,6 +133,11 @@ impl FdtAssembler {
         self.seen.iter().find(|it| it.instance_id == instance_id).map(|it| it.at)
     }
 
+    /// The instance of this ID counts as new when it comes again.
+    pub fn forget(&mut self, instance_id: u32) {
+        self.seen.retain(|it| it.instance_id != instance_id);
+    }
+
     /// Instances that have not come since `before` count as new when they come again: what they describe may have expired.
     pub fn expire(&mut self, before: Instant) {
         self.seen.retain(|it| it.at >= before);
