@@ -128,10 +128,19 @@ limits! {
         test: "oti_that_contradicts_itself_is_refused",
     }
 
-    /// Ratio of decoded to transported length of an object whose FDT entry has no Content-Length.
-    pub const MAX_INFLATE_RATIO: u64 = 1_032, "times" {
-        why: "gzip itself cannot exceed about 1,032.",
+    /// Ratio of decoded to transported length of an object that has more than [`MAX_INFLATED_BYTES`], whatever its
+    /// Content-Length says.
+    pub const MAX_INFLATE_RATIO: u64 = 128, "times" {
+        why: "Playlists and guides shrink to a tenth, XML of one kind to a fiftieth; gzip itself could do 1,032.",
         full: "The object is rejected as `too_large`.",
+        free: "Holds for one object.",
+        test: "bombs_are_refused_and_the_next_object_is_decoded",
+    }
+
+    /// Decoded length of an object up to which any ratio is taken.
+    pub const MAX_INFLATED_BYTES: u64 = 8 << 20, "bytes" {
+        why: "Manifests are shorter; inflating as much takes some 20 ms.",
+        full: "The object is rejected as `too_large`, if it is more than MAX_INFLATE_RATIO times what was transported.",
         free: "Holds for one object.",
         test: "bombs_are_refused_and_the_next_object_is_decoded",
     }
@@ -179,9 +188,17 @@ limits! {
     /// Sessions (source, group, port, TSI) of one receiver.
     pub const MAX_SESSIONS: usize = 512, "sessions" {
         why: "A multiplex has tens; a hostile host could invent addresses.",
-        full: "The session that has been silent longest makes room.",
+        full: "The session that has brought least makes room; of several, the one that has been silent longest.",
         free: "When a session has been silent for its time, or its group is left.",
         test: "ten_thousand_sessions_come_and_go_and_the_last_is_served_like_the_first",
+    }
+
+    /// Memory of all sessions of one receiver: descriptions, early packets, what is remembered of objects.
+    pub const MAX_SESSIONS_BYTES: usize = 160 << 20, "bytes" {
+        why: "A session of 131,072 objects with long names takes 100 MB, others a few.",
+        full: "The session that has brought least and holds something makes room; its next packet opens it anew.",
+        free: "At once.",
+        test: "what_sessions_hold_together_is_bounded",
     }
 
     /// One object name.

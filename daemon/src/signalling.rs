@@ -22,6 +22,14 @@ carousel::limits! {
         test: "documents_make_room_for_others_and_are_forgotten",
     }
 
+    /// Bytes of all signalling documents that are kept.
+    pub const MAX_DOCUMENTS_BYTES: usize = 32 << 20, "bytes" {
+        why: "A network's have 200 KB; one may have 8 MiB.",
+        full: "The longest documents make room: those of a network are short.",
+        free: "When a document makes room or is forgotten.",
+        test: "long_documents_of_strangers_push_out_no_short_one",
+    }
+
     /// Time for which a signalling document is kept after it was last received.
     pub const MAX_DOCUMENT_AGE: Duration = Duration::from_secs(36 * 3600), "s" {
         why: "Senders repeat theirs every few seconds; a carousel may come round once a day.",
@@ -100,6 +108,13 @@ impl Documents {
             return;
         }
         documents.insert(key.as_str().to_owned(), (now, Arc::new(document)));
+        let length = |(_, it): &(Instant, Arc<Document>)| it.bytes.len() + it.name.len();
+        let mut bytes: usize = documents.iter().map(|(_, it)| length(it)).sum();
+        while bytes > MAX_DOCUMENTS_BYTES {
+            let longest = documents.iter().max_by_key(|(_, it)| length(it)).map(|(key, _)| key.clone());
+            let Some(gone) = longest.and_then(|key| documents.remove(&key)) else { break };
+            bytes -= length(&gone);
+        }
     }
 
     /// The document of this key.
@@ -143,6 +158,27 @@ mod tests {
         documents.keep(later, &key(10_000), document("x"));
         assert!(documents.get(key(9999).as_str()).is_none(), "not repeated for its life");
         assert!(documents.get(key(10_000).as_str()).is_some());
+    }
+
+    #[test]
+    fn long_documents_of_strangers_push_out_no_short_one() {
+        let documents = Documents::default();
+        let now = Instant::from_nanos(0);
+        documents.keep(now, &key(0), document("network"));
+        let long = |number: usize| Document { bytes: vec![b' '; 8 << 20], ..document(&number.to_string()) };
+        for number in 1..100 {
+            documents.keep(now, &key(number), long(number));
+            let held: usize =
+                (0..100).filter_map(|it| documents.get(key(it).as_str())).map(|it| it.bytes.len()).sum();
+            assert!(held <= MAX_DOCUMENTS_BYTES, "{held}");
+        }
+        assert!(documents.get(key(0).as_str()).is_some(), "the network's own");
+        // The longest of all may be the one that came last.
+        let longest = Document { bytes: vec![b' '; MAX_DOCUMENTS_BYTES + 1], ..document("longest") };
+        documents.keep(now, &key(100), longest);
+        assert!(documents.get(key(100).as_str()).is_none());
+        documents.keep(now, &key(101), document("x"));
+        assert!(documents.get(key(101).as_str()).is_some());
     }
 
     #[test]

@@ -143,6 +143,11 @@ impl FdtAssembler {
         self.seen.retain(|it| it.at >= before);
     }
 
+    /// Memory of the instances that are put together, and of those remembered.
+    pub(in crate::flute) fn held_bytes(&self) -> usize {
+        self.open.iter().map(|it| it.bytes.len()).sum::<usize>() + self.seen.len() * size_of::<Seen>()
+    }
+
     /// Whether nothing is kept that is worth keeping.
     pub fn is_empty(&self) -> bool {
         self.seen.is_empty()

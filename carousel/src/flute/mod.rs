@@ -31,4 +31,4 @@ pub use sender::{
 };
 pub use sessions::{SessionKey, Sessions};
 pub use table::FdtTable;
-pub use verify::{Content, VerifyError, decode, verify};
+pub use verify::{Content, Examined, VerifyError, decode, decode_to, examine, verify, verify_up_to};

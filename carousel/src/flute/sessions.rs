@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::receiver::{Receiver, ReceiverConfig};
 use crate::lct::Tsi;
-use crate::limits::{MAX_SESSION_SILENCE, MAX_SESSIONS, SPENT_SESSION_SILENCE};
+use crate::limits::{MAX_SESSION_SILENCE, MAX_SESSIONS, MAX_SESSIONS_BYTES, SPENT_SESSION_SILENCE};
 use crate::time::Instant;
 
 /// The identity of a session.
@@ -20,8 +20,9 @@ pub struct SessionKey {
     pub tsi: Tsi,
 }
 
-/// All sessions of one receiver thread or one recording, bounded by [`MAX_SESSIONS`]: the one that has been silent longest
-/// makes room for a new one.
+/// All sessions of one receiver thread or one recording, bounded in number by [`MAX_SESSIONS`] and in memory by
+/// [`MAX_SESSIONS_BYTES`]. The one that has brought least makes room for a new one; of several, the one that has been silent
+/// longest. So whoever opens sessions by the thousand displaces others of its kind, and no session that has brought objects.
 #[derive(Debug)]
 pub struct Sessions<B> {
     sessions: Vec<(SessionKey, Receiver<B>)>,
@@ -62,21 +63,41 @@ impl<B> Sessions<B> {
         config: ReceiverConfig,
         displaced: impl FnOnce(SessionKey, Receiver<B>),
     ) -> usize {
-        if self.sessions.len() >= MAX_SESSIONS {
-            let oldest = self.sessions.iter().enumerate().min_by_key(|(_, (_, it))| it.last_heard());
-            if let Some((at, _)) = oldest {
-                let (key, receiver) = self.sessions.swap_remove(at);
-                self.index.remove(&key);
-                if let Some((moved, _)) = self.sessions.get(at) {
-                    self.index.insert(*moved, at);
-                }
-                displaced(key, receiver);
-            }
+        if self.sessions.len() >= MAX_SESSIONS
+            && let Some((key, receiver)) = self.remove_least(None)
+        {
+            displaced(key, receiver);
         }
         let index = self.sessions.len();
         self.sessions.push((key, Receiver::new(config)));
         self.index.insert(key, index);
         index
+    }
+
+    /// Takes out the session that has brought least and holds something, if all of them together hold more than
+    /// [`MAX_SESSIONS_BYTES`]. Call it until it gives none.
+    pub fn over_budget(&mut self) -> Option<(SessionKey, Receiver<B>)> {
+        let held: usize = self.sessions.iter().map(|(_, it)| it.held_bytes()).sum();
+        if held <= MAX_SESSIONS_BYTES { None } else { self.remove_least(Some(held / (2 * MAX_SESSIONS))) }
+    }
+
+    /// The session that has brought least, among those that hold more than `least_held` bytes.
+    fn remove_least(&mut self, least_held: Option<usize>) -> Option<(SessionKey, Receiver<B>)> {
+        let newest = self.sessions.iter().map(|(_, it)| it.last_heard()).max()?;
+        let found = self
+            .sessions
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, it))| least_held.is_none_or(|least| it.held_bytes() > least))
+            .min_by_key(|(_, (_, it))| (it.worth(newest), it.last_heard()));
+        let (at, _) = found?;
+        let (key, receiver) = self.sessions.swap_remove(at);
+        self.index.remove(&key);
+        if let Some((moved, _)) = self.sessions.get(at) {
+            self.index.insert(*moved, at);
+        }
+        self.current = 0;
+        Some((key, receiver))
     }
 
     /// The receiver of this session, if it has been heard.
@@ -135,6 +156,7 @@ mod tests {
     use super::*;
     use crate::alc::Packet;
     use crate::flute::{MemoryBuf, OpenRequest, Refusal, Storage};
+    use crate::time::WallTime;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -191,6 +213,99 @@ mod tests {
         receiver.handle_packet(now, None, &packet, datagram, &mut crate::flute::MemoryStorage);
     }
 
+    /// An honest session and thousands of strangers' between any two of its packets.
+    #[test]
+    fn strangers_sessions_displace_none_that_has_brought_objects() {
+        let body = vec![7; 30_000];
+        let mut sender = crate::flute::Sender::new(Tsi(1), crate::flute::SenderProfile::default(), 1, 1);
+        let toi = sender.add(crate::flute::SendFile::of("http://h/a", &body)).unwrap();
+        sender.refresh_fdt(WallTime::from_unix_ms(1_795_219_200_000)).unwrap();
+        let (mut fdt, mut packet) = (Vec::new(), Vec::new());
+        assert!(sender.write_fdt(0, 0, &mut fdt) && sender.fdt_packets(0) == 1);
+        let mut sessions = Sessions::<MemoryBuf>::default();
+        let at = |number: u64| Instant::from_nanos(number * 1_000_000);
+        let mut time = 0;
+        receive(&mut sessions, 0, at(0), &fdt);
+        for (symbol, bytes) in body.chunks(1400).enumerate() {
+            sender.write_packet(toi, symbol as u64, bytes, false, &mut packet);
+            receive(&mut sessions, 0, at(time), &packet);
+            if symbol == 0 {
+                // What has brought nothing is worth what it has placed: it needs a few packets' head start.
+                continue;
+            }
+            for _ in 0..2 * MAX_SESSIONS as u64 {
+                time += 1;
+                // The stranger's session has a description, too.
+                receive(&mut sessions, time, at(time), &fdt);
+            }
+            assert!(sessions.len() <= MAX_SESSIONS);
+        }
+        let honest = sessions.get_mut(&key(0)).expect("the honest session is there");
+        let is_complete = std::iter::from_fn(|| honest.poll_event())
+            .any(|event| matches!(event, crate::flute::Event::Complete { .. }));
+        assert!(is_complete, "and has all of its object");
+        honest.brought(3000);
+        // One that has brought more, but is silent for good, is worth no more than the others.
+        let newest = at(time) + SPENT_SESSION_SILENCE;
+        assert_eq!(sessions.get_mut(&key(0)).map(|it| it.worth(newest).0), Some(0));
+        assert_eq!(sessions.get_mut(&key(0)).map(|it| it.worth(at(time)).0), Some(12));
+    }
+
+    #[test]
+    fn what_sessions_hold_together_is_bounded() {
+        let mut sessions = Sessions::<MemoryBuf>::default();
+        let profile = crate::flute::SenderProfile {
+            symbol_length: 60_000,
+            fdt_page_bytes: 200_000,
+            ..crate::flute::SenderProfile::default()
+        };
+        let mut sender = crate::flute::Sender::new(Tsi(1), profile, 1, 1);
+        for number in 0..400 {
+            sender
+                .add(crate::flute::SendFile::of(format!("http://h/{number}/{}", "x".repeat(400)), b"a"))
+                .unwrap();
+        }
+        sender.refresh_fdt(WallTime::from_unix_ms(1_795_219_200_000)).unwrap();
+        let mut packets = Vec::new();
+        for page in 0..sender.fdt_pages() {
+            for packet in 0..sender.fdt_packets(page) {
+                let mut out = Vec::new();
+                sender.write_fdt(page, packet, &mut out);
+                packets.push(out);
+            }
+        }
+        let at = |number: u64| Instant::from_nanos(number * 1_000_000);
+        for packet in &packets {
+            receive(&mut sessions, 0, at(0), packet);
+        }
+        let each = sessions.get_mut(&key(0)).unwrap().held_bytes();
+        assert!(each > 400 * 800, "{each} bytes of descriptions");
+        sessions.get_mut(&key(0)).unwrap().brought(1);
+        let mut gone = Vec::new();
+        // Early packets, as much as a session may keep: two thousand times as much as there is memory for.
+        let early = {
+            let mut out = Vec::new();
+            crate::lct::LctHeader::new(Tsi(1), crate::lct::Toi(99)).write(&mut out).unwrap();
+            out.resize(60_000, 1);
+            out
+        };
+        for tsi in 1..MAX_SESSIONS as u64 {
+            for _ in 0..40 {
+                receive(&mut sessions, tsi, at(tsi), &early);
+            }
+            gone.extend(std::iter::from_fn(|| sessions.over_budget()).map(|(key, _)| key.tsi.0));
+            let held: usize = sessions.iter().map(|(_, it)| it.held_bytes()).sum();
+            assert!(held <= MAX_SESSIONS_BYTES, "{held}");
+        }
+        assert!(gone.len() > MAX_SESSIONS / 2, "{}", gone.len());
+        assert!(!gone.contains(&0), "what has brought something stays");
+        assert!(gone.is_sorted(), "the oldest of the others went first");
+        for (_, receiver) in sessions.extract(|key, _| key.tsi.0 == 0) {
+            drop(receiver);
+        }
+        assert!(sessions.over_budget().is_none());
+    }
+
     #[test]
     fn a_session_is_found_after_others_have_made_room_or_gone() {
         let mut sessions = Sessions::<MemoryBuf>::default();
@@ -225,7 +340,7 @@ mod tests {
         let (mut close, mut fdt) = (Vec::new(), Vec::new());
         sender.write_close(&mut close);
         sender.add(crate::flute::SendFile::of("http://h/a", b"bytes")).unwrap();
-        sender.refresh_fdt(crate::time::WallTime::from_unix_ms(1_795_219_200_000)).unwrap();
+        sender.refresh_fdt(WallTime::from_unix_ms(1_795_219_200_000)).unwrap();
         assert!(sender.write_fdt(0, 0, &mut fdt));
         let start = Instant::from_nanos(1_000_000_000);
         receive(&mut sessions, 1, start, &fdt);

@@ -37,6 +37,9 @@ pub struct FdtTable {
     next_undated_scan: Instant,
 }
 
+/// Memory of an entry beside its text: itself, and the description that it shares.
+const ENTRY_BYTES: usize = 450;
+
 /// How often entries are looked at while the date is not known.
 const UNDATED_SCAN: Duration = Duration::from_secs(60);
 
@@ -75,6 +78,11 @@ impl FdtTable {
     /// All files, in no order.
     pub fn files(&self) -> impl Iterator<Item = &Arc<File>> {
         self.entries.values().map(|entry| &entry.file)
+    }
+
+    /// About how much memory it takes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.text_bytes + self.entries.len() * ENTRY_BYTES
     }
 
     /// How many entries were pushed out by the limits, ever.

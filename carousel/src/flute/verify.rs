@@ -2,13 +2,14 @@
 //!
 //! Kept apart from the receiver, because hashing and inflating megabytes must not hold up a receive thread.
 
-use std::io::Read as _;
+use std::io::Read;
 
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
+use md5::{Digest as _, Md5};
 
 use super::fdt::{Encoding, File};
 use crate::digest::{Digest, md5};
-use crate::limits::{MAX_FDT_BYTES, MAX_INFLATE_RATIO, MAX_OBJECT_BYTES};
+use crate::limits::{MAX_FDT_BYTES, MAX_INFLATE_RATIO, MAX_INFLATED_BYTES, MAX_OBJECT_BYTES};
 use crate::reasons;
 
 reasons! {
@@ -40,34 +41,84 @@ pub struct Content {
     pub checked: bool,
 }
 
+/// What is known of a verified object whose bytes were not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Examined {
+    /// SHA-256 of the object (decoded).
+    pub digest: Digest,
+    /// Its bytes.
+    pub length: u64,
+    /// Whether the FDT carried any digest that was checked.
+    pub checked: bool,
+    /// Whether the transported bytes are encoded: [`decode_to`] gives the object.
+    pub is_encoded: bool,
+}
+
 /// Checks `transported` against every digest and length in `file`, and undoes the content encoding.
 ///
 /// # Errors
 /// [`VerifyError`]; nothing of such an object may be served.
 pub fn verify(file: &File, transported: &[u8]) -> Result<Content, VerifyError> {
+    verify_up_to(file, transported, MAX_OBJECT_BYTES)
+}
+
+/// As [`verify`], for an object that may have `most` bytes.
+///
+/// # Errors
+/// As for [`verify`].
+pub fn verify_up_to(file: &File, transported: &[u8], most: u64) -> Result<Content, VerifyError> {
+    let mut decoded = Vec::new();
+    let examined = check(file, transported, most, &mut |piece| decoded.extend_from_slice(piece))?;
+    let Examined { digest, checked, is_encoded, .. } = examined;
+    Ok(Content { decoded: is_encoded.then_some(decoded), digest, checked })
+}
+
+/// As [`verify`], without holding the object: it may be a thousand times as long as what was transported.
+///
+/// # Errors
+/// As for [`verify`].
+pub fn examine(file: &File, transported: &[u8]) -> Result<Examined, VerifyError> {
+    check(file, transported, MAX_OBJECT_BYTES, &mut |_| {})
+}
+
+fn check(
+    file: &File,
+    transported: &[u8],
+    most: u64,
+    each: &mut dyn FnMut(&[u8]),
+) -> Result<Examined, VerifyError> {
     let transported_digest = Digest::of(transported);
     if file.content_digest.is_some_and(|digest| digest != transported_digest) {
         return Err(VerifyError::DigestMismatch);
     }
+    // rt-libflute hashes the decoded file, RFC 6726 means the transported bytes; a stronger digest makes MD5 idle.
+    let md5_that_counts = file.content_md5.filter(|_| file.content_digest.is_none());
+    let mut md5_of_object = md5_that_counts.filter(|it| md5(transported) != *it).map(|_| Md5::default());
+    let mut hasher = Digest::hasher();
     let content_length = decoded_length(&file.encoding, transported, file.content_length);
-    let decoded = decode(&file.encoding, transported, content_length)?;
-    let object = decoded.as_deref().unwrap_or(transported);
-    if content_length.is_some_and(|length| length != object.len() as u64) {
+    let decoded = decode_up_to(&file.encoding, transported, content_length, most, &mut |piece| {
+        hasher.update(piece);
+        if let Some(md5) = &mut md5_of_object {
+            md5.update(piece);
+        }
+        each(piece);
+        true
+    })?;
+    let length = decoded.unwrap_or(transported.len() as u64);
+    if content_length.is_some_and(|announced| announced != length) {
         return Err(VerifyError::LengthMismatch);
     }
-    let digest = if decoded.is_some() { Digest::of(object) } else { transported_digest };
+    let digest = if decoded.is_some() { hasher.finish() } else { transported_digest };
     if file.repr_digest.is_some_and(|expected| expected != digest) {
         return Err(VerifyError::DigestMismatch);
     }
-    // rt-libflute hashes the decoded file, RFC 6726 means the transported bytes; a stronger digest makes MD5 idle.
-    if let Some(expected) = file.content_md5.filter(|_| file.content_digest.is_none())
-        && md5(transported) != expected
-        && decoded.as_deref().map(md5) != Some(expected)
+    if let Some(md5) = md5_of_object
+        && (decoded.is_none() || md5_that_counts != Some(md5.finalize().into()))
     {
         return Err(VerifyError::Md5Mismatch);
     }
     let checked = file.content_digest.or(file.repr_digest).is_some() || file.content_md5.is_some();
-    Ok(Content { decoded, digest, checked })
+    Ok(Examined { digest, length, checked, is_encoded: decoded.is_some() })
 }
 
 /// What a sender says of the decoded length. By HTTP's meaning of the word `Content-Length` is that of the encoded bytes, and some
@@ -77,8 +128,48 @@ fn decoded_length(encoding: &Encoding, transported: &[u8], content_length: Optio
     content_length.filter(|&length| !has_checksum || length != transported.len() as u64)
 }
 
-/// Undoes a content encoding; `None` for identity. At most `content_length` bytes come out, or
-/// [`MAX_INFLATE_RATIO`] times the input where that is not known.
+/// Undoes a content encoding piece by piece; `each` gets the pieces and says whether it wants more. Gives the length;
+/// `None` for identity, of which `each` gets nothing.
+///
+/// At most `content_length` bytes come out, and [`MAX_INFLATE_RATIO`] times the input where that is more than
+/// [`MAX_INFLATED_BYTES`].
+///
+/// # Errors
+/// `BadEncoding`, also where `each` wants no more; `TooLarge`.
+pub fn decode_to(
+    encoding: &Encoding,
+    bytes: &[u8],
+    content_length: Option<u64>,
+    each: &mut dyn FnMut(&[u8]) -> bool,
+) -> Result<Option<u64>, VerifyError> {
+    decode_up_to(encoding, bytes, content_length, MAX_OBJECT_BYTES, each)
+}
+
+fn decode_up_to(
+    encoding: &Encoding,
+    bytes: &[u8],
+    content_length: Option<u64>,
+    most: u64,
+    each: &mut dyn FnMut(&[u8]) -> bool,
+) -> Result<Option<u64>, VerifyError> {
+    let by_ratio = (bytes.len() as u64).saturating_mul(MAX_INFLATE_RATIO).max(MAX_INFLATED_BYTES);
+    let most = content_length.unwrap_or(most).min(most).min(by_ratio);
+    let decoded = match encoding {
+        Encoding::Identity => return Ok(None),
+        Encoding::Gzip => inflate(MultiGzDecoder::new(bytes), most, each),
+        Encoding::Zlib => inflate(ZlibDecoder::new(bytes), most, each),
+        // HTTP means zlib by "deflate", RFC 6726 raw deflate; zlib's header and checksum tell them apart.
+        Encoding::Deflate => match inflate(ZlibDecoder::new(bytes), most, &mut |_| true) {
+            Err(VerifyError::BadEncoding) => inflate(DeflateDecoder::new(bytes), most, each),
+            Err(err) => Err(err),
+            Ok(_) => inflate(ZlibDecoder::new(bytes), most, each),
+        },
+        Encoding::Other(_) => return Err(VerifyError::BadEncoding),
+    };
+    decoded.map(Some)
+}
+
+/// As [`decode_to`], into memory.
 ///
 /// # Errors
 /// `BadEncoding`, `TooLarge`.
@@ -87,36 +178,55 @@ pub fn decode(
     bytes: &[u8],
     content_length: Option<u64>,
 ) -> Result<Option<Vec<u8>>, VerifyError> {
-    let by_ratio = (bytes.len() as u64).saturating_mul(MAX_INFLATE_RATIO);
-    let most = content_length.unwrap_or(by_ratio).min(MAX_OBJECT_BYTES).min(by_ratio.max(1024));
-    let decoded = match encoding {
-        Encoding::Identity => return Ok(None),
-        Encoding::Gzip => inflate(MultiGzDecoder::new(bytes), most),
-        Encoding::Zlib => inflate(ZlibDecoder::new(bytes), most),
-        // HTTP means zlib by "deflate", RFC 6726 raw deflate; zlib's header tells them apart.
-        Encoding::Deflate => {
-            inflate(ZlibDecoder::new(bytes), most).or_else(|_| inflate(DeflateDecoder::new(bytes), most))
-        }
-        Encoding::Other(_) => return Err(VerifyError::BadEncoding),
-    };
-    decoded.map(Some)
+    let mut out = Vec::new();
+    let decoded = decode_to(encoding, bytes, content_length, &mut |piece| {
+        out.extend_from_slice(piece);
+        true
+    })?;
+    Ok(decoded.map(|_| out))
 }
 
 /// Undoes EXT_CENC of an FDT Instance (0 none, 1 zlib, 2 deflate, 3 gzip).
 pub(super) fn inflate_fdt(algorithm: u8, bytes: Vec<u8>) -> Option<Vec<u8>> {
-    match algorithm {
-        0 => Some(bytes),
-        1 => inflate(ZlibDecoder::new(&bytes[..]), MAX_FDT_BYTES).ok(),
-        2 => inflate(DeflateDecoder::new(&bytes[..]), MAX_FDT_BYTES).ok(),
-        3 => inflate(MultiGzDecoder::new(&bytes[..]), MAX_FDT_BYTES).ok(),
-        _ => None,
-    }
+    let mut out = Vec::new();
+    let mut keep = |piece: &[u8]| {
+        out.extend_from_slice(piece);
+        true
+    };
+    let inflated = match algorithm {
+        0 => return Some(bytes),
+        1 => inflate(ZlibDecoder::new(&bytes[..]), MAX_FDT_BYTES, &mut keep),
+        2 => inflate(DeflateDecoder::new(&bytes[..]), MAX_FDT_BYTES, &mut keep),
+        3 => inflate(MultiGzDecoder::new(&bytes[..]), MAX_FDT_BYTES, &mut keep),
+        _ => return None,
+    };
+    inflated.ok().map(|_| out)
 }
 
-fn inflate(decoder: impl std::io::Read, most: u64) -> Result<Vec<u8>, VerifyError> {
-    let mut out = Vec::new();
-    decoder.take(most + 1).read_to_end(&mut out).map_err(|_| VerifyError::BadEncoding)?;
-    if out.len() as u64 > most { Err(VerifyError::TooLarge) } else { Ok(out) }
+/// Bytes that are inflated at a time.
+const PIECE_BYTES: usize = 16 << 10;
+
+fn inflate(
+    mut decoder: impl Read,
+    most: u64,
+    each: &mut dyn FnMut(&[u8]) -> bool,
+) -> Result<u64, VerifyError> {
+    let (mut piece, mut length) = (vec![0; PIECE_BYTES], 0);
+    loop {
+        let count = match decoder.read(&mut piece) {
+            Ok(0) => return Ok(length),
+            Ok(count) => count,
+            Err(err) if err.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(_) => return Err(VerifyError::BadEncoding),
+        };
+        length += count as u64;
+        if length > most {
+            return Err(VerifyError::TooLarge);
+        }
+        if !each(&piece[..count]) {
+            return Err(VerifyError::BadEncoding);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -186,27 +296,55 @@ mod tests {
     fn a_bomb_without_content_length_stops_at_the_ratio() {
         let bomb = gzip(&vec![0; 4 << 20]);
         let nested = File { encoding: Encoding::Gzip, ..File::default() };
-        assert!(verify(&nested, &bomb).is_ok(), "gzip's own ratio is below the limit");
+        assert!(verify(&nested, &bomb).is_ok(), "short enough at any ratio");
         assert_eq!(decode(&Encoding::Gzip, &bomb, Some(100)), Err(VerifyError::TooLarge));
         assert_eq!(inflate_fdt(3, gzip(&vec![b' '; 2 << 20])), None);
     }
 
     #[test]
     fn bombs_are_refused_and_the_next_object_is_decoded() {
-        // gzip's own ratio stays below the limit; 20 members of nothing but a header do not matter.
-        let small = gzip(&[0; 500]);
-        let most = small.len() as u64 * MAX_INFLATE_RATIO;
-        assert!(most < 1 << 20);
-        let bomb = gzip(&vec![0; 1 << 20]);
-        let by_ratio = bomb.len() as u64 * MAX_INFLATE_RATIO;
-        assert!(by_ratio > 1 << 20);
-        assert_eq!(inflate(&vec![0_u8; 1025][..], 1024), Err(VerifyError::TooLarge));
-        assert_eq!(inflate(&vec![0_u8; 1024][..], 1024).map(|it| it.len()), Ok(1024));
-        // A Content-Length beyond what the bytes can give does not widen the limit.
-        let claimed = decode(&Encoding::Gzip, &small, Some(u64::MAX)).unwrap().unwrap();
-        assert_eq!(claimed.len(), 500);
-        assert_eq!(decode(&Encoding::Gzip, &bomb, Some((1 << 20) - 1)), Err(VerifyError::TooLarge));
-        assert_eq!(decode(&Encoding::Gzip, &bomb, Some(1 << 20)).unwrap().unwrap().len(), 1 << 20);
+        let zeros = |bytes: u64| gzip(&vec![0; usize::try_from(bytes).unwrap()]);
+        let (most, bomb) = (zeros(MAX_INFLATED_BYTES), zeros(MAX_INFLATED_BYTES + 1));
+        assert!((bomb.len() as u64) * MAX_INFLATE_RATIO < MAX_INFLATED_BYTES, "the ratio alone is stricter");
+        for announced in [None, Some(MAX_INFLATED_BYTES + 1), Some(u64::MAX)] {
+            let mut given = 0;
+            let decoded = decode_to(&Encoding::Gzip, &bomb, announced, &mut |piece| {
+                given += piece.len() as u64;
+                true
+            });
+            assert_eq!(decoded, Err(VerifyError::TooLarge), "{announced:?}");
+            assert!(given <= MAX_INFLATED_BYTES, "nothing beyond the limit is given out");
+        }
+        assert_eq!(decode_to(&Encoding::Gzip, &most, None, &mut |_| true), Ok(Some(MAX_INFLATED_BYTES)));
+        // What was announced is stricter.
+        assert_eq!(decode(&Encoding::Gzip, &zeros(1 << 20), Some((1 << 20) - 1)), Err(VerifyError::TooLarge));
+        assert_eq!(decode(&Encoding::Gzip, &zeros(1 << 20), Some(1 << 20)).unwrap().unwrap().len(), 1 << 20);
+        // What the caller takes is stricter still.
+        let file = File { encoding: Encoding::Gzip, ..File::default() };
+        assert_eq!(verify_up_to(&file, &zeros(1001), 1000), Err(VerifyError::TooLarge));
+        assert!(verify_up_to(&file, &zeros(1000), 1000).is_ok());
+    }
+
+    #[test]
+    fn what_does_not_shrink_much_may_be_long() {
+        // Every fourth byte is noise: gzip brings that to a third or so.
+        let text: Vec<u8> = (0..(MAX_INFLATED_BYTES as u32 + 4096) / 4)
+            .flat_map(|at| [b'a', b'b', b'c', (at.wrapping_mul(2_654_435_761) >> 13) as u8])
+            .collect();
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(&text).unwrap();
+        let zipped = encoder.finish().unwrap();
+        let file = File {
+            encoding: Encoding::Gzip,
+            content_length: Some(text.len() as u64),
+            content_md5: Some(md5(&text)),
+            ..File::default()
+        };
+        let examined = examine(&file, &zipped).unwrap();
+        assert_eq!((examined.digest, examined.length), (Digest::of(&text), text.len() as u64));
+        assert!(examined.is_encoded && examined.checked);
+        let wrong = File { content_md5: Some([1; 16]), ..file };
+        assert_eq!(examine(&wrong, &zipped), Err(VerifyError::Md5Mismatch));
     }
 
     #[test]

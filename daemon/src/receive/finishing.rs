@@ -9,8 +9,13 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use carousel::digest::Digest;
 use carousel::fec::SymbolMap;
-use carousel::flute::{CacheControl, Encoding, File, SessionKey, SymbolPlace, VerifyError, verify};
+use carousel::flute::{
+    CacheControl, Encoding, Examined, File, SessionKey, SymbolPlace, VerifyError, decode_to, examine,
+    verify_up_to,
+};
+use carousel::limits::MAX_XML_BYTES;
 use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 use carousel::trust::SignedBy;
@@ -20,7 +25,7 @@ use super::{Command, ReceiveContext};
 use crate::clock;
 use crate::delivery::{Decode, Decoded, FailReason, ObjectRef, Outcome, RejectReason, Restore, Verify, Work};
 use crate::signalling::Document;
-use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Partial, Placement, StoredObject};
+use crate::store::{CameBy, Class, Frozen, ObjectMeta, ObjectUri, Partial, Placement, StoredObject};
 
 carousel::limits! {
     /// Memory that queued and running work may take.
@@ -332,7 +337,7 @@ fn finish_object(
 ) -> Result<(), RejectReason> {
     let Verify { object, file, buf, repaired_symbols } = whole;
     let (partial, flight) = match buf {
-        ObjectSpace::Memory(bytes) => match verify(&file, &bytes) {
+        ObjectSpace::Memory(bytes) => match verify_up_to(&file, &bytes, MAX_XML_BYTES as u64) {
             Ok(content) => {
                 pass_on(object, &file, content.decoded.unwrap_or(bytes), sink);
                 return Ok(());
@@ -416,32 +421,23 @@ fn publish(
         None => partial.length().map_err(io)?,
     };
     let frozen = partial.freeze(length).map_err(io)?;
-    let content = verify(file, frozen.as_slice()).map_err(FinishError::Verify)?;
     if is_signalling(file) {
         // It was opened before it had a name.
-        pass_on(
-            ObjectRef { session, toi: file.toi },
-            file,
-            content.decoded.unwrap_or_else(|| frozen.as_slice().to_vec()),
-            sink,
-        );
+        let most = MAX_XML_BYTES as u64;
+        if length > most {
+            return Err(FinishError::Verify(VerifyError::TooLarge));
+        }
+        let content = verify_up_to(file, frozen.as_slice(), most).map_err(FinishError::Verify)?;
+        let bytes = content.decoded.unwrap_or_else(|| frozen.as_slice().to_vec());
+        pass_on(ObjectRef { session, toi: file.toi }, file, bytes, sink);
         return Ok(None);
     }
+    let content = examine(file, frozen.as_slice()).map_err(FinishError::Verify)?;
     let key = context
         .names
         .key_of(&session, &file.content_location)
         .map_err(|_| FinishError::Store(crate::store::StoreError::MetaTooLarge))?;
-    let frozen = match &content.decoded {
-        None => frozen,
-        Some(decoded) => {
-            let placement = placement(context, Some(&key), file);
-            let partial =
-                context.store.create(decoded.len() as u64, placement).map_err(FinishError::Store)?;
-            let partial = Arc::new(partial);
-            partial.write_at(0, decoded).map_err(io)?;
-            partial.freeze(decoded.len() as u64).map_err(io)?
-        }
-    };
+    let frozen = if content.is_encoded { decoded(context, file, &frozen, &key, &content)? } else { frozen };
     let now = clock::steady();
     let class = context.store.class_of(key.as_str());
     let uri = context.names.url_of(&file.content_location);
@@ -462,6 +458,36 @@ fn publish(
     };
     let stored = context.store.publish_with(&frozen, meta, |object| context.manifests.learn(object));
     stored.map(Some).map_err(FinishError::Store)
+}
+
+/// An encoded object as clients get it, in a file of its own. It is inflated a second time, since room for it is taken when its
+/// length is known for certain, and it is never in memory whole.
+fn decoded(
+    context: &ReceiveContext,
+    file: &File,
+    encoded: &Frozen,
+    key: &ObjectKey,
+    content: &Examined,
+) -> Result<Frozen, FinishError> {
+    let placement = placement(context, Some(key), file);
+    let partial = Arc::new(context.store.create(content.length, placement).map_err(FinishError::Store)?);
+    let (mut offset, mut hasher, mut failure) = (0, Digest::hasher(), None);
+    let inflated = decode_to(&file.encoding, encoded.as_slice(), Some(content.length), &mut |piece| {
+        hasher.update(piece);
+        match partial.write_at(offset, piece) {
+            Ok(()) => offset += piece.len() as u64,
+            Err(err) => failure = Some(err),
+        }
+        failure.is_none()
+    });
+    if let Some(err) = failure {
+        return Err(FinishError::Store(err.into()));
+    }
+    inflated.map_err(FinishError::Verify)?;
+    if offset != content.length || hasher.finish() != content.digest {
+        return Err(FinishError::Verify(VerifyError::DigestMismatch));
+    }
+    partial.freeze(content.length).map_err(|err| FinishError::Store(err.into()))
 }
 
 /// When an object that comes now is stale, if its FDT says so.

@@ -103,6 +103,11 @@ impl DoneTable {
         }
     }
 
+    /// Entries; a TOI that was forgotten and done again counts twice.
+    pub(super) fn len(&self) -> usize {
+        self.done.len().max(self.order.len())
+    }
+
     pub(super) fn get(&self, toi: Toi) -> Option<&Done> {
         self.done.get(&toi)
     }

@@ -38,7 +38,8 @@ use crate::fec::{Oti, Partition, SymbolMap};
 use crate::lct::Toi;
 use crate::limits;
 use crate::limits::{
-    EXPIRED_GRACE, MAX_EARLY_BYTES, MAX_OBJECT_SILENCE, MAX_OBJECTS_IN_FLIGHT, UNDATED_EXPIRY,
+    EXPIRED_GRACE, MAX_EARLY_BYTES, MAX_OBJECT_SILENCE, MAX_OBJECTS_IN_FLIGHT, SPENT_SESSION_SILENCE,
+    UNDATED_EXPIRY,
 };
 use crate::time::{Instant, WallTime};
 
@@ -247,8 +248,15 @@ pub struct Receiver<B> {
     /// The longest time between two turns of something held; it shrinks slowly when things come round faster.
     period: Option<Duration>,
     next_done_scan: Instant,
+    /// Of objects that proved right.
+    brought_bytes: u64,
     stats: ReceiverStats,
 }
+
+/// Memory of one early packet beside its bytes, of one TOI that is done, and of one object in flight, about.
+const EARLY_ENTRY_BYTES: usize = 64;
+const DONE_ENTRY_BYTES: usize = 80;
+const IN_FLIGHT_BYTES: usize = 1024;
 
 impl<B> Receiver<B> {
     /// A receiver that has seen nothing.
@@ -273,6 +281,7 @@ impl<B> Receiver<B> {
             gaps: Gaps::default(),
             period: None,
             next_done_scan: Instant::from_nanos(0),
+            brought_bytes: 0,
             stats: ReceiverStats::default(),
         }
     }
@@ -934,6 +943,30 @@ impl<B> Receiver<B> {
     /// When the last packet came.
     pub const fn last_heard(&self) -> Instant {
         self.last_heard
+    }
+
+    /// Bytes of an object of this session proved right: the session is worth that much more than one that has brought nothing.
+    pub const fn brought(&mut self, bytes: u64) {
+        self.brought_bytes = self.brought_bytes.saturating_add(bytes);
+    }
+
+    /// What the session is worth beside others when one of them has to go, in powers of two: bytes of objects that proved
+    /// right, then packets that were placed. Of a session that has been silent for long only the latter counts.
+    pub(in crate::flute) fn worth(&self, now: Instant) -> (u32, u32) {
+        let is_alive = now.since(self.last_heard) < SPENT_SESSION_SILENCE;
+        let brought = if is_alive { self.brought_bytes } else { 0 };
+        let bits = |value: u64| u64::BITS - value.leading_zeros();
+        (bits(brought), bits(self.stats.stored))
+    }
+
+    /// About how much memory the session takes: descriptions, early packets, what is remembered of objects.
+    pub fn held_bytes(&self) -> usize {
+        self.table.held_bytes()
+            + self.early_bytes
+            + self.early.len() * EARLY_ENTRY_BYTES
+            + self.done.len() * DONE_ENTRY_BYTES
+            + self.assembler.held_bytes()
+            + self.in_flight.len() * IN_FLIGHT_BYTES
     }
 
     /// Whether nothing is described, in flight or kept early: forgetting the session loses nothing.

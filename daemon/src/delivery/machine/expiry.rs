@@ -55,6 +55,7 @@ impl<S: ObjectStore> Delivery<S> {
         }
         self.live_timeout(now);
         self.distrust(now);
+        self.keep_within_budget(now);
         for (key, receiver) in self.sessions.expire(now) {
             self.counters.sessions_expired += 1;
             self.end_session(now, key, receiver);

@@ -14,7 +14,7 @@ use std::time::Duration;
 use carousel::alc::Packet;
 use carousel::flute::{
     Event, File, Joiner, Receiver, ReceiverConfig, ReceiverStats, RecoveryJob, Refusal, SessionKey,
-    SessionTrust, Sessions,
+    SessionTrust, Sessions, Verdict,
 };
 use carousel::lct::{Toi, Tsi};
 use carousel::repair::BackOff;
@@ -43,6 +43,9 @@ carousel::limits! {
         test: "complete_objects_beyond_the_queue_of_work_are_received_again",
     }
 }
+
+/// Early packets after which the memory of all sessions is looked at. So many take 4 MiB at most.
+const EARLY_BETWEEN_LOOKS: u64 = 64;
 
 /// Settings of delivery.
 #[derive(Debug, Clone, Copy)]
@@ -241,7 +244,8 @@ impl<S: ObjectStore> Delivery<S> {
         let mut displaced = None;
         let receiver = self.sessions.get_or_open(key, config, |key, old| displaced = Some((key, old)));
         let wall = if packet.lct.toi == Some(Toi::FDT) { wall() } else { None };
-        receiver.handle_packet(now, wall, &packet, payload, &mut self.store.session_storage(key));
+        let verdict =
+            receiver.handle_packet(now, wall, &packet, payload, &mut self.store.session_storage(key));
         let event = receiver.poll_event();
         if let Some((key, receiver)) = displaced {
             self.counters.sessions_displaced += 1;
@@ -250,6 +254,23 @@ impl<S: ObjectStore> Delivery<S> {
         if let Some(event) = event {
             self.event(now, key, event);
             self.events(now, key);
+        }
+        let has_grown = match verdict {
+            Verdict::Fdt => true,
+            Verdict::Early => self.losses.datagrams.is_multiple_of(EARLY_BETWEEN_LOOKS),
+            _ => false,
+        };
+        if has_grown {
+            self.keep_within_budget(now);
+        }
+    }
+
+    /// Ends sessions that hold what there is no memory for.
+    #[cold]
+    pub(super) fn keep_within_budget(&mut self, now: Instant) {
+        while let Some((key, receiver)) = self.sessions.over_budget() {
+            self.counters.sessions_displaced += 1;
+            self.end_session(now, key, receiver);
         }
     }
 

@@ -111,6 +111,10 @@ impl<S: ObjectStore> Delivery<S> {
         match result {
             Ok(()) => {
                 self.end_repair(object, Some(RepairOutcome::Repaired));
+                if let Some(receiver) = self.sessions.get_mut(&object.session) {
+                    let length = receiver.table().get(object.toi).and_then(|file| file.on_air_length());
+                    receiver.brought(length.unwrap_or(0));
+                }
                 self.leave_held(object);
             }
             Err(reason) => self.reject(now, object, reason),

@@ -194,3 +194,57 @@ fn bytes_of_an_origin_complete_an_object_and_count_as_repaired() {
     assert!(tested.holds("h/a"));
     assert_eq!(tested.context.stats.objects(), (1, 1));
 }
+
+/// The FDT and packets of one object, gzipped, that is announced with `content_length` bytes. `number` is its TOI and the FDT
+/// Instance's ID.
+fn gzipped(number: u32, name: &str, object: &[u8], content_length: u64) -> Vec<Vec<u8>> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    std::io::Write::write_all(&mut encoder, object).unwrap();
+    let packed = encoder.finish().unwrap();
+    let profile = SenderProfile { fdt_lifetime_s: 20 * 365 * 86_400, ..SenderProfile::default() };
+    let mut sender = Sender::new(Tsi(1), profile, number, number);
+    let file =
+        SendFile { encoding: carousel::flute::Encoding::Gzip, content_length, ..SendFile::of(name, &packed) };
+    let toi = sender.add(file).unwrap();
+    sender.refresh_fdt(WALL).unwrap();
+    let (mut out, mut packets) = (Vec::new(), Vec::new());
+    assert!(sender.write_fdt(0, 0, &mut out) && sender.fdt_packets(0) == 1);
+    packets.push(out.clone());
+    for (symbol, bytes) in packed.chunks(1400).enumerate() {
+        assert!(sender.write_packet(toi, symbol as u64, bytes, false, &mut out));
+        packets.push(out.clone());
+    }
+    packets
+}
+
+#[test]
+fn an_encoded_object_is_held_as_clients_get_it_and_no_bomb_is() {
+    const LONG: usize = 16 << 20;
+    let mut tested = Box::new();
+    let text = b"#EXTM3U\n#EXTINF:2,\ns.m4s\n".repeat(9000);
+    for packet in gzipped(1, "http://h/m.m3u8", &text, text.len() as u64) {
+        tested.take(&packet);
+    }
+    tested.finish();
+    let held = tested.context.store.get("h/m.m3u8").expect("it is held");
+    assert_eq!(held.bytes(0..text.len() as u64).unwrap(), text);
+    assert_eq!((held.meta().digest, held.meta().length), (Digest::of(&text), text.len() as u64));
+    assert_eq!(tested.rejected, 0);
+    // A thousandth of it is sent, and all of it announced.
+    let reserved = tested.context.store.usage().partial_bytes;
+    for (at, announced) in (2..).zip([LONG as u64, 1 << 40, text.len() as u64]) {
+        let name = format!("http://h/bomb{at}");
+        gzipped(at, &name, &vec![0; LONG], announced).iter().for_each(|it| tested.take(it));
+        tested.finish();
+        assert!(!tested.holds(&name["http://".len()..]), "{announced} bytes announced");
+    }
+    assert_eq!(tested.rejected, 3);
+    assert_eq!(tested.context.store.usage().partial_bytes, reserved, "nothing stays reserved");
+    // Signalling has a limit of its own, far below.
+    let document = vec![b' '; carousel::limits::MAX_XML_BYTES + 1];
+    for packet in gzipped(9, carousel::mabr::CONFIGURATION_URI, &document, document.len() as u64) {
+        tested.take(&packet);
+    }
+    tested.finish();
+    assert_eq!((tested.rejected, tested.kept.0.lock().unwrap().len()), (4, 0));
+}
