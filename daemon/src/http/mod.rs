@@ -51,6 +51,8 @@ mod names;
 mod options;
 mod own;
 mod prefetch;
+#[doc(hidden)]
+pub mod probe;
 mod quick;
 mod range;
 mod reload;

@@ -20,7 +20,7 @@ const NEEDED: [(&str, &str); 1] = [("c++", "g++")];
 /// What the engine needs to see where an input leads, and the checks of an ordinary build.
 const FLAGS: &str = "--cfg fuzzing -Zsanitizer=address -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-    -Cllvm-args=-sanitizer-coverage-trace-compares -Cdebug-assertions -Coverflow-checks";
+    -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=16 -Cdebug-assertions -Coverflow-checks";
 
 /// An input that takes so long is a failure, in seconds.
 const LONGEST_S: u32 = 10;

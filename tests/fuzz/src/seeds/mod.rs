@@ -3,6 +3,7 @@
 
 pub(crate) mod documents;
 pub(crate) mod files;
+pub(crate) mod http;
 pub(crate) mod packets;
 pub(crate) mod receivers;
 pub(crate) mod streams;

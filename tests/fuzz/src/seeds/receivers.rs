@@ -226,6 +226,34 @@ pub(crate) fn route() -> Vec<Vec<u8>> {
     ]
 }
 
+/// Both honest sessions, alone and beside strangers, with every kind of origin.
+pub(crate) fn delivery() -> Vec<Vec<u8>> {
+    let (flute, route) = (honest().packets.len(), honest_route().packets.len());
+    let mut seeds = Vec::new();
+    for mode in [0, 1, 2, 4, 12, 20, 22] {
+        let mut out = vec![mode];
+        out.extend(all_of(flute, |at| at * 7 % flute));
+        for at in 0..route {
+            input::add(&mut out, 5, &[at as u8]);
+        }
+        let mut out = with_time(out, 5000);
+        for fate in 0..5 {
+            input::add(&mut out, operation::FATE, &[1, fate]);
+        }
+        out.extend(all_of(flute, |at| at));
+        seeds.push(out);
+    }
+    // Lost packets: stalled, then repaired or not.
+    for mode in [4, 12, 20] {
+        let mut out = vec![mode];
+        out.extend(all_of(4, |at| at));
+        let mut out = with_time(out, 2500);
+        input::add(&mut out, operation::FATE, &[1, 0]);
+        seeds.push(with_time(out, 60_000));
+    }
+    seeds
+}
+
 pub(crate) fn growing() -> Vec<Vec<u8>> {
     let body = segment(2, 20);
     let pieces = |order: &[usize]| {

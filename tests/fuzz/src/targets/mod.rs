@@ -1,7 +1,9 @@
 //! The targets, by the kind of what they read.
 
+mod delivery;
 mod documents;
 mod files;
+mod http;
 mod packets;
 mod receivers;
 mod streams;
@@ -206,6 +208,83 @@ pub static TARGETS: &[Target] = &[
         seeds: seeds::receivers::route,
         words: &["moof", "mdat", "\r\n\r\n", "<S-TSID "],
         longest: 16_384,
+    },
+    Target {
+        name: "delivery",
+        covers: "the daemon's delivery: datagrams of several senders, time, requests, results, repairs, evictions",
+        run: delivery::delivery,
+        seeds: seeds::receivers::delivery,
+        words: &["<FDT-Instance Expires=\"", "<File TOI=\"", "\x10\u{a0}"],
+        longest: 16_384,
+    },
+    Target {
+        name: "http-head",
+        covers: "heads of requests: the short way for hits, targets and their keys, ranges",
+        run: http::head,
+        seeds: seeds::http::heads,
+        words: &[
+            "GET ",
+            " HTTP/1.1\r\n",
+            "Host: ",
+            "Range: bytes=",
+            "Accept-Encoding: gzip",
+            "Connection: keep-alive",
+            "\r\n\r\n",
+            "Transfer-Encoding: chunked",
+            "Content-Length: 0",
+            "Origin: ",
+            "http://",
+            "-5",
+            "0-,",
+            "/vod/live/",
+        ],
+        longest: 4096,
+    },
+    Target {
+        name: "caching",
+        covers: "what a response may be kept for: directives, validators, conditions, selecting fields, dates",
+        run: http::caching_rules,
+        seeds: seeds::http::fields,
+        words: &[
+            "Cache-Control: ",
+            "max-age=",
+            "s-maxage=",
+            "no-cache=\"",
+            "private",
+            "CDN-Cache-Control: ",
+            "Vary: ",
+            "ETag: W/\"",
+            "If-None-Match: ",
+            "If-Range: ",
+            "Expires: ",
+            "Date: ",
+            "Age: ",
+            "Last-Modified: ",
+            "stale-while-revalidate=",
+        ],
+        longest: 2048,
+    },
+    Target {
+        name: "rewriting",
+        covers: "manifests of origins in any content coding and charset, rewritten in pieces",
+        run: http::rewriting,
+        seeds: seeds::http::manifests,
+        words: &[
+            "#EXTM3U\n",
+            "URI=\"",
+            "https://cdn.example.com/v/",
+            "//live.example/",
+            "<MPD ",
+            "<BaseURL>",
+            "</BaseURL>",
+            "<![CDATA[",
+            "<!--",
+            "\"RELOAD-URI\":\"",
+            "\\/",
+            "&amp;",
+            "\u{ff}\u{fe}",
+        ],
+        longest: 8192,
     },
     Target {
         name: "package",

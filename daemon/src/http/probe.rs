@@ -1,0 +1,59 @@
+//! What bytes of players and origins reach in this room, for the targets of `tests/fuzz`: nothing else calls it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use carousel::name::ObjectKey;
+use http::Uri;
+
+use super::manifest::Rewriter;
+use super::quick::Plain;
+use super::range::{self, Wanted};
+use super::target::targets;
+use super::urls::UrlMap;
+use crate::origin::{Route, by_longest_path};
+
+/// What a request asks for that is answered without hyper: target, host, and its part of an object of `length` bytes.
+pub type Quick = (String, String, Option<Option<Range<u64>>>);
+
+/// A head that is understood without hyper.
+pub fn quick(bytes: &[u8], length: u64) -> Option<Quick> {
+    let plain = Plain::of(bytes)?;
+    Some((plain.target.to_owned(), plain.host.to_owned(), plain.range(length)))
+}
+
+/// The parts that a `Range` asks for.
+pub fn ranges(header: &str, length: u64) -> Option<Vec<Range<u64>>> {
+    let _ = (range::is_single(header), range::exact(header));
+    match range::parse(Some(header), length) {
+        Wanted::Ranges(ranges) => Some(ranges),
+        Wanted::Whole | Wanted::Unsatisfiable => None,
+    }
+}
+
+fn routes() -> Vec<Route> {
+    let route = |path: &str, base: &str| Route { path: path.into(), base: base.into(), ..Route::default() };
+    let mut routes =
+        vec![route("/vod/", "https://cdn.example.com/v/"), route("/vod/live/", "https://live.example/")];
+    by_longest_path(&mut routes);
+    routes
+}
+
+/// The objects that a request may mean.
+pub fn keys(uri: &Uri, host: Option<&str>, is_origin_form: bool) -> Vec<ObjectKey> {
+    let routes: Arc<[Route]> = routes().into();
+    let targets = targets(uri, host, &routes, is_origin_form).unwrap_or_default();
+    targets.into_iter().map(|it| it.key).collect()
+}
+
+/// A manifest of an origin in the box's terms, of pieces; `None` if it cannot be decoded.
+pub fn rewritten<'a>(coding: Option<&str>, pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<Vec<u8>> {
+    let map = UrlMap::new(Some("https://cdn.example.com/v/a/m.m3u8"), routes().iter());
+    let mut rewriter = Rewriter::new(coding, map).ok()?;
+    let mut out = Vec::new();
+    for piece in pieces {
+        rewriter.push(piece, &mut out).ok()?;
+    }
+    rewriter.finish(&mut out).ok()?;
+    Some(out)
+}
