@@ -179,7 +179,18 @@ impl Sheet<'_> {
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Parts {
-            store, flights, receive, transport, groups, repairer, client, player, vitals, admin, trust, ..
+            store,
+            flights,
+            receive,
+            transport,
+            groups,
+            repairer,
+            client,
+            player,
+            vitals,
+            admin,
+            trust,
+            ..
         } = &*self.0;
         let mut sheet = Sheet(encoder);
         sheet.program(vitals.standing_still(clock::now()).len() as u64)?;

@@ -15,6 +15,8 @@ mod ipk;
 mod manual;
 mod oci;
 mod package;
+mod provenance;
+mod sbom;
 mod target;
 mod toolchain;
 mod tree;
@@ -67,6 +69,8 @@ pub(crate) struct Release {
     epoch_s: u64,
     workspace: PathBuf,
     out: PathBuf,
+    /// Name and SHA-256 of everything that was written.
+    written: std::cell::RefCell<Vec<(String, String)>>,
 }
 
 impl Release {
@@ -85,7 +89,13 @@ impl Release {
         )?;
         let out = workspace.join(out);
         std::fs::create_dir_all(&out).map_err(|err| format!("{}: {err}", out.display()))?;
-        Ok(Self { version: env!("CARGO_PKG_VERSION").to_owned(), epoch_s, workspace: workspace.into(), out })
+        Ok(Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            epoch_s,
+            workspace: workspace.into(),
+            out,
+            written: Default::default(),
+        })
     }
 
     /// Writes a finished file, in a folder if its name says so, and says what it is.
@@ -100,7 +110,9 @@ impl Release {
     fn say(&self, name: &str) -> Result<(), String> {
         let path = self.out.join(name);
         let bytes = std::fs::read(&path).map_err(|err| format!("{}: {err}", path.display()))?;
-        println!("{}  {:>9} bytes  {}", oci::sha256_hex(&bytes), bytes.len(), path.display());
+        let digest = oci::sha256_hex(&bytes);
+        println!("{digest}  {:>9} bytes  {}", bytes.len(), path.display());
+        self.written.borrow_mut().push((name.to_owned(), digest));
         Ok(())
     }
 }
@@ -152,7 +164,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
                         }
                     }
                     if wants(Format::Oci) {
-                        images.push((target, Package::image(&release, &built)?));
+                        images.push((target, Package::image(&release, target, &built)?));
                     }
                 }
             }
@@ -161,5 +173,5 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     if !images.is_empty() {
         oci::write(&release, &images)?;
     }
-    Ok(())
+    provenance::write(&release, arguments)
 }

@@ -1,5 +1,6 @@
 //! Contents and metadata of each package, independent of its format.
 
+use super::sbom::Contents;
 use super::target::{GLIBC, Target};
 use super::toolchain::Built;
 use super::tree::{Tree, gzip};
@@ -61,6 +62,7 @@ impl Package {
             let path = format!("usr/share/doc/skycache/examples/{name}");
             tree.add_file(&path, 0o644, release.read(&format!("configs/{name}"))?);
         }
+        daemon_contents(release, target)?.add(&mut tree, "usr/share/doc/skycache")?;
         Self::debian(release, target, ("skycache", DAEMON), tree)
     }
 
@@ -76,6 +78,9 @@ impl Package {
             let path = format!("usr/share/doc/skycache-headend/examples/{name}");
             tree.add_file(&path, 0o644, release.read(&format!("configs/{name}"))?);
         }
+        let contents =
+            Contents::of(release, ("skycache-headend", "headend"), target.triple(), !target.is_for_boxes())?;
+        contents.add(&mut tree, "usr/share/doc/skycache-headend")?;
         Self::debian(release, target, ("skycache-headend", HEADEND), tree)
     }
 
@@ -128,6 +133,7 @@ impl Package {
             release.read("sysroot/box/etc/skycache/conf.d/README")?,
         );
         tree.add_file("usr/bin/skycached", 0o755, built.skycached.clone());
+        daemon_contents(release, target)?.add(&mut tree, "usr/share/doc/skycache")?;
         let scripts = scripts(release, "openwrt", &["postinst", "prerm", "postrm"])?;
         let conffiles = vec!["/etc/config/skycache".to_owned()];
         let version = format!("{}-r1", release.version);
@@ -141,6 +147,7 @@ impl Package {
     ) -> Result<Vec<Self>, String> {
         let mut tree = sysroot(release, &["box", "systemd", "sysv"])?;
         tree.add_file("usr/bin/skycached", 0o755, built.skycached.clone());
+        daemon_contents(release, target)?.add(&mut tree, "usr/share/doc/skycache")?;
         let scripts = scripts(release, "openembedded", &["preinst", "postinst", "prerm", "postrm"])?;
         let conffiles: Vec<String> =
             conffiles(&tree).into_iter().filter(|it| it.starts_with("/etc/skycache/")).collect();
@@ -170,9 +177,10 @@ impl Package {
         architectures.iter().map(of).collect()
     }
 
-    /// The root of an image: the program, its configuration, its user, and nothing else.
-    pub(crate) fn image(release: &Release, built: &Built) -> Result<Tree, String> {
+    /// The root of an image: the program, its configuration, its user, what it is made of, and nothing else.
+    pub(crate) fn image(release: &Release, target: Target, built: &Built) -> Result<Tree, String> {
         let mut tree = Tree::default();
+        daemon_contents(release, target)?.add(&mut tree, "usr/share/doc/skycache")?;
         tree.add_file("usr/bin/skycached", 0o755, built.skycached.clone());
         tree.add_file("etc/skycache/skycached.toml", 0o644, release.read("packaging/oci/skycached.toml")?);
         tree.add_empty_folder("etc/skycache/conf.d", 0o755);
@@ -216,6 +224,10 @@ impl Release {
     fn wall(&self) -> carousel::time::WallTime {
         carousel::time::WallTime::from_unix_ms(i64::try_from(self.epoch_s).unwrap_or(0) * 1000)
     }
+}
+
+fn daemon_contents(release: &Release, target: Target) -> Result<Contents, String> {
+    Contents::of(release, ("skycache", "skycached"), target.triple(), !target.is_for_boxes())
 }
 
 fn sysroot(release: &Release, folders: &[&str]) -> Result<Tree, String> {

@@ -12,10 +12,10 @@ use crate::run;
 
 /// Debian's, whose packages are of one version with the source of the standard library. rustup's has no such source without
 /// its own server.
-const RUST: &str = "1.96.0";
+pub(super) const RUST: &str = "1.96.0";
 const RUST_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 /// From the Python registry.
-const ZIG: &str = "0.17.1";
+pub(super) const ZIG: &str = "0.17.1";
 /// From the Rust registry.
 const ZIGBUILD: &str = "0.24.0";
 
