@@ -123,7 +123,7 @@ fn files(root: &Path) -> io::Result<Vec<(String, Vec<u8>)>> {
 /// The sources as browsers take them: modules beside the page.
 fn as_they_are(work: &Path, sources: &[String]) -> Vec<(String, Vec<u8>)> {
     let name_of = |source: &String| match source.as_str() {
-        "index.html" | "icon.svg" | "style.css" => Some(source.clone()),
+        "index.html" | "admin.html" | "icon.svg" | "style.css" | "admin.css" => Some(source.clone()),
         it if it.starts_with("lang/") => Some(source.clone()),
         it => it.strip_prefix("src/").filter(|it| it.ends_with(".js")).map(str::to_owned),
     };

@@ -134,7 +134,7 @@ fn state(parts: &Parts, name: &str, uptime_s: u64) -> Value {
         "cache": {
             "objects": usage.objects, "bytes": usage.bytes, "quota_bytes": usage.quota_bytes,
             "memory_bytes": usage.memory_bytes, "memory_quota_bytes": usage.memory_quota_bytes,
-            "hit_ratio": hit_ratio, "in_flight": arriving.len(),
+            "hit_ratio": hit_ratio, "in_flight": arriving.len(), "disk": usage.disk.as_str(),
         },
         "flash": {
             "written_today_bytes": usage.wear.today_bytes, "budget_bytes": Some(usage.wear.budget_bytes).filter(|&bytes| bytes > 0),

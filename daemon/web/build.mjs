@@ -1,6 +1,6 @@
 // Bundles the page: node build.mjs OUTDIR
 //
-// main.js is the page; hls.js and dash.js are the players, modules that the page loads when somebody plays. licences.txt has
+// main.js is the page, admin.js the operator's; hls.js and dash.js are the players, modules that the page loads when somebody plays. licences.txt has
 // the licence of every package that went into them. What is written depends on nothing but the sources and the packages.
 
 import { readFile, mkdir, writeFile, readdir } from "node:fs/promises";
@@ -99,6 +99,8 @@ const used = new Set([
     stdin: { contents: `export { MediaPlayer as default } from ${JSON.stringify(DASH)};`, resolveDir: here },
   })),
   ...(await bundle("style.css", { entryPoints: ["style.css"] })),
+  ...(await bundle("admin.js", { entryPoints: ["src/admin.js"] })),
+  ...(await bundle("admin.css", { entryPoints: ["admin.css"] })),
   ...(await insideDash()),
 ]);
 const head = "The page of Skycache contains parts of these packages.\n\n";
@@ -111,7 +113,7 @@ for (const name of [...used].sort()) {
 }
 const chapters = [...texts].map(([text, names]) => `${rule}\n${names.join("\n")}\n${rule}\n\n${text}\n`);
 await writeFile(join(out, "licences.txt"), head + chapters.join("\n"));
-for (const name of ["index.html", "icon.svg"]) await writeFile(join(out, name), await readFile(join(here, name)));
+for (const name of ["index.html", "admin.html", "icon.svg"]) await writeFile(join(out, name), await readFile(join(here, name)));
 for (const name of await readdir(join(here, "lang"))) {
   const words = JSON.parse(await readFile(join(here, "lang", name), "utf8"));
   await writeFile(join(out, "lang", name), JSON.stringify(words));

@@ -1,19 +1,23 @@
-// A person at the page, in a browser: node page.mjs URL OUTDIR
+// A person at the page, in a browser: node page.mjs URL OUTDIR [states|operator]
 //
-// Browses by arrow keys alone, plays a title by HLS and one by DASH for five seconds each, watches the charts move, looks at
-// everything in light and dark, on a television and a telephone, in two languages, and asks axe what a person without eyes
-// would miss. Screenshots go to OUTDIR; one JSON document says what was found. Packages are those of daemon/web, in the folder
-// that NODE_MODULES names; the browser is CHROMIUM's, or /usr/bin/chromium.
+// Without `states`: walks everywhere by arrow keys alone, plays a title by HLS and one by DASH, continues one, sets an age
+// limit and meets it, reads the guide, searches, looks at everything at four sizes in light and dark, in five languages, and
+// asks axe what a person without eyes would miss. With `states`: what the page says when the signal, the box, the clock and
+// the disk fail; the caller stops the sender and the box when a line on standard output asks for it, and answers with a line.
+// With `operator`: the operator's page, whose URL is that of the admin interface: charts, tables, pinning and purging, the token.
+// Screenshots go to OUTDIR; one JSON document says what was found. Packages are those of daemon/web, in the folder that
+// NODE_MODULES names; the browser is CHROMIUM's, or /usr/bin/chromium.
 
 import { mkdirSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 
 import { launch, packagesAt } from "../browsers/chromium.mjs";
 
-const [url, out] = process.argv.slice(2);
+const [url, out, mode] = process.argv.slice(2);
 if (!url || !out) {
-  console.error("usage: node page.mjs URL OUTDIR");
+  console.error("usage: node page.mjs URL OUTDIR [states]");
   process.exit(2);
 }
 const packages = packagesAt("../../daemon/web/node_modules");
@@ -22,10 +26,13 @@ mkdirSync(out, { recursive: true });
 
 const TELEVISION = { viewport: { width: 1920, height: 1080 } };
 const TELEPHONE = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true, deviceScaleFactor: 2 };
+const SIZES = { 390: TELEPHONE, 1280: { viewport: { width: 1280, height: 720 } }, 1920: TELEVISION, 3840: { viewport: { width: 3840, height: 2160 } } };
 /** How long a thing that must happen may take on a busy machine. */
 const PATIENCE_MS = 40_000;
+/** Compressed bytes that a browser fetches before somebody plays. */
+const MAX_WEIGHT = 100_000;
 
-const found = { schema: 1, played: {}, axe: {}, console: [], screenshots: [] };
+const found = { schema: 1, played: {}, axe: {}, console: [], screenshots: [], reached: {} };
 const failures = [];
 
 function check(what, is) {
@@ -35,7 +42,7 @@ function check(what, is) {
 const browser = await launch(packages);
 
 /** Opens the page, and waits for its titles. */
-async function open(options, at = "") {
+async function open(options, at = "", ready = ".card:not(.waiting) .name") {
   const context = await browser.newContext(options);
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE_MS);
@@ -43,8 +50,12 @@ async function open(options, at = "") {
   page.on("console", (message) => {
     if (message.type() === "error") found.console.push(message.text());
   });
+  page.on("request", (request) => {
+    const { protocol, host } = new URL(request.url());
+    if (/^http|^ws/.test(protocol) && host !== new URL(url).host) failures.push(`another host was asked: ${request.url()}`);
+  });
   await page.goto(url + at);
-  await page.waitForSelector(".card:not(.waiting) .name");
+  if (ready) await page.waitForSelector(ready);
   return page;
 }
 
@@ -68,139 +79,445 @@ const focused = (page) =>
     return it?.closest(".card")?.querySelector(".name")?.textContent ?? it?.textContent?.trim().slice(0, 60) ?? "";
   });
 
-/** Walks to the card of a name by arrow keys, row by row. */
-async function walkTo(page, name) {
-  await page.waitForFunction(() => document.activeElement?.classList.contains("main"));
-  for (let step = 0; step < 12; step += 1) await page.keyboard.press("ArrowLeft");
-  for (let row = 0; row < 20; row += 1) {
-    for (let column = 0; column < 12; column += 1) {
-      if ((await focused(page)) === name) return true;
-      const before = await focused(page);
-      await page.keyboard.press("ArrowRight");
-      if ((await focused(page)) === before) break;
-    }
-    for (let step = 0; step < 12; step += 1) {
-      const before = await focused(page);
-      await page.keyboard.press("ArrowLeft");
-      if ((await focused(page)) === before) break;
-    }
-    await page.keyboard.press("ArrowDown");
+/** Goes on with an arrow until the focus is where it is wanted, at most `most` times. */
+async function press(page, key, most, wanted) {
+  for (let step = 0; step < most; step += 1) {
+    if (await wanted()) return true;
+    await page.keyboard.press(key);
   }
-  return false;
+  return wanted();
 }
 
-/** Plays the focused title until its time has gone on by five seconds. */
+/** Walks to the card of a name by arrow keys: down to its row, then along it. */
+async function walkTo(page, name) {
+  const row = () => page.evaluate((wanted) => {
+    const names = [...(document.activeElement?.closest(".row")?.querySelectorAll(".card .name") ?? [])].map((it) => it.textContent);
+    return document.activeElement?.closest("#row-continue") === null && names.includes(wanted);
+  }, name);
+  if (!(await press(page, "ArrowDown", 12, row)) && !(await press(page, "ArrowUp", 12, row))) return false;
+  const here = async () => (await focused(page)) === name;
+  if (await press(page, "ArrowRight", 12, here)) return true;
+  return press(page, "ArrowLeft", 24, here);
+}
+
+/**
+ * What arrow keys reach from where the focus is, and what they do not: every element that can be focused within `root` is
+ * tried in all four directions, beginning with the focused one.
+ */
+async function reach(page, name, root) {
+  const missed = await page.evaluate(async (root) => {
+    const stops = () =>
+      [...document.querySelector(root).querySelectorAll("a[href], button:not([disabled]), input:not([disabled])")].filter((it) => {
+        const rect = it.getBoundingClientRect();
+        const style = getComputedStyle(it);
+        return rect.width > 0 && rect.height > 0 && style.visibility !== "hidden" && !it.matches(".more, .turn, .skip");
+      });
+    const press = (key) => {
+      const target = document.activeElement ?? document.body;
+      target.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+    };
+    const seen = new Set([document.activeElement]);
+    const queue = [document.activeElement];
+    while (queue.length && seen.size < 400) {
+      const from = queue.shift();
+      for (const key of ["ArrowDown", "ArrowRight", "ArrowUp", "ArrowLeft"]) {
+        if (!from.isConnected) break;
+        from.focus({ preventScroll: true });
+        press(key);
+        const to = document.activeElement;
+        if (!seen.has(to) && to !== document.body) {
+          seen.add(to);
+          queue.push(to);
+        }
+      }
+    }
+    const all = stops();
+    return { all: all.length, missed: all.filter((it) => !seen.has(it)).map((it) => it.outerHTML.slice(0, 120)) };
+  }, root);
+  found.reached[name] = `${missed.all - missed.missed.length} of ${missed.all}`;
+  check(`arrow keys reach everything of ${name}: not ${missed.missed.slice(0, 3).join(" | ")}`, missed.all > 0 && missed.missed.length === 0);
+}
+
+const videoTime = (page) => page.evaluate(() => document.querySelector("dialog.player video")?.currentTime ?? 0);
+
+async function playing(page) {
+  await page.waitForSelector("dialog.player video");
+  await page.waitForFunction(() => document.querySelector("dialog.player video")?.currentTime > 0);
+}
+
+async function leave(page, dialog) {
+  await page.keyboard.press("Escape");
+  await page.waitForSelector(dialog, { state: "detached" });
+}
+
+/** Opens the focused film, plays it from its details, until its time has gone on by five seconds. */
 async function plays(page, name, pictureName) {
   const loaded = [];
   page.on("request", (request) => loaded.push(new URL(request.url()).pathname));
   await page.keyboard.press("Enter");
-  await page.waitForSelector("dialog.player video");
-  const time = () => page.evaluate(() => document.querySelector("dialog.player video").currentTime);
-  await page.waitForFunction(() => document.querySelector("dialog.player video").currentTime > 0);
-  const began = await time();
+  await page.waitForSelector("dialog.details");
+  if (pictureName) {
+    await picture(page, "details");
+    await audit(page, "details");
+    await reach(page, "details", "dialog.details");
+    await page.evaluate(() => document.querySelector("dialog.details .primary").focus());
+  }
+  await page.keyboard.press("Enter");
+  await playing(page);
+  const began = await videoTime(page);
   await page.waitForFunction((from) => document.querySelector("dialog.player video").currentTime >= from + 5, began);
   const size = await page.evaluate(() => document.querySelector("dialog.player video").videoWidth);
   found.played[name] = {
     from_s: began,
-    to_s: await time(),
+    to_s: await videoTime(page),
     width: size,
     engine: loaded.find((it) => /\/-\/(hls|dash)\.js$/.test(it)) ?? null,
   };
   check(`${name}: there is a picture`, size > 0);
   await page.keyboard.press("ArrowRight");
+  // It does not run to its end, after which there would be nothing to continue.
+  await page.keyboard.press("k");
+  await page.waitForFunction(() => document.querySelector("dialog.player video").paused);
   if (pictureName) {
     await picture(page, pictureName);
     await audit(page, pictureName);
+    await reach(page, "the player", "dialog.player");
+    // Quality: a fixed one is chosen by keys, and is the one that is marked.
+    await page.evaluate(() => document.querySelector('.controls button[aria-label^="Audio"]').focus());
+    await page.keyboard.press("Enter");
+    await page.waitForSelector(".menu:not([hidden])");
+    await picture(page, "tracks");
+    await audit(page, "tracks");
+    const rungs = await page.locator('.menu-item[data-key^="player.quality"]').count();
+    check(`${name}: three pictures and automatic: ${rungs}`, rungs === 4);
+    await page.locator('.menu-item[data-key="player.quality 0"]').press("Enter");
+    await page.waitForSelector('.menu-item[data-key="player.quality 0"][aria-checked="true"]');
+    await page.keyboard.press("Escape");
+    check("Escape closes the menu alone", await page.locator("dialog.player").count() === 1);
+    // Louder and softer.
+    await page.keyboard.press("-");
+    const volume = await page.evaluate(() => document.querySelector("dialog.player video").volume);
+    check(`the volume is less than whole: ${volume}`, volume > 0.9 && volume < 1);
   }
-  await page.keyboard.press("Escape");
-  await page.waitForSelector("dialog.player", { state: "detached" });
+  await leave(page, "dialog.player");
+  await leave(page, "dialog.details");
 }
 
-try {
-  // The living room: nothing but the arrow keys, OK and Back.
-  const room = await open({ ...TELEVISION, colorScheme: "dark" });
-  await picture(room, "television-dark");
-  await audit(room, "titles-dark");
-  const seen = new Set();
-  for (const key of ["ArrowRight", "ArrowRight", "ArrowLeft", "ArrowUp", "ArrowDown"]) {
-    await room.keyboard.press(key);
-    seen.add(await focused(room));
+/** Settings by keys: asks for the PIN 1234 from an age on. */
+async function setLimit(page, age) {
+  await page.focus("#settings");
+  await page.keyboard.press("Enter");
+  await page.waitForSelector("dialog.settings");
+  await picture(page, "settings");
+  await audit(page, "settings");
+  await reach(page, "settings", "dialog.settings");
+  await page.focus(`[data-key="settings.age ${age}"]`);
+  await page.keyboard.press("Enter");
+  for (const digits of ["1234", "1234"]) {
+    await page.waitForSelector("dialog.pin");
+    await page.waitForFunction(() => document.querySelectorAll("dialog.pin .place.filled").length === 0);
+    if (digits) await picture(page, "pin");
+    await page.keyboard.type(digits, { delay: 30 });
+    await page.waitForTimeout(300);
   }
-  check(`arrow keys lead to other titles: ${[...seen].join(", ")}`, seen.size >= 3);
+  await page.waitForSelector("dialog.pin", { state: "detached" });
+  await leave(page, "dialog.settings");
+}
+
+async function person() {
+  // The living room: nothing but the keys of a remote control.
+  const room = await open({ ...TELEVISION, colorScheme: "dark", locale: "en-GB" });
+  await room.waitForSelector(".hero:not([hidden])");
+  check("the programme stands first, and its channel and time after it", (await room.textContent(".hero-title")) === "The matinee");
+  check(`a channel says when: ${await room.textContent("#row-now .line")}`, /^\d\d:\d\d – \d\d:\d\d · 1 The film$/.test(await room.textContent("#row-now .line")));
+  const share = await room.evaluate(() => document.querySelector("#row-now .bar-fill").style.transform);
+  check(`a programme has progress: ${share}`, /scaleX\(0\.\d+\)/.test(share) && !/scaleX\(0\.0*\)/.test(share));
+  check("a film shows its poster", (await room.locator("#row-films .art.pictured img").count()) >= 1);
+  check("an age is shown", (await room.locator("#row-films .badge.age:not([hidden])").allTextContents()).includes("16"));
+  await picture(room, "home-1920-dark");
+  await audit(room, "home-dark");
+  await reach(room, "home", "body");
+  await room.evaluate(() => document.querySelector(".hero .primary").focus());
   for (const [name, engine] of [["Only HLS", "/-/hls.js"], ["Only DASH", "/-/dash.js"]]) {
     if (!(await walkTo(room, name))) {
       failures.push(`${name}: no arrow leads there`);
       continue;
     }
     await plays(room, name, name === "Only HLS" ? "playing" : null);
-    check(`${name} is played by ${engine}`, found.played[name].engine === engine);
+    check(`${name} is played by ${engine}`, found.played[name]?.engine === engine);
     check(`${name}: the focus returns to its card`, (await focused(room)) === name);
   }
-  // A number dialled plays its channel, and a link plays its title.
-  await room.keyboard.press("2");
-  await room.waitForSelector("dialog.player video");
-  await room.waitForFunction(() => document.querySelector("dialog.player video").currentTime > 0);
-  await room.keyboard.press("Escape");
-  await room.waitForSelector("dialog.player", { state: "detached" });
-  // Details.
-  await room.keyboard.press("i");
-  await room.waitForSelector("dialog.details");
-  await picture(room, "details");
-  await audit(room, "details");
-  await room.keyboard.press("Escape");
-  await room.waitForSelector("dialog.details", { state: "detached" });
 
-  // The network operations centre: the charts move while packets are lost.
-  const lines = () => room.evaluate(() => [...document.querySelectorAll(".chart .line")].map((it) => it.getAttribute("d")));
-  await room.click('nav a[href="#state"]');
-  await room.waitForFunction(() => [...document.querySelectorAll(".chart .line")].some((it) => it.getAttribute("d")));
-  const before = await lines();
-  await room.waitForTimeout(4000);
-  const after = await lines();
-  found.charts = { lines: before.length, moved: after.filter((it, at) => it !== before[at]).length };
-  check(`every chart moves: ${JSON.stringify(found.charts)}`, before.length > 0 && found.charts.moved === before.length);
-  found.loss = await room.evaluate(() => document.getElementById("strip")?.textContent ?? "");
-  await picture(room, "state-dark");
-  await audit(room, "state-dark");
-  await room.evaluate(() => document.querySelector(".chart")?.scrollIntoView());
-  await picture(room, "charts-dark");
+  // What was begun is continued where it was left, over a reload too.
+  await room.waitForSelector("#row-continue .card");
+  await room.reload();
+  await room.waitForSelector("#row-continue .card:not(.waiting) .name");
+  const begun = await room.locator("#row-continue .card .name").allTextContents();
+  check(`both are begun, the newest first: ${begun}`, begun.join() === "Only DASH,Only HLS");
+  await room.locator("#row-continue .card .main").first().press("Enter");
+  await playing(room);
+  const at = await videoTime(room);
+  check(`it goes on where it was left: ${at}`, at > 4);
+  await leave(room, "dialog.player");
+
+  // A number dialled plays its channel; its controls say when the programme ends.
+  await room.keyboard.press("1");
+  await playing(room);
+  check("the player says what is on", (await room.textContent("#player-name")) === "The matinee");
+  await leave(room, "dialog.player");
+
+  // The guide, by keys: what is on, what follows, and back.
+  await room.keyboard.press("g");
+  await room.waitForFunction(() => document.activeElement?.matches("button.guide-cell.on"));
+  check("the guide begins with what is on", (await focused(room)).startsWith("The matinee"));
+  await picture(room, "guide-1920-dark");
+  await audit(room, "guide-dark");
+  await reach(room, "the guide", "#guide");
+  await room.evaluate(() => document.querySelector("button.guide-cell.on").focus());
+  await room.keyboard.press("ArrowRight");
+  check("the next programme is on the right", (await focused(room)).startsWith("The evening"));
+  await room.keyboard.press("Enter");
+  await room.waitForSelector("dialog.details");
+  check("a programme has details", (await room.textContent("#details-name")) === "The evening");
+  check("and what it is about", (await room.textContent("dialog.details .about")) === "What the day was.");
+  await picture(room, "programme");
+  await audit(room, "programme");
+  await leave(room, "dialog.details");
+  check("the focus returns to the programme", (await focused(room)).startsWith("The evening"));
+  await room.keyboard.press("Escape");
+  await room.waitForSelector("#home:not([hidden])");
+
+  // An age limit: asked for at the title, refused with a wrong PIN, kept away from links too.
+  await setLimit(room, 16);
+  await room.evaluate(() => document.querySelector(".hero .primary").focus());
+  check("the way to a title with an age limit", await walkTo(room, "Only DASH"));
+  await room.keyboard.press("Enter");
+  await room.waitForSelector("dialog.details");
+  await room.keyboard.press("Enter");
+  await room.waitForSelector("dialog.pin");
+  await audit(room, "pin");
+  await room.keyboard.type("9999", { delay: 30 });
+  await room.waitForFunction(() => document.querySelector(".pin-said").textContent !== "");
+  check("nothing plays after a wrong PIN", (await room.locator("dialog.player").count()) === 0);
+  await room.waitForTimeout(400);
+  await room.keyboard.type("1234", { delay: 30 });
+  await playing(room);
+  await leave(room, "dialog.player");
+  await leave(room, "dialog.details");
+  await room.goto(`${url}#play=${encodeURIComponent("tag:example.com,2026:dash")}`);
+  await room.reload();
+  await room.waitForSelector("dialog.pin");
+  check("a link asks for the PIN", (await room.locator("dialog.player").count()) === 0);
   await room.context().close();
 
-  const day = await open({ ...TELEVISION, colorScheme: "light", locale: "de-DE" });
-  await day.waitForFunction(() => document.documentElement.lang === "de");
-  await picture(day, "television-light-german");
-  await audit(day, "titles-light");
-  await day.click('nav a[href="#state"]');
-  await day.waitForTimeout(1500);
-  await picture(day, "state-light-german");
-  await audit(day, "state-light");
-  await day.context().close();
+  // Four sizes, by day and by night.
+  for (const [size, options] of Object.entries(SIZES)) {
+    for (const colorScheme of ["dark", "light"]) {
+      const page = await open({ ...options, colorScheme, locale: "en-GB" });
+      for (const section of ["home", "guide", "library"]) {
+        await page.evaluate((to) => document.querySelector(`nav a[href="#/${to}"]`).click(), section);
+        await page.waitForSelector(`#${section}:not([hidden])`);
+        await page.waitForTimeout(400);
+        if (!(section === "home" && size === "1920" && colorScheme === "dark")) await picture(page, `${section}-${size}-${colorScheme}`);
+        const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+        check(`nothing sticks out of ${section} at ${size}: ${wide}`, wide <= 0);
+        if (size === "390" || colorScheme === "light") await audit(page, `${section}-${size}-${colorScheme}`);
+      }
+      if (size === "1920") {
+        await page.evaluate(() => document.querySelector(".chip[aria-pressed=true]").focus());
+        await reach(page, "the library", "#library");
+      }
+      await page.context().close();
+    }
+  }
+
+  // Five languages, each by its file, and the clock of each region.
+  for (const [locale, word] of [["de-DE", "Start"], ["fr-FR", "Accueil"], ["es-ES", "Inicio"], ["it-IT", "Home"], ["en-US", "Home"]]) {
+    const page = await open({ ...SIZES[1280], locale });
+    await page.waitForFunction((lang) => document.documentElement.lang === lang, locale.slice(0, 2));
+    check(`${locale}: ${await page.textContent("nav a")}`, (await page.textContent("nav a")) === word);
+    const clock = await page.textContent("#clock");
+    check(`${locale} has its own clock: ${clock}`, /[AP]M/.test(clock) === (locale === "en-US"));
+    await page.context().close();
+  }
 
   // A telephone, by touch.
   const telephone = await open(TELEPHONE);
-  await picture(telephone, "telephone");
-  await audit(telephone, "telephone");
-  const overflow = await telephone.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
-  check(`nothing sticks out of the telephone: ${overflow}`, overflow <= 0);
-  await telephone.tap(".card .main");
-  await telephone.waitForSelector("dialog.player video");
-  await telephone.waitForFunction(() => document.querySelector("dialog.player video").currentTime > 0);
+  await telephone.tap("#row-now .card .main");
+  await playing(telephone);
   await picture(telephone, "telephone-playing");
   await telephone.context().close();
 
-  // A search, and what no title has.
-  const desk = await open({ viewport: { width: 1366, height: 768 } });
+  // Search: titles, programmes, and what nothing has.
+  const desk = await open(SIZES[1280], "#/search", "#search:not([hidden])");
   await desk.fill("#q", "only");
-  await desk.waitForFunction(() => document.querySelectorAll(".card:not(.waiting)").length === 2);
+  await desk.waitForFunction(() => document.querySelectorAll("#found-films .card:not(.waiting)").length === 2);
+  await desk.fill("#q", "evening");
+  await desk.waitForSelector(".programmes .programme");
+  check("a programme is found", (await desk.textContent(".programmes .what")) === "The evening");
+  await picture(desk, "search");
+  await audit(desk, "search");
+  await desk.focus("#q");
+  await reach(desk, "the search", "#search");
   await desk.fill("#q", "nobody has this");
-  await desk.waitForSelector("#empty:not([hidden])");
+  await desk.waitForFunction(() => /nobody has this/.test(document.getElementById("search-status").textContent));
   const weight = await desk.evaluate(() => {
-    const entries = performance.getEntriesByType("resource").filter((it) => new URL(it.name).pathname.startsWith("/-/"));
-    return entries.filter((it) => !/live|titles\.json/.test(it.name)).reduce((sum, it) => sum + it.decodedBodySize, 0);
+    const own = performance.getEntriesByType("resource").filter((it) => /\/-\/[^?]*\.(js|css|svg)$|\/lang\//.test(it.name));
+    return own.reduce((sum, it) => sum + it.encodedBodySize, performance.getEntriesByType("navigation")[0].encodedBodySize);
   });
   found.bytes_before_players = weight;
-  check(`under 300 kB before the players: ${weight}`, weight > 0 && weight < 300_000);
+  check(`under ${MAX_WEIGHT} bytes before the players: ${weight}`, weight > 10_000 && weight < MAX_WEIGHT);
   await desk.context().close();
+}
+
+const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+
+/** Has the caller do something, and waits until it is done. */
+async function ask(what) {
+  console.log(what);
+  await lines.next();
+}
+
+async function states() {
+  const state = (page, name, within_ms) => page.waitForSelector(`#health[data-state="${name}"]:not([hidden])`, { timeout: within_ms });
+  // A clock that is three hours off.
+  const late = await open({ ...SIZES[1280], locale: "en-GB" }, "", null);
+  await late.clock.install({ time: Date.now() - 3 * 3_600_000 });
+  await late.reload();
+  await late.clock.resume();
+  await state(late, "clock", PATIENCE_MS);
+  check("the clock that differs is told", /3 h/.test(await late.textContent("#health")));
+  await picture(late, "state-clock");
+  await late.context().close();
+  // A full disk, as the box would say it.
+  const full = await open(SIZES[1280], "", null);
+  await full.addInitScript(() => {
+    const real = window.fetch;
+    const state = { name: "box", cache: { disk: "full" }, receive: { groups: 0 } };
+    const stream = () =>
+      new ReadableStream({ start: (to) => to.enqueue(new TextEncoder().encode(`event: state\ndata: ${JSON.stringify(state)}\n\n`)) });
+    window.fetch = (path, ...rest) => (path === "/-/live" ? Promise.resolve(new Response(stream())) : real(path, ...rest));
+  });
+  await full.reload();
+  await state(full, "disk", PATIENCE_MS);
+  await picture(full, "state-disk-full");
+  await full.context().close();
+  // No signal: told in red within five seconds of the last packet.
+  const page = await open({ ...SIZES[1280], colorScheme: "dark", locale: "en-GB" });
+  await page.waitForTimeout(2500);
+  check("nothing is wrong at first", await page.locator("#health").isHidden());
+  await ask("stop the sender");
+  const stopped = Date.now();
+  await state(page, "no-signal", 15_000);
+  found.no_signal_ms = Date.now() - stopped;
+  check(`no signal is told within 5 s: ${found.no_signal_ms} ms`, found.no_signal_ms <= 5000);
+  const red = await page.evaluate(() => getComputedStyle(document.getElementById("health")).backgroundColor);
+  check(`in red: ${red}`, red === "rgb(179, 38, 30)");
+  await picture(page, "state-no-signal");
+  await audit(page, "no-signal");
+  // The box is gone: told, and what was shown stays.
+  await ask("stop the box");
+  await state(page, "gone", 15_000);
+  check("the titles stay", (await page.locator(".card:not(.waiting) .name").count()) > 0);
+  await picture(page, "state-gone");
+  await ask("start the box");
+  await page.waitForFunction(() => document.getElementById("health").dataset.state !== "gone");
+  await page.context().close();
+}
+
+async function operator() {
+  const page = await open({ ...TELEVISION, colorScheme: "dark", locale: "en-GB" }, "", ".chart .line[d^=M]");
+  await page.waitForSelector("[data-table=sessions] tbody tr");
+  // Axes have units and ticks; lines move; the threshold of loss is drawn where it is in sight.
+  const labels = await page.locator("#chart-receive .chart-labels text").allTextContents();
+  check(`rates have units: ${labels}`, labels.filter((it) => / [kM]bit\/s$/.test(it.replace(/\u00a0/g, " "))).length >= 2);
+  check(`time has ticks: ${labels}`, labels.filter((it) => /^\d\d:\d\d/.test(it)).length >= 2);
+  check("loss has its thresholds", (await page.locator("#chart-loss .limit").count()) >= 1);
+  const lines = () => page.evaluate(() => [...document.querySelectorAll("#chart-receive .line, #chart-players .line, #chart-requests .line")].map((it) => it.getAttribute("d")));
+  const before = await lines();
+  await page.waitForTimeout(3500);
+  const after = await lines();
+  check("the charts move", before.length === 5 && after.every((it, at) => it !== before[at]));
+  await picture(page, "operator-1920-dark");
+  await audit(page, "operator-dark");
+  // One cursor for all charts, by the pointer and by keys.
+  const box = await page.locator("#chart-receive svg").boundingBox();
+  await page.mouse.move(box.x + box.width - 60, box.y + 60);
+  await page.waitForFunction(() => [...document.querySelectorAll(".cursor")].every((it) => it.getAttribute("d") !== ""));
+  const times = await page.locator(".chart-when").allTextContents();
+  check(`all charts read the same second: ${times}`, new Set(times).size === 1 && /^\d\d:\d\d:\d\d$/.test(times[0]));
+  await page.mouse.move(5, 5);
+  await page.focus("#chart-loss");
+  await page.keyboard.press("ArrowLeft");
+  await page.keyboard.press("ArrowLeft");
+  check("arrow keys move the cursor", (await page.textContent("#chart-receive .chart-when")) !== "");
+  // A span that is dragged in one chart holds for all, until Escape.
+  await page.mouse.move(box.x + box.width - 200, box.y + 60);
+  await page.mouse.down();
+  await page.mouse.move(box.x + box.width - 40, box.y + 60, { steps: 5 });
+  await page.mouse.up();
+  const kept = async () => (await page.locator("#chart-flash .chart-labels text").allTextContents()).join();
+  const zoomed = await kept();
+  check("no span of the buttons is chosen", (await page.locator("#spans [aria-pressed=true]").count()) === 0);
+  await page.waitForTimeout(2500);
+  check("the chosen span stays", (await kept()) === zoomed);
+  await page.keyboard.press("Escape");
+  await page.focus("#chart-loss");
+  await page.keyboard.press("Escape");
+  await page.waitForSelector("#spans [aria-pressed=true]");
+  // Objects: one is pinned, one is purged and gone.
+  await page.locator("[data-table=objects] .button").first().click();
+  await page.fill("[data-table=objects] input", ".m4s");
+  await page.waitForSelector("[data-table=objects] tbody tr");
+  const first = page.locator("[data-table=objects] tbody tr").first();
+  const key = await first.locator(".key").textContent();
+  await first.locator(".button").first().click();
+  await page.waitForFunction((key) => document.getElementById("toast").textContent === `Pinned: ${key}`, key);
+  const row = page.locator("[data-table=objects] tbody tr", { hasText: key });
+  await row.locator(".danger").click();
+  check("purging asks first", (await row.locator(".danger").textContent()) === "Really?");
+  await row.locator(".danger").click();
+  await page.waitForFunction((key) => /^Purged: /.test(document.getElementById("toast").textContent) && document.getElementById("toast").textContent.includes(key), key);
+  await audit(page, "operator-objects");
+  await page.context().close();
+  for (const [size, colorScheme] of [["390", "light"], ["1280", "dark"], ["1920", "light"], ["3840", "dark"]]) {
+    const page = await open({ ...SIZES[size], colorScheme, locale: "de-DE" }, "", ".chart .line[d^=M]");
+    await page.waitForTimeout(1500);
+    await picture(page, `operator-${size}-${colorScheme}`);
+    await audit(page, `operator-${size}-${colorScheme}`);
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+    check(`nothing sticks out at ${size}: ${wide}`, wide <= 0);
+    await page.context().close();
+  }
+  // A box that wants a token: asked for, refused, taken, kept for the tab, and sent with every request.
+  const wary = await open(SIZES[1280], "", null);
+  const given = [];
+  await wary.route(/\/(api\/v1|metrics)/, (route) => {
+    const field = route.request().headers().authorization;
+    given.push(field);
+    if (field === "Bearer right") return route.continue();
+    return route.fulfill({ status: 401, contentType: "application/json", body: '{"error":"give the token"}' });
+  });
+  await wary.reload();
+  await wary.waitForSelector("#token:not([hidden])");
+  await audit(wary, "token");
+  await picture(wary, "operator-token");
+  await wary.fill("#token-field", "wrong");
+  await wary.keyboard.press("Enter");
+  await wary.waitForFunction(() => document.getElementById("token-said").textContent !== "");
+  await wary.fill("#token-field", "right");
+  await wary.keyboard.press("Enter");
+  await wary.waitForSelector(".chart .line[d^=M]");
+  check(`the token is sent: ${given.slice(-1)}`, given.slice(-1)[0] === "Bearer right");
+  check("and kept nowhere but in this tab", await wary.evaluate(() => sessionStorage.getItem("skycache.token") === "right" && !JSON.stringify(localStorage).includes("right")));
+  await wary.reload();
+  await wary.waitForSelector(".chart .line[d^=M]");
+  await wary.context().close();
+}
+
+try {
+  await { states, operator }[mode]?.();
+  if (!mode) await person();
 } catch (error) {
   failures.push(error.message);
   for (const context of browser.contexts()) {

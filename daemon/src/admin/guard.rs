@@ -235,7 +235,7 @@ impl Guard {
     pub(super) fn admit(&self, peer: &Peer, head: &Parts, now: Instant) -> Result<&'static str, Refused> {
         self.take(peer, 1.0, now)?;
         let Peer::Tcp { on_loopback, certificate, .. } = peer else { return Ok("socket") };
-        if is_of_a_page(head) {
+        if is_of_a_page(head) && !is_of_our_page(head) {
             let line = "web pages have no business here";
             return Err(Refused::new(AdminRefusal::Page, StatusCode::FORBIDDEN, line));
         }
@@ -303,6 +303,18 @@ impl Guard {
 fn is_of_a_page(head: &Parts) -> bool {
     let site = head.headers.get("sec-fetch-site").map(http::HeaderValue::as_bytes);
     head.headers.contains_key(header::ORIGIN) || site.is_some_and(|it| it != b"none")
+}
+
+/// Whether it was the operator's page that this listener itself has answered. It needs a credential as everybody does, and
+/// a name that another page has pointed here gets no further than [`Guard::is_named`].
+fn is_of_our_page(head: &Parts) -> bool {
+    let field = |name: &str| head.headers.get(name).and_then(|it| it.to_str().ok());
+    let is_here = field("origin").is_none_or(|origin| {
+        let host = origin.split_once("://").map(|(_, host)| host);
+        host.is_some() && host == field("host")
+    });
+    // Browsers leave Sec-Fetch-Site out where the address is no secure one.
+    is_here && field("sec-fetch-site").is_none_or(|site| site == "same-origin")
 }
 
 #[cfg(test)]
@@ -411,6 +423,20 @@ mod tests {
             let asked = head("GET", "/metrics", &[("host", host)]);
             assert_eq!(why(&guard, &peer, &asked), Err(AdminRefusal::Host), "{host}");
         }
+        // The operator's page is this listener's own: it has the token, or gets what has none.
+        let own = [
+            ("host", "10.0.0.1:8081"),
+            ("origin", "http://10.0.0.1:8081"),
+            ("sec-fetch-site", "same-origin"),
+        ];
+        let with_it = [own[0], own[1], own[2], token];
+        let elsewhere = tcp("10.0.0.9", false);
+        let purge = |fields: &[(&str, &str)]| head("POST", "/api/v1/purge?key=a", fields);
+        assert_eq!(why(&guard, &elsewhere, &purge(&with_it)), Ok("token"));
+        assert_eq!(why(&guard, &elsewhere, &purge(&own)), Err(AdminRefusal::Credential));
+        assert_eq!(why(&guard, &peer, &purge(&own)), Err(AdminRefusal::ReadOnly));
+        let rebound = [("host", "evil.example:8081"), ("origin", "http://evil.example:8081"), own[2]];
+        assert_eq!(why(&guard, &peer, &purge(&rebound)), Err(AdminRefusal::Host));
         let typed = head("GET", "/metrics", &[("host", "[::1]:8081"), ("sec-fetch-site", "none")]);
         assert_eq!(why(&guard, &peer, &typed), Ok("loopback"));
     }

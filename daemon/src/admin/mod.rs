@@ -2,6 +2,8 @@
 //!
 //! | request | answer |
 //! |---|---|
+//! | `GET /`, `/-/…` | the operator's page and its parts |
+//! | `GET /api/v1/samples?since_ms=` | samples of the last ten minutes, for its charts |
 //! | `GET /metrics` | OpenMetrics text |
 //! | `GET /healthz` | 200 while receivers and workers turn, else 503 with those that stand still |
 //! | `GET /readyz` | 200 when no group that it wants is failing, else 503 with what is |
@@ -14,6 +16,7 @@
 mod client;
 mod guard;
 mod options;
+mod page;
 mod tls;
 
 use std::io;
@@ -258,6 +261,9 @@ impl Admins {
     fn respond(&self, peer: &Peer, head: &Head) -> Response<Full<Bytes>> {
         let is_command = !matches!(head.method, Method::GET | Method::HEAD);
         let (method, target) = (&head.method, &head.uri);
+        if let Some(part) = page::part(method, target.path()) {
+            return part;
+        }
         match self.guard.admit(peer, head, clock::now()) {
             Ok(by) => {
                 let response = self.answer(method, target);
@@ -338,6 +344,10 @@ impl Admins {
                     text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", failing.join("\n") + "\n")
                 }
             }
+            "/api/v1/samples" => {
+                let since_ms = parameter(uri, "since_ms").and_then(|it| it.parse().ok()).unwrap_or(0);
+                document(StatusCode::OK, &page::samples(self.parts.player.live(), since_ms))
+            }
             "/api/v1/status" => document(StatusCode::OK, &status_json(&self.parts)),
             "/api/v1/trust" => {
                 let refused = self.parts.receive.losses().unsigned_protocol;
@@ -353,7 +363,7 @@ impl Admins {
             }
             _ => error(
                 StatusCode::NOT_FOUND,
-                "there is /metrics, /healthz, /readyz, /api/v1/status, /api/v1/trust and /api/v1/objects",
+                "there is /metrics, /healthz, /readyz, /api/v1/status, /api/v1/trust, /api/v1/objects and /api/v1/samples",
             ),
         }
     }

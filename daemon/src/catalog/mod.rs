@@ -5,13 +5,15 @@
 //! store ─ service lists, guide files ──┴─▶ Catalog (looked at when the store has changed)
 //!                                             │ Snapshot: lists, guide, titles
 //!                      televisions ◀─ answer ─┤   /dvb-i/…      locators moved to where the client stands
-//!                         the page ◀─ titles ─┘   /-/titles.json
+//!                         the page ◀─ titles ─┘   /-/titles.json, guide.json, programmes.json
 //! ```
 //!
 //! | file | what lives there |
 //! |---|---|
 //! | `collect.rs` | from the store to a [`Snapshot`] |
 //! | `titles.rs` | what there is to watch, for the page |
+//! | `browse.rs` | the page's guide and search |
+//! | `held.rs` | how much of a title is in the cache |
 //! | `answer.rs` | the queries of TS 103 770: registry, lists, schedules, programmes, box sets |
 //! | `client.rs` | where a client stands, and what a locator is for it |
 //! | `player.rs` | what plays a title on demand on a television |
@@ -21,8 +23,10 @@
 //! rest is there. Everything is bounded: [`MAX_LISTS`], [`MAX_GUIDE_FILES`], and the limits of `carousel::dvbi`.
 
 mod answer;
+mod browse;
 mod client;
 mod collect;
+mod held;
 mod player;
 pub(crate) mod query;
 #[cfg(test)]
@@ -41,6 +45,7 @@ use carousel::name::ObjectKey;
 pub use answer::Answer;
 pub(crate) use answer::{Asked, Holdings};
 pub use client::Client;
+pub(crate) use held::HeldShares;
 pub use titles::{Title, Wanted, Way};
 
 use crate::signalling::Documents;

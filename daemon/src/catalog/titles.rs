@@ -29,6 +29,7 @@ pub struct Title {
     descriptions: Vec<Text>,
     language: String,
     logo: Option<String>,
+    banner: Option<String>,
     kind: Option<ServiceKind>,
     genres: Vec<String>,
     picture: Option<String>,
@@ -143,8 +144,9 @@ impl Title {
             }
         }
         let content = instances.iter().map(|it| &it.content).find(|it| !it.video.is_empty());
-        let pictures = [PictureKind::Logo, PictureKind::Banner];
-        let logo = pictures.iter().find_map(|kind| service.pictures.iter().find(|it| it.kind == *kind));
+        let of_kind =
+            |kind| service.pictures.iter().find(|it| it.kind == kind).map(|it| it.image.uri.clone());
+        let (logo, banner) = (of_kind(PictureKind::Logo), of_kind(PictureKind::Banner));
         let names: Vec<String> = service.names.iter().map(|it| it.text.to_lowercase()).collect();
         Self {
             id: service.id.clone(),
@@ -152,7 +154,8 @@ impl Title {
             names: service.names.clone(),
             descriptions: service.descriptions.clone(),
             language: language.to_owned(),
-            logo: logo.map(|it| it.image.uri.clone()),
+            logo,
+            banner,
             kind: Some(service.kind),
             genres: service
                 .genres
@@ -199,6 +202,7 @@ impl Title {
             descriptions: vec![Text::new("", folder)],
             language: String::new(),
             logo: None,
+            banner: None,
             kind: None,
             genres: Vec::new(),
             picture: None,
@@ -221,9 +225,50 @@ impl Title {
         self.ways.iter().filter(move |it| it.is_available(now))
     }
 
-    /// For the page. `shows` says whether the box has a picture, or can get it.
-    fn to_json(&self, guide: &Guide, now: WallTime, shows: &impl Fn(&ObjectKey) -> bool) -> Value {
-        let language = if self.language.is_empty() { "und" } else { &self.language };
+    /// Whether it has programmes by the clock: television and radio.
+    pub(super) const fn is_broadcast(&self) -> bool {
+        matches!(self.kind, Some(ServiceKind::Linear | ServiceKind::Mosaic | ServiceKind::LinearRadio))
+    }
+
+    /// Its name in the guide.
+    pub(super) fn guide_id(&self) -> &str {
+        &self.guide_id
+    }
+
+    /// The manifest or file that a player gets now.
+    pub fn manifest(&self, now: WallTime) -> Option<&ObjectKey> {
+        self.ways(now).next().map(|it| &it.key)
+    }
+
+    const fn kind_name(&self) -> &'static str {
+        match self.kind {
+            Some(ServiceKind::Linear | ServiceKind::Mosaic) => "linear",
+            Some(ServiceKind::LinearRadio) => "radio",
+            Some(ServiceKind::Ondemand | ServiceKind::OndemandRadio) => "ondemand",
+            Some(ServiceKind::Data) => "data",
+            Some(ServiceKind::Other) => "other",
+            None => "file",
+        }
+    }
+
+    /// What tells it from others: id, number, name, logo. `shows` says whether the box has a picture, or can get it.
+    pub(super) fn head_json(&self, shows: &impl Fn(&ObjectKey) -> bool) -> Value {
+        json!({
+            "id": self.id, "number": self.number, "name": by_language(&self.names, language_of(self)),
+            "logo": picture_path(self.logo.as_deref(), shows), "type": self.kind_name(),
+            "minimum_age": self.minimum_age,
+        })
+    }
+
+    /// For the page. `shows` as in [`Self::head_json`], `held` gives the share of a manifest's segments in the cache.
+    fn to_json(
+        &self,
+        guide: &Guide,
+        now: WallTime,
+        shows: &impl Fn(&ObjectKey) -> bool,
+        held: &impl Fn(&ObjectKey) -> Option<f64>,
+    ) -> Value {
+        let language = language_of(self);
         let play: Vec<Value> = self
             .ways(now)
             .map(|it| {
@@ -235,27 +280,31 @@ impl Title {
                 json!({ "type": it.content_type, "url": format!("/{}", it.key), "way": way })
             })
             .collect();
-        let logo = self.logo.as_deref().and_then(key_of).filter(|key| shows(key));
         let (current, next) = guide.now_next(&self.guide_id, now);
-        let event = |it: Option<&Event>| it.map(|it| event_json(guide, it, language));
-        let kind = match self.kind {
-            Some(ServiceKind::Linear | ServiceKind::Mosaic) => "linear",
-            Some(ServiceKind::LinearRadio) => "radio",
-            Some(ServiceKind::Ondemand | ServiceKind::OndemandRadio) => "ondemand",
-            Some(ServiceKind::Data) => "data",
-            Some(ServiceKind::Other) => "other",
-            None => "file",
-        };
+        let event = |it: Option<&Event>| it.map(|it| event_json(guide, it, language, shows));
+        // What is broadcast goes on, so a share of it says nothing.
+        let held = self.manifest(now).filter(|_| !self.is_broadcast()).and_then(held);
         json!({
             "id": self.id, "number": self.number, "name": by_language(&self.names, language),
             "description": by_language(&self.descriptions, language),
-            "logo": logo.map(|key| format!("/{key}")), "type": kind, "genres": self.genres,
-            "picture": self.picture, "minimum_age": self.minimum_age,
+            "logo": picture_path(self.logo.as_deref(), shows), "banner": picture_path(self.banner.as_deref(), shows),
+            "type": self.kind_name(), "genres": self.genres,
+            "picture": self.picture, "minimum_age": self.minimum_age, "held": held,
             "available": self.ways.is_empty() || !play.is_empty(),
             "duration_s": self.duration_ms.filter(|&ms| ms > 0).map(|ms| ms / 1000),
             "play": play, "others": self.others, "now": event(current), "next": event(next),
         })
     }
+}
+
+/// Language of texts that have none of their own.
+pub(super) fn language_of(title: &Title) -> &str {
+    if title.language.is_empty() { "und" } else { &title.language }
+}
+
+/// Path of a picture on this box.
+fn picture_path(uri: Option<&str>, shows: &impl Fn(&ObjectKey) -> bool) -> Option<String> {
+    uri.and_then(key_of).filter(|key| shows(key)).map(|key| format!("/{key}"))
 }
 
 /// Texts by language; the document's for those without.
@@ -268,7 +317,12 @@ fn by_language(texts: &[Text], language: &str) -> Value {
     Value::Object(map)
 }
 
-fn event_json(guide: &Guide, event: &Event, language: &str) -> Value {
+pub(super) fn event_json(
+    guide: &Guide,
+    event: &Event,
+    language: &str,
+    shows: &impl Fn(&ObjectKey) -> bool,
+) -> Value {
     let programme = guide.programmes.get(&event.programme);
     let texts = |of: fn(&carousel::dvbi::guide::Programme) -> &Vec<Text>| {
         programme.map_or_else(|| json!({}), |it| by_language(of(it), language))
@@ -279,6 +333,7 @@ fn event_json(guide: &Guide, event: &Event, language: &str) -> Value {
         "id": event.programme, "title": texts(|it| &it.titles), "episode": texts(|it| &it.episode_titles),
         "synopsis": texts(|it| &it.synopses), "start_ms": event.start.unix_ms(), "end_ms": event.end.unix_ms(),
         "genres": genres.unwrap_or_default(), "minimum_age": programme.and_then(|it| it.minimum_age),
+        "image": picture_path(programme.and_then(|it| it.image.as_ref()).map(|it| it.uri.as_str()), shows),
     })
 }
 
@@ -325,15 +380,16 @@ fn described_dvbs(dvbs: &Dvbs) -> String {
 }
 
 impl Snapshot {
-    /// A page of the titles that are wanted, and how many there are in all.
+    /// A page of the titles that are wanted, and how many there are in all; of `kinds` alone unless that is empty.
     pub fn titles_json(
         &self,
-        wanted: &Wanted,
-        offset: usize,
-        limit: usize,
+        (wanted, kinds): (&Wanted, &[&str]),
+        (offset, limit): (usize, usize),
         now: WallTime,
         shows: impl Fn(&ObjectKey) -> bool,
+        held: impl Fn(&ObjectKey) -> Option<f64>,
     ) -> Value {
+        let is_of_kind = |it: &&Title| kinds.is_empty() || kinds.contains(&it.kind_name());
         let is_sought = |it: &&Title| match wanted {
             Wanted::All => true,
             Wanted::Named(text) => {
@@ -342,9 +398,9 @@ impl Snapshot {
             Wanted::Number(number) => it.number.is_some_and(|it| i64::from(it) == *number),
             Wanted::Id(id) => it.id == *id,
         };
-        let found = self.titles.iter().filter(is_sought);
+        let found = self.titles.iter().filter(is_of_kind).filter(is_sought);
         let total = found.clone().count();
-        let page = found.skip(offset).take(limit).map(|it| it.to_json(&self.guide, now, &shows));
+        let page = found.skip(offset).take(limit).map(|it| it.to_json(&self.guide, now, &shows, &held));
         json!({
             "schema": 1, "version": self.version, "total": total, "offset": offset,
             "titles": page.collect::<Vec<_>>(), "messages": self.messages,
@@ -357,11 +413,16 @@ impl Snapshot {
     }
 
     /// What a title shows between two times.
-    pub fn schedule_json(&self, id: &str, from: WallTime, to: WallTime) -> Option<Value> {
+    pub fn schedule_json(
+        &self,
+        id: &str,
+        (from, to): (WallTime, WallTime),
+        shows: impl Fn(&ObjectKey) -> bool,
+    ) -> Option<Value> {
         let title = self.title(id)?;
-        let language = if title.language.is_empty() { "und" } else { &title.language };
         let events = self.guide.between(&title.guide_id, from, to).iter();
-        let events = events.map(|it| event_json(&self.guide, it, language)).collect::<Vec<_>>();
+        let events =
+            events.map(|it| event_json(&self.guide, it, language_of(title), &shows)).collect::<Vec<_>>();
         Some(json!({ "schema": 1, "events": events }))
     }
 }

@@ -81,7 +81,7 @@ use tokio::runtime::Handle;
 
 use names::Names;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, HeldShares};
 use crate::clients::Places;
 use crate::delivery::Flights;
 use crate::manifests::Manifests;
@@ -138,6 +138,7 @@ pub struct Player {
     filler: Arc<Filler>,
     /// Channels and titles.
     catalog: Arc<Catalog>,
+    held: HeldShares,
     /// What the box is doing, for the page.
     live: Arc<Live>,
     config: Http,
@@ -181,6 +182,7 @@ impl Player {
             origins,
             filler,
             catalog: Arc::default(),
+            held: HeldShares::default(),
             live: Arc::default(),
             waits: Waits::new(Duration::from_millis(config.wait_ms)),
             config,

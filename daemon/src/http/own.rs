@@ -5,7 +5,9 @@
 //! |---|---|
 //! | `/` | the page |
 //! | `/-/main.js`, `style.css`, `lang/de.json` … | its parts, compressed |
-//! | `/-/titles.json` | `?offset=&limit=`, with `q=`, `number=` or `id=`: what there is to watch |
+//! | `/-/titles.json` | `?offset=&limit=`, with `kind=` and `q=`, `number=` or `id=`: what there is to watch |
+//! | `/-/guide.json` | `?offset=&limit=&from_ms=&to_ms=`: channels, and what each shows |
+//! | `/-/programmes.json` | `?q=`: programmes of that name, from now on |
 //! | `/-/schedule.json` | `?id=&from_ms=&to_ms=`: what a channel shows |
 //! | `/-/play.m3u` | `?id=`: a playlist for a player beside the browser |
 //! | `/-/live` | server-sent events: what the box is doing |
@@ -34,6 +36,8 @@ use crate::page::assets::{self, Asset};
 
 /// Titles of one answer.
 const MAX_TITLES: usize = 200;
+/// Channels of one answer of the guide, with a day of programmes each.
+const MAX_CHANNELS: usize = 50;
 /// Titles in the page itself, for browsers without scripts.
 const PLAIN_TITLES: usize = 100;
 /// A day and a half: what a person looks through.
@@ -54,6 +58,30 @@ pub(super) fn is_own(path: &str) -> bool {
 /// Which of them show something of the household: all but what televisions and players ask for from elsewhere.
 pub(super) fn is_private(path: &str) -> bool {
     !path.starts_with("/dvb-i") && path != "/-/time"
+}
+
+/// A document, or why there is none.
+type Listed = Result<serde_json::Value, (StatusCode, String)>;
+
+const fn bad(why: String) -> (StatusCode, String) {
+    (StatusCode::BAD_REQUEST, why)
+}
+
+/// Which part of a list is asked for: where it begins, and its length.
+fn part_of(pairs: &Pairs) -> Result<(usize, usize), (StatusCode, String)> {
+    let number = |name, usual| {
+        let number = pairs.number(name).map_err(bad)?;
+        Ok(number.map_or(usual, |it| usize::try_from(it).unwrap_or(0)))
+    };
+    Ok((number("offset", 0)?, number("limit", 100)?.min(MAX_TITLES)))
+}
+
+/// The span of time that is asked for; a day from now where none is.
+fn span_of(pairs: &Pairs, now: WallTime) -> Result<(WallTime, WallTime), (StatusCode, String)> {
+    let time = |name| pairs.number(name).map(|it| it.map(WallTime::from_unix_ms)).map_err(bad);
+    let from = time("from_ms")?.unwrap_or(now);
+    let to = time("to_ms")?.unwrap_or_else(|| from.plus_ms(86_400_000));
+    Ok((from, to.min(from.plus_ms(MAX_SCHEDULE_MS))))
 }
 
 impl Player {
@@ -80,10 +108,12 @@ impl Player {
                 None => self.page(head, now),
                 Some("live") => self.live_events(peer),
                 Some("time") => plain(StatusCode::OK, &now.to_xml()),
-                Some("titles.json") => self.titles(&Pairs::of(query), head, now),
-                Some("schedule.json") => self.schedule(&Pairs::of(query), head, now),
+                Some(what @ ("titles.json" | "guide.json" | "programmes.json" | "schedule.json")) => {
+                    self.listing(what, query, head, now).await
+                }
                 Some("play.m3u") => self.playlist(&Pairs::of(query), &client, now),
-                Some(name) => match assets::find(name) {
+                // The operator's page is on the admin interface alone.
+                Some(name) => match assets::find(name).filter(|it| !it.is_for_operators()) {
                     Some(asset) => part(asset, head),
                     None => plain(StatusCode::NOT_FOUND, "the page has no such part"),
                 },
@@ -134,43 +164,80 @@ impl Player {
         response
     }
 
-    fn titles(&self, pairs: &Pairs, head: &Parts, now: WallTime) -> Response<PlayerBody> {
-        let number = |name, usual| {
-            let number = pairs.number(name)?;
-            Ok::<usize, String>(number.map_or(usual, |it| usize::try_from(it).unwrap_or(0)))
-        };
-        let (offset, limit) = match (number("offset", 0), number("limit", 100)) {
-            (Ok(offset), Ok(limit)) => (offset, limit.min(MAX_TITLES)),
-            (Err(why), _) | (_, Err(why)) => return plain(StatusCode::BAD_REQUEST, &why),
-        };
+    /// What there is to watch, elsewhere than on this thread: lists may be long, and manifests are read.
+    async fn listing(
+        self: &Arc<Self>,
+        what: &str,
+        query: Option<&str>,
+        head: &Parts,
+        now: WallTime,
+    ) -> Response<PlayerBody> {
+        let (player, what, query) = (Arc::clone(self), what.to_owned(), query.map(str::to_owned));
+        let answer = tokio::task::spawn_blocking(move || {
+            let pairs = Pairs::of(query.as_deref());
+            match what.as_str() {
+                "titles.json" => player.titles(&pairs, now),
+                "guide.json" => player.guide(&pairs, now),
+                "programmes.json" => player.programmes(&pairs, now),
+                _ => player.schedule(&pairs, now),
+            }
+        });
+        match answer.await {
+            Ok(Ok(value)) => document("application/json", value.to_string().into_bytes(), head),
+            Ok(Err((status, why))) => plain(status, &why),
+            Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "that could not be answered"),
+        }
+    }
+
+    fn titles(&self, pairs: &Pairs, now: WallTime) -> Listed {
         let sought = pairs.get("q").map(|it| it.trim().to_lowercase()).filter(|it| !it.is_empty());
-        let wanted = match (pairs.get("id"), pairs.number("number"), sought) {
+        let wanted = match (pairs.get("id"), pairs.number("number").map_err(bad)?, sought) {
             (Some(id), ..) => Wanted::Id(id.to_owned()),
-            (_, Ok(Some(number)), _) => Wanted::Number(number),
-            (_, Err(why), _) => return plain(StatusCode::BAD_REQUEST, &why),
+            (_, Some(number), _) => Wanted::Number(number),
             (.., Some(text)) => Wanted::Named(text),
             _ => Wanted::All,
         };
+        let kinds: Vec<&str> = pairs.get("kind").map(|it| it.split(',').collect()).unwrap_or_default();
         let holdings = self.holdings();
-        let mut titles =
-            self.catalog.current().titles_json(&wanted, offset, limit, now, |key| holdings.contains(key));
+        let mut titles = self.catalog.current().titles_json(
+            (&wanted, &kinds),
+            part_of(pairs)?,
+            now,
+            |key| holdings.contains(key),
+            |key| self.held.share(&self.shared.store, key),
+        );
         titles["players"] = assets::HAS_PLAYERS.into();
         titles["name"] = self.config.name.as_str().into();
-        document("application/json", titles.to_string().into_bytes(), head)
+        Ok(titles)
     }
 
-    fn schedule(&self, pairs: &Pairs, head: &Parts, now: WallTime) -> Response<PlayerBody> {
-        let time = |name| pairs.number(name).map(|it| it.map(WallTime::from_unix_ms));
-        let (from, to) = match (time("from_ms"), time("to_ms")) {
-            (Ok(from), Ok(to)) => (from.unwrap_or(now), to),
-            (Err(why), _) | (_, Err(why)) => return plain(StatusCode::BAD_REQUEST, &why),
-        };
-        let to = to.unwrap_or_else(|| from.plus_ms(86_400_000)).min(from.plus_ms(MAX_SCHEDULE_MS));
-        let events = pairs.get("id").and_then(|id| self.catalog.current().schedule_json(id, from, to));
-        match events {
-            Some(events) => document("application/json", events.to_string().into_bytes(), head),
-            None => plain(StatusCode::NOT_FOUND, "there is no such title: id=…"),
+    fn guide(&self, pairs: &Pairs, now: WallTime) -> Listed {
+        let holdings = self.holdings();
+        let (offset, limit) = part_of(pairs)?;
+        let span = span_of(pairs, now)?;
+        Ok(self
+            .catalog
+            .current()
+            .guide_json(offset, limit.min(MAX_CHANNELS), span, |key| holdings.contains(key)))
+    }
+
+    fn programmes(&self, pairs: &Pairs, now: WallTime) -> Listed {
+        let text = pairs.get("q").map(|it| it.trim().to_lowercase()).unwrap_or_default();
+        if text.is_empty() {
+            return Err((StatusCode::BAD_REQUEST, "there is nothing to look for: q=…".to_owned()));
         }
+        let holdings = self.holdings();
+        let span = (now, now.plus_ms(MAX_SCHEDULE_MS));
+        Ok(self.catalog.current().programmes_json(&text, span, |key| holdings.contains(key)))
+    }
+
+    fn schedule(&self, pairs: &Pairs, now: WallTime) -> Listed {
+        let holdings = self.holdings();
+        let span = span_of(pairs, now)?;
+        let snapshot = self.catalog.current();
+        let events =
+            pairs.get("id").and_then(|id| snapshot.schedule_json(id, span, |key| holdings.contains(key)));
+        events.ok_or_else(|| (StatusCode::NOT_FOUND, "there is no such title: id=…".to_owned()))
     }
 
     /// A playlist with the first way to play a title, for a player beside the browser.

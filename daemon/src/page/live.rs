@@ -111,6 +111,17 @@ impl Live {
         all.into()
     }
 
+    /// Samples after a time, oldest first, and the state that was published last.
+    pub fn since(&self, since_ms: i64) -> (Vec<Value>, Value) {
+        let is_later = |it: &Value| it["at_ms"].as_i64().is_some_and(|at_ms| at_ms > since_ms);
+        let newest_first = {
+            let samples = self.samples();
+            let parsed = samples.iter().rev().filter_map(|it| serde_json::from_str::<Value>(it).ok());
+            parsed.take_while(is_later).collect::<Vec<_>>()
+        };
+        (newest_first.into_iter().rev().collect(), self.state().clone())
+    }
+
     /// Adds a sample to the history and sends it to all viewers.
     pub fn publish_sample(&self, sample: &Value) {
         let mut samples = self.samples();
@@ -201,6 +212,11 @@ mod tests {
             serde_json::from_str(events[1].strip_prefix("event: history\ndata: ").unwrap()).unwrap();
         let samples = history["samples"].as_array().unwrap();
         assert_eq!((samples.len(), &samples[0]["at_ms"]), (SAMPLES, &json!(1)));
+        let (newest, state) = live.since(SAMPLES as i64 - 2);
+        assert_eq!(
+            (newest, &state["name"]),
+            (vec![json!({ "at_ms": SAMPLES - 1 }), json!({ "at_ms": SAMPLES })], &json!("box"))
+        );
     }
 
     #[tokio::test]

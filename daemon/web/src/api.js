@@ -84,11 +84,40 @@ function programme(value) {
   return {
     id: text(it.id) || null,
     title: texts(it.title),
+    episode: texts(it.episode),
     synopsis: texts(it.synopsis),
     start_ms: start,
     // What never ends, or ends before it begins, has no length that could be shown.
     end_ms: end === null || end < start ? start : end,
     genres: strings(it.genres),
+    minimum_age: age(it.minimum_age),
+    image: ownPath(it.image),
+  };
+}
+
+/**
+ * @param {unknown} value
+ * @returns {number | null}
+ */
+function age(value) {
+  const years = number(value);
+  return years !== null && years > 0 && years < 100 ? years : null;
+}
+
+/**
+ * @param {unknown} value
+ * @returns {import("./types").TitleHead}
+ */
+function head(value) {
+  const it = object(value);
+  const kind = text(it.type);
+  return {
+    id: text(it.id),
+    number: number(it.number),
+    name: texts(it.name),
+    logo: ownPath(it.logo),
+    type: /** @type {import("./types").Kind} */ (KINDS.has(kind) ? kind : "other"),
+    minimum_age: age(it.minimum_age),
   };
 }
 
@@ -98,15 +127,11 @@ function programme(value) {
  */
 function title(value) {
   const it = object(value);
-  const kind = text(it.type);
   const held = number(it.held);
   return {
-    id: text(it.id),
-    number: number(it.number),
-    name: texts(it.name),
+    ...head(it),
     description: texts(it.description),
-    logo: ownPath(it.logo),
-    type: /** @type {import("./types").Kind} */ (KINDS.has(kind) ? kind : "other"),
+    banner: ownPath(it.banner),
     genres: strings(it.genres),
     picture: text(it.picture) || null,
     available: it.available !== false,
@@ -134,11 +159,12 @@ async function json(path) {
 
 /**
  * A page of titles. `number` asks for the channel of that number, `id` for one title.
- * @param {{offset?: number, limit?: number, q?: string, number?: number, id?: string}} query
+ * @param {{offset?: number, limit?: number, kind?: string, q?: string, number?: number, id?: string}} query
  * @returns {Promise<import("./types").TitlesPage>}
  */
-export async function titles({ offset = 0, limit = 100, q = "", number: dialled, id }) {
+export async function titles({ offset = 0, limit = 100, kind = "", q = "", number: dialled, id }) {
   const query = new URLSearchParams({ offset: String(offset), limit: String(limit) });
+  if (kind) query.set("kind", kind);
   if (q) query.set("q", q);
   if (dialled !== undefined) query.set("number", String(dialled));
   if (id !== undefined) query.set("id", id);
@@ -164,13 +190,69 @@ export async function titles({ offset = 0, limit = 100, q = "", number: dialled,
 export async function schedule(id, from_ms, to_ms) {
   const query = new URLSearchParams({ id, from_ms: String(from_ms), to_ms: String(to_ms) });
   const it = await json(`/-/schedule.json?${query}`);
-  const events = list(it.events).slice(0, 500).map(programme);
-  const known = events.filter((one) => one !== null).sort((a, b) => a.start_ms - b.start_ms);
+  return inOrder(it.events);
+}
+
+/**
+ * Programmes in order, each over when the next one begins.
+ * @param {unknown} value
+ * @returns {Programme[]}
+ */
+function inOrder(value) {
+  const known = /** @type {Programme[]} */ (
+    list(value)
+      .slice(0, 500)
+      .map(programme)
+      .filter((one) => one !== null)
+  );
+  known.sort((a, b) => a.start_ms - b.start_ms);
   known.forEach((one, at) => {
     const next = known[at + 1];
     if (next) one.end_ms = Math.min(one.end_ms === one.start_ms ? next.start_ms : one.end_ms, next.start_ms);
   });
-  return known;
+  return known.filter((one) => one.end_ms > one.start_ms);
+}
+
+/**
+ * Channels from `offset` on, with what they show in a span of time.
+ * @param {number} offset
+ * @param {number} limit
+ * @param {number} from_ms
+ * @param {number} to_ms
+ * @returns {Promise<import("./types").GuidePage>}
+ */
+export async function guide(offset, limit, from_ms, to_ms) {
+  const query = new URLSearchParams({
+    offset: String(offset),
+    limit: String(limit),
+    from_ms: String(from_ms),
+    to_ms: String(to_ms),
+  });
+  const it = await json(`/-/guide.json?${query}`);
+  return {
+    version: number(it.version) ?? 0,
+    total: Math.max(0, number(it.total) ?? 0),
+    offset: number(it.offset) ?? offset,
+    channels: list(it.channels)
+      .slice(0, limit)
+      .map((one) => ({ ...head(one), events: inOrder(object(one).events) })),
+  };
+}
+
+/**
+ * Programmes whose title has a text in it, from now on.
+ * @param {string} q
+ * @returns {Promise<{total: number, programmes: import("./types").FoundProgramme[]}>}
+ */
+export async function programmes(q) {
+  const it = await json(`/-/programmes.json?${new URLSearchParams({ q })}`);
+  /** @type {import("./types").FoundProgramme[]} */
+  const found = [];
+  for (const one of list(it.programmes).slice(0, 200)) {
+    const event = programme(object(one).event);
+    if (event) found.push({ channel: head(object(one).channel), event });
+  }
+  return { total: Math.max(0, number(it.total) ?? 0), programmes: found };
 }
 
 /**
@@ -221,6 +303,7 @@ export function state(value) {
       memory_quota_bytes: count(cache.memory_quota_bytes),
       hit_ratio: number(cache.hit_ratio),
       in_flight: count(cache.in_flight),
+      disk: text(cache.disk),
     },
     flash: {
       written_today_bytes: count(flash.written_today_bytes),

@@ -1,16 +1,19 @@
 // @ts-check
-// What there is to know of one title: description, today's programmes, where else it is sent, and its addresses.
+// What there is to know of one title or one programme: what it is about, when it runs, what follows, and its addresses.
 
 import * as api from "./api.js";
-import { facts, nameOf } from "./card.js";
+import { showLogo, showPoster, showStill } from "./artwork.js";
+import { facts, isBroadcast, nameOf, span } from "./card.js";
 import { el, icon } from "./dom.js";
-import { percent, pick, t, time, write } from "./i18n.js";
-import { showLogo } from "./logo.js";
+import { day, duration, percent, pick, t, time, write } from "./i18n.js";
 import { outside } from "./outside.js";
-import { now_ms, onAir } from "./programme.js";
+import { ageOf } from "./parental.js";
+import { now_ms, onAir, progress } from "./programme.js";
+import { forget, stopOf } from "./resume.js";
 import * as views from "./views.js";
 
 /** @typedef {import("./types").Programme} Programme */
+/** @typedef {import("./types").Title} Title */
 
 /** Programmes that are shown at most. */
 const MAX_SHOWN = 100;
@@ -29,39 +32,96 @@ function written(tag, classes, picked, longest) {
 }
 
 /**
- * Opens the details of a title.
- * @param {import("./types").Title} title
- * @param {{playable: boolean, play(): void}} how
+ * The frame of both: a picture, heading and words over it, and a body below.
+ * @param {Title} title
+ * @param {Programme | null} programme the one to show; null for the title itself
  */
-export function showDetails(title, { playable, play }) {
-  const logo = el("span", "logo large");
-  showLogo(logo, title);
-  const close = el("button", "button round", { type: "button", "aria-label": t("close") }, icon("close"));
+function frame(title, programme) {
+  const broadcast = isBroadcast(title);
+  const art = el("span", "details-art", { "aria-hidden": "true" });
+  showStill(art, title, programme?.image ?? null);
+  const picture = el("span", broadcast ? "logo large" : "poster-large");
+  if (broadcast) showLogo(picture, title);
+  else showPoster(picture, title);
+  const close = el("button", "button round close", { type: "button", "aria-label": t("close") }, icon("close"));
   close.addEventListener("click", views.back);
-  const start = el("button", "button primary", { type: "button", autofocus: true }, icon("play"), t("play"));
-  start.addEventListener("click", play);
-  const heading = written("h2", "", nameOf(title), 500);
+  const own = programme ? pick(programme.title) : { text: "", lang: "" };
+  const heading = written("h2", "", own.text ? own : nameOf(title), 300);
   heading.id = "details-name";
-  const words = [title.number === null ? "" : t("title.number", { number: String(title.number) }), ...facts(title)];
-  if (title.type === "linear") words.splice(1, 0, t("type.linear"));
-  if (title.held !== null) words.push(t("title.held", { share: percent(title.held) }));
-  if (!title.available) words.push(t("title.away"));
-  const { now } = onAir(title);
+  const channel = title.number === null ? nameOf(title).text : `${title.number} ${nameOf(title).text}`;
+  const above = el("p", "details-of", {}, own.text ? channel : broadcast ? t(`type.${title.type}`) : "");
   const body = el("div", "details-body");
+  const meta = el("p", "details-meta");
+  const element = el(
+    "dialog",
+    "details",
+    { "aria-labelledby": "details-name" },
+    el("header", "details-head", {}, art, picture, el("div", "details-title", {}, above, heading, meta), close),
+    body,
+  );
+  element.addEventListener("click", (event) => {
+    if (event.target === element) views.back(); // beside the panel
+  });
+  return { element, body, meta, close };
+}
+
+/** @param {HTMLElement} into @param {string[]} words @param {number | null} age */
+function fillMeta(into, words, age) {
+  if (age !== null) into.append(el("span", "badge age inline", { "aria-label": t("title.age", { age: String(age) }) }, String(age)));
+  into.append(words.filter((it) => it !== "").join("  ·  "));
+}
+
+/** @param {string} name @param {() => void} act @param {Parameters<typeof icon>[0] | null} drawing */
+function button(name, act, drawing, primary = false) {
+  const it = el("button", primary ? "button primary" : "button", { type: "button" }, drawing ? icon(drawing) : null, name);
+  it.addEventListener("click", act);
+  return it;
+}
+
+/**
+ * Opens the details of a title.
+ * @param {Title} title
+ * @param {{playable: boolean, play(from_s?: number): void, programme(event: Programme): void, changed(): void}} how
+ */
+export function showDetails(title, { playable, play, programme, changed }) {
+  const { now, next } = onAir(title);
+  const { element, body, meta, close } = frame(title, now);
+  const held = title.held === null ? "" : title.held >= 1 ? t("title.whole") : t("title.held", { share: percent(title.held) });
+  fillMeta(meta, [now ? span(now, next) : "", ...facts(title), held, title.available ? "" : t("title.away")], ageOf(title));
   if (now) {
-    body.append(
-      el("h3", "", {}, t("now")),
-      written("p", "strong", pick(now.title), 500),
-      written("p", "", pick(now.synopsis), 2000),
-    );
+    const share = progress(now, next);
+    if (share !== null) {
+      const fill = el("span", "bar-fill");
+      fill.style.transform = `scaleX(${share})`;
+      body.append(el("span", "bar", { "aria-hidden": "true" }, fill));
+    }
   }
+  const stop = stopOf(title.id);
+  /** @type {HTMLElement[]} */
+  const actions = [];
+  if (playable) {
+    if (stop) {
+      actions.push(button(t("hero.continueAt", { time: duration(stop.at_s) }), () => play(stop.at_s), "play", true));
+      actions.push(button(t("title.fromStart"), () => play(0), "back"));
+      actions.push(
+        button(t("title.forget"), () => {
+          forget(title.id);
+          changed();
+          views.back();
+        }, "close"),
+      );
+    } else actions.push(button(t(isBroadcast(title) ? "hero.watch" : "play"), () => play(), "play", true));
+    body.append(el("p", "actions", {}, ...actions));
+  } else if (title.play.length) body.append(el("p", "hint", {}, t("title.notHere")));
+  const episode = now ? pick(now.episode) : { text: "", lang: "" };
+  if (episode.text) body.append(written("p", "strong", episode, 300));
+  const synopsis = now ? pick(now.synopsis) : { text: "", lang: "" };
+  if (synopsis.text) body.append(written("p", "about", synopsis, 2000));
   const description = pick(title.description);
-  if (description.text) body.append(written("p", "", description, 2000));
-  if (playable) body.append(el("p", "actions", {}, start));
-  else if (title.play.length) body.append(el("p", "hint", {}, t("title.notHere")));
+  if (description.text) body.append(written("p", "about", description, 2000));
   const programmes = el("div", "schedule");
   body.append(programmes);
-  if (title.type === "linear" || title.type === "radio") fillSchedule(programmes, title.id);
+  if (isBroadcast(title)) fillSchedule(programmes, title.id, programme);
   body.append(el("h3", "", {}, t("outside.heading")), outside(title));
   if (title.others.length) {
     body.append(
@@ -69,63 +129,76 @@ export function showDetails(title, { playable, play }) {
       el("ul", "others", {}, ...title.others.slice(0, 20).map((it) => written("li", "", { text: it, lang: "" }, 300))),
     );
   }
-  const element = el(
-    "dialog",
-    "details",
-    { "aria-labelledby": "details-name" },
-    el(
-      "header",
-      "details-head",
-      {},
-      logo,
-      el("div", "details-title", {}, heading, el("p", "facts", {}, words.filter((it) => it !== "").join(" · "))),
-      close,
-    ),
-    body,
-  );
-  element.addEventListener("click", (event) => {
-    if (event.target === element) views.back(); // beside the panel
-  });
   views.show({ element, closed: () => {} });
-  if (playable) start.focus();
-  else close.focus();
+  (actions[0] ?? close).focus();
+}
+
+/**
+ * Opens the details of one programme.
+ * @param {Title} title of the channel
+ * @param {Programme} event
+ * @param {{playable: boolean, play(): void, channel(): void}} how
+ */
+export function showProgramme(title, event, { playable, play, channel }) {
+  const { element, body, meta, close } = frame(title, event);
+  const now = now_ms();
+  const running = event.start_ms <= now && now < event.end_ms;
+  const when = `${running ? "" : `${day(event.start_ms)} `}${time(event.start_ms)} – ${time(event.end_ms)}`;
+  const age = Math.max(event.minimum_age ?? 0, title.minimum_age ?? 0);
+  fillMeta(meta, [when, duration((event.end_ms - event.start_ms) / 1000), event.genres.slice(0, 2).join(", ")], age || null);
+  if (running) {
+    const fill = el("span", "bar-fill");
+    fill.style.transform = `scaleX(${(now - event.start_ms) / (event.end_ms - event.start_ms)})`;
+    body.append(el("span", "bar", { "aria-hidden": "true" }, fill));
+  }
+  /** @type {HTMLElement[]} */
+  const actions = [];
+  if (running && playable) actions.push(button(t("hero.watch"), play, "play", true));
+  actions.push(button(t("programme.channel"), channel, "info"));
+  const episode = pick(event.episode);
+  const synopsis = pick(event.synopsis);
+  body.append(el("p", "actions", {}, ...actions));
+  if (!running && event.start_ms > now) {
+    body.append(el("p", "hint", {}, t("programme.starts", { time: duration((event.start_ms - now) / 1000) })));
+  }
+  if (episode.text) body.append(written("p", "strong", episode, 300));
+  body.append(synopsis.text ? written("p", "about", synopsis, 3000) : el("p", "hint", {}, t("programme.nothing")));
+  views.show({ element, closed: () => {} });
+  (actions[0] ?? close).focus();
 }
 
 /**
  * @param {HTMLElement} into
  * @param {string} id
+ * @param {(event: Programme) => void} open
  */
-async function fillSchedule(into, id) {
+async function fillSchedule(into, id, open) {
   const now = now_ms();
   try {
     const all = await api.schedule(id, now - 3_600_000, now + 24 * 3_600_000);
     const coming = all.filter((it) => it.end_ms > now || it.start_ms > now).slice(0, MAX_SHOWN);
     if (!coming.length) return;
-    into.append(el("h3", "", {}, t("schedule")), el("ol", "programmes", {}, ...coming.map((it) => row(it, now))));
+    into.append(el("h3", "", {}, t("schedule")), el("ol", "programmes", {}, ...coming.map((it) => row(it, now, open))));
   } catch {
     into.append(el("p", "hint", {}, t("schedule.failed")));
   }
 }
 
 /**
- * A line that the arrow keys can stop at, so that a long list can be read by remote control.
  * @param {Programme} it
  * @param {number} now
+ * @param {(event: Programme) => void} open
  */
-function row(it, now) {
+function row(it, now, open) {
   const running = it.start_ms <= now;
-  const synopsis = pick(it.synopsis);
-  return el(
-    "li",
-    running ? "running" : "",
-    { "data-stop": true, tabindex: -1, "aria-current": running ? "time" : null },
+  const line = el(
+    "button",
+    "programme",
+    { type: "button" },
     el("span", "when", {}, time(it.start_ms)),
-    el(
-      "span",
-      "",
-      {},
-      written("span", "what", pick(it.title), 300),
-      synopsis.text ? written("span", "synopsis", synopsis, 300) : null,
-    ),
+    written("span", "what", pick(it.title), 300),
+    it.minimum_age ? el("span", "badge age inline", {}, String(it.minimum_age)) : null,
   );
+  line.addEventListener("click", () => open(it));
+  return el("li", running ? "running" : "", { "aria-current": running ? "time" : null }, line);
 }

@@ -3,7 +3,7 @@
 // builds with Node have them. Both are told that the server is in the same house: begin with good pictures, no workers (the
 // page's policy allows no blob: scripts), nothing on the console.
 
-import { t } from "./i18n.js";
+import { rate, t } from "./i18n.js";
 
 /** @typedef {import("./types").Engine} Engine */
 /** @typedef {import("./types").Track} Track */
@@ -11,6 +11,9 @@ import { t } from "./i18n.js";
 
 /** Bits in a second that are assumed before anything is measured. */
 const LAN_BPS = 50_000_000;
+
+/** Priority of a listener of dash.js that hears of an event before dash.js itself. */
+const BEFORE_OTHERS = 5000;
 
 const hasMediaSource = () => "MediaSource" in window || "ManagedMediaSource" in window;
 
@@ -34,12 +37,29 @@ export function engineFor(instance, players) {
   return instance.type && native(instance.type) ? plain : null;
 }
 
+/** The name of a language for people, if the browser knows one. @param {string} lang */
+function languageName(lang) {
+  if (!lang || lang === "und") return "";
+  try {
+    return new Intl.DisplayNames([document.documentElement.lang || "en"], { type: "language" }).of(lang) ?? lang;
+  } catch {
+    return lang;
+  }
+}
+
 /**
  * @param {string | undefined} label
  * @param {string | undefined | null} lang
  * @param {number} at
  */
-const named = (label, lang, at) => label || lang || t("player.track", { n: at + 1 });
+const named = (label, lang, at) => label || languageName(lang ?? "") || t("player.track", { n: at + 1 });
+
+/**
+ * A picture for people: "1080p · 4.5 Mbit/s".
+ * @param {number | undefined} height
+ * @param {number | undefined} bps
+ */
+const quality = (height, bps) => [height ? `${height}p` : "", bps ? rate(bps) : ""].filter((it) => it !== "").join(" · ");
 
 /** @type {StartEngine} */
 async function hls(video, url, failed) {
@@ -73,7 +93,18 @@ async function hls(video, url, failed) {
   });
   it.loadSource(url);
   it.attachMedia(video);
+  const isLive = () => it.levels[it.currentLevel]?.details?.live ?? false;
   return {
+    qualities: () =>
+      it.levels.length < 2 ? [] : it.levels.map((one, at) => ({ id: at, label: quality(one.height, one.bitrate), lang: "" })).reverse(),
+    currentQuality: () => (it.autoLevelEnabled ? -1 : it.currentLevel),
+    setQuality: (id) => {
+      it.currentLevel = id;
+    },
+    shownQuality: () => {
+      const level = it.levels[it.currentLevel];
+      return level?.height ? `${level.height}p` : "";
+    },
     audio: () => it.audioTracks.map((one, at) => ({ id: at, label: named(one.name, one.lang, at), lang: one.lang ?? "" })),
     currentAudio: () => it.audioTrack,
     setAudio: (id) => {
@@ -86,6 +117,7 @@ async function hls(video, url, failed) {
       it.subtitleTrack = id;
       it.subtitleDisplay = id >= 0;
     },
+    liveEdge: () => (isLive() ? it.liveSyncPosition : null),
     destroy: () => it.destroy(),
   };
 }
@@ -106,8 +138,13 @@ async function dash(video, url, failed) {
     const { error } = /** @type {{error?: {message?: string, code?: number} | string}} */ (event);
     failed(typeof error === "string" ? error : (error?.message ?? `dash.js ${error?.code ?? ""}`).slice(0, 200));
   });
-  // Live needs the time of day: the box has it, and no other host is asked.
+  // Live needs the time of day: the box has it, and no other host is asked, whatever the manifest names.
   it.clearDefaultUTCTimingSources();
+  const forget = (/** @type {unknown} */ event) => {
+    const { manifest } = /** @type {{manifest?: {UTCTiming?: unknown}}} */ (event);
+    if (manifest) delete manifest.UTCTiming;
+  };
+  it.on("internalManifestLoaded", forget, undefined, { priority: BEFORE_OTHERS });
   it.addUTCTimingSource("urn:mpeg:dash:utc:http-iso:2014", new URL("/-/time", location.href).href);
   // Live streams begin to load only when they are to be played at once.
   it.initialize(video, url, true);
@@ -120,8 +157,26 @@ async function dash(video, url, failed) {
       label: named(one.labels?.[0]?.text, one.lang, at),
       lang: one.lang ?? "",
     }));
+  const pictures = () => (it.isReady() ? it.getRepresentationsByType("video") : []);
   let subtitles = -1;
+  let fixed = -1;
   return {
+    qualities: () => {
+      const all = pictures();
+      if (all.length < 2) return [];
+      return all.map((one, at) => ({ id: at, label: quality(one.height, one.bandwidth), lang: "" })).reverse();
+    },
+    currentQuality: () => fixed,
+    setQuality: (id) => {
+      fixed = id;
+      it.updateSettings({ streaming: { abr: { autoSwitchBitrate: { video: id < 0 } } } });
+      const one = pictures()[id];
+      if (one) it.setRepresentationForTypeById("video", one.id);
+    },
+    shownQuality: () => {
+      const one = it.isReady() ? it.getCurrentRepresentationForType("video") : null;
+      return one?.height ? `${one.height}p` : "";
+    },
     audio: () => shown("audio"),
     currentAudio: () => current("audio"),
     setAudio: (id) => it.setCurrentTrack(tracks("audio")[id]),
@@ -130,6 +185,10 @@ async function dash(video, url, failed) {
     setSubtitles: (id) => {
       subtitles = id;
       it.setTextTrack(id);
+    },
+    liveEdge: () => {
+      if (!it.isReady() || !it.isDynamic() || !video.seekable.length) return null;
+      return video.currentTime + Math.max(0, it.getCurrentLiveLatency() - it.getTargetLiveDelay());
     },
     destroy: () => it.destroy(),
   };
@@ -142,7 +201,11 @@ async function plain(video, url, failed) {
   video.src = url;
   const subtitles = () => [...video.textTracks].filter((it) => it.kind === "subtitles" || it.kind === "captions");
   return {
-    // Browsers that play by themselves choose the audio by themselves too; only some say what there is.
+    // Browsers that play by themselves choose picture and audio by themselves too; only some say what there is.
+    qualities: () => [],
+    currentQuality: () => -1,
+    setQuality: () => {},
+    shownQuality: () => (video.videoHeight ? `${video.videoHeight}p` : ""),
     audio: () => [],
     currentAudio: () => -1,
     setAudio: () => {},
@@ -153,6 +216,7 @@ async function plain(video, url, failed) {
         it.mode = at === id ? "showing" : "disabled";
       });
     },
+    liveEdge: () => null,
     destroy: () => {
       video.removeEventListener("error", error);
       video.removeAttribute("src");

@@ -1,25 +1,33 @@
 // @ts-check
-// The list of titles as a grid of cards. All cards have one size, so the place of each is known without the others: only
-// those near the window exist, however long the list is. Arrow keys move by place.
+// A list of titles as a grid of cards. All cards have one size, so the place of each is known without the others: only those
+// near the window exist, however long the list is. Arrow keys move by place.
 
 import { Card } from "./card.js";
-import { byId } from "./dom.js";
 
-/** Least width of a card, its height and the space between, in rem; the style sheet's --card-height is the same. */
-const MIN_WIDTH = 19.5;
-const HEIGHT = 9;
-const GAP = 1;
+/** Least widths of cards, the space between them, and the height of the words below the picture, in rem. */
+const MIN_WIDTH = { wide: 15, poster: 9 };
+const GAP = 1.1;
+const WORDS = 3.6;
+/** Height of the picture for one of width. */
+const RATIO = { wide: 9 / 16, poster: 3 / 2 };
+/** On a telephone two cards stand beside each other. */
+const NARROW_REM = 30;
+const NARROW_WIDTH = { wide: 10, poster: 7 };
 
 /** The grid. */
 export class Grid {
   /**
+   * @param {HTMLElement} element
    * @param {import("./titles.js").Titles} titles
-   * @param {{open(index: number): void, details(index: number): void, playable(title: import("./types").Title): boolean}} on
+   * @param {{open(index: number): void, details(index: number): void}} on
    */
-  constructor(titles, on) {
+  constructor(element, titles, on) {
+    this.element = element;
     this.titles = titles;
     this.on = on;
-    this.element = byId("grid");
+    /** @type {import("./card.js").Shape} */
+    this.shape = "wide";
+    this.height = 9;
     /** @type {Map<number, Card>} */
     this.cards = new Map();
     /** The card that has or last had the focus. */
@@ -44,21 +52,33 @@ export class Grid {
     if (this.drawing) return;
     this.drawing = requestAnimationFrame(() => {
       this.drawing = 0;
-      this.render();
+      if (this.element.offsetParent) this.render();
     });
   }
 
   measure() {
     this.rem = parseFloat(getComputedStyle(document.documentElement).fontSize) || 16;
     this.width = this.element.clientWidth;
-    this.columns = Math.max(1, Math.floor((this.width / this.rem + GAP) / (MIN_WIDTH + GAP)));
+    const width = this.width / this.rem;
+    const least = (width < NARROW_REM ? NARROW_WIDTH : MIN_WIDTH)[this.shape];
+    this.columns = Math.max(1, Math.floor((width + GAP) / (least + GAP)));
+    const card = (width - (this.columns - 1) * GAP) / this.columns;
+    this.height = card * RATIO[this.shape] + WORDS;
+  }
+
+  /** Other cards, for other titles. @param {import("./card.js").Shape} shape */
+  reshape(shape) {
+    if (shape === this.shape) return;
+    this.shape = shape;
+    for (const card of this.cards.values()) card.element.remove();
+    this.cards.clear();
   }
 
   /** The cards that belong near the window exist afterwards, and no others. */
   render() {
     this.measure();
     const { total } = this.titles;
-    const pitch = (HEIGHT + GAP) * this.rem;
+    const pitch = (this.height + GAP) * this.rem;
     const rows = Math.ceil(total / this.columns);
     this.element.style.height = `${Math.max(0, rows * pitch - GAP * this.rem)}px`;
     const { top } = this.element.getBoundingClientRect();
@@ -89,7 +109,7 @@ export class Grid {
   place(index, before) {
     const known = this.cards.get(index);
     if (known) return known;
-    const card = new Card(index, this.on);
+    const card = new Card(index, this.shape, this.on);
     this.cards.set(index, card);
     this.fill(card);
     // In the order of the list also in the document, which is what a screen reader reads.
@@ -100,8 +120,7 @@ export class Grid {
 
   /** @param {Card} card */
   fill(card) {
-    const title = this.titles.at(card.index);
-    card.fill(title, title !== null && this.on.playable(title));
+    card.fill(this.titles.at(card.index));
     card.element.setAttribute("aria-setsize", String(this.titles.total));
     card.element.setAttribute("aria-posinset", String(card.index + 1));
   }
@@ -148,7 +167,7 @@ export class Grid {
   focus(index) {
     if (!this.titles.total) return;
     this.current = Math.max(0, Math.min(index, this.titles.total - 1));
-    const pitch = (HEIGHT + GAP) * this.rem;
+    const pitch = (this.height + GAP) * this.rem;
     const { top } = this.element.getBoundingClientRect();
     const place = top + Math.floor(this.current / this.columns) * pitch;
     // A third of the screen stays free on either side, so that one sees where one is going.
@@ -175,7 +194,7 @@ export class Grid {
 
   /** Rows that fit on the screen. */
   screenful() {
-    return Math.max(1, Math.floor((window.innerHeight * 0.6) / ((HEIGHT + GAP) * this.rem)));
+    return Math.max(1, Math.floor((window.innerHeight * 0.6) / ((this.height + GAP) * this.rem)));
   }
 
   /** Whether the focus is on the main part of a card. */

@@ -4,7 +4,7 @@
 
 import { remembered, remember } from "./memory.js";
 
-export const LANGUAGES = ["en", "de"];
+export const LANGUAGES = ["en", "de", "fr", "es", "it"];
 
 /** @typedef {string | Record<string, string>} Entry a text, or one for each plural category */
 /** @type {Record<string, Entry>} */
@@ -12,6 +12,8 @@ let words = {};
 /** @type {Record<string, Entry>} */
 let english = {};
 let tag = "en";
+/** The language with the region of the browser: Britain and America write the same words and other times. */
+let region = "en";
 /** Before the words have come, texts are empty. */
 let ready = false;
 let plural = new Intl.PluralRules(tag);
@@ -21,6 +23,14 @@ const formats = new Map();
 const clocks = new Map();
 
 export const language = () => tag;
+
+/** What stands before the names of the files with words: the operator's page has its own. */
+let prefix = "";
+
+/** @param {string} before */
+export function wordsOf(before) {
+  prefix = before;
+}
 
 /** The language that is remembered, or else the first of the browser's that there is a file for. */
 export function preferred() {
@@ -38,7 +48,7 @@ export function preferred() {
  */
 async function load(name) {
   try {
-    const response = await fetch(`/-/lang/${name}.json`);
+    const response = await fetch(`/-/lang/${prefix}${name}.json`);
     return response.ok ? await response.json() : {};
   } catch {
     return {};
@@ -55,6 +65,7 @@ export async function use(name, keep = false) {
   english = base;
   words = own;
   tag = name;
+  region = (navigator.languages ?? [navigator.language]).find((it) => it.toLowerCase().split("-")[0] === name) ?? name;
   ready = true;
   plural = new Intl.PluralRules(name);
   formats.clear();
@@ -100,7 +111,7 @@ export function number(value, digits = 0) {
  */
 function format(key, options) {
   let it = formats.get(key);
-  if (!it) formats.set(key, (it = new Intl.NumberFormat(tag, options)));
+  if (!it) formats.set(key, (it = new Intl.NumberFormat(region, options)));
   return it;
 }
 
@@ -149,12 +160,27 @@ export const seconds = (at_ms) =>
   clock("seconds", { hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(at_ms);
 
 /**
+ * A day of the week, and its date: "Sat 28".
+ * @param {number} at_ms
+ * @returns {string}
+ */
+export const day = (at_ms) => clock("day", { weekday: "short", day: "numeric" }).format(at_ms);
+
+/**
+ * Date and time, in short.
+ * @param {number} at_ms
+ * @returns {string}
+ */
+export const moment = (at_ms) =>
+  clock("moment", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" }).format(at_ms);
+
+/**
  * @param {string} key
  * @param {Intl.DateTimeFormatOptions} options
  */
 function clock(key, options) {
   let it = clocks.get(key);
-  if (!it) clocks.set(key, (it = new Intl.DateTimeFormat(tag, options)));
+  if (!it) clocks.set(key, (it = new Intl.DateTimeFormat(region, options)));
   return it;
 }
 

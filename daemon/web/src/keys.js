@@ -25,7 +25,13 @@ const BY_NAME = /** @type {Record<string, string>} */ ({
   MediaTrackNext: "next",
   MediaTrackPrevious: "previous",
   Info: "info",
-  Guide: "info",
+  Guide: "guide",
+  g: "guide",
+  AudioVolumeUp: "louder",
+  AudioVolumeDown: "softer",
+  "+": "louder",
+  "-": "softer",
+  k: "toggle",
   ContextMenu: "info",
   i: "info",
   m: "mute",
@@ -48,6 +54,7 @@ const BY_NUMBER = /** @type {Record<number, string>} */ ({
   33: "next",
   34: "previous",
   457: "info",
+  458: "guide",
 });
 
 /**
@@ -69,7 +76,7 @@ export function actionOf(event) {
 export function isTyping(target, action) {
   if (!(target instanceof HTMLInputElement)) return false;
   if (target.type === "range") return action === "left" || action === "right";
-  if (target.readOnly) return action === "left" || action === "right";
+  if (target.readOnly) return false;
   return action !== "up" && action !== "down" && !(action === "back" && target.value === "");
 }
 

@@ -1,6 +1,6 @@
 // @ts-check
-// What the browser remembers for us: the language and the colours. A browser that keeps nothing (private windows, some
-// televisions) is no mistake.
+// What the browser remembers for us: language, colours, volume, where somebody stopped watching. A browser that keeps nothing
+// (private windows, some televisions) is no mistake.
 
 /**
  * @param {string} name
@@ -24,5 +24,18 @@ export function remember(name, value) {
     else localStorage.setItem(`skycache.${name}`, value);
   } catch {
     // Then it is asked again next time.
+  }
+}
+
+/**
+ * What was kept as JSON; null for nothing, and for what is none.
+ * @param {string} name
+ * @returns {unknown}
+ */
+export function recalled(name) {
+  try {
+    return JSON.parse(remembered(name) ?? "null");
+  } catch {
+    return null;
   }
 }

@@ -3,13 +3,17 @@
 // the list; when one fails it says so and takes the next, and after the last it shows the way out. How media get into the
 // video element is engines.js's business.
 
-import { nameOf } from "./card.js";
+import { isBroadcast, nameOf, span } from "./card.js";
 import { Controls } from "./controls.js";
 import { el, refill } from "./dom.js";
 import { engineFor } from "./engines.js";
 import { pick, t, write } from "./i18n.js";
+import { remember } from "./memory.js";
 import { outside } from "./outside.js";
+import { ageOf, isLocked } from "./parental.js";
+import { askPin } from "./pin.js";
 import { onAir } from "./programme.js";
+import * as resume from "./resume.js";
 import * as views from "./views.js";
 
 /** @typedef {import("./types").Title} Title */
@@ -19,6 +23,8 @@ import * as views from "./views.js";
 const START_MS = 20_000;
 /** How long the controls stay when nothing is pressed. */
 const IDLE_MS = 4000;
+/** How often the place in a film is noted. */
+const NOTE_MS = 5000;
 
 /**
  * The instances of a title that this browser can play here, best first.
@@ -31,7 +37,7 @@ export const playable = (title, players) => title.play.filter((it) => engineFor(
 export class Player {
   /**
    * @param {boolean} players whether this build has the in-page players
-   * @param {{zap(from: Title, by: 1 | -1): Promise<Title | null>, details(title: Title): void}} on
+   * @param {{zap(from: Title, by: 1 | -1): Promise<Title | null>, details(title: Title): void, closed(): void}} on
    */
   constructor(players, on) {
     this.players = players;
@@ -45,10 +51,16 @@ export class Player {
     this.closedFor = false;
     this.idle = 0;
     this.deadline = 0;
+    this.noted = 0;
+    /** Where to begin, once there is something to play; null for where the media begin. @type {number | null} */
+    this.from_s = null;
+    /** The PIN is asked for. */
+    this.asking = false;
     this.video = el("video", "", { playsinline: true, tabindex: -1 });
     this.name = el("h2", "player-name");
     this.name.id = "player-name";
     this.programme = el("p", "player-now");
+    this.age = el("span", "badge age inline", { hidden: true });
     this.note = el("p", "player-note", { role: "status" });
     this.spinner = el("div", "spinner", { hidden: true, "aria-hidden": "true" });
     this.panel = el("div", "player-failed", { hidden: true });
@@ -64,7 +76,7 @@ export class Player {
       this.video,
       this.spinner,
       this.panel,
-      el("div", "player-top", {}, this.name, this.programme),
+      el("div", "player-top", {}, this.name, el("p", "player-line", {}, this.age, this.programme)),
       this.note,
       this.controls.element,
     );
@@ -83,26 +95,29 @@ export class Player {
     this.video.addEventListener("waiting", waiting);
     this.video.addEventListener("loadeddata", () => {
       clearTimeout(this.deadline);
+      this.continueAt();
       this.begin();
     });
+    this.video.addEventListener("timeupdate", () => this.noteStop());
     this.video.addEventListener("playing", going);
     this.video.addEventListener("pause", () => this.wake());
   }
 
-  /** @param {Title} title */
-  open(title) {
+  /** @param {Title} title @param {number | null} [from_s] */
+  open(title, from_s = null) {
     views.show({ element: this.element, closed: () => this.close(), key: (action) => this.key(action) });
-    this.start(title);
+    this.start(title, from_s);
   }
 
   /**
-   * Plays a title from its first instance on.
+   * Plays a title from its first instance on; a film from where it was left, if no place is named.
    * @param {Title} title
+   * @param {number | null} [from_s]
    */
-  start(title) {
+  start(title, from_s = null) {
     this.title = title;
-    write(this.name, nameOf(title));
-    if (title.number !== null) this.name.prepend(`${title.number}\u2002`);
+    this.from_s = from_s ?? (isBroadcast(title) ? null : (resume.stopOf(title.id)?.at_s ?? null));
+    if (isBroadcast(title)) remember("channel", JSON.stringify(title.id));
     this.tick();
     this.panel.hidden = true;
     this.controls.element.hidden = false;
@@ -148,6 +163,23 @@ export class Player {
     }
   }
 
+  /** Goes to where the viewer stopped last time. */
+  continueAt() {
+    if (this.from_s === null) return;
+    const { duration } = this.video;
+    if (this.from_s > 0 && Number.isFinite(duration) && this.from_s < duration - 1) this.video.currentTime = this.from_s;
+    this.from_s = null;
+  }
+
+  /** Notes where a film is. */
+  noteStop() {
+    const { title, video } = this;
+    const now = Date.now();
+    if (!title || isBroadcast(title) || now - this.noted < NOTE_MS || !Number.isFinite(video.duration) || this.controls.isLive()) return;
+    this.noted = now;
+    resume.note(title.id, video.currentTime, video.duration);
+  }
+
   /** Plays. Called at once, for browsers that load nothing before, and again when there is something to play. */
   begin() {
     this.video.play().catch((error) => {
@@ -190,9 +222,38 @@ export class Player {
 
   /** Brings the line about the present programme up to date. */
   tick() {
-    const now = this.title && onAir(this.title).now;
-    write(this.programme, now ? pick(now.title) : { text: "", lang: "" }, 300);
-    this.controls.describe(this.title);
+    const { title } = this;
+    if (!title) return;
+    const { now, next } = onAir(title);
+    const programme = now ? pick(now.title) : { text: "", lang: "" };
+    const name = nameOf(title);
+    const channel = title.number === null ? name.text : `${title.number} ${name.text}`;
+    write(this.name, programme.text ? programme : { text: channel, lang: name.lang }, 200);
+    write(this.programme, { text: now && programme.text ? `${span(now, next)}  ·  ${channel}` : "", lang: "" }, 300);
+    const age = ageOf(title);
+    this.age.hidden = age === null;
+    this.age.textContent = age === null ? "" : String(age);
+    this.controls.describe(title);
+    this.guard(title, age);
+  }
+
+  /**
+   * What begins while one watches may be for other ages than what was on.
+   * @param {Title} title
+   * @param {number | null} age
+   */
+  async guard(title, age) {
+    if (this.asking || this.closedFor || !isLocked(age) || !this.element.open) return;
+    this.asking = true;
+    const attempt = this.attempt;
+    this.video.pause();
+    this.element.classList.add("locked");
+    const right = await askPin(age ?? 0);
+    this.asking = false;
+    if (this.closedFor) return;
+    this.element.classList.remove("locked");
+    if (right && attempt === this.attempt && this.title === title) this.begin();
+    else if (!right && this.title === title) views.back();
   }
 
   /** Shows the controls, and hides them again after a while. */
@@ -200,7 +261,7 @@ export class Player {
     this.element.classList.remove("quiet");
     clearTimeout(this.idle);
     this.idle = window.setTimeout(() => {
-      if (!this.video.paused && this.panel.hidden) this.element.classList.add("quiet");
+      if (!this.video.paused && this.panel.hidden && !this.controls.menu.isOpen) this.element.classList.add("quiet");
     }, IDLE_MS);
   }
 
@@ -229,11 +290,14 @@ export class Player {
   async zap(by) {
     if (!this.title) return;
     const to = await this.on.zap(this.title, by);
-    if (to && !this.closedFor && to.id !== this.title.id) this.start(to);
+    if (!to || this.closedFor || to.id === this.title.id) return;
+    if (!isLocked(ageOf(to)) || (await askPin(ageOf(to) ?? 0))) this.start(to);
   }
 
   stop() {
     clearTimeout(this.deadline);
+    this.noted = 0;
+    if (this.engine) this.noteStop();
     this.engine?.destroy();
     this.engine = null;
   }
@@ -243,8 +307,10 @@ export class Player {
     this.attempt += 1;
     clearTimeout(this.idle);
     this.stop();
+    if (document.pictureInPictureElement === this.video) document.exitPictureInPicture().catch(() => {});
     this.video.removeAttribute("src");
     this.video.load();
     if (document.fullscreenElement) document.exitFullscreen().catch(() => {});
+    this.on.closed();
   }
 }

@@ -12,9 +12,13 @@ const MAX_PAGES = 10;
 
 /** The list, for one search text at a time. */
 export class Titles {
-  /** @param {(why: "page" | "reset" | "error") => void} changed */
-  constructor(changed) {
+  /**
+   * @param {(why: "page" | "reset" | "error") => void} changed
+   * @param {string} [kind] kinds of titles, with commas between; none: all
+   */
+  constructor(changed, kind = "") {
     this.changed = changed;
+    this.kind = kind;
     this.total = 0;
     this.version = -1;
     this.players = false;
@@ -85,7 +89,7 @@ export class Titles {
     const under_way = this.asked.get(page);
     if (under_way) return under_way;
     const generation = this.generation;
-    const answer = api.titles({ offset: page * PAGE, limit: PAGE, q: this.q }).then(
+    const answer = api.titles({ offset: page * PAGE, limit: PAGE, kind: this.kind, q: this.q }).then(
       (it) => {
         if (generation !== this.generation) return;
         this.asked.delete(page);
@@ -123,9 +127,11 @@ export class Titles {
     this.changed(first ? "reset" : "page");
   }
 
-  /** @param {string} q */
-  search(q) {
+  /** Other titles: those of some kinds, or with a text in their names. @param {{kind?: string, q?: string}} wanted */
+  choose({ kind = this.kind, q = this.q }) {
+    this.kind = kind;
     this.q = q;
+    this.total = 0;
     this.restart();
     this.known = false;
     this.pages.clear();
@@ -151,17 +157,10 @@ export class Titles {
 
 /**
  * The channel of a number, or null.
- * @param {Titles} titles
  * @param {number} number
  * @returns {Promise<Title | null>}
  */
-export async function channel(titles, number) {
-  for (const page of titles.pages.values()) {
-    const found = page.find((it) => it.number === number);
-    if (found) return found;
-  }
-  return (await api.titles({ number })).titles[0] ?? null;
-}
+export const channel = async (number) => (await api.titles({ number })).titles[0] ?? null;
 
 /**
  * The title of an id, or null.

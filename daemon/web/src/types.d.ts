@@ -7,10 +7,13 @@ export type Texts = Record<string, string>;
 export interface Programme {
   id: string | null;
   title: Texts;
+  episode: Texts;
   synopsis: Texts;
   start_ms: number;
   end_ms: number;
   genres: string[];
+  minimum_age: number | null;
+  image: string | null;
 }
 
 /** One way to play a title. `url` is a path of this box, or the instance would not be here. */
@@ -22,13 +25,19 @@ export interface Instance {
 
 export type Kind = "linear" | "radio" | "ondemand" | "data" | "other" | "file";
 
-export interface Title {
+/** What tells a title from others. */
+export interface TitleHead {
   id: string;
   number: number | null;
   name: Texts;
-  description: Texts;
   logo: string | null;
   type: Kind;
+  minimum_age: number | null;
+}
+
+export interface Title extends TitleHead {
+  description: Texts;
+  banner: string | null;
   genres: string[];
   picture: string | null;
   available: boolean;
@@ -48,6 +57,32 @@ export interface TitlesPage {
   offset: number;
   titles: Title[];
   messages: string[];
+}
+
+/** A channel of the guide. */
+export interface GuideRow extends TitleHead {
+  events: Programme[];
+}
+
+export interface GuidePage {
+  version: number;
+  total: number;
+  offset: number;
+  channels: GuideRow[];
+}
+
+/** A programme that a search has found. */
+export interface FoundProgramme {
+  channel: TitleHead;
+  event: Programme;
+}
+
+/** Where somebody stopped watching a title on demand. */
+export interface Stop {
+  id: string;
+  at_s: number;
+  length_s: number;
+  seen_ms: number;
 }
 
 /** One second of the box's life. */
@@ -94,6 +129,7 @@ export interface State {
     memory_quota_bytes: number;
     hit_ratio: number | null;
     in_flight: number;
+    disk: string;
   };
   flash: { written_today_bytes: number; budget_bytes: number | null; life_years: number | null };
   receive: { groups: number; sessions: number; objects: number; failing: string[] };
@@ -124,12 +160,20 @@ export interface Track {
 
 /** What the player view wants of hls.js, dash.js or the browser itself. */
 export interface Engine {
+  /** Pictures to choose from; `id` -1 is "automatic". */
+  qualities(): Track[];
+  currentQuality(): number;
+  setQuality(id: number): void;
+  /** The picture that is shown now, for people; empty where it is not known. */
+  shownQuality(): string;
   audio(): Track[];
   currentAudio(): number;
   setAudio(id: number): void;
   subtitles(): Track[];
   currentSubtitles(): number;
   setSubtitles(id: number): void;
+  /** Where live is, in the time of the video element; null for what is not live, or where the engine does not know. */
+  liveEdge(): number | null;
   destroy(): void;
 }
 

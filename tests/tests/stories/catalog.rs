@@ -13,14 +13,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const NEWS: &str = "tag:cdn.example.com,2026:vod/film";
 
 /// A PNG of one pixel.
-const PIXEL: [u8; 67] = [
+pub(crate) const PIXEL: [u8; 67] = [
     0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, 0, 0, 0, 13, b'I', b'H', b'D', b'R', 0, 0, 0, 1, 0, 0, 0,
     1, 8, 0, 0, 0, 0, 0x3a, 0x7e, 0x9b, 0x55, 0, 0, 0, 10, b'I', b'D', b'A', b'T', 0x78, 0x9c, 0x63, 0x60, 0,
     0, 0, 2, 0, 1, 0x48, 0xaf, 0xa4, 0x71, 0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xae, 0x42, 0x60, 0x82,
 ];
 
 /// Hours from now as XMLTV has times.
-fn xmltv_time(hours: i64) -> String {
+pub(crate) fn xmltv_time(hours: i64) -> String {
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
     let time = carousel::time::WallTime::from_unix_ms((now_s + hours * 3600) * 1000).to_xml();
     format!("{} +0000", time[..19].replace(['-', ':', 'T'], ""))

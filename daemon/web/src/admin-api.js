@@ -1,0 +1,135 @@
+// @ts-check
+// What the admin interface answers. The token is kept for as long as the tab is open, and goes nowhere but into the header of
+// requests to this box.
+
+import * as api from "./api.js";
+
+const NAME = "skycache.token";
+/** What is kept where the browser keeps nothing. */
+let kept = "";
+
+/** A request that the box refused: for want of a token, or with the wrong one. */
+export class Refused extends Error {
+  /** @param {number} status @param {string} said */
+  constructor(status, said) {
+    super(said);
+    this.status = status;
+    this.said = said;
+  }
+}
+
+/** What the box says to a command that it does not do. */
+export class Declined extends Error {}
+
+/** @returns {string} */
+export function token() {
+  try {
+    return sessionStorage.getItem(NAME) ?? kept;
+  } catch {
+    return kept;
+  }
+}
+
+/** @param {string} text */
+export function keep(text) {
+  kept = text;
+  try {
+    sessionStorage.setItem(NAME, text);
+  } catch {
+    // Then for as long as the page is open.
+  }
+}
+
+export function forget() {
+  kept = "";
+  try {
+    sessionStorage.removeItem(NAME);
+  } catch {
+    // There was nothing.
+  }
+}
+
+/**
+ * @param {string} path
+ * @param {string} [method]
+ */
+async function ask(path, method = "GET") {
+  const given = token();
+  const headers = given ? { authorization: `Bearer ${given}` } : undefined;
+  const response = await fetch(path, { method, headers, cache: "no-store", referrerPolicy: "no-referrer" });
+  if (response.status === 401 || response.status === 403) throw new Refused(response.status, await said(response));
+  if (!response.ok) throw new Declined(await said(response));
+  return response;
+}
+
+/** @param {Response} response @returns {Promise<string>} */
+async function said(response) {
+  const text = await response.text().catch(() => "");
+  try {
+    return String(JSON.parse(text).error ?? text);
+  } catch {
+    return text.slice(0, 200) || `HTTP ${response.status}`;
+  }
+}
+
+/** @param {number} since_ms */
+export async function samples(since_ms) {
+  const it = await (await ask(`/api/v1/samples?since_ms=${since_ms}`)).json();
+  return {
+    samples: api.history(it),
+    state: it.state && typeof it.state === "object" ? api.state(it.state) : null,
+  };
+}
+
+/** @typedef {Record<string, any>} Json */
+
+/** @returns {Promise<Json>} */
+export const status = async () => (await ask("/api/v1/status")).json();
+
+/** @returns {Promise<Json[]>} */
+export const objects = async () => (await (await ask("/api/v1/objects")).json()).objects ?? [];
+
+/**
+ * A command on objects.
+ * @param {"purge" | "pin" | "unpin" | "ban"} action
+ * @param {string} name a key, or a pattern
+ * @returns {Promise<Json>}
+ */
+export async function command(action, name) {
+  const query = `${action === "ban" ? "pattern" : "key"}=${encodeURIComponent(name)}`;
+  return (await ask(`/api/v1/${action}?${query}`, "POST")).json();
+}
+
+/**
+ * One value of OpenMetrics.
+ * @typedef {object} Metric
+ * @property {string} name
+ * @property {Record<string, string>} labels
+ * @property {number} value
+ */
+
+/** @returns {Promise<Metric[]>} */
+export async function metrics() {
+  return parseMetrics(await (await ask("/metrics")).text());
+}
+
+/**
+ * @param {string} text
+ * @returns {Metric[]}
+ */
+export function parseMetrics(text) {
+  /** @type {Metric[]} */
+  const all = [];
+  for (const line of text.split("\n")) {
+    const found = /^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)/.exec(line);
+    if (!found) continue;
+    /** @type {Record<string, string>} */
+    const labels = {};
+    const pairs = /(\w+)="((?:[^"\\]|\\.)*)"/g;
+    for (let pair = pairs.exec(found[2] ?? ""); pair; pair = pairs.exec(found[2] ?? "")) {
+      labels[pair[1]] = pair[2].replace(/\\(.)/g, (_, it) => (it === "n" ? "\n" : it));
+    }
+    all.push({ name: found[1], labels, value: Number(found[3]) });
+  }
+  return all;
+}

@@ -1,0 +1,342 @@
+// @ts-check
+// The tables of the operator's page: sessions, groups, signal, origins, routes, what was dropped and why, and the objects of the
+// cache with what one may do to them.
+
+import * as admin from "./admin-api.js";
+import { el, refill, setText } from "./dom.js";
+import { bytes, number, percent, t, write } from "./i18n.js";
+
+/** @typedef {import("./admin-api.js").Json} Json */
+/** @typedef {import("./admin-api.js").Metric} Metric */
+/** @typedef {(string | {text: string, how?: string, value?: number})[]} Cells */
+
+/** Rows of a table that are shown. */
+const MAX_ROWS = 200;
+/** Objects that are shown; more are found by their names. */
+const MAX_OBJECTS = 100;
+
+/** A table with a heading. */
+class Table {
+  /** @param {string} key @param {string[]} columns keys of their words; those with # are numbers */
+  constructor(key, columns) {
+    this.key = key;
+    this.columns = columns;
+    this.heading = el("h2");
+    this.heading.id = `table-${key}`;
+    this.head = el("tr");
+    this.body = el("tbody");
+    this.none = el("p", "hint");
+    this.table = el("table", "data", { "aria-labelledby": this.heading.id }, el("thead", "", {}, this.head), this.body);
+    this.element = el("section", "panel-table", {}, this.heading, el("div", "table-frame", { tabindex: 0, role: "region", "aria-labelledby": this.heading.id }, this.table), this.none);
+    this.element.dataset.table = key;
+  }
+
+  relabel() {
+    setText(this.heading, t(`table.${this.key}`));
+    setText(this.none, t("table.none"));
+    refill(this.head, ...this.columns.map((it) => el("th", it.startsWith("#") ? "number" : "", { scope: "col" }, t(`column.${it.replace("#", "")}`))));
+  }
+
+  /** @param {Cells[]} rows */
+  show(rows) {
+    this.none.hidden = rows.length > 0;
+    this.table.hidden = rows.length === 0;
+    const shown = rows.slice(0, MAX_ROWS);
+    while (this.body.children.length > shown.length) this.body.lastElementChild?.remove();
+    while (this.body.children.length < shown.length) this.body.append(el("tr", "", {}, ...this.columns.map((it) => el("td", it.startsWith("#") ? "number" : ""))));
+    shown.forEach((cells, at) => {
+      cells.forEach((cell, column) => {
+        const td = /** @type {HTMLElement} */ (this.body.children[at].children[column]);
+        const { text, how } = typeof cell === "string" ? { text: cell, how: "" } : cell;
+        write(td, { text, lang: "" }, 300);
+        td.className = [this.columns[column].startsWith("#") ? "number" : "", how ?? ""].join(" ").trim();
+      });
+    });
+  }
+}
+
+const count = (/** @type {unknown} */ it) => (typeof it === "number" && Number.isFinite(it) ? it : 0);
+const list = (/** @type {unknown} */ it) => /** @type {Json[]} */ (Array.isArray(it) ? it : []);
+const text = (/** @type {unknown} */ it) => (typeof it === "string" ? it : it === null || it === undefined ? "" : String(it));
+
+/** The tables that follow from status and metrics. */
+export class Tables {
+  /** @param {HTMLElement} into */
+  constructor(into) {
+    this.sessions = new Table("sessions", ["session", "protocol", "#packets", "#loss", "#recovered", "#inFlight", "#dropped"]);
+    this.groups = new Table("groups", ["group", "interface", "why", "state"]);
+    this.signal = new Table("signal", ["input", "state", "#snr", "#strength", "#packets", "#errors"]);
+    this.origins = new Table("origins", ["what", "#count"]);
+    this.routes = new Table("routes", ["route", "#requests", "#hits", "#bytes"]);
+    this.failures = new Table("failures", ["where", "reason", "#count"]);
+    this.certificates = new Table("certificates", ["certificate", "#days"]);
+    this.all = [this.sessions, this.groups, this.signal, this.origins, this.routes, this.failures, this.certificates];
+    into.append(el("div", "table-grid", {}, ...this.all.map((it) => it.element)));
+    /** @type {[Json, Metric[]] | null} */
+    this.last = null;
+  }
+
+  relabel() {
+    for (const it of this.all) it.relabel();
+    if (this.last) this.show(...this.last);
+  }
+
+  /** @param {Json} status @param {Metric[]} metrics */
+  show(status, metrics) {
+    this.last = [status, metrics];
+    const receive = status.receive ?? {};
+    this.sessions.show(
+      list(receive.sessions).map((it) => {
+        const all = count(it.packets) + count(it.lost);
+        const loss = all > 0 ? count(it.lost) / all : 0;
+        const dropped = Object.values(it.dropped ?? {}).reduce((/** @type {number} */ sum, one) => sum + count(one), 0);
+        return [
+          `${text(it.source)} → ${text(it.group)}:${text(it.port)}, TSI ${text(it.tsi)}`,
+          text(it.protocol),
+          number(count(it.packets)),
+          { text: percent(loss), how: loss > 0.05 ? "bad" : loss > 0.01 ? "warn" : "" },
+          number(count(it.recovered)),
+          number(count(it.in_flight)),
+          number(dropped),
+        ];
+      }),
+    );
+    this.groups.show(
+      list(receive.groups).map((it) => [
+        `${text(it.group)}:${text(it.port)}${it.source ? ` (${text(it.source)})` : ""}`,
+        text(it.interface),
+        text(it.why),
+        it.error ? { text: text(it.error), how: "bad" } : { text: t("state.joined"), how: "good" },
+      ]),
+    );
+    const streams = list(receive.transport_streams);
+    this.signal.element.hidden = streams.length === 0;
+    this.signal.show(
+      streams.map((it) => {
+        const signal = it.signal ?? {};
+        const locked = signal.locked;
+        return [
+          text(it.from ?? it.name ?? it.input),
+          it.error ? { text: text(it.error), how: "bad" } : locked === false ? { text: t("signal.none"), how: "bad" } : { text: t("signal.locked"), how: "good" },
+          typeof signal.snr_db === "number" ? `${number(signal.snr_db, 1)} dB` : "–",
+          typeof signal.strength_dbm === "number" ? `${number(signal.strength_dbm, 1)} dBm` : typeof signal.strength_percent === "number" ? `${number(signal.strength_percent)} %` : "–",
+          number(count(it.packets)),
+          number(count(it.continuity_errors)),
+        ];
+      }),
+    );
+    const origin = status.origin ?? {};
+    this.origins.show([
+      [t("origin.requests"), number(count(origin.requests))],
+      [t("origin.bytes"), bytes(count(origin.bytes))],
+      [t("origin.repair"), `${number(count(status.repair?.requests))} · ${bytes(count(status.repair?.bytes))}`],
+      ...list(Array.isArray(origin.open_circuits) ? origin.open_circuits : []).map((it) => /** @type {Cells} */ ([t("origin.open"), { text: text(it.name ?? it), how: "bad" }])),
+      ...(typeof origin.open_circuits === "number" ? [/** @type {Cells} */ ([t("origin.open"), { text: number(origin.open_circuits), how: origin.open_circuits > 0 ? "bad" : "" }])] : []),
+    ]);
+    this.routes.show(routesOf(metrics));
+    /** @type {Cells[]} */
+    const failures = [];
+    const reasons = (/** @type {string} */ where, /** @type {Json | undefined} */ counts) => {
+      for (const [reason, of] of Object.entries(counts ?? {})) if (count(of) > 0) failures.push([where, reason, number(count(of))]);
+    };
+    reasons(t("where.receive"), receive.dropped);
+    reasons(t("where.delivery"), receive.delivery?.gone);
+    reasons(t("where.rejected"), receive.delivery?.rejected);
+    reasons(t("where.flights"), status.flights?.failed);
+    reasons(t("where.repair"), status.repair?.outcomes);
+    reasons(t("where.origin"), origin.failures);
+    reasons(t("where.evicted"), status.store?.evicted);
+    this.failures.show(failures);
+    const certificates = metrics.filter((it) => /certificate.*(expir|not_after)/.test(it.name));
+    this.certificates.element.hidden = certificates.length === 0;
+    this.certificates.show(
+      certificates.map((it) => {
+        const days = (it.value > 1e9 ? it.value - Date.now() / 1000 : it.value) / 86_400;
+        return [Object.values(it.labels).join(", "), { text: number(days), how: days < 7 ? "bad" : days < 21 ? "warn" : "" }];
+      }),
+    );
+  }
+}
+
+/**
+ * Requests of players by route.
+ * @param {Metric[]} metrics
+ * @returns {Cells[]}
+ */
+function routesOf(metrics) {
+  /** @type {Map<string, {requests: number, hits: number, bytes: number}>} */
+  const routes = new Map();
+  for (const { name, labels, value } of metrics) {
+    const route = labels.route;
+    if (route === undefined) continue;
+    const it = routes.get(route) ?? { requests: 0, hits: 0, bytes: 0 };
+    routes.set(route, it);
+    if (name === "skycache_http_requests_total") {
+      it.requests += value;
+      if (!/miss|none|error|refused/.test(labels.cache ?? labels.served ?? labels.result ?? "")) it.hits += value;
+    } else if (name === "skycache_http_body_bytes_total") it.bytes += value;
+  }
+  return [...routes].map(([route, it]) => [route, number(it.requests), it.requests > 0 ? percent(it.hits / it.requests) : "–", bytes(it.bytes)]);
+}
+
+/** The objects of the cache: found by name, pinned, purged. */
+export class Objects {
+  /** @param {HTMLElement} into @param {{say(text: string): void, failed(error: unknown): void}} on */
+  constructor(into, on) {
+    this.on = on;
+    /** @type {Json[]} */
+    this.all = [];
+    this.sort = "received_at";
+    this.heading = el("h2");
+    this.heading.id = "table-objects";
+    this.field = el("input", "filter", { type: "search", autocomplete: "off", spellcheck: "false", maxlength: 500 });
+    this.load = el("button", "button small", { type: "button" });
+    this.ban = el("button", "button small danger", { type: "button" });
+    this.status = el("p", "hint", { role: "status" });
+    this.head = el("tr");
+    this.body = el("tbody");
+    this.table = el("table", "data objects", { "aria-labelledby": this.heading.id, hidden: true }, el("thead", "", {}, this.head), this.body);
+    this.element = el(
+      "section",
+      "panel-table whole",
+      {},
+      this.heading,
+      el("p", "field", {}, this.field, this.load, this.ban),
+      this.status,
+      el("div", "table-frame", { tabindex: 0, role: "region", "aria-labelledby": this.heading.id }, this.table),
+    );
+    this.element.dataset.table = "objects";
+    into.append(this.element);
+    this.load.addEventListener("click", () => this.fetch());
+    this.field.addEventListener("input", () => this.draw());
+    this.field.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && !this.all.length) this.fetch();
+    });
+    this.ban.addEventListener("click", () => this.purgeAll());
+  }
+
+  relabel() {
+    setText(this.heading, t("table.objects"));
+    setText(this.load, t("objects.load"));
+    setText(this.ban, t("objects.ban"));
+    this.field.setAttribute("placeholder", t("objects.filter"));
+    this.field.setAttribute("aria-label", t("objects.filter"));
+    refill(
+      this.head,
+      ...[["key", "key"], ["length", "#size"], ["tier", "tier"], ["came_by", "from"], ["uses", "#uses"], ["expires", "expires"]].map(([by, column]) => {
+        const button = el("button", "sort", { type: "button" }, t(`column.${column.replace("#", "")}`));
+        button.addEventListener("click", () => {
+          this.sort = by;
+          this.draw();
+        });
+        return el("th", column.startsWith("#") ? "number" : "", { scope: "col", "aria-sort": this.sort === by ? "ascending" : null }, button);
+      }),
+      el("th", "", { scope: "col" }, el("span", "unseen", {}, t("column.actions"))),
+    );
+    this.draw();
+  }
+
+  async fetch() {
+    try {
+      this.all = await admin.objects();
+      this.draw();
+    } catch (error) {
+      this.on.failed(error);
+    }
+  }
+
+  matching() {
+    const wanted = this.field.value.trim().toLowerCase();
+    const { sort } = this;
+    const value = (/** @type {Json} */ it) => it[sort] ?? "";
+    return this.all
+      .filter((it) => text(it.key).toLowerCase().includes(wanted))
+      .sort((a, b) => (typeof value(a) === "number" ? value(b) - value(a) : text(value(a)).localeCompare(text(value(b)))));
+  }
+
+  draw() {
+    const found = this.matching();
+    this.table.hidden = found.length === 0;
+    setText(this.status, this.all.length ? t("objects.found", { count: found.length, all: number(this.all.length) }) : t("objects.hint"));
+    refill(this.body, ...found.slice(0, MAX_OBJECTS).map((it) => this.row(it)));
+  }
+
+  /** @param {Json} it */
+  row(it) {
+    const key = text(it.key);
+    const act = (/** @type {"purge" | "pin" | "unpin"} */ action, /** @type {string} */ words) => {
+      const button = el("button", action === "purge" ? "button small danger" : "button small", { type: "button", "aria-label": `${words}: ${key}` }, words);
+      button.addEventListener("click", () => this.command(action, key, button));
+      return button;
+    };
+    const name = el("td", "key");
+    write(name, { text: key, lang: "" }, 500);
+    return el(
+      "tr",
+      "",
+      {},
+      name,
+      el("td", "number", {}, bytes(count(it.length))),
+      el("td", "", {}, text(it.tier)),
+      el("td", "", {}, text(it.came_by)),
+      el("td", "number", {}, number(count(it.uses))),
+      el("td", "", {}, text(it.expires).slice(0, 19).replace("T", " ") || "–"),
+      el("td", "acts", {}, act("pin", t("objects.pin")), act("unpin", t("objects.unpin")), act("purge", t("objects.purge"))),
+    );
+  }
+
+  /**
+   * @param {"purge" | "pin" | "unpin"} action
+   * @param {string} key
+   * @param {HTMLButtonElement} button
+   */
+  async command(action, key, button) {
+    // What cannot be taken back is asked for twice.
+    if (action === "purge" && button.dataset.sure !== "yes") {
+      button.dataset.sure = "yes";
+      setText(button, t("objects.sure"));
+      window.setTimeout(() => {
+        button.dataset.sure = "";
+        setText(button, t("objects.purge"));
+      }, 4000);
+      return;
+    }
+    try {
+      await admin.command(action, key);
+      this.on.say(t(`objects.done.${action}`, { key: key.slice(0, 120) }));
+      await this.fetch();
+    } catch (error) {
+      if (error instanceof admin.Declined) this.on.say(error.message);
+      else this.on.failed(error);
+    }
+  }
+
+  /** Purges everything that the pattern in the field matches. */
+  async purgeAll() {
+    const pattern = this.field.value.trim();
+    if (!pattern) {
+      this.on.say(t("objects.pattern"));
+      this.field.focus();
+      return;
+    }
+    if (this.ban.dataset.sure !== pattern) {
+      this.ban.dataset.sure = pattern;
+      setText(this.ban, t("objects.sureAll", { pattern: pattern.slice(0, 60) }));
+      window.setTimeout(() => {
+        this.ban.dataset.sure = "";
+        setText(this.ban, t("objects.ban"));
+      }, 5000);
+      return;
+    }
+    this.ban.dataset.sure = "";
+    setText(this.ban, t("objects.ban"));
+    try {
+      const done = await admin.command("ban", pattern);
+      this.on.say(t("objects.purged", { count: count(done.purged) }));
+      await this.fetch();
+    } catch (error) {
+      if (error instanceof admin.Declined) this.on.say(error.message);
+      else this.on.failed(error);
+    }
+  }
+}
