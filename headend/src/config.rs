@@ -11,8 +11,8 @@ use carousel::trust::Sealer;
 use serde::{Deserialize, Serialize};
 
 pub use crate::options::{
-    Carousel, Carry, Class, DvbI, Fec, FecClasses, Forecast, Link, Multiplex, Nip, Output, Profile, Receiver,
-    Repair, Sessions, Signing, Simulation, Source,
+    Carousel, Carry, Class, DvbI, Fec, FecClasses, Forecast, Ingest, Link, Multiplex, Nip, Output, Profile,
+    Receiver, Repair, Sessions, Signing, Simulation, Source,
 };
 use crate::overhead::PACKET_BYTES;
 
@@ -49,6 +49,9 @@ pub struct Config {
     /// Forward error correction of media, by class.
     #[serde(default)]
     pub fec: FecClasses,
+    /// Packagers that upload what is sent.
+    #[serde(default)]
+    pub ingest: Option<Ingest>,
     /// What is meant to be sent one day: for `plan` alone.
     #[serde(rename = "forecast", default)]
     pub forecasts: Vec<Forecast>,
@@ -110,6 +113,9 @@ impl Config {
         if let Some(signing) = &mut config.signing {
             signing.settle(folder);
         }
+        if let Some(ingest) = &mut config.ingest {
+            ingest.complete(folder);
+        }
         config.catalog = config.dvb_i.clone().unwrap_or_default();
         config.catalog.settle(folder, &config.nip.provider);
         let mistakes = config.mistakes();
@@ -135,6 +141,30 @@ impl Config {
         }
         for (at, source) in self.sources.iter().enumerate() {
             all.extend(source.mistakes(at));
+        }
+        all.extend(self.ingest.iter().flat_map(Ingest::mistakes));
+        all.extend(self.mistakes_of_ingest());
+        all
+    }
+
+    /// Sources that packagers upload.
+    fn mistakes_of_ingest(&self) -> Vec<Mistake> {
+        let mut all = Vec::new();
+        let uploaded: Vec<(usize, &Source)> =
+            self.sources.iter().enumerate().filter(|(_, source)| source.ingest).collect();
+        for (at, source) in &uploaded {
+            let key = format!("source[{at}].ingest");
+            let has_namesake = uploaded.iter().any(|(other, it)| other < at && it.name == source.name);
+            if self.ingest.is_none() {
+                all.push(Mistake::of_value(&key, "nobody listens", "add [ingest] with listen"));
+            } else if source.name.is_empty() || source.name.contains('/') || has_namesake {
+                let fix = "give it a name of its own without a slash";
+                all.push(Mistake::of_value(&key, "its name is the beginning of a path", fix));
+            }
+        }
+        if self.ingest.is_some() && uploaded.is_empty() {
+            let fix = "give a [[source]] ingest = true, or leave [ingest] out";
+            all.push(Mistake::of_value("ingest", "no source takes uploads", fix));
         }
         all
     }

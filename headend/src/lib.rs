@@ -12,6 +12,7 @@
 //! | [`air`] | FLUTE sessions, objects, the next packet |
 //! | [`multiplex`] | a transport stream around that: tables, IP in sections, a DSM-CC carousel |
 //! | [`forward`] | multicast of other senders that is carried along |
+//! | [`ingest`] | uploads of packagers by HTTP |
 //! | [`prepare`] | reading of sources, digests, repair symbols |
 //! | [`announce`], [`catalog`] | signalling documents; service lists and programme guides |
 //! | [`broadcast`] | all of the above from a configuration, updated while sources change |
@@ -30,7 +31,7 @@
 //! floor 0: clock, units, overhead, sys
 //! floor 1: options, net, progress
 //! floor 2: config, package, document
-//! floor 3: object, plan, forecast, scan, signing
+//! floor 3: object, plan, forecast, scan, signing, ingest
 //! floor 4: schedule, watch
 //! floor 5: lanes, catalog
 //! floor 6: air, simulate, prepare, announce, forward, pace
@@ -55,6 +56,7 @@ pub mod document;
 pub mod follow;
 pub mod forecast;
 pub mod forward;
+pub mod ingest;
 pub mod inspect;
 pub mod lanes;
 pub mod line;

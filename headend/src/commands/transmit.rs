@@ -13,6 +13,7 @@ use crate::broadcast::Followed;
 use crate::clock::{Clocks, SystemClocks, VirtualClocks};
 use crate::config::Config;
 use crate::follow::Follower;
+use crate::ingest::Ingest;
 use crate::line::{Line, LineStats};
 use crate::options::Carry;
 use crate::package::Problem;
@@ -28,6 +29,10 @@ use crate::transmit::{End, Observer, Transmission, Updates};
 /// Sockets that cannot be opened, packets that cannot be sent, packages that cannot be read.
 pub(super) fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result<(), String> {
     let clocks = Arc::new(SystemClocks::new());
+    let ingest = if once { None } else { Ingest::start(&config)? };
+    if let Some(ingest) = &ingest {
+        eprintln!("packagers upload to http://{}/NAME/", ingest.address());
+    }
     let mut broadcast = open(config, once, Identity::Fresh, &*clocks)?;
     let config = broadcast.config().clone();
     let mut line = Line::open(&config, once, true, clocks.wall())?;
@@ -60,6 +65,7 @@ pub(super) fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result
     state.update(&config, objects, &LineStats::default(), Duration::ZERO);
     let mut console = Console::new(bar(template, objects as u64));
     console.versions = versions.take();
+    console.ingest = ingest;
     if let Some(file) = config.file.clone().filter(|_| !once) {
         match status::listen(&file, state.clone()) {
             Ok(()) => console.state = Some(Telling { state, config, objects, told: Duration::ZERO }),
@@ -136,6 +142,9 @@ struct Console {
     state: Option<Telling>,
     /// Versions of signatures that are set aside.
     versions: Option<Versions>,
+    ingest: Option<Ingest>,
+    /// What was last said of it.
+    ingest_text: String,
 }
 
 /// What `headend status` is told, once a second at most.
@@ -157,7 +166,14 @@ impl Telling {
 
 impl Console {
     fn new(bar: ProgressBar) -> Self {
-        Self { bar, is_terminal: is_terminal(), state: None, versions: None }
+        Self {
+            bar,
+            is_terminal: is_terminal(),
+            state: None,
+            versions: None,
+            ingest: None,
+            ingest_text: String::new(),
+        }
     }
 }
 
@@ -190,6 +206,11 @@ impl Observer for Console {
         }
         if !self.is_terminal {
             eprintln!("{}", stats.to_text(elapsed));
+        }
+        let text = self.ingest.as_ref().map(|it| it.stats().to_text()).unwrap_or_default();
+        if text != self.ingest_text {
+            eprintln!("{text}");
+            self.ingest_text = text;
         }
     }
 

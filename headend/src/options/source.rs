@@ -44,6 +44,9 @@ pub struct Source {
     /// packets) that are at least so long, milliseconds. Left out: each segment is sent when it is finished.
     #[serde(default)]
     pub chunk_ms: Option<u64>,
+    /// Whether packagers may upload it to `ingest.listen`, below its `name`.
+    #[serde(default)]
+    pub ingest: bool,
     /// Only the first so many seconds of media are carried; the rest comes from the origin. Segments of a rung are taken
     /// to be of equal length.
     #[serde(default)]

@@ -9,8 +9,9 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use linksim::{Burst, Profile};
-use skycache_tests::Story;
 use skycache_tests::client::{follow, get};
+use skycache_tests::programs::{Program, have};
+use skycache_tests::{Story, free_tcp_port};
 
 const PATIENCE: Duration = Duration::from_secs(40);
 /// A segment: `styp`, then fragments.
@@ -229,4 +230,70 @@ fn the_picture_goes_on_when_the_headend_is_gone_and_the_origin_is_there() {
     assert!(seen >= 10, "{seen}");
     // Before, it stood still until the headend was back.
     assert!(greatest < Duration::from_secs(8), "{greatest:?}");
+}
+
+/// FFmpeg as a packager that uploads: `output` are its options, the last one the name of the manifest.
+fn upload(output: &[&str], is_segment: impl Fn(&str) -> bool) {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("live");
+    std::fs::create_dir(&folder).unwrap();
+    let mut story = Story::of(&folder);
+    let listen = free_tcp_port();
+    let ingest = format!("[ingest]\nlisten = \"{listen}\"\n");
+    story.headend_extra = format!("{LIVE}name = \"one\"\ningest = true\n{FEC}{ingest}");
+    story.start_daemon();
+    story.start_headend(false);
+    story.until("the headend listens", PATIENCE, |_| std::net::TcpStream::connect(listen).is_ok());
+    let (manifest, options) = output.split_last().unwrap();
+    let mut packager = std::process::Command::new("ffmpeg");
+    packager.args("-nostdin -v error -re -f lavfi -i testsrc2=size=320x180:rate=25 -t 60".split(' '));
+    packager.args("-c:v libx264 -preset ultrafast -tune zerolatency -g 25 -b:v 400k".split(' '));
+    packager.args(options).args(["-method", "PUT"]).arg(format!("http://{listen}/one/{manifest}"));
+    let mut packager = Program::start(packager, &dir.path().join("ffmpeg.log")).unwrap();
+    let path = Story::path_of(manifest);
+    story.until("the manifest is there", PATIENCE, |story| {
+        get(story.http, &path, &[]).is_ok_and(|it| it.status == 200)
+    });
+    // Segments that the packager has uploaded and not removed yet are at the box, byte for byte.
+    let mut exact = std::collections::BTreeSet::new();
+    story.until("six segments are there", PATIENCE, |story| {
+        for entry in std::fs::read_dir(&folder).unwrap().flatten() {
+            let name = entry.file_name().into_string().unwrap();
+            let Ok(written) = std::fs::read(entry.path()) else { continue };
+            if is_segment(&name) && !exact.contains(&name) {
+                let response = get(story.http, &Story::path_of(&name), &[]).unwrap();
+                if response.status == 200 && response.whole {
+                    assert!(response.body == written, "{name}: {} bytes", response.body.len());
+                    exact.insert(name);
+                }
+            }
+        }
+        exact.len() >= 6
+    });
+    assert!(packager.ended().is_none(), "{}", packager.log());
+    let left: Vec<_> = std::fs::read_dir(&folder).unwrap().flatten().map(|it| it.file_name()).collect();
+    assert!(left.len() < 30, "what left the window was deleted: {left:?}");
+    println!("{manifest}: {} segments byte-exact", exact.len());
+    story.headend.take().unwrap().stop();
+}
+
+#[test]
+fn ffmpeg_uploads_hls_and_the_box_serves_it() {
+    if have("ffmpeg") {
+        let output =
+            "-f hls -hls_time 1 -hls_list_size 5 -hls_flags delete_segments -hls_segment_type fmp4 live.m3u8";
+        upload(&output.split(' ').collect::<Vec<_>>(), |name| {
+            name.starts_with("live") && name.ends_with(".m4s")
+        });
+    }
+}
+
+#[test]
+fn ffmpeg_uploads_low_latency_dash_and_the_box_serves_it() {
+    if have("ffmpeg") {
+        let output = "-f dash -seg_duration 1 -frag_duration 0.2 -ldash 1 -streaming 1 -window_size 5 \
+                      -extra_window_size 2 -use_template 1 -use_timeline 0 live.mpd";
+        let output: Vec<&str> = output.split_whitespace().collect();
+        upload(&output, |name| name.starts_with("chunk-") && name.ends_with(".m4s"));
+    }
 }

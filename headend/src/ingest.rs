@@ -1,0 +1,439 @@
+//! Uploads of packagers by HTTP: PUT or POST of each file, DELETE of those that leave the window (DASH-IF Live Media Ingest
+//! Protocol, interface 2; HLS as FFmpeg and others push it).
+//!
+//! ```text
+//! PUT /NAME/PATH ─▶ token ─▶ name of a source ─▶ path below its folder ─▶ PATH.tmp ── end of the body ──▶ PATH
+//! ```
+//!
+//! A file has its name when its body has come to its end, and not before: whatever breaks off, or lies about its length, is
+//! removed, and the file that was there stays. [`crate::follow`] sees what is being written by the temporary name, so that
+//! segments go on the air while they are uploaded. Of two packagers of one channel the first that begins a segment brings it;
+//! the other's takes its place only if the first breaks off. The newer manifest replaces the older.
+
+mod ledger;
+
+use std::convert::Infallible;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use percent_encoding::percent_decode_str;
+use tokio::sync::Semaphore;
+
+use crate::config::Config;
+use crate::package::tree::is_temporary;
+use ledger::{Ledger, Place};
+
+carousel::limits! {
+    /// Connections of packagers.
+    const MAX_CONNECTIONS: usize = 256, "connections" {
+        why: "A packager opens one or two for each rendition; ten channels have a hundred.",
+        full: "Further connections wait until another ends.",
+        free: "When a connection ends, or nothing came for `silence_ms`.",
+        test: "connections_beyond_the_limit_wait",
+    }
+
+    /// Names of folders in the path of an uploaded file.
+    const MAX_DEPTH: usize = 8, "names" {
+        why: "Packagers use three or four.",
+        full: "The upload is refused as `bad_path`.",
+        free: "Holds for one path.",
+        test: "paths_that_lead_elsewhere_are_refused",
+    }
+
+    /// Bytes of the path of an uploaded file.
+    const MAX_PATH_BYTES: usize = 512, "bytes" {
+        why: "File systems take 255 for a name.",
+        full: "The upload is refused as `bad_path`.",
+        free: "Holds for one path.",
+        test: "paths_that_lead_elsewhere_are_refused",
+    }
+}
+
+carousel::reasons! {
+    /// Why a request of a packager came to nothing.
+    pub enum IngestRefusal {
+        /// No token, or another.
+        Unauthorized = "unauthorized",
+        /// No source of this name takes uploads.
+        UnknownSource = "unknown_source",
+        /// The path leads out of the folder, or names a hidden or temporary file.
+        BadPath = "bad_path",
+        /// Neither PUT, POST nor DELETE.
+        Method = "method",
+        /// The file is longer than `file_bytes`.
+        TooLong = "too_long",
+        /// The source has `source_files` files or `source_bytes` bytes.
+        Full = "full",
+        /// The body ended before its length or its last chunk, or nothing came for `silence_ms`.
+        BrokenOff = "broken_off",
+        /// The file could not be written.
+        Io = "io",
+    }
+}
+
+impl IngestRefusal {
+    const fn status(self) -> StatusCode {
+        match self {
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::UnknownSource => StatusCode::NOT_FOUND,
+            Self::BadPath => StatusCode::FORBIDDEN,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Full => StatusCode::INSUFFICIENT_STORAGE,
+            Self::BrokenOff => StatusCode::BAD_REQUEST,
+            Self::Io => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+/// Counters since the start.
+#[derive(Debug, Default)]
+pub struct IngestStats {
+    stored: AtomicU64,
+    bytes: AtomicU64,
+    removed: AtomicU64,
+    /// Uploads that another packager had brought already.
+    redundant: AtomicU64,
+    refused: [AtomicU64; IngestRefusal::ALL.len()],
+}
+
+impl IngestStats {
+    /// Requests that came to nothing for this reason.
+    pub fn refused(&self, why: IngestRefusal) -> u64 {
+        self.refused[why as usize].load(Ordering::Relaxed)
+    }
+
+    /// Files that were stored.
+    pub fn stored(&self) -> u64 {
+        self.stored.load(Ordering::Relaxed)
+    }
+
+    /// One line, without what has not happened.
+    pub fn to_text(&self) -> String {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (bytes, removed, redundant) = (of(&self.bytes), of(&self.removed), of(&self.redundant));
+        let mut text = format!(
+            "ingest: {} files of {bytes} bytes, {removed} removed, {redundant} redundant",
+            self.stored()
+        );
+        for why in IngestRefusal::ALL {
+            if self.refused(why) > 0 {
+                text.push_str(&format!(", {} refused: {}", self.refused(why), why.as_str()));
+            }
+        }
+        text
+    }
+}
+
+/// A source that takes uploads.
+#[derive(Debug)]
+struct Channel {
+    name: String,
+    root: PathBuf,
+    ledger: Ledger,
+}
+
+#[derive(Debug)]
+struct Shared {
+    channels: Vec<Channel>,
+    token: Option<String>,
+    file_bytes: u64,
+    silence: Duration,
+    uploads: AtomicU64,
+    stats: Arc<IngestStats>,
+}
+
+/// A listener for packagers, in a thread of its own that lives as long as the program.
+#[derive(Debug)]
+pub struct Ingest {
+    address: SocketAddr,
+    stats: Arc<IngestStats>,
+}
+
+impl Ingest {
+    /// Starts it; `None` if the configuration has no `[ingest]`. Folders of its sources are made.
+    ///
+    /// # Errors
+    /// An address that is taken, a token that cannot be read, a folder that cannot be made.
+    pub fn start(config: &Config) -> Result<Option<Self>, String> {
+        let Some(options) = &config.ingest else { return Ok(None) };
+        let token = options.token_file.as_deref().map(read_token).transpose()?;
+        let mut channels = Vec::new();
+        for source in config.sources.iter().filter(|source| source.ingest) {
+            let failed = |err: io::Error| format!("{}: {err}", source.path.display());
+            fs::create_dir_all(&source.path).map_err(failed)?;
+            let root = source.path.canonicalize().map_err(failed)?;
+            let ledger = Ledger::of(&root, options.source_files, options.source_bytes).map_err(failed)?;
+            channels.push(Channel { name: source.name.clone(), root, ledger });
+        }
+        let failed = |err: io::Error| format!("ingest.listen {}: {err}", options.listen);
+        let listener = TcpListener::bind(options.listen).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let stats = Arc::new(IngestStats::default());
+        let shared = Shared {
+            channels,
+            token,
+            file_bytes: options.file_bytes,
+            silence: Duration::from_millis(options.silence_ms),
+            uploads: AtomicU64::new(0),
+            stats: Arc::clone(&stats),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        std::thread::Builder::new()
+            .name("ingest".to_owned())
+            .spawn(move || {
+                tokio::task::LocalSet::new().block_on(&runtime, serve(listener, Rc::new(shared)));
+            })
+            .map_err(failed)?;
+        Ok(Some(Self { address, stats }))
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its counters.
+    pub fn stats(&self) -> &IngestStats {
+        &self.stats
+    }
+}
+
+fn read_token(file: &Path) -> Result<String, String> {
+    let text =
+        fs::read_to_string(file).map_err(|err| format!("ingest.token_file {}: {err}", file.display()))?;
+    let token = text.trim();
+    if token.len() < 16 {
+        return Err(format!("ingest.token_file {}: give 16 characters or more", file.display()));
+    }
+    Ok(token.to_owned())
+}
+
+async fn serve(listener: TcpListener, shared: Rc<Shared>) {
+    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            // Too many open files: others end.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let shared = Rc::clone(&shared);
+        tokio::task::spawn_local(async move {
+            let answer = service_fn(|request| {
+                let shared = Rc::clone(&shared);
+                async move { Ok::<_, Infallible>(shared.answer(request).await) }
+            });
+            // An idle connection is closed by the limit for heads.
+            let _ = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(shared.silence)
+                .serve_connection(TokioIo::new(stream), answer)
+                .await;
+            drop(place);
+        });
+    }
+}
+
+/// A file whose body is coming.
+struct Upload {
+    file: File,
+    temporary: PathBuf,
+    is_first: bool,
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        // Renamed, it is not there any more.
+        let _ = fs::remove_file(&self.temporary);
+    }
+}
+
+impl Shared {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Empty<Bytes>> {
+        let status = match self.handle(request).await {
+            Ok(status) => status,
+            Err(why) => {
+                self.stats.refused[why as usize].fetch_add(1, Ordering::Relaxed);
+                let mut response = Response::new(Empty::new());
+                *response.status_mut() = why.status();
+                let headers = response.headers_mut();
+                match why {
+                    IngestRefusal::Unauthorized => {
+                        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                    }
+                    IngestRefusal::Full => {
+                        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                    }
+                    _ => {}
+                }
+                return response;
+            }
+        };
+        let mut response = Response::new(Empty::new());
+        *response.status_mut() = status;
+        response
+    }
+
+    async fn handle(&self, request: Request<Incoming>) -> Result<StatusCode, IngestRefusal> {
+        self.authorize(request.headers().get(AUTHORIZATION))?;
+        let (channel, path) = self.locate(request.uri().path())?;
+        match *request.method() {
+            Method::PUT | Method::POST => self.upload(channel, &path, request.into_body()).await,
+            Method::DELETE => self.remove(channel, &path),
+            _ => Err(IngestRefusal::Method),
+        }
+    }
+
+    fn authorize(&self, given: Option<&HeaderValue>) -> Result<(), IngestRefusal> {
+        let Some(token) = &self.token else { return Ok(()) };
+        let given = given.and_then(|it| it.as_bytes().strip_prefix(b"Bearer ")).unwrap_or_default();
+        // Takes as long for every wrong token of this length.
+        let differs = given.iter().zip(token.as_bytes()).fold(0, |all, (a, b)| all | (a ^ b));
+        if given.len() == token.len() && differs == 0 { Ok(()) } else { Err(IngestRefusal::Unauthorized) }
+    }
+
+    /// The source, and the path below its folder.
+    fn locate(&self, path: &str) -> Result<(&Channel, String), IngestRefusal> {
+        let path = path.strip_prefix('/').ok_or(IngestRefusal::BadPath)?;
+        let (name, path) = path.split_once('/').ok_or(IngestRefusal::UnknownSource)?;
+        let name = percent_decode_str(name).decode_utf8().map_err(|_| IngestRefusal::BadPath)?;
+        let channel = self.channels.iter().find(|it| it.name == name).ok_or(IngestRefusal::UnknownSource)?;
+        let path = percent_decode_str(path).decode_utf8().map_err(|_| IngestRefusal::BadPath)?;
+        let is_name = |name: &str| {
+            !name.is_empty()
+                && !is_temporary(name)
+                && !name.contains(['\\', '\0'])
+                && !name.chars().any(char::is_control)
+        };
+        let names = path.split('/').count();
+        if path.len() > MAX_PATH_BYTES || names > MAX_DEPTH || !path.split('/').all(is_name) {
+            return Err(IngestRefusal::BadPath);
+        }
+        Ok((channel, path.into_owned()))
+    }
+
+    async fn upload(
+        &self,
+        channel: &Channel,
+        path: &str,
+        mut body: Incoming,
+    ) -> Result<StatusCode, IngestRefusal> {
+        let said = body.size_hint().exact();
+        if said.is_some_and(|length| length > self.file_bytes) {
+            return Err(IngestRefusal::TooLong);
+        }
+        if said == Some(0) {
+            // A packager that looks whether somebody listens.
+            return Ok(StatusCode::OK);
+        }
+        let mut place = channel.ledger.begin(path)?;
+        let mut upload = self.open(channel, path)?;
+        let mut length = 0;
+        loop {
+            let frame = match tokio::time::timeout(self.silence, body.frame()).await {
+                Ok(None) => break,
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(_))) | Err(_) => return Err(IngestRefusal::BrokenOff),
+            };
+            let Some(data) = frame.data_ref() else { continue };
+            length += data.len() as u64;
+            if length > self.file_bytes {
+                return Err(IngestRefusal::TooLong);
+            }
+            place.take(data.len() as u64)?;
+            upload.file.write_all(data).map_err(|_| IngestRefusal::Io)?;
+        }
+        if length == 0 {
+            return Ok(StatusCode::OK);
+        }
+        self.keep(channel, path, (&upload, place), length)
+    }
+
+    /// Opens the temporary file of an upload: by the name that is followed, or, if another packager writes that, by a hidden one.
+    fn open(&self, channel: &Channel, path: &str) -> Result<Upload, IngestRefusal> {
+        let file = channel.root.join(path);
+        let folder = file.parent().ok_or(IngestRefusal::BadPath)?;
+        fs::create_dir_all(folder).map_err(|_| IngestRefusal::Io)?;
+        // A link must not lead out of the source.
+        if !folder.canonicalize().is_ok_and(|it| it.starts_with(&channel.root)) {
+            return Err(IngestRefusal::BadPath);
+        }
+        let name = file.file_name().and_then(|name| name.to_str()).ok_or(IngestRefusal::BadPath)?;
+        let number = self.uploads.fetch_add(1, Ordering::Relaxed);
+        for (temporary, is_first) in [(format!("{name}.tmp"), true), (format!(".{name}.{number}.tmp"), false)]
+        {
+            let temporary = folder.join(temporary);
+            match File::options().write(true).create_new(true).open(&temporary) {
+                Ok(file) => return Ok(Upload { file, temporary, is_first }),
+                Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(_) => return Err(IngestRefusal::Io),
+            }
+        }
+        Err(IngestRefusal::Io)
+    }
+
+    /// The body is whole: the file gets its name.
+    fn keep(
+        &self,
+        channel: &Channel,
+        path: &str,
+        (upload, place): (&Upload, Place<'_>),
+        length: u64,
+    ) -> Result<StatusCode, IngestRefusal> {
+        let file = channel.root.join(path);
+        let is_new = !file.exists();
+        let is_written = file.with_file_name(format!(
+            "{}.tmp",
+            file.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+        ));
+        // The other packager's is on the air, or is going there.
+        if !upload.is_first && !is_manifest(path) && (!is_new || is_written.exists()) {
+            self.stats.redundant.fetch_add(1, Ordering::Relaxed);
+            return Ok(StatusCode::OK);
+        }
+        fs::rename(&upload.temporary, &file).map_err(|_| IngestRefusal::Io)?;
+        place.stored(path);
+        self.stats.stored.fetch_add(1, Ordering::Relaxed);
+        self.stats.bytes.fetch_add(length, Ordering::Relaxed);
+        Ok(if is_new { StatusCode::CREATED } else { StatusCode::OK })
+    }
+
+    fn remove(&self, channel: &Channel, path: &str) -> Result<StatusCode, IngestRefusal> {
+        let file = channel.root.join(path);
+        let is_within = file
+            .parent()
+            .and_then(|folder| folder.canonicalize().ok())
+            .is_some_and(|folder| folder.starts_with(&channel.root));
+        if !is_within || !file.is_file() {
+            return Ok(StatusCode::NOT_FOUND);
+        }
+        fs::remove_file(&file).map_err(|_| IngestRefusal::Io)?;
+        channel.ledger.removed(path);
+        self.stats.removed.fetch_add(1, Ordering::Relaxed);
+        Ok(StatusCode::OK)
+    }
+}
+
+fn is_manifest(path: &str) -> bool {
+    let lower = path.to_ascii_lowercase();
+    [".m3u8", ".mpd", ".m3u"].iter().any(|end| lower.ends_with(end))
+}
+
+#[cfg(test)]
+mod tests;

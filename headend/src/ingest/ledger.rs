@@ -1,0 +1,93 @@
+//! Files and bytes of one source, and what it may have.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::IngestRefusal;
+use crate::package::tree::{self, Folder};
+
+#[derive(Debug, Default)]
+struct Have {
+    /// By path below the source's folder.
+    files: HashMap<String, u64>,
+    bytes: u64,
+    /// Uploads whose body has not ended, and their bytes so far.
+    uploads: usize,
+    upload_bytes: u64,
+}
+
+/// What a source has.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    have: Mutex<Have>,
+    max_files: usize,
+    max_bytes: u64,
+}
+
+/// The place of an upload.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    ledger: &'a Ledger,
+    bytes: u64,
+}
+
+impl Ledger {
+    /// Of a folder as it is now.
+    pub(super) fn of(root: &Path, max_files: usize, max_bytes: u64) -> io::Result<Self> {
+        let (found, _) = tree::walk(Folder::root(root), &mut Vec::new())?;
+        let files: HashMap<String, u64> = found.into_iter().map(|(path, file)| (path, file.length)).collect();
+        let have = Have { bytes: files.values().sum(), files, ..Have::default() };
+        Ok(Self { have: Mutex::new(have), max_files, max_bytes })
+    }
+
+    /// A place for an upload. A file that is replaced needs no further one.
+    pub(super) fn begin(&self, path: &str) -> Result<Place<'_>, IngestRefusal> {
+        let mut have = self.have();
+        if !have.files.contains_key(path) && have.files.len() + have.uploads >= self.max_files {
+            return Err(IngestRefusal::Full);
+        }
+        have.uploads += 1;
+        Ok(Place { ledger: self, bytes: 0 })
+    }
+
+    pub(super) fn removed(&self, path: &str) {
+        let mut have = self.have();
+        let before = have.files.remove(path).unwrap_or(0);
+        have.bytes -= before;
+    }
+
+    fn have(&self) -> MutexGuard<'_, Have> {
+        // Changes are additions of numbers, so a panic elsewhere leaves it consistent.
+        self.have.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place<'_> {
+    /// Takes room for further bytes.
+    pub(super) fn take(&mut self, bytes: u64) -> Result<(), IngestRefusal> {
+        let mut have = self.ledger.have();
+        if have.bytes + have.upload_bytes + bytes > self.ledger.max_bytes {
+            return Err(IngestRefusal::Full);
+        }
+        have.upload_bytes += bytes;
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// The upload has become a file.
+    pub(super) fn stored(self, path: &str) {
+        let mut have = self.ledger.have();
+        let before = have.files.insert(path.to_owned(), self.bytes).unwrap_or(0);
+        have.bytes = have.bytes + self.bytes - before;
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut have = self.ledger.have();
+        have.uploads -= 1;
+        have.upload_bytes -= self.bytes;
+    }
+}
