@@ -367,7 +367,11 @@ impl Broadcast {
                 own_manifests.iter().position(|(url, _)| *url == format!("{base}{}", presentation.manifest));
             for rung in &presentation.rungs {
                 let state = &self.sources[index];
-                let known = rung.segments.iter().find_map(|path| state.by_path.get(path).copied());
+                let component = component(presentation, rung, manifest.unwrap_or(0), &base);
+                // Of a short window all segments may be new.
+                let is_same = |it: &RungSession| it.media.components.contains(&component);
+                let by_path = rung.segments.iter().find_map(|path| state.by_path.get(path).copied());
+                let known = by_path.or_else(|| state.sessions.iter().position(is_same));
                 let slot = match known {
                     Some(slot) => slot,
                     None if state.sessions.len() >= MAX_RUNG_SESSIONS => MAX_RUNG_SESSIONS - 1,
@@ -393,7 +397,6 @@ impl Broadcast {
                     }
                 };
                 let state = &mut self.sources[index];
-                let component = component(presentation, rung, manifest.unwrap_or(0), &base);
                 let components = &mut state.sessions[slot].media.components;
                 if !components.contains(&component) {
                     components.push(component);

@@ -80,6 +80,19 @@ fn live_manifests_expire_at_once_and_all_else_as_configured() {
     assert_eq!(expiry("", ".m3u8"), Some(86_400));
 }
 
+#[test]
+fn a_rendition_whose_segments_are_all_new_keeps_its_session() {
+    let folder = tempfile::tempdir().unwrap();
+    package(folder.path(), &[1, 2], true);
+    let extra = "reserved_bps = 4_000_000";
+    let mut broadcast = open(config(&[folder.path()], extra), false, true).unwrap();
+    package(folder.path(), &[7, 8], true);
+    let inventory = read_source(&broadcast.config.sources[0], false).unwrap();
+    let removed = vec!["1.ts".to_owned(), "2.ts".to_owned()];
+    broadcast.apply(Update::Changed { source: 0, inventory, removed }, WALL).unwrap();
+    assert_eq!(broadcast.sources[0].sessions.len(), 1);
+}
+
 struct Nothing;
 impl Observer for Nothing {}
 
