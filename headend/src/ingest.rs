@@ -243,6 +243,8 @@ async fn serve(listener: TcpListener, shared: Rc<Shared>) {
             let _ = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(shared.silence)
+                // A client that has sent everything may say so before it reads the answer.
+                .half_close(true)
                 .serve_connection(TokioIo::new(stream), answer)
                 .await;
             drop(place);
