@@ -7,7 +7,6 @@
 use std::process::Command;
 
 use carousel::digest::Digest;
-use clap::ValueEnum as _;
 use serde_json::{Value, json};
 
 use super::package::HOMEPAGE;
@@ -19,7 +18,7 @@ pub(super) fn write(release: &Release, arguments: &Arguments) -> Result<(), Stri
         values.into_iter().flatten().map(|it| it.get_name().to_owned()).collect()
     };
     let formats = names(arguments.formats.iter().map(clap::ValueEnum::to_possible_value).collect());
-    let cpus = names(arguments.cpu.iter().map(|it| it.to_possible_value()).collect());
+    let cpus = names(arguments.cpu.iter().map(clap::ValueEnum::to_possible_value).collect());
     let statement = statement(release, &formats, &cpus)?;
     release.write("provenance.intoto.json", format!("{statement:#}\n").as_bytes())
 }

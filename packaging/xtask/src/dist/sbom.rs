@@ -336,7 +336,7 @@ mod tests {
         use cyclonedx_bom::prelude::*;
         let contents = contents();
         let json = contents.to_json();
-        assert_eq!(json, super::tests::contents().to_json(), "the same bytes again");
+        assert_eq!(json, contents().to_json(), "the same bytes again");
         let bom = Bom::parse_from_json_v1_5(json.as_bytes()).unwrap();
         let result = bom.validate_version(SpecVersion::V1_5);
         assert!(result.passed(), "{result:?}");
