@@ -334,8 +334,8 @@ mod tests {
     #[test]
     fn an_independent_reader_takes_the_document_and_finds_everything_in_it() {
         use cyclonedx_bom::prelude::*;
-        let contents = contents();
-        let json = contents.to_json();
+        let document = contents();
+        let json = document.to_json();
         assert_eq!(json, contents().to_json(), "the same bytes again");
         let bom = Bom::parse_from_json_v1_5(json.as_bytes()).unwrap();
         let result = bom.validate_version(SpecVersion::V1_5);
@@ -353,8 +353,8 @@ mod tests {
             assert!(it.hashes.is_some(), "{} has a hash", it.name);
             assert!(it.licenses.is_some(), "{} has a licence", it.name);
         }
-        let known: BTreeSet<&str> = contents.parts.iter().map(|it| it.purl.as_str()).collect();
-        let needs = contents.parts.iter().flat_map(|it| &it.needs);
+        let known: BTreeSet<&str> = document.parts.iter().map(|it| it.purl.as_str()).collect();
+        let needs = document.parts.iter().flat_map(|it| &it.needs);
         assert!(needs.clone().count() > 100 && needs.clone().all(|it| known.contains(it.as_str())));
     }
 
