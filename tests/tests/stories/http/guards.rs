@@ -131,7 +131,8 @@ fn there_are_as_many_connections_as_places() {
         let _ = stream.write_all(b"GET /o/x HTTP/1.1\r\nHost: b\r\n\r\n");
         stream.read(&mut [0; 2048]).unwrap_or(0) > 0
     };
-    let mut held: Vec<TcpStream> = (0..16).map(|_| connect(story.http)).collect();
+    // One address gets three quarters of them.
+    let mut held: Vec<TcpStream> = (0..12).map(|_| connect(story.http)).collect();
     assert!(held.iter_mut().all(ask));
     assert!(!ask(&mut connect(story.http)), "no place");
     held.truncate(8);
