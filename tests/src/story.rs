@@ -41,8 +41,8 @@ pub struct Story {
     pub groups: [SocketAddrV4; 3],
     /// The players' listener.
     pub http: SocketAddr,
-    /// The admin interface's TCP listener; none if left out.
-    pub admin: Option<SocketAddr>,
+    /// The admin interface's TCP listener, and the file with its token; none if left out.
+    pub admin: Option<(SocketAddr, PathBuf)>,
     dir: TempDir,
     rate_bps: u64,
 }
@@ -171,12 +171,13 @@ impl Story {
         });
         let text = format!(
             "[receive]\ninterface = \"127.0.0.1\"\n{listen}[store]\npath = {:?}\nreserve_bytes = 0\n\
-             [http]\nlisten = \"{}\"\nwait_ms = 1500\n[admin]\nsocket = {:?}\nlisten = [{}]\n\
+             [http]\nlisten = \"{}\"\nwait_ms = 1500\n[admin]\nsocket = {:?}\nlisten = [{}]\n{}\
              [repair]\nreception_timeout_ms = 500\nrandom_back_off_ms = 100\n{}{}\n",
             self.cache().display().to_string(),
             self.http,
             self.dir().join("admin.sock").display().to_string(),
-            self.admin.map(|it| format!("\"{it}\"")).unwrap_or_default(),
+            self.admin.as_ref().map(|(it, _)| format!("\"{it}\"")).unwrap_or_default(),
+            self.admin.as_ref().map(|(_, it)| format!("token_file = {it:?}\n")).unwrap_or_default(),
             origin.unwrap_or_default(),
             self.daemon_extra,
         );

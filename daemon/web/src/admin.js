@@ -64,8 +64,6 @@ const shared = {
 
 /** @param {Sample} it */
 const lossOf = (it) => (it.lost + it.packets > 0 ? it.lost / (it.lost + it.packets) : 0);
-/** @param {Sample} it */
-const hitsOf = (it) => (it.hits + it.misses > 0 ? it.hits / (it.hits + it.misses) : 0);
 const each = (/** @type {number} */ it) => `${number(it)}/s`;
 /** @type {Plan[]} */
 const PLANS = [

@@ -10,6 +10,8 @@ use linksim::Profile;
 use skycache_tests::programs::{have, have_npm_packages};
 use skycache_tests::{Story, Value, get, media};
 
+/// The token of the admin interface.
+const TOKEN: &str = "0123456789abcdef0123";
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Viewers at a time, as `daemon/src/page/live.rs` has it.
 const VIEWERS: usize = 64;
@@ -80,7 +82,8 @@ fn story() -> Story {
 /// A story whose three titles and guide have come.
 fn received() -> Story {
     let mut story = story();
-    story.admin = Some(skycache_tests::free_tcp_port());
+    std::fs::write(story.dir().join("token"), TOKEN).unwrap();
+    story.admin = Some((skycache_tests::free_tcp_port(), story.dir().join("token")));
     story.start_daemon();
     story.start_headend(false);
     story.until_complete(PATIENCE);
@@ -157,7 +160,7 @@ fn an_operator_reads_charts_and_purges_behind_the_admin_interface() {
         return;
     }
     let story = received();
-    let admin = story.admin.unwrap();
+    let (admin, _) = story.admin.clone().unwrap();
     // Players' port and operators' page do not know each other.
     for path in ["/-/admin.js", "/-/admin.html", "/-/admin.css", "/-/lang/admin-en.json", "/api/v1/samples"] {
         assert_eq!(get(story.http, path, &[]).unwrap().status, 404, "{path}");
@@ -171,7 +174,7 @@ fn an_operator_reads_charts_and_purges_behind_the_admin_interface() {
                 std::thread::sleep(Duration::from_millis(150));
             }
         });
-        let output = look(page, admin, &["operator"]).output();
+        let output = look(page, admin, &["operator"]).env("TOKEN", TOKEN).output();
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         output.unwrap()
     });
