@@ -39,9 +39,11 @@ impl TrustKeeper {
     pub fn start(trust: Arc<Trust>, folder: &Path) -> std::io::Result<Self> {
         let path = folder.join(FILE);
         recall(&trust, &path);
+        // Before the thread runs: what changes until then is to be written too.
+        let mut written = trust.changes();
         let (stop, stopped) = sync_channel(1);
         let thread = std::thread::Builder::new().name("trust".to_owned()).spawn(move || {
-            let (mut written, mut looks) = (trust.changes(), 0);
+            let mut looks = 0;
             loop {
                 let ends = !matches!(stopped.recv_timeout(LOOK), Err(RecvTimeoutError::Timeout));
                 let (changes, urgent) = trust.changes();
