@@ -36,7 +36,7 @@ pub struct Asking {
     /// Ask the TCP listener of a daemon instead of the socket of the configuration
     #[arg(long, value_name = "URL")]
     pub admin: Option<String>,
-    /// File with the token of that daemon's [admin]
+    /// File with the token of that daemon's admin interface
     #[arg(long, value_name = "FILE", requires = "admin")]
     pub token_file: Option<PathBuf>,
 }
