@@ -280,7 +280,9 @@ impl<'a> Split<'a> {
             Some((scheme, rest)) if is_scheme(scheme) && !is_port(rest) => (Some(scheme), rest),
             _ => (None, text),
         };
-        let (authority, path) = match rest.strip_prefix("//") {
+        // Players take a backslash for a slash; two of either, mixed, begin an authority (WHATWG URL, special schemes).
+        let slashes = ['/', '\\'];
+        let (authority, path) = match rest.strip_prefix(slashes).and_then(|rest| rest.strip_prefix(slashes)) {
             Some(rest) => {
                 let (authority, path) = rest.split_at(rest.find(['/', '\\']).unwrap_or(rest.len()));
                 (Some(authority), path)
@@ -564,6 +566,8 @@ mod tests {
             ("http://h/%zz", "h/%25zz"),
             ("http://h/[1]^a|b\"<>`{}", "h/%5B1%5D%5Ea%7Cb%22%3C%3E%60%7B%7D"),
             ("http://h/720p\\1.m4s", "h/720p/1.m4s"),
+            ("http:\\/h/a/../x.m4s", "h/x.m4s"),
+            ("http:\\\\h/x.m4s", "h/x.m4s"),
             ("http://h/a%2Fb%2fc", "h/a%2Fb%2Fc"),
             ("http://h/a?x=%7e y\\?", "h/a?x=~%20y%5C?"),
             ("http://h//a//b", "h//a//b"),
