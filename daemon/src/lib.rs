@@ -16,7 +16,7 @@
 //! A room imports rooms of lower floors, and of its own floor where that closes no circle (tested in `packaging/xtask`).
 //!
 //! ```text
-//! floor 0: bounded, caching, clients, clock, listen, sys, vitals
+//! floor 0: admin_refusals, bounded, caching, clients, clock, listen, sys, vitals
 //! floor 1: store, trust
 //! floor 2: delivery, manifests, signalling
 //! floor 3: origin, receive, repair, session, source, transport, waiting
@@ -25,6 +25,7 @@
 //! ```
 
 pub mod admin;
+pub mod admin_refusals;
 pub mod bounded;
 pub mod caching;
 pub mod catalog;

@@ -13,7 +13,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::admin::AdminRefusal;
+use crate::admin_refusals::AdminRefusal;
 use crate::caching::NotKept;
 use crate::catalog::LeftOut;
 use crate::clock;

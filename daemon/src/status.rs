@@ -8,7 +8,7 @@ use carousel::time::WallTime;
 use carousel::trust::{Trust, TrustDrop};
 use serde_json::{Map, Value, json};
 
-use crate::admin::AdminStats;
+use crate::admin_refusals::AdminStats;
 use crate::catalog::LeftOut;
 use crate::delivery::{
     FailReason, Flight, Flights, GoneReason, ObjectCounters, RejectReason, RepairOutcome, SessionStats, State,

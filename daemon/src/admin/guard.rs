@@ -14,7 +14,6 @@ use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -25,25 +24,8 @@ use http::{Method, StatusCode, header};
 use lru::LruCache;
 
 use super::options::Admin;
+use crate::admin_refusals::AdminRefusal;
 use crate::clients;
-
-carousel::reasons! {
-    /// Why a request at the admin interface is refused.
-    pub enum AdminRefusal in "admin_refused" by "reason" {
-        /// It comes without the token or certificate that it needs, or with a wrong one.
-        Credential = "credential",
-        /// It is a command, or reads more than metrics and health, and comes by TCP without a credential.
-        ReadOnly = "read_only",
-        /// Its `Host` is no name of the listener: a name that leads here from elsewhere (DNS rebinding).
-        Host = "host",
-        /// A web page has sent it: `Origin` or `Sec-Fetch-Site` say so.
-        Page = "page",
-        /// Its client sends more than it may.
-        Rate = "rate",
-        /// Too many connections are open.
-        Places = "places",
-    }
-}
 
 /// Requests that a client may make at once, and those that it may make each second from then on.
 const BURST: f64 = 500.0;
@@ -190,22 +172,6 @@ pub(super) struct Guard {
     token: Option<Token>,
     names: Vec<String>,
     buckets: Mutex<LruCache<Client, Bucket>>,
-}
-
-/// Requests refused, in the order of [`AdminRefusal::ALL`].
-#[derive(Debug, Default)]
-pub struct AdminStats([AtomicU64; AdminRefusal::ALL.len()]);
-
-impl AdminStats {
-    /// One more.
-    pub(super) fn refuse(&self, why: AdminRefusal) {
-        self.0[why as usize].fetch_add(1, Relaxed);
-    }
-
-    /// All of them.
-    pub fn refused(&self) -> [u64; AdminRefusal::ALL.len()] {
-        std::array::from_fn(|at| self.0[at].load(Relaxed))
-    }
 }
 
 impl Guard {

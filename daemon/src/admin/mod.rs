@@ -39,13 +39,13 @@ use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 pub use client::{Access, call};
-pub use guard::{AdminRefusal, AdminStats};
 pub use options::{Admin, AdminTls};
 
 use guard::{Guard, Peer};
 
 use carousel::trust::KeyId;
 
+use crate::admin_refusals::AdminRefusal;
 use crate::clock;
 use crate::listen::Listening;
 use crate::metrics;
