@@ -21,6 +21,8 @@
 //! ```
 
 use std::fmt;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// An enum that [`reasons!`](crate::reasons) has made; for code that is generic over such enums.
 pub trait Reason: Copy + fmt::Display + 'static {
@@ -36,6 +38,36 @@ pub trait Reason: Copy + fmt::Display + 'static {
     fn sentence(self) -> &'static str;
     /// Place in [`Reason::VARIANTS`].
     fn index(self) -> usize;
+}
+
+/// A counter for each variant of an enum of reasons; threads share it.
+#[derive(Debug)]
+pub struct Counts<R> {
+    counters: Box<[AtomicU64]>,
+    of: PhantomData<R>,
+}
+
+impl<R: Reason> Default for Counts<R> {
+    fn default() -> Self {
+        Self { counters: R::VARIANTS.iter().map(|_| AtomicU64::new(0)).collect(), of: PhantomData }
+    }
+}
+
+impl<R: Reason> Counts<R> {
+    /// Counts one more. Gives back how many there were before.
+    pub fn add(&self, why: R) -> u64 {
+        self.counters[why.index()].fetch_add(1, Relaxed)
+    }
+
+    /// How many there are of one variant.
+    pub fn get(&self, why: R) -> u64 {
+        self.counters[why.index()].load(Relaxed)
+    }
+
+    /// Labels and counts, in the order of [`Reason::VARIANTS`].
+    pub fn labelled(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        R::VARIANTS.iter().map(|why| (why.label(), self.get(*why)))
+    }
 }
 
 /// Declares an enum of reasons: each variant has its help sentence as its documentation and its label behind `=`.
@@ -131,6 +163,18 @@ mod tests {
             );
             assert!(!help.contains("  "), "{label}: {help}");
         }
+    }
+
+    #[test]
+    fn each_variant_is_counted_for_itself() {
+        use crate::ts::PacketDrop;
+        let counts = super::Counts::default();
+        let [first, second, ..] = PacketDrop::ALL;
+        assert_eq!((counts.add(second), counts.add(second), counts.add(first)), (0, 1, 0));
+        assert_eq!((counts.get(first), counts.get(second)), (1, 2));
+        let labelled: Vec<_> = counts.labelled().collect();
+        assert_eq!(labelled[..2], [(first.as_str(), 1), (second.as_str(), 2)]);
+        assert_eq!(labelled.len(), PacketDrop::ALL.len());
     }
 
     #[test]

@@ -1,6 +1,4 @@
-//! Requests that the admin interface has refused, by reason: counted there, read by status and metrics.
-
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+//! Reasons for which the admin interface refuses requests: counted there, read by metrics.
 
 carousel::reasons! {
     /// Why a request at the admin interface is refused.
@@ -17,21 +15,5 @@ carousel::reasons! {
         Rate = "rate",
         /// Too many connections are open.
         Places = "places",
-    }
-}
-
-/// Requests refused, in the order of [`AdminRefusal::ALL`].
-#[derive(Debug, Default)]
-pub struct AdminStats([AtomicU64; AdminRefusal::ALL.len()]);
-
-impl AdminStats {
-    /// One more.
-    pub(crate) fn refuse(&self, why: AdminRefusal) {
-        self.0[why as usize].fetch_add(1, Relaxed);
-    }
-
-    /// All of them.
-    pub fn refused(&self) -> [u64; AdminRefusal::ALL.len()] {
-        std::array::from_fn(|at| self.0[at].load(Relaxed))
     }
 }

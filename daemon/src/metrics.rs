@@ -13,13 +13,12 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::admin_refusals::AdminRefusal;
 use crate::caching::NotKept;
 use crate::catalog::LeftOut;
 use crate::clock;
-use crate::delivery::{FailReason, GoneReason, RejectReason, RepairOutcome, State};
+use crate::delivery::{GoneReason, RejectReason, RepairOutcome, State};
 use crate::http::{BUCKETS_US, Refusal, Rewriting, RouteStats, Served};
-use crate::origin::{OriginError, OriginRefusal, PrefetchEnd};
+use crate::origin::{OriginError, PrefetchEnd};
 use crate::status::{Parts, queue_full, untrusted};
 use crate::store::{DiskState, EvictReason};
 use crate::transport::{Signal, StreamState};
@@ -361,8 +360,10 @@ impl Collector for Scrape {
             "Objects announced and not received",
             flights.announced_count() as u64,
         )?;
-        let failed = FailReason::ALL.iter().map(|it| it.as_str()).zip(failed);
-        sheet.family(("flights_failed", "Objects in flight that did not arrive", "reason"), failed)?;
+        sheet.family(
+            ("flights_failed", "Objects in flight that did not arrive", "reason"),
+            failed.labelled(),
+        )?;
         sheet.counter("flights_refused", "Objects refused because too many were in flight", refused)?;
 
         let (bytes, requests) = repairer.stats().fetched();
@@ -379,10 +380,9 @@ impl Collector for Scrape {
         let failures = OriginError::NAMES.into_iter().zip(failures);
         sheet.family(("origin_failures", "Requests to origins that failed", "reason"), failures)?;
 
-        let refused = OriginRefusal::ALL.iter().map(|it| it.as_str()).zip(client.policy().refused());
         sheet.family(
             ("origin_refused", "Connections to origins refused by the address policy", "reason"),
-            refused,
+            client.policy().refused().labelled(),
         )?;
 
         let open = client.open_circuits().len() as u64;
@@ -406,10 +406,9 @@ impl Collector for Scrape {
             turned_away as u64,
         )?;
 
-        let refused = AdminRefusal::ALL.iter().map(|it| it.as_str()).zip(admin.refused());
         sheet.family(
             ("admin_refused", "Requests at the admin interface that were refused", "reason"),
-            refused,
+            admin.labelled(),
         )?;
 
         let http = player.stats();

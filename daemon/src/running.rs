@@ -9,13 +9,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use carousel::reason::Counts;
 use carousel::repair::BackOff;
 use carousel::trust::Trust;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::admin;
-use crate::admin_refusals::AdminStats;
 use crate::config::Config;
 use crate::delivery::{Options, RuleBook};
 use crate::http::{self, HttpContext, Player, Workers};
@@ -210,7 +210,7 @@ impl Daemon {
             repairer: Arc::clone(&repairer),
             client: Arc::clone(&client),
             player: Arc::clone(&player),
-            admin: AdminStats::default(),
+            admin: Counts::default(),
         });
         let (live, catalog) = (Arc::clone(player.live()), Arc::clone(player.catalog()));
         tokio::spawn(sampler::run(live, Arc::clone(&parts), catalog, config.http.name.clone()));

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use carousel::flute::{DropReason, SessionKey};
+use carousel::reason::Counts;
 use carousel::time::WallTime;
 use carousel::trust::{Trust, TrustDrop};
 use serde_json::{Map, Value, json};
 
-use crate::admin_refusals::AdminStats;
+use crate::admin_refusals::AdminRefusal;
 use crate::catalog::LeftOut;
 use crate::delivery::{
-    FailReason, Flight, Flights, GoneReason, ObjectCounters, RejectReason, RepairOutcome, SessionStats, State,
+    Flight, Flights, GoneReason, ObjectCounters, RejectReason, RepairOutcome, SessionStats, State,
 };
 use crate::http::Player;
 use crate::origin::{Client, OriginError};
@@ -46,7 +47,7 @@ pub struct Parts {
     /// Player counters.
     pub player: Arc<Player>,
     /// Requests at the admin interface that were refused.
-    pub admin: AdminStats,
+    pub admin: Counts<AdminRefusal>,
 }
 
 /// Counters by the name of their reason, those that are 0 left out.
@@ -195,7 +196,7 @@ pub fn status_json(parts: &Parts) -> Value {
         "flights": {
             "now": flights.list().iter().map(|it| flight_json(it)).collect::<Vec<_>>(),
             "announced": flights.announced_count(), "refused": refused,
-            "failed": counts(FailReason::ALL.iter().map(|it| it.as_str()).zip(failed)),
+            "failed": counts(failed.labelled()),
         },
         "repair": {
             "bytes": repair_bytes, "requests": repair_requests,

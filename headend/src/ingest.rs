@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use carousel::reason::Counts;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -107,13 +108,13 @@ pub struct IngestStats {
     removed: AtomicU64,
     /// Uploads that another packager had brought already.
     redundant: AtomicU64,
-    refused: [AtomicU64; IngestRefusal::ALL.len()],
+    refused: Counts<IngestRefusal>,
 }
 
 impl IngestStats {
     /// Requests that came to nothing for this reason.
     pub fn refused(&self, why: IngestRefusal) -> u64 {
-        self.refused[why as usize].load(Ordering::Relaxed)
+        self.refused.get(why)
     }
 
     /// Files that were stored.
@@ -129,10 +130,8 @@ impl IngestStats {
             "ingest: {} files of {bytes} bytes, {removed} removed, {redundant} redundant",
             self.stored()
         );
-        for why in IngestRefusal::ALL {
-            if self.refused(why) > 0 {
-                text.push_str(&format!(", {} refused: {}", self.refused(why), why.as_str()));
-            }
+        for (why, count) in self.refused.labelled().filter(|(_, count)| *count > 0) {
+            text.push_str(&format!(", {count} refused: {why}"));
         }
         text
     }
@@ -271,7 +270,7 @@ impl Shared {
         let status = match self.handle(request).await {
             Ok(status) => status,
             Err(why) => {
-                self.stats.refused[why as usize].fetch_add(1, Ordering::Relaxed);
+                self.stats.refused.add(why);
                 let mut response = Response::new(Empty::new());
                 *response.status_mut() = why.status();
                 let headers = response.headers_mut();

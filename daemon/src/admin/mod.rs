@@ -175,7 +175,7 @@ pub async fn run(listeners: Listeners, parts: Arc<Parts>, stop: watch::Receiver<
                     };
                     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await
                     else {
-                        admins.parts.admin.refuse(AdminRefusal::Credential);
+                        admins.parts.admin.add(AdminRefusal::Credential);
                         tracing::debug!(%address, "admin: TLS handshake failed");
                         return;
                     };
@@ -252,7 +252,7 @@ impl Admins {
     fn place(&self, slots: &Arc<Semaphore>) -> Option<tokio::sync::OwnedSemaphorePermit> {
         let slot = Arc::clone(slots).try_acquire_owned().ok();
         if slot.is_none() {
-            self.parts.admin.refuse(AdminRefusal::Places);
+            self.parts.admin.add(AdminRefusal::Places);
         }
         slot
     }
@@ -274,7 +274,7 @@ impl Admins {
                 response
             }
             Err(refused) => {
-                self.parts.admin.refuse(refused.why);
+                self.parts.admin.add(refused.why);
                 let reason = refused.why.as_str();
                 let path = shortened(target.path());
                 // Lines are bounded by the rate; what is beyond it is a counter.

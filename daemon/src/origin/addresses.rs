@@ -18,11 +18,11 @@ use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use carousel::reason::Counts;
 use http::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
@@ -286,7 +286,7 @@ fn kind_v6(ip: Ipv6Addr) -> Option<OriginRefusal> {
 #[derive(Debug, Default)]
 pub struct AddressPolicy {
     rules: RwLock<Arc<Rules>>,
-    refused: [AtomicU64; OriginRefusal::ALL.len()],
+    refused: Counts<OriginRefusal>,
 }
 
 impl AddressPolicy {
@@ -324,9 +324,9 @@ impl AddressPolicy {
         Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Requests refused, in the order of [`OriginRefusal::ALL`].
-    pub fn refused(&self) -> [u64; OriginRefusal::ALL.len()] {
-        std::array::from_fn(|at| self.refused[at].load(Relaxed))
+    /// Requests refused.
+    pub const fn refused(&self) -> &Counts<OriginRefusal> {
+        &self.refused
     }
 
     /// The addresses of a URL's host that may be asked.
@@ -358,7 +358,7 @@ impl AddressPolicy {
 
     fn refuse(&self, why: OriginRefusal, host: &str, port: u16) -> BoxError {
         // The first of its kind is worth a line at every level; a flood is a counter.
-        if self.refused[why as usize].fetch_add(1, Relaxed) == 0 {
+        if self.refused.add(why) == 0 {
             tracing::warn!(host, port, reason = why.as_str(), "an origin is not asked: {}", why.help());
         } else {
             tracing::debug!(host, port, reason = why.as_str(), "an origin is not asked");
@@ -494,7 +494,7 @@ mod tests {
         for host in ["8.8.8.8", "172.32.0.1", "100.128.0.1", "[2606:4700::1]", "[64:ff9b::808:808]"] {
             assert_eq!(asked(&policy, &format!("https://{host}/")).await, Ok(()), "{host}");
         }
-        assert_eq!(policy.refused()[LinkLocal as usize], 2);
+        assert_eq!(policy.refused().get(LinkLocal), 2);
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use carousel::digest::Digest;
 use carousel::flute::File;
 use carousel::name::ObjectKey;
 use carousel::query::IgnoredQuery;
+use carousel::reason::Counts;
 use event_listener::{Event, EventListener};
 
 use super::{FailReason, Flight, ObjectRef, Outcome};
@@ -73,7 +74,7 @@ pub struct Flights {
     tables: Mutex<Tables>,
     appeared: Event,
     requests: OnceLock<Requests>,
-    failed: [AtomicU64; FailReason::ALL.len()],
+    failed: Counts<FailReason>,
     refused: AtomicU64,
 }
 
@@ -158,9 +159,7 @@ impl Flights {
             }
             Outcome::Passed(_) => {}
             Outcome::Failed(reason) => {
-                if let Some(index) = FailReason::ALL.iter().position(|it| it == reason) {
-                    self.failed[index].fetch_add(1, Ordering::Relaxed);
-                }
+                self.failed.add(*reason);
             }
         }
         drop(tables);
@@ -209,12 +208,9 @@ impl Flights {
         self.tables().announced.len()
     }
 
-    /// Flights that failed, in the order of [`FailReason::ALL`], and those refused because there were too many.
-    pub fn failures(&self) -> ([u64; FailReason::ALL.len()], u64) {
-        (
-            std::array::from_fn(|at| self.failed[at].load(Ordering::Relaxed)),
-            self.refused.load(Ordering::Relaxed),
-        )
+    /// Flights that failed, and how many were refused because there were too many.
+    pub fn failures(&self) -> (&Counts<FailReason>, u64) {
+        (&self.failed, self.refused.load(Ordering::Relaxed))
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {

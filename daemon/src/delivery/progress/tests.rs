@@ -148,7 +148,7 @@ fn an_end_is_final_and_leaves_the_table() {
     flights.withdraw(&second);
     assert!(flights.get("h/a").is_none() && second.outcome().is_none());
     let (failed, refused) = flights.failures();
-    assert_eq!((failed.iter().sum::<u64>(), refused), (2, 0));
+    assert_eq!((failed.labelled().map(|it| it.1).sum::<u64>(), refused), (2, 0));
 }
 
 #[test]

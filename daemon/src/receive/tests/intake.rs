@@ -92,7 +92,7 @@ fn wrong_bytes_are_never_held_and_the_next_pass_is() {
     assert!(matches!(flight.outcome(), Some(Outcome::Failed(FailReason::Verify))));
     assert_eq!((tested.rejected, tested.holds("h/a")), (1, false));
     let (failed, _) = tested.context.flights.failures();
-    assert_eq!(failed[FailReason::Verify as usize], 1);
+    assert_eq!(failed.get(FailReason::Verify), 1);
     tested.pass(Duration::from_secs(10));
     objects[0].iter().for_each(|it| tested.take(it));
     tested.finish();
