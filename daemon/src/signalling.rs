@@ -98,7 +98,8 @@ impl Default for Documents {
 }
 
 impl Documents {
-    /// Keeps a document that was received at `now`, unless a signed one of its key is there and it is not signed. Those that have not been received for long are removed.
+    /// Keeps a document that was received at `now`, unless a signed one of its key is there and it is not signed. Those that
+    /// have not been received for long are removed.
     pub fn keep(&self, now: Instant, key: &ObjectKey, document: Document) {
         let mut documents = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         documents.retain(|_, (received, _)| now.since(*received) < MAX_DOCUMENT_AGE);

@@ -1,4 +1,4 @@
-//! Who may do what at the admin interface: credentials, defences against web pages, rate limit, audit log.
+//! Access to the admin interface: credentials, defences against web pages, rate limit.
 //!
 //! | client | may |
 //! |---|---|

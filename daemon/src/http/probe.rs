@@ -1,4 +1,5 @@
-//! What bytes of players and origins reach in this room, for the targets of `tests/fuzz`: nothing else calls it.
+//! Entrances for the targets of `tests/fuzz`, to what bytes of players and origins reach in this room: nothing else calls
+//! them.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Trust in carousels: its options, and the file that remembers versions and enrolled keys across restarts.
 //!
-//! What counts is decided in [`carousel::trust`]. This room writes its memory down: at once when a key is enrolled, confirmed or
+//! [`carousel::trust`] decides. This room writes its memory down: at once when a key is enrolled, confirmed or
 //! revoked, otherwise every ten minutes if a version has changed, and at the end. A live carousel changes its versions every few
 //! seconds, and flash wears out.
 
