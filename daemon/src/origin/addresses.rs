@@ -90,7 +90,7 @@ impl Ports {
 /// What `[http] allow_origins` can say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Allowed {
-    /// A host, or with `*.` all below it.
+    /// A host, in lower case, or with `*.` all below it.
     Host { name: String, with_subdomains: bool, ports: Ports },
     /// A network.
     Network { address: IpAddr, bits: u8, ports: Ports },
@@ -106,12 +106,11 @@ impl FromStr for Allowed {
             )
         };
         if let Ok(address) = text.parse::<SocketAddr>() {
-            let bits = if address.is_ipv4() { 32 } else { 128 };
-            return Ok(Self::Network { address: address.ip(), bits, ports: Ports::WebAnd(address.port()) });
+            let (address, ports) = (address.ip(), Ports::WebAnd(address.port()));
+            return Ok(Self::Network { address, bits: bits_of(address), ports });
         }
         if let Ok(address) = text.parse::<IpAddr>() {
-            let bits = if address.is_ipv4() { 32 } else { 128 };
-            return Ok(Self::Network { address, bits, ports: Ports::Web });
+            return Ok(Self::Network { address, bits: bits_of(address), ports: Ports::Web });
         }
         if let Some((address, rest)) = text.split_once('/') {
             let (bits, ports) = match rest.split_once(':') {
@@ -121,7 +120,7 @@ impl FromStr for Allowed {
             let address: IpAddr =
                 address.trim_matches(|it| matches!(it, '[' | ']')).parse().map_err(|_| wrong())?;
             let bits: u8 = bits.parse().map_err(|_| wrong())?;
-            if bits > if address.is_ipv4() { 32 } else { 128 } {
+            if bits > bits_of(address) {
                 return Err(wrong());
             }
             return Ok(Self::Network { address, bits, ports });
@@ -140,6 +139,11 @@ impl FromStr for Allowed {
         }
         Ok(Self::Host { name: name.to_ascii_lowercase(), with_subdomains, ports })
     }
+}
+
+/// Bits of an address.
+const fn bits_of(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
 }
 
 /// Checks one entry of `[http] allow_origins`.
@@ -173,16 +177,12 @@ struct Rules {
 }
 
 impl Rules {
-    /// Whether the configuration names this host with this port.
+    /// Whether the configuration names this host with this port. Hosts, here and in the rules, are in lower case.
     fn names(&self, host: &str, port: u16) -> bool {
         self.allowed.iter().any(|rule| match rule {
-            Allowed::Host { name, with_subdomains: false, ports } => {
-                name.eq_ignore_ascii_case(host) && ports.fit(port)
-            }
+            Allowed::Host { name, with_subdomains: false, ports } => name == host && ports.fit(port),
             Allowed::Host { name, with_subdomains: true, ports } => {
-                let below = host.len().checked_sub(name.len() + 1).and_then(|at| host.split_at_checked(at));
-                below.is_some_and(|(_, end)| end[1..].eq_ignore_ascii_case(name) && end.starts_with('.'))
-                    && ports.fit(port)
+                host.strip_suffix(name.as_str()).is_some_and(|it| it.ends_with('.')) && ports.fit(port)
             }
             Allowed::Network { .. } => false,
         })
@@ -337,12 +337,11 @@ impl AddressPolicy {
         if !is_named && !rules.may_have_port(port) {
             return Err(self.refuse(OriginRefusal::Port, &host, port));
         }
-        let all: Vec<SocketAddr> = match host.parse::<IpAddr>() {
+        let mut fit: Vec<SocketAddr> = match host.parse::<IpAddr>() {
             Ok(ip) => vec![SocketAddr::new(ip, port)],
             Err(_) => tokio::net::lookup_host((host.as_str(), port)).await?.collect(),
         };
         let mut refusal = None;
-        let mut fit = all;
         fit.retain(|address| match rules.refusal(is_named, *address) {
             Some(why) => {
                 refusal.get_or_insert(why);
