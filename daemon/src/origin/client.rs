@@ -622,22 +622,19 @@ fn repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     Some(copy)
 }
 
+/// The errors behind another.
+fn causes(err: &HyperError) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(std::error::Error::source(err), |it| it.source())
+}
+
 /// The error of type `E` that is behind another.
 fn cause_of<E: std::error::Error + 'static>(err: &HyperError) -> Option<&E> {
-    let mut cause = std::error::Error::source(err);
-    while let Some(it) = cause {
-        if let Some(found) = it.downcast_ref() {
-            return Some(found);
-        }
-        cause = it.source();
-    }
-    None
+    causes(err).find_map(|it| it.downcast_ref())
 }
 
 /// Whether the connection ended before the response's head.
 fn is_closed(err: &HyperError) -> bool {
-    let mut cause = std::error::Error::source(err);
-    while let Some(it) = cause {
+    for it in causes(err) {
         if let Some(hyper) = it.downcast_ref::<hyper::Error>()
             && (hyper.is_incomplete_message() || hyper.is_canceled() || hyper.is_closed())
         {
@@ -654,7 +651,6 @@ fn is_closed(err: &HyperError) -> bool {
                     | ErrorKind::UnexpectedEof
             );
         }
-        cause = it.source();
     }
     false
 }
