@@ -108,9 +108,10 @@ impl Player {
                 None => self.page(head, now),
                 Some("live") => self.live_events(peer),
                 Some("time") => plain(StatusCode::OK, &now.to_xml()),
-                Some(what @ ("titles.json" | "guide.json" | "programmes.json" | "schedule.json")) => {
-                    self.listing(what, query, head, now).await
-                }
+                Some("titles.json") => self.listing(Self::titles, query, head, now).await,
+                Some("guide.json") => self.listing(Self::guide, query, head, now).await,
+                Some("programmes.json") => self.listing(Self::programmes, query, head, now).await,
+                Some("schedule.json") => self.listing(Self::schedule, query, head, now).await,
                 Some("play.m3u") => self.playlist(&Pairs::of(query), &client, now),
                 // The operator's page is on the admin interface alone.
                 Some(name) => match assets::find(name).filter(|it| !it.is_for_operators()) {
@@ -167,21 +168,13 @@ impl Player {
     /// What there is to watch, elsewhere than on this thread: lists may be long, and manifests are read.
     async fn listing(
         self: &Arc<Self>,
-        what: &str,
+        list: fn(&Self, &Pairs, WallTime) -> Listed,
         query: Option<&str>,
         head: &Parts,
         now: WallTime,
     ) -> Response<PlayerBody> {
-        let (player, what, query) = (Arc::clone(self), what.to_owned(), query.map(str::to_owned));
-        let answer = tokio::task::spawn_blocking(move || {
-            let pairs = Pairs::of(query.as_deref());
-            match what.as_str() {
-                "titles.json" => player.titles(&pairs, now),
-                "guide.json" => player.guide(&pairs, now),
-                "programmes.json" => player.programmes(&pairs, now),
-                _ => player.schedule(&pairs, now),
-            }
-        });
+        let (player, query) = (Arc::clone(self), query.map(str::to_owned));
+        let answer = tokio::task::spawn_blocking(move || list(&player, &Pairs::of(query.as_deref()), now));
         match answer.await {
             Ok(Ok(value)) => document("application/json", value.to_string().into_bytes(), head),
             Ok(Err((status, why))) => plain(status, &why),
