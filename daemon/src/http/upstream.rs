@@ -83,11 +83,11 @@ const NEVER_PASSED: [&str; 16] = [
 /// Takes out of the fields of a request those that do not go on to an origin. `is_shared`: others may get the response.
 /// `extra`: names that the route adds; `*` is all. Gives back how many were taken out.
 pub(super) fn keep_passed(fields: &mut HeaderMap, is_shared: bool, extra: &[String]) -> u64 {
-    let is_extra = |name: &str| extra.iter().any(|it| it == "*" || it.eq_ignore_ascii_case(name));
+    let passes_all = !is_shared || extra.iter().any(|it| it == "*");
     let passes = |name: &HeaderName| {
         let name = name.as_str();
         let is_named = extra.iter().any(|it| it.eq_ignore_ascii_case(name));
-        let may_pass = !is_shared || PASSED.contains(&name) || FORWARDED.contains(&name) || is_extra(name);
+        let may_pass = passes_all || PASSED.contains(&name) || FORWARDED.contains(&name);
         is_named || (may_pass && !NEVER_PASSED.contains(&name))
     };
     let unpassed: Vec<HeaderName> = fields.keys().filter(|name| !passes(name)).cloned().collect();
