@@ -265,16 +265,13 @@ impl Collector for Scrape {
             ("receive_dropped_packets", "Packets received and not used", "reason"),
             own.into_iter().chain(dropped.map(|(reason, count)| (reason.as_str(), count))),
         )?;
-        let refused = untrusted(trust, losses.unsigned_protocol);
+        let trust = trust.report();
+        let refused = untrusted(&trust, losses.unsigned_protocol);
         sheet.family(
             ("trust_refused", "Documents refused for their signature, or for having none", "reason"),
             TrustDrop::ALL.iter().map(|it| it.as_str()).zip(refused),
         )?;
-        sheet.counter(
-            "trust_accepted",
-            "Signed documents accepted, repeats included",
-            trust.report().accepted,
-        )?;
+        sheet.counter("trust_accepted", "Signed documents accepted, repeats included", trust.accepted)?;
         sheet.counter(
             "receive_finisher_full",
             "Complete objects and blocks refused because finishing was behind",

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use carousel::flute::{DropReason, SessionKey};
 use carousel::reason::Counts;
 use carousel::time::WallTime;
-use carousel::trust::{Trust, TrustDrop};
+use carousel::trust::{Trust, TrustDrop, TrustReport};
 use serde_json::{Map, Value, json};
 
 use crate::admin_refusals::AdminRefusal;
@@ -112,8 +112,8 @@ fn delivery_json(objects: &ObjectCounters) -> Value {
 }
 
 /// Documents refused, by reason; packets of protocols without signatures are counted by reception.
-pub fn untrusted(trust: &Trust, unsigned_protocol: u64) -> [u64; TrustDrop::ALL.len()] {
-    let mut refused = trust.report().refused;
+pub const fn untrusted(report: &TrustReport, unsigned_protocol: u64) -> [u64; TrustDrop::ALL.len()] {
+    let mut refused = report.refused;
     refused[TrustDrop::Protocol as usize] += unsigned_protocol;
     refused
 }
@@ -137,7 +137,7 @@ pub fn trust_json(trust: &Trust, unsigned_protocol: u64) -> Value {
     });
     json!({
         "mode": report.mode.as_str(), "enrol": report.enrol, "accepted": report.accepted,
-        "refused": counts(TrustDrop::ALL.iter().map(|it| it.as_str()).zip(untrusted(trust, unsigned_protocol))),
+        "refused": counts(TrustDrop::ALL.iter().map(|it| it.as_str()).zip(untrusted(&report, unsigned_protocol))),
         "keys": keys.collect::<Vec<_>>(),
     })
 }
