@@ -99,8 +99,9 @@ fn flash(store: &Value) -> String {
 
 /// Who signs, in one line.
 fn trust_line(trust: &Value) -> String {
-    let keys = trust["keys"].as_array().into_iter().flatten();
-    let keys = keys.map(|key| format!("{} {}", text(key, "state"), text(key, "id"))).collect::<Vec<_>>();
+    let keys = array(trust, "keys")
+        .map(|key| format!("{} {}", text(key, "state"), text(key, "id")))
+        .collect::<Vec<_>>();
     let keys = if keys.is_empty() { "no key".to_owned() } else { keys.join(", ") };
     format!(
         "{}: {keys}; accepted {}, refused: {}",
@@ -114,7 +115,7 @@ fn trust_line(trust: &Value) -> String {
 pub fn trust(trust: &Value) -> String {
     let mut out = Rows::default();
     out.row("trust", &trust_line(trust));
-    for key in trust["keys"].as_array().into_iter().flatten() {
+    for key in array(trust, "keys") {
         let streams = key["streams"].as_array().map_or(0, Vec::len);
         let latest = key["latest"].as_str().map_or_else(String::new, |it| format!(", latest {it}"));
         let revoked = key["revoked"].as_array().map_or(0, Vec::len);
@@ -196,8 +197,7 @@ pub fn status(status: &Value) -> String {
             count(&http["hits"])
         ),
     );
-    let trust = &status["trust"];
-    out.row("trust", &trust_line(trust));
+    out.row("trust", &trust_line(&status["trust"]));
     let catalog = &status["catalog"];
     out.row(
         "catalogue",
