@@ -117,7 +117,7 @@ export async function metrics() {
  * @param {string} text
  * @returns {Metric[]}
  */
-export function parseMetrics(text) {
+function parseMetrics(text) {
   /** @type {Metric[]} */
   const all = [];
   for (const line of text.split("\n")) {

@@ -53,7 +53,7 @@ const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200];
  * @param {number} most
  * @returns {number[]}
  */
-export function ticks(most) {
+function ticks(most) {
   const rough = most / 4;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((it) => it * power).find((it) => it >= rough * 0.999) ?? 10 * power;

@@ -14,7 +14,7 @@ const KINDS = new Set(["linear", "radio", "ondemand", "data", "other", "file"]);
  * @param {unknown} value
  * @returns {string | null}
  */
-export function ownPath(value) {
+function ownPath(value) {
   if (typeof value !== "string" || !value.startsWith("/") || /^\/[/\\]/.test(value)) return null;
   try {
     const url = new URL(value, location.origin);
@@ -299,8 +299,6 @@ export function state(value) {
       objects: count(cache.objects),
       bytes: count(cache.bytes),
       quota_bytes: count(cache.quota_bytes),
-      memory_bytes: count(cache.memory_bytes),
-      memory_quota_bytes: count(cache.memory_quota_bytes),
       hit_ratio: number(cache.hit_ratio),
       in_flight: count(cache.in_flight),
       disk: text(cache.disk),
@@ -310,32 +308,11 @@ export function state(value) {
       budget_bytes: number(flash.budget_bytes),
       life_years: number(flash.life_years),
     },
-    receive: {
-      groups: count(receive.groups),
-      sessions: count(receive.sessions),
-      objects: count(receive.objects),
-      failing: strings(receive.failing),
-    },
+    receive: { groups: count(receive.groups) },
     repair: { requests: count(repair.requests), bytes: count(repair.bytes), objects: count(repair.objects) },
     signal: list(it.signal).slice(0, 32).map((one) => {
       const signal = object(one);
-      return {
-        name: text(signal.name),
-        locked: typeof signal.locked === "boolean" ? signal.locked : null,
-        strength_dbm: number(signal.strength_dbm),
-        strength_ratio: number(signal.strength_ratio),
-        snr_db: number(signal.snr_db),
-        packets: count(signal.packets),
-        continuity_errors: count(signal.continuity_errors),
-      };
-    }),
-    arriving: list(it.arriving).slice(0, 50).map((one) => {
-      const arriving = object(one);
-      return {
-        name: text(arriving.name),
-        received_bytes: count(arriving.received_bytes),
-        length: number(arriving.length),
-      };
+      return { locked: typeof signal.locked === "boolean" ? signal.locked : null, snr_db: number(signal.snr_db) };
     }),
   };
 }

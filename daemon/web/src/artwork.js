@@ -12,7 +12,7 @@ import { pick } from "./i18n.js";
  * @param {string} name
  * @returns {string}
  */
-export function initials(name) {
+function initials(name) {
   const words = name.slice(0, 200).match(/[\p{L}\p{N}]+/gu) ?? [];
   const letters = words.slice(0, 2).map((word) => [...word][0]);
   return letters.length ? letters.join("").toLocaleUpperCase() : "•";

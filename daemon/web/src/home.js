@@ -148,7 +148,6 @@ export class Home {
     const broadcast = isBroadcast(title);
     const programme = now ? pick(now.title) : { text: "", lang: "" };
     showStill(this.art, title, now?.image ?? null);
-    this.hero.classList.toggle("pictured", this.art.classList.contains("pictured"));
     showLogo(this.logo, title);
     this.logo.hidden = !broadcast;
     write(this.channel, { text: programme.text ? (title.number === null ? "" : `${title.number} `) + name.text : broadcast ? t(`type.${title.type}`) : t("hero.film"), lang: "" });

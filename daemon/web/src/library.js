@@ -40,7 +40,7 @@ export class Library {
   choose(kind) {
     this.grid.reshape(kind === "ondemand" ? "poster" : "wide");
     this.grid.current = 0;
-    if (kind !== this.titles.kind || !this.titles.known) this.titles.choose({ kind });
+    if (kind !== this.titles.kind || !this.titles.known) this.titles.choose(kind);
     this.relabel();
     window.scrollTo(0, 0);
   }

@@ -14,7 +14,7 @@ const LENGTH = 4;
  * @param {(pin: string) => string | null} check null when the digits are taken, or else what is wrong
  * @returns {Promise<boolean>} whether they were taken
  */
-export function askDigits(heading, check) {
+function askDigits(heading, check) {
   return new Promise((resolve) => {
     let digits = "";
     let taken = false;

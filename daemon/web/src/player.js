@@ -209,7 +209,7 @@ export class Player {
       write(line, { text: it, lang: "" }, 300);
       return line;
     });
-    refill(this.panel, 
+    refill(this.panel,
       el("h3", "", { role: "alert" }, t("player.cannot")),
       el("ul", "reasons", {}, ...(reasons.length ? reasons : [el("li", "", {}, t("player.nothing"))])),
       outside(title),

@@ -6,11 +6,11 @@ import * as api from "./api.js";
 
 /** @typedef {import("./types").Title} Title */
 
-export const PAGE = 100;
+const PAGE = 100;
 /** Pages that are kept; about a thousand titles. */
 const MAX_PAGES = 10;
 
-/** The list, for one search text at a time. */
+/** The list, of some kinds at a time. */
 export class Titles {
   /**
    * @param {(why: "page" | "reset" | "error") => void} changed
@@ -21,11 +21,6 @@ export class Titles {
     this.kind = kind;
     this.total = 0;
     this.version = -1;
-    this.players = false;
-    this.name = "Skycache";
-    /** @type {string[]} */
-    this.messages = [];
-    this.q = "";
     /** True when the last thing that was asked for has failed. */
     this.failed = false;
     /** True from the first answer on. */
@@ -89,7 +84,7 @@ export class Titles {
     const under_way = this.asked.get(page);
     if (under_way) return under_way;
     const generation = this.generation;
-    const answer = api.titles({ offset: page * PAGE, limit: PAGE, kind: this.kind, q: this.q }).then(
+    const answer = api.titles({ offset: page * PAGE, limit: PAGE, kind: this.kind }).then(
       (it) => {
         if (generation !== this.generation) return;
         this.asked.delete(page);
@@ -114,10 +109,7 @@ export class Titles {
     // Pages of different versions do not fit together.
     if (this.known && it.version !== this.version) this.pages.clear();
     const first = !this.known;
-    Object.assign(this, { total: it.total, version: it.version, players: it.players, name: it.name });
-    this.messages = it.messages;
-    this.known = true;
-    this.failed = false;
+    Object.assign(this, { total: it.total, version: it.version, known: true, failed: false });
     this.pages.delete(page);
     this.pages.set(page, it.titles);
     for (const oldest of this.pages.keys()) {
@@ -127,10 +119,9 @@ export class Titles {
     this.changed(first ? "reset" : "page");
   }
 
-  /** Other titles: those of some kinds, or with a text in their names. @param {{kind?: string, q?: string}} wanted */
-  choose({ kind = this.kind, q = this.q }) {
+  /** Other titles. @param {string} kind */
+  choose(kind) {
     this.kind = kind;
-    this.q = q;
     this.total = 0;
     this.restart();
     this.known = false;

@@ -101,19 +101,8 @@ export interface Sample {
 }
 
 export interface Signal {
-  name: string;
   locked: boolean | null;
-  strength_dbm: number | null;
-  strength_ratio: number | null;
   snr_db: number | null;
-  packets: number;
-  continuity_errors: number;
-}
-
-export interface Arriving {
-  name: string;
-  received_bytes: number;
-  length: number | null;
 }
 
 /** What changes slowly, every five seconds. */
@@ -125,17 +114,14 @@ export interface State {
     objects: number;
     bytes: number;
     quota_bytes: number;
-    memory_bytes: number;
-    memory_quota_bytes: number;
     hit_ratio: number | null;
     in_flight: number;
     disk: string;
   };
   flash: { written_today_bytes: number; budget_bytes: number | null; life_years: number | null };
-  receive: { groups: number; sessions: number; objects: number; failing: string[] };
+  receive: { groups: number };
   repair: { requests: number; bytes: number; objects: number };
   signal: Signal[];
-  arriving: Arriving[];
 }
 
 /** How the stream of live data is doing. `retry_s` is there when the box has named a time to come back. */
