@@ -15,6 +15,12 @@ const MAX_ROWS = 200;
 /** Objects that are shown; more are found by their names. */
 const MAX_OBJECTS = 100;
 
+/** Shares of packets lost that are a warning, and bad. */
+export const LOSS = { warn: 0.01, bad: 0.05 };
+
+/** How bad it is that this share of the packets was lost. @param {number} share */
+export const judged = (share) => (share > LOSS.bad ? "bad" : share > LOSS.warn ? "warn" : "");
+
 /** A table with a heading. */
 class Table {
   /** @param {string} key @param {string[]} columns keys of their words; those with # are numbers */
@@ -94,7 +100,7 @@ export class Tables {
           `${text(it.source)} → ${text(it.group)}:${text(it.port)}, TSI ${text(it.tsi)}`,
           text(it.protocol),
           number(count(it.packets)),
-          { text: percent(loss), how: loss > 0.05 ? "bad" : loss > 0.01 ? "warn" : "" },
+          { text: percent(loss), how: judged(loss) },
           number(count(it.recovered)),
           number(count(it.in_flight)),
           number(dropped),

@@ -4,7 +4,7 @@
 
 import * as admin from "./admin-api.js";
 import { TimeChart } from "./admin-chart.js";
-import { Objects, Tables } from "./admin-tables.js";
+import { LOSS, Objects, Tables, judged } from "./admin-tables.js";
 import { byId, el, setText } from "./dom.js";
 import * as i18n from "./i18n.js";
 import { Notices } from "./notices.js";
@@ -23,8 +23,6 @@ const KEPT = 6 * 3600;
 const SPANS = [60, 300, 600, 3600, 21_600];
 /** Loss is judged over this many seconds: one second of a quiet link says nothing. */
 const LOSS_S = 60;
-/** Shares of packets lost that are a warning, and bad. */
-const LOSS = { warn: 0.01, bad: 0.05 };
 /** Seconds without a packet that are no signal. */
 const SILENT_S = 3;
 const CLOCK_MS = 120_000;
@@ -157,6 +155,12 @@ function silent_s() {
   return count;
 }
 
+/** What is wrong with the disk; empty for nothing. */
+function diskTrouble() {
+  const disk = state?.cache.disk ?? "";
+  return disk === "fine" || disk === "" ? "" : t(`disk.${disk}`);
+}
+
 function showStats() {
   const newest = samples[samples.length - 1];
   if (!newest || !state) return;
@@ -172,16 +176,13 @@ function showStats() {
     silent || !locked ? "bad" : "good",
   );
   stats.rate.set(rate(newest.receive_bps), t("stat.rateNote", { mean: rate(sum((it) => it.receive_bps, LOSS_S) / Math.min(LOSS_S, samples.length)) }));
-  stats.loss.set(loss === null ? "–" : percent(loss), t("stat.lossNote", { lost, recovered: sum((it) => it.recovered, LOSS_S) }), loss === null ? "" : loss > LOSS.bad ? "bad" : loss > LOSS.warn ? "warn" : "good");
+  stats.loss.set(loss === null ? "–" : percent(loss), t("stat.lossNote", { lost, recovered: sum((it) => it.recovered, LOSS_S) }), loss === null ? "" : judged(loss) || "good");
   stats.repair.set(bytes(state.repair.bytes), t("stat.repairNote", { count: state.repair.requests, objects: state.repair.objects }));
   const { cache, flash } = state;
   stats.hits.set(cache.hit_ratio === null ? "–" : percent(cache.hit_ratio), t("stat.hitsNote", { count: newest.hits + newest.misses }));
   const full = cache.quota_bytes > 0 ? cache.bytes / cache.quota_bytes : 0;
-  stats.cache.set(
-    percent(full),
-    cache.disk === "fine" || cache.disk === "" ? t("stat.cacheNote", { some: bytes(cache.bytes), all: bytes(cache.quota_bytes), count: cache.objects }) : t(`disk.${cache.disk}`),
-    cache.disk !== "fine" && cache.disk !== "" ? "bad" : "",
-  );
+  const disk = diskTrouble();
+  stats.cache.set(percent(full), disk || t("stat.cacheNote", { some: bytes(cache.bytes), all: bytes(cache.quota_bytes), count: cache.objects }), disk ? "bad" : "");
   const budget = flash.budget_bytes;
   stats.flash.set(
     bytes(flash.written_today_bytes),
@@ -203,9 +204,7 @@ function showHealth(silent) {
       ? t("health.noSignal")
       : Math.abs(ahead_ms) > CLOCK_MS
         ? t("health.clock", { by: duration(Math.abs(ahead_ms) / 1000) })
-        : state && state.cache.disk !== "fine" && state.cache.disk !== ""
-          ? t(`disk.${state.cache.disk}`)
-          : "";
+        : diskTrouble();
   const line = byId("health");
   line.hidden = bad === "";
   line.className = "health bad";

@@ -23,6 +23,12 @@ export function nameOf(title) {
   return name.text ? name : { text: title.id || t("title.unnamed"), lang: "" };
 }
 
+/** Number and name of a channel. @param {TitleHead} title */
+export function channelOf(title) {
+  const { text } = nameOf(title);
+  return title.number === null ? text : `${title.number} ${text}`;
+}
+
 /** @param {TitleHead} title */
 export const isBroadcast = (title) => title.type === "linear" || title.type === "radio";
 
@@ -128,7 +134,7 @@ export class Card {
       if (!this.logo.hidden) showLogo(this.logo, title);
     }
     const programme = now ? pick(now.title) : { text: "", lang: "" };
-    const channel = title.number === null ? name.text : `${title.number} ${name.text}`;
+    const channel = channelOf(title);
     if (programme.text) {
       write(this.name, programme, 120);
       write(this.line, { text: `${now ? span(now, next) : ""} · ${channel}`, lang: "" }, 160);

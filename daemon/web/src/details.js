@@ -3,7 +3,7 @@
 
 import * as api from "./api.js";
 import { showLogo, showPoster, showStill } from "./artwork.js";
-import { facts, isBroadcast, nameOf, span } from "./card.js";
+import { channelOf, facts, isBroadcast, nameOf, span } from "./card.js";
 import { el, icon } from "./dom.js";
 import { day, duration, percent, pick, t, time, write } from "./i18n.js";
 import { outside } from "./outside.js";
@@ -48,8 +48,7 @@ function frame(title, programme) {
   const own = programme ? pick(programme.title) : { text: "", lang: "" };
   const heading = written("h2", "", own.text ? own : nameOf(title), 300);
   heading.id = "details-name";
-  const channel = title.number === null ? nameOf(title).text : `${title.number} ${nameOf(title).text}`;
-  const above = el("p", "details-of", {}, own.text ? channel : broadcast ? t(`type.${title.type}`) : "");
+  const above = el("p", "details-of", {}, own.text ? channelOf(title) : broadcast ? t(`type.${title.type}`) : "");
   const body = el("div", "details-body");
   const meta = el("p", "details-meta");
   const element = el(
@@ -71,6 +70,13 @@ function fillMeta(into, words, age) {
   into.append(words.filter((it) => it !== "").join("  ·  "));
 }
 
+/** How much is over. @param {number} share */
+function bar(share) {
+  const fill = el("span", "bar-fill");
+  fill.style.transform = `scaleX(${share})`;
+  return el("span", "bar", { "aria-hidden": "true" }, fill);
+}
+
 /** @param {string} name @param {() => void} act @param {Parameters<typeof icon>[0] | null} drawing */
 function button(name, act, drawing, primary = false) {
   const it = el("button", primary ? "button primary" : "button", { type: "button" }, drawing ? icon(drawing) : null, name);
@@ -90,11 +96,7 @@ export function showDetails(title, { playable, play, programme, changed }) {
   fillMeta(meta, [now ? span(now, next) : "", ...facts(title), held, title.available ? "" : t("title.away")], ageOf(title));
   if (now) {
     const share = progress(now, next);
-    if (share !== null) {
-      const fill = el("span", "bar-fill");
-      fill.style.transform = `scaleX(${share})`;
-      body.append(el("span", "bar", { "aria-hidden": "true" }, fill));
-    }
+    if (share !== null) body.append(bar(share));
   }
   const stop = stopOf(title.id);
   /** @type {HTMLElement[]} */
@@ -146,11 +148,7 @@ export function showProgramme(title, event, { playable, play, channel }) {
   const when = `${running ? "" : `${day(event.start_ms)} `}${time(event.start_ms)} – ${time(event.end_ms)}`;
   const age = Math.max(event.minimum_age ?? 0, title.minimum_age ?? 0);
   fillMeta(meta, [when, duration((event.end_ms - event.start_ms) / 1000), event.genres.slice(0, 2).join(", ")], age || null);
-  if (running) {
-    const fill = el("span", "bar-fill");
-    fill.style.transform = `scaleX(${(now - event.start_ms) / (event.end_ms - event.start_ms)})`;
-    body.append(el("span", "bar", { "aria-hidden": "true" }, fill));
-  }
+  if (running) body.append(bar((now - event.start_ms) / (event.end_ms - event.start_ms)));
   /** @type {HTMLElement[]} */
   const actions = [];
   if (running && playable) actions.push(button(t("hero.watch"), play, "play", true));

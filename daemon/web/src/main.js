@@ -60,6 +60,9 @@ const dial = new Dial(byId("dial"), async (number) => {
 /** What channel keys go through; made when they are first pressed. @type {Titles | null} */
 let zapped = null;
 
+/** Whether this browser can play it here. @param {Title} title */
+const canPlay = (title) => playable(title, players).length > 0;
+
 /** A film shows what it is before it plays; a channel plays. @param {Title} title */
 function open(title) {
   if (isBroadcast(title)) play(title);
@@ -74,7 +77,7 @@ function open(title) {
 async function play(title, from_s = null) {
   const age = ageOf(title);
   if (isLocked(age) && !(await askPin(age ?? 0))) return;
-  if (!playable(title, players).length) {
+  if (!canPlay(title)) {
     details(title);
     return;
   }
@@ -98,7 +101,7 @@ function details(title) {
   if (views.top()?.element.classList.contains("details")) return;
   const inPlayer = () => player !== null && !player.closedFor && player.title?.id === title.id;
   showDetails(title, {
-    playable: playable(title, players).length > 0,
+    playable: canPlay(title),
     play: (from_s) => {
       if (inPlayer()) views.back();
       else play(title, from_s ?? null);
@@ -118,10 +121,10 @@ async function programme(id, event) {
 /** @param {Title} title @param {Programme} event */
 function showOne(title, event) {
   showProgramme(title, event, {
-    playable: playable(title, players).length > 0,
+    playable: canPlay(title),
     play: () => play(title),
     channel: () => showDetails(title, {
-      playable: playable(title, players).length > 0,
+      playable: canPlay(title),
       play: () => play(title),
       programme: (it) => showOne(title, it),
       changed: () => home.renew(),
@@ -146,7 +149,7 @@ async function zap(from, by) {
     index = (index + by + titles.total) % titles.total;
     const title = await titles.get(index).catch(() => null);
     if (!title) return null;
-    if (title.id !== from.id && playable(title, players).length) return title;
+    if (title.id !== from.id && canPlay(title)) return title;
   }
   return null;
 }

@@ -3,7 +3,7 @@
 // the list; when one fails it says so and takes the next, and after the last it shows the way out. How media get into the
 // video element is engines.js's business.
 
-import { isBroadcast, nameOf, span } from "./card.js";
+import { channelOf, isBroadcast, nameOf, span } from "./card.js";
 import { Controls } from "./controls.js";
 import { el, refill } from "./dom.js";
 import { engineFor } from "./engines.js";
@@ -226,9 +226,8 @@ export class Player {
     if (!title) return;
     const { now, next } = onAir(title);
     const programme = now ? pick(now.title) : { text: "", lang: "" };
-    const name = nameOf(title);
-    const channel = title.number === null ? name.text : `${title.number} ${name.text}`;
-    write(this.name, programme.text ? programme : { text: channel, lang: name.lang }, 200);
+    const channel = channelOf(title);
+    write(this.name, programme.text ? programme : { text: channel, lang: nameOf(title).lang }, 200);
     write(this.programme, { text: now && programme.text ? `${span(now, next)}  ·  ${channel}` : "", lang: "" }, 300);
     const age = ageOf(title);
     this.age.hidden = age === null;
