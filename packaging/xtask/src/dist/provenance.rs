@@ -1,4 +1,4 @@
-//! How packages were made: an in-toto statement (v1) with SLSA provenance (v1) about everything that a run has written.
+//! Provenance of packages: an in-toto statement (v1) with SLSA provenance (v1) about everything that a run has written.
 //!
 //! It names the commit, what cargo and npm were locked to, and the toolchains. It says nothing of the machine and the time, so
 //! that whoever builds the commit again can compare it byte for byte. It is not signed here: sign the file as the repository's

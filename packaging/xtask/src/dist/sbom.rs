@@ -1,4 +1,4 @@
-//! What is inside a program: a CycloneDX document (1.5, JSON), and the licence texts of all of it.
+//! Bill of materials of a program: a CycloneDX document (1.5, JSON), and the licence texts of all of it.
 //!
 //! Made from cargo's own resolution of the build that is shipped (target, features), so that nothing is listed which is not
 //! linked. Macros run on the machine that builds and are left out. The same commit gives the same bytes.
