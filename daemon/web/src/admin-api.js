@@ -1,5 +1,5 @@
 // @ts-check
-// What the admin interface answers. The token is kept for as long as the tab is open, and goes nowhere but into the header of
+// Requests to the admin interface. The token is kept for as long as the tab is open, and goes nowhere but into the header of
 // requests to this box.
 
 import * as api from "./api.js";

@@ -1,5 +1,5 @@
 // @ts-check
-// What the daemon answers, looked at before anybody believes it. Names, logos and addresses come from the air: what is not
+// Answers of the daemon, looked at before anybody believes them. Names, logos and addresses come from the air: what is not
 // of the promised kind becomes nothing, and an address is kept only if it is a path of this box.
 
 /** @typedef {import("./types").Title} Title */

@@ -1,5 +1,5 @@
 // @ts-check
-// What there is to know of one title or one programme: what it is about, when it runs, what follows, and its addresses.
+// Details of one title or one programme: what it is about, when it runs, what follows, and its addresses.
 
 import * as api from "./api.js";
 import { showLogo, showPoster, showStill } from "./artwork.js";

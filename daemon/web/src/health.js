@@ -1,5 +1,5 @@
 // @ts-check
-// What is wrong with the box, as far as a viewer must know it: no signal, gone, wrong clock, full disk. One line at the top,
+// Faults of the box, as far as a viewer must know them: no signal, gone, wrong clock, full disk. One line at the top,
 // the worst first.
 
 import { byId, icon, refill } from "./dom.js";

@@ -1,5 +1,5 @@
 // @ts-check
-// What the browser remembers for us: language, colours, volume, where somebody stopped watching. A browser that keeps nothing
+// Memory of the browser: language, colours, volume, where somebody stopped watching. A browser that keeps nothing
 // (private windows, some televisions) is no mistake.
 
 /**

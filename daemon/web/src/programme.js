@@ -1,5 +1,5 @@
 // @ts-check
-// What is on now and next, as the box's clock has it: the browser's may be wrong by hours, and so may the times from the air.
+// Programmes on now and next, as the box's clock has them: the browser's may be wrong by hours, and so may the times from the air.
 
 /** @typedef {import("./types").Title} Title */
 /** @typedef {import("./types").Programme} Programme */

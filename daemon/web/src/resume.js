@@ -1,5 +1,5 @@
 // @ts-check
-// Where somebody stopped watching titles on demand, newest first. Kept in the browser: the box does not know who watches.
+// Places at which somebody stopped watching titles on demand, newest first. Kept in the browser: the box does not know who watches.
 
 import { recalled, remember } from "./memory.js";
 

@@ -1,5 +1,5 @@
 // @ts-check
-// What lies on top of the list: the player, the details. Each is an entry in the browser's history, so that the Back key of
+// Views on top of the list: the player, the details. Each is an entry in the browser's history, so that the Back key of
 // a television, of a telephone and of the browser all close it. The focus returns to where it was.
 
 /** @typedef {import("./types").View} View */
