@@ -1,5 +1,6 @@
 //! HTTP client for stories: one request at a time, every byte of the response visible.
 
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -61,6 +62,22 @@ pub fn request(
     headers: &[(&str, &str)],
 ) -> Result<Response, String> {
     exchange_within(exchange(method, server, path, headers, |_| ()), path)
+}
+
+/// Sends bytes as they are; gives what comes until the connection ends or nothing comes for a second.
+///
+/// # Panics
+/// If there is no connection.
+pub fn raw(server: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = std::net::TcpStream::connect(server).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(1))).expect("a limit of time");
+    stream.write_all(bytes).expect("a request");
+    let mut out = Vec::new();
+    let mut piece = [0; 65536];
+    while let Ok(count @ 1..) = stream.read(&mut piece) {
+        out.extend_from_slice(&piece[..count]);
+    }
+    out
 }
 
 fn exchange_within(

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -191,6 +193,16 @@ impl Story {
         path
     }
 
+    /// Lines in a file of `conf.d`, which count over those of the daemon's configuration.
+    ///
+    /// # Panics
+    /// If they cannot be written.
+    pub fn drop_in(&self, lines: &str) {
+        let folder = self.dir().join("conf.d");
+        std::fs::create_dir_all(&folder).expect("conf.d");
+        std::fs::write(folder.join("50-story.toml"), lines).expect("50-story.toml");
+    }
+
     /// Starts the daemon and waits until it answers.
     ///
     /// # Panics
@@ -242,6 +254,21 @@ impl Story {
     pub fn status(&self) -> Option<Value> {
         let output = self.skycached("status").arg("--json").output().ok()?;
         serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success())
+    }
+
+    /// The value of a metric with its labels, such as `http_hits_total`.
+    ///
+    /// # Panics
+    /// If the daemon does not answer, or has no such metric.
+    pub fn metric(&self, name: &str) -> u64 {
+        let mut admin = UnixStream::connect(self.dir().join("admin.sock")).expect("admin.sock");
+        admin.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("a request");
+        let mut text = String::new();
+        admin.read_to_string(&mut text).expect("a response");
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("skycache_")?.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().expect("an integer")
     }
 
     /// `skycached ls --json`: the objects of the cache.

@@ -6,37 +6,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use hyper::Method;
-use skycache_tests::client::request;
+use skycache_tests::client::{raw, request};
 use skycache_tests::{Asked, Scripted, Story, answer, free_tcp_port, get};
 
-/// Adds lines to the daemon's configuration that count over those of the story.
-fn drop_in(story: &Story, text: &str) {
-    let folder = story.dir().join("conf.d");
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("50-attacks.toml"), text).unwrap();
-}
-
-fn metric(story: &Story, name: &str) -> u64 {
-    let mut admin = std::os::unix::net::UnixStream::connect(story.dir().join("admin.sock")).unwrap();
-    admin.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
-    let mut text = String::new();
-    admin.read_to_string(&mut text).unwrap();
-    let line =
-        text.lines().find_map(|line| line.strip_prefix("skycache_")?.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
-}
-
-/// Sends bytes as they are; gives what comes until the connection ends or nothing comes for a second.
-fn raw(server: SocketAddr, bytes: &[u8]) -> String {
-    let mut stream = TcpStream::connect(server).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-    stream.write_all(bytes).unwrap();
-    let mut out = Vec::new();
-    let mut piece = [0; 4096];
-    while let Ok(count @ 1..) = stream.read(&mut piece) {
-        out.extend_from_slice(&piece[..count]);
-    }
-    String::from_utf8_lossy(&out).into_owned()
+/// What comes to bytes that are sent as they are.
+fn said_to(server: SocketAddr, text: &str) -> String {
+    String::from_utf8_lossy(&raw(server, text.as_bytes())).into_owned()
 }
 
 #[test]
@@ -70,22 +45,18 @@ fn neither_the_air_nor_a_redirect_leads_the_box_to_addresses_that_its_configurat
     assert_eq!(get(story.http, "/o/to-itself", &[]).unwrap().body, b"fine");
     assert_eq!(get(story.http, "/loop/fine", &[]).unwrap().status, 508);
     for (reason, count) in [("port", 1), ("loopback", 2), ("link_local", 1), ("loop", 1)] {
-        assert_eq!(
-            metric(&story, &format!("origin_refused_total{{reason=\"{reason}\"}}")),
-            count,
-            "{reason}"
-        );
+        assert_eq!(story.metric(&format!("origin_refused_total{{reason=\"{reason}\"}}")), count, "{reason}");
     }
     story.start_headend(false);
     let path = format!("/{inside}/air/not-on-the-air.m4s");
     story.until("the base URL has come over the air", Duration::from_secs(20), |story| {
         get(story.http, &path, &[]).is_ok_and(|it| it.status != 404)
     });
-    assert!(metric(&story, "origin_refused_total{reason=\"port\"}") > 1);
+    assert!(story.metric("origin_refused_total{reason=\"port\"}") > 1);
     let asked = ["/x", "/air/not-on-the-air.m4s", "/latest/meta-data/"].map(|it| secret.asked(it).len());
     assert_eq!(asked, [0; 3], "the inside was asked");
     // Named, it is asked.
-    drop_in(&story, &format!("[http]\nallow_origins = [\"{inside}\"]\n"));
+    story.drop_in(&format!("[http]\nallow_origins = [\"{inside}\"]\n"));
     story.daemon.as_ref().unwrap().signal("HUP");
     story.until("the inside is named", Duration::from_secs(20), |story| {
         get(story.http, &path, &[]).is_ok_and(|it| it.status == 200 && it.body == b"secret")
@@ -93,7 +64,7 @@ fn neither_the_air_nor_a_redirect_leads_the_box_to_addresses_that_its_configurat
 }
 
 fn asked_admin(admin: SocketAddr, head: &str) -> (u16, String) {
-    let response = raw(admin, format!("{head}\r\nConnection: close\r\n\r\n").as_bytes());
+    let response = said_to(admin, &format!("{head}\r\nConnection: close\r\n\r\n"));
     let status = response.split(' ').nth(1).and_then(|it| it.parse().ok());
     (status.unwrap_or_else(|| panic!("{head}: {response:?}")), response)
 }
@@ -105,12 +76,8 @@ fn the_admin_port_takes_commands_only_with_the_token_and_writes_down_who_gave_th
     let admin = free_tcp_port();
     let token = story.dir().join("token");
     std::fs::write(&token, TOKEN).unwrap();
-    drop_in(
-        &story,
-        &format!(
-            "[admin]\nlisten = \"{admin}\"\nsocket_mode = \"0600\"\ntoken_file = {token:?}\n[log]\nlevel = \"error\"\n"
-        ),
-    );
+    story.admin = Some((admin, token.clone()));
+    story.drop_in("[admin]\nsocket_mode = \"0600\"\n[log]\nlevel = \"error\"\n");
     story.start_daemon();
     story.send_once();
     story.until_complete(Duration::from_secs(30));
@@ -159,8 +126,8 @@ fn the_admin_port_takes_commands_only_with_the_token_and_writes_down_who_gave_th
     }
     assert!(slowed.unwrap().to_ascii_lowercase().contains("retry-after: "));
     assert!(story.status().is_some());
-    assert!(metric(&story, "admin_refused_total{reason=\"rate\"}") > 0);
-    assert_eq!(metric(&story, "admin_refused_total{reason=\"host\"}"), 1);
+    assert!(story.metric("admin_refused_total{reason=\"rate\"}") > 0);
+    assert_eq!(story.metric("admin_refused_total{reason=\"host\"}"), 1);
     // At every log level, and without the secret.
     let log = story.daemon.as_ref().unwrap().log();
     let line = log.lines().find(|it| it.contains("command")).unwrap_or_else(|| panic!("no command in {log}"));
@@ -174,7 +141,7 @@ fn clients_of_one_address_that_never_end_their_requests_lock_nobody_else_out() {
     let origin = Scripted::start(|_: &Asked| answer(200, &[("Cache-Control", "max-age=60")], &[7; 1000]));
     let mut story = Story::new();
     story.daemon_extra = format!("[[route]]\npath = \"/o/\"\nbase = \"http://{}/\"\n", origin.address());
-    drop_in(&story, &format!("[http]\nmax_connections = {PLACES}\n"));
+    story.drop_in(&format!("[http]\nmax_connections = {PLACES}\n"));
     story.start_daemon();
     let attacker = |number: usize| {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -188,8 +155,8 @@ fn clients_of_one_address_that_never_end_their_requests_lock_nobody_else_out() {
     };
     let held: Vec<TcpStream> = (0..2 * PLACES).map(attacker).collect();
     story.until("the attacker is at its limit", Duration::from_secs(8), |story| {
-        metric(story, "http_connections_refused_total") as usize >= PLACES
-            && metric(story, "http_connections_open") as usize == PLACES * 3 / 4
+        story.metric("http_connections_refused_total") as usize >= PLACES
+            && story.metric("http_connections_open") as usize == PLACES * 3 / 4
     });
     // A household of forty players, each with a connection of its own.
     let mut household: Vec<TcpStream> = (0..40).map(|_| TcpStream::connect(story.http).unwrap()).collect();
@@ -213,10 +180,10 @@ fn what_a_player_sends_wrongly_is_counted_against_nobody_else() {
     let post = "POST /o/licence HTTP/1.1\r\nHost: b\r\n";
     for number in 0..12 {
         let body = if number % 2 == 0 { "zz\r\nno chunk\r\n" } else { "5\r\nhel" };
-        let response = raw(story.http, format!("{post}Transfer-Encoding: chunked\r\n\r\n{body}").as_bytes());
+        let response = said_to(story.http, &format!("{post}Transfer-Encoding: chunked\r\n\r\n{body}"));
         assert!(response.is_empty() || response.starts_with("HTTP/1.1 400"), "{response}");
     }
-    assert_eq!(metric(&story, "origin_open_circuits"), 0);
+    assert_eq!(story.metric("origin_open_circuits"), 0);
     assert_eq!(get(story.http, "/o/1.m4s", &[]).unwrap().body, b"fine");
     // Both orders, and behind another request.
     let before = origin.asked("/licence").len();
@@ -226,7 +193,7 @@ fn what_a_player_sends_wrongly_is_counted_against_nobody_else() {
     ] {
         for first in ["", "GET /o/1.m4s HTTP/1.1\r\nHost: b\r\n\r\n"] {
             let rest = "0\r\n\r\nGET /o/smuggled HTTP/1.1\r\nHost: b\r\n\r\n";
-            let response = raw(story.http, format!("{first}{post}{lengths}\r\n{rest}").as_bytes());
+            let response = said_to(story.http, &format!("{first}{post}{lengths}\r\n{rest}"));
             assert!(response.contains("HTTP/1.1 400"), "{first}{lengths}: {response}");
         }
     }
@@ -240,10 +207,10 @@ fn what_a_player_sends_wrongly_is_counted_against_nobody_else() {
     let asked = origin.asked("/2.m4s");
     assert_eq!(asked[0].field("accept-language"), "de");
     assert_eq!((asked[0].field("x-original-url"), asked[0].field("x-host")), ("", ""));
-    assert!(metric(&story, "http_unpassed_fields_total") >= 2);
+    assert!(story.metric("http_unpassed_fields_total") >= 2);
     // The page under a name that leads to the box.
     let page = |host: &str, path: &str| {
-        let response = raw(story.http, format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n").as_bytes());
+        let response = said_to(story.http, &format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n"));
         response.split(' ').nth(1).unwrap_or_default().to_owned()
     };
     for path in ["/", "/-/titles.json", "/-/live"] {
@@ -257,5 +224,5 @@ fn what_a_player_sends_wrongly_is_counted_against_nobody_else() {
     ] {
         assert_eq!(page(host, path), "200", "{host}{path}");
     }
-    assert_eq!(metric(&story, "http_refused_requests_total{reason=\"host\"}"), 3);
+    assert_eq!(story.metric("http_refused_requests_total{reason=\"host\"}"), 3);
 }

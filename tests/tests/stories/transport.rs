@@ -117,8 +117,7 @@ fn sessions_of_another_sender_are_carried_along_to_a_box_that_joins_nothing() {
     let mut command = program("headend");
     command.args(["send", "-c"]).arg(&config);
     let multiplexer = Program::start(command, &story.dir().join("multiplexer.log")).unwrap();
-    std::fs::create_dir(story.dir().join("conf.d")).unwrap();
-    std::fs::write(story.dir().join("conf.d/10.toml"), "[receive]\nmulticast = false\n").unwrap();
+    story.drop_in("[receive]\nmulticast = false\n");
     story.daemon_extra = format!("[[transport_stream]]\nfrom = \"udp://{to}\"\n");
     story.start_daemon();
     story.start_headend(false);

@@ -53,9 +53,7 @@ fn what_was_on_its_way_before_a_change_is_not_kept() {
 fn with_lines(origin: &Scripted, lines: &str) -> Story {
     let mut story = Story::new();
     story.daemon_extra = format!("[[route]]\npath = \"/o/\"\nbase = \"http://{}/\"\n", origin.address());
-    let folder = story.dir().join("conf.d");
-    std::fs::create_dir(&folder).unwrap();
-    std::fs::write(folder.join("more.toml"), lines).unwrap();
+    story.drop_in(lines);
     story.start_daemon();
     story
 }

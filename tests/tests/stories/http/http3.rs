@@ -210,7 +210,7 @@ fn early_data_is_for_reading_alone_and_asks_no_origin() {
         assert_eq!(ask(&mut requests, Method::POST, "/o/order", &[], b"").await.unwrap().0, 200);
     });
     assert_eq!(origin.asked("/order").len(), 1);
-    assert_eq!(metric(&secured.story, "http_refused_requests_total{reason=\"early_data\"}"), 1);
+    assert_eq!(secured.story.metric("http_refused_requests_total{reason=\"early_data\"}"), 1);
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn floods_of_streams_and_of_frames_end_their_own_connection() {
         assert!(!matches!(refused, Ok(Some(_))), "{refused:?}");
         check().await;
     });
-    assert!(metric(&secured.story, "http_refused_requests_total{reason=\"flood\"}") >= 2);
+    assert!(secured.story.metric("http_refused_requests_total{reason=\"flood\"}") >= 2);
     sleep(Duration::from_millis(1200));
     assert!(secured.log().contains("taken back without end"), "{}", secured.log());
 }

@@ -11,7 +11,6 @@ mod secure;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -21,7 +20,7 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use skycache_tests::client::{Response, request};
+use skycache_tests::client::{Response, raw, request};
 use skycache_tests::programs::have;
 use skycache_tests::{Asked, Scripted, Step, Story, answer, free_tcp_port, get};
 
@@ -37,22 +36,6 @@ fn before(origin: &Scripted, extra: &str) -> Story {
 
 fn status_line(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).lines().next().unwrap_or("").to_owned()
-}
-
-/// Sends bytes as they are; gives what comes until the connection ends or nothing comes for a second.
-fn raw(server: SocketAddr, bytes: &[u8]) -> Vec<u8> {
-    let mut stream = TcpStream::connect(server).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-    stream.write_all(bytes).unwrap();
-    let mut out = Vec::new();
-    let mut piece = [0; 65536];
-    while let Ok(count) = stream.read(&mut piece) {
-        if count == 0 {
-            break;
-        }
-        out.extend_from_slice(&piece[..count]);
-    }
-    out
 }
 
 /// A connection that gives up after five seconds without a byte.
@@ -99,17 +82,6 @@ fn certificate_in(folder: &Path, listen: SocketAddr) -> (PathBuf, String) {
 
 fn fetch(server: SocketAddr, path: &str, fields: &[(&str, &str)]) -> Response {
     get(server, path, fields).unwrap()
-}
-
-/// The value of a metric with its labels, such as `http_hits_total`.
-fn metric(story: &Story, name: &str) -> u64 {
-    let mut admin = UnixStream::connect(story.dir().join("admin.sock")).unwrap();
-    admin.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
-    let mut text = String::new();
-    admin.read_to_string(&mut text).unwrap();
-    let line =
-        text.lines().find_map(|line| line.strip_prefix("skycache_")?.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
 }
 
 /// Answers a range of a body of so many bytes.

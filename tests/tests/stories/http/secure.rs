@@ -116,7 +116,7 @@ fn floods_of_http2_frames_end_their_own_connection() {
         let output = curl.arg(format!("https://{secure}/o/1.m4s")).output().unwrap();
         assert_eq!(String::from_utf8(output.stdout).unwrap(), "200 50000");
     };
-    let floods = || metric(&story, "http_refused_requests_total{reason=\"flood\"}");
+    let floods = || story.metric("http_refused_requests_total{reason=\"flood\"}");
     check();
     // Requests that are taken back at once (Rapid Reset), and such that are taken back a moment later.
     for pause in [Duration::ZERO, Duration::from_millis(2)] {
@@ -146,15 +146,15 @@ fn floods_of_http2_frames_end_their_own_connection() {
     }
     let code = frames.last_words();
     assert!(count < 2000 || code.is_some(), "it is not read to its end");
-    assert!(floods() > before || metric(&story, "http_refused_requests_total{reason=\"bad_frames\"}") > 0);
+    assert!(floods() > before || story.metric("http_refused_requests_total{reason=\"bad_frames\"}") > 0);
     check();
     // Frames against the rules.
     let mut frames = http2(secure, &certificate);
     frames.write(0, 0, 0, b"data on the stream of the connection").unwrap();
     assert_eq!(frames.last_words(), Some(1), "PROTOCOL_ERROR");
-    assert!(metric(&story, "http_refused_requests_total{reason=\"bad_frames\"}") > 0);
+    assert!(story.metric("http_refused_requests_total{reason=\"bad_frames\"}") > 0);
     // No TLS on the port of TLS; and nothing at all, as health checks do, is no attempt.
-    let handshakes = || metric(&story, "http_refused_requests_total{reason=\"tls_handshake\"}");
+    let handshakes = || story.metric("http_refused_requests_total{reason=\"tls_handshake\"}");
     let before = handshakes();
     drop(TcpStream::connect(secure).unwrap());
     raw(secure, b"GET / HTTP/1.1\r\nHost: b\r\n\r\n");
