@@ -17,7 +17,7 @@ import { launch, packagesAt } from "../browsers/chromium.mjs";
 
 const [url, out, mode] = process.argv.slice(2);
 if (!url || !out) {
-  console.error("usage: node page.mjs URL OUTDIR [states]");
+  console.error("usage: node page.mjs URL OUTDIR [states|operator]");
   process.exit(2);
 }
 const packages = packagesAt("../../daemon/web/node_modules");
