@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use linksim::Profile;
 use skycache_tests::{Comparison, Story, Value, media};
 
-use crate::{cargo, run as run_command, workspace};
+use crate::{cargo, run as run_command, target_dir};
 
 /// A pass of the ladder takes seconds; who waits longer than this waits in vain.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -52,9 +52,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     }
     println!("building headend and skycached");
     run_command(cargo().args(["build", "--release", "--quiet", "-p", "skycache", "-p", "skycache-headend"]))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), Into::into);
     // Programs of this process are found there; nothing else reads the variable.
-    let bin = target.join("release");
+    let bin = target_dir().join("release");
     skycache_tests::programs::use_bin_dir(&bin);
 
     let files = media::files(&media::ladder());

@@ -12,7 +12,7 @@ use clap::Args;
 use skycache_fuzz::{TARGETS, Target, target};
 
 use crate::install::install;
-use crate::{cargo, run as run_command, workspace};
+use crate::{cargo, run as run_command, target_dir, workspace};
 
 /// libFuzzer is C++.
 const NEEDED: [(&str, &str); 1] = [("c++", "g++")];
@@ -95,9 +95,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
 }
 
 fn folder() -> PathBuf {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
-    target.join("fuzz")
+    target_dir().join("fuzz")
 }
 
 fn create(path: &Path) -> Result<(), String> {

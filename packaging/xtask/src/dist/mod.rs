@@ -73,16 +73,18 @@ pub(crate) struct Release {
     written: std::cell::RefCell<Vec<(String, String)>>,
 }
 
+/// What git prints of a repository; nothing where there is none.
+fn git(workspace: &Path, arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new("git").arg("-C").arg(workspace).args(arguments).output();
+    let output = output.map_err(|err| format!("git: {err}"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
 impl Release {
     fn of(workspace: &Path, out: &Path) -> Result<Self, String> {
-        let git = |arguments: &[&str]| {
-            let output = Command::new("git").arg("-C").arg(workspace).args(arguments).output();
-            let output = output.map_err(|err| format!("git: {err}"))?;
-            Ok::<_, String>(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-        };
         let epoch_s = match std::env::var("SOURCE_DATE_EPOCH") {
             Ok(epoch) => epoch,
-            Err(_) => git(&["log", "-1", "--format=%ct"])?,
+            Err(_) => git(workspace, &["log", "-1", "--format=%ct"])?,
         };
         let epoch_s = epoch_s.parse().map_err(
             |_| "no time of a commit: build from a checkout, or set SOURCE_DATE_EPOCH to seconds since 1970",

@@ -4,13 +4,11 @@
 //! that whoever builds the commit again can compare it byte for byte. It is not signed here: sign the file as the repository's
 //! index is signed.
 
-use std::process::Command;
-
 use carousel::digest::Digest;
 use serde_json::{Value, json};
 
 use super::package::HOMEPAGE;
-use super::{Arguments, Release, toolchain};
+use super::{Arguments, Release, git, toolchain};
 
 /// Writes `provenance.intoto.json`.
 pub(super) fn write(release: &Release, arguments: &Arguments) -> Result<(), String> {
@@ -34,8 +32,7 @@ fn statement(release: &Release, formats: &[String], cpus: &[String]) -> Result<V
         let digest = Digest::of(&release.read(path)?).to_hex();
         Ok::<_, String>(json!({ "uri": path, "digest": { "sha256": digest } }))
     };
-    let commit = Command::new("git").arg("-C").arg(&release.workspace).args(["rev-parse", "HEAD"]).output();
-    let commit = commit.map(|it| String::from_utf8_lossy(&it.stdout).trim().to_owned()).unwrap_or_default();
+    let commit = git(&release.workspace, &["rev-parse", "HEAD"]).unwrap_or_default();
     let mut dependencies = vec![locked("Cargo.lock")?, locked("daemon/web/package-lock.json")?];
     if !commit.is_empty() {
         dependencies.insert(0, json!({ "uri": HOMEPAGE, "digest": { "gitCommit": commit } }));

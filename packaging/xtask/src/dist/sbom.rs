@@ -81,7 +81,7 @@ fn linked(
 
 impl Release {
     fn cargo(&self) -> Command {
-        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        let mut command = crate::cargo();
         command.current_dir(&self.workspace);
         command
     }
