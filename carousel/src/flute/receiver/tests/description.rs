@@ -1,5 +1,6 @@
 //! FDT Instances: identifiers, lengths, restarts, expiry.
 
+use super::describing::{EMPTY_PATIENCE, MAX_EMPTY};
 use super::*;
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::digest::Digest;
-use crate::fec::{EncodingId, PayloadId, SchemeInfo};
+use crate::fec::{EncodingId, Oti, PayloadId, SchemeInfo};
 use crate::flute::{Encoding, SendFile, Sender, SenderProfile, decode, verify};
 use crate::lct::{LctHeader, Tsi, Widths};
 use linksim::{Link, Profile};

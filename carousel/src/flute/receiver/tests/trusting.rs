@@ -1,6 +1,7 @@
 //! Signed, unsigned and forged FDT Instances of one session.
 
 use super::*;
+use crate::flute::FdtInstance;
 use crate::trust::tests::{ROOT, SEALER};
 use crate::trust::{Mode, Policy, Trust, TrustDrop};
 

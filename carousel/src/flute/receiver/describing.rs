@@ -1,0 +1,215 @@
+//! Intake of FDT Instances: descriptions that are new, and objects of which a description is all that there is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::fdt::{FdtInstance, File};
+use super::super::table::Described;
+use super::super::verify::inflate_fdt;
+use super::done::Done;
+use super::gaps::Coding;
+use super::in_flight::InFlight;
+use super::storage::{OpenRequest, Storage};
+use super::verdict::{AbandonReason, DropReason, Verdict};
+use super::{Event, Receiver, with_length_on_air};
+use crate::alc::Packet;
+use crate::fec::{Oti, Partition, SymbolMap};
+use crate::lct::Toi;
+use crate::limits;
+use crate::time::{Instant, WallTime};
+
+/// How long an FDT Instance holds that is without `Expires`, or expired when it came: the usual lifetime, renewed by every repeat.
+const UNSAID_EXPIRY_MS: i64 = 3_600_000;
+
+/// How long the packets of an object may contradict a description that says that it has no bytes. Some senders write zero for
+/// lengths that they do not know when they write the FDT Instance.
+pub(super) const EMPTY_PATIENCE: Duration = Duration::from_secs(2);
+
+/// An object of which a description alone says that it has no bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Empty {
+    toi: Toi,
+    since: Instant,
+    /// Packets of the session that were repeats, when it was described.
+    repeats: u64,
+    /// FDT packets since then.
+    fdt_packets: u32,
+}
+
+impl Empty {
+    /// Whether its packets would have come.
+    fn is_certain(&self, now: Instant, repeats: u64) -> bool {
+        let has_turned = self.fdt_packets >= 2 && repeats > self.repeats;
+        has_turned || now.since(self.since) >= EMPTY_PATIENCE
+    }
+}
+
+limits! {
+    /// Objects of no bytes that wait for packets which contradict that.
+    pub(super) const MAX_EMPTY: usize = 1024, "objects" {
+        why: "A gateway sends a handful, as marks.",
+        full: "The one that has waited longest is taken for empty.",
+        free: "With an FDT packet, two seconds or a turn of the carousel after the description.",
+        test: "descriptions_of_no_bytes_wait_for_packets_that_contradict",
+    }
+}
+
+impl<B> Receiver<B> {
+    /// Takes one packet of TOI 0.
+    pub(super) fn fdt_packet<S: Storage<Buf = B>>(
+        &mut self,
+        now: Instant,
+        wall: Option<WallTime>,
+        packet: &Packet<'_>,
+        storage: &mut S,
+    ) -> Verdict {
+        self.empty.iter_mut().for_each(|it| it.fdt_packets = it.fdt_packets.saturating_add(1));
+        self.take_for_empty(now, storage);
+        let assembled = match self.assembler.push(now, packet) {
+            Ok(Some(assembled)) => assembled,
+            Ok(None) => return Verdict::Fdt,
+            Err(reason) => return Verdict::Dropped(reason.into()),
+        };
+        let Some(xml) = inflate_fdt(assembled.encoding, assembled.bytes) else {
+            return Verdict::Dropped(DropReason::FdtEncoding);
+        };
+        let Ok(signed_by) = self.judge(now, wall, packet.lct.tsi, &xml) else {
+            // It may be accepted later: with another date, or key.
+            self.assembler.forget(assembled.instance_id);
+            return Verdict::Dropped(DropReason::FdtUntrusted);
+        };
+        let Ok((mut instance, unusable)) = FdtInstance::parse(&xml) else {
+            return Verdict::Dropped(DropReason::FdtUnreadable);
+        };
+        self.mark_signed(&mut instance, signed_by.as_ref());
+        if let Some(wall) = wall {
+            let has_no_expiry = instance.expires == FdtInstance::NO_EXPIRES;
+            // It is sent now: what has expired is the date of its sender, or of this machine.
+            let has_expired = WallTime::from_ntp_seconds(instance.expires, wall) < wall;
+            if has_no_expiry || has_expired {
+                instance.expires = wall.plus_ms(UNSAID_EXPIRY_MS).ntp_seconds();
+            }
+            self.stats.expired_instances += u64::from(has_expired && !has_no_expiry);
+        }
+        self.stats.unusable_files += unusable as u64;
+        // A sender that describes objects anew has not left, whatever flag it set before.
+        self.closed = false;
+        let complete = instance.complete;
+        let mut new_files = Vec::new();
+        let mut changes = Vec::new();
+        let mut replaced = Vec::new();
+        let displaced = self.table.add(now, assembled.instance_id, instance, |change| {
+            match &change {
+                Described::New(file) => new_files.push(Arc::clone(file)),
+                Described::Replaced { old, new } => {
+                    replaced.push(Arc::clone(old));
+                    new_files.push(Arc::clone(new));
+                }
+                Described::Again(_) => {}
+            }
+            changes.push(change);
+        });
+        for files in [displaced, replaced] {
+            self.expired(files);
+        }
+        self.events.push_back(Event::Fdt {
+            instance_id: assembled.instance_id,
+            version: assembled.version,
+            xml,
+            new_files,
+            complete,
+        });
+        for change in changes {
+            self.described(now, change, storage);
+        }
+        self.replay_early(now, storage);
+        Verdict::Fdt
+    }
+
+    /// Brings what is in flight and done into line with a description.
+    fn described<S: Storage<Buf = B>>(&mut self, now: Instant, change: Described, storage: &mut S) {
+        let (file, replaced) = match change {
+            Described::Replaced { new, .. } => (new, true),
+            Described::New(file) | Described::Again(file) => (file, false),
+        };
+        let toi = file.toi;
+        let was_outdated = self.done.get(toi).is_some_and(|it| it.reason == DropReason::Outdated);
+        if replaced || was_outdated {
+            self.done.remove(toi);
+        }
+        if file.on_air_length() == Some(0) && self.done.get(toi).is_none() && !self.index.contains_key(&toi) {
+            let nothing = crate::Digest::of(b"");
+            let is_certain = file.object_digest() == Some(nothing)
+                || file.content_digest == Some(nothing)
+                || file.content_md5 == Some(crate::digest::md5(b""));
+            if is_certain {
+                self.empty_object(now, &file, storage);
+            } else if self.empty.iter().all(|known| known.toi != toi) {
+                let repeats = self.stats.dropped(DropReason::Repeat);
+                self.empty.push_back(Empty { toi, since: now, repeats, fdt_packets: 0 });
+                self.take_for_empty(now, storage);
+            }
+            return;
+        }
+        let Some(&index) = self.index.get(&toi) else { return };
+        let object = &mut self.in_flight[index];
+        let file = with_length_on_air(file, object.oti.transfer_length);
+        let other_length = file.on_air_length().is_some_and(|length| length != object.oti.transfer_length);
+        if other_length || (replaced && object.file.is_some()) {
+            if let Some(InFlight { file, buf, .. }) = self.remove(index) {
+                self.events.push_back(Event::Replaced { toi, file, buf });
+            }
+            return;
+        }
+        let had_name = object.file.replace(Arc::clone(&file)).is_some();
+        if !had_name {
+            self.unnamed -= 1;
+            if let Err(refusal) = storage.name(&mut object.buf, &file) {
+                let (length, coding) = (object.oti.transfer_length, Coding::of(&object.oti));
+                self.abandon(index, AbandonReason::Refused(refusal));
+                self.refused(now, toi, length, Some(coding), refusal);
+                return;
+            }
+            let object = &self.in_flight[index];
+            if object.received.is_complete() {
+                self.current = index;
+                self.complete_current();
+            } else if object.stalled {
+                self.events.push_back(Event::Stalled { toi });
+            }
+        }
+    }
+
+    /// Objects of no bytes that no packet has contradicted for long enough, or for a turn of the carousel, are whole.
+    fn take_for_empty<S: Storage<Buf = B>>(&mut self, now: Instant, storage: &mut S) {
+        let repeats = self.stats.dropped(DropReason::Repeat);
+        while let Some(first) = self.empty.front()
+            && (first.is_certain(now, repeats) || self.empty.len() > MAX_EMPTY)
+        {
+            let toi = first.toi;
+            self.empty.pop_front();
+            let file = self.table.get(toi).map(Arc::clone);
+            let is_open = self.index.contains_key(&toi) || self.done.get(toi).is_some();
+            if let Some(file) = file.filter(|file| !is_open && file.on_air_length() == Some(0)) {
+                self.empty_object(now, &file, storage);
+            }
+        }
+    }
+
+    /// An object of no bytes needs no packet.
+    fn empty_object<S: Storage<Buf = B>>(&mut self, now: Instant, file: &Arc<File>, storage: &mut S) {
+        let Ok(partition) = Partition::new(&Oti::no_code(0, 1, 1)) else { return };
+        let received = Arc::new(SymbolMap::new(&partition));
+        let request = OpenRequest { toi: file.toi, length: 0, file: Some(file), received: &received };
+        match storage.open(&request) {
+            Ok(buf) => {
+                self.done.insert(file.toi, Done::new(0, None, DropReason::Repeat, None, now));
+                self.events.push_back(Event::Complete { file: Arc::clone(file), buf, repaired_symbols: 0 });
+            }
+            Err(refusal) => {
+                self.events.push_back(Event::Refused { toi: file.toi, refusal });
+                self.refused(now, file.toi, 0, None, refusal);
+            }
+        }
+    }
+}
