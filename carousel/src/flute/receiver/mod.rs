@@ -456,10 +456,8 @@ impl<B> Receiver<B> {
     /// The object at `self.current` has all its symbols; hands it out if it has a name.
     fn complete_current(&mut self) {
         let object = &self.in_flight[self.current];
-        if object.file.is_none() {
-            return;
-        }
-        if object.file.as_ref().is_some_and(|file| self.is_outdated(file)) {
+        let Some(file) = &object.file else { return };
+        if self.is_outdated(file) {
             let (now, toi, oti) = (object.last_packet, object.toi, object.oti);
             if let Some(InFlight { file, buf, .. }) = self.remove(self.current) {
                 self.events.push_back(Event::Replaced { toi, file, buf });
