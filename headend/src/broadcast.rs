@@ -119,19 +119,6 @@ impl Followed {
     }
 }
 
-fn open_media_session(
-    air: &mut Air,
-    protocol: TransportProtocol,
-    address: SocketAddr,
-    tsi: u64,
-    profile: SenderProfile,
-) -> SessionIndex {
-    match protocol {
-        TransportProtocol::Flute => air.open_session(address, Tsi(tsi), profile),
-        TransportProtocol::Route => air.open_route_session(address, Tsi(tsi), profile),
-    }
-}
-
 impl Broadcast {
     /// Reads every source and adds its objects. `progress` is called with the bytes hashed so far and in all.
     ///
@@ -378,17 +365,14 @@ impl Broadcast {
                     None => {
                         let slot = state.sessions.len();
                         let tsi = RUNG_TSI_STEP * (slot as u64 + 1);
-                        let profile = self.media_profile(index);
-                        let protocol = self.config.sources[index].protocol;
-                        let is_chunked = self.config.sources[index].chunk_ms.is_some();
-                        let session = open_media_session(&mut self.air, protocol, address, tsi, profile);
-                        self.air.sign_session(session, &self.config.sources[index].service_id);
+                        let session = self.open_media_session(index, tsi);
+                        let source = &self.config.sources[index];
                         let media = MediaSession {
                             id: format!("s{index}-{tsi}"),
                             address,
                             tsi,
-                            protocol,
-                            is_chunked,
+                            protocol: source.protocol,
+                            is_chunked: source.chunk_ms.is_some(),
                             components: Vec::new(),
                             maximum_bps: self.config.link.rate_bps,
                         };
@@ -498,11 +482,19 @@ impl Broadcast {
         if let Some(session) = self.sources[index].other {
             return session;
         }
-        let (address, profile) = (self.config.media_address(index), self.media_profile(index));
-        let protocol = self.config.sources[index].protocol;
-        let session = open_media_session(&mut self.air, protocol, address, OTHER_TSI, profile);
-        self.air.sign_session(session, &self.config.sources[index].service_id);
+        let session = self.open_media_session(index, OTHER_TSI);
         self.sources[index].other = Some(session);
+        session
+    }
+
+    fn open_media_session(&mut self, index: usize, tsi: u64) -> SessionIndex {
+        let (address, profile) = (self.config.media_address(index), self.media_profile(index));
+        let source = &self.config.sources[index];
+        let session = match source.protocol {
+            TransportProtocol::Flute => self.air.open_session(address, Tsi(tsi), profile),
+            TransportProtocol::Route => self.air.open_route_session(address, Tsi(tsi), profile),
+        };
+        self.air.sign_session(session, &source.service_id);
         session
     }
 

@@ -106,7 +106,7 @@ fn signing(config: &Config, wall: WallTime) -> Option<Finding> {
     const SOON_DAYS: i64 = 14;
     let sealer = crate::signing::sealer(config, wall).ok()??;
     let what = crate::signing::describe(&sealer);
-    let soon = u64::try_from(wall.plus_ms(SOON_DAYS * 86_400_000).unix_ms() / 1000).unwrap_or(0);
+    let soon = wall.plus_ms(SOON_DAYS * 86_400_000).unix_seconds();
     Some(if sealer.certificate().until < soon {
         Finding::new(
             Severity::Warning,

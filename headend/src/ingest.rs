@@ -145,6 +145,13 @@ struct Channel {
     ledger: Ledger,
 }
 
+impl Channel {
+    /// Whether a folder is in the source's: a link must not lead out of it.
+    fn holds(&self, folder: &Path) -> bool {
+        folder.canonicalize().is_ok_and(|it| it.starts_with(&self.root))
+    }
+}
+
 #[derive(Debug)]
 struct Shared {
     channels: Vec<Channel>,
@@ -267,11 +274,11 @@ impl Drop for Upload {
 
 impl Shared {
     async fn answer(&self, request: Request<Incoming>) -> Response<Empty<Bytes>> {
-        let status = match self.handle(request).await {
-            Ok(status) => status,
+        let mut response = Response::new(Empty::new());
+        match self.handle(request).await {
+            Ok(status) => *response.status_mut() = status,
             Err(why) => {
                 self.stats.refused.add(why);
-                let mut response = Response::new(Empty::new());
                 *response.status_mut() = why.status();
                 let headers = response.headers_mut();
                 match why {
@@ -283,11 +290,8 @@ impl Shared {
                     }
                     _ => {}
                 }
-                return response;
             }
-        };
-        let mut response = Response::new(Empty::new());
-        *response.status_mut() = status;
+        }
         response
     }
 
@@ -371,8 +375,7 @@ impl Shared {
         let file = channel.root.join(path);
         let folder = file.parent().ok_or(IngestRefusal::BadPath)?;
         fs::create_dir_all(folder).map_err(|_| IngestRefusal::Io)?;
-        // A link must not lead out of the source.
-        if !folder.canonicalize().is_ok_and(|it| it.starts_with(&channel.root)) {
+        if !channel.holds(folder) {
             return Err(IngestRefusal::BadPath);
         }
         let name = file.file_name().and_then(|name| name.to_str()).ok_or(IngestRefusal::BadPath)?;
@@ -417,11 +420,7 @@ impl Shared {
 
     fn remove(&self, channel: &Channel, path: &str) -> Result<StatusCode, IngestRefusal> {
         let file = channel.root.join(path);
-        let is_within = file
-            .parent()
-            .and_then(|folder| folder.canonicalize().ok())
-            .is_some_and(|folder| folder.starts_with(&channel.root));
-        if !is_within || !file.is_file() {
+        if !file.parent().is_some_and(|folder| channel.holds(folder)) || !file.is_file() {
             return Ok(StatusCode::NOT_FOUND);
         }
         fs::remove_file(&file).map_err(|_| IngestRefusal::Io)?;

@@ -116,7 +116,7 @@ pub fn keygen(request: &Request, now: WallTime) -> Result<Made, String> {
         let epoch = certificates.iter().filter(is_revoked).map(|it| it.epoch + 1).max().unwrap_or(0);
         let epoch = certificates.iter().map(|it| it.epoch).max().unwrap_or(0).max(epoch);
         let serial = known.last().map_or(0, |(number, _)| *number) + 1;
-        let from = u64::try_from(now.unix_ms() / 1000).unwrap_or(0);
+        let from = now.unix_seconds();
         // Clocks of receivers may be behind.
         let validity = (from.saturating_sub(86_400), from + days * 86_400);
         let secret = SecretKey::from_seed(&random()?);
@@ -142,7 +142,7 @@ pub fn sealer(config: &Config, now: WallTime) -> Result<Option<Sealer>, String> 
     let Some(signing) = &config.signing else { return Ok(None) };
     let folder = &signing.keys;
     let list = latest_list(folder)?;
-    let date = u64::try_from(now.unix_ms() / 1000).unwrap_or(0);
+    let date = now.unix_seconds();
     let mut why = "there is no online key".to_owned();
     for (_, path) in numbered(folder, "online-", ".key")?.iter().rev() {
         let certificate = certificate_of(path)?;

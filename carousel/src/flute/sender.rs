@@ -535,7 +535,7 @@ impl Sender {
         let version = sealer.next_version(now);
         let others = self.pages.iter().enumerate().filter(|(at, _)| *at != index);
         let floor = others.filter_map(|(_, page)| page.instance.as_ref()).map(|it| it.version).min();
-        let issued = u64::try_from(now.unix_ms() / 1000).unwrap_or(0);
+        let issued = now.unix_seconds();
         let edition = Edition {
             version,
             floor: floor.map_or(version, |it| it.min(version)),

@@ -58,6 +58,11 @@ impl WallTime {
         self.0
     }
 
+    /// Whole seconds since 1970; 0 before.
+    pub fn unix_seconds(self) -> u64 {
+        u64::try_from(self.0 / 1000).unwrap_or(0)
+    }
+
     /// `self` later by `ms` milliseconds (earlier if negative), saturating.
     pub const fn plus_ms(self, ms: i64) -> Self {
         Self(self.0.saturating_add(ms))

@@ -90,11 +90,7 @@ impl State {
         let memory = self.roots.get_mut(&(*root)?)?;
         match word {
             "revoked" => {
-                let list = RevocationList::from_text(rest)?;
-                let is_newer = memory.revocations.as_ref().is_none_or(|it| it.number < list.number);
-                if is_newer && list.root == memory.key && list.is_genuine() {
-                    memory.revocations = Some(list);
-                }
+                memory.take_over(&RevocationList::from_text(rest)?);
             }
             "stream" => {
                 *stream = None;

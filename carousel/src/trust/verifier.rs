@@ -199,6 +199,16 @@ impl RootMemory {
         Self { key, enrolled: None, latest: (0, 0), revocations: None, streams: BTreeMap::new() }
     }
 
+    /// Takes over a revocation list, if it is its own and newer than the one before.
+    pub(super) fn take_over(&mut self, list: &RevocationList) -> bool {
+        let is_newer = self.revocations.as_ref().is_none_or(|known| list.number > known.number);
+        let is_taken = is_newer && list.root == self.key && list.is_genuine();
+        if is_taken {
+            self.revocations = Some(list.clone());
+        }
+        is_taken
+    }
+
     fn is_revoked(&self, key: &KeyId) -> bool {
         self.revocations.as_ref().is_some_and(|list| list.revoked.contains(key))
     }
@@ -457,8 +467,7 @@ impl Trust {
             return Err(TrustDrop::Replayed);
         }
         if !(is_repeat && page.is_some_and(|page| page.key == Some(key_id))) {
-            let is_exempt = document.is_known_session;
-            if !is_exempt && !state.may_examine(now) {
+            if !document.is_known_session && !state.may_examine(now) {
                 return Err(TrustDrop::Budget);
             }
             if !state.is_genuine(certificate) || !sealed.is_genuine(document.kind) {
@@ -491,9 +500,7 @@ impl Trust {
     /// Takes over a revocation list of a trusted root.
     fn revoke(&self, state: &mut State, list: &RevocationList) {
         let Some(root) = state.roots.get_mut(&list.root.id()) else { return };
-        let is_newer = root.revocations.as_ref().is_none_or(|known| list.number > known.number);
-        if is_newer && list.is_genuine() {
-            root.revocations = Some(list.clone());
+        if root.take_over(list) {
             for ordering in [&self.generation, &self.urgent, &self.changes] {
                 ordering.fetch_add(1, Ordering::Relaxed);
             }
@@ -547,14 +554,14 @@ fn pinned(policy: &Policy) -> impl Iterator<Item = PublicKey> {
 /// Whether a seal is valid at `wall`, or where nobody knows the date, at the time of the latest document of its root.
 fn in_time(seal: &Seal, wall: Option<WallTime>, (epoch, latest): (u32, u64)) -> Result<(), TrustDrop> {
     let Seal { certificate, edition, .. } = seal;
-    let date = wall.map(|wall| u64::try_from(wall.unix_ms() / 1000).unwrap_or(0));
+    let date = wall.map(WallTime::unix_seconds);
     if date.is_some_and(|date| certificate.from.max(edition.issued) > date.saturating_add(CLOCK_TOLERANCE_S))
     {
         return Err(TrustDrop::NotYetValid);
     }
     // The signature of a key shows no date after the end of its certificate.
     let signed_in_time = edition.issued <= certificate.until && edition.issued >= certificate.from;
-    let at_least = if certificate.epoch >= epoch && date.is_none() { latest } else { 0 };
+    let at_least = if certificate.epoch >= epoch { latest } else { 0 };
     let date = date.unwrap_or(at_least);
     if !signed_in_time || edition.until.min(certificate.until) < date {
         return Err(TrustDrop::Expired);

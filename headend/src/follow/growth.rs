@@ -13,6 +13,7 @@ use std::path::Path;
 use carousel::Digest;
 use carousel::digest::DigestHasher;
 use carousel::growing::MAX_GROWING_BYTES;
+use carousel::ts::{PACKET_BYTES, SYNC_BYTE};
 
 use crate::config::Config;
 use crate::package::{Inventory, content_type, decode, encode, live_patterns, pattern};
@@ -39,8 +40,6 @@ carousel::limits! {
 
 /// A file that has not grown for so long is given up.
 const STALLED_NS: u64 = 30_000_000_000;
-/// Bytes of a transport stream's packet.
-const TS_PACKET_BYTES: usize = 188;
 /// Boxes before a fragment; what does not begin with one is no segment.
 const BOXES: [&[u8; 4]; 11] =
     [b"styp", b"ftyp", b"moof", b"mdat", b"sidx", b"ssix", b"emsg", b"prft", b"free", b"skip", b"uuid"];
@@ -153,11 +152,10 @@ impl Growth {
 
     /// Opens segments that have begun since the last look.
     fn open_new(&mut self, watch: &Watch, known: &Inventory, now_ns: u64) {
-        let mut passed_over = std::mem::take(&mut self.passed_over);
-        let mut still = Vec::new();
+        let passed_over = std::mem::take(&mut self.passed_over);
         for (path, file) in watch.being_written() {
             if passed_over.iter().any(|it| it == path) {
-                still.push(path.to_owned());
+                self.passed_over.push(path.to_owned());
                 continue;
             }
             if self.growing.contains_key(path) || self.growing.len() >= MAX_FILES {
@@ -180,8 +178,6 @@ impl Growth {
             };
             self.growing.insert(path.to_owned(), growing);
         }
-        passed_over = still;
-        self.passed_over = passed_over;
     }
 }
 
@@ -215,9 +211,9 @@ impl Growing {
     /// Whole fragments or packets behind what has been taken.
     fn next(&mut self, path: &str, length: u64, now_ns: u64) -> Step {
         let Some(mut bytes) = self.read(self.taken_bytes, length) else { return Step::GivenUp };
-        let is_ts = path.ends_with(".ts") && (self.taken_bytes > 0 || bytes.first() == Some(&0x47));
+        let is_ts = path.ends_with(".ts") && (self.taken_bytes > 0 || bytes.first() == Some(&SYNC_BYTE));
         let end =
-            if is_ts { Some(bytes.len() - bytes.len() % TS_PACKET_BYTES) } else { end_of_fragments(&bytes) };
+            if is_ts { Some(bytes.len() - bytes.len() % PACKET_BYTES) } else { end_of_fragments(&bytes) };
         match end {
             None => Step::GivenUp,
             Some(0) => Step::Nothing,

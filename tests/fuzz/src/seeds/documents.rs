@@ -11,6 +11,7 @@ use carousel::nip::{GuideManifest, NetworkInformationFile, ServiceInformationFil
 use carousel::route::package;
 
 use super::receivers::honest_route;
+use super::{gzip, texts};
 use crate::targets::START;
 
 /// Files of this repository: they are part of the documentation or of tests.
@@ -20,17 +21,6 @@ pub(crate) fn of_repository(paths: &[&str]) -> Vec<Vec<u8>> {
         std::fs::read(&path).unwrap_or_else(|err| panic!("{path}: {err}"))
     };
     paths.iter().map(read).collect()
-}
-
-fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
-    texts.iter().map(|it| it.as_bytes().to_vec()).collect()
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    // Writing to memory does not fail.
-    let _ = std::io::Write::write_all(&mut gzip, bytes);
-    gzip.finish().unwrap_or_default()
 }
 
 pub(crate) fn fdt() -> Vec<Vec<u8>> {

@@ -1,6 +1,7 @@
 //! Seeds of files.
 
 use super::documents::of_repository;
+use super::{gzip, utf16};
 
 /// A segment of so many movie fragments.
 pub(crate) fn segment(fragments: usize, bytes: usize) -> Vec<u8> {
@@ -36,15 +37,8 @@ const XMLTV: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><!DOCTYPE tv SYST
     <programme start=\"20261128210000 CET\" channel=\"a\"><title>U</title></programme></tv>";
 
 pub(crate) fn guide() -> Vec<Vec<u8>> {
-    let gzip = {
-        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-        let _ = std::io::Write::write_all(&mut gzip, XMLTV.as_bytes());
-        gzip.finish().unwrap_or_default()
-    };
-    let utf16: Vec<u8> =
-        std::iter::once(0xfeff).chain(XMLTV.encode_utf16()).flat_map(u16::to_le_bytes).collect();
     let mut seeds = of_repository(&["configs/guide.json"]);
-    seeds.extend([XMLTV.as_bytes().to_vec(), gzip, utf16]);
+    seeds.extend([XMLTV.as_bytes().to_vec(), gzip(XMLTV.as_bytes()), utf16(XMLTV)]);
     seeds
 }
 

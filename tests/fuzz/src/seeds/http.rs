@@ -1,10 +1,6 @@
-//! Seeds of what players and origins send.
+//! Seeds of HTTP.
 
-use super::documents;
-
-fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
-    texts.iter().map(|it| it.as_bytes().to_vec()).collect()
-}
+use super::{documents, gzip, texts, utf16};
 
 pub(crate) fn heads() -> Vec<Vec<u8>> {
     texts(&[
@@ -33,13 +29,8 @@ pub(crate) fn manifests() -> Vec<Vec<u8>> {
     let mut seeds: Vec<Vec<u8>> = documents::manifests().iter().map(|it| with(0, it)).collect();
     let absolute = "#EXTM3U\n#EXT-X-MAP:URI=\"https://cdn.example.com/v/i.mp4\"\n#EXTINF:2,\nhttps://live.example/1.m4s\n/v/2.m4s\n";
     let mpd = "<MPD><BaseURL>https://cdn.example.com/v/a/</BaseURL><Location><![CDATA[//live.example/m.mpd]]></Location></MPD>";
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    // Writing to memory does not fail.
-    let _ = std::io::Write::write_all(&mut gzip, absolute.as_bytes());
-    seeds.push(with(1, &gzip.finish().unwrap_or_default()));
+    seeds.push(with(1, &gzip(absolute.as_bytes())));
     seeds.extend([absolute, mpd].map(|it| with(0, it.as_bytes())));
-    let utf16: Vec<u8> =
-        std::iter::once(0xfeff).chain(absolute.encode_utf16()).flat_map(u16::to_le_bytes).collect();
-    seeds.push(with(0, &utf16));
+    seeds.push(with(0, &utf16(absolute)));
     seeds
 }

@@ -3,11 +3,12 @@
 use carousel::capture::{write_pcap_frame, write_pcap_header};
 use carousel::fec::{EncodingId, Oti, SchemeInfo};
 use carousel::ip::{write_ethernet_udp, write_udp};
-use carousel::lct::ext::{Fdt, Naci, Time, het, write_fixed, write_variable};
+use carousel::lct::ext::{Fdt, Time, het, write_fixed, write_variable};
 use carousel::lct::{LctHeader, Toi, Tsi, Widths};
 use carousel::time::WallTime;
 
 use super::receivers::honest;
+use super::texts;
 use crate::input;
 
 pub(crate) fn alc() -> Vec<Vec<u8>> {
@@ -51,7 +52,6 @@ pub(crate) fn alc() -> Vec<Vec<u8>> {
             }
         }
     }
-    let _ = Naci::parse(&[]);
     seeds
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn ip() -> Vec<Vec<u8>> {
 }
 
 pub(crate) fn names() -> Vec<Vec<u8>> {
-    [
+    texts(&[
         "http://a.example/b/c.m4s?x=1&y=2\n../d/e.m4s",
         "/a.example/v/1%20%2f.m4s?CMCD=br%3D1&t=2",
         "a.example/v/1.m4s",
@@ -89,8 +89,5 @@ pub(crate) fn names() -> Vec<Vec<u8>> {
         "2026-11-28T20:00:00.5+01:00",
         "P1DT2H3M4.5S",
         "http://h/a?skycache-range=0-99",
-    ]
-    .iter()
-    .map(|it| it.as_bytes().to_vec())
-    .collect()
+    ])
 }

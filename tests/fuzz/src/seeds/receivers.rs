@@ -8,8 +8,9 @@ use carousel::lct::{Toi, Tsi};
 use carousel::route::{self, Channel, Payload, Protected, RepairFlow, RouteSession, SourceFlow};
 
 use super::files::segment;
+use super::gzip;
 use crate::input;
-use crate::targets::operation;
+use crate::targets::{START, operation};
 
 /// An honest session: packets in the order in which they are sent, and objects by name.
 #[derive(Debug, Default)]
@@ -47,9 +48,7 @@ fn make() -> Result<Honest, Box<dyn std::error::Error>> {
         numbers.push(sender.add(SendFile::of(name.clone(), body))?);
     }
     let text = b"#EXTM3U\n".repeat(30);
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    std::io::Write::write_all(&mut gzip, &text)?;
-    let packed = gzip.finish()?;
+    let packed = gzip(&text);
     let file = SendFile {
         encoding: Encoding::Gzip,
         content_length: text.len() as u64,
@@ -58,11 +57,8 @@ fn make() -> Result<Honest, Box<dyn std::error::Error>> {
     };
     numbers.push(sender.add(file)?);
     objects.push(("http://h/m.m3u8".to_owned(), packed));
-    for page in 0..64 {
-        sender.refresh_fdt(crate::targets::START)?;
-        if page >= sender.fdt_pages() {
-            break;
-        }
+    sender.refresh_fdt(START)?;
+    for page in 0..sender.fdt_pages() {
         for packet in 0..sender.fdt_packets(page) {
             let mut out = Vec::new();
             if sender.write_fdt(page, packet, &mut out) {
@@ -94,7 +90,7 @@ fn protected(honest: &mut Honest) -> Result<(), Box<dyn std::error::Error>> {
         let name = format!("http://h/p{at}.m4s");
         let body = body(at as u8, 600);
         let toi = sender.add_protected(SendFile::of(name.clone(), &body), &protection)?;
-        sender.refresh_fdt(crate::targets::START)?;
+        sender.refresh_fdt(START)?;
         let mut out = Vec::new();
         if sender.write_fdt(0, 0, &mut out) {
             honest.packets.push(out);

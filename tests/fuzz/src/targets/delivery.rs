@@ -16,11 +16,8 @@ use skycache::delivery::{
     SessionFilter, Verify, Wanted, Work,
 };
 
-use super::receivers::{MOST_BYTES, START, altered, operation};
+use super::receivers::{MOST_BLOCK_BYTES, MOST_BYTES, START, altered, operation};
 use crate::input::Input;
-
-/// Decoding above this is left out: it takes long with AddressSanitizer.
-const MOST_BLOCK_BYTES: u64 = 256 << 10;
 
 /// Objects that are held, by source and name, with what is lent.
 #[derive(Debug, Clone, Default)]

@@ -1,4 +1,4 @@
-//! What players and origins send.
+//! HTTP of players and origins: heads of requests, fields of caching, manifests that are rewritten.
 
 use carousel::time::WallTime;
 use http::{HeaderMap, Uri};

@@ -19,7 +19,7 @@ use crate::input::Input;
 /// Objects above this have no room.
 pub(crate) const MOST_BYTES: u64 = 1 << 20;
 /// Decoding above this is left out: it takes long with AddressSanitizer.
-const MOST_BLOCK_BYTES: u64 = 256 << 10;
+pub(crate) const MOST_BLOCK_BYTES: u64 = 256 << 10;
 pub(crate) const START: WallTime = WallTime::from_unix_ms(1_795_219_200_000);
 
 /// Operations of the sequences for receivers.
