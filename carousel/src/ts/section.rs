@@ -21,12 +21,11 @@ const CHECKSUM_TABLE_IDS: std::ops::RangeInclusive<u8> = 0x38..=0x3f;
 /// Bytes of the largest payload of a packet.
 const MAX_PAYLOAD_BYTES: usize = 184;
 
-static CRC: crc::Crc<u32, crc::Table<16>> = crc::Crc::<u32, crc::Table<16>>::new(&crc::CRC_32_MPEG_2);
-
 /// CRC_32 of ISO/IEC 13818-1 Annex A. Over a section with its own CRC_32 it is 0.
 #[inline]
 pub fn crc32(bytes: &[u8]) -> u32 {
-    CRC.checksum(bytes)
+    // The CRC is 32 bits wide, the crate returns all widths in 64.
+    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Mpeg2, bytes) as u32
 }
 
 /// Checksum of a DSM-CC section without CRC_32 (ISO/IEC 13818-6 clause 9.2.2): the complement of the one's complement sum
@@ -368,6 +367,19 @@ mod tests {
         // "123456789" is the check of every catalogue of CRCs.
         assert_eq!(crc32(b"123456789"), 0x0376_e6e7);
         assert_eq!(Section::parse(&pat).unwrap().body.len(), 4);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Of every length, since folding, its rest and short inputs are different code.
+        #[test]
+        fn the_crc_is_the_remainder_of_annex_a(bytes in proptest::collection::vec(any::<u8>(), 0..1100), from in 0_usize..40) {
+            let bytes = &bytes[from.min(bytes.len())..];
+            let shifted = bytes.iter().fold(u32::MAX, |crc, byte| {
+                (0..8).fold(crc ^ u32::from(*byte) << 24, |crc, _| crc << 1 ^ if crc >> 31 == 1 { 0x04c1_1db7 } else { 0 })
+            });
+            prop_assert_eq!(crc32(bytes), shifted);
+        }
     }
 
     #[test]
