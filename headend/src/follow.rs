@@ -184,7 +184,7 @@ const fn is_passing(reason: LeftOutReason) -> bool {
 
 fn start(source: &Source) -> Option<(Watch, Reader)> {
     let reader = Reader::new(&source.path, Options { is_following: true, ..options(source) }).ok()?;
-    Some((Watch::start(reader.root()).ok()?, reader))
+    Some((Watch::start(reader.root(), reader.links_to()).ok()?, reader))
 }
 
 struct Following {

@@ -15,6 +15,7 @@ use crate::config::{Config, Source};
 use crate::object::{Body, Piece, RepairSymbols};
 use crate::options::TransportProtocol;
 use crate::package::{self, Inventory, ObjectSource, Options, Reader, Role};
+use crate::sys::read_source_file;
 use crate::watch::Watch;
 
 /// What has changed, in the order in which it is to be applied.
@@ -63,7 +64,7 @@ pub(crate) fn read_source(source: &Source, is_live: bool) -> Result<Inventory, S
     let mut inventory = if is_live {
         // What a packager is writing right now is taken when it has been closed.
         let io = |err: std::io::Error| format!("{}: {err}", source.path.display());
-        let watch = Watch::start(reader.root()).map_err(io)?;
+        let watch = Watch::start(reader.root(), reader.links_to()).map_err(io)?;
         reader.read_files(watch.files(), Vec::new()).or_else(|_| reader.read()).map_err(failed)?
     } else {
         reader.read().map_err(failed)?
@@ -78,6 +79,7 @@ pub(crate) fn options(source: &Source) -> Options {
         include_unreferenced: source.include_unreferenced,
         base: source.base.clone(),
         ignored_query: source.ignored_query(),
+        links_to: source.follow_links_to.clone(),
         ..Options::default()
     }
 }
@@ -162,7 +164,8 @@ pub(crate) fn prepare(config: &Config, index: usize, object: &ObjectSource) -> O
                     bytes
                 }
                 None => {
-                    std::fs::read(&object.file).ok().filter(|bytes| bytes.len() as u64 == object.length)?
+                    let bytes = read_source_file(&object.file, object.length).ok()?;
+                    Some(bytes).filter(|bytes| bytes.len() as u64 == object.length)?
                 }
             };
             let (digest, md5) = (Digest::of(&bytes), carousel::digest::md5(&bytes));

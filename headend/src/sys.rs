@@ -1,9 +1,13 @@
-//! System calls without a safe wrapper: one socket option, and mapping a file.
-#![allow(unsafe_code)] // two calls; each SAFETY comment says what makes it sound
+//! System calls without a safe wrapper: one socket option, mapping a file, and opening files of a source.
+#![allow(unsafe_code)] // three calls; each SAFETY comment says what makes it sound
 
-use std::fs::File;
-use std::io;
-use std::os::fd::AsRawFd as _;
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 
 use socket2::Socket;
 
@@ -40,4 +44,101 @@ pub(crate) fn map_file(file: &File) -> io::Result<memmap2::Mmap> {
     // SAFETY: the map is only read, as plain bytes, for which every bit pattern is valid; that the bytes may change
     // under a reader is accepted for recordings, whose content is checked like anything from outside.
     unsafe { memmap2::Mmap::map(file) }
+}
+
+/// Opens a file of a source by the path that the walk has found, which has no symbolic links: one that has become one since
+/// leads elsewhere, and is refused. So is what is no regular file; nothing is waited for, as opening a FIFO would.
+///
+/// # Errors
+/// What the system says; `InvalidInput` for what is no regular file.
+pub(crate) fn open_source_file(path: &Path) -> io::Result<File> {
+    // Of a regular file, O_NONBLOCK changes nothing.
+    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+    let file = match open_without_links(path, flags) {
+        // Before Linux 5.6, and where a seccomp filter does not know it.
+        Err(err) if matches!(err.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+            open_after_look(path, flags)?
+        }
+        opened => opened?,
+    };
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+    }
+}
+
+/// The bytes of a file of a source, up to one more than `most`.
+///
+/// # Errors
+/// As [`open_source_file`].
+pub(crate) fn read_source_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_source_file(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn open_without_links(path: &Path, flags: i32) -> io::Result<File> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: all-zero bytes are a valid `open_how`, a struct of integers.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = u64::from(flags.unsigned_abs());
+    how.resolve = libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
+    // SAFETY: `name` ends in NUL and `how` is as long as is said; both outlive the call, which only reads them.
+    let opened = unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            libc::AT_FDCWD,
+            name.as_ptr(),
+            &raw const how,
+            size_of::<libc::open_how>(),
+        )
+    };
+    match i32::try_from(opened) {
+        // SAFETY: the kernel has just opened this descriptor for us, and nobody else knows it.
+        Ok(number @ 0..) => Ok(File::from(unsafe { OwnedFd::from_raw_fd(number) })),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The same in two steps: who changes a folder into a link between them is not noticed.
+fn open_after_look(path: &Path, flags: i32) -> io::Result<File> {
+    for part in path.ancestors().skip(1).filter(|part| !part.as_os_str().is_empty()) {
+        if std::fs::symlink_metadata(part)?.is_symlink() {
+            return Err(io::Error::from_raw_os_error(libc::ELOOP));
+        }
+    }
+    OpenOptions::new().read(true).custom_flags(flags | libc::O_NOFOLLOW).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn only_regular_files_without_links_are_opened_and_nothing_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        std::fs::create_dir(root.join("d")).unwrap();
+        std::fs::write(root.join("d/f"), "x").unwrap();
+        symlink(root.join("d"), root.join("to-d")).unwrap();
+        symlink(root.join("d/f"), root.join("to-f")).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(root.join("fifo")).status().unwrap();
+        assert!(made.success());
+        let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC;
+        for open in [open_source_file, |path: &Path| open_after_look(path, libc::O_NONBLOCK)] {
+            assert!(open(&root.join("d/f")).is_ok());
+            for (name, code) in [("to-f", libc::ELOOP), ("to-d/f", libc::ELOOP), ("none", libc::ENOENT)] {
+                assert_eq!(open(&root.join(name)).unwrap_err().raw_os_error(), Some(code), "{name}");
+            }
+        }
+        assert!(open_without_links(&root.join("d/f"), flags).is_ok());
+        for name in ["fifo", "d"] {
+            let err = open_source_file(&root.join(name)).unwrap_err();
+            assert_eq!(err.kind(), io::ErrorKind::InvalidInput, "{name}");
+        }
+        assert_eq!(open_source_file(Path::new("/dev/zero")).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
 }

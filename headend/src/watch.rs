@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
@@ -55,6 +56,7 @@ struct Pending {
 #[derive(Debug)]
 pub(crate) struct Watch {
     root: PathBuf,
+    links_to: Vec<PathBuf>,
     events: Option<Inotify>,
     folders: HashMap<WatchDescriptor, Folder>,
     files: Files,
@@ -69,9 +71,10 @@ impl Watch {
     ///
     /// # Errors
     /// If the folder cannot be read.
-    pub(crate) fn start(root: &Path) -> io::Result<Self> {
+    pub(crate) fn start(root: &Path, links_to: &[PathBuf]) -> io::Result<Self> {
         let mut watch = Self {
             root: root.to_owned(),
+            links_to: links_to.to_vec(),
             events: if is_remote(root) { None } else { Inotify::init().ok() },
             folders: HashMap::new(),
             files: Files::new(),
@@ -79,10 +82,10 @@ impl Watch {
             temporary: HashMap::new(),
             walked: Instant::now(),
         };
-        watch.walk(Folder::root(root))?;
+        watch.walk_all()?;
         if watch.events.is_some() {
             // What happened between the first walk and its watches.
-            watch.walk(Folder::root(root))?;
+            watch.walk_all()?;
         }
         Ok(watch)
     }
@@ -109,7 +112,7 @@ impl Watch {
     pub(crate) fn look(&mut self) -> bool {
         let mut has_changed = self.take_events();
         if self.events.is_none() || self.walked.elapsed() >= WALK_INTERVAL {
-            has_changed |= self.walk(Folder::root(&self.root)).unwrap_or(false);
+            has_changed |= self.walk_all().unwrap_or(false);
         }
         has_changed | self.settle()
     }
@@ -141,7 +144,7 @@ impl Watch {
             }
         }
         if is_incomplete {
-            has_changed |= self.walk(Folder::root(&self.root)).unwrap_or(false);
+            has_changed |= self.walk_all().unwrap_or(false);
         }
         has_changed
     }
@@ -163,7 +166,9 @@ impl Watch {
         if mask.contains(EventMask::ISDIR) {
             let prefix = format!("{path}/");
             if !is_gone {
-                return self.walk(Folder { path: file, prefix, depth: folder.depth + 1 }).unwrap_or(false);
+                let bounds = Arc::clone(&folder.bounds);
+                let start = Folder { path: file, prefix, depth: folder.depth + 1, bounds };
+                return self.walk(start).unwrap_or(false);
             }
             let before = self.files.len();
             self.files.retain(|path, _| !path.starts_with(&prefix));
@@ -184,11 +189,12 @@ impl Watch {
             }
             return self.files.len() != before;
         }
-        if is_gone {
+        // In its place there may be a link or a FIFO now.
+        let found = if is_gone { None } else { tree::look(&file, &folder.bounds) };
+        let Some(found) = found else {
             self.pending.remove(&path);
             return self.files.remove(&path).is_some();
-        }
-        let Some(found) = tree::look(&file) else { return false };
+        };
         if mask.intersects(EventMask::CLOSE_WRITE | EventMask::MOVED_TO) {
             self.pending.remove(&path);
             return self.files.insert(path, found.clone()) != Some(found);
@@ -207,6 +213,10 @@ impl Watch {
 
     /// Files that have not changed for long enough are finished. True if there are any.
     fn settle(&mut self) -> bool {
+        if self.pending.is_empty() {
+            return false;
+        }
+        let Ok(Folder { bounds, .. }) = Folder::root(&self.root, &self.links_to) else { return false };
         let mut settled = Vec::new();
         for (path, pending) in &mut self.pending {
             let patience = if pending.is_written { ABANDONED } else { SETTLE };
@@ -214,7 +224,7 @@ impl Watch {
             if pending.changed.elapsed() < patience {
                 continue;
             }
-            match tree::look(&known.file) {
+            match tree::look(&known.file, &bounds) {
                 Some(now) if (now.length, now.modified_ns) == (known.length, known.modified_ns) => {
                     settled.push((path.clone(), now));
                 }
@@ -236,6 +246,10 @@ impl Watch {
         !settled.is_empty()
     }
 
+    fn walk_all(&mut self) -> io::Result<bool> {
+        self.walk(Folder::root(&self.root, &self.links_to)?)
+    }
+
     /// Compares what is below `start` with what is known, and watches its folders. True if anything is different.
     fn walk(&mut self, start: Folder) -> io::Result<bool> {
         let (prefix, is_all) = (start.prefix.clone(), start.depth == 0);
@@ -252,7 +266,10 @@ impl Watch {
         self.pending.retain(|path, _| !gone(path));
         for (path, file) in found {
             match self.files.get(&path) {
-                Some(known) if (known.length, known.modified_ns) == (file.length, file.modified_ns) => {
+                Some(known)
+                    if (known.length, known.modified_ns, &known.file)
+                        == (file.length, file.modified_ns, &file.file) =>
+                {
                     continue;
                 }
                 _ => {}
@@ -341,7 +358,7 @@ mod tests {
     #[test]
     fn a_file_is_finished_when_it_is_closed_or_renamed() {
         let dir = tempfile::tempdir().unwrap();
-        let mut watch = Watch::start(dir.path()).unwrap();
+        let mut watch = Watch::start(dir.path(), &[]).unwrap();
         assert!(watch.has_events());
         assert!(!watch.look());
         let mut file = std::fs::File::create(dir.path().join("a.m4s")).unwrap();
@@ -374,7 +391,7 @@ mod tests {
     #[test]
     fn a_file_with_a_temporary_name_is_known_by_the_name_that_it_gets() {
         let dir = tempfile::tempdir().unwrap();
-        let mut watch = Watch::start(dir.path()).unwrap();
+        let mut watch = Watch::start(dir.path(), &[]).unwrap();
         let written =
             |watch: &Watch| watch.being_written().map(|(path, _)| path.to_owned()).collect::<Vec<_>>();
         std::fs::write(dir.path().join("a.m4s.tmp"), "a").unwrap();
@@ -402,7 +419,7 @@ mod tests {
     #[test]
     fn folders_come_and_go() {
         let dir = tempfile::tempdir().unwrap();
-        let mut watch = Watch::start(dir.path()).unwrap();
+        let mut watch = Watch::start(dir.path(), &[]).unwrap();
         std::fs::create_dir_all(dir.path().join("v/1")).unwrap();
         assert!(!watch.look());
         std::fs::write(dir.path().join("v/1/a.m4s"), "a").unwrap();
@@ -426,7 +443,7 @@ mod tests {
         let old = std::fs::File::create(dir.path().join("old.m4s")).unwrap();
         old.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
         drop(old);
-        let mut watch = Watch::start(dir.path()).unwrap();
+        let mut watch = Watch::start(dir.path(), &[]).unwrap();
         assert_eq!(finished(&watch), ["old.m4s"]);
         let before = Instant::now().checked_sub(SETTLE).unwrap();
         watch.pending.values_mut().for_each(|it| it.changed = before);
@@ -438,7 +455,7 @@ mod tests {
     #[test]
     fn without_events_a_file_has_to_stay_as_it_is() {
         let dir = tempfile::tempdir().unwrap();
-        let mut watch = Watch::start(dir.path()).unwrap();
+        let mut watch = Watch::start(dir.path(), &[]).unwrap();
         watch.events = None;
         std::fs::write(dir.path().join("a.m4s"), "a").unwrap();
         assert!(watch.look());

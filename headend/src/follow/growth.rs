@@ -18,6 +18,7 @@ use carousel::ts::{PACKET_BYTES, SYNC_BYTE};
 use crate::config::Config;
 use crate::package::{Inventory, content_type, decode, encode, live_patterns, pattern};
 use crate::prepare::{PreparedPiece, Update, prepare_piece};
+use crate::sys::open_source_file;
 use crate::watch::Watch;
 
 carousel::limits! {
@@ -166,7 +167,11 @@ impl Growth {
             if decode(like) == path || known.objects.contains_key(&encode(path)) {
                 continue;
             }
-            let Ok(opened) = File::open(file) else { continue };
+            // A link or a FIFO: what it is when it has its name is looked at then.
+            let Ok(opened) = open_source_file(file) else {
+                self.passed_over.push(path.to_owned());
+                continue;
+            };
             let growing = Growing {
                 file: opened,
                 like: like.clone(),
@@ -249,7 +254,7 @@ impl Growing {
 }
 
 fn is_same(path: &Path, opened: &std::fs::Metadata) -> bool {
-    std::fs::metadata(path).is_ok_and(|it| (it.dev(), it.ino()) == (opened.dev(), opened.ino()))
+    std::fs::symlink_metadata(path).is_ok_and(|it| (it.dev(), it.ino()) == (opened.dev(), opened.ino()))
 }
 
 /// Where the last whole `mdat` ends, in bytes that begin with a box; 0 if there is none yet. `None`: these are no fragments.

@@ -36,7 +36,7 @@ pub(super) struct Place<'a> {
 impl Ledger {
     /// Of a folder as it is now.
     pub(super) fn of(root: &Path, max_files: usize, max_bytes: u64) -> io::Result<Self> {
-        let (found, _) = tree::walk(Folder::root(root), &mut Vec::new())?;
+        let (found, _) = tree::walk(Folder::root(root, &[])?, &mut Vec::new())?;
         let files: HashMap<String, u64> = found.into_iter().map(|(path, file)| (path, file.length)).collect();
         let have = Have { bytes: files.values().sum(), files, ..Have::default() };
         Ok(Self { have: Mutex::new(have), max_files, max_bytes })

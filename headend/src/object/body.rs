@@ -7,6 +7,8 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::sys::open_source_file;
+
 /// The bytes of an object.
 #[derive(Debug, Clone)]
 pub enum Body {
@@ -57,7 +59,7 @@ impl Body {
     /// # Errors
     /// If it cannot be opened, or is no regular file.
     pub fn file(path: &Path) -> io::Result<(Self, File)> {
-        let file = File::open(path)?;
+        let file = open_source_file(path)?;
         let body = FileBody::of(path, &file)?;
         Ok((Self::File(body), file))
     }
@@ -67,7 +69,7 @@ impl Body {
     /// # Errors
     /// If it cannot be opened, is no regular file, or does not have these bytes yet.
     pub fn range(path: &Path, range: &Range<u64>) -> io::Result<(Self, File)> {
-        let file = File::open(path)?;
+        let file = open_source_file(path)?;
         let of_file = FileBody::of(path, &file)?;
         if of_file.length < range.end {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -93,7 +95,7 @@ impl Body {
         match self {
             Self::Memory(bytes) => Ok(Reading::Memory(Arc::clone(bytes))),
             Self::File(body) => {
-                let file = File::open(&body.path).map_err(BodyError::Io)?;
+                let file = open_source_file(&body.path).map_err(BodyError::Io)?;
                 let now = FileBody::of(&body.path, &file).map_err(BodyError::Io)?;
                 let is_same = match body.modified_ns {
                     Some(_) => now == *body,
@@ -108,9 +110,6 @@ impl Body {
 impl FileBody {
     fn of(path: &Path, file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-        }
         Ok(Self {
             path: path.to_owned(),
             start: 0,

@@ -57,6 +57,9 @@ pub struct Source {
     /// Also send files that no manifest refers to.
     #[serde(default)]
     pub include_unreferenced: bool,
+    /// Folders outside `path` to which symbolic links in it may lead. Others that lead out of it are left out.
+    #[serde(default)]
+    pub follow_links_to: Vec<PathBuf>,
     /// Query parameters of its URIs that do not distinguish objects: `true` for all, `false` for none, or a list of names.
     /// Left out: those that its manifests have, such as session identifiers and version hashes. Receivers are told.
     #[serde(default)]
@@ -106,6 +109,9 @@ impl Source {
     pub(crate) fn complete(&mut self, folder: &Path) {
         if self.path.is_relative() {
             self.path = folder.join(&self.path);
+        }
+        for path in self.follow_links_to.iter_mut().filter(|it| it.is_relative()) {
+            *path = folder.join(&*path);
         }
         if self.name.is_empty() {
             let last = self.path.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -167,6 +173,10 @@ impl Source {
         {
             let what = format!("{} names are more than {MAX_PARAMETERS}", names.len());
             wrong("ignore_query", what, "true ignores all");
+        }
+        for path in self.follow_links_to.iter().filter(|it| !it.is_dir()) {
+            let what = format!("{} is no folder", path.display());
+            wrong("follow_links_to", what, "give folders that links in path lead to");
         }
         if self.prefix_s == Some(0) {
             wrong("prefix_s", "must be greater than 0".to_owned(), "leave it out, or give seconds");

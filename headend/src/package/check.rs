@@ -11,6 +11,7 @@ use std::path::Path;
 
 use super::media::boxes;
 use super::{LeftOutReason as Reason, content_type};
+use crate::sys::open_source_file;
 
 /// Bytes of a file that are looked at: the first `moof`, or the first picture of a transport stream.
 const HEAD_BYTES: usize = 64 << 10;
@@ -74,7 +75,7 @@ pub(super) fn check(path: &Path, length: u64, expected: Expected) -> io::Result<
         return Ok(None);
     }
     let is_sound_or_picture = declared.starts_with("video/") || declared.starts_with("audio/");
-    let file = File::open(path)?;
+    let file = open_source_file(path)?;
     let mut head = vec![0; KIND_BYTES.min(length as usize)];
     let read = file.read_at(&mut head, 0)?;
     head.truncate(read);

@@ -85,6 +85,8 @@ pub struct Options {
     pub now: Option<WallTime>,
     /// A live source: manifests that are half written or ahead of their segments are held back.
     pub is_following: bool,
+    /// Folders outside the source to which links in it may lead.
+    pub links_to: Vec<PathBuf>,
 }
 
 /// Reads a directory, or the directory of a manifest with only that manifest and what it refers to.
@@ -165,13 +167,19 @@ impl Reader {
         &self.root
     }
 
+    /// Folders outside the source to which links in it may lead.
+    pub fn links_to(&self) -> &[PathBuf] {
+        &self.options.links_to
+    }
+
     /// Walks the folder and reads it.
     ///
     /// # Errors
     /// [`PackageError`] if there is nothing to carry.
     pub fn read(&mut self) -> Result<Inventory, PackageError> {
         let mut problems = Vec::new();
-        let walked = tree::walk(Folder::root(&self.root), &mut problems);
+        let walked = Folder::root(&self.root, &self.options.links_to)
+            .and_then(|start| tree::walk(start, &mut problems));
         let (files, _) = walked.map_err(|err| PackageError::Io(self.source.clone(), err))?;
         self.read_files(&files, problems)
     }

@@ -1,9 +1,14 @@
-//! The files of a source: a bounded walk that leaves out what is hidden or temporary.
+//! The files of a source: a bounded walk that leaves out what is hidden or temporary, what is no regular file, and links that
+//! lead out of the source.
+//!
+//! Paths found have no symbolic links: a link is followed here, once, and its target is judged. `sys::open_source_file` then
+//! refuses a path that has got one, so what is sent is what was judged.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{MAX_OBJECTS, Problem};
 
@@ -18,7 +23,7 @@ pub type Files = BTreeMap<String, FileOnDisk>;
 /// A file on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileOnDisk {
-    /// Where it is.
+    /// Where it is; without symbolic links.
     pub file: PathBuf,
     /// Bytes.
     pub length: u64,
@@ -37,12 +42,71 @@ pub struct Folder {
     pub prefix: String,
     /// Folders above it within the source.
     pub depth: usize,
+    /// Where links in it may lead.
+    pub bounds: Arc<Bounds>,
 }
 
 impl Folder {
-    /// The folder that a source is.
-    pub fn root(path: &Path) -> Self {
-        Self { path: path.to_owned(), prefix: String::new(), depth: 0 }
+    /// The folder that a source is; links in it may lead to `links_to`, too.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn root(path: &Path, links_to: &[PathBuf]) -> io::Result<Self> {
+        let path = path.canonicalize()?;
+        let others = links_to.iter().filter_map(|it| it.canonicalize().ok());
+        let bounds = Bounds(std::iter::once(path.clone()).chain(others).collect());
+        Ok(Self { path, prefix: String::new(), depth: 0, bounds: Arc::new(bounds) })
+    }
+}
+
+/// Folders in which the files of a source may be.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Bounds(Vec<PathBuf>);
+
+/// What a name in a folder leads to.
+enum Found {
+    Folder(PathBuf, std::fs::Metadata),
+    File(FileOnDisk),
+    /// Nothing that is carried, and why.
+    LeftOut(&'static str, &'static str),
+    Nothing,
+}
+
+impl Bounds {
+    fn hold(&self, path: &Path) -> bool {
+        self.0.iter().any(|folder| path.starts_with(folder))
+    }
+
+    fn find(&self, path: PathBuf) -> Found {
+        let Ok(mut metadata) = std::fs::symlink_metadata(&path) else { return Found::Nothing };
+        let mut path = path;
+        if metadata.is_symlink() {
+            // One that leads nowhere is a file that is not there yet.
+            let Ok(target) = path.canonicalize() else { return Found::Nothing };
+            if !self.hold(&target) {
+                let fix = "name the folder in follow_links_to of the source, or copy the file";
+                return Found::LeftOut("a link that leads out of the source is left out", fix);
+            }
+            let Ok(of_target) = std::fs::symlink_metadata(&target) else { return Found::Nothing };
+            (path, metadata) = (target, of_target);
+        }
+        let kind = metadata.file_type();
+        let fix = "remove it: a source has files and folders";
+        if kind.is_dir() {
+            Found::Folder(path, metadata)
+        } else if kind.is_file() {
+            let modified_ns =
+                i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+            Found::File(FileOnDisk { file: path, length: metadata.len(), modified_ns, is_finished: true })
+        } else if kind.is_fifo() {
+            Found::LeftOut("a FIFO is left out", fix)
+        } else if kind.is_socket() {
+            Found::LeftOut("a socket is left out", fix)
+        } else if kind.is_block_device() || kind.is_char_device() {
+            Found::LeftOut("a device is left out", fix)
+        } else {
+            Found::LeftOut("what is neither file nor folder is left out", fix)
+        }
     }
 }
 
@@ -62,15 +126,17 @@ pub fn name_later(name: &str) -> Option<&str> {
     name.get(..name.len() - end.len()).filter(|later| !is_temporary(later) && !later.is_empty())
 }
 
-/// What is at `path`, if that is a regular file.
-pub fn look(path: &Path) -> Option<FileOnDisk> {
-    let metadata = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
-    let modified_ns = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
-    Some(FileOnDisk { file: path.to_owned(), length: metadata.len(), modified_ns, is_finished: true })
+/// What is at `path`, if that is a regular file within `bounds`.
+pub fn look(path: &Path, bounds: &Bounds) -> Option<FileOnDisk> {
+    match bounds.find(path.to_owned()) {
+        Found::File(file) => Some(file),
+        Found::Folder(..) | Found::LeftOut(..) | Found::Nothing => None,
+    }
 }
 
 /// All files below `start`, and the folders that they are in. Hidden and temporary files, and what is no regular file, are
-/// left out. Symbolic links are followed; a folder that was seen before is not walked again, so that no loop is.
+/// left out. Symbolic links are followed within the bounds; a folder that was seen before is not walked again, so that no
+/// loop is.
 ///
 /// # Errors
 /// If `start` itself cannot be read.
@@ -100,26 +166,80 @@ pub fn walk(start: Folder, problems: &mut Vec<Problem>) -> io::Result<(Files, Ve
                 continue;
             }
             let path = format!("{}{name}", folder.prefix);
-            let Ok(kind) = entry.file_type() else { continue };
-            if kind.is_dir() || (kind.is_symlink() && entry.path().is_dir()) {
-                let identity = std::fs::metadata(entry.path()).map(|it| (it.dev(), it.ino()));
-                if folder.depth < MAX_DEPTH && identity.is_ok_and(|identity| seen.insert(identity)) {
-                    folders.push(Folder {
-                        path: entry.path(),
-                        prefix: format!("{path}/"),
-                        depth: folder.depth + 1,
-                    });
+            match folder.bounds.find(folder.path.join(name)) {
+                Found::Folder(found, metadata) => {
+                    if folder.depth < MAX_DEPTH && seen.insert((metadata.dev(), metadata.ino())) {
+                        folders.push(Folder {
+                            path: found,
+                            prefix: format!("{path}/"),
+                            depth: folder.depth + 1,
+                            bounds: Arc::clone(&folder.bounds),
+                        });
+                    }
                 }
-            } else if let Some(file) = look(&entry.path()) {
-                if files.len() >= MAX_OBJECTS {
-                    let what = format!("more than {MAX_OBJECTS} files; the rest is left out");
-                    problems.push(Problem { place, what, mend: "split the source" });
-                    return Ok((files, walked));
+                Found::File(file) => {
+                    if files.len() >= MAX_OBJECTS {
+                        let what = format!("more than {MAX_OBJECTS} files; the rest is left out");
+                        problems.push(Problem { place, what, mend: "split the source" });
+                        return Ok((files, walked));
+                    }
+                    files.insert(path, file);
                 }
-                files.insert(path, file);
+                Found::LeftOut(what, mend) if problems.len() < MAX_PROBLEMS => {
+                    problems.push(Problem { place: path, what: what.to_owned(), mend });
+                }
+                Found::LeftOut(..) | Found::Nothing => {}
             }
         }
         walked.push(folder);
     }
     Ok((files, walked))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_leads_out_or_is_no_file_is_named_and_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in ["source/media", "elsewhere", "shared"] {
+            std::fs::create_dir_all(at(name)).unwrap();
+        }
+        for name in ["source/media/1.m4s", "elsewhere/secret", "shared/2.m4s"] {
+            std::fs::write(at(name), name).unwrap();
+        }
+        symlink("media/1.m4s", at("source/inside")).unwrap();
+        symlink("media", at("source/folder")).unwrap();
+        symlink("../elsewhere/secret", at("source/secret")).unwrap();
+        symlink(at("elsewhere"), at("source/out")).unwrap();
+        symlink(at("shared"), at("source/shared")).unwrap();
+        symlink("/proc/self/environ", at("source/environ")).unwrap();
+        symlink("nowhere", at("source/nowhere")).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(at("source/fifo")).status().unwrap().success());
+        std::os::unix::net::UnixListener::bind(at("source/socket")).unwrap();
+        let walked = |links_to: &[PathBuf]| {
+            let mut problems = Vec::new();
+            let start = Folder::root(&at("source"), links_to).unwrap();
+            let (files, _) = walk(start, &mut problems).unwrap();
+            let mut places: Vec<String> = problems.into_iter().map(|it| it.place).collect();
+            places.sort();
+            (files.into_keys().collect::<Vec<_>>(), places)
+        };
+        let (files, left_out) = walked(&[]);
+        // A folder is walked once, by one of its names.
+        assert_eq!(files.len(), 2, "{files:?}");
+        assert!(files.contains(&"inside".to_owned()), "{files:?}");
+        assert_eq!(left_out, ["environ", "fifo", "out", "secret", "shared", "socket"]);
+        let (files, left_out) = walked(&[at("shared")]);
+        assert!(files.contains(&"shared/2.m4s".to_owned()), "{files:?}");
+        assert_eq!(left_out, ["environ", "fifo", "out", "secret", "socket"]);
+        let root = Folder::root(&at("source"), &[]).unwrap();
+        assert!(look(&root.path.join("secret"), &root.bounds).is_none());
+        let inside = look(&root.path.join("inside"), &root.bounds).unwrap();
+        assert!(inside.file.ends_with("source/media/1.m4s"));
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
 use hyper::Method;
@@ -225,4 +226,37 @@ fn what_a_player_sends_wrongly_is_counted_against_nobody_else() {
         assert_eq!(page(host, path), "200", "{host}{path}");
     }
     assert_eq!(story.metric("http_refused_requests_total{reason=\"host\"}"), 3);
+}
+
+#[test]
+fn what_is_no_regular_file_of_the_source_is_named_and_not_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&skycache_tests::media::ladder(), &folder.path().join("source"));
+    let at = |name: &str| folder.path().join("source").join(name);
+    std::fs::write(folder.path().join("secret"), "secret").unwrap();
+    std::os::unix::fs::symlink(folder.path().join("secret"), at("secret.m4s")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(at("fifo.m4s")).status().unwrap().success());
+    let mut story = Story::of(&folder.path().join("source"));
+    story.headend_extra = "include_unreferenced = true\n".to_owned();
+    story.start_daemon();
+    // A FIFO without a writer would hold this up for ever.
+    story.send_once();
+    story.until("the media have come", Duration::from_secs(30), |story| story.held() > 3);
+    assert!(!story.list().iter().any(|it| it["key"].as_str().is_some_and(|key| key.contains("secret"))));
+    let scanned = skycache_tests::programs::program("headend").arg("scan").arg(at("")).output().unwrap();
+    let said = String::from_utf8_lossy(&scanned.stdout) + String::from_utf8_lossy(&scanned.stderr);
+    for name in ["fifo.m4s: a FIFO is left out", "secret.m4s: a link that leads out of the source"] {
+        assert!(said.contains(name), "{name} in {said}");
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to.join(entry.file_name()));
+        } else {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
 }

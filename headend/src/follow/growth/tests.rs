@@ -41,7 +41,7 @@ impl Folder {
         );
         let config = Config::parse(&text, Path::new(".")).unwrap_or_else(|why| panic!("{why:?}"));
         let known = Reader::new(dir.path(), options(&config.sources[0])).unwrap().read().unwrap();
-        let watch = Watch::start(dir.path()).unwrap();
+        let watch = Watch::start(dir.path(), &[]).unwrap();
         let mut growth = Growth::default();
         growth.learn(&known);
         Self { dir, config, watch, known, growth, now_ns: 0 }
@@ -151,6 +151,33 @@ fn other_files_are_left_to_the_manifest() {
     drop(file);
     folder.look(10);
     assert!(folder.growth.passed_over.is_empty());
+}
+
+#[test]
+fn neither_a_fifo_nor_a_link_is_read_while_it_is_written() {
+    let mut folder = Folder::new("");
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("secret"), fragment(500, 1)).unwrap();
+    let at = |name: &str| folder.dir.path().join(name);
+    std::os::unix::fs::symlink(outside.path().join("secret"), at("v2.m4s.tmp")).unwrap();
+    std::os::unix::fs::symlink(at("v1.m4s"), at("v3.m4s.tmp")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(at("v4.m4s.tmp")).status().unwrap().success());
+    // With a writer it has bytes, too.
+    let mut writer = File::options().read(true).write(true).open(at("v4.m4s.tmp")).unwrap();
+    writer.write_all(&fragment(500, 1)).unwrap();
+    assert_eq!(folder.look(10), [""; 0]);
+    assert!(folder.growth.growing.is_empty());
+    folder.growth.passed_over.sort();
+    assert_eq!(folder.growth.passed_over, ["v2.m4s", "v3.m4s", "v4.m4s"]);
+    // A segment whose place a link takes is abandoned, and the link is not read.
+    let mut file = folder.open("v5.m4s");
+    file.write_all(&fragment(500, 1)).unwrap();
+    assert_eq!(folder.look(10), ["v5.m4s 0+500"]);
+    drop(file);
+    let at = |name: &str| folder.dir.path().join(name);
+    std::os::unix::fs::symlink(outside.path().join("secret"), at("link.tmp")).unwrap();
+    fs::rename(at("link.tmp"), at("v5.m4s")).unwrap();
+    assert_eq!(folder.look(10), ["abandoned v5.m4s"]);
 }
 
 #[test]

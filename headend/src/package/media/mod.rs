@@ -47,6 +47,7 @@ use std::path::Path;
 pub use facts::{Audio, Colour, Definition, Dynamic, Facts, Video};
 
 use super::{Inventory, Role, Rung};
+use crate::sys::open_source_file;
 
 /// Bytes of a file that are read.
 const MAX_READ_BYTES: u64 = 4 << 20;
@@ -85,7 +86,7 @@ impl std::error::Error for Unreadable {}
 /// # Errors
 /// [`Unreadable`].
 pub fn read(path: &Path) -> Result<Facts, Unreadable> {
-    let mut file = File::open(path).map_err(Unreadable::Io)?;
+    let mut file = open_source_file(path).map_err(Unreadable::Io)?;
     let start = start_of_description(&mut file).map_err(Unreadable::Io)?;
     file.seek(SeekFrom::Start(start)).map_err(Unreadable::Io)?;
     let mut bytes = Vec::new();

@@ -70,7 +70,7 @@ impl Reading<'_> {
     /// Bytes of a file now, which may have grown since the folder was looked at.
     pub(super) fn grown_bytes(&self, path: &str) -> u64 {
         let file = self.files.get(path);
-        file.and_then(|it| std::fs::metadata(&it.file).ok()).map_or(0, |metadata| metadata.len())
+        file.and_then(|it| std::fs::symlink_metadata(&it.file).ok()).map_or(0, |metadata| metadata.len())
     }
 
     /// Takes a range of a file that grows into the inventory, as an object with a name of its own, which is returned.

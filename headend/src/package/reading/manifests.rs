@@ -8,6 +8,7 @@ use super::super::refer::{Local, Referred, decode, encode};
 use super::super::tree::FileOnDisk;
 use super::super::{GoodManifest, MAX_MANIFEST_BYTES, Role, dash, hls};
 use super::{Reading, is_mpd};
+use crate::sys::read_source_file;
 
 /// How long a manifest may be half written, go backwards or name segments that are not there yet, before it is taken as it
 /// is: two segments of usual length.
@@ -36,7 +37,7 @@ impl Reading<'_> {
             self.leave_out(Reason::NotUnderstood, path, path, 1);
             return before;
         }
-        let bytes: Arc<[u8]> = match std::fs::read(&file.file) {
+        let bytes: Arc<[u8]> = match read_source_file(&file.file, MAX_MANIFEST_BYTES) {
             Ok(bytes) => bytes.into(),
             Err(err) => {
                 self.problem(path, err.to_string(), "make the file readable");

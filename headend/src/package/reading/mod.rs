@@ -26,6 +26,7 @@ use carousel::time::WallTime;
 use super::refer::{Resolver, encode, role_of};
 use super::tree::{FileOnDisk, Files};
 use super::{Inventory, Memory, Options, Role};
+use crate::sys::open_source_file;
 
 /// Bytes of a file without an extension that tell whether it is a manifest.
 const SNIFF_BYTES: usize = 256;
@@ -145,8 +146,7 @@ impl<'a> Reading<'a> {
 fn sniff(file: &FileOnDisk) -> bool {
     use std::io::Read as _;
     let mut head = Vec::with_capacity(SNIFF_BYTES);
-    let read =
-        std::fs::File::open(&file.file).and_then(|it| it.take(SNIFF_BYTES as u64).read_to_end(&mut head));
+    let read = open_source_file(&file.file).and_then(|it| it.take(SNIFF_BYTES as u64).read_to_end(&mut head));
     read.is_ok() && (is_mpd(&head) || text_of(&head).starts_with(b"#EXTM3U"))
 }
 

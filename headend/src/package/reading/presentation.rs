@@ -11,6 +11,7 @@ use super::super::inventory::{LeftOut, LeftOutReason as Reason};
 use super::super::refer::{Referred, decode, encode, role_of};
 use super::super::{Kind, MAX_MANIFEST_BYTES, Presentation, Role, Rung, TrackKind, dash};
 use super::{Reading, dedup};
+use crate::sys::read_source_file;
 
 const DASH_TYPE: &str = "application/dash+xml";
 
@@ -24,8 +25,8 @@ impl Reading<'_> {
             load: &|uri| {
                 let Referred::Local(local) = self.resolver.place(uri.to_owned()) else { return None };
                 let file = self.files.get(&local.file?)?;
-                let bytes =
-                    std::fs::read(&file.file).ok().filter(|it| it.len() as u64 <= MAX_MANIFEST_BYTES)?;
+                let bytes = read_source_file(&file.file, MAX_MANIFEST_BYTES).ok();
+                let bytes = bytes.filter(|it| it.len() as u64 <= MAX_MANIFEST_BYTES)?;
                 xml::parse(&bytes).ok()
             },
         };

@@ -424,7 +424,10 @@ fn manifests_without_an_extension_and_folders_behind_links_are_read() {
         folder(&[("stream", &media(&["v/1.m4s"]).replace("init.mp4", "v/init.mp4")), ("README", "text")]);
     std::os::unix::fs::symlink(elsewhere.path(), dir.path().join("v")).unwrap();
     std::os::unix::fs::symlink(dir.path(), elsewhere.path().join("loop")).unwrap();
-    let inventory = read_dir(&dir);
+    // It leads out of the source: only where the configuration says so.
+    assert_eq!(paths(&read_dir(&dir)), ["stream"]);
+    let links_to = vec![elsewhere.path().to_owned()];
+    let inventory = read(dir.path(), &Options { links_to, ..Options::default() }).unwrap();
     assert_eq!(paths(&inventory), ["stream", "v/1.m4s", "v/init.mp4"]);
     assert_eq!(inventory.objects["stream"].content_type, "application/vnd.apple.mpegurl");
 }

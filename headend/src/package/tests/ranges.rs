@@ -15,7 +15,7 @@ fn write(dir: &tempfile::TempDir, name: &str, text: &str) {
 
 /// As the folder is, with `open` still being written.
 fn read_while_written(reader: &mut Reader, dir: &tempfile::TempDir, open: &str) -> Inventory {
-    let (mut files, _) = tree::walk(Folder::root(dir.path()), &mut Vec::new()).unwrap();
+    let (mut files, _) = tree::walk(Folder::root(dir.path(), &[]).unwrap(), &mut Vec::new()).unwrap();
     files.get_mut(open).unwrap().is_finished = false;
     reader.read_files(&files, Vec::new()).unwrap()
 }

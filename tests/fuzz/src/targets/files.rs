@@ -26,6 +26,12 @@ fn file(name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
+/// What is in the folder under this path.
+fn look(path: &Path) -> Option<headend::package::tree::FileOnDisk> {
+    let root = headend::package::tree::Folder::root(folder(), &[]).ok()?;
+    headend::package::tree::look(path, &root.bounds)
+}
+
 /// Media that manifests may refer to, one beside the other.
 fn media() -> &'static HashMap<String, headend::package::tree::FileOnDisk> {
     static FILES: OnceLock<HashMap<String, headend::package::tree::FileOnDisk>> = OnceLock::new();
@@ -33,7 +39,7 @@ fn media() -> &'static HashMap<String, headend::package::tree::FileOnDisk> {
         let segment = crate::seeds::files::segment(2, 64);
         let names = ["init.mp4", "s1.m4s", "s2.m4s", "s3.m4s", "a/1.m4s", "1.ts", "2.ts", "3.ts", "a b.m4s"];
         std::fs::create_dir_all(folder().join("a")).unwrap_or_else(|err| panic!("a folder: {err}"));
-        let look = |name: &str| headend::package::tree::look(&file(name, &segment));
+        let look = |name: &str| look(&file(name, &segment));
         names.iter().filter_map(|name| Some(((*name).to_owned(), look(name)?))).collect()
     })
 }
@@ -42,7 +48,7 @@ pub(super) fn package(bytes: &[u8]) {
     let name = if bytes.trim_ascii_start().starts_with(b"<") { "m.mpd" } else { "m.m3u8" };
     let mut files: headend::package::tree::Files = media().clone().into_iter().collect();
     let path = file(name, bytes);
-    let Some(found) = headend::package::tree::look(&path) else { return };
+    let Some(found) = look(&path) else { return };
     files.insert(name.to_owned(), found);
     for is_following in [false, true] {
         let options = Options {
