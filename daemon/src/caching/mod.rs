@@ -8,6 +8,7 @@
 //! | `keep.rs` | whether a response is kept, and how long it is fresh |
 //! | `stale.rs` | what may be done with it afterwards |
 //! | `selecting.rs` | `Vary`: which of several responses a request means |
+//! | `surrogate.rs` | surrogate keys: names of groups of responses that are purged together |
 //! | `validators.rs` | `ETag`, `Last-Modified` and every conditional |
 //!
 //! Left out: where responses are kept ([`crate::store`]), how origins are asked ([`crate::origin`]), and what is answered
@@ -19,6 +20,7 @@ mod fields;
 mod keep;
 mod selecting;
 mod stale;
+mod surrogate;
 mod validators;
 
 pub use date::{parse as parse_date, write as write_date};
@@ -27,4 +29,5 @@ pub use fields::{end_to_end, freshen, from_pairs, join_cookies, text, to_pairs};
 pub use keep::{Exchange, Keep, NotKept, judge};
 pub use selecting::{BY_ALLOWED_SITE, BY_PRODUCTS, Selecting, matches as selects, selected_by, selecting_of};
 pub use stale::Staleness;
+pub use surrogate::{SurrogateHash, SurrogateKeys, strip_surrogate_keys};
 pub use validators::{Precondition, Validators};

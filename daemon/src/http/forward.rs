@@ -60,7 +60,7 @@ impl Player {
         if status.is_success() || status.is_redirection() {
             self.invalidate(asked.key, &passed.headers);
         }
-        Some(handed_on(passed))
+        Some(handed_on(asked.for_player(passed)))
     }
 
     fn invalidate(&self, key: &ObjectKey, response: &HeaderMap) {
@@ -96,6 +96,7 @@ impl Player {
         passed: Passed,
         asked: &Asked<'_>,
     ) -> (Response<PlayerBody>, Option<Rewriting>) {
+        let passed = asked.for_player(passed);
         let map = self.manifest_map(asked);
         let content_type = caching::text(&passed.headers, header::CONTENT_TYPE);
         let key = asked.key.as_str();

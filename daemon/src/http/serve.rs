@@ -22,7 +22,7 @@ use super::{Player, range, upstream};
 use crate::caching::{self, RequestDirectives};
 use crate::clock;
 use crate::delivery::Flight;
-use crate::origin::{Ask, FillResult, OnInterim, Origins, OwnFields, Passed, Redirects};
+use crate::origin::{Ask, FillResult, OnInterim, Origins, OwnFields, Passed, Redirects, SurrogateFields};
 use crate::signalling::Document;
 use crate::store::StoredObject;
 
@@ -110,8 +110,21 @@ impl Asked<'_> {
             follows_redirects: route.is_some_and(|route| route.redirects == Redirects::Follow),
             set_cookie: route.map(|route| route.set_cookie).unwrap_or_default(),
             vary_user_agent: route.map(|route| route.vary_user_agent).unwrap_or_default(),
+            surrogate_keys: self.surrogate_fields(),
             ..Ask::default()
         }
+    }
+
+    /// A response without the fields that only caches read, unless its route passes them on.
+    pub(super) fn for_player(&self, mut passed: Passed) -> Passed {
+        if self.surrogate_fields() == SurrogateFields::Strip {
+            caching::strip_surrogate_keys(&mut passed.headers);
+        }
+        passed
+    }
+
+    fn surrogate_fields(&self) -> SurrogateFields {
+        self.target.route().map(|route| route.surrogate_keys).unwrap_or_default()
     }
 
     /// Waits until nobody but the client can have sent the request: an origin may do something for it.

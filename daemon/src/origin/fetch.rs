@@ -16,7 +16,8 @@ use super::phase::{self, Phases, Seen};
 use super::policy;
 use super::spans::Part;
 use super::watch::{Audience, LOOK, Watch};
-use crate::caching::{self, Exchange, Keep, Validators};
+use super::options::SurrogateFields;
+use crate::caching::{self, Exchange, Keep, SurrogateKeys, Validators};
 use crate::clock;
 use crate::delivery::{FailReason, Flight, Outcome, Sent};
 use crate::store::{
@@ -167,7 +168,7 @@ impl Filler {
                 self.fetch_whole(key, part.length);
                 return pass(reply, fields, None);
             }
-            let Some(flight) = self.open_spans(key, url, &fields, &part, keep) else {
+            let Some(flight) = self.open_spans(key, url, &fields, &part, keep, ask.surrogate_keys) else {
                 return pass(reply, fields, None);
             };
             let (filler, receiving, headers) = (Arc::clone(self), Arc::clone(&flight), ask.headers);
@@ -243,7 +244,7 @@ impl Filler {
         let is_object = status == StatusCode::OK;
         let expected = ask.announced.as_ref().and_then(|it| it.digest).filter(|_| !is_encoded && is_object);
         let implicit_age_s = keep.as_ref().and_then(|keep| keep.implicit_age_s);
-        let (is_kept, sent) = sent(status, fields, keep);
+        let (is_kept, sent) = sent(status, fields, keep, ask.surrogate_keys);
         let place = self.shared.store.place_of(key, &sent.response.selecting);
         let content_type = caching::text(fields, header::CONTENT_TYPE).map(str::to_owned);
         Answer {
@@ -420,7 +421,13 @@ impl Filler {
         });
         let is_kept = judged.is_ok();
         let implicit_age_s = judged.as_ref().ok().and_then(|keep| keep.implicit_age_s);
-        let (_, mut sent) = sent(status, &fields, judged.ok());
+        let (_, mut sent) = sent(status, &fields, judged.ok(), ask.surrogate_keys);
+        if sent.response.surrogate_keys.is_empty()
+            && let Some(response) = &meta.response
+        {
+            // A 304 repeats fields that have changed only.
+            sent.response.surrogate_keys = response.surrogate_keys.clone();
+        }
         if let (Some(live), Some(age_s)) = (held.live(), implicit_age_s) {
             let manifest = self.shared.manifests.facts(&meta.key);
             let fresh_ms = manifest.and_then(|manifest| {
@@ -447,7 +454,12 @@ impl Filler {
 }
 
 /// A response as it is kept and shared; whether it is kept.
-pub(super) fn sent(status: StatusCode, fields: &HeaderMap, keep: Option<Keep>) -> (bool, Sent) {
+pub(super) fn sent(
+    status: StatusCode,
+    fields: &HeaderMap,
+    keep: Option<Keep>,
+    surrogate_fields: SurrogateFields,
+) -> (bool, Sent) {
     let is_kept = keep.is_some();
     let age_s = caching::text(fields, header::AGE).and_then(|it| it.trim().parse().ok()).unwrap_or(0);
     let keep = keep.unwrap_or(Keep {
@@ -458,6 +470,10 @@ pub(super) fn sent(status: StatusCode, fields: &HeaderMap, keep: Option<Keep>) -
         without: Vec::new(),
     });
     let mut fields = fields.clone();
+    let surrogate_keys = SurrogateKeys::of(&fields);
+    if surrogate_fields == SurrogateFields::Strip {
+        caching::strip_surrogate_keys(&mut fields);
+    }
     // What these say is said by the object itself.
     for name in [header::AGE, header::CONTENT_LENGTH, header::CONTENT_TYPE] {
         fields.remove(name);
@@ -470,6 +486,7 @@ pub(super) fn sent(status: StatusCode, fields: &HeaderMap, keep: Option<Keep>) -
         initial_age_s: keep.initial_age_s,
         headers: caching::to_pairs(&fields),
         selecting: keep.selecting,
+        surrogate_keys,
     };
     let is_shared = is_kept && keep.expires > clock::steady();
     (is_kept, Sent { response, received_at: clock::steady(), expires: keep.expires, is_shared })

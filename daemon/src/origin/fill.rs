@@ -20,7 +20,7 @@ use lru::LruCache;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use super::options::{SetCookie, VaryUserAgent};
+use super::options::{SetCookie, SurrogateFields, VaryUserAgent};
 use super::phase::Phases;
 use super::{Client, FillOptions, OnInterim, OriginError, Question, Reply};
 use crate::caching::NotKept;
@@ -73,6 +73,8 @@ pub struct Ask {
     pub set_cookie: SetCookie,
     /// What becomes of a response that depends on the player program.
     pub vary_user_agent: VaryUserAgent,
+    /// What becomes of the fields that carry surrogate keys.
+    pub surrogate_keys: SurrogateFields,
 }
 
 /// Fields of a response that are for the player alone whose request it answers: `Set-Cookie`.

@@ -46,6 +46,9 @@ pub struct Route {
     /// What becomes of a response with `Vary: User-Agent`.
     #[serde(default)]
     pub vary_user_agent: VaryUserAgent,
+    /// What becomes of `Surrogate-Key` and `Cache-Tag` in responses to players; the box purges by them either way.
+    #[serde(default)]
+    pub surrogate_keys: SurrogateFields,
     /// How long its origin may take, where that differs from `[http.origin_timeouts]`.
     #[serde(default)]
     pub timeouts: RouteTimeouts,
@@ -66,6 +69,7 @@ impl Default for Route {
             keep_query: None,
             set_cookie: SetCookie::default(),
             vary_user_agent: VaryUserAgent::default(),
+            surrogate_keys: SurrogateFields::default(),
             timeouts: RouteTimeouts::default(),
         }
     }
@@ -120,6 +124,17 @@ pub enum SetCookie {
     /// It is kept with the cookie, for all.
     Keep,
     /// It is not kept.
+    Pass,
+}
+
+/// What becomes of the fields that carry surrogate keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SurrogateFields {
+    /// They are removed: nobody but caches has a use for them.
+    #[default]
+    Strip,
+    /// They go on: behind the box are other caches that purge by them.
     Pass,
 }
 

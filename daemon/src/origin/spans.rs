@@ -13,6 +13,7 @@ use http::{Method, StatusCode};
 use super::client::{OriginError, Question, Reply, no_body};
 use super::fetch::{Answer, sent};
 use super::fill::{Filler, Passed};
+use super::options::SurrogateFields;
 use super::ranges::parse_content_range;
 use super::watch::{Audience, Watch};
 use crate::caching::{self, Keep, Validators};
@@ -76,6 +77,7 @@ impl Filler {
         fields: &HeaderMap,
         part: &Part,
         keep: Keep,
+        surrogate_fields: SurrogateFields,
     ) -> Option<Arc<Flight>> {
         let in_ranges = self.shared.flights.list().iter().filter(|it| it.spans().is_some()).count();
         if in_ranges >= MAX_IN_RANGES {
@@ -83,7 +85,7 @@ impl Filler {
         }
         let mut fields = fields.clone();
         fields.remove(header::CONTENT_RANGE);
-        let (_, sent) = sent(StatusCode::OK, &fields, Some(keep));
+        let (_, sent) = sent(StatusCode::OK, &fields, Some(keep), surrogate_fields);
         let place = self.shared.store.place_of(key, &sent.response.selecting);
         let placement = self.placement(&place, sent.expires, true);
         let partial = Arc::new(self.shared.store.create(part.length, placement).ok()?);

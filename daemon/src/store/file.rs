@@ -1,5 +1,5 @@
 //! Files of the store: unnamed until published, then linked into place.
-#![allow(unsafe_code)] // fallocate, linkat, statvfs, flock, memfd_create: plain calls on descriptors and C strings that we own
+#![allow(unsafe_code)] // fallocate, linkat, statvfs, flock, syncfs, memfd_create: plain calls on descriptors and C strings that we own
 
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
@@ -14,6 +14,8 @@ use carousel::digest::Digest;
 
 /// Folder below the store's that holds objects.
 pub(super) const OBJECTS: &str = "objects";
+/// Digits of an object's name.
+pub(super) const NAME_DIGITS: usize = 44;
 /// Suffix of files that are being linked; left behind only by a crash between two steps.
 pub(super) const LINKING: &str = ".linking";
 
@@ -56,8 +58,26 @@ pub(super) fn is_locked(folder: &Path) -> io::Result<bool> {
 
 /// Where the object of `key` lies: two levels of 256 folders by hash, so that no folder grows large.
 pub(super) fn object_path(folder: &Path, key: &str) -> PathBuf {
-    let name = Digest::of(key.as_bytes()).to_hex();
-    folder.join(OBJECTS).join(&name[..2]).join(&name[2..4]).join(&name[4..44])
+    path_of_name(folder, &object_name(key))
+}
+
+/// The name of the file of `key`: 44 hexadecimal digits.
+pub(super) fn object_name(key: &str) -> String {
+    let mut name = Digest::of(key.as_bytes()).to_hex();
+    name.truncate(NAME_DIGITS);
+    name
+}
+
+/// Where the file of this name lies. The name has all its digits.
+pub(super) fn path_of_name(folder: &Path, name: &str) -> PathBuf {
+    folder.join(OBJECTS).join(&name[..2]).join(&name[2..4]).join(&name[4..])
+}
+
+/// Writes everything of the folder's file system that is not written yet, names included.
+pub(super) fn sync_all(folder: &Path) -> io::Result<()> {
+    let folder = File::open(folder)?;
+    // SAFETY: the descriptor is open for the length of the call.
+    done(unsafe { libc::syncfs(folder.as_raw_fd()) })
 }
 
 /// Creates an unnamed file, freed with its last descriptor unless it is linked.

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use http::HeaderMap;
 
-use crate::caching::{self, Selecting};
+use crate::caching::{self, Selecting, SurrogateKeys};
 
 /// Bytes before the body: one page, so that the body is mapped at a page boundary.
 pub(super) const HEADER_BYTES: usize = 4096;
@@ -156,6 +156,8 @@ pub struct ResponseMeta {
     pub headers: Vec<(String, String)>,
     /// Request fields that selected it (`Vary`).
     pub selecting: Selecting,
+    /// Groups with which it is purged.
+    pub surrogate_keys: SurrogateKeys,
 }
 
 impl ResponseMeta {
@@ -221,6 +223,8 @@ struct StoredResponse {
     initial_age_s: u32,
     headers: Vec<(String, String)>,
     selecting: Selecting,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    surrogate_keys: Option<String>,
 }
 
 /// Encodes metadata for a header or a snapshot.
@@ -241,6 +245,7 @@ pub(super) fn metadata(meta: &ObjectMeta) -> Option<Vec<u8>> {
             initial_age_s: it.initial_age_s,
             headers: it.headers.clone(),
             selecting: it.selecting.clone(),
+            surrogate_keys: (!it.surrogate_keys.is_empty()).then(|| it.surrogate_keys.to_text()),
         }),
         no_vary_search: meta.ignored_query.to_field(),
         signed_by: meta.signed_by.as_deref().map(str::to_owned),
@@ -317,6 +322,9 @@ pub(super) fn parse_metadata(metadata: &[u8]) -> Option<ObjectMeta> {
                 initial_age_s: it.initial_age_s,
                 headers: it.headers,
                 selecting: it.selecting,
+                surrogate_keys: it
+                    .surrogate_keys
+                    .map_or_else(SurrogateKeys::default, |text| SurrogateKeys::from_text(&text)),
             })
         }),
         ignored_query: stored

@@ -1,5 +1,5 @@
-//! Background work of the store: promotion of requested objects from memory to the disk, and slow verification of objects
-//! after an unclean stop.
+//! Background work of the store: promotion of requested objects from memory to the disk, unlinking of purged ones, and slow
+//! verification of objects after an unclean stop.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,6 +50,7 @@ impl Store {
                 let promotions = self.0.to_promote.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 promotions.recv_timeout(LOOK)
             };
+            self.unlink_purged();
             match next {
                 Ok(object) => {
                     if let Err(err) = self.promote(&object) {

@@ -14,6 +14,7 @@
 //! | `recover.rs`, `snapshot.rs` | rebuilding the index at start |
 //! | `audit.rs` | verification of every invariant |
 //! | `disk.rs`, `ledger.rs` | state of the disk; bytes written to flash |
+//! | `purge.rs` | purges of one object or many |
 //! | `variants.rs` | several objects of one name (`Vary`); metadata updates by a 304 |
 //! | `keeper.rs` | background thread: promotion, verification |
 
@@ -30,6 +31,7 @@ mod ledger;
 mod mapping;
 mod object;
 mod partial;
+mod purge;
 mod recover;
 mod resume;
 mod sigbus;
@@ -56,6 +58,7 @@ pub use keeper::Keeper;
 pub use ledger::FlashWear;
 pub use object::{LiveFacts, StoredObject, Tier, View};
 pub use partial::{Frozen, Partial, Reader};
+pub use purge::{PurgeMode, Purged, Selection};
 pub use recover::RecoveryReport;
 
 use crate::clock;
@@ -137,6 +140,7 @@ struct Inner {
     to_promote: Mutex<Receiver<Arc<StoredObject>>>,
     promoted: AtomicU64,
     unverified: AtomicU64,
+    purges: purge::Purges,
 }
 
 /// The cache on disk and in memory. Cheap to clone.
@@ -178,6 +182,7 @@ impl Store {
             to_promote: Mutex::new(to_promote),
             promoted: AtomicU64::new(0),
             unverified: AtomicU64::new(if report.clean { 0 } else { report.objects }),
+            purges: purge::Purges::default(),
         };
         Ok((Self(Arc::new(inner)), report))
     }
@@ -524,6 +529,10 @@ impl Store {
         before(&object);
         let old = self.index().insert(Arc::clone(&object));
         drop(names);
+        // Whoever waits for it has it all the same.
+        if self.is_purged(object.meta()) {
+            self.remove_exactly(&object, EvictReason::Purged);
+        }
         // A file is replaced by its successor's; where that is in memory, it must go by itself.
         if let Some(old) = old.filter(|_| object.tier() == Tier::Memory) {
             self.unlink(&[old]);
@@ -633,6 +642,7 @@ impl Store {
     /// Marks a clean stop: the next start trusts the snapshot. Resumable partials are kept.
     pub fn close(&self) {
         self.closing();
+        self.unlink_purged();
         self.0.root.ledger.close();
         let objects = self.list();
         // Some objects are unverified since an unclean stop, so the next start must verify them too.

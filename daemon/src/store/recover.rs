@@ -9,7 +9,7 @@ use super::file::{self, LINKING, OBJECTS};
 use super::format::{BadHeader, HEADER_BYTES, ObjectMeta, decode};
 use super::index::Index;
 use super::object::Root;
-use super::{PARTIAL_SHARE, StoreConfig, StoredObject, Tier, resume, snapshot};
+use super::{PARTIAL_SHARE, StoreConfig, StoredObject, Tier, purge, resume, snapshot};
 use crate::clock;
 
 /// Result of a recovery.
@@ -52,7 +52,7 @@ pub(super) fn recover(root: &Arc<Root>, config: &StoreConfig) -> io::Result<(Ind
     let mut report = RecoveryReport::default();
     let mut index = Index::new(config.eviction);
     let (partial_bytes, removed) = resume::sweep(folder, config.quota_bytes / PARTIAL_SHARE / 2);
-    (report.partial_bytes, report.removed) = (partial_bytes, removed);
+    (report.partial_bytes, report.removed) = (partial_bytes, removed + purge::finish(folder));
     let metas = match snapshot::take(folder) {
         Some(metas) => {
             (report.clean, report.from_snapshot) = (true, true);

@@ -11,7 +11,7 @@ use http::HeaderMap;
 use super::{EvictReason, ObjectMeta, Store, StoredObject};
 
 /// Maximum variants of one name. More would make caching useless, and clients can invent field values.
-const MAX_VARIANTS: u8 = 8;
+pub(super) const MAX_VARIANTS: u8 = 8;
 
 impl Store {
     /// The variant that matches a request with these fields; the newest of several (RFC 9111 section 4.1). Does not count as

@@ -1,0 +1,151 @@
+use carousel::digest::Digest;
+
+use super::super::tests::{meta, put};
+use super::super::{CameBy, Class, Placement, ResponseMeta, StoreConfig};
+use super::*;
+use crate::caching::from_pairs;
+
+fn open(folder: &tempfile::TempDir) -> Store {
+    let config =
+        StoreConfig { path: folder.path().join("cache"), reserve_bytes: 0, ..StoreConfig::default() };
+    Store::open(&config).unwrap().0
+}
+
+/// Publishes what an origin has answered at a time, with surrogate keys.
+fn put_keyed(store: &Store, key: &str, keys: &str, received_at: WallTime) -> Arc<StoredObject> {
+    let partial = Arc::new(store.create(key.len() as u64, Placement::default()).unwrap());
+    partial.write_at(0, key.as_bytes()).unwrap();
+    let response = ResponseMeta {
+        status: 200,
+        surrogate_keys: SurrogateKeys::of(&from_pairs([("surrogate-key", keys)])),
+        ..ResponseMeta::default()
+    };
+    let meta = ObjectMeta {
+        received_at,
+        class: Class::Medium,
+        came_by: CameBy::Origin,
+        response: Some(Box::new(response)),
+        ..meta(key, key.as_bytes())
+    };
+    store.publish(&partial.freeze(key.len() as u64).unwrap(), meta).unwrap()
+}
+
+fn later(ms: i64) -> WallTime {
+    clock::steady().plus_ms(ms)
+}
+
+fn keys(store: &Store) -> Vec<String> {
+    let mut keys: Vec<String> = store.list().iter().map(|it| it.meta().key.as_str().to_owned()).collect();
+    keys.sort();
+    keys
+}
+
+fn name(key: &str) -> Selection {
+    Selection::Name(ObjectKey::from_name(key, None).unwrap())
+}
+
+#[test]
+fn each_selection_takes_what_it_means_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    for (key, keys) in [("h/film/1", "film a"), ("h/film/2", "film"), ("h/films/1", "b"), ("g/film/1", "a")] {
+        put_keyed(&store, key, keys, later(0));
+    }
+    put(&store, "h/carousel", b"by the air").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    let purge = |selection: &Selection| store.purge(selection, PurgeMode::Hard).unwrap();
+    assert_eq!(purge(&Selection::SurrogateKey(SurrogateHash::of("fil"))), Purged::default());
+    assert_eq!(purge(&Selection::Prefix("h/film/1".to_owned())), Purged { objects: 1, bytes: 8 });
+    assert_eq!(keys(&store), ["g/film/1", "h/carousel", "h/film/2", "h/films/1"]);
+    assert_eq!(purge(&Selection::SurrogateKey(SurrogateHash::of("a"))).objects, 1);
+    assert_eq!(purge(&Selection::Pattern("*/film*/1".to_owned())).objects, 1);
+    assert_eq!(keys(&store), ["h/carousel", "h/film/2"]);
+    assert_eq!((purge(&name("h/film/2")).objects, purge(&name("h/film/2")).objects), (1, 0));
+    assert_eq!(store.usage().evicted[EvictReason::Purged as usize], 4);
+    assert!(store.losses() >= 4, "a carousel brings it again");
+}
+
+#[test]
+fn files_go_after_the_answer_and_a_power_cut_in_between_brings_nothing_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    put_keyed(&store, "h/a", "k", later(0));
+    put_keyed(&store, "h/b", "k", later(0));
+    put_keyed(&store, "h/c", "other", later(0));
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    let list = folder.path().join("cache").join(FILE);
+    assert_eq!(store.purge(&Selection::SurrogateKey(SurrogateHash::of("k")), PurgeMode::Hard).unwrap().objects, 2);
+    let files = || file::count_below(&folder.path().join("cache").join(file::OBJECTS));
+    assert_eq!((keys(&store).len(), files(), list.exists()), (1, 3, true));
+    // One of them is there anew when the power goes; the last line of a later purge is torn.
+    put_keyed(&store, "h/b", "k", later(1000));
+    let fresh = put(&store, "h/b", b"another body").unwrap();
+    assert_eq!(fresh.meta().digest, Digest::of(b"another body"));
+    OpenOptions::new().append(true).open(&list).unwrap().write_all(b"\n00ff").unwrap();
+    drop(store);
+    let store = open(&folder);
+    assert_eq!(keys(&store), ["h/b", "h/c"], "not the purged one, and the new one stays");
+    assert!(!list.exists());
+    // The keeper does the same without a power cut.
+    store.purge(&name("h/c"), PurgeMode::Hard).unwrap();
+    assert_eq!(files(), 2);
+    store.unlink_purged();
+    assert_eq!((files(), list.exists()), (1, false));
+}
+
+#[test]
+fn a_clean_stop_unlinks_what_was_purged() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    put_keyed(&store, "h/a", "k", later(0));
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    store.purge(&name("h/a"), PurgeMode::Hard).unwrap();
+    store.close();
+    drop(store);
+    assert_eq!(file::count_below(&folder.path().join("cache").join(file::OBJECTS)), 0);
+}
+
+#[test]
+fn a_soft_purge_makes_stale_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let old = put_keyed(&store, "h/a", "k", later(0));
+    assert_eq!(old.expires(), None);
+    let purged = store.purge(&Selection::SurrogateKey(SurrogateHash::of("k")), PurgeMode::Soft).unwrap();
+    assert_eq!(purged, Purged { objects: 1, bytes: 3 });
+    let stale = store.get("h/a").unwrap();
+    let at = stale.expires().unwrap();
+    assert!(at <= clock::steady() && !old.is_current());
+    assert_eq!(stale.bytes(0..3).unwrap(), "h/a");
+    // Without a clean stop the header says it.
+    drop((store, stale, old));
+    let store = open(&folder);
+    let object = store.get("h/a").unwrap();
+    assert_eq!((object.expires(), &object.bytes(0..3).unwrap()[..]), (Some(at), &b"h/a"[..]));
+    assert!(object.meta().response.as_ref().unwrap().surrogate_keys.contains(SurrogateHash::of("k")));
+}
+
+#[test]
+fn what_was_asked_for_before_a_purge_is_not_kept_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    store.purge(&Selection::SurrogateKey(SurrogateHash::of("k")), PurgeMode::Hard).unwrap();
+    let late = put_keyed(&store, "h/a", "k", later(-5));
+    assert_eq!((&late.bytes(0..3).unwrap()[..], late.is_current()), (&b"h/a"[..], false), "who waits for it has it");
+    put_keyed(&store, "h/b", "other", later(-5));
+    put_keyed(&store, "h/c", "k", later(1000));
+    assert_eq!(keys(&store), ["h/b", "h/c"]);
+}
+
+#[test]
+fn what_was_asked_for_before_a_forgotten_purge_is_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    for number in 0..=MAX_RECENT {
+        store.purge(&name(&format!("h/{number}")), PurgeMode::Hard).unwrap();
+    }
+    assert_eq!(lock(&store.0.purges.recent).purges.len(), MAX_RECENT);
+    put_keyed(&store, "h/unrelated", "k", later(-10_000));
+    put_keyed(&store, "h/new", "k", later(10_000));
+    assert_eq!(keys(&store), ["h/new"]);
+}
