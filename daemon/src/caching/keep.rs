@@ -32,11 +32,14 @@ pub enum NotKept {
     Status,
     /// Stale at once, and nothing to ask the origin about it with.
     Useless,
+    /// It repeats the value of a request field that no other request has to have: kept, it would be one client's answer to all
+    /// (cache poisoning).
+    Repeats,
 }
 
 impl NotKept {
     /// Every variant, in the order of their numbers, for metrics.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::NoStore,
         Self::Private,
         Self::Authorization,
@@ -44,6 +47,7 @@ impl NotKept {
         Self::SetCookie,
         Self::Status,
         Self::Useless,
+        Self::Repeats,
     ];
 
     /// Whether the response is for nobody but the player that has asked; else those who wait for it now may have it.
@@ -61,6 +65,7 @@ impl NotKept {
             Self::SetCookie => "set_cookie",
             Self::Status => "status",
             Self::Useless => "useless",
+            Self::Repeats => "repeats",
         }
     }
 }

@@ -93,18 +93,24 @@ impl Asked<'_> {
             fields.remove(name);
         }
         let is_shared = matches!(self.head.method, Method::GET | Method::HEAD);
-        let extra = self.target.route().map_or(&[][..], |route| &route.request_fields);
-        let unpassed = upstream::keep_passed(&mut fields, is_shared, extra);
+        let unpassed = upstream::keep_passed(&mut fields, is_shared, self.request_fields());
         self.unpassed_fields.fetch_add(unpassed, Ordering::Relaxed);
         fields.append(header::VIA, HeaderValue::from_static(head::VIA));
         upstream::add_fields(&mut fields, self);
         fields
     }
 
+    /// Names that its route adds to those of the usual fields; `None`: all go on.
+    fn request_fields(&self) -> Option<&[String]> {
+        self.target.route()?.request_fields.as_deref()
+    }
+
     fn ask(&self) -> Ask {
         let route = self.target.route();
+        let headers = self.fields();
         Ask {
-            headers: self.fields(),
+            unusual: upstream::unusual_values(&headers, self.request_fields()),
+            headers,
             on_interim: self.on_interim.clone(),
             own_fields: Some(Arc::clone(&self.own_fields)),
             follows_redirects: route.is_some_and(|route| route.redirects == Redirects::Follow),

@@ -18,8 +18,8 @@ const FORWARDED: [&str; 6] = [
     "x-real-ip",
 ];
 
-/// Fields that go on to origins with requests whose responses may be shared. Any other would change what the origin answers to
-/// one player and the cache gives to all (cache poisoning), unless the origin names it in `Vary`.
+/// Fields that players and origins usually send and read. Any other could change what the origin answers to one player and the
+/// cache gives to all (cache poisoning), unless the origin names it in `Vary`: see [`unusual_values`].
 const PASSED: [&str; 37] = [
     "accept",
     "accept-charset",
@@ -81,20 +81,36 @@ const NEVER_PASSED: [&str; 16] = [
 ];
 
 /// Takes out of the fields of a request those that do not go on to an origin. `is_shared`: others may get the response.
-/// `extra`: names that the route adds; `*` is all. Gives back how many were taken out.
-pub(super) fn keep_passed(fields: &mut HeaderMap, is_shared: bool, extra: &[String]) -> u64 {
-    let passes_all = !is_shared || extra.iter().any(|it| it == "*");
+/// `extra`: the only names beside the usual ones, if the route has a list; `*` is all. Gives back how many were taken out.
+pub(super) fn keep_passed(fields: &mut HeaderMap, is_shared: bool, extra: Option<&[String]>) -> u64 {
+    let passes_all = !is_shared || extra.is_none_or(|extra| extra.iter().any(|it| it == "*"));
     let passes = |name: &HeaderName| {
         let name = name.as_str();
-        let is_named = extra.iter().any(|it| it.eq_ignore_ascii_case(name));
-        let may_pass = passes_all || PASSED.contains(&name) || FORWARDED.contains(&name);
-        is_named || (may_pass && !NEVER_PASSED.contains(&name))
+        let may_pass = passes_all || is_usual(name);
+        is_among(name, extra) || (may_pass && !NEVER_PASSED.contains(&name))
     };
     let unpassed: Vec<HeaderName> = fields.keys().filter(|name| !passes(name)).cloned().collect();
     for name in &unpassed {
         fields.remove(name);
     }
     unpassed.len() as u64
+}
+
+fn is_usual(name: &str) -> bool {
+    PASSED.contains(&name) || FORWARDED.contains(&name)
+}
+
+fn is_among(name: &str, extra: Option<&[String]>) -> bool {
+    extra.is_some_and(|extra| extra.iter().any(|it| it.eq_ignore_ascii_case(name)))
+}
+
+/// Values in the request for an origin that nobody expects there: neither of usual fields nor of those that the route names. A
+/// response that repeats one is for this player alone.
+pub(super) fn unusual_values(fields: &HeaderMap, extra: Option<&[String]>) -> Vec<HeaderValue> {
+    let is_unusual = |name: &HeaderName| {
+        !is_usual(name.as_str()) && !is_among(name.as_str(), extra) && *name != header::HOST
+    };
+    fields.iter().filter(|(name, _)| is_unusual(name)).map(|(_, value)| value.clone()).collect()
 }
 
 /// Adds to the fields of a request what its route says.
@@ -199,7 +215,7 @@ mod tests {
 
     #[test]
     fn fields_that_could_poison_a_shared_response_stay_here() {
-        let kept = |is_shared, extra: &[&str]| {
+        let kept = |is_shared, extra: Option<&[&str]>| {
             let mut fields = from_pairs([
                 ("accept-language", "de"),
                 ("cookie", "a=b"),
@@ -207,18 +223,19 @@ mod tests {
                 ("x-http-method-override", "DELETE"),
                 ("x-api-key", "k"),
             ]);
-            let extra: Vec<String> = extra.iter().map(|it| (*it).to_owned()).collect();
-            let taken = keep_passed(&mut fields, is_shared, &extra);
+            let extra: Option<Vec<String>> = extra.map(|it| it.iter().map(|it| (*it).to_owned()).collect());
+            let taken = keep_passed(&mut fields, is_shared, extra.as_deref());
             let mut names: Vec<String> = fields.keys().map(ToString::to_string).collect();
             names.sort();
-            (names.join(" "), taken)
+            (names.join(" "), taken, unusual_values(&fields, extra.as_deref()).len())
         };
-        assert_eq!(kept(true, &[]), ("accept-language cookie".into(), 3));
-        assert_eq!(kept(true, &["X-Api-Key"]), ("accept-language cookie x-api-key".into(), 2));
-        assert_eq!(kept(true, &["*"]), ("accept-language cookie x-api-key".into(), 2));
-        assert_eq!(kept(false, &[]), ("accept-language cookie x-api-key".into(), 2));
-        let named = kept(true, &["x-original-url"]);
-        assert_eq!(named, ("accept-language cookie x-original-url".into(), 2));
+        assert_eq!(kept(true, None), ("accept-language cookie x-api-key".into(), 2, 1), "as long as none is listed");
+        assert_eq!(kept(true, Some(&[])), ("accept-language cookie".into(), 3, 0));
+        assert_eq!(kept(true, Some(&["X-Api-Key"])), ("accept-language cookie x-api-key".into(), 2, 0));
+        assert_eq!(kept(true, Some(&["*"])), ("accept-language cookie x-api-key".into(), 2, 1));
+        assert_eq!(kept(false, Some(&[])), ("accept-language cookie x-api-key".into(), 2, 1));
+        let named = kept(true, Some(&["x-original-url"]));
+        assert_eq!(named, ("accept-language cookie x-original-url".into(), 2, 0));
         assert!(PASSED.is_sorted() && NEVER_PASSED.is_sorted());
     }
 

@@ -17,7 +17,7 @@ use super::policy;
 use super::spans::Part;
 use super::watch::{Audience, LOOK, Watch};
 use super::options::SurrogateFields;
-use crate::caching::{self, Exchange, Keep, SurrogateKeys, Validators};
+use crate::caching::{self, Exchange, Keep, NotKept, SurrogateKeys, Validators};
 use crate::clock;
 use crate::delivery::{FailReason, Flight, Outcome, Sent};
 use crate::store::{
@@ -47,7 +47,12 @@ pub(super) struct Answer {
     pub(super) audience: Audience,
     /// See [`Keep::implicit_age_s`].
     pub(super) implicit_age_s: Option<u32>,
+    /// Values of the request that its body must not repeat if it is kept.
+    pub(super) unusual: Vec<HeaderValue>,
 }
+
+/// Bytes of a body that are compared with values of its request: pages, scripts and manifests.
+const MAX_COMPARED_BYTES: usize = 4 << 20;
 
 /// End-to-end fields, with the date that a recipient adds where there is none (RFC 9110 section 6.6.1).
 pub(super) fn dated(fields: &HeaderMap) -> HeaderMap {
@@ -168,6 +173,10 @@ impl Filler {
                 self.fetch_whole(key, part.length);
                 return pass(reply, fields, None);
             }
+            // Ranges of several requests make one object, so nobody could say whose values it repeats.
+            if !ask.unusual.is_empty() && !is_media(key, &fields) {
+                return pass(reply, fields, None);
+            }
             let Some(flight) = self.open_spans(key, url, &fields, &part, keep, ask.surrogate_keys) else {
                 return pass(reply, fields, None);
             };
@@ -244,9 +253,12 @@ impl Filler {
         let is_object = status == StatusCode::OK;
         let expected = ask.announced.as_ref().and_then(|it| it.digest).filter(|_| !is_encoded && is_object);
         let implicit_age_s = keep.as_ref().and_then(|keep| keep.implicit_age_s);
-        let (is_kept, sent) = sent(status, fields, keep, ask.surrogate_keys);
+        let (is_kept, mut sent) = sent(status, fields, keep, ask.surrogate_keys);
         let place = self.shared.store.place_of(key, &sent.response.selecting);
         let content_type = caching::text(fields, header::CONTENT_TYPE).map(str::to_owned);
+        // Media does not repeat what is in a request; of anything else that is known when it is whole.
+        let unusual = if is_media(key, fields) { Vec::new() } else { ask.unusual.clone() };
+        sent.is_shared &= unusual.is_empty();
         Answer {
             key: place,
             url: url.to_owned(),
@@ -257,6 +269,7 @@ impl Filler {
             expected,
             audience: Audience::of(ask, self.options.prefetch_object_bytes),
             implicit_age_s,
+            unusual,
         }
     }
 
@@ -391,8 +404,13 @@ impl Filler {
         let work = move || publish(&shared, &phases, answer, length, partial);
         let published = tokio::task::spawn_blocking(work).await;
         match published {
-            Ok(Ok(Some(stored))) => Outcome::Whole(stored),
-            Ok(Ok(None)) => Outcome::Passed(length),
+            Ok(Ok(Ok(stored))) => Outcome::Whole(stored),
+            Ok(Ok(Err(why))) => {
+                if let Some(why) = why {
+                    self.count_not_kept(why);
+                }
+                Outcome::Passed(length)
+            }
             Ok(Err(reason)) => Outcome::Failed(reason),
             Err(_) => Outcome::Failed(FailReason::Store),
         }
@@ -419,7 +437,8 @@ impl Filler {
             received_at: clock::steady(),
             default_ms: self.default_ms(&meta.key, status, &fields),
         });
-        let is_kept = judged.is_ok();
+        let repeats = update.values().any(|value| policy::repeats(value.as_bytes(), &ask.unusual));
+        let is_kept = judged.is_ok() && !repeats;
         let implicit_age_s = judged.as_ref().ok().and_then(|keep| keep.implicit_age_s);
         let (_, mut sent) = sent(status, &fields, judged.ok(), ask.surrogate_keys);
         if sent.response.surrogate_keys.is_empty()
@@ -451,6 +470,10 @@ impl Filler {
         }
         self.shared.store.freshen(held, meta.clone()).unwrap_or_else(|| held.with_meta(meta))
     }
+}
+
+fn is_media(key: &ObjectKey, fields: &HeaderMap) -> bool {
+    media_kind(key, caching::text(fields, header::CONTENT_TYPE)) == MediaKind::Segment
 }
 
 /// A response as it is kept and shared; whether it is kept.
@@ -522,13 +545,14 @@ fn fresh_by_phase(
     Some(phases.lock().unwrap_or_else(PoisonError::into_inner).fresh_ms(key.as_str(), &seen))
 }
 
+/// Puts what is whole into the cache; otherwise those who wait for it have it all the same, and it may be said why.
 fn publish(
     shared: &FillContext,
     phases: &Mutex<Phases>,
     answer: Answer,
     length: u64,
     partial: Arc<Partial>,
-) -> Result<Option<Arc<StoredObject>>, FailReason> {
+) -> Result<Result<Arc<StoredObject>, Option<NotKept>>, FailReason> {
     let frozen = partial.freeze(length).map_err(|_| FailReason::Store)?;
     let digest = frozen.digest();
     if answer.expected.is_some_and(|expected| expected != digest) {
@@ -536,7 +560,11 @@ fn publish(
         return Err(FailReason::Verify);
     }
     if !answer.keep {
-        return Ok(None);
+        return Ok(Err(None));
+    }
+    let body = frozen.as_slice();
+    if policy::repeats(&body[..body.len().min(MAX_COMPARED_BYTES)], &answer.unusual) {
+        return Ok(Err(Some(NotKept::Repeats)));
     }
     let store = &shared.store;
     let mut expires = answer.sent.expires;
@@ -568,9 +596,9 @@ fn publish(
         key: answer.key,
     };
     match store.publish_with(&frozen, meta, |object| shared.manifests.learn(object)) {
-        Ok(stored) => Ok(Some(stored)),
-        // Its fields are larger than a header page: those who wait have it all the same.
-        Err(crate::store::StoreError::MetaTooLarge) => Ok(None),
+        Ok(stored) => Ok(Ok(stored)),
+        // Its fields are larger than a header page.
+        Err(crate::store::StoreError::MetaTooLarge) => Ok(Err(None)),
         Err(_) => Err(FailReason::Store),
     }
 }

@@ -75,6 +75,8 @@ pub struct Ask {
     pub vary_user_agent: VaryUserAgent,
     /// What becomes of the fields that carry surrogate keys.
     pub surrogate_keys: SurrogateFields,
+    /// Values of request fields that an origin may repeat to others.
+    pub unusual: Vec<HeaderValue>,
 }
 
 /// Fields of a response that are for the player alone whose request it answers: `Set-Cookie`.

@@ -30,10 +30,11 @@ pub struct Route {
     /// Methods beside GET and HEAD that are passed on to the origin.
     #[serde(default = "Route::default_methods")]
     pub methods: Vec<String>,
-    /// Request fields that go on to the origin beside the usual ones: names, or `*` for all. Its responses are shared by all
-    /// players, so it has to name these in `Vary`.
+    /// The only request fields that go on to the origin beside the usual ones: names, or `*` for all. Without it all go on that
+    /// do not change which request the origin believes to have got, and a response that repeats the value of an unusual one
+    /// is not kept.
     #[serde(default)]
-    pub request_fields: Vec<String>,
+    pub request_fields: Option<Vec<String>>,
     /// Query parameters that are no part of the cache key: `true` for all, or their names.
     #[serde(default)]
     pub ignore_query: Option<IgnoreQuery>,
@@ -64,7 +65,7 @@ impl Default for Route {
             host_header: None,
             forwarded: Forwarded::default(),
             methods: Self::default_methods(),
-            request_fields: Vec::new(),
+            request_fields: None,
             ignore_query: None,
             keep_query: None,
             set_cookie: SetCookie::default(),

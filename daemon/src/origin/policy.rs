@@ -6,10 +6,14 @@
 
 use http::HeaderMap;
 use http::header::{self, HeaderValue};
+use memchr::memmem;
 
 use super::fill::Ask;
 use super::options::{SetCookie, VaryUserAgent};
 use crate::caching::{self, Directives, Keep, NotKept};
+
+/// Bytes of a request field's value that a response does not have by chance.
+const LEAST_REPEATED_BYTES: usize = 6;
 
 /// Narrows a judgement to what may be shared, and takes out of `fields` what may not.
 pub(super) fn shareable(
@@ -18,6 +22,9 @@ pub(super) fn shareable(
     ask: &Ask,
 ) -> Result<Keep, NotKept> {
     let mut judged = judged.and_then(|keep| select(keep, fields, ask));
+    if judged.is_ok() && fields.values().any(|value| repeats(value.as_bytes(), &ask.unusual)) {
+        judged = Err(NotKept::Repeats);
+    }
     if !fields.contains_key(header::SET_COOKIE) || ask.set_cookie == SetCookie::Keep {
         return judged;
     }
@@ -42,6 +49,13 @@ pub(super) fn take_own(fields: &mut HeaderMap, ask: &Ask) {
             fields.remove(header::SET_COOKIE);
         }
     }
+}
+
+/// Whether the response has one of these values of its request in it.
+pub(super) fn repeats(response: &[u8], unusual: &[HeaderValue]) -> bool {
+    // Numbers and flags are everywhere.
+    let mut values = unusual.iter().map(HeaderValue::as_bytes).filter(|it| it.len() >= LEAST_REPEATED_BYTES);
+    values.any(|value| memmem::find(response, value).is_some())
 }
 
 /// Whether the origin itself says how long the response may be kept, or that it is asked about each time.
@@ -163,5 +177,23 @@ mod tests {
         assert!(!selects(&selecting, &from("https://b.example"), None));
         assert!(selects(&selecting, &HeaderMap::new(), None), "who is no script may have it");
         assert!(of(Ask::default(), &response("*"), None).0.unwrap().selecting.is_empty());
+    }
+
+    #[test]
+    fn a_response_that_repeats_a_value_of_its_request_is_for_that_request_alone() {
+        let ask = |value: &str| Ask {
+            unusual: vec![value.parse().unwrap()],
+            ..Ask::default()
+        };
+        let fresh = ("cache-control", "max-age=60");
+        let link = ("link", "<https://evil.example/x>");
+        let (judged, _, _) = of(ask("evil.example"), &[fresh, link], None);
+        assert_eq!(judged.unwrap_err(), NotKept::Repeats);
+        assert!(NotKept::Repeats.is_for_one());
+        assert!(of(ask("other.example"), &[fresh, link], None).0.is_ok());
+        assert!(of(ask("evil"), &[fresh, link], None).0.is_ok(), "too short to mean anything");
+        assert!(repeats(b"<script src=//evil.example>", &ask("evil.example").unusual));
+        assert!(!repeats(b"<script src=//good.example>", &ask("evil.example").unusual));
+        assert!(!repeats(b"", &ask("evil.example").unusual));
     }
 }

@@ -221,6 +221,7 @@ impl Filler {
                 expected: None,
                 audience: Audience::Players,
                 implicit_age_s: None,
+                unusual: Vec::new(),
             };
             let outcome = self.publish(answer, length, Arc::clone(flight.partial())).await;
             self.shared.flights.end(flight, outcome);

@@ -172,6 +172,47 @@ fn clients_of_one_address_that_never_end_their_requests_lock_nobody_else_out() {
 }
 
 #[test]
+fn what_an_origin_repeats_of_a_players_field_is_for_that_player_alone() {
+    let origin = Scripted::start(|asked: &Asked| {
+        let host = Some(asked.field("x-link")).filter(|it| !it.is_empty()).unwrap_or("good.example");
+        let fields = [("Cache-Control", "max-age=60"), ("Content-Type", "text/html")];
+        match asked.path.as_str() {
+            "/token.m4s" if asked.field("x-token").is_empty() => answer(403, &[], b"sign in"),
+            "/token.m4s" => answer(200, &[("Cache-Control", "max-age=60")], b"media"),
+            "/field" => answer(200, &[fields[0], ("X-Seen", host)], b"fine"),
+            "/open" => answer(200, &fields, b"the same for all"),
+            _ => answer(200, &fields, format!("<script src=//{host}/x>").as_bytes()),
+        }
+    });
+    let mut story = Story::new();
+    let route = |path: &str, extra: &str| {
+        format!("[[route]]\npath = \"/{path}/\"\nbase = \"http://{}/\"\n{extra}", origin.address())
+    };
+    story.daemon_extra = route("o", "") + &route("strict", "request_fields = []\n");
+    story.start_daemon();
+    let evil = [("X-Link", "evil.example")];
+    let body = |path: &str, fields: &[(&str, &str)]| {
+        String::from_utf8(get(story.http, path, fields).unwrap().body).unwrap()
+    };
+    assert_eq!(body("/o/page", &evil), "<script src=//evil.example/x>");
+    assert_eq!(body("/o/page", &[]), "<script src=//good.example/x>");
+    assert_eq!(body("/o/page", &evil), "<script src=//good.example/x>", "now it is held");
+    assert_eq!(get(story.http, "/o/field", &evil).unwrap().header("x-seen"), "evil.example");
+    assert_eq!(get(story.http, "/o/field", &[]).unwrap().header("x-seen"), "good.example");
+    assert_eq!(story.metric("origin_not_kept_total{reason=\"repeats\"}"), 2);
+    // What repeats nothing is shared, whatever the fields say; so is media, and its origin gets what it wants.
+    for number in ["first-player", "second-player"] {
+        assert_eq!(body("/o/open", &[("X-Device", number)]), "the same for all");
+        assert_eq!(body("/o/token.m4s", &[("X-Token", number)]), "media");
+    }
+    assert_eq!((origin.asked("/open").len(), origin.asked("/token.m4s").len()), (1, 1));
+    assert_eq!(origin.asked("/token.m4s")[0].field("x-token"), "first-player");
+    // With a list nothing else goes on.
+    assert_eq!(body("/strict/page2", &evil), "<script src=//good.example/x>");
+    assert!(story.metric("http_unpassed_fields_total") >= 1);
+}
+
+#[test]
 fn what_a_player_sends_wrongly_is_counted_against_nobody_else() {
     let origin = Scripted::start(|_: &Asked| answer(200, &[("Cache-Control", "max-age=60")], b"fine"));
     let mut story = Story::new();
