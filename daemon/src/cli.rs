@@ -109,16 +109,22 @@ pub enum Verb {
     /// Make a pinned object evictable again
     #[command(after_help = "Examples:\n  skycached unpin https://cdn.example.com/vod/film/master.m3u8")]
     Unpin(ByKey),
-    /// Remove an object from the cache
+    /// Remove objects from the cache
     #[command(
-        after_help = "Examples:\n  skycached purge https://cdn.example.com/vod/film/1.m4s\n  skycached purge http://box.example:8080/cdn.example.com/vod/film/1.m4s"
+        after_help = "Examples:\n  skycached purge https://cdn.example.com/vod/film/1.m4s\n  skycached purge http://box.example:8080/cdn.example.com/vod/film/1.m4s\n  skycached purge --prefix https://cdn.example.com/vod/film/\n  skycached purge --surrogate-key film-17 --soft"
     )]
-    Purge(ByKey),
+    Purge(Purging),
     /// Remove every object whose key matches
     #[command(after_help = "Examples:\n  skycached ban 'cdn.example.com/vod/film/*'")]
     Ban {
         /// Key with `*` for any run of characters and `?` for one: `cdn.example.com/vod/*`
         pattern: String,
+        /// Make them stale instead: their origin is asked about them, and while it fails they may be served
+        #[arg(long)]
+        soft: bool,
+        /// Allow a pattern that everything matches
+        #[arg(long)]
+        yes: bool,
         #[command(flatten)]
         asking: Asking,
     },
@@ -138,6 +144,47 @@ pub enum Verb {
         /// The shell
         shell: Shell,
     },
+}
+
+/// What `purge` removes.
+#[derive(Debug, Args)]
+pub struct Purging {
+    /// Keys of objects, their URLs at the origin, or the URLs that a player asks this box for
+    #[arg(required_unless_present_any = ["prefix", "surrogate_key"], value_name = "KEY")]
+    pub keys: Vec<String>,
+    /// Every object whose key begins so, or whose URL does
+    #[arg(long)]
+    pub prefix: Vec<String>,
+    /// Every object that its origin has given this name (`Surrogate-Key`, `Cache-Tag`)
+    #[arg(long, value_name = "NAME")]
+    pub surrogate_key: Vec<String>,
+    /// Make them stale instead: their origin is asked about them, and while it fails they may be served
+    #[arg(long)]
+    pub soft: bool,
+    /// Allow an empty prefix, which is everything
+    #[arg(long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub asking: Asking,
+}
+
+impl Purging {
+    /// As parameters of the admin interface.
+    pub fn parameters(&self) -> Vec<(&'static str, &str)> {
+        let mut all: Vec<(&'static str, &str)> = Vec::new();
+        for (name, values) in
+            [("key", &self.keys), ("prefix", &self.prefix), ("surrogate_key", &self.surrogate_key)]
+        {
+            all.extend(values.iter().map(|it| (name, it.as_str())));
+        }
+        all.extend(flags(self.soft, self.yes));
+        all
+    }
+}
+
+/// Flags of purges as parameters of the admin interface.
+pub fn flags<'a>(soft: bool, yes: bool) -> impl Iterator<Item = (&'static str, &'a str)> {
+    [("soft", soft), ("yes", yes)].into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| (name, "true"))
 }
 
 /// What `trust` does.

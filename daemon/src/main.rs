@@ -9,7 +9,7 @@ use clap::{CommandFactory as _, Parser as _};
 use http::Method;
 use sd_notify::NotifyState;
 use serde_json::{Value, json};
-use skycache::cli::{Asking, Cli, Common, Trusting, Verb};
+use skycache::cli::{self, Asking, Cli, Common, Trusting, Verb};
 use skycache::config::Config;
 use skycache::listen::Listening;
 use skycache::receive::ReceiveContext;
@@ -42,23 +42,29 @@ fn run(verb: Verb) -> Result<ExitCode, String> {
         Verb::Replay { recording, config } => replay_recording(&recording, config.as_deref()),
         Verb::Status { asking, watch } => status(&asking, watch),
         Verb::Ls { asking, listing } => {
-            let mut value = ask(&asking, Method::GET, "/api/v1/objects", None)?;
+            let mut value = ask(&asking, Method::GET, "/api/v1/objects", &[])?;
             screen::select(&mut value, &listing);
             let now = skycache::clock::wall();
             if asking.common.json { print(&pretty(&value)) } else { print(&screen::objects(&value, now)) }
         }
-        Verb::Pin(it) => change(&it.asking, "pin", ("key", &it.key)),
-        Verb::Unpin(it) => change(&it.asking, "unpin", ("key", &it.key)),
-        Verb::Purge(it) => change(&it.asking, "purge", ("key", &it.key)),
-        Verb::Ban { pattern, asking } => change(&asking, "ban", ("pattern", &pattern)),
+        Verb::Pin(it) => change(&it.asking, "pin", &[("key", &it.key)]),
+        Verb::Unpin(it) => change(&it.asking, "unpin", &[("key", &it.key)]),
+        Verb::Purge(it) => change(&it.asking, "purge", &it.parameters()),
+        Verb::Ban { pattern, soft, yes, asking } => {
+            let mut parameters = vec![("pattern", pattern.as_str())];
+            parameters.extend(cli::flags(soft, yes));
+            change(&asking, "ban", &parameters)
+        }
         Verb::Trust { action: Trusting::List { asking } } => {
-            let value = ask(&asking, Method::GET, "/api/v1/trust", None)?;
+            let value = ask(&asking, Method::GET, "/api/v1/trust", &[])?;
             if asking.common.json { print(&pretty(&value)) } else { print(&screen::trust(&value)) }
         }
         Verb::Trust { action: Trusting::Confirm(it) } => {
-            change(&it.asking, "trust/confirm", ("key", &it.key))
+            change(&it.asking, "trust/confirm", &[("key", &it.key)])
         }
-        Verb::Trust { action: Trusting::Forget(it) } => change(&it.asking, "trust/forget", ("key", &it.key)),
+        Verb::Trust { action: Trusting::Forget(it) } => {
+            change(&it.asking, "trust/forget", &[("key", &it.key)])
+        }
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "skycached", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
@@ -74,7 +80,7 @@ fn print_config(path: &Path) -> Result<ExitCode, String> {
 /// Once, or every `watch` seconds until interrupted.
 fn status(asking: &Asking, watch: Option<u64>) -> Result<ExitCode, String> {
     loop {
-        let value = ask(asking, Method::GET, "/api/v1/status", None)?;
+        let value = ask(asking, Method::GET, "/api/v1/status", &[])?;
         let text = if asking.common.json { pretty(&value) } else { screen::status(&value) };
         let Some(seconds) = watch else { return print(&text) };
         // Home, and nothing below: a terminal shows one table that changes.
@@ -268,25 +274,20 @@ fn replay_recording(recording: &Path, config: Option<&Path>) -> Result<ExitCode,
     print(&pretty(&summary?.0))
 }
 
-fn ask(
-    asking: &Asking,
-    method: Method,
-    path: &str,
-    parameter: Option<(&str, &str)>,
-) -> Result<Value, String> {
+fn ask(asking: &Asking, method: Method, path: &str, parameters: &[(&str, &str)]) -> Result<Value, String> {
     let access = match &asking.admin {
         Some(url) => admin::Access::to_url(url, asking.token_file.as_deref())?,
         None => admin::Access::Socket(Config::load(&asking.common.config)?.admin.socket),
     };
-    runtime()?.block_on(admin::call(&access, method, path, parameter))
+    runtime()?.block_on(admin::call(&access, method, path, parameters))
 }
 
-fn change(asking: &Asking, action: &str, parameter: (&str, &str)) -> Result<ExitCode, String> {
-    let value = ask(asking, Method::POST, &format!("/api/v1/{action}"), Some(parameter))?;
+fn change(asking: &Asking, action: &str, parameters: &[(&str, &str)]) -> Result<ExitCode, String> {
+    let value = ask(asking, Method::POST, &format!("/api/v1/{action}"), parameters)?;
     if asking.common.json {
         return print(&pretty(&value));
     }
-    match value["purged"].as_u64() {
+    match value["purged"].as_u64().filter(|_| value["key"].is_null()) {
         Some(count) => print(&format!("{count} objects purged\n")),
         None => print(&format!("{action}: {}\n", value["key"].as_str().unwrap_or_default())),
     }

@@ -349,6 +349,7 @@ impl Collector for Scrape {
         sheet.gauge("store_disk_fine", "1 while the disk takes objects", is_fine)?;
         let evicted = EvictReason::ALL.iter().map(|it| it.as_str()).zip(usage.evicted);
         sheet.family(("store_evicted_objects", "Objects that left the cache", "reason"), evicted)?;
+        sheet.family(("store_purges", "Purges, by what they named", "kind"), self.0.store.purges())?;
 
         let (failed, refused) = flights.failures();
         sheet.gauge("flights", "Objects in flight", flights.list().len() as u64)?;

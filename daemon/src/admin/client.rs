@@ -121,7 +121,7 @@ impl fmt::Display for Access {
     }
 }
 
-/// Asks a daemon; `parameter` is a name and a value for the query. One that is asked too often is asked again when it says.
+/// Asks a daemon; `parameters` are names and values for the query. One that is asked too often is asked again when it says.
 ///
 /// # Errors
 /// One line: no daemon, no permission, or what the daemon answers.
@@ -129,12 +129,11 @@ pub async fn call(
     access: &Access,
     method: Method,
     path: &str,
-    parameter: Option<(&str, &str)>,
+    parameters: &[(&str, &str)],
 ) -> Result<Value, String> {
-    let target = match parameter {
-        Some((name, value)) => format!("{path}?{name}={}", encode(value)),
-        None => path.to_owned(),
-    };
+    let query: Vec<String> =
+        parameters.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
+    let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) };
     let mut left = RETRIES;
     loop {
         let response = access.send(&method, &target).await?;

@@ -28,7 +28,7 @@ use crate::admin_refusals::AdminRefusal;
 use crate::clients;
 
 /// Requests that a client may make at once, and those that it may make each second from then on.
-const BURST: f64 = 500.0;
+const BURST: f64 = 1000.0;
 const PER_SECOND: f64 = 100.0;
 /// A wrong credential costs as much as so many requests: five a second can be tried.
 const WRONG_COSTS: f64 = 20.0;
@@ -197,9 +197,15 @@ impl Guard {
         })
     }
 
-    /// Lets a request in. Gives back by which right, for the audit log.
-    pub(super) fn admit(&self, peer: &Peer, head: &Parts, now: Instant) -> Result<&'static str, Refused> {
-        self.take(peer, 1.0, now)?;
+    /// Lets a request in that costs as much as so many. Gives back by which right, for the audit log.
+    pub(super) fn admit(
+        &self,
+        peer: &Peer,
+        head: &Parts,
+        costs: f64,
+        now: Instant,
+    ) -> Result<&'static str, Refused> {
+        self.take(peer, costs, now)?;
         let Peer::Tcp { on_loopback, certificate, .. } = peer else { return Ok("socket") };
         if is_of_a_page(head) && !is_of_our_page(head) {
             let line = "web pages have no business here";
@@ -309,7 +315,7 @@ mod tests {
     const NOW: Instant = Instant::from_nanos(1_000_000_000_000);
 
     fn why(guard: &Guard, peer: &Peer, head: &Parts) -> Result<&'static str, AdminRefusal> {
-        guard.admit(peer, head, NOW).map_err(|it| it.why)
+        guard.admit(peer, head, 1.0, NOW).map_err(|it| it.why)
     }
 
     #[test]
@@ -414,16 +420,20 @@ mod tests {
         let wrong = head("GET", "/metrics", &[("authorization", "Bearer 0123456789abcdef9999")]);
         let mut refused = 0;
         let last = loop {
-            match guard.admit(&one, &wrong, NOW).unwrap_err() {
+            match guard.admit(&one, &wrong, 1.0, NOW).unwrap_err() {
                 it if it.why == AdminRefusal::Credential => refused += 1,
                 it => break it,
             }
         };
-        assert_eq!((refused, last.status), (23, StatusCode::TOO_MANY_REQUESTS));
+        assert_eq!((refused, last.status), (47, StatusCode::TOO_MANY_REQUESTS));
         assert_eq!(last.retry_after_s, Some(1));
         let right = head("GET", "/metrics", &[("authorization", "Bearer 0123456789abcdef0123")]);
         assert_eq!(why(&guard, &other, &right), Ok("token"));
+        // What looks through the index costs as much as ten requests.
+        let many = tcp("10.0.0.11", false);
+        let admitted = (0..1000).take_while(|_| guard.admit(&many, &right, 10.0, NOW).is_ok()).count();
+        assert_eq!(admitted, 100);
         let later = NOW + Duration::from_secs(2);
-        assert!(guard.admit(&one, &right, later).is_ok(), "its allowance comes back");
+        assert!(guard.admit(&one, &right, 1.0, later).is_ok(), "its allowance comes back");
     }
 }

@@ -9,14 +9,14 @@
 //! | `GET /readyz` | 200 when no group that it wants is failing, else 503 with what is |
 //! | `GET /api/v1/status` | everything, as JSON |
 //! | `GET /api/v1/objects` | objects held and in flight |
-//! | `POST /api/v1/purge?key=`, `pin?key=`, `unpin?key=` | one object, by key, URL, or a player's URL; 404 if it is not there |
-//! | `POST /api/v1/ban?pattern=` | every object whose key matches (`*`, `?`) is purged |
-//! | `PURGE /authority/path` | as `purge` |
+//! | `POST /api/v1/pin?key=`, `unpin?key=` | one object, by key, URL, or a player's URL; 404 if it is not there |
+//! | `POST /api/v1/purge`, `/api/v1/ban`, `PURGE`, `/cache/…` | see [`purge`] |
 
 mod client;
 mod guard;
 mod options;
 mod page;
+mod purge;
 mod tls;
 
 use std::io;
@@ -42,6 +42,7 @@ pub use client::{Access, call};
 pub use options::{Admin, AdminTls};
 
 use guard::{Guard, Peer};
+use purge::PurgeRequest;
 
 use carousel::trust::KeyId;
 
@@ -51,7 +52,6 @@ use crate::listen::Listening;
 use crate::metrics;
 use crate::status::Parts;
 use crate::status::{flight_json, object_json, status_json, trust_json};
-use crate::store::EvictReason;
 
 /// Operators' connections at a time, by the socket and by TCP each: who fills the one does not lock out the other.
 const MAX_CONNECTIONS: usize = 64;
@@ -259,14 +259,21 @@ impl Admins {
 
     /// Answers who may ask, and writes down who has changed what.
     fn respond(&self, peer: &Peer, head: &Head) -> Response<Full<Bytes>> {
-        let is_command = !matches!(head.method, Method::GET | Method::HEAD);
+        let is_command = !matches!(head.method, Method::GET | Method::HEAD) || purge::is_sidecar(head);
         let (method, target) = (&head.method, &head.uri);
         if let Some(part) = page::part(method, target.path()) {
             return part;
         }
-        match self.guard.admit(peer, head, clock::now()) {
+        let purge = PurgeRequest::of(head);
+        let fans_out = matches!(&purge, Some(Ok(it)) if it.fans_out());
+        let costs = if fans_out { purge::FAN_OUT_COSTS } else { 1.0 };
+        match self.guard.admit(peer, head, costs, clock::now()) {
             Ok(by) => {
-                let response = self.answer(method, target);
+                let response = match purge {
+                    Some(Ok(purge)) => purge.run(&self.parts),
+                    Some(Err(line)) => error(StatusCode::BAD_REQUEST, &line),
+                    None => self.answer(method, target),
+                };
                 if is_command {
                     let status = response.status().as_u16();
                     tracing::info!(target: AUDIT, client = %peer, by, %method, %target, status, "command");
@@ -301,17 +308,12 @@ impl Admins {
     fn answer(&self, method: &Method, uri: &http::Uri) -> Response<Full<Bytes>> {
         let store = &self.parts.store;
         let path = uri.path();
-        if method.as_str() == "PURGE" {
-            let name = uri.path_and_query().map_or("", |it| it.as_str()).trim_start_matches('/');
-            return self.change("purge", name);
-        }
         let action = path.strip_prefix("/api/v1/");
-        if let (Some(action @ ("purge" | "pin" | "unpin" | "ban")), &Method::POST) = (action, method) {
-            let wanted = if action == "ban" { "pattern" } else { "key" };
-            let Some(value) = parameter(uri, wanted) else {
-                return error(StatusCode::BAD_REQUEST, &format!("give ?{wanted}="));
+        if let (Some(action @ ("pin" | "unpin")), &Method::POST) = (action, method) {
+            let Some(value) = parameter(uri, "key") else {
+                return error(StatusCode::BAD_REQUEST, "give ?key=");
             };
-            return self.change(action, &value);
+            return self.pin(action, &value);
         }
         if let ("/api/v1/trust/confirm" | "/api/v1/trust/forget", &Method::POST) = (path, method) {
             return self
@@ -388,35 +390,14 @@ impl Admins {
         document(StatusCode::OK, &json!({ "schema": 1, "key": id, "done": word }))
     }
 
-    fn change(&self, action: &str, name: &str) -> Response<Full<Bytes>> {
-        let store = &self.parts.store;
-        if action == "ban" {
-            // Further objects of a name (`#1` …) are meant with it.
-            let matching = |key: &str| {
-                let name_of_all = key.split('#').next().unwrap_or(key);
-                carousel::mabr::playback_path_matches(name, name_of_all)
-            };
-            let keys: Vec<String> = store
-                .list()
-                .iter()
-                .map(|it| it.meta().key.as_str().to_owned())
-                .filter(|key| matching(key))
-                .collect();
-            let gone = keys.iter().filter(|key| store.remove(key, EvictReason::Purged)).count();
-            tracing::info!(pattern = name, gone, "banned");
-            return document(StatusCode::OK, &json!({ "schema": 1, "purged": gone }));
-        }
+    fn pin(&self, action: &str, name: &str) -> Response<Full<Bytes>> {
         // A URL is as good as the key that it has, and that by which a player asks for it is as good as either.
         let key = match carousel::name::ObjectKey::from_name(name, None) {
             Ok(key) => key,
             Err(err) => return error(StatusCode::BAD_REQUEST, &format!("{name}: {}", err.as_str())),
         };
-        let done =
-            std::iter::once(key.clone()).chain(self.parts.player.keys_of(name)).find(|key| match action {
-                "purge" => store.remove_all(key, EvictReason::Purged),
-                pin => store.pin(key.as_str(), pin == "pin"),
-            });
-        let Some(key) = done else {
+        let mut keys = std::iter::once(key.clone()).chain(self.parts.player.keys_of(name));
+        let Some(key) = keys.find(|key| self.parts.store.pin(key.as_str(), action == "pin")) else {
             return error(
                 StatusCode::NOT_FOUND,
                 &format!("{key} is not in the cache; `skycached ls --filter NAME` lists what is"),
@@ -434,7 +415,16 @@ fn shortened(path: &str) -> &str {
 
 /// The value of a parameter of the query, percent-decoded.
 fn parameter(uri: &http::Uri, name: &str) -> Option<String> {
-    let raw = uri.query()?.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
+    parameters(uri, name)?.into_iter().next()
+}
+
+/// All values of a parameter of the query, percent-decoded; `None` if one cannot be.
+fn parameters(uri: &http::Uri, name: &str) -> Option<Vec<String>> {
+    let pairs = uri.query().unwrap_or_default().split('&');
+    pairs.filter_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).map(decoded).collect()
+}
+
+fn decoded(raw: &str) -> Option<String> {
     let mut out = Vec::with_capacity(raw.len());
     let mut bytes = raw.bytes();
     while let Some(byte) = bytes.next() {

@@ -117,7 +117,7 @@ impl SurrogateKeys {
         let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
         let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
         match bytes {
-            Some(bytes) if text.len() % (2 * HASH_BYTES) == 0 => Self::from_hashes(&bytes),
+            Some(bytes) if text.len().is_multiple_of(2 * HASH_BYTES) => Self::from_hashes(&bytes),
             _ => Self(Kept::Every),
         }
     }

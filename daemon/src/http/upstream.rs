@@ -229,7 +229,11 @@ mod tests {
             names.sort();
             (names.join(" "), taken, unusual_values(&fields, extra.as_deref()).len())
         };
-        assert_eq!(kept(true, None), ("accept-language cookie x-api-key".into(), 2, 1), "as long as none is listed");
+        assert_eq!(
+            kept(true, None),
+            ("accept-language cookie x-api-key".into(), 2, 1),
+            "as long as none is listed"
+        );
         assert_eq!(kept(true, Some(&[])), ("accept-language cookie".into(), 3, 0));
         assert_eq!(kept(true, Some(&["X-Api-Key"])), ("accept-language cookie x-api-key".into(), 2, 0));
         assert_eq!(kept(true, Some(&["*"])), ("accept-language cookie x-api-key".into(), 2, 1));

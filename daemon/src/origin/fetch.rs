@@ -12,16 +12,17 @@ use http::{Method, StatusCode};
 use super::client::{OriginError, Question, Reply, no_body};
 use super::fill::{Ask, FillContext, FillResult, Filler, Passed, PrefetchEnd};
 use super::kind::{MediaKind, media_kind};
+use super::options::SurrogateFields;
 use super::phase::{self, Phases, Seen};
 use super::policy;
 use super::spans::Part;
 use super::watch::{Audience, LOOK, Watch};
-use super::options::SurrogateFields;
 use crate::caching::{self, Exchange, Keep, NotKept, SurrogateKeys, Validators};
 use crate::clock;
 use crate::delivery::{FailReason, Flight, Outcome, Sent};
 use crate::store::{
-    CameBy, EvictReason, Grown, ObjectMeta, ObjectUri, Partial, Placement, ResponseMeta, StoredObject,
+    CameBy, EvictReason, Grown, ObjectMeta, ObjectUri, Partial, Placement, ResponseMeta, StoreError,
+    StoredObject,
 };
 
 /// How long a 404 or 410 of a media name stands whose segments are of unknown duration, in milliseconds: a quarter of the
@@ -273,7 +274,7 @@ impl Filler {
         }
     }
 
-    fn open(&self, answer: &Answer) -> Result<(Arc<Flight>, Arc<Partial>), crate::store::StoreError> {
+    fn open(&self, answer: &Answer) -> Result<(Arc<Flight>, Arc<Partial>), StoreError> {
         let store = &self.shared.store;
         let placement = self.placement(&answer.key, answer.sent.expires, answer.keep);
         let partial = Arc::new(match answer.length {
@@ -597,8 +598,8 @@ fn publish(
     };
     match store.publish_with(&frozen, meta, |object| shared.manifests.learn(object)) {
         Ok(stored) => Ok(Ok(stored)),
-        // Its fields are larger than a header page.
-        Err(crate::store::StoreError::MetaTooLarge) => Ok(Err(None)),
+        // Its fields are larger than a header page, or a purge has overtaken it.
+        Err(StoreError::MetaTooLarge | StoreError::Purged) => Ok(Err(None)),
         Err(_) => Err(FailReason::Store),
     }
 }

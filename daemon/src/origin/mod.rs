@@ -30,8 +30,8 @@ pub use client::{Client, OnInterim, OriginError, Question, Reply, RequestBody, n
 pub use fill::{Ask, FillContext, FillResult, Filler, OwnFields, Passed, PrefetchEnd};
 pub use loops::loop_id;
 pub use options::{
-    FillOptions, Forwarded, Origin, Redirects, Route, SetCookie, SurrogateFields, VaryUserAgent, by_longest_path,
-    mistakes,
+    FillOptions, Forwarded, Origin, Redirects, Route, SetCookie, SurrogateFields, VaryUserAgent,
+    by_longest_path, mistakes,
 };
 pub use spans::SpanResult;
 pub use timeouts::{OriginTimeouts, RouteTimeouts};

@@ -181,10 +181,7 @@ mod tests {
 
     #[test]
     fn a_response_that_repeats_a_value_of_its_request_is_for_that_request_alone() {
-        let ask = |value: &str| Ask {
-            unusual: vec![value.parse().unwrap()],
-            ..Ask::default()
-        };
+        let ask = |value: &str| Ask { unusual: vec![value.parse().unwrap()], ..Ask::default() };
         let fresh = ("cache-control", "max-age=60");
         let link = ("link", "<https://evil.example/x>");
         let (judged, _, _) = of(ask("evil.example"), &[fresh, link], None);

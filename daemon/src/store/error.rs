@@ -20,6 +20,8 @@ pub enum StoreError {
     DiskFull,
     /// The object's name and headers do not fit the header page.
     MetaTooLarge,
+    /// It was purged since it was asked for.
+    Purged,
     /// The disk failed.
     Io(std::io::Error),
 }
@@ -34,6 +36,7 @@ impl StoreError {
             Self::NoRoom => "no_room",
             Self::DiskFull => "disk_full",
             Self::MetaTooLarge => "meta_too_large",
+            Self::Purged => "purged",
             Self::Io(_) => "io",
         }
     }
@@ -59,6 +62,7 @@ impl std::fmt::Display for StoreError {
             Self::NoRoom => f.write_str("the cache is full of objects that are pinned or in use"),
             Self::DiskFull => f.write_str("the disk is full; make room, or lower [store] reserve_bytes"),
             Self::MetaTooLarge => f.write_str("the object's name and headers are larger than a header page"),
+            Self::Purged => f.write_str("it was purged since it was asked for"),
             Self::Io(err) => write!(f, "disk: {err}"),
         }
     }

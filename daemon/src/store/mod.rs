@@ -505,7 +505,7 @@ impl Store {
     /// keep it. `frozen` must hold exactly `meta.length` bytes whose SHA-256 is `meta.digest`.
     ///
     /// # Errors
-    /// If the metadata do not fit, or the disk fails; nothing is published then.
+    /// If the metadata do not fit, the object was purged since it was asked for, or the disk fails; nothing is published then.
     pub fn publish(&self, frozen: &Frozen, meta: ObjectMeta) -> Result<Arc<StoredObject>, StoreError> {
         self.publish_with(frozen, meta, |_| {})
     }
@@ -524,12 +524,16 @@ impl Store {
         let root = &self.0.root;
         let path = file::object_path(&root.folder, meta.key.as_str());
         let names = self.names();
+        // What replaces it may be there already.
+        if self.is_purged(&meta) {
+            return Err(StoreError::Purged);
+        }
         let mapping = frozen.publish(&header, &path).inspect_err(|err| root.disk.failed(err))?;
         let object = StoredObject::published(meta, frozen.tier(), root, mapping);
         before(&object);
         let old = self.index().insert(Arc::clone(&object));
         drop(names);
-        // Whoever waits for it has it all the same.
+        // A purge between the two looks.
         if self.is_purged(object.meta()) {
             self.remove_exactly(&object, EvictReason::Purged);
         }

@@ -19,7 +19,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use carousel::name::ObjectKey;
@@ -61,6 +61,18 @@ pub enum Selection {
 }
 
 impl Selection {
+    /// Kinds, as metrics name them.
+    pub const KINDS: [&str; 4] = ["name", "prefix", "pattern", "surrogate_key"];
+
+    const fn kind(&self) -> usize {
+        match self {
+            Self::Name(_) => 0,
+            Self::Prefix(_) => 1,
+            Self::Pattern(_) => 2,
+            Self::SurrogateKey(_) => 3,
+        }
+    }
+
     /// Whether an object with this key and these surrogate keys is meant.
     pub fn selects(&self, key: &str, surrogate_keys: Option<&SurrogateKeys>) -> bool {
         // Further objects of a name (`#1` …) are meant with it.
@@ -103,6 +115,8 @@ pub(super) struct Purges {
     recent: Mutex<Recent>,
     /// Objects whose files have to go.
     to_unlink: Mutex<Vec<Arc<StoredObject>>>,
+    /// Purges since the start, in the order of [`Selection::KINDS`].
+    done: [AtomicU64; Selection::KINDS.len()],
 }
 
 #[derive(Debug, Default)]
@@ -123,6 +137,7 @@ impl Store {
     /// # Errors
     /// If it could not be written down that files have to go. They are unlinked all the same.
     pub fn purge(&self, selection: &Selection, mode: PurgeMode) -> io::Result<Purged> {
+        self.0.purges.done[selection.kind()].fetch_add(1, Ordering::Relaxed);
         // Before the index is looked through: what becomes whole meanwhile is seen by one of both.
         self.remember_purge(selection.clone());
         let selected = self.selected(selection);
@@ -130,6 +145,12 @@ impl Store {
             PurgeMode::Hard => self.purge_hard(&selected),
             PurgeMode::Soft => self.purge_soft(&selected),
         }
+    }
+
+    /// Purges since the start, by the kind of their selection.
+    pub fn purges(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let done = self.0.purges.done.iter().map(|it| it.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        Selection::KINDS.into_iter().zip(done)
     }
 
     fn selected(&self, selection: &Selection) -> Vec<Arc<StoredObject>> {
@@ -157,9 +178,10 @@ impl Store {
     pub(super) fn is_purged(&self, meta: &ObjectMeta) -> bool {
         let recent = lock(&self.0.purges.recent);
         recent.forgotten.is_some_and(|at| meta.received_at <= at)
-            || recent.purges.iter().any(|(at, selection)| {
-                meta.received_at <= *at && selection.selects_object(meta)
-            })
+            || recent
+                .purges
+                .iter()
+                .any(|(at, selection)| meta.received_at <= *at && selection.selects_object(meta))
     }
 
     fn purge_hard(&self, selected: &[Arc<StoredObject>]) -> io::Result<Purged> {

@@ -1,0 +1,342 @@
+//! Purges: what a request means, what it costs, and its answer.
+//!
+//! | request | means |
+//! |---|---|
+//! | `PURGE /authority/path` | this name; with `Surrogate-Key`, every object that has one of these keys |
+//! | `POST /api/v1/purge?` | `key=`, `prefix=`, `pattern=`, `surrogate_key=`, each as often as wanted |
+//! | `POST /api/v1/ban?pattern=` | `purge?pattern=` |
+//! | `GET` or `POST /cache/purge?url=`, `/cache/ban?pattern=` | as `key` and `pattern`: the paths of a cache's sidecar in CDN control planes |
+//!
+//! `soft=true` makes stale instead of removing; so does the field `Fastly-Soft-Purge: 1`. `yes=true` allows a pattern or prefix that
+//! everything matches. `id=` names the purge in the answer and the audit log; without it one is made.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use carousel::name::ObjectKey;
+use http::request::Parts as Head;
+use http::{Method, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use serde_json::json;
+
+use super::{document, error, parameters};
+use crate::caching::SurrogateHash;
+use crate::clock;
+use crate::status::Parts;
+use crate::store::{PurgeMode, Purged, Selection};
+
+carousel::limits! {
+    /// Names, prefixes, patterns and surrogate keys of one request.
+    const MAX_SELECTIONS: usize = 256, "selections" {
+        why: "Each but a name looks through the whole index.",
+        full: "The request is refused with 400, and nothing is purged.",
+        free: "Holds for one request.",
+        test: "what_a_request_means",
+    }
+}
+
+/// Requests that a purge costs which looks through the index.
+pub(super) const FAN_OUT_COSTS: f64 = 10.0;
+
+/// What one request purges.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct PurgeRequest {
+    wanted: Vec<Wanted>,
+    mode: PurgeMode,
+    is_sure: bool,
+    id: Option<String>,
+}
+
+/// A parameter, and what its values are.
+type Parameter = (&'static str, fn(String) -> Wanted);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wanted {
+    Key(String),
+    Prefix(String),
+    Pattern(String),
+    SurrogateKey(String),
+}
+
+impl PurgeRequest {
+    /// What `head` asks for; `None`: it is no purge.
+    ///
+    /// # Errors
+    /// One line with what is missing.
+    pub(super) fn of(head: &Head) -> Option<Result<Self, String>> {
+        let (method, uri) = (&head.method, &head.uri);
+        let is_soft_by_field = head.headers.get("fastly-soft-purge").is_some_and(|it| it == "1");
+        if method.as_str() == "PURGE" {
+            let keys: Vec<String> = head
+                .headers
+                .get_all("surrogate-key")
+                .iter()
+                .filter_map(|it| it.to_str().ok())
+                .flat_map(|line| line.split_whitespace().map(str::to_owned))
+                .collect();
+            let name = uri.path_and_query().map_or("", |it| it.as_str()).trim_start_matches('/');
+            let wanted = if keys.is_empty() {
+                vec![Wanted::Key(name.to_owned())]
+            } else {
+                keys.into_iter().map(Wanted::SurrogateKey).collect()
+            };
+            let mode = mode_of(is_soft_by_field);
+            return Some(Self { wanted, mode, is_sure: false, id: None }.bounded());
+        }
+        let is_sidecar = is_sidecar(head);
+        let names: &[Parameter] = match uri.path() {
+            "/api/v1/purge" if method == Method::POST => &[
+                ("key", Wanted::Key),
+                ("url", Wanted::Key),
+                ("prefix", Wanted::Prefix),
+                ("pattern", Wanted::Pattern),
+                ("surrogate_key", Wanted::SurrogateKey),
+            ],
+            "/api/v1/ban" if method == Method::POST => &[("pattern", Wanted::Pattern)],
+            "/cache/purge" if is_sidecar => &[("url", Wanted::Key), ("surrogate_key", Wanted::SurrogateKey)],
+            "/cache/ban" if is_sidecar => &[("pattern", Wanted::Pattern)],
+            _ => return None,
+        };
+        let mut wanted = Vec::new();
+        for (name, make) in names {
+            let Some(values) = parameters(uri, name) else {
+                return Some(Err(format!("{name}: bad percent-encoding, or no UTF-8")));
+            };
+            wanted.extend(values.into_iter().map(make));
+        }
+        if wanted.is_empty() {
+            let names: Vec<String> = names
+                .iter()
+                .filter(|(name, _)| *name != "url" || is_sidecar)
+                .map(|(it, _)| format!("?{it}="))
+                .collect();
+            return Some(Err(format!("give {}", names.join(" or "))));
+        }
+        let is_set = |name| {
+            parameters(uri, name)
+                .unwrap_or_default()
+                .iter()
+                .any(|it| matches!(it.as_str(), "true" | "1" | "yes"))
+        };
+        let mode = mode_of(is_soft_by_field || is_set("soft"));
+        let id = parameters(uri, "id").and_then(|it| it.into_iter().next());
+        Some(Self { wanted, mode, is_sure: is_set("yes"), id }.bounded())
+    }
+
+    fn bounded(self) -> Result<Self, String> {
+        if self.wanted.len() > MAX_SELECTIONS {
+            return Err(format!(
+                "{} selections are more than the {MAX_SELECTIONS} of one request",
+                self.wanted.len()
+            ));
+        }
+        if self.id.as_ref().is_some_and(|id| id.len() > 128 || id.contains(char::is_control)) {
+            return Err("an id has at most 128 bytes, and no control characters".to_owned());
+        }
+        Ok(self)
+    }
+
+    /// Whether it looks through the whole index.
+    pub(super) fn fans_out(&self) -> bool {
+        self.wanted.iter().any(|it| !matches!(it, Wanted::Key(_)))
+    }
+
+    /// Does it.
+    pub(super) fn run(&self, parts: &Parts) -> Response<Full<Bytes>> {
+        let begun = clock::now();
+        let mut selections = Vec::new();
+        for wanted in &self.wanted {
+            match self.selections(wanted, parts) {
+                Ok(more) => selections.extend(more),
+                Err(why) => return error(StatusCode::BAD_REQUEST, &why),
+            }
+        }
+        let mut all = Purged::default();
+        let mut key = None;
+        for (selection, is_other_name) in selections {
+            // A player's URL is only looked at if the name as given means nothing.
+            if is_other_name && all.objects > 0 {
+                continue;
+            }
+            // Who has begun to receive it goes on; nobody else joins.
+            for flight in parts.flights.list() {
+                let keys = flight.sent.as_ref().map(|sent| &sent.response.surrogate_keys);
+                if keys.is_some() && selection.selects(flight.key.as_str(), keys) {
+                    parts.flights.withdraw(&flight);
+                }
+            }
+            match parts.store.purge(&selection, self.mode) {
+                Ok(purged) => {
+                    all.objects += purged.objects;
+                    all.bytes += purged.bytes;
+                    if let (Selection::Name(name), 1..) = (&selection, purged.objects) {
+                        key = Some(name.clone());
+                    }
+                }
+                Err(err) => {
+                    let what = format!(
+                        "purged, but a power cut could bring it back: {}",
+                        carousel::config::plain(&err)
+                    );
+                    return error(StatusCode::INTERNAL_SERVER_ERROR, &what);
+                }
+            }
+        }
+        if let ([Wanted::Key(name)], 0) = (&self.wanted[..], all.objects) {
+            let key =
+                ObjectKey::from_name(name, None).map_or_else(|_| name.clone(), |it| it.as_str().to_owned());
+            return error(
+                StatusCode::NOT_FOUND,
+                &format!("{key} is not in the cache; `skycached ls --filter NAME` lists what is"),
+            );
+        }
+        let took = clock::now().since(begun);
+        let id = self.id.clone().unwrap_or_else(fresh_id);
+        let done = if self.mode == PurgeMode::Soft { "soft purge" } else { "purge" };
+        tracing::info!(id, objects = all.objects, bytes = all.bytes, done, "by an operator");
+        let mut answer = json!({
+            "schema": 1, "id": id, "node": node(), "done": done, "purged": all.objects, "bytes": all.bytes,
+            "took_ms": took.as_secs_f64() * 1000.0,
+        });
+        if let (Some(key), [_]) = (key, &self.wanted[..]) {
+            answer["key"] = key.as_str().into();
+        }
+        document(StatusCode::OK, &answer)
+    }
+
+    /// What is meant by one parameter, in order; whether it is another reading of the one before.
+    fn selections(&self, wanted: &Wanted, parts: &Parts) -> Result<Vec<(Selection, bool)>, String> {
+        let key =
+            |name: &str| ObjectKey::from_name(name, None).map_err(|err| format!("{name}: {}", err.as_str()));
+        let everything = |what: &str| {
+            format!("{what} matches everything in the cache; add yes=true (`--yes`) if that is what you want")
+        };
+        Ok(match wanted {
+            Wanted::Key(name) => std::iter::once((key(name)?, false))
+                .chain(parts.player.keys_of(name).into_iter().map(|it| (it, true)))
+                .map(|(key, is_other)| (Selection::Name(key), is_other))
+                .collect(),
+            Wanted::Prefix(prefix) => {
+                let bare = without_scheme(prefix);
+                if bare.is_empty() {
+                    return if self.is_sure {
+                        Ok(vec![(Selection::Prefix(String::new()), false)])
+                    } else {
+                        Err(everything("an empty prefix"))
+                    };
+                }
+                std::iter::once((key(prefix)?, false))
+                    .chain(parts.player.keys_of(prefix).into_iter().map(|it| (it, true)))
+                    .map(|(key, is_other)| (Selection::Prefix(key.as_str().to_owned()), is_other))
+                    .collect()
+            }
+            Wanted::Pattern(pattern) => {
+                let bare = without_scheme(pattern);
+                if !self.is_sure && bare.chars().all(|c| matches!(c, '*' | '/')) {
+                    return Err(everything(&format!("{pattern:?}")));
+                }
+                let is_url = bare.len() < pattern.len();
+                let others = if is_url { parts.player.keys_of(pattern) } else { Vec::new() };
+                std::iter::once((bare.to_owned(), false))
+                    .chain(others.into_iter().map(|it| (it.as_str().to_owned(), true)))
+                    .map(|(pattern, is_other)| (Selection::Pattern(pattern), is_other))
+                    .collect()
+            }
+            Wanted::SurrogateKey(key) if key.trim().is_empty() => {
+                return Err("a surrogate key has at least one character".to_owned());
+            }
+            Wanted::SurrogateKey(key) => {
+                vec![(Selection::SurrogateKey(SurrogateHash::of(key.trim())), false)]
+            }
+        })
+    }
+}
+
+/// Whether a request uses the paths of a sidecar, which change something by GET too.
+pub(super) fn is_sidecar(head: &Head) -> bool {
+    matches!(head.method, Method::GET | Method::POST)
+        && matches!(head.uri.path(), "/cache/purge" | "/cache/ban")
+}
+
+const fn mode_of(is_soft: bool) -> PurgeMode {
+    if is_soft { PurgeMode::Soft } else { PurgeMode::Hard }
+}
+
+fn without_scheme(text: &str) -> &str {
+    text.split_once("://").map_or(text, |(_, rest)| rest)
+}
+
+/// A name for a purge that no other of this machine has.
+fn fresh_id() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("{:x}-{:x}-{number:x}", clock::wall().unix_ms(), std::process::id())
+}
+
+/// The machine's name, so that answers of many can be told apart.
+fn node() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(method: &str, target: &str, fields: &[(&str, &str)]) -> Option<Result<PurgeRequest, String>> {
+        let mut request = http::Request::builder().method(method).uri(target);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        PurgeRequest::of(&request.body(()).unwrap().into_parts().0)
+    }
+
+    fn request(wanted: &[Wanted], mode: PurgeMode, is_sure: bool) -> Option<Result<PurgeRequest, String>> {
+        Some(Ok(PurgeRequest { wanted: wanted.to_vec(), mode, is_sure, id: None }))
+    }
+
+    #[test]
+    fn what_a_request_means() {
+        let text = str::to_owned;
+        let (hard, soft) = (PurgeMode::Hard, PurgeMode::Soft);
+        let key = |it: &str| Wanted::Key(it.to_owned());
+        assert_eq!(of("PURGE", "/h/a?b=1", &[]), request(&[key("h/a?b=1")], hard, false));
+        let two = [Wanted::SurrogateKey(text("a")), Wanted::SurrogateKey(text("b"))];
+        let fields = [("surrogate-key", "a b"), ("fastly-soft-purge", "1")];
+        assert_eq!(of("PURGE", "/", &fields), request(&two, soft, false));
+        assert_eq!(
+            of("POST", "/api/v1/purge?key=h%2Fa&key=h%2Fb", &[]),
+            request(&[key("h/a"), key("h/b")], hard, false)
+        );
+        assert_eq!(
+            of("POST", "/api/v1/purge?surrogate_key=a%20b&prefix=h/&soft=true&yes=1", &[]),
+            request(&[Wanted::Prefix(text("h/")), Wanted::SurrogateKey(text("a b"))], soft, true)
+        );
+        let pattern = [Wanted::Pattern(text("h/*.m4s"))];
+        for path in ["/api/v1/ban", "/cache/ban"] {
+            assert_eq!(of("POST", &format!("{path}?pattern=h/*.m4s"), &[]), request(&pattern, hard, false));
+        }
+        assert_eq!(of("GET", "/cache/purge?url=http://h/a", &[]), request(&[key("http://h/a")], hard, false));
+        for other in ["/api/v1/purge?key=h", "/api/v1/ban?pattern=h", "/api/v1/status", "/cache/other?url=h"]
+        {
+            assert_eq!(of("GET", other, &[]), None, "{other}");
+        }
+        for wrong in ["/api/v1/purge", "/api/v1/purge?keys=a", "/api/v1/purge?key=%zz", "/api/v1/ban?key=a"] {
+            assert!(of("POST", wrong, &[]).unwrap().is_err(), "{wrong}");
+        }
+        let many = |count: usize| format!("/api/v1/purge?{}", "key=a&".repeat(count));
+        assert!(of("POST", &many(MAX_SELECTIONS), &[]).unwrap().is_ok());
+        assert!(of("POST", &many(MAX_SELECTIONS + 1), &[]).unwrap().is_err());
+        assert!(of("POST", &format!("/api/v1/purge?key=a&id={}", "x".repeat(129)), &[]).unwrap().is_err());
+    }
+
+    #[test]
+    fn what_looks_through_the_index_costs_more() {
+        for (target, fans_out) in
+            [("key=a", false), ("pattern=a", true), ("prefix=a", true), ("surrogate_key=a", true)]
+        {
+            let request = of("POST", &format!("/api/v1/purge?{target}"), &[]).unwrap().unwrap();
+            assert_eq!(request.fans_out(), fans_out, "{target}");
+        }
+    }
+}
