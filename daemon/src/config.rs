@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::admin::Admin;
 use crate::http::Http;
-use crate::origin::{Origin, Route, by_longest_path};
+use crate::origin::{Origin, ParentGroup, Route, by_longest_path, mistakes_of_parents};
 use crate::repair::Repair;
 use crate::session::{Receive, Session, SessionOptions};
 use crate::store::StoreConfig;
@@ -47,6 +47,9 @@ pub struct Config {
     /// Short paths for players.
     #[serde(rename = "route")]
     pub routes: Vec<Route>,
+    /// Caches that are asked before the origins of routes.
+    #[serde(rename = "parent")]
+    pub parents: Vec<ParentGroup>,
     /// Where the terrestrial path leads for a host.
     #[serde(rename = "origin")]
     pub origins: Vec<Origin>,
@@ -74,7 +77,7 @@ impl Default for Log {
 
 impl Config {
     /// Reads and checks a file, and those in `conf.d` beside it, in the order of their names: each counts over those before
-    /// it, and adds to their `[[session]]`s, `[[route]]`s, `[[origin]]`s and `[[store.class]]`es.
+    /// it, and adds to their `[[session]]`s, `[[route]]`s, `[[parent]]`s, `[[origin]]`s and `[[store.class]]`es.
     ///
     /// # Errors
     /// Every mistake, one line each, with its place and its fix.
@@ -133,6 +136,13 @@ impl Config {
     /// `[receive]` and `[[session]]`, as the session thread takes them.
     pub fn session_options(&self) -> SessionOptions {
         SessionOptions { receive: self.receive.clone(), sessions: self.sessions.clone() }
+    }
+
+    /// What the configuration names as origins beside the bases of routes: `[[origin]]`, and the members of `[[parent]]`.
+    pub fn asked_origins(&self) -> Vec<Origin> {
+        let members = self.parents.iter().flat_map(|it| &it.members);
+        let members = members.map(|it| Origin { host: String::new(), url: it.url.clone() });
+        self.origins.iter().cloned().chain(members).collect()
     }
 
     /// Key and address of every TCP listener.
@@ -203,6 +213,7 @@ impl Config {
         }
         all.extend(self.trust.mistakes());
         all.extend(crate::origin::mistakes(&self.routes, &self.origins, &self.http.allow_origins));
+        all.extend(mistakes_of_parents(&self.parents, &self.routes));
         let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
         if self.http.prefetch_segments > 16 {
             let what = format!("{} segments ahead is a download", self.http.prefetch_segments);

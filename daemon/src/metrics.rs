@@ -18,7 +18,7 @@ use crate::catalog::LeftOut;
 use crate::clock;
 use crate::delivery::{GoneReason, RejectReason, RepairOutcome, State};
 use crate::http::{BUCKETS_US, Refusal, Rewriting, RouteStats, Served};
-use crate::origin::{OriginError, PrefetchEnd};
+use crate::origin::{GroupReport, MemberReport, OriginError, PrefetchEnd};
 use crate::status::{Parts, queue_full, untrusted};
 use crate::store::{DiskState, EvictReason};
 use crate::transport::{Signal, StreamState};
@@ -65,6 +65,58 @@ impl Sheet<'_> {
     fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
         metric.encode(self.0.encode_descriptor(name, help, None, MetricType::Gauge)?)
+    }
+
+    /// What the groups of `[[parent]]` and their members have done.
+    fn parents(&mut self, groups: &[GroupReport]) -> fmt::Result {
+        let members =
+            || groups.iter().flat_map(|group| group.members.iter().map(move |it| (&group.name, it)));
+        for (name, help, kind, of) in [
+            (
+                "parent_requests",
+                "Requests to parents",
+                MetricType::Counter,
+                (|it| it.requests) as fn(&MemberReport) -> u64,
+            ),
+            (
+                "parent_failures",
+                "Requests that parents did not answer, or with an error of theirs",
+                MetricType::Counter,
+                |it| it.failures,
+            ),
+            (
+                "parent_up",
+                "1 while the parent is asked: its health is looked at every few seconds",
+                MetricType::Gauge,
+                |it| u64::from(it.is_up),
+            ),
+        ] {
+            let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+            for (group, member) in members() {
+                let labels = [("group", group.as_str()), ("parent", member.url.as_str())];
+                let value = of(member);
+                match kind {
+                    MetricType::Gauge => {
+                        let value = i64::try_from(value).unwrap_or(i64::MAX);
+                        ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+                    }
+                    _ => ConstCounter::new(value).encode(family.encode_family(&labels)?)?,
+                }
+            }
+        }
+        let by_group = |of: fn(&GroupReport) -> u64| groups.iter().map(move |it| (it.name.as_str(), of(it)));
+        self.family(
+            (
+                "parent_hedged_requests",
+                "Requests that a second parent got too, since the first was silent",
+                "group",
+            ),
+            by_group(|it| it.hedged),
+        )?;
+        self.family(
+            ("parent_failovers", "Requests that went on to another parent or the origin", "group"),
+            by_group(|it| it.failed_over),
+        )
     }
 
     /// A counter for each variant of an enum.
@@ -385,6 +437,7 @@ impl Collector for Scrape {
 
         let open = client.open_circuits().len() as u64;
         sheet.gauge("origin_open_circuits", "Origins that are not asked because they fail", open)?;
+        sheet.parents(&client.parents_report())?;
 
         let catalog = player.catalog().current();
         sheet.gauge("catalog_lists", "Service lists that are known", catalog.lists.len() as u64)?;

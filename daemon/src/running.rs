@@ -108,8 +108,9 @@ impl Daemon {
             Duration::from_millis(config.http.origin_timeout_ms),
             &config.http.origin_timeouts,
             &config.routes,
+            &config.parents,
             AddressPolicy::new(
-                &config.origins,
+                &config.asked_origins(),
                 &config.routes,
                 &config.http.allow_origins,
                 config.listeners().map(|(_, address)| address).collect(),
@@ -256,8 +257,9 @@ impl Daemon {
             Duration::from_millis(config.http.origin_timeout_ms),
             &config.http.origin_timeouts,
             &config.routes,
+            &config.parents,
         );
-        self.client.policy().configure(&config.origins, &config.routes, &config.http.allow_origins);
+        self.client.policy().configure(&config.asked_origins(), &config.routes, &config.http.allow_origins);
         match config.trust.policy() {
             Ok(policy) => self.parts.trust.configure(policy),
             Err(err) => tracing::error!(%err, "[trust] stays as it was"),

@@ -15,7 +15,7 @@ use crate::delivery::{
     Flight, Flights, GoneReason, ObjectCounters, RejectReason, RepairOutcome, SessionStats, State,
 };
 use crate::http::Player;
-use crate::origin::{Client, OriginError};
+use crate::origin::{Client, GroupReport, OriginError};
 use crate::receive::ReceiveStats;
 use crate::repair::Repairer;
 use crate::session::GroupStates;
@@ -53,6 +53,18 @@ pub struct Parts {
 /// Counters by the name of their reason, those that are 0 left out.
 fn counts<'a>(counts: impl Iterator<Item = (&'a str, u64)>) -> Map<String, Value> {
     counts.filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), json!(count))).collect()
+}
+
+/// One group of parents.
+fn parents_json(group: &GroupReport) -> Value {
+    let members = group
+        .members
+        .iter()
+        .map(|it| json!({ "url": it.url, "up": it.is_up, "requests": it.requests, "failures": it.failures }));
+    json!({
+        "name": group.name, "enabled": group.is_enabled, "hedged": group.hedged, "failed_over": group.failed_over,
+        "patience_ms": group.patience_ms, "members": members.collect::<Vec<_>>(),
+    })
 }
 
 /// One object of the cache.
@@ -205,6 +217,7 @@ pub fn status_json(parts: &Parts) -> Value {
         "origin": {
             "requests": requests, "bytes": origin_bytes,
             "open_circuits": client.open_circuits(), "failures": counts(OriginError::NAMES.into_iter().zip(failures)),
+            "parents": client.parents_report().iter().map(parents_json).collect::<Vec<_>>(),
         },
         "catalog": {
             "lists": catalog.lists.len(), "titles": catalog.titles.len(), "guide_entries": catalog.guide.events(),

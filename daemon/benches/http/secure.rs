@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes};
+use http::HeaderValue;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -124,18 +125,15 @@ pub(crate) fn load(
                         stream.set_nodelay(true).expect("an option");
                         let name = "localhost".try_into().expect("a name");
                         let io = TokioIo::new(tls.connect(name, stream).await.expect("TLS"));
-                        let host = || {
-                            request()
-                                .header("host", "localhost")
-                                .body(Empty::<Bytes>::new())
-                                .expect("a request")
-                        };
+                        let bare = || request().body(Empty::<Bytes>::new()).expect("a request");
                         if protocol == Protocol::Http1 {
                             let (sender, connection) = http1::handshake(io).await.expect("HTTP/1.1");
                             tokio::spawn(connection);
                             let sender = Arc::new(tokio::sync::Mutex::new(sender));
                             run.all(|| {
-                                let (sender, mut request) = (Arc::clone(&sender), host());
+                                let (sender, mut request) = (Arc::clone(&sender), bare());
+                                // HTTP/2 has the authority for it: nginx answers 400 to both.
+                                request.headers_mut().insert("host", HeaderValue::from_static("localhost"));
                                 *request.uri_mut() = request.uri().path().parse().expect("a path");
                                 async move {
                                     let mut sender = sender.lock().await;
@@ -153,7 +151,7 @@ pub(crate) fn load(
                                 .expect("HTTP/2");
                             tokio::spawn(connection);
                             run.all(|| {
-                                    let (mut sender, request) = (sender.clone(), host());
+                                    let (mut sender, request) = (sender.clone(), bare());
                                     async move {
                                         drain(sender.send_request(request).await.expect("a response")).await
                                     }

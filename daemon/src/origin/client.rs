@@ -30,6 +30,7 @@ use super::breaker::{Breakers, Ended};
 use super::icy;
 use super::loops::loop_id;
 use super::options::Route;
+use super::parents::{Candidate, GroupReport, ParentGroup, Parents, Plan};
 use super::timeouts::{Limits, OriginTimeouts, Table};
 use crate::{caching, clock};
 
@@ -256,6 +257,46 @@ pub struct Question {
     pub follows_redirects: bool,
 }
 
+impl Question {
+    /// The same without its body.
+    fn again(&self) -> Self {
+        Self {
+            method: self.method.clone(),
+            headers: self.headers.clone(),
+            body: no_body(),
+            on_interim: self.on_interim.clone(),
+            follows_redirects: self.follows_redirects,
+        }
+    }
+}
+
+impl Candidate {
+    /// Notes what it has answered.
+    fn note(&self, result: &Result<Reply, OriginError>) {
+        if let Some(member) = &self.member {
+            member.requests.fetch_add(1, Ordering::Relaxed);
+            member.failures.fetch_add(u64::from(!is_answer(result)), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whether a parent answers, and with no status that says that it fails.
+async fn is_well(client: &Pool, url: &str, limit: Duration) -> bool {
+    let Ok(request) = Request::head(url).header(USER_AGENT, AGENT).body(no_body()) else { return false };
+    let answer = tokio::time::timeout(limit, client.request(request)).await;
+    matches!(answer, Ok(Ok(response)) if response.status().as_u16() < 500)
+}
+
+/// Whether nobody else need be asked: a refusal is an answer too.
+fn is_answer(result: &Result<Reply, OriginError>) -> bool {
+    match result {
+        Ok(reply) => Ended::of_status(reply.status.as_u16()) == Ended::Well,
+        Err(OriginError::Status(status)) => Ended::of_status(*status) == Ended::Well,
+        Err(OriginError::RequestBody | OriginError::BadUrl) => true,
+        Err(_) => false,
+    }
+}
+
 /// Marks a request that no player has made.
 #[derive(Debug, Clone, Copy)]
 struct IsOwn;
@@ -272,6 +313,7 @@ pub struct Client {
     used: Mutex<LruCache<(SocketAddr, SocketAddr), ()>>,
     resent: AtomicU64,
     times: RwLock<Arc<Times>>,
+    parents: RwLock<Arc<Parents>>,
     breakers: Breakers,
     policy: Arc<AddressPolicy>,
     requests: AtomicU64,
@@ -308,6 +350,7 @@ impl Client {
         own: Duration,
         timeouts: &OriginTimeouts,
         routes: &[Route],
+        parents: &[ParentGroup],
         policy: Arc<AddressPolicy>,
     ) -> Self {
         // Limits of routes end a request earlier; this ends what nobody waits for any more.
@@ -339,6 +382,7 @@ impl Client {
             used: Mutex::new(LruCache::new(MAX_USED_CONNECTIONS)),
             resent: AtomicU64::new(0),
             times: RwLock::new(Times::new(own, timeouts, routes)),
+            parents: RwLock::new(Arc::new(Parents::new(parents, routes, &Parents::default()))),
             breakers: Breakers::default(),
             policy,
             requests: AtomicU64::new(0),
@@ -347,10 +391,27 @@ impl Client {
         }
     }
 
-    /// Takes over limits of a new configuration: they count for requests from now on.
-    pub fn configure(&self, own: Duration, timeouts: &OriginTimeouts, routes: &[Route]) {
+    /// Takes over limits and parents of a new configuration: they count for requests from now on.
+    pub fn configure(
+        &self,
+        own: Duration,
+        timeouts: &OriginTimeouts,
+        routes: &[Route],
+        parents: &[ParentGroup],
+    ) {
         let times = Times::new(own, timeouts, routes);
         *self.times.write().unwrap_or_else(PoisonError::into_inner) = times;
+        let parents = Arc::new(Parents::new(parents, routes, &self.parents()));
+        *self.parents.write().unwrap_or_else(PoisonError::into_inner) = parents;
+    }
+
+    fn parents(&self) -> Arc<Parents> {
+        Arc::clone(&self.parents.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the parents have done.
+    pub fn parents_report(&self) -> Vec<GroupReport> {
+        self.parents().report()
     }
 
     /// Which addresses are asked.
@@ -367,6 +428,16 @@ impl Client {
     /// # Errors
     /// [`OriginError`]; 404 and other refusals are `Status`.
     pub async fn get(&self, url: &str, ranges: &[Range<u64>]) -> Result<Reply, OriginError> {
+        let Some(plan) = self.parents().plan(url) else { return self.get_at(url, ranges).await };
+        plan.group.earn();
+        let get = |candidate: &Candidate| {
+            let (url, limit) = (candidate.url.clone(), candidate.member.as_ref().map(|_| plan.timeout));
+            async move { self.in_time(limit, self.get_at(&url, ranges)).await }
+        };
+        self.in_turn(&plan, 0, get).await
+    }
+
+    async fn get_at(&self, url: &str, ranges: &[Range<u64>]) -> Result<Reply, OriginError> {
         if !self.breakers.admits(url, clock::now()) {
             return self.count(Err(OriginError::CircuitOpen));
         }
@@ -383,6 +454,117 @@ impl Client {
     /// # Errors
     /// [`OriginError`], if no answer comes.
     pub async fn ask(&self, url: &str, question: Question) -> Result<Reply, OriginError> {
+        let is_safe = matches!(question.method, Method::GET | Method::HEAD) && question.body.is_end_stream();
+        let Some(plan) = self.parents().plan(url).filter(|_| is_safe) else {
+            return self.question(url, question).await;
+        };
+        plan.group.earn();
+        // A blocking playlist reload is silent by design.
+        let is_blocking = url.contains("_HLS_msn");
+        let ask = |candidate: &Candidate| {
+            let mut again = question.again();
+            let limit = candidate.member.as_ref().filter(|_| !is_blocking).map(|_| plan.timeout);
+            if candidate.member.is_some() {
+                // A name that the route gives is the origin's.
+                again.headers.remove(HOST);
+            }
+            let url = candidate.url.clone();
+            async move { self.in_time(limit, self.question(&url, again)).await }
+        };
+        let [first, second, ..] = &plan.candidates[..] else { return self.in_turn(&plan, 0, ask).await };
+        if !plan.hedge || second.member.is_none() || is_blocking {
+            return self.in_turn(&plan, 0, ask).await;
+        }
+        let begun = clock::now();
+        let mut one = std::pin::pin!(ask(first));
+        let early = tokio::time::timeout(plan.group.patience(), one.as_mut()).await;
+        let result = match early {
+            Ok(result) => result,
+            Err(_) if !plan.group.spend() => one.await,
+            Err(_) => {
+                plan.group.hedged.fetch_add(1, Ordering::Relaxed);
+                let mut other = std::pin::pin!(ask(second));
+                tokio::select! {
+                    result = one.as_mut() => if is_answer(&result) {
+                        result
+                    } else {
+                        first.note(&result);
+                        let result = other.await;
+                        second.note(&result);
+                        return if is_answer(&result) { result } else { self.in_turn(&plan, 2, ask).await };
+                    },
+                    result = other.as_mut() => {
+                        second.note(&result);
+                        if is_answer(&result) {
+                            return result;
+                        }
+                        one.await
+                    }
+                }
+            }
+        };
+        first.note(&result);
+        if is_answer(&result) {
+            plan.group.took(clock::now().since(begun));
+            return result;
+        }
+        self.in_turn_after(&plan, 1, ask, result).await
+    }
+
+    /// The answer to a question, unless it takes longer than a parent may.
+    async fn in_time(
+        &self,
+        limit: Option<Duration>,
+        answer: impl Future<Output = Result<Reply, OriginError>>,
+    ) -> Result<Reply, OriginError> {
+        let Some(limit) = limit else { return answer.await };
+        match tokio::time::timeout(limit, answer).await {
+            Ok(result) => result,
+            Err(_) => self.count(Err(OriginError::Timeout)),
+        }
+    }
+
+    /// Asks candidates from a place on, one after the other, until one answers.
+    async fn in_turn<F: Future<Output = Result<Reply, OriginError>>>(
+        &self,
+        plan: &Plan,
+        from: usize,
+        ask: impl Fn(&Candidate) -> F,
+    ) -> Result<Reply, OriginError> {
+        let from = from.min(plan.candidates.len() - 1);
+        let begun = clock::now();
+        let result = ask(&plan.candidates[from]).await;
+        plan.candidates[from].note(&result);
+        if is_answer(&result) {
+            plan.group.took(clock::now().since(begun));
+            return result;
+        }
+        self.in_turn_after(plan, from + 1, ask, result).await
+    }
+
+    /// The same after one that gave `result`. What fails while nothing is saved up for extra requests goes to the origin at once.
+    async fn in_turn_after<F: Future<Output = Result<Reply, OriginError>>>(
+        &self,
+        plan: &Plan,
+        from: usize,
+        ask: impl Fn(&Candidate) -> F,
+        mut result: Result<Reply, OriginError>,
+    ) -> Result<Reply, OriginError> {
+        for candidate in plan.candidates.get(from..).unwrap_or_default() {
+            if candidate.member.is_some() && !plan.group.spend() {
+                continue;
+            }
+            plan.group.failed_over.fetch_add(1, Ordering::Relaxed);
+            result = ask(candidate).await;
+            candidate.note(&result);
+            if is_answer(&result) {
+                break;
+            }
+        }
+        result
+    }
+
+    async fn question(&self, url: &str, question: Question) -> Result<Reply, OriginError> {
         if !self.breakers.admits(url, clock::now()) {
             return self.count(Err(OriginError::CircuitOpen));
         }
@@ -554,6 +736,21 @@ impl Client {
                 self.breakers.looked(&url, ended, clock::now());
                 tracing::debug!(url, ?ended, "health of an origin that failed");
             }
+            let mut looks = tokio::task::JoinSet::new();
+            for (url, member) in self.parents().health() {
+                let (client, limit) = (self.client.clone(), self.times().own.first_byte);
+                looks.spawn(async move {
+                    let is_well = is_well(&client, &url, limit).await;
+                    if member.looked(is_well) {
+                        if is_well {
+                            tracing::info!(url, "the parent answers again");
+                        } else {
+                            tracing::warn!(url, "the parent does not answer: others are asked");
+                        }
+                    }
+                });
+            }
+            while looks.join_next().await.is_some() {}
         }
     }
 

@@ -3,7 +3,7 @@
 //! [`Origins`] knows where a key's bytes are to be had; [`fill`] fetches an object once for all who wait, [`fetch`]
 //! turns an answer into what is kept, [`client`] has the requests themselves, [`addresses`] the addresses that they may go to,
 //! [`ranges`] those for parts, [`spans`] keeps objects of which only ranges were asked for, [`kind`] tells media from manifests,
-//! [`phase`] when a live one changes, [`icy`] reads what radio servers answer.
+//! [`parents`] which caches are asked before an origin, [`phase`] when a live one changes, [`icy`] reads what radio servers answer.
 
 mod addresses;
 mod breaker;
@@ -14,6 +14,7 @@ mod icy;
 mod kind;
 mod loops;
 mod options;
+mod parents;
 mod phase;
 mod policy;
 mod ranges;
@@ -33,6 +34,7 @@ pub use options::{
     FillOptions, Forwarded, Origin, Redirects, Route, SetCookie, SurrogateFields, VaryUserAgent,
     by_longest_path, mistakes,
 };
+pub use parents::{GroupReport, MemberReport, ParentGroup, mistakes as mistakes_of_parents};
 pub use spans::SpanResult;
 pub use timeouts::{OriginTimeouts, RouteTimeouts};
 

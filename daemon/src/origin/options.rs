@@ -50,6 +50,9 @@ pub struct Route {
     /// What becomes of `Surrogate-Key` and `Cache-Tag` in responses to players; the box purges by them either way.
     #[serde(default)]
     pub surrogate_keys: SurrogateFields,
+    /// Name of the `[[parent]]` group that is asked before the origin.
+    #[serde(default)]
+    pub parents: Option<String>,
     /// How long its origin may take, where that differs from `[http.origin_timeouts]`.
     #[serde(default)]
     pub timeouts: RouteTimeouts,
@@ -71,6 +74,7 @@ impl Default for Route {
             set_cookie: SetCookie::default(),
             vary_user_agent: VaryUserAgent::default(),
             surrogate_keys: SurrogateFields::default(),
+            parents: None,
             timeouts: RouteTimeouts::default(),
         }
     }

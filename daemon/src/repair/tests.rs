@@ -78,7 +78,7 @@ fn repairer(origins: Vec<Origin>) -> Tested {
     let (flights, manifests) = (Flights::new(), Arc::default());
     // The test's servers, whatever says so.
     let policy = AddressPolicy::new(&[], &[], &["127.0.0.0/8:*".to_owned()], Vec::new());
-    let client = Arc::new(Client::new(Duration::from_secs(20), &OriginTimeouts::default(), &[], policy));
+    let client = Arc::new(Client::new(Duration::from_secs(20), &OriginTimeouts::default(), &[], &[], policy));
     let context = FillContext { store: store.clone(), flights: Arc::clone(&flights), manifests };
     let options =
         FillOptions { segment_ttl_s: 60, manifest_ttl_s: 1, negative_ttl_s: 1, prefetch_object_bytes: 0 };

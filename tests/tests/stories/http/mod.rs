@@ -7,6 +7,7 @@ mod connections;
 mod guards;
 mod http3;
 mod origins;
+mod parents;
 mod purges;
 mod secure;
 

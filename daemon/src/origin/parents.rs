@@ -1,0 +1,620 @@
+//! Parents: caches between this one and an origin (shields), and other origins of the same objects.
+//!
+//! ```text
+//! players ─▶ edge ─▶ parent of the object ──(fails)──▶ next parent ──▶ … ──▶ origin of the route
+//! ```
+//!
+//! Members of a group are asked in the order of their cost; among those of equal cost, each object has its own order by weighted
+//! rendezvous hashing, so that it is held once, and the loss of a member moves only its share. The hash is written down here,
+//! so that processes, releases and word sizes agree:
+//!
+//! - *k* is FNV-1a (64 bits) over the bytes of the object's URL at the origin, *m* over those of the member's `url`.
+//! - A member of weight *w* has the score max over *i* in 0…*w*-1 of mix(*k* xor rotate_left(*m*, 32) + *i* · 0x9e3779b97f4a7c15), where
+//!   mix is the finalizer of SplitMix64 and sums are modulo 2^64.
+//! - The highest score is the first; of equal ones the member that stands first in the configuration.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use carousel::config::Mistake;
+use serde::{Deserialize, Serialize};
+
+use super::options::Route;
+
+carousel::limits! {
+    /// Members of one group.
+    pub const MAX_MEMBERS: usize = 64, "members" {
+        why: "Each costs a hash per weight and request, and a request for its health every five seconds.",
+        full: "The configuration is refused.",
+        free: "Holds for the configuration.",
+        test: "mistakes_are_named",
+    }
+
+    /// Parents that one request is sent to before the origin, one after the other or by a hedge.
+    const MAX_TRIES: usize = 2, "parents" {
+        why: "A player waits for all of them, and a cache that has failed for two will fail for a third.",
+        full: "The origin of the route is asked.",
+        free: "Holds for one request.",
+        test: "an_object_has_its_own_order_and_a_loss_moves_only_its_share",
+    }
+}
+
+/// Failed looks in a row after which a member is not asked.
+const FAILED_LOOKS: u32 = 2;
+/// The greatest weight: each unit costs a hash.
+const MAX_WEIGHT: u32 = 100;
+/// Extra requests that a first one earns, in hundredths, and what can be saved up: a group that fails must not get twice the load.
+const EARNED: u64 = 20;
+const SAVED: u64 = 2000;
+const EXTRA_COSTS: u64 = 100;
+/// When a second parent is asked while the first one is silent: where nothing is known yet, and the limits of what is.
+const HEDGE_AT_FIRST: Duration = Duration::from_secs(1);
+const HEDGE_LEAST: Duration = Duration::from_millis(20);
+/// Responses from which the 95th percentile says something.
+const ENOUGH: u32 = 50;
+
+/// `[[parent]]`: caches that are asked before the origins of routes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ParentGroup {
+    /// By which `[[route]] parents` names the group.
+    pub name: String,
+    /// `false`: the group is not asked, and each route goes to its origin. For maintenance; a reload takes it over.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Ask the next member too if the first one is silent for longer than 95 of 100 responses took.
+    #[serde(default = "yes")]
+    pub hedge: bool,
+    /// How long a member may be silent before the request goes on to the next one or the origin. Blocking playlist reloads may
+    /// take as long as the route gives origins.
+    #[serde(default = "ParentGroup::default_timeout_ms")]
+    pub timeout_ms: u64,
+    /// Ask the origin of the route when no member answers.
+    #[serde(default = "yes")]
+    pub origin_last: bool,
+    /// Path of each member that tells whether it is well: any answer below 500.
+    #[serde(default = "ParentGroup::default_health_path")]
+    pub health_path: String,
+    /// The caches.
+    #[serde(rename = "member")]
+    pub members: Vec<ParentMember>,
+}
+
+impl ParentGroup {
+    const fn default_timeout_ms() -> u64 {
+        5000
+    }
+
+    fn default_health_path() -> String {
+        "/".to_owned()
+    }
+}
+
+/// `[[parent.member]]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ParentMember {
+    /// Scheme, host and port. It is asked as players ask this box: for the path of the route and what follows.
+    pub url: String,
+    /// Share of the objects among members of the same cost: 1 to 100.
+    #[serde(default = "ParentMember::default_weight")]
+    pub weight: u32,
+    /// Members of a higher cost are asked when those of a lower one do not answer: any number, such as cents a gigabyte.
+    #[serde(default)]
+    pub cost: u32,
+}
+
+impl ParentMember {
+    const fn default_weight() -> u32 {
+        1
+    }
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// What is known of a member, kept over reloads.
+#[derive(Debug, Default)]
+pub(super) struct MemberState {
+    failed_looks: AtomicU32,
+    is_down: AtomicBool,
+    pub(super) requests: AtomicU64,
+    pub(super) failures: AtomicU64,
+}
+
+impl MemberState {
+    /// Notes what a look at its health has said; whether that changes anything.
+    pub(super) fn looked(&self, is_well: bool) -> bool {
+        if is_well {
+            self.failed_looks.store(0, Ordering::Relaxed);
+            return self.is_down.swap(false, Ordering::Relaxed);
+        }
+        let failed = self.failed_looks.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        failed >= FAILED_LOOKS && !self.is_down.swap(true, Ordering::Relaxed)
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        !self.is_down.load(Ordering::Relaxed)
+    }
+}
+
+/// What is known of a group, kept over reloads.
+#[derive(Debug)]
+pub(super) struct GroupState {
+    latency: Mutex<Latency>,
+    saved: AtomicU64,
+    pub(super) hedged: AtomicU64,
+    pub(super) failed_over: AtomicU64,
+}
+
+impl Default for GroupState {
+    fn default() -> Self {
+        Self {
+            latency: Mutex::default(),
+            saved: AtomicU64::new(SAVED),
+            hedged: AtomicU64::new(0),
+            failed_over: AtomicU64::new(0),
+        }
+    }
+}
+
+impl GroupState {
+    /// A first request is made.
+    pub(super) fn earn(&self) {
+        let _ = self
+            .saved
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |it| Some((it + EARNED).min(SAVED)));
+    }
+
+    /// Whether one more request may be made than players have made.
+    pub(super) fn spend(&self) -> bool {
+        self.saved
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |it| it.checked_sub(EXTRA_COSTS))
+            .is_ok()
+    }
+
+    /// Notes how long the head of a response took.
+    pub(super) fn took(&self, time: Duration) {
+        self.latency.lock().unwrap_or_else(PoisonError::into_inner).note(time);
+    }
+
+    /// How long the first parent may be silent.
+    pub(super) fn patience(&self) -> Duration {
+        let latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
+        latency.p95().map_or(HEDGE_AT_FIRST, |it| it.max(HEDGE_LEAST))
+    }
+}
+
+/// Times of the last responses, in steps of a quarter of an octave from 1 ms on.
+#[derive(Debug)]
+struct Latency {
+    counts: [u32; Self::STEPS],
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self { counts: [0; Self::STEPS] }
+    }
+}
+
+impl Latency {
+    /// Up to 65 s.
+    const STEPS: usize = 64;
+    /// Responses from which older ones count half.
+    const MANY: u32 = 2000;
+
+    fn note(&mut self, time: Duration) {
+        let ms = time.as_secs_f64() * 1000.0;
+        let step = if ms < 1.0 { 0 } else { (ms.log2() * 4.0) as usize };
+        self.counts[step.min(Self::STEPS - 1)] += 1;
+        if self.counts.iter().sum::<u32>() >= Self::MANY {
+            self.counts.iter_mut().for_each(|it| *it /= 2);
+        }
+    }
+
+    fn p95(&self) -> Option<Duration> {
+        let total = self.counts.iter().sum::<u32>();
+        let mut left = total / 20;
+        let step = self.counts.iter().rposition(|&count| {
+            let is_it = count > left;
+            left = left.saturating_sub(count);
+            is_it
+        })?;
+        let ms = 2_f64.powf((step + 1) as f64 / 4.0);
+        (total >= ENOUGH).then(|| Duration::from_secs_f64(ms / 1000.0))
+    }
+}
+
+/// One cache or origin that may be asked for an object.
+#[derive(Debug, Clone)]
+pub(super) struct Candidate {
+    pub(super) url: String,
+    /// `None`: the origin of the route.
+    pub(super) member: Option<Arc<MemberState>>,
+}
+
+/// Where a request goes, in order; never empty.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) candidates: Vec<Candidate>,
+    pub(super) group: Arc<GroupState>,
+    pub(super) hedge: bool,
+    /// How long a member may be silent.
+    pub(super) timeout: Duration,
+}
+
+#[derive(Debug)]
+struct Member {
+    options: ParentMember,
+    state: Arc<MemberState>,
+}
+
+#[derive(Debug)]
+struct Group {
+    options: ParentGroup,
+    members: Vec<Member>,
+    state: Arc<GroupState>,
+}
+
+/// All groups, and the routes that use them.
+#[derive(Debug, Default)]
+pub(super) struct Parents {
+    groups: BTreeMap<String, Group>,
+    /// Base and path of a route, and the name of its group; the longest base first.
+    routes: Vec<(String, String, String)>,
+}
+
+impl Parents {
+    /// From the configuration; what is known of members and groups that were there before is kept.
+    pub(super) fn new(groups: &[ParentGroup], routes: &[Route], before: &Self) -> Self {
+        let named = |options: &ParentGroup| {
+            let old = before.groups.get(&options.name);
+            let member = |member: &ParentMember| {
+                let known = old.and_then(|old| old.members.iter().find(|it| it.options.url == member.url));
+                Member {
+                    options: member.clone(),
+                    state: known.map(|it| Arc::clone(&it.state)).unwrap_or_default(),
+                }
+            };
+            let members = options.members.iter().map(member).collect();
+            let state = old.map(|it| Arc::clone(&it.state)).unwrap_or_default();
+            (options.name.clone(), Group { options: options.clone(), members, state })
+        };
+        let mut routes: Vec<_> = routes
+            .iter()
+            .filter_map(|route| Some((route.base.clone(), route.path.clone(), route.parents.clone()?)))
+            .collect();
+        routes.sort_by_key(|(base, _, _)| std::cmp::Reverse(base.len()));
+        Self { groups: groups.iter().map(named).collect(), routes }
+    }
+
+    /// Who is asked for what is at `url` of an origin; `None`: the origin alone.
+    pub(super) fn plan(&self, url: &str) -> Option<Plan> {
+        let (base, path, name) = self.routes.iter().find(|(base, _, _)| url.starts_with(base.as_str()))?;
+        let group = self.groups.get(name).filter(|it| it.options.enabled)?;
+        let rest = &url[base.len()..];
+        let mut candidates: Vec<Candidate> = order(&group.members, url)
+            .into_iter()
+            .filter(|it| it.state.is_up())
+            .take(MAX_TRIES)
+            .map(|it| Candidate {
+                url: format!("{}{path}{rest}", it.options.url.trim_end_matches('/')),
+                member: Some(Arc::clone(&it.state)),
+            })
+            .collect();
+        if group.options.origin_last || candidates.is_empty() {
+            candidates.push(Candidate { url: url.to_owned(), member: None });
+        }
+        let timeout = Duration::from_millis(group.options.timeout_ms);
+        Some(Plan { candidates, group: Arc::clone(&group.state), hedge: group.options.hedge, timeout })
+    }
+
+    /// URLs that tell of the health of members, with what is known of them.
+    pub(super) fn health(&self) -> Vec<(String, Arc<MemberState>)> {
+        let all = self.groups.values().filter(|group| group.options.enabled).flat_map(|group| {
+            group.members.iter().map(|member| {
+                let url = member.options.url.trim_end_matches('/');
+                (format!("{url}{}", group.options.health_path), Arc::clone(&member.state))
+            })
+        });
+        all.collect()
+    }
+
+    /// What each member and group has done.
+    pub(super) fn report(&self) -> Vec<GroupReport> {
+        let groups = self.groups.values().map(|group| GroupReport {
+            name: group.options.name.clone(),
+            is_enabled: group.options.enabled,
+            hedged: group.state.hedged.load(Ordering::Relaxed),
+            failed_over: group.state.failed_over.load(Ordering::Relaxed),
+            patience_ms: u64::try_from(group.state.patience().as_millis()).unwrap_or(u64::MAX),
+            members: group
+                .members
+                .iter()
+                .map(|member| MemberReport {
+                    url: member.options.url.clone(),
+                    is_up: member.state.is_up(),
+                    requests: member.state.requests.load(Ordering::Relaxed),
+                    failures: member.state.failures.load(Ordering::Relaxed),
+                })
+                .collect(),
+        });
+        groups.collect()
+    }
+}
+
+/// A group, for status and metrics.
+#[derive(Debug, Clone)]
+pub struct GroupReport {
+    /// Its name.
+    pub name: String,
+    /// Whether it is asked.
+    pub is_enabled: bool,
+    /// Requests that a second member got too, since the first one was silent.
+    pub hedged: u64,
+    /// Requests that a member did not answer, and another one or the origin did get.
+    pub failed_over: u64,
+    /// How long a member may be silent until the next one is asked too, in milliseconds.
+    pub patience_ms: u64,
+    /// Its members, in the order of the configuration.
+    pub members: Vec<MemberReport>,
+}
+
+/// A member, for status and metrics.
+#[derive(Debug, Clone)]
+pub struct MemberReport {
+    /// Its URL.
+    pub url: String,
+    /// Whether it is asked: its health is looked at every few seconds.
+    pub is_up: bool,
+    /// Requests that it got.
+    pub requests: u64,
+    /// Requests that it did not answer, or with a status that says that it fails.
+    pub failures: u64,
+}
+
+/// Members in the order in which they are asked for an object.
+fn order<'a>(members: &'a [Member], url: &str) -> Vec<&'a Member> {
+    let key = fnv1a(url.as_bytes());
+    let mut all: Vec<(u32, u64, &Member)> =
+        members.iter().map(|it| (it.options.cost, score(key, &it.options), it)).collect();
+    // Stable: of equal scores the first.
+    all.sort_by_key(|(cost, score, _)| (*cost, std::cmp::Reverse(*score)));
+    all.into_iter().map(|(_, _, member)| member).collect()
+}
+
+fn score(key: u64, member: &ParentMember) -> u64 {
+    let seed = key ^ fnv1a(member.url.as_bytes()).rotate_left(32);
+    let of = |at: u32| mix(seed.wrapping_add(u64::from(at).wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+    (0..member.weight).map(of).max().unwrap_or(0)
+}
+
+const fn fnv1a(bytes: &[u8]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut at = 0;
+    while at < bytes.len() {
+        hash = (hash ^ bytes[at] as u64).wrapping_mul(0x0000_0100_0000_01b3);
+        at += 1;
+    }
+    hash
+}
+
+/// The finalizer of SplitMix64.
+const fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Every mistake in groups, and in routes that name them.
+pub fn mistakes(groups: &[ParentGroup], routes: &[Route]) -> Vec<Mistake> {
+    let mut all = Vec::new();
+    let mut wrong = |key: String, what: String, mend: &str| all.push(Mistake::of_value(&key, &what, mend));
+    for (at, group) in groups.iter().enumerate() {
+        let key = |name: &str| format!("parent[{at}].{name}");
+        if group.name.is_empty() || groups[..at].iter().any(|other| other.name == group.name) {
+            wrong(key("name"), format!("{:?}", group.name), "give each group a name of its own");
+        }
+        if !group.health_path.starts_with('/') {
+            wrong(key("health_path"), format!("{:?}", group.health_path), "begin it with /");
+        }
+        if group.members.is_empty() || group.members.len() > MAX_MEMBERS {
+            let what = format!("{} members", group.members.len());
+            wrong(key("member"), what, &format!("give 1 to {MAX_MEMBERS} of [[parent.member]]"));
+        }
+        for (number, member) in group.members.iter().enumerate() {
+            let key = |name: &str| format!("parent[{at}].member[{number}].{name}");
+            let rest = ["http://", "https://"].iter().find_map(|it| member.url.strip_prefix(it));
+            let is_bare = rest.is_some_and(|it| {
+                let host = it.trim_end_matches('/');
+                !host.is_empty() && !host.contains(['/', '?', '#', '@', ' '])
+            });
+            if !is_bare || member.url.parse::<http::Uri>().is_err() {
+                let mend = "give scheme, host and port, such as http://shield-1.example.com:8080";
+                wrong(key("url"), format!("{:?}", member.url), mend);
+            } else if group.members[..number].iter().any(|other| other.url == member.url) {
+                wrong(
+                    key("url"),
+                    format!("{:?} is there twice", member.url),
+                    "remove one; weight gives it more",
+                );
+            }
+            if !(1..=MAX_WEIGHT).contains(&member.weight) {
+                wrong(key("weight"), member.weight.to_string(), &format!("give 1 to {MAX_WEIGHT}"));
+            }
+        }
+    }
+    for (at, route) in routes.iter().enumerate() {
+        if let Some(name) = route.parents.as_ref().filter(|name| !groups.iter().any(|it| it.name == **name)) {
+            let mend = "give the name of a [[parent]]";
+            wrong(format!("route[{at}].parents"), format!("{name:?} is no group"), mend);
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(url: &str, weight: u32, cost: u32) -> ParentMember {
+        ParentMember { url: url.to_owned(), weight, cost }
+    }
+
+    fn group(members: &[ParentMember]) -> ParentGroup {
+        ParentGroup {
+            name: "shields".to_owned(),
+            enabled: true,
+            hedge: true,
+            timeout_ms: 5000,
+            origin_last: true,
+            health_path: "/".to_owned(),
+            members: members.to_vec(),
+        }
+    }
+
+    fn parents(group: &ParentGroup) -> Parents {
+        let route = Route {
+            path: "/vod/".to_owned(),
+            base: "https://origin.example/films/".to_owned(),
+            parents: Some("shields".to_owned()),
+            ..Route::default()
+        };
+        Parents::new(std::slice::from_ref(group), &[route], &Parents::default())
+    }
+
+    fn urls(parents: &Parents, name: &str) -> Vec<String> {
+        let plan = parents.plan(&format!("https://origin.example/films/{name}")).unwrap();
+        plan.candidates.into_iter().map(|it| it.url).collect()
+    }
+
+    #[test]
+    fn the_hash_is_the_one_that_is_written_down() {
+        assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c, "a published vector of FNV-1a");
+        assert_eq!(
+            mix(0x9e37_79b9_7f4a_7c15),
+            0xe220_a839_7b1d_cdaf,
+            "the first number of SplitMix64 with seed 0"
+        );
+        let members = ["http://a:1", "http://b:1", "http://c:1"].map(|it| member(it, 1, 0));
+        let parents = parents(&group(&members));
+        let first = |name: &str| urls(&parents, name)[0].clone();
+        let chosen: Vec<_> = (0..8).map(|at| first(&format!("{at}.m4s"))).collect();
+        let host = |url: &String| url.as_bytes()[7] as char;
+        assert_eq!(chosen.iter().map(host).collect::<String>(), PINNED);
+        assert!(chosen[0].ends_with(":1/vod/0.m4s"), "{chosen:?}");
+    }
+
+    /// The first parent of `0.m4s` to `7.m4s`: a change moves what all caches hold.
+    const PINNED: &str = "cbaacaaa";
+
+    #[test]
+    fn an_object_has_its_own_order_and_a_loss_moves_only_its_share() {
+        let members: Vec<_> = (0..4).map(|at| member(&format!("http://s{at}:80"), 1 + at % 2, 0)).collect();
+        let parents = parents(&group(&members));
+        let names: Vec<String> = (0..6000).map(|at| format!("{at}.m4s")).collect();
+        let share = |parents: &Parents| {
+            let mut counts = BTreeMap::new();
+            for name in &names {
+                let all = urls(parents, name);
+                assert_eq!(all.len(), MAX_TRIES + 1, "two parents and the origin");
+                assert_eq!(all[2], format!("https://origin.example/films/{name}"));
+                *counts.entry(all[0][..10].to_owned()).or_insert(0) += 1;
+            }
+            counts
+        };
+        let before = share(&parents);
+        for (url, expected) in
+            [("http://s0:", 1000), ("http://s1:", 2000), ("http://s2:", 1000), ("http://s3:", 2000)]
+        {
+            let got = before[url];
+            assert!((expected * 9 / 10..expected * 11 / 10).contains(&got), "{url}: {got} of {expected}");
+        }
+        let old: Vec<String> = names.iter().map(|name| urls(&parents, name)[0].clone()).collect();
+        let lost = &parents.groups["shields"].members[1].state;
+        assert!(
+            !lost.looked(false) && lost.looked(false) && !lost.looked(false),
+            "down with the second look"
+        );
+        for (name, old) in names.iter().zip(&old) {
+            let new = &urls(&parents, name)[0];
+            assert!(new == old || old.starts_with("http://s1:"), "{name}: {old} {new}");
+        }
+        assert!(!share(&parents).contains_key("http://s1:"));
+        assert!(lost.looked(true));
+        assert_eq!(share(&parents), before);
+    }
+
+    #[test]
+    fn what_costs_more_is_asked_later_and_a_group_can_be_left_out() {
+        let members = [member("http://dear:1", 1, 85), member("http://cheap:1", 1, 10)];
+        let options = group(&members);
+        let all = urls(&parents(&options), "a");
+        assert_eq!(all, ["http://cheap:1/vod/a", "http://dear:1/vod/a", "https://origin.example/films/a"]);
+        let off = ParentGroup { enabled: false, ..options.clone() };
+        assert!(parents(&off).plan("https://origin.example/films/a").is_none());
+        let alone = ParentGroup { origin_last: false, ..options.clone() };
+        assert_eq!(urls(&parents(&alone), "a").len(), 2);
+        assert!(parents(&options).plan("https://origin.example/other").is_none());
+        // What is known outlives a reload.
+        let before = parents(&options);
+        before.groups["shields"].members[1].state.looked(false);
+        before.groups["shields"].members[1].state.looked(false);
+        let route = Route {
+            base: "https://origin.example/films/".into(),
+            parents: Some("shields".into()),
+            ..Route::default()
+        };
+        let after = Parents::new(&[options], &[route], &before);
+        assert_eq!(after.plan("https://origin.example/films/a").unwrap().candidates.len(), 2);
+    }
+
+    #[test]
+    fn a_second_parent_is_asked_after_the_95th_percentile() {
+        let group = GroupState::default();
+        assert_eq!(group.patience(), HEDGE_AT_FIRST);
+        for at in 0..1000 {
+            group.took(Duration::from_millis(if at % 10 == 0 { 400 } else { 10 }));
+        }
+        let slow = group.patience();
+        assert!((Duration::from_millis(400)..Duration::from_millis(500)).contains(&slow), "{slow:?}");
+        for _ in 0..20_000 {
+            group.took(Duration::from_millis(10));
+        }
+        assert_eq!(group.patience(), HEDGE_LEAST);
+        // Extra requests: a fifth of the first ones, once what was saved up is spent.
+        assert_eq!((0..100).filter(|_| group.spend()).count(), 20);
+        assert_eq!(
+            (0..100)
+                .filter(|_| {
+                    group.earn();
+                    group.spend()
+                })
+                .count(),
+            20
+        );
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let keys = |groups: &[ParentGroup], routes: &[Route]| {
+            mistakes(groups, routes).into_iter().map(|it| it.key).collect::<Vec<_>>()
+        };
+        let good = group(&[member("http://a:1", 1, 0), member("https://b/", 100, 0)]);
+        let route = Route { parents: Some("other".into()), ..Route::default() };
+        assert_eq!(keys(std::slice::from_ref(&good), &[route]), ["route[0].parents"]);
+        assert_eq!(keys(&[good.clone(), good.clone()], &[]), ["parent[1].name"]);
+        for wrong in ["a:1", "http://a/b", "ftp://a", "http://", "http://u@a"] {
+            let group = group(&[member(wrong, 1, 0)]);
+            assert_eq!(keys(&[group], &[]), ["parent[0].member[0].url"], "{wrong}");
+        }
+        assert_eq!(keys(&[group(&[member("http://a", 0, 0), member("http://a", 101, 0)])], &[]).len(), 3);
+        let many: Vec<_> = (0..=MAX_MEMBERS).map(|at| member(&format!("http://s{at}"), 1, 0)).collect();
+        assert_eq!(keys(&[group(&many)], &[]), ["parent[0].member"]);
+        assert!(keys(&[group(&many[1..])], &[]).is_empty());
+    }
+}
