@@ -1,15 +1,16 @@
 //! Encoding and decoding of one source block, for each FEC scheme.
 //!
-//! The mathematics of Raptor and RaptorQ come from crates, whose assertions must never see numbers from the network:
-//! [`BlockCode::new`] refuses what they would not take. Symbols are passed at their full length; the short last symbol
+//! The mathematics of Raptor and RaptorQ are in crates, whose assertions must never see numbers from the network:
+//! [`BlockCode::new`] refuses what they would not take. Blocks of RaptorQ with few symbols missing go through the plan of their K'
+//! (`skycache-raptorq`), the others through the elimination of the `raptorq` crate. Symbols are passed at their full length; the short last symbol
 //! of an object is padded with zeros for coding (RFC 5053 section 5.3.1.2, RFC 6330 section 4.4.1.2).
 
 use std::fmt;
 
-use raptorq::{EncodingPacket, ObjectTransmissionInformation, SourceBlockDecoder, SourceBlockEncoder};
+use raptorq::{EncodingPacket, ObjectTransmissionInformation, SourceBlockDecoder};
 
-use super::reed_solomon;
 use super::{EncodingId, Oti, SchemeInfo};
+use super::{plans, reed_solomon};
 use crate::limits;
 
 /// RFC 6330 section 5.1.2.
@@ -168,9 +169,15 @@ impl BlockCode {
         let mut block = block.to_vec();
         block.resize(length, 0);
         let state = match self.id {
-            EncodingId::RAPTORQ => {
-                State::RaptorQ(Box::new(SourceBlockEncoder::new(0, &self.raptorq(), &block)))
-            }
+            EncodingId::RAPTORQ => match plans::plan(self.k) {
+                Some(plan) => State::Planned(skycache_raptorq::Encoder::new(
+                    plan,
+                    &block,
+                    usize::from(self.symbol_length),
+                )),
+                // `new` has checked k.
+                None => State::ReedSolomon(block),
+            },
             EncodingId::RAPTOR => match raptor_code::SourceBlockEncoder::new(&block, self.k as usize) {
                 Ok(encoder) => State::Raptor(Box::new(encoder)),
                 // `new` has checked k; without repair symbols the object is still sent.
@@ -198,6 +205,11 @@ impl BlockCode {
         let missing: Vec<u32> = (0..self.k).filter(|esi| !seen.contains(esi)).collect();
         let block = match self.id {
             EncodingId::RAPTORQ => {
+                if let Some(plan) = plans::plan(self.k)
+                    && plan.is_worth_while(missing.len(), self.memory_bytes() / 2)
+                {
+                    return self.restore(&plan, &have);
+                }
                 let length = u64::from(self.k) * symbol_length as u64;
                 let mut decoder = SourceBlockDecoder::new(0, &self.raptorq(), length);
                 decoder.decode(
@@ -230,8 +242,23 @@ impl BlockCode {
     }
 }
 
+impl BlockCode {
+    /// RaptorQ's missing symbols by the plan of its K'.
+    fn restore(&self, plan: &skycache_raptorq::Plan, have: &[(u32, Vec<u8>)]) -> Option<Vec<(u32, Vec<u8>)>> {
+        let mut sources = vec![None; self.k as usize];
+        let mut repair = Vec::new();
+        for (esi, symbol) in have {
+            match sources.get_mut(*esi as usize) {
+                Some(source) => *source = Some(symbol.as_slice()),
+                None => repair.push((*esi, symbol.as_slice())),
+            }
+        }
+        plan.restore(&sources, &repair, usize::from(self.symbol_length))
+    }
+}
+
 enum State {
-    RaptorQ(Box<SourceBlockEncoder>),
+    Planned(skycache_raptorq::Encoder),
     Raptor(Box<raptor_code::SourceBlockEncoder>),
     ReedSolomon(Vec<u8>),
 }
@@ -256,10 +283,7 @@ impl BlockEncoder {
         }
         let symbol_length = usize::from(self.code.symbol_length);
         match &mut self.state {
-            State::RaptorQ(encoder) => {
-                let mut packets = encoder.repair_packets(esi - self.code.k, 1);
-                packets.pop().map(|packet| packet.split().1)
-            }
+            State::Planned(encoder) => Some(encoder.symbol(esi)),
             State::Raptor(encoder) => Some(encoder.fountain(esi)),
             State::ReedSolomon(block) => {
                 let have: Vec<(u32, &[u8])> = (0..).zip(block.chunks(symbol_length)).collect();
@@ -329,6 +353,27 @@ mod tests {
         assert_eq!(BlockCode::new(&Oti::no_code(100, 10, 10), 10), Err(CodeError::NoCode));
         let code = BlockCode::new(&rs, 60).unwrap();
         assert!(code.is_repair(119) && !code.is_repair(120) && !code.is_repair(59));
+    }
+
+    #[test]
+    fn few_losses_go_through_the_plan_and_many_through_the_elimination() {
+        let (k, length) = (1200, 256);
+        let code = BlockCode::new(&codes(k, length)[0], k).unwrap();
+        let block: Vec<u8> =
+            (0..k * u32::from(length)).map(|at| (at.wrapping_mul(2_654_435_761) >> 9) as u8).collect();
+        let mut encoder = code.encoder(&block);
+        let plan = plans::plan(k).unwrap();
+        for (lost, few) in [(20, true), (700, false)] {
+            assert_eq!(plan.is_worth_while(lost as usize, code.memory_bytes() / 2), few);
+            let source = (lost..k).zip(block.chunks(usize::from(length)).skip(lost as usize));
+            let mut have: Vec<(u32, Vec<u8>)> = source.map(|(esi, symbol)| (esi, symbol.to_vec())).collect();
+            have.extend((k..k + lost + 2).map(|esi| (esi, encoder.repair(esi).unwrap())));
+            let restored = code.decode(have).unwrap();
+            assert_eq!(restored.len(), lost as usize);
+            for (esi, symbol) in restored {
+                assert_eq!(symbol, block[esi as usize * usize::from(length)..][..usize::from(length)]);
+            }
+        }
     }
 
     proptest! {

@@ -8,6 +8,7 @@ mod code;
 mod curtain;
 mod oti;
 mod partition;
+mod plans;
 mod protection;
 mod reed_solomon;
 mod sequence;

@@ -62,6 +62,12 @@ enum Door {
     Fuzz(fuzz::Arguments),
     /// Tests every interleaving of what threads share without a lock.
     Loom,
+    /// Compares our RaptorQ with the `raptorq` crate over seeded blocks, and codes with every K' of RFC 6330. Takes minutes.
+    Raptorq {
+        /// Blocks
+        #[arg(long, default_value_t = 100_000)]
+        blocks: u64,
+    },
     /// Measures beside a floor and a peer, in one run.
     Bench {
         #[command(subcommand)]
@@ -125,6 +131,12 @@ fn main() -> ExitCode {
             let mut limits = cargo();
             limits.args(["test", "--quiet", "-p", "skycache-carousel", "--test", "reference"]);
             run(limits.env("SKYCACHE_WRITE", "1")).and_then(|()| reference::write())
+        }
+        Door::Raptorq { blocks } => {
+            let mut command = cargo();
+            command.args(["test", "-p", "skycache-raptorq", "--test", "against_crate", "--"]);
+            command.args(["--include-ignored", "--nocapture"]);
+            run(command.env("SKYCACHE_RAPTORQ_BLOCKS", blocks.to_string()))
         }
         Door::Docs(arguments) => docs::run(&arguments),
         Door::Fuzz(arguments) => fuzz::run(&arguments),
