@@ -11,8 +11,8 @@ use carousel::trust::Sealer;
 use serde::{Deserialize, Serialize};
 
 pub use crate::options::{
-    Carousel, Carry, Class, DvbI, Fec, FecClasses, Forecast, Ingest, Link, Multiplex, Nip, Output, Profile,
-    Receiver, Repair, Sessions, Signing, Simulation, Source,
+    Carousel, Carry, Class, DvbI, Fec, FecClasses, Forecast, Ingest, Link, Metrics, Multiplex, Nip, Output,
+    Profile, Receiver, Repair, Sessions, Signing, Simulation, Source,
 };
 use crate::overhead::PACKET_BYTES;
 
@@ -52,6 +52,9 @@ pub struct Config {
     /// Packagers that upload what is sent.
     #[serde(default)]
     pub ingest: Option<Ingest>,
+    /// A listener for Prometheus.
+    #[serde(default)]
+    pub metrics: Option<Metrics>,
     /// What is meant to be sent one day: for `plan` alone.
     #[serde(rename = "forecast", default)]
     pub forecasts: Vec<Forecast>,

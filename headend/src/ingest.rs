@@ -122,6 +122,16 @@ impl IngestStats {
         self.stored.load(Ordering::Relaxed)
     }
 
+    /// Files that were stored, their bytes, files removed, and uploads that another packager had brought already.
+    pub fn counts(&self) -> [u64; 4] {
+        [&self.stored, &self.bytes, &self.removed, &self.redundant].map(|it| it.load(Ordering::Relaxed))
+    }
+
+    /// Requests that came to nothing, by reason.
+    pub fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.refused.labelled()
+    }
+
     /// One line, without what has not happened.
     pub fn to_text(&self) -> String {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -214,7 +224,7 @@ impl Ingest {
     }
 
     /// Its counters.
-    pub fn stats(&self) -> &IngestStats {
+    pub const fn stats(&self) -> &Arc<IngestStats> {
         &self.stats
     }
 }

@@ -21,7 +21,7 @@
 //! | [`transmit`] | the loop around all of it, for `send` and `build` |
 //! | [`forecast`], [`simulate`], [`chart`] | feasibility, a simulated audience, the plan as a page |
 //! | [`scan`], [`inspect`] | reports on a package, and on a recording or a link |
-//! | [`check`], [`mod@status`] | what would keep a configuration off the air; what is on the air now |
+//! | [`check`], [`mod@status`], [`metrics`] | what would keep a configuration off the air; what is on the air now, for `headend status` and Prometheus |
 //! | [`cli`], [`commands`], [`progress`] | the command line |
 //!
 //! # Floors
@@ -37,7 +37,7 @@
 //! floor 6: air, simulate, prepare, announce, forward, pace
 //! floor 7: multiplex, broadcast, chart
 //! floor 8: line, sink, follow, inspect
-//! floor 9: check, status, transmit
+//! floor 9: check, status, metrics, transmit
 //! floor 10: cli, commands
 //! floor 11: main
 //! ```
@@ -60,6 +60,7 @@ pub mod ingest;
 pub mod inspect;
 pub mod lanes;
 pub mod line;
+pub mod metrics;
 pub mod multiplex;
 pub mod net;
 pub mod object;

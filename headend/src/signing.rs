@@ -183,6 +183,7 @@ pub fn to_json(sealer: &Sealer) -> serde_json::Value {
         "serial": certificate.serial,
         "epoch": certificate.epoch,
         "until": at(certificate.until).to_xml(),
+        "until_s": certificate.until,
         "services": certificate.services,
         "revoked": sealer.revocations().map_or(0, |it| it.revoked.len()),
     })

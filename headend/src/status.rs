@@ -56,8 +56,15 @@ impl State {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = document;
     }
 
-    fn document(&self) -> String {
-        format!("{}\n", self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    /// A state with every member that metrics are made of.
+    pub(crate) fn signed_sample() -> Self {
+        let source = json!({ "name": "", "class": "medium" });
+        Self(Arc::new(Mutex::new(json!({ "signing": { "until_s": 0 }, "sources": [source] }))))
+    }
+
+    /// The document as of the last update.
+    pub fn document(&self) -> Value {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -81,7 +88,7 @@ pub fn listen(config: &Path, state: State) -> io::Result<()> {
                 Ok(mut stream) => {
                     // Who asks and goes away is no news.
                     let _ = stream.set_write_timeout(Some(CLIENT_TIMEOUT));
-                    let _ = stream.write_all(state.document().as_bytes());
+                    let _ = stream.write_all(format!("{}\n", state.document()).as_bytes());
                 }
                 Err(_) => std::thread::sleep(Duration::from_millis(100)),
             }

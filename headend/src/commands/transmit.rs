@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::follow::Follower;
 use crate::ingest::Ingest;
 use crate::line::{Line, LineStats};
+use crate::metrics;
 use crate::options::Carry;
 use crate::package::Problem;
 use crate::progress::{bar, is_terminal};
@@ -63,12 +64,17 @@ pub(super) fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result
     };
     let state = State::default();
     state.update(&config, objects, &LineStats::default(), Duration::ZERO);
+    if let Some(metrics) = config.metrics.as_ref().filter(|_| !once) {
+        let uploads = ingest.as_ref().map(|it| Arc::clone(it.stats()));
+        let address = metrics::listen(metrics.listen, state.clone(), uploads)?;
+        eprintln!("metrics at http://{address}/metrics");
+    }
     let mut console = Console::new(bar(template, objects as u64));
     console.versions = versions.take();
     console.ingest = ingest;
     if let Some(file) = config.file.clone().filter(|_| !once) {
         match status::listen(&file, state.clone()) {
-            Ok(()) => console.state = Some(Telling { state, config, objects, told: Duration::ZERO }),
+            Ok(()) => {}
             Err(err) if err.kind() == std::io::ErrorKind::AddrInUse => eprintln!(
                 "headend: another `headend send` has {} on the air: receivers take the objects of one for those of the \
                  other; stop one of them",
@@ -77,6 +83,7 @@ pub(super) fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result
             Err(err) => eprintln!("headend: `headend status` will not work: {err}"),
         }
     }
+    console.state = (!once).then_some(Telling { state, config, objects, told: Duration::ZERO });
     let mut transmission = Transmission::new(broadcast, line, End::Stopped { once });
     transmission.run(
         &*clocks,

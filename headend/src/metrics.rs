@@ -1,0 +1,298 @@
+//! `/metrics` of a running `headend send`, as OpenMetrics: the link, the objects on the air, the signing key, uploads, the process.
+//!
+//! Values are those of `headend status`, a second old at most. One thread serves them; who scrapes never waits for the thread that
+//! sends, nor does that wait for him.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use tokio::sync::Semaphore;
+
+use crate::ingest::IngestStats;
+use crate::status::State;
+
+carousel::limits! {
+    /// Connections at a time.
+    const MAX_CONNECTIONS: usize = 16, "connections" {
+        why: "A few servers scrape; each connection costs some 20 KB.",
+        full: "The next one waits in the kernel's queue.",
+        free: "When one is closed, or silent for ten seconds.",
+        test: "a_scrape_tells_what_status_tells",
+    }
+}
+
+/// Silence after which a connection is closed.
+const SILENCE: Duration = Duration::from_secs(10);
+/// Ticks of processor time in a second, on every Linux (`USER_HZ`, proc(5)).
+const TICKS_PER_S: f64 = 100.0;
+/// Type of the exposition.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Starts to answer at `address`, as long as the process lives. Gives back where it listens.
+///
+/// # Errors
+/// One line: an address that is taken, or no thread.
+pub fn listen(
+    address: SocketAddr,
+    state: State,
+    ingest: Option<Arc<IngestStats>>,
+) -> Result<SocketAddr, String> {
+    let failed = |err: std::io::Error| format!("metrics.listen {address}: {}", carousel::config::plain(&err));
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let registry = Arc::new(registry(Scrape { state, ingest }));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    std::thread::Builder::new()
+        .name("metrics".to_owned())
+        .spawn(move || runtime.block_on(serve(listener, registry)))
+        .map_err(failed)?;
+    Ok(address)
+}
+
+fn registry(scrape: Scrape) -> Registry {
+    let mut registry = Registry::with_prefix("skycache_headend");
+    registry.register_collector(Box::new(scrape));
+    registry
+}
+
+/// Every family, as text, before anything is sent: for the reference.
+///
+/// # Errors
+/// Never in practice: writing to a string.
+pub fn families() -> Result<String, fmt::Error> {
+    let mut text = String::new();
+    let scrape = Scrape { state: State::signed_sample(), ingest: Some(Arc::default()) };
+    prometheus_client::encoding::text::encode(&mut text, &registry(scrape))?;
+    Ok(text)
+}
+
+async fn serve(listener: TcpListener, registry: Arc<Registry>) {
+    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let registry = Arc::clone(&registry);
+        tokio::spawn(async move {
+            let answer = service_fn(|request: Request<Incoming>| {
+                let response = answer(&registry, request.method(), request.uri().path());
+                async move { Ok::<_, Infallible>(response) }
+            });
+            // Who scrapes and goes away is no news.
+            let _ = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(SILENCE)
+                .serve_connection(TokioIo::new(stream), answer)
+                .await;
+            drop(place);
+        });
+    }
+}
+
+fn answer(registry: &Registry, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    let mut text = String::new();
+    let (status, kind) = match (method, path) {
+        (&Method::GET | &Method::HEAD, "/metrics") => {
+            match prometheus_client::encoding::text::encode(&mut text, registry) {
+                Ok(()) => (StatusCode::OK, OPEN_METRICS),
+                Err(err) => {
+                    text = err.to_string();
+                    (StatusCode::INTERNAL_SERVER_ERROR, "text/plain")
+                }
+            }
+        }
+        (&Method::GET | &Method::HEAD, "/healthz") => {
+            text.push_str("ok\n");
+            (StatusCode::OK, "text/plain")
+        }
+        (&Method::GET | &Method::HEAD, _) => {
+            text.push_str("there is /metrics and /healthz\n");
+            (StatusCode::NOT_FOUND, "text/plain")
+        }
+        _ => (StatusCode::METHOD_NOT_ALLOWED, "text/plain"),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+#[derive(Debug)]
+struct Scrape {
+    state: State,
+    ingest: Option<Arc<IngestStats>>,
+}
+
+/// Name, help, and member of the document of `headend status`.
+type Row = (&'static str, &'static str, &'static str);
+
+const COUNTERS: [Row; 7] = [
+    ("sent_objects", "Objects or modules sent to their end, repeats included", "sent"),
+    ("sent_packets", "Packets sent: of IP, of the transport stream, or frames", "packets"),
+    ("sent_bytes", "Bytes by which the link's rate counts", "bytes"),
+    ("stuffing_packets", "Packets of stuffing among those sent", "stuffing_packets"),
+    ("broken_off_objects", "Objects that changed or vanished while they were sent", "broken_off"),
+    ("forwarded_packets", "Packets of others carried along", "forwarded_packets"),
+    ("forwarded_dropped_packets", "Packets of others for which there was no room", "forwarded_dropped"),
+];
+const GAUGES: [Row; 4] = [
+    ("uptime_seconds", "Seconds since the carousel began", "uptime_s"),
+    ("link_rate_bps", "Rate of the link, in bits per second", "rate_bps"),
+    ("reserved_bps", "Part of the link that is reserved for live, in bits per second", "reserved_bps"),
+    ("objects", "Objects on the air", "objects"),
+];
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut sheet = Sheet(encoder);
+        let status = self.state.document();
+        let version = status["version"].as_str().unwrap_or_default();
+        let help = "1, with the version of the program";
+        let mut family = sheet.0.encode_descriptor("build_info", help, None, MetricType::Gauge)?;
+        ConstGauge::new(1_i64).encode(family.encode_family(&[("version", version)])?)?;
+        let number = |name: &str| status[name].as_u64().or_else(|| status[name].as_f64().map(|it| it as u64));
+        for (name, help, member) in COUNTERS {
+            sheet.counter(name, help, number(member).unwrap_or(0))?;
+        }
+        for (name, help, member) in GAUGES {
+            sheet.gauge(name, help, number(member).unwrap_or(0) as f64)?;
+        }
+        let help = "Part of the link that is reserved for a source, in bits per second";
+        let mut family = sheet.0.encode_descriptor("source_reserved_bps", help, None, MetricType::Gauge)?;
+        for source in status["sources"].as_array().into_iter().flatten() {
+            let text = |name: &str| source[name].as_str().unwrap_or_default();
+            let labels = [("source", text("name")), ("class", text("class"))];
+            let reserved = source["reserved_bps"].as_i64().unwrap_or(0);
+            ConstGauge::new(reserved).encode(family.encode_family(&labels)?)?;
+        }
+        if let Some(until) = status["signing"]["until_s"].as_u64() {
+            let help = "Seconds from 1970 to the end of the certificate of the signing key";
+            sheet.gauge("signing_expires_seconds", help, until as f64)?;
+        }
+        if let Some(ingest) = &self.ingest {
+            let [stored, bytes, removed, redundant] = ingest.counts();
+            sheet.counter("ingest_stored_files", "Files that packagers have uploaded", stored)?;
+            sheet.counter("ingest_stored_bytes", "Bytes of them", bytes)?;
+            sheet.counter("ingest_removed_files", "Files that packagers have removed", removed)?;
+            let help = "Uploads that another packager had brought already";
+            sheet.counter("ingest_redundant_files", help, redundant)?;
+            let help = "Requests of packagers that were refused";
+            let mut family = sheet.0.encode_descriptor("ingest_refused", help, None, MetricType::Counter)?;
+            for (reason, count) in ingest.refusals() {
+                ConstCounter::new(count).encode(family.encode_family(&[("reason", reason)])?)?;
+            }
+        }
+        sheet.process()
+    }
+}
+
+struct Sheet<'a>(DescriptorEncoder<'a>);
+
+impl Sheet<'_> {
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let descriptor = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(value).encode(descriptor)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        let descriptor = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(value).encode(descriptor)
+    }
+
+    /// Memory and processor time of the process, as Linux counts them.
+    fn process(&mut self) -> fmt::Result {
+        let read = |name: &str| std::fs::read_to_string(name).unwrap_or_default();
+        let status = read("/proc/self/status");
+        let resident = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
+        let resident_kib = resident.and_then(|it| it.split_whitespace().next()?.parse::<f64>().ok());
+        if let Some(kib) = resident_kib {
+            self.gauge("resident_memory_bytes", "Bytes of memory in use", kib * 1024.0)?;
+        }
+        let stat = read("/proc/self/stat");
+        // Behind the program's name, which may have blanks: field 3 of proc(5) is the first.
+        let fields: Vec<&str> =
+            stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
+        let ticks = |number: usize| fields.get(number - 3).and_then(|it| it.parse::<f64>().ok());
+        if let (Some(user), Some(system)) = (ticks(14), ticks(15)) {
+            let help = "Seconds of processor time, user and system";
+            let descriptor = self.0.encode_descriptor("cpu_seconds", help, None, MetricType::Counter)?;
+            ConstCounter::new((user + system) / TICKS_PER_S).encode(descriptor)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+
+    use crate::config::Config;
+    use crate::line::LineStats;
+
+    use super::*;
+
+    fn get(address: SocketAddr, target: &str) -> String {
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET {target} HTTP/1.0\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn a_scrape_tells_what_status_tells() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("headend.toml");
+        let text =
+            "link.rate_bps = 8_000_000\n[[source]]\nname = 'a \"b\"'\npath = '.'\nbase = 'http://h/v/'\n";
+        std::fs::write(&file, text).unwrap();
+        let config = Config::load(&file).unwrap();
+        let state = State::default();
+        let address = listen("127.0.0.1:0".parse().unwrap(), state.clone(), Some(Arc::default())).unwrap();
+        let stats = LineStats { sent: 7, link_bytes: 2_000_000, ..LineStats::default() };
+        state.update(&config, 9, &stats, Duration::from_secs(4));
+        // Half-open clients take places only until they are silent for long; one more waits for none of them.
+        let idle: Vec<_> = (1..MAX_CONNECTIONS).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let answer = get(address, "/metrics");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.0 200") && head.contains(OPEN_METRICS), "{head}");
+        for line in [
+            "skycache_headend_sent_objects_total 7",
+            "skycache_headend_sent_bytes_total 2000000",
+            "skycache_headend_objects 9.0",
+            "skycache_headend_link_rate_bps 8000000.0",
+            "skycache_headend_source_reserved_bps{source=\"a \\\"b\\\"\",class=\"medium\"} 0",
+            "skycache_headend_ingest_refused_total{reason=\"bad_path\"} 0",
+            "# EOF",
+        ] {
+            assert!(body.lines().any(|it| it == line), "{line}: {body}");
+        }
+        assert!(body.contains("skycache_headend_cpu_seconds_total "), "{body}");
+        assert!(get(address, "/healthz").ends_with("ok\n"));
+        assert!(get(address, "/other").starts_with("HTTP/1.0 404"));
+        let taken = listen(address, State::default(), None).unwrap_err();
+        assert!(taken.starts_with(&format!("metrics.listen {address}: ")), "{taken}");
+        drop(idle);
+    }
+}
