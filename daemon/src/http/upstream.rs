@@ -20,7 +20,7 @@ const FORWARDED: [&str; 6] = [
 
 /// Fields that players and origins usually send and read. Any other could change what the origin answers to one player and the
 /// cache gives to all (cache poisoning), unless the origin names it in `Vary`: see [`unusual_values`].
-const PASSED: [&str; 37] = [
+const PASSED: [&str; 50] = [
     "accept",
     "accept-charset",
     "accept-language",
@@ -32,28 +32,41 @@ const PASSED: [&str; 37] = [
     "cdn-loop",
     "content-type",
     "cookie",
+    "device-memory",
     "dnt",
+    "downlink",
+    "dpr",
+    "ect",
     "from",
+    "getcontentfeatures.dlna.org",
+    "icy-metadata",
     "last-event-id",
     "max-forwards",
     "origin",
     "pragma",
     "prefer",
     "priority",
+    "purpose",
     "range-unit",
     "referer",
+    "rtt",
     "save-data",
     "sec-fetch-dest",
     "sec-fetch-mode",
     "sec-fetch-site",
     "sec-gpc",
+    "sec-purpose",
     "traceparent",
     "tracestate",
+    "transfermode.dlna.org",
+    "upgrade-insecure-requests",
     "user-agent",
     "via",
+    "viewport-width",
     "want-content-digest",
     "want-digest",
     "want-repr-digest",
+    "width",
     "x-correlation-id",
     "x-playback-session-id",
     "x-request-id",
@@ -97,7 +110,8 @@ pub(super) fn keep_passed(fields: &mut HeaderMap, is_shared: bool, extra: Option
 }
 
 fn is_usual(name: &str) -> bool {
-    PASSED.contains(&name) || FORWARDED.contains(&name)
+    // Client hints, which browsers add by themselves.
+    PASSED.contains(&name) || FORWARDED.contains(&name) || name.starts_with("sec-ch-")
 }
 
 fn is_among(name: &str, extra: Option<&[String]>) -> bool {
@@ -222,6 +236,7 @@ mod tests {
                 ("x-original-url", "/admin"),
                 ("x-http-method-override", "DELETE"),
                 ("x-api-key", "k"),
+                ("sec-ch-ua-platform", "\"Linux\""),
             ]);
             let extra: Option<Vec<String>> = extra.map(|it| it.iter().map(|it| (*it).to_owned()).collect());
             let taken = keep_passed(&mut fields, is_shared, extra.as_deref());
@@ -231,15 +246,24 @@ mod tests {
         };
         assert_eq!(
             kept(true, None),
-            ("accept-language cookie x-api-key".into(), 2, 1),
+            ("accept-language cookie sec-ch-ua-platform x-api-key".into(), 2, 1),
             "as long as none is listed"
         );
-        assert_eq!(kept(true, Some(&[])), ("accept-language cookie".into(), 3, 0));
-        assert_eq!(kept(true, Some(&["X-Api-Key"])), ("accept-language cookie x-api-key".into(), 2, 0));
-        assert_eq!(kept(true, Some(&["*"])), ("accept-language cookie x-api-key".into(), 2, 1));
-        assert_eq!(kept(false, Some(&[])), ("accept-language cookie x-api-key".into(), 2, 1));
+        assert_eq!(kept(true, Some(&[])), ("accept-language cookie sec-ch-ua-platform".into(), 3, 0));
+        assert_eq!(
+            kept(true, Some(&["X-Api-Key"])),
+            ("accept-language cookie sec-ch-ua-platform x-api-key".into(), 2, 0)
+        );
+        assert_eq!(
+            kept(true, Some(&["*"])),
+            ("accept-language cookie sec-ch-ua-platform x-api-key".into(), 2, 1)
+        );
+        assert_eq!(
+            kept(false, Some(&[])),
+            ("accept-language cookie sec-ch-ua-platform x-api-key".into(), 2, 1)
+        );
         let named = kept(true, Some(&["x-original-url"]));
-        assert_eq!(named, ("accept-language cookie x-original-url".into(), 2, 0));
+        assert_eq!(named, ("accept-language cookie sec-ch-ua-platform x-original-url".into(), 2, 0));
         assert!(PASSED.is_sorted() && NEVER_PASSED.is_sorted());
     }
 
