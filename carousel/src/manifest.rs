@@ -9,7 +9,7 @@ use quick_xml::reader::Reader;
 
 use crate::limits;
 use crate::name;
-use crate::time::duration_from_xml;
+use crate::time::{WallTime, duration_from_xml};
 
 limits! {
     /// One manifest that is read.
@@ -82,13 +82,35 @@ pub struct Manifest {
     pub part_target_ms: Option<u64>,
     /// `MPD@minimumUpdatePeriod`, in milliseconds.
     pub update_period_ms: Option<u64>,
+    /// Media sequence number of the first segment of an HLS media playlist.
+    pub first_sequence: Option<u64>,
     /// Media sequence number of the last complete segment of an HLS media playlist.
     pub last_sequence: Option<u64>,
     /// Partial segments after it.
     pub last_part: Option<u64>,
     /// Duration of the last complete segment of an HLS media playlist, in milliseconds.
     pub last_ms: Option<u64>,
+    /// `MPD@publishTime`, in milliseconds since 1970.
+    pub publish_time_ms: Option<i64>,
 }
+
+/// One version of a live manifest beside another of the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It goes further.
+    Newer,
+    /// It goes as far.
+    Same,
+    /// It does not go as far, and overlaps with the other or nearly does: it is late.
+    Older,
+    /// It ends long before the other begins: its packager has begun anew, or it is very late.
+    FarBack,
+    /// They cannot be compared.
+    Unknown,
+}
+
+/// A version of an MPD that was published so many target durations before another is far back.
+const FAR_BACK_TARGETS: i64 = 10;
 
 impl Manifest {
     /// Reads the facts of a manifest. `None`: it is none, or longer than [`MAX_MANIFEST_BYTES`].
@@ -98,6 +120,41 @@ impl Manifest {
             Format::Dash(text) => dash(text, "", &mut |_| true),
             Format::Steering(text) => steering(text),
         }
+    }
+
+    /// How this version stands beside `other`, by media sequence numbers and parts (HLS second edition, sections 4.4.3.2 and
+    /// 6.2.2: they never decrease) or by `MPD@publishTime` (ISO/IEC 23009-1 clause 5.3.1.2).
+    pub fn standing(&self, other: &Self) -> Standing {
+        let by = |order: std::cmp::Ordering, is_far_back: bool| match order {
+            std::cmp::Ordering::Greater => Standing::Newer,
+            std::cmp::Ordering::Equal => Standing::Same,
+            std::cmp::Ordering::Less if is_far_back => Standing::FarBack,
+            std::cmp::Ordering::Less => Standing::Older,
+        };
+        match (self.kind, other.kind) {
+            (ManifestKind::HlsMedia, ManifestKind::HlsMedia) => {
+                let (Some(own), Some(others)) = (self.reach(), other.reach()) else {
+                    return Standing::Unknown;
+                };
+                let first = other.first_sequence.unwrap_or(0);
+                let window = others.0.saturating_sub(first);
+                by(own.cmp(&others), own.0.saturating_add(window) <= first)
+            }
+            (ManifestKind::Dash, ManifestKind::Dash) => {
+                let (Some(own), Some(others)) = (self.publish_time_ms, other.publish_time_ms) else {
+                    return Standing::Unknown;
+                };
+                let target_ms = i64::try_from(self.target_ms).unwrap_or(i64::MAX);
+                by(own.cmp(&others), others.saturating_sub(own) >= target_ms.saturating_mul(FAR_BACK_TARGETS))
+            }
+            _ => Standing::Unknown,
+        }
+    }
+
+    /// Media sequence number of the segment that an HLS media playlist does not have whole yet, and the parts of it that it has.
+    fn reach(&self) -> Option<(u64, u64)> {
+        let next = self.last_sequence.map(|last| last.saturating_add(1)).or(self.first_sequence)?;
+        Some((next, self.last_part.map_or(0, |last| last.saturating_add(1))))
     }
 
     /// How long a cache may use a live manifest, in milliseconds: half of the time after which it changes. `None`: it is
@@ -190,9 +247,11 @@ const fn plain(target_ms: u64) -> Manifest {
         target_ms,
         part_target_ms: None,
         update_period_ms: None,
+        first_sequence: None,
         last_sequence: None,
         last_part: None,
         last_ms: None,
+        publish_time_ms: None,
     }
 }
 
@@ -252,6 +311,7 @@ fn hls(text: &str) -> Manifest {
     Manifest {
         is_live: !is_ended,
         part_target_ms: part_target_ms.map(|it| it.min(MAX_TARGET_MS)),
+        first_sequence: Some(sequence),
         last_sequence: segments.checked_sub(1).map(|last| sequence.saturating_add(last)),
         last_part: u64::checked_sub(parts, 1),
         last_ms,
@@ -366,6 +426,8 @@ fn dash(text: &str, url: &str, visit: &mut dyn FnMut(Segment<'_>) -> bool) -> Op
                 has_root = true;
                 manifest.is_live = get("type").as_deref() == Some("dynamic");
                 manifest.update_period_ms = duration("minimumUpdatePeriod");
+                manifest.publish_time_ms =
+                    get("publishTime").and_then(|it| WallTime::from_xml(&it)).map(WallTime::unix_ms);
                 total_ms = duration("mediaPresentationDuration");
                 longest_ms = duration("maxSegmentDuration");
             }
@@ -590,6 +652,53 @@ mod tests {
                     #EXT-X-PART:DURATION=1,URI=\"b.1.mp4\"\n";
         let manifest = Manifest::read(text.as_bytes()).unwrap();
         assert_eq!((manifest.last_sequence, manifest.last_part), (Some(105), Some(1)));
+    }
+
+    #[test]
+    fn versions_of_a_playlist_stand_by_their_sequences_and_parts() {
+        let of = |first: u64, segments: usize, parts: usize| {
+            let mut text = format!("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:{first}\n");
+            text.push_str(&"#EXTINF:2,\ns.mp4\n".repeat(segments));
+            text.push_str(&"#EXT-X-PART:DURATION=1,URI=\"p\"\n".repeat(parts));
+            Manifest::read(text.as_bytes()).unwrap()
+        };
+        let held = of(100, 5, 1);
+        for (other, standing) in [
+            (of(101, 5, 0), Standing::Newer),
+            (of(101, 4, 2), Standing::Newer),
+            (of(98, 7, 1), Standing::Same),
+            (of(100, 5, 0), Standing::Older),
+            (of(96, 5, 0), Standing::Older),
+            (of(91, 5, 0), Standing::Older),
+            (of(90, 5, 0), Standing::FarBack),
+            (of(0, 1, 0), Standing::FarBack),
+            (of(0, 0, 0), Standing::FarBack),
+        ] {
+            assert_eq!(other.standing(&held), standing, "{other:?}");
+        }
+        let variants = Manifest::read(b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nv.m3u8\n").unwrap();
+        assert_eq!(variants.standing(&held), Standing::Unknown);
+    }
+
+    #[test]
+    fn versions_of_an_mpd_stand_by_their_publish_times() {
+        let of = |time: &str| {
+            let text = format!("<MPD type=\"dynamic\" maxSegmentDuration=\"PT2S\" {time}/>");
+            Manifest::read(text.as_bytes()).unwrap()
+        };
+        let held = of("publishTime=\"2026-11-29T10:00:30.5Z\"");
+        assert_eq!(held.publish_time_ms, Some(1_795_946_430_500));
+        for (time, standing) in [
+            ("publishTime=\"2026-11-29T10:00:31Z\"", Standing::Newer),
+            ("publishTime=\"2026-11-29T11:00:30.500+01:00\"", Standing::Same),
+            ("publishTime=\"2026-11-29T10:00:30Z\"", Standing::Older),
+            ("publishTime=\"2026-11-29T10:00:10.501Z\"", Standing::Older),
+            ("publishTime=\"2026-11-29T10:00:10.5Z\"", Standing::FarBack),
+            ("", Standing::Unknown),
+            ("publishTime=\"soon\"", Standing::Unknown),
+        ] {
+            assert_eq!(of(time).standing(&held), standing, "{time}");
+        }
     }
 
     #[test]

@@ -9,8 +9,9 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use carousel::manifest::{self, MAX_MANIFEST_BYTES, Manifest};
+use carousel::manifest::{self, MAX_MANIFEST_BYTES, Manifest, Standing};
 use carousel::name::ObjectKey;
+use carousel::reason::Counts;
 use carousel::time::Instant;
 use lru::LruCache;
 
@@ -28,10 +29,28 @@ const SNIFFED_BYTES: u64 = 16;
 struct Known {
     facts: Manifest,
     patterns: HashSet<u64>,
+    /// The carousel has brought it, not an origin.
+    is_carried: bool,
+    /// When a version came that went further than the one before.
+    advanced_at: Instant,
 }
 
 /// Patterns of live objects whose arrival is remembered: thirty services with twenty names each. Each takes 50 bytes.
 const MAX_ARRIVALS: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+/// For so many target durations after a live manifest has last advanced, versions that do not go as far are refused. What
+/// comes after that is the best there is: the service has begun anew with lower numbers, or its newer source has ended.
+const LATE_TARGETS: u64 = 3;
+
+carousel::reasons! {
+    /// Who has brought a live manifest that does not go as far as the one held, and was refused.
+    pub enum LateManifest in "live_manifests_refused" by "from" {
+        /// The carousel: the origin has a newer one.
+        Carousel = "carousel",
+        /// The origin: the carousel has brought a newer one.
+        Origin = "origin",
+    }
+}
+
 /// A live service is taken to be on the air for so many target durations after an object of it has come.
 const ALIVE_TARGETS: u64 = 3;
 
@@ -41,6 +60,7 @@ pub struct Manifests {
     known: Mutex<LruCache<ObjectKey, Arc<Known>>>,
     /// When the carousel last brought a live object of this pattern.
     arrivals: Mutex<LruCache<u64, Instant>>,
+    refused: Counts<LateManifest>,
     hasher: RandomState,
 }
 
@@ -49,6 +69,7 @@ impl Default for Manifests {
         Self {
             known: Mutex::new(LruCache::new(MAX_MANIFESTS)),
             arrivals: Mutex::new(LruCache::new(MAX_ARRIVALS)),
+            refused: Counts::default(),
             hasher: RandomState::new(),
         }
     }
@@ -61,7 +82,9 @@ impl Manifests {
         let meta = object.meta();
         let is_likely = may_be_manifest(meta) && object.begins_like_manifest(SNIFFED_BYTES);
         let bytes = is_likely.then(|| object.bytes(0..meta.length)).flatten();
-        object.set_live(bytes.and_then(|bytes| self.read(&meta.key, &bytes)).as_ref().and_then(live_facts));
+        let is_carried = meta.response.is_none();
+        let facts = bytes.and_then(|bytes| self.read(&meta.key, &bytes, is_carried, clock::now()));
+        object.set_live(facts.as_ref().and_then(live_facts));
         if self.live_target_ms(&meta.key).is_some() {
             object.mark_live();
             if meta.response.is_none() {
@@ -86,8 +109,30 @@ impl Manifests {
         (silence <= Duration::from_millis(ALIVE_TARGETS * target_ms)).then_some(target_ms)
     }
 
+    /// Whether an object that has come may take the place of the one of its key: not if it is a version of a live manifest that
+    /// does not go as far, while that one still advances. Counts what it refuses.
+    pub fn may_replace(&self, meta: &ObjectMeta, bytes: &[u8], now: Instant) -> bool {
+        if !may_be_manifest(meta) || !self.known().peek(&meta.key).is_some_and(|it| it.facts.is_live) {
+            return true;
+        }
+        let Some(facts) = Manifest::read(bytes) else { return true };
+        let is_carried = meta.response.is_none();
+        let is_late = self.known().peek(&meta.key).is_some_and(|it| it.is_ahead_of(&facts, is_carried, now));
+        if is_late {
+            let from = if is_carried { LateManifest::Carousel } else { LateManifest::Origin };
+            self.refused.add(from);
+            tracing::debug!(key = %meta.key, %from, "a live manifest does not go as far as the one held: refused");
+        }
+        !is_late
+    }
+
+    /// Live manifests that were refused.
+    pub const fn refused(&self) -> &Counts<LateManifest> {
+        &self.refused
+    }
+
     /// Reads the facts of a manifest of this key, and remembers them. `None`: it is none.
-    pub fn read(&self, key: &ObjectKey, bytes: &[u8]) -> Option<Manifest> {
+    pub fn read(&self, key: &ObjectKey, bytes: &[u8], is_carried: bool, now: Instant) -> Option<Manifest> {
         let facts = Manifest::read(bytes)?;
         let mut patterns = HashSet::new();
         let (mut list, mut last) = (usize::MAX, 0);
@@ -101,7 +146,10 @@ impl Manifests {
             }
             patterns.len() < MAX_PATTERNS
         });
-        self.known().put(key.clone(), Arc::new(Known { facts: facts.clone(), patterns }));
+        let mut known = self.known();
+        let same = known.peek(key).filter(|it| facts.standing(&it.facts) == Standing::Same);
+        let advanced_at = same.map_or(now, |it| it.advanced_at);
+        known.put(key.clone(), Arc::new(Known { facts: facts.clone(), patterns, is_carried, advanced_at }));
         Some(facts)
     }
 
@@ -134,6 +182,20 @@ impl Manifests {
     fn known(&self) -> MutexGuard<'_, LruCache<ObjectKey, Arc<Known>>> {
         // Every change is one insertion, so a panic elsewhere leaves the table consistent.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// Whether this one, and not a version with these facts, is what players should get. One source that falls far back has begun
+    /// anew; another that does is behind.
+    fn is_ahead_of(&self, facts: &Manifest, is_carried: bool, now: Instant) -> bool {
+        let is_behind = match facts.standing(&self.facts) {
+            Standing::Older => true,
+            Standing::FarBack => is_carried != self.is_carried,
+            Standing::Newer | Standing::Same | Standing::Unknown => false,
+        };
+        let late = Duration::from_millis(LATE_TARGETS * self.facts.target_ms);
+        self.facts.is_live && is_behind && now.since(self.advanced_at) <= late
     }
 }
 
@@ -216,10 +278,18 @@ fn pattern_of(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use carousel::digest::Digest;
+    use carousel::time::WallTime;
+
     use super::*;
+    use crate::store::{CameBy, Class, ObjectUri, ResponseMeta};
 
     fn key(name: &str) -> ObjectKey {
         ObjectKey::from_name(name, None).unwrap()
+    }
+
+    fn read(manifests: &Manifests, key: &ObjectKey, bytes: &[u8]) -> Option<Manifest> {
+        manifests.read(key, bytes, true, Instant::from_nanos(0))
     }
 
     fn names(all: &[ObjectKey]) -> Vec<&str> {
@@ -233,7 +303,7 @@ mod tests {
     fn names_like_those_of_a_live_manifest_are_live() {
         let manifests = Manifests::default();
         assert_eq!(manifests.live_target_ms(&key("h/v/s9.ts")), None);
-        manifests.read(&key("h/a.m3u8"), LIVE).unwrap();
+        read(&manifests, &key("h/a.m3u8"), LIVE).unwrap();
         for live in ["h/v/s9.ts", "h/v/s1234.ts", "h/v/s9.ts?token=x", "h/a.m3u8"] {
             assert_eq!(manifests.live_target_ms(&key(live)), Some(4000), "{live}");
         }
@@ -241,7 +311,7 @@ mod tests {
             assert_eq!(manifests.live_target_ms(&key(other)), None, "{other}");
         }
         // The event is over.
-        manifests.read(&key("h/a.m3u8"), &[LIVE, b"#EXT-X-ENDLIST\n"].concat()).unwrap();
+        read(&manifests, &key("h/a.m3u8"), &[LIVE, b"#EXT-X-ENDLIST\n"].concat()).unwrap();
         assert_eq!(manifests.live_target_ms(&key("h/v/s9.ts")), None);
         assert_eq!(names(&manifests.listing(&key("h/v/s9.ts"))), ["h/a.m3u8"]);
     }
@@ -250,7 +320,7 @@ mod tests {
     fn a_service_is_on_the_air_for_three_targets_after_an_arrival() {
         let manifests = Manifests::default();
         let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
-        manifests.read(&key("h/a.m3u8"), LIVE).unwrap();
+        read(&manifests, &key("h/a.m3u8"), LIVE).unwrap();
         let on_air = |manifests: &Manifests, name: &str, ms| manifests.on_air_target_ms(&key(name), at(ms));
         assert_eq!(on_air(&manifests, "h/v/s11.ts", 0), None, "nothing has come");
         manifests.arrived(&key("h/v/s10.ts"), at(500));
@@ -265,6 +335,67 @@ mod tests {
         assert_eq!(on_air(&manifests, "h/v/s11.ts", 500), None, "it made room");
         manifests.arrived(&key("h/v/s11.ts"), at(900));
         assert_eq!(on_air(&manifests, "h/v/s12.ts", 900), Some(4000));
+    }
+
+    #[test]
+    fn a_version_that_does_not_go_as_far_is_refused_while_the_newer_one_advances() {
+        let manifests = Manifests::default();
+        let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
+        let text = |first: u64| {
+            let mut text = format!("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:{first}\n");
+            (first..first + 3).for_each(|number| text.push_str(&format!("#EXTINF:2,\ns{number}.ts\n")));
+            text
+        };
+        let meta = |is_carried: bool, length: usize| ObjectMeta {
+            uri: ObjectUri::new("h/a.m3u8", &key("h/a.m3u8")),
+            key: key("h/a.m3u8"),
+            content_type: None,
+            length: length as u64,
+            digest: Digest::of(b""),
+            version: 0,
+            received_at: WallTime::from_unix_ms(0),
+            expires: None,
+            class: Class::Medium,
+            came_by: CameBy::Origin,
+            response: (!is_carried)
+                .then(|| Box::new(ResponseMeta { status: 200, ..ResponseMeta::default() })),
+            ignored_query: Default::default(),
+            signed_by: None,
+        };
+        let (carousel, origin) = (true, false);
+        // Takes it if it may.
+        let comes = |from: bool, first: u64, ms: u64| {
+            let text = text(first);
+            let takes = manifests.may_replace(&meta(from, text.len()), text.as_bytes(), at(ms));
+            if takes {
+                manifests.read(&key("h/a.m3u8"), text.as_bytes(), from, at(ms)).unwrap();
+            }
+            takes
+        };
+        assert!(comes(carousel, 100, 0), "the first");
+        assert!(!comes(origin, 99, 1000), "the origin is behind");
+        assert!(comes(origin, 101, 1000), "the origin is ahead");
+        assert!(!comes(carousel, 100, 1100), "so the carousel is late");
+        assert!(comes(carousel, 101, 2000), "it goes as far");
+        assert!(comes(carousel, 102, 3000));
+        // The carousel stops: the same again is no advance, and what is behind is the best there is in the end.
+        assert!(comes(carousel, 102, 8000));
+        assert!(!comes(origin, 101, 9000));
+        assert!(comes(origin, 101, 9001));
+        // The packager begins anew: at once where its own numbers fall, after three targets where another's are higher.
+        assert!(comes(origin, 200, 20_000));
+        assert!(!comes(carousel, 0, 20_100), "a source of its own numbers");
+        assert!(comes(origin, 0, 20_200));
+        assert!(comes(origin, 300, 30_000));
+        assert!(!comes(carousel, 0, 36_000));
+        assert!(comes(carousel, 0, 36_001));
+        let refused: Vec<_> = manifests.refused().labelled().collect();
+        assert_eq!(refused, [("carousel", 3), ("origin", 2)]);
+        // An event that is over, and other objects, are replaced by anything.
+        let ended = format!("{}#EXT-X-ENDLIST\n", text(500));
+        manifests.read(&key("h/a.m3u8"), ended.as_bytes(), carousel, at(40_000)).unwrap();
+        assert!(comes(origin, 1, 40_000));
+        assert!(manifests.may_replace(&meta(origin, 4), b"text", at(40_000)));
     }
 
     #[test]
@@ -296,10 +427,10 @@ mod tests {
                 (0..6).map(|n| char::from(b'a' + (at >> (2 * n) & 7) as u8)).collect::<String>()
             ));
         }
-        manifests.read(&key("h/hashes.m3u8"), text.as_bytes()).unwrap();
+        read(&manifests, &key("h/hashes.m3u8"), text.as_bytes()).unwrap();
         assert!(manifests.known().peek(&key("h/hashes.m3u8")).unwrap().patterns.len() <= MAX_PATTERNS);
         for number in 0..2 * MAX_MANIFESTS.get() {
-            manifests.read(&key(&format!("h/{number}.m3u8")), LIVE).unwrap();
+            read(&manifests, &key(&format!("h/{number}.m3u8")), LIVE).unwrap();
         }
         assert_eq!(manifests.known().len(), MAX_MANIFESTS.get());
     }

@@ -519,6 +519,14 @@ impl Collector for Scrape {
             ),
             manifests,
         )?;
+        sheet.family(
+            (
+                "live_manifests_refused",
+                "Live manifests that did not go as far as the one held, and were refused",
+                "from",
+            ),
+            player.manifests().refused().labelled(),
+        )?;
         sheet.routes(player.route_names(), &http.routes)?;
         let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"]
             .into_iter()

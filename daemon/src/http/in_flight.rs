@@ -42,8 +42,8 @@ impl Player {
             && (manifest::is_named(key, content_type)
                 || (manifest::may_be(key, content_type) && self.begins_as_manifest(&flight).await));
         let first = match &send {
-            // What has an encoding on the air is served when it is whole.
-            _ if !flight.is_identity || is_turned => u64::MAX,
+            // What has an encoding on the air is served when it is whole. So is a live manifest: it may prove older than the one held.
+            _ if !flight.is_identity || is_turned || self.is_live_manifest(&flight) => u64::MAX,
             Send::Pieces(pieces) => {
                 for piece in pieces {
                     let Piece::Range(range) = piece else { continue };
@@ -104,6 +104,11 @@ impl Player {
         };
         let body = PlayerBody::flight(flight, Arc::clone(&self.shared.flights), pieces, self.waits);
         Ok(Outcome::Response(head::response(status, fields, body)))
+    }
+
+    /// Whether it is a version of a live manifest.
+    fn is_live_manifest(&self, flight: &Flight) -> bool {
+        self.shared.manifests.facts(&flight.key).is_some_and(|it| it.is_live)
     }
 
     /// Whether the byte at `offset` of what an origin sends from its beginning is far from coming.

@@ -206,6 +206,11 @@ impl Player {
         all
     }
 
+    /// Facts of the manifests in the cache.
+    pub fn manifests(&self) -> &Manifests {
+        &self.shared.manifests
+    }
+
     /// Names of the routes in [`HttpStats::routes`].
     pub fn route_names(&self) -> &[String] {
         &self.route_names

@@ -456,7 +456,9 @@ fn publish(
         ignored_query: file.ignored_query.clone(),
         signed_by: file.signed_by.as_deref().map(signer_text),
     };
-    let stored = context.store.publish_with(&frozen, meta, |object| context.manifests.learn(object));
+    let manifests = &context.manifests;
+    let may_replace = |meta: &ObjectMeta| manifests.may_replace(meta, frozen.as_slice(), clock::now());
+    let stored = context.store.publish_if(&frozen, meta, may_replace, |object| manifests.learn(object));
     stored.map(Some).map_err(FinishError::Store)
 }
 

@@ -520,6 +520,21 @@ impl Store {
         meta: ObjectMeta,
         before: impl FnOnce(&Arc<StoredObject>),
     ) -> Result<Arc<StoredObject>, StoreError> {
+        self.publish_if(frozen, meta, |_| true, before)
+    }
+
+    /// As [`Store::publish_with`], if `may_replace` says so of the metadata and nothing else is published between its answer and
+    /// this; otherwise gives the object that is held under the key. Without one it is not asked.
+    ///
+    /// # Errors
+    /// As for [`Store::publish`].
+    pub fn publish_if(
+        &self,
+        frozen: &Frozen,
+        meta: ObjectMeta,
+        may_replace: impl FnOnce(&ObjectMeta) -> bool,
+        before: impl FnOnce(&Arc<StoredObject>),
+    ) -> Result<Arc<StoredObject>, StoreError> {
         let header = format::encode(&meta).ok_or(StoreError::MetaTooLarge)?;
         let root = &self.0.root;
         let path = file::object_path(&root.folder, meta.key.as_str());
@@ -527,6 +542,10 @@ impl Store {
         // What replaces it may be there already.
         if self.is_purged(&meta) {
             return Err(StoreError::Purged);
+        }
+        let held = self.index().peek(meta.key.as_str()).map(Arc::clone);
+        if let Some(held) = held.filter(|_| !may_replace(&meta)) {
+            return Ok(held);
         }
         let mapping = frozen.publish(&header, &path).inspect_err(|err| root.disk.failed(err))?;
         let object = StoredObject::published(meta, frozen.tier(), root, mapping);

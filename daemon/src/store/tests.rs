@@ -54,6 +54,24 @@ pub(super) fn put(store: &Store, key: &str, body: &[u8]) -> Result<Arc<StoredObj
     store.publish(&frozen, meta(key, body))
 }
 
+#[test]
+fn what_may_not_replace_is_not_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = open(&folder);
+    let publish = |body: &[u8], may_replace: bool| {
+        let partial = Arc::new(store.create(body.len() as u64, Placement::default()).unwrap());
+        partial.write_at(0, body).unwrap();
+        let frozen = partial.freeze(body.len() as u64).unwrap();
+        store.publish_if(&frozen, meta("h/live.m3u8", body), |_| may_replace, |_| {}).unwrap()
+    };
+    assert_eq!(body_of(&publish(b"first", false)), "first", "nothing is held: nobody is asked");
+    assert_eq!(body_of(&publish(b"older", false)), "first", "the one held is given");
+    assert_eq!(body_of(&store.get("h/live.m3u8").unwrap()), "first");
+    assert_eq!(body_of(&publish(b"newer", true)), "newer");
+    assert_eq!(body_of(&store.get("h/live.m3u8").unwrap()), "newer");
+    assert_eq!(store.list().len(), 1);
+}
+
 fn body_of(object: &Arc<StoredObject>) -> bytes::Bytes {
     object.bytes(0..object.meta().length).unwrap()
 }
