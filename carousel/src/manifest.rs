@@ -86,8 +86,10 @@ pub struct Manifest {
     pub first_sequence: Option<u64>,
     /// Media sequence number of the last complete segment of an HLS media playlist.
     pub last_sequence: Option<u64>,
-    /// Partial segments after it.
+    /// Number of the last partial segment after it, from 0.
     pub last_part: Option<u64>,
+    /// Partial segments that are listed of the last complete segment.
+    pub parts_of_last: u64,
     /// Duration of the last complete segment of an HLS media playlist, in milliseconds.
     pub last_ms: Option<u64>,
     /// `MPD@publishTime`, in milliseconds since 1970.
@@ -250,13 +252,14 @@ const fn plain(target_ms: u64) -> Manifest {
         first_sequence: None,
         last_sequence: None,
         last_part: None,
+        parts_of_last: 0,
         last_ms: None,
         publish_time_ms: None,
     }
 }
 
 /// The value of an attribute of an HLS tag (RFC 8216 section 4.2), without quotes.
-fn attribute<'a>(list: &'a str, name: &str) -> Option<&'a str> {
+pub fn attribute<'a>(list: &'a str, name: &str) -> Option<&'a str> {
     let mut rest = list;
     while let Some((key, value)) = rest.split_once('=') {
         let (value, after) = match value.strip_prefix('"') {
@@ -278,7 +281,7 @@ fn milliseconds(seconds: &str) -> Option<u64> {
 
 fn hls(text: &str) -> Manifest {
     let (mut target_ms, mut longest_ms, mut last_ms, mut part_target_ms) = (None, None, None, None);
-    let (mut sequence, mut segments, mut parts) = (0_u64, 0_u64, 0_u64);
+    let (mut sequence, mut segments, mut parts, mut parts_of_last) = (0_u64, 0_u64, 0_u64, 0_u64);
     let (mut is_multivariant, mut is_ended) = (false, false);
     for line in text.lines().map(str::trim) {
         let (tag, value) = line.split_once(':').unwrap_or((line, ""));
@@ -300,7 +303,7 @@ fn hls(text: &str) -> Manifest {
             "#EXT-X-STREAM-INF" | "#EXT-X-I-FRAME-STREAM-INF" | "#EXT-X-MEDIA" => is_multivariant = true,
             _ if !line.is_empty() && !line.starts_with('#') => {
                 segments = segments.saturating_add(1);
-                parts = 0;
+                (parts_of_last, parts) = (parts, 0);
             }
             _ => {}
         }
@@ -314,8 +317,26 @@ fn hls(text: &str) -> Manifest {
         first_sequence: Some(sequence),
         last_sequence: segments.checked_sub(1).map(|last| sequence.saturating_add(last)),
         last_part: u64::checked_sub(parts, 1),
+        parts_of_last,
         last_ms,
         ..plain(target_ms.or(longest_ms).unwrap_or(DEFAULT_TARGET_MS).min(MAX_TARGET_MS))
+    }
+}
+
+/// Visits the partial segments and hints of partial segments (HLS second edition, sections 4.4.4.9 and 4.4.5.3) that a playlist at
+/// `url` lists, in order, until `visit` returns false.
+pub fn parts(bytes: &[u8], url: &str, visit: &mut dyn FnMut(Segment<'_>) -> bool) {
+    let Some(Format::Hls(text)) = kind_of(bytes) else { return };
+    for line in text.lines().map(str::trim) {
+        let (tag, list) = line.split_once(':').unwrap_or((line, ""));
+        let is_part = tag == "#EXT-X-PART"
+            || (tag == "#EXT-X-PRELOAD-HINT" && attribute(list, "TYPE").is_none_or(|it| it == "PART"));
+        if let Some(uri) = attribute(list, "URI").filter(|_| is_part) {
+            let is_range = ["BYTERANGE", "BYTERANGE-START"].iter().any(|it| attribute(list, it).is_some());
+            if !visit(Segment { url: &resolve(url, uri), list: 0, is_range }) {
+                return;
+            }
+        }
     }
 }
 
@@ -652,6 +673,23 @@ mod tests {
                     #EXT-X-PART:DURATION=1,URI=\"b.1.mp4\"\n";
         let manifest = Manifest::read(text.as_bytes()).unwrap();
         assert_eq!((manifest.last_sequence, manifest.last_part), (Some(105), Some(1)));
+        assert_eq!(manifest.parts_of_last, 0);
+        let whole = Manifest::read(format!("{text}#EXTINF:4,\nb.mp4\n").as_bytes()).unwrap();
+        assert_eq!((whole.last_sequence, whole.last_part, whole.parts_of_last), (Some(106), None, 2));
+        let hinted = format!(
+            "{text}#EXT-X-PART:URI=\"c.mp4\",BYTERANGE=\"9@0\",DURATION=1\n#EXT-X-PRELOAD-HINT:TYPE=MAP,URI=\"i.mp4\"\n\
+             #EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"c.mp4\",BYTERANGE-START=9\n"
+        );
+        let mut all = Vec::new();
+        parts(hinted.as_bytes(), "http://h/v/l.m3u8", &mut |it| {
+            all.push((it.url.to_owned(), it.is_range));
+            true
+        });
+        let named = |name: &str, is_range| (format!("http://h/v/{name}"), is_range);
+        assert_eq!(
+            all,
+            [named("b.0.mp4", false), named("b.1.mp4", false), named("c.mp4", true), named("c.mp4", true)]
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ use carousel::manifest::{self, MAX_MANIFEST_BYTES, Manifest, Standing};
 use carousel::name::ObjectKey;
 use carousel::reason::Counts;
 use carousel::time::Instant;
+use event_listener::{Event, EventListener};
 use lru::LruCache;
 
 use crate::clock;
@@ -29,6 +30,8 @@ const SNIFFED_BYTES: u64 = 16;
 struct Known {
     facts: Manifest,
     patterns: HashSet<u64>,
+    /// Of partial segments that are objects of their own; these are among the others too.
+    parts: HashSet<u64>,
     /// The carousel has brought it, not an origin.
     is_carried: bool,
     /// When a version came that went further than the one before.
@@ -61,6 +64,8 @@ pub struct Manifests {
     /// When the carousel last brought a live object of this pattern.
     arrivals: Mutex<LruCache<u64, Instant>>,
     refused: Counts<LateManifest>,
+    /// A live manifest or an object of a live service has come.
+    advanced: Event,
     hasher: RandomState,
 }
 
@@ -70,6 +75,7 @@ impl Default for Manifests {
             known: Mutex::new(LruCache::new(MAX_MANIFESTS)),
             arrivals: Mutex::new(LruCache::new(MAX_ARRIVALS)),
             refused: Counts::default(),
+            advanced: Event::new(),
             hasher: RandomState::new(),
         }
     }
@@ -126,6 +132,18 @@ impl Manifests {
         !is_late
     }
 
+    /// An object is in the cache that was learned: whoever waits for its service looks again.
+    pub fn published(&self, object: &StoredObject) {
+        if object.is_live() {
+            self.advanced.notify(usize::MAX);
+        }
+    }
+
+    /// Completes when a live manifest or an object of a live service comes next.
+    pub fn listen(&self) -> EventListener {
+        self.advanced.listen()
+    }
+
     /// Live manifests that were refused.
     pub const fn refused(&self) -> &Counts<LateManifest> {
         &self.refused
@@ -146,10 +164,24 @@ impl Manifests {
             }
             patterns.len() < MAX_PATTERNS
         });
+        let mut parts = HashSet::new();
+        manifest::parts(bytes, &url_of(key), &mut |part| {
+            if let Ok(name) = ObjectKey::from_name(part.url, None) {
+                let pattern = self.pattern(name.as_str());
+                patterns.insert(pattern);
+                if !part.is_range {
+                    parts.insert(pattern);
+                }
+            }
+            patterns.len() < MAX_PATTERNS
+        });
         let mut known = self.known();
         let same = known.peek(key).filter(|it| facts.standing(&it.facts) == Standing::Same);
         let advanced_at = same.map_or(now, |it| it.advanced_at);
-        known.put(key.clone(), Arc::new(Known { facts: facts.clone(), patterns, is_carried, advanced_at }));
+        known.put(
+            key.clone(),
+            Arc::new(Known { facts: facts.clone(), patterns, parts, is_carried, advanced_at }),
+        );
         Some(facts)
     }
 
@@ -166,6 +198,12 @@ impl Manifests {
         let lists =
             || known.iter().map(|it| it.1).find(|it| it.facts.is_live && it.patterns.contains(&pattern));
         own.or_else(lists).map(|it| it.facts.target_ms)
+    }
+
+    /// Whether a live playlist lists names like this one as partial segments.
+    pub fn is_part(&self, key: &ObjectKey) -> bool {
+        let pattern = self.pattern(key.as_str());
+        self.known().iter().any(|it| it.1.facts.is_live && it.1.parts.contains(&pattern))
     }
 
     /// Manifests that list names like this one, the last learned first.

@@ -519,6 +519,16 @@ impl Collector for Scrape {
             ),
             manifests,
         )?;
+        let reloads = player.reloads();
+        sheet.gauge(
+            "http_reloads_waiting",
+            "Blocking reloads of live playlists that wait",
+            reloads.waiting() as u64,
+        )?;
+        sheet.family(
+            ("http_blocking_reloads", "Blocking reloads of live playlists answered by the box", "end"),
+            reloads.ended().labelled(),
+        )?;
         sheet.family(
             (
                 "live_manifests_refused",

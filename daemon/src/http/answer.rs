@@ -331,7 +331,10 @@ impl Worker {
                         map_fields(response.headers_mut());
                         response
                     }
-                    Outcome::Stored(object, how) => self.show(&object, how, &asked, route, &map_fields),
+                    Outcome::Stored(object, how) => self.show(&object, None, how, &asked, route, &map_fields),
+                    Outcome::Shaped(object, text, how) => {
+                        self.show(&object, Some(text), how, &asked, route, &map_fields)
+                    }
                 };
             }
             if let Some(methods) = player.origins.refused_method(&head.method, &target.full, target.route()) {
@@ -379,10 +382,11 @@ impl Worker {
         response
     }
 
-    /// Serves an object of the cache, and remembers what was served.
+    /// Serves an object of the cache, and remembers what was served. `text`: what it says now, if that is not what is held.
     fn show(
         &self,
         object: &Arc<StoredObject>,
+        text: Option<Bytes>,
         how: &str,
         asked: &Asked<'_>,
         route: usize,
@@ -390,7 +394,9 @@ impl Worker {
     ) -> Response<PlayerBody> {
         let head = asked.head;
         let takes_gzip = takes_gzip(&head.headers);
-        let shown = Shown::of(object, self.player.manifest_map(asked), takes_gzip);
+        // What depends on the moment is not remembered.
+        let is_momentary = text.is_some();
+        let shown = Shown::of(object, text, self.player.manifest_map(asked), takes_gzip);
         let Shown { head: mut known, body, rewriter, rewriting } = shown;
         self.stats.manifest(rewriting);
         if known.is_manifest() && !object.is_read() {
@@ -410,7 +416,12 @@ impl Worker {
         // A byte range that is an object of its own is not what the target means for every request.
         let is_for_all = object.meta().selecting().is_empty()
             && carousel::query::range_of_name(object.meta().key.as_str()).is_none();
-        if head.method == Method::GET && is_for_all && is_fresh(object) && !how.contains("detail") {
+        if head.method == Method::GET
+            && is_for_all
+            && !is_momentary
+            && is_fresh(object)
+            && !how.contains("detail")
+        {
             let remembered = Remembered { object, head: known, body, route };
             self.hot.borrow_mut().put(&head.uri, &head.headers, remembered);
         }

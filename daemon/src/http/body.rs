@@ -144,6 +144,15 @@ impl PlayerBody {
         Self::Frames { frames, left }
     }
 
+    /// Streams an object whose length nobody knows yet from this byte to its end.
+    pub(super) fn growing(flight: Arc<Flight>, flights: Arc<Flights>, from: u64, waits: Waits) -> Self {
+        let pieces = Some(vec![Piece::Range(from..u64::MAX)]);
+        match Self::flight(flight, flights, pieces, waits) {
+            Self::Frames { frames, .. } => Self::Frames { frames, left: None },
+            body => body,
+        }
+    }
+
     /// A manifest of the cache, rewritten piece by piece as it goes out.
     pub(super) fn rewritten(object: &Arc<StoredObject>, mut rewriter: Rewriter) -> Self {
         let (view, length) = (object.view(), object.meta().length);

@@ -40,7 +40,7 @@ pub(super) struct Head {
 const NO_VARY_SEARCH: HeaderName = HeaderName::from_static("no-vary-search");
 
 /// The strong validator of bytes with this digest.
-fn etag(digest: &carousel::digest::Digest) -> String {
+pub(super) fn etag(digest: &carousel::digest::Digest) -> String {
     format!("\"{}\"", &digest.to_hex()[..32])
 }
 

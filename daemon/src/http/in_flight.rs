@@ -10,6 +10,7 @@ use super::body::{Piece, PlayerBody};
 use super::head::{self, Head};
 use super::manifest::{self, SNIFF_BYTES};
 use super::missing::Missing;
+use super::range;
 use super::reply::Send;
 use super::serve::{Asked, Outcome};
 use super::shown::Shown;
@@ -33,6 +34,9 @@ impl Player {
         let (method, request) = (&asked.head.method, &asked.head.headers);
         let how = if flight.carried().is_some() { "hit; detail=in-flight" } else { "fwd=miss" };
         let head = Head::of_flight(&flight).stamped(how);
+        if let Some(range) = self.range_of_growing(&flight, &head, asked) {
+            return self.growing(flight, range, head, how).await;
+        }
         let (status, fields, send) = head.respond(method, request);
         // URLs of a manifest cannot be turned before it is there.
         let map = self.manifest_map(asked);
@@ -43,7 +47,8 @@ impl Player {
                 || (manifest::may_be(key, content_type) && self.begins_as_manifest(&flight).await));
         let first = match &send {
             // What has an encoding on the air is served when it is whole. So is a live manifest: it may prove older than the one held.
-            _ if !flight.is_identity || is_turned || self.is_live_manifest(&flight) => u64::MAX,
+            // A partial segment is sent when all of it can be (HLS second edition, section 6.2.6).
+            _ if !flight.is_identity || is_turned || self.is_sent_whole(&flight) => u64::MAX,
             Send::Pieces(pieces) => {
                 for piece in pieces {
                     let Piece::Range(range) = piece else { continue };
@@ -106,9 +111,53 @@ impl Player {
         Ok(Outcome::Response(head::response(status, fields, body)))
     }
 
-    /// Whether it is a version of a live manifest.
-    fn is_live_manifest(&self, flight: &Flight) -> bool {
-        self.shared.manifests.facts(&flight.key).is_some_and(|it| it.is_live)
+    /// Whether it is a version of a live manifest, or a partial segment that the carousel brings.
+    fn is_sent_whole(&self, flight: &Flight) -> bool {
+        let manifests = &self.shared.manifests;
+        manifests.facts(&flight.key).is_some_and(|it| it.is_live)
+            || (flight.is_carried() && manifests.is_part(&flight.key))
+    }
+
+    /// The range that is wanted of an object whose length is not known yet, if it is one that can be answered.
+    fn range_of_growing(&self, flight: &Flight, head: &Head, asked: &Asked<'_>) -> Option<Range<u64>> {
+        let request = &asked.head.headers;
+        let is_growing = flight.length.is_none() && flight.is_carried() && flight.is_identity;
+        if !is_growing || asked.head.method != Method::GET || !head.validators.range_counts(request) {
+            return None;
+        }
+        range::growing(request.get(header::RANGE)?.to_str().ok()?)
+    }
+
+    /// A range of an object that grows: when all of it is there (HLS second edition, section 6.2.6), or as it comes if it goes on
+    /// to the object's end (RFC 8673 section 2).
+    async fn growing(
+        self: &Arc<Self>,
+        flight: Arc<Flight>,
+        range: Range<u64>,
+        head: Head,
+        how: &'static str,
+    ) -> Result<Outcome, Missing> {
+        let is_open = range.end == range::OPEN_END;
+        let last = if is_open { range.start } else { range.end - 1 };
+        let _reader = flight.partial().reader(range.start);
+        if !self.wait(&flight, last).await {
+            return Err(Missing::NotInTime);
+        }
+        match flight.outcome() {
+            Some(Ended::Whole(object)) => return Ok(Outcome::Stored(Arc::clone(object), how)),
+            Some(Ended::Failed(FailReason::Replaced | FailReason::Abandoned)) => return Err(Missing::Again),
+            Some(Ended::Failed(_)) => return Err(Missing::Broken),
+            Some(Ended::Passed(_)) | None => {}
+        }
+        let mut fields = head.fields.clone();
+        head::put(&mut fields, header::CONTENT_RANGE, &format!("bytes {}-{}/*", range.start, range.end - 1));
+        let body = if is_open {
+            PlayerBody::growing(flight, Arc::clone(&self.shared.flights), range.start, self.waits)
+        } else {
+            let pieces = Some(vec![Piece::Range(range)]);
+            PlayerBody::flight(flight, Arc::clone(&self.shared.flights), pieces, self.waits)
+        };
+        Ok(Outcome::Response(head::response(http::StatusCode::PARTIAL_CONTENT, fields, body)))
     }
 
     /// Whether the byte at `offset` of what an origin sends from its beginning is far from coming.

@@ -21,6 +21,10 @@ pub(super) enum Missing {
     NotInTime,
     /// Its live service is on the air and has not brought it before its deadline: perhaps it will.
     NotYet,
+    /// A live playlist has not advanced for three target durations.
+    NotAdvanced,
+    /// Delivery directives that nobody may send.
+    Directive(&'static str),
     /// Its bytes proved wrong.
     Broken,
     /// The player wants nothing but what is here.
@@ -68,6 +72,11 @@ impl Missing {
             }
             // Not to be kept anywhere: in a moment it may be there.
             Self::NotYet => plain(StatusCode::NOT_FOUND, &format!("{key} has not been sent yet")),
+            Self::NotAdvanced => plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                &format!("{key} has not advanced for three target durations"),
+            ),
+            Self::Directive(why) => plain(StatusCode::BAD_REQUEST, why),
             Self::Broken => {
                 plain(StatusCode::BAD_GATEWAY, &format!("what arrived as {key} is not what was announced"))
             }

@@ -13,7 +13,8 @@
 //! | `hot.rs` | what was served a moment ago |
 //! | `quick.rs` | a hit without ceremony: what players ask most, without hyper |
 //! | `serve.rs` | where an object is: cache, in flight, announced, origin |
-//! | `in_flight.rs`, `reload.rs` | objects on their way; playlists that are waited for |
+//! | `in_flight.rs` | objects on their way |
+//! | `reload.rs`, `playlist.rs` | live playlists: waited for, as delta updates, without what cannot be served |
 //! | `missing.rs` | why there is no object to serve |
 //! | `names.rs` | the names of the box: by which `Host` the page may be asked for |
 //! | `forward.rs` | what goes on to the origin: other methods, and responses for one alone |
@@ -50,6 +51,7 @@ mod missing;
 mod names;
 mod options;
 mod own;
+mod playlist;
 mod prefetch;
 #[doc(hidden)]
 pub mod probe;
@@ -80,6 +82,7 @@ use http::HeaderValue;
 use tokio::runtime::Handle;
 
 use names::Names;
+use reload::Reloads;
 
 use crate::catalog::{Catalog, HeldShares};
 use crate::clients::Places;
@@ -93,6 +96,7 @@ use crate::vitals::Vitals;
 
 pub use manifest::Rewriting;
 pub use options::{AccessLog, Http, LogFormat, Tls};
+pub use reload::ReloadEnd;
 pub use stats::{BUCKETS_US, HttpStats, Refusal, RouteStats, Served, route_names};
 pub use tls::{Acceptor, check_certificate};
 pub use workers::{Secured, Workers};
@@ -155,6 +159,8 @@ pub struct Player {
     unpassed_fields: AtomicU64,
     /// Names by which the page may be asked for.
     names: Names,
+    /// Blocking reloads of live playlists.
+    reloads: Reloads,
     /// Requests beside the first one of their connection.
     streams: AtomicU64,
     /// QUIC handshakes that have begun and are not over.
@@ -192,6 +198,7 @@ impl Player {
             places,
             unpassed_fields: AtomicU64::new(0),
             names,
+            reloads: Reloads::default(),
             streams: AtomicU64::new(0),
             #[cfg(feature = "http3")]
             handshakes: AtomicU64::new(0),

@@ -58,6 +58,22 @@ pub(super) fn exact(header: &str) -> Option<Range<u64>> {
     (range.end < u64::MAX).then_some(range)
 }
 
+/// The end of a range that goes on to the end of what grows: the last byte that fits into a number of JavaScript, as RFC 8673
+/// section 2 has it.
+pub(super) const OPEN_END: u64 = 1 << 53;
+
+/// The range that a `Range` header asks of an object whose length is not known: with both ends, or from a byte on
+/// ([`OPEN_END`]). All of it is no range.
+pub(super) fn growing(header: &str) -> Option<Range<u64>> {
+    let (unit, spec) = header.split_once('=')?;
+    let spec = spec.trim();
+    if !unit.trim().eq_ignore_ascii_case("bytes") || spec.contains(',') || spec.starts_with('-') {
+        return None;
+    }
+    let range = parse_spec(spec, OPEN_END)?;
+    (range.start < range.end && range != (0..OPEN_END)).then_some(range)
+}
+
 /// `first-last`, `first-`, `-suffix`; empty if outside. `None`: bad syntax.
 fn parse_spec(spec: &str, length: u64) -> Option<Range<u64>> {
     let (first, last) = spec.split_once('-')?;
@@ -87,6 +103,23 @@ mod tests {
         assert_eq!(exact("Bytes = 0-0"), Some(0..1));
         for header in ["bytes=10-", "bytes=-10", "bytes=0-1,3-4", "bytes=5-4", "items=0-5", "bytes=", "0-5"] {
             assert_eq!(exact(header), None, "{header}");
+        }
+    }
+
+    #[test]
+    fn ranges_of_what_grows() {
+        for (header, range) in [
+            ("bytes=0-9", Some(0..10)),
+            ("bytes=10-", Some(10..OPEN_END)),
+            ("Bytes = 10-9007199254740991", Some(10..OPEN_END)),
+            ("bytes=10-18446744073709551615", Some(10..OPEN_END)),
+            ("bytes=0-", None),
+            ("bytes=-10", None),
+            ("bytes=0-1,3-4", None),
+            ("bytes=9007199254740992-", None),
+            ("bytes=5-4", None),
+        ] {
+            assert_eq!(growing(header), range, "{header}");
         }
     }
 

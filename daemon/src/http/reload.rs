@@ -1,50 +1,269 @@
-//! Blocking reloads of live playlists that a carousel brings (HLS second edition, section 6.2.5.2).
+//! Live playlists that a carousel brings, answered by the box itself: blocking reloads, delta updates, and no segment that cannot be
+//! served.
+//!
+//! Clauses are those of draft-pantos-hls-rfc8216bis-22 (1 May 2026). A request with delivery directives (section 6.2.5) is one for
+//! the playlist without them. It goes to an origin only where the carousel does not bring the playlist, or not any more.
 
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use carousel::name::ObjectKey;
-use http::HeaderMap;
+use bytes::Bytes;
+use carousel::manifest::{Manifest, ManifestKind};
+use carousel::name::{self, ObjectKey};
+use carousel::query::name_of_range;
+use carousel::reason::Counts;
 
 use super::Player;
 use super::missing::Missing;
-use super::serve::{Found, is_fresh};
+use super::playlist::{self, Holdings, Reach, Wish};
+use super::serve::{Asked, Found, Outcome, is_fresh};
+use crate::clock;
+use crate::store::StoredObject;
 
-/// How often it is looked whether a playlist has what a blocking reload waits for.
-const RELOAD_LOOK: Duration = Duration::from_millis(50);
+carousel::limits! {
+    /// Blocking reloads that wait at a time.
+    pub(super) const MAX_RELOADS: usize = 4096, "requests" {
+        why: "A player of low latency has two: its picture and its sound.",
+        full: "Further ones are answered with 503 and Retry-After.",
+        free: "When the playlist advances, after three target durations, or when the player leaves.",
+        test: "blocking_reloads_have_places",
+    }
+}
+
+carousel::reasons! {
+    /// How a blocking reload ended.
+    pub enum ReloadEnd in "http_blocking_reloads" by "end" {
+        /// The playlist has what was asked for.
+        Answered = "answered",
+        /// The playlist has not advanced for three target durations: 503.
+        Late = "late",
+        /// It asks for what is too far ahead, or not as the specification has it: 400.
+        Wrong = "wrong",
+        /// Too many wait: 503.
+        Full = "full",
+        /// The carousel has stopped meanwhile, and the origin is asked.
+        Origin = "origin",
+        /// The player has left.
+        Left = "left",
+    }
+}
+
+/// Blocking reloads of all players.
+#[derive(Debug, Default)]
+pub struct Reloads {
+    waiting: AtomicUsize,
+    ended: Counts<ReloadEnd>,
+}
+
+impl Reloads {
+    /// How many wait now.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// How they ended.
+    pub const fn ended(&self) -> &Counts<ReloadEnd> {
+        &self.ended
+    }
+
+    /// A place to wait, if there is one.
+    fn enter(&self) -> Option<Place<'_>> {
+        let enter = |waiting| (waiting < MAX_RELOADS).then_some(waiting + 1);
+        self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter).ok()?;
+        Some(Place { of: self, end: ReloadEnd::Left })
+    }
+}
+
+/// The place of one that waits, until it is dropped.
+struct Place<'a> {
+    of: &'a Reloads,
+    end: ReloadEnd,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.of.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.of.ended.add(self.end);
+    }
+}
 
 impl Player {
-    /// Answers a blocking reload of a live playlist that the carousel brings: as soon as it has the segment asked for, after
-    /// three target durations with an error. `None`: the carousel does not bring it, or not any more.
-    pub(super) async fn reload(
-        &self,
-        reload: &Reload,
-        request: &HeaderMap,
-    ) -> Option<Result<Found, Missing>> {
-        let held = self.held(&reload.playlist, request).await?;
-        let target_ms = held.live().filter(|_| held.meta().response.is_none() && is_fresh(&held))?.target_ms;
-        let deadline = tokio::time::Instant::now() + 3 * Duration::from_millis(target_ms);
+    /// Blocking reloads.
+    pub const fn reloads(&self) -> &Reloads {
+        &self.reloads
+    }
+
+    /// Answers a request with delivery directives for a playlist that the carousel brings: as soon as it has the segment or part
+    /// asked for, after three target durations with an error. `None`: the carousel does not bring it, or not any more.
+    pub(super) async fn reload(&self, reload: &Reload, asked: &Asked<'_>) -> Option<Result<Found, Missing>> {
+        let has_origin = self.config.read_through && asked.url(&self.origins).is_some();
+        let (mut place, mut deadline): (Option<Place<'_>>, _) = (None, None);
         loop {
-            let facts = self.shared.manifests.facts(&reload.playlist)?;
-            if reload.is_answered_by(&facts) {
-                let held = self.held(&reload.playlist, request).await?;
+            // Before the look, so that nothing is missed that comes after it.
+            let (advanced, appeared) = (self.shared.manifests.listen(), self.shared.flights.listen());
+            let held = self.held(&reload.playlist, &asked.head.headers).await;
+            let Some(held) = held.filter(|it| it.meta().response.is_none()) else {
+                return self.end(place, ReloadEnd::Origin, None);
+            };
+            let facts = self.shared.manifests.facts(&reload.playlist);
+            // Of what is over, and of what is no media playlist, directives are ignored.
+            let Some((live, facts)) = held.live().zip(facts.filter(|it| it.kind == ManifestKind::HlsMedia))
+            else {
                 return Some(Ok(Found::Stored(held, "hit")));
+            };
+            if has_origin && !is_fresh(&held) {
+                return self.end(place, ReloadEnd::Origin, None);
             }
-            if tokio::time::Instant::now() >= deadline {
-                return Some(Err(Missing::NotInTime));
+            match reload.standing(&facts, &self.offered(&held, &facts)) {
+                Standing::Answered => {
+                    if reload.sequence.is_none() {
+                        return Some(Ok(Found::Stored(held, "hit")));
+                    }
+                    return self.end(place, ReloadEnd::Answered, Some(Ok(Found::Stored(held, "hit"))));
+                }
+                Standing::Wrong(why) => {
+                    return self.end(place, ReloadEnd::Wrong, Some(Err(Missing::Directive(why))));
+                }
+                Standing::Waits => {}
             }
-            tokio::time::sleep(RELOAD_LOOK).await;
+            if place.is_none() {
+                place = self.reloads.enter();
+                if place.is_none() {
+                    return self.end(None, ReloadEnd::Full, Some(Err(Missing::Busy)));
+                }
+            }
+            let patience = Duration::from_millis(3 * live.target_ms);
+            let deadline = *deadline.get_or_insert_with(|| tokio::time::Instant::now() + patience);
+            tokio::select! {
+                () = advanced => {}
+                () = appeared => {}
+                () = tokio::time::sleep_until(deadline) => {
+                    return self.end(place, ReloadEnd::Late, Some(Err(Missing::NotAdvanced)));
+                }
+            }
+        }
+    }
+
+    fn end<T>(&self, place: Option<Place<'_>>, end: ReloadEnd, answer: T) -> T {
+        match place {
+            Some(mut place) => place.end = end,
+            None if end != ReloadEnd::Origin => drop(self.reloads.ended.add(end)),
+            None => {}
+        }
+        answer
+    }
+
+    /// Facts of a playlist as players get it.
+    fn offered(&self, held: &Arc<StoredObject>, facts: &Manifest) -> Manifest {
+        let shaped = self.shaped(held, false).and_then(|text| Manifest::read(text.as_bytes()));
+        shaped.unwrap_or_else(|| facts.clone())
+    }
+
+    /// A live playlist that the carousel has brought, as it is sent; `None`: as it is held.
+    fn shaped(&self, object: &Arc<StoredObject>, skip: bool) -> Option<String> {
+        let meta = object.meta();
+        let live = object.live().filter(|_| meta.response.is_none())?;
+        let bytes = object.bytes(0..meta.length)?;
+        let age_ms = clock::age_ms(meta.received_at).unsigned_abs();
+        let wish = Wish { skip, is_young: age_ms <= live.target_ms };
+        let held = Held { player: self, url: format!("http://{}", meta.key) };
+        playlist::shaped(std::str::from_utf8(&bytes).ok()?, &held, wish)
+    }
+
+    /// An object of the cache as it is sent.
+    pub(super) fn as_sent(&self, outcome: Outcome, key: &ObjectKey) -> Outcome {
+        let Outcome::Stored(object, how) = outcome else { return outcome };
+        let is_playlist = object.live().is_some()
+            && object.meta().response.is_none()
+            && self
+                .shared
+                .manifests
+                .facts(&object.meta().key)
+                .is_some_and(|it| it.kind == ManifestKind::HlsMedia);
+        let shaped = || self.shaped(&object, Reload::of(key).is_some_and(|it| it.skip));
+        match is_playlist.then(shaped).flatten() {
+            Some(text) => Outcome::Shaped(object, Bytes::from(text), how),
+            None => Outcome::Stored(object, how),
         }
     }
 }
 
-/// Delivery directives of a playlist request (HLS second edition, section 6.2.5).
-#[derive(Debug, PartialEq, Eq)]
+/// What the box holds, as the playlist at `url` refers to it.
+struct Held<'a> {
+    player: &'a Player,
+    url: String,
+}
+
+impl Held<'_> {
+    fn key(&self, reference: &str) -> Option<ObjectKey> {
+        ObjectKey::from_name(&name::resolve(&self.url, reference).ok()?, None).ok()
+    }
+}
+
+impl Holdings for Held<'_> {
+    fn can_serve(&self, reference: &str, range: Option<Range<u64>>) -> bool {
+        // Nothing can be said of what has no name here.
+        let Some(key) = self.key(reference) else { return true };
+        let Player { shared, origins, config, .. } = self.player;
+        let (store, flights, name) = (&shared.store, &shared.flights, key.as_str());
+        let comes = || match (flights.get(name), &range) {
+            // Of what grows, what is there.
+            (Some(flight), Some(range)) if flight.length.is_none() => {
+                flight.available_from(range.start) >= range.end
+            }
+            (flight, _) => flight.is_some() || flights.announced(name).is_some(),
+        };
+        let is_own = || {
+            let name = range.as_ref().map(|range| name_of_range(name, range));
+            name.is_some_and(|name| store.contains(&name) || flights.get(&name).is_some())
+        };
+        store.contains(name)
+            || comes()
+            || is_own()
+            || (config.read_through && origins.url_for(&key).is_some())
+            || self.player.without_ignored_query(&key).is_some()
+    }
+
+    fn reach(&self, reference: &str) -> Option<Reach> {
+        let key = self.key(reference)?;
+        let held = self.player.shared.store.contains(key.as_str());
+        let facts = self.player.shared.manifests.facts(&key).filter(|it| held && it.is_live)?;
+        let last = facts.last_sequence;
+        Some(match facts.last_part {
+            Some(part) => {
+                let next = last.map_or(facts.first_sequence?, |last| last.saturating_add(1));
+                Reach { sequence: next, part: Some(part) }
+            }
+            None => Reach { sequence: last?, part: facts.parts_of_last.checked_sub(1) },
+        })
+    }
+}
+
+/// Delivery directives of a playlist request (section 6.2.5).
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reload {
     /// The playlist without them.
-    playlist: ObjectKey,
+    pub(super) playlist: ObjectKey,
     /// The media sequence number, and the part, that it is to have.
     sequence: Option<u64>,
     part: Option<u64>,
+    /// Older segments may be left out.
+    skip: bool,
+    /// A value is no number.
+    is_unreadable: bool,
+}
+
+/// A request beside a playlist.
+#[derive(Debug, PartialEq, Eq)]
+enum Standing {
+    /// The playlist has what is asked for, or nothing is.
+    Answered,
+    /// It may soon have it.
+    Waits,
+    /// No player that follows the specification asks so.
+    Wrong(&'static str),
 }
 
 impl Reload {
@@ -56,20 +275,63 @@ impl Reload {
             return None;
         }
         let name = if others.is_empty() { path.to_owned() } else { format!("{path}?{}", others.join("&")) };
-        let number = |name: &str| directives.iter().find_map(|it| it.strip_prefix(name)?.parse().ok());
-        let playlist = ObjectKey::from_name(&name, None).ok()?;
-        Some(Self { playlist, sequence: number("_HLS_msn="), part: number("_HLS_part=") })
+        let value = |name: &str| directives.iter().find_map(|it| it.strip_prefix(name));
+        let number = |name: &str| value(name).map(str::parse::<u64>);
+        let (sequence, part) = (number("_HLS_msn="), number("_HLS_part="));
+        let is_unreadable = [&sequence, &part].into_iter().any(|it| matches!(it, Some(Err(_))));
+        Some(Self {
+            playlist: ObjectKey::from_name(&name, None).ok()?,
+            sequence: sequence.and_then(Result::ok),
+            part: part.and_then(Result::ok),
+            skip: matches!(value("_HLS_skip="), Some("YES" | "v2")),
+            is_unreadable,
+        })
     }
 
-    /// Whether a playlist has what is waited for, or never will: what is further ahead than the segment after next is no
-    /// question of waiting.
-    fn is_answered_by(&self, playlist: &carousel::manifest::Manifest) -> bool {
-        let (Some(wanted), Some(last)) = (self.sequence, playlist.last_sequence) else { return true };
-        let has_part = || match (self.part, playlist.last_part) {
-            (Some(wanted_part), Some(last_part)) => wanted == last + 1 && last_part >= wanted_part,
-            _ => false,
+    /// `held`: the playlist; `offered`: as players get it.
+    fn standing(&self, held: &Manifest, offered: &Manifest) -> Standing {
+        if self.is_unreadable {
+            return Standing::Wrong("_HLS_msn and _HLS_part are decimal integers");
+        }
+        let Some(wanted) = self.sequence else {
+            return match self.part {
+                Some(_) => Standing::Wrong("_HLS_part needs _HLS_msn"),
+                None => Standing::Answered,
+            };
         };
-        last >= wanted || wanted > last.saturating_add(2) || has_part()
+        let first = held.first_sequence.unwrap_or(0);
+        // Number of the segment whose parts come after the last whole one.
+        let next = |it: &Manifest| it.last_sequence.map_or(first, |last| last.saturating_add(1));
+        if wanted > next(held).saturating_add(1) {
+            return Standing::Wrong("_HLS_msn is more than two segments ahead");
+        }
+        let last_part = held.last_part.filter(|_| wanted >= next(held));
+        let limit = advance_part_limit(held);
+        if self
+            .part
+            .is_some_and(|part| wanted >= next(held) && part > last_part.map_or(limit, |it| it + limit))
+        {
+            return Standing::Wrong("_HLS_part is too far ahead");
+        }
+        let Some(part) = self.part else {
+            return if wanted < next(offered) { Standing::Answered } else { Standing::Waits };
+        };
+        // A part beyond the last one of its segment is the first one of the next.
+        let is_beyond = wanted.saturating_add(1) == next(offered)
+            && offered.parts_of_last > 0
+            && part >= offered.parts_of_last;
+        let (wanted, part) = if is_beyond { (wanted + 1, 0) } else { (wanted, part) };
+        let is_there = wanted < next(offered)
+            || (wanted == next(offered) && offered.last_part.is_some_and(|last| last >= part));
+        if is_there { Standing::Answered } else { Standing::Waits }
+    }
+}
+
+/// Parts that may be asked for ahead of the last one (section 6.2.5.2).
+fn advance_part_limit(playlist: &Manifest) -> u64 {
+    match playlist.part_target_ms {
+        Some(target_ms @ 1..1000) => 3000_u64.div_ceil(target_ms),
+        _ => 3,
     }
 }
 
@@ -77,24 +339,80 @@ impl Reload {
 mod tests {
     use super::*;
 
+    fn of(name: &str) -> Option<Reload> {
+        Reload::of(&ObjectKey::from_name(name, None).unwrap())
+    }
+
     #[test]
-    fn a_blocking_reload_waits_for_the_next_segment_only() {
-        let of = |name: &str| Reload::of(&ObjectKey::from_name(name, None).unwrap());
+    fn directives_are_taken_out_of_the_name() {
         assert_eq!(of("h/a.m3u8"), None);
         assert_eq!(of("h/a.m3u8?t=1"), None);
-        let reload = of("h/a.m3u8?t=1&_HLS_msn=7&_HLS_part=1").unwrap();
+        let reload = of("h/a.m3u8?t=1&_HLS_msn=7&_HLS_part=1&_HLS_skip=v2").unwrap();
         assert_eq!(reload.playlist.as_str(), "h/a.m3u8?t=1");
-        let playlist = |first: u64, parts: usize| {
-            let mut text =
-                format!("#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:{first}\n#EXTINF:4,\na\n");
-            text.push_str(&"#EXT-X-PART:DURATION=1,URI=\"p\"\n".repeat(parts));
-            carousel::manifest::Manifest::read(text.as_bytes()).unwrap()
+        assert_eq!((reload.sequence, reload.part, reload.skip), (Some(7), Some(1), true));
+        assert!(!of("h/a.m3u8?_HLS_skip=NO").unwrap().skip);
+    }
+
+    #[test]
+    fn a_blocking_reload_is_answered_waits_or_is_wrong() {
+        // Segment 6 is whole and has four parts of half a second; of segment 7 there are so many.
+        let playlist = |parts: usize| {
+            let part = "#EXT-X-PART:DURATION=0.5,URI=\"p\"\n";
+            let text = format!(
+                "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-PART-INF:PART-TARGET=0.5\n#EXT-X-MEDIA-SEQUENCE:5\n#EXTINF:2,\na\n{}\
+                 #EXTINF:2,\nb\n{}",
+                part.repeat(4),
+                part.repeat(parts)
+            );
+            Manifest::read(text.as_bytes()).unwrap()
         };
-        for (first, parts, is_answered) in
-            [(4, 0, true), (5, 0, false), (6, 0, false), (6, 1, false), (6, 2, true), (7, 0, true)]
-        {
-            assert_eq!(reload.is_answered_by(&playlist(first, parts)), is_answered, "{first} {parts}");
+        let standing = |query: &str, parts| {
+            let playlist = playlist(parts);
+            match of(&format!("h/a.m3u8?{query}")).unwrap().standing(&playlist, &playlist) {
+                Standing::Answered => "answered",
+                Standing::Waits => "waits",
+                Standing::Wrong(_) => "wrong",
+            }
+        };
+        for (query, parts, expected) in [
+            ("_HLS_skip=YES", 0, "answered"),
+            ("_HLS_msn=4", 0, "answered"),
+            ("_HLS_msn=6", 0, "answered"),
+            ("_HLS_msn=7", 3, "waits"),
+            ("_HLS_msn=8", 0, "waits"),
+            ("_HLS_msn=9", 0, "wrong"),
+            ("_HLS_msn=7&_HLS_part=1", 0, "waits"),
+            ("_HLS_msn=7&_HLS_part=1", 1, "waits"),
+            ("_HLS_msn=7&_HLS_part=1", 2, "answered"),
+            ("_HLS_msn=7&_HLS_part=7", 2, "waits"),
+            ("_HLS_msn=7&_HLS_part=8", 2, "wrong"),
+            // Beyond the last part of segment 6: the first one of segment 7.
+            ("_HLS_msn=6&_HLS_part=3", 0, "answered"),
+            ("_HLS_msn=6&_HLS_part=4", 0, "waits"),
+            ("_HLS_msn=6&_HLS_part=4", 1, "answered"),
+            ("_HLS_msn=5&_HLS_part=99", 0, "answered"),
+            ("_HLS_part=1", 0, "wrong"),
+            ("_HLS_msn=x", 0, "wrong"),
+            ("_HLS_msn=-1", 0, "wrong"),
+            ("_HLS_msn=18446744073709551615&_HLS_part=18446744073709551615", 0, "wrong"),
+        ] {
+            assert_eq!(standing(query, parts), expected, "{query} {parts}");
         }
-        assert!(of("h/a.m3u8?_HLS_skip=YES").unwrap().is_answered_by(&playlist(1, 0)));
+        // What the box cannot serve yet is not there yet.
+        let reload = of("h/a.m3u8?_HLS_msn=7&_HLS_part=1").unwrap();
+        assert_eq!(reload.standing(&playlist(2), &playlist(1)), Standing::Waits);
+    }
+
+    #[test]
+    fn blocking_reloads_have_places() {
+        let reloads = Reloads::default();
+        let mut places: Vec<_> = (0..MAX_RELOADS).map(|_| reloads.enter().unwrap()).collect();
+        assert!(reloads.enter().is_none());
+        assert_eq!(reloads.waiting(), MAX_RELOADS);
+        places.pop();
+        assert!(reloads.enter().is_some(), "one has left");
+        places.clear();
+        assert_eq!(reloads.waiting(), 0);
+        assert_eq!(reloads.ended().get(ReloadEnd::Left), MAX_RELOADS as u64 + 1);
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use carousel::name::ObjectKey;
 use carousel::query::{IgnoredQuery, candidates, name_of_range, range_of_name};
 use http::request::Parts;
@@ -59,6 +60,8 @@ pub(super) enum Found {
 pub(super) enum Outcome {
     /// This object of the cache; how it got there, after `skycache; `.
     Stored(Arc<StoredObject>, &'static str),
+    /// This live playlist of the cache, in these words.
+    Shaped(Arc<StoredObject>, Bytes, &'static str),
     /// What an origin has sent for this player alone, and what became of it if it is a manifest.
     Passed(Response<PlayerBody>, Option<Rewriting>),
     /// Anything else.
@@ -178,7 +181,10 @@ impl Player {
             };
             return self.look(&asked).await.unwrap_or_else(|it| Outcome::Response(it.response(asked.key)));
         }
-        outcome.unwrap_or_else(|it| Outcome::Response(it.response(asked.key)))
+        match outcome {
+            Ok(outcome) => self.as_sent(outcome, asked.key),
+            Err(missing) => Outcome::Response(missing.response(asked.key)),
+        }
     }
 
     async fn look(self: &Arc<Self>, asked: &Asked<'_>) -> Result<Outcome, Missing> {
@@ -215,7 +221,8 @@ impl Player {
             return Cow::Borrowed(first);
         }
         let known = |target: &&Target| {
-            let name = target.key.as_str();
+            let reload = Reload::of(&target.key);
+            let name = reload.as_ref().map_or(&target.key, |it| &it.playlist).as_str();
             self.shared.store.contains(name)
                 || self.shared.flights.get(name).is_some()
                 || self.shared.flights.announced(name).is_some()
@@ -255,7 +262,7 @@ impl Player {
     }
 
     /// The key of the object that `key` asks for with query parameters that do not matter for it, if there is one.
-    fn without_ignored_query(&self, key: &ObjectKey) -> Option<ObjectKey> {
+    pub(super) fn without_ignored_query(&self, key: &ObjectKey) -> Option<ObjectKey> {
         let (store, flights) = (&self.shared.store, &self.shared.flights);
         let is_meant = |key: &ObjectKey, left_out: &[&str]| {
             let suits = |rule: &IgnoredQuery| left_out.iter().all(|name| rule.ignores(name));
@@ -272,7 +279,7 @@ impl Player {
     async fn find(self: &Arc<Self>, asked: &Asked<'_>) -> Result<Found, Missing> {
         let key = asked.key;
         if let Some(reload) = Reload::of(key)
-            && let Some(answer) = self.reload(&reload, &asked.head.headers).await
+            && let Some(answer) = self.reload(&reload, asked).await
         {
             return answer;
         }

@@ -8,11 +8,12 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use carousel::digest::Digest;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::{self, HeaderMap, HeaderValue};
 
-use super::head::Head;
+use super::head::{self, Head};
 use super::manifest::{self, PIECE_BYTES, Rewriter, Rewriting};
 use super::urls::UrlMap;
 use crate::caching::{self, Directives};
@@ -55,10 +56,17 @@ impl Shown {
         shown
     }
 
-    /// `map`: where URLs of manifests lead; `takes_gzip`: the player has said so.
-    pub(super) fn of(object: &Arc<StoredObject>, map: UrlMap, takes_gzip: bool) -> Self {
+    /// `text`: what stands in place of its bytes; `map`: where URLs of manifests lead; `takes_gzip`: the player has said so.
+    pub(super) fn of(object: &Arc<StoredObject>, text: Option<Bytes>, map: UrlMap, takes_gzip: bool) -> Self {
         let mut shown = Self::new(Head::of_stored(object));
-        if shown.head.status == http::StatusCode::OK && !map.is_empty() {
+        if let Some(text) = text {
+            shown.head.says(&text);
+            if !map.is_empty() {
+                shown = Self::of_bytes(shown.head, text, map);
+            } else {
+                shown.body = Some(text);
+            }
+        } else if shown.head.status == http::StatusCode::OK && !map.is_empty() {
             shown.rewrite(object, map);
         }
         if shown.rewriter.is_some() {
@@ -165,6 +173,14 @@ impl Head {
     /// Whether it is an HLS playlist or a DASH MPD.
     pub(super) fn is_manifest(&self) -> bool {
         manifest::format_of_type(self.essence()).is_some()
+    }
+
+    /// Other bytes stand in place of the object's: the digest of those validates them.
+    fn says(&mut self, text: &Bytes) {
+        let etag = head::etag(&Digest::of(text));
+        head::put(&mut self.fields, header::ETAG, &etag);
+        self.validators.etag = HeaderValue::from_str(&etag).ok();
+        self.length = Some(text.len() as u64);
     }
 
     /// The object is sent in another form: other bytes need another validator (RFC 9110 section 8.8.3.3).

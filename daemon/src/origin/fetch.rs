@@ -598,7 +598,10 @@ fn publish(
     };
     let may_replace = |meta: &ObjectMeta| shared.manifests.may_replace(meta, frozen.as_slice(), clock::now());
     match store.publish_if(&frozen, meta, may_replace, |object| shared.manifests.learn(object)) {
-        Ok(stored) => Ok(Ok(stored)),
+        Ok(stored) => {
+            shared.manifests.published(&stored);
+            Ok(Ok(stored))
+        }
         // Its fields are larger than a header page, or a purge has overtaken it.
         Err(StoreError::MetaTooLarge | StoreError::Purged) => Ok(Err(None)),
         Err(_) => Err(FailReason::Store),

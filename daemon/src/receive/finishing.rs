@@ -459,6 +459,9 @@ fn publish(
     let manifests = &context.manifests;
     let may_replace = |meta: &ObjectMeta| manifests.may_replace(meta, frozen.as_slice(), clock::now());
     let stored = context.store.publish_if(&frozen, meta, may_replace, |object| manifests.learn(object));
+    if let Ok(stored) = &stored {
+        manifests.published(stored);
+    }
     stored.map(Some).map_err(FinishError::Store)
 }
 

@@ -233,6 +233,147 @@ fn the_picture_goes_on_when_the_headend_is_gone_and_the_origin_is_there() {
     assert!(greatest < Duration::from_secs(8), "{greatest:?}");
 }
 
+const PARTS: u64 = 4;
+const PART_TIME: Duration = Duration::from_millis(250);
+
+/// A packager of LL-HLS: every part is a file, then the segment is; the playlist lists each part as soon as it is there, and hints
+/// at the next one.
+struct PartPackager {
+    folder: PathBuf,
+    /// Segments that are whole, and parts of the next one.
+    whole: u64,
+    parts: u64,
+}
+
+impl PartPackager {
+    fn new(folder: &Path) -> Self {
+        std::fs::create_dir_all(folder).unwrap();
+        std::fs::write(folder.join("init.mp4"), b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x08moov").unwrap();
+        let mut this = Self { folder: folder.to_owned(), whole: 0, parts: 0 };
+        (0..8 * PARTS).for_each(|_| this.part());
+        this
+    }
+
+    fn bytes_of(segment: u64, part: u64) -> Vec<u8> {
+        let mut bytes = b"\0\0\0\x10moof\0\0\0\0\0\0\0\0".to_vec();
+        bytes.extend_from_slice(&(5000_u32 - 16).to_be_bytes());
+        bytes.extend_from_slice(b"mdat");
+        bytes.extend((24..5000_u64).map(|at| (at * 5 + segment * 31 + part * 7) as u8));
+        bytes
+    }
+
+    fn part(&mut self) {
+        let write = |name: &str, bytes: &[u8]| {
+            std::fs::write(self.folder.join(format!("{name}.tmp")), bytes).unwrap();
+            std::fs::rename(self.folder.join(format!("{name}.tmp")), self.folder.join(name)).unwrap();
+        };
+        write(&format!("v{}.{}.m4s", self.whole, self.parts), &Self::bytes_of(self.whole, self.parts));
+        self.parts += 1;
+        if self.parts == PARTS {
+            let whole: Vec<u8> = (0..PARTS).flat_map(|part| Self::bytes_of(self.whole, part)).collect();
+            write(&format!("v{}.m4s", self.whole), &whole);
+            (self.whole, self.parts) = (self.whole + 1, 0);
+        }
+        let first = self.whole.saturating_sub(8);
+        let mut list = format!(
+            "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-TARGETDURATION:1\n#EXT-X-PART-INF:PART-TARGET=0.25\n\
+             #EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=0.75,CAN-SKIP-UNTIL=6\n\
+             #EXT-X-MEDIA-SEQUENCE:{first}\n#EXT-X-MAP:URI=\"init.mp4\"\n"
+        );
+        let list_parts = |list: &mut String, segment: u64, parts: u64| {
+            for part in 0..parts {
+                list.push_str(&format!("#EXT-X-PART:DURATION=0.25,URI=\"v{segment}.{part}.m4s\"\n"));
+            }
+        };
+        for segment in first..self.whole {
+            if segment + 2 >= self.whole {
+                list_parts(&mut list, segment, PARTS);
+            }
+            list.push_str(&format!("#EXTINF:1,\nv{segment}.m4s\n"));
+        }
+        list_parts(&mut list, self.whole, self.parts);
+        list.push_str(&format!("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"v{}.{}.m4s\"\n", self.whole, self.parts));
+        write("live.m3u8", list.as_bytes());
+    }
+}
+
+#[test]
+fn low_latency_hls_is_answered_by_the_box_from_what_it_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("live");
+    let mut packager = PartPackager::new(&folder);
+    let mut story = Story::of(&folder);
+    story.headend_extra = format!("reserved_bps = 6_000_000\nclass = \"high\"\n{FEC}");
+    story.start_daemon();
+    story.start_headend(false);
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let writing = std::thread::spawn(move || {
+        while !stopped.load(Ordering::Relaxed) {
+            std::thread::sleep(PART_TIME);
+            packager.part();
+        }
+        packager.whole
+    });
+    let list = |story: &Story, query: &str| {
+        let path = format!("{}{query}", Story::path_of("live.m3u8"));
+        let response = get(story.http, &path, &[]).unwrap();
+        (response.status, String::from_utf8(response.body).unwrap())
+    };
+    // The segment that is not whole, and parts of it.
+    let edge = |text: &str| {
+        let segments: Vec<u64> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix('v')?.strip_suffix(".m4s")?.parse().ok())
+            .collect();
+        let next = segments.last().unwrap() + 1;
+        let own = format!("#EXT-X-PART:DURATION=0.25,URI=\"v{next}.");
+        (next, text.lines().filter(|line| line.starts_with(&own)).count() as u64)
+    };
+    story.until("parts are listed and come", PATIENCE, |story| {
+        let (status, text) = list(story, "");
+        status == 200 && text.contains("#EXT-X-PART") && {
+            let (next, parts) = edge(&text);
+            parts > 0
+                && get(story.http, &Story::path_of(&format!("v{next}.0.m4s")), &[])
+                    .is_ok_and(|it| it.status == 200)
+        }
+    });
+    let (mut next, mut parts) = edge(&list(&story, "").1);
+    let (mut deltas, mut hinted) = (0, 0);
+    for _ in 0..24 {
+        // As players do: the part after the last one that they know.
+        let (status, text) = list(&story, &format!("?_HLS_msn={next}&_HLS_part={parts}&_HLS_skip=YES"));
+        assert_eq!(status, 200, "{next} {parts}: {text}");
+        let before = (next, parts);
+        (next, parts) = edge(&text);
+        assert!((next, parts) > before || (parts == 0 && next > before.0), "{before:?} is there: {text}");
+        let listed: Vec<&str> =
+            text.lines().filter_map(|line| line.split("URI=\"").nth(1)?.strip_suffix('"')).collect();
+        deltas += u64::from(text.contains("#EXT-X-SKIP:SKIPPED-SEGMENTS=") && !text.contains("EXT-X-MAP"));
+        for name in listed.iter().rev().take(3) {
+            // The last is the hint: it comes when it is there.
+            let response = get(story.http, &Story::path_of(name), &[]).unwrap();
+            let mut numbers = name[1..].split('.').map_while(|it| it.parse::<u64>().ok());
+            let expected = PartPackager::bytes_of(numbers.next().unwrap(), numbers.next().unwrap());
+            assert!(response.status == 200 && response.body == expected, "{name}: {}", response.status);
+            hinted += u64::from(Some(name) == listed.last());
+        }
+    }
+    assert!(deltas > 0 && hinted == 24, "{deltas} {hinted}");
+    for wrong in ["?_HLS_part=1".to_owned(), format!("?_HLS_msn={}", next + 9), "?_HLS_msn=x".to_owned()] {
+        assert_eq!(list(&story, &wrong).0, 400, "{wrong}");
+    }
+    // The packager stands still: three target durations later that is said.
+    stop.store(true, Ordering::Relaxed);
+    let whole = writing.join().unwrap();
+    let (status, text) = list(&story, &format!("?_HLS_msn={}", whole + 1));
+    assert_eq!(status, 503, "{text}");
+    let ended = |end: &str| story.metric(&format!("http_blocking_reloads_total{{end=\"{end}\"}}"));
+    assert!(ended("answered") >= 20 && ended("wrong") == 3 && ended("late") == 1, "{}", ended("answered"));
+    assert_eq!(story.metric("http_reloads_waiting"), 0);
+}
+
 /// FFmpeg as a packager that uploads: `output` are its options, the last one the name of the manifest.
 fn upload(output: &[&str], is_segment: impl Fn(&str) -> bool) {
     let dir = tempfile::tempdir().unwrap();
