@@ -119,7 +119,7 @@ impl Manifest {
     pub fn read(bytes: &[u8]) -> Option<Self> {
         match kind_of(bytes)? {
             Format::Hls(text) => Some(hls(text)),
-            Format::Dash(text) => dash(text, "", &mut |_| true),
+            Format::Dash(text) => dash(text, "", false, &mut |_| true),
             Format::Steering(text) => steering(text),
         }
     }
@@ -192,9 +192,18 @@ pub fn segments(bytes: &[u8], url: &str, visit: &mut dyn FnMut(Segment<'_>) -> b
     match kind_of(bytes) {
         Some(Format::Hls(text)) => hls_segments(text, url, &mut visit),
         Some(Format::Dash(text)) => {
-            dash(text, url, &mut visit);
+            dash(text, url, false, &mut visit);
         }
         Some(Format::Steering(_)) | None => {}
+    }
+}
+
+/// As [`segments`], and of a live MPD without a timeline the first number of each template: a name as its segments have it,
+/// whether there is such a segment or not.
+pub fn names(bytes: &[u8], url: &str, visit: &mut dyn FnMut(Segment<'_>) -> bool) {
+    match kind_of(bytes) {
+        Some(Format::Dash(text)) => drop(dash(text, url, true, visit)),
+        _ => segments(bytes, url, visit),
     }
 }
 
@@ -382,8 +391,13 @@ struct Level {
     listed: Vec<(String, bool)>,
 }
 
-/// Reads an MPD in one pass; segments are visited at the end of each Representation.
-fn dash(text: &str, url: &str, visit: &mut dyn FnMut(Segment<'_>) -> bool) -> Option<Manifest> {
+/// Reads an MPD in one pass; segments are visited at the end of each Representation. `examples`: of what the clock decides, one.
+fn dash(
+    text: &str,
+    url: &str,
+    examples: bool,
+    visit: &mut dyn FnMut(Segment<'_>) -> bool,
+) -> Option<Manifest> {
     let mut reader = Reader::from_str(text);
     reader.config_mut().check_end_names = false;
     let mut manifest = Manifest { kind: ManifestKind::Dash, ..plain(DEFAULT_TARGET_MS) };
@@ -430,7 +444,14 @@ fn dash(text: &str, url: &str, visit: &mut dyn FnMut(Segment<'_>) -> bool) -> Op
                     let level = levels.pop()?;
                     if name == b"Representation" {
                         goes_on = goes_on
-                            && representation(&level, manifest.is_live, period_ms.or(total_ms), list, visit);
+                            && representation(
+                                &level,
+                                manifest.is_live,
+                                examples,
+                                period_ms.or(total_ms),
+                                list,
+                                visit,
+                            );
                         list += 1;
                     }
                 }
@@ -510,7 +531,14 @@ fn dash(text: &str, url: &str, visit: &mut dyn FnMut(Segment<'_>) -> bool) -> Op
             if is_empty {
                 if name == b"Representation" {
                     goes_on = goes_on
-                        && representation(&level, manifest.is_live, period_ms.or(total_ms), list, visit);
+                        && representation(
+                            &level,
+                            manifest.is_live,
+                            examples,
+                            period_ms.or(total_ms),
+                            list,
+                            visit,
+                        );
                     list += 1;
                 }
             } else {
@@ -546,6 +574,7 @@ fn value(element: &BytesStart<'_>, name: &str) -> Option<String> {
 fn representation(
     level: &Level,
     is_live: bool,
+    examples: bool,
     period_ms: Option<u64>,
     list: usize,
     visit: &mut dyn FnMut(Segment<'_>) -> bool,
@@ -587,6 +616,9 @@ fn representation(
             }
         }
         return true;
+    }
+    if is_live && examples {
+        return go(template.start_number, 0);
     }
     if is_live || template.duration == 0 {
         return true;
@@ -806,6 +838,16 @@ mod tests {
         assert_eq!(urls(3), ["http://h/f/v/d1.m4s", "http://h/f/v/d2.m4s"]);
         let live = text.replace("static", "dynamic");
         assert!(listed(&live, "http://h/x.mpd").iter().all(|it| it.0 >= 2), "no clock, no numbers");
+        let mut examples = Vec::new();
+        names(live.as_bytes(), "http://h/f/x.mpd", &mut |it| {
+            examples.push((it.list, it.url.to_owned()));
+            true
+        });
+        let of = |list: usize| {
+            examples.iter().filter(|it| it.0 == list).map(|it| it.1.as_str()).collect::<Vec<_>>()
+        };
+        assert_eq!((of(0), of(1)), (vec!["http://h/f/v/a/007.m4s"], vec!["http://k/x/b/007.m4s"]));
+        assert_eq!(of(2).len(), 3);
     }
 
     #[test]

@@ -154,7 +154,7 @@ impl Manifests {
         let facts = Manifest::read(bytes)?;
         let mut patterns = HashSet::new();
         let (mut list, mut last) = (usize::MAX, 0);
-        manifest::segments(bytes, &url_of(key), &mut |segment| {
+        manifest::names(bytes, &url_of(key), &mut |segment| {
             if let Ok(name) = ObjectKey::from_name(segment.url, None) {
                 let pattern = self.pattern(name.as_str());
                 if (segment.list, pattern) != (list, last) {
@@ -352,6 +352,17 @@ mod tests {
         read(&manifests, &key("h/a.m3u8"), &[LIVE, b"#EXT-X-ENDLIST\n"].concat()).unwrap();
         assert_eq!(manifests.live_target_ms(&key("h/v/s9.ts")), None);
         assert_eq!(names(&manifests.listing(&key("h/v/s9.ts"))), ["h/a.m3u8"]);
+    }
+
+    #[test]
+    fn segments_that_the_clock_names_are_live_too() {
+        let manifests = Manifests::default();
+        let mpd = b"<MPD type=\"dynamic\" availabilityStartTime=\"2026-11-29T00:00:00Z\"><Period><AdaptationSet><Representation id=\"0\">\
+            <SegmentTemplate timescale=\"1\" duration=\"2\" availabilityTimeOffset=\"1.5\" media=\"c-$RepresentationID$-$Number%05d$.m4s\"/>\
+            </Representation></AdaptationSet></Period></MPD>";
+        read(&manifests, &key("h/live.mpd"), mpd).unwrap();
+        assert_eq!(manifests.live_target_ms(&key("h/c-0-00317.m4s")), Some(2000));
+        assert_eq!(manifests.live_target_ms(&key("h/d-0-00317.m4s")), None);
     }
 
     #[test]

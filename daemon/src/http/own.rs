@@ -11,7 +11,7 @@
 //! | `/-/schedule.json` | `?id=&from_ms=&to_ms=`: what a channel shows |
 //! | `/-/play.m3u` | `?id=`: a playlist for a player beside the browser |
 //! | `/-/live` | server-sent events: what the box is doing |
-//! | `/-/time` | its date and time, for players of live streams (UTCTiming, `urn:mpeg:dash:utc:http-iso:2014`) |
+//! | `/-/time` | its date and time, for players of live streams (UTCTiming: `http-xsdate`, `http-iso`, and `http-head` by its `Date`); 503 while nobody has told it |
 //! | `/dvb-i/…` | `catalog/answer.rs` |
 
 use std::fmt::Write as _;
@@ -33,6 +33,9 @@ use crate::catalog::query::Pairs;
 use crate::catalog::{Answer, Asked, Client, Holdings, Snapshot, Wanted};
 use crate::clock;
 use crate::page::assets::{self, Asset};
+
+/// Where players get the time.
+pub(super) const TIME_PATH: &str = "/-/time";
 
 /// Titles of one answer.
 const MAX_TITLES: usize = 200;
@@ -57,7 +60,7 @@ pub(super) fn is_own(path: &str) -> bool {
 
 /// Which of them show something of the household: all but what televisions and players ask for from elsewhere.
 pub(super) fn is_private(path: &str) -> bool {
-    !path.starts_with("/dvb-i") && path != "/-/time"
+    !path.starts_with("/dvb-i") && path != TIME_PATH
 }
 
 /// A document, or why there is none.
@@ -107,7 +110,7 @@ impl Player {
             match path.strip_prefix("/-/") {
                 None => self.page(head, now),
                 Some("live") => self.live_events(peer),
-                Some("time") => plain(StatusCode::OK, &now.to_xml()),
+                Some("time") => time(clock::date()),
                 Some("titles.json") => self.listing(Self::titles, query, head, now).await,
                 Some("guide.json") => self.listing(Self::guide, query, head, now).await,
                 Some("programmes.json") => self.listing(Self::programmes, query, head, now).await,
@@ -296,6 +299,24 @@ fn plain_titles(snapshot: &Snapshot, language: &str, now: WallTime) -> String {
     html
 }
 
+/// The date for players (ISO/IEC 23009-1 clause 5.8.4.11). A wrong one would have them ask for segments of another day.
+fn time(now: Option<WallTime>) -> Response<PlayerBody> {
+    let mut response = match now {
+        Some(now) => {
+            // Without a line end: what is read is a date and nothing else.
+            let mut response = Response::new(PlayerBody::of(now.to_xml()));
+            let fields = response.headers_mut();
+            put(fields, header::CONTENT_TYPE, "text/plain; charset=utf-8");
+            put(fields, header::CACHE_CONTROL, "no-store");
+            put(fields, header::DATE, &crate::caching::write_date(now));
+            response
+        }
+        None => plain(StatusCode::SERVICE_UNAVAILABLE, "this box does not know the date yet"),
+    };
+    allow_everyone(response.headers_mut());
+    response
+}
+
 fn without_body(response: Response<PlayerBody>) -> Response<PlayerBody> {
     response.map(|body| {
         drop(body);
@@ -349,4 +370,27 @@ fn answer(
         put(fields, header::CONTENT_ENCODING, "gzip");
     }
     response.map(|_| PlayerBody::of(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn players_get_the_date_or_are_told_that_there_is_none() {
+        let now = WallTime::from_unix_ms(1_795_946_430_500);
+        let known = time(Some(now));
+        assert_eq!(known.status(), StatusCode::OK);
+        let fields = known.headers();
+        assert_eq!(fields[header::DATE], "Sun, 29 Nov 2026 10:00:30 GMT");
+        assert_eq!(
+            (&fields[header::CACHE_CONTROL], &fields["access-control-allow-origin"]),
+            (&"no-store".parse().unwrap(), &"*".parse().unwrap())
+        );
+        let PlayerBody::Bytes(Some(body)) = known.into_body() else { panic!("a body") };
+        assert_eq!(body, "2026-11-29T10:00:30.500Z");
+        let unknown = time(None);
+        assert_eq!(unknown.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(unknown.headers().contains_key("access-control-allow-origin"));
+    }
 }

@@ -103,6 +103,14 @@ impl UrlMap {
         self.mapped(&split)
     }
 
+    /// Whether a reference is to the host of a route's origin, below the route or not.
+    pub(super) fn is_of_origin(&self, reference: &str) -> bool {
+        let is_absolute = reference.contains("://") || reference.starts_with("//");
+        let url = if is_absolute { Some(reference) } else { self.root.as_deref() };
+        let split = url.and_then(|url| Split::of(url, Some(self.scheme.as_deref().unwrap_or("http"))));
+        split.is_some_and(|split| self.prefixes.iter().any(|prefix| prefix.authority == split.authority))
+    }
+
     /// As [`UrlMap::map`], for a place in which a path from the root is a reference too.
     pub(super) fn map_reference(&self, reference: &str) -> Option<String> {
         if reference.starts_with('/') && !reference.starts_with("//") {

@@ -220,6 +220,11 @@ impl Control {
         } else {
             tracing::debug!(%from, name = document.name, bytes = document.bytes.len(), "signalling");
         }
+        if nip::Document::from_name(&document.name) == Some(nip::Document::TimeOffset)
+            && let Some(date) = nip::TimeOffsetFile::parse(&document.bytes).ok().and_then(|it| it.time())
+        {
+            clock::tell(date);
+        }
         let SessionContext { names, documents, .. } = &self.context;
         if let Ok(key) = names.key_of(&document.object.session, &document.name) {
             documents.keep(clock::now(), &key, document);

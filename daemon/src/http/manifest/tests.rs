@@ -91,6 +91,22 @@ fn text_attributes_and_cdata_of_mpds() {
             "<UTCTiming value=\"http://o.example/hls/t http://t.example/\"/>",
             "<UTCTiming value=\"/vod/t http://t.example/\"/>",
         ),
+        (
+            "<UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:http-iso:2014\" value=\"http://o.example/clock http://t.example/\"/>",
+            "<UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:http-iso:2014\" value=\"/-/time http://t.example/\"/>",
+        ),
+        (
+            "<UTCTiming value=\"/now?x=1&amp;y\" schemeIdUri='urn:mpeg:dash:utc:http-xsdate:2014'/>",
+            "<UTCTiming value=\"/-/time\" schemeIdUri='urn:mpeg:dash:utc:http-xsdate:2014'/>",
+        ),
+        (
+            "<UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:ntp:2014\" value=\"o.example\"/>",
+            "<UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:ntp:2014\" value=\"o.example\"/>",
+        ),
+        (
+            "<UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:direct:2014\" value=\"2026-11-29T00:00:00Z\"/>",
+            "<UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:direct:2014\" value=\"2026-11-29T00:00:00Z\"/>",
+        ),
         ("<X a=\">\" b='\"'>/hls/text</X>", "<X a=\">\" b='\"'>/hls/text</X>"),
         ("<BaseURL>&unknown;/hls/</BaseURL>", "<BaseURL>&unknown;/hls/</BaseURL>"),
         ("<!-- <BaseURL>/hls/</BaseURL> -->", "<!-- <BaseURL>/hls/</BaseURL> -->"),

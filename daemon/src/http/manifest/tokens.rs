@@ -1,6 +1,7 @@
 //! Tokens of manifests: lines of playlists, markup and text of XML, strings of JSON. Only a URL that leads back changes.
 
 use super::{Format, MAX_TOKEN_BYTES};
+use crate::http::own::TIME_PATH;
 use crate::http::urls::UrlMap;
 
 /// The tokens of a document, one after the other.
@@ -101,7 +102,7 @@ impl Tokens {
                     let name = &token[1..end];
                     self.name.clear();
                     self.name.extend_from_slice(name.rsplit(|&byte| byte == b':').next().unwrap_or(name));
-                    xml_tag(token, map, out);
+                    xml_tag(token, map, is_timing(&self.name, token), out);
                 }
             }
         } else {
@@ -205,8 +206,15 @@ fn xml_token(rest: &[u8]) -> (Option<usize>, &'static [u8]) {
     (None, b">")
 }
 
-/// A start tag with its attributes rewritten.
-fn xml_tag(token: &[u8], map: &UrlMap, out: &mut Vec<u8>) {
+/// Whether a tag is a `UTCTiming` by HTTP (ISO/IEC 23009-1 clause 5.8.4.11): with `xs:dateTime`, ISO 8601, or the `Date` of a HEAD.
+fn is_timing(name: &[u8], token: &[u8]) -> bool {
+    const SCHEMES: [&[u8]; 3] =
+        [b"urn:mpeg:dash:utc:http-xsdate:", b"urn:mpeg:dash:utc:http-iso:", b"urn:mpeg:dash:utc:http-head:"];
+    name == b"UTCTiming" && SCHEMES.iter().any(|scheme| find(token, scheme).is_some())
+}
+
+/// A start tag with its attributes rewritten. `is_timing`: the time of a route's origin is the box's.
+fn xml_tag(token: &[u8], map: &UrlMap, is_timing: bool, out: &mut Vec<u8>) {
     const REFERENCES: [&str; 10] = [
         "media",
         "initialization",
@@ -232,6 +240,9 @@ fn xml_tag(token: &[u8], map: &UrlMap, out: &mut Vec<u8>) {
         let text = if name.starts_with("xmlns") { None } else { std::str::from_utf8(value).ok() };
         let text = text.filter(|it| it.len() <= 8192).and_then(unescaped);
         let one = |reference: &str| {
+            if is_timing && local == "value" && map.is_of_origin(reference) {
+                return Some(TIME_PATH.to_owned());
+            }
             if REFERENCES.contains(&local) { map.map_reference(reference) } else { map.map(reference) }
         };
         let mapped = text.and_then(|text| {
