@@ -85,8 +85,16 @@ enum Sim {
 enum Bench {
     /// What a packet costs, from memory and from a socket, beside a bare loop and the `flute` crate.
     Receive,
+    /// What a packet of a FLUTE session costs without socket and store, beside a bare loop.
+    Flute,
     /// What decoding and encoding a source block cost, beside the bare `raptorq` crate.
     Fec,
+    /// Instructions a packet of hot paths, by callgrind, compared with those recorded: more than 5 % above is an error.
+    Instructions {
+        /// Record them.
+        #[arg(long)]
+        write: bool,
+    },
     /// What making and taking apart a transport stream with a carousel costs, beside a copy and the CRC_32 alone; and in
     /// instructions a packet, where valgrind is.
     Ts,
@@ -144,6 +152,15 @@ fn main() -> ExitCode {
         Door::Bench { what: Bench::Fec } => {
             run(cargo().args(["bench", "--quiet", "-p", "skycache-carousel", "--bench", "fec"]))
         }
+        Door::Bench { what: Bench::Flute } => {
+            run(cargo().args(["bench", "--quiet", "-p", "skycache-carousel", "--bench", "flute"])).and_then(
+                |()| {
+                    let names = &["bare", "carousel", "bare-repeats", "repeats"];
+                    instructions::count("skycache-carousel", "flute", names)
+                },
+            )
+        }
+        Door::Bench { what: Bench::Instructions { write } } => instructions::compare(write),
         Door::Bench { what: Bench::Ts } => {
             run(cargo().args(["bench", "--quiet", "-p", "skycache-carousel", "--bench", "ts"]))
                 .and_then(|()| instructions::count("skycache-carousel", "ts", &["build", "demux", "receive"]))

@@ -91,6 +91,11 @@ pub(crate) fn run() -> Result<(), String> {
     step("documentation", documentation)?;
     step("carousel without an operating system", || no_operating_system(&mut sum))?;
     step("unit tests, properties, simulations, stories", || tests(&mut sum))?;
+    if crate::instructions::is_available() {
+        step("instructions of hot paths", || crate::instructions::compare(false))?;
+    } else {
+        sum.skipped.push("instructions of hot paths: no valgrind".to_owned());
+    }
     for what in &sum.skipped {
         println!("skipped: {what}");
     }

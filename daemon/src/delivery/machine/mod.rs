@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carousel::alc::Packet;
+use carousel::alc::Template;
 use carousel::flute::{
     Event, File, Joiner, Receiver, ReceiverConfig, ReceiverStats, RecoveryJob, Refusal, SessionKey,
     SessionTrust, Sessions, Verdict,
@@ -156,6 +156,8 @@ pub struct Delivery<S: ObjectStore> {
     /// [`Trust::generation`] when sessions were last looked at.
     trust_generation: u64,
     random: u64,
+    /// The header of the last packet: those of one object differ behind it.
+    template: Template,
     sessions: Sessions<S::Buf>,
     pub(super) live: Live<S::Buf>,
     pub(super) objects: Objects,
@@ -181,6 +183,7 @@ impl<S: ObjectStore> Delivery<S> {
             trust: Arc::default(),
             trust_generation: 0,
             random: options.seed,
+            template: Template::default(),
             sessions: Sessions::default(),
             live: Live::default(),
             objects: Objects::default(),
@@ -215,7 +218,7 @@ impl<S: ObjectStore> Delivery<S> {
     ) {
         self.losses.datagrams += 1;
         self.losses.bytes += payload.len() as u64;
-        let Ok(packet) = Packet::parse(payload) else {
+        let Ok(packet) = self.template.parse(payload) else {
             self.losses.not_alc += 1;
             return;
         };

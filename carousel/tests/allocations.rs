@@ -1,0 +1,102 @@
+//! Packets of objects in flight and of objects that are held are taken without an allocation.
+#![allow(unsafe_code)] // a counting allocator
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+
+use carousel::alc::Template;
+use carousel::flute::{
+    DropReason, Event, File, OpenRequest, Receiver, ReceiverConfig, Refusal, SendFile, Sender, SenderProfile,
+    Storage, Verdict,
+};
+use carousel::lct::Tsi;
+use carousel::time::{Instant, WallTime};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is passed on to the system's allocator as it comes.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: as the caller promises.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Memory that was there before.
+struct Warm(Vec<Vec<u8>>);
+
+impl Storage for Warm {
+    type Buf = Vec<u8>;
+    fn open(&mut self, _: &OpenRequest<'_>) -> Result<Vec<u8>, Refusal> {
+        self.0.pop().ok_or(Refusal::NoRoom)
+    }
+    fn write(&mut self, buf: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
+        buf[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+    }
+    fn name(&mut self, _: &mut Vec<u8>, _: &Arc<File>) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
+#[test]
+fn packets_are_placed_and_repeats_dropped_without_an_allocation() {
+    const SYMBOL_BYTES: usize = 1000;
+    let body = vec![7; 500 * SYMBOL_BYTES];
+    let profile = SenderProfile { symbol_length: SYMBOL_BYTES as u16, ..SenderProfile::default() };
+    let mut sender = Sender::new(Tsi(1), profile, 1, 1);
+    let toi = sender.add(SendFile::of("http://a/b".to_owned(), &body)).unwrap();
+    sender.refresh_fdt(WallTime::from_unix_ms(1_900_000_000_000)).unwrap();
+    let mut packets = Vec::new();
+    let mut out = Vec::new();
+    assert!(sender.write_fdt(sender.page_of(toi).unwrap(), 0, &mut out));
+    packets.push(out.clone());
+    for (symbol, bytes) in body.chunks(SYMBOL_BYTES).enumerate() {
+        assert!(sender.write_packet(toi, symbol as u64, bytes, false, &mut out));
+        packets.push(out.clone());
+    }
+    let (mut receiver, mut template) = (Receiver::new(ReceiverConfig::default()), Template::default());
+    let mut warm = Warm(vec![vec![0; body.len()]]);
+    let mut take = |packet: &[u8]| {
+        let parsed = template.parse(packet).unwrap();
+        let verdict = receiver.handle_packet(Instant::from_nanos(1), None, &parsed, packet, &mut warm);
+        (verdict, receiver.poll_event())
+    };
+    let count = || ALLOCATIONS.with(Cell::get);
+    // The description and the first symbol make tables.
+    assert_eq!(take(&packets[0]).0, Verdict::Fdt);
+    assert_eq!(take(&packets[1]).0, Verdict::Stored);
+    let before = count();
+    for packet in &packets[2..packets.len() - 1] {
+        assert_eq!(take(packet).0, Verdict::Stored);
+    }
+    assert_eq!(count() - before, 0, "allocations of {} packets", packets.len() - 3);
+    let (_, mut event) = take(packets.last().unwrap());
+    while !matches!(event, Some(Event::Complete { .. })) {
+        assert!(event.is_some(), "not complete");
+        event = take(&packets[1]).1;
+    }
+    let before = count();
+    for packet in &packets[1..] {
+        assert_eq!(take(packet).0, Verdict::Dropped(DropReason::Repeat));
+    }
+    assert_eq!(count() - before, 0, "allocations of repeats");
+}
