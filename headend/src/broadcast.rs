@@ -5,6 +5,7 @@
 //! one for everything else (TSI 2). HLS and DASH over the same segments share their sessions.
 
 mod pieces;
+mod reserve;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -22,7 +23,7 @@ use crate::announce::{CONFIGURATION_TSI, MediaSession, Service, announcement, ga
 use crate::catalog::{Catalog, CatalogDocuments};
 use crate::config::{Carousel, Config, Source};
 use crate::document::Announcement;
-use crate::object::{AirObject, Body, Repeat};
+use crate::object::{AirObject, Body, LiveTiming, Repeat};
 use crate::options::TransportProtocol;
 use crate::package::{self, Inventory, Kind, ObjectSource, Presentation, Problem, Role, Rung};
 use crate::plan::Class;
@@ -70,6 +71,8 @@ pub struct Broadcast {
     is_followed: bool,
     /// Manifests of live sources that name segments which have not been sent yet, in order.
     held: VecDeque<Held>,
+    /// What an operator should know, until [`Broadcast::take_warnings`].
+    warnings: Vec<String>,
 }
 
 /// A manifest that is sent after the segments which it names: players request those at once.
@@ -94,6 +97,10 @@ struct SourceState {
     by_path: HashMap<String, usize>,
     /// Segments that are sent while they are written.
     pieces: Pieces,
+    /// Length of a segment of its live presentations.
+    segment_ms: Option<u64>,
+    /// At a start: how many newer segments those have of which each rendition has newer ones.
+    backlog: HashMap<String, u32>,
 }
 
 #[derive(Debug)]
@@ -142,6 +149,8 @@ impl Broadcast {
             fdt_interval_ms: carousel.fdt_interval_ms,
             cycle_ms: (carousel.cycle_s > 0).then_some(carousel.cycle_s * 1000),
             reserved_bps: config.reserved_bps(),
+            reserved_by_service_bps: config.sources.iter().map(|it| it.reserved_bps.unwrap_or(0)).collect(),
+            drops_late: is_followed,
             first_toi,
             once,
             lead_ms: if once && config.sessions.announce { two_steps_ms } else { 0 },
@@ -172,6 +181,7 @@ impl Broadcast {
             catalog_items: BTreeMap::new(),
             is_followed,
             held: VecDeque::new(),
+            warnings: Vec::new(),
         };
         if broadcast.config.sources.is_empty() {
             return Err("nothing to send: the configuration has no [[source]]".to_owned());
@@ -203,6 +213,8 @@ impl Broadcast {
                 other: None,
                 by_path: HashMap::new(),
                 pieces: Pieces::default(),
+                segment_ms: None,
+                backlog: HashMap::new(),
             });
             broadcast.assign_sessions(index, &inventory);
             let by_path = &broadcast.sources[index].by_path;
@@ -240,6 +252,11 @@ impl Broadcast {
         named.flat_map(|(source, state)| {
             state.inventory.problems.iter().map(|problem| (source.name.as_str(), problem))
         })
+    }
+
+    /// What an operator should know of the sources. Each is told once.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
     }
 
     /// What each source has, with the source's name.
@@ -323,11 +340,12 @@ impl Broadcast {
 
     /// Files removed because they changed while they were sent, with the numbers of their sources. Each is reported once.
     pub fn lost(&mut self) -> Vec<(usize, String)> {
+        let dropped = self.air.take_dropped();
         let (air, mut lost) = (&self.air, Vec::new());
         for (index, source) in self.sources.iter_mut().enumerate() {
             source.items.retain(|path, id| {
                 let stays = air.has(*id);
-                if !stays {
+                if !stays && !dropped.contains(id) {
                     lost.push((index, path.clone()));
                 }
                 stays
@@ -390,6 +408,20 @@ impl Broadcast {
                 }
             }
         }
+        // A start: of the source, or of a packager that came later.
+        let is_start = self.sources[index].inventory.presentations.iter().all(|it| !it.live);
+        if is_start {
+            self.warnings.extend(reserve::warning(&self.config, index, inventory));
+        }
+        let state = &mut self.sources[index];
+        let live = || inventory.presentations.iter().filter(|it| it.live).flat_map(|it| &it.rungs);
+        let lengths_ms = live().map(|rung| rung.duration_s * 1000.0 / rung.segments.len().max(1) as f64);
+        state.segment_ms = Some(lengths_ms.fold(0.0, f64::max) as u64);
+        state.backlog.clear();
+        if self.is_followed && is_start {
+            state.backlog =
+                ages(inventory).filter(|(_, age)| *age > 0).map(|(path, age)| (path.clone(), age)).collect();
+        }
         // Live sources forget segments that are gone.
         self.sources[index].by_path.retain(|path, _| inventory.objects.contains_key(path));
     }
@@ -408,11 +440,11 @@ impl Broadcast {
         let is_live = self.is_followed && self.config.sources[index].reserved_bps.is_some();
         if is_live && prepared.object.role == Role::Manifest {
             let items = self.sources[index].items.values().copied();
-            let is_segment =
-                |id: &ItemId| self.air.object(*id).is_some_and(|object| object.repeat == Repeat::Never);
+            let is_segment = |id: &ItemId| self.air.object(*id).is_some_and(|object| object.repeat.is_live());
             let pieces = self.pieces(index);
-            let behind: Vec<ItemId> =
-                items.chain(pieces).filter(|id| self.air.is_pending(*id)).filter(is_segment).collect();
+            let behind = items.chain(pieces).filter(|id| self.air.is_pending(*id)).filter(is_segment);
+            // What a start left for later is not waited for: players begin at the newest segments.
+            let behind: Vec<ItemId> = behind.filter(|id| !self.air.is_backlog(*id)).collect();
             let has_earlier = self.held.iter().any(|held| held.source == index);
             if !behind.is_empty() || has_earlier {
                 self.held.push_back(Held { source: index, prepared, behind });
@@ -432,13 +464,19 @@ impl Broadcast {
     /// # Errors
     /// A manifest that does not fit its session.
     pub fn release_held(&mut self) -> Result<(), String> {
-        while let Some(held) = self.held.front()
-            && !held.behind.iter().any(|id| self.air.is_pending(*id))
-            && let Some(held) = self.held.pop_front()
-        {
-            self.put_now(held.source, held.prepared)?;
+        while let Some(at) = self.next_released() {
+            if let Some(held) = self.held.remove(at) {
+                self.put_now(held.source, held.prepared)?;
+            }
         }
         Ok(())
+    }
+
+    /// The first manifest that may go. Those of one source stay in order; no source waits for another.
+    fn next_released(&self) -> Option<usize> {
+        let is_first = |at: usize, of: &Held| !self.held.iter().take(at).any(|it| it.source == of.source);
+        let may_go = |of: &Held| !of.behind.iter().any(|id| self.air.is_pending(*id));
+        self.held.iter().enumerate().position(|(at, held)| is_first(at, held) && may_go(held))
     }
 
     fn put_now(&mut self, index: usize, prepared: Prepared) -> Result<(), String> {
@@ -454,7 +492,10 @@ impl Broadcast {
             class: if signalling { Class::Signalling } else { source.class },
             repeat: match source.reserved_bps {
                 _ if signalling => Repeat::Within { ms: self.config.carousel.manifest_interval_ms },
-                Some(_) => Repeat::Never,
+                Some(_) => Repeat::Live(LiveTiming {
+                    age: self.sources[index].backlog.remove(&object.path).unwrap_or(0),
+                    ..LiveTiming::of(index, self.sources[index].segment_ms)
+                }),
                 None => Repeat::Scheduled { popularity: source.popularity },
             },
             expiry_s: expiry_s(&self.config.carousel, source, &object),
@@ -622,10 +663,12 @@ fn expiry_s(carousel: &Carousel, source: &Source, object: &ObjectSource) -> Opti
 /// The order of the first transmissions: manifests and init segments first, which a player needs first. Of live
 /// presentations the newest segments go before older ones: players begin at the live edge. A live source's manifests go
 /// behind the newest segments, which they name.
-fn first_order(mut objects: Vec<ObjectSource>, inventory: &Inventory, is_live: bool) -> Vec<ObjectSource> {
-    let live = inventory.presentations.iter().filter(|it| it.live).flat_map(|it| &it.rungs);
-    let ages: HashMap<&String, usize> =
-        live.flat_map(|rung| rung.segments.iter().rev().enumerate().map(|(age, path)| (path, age))).collect();
+pub(crate) fn first_order(
+    mut objects: Vec<ObjectSource>,
+    inventory: &Inventory,
+    is_live: bool,
+) -> Vec<ObjectSource> {
+    let ages: HashMap<&String, u32> = ages(inventory).collect();
     objects.sort_by_key(|object| match (object.role, ages.get(&object.path).copied().unwrap_or(0)) {
         (Role::Manifest, _) => (if is_live { 3 } else { 0 }, 0),
         (Role::Init, _) => (1, 0),
@@ -633,6 +676,12 @@ fn first_order(mut objects: Vec<ObjectSource>, inventory: &Inventory, is_live: b
         (_, age) => (4, age),
     });
     objects
+}
+
+/// How many newer segments each segment of live presentations has.
+fn ages(inventory: &Inventory) -> impl Iterator<Item = (&String, u32)> {
+    let live = inventory.presentations.iter().filter(|it| it.live).flat_map(|it| &it.rungs);
+    live.flat_map(|rung| (0..).zip(rung.segments.iter().rev()).map(|(age, path)| (path, age)))
 }
 
 /// Inventory of a source that could not be read.

@@ -16,6 +16,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::broadcast::first_order;
 use crate::catalog::Catalog;
 use crate::clock::Clocks;
 use crate::config::{Config, Source};
@@ -266,7 +267,12 @@ impl Following {
         if changes.added.is_empty() && changes.removed.is_empty() {
             return Some(());
         }
-        self.sources[source].known = inventory.clone();
+        let known = std::mem::replace(&mut self.sources[source].known, inventory.clone());
+        let is_live = self.sources[source].source.reserved_bps.is_some();
+        if is_live && known.presentations.iter().all(|it| !it.live) {
+            // A packager that came later: preparing the newest segments first sends them first.
+            changes.added = first_order(changes.added, &inventory, is_live);
+        }
         self.updates.send(Update::Changed { source, inventory, removed: changes.removed }).ok()?;
         for object in changes.added {
             // It is on the air already, or was.

@@ -13,7 +13,7 @@ use carousel::ip::write_udp;
 use carousel::time::WallTime;
 use carousel::ts::{PACKET_BYTES, PACKETS_PER_DATAGRAM, rtp};
 
-use crate::air::Air;
+use crate::air::{Air, LiveDrops};
 use crate::config::Config;
 use crate::forward::Forward;
 use crate::multiplex::{Mux, Rotation, Slot, sources};
@@ -50,6 +50,8 @@ pub struct LineStats {
     pub sent: u64,
     /// Objects that changed or vanished on disk while they were sent.
     pub broken_off: u64,
+    /// Live objects that were not sent, by reason.
+    pub live_dropped: LiveDrops,
     /// Packets of others carried along, and dropped.
     pub forwarded: (u64, u64),
     /// What `sent` counts.
@@ -66,6 +68,14 @@ impl LineStats {
             0 => String::new(),
             count => format!(", {count} broken off because they changed"),
         };
+        let dropped = match self.live_dropped.total() {
+            0 => String::new(),
+            count => {
+                let told = self.live_dropped.labelled().filter(|(_, count)| *count > 0);
+                let told: Vec<String> = told.map(|(why, count)| format!("{count} {why}")).collect();
+                format!(", {count} live objects dropped ({})", told.join(", "))
+            }
+        };
         let stuffing = match self.stuffing {
             0 => String::new(),
             count => format!(" ({:.1} % stuffing)", count as f64 * 100.0 / self.packets.max(1) as f64),
@@ -75,7 +85,7 @@ impl LineStats {
             (carried, dropped) => format!(", {carried} packets of others ({dropped} dropped)"),
         };
         let Self { packets, packet, sent, unit, .. } = self;
-        format!("{packets} {packet}{stuffing}, {sent} {unit}{broken}{forwarded}, {rate:.3} Mbit/s")
+        format!("{packets} {packet}{stuffing}, {sent} {unit}{broken}{dropped}{forwarded}, {rate:.3} Mbit/s")
     }
 }
 
@@ -291,6 +301,7 @@ impl Line {
             link_bytes: air.bytes + air.packets * IP_UDP_BYTES as u64,
             sent: air.objects_sent,
             broken_off: air.objects_broken_off,
+            live_dropped: air.live_dropped,
             unit: "objects",
             packet: "packets",
             stuffing: 0,

@@ -3,6 +3,7 @@
 //! The socket is an abstract one of Linux, named by the path of the configuration: it needs no folder and no rights, ends with
 //! the process, and says only what is on the air. One connection is one JSON document.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -48,6 +49,7 @@ impl State {
             "bytes": stats.link_bytes,
             "stuffing_packets": stats.stuffing,
             "broken_off": stats.broken_off,
+            "live_dropped": stats.live_dropped.labelled().collect::<BTreeMap<_, _>>(),
             "forwarded_packets": stats.forwarded.0,
             "forwarded_dropped": stats.forwarded.1,
             "signing": config.sealer.as_ref().map(signing::to_json),
@@ -141,6 +143,11 @@ pub fn to_table(status: &Value) -> String {
             number("broken_off")
         ));
     }
+    for (why, count) in status["live_dropped"].as_object().into_iter().flatten() {
+        if let Some(count) = count.as_u64().filter(|count| *count > 0) {
+            out.push_str(&format!("dropped    {count} live objects: {why}\n"));
+        }
+    }
     if let Some(key) = status["signing"]["key"].as_str() {
         let text = |name: &str| status["signing"][name].as_str().unwrap_or_default();
         out.push_str(&format!("signed by  key {key} of root {}, until {}\n", text("root"), text("until")));
@@ -155,6 +162,7 @@ pub fn to_table(status: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::air::{LiveDrop, LiveDrops};
 
     #[test]
     fn a_state_is_told_and_a_second_sender_is_noticed() {
@@ -166,14 +174,18 @@ mod tests {
         let config = Config::load(&file).unwrap();
         let state = State::default();
         listen(&file, state.clone()).unwrap();
-        let stats = LineStats { sent: 7, link_bytes: 2_000_000, ..LineStats::default() };
+        let mut live_dropped = LiveDrops::default();
+        live_dropped.add(LiveDrop::Late);
+        let stats = LineStats { sent: 7, live_dropped, link_bytes: 2_000_000, ..LineStats::default() };
         state.update(&config, 9, &stats, Duration::from_secs(4));
         let status = ask(&file).unwrap();
         assert_eq!(
             (&status["sent"], &status["objects"], &status["sent_bps"]),
             (&json!(7), &json!(9), &json!(4_000_000.0))
         );
+        assert_eq!(status["live_dropped"], json!({ "late": 1, "removed": 0 }));
         let table = to_table(&status);
+        assert!(table.contains("dropped    1 live objects: late\n") && !table.contains("removed"), "{table}");
         assert!(table.contains("4.0 Mbit/s of 8.0 Mbit/s") && table.contains("http://h/v/"), "{table}");
         assert_eq!(listen(&file, State::default()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }

@@ -71,6 +71,8 @@ pub trait Observer {
     fn followed(&mut self, _followed: Followed) {}
     /// The problems of the catalogue are different now.
     fn catalogue(&mut self, _problems: &[Problem]) {}
+    /// What an operator should know of a source that has come or changed.
+    fn warned(&mut self, _warning: &str) {}
     /// An object cannot be sent, with the reason.
     fn left_out(&mut self, _object: &str) {}
 }
@@ -233,6 +235,9 @@ impl Transmission {
             observer.catalogue(&made.problems);
         }
         let step = self.broadcast.apply(update, clocks.wall())?;
+        for warning in self.broadcast.take_warnings() {
+            observer.warned(&warning);
+        }
         self.followed = self.followed.and(step);
         if is_settled {
             observer.followed(std::mem::take(&mut self.followed));

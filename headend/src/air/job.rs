@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use carousel::fec::Sequence;
 
+use super::live::Turn;
 use super::{ItemId, SessionIndex};
 use crate::object::{Reading, SharedRepair};
 
@@ -35,11 +36,29 @@ pub(super) enum Job {
     },
 }
 
+impl Job {
+    /// The object that it sends, if it is one.
+    pub(super) const fn object(&self) -> Option<ItemId> {
+        match self {
+            Self::Object { id, .. } => Some(*id),
+            Self::Fdt { .. } | Self::Close { .. } | Self::Signalling { .. } => None,
+        }
+    }
+
+    /// The part of the object that is sent already, in units of 2^-32.
+    pub(super) fn sent_part(&self) -> u64 {
+        match self {
+            Self::Object { left, symbols, .. } => ((symbols - left) << 32) / (*symbols).max(1),
+            Self::Fdt { .. } | Self::Close { .. } | Self::Signalling { .. } => 0,
+        }
+    }
+}
+
 /// Queue that a job was taken from, and returns to.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Lane {
     Urgent,
-    Live,
+    Live(Turn),
     Between,
     Wave,
 }
@@ -54,11 +73,7 @@ pub(super) struct WaveEntry {
 
 impl WaveEntry {
     pub(super) fn of(job: Job) -> Self {
-        let sent = match &job {
-            Job::Object { left, symbols, .. } => ((symbols - left) << 32) / (*symbols).max(1),
-            Job::Fdt { .. } | Job::Close { .. } | Job::Signalling { .. } => 0,
-        };
-        Self { sent, job }
+        Self { sent: job.sent_part(), job }
     }
 }
 

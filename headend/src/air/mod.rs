@@ -12,12 +12,13 @@
 //! from files ([`crate::object`]).
 
 mod job;
+mod live;
 mod pieces;
 mod reserve;
 mod route;
 mod session;
 
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 
 use std::sync::Arc;
@@ -29,15 +30,16 @@ use carousel::time::WallTime;
 use carousel::trust::Sealer;
 
 use job::{Job, Lane, WaveEntry};
+use live::{Live, Within};
+pub use live::{LiveDrop, LiveDrops};
 pub use pieces::GrowingObject;
 use pieces::Place;
-use reserve::Reserve;
 use route::{Described, RouteGroup, RouteObject};
 use session::Session;
 
 use crate::lanes::Lanes;
 pub use crate::lanes::{ItemId, wave_symbols};
-pub use crate::object::{AirObject, Body, BodyError, Reading, RepairSymbols, Repeat};
+pub use crate::object::{AirObject, Body, BodyError, LiveTiming, Reading, RepairSymbols, Repeat};
 use crate::object::{SharedRepair, route_oti};
 pub use crate::overhead::{IP_UDP_BYTES, PACKET_BYTES, air_bytes};
 use crate::plan::{Planned, Taken};
@@ -81,6 +83,8 @@ pub struct AirStats {
     pub objects_sent: u64,
     /// Objects that changed or vanished on disk while they were sent.
     pub objects_broken_off: u64,
+    /// Live objects that were not sent.
+    pub live_dropped: LiveDrops,
 }
 
 /// Options of a carousel.
@@ -93,8 +97,12 @@ pub struct AirConfig {
     /// Promised cycle: every scheduled object is started at least this often while the link can carry that; `None`: no
     /// promise.
     pub cycle_ms: Option<u64>,
-    /// Reserved for live: objects of [`Repeat::Never`] go before the carousel within this rate.
+    /// Reserved for live: objects of [`Repeat::Live`] go before the carousel within this rate.
     pub reserved_bps: u64,
+    /// The part of it that each service has.
+    pub reserved_by_service_bps: Vec<u64>,
+    /// Whether live objects are dropped that were not begun by their deadline.
+    pub drops_late: bool,
     /// First TOI and FDT Instance ID; should differ from one start to the next.
     pub first_toi: u32,
     /// Every object is sent once, with the B flag on its last packet, then every session is closed.
@@ -116,9 +124,9 @@ pub struct Air {
     urgent: VecDeque<Job>,
     /// Signalling that was never sent: before all media, live included.
     signalling: VecDeque<ItemId>,
-    live: VecDeque<ItemId>,
-    live_job: Option<Job>,
-    reserve: Reserve,
+    live: Live,
+    /// Live objects that were not sent in time and have left the air, until [`Air::take_dropped`].
+    dropped: BTreeSet<ItemId>,
     /// Short objects that became due while the only object of the wave is being sent; the last one started is first.
     between: Vec<Job>,
     /// Objects being sent. Protected ones take turns, so that a burst takes little of each.
@@ -151,6 +159,20 @@ carousel::limits! {
     }
 }
 
+carousel::limits! {
+    /// Numbers of dropped live objects that are remembered until they are asked for.
+    const MAX_DROPPED: usize = 4096, "objects" {
+        why: "They are asked for twice a second; a ladder with languages has 40 a segment.",
+        full: "The oldest is forgotten, and its file is taken for one that has changed.",
+        free: "When they are asked for.",
+        test: "numbers_of_dropped_objects_are_bounded",
+    }
+}
+
+/// A description that was sent so lately is not repeated with its object. Longer than most bursts of loss.
+const AGAIN_NS: u64 = 50_000_000;
+/// An object is small where its repair symbols are at least one for so many source symbols.
+const SMALL_REPAIR: u64 = 2;
 /// Share of the rate not reserved for live that the schedule counts on; FDT and signalling take the rest.
 const SCHEDULED_SHARE: f64 = 0.9;
 /// Interval at which the `Expires` of FDT pages are checked.
@@ -184,9 +206,8 @@ impl Air {
             ),
             urgent: VecDeque::new(),
             signalling: VecDeque::new(),
-            live: VecDeque::new(),
-            live_job: None,
-            reserve: Reserve::new(config.reserved_bps),
+            live: Live::new(config.reserved_bps, &config.reserved_by_service_bps, config.drops_late),
+            dropped: BTreeSet::new(),
             between: Vec::new(),
             wave: BinaryHeap::new(),
             next_id: 1,
@@ -297,7 +318,7 @@ impl Air {
             Item { session, toi, object, air_bytes, repair, route, place: None, starts: 0, completed: 0 };
         let id = self.insert(item);
         match repeat {
-            Repeat::Never => self.live.push_back(id),
+            Repeat::Live(timing) => self.live.push(id, timing),
             Repeat::Within { .. } => self.signalling.push_back(id),
             Repeat::Scheduled { .. } => self.lanes.add_fresh(id),
         }
@@ -327,10 +348,11 @@ impl Air {
         }
         self.lanes.remove(id);
         self.signalling.retain(|&fresh| fresh != id);
-        self.live.retain(|&live| live != id);
+        if self.live.remove(id) {
+            self.stats.live_dropped.add(LiveDrop::Removed);
+        }
         let is_other = |job: &Job| !matches!(job, Job::Object { id: sent, .. } if *sent == id);
         self.wave.retain(|entry| is_other(&entry.job));
-        self.live_job.take_if(|job| !is_other(job));
         self.between.retain(is_other);
         self.urgent.retain(is_other);
     }
@@ -345,7 +367,6 @@ impl Air {
             self.urgent.clear();
             self.signalling.clear();
             self.live.clear();
-            self.live_job = None;
             self.lanes.clear_fresh();
             self.between.clear();
             self.wave.clear();
@@ -364,11 +385,18 @@ impl Air {
             let (mut job, lane) = self.take(now_ns)?;
             let departure = self.write(&mut job, out);
             if self.is_finished(&job) {
+                if let (Lane::Live(_), Some(id)) = (lane, job.object()) {
+                    self.describe_again(id, now_ns);
+                }
                 self.finish(&job);
             } else {
                 match lane {
                     Lane::Urgent => self.urgent.push_front(job),
-                    Lane::Live => self.live_job = Some(job),
+                    Lane::Live(turn) if self.is_to_be_parked(&job) => {
+                        self.complete(&job);
+                        self.live.park(turn, job, now_ns);
+                    }
+                    Lane::Live(turn) => self.live.put(turn, job),
                     Lane::Between => self.between.push(job),
                     Lane::Wave => self.wave.push(WaveEntry::of(job)),
                 }
@@ -376,8 +404,8 @@ impl Air {
             if let Some(departure) = departure {
                 self.stats.packets += 1;
                 self.stats.bytes += out.len() as u64;
-                if matches!(lane, Lane::Live) {
-                    self.reserve.spend(out.len() + IP_UDP_BYTES);
+                if let Lane::Live(turn) = lane {
+                    self.live.spend(turn, out.len() + IP_UDP_BYTES);
                 }
                 return Some(departure);
             }
@@ -387,16 +415,8 @@ impl Air {
     /// The job whose packet is next: urgent ones first (an FDT before the data that it describes), then live within its
     /// reserve, then the carousel. The rate that the carousel leaves is for live again.
     fn take(&mut self, now_ns: u64) -> Option<(Job, Lane)> {
-        if self.urgent.is_empty() && self.live_job.is_none() {
-            while let Some(id) = self.live.pop_front() {
-                self.live_job = self.start(id, now_ns);
-                if self.live_job.is_some() {
-                    break;
-                }
-            }
-        }
-        if self.urgent.is_empty() && self.live_job.is_some() && self.reserve.has_credit(now_ns) {
-            return self.live_job.take().map(|job| (job, Lane::Live));
+        if let Some(taken) = self.take_live(now_ns, Within::Reserve) {
+            return Some(taken);
         }
         if self.urgent.is_empty() && self.wave.is_empty() && self.between.is_empty() {
             self.fill_wave(now_ns);
@@ -410,7 +430,61 @@ impl Air {
             return Some((job, Lane::Between));
         }
         let wave = self.wave.pop().map(|entry| (entry.job, Lane::Wave));
-        wave.or_else(|| self.live_job.take().map(|job| (job, Lane::Live)))
+        wave.or_else(|| self.take_live(now_ns, Within::Link))
+    }
+
+    /// Queues the description of a live object once more, if it was not sent just now: the one before the object may have been
+    /// lost, and the next one would come after `fdt_interval_ms`.
+    fn describe_again(&mut self, id: ItemId, now_ns: u64) {
+        let Some((index, toi)) = self.items.get(&id).map(|item| (item.session, item.toi)) else { return };
+        let session = &mut self.sessions[index];
+        if let Some(page) = session.page_before(toi, now_ns, AGAIN_NS) {
+            let job = match session.route {
+                Some(group) => self.signalling_of(group, index),
+                None => Job::Fdt { session: index, page, next: 0 },
+            };
+            self.urgent.push_back(job);
+        }
+    }
+
+    /// The next job of live. `None`, too, if what describes it goes first.
+    fn take_live(&mut self, now_ns: u64, within: Within) -> Option<(Job, Lane)> {
+        if self.ending.is_some() {
+            return None;
+        }
+        for id in self.live.admit(now_ns) {
+            self.describe_again(id, now_ns);
+        }
+        while let Some(id) = self.live.take_late(now_ns) {
+            self.stats.live_dropped.add(LiveDrop::Late);
+            self.withdraw(id);
+            self.dropped.insert(id);
+            if self.dropped.len() > MAX_DROPPED {
+                self.dropped.pop_first();
+            }
+        }
+        while self.urgent.is_empty() {
+            let Some(service) = self.live.choose(now_ns, within) else {
+                if let Some(id) = self.live.pop_backlog(now_ns, within)
+                    && let Some(job) = self.start(id, now_ns)
+                {
+                    self.live.start_backlog(id, job);
+                    continue;
+                }
+                let next = self.live.pop_backlog_job(now_ns, within);
+                return next.map(|(turn, job)| (job, Lane::Live(turn)));
+            };
+            let items = &self.items;
+            let is_protected = |id: ItemId| items.get(&id).is_some_and(|item| item.repair.is_some());
+            if let Some((turn, id)) = self.live.pop_startable(service, is_protected) {
+                if let Some(job) = self.start(id, now_ns) {
+                    self.live.put(turn, job);
+                }
+            } else if let Some((turn, job)) = self.live.pop_job(service) {
+                return Some((job, Lane::Live(turn)));
+            }
+        }
+        None
     }
 
     /// Whether everything has been sent, close flags included.
@@ -426,7 +500,7 @@ impl Air {
         let lead = self.config.once.then_some(self.lead_ns());
         match self.ending {
             Some(ending) => (ending.close_rounds > 0).then_some(ending.due_ns),
-            None => fdt.chain(items).chain(lead).min(),
+            None => fdt.chain(items).chain(lead).chain(self.live.next_due_ns()).min(),
         }
     }
 
@@ -459,6 +533,16 @@ impl Air {
         self.items.contains_key(&id)
     }
 
+    /// Live objects that have left the air since they were asked for last, as they were not sent in time.
+    pub fn take_dropped(&mut self) -> BTreeSet<ItemId> {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// Whether it is live and waits for everything that is newer.
+    pub fn is_backlog(&self, id: ItemId) -> bool {
+        self.live.is_backlog(id)
+    }
+
     /// Whether the first transmission of the object has not ended.
     pub fn is_pending(&self, id: ItemId) -> bool {
         self.items.get(&id).is_some_and(|item| item.completed == 0)
@@ -476,13 +560,13 @@ impl Air {
             && !self.urgent.iter().any(|job| matches!(job, Job::Object { .. }))
             && self.wave.is_empty()
             && self.between.is_empty()
-            && self.live_job.is_none();
+            && self.live.is_empty();
         idle && self.items.values().all(|item| item.starts > 0)
     }
 
     /// The objects for [`crate::plan`], without those that are sent once, and the rates that are taken off the link first.
     pub fn planned(&mut self, wall: WallTime) -> (Vec<Planned>, Taken) {
-        let on_turns = self.items.values().filter(|item| item.object.repeat != Repeat::Never);
+        let on_turns = self.items.values().filter(|item| !item.object.repeat.is_live());
         let objects = on_turns.map(|item| Planned {
             weight: item.object.weight(),
             max_period_s: item.object.max_period_ms().map(|ms| ms as f64 / 1000.0),
@@ -667,7 +751,7 @@ impl Air {
             }
         }
         if self.config.once {
-            if !self.wave.is_empty() || self.live_job.is_some() {
+            if !self.wave.is_empty() || !self.live.is_empty() {
                 return None;
             }
             self.end(LAST_FDT_ROUNDS);
@@ -707,7 +791,7 @@ impl Air {
                     Repeat::Scheduled { .. } => {
                         self.lanes.schedule(id, item.object.weight(), item.air_bytes, now_ns);
                     }
-                    Repeat::Never => {}
+                    Repeat::Live(_) => {}
                 }
                 let repair = item.repair.clone();
                 let sequence = match &repair {
@@ -822,14 +906,30 @@ impl Air {
         }
     }
 
+    /// Whether a small object's source symbols are sent, and its repair symbols are not.
+    fn is_to_be_parked(&self, job: &Job) -> bool {
+        let Job::Object { id, repair: Some(_), symbols, left, .. } = job else { return false };
+        let Some(item) = self.items.get(id).filter(|item| item.route.is_none()) else { return false };
+        let sender = &self.sessions[item.session].sender;
+        sender.partition(item.toi).is_some_and(|partition| {
+            let (source, repair) = (partition.symbols, symbols.saturating_sub(partition.symbols));
+            partition.blocks == 1 && symbols - left == source && repair * SMALL_REPAIR >= source
+        })
+    }
+
+    /// Counts a transmission. Of what is parked the repair symbols do not count: who has lost nothing has it.
+    fn complete(&mut self, job: &Job) {
+        if let Some(item) = job.object().and_then(|id| self.items.get_mut(&id)) {
+            item.completed += 1;
+        }
+    }
+
     fn finish(&mut self, job: &Job) {
         match *job {
             Job::Object { id, broken: true, .. } => self.withdraw(id),
-            Job::Object { id, .. } => {
+            Job::Object { .. } => {
                 self.stats.objects_sent += 1;
-                if let Some(item) = self.items.get_mut(&id) {
-                    item.completed += 1;
-                }
+                self.complete(job);
             }
             Job::Fdt { .. } | Job::Close { .. } | Job::Signalling { .. } => {}
         }

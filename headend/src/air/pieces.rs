@@ -60,7 +60,7 @@ impl Air {
         session: SessionIndex,
         object: AirObject,
     ) -> Result<GrowingObject, SenderError> {
-        let object = AirObject { body: Body::Memory(Arc::new([])), repeat: Repeat::Never, ..object };
+        let object = AirObject { body: Body::Memory(Arc::new([])), ..object };
         let whole = match self.sessions[session].route {
             None => None,
             Some(_) => {
@@ -159,7 +159,9 @@ impl Air {
             completed: 0,
         };
         let id = self.insert(item);
-        self.live.push_back(id);
+        if let Repeat::Live(timing) = growing.object.repeat {
+            self.live.push(id, timing);
+        }
         Ok(id)
     }
 

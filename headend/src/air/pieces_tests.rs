@@ -7,7 +7,7 @@ use carousel::lct::Tsi;
 use carousel::route;
 use carousel::time::{Instant, WallTime};
 
-use super::super::AirConfig;
+use super::super::{AirConfig, LiveTiming};
 use super::*;
 use crate::object::SharedRepair;
 
@@ -32,7 +32,10 @@ fn air() -> Air {
 }
 
 fn object() -> AirObject {
-    AirObject { protection: PROTECTION, ..AirObject::of_bytes(SEGMENT, &[], Repeat::Never) }
+    AirObject {
+        protection: PROTECTION,
+        ..AirObject::of_bytes(SEGMENT, &[], Repeat::Live(LiveTiming::of(0, None)))
+    }
 }
 
 fn body(length: usize) -> Vec<u8> {

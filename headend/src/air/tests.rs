@@ -12,6 +12,8 @@ const CONFIG: AirConfig = AirConfig {
     fdt_interval_ms: 100,
     cycle_ms: None,
     reserved_bps: 0,
+    reserved_by_service_bps: Vec::new(),
+    drops_late: false,
     first_toi: 1,
     once: false,
     lead_ms: 0,
@@ -173,7 +175,10 @@ fn live_goes_out_at_its_reserved_rate_while_the_carousel_gets_the_rest() {
     let mut air = Air::new(AirConfig { reserved_bps: 2_000_000, ..CONFIG });
     air.open_session("239.1.1.1:5000".parse().unwrap(), Tsi(1), SenderProfile::default());
     air.add(0, object("film", 4_000_000, None)).unwrap();
-    let segment = |name: &str| AirObject { repeat: Repeat::Never, ..object(name, 500_000, None) };
+    let segment = |name: &str| AirObject {
+        repeat: Repeat::Live(LiveTiming::of(0, None)),
+        ..object(name, 500_000, None)
+    };
     air.add(0, segment("live1")).unwrap();
     let (mut out, mut now_ns, mut bytes) = (Vec::new(), 0, [0_usize; 3]);
     let mut last_ns = [0_u64; 3];
@@ -344,7 +349,10 @@ fn a_single_pass_describes_everything_three_times_more_before_it_closes() {
 fn signalling_goes_before_live_and_live_keeps_its_order() {
     let mut air = Air::new(AirConfig { reserved_bps: 8_000_000, ..CONFIG });
     air.open_session("239.1.1.1:5000".parse().unwrap(), Tsi(1), SenderProfile::default());
-    let live = |name: &str| AirObject { repeat: Repeat::Never, ..object(name, 14_000, None) };
+    let live = |name: &str| AirObject {
+        repeat: Repeat::Live(LiveTiming::of(0, None)),
+        ..object(name, 14_000, None)
+    };
     air.add(0, live("one")).unwrap();
     air.add(0, object("film", 14_000, None)).unwrap();
     air.add(0, live("two")).unwrap();
@@ -361,7 +369,10 @@ fn signalling_goes_before_live_and_live_keeps_its_order() {
 fn objects_are_taken_off_the_air_wherever_they_wait() {
     let mut air = Air::new(AirConfig { reserved_bps: 2_000_000, ..CONFIG });
     air.open_session("239.1.1.1:5000".parse().unwrap(), Tsi(1), SenderProfile::default());
-    let live = |name: &str| AirObject { repeat: Repeat::Never, ..object(name, 1_000_000, None) };
+    let live = |name: &str| AirObject {
+        repeat: Repeat::Live(LiveTiming::of(0, None)),
+        ..object(name, 1_000_000, None)
+    };
     let first = [
         air.add(0, live("live")).unwrap(),
         air.add(0, protected("wave1", 300_000)).unwrap(),
@@ -369,7 +380,7 @@ fn objects_are_taken_off_the_air_wherever_they_wait() {
         air.add(0, object("manifest", 20_000, Some(100))).unwrap(),
     ];
     let before = packets(&mut air, 1);
-    let sent: std::collections::BTreeSet<_> = before.iter().filter_map(|(_, toi, _)| *toi).collect();
+    let sent: BTreeSet<_> = before.iter().filter_map(|(_, toi, _)| *toi).collect();
     assert!(sent.len() >= 3, "{sent:?}");
     let others = [
         air.add(0, live("live2")).unwrap(),
@@ -450,7 +461,7 @@ fn live_objects_go_out_by_route_and_come_whole_over_a_lossy_link() {
             let body: Vec<u8> = (0..length).map(|byte| (byte * 31 % 251 + at) as u8).collect();
             let mut object = object(&format!("http://h/{tsi}/{at}.m4s"), 0, None);
             (object.digest, object.body) = (Digest::of(&body), Body::Memory(body.clone().into()));
-            (object.repeat, object.protection) = (Repeat::Never, raptorq);
+            (object.repeat, object.protection) = (Repeat::Live(LiveTiming::of(0, None)), raptorq);
             expected.insert(object.uri.clone(), body);
             air.add(session, object).unwrap();
         }

@@ -7,7 +7,7 @@ use carousel::flute::{FDT_ROOT_BYTES, SenderProfile};
 
 use super::Broadcast;
 use crate::air::{GrowingObject, ItemId};
-use crate::object::{AirObject, Body, Repeat};
+use crate::object::{AirObject, Body, LiveTiming, Repeat};
 use crate::options::TransportProtocol;
 use crate::package::{ObjectSource, Role};
 use crate::prepare::{PreparedPiece, protection};
@@ -112,7 +112,7 @@ impl Broadcast {
             md5: carousel::digest::md5(&[]),
             body: Body::Memory([].into()),
             class: source.class,
-            repeat: Repeat::Never,
+            repeat: Repeat::Live(LiveTiming::of(index, self.sources[index].segment_ms)),
             expiry_s: super::expiry_s(&self.config.carousel, source, &object),
             ignored_query: self.sources[index].inventory.ignored_query.clone(),
             protection: protection(&self.config, index, false),

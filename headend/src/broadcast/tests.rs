@@ -328,3 +328,80 @@ fn a_large_catalogue_is_repeated_so_seldom_that_it_takes_a_twentieth() {
     broadcast.apply(Update::Catalog(made(vec![list])), WALL).unwrap();
     assert_eq!(period(&broadcast, &big.uri), None, "what is gone leaves");
 }
+
+#[test]
+fn a_reserve_below_the_peak_of_the_ladder_is_told_once_and_when_the_packager_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    package(folder.path(), &[1, 2, 3], true);
+    fs::write(folder.path().join("3.ts"), vec![3; 200_000]).unwrap();
+    // 200 kB in two seconds are 143 packets of 1,400 bytes and 64 more each.
+    let told = |reserved: &str, fec: &str| {
+        let mut config = config(&[folder.path()], &format!("reserved_bps = {reserved}"));
+        if !fec.is_empty() {
+            config.fec = Config::parse(
+                &format!(
+                    "[link]\nrate_bps = 8_000_000\n[[source]]\npath = '/x'\nbase = 'http://h/v/'\n{fec}"
+                ),
+                Path::new("."),
+            )
+            .unwrap()
+            .fec;
+        }
+        let mut broadcast = open(config, false, true).unwrap();
+        let warnings = broadcast.take_warnings();
+        assert!(broadcast.take_warnings().is_empty());
+        warnings
+    };
+    assert_eq!(told("840_000", ""), Vec::<String>::new());
+    let low = told("830_000", "");
+    assert!(low.len() == 1 && low[0].contains("reserved_bps is 830"), "{low:?}");
+    let with_repair =
+        told("840_000", "[fec.medium]\ncode = 'raptorq'\noverhead_percent = 30\nleast_repair = 12\n");
+    assert!(with_repair.len() == 1 && with_repair[0].contains("1.1 Mbit/s"), "{with_repair:?}");
+    let vod = config(&[folder.path()], "");
+    assert!(open(vod, false, true).unwrap().take_warnings().is_empty());
+    // A packager that comes later.
+    let later = tempfile::tempdir().unwrap();
+    let live = config(&[later.path()], "reserved_bps = 1_000");
+    let mut broadcast = open(live.clone(), false, true).unwrap();
+    assert!(broadcast.take_warnings().is_empty());
+    package(later.path(), &[1], true);
+    let change = || Update::Changed {
+        source: 0,
+        inventory: read_source(&live.sources[0], false).unwrap(),
+        removed: Vec::new(),
+    };
+    broadcast.apply(change(), WALL).unwrap();
+    assert_eq!(broadcast.take_warnings().len(), 1);
+    broadcast.apply(change(), WALL).unwrap();
+    assert!(broadcast.take_warnings().is_empty(), "once");
+}
+
+#[test]
+fn manifests_of_one_source_do_not_wait_for_those_of_another() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    folders.iter().for_each(|folder| package(folder.path(), &[1, 2], true));
+    let live = config(&[folders[0].path(), folders[1].path()], "reserved_bps = 2_000_000");
+    let mut broadcast = open(live.clone(), false, true).unwrap();
+    let count = |broadcast: &Broadcast| uris(broadcast).iter().filter(|it| it.ends_with("live.m3u8")).count();
+    assert_eq!((broadcast.held.len(), count(&broadcast)), (2, 0));
+    // The newest segments go first, and older ones are not waited for.
+    assert!(broadcast.held.iter().all(|held| held.behind.len() == 1));
+    let (mut out, mut now_ns) = (Vec::new(), 0);
+    let sent_of_second = |broadcast: &Broadcast| !broadcast.held.iter().any(|held| held.source == 1);
+    // The first source's segment is not sent: as if its reserve were used up.
+    for id in broadcast.held[0].behind.clone() {
+        broadcast.sources[0].items.retain(|_, of| *of != id);
+        broadcast.held[0].behind = vec![id];
+        broadcast.air.withdraw(id);
+        let again = AirObject::of_bytes("x", &[0; 4_000_000], Repeat::Live(LiveTiming::of(0, Some(60_000))));
+        broadcast.held[0].behind = vec![broadcast.air.add(0, again).unwrap()];
+    }
+    while !sent_of_second(&broadcast) {
+        assert!(now_ns < 2_000_000_000, "the second source's manifest waits");
+        broadcast.air.next_packet(now_ns, WALL, &mut out);
+        now_ns += 1_000_000;
+        broadcast.release_held().unwrap();
+    }
+    assert_eq!((broadcast.held.len(), count(&broadcast)), (1, 1));
+}

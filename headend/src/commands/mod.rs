@@ -131,7 +131,10 @@ fn open(
         bar.set_position(done);
     });
     bar.finish_and_clear();
-    let broadcast = broadcast?;
+    let mut broadcast = broadcast?;
+    for warning in broadcast.take_warnings() {
+        eprintln!("{warning}");
+    }
     for (source, problem) in broadcast.problems() {
         eprintln!("{source}: {problem}");
     }

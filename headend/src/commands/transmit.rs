@@ -234,6 +234,10 @@ impl Observer for Console {
         print_problems(problems);
     }
 
+    fn warned(&mut self, warning: &str) {
+        eprintln!("{warning}");
+    }
+
     fn left_out(&mut self, object: &str) {
         eprintln!("left out: {object}");
     }

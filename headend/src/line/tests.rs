@@ -303,6 +303,7 @@ fn counters_as_a_line_of_text() {
         link_bytes: 1_000_000,
         sent: 3,
         broken_off: 0,
+        live_dropped: LiveDrops::default(),
         forwarded: (0, 0),
         unit: "objects",
         packet: "packets",

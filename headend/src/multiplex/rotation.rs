@@ -191,7 +191,7 @@ impl Rotation {
             max_age_s: object.expiry_s,
             length: object.body.length(),
             is_text: is_text(&object.content_type),
-            lane: class as u8 * 2 + u8::from(object.repeat == Repeat::Never),
+            lane: class as u8 * 2 + u8::from(object.repeat.is_live()),
         };
         let carried_object = CarriedObject {
             item,
@@ -303,7 +303,7 @@ impl Rotation {
     fn weight_of(&self, module: u16) -> Option<f64> {
         let mut objects =
             self.builder.objects_of(module).filter_map(|number| self.objects.get(&number)).peekable();
-        if objects.peek().is_some_and(|object| object.repeat == Repeat::Never) {
+        if objects.peek().is_some_and(|object| object.repeat.is_live()) {
             return None;
         }
         Some(objects.map(|object| object.weight).sum())

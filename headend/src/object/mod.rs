@@ -29,7 +29,41 @@ pub enum Repeat {
         popularity: f64,
     },
     /// Never: live, sent within the rate that is reserved for it. What is lost comes by FEC and repair.
-    Never,
+    Live(LiveTiming),
+}
+
+impl Repeat {
+    /// Whether it is live.
+    pub const fn is_live(&self) -> bool {
+        matches!(self, Self::Live(_))
+    }
+}
+
+/// When a live object is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LiveTiming {
+    /// Number of its service, each of which has a queue.
+    pub service: usize,
+    /// From its coming to its play-out deadline, by which it must have been begun.
+    pub within_ms: u64,
+    /// At a start: how many newer ones its rendition has. Those with newer ones wait for everything else.
+    pub age: u32,
+}
+
+impl LiveTiming {
+    /// Segments that players stay behind the newest one (RFC 8216bis, Section 6.3.3).
+    const SEGMENTS_BEHIND: u64 = 3;
+    /// Where nothing tells how long a segment is.
+    const USUAL_SEGMENT_MS: u64 = 2000;
+
+    /// An object of a service whose segments are so long.
+    pub const fn of(service: usize, segment_ms: Option<u64>) -> Self {
+        let segment_ms = match segment_ms {
+            Some(ms) if ms > 0 => ms,
+            _ => Self::USUAL_SEGMENT_MS,
+        };
+        Self { service, within_ms: segment_ms * Self::SEGMENTS_BEHIND, age: 0 }
+    }
 }
 
 /// Bytes of an object that is being made.
@@ -91,7 +125,7 @@ impl AirObject {
     pub(crate) const fn max_period_ms(&self) -> Option<u64> {
         match self.repeat {
             Repeat::Within { ms } => Some(ms),
-            Repeat::Scheduled { .. } | Repeat::Never => None,
+            Repeat::Scheduled { .. } | Repeat::Live(_) => None,
         }
     }
 
@@ -99,7 +133,7 @@ impl AirObject {
     pub(crate) fn weight(&self) -> f64 {
         match self.repeat {
             Repeat::Scheduled { popularity } => self.class.weight() * popularity,
-            Repeat::Within { .. } | Repeat::Never => self.class.weight(),
+            Repeat::Within { .. } | Repeat::Live(_) => self.class.weight(),
         }
     }
 }

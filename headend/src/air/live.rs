@@ -1,0 +1,367 @@
+//! Live objects that wait or are being sent: a queue for each service, earliest play-out deadline first.
+//!
+//! | queue | contents | order |
+//! |---|---|---|
+//! | arrivals | what was added since the last packet | |
+//! | of a service | objects with a deadline | earliest deadline first |
+//! | of a service, in turns | protected objects that came within [`TOGETHER_NS`]: the rungs of one moment | by the part that is sent |
+//! | parked | small objects whose source symbols are sent; repair symbols follow after [`APART_NS`] | when they are due |
+//! | backlog | what the window had before the newest segments at a start | newest first |
+//!
+//! Within its own reserve no service waits for another. What a service does not use of its reserve is for the others; what
+//! none uses is the carousel's. An object that is not begun by its deadline is dropped: whoever plays at the live edge has
+//! passed it.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+
+use super::ItemId;
+use super::job::Job;
+use super::reserve::Reserve;
+use crate::object::LiveTiming;
+
+/// Objects of a service that came within this time are sent in turns, so that a burst of losses takes a little of each.
+const TOGETHER_NS: u64 = 100_000_000;
+/// Between source and repair symbols of objects of a few packets: of those one burst takes all that it meets, so that the two
+/// must not meet the same one. Whoever lost nothing waits for nothing.
+const APART_NS: u64 = 100_000_000;
+carousel::limits! {
+    /// Live objects of a service that are sent in turns.
+    const MAX_TURNS: usize = 64, "objects" {
+        why: "A ladder with languages has 40 renditions; each object has its file open.",
+        full: "Further objects wait until one has been sent.",
+        free: "When an object has been sent.",
+        test: "a_service_has_a_bounded_number_of_files_open",
+    }
+}
+
+carousel::reasons! {
+    /// Why a live object was not sent.
+    pub enum LiveDrop {
+        /// Its turn did not come before its play-out deadline: the reserve or the link is too small.
+        Late = "late",
+        /// Its packager removed or replaced it before its turn came.
+        Removed = "removed",
+    }
+}
+
+/// Live objects that were not sent, by [`LiveDrop`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LiveDrops([u64; LiveDrop::ALL.len()]);
+
+impl LiveDrops {
+    pub(crate) const fn add(&mut self, why: LiveDrop) {
+        self.0[why as usize] += 1;
+    }
+
+    /// How many of one reason.
+    pub const fn get(&self, why: LiveDrop) -> u64 {
+        self.0[why as usize]
+    }
+
+    /// How many in all.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Labels and counts.
+    pub fn labelled(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        LiveDrop::ALL.iter().map(|&why| (why.as_str(), self.get(why)))
+    }
+}
+
+/// The queue that a job of a live object was taken from, and returns to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Turn {
+    /// `None`: the backlog.
+    service: Option<usize>,
+    deadline_ns: u64,
+    /// Virtual time of its service at its start.
+    base: u64,
+}
+
+/// A job in turns. The order is by virtual time: that at its start, and the part that has been sent since, in units of 2^-32.
+#[derive(Debug)]
+struct InTurns {
+    at: u64,
+    turn: Turn,
+    job: Job,
+}
+
+impl InTurns {
+    fn new(turn: Turn, job: Job) -> Self {
+        Self { at: turn.base + job.sent_part(), turn, job }
+    }
+}
+
+impl Ord for InTurns {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        // The greatest of the heap is next.
+        (other.turn.deadline_ns, other.at).cmp(&(self.turn.deadline_ns, self.at))
+    }
+}
+
+impl PartialOrd for InTurns {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for InTurns {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for InTurns {}
+
+#[derive(Debug)]
+struct Service {
+    reserve: Reserve,
+    /// By deadline, then in the order in which they came.
+    waiting: BTreeSet<(u64, ItemId)>,
+    jobs: BinaryHeap<InTurns>,
+    /// Virtual time.
+    at: u64,
+}
+
+impl Service {
+    fn new(reserved_bps: u64) -> Self {
+        let reserve = Reserve::new(reserved_bps);
+        Self { reserve, waiting: BTreeSet::new(), jobs: BinaryHeap::new(), at: 0 }
+    }
+
+    fn deadline_ns(&self) -> Option<u64> {
+        let jobs_ns = self.jobs.peek().map(|it| it.turn.deadline_ns);
+        let waiting_ns = self.waiting.first().map(|(deadline_ns, _)| *deadline_ns);
+        jobs_ns.into_iter().chain(waiting_ns).min()
+    }
+}
+
+/// What may be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Within {
+    /// Live goes before the carousel.
+    Reserve,
+    /// Nothing else is to be sent.
+    Link,
+}
+
+/// The queues.
+#[derive(Debug)]
+pub(super) struct Live {
+    services: Vec<Service>,
+    all: Reserve,
+    arrivals: Vec<(LiveTiming, ItemId)>,
+    /// By age; of one age, in the order in which they came.
+    backlog: BTreeSet<(Reverse<u32>, Reverse<ItemId>)>,
+    backlog_job: Option<(ItemId, Job)>,
+    /// In the order in which they are due.
+    parked: VecDeque<(u64, Turn, Job)>,
+    drops_late: bool,
+}
+
+impl Live {
+    /// Nothing. `reserved_bps`: of all services together; `by_service`: of each. With `drops_late` deadlines count.
+    pub(super) fn new(reserved_bps: u64, by_service: &[u64], drops_late: bool) -> Self {
+        Self {
+            services: by_service.iter().map(|&bps| Service::new(bps)).collect(),
+            all: Reserve::new(reserved_bps),
+            arrivals: Vec::new(),
+            backlog: BTreeSet::new(),
+            backlog_job: None,
+            parked: VecDeque::new(),
+            drops_late,
+        }
+    }
+
+    /// Queues an object.
+    pub(super) fn push(&mut self, id: ItemId, timing: LiveTiming) {
+        self.arrivals.push((timing, id));
+    }
+
+    /// Removes an object wherever it is. True if it waited.
+    pub(super) fn remove(&mut self, id: ItemId) -> bool {
+        let before = self.arrivals.len();
+        self.arrivals.retain(|(_, other)| *other != id);
+        let mut has_waited = self.arrivals.len() != before;
+        let before = self.backlog.len();
+        self.backlog.retain(|(_, Reverse(other))| *other != id);
+        has_waited |= self.backlog.len() != before;
+        self.backlog_job.take_if(|(other, _)| *other == id);
+        self.parked.retain(|(_, _, job)| job.object() != Some(id));
+        for service in &mut self.services {
+            let before = service.waiting.len();
+            service.waiting.retain(|(_, other)| *other != id);
+            has_waited |= service.waiting.len() != before;
+            service.jobs.retain(|it| it.job.object() != Some(id));
+        }
+        has_waited
+    }
+
+    /// Removes everything.
+    pub(super) fn clear(&mut self) {
+        self.arrivals.clear();
+        self.backlog.clear();
+        self.backlog_job = None;
+        self.parked.clear();
+        for service in &mut self.services {
+            service.waiting.clear();
+            service.jobs.clear();
+        }
+    }
+
+    /// Whether the object waits behind everything that has a deadline.
+    pub(super) fn is_backlog(&self, id: ItemId) -> bool {
+        let arrives = |(timing, other): &(LiveTiming, ItemId)| *other == id && timing.age > 0;
+        self.backlog.iter().any(|(_, Reverse(other))| *other == id)
+            || self.backlog_job.as_ref().is_some_and(|(other, _)| *other == id)
+            || self.arrivals.iter().any(arrives)
+    }
+
+    /// Whether nothing waits and nothing is being sent.
+    pub(super) fn is_empty(&self) -> bool {
+        let is_idle = |service: &Service| service.jobs.is_empty() && service.waiting.is_empty();
+        let is_behind = self.backlog_job.is_some() || !self.backlog.is_empty();
+        !is_behind && self.parked.is_empty() && self.arrivals.is_empty() && self.services.iter().all(is_idle)
+    }
+
+    /// Gives arrivals their deadlines, and parked jobs their turn: those are returned. To be called before each choice.
+    pub(super) fn admit(&mut self, now_ns: u64) -> Vec<ItemId> {
+        let mut unparked = Vec::new();
+        while self.next_due_ns().is_some_and(|due_ns| due_ns <= now_ns)
+            && let Some((_, turn, job)) = self.parked.pop_front()
+        {
+            unparked.extend(job.object());
+            let base =
+                turn.service.map_or(0, |index| self.services[index].at).saturating_sub(job.sent_part());
+            self.put(Turn { base, ..turn }, job);
+        }
+        for (timing, id) in std::mem::take(&mut self.arrivals) {
+            if timing.age > 0 {
+                self.backlog.insert((Reverse(timing.age), Reverse(id)));
+                continue;
+            }
+            while self.services.len() <= timing.service {
+                self.services.push(Service::new(0));
+            }
+            let deadline_ns = now_ns.saturating_add(timing.within_ms.saturating_mul(1_000_000));
+            self.services[timing.service].waiting.insert((deadline_ns, id));
+        }
+        unparked
+    }
+
+    /// Takes a job whose repair symbols are to follow later.
+    pub(super) fn park(&mut self, turn: Turn, job: Job, now_ns: u64) {
+        self.parked.push_back((now_ns.saturating_add(APART_NS), turn, job));
+    }
+
+    /// When the next of them is due.
+    pub(super) fn next_due_ns(&self) -> Option<u64> {
+        self.parked.front().map(|(due_ns, _, _)| *due_ns)
+    }
+
+    /// An object whose deadline has passed before it was begun.
+    pub(super) fn take_late(&mut self, now_ns: u64) -> Option<ItemId> {
+        if !self.drops_late {
+            return None;
+        }
+        let is_late = |service: &&mut Service| service.waiting.first().is_some_and(|it| it.0 < now_ns);
+        let service = self.services.iter_mut().find(is_late)?;
+        service.waiting.pop_first().map(|(_, id)| id)
+    }
+
+    /// The service whose turn it is.
+    pub(super) fn choose(&mut self, now_ns: u64, within: Within) -> Option<usize> {
+        let may_take_all = within == Within::Link || self.all.has_credit(now_ns);
+        let mut best: Option<(bool, u64, usize)> = None;
+        for (index, service) in self.services.iter_mut().enumerate() {
+            let Some(deadline_ns) = service.deadline_ns() else { continue };
+            let is_owed = service.reserve.has_credit(now_ns);
+            if !is_owed && !may_take_all {
+                continue;
+            }
+            let key = (!is_owed, deadline_ns, index);
+            if best.is_none_or(|best| key < best) {
+                best = Some(key);
+            }
+        }
+        best.map(|(_, _, index)| index)
+    }
+
+    /// The next object of a service that is to be started beside those that are being sent.
+    pub(super) fn pop_startable(
+        &mut self,
+        index: usize,
+        is_protected: impl Fn(ItemId) -> bool,
+    ) -> Option<(Turn, ItemId)> {
+        let service = &mut self.services[index];
+        let &(own_ns, id) = service.waiting.first()?;
+        let deadline_ns = match service.jobs.peek() {
+            None => own_ns,
+            Some(_) if service.jobs.len() >= MAX_TURNS => return None,
+            Some(first) => {
+                let first_ns = first.turn.deadline_ns;
+                // Without a code turns would protect nothing, and delay what comes first.
+                let may_share = is_protected(id) && first.job.object().is_some_and(is_protected);
+                match own_ns <= first_ns.saturating_add(TOGETHER_NS) && may_share {
+                    // Those of one moment have one deadline.
+                    true => first_ns,
+                    false if own_ns < first_ns => own_ns,
+                    false => return None,
+                }
+            }
+        };
+        service.waiting.pop_first();
+        Some((Turn { service: Some(index), deadline_ns, base: service.at }, id))
+    }
+
+    /// The next packet's job of a service.
+    pub(super) fn pop_job(&mut self, index: usize) -> Option<(Turn, Job)> {
+        let service = &mut self.services[index];
+        let next = service.jobs.pop()?;
+        service.at = service.at.max(next.at);
+        Some((next.turn, next.job))
+    }
+
+    /// The next object of the backlog, if nothing of it is being sent.
+    pub(super) fn pop_backlog(&mut self, now_ns: u64, within: Within) -> Option<ItemId> {
+        let may = self.backlog_job.is_none() && (within == Within::Link || self.all.has_credit(now_ns));
+        if may { self.backlog.pop_last().map(|(_, Reverse(id))| id) } else { None }
+    }
+
+    /// The backlog's job.
+    pub(super) fn pop_backlog_job(&mut self, now_ns: u64, within: Within) -> Option<(Turn, Job)> {
+        if within == Within::Reserve && !self.all.has_credit(now_ns) {
+            return None;
+        }
+        let turn = Turn { service: None, deadline_ns: 0, base: 0 };
+        self.backlog_job.take().map(|(_, job)| (turn, job))
+    }
+
+    /// Begins an object of the backlog.
+    pub(super) fn start_backlog(&mut self, id: ItemId, job: Job) {
+        self.backlog_job = Some((id, job));
+    }
+
+    /// Takes a job that was begun, or whose packet was written.
+    pub(super) fn put(&mut self, turn: Turn, job: Job) {
+        match (turn.service, job.object()) {
+            (Some(index), _) => self.services[index].jobs.push(InTurns::new(turn, job)),
+            (None, Some(id)) => self.backlog_job = Some((id, job)),
+            (None, None) => {}
+        }
+    }
+
+    /// Takes the credit of a packet.
+    pub(super) fn spend(&mut self, turn: Turn, bytes: usize) {
+        self.all.spend(bytes);
+        if let Some(index) = turn.service {
+            self.services[index].reserve.spend(bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "live_tests.rs"]
+mod tests;
