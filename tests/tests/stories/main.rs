@@ -12,6 +12,7 @@ mod dvb_i;
 mod fec;
 mod http;
 mod live;
+mod live_players;
 mod losses;
 mod mistakes;
 mod packages;
