@@ -244,7 +244,7 @@ impl Collector for Scrape {
             ..
         } = &*self.0;
         let mut sheet = Sheet(encoder);
-        sheet.program(vitals.standing_still(clock::now()).len() as u64)?;
+        sheet.program(&vitals.threads(clock::now()))?;
         let totals = receive.totals();
         let (losses, packets, objects) = (totals.losses, &totals.packets, &totals.objects);
         let streams = transport.all();

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::admin;
+use crate::clock;
 use crate::config::Config;
 use crate::delivery::{Options, RuleBook};
 use crate::http::{self, HttpContext, Player, Workers};
@@ -30,7 +31,7 @@ use crate::status::Parts;
 use crate::store::{Keeper, RecoveryReport, Store};
 use crate::transport::{TransportContext, TransportStats, TransportThread};
 use crate::trust::TrustKeeper;
-use crate::vitals::Vitals;
+use crate::vitals::{self, Vitals};
 
 /// Repair requests between shards and repair. When it is full, they wait in their shard.
 const REPAIR_REQUESTS: usize = 16;
@@ -131,9 +132,9 @@ impl Daemon {
 
         let failed = |err: std::io::Error| format!("cannot start a thread: {err}");
         let mailbox = SessionQueue::default();
-        let keeper = Keeper::start(store.clone()).map_err(failed)?;
-        let trust_keeper = TrustKeeper::start(Arc::clone(&trust), store.path()).map_err(failed)?;
-        let finishing = Finishing::start(&receive, &mailbox.commands()).map_err(failed)?;
+        let keeper = Keeper::start(store.clone(), &vitals).map_err(failed)?;
+        let trust_keeper = TrustKeeper::start(Arc::clone(&trust), store.path(), &vitals).map_err(failed)?;
+        let finishing = Finishing::start(&receive, &mailbox.commands(), &vitals).map_err(failed)?;
         let (repairs, repair_requests) = mpsc::channel(REPAIR_REQUESTS);
         let shards = (0..config.receive.threads())
             .map(|number| {
@@ -156,7 +157,8 @@ impl Daemon {
             rules: Arc::clone(&rules),
             trust: Arc::clone(&trust),
         };
-        let session = mailbox.start(&config.session_options(), senders(), context).map_err(failed)?;
+        let session =
+            mailbox.start(&config.session_options(), senders(), context, &vitals).map_err(failed)?;
 
         let transport_stats = Arc::<TransportStats>::default();
         let context = TransportContext {
@@ -198,7 +200,10 @@ impl Daemon {
             filler,
             runtime,
         );
-        tokio::spawn(Arc::clone(player.catalog()).keep_looking(store.clone(), documents));
+        vitals::essential_task(
+            "catalog",
+            Arc::clone(player.catalog()).keep_looking(store.clone(), documents),
+        );
         let groups = Arc::clone(session.groups());
         let parts = Arc::new(Parts {
             store: store.clone(),
@@ -214,16 +219,19 @@ impl Daemon {
             admin: Counts::default(),
         });
         let (live, catalog) = (Arc::clone(player.live()), Arc::clone(player.catalog()));
-        tokio::spawn(sampler::run(live, Arc::clone(&parts), catalog, config.http.name.clone()));
+        let sampler = sampler::run(live, Arc::clone(&parts), catalog, config.http.name.clone());
+        vitals::essential_task("sampler", sampler);
+        vitals::essential_task("runtime", give_signs(Arc::clone(&parts)));
         let (stop, stopped) = watch::channel(false);
-        tokio::spawn(repairer.run(repair_requests));
+        vitals::essential_task("repair", repairer.run(repair_requests));
         if config.repair.health_check_interval_ms > 0 {
             let interval = Duration::from_millis(config.repair.health_check_interval_ms);
             let client = Arc::clone(&client);
-            tokio::spawn(async move { client.watch_health(interval).await });
+            vitals::essential_task("origins", async move { client.watch_health(interval).await });
         }
         let workers = Workers::start(&player, &players, tls, &stopped)?;
-        let servers = vec![tokio::spawn(admin::run(operators, Arc::clone(&parts), stopped))];
+        let servers =
+            vec![vitals::essential_task("admin", admin::run(operators, Arc::clone(&parts), stopped))];
         Ok((
             Self {
                 parts,
@@ -306,5 +314,15 @@ impl Daemon {
         })
         .await;
         self.parts.store.close();
+    }
+}
+
+/// Signs of life of the runtime, in which repairs, the admin interface and the catalogue run.
+async fn give_signs(parts: Arc<Parts>) {
+    let sign = parts.vitals.watch("runtime".to_owned(), clock::now());
+    let mut beat = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        beat.tick().await;
+        sign.give(clock::now());
     }
 }

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::admin_refusals::AdminRefusal;
 use crate::catalog::LeftOut;
+use crate::clock;
 use crate::delivery::{
     Flight, Flights, GoneReason, ObjectCounters, RejectReason, RepairOutcome, SessionStats, State,
 };
@@ -156,7 +157,18 @@ pub fn trust_json(trust: &Trust, unsigned_protocol: u64) -> Value {
 
 /// The whole state.
 pub fn status_json(parts: &Parts) -> Value {
-    let Parts { store, flights, receive, transport, trust, groups, repairer, client, player, .. } = parts;
+    let Parts { store, flights, receive, transport, trust, groups, repairer, client, player, vitals, .. } =
+        parts;
+    let threads: Vec<Value> = vitals
+        .threads(clock::now())
+        .iter()
+        .map(|it| {
+            json!({
+                "name": it.name, "silent_ms": u64::try_from(it.silent_for.as_millis()).unwrap_or(u64::MAX),
+                "panics": it.panics, "stalled": it.is_stalled,
+            })
+        })
+        .collect();
     let (usage, totals) = (store.usage(), receive.totals());
     let (losses, packets) = (totals.losses, &totals.packets);
     let (objects, objects_repaired) = receive.objects();
@@ -178,7 +190,7 @@ pub fn status_json(parts: &Parts) -> Value {
         })
         .collect();
     json!({
-        "schema": 1,
+        "schema": 1, "threads": threads,
         "version": env!("CARGO_PKG_VERSION"),
         "store": {
             "path": store.path().display().to_string(), "objects": usage.objects, "bytes": usage.bytes,

@@ -214,7 +214,7 @@ impl Ours {
             StoreConfig { path: folder.path().to_path_buf(), reserve_bytes: 0, ..StoreConfig::default() };
         let (store, _) = Store::open(&config).expect("store");
         let context = ReceiveContext::new(store);
-        let finishing = Finishing::start(&context, &Ignore).expect("thread");
+        let finishing = Finishing::start(&context, &Ignore, &Default::default()).expect("thread");
         let mut intake =
             Intake::new(context.clone(), Options::without_repairs(), Arc::default(), Some(finishing.queue()));
         let (sender, answers) = std::sync::mpsc::channel();

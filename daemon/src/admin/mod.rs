@@ -6,7 +6,7 @@
 //! | `GET /api/v1/samples?since_ms=` | samples of the last ten minutes, for its charts |
 //! | `GET /metrics` | OpenMetrics text |
 //! | `GET /healthz` | 200 while receivers and workers turn, else 503 with those that stand still |
-//! | `GET /readyz` | 200 when no group that it wants is failing, else 503 with what is |
+//! | `GET /readyz` | 200 when no group that it wants is failing and no thread stands still, else 503 with what is |
 //! | `GET /api/v1/status` | everything, as JSON |
 //! | `GET /api/v1/objects` | objects held and in flight |
 //! | `POST /api/v1/pin?key=`, `unpin?key=` | one object, by key, URL, or a player's URL; 404 if it is not there |
@@ -338,8 +338,10 @@ impl Admins {
                 }
             }
             "/readyz" => {
-                let failing: Vec<String> =
+                let mut failing: Vec<String> =
                     self.parts.groups.all().into_iter().filter_map(|it| it.error).collect();
+                let stalled = self.parts.vitals.standing_still(clock::now());
+                failing.extend(stalled.into_iter().map(|name| format!("thread {name} stands still")));
                 if failing.is_empty() {
                     text(StatusCode::OK, "text/plain", "ready\n")
                 } else {

@@ -22,6 +22,8 @@ use super::connection::MAX_QUICK_HEADERS;
 use super::options::LogFormat;
 use super::stats::Served;
 use crate::caching;
+use crate::clock;
+use crate::vitals::{self, Sign, Vitals};
 
 /// Bytes that a worker gathers.
 const GATHER_BYTES: usize = 32 << 10;
@@ -189,15 +191,16 @@ pub(super) struct Gatherer {
 ///
 /// # Errors
 /// If the file cannot be written, with the mend.
-pub(super) fn open(path: &Path) -> Result<SyncSender<Piece>, String> {
+pub(super) fn open(path: &Path, vitals: &Vitals) -> Result<SyncSender<Piece>, String> {
     let file = append(path).map_err(|err| {
         format!("{}: {err}; [http.access_log] path must be a file that skycached may write", path.display())
     })?;
     let (writer, pieces) = sync_channel(PIECES);
     let path = path.to_path_buf();
+    let sign = vitals.show("access-log".to_owned(), clock::now());
     let thread = std::thread::Builder::new().name("access-log".to_owned());
     thread
-        .spawn(move || write(file, &path, &pieces))
+        .spawn(move || vitals::essential("access-log", || write(file, &path, &pieces, &sign)))
         .map_err(|err| format!("cannot start a thread: {err}"))?;
     Ok(writer)
 }
@@ -206,7 +209,7 @@ fn append(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-fn write(mut file: File, path: &PathBuf, pieces: &Receiver<Piece>) {
+fn write(mut file: File, path: &PathBuf, pieces: &Receiver<Piece>, sign: &Sign) {
     let mut looked = Instant::now();
     let mut held = Held::default();
     loop {
@@ -216,6 +219,7 @@ fn write(mut file: File, path: &PathBuf, pieces: &Receiver<Piece>) {
         } else {
             pieces.recv_timeout(GATHER_FOR)
         };
+        sign.give(clock::now());
         let (all, is_over) = match piece {
             Ok(piece) => (held.take(piece, Instant::now()), false),
             Err(RecvTimeoutError::Timeout) => (false, false),

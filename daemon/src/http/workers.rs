@@ -19,6 +19,7 @@ use super::stats::HttpStats;
 use super::tls::Acceptor;
 use super::{Player, connection};
 use crate::clock;
+use crate::vitals;
 
 /// How often gathered lines of the access log are handed over.
 pub(super) const BEAT: Duration = Duration::from_millis(250);
@@ -80,6 +81,20 @@ pub(super) struct Worker {
     pub(super) log: Option<RefCell<Gatherer>>,
 }
 
+/// The place of a connection, given back however it ends.
+struct Place<'a> {
+    worker: &'a Worker,
+    load: &'a AtomicU64,
+    peer: IpAddr,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.load.fetch_sub(1, Ordering::Relaxed);
+        self.worker.player.places.give_back(self.peer);
+    }
+}
+
 /// All workers.
 #[derive(Debug)]
 pub struct Workers {
@@ -118,7 +133,7 @@ impl Workers {
         stop: &watch::Receiver<bool>,
     ) -> Result<Self, String> {
         let log = match &player.config.access_log {
-            Some(log) => Some((log.format, access::open(&log.path)?)),
+            Some(log) => Some((log.format, access::open(&log.path, &player.shared.vitals)?)),
             None => None,
         };
         let count = player.stats.len();
@@ -159,7 +174,7 @@ impl Workers {
             let (player, stop) = (Arc::clone(player), stop.clone());
             let (others, log) = (others.clone(), log.clone());
             let thread = std::thread::Builder::new().name(format!("http-{number}"));
-            let run = move || {
+            let work = move || {
                 let log =
                     log.map(|(format, writer): (LogFormat, _)| RefCell::new(Gatherer::new(format, writer)));
                 let stats = Arc::clone(&player.stats[number]);
@@ -170,6 +185,8 @@ impl Workers {
                 // What waits for a disk that does not answer must not keep the program from ending.
                 runtime.shutdown_timeout(Duration::from_millis(100));
             };
+            // A task that panics ends its connection alone; what is left is the worker itself.
+            let run = move || vitals::essential(&format!("http-{number}"), work);
             threads.push(thread.spawn(run).map_err(failed)?);
         }
         Ok(Self { threads })
@@ -226,6 +243,7 @@ async fn serve(
         let acceptor = acceptor.clone();
         let peer = accepted.peer();
         connections.spawn_local(async move {
+            let _place = Place { worker: &worker, load: &load[number], peer };
             match accepted {
                 Accepted::Tcp { stream, peer, is_tls } => {
                     let acceptor = acceptor.filter(|_| is_tls);
@@ -235,8 +253,6 @@ async fn serve(
                 #[cfg(feature = "http3")]
                 Accepted::Quic(incoming) => Box::pin(super::http3::serve(&worker, *incoming, stop)).await,
             }
-            load[number].fetch_sub(1, Ordering::Relaxed);
-            worker.player.places.give_back(peer);
         });
     };
     loop {
@@ -244,7 +260,11 @@ async fn serve(
             biased;
             _ = stopped.wait_for(|stop| *stop) => break,
             Some(accepted) = taken.recv() => begin(&mut connections, accepted),
-            Some(_) = connections.join_next() => {}
+            Some(ended) = connections.join_next() => {
+                if ended.is_err_and(|err| err.is_panic()) {
+                    sign.survived();
+                }
+            }
             _ = beat.tick() => {
                 sign.give(clock::now());
                 worker.write_log(Gatherer::flush);

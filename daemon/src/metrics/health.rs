@@ -16,6 +16,7 @@ use crate::clock;
 use crate::delivery::SessionStats;
 use crate::repair::RepairStats;
 use crate::store::FlashWear;
+use crate::vitals::ThreadState;
 
 /// Ticks a second in `/proc/PID/stat`: USER_HZ, 100 on every architecture that we build for.
 const TICKS_PER_S: f64 = 100.0;
@@ -26,14 +27,28 @@ impl Sheet<'_> {
     }
 
     /// The program, its clock and its threads.
-    pub(super) fn program(&mut self, stalled_threads: u64) -> fmt::Result {
+    pub(super) fn program(&mut self, threads: &[ThreadState]) -> fmt::Result {
         let help = "1, with the version of the program";
         let mut family = self.0.encode_descriptor("build_info", help, None, MetricType::Gauge)?;
         let labels = [("version", env!("CARGO_PKG_VERSION"))];
         ConstGauge::new(1_i64).encode(family.encode_family(&labels)?)?;
         let is_trusted = u64::from(clock::trusted_wall().is_some());
         self.gauge("clock_trusted", "1 while the date can be right; nothing expires until then", is_trusted)?;
-        self.gauge("stalled_threads", "Threads that have given no sign for 10 s", stalled_threads)
+        let stalled = threads.iter().filter(|it| it.is_stalled).count() as u64;
+        self.gauge("stalled_threads", "Threads that have given no sign for 10 s", stalled)?;
+        let help = "Seconds since a thread gave a sign of life";
+        let mut family = self.0.encode_descriptor("thread_silent_seconds", help, None, MetricType::Gauge)?;
+        for thread in threads {
+            let labels = [("thread", thread.name.as_str())];
+            ConstGauge::new(thread.silent_for.as_secs_f64()).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "Panics that a thread has survived; any other ends the process";
+        let mut family = self.0.encode_descriptor("thread_panics", help, None, MetricType::Counter)?;
+        for thread in threads {
+            let labels = [("thread", thread.name.as_str())];
+            ConstCounter::new(thread.panics).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 
     /// What is known of the flash.

@@ -26,6 +26,7 @@ use crate::clock;
 use crate::delivery::{Decode, Decoded, FailReason, ObjectRef, Outcome, RejectReason, Restore, Verify, Work};
 use crate::signalling::Document;
 use crate::store::{CameBy, Class, Frozen, ObjectMeta, ObjectUri, Partial, Placement, StoredObject};
+use crate::vitals::Vitals;
 
 carousel::limits! {
     /// Memory that queued and running work may take.
@@ -96,6 +97,18 @@ struct Job {
     /// Objects with the same are finished one after the other.
     name: Option<u64>,
     reply: Reply,
+}
+
+impl Job {
+    /// What its shard is told if it cannot be done.
+    const fn given_up(&self) -> Option<Command> {
+        match &self.work {
+            Work::Verify(it) => Some(Command::Verified(it.object, Err(RejectReason::Verify))),
+            Work::Decode(it) => Some(Command::Decoded(it.object, it.job.sbn, None, None)),
+            Work::Restore(it) => Some(Command::Decoded(it.object, it.job.sbn, None, None)),
+            Work::Checkpoint(_) => None,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -199,9 +212,10 @@ impl Finishing {
     pub fn start(
         context: &ReceiveContext,
         sink: &(impl FinishSink + Clone + 'static),
+        vitals: &Vitals,
     ) -> std::io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self::with_workers(cores.min(MAX_WORKERS), context, sink)
+        Self::with_workers(cores.min(MAX_WORKERS), context, sink, vitals)
     }
 
     /// Starts so many workers.
@@ -212,16 +226,26 @@ impl Finishing {
         count: usize,
         context: &ReceiveContext,
         sink: &(impl FinishSink + Clone + 'static),
+        vitals: &Vitals,
     ) -> std::io::Result<Self> {
         let pool = Arc::new(Pool::default());
         let mut workers = Vec::with_capacity(count);
         for number in 0..count {
             let (pool, context, mut sink) = (Arc::clone(&pool), context.clone(), sink.clone());
             let name = format!("finishing-{number}");
+            let sign = vitals.show(name.clone(), clock::now());
             let worker = std::thread::Builder::new().name(name).spawn(move || {
                 while let Some(job) = next_job(&pool) {
+                    sign.give(clock::now());
                     let name = job.name;
-                    run(&context, job, &mut sink);
+                    let (given_up, reply) = (job.given_up(), Arc::clone(&job.reply));
+                    // Bytes from outside are decoded here: an object that makes it panic is given up, and nothing else.
+                    if sign.survive(|| run(&context, job, &mut sink)).is_none()
+                        && let Some(command) = given_up
+                    {
+                        reply(command);
+                    }
+                    sign.give(clock::now());
                     if name.is_some() {
                         pool.queue().at_work.retain(|it| Some(*it) != name);
                         pool.ready.notify_all();

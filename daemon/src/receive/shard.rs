@@ -16,7 +16,7 @@ use super::intake::{Intake, RepairQueue};
 use crate::clock;
 use crate::delivery::{Options, RuleBook, SessionFilter};
 use crate::source::{Batch, Poll, ReceiveSocket, SourceError, Waker};
-use crate::vitals::{Sign, Vitals};
+use crate::vitals::{self, Sign, Vitals};
 
 /// Commands waiting for a shard. Repair sends pieces of 256 KiB and waits when it is full.
 const COMMANDS: usize = 256;
@@ -141,8 +141,9 @@ impl Shard {
             batch: Batch::default(),
             commands: heard,
         };
-        let thread =
-            std::thread::Builder::new().name(format!("receive-{number}")).spawn(move || shard.run())?;
+        let thread = std::thread::Builder::new().name(format!("receive-{number}")).spawn(move || {
+            vitals::essential(&format!("receive-{number}"), || shard.run());
+        })?;
         Ok(ShardHandle { commands, waker, thread: Some(thread) })
     }
 
@@ -170,8 +171,8 @@ impl Shard {
             let tokens = match self.poll.wait(next.since(clock::now()).max(LEAST_WAIT)) {
                 Ok(tokens) => tokens.to_vec(),
                 Err(err) => {
-                    tracing::error!(%err, "waiting for packets failed");
-                    return;
+                    // Without it nothing is received any more.
+                    panic!("waiting for packets failed: {err}");
                 }
             };
             for token in tokens {
@@ -240,6 +241,9 @@ impl Shard {
                 tracing::info!(%group, "no longer listening");
                 self.sockets.retain(|_, listening| *listening.socket.group() != group);
                 self.intake.close_sessions(clock::now(), |key| key.destination != group.address);
+            }
+            Command::Leave(group) => {
+                self.sockets.retain(|_, listening| *listening.socket.group() != group);
             }
             Command::Expect(expected) => {
                 let before = std::mem::replace(&mut self.expected, expected);

@@ -3,6 +3,7 @@
 //! One thread. It alone sends shards their groups, so that documents that arrive together are applied one after the other. A
 //! group that cannot be joined is tried again; the state of each is on the [`GroupStates`].
 
+mod interface;
 mod options;
 
 use std::collections::HashMap;
@@ -22,6 +23,8 @@ use crate::origin::Origins;
 use crate::receive::{Command, FinishSink, ShardSender, shard_of};
 use crate::signalling::{Document, Documents, Names, is_gateway_configuration};
 use crate::source::{GroupSpec, ReceiveSocket};
+use crate::vitals::{self, Sign, Vitals};
+use interface::Interface;
 
 pub use options::{Receive, Session, SessionOptions};
 
@@ -31,6 +34,8 @@ const NOTICES: usize = 256;
 const ANNOUNCEMENT_SERVICE: &str = "announcement";
 /// How often a group that cannot be joined is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// How often it is looked whether the interface is still the one on which groups were joined.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A notice to the thread.
 #[derive(Debug)]
@@ -113,6 +118,7 @@ impl SessionQueue {
         config: &SessionOptions,
         shards: Vec<ShardSender>,
         context: SessionContext,
+        vitals: &Vitals,
     ) -> std::io::Result<SessionThread> {
         let groups = Arc::new(GroupStates::default());
         let mut control = Control {
@@ -126,11 +132,14 @@ impl SessionQueue {
             context,
             open: HashMap::new(),
             groups: Arc::clone(&groups),
+            joined_on: Interface::of(&config.receive.interface),
         };
         control.apply();
         let Self(sender, receiver) = self;
-        let thread =
-            std::thread::Builder::new().name("session".to_owned()).spawn(move || control.run(&receiver))?;
+        let sign = vitals.watch("session".to_owned(), clock::now());
+        let thread = std::thread::Builder::new().name("session".to_owned()).spawn(move || {
+            vitals::essential("session", || control.run(&receiver, &sign));
+        })?;
         Ok(SessionThread { notices: sender, groups, thread: Some(thread) })
     }
 }
@@ -179,22 +188,59 @@ struct Control {
     /// What shards listen to.
     open: HashMap<GroupSpec, SessionFilter>,
     groups: Arc<GroupStates>,
+    /// What the interface was when groups were joined.
+    joined_on: Option<Interface>,
 }
 
 impl Control {
-    fn run(mut self, notices: &Receiver<Notice>) {
+    fn run(mut self, notices: &Receiver<Notice>, sign: &Sign) {
+        let (mut looked, mut retried) = (clock::now(), clock::now());
         loop {
-            match notices.recv_timeout(RETRY) {
+            let now = clock::now();
+            sign.give(now);
+            if now.since(looked) >= LOOK {
+                looked = now;
+                self.rejoin();
+            }
+            match notices.recv_timeout(LOOK) {
                 Ok(Notice::Document(document)) => self.document(document),
                 Ok(Notice::Reload(config)) => self.reload(&config),
                 Ok(Notice::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
+                    if clock::now().since(retried) < RETRY {
+                        continue;
+                    }
+                    retried = clock::now();
                     if self.groups.all().iter().any(|it| it.error.is_some()) {
                         self.apply();
                     }
                 }
             }
         }
+    }
+
+    /// Joins all groups again if their interface has gone, come back, or become another one: memberships end with their
+    /// interface and nobody tells their sockets. Sessions go on.
+    fn rejoin(&mut self) {
+        if !self.multicast {
+            return;
+        }
+        let now = Interface::of(&self.interface);
+        if now == self.joined_on {
+            return;
+        }
+        match &now {
+            Some(_) => tracing::info!(
+                interface = self.interface,
+                "the interface has changed: groups are joined again"
+            ),
+            None => tracing::error!(interface = self.interface, "the interface is gone"),
+        }
+        self.joined_on = now;
+        for group in std::mem::take(&mut self.open).into_keys() {
+            self.shard(&group.address).send(Command::Leave(group.clone()));
+        }
+        self.apply();
     }
 
     fn shard(&self, address: &SocketAddr) -> &ShardSender {
@@ -242,6 +288,7 @@ impl Control {
         let documents = std::mem::take(&mut self.directory);
         self.directory = documents.with_fixed(config.join_policy(), config.fixed_sessions());
         self.interface.clone_from(&config.receive.interface);
+        self.joined_on = Interface::of(&self.interface);
         self.multicast = config.receive.multicast;
         self.socket_buffer_bytes = config.receive.socket_buffer_bytes;
         self.exceptions = exceptions(config);

@@ -98,7 +98,7 @@ fn start() -> Tested {
         rules: Arc::clone(&rules),
         trust: Arc::default(),
     };
-    let thread = queue.start(&options, vec![sender], context).unwrap();
+    let thread = queue.start(&options, vec![sender], context, &Default::default()).unwrap();
     Tested { thread, commands, shard, documents, origins, rules }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::{Claim, EvictReason, Store, StoreError, StoredObject, Tier};
 use crate::clock;
+use crate::vitals::{self, Sign, Vitals};
 
 /// Interval between looks for unverified objects.
 const LOOK: Duration = Duration::from_secs(1);
@@ -25,11 +26,13 @@ impl Keeper {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn start(store: Store) -> std::io::Result<Self> {
+    pub fn start(store: Store, vitals: &Vitals) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let thread =
-            std::thread::Builder::new().name("keeper".to_owned()).spawn(move || store.keep(&stopped))?;
+        let sign = vitals.show("keeper".to_owned(), clock::now());
+        let thread = std::thread::Builder::new().name("keeper".to_owned()).spawn(move || {
+            vitals::essential("keeper", || store.keep(&stopped, &sign));
+        })?;
         Ok(Self { stop, thread: Some(thread) })
     }
 }
@@ -44,8 +47,9 @@ impl Drop for Keeper {
 }
 
 impl Store {
-    fn keep(&self, stop: &AtomicBool) {
+    fn keep(&self, stop: &AtomicBool, sign: &Sign) {
         while !stop.load(Ordering::Relaxed) {
+            sign.give(clock::now());
             let next = {
                 let promotions = self.0.to_promote.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 promotions.recv_timeout(LOOK)

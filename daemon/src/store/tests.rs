@@ -257,7 +257,7 @@ fn wait_for(what: &str, done: impl Fn() -> bool) {
 fn live_never_sees_the_flash_and_promotion_only_when_it_is_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = Store::open(&both(&folder)).unwrap();
-    let keeper = Keeper::start(store.clone()).unwrap();
+    let keeper = Keeper::start(store.clone(), &Default::default()).unwrap();
     let live = put_as(&store, "h/live", &[1; 9000], LIVE).unwrap();
     let promotion = put_as(&store, "h/promotion", &[2; 9000], PROMOTION).unwrap();
     let film = put_as(&store, "h/film", &[3; 9000], Placement::default()).unwrap();
@@ -383,7 +383,7 @@ fn what_is_not_asked_for_is_verified_in_time_and_the_next_start_is_quick_again()
     std::fs::write(&path, bytes).unwrap();
     let (store, report) = open(&folder);
     assert_eq!((report.clean, store.usage().unverified), (false, 5));
-    let keeper = Keeper::start(store.clone()).unwrap();
+    let keeper = Keeper::start(store.clone(), &Default::default()).unwrap();
     wait_for("scrubbing", || store.usage().unverified == 0);
     assert_eq!((store.usage().objects, store.losses()), (4, 1));
     drop(keeper);
@@ -546,7 +546,7 @@ fn many_at_once_see_whole_objects_of_one_version_or_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let config = StoreConfig { memory_bytes: 60_000, ..config(&folder, 150_000) };
     let (store, _) = Store::open(&config).unwrap();
-    let keeper = Keeper::start(store.clone()).unwrap();
+    let keeper = Keeper::start(store.clone(), &Default::default()).unwrap();
     std::thread::scope(|scope| {
         for thread in 0..4_u64 {
             let store = &store;

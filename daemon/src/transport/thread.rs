@@ -20,7 +20,7 @@ use crate::clock;
 use crate::manifests::Manifests;
 use crate::receive::{ReceiveStats, ShardSender};
 use crate::store::Store;
-use crate::vitals::Vitals;
+use crate::vitals::{self, Vitals};
 
 /// How often state is published, PIDs and signal are looked at.
 const LOOK: Duration = Duration::from_millis(1000);
@@ -105,9 +105,11 @@ impl TransportThread {
             }
             let stop = Arc::new(AtomicBool::new(false));
             let (context, own, own_stop) = (self.context.clone(), stream.clone(), Arc::clone(&stop));
-            let thread = std::thread::Builder::new()
-                .name(format!("ts-{}", self.running.len()))
-                .spawn(move || run(&context, &own, &own_stop))?;
+            let thread =
+                std::thread::Builder::new().name(format!("ts-{}", self.running.len())).spawn(move || {
+                    let name = format!("transport {}", own.from);
+                    vitals::essential(&name, || run(&context, &own, &own_stop));
+                })?;
             self.running.insert(from, Running { stream: stream.clone(), stop, thread });
         }
         Ok(())
@@ -199,12 +201,7 @@ struct Turn<'a> {
 
 impl Turn<'_> {
     /// Reads until the input ends (`Ok`), fails, or `stop`.
-    fn read(
-        mut self,
-        input: &mut dyn Input,
-        stop: &AtomicBool,
-        sign: &crate::vitals::Sign,
-    ) -> Result<(), String> {
+    fn read(mut self, input: &mut dyn Input, stop: &AtomicBool, sign: &vitals::Sign) -> Result<(), String> {
         let mut next_look = clock::now();
         let mut pids: Vec<Pid> = Vec::new();
         let mut lock = Lock::default();

@@ -15,6 +15,9 @@ use std::time::Duration;
 
 use carousel::trust::Trust;
 
+use crate::clock;
+use crate::vitals::{self, Vitals};
+
 pub use options::{Asked, TrustOptions, TrustService};
 
 /// Name of the file in the store's folder.
@@ -36,15 +39,17 @@ impl TrustKeeper {
     ///
     /// # Errors
     /// If no thread is available.
-    pub fn start(trust: Arc<Trust>, folder: &Path) -> std::io::Result<Self> {
+    pub fn start(trust: Arc<Trust>, folder: &Path, vitals: &Vitals) -> std::io::Result<Self> {
         let path = folder.join(FILE);
         recall(&trust, &path);
         // Before the thread runs: what changes until then is to be written too.
         let mut written = trust.changes();
         let (stop, stopped) = sync_channel(1);
-        let thread = std::thread::Builder::new().name("trust".to_owned()).spawn(move || {
+        let sign = vitals.show("trust".to_owned(), clock::now());
+        let keep = move || {
             let mut looks = 0;
             loop {
+                sign.give(clock::now());
                 let ends = !matches!(stopped.recv_timeout(LOOK), Err(RecvTimeoutError::Timeout));
                 let (changes, urgent) = trust.changes();
                 looks += 1;
@@ -58,7 +63,10 @@ impl TrustKeeper {
                     return;
                 }
             }
-        })?;
+        };
+        let thread = std::thread::Builder::new()
+            .name("trust".to_owned())
+            .spawn(move || vitals::essential("trust", keep))?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }
@@ -134,17 +142,17 @@ mod tests {
         let (old, new) = (document(1), document(2));
         {
             let trust = Arc::new(Trust::new(policy.clone()));
-            let _keeper = TrustKeeper::start(Arc::clone(&trust), folder.path()).unwrap();
+            let _keeper = TrustKeeper::start(Arc::clone(&trust), folder.path(), &Vitals::default()).unwrap();
             assert_eq!(ask(&trust, &new), Ok(true));
         }
         let trust = Arc::new(Trust::new(policy.clone()));
-        let keeper = TrustKeeper::start(Arc::clone(&trust), folder.path()).unwrap();
+        let keeper = TrustKeeper::start(Arc::clone(&trust), folder.path(), &Vitals::default()).unwrap();
         assert_eq!(ask(&trust, &old), Err(TrustDrop::Replayed));
         drop(keeper);
         // A damaged file costs the memory and nothing else.
         std::fs::write(folder.path().join(FILE), "?").unwrap();
         let trust = Arc::new(Trust::new(policy));
-        drop(TrustKeeper::start(Arc::clone(&trust), folder.path()).unwrap());
+        drop(TrustKeeper::start(Arc::clone(&trust), folder.path(), &Vitals::default()).unwrap());
         assert_eq!(ask(&trust, &old), Ok(true));
     }
 }

@@ -99,3 +99,58 @@ fn the_end_waits_for_what_is_being_sent_and_for_what_is_on_its_way() {
     assert_eq!((slow.status, slow.body.len(), slow.whole), (200, 2000, true));
     assert!(story.daemon.as_mut().unwrap().wait(Duration::from_secs(15)).is_some_and(|it| it.success()));
 }
+
+#[test]
+fn groups_are_joined_again_on_an_interface_that_was_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    // A network namespace of its own, in which interfaces can be made.
+    let made = Command::new("unshare").args(["-rn", "ip", "link", "add", "d0", "type", "dummy"]).output();
+    if !made.is_ok_and(|it| it.status.success()) {
+        eprintln!("SKIPPED: no network namespace to make an interface in");
+        return;
+    }
+    std::fs::write(
+        at.join("box.toml"),
+        format!(
+            "receive.announcement = '239.9.9.9:3937'\nreceive.interface = 'd0'\nstore.path = '{0}/cache'\nstore.reserve_bytes = 0\n\
+             admin.socket = '{0}/admin.sock'\nadmin.listen = []\nhttp.listen = '127.0.0.1:8080'\n",
+            at.display()
+        ),
+    )
+    .unwrap();
+    let script = r#"
+        set -e
+        up() { ip link add d0 type dummy; ip addr add 10.9.8.1/24 dev d0; ip link set d0 up; }
+        joined() { ip maddr show dev d0 2>/dev/null | grep -q 239.9.9.9; }
+        until_ok() { for _ in $(seq 200); do if "$@"; then return 0; fi; sleep 0.1; done; echo "never: $*"; return 1; }
+        ready() { [ "$("$1" status -c box.toml --json 2>/dev/null | grep -c '"error": null')" = 1 ]; }
+        not_ready() { "$1" status -c box.toml --json 2>/dev/null | grep -q '"error": ".*d0'; }
+        ip link set lo up
+        up
+        "$0" run -c box.toml 2> box.log &
+        trap 'kill $!' EXIT
+        until_ok joined
+        until_ok ready "$0"
+        ip link del d0
+        until_ok not_ready "$0"
+        up
+        until_ok joined
+        until_ok ready "$0"
+        # Gone and back between two looks: it is another interface of the same name.
+        ip link del d0; up
+        until_ok joined
+        echo joined again
+    "#;
+    let skycached = skycache_tests::programs::program("skycached");
+    let output = Command::new("unshare")
+        .args(["-rn", "sh", "-c", script])
+        .arg(skycached.get_program())
+        .current_dir(at)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let log = std::fs::read_to_string(at.join("box.log")).unwrap_or_default();
+    assert!(said.contains("joined again"), "{said} {}\n{log}", String::from_utf8_lossy(&output.stderr));
+    assert!(log.contains("the interface is gone"), "{log}");
+}

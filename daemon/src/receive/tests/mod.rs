@@ -94,7 +94,8 @@ impl FinishSink for Kept {
 #[test]
 fn work_is_bounded_by_its_bytes_and_room_comes_back() {
     let folder = tempfile::tempdir().unwrap();
-    let finishing = Finishing::with_workers(0, &context(&folder), &Kept::default()).unwrap();
+    let finishing =
+        Finishing::with_workers(0, &context(&folder), &Kept::default(), &Default::default()).unwrap();
     let queue = finishing.queue();
     // Never written to: the system lends no memory for it.
     let work = |bytes: u64| verification(vec![0; bytes as usize], Digest::of(b""));

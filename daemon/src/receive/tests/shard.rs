@@ -20,7 +20,7 @@ fn wait_until(what: &str, done: impl Fn() -> bool) {
 fn a_shard_publishes_what_comes_inside_a_transport_stream_for_its_groups_only() {
     let folder = tempfile::tempdir().unwrap();
     let (context, kept, vitals) = (context(&folder), Kept::default(), Vitals::default());
-    let finishing = Finishing::with_workers(2, &context, &kept).unwrap();
+    let finishing = Finishing::with_workers(2, &context, &kept, &vitals).unwrap();
     let (repairs, _requests) = tokio::sync::mpsc::channel(1);
     let shard =
         Shard::start(3, context.clone(), &vitals, options(), Arc::default(), &finishing, repairs).unwrap();
