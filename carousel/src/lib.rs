@@ -25,6 +25,7 @@
 //! | [`ip`], [`capture`] | packets in recordings | |
 //! | [`name`], [`digest`], [`time`], [`xml`] | keys, SHA-256 and MD5, instants and dates, documents | |
 //! | [`trust`] | signatures: keys, certificates, what counts | RFC 8032 |
+//! | [`command`] | commands to receivers | |
 //! | [`mod@limits`], [`reason`] | limits on what the network can fill, reasons for drops | |
 //! | `config` | configuration files with every mistake located (feature `config`) | |
 //!
@@ -70,7 +71,7 @@
 //! floor 0: bytes, config, eviction, growing, limits, reason, repair, time
 //! floor 1: digest, ip, lct, manifest, name, xml
 //! floor 2: alc, capture, fec, query, trust, ts
-//! floor 3: dsmcc, dvbi, flute, gse, mabr, mpe, nip, route
+//! floor 3: command, dsmcc, dvbi, flute, gse, mabr, mpe, nip, route
 //! floor 4: multiplex
 //! ```
 #![warn(missing_docs)]
@@ -80,6 +81,7 @@
 pub mod alc;
 pub mod bytes;
 pub mod capture;
+pub mod command;
 #[cfg(feature = "config")]
 pub mod config;
 pub mod digest;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
 use crate::admin::Admin;
+use crate::commands::CommandOptions;
 use crate::http::Http;
 use crate::origin::{Origin, ParentGroup, Route, by_longest_path, mistakes_of_parents};
 use crate::repair::Repair;
@@ -37,6 +38,8 @@ pub struct Config {
     pub sessions: Vec<Session>,
     /// Who must have signed what is received.
     pub trust: TrustOptions,
+    /// Commands that come with the carousel.
+    pub commands: CommandOptions,
     /// Transport streams and baseband frames.
     #[serde(rename = "transport_stream")]
     pub transport_streams: Vec<TransportStream>,
@@ -212,6 +215,7 @@ impl Config {
             );
         }
         all.extend(self.trust.mistakes());
+        all.extend(self.commands.mistakes());
         all.extend(crate::origin::mistakes(&self.routes, &self.origins, &self.http.allow_origins));
         all.extend(mistakes_of_parents(&self.parents, &self.routes));
         let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));

@@ -17,7 +17,7 @@
 //!
 //! ```text
 //! floor 0: admin_refusals, bounded, caching, clients, clock, listen, sys, vitals
-//! floor 1: store, trust
+//! floor 1: commands, store, trust
 //! floor 2: delivery, manifests, signalling
 //! floor 3: origin, receive, repair, session, source, transport, waiting
 //! floor 4: catalog, http, page
@@ -32,6 +32,7 @@ pub mod catalog;
 pub mod cli;
 pub mod clients;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod delivery;
 pub mod doctor;

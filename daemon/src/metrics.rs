@@ -323,6 +323,12 @@ impl Collector for Scrape {
             ("trust_refused", "Documents refused for their signature, or for having none", "reason"),
             TrustDrop::ALL.iter().map(|it| it.as_str()).zip(refused),
         )?;
+        sheet.family(
+            ("commands", "Commands of the carousel by what became of them", "outcome"),
+            self.0.commands.outcomes().labelled(),
+        )?;
+        let (waiting, _) = self.0.commands.counts();
+        sheet.gauge("commands_waiting", "Commands whose moment has not come", waiting as u64)?;
         sheet.counter("trust_accepted", "Signed documents accepted, repeats included", trust.accepted)?;
         sheet.counter(
             "receive_finisher_full",

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::admin;
 use crate::clock;
+use crate::commands::Commands;
 use crate::config::Config;
 use crate::delivery::{Options, RuleBook};
 use crate::http::{self, HttpContext, Player, Workers};
@@ -101,6 +102,7 @@ impl Daemon {
         }
         let (store, report) = Store::open(&config.store).map_err(|err| err.to_string())?;
         let trust = Arc::new(Trust::new(config.trust.policy()?));
+        let commands = Arc::new(Commands::open(config.commands.clone(), store.path())?);
         let receive = ReceiveContext { trust: Arc::clone(&trust), ..ReceiveContext::new(store) };
         let ReceiveContext { store, flights, names, manifests, stats, .. } = &receive;
         let (documents, vitals) = (Arc::<Documents>::default(), Arc::<Vitals>::default());
@@ -156,6 +158,7 @@ impl Daemon {
             origins: Arc::clone(&origins),
             rules: Arc::clone(&rules),
             trust: Arc::clone(&trust),
+            commands: Arc::clone(&commands),
         };
         let session =
             mailbox.start(&config.session_options(), senders(), context, &vitals).map_err(failed)?;
@@ -212,6 +215,7 @@ impl Daemon {
             transport: transport_stats,
             vitals,
             trust,
+            commands,
             groups,
             repairer: Arc::clone(&repairer),
             client: Arc::clone(&client),
@@ -230,6 +234,7 @@ impl Daemon {
             vitals::essential_task("origins", async move { client.watch_health(interval).await });
         }
         let workers = Workers::start(&player, &players, tls, &stopped)?;
+        vitals::essential_task("commands", admin::broadcast::run(Arc::clone(&parts)));
         let servers =
             vec![vitals::essential_task("admin", admin::run(operators, Arc::clone(&parts), stopped))];
         Ok((
@@ -272,6 +277,7 @@ impl Daemon {
             Ok(policy) => self.parts.trust.configure(policy),
             Err(err) => tracing::error!(%err, "[trust] stays as it was"),
         }
+        self.parts.commands.configure(config.commands.clone());
         self.session.reload(&config.session_options());
         if let Err(err) = self.transport.set(&config.transport_streams) {
             tracing::error!(%err, "a transport stream's thread cannot be started");

@@ -131,6 +131,7 @@ fn state(parts: &Parts, name: &str, uptime_s: u64) -> Value {
     });
     json!({
         "name": name, "version": env!("CARGO_PKG_VERSION"), "uptime_s": uptime_s,
+        "messages": parts.commands.messages(clock::trusted_wall()),
         "cache": {
             "objects": usage.objects, "bytes": usage.bytes, "quota_bytes": usage.quota_bytes,
             "memory_bytes": usage.memory_bytes, "memory_quota_bytes": usage.memory_quota_bytes,

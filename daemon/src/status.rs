@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::admin_refusals::AdminRefusal;
 use crate::catalog::LeftOut;
 use crate::clock;
+use crate::commands::Commands;
 use crate::delivery::{
     Flight, Flights, GoneReason, ObjectCounters, RejectReason, RepairOutcome, SessionStats, State,
 };
@@ -39,6 +40,8 @@ pub struct Parts {
     pub vitals: Arc<Vitals>,
     /// Keys, and the memory of versions.
     pub trust: Arc<Trust>,
+    /// Commands that come with the carousel.
+    pub commands: Arc<Commands>,
     /// Groups.
     pub groups: Arc<GroupStates>,
     /// Repair counters.
@@ -172,6 +175,7 @@ pub fn status_json(parts: &Parts) -> Value {
     let (usage, totals) = (store.usage(), receive.totals());
     let (losses, packets) = (totals.losses, &totals.packets);
     let (objects, objects_repaired) = receive.objects();
+    let (commands_waiting, commands_remembered) = parts.commands.counts();
     let (failed, refused) = flights.failures();
     let (requests, origin_bytes, failures) = client.failures();
     let (repair_bytes, repair_requests) = repairer.stats().fetched();
@@ -217,6 +221,11 @@ pub fn status_json(parts: &Parts) -> Value {
                 transport.all().iter().map(|(from, it)| it.to_json(from)).collect::<Vec<_>>(),
         },
         "trust": trust_json(trust, losses.unsigned_protocol),
+        "commands": {
+            "groups": parts.commands.options().groups, "waiting": commands_waiting, "remembered": commands_remembered,
+            "outcomes": counts(parts.commands.outcomes().labelled()),
+            "messages": parts.commands.messages(clock::trusted_wall()),
+        },
         "flights": {
             "now": flights.list().iter().map(|it| flight_json(it)).collect::<Vec<_>>(),
             "announced": flights.announced_count(), "refused": refused,

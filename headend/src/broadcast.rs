@@ -11,12 +11,14 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use carousel::Digest;
+use carousel::command::Command;
 use carousel::fec::Protection;
 use carousel::flute::SenderProfile;
 use carousel::lct::Tsi;
 use carousel::lct::ext::Naci;
 use carousel::mabr::Component;
 use carousel::time::WallTime;
+use carousel::trust::{Edition, Kind as SealKind};
 
 use crate::air::{Air, AirConfig, ItemId, SessionIndex};
 use crate::announce::{CONFIGURATION_TSI, MediaSession, Service, announcement, gateway_configuration};
@@ -28,6 +30,7 @@ use crate::options::TransportProtocol;
 use crate::package::{self, Inventory, Kind, ObjectSource, Presentation, Problem, Role, Rung};
 use crate::plan::Class;
 use crate::prepare::{Prepared, Update, is_signalling, prepare, protection, read_source};
+use crate::spool;
 use pieces::Pieces;
 
 /// TSI of a source's session for what belongs to no rung.
@@ -67,6 +70,8 @@ pub struct Broadcast {
     made: CatalogDocuments,
     /// Its documents that are sent, by URL.
     catalog_items: BTreeMap<String, (Digest, ItemId)>,
+    /// The document of commands to receivers.
+    commands: Option<ItemId>,
     /// Whether sources are followed while they change.
     is_followed: bool,
     /// Manifests of live sources that name segments which have not been sent yet, in order.
@@ -84,6 +89,8 @@ struct Held {
     behind: Vec<ItemId>,
 }
 
+/// How long a document without commands is valid: receivers that have some waiting come by it.
+const EMPTY_COMMANDS_S: u64 = 7 * 86_400;
 /// The catalogue's documents never take more than this part of the link.
 const CATALOG_SHARE: u64 = 20;
 
@@ -179,6 +186,7 @@ impl Broadcast {
             catalog: None,
             made: CatalogDocuments::default(),
             catalog_items: BTreeMap::new(),
+            commands: None,
             is_followed,
             held: VecDeque::new(),
             warnings: Vec::new(),
@@ -234,6 +242,10 @@ impl Broadcast {
         // Documents before the media: receivers find all sessions by them.
         broadcast.renew_documents(wall, false)?;
         broadcast.renew_catalog()?;
+        if let Some(folder) = spool::folder(&broadcast.config) {
+            let (commands, _) = spool::read(&folder, wall.unix_seconds());
+            broadcast.command(&commands, wall)?;
+        }
         for index in 0..broadcast.sources.len() {
             let changes = package::changes(&Inventory::default(), &broadcast.sources[index].inventory);
             let is_live = is_followed && broadcast.config.sources[index].reserved_bps.is_some();
@@ -329,6 +341,7 @@ impl Broadcast {
             Update::Piece { source, piece } => self.put_piece(source, *piece)?,
             Update::Abandoned { source, path } => self.abandon_pieces(source, &path),
             Update::Settled => self.renew_documents(wall, false)?,
+            Update::Commands(commands) => self.command(&commands, wall)?,
             Update::Catalog(made) => {
                 self.made = *made;
                 self.renew_documents(wall, false)?;
@@ -609,6 +622,43 @@ impl Broadcast {
 }
 
 impl Broadcast {
+    /// Sends the document of the commands that are in force, signed, in the place of the one before.
+    fn command(&mut self, commands: &[Command], wall: WallTime) -> Result<(), String> {
+        // Also when the last is gone: receivers that have some waiting forget them.
+        let Some(sealer) = &self.config.sealer else { return Ok(()) };
+        if commands.is_empty() && self.commands.is_none() {
+            return Ok(());
+        }
+        let issued = wall.unix_seconds();
+        let edition = Edition {
+            version: sealer.next_version(wall),
+            issued,
+            until: commands.iter().map(|it| it.until).max().unwrap_or(issued + EMPTY_COMMANDS_S),
+            ..Edition::default()
+        };
+        let text = carousel::command::to_xml(commands);
+        let bytes =
+            sealer.seal_xml(SealKind::Command, &carousel::command::stream(), &edition, &text).into_bytes();
+        let object = AirObject {
+            protection: Protection::NONE,
+            uri: carousel::command::URI.to_owned(),
+            content_type: carousel::command::CONTENT_TYPE.to_owned(),
+            digest: Digest::of(&bytes),
+            md5: carousel::digest::md5(&bytes),
+            body: Body::Memory(bytes.into()),
+            class: Class::Signalling,
+            repeat: Repeat::Within { ms: self.config.carousel.announcement_interval_ms },
+            expiry_s: None,
+            ignored_query: Default::default(),
+        };
+        let session = self.announcement.unwrap_or(self.configuration);
+        let id = self.air.add(session, object).map_err(|err| format!("commands: {err}"))?;
+        if let Some(old) = self.commands.replace(id) {
+            self.air.withdraw(old);
+        }
+        Ok(())
+    }
+
     /// Sends the documents of the catalogue that have changed, and removes those that are gone.
     fn renew_catalog(&mut self) -> Result<(), String> {
         let Some(session) = self.announcement else { return Ok(()) };

@@ -145,6 +145,11 @@ pub enum Verb {
         after_help = "Examples:\n  headend keygen --out keys/\n  headend keygen --out keys/ --root /media/safe/root.key --rotate\n  headend keygen --out keys/ --revoke 8f0c52d1a3b4e697"
     )]
     Keygen(Keygen),
+    /// Give receivers a signed command with the carousel, show those in force, or take one back
+    #[command(
+        after_help = "Examples:\n  headend command -c headend.toml purge https://cdn.example.com/vod/a/1.m4s\n  headend command -c headend.toml ban 'cdn.example.com/vod/a/*' --group north --within-s 600\n  headend command -c headend.toml message Maintenance --valid-s 7200\n  headend command -c headend.toml list\n  headend command -c headend.toml cancel c1795219200000"
+    )]
+    Command(Order),
     /// Print completions for a shell: bash, zsh, fish
     #[command(after_help = "Examples:\n  headend completions bash > /etc/bash_completion.d/headend")]
     Completions {
@@ -173,6 +178,33 @@ pub struct Keygen {
     /// Service identifier that the new key may sign for, or `announcement`; without any it may sign for all
     #[arg(long = "service", value_name = "ID")]
     pub services: Vec<String>,
+    /// One JSON document on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Order {
+    /// What receivers are to do, or what is to be done with commands
+    #[arg(value_parser = ["purge", "ban", "pin", "unpin", "refresh", "message", "reboot-to", "list", "cancel"])]
+    pub action: String,
+    /// URL or key of an object; pattern; text; name of a system; identifier of a command
+    pub target: Option<String>,
+    /// Configuration of the `send` that repeats it
+    #[arg(short, long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Only receivers of this group (`[commands] groups` of their configuration)
+    #[arg(long = "group", value_name = "NAME")]
+    pub groups: Vec<String>,
+    /// Seconds for which it is in force: receivers that are off find it when they are on again
+    #[arg(long, default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(1..=31_622_400))]
+    pub valid_s: u64,
+    /// Seconds over which receivers are dispersed
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=604_800))]
+    pub within_s: u64,
+    /// Identifier: a receiver does one of each only once
+    #[arg(long)]
+    pub id: Option<String>,
     /// One JSON document on stdout
     #[arg(long)]
     pub json: bool,

@@ -16,12 +16,15 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use carousel::command::Command;
+
 use crate::broadcast::first_order;
 use crate::catalog::Catalog;
 use crate::clock::Clocks;
 use crate::config::{Config, Source};
 use crate::package::{self, Inventory, LeftOutReason, ObjectSource, Options, Reader};
 use crate::prepare::{Update, digest_of, is_in_memory, keep_prefix, options, prepare};
+use crate::spool;
 use crate::watch::Watch;
 use growth::Growth;
 
@@ -57,6 +60,7 @@ impl Follower {
             config: config.clone(),
             sources,
             catalog,
+            commands: Vec::new(),
             clocks,
             lost: Arc::clone(&lost),
             updates: sender,
@@ -192,6 +196,8 @@ struct Following {
     config: Config,
     sources: Vec<Followed>,
     catalog: Option<Catalog>,
+    /// Commands to receivers that are on the air.
+    commands: Vec<Command>,
     clocks: Arc<dyn Clocks>,
     lost: Lost,
     updates: SyncSender<Update>,
@@ -220,7 +226,7 @@ impl Following {
             }
             if is_rescan {
                 since_rescan = Duration::ZERO;
-                if self.look_at_catalog().is_none() {
+                if self.look_at_catalog().is_none() || self.look_at_commands().is_none() {
                     return;
                 }
             }
@@ -237,6 +243,17 @@ impl Following {
         }
         let made = catalog.make(&self.config, &inventories, now);
         self.updates.send(Update::Catalog(Box::new(made))).ok()
+    }
+
+    /// Reports commands to receivers that are new, have expired or were cancelled. `None` if the receiver is gone.
+    fn look_at_commands(&mut self) -> Option<()> {
+        let Some(folder) = spool::folder(&self.config) else { return Some(()) };
+        let (commands, _) = spool::read(&folder, self.clocks.wall().unix_seconds());
+        if commands == self.commands {
+            return Some(());
+        }
+        self.commands.clone_from(&commands);
+        self.updates.send(Update::Commands(commands)).ok()
     }
 
     /// Reports the changes of one source. `None` if the receiver is gone.

@@ -6,7 +6,7 @@
 //! | [`options`], [`config`] | the tables of the configuration file, and the file |
 //! | [`package`] | HLS and DASH on disk, read into an inventory |
 //! | [`object`], [`document`] | what can be sent: media, and documents that the headend makes |
-//! | [`signing`] | keys on disk, and what signs a broadcast |
+//! | [`signing`], [`spool`] | keys on disk, and what signs a broadcast; commands to receivers |
 //! | [`plan`], [`schedule`] | periods of objects, and the next object: pure |
 //! | [`lanes`] | queues that FLUTE and DSM-CC share: new, repeated, scheduled, in between |
 //! | [`air`] | FLUTE sessions, objects, the next packet |
@@ -31,7 +31,7 @@
 //! floor 0: clock, units, overhead, sys
 //! floor 1: options, net, progress
 //! floor 2: config, package, document
-//! floor 3: object, plan, forecast, scan, signing, ingest
+//! floor 3: object, plan, forecast, scan, signing, spool, ingest
 //! floor 4: schedule, watch
 //! floor 5: lanes, catalog
 //! floor 6: air, simulate, prepare, announce, forward, pace
@@ -76,6 +76,7 @@ pub mod schedule;
 pub mod signing;
 pub mod simulate;
 pub mod sink;
+pub mod spool;
 pub mod status;
 mod sys;
 pub mod transmit;

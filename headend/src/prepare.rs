@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use carousel::Digest;
+use carousel::command::Command;
 use carousel::fec::Protection;
 
 use crate::catalog::CatalogDocuments;
@@ -53,6 +54,8 @@ pub enum Update {
     },
     /// All changes of a source have been reported.
     Settled,
+    /// The commands to receivers that are in force changed.
+    Commands(Vec<Command>),
     /// The catalogue changed.
     Catalog(Box<CatalogDocuments>),
 }

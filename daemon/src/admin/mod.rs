@@ -12,6 +12,7 @@
 //! | `POST /api/v1/pin?key=`, `unpin?key=` | one object, by key, URL, or a player's URL; 404 if it is not there |
 //! | `POST /api/v1/purge`, `/api/v1/ban`, `PURGE`, `/cache/…` | see [`purge`] |
 
+pub mod broadcast;
 mod client;
 mod guard;
 mod options;
@@ -313,7 +314,7 @@ impl Admins {
             let Some(value) = parameter(uri, "key") else {
                 return error(StatusCode::BAD_REQUEST, "give ?key=");
             };
-            return self.pin(action, &value);
+            return pin(&self.parts, action, &value);
         }
         if let ("/api/v1/trust/confirm" | "/api/v1/trust/forget", &Method::POST) = (path, method) {
             return self
@@ -391,23 +392,24 @@ impl Admins {
         tracing::info!(%key, done = word, "by an operator");
         document(StatusCode::OK, &json!({ "schema": 1, "key": id, "done": word }))
     }
+}
 
-    fn pin(&self, action: &str, name: &str) -> Response<Full<Bytes>> {
-        // A URL is as good as the key that it has, and that by which a player asks for it is as good as either.
-        let key = match carousel::name::ObjectKey::from_name(name, None) {
-            Ok(key) => key,
-            Err(err) => return error(StatusCode::BAD_REQUEST, &format!("{name}: {}", err.as_str())),
-        };
-        let mut keys = std::iter::once(key.clone()).chain(self.parts.player.keys_of(name));
-        let Some(key) = keys.find(|key| self.parts.store.pin(key.as_str(), action == "pin")) else {
-            return error(
-                StatusCode::NOT_FOUND,
-                &format!("{key} is not in the cache; `skycached ls --filter NAME` lists what is"),
-            );
-        };
-        tracing::info!(%key, action, "by an operator");
-        document(StatusCode::OK, &json!({ "schema": 1, "key": key.as_str(), "done": action }))
-    }
+/// Pins or unpins an object.
+fn pin(parts: &Parts, action: &str, name: &str) -> Response<Full<Bytes>> {
+    // A URL is as good as the key that it has, and that by which a player asks for it is as good as either.
+    let key = match carousel::name::ObjectKey::from_name(name, None) {
+        Ok(key) => key,
+        Err(err) => return error(StatusCode::BAD_REQUEST, &format!("{name}: {}", err.as_str())),
+    };
+    let mut keys = std::iter::once(key.clone()).chain(parts.player.keys_of(name));
+    let Some(key) = keys.find(|key| parts.store.pin(key.as_str(), action == "pin")) else {
+        return error(
+            StatusCode::NOT_FOUND,
+            &format!("{key} is not in the cache; `skycached ls --filter NAME` lists what is"),
+        );
+    };
+    tracing::info!(%key, action, "by an operator");
+    document(StatusCode::OK, &json!({ "schema": 1, "key": key.as_str(), "done": action }))
 }
 
 /// A path as a log shows it whose writer nobody knows.

@@ -123,6 +123,18 @@ impl PurgeRequest {
         Some(Self { wanted, mode, is_sure: is_set("yes"), id }.bounded())
     }
 
+    /// One name, taken for stale or removed.
+    pub(super) fn of_name(name: &str, is_soft: bool, id: &str) -> Self {
+        let wanted = vec![Wanted::Key(name.to_owned())];
+        Self { wanted, mode: mode_of(is_soft), is_sure: false, id: Some(id.to_owned()) }
+    }
+
+    /// Everything that matches a pattern.
+    pub(super) fn of_pattern(pattern: &str, id: &str) -> Self {
+        let wanted = vec![Wanted::Pattern(pattern.to_owned())];
+        Self { wanted, mode: PurgeMode::Hard, is_sure: false, id: Some(id.to_owned()) }
+    }
+
     fn bounded(self) -> Result<Self, String> {
         if self.wanted.len() > MAX_SELECTIONS {
             return Err(format!(

@@ -23,6 +23,7 @@ use crate::store::{Grown, Partial, Store};
 pub(super) fn is_signalling(file: &File) -> bool {
     is_gateway_configuration(&file.content_location, file.content_type.as_deref())
         || Document::from_name(&file.content_location).is_some()
+        || file.content_location == carousel::command::URI
 }
 
 /// Where the symbols of one object go.

@@ -18,6 +18,7 @@ use carousel::nip;
 use carousel::trust::{Mode, Trust, TrustDrop};
 
 use crate::clock;
+use crate::commands::Commands;
 use crate::delivery::{RuleBook, SessionFilter};
 use crate::origin::Origins;
 use crate::receive::{Command, FinishSink, ShardSender, shard_of};
@@ -90,6 +91,8 @@ pub struct SessionContext {
     pub rules: Arc<RuleBook>,
     /// Asked what is asked of sessions.
     pub trust: Arc<Trust>,
+    /// Gets the documents of commands.
+    pub commands: Arc<Commands>,
 }
 
 /// The notices of a thread that has not started: the finisher needs them first.
@@ -248,6 +251,11 @@ impl Control {
     }
 
     fn document(&mut self, document: Document) {
+        if document.name == carousel::command::URI {
+            // Signed as what it is, whoever described it.
+            self.context.commands.offer(document.bytes);
+            return;
+        }
         if self.is_outranked(&document) {
             self.context.trust.count(TrustDrop::Unsigned);
             return;

@@ -91,12 +91,14 @@ fn start() -> Tested {
     let commands = queue.commands();
     let (documents, rules) = (Arc::<Documents>::default(), Arc::<RuleBook>::default());
     let origins = Arc::new(Origins::new(Vec::new(), Vec::new()));
+    let folder = tempfile::tempdir().unwrap();
     let context = SessionContext {
         names: Arc::default(),
         documents: Arc::clone(&documents),
         origins: Arc::clone(&origins),
         rules: Arc::clone(&rules),
         trust: Arc::default(),
+        commands: Arc::new(Commands::open(Default::default(), folder.path()).unwrap()),
     };
     let thread = queue.start(&options, vec![sender], context, &Default::default()).unwrap();
     Tested { thread, commands, shard, documents, origins, rules }

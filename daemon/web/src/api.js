@@ -295,6 +295,7 @@ export function state(value) {
     name: text(it.name),
     version: text(it.version),
     uptime_s: count(it.uptime_s),
+    messages: list(it.messages).slice(0, 4).map((one) => text(one)).filter((one) => one !== ""),
     cache: {
       objects: count(cache.objects),
       bytes: count(cache.bytes),

@@ -1,6 +1,6 @@
 // @ts-check
 // Faults of the box, as far as a viewer must know them: no signal, gone, wrong clock, full disk. One line at the top,
-// the worst first.
+// the worst first; without any, what the operator says to viewers.
 
 import { byId, icon, refill } from "./dom.js";
 import { duration, t } from "./i18n.js";
@@ -26,6 +26,8 @@ export class Health {
     this.groups = 0;
     this.unlocked = false;
     this.disk = "fine";
+    /** @type {string[]} what the operator says */
+    this.messages = [];
     this.ahead_ms = 0;
     this.unset = false;
     this.gone = false;
@@ -48,6 +50,7 @@ export class Health {
     this.groups = state.receive.groups;
     this.unlocked = state.signal.some((it) => it.locked === false) && !state.signal.some((it) => it.locked === true);
     this.disk = state.cache.disk;
+    this.messages = state.messages;
     this.show();
   }
 
@@ -70,6 +73,7 @@ export class Health {
     }
     if (this.disk !== "fine" && this.disk !== "") return ["disk", t(`health.disk.${this.disk}`), this.disk !== "full"];
     if (this.full !== null) return ["busy", t("health.busy"), false];
+    if (this.messages.length > 0) return ["message", this.messages.join(" · "), false];
     return null;
   }
 

@@ -110,6 +110,7 @@ export interface State {
   name: string;
   version: string;
   uptime_s: number;
+  messages: string[];
   cache: {
     objects: number;
     bytes: number;

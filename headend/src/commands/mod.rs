@@ -2,6 +2,7 @@
 
 mod catalog;
 mod check;
+mod command;
 mod keygen;
 mod plan;
 mod transmit;
@@ -62,6 +63,7 @@ pub fn run(verb: Verb) -> Result<(), String> {
             if json { print(&pretty(&value)) } else { print(&status::to_table(&value)) }
         }
         Verb::Keygen(arguments) => keygen::keygen(arguments),
+        Verb::Command(order) => command::command(order),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "headend", &mut std::io::stdout());
             Ok(())

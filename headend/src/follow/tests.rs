@@ -52,8 +52,15 @@ fn following(folder: &Path) -> (Following, Receiver<Update>) {
     let (sender, updates) = sync_channel(100);
     let sources = vec![Followed::new(&config.sources[0], known)];
     let clocks = Arc::new(VirtualClocks::new(WALL));
-    let following =
-        Following { config, sources, catalog: None, clocks, lost: Lost::default(), updates: sender };
+    let following = Following {
+        config,
+        sources,
+        catalog: None,
+        commands: Vec::new(),
+        clocks,
+        lost: Lost::default(),
+        updates: sender,
+    };
     (following, updates)
 }
 
@@ -71,6 +78,7 @@ fn words(updates: &Receiver<Update>) -> Vec<String> {
         }
         Update::Abandoned { path, .. } => format!("abandoned {path}"),
         Update::Settled => "settled".to_owned(),
+        Update::Commands(commands) => format!("{} commands", commands.len()),
         Update::Catalog(_) => "catalog".to_owned(),
     };
     let mut all: Vec<String> = updates.try_iter().map(word).collect();

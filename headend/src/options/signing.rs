@@ -11,10 +11,14 @@ pub struct Signing {
     /// Folder that `headend keygen --out` has made, relative to the configuration. Of its online keys the newest that is valid
     /// signs; the root key is better kept elsewhere.
     pub keys: PathBuf,
+    /// Folder of the commands to receivers that are in force, which `headend command` writes. Left out: `commands` in `keys`.
+    #[serde(default)]
+    pub commands: Option<PathBuf>,
 }
 
 impl Signing {
     pub(crate) fn settle(&mut self, folder: &Path) {
         self.keys = folder.join(&self.keys);
+        self.commands = self.commands.as_ref().map(|commands| folder.join(commands));
     }
 }

@@ -105,7 +105,9 @@ fn groups_are_joined_again_on_an_interface_that_was_away() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     // A network namespace of its own, in which interfaces can be made.
-    let made = Command::new("unshare").args(["-rn", "ip", "link", "add", "d0", "type", "dummy"]).output();
+    let made = Command::new("unshare")
+        .args(["-rnm", "ip", "link", "add", "d0", "type", "veth", "peer", "name", "d1"])
+        .output();
     if !made.is_ok_and(|it| it.status.success()) {
         eprintln!("SKIPPED: no network namespace to make an interface in");
         return;
@@ -121,11 +123,13 @@ fn groups_are_joined_again_on_an_interface_that_was_away() {
     .unwrap();
     let script = r#"
         set -e
-        up() { ip link add d0 type dummy; ip addr add 10.9.8.1/24 dev d0; ip link set d0 up; }
+        up() { ip link add d0 type veth peer name d1; ip addr add 10.9.8.1/24 dev d0; ip link set d0 up; ip link set d1 up; }
         joined() { ip maddr show dev d0 2>/dev/null | grep -q 239.9.9.9; }
         until_ok() { for _ in $(seq 200); do if "$@"; then return 0; fi; sleep 0.1; done; echo "never: $*"; return 1; }
         ready() { [ "$("$1" status -c box.toml --json 2>/dev/null | grep -c '"error": null')" = 1 ]; }
         not_ready() { "$1" status -c box.toml --json 2>/dev/null | grep -q '"error": ".*d0'; }
+        # That of the namespace: interfaces are looked up there.
+        mount -t sysfs sysfs /sys
         ip link set lo up
         up
         "$0" run -c box.toml 2> box.log &
@@ -142,9 +146,9 @@ fn groups_are_joined_again_on_an_interface_that_was_away() {
         until_ok joined
         echo joined again
     "#;
-    let skycached = skycache_tests::programs::program("skycached");
+    let skycached = program("skycached");
     let output = Command::new("unshare")
-        .args(["-rn", "sh", "-c", script])
+        .args(["-rnm", "sh", "-c", script])
         .arg(skycached.get_program())
         .current_dir(at)
         .output()

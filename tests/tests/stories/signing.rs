@@ -76,3 +76,69 @@ fn a_box_that_requires_signatures_takes_the_signed_carousel_and_no_other() {
     let compared = story.compare();
     assert_eq!(compared.exact, everything(), "{compared}");
 }
+
+/// What `headend command` prints.
+fn command(story: &Story, arguments: &[&str]) -> serde_json::Value {
+    let mut call = program("headend");
+    call.args(["command", "--json", "-c"]).arg(story.dir().join("headend.toml")).args(arguments);
+    let output = call.output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_command_is_done_once_by_the_boxes_that_it_is_for() {
+    let mut story = Story::new();
+    let keys = story.dir().join("keys");
+    let made = keygen(&keys, &[]);
+    let rebooted = story.dir().join("rebooted");
+    story.headend_extra = format!("[signing]\nkeys = \"{}\"\n", keys.display());
+    story.daemon_extra = format!(
+        "[trust]\nkeys = [{}]\n[commands]\ngroups = [\"north\"]\nreboot = [\"/bin/sh\", \"-c\", 'echo $1 >> {}', \"to\"]\n",
+        made["root"]["key"],
+        rebooted.display()
+    );
+    story.start_daemon();
+    story.start_headend(false);
+    story.until_complete(PATIENCE);
+    let outcome = |story: &Story, name: &str| {
+        story.status().and_then(|it| it["commands"]["outcomes"][name].as_u64()).unwrap_or(0)
+    };
+    for (id, arguments) in [
+        ("south", ["reboot-to", "c", "--group", "south"]),
+        ("north", ["reboot-to", "b", "--group", "north"]),
+        ("words", ["message", "Maintenance tonight", "--group", "north"]),
+        ("away", ["purge", "https://cdn.example.com/none.m4s", "--valid-s", "600"]),
+    ] {
+        let given = command(&story, &[&arguments[..], &["--id", id]].concat());
+        assert_eq!(given["id"], id);
+    }
+    story.until("the commands", PATIENCE, |story| {
+        (outcome(story, "done"), outcome(story, "nothing"), outcome(story, "other_group")) == (2, 1, 1)
+    });
+    assert_eq!(std::fs::read_to_string(&rebooted).unwrap(), "b\n");
+    let messages =
+        |story: &Story| story.status().map(|it| it["commands"]["messages"].clone()).unwrap_or_default();
+    assert_eq!(messages(&story), serde_json::json!(["Maintenance tonight"]));
+    assert_eq!(story.metric("commands_total{outcome=\"done\"}"), 2);
+    // The box starts again while they are repeated: the message is back, nothing is done again.
+    story.daemon.take().unwrap().stop();
+    story.start_daemon();
+    story.until("the message", PATIENCE, |story| {
+        messages(story) == serde_json::json!(["Maintenance tonight"])
+    });
+    assert_eq!((outcome(&story, "done"), std::fs::read_to_string(&rebooted).unwrap().as_str()), (0, "b\n"));
+    // One that is taken back is seen no more.
+    command(&story, &["cancel", "words"]);
+    story.until("no message", PATIENCE, |story| messages(story) == serde_json::json!([]));
+    assert_eq!(command(&story, &["list"])["commands"].as_array().unwrap().len(), 3);
+    // Somebody else's keys.
+    story.headend.take().unwrap().stop();
+    let others = story.dir().join("others");
+    keygen(&others, &[]);
+    story.headend_extra = format!("[signing]\nkeys = \"{}\"\n", others.display());
+    story.start_headend(false);
+    command(&story, &["reboot-to", "evil"]);
+    story.until("a refusal", PATIENCE, |story| refused(story, "unknown_key") > 0);
+    assert_eq!(std::fs::read_to_string(&rebooted).unwrap(), "b\n");
+}

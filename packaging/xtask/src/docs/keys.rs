@@ -12,7 +12,7 @@ use syn::{Attribute, Expr, Fields, Item, ItemEnum, ItemStruct, Lit, Meta, Type};
 use crate::workspace;
 
 /// Sources of the daemon's tables.
-const DAEMON: [&str; 10] = [
+const DAEMON: [&str; 11] = [
     "daemon/src/config.rs",
     "daemon/src/session/options.rs",
     "daemon/src/transport/config.rs",
@@ -23,6 +23,7 @@ const DAEMON: [&str; 10] = [
     "daemon/src/repair/options.rs",
     "daemon/src/admin/options.rs",
     "daemon/src/trust/options.rs",
+    "daemon/src/commands/options.rs",
 ];
 const HEADEND: [&str; 2] = ["headend/src/config.rs", "headend/src/options"];
 /// Types that both take from the formats.

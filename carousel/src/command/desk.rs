@@ -1,0 +1,272 @@
+//! The receiver's side of commands: each is done once, at a moment of its own, and remembered until it has expired.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::Command;
+use crate::digest::Digest;
+use crate::limits;
+use crate::reasons;
+use crate::time::Instant;
+
+const HEAD: &str = "skycache-commands 1";
+
+limits! {
+    /// Commands done that are remembered, so that they are not done again.
+    pub const MAX_REMEMBERED: usize = 4096, "commands" {
+        why: "A busy operator gives ten a day that are in force for a month.",
+        full: "Further commands are refused as `full`: what is forgotten would be done once more.",
+        free: "When a command has expired.",
+        test: "commands_beyond_the_limits_are_refused_until_others_expire",
+    }
+
+    /// Commands that wait for their moment.
+    pub const MAX_WAITING: usize = 512, "commands" {
+        why: "Two full documents.",
+        full: "Further commands are taken when they come again.",
+        free: "When a command is done or has expired.",
+        test: "commands_beyond_the_limits_are_refused_until_others_expire",
+    }
+}
+
+reasons! {
+    /// What has become of a command.
+    pub enum Outcome in "commands" by "outcome" {
+        /// It was done.
+        Done = "done",
+        /// There was nothing to do: what it names is not in the cache.
+        Nothing = "nothing",
+        /// It could not be done.
+        Failed = "failed",
+        /// What it asks for is not configured on this box.
+        NotConfigured = "not_configured",
+        /// It is for groups that this box does not belong to.
+        OtherGroup = "other_group",
+        /// It had expired when it came, or before its moment.
+        Expired = "expired",
+        /// So many are remembered that no further one can be.
+        Full = "full",
+        /// Its document cannot be read.
+        Malformed = "malformed",
+    }
+}
+
+/// Who a receiver is, to commands.
+#[derive(Debug, Clone, Copy)]
+pub struct Receiver<'a> {
+    /// Groups that it belongs to.
+    pub groups: &'a [String],
+    /// The date in seconds since 1970, as far as it is known.
+    pub date: u64,
+}
+
+/// See the module head.
+#[derive(Debug, Default)]
+pub struct Desk {
+    /// What makes moments differ between receivers.
+    salt: [u8; 16],
+    /// Commands done or not meant, by root key and identifier, and when each expires.
+    known: BTreeMap<String, u64>,
+    waiting: Vec<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    moment: Instant,
+    root: String,
+    command: Command,
+}
+
+/// Roots give identifiers without knowing of each other.
+fn key(root: &str, id: &str) -> String {
+    format!("{root}/{id}")
+}
+
+impl Desk {
+    /// Of a receiver with this salt, which it draws once.
+    pub fn new(salt: [u8; 16]) -> Self {
+        Self { salt, ..Self::default() }
+    }
+
+    /// Takes the commands of a genuine document of this root key. `each` is told of those that are not to be done.
+    pub fn take(
+        &mut self,
+        now: Instant,
+        root: &str,
+        receiver: &Receiver<'_>,
+        commands: Vec<Command>,
+        mut each: impl FnMut(&Command, Outcome),
+    ) {
+        self.known.retain(|_, until| *until > receiver.date);
+        // What the document names no more was cancelled.
+        self.waiting.retain(|it| it.root != root || commands.iter().any(|of| of.id == it.command.id));
+        for command in commands {
+            let is_waiting = self.waiting.iter().any(|it| it.root == root && it.command.id == command.id);
+            if is_waiting || self.knows(root, &command.id) || command.until <= receiver.date {
+                continue;
+            }
+            let is_meant = command.is_for(receiver.groups);
+            if self.known.len() + self.waiting.len() >= MAX_REMEMBERED {
+                each(&command, Outcome::Full);
+            } else if !is_meant {
+                each(&command, Outcome::OtherGroup);
+                self.known.insert(key(root, &command.id), command.until);
+            } else if self.waiting.len() < MAX_WAITING {
+                let moment = now + Duration::from_secs(self.delay_s(&command));
+                self.waiting.push(Waiting { moment, root: root.to_owned(), command });
+            }
+        }
+    }
+
+    /// The next command whose moment has come, with its root key. It counts as done: write [`Desk::memory`] down before doing it.
+    pub fn next_due(&mut self, now: Instant, date: u64) -> Option<(String, Command, Option<Outcome>)> {
+        let at = self.waiting.iter().position(|it| it.moment <= now)?;
+        let Waiting { root, command, .. } = self.waiting.remove(at);
+        self.known.insert(key(&root, &command.id), command.until);
+        let expired = (command.until <= date).then_some(Outcome::Expired);
+        Some((root, command, expired))
+    }
+
+    /// Whether a command was done, or was not meant.
+    pub fn knows(&self, root: &str, id: &str) -> bool {
+        self.known.contains_key(&key(root, id))
+    }
+
+    /// Seconds until the moment of this receiver: the same whenever it is asked.
+    fn delay_s(&self, command: &Command) -> u64 {
+        if command.within_s == 0 {
+            return 0;
+        }
+        let mut hasher = Digest::hasher();
+        hasher.update(&self.salt);
+        hasher.update(command.id.as_bytes());
+        let digest = hasher.finish();
+        let number = digest.0.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        number % (command.within_s + 1)
+    }
+
+    /// Commands that wait, and commands that are remembered.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.waiting.len(), self.known.len())
+    }
+
+    /// What is to be remembered, as text.
+    pub fn memory(&self) -> String {
+        let mut out = format!("{HEAD}\nsalt {}\n", u128::from_be_bytes(self.salt));
+        for (id, until) in &self.known {
+            let _ = writeln!(out, "done {until} {id}");
+        }
+        out
+    }
+
+    /// What was remembered; lines that cannot be read are passed over. `None` if it is no memory at all.
+    pub fn recall(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        if lines.next() != Some(HEAD) {
+            return None;
+        }
+        let mut desk = Self::new(lines.next()?.strip_prefix("salt ")?.parse::<u128>().ok()?.to_be_bytes());
+        let done = lines.filter_map(|line| {
+            let (until, key) = line.strip_prefix("done ")?.split_once(' ')?;
+            Some((key.to_owned(), until.parse().ok()?))
+        });
+        desk.known.extend(done.take(MAX_REMEMBERED));
+        Some(desk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::command;
+    use super::*;
+
+    const NOBODY: Receiver<'static> = Receiver { groups: &[], date: 100 };
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_nanos(seconds * 1_000_000_000)
+    }
+
+    fn due(desk: &mut Desk, seconds: u64) -> Vec<String> {
+        std::iter::from_fn(|| desk.next_due(at(seconds), 100)).map(|(_, it, _)| it.id).collect()
+    }
+
+    #[test]
+    fn a_command_that_is_repeated_is_done_once_also_after_a_restart() {
+        let mut desk = Desk::new([7; 16]);
+        let none = |it: &Command, why| panic!("{} {why}", it.id);
+        desk.take(at(0), "a", &NOBODY, vec![command("1", "purge", "h/a")], none);
+        assert_eq!(due(&mut desk, 0), ["1"]);
+        for seconds in 1..5 {
+            desk.take(at(seconds), "a", &NOBODY, vec![command("1", "purge", "h/a")], none);
+            assert_eq!(due(&mut desk, seconds), [""; 0]);
+        }
+        let mut desk = Desk::recall(&desk.memory()).unwrap();
+        let both = vec![command("1", "purge", "h/a"), command("2", "purge", "h/a")];
+        desk.take(at(0), "a", &NOBODY, both, none);
+        assert_eq!(due(&mut desk, 0), ["2"]);
+        assert_eq!(Desk::recall(&desk.memory()).unwrap().salt, [7; 16]);
+        assert!(Desk::recall("skycache-trust 1\n").is_none());
+        // Another root has identifiers of its own, and takes nothing back of this one's.
+        let late = Command { within_s: 1000, ..command("late", "pin", "h/a") };
+        desk.take(at(0), "a", &NOBODY, vec![late], none);
+        desk.take(at(0), "b", &NOBODY, vec![command("1", "purge", "h/a")], none);
+        assert_eq!((due(&mut desk, 0), desk.counts().0), (vec!["1".to_owned()], 1));
+    }
+
+    #[test]
+    fn commands_for_others_expired_and_cancelled_ones_are_not_done() {
+        let mut desk = Desk::new([7; 16]);
+        let groups = ["north".to_owned()];
+        let receiver = Receiver { groups: &groups, date: 100 };
+        let of = |id: &str, group: &str| Command { groups: vec![group.into()], ..command(id, "pin", "h/a") };
+        let old = Command { until: 100, ..command("old", "pin", "h/a") };
+        let late = Command { within_s: 1000, ..command("late", "pin", "h/a") };
+        let mut told = Vec::new();
+        let all = vec![of("north", "north"), of("south", "south"), old, late.clone()];
+        desk.take(at(0), "a", &receiver, all, |it, why| told.push((it.id.clone(), why)));
+        assert_eq!(told, [("south".to_owned(), Outcome::OtherGroup)]);
+        assert_eq!(due(&mut desk, 0), ["north"]);
+        // Its moment comes after its end.
+        let (_, command, why) = desk.next_due(at(1000), 10_000).unwrap();
+        assert_eq!((command.id.as_str(), why), ("late", Some(Outcome::Expired)));
+        // The document names it no more before its moment.
+        let mut desk = Desk::new([7; 16]);
+        desk.take(at(0), "a", &receiver, vec![late], |_, _| unreachable!());
+        assert_eq!(desk.counts(), (1, 0));
+        desk.take(at(1), "a", &receiver, Vec::new(), |_, _| unreachable!());
+        assert_eq!(due(&mut desk, 2000), [""; 0]);
+    }
+
+    #[test]
+    fn receivers_are_dispersed_over_the_time_that_is_given() {
+        let command = Command { within_s: 599, ..command("1", "refresh", "h/a") };
+        let mut minutes = [0; 10];
+        for box_number in 0..2000_u128 {
+            let delay_s = Desk::new(box_number.to_be_bytes()).delay_s(&command);
+            minutes[usize::try_from(delay_s / 60).unwrap()] += 1;
+        }
+        assert!(minutes.iter().all(|it| (140..=260).contains(it)), "{minutes:?}");
+        let mut desk = Desk::new([3; 16]);
+        let delay_s = desk.delay_s(&command);
+        desk.take(at(5), "a", &NOBODY, vec![command], |_, _| unreachable!());
+        assert_eq!(due(&mut desk, 5 + delay_s - 1), [""; 0]);
+        assert_eq!(due(&mut desk, 5 + delay_s), ["1"]);
+    }
+
+    #[test]
+    fn commands_beyond_the_limits_are_refused_until_others_expire() {
+        let mut desk = Desk::new([7; 16]);
+        let many = |count: usize| (0..count).map(|at| command(&at.to_string(), "pin", "h/a")).collect();
+        desk.take(at(0), "a", &NOBODY, many(MAX_WAITING + 1), |_, _| unreachable!());
+        assert_eq!(desk.counts().0, MAX_WAITING);
+        desk.waiting.clear();
+        desk.known = (0..MAX_REMEMBERED).map(|at| (format!("k{at}"), 200)).collect();
+        let mut told = Vec::new();
+        desk.take(at(0), "a", &NOBODY, vec![command("new", "pin", "h/a")], |_, why| told.push(why));
+        assert_eq!((told, due(&mut desk, 0)), (vec![Outcome::Full], Vec::new()));
+        let later = Receiver { date: 200, ..NOBODY };
+        desk.take(at(0), "a", &later, vec![command("new", "pin", "h/a")], |_, _| unreachable!());
+        assert_eq!(due(&mut desk, 0), ["new"]);
+    }
+}

@@ -1,0 +1,123 @@
+//! Commands that come with the carousel, done as an operator's are, with a line of the audit log for each.
+
+use std::process::{Command as Process, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use carousel::command::{Action, Command, Outcome};
+use http::StatusCode;
+
+use super::{AUDIT, pin, purge::PurgeRequest};
+use crate::clock;
+use crate::status::Parts;
+
+/// How often documents are judged, and moments looked for.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long the program of `reboot-to` may take.
+const REBOOT_PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked whether it has ended.
+const REBOOT_LOOK: Duration = Duration::from_millis(20);
+
+/// Does what is due, until the runtime ends.
+pub async fn run(parts: Arc<Parts>) {
+    let mut interval = tokio::time::interval(LOOK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        let (now, wall) = (clock::now(), clock::trusted_wall());
+        parts.commands.judge(&parts.trust, now, wall, write_down);
+        loop {
+            let looked = Arc::clone(&parts);
+            // It waits for the disk.
+            let due = tokio::task::spawn_blocking(move || looked.commands.next_due(now, wall)).await;
+            let Ok(Some((root, command, not_done))) = due else { break };
+            let outcome = match not_done {
+                Some(outcome) => outcome,
+                None => obey(&parts, &root, &command).await,
+            };
+            parts.commands.done(outcome);
+            write_down(&command, outcome);
+        }
+    }
+}
+
+fn write_down(command: &Command, outcome: Outcome) {
+    let (id, action, target) = (&command.id, command.action.name(), command.action.target());
+    tracing::info!(target: AUDIT, client = "carousel", by = "signature", id, action, target, %outcome, "command");
+}
+
+async fn obey(parts: &Arc<Parts>, root: &str, command: &Command) -> Outcome {
+    match &command.action {
+        Action::Message(_) => {
+            parts.commands.show(root, command.clone());
+            Outcome::Done
+        }
+        _ => {
+            let (parts, command) = (Arc::clone(parts), command.clone());
+            let done = tokio::task::spawn_blocking(move || change(&parts, &command)).await;
+            done.unwrap_or(Outcome::Failed)
+        }
+    }
+}
+
+/// Does what may take a moment.
+fn change(parts: &Parts, Command { id, action, .. }: &Command) -> Outcome {
+    let status = match action {
+        Action::Purge(name) => PurgeRequest::of_name(name, false, id).run(parts).status(),
+        Action::Refresh(name) => PurgeRequest::of_name(name, true, id).run(parts).status(),
+        Action::Ban(pattern) => PurgeRequest::of_pattern(pattern, id).run(parts).status(),
+        Action::Pin(name) => pin(parts, "pin", name).status(),
+        Action::Unpin(name) => pin(parts, "unpin", name).status(),
+        Action::RebootTo(system) => return reboot(&parts.commands.options().reboot, system),
+        Action::Message(_) => return Outcome::Failed,
+    };
+    match status {
+        StatusCode::NOT_FOUND => Outcome::Nothing,
+        status if status.is_success() => Outcome::Done,
+        _ => Outcome::Failed,
+    }
+}
+
+/// Runs the program that starts another system, and waits for it.
+fn reboot(program: &[String], system: &str) -> Outcome {
+    let Some((name, arguments)) = program.split_first() else { return Outcome::NotConfigured };
+    let mut child = match Process::new(name).args(arguments).arg(system).stdin(Stdio::null()).spawn() {
+        Ok(child) => child,
+        Err(err) => {
+            tracing::error!(program = name, %err, "the program of reboot-to cannot be run");
+            return Outcome::Failed;
+        }
+    };
+    let begun = clock::now();
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) if status.success() => return Outcome::Done,
+            Ok(None) if clock::now().since(begun) < REBOOT_PATIENCE => clock::sleep(REBOOT_LOOK),
+            ended => {
+                // It has ended, or is given up.
+                let _ = child.kill();
+                let _ = child.wait();
+                tracing::error!(program = name, ?ended, "the program of reboot-to has failed");
+                return Outcome::Failed;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_system_is_started_by_the_program_that_is_configured() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("said");
+        let script = format!("echo \"$0 $1\" > {}", file.display());
+        let program = ["/bin/sh", "-c", script.as_str(), "to"].map(str::to_owned);
+        assert_eq!(reboot(&program, "b"), Outcome::Done);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "to b\n");
+        assert_eq!(reboot(&["/bin/false".to_owned()], "b"), Outcome::Failed);
+        assert_eq!(reboot(&["/none/at/all".to_owned()], "b"), Outcome::Failed);
+        assert_eq!(reboot(&[], "b"), Outcome::NotConfigured);
+    }
+}

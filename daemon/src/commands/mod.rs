@@ -1,0 +1,376 @@
+//! Commands that come with the carousel: what has come, what has become of it, and the file that remembers what was done.
+//!
+//! The session thread hands documents in; [`carousel::trust`] judges them and [`carousel::command::Desk`] decides what is due. What
+//! is due is written down before it is done: a box that loses power in between does it not at all, rather than twice.
+
+mod options;
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use carousel::command::{self, Action, Command, Desk, Outcome, Receiver};
+use carousel::reason::Counts;
+use carousel::time::{Instant, WallTime};
+use carousel::trust::{AnchorState, Judged, Kind, Mode, SignedBy, Trust, TrustDrop};
+
+pub use options::CommandOptions;
+
+/// Name of the file in the store's folder.
+const FILE: &str = "commands";
+
+carousel::limits! {
+    /// Documents of commands that wait to be judged.
+    const MAX_DOCUMENTS: usize = 4, "documents" {
+        why: "Headends of several networks may send one each; all are repeated.",
+        full: "The oldest makes room.",
+        free: "When the documents are judged, every second.",
+        test: "documents_that_wait_make_room_for_newer_ones",
+    }
+
+    /// Messages to viewers that are shown at a time.
+    const MAX_MESSAGES: usize = 4, "messages" {
+        why: "The page has one line for them.",
+        full: "The message that ends first makes room.",
+        free: "When a message expires.",
+        test: "messages_are_shown_while_they_are_in_force",
+    }
+}
+
+/// See the module head.
+#[derive(Debug)]
+pub struct Commands {
+    options: Mutex<CommandOptions>,
+    state: Mutex<State>,
+    outcomes: Counts<Outcome>,
+    file: PathBuf,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    documents: Vec<Vec<u8>>,
+    desk: Desk,
+    /// The date as far as the latest genuine document tells.
+    date: u64,
+    /// Messages that are shown, with their root keys.
+    messages: Vec<(String, Command)>,
+}
+
+impl Commands {
+    /// Of the box whose store is in `folder`, with what it remembers. A box without memory draws its salt.
+    ///
+    /// # Errors
+    /// If there is no randomness.
+    pub fn open(options: CommandOptions, folder: &std::path::Path) -> Result<Self, String> {
+        let file = folder.join(FILE);
+        let text = std::fs::read_to_string(&file);
+        if let Err(err) = &text
+            && err.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(file = %file.display(), %err, "the memory of commands cannot be read");
+        }
+        let desk = match text.ok().as_deref().and_then(Desk::recall) {
+            Some(desk) => desk,
+            None => {
+                let mut salt = [0; 16];
+                File::open("/dev/urandom")
+                    .and_then(|mut it| it.read_exact(&mut salt))
+                    .map_err(|err| format!("/dev/urandom: {err}"))?;
+                Desk::new(salt)
+            }
+        };
+        let state = Mutex::new(State { desk, ..State::default() });
+        Ok(Self { options: Mutex::new(options), state, outcomes: Counts::default(), file })
+    }
+
+    /// Takes over `[commands]` of a new configuration.
+    pub fn configure(&self, options: CommandOptions) {
+        *self.options.lock().unwrap_or_else(PoisonError::into_inner) = options;
+    }
+
+    /// `[commands]`.
+    pub fn options(&self) -> CommandOptions {
+        self.options.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each change is complete in itself, so a panic elsewhere leaves it usable.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a document in.
+    pub fn offer(&self, document: Vec<u8>) {
+        let mut state = self.state();
+        if state.documents.contains(&document) {
+            return;
+        }
+        if state.documents.len() >= MAX_DOCUMENTS {
+            state.documents.remove(0);
+        }
+        state.documents.push(document);
+    }
+
+    /// What has become of commands.
+    pub const fn outcomes(&self) -> &Counts<Outcome> {
+        &self.outcomes
+    }
+
+    /// Commands that wait for their moment, and those remembered.
+    pub fn counts(&self) -> (usize, usize) {
+        self.state().desk.counts()
+    }
+
+    /// Messages to viewers in force.
+    pub fn messages(&self, wall: Option<WallTime>) -> Vec<String> {
+        let mut state = self.state();
+        let date = wall.map_or(state.date, WallTime::unix_seconds);
+        state.messages.retain(|(_, it)| it.until > date);
+        state.messages.iter().map(|(_, it)| it.action.target().to_owned()).collect()
+    }
+
+    /// Shows viewers a message.
+    pub fn show(&self, root: &str, command: Command) {
+        self.state().show(root, command);
+    }
+
+    /// Judges what has come. `told` is told of each command that is not done, and why.
+    pub fn judge(
+        &self,
+        trust: &Trust,
+        now: Instant,
+        wall: Option<WallTime>,
+        mut told: impl FnMut(&Command, Outcome),
+    ) {
+        let documents = std::mem::take(&mut self.state().documents);
+        let options = self.options();
+        for bytes in documents {
+            let judged = Judged {
+                kind: Kind::Command,
+                bytes: &bytes,
+                tsi: None,
+                mode: Mode::Require,
+                is_known_session: false,
+            };
+            // Refusals are counted with those of other documents.
+            let Ok(Some(by)) = trust.judge(now, wall, &judged) else { continue };
+            if !may_command(trust, &by) {
+                trust.count(TrustDrop::UnknownKey);
+                continue;
+            }
+            let issued = carousel::trust::open(&bytes).ok().flatten().map_or(0, |it| it.seal.edition.issued);
+            let Ok(commands) = command::read(&bytes) else {
+                self.outcomes.add(Outcome::Malformed);
+                continue;
+            };
+            let root = by.root.to_string();
+            let mut state = self.state();
+            state.date = state.date.max(issued);
+            let date = wall.map_or(state.date, WallTime::unix_seconds);
+            let receiver = Receiver { groups: &options.groups, date };
+            // A message that was cancelled goes; one that was shown before a restart comes back.
+            state.messages.retain(|(of, it)| *of != root || commands.iter().any(|now| now.id == it.id));
+            for command in &commands {
+                let is_message =
+                    matches!(command.action, Action::Message(_)) && command.is_for(&options.groups);
+                if is_message && command.until > date && state.desk.knows(&root, &command.id) {
+                    state.show(&root, command.clone());
+                }
+            }
+            state.desk.take(now, &root, &receiver, commands, |command, why| {
+                self.outcomes.add(why);
+                told(command, why);
+            });
+        }
+    }
+
+    /// The next command that is due, with its root key, written down as done. What became of it is told with [`Commands::done`].
+    pub fn next_due(
+        &self,
+        now: Instant,
+        wall: Option<WallTime>,
+    ) -> Option<(String, Command, Option<Outcome>)> {
+        let mut state = self.state();
+        let date = wall.map_or(state.date, WallTime::unix_seconds);
+        let (root, command, why) = state.desk.next_due(now, date)?;
+        if why.is_none()
+            && let Err(err) = self.write(&state.desk.memory())
+        {
+            tracing::error!(file = %self.file.display(), %err, id = command.id, "not done: that it was done cannot be remembered");
+            return Some((root, command, Some(Outcome::Failed)));
+        }
+        Some((root, command, why))
+    }
+
+    /// Counts what became of a command.
+    pub fn done(&self, outcome: Outcome) {
+        self.outcomes.add(outcome);
+    }
+
+    fn write(&self, memory: &str) -> std::io::Result<()> {
+        let new = self.file.with_extension("new");
+        let mut file = File::create(&new)?;
+        file.write_all(memory.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&new, &self.file)?;
+        let folder = self.file.parent().map(File::open).transpose()?;
+        folder.map_or(Ok(()), |folder| folder.sync_all())
+    }
+}
+
+impl State {
+    fn show(&mut self, root: &str, command: Command) {
+        self.messages.retain(|(of, it)| of != root || it.id != command.id);
+        self.messages.push((root.to_owned(), command));
+        if self.messages.len() > MAX_MESSAGES {
+            let first = self.messages.iter().enumerate().min_by_key(|(_, (_, it))| it.until);
+            let first = first.map_or(0, |(at, _)| at);
+            self.messages.remove(first);
+        }
+    }
+}
+
+/// Whether the root key of a document may give commands: pinned, or confirmed by an operator. One that has only been met may not.
+fn may_command(trust: &Trust, by: &SignedBy) -> bool {
+    let anchors = trust.report().anchors;
+    let root = anchors.iter().find(|it| it.key.id() == by.root);
+    root.is_some_and(|it| matches!(it.state, AnchorState::Pinned | AnchorState::Confirmed))
+}
+
+#[cfg(test)]
+mod tests {
+    use carousel::trust::{Certificate, Edition, Policy, Sealer, SecretKey};
+
+    use super::*;
+
+    fn root() -> SecretKey {
+        SecretKey::from_seed(&[1; 32])
+    }
+
+    fn document(version: u64, commands: &[Command]) -> Vec<u8> {
+        let online = SecretKey::from_seed(&[2; 32]);
+        let certificate = Certificate::issue(&root(), online.public(), (0, 1), (0, 1 << 40), Vec::new());
+        let sealer = Sealer::new(online, certificate, None, 0).unwrap();
+        let edition = Edition { version, issued: 1000, until: 9000, ..Edition::default() };
+        let text = command::to_xml(commands);
+        sealer.seal_xml(Kind::Command, &command::stream(), &edition, &text).into_bytes()
+    }
+
+    fn ban(id: &str, groups: &[&str]) -> Command {
+        let groups = groups.iter().map(|it| (*it).to_owned()).collect();
+        Command {
+            id: id.to_owned(),
+            action: Action::of("ban", "h/*").unwrap(),
+            groups,
+            until: 9000,
+            within_s: 0,
+        }
+    }
+
+    fn trust(policy: Policy) -> Trust {
+        Trust::new(policy)
+    }
+
+    fn due(commands: &Commands) -> Vec<String> {
+        std::iter::from_fn(|| commands.next_due(Instant::default(), None)).map(|(_, it, _)| it.id).collect()
+    }
+
+    fn open(folder: &tempfile::TempDir) -> Commands {
+        let options = CommandOptions { groups: vec!["north".into()], ..CommandOptions::default() };
+        Commands::open(options, folder.path()).unwrap()
+    }
+
+    #[test]
+    fn a_signed_command_is_done_once_on_a_box_that_starts_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let pinned = trust(Policy { keys: vec![root().public()], ..Policy::default() });
+        let both = [ban("1", &[]), ban("2", &["south"]), ban("3", &["north"])];
+        let commands = open(&folder);
+        let mut told = Vec::new();
+        for _ in 0..3 {
+            commands.offer(document(5, &both));
+            commands.judge(&pinned, Instant::default(), None, |it, why| told.push((it.id.clone(), why)));
+        }
+        assert_eq!(due(&commands), ["1", "3"]);
+        assert_eq!(told, [("2".to_owned(), Outcome::OtherGroup)]);
+        assert_eq!(commands.outcomes().get(Outcome::OtherGroup), 1);
+        drop(commands);
+        let commands = open(&folder);
+        commands.offer(document(6, &both));
+        commands.judge(&pinned, Instant::default(), None, |_, _| ());
+        assert_eq!(due(&commands), [""; 0]);
+    }
+
+    #[test]
+    fn commands_of_nobody_strangers_and_unconfirmed_keys_are_refused_and_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let commands = open(&folder);
+        let forged =
+            String::from_utf8(document(5, &[ban("1", &[])])).unwrap().replace("h/*", "x/*").into_bytes();
+        let unsigned = command::to_xml(&[ban("1", &[])]).replace(carousel::trust::BLANK, "").into_bytes();
+        let good = document(5, &[ban("1", &[])]);
+        let enrols = Policy { enrol: true, mode: Mode::Require, ..Policy::default() };
+        let pinned = Policy { keys: vec![root().public()], ..Policy::default() };
+        for (policy, bytes, reason) in [
+            (pinned.clone(), forged, TrustDrop::BadSignature),
+            (pinned, unsigned, TrustDrop::Unsigned),
+            (Policy::default(), good.clone(), TrustDrop::UnknownKey),
+            (enrols.clone(), good.clone(), TrustDrop::UnknownKey),
+        ] {
+            let trust = trust(policy);
+            commands.offer(bytes);
+            commands.judge(&trust, Instant::default(), None, |_, _| ());
+            assert_eq!(due(&commands), [""; 0], "{reason}");
+            assert_eq!(trust.report().refused[reason as usize], 1, "{reason}");
+        }
+        // An operator confirms the key that was met.
+        let trust = trust(enrols);
+        for count in [0, 1] {
+            commands.offer(good.clone());
+            commands.judge(&trust, Instant::default(), None, |_, _| ());
+            assert_eq!(due(&commands).len(), count);
+            trust.confirm(root().public().id());
+        }
+    }
+
+    #[test]
+    fn documents_that_wait_make_room_for_newer_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let commands = open(&folder);
+        for number in 0..=MAX_DOCUMENTS {
+            commands.offer(vec![number as u8]);
+            commands.offer(vec![number as u8]);
+        }
+        let state = commands.state();
+        assert_eq!(state.documents.iter().map(|it| usize::from(it[0])).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn messages_are_shown_while_they_are_in_force() {
+        let folder = tempfile::tempdir().unwrap();
+        let commands = open(&folder);
+        let message = |until: u64| {
+            let action = Action::of("message", &until.to_string()).unwrap();
+            Command { until, action, ..ban(&until.to_string(), &[]) }
+        };
+        for until in [30, 10, 20, 20, 40, 50] {
+            commands.show("a", message(until));
+        }
+        let at = |seconds: i64| commands.messages(Some(WallTime::from_unix_ms(seconds * 1000)));
+        assert_eq!(at(5), ["30", "20", "40", "50"]);
+        assert_eq!(at(30), ["40", "50"]);
+        assert_eq!(at(50), [""; 0]);
+        // One that was shown before comes back after a restart, and goes when it is cancelled.
+        let pinned = trust(Policy { keys: vec![root().public()], ..Policy::default() });
+        commands.offer(document(5, &[message(8000)]));
+        commands.judge(&pinned, Instant::default(), None, |_, _| ());
+        assert_eq!((due(&commands), at(2000)), (vec!["8000".to_owned()], Vec::new()));
+        let commands = open(&folder);
+        let at = |seconds: i64| commands.messages(Some(WallTime::from_unix_ms(seconds * 1000)));
+        for (version, all) in [(6, vec![message(8000)]), (7, Vec::new())] {
+            commands.offer(document(version, &all));
+            commands.judge(&pinned, Instant::default(), None, |_, _| ());
+            assert_eq!((due(&commands).len(), at(2000).len()), (0, all.len()));
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Commands to receivers that are in force: a file each, in a folder that `headend command` writes and `headend send` reads.
+//!
+//! The document that goes on the air is made from them and signed; a command that expires, or whose file is removed, is in it no
+//! more.
+
+use std::fs;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use carousel::command::{Action, Command, MAX_COMMANDS, is_word};
+use carousel::config::plain;
+use serde_json::{Value, json};
+
+use crate::config::Config;
+
+/// Longest file of a command.
+const FILE_BYTES: u64 = 64 << 10;
+
+/// The folder of a configuration; `None` if nothing is signed, and thus no command sent.
+pub fn folder(config: &Config) -> Option<PathBuf> {
+    let signing = config.signing.as_ref()?;
+    Some(signing.commands.clone().unwrap_or_else(|| signing.keys.join("commands")))
+}
+
+/// A command as files and `--json` have it.
+pub fn to_json(command: &Command) -> Value {
+    json!({
+        "schema": 1, "id": command.id, "action": command.action.name(), "target": command.action.target(),
+        "groups": command.groups, "until": command.until, "within_s": command.within_s,
+    })
+}
+
+fn of_json(value: &Value) -> Option<Command> {
+    let text = |name: &str| value.get(name).and_then(Value::as_str);
+    let number = |name: &str| value.get(name).and_then(Value::as_u64);
+    let groups = value.get("groups")?.as_array()?.iter().map(|it| it.as_str().map(str::to_owned));
+    let command = Command {
+        id: text("id").filter(|id| is_word(id))?.to_owned(),
+        action: Action::of(text("action")?, text("target")?)?,
+        groups: groups.collect::<Option<Vec<_>>>()?,
+        until: number("until")?,
+        within_s: number("within_s")?,
+    };
+    command.groups.iter().all(|it| is_word(it)).then_some(command)
+}
+
+/// Commands that are in force at `date`, by identifier, and lines on files that are none.
+pub fn read(folder: &Path, date: u64) -> (Vec<Command>, Vec<String>) {
+    let (mut commands, mut problems) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_none_or(|it| it != "json") {
+            continue;
+        }
+        let mut text = String::new();
+        let read = crate::sys::open_source_file(&path)
+            .and_then(|file| file.take(FILE_BYTES).read_to_string(&mut text));
+        let value = read.ok().and_then(|_| serde_json::from_str::<Value>(&text).ok());
+        match value.as_ref().and_then(of_json) {
+            Some(command) if command.until > date => commands.push(command),
+            Some(_) => {}
+            None => problems.push(format!("{}: no command; remove it", path.display())),
+        }
+    }
+    commands.sort_by(|a, b| a.id.cmp(&b.id));
+    if commands.len() > MAX_COMMANDS {
+        problems.push(format!("{}: more than {MAX_COMMANDS} commands; the rest waits", folder.display()));
+        commands.truncate(MAX_COMMANDS);
+    }
+    (commands, problems)
+}
+
+/// Writes a command down, and removes those that have expired.
+///
+/// # Errors
+/// If its identifier is taken, or there is no place.
+pub fn add(folder: &Path, command: &Command, date: u64) -> Result<(), String> {
+    let failed = |path: &Path, err: &std::io::Error| format!("{}: {}", path.display(), plain(err));
+    fs::DirBuilder::new().recursive(true).mode(0o750).create(folder).map_err(|err| failed(folder, &err))?;
+    let folder = &folder.canonicalize().map_err(|err| failed(folder, &err))?;
+    let (known, _) = read(folder, 0);
+    let (old, in_force): (Vec<_>, Vec<_>) = known.into_iter().partition(|it| it.until <= date);
+    for expired in old {
+        // Another call may have been faster.
+        let _ = fs::remove_file(file(folder, &expired.id));
+    }
+    if in_force.len() >= MAX_COMMANDS {
+        return Err(format!(
+            "{MAX_COMMANDS} commands are in force; `headend command cancel ID` takes one back"
+        ));
+    }
+    let (path, new) = (file(folder, &command.id), folder.join(format!("{}.new", command.id)));
+    let taken = || format!("{}: a command of this identifier is in force; give another --id", command.id);
+    let written =
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o640).open(&new).and_then(|mut it| {
+            writeln!(it, "{}", to_json(command))?;
+            it.sync_all()
+        });
+    // A link does not replace what is there.
+    let linked = written.and_then(|()| fs::hard_link(&new, &path));
+    let _ = fs::remove_file(&new);
+    linked.map_err(|err| if err.kind() == ErrorKind::AlreadyExists { taken() } else { failed(&path, &err) })
+}
+
+/// Takes a command back. Receivers that have done it have done it.
+///
+/// # Errors
+/// If there is none of this identifier.
+pub fn cancel(folder: &Path, id: &str) -> Result<(), String> {
+    let missing =
+        || format!("{id}: no command of this identifier; `headend command list` shows those in force");
+    if !is_word(id) {
+        return Err(missing());
+    }
+    let path = file(folder, id);
+    fs::remove_file(&path).map_err(|err| match err.kind() {
+        ErrorKind::NotFound => missing(),
+        _ => format!("{}: {}", path.display(), plain(&err)),
+    })
+}
+
+fn file(folder: &Path, id: &str) -> PathBuf {
+    folder.join(format!("{id}.json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(id: &str, until: u64) -> Command {
+        let action = Action::of("ban", "h/*").unwrap();
+        Command { id: id.to_owned(), action, groups: vec!["north".into()], until, within_s: 60 }
+    }
+
+    #[test]
+    fn commands_are_kept_until_they_expire_or_are_cancelled() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().canonicalize().unwrap().join("commands");
+        for (id, until) in [("b", 200), ("a", 100), ("c", 300)] {
+            add(&at, &command(id, until), 50).unwrap();
+        }
+        assert_eq!(read(&at, 50), (vec![command("a", 100), command("b", 200), command("c", 300)], vec![]));
+        assert_eq!(read(&at, 100).0, [command("b", 200), command("c", 300)]);
+        assert!(add(&at, &command("b", 900), 50).unwrap_err().contains("another --id"));
+        cancel(&at, "b").unwrap();
+        assert!(cancel(&at, "b").unwrap_err().contains("headend command list"));
+        assert!(cancel(&at, "../../etc/x").is_err());
+        add(&at, &command("d", 900), 250).unwrap();
+        assert_eq!(read(&at, 0).0, [command("c", 300), command("d", 900)], "what has expired is removed");
+        fs::write(at.join("odd.json"), "{}").unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", at.join("link.json")).unwrap();
+        assert_eq!(read(&at, 0).1.len(), 2);
+    }
+
+    #[test]
+    fn commands_in_force_are_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().canonicalize().unwrap();
+        for number in 0..MAX_COMMANDS {
+            let text = to_json(&command(&format!("c{number}"), 200)).to_string();
+            fs::write(at.join(format!("c{number}.json")), text).unwrap();
+        }
+        assert!(add(&at, &command("more", 200), 50).unwrap_err().contains("are in force"));
+        assert!(add(&at, &command("more", 900), 200).is_ok(), "those before have expired");
+    }
+}
