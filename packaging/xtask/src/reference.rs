@@ -11,8 +11,8 @@ use skycache::running::Daemon;
 
 use crate::workspace;
 
-/// Labels whose values depend on the configuration or on traffic.
-const OPEN_LABELS: [&str; 7] = ["class", "le", "origin", "route", "source", "stream", "version"];
+/// Labels whose values depend on the configuration, on traffic, or on the machine.
+const OPEN_LABELS: [&str; 8] = ["class", "le", "origin", "route", "source", "stream", "thread", "version"];
 
 /// Writes every page.
 pub(crate) fn write() -> Result<(), String> {
