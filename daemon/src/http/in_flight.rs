@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderValue, Method, header};
 
@@ -80,8 +81,8 @@ impl Player {
         let _reader = (first != u64::MAX).then(|| flight.partial().reader(first));
         // Nothing to wait for, of nothing; an object of a carousel is nothing only when that is verified.
         let is_empty = flight.length == Some(0) && flight.sent.is_some();
-        if !is_empty && !self.wait(&flight, first).await {
-            return Err(Missing::NotInTime);
+        if !is_empty && !self.wait_or_turn(&flight, first, asked).await {
+            return self.of_the_origin_instead(asked).await;
         }
         match flight.outcome() {
             Some(Ended::Whole(object)) => return Ok(Outcome::Stored(Arc::clone(object), how)),
@@ -158,6 +159,45 @@ impl Player {
             PlayerBody::flight(flight, Arc::clone(&self.shared.flights), pieces, self.waits)
         };
         Ok(Outcome::Response(head::response(http::StatusCode::PARTIAL_CONTENT, fields, body)))
+    }
+
+    /// As [`Self::wait`]; for a live object that an origin has too for no longer than half its duration: the link has lost
+    /// something of it, or nobody sends it any more.
+    async fn wait_or_turn(&self, flight: &Arc<Flight>, offset: u64, asked: &Asked<'_>) -> bool {
+        let target_ms = self.shared.manifests.live_target_ms(&flight.key);
+        let target_ms = target_ms.filter(|_| flight.is_carried() && self.other_source(asked).is_some());
+        let Some(target_ms) = target_ms else { return self.wait(flight, offset).await };
+        let patience = self.waits.patience.min(Duration::from_millis(target_ms / 2));
+        tokio::time::timeout(patience, self.wait(flight, offset)).await.unwrap_or(false)
+    }
+
+    /// Where an origin has what the carousel does not bring in time.
+    fn other_source(&self, asked: &Asked<'_>) -> Option<String> {
+        let may_ask = self.config.read_through && matches!(asked.head.method, Method::GET | Method::HEAD);
+        asked.url(&self.origins).filter(|_| may_ask)
+    }
+
+    /// What an origin has of an object that the carousel does not bring in time, for this player alone: what has come of the
+    /// object stays where it is.
+    async fn of_the_origin_instead(&self, asked: &Asked<'_>) -> Result<Outcome, Missing> {
+        let url = self.other_source(asked).ok_or(Missing::NotInTime)?;
+        let mut headers = asked.fields();
+        if let Some(range) = asked.head.headers.get(header::RANGE) {
+            headers.insert(header::RANGE, range.clone());
+        }
+        let question = Question {
+            method: asked.head.method.clone(),
+            headers,
+            body: no_body(),
+            on_interim: asked.on_interim.clone(),
+            follows_redirects: true,
+        };
+        let passed = self.filler.pass(&url, question).await.map_err(|_| Missing::NotInTime)?;
+        if !passed.reply.status.is_success() {
+            return Err(Missing::NotInTime);
+        }
+        let (response, rewriting) = self.handed_on(passed, asked).await;
+        Ok(Outcome::Passed(response, rewriting))
     }
 
     /// Whether the byte at `offset` of what an origin sends from its beginning is far from coming.
