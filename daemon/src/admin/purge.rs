@@ -177,21 +177,12 @@ impl PurgeRequest {
                     parts.flights.withdraw(&flight);
                 }
             }
-            match parts.store.purge(&selection, self.mode) {
-                Ok(purged) => {
-                    all.objects += purged.objects;
-                    all.bytes += purged.bytes;
-                    if let (Selection::Name(name), 1..) = (&selection, purged.objects) {
-                        key = Some(name.clone());
-                    }
-                }
-                Err(err) => {
-                    let what = format!(
-                        "purged, but a power cut could bring it back: {}",
-                        carousel::config::plain(&err)
-                    );
-                    return error(StatusCode::INTERNAL_SERVER_ERROR, &what);
-                }
+            let purged = parts.store.purge(&selection, self.mode);
+            all.objects += purged.objects;
+            all.bytes += purged.bytes;
+            all.is_forgotten_by_disk |= purged.is_forgotten_by_disk;
+            if let (Selection::Name(name), 1..) = (&selection, purged.objects) {
+                key = Some(name.clone());
             }
         }
         if let ([Wanted::Key(name)], 0) = (&self.wanted[..], all.objects) {
@@ -208,7 +199,7 @@ impl PurgeRequest {
         tracing::info!(id, objects = all.objects, bytes = all.bytes, done, "by an operator");
         let mut answer = json!({
             "schema": 1, "id": id, "node": node(), "done": done, "purged": all.objects, "bytes": all.bytes,
-            "took_ms": took.as_secs_f64() * 1000.0,
+            "took_ms": took.as_secs_f64() * 1000.0, "lasts": !all.is_forgotten_by_disk,
         });
         if let (Some(key), [_]) = (key, &self.wanted[..]) {
             answer["key"] = key.as_str().into();

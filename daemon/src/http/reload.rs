@@ -96,9 +96,16 @@ impl Player {
     }
 
     /// Answers a request with delivery directives for a playlist that the carousel brings: as soon as it has the segment or part
-    /// asked for, after three target durations with an error. `None`: the carousel does not bring it, or not any more.
-    pub(super) async fn reload(&self, reload: &Reload, asked: &Asked<'_>) -> Option<Result<Found, Missing>> {
-        let has_origin = self.config.read_through && asked.url(&self.origins).is_some();
+    /// asked for, after three target durations with an error. `None`: the carousel does not bring it, or not any more, which
+    /// means nothing where no origin `may_be_asked`.
+    pub(super) async fn reload(
+        &self,
+        reload: &Reload,
+        asked: &Asked<'_>,
+        may_be_asked: bool,
+    ) -> Option<Result<Found, Missing>> {
+        let has_origin =
+            may_be_asked && self.config.read_through && asked.url(&self.origins).is_some();
         let (mut place, mut deadline): (Option<Place<'_>>, _) = (None, None);
         loop {
             // Before the look, so that nothing is missed that comes after it.

@@ -277,12 +277,22 @@ impl Player {
     }
 
     async fn find(self: &Arc<Self>, asked: &Asked<'_>) -> Result<Found, Missing> {
-        let key = asked.key;
-        if let Some(reload) = Reload::of(key)
-            && let Some(answer) = self.reload(&reload, asked).await
+        let Some(reload) = Reload::of(asked.key) else { return self.find_as_named(asked).await };
+        if let Some(answer) = self.reload(&reload, asked, true).await {
+            return answer;
+        }
+        let found = self.find_as_named(asked).await;
+        if matches!(found, Err(Missing::Origin(_)))
+            // The carousel is late, and the origin is not there: it may bring the playlist still.
+            && let Some(answer) = self.reload(&reload, asked, false).await
         {
             return answer;
         }
+        found
+    }
+
+    async fn find_as_named(self: &Arc<Self>, asked: &Asked<'_>) -> Result<Found, Missing> {
+        let key = asked.key;
         let held = self.held(key, &asked.head.headers).await;
         // Of a byte range that is an object of its own, no origin knows.
         let url = asked.url(&self.origins).filter(|_| self.config.read_through && whole_of(key).is_none());

@@ -106,6 +106,8 @@ pub struct Purged {
     pub objects: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// The disk took no note of it: what is on it could come back with the next start.
+    pub is_forgotten_by_disk: bool,
 }
 
 /// Purges that are not over.
@@ -133,10 +135,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Store {
     /// Purges what `selection` means. Objects in memory and on flash are gone for players at once; open readers keep theirs.
-    ///
-    /// # Errors
-    /// If it could not be written down that files have to go. They are unlinked all the same.
-    pub fn purge(&self, selection: &Selection, mode: PurgeMode) -> io::Result<Purged> {
+    pub fn purge(&self, selection: &Selection, mode: PurgeMode) -> Purged {
         self.0.purges.done[selection.kind()].fetch_add(1, Ordering::Relaxed);
         // Before the index is looked through: what becomes whole meanwhile is seen by one of both.
         self.remember_purge(selection.clone());
@@ -184,7 +183,7 @@ impl Store {
                 .any(|(at, selection)| meta.received_at <= *at && selection.selects_object(meta))
     }
 
-    fn purge_hard(&self, selected: &[Arc<StoredObject>]) -> io::Result<Purged> {
+    fn purge_hard(&self, selected: &[Arc<StoredObject>]) -> Purged {
         let mut purged = Purged::default();
         let mut gone = Vec::new();
         for batch in selected.chunks(BATCH) {
@@ -205,7 +204,7 @@ impl Store {
             }
         }
         if gone.is_empty() {
-            return Ok(purged);
+            return purged;
         }
         // The list and what is written down are changed together.
         let mut to_unlink = lock(&self.0.purges.to_unlink);
@@ -213,14 +212,15 @@ impl Store {
         to_unlink.extend(gone);
         drop(to_unlink);
         if let Err(err) = written {
+            tracing::warn!(%err, "the disk takes no note of a purge");
             self.unlink_purged();
-            return Err(err);
+            purged.is_forgotten_by_disk = true;
         }
-        Ok(purged)
+        purged
     }
 
     /// Rewrites header pages in place: a page that is torn by a power cut is not accepted at the next start.
-    fn purge_soft(&self, selected: &[Arc<StoredObject>]) -> io::Result<Purged> {
+    fn purge_soft(&self, selected: &[Arc<StoredObject>]) -> Purged {
         let mut purged = Purged::default();
         let now = clock::steady();
         let mut is_on_flash = false;
@@ -233,7 +233,9 @@ impl Store {
                 continue;
             }
             if object.tier() == Tier::Flash {
-                OpenOptions::new().write(true).open(object.path())?.write_all_at(&header, 0)?;
+                let file = OpenOptions::new().write(true).open(object.path());
+                let written = file.and_then(|file| file.write_all_at(&header, 0));
+                purged.is_forgotten_by_disk |= written.is_err();
                 is_on_flash = true;
             }
             drop(names);
@@ -241,9 +243,9 @@ impl Store {
             purged.bytes += length;
         }
         if is_on_flash {
-            file::sync_all(self.path())?;
+            purged.is_forgotten_by_disk |= file::sync_all(self.path()).is_err();
         }
-        Ok(purged)
+        purged
     }
 
     /// Unlinks the files of purged objects and empties the list of them. Called by the keeper, and at a stop.
