@@ -184,23 +184,29 @@ impl Future for Answer {
 }
 
 /// Serves a connection until it ends, or `stop` says so and what is being answered has ended.
-pub(super) async fn serve(
+pub(super) async fn plain(
     worker: &Rc<Worker>,
     stream: std::net::TcpStream,
     peer: IpAddr,
-    acceptor: Option<Acceptor>,
     stop: watch::Receiver<bool>,
 ) {
     let outbox = Rc::new(Outbox::default());
     let Ok(wire) = Wire::new(stream, Rc::clone(&outbox)) else { return };
-    match acceptor {
-        None => {
-            let link = Link::new(peer, &outbox, false);
-            http1(worker, wire, &link, &outbox, stop).await;
-        }
-        // Boxed: a plain connection must not be as large as this one.
-        Some(acceptor) => Box::pin(tls(worker, wire, outbox, peer, &acceptor, stop)).await,
-    }
+    let link = Link::new(peer, &outbox, false);
+    http1(worker, wire, &link, &outbox, stop).await;
+}
+
+/// The same with TLS.
+pub(super) async fn secure(
+    worker: &Rc<Worker>,
+    stream: std::net::TcpStream,
+    peer: IpAddr,
+    acceptor: &Acceptor,
+    stop: watch::Receiver<bool>,
+) {
+    let outbox = Rc::new(Outbox::default());
+    let Ok(wire) = Wire::new(stream, Rc::clone(&outbox)) else { return };
+    tls(worker, wire, outbox, peer, acceptor, stop).await;
 }
 
 fn answer_by(worker: &Rc<Worker>, link: &Rc<Link>) -> impl Fn(Request<Incoming>) -> Answer + Clone + use<> {

@@ -82,15 +82,16 @@ pub(super) struct Worker {
 }
 
 /// The place of a connection, given back however it ends.
-struct Place<'a> {
-    worker: &'a Worker,
-    load: &'a AtomicU64,
+struct Place {
+    worker: Rc<Worker>,
+    load: Arc<[AtomicU64]>,
+    number: usize,
     peer: IpAddr,
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.load.fetch_sub(1, Ordering::Relaxed);
+        self.load[self.number].fetch_sub(1, Ordering::Relaxed);
         self.worker.player.places.give_back(self.peer);
     }
 }
@@ -239,21 +240,21 @@ async fn serve(
     let mut beat = tokio::time::interval(if worker.log.is_some() { BEAT } else { SIGN });
     let sign = worker.player.shared.vitals.watch(format!("http-{number}"), clock::now());
     let begin = |connections: &mut tokio::task::JoinSet<()>, accepted: Accepted| {
-        let (worker, load, stop) = (Rc::clone(&worker), Arc::clone(&others.load), stop.clone());
-        let acceptor = acceptor.clone();
-        let peer = accepted.peer();
-        connections.spawn_local(async move {
-            let _place = Place { worker: &worker, load: &load[number], peer };
-            match accepted {
-                Accepted::Tcp { stream, peer, is_tls } => {
-                    let acceptor = acceptor.filter(|_| is_tls);
-                    connection::serve(&worker, stream, peer, acceptor, stop).await;
-                }
-                // Boxed: a plain connection must not be as large as this one.
-                #[cfg(feature = "http3")]
-                Accepted::Quic(incoming) => Box::pin(super::http3::serve(&worker, *incoming, stop)).await,
-            }
-        });
+        let (peer, stop) = (accepted.peer(), stop.clone());
+        let place = Place { worker: Rc::clone(&worker), load: Arc::clone(&others.load), number, peer };
+        // Each kind is a task of its own: what is idle for hours must not be as large as the largest.
+        match accepted {
+            Accepted::Tcp { stream, is_tls, .. } => match acceptor.clone().filter(|_| is_tls) {
+                None => connections
+                    .spawn_local(async move { connection::plain(&place.worker, stream, place.peer, stop).await }),
+                Some(acceptor) => connections.spawn_local(async move {
+                    connection::secure(&place.worker, stream, place.peer, &acceptor, stop).await;
+                }),
+            },
+            #[cfg(feature = "http3")]
+            Accepted::Quic(incoming) => connections
+                .spawn_local(async move { super::http3::serve(&place.worker, *incoming, stop).await }),
+        };
     };
     loop {
         tokio::select! {
