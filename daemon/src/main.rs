@@ -288,7 +288,9 @@ fn change(asking: &Asking, action: &str, parameters: &[(&str, &str)]) -> Result<
         return print(&pretty(&value));
     }
     if value["lasts"] == false {
-        eprintln!("skycached: the disk took no note of it: the next start may bring back what is on it; see `skycached status`");
+        eprintln!(
+            "skycached: the disk took no note of it: the next start may bring back what is on it; see `skycached status`"
+        );
     }
     match value["purged"].as_u64().filter(|_| value["key"].is_null()) {
         Some(count) => print(&format!("{count} objects purged\n")),

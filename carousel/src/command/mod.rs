@@ -136,7 +136,14 @@ impl Command {
 /// Whether a text is an identifier, or a name of a group or system.
 pub fn is_word(text: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    (1..=WORD_BYTES).contains(&text.len()) && text.chars().all(is_plain)
+    // What begins with a hyphen would be an option of the program that gets it.
+    (1..=WORD_BYTES).contains(&text.len()) && text.chars().all(is_plain) && !text.starts_with('-')
+}
+
+/// Whether everything matches a pattern of `ban`: what is longer than a few characters, as every key is.
+pub fn is_everything(pattern: &str) -> bool {
+    let bare = pattern.split_once("://").map_or(pattern, |(_, rest)| rest);
+    bare.chars().all(|c| matches!(c, '*' | '?' | '/')) && (bare.contains('*') || !bare.contains('?'))
 }
 
 /// The stream of the document in trust.
@@ -263,6 +270,13 @@ pub(super) mod tests {
         assert!(read(to_xml(&many[1..]).as_bytes()).is_ok());
         assert!(read(to_xml(&many).as_bytes()).is_err());
         assert_eq!(Action::of("reboot-to", "b; reboot"), None);
+        assert_eq!(Action::of("reboot-to", "-x"), None);
+        for all in ["*", "**", "?*", "*?*", "*/*", "http://*", "", "//"] {
+            assert!(is_everything(all), "{all}");
+        }
+        for some in ["a*", "*a", "cdn.example.com/*", "???", "http://h/*"] {
+            assert!(!is_everything(some), "{some}");
+        }
         assert_eq!(Action::of("message", "a\u{1b}[31m"), None);
     }
 

@@ -12,6 +12,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use carousel::command;
 use carousel::name::ObjectKey;
 use http::request::Parts as Head;
 use http::{Method, Response, StatusCode};
@@ -112,15 +113,26 @@ impl PurgeRequest {
                 .collect();
             return Some(Err(format!("give {}", names.join(" or "))));
         }
-        let is_set = |name| {
-            parameters(uri, name)
-                .unwrap_or_default()
-                .iter()
-                .any(|it| matches!(it.as_str(), "true" | "1" | "yes"))
+        // A soft purge that is misspelt must not be a hard one.
+        let known = names.iter().map(|(name, _)| *name).chain(["soft", "yes", "id"]);
+        let known: Vec<&str> = known.collect();
+        let pairs = uri.query().unwrap_or_default().split('&').filter(|it| !it.is_empty());
+        let mut given = pairs.map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name));
+        if let Some(odd) = given.find(|name| !known.contains(name)) {
+            return Some(Err(format!("{odd:?} is no parameter; there is {}", known.join(", "))));
+        }
+        let is_set = |name: &str| match parameters(uri, name).unwrap_or_default().last().map(String::as_str) {
+            None | Some("false" | "0" | "no") => Ok(false),
+            Some("true" | "1" | "yes") => Ok(true),
+            Some(odd) => Err(format!("{name}={odd}: give true or false")),
         };
-        let mode = mode_of(is_soft_by_field || is_set("soft"));
+        let (is_soft, is_sure) = match (is_set("soft"), is_set("yes")) {
+            (Ok(soft), Ok(sure)) => (soft, sure),
+            (Err(why), _) | (_, Err(why)) => return Some(Err(why)),
+        };
+        let mode = mode_of(is_soft_by_field || is_soft);
         let id = parameters(uri, "id").and_then(|it| it.into_iter().next());
-        Some(Self { wanted, mode, is_sure: is_set("yes"), id }.bounded())
+        Some(Self { wanted, mode, is_sure, id }.bounded())
     }
 
     /// One name, taken for stale or removed.
@@ -235,7 +247,7 @@ impl PurgeRequest {
             }
             Wanted::Pattern(pattern) => {
                 let bare = without_scheme(pattern);
-                if !self.is_sure && bare.chars().all(|c| matches!(c, '*' | '/')) {
+                if !self.is_sure && command::is_everything(pattern) {
                     return Err(everything(&format!("{pattern:?}")));
                 }
                 let is_url = bare.len() < pattern.len();
@@ -324,7 +336,14 @@ mod tests {
         {
             assert_eq!(of("GET", other, &[]), None, "{other}");
         }
-        for wrong in ["/api/v1/purge", "/api/v1/purge?keys=a", "/api/v1/purge?key=%zz", "/api/v1/ban?key=a"] {
+        for wrong in [
+            "/api/v1/purge",
+            "/api/v1/purge?keys=a",
+            "/api/v1/purge?key=%zz",
+            "/api/v1/purge?key=a&soft=maybe",
+            "/api/v1/purge?key=a&sfot=true",
+            "/api/v1/ban?key=a",
+        ] {
             assert!(of("POST", wrong, &[]).unwrap().is_err(), "{wrong}");
         }
         let many = |count: usize| format!("/api/v1/purge?{}", "key=a&".repeat(count));

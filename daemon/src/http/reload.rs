@@ -104,8 +104,7 @@ impl Player {
         asked: &Asked<'_>,
         may_be_asked: bool,
     ) -> Option<Result<Found, Missing>> {
-        let has_origin =
-            may_be_asked && self.config.read_through && asked.url(&self.origins).is_some();
+        let has_origin = may_be_asked && self.config.read_through && asked.url(&self.origins).is_some();
         let (mut place, mut deadline): (Option<Place<'_>>, _) = (None, None);
         loop {
             // Before the look, so that nothing is missed that comes after it.

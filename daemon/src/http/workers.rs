@@ -245,15 +245,17 @@ async fn serve(
         // Each kind is a task of its own: what is idle for hours must not be as large as the largest.
         match accepted {
             Accepted::Tcp { stream, is_tls, .. } => match acceptor.clone().filter(|_| is_tls) {
-                None => connections
-                    .spawn_local(async move { connection::plain(&place.worker, stream, place.peer, stop).await }),
+                None => connections.spawn_local(async move {
+                    connection::plain(&place.worker, stream, place.peer, stop).await;
+                }),
                 Some(acceptor) => connections.spawn_local(async move {
                     connection::secure(&place.worker, stream, place.peer, &acceptor, stop).await;
                 }),
             },
             #[cfg(feature = "http3")]
-            Accepted::Quic(incoming) => connections
-                .spawn_local(async move { super::http3::serve(&place.worker, *incoming, stop).await }),
+            Accepted::Quic(incoming) => connections.spawn_local(async move {
+                super::http3::serve(&place.worker, *incoming, stop).await;
+            }),
         };
     };
     loop {

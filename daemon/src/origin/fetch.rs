@@ -50,6 +50,8 @@ pub(super) struct Answer {
     pub(super) implicit_age_s: Option<u32>,
     /// Values of the request that its body must not repeat if it is kept.
     pub(super) unusual: Vec<HeaderValue>,
+    /// When it was asked for: what was purged since is not kept.
+    pub(super) requested_at: WallTime,
 }
 
 /// Bytes of a body that are compared with values of its request: pages, scripts and manifests.
@@ -186,7 +188,10 @@ impl Filler {
                 .spawn(async move { filler.receive_span(reply, &receiving, part.span, headers).await });
             return FillResult::Flight(flight);
         }
-        let answer = self.answer(key, url, status, &fields, keep, &ask);
+        let answer = Answer {
+            requested_at: clock::current(reply.requested_at),
+            ..self.answer(key, url, status, &fields, keep, &ask)
+        };
         let Ok((flight, partial)) = self.open(&answer) else { return pass(reply, fields, None) };
         match self.shared.flights.add(Arc::clone(&flight)) {
             // The carousel was faster, or it is another of the same name.
@@ -259,7 +264,8 @@ impl Filler {
         let content_type = caching::text(fields, header::CONTENT_TYPE).map(str::to_owned);
         // Media does not repeat what is in a request; of anything else that is known when it is whole.
         let unusual = if is_media(key, fields) { Vec::new() } else { ask.unusual.clone() };
-        sent.is_shared &= unusual.is_empty();
+        sent.may_repeat = !unusual.is_empty();
+        sent.is_shared &= !sent.may_repeat;
         Answer {
             key: place,
             url: url.to_owned(),
@@ -271,6 +277,7 @@ impl Filler {
             audience: Audience::of(ask, self.options.prefetch_object_bytes),
             implicit_age_s,
             unusual,
+            requested_at: clock::steady(),
         }
     }
 
@@ -513,7 +520,10 @@ pub(super) fn sent(
         surrogate_keys,
     };
     let is_shared = is_kept && keep.expires > clock::steady();
-    (is_kept, Sent { response, received_at: clock::steady(), expires: keep.expires, is_shared })
+    (
+        is_kept,
+        Sent { response, received_at: clock::steady(), expires: keep.expires, is_shared, may_repeat: false },
+    )
 }
 
 /// When a live manifest is stale whose origin says nothing of it: counted from when it came, less the age that caches on the
@@ -597,6 +607,9 @@ fn publish(
         key: answer.key,
     };
     let may_replace = |meta: &ObjectMeta| shared.manifests.may_replace(meta, frozen.as_slice(), clock::now());
+    if store.is_purged(&meta, answer.requested_at) {
+        return Ok(Err(None));
+    }
     match store.publish_if(&frozen, meta, may_replace, |object| shared.manifests.learn(object)) {
         Ok(stored) => {
             shared.manifests.published(&stored);

@@ -325,7 +325,9 @@ impl Filler {
                     self.joined.fetch_add(1, Ordering::Relaxed);
                     match slot.wait().await {
                         // A refusal is for those who asked with the same fields.
-                        Told::Flight(flight) if is_refusal(&flight) && slot.headers != ask.headers => {}
+                        Told::Flight(flight)
+                            if (is_refusal(&flight) || may_repeat(&flight))
+                                && slot.headers != ask.headers => {}
                         Told::Flight(flight) if selects(&flight, &ask.headers) => {
                             return FillResult::Flight(flight);
                         }
@@ -496,6 +498,10 @@ fn selects(flight: &Flight, request: &HeaderMap) -> bool {
 }
 
 /// Whether it is a refusal that is not kept.
+fn may_repeat(flight: &Flight) -> bool {
+    flight.sent.as_ref().is_some_and(|sent| sent.may_repeat)
+}
+
 fn is_refusal(flight: &Flight) -> bool {
     flight.sent.as_ref().is_some_and(|sent| sent.response.status >= 400 && !sent.is_shared)
 }

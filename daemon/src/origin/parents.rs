@@ -263,8 +263,8 @@ struct Group {
 #[derive(Debug, Default)]
 pub(super) struct Parents {
     groups: BTreeMap<String, Group>,
-    /// Base and path of a route, and the name of its group; the longest base first.
-    routes: Vec<(String, String, String)>,
+    /// Base and path of a route, and the name of its group if it has one; the longest base first.
+    routes: Vec<(String, String, Option<String>)>,
 }
 
 impl Parents {
@@ -285,7 +285,7 @@ impl Parents {
         };
         let mut routes: Vec<_> = routes
             .iter()
-            .filter_map(|route| Some((route.base.clone(), route.path.clone(), route.parents.clone()?)))
+            .map(|route| (route.base.clone(), route.path.clone(), route.parents.clone()))
             .collect();
         routes.sort_by_key(|(base, _, _)| std::cmp::Reverse(base.len()));
         Self { groups: groups.iter().map(named).collect(), routes }
@@ -294,7 +294,7 @@ impl Parents {
     /// Who is asked for what is at `url` of an origin; `None`: the origin alone.
     pub(super) fn plan(&self, url: &str) -> Option<Plan> {
         let (base, path, name) = self.routes.iter().find(|(base, _, _)| url.starts_with(base.as_str()))?;
-        let group = self.groups.get(name).filter(|it| it.options.enabled)?;
+        let group = self.groups.get(name.as_deref()?).filter(|it| it.options.enabled)?;
         let rest = &url[base.len()..];
         let mut candidates: Vec<Candidate> = order(&group.members, url)
             .into_iter()
@@ -448,6 +448,15 @@ pub fn mistakes(groups: &[ParentGroup], routes: &[Route]) -> Vec<Mistake> {
         }
     }
     for (at, route) in routes.iter().enumerate() {
+        let same = |other: &Route| other.base == route.base && other.parents != route.parents;
+        if let Some(other) = routes[..at].iter().position(same) {
+            let what = format!("route[{other}] has the same base and other parents");
+            wrong(
+                format!("route[{at}].parents"),
+                what,
+                "give both the same: an object has one way to its origin",
+            );
+        }
         if let Some(name) = route.parents.as_ref().filter(|name| !groups.iter().any(|it| it.name == **name)) {
             let mend = "give the name of a [[parent]]";
             wrong(format!("route[{at}].parents"), format!("{name:?} is no group"), mend);
@@ -560,6 +569,16 @@ mod tests {
         let alone = ParentGroup { origin_last: false, ..options.clone() };
         assert_eq!(urls(&parents(&alone), "a").len(), 2);
         assert!(parents(&options).plan("https://origin.example/other").is_none());
+        // A route with a longer base and no parents goes to its origin.
+        let below = Route { base: "https://origin.example/films/own/".into(), ..Route::default() };
+        let above = Route {
+            base: "https://origin.example/films/".into(),
+            parents: Some("shields".into()),
+            ..Route::default()
+        };
+        let both = Parents::new(std::slice::from_ref(&options), &[below, above], &Parents::default());
+        assert!(both.plan("https://origin.example/films/own/a").is_none());
+        assert!(both.plan("https://origin.example/films/a").is_some());
         // What is known outlives a reload.
         let before = parents(&options);
         before.groups["shields"].members[1].state.looked(false);
@@ -613,6 +632,17 @@ mod tests {
             assert_eq!(keys(&[group], &[]), ["parent[0].member[0].url"], "{wrong}");
         }
         assert_eq!(keys(&[group(&[member("http://a", 0, 0), member("http://a", 101, 0)])], &[]).len(), 3);
+        let of = |base: &str, parents: Option<&str>| Route {
+            base: base.into(),
+            parents: parents.map(Into::into),
+            ..Route::default()
+        };
+        let named = std::slice::from_ref(&good);
+        assert_eq!(
+            keys(named, &[of("http://o/", None), of("http://o/", Some("shields"))]),
+            ["route[1].parents"]
+        );
+        assert!(keys(named, &[of("http://o/", None), of("http://o/a/", Some("shields"))]).is_empty());
         let many: Vec<_> = (0..=MAX_MEMBERS).map(|at| member(&format!("http://s{at}"), 1, 0)).collect();
         assert_eq!(keys(&[group(&many)], &[]), ["parent[0].member"]);
         assert!(keys(&[group(&many[1..])], &[]).is_empty());

@@ -222,6 +222,7 @@ impl Filler {
                 audience: Audience::Players,
                 implicit_age_s: None,
                 unusual: Vec::new(),
+                requested_at: sent.received_at,
             };
             let outcome = self.publish(answer, length, Arc::clone(flight.partial())).await;
             self.shared.flights.end(flight, outcome);

@@ -540,7 +540,7 @@ impl Store {
         let path = file::object_path(&root.folder, meta.key.as_str());
         let names = self.names();
         // What replaces it may be there already.
-        if self.is_purged(&meta) {
+        if self.is_purged(&meta, meta.received_at) {
             return Err(StoreError::Purged);
         }
         let held = self.index().peek(meta.key.as_str()).map(Arc::clone);
@@ -553,7 +553,7 @@ impl Store {
         let old = self.index().insert(Arc::clone(&object));
         drop(names);
         // A purge between the two looks.
-        if self.is_purged(object.meta()) {
+        if self.is_purged(object.meta(), object.meta().received_at) {
             self.remove_exactly(&object, EvictReason::Purged);
         }
         // A file is replaced by its successor's; where that is in memory, it must go by itself.

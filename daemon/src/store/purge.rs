@@ -173,14 +173,11 @@ impl Store {
         recent.purges.push_back((clock::steady(), selection));
     }
 
-    /// Whether an object that has just become whole was purged since it was asked for.
-    pub(super) fn is_purged(&self, meta: &ObjectMeta) -> bool {
+    /// Whether an object that has just become whole was purged since it was asked for at `asked_at`.
+    pub fn is_purged(&self, meta: &ObjectMeta, asked_at: WallTime) -> bool {
         let recent = lock(&self.0.purges.recent);
-        recent.forgotten.is_some_and(|at| meta.received_at <= at)
-            || recent
-                .purges
-                .iter()
-                .any(|(at, selection)| meta.received_at <= *at && selection.selects_object(meta))
+        recent.forgotten.is_some_and(|at| asked_at <= at)
+            || recent.purges.iter().any(|(at, selection)| asked_at <= *at && selection.selects_object(meta))
     }
 
     fn purge_hard(&self, selected: &[Arc<StoredObject>]) -> Purged {

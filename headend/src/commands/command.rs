@@ -1,6 +1,6 @@
 //! `headend command`.
 
-use carousel::command::{Action, Command, MAX_GROUPS, is_word};
+use carousel::command::{Action, Command, MAX_GROUPS, is_everything, is_word};
 use carousel::time::WallTime;
 use serde_json::json;
 
@@ -62,6 +62,13 @@ fn given(order: &Order, action: &str, target: &str, wall: WallTime) -> Result<Co
             _ => format!("{action} takes a target: 1 to 2048 bytes without control characters"),
         });
     };
+    if let Action::Ban(pattern) = &action
+        && is_everything(pattern)
+    {
+        return Err(format!(
+            "{pattern:?} matches everything that receivers hold, and none of them does that"
+        ));
+    }
     let id = order.id.clone().unwrap_or_else(|| format!("c{}", wall.unix_ms()));
     if let Some(odd) = order.groups.iter().chain([&id]).find(|it| !is_word(it)) {
         return Err(format!("{odd:?}: identifiers and groups have 1 to 64 letters, digits, - _ ."));

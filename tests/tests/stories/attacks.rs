@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hyper::Method;
 use skycache_tests::client::{raw, request};
-use skycache_tests::{Asked, Scripted, Story, answer, free_tcp_port, get};
+use skycache_tests::{Asked, Scripted, Step, Story, answer, free_tcp_port, get};
 
 /// What comes to bytes that are sent as they are.
 fn said_to(server: SocketAddr, text: &str) -> String {
@@ -181,6 +181,11 @@ fn what_an_origin_repeats_of_a_players_field_is_for_that_player_alone() {
             "/token.m4s" => answer(200, &[("Cache-Control", "max-age=60")], b"media"),
             "/field" => answer(200, &[fields[0], ("X-Seen", host)], b"fine"),
             "/open" => answer(200, &fields, b"the same for all"),
+            "/slow" => {
+                let mut steps = vec![Step::Wait(Duration::from_millis(600))];
+                steps.extend(answer(200, &fields, format!("<script src=//{host}/x>").as_bytes()));
+                steps
+            }
             _ => answer(200, &fields, format!("<script src=//{host}/x>").as_bytes()),
         }
     });
@@ -200,6 +205,14 @@ fn what_an_origin_repeats_of_a_players_field_is_for_that_player_alone() {
     assert_eq!(get(story.http, "/o/field", &evil).unwrap().header("x-seen"), "evil.example");
     assert_eq!(get(story.http, "/o/field", &[]).unwrap().header("x-seen"), "good.example");
     assert_eq!(story.metric("origin_not_kept_total{reason=\"repeats\"}"), 2);
+    // Nor does one who comes while the origin thinks about the other's request.
+    let http = story.http;
+    let first = std::thread::spawn(move || get(http, "/o/slow", &[("X-Link", "evil.example")]).unwrap().body);
+    while origin.asked("/slow").is_empty() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(body("/o/slow", &[]), "<script src=//good.example/x>");
+    assert_eq!(first.join().unwrap(), b"<script src=//evil.example/x>");
     // What repeats nothing is shared, whatever the fields say; so is media, and its origin gets what it wants.
     for number in ["first-player", "second-player"] {
         assert_eq!(body("/o/open", &[("X-Device", number)]), "the same for all");

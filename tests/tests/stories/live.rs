@@ -233,7 +233,9 @@ fn the_picture_goes_on_when_the_headend_is_gone_and_the_origin_is_there() {
     greatest = greatest.max(advanced.elapsed());
     stop.store(true, Ordering::Relaxed);
     writing.join().unwrap();
-    println!("{seen} segments; the newest one stood for at most {greatest:.1?}; {backwards} steps back; {cut} cut");
+    println!(
+        "{seen} segments; the newest one stood for at most {greatest:.1?}; {backwards} steps back; {cut} cut"
+    );
     assert!(seen >= 10, "{seen}");
     assert_eq!(backwards, 0, "neither source replaced the other's newer playlist");
     // Before, it stood still until the headend was back.

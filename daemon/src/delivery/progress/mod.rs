@@ -99,6 +99,8 @@ pub struct Sent {
     pub expires: WallTime,
     /// Whoever asks while it comes may have it: it is kept, and fresh.
     pub is_shared: bool,
+    /// It may repeat what only the client has sent for whom it is fetched.
+    pub may_repeat: bool,
 }
 
 /// One object in flight.

@@ -25,6 +25,7 @@ fn sent(is_shared: bool) -> Sent {
         received_at: at,
         expires: at,
         is_shared,
+        may_repeat: false,
     }
 }
 

@@ -60,7 +60,10 @@ fn each_selection_takes_what_it_means_and_nothing_else() {
     std::thread::sleep(std::time::Duration::from_millis(2));
     let purge = |selection: &Selection| store.purge(selection, PurgeMode::Hard);
     assert_eq!(purge(&Selection::SurrogateKey(SurrogateHash::of("fil"))), Purged::default());
-    assert_eq!(purge(&Selection::Prefix("h/film/1".to_owned())), Purged { objects: 1, bytes: 8, ..Purged::default() });
+    assert_eq!(
+        purge(&Selection::Prefix("h/film/1".to_owned())),
+        Purged { objects: 1, bytes: 8, ..Purged::default() }
+    );
     assert_eq!(keys(&store), ["g/film/1", "h/carousel", "h/film/2", "h/films/1"]);
     assert_eq!(purge(&Selection::SurrogateKey(SurrogateHash::of("a"))).objects, 1);
     assert_eq!(purge(&Selection::Pattern("*/film*/1".to_owned())).objects, 1);
@@ -79,10 +82,7 @@ fn files_go_after_the_answer_and_a_power_cut_in_between_brings_nothing_back() {
     put_keyed(&store, "h/c", "other", later(0)).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(2));
     let list = folder.path().join("cache").join(FILE);
-    assert_eq!(
-        store.purge(&Selection::SurrogateKey(SurrogateHash::of("k")), PurgeMode::Hard).objects,
-        2
-    );
+    assert_eq!(store.purge(&Selection::SurrogateKey(SurrogateHash::of("k")), PurgeMode::Hard).objects, 2);
     let files = || file::count_below(&folder.path().join("cache").join(file::OBJECTS));
     assert_eq!((keys(&store).len(), files(), list.exists()), (1, 3, true));
     // One of them is there anew when the power goes; the last line of a later purge is torn.

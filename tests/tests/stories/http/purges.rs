@@ -16,6 +16,11 @@ fn origin() -> Scripted {
         ];
         match path {
             "down/a" if asked.time > 1 => answer(503, &[], b"down"),
+            "late/a" if asked.time == 1 => {
+                let mut steps = vec![Step::Wait(Duration::from_secs(2))];
+                steps.extend(answer(200, &says, b"late/a 1"));
+                steps
+            }
             "slow/a" if asked.time == 1 => {
                 let head = "HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nSurrogate-Key: slow\r\nContent-Length: 10\r\n\r\nfirst";
                 vec![
@@ -119,4 +124,14 @@ fn what_is_on_its_way_when_it_is_purged_is_for_those_alone_who_wait_for_it() {
     assert_eq!(first.join().unwrap().body, b"first time");
     sleep(Duration::from_millis(300));
     assert_eq!(body(&story, "/o/slow/a"), "slow/a 2", "nor does it come back");
+    // The same before the origin has answered at all.
+    let late = std::thread::spawn(move || get(http, "/o/late/a", &[]).unwrap());
+    while origin.asked("/late/a").is_empty() {
+        sleep(Duration::from_millis(20));
+    }
+    sleep(Duration::from_millis(100));
+    assert_eq!(command(&story, "purge", &["--surrogate-key", "late"])["purged"], 0);
+    assert_eq!(late.join().unwrap().body, b"late/a 1");
+    sleep(Duration::from_millis(300));
+    assert_eq!(body(&story, "/o/late/a"), "late/a 2");
 }
