@@ -376,6 +376,7 @@ fn low_latency_hls_is_answered_by_the_box_from_what_it_holds() {
     // The packager stands still: three target durations later that is said.
     stop.store(true, Ordering::Relaxed);
     let whole = writing.join().unwrap();
+    story.until("the last playlist has come", PATIENCE, |story| edge(&list(story, "").1).0 >= whole);
     let (status, text) = list(&story, &format!("?_HLS_msn={}", whole + 1));
     assert_eq!(status, 503, "{text}");
     let ended = |end: &str| story.metric(&format!("http_blocking_reloads_total{{end=\"{end}\"}}"));
