@@ -256,7 +256,7 @@ async fn http1<W: Channel + 'static>(
         };
         match come {
             Err(_) => return,
-            Ok(Some(reply)) => match watched(reply.send(&mut wire), worker, link, outbox).await {
+            Ok(Some(mut reply)) => match watched(reply.send(&mut wire), worker, link, outbox).await {
                 Some(Ok(())) => {}
                 Some(Err(_)) | None => return,
             },

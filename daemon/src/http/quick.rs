@@ -144,14 +144,15 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// Sends it.
+    /// Sends it. Borrowed: the future of a parked connection has room for it once, not three times.
     ///
     /// # Errors
     /// If it was cut: the connection is of no use any more.
-    pub(super) async fn send(mut self, wire: &mut impl Channel) -> io::Result<()> {
-        let mut head = self.head.as_slice();
+    pub(super) async fn send(&mut self, wire: &mut impl Channel) -> io::Result<()> {
+        let Self { head, body } = self;
+        let mut head = head.as_slice();
         loop {
-            let frame = poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx)).await.transpose()?;
+            let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await.transpose()?;
             let is_last = frame.is_none();
             let mut bytes = frame.and_then(|it| it.into_data().ok()).unwrap_or_default();
             while !head.is_empty() || !bytes.is_empty() {
