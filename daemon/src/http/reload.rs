@@ -113,10 +113,13 @@ impl Player {
             let Some(held) = held.filter(|it| it.meta().response.is_none()) else {
                 return self.end(place, ReloadEnd::Origin, None);
             };
-            let facts = self.shared.manifests.facts(&reload.playlist);
-            // Of what is over, and of what is no media playlist, directives are ignored.
-            let Some((live, facts)) = held.live().zip(facts.filter(|it| it.kind == ManifestKind::HlsMedia))
-            else {
+            // Of what is over, and of what is no media playlist, directives are ignored. Read from this version: the table of
+            // manifests may know the next one already, which is not held yet.
+            let facts = || Manifest::read(&held.bytes(0..held.meta().length)?);
+            let Some((live, facts)) = held.live().and_then(|live| {
+                let facts = facts().filter(|it| it.kind == ManifestKind::HlsMedia)?;
+                Some((live, facts))
+            }) else {
                 return Some(Ok(Found::Stored(held, "hit")));
             };
             if has_origin && !is_fresh(&held) {
@@ -223,10 +226,11 @@ impl Holdings for Held<'_> {
         };
         let is_own = || {
             let name = range.as_ref().map(|range| name_of_range(name, range));
-            name.is_some_and(|name| store.contains(&name) || flights.get(&name).is_some())
+            name.is_some_and(|name| flights.get(&name).is_some() || store.contains(&name))
         };
-        store.contains(name)
-            || comes()
+        // In the order in which an object moves: looked for the other way round, it could be missed between the two.
+        comes()
+            || store.contains(name)
             || is_own()
             || (config.read_through && origins.url_for(&key).is_some())
             || self.player.without_ignored_query(&key).is_some()
