@@ -1,4 +1,5 @@
-//! System calls of the whole program: mapping of recordings, the limit of open files, ownership of created files.
+//! System calls of the whole program: mapping of recordings, the limit of open files, ownership of created files, the
+//! machine's name.
 #![allow(unsafe_code)] // a mapping, limits, credentials for files
 
 use std::fs::File;
@@ -14,6 +15,12 @@ pub fn raise_open_files() {
         // SAFETY: the call only reads the struct. If it fails, the limit stays as it was.
         unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
     }
+}
+
+/// The machine's own name; empty where the system does not say it.
+pub(crate) fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
 }
 
 /// Maps a recording for reading.

@@ -220,8 +220,8 @@ async fn serve(
 ) {
     let service = service_fn(|request: Request<hyper::body::Incoming>| {
         let (head, _) = request.into_parts();
-        let response = admins.respond(&peer, &head);
-        async move { Ok::<_, std::convert::Infallible>(response) }
+        let (admins, peer) = (Arc::clone(&admins), peer.clone());
+        async move { Ok::<_, std::convert::Infallible>(admins.respond(&peer, &head).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -259,7 +259,7 @@ impl Admins {
     }
 
     /// Answers who may ask, and writes down who has changed what.
-    fn respond(&self, peer: &Peer, head: &Head) -> Response<Full<Bytes>> {
+    async fn respond(&self, peer: &Peer, head: &Head) -> Response<Full<Bytes>> {
         let is_command = !matches!(head.method, Method::GET | Method::HEAD) || purge::is_sidecar(head);
         let (method, target) = (&head.method, &head.uri);
         if let Some(part) = page::part(method, target.path()) {
@@ -271,7 +271,11 @@ impl Admins {
         match self.guard.admit(peer, head, costs, clock::now()) {
             Ok(by) => {
                 let response = match purge {
-                    Some(Ok(purge)) => purge.run(&self.parts),
+                    Some(Ok(purge)) => {
+                        let parts = Arc::clone(&self.parts);
+                        let done = tokio::task::spawn_blocking(move || purge.run(&parts)).await;
+                        done.unwrap_or_else(|err| error(StatusCode::INTERNAL_SERVER_ERROR, &err.to_string()))
+                    }
                     Some(Err(line)) => error(StatusCode::BAD_REQUEST, &line),
                     None => self.answer(method, target),
                 };

@@ -24,7 +24,8 @@ use super::{document, error, parameters};
 use crate::caching::SurrogateHash;
 use crate::clock;
 use crate::status::Parts;
-use crate::store::{PurgeMode, Purged, Selection};
+use crate::store::{PurgeMode, Selection};
+use crate::sys;
 
 carousel::limits! {
     /// Names, prefixes, patterns and surrogate keys of one request.
@@ -165,38 +166,31 @@ impl PurgeRequest {
         self.wanted.iter().any(|it| !matches!(it, Wanted::Key(_)))
     }
 
-    /// Does it.
+    /// Does it. Waits for the disk.
     pub(super) fn run(&self, parts: &Parts) -> Response<Full<Bytes>> {
         let begun = clock::now();
-        let mut selections = Vec::new();
-        for wanted in &self.wanted {
-            match self.selections(wanted, parts) {
-                Ok(more) => selections.extend(more),
-                Err(why) => return error(StatusCode::BAD_REQUEST, &why),
+        let selections: Result<Vec<_>, _> = self.wanted.iter().map(|it| self.readings(it, parts)).collect();
+        let selections = match selections {
+            Ok(selections) => selections,
+            Err(why) => return error(StatusCode::BAD_REQUEST, &why),
+        };
+        // Who has begun to receive it goes on; nobody else joins.
+        for flight in parts.flights.list() {
+            let Some(sent) = &flight.sent else { continue };
+            let keys = Some(&sent.response.surrogate_keys);
+            if selections.iter().flatten().any(|it| it.selects(flight.key.as_str(), keys)) {
+                parts.flights.withdraw(&flight);
             }
         }
-        let mut all = Purged::default();
-        let mut key = None;
-        for (selection, is_other_name) in selections {
-            // A player's URL is only looked at if the name as given means nothing.
-            if is_other_name && all.objects > 0 {
-                continue;
-            }
-            // Who has begun to receive it goes on; nobody else joins.
-            for flight in parts.flights.list() {
-                let keys = flight.sent.as_ref().map(|sent| &sent.response.surrogate_keys);
-                if keys.is_some() && selection.selects(flight.key.as_str(), keys) {
-                    parts.flights.withdraw(&flight);
-                }
-            }
-            let purged = parts.store.purge(&selection, self.mode);
-            all.objects += purged.objects;
-            all.bytes += purged.bytes;
-            all.is_forgotten_by_disk |= purged.is_forgotten_by_disk;
-            if let (Selection::Name(name), 1..) = (&selection, purged.objects) {
-                key = Some(name.clone());
-            }
-        }
+        // Of several readings of one name the answer says which one was held.
+        let key = match (&self.wanted[..], &selections[..]) {
+            ([Wanted::Key(_)], [readings]) => readings.iter().find_map(|it| match it {
+                Selection::Name(key) if parts.store.contains(key.as_str()) => Some(key.clone()),
+                _ => None,
+            }),
+            _ => None,
+        };
+        let all = parts.store.purge(&selections, self.mode);
         if let ([Wanted::Key(name)], 0) = (&self.wanted[..], all.objects) {
             let key =
                 ObjectKey::from_name(name, None).map_or_else(|_| name.clone(), |it| it.as_str().to_owned());
@@ -210,59 +204,49 @@ impl PurgeRequest {
         let done = if self.mode == PurgeMode::Soft { "soft purge" } else { "purge" };
         tracing::info!(id, objects = all.objects, bytes = all.bytes, done, "by an operator");
         let mut answer = json!({
-            "schema": 1, "id": id, "node": node(), "done": done, "purged": all.objects, "bytes": all.bytes,
+            "schema": 1, "id": id, "node": sys::hostname(), "done": done, "purged": all.objects, "bytes": all.bytes,
             "took_ms": took.as_secs_f64() * 1000.0, "lasts": !all.is_forgotten_by_disk,
         });
-        if let (Some(key), [_]) = (key, &self.wanted[..]) {
+        if let Some(key) = key {
             answer["key"] = key.as_str().into();
         }
         document(StatusCode::OK, &answer)
     }
 
-    /// What is meant by one parameter, in order; whether it is another reading of the one before.
-    fn selections(&self, wanted: &Wanted, parts: &Parts) -> Result<Vec<(Selection, bool)>, String> {
-        let key =
-            |name: &str| ObjectKey::from_name(name, None).map_err(|err| format!("{name}: {}", err.as_str()));
+    /// What may be meant by one parameter, the most likely first: a player's URL counts if the name as given means nothing.
+    fn readings(&self, wanted: &Wanted, parts: &Parts) -> Result<Vec<Selection>, String> {
         let everything = |what: &str| {
             format!("{what} matches everything in the cache; add yes=true (`--yes`) if that is what you want")
         };
+        let keys = |name: &str| {
+            let key = ObjectKey::from_name(name, None).map_err(|err| format!("{name}: {}", err.as_str()))?;
+            Ok::<_, String>(std::iter::once(key).chain(parts.player.keys_of(name)))
+        };
         Ok(match wanted {
-            Wanted::Key(name) => std::iter::once((key(name)?, false))
-                .chain(parts.player.keys_of(name).into_iter().map(|it| (it, true)))
-                .map(|(key, is_other)| (Selection::Name(key), is_other))
-                .collect(),
-            Wanted::Prefix(prefix) => {
-                let bare = without_scheme(prefix);
-                if bare.is_empty() {
-                    return if self.is_sure {
-                        Ok(vec![(Selection::Prefix(String::new()), false)])
-                    } else {
-                        Err(everything("an empty prefix"))
-                    };
+            Wanted::Key(name) => keys(name)?.map(Selection::Name).collect(),
+            Wanted::Prefix(prefix) if without_scheme(prefix).is_empty() => {
+                if !self.is_sure {
+                    return Err(everything("an empty prefix"));
                 }
-                std::iter::once((key(prefix)?, false))
-                    .chain(parts.player.keys_of(prefix).into_iter().map(|it| (it, true)))
-                    .map(|(key, is_other)| (Selection::Prefix(key.as_str().to_owned()), is_other))
-                    .collect()
+                vec![Selection::Prefix(String::new())]
+            }
+            Wanted::Prefix(prefix) => {
+                keys(prefix)?.map(|it| Selection::Prefix(it.as_str().to_owned())).collect()
             }
             Wanted::Pattern(pattern) => {
-                let bare = without_scheme(pattern);
                 if !self.is_sure && command::is_everything(pattern) {
                     return Err(everything(&format!("{pattern:?}")));
                 }
+                let bare = without_scheme(pattern);
                 let is_url = bare.len() < pattern.len();
                 let others = if is_url { parts.player.keys_of(pattern) } else { Vec::new() };
-                std::iter::once((bare.to_owned(), false))
-                    .chain(others.into_iter().map(|it| (it.as_str().to_owned(), true)))
-                    .map(|(pattern, is_other)| (Selection::Pattern(pattern), is_other))
-                    .collect()
+                let others = others.iter().map(|it| it.as_str().to_owned());
+                std::iter::once(bare.to_owned()).chain(others).map(Selection::Pattern).collect()
             }
             Wanted::SurrogateKey(key) if key.trim().is_empty() => {
                 return Err("a surrogate key has at least one character".to_owned());
             }
-            Wanted::SurrogateKey(key) => {
-                vec![(Selection::SurrogateKey(SurrogateHash::of(key.trim())), false)]
-            }
+            Wanted::SurrogateKey(key) => vec![Selection::SurrogateKey(SurrogateHash::of(key.trim()))],
         })
     }
 }
@@ -286,12 +270,6 @@ fn fresh_id() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     format!("{:x}-{:x}-{number:x}", clock::wall().unix_ms(), std::process::id())
-}
-
-/// The machine's name, so that answers of many can be told apart.
-fn node() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    name.trim().to_owned()
 }
 
 #[cfg(test)]

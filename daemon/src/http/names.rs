@@ -30,8 +30,7 @@ impl Names {
             }
         }
         // Of a PoP it is the name in the public DNS, and its owner's.
-        let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        all.exact.push(own.trim().to_ascii_lowercase());
+        all.exact.push(crate::sys::hostname().to_ascii_lowercase());
         all
     }
 

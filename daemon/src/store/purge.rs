@@ -12,11 +12,13 @@
 //! A file whose digest is another one has been published since, and stays. A last line that is torn is passed over: its purge
 //! was never acknowledged.
 //!
-//! What was asked of an origin before a purge and becomes whole after it is not kept either: the last purges are remembered.
+//! The last purges are remembered, so that an object that was asked for before one and becomes whole after it is not kept either.
 
+use std::cell::LazyCell;
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::ops::Deref;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -134,12 +136,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Store {
-    /// Purges what `selection` means. Objects in memory and on flash are gone for players at once; open readers keep theirs.
-    pub fn purge(&self, selection: &Selection, mode: PurgeMode) -> Purged {
-        self.0.purges.done[selection.kind()].fetch_add(1, Ordering::Relaxed);
+    /// Purges what is `wanted`: each entry has the readings of one name, of which the first counts that means anything held.
+    /// Objects in memory and on flash are gone for players at once; open readers keep theirs. Waits for the disk.
+    pub fn purge(&self, wanted: &[Vec<Selection>], mode: PurgeMode) -> Purged {
         // Before the index is looked through: what becomes whole meanwhile is seen by one of both.
-        self.remember_purge(selection.clone());
-        let selected = self.selected(selection);
+        for selection in wanted.iter().flatten() {
+            self.remember_purge(selection.clone());
+        }
+        let all = LazyCell::new(|| self.list());
+        let mut selected = Vec::new();
+        for readings in wanted {
+            let mut found = readings.iter().map(|selection| {
+                self.0.purges.done[selection.kind()].fetch_add(1, Ordering::Relaxed);
+                self.selected(selection, &all)
+            });
+            selected.extend(found.find(|it| !it.is_empty()).unwrap_or_default());
+        }
         match mode {
             PurgeMode::Hard => self.purge_hard(&selected),
             PurgeMode::Soft => self.purge_soft(&selected),
@@ -152,15 +164,17 @@ impl Store {
         Selection::KINDS.into_iter().zip(done)
     }
 
-    fn selected(&self, selection: &Selection) -> Vec<Arc<StoredObject>> {
+    fn selected(
+        &self,
+        selection: &Selection,
+        all: &impl Deref<Target = Vec<Arc<StoredObject>>>,
+    ) -> Vec<Arc<StoredObject>> {
         if let Selection::Name(key) = selection {
             let index = self.index();
             let keys = (0..MAX_VARIANTS).map(|number| key.variant(number));
             return keys.filter_map(|key| index.peek(key.as_str()).cloned()).collect();
         }
-        let mut all = self.list();
-        all.retain(|object| selection.selects_object(&object.meta));
-        all
+        all.iter().filter(|object| selection.selects_object(&object.meta)).cloned().collect()
     }
 
     fn remember_purge(&self, selection: Selection) {

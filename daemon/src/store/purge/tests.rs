@@ -35,6 +35,10 @@ fn put_keyed(
     store.publish(&partial.freeze(key.len() as u64).unwrap(), meta)
 }
 
+fn purge(store: &Store, selection: Selection, mode: PurgeMode) -> Purged {
+    store.purge(&[vec![selection]], mode)
+}
+
 fn later(ms: i64) -> WallTime {
     clock::steady().plus_ms(ms)
 }
@@ -58,7 +62,7 @@ fn each_selection_takes_what_it_means_and_nothing_else() {
     }
     put(&store, "h/carousel", b"by the air").unwrap();
     std::thread::sleep(std::time::Duration::from_millis(2));
-    let purge = |selection: &Selection| store.purge(selection, PurgeMode::Hard);
+    let purge = |selection: &Selection| purge(&store, selection.clone(), PurgeMode::Hard);
     assert_eq!(purge(&Selection::SurrogateKey(SurrogateHash::of("fil"))), Purged::default());
     assert_eq!(
         purge(&Selection::Prefix("h/film/1".to_owned())),
@@ -74,6 +78,21 @@ fn each_selection_takes_what_it_means_and_nothing_else() {
 }
 
 #[test]
+fn the_first_reading_counts_that_means_anything_and_each_name_for_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    for key in ["h/a", "h/b", "h/c"] {
+        put_keyed(&store, key, "k", later(0)).unwrap();
+    }
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    let all = Selection::Prefix("h/".to_owned());
+    let wanted = [vec![name("h/a"), all.clone()], vec![name("box/b"), name("h/b")], vec![name("h/a")]];
+    assert_eq!(store.purge(&wanted, PurgeMode::Hard), Purged { objects: 2, bytes: 6, ..Purged::default() });
+    assert_eq!(keys(&store), ["h/c"]);
+    assert_eq!(store.purges().map(|(_, count)| count).collect::<Vec<_>>(), [4, 0, 0, 0]);
+}
+
+#[test]
 fn files_go_after_the_answer_and_a_power_cut_in_between_brings_nothing_back() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
@@ -82,7 +101,7 @@ fn files_go_after_the_answer_and_a_power_cut_in_between_brings_nothing_back() {
     put_keyed(&store, "h/c", "other", later(0)).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(2));
     let list = folder.path().join("cache").join(FILE);
-    assert_eq!(store.purge(&Selection::SurrogateKey(SurrogateHash::of("k")), PurgeMode::Hard).objects, 2);
+    assert_eq!(purge(&store, Selection::SurrogateKey(SurrogateHash::of("k")), PurgeMode::Hard).objects, 2);
     let files = || file::count_below(&folder.path().join("cache").join(file::OBJECTS));
     assert_eq!((keys(&store).len(), files(), list.exists()), (1, 3, true));
     // One of them is there anew when the power goes; the last line of a later purge is torn.
@@ -95,7 +114,7 @@ fn files_go_after_the_answer_and_a_power_cut_in_between_brings_nothing_back() {
     assert_eq!(keys(&store), ["h/b", "h/c"], "not the purged one, and the new one stays");
     assert!(!list.exists());
     // The keeper does the same without a power cut.
-    store.purge(&name("h/c"), PurgeMode::Hard);
+    purge(&store, name("h/c"), PurgeMode::Hard);
     assert_eq!(files(), 2);
     store.unlink_purged();
     assert_eq!((files(), list.exists()), (1, false));
@@ -107,7 +126,7 @@ fn a_clean_stop_unlinks_what_was_purged() {
     let store = open(&folder);
     put_keyed(&store, "h/a", "k", later(0)).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(2));
-    store.purge(&name("h/a"), PurgeMode::Hard);
+    purge(&store, name("h/a"), PurgeMode::Hard);
     store.close();
     drop(store);
     assert_eq!(file::count_below(&folder.path().join("cache").join(file::OBJECTS)), 0);
@@ -119,7 +138,7 @@ fn a_soft_purge_makes_stale_for_good() {
     let store = open(&folder);
     let old = put_keyed(&store, "h/a", "k", later(0)).unwrap();
     assert_eq!(old.expires(), None);
-    let purged = store.purge(&Selection::SurrogateKey(SurrogateHash::of("k")), PurgeMode::Soft);
+    let purged = purge(&store, Selection::SurrogateKey(SurrogateHash::of("k")), PurgeMode::Soft);
     assert_eq!(purged, Purged { objects: 1, bytes: 3, ..Purged::default() });
     let stale = store.get("h/a").unwrap();
     let at = stale.expires().unwrap();
@@ -137,7 +156,7 @@ fn a_soft_purge_makes_stale_for_good() {
 fn what_was_asked_for_before_a_purge_is_not_kept_after_it() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
-    store.purge(&Selection::SurrogateKey(SurrogateHash::of("k")), PurgeMode::Hard);
+    purge(&store, Selection::SurrogateKey(SurrogateHash::of("k")), PurgeMode::Hard);
     put_keyed(&store, "h/a", "k", later(1000)).unwrap();
     let late = put_keyed(&store, "h/a", "k", later(-5));
     assert!(matches!(late, Err(StoreError::Purged)), "{late:?}");
@@ -150,7 +169,7 @@ fn what_was_asked_for_before_a_forgotten_purge_is_not_kept() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
     for number in 0..=MAX_RECENT {
-        store.purge(&name(&format!("h/{number}")), PurgeMode::Hard);
+        purge(&store, name(&format!("h/{number}")), PurgeMode::Hard);
     }
     assert_eq!(lock(&store.0.purges.recent).purges.len(), MAX_RECENT);
     assert!(put_keyed(&store, "h/unrelated", "k", later(-10_000)).is_err());
