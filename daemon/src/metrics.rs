@@ -52,6 +52,7 @@ struct Scrape(Arc<Parts>);
 type Named<T> = (&'static str, &'static str, T);
 type CountOf = fn(&StreamState) -> u64;
 type MeasureOf = fn(&Signal) -> Option<f64>;
+type CountOfMember = fn(&MemberReport) -> u64;
 
 /// Writes metrics one by one.
 struct Sheet<'a>(DescriptorEncoder<'a>);
@@ -71,38 +72,26 @@ impl Sheet<'_> {
     fn parents(&mut self, groups: &[GroupReport]) -> fmt::Result {
         let members =
             || groups.iter().flat_map(|group| group.members.iter().map(move |it| (&group.name, it)));
-        for (name, help, kind, of) in [
-            (
-                "parent_requests",
-                "Requests to parents",
-                MetricType::Counter,
-                (|it| it.requests) as fn(&MemberReport) -> u64,
-            ),
-            (
-                "parent_failures",
-                "Requests that parents did not answer, or with an error of theirs",
-                MetricType::Counter,
-                |it| it.failures,
-            ),
-            (
-                "parent_up",
-                "1 while the parent is asked: its health is looked at every few seconds",
-                MetricType::Gauge,
-                |it| u64::from(it.is_up),
-            ),
-        ] {
-            let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        let labels = |group: &'_ str, member: &'_ MemberReport| {
+            [("group", group.to_owned()), ("parent", member.url.clone())]
+        };
+        let counters: [Named<CountOfMember>; 2] = [
+            ("parent_requests", "Requests to parents", |it| it.requests),
+            ("parent_failures", "Requests that parents did not answer, or with an error of theirs", |it| {
+                it.failures
+            }),
+        ];
+        for (name, help, of) in counters {
+            let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
             for (group, member) in members() {
-                let labels = [("group", group.as_str()), ("parent", member.url.as_str())];
-                let value = of(member);
-                match kind {
-                    MetricType::Gauge => {
-                        let value = i64::try_from(value).unwrap_or(i64::MAX);
-                        ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
-                    }
-                    _ => ConstCounter::new(value).encode(family.encode_family(&labels)?)?,
-                }
+                ConstCounter::new(of(member)).encode(family.encode_family(&labels(group, member))?)?;
             }
+        }
+        let help = "1 while the parent is asked: its health is looked at every few seconds";
+        let mut family = self.0.encode_descriptor("parent_up", help, None, MetricType::Gauge)?;
+        for (group, member) in members() {
+            let up = ConstGauge::new(i64::from(member.is_up));
+            up.encode(family.encode_family(&labels(group, member))?)?;
         }
         let by_group = |of: fn(&GroupReport) -> u64| groups.iter().map(move |it| (it.name.as_str(), of(it)));
         self.family(

@@ -30,7 +30,7 @@ use super::breaker::{Breakers, Ended};
 use super::icy;
 use super::loops::loop_id;
 use super::options::Route;
-use super::parents::{Candidate, GroupReport, ParentGroup, Parents, Plan};
+use super::parents::{GroupReport, ParentGroup, Parents};
 use super::timeouts::{Limits, OriginTimeouts, Table};
 use crate::{caching, clock};
 
@@ -39,7 +39,7 @@ const MAX_REDIRECTS: usize = 5;
 /// A body for the box itself that comes slower than this, after the timeout, helps nobody and holds a place.
 const MIN_BYTES_PER_S: u64 = 4096;
 /// What origins see of us.
-const AGENT: &str = concat!("skycached/", env!("CARGO_PKG_VERSION"));
+pub(super) const AGENT: &str = concat!("skycached/", env!("CARGO_PKG_VERSION"));
 /// The longest time to connect, whatever a route says.
 const MAX_CONNECT: Duration = Duration::from_secs(60);
 /// Idle connections kept for each origin.
@@ -257,51 +257,11 @@ pub struct Question {
     pub follows_redirects: bool,
 }
 
-impl Question {
-    /// The same without its body.
-    fn again(&self) -> Self {
-        Self {
-            method: self.method.clone(),
-            headers: self.headers.clone(),
-            body: no_body(),
-            on_interim: self.on_interim.clone(),
-            follows_redirects: self.follows_redirects,
-        }
-    }
-}
-
-impl Candidate {
-    /// Notes what it has answered.
-    fn note(&self, result: &Result<Reply, OriginError>) {
-        if let Some(member) = &self.member {
-            member.requests.fetch_add(1, Ordering::Relaxed);
-            member.failures.fetch_add(u64::from(!is_answer(result)), Ordering::Relaxed);
-        }
-    }
-}
-
-/// Whether a parent answers, and with no status that says that it fails.
-async fn is_well(client: &Pool, url: &str, limit: Duration) -> bool {
-    let Ok(request) = Request::head(url).header(USER_AGENT, AGENT).body(no_body()) else { return false };
-    let answer = tokio::time::timeout(limit, client.request(request)).await;
-    matches!(answer, Ok(Ok(response)) if response.status().as_u16() < 500)
-}
-
-/// Whether nobody else need be asked: a refusal is an answer too.
-fn is_answer(result: &Result<Reply, OriginError>) -> bool {
-    match result {
-        Ok(reply) => Ended::of_status(reply.status.as_u16()) == Ended::Well,
-        Err(OriginError::Status(status)) => Ended::of_status(*status) == Ended::Well,
-        Err(OriginError::RequestBody | OriginError::BadUrl) => true,
-        Err(_) => false,
-    }
-}
-
 /// Marks a request that no player has made.
 #[derive(Debug, Clone, Copy)]
 struct IsOwn;
 
-type Pool = HyperClient<HttpsConnector<icy::Connector>, RequestBody>;
+pub(super) type Pool = HyperClient<HttpsConnector<icy::Connector>, RequestBody>;
 
 /// The HTTP client.
 #[derive(Debug)]
@@ -405,7 +365,7 @@ impl Client {
         *self.parents.write().unwrap_or_else(PoisonError::into_inner) = parents;
     }
 
-    fn parents(&self) -> Arc<Parents> {
+    pub(super) fn parents(&self) -> Arc<Parents> {
         Arc::clone(&self.parents.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -419,6 +379,15 @@ impl Client {
         &self.policy
     }
 
+    pub(super) const fn pool(&self) -> &Pool {
+        &self.client
+    }
+
+    /// How long an origin may take with what the box asks for itself.
+    pub(super) fn own_limit(&self) -> Duration {
+        self.times().own.first_byte
+    }
+
     fn times(&self) -> Arc<Times> {
         Arc::clone(&self.times.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -428,25 +397,14 @@ impl Client {
     /// # Errors
     /// [`OriginError`]; 404 and other refusals are `Status`.
     pub async fn get(&self, url: &str, ranges: &[Range<u64>]) -> Result<Reply, OriginError> {
-        let Some(plan) = self.parents().plan(url) else { return self.get_at(url, ranges).await };
-        plan.group.earn();
-        let get = |candidate: &Candidate| {
-            let (url, limit) = (candidate.url.clone(), candidate.member.as_ref().map(|_| plan.timeout));
-            async move { self.in_time(limit, self.get_at(&url, ranges)).await }
-        };
-        self.in_turn(&plan, 0, get).await
+        match self.parents().plan(url) {
+            Some(plan) => self.get_by(&plan, ranges).await,
+            None => self.get_at(url, ranges).await,
+        }
     }
 
-    async fn get_at(&self, url: &str, ranges: &[Range<u64>]) -> Result<Reply, OriginError> {
-        if !self.breakers.admits(url, clock::now()) {
-            return self.count(Err(OriginError::CircuitOpen));
-        }
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        // A caller that gives up in between counts as a failure: half-open circuits must not wait for it for ever.
-        let pending = Pending { breakers: &self.breakers, url, ended: Ended::Slow };
-        let result = self.get_following(url, ranges).await;
-        pending.ended(result.as_ref().map(|reply| reply.status.as_u16()));
-        self.count(result)
+    pub(super) async fn get_at(&self, url: &str, ranges: &[Range<u64>]) -> Result<Reply, OriginError> {
+        self.admitted(url, self.get_following(url, ranges)).await
     }
 
     /// Asks what a player asks, and gives back whatever the origin answers: redirects and refusals are answers.
@@ -455,141 +413,40 @@ impl Client {
     /// [`OriginError`], if no answer comes.
     pub async fn ask(&self, url: &str, question: Question) -> Result<Reply, OriginError> {
         let is_safe = matches!(question.method, Method::GET | Method::HEAD) && question.body.is_end_stream();
-        let Some(plan) = self.parents().plan(url).filter(|_| is_safe) else {
-            return self.question(url, question).await;
-        };
-        plan.group.earn();
-        // A blocking playlist reload is silent by design.
-        let is_blocking = url.contains("_HLS_msn");
-        let ask = |candidate: &Candidate| {
-            let mut again = question.again();
-            let limit = candidate.member.as_ref().filter(|_| !is_blocking).map(|_| plan.timeout);
-            if candidate.member.is_some() {
-                // A name that the route gives is the origin's.
-                again.headers.remove(HOST);
-            }
-            let url = candidate.url.clone();
-            async move { self.in_time(limit, self.question(&url, again)).await }
-        };
-        let [first, second, ..] = &plan.candidates[..] else { return self.in_turn(&plan, 0, ask).await };
-        if !plan.hedge || second.member.is_none() || is_blocking {
-            return self.in_turn(&plan, 0, ask).await;
+        match self.parents().plan(url).filter(|_| is_safe) {
+            Some(plan) => self.ask_by(&plan, url, &question).await,
+            None => self.question(url, question).await,
         }
-        let begun = clock::now();
-        let mut one = std::pin::pin!(ask(first));
-        let early = tokio::time::timeout(plan.group.patience(), one.as_mut()).await;
-        let result = match early {
-            Ok(result) => result,
-            Err(_) if !plan.group.spend() => one.await,
-            Err(_) => {
-                plan.group.hedged.fetch_add(1, Ordering::Relaxed);
-                let mut other = std::pin::pin!(ask(second));
-                tokio::select! {
-                    result = one.as_mut() => if is_answer(&result) {
-                        result
-                    } else {
-                        first.note(&result);
-                        let result = other.await;
-                        second.note(&result);
-                        return if is_answer(&result) { result } else { self.in_turn(&plan, 2, ask).await };
-                    },
-                    result = other.as_mut() => {
-                        second.note(&result);
-                        if is_answer(&result) {
-                            return result;
-                        }
-                        one.await
-                    }
-                }
-            }
-        };
-        first.note(&result);
-        if is_answer(&result) {
-            plan.group.took(clock::now().since(begun));
-            return result;
-        }
-        self.in_turn_after(&plan, 1, ask, result).await
     }
 
-    /// The answer to a question, unless it takes longer than a parent may.
-    async fn in_time(
+    pub(super) async fn question(&self, url: &str, question: Question) -> Result<Reply, OriginError> {
+        self.admitted(url, self.ask_once(url, question)).await
+    }
+
+    /// Makes a request if its origin's circuit lets it, and notes how it ended.
+    async fn admitted(
         &self,
-        limit: Option<Duration>,
-        answer: impl Future<Output = Result<Reply, OriginError>>,
+        url: &str,
+        request: impl Future<Output = Result<Reply, OriginError>>,
     ) -> Result<Reply, OriginError> {
-        let Some(limit) = limit else { return answer.await };
-        match tokio::time::timeout(limit, answer).await {
-            Ok(result) => result,
-            Err(_) => self.count(Err(OriginError::Timeout)),
-        }
-    }
-
-    /// Asks candidates from a place on, one after the other, until one answers.
-    async fn in_turn<F: Future<Output = Result<Reply, OriginError>>>(
-        &self,
-        plan: &Plan,
-        from: usize,
-        ask: impl Fn(&Candidate) -> F,
-    ) -> Result<Reply, OriginError> {
-        let from = from.min(plan.candidates.len() - 1);
-        let begun = clock::now();
-        let result = ask(&plan.candidates[from]).await;
-        plan.candidates[from].note(&result);
-        if is_answer(&result) {
-            plan.group.took(clock::now().since(begun));
-            return result;
-        }
-        self.in_turn_after(plan, from + 1, ask, result).await
-    }
-
-    /// The same after one that gave `result`. What fails while nothing is saved up for extra requests goes to the origin at once.
-    async fn in_turn_after<F: Future<Output = Result<Reply, OriginError>>>(
-        &self,
-        plan: &Plan,
-        from: usize,
-        ask: impl Fn(&Candidate) -> F,
-        mut result: Result<Reply, OriginError>,
-    ) -> Result<Reply, OriginError> {
-        for candidate in plan.candidates.get(from..).unwrap_or_default() {
-            if candidate.member.is_some() && !plan.group.spend() {
-                continue;
-            }
-            plan.group.failed_over.fetch_add(1, Ordering::Relaxed);
-            result = ask(candidate).await;
-            candidate.note(&result);
-            if is_answer(&result) {
-                break;
-            }
-        }
-        result
-    }
-
-    async fn question(&self, url: &str, question: Question) -> Result<Reply, OriginError> {
         if !self.breakers.admits(url, clock::now()) {
             return self.count(Err(OriginError::CircuitOpen));
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
+        // A caller that gives up in between counts as a failure: half-open circuits must not wait for it for ever.
         let pending = Pending { breakers: &self.breakers, url, ended: Ended::Slow };
-        let result = self.ask_once(url, question).await;
+        let result = request.await;
         pending.ended(result.as_ref().map(|reply| reply.status.as_u16()));
         self.count(result)
     }
 
-    async fn ask_once(&self, url: &str, question: Question) -> Result<Reply, OriginError> {
+    async fn ask_once(&self, url: &str, mut question: Question) -> Result<Reply, OriginError> {
         let mut uri: Uri = url.parse().map_err(|_| OriginError::BadUrl)?;
         if !question.follows_redirects || !question.body.is_end_stream() {
             return self.ask_at(uri, question).await;
         }
-        let Question { method, mut headers, on_interim, .. } = question;
         for _ in 0..=MAX_REDIRECTS {
-            let once = Question {
-                method: method.clone(),
-                headers: headers.clone(),
-                body: no_body(),
-                on_interim: on_interim.clone(),
-                follows_redirects: false,
-            };
-            let reply = self.ask_at(uri.clone(), once).await?;
+            let reply = self.ask_at(uri.clone(), question.again()).await?;
             if !matches!(reply.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(reply);
             }
@@ -598,7 +455,7 @@ impl Client {
             if next.authority() != uri.authority() || next.scheme() != uri.scheme() {
                 // What is for one host is not for another.
                 for name in [AUTHORIZATION, COOKIE, HOST] {
-                    headers.remove(name);
+                    question.headers.remove(name);
                 }
             }
             uri = next;
@@ -726,8 +583,7 @@ impl Client {
                 let Ok(request) = Request::head(&url).header(USER_AGENT, AGENT).body(no_body()) else {
                     continue;
                 };
-                let answer =
-                    tokio::time::timeout(self.times().own.first_byte, self.client.request(request)).await;
+                let answer = tokio::time::timeout(self.own_limit(), self.client.request(request)).await;
                 let ended = match answer {
                     Err(_) => Ended::Slow,
                     Ok(Err(_)) => Ended::Unreachable,
@@ -736,21 +592,7 @@ impl Client {
                 self.breakers.looked(&url, ended, clock::now());
                 tracing::debug!(url, ?ended, "health of an origin that failed");
             }
-            let mut looks = tokio::task::JoinSet::new();
-            for (url, member) in self.parents().health() {
-                let (client, limit) = (self.client.clone(), self.times().own.first_byte);
-                looks.spawn(async move {
-                    let is_well = is_well(&client, &url, limit).await;
-                    if member.looked(is_well) {
-                        if is_well {
-                            tracing::info!(url, "the parent answers again");
-                        } else {
-                            tracing::warn!(url, "the parent does not answer: others are asked");
-                        }
-                    }
-                });
-            }
-            while looks.join_next().await.is_some() {}
+            self.look_at_parents().await;
         }
     }
 

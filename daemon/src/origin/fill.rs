@@ -497,11 +497,12 @@ fn selects(flight: &Flight, request: &HeaderMap) -> bool {
     flight.sent.as_ref().is_none_or(|sent| sent.response.suits(request))
 }
 
-/// Whether it is a refusal that is not kept.
+/// Whether it may repeat what only its own client has sent.
 fn may_repeat(flight: &Flight) -> bool {
     flight.sent.as_ref().is_some_and(|sent| sent.may_repeat)
 }
 
+/// Whether it is a refusal that is not kept.
 fn is_refusal(flight: &Flight) -> bool {
     flight.sent.as_ref().is_some_and(|sent| sent.response.status >= 400 && !sent.is_shared)
 }

@@ -3,11 +3,12 @@
 //! [`Origins`] knows where a key's bytes are to be had; [`fill`] fetches an object once for all who wait, [`fetch`]
 //! turns an answer into what is kept, [`client`] has the requests themselves, [`addresses`] the addresses that they may go to,
 //! [`ranges`] those for parts, [`spans`] keeps objects of which only ranges were asked for, [`kind`] tells media from manifests,
-//! [`parents`] which caches are asked before an origin, [`phase`] when a live one changes, [`icy`] reads what radio servers answer.
+//! [`parents`] which caches are asked before an origin, [`failover`] the requests to them, [`phase`] when a live one changes, [`icy`] reads what radio servers answer.
 
 mod addresses;
 mod breaker;
 mod client;
+mod failover;
 mod fetch;
 mod fill;
 mod icy;

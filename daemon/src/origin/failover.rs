@@ -1,0 +1,213 @@
+//! Requests to parents and, where they fail, to others: in turn, or two at once when the first is silent.
+
+use std::ops::Range;
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use http::Request;
+use http::header::{HOST, USER_AGENT};
+
+use super::breaker::Ended;
+use super::client::{AGENT, Client, OriginError, Pool, Question, Reply, no_body};
+use super::parents::{Candidate, Plan};
+use crate::clock;
+
+impl Question {
+    /// The same without its body.
+    pub(super) fn again(&self) -> Self {
+        Self {
+            method: self.method.clone(),
+            headers: self.headers.clone(),
+            body: no_body(),
+            on_interim: self.on_interim.clone(),
+            follows_redirects: self.follows_redirects,
+        }
+    }
+}
+
+impl Candidate {
+    /// Notes what it has answered.
+    fn note(&self, result: &Result<Reply, OriginError>) {
+        if let Some(member) = &self.member {
+            member.requests.fetch_add(1, Ordering::Relaxed);
+            member.failures.fetch_add(u64::from(!is_answer(result)), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whether nobody else need be asked: a refusal is an answer too.
+fn is_answer(result: &Result<Reply, OriginError>) -> bool {
+    match result {
+        Ok(reply) => Ended::of_status(reply.status.as_u16()) == Ended::Well,
+        Err(OriginError::Status(status)) => Ended::of_status(*status) == Ended::Well,
+        Err(OriginError::RequestBody | OriginError::BadUrl) => true,
+        Err(_) => false,
+    }
+}
+
+/// Whether a parent answers, and with no status that says that it fails.
+async fn is_well(client: &Pool, url: &str, limit: Duration) -> bool {
+    let Ok(request) = Request::head(url).header(USER_AGENT, AGENT).body(no_body()) else { return false };
+    let answer = tokio::time::timeout(limit, client.request(request)).await;
+    matches!(answer, Ok(Ok(response)) if response.status().as_u16() < 500)
+}
+
+impl Client {
+    /// As [`Client::get`], by parents.
+    pub(super) async fn get_by(&self, plan: &Plan, ranges: &[Range<u64>]) -> Result<Reply, OriginError> {
+        plan.group.earn();
+        let get = |candidate: &Candidate| {
+            let (url, limit) = (candidate.url.clone(), candidate.member.as_ref().map(|_| plan.timeout));
+            async move { self.in_time(limit, self.get_at(&url, ranges)).await }
+        };
+        self.in_turn(plan, get).await
+    }
+
+    /// As [`Client::ask`], by parents. The question has no body and may be asked twice.
+    pub(super) async fn ask_by(
+        &self,
+        plan: &Plan,
+        url: &str,
+        question: &Question,
+    ) -> Result<Reply, OriginError> {
+        plan.group.earn();
+        // A blocking playlist reload is silent by design.
+        let is_blocking = url.contains("_HLS_msn");
+        let ask = |candidate: &Candidate| {
+            let mut again = question.again();
+            let limit = candidate.member.as_ref().filter(|_| !is_blocking).map(|_| plan.timeout);
+            if candidate.member.is_some() {
+                // A name that the route gives is the origin's.
+                again.headers.remove(HOST);
+            }
+            let url = candidate.url.clone();
+            async move { self.in_time(limit, self.question(&url, again)).await }
+        };
+        match &plan.candidates[..] {
+            [first, second, ..] if plan.hedge && second.member.is_some() && !is_blocking => {
+                self.hedged(plan, [first, second], ask).await
+            }
+            _ => self.in_turn(plan, ask).await,
+        }
+    }
+
+    /// Asks the second candidate too when the first is silent for longer than 95 of 100 responses took.
+    async fn hedged<F: Future<Output = Result<Reply, OriginError>>>(
+        &self,
+        plan: &Plan,
+        [first, second]: [&Candidate; 2],
+        ask: impl Fn(&Candidate) -> F,
+    ) -> Result<Reply, OriginError> {
+        let begun = clock::now();
+        // Slow answers of the first count, so that what is slow by nature is not asked for twice for ever.
+        let took = |candidate: &Candidate| {
+            if std::ptr::eq(candidate, first) {
+                plan.group.took(clock::now().since(begun));
+            }
+        };
+        let mut one = pin!(ask(first));
+        let result = match tokio::time::timeout(plan.group.patience(), one.as_mut()).await {
+            Ok(result) => result,
+            Err(_) if !plan.group.spend() => one.await,
+            Err(_) => {
+                plan.group.hedged.fetch_add(1, Ordering::Relaxed);
+                let mut other = pin!(ask(second));
+                let (winner, loser, result) = tokio::select! {
+                    result = one.as_mut() => (first, second, result),
+                    result = other.as_mut() => (second, first, result),
+                };
+                winner.note(&result);
+                if is_answer(&result) {
+                    took(winner);
+                    return result;
+                }
+                let result = if std::ptr::eq(loser, first) { one.await } else { other.await };
+                loser.note(&result);
+                if is_answer(&result) {
+                    took(loser);
+                    return result;
+                }
+                return self.in_turn_after(plan, 2, ask, result).await;
+            }
+        };
+        first.note(&result);
+        if is_answer(&result) {
+            took(first);
+            return result;
+        }
+        self.in_turn_after(plan, 1, ask, result).await
+    }
+
+    /// Asks candidates one after the other, until one answers.
+    async fn in_turn<F: Future<Output = Result<Reply, OriginError>>>(
+        &self,
+        plan: &Plan,
+        ask: impl Fn(&Candidate) -> F,
+    ) -> Result<Reply, OriginError> {
+        let Some(first) = plan.candidates.first() else { return Err(OriginError::BadUrl) };
+        let begun = clock::now();
+        let result = ask(first).await;
+        first.note(&result);
+        if is_answer(&result) {
+            plan.group.took(clock::now().since(begun));
+            return result;
+        }
+        self.in_turn_after(plan, 1, ask, result).await
+    }
+
+    /// The same from a place on, after what gave `result`. What fails while nothing is saved up for extra requests goes to the
+    /// origin at once.
+    async fn in_turn_after<F: Future<Output = Result<Reply, OriginError>>>(
+        &self,
+        plan: &Plan,
+        from: usize,
+        ask: impl Fn(&Candidate) -> F,
+        mut result: Result<Reply, OriginError>,
+    ) -> Result<Reply, OriginError> {
+        for candidate in plan.candidates.iter().skip(from) {
+            if candidate.member.is_some() && !plan.group.spend() {
+                continue;
+            }
+            plan.group.failed_over.fetch_add(1, Ordering::Relaxed);
+            result = ask(candidate).await;
+            candidate.note(&result);
+            if is_answer(&result) {
+                break;
+            }
+        }
+        result
+    }
+
+    /// The answer to a question, unless it takes longer than a parent may.
+    async fn in_time(
+        &self,
+        limit: Option<Duration>,
+        answer: impl Future<Output = Result<Reply, OriginError>>,
+    ) -> Result<Reply, OriginError> {
+        let Some(limit) = limit else { return answer.await };
+        match tokio::time::timeout(limit, answer).await {
+            Ok(result) => result,
+            Err(_) => self.count(Err(OriginError::Timeout)),
+        }
+    }
+
+    /// Looks at the health of every parent once, all at a time.
+    pub(super) async fn look_at_parents(&self) {
+        let mut looks = tokio::task::JoinSet::new();
+        for (url, member) in self.parents().health() {
+            let (client, limit) = (self.pool().clone(), self.own_limit());
+            looks.spawn(async move {
+                let is_well = is_well(&client, &url, limit).await;
+                if member.looked(is_well) {
+                    if is_well {
+                        tracing::info!(url, "the parent answers again");
+                    } else {
+                        tracing::warn!(url, "the parent does not answer: others are asked");
+                    }
+                }
+            });
+        }
+        while looks.join_next().await.is_some() {}
+    }
+}
