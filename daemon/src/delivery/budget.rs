@@ -10,7 +10,7 @@ const PRICE: u32 = 10;
 
 /// Retries that may be made now.
 #[derive(Debug)]
-pub(super) struct RetryBudget(u32);
+pub struct RetryBudget(u32);
 
 impl Default for RetryBudget {
     fn default() -> Self {
@@ -20,7 +20,7 @@ impl Default for RetryBudget {
 
 impl RetryBudget {
     /// A first attempt is made.
-    pub(super) fn earn(&mut self) {
+    pub fn earn(&mut self) {
         self.0 = (self.0 + EARNED).min(MOST);
     }
 
@@ -30,7 +30,7 @@ impl RetryBudget {
     }
 
     /// Whether a retry may be made; it is then paid for.
-    pub(super) fn spend(&mut self) -> bool {
+    pub fn spend(&mut self) -> bool {
         let left = self.0.checked_sub(PRICE);
         self.0 = left.unwrap_or(self.0);
         left.is_some()

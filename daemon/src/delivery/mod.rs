@@ -20,6 +20,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 
+pub use budget::RetryBudget;
 pub use counters::{LossCounters, ObjectCounters, Totals};
 pub use filter::SessionFilter;
 pub use machine::{

@@ -22,6 +22,7 @@ use carousel::config::Mistake;
 use serde::{Deserialize, Serialize};
 
 use super::options::Route;
+use crate::delivery::RetryBudget;
 
 carousel::limits! {
     /// Members of one group.
@@ -45,10 +46,6 @@ carousel::limits! {
 const FAILED_LOOKS: u32 = 2;
 /// The greatest weight: each unit costs a hash.
 const MAX_WEIGHT: u32 = 100;
-/// Extra requests that a first one earns, in hundredths, and what can be saved up: a group that fails must not get twice the load.
-const EARNED: u64 = 20;
-const SAVED: u64 = 2000;
-const EXTRA_COSTS: u64 = 100;
 /// When a second parent is asked while the first one is silent: where nothing is known yet, and the limits of what is.
 const HEDGE_AT_FIRST: Duration = Duration::from_secs(1);
 const HEDGE_LEAST: Duration = Duration::from_millis(20);
@@ -142,38 +139,24 @@ impl MemberState {
 }
 
 /// What is known of a group, kept over reloads.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct GroupState {
     latency: Mutex<Latency>,
-    saved: AtomicU64,
+    /// Of requests beyond those that players make: a group that fails must not get twice the load.
+    budget: Mutex<RetryBudget>,
     pub(super) hedged: AtomicU64,
     pub(super) failed_over: AtomicU64,
-}
-
-impl Default for GroupState {
-    fn default() -> Self {
-        Self {
-            latency: Mutex::default(),
-            saved: AtomicU64::new(SAVED),
-            hedged: AtomicU64::new(0),
-            failed_over: AtomicU64::new(0),
-        }
-    }
 }
 
 impl GroupState {
     /// A first request is made.
     pub(super) fn earn(&self) {
-        let _ = self
-            .saved
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |it| Some((it + EARNED).min(SAVED)));
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner).earn();
     }
 
     /// Whether one more request may be made than players have made.
     pub(super) fn spend(&self) -> bool {
-        self.saved
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |it| it.checked_sub(EXTRA_COSTS))
-            .is_ok()
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner).spend()
     }
 
     /// Notes how long the head of a response took.
