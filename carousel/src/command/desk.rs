@@ -66,8 +66,10 @@ pub struct Receiver<'a> {
 pub struct Desk {
     /// What makes moments differ between receivers.
     salt: [u8; 16],
-    /// Commands done or not meant, by root key and identifier, and when each expires.
+    /// Commands done, by root key and identifier, and when each expires.
     known: BTreeMap<String, u64>,
+    /// Commands for other groups, likewise: they are told of once, and are this receiver's when its groups change.
+    others: BTreeMap<String, u64>,
     waiting: Vec<Waiting>,
 }
 
@@ -99,6 +101,7 @@ impl Desk {
         mut each: impl FnMut(&Command, Outcome),
     ) {
         self.known.retain(|_, until| *until > receiver.date);
+        self.others.retain(|_, until| *until > receiver.date);
         // What the document names no more was cancelled.
         self.waiting.retain(|it| it.root != root || commands.iter().any(|of| of.id == it.command.id));
         for command in commands {
@@ -107,11 +110,16 @@ impl Desk {
                 continue;
             }
             let is_meant = command.is_for(receiver.groups);
-            if self.known.len() + self.waiting.len() >= MAX_REMEMBERED {
+            let was_other = self.others.contains_key(&key(root, &command.id));
+            if was_other && !is_meant {
+                continue;
+            }
+            self.others.remove(&key(root, &command.id));
+            if self.known.len() + self.others.len() + self.waiting.len() >= MAX_REMEMBERED {
                 each(&command, Outcome::Full);
             } else if !is_meant {
                 each(&command, Outcome::OtherGroup);
-                self.known.insert(key(root, &command.id), command.until);
+                self.others.insert(key(root, &command.id), command.until);
             } else if self.waiting.len() < MAX_WAITING {
                 let moment = now + Duration::from_secs(self.delay_s(&command));
                 self.waiting.push(Waiting { moment, root: root.to_owned(), command });
@@ -128,7 +136,7 @@ impl Desk {
         Some((root, command, expired))
     }
 
-    /// Whether a command was done, or was not meant.
+    /// Whether a command was done.
     pub fn knows(&self, root: &str, id: &str) -> bool {
         self.known.contains_key(&key(root, id))
     }
@@ -148,7 +156,7 @@ impl Desk {
 
     /// Commands that wait, and commands that are remembered.
     pub fn counts(&self) -> (usize, usize) {
-        (self.waiting.len(), self.known.len())
+        (self.waiting.len(), self.known.len() + self.others.len())
     }
 
     /// What is to be remembered, as text.

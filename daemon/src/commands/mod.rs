@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use carousel::command::{self, Action, Command, Desk, Outcome, Receiver};
 use carousel::reason::Counts;
 use carousel::time::{Instant, WallTime};
-use carousel::trust::{AnchorState, Judged, Kind, Mode, SignedBy, Trust, TrustDrop};
+use carousel::trust::{AnchorState, Judged, KeyId, Kind, Mode, SignedBy, Trust, TrustDrop};
 
 pub use options::CommandOptions;
 
@@ -50,6 +50,12 @@ pub struct Commands {
 #[derive(Debug, Default)]
 struct State {
     documents: Vec<Vec<u8>>,
+    /// Those that were judged last, to be judged again when keys or groups change: the carousel's repeats are not handed in.
+    judged: Vec<(Option<KeyId>, Vec<u8>)>,
+    /// Keys or groups have changed.
+    is_outdated: bool,
+    /// As of which of an operator's decisions about keys they were judged.
+    decisions: u64,
     desk: Desk,
     /// The date as far as the latest genuine document tells.
     date: u64,
@@ -87,6 +93,7 @@ impl Commands {
     /// Takes over `[commands]` of a new configuration.
     pub fn configure(&self, options: CommandOptions) {
         *self.options.lock().unwrap_or_else(PoisonError::into_inner) = options;
+        self.state().is_outdated = true;
     }
 
     /// `[commands]`.
@@ -101,14 +108,7 @@ impl Commands {
 
     /// Takes a document in.
     pub fn offer(&self, document: Vec<u8>) {
-        let mut state = self.state();
-        if state.documents.contains(&document) {
-            return;
-        }
-        if state.documents.len() >= MAX_DOCUMENTS {
-            state.documents.remove(0);
-        }
-        state.documents.push(document);
+        put(&mut self.state().documents, document);
     }
 
     /// What has become of commands.
@@ -142,7 +142,7 @@ impl Commands {
         wall: Option<WallTime>,
         mut told: impl FnMut(&Command, Outcome),
     ) {
-        let documents = std::mem::take(&mut self.state().documents);
+        let documents = self.state().take_documents(trust.changes().1);
         let options = self.options();
         for bytes in documents {
             let judged = Judged {
@@ -153,7 +153,15 @@ impl Commands {
                 is_known_session: false,
             };
             // Refusals are counted with those of other documents.
-            let Ok(Some(by)) = trust.judge(now, wall, &judged) else { continue };
+            let by = trust.judge(now, wall, &judged);
+            if matches!(by, Ok(Some(_)) | Err(TrustDrop::UnknownKey)) {
+                let root = by.as_ref().ok().and_then(|by| Some(by.as_ref()?.root));
+                let mut state = self.state();
+                // A root's older document would be a replay.
+                state.judged.retain(|(of, _)| root.is_none() || *of != root);
+                put(&mut state.judged, (root, bytes.clone()));
+            }
+            let Ok(Some(by)) = by else { continue };
             if !may_command(trust, &by) {
                 trust.count(TrustDrop::UnknownKey);
                 continue;
@@ -218,7 +226,26 @@ impl Commands {
     }
 }
 
+/// Adds a document to those that are kept, the oldest of which makes room.
+fn put<T: PartialEq>(documents: &mut Vec<T>, document: T) {
+    documents.retain(|it| *it != document);
+    if documents.len() >= MAX_DOCUMENTS {
+        documents.remove(0);
+    }
+    documents.push(document);
+}
+
 impl State {
+    /// What has come, behind what was judged before keys or groups changed.
+    fn take_documents(&mut self, decisions: u64) -> Vec<Vec<u8>> {
+        let has_changed = std::mem::take(&mut self.is_outdated) || self.decisions != decisions;
+        self.decisions = decisions;
+        let again = self.judged.iter().filter(|(_, it)| has_changed && !self.documents.contains(it));
+        let mut all: Vec<_> = again.map(|(_, it)| it.clone()).collect();
+        all.append(&mut self.documents);
+        all
+    }
+
     fn show(&mut self, root: &str, command: Command) {
         self.messages.retain(|(of, it)| of != root || it.id != command.id);
         self.messages.push((root.to_owned(), command));
@@ -331,6 +358,32 @@ mod tests {
             assert_eq!(due(&commands).len(), count);
             trust.confirm(root().public().id());
         }
+    }
+
+    #[test]
+    fn what_is_in_force_is_judged_again_when_keys_or_groups_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let commands = open(&folder);
+        let trust = trust(Policy { enrol: true, mode: Mode::Require, ..Policy::default() });
+        let judge = || commands.judge(&trust, Instant::default(), None, |_, _| ());
+        commands.offer(document(5, &[ban("1", &[]), ban("2", &["south"])]));
+        judge();
+        assert_eq!(due(&commands), [""; 0]);
+        // The repeats of the carousel are not handed in.
+        trust.confirm(root().public().id());
+        judge();
+        assert_eq!((due(&commands), commands.outcomes().get(Outcome::OtherGroup)), (vec!["1".to_owned()], 1));
+        for _ in 0..2 {
+            commands.configure(CommandOptions { groups: vec!["south".into()], ..CommandOptions::default() });
+            judge();
+        }
+        assert_eq!((due(&commands), commands.outcomes().get(Outcome::OtherGroup)), (vec!["2".to_owned()], 1));
+        // A newer document takes the place of the one before, which would be a replay.
+        commands.offer(document(6, &[]));
+        judge();
+        commands.configure(CommandOptions::default());
+        judge();
+        assert_eq!(trust.report().refused[TrustDrop::Replayed as usize], 0);
     }
 
     #[test]
