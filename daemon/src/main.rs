@@ -293,6 +293,7 @@ fn change(asking: &Asking, action: &str, parameters: &[(&str, &str)]) -> Result<
         );
     }
     match value["purged"].as_u64().filter(|_| value["key"].is_null()) {
+        Some(1) => print("1 object purged\n"),
         Some(count) => print(&format!("{count} objects purged\n")),
         None => print(&format!("{action}: {}\n", value["key"].as_str().unwrap_or_default())),
     }

@@ -53,7 +53,10 @@ pub fn listen(
     state: State,
     ingest: Option<Arc<IngestStats>>,
 ) -> Result<SocketAddr, String> {
-    let failed = |err: std::io::Error| format!("metrics.listen {address}: {}", carousel::config::plain(&err));
+    let failed = |err: std::io::Error| {
+        let why = carousel::config::plain(&err);
+        format!("metrics.listen {address}: {why}; give another port, or end the program that has it")
+    };
     let listener = TcpListener::bind(address).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;

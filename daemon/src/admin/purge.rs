@@ -202,10 +202,10 @@ impl PurgeRequest {
         let took = clock::now().since(begun);
         let id = self.id.clone().unwrap_or_else(fresh_id);
         let done = if self.mode == PurgeMode::Soft { "soft purge" } else { "purge" };
-        tracing::info!(id, objects = all.objects, bytes = all.bytes, done, "by an operator");
+        tracing::info!(id, objects = all.objects, bytes = all.bytes, done, "purged");
         let mut answer = json!({
             "schema": 1, "id": id, "node": sys::hostname(), "done": done, "purged": all.objects, "bytes": all.bytes,
-            "took_ms": took.as_secs_f64() * 1000.0, "lasts": !all.is_forgotten_by_disk,
+            "took_ms": took.as_micros() as f64 / 1000.0, "lasts": !all.is_forgotten_by_disk,
         });
         if let Some(key) = key {
             answer["key"] = key.as_str().into();
