@@ -31,11 +31,11 @@ impl Default for OriginTimeouts {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RouteTimeouts {
-    /// See [`OriginTimeouts::connect_ms`].
+    /// Until the connection is there, TLS included; at most 60 s.
     pub connect_ms: Option<u64>,
-    /// See [`OriginTimeouts::first_byte_ms`].
+    /// From the request until the head of its response.
     pub first_byte_ms: Option<u64>,
-    /// See [`OriginTimeouts::between_bytes_ms`].
+    /// Between two pieces of a body.
     pub between_bytes_ms: Option<u64>,
 }
 
