@@ -44,18 +44,13 @@ pub(super) fn parse(header: Option<&str>, length: u64) -> Wanted {
 
 /// Whether a `Range` header asks for one range of bytes.
 pub(super) fn is_single(header: &str) -> bool {
-    let spec = header.split_once('=').filter(|(unit, _)| unit.trim().eq_ignore_ascii_case("bytes"));
-    spec.is_some_and(|(_, list)| !list.contains(',') && parse_spec(list.trim(), u64::MAX).is_some())
+    single(header).is_some_and(|spec| parse_spec(spec, u64::MAX).is_some())
 }
 
 /// The bytes that a `Range` header asks for, if that is one range with both ends.
 pub(super) fn exact(header: &str) -> Option<Range<u64>> {
-    let (unit, list) = header.split_once('=')?;
-    let spec = list.trim();
-    let is_exact = !spec.contains(',') && !spec.starts_with('-') && !spec.ends_with('-');
-    let range =
-        parse_spec(spec, u64::MAX).filter(|_| unit.trim().eq_ignore_ascii_case("bytes") && is_exact)?;
-    (range.end < u64::MAX).then_some(range)
+    let spec = single(header).filter(|it| !it.starts_with('-') && !it.ends_with('-'))?;
+    parse_spec(spec, u64::MAX).filter(|range| range.end < u64::MAX)
 }
 
 /// The end of a range that goes on to the end of what grows: the last byte that fits into a number of JavaScript, as RFC 8673
@@ -65,13 +60,14 @@ pub(super) const OPEN_END: u64 = 1 << 53;
 /// The range that a `Range` header asks of an object whose length is not known: with both ends, or from a byte on
 /// ([`OPEN_END`]). All of it is no range.
 pub(super) fn growing(header: &str) -> Option<Range<u64>> {
+    let spec = single(header).filter(|it| !it.starts_with('-'))?;
+    parse_spec(spec, OPEN_END).filter(|range| range.start < range.end && *range != (0..OPEN_END))
+}
+
+/// What stands behind the unit, if that is bytes and no list.
+fn single(header: &str) -> Option<&str> {
     let (unit, spec) = header.split_once('=')?;
-    let spec = spec.trim();
-    if !unit.trim().eq_ignore_ascii_case("bytes") || spec.contains(',') || spec.starts_with('-') {
-        return None;
-    }
-    let range = parse_spec(spec, OPEN_END)?;
-    (range.start < range.end && range != (0..OPEN_END)).then_some(range)
+    (unit.trim().eq_ignore_ascii_case("bytes") && !spec.contains(',')).then(|| spec.trim())
 }
 
 /// `first-last`, `first-`, `-suffix`; empty if outside. `None`: bad syntax.
