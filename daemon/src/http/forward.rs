@@ -14,20 +14,27 @@ use super::urls::UrlMap;
 use super::{Player, head};
 use crate::caching::{self, Directives};
 use crate::delivery::{FailReason, Outcome};
-use crate::origin::Redirects;
-use crate::origin::{Passed, Question, RequestBody, no_body};
+use crate::origin::{Passed, Question, Redirects, RequestBody, no_body};
 use crate::store::EvictReason;
+
+impl Asked<'_> {
+    /// What an origin is asked for this player alone: without a body, and without following redirects.
+    pub(super) fn question(&self) -> Question {
+        Question {
+            method: self.head.method.clone(),
+            headers: self.fields(),
+            body: no_body(),
+            on_interim: self.on_interim.clone(),
+            follows_redirects: false,
+        }
+    }
+}
 
 impl Player {
     /// Asks the origin for the head alone.
     pub(super) async fn pass(&self, asked: &Asked<'_>, url: &str) -> Result<Found, Missing> {
-        let question = Question {
-            method: asked.head.method.clone(),
-            headers: asked.fields(),
-            body: no_body(),
-            on_interim: asked.on_interim.clone(),
-            follows_redirects: asked.target.route().is_some_and(|it| it.redirects == Redirects::Follow),
-        };
+        let follows_redirects = asked.target.route().is_some_and(|it| it.redirects == Redirects::Follow);
+        let question = Question { follows_redirects, ..asked.question() };
         let passed = self.filler.pass(url, question).await.map_err(Missing::Origin)?;
         Ok(Found::Passed(Box::new(passed)))
     }
@@ -36,22 +43,15 @@ impl Player {
     /// (RFC 9111 section 4.4).
     pub(super) async fn forward(&self, asked: &Asked<'_>, body: RequestBody) -> Option<Response<PlayerBody>> {
         let url = self.origins.url_for_unsafe(&asked.target.full).filter(|_| self.config.read_through)?;
-        let mut headers = asked.fields();
+        let mut question = Question { body, ..asked.question() };
         // Conditions of these methods are the origin's to judge.
         for name in
             [header::IF_MATCH, header::IF_UNMODIFIED_SINCE, header::IF_NONE_MATCH, header::CONTENT_LENGTH]
         {
             if let Some(value) = asked.head.headers.get(&name) {
-                headers.insert(name, value.clone());
+                question.headers.insert(name, value.clone());
             }
         }
-        let question = Question {
-            method: asked.head.method.clone(),
-            headers,
-            body,
-            on_interim: asked.on_interim.clone(),
-            follows_redirects: false,
-        };
         let passed = match self.filler.pass(&url, question).await {
             Ok(passed) => passed,
             Err(err) => return Some(Missing::Origin(err).response(asked.key)),

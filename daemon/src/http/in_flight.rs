@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, header};
+use http::{Method, header};
 
 use super::Player;
 use super::body::{Piece, PlayerBody};
@@ -18,7 +18,7 @@ use super::shown::Shown;
 use crate::caching;
 use crate::clock;
 use crate::delivery::{FailReason, Flight, Outcome as Ended};
-use crate::origin::{OriginError, Question, SpanResult, no_body};
+use crate::origin::{OriginError, Question, SpanResult};
 
 /// A range of what is being filled is fetched on its own when it is so many bytes ahead, and the fill does not reach it within
 /// so many milliseconds at its present rate.
@@ -181,17 +181,10 @@ impl Player {
     /// object stays where it is.
     async fn of_the_origin_instead(&self, asked: &Asked<'_>) -> Result<Outcome, Missing> {
         let url = self.other_source(asked).ok_or(Missing::NotInTime)?;
-        let mut headers = asked.fields();
+        let mut question = Question { follows_redirects: true, ..asked.question() };
         if let Some(range) = asked.head.headers.get(header::RANGE) {
-            headers.insert(header::RANGE, range.clone());
+            question.headers.insert(header::RANGE, range.clone());
         }
-        let question = Question {
-            method: asked.head.method.clone(),
-            headers,
-            body: no_body(),
-            on_interim: asked.on_interim.clone(),
-            follows_redirects: true,
-        };
         let passed = self.filler.pass(&url, question).await.map_err(|_| Missing::NotInTime)?;
         if !passed.reply.status.is_success() {
             return Err(Missing::NotInTime);
@@ -217,16 +210,11 @@ impl Player {
         head: &Head,
     ) -> Result<Outcome, Missing> {
         let url = asked.url(&self.origins).ok_or(Missing::Unknown)?;
-        let mut headers = asked.fields();
-        if let Ok(range) = HeaderValue::from_str(&format!("bytes={}-{}", range.start, range.end - 1)) {
-            headers.insert(header::RANGE, range);
-        }
+        let mut question = asked.question();
+        head::put(&mut question.headers, header::RANGE, &format!("bytes={}-{}", range.start, range.end - 1));
         if let Some(validator) = head.validators.if_range() {
-            headers.insert(header::IF_RANGE, validator);
+            question.headers.insert(header::IF_RANGE, validator);
         }
-        let on_interim = asked.on_interim.clone();
-        let question =
-            Question { method: Method::GET, headers, body: no_body(), on_interim, follows_redirects: false };
         let passed = self.filler.pass(&url, question).await.map_err(Missing::Origin)?;
         let (response, rewriting) = self.handed_on(passed, asked).await;
         Ok(Outcome::Passed(response, rewriting))
