@@ -119,16 +119,16 @@ impl PlayerBody {
         }
     }
 
-    /// Streams `pieces` of an object on its way; `None`: all of it, whose length nobody knows.
+    /// Streams `pieces` of an object on its way. A range up to `u64::MAX` goes on to the object's end, which nobody knows yet.
     pub(super) fn flight(
         flight: Arc<Flight>,
         flights: Arc<Flights>,
-        pieces: Option<Vec<Piece>>,
+        pieces: Vec<Piece>,
         waits: Waits,
     ) -> Self {
-        let left = pieces.as_ref().map(|pieces| pieces.iter().map(Piece::length).sum());
+        let is_open = |piece: &Piece| matches!(piece, Piece::Range(range) if range.end == u64::MAX);
+        let left = (!pieces.iter().any(is_open)).then(|| pieces.iter().map(Piece::length).sum());
         let (sender, frames) = mpsc::channel(FRAMES);
-        let pieces = pieces.unwrap_or_else(|| vec![Piece::Range(0..u64::MAX)]);
         let first = pieces.iter().find_map(|piece| match piece {
             Piece::Range(range) => Some(range.start),
             Piece::Bytes(_) => None,
@@ -142,15 +142,6 @@ impl PlayerBody {
             }
         });
         Self::Frames { frames, left }
-    }
-
-    /// Streams an object whose length nobody knows yet from this byte to its end.
-    pub(super) fn growing(flight: Arc<Flight>, flights: Arc<Flights>, from: u64, waits: Waits) -> Self {
-        let pieces = Some(vec![Piece::Range(from..u64::MAX)]);
-        match Self::flight(flight, flights, pieces, waits) {
-            Self::Frames { frames, .. } => Self::Frames { frames, left: None },
-            body => body,
-        }
     }
 
     /// A manifest of the cache, rewritten piece by piece as it goes out.

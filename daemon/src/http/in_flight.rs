@@ -105,8 +105,8 @@ impl Player {
             Some(Ended::Passed(_)) | None => {}
         }
         let pieces = match send {
-            Send::Pieces(pieces) => Some(pieces),
-            _ => None,
+            Send::Pieces(pieces) => pieces,
+            _ => vec![Piece::Range(0..u64::MAX)],
         };
         let body = PlayerBody::flight(flight, Arc::clone(&self.shared.flights), pieces, self.waits);
         Ok(Outcome::Response(head::response(status, fields, body)))
@@ -152,12 +152,8 @@ impl Player {
         }
         let mut fields = head.fields.clone();
         head::put(&mut fields, header::CONTENT_RANGE, &format!("bytes {}-{}/*", range.start, range.end - 1));
-        let body = if is_open {
-            PlayerBody::growing(flight, Arc::clone(&self.shared.flights), range.start, self.waits)
-        } else {
-            let pieces = Some(vec![Piece::Range(range)]);
-            PlayerBody::flight(flight, Arc::clone(&self.shared.flights), pieces, self.waits)
-        };
+        let pieces = vec![Piece::Range(if is_open { range.start..u64::MAX } else { range })];
+        let body = PlayerBody::flight(flight, Arc::clone(&self.shared.flights), pieces, self.waits);
         Ok(Outcome::Response(head::response(http::StatusCode::PARTIAL_CONTENT, fields, body)))
     }
 
