@@ -84,13 +84,11 @@ impl Player {
         if !is_empty && !self.wait_or_turn(&flight, first, asked).await {
             return self.of_the_origin_instead(asked).await;
         }
-        match flight.outcome() {
-            Some(Ended::Whole(object)) => return Ok(Outcome::Stored(Arc::clone(object), how)),
-            Some(Ended::Failed(FailReason::Replaced | FailReason::Abandoned)) => {
-                return Err(Missing::Again);
-            }
-            Some(Ended::Failed(FailReason::OriginCut)) => return Err(Missing::Origin(OriginError::Cut)),
-            Some(Ended::Failed(_)) => return Err(Missing::Broken),
+        let outcome = flight.outcome();
+        if let Some(ended) = outcome.and_then(|it| ended(it, how)) {
+            return ended;
+        }
+        match outcome {
             // Another has asked for it, and was refused or cut: the next look asks for this player.
             None if !is_empty && flight.is_given_up(first) => return Err(Missing::Again),
             Some(Ended::Passed(length)) if is_turned => {
@@ -102,7 +100,7 @@ impl Player {
                 let body = shown.body.map_or_else(PlayerBody::empty, |it| send.of_bytes(&it));
                 return Ok(Outcome::Passed(head::response(status, fields, body), shown.rewriting));
             }
-            Some(Ended::Passed(_)) | None => {}
+            _ => {}
         }
         let pieces = match send {
             Send::Pieces(pieces) => pieces,
@@ -144,11 +142,8 @@ impl Player {
         if !self.wait(&flight, last).await {
             return Err(Missing::NotInTime);
         }
-        match flight.outcome() {
-            Some(Ended::Whole(object)) => return Ok(Outcome::Stored(Arc::clone(object), how)),
-            Some(Ended::Failed(FailReason::Replaced | FailReason::Abandoned)) => return Err(Missing::Again),
-            Some(Ended::Failed(_)) => return Err(Missing::Broken),
-            Some(Ended::Passed(_)) | None => {}
+        if let Some(ended) = flight.outcome().and_then(|it| ended(it, how)) {
+            return ended;
         }
         let mut fields = head.fields.clone();
         head::put(&mut fields, header::CONTENT_RANGE, &format!("bytes {}-{}/*", range.start, range.end - 1));
@@ -238,4 +233,15 @@ impl Player {
         self.shared.flights.request(flight);
         flight.wait_for(offset, self.waits.patience).await
     }
+}
+
+/// What a player gets of an object that has ended so; `None`: the bytes that have come.
+fn ended(outcome: &Ended, how: &'static str) -> Option<Result<Outcome, Missing>> {
+    Some(match outcome {
+        Ended::Whole(object) => Ok(Outcome::Stored(Arc::clone(object), how)),
+        Ended::Failed(FailReason::Replaced | FailReason::Abandoned) => Err(Missing::Again),
+        Ended::Failed(FailReason::OriginCut) => Err(Missing::Origin(OriginError::Cut)),
+        Ended::Failed(_) => Err(Missing::Broken),
+        Ended::Passed(_) => return None,
+    })
 }
