@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, header};
+use http::{HeaderMap, Method, StatusCode, header};
 
 use super::Player;
 use super::body::{Piece, PlayerBody};
@@ -36,7 +36,8 @@ impl Player {
         let how = if flight.carried().is_some() { "hit; detail=in-flight" } else { "fwd=miss" };
         let head = Head::of_flight(&flight).stamped(how);
         if let Some(range) = self.range_of_growing(&flight, &head, asked) {
-            return self.growing(flight, range, head, how).await;
+            let fields = head.respond_growing(&range, request);
+            return self.growing(flight, range, fields, how).await;
         }
         let (status, fields, send) = head.respond(method, request);
         // URLs of a manifest cannot be turned before it is there.
@@ -133,7 +134,7 @@ impl Player {
         self: &Arc<Self>,
         flight: Arc<Flight>,
         range: Range<u64>,
-        head: Head,
+        fields: HeaderMap,
         how: &'static str,
     ) -> Result<Outcome, Missing> {
         let is_open = range.end == range::OPEN_END;
@@ -145,11 +146,9 @@ impl Player {
         if let Some(ended) = flight.outcome().and_then(|it| ended(it, how)) {
             return ended;
         }
-        let mut fields = head.fields.clone();
-        head::put(&mut fields, header::CONTENT_RANGE, &format!("bytes {}-{}/*", range.start, range.end - 1));
         let pieces = vec![Piece::Range(if is_open { range.start..u64::MAX } else { range })];
         let body = PlayerBody::flight(flight, Arc::clone(&self.shared.flights), pieces, self.waits);
-        Ok(Outcome::Response(head::response(http::StatusCode::PARTIAL_CONTENT, fields, body)))
+        Ok(Outcome::Response(head::response(StatusCode::PARTIAL_CONTENT, fields, body)))
     }
 
     /// As [`Self::wait`]; for a live object that an origin has too for no longer than half its duration: the link has lost

@@ -1,5 +1,6 @@
 //! Responses: conditionals, ranges, and what is no object at all.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -46,11 +47,21 @@ impl Send {
 impl Head {
     /// The head of the response to this request, and what is to be sent after it.
     pub(super) fn respond(&self, method: &Method, request: &HeaderMap) -> (StatusCode, HeaderMap, Send) {
-        let (status, mut fields, send) = self.choose(method, request);
+        let (status, fields, send) = self.choose(method, request);
+        (status, self.opened(fields, request), send)
+    }
+
+    /// Fields of the response with a range of an object whose length nobody knows yet.
+    pub(super) fn respond_growing(&self, range: &Range<u64>, request: &HeaderMap) -> HeaderMap {
+        let fields = self.with_range(&format!("bytes {}-{}/*", range.start, range.end - 1));
+        self.opened(fields, request)
+    }
+
+    fn opened(&self, mut fields: HeaderMap, request: &HeaderMap) -> HeaderMap {
         if self.is_open {
             cors::allow_credentials(&mut fields, request);
         }
-        (status, fields, send)
+        fields
     }
 
     fn choose(&self, method: &Method, request: &HeaderMap) -> (StatusCode, HeaderMap, Send) {
@@ -114,7 +125,7 @@ impl Head {
     }
 
     /// `multipart/byteranges` (RFC 9110 section 14.6).
-    fn multipart(&self, ranges: &[std::ops::Range<u64>], length: u64) -> (String, Vec<Piece>) {
+    fn multipart(&self, ranges: &[Range<u64>], length: u64) -> (String, Vec<Piece>) {
         // Parts are framed by their lengths as much as by the boundary; 48 bits of a digest do not turn up by chance.
         let boundary = format!("skycache-{}", self.boundary);
         let content_type = self.fields.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());

@@ -71,6 +71,17 @@ fn conditionals_are_answered_here() {
 }
 
 #[test]
+fn a_range_of_what_grows_has_no_total_and_names_a_site_with_credentials() {
+    let site = [("origin", "https://a.example"), ("cookie", "a=b")];
+    for (request, allowed) in [(&[][..], "*"), (&site[..], site[0].1)] {
+        let request = crate::caching::from_pairs(request.iter().copied());
+        let fields = head(1000).stamped("hit").respond_growing(&(10..20), &request);
+        assert_eq!(field(&fields, "content-range"), "bytes 10-19/*");
+        assert_eq!(field(&fields, "access-control-allow-origin"), allowed);
+    }
+}
+
+#[test]
 fn ranges_and_if_range() {
     let (status, fields, send) = ask(&Method::GET, &[("range", "bytes=10-19")]);
     assert_eq!((status.as_u16(), field(&fields, "content-range")), (206, "bytes 10-19/1000"));
