@@ -196,19 +196,6 @@ pub(super) async fn plain(
     http1(worker, wire, &link, &outbox, stop).await;
 }
 
-/// The same with TLS.
-pub(super) async fn secure(
-    worker: &Rc<Worker>,
-    stream: std::net::TcpStream,
-    peer: IpAddr,
-    acceptor: &Acceptor,
-    stop: watch::Receiver<bool>,
-) {
-    let outbox = Rc::new(Outbox::default());
-    let Ok(wire) = Wire::new(stream, Rc::clone(&outbox)) else { return };
-    tls(worker, wire, outbox, peer, acceptor, stop).await;
-}
-
 fn answer_by(worker: &Rc<Worker>, link: &Rc<Link>) -> impl Fn(Request<Incoming>) -> Answer + Clone + use<> {
     let (worker, link) = (Rc::clone(worker), Rc::clone(link));
     move |request: Request<Incoming>| worker.answer(request.map(RequestBody::Incoming), &link)
@@ -392,14 +379,16 @@ impl Pulse {
     }
 }
 
-async fn tls(
+/// As [`plain`], with TLS.
+pub(super) async fn secure(
     worker: &Rc<Worker>,
-    wire: Wire,
-    sent: Rc<Outbox>,
+    stream: std::net::TcpStream,
     peer: IpAddr,
     acceptor: &Acceptor,
     stop: watch::Receiver<bool>,
 ) {
+    let sent = Rc::new(Outbox::default());
+    let Ok(wire) = Wire::new(stream, Rc::clone(&sent)) else { return };
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(TokioIo::new(wire))).await {
         Ok(Ok(stream)) => stream,
         // Who connects and says nothing (a health check) has not tried.
