@@ -14,9 +14,11 @@
 //! ends at once, as it does in builds with `panic = "abort"`; the service manager starts it anew within a second, and the store
 //! recovers as from any unclean stop.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use carousel::time::Instant;
@@ -119,7 +121,16 @@ impl Vitals {
     }
 }
 
-/// Runs a thread without which the daemon is none: if it panics, the process ends.
+/// Starts a thread without which the daemon is none.
+///
+/// # Errors
+/// If no thread is available.
+pub fn start(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let own = name.to_owned();
+    Builder::new().name(name.to_owned()).spawn(move || essential(&own, run))
+}
+
+/// Runs what such a thread does: if it panics, the process ends.
 pub fn essential<T>(name: &str, run: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| end(name))
 }
@@ -183,8 +194,8 @@ mod tests {
         const MARK: &str = "SKYCACHE_TEST_PANICS";
         match std::env::var(MARK).as_deref() {
             Ok("thread") => {
-                let thread = std::thread::spawn(|| essential("receive-0", || panic!("on purpose")));
-                let () = thread.join().unwrap();
+                let thread = start("receive-0", || panic!("on purpose")).unwrap();
+                thread.join().unwrap();
                 return;
             }
             Ok(_) => {

@@ -198,9 +198,7 @@ pub(super) fn open(path: &Path, vitals: &Vitals) -> Result<SyncSender<Piece>, St
     let (writer, pieces) = sync_channel(PIECES);
     let path = path.to_path_buf();
     let sign = vitals.show("access-log".to_owned(), clock::now());
-    let thread = std::thread::Builder::new().name("access-log".to_owned());
-    thread
-        .spawn(move || vitals::essential("access-log", || write(file, &path, &pieces, &sign)))
+    vitals::start("access-log", move || write(file, &path, &pieces, &sign))
         .map_err(|err| format!("cannot start a thread: {err}"))?;
     Ok(writer)
 }

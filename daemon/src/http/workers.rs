@@ -174,7 +174,6 @@ impl Workers {
                 .map_err(failed)?;
             let (player, stop) = (Arc::clone(player), stop.clone());
             let (others, log) = (others.clone(), log.clone());
-            let thread = std::thread::Builder::new().name(format!("http-{number}"));
             let work = move || {
                 let log =
                     log.map(|(format, writer): (LogFormat, _)| RefCell::new(Gatherer::new(format, writer)));
@@ -187,8 +186,7 @@ impl Workers {
                 runtime.shutdown_timeout(Duration::from_millis(100));
             };
             // A task that panics ends its connection alone; what is left is the worker itself.
-            let run = move || vitals::essential(&format!("http-{number}"), work);
-            threads.push(thread.spawn(run).map_err(failed)?);
+            threads.push(vitals::start(&format!("http-{number}"), work).map_err(failed)?);
         }
         Ok(Self { threads })
     }

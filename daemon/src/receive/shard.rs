@@ -141,9 +141,7 @@ impl Shard {
             batch: Batch::default(),
             commands: heard,
         };
-        let thread = std::thread::Builder::new().name(format!("receive-{number}")).spawn(move || {
-            vitals::essential(&format!("receive-{number}"), || shard.run());
-        })?;
+        let thread = vitals::start(&format!("receive-{number}"), move || shard.run())?;
         Ok(ShardHandle { commands, waker, thread: Some(thread) })
     }
 

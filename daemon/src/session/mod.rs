@@ -140,9 +140,7 @@ impl SessionQueue {
         control.apply();
         let Self(sender, receiver) = self;
         let sign = vitals.watch("session".to_owned(), clock::now());
-        let thread = std::thread::Builder::new().name("session".to_owned()).spawn(move || {
-            vitals::essential("session", || control.run(&receiver, &sign));
-        })?;
+        let thread = vitals::start("session", move || control.run(&receiver, &sign))?;
         Ok(SessionThread { notices: sender, groups, thread: Some(thread) })
     }
 }

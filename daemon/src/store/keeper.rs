@@ -30,9 +30,7 @@ impl Keeper {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let sign = vitals.show("keeper".to_owned(), clock::now());
-        let thread = std::thread::Builder::new().name("keeper".to_owned()).spawn(move || {
-            vitals::essential("keeper", || store.keep(&stopped, &sign));
-        })?;
+        let thread = vitals::start("keeper", move || store.keep(&stopped, &sign))?;
         Ok(Self { stop, thread: Some(thread) })
     }
 }

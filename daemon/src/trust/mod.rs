@@ -64,9 +64,7 @@ impl TrustKeeper {
                 }
             }
         };
-        let thread = std::thread::Builder::new()
-            .name("trust".to_owned())
-            .spawn(move || vitals::essential("trust", keep))?;
+        let thread = vitals::start("trust", keep)?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }
