@@ -124,7 +124,7 @@ impl Commands {
     /// Messages to viewers in force.
     pub fn messages(&self, wall: Option<WallTime>) -> Vec<String> {
         let mut state = self.state();
-        let date = wall.map_or(state.date, WallTime::unix_seconds);
+        let date = state.date_at(wall);
         state.messages.retain(|(_, it)| it.until > date);
         state.messages.iter().map(|(_, it)| it.action.target().to_owned()).collect()
     }
@@ -174,7 +174,7 @@ impl Commands {
             let root = by.root.to_string();
             let mut state = self.state();
             state.date = state.date.max(issued);
-            let date = wall.map_or(state.date, WallTime::unix_seconds);
+            let date = state.date_at(wall);
             let receiver = Receiver { groups: &options.groups, date };
             // A message that was cancelled goes; one that was shown before a restart comes back.
             state.messages.retain(|(of, it)| *of != root || commands.iter().any(|now| now.id == it.id));
@@ -199,7 +199,7 @@ impl Commands {
         wall: Option<WallTime>,
     ) -> Option<(String, Command, Option<Outcome>)> {
         let mut state = self.state();
-        let date = wall.map_or(state.date, WallTime::unix_seconds);
+        let date = state.date_at(wall);
         let (root, command, why) = state.desk.next_due(now, date)?;
         if why.is_none()
             && let Err(err) = self.write(&state.desk.memory())
@@ -244,6 +244,11 @@ impl State {
         let mut all: Vec<_> = again.map(|(_, it)| it.clone()).collect();
         all.append(&mut self.documents);
         all
+    }
+
+    /// The date of the system; while that is not known, as far as documents tell.
+    fn date_at(&self, wall: Option<WallTime>) -> u64 {
+        wall.map_or(self.date, WallTime::unix_seconds)
     }
 
     fn show(&mut self, root: &str, command: Command) {
