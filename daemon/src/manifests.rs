@@ -118,12 +118,15 @@ impl Manifests {
     /// Whether an object that has come may take the place of the one of its key: not if it is a version of a live manifest that
     /// does not go as far, while that one still advances. Counts what it refuses.
     pub fn may_replace(&self, meta: &ObjectMeta, bytes: &[u8], now: Instant) -> bool {
-        if !may_be_manifest(meta) || !self.known().peek(&meta.key).is_some_and(|it| it.facts.is_live) {
+        if !may_be_manifest(meta) {
             return true;
         }
+        let Some(held) = self.known().peek(&meta.key).filter(|it| it.facts.is_live).cloned() else {
+            return true;
+        };
         let Some(facts) = Manifest::read(bytes) else { return true };
         let is_carried = meta.response.is_none();
-        let is_late = self.known().peek(&meta.key).is_some_and(|it| it.is_ahead_of(&facts, is_carried, now));
+        let is_late = held.is_ahead_of(&facts, is_carried, now);
         if is_late {
             let from = if is_carried { LateManifest::Carousel } else { LateManifest::Origin };
             self.refused.add(from);
@@ -233,7 +236,7 @@ impl Known {
             Standing::Newer | Standing::Same | Standing::Unknown => false,
         };
         let late = Duration::from_millis(LATE_TARGETS * self.facts.target_ms);
-        self.facts.is_live && is_behind && now.since(self.advanced_at) <= late
+        is_behind && now.since(self.advanced_at) <= late
     }
 }
 
