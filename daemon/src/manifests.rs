@@ -17,7 +17,7 @@ use event_listener::{Event, EventListener};
 use lru::LruCache;
 
 use crate::clock;
-use crate::store::{LiveFacts, ObjectMeta, StoredObject};
+use crate::store::{Frozen, LiveFacts, ObjectMeta, Store, StoreError, StoredObject};
 
 /// Manifests remembered: some thirty services with eight playlists each. Each takes up to 3 KB.
 const MAX_MANIFESTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -115,9 +115,28 @@ impl Manifests {
         (silence <= Duration::from_millis(ALIVE_TARGETS * target_ms)).then_some(target_ms)
     }
 
+    /// Publishes an object that has come, learns what it is, and tells those who wait for its service. Gives the object of its key:
+    /// of a live manifest perhaps the one held.
+    ///
+    /// # Errors
+    /// Those of [`Store::publish_if`].
+    pub fn publish(
+        &self,
+        store: &Store,
+        frozen: &Frozen,
+        meta: ObjectMeta,
+    ) -> Result<Arc<StoredObject>, StoreError> {
+        let may_replace = |meta: &ObjectMeta| self.may_replace(meta, frozen.as_slice(), clock::now());
+        let object = store.publish_if(frozen, meta, may_replace, |object| self.learn(object))?;
+        if object.is_live() {
+            self.advanced.notify(usize::MAX);
+        }
+        Ok(object)
+    }
+
     /// Whether an object that has come may take the place of the one of its key: not if it is a version of a live manifest that
     /// does not go as far, while that one still advances. Counts what it refuses.
-    pub fn may_replace(&self, meta: &ObjectMeta, bytes: &[u8], now: Instant) -> bool {
+    fn may_replace(&self, meta: &ObjectMeta, bytes: &[u8], now: Instant) -> bool {
         if !may_be_manifest(meta) {
             return true;
         }
@@ -135,13 +154,6 @@ impl Manifests {
         !is_late
     }
 
-    /// An object is in the cache that was learned: whoever waits for its service looks again.
-    pub fn published(&self, object: &StoredObject) {
-        if object.is_live() {
-            self.advanced.notify(usize::MAX);
-        }
-    }
-
     /// Completes when a live manifest or an object of a live service comes next.
     pub fn listen(&self) -> EventListener {
         self.advanced.listen()
@@ -153,7 +165,7 @@ impl Manifests {
     }
 
     /// Reads the facts of a manifest of this key, and remembers them. `None`: it is none.
-    pub fn read(&self, key: &ObjectKey, bytes: &[u8], is_carried: bool, now: Instant) -> Option<Manifest> {
+    fn read(&self, key: &ObjectKey, bytes: &[u8], is_carried: bool, now: Instant) -> Option<Manifest> {
         let facts = Manifest::read(bytes)?;
         let mut patterns = HashSet::new();
         let (mut list, mut last) = (usize::MAX, 0);

@@ -606,15 +606,11 @@ fn publish(
         signed_by: None,
         key: answer.key,
     };
-    let may_replace = |meta: &ObjectMeta| shared.manifests.may_replace(meta, frozen.as_slice(), clock::now());
     if store.is_purged(&meta, answer.requested_at) {
         return Ok(Err(None));
     }
-    match store.publish_if(&frozen, meta, may_replace, |object| shared.manifests.learn(object)) {
-        Ok(stored) => {
-            shared.manifests.published(&stored);
-            Ok(Ok(stored))
-        }
+    match shared.manifests.publish(store, &frozen, meta) {
+        Ok(stored) => Ok(Ok(stored)),
         // Its fields are larger than a header page, or a purge has overtaken it.
         Err(StoreError::MetaTooLarge | StoreError::Purged) => Ok(Err(None)),
         Err(_) => Err(FailReason::Store),

@@ -480,13 +480,7 @@ fn publish(
         ignored_query: file.ignored_query.clone(),
         signed_by: file.signed_by.as_deref().map(signer_text),
     };
-    let manifests = &context.manifests;
-    let may_replace = |meta: &ObjectMeta| manifests.may_replace(meta, frozen.as_slice(), clock::now());
-    let stored = context.store.publish_if(&frozen, meta, may_replace, |object| manifests.learn(object));
-    if let Ok(stored) = &stored {
-        manifests.published(stored);
-    }
-    stored.map(Some).map_err(FinishError::Store)
+    context.manifests.publish(&context.store, &frozen, meta).map(Some).map_err(FinishError::Store)
 }
 
 /// An encoded object as clients get it, in a file of its own. It is inflated a second time, since room for it is taken when its
