@@ -3,7 +3,7 @@
 
 import * as api from "./api.js";
 import { showLogo, showStill } from "./artwork.js";
-import { facts, isBroadcast, nameOf, span } from "./card.js";
+import { channelOf, facts, isBroadcast, nameOf, span } from "./card.js";
 import { byId, el, icon, refill, setText } from "./dom.js";
 import { pick, t, write } from "./i18n.js";
 import { recalled } from "./memory.js";
@@ -150,7 +150,7 @@ export class Home {
     showStill(this.art, title, now?.image ?? null);
     showLogo(this.logo, title);
     this.logo.hidden = !broadcast;
-    write(this.channel, { text: programme.text ? (title.number === null ? "" : `${title.number} `) + name.text : broadcast ? t(`type.${title.type}`) : t("hero.film"), lang: "" });
+    write(this.channel, { text: programme.text ? channelOf(title) : broadcast ? t(`type.${title.type}`) : t("hero.film"), lang: "" });
     write(this.title, programme.text ? programme : name, 120);
     const age = ageOf(title);
     const words = [now ? span(now, next) : "", ...facts(title), age === null ? "" : t("title.age", { age: String(age) })];
