@@ -290,12 +290,12 @@ fn following(bytes: &[u8], manifest: &ObjectKey, key: &ObjectKey, count: usize) 
 }
 
 /// What the store keeps with a live manifest.
-pub fn live_facts(facts: &Manifest) -> Option<LiveFacts> {
+fn live_facts(facts: &Manifest) -> Option<LiveFacts> {
     facts.fresh_ms().map(|fresh_ms| LiveFacts { fresh_ms, target_ms: facts.target_ms })
 }
 
 /// Media and long objects are no manifests.
-pub fn may_be_manifest(meta: &ObjectMeta) -> bool {
+fn may_be_manifest(meta: &ObjectMeta) -> bool {
     let is_media = meta.content_type.as_deref().is_some_and(|it| {
         ["video/", "audio/", "image/", "font/"]
             .iter()
