@@ -207,10 +207,8 @@ impl Control {
                 Ok(Notice::Document(document)) => self.document(document),
                 Ok(Notice::Reload(config)) => self.reload(&config),
                 Ok(Notice::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) if clock::now().since(retried) < RETRY => {}
                 Err(RecvTimeoutError::Timeout) => {
-                    if clock::now().since(retried) < RETRY {
-                        continue;
-                    }
                     retried = clock::now();
                     if self.groups.all().iter().any(|it| it.error.is_some()) {
                         self.apply();
