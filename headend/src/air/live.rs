@@ -80,6 +80,10 @@ pub(super) struct Turn {
     base: u64,
 }
 
+impl Turn {
+    const BACKLOG: Self = Self { service: None, deadline_ns: 0, base: 0 };
+}
+
 /// A job in turns. The order is by virtual time: that at its start, and the part that has been sent since, in units of 2^-32.
 #[derive(Debug)]
 struct InTurns {
@@ -155,7 +159,8 @@ pub(super) struct Live {
     arrivals: Vec<(LiveTiming, ItemId)>,
     /// By age; of one age, in the order in which they came.
     backlog: BTreeSet<(Reverse<u32>, Reverse<ItemId>)>,
-    backlog_job: Option<(ItemId, Job)>,
+    /// The last one is next. There are several where the repair symbols of one are due while another is being sent.
+    backlog_jobs: Vec<Job>,
     /// In the order in which they are due.
     parked: VecDeque<(u64, Turn, Job)>,
     drops_late: bool,
@@ -169,7 +174,7 @@ impl Live {
             all: Reserve::new(reserved_bps),
             arrivals: Vec::new(),
             backlog: BTreeSet::new(),
-            backlog_job: None,
+            backlog_jobs: Vec::new(),
             parked: VecDeque::new(),
             drops_late,
         }
@@ -182,28 +187,29 @@ impl Live {
 
     /// Removes an object wherever it is. True if it waited.
     pub(super) fn remove(&mut self, id: ItemId) -> bool {
-        let before = self.arrivals.len();
+        let before = self.waiting();
         self.arrivals.retain(|(_, other)| *other != id);
-        let mut has_waited = self.arrivals.len() != before;
-        let before = self.backlog.len();
         self.backlog.retain(|(_, Reverse(other))| *other != id);
-        has_waited |= self.backlog.len() != before;
-        self.backlog_job.take_if(|(other, _)| *other == id);
+        self.backlog_jobs.retain(|job| job.object() != Some(id));
         self.parked.retain(|(_, _, job)| job.object() != Some(id));
         for service in &mut self.services {
-            let before = service.waiting.len();
             service.waiting.retain(|(_, other)| *other != id);
-            has_waited |= service.waiting.len() != before;
             service.jobs.retain(|it| it.job.object() != Some(id));
         }
-        has_waited
+        self.waiting() < before
+    }
+
+    /// Number of objects that were not begun.
+    fn waiting(&self) -> usize {
+        let of_services: usize = self.services.iter().map(|service| service.waiting.len()).sum();
+        self.arrivals.len() + self.backlog.len() + of_services
     }
 
     /// Removes everything.
     pub(super) fn clear(&mut self) {
         self.arrivals.clear();
         self.backlog.clear();
-        self.backlog_job = None;
+        self.backlog_jobs.clear();
         self.parked.clear();
         for service in &mut self.services {
             service.waiting.clear();
@@ -215,15 +221,17 @@ impl Live {
     pub(super) fn is_backlog(&self, id: ItemId) -> bool {
         let arrives = |(timing, other): &(LiveTiming, ItemId)| *other == id && timing.age > 0;
         self.backlog.iter().any(|(_, Reverse(other))| *other == id)
-            || self.backlog_job.as_ref().is_some_and(|(other, _)| *other == id)
+            || self.backlog_jobs.iter().any(|job| job.object() == Some(id))
             || self.arrivals.iter().any(arrives)
     }
 
     /// Whether nothing waits and nothing is being sent.
     pub(super) fn is_empty(&self) -> bool {
-        let is_idle = |service: &Service| service.jobs.is_empty() && service.waiting.is_empty();
-        let is_behind = self.backlog_job.is_some() || !self.backlog.is_empty();
-        !is_behind && self.parked.is_empty() && self.arrivals.is_empty() && self.services.iter().all(is_idle)
+        let is_idle = |service: &Service| service.jobs.is_empty();
+        self.waiting() == 0
+            && self.backlog_jobs.is_empty()
+            && self.parked.is_empty()
+            && self.services.iter().all(is_idle)
     }
 
     /// Gives arrivals their deadlines, and parked jobs their turn: those are returned. To be called before each choice.
@@ -325,31 +333,22 @@ impl Live {
     }
 
     /// The next object of the backlog, if nothing of it is being sent.
-    pub(super) fn pop_backlog(&mut self, now_ns: u64, within: Within) -> Option<ItemId> {
-        let may = self.backlog_job.is_none() && (within == Within::Link || self.all.has_credit(now_ns));
-        if may { self.backlog.pop_last().map(|(_, Reverse(id))| id) } else { None }
+    pub(super) fn pop_backlog(&mut self, now_ns: u64, within: Within) -> Option<(Turn, ItemId)> {
+        let may = self.backlog_jobs.is_empty() && (within == Within::Link || self.all.has_credit(now_ns));
+        if may { self.backlog.pop_last().map(|(_, Reverse(id))| (Turn::BACKLOG, id)) } else { None }
     }
 
     /// The backlog's job.
     pub(super) fn pop_backlog_job(&mut self, now_ns: u64, within: Within) -> Option<(Turn, Job)> {
-        if within == Within::Reserve && !self.all.has_credit(now_ns) {
-            return None;
-        }
-        let turn = Turn { service: None, deadline_ns: 0, base: 0 };
-        self.backlog_job.take().map(|(_, job)| (turn, job))
-    }
-
-    /// Begins an object of the backlog.
-    pub(super) fn start_backlog(&mut self, id: ItemId, job: Job) {
-        self.backlog_job = Some((id, job));
+        let may = within == Within::Link || self.all.has_credit(now_ns);
+        if may { self.backlog_jobs.pop().map(|job| (Turn::BACKLOG, job)) } else { None }
     }
 
     /// Takes a job that was begun, or whose packet was written.
     pub(super) fn put(&mut self, turn: Turn, job: Job) {
-        match (turn.service, job.object()) {
-            (Some(index), _) => self.services[index].jobs.push(InTurns::new(turn, job)),
-            (None, Some(id)) => self.backlog_job = Some((id, job)),
-            (None, None) => {}
+        match turn.service {
+            Some(index) => self.services[index].jobs.push(InTurns::new(turn, job)),
+            None => self.backlog_jobs.push(job),
         }
     }
 

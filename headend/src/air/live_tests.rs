@@ -239,6 +239,19 @@ fn repair_symbols_of_small_objects_follow_apart() {
 }
 
 #[test]
+fn an_old_segment_goes_on_where_it_was_when_the_repair_symbols_of_another_are_due() {
+    let mut air = air(&[8_000_000]);
+    let strong = Protection { least_repair: 6, ..RAPTORQ };
+    // The window of a start: three packets of sound, and half a second of the link behind them.
+    air.add(0, AirObject { protection: strong, ..live("sound", 4000, 0, 2000, 1) }).unwrap();
+    air.add(0, AirObject { protection: strong, ..live("picture", 500_000, 0, 2000, 2) }).unwrap();
+    let all = sent(&mut air, 0, 2000);
+    let of = |toi: u64| all.iter().filter(|it| it.1 == toi).count();
+    assert_eq!((of(1), of(2)), (9, 395), "{:?}", order(&all));
+    assert_eq!((air.stats().objects_sent, air.cycle_done()), (2, true));
+}
+
+#[test]
 fn a_live_object_is_described_once_more_when_it_ends() {
     for length in [4000, 140_000] {
         let mut air = air(&[8_000_000]);

@@ -465,10 +465,10 @@ impl Air {
         }
         while self.urgent.is_empty() {
             let Some(service) = self.live.choose(now_ns, within) else {
-                if let Some(id) = self.live.pop_backlog(now_ns, within)
+                if let Some((turn, id)) = self.live.pop_backlog(now_ns, within)
                     && let Some(job) = self.start(id, now_ns)
                 {
-                    self.live.start_backlog(id, job);
+                    self.live.put(turn, job);
                     continue;
                 }
                 let next = self.live.pop_backlog_job(now_ns, within);
