@@ -67,6 +67,16 @@ impl Field {
 
 pub(super) static FIELD: Field = Field::new();
 
+/// Multiplies by α in planes of bits: plane 7 wraps to the bits of x^8 = x^4 + x^3 + x^2 + 1.
+#[inline(always)]
+fn double(planes: &mut [Lane; 8]) {
+    planes.rotate_right(1);
+    let top = planes[0];
+    for at in [2, 3, 4] {
+        planes[at].add(&top);
+    }
+}
+
 /// What dense rows are of the unknowns: bytes of H rows, from intermediate symbols whose bits say what they are of the unknowns.
 pub(super) fn dense_rows(
     intermediate: &[Vec<Lane>],
@@ -81,12 +91,7 @@ pub(super) fn dense_rows(
         let mut planes = [Lane::ZERO; 8];
         let mut sums = vec![[Lane::ZERO; 8]; h];
         let next = |planes: &mut [Lane; 8], column: usize| {
-            // Doubling: plane 7 wraps to the bits of x^8 = x^4 + x^3 + x^2 + 1.
-            planes.rotate_right(1);
-            let top = planes[0];
-            planes[2].add(&top);
-            planes[3].add(&top);
-            planes[4].add(&top);
+            double(planes);
             planes[0].add(&lane[column]);
         };
         for (column, (a, b)) in hdpc.iter().enumerate() {
@@ -107,11 +112,7 @@ pub(super) fn dense_rows(
                 let bit = |plane: &Lane| plane.0[at / 8] >> (at % 8) & 1;
                 *value = sum.iter().rev().fold(0, |value, plane| value << 1 | bit(plane));
             }
-            planes.rotate_right(1);
-            let top = planes[0];
-            planes[2].add(&top);
-            planes[3].add(&top);
-            planes[4].add(&top);
+            double(&mut planes);
         }
     }
     rows
