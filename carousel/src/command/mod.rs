@@ -157,7 +157,7 @@ pub fn to_xml(commands: &[Command]) -> String {
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Commands xmlns=\"{COMMANDS_NAMESPACE}\" xmlns:sky=\"{NAMESPACE}\"{BLANK}>\n"
     );
     for it in commands {
-        let (name, target) = (it.action.name(), xml_text(it.action.target()));
+        let (name, target) = (it.action.name(), xml::escape(it.action.target()));
         let _ = write!(out, "<Command id=\"{}\" until=\"{}\" withinS=\"{}\"", it.id, it.until, it.within_s);
         if !it.groups.is_empty() {
             let _ = write!(out, " groups=\"{}\"", it.groups.join(" "));
@@ -166,10 +166,6 @@ pub fn to_xml(commands: &[Command]) -> String {
     }
     out.push_str("</Commands>\n");
     out
-}
-
-fn xml_text(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// Reads the document. Commands whose action is not known here are left out: a newer headend may have more.
@@ -182,7 +178,7 @@ pub fn read(document: &[u8]) -> Result<Vec<Command>, XmlError> {
         return Err(XmlError::Missing { what: "Commands", within: root.name });
     }
     let mut commands = Vec::new();
-    for element in root.children.iter().filter(|it| it.name == "Command") {
+    for element in root.all("Command") {
         if commands.len() >= MAX_COMMANDS {
             return Err(XmlError::TooLarge("MAX_COMMANDS"));
         }
@@ -192,23 +188,24 @@ pub fn read(document: &[u8]) -> Result<Vec<Command>, XmlError> {
 }
 
 fn command(element: &Element) -> Result<Option<Command>, XmlError> {
-    let value = |name: &str| element.attributes.iter().find(|it| it.name == name).map(|it| it.value.as_str());
     let bad = |what, value: &str| XmlError::BadValue { what, value: value.to_owned() };
     let number = |what: &'static str| {
-        let text = value(what).unwrap_or_default();
+        let text = element.attribute(what).unwrap_or_default();
         text.parse::<u64>().map_err(|_| bad(what, text))
     };
-    let id =
-        value("id").filter(|id| is_word(id)).ok_or_else(|| bad("id", value("id").unwrap_or_default()))?;
-    let groups: Vec<String> =
-        value("groups").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+    let id = element.attribute("id").unwrap_or_default();
+    if !is_word(id) {
+        return Err(bad("id", id));
+    }
+    let groups = element.attribute("groups").unwrap_or_default();
+    let groups: Vec<String> = groups.split_whitespace().map(str::to_owned).collect();
     if groups.len() > MAX_GROUPS {
         return Err(XmlError::TooLarge("MAX_GROUPS"));
     }
     if let Some(group) = groups.iter().find(|it| !is_word(it)) {
         return Err(bad("groups", group));
     }
-    let name = value("action").unwrap_or_default();
+    let name = element.attribute("action").unwrap_or_default();
     let Some(action) = Action::of(name, &element.text) else {
         return if Action::NAMES.contains(&name) { Err(bad("target", &element.text)) } else { Ok(None) };
     };
