@@ -405,7 +405,12 @@ fn dash(
     let mut has_timeline = false;
     let mut stack: Vec<Vec<u8>> = Vec::new();
     let mut levels = vec![Level { base: url.to_owned(), ..Level::default() }];
-    let (mut list, mut base, mut has_root, mut goes_on) = (0, None::<String>, false, true);
+    let (mut base, mut has_root) = (None::<String>, false);
+    let (mut list, mut goes_on) = (0, true);
+    let mut end_representation = |level: &Level, is_live: bool, period_ms: Option<u64>| {
+        goes_on = goes_on && representation(level, is_live, examples, period_ms, list, visit);
+        list += 1;
+    };
     loop {
         let event = reader.read_event().ok()?;
         let (element, is_empty) = match &event {
@@ -443,16 +448,7 @@ fn dash(
                 if is_level(&name) && levels.len() > 1 {
                     let level = levels.pop()?;
                     if name == b"Representation" {
-                        goes_on = goes_on
-                            && representation(
-                                &level,
-                                manifest.is_live,
-                                examples,
-                                period_ms.or(total_ms),
-                                list,
-                                visit,
-                            );
-                        list += 1;
+                        end_representation(&level, manifest.is_live, period_ms.or(total_ms));
                     }
                 }
                 continue;
@@ -530,16 +526,7 @@ fn dash(
             }
             if is_empty {
                 if name == b"Representation" {
-                    goes_on = goes_on
-                        && representation(
-                            &level,
-                            manifest.is_live,
-                            examples,
-                            period_ms.or(total_ms),
-                            list,
-                            visit,
-                        );
-                    list += 1;
+                    end_representation(&level, manifest.is_live, period_ms.or(total_ms));
                 }
             } else {
                 levels.push(level);
