@@ -15,7 +15,7 @@ mod ledger;
 use std::convert::Infallible;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,9 +31,10 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
-use tokio::sync::Semaphore;
+use tokio::net::TcpStream;
 
 use crate::config::Config;
+use crate::listen;
 use crate::package::tree::is_temporary;
 use ledger::{Ledger, Place};
 
@@ -195,10 +196,6 @@ impl Ingest {
             let ledger = Ledger::of(&root, options.source_files, options.source_bytes).map_err(failed)?;
             channels.push(Channel { name: source.name.clone(), root, ledger });
         }
-        let failed = |err: io::Error| format!("ingest.listen {}: {err}", options.listen);
-        let listener = TcpListener::bind(options.listen).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
         let stats = Arc::new(IngestStats::default());
         let shared = Shared {
             channels,
@@ -208,13 +205,8 @@ impl Ingest {
             uploads: AtomicU64::new(0),
             stats: Arc::clone(&stats),
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        std::thread::Builder::new()
-            .name("ingest".to_owned())
-            .spawn(move || {
-                tokio::task::LocalSet::new().block_on(&runtime, serve(listener, Rc::new(shared)));
-            })
-            .map_err(failed)?;
+        let address = listen::start("ingest", options.listen, MAX_CONNECTIONS, shared, serve)
+            .map_err(|err| format!("ingest.listen {}: {err}", options.listen))?;
         Ok(Some(Self { address, stats }))
     }
 
@@ -239,33 +231,19 @@ fn read_token(file: &Path) -> Result<String, String> {
     Ok(token.to_owned())
 }
 
-async fn serve(listener: TcpListener, shared: Rc<Shared>) {
-    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
-            // Too many open files: others end.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
+async fn serve(shared: Rc<Shared>, stream: TcpStream) {
+    let answer = service_fn(|request| {
         let shared = Rc::clone(&shared);
-        tokio::task::spawn_local(async move {
-            let answer = service_fn(|request| {
-                let shared = Rc::clone(&shared);
-                async move { Ok::<_, Infallible>(shared.answer(request).await) }
-            });
-            // An idle connection is closed by the limit for heads.
-            let _ = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(shared.silence)
-                // A client that has sent everything may say so before it reads the answer.
-                .half_close(true)
-                .serve_connection(TokioIo::new(stream), answer)
-                .await;
-            drop(place);
-        });
-    }
+        async move { Ok::<_, Infallible>(shared.answer(request).await) }
+    });
+    // An idle connection is closed by the limit for heads.
+    let _ = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(shared.silence)
+        // A client that has sent everything may say so before it reads the answer.
+        .half_close(true)
+        .serve_connection(TokioIo::new(stream), answer)
+        .await;
 }
 
 /// A file whose body is coming.

@@ -2,7 +2,7 @@
 //!
 //! | room | content |
 //! |---|---|
-//! | [`clock`], [`units`], [`overhead`], [`net`] | time; sizes in print; bytes of headers; interfaces and groups |
+//! | [`clock`], [`units`], [`overhead`], [`net`], `listen` | time; sizes in print; bytes of headers; interfaces and groups; listeners |
 //! | [`options`], [`config`] | the tables of the configuration file, and the file |
 //! | [`package`] | HLS and DASH on disk, read into an inventory |
 //! | [`object`], [`document`] | what can be sent: media, and documents that the headend makes |
@@ -28,7 +28,7 @@
 //! A room imports rooms of lower floors, and of its own floor where that closes no circle (tested in `packaging/xtask`).
 //!
 //! ```text
-//! floor 0: clock, units, overhead, sys
+//! floor 0: clock, units, overhead, sys, listen
 //! floor 1: options, net, progress
 //! floor 2: config, package, document
 //! floor 3: object, plan, forecast, scan, signing, spool, ingest
@@ -60,6 +60,7 @@ pub mod ingest;
 pub mod inspect;
 pub mod lanes;
 pub mod line;
+mod listen;
 pub mod metrics;
 pub mod multiplex;
 pub mod net;

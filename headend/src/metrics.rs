@@ -5,7 +5,8 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,9 +23,10 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
-use tokio::sync::Semaphore;
+use tokio::net::TcpStream;
 
 use crate::ingest::IngestStats;
+use crate::listen;
 use crate::status::State;
 
 carousel::limits! {
@@ -53,20 +55,12 @@ pub fn listen(
     state: State,
     ingest: Option<Arc<IngestStats>>,
 ) -> Result<SocketAddr, String> {
-    let failed = |err: std::io::Error| {
-        let why = carousel::config::plain(&err);
-        format!("metrics.listen {address}: {why}; give another port, or end the program that has it")
-    };
-    let listener = TcpListener::bind(address).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    let registry = Arc::new(registry(Scrape { state, ingest }));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    std::thread::Builder::new()
-        .name("metrics".to_owned())
-        .spawn(move || runtime.block_on(serve(listener, registry)))
-        .map_err(failed)?;
-    Ok(address)
+    let registry = registry(Scrape { state, ingest });
+    listen::start("metrics", address, MAX_CONNECTIONS, registry, serve)
+        .map_err(|err| {
+            let why = carousel::config::plain(&err);
+            format!("metrics.listen {address}: {why}; give another port, or end the program that has it")
+        })
 }
 
 fn registry(scrape: Scrape) -> Registry {
@@ -86,30 +80,17 @@ pub fn families() -> Result<String, fmt::Error> {
     Ok(text)
 }
 
-async fn serve(listener: TcpListener, registry: Arc<Registry>) {
-    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let registry = Arc::clone(&registry);
-        tokio::spawn(async move {
-            let answer = service_fn(|request: Request<Incoming>| {
-                let response = answer(&registry, request.method(), request.uri().path());
-                async move { Ok::<_, Infallible>(response) }
-            });
-            // Who scrapes and goes away is no news.
-            let _ = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(SILENCE)
-                .serve_connection(TokioIo::new(stream), answer)
-                .await;
-            drop(place);
-        });
-    }
+async fn serve(registry: Rc<Registry>, stream: TcpStream) {
+    let answer = service_fn(|request: Request<Incoming>| {
+        let response = answer(&registry, request.method(), request.uri().path());
+        async move { Ok::<_, Infallible>(response) }
+    });
+    // Who scrapes and goes away is no news.
+    let _ = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(SILENCE)
+        .serve_connection(TokioIo::new(stream), answer)
+        .await;
 }
 
 fn answer(registry: &Registry, method: &Method, path: &str) -> Response<Full<Bytes>> {
