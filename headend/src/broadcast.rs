@@ -422,13 +422,12 @@ impl Broadcast {
             }
         }
         // A start: of the source, or of a packager that came later.
-        let is_start = self.sources[index].inventory.presentations.iter().all(|it| !it.live);
+        let is_start = !self.sources[index].inventory.is_live();
         if is_start {
             self.warnings.extend(reserve::warning(&self.config, index, inventory));
         }
         let state = &mut self.sources[index];
-        let live = || inventory.presentations.iter().filter(|it| it.live).flat_map(|it| &it.rungs);
-        let lengths_ms = live().map(|rung| rung.duration_s * 1000.0 / rung.segments.len().max(1) as f64);
+        let lengths_ms = inventory.live_rungs().map(Rung::segment_ms);
         state.segment_ms = Some(lengths_ms.fold(0.0, f64::max) as u64);
         state.backlog.clear();
         if self.is_followed && is_start {
@@ -730,8 +729,9 @@ pub(crate) fn first_order(
 
 /// How many newer segments each segment of live presentations has.
 fn ages(inventory: &Inventory) -> impl Iterator<Item = (&String, u32)> {
-    let live = inventory.presentations.iter().filter(|it| it.live).flat_map(|it| &it.rungs);
-    live.flat_map(|rung| (0..).zip(rung.segments.iter().rev()).map(|(age, path)| (path, age)))
+    inventory
+        .live_rungs()
+        .flat_map(|rung| (0..).zip(rung.segments.iter().rev()).map(|(age, path)| (path, age)))
 }
 
 /// Inventory of a source that could not be read.

@@ -286,7 +286,7 @@ impl Following {
         }
         let known = std::mem::replace(&mut self.sources[source].known, inventory.clone());
         let is_live = self.sources[source].source.reserved_bps.is_some();
-        if is_live && known.presentations.iter().all(|it| !it.live) {
+        if is_live && !known.is_live() {
             // A packager that came later: preparing the newest segments first sends them first.
             changes.added = first_order(changes.added, &inventory, is_live);
         }

@@ -21,15 +21,14 @@ fn peak_bps(config: &Config, index: usize, inventory: &Inventory) -> f64 {
     };
     // HLS and DASH over the same segments send them once.
     let mut seen = HashSet::new();
-    let live = inventory.presentations.iter().filter(|it| it.live).flat_map(|it| &it.rungs);
-    live.map(|rung| {
+    let bps_of = inventory.live_rungs().map(|rung| {
         let listed = rung.segments.iter().filter(|path| seen.insert(path.as_str()));
         let lengths = listed.filter_map(|path| Some(inventory.objects.get(path)?.length));
-        let segment_s = rung.duration_s / rung.segments.len().max(1) as f64;
         let peak_bytes = lengths.filter_map(on_link_bytes).max().unwrap_or(0);
-        if segment_s > 0.0 { peak_bytes as f64 * 8.0 / segment_s } else { 0.0 }
-    })
-    .sum()
+        let segment_ms = rung.segment_ms();
+        if segment_ms > 0.0 { peak_bytes as f64 * 8000.0 / segment_ms } else { 0.0 }
+    });
+    bps_of.sum()
 }
 
 /// What to say if the reserve of a source is below that; `None` if it is not, or the source is not live.

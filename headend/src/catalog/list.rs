@@ -63,11 +63,6 @@ impl Known {
     }
 }
 
-/// Whether anything of a source is live.
-pub(super) fn is_live(inventory: &Inventory) -> bool {
-    inventory.presentations.iter().any(|it| it.live)
-}
-
 /// Names of a source for people.
 pub(super) fn names(source: &Source, language: &str) -> Vec<Text> {
     let names = source.service.names.as_ref().map(|it| it.texts(language));
@@ -131,7 +126,7 @@ fn service(
     let availability: Vec<_> =
         asked.available.iter().filter_map(crate::options::catalog::AvailableConfig::period).collect();
     let mut instances = Vec::new();
-    let mut kind = if is_live(inventory) { ServiceKind::Linear } else { ServiceKind::Ondemand };
+    let mut kind = if inventory.is_live() { ServiceKind::Linear } else { ServiceKind::Ondemand };
     let mut content = ContentAttributes::default();
     for presentation in &inventory.presentations {
         let uri = format!("{}{}", source.base, presentation.manifest);

@@ -6,7 +6,7 @@ use carousel::dvbi::guide::{Group, GroupKind, Guide, OnDemand, Part, Programme};
 use carousel::dvbi::list::{Instance, Service};
 use carousel::time::WallTime;
 
-use super::list::{is_live, names};
+use super::list::names;
 use crate::config::{Config, Source};
 use crate::options::DvbI;
 use crate::package::Inventory;
@@ -37,7 +37,7 @@ pub(super) fn titles(
     let authority = authority(dvb_i);
     let category = crid(authority, "category", "on-demand");
     for ((source, inventory), service) in config.sources.iter().zip(inventories).zip(services) {
-        if is_live(inventory) || inventory.presentations.is_empty() {
+        if inventory.is_live() || inventory.presentations.is_empty() {
             continue;
         }
         let name = source.service_id.rsplit(':').next().unwrap_or_default();

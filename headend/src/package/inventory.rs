@@ -243,7 +243,24 @@ impl fmt::Display for Problem {
     }
 }
 
+impl Rung {
+    /// Length of a segment: the mean of those that are listed.
+    pub fn segment_ms(&self) -> f64 {
+        self.duration_s * 1000.0 / self.segments.len().max(1) as f64
+    }
+}
+
 impl Inventory {
+    /// Whether anything is live.
+    pub fn is_live(&self) -> bool {
+        self.presentations.iter().any(|it| it.live)
+    }
+
+    /// Rungs of live presentations.
+    pub fn live_rungs(&self) -> impl Iterator<Item = &Rung> {
+        self.presentations.iter().filter(|it| it.live).flat_map(|it| &it.rungs)
+    }
+
     /// What is left out by reason, and how often; reasons that do not occur are not listed.
     pub fn left_out_by_reason(&self) -> BTreeMap<LeftOutReason, usize> {
         let mut counts = BTreeMap::new();

@@ -206,8 +206,7 @@ impl Reader {
 /// By what is before and behind the last number of their names: a segment of each rendition of a live presentation, the
 /// newest. The names of segments to come are like these.
 pub(crate) fn live_patterns(inventory: &Inventory) -> HashMap<(String, String), String> {
-    let rungs = inventory.presentations.iter().filter(|it| it.live).flat_map(|it| &it.rungs);
-    let segments = rungs.flat_map(|rung| &rung.segments);
+    let segments = inventory.live_rungs().flat_map(|rung| &rung.segments);
     segments.filter_map(|path| Some((pattern(&decode(path))?, path.clone()))).collect()
 }
 
