@@ -4,7 +4,7 @@
 //! more.
 
 use std::fs;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,7 @@ use carousel::config::plain;
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::sys::read_source_file;
 
 /// Longest file of a command.
 const FILE_BYTES: u64 = 64 << 10;
@@ -48,15 +49,15 @@ fn of_json(value: &Value) -> Option<Command> {
 /// Commands that are in force at `date`, by identifier, and lines on files that are none.
 pub fn read(folder: &Path, date: u64) -> (Vec<Command>, Vec<String>) {
     let (mut commands, mut problems) = (Vec::new(), Vec::new());
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+    // A link may lead to the folder; those in it are not followed.
+    let entries = folder.canonicalize().and_then(fs::read_dir);
+    for entry in entries.into_iter().flatten().flatten() {
         let path = entry.path();
         if path.extension().is_none_or(|it| it != "json") {
             continue;
         }
-        let mut text = String::new();
-        let read = crate::sys::open_source_file(&path)
-            .and_then(|file| file.take(FILE_BYTES).read_to_string(&mut text));
-        let value = read.ok().and_then(|_| serde_json::from_str::<Value>(&text).ok());
+        let bytes = read_source_file(&path, FILE_BYTES).ok().filter(|it| it.len() as u64 <= FILE_BYTES);
+        let value = bytes.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
         match value.as_ref().and_then(of_json) {
             Some(command) if command.until > date => commands.push(command),
             Some(_) => {}
@@ -78,7 +79,6 @@ pub fn read(folder: &Path, date: u64) -> (Vec<Command>, Vec<String>) {
 pub fn add(folder: &Path, command: &Command, date: u64) -> Result<(), String> {
     let failed = |path: &Path, err: &std::io::Error| format!("{}: {}", path.display(), plain(err));
     fs::DirBuilder::new().recursive(true).mode(0o750).create(folder).map_err(|err| failed(folder, &err))?;
-    let folder = &folder.canonicalize().map_err(|err| failed(folder, &err))?;
     let (known, _) = read(folder, 0);
     let (old, in_force): (Vec<_>, Vec<_>) = known.into_iter().partition(|it| it.until <= date);
     for expired in old {
@@ -136,7 +136,10 @@ mod tests {
     #[test]
     fn commands_are_kept_until_they_expire_or_are_cancelled() {
         let folder = tempfile::tempdir().unwrap();
-        let at = folder.path().canonicalize().unwrap().join("commands");
+        // The folder of the configuration is a link: what is in it is read all the same.
+        fs::create_dir(folder.path().join("there")).unwrap();
+        std::os::unix::fs::symlink("there", folder.path().join("link")).unwrap();
+        let at = folder.path().join("link/commands");
         for (id, until) in [("b", 200), ("a", 100), ("c", 300)] {
             add(&at, &command(id, until), 50).unwrap();
         }
