@@ -437,14 +437,18 @@ impl Air {
     /// lost, and the next one would come after `fdt_interval_ms`.
     fn describe_again(&mut self, id: ItemId, now_ns: u64) {
         let Some((index, toi)) = self.items.get(&id).map(|item| (item.session, item.toi)) else { return };
+        let job = self.description(index, toi, now_ns, AGAIN_NS);
+        self.urgent.extend(job);
+    }
+
+    /// What describes an object, if it was not sent for so long.
+    fn description(&mut self, index: SessionIndex, toi: Toi, now_ns: u64, for_ns: u64) -> Option<Job> {
         let session = &mut self.sessions[index];
-        if let Some(page) = session.page_before(toi, now_ns, AGAIN_NS) {
-            let job = match session.route {
-                Some(group) => self.signalling_of(group, index),
-                None => Job::Fdt { session: index, page, next: 0 },
-            };
-            self.urgent.push_back(job);
-        }
+        let page = session.page_before(toi, now_ns, for_ns)?;
+        Some(match session.route {
+            Some(group) => self.signalling_of(group, index),
+            None => Job::Fdt { session: index, page, next: 0 },
+        })
     }
 
     /// The next job of live. `None`, too, if what describes it goes first.
@@ -775,13 +779,8 @@ impl Air {
         match item.object.body.open() {
             Ok(reading) => {
                 // FDT before the data that it names, within its share of the link.
-                let session = &mut self.sessions[item.session];
                 let (index, toi) = (item.session, item.toi);
-                if let Some(page) = session.page_before(toi, now_ns, self.fdt_cycle_ns) {
-                    let job = match session.route {
-                        Some(group) => self.signalling_of(group, index),
-                        None => Job::Fdt { session: index, page, next: 0 },
-                    };
+                if let Some(job) = self.description(index, toi, now_ns, self.fdt_cycle_ns) {
                     self.urgent.push_front(job);
                 }
                 let item = self.items.get_mut(&id)?;
