@@ -11,12 +11,14 @@
 //! No sockets, clocks or configuration files: time is an argument, packets are results. Only bodies of objects are read
 //! from files ([`crate::object`]).
 
+mod descriptions;
 mod job;
 mod live;
 mod pieces;
 mod reserve;
 mod route;
 mod session;
+mod writing;
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
@@ -34,7 +36,7 @@ use live::{Live, Within};
 pub use live::{LiveDrop, LiveDrops};
 pub use pieces::GrowingObject;
 use pieces::Place;
-use route::{Described, RouteGroup, RouteObject};
+use route::{RouteGroup, RouteObject};
 use session::Session;
 
 use crate::lanes::Lanes;
@@ -147,8 +149,6 @@ pub struct Air {
 
 /// Service that sessions of signalling are signed for.
 pub const ANNOUNCEMENT_SERVICE: &str = "announcement";
-/// Share of the link for repetitions of the FDT; new descriptions are sent at once regardless.
-const MAX_FDT_SHARE: f64 = 0.05;
 carousel::limits! {
     /// Protected objects that are sent in turns.
     const MAX_WAVE: usize = 400, "objects" {
@@ -169,14 +169,10 @@ carousel::limits! {
     }
 }
 
-/// A description that was sent so lately is not repeated with its object. Longer than most bursts of loss.
-const AGAIN_NS: u64 = 50_000_000;
 /// An object is small where its repair symbols are at least one for so many source symbols.
 const SMALL_REPAIR: u64 = 2;
 /// Share of the rate not reserved for live that the schedule counts on; FDT and signalling take the rest.
 const SCHEDULED_SHARE: f64 = 0.9;
-/// Interval at which the `Expires` of FDT pages are checked.
-const FDT_RENEWAL_NS: u64 = 1_000_000_000;
 /// Rounds of the entire FDT at the end of a single pass: a receiver that missed the description of an object, received or
 /// lost, gets it and can repair.
 const LAST_FDT_ROUNDS: u32 = 3;
@@ -433,24 +429,6 @@ impl Air {
         wave.or_else(|| self.take_live(now_ns, Within::Link))
     }
 
-    /// Queues the description of a live object once more, if it was not sent just now: the one before the object may have been
-    /// lost, and the next one would come after `fdt_interval_ms`.
-    fn describe_again(&mut self, id: ItemId, now_ns: u64) {
-        let Some((index, toi)) = self.items.get(&id).map(|item| (item.session, item.toi)) else { return };
-        let job = self.description(index, toi, now_ns, AGAIN_NS);
-        self.urgent.extend(job);
-    }
-
-    /// What describes an object, if it was not sent for so long.
-    fn description(&mut self, index: SessionIndex, toi: Toi, now_ns: u64, for_ns: u64) -> Option<Job> {
-        let session = &mut self.sessions[index];
-        let page = session.page_before(toi, now_ns, for_ns)?;
-        Some(match session.route {
-            Some(group) => self.signalling_of(group, index),
-            None => Job::Fdt { session: index, page, next: 0 },
-        })
-    }
-
     /// The next job of live. `None`, too, if what describes it goes first.
     fn take_live(&mut self, now_ns: u64, within: Within) -> Option<(Job, Lane)> {
         if self.ending.is_some() {
@@ -595,14 +573,6 @@ impl Air {
         (objects, taken)
     }
 
-    /// Adapts the cycle of the FDT to its size, and returns the size in bytes.
-    fn measure_fdt(&mut self) -> u64 {
-        let bytes: u64 = self.sessions.iter().map(|session| session.sender.fdt_bytes()).sum();
-        let by_share = bytes as f64 * 8e9 / (self.config.rate_bps.max(1) as f64 * MAX_FDT_SHARE);
-        self.fdt_cycle_ns = (self.config.fdt_interval_ms * 1_000_000).max(by_share as u64);
-        bytes
-    }
-
     fn queue_what_is_due(&mut self, now_ns: u64, wall: WallTime) {
         if now_ns >= self.fdt_look_ns {
             self.queue_fdts(now_ns, wall);
@@ -619,57 +589,6 @@ impl Air {
                 self.urgent.push_back(job);
             }
         }
-    }
-
-    fn queue_fdts(&mut self, now_ns: u64, wall: WallTime) {
-        let renew = now_ns >= self.fdt_renewal_ns;
-        if renew {
-            self.fdt_renewal_ns = now_ns + FDT_RENEWAL_NS;
-        }
-        let (mut any_changed, mut routes_due) = (false, Vec::new());
-        for (index, session) in self.sessions.iter_mut().enumerate() {
-            if session.has_changed || renew {
-                any_changed = true;
-                let changed = session.renew(now_ns, wall);
-                if let Some(group) = session.route {
-                    routes_due.extend((!changed.is_empty()).then_some((group, index)));
-                    continue;
-                }
-                self.urgent.extend(changed.into_iter().map(|page| Job::Fdt {
-                    session: index,
-                    page,
-                    next: 0,
-                }));
-            }
-        }
-        if any_changed {
-            self.measure_fdt();
-        }
-        for (index, session) in self.sessions.iter_mut().enumerate() {
-            if let Some(page) = session.due_page(now_ns, self.fdt_cycle_ns) {
-                match session.route {
-                    Some(group) => routes_due.push((group, index)),
-                    None => self.urgent.push_back(Job::Fdt { session: index, page, next: 0 }),
-                }
-            }
-        }
-        routes_due.sort_unstable();
-        routes_due.dedup_by_key(|(group, _)| *group);
-        for (group, session) in routes_due {
-            let job = self.signalling_of(group, session);
-            self.urgent.push_back(job);
-        }
-        let described = self.sessions.iter().filter(|session| session.sender.fdt_pages() > 0);
-        self.fdt_look_ns = described.map(Session::due_ns).fold(self.fdt_renewal_ns, u64::min);
-    }
-
-    /// The signalling of a group of ROUTE sessions, brought up to date.
-    fn signalling_of(&mut self, group: usize, session: SessionIndex) -> Job {
-        let sessions = self.sessions.iter().filter(|it| it.route == Some(group));
-        let described =
-            sessions.map(|it| Described { tsi: it.sender.tsi(), files: it.sender.files().collect() });
-        let packets = self.routes[group].signalling(described);
-        Job::Signalling { session, packets, next: 0 }
     }
 
     fn queue_ending(&mut self, now_ns: u64) {
@@ -808,100 +727,6 @@ impl Air {
                 self.withdraw(id);
                 None
             }
-        }
-    }
-
-    /// Writes the job's next packet. `None` if it has none (an empty object, or one that broke off).
-    fn write(&mut self, job: &mut Job, out: &mut Vec<u8>) -> Option<Departure> {
-        let departure = |session: SessionIndex, sessions: &[Session]| Departure {
-            destination: sessions[session].address,
-            session,
-        };
-        match job {
-            Job::Fdt { session, page, next } => {
-                let written = self.sessions[*session].sender.write_fdt(*page, *next, out);
-                *next += 1;
-                written.then(|| departure(*session, &self.sessions))
-            }
-            Job::Object { id, reading, repair, sequence, left, broken, .. } => {
-                let item = self.items.get(id)?;
-                let session = &self.sessions[item.session];
-                let step = sequence.next()?;
-                *left -= 1;
-                let of_flute = (session.sender.oti(item.toi)?, session.sender.partition(item.toi)?);
-                let (oti, partition) = item.route.as_ref().map_or(of_flute, |it| (&it.oti, &it.partition));
-                let length = item.object.body.length();
-                let place = item.place.unwrap_or(Place { start: 0, length: Some(length) });
-                let mut offset = 0;
-                // What leads is repeated until the media begin.
-                let last_ever = self.config.once && item.object.max_period_ms().is_none() && *left == 0;
-                let read = match (step.source, repair) {
-                    (Some(symbol), _) => {
-                        let range = partition.byte_range(symbol);
-                        // ROUTE protects padding and length behind the object, and sends neither.
-                        let range = range.start..range.end.min(length);
-                        if range.is_empty() && item.route.is_some() {
-                            return None;
-                        }
-                        offset = place.start + range.start;
-                        self.symbol.resize((range.end - range.start) as usize, 0);
-                        reading.read_at(range.start, &mut self.symbol)
-                    }
-                    (None, Some(repair)) => {
-                        let k = partition.block_symbols(step.payload_id.sbn);
-                        repair.read(step.payload_id, oti, k, &mut self.symbol)
-                    }
-                    (None, None) => return None,
-                };
-                if read.is_err() {
-                    // The file shrank under us. What was sent is useless; receivers see it by the digest.
-                    self.stats.objects_broken_off += 1;
-                    *broken = true;
-                    return None;
-                }
-                let id = (session.sender.tsi(), item.toi);
-                let written = match (step.source, session.route) {
-                    (Some(_), Some(group)) => {
-                        self.routes[group].write_source(id, offset, place.length, &self.symbol, out).is_ok()
-                    }
-                    (None, Some(group)) => {
-                        let esi = step.payload_id.esi;
-                        let length = place.length.unwrap_or(length);
-                        self.routes[group].write_repair(id, length, esi, &self.symbol, out).is_ok()
-                    }
-                    (Some(symbol), None) => {
-                        session.sender.write_packet(item.toi, symbol, &self.symbol, last_ever, out)
-                    }
-                    (None, None) => {
-                        session.sender.write_repair(item.toi, step.payload_id, &self.symbol, last_ever, out)
-                    }
-                };
-                written.then(|| departure(item.session, &self.sessions))
-            }
-            Job::Close { session } => {
-                let it = &self.sessions[*session];
-                match it.route {
-                    Some(group) => self.routes[group].write_close(it.sender.tsi(), out).ok()?,
-                    None => it.sender.write_close(out),
-                }
-                Some(departure(*session, &self.sessions))
-            }
-            Job::Signalling { session, packets, next } => {
-                let packet = packets.get(*next)?;
-                *next += 1;
-                out.clear();
-                out.extend_from_slice(packet);
-                Some(departure(*session, &self.sessions))
-            }
-        }
-    }
-
-    fn is_finished(&self, job: &Job) -> bool {
-        match job {
-            Job::Fdt { session, page, next } => *next >= self.sessions[*session].sender.fdt_packets(*page),
-            Job::Object { id, left, broken, .. } => *broken || *left == 0 || !self.items.contains_key(id),
-            Job::Close { .. } => true,
-            Job::Signalling { packets, next, .. } => *next >= packets.len(),
         }
     }
 
