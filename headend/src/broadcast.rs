@@ -591,26 +591,14 @@ impl Broadcast {
             if !all && self.documents.get(&document.uri).is_some_and(|(before, _)| *before == stable.bytes) {
                 continue;
             }
-            let bytes = document.bytes;
             let carousel = &self.config.carousel;
-            let object = AirObject {
-                protection: Protection::NONE,
-                uri: document.uri.clone(),
-                content_type: document.content_type,
-                digest: Digest::of(&bytes),
-                md5: carousel::digest::md5(&bytes),
-                body: Body::Memory(bytes.into()),
-                class: Class::Signalling,
-                repeat: Repeat::Within {
-                    ms: if is_configuration {
-                        carousel.manifest_interval_ms
-                    } else {
-                        carousel.announcement_interval_ms
-                    },
-                },
-                expiry_s: None,
-                ignored_query: Default::default(),
+            let ms = if is_configuration {
+                carousel.manifest_interval_ms
+            } else {
+                carousel.announcement_interval_ms
             };
+            let digest = Digest::of(&document.bytes);
+            let object = signalled(&document.uri, &document.content_type, &document.bytes, digest, ms);
             let id = self.air.add(session, object).map_err(|err| err.to_string())?;
             if let Some((_, old)) = self.documents.insert(document.uri, (stable.bytes, id)) {
                 self.air.withdraw(old);
@@ -636,20 +624,10 @@ impl Broadcast {
             ..Edition::default()
         };
         let text = carousel::command::to_xml(commands);
-        let bytes =
-            sealer.seal_xml(SealKind::Command, &carousel::command::stream(), &edition, &text).into_bytes();
-        let object = AirObject {
-            protection: Protection::NONE,
-            uri: carousel::command::URI.to_owned(),
-            content_type: carousel::command::CONTENT_TYPE.to_owned(),
-            digest: Digest::of(&bytes),
-            md5: carousel::digest::md5(&bytes),
-            body: Body::Memory(bytes.into()),
-            class: Class::Signalling,
-            repeat: Repeat::Within { ms: self.config.carousel.announcement_interval_ms },
-            expiry_s: None,
-            ignored_query: Default::default(),
-        };
+        let sealed = sealer.seal_xml(SealKind::Command, &carousel::command::stream(), &edition, &text);
+        let (bytes, ms) = (sealed.as_bytes(), self.config.carousel.announcement_interval_ms);
+        let (uri, content_type) = (carousel::command::URI, carousel::command::CONTENT_TYPE);
+        let object = signalled(uri, content_type, bytes, Digest::of(bytes), ms);
         let session = self.announcement.unwrap_or(self.configuration);
         let id = self.air.add(session, object).map_err(|err| format!("commands: {err}"))?;
         if let Some(old) = self.commands.replace(id) {
@@ -673,16 +651,8 @@ impl Broadcast {
                 continue;
             }
             let object = AirObject {
-                protection: Protection::NONE,
-                uri: document.uri.clone(),
-                content_type: document.content_type.clone(),
-                digest,
-                md5: carousel::digest::md5(&document.bytes),
-                body: Body::Memory(document.bytes.as_slice().into()),
-                class: Class::Signalling,
-                repeat: Repeat::Within { ms },
                 expiry_s: Some(self.config.carousel.guide_expiry_s).filter(|&seconds| seconds > 0),
-                ignored_query: Default::default(),
+                ..signalled(&document.uri, &document.content_type, &document.bytes, digest, ms)
             };
             let id = self.air.add(session, object).map_err(|err| format!("{}: {err}", document.uri))?;
             if let Some((_, old)) = before {
@@ -694,6 +664,22 @@ impl Broadcast {
             self.air.withdraw(id);
         }
         Ok(())
+    }
+}
+
+/// A document of the headend's own, which is repeated within `ms`.
+fn signalled(uri: &str, content_type: &str, bytes: &[u8], digest: Digest, ms: u64) -> AirObject {
+    AirObject {
+        protection: Protection::NONE,
+        uri: uri.to_owned(),
+        content_type: content_type.to_owned(),
+        digest,
+        md5: carousel::digest::md5(bytes),
+        body: Body::Memory(bytes.into()),
+        class: Class::Signalling,
+        repeat: Repeat::Within { ms },
+        expiry_s: None,
+        ignored_query: Default::default(),
     }
 }
 
