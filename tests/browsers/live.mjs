@@ -5,28 +5,14 @@
 // standstill and every jump of the playback position, errors, and the distance to the live edge as the player sees it. Packages
 // are those of package.json here, in the folder that NODE_MODULES names; the browser is CHROMIUM's, or /usr/bin/chromium.
 
-import { join } from "node:path";
+import { commandLine, open, startBrowser } from "./players.mjs";
 
-import { launch, packagesAt } from "./chromium.mjs";
+const { seconds, pairs } = commandLine("live.mjs", 20);
 
-const words = process.argv.slice(2);
-let seconds = 20;
-if (words[0] === "--seconds") seconds = Number(words.splice(0, 2)[1]);
-if (words.length === 0 || words.length % 2 !== 0) {
-  console.error("usage: node live.mjs [--seconds N] PLAYER URL [PLAYER URL …]");
-  process.exit(2);
-}
-const packages = packagesAt("node_modules");
-
-const SCRIPTS = {
-  "hls.js": "hls.js/dist/hls.min.js",
-  "dash.js": "dashjs/dist/modern/umd/dash.all.min.js",
-  shaka: "shaka-player/dist/shaka-player.compiled.js",
-};
 /** How long a player may take to its first frame. */
 const PATIENCE_MS = 30_000;
 
-const browser = await launch(packages);
+const browser = await startBrowser();
 
 /** Runs in the page. */
 function begin({ player, url }) {
@@ -104,15 +90,8 @@ function begin({ player, url }) {
 }
 
 async function play(player, url) {
-  const page = await browser.newPage();
-  const found = { player, url, requests: 0, refused: [], errors: [] };
-  page.on("response", (response) => {
-    if (!/^https?:/.test(response.url())) return;
-    found.requests += 1;
-    if (response.status() >= 400) found.refused.push(`${response.status()} ${response.url()}`);
-  });
-  page.on("pageerror", (error) => found.errors.push(`page: ${error.message}`));
-  await page.addScriptTag({ path: join(packages, SCRIPTS[player]) });
+  const found = { player, url };
+  const page = await open(browser, player, found);
   await page.evaluate(begin, { player, url });
   let shown;
   for (const since = Date.now(); ; ) {
@@ -127,7 +106,5 @@ async function play(player, url) {
   return { ...found, ...shown, errors, edge_s: [0.5, 0.95].map((part) => edge[Math.floor(edge.length * part)] ?? null) };
 }
 
-const pairs = [];
-for (let at = 0; at < words.length; at += 2) pairs.push([words[at], words[at + 1]]);
 console.log(JSON.stringify(await Promise.all(pairs.map(([player, url]) => play(player, url))), null, 1));
 await browser.close();

@@ -5,29 +5,15 @@
 // were no success, and errors. Packages are those of package.json here, in the folder that NODE_MODULES names; the browser is
 // CHROMIUM's, or /usr/bin/chromium.
 
-import { join } from "node:path";
+import { commandLine, open, startBrowser } from "./players.mjs";
 
-import { launch, packagesAt } from "./chromium.mjs";
+const { seconds, pairs } = commandLine("play.mjs", Infinity);
 
-const words = process.argv.slice(2);
-let seconds = Infinity;
-if (words[0] === "--seconds") seconds = Number(words.splice(0, 2)[1]);
-if (words.length === 0 || words.length % 2 !== 0) {
-  console.error("usage: node play.mjs [--seconds N] PLAYER URL [PLAYER URL …]");
-  process.exit(2);
-}
-const packages = packagesAt("node_modules");
-
-const SCRIPTS = {
-  "hls.js": "hls.js/dist/hls.min.js",
-  "dash.js": "dashjs/dist/modern/umd/dash.all.min.js",
-  shaka: "shaka-player/dist/shaka-player.compiled.js",
-};
 /** How long a player may show nothing new. */
 const PATIENCE_MS = 20_000;
 const SPEED = 4;
 
-const browser = await launch(packages);
+const browser = await startBrowser();
 
 /** Runs in the page. */
 function begin({ player, url, speed }) {
@@ -63,15 +49,8 @@ function begin({ player, url, speed }) {
 }
 
 async function play(player, url) {
-  const page = await browser.newPage();
-  const found = { player, url, time_s: 0, ended: false, frames: 0, requests: 0, refused: [], errors: [] };
-  page.on("response", (response) => {
-    if (!/^https?:/.test(response.url())) return;
-    found.requests += 1;
-    if (response.status() >= 400) found.refused.push(`${response.status()} ${response.url()}`);
-  });
-  page.on("pageerror", (error) => found.errors.push(`page: ${error.message}`));
-  await page.addScriptTag({ path: join(packages, SCRIPTS[player]) });
+  const found = { player, url, time_s: 0, ended: false, frames: 0 };
+  const page = await open(browser, player, found);
   await page.evaluate(begin, { player, url, speed: Number.isFinite(seconds) ? 1 : SPEED });
   for (let since = Date.now(); Date.now() - since < PATIENCE_MS; ) {
     await new Promise((done) => setTimeout(done, 200));
@@ -93,6 +72,6 @@ async function play(player, url) {
 }
 
 const all = [];
-for (let at = 0; at < words.length; at += 2) all.push(await play(words[at], words[at + 1]));
+for (const [player, url] of pairs) all.push(await play(player, url));
 console.log(JSON.stringify(all, null, 1));
 await browser.close();
