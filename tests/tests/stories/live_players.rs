@@ -12,9 +12,11 @@ use std::time::{Duration, SystemTime};
 
 use linksim::Profile;
 use serde_json::Value;
-use skycache_tests::programs::{Program, find, have, have_npm_packages, program};
+use skycache_tests::programs::{Program, find, have, program};
 use skycache_tests::relay::{DOWNLINK, Relay};
 use skycache_tests::{Origin, Story, get};
+
+use super::packages::{modules, scripts};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOSS: f64 = 0.02;
@@ -34,6 +36,11 @@ struct Channel {
     extra: &'static str,
     players: &'static [&'static str],
 }
+
+/// DASH with low latency.
+const LOW_LATENCY: &str = "-f dash -seg_duration 2 -frag_duration 0.2 -ldash 1 -streaming 1 -window_size 10 -extra_window_size 5 \
+                           -use_template 1 -use_timeline 0 -target_latency 2 -write_prft 1 \
+                           -utc_timing_url http://127.0.0.1:%PORT%/ %SETS% %FOLDER%/live.mpd";
 
 /// The guide's segment mode in each format, and its low latency by both protocols.
 const CHANNELS: &[Channel] = &[
@@ -65,18 +72,14 @@ const CHANNELS: &[Channel] = &[
     Channel {
         name: "lldash",
         manifest: "live.mpd",
-        output: "-f dash -seg_duration 2 -frag_duration 0.2 -ldash 1 -streaming 1 -window_size 10 -extra_window_size 5 \
-                 -use_template 1 -use_timeline 0 -target_latency 2 -write_prft 1 \
-                 -utc_timing_url http://127.0.0.1:%PORT%/ %SETS% %FOLDER%/live.mpd",
+        output: LOW_LATENCY,
         extra: "chunk_ms = \"200 ms\"\n",
         players: &["dash.js", "shaka"],
     },
     Channel {
         name: "llroute",
         manifest: "live.mpd",
-        output: "-f dash -seg_duration 2 -frag_duration 0.2 -ldash 1 -streaming 1 -window_size 10 -extra_window_size 5 \
-                 -use_template 1 -use_timeline 0 -target_latency 2 -write_prft 1 \
-                 -utc_timing_url http://127.0.0.1:%PORT%/ %SETS% %FOLDER%/live.mpd",
+        output: LOW_LATENCY,
         extra: "chunk_ms = \"200 ms\"\nprotocol = \"route\"\n",
         players: &["dash.js", "shaka"],
     },
@@ -147,8 +150,8 @@ fn path(channel: &Channel, name: &str) -> String {
 const SHIPPED: &str =
     "[http]\nwait_ms = 10_000\n[repair]\nreception_timeout_ms = 2000\nrandom_back_off_ms = 1000\n";
 
-/// From a segment's last byte on the packager's disk until the box has it whole, milliseconds: `[p50, p95, greatest]`.
-/// And the longest time between two segments of the packager, which a busy machine delays, too.
+/// From a segment's last byte on the packager's disk until the box has it whole, milliseconds, in order of size. And
+/// the longest time between two segments of the packager, which a busy machine delays, too.
 fn delays(story: &Story, folder: &Path, channel: &Channel, until: SystemTime) -> (Vec<f64>, Duration) {
     let (mut all, mut seen) = (Vec::new(), std::collections::HashSet::new());
     let (mut last, mut pause) = (None, Duration::ZERO);
@@ -179,7 +182,6 @@ fn delays(story: &Story, folder: &Path, channel: &Channel, until: SystemTime) ->
 }
 
 fn play(with_origin: bool, names: &[&str], seed: u64) {
-    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("browsers");
     let chromium = std::env::var_os("CHROMIUM").map(PathBuf::from).or_else(|| find("chromium"));
     let Some(chromium) = chromium else {
         eprintln!("SKIPPED: chromium is not installed");
@@ -189,18 +191,8 @@ fn play(with_origin: bool, names: &[&str], seed: u64) {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let modules = match std::env::var_os("NODE_MODULES") {
-        Some(modules) => PathBuf::from(modules),
-        None => {
-            for name in ["package.json", "package-lock.json"] {
-                std::fs::copy(scripts.join(name), dir.path().join(name)).unwrap();
-            }
-            if !have_npm_packages(dir.path(), "players") {
-                return;
-            }
-            dir.path().join("node_modules")
-        }
-    };
+    let given = std::env::var_os("NODE_MODULES").map(PathBuf::from);
+    let Some(modules) = given.or_else(|| modules().map(Path::to_owned)) else { return };
     let seconds: u64 = std::env::var("LIVE_SECONDS").ok().and_then(|it| it.parse().ok()).unwrap_or(12);
     let only = std::env::var("LIVE_ONLY").ok();
     let is_wanted = |channel: &&Channel| match &only {
@@ -241,7 +233,7 @@ fn play(with_origin: bool, names: &[&str], seed: u64) {
     // A box that knows the channel, as one does that was there before the viewer.
     std::thread::sleep(Duration::from_secs(3 * SEGMENT_S));
     let mut command = Command::new("node");
-    command.arg(scripts.join("live.mjs")).args(["--seconds", &seconds.to_string()]);
+    command.arg(scripts().join("live.mjs")).args(["--seconds", &seconds.to_string()]);
     command.env("NODE_MODULES", &modules).env("CHROMIUM", &chromium);
     for channel in &channels {
         for player in channel.players {
@@ -249,7 +241,7 @@ fn play(with_origin: bool, names: &[&str], seed: u64) {
         }
     }
     let until = SystemTime::now() + Duration::from_secs(seconds);
-    let delays = std::thread::scope(|scope| {
+    let (all, delays) = std::thread::scope(|scope| {
         let measuring: Vec<_> =
             channels.iter().map(|channel| scope.spawn(|| delays(&story, &folder, channel, until))).collect();
         let output = command.output().unwrap();
@@ -257,7 +249,6 @@ fn play(with_origin: bool, names: &[&str], seed: u64) {
         let all: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|err| panic!("{err}: {said}"));
         (all, measuring.into_iter().map(|it| it.join().unwrap()).collect::<Vec<_>>())
     });
-    let (all, delays) = delays;
     for (channel, (delays, pause)) in channels.iter().zip(&delays) {
         let at = |part: usize| delays.get(delays.len() * part / 100).copied().unwrap_or(f64::NAN);
         println!(

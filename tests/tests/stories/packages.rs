@@ -12,12 +12,12 @@ use skycache_tests::{Story, Value, get, media};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
-fn scripts() -> PathBuf {
+pub(super) fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("browsers")
 }
 
 /// The npm packages of `tests/browsers`, below `target`. `None`, and told, where there is no Node or no registry.
-fn modules() -> Option<&'static Path> {
+pub(super) fn modules() -> Option<&'static Path> {
     static MODULES: OnceLock<Option<PathBuf>> = OnceLock::new();
     let modules = MODULES.get_or_init(|| {
         let to = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/browsers");
