@@ -149,41 +149,23 @@ fn main() -> ExitCode {
         Door::Docs(arguments) => docs::run(&arguments),
         Door::Fuzz(arguments) => fuzz::run(&arguments),
         Door::Loom => test::loom(),
-        Door::Bench { what: Bench::Fec } => {
-            run(cargo().args(["bench", "--quiet", "-p", "skycache-carousel", "--bench", "fec"]))
-        }
-        Door::Bench { what: Bench::Flute } => {
-            run(cargo().args(["bench", "--quiet", "-p", "skycache-carousel", "--bench", "flute"])).and_then(
-                |()| {
-                    let names = &["bare", "carousel", "bare-repeats", "repeats"];
-                    instructions::count("skycache-carousel", "flute", names)
-                },
-            )
-        }
+        Door::Bench { what: Bench::Fec } => run(&mut bench("skycache-carousel", "fec")),
+        Door::Bench { what: Bench::Flute } => run(&mut bench("skycache-carousel", "flute")).and_then(|()| {
+            let names = &["bare", "carousel", "bare-repeats", "repeats"];
+            instructions::count("skycache-carousel", "flute", names)
+        }),
         Door::Bench { what: Bench::Instructions { write } } => instructions::compare(write),
-        Door::Bench { what: Bench::Ts } => {
-            run(cargo().args(["bench", "--quiet", "-p", "skycache-carousel", "--bench", "ts"]))
-                .and_then(|()| instructions::count("skycache-carousel", "ts", &["build", "demux", "receive"]))
-        }
-        Door::Bench { what: Bench::Store } => {
-            run(cargo().args(["bench", "--quiet", "-p", "skycache", "--bench", "store"]))
-        }
-        Door::Bench { what: Bench::Evict } => {
-            run(cargo().args(["bench", "--quiet", "-p", "skycache", "--bench", "evict"]))
-        }
+        Door::Bench { what: Bench::Ts } => run(&mut bench("skycache-carousel", "ts"))
+            .and_then(|()| instructions::count("skycache-carousel", "ts", &["build", "demux", "receive"])),
+        Door::Bench { what: Bench::Store } => run(&mut bench("skycache", "store")),
+        Door::Bench { what: Bench::Evict } => run(&mut bench("skycache", "evict")),
         Door::Bench { what: Bench::Http { options } } => {
             install::install(&test::NEEDED);
-            let mut command = cargo();
-            command.args(["bench", "--quiet", "-p", "skycache", "--bench", "http", "--"]).args(options);
-            run(&mut command)
+            run(bench("skycache", "http").arg("--").args(options))
         }
-        Door::Bench { what: Bench::Plan } => {
-            run(cargo().args(["bench", "--quiet", "-p", "skycache-headend", "--bench", "plan"]))
-        }
-        Door::Bench { what: Bench::Receive } => {
-            run(cargo().args(["bench", "--quiet", "-p", "skycache", "--bench", "receive"]))
-                .and_then(|()| instructions::count("skycache", "receive", &["carousel", "repeats"]))
-        }
+        Door::Bench { what: Bench::Plan } => run(&mut bench("skycache-headend", "plan")),
+        Door::Bench { what: Bench::Receive } => run(&mut bench("skycache", "receive"))
+            .and_then(|()| instructions::count("skycache", "receive", &["carousel", "repeats"])),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -192,6 +174,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn bench(package: &str, name: &str) -> Command {
+    let mut command = cargo();
+    command.args(["bench", "--quiet", "-p", package, "--bench", name]);
+    command
 }
 
 fn sim_table() -> Result<(), String> {
