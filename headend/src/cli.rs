@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use carousel::command::{Action, LONGEST_DISPERSAL_S};
 use carousel::dvbi::Edition;
+use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -186,7 +188,7 @@ pub struct Keygen {
 #[derive(Debug, clap::Args)]
 pub struct Order {
     /// What receivers are to do, or what is to be done with commands
-    #[arg(value_parser = ["purge", "ban", "pin", "unpin", "refresh", "message", "reboot-to", "list", "cancel"])]
+    #[arg(value_parser = PossibleValuesParser::new(Action::NAMES.into_iter().chain(["list", "cancel"])))]
     pub action: String,
     /// URL or key of an object; pattern; text; name of a system; identifier of a command
     pub target: Option<String>,
@@ -200,7 +202,7 @@ pub struct Order {
     #[arg(long, default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(1..=31_622_400))]
     pub valid_s: u64,
     /// Seconds over which receivers are dispersed
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=604_800))]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=LONGEST_DISPERSAL_S))]
     pub within_s: u64,
     /// Identifier: a receiver does one of each only once
     #[arg(long)]

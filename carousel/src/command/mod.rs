@@ -26,7 +26,7 @@ const WORD_BYTES: usize = 64;
 /// Longest target or text.
 const TARGET_BYTES: usize = 2048;
 /// Longest time over which receivers are dispersed.
-const LONGEST_DISPERSAL_S: u64 = 7 * 86_400;
+pub const LONGEST_DISPERSAL_S: u64 = 7 * 86_400;
 
 limits! {
     /// Commands of one document.
