@@ -56,11 +56,10 @@ pub fn listen(
     ingest: Option<Arc<IngestStats>>,
 ) -> Result<SocketAddr, String> {
     let registry = registry(Scrape { state, ingest });
-    listen::start("metrics", address, MAX_CONNECTIONS, registry, serve)
-        .map_err(|err| {
-            let why = carousel::config::plain(&err);
-            format!("metrics.listen {address}: {why}; give another port, or end the program that has it")
-        })
+    listen::start("metrics", address, MAX_CONNECTIONS, registry, serve).map_err(|err| {
+        let why = carousel::config::plain(&err);
+        format!("metrics.listen {address}: {why}; give another port, or end the program that has it")
+    })
 }
 
 fn registry(scrape: Scrape) -> Registry {
