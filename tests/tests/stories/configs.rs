@@ -1,12 +1,12 @@
 //! Configurations of `configs` with the programs that they are for, where they are said to run: paths and ports of the packaged
-//! units, then `check`.
+//! units, then `check`; and started in the sandbox of the units, as far as `tests/sandbox/unit.py` makes one without systemd.
 //!
 //! A unit test reads the files; only the programs look at folders, certificates, ports and interfaces.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use skycache_tests::programs::program;
+use skycache_tests::programs::{have, program};
 use skycache_tests::{free_tcp_port, media};
 
 fn workspace() -> PathBuf {
@@ -171,5 +171,91 @@ fn headends_pass_their_check() {
             &[empty.clone(), ("../../tests/media/cmaf", film.clone())],
         );
         checked("headend", &moved);
+    }
+}
+
+/// `tests/sandbox/unit.py` with a unit of `sysroot`; none, and told, where nobody may make a sandbox.
+fn sandbox(unit: &str, name: &str) -> Option<std::process::Command> {
+    let may =
+        std::process::Command::new("unshare").args(["--mount", "--net", "--pid", "--fork", "true"]).output();
+    if !may.is_ok_and(|it| it.status.success()) {
+        eprintln!("SKIPPED: no right to make namespaces (root has it)");
+        return None;
+    }
+    if !["python3", "ip", "curl", "openssl"].iter().all(|it| have(it)) {
+        return None;
+    }
+    let mut command = std::process::Command::new("python3");
+    command.arg(workspace().join("tests/sandbox/unit.py"));
+    command.arg("--unit").arg(workspace().join("sysroot").join(unit));
+    command.arg("--program").arg(program(name).get_program());
+    Some(command)
+}
+
+fn file(command: &mut std::process::Command, from: &Path, to: &str) {
+    command.arg("--file").arg(format!("{}={to}", from.display()));
+}
+
+/// Runs it; what was said on both outputs.
+fn started(command: &mut std::process::Command, probe: &str) -> String {
+    let output = command.arg("--probe").arg(probe).output().unwrap();
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains("unit.py: started, answered, ended"), "{said}");
+    said
+}
+
+#[test]
+fn a_pop_starts_with_its_configuration_in_the_sandbox_of_its_unit() {
+    let Some(mut command) = sandbox("systemd/usr/lib/systemd/system/skycached.service", "skycached") else {
+        return;
+    };
+    let (root, dir) = (workspace(), tempfile::tempdir().unwrap());
+    let (certificate, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    let mut openssl = std::process::Command::new("openssl");
+    openssl.args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=edge".split(' '));
+    assert!(
+        openssl.arg("-keyout").arg(&key).arg("-out").arg(&certificate).output().unwrap().status.success()
+    );
+    // As the head of edge.toml says.
+    fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+    for socket in ["sysroot/systemd/usr/lib/systemd/system/skycached.socket", "configs/edge.socket.conf"] {
+        command.arg("--socket").arg(root.join(socket));
+    }
+    let box_config = root.join("sysroot/box/etc/skycache/skycached.toml");
+    file(&mut command, &box_config, "/etc/skycache/skycached.toml");
+    file(&mut command, &root.join("configs/edge.toml"), "/etc/skycache/conf.d/50-edge.toml");
+    file(&mut command, &certificate, "/etc/skycache/cert.pem");
+    file(&mut command, &key, "/etc/skycache/key.pem");
+    let said = started(
+        &mut command,
+        "until curl -sf -o /dev/null http://127.0.0.1/; do sleep 0.1; done\n\
+         curl -skf -o /dev/null https://127.0.0.1/\n\
+         curl -sf http://127.0.0.1:8081/healthz\n\
+         grep -q '^CapBnd:.0000000000000000$' /proc/$SERVICE/status\n\
+         grep -q '^NoNewPrivs:.1$' /proc/$SERVICE/status\n\
+         until grep -q 0E1700E0 /proc/net/igmp; do sleep 0.1; done",
+    );
+    assert!(said.contains("listening") && !said.contains("ERROR") && !said.contains("WARN"), "{said}");
+}
+
+#[test]
+fn headends_start_with_their_configurations_in_the_sandbox_of_their_unit() {
+    let unit = "headend/usr/lib/systemd/system/skycache-headend@.service";
+    let film = media::ladder().canonicalize().unwrap();
+    let folders: [(&str, &[&str]); 2] = [
+        ("live", &["live/one"]),
+        ("several", &["live/one", "films/harbour", "films/island", "films/archive"]),
+    ];
+    for (name, sources) in folders {
+        let Some(mut command) = sandbox(unit, "headend") else { return };
+        command.args(["--instance", name]);
+        let config = workspace().join(format!("configs/{name}.toml"));
+        file(&mut command, &config, &format!("/etc/skycache/headend/{name}.toml"));
+        file(&mut command, &workspace().join("configs/guide.json"), "/etc/skycache/headend/guide.json");
+        sources.iter().for_each(|it| file(&mut command, &film, &format!("/srv/{it}")));
+        let sent = "sent() { awk '/eth1/ { print $11 }' /proc/net/dev; }\nuntil [ \"$(sent)\" -gt 100 ]; do sleep 0.1; done";
+        let said = started(&mut command, sent);
+        assert!(said.contains("on the air"), "{name}: {said}");
     }
 }
