@@ -136,6 +136,12 @@ pub enum Verb {
         #[command(subcommand)]
         action: Trusting,
     },
+    /// Show a channel and two films over a link that loses packets, on this machine alone; needs the program headend
+    #[cfg(feature = "demo")]
+    #[command(
+        after_help = "Examples:\n  skycached demo\n  skycached demo --loss 10 --listen 0.0.0.0:8080\n  skycached demo --once"
+    )]
+    Demo(crate::demo::Arguments),
     /// Print completions for a shell: bash, zsh, fish
     #[command(
         after_help = "Examples:\n  skycached completions fish > ~/.config/fish/completions/skycached.fish"

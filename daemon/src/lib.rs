@@ -21,7 +21,7 @@
 //! floor 2: delivery, manifests, signalling
 //! floor 3: origin, receive, repair, session, source, transport, waiting
 //! floor 4: catalog, http, page
-//! floor 5: admin, cli, config, doctor, main, metrics, replay, running, sampler, screen, status
+//! floor 5: admin, cli, config, demo, doctor, main, metrics, replay, running, sampler, screen, status
 //! ```
 
 pub mod admin;
@@ -35,6 +35,8 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod delivery;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod doctor;
 pub mod http;
 pub mod listen;

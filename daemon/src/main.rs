@@ -65,6 +65,14 @@ fn run(verb: Verb) -> Result<ExitCode, String> {
         Verb::Trust { action: Trusting::Forget(it) } => {
             change(&it.asking, "trust/forget", &[("key", &it.key)])
         }
+        #[cfg(feature = "demo")]
+        Verb::Demo(arguments) => {
+            let mut config = Config::default();
+            config.log.level = "error".to_owned();
+            let _set_level = start_log(&config)?;
+            skycache::raise_open_files();
+            runtime()?.block_on(skycache::demo::run(&arguments)).map(|()| ExitCode::SUCCESS)
+        }
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "skycached", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -17,6 +17,15 @@ pub fn raise_open_files() {
     }
 }
 
+/// Asks a child to end as a service manager does.
+#[cfg(feature = "demo")]
+pub(crate) fn terminate(child: &std::process::Child) {
+    if let Ok(number) = libc::pid_t::try_from(child.id()) {
+        // SAFETY: sends a signal. The child is waited for by its owner, so that the number is still the child's.
+        unsafe { libc::kill(number, libc::SIGTERM) };
+    }
+}
+
 /// The machine's own name; empty where the system does not say it.
 pub(crate) fn hostname() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

@@ -1,5 +1,5 @@
 //! Harness of the end-to-end stories: the real programs, a real origin, a lossy link between them, a player's requests, and
-//! the comparison of every byte. The stories are in `tests/tests/stories`; `cargo xtask demo` runs one of them.
+//! the comparison of every byte. The stories are in `tests/tests/stories`.
 //!
 //! ```text
 //! headend ─▶ 239.x (from 127.0.0.1) ─▶ Relay (linksim) ─▶ 239.x (from 127.0.0.2) ─▶ skycached ─▶ Client

@@ -9,12 +9,7 @@ use std::time::{Duration, Instant};
 
 static DIR: OnceLock<PathBuf> = OnceLock::new();
 
-/// From now on the programs of this folder are run. Without effect once [`bin_dir`] was asked.
-pub fn use_bin_dir(folder: &Path) {
-    let _ = DIR.set(folder.to_path_buf());
-}
-
-/// Folder of the programs: that of [`use_bin_dir`], `SKYCACHE_BIN_DIR`, or beside whoever runs; built first if they are
+/// Folder of the programs: `SKYCACHE_BIN_DIR`, or beside whoever runs; built first if they are
 /// not up to date.
 ///
 /// # Panics

@@ -29,8 +29,13 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Door {
-    /// The main job on this machine: a film over a lossy link into a cache, and the address to open in a player.
-    Demo(demo::Arguments),
+    /// The main job on this machine: a channel and two films over a lossy link into a cache, and the page to open in a browser.
+    #[command(disable_help_flag = true)]
+    Demo {
+        /// Those of `skycached demo`: `--once`, `--loss PERCENT`, `--listen ADDRESS`, `--open` …
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// Every test that this machine can run; installs what is missing when it may, and says what it skips.
     Test,
     /// Carousels and receivers in virtual time.
@@ -114,7 +119,7 @@ enum Bench {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().door {
-        Door::Demo(arguments) => demo::run(&arguments),
+        Door::Demo { options } => Err(demo::run(Path::new(cargo().get_program()), &workspace(), &options)),
         Door::Test => test::run(),
         Door::Dist(arguments) => dist::run(&arguments),
         Door::Tryout(arguments) => tryout::run_scripts(&arguments),

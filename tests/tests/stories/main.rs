@@ -7,6 +7,7 @@ mod basic;
 mod captures;
 mod catalog;
 mod configs;
+mod demo;
 mod disk;
 mod dvb_i;
 mod fec;

@@ -53,7 +53,7 @@ impl Target {
         }
     }
 
-    /// Whether programs leave out what only servers need: HTTP/3.
+    /// Whether programs leave out what only servers need: HTTP/3; those of OpenWrt and OpenEmbedded the demo too.
     pub(crate) const fn is_for_boxes(self) -> bool {
         matches!(self.cpu, Cpu::Aarch64 | Cpu::Armv7)
     }

@@ -1,0 +1,25 @@
+//! `cargo xtask`, as the alias of `.cargo/config.toml` runs it: without dependencies, so that the demo does not wait for those of
+//! the other commands. It builds and runs the demo itself; everything else is the program `xtask`.
+
+#[path = "../demo.rs"]
+mod demo;
+
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+fn main() -> ExitCode {
+    let cargo = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), Into::into);
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let options: Vec<String> = std::env::args().skip(1).collect();
+    let why = match options.split_first() {
+        Some((name, options)) if name == "demo" => demo::run(&cargo, &workspace, options),
+        _ => {
+            let mut xtask = Command::new(&cargo);
+            xtask.args(["run", "--quiet", "--package", "xtask", "--bin", "xtask", "--"]).args(&options);
+            format!("{}: {}", cargo.display(), xtask.exec())
+        }
+    };
+    eprintln!("xtask: {why}");
+    ExitCode::FAILURE
+}
