@@ -128,9 +128,14 @@ impl BlockCode {
         self.k
     }
 
-    /// Bytes of memory that [`BlockCode::decode`] takes at most: four times the block.
+    /// Bytes of memory that [`BlockCode::decode_borrowed`] takes at most, with the symbols that it is given: five times the
+    /// block.
     pub const fn memory_bytes(&self) -> u64 {
-        4 * self.k as u64 * self.symbol_length as u64
+        5 * self.block_bytes()
+    }
+
+    const fn block_bytes(&self) -> u64 {
+        self.k as u64 * self.symbol_length as u64
     }
 
     /// Whether `esi` is one of its repair symbols.
@@ -159,8 +164,7 @@ impl BlockCode {
     }
 
     fn raptorq(&self) -> ObjectTransmissionInformation {
-        let length = u64::from(self.k) * u64::from(self.symbol_length);
-        ObjectTransmissionInformation::new(length, self.symbol_length, 1, 1, self.alignment)
+        ObjectTransmissionInformation::new(self.block_bytes(), self.symbol_length, 1, 1, self.alignment)
     }
 
     /// Prepares repair symbols of `block`: its k source symbols, the last padded or not.
@@ -189,38 +193,46 @@ impl BlockCode {
     }
 
     /// The missing source symbols, as (ESI, bytes of full length), from encoding symbols with their ESIs. `None` if they
-    /// are not enough. Takes the symbols over, so that at most four times the block is in memory.
+    /// are not enough.
     pub fn decode(&self, mut have: Vec<(u32, Vec<u8>)>) -> Option<Vec<(u32, Vec<u8>)>> {
         let symbol_length = usize::from(self.symbol_length);
-        let mut seen = std::collections::HashSet::with_capacity(have.len());
-        have.retain(|(esi, symbol)| {
-            (*esi < self.k || self.is_repair(*esi)) && symbol.len() <= symbol_length && seen.insert(*esi)
-        });
-        if have.len() < self.k as usize {
-            return None;
-        }
+        have.retain(|(_, symbol)| symbol.len() <= symbol_length);
         for (_, symbol) in &mut have {
             symbol.resize(symbol_length, 0);
+        }
+        let have: Vec<(u32, &[u8])> = have.iter().map(|(esi, symbol)| (*esi, symbol.as_slice())).collect();
+        self.decode_borrowed(&have)
+    }
+
+    /// The same from symbols of full length; others, and further ones of an ESI, are left aside. With `have` it takes
+    /// [`BlockCode::memory_bytes`] at most.
+    pub fn decode_borrowed(&self, have: &[(u32, &[u8])]) -> Option<Vec<(u32, Vec<u8>)>> {
+        let symbol_length = usize::from(self.symbol_length);
+        let mut seen = std::collections::HashSet::with_capacity(have.len());
+        let usable = |(esi, symbol): &(u32, &[u8])| {
+            (*esi < self.k || self.is_repair(*esi)) && symbol.len() == symbol_length && seen.insert(*esi)
+        };
+        let have: Vec<(u32, &[u8])> = have.iter().copied().filter(usable).collect();
+        if have.len() < self.k as usize {
+            return None;
         }
         let missing: Vec<u32> = (0..self.k).filter(|esi| !seen.contains(esi)).collect();
         let block = match self.id {
             EncodingId::RAPTORQ => {
                 if let Some(plan) = plans::plan(self.k)
-                    && plan.is_worth_while(missing.len(), self.memory_bytes() / 2)
+                    && plan.is_worth_while(missing.len(), 2 * self.block_bytes())
                 {
                     return self.restore(&plan, &have);
                 }
-                let length = u64::from(self.k) * symbol_length as u64;
-                let mut decoder = SourceBlockDecoder::new(0, &self.raptorq(), length);
-                decoder.decode(
-                    have.into_iter()
-                        .map(|(esi, symbol)| EncodingPacket::new(raptorq::PayloadId::new(0, esi), symbol)),
-                )?
+                let mut decoder = SourceBlockDecoder::new(0, &self.raptorq(), self.block_bytes());
+                decoder.decode(have.into_iter().map(|(esi, symbol)| {
+                    EncodingPacket::new(raptorq::PayloadId::new(0, esi), symbol.to_vec())
+                }))?
             }
             EncodingId::RAPTOR => {
                 let mut decoder = raptor_code::SourceBlockDecoder::new(self.k as usize);
                 for (esi, symbol) in have {
-                    decoder.push_encoding_symbol(&symbol, esi);
+                    decoder.push_encoding_symbol(symbol, esi);
                 }
                 if !decoder.fully_specified() {
                     return None;
@@ -228,9 +240,8 @@ impl BlockCode {
                 decoder.decode(self.k as usize * symbol_length)?
             }
             _ => {
-                let enough = have.iter().take(self.k as usize);
-                let have: Vec<(u32, &[u8])> = enough.map(|(esi, symbol)| (*esi, symbol.as_slice())).collect();
-                let symbol = |esi: u32| (esi, reed_solomon::interpolate(&have, esi, symbol_length));
+                let enough = &have[..self.k as usize];
+                let symbol = |esi: u32| (esi, reed_solomon::interpolate(enough, esi, symbol_length));
                 return Some(missing.into_iter().map(symbol).collect());
             }
         };
@@ -244,13 +255,13 @@ impl BlockCode {
 
 impl BlockCode {
     /// RaptorQ's missing symbols by the plan of its K'.
-    fn restore(&self, plan: &skycache_raptorq::Plan, have: &[(u32, Vec<u8>)]) -> Option<Vec<(u32, Vec<u8>)>> {
+    fn restore(&self, plan: &skycache_raptorq::Plan, have: &[(u32, &[u8])]) -> Option<Vec<(u32, Vec<u8>)>> {
         let mut sources = vec![None; self.k as usize];
         let mut repair = Vec::new();
-        for (esi, symbol) in have {
-            match sources.get_mut(*esi as usize) {
-                Some(source) => *source = Some(symbol.as_slice()),
-                None => repair.push((*esi, symbol.as_slice())),
+        for &(esi, symbol) in have {
+            match sources.get_mut(esi as usize) {
+                Some(source) => *source = Some(symbol),
+                None => repair.push((esi, symbol)),
             }
         }
         plan.restore(&sources, &repair, usize::from(self.symbol_length))
@@ -364,7 +375,7 @@ mod tests {
         let mut encoder = code.encoder(&block);
         let plan = plans::plan(k).unwrap();
         for (lost, few) in [(20, true), (700, false)] {
-            assert_eq!(plan.is_worth_while(lost as usize, code.memory_bytes() / 2), few);
+            assert_eq!(plan.is_worth_while(lost as usize, 2 * code.block_bytes()), few);
             let source = (lost..k).zip(block.chunks(usize::from(length)).skip(lost as usize));
             let mut have: Vec<(u32, Vec<u8>)> = source.map(|(esi, symbol)| (esi, symbol.to_vec())).collect();
             have.extend((k..k + lost + 2).map(|esi| (esi, encoder.repair(esi).unwrap())));

@@ -42,6 +42,9 @@ const WORK_BYTES: u64 = 16 << 10;
 /// Workers at most: more than any box needs, and each may hold a source block in memory.
 const MAX_WORKERS: usize = 8;
 
+/// What a worker keeps of its buffer for source blocks: asking for its pages again costs more than small blocks do.
+const KEPT_BUFFER_BYTES: usize = 8 << 20;
+
 /// Work as the daemon has it.
 pub(super) type CacheWork = Work<CacheStorage>;
 
@@ -235,12 +238,13 @@ impl Finishing {
             let name = format!("finishing-{number}");
             let sign = vitals.show(name.clone(), clock::now());
             let worker = std::thread::Builder::new().name(name).spawn(move || {
+                let mut buffer = Vec::new();
                 while let Some(job) = next_job(&pool) {
                     sign.give(clock::now());
                     let name = job.name;
                     let (given_up, reply) = (job.given_up(), Arc::clone(&job.reply));
                     // Bytes from outside are decoded here: an object that makes it panic is given up, and nothing else.
-                    if sign.survive(|| run(&context, job, &mut sink)).is_none()
+                    if sign.survive(|| run(&context, job, &mut sink, &mut buffer)).is_none()
                         && let Some(command) = given_up
                     {
                         reply(command);
@@ -291,9 +295,9 @@ fn next_job(pool: &Pool) -> Option<Job> {
     }
 }
 
-fn run(context: &ReceiveContext, job: Job, sink: &mut dyn FinishSink) {
+fn run(context: &ReceiveContext, job: Job, sink: &mut dyn FinishSink, buffer: &mut Vec<u8>) {
     let Job { work, claim, reply, .. } = job;
-    match finish(context, work, sink) {
+    match finish(context, work, sink, buffer) {
         Some(Answer::Verified(object, result)) => {
             drop(claim);
             reply(Command::Verified(object, result));
@@ -321,14 +325,20 @@ fn memory_bytes(work: &CacheWork) -> u64 {
 }
 
 /// Does one piece of work; gives the result for its shard.
-pub(super) fn finish(context: &ReceiveContext, work: CacheWork, sink: &mut dyn FinishSink) -> Option<Answer> {
+/// `buffer` is for blocks that are decoded.
+pub(super) fn finish(
+    context: &ReceiveContext,
+    work: CacheWork,
+    sink: &mut dyn FinishSink,
+    buffer: &mut Vec<u8>,
+) -> Option<Answer> {
     match work {
         Work::Verify(whole) => {
             let object = whole.object;
             Some(Answer::Verified(object, finish_object(context, whole, sink)))
         }
         Work::Decode(Decode { object, job, reader }) => {
-            Some(Answer::Decoded(object, job.sbn, decode(&job, &reader)))
+            Some(Answer::Decoded(object, job.sbn, decode(&job, &reader, buffer)))
         }
         Work::Restore(Restore { object, job }) => {
             let sbn = job.sbn;
@@ -343,14 +353,17 @@ pub(super) fn finish(context: &ReceiveContext, work: CacheWork, sink: &mut dyn F
     }
 }
 
-fn decode(job: &carousel::flute::RecoveryJob, reader: &SymbolReader) -> Decoded {
-    job.run(|place, out| {
+fn decode(job: &carousel::flute::RecoveryJob, reader: &SymbolReader, buffer: &mut Vec<u8>) -> Decoded {
+    let decoded = job.run_in(buffer, |place, out| {
         let offset = match place {
             SymbolPlace::Offset(offset) => offset,
             SymbolPlace::Slot(slot) => reader.length + u64::from(slot) * out.len() as u64,
         };
         reader.partial.read_at(offset, out).is_ok()
-    })
+    });
+    buffer.truncate(KEPT_BUFFER_BYTES);
+    buffer.shrink_to(KEPT_BUFFER_BYTES);
+    decoded
 }
 
 /// Verifies, decodes, and publishes or passes on one object.

@@ -177,7 +177,7 @@ impl Intake {
     pub fn finish_here(&mut self, now: Instant, sink: &mut dyn FinishSink) -> u64 {
         let mut rejected = 0;
         while let Some(work) = self.delivery.poll_work(|_| true) {
-            let answer = match finish(&self.context, work, sink) {
+            let answer = match finish(&self.context, work, sink, &mut Vec::new()) {
                 Some(Answer::Verified(object, result)) => {
                     rejected += u64::from(result.is_err());
                     Command::Verified(object, result)

@@ -149,37 +149,56 @@ impl RecoveryJob {
         self.code.memory_bytes()
     }
 
-    /// Reads the block's symbols with `read` (which fills its buffer, or says that it cannot) and does the mathematics.
-    /// Gives the lost source symbols with their offsets in the object; `None` if there are not enough.
+    /// Reads the block's symbols with `read` (which fills its buffer, with several source symbols at once, or says that it
+    /// cannot) and does the mathematics. Gives the lost source symbols with their offsets in the object; `None` if there are
+    /// not enough.
     ///
-    /// Holds up to four times the block in memory.
-    pub fn run(&self, mut read: impl FnMut(SymbolPlace, &mut [u8]) -> bool) -> Option<Vec<(u64, Vec<u8>)>> {
+    /// Holds up to [`RecoveryJob::memory_bytes`] in memory.
+    pub fn run(&self, read: impl FnMut(SymbolPlace, &mut [u8]) -> bool) -> Option<Vec<(u64, Vec<u8>)>> {
+        self.run_in(&mut Vec::new(), read)
+    }
+
+    /// The same in a buffer that may serve for several jobs, so that its pages are not asked for again: it grows to the
+    /// received block and its repair symbols.
+    pub fn run_in(
+        &self,
+        buffer: &mut Vec<u8>,
+        mut read: impl FnMut(SymbolPlace, &mut [u8]) -> bool,
+    ) -> Option<Vec<(u64, Vec<u8>)>> {
         let first = self.partition.first_symbol(self.sbn);
         let symbol_length = self.partition.symbol_length as usize;
-        let mut have: Vec<(u32, Vec<u8>)> = Vec::with_capacity(self.code.k() as usize + self.repair.len());
-        let mut take = |esi: u32, place: SymbolPlace, length: usize| {
-            // At its full length from the start: the decoder pads the last symbol in place.
-            let mut symbol = Vec::with_capacity(symbol_length);
-            symbol.resize(length, 0);
-            let is_read = read(place, &mut symbol);
-            have.push((esi, symbol));
-            is_read
-        };
-        for esi in 0..self.code.k() {
-            let symbol = first + u64::from(esi);
-            if self.received.has(symbol) {
-                let range = self.partition.byte_range(symbol);
-                if !take(esi, SymbolPlace::Offset(range.start), (range.end - range.start) as usize) {
-                    return None;
-                }
-            }
+        let k = self.code.k();
+        let needed = (k as usize + self.repair.len()) * symbol_length;
+        if buffer.len() < needed {
+            buffer.resize(needed, 0);
         }
-        for &(esi, slot) in &self.repair {
-            if !take(esi, SymbolPlace::Slot(slot), symbol_length) {
+        let (source, repair) = buffer[..needed].split_at_mut(k as usize * symbol_length);
+        let has = |esi: u32| self.received.has(first + u64::from(esi));
+        let mut esi = 0;
+        while let Some(start) = (esi..k).find(|esi| has(*esi)) {
+            let end = (start + 1..k).find(|esi| !has(*esi)).unwrap_or(k);
+            let (from, to) = (
+                self.partition.byte_range(first + u64::from(start)).start,
+                self.partition.byte_range(first + u64::from(end) - 1).end,
+            );
+            let run = &mut source[start as usize * symbol_length..end as usize * symbol_length];
+            // The last symbol of the object may be shorter: the code has it padded with zeros.
+            let (bytes, padding) = run.split_at_mut((to - from) as usize);
+            padding.fill(0);
+            if !read(SymbolPlace::Offset(from), bytes) {
+                return None;
+            }
+            esi = end;
+        }
+        for (&(_, slot), symbol) in self.repair.iter().zip(repair.chunks_exact_mut(symbol_length)) {
+            if !read(SymbolPlace::Slot(slot), symbol) {
                 return None;
             }
         }
-        let lost = self.code.decode(have)?;
+        let received = (0..k).zip(source.chunks_exact(symbol_length)).filter(|(esi, _)| has(*esi));
+        let repair = self.repair.iter().map(|(esi, _)| *esi).zip(repair.chunks_exact(symbol_length));
+        let have: Vec<(u32, &[u8])> = received.chain(repair).collect();
+        let lost = self.code.decode_borrowed(&have)?;
         let placed = lost.into_iter().map(|(esi, mut symbol)| {
             let range = self.partition.byte_range(first + u64::from(esi));
             symbol.truncate((range.end - range.start) as usize);
@@ -280,7 +299,8 @@ mod tests {
     fn recover(receiver: &mut Receiver<MemoryBuf>, toi: Toi, sbn: u32) {
         let job = receiver.recovery_job(toi, sbn).unwrap();
         let buf = receiver.object(toi).unwrap().buf();
-        let lost = job.run(|place, out| buf.read(place, out));
+        // A buffer in which another block has been.
+        let lost = job.run_in(&mut vec![0xa5; 4 << 20], |place, out| buf.read(place, out));
         receiver.recovered(toi, sbn, lost.as_deref(), &mut MemoryStorage);
     }
 

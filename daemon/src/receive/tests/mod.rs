@@ -118,12 +118,13 @@ fn bytes_are_handed_on_only_if_their_digest_is_right() {
     let folder = tempfile::tempdir().unwrap();
     let (context, mut kept) = (context(&folder), Kept::default());
     let right = b"<configuration/>".to_vec();
-    let answer = finish(&context, verification(right.clone(), Digest::of(&right)), &mut kept);
+    let answer =
+        finish(&context, verification(right.clone(), Digest::of(&right)), &mut kept, &mut Vec::new());
     assert!(matches!(answer, Some(Answer::Verified(it, Ok(()))) if it == object(1)));
     for at in 0..right.len() {
         let mut wrong = right.clone();
         wrong[at] ^= 1;
-        let answer = finish(&context, verification(wrong, Digest::of(&right)), &mut kept);
+        let answer = finish(&context, verification(wrong, Digest::of(&right)), &mut kept, &mut Vec::new());
         assert!(matches!(answer, Some(Answer::Verified(_, Err(RejectReason::Verify)))), "byte {at}");
     }
     let documents = kept.0.lock().unwrap();
