@@ -7,6 +7,8 @@
 //! Over TLS the same is measured for HTTP/1.1, HTTP/2 and HTTP/3 (nginx 1.22 has no HTTP/3), with one cipher and one key, by a
 //! client of hyper and h3 that takes most of the machine: the server's CPU is what tells.
 //!
+//! `--beside PROGRAM` measures beside another build of skycached instead of nginx, which is the origin only.
+//!
 //! `--seconds S` a round (2), `--rounds N` (5), `--connections A,B` (64,512), `--disk` (else on tmpfs), `--only NAME` (`tls` for all over TLS).
 
 mod load;
@@ -25,6 +27,7 @@ struct Options {
     connections: Vec<usize>,
     folder: PathBuf,
     only: Option<String>,
+    beside: Option<PathBuf>,
 }
 
 fn options() -> Options {
@@ -34,6 +37,7 @@ fn options() -> Options {
         connections: vec![64, 512],
         folder: PathBuf::from("/dev/shm"),
         only: None,
+        beside: None,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -45,6 +49,7 @@ fn options() -> Options {
                 options.connections = value().split(',').map(|it| it.parse().expect("a number")).collect();
             }
             "--disk" => options.folder = std::env::temp_dir(),
+            "--beside" => options.beside = Some(value().into()),
             "--only" => options.only = Some(value()),
             // What `cargo bench` passes.
             _ => {}
@@ -96,13 +101,18 @@ fn main() {
     println!("making the tree and warming both caches below {}", folder.path().display());
     let tree = make_tree(&folder.path().join("www"));
     let nginx = Nginx::start(folder.path(), &tree.root);
-    let ours = Skycached::start(folder.path(), nginx.origin());
-    for server in [&nginx as &dyn Server, &ours] {
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_skycached"));
+    let ours = Skycached::start(program, "skycached", folder.path(), nginx.origin());
+    let other =
+        options.beside.as_ref().map(|it| Skycached::start(it, "beside", folder.path(), nginx.origin()));
+    let theirs = other.as_ref().map_or(&nginx as &dyn Server, |it| it);
+    let their_name = if other.is_some() { "other/s" } else { "nginx/s" };
+    for server in [theirs, &ours] {
         load::warm(server.address(), &tree.all());
     }
     println!(
         "\n{:<16} {:>5} {:>9} {:>9}  {:<18} {:<18} {:<18} {:>9}",
-        "what", "conns", "nginx/s", "ours/s", "requests", "p99", "CPU s per GB", "ours MB/s"
+        "what", "conns", their_name, "ours/s", "requests", "p99", "CPU s per GB", "ours MB/s"
     );
     for (name, paths, range) in tree.scenarios() {
         if options.only.as_ref().is_some_and(|only| only != name) {
@@ -111,7 +121,7 @@ fn main() {
         for &connections in &options.connections {
             let mut taken: [Vec<Taken>; 2] = Default::default();
             for round in 0..options.rounds {
-                let servers: [&dyn Server; 2] = [&nginx, &ours];
+                let servers: [&dyn Server; 2] = [theirs, &ours];
                 for at in [round % 2, 1 - round % 2] {
                     let server = servers[at];
                     let load = Load {
@@ -145,13 +155,14 @@ fn main() {
             );
         }
     }
-    secure(&options, &nginx, &ours, &tree, folder.path());
+    secure(&options, theirs, their_name, &ours, &tree, folder.path());
 }
 
-/// Over TLS: ours beside nginx where it has the protocol, and HTTP/3 beside our own HTTP/2.
+/// Over TLS: ours beside the other where nginx has the protocol, and HTTP/3 beside our own HTTP/2.
 fn secure(
     options: &Options,
-    nginx: &Nginx,
+    theirs: &dyn Server,
+    their_name: &str,
     ours: &Skycached,
     tree: &servers::Tree,
     folder: &std::path::Path,
@@ -159,7 +170,7 @@ fn secure(
     let [certificate, _] = servers::certificate(folder);
     println!(
         "\n{:<20} {:>5} {:>9} {:>9}  {:<18} {:<18} {:>11}",
-        "over TLS", "conns", "nginx/s", "ours/s", "requests", "CPU s per GB", "ours MB/s"
+        "over TLS", "conns", their_name, "ours/s", "requests", "CPU s per GB", "ours MB/s"
     );
     for (name, paths, range) in tree.scenarios() {
         let [(path, length)] = paths.as_slice() else { continue };
@@ -171,7 +182,7 @@ fn secure(
             for protocol in secure::Protocol::ALL {
                 let mut measured: [Vec<(f64, f64, f64)>; 2] = Default::default();
                 for round in 0..options.rounds {
-                    let servers: [&dyn Server; 2] = [nginx, ours];
+                    let servers: [&dyn Server; 2] = [theirs, ours];
                     for at in [round % 2, 1 - round % 2] {
                         if at == 0 && protocol == secure::Protocol::Http3 {
                             continue;

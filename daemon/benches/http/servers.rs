@@ -239,10 +239,11 @@ pub(crate) struct Skycached {
 }
 
 impl Skycached {
-    pub(crate) fn start(folder: &Path, origin: SocketAddr) -> Self {
+    /// The `program`, with its files in `folder/name`.
+    pub(crate) fn start(program: &Path, name: &str, folder: &Path, origin: SocketAddr) -> Self {
         let (address, tls) = (free_port(), free_port());
         let [certificate, key] = certificate(folder);
-        let home = folder.join("skycached");
+        let home = folder.join(name);
         std::fs::create_dir_all(&home).expect("a folder");
         let config = format!(
             "[receive]\nannouncement = [\"239.255.77.78:3937\"]\ninterface = \"127.0.0.1\"\n[store]\npath = \"{home}/cache\"\nquota_bytes = 20_000_000_000\nreserve_bytes = 0\nmemory_bytes = 67_108_864\n[http]\nlisten = \"{address}\"\nmanifest_ttl_s = 86_400\nsegment_ttl_s = 86_400\nprefetch_segments = 0\n[http.tls]\nlisten = \"{tls}\"\ncertificate = {certificate:?}\nkey = {key:?}\n[http.access_log]\npath = \"{home}/access.log\"\n[[route]]\npath = \"/o/\"\nbase = \"http://{origin}/\"\n[admin]\nsocket = \"{home}/admin.sock\"\nlisten = []\n[log]\nlevel = \"warn\"\n",
@@ -250,7 +251,7 @@ impl Skycached {
         );
         let path = home.join("skycached.toml");
         std::fs::write(&path, config).expect("written");
-        let child = Command::new(env!("CARGO_BIN_EXE_skycached")).arg("run").arg("-c").arg(&path).spawn();
+        let child = Command::new(program).arg("run").arg("-c").arg(&path).spawn();
         let child = child.expect("skycached");
         wait_for(address);
         Self { child, address, tls }

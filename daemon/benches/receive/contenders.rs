@@ -2,18 +2,18 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, SystemTime};
 
-use carousel::alc::Packet;
+use carousel::alc::Template;
 use carousel::flute::{Event, File, OpenRequest, Receiver, ReceiverConfig, Refusal, Storage};
 use carousel::time::Instant;
 use flute::core::UDPEndpoint;
 use flute::receiver::writer::ObjectWriterBufferBuilder;
-use skycache::delivery::{Options, SessionFilter};
+use skycache::delivery::{ObjectRef, Options, SessionFilter};
 use skycache::receive::{Command, FinishSink, Finishing, Intake, ReceiveContext};
 use skycache::signalling::Document;
-use skycache::store::{Store, StoreConfig};
+use skycache::store::{Store, StoreConfig, StoredObject};
 use tempfile::TempDir;
 
 use crate::packets::{SYMBOL_BYTES, Stream};
@@ -144,7 +144,8 @@ impl Contender for Bare {
 /// the disk.
 pub(crate) struct OursInMemory {
     receiver: Receiver<Vec<u8>>,
-    shelf: Warm,
+    template: Template,
+    memory: Warm,
     whole: usize,
 }
 
@@ -167,15 +168,20 @@ impl Storage for Warm {
 impl OursInMemory {
     pub(crate) fn new(stream: &Stream) -> Self {
         let memory = (0..stream.objects()).map(|_| vec![1; stream.object_bytes()]).collect();
-        Self { receiver: Receiver::new(ReceiverConfig::default()), shelf: Warm(memory), whole: 0 }
+        Self {
+            receiver: Receiver::new(ReceiverConfig::default()),
+            template: Template::default(),
+            memory: Warm(memory),
+            whole: 0,
+        }
     }
 }
 
 impl Contender for OursInMemory {
     #[inline]
     fn packet(&mut self, packet: &[u8]) {
-        let Ok(parsed) = Packet::parse(packet) else { return };
-        self.receiver.handle_packet(Instant::from_nanos(1), None, &parsed, packet, &mut self.shelf);
+        let Ok(parsed) = self.template.parse(packet) else { return };
+        self.receiver.handle_packet(Instant::from_nanos(1), None, &parsed, packet, &mut self.memory);
         while let Some(event) = self.receiver.poll_event() {
             self.whole += usize::from(matches!(event, Event::Complete { .. }));
         }
@@ -200,37 +206,48 @@ pub(crate) struct Ours {
     _finishing: Finishing,
 }
 
-#[derive(Clone)]
-struct Ignore;
+/// Takes what is finished, and holds the workers back while its gate is shut.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
 
-impl FinishSink for Ignore {
+impl Gate {
+    pub(crate) fn set_shut(&self, is_shut: bool) {
+        *self.0.0.lock().expect("not poisoned") = is_shut;
+        self.0.1.notify_all();
+    }
+}
+
+impl FinishSink for Gate {
     fn document(&mut self, _: Document) {}
+
+    fn stored(&mut self, _: ObjectRef, _: &StoredObject) {
+        let guard = self.0.0.lock().expect("not poisoned");
+        drop(self.0.1.wait_while(guard, |is_shut| *is_shut).expect("not poisoned"));
+    }
 }
 
 impl Ours {
     pub(crate) fn new(stream: &Stream, folder: &Path) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self::with_workers(stream.objects(), cores, &Gate::default(), folder)
+    }
+
+    /// With so many workers that finish objects, behind `gate`.
+    pub(crate) fn with_workers(objects: usize, workers: usize, gate: &Gate, folder: &Path) -> Self {
         let folder = TempDir::new_in(folder).expect("folder");
         let config =
             StoreConfig { path: folder.path().to_path_buf(), reserve_bytes: 0, ..StoreConfig::default() };
         let (store, _) = Store::open(&config).expect("store");
         let context = ReceiveContext::new(store);
-        let finishing = Finishing::start(&context, &Ignore, &Default::default()).expect("thread");
+        let finishing =
+            Finishing::with_workers(workers, &context, gate, &Default::default()).expect("threads");
         let mut intake =
             Intake::new(context.clone(), Options::without_repairs(), Arc::default(), Some(finishing.queue()));
         let (sender, answers) = std::sync::mpsc::channel();
         intake.reply_to(move |answer| drop(sender.send(answer)));
         let at = ("127.0.0.1:7".parse().expect("source"), "239.1.1.1:5000".parse().expect("group"));
         let filter = SessionFilter::all();
-        Self {
-            intake,
-            filter,
-            context,
-            at,
-            answers,
-            objects: stream.objects(),
-            _folder: folder,
-            _finishing: finishing,
-        }
+        Self { intake, filter, context, at, answers, objects, _folder: folder, _finishing: finishing }
     }
 
     fn take_answers(&mut self) {
@@ -257,7 +274,7 @@ impl Contender for Ours {
         while self.context.stats.objects().0 < self.objects as u64
             && begin.elapsed() < Duration::from_secs(60)
         {
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(1));
             self.end_batch();
         }
         self.context.stats.objects().0 as usize

@@ -10,6 +10,7 @@
 //! that too where valgrind is installed.
 
 mod contenders;
+mod finishing;
 mod meter;
 mod packets;
 mod sockets;
@@ -22,6 +23,8 @@ use packets::Stream;
 
 /// Datagrams of a batch: what 32 messages of 8 datagrams each bring, a modest load.
 const BATCH: usize = 256;
+/// What is measured; all of it where the command line names none.
+const PARTS: [&str; 3] = ["memory", "sockets", "finishing"];
 /// Rounds; the first is thrown away.
 const ROUNDS: usize = 7;
 
@@ -34,6 +37,10 @@ fn main() {
     if arguments.next().is_some() {
         return instructions(arguments.next().as_deref(), folder.path());
     }
+    let wanted = |part: &str| {
+        let mut parts = std::env::args().filter(|it| PARTS.contains(&it.as_str())).peekable();
+        parts.peek().is_none() || parts.any(|it| it == part)
+    };
     let stream = Stream::new(objects, 1 << 20);
     println!(
         "{} packets of {} bytes payload: {objects} objects of 1 MiB, no-code FLUTE; cache in {}\n",
@@ -41,8 +48,15 @@ fn main() {
         packets::SYMBOL_BYTES,
         folder.path().display()
     );
-    from_memory(&stream, rounds, folder.path());
-    sockets::from_loopback(&stream, rounds, folder.path());
+    if wanted("memory") {
+        from_memory(&stream, rounds, folder.path());
+    }
+    if wanted("sockets") {
+        sockets::from_loopback(&stream, rounds, folder.path());
+    }
+    if wanted("finishing") {
+        finishing::scaling(if quick { 2 } else { 12 }, rounds, folder.path());
+    }
 }
 
 /// Work to be counted by callgrind, and the number of packets.

@@ -1,5 +1,6 @@
 //! The packets of a session, in memory.
 
+use carousel::fec::{EncodingId, PayloadId, Protection};
 use carousel::flute::{SendFile, Sender, SenderProfile};
 use carousel::lct::Tsi;
 
@@ -18,8 +19,17 @@ pub(crate) struct Stream {
 impl Stream {
     /// `objects` of `object_bytes` each.
     pub(crate) fn new(objects: usize, object_bytes: usize) -> Self {
+        Self::with_loss(objects, object_bytes, 0)
+    }
+
+    /// The same, of whose source symbols `percent` are lost; RaptorQ symbols for them come behind, one more than is lost.
+    pub(crate) fn with_loss(objects: usize, object_bytes: usize, percent: usize) -> Self {
         let profile = SenderProfile { symbol_length: SYMBOL_BYTES as u16, ..SenderProfile::default() };
-        let mut sender = Sender::new(Tsi(10), profile, 1, 1);
+        let tsi = if percent == 0 { 10 } else { 11 };
+        let mut sender = Sender::new(Tsi(tsi), profile, 1, 1);
+        let raptorq =
+            Protection { id: EncodingId::RAPTORQ, overhead: 0.2, block_bytes: 64 << 20, ..Protection::NONE };
+        let protection = if percent == 0 { Protection::NONE } else { raptorq };
         let bodies: Vec<Vec<u8>> = (0..objects)
             .map(|object| (0..object_bytes).map(|at| (at * 31 + object * 7 + (at >> 9)) as u8).collect())
             .collect();
@@ -29,9 +39,9 @@ impl Stream {
             .map(|(at, body)| {
                 let file = SendFile {
                     content_type: Some("video/mp4".to_owned()),
-                    ..SendFile::of(format!("http://cdn.example.com/{at}.m4s"), body)
+                    ..SendFile::of(format!("http://cdn.example.com/{tsi}/{at}.m4s"), body)
                 };
-                sender.add(file).expect("fits")
+                sender.add_protected(file, &protection).expect("fits")
             })
             .collect();
         sender.refresh_fdt(skycache::clock::wall()).expect("FDT");
@@ -47,9 +57,27 @@ impl Stream {
                     stream.fdt_packets += 1;
                 }
             }
+            let symbols = body.chunks(SYMBOL_BYTES).len();
+            let mut lost = 0;
             for (symbol, bytes) in body.chunks(SYMBOL_BYTES).enumerate() {
-                assert!(sender.write_packet(*toi, symbol as u64, bytes, false, &mut out));
+                if (symbol + 1) * percent / 100 > symbol * percent / 100 {
+                    lost += 1;
+                    continue;
+                }
+                let mut bytes = bytes.to_vec();
+                if percent > 0 {
+                    bytes.resize(SYMBOL_BYTES, 0);
+                }
+                assert!(sender.write_packet(*toi, symbol as u64, &bytes, false, &mut out));
                 stream.push(&out);
+            }
+            if lost > 0 {
+                let mut encoder = sender.block_code(*toi, 0).expect("one block").encoder(body);
+                for esi in (symbols as u32..).take(lost + 1) {
+                    let repair = encoder.repair(esi).expect("repair symbol");
+                    assert!(sender.write_repair(*toi, PayloadId { sbn: 0, esi }, &repair, false, &mut out));
+                    stream.push(&out);
+                }
             }
         }
         stream

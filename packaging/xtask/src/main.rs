@@ -89,7 +89,10 @@ enum Sim {
 #[derive(Debug, Subcommand)]
 enum Bench {
     /// What a packet costs, from memory and from a socket, beside a bare loop and the `flute` crate.
-    Receive,
+    Receive {
+        /// `memory`, `sockets`, `finishing`; all of them if none is named
+        parts: Vec<String>,
+    },
     /// What a packet of a FLUTE session costs without socket and store, beside a bare loop.
     Flute,
     /// What decoding and encoding a source block cost, beside the bare `raptorq` crate.
@@ -109,7 +112,7 @@ enum Bench {
     Evict,
     /// Players' requests beside nginx, which is installed if it may be: manifests, segments, ranges, a trace of 1.4 GB.
     Http {
-        /// Passed on: `--seconds S`, `--rounds N`, `--connections A,B`, `--disk`, `--only NAME`
+        /// Passed on: `--seconds S`, `--rounds N`, `--connections A,B`, `--disk`, `--only NAME`, `--beside PROGRAM`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
@@ -169,7 +172,10 @@ fn main() -> ExitCode {
             run(bench("skycache", "http").arg("--").args(options))
         }
         Door::Bench { what: Bench::Plan } => run(&mut bench("skycache-headend", "plan")),
-        Door::Bench { what: Bench::Receive } => run(&mut bench("skycache", "receive"))
+        Door::Bench { what: Bench::Receive { parts } } if !parts.is_empty() => {
+            run(bench("skycache", "receive").arg("--").args(parts))
+        }
+        Door::Bench { what: Bench::Receive { .. } } => run(&mut bench("skycache", "receive"))
             .and_then(|()| instructions::count("skycache", "receive", &["carousel", "repeats"])),
     };
     match result {
