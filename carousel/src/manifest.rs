@@ -400,137 +400,53 @@ fn dash(
 ) -> Option<Manifest> {
     let mut reader = Reader::from_str(text);
     reader.config_mut().check_end_names = false;
-    let mut manifest = Manifest { kind: ManifestKind::Dash, ..plain(DEFAULT_TARGET_MS) };
-    let (mut longest_ms, mut total_ms, mut period_ms) = (None::<u64>, None::<u64>, None::<u64>);
-    let mut has_timeline = false;
-    let mut stack: Vec<Vec<u8>> = Vec::new();
-    let mut levels = vec![Level { base: url.to_owned(), ..Level::default() }];
-    let (mut base, mut has_root) = (None::<String>, false);
-    let (mut list, mut goes_on) = (0, true);
-    let mut end_representation = |level: &Level, is_live: bool, period_ms: Option<u64>| {
-        goes_on = goes_on && representation(level, is_live, examples, period_ms, list, visit);
-        list += 1;
+    let mut mpd = Mpd {
+        manifest: Manifest { kind: ManifestKind::Dash, ..plain(DEFAULT_TARGET_MS) },
+        has_root: false,
+        has_timeline: false,
+        longest_ms: None,
+        total_ms: None,
+        period_ms: None,
+        levels: vec![Level { base: url.to_owned(), ..Level::default() }],
+        base: None,
+        examples,
+        list: 0,
+        goes_on: true,
+        visit,
     };
+    let mut stack: Vec<Vec<u8>> = Vec::new();
     loop {
         let event = reader.read_event().ok()?;
         let (element, is_empty) = match &event {
-            Event::Eof => break,
+            Event::Eof => return mpd.finish(),
             Event::Start(element) => (element, false),
             Event::Empty(element) => (element, true),
             Event::Text(part) => {
-                if let Some(base) = &mut base {
-                    base.push_str(part);
-                }
+                mpd.text(part);
                 continue;
             }
             Event::CData(part) => {
-                if let Some(base) = &mut base {
-                    base.push_str(part);
-                }
+                mpd.text(part);
                 continue;
             }
             Event::GeneralRef(entity) => {
-                if let (Some(base), "amp") = (&mut base, &**entity) {
-                    base.push('&');
+                if &**entity == "amp" {
+                    mpd.text("&");
                 }
                 continue;
             }
             Event::End(_) => {
-                let Some(name) = stack.pop() else { continue };
-                if let Some(text) = base.take() {
-                    let level = levels.last_mut()?;
-                    // Of several the first: the others are alternatives.
-                    if !level.has_base {
-                        level.base = resolve(&level.base, &text);
-                        level.has_base = true;
-                    }
-                }
-                if is_level(&name) && levels.len() > 1 {
-                    let level = levels.pop()?;
-                    if name == b"Representation" {
-                        end_representation(&level, manifest.is_live, period_ms.or(total_ms));
-                    }
+                if let Some(name) = stack.pop() {
+                    mpd.end(&name)?;
                 }
                 continue;
             }
             _ => continue,
         };
         let name = element.local_name().as_ref().as_bytes().to_vec();
-        let get = |name: &str| value(element, name);
-        let duration =
-            |name: &str| get(name).and_then(|it| duration_from_xml(&it)).map(|it| it.as_millis() as u64);
-        match name.as_slice() {
-            b"MPD" if !has_root => {
-                has_root = true;
-                manifest.is_live = get("type").as_deref() == Some("dynamic");
-                manifest.update_period_ms = duration("minimumUpdatePeriod");
-                manifest.publish_time_ms =
-                    get("publishTime").and_then(|it| WallTime::from_xml(&it)).map(WallTime::unix_ms);
-                total_ms = duration("mediaPresentationDuration");
-                longest_ms = duration("maxSegmentDuration");
-            }
-            b"Period" => period_ms = duration("duration"),
-            b"SegmentTemplate" => {
-                let level = levels.last_mut()?;
-                let template = level.template.get_or_insert_with(|| Template {
-                    timescale: 1,
-                    start_number: 1,
-                    ..Template::default()
-                });
-                let number = |name: &str| get(name).and_then(|it| it.trim().parse::<u64>().ok());
-                template.media = get("media").or_else(|| template.media.take());
-                template.timescale = number("timescale").unwrap_or(template.timescale).max(1);
-                template.duration = number("duration").unwrap_or(template.duration);
-                template.start_number = number("startNumber").unwrap_or(template.start_number);
-                template.end_number = number("endNumber").or(template.end_number);
-                if template.duration > 0 {
-                    let ms = template.duration.saturating_mul(1000) / template.timescale;
-                    longest_ms = longest_ms.max(Some(ms));
-                }
-            }
-            b"SegmentTimeline" => {
-                has_timeline = true;
-                if let Some(template) = levels.last_mut()?.template.as_mut() {
-                    template.has_timeline = true;
-                    template.timeline.clear();
-                }
-            }
-            b"S" => {
-                if let Some(template) = levels.last_mut()?.template.as_mut() {
-                    let number = |name: &str| get(name).and_then(|it| it.trim().parse::<u64>().ok());
-                    let length = number("d").unwrap_or(0);
-                    let repeat = get("r").and_then(|it| it.trim().parse::<i64>().ok()).unwrap_or(0);
-                    longest_ms = longest_ms.max(Some(length.saturating_mul(1000) / template.timescale));
-                    if template.timeline.len() < MAX_TIMELINE {
-                        template.timeline.push((number("t"), length, repeat));
-                    }
-                }
-            }
-            b"SegmentURL" => {
-                let level = levels.last_mut()?;
-                if level.listed.len() < MAX_TIMELINE
-                    && let Some(media) = get("media")
-                {
-                    level.listed.push((media, get("mediaRange").is_some()));
-                }
-            }
-            b"BaseURL" if !is_empty => base = Some(String::new()),
-            _ => {}
-        }
+        mpd.attributes(&name, element, is_empty)?;
         if is_level(&name) {
-            let mut level = levels.last()?.clone();
-            level.has_base = false;
-            if name == b"Representation" {
-                level.id = get("id").unwrap_or_default();
-                level.bandwidth = get("bandwidth").unwrap_or_default();
-            }
-            if is_empty {
-                if name == b"Representation" {
-                    end_representation(&level, manifest.is_live, period_ms.or(total_ms));
-                }
-            } else {
-                levels.push(level);
-            }
+            mpd.begin_level(&name, element, is_empty)?;
         }
         if !is_empty {
             if stack.len() >= MAX_DEPTH {
@@ -539,13 +455,163 @@ fn dash(
             stack.push(name);
         }
     }
-    let target_ms = longest_ms.filter(|it| *it > 0).unwrap_or(DEFAULT_TARGET_MS).min(MAX_TARGET_MS);
-    manifest.target_ms = target_ms;
-    // A timeline lists its segments, so it changes with each of them, whatever the period is.
-    if has_timeline && manifest.update_period_ms.is_some_and(|period_ms| period_ms > target_ms) {
-        manifest.update_period_ms = Some(target_ms);
+}
+
+/// An MPD as far as it has been read.
+struct Mpd<'a> {
+    manifest: Manifest,
+    has_root: bool,
+    has_timeline: bool,
+    /// The longest segment.
+    longest_ms: Option<u64>,
+    /// `mediaPresentationDuration`.
+    total_ms: Option<u64>,
+    /// Of the Period that was begun last.
+    period_ms: Option<u64>,
+    /// The open elements that hand something down, the document first.
+    levels: Vec<Level>,
+    /// Text of an open BaseURL.
+    base: Option<String>,
+    examples: bool,
+    /// Representations that have ended.
+    list: usize,
+    /// False: no further segment is wanted.
+    goes_on: bool,
+    visit: &'a mut dyn FnMut(Segment<'_>) -> bool,
+}
+
+impl Mpd<'_> {
+    fn text(&mut self, part: &str) {
+        if let Some(base) = &mut self.base {
+            base.push_str(part);
+        }
     }
-    has_root.then_some(manifest)
+
+    /// Takes over the attributes of an element. `None`: this cannot be an MPD.
+    fn attributes(&mut self, name: &[u8], element: &BytesStart<'_>, is_empty: bool) -> Option<()> {
+        let get = |name: &str| value(element, name);
+        let number = |name: &str| get(name).and_then(|it| it.trim().parse::<u64>().ok());
+        let duration =
+            |name: &str| get(name).and_then(|it| duration_from_xml(&it)).map(|it| it.as_millis() as u64);
+        match name {
+            b"MPD" if !self.has_root => {
+                self.has_root = true;
+                self.manifest.is_live = get("type").as_deref() == Some("dynamic");
+                self.manifest.update_period_ms = duration("minimumUpdatePeriod");
+                self.manifest.publish_time_ms =
+                    get("publishTime").and_then(|it| WallTime::from_xml(&it)).map(WallTime::unix_ms);
+                self.total_ms = duration("mediaPresentationDuration");
+                self.longest_ms = duration("maxSegmentDuration");
+            }
+            b"Period" => self.period_ms = duration("duration"),
+            b"SegmentTemplate" => {
+                let level = self.levels.last_mut()?;
+                let template = level.template.get_or_insert_with(|| Template {
+                    timescale: 1,
+                    start_number: 1,
+                    ..Template::default()
+                });
+                template.media = get("media").or_else(|| template.media.take());
+                template.timescale = number("timescale").unwrap_or(template.timescale).max(1);
+                template.duration = number("duration").unwrap_or(template.duration);
+                template.start_number = number("startNumber").unwrap_or(template.start_number);
+                template.end_number = number("endNumber").or(template.end_number);
+                if template.duration > 0 {
+                    let ms = template.duration.saturating_mul(1000) / template.timescale;
+                    self.longest_ms = self.longest_ms.max(Some(ms));
+                }
+            }
+            b"SegmentTimeline" => {
+                self.has_timeline = true;
+                if let Some(template) = self.levels.last_mut()?.template.as_mut() {
+                    template.has_timeline = true;
+                    template.timeline.clear();
+                }
+            }
+            b"S" => {
+                if let Some(template) = self.levels.last_mut()?.template.as_mut() {
+                    let length = number("d").unwrap_or(0);
+                    let repeat = get("r").and_then(|it| it.trim().parse::<i64>().ok()).unwrap_or(0);
+                    let ms = length.saturating_mul(1000) / template.timescale;
+                    self.longest_ms = self.longest_ms.max(Some(ms));
+                    if template.timeline.len() < MAX_TIMELINE {
+                        template.timeline.push((number("t"), length, repeat));
+                    }
+                }
+            }
+            b"SegmentURL" => {
+                let level = self.levels.last_mut()?;
+                if level.listed.len() < MAX_TIMELINE
+                    && let Some(media) = get("media")
+                {
+                    level.listed.push((media, get("mediaRange").is_some()));
+                }
+            }
+            b"BaseURL" if !is_empty => self.base = Some(String::new()),
+            _ => {}
+        }
+        Some(())
+    }
+
+    /// Begins a level, which inherits from the one around it; an empty one ends at once.
+    fn begin_level(&mut self, name: &[u8], element: &BytesStart<'_>, is_empty: bool) -> Option<()> {
+        let mut level = self.levels.last()?.clone();
+        level.has_base = false;
+        if name == b"Representation" {
+            level.id = value(element, "id").unwrap_or_default();
+            level.bandwidth = value(element, "bandwidth").unwrap_or_default();
+        }
+        if !is_empty {
+            self.levels.push(level);
+        } else if name == b"Representation" {
+            self.end_representation(&level);
+        }
+        Some(())
+    }
+
+    /// Ends an element.
+    fn end(&mut self, name: &[u8]) -> Option<()> {
+        if let Some(text) = self.base.take() {
+            let level = self.levels.last_mut()?;
+            // Of several the first: the others are alternatives.
+            if !level.has_base {
+                level.base = resolve(&level.base, &text);
+                level.has_base = true;
+            }
+        }
+        if is_level(name) && self.levels.len() > 1 {
+            let level = self.levels.pop()?;
+            if name == b"Representation" {
+                self.end_representation(&level);
+            }
+        }
+        Some(())
+    }
+
+    fn end_representation(&mut self, level: &Level) {
+        let period_ms = self.period_ms.or(self.total_ms);
+        self.goes_on = self.goes_on
+            && representation(
+                level,
+                self.manifest.is_live,
+                self.examples,
+                period_ms,
+                self.list,
+                &mut *self.visit,
+            );
+        self.list += 1;
+    }
+
+    fn finish(self) -> Option<Manifest> {
+        let mut manifest = self.manifest;
+        let target_ms = self.longest_ms.filter(|it| *it > 0).unwrap_or(DEFAULT_TARGET_MS).min(MAX_TARGET_MS);
+        manifest.target_ms = target_ms;
+        // A timeline lists its segments, so it changes with each of them, whatever the period is.
+        if self.has_timeline && manifest.update_period_ms.is_some_and(|period_ms| period_ms > target_ms) {
+            manifest.update_period_ms = Some(target_ms);
+        }
+        self.has_root.then_some(manifest)
+    }
 }
 
 fn is_level(name: &[u8]) -> bool {

@@ -16,7 +16,7 @@ use prometheus_client::registry::Registry;
 use crate::caching::NotKept;
 use crate::catalog::LeftOut;
 use crate::clock;
-use crate::delivery::{GoneReason, RejectReason, RepairOutcome, State};
+use crate::delivery::{GoneReason, RejectReason, RepairOutcome, State, Totals};
 use crate::http::{BUCKETS_US, Refusal, Rewriting, RouteStats, Served};
 use crate::origin::{GroupReport, MemberReport, OriginError, PrefetchEnd};
 use crate::status::{Parts, queue_full, untrusted};
@@ -218,25 +218,32 @@ impl Sheet<'_> {
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Parts {
-            store,
-            flights,
-            receive,
-            transport,
-            groups,
-            repairer,
-            client,
-            player,
-            vitals,
-            admin,
-            trust,
-            ..
-        } = &*self.0;
+        let Parts { receive, vitals, admin, .. } = &*self.0;
         let mut sheet = Sheet(encoder);
         sheet.program(&vitals.threads(clock::now()))?;
         let totals = receive.totals();
-        let (losses, packets, objects) = (totals.losses, &totals.packets, &totals.objects);
-        let streams = transport.all();
+        self.received_packets(&mut sheet, &totals)?;
+        self.trust_and_commands(&mut sheet, &totals)?;
+        self.delivered_objects(&mut sheet, &totals)?;
+        self.held_objects(&mut sheet)?;
+        self.repairs_and_origins(&mut sheet, &totals)?;
+        self.catalog_and_page(&mut sheet)?;
+        sheet.family(
+            ("admin_refused", "Requests at the admin interface that were refused", "reason"),
+            admin.labelled(),
+        )?;
+        self.players(&mut sheet)?;
+        self.fills(&mut sheet)?;
+        self.refusals_and_manifests(&mut sheet)?;
+        self.responses(&mut sheet)
+    }
+}
+
+impl Scrape {
+    /// Datagrams and packets from the link.
+    fn received_packets(&self, sheet: &mut Sheet<'_>, totals: &Totals) -> fmt::Result {
+        let (losses, packets) = (totals.losses, &totals.packets);
+        let streams = self.0.transport.all();
         if !streams.is_empty() {
             sheet.streams(&streams)?;
         }
@@ -305,9 +312,13 @@ impl Collector for Scrape {
         sheet.family(
             ("receive_dropped_packets", "Packets received and not used", "reason"),
             own.into_iter().chain(dropped.map(|(reason, count)| (reason.as_str(), count))),
-        )?;
-        let trust = trust.report();
-        let refused = untrusted(&trust, losses.unsigned_protocol);
+        )
+    }
+
+    /// Signatures and commands of the carousel.
+    fn trust_and_commands(&self, sheet: &mut Sheet<'_>, totals: &Totals) -> fmt::Result {
+        let trust = self.0.trust.report();
+        let refused = untrusted(&trust, totals.losses.unsigned_protocol);
         sheet.family(
             ("trust_refused", "Documents refused for their signature, or for having none", "reason"),
             TrustDrop::ALL.iter().map(|it| it.as_str()).zip(refused),
@@ -318,7 +329,13 @@ impl Collector for Scrape {
         )?;
         let (waiting, _) = self.0.commands.counts();
         sheet.gauge("commands_waiting", "Commands whose moment has not come", waiting as u64)?;
-        sheet.counter("trust_accepted", "Signed documents accepted, repeats included", trust.accepted)?;
+        sheet.counter("trust_accepted", "Signed documents accepted, repeats included", trust.accepted)
+    }
+
+    /// Objects from their announcement to the cache, sessions and groups.
+    fn delivered_objects(&self, sheet: &mut Sheet<'_>, totals: &Totals) -> fmt::Result {
+        let Parts { receive, groups, .. } = &*self.0;
+        let (packets, objects) = (&totals.packets, &totals.objects);
         sheet.counter(
             "receive_finisher_full",
             "Complete objects and blocks refused because finishing was behind",
@@ -362,8 +379,12 @@ impl Collector for Scrape {
         let groups = groups.all();
         sheet.gauge("receive_groups", "Groups listened to", groups.len() as u64)?;
         let failing = groups.iter().filter(|it| it.error.is_some()).count();
-        sheet.gauge("receive_groups_failing", "Groups that cannot be joined", failing as u64)?;
+        sheet.gauge("receive_groups_failing", "Groups that cannot be joined", failing as u64)
+    }
 
+    /// The cache, and objects in flight.
+    fn held_objects(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+        let Parts { store, flights, .. } = &*self.0;
         let usage = store.usage();
         sheet.gauge("store_objects", "Objects in the cache", usage.objects)?;
         sheet.gauge("store_bytes", "Bytes of the objects in the cache", usage.bytes)?;
@@ -396,7 +417,7 @@ impl Collector for Scrape {
         sheet.gauge("store_disk_fine", "1 while the disk takes objects", is_fine)?;
         let evicted = EvictReason::ALL.iter().map(|it| it.as_str()).zip(usage.evicted);
         sheet.family(("store_evicted_objects", "Objects that left the cache", "reason"), evicted)?;
-        sheet.family(("store_purges", "Purges, by what they named", "kind"), self.0.store.purges())?;
+        sheet.family(("store_purges", "Purges, by what they named", "kind"), store.purges())?;
 
         let (failed, refused) = flights.failures();
         sheet.gauge("flights", "Objects in flight", flights.list().len() as u64)?;
@@ -409,12 +430,16 @@ impl Collector for Scrape {
             ("flights_failed", "Objects in flight that did not arrive", "reason"),
             failed.labelled(),
         )?;
-        sheet.counter("flights_refused", "Objects refused because too many were in flight", refused)?;
+        sheet.counter("flights_refused", "Objects refused because too many were in flight", refused)
+    }
 
+    /// Repairs, and requests to origins and parents.
+    fn repairs_and_origins(&self, sheet: &mut Sheet<'_>, totals: &Totals) -> fmt::Result {
+        let Parts { repairer, client, .. } = &*self.0;
         let (bytes, requests) = repairer.stats().fetched();
         sheet.counter("repair_bytes", "Bytes fetched for missing ranges", bytes)?;
         sheet.counter("repair_requests", "Requests for missing ranges", requests)?;
-        let outcomes = RepairOutcome::ALL.iter().map(|it| it.as_str()).zip(objects.repairs);
+        let outcomes = RepairOutcome::ALL.iter().map(|it| it.as_str()).zip(totals.objects.repairs);
         sheet.family(("repair_objects", "Repairs by how they ended", "outcome"), outcomes)?;
 
         sheet.repairs(repairer.stats())?;
@@ -432,8 +457,12 @@ impl Collector for Scrape {
 
         let open = client.open_circuits().len() as u64;
         sheet.gauge("origin_open_circuits", "Origins that are not asked because they fail", open)?;
-        sheet.parents(&client.parents_report())?;
+        sheet.parents(&client.parents_report())
+    }
 
+    /// The catalogue, and the viewers of the page.
+    fn catalog_and_page(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+        let player = &self.0.player;
         let catalog = player.catalog().current();
         sheet.gauge("catalog_lists", "Service lists that are known", catalog.lists.len() as u64)?;
         sheet.gauge("catalog_titles", "Channels and titles that are known", catalog.titles.len() as u64)?;
@@ -450,13 +479,12 @@ impl Collector for Scrape {
             "page_viewers_refused",
             "Viewers refused because there were too many",
             turned_away as u64,
-        )?;
+        )
+    }
 
-        sheet.family(
-            ("admin_refused", "Requests at the admin interface that were refused", "reason"),
-            admin.labelled(),
-        )?;
-
+    /// Connections of players, and hits.
+    fn players(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+        let player = &self.0.player;
         let http = player.stats();
         sheet.counter("http_connections", "Connections of players", http.connections.load(Relaxed))?;
         sheet.counter(
@@ -480,7 +508,12 @@ impl Collector for Scrape {
             "Fields of players' requests that were not passed on to origins",
             player.unpassed_fields(),
         )?;
-        sheet.counter("http_hits", "Responses from the cache", http.hits())?;
+        sheet.counter("http_hits", "Responses from the cache", http.hits())
+    }
+
+    /// Objects fetched from origins for players, or ahead of them.
+    fn fills(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+        let Parts { client, player, .. } = &*self.0;
         let (joined, revalidated) = player.filler().joined();
         sheet.counter("origin_joined_requests", "Requests that waited for another's fetch", joined)?;
         sheet.counter("origin_revalidated", "Objects that an origin has confirmed", revalidated)?;
@@ -497,7 +530,13 @@ impl Collector for Scrape {
             "origin_resent_requests",
             "Requests that found a kept connection closed and were sent again",
             client.resent(),
-        )?;
+        )
+    }
+
+    /// Requests refused, manifests mapped, live playlists.
+    fn refusals_and_manifests(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+        let player = &self.0.player;
+        let http = player.stats();
         let refusals = Refusal::ALL.iter().map(|it| it.as_str());
         let refusals = refusals.zip(http.refusals.iter().map(|it| it.load(Relaxed)));
         sheet.family(
@@ -531,7 +570,13 @@ impl Collector for Scrape {
                 "from",
             ),
             player.manifests().refused().labelled(),
-        )?;
+        )
+    }
+
+    /// Responses to players, by route and by status.
+    fn responses(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+        let player = &self.0.player;
+        let http = player.stats();
         sheet.routes(player.route_names(), &http.routes)?;
         let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"]
             .into_iter()

@@ -5,7 +5,7 @@
 //!            └───── repair ─ players ─ admin                (tokio)
 //! ```
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +54,60 @@ fn delivery_options(config: &Config) -> Options {
     }
 }
 
+/// Sockets on which requests are accepted.
+struct Listeners {
+    players: Vec<TcpListener>,
+    tls: Option<http::Secured>,
+    operators: admin::Listeners,
+}
+
+impl Listeners {
+    /// Opens all of them, or takes over those that a service manager has opened.
+    ///
+    /// # Errors
+    /// One line: the key of the configuration, what failed, and what to do.
+    fn open(config: &Config, listening: &mut Listening) -> Result<Self, String> {
+        let open_all = |listening: &mut Listening, addresses: &[SocketAddr], key: &str| {
+            addresses.iter().map(|address| listening.open(*address, key)).collect::<Result<Vec<_>, _>>()
+        };
+        let players = open_all(listening, &config.http.listen, "[http] listen")?;
+        let tls = match &config.http.tls {
+            Some(tls) => Some(http::Secured {
+                listeners: open_all(listening, &tls.listen, "[http.tls] listen")?,
+                datagrams: tls
+                    .listen
+                    .iter()
+                    .filter(|_| tls.http3 && http::HAS_HTTP3)
+                    .map(|address| listening.open_datagrams(*address, "[http.tls] http3"))
+                    .collect::<Result<_, _>>()?,
+                acceptor: http::acceptor(tls)?,
+            }),
+            None => None,
+        };
+        let operators = admin::listen(&config.admin, listening)?;
+        for address in listening.left() {
+            tracing::warn!(%address, "a socket was handed over that the configuration does not name: nobody listens there");
+        }
+        Ok(Self { players, tls, operators })
+    }
+}
+
+/// The client of origins and parents.
+fn origin_client(config: &Config) -> Client {
+    Client::new(
+        Duration::from_millis(config.http.origin_timeout_ms),
+        &config.http.origin_timeouts,
+        &config.routes,
+        &config.parents,
+        AddressPolicy::new(
+            &config.asked_origins(),
+            &config.routes,
+            &config.http.allow_origins,
+            config.listeners().map(|(_, address)| address).collect(),
+        ),
+    )
+}
+
 /// A running daemon.
 #[derive(Debug)]
 pub struct Daemon {
@@ -79,27 +133,7 @@ impl Daemon {
     /// One line: what failed, and what to do.
     pub fn start(config: Config, mut listening: Listening) -> Result<(Self, RecoveryReport), String> {
         // What can be refused comes first, so that a second daemon on the same cache or port changes nothing.
-        let open_all = |listening: &mut Listening, addresses: &[SocketAddr], key: &str| {
-            addresses.iter().map(|address| listening.open(*address, key)).collect::<Result<Vec<_>, _>>()
-        };
-        let players = open_all(&mut listening, &config.http.listen, "[http] listen")?;
-        let tls = match &config.http.tls {
-            Some(tls) => Some(http::Secured {
-                listeners: open_all(&mut listening, &tls.listen, "[http.tls] listen")?,
-                datagrams: tls
-                    .listen
-                    .iter()
-                    .filter(|_| tls.http3 && http::HAS_HTTP3)
-                    .map(|address| listening.open_datagrams(*address, "[http.tls] http3"))
-                    .collect::<Result<_, _>>()?,
-                acceptor: http::acceptor(tls)?,
-            }),
-            None => None,
-        };
-        let operators = admin::listen(&config.admin, &mut listening)?;
-        for address in listening.left() {
-            tracing::warn!(%address, "a socket was handed over that the configuration does not name: nobody listens there");
-        }
+        let Listeners { players, tls, operators } = Listeners::open(&config, &mut listening)?;
         let (store, report) = Store::open(&config.store).map_err(|err| err.to_string())?;
         let trust = Arc::new(Trust::new(config.trust.policy()?));
         let commands = Arc::new(Commands::open(config.commands.clone(), store.path())?);
@@ -107,18 +141,7 @@ impl Daemon {
         let ReceiveContext { store, flights, names, manifests, stats, .. } = &receive;
         let (documents, vitals) = (Arc::<Documents>::default(), Arc::<Vitals>::default());
         let origins = Arc::new(Origins::new(config.origins.clone(), config.routes.clone()));
-        let client = Arc::new(Client::new(
-            Duration::from_millis(config.http.origin_timeout_ms),
-            &config.http.origin_timeouts,
-            &config.routes,
-            &config.parents,
-            AddressPolicy::new(
-                &config.asked_origins(),
-                &config.routes,
-                &config.http.allow_origins,
-                config.listeners().map(|(_, address)| address).collect(),
-            ),
-        ));
+        let client = Arc::new(origin_client(&config));
         let runtime = tokio::runtime::Handle::current();
         let filler = Filler::new(
             Arc::clone(&client),
@@ -133,10 +156,10 @@ impl Daemon {
         let rules = Arc::new(RuleBook::default());
 
         let failed = |err: std::io::Error| format!("cannot start a thread: {err}");
-        let mailbox = SessionQueue::default();
+        let queue = SessionQueue::default();
         let keeper = Keeper::start(store.clone(), &vitals).map_err(failed)?;
         let trust_keeper = TrustKeeper::start(Arc::clone(&trust), store.path(), &vitals).map_err(failed)?;
-        let finishing = Finishing::start(&receive, &mailbox.commands(), &vitals).map_err(failed)?;
+        let finishing = Finishing::start(&receive, &queue.commands(), &vitals).map_err(failed)?;
         let (repairs, repair_requests) = mpsc::channel(REPAIR_REQUESTS);
         let shards = (0..config.receive.threads())
             .map(|number| {
@@ -160,8 +183,7 @@ impl Daemon {
             trust: Arc::clone(&trust),
             commands: Arc::clone(&commands),
         };
-        let session =
-            mailbox.start(&config.session_options(), senders(), context, &vitals).map_err(failed)?;
+        let session = queue.start(&config.session_options(), senders(), context, &vitals).map_err(failed)?;
 
         let transport_stats = Arc::<TransportStats>::default();
         let context = TransportContext {

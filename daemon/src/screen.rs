@@ -133,9 +133,35 @@ pub fn trust(trust: &Value) -> String {
 
 /// The state of the daemon.
 pub fn status(status: &Value) -> String {
-    let (store, receive, flights) = (&status["store"], &status["receive"], &status["flights"]);
-    let (repair, origin, http) = (&status["repair"], &status["origin"], &status["http"]);
+    let receive = &status["receive"];
     let mut out = Rows::default();
+    held_and_received(&mut out, status);
+    fetched_and_served(&mut out, status);
+    for group in array(receive, "groups") {
+        let state = if group["error"].is_null() { text(group, "why") } else { text(group, "error") };
+        out.row("group", &format!("{}:{} {state}", text(group, "group"), group["port"]));
+    }
+    let is_silent = receive["datagrams"].as_u64() == Some(0)
+        && receive["transport_streams"].as_array().is_none_or(Vec::is_empty);
+    if is_silent {
+        out.row(
+            "silent",
+            "nothing has arrived on any group yet; `skycached check` says whether the sender, the interface \
+             or a filter is the reason",
+        );
+    }
+    for stream in array(receive, "transport_streams") {
+        transport_stream(&mut out, stream);
+    }
+    for session in array(receive, "sessions") {
+        session_row(&mut out, session);
+    }
+    out.0
+}
+
+/// Rows of the cache, reception and objects in flight.
+fn held_and_received(out: &mut Rows, status: &Value) {
+    let (store, receive, flights) = (&status["store"], &status["receive"], &status["flights"]);
     out.row(
         "cache",
         &format!(
@@ -170,6 +196,11 @@ pub fn status(status: &Value) -> String {
             listed(&flights["failed"])
         ),
     );
+}
+
+/// Rows of repair, origins, players, trust and catalogue.
+fn fetched_and_served(out: &mut Rows, status: &Value) {
+    let (repair, origin, http) = (&status["repair"], &status["origin"], &status["http"]);
     out.row(
         "repair",
         &format!(
@@ -209,51 +240,36 @@ pub fn status(status: &Value) -> String {
             listed(&catalog["left_out"])
         ),
     );
-    for group in array(receive, "groups") {
-        let state = if group["error"].is_null() { text(group, "why") } else { text(group, "error") };
-        out.row("group", &format!("{}:{} {state}", text(group, "group"), group["port"]));
-    }
-    let is_silent = receive["datagrams"].as_u64() == Some(0)
-        && receive["transport_streams"].as_array().is_none_or(Vec::is_empty);
-    if is_silent {
-        out.row(
-            "silent",
-            "nothing has arrived on any group yet; `skycached check` says whether the sender, the interface \
-             or a filter is the reason",
-        );
-    }
-    for stream in array(receive, "transport_streams") {
-        transport_stream(&mut out, stream);
-    }
-    for session in array(receive, "sessions") {
-        let recovered = match session["recovered"].as_u64() {
-            None | Some(0) => String::new(),
-            Some(symbols) => format!(", {symbols} symbols recovered"),
-        };
-        let from = format!(
-            "{}:{} from {} TSI {}",
-            text(session, "group"),
-            session["port"],
-            text(session, "source"),
-            session["tsi"]
-        );
-        let (packets, bytes) = (count(&session["packets"]), size(&session["bytes"]));
-        let in_flight = count(&session["in_flight"]);
-        let state = if session["protocol"] == "ROUTE" {
-            let (complete, failed) = (count(&session["complete"]), count(&session["failed"]));
-            format!(
-                "ROUTE, {packets} packets, {bytes}; {complete} complete, {failed} failed, {in_flight} in flight"
-            )
-        } else {
-            let (lost, described) = (count(&session["lost"]), count(&session["described"]));
-            let dropped = listed(&session["dropped"]);
-            format!(
-                "{packets} packets, {bytes}, lost {lost}{recovered}; {described} described, {in_flight} in flight; dropped: {dropped}"
-            )
-        };
-        out.row("session", &format!("{from}: {state}"));
-    }
-    out.0
+}
+
+/// The row of one session.
+fn session_row(out: &mut Rows, session: &Value) {
+    let recovered = match session["recovered"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(symbols) => format!(", {symbols} symbols recovered"),
+    };
+    let from = format!(
+        "{}:{} from {} TSI {}",
+        text(session, "group"),
+        session["port"],
+        text(session, "source"),
+        session["tsi"]
+    );
+    let (packets, bytes) = (count(&session["packets"]), size(&session["bytes"]));
+    let in_flight = count(&session["in_flight"]);
+    let state = if session["protocol"] == "ROUTE" {
+        let (complete, failed) = (count(&session["complete"]), count(&session["failed"]));
+        format!(
+            "ROUTE, {packets} packets, {bytes}; {complete} complete, {failed} failed, {in_flight} in flight"
+        )
+    } else {
+        let (lost, described) = (count(&session["lost"]), count(&session["described"]));
+        let dropped = listed(&session["dropped"]);
+        format!(
+            "{packets} packets, {bytes}, lost {lost}{recovered}; {described} described, {in_flight} in flight; dropped: {dropped}"
+        )
+    };
+    out.row("session", &format!("{from}: {state}"));
 }
 
 fn transport_stream(out: &mut Rows, stream: &Value) {

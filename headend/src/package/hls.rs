@@ -30,7 +30,7 @@ pub(super) struct Multivariant {
 
 /// What a playlist's variables may come from beside its own EXT-X-DEFINE:NAME (rfc8216bis section 4.4.2.3).
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Surroundings<'a> {
+pub(super) struct ParseContext<'a> {
     /// The multivariant playlist's variables, for IMPORT. `None`: no multivariant playlist refers to it.
     pub(super) imports: Option<&'a HashMap<String, String>>,
     /// The query of the playlist's own URI, for QUERYPARAM.
@@ -39,7 +39,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) has_any_query: bool,
 }
 
-impl Surroundings<'_> {
+impl ParseContext<'_> {
     /// A playlist by itself.
     pub(super) const NONE: Self = Self { imports: None, query: "", has_any_query: false };
 }
@@ -101,7 +101,7 @@ pub(super) struct Reference {
 }
 
 /// Reads a playlist.
-pub(super) fn parse(text: &str, around: Surroundings<'_>) -> Result<Playlist, String> {
+pub(super) fn parse(text: &str, around: ParseContext<'_>) -> Result<Playlist, String> {
     let text = text.trim_start_matches('\u{feff}');
     let mut lines = text.lines().map(str::trim).enumerate().map(|(at, line)| (at + 1, line));
     match lines.by_ref().find(|(_, line)| !line.is_empty()) {
@@ -121,7 +121,7 @@ pub(super) fn parse(text: &str, around: Surroundings<'_>) -> Result<Playlist, St
 
 #[derive(Default)]
 struct Reading<'a> {
-    around: Option<Surroundings<'a>>,
+    around: Option<ParseContext<'a>>,
     variables: HashMap<String, String>,
     multivariant: Multivariant,
     media: Media,
@@ -275,7 +275,7 @@ impl Reading<'_> {
 
     /// One variable of EXT-X-DEFINE.
     fn define(&self, number: usize, list: &str) -> Result<(String, String), String> {
-        let around = self.around.unwrap_or(Surroundings::NONE);
+        let around = self.around.unwrap_or(ParseContext::NONE);
         if let Some(name) = attribute(list, "NAME") {
             let value = attribute(list, "VALUE");
             return value
@@ -446,7 +446,7 @@ mod tests {
         let text = "\u{feff}#EXTM3U\r\n#EXT-X-VERSION:7\r\n#EXT-X-DEFINE:NAME=\"t\",VALUE=\"tok\"\r\n#EXT-X-MAP:URI=\"init.mp4\",BYTERANGE=\"700@0\"\r\n\
             #EXT-X-KEY:METHOD=AES-128,URI=\"k.key\"\r\n#EXTINF:2.0,title, with comma\r\n#EXT-X-BYTERANGE:100@700\r\n{$t}/a.m4s\r\n# comment\r\n\
             #EXTINF:1.5,\r\nb.m4s\r\n#EXT-X-GAP\r\n#EXTINF:2,\r\ngone.m4s\r\n#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"next.m4s\"\r\n#EXT-X-ENDLIST\r\n";
-        let Ok(Playlist::Media(media)) = parse(text, Surroundings::NONE) else { panic!("media") };
+        let Ok(Playlist::Media(media)) = parse(text, ParseContext::NONE) else { panic!("media") };
         let uris: Vec<_> =
             media.references.iter().map(|r| (r.uri.as_str(), r.role, r.may_be_missing)).collect();
         assert_eq!(
@@ -475,7 +475,7 @@ mod tests {
             "#EXTM3U\n#EXTINF:x,\na.ts",
             "#EXTM3U\n#EXTINF:1,\na.ts\n#EXT-X-STREAM-INF:BANDWIDTH=1\nb.m3u8",
         ] {
-            assert!(parse(bad, Surroundings::NONE).is_err(), "{bad:?}");
+            assert!(parse(bad, ParseContext::NONE).is_err(), "{bad:?}");
         }
     }
 
@@ -484,17 +484,17 @@ mod tests {
         let text = "#EXTM3U\n#EXT-X-DEFINE:IMPORT=\"asset\"\n#EXT-X-DEFINE:QUERYPARAM=\"t\"\n#EXT-X-DEFINE:NAME=\"n\",VALUE=\"x y\"\n\
             #EXT-X-TARGETDURATION:2\n#EXT-X-MAP:URI=\"{$asset}/i.mp4?t={$t}\"\n#EXTINF:2,\n{$n}{$1.m4s\n#EXT-X-ENDLIST\n";
         let imports = HashMap::from([("asset".to_owned(), "film-17".to_owned())]);
-        let around = |query| Surroundings { imports: Some(&imports), query, has_any_query: false };
+        let around = |query| ParseContext { imports: Some(&imports), query, has_any_query: false };
         let Ok(Playlist::Media(media)) = parse(text, around("a=b&t=k%20l")) else { panic!("media") };
         let uris: Vec<&str> = media.references.iter().map(|it| it.uri.as_str()).collect();
         assert_eq!(uris, ["film-17/i.mp4?t=k l", "x y{$1.m4s"]);
         assert!(parse(text, around("")).unwrap_err().contains("no query parameter t"));
         let without_asset = HashMap::new();
-        let around = Surroundings { imports: Some(&without_asset), query: "t=1", has_any_query: false };
+        let around = ParseContext { imports: Some(&without_asset), query: "t=1", has_any_query: false };
         assert!(parse(text, around).unwrap_err().contains("does not define the variable asset"));
-        assert!(parse(text, Surroundings::NONE).unwrap_err().contains("no multivariant playlist"));
+        assert!(parse(text, ParseContext::NONE).unwrap_err().contains("no multivariant playlist"));
         let without_value = "#EXTM3U\n#EXTINF:2,\n{$v}.ts\n";
-        assert!(parse(without_value, Surroundings::NONE).unwrap_err().contains("variable v has no value"));
+        assert!(parse(without_value, ParseContext::NONE).unwrap_err().contains("variable v has no value"));
     }
 
     #[test]
@@ -503,7 +503,7 @@ mod tests {
             #EXT-X-DATERANGE:ID=\"a\",X-ASSET-URI=\"ad/m.m3u8\",X-RESUME-OFFSET=0\n#EXT-X-DATERANGE:ID=\"b\",X-ASSET-LIST=\"l.json\"\n\
             #EXT-X-PART:DURATION=1,URI=\"p1\"\n#EXTINF:2,\n#EXT-X-BYTERANGE:10@5\nf.mp4\n#EXTINF:2,\n#EXT-X-BYTERANGE:20\nf.mp4\n\
             #EXT-X-PART:DURATION=1,URI=\"p3\"\n#EXT-X-PART:DURATION=1,URI=\"p4\",GAP=YES\n";
-        let Ok(Playlist::Media(media)) = parse(text, Surroundings::NONE) else { panic!("media") };
+        let Ok(Playlist::Media(media)) = parse(text, ParseContext::NONE) else { panic!("media") };
         let all: Vec<_> =
             media.references.iter().map(|it| (it.uri.as_str(), it.may_be_missing, it.range)).collect();
         assert_eq!(
@@ -524,7 +524,7 @@ mod tests {
         let text = "#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"a\",NAME=\"English\",LANGUAGE=\"en\",URI=\"audio.m3u8\"\n\
             #EXT-X-STREAM-INF:BANDWIDTH=1280000,CODECS=\"avc1.4d401f,mp4a.40.2\",RESOLUTION=1280x720,AUDIO=\"a\"\nv1.m3u8\n\
             #EXT-X-STREAM-INF:BANDWIDTH=65000,CODECS=\"mp4a.40.5\"\nv2.m3u8\n#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH=86000,URI=\"i.m3u8\"\n";
-        let Ok(Playlist::Multivariant(ours)) = parse(text, Surroundings::NONE) else {
+        let Ok(Playlist::Multivariant(ours)) = parse(text, ParseContext::NONE) else {
             panic!("multivariant")
         };
         let theirs = m3u8_rs::parse_master_playlist_res(text.as_bytes()).unwrap();
@@ -546,7 +546,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_panics(text in "(#EXTM3U\n)?([ -~\n]{0,200}|(#EXT(INF|-X-MAP|-X-KEY|-X-STREAM-INF):[ -~]{0,30}\n){0,8})") {
-            let _ = parse(&text, Surroundings::NONE);
+            let _ = parse(&text, ParseContext::NONE);
         }
     }
 }

@@ -120,8 +120,8 @@ impl Window {
     }
 }
 
-/// What reading an MPD needs to know beside it.
-pub(super) struct Surroundings<'a> {
+/// Facts outside an MPD that its reading depends on.
+pub(super) struct ParseContext<'a> {
     /// The MPD's own URI.
     pub(super) uri: &'a str,
     pub(super) now: WallTime,
@@ -132,7 +132,7 @@ pub(super) struct Surroundings<'a> {
 }
 
 /// Reads an MPD.
-pub(super) fn parse(root: &Element, around: &Surroundings<'_>) -> Result<Mpd, String> {
+pub(super) fn parse(root: &Element, around: &ParseContext<'_>) -> Result<Mpd, String> {
     if root.name != "MPD" {
         return Err(format!("the root is <{}>, not <MPD>", root.name));
     }
@@ -183,7 +183,7 @@ fn xlink(element: &Element) -> Option<&str> {
     element.attributes.iter().find(is_href).map(|it| it.value.as_str())
 }
 
-fn linked(mpd: &mut Mpd, base: &str, href: &str, around: &Surroundings<'_>, name: &str) -> Option<Element> {
+fn linked(mpd: &mut Mpd, base: &str, href: &str, around: &ParseContext<'_>, name: &str) -> Option<Element> {
     if href.starts_with("urn:mpeg:dash:resolve-to-zero") {
         return None;
     }
@@ -234,7 +234,7 @@ impl Clock {
     }
 }
 
-fn read_period(mpd: &mut Mpd, period: &Element, of: &Period<'_>, around: &Surroundings<'_>) {
+fn read_period(mpd: &mut Mpd, period: &Element, of: &Period<'_>, around: &ParseContext<'_>) {
     for (at, set) in period.all("AdaptationSet").enumerate() {
         let name = || format!("AdaptationSet {}", at + 1);
         let remote = xlink(set).and_then(|href| linked(mpd, of.base, href, around, &name()));
@@ -369,7 +369,7 @@ fn seconds(element: &Element, name: &str) -> Option<f64> {
 
 /// The base of a level: of several BaseURLs, which are alternatives with identical segments (clause 5.6.5), the one that is
 /// below the source's own base, else one that may lead there.
-fn base_of(base: &str, element: &Element, around: &Surroundings<'_>) -> Result<String, String> {
+fn base_of(base: &str, element: &Element, around: &ParseContext<'_>) -> Result<String, String> {
     let mut alternatives = Vec::new();
     for url in element.all("BaseURL").take(MAX_BASE_URLS) {
         alternatives.push(join(base, &url.text)?);

@@ -9,21 +9,24 @@ use super::{Addressing, Clock, Named, Period, Representation, Window, initializa
 /// Partial segments of one segment; low latency has a hundred at most.
 pub(super) const MAX_PARTS: u64 = 1000;
 
+/// Reads the addressing of a Representation with a SegmentTemplate.
+///
+/// # Errors
+/// One line: what cannot be read, or more segments than [`MAX_OBJECTS`].
 pub(super) fn address_template(
     own: &mut Representation,
     template: &Inherited<'_>,
     base: &str,
     of: &Period<'_>,
 ) -> Result<(), String> {
-    let number = |name: &str| template.attribute(name).and_then(|text| text.parse::<u64>().ok());
-    let (id, bandwidth) = (own.ids[2].clone(), own.bandwidth_bps);
-    let fill = |text: &str, place: Place| join(base, &fill_template(text, &id, bandwidth, place)?);
+    let (id, bandwidth_bps) = (own.ids[2].clone(), own.bandwidth_bps);
+    let fill = |text: &str| join(base, &fill_template(text, &id, bandwidth_bps, Place::default())?);
     own.init = match template.attribute("initialization") {
-        Some(text) => Some(Named { uri: fill(text, Place::default())?, range: None, is_optional: false }),
+        Some(text) => Some(Named { uri: fill(text)?, range: None, is_optional: false }),
         None => initialization(template, base)?,
     };
     if let Some(text) = template.attribute("bitstreamSwitching") {
-        own.others.push(fill(text, Place::default())?);
+        own.others.push(fill(text)?);
     }
     for name in ["RepresentationIndex", "BitstreamSwitching"] {
         own.others.extend(source_url(template, name, base)?);
@@ -31,114 +34,180 @@ pub(super) fn address_template(
     let Some(media) = template.attribute("media") else {
         return if own.init.is_some() { Ok(()) } else { Err("its template has no @media".to_owned()) };
     };
-    let (timescale, start) = (number("timescale").unwrap_or(1).max(1), number("startNumber").unwrap_or(1));
     let index = template.attribute("index");
-    let mut name = |named: &mut Vec<Named>, number: u64, time: u64, parts: u64, is_optional: bool| {
-        if let Some(index) = index {
-            let uri = fill(index, Place { number: Some(number), time: Some(time), sub_number: None })?;
-            if own.others.last() != Some(&uri) {
-                own.others.push(uri);
+    let others = &mut own.others;
+    let mut names = Names { media, index, base, id: &id, bandwidth_bps, others, listed: Vec::new() };
+    let open = match template.child("SegmentTimeline") {
+        Some(timeline) => names.add_timeline(template, timeline, of, &mut own.duration_s)?,
+        None => names.add_by_duration(template, of)?,
+    };
+    own.addressing = match open {
+        Some(open) => names.into_pattern(&open)?,
+        None => Addressing::List(names.listed),
+    };
+    Ok(())
+}
+
+/// Segments that are not listed one by one, since their end is not known.
+struct Open {
+    /// Number or time of the first one.
+    first: u64,
+    /// From one to the next.
+    step: u64,
+    /// First and last that are available by the clock, counted from 0.
+    available: Option<(u64, u64)>,
+    /// Segments in the window, if it has an end.
+    most: Option<u64>,
+    /// Partial segments of each.
+    parts: Option<u64>,
+}
+
+/// Names of one Representation's segments.
+struct Names<'a> {
+    media: &'a str,
+    index: Option<&'a str>,
+    base: &'a str,
+    id: &'a str,
+    bandwidth_bps: u64,
+    /// Index segments.
+    others: &'a mut Vec<String>,
+    listed: Vec<Named>,
+}
+
+impl Names<'_> {
+    fn fill(&self, text: &str, place: Place) -> Result<String, String> {
+        join(self.base, &fill_template(text, self.id, self.bandwidth_bps, place)?)
+    }
+
+    fn uses_time(&self) -> bool {
+        self.media.contains("$Time")
+    }
+
+    /// Adds a segment, or its partial segments.
+    fn add(&mut self, number: u64, time: u64, parts: u64, is_optional: bool) -> Result<(), String> {
+        let place = Place { number: Some(number), time: Some(time), sub_number: None };
+        if let Some(index) = self.index {
+            let uri = self.fill(index, place)?;
+            if self.others.last() != Some(&uri) {
+                self.others.push(uri);
             }
         }
-        if !media.contains("$SubNumber") {
-            let uri = fill(media, Place { number: Some(number), time: Some(time), sub_number: None })?;
-            named.push(Named { uri, range: None, is_optional });
-            return Ok::<(), String>(());
+        if !self.media.contains("$SubNumber") {
+            let uri = self.fill(self.media, place)?;
+            self.listed.push(Named { uri, range: None, is_optional });
+            return Ok(());
         }
         // Counted from 0 (clause 5.3.9.6.5), by some packagers from 1: the first and the one behind the last may be missing.
         for part in 0..=parts {
-            let uri = fill(media, Place { number: Some(number), time: Some(time), sub_number: Some(part) })?;
+            let uri = self.fill(self.media, Place { sub_number: Some(part), ..place })?;
             let is_optional = is_optional || part == 0 || part == parts;
-            named.push(Named { uri, range: None, is_optional });
+            self.listed.push(Named { uri, range: None, is_optional });
         }
         Ok(())
-    };
-    let mut listed = Vec::new();
-    let uses_time = media.contains("$Time");
-    let period_end = of
-        .duration_s
-        .map(|seconds| (seconds * timescale as f64) as u64 + number("presentationTimeOffset").unwrap_or(0));
-    let mut open_parts = None;
-    let mut most = None;
-    let (first, step, available) = if let Some(timeline) = template.child("SegmentTimeline") {
-        let Timeline { segments, open } = read_timeline(timeline, period_end, number("endNumber"), start)?;
+    }
+
+    /// Adds the segments of a SegmentTimeline; gives what its last, open entry stands for.
+    fn add_timeline(
+        &mut self,
+        template: &Inherited<'_>,
+        timeline: &Element,
+        of: &Period<'_>,
+        duration_s: &mut f64,
+    ) -> Result<Option<Open>, String> {
+        let (timescale, start) = (template.timescale(), template.start_number());
+        let offset = template.number("presentationTimeOffset").unwrap_or(0);
+        let period_end = of.duration_s.map(|seconds| (seconds * timescale as f64) as u64 + offset);
+        let Timeline { segments, open } =
+            read_timeline(timeline, period_end, template.number("endNumber"), start)?;
         let total: u64 = segments.iter().map(|segment| segment.duration).sum();
         for (at, segment) in segments.iter().enumerate() {
-            name(&mut listed, start + at as u64, segment.time, segment.parts, false)?;
+            self.add(start + at as u64, segment.time, segment.parts, false)?;
         }
-        own.duration_s = total as f64 / timescale as f64;
-        let Some(open) = open else {
-            own.addressing = Addressing::List(listed);
-            return Ok(());
-        };
-        open_parts = Some(open.parts);
-        let next = start + segments.len() as u64;
-        let available = of.clock.map(|clock| {
-            let segment_s = open.duration as f64 / timescale as f64;
-            let offset = open.time as f64 / timescale as f64
-                - number("presentationTimeOffset").unwrap_or(0) as f64 / timescale as f64;
-            let clock = Clock { elapsed_s: clock.elapsed_s - offset, ..clock };
-            most = clock.most(segment_s);
-            clock.segments(segment_s)
+        *duration_s = total as f64 / timescale as f64;
+        let Some(open) = open else { return Ok(None) };
+        let segment_s = open.duration as f64 / timescale as f64;
+        let clock = of.clock.map(|clock| {
+            let offset_s = open.time as f64 / timescale as f64 - offset as f64 / timescale as f64;
+            Clock { elapsed_s: clock.elapsed_s - offset_s, ..clock }
         });
-        if uses_time { (open.time, open.duration, available) } else { (next, 1, available) }
-    } else {
-        let segment = number("duration").filter(|&duration| duration > 0);
-        match (segment, of.duration_s) {
-            (Some(segment), Some(period)) if !of.live || of.clock.is_none() => {
-                let exact = period * timescale as f64 / segment as f64;
-                if exact > MAX_OBJECTS as f64 {
-                    return Err(format!("its template means {exact:.0} segments"));
-                }
-                // Rounded up from a duration: the last one may be a rounding error.
-                let may_be_missing = exact.fract() > 0.0 && exact.fract() < 0.1;
-                let count = exact.ceil() as u64;
-                let end = number("endNumber")
-                    .map_or(count, |end| (end + 1).saturating_sub(start).min(MAX_OBJECTS as u64));
-                for at in 0..end {
-                    let is_optional = may_be_missing && at + 1 == end;
-                    name(&mut listed, start + at, at * segment, number("k").unwrap_or(1), is_optional)?;
-                }
-                own.addressing = Addressing::List(listed);
-                return Ok(());
-            }
-            (Some(segment), _) => {
-                let segment_s = segment as f64 / timescale as f64;
-                let available = of.clock.map(|clock| clock.segments(segment_s));
-                most = of.clock.and_then(|clock| clock.most(segment_s));
-                if uses_time { (0, segment, available) } else { (start, 1, available) }
-            }
-            // Without a duration, one segment that is the Representation (clause 5.3.9.6.1), or whatever is there.
-            (None, _) => (start, 1, None),
-        }
-    };
-    let available = available.map(|(from, to)| {
-        (first.saturating_add(from.saturating_mul(step)), first.saturating_add(to.saturating_mul(step)))
-    });
-    // A marker that no name has stands for the number, and is then cut out.
-    const MARK: u64 = 18_446_744_073_709_551_557;
-    // Partial segments are counted from 0 (clause 5.3.9.6.5), by some packagers from 1.
-    let parts = open_parts.or_else(|| number("k")).unwrap_or(1).clamp(1, MAX_PARTS);
-    let parts = if media.contains("$SubNumber") { parts } else { 0 };
-    let mut affixes = Vec::new();
-    for part in 0..=parts {
-        let place = Place { number: Some(MARK), time: Some(MARK), sub_number: Some(part) };
-        let filled = fill(media, place)?;
-        match filled.split_once(&MARK.to_string()) {
-            Some((before, after)) => affixes.push((before.to_owned(), after.to_owned())),
-            None => listed.push(Named { uri: filled, range: None, is_optional: part != 0 }),
-        }
+        let next = start + segments.len() as u64;
+        let (first, step) = if self.uses_time() { (open.time, open.duration) } else { (next, 1) };
+        Ok(Some(Open {
+            first,
+            step,
+            available: clock.map(|clock| clock.segments(segment_s)),
+            most: clock.and_then(|clock| clock.most(segment_s)),
+            parts: Some(open.parts),
+        }))
     }
-    own.addressing = if affixes.is_empty() {
-        Addressing::List(listed)
-    } else {
-        Addressing::Pattern {
-            listed,
-            affixes,
-            window: Window { first, step: step.max(1), available, most: most.map(|most| most as usize) },
+
+    /// Adds the segments of a Period whose end is known, by their `@duration`; otherwise gives what they are.
+    fn add_by_duration(&mut self, template: &Inherited<'_>, of: &Period<'_>) -> Result<Option<Open>, String> {
+        let (timescale, start) = (template.timescale(), template.start_number());
+        let parts = template.number("k");
+        let Some(segment) = template.number("duration").filter(|&duration| duration > 0) else {
+            // Without a duration, one segment that is the Representation (clause 5.3.9.6.1), or whatever is there.
+            return Ok(Some(Open { first: start, step: 1, available: None, most: None, parts }));
+        };
+        if let Some(period) = of.duration_s
+            && (!of.live || of.clock.is_none())
+        {
+            let exact = period * timescale as f64 / segment as f64;
+            if exact > MAX_OBJECTS as f64 {
+                return Err(format!("its template means {exact:.0} segments"));
+            }
+            // Rounded up from a duration: the last one may be a rounding error.
+            let may_be_missing = exact.fract() > 0.0 && exact.fract() < 0.1;
+            let count = exact.ceil() as u64;
+            let end = template
+                .number("endNumber")
+                .map_or(count, |end| (end + 1).saturating_sub(start).min(MAX_OBJECTS as u64));
+            for at in 0..end {
+                let is_optional = may_be_missing && at + 1 == end;
+                self.add(start + at, at * segment, parts.unwrap_or(1), is_optional)?;
+            }
+            return Ok(None);
         }
-    };
-    Ok(())
+        let segment_s = segment as f64 / timescale as f64;
+        let (first, step) = if self.uses_time() { (0, segment) } else { (start, 1) };
+        Ok(Some(Open {
+            first,
+            step,
+            available: of.clock.map(|clock| clock.segments(segment_s)),
+            most: of.clock.and_then(|clock| clock.most(segment_s)),
+            parts,
+        }))
+    }
+
+    /// What is before and behind the number of segments that are found by their names.
+    fn into_pattern(mut self, open: &Open) -> Result<Addressing, String> {
+        // A marker that no name has stands for the number, and is then cut out.
+        const MARK: u64 = 18_446_744_073_709_551_557;
+        let &Open { first, step, .. } = open;
+        // Partial segments are counted from 0 (clause 5.3.9.6.5), by some packagers from 1.
+        let parts = open.parts.unwrap_or(1).clamp(1, MAX_PARTS);
+        let parts = if self.media.contains("$SubNumber") { parts } else { 0 };
+        let mut affixes = Vec::new();
+        for part in 0..=parts {
+            let place = Place { number: Some(MARK), time: Some(MARK), sub_number: Some(part) };
+            let filled = self.fill(self.media, place)?;
+            match filled.split_once(&MARK.to_string()) {
+                Some((before, after)) => affixes.push((before.to_owned(), after.to_owned())),
+                None => self.listed.push(Named { uri: filled, range: None, is_optional: part != 0 }),
+            }
+        }
+        if affixes.is_empty() {
+            return Ok(Addressing::List(self.listed));
+        }
+        let nth = |at: u64| first.saturating_add(at.saturating_mul(step));
+        let window = Window {
+            first,
+            step: step.max(1),
+            available: open.available.map(|(from, to)| (nth(from), nth(to))),
+            most: open.most.map(|most| most as usize),
+        };
+        Ok(Addressing::Pattern { listed: self.listed, affixes, window })
+    }
 }
 
 /// What a template's identifiers stand for.
@@ -190,7 +259,21 @@ impl<'a> Inherited<'a> {
     pub(super) fn attribute(&self, name: &str) -> Option<&'a str> {
         self.0.iter().find_map(|element| element.attribute(name))
     }
+
     pub(super) fn child(&self, name: &str) -> Option<&'a Element> {
         self.0.iter().find_map(|element| element.find(name))
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.attribute(name).and_then(|text| text.parse().ok())
+    }
+
+    /// Units of times in a second.
+    fn timescale(&self) -> u64 {
+        self.number("timescale").unwrap_or(1).max(1)
+    }
+
+    fn start_number(&self) -> u64 {
+        self.number("startNumber").unwrap_or(1)
     }
 }

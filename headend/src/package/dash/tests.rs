@@ -8,7 +8,7 @@ fn representations(text: &str) -> Vec<Representation> {
 }
 
 fn mpd(text: &str) -> Result<Mpd, String> {
-    let around = Surroundings {
+    let around = ParseContext {
         uri: "http://h/x.mpd",
         now: WallTime::from_unix_ms(1_800_000_000_000),
         nearness: &|uri| match uri {

@@ -16,7 +16,7 @@ const MAX_ASSET_DEPTH: usize = 4;
 impl Reading<'_> {
     pub(super) fn multivariant(&mut self, manifest: &str, bytes: &Arc<[u8]>, query: &str, depth: usize) {
         let around =
-            hls::Surroundings { imports: None, query, has_any_query: depth == 0 && query.is_empty() };
+            hls::ParseContext { imports: None, query, has_any_query: depth == 0 && query.is_empty() };
         let multivariant = match parse(bytes, around) {
             Ok(hls::Playlist::Multivariant(multivariant)) => multivariant,
             Ok(hls::Playlist::Media(_)) => return self.media_alone(manifest, bytes, query, depth),
@@ -44,7 +44,7 @@ impl Reading<'_> {
                 continue;
             };
             let Some(bytes) = self.load(&file) else { continue };
-            let around = hls::Surroundings {
+            let around = hls::ParseContext {
                 imports: Some(&multivariant.variables),
                 query: &local.query,
                 has_any_query: false,
@@ -85,7 +85,7 @@ impl Reading<'_> {
     /// A media playlist that no multivariant playlist refers to.
     pub(super) fn media_alone(&mut self, uri: &str, bytes: &Arc<[u8]>, query: &str, depth: usize) {
         let around =
-            hls::Surroundings { imports: None, query, has_any_query: depth == 0 && query.is_empty() };
+            hls::ParseContext { imports: None, query, has_any_query: depth == 0 && query.is_empty() };
         let media = match parse(bytes, around) {
             Ok(hls::Playlist::Media(media)) => media,
             Ok(hls::Playlist::Multivariant(_)) => return,
@@ -291,7 +291,7 @@ impl Reading<'_> {
     }
 }
 
-fn parse(bytes: &[u8], around: hls::Surroundings<'_>) -> Result<hls::Playlist, String> {
+fn parse(bytes: &[u8], around: hls::ParseContext<'_>) -> Result<hls::Playlist, String> {
     hls::parse(std::str::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned())?, around)
 }
 

@@ -1,4 +1,4 @@
-//! DASH: what MPDs refer to.
+//! DASH: the files that MPDs refer to, taken into the inventory.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -8,17 +8,29 @@ use carousel::xml;
 
 use super::super::check::Expected;
 use super::super::inventory::{LeftOut, LeftOutReason as Reason};
-use super::super::refer::{Referred, decode, encode, role_of};
+use super::super::refer::{Local, Referred, decode, encode, role_of};
 use super::super::{Kind, MAX_MANIFEST_BYTES, Presentation, Role, Rung, TrackKind, dash};
 use super::{Reading, dedup};
 use crate::sys::read_source_file;
 
 const DASH_TYPE: &str = "application/dash+xml";
 
+/// A Representation whose segments are being taken into the inventory.
+struct Taking<'a> {
+    /// Manifest and Representation, for messages.
+    place: String,
+    manifest: &'a str,
+    is_live: bool,
+    expected: Expected,
+    rung: Rung,
+    /// Segments that do not decode from their start: place, file, fault.
+    inside: Vec<(String, Local, String)>,
+}
+
 impl Reading<'_> {
     pub(super) fn parse_mpd(&self, manifest: &str, bytes: &[u8]) -> Result<dash::Mpd, String> {
         let root = xml::parse(bytes).map_err(|err| err.to_string())?;
-        let around = dash::Surroundings {
+        let around = dash::ParseContext {
             uri: &self.resolver.uri_of(manifest),
             now: self.now,
             nearness: &|uri| self.resolver.nearness(uri),
@@ -124,72 +136,87 @@ impl Reading<'_> {
             is_mp4: representation.is_mp4,
             is_random_access: rung.kind == TrackKind::Video,
         };
+        let mut taking = Taking { place, manifest, is_live: live, expected, rung, inside: Vec::new() };
         let (listed, pattern) = match representation.addressing {
             dash::Addressing::List(listed) => (listed, None),
             dash::Addressing::Pattern { listed, affixes, window } => (listed, Some((affixes, window))),
         };
-        let mut inside = Vec::new();
-        let mut take = |reading: &mut Self, uri: &str, range: Option<&Range<u64>>, is_optional: bool| {
-            let Some(local) = reading.place(&place, uri) else { return };
-            if is_optional && local.file.is_none() {
-                return;
-            }
-            if let Some(range) = range.filter(|_| live || reading.is_growing(&local)) {
-                let name = reading.carry_range(&place, manifest, uri, &local, Role::Segment, range);
-                rung.segments.extend(name);
-                return;
-            }
-            if let Some((Reason::NoRandomAccess, what)) = reading.fault(&local, expected, Role::Segment) {
-                inside.push((place.clone(), local, what));
-            } else if reading.carry_or_tell(&place, manifest, uri, &local, Role::Segment, expected) {
-                rung.segments.push(local.path);
-            }
-        };
         for named in &listed {
-            take(self, &named.uri, named.range.as_ref(), named.is_optional);
+            self.take_segment(&mut taking, &named.uri, named.range.as_ref(), named.is_optional);
         }
         if let Some((affixes, window)) = pattern {
-            let mut meant = Vec::new();
-            for (before, after) in &affixes {
-                let found = self.resolver.matching(before, after);
-                let found = found.into_iter().filter(|(number, _)| window.means(*number));
-                meant.extend(found.map(|(number, path)| (number, path, before, after)));
-            }
-            meant.sort();
-            // Where the clock or the MPD is wrong altogether, or the packager has stopped, the newest are what there is.
-            let is_empty = !meant.iter().any(|(number, ..)| window.is_available(*number));
-            let newest: HashSet<u64> = if is_empty {
-                let most = window.most.map_or(usize::MAX, |most| most * affixes.len());
-                let modified_ns = |path: &String| self.files.get(path).map(|file| file.modified_ns);
-                let mut by_age: Vec<_> =
-                    meant.iter().map(|(number, path, ..)| (modified_ns(path), *number)).collect();
-                by_age.sort_unstable();
-                by_age.into_iter().rev().take(most).map(|(_, number)| number).collect()
-            } else {
-                HashSet::new()
-            };
-            let (mut first, mut old) = (None, 0);
-            for (number, path, before, after) in &meant {
-                if newest.contains(number) || window.is_available(*number) {
-                    // The template's own spelling of the number, which leading zeros are a part of.
-                    let digits = &path[decode(self.resolver.below(before).unwrap_or(before)).len()..];
-                    let end = decode(after.split('?').next().unwrap_or_default()).len();
-                    let uri = format!("{before}{}{after}", &digits[..digits.len() - end]);
-                    take(self, &uri, None, true);
-                } else {
-                    first.get_or_insert_with(|| encode(path));
-                    old += 1;
-                    self.told_files.insert(path.clone());
-                }
-            }
-            if let Some(name) = first {
-                let place = manifest.to_owned();
-                self.inventory.left_out.push(LeftOut { reason: Reason::OldSegment, place, name, count: old });
-            }
+            self.take_pattern(&mut taking, &affixes, &window);
         }
+        let Taking { mut rung, inside, .. } = taking;
         self.not_random_access(inside, &mut rung, false);
         dedup(&mut rung.segments);
         rung.inits.retain(|init| !rung.segments.contains(init));
         rung
+    }
+
+    /// Takes a segment into the inventory, if its file is there or has to be.
+    fn take_segment(
+        &mut self,
+        taking: &mut Taking<'_>,
+        uri: &str,
+        range: Option<&Range<u64>>,
+        is_optional: bool,
+    ) {
+        let Taking { place, manifest, is_live, expected, rung, inside } = taking;
+        let Some(local) = self.place(place, uri) else { return };
+        if is_optional && local.file.is_none() {
+            return;
+        }
+        if let Some(range) = range.filter(|_| *is_live || self.is_growing(&local)) {
+            let name = self.carry_range(place, manifest, uri, &local, Role::Segment, range);
+            rung.segments.extend(name);
+            return;
+        }
+        if let Some((Reason::NoRandomAccess, what)) = self.fault(&local, *expected, Role::Segment) {
+            inside.push((place.clone(), local, what));
+        } else if self.carry_or_tell(place, manifest, uri, &local, Role::Segment, *expected) {
+            rung.segments.push(local.path);
+        }
+    }
+
+    /// Takes the segments of a live template: those that exist and are in its window.
+    fn take_pattern(&mut self, taking: &mut Taking<'_>, affixes: &[(String, String)], window: &dash::Window) {
+        let mut meant = Vec::new();
+        for (before, after) in affixes {
+            let found = self.resolver.matching(before, after);
+            let found = found.into_iter().filter(|(number, _)| window.means(*number));
+            meant.extend(found.map(|(number, path)| (number, path, before, after)));
+        }
+        meant.sort();
+        // Where the clock or the MPD is wrong altogether, or the packager has stopped, the newest are what there is.
+        let is_empty = !meant.iter().any(|(number, ..)| window.is_available(*number));
+        let newest: HashSet<u64> = if is_empty {
+            let most = window.most.map_or(usize::MAX, |most| most * affixes.len());
+            let modified_ns = |path: &String| self.files.get(path).map(|file| file.modified_ns);
+            let mut by_age: Vec<_> =
+                meant.iter().map(|(number, path, ..)| (modified_ns(path), *number)).collect();
+            by_age.sort_unstable();
+            by_age.into_iter().rev().take(most).map(|(_, number)| number).collect()
+        } else {
+            HashSet::new()
+        };
+        let (mut first, mut old) = (None, 0);
+        for (number, path, before, after) in &meant {
+            if newest.contains(number) || window.is_available(*number) {
+                // The template's own spelling of the number, which leading zeros are a part of.
+                let digits = &path[decode(self.resolver.below(before).unwrap_or(before)).len()..];
+                let end = decode(after.split('?').next().unwrap_or_default()).len();
+                let uri = format!("{before}{}{after}", &digits[..digits.len() - end]);
+                self.take_segment(taking, &uri, None, true);
+            } else {
+                first.get_or_insert_with(|| encode(path));
+                old += 1;
+                self.told_files.insert(path.clone());
+            }
+        }
+        if let Some(name) = first {
+            let place = taking.manifest.to_owned();
+            self.inventory.left_out.push(LeftOut { reason: Reason::OldSegment, place, name, count: old });
+        }
     }
 }
