@@ -1,4 +1,4 @@
-//! Configuration files with every mistake located and mended. Both programs read theirs through here.
+//! Configuration files with every mistake located and with its fix. Both programs read theirs through here.
 //!
 //! TOML into a `serde` type that refuses unknown keys. `serde` stops at the first mistake, a person wants all of them:
 //! so the text around a mistake is blanked (line and column stay what they are) and the rest is read again. Sizes, rates and
@@ -30,13 +30,13 @@ pub struct Mistake {
     /// What is wrong.
     pub what: String,
     /// What to do.
-    pub mend: String,
+    pub fix: String,
 }
 
 impl Mistake {
     /// A value that is well-formed but makes no sense; found after reading, so it has no line.
-    pub fn of_value(key: &str, what: &str, mend: &str) -> Self {
-        Self { line: 0, column: 0, key: key.to_owned(), what: what.to_owned(), mend: mend.to_owned() }
+    pub fn of_value(key: &str, what: &str, fix: &str) -> Self {
+        Self { line: 0, column: 0, key: key.to_owned(), what: what.to_owned(), fix: fix.to_owned() }
     }
 }
 
@@ -49,8 +49,8 @@ impl fmt::Display for Mistake {
             write!(f, " {}:", self.key)?;
         }
         write!(f, " {}", self.what)?;
-        if !self.mend.is_empty() {
-            write!(f, "; {}", self.mend)?;
+        if !self.fix.is_empty() {
+            write!(f, "; {}", self.fix)?;
         }
         Ok(())
     }
@@ -206,12 +206,12 @@ impl Program {
     pub fn refuses(self, text: &str) -> Option<String> {
         let keys = top_keys(text);
         let has = |program: Self| keys.iter().any(|key| program.own_keys().contains(&key.as_str()));
-        let (own, other, mend) = match self {
+        let (own, other, fix) = match self {
             Self::Headend => ("headend", Self::Skycached, "`skycached run -c FILE` takes it"),
             Self::Skycached => ("skycached", Self::Headend, "`headend send -c FILE` takes it"),
         };
         let name = if other == Self::Headend { "headend" } else { "skycached" };
-        (has(other) && !has(self)).then(|| format!("this is a configuration of {name}, not of {own}; {mend}"))
+        (has(other) && !has(self)).then(|| format!("this is a configuration of {name}, not of {own}; {fix}"))
     }
 }
 
@@ -401,7 +401,7 @@ fn describe(text: &str, message: &str, at: Option<usize>, place: Option<&Place>)
     let (line, column) = at.map_or((0, 0), |at| line_and_column(text, at));
     let key = place.map_or_else(String::new, |place| place.path.clone());
     let mut mistake =
-        Mistake { line, column, key, what: message.trim().replace('\n', " "), mend: String::new() };
+        Mistake { line, column, key, what: message.trim().replace('\n', " "), fix: String::new() };
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     if message.starts_with("unknown field") || message.starts_with("unknown variant") {
         let kind = if message.starts_with("unknown field") { "key" } else { "value" };
@@ -410,7 +410,7 @@ fn describe(text: &str, message: &str, at: Option<usize>, place: Option<&Place>)
             let nearest = known
                 .iter()
                 .max_by(|a, b| strsim::jaro_winkler(a, unknown).total_cmp(&strsim::jaro_winkler(b, unknown)));
-            mistake.mend = match nearest {
+            mistake.fix = match nearest {
                 Some(nearest) if strsim::jaro_winkler(nearest, unknown) > 0.7 => {
                     format!("did you mean `{nearest}`?")
                 }
@@ -420,28 +420,28 @@ fn describe(text: &str, message: &str, at: Option<usize>, place: Option<&Place>)
         }
     } else if let Some(rest) = message.strip_prefix("missing field") {
         mistake.what = format!("missing key{rest}");
-        mistake.mend = "add it".to_owned();
+        mistake.fix = "add it".to_owned();
     } else if message.starts_with("invalid socket address") {
         mistake.what = "not an address with its port".to_owned();
-        mistake.mend = format!("expected {}", expected("socket address", false, ""));
+        mistake.fix = format!("expected {}", expected("socket address", false, ""));
     } else if message.starts_with("invalid IP address") {
         mistake.what = "not an address".to_owned();
-        mistake.mend = format!("expected {}", expected("IP address", false, ""));
+        mistake.fix = format!("expected {}", expected("IP address", false, ""));
     } else if message.starts_with("invalid type") || message.starts_with("invalid value") {
         if let Some((what, expected)) = message.split_once(", expected ") {
             let value = what.split_once(": ").map_or(what, |(_, value)| value);
             mistake.what = found(value);
             let key = mistake.key.rsplit('.').next().unwrap_or_default();
-            mistake.mend = format!("expected {}", self::expected(expected, value.contains('-'), key));
+            mistake.fix = format!("expected {}", self::expected(expected, value.contains('-'), key));
         }
     } else if message.starts_with("invalid length") {
         mistake.what = "a list of another length".to_owned();
         let wanted = message.split_once(", expected ").map_or("another one", |(_, wanted)| wanted);
-        mistake.mend = format!("expected {}", expected(wanted, false, ""));
+        mistake.fix = format!("expected {}", expected(wanted, false, ""));
     } else if message.starts_with("expected ") && place.is_some() {
         // Types with several forms say what they take.
         mistake.what = "it has another form".to_owned();
-        mistake.mend = message.trim().to_owned();
+        mistake.fix = message.trim().to_owned();
     } else if place.is_none() {
         mistake.what = format!("not TOML: {}", mistake.what);
     }

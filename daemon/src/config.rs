@@ -234,9 +234,9 @@ impl Config {
             );
         }
         if EnvFilter::builder().parse(&self.log.level).is_err() {
-            let mend =
+            let fix =
                 "give error, warn, info, debug or trace, or directives such as info,skycache::repair=debug";
-            wrong("log.level", format!("{:?} is no level", self.log.level), mend);
+            wrong("log.level", format!("{:?} is no level", self.log.level), fix);
         }
         let listeners: Vec<_> = self.listeners().collect();
         for (at, (key, address)) in listeners.iter().enumerate() {

@@ -63,7 +63,7 @@ impl Listening {
     /// The same for datagrams.
     ///
     /// # Errors
-    /// One line that names the address and the mend.
+    /// One line that names the address and the fix.
     pub fn open_datagrams(&mut self, address: SocketAddr, key: &str) -> Result<UdpSocket, String> {
         let is_it = |socket: &UdpSocket| socket.local_addr().is_ok_and(|it| covers(it, address));
         if let Some(at) = self.datagrams.iter().position(is_it) {

@@ -725,7 +725,7 @@ fn unread(source: &Source, why: &str) -> Inventory {
     let problem = Problem {
         place: source.path.display().to_string(),
         what: why.to_owned(),
-        mend: "the other sources are sent; `send` looks for this one again and again",
+        fix: "the other sources are sent; `send` looks for this one again and again",
     };
     Inventory { root: source.path.clone(), problems: vec![problem], ..Inventory::default() }
 }

@@ -1,5 +1,5 @@
-//! `headend check`: what would keep a configuration from going on the air, or its packets from arriving, each finding with what
-//! to do. Nothing is sent.
+//! `headend check`: findings that would keep a configuration off the air or its packets from arriving, each with its fix.
+//! Nothing is sent.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -39,8 +39,8 @@ pub fn examine(
 
 fn clock(wall: WallTime) -> Finding {
     if wall.unix_ms() < CLOCK_FROM_MS {
-        let mend = "set it by NTP: FDT Instances expire by it, and object identifiers are made from it";
-        return Finding::new(Severity::Error, "clock", "it is before 2024", mend);
+        let fix = "set it by NTP: FDT Instances expire by it, and object identifiers are made from it";
+        return Finding::new(Severity::Error, "clock", "it is before 2024", fix);
     }
     Finding::fine("clock", "plausible")
 }
@@ -82,12 +82,12 @@ fn interface(config: &Config) -> Vec<Finding> {
         return vec![Finding::new(Severity::Error, about, "it is down", format!("`ip link set {name} up`"))];
     }
     if !has(libc::IFF_MULTICAST) && !has(libc::IFF_LOOPBACK) {
-        let mend = format!("`ip link set {name} multicast on`");
-        return vec![Finding::new(Severity::Error, about, "multicast is off", mend)];
+        let fix = format!("`ip link set {name} multicast on`");
+        return vec![Finding::new(Severity::Error, about, "multicast is off", fix)];
     }
     if read("carrier").trim() == "0" {
-        let mend = "look at the cable, or at what is at its other end";
-        return vec![Finding::new(Severity::Error, about, "no carrier", mend)];
+        let fix = "look at the cable, or at what is at its other end";
+        return vec![Finding::new(Severity::Error, about, "no carrier", fix)];
     }
     let mbps: u64 = read("speed").trim().parse().unwrap_or(0);
     if mbps > 0 && config.link.rate_bps > mbps * 1_000_000 {
@@ -95,8 +95,8 @@ fn interface(config: &Config) -> Vec<Finding> {
             "it carries {mbps} Mbit/s, and [link] rate_bps is {}",
             human_bps(config.link.rate_bps as f64)
         );
-        let mend = "lower [link] rate_bps to what the uplink takes, or use a faster interface";
-        return vec![Finding::new(Severity::Error, about, what, mend)];
+        let fix = "lower [link] rate_bps to what the uplink takes, or use a faster interface";
+        return vec![Finding::new(Severity::Error, about, what, fix)];
     }
     vec![Finding::fine(about, "up, multicast")]
 }
@@ -159,8 +159,8 @@ fn route(config: &Config, destination: SocketAddr) -> Option<Finding> {
 /// The link's rate against what is to be carried.
 fn the_plan(plan: &Plan) -> Finding {
     if let Some(refusal) = plan.refusal() {
-        let mend = "`headend plan` shows what would work";
-        return Finding::new(Severity::Error, "link", refusal, mend);
+        let fix = "`headend plan` shows what would work";
+        return Finding::new(Severity::Error, "link", refusal, fix);
     }
     let what = format!(
         "{} for {} objects: each comes round within {}, live takes {:.0} %, signalling {:.1} %",
@@ -211,7 +211,7 @@ mod tests {
             let found = findings(output, rate_bps);
             assert_eq!(severity(&found, about), Severity::Error, "{output}");
             let finding = found.iter().find(|it| it.about.starts_with(about)).unwrap();
-            assert!(!finding.mend.is_empty(), "{finding}");
+            assert!(!finding.fix.is_empty(), "{finding}");
         }
         assert_eq!(
             severity(&findings("interface = \"127.0.0.1\"\nttl = 1", 8_000_000), "ttl"),

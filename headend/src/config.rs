@@ -82,7 +82,7 @@ impl Config {
     /// Reads and checks a file. `path` of sources is relative to the file's folder.
     ///
     /// # Errors
-    /// Every mistake at once, one line each, with its place and its mend.
+    /// Every mistake at once, one line each, with its place and its fix.
     pub fn load(path: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path).map_err(|err| {
             format!("{}: {}; name the configuration with -c FILE", path.display(), config::plain(&err))

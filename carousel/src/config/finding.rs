@@ -36,8 +36,9 @@ pub struct Finding {
     pub severity: Severity,
     /// What was found.
     pub what: String,
-    /// What to do; empty if nothing.
-    pub mend: String,
+    /// What to do; empty if nothing. `mend` in JSON.
+    #[serde(rename = "mend")]
+    pub fix: String,
 }
 
 impl Finding {
@@ -46,9 +47,9 @@ impl Finding {
         severity: Severity,
         about: impl Into<String>,
         what: impl Into<String>,
-        mend: impl Into<String>,
+        fix: impl Into<String>,
     ) -> Self {
-        Self { about: about.into(), severity, what: what.into(), mend: mend.into() }
+        Self { about: about.into(), severity, what: what.into(), fix: fix.into() }
     }
 
     /// Something that is as it should be.
@@ -67,8 +68,8 @@ impl fmt::Display for Finding {
             Severity::Error => ("\x1b[31m", "\x1b[0m"),
         };
         write!(f, "{colour}{:<8}{end} {}: {}", self.severity.as_str(), self.about, self.what)?;
-        if !self.mend.is_empty() {
-            write!(f, "\n         fix: {}", self.mend)?;
+        if !self.fix.is_empty() {
+            write!(f, "\n         fix: {}", self.fix)?;
         }
         Ok(())
     }

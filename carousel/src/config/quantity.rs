@@ -299,9 +299,9 @@ fn of_value(
             let number = parse(string.value(), unit).unwrap_or_else(|why| {
                 let (line, column) = line_and_column(text, range.start);
                 let what = format!("the text \"{}\" {why}", string.value());
-                let mend = expected(unit);
+                let fix = expected(unit);
                 let key = path.to_owned();
-                mistakes.push(Mistake { line, column, key, what: what.trim_end().to_owned(), mend });
+                mistakes.push(Mistake { line, column, key, what: what.trim_end().to_owned(), fix });
                 "1".to_owned()
             });
             found.push((range, number));

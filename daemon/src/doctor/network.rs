@@ -332,6 +332,6 @@ mod tests {
     fn an_interface_that_is_not_there_is_named_with_those_that_are() {
         let finding = the_interface("nonesuch9");
         assert_eq!(finding.severity, Severity::Error);
-        assert!(finding.mend.contains("lo"), "{finding}");
+        assert!(finding.fix.contains("lo"), "{finding}");
     }
 }

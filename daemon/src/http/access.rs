@@ -190,7 +190,7 @@ pub(super) struct Gatherer {
 /// Opens the log.
 ///
 /// # Errors
-/// If the file cannot be written, with the mend.
+/// If the file cannot be written, with the fix.
 pub(super) fn open(path: &Path, vitals: &Vitals) -> Result<SyncSender<Piece>, String> {
     let file = append(path).map_err(|err| {
         format!("{}: {err}; [http.access_log] path must be a file that skycached may write", path.display())

@@ -36,9 +36,9 @@ pub(super) struct Reach {
     pub(super) part: Option<u64>,
 }
 
-/// What is asked of a playlist.
+/// Options of a request for a playlist.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Wish {
+pub(super) struct Shaping {
     /// Older segments may be left out.
     pub(super) skip: bool,
     /// What is not here yet at the live edge may still come: it is left out, not marked as missing.
@@ -55,7 +55,7 @@ struct Segment<'a> {
 }
 
 /// The playlist as it is sent; `None`: as it is.
-pub(super) fn shaped(text: &str, holdings: &impl Holdings, wish: Wish) -> Option<String> {
+pub(super) fn shaped(text: &str, holdings: &impl Holdings, shaping: Shaping) -> Option<String> {
     let mut head: Vec<&str> = Vec::new();
     let mut segments: Vec<Segment<'_>> = Vec::new();
     let mut current = Segment::default();
@@ -109,7 +109,7 @@ pub(super) fn shaped(text: &str, holdings: &impl Holdings, wish: Wish) -> Option
         // The box has just begun: who leaves out everything says nothing.
         segments.iter_mut().for_each(|it| it.is_here = true);
     }
-    if wish.is_young && whole > 0 && whole < segments.len() {
+    if shaping.is_young && whole > 0 && whole < segments.len() {
         segments.truncate(whole);
         tail.retain(|line| is_of_playlist(line));
         is_changed = true;
@@ -126,7 +126,7 @@ pub(super) fn shaped(text: &str, holdings: &impl Holdings, wish: Wish) -> Option
         segment.lines.insert(uri, "#EXT-X-GAP");
         (is_changed, least_version) = (true, GAP_VERSION);
     }
-    let skipped = skip_until_s.filter(|_| wish.skip).map_or(0, |boundary_s| beyond(&segments, boundary_s));
+    let skipped = skip_until_s.filter(|_| shaping.skip).map_or(0, |boundary_s| beyond(&segments, boundary_s));
     if skipped > 0 {
         (is_changed, least_version) = (true, SKIP_VERSION);
     }
@@ -262,14 +262,18 @@ mod tests {
         Here(names.iter().map(|name| (*name, 100)).collect(), HashMap::new())
     }
 
-    const PLAIN: Wish = Wish { skip: false, is_young: true };
+    const PLAIN: Shaping = Shaping { skip: false, is_young: true };
 
     #[test]
     fn a_playlist_of_what_is_here_goes_out_as_it_is() {
         assert_eq!(shaped(LIVE, &all(), PLAIN), None);
-        assert_eq!(shaped(LIVE, &all(), Wish { is_young: false, ..PLAIN }), None);
+        assert_eq!(shaped(LIVE, &all(), Shaping { is_young: false, ..PLAIN }), None);
         let ended = format!("{LIVE}#EXT-X-ENDLIST\n");
-        assert_eq!(shaped(&ended, &Here::default(), Wish { skip: true, ..PLAIN }), None, "6.2.5.1: ignored");
+        assert_eq!(
+            shaped(&ended, &Here::default(), Shaping { skip: true, ..PLAIN }),
+            None,
+            "6.2.5.1: ignored"
+        );
     }
 
     #[test]
@@ -285,7 +289,7 @@ mod tests {
         assert!(out.contains("MEDIA-SEQUENCE:7\n") && out.contains("RENDITION-REPORT"), "{out}");
         // It has not come in a target duration: it never will, and what came after it can be played.
         here.0.insert("11.0.mp4", 1);
-        let out = shaped(LIVE, &here, Wish { is_young: false, ..PLAIN }).unwrap();
+        let out = shaped(LIVE, &here, Shaping { is_young: false, ..PLAIN }).unwrap();
         assert!(
             out.contains("#EXTINF:2,\n#EXT-X-GAP\n10.mp4\n#EXT-X-PART:DURATION=1,URI=\"11.0.mp4\""),
             "{out}"
@@ -317,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_delta_update_skips_what_is_beyond_the_boundary() {
-        let skip = Wish { skip: true, is_young: true };
+        let skip = Shaping { skip: true, is_young: true };
         let out = shaped(LIVE, &all(), skip).unwrap();
         // 10, 9 and 8 end within five seconds of the end; 7 ends six seconds before it.
         let expected = LIVE
@@ -378,7 +382,7 @@ mod tests {
             "#EXTM3U\n#EXT-X-BYTERANGE:x\na\n",
             "#EXTINF:1e999,\n\n",
         ] {
-            let _ = shaped(text, &Here::default(), Wish { skip: true, is_young: true });
+            let _ = shaped(text, &Here::default(), Shaping { skip: true, is_young: true });
         }
     }
 }

@@ -17,7 +17,7 @@ use carousel::reason::Counts;
 
 use super::Player;
 use super::missing::Missing;
-use super::playlist::{self, Holdings, Reach, Wish};
+use super::playlist::{self, Holdings, Reach, Shaping};
 use super::serve::{Asked, Found, Outcome, is_fresh};
 use crate::clock;
 use crate::store::StoredObject;
@@ -176,9 +176,9 @@ impl Player {
         let live = object.live().filter(|_| meta.response.is_none())?;
         let bytes = object.bytes(0..meta.length)?;
         let age_ms = clock::age_ms(meta.received_at).unsigned_abs();
-        let wish = Wish { skip, is_young: age_ms <= live.target_ms };
+        let shaping = Shaping { skip, is_young: age_ms <= live.target_ms };
         let held = Held { player: self, url: format!("http://{}", meta.key) };
-        playlist::shaped(std::str::from_utf8(&bytes).ok()?, &held, wish)
+        playlist::shaped(std::str::from_utf8(&bytes).ok()?, &held, shaping)
     }
 
     /// An object of the cache as it is sent.

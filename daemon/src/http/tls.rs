@@ -53,7 +53,7 @@ fn said(err: &rustls::pki_types::pem::Error) -> String {
 /// Reads certificate chain and key.
 ///
 /// # Errors
-/// One line with the mend.
+/// One line with the fix.
 fn read(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, String> {
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)

@@ -322,7 +322,7 @@ mod tests {
         }
         assert!(!of(route("/vod/", "http://user:secret@a/"))[0].contains("secret"));
         let international = mistakes(&[route("/vod/", "https://b\u{fc}cher.example/v/")], &[], &[]);
-        assert_eq!(international[0].mend, "give https://xn--bcher-kva.example/v/");
+        assert_eq!(international[0].fix, "give https://xn--bcher-kva.example/v/");
         let twice = [route("/vod/", "http://a/"), route("/vod/", "http://b/")];
         assert_eq!(mistakes(&twice, &[], &[])[0].key, "route[1].path");
         let origin = |host: &str| Origin { host: host.into(), url: "http://s/".into() };

@@ -67,8 +67,8 @@ impl Images {
         Some(Image { uri, content_type: content_type.to_owned() })
     }
 
-    fn problem(&mut self, picture: &str, what: &str, mend: &'static str) {
-        self.problems.push(Problem { place: picture.to_owned(), what: what.to_owned(), mend });
+    fn problem(&mut self, picture: &str, what: &str, fix: &'static str) {
+        self.problems.push(Problem { place: picture.to_owned(), what: what.to_owned(), fix });
     }
 
     /// A URL of its own for each file, also where two in different folders have one name.

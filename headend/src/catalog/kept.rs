@@ -1,4 +1,4 @@
-//! Guides as they were last read, and what stays of one when the next is worse.
+//! Last good programme guides, and the parts of them that outlive a worse one.
 //!
 //! A grabber that fails leaves a file that is empty, cut, of other channels, or gone. None of that ends a guide that is
 //! still good: it stays until its last event is over. So does the schedule of a single channel that the new file lacks.
@@ -69,7 +69,7 @@ impl Known {
                 let problem = Problem {
                     place: "guide".to_owned(),
                     what: err.to_string(),
-                    mend: "without it the catalogue has no guide, unless one was read before",
+                    fix: "without it the catalogue has no guide, unless one was read before",
                 };
                 return match last {
                     Some(last) => self.stay(vec![problem], 1, path, stays(last)),
@@ -85,7 +85,7 @@ impl Known {
             read.problems.push(Problem {
                 place: path.display().to_string(),
                 what: format!("no programme of service {service:?} any more: {}", stays(last)),
-                mend: "see why the grabber has lost the channel; without it in the configuration its guide goes at once",
+                fix: "see why the grabber has lost the channel; without it in the configuration its guide goes at once",
             });
             read.guide.schedules.remove(&service);
             read.guide.merge(only(&self.guide, &service));
@@ -99,7 +99,7 @@ impl Known {
         self.problems.push(Problem {
             place: path.display().to_string(),
             what,
-            mend: "it is read again when it changes",
+            fix: "it is read again when it changes",
         });
         self.faults = faults.max(1);
         self

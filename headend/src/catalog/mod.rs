@@ -109,7 +109,7 @@ impl Catalog {
                 Err(err) => problems.push(Problem {
                     place: path.display().to_string(),
                     what: err.to_string(),
-                    mend: "the catalogue goes out without it",
+                    fix: "the catalogue goes out without it",
                 }),
             }
         }
@@ -153,7 +153,7 @@ impl Catalog {
             problems.push(Problem {
                 place: "dvb_i.guides".to_owned(),
                 what: format!("{} events of different guides overlap", blemishes.len()),
-                mend: "let each guide have its own channels",
+                fix: "let each guide have its own channels",
             });
         }
         // A channel that no guide has any more says so, unless a whole guide is missing and says it already.
@@ -167,7 +167,7 @@ impl Catalog {
                         "no guide has a programme of channel {:?} from now on",
                         source.service.guide
                     ),
-                    mend: "see that the guide names the channel so, and goes beyond today",
+                    fix: "see that the guide names the channel so, and goes beyond today",
                 });
             }
         }

@@ -242,7 +242,7 @@ impl DvbI {
     /// What is well-formed but makes no sense.
     pub(crate) fn mistakes(&self, services: &[(String, &ServiceConfig)]) -> Vec<Mistake> {
         let mut all = Vec::new();
-        let mut wrong = |key: &str, what: String, mend: &str| all.push(Mistake::of_value(key, &what, mend));
+        let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
         if !is_url(&self.base) || !self.base.ends_with('/') {
             wrong(
                 "dvb_i.base",
@@ -283,8 +283,8 @@ impl DvbI {
             }
             for genre in &service.genres {
                 if genre::term(genre).is_none() {
-                    let mend = "News, Sports, Movies, Children's, Music, Documentary … or an href";
-                    wrong(&key("genres"), format!("{genre:?} is no known genre"), mend);
+                    let fix = "News, Sports, Movies, Children's, Music, Documentary … or an href";
+                    wrong(&key("genres"), format!("{genre:?} is no known genre"), fix);
                 }
             }
             if let Some(number) = service.channel {
@@ -296,9 +296,9 @@ impl DvbI {
                 }
             }
             if service.available.iter().any(|it| it.period().is_none()) {
-                let mend =
+                let fix =
                     "from = \"2026-12-01T00:00:00Z\", days = [1, 2], start = \"06:00\", end = \"24:00\"";
-                wrong(&key("available"), "a date or time cannot be read".to_owned(), mend);
+                wrong(&key("available"), "a date or time cannot be read".to_owned(), fix);
             }
             if service.minimum_age.is_some_and(|age| !(4..=18).contains(&age)) {
                 wrong(&key("minimum_age"), "out of range".to_owned(), "4 to 18");
@@ -306,8 +306,8 @@ impl DvbI {
             if let Some((from, to)) = &service.licence
                 && WallTime::from_xml(from).zip(WallTime::from_xml(to)).is_none_or(|(from, to)| from >= to)
             {
-                let mend = "[\"2026-01-01T00:00:00Z\", \"2027-01-01T00:00:00Z\"]";
-                wrong(&key("licence"), "no span of time".to_owned(), mend);
+                let fix = "[\"2026-01-01T00:00:00Z\", \"2027-01-01T00:00:00Z\"]";
+                wrong(&key("licence"), "no span of time".to_owned(), fix);
             }
         }
         for table in &self.lcn {

@@ -182,8 +182,8 @@ impl Multiplex {
     /// What is well-formed but makes no sense.
     pub fn mistakes(&self) -> Vec<Mistake> {
         let mut all = Vec::new();
-        let mut wrong = |key: &str, what: String, mend: &str| {
-            all.push(Mistake::of_value(&format!("multiplex.{key}"), &what, mend));
+        let mut wrong = |key: &str, what: String, fix: &str| {
+            all.push(Mistake::of_value(&format!("multiplex.{key}"), &what, fix));
         };
         let pids = [("pmt_pid", self.pmt_pid), ("data_pid", self.data_pid), ("int_pid", self.int_pid)];
         for (at, (key, pid)) in pids.iter().enumerate() {
@@ -236,8 +236,8 @@ impl Multiplex {
             }
         }
         if self.is_carousel() && !self.forward.is_empty() {
-            let mend = "carry mpe or gse";
-            wrong("forward", "a carousel of modules carries no IP".to_owned(), mend);
+            let fix = "carry mpe or gse";
+            wrong("forward", "a carousel of modules carries no IP".to_owned(), fix);
         }
         if self.carry == Carry::Gse && self.to.is_some_and(|to| to.rtp) {
             wrong("to", "baseband frames have no RTP payload format".to_owned(), "udp:// instead of rtp://");

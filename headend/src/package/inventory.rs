@@ -234,12 +234,12 @@ pub struct Problem {
     /// What is wrong.
     pub what: String,
     /// What to do.
-    pub mend: &'static str,
+    pub fix: &'static str,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.place, self.what, self.mend)
+        write!(f, "{}: {}; {}", self.place, self.what, self.fix)
     }
 }
 

@@ -240,7 +240,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// The file that the writer of a reference must have meant by what is no name of it, and the mend.
+    /// The file that the writer of a reference must have meant by what is no name of it, and the fix.
     pub(super) fn meant(&self, manifest: &str, reference: &str) -> Option<(String, &'static str)> {
         let folder = decode(&manifest[..manifest.rfind('/').map_or(0, |at| at + 1)]);
         let literal = format!("{folder}{reference}");

@@ -159,7 +159,7 @@ pub fn walk(start: Folder, problems: &mut Vec<Problem>) -> io::Result<(Files, Ve
             let name = entry.file_name();
             let Some(name) = name.to_str() else {
                 let what = "a file whose name is not UTF-8 is left out".to_owned();
-                problems.push(Problem { place: folder.path.display().to_string(), what, mend: "rename it" });
+                problems.push(Problem { place: folder.path.display().to_string(), what, fix: "rename it" });
                 continue;
             };
             if is_temporary(name) {
@@ -180,13 +180,13 @@ pub fn walk(start: Folder, problems: &mut Vec<Problem>) -> io::Result<(Files, Ve
                 Found::File(file) => {
                     if files.len() >= MAX_OBJECTS {
                         let what = format!("more than {MAX_OBJECTS} files; the rest is left out");
-                        problems.push(Problem { place, what, mend: "split the source" });
+                        problems.push(Problem { place, what, fix: "split the source" });
                         return Ok((files, walked));
                     }
                     files.insert(path, file);
                 }
-                Found::LeftOut(what, mend) if problems.len() < MAX_PROBLEMS => {
-                    problems.push(Problem { place: path, what: what.to_owned(), mend });
+                Found::LeftOut(what, fix) if problems.len() < MAX_PROBLEMS => {
+                    problems.push(Problem { place: path, what: what.to_owned(), fix });
                 }
                 Found::LeftOut(..) | Found::Nothing => {}
             }

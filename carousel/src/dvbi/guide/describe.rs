@@ -65,9 +65,9 @@ impl Profile {
     pub(super) const FULL: Self = Self { genres: 16, is_strict: false, ..Self::PROGRAMME };
 }
 
-/// Where a title on demand is told of; what it has differs.
+/// Part of a document in which a title on demand is listed; each has elements of its own.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shelf {
+pub(super) enum ListedIn {
     /// Programme information.
     Programme,
     /// Contents of a box set.
@@ -358,13 +358,13 @@ impl<'a> Writing<'a> {
     }
 
     /// OnDemandProgram; `None` if nothing could be played.
-    pub(super) fn on_demand(&self, title: &OnDemand, shelf: Shelf, now: WallTime) -> Option<Element> {
+    pub(super) fn on_demand(&self, title: &OnDemand, listed_in: ListedIn, now: WallTime) -> Option<Element> {
         let url = |(address, kind): &(String, String)| {
             let kind = Some(kind.trim()).filter(|kind| is_mime(kind));
             self.tva("ProgramURL").attr_opt("contentType", kind).with_text(uri(address))
         };
         let located = title.locators.iter().filter(|locator| !locator.0.trim().is_empty());
-        let urls: Vec<Element> = if shelf == Shelf::Library {
+        let urls: Vec<Element> = if listed_in == ListedIn::Library {
             let mut urls: Vec<Element> = located.map(url).collect();
             // The schema of 2019 has one ProgramURL.
             for other in urls.iter_mut().skip(1) {
@@ -385,7 +385,7 @@ impl<'a> Writing<'a> {
             .attr_opt("serviceIDRef", service.map(uri))
             .child(self.tva("Program").attr("crid", uri(&title.programme)))
             .extend(urls);
-        if matches!(shelf, Shelf::Programme | Shelf::BoxSet) {
+        if matches!(listed_in, ListedIn::Programme | ListedIn::BoxSet) {
             let is_there = title.start <= now && now < title.end;
             let media = if is_there { MEDIA_AVAILABLE } else { MEDIA_UNAVAILABLE };
             let terms = [media, FORWARD_EPG_UNAVAILABLE]
@@ -396,7 +396,7 @@ impl<'a> Writing<'a> {
             .text_child("PublishedDuration", duration(title.duration_ms))
             .text_child("StartOfAvailability", time(title.start))
             .text_child("EndOfAvailability", time(title.end));
-        if shelf == Shelf::Programme {
+        if listed_in == ListedIn::Programme {
             element = element.text_child("DeliveryMode", "streaming");
         }
         Some(element.child(self.tva("Free").attr("value", "true")))

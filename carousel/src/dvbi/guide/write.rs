@@ -20,7 +20,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::describe::{Profile, Shelf, Writing, number, time, uri};
+use super::describe::{ListedIn, Profile, Writing, number, time, uri};
 use super::terms::{LAST_MS, MPEG7, NOW_NEXT, Tva, XSI, is_crid};
 use super::{Event, Group, GroupKind, Guide, OnDemand, Programme};
 use crate::dvbi::Text;
@@ -145,7 +145,7 @@ pub fn programme(guide: &Guide, crid: &str, now: WallTime, options: &Options<'_>
         );
     }
     let title = writing.titles_to_have(now).remove(crid);
-    locations.extend(title.and_then(|title| writing.on_demand(title, Shelf::Programme, now)));
+    locations.extend(title.and_then(|title| writing.on_demand(title, ListedIn::Programme, now)));
     let about = writing.programme(programme, Profile::PROGRAMME, writing.episode_of(programme));
     Some(writing.document(Some(vec![about]), None, Some(locations)))
 }
@@ -210,7 +210,7 @@ pub fn more_episodes(
         let events: Vec<&Event> = shown.iter().map(|it| it.1).collect();
         locations.extend(writing.schedule(service.unwrap_or_default(), &events, now, now));
     }
-    locations.extend(had.iter().filter_map(|title| writing.on_demand(title, Shelf::Episodes, now)));
+    locations.extend(had.iter().filter_map(|title| writing.on_demand(title, ListedIn::Episodes, now)));
     let about = writing.tva("BasicDescription").extend(writing.links(&links));
     let group = writing.group(series, Some(episodes.len()), "otherCollection", about, None);
     let programmes = on_page.iter().map(|programme| {
@@ -314,7 +314,7 @@ pub fn box_set_contents(
         };
         writing.programme(programme, Profile::CONTENTS, vec![relation])
     });
-    let locations = on_page.iter().filter_map(|it| writing.on_demand(it.2, Shelf::BoxSet, now));
+    let locations = on_page.iter().filter_map(|it| writing.on_demand(it.2, ListedIn::BoxSet, now));
     Some(writing.document(Some(programmes.collect()), Some(groups), Some(locations.collect())))
 }
 
@@ -326,7 +326,7 @@ pub fn library(guide: &Guide, options: &Options<'_>) -> Element {
     let mut locations = Vec::new();
     for title in &guide.on_demand {
         let is_known = guide.programmes.contains_key(&title.programme) && is_crid(&title.programme);
-        let element = is_known.then(|| writing.on_demand(title, Shelf::Library, title.start)).flatten();
+        let element = is_known.then(|| writing.on_demand(title, ListedIn::Library, title.start)).flatten();
         if let Some(element) = element {
             programmes.insert(title.programme.as_str());
             locations.push(element);

@@ -231,11 +231,11 @@ impl<'a> Collector<'a> {
             *of_service.entry(blemish).or_default() += 1;
         }
         for ((service, blemish), times) in of_service {
-            let (what, mend) = in_words(blemish);
+            let (what, fix) = in_words(blemish);
             self.problems.tell(
                 || format!("service {}", quoted(&service)),
                 || format!("{times} × an entry {what}"),
-                mend,
+                fix,
             );
         }
         self.drop_unused();
@@ -322,7 +322,7 @@ impl<'a> Collector<'a> {
     }
 }
 
-/// What an entry of a schedule does, with what came of it, and the mend.
+/// What an entry of a schedule does, with what came of it, and the fix.
 const fn in_words(blemish: Blemish) -> (&'static str, &'static str) {
     match blemish {
         Blemish::Overlaps => {

@@ -11,7 +11,7 @@ const LISTED_OF_A_KIND: u64 = 20;
 pub(super) struct Problems {
     pub(super) file: String,
     list: Vec<Problem>,
-    /// How many there are of a kind, by the mend.
+    /// How many there are of a kind, by the fix.
     of_kind: BTreeMap<&'static str, u64>,
     /// Parts of the file that are left out because they cannot be read.
     pub(super) faults: u64,
@@ -27,35 +27,35 @@ impl Problems {
         &mut self,
         within: impl FnOnce() -> String,
         what: impl FnOnce() -> String,
-        mend: &'static str,
+        fix: &'static str,
     ) {
         self.faults += 1;
-        self.tell(within, what, mend);
+        self.tell(within, what, fix);
     }
 
-    /// Tells one more; `within` is the place in the file, empty for the file itself. What has one `mend` is of one kind.
+    /// Tells one more; `within` is the place in the file, empty for the file itself. What has one `fix` is of one kind.
     pub(super) fn tell(
         &mut self,
         within: impl FnOnce() -> String,
         what: impl FnOnce() -> String,
-        mend: &'static str,
+        fix: &'static str,
     ) {
-        let told = self.of_kind.entry(mend).or_default();
+        let told = self.of_kind.entry(fix).or_default();
         *told += 1;
         if *told > LISTED_OF_A_KIND {
             return;
         }
         let within = within();
         let place = if within.is_empty() { self.file.clone() } else { format!("{}, {within}", self.file) };
-        self.list.push(Problem { place, what: what(), mend });
+        self.list.push(Problem { place, what: what(), fix });
     }
 
     /// All of them, with the numbers of those that are not listed.
     pub(super) fn finish(mut self) -> Vec<Problem> {
-        for (mend, told) in self.of_kind {
+        for (fix, told) in self.of_kind {
             if told > LISTED_OF_A_KIND {
                 let what = format!("{} more of this kind", told - LISTED_OF_A_KIND);
-                self.list.push(Problem { place: self.file.clone(), what, mend });
+                self.list.push(Problem { place: self.file.clone(), what, fix });
             }
         }
         self.list

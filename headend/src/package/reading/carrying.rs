@@ -180,7 +180,7 @@ impl Reading<'_> {
         let plain = decode(local.path.split('?').next().unwrap_or_default());
         let name = plain.rsplit('/').next().unwrap_or(&plain);
         match self.resolver.meant(manifest, reference) {
-            Some((what, mend)) => self.problem(place, what, mend),
+            Some((what, fix)) => self.problem(place, what, fix),
             None if is_temporary(name) => {
                 let what = format!("{} is a temporary file by its name and is not carried", local.path);
                 self.problem(place, what, "rename it when it is finished");
@@ -201,8 +201,8 @@ impl Reading<'_> {
         }
     }
 
-    pub(super) fn problem(&mut self, place: &str, what: String, mend: &'static str) {
-        let problem = Problem { place: place.to_owned(), what, mend };
+    pub(super) fn problem(&mut self, place: &str, what: String, fix: &'static str) {
+        let problem = Problem { place: place.to_owned(), what, fix };
         if self.inventory.problems.len() < MAX_PROBLEMS && !self.inventory.problems.contains(&problem) {
             self.inventory.problems.push(problem);
         }

@@ -78,7 +78,7 @@ impl Reading<'_> {
             return named || is_old;
         }
         let Ok(text) = std::str::from_utf8(bytes) else { return false };
-        let anything = hls::Surroundings { imports: None, query: "", has_any_query: true };
+        let anything = hls::ParseContext { imports: None, query: "", has_any_query: true };
         match (
             hls::parse(text, anything),
             std::str::from_utf8(before).ok().map(|it| hls::parse(it, anything)),
@@ -112,8 +112,8 @@ impl Reading<'_> {
     }
 
     pub(super) fn not_understood(&mut self, uri: &str, why: String) {
-        let mend = "it is read again when it changes; if it is finished, package it anew";
-        self.problem(uri, why, mend);
+        let fix = "it is read again when it changes; if it is finished, package it anew";
+        self.problem(uri, why, fix);
         self.leave_out(Reason::NotUnderstood, uri, uri, 1);
         self.told_files.insert(decode(uri));
     }

@@ -28,7 +28,7 @@ fn paths_from_the_servers_root_want_the_folders_url() {
     let inventory = read_dir(&dir);
     assert_eq!(paths(&inventory), ["l.m3u8", "v/1.ts", "v/2.ts"]);
     assert_eq!(inventory.problems.len(), 1, "{:?}", inventory.problems);
-    assert!(inventory.problems[0].mend.contains("--base"));
+    assert!(inventory.problems[0].fix.contains("--base"));
     let right = read(dir.path(), &options("https://cdn.example.com/vod/film/")).unwrap();
     assert_eq!((paths(&right), right.problems.len()), (vec!["l.m3u8", "v/1.ts", "v/2.ts"], 0));
     let wrong = read(dir.path(), &options("https://cdn.example.com/vod/other/")).unwrap();
