@@ -1,4 +1,4 @@
-//! Honest feasibility: what a catalogue asks of a link against what the link carries, before there is a catalogue.
+//! Feasibility of a catalogue before it exists: the rate that it needs against the rate of the link.
 //!
 //! Numbers in, verdicts out. The plan of objects that exist is [`crate::plan`]'s; this is for those that somebody means to
 //! promise: so many titles of so many bytes, a ladder live, a cycle that receivers shall not wait longer than.

@@ -1,4 +1,4 @@
-//! Keys on disk: what `headend keygen` writes, and what signs a broadcast.
+//! Keys on disk: the files of `headend keygen`, and the signer of a broadcast.
 //!
 //! | file | content |
 //! |---|---|

@@ -159,7 +159,7 @@ impl<S: ModuleStorage> Receiver<S> {
         self.events.pop_front()
     }
 
-    /// What was of no use, by reason.
+    /// Numbers of messages, blocks and modules that were dropped, by reason.
     pub fn dropped(&self) -> impl Iterator<Item = (CarouselDrop, u64)> {
         CarouselDrop::ALL.iter().map(|&drop| (drop, self.dropped[drop as usize]))
     }

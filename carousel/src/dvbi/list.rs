@@ -27,7 +27,7 @@ pub struct ServiceList {
     pub target_regions: Vec<String>,
     /// Channel numbers.
     pub lcn_tables: Vec<LcnTable>,
-    /// Where programmes are told of.
+    /// Sources of programme information.
     pub guide_sources: Vec<GuideSource>,
     /// Services.
     pub services: Vec<Service>,
@@ -92,7 +92,7 @@ pub struct Lcn {
     pub is_visible: bool,
 }
 
-/// Where programmes are told of.
+/// Sources of programme information.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "config", derive(serde::Serialize))]
 pub struct GuideSource {

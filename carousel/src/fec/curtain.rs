@@ -1,12 +1,12 @@
-//! Symbols that have arrived and are not yet readable.
+//! Offset from which on an object's bytes are still in a write buffer and must not be read.
 
 use super::sync::{AtomicU64, Ordering};
 
-/// Before an object's bytes, for as long as some of them are in somebody's buffer: [`super::SymbolMap`] says what has
-/// arrived, this says from where on it cannot be read yet.
+/// Limit of readable bytes of an object in flight. [`super::SymbolMap`] says which symbols have arrived; those from this
+/// offset on are in a buffer of the writer, not in the object's storage.
 ///
 /// The writer hides before it sets symbols in the map, and shows when they are written. A reader looks at the map first and
-/// at the curtain then: who sees a symbol in the map sees that it is hidden, or finds it written. One writer; any readers.
+/// at this then: a reader that sees a symbol in the map sees that it is hidden, or finds it written. One writer; any readers.
 #[derive(Debug)]
 pub struct Curtain(AtomicU64);
 

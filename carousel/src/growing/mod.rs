@@ -1,4 +1,4 @@
-//! Bytes of an object whose length nobody has said yet.
+//! Bytes of an object whose length is not known yet.
 //!
 //! Live objects are sent while they are made: a ROUTE object gets its length with its last packets, a segment in FLUTE
 //! chunks with its last chunk, or never. [`Growing`] takes ranges of bytes in any order, holds no more than has come, and

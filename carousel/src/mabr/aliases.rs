@@ -2,7 +2,7 @@
 //!
 //! A sender may name its objects anything (`tag:…`); the configuration says which URL a manifest has
 //! (`transportObjectURI` → locator) and which URL stands for a common beginning (`transportObjectBaseURI` → `BaseURL`,
-//! clause 9.3). Names that neither speaks of are themselves.
+//! clause 9.3). All other names are URLs already.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;

@@ -212,7 +212,7 @@ pub struct ObjectCarousel {
     pub entries: Vec<CarouselEntry>,
 }
 
-/// What an entry of an object carousel speaks of.
+/// Kind of objects that an entry of an object carousel names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EntryKind {
     /// `PresentationManifests`.

@@ -19,7 +19,7 @@ pub struct GuideManifest {
     pub schedules: Vec<GuideSchedule>,
 }
 
-/// What is told of a span of time.
+/// Files of the guide for one span of time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GuideSchedule {
     /// PublishedStartTime.

@@ -1,4 +1,4 @@
-//! Admin interface on a Unix socket and a TCP listener, never on the players' port. [`guard`] says who may do what.
+//! Admin interface on a Unix socket and a TCP listener, never on the players' port. Access rules are in [`guard`].
 //!
 //! | request | answer |
 //! |---|---|

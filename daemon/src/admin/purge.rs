@@ -1,4 +1,4 @@
-//! Purges: what a request means, what it costs, and its answer.
+//! Purge requests: parameters, cost against the rate limit, answers.
 //!
 //! | request | means |
 //! |---|---|

@@ -12,7 +12,7 @@ pub struct SessionFilter {
     pub sessions: Vec<(Option<u64>, Option<Duration>)>,
     /// Packets may be of ROUTE: they are told apart one by one. False: all are of FLUTE.
     pub has_route: bool,
-    /// What is asked of signatures.
+    /// Requirements on signatures.
     pub trust: Mode,
 }
 

@@ -1,4 +1,4 @@
-//! Repair policy: which objects an origin is asked for, when, and when no more.
+//! Repair policy: choice, time and end of requests to origins.
 //!
 //! ```text
 //!          stalled / unseen                  timer                    slot                       done

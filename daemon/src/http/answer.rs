@@ -1,4 +1,4 @@
-//! One request: from the memory of a moment ago, else by the long way; and what is noted of its response.
+//! One request: the fast path of repeated hits, the full lookup, and the record of its response.
 
 use std::fmt::Write as _;
 use std::io;
@@ -244,7 +244,7 @@ impl Worker {
         }
     }
 
-    /// Which route a request goes by.
+    /// Index of the route of a request.
     fn route(&self, head: &Parts) -> usize {
         let names = self.player.route_names();
         let other = names.len() - 1;
@@ -253,7 +253,7 @@ impl Worker {
         longest.and_then(|longest| names.iter().position(|name| name == longest)).unwrap_or(other)
     }
 
-    /// The long way.
+    /// Full lookup of a request that no fast path has answered.
     async fn look_up(
         self: &Rc<Self>,
         head: &Parts,

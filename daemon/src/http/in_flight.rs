@@ -1,4 +1,4 @@
-//! Objects on their way: served as their bytes arrive, or in a range of their own.
+//! Objects in flight: served as their bytes arrive, or by a fetch of the range that is asked for.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -7,13 +7,13 @@ use super::body::PlayerBody;
 use super::reply::plain;
 use crate::origin::{OriginError, OriginRefusal};
 
-/// Why there is no object to serve.
+/// Reasons for which there is no object to serve.
 pub(super) enum Missing {
-    /// Nobody knows it.
+    /// No object of that name is known.
     Unknown,
     /// The origin refuses, with this status.
     Refused(u16),
-    /// The origin cannot be had.
+    /// The origin cannot be reached.
     Origin(OriginError),
     /// Too busy, or no room.
     Busy,
@@ -23,7 +23,7 @@ pub(super) enum Missing {
     NotYet,
     /// A live playlist has not advanced for three target durations.
     NotAdvanced,
-    /// Delivery directives that nobody may send.
+    /// Delivery directives that are not valid.
     Directive(&'static str),
     /// Its bytes proved wrong.
     Broken,

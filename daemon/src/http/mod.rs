@@ -1,38 +1,38 @@
-//! The players' side: objects over HTTP/1.1, HTTP/2 and HTTP/3, whole or in ranges, in the cache or still on their way.
+//! HTTP server for players: objects over HTTP/1.1, HTTP/2 and HTTP/3, complete or in ranges, from the cache or in flight.
 //!
-//! | file | what lives there |
+//! | file | content |
 //! |---|---|
-//! | `workers.rs` | one thread for each core: accepts, and serves what it has accepted |
-//! | `connection.rs` | one connection: from its first byte to its last, and who is too slow |
-//! | `streams.rs` | requests beside each other on one connection of HTTP/2 or HTTP/3 |
+//! | `workers.rs` | one thread for each core, which accepts connections and serves them |
+//! | `connection.rs` | one connection from its first byte to its last; detection of slow clients |
+//! | `streams.rs` | concurrent requests on one connection of HTTP/2 or HTTP/3 |
 //! | `http3` | QUIC connections |
 //! | `wire.rs`, `sys.rs` | the socket: files go out by `sendfile` |
-//! | `tls.rs` | certificates, and which protocol is spoken |
-//! | `answer.rs` | one request: hot, object, page, another method |
-//! | `target.rs` | which object a request means |
-//! | `hot.rs` | what was served a moment ago |
-//! | `quick.rs` | a hit without ceremony: what players ask most, without hyper |
-//! | `serve.rs` | where an object is: cache, in flight, announced, origin |
-//! | `in_flight.rs` | objects on their way |
-//! | `reload.rs`, `playlist.rs` | live playlists: waited for, as delta updates, without what cannot be served |
-//! | `missing.rs` | why there is no object to serve |
-//! | `names.rs` | the names of the box: by which `Host` the page may be asked for |
-//! | `forward.rs` | what goes on to the origin: other methods, and responses for one alone |
+//! | `tls.rs` | certificates, negotiation of the protocol |
+//! | `answer.rs` | one request: repeated hit, object, page, another method |
+//! | `target.rs` | the object that a request names |
+//! | `hot.rs` | responses of the last seconds, for repeated hits |
+//! | `quick.rs` | fast path of the commonest requests, without hyper |
+//! | `serve.rs` | lookup of an object: cache, in flight, announced, origin |
+//! | `in_flight.rs` | objects in flight |
+//! | `reload.rs`, `playlist.rs` | live playlists: blocking reloads, delta updates, without segments that cannot be served |
+//! | `missing.rs` | reasons for which there is no object to serve |
+//! | `names.rs` | names of the box: values of `Host` with which the page is served |
+//! | `forward.rs` | requests passed to the origin: other methods, and responses that are not shared |
 //! | `upstream.rs` | request fields for origins: `Host`, `Forwarded`, and the detection of loops |
 //! | `urls.rs` | `Location`, `Content-Location`, `Link`: URLs of origins as paths of the box |
-//! | `cors.rs` | cross-origin requests: preflights, and what scripts of other sites may read |
-//! | `head.rs`, `reply.rs` | heads: what all get, and what one gets: conditionals, ranges |
+//! | `cors.rs` | cross-origin requests: preflights, response fields for scripts of other sites |
+//! | `head.rs`, `reply.rs` | heads of responses: the part that all clients share; conditionals and ranges |
 //! | `body.rs` | bodies: mapped slices, objects as they arrive |
 //! | `shown.rs` | the form in which an object is sent: rewritten, compressed |
 //! | `manifest` | manifests: recognised, and their URLs mapped to the box as they stream |
-//! | `prefetch.rs` | what comes after a miss |
-//! | `stats.rs`, `access.rs` | what was served: counted, and written down |
-//! | `own.rs` | the page at `/` and its parts, television's queries |
+//! | `prefetch.rs` | prefetch after a miss |
+//! | `stats.rs`, `access.rs` | counters and access log |
+//! | `own.rs` | the page at `/` and its parts, queries of televisions |
 //! | `range.rs`, `mime.rs` | `Range`, types by name |
 //!
-//! Nothing is served as whole that is not whole and verified: an object in flight keeps its last byte back until it
-//! is, and a response whose object fails is cut, which no HTTP client takes for its end. `DESIGN.md` says why it is built
-//! so, and what it costs.
+//! No response ends regularly before its object is complete and verified: the last byte of an object in flight is withheld
+//! until then, and a response whose object fails is cut, which no HTTP client takes for its end. `DESIGN.md` has the reasons
+//! and the costs.
 
 mod access;
 mod answer;
@@ -104,7 +104,7 @@ pub use workers::{Secured, Workers};
 /// Whether this program speaks HTTP/3.
 pub const HAS_HTTP3: bool = cfg!(feature = "http3");
 
-/// What is answered from the cache.
+/// Methods that are answered from the cache.
 const METHODS: &str = "GET, HEAD, OPTIONS";
 /// How long a player waits for a byte before repair is asked to hurry.
 const HASTE: Duration = Duration::from_millis(300);
@@ -119,7 +119,7 @@ pub(crate) struct Waits {
     patience: Duration,
 }
 
-/// What serving uses of the rest of the daemon.
+/// Parts of the daemon that the HTTP server uses.
 #[derive(Debug)]
 pub struct HttpContext {
     /// The cache.
@@ -134,7 +134,7 @@ pub struct HttpContext {
     pub vitals: Arc<Vitals>,
 }
 
-/// What all workers serve from.
+/// State that all workers share.
 #[derive(Debug)]
 pub struct Player {
     shared: HttpContext,
@@ -143,15 +143,15 @@ pub struct Player {
     /// Channels and titles.
     catalog: Arc<Catalog>,
     held: HeldShares,
-    /// What the box is doing, for the page.
+    /// Live data of the page.
     live: Arc<Live>,
     config: Http,
     waits: Waits,
-    /// What outlives a connection runs here.
+    /// Runtime of tasks that outlive a connection.
     runtime: Handle,
     /// Names of routes, as in the statistics.
     route_names: Vec<String>,
-    /// One for each worker.
+    /// Counters, one set for each worker.
     stats: Vec<Arc<HttpStats>>,
     /// Connections.
     places: Places,
@@ -166,12 +166,12 @@ pub struct Player {
     /// QUIC handshakes that have begun and are not over.
     #[cfg(feature = "http3")]
     handshakes: AtomicU64,
-    /// `Alt-Svc`: where HTTP/3 is spoken.
+    /// `Alt-Svc`: addresses of HTTP/3.
     alternative: OnceLock<HeaderValue>,
 }
 
 impl Player {
-    /// With what it serves from. `runtime` runs what outlives a connection.
+    /// Creates the state. `runtime` runs tasks that outlive a connection.
     pub fn new(
         config: Http,
         routes: &[Route],
@@ -251,7 +251,7 @@ impl Player {
         &self.catalog
     }
 
-    /// What the box is doing, for the page.
+    /// Live data of the page.
     pub const fn live(&self) -> &Arc<Live> {
         &self.live
     }
@@ -262,7 +262,7 @@ impl Player {
     }
 }
 
-/// What accepts TLS connections. Call inside a tokio runtime, which looks after the certificates.
+/// Acceptor of TLS connections. Call inside a tokio runtime, which looks after the certificates.
 ///
 /// # Errors
 /// If the files are no certificate and key.

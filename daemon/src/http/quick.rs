@@ -1,4 +1,4 @@
-//! A hit without ceremony: what a player asks most is answered without hyper.
+//! Fast path of hits: the commonest requests are answered without hyper.
 //!
 //! ```text
 //! bytes ─▶ Plain ─▶ hot ─▶ Reply ─▶ wire

@@ -1,4 +1,4 @@
-//! Responses: conditionals, ranges, and what is no object at all.
+//! Responses: conditionals, ranges, and messages in place of an object.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The search for the object of a request: the cache, then what is on its way, then what is announced, then the origin.
+//! Lookup of the object of a request: the cache, then objects in flight, then announced objects, then the origin.
 
 use std::borrow::Cow;
 use std::net::IpAddr;

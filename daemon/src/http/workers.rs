@@ -1,5 +1,5 @@
-//! One thread for each core. Each accepts, and serves what it has accepted; one that has more connections than another hands
-//! a new one over, once, when it comes. Nothing of a hit is shared between them but the object itself.
+//! Workers: one thread for each core, which accepts connections and serves them. A worker with more connections than another
+//! hands a new one over once, when it arrives. Nothing of a hit is shared between them but the object itself.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};

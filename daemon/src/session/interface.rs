@@ -1,4 +1,4 @@
-//! The interface on which groups are joined, as far as its change can be told.
+//! Detection of changes of the interface on which groups are joined.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 

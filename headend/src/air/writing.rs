@@ -1,4 +1,4 @@
-//! Packets of jobs.
+//! Writing of the packets of jobs.
 
 use super::job::Job;
 use super::pieces::Place;

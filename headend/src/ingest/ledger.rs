@@ -1,4 +1,4 @@
-//! Files and bytes of one source, and what it may have.
+//! Ledger of the files and bytes of one source, against its quota.
 
 use std::collections::HashMap;
 use std::io;

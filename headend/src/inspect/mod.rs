@@ -1,4 +1,4 @@
-//! `headend inspect`: what is on the air, in a recording or live. Built from the same views that the daemon trusts.
+//! `headend inspect`: report on a broadcast, recorded or live. Built from the same views that the daemon trusts.
 
 mod extract;
 mod live;

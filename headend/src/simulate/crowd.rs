@@ -1,4 +1,4 @@
-//! A million receivers against the carousel, pass by pass: who lacks what, and when they ask an origin for it.
+//! Simulation of a million receivers, pass by pass: the objects that each lacks, and the time of its request to an origin.
 //!
 //! Receivers are numbered in the order in which they come on, and dealt out to regions one by one; so "those who came
 //! between two passes" is a range of numbers, and a region's part of it is a count. Those who lack an object stand in

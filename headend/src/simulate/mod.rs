@@ -1,4 +1,4 @@
-//! The numbers before the launch: a million receivers against a plan, in virtual time, from a seed.
+//! Simulation of a plan before the launch: a million receivers in virtual time, from a seed.
 //!
 //! ```text
 //! catalogue ─▶ Schedule ─▶ passes ─┬─▶ crowd: losses (Gilbert–Elliott × Protection), fades, BackOff ─▶ tally

@@ -220,7 +220,7 @@ reasons! {
     }
 }
 
-/// The end of an event whose end nobody has told: [`Guide::tidy`] finds one, or leaves the event out.
+/// The end of an event without a known end: [`Guide::tidy`] finds one, or leaves the event out.
 pub const NO_END: WallTime = WallTime::from_unix_ms(i64::MAX);
 
 impl Guide {

@@ -49,7 +49,7 @@ impl Recovery {
     /// A slot for repair symbol `esi` of block `sbn`, which has `received` of its k source symbols.
     ///
     /// # Errors
-    /// Why the symbol is of no use.
+    /// Reason for which the symbol is not kept.
     pub(super) fn claim(
         &mut self,
         sbn: u32,
@@ -97,7 +97,7 @@ impl Recovery {
         false
     }
 
-    /// The block's repair symbols are of no use any more.
+    /// Frees the slots of a block's repair symbols, which are not needed any more.
     pub(super) fn forget(&mut self, sbn: u32) {
         if let Some(block) = self.blocks.remove(&sbn) {
             self.free.extend(block.kept.into_iter().map(|(_, slot)| slot));

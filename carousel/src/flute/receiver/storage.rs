@@ -19,10 +19,10 @@ pub struct OpenRequest<'a> {
     pub received: &'a Arc<SymbolMap>,
 }
 
-/// Why storage is not lent.
+/// Reasons for which an object gets no storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refusal {
-    /// This very object is held already: its packets are of no use.
+    /// This very object is held already: its packets are not needed.
     Held,
     /// There is no room now; asked again after [`super::ReceiverConfig::refused_retry`].
     NoRoom,
@@ -47,11 +47,11 @@ pub trait Storage {
     /// As for [`Storage::open`]; the storage is then dropped.
     fn name(&mut self, buf: &mut Self::Buf, file: &Arc<File>) -> Result<(), Refusal>;
 
-    /// Writes symbols at `offset`; they lie inside the length that was asked for. Storage may gather what it gets, as long
-    /// as nobody is shown [`SymbolMap`]'s word for bytes that are not there yet.
+    /// Writes symbols at `offset`; they lie inside the length that was asked for. Storage may buffer writes, as long
+    /// as no reader takes the [`SymbolMap`] for a promise of bytes that are not written yet.
     fn write(&mut self, buf: &mut Self::Buf, offset: u64, bytes: &[u8]);
 
-    /// Keeps a repair symbol in slot number `slot` of the object's own; an older one in it is of no use any more. False
+    /// Keeps a repair symbol in slot number `slot` of the object's own; an older one in it is not needed any more. False
     /// if this storage keeps none.
     fn keep_repair(&mut self, _buf: &mut Self::Buf, _slot: u32, _bytes: &[u8]) -> bool {
         false

@@ -1,7 +1,8 @@
 //! Repair symbols of one object, and the source blocks that they bring back (RFC 9223 section 5.3, A/331 Annex A.4).
 //!
-//! The code protects the object of F bytes, padding with zeros, and F in four bytes: as many symbols of T bytes as that takes.
-//! Padding and length are never sent. The receiver itself never decodes: [`RepairJob`] has all that is needed.
+//! The protected data are the object's F bytes, then zeros, then F in four bytes; the zeros fill it up to whole symbols of T
+//! bytes.
+//! Zeros and length are never sent. The receiver itself does not decode: a [`RepairJob`] has all input of a decoder.
 
 use std::collections::BTreeMap;
 

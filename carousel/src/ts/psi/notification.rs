@@ -1,4 +1,4 @@
-//! IP/MAC notification table: the location of IP streams in a transport stream.
+//! IP/MAC notification table (EN 301 192 clause 8.4): the location of IP streams in a transport stream.
 
 use super::{INT, head, length12, with_length12};
 use crate::bytes::{Reader, WireError, Writer};

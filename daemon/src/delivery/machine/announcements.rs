@@ -1,4 +1,4 @@
-//! Announcements: what FDT Instances describe, and what is no longer described.
+//! Announcements: objects that FDT Instances describe, and those that are no longer described.
 
 use std::sync::Arc;
 

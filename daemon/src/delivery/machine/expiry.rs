@@ -1,4 +1,4 @@
-//! Expiry: what time, evictions and closed sessions end.
+//! Expiry: objects that end by time, by eviction, or with their session.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -199,7 +199,7 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// What [`SessionFilter::trust`] is asked by; without a call nobody is trusted.
+    /// Sets the keys by which [`SessionFilter::trust`] is judged; without a call no key is trusted.
     pub fn set_trust(&mut self, trust: Arc<Trust>) {
         self.trust_generation = trust.generation();
         self.trust = trust;
