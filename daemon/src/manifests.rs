@@ -19,10 +19,32 @@ use lru::LruCache;
 use crate::clock;
 use crate::store::{Frozen, LiveFacts, ObjectMeta, Store, StoreError, StoredObject};
 
-/// Manifests remembered: some thirty services with eight playlists each. Each takes up to 3 KB.
-const MAX_MANIFESTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
-/// Patterns of one manifest. Ladders have a dozen; names that are hashes have one for each segment.
-const MAX_PATTERNS: usize = 256;
+carousel::limits! {
+    /// Manifests whose facts are remembered.
+    const MAX_MANIFESTS: usize = 256, "manifests" {
+        why: "Some thirty services with eight playlists each; each takes up to 3 KB.",
+        full: "The manifest that was used longest ago is forgotten; segments that only it lists are no longer taken for live.",
+        free: "When a newer manifest is read.",
+        test: "the_table_and_each_manifest_are_bounded",
+    }
+
+    /// Patterns of names in one manifest.
+    const MAX_PATTERNS: usize = 256, "patterns" {
+        why: "Ladders have a dozen; names that are hashes have one for each segment.",
+        full: "Names of further patterns are not known as this manifest's.",
+        free: "When a newer version of the manifest is read.",
+        test: "the_table_and_each_manifest_are_bounded",
+    }
+
+    /// Patterns of live objects whose last arrival is remembered.
+    const MAX_ARRIVALS: usize = 1024, "patterns" {
+        why: "Thirty services with twenty names each; an entry takes 50 bytes.",
+        full: "The pattern that was used longest ago is forgotten: its service counts as silent until an object of it arrives.",
+        free: "When an object of another pattern arrives.",
+        test: "a_service_is_on_the_air_for_three_targets_after_an_arrival",
+    }
+}
+
 /// Bytes looked at to tell a manifest from other text.
 const SNIFFED_BYTES: u64 = 16;
 
@@ -38,8 +60,6 @@ struct Known {
     advanced_at: Instant,
 }
 
-/// Patterns of live objects whose arrival is remembered: thirty services with twenty names each. Each takes 50 bytes.
-const MAX_ARRIVALS: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 /// For so many target durations after a live manifest has last advanced, versions that do not go as far are refused. What
 /// comes after that is the best there is: the service has begun anew with lower numbers, or its newer source has ended.
 const LATE_TARGETS: u64 = 3;
@@ -72,8 +92,8 @@ pub struct Manifests {
 impl Default for Manifests {
     fn default() -> Self {
         Self {
-            known: Mutex::new(LruCache::new(MAX_MANIFESTS)),
-            arrivals: Mutex::new(LruCache::new(MAX_ARRIVALS)),
+            known: Mutex::new(LruCache::new(const { NonZeroUsize::new(MAX_MANIFESTS).unwrap() })),
+            arrivals: Mutex::new(LruCache::new(const { NonZeroUsize::new(MAX_ARRIVALS).unwrap() })),
             refused: Counts::default(),
             advanced: Event::new(),
             hasher: RandomState::new(),
@@ -392,10 +412,10 @@ mod tests {
             assert_eq!(on_air(&manifests, "h/v/s11.ts", ms), target_ms, "{ms}");
         }
         assert_eq!(on_air(&manifests, "h/w/s11.ts", 500), None);
-        for number in 0..2 * MAX_ARRIVALS.get() {
+        for number in 0..2 * MAX_ARRIVALS {
             manifests.arrived(&key(&format!("h/{number}/s.ts")), at(0));
         }
-        assert_eq!(manifests.arrivals.lock().unwrap().len(), MAX_ARRIVALS.get());
+        assert_eq!(manifests.arrivals.lock().unwrap().len(), MAX_ARRIVALS);
         assert_eq!(on_air(&manifests, "h/v/s11.ts", 500), None, "it made room");
         manifests.arrived(&key("h/v/s11.ts"), at(900));
         assert_eq!(on_air(&manifests, "h/v/s12.ts", 900), Some(4000));
@@ -493,9 +513,9 @@ mod tests {
         }
         read(&manifests, &key("h/hashes.m3u8"), text.as_bytes()).unwrap();
         assert!(manifests.known().peek(&key("h/hashes.m3u8")).unwrap().patterns.len() <= MAX_PATTERNS);
-        for number in 0..2 * MAX_MANIFESTS.get() {
+        for number in 0..2 * MAX_MANIFESTS {
             read(&manifests, &key(&format!("h/{number}.m3u8")), LIVE).unwrap();
         }
-        assert_eq!(manifests.known().len(), MAX_MANIFESTS.get());
+        assert_eq!(manifests.known().len(), MAX_MANIFESTS);
     }
 }

@@ -17,7 +17,7 @@ use crate::caching::NotKept;
 use crate::catalog::LeftOut;
 use crate::clock;
 use crate::delivery::{GoneReason, RejectReason, RepairOutcome, State, Totals};
-use crate::http::{BUCKETS_US, Refusal, Rewriting, RouteStats, Served};
+use crate::http::{BUCKETS_US, HttpStats, Refusal, Rewriting, RouteStats, Served};
 use crate::origin::{GroupReport, MemberReport, OriginError, PrefetchEnd};
 use crate::status::{Parts, queue_full, untrusted};
 use crate::store::{DiskState, EvictReason};
@@ -218,7 +218,7 @@ impl Sheet<'_> {
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Parts { receive, vitals, admin, .. } = &*self.0;
+        let Parts { receive, player, vitals, admin, .. } = &*self.0;
         let mut sheet = Sheet(encoder);
         sheet.program(&vitals.threads(clock::now()))?;
         let totals = receive.totals();
@@ -232,10 +232,11 @@ impl Collector for Scrape {
             ("admin_refused", "Requests at the admin interface that were refused", "reason"),
             admin.labelled(),
         )?;
-        self.players(&mut sheet)?;
+        let http = player.stats();
+        self.players(&mut sheet, &http)?;
         self.fills(&mut sheet)?;
-        self.refusals_and_manifests(&mut sheet)?;
-        self.responses(&mut sheet)
+        self.refusals_and_manifests(&mut sheet, &http)?;
+        self.responses(&mut sheet, &http)
     }
 }
 
@@ -483,9 +484,8 @@ impl Scrape {
     }
 
     /// Connections of players, and hits.
-    fn players(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+    fn players(&self, sheet: &mut Sheet<'_>, http: &HttpStats) -> fmt::Result {
         let player = &self.0.player;
-        let http = player.stats();
         sheet.counter("http_connections", "Connections of players", http.connections.load(Relaxed))?;
         sheet.counter(
             "http_connections_refused",
@@ -534,9 +534,8 @@ impl Scrape {
     }
 
     /// Requests refused, manifests mapped, live playlists.
-    fn refusals_and_manifests(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+    fn refusals_and_manifests(&self, sheet: &mut Sheet<'_>, http: &HttpStats) -> fmt::Result {
         let player = &self.0.player;
-        let http = player.stats();
         let refusals = Refusal::ALL.iter().map(|it| it.as_str());
         let refusals = refusals.zip(http.refusals.iter().map(|it| it.load(Relaxed)));
         sheet.family(
@@ -574,9 +573,8 @@ impl Scrape {
     }
 
     /// Responses to players, by route and by status.
-    fn responses(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+    fn responses(&self, sheet: &mut Sheet<'_>, http: &HttpStats) -> fmt::Result {
         let player = &self.0.player;
-        let http = player.stats();
         sheet.routes(player.route_names(), &http.routes)?;
         let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"]
             .into_iter()

@@ -32,12 +32,20 @@ const BURST: f64 = 1000.0;
 const PER_SECOND: f64 = 100.0;
 /// A wrong credential costs as much as so many requests: five a second can be tried.
 const WRONG_COSTS: f64 = 20.0;
-/// Clients whose rate is known; the one that was quiet for the longest is forgotten first, and starts anew.
-const MAX_CLIENTS: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 /// The shortest token: 16 characters of a random one are out of reach at five tries a second.
 const MIN_TOKEN_BYTES: usize = 16;
 /// The longest file of a token.
 const MAX_TOKEN_BYTES: u64 = 4096;
+
+carousel::limits! {
+    /// Clients whose rate of requests is known.
+    const MAX_CLIENTS: usize = 1024, "clients" {
+        why: "Operators and scrapers are a handful; an entry has 40 bytes.",
+        full: "The client that was quiet for the longest is forgotten, and starts with a full allowance.",
+        free: "When another client asks.",
+        test: "rates_are_known_of_a_bounded_number_of_clients",
+    }
+}
 
 /// Where a request comes from.
 #[derive(Debug, Clone)]
@@ -193,7 +201,7 @@ impl Guard {
         Ok(Self {
             token: path.map(Token::open).transpose()?,
             names: config.names.iter().map(|it| it.to_ascii_lowercase()).collect(),
-            buckets: Mutex::new(LruCache::new(MAX_CLIENTS)),
+            buckets: Mutex::new(LruCache::new(const { NonZeroUsize::new(MAX_CLIENTS).unwrap() })),
         })
     }
 
@@ -435,5 +443,20 @@ mod tests {
         assert_eq!(admitted, 100);
         let later = NOW + Duration::from_secs(2);
         assert!(guard.admit(&one, &right, 1.0, later).is_ok(), "its allowance comes back");
+    }
+
+    #[test]
+    fn rates_are_known_of_a_bounded_number_of_clients() {
+        let (guard, _folder) = with_token("0123456789abcdef0123");
+        let right = head("GET", "/metrics", &[("authorization", "Bearer 0123456789abcdef0123")]);
+        let admitted = |peer: &Peer| guard.admit(peer, &right, BURST, NOW).is_ok();
+        let peers: Vec<Peer> =
+            (0..=MAX_CLIENTS).map(|at| tcp(&format!("10.1.{}.{}", at / 256, at % 256), false)).collect();
+        assert!(peers[..MAX_CLIENTS].iter().all(&admitted));
+        assert!(!peers[..MAX_CLIENTS].iter().any(&admitted), "all are known, and have used their allowance");
+        assert!(admitted(&peers[MAX_CLIENTS]));
+        assert_eq!(guard.buckets.lock().unwrap().len(), MAX_CLIENTS);
+        assert!(!admitted(&peers[1]));
+        assert!(admitted(&peers[0]), "forgotten, being quiet for the longest");
     }
 }

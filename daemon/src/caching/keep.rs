@@ -15,58 +15,33 @@ const MAX_AGE_S: i64 = 1 << 31;
 /// agree reasonably (section 4.2.3), and a cache that has kept a response for a day sends `Age`.
 const MAX_APPARENT_MS: i64 = 86_400_000;
 
-/// Why a response is not kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum NotKept {
-    /// `no-store`, of the response or of the request.
-    NoStore,
-    /// `private`.
-    Private,
-    /// The request had `Authorization`, and the response does not say that others may have it.
-    Authorization,
-    /// `Vary: *`, or by what the route refuses.
-    Vary,
-    /// It sets a cookie, and the origin does not say how long it may be kept.
-    SetCookie,
-    /// Its status is none that is kept without being told how long.
-    Status,
-    /// Stale at once, and nothing to ask the origin about it with.
-    Useless,
-    /// It repeats the value of a request field that no other request has to have: kept, it would be one client's answer to all
-    /// (cache poisoning).
-    Repeats,
+carousel::reasons! {
+    /// Why a response is not kept.
+    pub enum NotKept in "origin_not_kept" by "reason" {
+        /// `no-store`, of the response or of the request.
+        NoStore = "no_store",
+        /// `private`.
+        Private = "private",
+        /// The request had `Authorization`, and the response does not say that others may have it.
+        Authorization = "authorization",
+        /// `Vary: *`, or by what the route refuses.
+        Vary = "vary",
+        /// It sets a cookie, and the origin does not say how long it may be kept.
+        SetCookie = "set_cookie",
+        /// Its status is none that is kept without being told how long.
+        Status = "status",
+        /// Stale at once, and nothing to ask the origin about it with.
+        Useless = "useless",
+        /// It repeats the value of a request field that no other request has to have: kept, it would be one client's answer to all
+        /// (cache poisoning).
+        Repeats = "repeats",
+    }
 }
 
 impl NotKept {
-    /// Every variant, in the order of their numbers, for metrics.
-    pub const ALL: [Self; 8] = [
-        Self::NoStore,
-        Self::Private,
-        Self::Authorization,
-        Self::Vary,
-        Self::SetCookie,
-        Self::Status,
-        Self::Useless,
-        Self::Repeats,
-    ];
-
     /// Whether the response is for nobody but the player that has asked; else those who wait for it now may have it.
     pub const fn is_for_one(self) -> bool {
         !matches!(self, Self::Status | Self::Useless)
-    }
-
-    /// Name in metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NoStore => "no_store",
-            Self::Private => "private",
-            Self::Authorization => "authorization",
-            Self::Vary => "vary",
-            Self::SetCookie => "set_cookie",
-            Self::Status => "status",
-            Self::Useless => "useless",
-            Self::Repeats => "repeats",
-        }
     }
 }
 

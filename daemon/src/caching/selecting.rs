@@ -5,8 +5,15 @@ use http::HeaderMap;
 /// Request fields by which a stored response was selected, normalised; `None`: the request did not have it.
 pub type Selecting = Vec<(String, Option<String>)>;
 
-/// Fields that a response may be selected by; with more it is not kept, since hardly any request would match.
-const MAX_FIELDS: usize = 16;
+carousel::limits! {
+    /// Request fields by which a response may be selected (`Vary`).
+    const MAX_FIELDS: usize = 16, "fields" {
+        why: "Origins name one to five; with more, hardly any request would match.",
+        full: "The response is not kept; counted as `vary`.",
+        free: "Holds for one response.",
+        test: "responses_that_vary_by_more_fields_than_the_limit_are_not_kept",
+    }
+}
 
 /// Stands for the products and the platform that `User-Agent` names, without their versions.
 pub const BY_PRODUCTS: &str = "user-agent;products";

@@ -15,9 +15,16 @@ const SURROGATE_FIELDS: [&str; 2] = ["surrogate-key", "cache-tag"];
 const HASH_BYTES: usize = 3;
 /// Keys that need no memory of their own.
 const INLINE_KEYS: usize = 7;
-/// Keys of one object: 768 hexadecimal digits of its header page. An object with more belongs to every key, so that no
-/// purge misses it.
-const MAX_KEYS: usize = 128;
+
+carousel::limits! {
+    /// Surrogate keys of one object.
+    const MAX_KEYS: usize = 128, "keys" {
+        why: "They take 768 hexadecimal digits of the object's header page.",
+        full: "The object belongs to every key, so that no purge misses it.",
+        free: "Holds for one object.",
+        test: "seven_keys_take_24_bytes_and_no_allocation",
+    }
+}
 
 /// The hash of one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

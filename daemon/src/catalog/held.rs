@@ -14,8 +14,16 @@ use lru::LruCache;
 use crate::clock;
 use crate::store::Store;
 
-/// Titles whose share is remembered; a page has at most 200.
-const MAX_KNOWN: NonZeroUsize = NonZeroUsize::new(512).unwrap();
+carousel::limits! {
+    /// Titles whose share is remembered.
+    const MAX_KNOWN: usize = 512, "titles" {
+        why: "A page has at most 200.",
+        full: "The share that was asked for longest ago is forgotten, and is computed again when it is asked for.",
+        free: "When another title is asked for.",
+        test: "shares_are_remembered_of_a_bounded_number_of_titles",
+    }
+}
+
 /// How long a share counts while the store changes: reading a manifest takes milliseconds.
 const FRESH: Duration = Duration::from_secs(5);
 /// Media playlists of one multivariant playlist that are read.
@@ -37,7 +45,10 @@ pub(crate) struct HeldShares {
 
 impl Default for HeldShares {
     fn default() -> Self {
-        Self { known: Mutex::new(LruCache::new(MAX_KNOWN)), hasher: RandomState::new() }
+        Self {
+            known: Mutex::new(LruCache::new(const { NonZeroUsize::new(MAX_KNOWN).unwrap() })),
+            hasher: RandomState::new(),
+        }
     }
 }
 
@@ -108,4 +119,22 @@ fn playlists(bytes: &[u8], url: &str) -> Vec<ObjectKey> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::store;
+    use super::*;
+
+    #[test]
+    fn shares_are_remembered_of_a_bounded_number_of_titles() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, shares) = (store(&folder), HeldShares::default());
+        let key = |number: usize| ObjectKey::from_name(&format!("h/{number}.m3u8"), None).unwrap();
+        for number in 0..=MAX_KNOWN {
+            assert_eq!(shares.share(&store, &key(number)), None, "there is no such manifest");
+        }
+        assert_eq!(shares.known().len(), MAX_KNOWN);
+        assert!(shares.known().peek(&key(0)).is_none() && shares.known().peek(&key(MAX_KNOWN)).is_some());
+    }
 }

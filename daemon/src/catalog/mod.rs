@@ -51,53 +51,44 @@ pub use titles::{Title, Wanted, Way};
 use crate::signalling::Documents;
 use crate::store::Store;
 
-/// Service lists that are read; SES has three on the air.
-pub const MAX_LISTS: usize = 32;
-/// Files of guides that are read: seven days and a library, for some broadcasters.
-pub const MAX_GUIDE_FILES: usize = 256;
+carousel::limits! {
+    /// Service lists that are read.
+    pub const MAX_LISTS: usize = 32, "lists" {
+        why: "SES has three on the air.",
+        full: "Those that no entry point names, and the last by name, are left out as `too_many_lists`.",
+        free: "When a list leaves the cache.",
+        test: "more_than_there_is_room_for_is_left_out_and_counted",
+    }
+
+    /// Files of guides that are read.
+    pub const MAX_GUIDE_FILES: usize = 256, "files" {
+        why: "Seven days and a library, for some broadcasters.",
+        full: "Further files, in the order of their names, are left out as `too_many_guide_files`.",
+        free: "When a file leaves the cache.",
+        test: "more_than_there_is_room_for_is_left_out_and_counted",
+    }
+}
+
 /// Messages kept for the page.
 const MAX_MESSAGES: usize = 32;
 /// How often the store is looked at; nothing happens while it stays as it is.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Why something of the air is not in the catalogue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LeftOut {
-    /// A list beyond [`MAX_LISTS`].
-    TooManyLists,
-    /// A file beyond [`MAX_GUIDE_FILES`].
-    TooManyGuideFiles,
-    /// A document longer than `MAX_LONG_XML_BYTES`.
-    TooLong,
-    /// A document that cannot be read.
-    Malformed,
-    /// An entry of a list that cannot be read, or one too many.
-    Entry,
-    /// An entry of a guide for which there is no room.
-    NoRoom,
-}
-
-impl LeftOut {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::TooManyLists,
-        Self::TooManyGuideFiles,
-        Self::TooLong,
-        Self::Malformed,
-        Self::Entry,
-        Self::NoRoom,
-    ];
-
-    /// Name in metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::TooManyLists => "too_many_lists",
-            Self::TooManyGuideFiles => "too_many_guide_files",
-            Self::TooLong => "too_long",
-            Self::Malformed => "malformed",
-            Self::Entry => "entry",
-            Self::NoRoom => "no_room",
-        }
+carousel::reasons! {
+    /// Why a list, a guide or an entry that was received is not in the catalogue.
+    pub enum LeftOut in "catalog_left_out" by "reason" {
+        /// A list beyond `MAX_LISTS`.
+        TooManyLists = "too_many_lists",
+        /// A file beyond `MAX_GUIDE_FILES`.
+        TooManyGuideFiles = "too_many_guide_files",
+        /// A document longer than `MAX_LONG_XML_BYTES`.
+        TooLong = "too_long",
+        /// A document that cannot be read.
+        Malformed = "malformed",
+        /// An entry of a list that cannot be read, or one too many.
+        Entry = "entry",
+        /// An entry of a guide for which there is no room.
+        NoRoom = "no_room",
     }
 }
 

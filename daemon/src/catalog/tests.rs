@@ -13,7 +13,7 @@ use super::*;
 use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Placement, Store, StoreConfig};
 
 /// A box with an empty cache.
-fn store(folder: &tempfile::TempDir) -> Store {
+pub(super) fn store(folder: &tempfile::TempDir) -> Store {
     let config = StoreConfig {
         path: folder.path().join("cache"),
         quota_bytes: 1 << 30,

@@ -2,9 +2,15 @@
 
 use std::ops::Range;
 
-/// Ranges of one request that are answered; with more the whole object is sent, which a server may always do. Browsers
-/// and players ask for one; many small overlapping ones are an attack.
-const MAX_RANGES: usize = 16;
+carousel::limits! {
+    /// Ranges of one request.
+    const MAX_RANGES: usize = 16, "ranges" {
+        why: "Browsers and players ask for one; many small overlapping ones are an attack.",
+        full: "The whole object is sent, which a server may always do.",
+        free: "Holds for one request.",
+        test: "every_form_of_rfc_9110",
+    }
+}
 
 /// What a `Range` header asks of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,68 +10,33 @@ pub const BUCKETS_US: [u64; 14] = [
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     5_000_000,
 ];
-/// Why a request was refused before it was looked up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Refusal {
-    /// Its head is not HTTP, or contradicts itself.
-    BadRequest,
-    /// Its head is larger than a head may be.
-    HeadTooLarge,
-    /// Its URI is longer than a name may be.
-    UriTooLong,
-    /// Its URI can be no object's name.
-    BadName,
-    /// CONNECT or TRACE, or a method that its route does not pass on.
-    Method,
-    /// The page is asked for by a `Host` that is no name of the box.
-    Host,
-    /// It has come through this cache before.
-    Loop,
-    /// A TLS handshake on the port without TLS.
-    TlsOnPlainPort,
-    /// A TLS or QUIC handshake that failed, or something else than one on the port with TLS.
-    Handshake,
-    /// A request in early data that may not be repeated.
-    EarlyData,
-    /// Frames of HTTP/2 or HTTP/3 against their rules.
-    BadFrames,
-    /// Frames of HTTP/2 or HTTP/3 without end: requests taken back, heads that go on, frames that mean nothing.
-    Flood,
-}
-
-impl Refusal {
-    /// Every variant, in the order of their numbers, for metrics.
-    pub const ALL: [Self; 12] = [
-        Self::BadRequest,
-        Self::HeadTooLarge,
-        Self::UriTooLong,
-        Self::BadName,
-        Self::Method,
-        Self::Host,
-        Self::Loop,
-        Self::TlsOnPlainPort,
-        Self::Handshake,
-        Self::EarlyData,
-        Self::BadFrames,
-        Self::Flood,
-    ];
-
-    /// Name in metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::BadRequest => "bad_request",
-            Self::HeadTooLarge => "head_too_large",
-            Self::UriTooLong => "uri_too_long",
-            Self::BadName => "bad_name",
-            Self::Method => "method",
-            Self::Host => "host",
-            Self::Loop => "loop",
-            Self::TlsOnPlainPort => "tls_on_plain_port",
-            Self::Handshake => "tls_handshake",
-            Self::EarlyData => "early_data",
-            Self::BadFrames => "bad_frames",
-            Self::Flood => "flood",
-        }
+carousel::reasons! {
+    /// Why a request was refused before it was looked up.
+    pub enum Refusal in "http_refused_requests" by "reason" {
+        /// Its head is not HTTP, or contradicts itself.
+        BadRequest = "bad_request",
+        /// Its head is larger than a head may be.
+        HeadTooLarge = "head_too_large",
+        /// Its URI is longer than a name may be.
+        UriTooLong = "uri_too_long",
+        /// Its URI can be no object's name.
+        BadName = "bad_name",
+        /// CONNECT or TRACE, or a method that its route does not pass on.
+        Method = "method",
+        /// The page is asked for by a `Host` that is no name of the box.
+        Host = "host",
+        /// It has come through this cache before.
+        Loop = "loop",
+        /// A TLS handshake on the port without TLS.
+        TlsOnPlainPort = "tls_on_plain_port",
+        /// A TLS or QUIC handshake that failed, or something else than one on the port with TLS.
+        Handshake = "tls_handshake",
+        /// A request in early data that may not be repeated.
+        EarlyData = "early_data",
+        /// Frames of HTTP/2 or HTTP/3 against their rules.
+        BadFrames = "bad_frames",
+        /// Frames of HTTP/2 or HTTP/3 without end: requests taken back, heads that go on, frames that mean nothing.
+        Flood = "flood",
     }
 }
 

@@ -17,9 +17,18 @@ use super::workers::Worker;
 
 /// A stream of which nothing was taken for so long holds its place for nothing: less than 9 kbit/s of the piece that waits.
 const STALLED_FOR: Duration = Duration::from_secs(240);
-/// Requests that a client may take back at once, and a second: players that seek take back a few.
-const MAX_TAKEN_BACK: u32 = 200;
+/// Cancelled requests that are forgiven in each second.
 const TAKEN_BACK_PER_S: u32 = 20;
+
+carousel::limits! {
+    /// Requests that a client may cancel at once on one connection.
+    const MAX_TAKEN_BACK: u32 = 200, "requests" {
+        why: "Players that seek cancel a few; a flood of cancelled requests is an attack (CVE-2023-44487).",
+        full: "The connection is closed.",
+        free: "20 a second, and one for each response that has gone out complete.",
+        test: "what_may_be_taken_back_grows_with_time_and_with_what_ends",
+    }
+}
 
 /// How one response gets on.
 #[derive(Debug, Default)]

@@ -16,10 +16,18 @@ use crate::clients::Places;
 
 /// Samples kept: ten minutes.
 const SAMPLES: usize = 600;
-/// Concurrent viewers: a household has a few, a NOC a wall of them. Further ones are refused with 503.
-pub const MAX_VIEWERS: usize = 64;
 /// Events queued for a slow viewer; one that falls further behind starts again from the history.
 const EVENTS: usize = 16;
+
+carousel::limits! {
+    /// Concurrent viewers of the page's live data.
+    pub const MAX_VIEWERS: usize = 64, "viewers" {
+        why: "A household has a few, a NOC a wall of them. One address gets at most three quarters of the places.",
+        full: "Further viewers are refused with 503 and counted by `skycache_page_viewers_refused_total`.",
+        free: "When a viewer leaves.",
+        test: "viewers_are_bounded_and_counted",
+    }
+}
 
 /// Samples, state and viewers.
 #[derive(Debug)]

@@ -79,37 +79,20 @@ impl From<std::io::Error> for StoreError {
     }
 }
 
-/// Why an object left the cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum EvictReason {
-    /// To make room.
-    Room,
-    /// To make room, and past its expiry.
-    Stale,
-    /// A newer version took its name, or it went to the other tier.
-    Replaced,
-    /// Somebody asked for it.
-    Purged,
-    /// Its bytes are not what its header says.
-    Corrupt,
-    /// Its file is gone.
-    Vanished,
-}
-
-impl EvictReason {
-    /// Every variant, in the order of their numbers, for metrics.
-    pub const ALL: [Self; 6] =
-        [Self::Room, Self::Stale, Self::Replaced, Self::Purged, Self::Corrupt, Self::Vanished];
-
-    /// Name in metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Room => "room",
-            Self::Stale => "stale",
-            Self::Replaced => "replaced",
-            Self::Purged => "purged",
-            Self::Corrupt => "corrupt",
-            Self::Vanished => "vanished",
-        }
+carousel::reasons! {
+    /// Why an object left the cache.
+    pub enum EvictReason in "store_evicted_objects" by "reason" {
+        /// To make room.
+        Room = "room",
+        /// To make room, and past its expiry.
+        Stale = "stale",
+        /// A newer version took its name, or it went to the other tier.
+        Replaced = "replaced",
+        /// Somebody asked for it.
+        Purged = "purged",
+        /// Its bytes are not what its header says.
+        Corrupt = "corrupt",
+        /// Its file is gone.
+        Vanished = "vanished",
     }
 }

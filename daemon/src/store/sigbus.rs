@@ -9,8 +9,15 @@
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Maximum guarded mappings: those of the store's list and of objects being published. Further mappings are not guarded.
-const MAX_GUARDED: usize = 4096;
+carousel::limits! {
+    /// Guarded mappings.
+    const MAX_GUARDED: usize = 4096, "mappings" {
+        why: "Those of the store's list, and of objects that are being published.",
+        full: "Further mappings are not guarded: a page of them that cannot be read ends the process.",
+        free: "When a mapping is dropped.",
+        test: "guards_give_their_places_back",
+    }
+}
 
 /// One mapping's addresses. `end` 0: free.
 struct Range {

@@ -10,8 +10,15 @@ use http::HeaderMap;
 
 use super::{EvictReason, ObjectMeta, Store, StoredObject};
 
-/// Maximum variants of one name. More would make caching useless, and clients can invent field values.
-pub(super) const MAX_VARIANTS: u8 = 8;
+carousel::limits! {
+    /// Variants of one name.
+    pub(super) const MAX_VARIANTS: u8 = 8, "variants" {
+        why: "More would make caching useless, and clients can invent field values.",
+        full: "A further variant replaces the one received longest ago.",
+        free: "When a variant is evicted, purged or replaced.",
+        test: "objects_of_one_name_are_told_apart_replaced_and_bounded",
+    }
+}
 
 impl Store {
     /// The variant that matches a request with these fields; the newest of several (RFC 9111 section 4.1). Does not count as

@@ -23,8 +23,15 @@ use tokens::Tokens;
 
 use super::urls::UrlMap;
 
-/// The longest token (line, element, string) that is looked at; a longer one is data, not a URL.
-const MAX_TOKEN_BYTES: usize = 256 << 10;
+carousel::limits! {
+    /// One token of a manifest: a line, an element, a string.
+    const MAX_TOKEN_BYTES: usize = 256 << 10, "bytes" {
+        why: "URLs have up to 8 KB; a longer token is data, such as a key or a picture.",
+        full: "The token is passed on as it is.",
+        free: "With the next token.",
+        test: "any_length_and_tokens_that_are_none",
+    }
+}
 /// Bytes of a document from which its format is told.
 pub(super) const SNIFF_BYTES: usize = 4096;
 /// Bytes that are pushed at a time: what is compressed becomes a thousand times as much.
