@@ -102,7 +102,7 @@ pub fn load<T: DeserializeOwned>(text: &str) -> Result<T, Vec<Mistake>> {
     Err(mistakes)
 }
 
-/// What the system says about a file, in words for people.
+/// Message of an I/O error, without Rust's wording.
 pub fn plain(err: &std::io::Error) -> String {
     match err.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
@@ -284,7 +284,7 @@ fn search(table: &dyn TableLike, path: &str, at: usize, text: &str, best: &mut O
     }
 }
 
-/// Where a dotted key begins whose last part begins at `start`.
+/// Start of a dotted key whose last part begins at `start`.
 fn dotted_start(text: &str, mut start: usize) -> usize {
     loop {
         let before = text[..start].trim_end_matches([' ', '\t']);
@@ -338,7 +338,7 @@ pub fn locate(texts: &[impl AsRef<str>], path: &str) -> Option<(usize, usize, us
     best.map(|(_, number, line, column)| (number, line, column))
 }
 
-/// What a value is, in words for people: `serde` says it in Rust's.
+/// Description of a value found, in place of `serde`'s, which has Rust's words.
 fn found(text: &str) -> String {
     let value = text.split('`').nth(1).or_else(|| text.split('"').nth(1)).unwrap_or_default();
     if text.starts_with("string") {

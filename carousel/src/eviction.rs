@@ -45,7 +45,7 @@ enum Kind {
     S3Fifo { small: List, main: List, ghosts: Ghosts },
 }
 
-/// What is known of a slot: its neighbours, and what policies note of it.
+/// One slot: its neighbours in the order, and the marks of the policies.
 #[derive(Debug, Clone, Copy)]
 struct Node {
     next: Slot,

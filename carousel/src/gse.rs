@@ -112,7 +112,7 @@ pub fn is_plausible_header(bytes: &[u8]) -> bool {
     is_stream && data_bits.is_multiple_of(8) && data_bits <= MAX_DATA_FIELD_BITS && begins
 }
 
-/// How frames are made.
+/// Parameters of the frames that are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameProfile {
     /// Bytes of a data field: Kbch/8 − 10 of the carrier's code.
@@ -151,7 +151,7 @@ pub struct Encapsulator {
     fragment_id: u8,
 }
 
-/// What the first fragment of a PDU has before its data: length, id, total length, protocol type.
+/// Bytes of the header of a PDU's first fragment: length, id, total length, protocol type.
 const FIRST_HEADER: usize = 7;
 
 impl Encapsulator {

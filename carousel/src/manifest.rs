@@ -69,7 +69,7 @@ pub enum ManifestKind {
     Steering,
 }
 
-/// What a manifest says of itself.
+/// Facts that a manifest states about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
     /// Its kind.
@@ -379,7 +379,7 @@ struct Template {
     has_timeline: bool,
 }
 
-/// What an open element of an MPD hands down to those inside.
+/// Values of an open element of an MPD that the elements inside inherit.
 #[derive(Debug, Clone, Default)]
 struct Level {
     base: String,

@@ -169,7 +169,7 @@ impl Reassembly {
     }
 }
 
-/// What a section carries of its datagram.
+/// Bytes of the datagram in a section.
 fn payload<'a>(section: &Section<'a>) -> Option<&'a [u8]> {
     let payload = section.body.get(MAC_BYTES..)?;
     let has_llc_snap = section.bytes[5] & 2 != 0;

@@ -370,7 +370,7 @@ fn host_of(authority: &str) -> Result<String, NameError> {
     }
 }
 
-/// What `..` at the root means.
+/// Meaning of `..` at the root.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum AboveRoot {
     /// The root itself (RFC 3986 section 5.2.4).

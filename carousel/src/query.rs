@@ -65,7 +65,7 @@ pub fn range_of_name(name: &str) -> Option<(&str, Range<u64>)> {
     (range.start < range.end).then_some((whole, range))
 }
 
-/// Which parameters of a query do not distinguish objects.
+/// Parameters of a query that do not distinguish objects.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum IgnoredQuery {
     /// None: the whole query is part of the name.
@@ -194,7 +194,7 @@ fn with_query(path: &str, parameters: &[&str]) -> String {
     if parameters.is_empty() { path.to_owned() } else { format!("{path}?{}", parameters.join("&")) }
 }
 
-/// Which parameters of a query a route leaves out of its cache keys: those that are ignored, and all that are not kept.
+/// Parameters of a query that a route leaves out of its cache keys: those that are ignored, and all that are not kept.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct QueryRule {
     /// These are left out.

@@ -63,7 +63,7 @@ pub fn now() -> Instant {
     clocks().now()
 }
 
-/// What the system says the date is.
+/// The date by the system's clock.
 pub fn wall() -> WallTime {
     clocks().wall()
 }

@@ -80,7 +80,7 @@ impl Listening {
     }
 }
 
-/// What to do when a listener cannot be opened.
+/// Advice for a listener that cannot be opened.
 pub fn advice(err: &io::Error) -> &'static str {
     match err.kind() {
         io::ErrorKind::AddrInUse => "another program has this port; `ss -lntup` names it, or choose another",

@@ -77,7 +77,7 @@ carousel::reasons! {
 /// A live service is taken to be on the air for so many target durations after an object of it has come.
 const ALIVE_TARGETS: u64 = 3;
 
-/// What is known of the manifests of a box.
+/// Facts of the manifests in the cache.
 #[derive(Debug)]
 pub struct Manifests {
     known: Mutex<LruCache<ObjectKey, Arc<Known>>>,
@@ -309,7 +309,7 @@ fn following(bytes: &[u8], manifest: &ObjectKey, key: &ObjectKey, count: usize) 
     out
 }
 
-/// What the store keeps with a live manifest.
+/// Facts that the store keeps with a live manifest.
 fn live_facts(facts: &Manifest) -> Option<LiveFacts> {
     facts.fresh_ms().map(|fresh_ms| LiveFacts { fresh_ms, target_ms: facts.target_ms })
 }

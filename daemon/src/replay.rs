@@ -25,7 +25,7 @@ use crate::transport::{Feed, StreamOutput, StreamState};
 /// Transport streams of a recording.
 const MAX_STREAMS: usize = 64;
 
-/// What a replay did.
+/// Result of a replay.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReplaySummary(pub Value);
 
@@ -77,7 +77,7 @@ struct Replay<'a> {
     rejected: u64,
 }
 
-/// What comes out of a stream of the recording.
+/// Output of a stream of the recording.
 #[derive(Default)]
 struct Collector {
     datagrams: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,

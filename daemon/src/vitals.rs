@@ -59,7 +59,7 @@ impl Sign {
     }
 }
 
-/// What is known of one thread.
+/// State of one thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ThreadState {
     /// Its name.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::options::Forecast;
 use crate::units::human_seconds;
 
-/// What one forecast comes to.
+/// Result of one forecast.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Verdict {
     /// Its name.

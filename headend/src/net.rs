@@ -48,7 +48,7 @@ pub(crate) fn interface_index(name: &str) -> Result<u32, String> {
     })
 }
 
-/// What to do where no route leads to a destination.
+/// Advice for a destination without a route.
 pub(crate) fn no_route(destination: SocketAddr) -> String {
     match destination.ip() {
         IpAddr::V4(ip) if ip.is_multicast() => {

@@ -8,7 +8,7 @@ pub struct Pacer {
     busy_until_ns: u64,
 }
 
-/// How far behind its schedule a sender may catch up in one burst.
+/// Delay behind its schedule that a sender may catch up in one burst.
 const MAX_BURST_NS: u64 = 5_000_000;
 
 impl Pacer {

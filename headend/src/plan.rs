@@ -40,7 +40,7 @@ impl Planned {
     }
 }
 
-/// What is taken or promised before the schedule gets its part of the link.
+/// Rates that are taken or promised before the schedule gets its part of the link.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Taken {
     /// What the FDT's repetition costs.
@@ -51,7 +51,7 @@ pub struct Taken {
     pub cycle_s: Option<f64>,
 }
 
-/// What the carousel will do, per object.
+/// Plan of the carousel for one object.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ObjectPlan {
     /// Its URI.

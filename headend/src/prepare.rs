@@ -19,7 +19,7 @@ use crate::package::{self, Inventory, ObjectSource, Options, Reader, Role};
 use crate::sys::read_source_file;
 use crate::watch::Watch;
 
-/// What has changed, in the order in which it is to be applied.
+/// Changes, in the order in which they are to be applied.
 #[derive(Debug)]
 pub enum Update {
     /// The source changed: vanished objects are removed, new representations get their sessions.
@@ -76,7 +76,7 @@ pub(crate) fn read_source(source: &Source, is_live: bool) -> Result<Inventory, S
     Ok(inventory)
 }
 
-/// How a source is read.
+/// Options for reading a source.
 pub(crate) fn options(source: &Source) -> Options {
     Options {
         include_unreferenced: source.include_unreferenced,

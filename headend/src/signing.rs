@@ -24,7 +24,7 @@ use crate::config::Config;
 /// Versions are set aside this far ahead, so that a restart never gives one twice.
 const VERSIONS_AHEAD: u64 = 600_000;
 
-/// What `headend keygen` is to do.
+/// Arguments of `headend keygen`.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
     /// The folder.
@@ -41,7 +41,7 @@ pub struct Request {
     pub services: Vec<String>,
 }
 
-/// What it has done.
+/// Result of `headend keygen`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Made {
     /// The root key.
@@ -163,7 +163,7 @@ pub fn sealer(config: &Config, now: WallTime) -> Result<Option<Sealer>, String> 
     Err(format!("[signing] {}: {why}; `headend keygen --out {0} --rotate` makes one", folder.display()))
 }
 
-/// Who signs, in one line.
+/// The signer in one line.
 pub fn describe(sealer: &Sealer) -> String {
     let certificate = sealer.certificate();
     format!(
@@ -174,7 +174,7 @@ pub fn describe(sealer: &Sealer) -> String {
     )
 }
 
-/// Who signs, for `--json`.
+/// The signer for `--json`.
 pub fn to_json(sealer: &Sealer) -> serde_json::Value {
     let certificate = sealer.certificate();
     serde_json::json!({

@@ -10,7 +10,7 @@ use toml_edit::{Document, Item, TableLike, Value};
 
 use super::{Mistake, line_and_column};
 
-/// What a number counts.
+/// Quantity that a number stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Bits a second.

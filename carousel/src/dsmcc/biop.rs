@@ -45,7 +45,7 @@ impl Kind {
     }
 }
 
-/// Where an object is: carousel, module, key.
+/// Location of an object: carousel, module, key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectLocation {
     /// carouselId.
@@ -171,7 +171,7 @@ pub struct Binding {
     pub descriptors: Vec<u8>,
 }
 
-/// What a message holds.
+/// Content of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
     /// A file's bytes: where they are in the module.

@@ -71,7 +71,7 @@ pub(super) struct Group {
     is_dirty: bool,
 }
 
-/// What a module holds.
+/// Content of a module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holds {
     /// The gateway or directories: without them nothing has a name.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::describe::Description;
 use crate::reasons;
 
-/// Where the bytes of modules go.
+/// Storage for the bytes of modules under reassembly.
 pub trait ModuleStorage {
     /// A module under reassembly.
     type Buf: std::fmt::Debug;

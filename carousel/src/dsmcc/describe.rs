@@ -40,7 +40,7 @@ pub struct Part {
     pub length: u64,
 }
 
-/// What is known of a file beside its path and bytes.
+/// Description of a file beside its path and bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Description {
     /// Its URI, where that is not simply its path in the carousel.

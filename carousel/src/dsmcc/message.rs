@@ -115,7 +115,7 @@ pub struct DownloadInfo {
     pub modules: Vec<ModuleInfo>,
 }
 
-/// What a DSI leads to.
+/// Target of a DSI.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Gateway<'a> {
     /// Object carousel: the IOR of the service gateway.
@@ -295,7 +295,7 @@ pub fn group_info_indication(groups: &[(TransactionId, u32)]) -> Vec<u8> {
     out
 }
 
-/// How the modules of a DII are written.
+/// Tap and timeout of the modules in the DII of an object carousel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BiopTap {
     /// association_tag of the stream that carries the blocks.

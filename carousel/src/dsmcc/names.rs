@@ -25,7 +25,7 @@ pub(super) struct Named {
     pub(super) content_size: u64,
 }
 
-/// What a walk has passed over.
+/// Entries that a walk has skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Passed {
     /// Names that no path can have.
@@ -53,7 +53,7 @@ pub(super) fn bytes_of(bindings: &[Binding]) -> usize {
     bindings.iter().map(|it| BINDING_BYTES + it.name.len() + it.descriptors.len()).sum()
 }
 
-/// What a walk finds.
+/// Result of a walk.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
     pub(super) files: Vec<Named>,

@@ -2,7 +2,7 @@
 
 use crate::digest::Digest;
 
-/// What kind of carousel.
+/// Kind of a carousel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Shape {
     /// Object carousel: directories and files.
@@ -12,7 +12,7 @@ pub enum Shape {
     Data,
 }
 
-/// How a carousel is made.
+/// Parameters of a carousel that is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
     /// Object or data carousel.

@@ -13,7 +13,7 @@ use crate::digest::Digest;
 /// id_length is 8 bits, NUL included.
 const MAX_NAME_BYTES: usize = 254;
 
-/// What a name leads to.
+/// Target of a name in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Child {
     /// A directory of the tree.

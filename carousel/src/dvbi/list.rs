@@ -152,7 +152,7 @@ pub struct Picture {
     pub image: Image,
 }
 
-/// What a picture of a service is for (HowRelatedCS).
+/// Purpose of a picture of a service (HowRelatedCS).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "config", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum PictureKind {
@@ -248,7 +248,7 @@ pub struct Instance {
     pub delivery: Delivery,
 }
 
-/// How an instance is delivered.
+/// Delivery of an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "config", derive(serde::Serialize), serde(rename_all = "snake_case", tag = "way"))]
 pub enum Delivery {

@@ -18,7 +18,7 @@ const LENGTHS: [(usize, &str); 3] = [(90, "short"), (250, "medium"), (1200, "lon
 /// Most characters of a description; TV-Anytime's "long".
 const MAX_DESCRIPTION: usize = 1200;
 
-/// What the elements of one edition are called.
+/// Writer for one edition, with its names of elements.
 struct Writer {
     edition: Edition,
     list: String,

@@ -7,7 +7,7 @@ use super::{EncodingId, Oti, PayloadId};
 use crate::bytes::WireError;
 use crate::limits::{MAX_OBJECT_BYTES, MAX_OBJECT_SYMBOLS};
 
-/// How an object of a certain length falls into source blocks and symbols.
+/// Partition of an object of a certain length into source blocks and symbols.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Partition {
     /// Transfer length in bytes.
@@ -26,7 +26,7 @@ pub struct Partition {
     pub large_blocks: u32,
 }
 
-/// What the place of a symbol turned out to be.
+/// Place of a symbol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// Source symbol with this number in the whole object.

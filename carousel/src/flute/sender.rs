@@ -22,7 +22,7 @@ use crate::query::IgnoredQuery;
 use crate::time::WallTime;
 use crate::trust::{Edition, Kind, Sealer, Stream};
 
-/// How a session looks on the wire. The default is what every receiver known to us takes.
+/// Form of a session on the wire. Every receiver known to us reads the default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SenderProfile {
     /// Widths of TSI and TOI.

@@ -9,7 +9,7 @@ use crate::lct::Toi;
 use crate::limits::{MAX_FDT_TEXT_BYTES, MAX_FILES_PER_SESSION, UNDATED_EXPIRY};
 use crate::time::{Instant, WallTime};
 
-/// What describes one TOI now.
+/// Description of one TOI.
 #[derive(Debug)]
 struct Entry {
     file: Arc<File>,
@@ -43,7 +43,7 @@ const ENTRY_BYTES: usize = 450;
 /// How often entries are looked at while the date is not known.
 const UNDATED_SCAN: Duration = Duration::from_secs(60);
 
-/// What an instance changed for one TOI.
+/// Change of one TOI by an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Described {
     /// Not known before.

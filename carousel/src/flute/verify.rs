@@ -41,7 +41,7 @@ pub struct Content {
     pub checked: bool,
 }
 
-/// What is known of a verified object whose bytes were not kept.
+/// Result of the verification of an object whose bytes were not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Examined {
     /// SHA-256 of the object (decoded).

@@ -1,6 +1,6 @@
 //! Boxes of the ISO base media file format at the top of a segment: where they end, and how many fragments there are.
 
-/// What the boxes at the top of some bytes say (ISO/IEC 14496-12 clause 4.2).
+/// Facts of the top-level boxes of some bytes (ISO/IEC 14496-12 clause 4.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Boxes {
     /// Movie fragments (`moof`).
@@ -50,7 +50,7 @@ impl Boxes {
     }
 }
 
-/// How many fragments the segments of one representation have, as far as that is steady.
+/// Number of fragments in the segments of one representation, as far as it is steady.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FragmentCount {
     last: Option<u32>,

@@ -96,7 +96,7 @@ pub struct IpPacket<'a> {
     pub payload: &'a [u8],
 }
 
-/// Where a fragment belongs.
+/// Datagram and place of a fragment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fragment {
     /// Identification: 16 bits in IPv4, 32 in IPv6.

@@ -42,7 +42,7 @@ impl std::fmt::Display for Toi {
     }
 }
 
-/// How wide TSI and TOI are on the wire: the S, O and H flags.
+/// Widths of TSI and TOI on the wire: the S, O and H flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Widths {
     /// S: 32 bits of TSI.

@@ -12,7 +12,7 @@ use crate::limits;
 use crate::limits::MAX_SESSIONS;
 use crate::xml::XmlError;
 
-/// Which kinds of session named by the bootstrap are joined (`@serviceClass`).
+/// Kinds of session named by the bootstrap that are joined (`@serviceClass`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JoinPolicy {
     /// `urn:dvb:metadata:nativeip:ContentGuide` and `:ServiceGuide`.
@@ -88,7 +88,7 @@ pub struct SessionSpec {
     pub maximum_bps: Option<u64>,
 }
 
-/// What a document changed.
+/// Change that a document has caused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DirectoryChange {
     /// The same sessions as before.

@@ -43,7 +43,7 @@ struct Undeclared {
     packets: u64,
 }
 
-/// What comes out of a stream.
+/// Output of a stream.
 #[derive(Debug)]
 pub enum Delivery<'a> {
     /// A section of a carousel: DSI, DII or DDB.

@@ -31,7 +31,7 @@ pub enum Wrapping {
     Frame,
 }
 
-/// What a datagram holds.
+/// Unit in a datagram: a packet of a transport stream, or a baseband frame.
 #[derive(Debug)]
 pub enum Unit<'a> {
     /// A packet of a transport stream.

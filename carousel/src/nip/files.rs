@@ -205,7 +205,7 @@ fn in_our_namespace(mut element: Element) -> Element {
     element
 }
 
-/// Which stream carries which URI.
+/// The streams of the network, each with the URIs that it carries.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ServiceInformationFile {
     /// VersionUpdate, as sent.

@@ -2,7 +2,7 @@
 
 use super::Payload;
 
-/// How an object is formatted (`@formatId`).
+/// Format of an object (`@formatId`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
     /// Its bytes; everything else is in the EFDT.
@@ -13,7 +13,7 @@ pub enum Format {
     Package,
 }
 
-/// What the codepoint of a packet says of its object.
+/// Properties of an object that its packets' codepoint states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Codepoint {
     /// How it is formatted.

@@ -7,7 +7,7 @@ use crate::bytes::Reader;
 use crate::limits;
 use crate::xml::{Element, parse};
 
-/// Where low-level signalling is sent (A/331 section 6.1).
+/// Group and port of low-level signalling (A/331 section 6.1).
 pub const GROUP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(224, 0, 23, 60)), 4937);
 /// LLS_table_id of the service list table.
 const TABLE_SLT: u8 = 1;

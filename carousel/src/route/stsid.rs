@@ -90,7 +90,7 @@ pub struct SourceFlow {
     pub payloads: Vec<Payload>,
 }
 
-/// What a codepoint means in a channel.
+/// Meaning of a codepoint in a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Payload {
     /// `@codePoint`.
@@ -116,7 +116,7 @@ pub struct RepairFlow {
     pub protected: Vec<Protected>,
 }
 
-/// Which objects repair symbols are of: `source TOI = x · repair TOI + y`.
+/// Objects that repair symbols protect: `source TOI = x · repair TOI + y`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Protected {
     /// `@tsi`.

@@ -4,7 +4,7 @@ use super::section::{Section, SectionAssembler, SectionDrop};
 use super::{PACKET_BYTES, PIDS, Packet, PacketDrop, Pid};
 use crate::limits::MAX_SECTION_PIDS;
 
-/// What one PID has carried.
+/// Counters of one PID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PidCount {
     /// Packets.

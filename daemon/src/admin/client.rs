@@ -28,7 +28,7 @@ fn encode(value: &str) -> String {
     out
 }
 
-/// How a daemon is reached.
+/// Access to a daemon.
 #[derive(Debug)]
 pub enum Access {
     /// By its socket on this machine.

@@ -47,7 +47,7 @@ carousel::limits! {
     }
 }
 
-/// Where a request comes from.
+/// Sender of a request.
 #[derive(Debug, Clone)]
 pub(super) enum Peer {
     Unix {

@@ -40,7 +40,7 @@ carousel::limits! {
 /// Requests that a purge costs which looks through the index.
 pub(super) const FAN_OUT_COSTS: f64 = 10.0;
 
-/// What one request purges.
+/// One request to purge.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PurgeRequest {
     wanted: Vec<Wanted>,

@@ -5,7 +5,7 @@ use http::HeaderMap;
 /// Longest time that is told apart from for ever (RFC 9111 section 1.2.2).
 const MAX_SECONDS: u32 = 1 << 31;
 
-/// What a response says of its caching.
+/// Directives of a response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Directives {
     /// Fresh for so many seconds; one that cannot be read is 0.

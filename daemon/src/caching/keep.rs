@@ -64,7 +64,7 @@ pub struct Exchange<'a> {
     pub default_ms: Option<u64>,
 }
 
-/// How a response is kept.
+/// Terms on which a response is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keep {
     /// When it is stale.

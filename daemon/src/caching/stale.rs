@@ -5,7 +5,7 @@ use http::HeaderMap;
 
 use super::Directives;
 
-/// How stale a response is, and what that allows.
+/// Staleness of a response, and the uses that it allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Staleness {
     /// It may be used while it is asked about.

@@ -6,7 +6,7 @@ use http::header::{self, HeaderValue};
 
 use super::{directives::split, parse_date, text};
 
-/// What tells one version of an object from another.
+/// Fields that distinguish versions of an object.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Validators {
     /// The entity tag, with its quotes and its `W/`.
@@ -18,7 +18,7 @@ pub struct Validators {
     pub dated: Option<WallTime>,
 }
 
-/// What a conditional request comes to.
+/// Result of a conditional request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precondition {
     /// The method is to be done.

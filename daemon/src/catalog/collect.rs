@@ -20,7 +20,7 @@ use crate::store::{Store, StoredObject};
 /// Manifests without a service that are shown; a person does not look through more.
 const MAX_FILES: usize = 500;
 
-/// What a snapshot was made of.
+/// Inputs of a snapshot.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     changes: Option<u64>,

@@ -101,7 +101,7 @@ pub struct List {
     pub list: ServiceList,
 }
 
-/// What was known at one moment.
+/// The catalogue at one moment.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     /// Grows with every change.

@@ -43,7 +43,7 @@ pub struct Title {
     sought: String,
 }
 
-/// Which titles are wanted.
+/// Selection of titles.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
     /// Every one.
@@ -72,7 +72,7 @@ impl Way {
     }
 }
 
-/// What there is: services by channel number, then by name, then files.
+/// All titles: services by channel number, then by name, then files.
 pub(super) fn titles(lists: &[List], guide: &Guide, manifests: &BTreeSet<String>) -> Vec<Title> {
     let mut titles: Vec<Title> = Vec::new();
     let mut known: HashSet<&str> = HashSet::new();

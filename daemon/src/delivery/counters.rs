@@ -39,7 +39,7 @@ impl std::ops::AddAssign<&Self> for LossCounters {
     }
 }
 
-/// What became of objects and sessions.
+/// Counters of objects and sessions by their outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ObjectCounters {
     /// Objects that entered delivery: each is held, gone, or in one of the states now.

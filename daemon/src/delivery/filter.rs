@@ -5,7 +5,7 @@ use std::time::Duration;
 use carousel::lct::Tsi;
 use carousel::trust::Mode;
 
-/// Which sessions of a group are received.
+/// Sessions of a group that are received.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SessionFilter {
     /// TSIs with their reception timeout; `None` in the list: every TSI.

@@ -40,7 +40,7 @@ pub(super) const CLIENT_PATIENCE: Duration = Duration::from_millis(250);
 /// from waiting forever.
 pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// What is to be fetched.
+/// Kind of a repair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Missing ranges of an object in flight.
@@ -49,7 +49,7 @@ pub(super) enum Kind {
     Unseen,
 }
 
-/// How far a repair is.
+/// Phase of a repair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Until its timer: back-off, or patience with the carousel.
@@ -95,7 +95,7 @@ impl Task {
     }
 }
 
-/// What an origin is to be asked for.
+/// Request to an origin.
 #[derive(Debug, Clone)]
 pub struct RepairRequest {
     /// The object.
@@ -110,7 +110,7 @@ pub struct RepairRequest {
     pub needed_by: Option<Instant>,
 }
 
-/// Which bytes an origin is to be asked for.
+/// Bytes that an origin is asked for.
 #[derive(Debug, Clone)]
 pub enum Wanted {
     /// Merged ranges, one list for each request. The map says what has come meanwhile.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use carousel::flute::{File, SessionKey, Storage};
 use carousel::time::Instant;
 
-/// What the cache has to do with a described object.
+/// Result of the lookup of a described object in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lookup {
     /// It holds this very object.

@@ -73,7 +73,7 @@ enum Listening {
     Quic(super::http3::Listener),
 }
 
-/// What a worker's connections share.
+/// State that the connections of a worker share.
 pub(super) struct Worker {
     pub(super) player: Arc<Player>,
     pub(super) stats: Arc<HttpStats>,

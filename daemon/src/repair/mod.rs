@@ -80,7 +80,7 @@ pub struct Repairer {
     stats: RepairStats,
 }
 
-/// What a [`Repairer`] uses of the rest of the daemon.
+/// Parts of the daemon that a [`Repairer`] uses.
 #[derive(Debug)]
 pub struct RepairContext {
     /// The cache.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use crate::source::interface_index;
 
-/// What an interface is known by.
+/// Identification of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Interface {
     /// Of an interface with a name: one that goes and comes back gets another.

@@ -78,7 +78,7 @@ impl FinishSink for SessionCommands {
     }
 }
 
-/// What the thread needs of the others.
+/// Parts of the daemon that the thread uses.
 #[derive(Debug)]
 pub struct SessionContext {
     /// Gets the aliases of the configurations in force.

@@ -59,7 +59,7 @@ impl Class {
     }
 }
 
-/// How an object came into the cache.
+/// Source of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CameBy {

@@ -49,7 +49,7 @@ const DIGEST_DIGITS: usize = 32;
 /// Objects taken out of the index before others may look something up in between.
 const BATCH: usize = 256;
 
-/// What a purge means.
+/// Objects that a purge selects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
     /// One name, with all its variants.
@@ -92,7 +92,7 @@ impl Selection {
     }
 }
 
-/// What becomes of the objects.
+/// Effect of a purge on its objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PurgeMode {
     /// They are removed.
@@ -101,7 +101,7 @@ pub enum PurgeMode {
     Soft,
 }
 
-/// What a purge has done.
+/// Result of a purge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Purged {
     /// Objects removed, or made stale.

@@ -19,7 +19,7 @@ use super::route::RouteObject;
 use super::{Air, Item, ItemId, SessionIndex};
 use crate::object::{AirObject, Body, Piece, RepairSymbols, Repeat, route_oti};
 
-/// Where the bytes of an item lie in the object that it is a piece of (ROUTE).
+/// Place of an item's bytes in the object that it is a piece of (ROUTE).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     pub(super) start: u64,

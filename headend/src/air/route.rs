@@ -19,7 +19,7 @@ const REPAIR_TSI_STEP: u64 = 1;
 const MEDIA: Payload =
     Payload { codepoint: Codepoint::MEDIA_FILE, format: 1, fragmentation: 1, source_payload_id: Some(1) };
 
-/// What an S-TSID says of one session.
+/// Description of one session in an S-TSID.
 pub(super) struct Described<'a> {
     pub(super) tsi: Tsi,
     pub(super) files: Vec<&'a File>,

@@ -28,7 +28,7 @@ pub(super) struct Known {
 #[derive(Debug, Default)]
 pub(super) struct Guides(BTreeMap<PathBuf, Known>);
 
-/// How a guide file is read.
+/// Reader of a guide file.
 type Reading<'a> = dyn Fn(&Path) -> Result<Read, GuideError> + 'a;
 
 impl Guides {

@@ -17,7 +17,7 @@ use crate::package::Inventory;
 /// 2020-01-01T00:00:00Z in seconds since 1970.
 const EPOCH_S: u64 = 1_577_836_800;
 
-/// What was announced last, by name.
+/// Versions announced last, by name.
 #[derive(Debug, Default)]
 pub(super) struct Versions {
     last: BTreeMap<String, (Digest, u64)>,

@@ -18,7 +18,7 @@ struct Have {
     upload_bytes: u64,
 }
 
-/// What a source has.
+/// Files and bytes of a source.
 #[derive(Debug)]
 pub(super) struct Ledger {
     have: Mutex<Have>,

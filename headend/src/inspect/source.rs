@@ -16,7 +16,7 @@ use super::{Inspector, Report};
 use crate::net::join;
 use crate::sys;
 
-/// What to inspect.
+/// Input to inspect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// A pcap or pcapng file, or one of transport stream packets.

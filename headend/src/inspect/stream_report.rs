@@ -14,7 +14,7 @@ use crate::units::human_bytes;
 /// Modules listed in the table; JSON has all.
 const TABLE_MODULES: usize = 40;
 
-/// What a PID is for.
+/// Purpose of a PID.
 fn purpose(stream: &StreamReport, pid: Pid) -> String {
     let tables = stream.multiplex().tables();
     match pid {
@@ -70,7 +70,7 @@ fn counts<'a>(all: impl Iterator<Item = (&'a str, u64)>) -> BTreeMap<&'a str, u6
     all.filter(|(_, count)| *count > 0).collect()
 }
 
-/// What was of no use in a stream, by reason.
+/// Drops of a stream, by reason.
 fn dropped(stream: &StreamReport) -> BTreeMap<&'static str, u64> {
     let frames =
         stream.deframer().into_iter().flat_map(|it| it.dropped().map(|(why, count)| (why.as_str(), count)));

@@ -22,7 +22,7 @@ const MAX_BOXES: usize = 100_000;
 /// Bytes of a transport stream packet.
 const PACKET: u64 = 188;
 
-/// What a manifest says of a file.
+/// Properties of a file that a manifest states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(super) struct Expected {
     /// Encrypted as a whole (HLS METHOD=AES-128): its bytes say nothing.

@@ -73,7 +73,7 @@ pub(super) struct Media {
     pub(super) is_independent: bool,
 }
 
-/// What an interstitial plays (rfc8216bis appendix D).
+/// Asset of an interstitial (rfc8216bis appendix D).
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Asset {
     pub(super) line: usize,

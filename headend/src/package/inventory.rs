@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use carousel::query::IgnoredQuery;
 
-/// What there is.
+/// Objects and presentations of a source.
 #[derive(Debug, Clone, Default)]
 pub struct Inventory {
     /// The directory that paths are relative to.
@@ -48,7 +48,7 @@ impl Kind {
     }
 }
 
-/// What a rung carries.
+/// Kind of media in a rung.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TrackKind {
     /// Video, also multiplexed with audio.
@@ -118,7 +118,7 @@ pub struct Rung {
     pub duration_s: f64,
 }
 
-/// What an object is to a manifest.
+/// Role of an object in a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
     /// Playlist or MPD.

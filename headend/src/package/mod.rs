@@ -72,7 +72,7 @@ impl fmt::Display for PackageError {
 
 impl std::error::Error for PackageError {}
 
-/// How to read.
+/// Options for reading a source.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Also carry files that no manifest refers to.
@@ -123,7 +123,7 @@ struct Growing {
     beginnings: i128,
 }
 
-/// What is kept from one reading of a source to the next.
+/// State kept from one reading of a source to the next.
 #[derive(Debug, Default)]
 struct Memory {
     manifests: HashMap<String, GoodManifest>,
@@ -215,7 +215,7 @@ pub(crate) fn pattern(path: &str) -> Option<(String, String)> {
     reading::numbered(path)
 }
 
-/// What changed between two readings of one source.
+/// Changes between two readings of one source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     /// New, or other bytes than before; segments and init segments before manifests, so that nothing is announced

@@ -17,7 +17,7 @@ pub(super) const NO_BASE: &str = "https://source.invalid/";
 /// Files of one name in several folders that are looked at for advice.
 const MAX_NAMESAKES: usize = 100;
 
-/// Where a reference leads.
+/// Target of a reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Referred {
     /// Below the source's base.

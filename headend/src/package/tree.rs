@@ -63,7 +63,7 @@ impl Folder {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Bounds(Vec<PathBuf>);
 
-/// What a name in a folder leads to.
+/// Target of a name in a folder.
 enum Found {
     Folder(PathBuf, std::fs::Metadata),
     File(FileOnDisk),

@@ -34,7 +34,7 @@ pub(super) struct Catalogue {
     pub(super) on_air: Vec<OnAir>,
 }
 
-/// How forecasts become objects.
+/// Parameters by which forecasts are cut into objects.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cut<'a> {
     /// Segments, prefixes, popularity.

@@ -32,7 +32,7 @@ struct Group {
     each: f64,
 }
 
-/// What is known of an object.
+/// Delivery of one object to the receivers so far.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Spread {
     /// Receivers up to this number came before its last pass.

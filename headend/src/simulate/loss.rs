@@ -60,7 +60,7 @@ impl Gilbert {
     }
 }
 
-/// What one pass of an object leaves a receiver without.
+/// Losses of a receiver in one pass of an object.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PassLoss {
     /// Probability that it is incomplete after a whole pass.

@@ -40,7 +40,7 @@ const IDLE: f64 = 1e-9;
 /// Points of the load curve in JSON and on the page.
 const CURVE_POINTS: usize = 240;
 
-/// What came of it.
+/// Result of a simulation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// Version of this document.

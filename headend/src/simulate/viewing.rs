@@ -8,7 +8,7 @@ use carousel::eviction::{Eviction, Order};
 use super::catalogue::Catalogue;
 use crate::options::Viewing;
 
-/// What became of the views.
+/// Views, and the bytes that they took.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Watched {
     pub(super) views: u64,

@@ -15,7 +15,7 @@ use crate::dvbi::{Image, Text};
 use crate::time::{WallTime, duration_to_xml};
 use crate::xml::{Element, XML_NAMESPACE};
 
-/// What a description has beside titles.
+/// Parts of a description beside titles.
 #[derive(Clone, Copy)]
 pub(super) struct Profile {
     /// Synopses by length: short, medium, long. A medium one that is required has the title as its stand-in.

@@ -117,7 +117,7 @@ pub struct Credit {
     pub character: Option<String>,
 }
 
-/// What a person did for a programme: the roles that guides name most often.
+/// Role of a person in a programme: those that guides name most often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Role {
     /// On the screen.
@@ -188,7 +188,7 @@ pub struct Group {
     pub part_of: Option<Part>,
 }
 
-/// What a group is.
+/// Kind of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum GroupKind {
     /// Episodes.

@@ -34,7 +34,7 @@ const MAX_SHOWINGS: usize = 64;
 /// The group that all categories of box sets are in.
 pub const BOX_SETS: &str = "crid://dvb.gw/box-sets";
 
-/// How a document is wanted.
+/// Options of a document.
 #[derive(Debug, Clone, Copy)]
 pub struct Options<'a> {
     /// The document's language; texts in others have theirs.
@@ -66,7 +66,7 @@ pub struct Page<'a> {
     pub link: &'a dyn Fn(usize) -> String,
 }
 
-/// Which showings of episodes are asked for.
+/// Showings of episodes that are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Showings {
     /// All.

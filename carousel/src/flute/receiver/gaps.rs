@@ -25,7 +25,7 @@ limits! {
     }
 }
 
-/// What tells the FEC Payload ID and the number of symbols in a packet.
+/// Parameters that give the FEC Payload ID and the number of symbols of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Coding {
     id: EncodingId,

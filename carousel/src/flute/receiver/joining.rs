@@ -75,7 +75,7 @@ reasons! {
     }
 }
 
-/// What happened to a segment. Its TOI is that of the chunk that began it here.
+/// Event of a segment. Its TOI is that of the chunk that began it here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Joined {
     /// Its first chunk has come.

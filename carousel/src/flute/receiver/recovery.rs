@@ -22,7 +22,7 @@ limits! {
     }
 }
 
-/// What is kept of one source block.
+/// Repair symbols kept of one source block.
 #[derive(Debug, Default)]
 struct Block {
     /// ESI and slot.

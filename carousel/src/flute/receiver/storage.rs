@@ -6,7 +6,7 @@ use super::super::fdt::File;
 use crate::fec::SymbolMap;
 use crate::lct::Toi;
 
-/// What an object will need.
+/// Request for the storage of an object.
 #[derive(Debug)]
 pub struct OpenRequest<'a> {
     /// Its TOI.
@@ -58,7 +58,7 @@ pub trait Storage {
     }
 }
 
-/// Where the bytes of a symbol are.
+/// Location of the bytes of a symbol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SymbolPlace {
     /// In the object, from this offset on.

@@ -4,7 +4,7 @@ use super::super::assembler::FdtDrop;
 use super::Refusal;
 use crate::reasons;
 
-/// What became of a packet.
+/// Outcome of one packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// New symbols are in place.

@@ -105,7 +105,7 @@ impl Default for ReceiverConfig {
     }
 }
 
-/// What happened, in order.
+/// Events, in the order in which they happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A media object with a name has begun: [`Receiver::grown`] gives its bytes.

@@ -3,7 +3,7 @@
 use crate::growing::{BytesDrop, End};
 use crate::reasons;
 
-/// What became of a packet.
+/// Outcome of one packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// New bytes are in place.

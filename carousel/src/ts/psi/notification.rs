@@ -5,7 +5,7 @@ use crate::bytes::{Reader, WireError, Writer};
 use crate::ts::descriptor::{self, find};
 use crate::ts::section::Section;
 
-/// Where an IP group is (EN 301 192 clause 8.4): all groups of one stream of a service.
+/// Location of IP groups (EN 301 192 clause 8.4): all groups of one stream of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Int {
     /// platform_id, 24 bits.

@@ -74,7 +74,7 @@ impl Unread {
     }
 }
 
-/// What is known of a request stream besides its bytes.
+/// State of a request stream besides its bytes.
 pub(super) struct Arrival {
     /// Its first bytes came before the handshake was over: somebody may have sent them again.
     pub(super) is_early: bool,

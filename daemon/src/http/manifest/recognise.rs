@@ -10,7 +10,7 @@ pub(in crate::http) enum Format {
     Json,
 }
 
-/// What became of a manifest.
+/// Outcome of the mapping of a manifest's URLs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Rewriting {
     /// Its URLs are those of the box.
@@ -116,7 +116,7 @@ fn essence(content_type: &str) -> &str {
     content_type.split(';').next().unwrap_or("").trim()
 }
 
-/// How a document's bytes stand for its characters.
+/// Character encoding of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Charset {
     /// ASCII is ASCII, whatever the rest is.

@@ -56,7 +56,7 @@ carousel::limits! {
     }
 }
 
-/// What was read.
+/// Result of reading a guide.
 #[derive(Debug, Default)]
 pub struct Read {
     /// Tidy; what no event refers to is left out.

@@ -32,7 +32,7 @@ const HTML: [&str; 21] = [
 /// Bytes of the longest entity of HTML, `&CounterClockwiseContourIntegral;`.
 const MAX_ENTITY_BYTES: usize = 33;
 
-/// What was repaired, in words.
+/// Descriptions of repairs that were made.
 pub(super) type Repairs = BTreeSet<&'static str>;
 
 /// Repairs an element's XML.

@@ -53,7 +53,7 @@ pub(super) struct Showing {
     pub(super) is_first_showing: bool,
 }
 
-/// Where an entry stands in its series.
+/// Place of an entry in its series.
 #[derive(Debug, Default)]
 pub(super) struct Series {
     /// Titles of the series; none: those of the programme.

@@ -56,7 +56,7 @@ pub(super) struct Representation {
     pub(super) is_mp4: bool,
 }
 
-/// How near a URI is to the source's base.
+/// Nearness of a URI to the source's base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Nearness {
     /// On another host, or in another folder.
@@ -67,7 +67,7 @@ pub(super) enum Nearness {
     Below,
 }
 
-/// How segments are named.
+/// Addressing of segments.
 #[derive(Debug, PartialEq)]
 pub(super) enum Addressing {
     /// Each by its URL.
@@ -92,7 +92,7 @@ pub(super) struct Named {
     pub(super) is_optional: bool,
 }
 
-/// Which values of a live template's number exist (clauses 5.3.1.2 and A.3.4).
+/// Values of a live template's number that exist (clauses 5.3.1.2 and A.3.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Window {
     /// The first of the template.

@@ -210,7 +210,7 @@ impl Names<'_> {
     }
 }
 
-/// What a template's identifiers stand for.
+/// Values of a template's identifiers.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Place {
     pub(super) number: Option<u64>,

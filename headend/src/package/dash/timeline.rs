@@ -14,7 +14,7 @@ pub(super) struct TimelineSegment {
     pub(super) parts: u64,
 }
 
-/// What a SegmentTimeline means.
+/// Segments of a SegmentTimeline.
 pub(super) struct Timeline {
     pub(super) segments: Vec<TimelineSegment>,
     /// The first of those that go on to the live edge: a last `S` with a negative `@r` whose Period has no end.

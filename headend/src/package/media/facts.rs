@@ -1,6 +1,6 @@
 //! Properties of a rendition, as plain data.
 
-/// What the media of one rung say of themselves.
+/// Facts read from the media of one rung.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Facts {
     /// The first video track.
@@ -57,7 +57,7 @@ pub struct Colour {
     pub alternative_transfer: Option<u8>,
 }
 
-/// How bright and dark pictures go.
+/// Dynamic range of pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dynamic {
     /// Standard dynamic range, also where nobody says.
