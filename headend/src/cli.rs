@@ -88,6 +88,18 @@ pub enum Verb {
         #[arg(long)]
         print_config: bool,
     },
+    /// Fetch what sources pull from their origins, once; `send` does so by itself and goes on
+    #[command(
+        after_help = "Examples:\n  headend pull -c headend.toml\n  headend pull -c headend.toml --json"
+    )]
+    Pull {
+        /// Configuration
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+        /// One JSON document on stdout
+        #[arg(long)]
+        json: bool,
+    },
     /// Show what a running `send` of this machine has on the air
     #[command(
         after_help = "Examples:\n  headend status -c headend.toml\n  headend status -c headend.toml --json"

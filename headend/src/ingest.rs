@@ -10,7 +10,7 @@
 //! segments go on the air while they are uploaded. Of two packagers of one channel the first that begins a segment brings it;
 //! the other's takes its place only if the first breaks off. The newer manifest replaces the older.
 
-mod ledger;
+pub(crate) mod ledger;
 
 use std::convert::Infallible;
 use std::fs::{self, File};
@@ -308,14 +308,7 @@ impl Shared {
         let name = percent_decode_str(name).decode_utf8().map_err(|_| IngestRefusal::BadPath)?;
         let channel = self.channels.iter().find(|it| it.name == name).ok_or(IngestRefusal::UnknownSource)?;
         let path = percent_decode_str(path).decode_utf8().map_err(|_| IngestRefusal::BadPath)?;
-        let is_name = |name: &str| {
-            !name.is_empty()
-                && !is_temporary(name)
-                && !name.contains(['\\', '\0'])
-                && !name.chars().any(char::is_control)
-        };
-        let names = path.split('/').count();
-        if path.len() > MAX_PATH_BYTES || names > MAX_DEPTH || !path.split('/').all(is_name) {
+        if !is_plain_path(&path) {
             return Err(IngestRefusal::BadPath);
         }
         Ok((channel, path.into_owned()))
@@ -416,6 +409,17 @@ impl Shared {
         self.stats.removed.fetch_add(1, Ordering::Relaxed);
         Ok(StatusCode::OK)
     }
+}
+
+/// Whether a path from outside stays in the folder, and names no hidden or temporary file.
+pub(crate) fn is_plain_path(path: &str) -> bool {
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && !is_temporary(name)
+            && !name.contains(['\\', '\0'])
+            && !name.chars().any(char::is_control)
+    };
+    path.len() <= MAX_PATH_BYTES && path.split('/').count() <= MAX_DEPTH && path.split('/').all(is_name)
 }
 
 fn is_manifest(path: &str) -> bool {

@@ -13,6 +13,7 @@
 //! | [`multiplex`] | a transport stream around that: tables, IP in sections, a DSM-CC carousel |
 //! | [`forward`] | multicast of other senders that is carried along |
 //! | [`ingest`] | uploads of packagers by HTTP |
+//! | [`pull`] | packages that are pulled from an origin |
 //! | [`prepare`] | reading of sources, digests, repair symbols |
 //! | [`announce`], [`catalog`] | signalling documents; service lists and programme guides |
 //! | [`broadcast`] | all of the above from a configuration, updated while sources change |
@@ -31,7 +32,7 @@
 //! floor 0: clock, units, overhead, sys, listen
 //! floor 1: options, net, progress
 //! floor 2: config, package, document
-//! floor 3: object, plan, forecast, scan, signing, spool, ingest
+//! floor 3: object, plan, forecast, scan, signing, spool, ingest, pull
 //! floor 4: schedule, watch
 //! floor 5: lanes, catalog
 //! floor 6: air, simulate, prepare, announce, forward, pace
@@ -72,6 +73,7 @@ pub mod package;
 pub mod plan;
 pub mod prepare;
 pub mod progress;
+pub mod pull;
 pub mod scan;
 pub mod schedule;
 pub mod signing;

@@ -27,6 +27,7 @@ use tokio::net::TcpStream;
 
 use crate::ingest::IngestStats;
 use crate::listen;
+use crate::pull::PullStats;
 use crate::status::State;
 
 carousel::limits! {
@@ -54,8 +55,9 @@ pub fn listen(
     address: SocketAddr,
     state: State,
     ingest: Option<Arc<IngestStats>>,
+    pulled: Option<Arc<PullStats>>,
 ) -> Result<SocketAddr, String> {
-    let registry = registry(Scrape { state, ingest });
+    let registry = registry(Scrape { state, ingest, pulled });
     listen::start("metrics", address, MAX_CONNECTIONS, registry, serve).map_err(|err| {
         let why = carousel::config::plain(&err);
         format!("metrics.listen {address}: {why}; give another port, or end the program that has it")
@@ -74,7 +76,8 @@ fn registry(scrape: Scrape) -> Registry {
 /// Never in practice: writing to a string.
 pub fn families() -> Result<String, fmt::Error> {
     let mut text = String::new();
-    let scrape = Scrape { state: State::signed_sample(), ingest: Some(Arc::default()) };
+    let scrape =
+        Scrape { state: State::signed_sample(), ingest: Some(Arc::default()), pulled: Some(Arc::default()) };
     prometheus_client::encoding::text::encode(&mut text, &registry(scrape))?;
     Ok(text)
 }
@@ -124,6 +127,7 @@ fn answer(registry: &Registry, method: &Method, path: &str) -> Response<Full<Byt
 struct Scrape {
     state: State,
     ingest: Option<Arc<IngestStats>>,
+    pulled: Option<Arc<PullStats>>,
 }
 
 /// Name, help, and member of the document of `headend status`.
@@ -182,6 +186,18 @@ impl Collector for Scrape {
             let help = "Requests of packagers that were refused";
             let mut family = sheet.0.encode_descriptor("ingest_refused", help, None, MetricType::Counter)?;
             for (reason, count) in ingest.refusals() {
+                ConstCounter::new(count).encode(family.encode_family(&[("reason", reason)])?)?;
+            }
+        }
+        if let Some(pulled) = &self.pulled {
+            let [files, bytes, unchanged, removed] = pulled.counts();
+            sheet.counter("pulled_files", "Files that were fetched from origins of pulled sources", files)?;
+            sheet.counter("pulled_bytes", "Bytes of them", bytes)?;
+            sheet.counter("pulled_unchanged", "Manifests that had not changed", unchanged)?;
+            sheet.counter("pulled_removed_files", "Pulled files that left the window", removed)?;
+            let help = "Requests to origins of pulled sources that failed";
+            let mut family = sheet.0.encode_descriptor("pull_failed", help, None, MetricType::Counter)?;
+            for (reason, count) in pulled.failures() {
                 ConstCounter::new(count).encode(family.encode_family(&[("reason", reason)])?)?;
             }
         }
@@ -252,7 +268,8 @@ mod tests {
         std::fs::write(&file, text).unwrap();
         let config = Config::load(&file).unwrap();
         let state = State::default();
-        let address = listen("127.0.0.1:0".parse().unwrap(), state.clone(), Some(Arc::default())).unwrap();
+        let address =
+            listen("127.0.0.1:0".parse().unwrap(), state.clone(), Some(Arc::default()), None).unwrap();
         let stats = LineStats { sent: 7, link_bytes: 2_000_000, ..LineStats::default() };
         state.update(&config, 9, &stats, Duration::from_secs(4));
         // Half-open clients take places only until they are silent for long; one more waits for none of them.
@@ -274,7 +291,7 @@ mod tests {
         assert!(body.contains("skycache_headend_cpu_seconds_total "), "{body}");
         assert!(get(address, "/healthz").ends_with("ok\n"));
         assert!(get(address, "/other").starts_with("HTTP/1.0 404"));
-        let taken = listen(address, State::default(), None).unwrap_err();
+        let taken = listen(address, State::default(), None, None).unwrap_err();
         assert!(taken.starts_with(&format!("metrics.listen {address}: ")), "{taken}");
         drop(idle);
     }

@@ -5,6 +5,7 @@ mod check;
 mod command;
 mod keygen;
 mod plan;
+mod pull;
 mod transmit;
 
 use std::io::Write as _;
@@ -62,6 +63,7 @@ pub fn run(verb: Verb) -> Result<(), String> {
             let value = status::ask(&config)?;
             if json { print(&pretty(&value)) } else { print(&status::to_table(&value)) }
         }
+        Verb::Pull { config, json } => pull::pull(&Config::load(&config)?, json),
         Verb::Keygen(arguments) => keygen::keygen(arguments),
         Verb::Command(order) => command::command(order),
         Verb::Completions { shell } => {

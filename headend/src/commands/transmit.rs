@@ -19,6 +19,7 @@ use crate::metrics;
 use crate::options::Carry;
 use crate::package::Problem;
 use crate::progress::{bar, is_terminal};
+use crate::pull::{self, PullStats};
 use crate::signing::{self, Versions};
 use crate::sink::{FileSink, PcapSink, Sink, UdpSink};
 use crate::status::{self, State};
@@ -34,6 +35,12 @@ pub(super) fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result
     if let Some(ingest) = &ingest {
         eprintln!("packagers upload to http://{}/NAME/", ingest.address());
     }
+    let pulled = if once {
+        super::pull::before(&config)?;
+        None
+    } else {
+        pull::start(&config)?
+    };
     let mut broadcast = open(config, once, Identity::Fresh, &*clocks)?;
     let config = broadcast.config().clone();
     let mut line = Line::open(&config, once, true, clocks.wall())?;
@@ -66,12 +73,13 @@ pub(super) fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result
     state.update(&config, objects, &LineStats::default(), Duration::ZERO);
     if let Some(metrics) = config.metrics.as_ref().filter(|_| !once) {
         let uploads = ingest.as_ref().map(|it| Arc::clone(it.stats()));
-        let address = metrics::listen(metrics.listen, state.clone(), uploads)?;
+        let address = metrics::listen(metrics.listen, state.clone(), uploads, pulled.clone())?;
         eprintln!("metrics at http://{address}/metrics");
     }
     let mut console = Console::new(bar(template, objects as u64));
     console.versions = versions.take();
     console.ingest = ingest;
+    console.pulled = pulled;
     if let Some(file) = config.file.clone().filter(|_| !once) {
         match status::listen(&file, state.clone()) {
             Ok(()) => {}
@@ -113,6 +121,7 @@ pub(super) fn build(config: Config, out: &Path, seconds: u64) -> Result<(), Stri
         Some("ts") => return refused("a transport stream needs [multiplex] carry = \"mpe\" or a carousel"),
         _ => return refused("unknown type of recording; use a name that ends with .pcap or .ts"),
     };
+    super::pull::before(&config)?;
     let system = SystemClocks::new();
     let broadcast = open(config, false, Identity::Stable, &system)?;
     let mut versions = Versions::open(broadcast.config(), system.wall())?;
@@ -152,6 +161,9 @@ struct Console {
     ingest: Option<Ingest>,
     /// What was last said of it.
     ingest_text: String,
+    pulled: Option<Arc<PullStats>>,
+    /// See `ingest_text`.
+    pulled_text: String,
 }
 
 /// What `headend status` is told, once a second at most.
@@ -180,6 +192,8 @@ impl Console {
             versions: None,
             ingest: None,
             ingest_text: String::new(),
+            pulled: None,
+            pulled_text: String::new(),
         }
     }
 }
@@ -218,6 +232,11 @@ impl Observer for Console {
         if text != self.ingest_text {
             eprintln!("{text}");
             self.ingest_text = text;
+        }
+        let text = self.pulled.as_ref().map(|it| it.to_text()).unwrap_or_default();
+        if text != self.pulled_text {
+            eprintln!("{text}");
+            self.pulled_text = text;
         }
     }
 

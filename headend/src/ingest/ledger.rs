@@ -20,7 +20,7 @@ struct Have {
 
 /// Files and bytes of a source.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(crate) struct Ledger {
     have: Mutex<Have>,
     max_files: usize,
     max_bytes: u64,
@@ -28,14 +28,14 @@ pub(super) struct Ledger {
 
 /// The place of an upload.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
+pub(crate) struct Place<'a> {
     ledger: &'a Ledger,
     bytes: u64,
 }
 
 impl Ledger {
     /// Of a folder as it is now.
-    pub(super) fn of(root: &Path, max_files: usize, max_bytes: u64) -> io::Result<Self> {
+    pub(crate) fn of(root: &Path, max_files: usize, max_bytes: u64) -> io::Result<Self> {
         let (found, _) = tree::walk(Folder::root(root, &[])?, &mut Vec::new())?;
         let files: HashMap<String, u64> = found.into_iter().map(|(path, file)| (path, file.length)).collect();
         let have = Have { bytes: files.values().sum(), files, ..Have::default() };
@@ -43,7 +43,7 @@ impl Ledger {
     }
 
     /// A place for an upload. A file that is replaced needs no further one.
-    pub(super) fn begin(&self, path: &str) -> Result<Place<'_>, IngestRefusal> {
+    pub(crate) fn begin(&self, path: &str) -> Result<Place<'_>, IngestRefusal> {
         let mut have = self.have();
         if !have.files.contains_key(path) && have.files.len() + have.uploads >= self.max_files {
             return Err(IngestRefusal::Full);
@@ -52,7 +52,12 @@ impl Ledger {
         Ok(Place { ledger: self, bytes: 0 })
     }
 
-    pub(super) fn removed(&self, path: &str) {
+    /// Paths of all files.
+    pub(crate) fn paths(&self) -> Vec<String> {
+        self.have().files.keys().cloned().collect()
+    }
+
+    pub(crate) fn removed(&self, path: &str) {
         let mut have = self.have();
         let before = have.files.remove(path).unwrap_or(0);
         have.bytes -= before;
@@ -66,7 +71,7 @@ impl Ledger {
 
 impl Place<'_> {
     /// Takes room for further bytes.
-    pub(super) fn take(&mut self, bytes: u64) -> Result<(), IngestRefusal> {
+    pub(crate) fn take(&mut self, bytes: u64) -> Result<(), IngestRefusal> {
         let mut have = self.ledger.have();
         if have.bytes + have.upload_bytes + bytes > self.ledger.max_bytes {
             return Err(IngestRefusal::Full);
@@ -77,7 +82,7 @@ impl Place<'_> {
     }
 
     /// The upload has become a file.
-    pub(super) fn stored(self, path: &str) {
+    pub(crate) fn stored(self, path: &str) {
         let mut have = self.ledger.have();
         let before = have.files.insert(path.to_owned(), self.bytes).unwrap_or(0);
         have.bytes = have.bytes + self.bytes - before;

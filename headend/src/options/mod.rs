@@ -26,13 +26,15 @@ pub use multiplex::{Carry, Destination, Multiplex};
 pub use sessions::{Carrier, Nip, Repair, ServiceList, Sessions};
 pub use signing::Signing;
 pub use simulation::{Fade, Simulation, Viewing};
+pub(crate) use source::PULLED_MANIFESTS;
 pub use source::{Class, Source, TransportProtocol};
 
 use ::carousel::config::Mistake;
 
 /// What is said of a source that is a URL.
-pub(crate) const NO_URL_SOURCES: &str = "sources are folders, a URL is none; mount the bucket or site \
-    (`rclone mount`, `mount-s3`), or copy it and keep it up to date (`rclone sync`, `aws s3 sync`), and give the folder";
+pub(crate) const NO_URL_SOURCES: &str = "sources are folders, a URL is none; give the URL of a manifest as `pull` \
+    of a [[source]], which fetches it and what it names into the folder, or mount the bucket or site (`rclone mount`, \
+    `mount-s3`)";
 
 /// Spells an absolute URL as receivers do: what is on the air begins with it.
 pub(crate) fn settle_url(url: &mut String) {

@@ -12,6 +12,9 @@ use super::{ServiceConfig, settle_url, tag_of};
 /// Durations of pieces of a segment.
 const CHUNK_MS: RangeInclusive<u64> = 20..=5000;
 
+/// Ends of the names of manifests that are pulled, in lower case.
+pub(crate) const PULLED_MANIFESTS: [&str; 3] = [".m3u8", ".mpd", ".m3u"];
+
 /// `[[source]]`
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -47,6 +50,15 @@ pub struct Source {
     /// Whether packagers may upload it to `ingest.listen`, below its `name`.
     #[serde(default)]
     pub ingest: bool,
+    /// URL of an HLS or DASH manifest, which is fetched into `path` with all that it names, and followed.
+    #[serde(default)]
+    pub pull: Option<String>,
+    /// Of `pull`: file with the value of `Authorization` that the manifest's host is sent, such as `Bearer TOKEN`.
+    #[serde(default)]
+    pub pull_authorization_file: Option<PathBuf>,
+    /// Of `pull`: bytes of all files.
+    #[serde(default = "Source::default_pull_bytes")]
+    pub pull_bytes: u64,
     /// Only the first so many seconds of media are carried; the rest comes from the origin. Segments of a rung are taken
     /// to be of equal length.
     #[serde(default)]
@@ -105,10 +117,17 @@ impl Source {
         1.0
     }
 
+    const fn default_pull_bytes() -> u64 {
+        64 << 30
+    }
+
     /// Fills in what follows from other options. Relative paths begin at `folder`.
     pub(crate) fn complete(&mut self, folder: &Path) {
         if self.path.is_relative() {
             self.path = folder.join(&self.path);
+        }
+        if let Some(file) = self.pull_authorization_file.as_mut().filter(|file| file.is_relative()) {
+            *file = folder.join(&*file);
         }
         for path in self.follow_links_to.iter_mut().filter(|it| it.is_relative()) {
             *path = folder.join(&*path);
@@ -177,6 +196,25 @@ impl Source {
         for path in self.follow_links_to.iter().filter(|it| !it.is_dir()) {
             let what = format!("{} is no folder", path.display());
             wrong("follow_links_to", what, "give folders that links in path lead to");
+        }
+        if let Some(url) = &self.pull {
+            let path = url.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
+            let is_http = path.starts_with("http://") || path.starts_with("https://");
+            if !is_http || !PULLED_MANIFESTS.iter().any(|end| path.ends_with(end)) {
+                let what = format!("{url:?} is no URL of a manifest");
+                wrong("pull", what, "https://host/path/master.m3u8, or the same with .mpd");
+            }
+            if self.ingest {
+                let what = "it is pulled and uploaded".to_owned();
+                wrong("pull", what, "one of pull and ingest, each with a folder of its own");
+            }
+            if self.pull_bytes == 0 {
+                let what = "must be greater than 0".to_owned();
+                wrong("pull_bytes", what, "leave it out for the default");
+            }
+        } else if self.pull_authorization_file.is_some() {
+            let what = "nothing is pulled".to_owned();
+            wrong("pull_authorization_file", what, "give pull, or leave it out");
         }
         if self.prefix_s == Some(0) {
             wrong("prefix_s", "must be greater than 0".to_owned(), "leave it out, or give seconds");

@@ -1,0 +1,204 @@
+//! Requests to the origin of a pulled source: conditions, ranges, redirects, timeouts.
+
+use std::time::Duration;
+
+use carousel::name::resolve;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE, USER_AGENT,
+};
+use hyper::{Request, StatusCode, Uri};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client as HyperClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use super::PullFailure;
+
+/// Silence after which a request is given up: until the head comes, and between two pieces of the body.
+const SILENCE: Duration = Duration::from_secs(30);
+/// Redirects followed.
+const MAX_REDIRECTS: usize = 5;
+/// What origins see of us.
+const AGENT: &str = concat!("skycache-headend/", env!("CARGO_PKG_VERSION"));
+
+/// What an origin calls a version of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Validator {
+    /// RFC 9110 section 8.8.3.
+    Etag(HeaderValue),
+    /// RFC 9110 section 8.8.2.
+    LastModified(HeaderValue),
+}
+
+impl Validator {
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let etag = headers.get(ETAG).cloned().map(Self::Etag);
+        etag.or_else(|| headers.get(LAST_MODIFIED).cloned().map(Self::LastModified))
+    }
+
+    /// Whether it tells versions apart byte by byte, as `If-Range` needs (RFC 9110 section 13.1.5). A date may be that of two
+    /// versions.
+    fn is_strong(&self) -> bool {
+        matches!(self, Self::Etag(value) if !value.as_bytes().starts_with(b"W/"))
+    }
+}
+
+/// What an origin has answered.
+pub(super) enum Answer {
+    /// The version that was named is the newest.
+    Unchanged,
+    /// A body.
+    Body {
+        /// It is the rest of what was asked for from an offset on.
+        continues: bool,
+        /// What the origin calls this version.
+        validator: Option<Validator>,
+        body: Body,
+    },
+}
+
+/// A body as it comes.
+pub(super) struct Body(Incoming);
+
+impl Body {
+    /// The next bytes; `None` at its end.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, PullFailure> {
+        loop {
+            let frame =
+                tokio::time::timeout(SILENCE, self.0.frame()).await.map_err(|_| PullFailure::Timeout)?;
+            match frame {
+                None => return Ok(None),
+                Some(Err(_)) => return Err(PullFailure::Cut),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A client of one origin.
+pub(super) struct Client {
+    client: HyperClient<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    /// The only authority that is sent `authorization`.
+    authority: Option<String>,
+    authorization: Option<HeaderValue>,
+}
+
+impl Client {
+    pub(super) fn new(url: &str, authorization: Option<String>) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_connect_timeout(Some(SILENCE));
+        let builder = hyper_rustls::HttpsConnectorBuilder::new();
+        // Without certificates of the system https fails, which requests tell; http goes on.
+        let builder = match builder.with_native_roots() {
+            Ok(builder) => builder,
+            Err(_) => hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(
+                rustls::ClientConfig::builder()
+                    .with_root_certificates(rustls::RootCertStore::empty())
+                    .with_no_client_auth(),
+            ),
+        };
+        let client = HyperClient::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(SILENCE)
+            .build(builder.https_or_http().enable_http1().wrap_connector(connector));
+        let authorization = authorization.and_then(|it| HeaderValue::from_str(&it).ok()).map(|mut value| {
+            value.set_sensitive(true);
+            value
+        });
+        Self { client, authority: authority(url), authorization }
+    }
+
+    /// Asks for `url`: only if it is not `known`; from an offset on, if it is still of a version.
+    pub(super) async fn get(
+        &self,
+        url: &str,
+        known: Option<&Validator>,
+        from: Option<(u64, &Validator)>,
+    ) -> Result<Answer, (PullFailure, String)> {
+        let mut url = url.to_owned();
+        let from = from.filter(|(_, validator)| validator.is_strong());
+        for _ in 0..=MAX_REDIRECTS {
+            let uri: Uri = url.parse().map_err(|_| (PullFailure::BadPath, String::new()))?;
+            let mut request = Request::get(uri).header(USER_AGENT, AGENT).header(ACCEPT_ENCODING, "identity");
+            if let Some(value) = self.authorization.as_ref().filter(|_| authority(&url) == self.authority) {
+                request = request.header(AUTHORIZATION, value);
+            }
+            request = match known {
+                Some(Validator::Etag(value)) => request.header(IF_NONE_MATCH, value),
+                Some(Validator::LastModified(value)) => request.header(IF_MODIFIED_SINCE, value),
+                None => request,
+            };
+            if let Some((offset, Validator::Etag(value))) = from {
+                request = request.header(RANGE, format!("bytes={offset}-")).header(IF_RANGE, value);
+            }
+            let request = request.body(Empty::new()).map_err(|_| (PullFailure::BadPath, String::new()))?;
+            let response = tokio::time::timeout(SILENCE, self.client.request(request))
+                .await
+                .map_err(|_| (PullFailure::Timeout, String::new()))?
+                .map_err(|err| (PullFailure::Connect, innermost_cause(&err)))?;
+            let (status, headers) = (response.status(), response.headers());
+            if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
+                let location = headers.get(LOCATION).and_then(|it| it.to_str().ok());
+                let next = location.and_then(|it| resolve(&url, it).ok());
+                let is_http = |it: &String| it.starts_with("http://") || it.starts_with("https://");
+                url = next
+                    .filter(is_http)
+                    .ok_or_else(|| (PullFailure::Redirect, status.as_str().to_owned()))?;
+                continue;
+            }
+            return answer(response, known.is_some(), from.map(|(offset, _)| offset));
+        }
+        Err((PullFailure::Redirect, format!("more than {MAX_REDIRECTS}")))
+    }
+}
+
+fn answer(
+    response: hyper::Response<Incoming>,
+    is_conditional: bool,
+    from: Option<u64>,
+) -> Result<Answer, (PullFailure, String)> {
+    let (status, headers) = (response.status(), response.headers());
+    let validator = Validator::of(headers);
+    let is_encoded = headers.get(CONTENT_ENCODING).is_some_and(|it| it != "identity");
+    let continues = match status {
+        StatusCode::NOT_MODIFIED if is_conditional => return Ok(Answer::Unchanged),
+        StatusCode::OK => false,
+        StatusCode::PARTIAL_CONTENT => {
+            let range = headers.get(CONTENT_RANGE).and_then(|it| it.to_str().ok()).unwrap_or_default();
+            let begins = from.is_some_and(|from| range.starts_with(&format!("bytes {from}-")));
+            if !begins {
+                return Err((PullFailure::Status, format!("206, {range}")));
+            }
+            true
+        }
+        StatusCode::NOT_FOUND | StatusCode::GONE => {
+            return Err((PullFailure::NotFound, status.as_str().to_owned()));
+        }
+        _ => return Err((PullFailure::Status, status.as_str().to_owned())),
+    };
+    if is_encoded {
+        return Err((PullFailure::Encoded, String::new()));
+    }
+    Ok(Answer::Body { continues, validator, body: Body(response.into_body()) })
+}
+
+fn authority(url: &str) -> Option<String> {
+    url.parse::<Uri>().ok()?.authority().map(|it| it.as_str().to_ascii_lowercase())
+}
+
+/// The innermost cause of an error, which tells most.
+fn innermost_cause(err: &dyn std::error::Error) -> String {
+    let mut cause = err;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}

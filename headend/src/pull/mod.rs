@@ -1,0 +1,641 @@
+//! Packages that are pulled from an origin: a manifest by its URL, and what it names, into the folder of its source.
+//!
+//! ```text
+//! manifests ─ GET ─▶ folder ─ package::Reader ─▶ missing ─ GET ─▶ folder … until nothing is missing
+//!    ▲                                                               │
+//!    └──── when they may have changed: half a target duration, or a minute ◀┘
+//! ```
+//!
+//! What is read, held back, sent and removed from the air is decided by [`crate::package`] and [`crate::follow`] as for any
+//! folder. A file has its name when its body has come to its end, and not before; one that breaks off is continued by a range
+//! if the origin names its version. Files of a live presentation that no manifest has named for a minute are removed, and
+//! only those that were pulled, also before a restart.
+
+mod client;
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use carousel::manifest::Manifest;
+use carousel::name::resolve;
+use carousel::reason::Counts;
+use tokio::time::Instant;
+
+use crate::config::{Config, Source};
+use crate::ingest::is_plain_path;
+use crate::ingest::ledger::Ledger;
+use crate::options::PULLED_MANIFESTS;
+use crate::package::{Inventory, LeftOutReason, Options, PackageError, Reader, Role, decode};
+use client::{Answer, Client, Validator};
+
+carousel::limits! {
+    /// Files of a source that are fetched at the same time.
+    const MAX_FETCHES: usize = 4, "requests" {
+        why: "As many as a browser has of one origin; more take nothing but the origin's patience.",
+        full: "Further files wait.",
+        free: "When a request ends.",
+        test: "a_film_is_pulled_whole_and_what_breaks_off_is_continued",
+    }
+
+    /// Bytes of a pulled manifest.
+    const MAX_MANIFEST_BYTES: u64 = 16 << 20, "bytes" {
+        why: "A day of 2-second segments in one playlist is 4 MB.",
+        full: "The manifest is refused as `too_long`; the one before stays.",
+        free: "Holds for one response.",
+        test: "what_an_origin_must_not_do_is_refused_and_counted",
+    }
+
+    /// Files of a pulled source.
+    const MAX_FILES: usize = 1_000_000, "files" {
+        why: "As many objects as a source may have.",
+        full: "Further files are refused as `full`.",
+        free: "When files leave the window.",
+        test: "pulled_bytes_are_bounded_and_room_comes_back",
+    }
+}
+
+/// Readings of a package in one round: a multivariant playlist names playlists, and these name segments.
+const MAX_READINGS: usize = 6;
+/// Marks a folder of which every file was pulled: it was empty when pulling began.
+const MARK: &str = ".pulled";
+/// How often manifests of what is not live are looked at.
+const LOOK: Duration = Duration::from_secs(60);
+/// The same of live ones, whatever they say.
+const LIVE_LOOK_MS: std::ops::RangeInclusive<u64> = 250..=10_000;
+/// How long a file stays that no manifest names any more: receivers may be behind.
+const KEEP: Duration = Duration::from_secs(60);
+/// The longest time until what has failed is asked for again.
+const MAX_BACK_OFF_S: u64 = 60;
+/// Requests for one file before it counts as failed.
+const ATTEMPTS: u32 = 3;
+
+carousel::reasons! {
+    /// Why a request to the origin of a pulled source came to nothing.
+    pub enum PullFailure {
+        /// No connection, or TLS failed.
+        Connect = "connect",
+        /// Nothing came for 30 s.
+        Timeout = "timeout",
+        /// The origin has no such file (404, 410).
+        NotFound = "not_found",
+        /// Another status that is no success.
+        Status = "status",
+        /// Redirects without end, or to nowhere.
+        Redirect = "redirect",
+        /// The body has a content coding that was not asked for.
+        Encoded = "encoded",
+        /// A manifest is longer than 16 MiB.
+        TooLong = "too_long",
+        /// The body broke off.
+        Cut = "cut",
+        /// The source has `pull_bytes` bytes.
+        Full = "full",
+        /// The name leads out of the folder, or is that of a hidden or temporary file.
+        BadPath = "bad_path",
+        /// The file could not be written.
+        Io = "io",
+    }
+}
+
+/// Counters since the start, and the newest failure.
+#[derive(Debug, Default)]
+pub struct PullStats {
+    files: AtomicU64,
+    bytes: AtomicU64,
+    unchanged: AtomicU64,
+    removed: AtomicU64,
+    failed: Counts<PullFailure>,
+    newest_failure: Mutex<Option<String>>,
+}
+
+impl PullStats {
+    /// Files that were stored, their bytes, manifests that had not changed, and files removed.
+    pub fn counts(&self) -> [u64; 4] {
+        [&self.files, &self.bytes, &self.unchanged, &self.removed].map(|it| it.load(Ordering::Relaxed))
+    }
+
+    /// Requests that came to nothing, by reason.
+    pub fn failures(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.failed.labelled()
+    }
+
+    fn fail(&self, why: PullFailure, url: &str, detail: &str) {
+        self.failed.add(why);
+        let text =
+            if detail.is_empty() { format!("{url}: {why}") } else { format!("{url}: {why} ({detail})") };
+        *self.newest_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+    }
+
+    /// What failed last.
+    pub fn newest_failure(&self) -> Option<String> {
+        self.newest_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// One line, without what has not happened.
+    pub fn to_text(&self) -> String {
+        let [files, bytes, _, removed] = self.counts();
+        let mut text = format!("pulled: {files} files of {bytes} bytes, {removed} removed");
+        for (why, count) in self.failed.labelled().filter(|(_, count)| *count > 0) {
+            text.push_str(&format!(", {count} failed: {why}"));
+        }
+        if let Some(newest) = self.newest_failure() {
+            text.push_str(&format!("; newest: {newest}"));
+        }
+        text
+    }
+}
+
+/// What [`complete`] has brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pulled {
+    /// Name of the source.
+    pub source: String,
+    /// Files and bytes that came.
+    pub files: u64,
+    /// See `files`.
+    pub bytes: u64,
+    /// What manifests name and the origin did not give: paths below the source's folder.
+    pub missing: Vec<String>,
+}
+
+/// Follows the origins of all pulled sources, in a thread of its own that lives as long as the program; `None` if there are
+/// none.
+///
+/// # Errors
+/// One line: a folder that cannot be made, a file with credentials that cannot be read, or no thread.
+pub fn start(config: &Config) -> Result<Option<Arc<PullStats>>, String> {
+    let stats = Arc::new(PullStats::default());
+    let pullers = pullers(config, &stats)?;
+    if pullers.is_empty() {
+        return Ok(None);
+    }
+    let failed = |err: std::io::Error| format!("cannot start a thread: {err}");
+    let runtime = runtime().map_err(failed)?;
+    std::thread::Builder::new()
+        .name("pull".to_owned())
+        .spawn(move || {
+            let tasks = tokio::task::LocalSet::new();
+            for puller in pullers {
+                tasks.spawn_local(puller.client().follow());
+            }
+            runtime.block_on(tasks);
+        })
+        .map_err(failed)?;
+    Ok(Some(stats))
+}
+
+/// Pulls what all sources name, once; `progress` gets files and bytes so far.
+///
+/// # Errors
+/// One line: as [`start`], or a manifest that does not come.
+pub fn complete(config: &Config, mut progress: impl FnMut(u64, u64)) -> Result<Vec<Pulled>, String> {
+    let mut all = Vec::new();
+    let stats = Arc::new(PullStats::default());
+    for puller in pullers(config, &stats)? {
+        let [files, bytes, ..] = stats.counts();
+        let runtime = runtime().map_err(|err| format!("cannot start: {err}"))?;
+        let tasks = tokio::task::LocalSet::new();
+        let url = puller.url.clone();
+        let source = puller.name.clone();
+        let mut puller = puller.client();
+        let result = tasks.block_on(&runtime, async {
+            let round = puller.round();
+            tokio::pin!(round);
+            loop {
+                match tokio::time::timeout(Duration::from_millis(200), &mut round).await {
+                    Ok(round) => return round,
+                    Err(_) => {
+                        let [files, bytes, ..] = stats.counts();
+                        progress(files, bytes);
+                    }
+                }
+            }
+        });
+        let [files_now, bytes_now, ..] = stats.counts();
+        if result.inventory.is_none() {
+            let why = stats.newest_failure().unwrap_or_else(|| format!("{url}: nothing to carry"));
+            return Err(format!("source {source}: {why}"));
+        }
+        let missing = result.missing;
+        all.push(Pulled { source, files: files_now - files, bytes: bytes_now - bytes, missing });
+    }
+    Ok(all)
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+fn pullers(config: &Config, stats: &Arc<PullStats>) -> Result<Vec<Prepared>, String> {
+    let pulled = config.sources.iter().filter(|source| source.pull.is_some());
+    pulled.map(|source| Prepared::new(source, Arc::clone(stats))).collect()
+}
+
+/// A source that is to be pulled, before its thread runs.
+struct Prepared {
+    name: String,
+    url: String,
+    manifest: String,
+    root: PathBuf,
+    authorization: Option<String>,
+    options: Options,
+    ledger: Ledger,
+    /// Files that were pulled before.
+    pulled: HashSet<PathBuf>,
+    stats: Arc<PullStats>,
+}
+
+impl Prepared {
+    fn new(source: &Source, stats: Arc<PullStats>) -> Result<Self, String> {
+        let url = source.pull.clone().unwrap_or_default();
+        let failed = |err: std::io::Error| format!("{}: {err}", source.path.display());
+        fs::create_dir_all(&source.path).map_err(failed)?;
+        let root = source.path.canonicalize().map_err(failed)?;
+        let authorization = source.pull_authorization_file.as_deref().map(|file| {
+            let text = fs::read_to_string(file);
+            text.map(|it| it.trim().to_owned())
+                .map_err(|err| format!("pull_authorization_file {}: {err}", file.display()))
+        });
+        let ledger = Ledger::of(&root, MAX_FILES, source.pull_bytes).map_err(failed)?;
+        let mark = root.join(MARK);
+        let files = ledger.paths();
+        if files.is_empty() {
+            fs::write(&mark, "").map_err(failed)?;
+        }
+        let pulled = files.iter().filter(|_| mark.exists()).map(|path| root.join(path)).collect();
+        let path = url.split(['?', '#']).next().unwrap_or_default();
+        let options = Options {
+            include_unreferenced: false,
+            base: folder_of(&url).to_owned(),
+            ignored_query: source.ignored_query(),
+            ..Options::default()
+        };
+        Ok(Self {
+            name: source.name.clone(),
+            manifest: decode(path.rsplit('/').next().unwrap_or_default()),
+            ledger,
+            pulled,
+            url,
+            root,
+            authorization: authorization.transpose()?,
+            options,
+            stats,
+        })
+    }
+
+    /// In the thread that runs it.
+    fn client(self) -> Puller {
+        Puller {
+            client: Rc::new(Client::new(&self.url, self.authorization)),
+            files: Rc::new(Files {
+                url: self.url,
+                manifest: self.manifest.clone(),
+                root: self.root,
+                ledger: self.ledger,
+                stats: self.stats,
+            }),
+            manifest: self.manifest,
+            options: self.options,
+            validators: HashMap::new(),
+            failing: HashMap::new(),
+            unnamed: HashMap::new(),
+            pulled: self.pulled,
+            manifests: Vec::new(),
+        }
+    }
+}
+
+/// The folder of a URL, with its slash.
+fn folder_of(url: &str) -> &str {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    path.rfind('/').map_or(path, |at| &path[..=at])
+}
+
+/// Where pulled files go.
+#[derive(Debug)]
+struct Files {
+    url: String,
+    /// Path of the manifest below the folder.
+    manifest: String,
+    root: PathBuf,
+    ledger: Ledger,
+    stats: Arc<PullStats>,
+}
+
+impl Files {
+    /// URL of what is named `path` below the folder of the manifest, which has a URL of its own, query and all.
+    fn url_of(&self, path: &str) -> Option<String> {
+        if path == self.manifest { Some(self.url.clone()) } else { resolve(&self.url, path).ok() }
+    }
+
+    /// Where that is stored.
+    fn place_of(&self, path: &str) -> Option<String> {
+        let plain = decode(path.split(['?', '#']).next().unwrap_or_default());
+        is_plain_path(&plain).then_some(plain)
+    }
+
+    /// Fetches a file and gives it its name. What breaks off is continued, if the origin names the version.
+    async fn fetch(&self, client: &Client, path: &str) -> Result<(), PullFailure> {
+        let (Some(url), Some(name)) = (self.url_of(path), self.place_of(path)) else {
+            self.stats.fail(PullFailure::BadPath, path, "");
+            return Err(PullFailure::BadPath);
+        };
+        let result = self.fetch_to(client, &url, &name).await;
+        if let Err((why, detail)) = &result {
+            self.stats.fail(*why, &url, detail);
+        }
+        result.map_err(|(why, _)| why)
+    }
+
+    async fn fetch_to(&self, client: &Client, url: &str, name: &str) -> Result<(), (PullFailure, String)> {
+        let plain = |why: PullFailure| (why, String::new());
+        let io = |err: std::io::Error| (PullFailure::Io, err.to_string());
+        let mut place = self.ledger.begin(name).map_err(|_| plain(PullFailure::Full))?;
+        let target = self.root.join(name);
+        let folder = target.parent().ok_or_else(|| plain(PullFailure::BadPath))?;
+        fs::create_dir_all(folder).map_err(io)?;
+        if !folder.canonicalize().is_ok_and(|it| it.starts_with(&self.root)) {
+            return Err(plain(PullFailure::BadPath));
+        }
+        let temporary =
+            tempfile::Builder::new().prefix(".").suffix(".tmp").tempfile_in(folder).map_err(io)?;
+        let mut file = temporary.as_file();
+        let (mut length, mut validator) = (0_u64, None::<Validator>);
+        let mut attempt = 1;
+        loop {
+            let from = validator.as_ref().filter(|_| length > 0).map(|it| (length, it));
+            let mut body = match client.get(url, None, from).await? {
+                Answer::Unchanged => return Err((PullFailure::Status, "304".to_owned())),
+                Answer::Body { continues: true, body, .. } => body,
+                // Another version, or no ranges: from the start.
+                Answer::Body { validator: new, body, .. } => {
+                    use std::io::Seek as _;
+                    file.set_len(0).and_then(|()| file.rewind()).map_err(io)?;
+                    (length, validator) = (0, new);
+                    body
+                }
+            };
+            let ended = loop {
+                match body.next().await {
+                    Ok(Some(data)) => {
+                        place.take(data.len() as u64).map_err(|_| plain(PullFailure::Full))?;
+                        file.write_all(&data).map_err(io)?;
+                        length += data.len() as u64;
+                    }
+                    Ok(None) => break Ok(()),
+                    Err(why) => break Err(why),
+                }
+            };
+            match ended {
+                Ok(()) => break,
+                Err(why) if attempt >= ATTEMPTS => return Err(plain(why)),
+                Err(_) => attempt += 1,
+            }
+        }
+        temporary.persist(&target).map_err(|err| io(err.error))?;
+        place.stored(name);
+        self.stats.files.fetch_add(1, Ordering::Relaxed);
+        self.stats.bytes.fetch_add(length, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Stores a manifest if it differs from the one that is there.
+    fn store_manifest(&self, name: &str, bytes: &[u8]) -> Result<bool, PullFailure> {
+        let target = self.root.join(name);
+        if fs::read(&target).is_ok_and(|it| it == bytes) {
+            return Ok(false);
+        }
+        let mut place = self.ledger.begin(name).map_err(|_| PullFailure::Full)?;
+        place.take(bytes.len() as u64).map_err(|_| PullFailure::Full)?;
+        let folder = target.parent().ok_or(PullFailure::BadPath)?;
+        let write = || {
+            fs::create_dir_all(folder)?;
+            let mut temporary = tempfile::Builder::new().prefix(".").suffix(".tmp").tempfile_in(folder)?;
+            temporary.write_all(bytes)?;
+            temporary.persist(&target).map_err(|err| err.error).map(drop)
+        };
+        write().map_err(|_| PullFailure::Io)?;
+        place.stored(name);
+        self.stats.files.fetch_add(1, Ordering::Relaxed);
+        self.stats.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(true)
+    }
+}
+
+/// Result of one round.
+struct Round {
+    /// What the folder holds; `None` if nothing can be carried.
+    inventory: Option<Inventory>,
+    /// What is still missing.
+    missing: Vec<String>,
+}
+
+/// One pulled source.
+struct Puller {
+    client: Rc<Client>,
+    files: Rc<Files>,
+    /// Path of the manifest below the folder.
+    manifest: String,
+    options: Options,
+    /// Of manifests that have come, by path.
+    validators: HashMap<String, Validator>,
+    /// What failed: how often, and when it is asked for again.
+    failing: HashMap<String, (u32, Instant)>,
+    /// Files that no manifest names, and since when.
+    unnamed: HashMap<PathBuf, Instant>,
+    /// Files that this program has pulled: nothing else is removed.
+    pulled: HashSet<PathBuf>,
+    /// Paths of manifests that may change.
+    manifests: Vec<String>,
+}
+
+impl Puller {
+    async fn follow(mut self) {
+        let mut failed_rounds = 0_u32;
+        loop {
+            let round = self.round().await;
+            let wait = match &round.inventory {
+                Some(inventory) => {
+                    failed_rounds = 0;
+                    self.remove_unnamed(inventory, &round.missing);
+                    self.look_again(inventory)
+                }
+                None => {
+                    failed_rounds += 1;
+                    back_off(failed_rounds)
+                }
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Looks at the manifests, and fetches what is missing.
+    async fn round(&mut self) -> Round {
+        let mut due = self.manifests.clone();
+        if !due.contains(&self.manifest) {
+            due.insert(0, self.manifest.clone());
+        }
+        for path in due {
+            self.look_at(&path).await;
+        }
+        let mut round = Round { inventory: None, missing: Vec::new() };
+        for _ in 0..MAX_READINGS {
+            let Ok(inventory) = self.read() else { return round };
+            round.missing = missing(&inventory);
+            self.manifests = changing(&inventory);
+            round.inventory = Some(inventory);
+            let now = Instant::now();
+            let wanted: Vec<String> =
+                round.missing.iter().filter(|it| self.may_ask(it, now)).cloned().collect();
+            if wanted.is_empty() {
+                break;
+            }
+            self.fetch_all(wanted).await;
+        }
+        round
+    }
+
+    fn may_ask(&self, path: &str, now: Instant) -> bool {
+        self.failing.get(path).is_none_or(|(_, again)| *again <= now)
+    }
+
+    fn read(&self) -> Result<Inventory, PackageError> {
+        Reader::new(&self.files.root.join(&self.manifest), self.options.clone())?.read()
+    }
+
+    async fn look_at(&mut self, path: &str) {
+        let (Some(url), Some(name)) = (self.files.url_of(path), self.files.place_of(path)) else { return };
+        let is_there = self.files.root.join(&name).is_file();
+        let known = self.validators.get(path).filter(|_| is_there);
+        let stats = &self.files.stats;
+        let answer = match self.client.get(&url, known, None).await {
+            Ok(answer) => answer,
+            Err((why, detail)) => return stats.fail(why, &url, &detail),
+        };
+        let Answer::Body { validator, mut body, .. } = answer else {
+            stats.unchanged.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let mut bytes = Vec::new();
+        loop {
+            match body.next().await {
+                Ok(Some(data)) if bytes.len() as u64 + data.len() as u64 > MAX_MANIFEST_BYTES => {
+                    return stats.fail(PullFailure::TooLong, &url, "");
+                }
+                Ok(Some(data)) => bytes.extend_from_slice(&data),
+                Ok(None) => break,
+                Err(why) => return stats.fail(why, &url, ""),
+            }
+        }
+        match self.files.store_manifest(&name, &bytes) {
+            Ok(_) => {
+                self.pulled.insert(self.files.root.join(&name));
+                match validator {
+                    Some(validator) => self.validators.insert(path.to_owned(), validator),
+                    None => self.validators.remove(path),
+                };
+            }
+            Err(why) => stats.fail(why, &url, ""),
+        }
+    }
+
+    async fn fetch_all(&mut self, wanted: Vec<String>) {
+        let mut wanted = wanted.into_iter();
+        let mut running = tokio::task::JoinSet::new();
+        loop {
+            while running.len() < MAX_FETCHES
+                && let Some(path) = wanted.next()
+            {
+                let (files, client) = (Rc::clone(&self.files), Rc::clone(&self.client));
+                running.spawn_local(async move {
+                    let result = files.fetch(&client, &path).await;
+                    (path, result)
+                });
+            }
+            let Some(ended) = running.join_next().await else { return };
+            let Ok((path, result)) = ended else { continue };
+            if result.is_ok() {
+                self.failing.remove(&path);
+                if let Some(name) = self.files.place_of(&path) {
+                    self.pulled.insert(self.files.root.join(name));
+                }
+            } else {
+                let attempts = self.failing.get(&path).map_or(0, |(attempts, _)| *attempts) + 1;
+                self.failing.insert(path, (attempts, Instant::now() + back_off(attempts)));
+            }
+        }
+    }
+
+    /// Removes pulled files of live presentations that no manifest has named for [`KEEP`].
+    fn remove_unnamed(&mut self, inventory: &Inventory, missing: &[String]) {
+        self.failing.retain(|path, _| missing.contains(path));
+        self.validators.retain(|path, _| *path == self.manifest || self.manifests.contains(path));
+        // What is not live stays as it is, with files that are no use.
+        if !inventory.presentations.iter().any(|it| it.live) {
+            return;
+        }
+        let now = Instant::now();
+        let named: HashSet<&PathBuf> = inventory.objects.values().map(|object| &object.file).collect();
+        let mut gone = Vec::new();
+        for file in &self.pulled {
+            if named.contains(file) || file.ends_with(&self.manifest) {
+                self.unnamed.remove(file);
+            } else if now.duration_since(*self.unnamed.entry(file.clone()).or_insert(now)) >= KEEP {
+                gone.push(file.clone());
+            }
+        }
+        for file in gone {
+            self.pulled.remove(&file);
+            self.unnamed.remove(&file);
+            if fs::remove_file(&file).is_ok()
+                && let Ok(name) = file.strip_prefix(&self.files.root)
+            {
+                self.files.ledger.removed(&name.to_string_lossy());
+                self.files.stats.removed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// When manifests are looked at again.
+    fn look_again(&self, inventory: &Inventory) -> Duration {
+        let live = inventory.objects.values().filter(|object| object.role == Role::Manifest);
+        let fresh_ms = live.filter_map(|object| Manifest::read(object.bytes.as_deref()?)?.fresh_ms()).min();
+        let due = fresh_ms
+            .map_or(LOOK, |ms| Duration::from_millis(ms.clamp(*LIVE_LOOK_MS.start(), *LIVE_LOOK_MS.end())));
+        let now = Instant::now();
+        let again = self.failing.values().map(|(_, again)| again.saturating_duration_since(now)).min();
+        again.map_or(due, |again| again.clamp(Duration::from_millis(*LIVE_LOOK_MS.start()), due))
+    }
+}
+
+/// Paths of manifests that were read: all of them may change.
+fn changing(inventory: &Inventory) -> Vec<String> {
+    let manifests = inventory.objects.values().filter(|object| object.role == Role::Manifest);
+    manifests.map(|object| object.path.clone()).filter(|path| has_manifest_name(path)).collect()
+}
+
+fn has_manifest_name(path: &str) -> bool {
+    let path = path.split('?').next().unwrap_or_default().to_ascii_lowercase();
+    PULLED_MANIFESTS.iter().any(|end| path.ends_with(end))
+}
+
+/// What manifests name and the folder does not have.
+fn missing(inventory: &Inventory) -> Vec<String> {
+    let missing = inventory.left_out.iter().filter(|it| it.reason == LeftOutReason::Missing);
+    let below = missing.map(|it| &it.name).filter(|name| !name.starts_with('/') && !name.contains(':'));
+    let mut seen = HashSet::new();
+    below.filter(|name| seen.insert(name.as_str())).cloned().collect()
+}
+
+fn back_off(attempts: u32) -> Duration {
+    Duration::from_secs((1_u64 << attempts.saturating_sub(1).min(6)).min(MAX_BACK_OFF_S))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,354 @@
+use std::io::{BufRead as _, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::AtomicUsize;
+
+use super::*;
+
+/// A request as the origin sees it.
+#[derive(Debug, Clone, Default)]
+struct Asked {
+    target: String,
+    headers: HashMap<String, String>,
+}
+
+/// What it answers.
+#[derive(Clone)]
+struct Reply {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    /// Bytes after which the connection ends.
+    cut_at: Option<usize>,
+}
+
+impl Reply {
+    fn of(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self { status, headers: Vec::new(), body: body.into(), cut_at: None }
+    }
+
+    fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+}
+
+type Answering = dyn Fn(&Asked) -> Reply + Send + Sync;
+
+/// An origin on loopback.
+struct Origin {
+    url: String,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    most_at_once: Arc<AtomicUsize>,
+}
+
+impl Origin {
+    fn new(answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let [at_once, most] = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
+        let answer: Arc<Answering> = Arc::new(answer);
+        let (log, highest) = (Arc::clone(&asked), Arc::clone(&most));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (answer, log, at_once, most) =
+                    (Arc::clone(&answer), Arc::clone(&log), Arc::clone(&at_once), Arc::clone(&highest));
+                std::thread::spawn(move || {
+                    most.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    serve(stream.unwrap(), &*answer, &log);
+                    at_once.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        Self { url, asked, most_at_once: most }
+    }
+
+    fn asked(&self, target: &str) -> Vec<Asked> {
+        self.asked.lock().unwrap().iter().filter(|it| it.target == target).cloned().collect()
+    }
+}
+
+fn serve(mut stream: TcpStream, answer: &Answering, log: &Mutex<Vec<Asked>>) {
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+    let Some(Ok(first)) = lines.next() else { return };
+    let mut asked = Asked { target: first.split(' ').nth(1).unwrap().to_owned(), headers: HashMap::new() };
+    for line in lines.map_while(Result::ok).take_while(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(':').unwrap();
+        asked.headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+    }
+    log.lock().unwrap().push(asked.clone());
+    let reply = answer(&asked);
+    let mut head = format!(
+        "HTTP/1.1 {} -\r\nContent-Length: {}\r\nConnection: close\r\n",
+        reply.status,
+        reply.body.len()
+    );
+    for (name, value) in &reply.headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    let _ = stream.write_all(format!("{head}\r\n").as_bytes());
+    let _ = stream.write_all(&reply.body[..reply.cut_at.unwrap_or(reply.body.len())]);
+}
+
+/// Packets of a transport stream.
+fn segment(number: u8, packets: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for at in 0..packets {
+        let mut packet = [number; 188];
+        packet[..4].copy_from_slice(&[0x47, 0x1f, 0xff, 0x10 | (at % 16) as u8]);
+        bytes.extend_from_slice(&packet);
+    }
+    bytes
+}
+
+fn playlist(names: &[&str], is_ended: bool) -> String {
+    let segments: String = names.iter().map(|name| format!("#EXTINF:4,\n{name}\n")).collect();
+    let end = if is_ended { "#EXT-X-ENDLIST\n" } else { "" };
+    format!("#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:0\n{segments}{end}")
+}
+
+fn config(dir: &std::path::Path, url: &str, more: &str) -> Config {
+    let text = format!(
+        "[link]\nrate_bps = 8_000_000\n[[source]]\npath = 'pulled'\nbase = 'https://cdn.example.com/film/'\npull = \"{url}\"\n{more}\n"
+    );
+    Config::parse(&text, dir).unwrap_or_else(|why| panic!("{why:?}"))
+}
+
+/// Does `work` with the only pulled source of `config`.
+fn with_puller(config: &Config, stats: &Arc<PullStats>, work: impl AsyncFnOnce(&mut Puller)) {
+    let mut puller = pullers(config, stats).unwrap().remove(0).client();
+    let tasks = tokio::task::LocalSet::new();
+    tasks.block_on(&runtime().unwrap(), async { work(&mut puller).await });
+}
+
+fn failed(stats: &PullStats, why: PullFailure) -> u64 {
+    stats.failed.get(why)
+}
+
+const MASTER: &str = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1000000\nlow/index.m3u8\n#EXT-X-STREAM-INF:BANDWIDTH=2000000\nhigh/index.m3u8\n";
+
+#[test]
+fn a_film_is_pulled_whole_and_what_breaks_off_is_continued() {
+    let long = segment(9, 2000);
+    let body = long.clone();
+    let origin = Origin::new(move |asked| {
+        std::thread::sleep(Duration::from_millis(5));
+        match asked.target.as_str() {
+            "/film/master.m3u8" => Reply::of(200, MASTER).with("ETag", "\"m\""),
+            "/film/low/index.m3u8" => {
+                let names: Vec<String> = (0..20).map(|at| format!("{at}.ts")).collect();
+                Reply::of(200, playlist(&names.iter().map(String::as_str).collect::<Vec<_>>(), true))
+            }
+            "/film/high/index.m3u8" => Reply::of(200, playlist(&["long%20one.ts"], true)),
+            "/film/high/long%20one.ts" => match asked.headers.get("range") {
+                None => {
+                    Reply { cut_at: Some(100_000), ..Reply::of(200, body.clone()).with("ETag", "\"v1\"") }
+                }
+                Some(range) => {
+                    assert_eq!(asked.headers["if-range"], "\"v1\"");
+                    let from: usize = range["bytes=".len()..range.len() - 1].parse().unwrap();
+                    let range = format!("bytes {from}-{}/{}", body.len() - 1, body.len());
+                    Reply::of(206, &body[from..]).with("Content-Range", range).with("ETag", "\"v1\"")
+                }
+            },
+            target => match target.strip_prefix("/film/low/").and_then(|it| it.strip_suffix(".ts")) {
+                Some(number) => Reply::of(200, segment(number.parse().unwrap(), 10)),
+                None => Reply::of(404, ""),
+            },
+        }
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), &format!("{}film/master.m3u8", origin.url), "");
+    let pulled = complete(&config, |_, _| {}).unwrap();
+    assert_eq!((pulled[0].files, pulled[0].missing.len()), (24, 0), "{pulled:?}");
+    let root = dir.path().join("pulled");
+    assert_eq!(fs::read(root.join("high/long one.ts")).unwrap(), long);
+    assert_eq!(fs::read(root.join("low/17.ts")).unwrap(), segment(17, 10));
+    assert_eq!(origin.asked("/film/high/long%20one.ts").len(), 2);
+    let most = origin.most_at_once.load(Ordering::SeqCst);
+    assert!((2..=MAX_FETCHES).contains(&most), "{most} at once");
+    // Again: nothing is fetched but the manifests that have no validator.
+    let again = complete(&config, |_, _| {}).unwrap();
+    assert_eq!((again[0].files, again[0].missing.len()), (0, 0), "{again:?}");
+    assert_eq!(origin.asked("/film/low/3.ts").len(), 1);
+    let names: Vec<_> = fs::read_dir(root.join("high")).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "temporary files are gone: {names:?}");
+}
+
+#[test]
+fn a_version_that_changed_in_between_is_fetched_from_the_start() {
+    let origin = Origin::new(|asked| match asked.target.as_str() {
+        "/index.m3u8" => Reply::of(200, playlist(&["a.ts"], true)),
+        _ if asked.headers.contains_key("range") => Reply::of(200, segment(2, 50)).with("ETag", "\"v2\""),
+        _ => Reply { cut_at: Some(5000), ..Reply::of(200, segment(1, 50)).with("ETag", "\"v1\"") },
+    });
+    let dir = tempfile::tempdir().unwrap();
+    complete(&config(dir.path(), &format!("{}index.m3u8", origin.url), ""), |_, _| {}).unwrap();
+    assert_eq!(fs::read(dir.path().join("pulled/a.ts")).unwrap(), segment(2, 50));
+}
+
+#[test]
+fn a_live_window_is_followed_and_what_leaves_it_is_removed() {
+    let step = Arc::new(AtomicUsize::new(0));
+    let now = Arc::clone(&step);
+    let origin = Origin::new(move |asked| match asked.target.as_str() {
+        "/live/index.m3u8" => {
+            let at = now.load(Ordering::SeqCst);
+            let etag = format!("\"{at}\"");
+            if asked.headers.get("if-none-match") == Some(&etag) {
+                return Reply::of(304, "");
+            }
+            let names: Vec<String> = (at..at + 3).map(|it| format!("{it}.ts")).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let text = playlist(&names, false).replace("SEQUENCE:0", &format!("SEQUENCE:{at}"));
+            Reply::of(200, text).with("ETag", etag)
+        }
+        _ => Reply::of(200, segment(1, 4)),
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), &format!("{}live/index.m3u8", origin.url), "reserved_bps = 1_000_000");
+    let stats = Arc::default();
+    with_puller(&config, &stats, async |puller| {
+        let round = puller.round().await;
+        let inventory = round.inventory.unwrap();
+        assert_eq!((stats.counts()[0], round.missing.len()), (4, 0));
+        assert_eq!(puller.look_again(&inventory), Duration::from_secs(2), "half a target duration");
+        puller.round().await;
+        assert_eq!(stats.counts()[2], 1, "not modified");
+        step.store(2, Ordering::SeqCst);
+        let inventory = puller.round().await.inventory.unwrap();
+        assert_eq!(stats.counts()[0], 4 + 1 + 2);
+        puller.remove_unnamed(&inventory, &[]);
+        assert!(dir.path().join("pulled/0.ts").exists(), "receivers may be behind");
+        for since in puller.unnamed.values_mut() {
+            *since -= KEEP;
+        }
+        puller.remove_unnamed(&inventory, &[]);
+    });
+    assert_eq!(stats.counts()[3], 2);
+    // After a restart the same goes for what was pulled before, and not for files of others.
+    let pulled_before = |config: &Config| pullers(config, &Arc::default()).unwrap().remove(0).pulled.len();
+    assert_eq!(pulled_before(&config), 4);
+    fs::remove_file(dir.path().join("pulled").join(MARK)).unwrap();
+    assert_eq!(pulled_before(&config), 0);
+    let names = |name: &str| dir.path().join("pulled").join(name).exists();
+    assert!(!names("0.ts") && !names("1.ts") && names("2.ts") && names("4.ts") && names("index.m3u8"));
+}
+
+#[test]
+fn pulled_bytes_are_bounded_and_room_comes_back() {
+    let step = Arc::new(AtomicUsize::new(0));
+    let now = Arc::clone(&step);
+    let origin = Origin::new(move |asked| match (asked.target.as_str(), now.load(Ordering::SeqCst)) {
+        ("/index.m3u8", 0) => Reply::of(200, playlist(&["0.ts", "1.ts"], false)),
+        ("/index.m3u8", _) => Reply::of(200, playlist(&["2.ts"], false).replace("SEQUENCE:0", "SEQUENCE:2")),
+        _ => Reply::of(200, segment(1, 100)),
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let more = "reserved_bps = 1_000_000\npull_bytes = 30_000";
+    let config = config(dir.path(), &format!("{}index.m3u8", origin.url), more);
+    let stats = Arc::default();
+    with_puller(&config, &stats, async |puller| {
+        let round = puller.round().await;
+        assert_eq!(
+            (round.missing.as_slice(), failed(&stats, PullFailure::Full)),
+            (&["1.ts".to_owned()][..], 1)
+        );
+        step.store(1, Ordering::SeqCst);
+        puller.failing.clear();
+        let inventory = puller.round().await.inventory.unwrap();
+        assert_eq!(failed(&stats, PullFailure::Full), 2, "0.ts is still there");
+        puller.remove_unnamed(&inventory, &[]);
+        for since in puller.unnamed.values_mut() {
+            *since -= KEEP;
+        }
+        puller.remove_unnamed(&inventory, &[]);
+        let round = puller.round().await;
+        assert!(round.missing.is_empty(), "{:?}", round.missing);
+    });
+    assert!(dir.path().join("pulled/2.ts").exists());
+}
+
+#[test]
+fn what_an_origin_must_not_do_is_refused_and_counted() {
+    let answer = |asked: &Asked| match asked.target.as_str() {
+        "/film/index.m3u8" => Reply::of(
+            200,
+            playlist(
+                &["gone.ts", "coded.ts", "round.ts", "away.ts", ".hidden.ts", "cut.ts", "../out.ts"],
+                true,
+            ),
+        ),
+        "/film/coded.ts" => Reply::of(200, "x").with("Content-Encoding", "gzip"),
+        "/film/round.ts" => Reply::of(302, "").with("Location", "/film/round.ts"),
+        "/film/away.ts" => Reply::of(302, "").with("Location", "file:///etc/hostname"),
+        "/film/cut.ts" => Reply { cut_at: Some(4), ..Reply::of(200, segment(1, 3)) },
+        "/film/long.m3u8" => Reply::of(200, vec![b'#'; MAX_MANIFEST_BYTES as usize + 1]),
+        "/film/gone.ts" => Reply::of(404, ""),
+        _ => Reply::of(500, ""),
+    };
+    let origin = Origin::new(answer);
+    let dir = tempfile::tempdir().unwrap();
+    let folder = config(dir.path(), &format!("{}film/index.m3u8", origin.url), "");
+    let stats = Arc::default();
+    with_puller(&folder, &stats, async |puller| {
+        puller.round().await;
+    });
+    let expected = [
+        (PullFailure::NotFound, 1),
+        (PullFailure::Encoded, 1),
+        (PullFailure::Redirect, 2),
+        (PullFailure::BadPath, 1),
+        (PullFailure::Cut, 1),
+        (PullFailure::Status, 0),
+    ];
+    for (why, count) in expected {
+        assert_eq!(failed(&stats, why), count, "{why}: {:?}", stats.newest_failure());
+    }
+    assert!(origin.asked("/out.ts").is_empty() && origin.asked("/film/.hidden.ts").is_empty());
+    assert_eq!(origin.asked("/film/cut.ts").len(), ATTEMPTS as usize);
+    assert_eq!(fs::read_dir(dir.path().join("pulled")).unwrap().count(), 2, "the manifest and the mark");
+
+    let long = config(dir.path(), &format!("{}film/long.m3u8", origin.url), "");
+    let why = complete(&long, |_, _| {}).unwrap_err();
+    assert!(why.contains("long.m3u8: too_long"), "{why}");
+    let nobody = config(dir.path(), "http://127.0.0.1:9/x.m3u8", "");
+    let why = complete(&nobody, |_, _| {}).unwrap_err();
+    assert!(why.contains("http://127.0.0.1:9/x.m3u8: connect"), "{why}");
+}
+
+#[test]
+fn credentials_go_to_the_manifests_host_alone() {
+    let other = Origin::new(|_| Reply::of(200, segment(1, 3)));
+    let elsewhere = format!("{}a.ts", other.url);
+    let origin = Origin::new(move |asked| match asked.target.as_str() {
+        "/index.m3u8?key=1" => Reply::of(200, playlist(&["a.ts", "b.ts"], true)),
+        "/a.ts" => Reply::of(307, "").with("Location", elsewhere.clone()),
+        _ => Reply::of(200, segment(1, 3)),
+    });
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("token"), "Bearer secret-of-the-origin\n").unwrap();
+    let config =
+        config(dir.path(), &format!("{}index.m3u8?key=1", origin.url), "pull_authorization_file = 'token'");
+    complete(&config, |_, _| {}).unwrap();
+    for target in ["/index.m3u8?key=1", "/a.ts", "/b.ts"] {
+        assert_eq!(origin.asked(target)[0].headers["authorization"], "Bearer secret-of-the-origin");
+    }
+    assert!(!other.asked("/a.ts")[0].headers.contains_key("authorization"));
+    assert!(dir.path().join("pulled/a.ts").exists());
+}
+
+#[test]
+fn mistakes_are_told_with_what_to_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let wrong = |more: &str| {
+        let text =
+            format!("[link]\nrate_bps = 1_000_000\n[[source]]\npath = 'a'\nbase = 'https://h/a/'\n{more}\n");
+        let mistakes = Config::parse(&text, dir.path()).unwrap_err();
+        format!("{mistakes:?}")
+    };
+    assert!(wrong("pull = 's3://bucket/a.m3u8'").contains("https://host/path/master.m3u8"));
+    assert!(wrong("pull = 'https://h/folder/'").contains("is no URL of a manifest"));
+    assert!(wrong("pull_authorization_file = 'x'").contains("nothing is pulled"));
+    assert!(wrong("pull = 'https://h/a.mpd'\npull_bytes = 0").contains("must be greater than 0"));
+}
