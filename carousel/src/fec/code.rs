@@ -67,6 +67,9 @@ pub struct BlockCode {
     k: u32,
     /// Encoding symbols of the block, for the schemes that limit them.
     n: u32,
+    /// Most encoding symbols that any block of the object may have: senders are seen to send as many repair symbols for a
+    /// shorter block as for a full one (`flute` crate 1.11.7), and they decode.
+    max_n: u32,
     symbol_length: u16,
     alignment: u8,
 }
@@ -83,8 +86,14 @@ impl BlockCode {
         if u64::from(k) * u64::from(oti.symbol_length) > MAX_BLOCK_BYTES {
             return Err(CodeError::TooLarge);
         }
-        let mut code =
-            Self { id: oti.encoding_id, k, n: u32::MAX, symbol_length: oti.symbol_length, alignment: 1 };
+        let mut code = Self {
+            id: oti.encoding_id,
+            k,
+            n: u32::MAX,
+            max_n: 0,
+            symbol_length: oti.symbol_length,
+            alignment: 1,
+        };
         match (oti.encoding_id, oti.scheme) {
             (EncodingId::RAPTORQ, SchemeInfo::RaptorQ { sub_blocks, alignment, .. }) => {
                 code.aligned(u32::from(sub_blocks), alignment)?;
@@ -102,6 +111,7 @@ impl BlockCode {
                 // Section 8.3: shorter blocks have proportionally fewer encoding symbols.
                 let b = oti.max_source_block_length.max(1);
                 code.n = (u64::from(k) * u64::from(max_n) / u64::from(b)).min(255) as u32;
+                code.max_n = u32::from(max_n).min(reed_solomon::MAX_SYMBOLS);
                 code.limited(1..=reed_solomon::MAX_SYMBOLS)
             }
             _ => Err(CodeError::NoCode),
@@ -138,9 +148,9 @@ impl BlockCode {
         self.k as u64 * self.symbol_length as u64
     }
 
-    /// Whether `esi` is one of its repair symbols.
+    /// Whether `esi` is one of its repair symbols, or one that decodes as such.
     pub const fn is_repair(&self, esi: u32) -> bool {
-        esi >= self.k && esi < self.symbols()
+        esi >= self.k && (esi < self.symbols() || esi < self.max_n)
     }
 
     /// Most encoding symbols of the block.
@@ -364,6 +374,9 @@ mod tests {
         assert_eq!(BlockCode::new(&Oti::no_code(100, 10, 10), 10), Err(CodeError::NoCode));
         let code = BlockCode::new(&rs, 60).unwrap();
         assert!(code.is_repair(119) && !code.is_repair(120) && !code.is_repair(59));
+        let shorter = BlockCode::new(&rs, 30).unwrap();
+        assert_eq!(shorter.most_repair(), 30, "what we send");
+        assert!(shorter.is_repair(119) && !shorter.is_repair(120), "what we take");
     }
 
     #[test]

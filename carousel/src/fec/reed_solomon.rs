@@ -1,14 +1,18 @@
 //! Reed–Solomon over GF(2^8) (RFC 5510 section 8).
 //!
-//! RFC 5510 defines the systematic generator matrix as the inverse of the first k columns of a Vandermonde matrix times
-//! that matrix, with element α^(i·j) in row i and column j. Read as polynomials this says: the k source symbols are the
-//! values of a polynomial of degree below k at α^0 … α^(k−1), and encoding symbol j is its value at α^j. So encoding and
-//! decoding are the same thing, interpolation (Lagrange), from any k points to those that are wanted.
+//! The systematic generator matrix is the inverse of the first k columns of a Vandermonde matrix times that matrix. Read as
+//! polynomials this says: the k source symbols are the values of a polynomial of degree below k at the first k points, and
+//! encoding symbol j is its value at point j. So encoding and decoding are the same thing, interpolation (Lagrange), from
+//! any k points to those that are wanted.
+//!
+//! The points are 0, α^0, α^1 …, those of Rizzo's implementation, with which the RFC's abstract says its schemes are compatible and
+//! which zfec and the `flute` crate follow. Section 8.2 has α^0, α^1 … instead; the two codes cannot decode each other's
+//! repair symbols, and nobody is known to send the second (`findings/rfc5510-points.sh`).
 
 /// x^8 + x^4 + x^3 + x^2 + 1 (RFC 5510 section 8.1).
 const POLYNOMIAL: u16 = 0x11d;
 
-/// Most encoding symbols of a block: the field has so many different powers of α.
+/// Most encoding symbols of a block: max_n is an 8-bit number.
 pub(super) const MAX_SYMBOLS: u32 = 255;
 
 /// Powers of α (twice, so that sums of two logarithms need no reduction) and logarithms.
@@ -53,11 +57,15 @@ fn add_product(to: &mut [u8], from: &[u8], factor: u8) {
     }
 }
 
+/// Where the polynomial has the value of an encoding symbol: 0 for the first one, then the powers of α.
+fn point(esi: u32) -> u8 {
+    esi.checked_sub(1).map_or(0, |power| FIELD.exp[(power % 255) as usize])
+}
+
 /// The encoding symbol `wanted` of the block of which `have` are k encoding symbols with their ESIs, all different and
 /// below 255. Symbols shorter than `length` count as padded with zeros.
 pub(super) fn interpolate(have: &[(u32, &[u8])], wanted: u32, length: usize) -> Vec<u8> {
     let mut out = vec![0; length];
-    let point = |esi: u32| FIELD.exp[(esi % MAX_SYMBOLS) as usize];
     let at = point(wanted);
     for &(esi, symbol) in have {
         if esi == wanted {
@@ -90,12 +98,31 @@ mod tests {
         );
     }
 
-    /// By the letter of section 8.2: y = s · V(k,k)^-1 · V(k,n), with the matrix inverted by elimination.
+    /// Rows of repair symbols 4, 5 and 6 of 4 source symbols, as zfec 1.6.0 and the `flute` crate 1.11.7 calculate them.
+    #[test]
+    fn repair_symbols_are_those_of_other_implementations() {
+        for (esi, coefficients) in [(4, [119, 64, 56, 14]), (5, [199, 167, 13, 108]), (6, [83, 2, 111, 63])] {
+            for (source, expected) in coefficients.into_iter().enumerate() {
+                let symbols: Vec<[u8; 1]> = (0..4).map(|at| [u8::from(at == source)]).collect();
+                let have: Vec<(u32, &[u8])> = (0..).zip(symbols.iter().map(|symbol| &symbol[..])).collect();
+                assert_eq!(
+                    interpolate(&have, esi, 1),
+                    [expected],
+                    "repair symbol {esi}, source symbol {source}"
+                );
+            }
+        }
+    }
+
+    /// Section 8.2 with Rizzo's points: y = s · V(k,k)^-1 · V(k,n), with the matrix inverted by elimination.
     #[test]
     fn repair_symbols_are_those_of_the_generator_matrix() {
         let multiply = |a: u8, b: u8| if a == 0 || b == 0 { 0 } else { FIELD.exp[log(a) + log(b)] };
         let (k, n) = (5_usize, 12_usize);
-        let vandermonde = |i: usize, j: usize| FIELD.exp[(i * j) % 255];
+        let vandermonde = |i: usize, j: usize| match j {
+            0 => u8::from(i == 0),
+            _ => FIELD.exp[(i * (j - 1)) % 255],
+        };
         let mut left: Vec<Vec<u8>> = (0..k).map(|i| (0..k).map(|j| vandermonde(i, j)).collect()).collect();
         let mut inverse: Vec<Vec<u8>> = (0..k).map(|i| (0..k).map(|j| u8::from(i == j)).collect()).collect();
         for column in 0..k {

@@ -1,10 +1,11 @@
-//! Input as foreign senders write it: FLUTE sessions, documents and object carousels.
+//! Input as foreign senders write it: FLUTE sessions, repair symbols, documents and object carousels.
 //!
 //! All of it is made here, by generators of our own after what recordings show, so that a clone without the recordings tests
 //! the same readers: header forms, extensions, FDT and partition; namespaces, prefixes and attributes; layout of BIOP messages.
 
 mod documents;
 mod object_carousel;
+mod reed_solomon;
 
 use std::fmt::Write as _;
 
