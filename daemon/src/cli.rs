@@ -142,6 +142,11 @@ pub enum Verb {
         after_help = "Examples:\n  skycached demo\n  skycached demo --loss 10 --listen 0.0.0.0:8080\n  skycached demo --once"
     )]
     Demo(crate::demo::Arguments),
+    /// A/B updates of an appliance: slots, images, health
+    Firmware {
+        #[command(subcommand)]
+        action: FirmwareAction,
+    },
     /// Print completions for a shell: bash, zsh, fish
     #[command(
         after_help = "Examples:\n  skycached completions fish > ~/.config/fish/completions/skycached.fish"
@@ -213,6 +218,53 @@ pub struct ByKeyId {
     pub key: String,
     #[command(flatten)]
     pub asking: Asking,
+}
+
+/// What is done to an appliance's slots.
+#[derive(Debug, Subcommand)]
+pub enum FirmwareAction {
+    /// Show what runs, what is next, and every kernel image
+    Status {
+        /// One JSON document on stdout
+        #[arg(long)]
+        json: bool,
+    },
+    /// Verify a bundle, and say whether this box would take it
+    Check {
+        /// RAUC's bundle
+        bundle: PathBuf,
+        /// One JSON document on stdout
+        #[arg(long)]
+        json: bool,
+    },
+    /// Install a bundle into the slot that does not run; the next start takes it
+    Install {
+        /// RAUC's bundle
+        bundle: PathBuf,
+        /// One JSON document on stdout
+        #[arg(long)]
+        json: bool,
+    },
+    /// Go back to the other slot at the next start
+    Rollback {
+        /// One JSON document on stdout
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bless the running image once the daemon is READY and answers players
+    MarkGood {
+        #[command(flatten)]
+        common: Common,
+        /// How long it may take to become healthy
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        wait: u64,
+    },
+    /// What RAUC asks of a bootloader
+    #[command(hide = true)]
+    Backend {
+        /// get-primary, set-primary SLOT, get-state SLOT, set-state SLOT good|bad, stage BUNDLE
+        arguments: Vec<String>,
+    },
 }
 
 /// Which objects are listed, and in which order.

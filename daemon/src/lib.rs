@@ -17,7 +17,7 @@
 //!
 //! ```text
 //! floor 0: admin_refusals, bounded, caching, clients, clock, listen, sys, vitals
-//! floor 1: commands, store, trust
+//! floor 1: commands, firmware, store, trust
 //! floor 2: delivery, manifests, signalling
 //! floor 3: origin, receive, repair, session, source, transport, waiting
 //! floor 4: catalog, http, page
@@ -38,6 +38,7 @@ pub mod delivery;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod doctor;
+pub mod firmware;
 pub mod http;
 pub mod listen;
 pub mod manifests;

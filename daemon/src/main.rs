@@ -9,14 +9,14 @@ use clap::{CommandFactory as _, Parser as _};
 use http::Method;
 use sd_notify::NotifyState;
 use serde_json::{Value, json};
-use skycache::cli::{self, Asking, Cli, Common, Trusting, Verb};
+use skycache::cli::{self, Asking, Cli, Common, FirmwareAction, Trusting, Verb};
 use skycache::config::Config;
 use skycache::listen::Listening;
 use skycache::receive::ReceiveContext;
 use skycache::replay::replay;
 use skycache::running::Daemon;
 use skycache::store::Store;
-use skycache::{admin, doctor, screen};
+use skycache::{admin, doctor, firmware as slots, screen};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::prelude::*;
@@ -73,6 +73,7 @@ fn run(verb: Verb) -> Result<ExitCode, String> {
             skycache::raise_open_files();
             runtime()?.block_on(skycache::demo::run(&arguments)).map(|()| ExitCode::SUCCESS)
         }
+        Verb::Firmware { action } => firmware(action),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "skycached", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
@@ -305,6 +306,28 @@ fn change(asking: &Asking, action: &str, parameters: &[(&str, &str)]) -> Result<
         Some(count) => print(&format!("{count} objects purged\n")),
         None => print(&format!("{action}: {}\n", value["key"].as_str().unwrap_or_default())),
     }
+}
+
+fn firmware(action: FirmwareAction) -> Result<ExitCode, String> {
+    let paths = slots::Paths::default();
+    let (value, as_json) = match action {
+        FirmwareAction::Status { json } => (slots::status(&paths)?, json),
+        FirmwareAction::Check { bundle, json } => {
+            let value = slots::check_bundle(&paths, &bundle)?;
+            let code = if value["accepted"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+            print(&if json { pretty(&value) } else { screen::firmware(&value) })?;
+            return Ok(code);
+        }
+        FirmwareAction::Install { bundle, json } => (slots::install(&paths, &bundle)?, json),
+        FirmwareAction::Rollback { json } => (slots::rollback(&paths)?, json),
+        FirmwareAction::MarkGood { common, wait } => {
+            let listen = Config::load(&common.config)?.http.listen;
+            let listen = *listen.first().ok_or("[http] listen names no address")?;
+            (slots::mark_good(&paths, listen, Duration::from_secs(wait))?, common.json)
+        }
+        FirmwareAction::Backend { arguments } => return print(&slots::backend(&paths, &arguments)?),
+    };
+    print(&if as_json { pretty(&value) } else { screen::firmware(&value) })
 }
 
 fn pretty(document: &Value) -> String {

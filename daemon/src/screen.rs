@@ -403,6 +403,30 @@ pub fn objects(objects: &Value, now: WallTime) -> String {
     out
 }
 
+/// `skycached firmware …`: a line for each member, and one for each image.
+pub fn firmware(value: &Value) -> String {
+    let mut out = String::new();
+    for (key, member) in value.as_object().into_iter().flatten().filter(|(key, _)| *key != "schema") {
+        match member {
+            Value::String(text) => out.push_str(&format!("{key:<12}{text}\n")),
+            Value::Bool(is) => out.push_str(&format!("{key:<12}{}\n", if *is { "yes" } else { "no" })),
+            Value::Array(images) => {
+                for image in images {
+                    let text = |key: &str| image[key].as_str().unwrap_or_default().to_owned();
+                    out.push_str(&format!(
+                        "{:<12}{}, {}\n",
+                        format!("slot {}", text("slot")),
+                        text("name"),
+                        text("state")
+                    ));
+                }
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

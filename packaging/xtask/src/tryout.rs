@@ -1,12 +1,12 @@
 //! `cargo xtask tryout`: tests of the packages in clean roots, under systemd, with little memory, and with the tools that read
 //! them. The tests are the scripts of `packaging/tryout`; this finds the packages and prepares a folder.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::ValueEnum;
 
-use crate::install::install;
+use crate::install::{apt, install};
 use crate::{run, workspace};
 
 /// Where packages are tried.
@@ -22,13 +22,15 @@ pub(crate) enum Place {
     Feeds,
     /// Prometheus and Alertmanager beside a live cache: which alert fires how soon
     Monitoring,
+    /// The appliance's disk image in QEMU under OVMF, by software emulation: to the first cached segment over HTTP
+    Image,
     /// The whole build a second time, elsewhere, byte for byte
     Repeat,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Everything but the second build, if nothing is named
+    /// Everything but the disk image and the second build, if nothing is named
     places: Vec<Place>,
     /// Debian architectures
     #[arg(long, value_delimiter = ',', default_values = ["amd64", "arm64", "armhf"])]
@@ -48,13 +50,26 @@ const NEEDED: [(&str, &str); 6] = [
     ("nsenter", "util-linux"),
 ];
 
+const NEEDED_FOR_IMAGE: [(&str, &str); 6] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("mcopy", "mtools"),
+    ("sfdisk", "fdisk"),
+    ("curl", "curl"),
+    ("nc", "netcat-openbsd"),
+    ("python3", "python3"),
+];
+
 pub(crate) fn run_scripts(arguments: &Arguments) -> Result<(), String> {
     let workspace = workspace().canonicalize().map_err(|err| format!("the workspace: {err}"))?;
     let packages = workspace.join(&arguments.packages);
     if !packages.exists() {
         return Err(format!("{}: not there; `cargo xtask dist` makes packages", packages.display()));
     }
-    install(&NEEDED);
+    if arguments.places == [Place::Image] {
+        install(&NEEDED_FOR_IMAGE);
+    } else {
+        install(&NEEDED);
+    }
     let work = workspace.join("target/dist/tryout");
     std::fs::create_dir_all(&work).map_err(|err| format!("{}: {err}", work.display()))?;
     let default = [Place::Deb, Place::Boot, Place::Memory, Place::Feeds, Place::Monitoring];
@@ -83,10 +98,31 @@ pub(crate) fn run_scripts(arguments: &Arguments) -> Result<(), String> {
             Place::Memory => run(script("memory.sh").arg(&packages).arg(&work))?,
             Place::Feeds => run(script("feeds.sh").arg(&packages).arg(&work))?,
             Place::Monitoring => run(script("monitoring.sh").arg(&packages).arg(&work))?,
+            Place::Image => {
+                if !Path::new("/usr/share/OVMF/OVMF_CODE_4M.fd").exists() {
+                    apt(&["ovmf"])?;
+                }
+                let image = newest_image(&packages)?;
+                run(crate::cargo().args(["build", "--quiet", "-p", "skycache-headend", "--bin", "headend"]))?;
+                let target = std::env::var_os("CARGO_TARGET_DIR")
+                    .map_or_else(|| workspace.join("target"), PathBuf::from);
+                run(script("image.sh").arg(image).arg(&work).arg(target.join("debug/headend")))?;
+            }
             Place::Repeat => {
                 run(Command::new(workspace.join("packaging/tryout/repeat.sh")).arg(&packages).arg(&work))?;
             }
         }
     }
     Ok(())
+}
+
+/// The disk image of `dist image` for x86_64 that was made last.
+fn newest_image(packages: &Path) -> Result<PathBuf, String> {
+    let failed = |err: std::io::Error| format!("{}: {err}", packages.display());
+    let entries = std::fs::read_dir(packages).map_err(failed)?.filter_map(Result::ok);
+    let images = entries.filter(|it| it.file_name().to_string_lossy().ends_with("-amd64.img"));
+    let newest = images.max_by_key(|it| it.metadata().and_then(|it| it.modified()).ok());
+    newest.map(|it| it.path()).ok_or_else(|| {
+        format!("{}: no disk image; `cargo xtask dist image --cpu x86_64`", packages.display())
+    })
 }

@@ -11,6 +11,7 @@
 
 mod apk;
 mod deb;
+mod image;
 mod ipk;
 mod manual;
 mod oci;
@@ -44,8 +45,9 @@ pub(crate) enum Format {
     /// OpenWrt from 25.12
     Apk,
     /// An OCI image for container platforms
-    #[value(alias = "image")]
     Oci,
+    /// A disk image of the appliance: only if it is named, as root, on Debian
+    Image,
 }
 
 #[derive(Debug, clap::Args)]
@@ -58,6 +60,8 @@ pub(crate) struct Arguments {
     /// Where packages go
     #[arg(long, value_name = "DIR", default_value = "target/dist/packages")]
     out: PathBuf,
+    #[command(flatten)]
+    image: image::Options,
 }
 
 /// What all packages of a run have in common.
@@ -122,6 +126,12 @@ impl Release {
 pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     let workspace = workspace().canonicalize().map_err(|err| format!("the workspace: {err}"))?;
     let release = Release::of(&workspace, &arguments.out)?;
+    if arguments.formats.contains(&Format::Image) {
+        image::write(&release, &arguments.cpu, &arguments.image)?;
+        if arguments.formats.len() == 1 {
+            return Ok(());
+        }
+    }
     let wants = |format| arguments.formats.is_empty() || arguments.formats.contains(&format);
     let mut libcs = Vec::new();
     if wants(Format::Deb) || wants(Format::Binaries) {

@@ -230,7 +230,7 @@ fn daemon_contents(release: &Release, target: Target) -> Result<Contents, String
     Contents::of(release, ("skycache", "skycached"), target.triple(), !target.is_for_boxes())
 }
 
-fn sysroot(release: &Release, folders: &[&str]) -> Result<Tree, String> {
+pub(super) fn sysroot(release: &Release, folders: &[&str]) -> Result<Tree, String> {
     let mut tree = Tree::default();
     for folder in folders {
         tree.add_folder(&release.workspace.join("sysroot").join(folder))?;

@@ -1,0 +1,147 @@
+//! What a bundle says of itself beside RAUC's manifest, and whether this box takes it.
+//!
+//! RAUC has verified the bundle's signature when this is asked, and that it is for this hardware; the description is under the
+//! same signature. RAUC 1.8 knows no versions to compare and no file on the EFI partition, hence this.
+
+use std::cmp::Ordering;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::name::is_version;
+use super::version;
+
+/// File of the description in a bundle.
+pub const DESCRIPTION: &str = "firmware.json";
+/// Longest description that is read.
+const MAX_DESCRIPTION: u64 = 16 * 1024;
+
+/// `firmware.json` of a bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// 1
+    pub schema: u32,
+    /// Hardware, as RAUC's `compatible`.
+    pub compatible: String,
+    pub version: String,
+    /// Of `uki.efi`.
+    pub efi_sha256: String,
+    /// Signed as a way back: may be older than what runs.
+    #[serde(default)]
+    pub allow_downgrade: bool,
+}
+
+carousel::reasons! {
+    /// Why a bundle is not installed. RAUC's own refusals (signature, damage) come before these.
+    pub enum Refusal {
+        /// The bundle has no readable description.
+        Description = "description",
+        /// The bundle is for other hardware.
+        Compatible = "compatible",
+        /// The version has characters that an image's name cannot have, or is too long.
+        Version = "version",
+        /// The bundle is older than what runs, and not signed as a way back.
+        Downgrade = "downgrade",
+        /// The version already runs.
+        Same = "same",
+        /// The kernel image does not have the digest, or the version, that the description gives.
+        Image = "image",
+        /// This image was started until its tries ran out, or was rolled back by an operator.
+        FailedBefore = "failed_before",
+    }
+}
+
+/// Reads the description of a mounted bundle.
+///
+/// # Errors
+/// The reason, and one line.
+pub fn read_description(bundle: &Path) -> Result<Description, (Refusal, String)> {
+    let path = bundle.join(DESCRIPTION);
+    let wrong = |why: String| (Refusal::Description, format!("{}: {why}", path.display()));
+    let length = std::fs::metadata(&path).map_err(|err| wrong(err.to_string()))?.len();
+    if length > MAX_DESCRIPTION {
+        return Err(wrong(format!("{length} bytes are too many")));
+    }
+    let text = std::fs::read(&path).map_err(|err| wrong(err.to_string()))?;
+    let description: Description = serde_json::from_slice(&text).map_err(|err| wrong(err.to_string()))?;
+    if description.schema != 1 {
+        return Err(wrong(format!("schema {} is not known to this version", description.schema)));
+    }
+    Ok(description)
+}
+
+/// Whether a box of this hardware that runs this version takes the bundle.
+///
+/// # Errors
+/// The reason, and one line.
+pub fn check(it: &Description, compatible: &str, running: &str) -> Result<(), (Refusal, String)> {
+    if it.compatible != compatible {
+        let why = format!("the bundle is for {:?}, this is {compatible:?}", it.compatible);
+        return Err((Refusal::Compatible, why));
+    }
+    if !is_version(&it.version) {
+        return Err((Refusal::Version, format!("{:?} cannot be a version in a name", it.version)));
+    }
+    let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if it.efi_sha256.len() != 64 || !it.efi_sha256.bytes().all(is_digit) {
+        return Err((Refusal::Description, "efi_sha256 is not 64 digits".to_owned()));
+    }
+    match version::compare(&it.version, running) {
+        Ordering::Less if !it.allow_downgrade => {
+            let why = format!("{} is older than {running}, and not signed as a way back", it.version);
+            Err((Refusal::Downgrade, why))
+        }
+        Ordering::Equal => Err((Refusal::Same, format!("{} already runs", it.version))),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn description() -> Description {
+        Description {
+            schema: 1,
+            compatible: "skycache-x86_64".to_owned(),
+            version: "1.5".to_owned(),
+            efi_sha256: "0".repeat(64),
+            allow_downgrade: false,
+        }
+    }
+
+    fn reason(it: &Description, running: &str) -> Option<Refusal> {
+        check(it, "skycache-x86_64", running).err().map(|it| it.0)
+    }
+
+    #[test]
+    fn each_wrong_bundle_has_its_reason() {
+        let good = description();
+        assert_eq!(reason(&good, "1.4"), None);
+        assert_eq!(reason(&good, "1.5~rc1"), None);
+        assert_eq!(reason(&good, "1.5"), Some(Refusal::Same));
+        assert_eq!(reason(&good, "1.10"), Some(Refusal::Downgrade));
+        assert_eq!(reason(&Description { allow_downgrade: true, ..good.clone() }, "1.10"), None);
+        let other = Description { compatible: "skycache-aarch64".to_owned(), ..good.clone() };
+        assert_eq!(reason(&other, "1.4"), Some(Refusal::Compatible));
+        let named = Description { version: "1.5_b+3".to_owned(), ..good.clone() };
+        assert_eq!(reason(&named, "1.4"), Some(Refusal::Version));
+        let digest = Description { efi_sha256: "../../x".to_owned(), ..good };
+        assert_eq!(reason(&digest, "1.4"), Some(Refusal::Description));
+    }
+
+    #[test]
+    fn a_description_is_read_or_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = || read_description(folder.path());
+        assert_eq!(read().unwrap_err().0, Refusal::Description);
+        let path = folder.path().join(DESCRIPTION);
+        std::fs::write(&path, serde_json::to_vec(&description()).unwrap()).unwrap();
+        assert_eq!(read().unwrap(), description());
+        let newer = Description { schema: 2, ..description() };
+        std::fs::write(&path, serde_json::to_vec(&newer).unwrap()).unwrap();
+        assert!(read().unwrap_err().1.contains("schema 2"));
+        std::fs::write(&path, vec![b' '; 20_000]).unwrap();
+        assert!(read().unwrap_err().1.contains("too many"));
+    }
+}

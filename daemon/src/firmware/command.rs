@@ -1,0 +1,402 @@
+//! `skycached firmware …`: what operators, units and RAUC call.
+
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::bundle::{self, Description, Refusal};
+use super::esp::{Esp, Folder};
+use super::health;
+use super::name::{ImageName, Slot};
+use super::pe;
+
+/// Between two looks at a start's health.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Where the appliance has what is asked for; others in tests.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// The mounted EFI partition.
+    pub esp: PathBuf,
+    /// EFI variables.
+    pub efivars: PathBuf,
+    /// What the initial RAM disk leaves.
+    pub run: PathBuf,
+    /// Has `IMAGE_VERSION`.
+    pub os_release: PathBuf,
+    /// Has `compatible`.
+    pub system_conf: PathBuf,
+    /// Partitions by their labels.
+    pub partitions: PathBuf,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self {
+            esp: "/efi".into(),
+            efivars: "/sys/firmware/efi/efivars".into(),
+            run: "/run/firmware".into(),
+            os_release: "/etc/os-release".into(),
+            system_conf: "/etc/rauc/system.conf".into(),
+            partitions: "/dev/disk/by-partlabel".into(),
+        }
+    }
+}
+
+impl Paths {
+    fn esp(&self) -> Esp<Folder> {
+        Esp::new(Folder(self.esp.clone()))
+    }
+
+    fn version(&self) -> Result<String, String> {
+        assignment(&self.os_release, "IMAGE_VERSION")
+    }
+
+    fn compatible(&self) -> Result<String, String> {
+        assignment(&self.system_conf, "compatible")
+    }
+
+    /// UUID of the hash tree that is in a slot.
+    fn tree(&self, slot: Slot) -> Result<String, String> {
+        let path = self.partitions.join(format!("skycache_hash_{slot}"));
+        let mut superblock = [0; 32];
+        std::fs::File::open(&path)
+            .and_then(|mut it| it.read_exact(&mut superblock))
+            .map_err(|err| format!("{}: {err}", path.display()))?;
+        if &superblock[..8] != b"verity\0\0" {
+            return Err(format!("{}: no hash tree", path.display()));
+        }
+        Ok(superblock[16..].iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+/// Value of `KEY=VALUE` in a file of such lines.
+fn assignment(path: &Path, key: &str) -> Result<String, String> {
+    let text = std::fs::read_to_string(path).map_err(|err| format!("{}: {err}", path.display()))?;
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    let value = value.map(|it| it.trim().trim_matches('"').to_owned());
+    value.ok_or_else(|| format!("{}: no {key}=", path.display()))
+}
+
+fn state(image: &ImageName) -> &'static str {
+    match image.tries {
+        None => "good",
+        Some(_) if image.is_startable() => "on_trial",
+        Some(_) if image.has_failed() => "failed",
+        Some(_) => "disarmed",
+    }
+}
+
+/// Slots, images and which of them is next.
+///
+/// # Errors
+/// One line, as of all of these: no appliance, or what cannot be read or written.
+pub fn status(paths: &Paths) -> Result<Value, String> {
+    let running = health::running_slot(&paths.run)?;
+    let images = paths.esp().images()?;
+    let listed: Vec<Value> = images
+        .iter()
+        .map(|it| {
+            json!({
+                "name": it.to_string(), "version": it.version, "slot": it.slot.as_str(), "state": state(it),
+                "tries_left": it.tries.map(|tries| tries.left), "tries_done": it.tries.map(|tries| tries.done),
+            })
+        })
+        .collect();
+    Ok(json!({
+        "schema": 1,
+        "version": paths.version()?,
+        "compatible": paths.compatible()?,
+        "running": running.as_str(),
+        "started": health::selected_entry(&paths.efivars).ok(),
+        "next": images.first().map(|it| it.slot.as_str()),
+        "images": listed,
+    }))
+}
+
+/// Blesses the running image once the daemon is READY and answers players, looking for `wait`.
+///
+/// # Errors
+/// Also if it does not become healthy in time.
+pub fn mark_good(paths: &Paths, listen: SocketAddr, wait: Duration) -> Result<Value, String> {
+    mark_good_when(paths, wait, || health::ailment(listen))
+}
+
+fn mark_good_when(
+    paths: &Paths,
+    wait: Duration,
+    mut ailment: impl FnMut() -> Option<&'static str>,
+) -> Result<Value, String> {
+    let running = health::running_slot(&paths.run)?;
+    let selected = health::selected_entry(&paths.efivars)?;
+    let until = crate::clock::now() + wait;
+    while let Some(what) = ailment() {
+        if crate::clock::now() >= until {
+            return Err(format!("slot {running} is not blessed: {what} after {} s", wait.as_secs()));
+        }
+        std::thread::sleep(LOOK_INTERVAL);
+    }
+    let blessed = paths.esp().bless(&selected, running)?;
+    Ok(json!({ "schema": 1, "blessed": blessed.to_string() }))
+}
+
+/// The other slot is next, and the running image is not installed again until it changes.
+///
+/// # Errors
+/// Also if the other slot cannot be started.
+pub fn rollback(paths: &Paths) -> Result<Value, String> {
+    let running = health::running_slot(&paths.run)?;
+    let mut esp = paths.esp();
+    esp.reject(running)?;
+    Ok(json!({ "schema": 1, "next": esp.primary()?.map(Slot::as_str) }))
+}
+
+/// Whether this box would take a bundle. RAUC verifies its signature.
+///
+/// # Errors
+/// RAUC's, or the reason of a refusal.
+pub fn check_bundle(paths: &Paths, bundle: &Path) -> Result<Value, String> {
+    let mut info = Command::new("rauc");
+    info.args(["info", "--output-format=json"]).arg(bundle);
+    let output = info.output().map_err(|err| format!("rauc: {err}"))?;
+    if !output.status.success() {
+        let why = String::from_utf8_lossy(&output.stderr);
+        return Err(why.lines().last().unwrap_or("rauc refuses the bundle").to_owned());
+    }
+    let told: Value = serde_json::from_slice(&output.stdout).map_err(|err| format!("rauc info: {err}"))?;
+    let text = |key: &str| told[key].as_str().unwrap_or_default().to_owned();
+    let described = Description {
+        schema: 1,
+        compatible: text("compatible"),
+        version: text("version"),
+        // Whether it is signed as a way back is in the bundle, and asked when it is mounted; so is this.
+        efi_sha256: "0".repeat(64),
+        allow_downgrade: false,
+    };
+    let verdict = bundle::check(&described, &paths.compatible()?, &paths.version()?);
+    let (reason, why) =
+        verdict.err().map_or((None, None), |(reason, why)| (Some(reason.as_str()), Some(why)));
+    Ok(json!({
+        "schema": 1, "compatible": described.compatible, "version": described.version,
+        "accepted": reason.is_none(), "reason": reason, "why": why,
+    }))
+}
+
+/// Hands a bundle to RAUC, which calls [`backend`].
+///
+/// # Errors
+/// The reason of a refusal, or that RAUC failed.
+pub fn install(paths: &Paths, bundle: &Path) -> Result<Value, String> {
+    let checked = check_bundle(paths, bundle)?;
+    let is_refused = checked["reason"].as_str().is_some_and(|it| it != Refusal::Downgrade.as_str());
+    if is_refused {
+        return Err(checked["why"].as_str().unwrap_or("refused").to_owned());
+    }
+    let status = Command::new("rauc").arg("install").arg(bundle).stdout(std::process::Stdio::null()).status();
+    let status = status.map_err(|err| format!("rauc: {err}"))?;
+    if !status.success() {
+        return Err(format!("rauc install: {status}; its log has the reason: journalctl -u rauc"));
+    }
+    Ok(
+        json!({ "schema": 1, "installed": checked["version"], "next": paths.esp().primary()?.map(Slot::as_str) }),
+    )
+}
+
+/// Checks a mounted bundle and puts its kernel image on the EFI partition, without a bootable name.
+fn stage(paths: &Paths, bundle: &Path) -> Result<(), (Refusal, String)> {
+    let description = bundle::read_description(bundle)?;
+    let told = |why: String| (Refusal::Description, why);
+    let (compatible, version) = (paths.compatible().map_err(told)?, paths.version().map_err(told)?);
+    bundle::check(&description, &compatible, &version)?;
+    let path = bundle.join("uki.efi");
+    let wrong = |why: String| (Refusal::Image, format!("{}: {why}", path.display()));
+    let open = || std::fs::File::open(&path).map_err(|err| wrong(err.to_string()));
+    let image = pe::read(&mut open()?).map_err(wrong)?;
+    if image.version != description.version {
+        return Err(wrong(format!("IMAGE_VERSION is {}, not {}", image.version, description.version)));
+    }
+    let mut esp = paths.esp();
+    if esp.has_failed(&description.efi_sha256).map_err(wrong)? {
+        let why = format!("{} has failed on this box, or was rolled back", description.version);
+        return Err((Refusal::FailedBefore, why));
+    }
+    esp.stage(&description.version, &description.efi_sha256, &mut open()?).map_err(wrong)
+}
+
+/// What RAUC asks of a bootloader, and `stage BUNDLE`, its handler before an installation. The result is for stdout.
+///
+/// # Errors
+/// RAUC shows the line in its log and gives up.
+pub fn backend(paths: &Paths, arguments: &[String]) -> Result<String, String> {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut esp = paths.esp();
+    match arguments[..] {
+        ["get-primary"] => {
+            let slot = esp.primary()?.ok_or("the EFI partition has no image")?;
+            Ok(format!("{slot}\n"))
+        }
+        ["set-primary", slot] => {
+            let slot = slot.parse()?;
+            esp.arm(slot, &paths.tree(slot)?)?;
+            Ok(String::new())
+        }
+        ["get-state", slot] => Ok(if esp.is_good(slot.parse()?)? { "good\n" } else { "bad\n" }.to_owned()),
+        ["set-state", slot, "bad"] => esp.disarm(slot.parse()?).map(|()| String::new()),
+        ["set-state", slot, "good"] => {
+            let slot = slot.parse()?;
+            if health::running_slot(&paths.run)? != slot {
+                return Err(format!("slot {slot} does not run: only what runs is known to be good"));
+            }
+            esp.bless(&health::selected_entry(&paths.efivars)?, slot).map(|_| String::new())
+        }
+        ["stage", bundle] => stage(paths, Path::new(bundle))
+            .map(|()| String::new())
+            .map_err(|(reason, why)| format!("refused ({reason}): {why}")),
+        _ => Err(format!(
+            "backend {}: not known; get-primary, set-primary SLOT, get-state SLOT, set-state SLOT good|bad, stage BUNDLE",
+            arguments.join(" ")
+        )),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A box with version 1.4 in slot A, on which 1.5 was written into B.
+    fn appliance(root: &Path) -> Paths {
+        let paths = Paths {
+            esp: root.join("efi"),
+            efivars: root.join("efivars"),
+            run: root.join("run"),
+            os_release: root.join("os-release"),
+            system_conf: root.join("system.conf"),
+            partitions: root.join("partitions"),
+        };
+        for folder in ["efi/EFI/Linux", "efi/EFI/skycache", "efivars", "run", "partitions", "bundle"] {
+            std::fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        let write = |name: &str, bytes: &[u8]| std::fs::write(root.join(name), bytes).unwrap();
+        write("os-release", b"ID=skycache\nIMAGE_VERSION=\"1.4\"\n");
+        write("system.conf", b"[system]\ncompatible=skycache-x86_64\n");
+        write("efi/EFI/Linux/skycache_1.4_a.efi", b"A");
+        write("efi/EFI/skycache/started_a", b"");
+        write("run/slot", b"a\n");
+        select(&paths, "skycache_1.4_a.efi");
+        let mut superblock = b"verity\0\0\x01\0\0\0\x01\0\0\0".to_vec();
+        superblock.extend([0xab; 16]);
+        write("partitions/skycache_hash_b", &superblock);
+        paths
+    }
+
+    fn select(paths: &Paths, name: &str) {
+        let mut bytes = vec![6, 0, 0, 0];
+        bytes.extend(name.encode_utf16().flat_map(u16::to_le_bytes));
+        let file = "LoaderEntrySelected-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+        std::fs::write(paths.efivars.join(file), bytes).unwrap();
+    }
+
+    fn put_bundle(root: &Path, version: &str, image_version: &str) -> String {
+        let osrel = format!("IMAGE_VERSION={image_version}\n");
+        let cmdline = format!("skycache.verity={}", "ab".repeat(32));
+        let uki = pe::write(&[(".osrel", &osrel), (".cmdline", &cmdline)]);
+        let described = Description {
+            schema: 1,
+            compatible: "skycache-x86_64".to_owned(),
+            version: version.to_owned(),
+            efi_sha256: super::super::esp::digest(&mut uki.as_slice()).unwrap(),
+            allow_downgrade: false,
+        };
+        std::fs::write(root.join("bundle/uki.efi"), uki).unwrap();
+        let text = serde_json::to_vec(&described).unwrap();
+        std::fs::write(root.join("bundle/firmware.json"), text).unwrap();
+        root.join("bundle").display().to_string()
+    }
+
+    fn call(paths: &Paths, arguments: &[&str]) -> Result<String, String> {
+        backend(paths, &arguments.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>())
+    }
+
+    fn names(paths: &Paths) -> Vec<String> {
+        paths.esp().images().unwrap().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn an_update_is_staged_armed_tried_and_blessed() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = appliance(root.path());
+        assert_eq!(call(&paths, &["get-primary"]).unwrap(), "a\n");
+        assert_eq!(call(&paths, &["get-state", "b"]).unwrap(), "bad\n");
+        let bundle = put_bundle(root.path(), "1.5", "1.5");
+        call(&paths, &["stage", &bundle]).unwrap();
+        assert_eq!(call(&paths, &["get-primary"]).unwrap(), "a\n", "staged is not bootable");
+        call(&paths, &["set-state", "b", "bad"]).unwrap();
+        call(&paths, &["set-primary", "b"]).unwrap();
+        assert_eq!(names(&paths), ["skycache_1.5_b+3.efi", "skycache_1.4_a.efi"]);
+        assert_eq!(call(&paths, &["get-primary"]).unwrap(), "b\n");
+        assert_eq!(status(&paths).unwrap()["images"][0]["state"], "on_trial");
+        assert!(call(&paths, &["set-state", "b", "good"]).is_err(), "it has not run");
+
+        // The loader counts a try down and starts it.
+        let linux = paths.esp.join("EFI/Linux");
+        std::fs::rename(linux.join("skycache_1.5_b+3.efi"), linux.join("skycache_1.5_b+2-1.efi")).unwrap();
+        std::fs::write(paths.run.join("slot"), "b\n").unwrap();
+        select(&paths, "skycache_1.5_b+3.efi");
+        let ill = mark_good_when(&paths, Duration::ZERO, || Some("ill")).unwrap_err();
+        assert_eq!(ill, "slot b is not blessed: ill after 0 s");
+        assert_eq!(names(&paths)[0], "skycache_1.5_b+2-1.efi");
+        std::fs::write(paths.esp.join("EFI/skycache/started_b"), "").unwrap();
+        mark_good_when(&paths, Duration::ZERO, || None).unwrap();
+        assert_eq!(names(&paths), ["skycache_1.5_b.efi", "skycache_1.4_a.efi"]);
+        assert!(!paths.esp.join("EFI/skycache/started_b").exists());
+
+        let back = rollback(&paths).unwrap();
+        assert_eq!(back["next"], "a");
+        assert_eq!(names(&paths), ["skycache_1.4_a.efi", "skycache_1.5_b+0-1.efi"]);
+        let again = call(&paths, &["stage", &bundle]).unwrap_err();
+        assert!(again.starts_with("refused (failed_before)"), "{again}");
+    }
+
+    #[test]
+    fn after_a_fallback_what_failed_is_not_blessed() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = appliance(root.path());
+        // The loader counted 1.5 down in this power cycle, then took 1.4.
+        std::fs::write(paths.esp.join("EFI/Linux/skycache_1.5_b+0-3.efi"), "B").unwrap();
+        mark_good_when(&paths, Duration::ZERO, || None).unwrap();
+        assert_eq!(names(&paths), ["skycache_1.4_a.efi", "skycache_1.5_b+0-3.efi"]);
+        select(&paths, "skycache_1.5_b+0-3.efi");
+        assert!(mark_good_when(&paths, Duration::ZERO, || None).unwrap_err().contains("slot a runs"));
+        assert!(rollback(&paths).unwrap_err().contains("nothing to go back to"));
+    }
+
+    #[test]
+    fn what_is_not_consistent_is_not_armed() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = appliance(root.path());
+        let wrong = call(&paths, &["stage", &put_bundle(root.path(), "1.5", "1.6")]).unwrap_err();
+        assert!(wrong.starts_with("refused (image)"), "{wrong}");
+        let bundle = put_bundle(root.path(), "1.5", "1.5");
+        let path = root.path().join("bundle/uki.efi");
+        let mut bytes = std::fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() = b'0';
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(call(&paths, &["stage", &bundle]).unwrap_err().contains("SHA-256"));
+        let bundle = put_bundle(root.path(), "1.5", "1.5");
+        call(&paths, &["stage", &bundle]).unwrap();
+        // The slot holds another tree than the image opens: RAUC was cut off, or wrote another file.
+        let tree = root.path().join("partitions/skycache_hash_b");
+        let mut superblock = std::fs::read(&tree).unwrap();
+        superblock[20] ^= 1;
+        std::fs::write(&tree, superblock).unwrap();
+        assert!(call(&paths, &["set-primary", "b"]).unwrap_err().contains("another image's"));
+        assert_eq!(names(&paths), ["skycache_1.4_a.efi"]);
+        for wrong in [&["set-primary", "c"][..], &["get-state"], &["set-state", "a", "worse"], &[]] {
+            assert!(call(&paths, wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

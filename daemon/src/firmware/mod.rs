@@ -1,0 +1,32 @@
+//! A/B updates of an appliance: kernel images on the EFI partition, and what RAUC asks a bootloader.
+//!
+//! ```text
+//! EFI/Linux/skycache_1.4_a.efi        healthy once: no counter
+//! EFI/Linux/skycache_1.5_b+3.efi      armed: three tries left; the loader counts them down in the name
+//! EFI/Linux/skycache_1.5_b+0-3.efi    three tries, none became healthy: taken only if there is nothing else
+//! EFI/skycache/staged_1.6_DIGEST      complete and verified, not bootable
+//! EFI/skycache/started_a              written by the initial RAM disk, removed once the start is healthy
+//! ```
+//!
+//! Everything is a name: there is no file whose content says which slot is next, so that there is nothing to be torn by a power
+//! cut. An image gets its bootable name by a rename, after its bytes were read back and compared with their digest, and after the
+//! slot that it belongs to was written. `systemd-bless-boot` is masked: it blesses what was counted down, which after a fallback
+//! within one power cycle is the image that failed; [`Esp::bless`] takes what the loader says it started.
+
+mod bundle;
+mod command;
+mod esp;
+mod health;
+mod name;
+mod pe;
+#[cfg(test)]
+mod tests;
+mod version;
+
+pub use bundle::{DESCRIPTION, Description, Refusal, check, read_description};
+pub use command::{Paths, backend, check_bundle, install, mark_good, rollback, status};
+pub use esp::{Esp, Files, Folder, LINUX, OWN, Readable, TRIES};
+pub use health::{ailment, is_serving, running_slot, selected_entry};
+pub use name::{ImageName, Slot, Tries};
+pub use pe::{Image, read as read_image};
+pub use version::compare as compare_versions;
