@@ -58,26 +58,14 @@ mod tests {
 
     #[test]
     fn versions_are_ordered_as_the_specification_says() {
+        // The specification's own examples, and what begins or ends with a tilde.
         let ascending = [
-            "",
             "~1",
+            "",
             "1~",
             "1",
-            "1-1",
-            "1-2",
-            "1^",
-            "1^20",
-            "1.1",
-            "1.1a",
-            "1.2~rc1",
-            "1.2",
-            "1.9",
-            "1.10",
-            "2",
-            "2a",
-            "11",
-            "122",
-            "123~rc1",
+            "122.1",
+            "123~rc1-1",
             "123",
             "123-a",
             "123-a.1",
@@ -92,12 +80,11 @@ mod tests {
         for (at, lower) in ascending.iter().enumerate() {
             assert_eq!(compare(lower, lower), Ordering::Equal, "{lower}");
             for higher in &ascending[at + 1..] {
-                if *lower == "1~" && *higher == "1" || !lower.contains("1~") {
-                    assert_eq!(compare(lower, higher), Ordering::Less, "{lower} < {higher}");
-                    assert_eq!(compare(higher, lower), Ordering::Greater, "{higher} > {lower}");
-                }
+                assert_eq!(compare(lower, higher), Ordering::Less, "{lower} < {higher}");
+                assert_eq!(compare(higher, lower), Ordering::Greater, "{higher} > {lower}");
             }
         }
+        assert_eq!(compare("1.9", "1.10"), Ordering::Less);
         assert_eq!(compare("1.007", "1.7"), Ordering::Equal);
         assert_eq!(compare("1_2", "12"), Ordering::Less, "an unknown character ends a number");
     }
