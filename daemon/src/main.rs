@@ -310,22 +310,29 @@ fn change(asking: &Asking, action: &str, parameters: &[(&str, &str)]) -> Result<
 
 fn firmware(action: FirmwareAction) -> Result<ExitCode, String> {
     let paths = slots::Paths::default();
+    let done = firmware_action(&paths, action);
+    // Whatever came of it, the daemon shows the slots as they are now.
+    slots::publish(&paths);
+    done
+}
+
+fn firmware_action(paths: &slots::Paths, action: FirmwareAction) -> Result<ExitCode, String> {
     let (value, as_json) = match action {
-        FirmwareAction::Status { json } => (slots::status(&paths)?, json),
+        FirmwareAction::Status { json } => (slots::status(paths)?, json),
         FirmwareAction::Check { bundle, json } => {
-            let value = slots::check_bundle(&paths, &bundle)?;
+            let value = slots::check_bundle(paths, &bundle)?;
             let code = if value["accepted"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE };
             print(&if json { pretty(&value) } else { screen::firmware(&value) })?;
             return Ok(code);
         }
-        FirmwareAction::Install { bundle, json } => (slots::install(&paths, &bundle)?, json),
-        FirmwareAction::Rollback { json } => (slots::rollback(&paths)?, json),
+        FirmwareAction::Install { bundle, json } => (slots::install(paths, &bundle)?, json),
+        FirmwareAction::Rollback { json } => (slots::rollback(paths)?, json),
         FirmwareAction::MarkGood { common, wait } => {
             let listen = Config::load(&common.config)?.http.listen;
             let listen = *listen.first().ok_or("[http] listen names no address")?;
-            (slots::mark_good(&paths, listen, Duration::from_secs(wait))?, common.json)
+            (slots::mark_good(paths, listen, Duration::from_secs(wait))?, common.json)
         }
-        FirmwareAction::Backend { arguments } => return print(&slots::backend(&paths, &arguments)?),
+        FirmwareAction::Backend { arguments } => return print(&slots::backend(paths, &arguments)?),
     };
     print(&if as_json { pretty(&value) } else { screen::firmware(&value) })
 }

@@ -3,6 +3,7 @@
 mod health;
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -12,12 +13,16 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+use serde_json::Value;
 
 use crate::caching::NotKept;
 use crate::catalog::LeftOut;
 use crate::clock;
 use crate::delivery::{GoneReason, RejectReason, RepairOutcome, State, Totals};
 use crate::http::{BUCKETS_US, HttpStats, Refusal, Rewriting, RouteStats, Served};
+use crate::delivery::{GoneReason, RejectReason, RepairOutcome, State};
+use crate::firmware::Refusal as BundleRefusal;
+use crate::http::{BUCKETS_US, Refusal, Rewriting, RouteStats, Served};
 use crate::origin::{GroupReport, MemberReport, OriginError, PrefetchEnd};
 use crate::status::{Parts, queue_full, untrusted};
 use crate::store::{DiskState, EvictReason};
@@ -216,11 +221,35 @@ impl Sheet<'_> {
     }
 }
 
+impl Sheet<'_> {
+    /// Slots and bundles of an appliance, as the last `skycached firmware …` left them.
+    fn firmware(&mut self, report: &Value) -> fmt::Result {
+        let help = "Kernel images of an appliance's slots: 1 for the one that runs";
+        let mut family = self.0.encode_descriptor("firmware_image", help, None, MetricType::Gauge)?;
+        let images = report["images"].as_array().map(Vec::as_slice).unwrap_or_default();
+        for image in images {
+            let text = |key: &str| image[key].as_str().unwrap_or_default().to_owned();
+            let labels = ["slot", "version", "state"].map(|key| (key, text(key)));
+            let runs = image["slot"] == report["running"] && image["version"] == report["version"];
+            ConstGauge::new(i64::from(runs)).encode(family.encode_family(&labels)?)?;
+        }
+        let installed = report["installed"].as_u64().unwrap_or(0);
+        self.counter("firmware_installed", "Bundles that were installed", installed)?;
+        let of = |reason: &BundleRefusal| report["refused"][reason.as_str()].as_u64().unwrap_or(0);
+        self.family(
+            ("firmware_refused", "Bundles that were refused, by reason", "reason"),
+            BundleRefusal::ALL.iter().map(|it| (it.as_str(), of(it))),
+        )
+    }
+}
+
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Parts { receive, player, vitals, admin, .. } = &*self.0;
         let mut sheet = Sheet(encoder);
         sheet.program(&vitals.threads(clock::now()))?;
+        // Without images, and all 0, where this is no appliance.
+        sheet.firmware(&crate::firmware::report(Path::new(crate::firmware::RUN)).unwrap_or_default())?;
         let totals = receive.totals();
         self.received_packets(&mut sheet, &totals)?;
         self.trust_and_commands(&mut sheet, &totals)?;

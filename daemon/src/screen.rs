@@ -409,6 +409,12 @@ pub fn firmware(value: &Value) -> String {
     for (key, member) in value.as_object().into_iter().flatten().filter(|(key, _)| *key != "schema") {
         match member {
             Value::String(text) => out.push_str(&format!("{key:<12}{text}\n")),
+            Value::Number(count) => out.push_str(&format!("{key:<12}{count}\n")),
+            Value::Object(counts) => {
+                for (reason, count) in counts {
+                    out.push_str(&format!("{key:<12}{reason}: {count}\n"));
+                }
+            }
             Value::Bool(is) => out.push_str(&format!("{key:<12}{}\n", if *is { "yes" } else { "no" })),
             Value::Array(images) => {
                 for image in images {

@@ -364,6 +364,10 @@ impl Admins {
                 value["schema"] = 1.into();
                 document(StatusCode::OK, &value)
             }
+            "/api/v1/firmware" => match crate::firmware::report(Path::new(crate::firmware::RUN)) {
+                Some(report) => document(StatusCode::OK, &report),
+                None => error(StatusCode::NOT_FOUND, "this machine does not run the appliance image"),
+            },
             "/api/v1/objects" => {
                 let objects: Vec<Value> = store.list().iter().map(|it| object_json(it)).collect();
                 let flights: Vec<Value> =
@@ -372,7 +376,7 @@ impl Admins {
             }
             _ => error(
                 StatusCode::NOT_FOUND,
-                "there is /metrics, /healthz, /readyz, /api/v1/status, /api/v1/trust, /api/v1/objects and /api/v1/samples",
+                "there is /metrics, /healthz, /readyz, /api/v1/status, /api/v1/trust, /api/v1/firmware, /api/v1/objects and /api/v1/samples",
             ),
         }
     }

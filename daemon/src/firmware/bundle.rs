@@ -32,8 +32,16 @@ pub struct Description {
 }
 
 carousel::reasons! {
-    /// Why a bundle is not installed. RAUC's own refusals (signature, damage) come before these.
+    /// Why a bundle is not installed. RAUC's own refusals come first.
     pub enum Refusal {
+        /// Nobody whom this box trusts has signed the bundle.
+        Signature = "signature",
+        /// The bundle is no bundle, or cut off: its end does not say where its signature is.
+        Damaged = "damaged",
+        /// This box has no keyring, and takes no updates.
+        Keyring = "keyring",
+        /// RAUC gave up for another reason, as its log says: the content does not have the signed hashes, the slot cannot be written.
+        Installation = "installation",
         /// The bundle has no readable description.
         Description = "description",
         /// The bundle is for other hardware.
@@ -49,6 +57,16 @@ carousel::reasons! {
         /// This image was started until its tries ran out, or was rolled back by an operator.
         FailedBefore = "failed_before",
     }
+}
+
+/// Which refusal RAUC's messages are about (checked with RAUC 1.8: their texts are not an interface, hence the last one).
+pub(super) fn of_rauc(messages: &str) -> Refusal {
+    let texts = [
+        ("signature verification failed", Refusal::Signature),
+        ("failed to load CA", Refusal::Keyring),
+        ("Invalid bundle format", Refusal::Damaged),
+    ];
+    texts.into_iter().find(|(text, _)| messages.contains(text)).map_or(Refusal::Installation, |it| it.1)
 }
 
 /// Reads the description of a mounted bundle.
@@ -128,6 +146,30 @@ mod tests {
         assert_eq!(reason(&named, "1.4"), Some(Refusal::Version));
         let digest = Description { efi_sha256: "../../x".to_owned(), ..good };
         assert_eq!(reason(&digest, "1.4"), Some(Refusal::Description));
+    }
+
+    /// What `rauc info` of 1.8 writes of a bundle of another key, one cut off, one with a damaged signature, an empty one, and
+    /// without its keyring.
+    #[test]
+    fn raucs_refusals_have_their_reasons() {
+        let said = [
+            ("signature verification failed: Verify error: self-signed certificate", Refusal::Signature),
+            (
+                "Invalid bundle format: Signature size (8578318793458725325) exceeds bundle size",
+                Refusal::Damaged,
+            ),
+            ("Invalid bundle format: Signature data is no valid CMS", Refusal::Damaged),
+            (
+                "Invalid bundle format: Failed to seek to end of bundle: Error seeking in file: Invalid argument",
+                Refusal::Damaged,
+            ),
+            ("failed to load CA file '/etc/rauc/keyring.pem' and/or directory '(null)'", Refusal::Keyring),
+            ("Failed mounting bundle: failed to run mount", Refusal::Installation),
+        ];
+        for (line, reason) in said {
+            let messages = format!("rauc-Message: 07:00:37.506: Verifying bundle signature... \n{line}\n");
+            assert_eq!(of_rauc(&messages), reason, "{line}");
+        }
     }
 
     #[test]

@@ -13,9 +13,13 @@ use super::esp::{Esp, Folder};
 use super::health;
 use super::name::{ImageName, Slot};
 use super::pe;
+use super::report::{self, Counters};
 
 /// Between two looks at a start's health.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the initial RAM disk and root's commands leave.
+pub const RUN: &str = "/run/firmware";
 
 /// Where the appliance has what is asked for; others in tests.
 #[derive(Debug, Clone)]
@@ -32,6 +36,8 @@ pub struct Paths {
     pub system_conf: PathBuf,
     /// Partitions by their labels.
     pub partitions: PathBuf,
+    /// Counters of bundles, on the configuration partition.
+    pub counters: PathBuf,
 }
 
 impl Default for Paths {
@@ -39,10 +45,11 @@ impl Default for Paths {
         Self {
             esp: "/efi".into(),
             efivars: "/sys/firmware/efi/efivars".into(),
-            run: "/run/firmware".into(),
+            run: RUN.into(),
             os_release: "/etc/os-release".into(),
             system_conf: "/etc/rauc/system.conf".into(),
             partitions: "/dev/disk/by-partlabel".into(),
+            counters: "/config/firmware.json".into(),
         }
     }
 }
@@ -107,6 +114,7 @@ pub fn status(paths: &Paths) -> Result<Value, String> {
             })
         })
         .collect();
+    let counters = Counters::load(&paths.counters);
     Ok(json!({
         "schema": 1,
         "version": paths.version()?,
@@ -115,7 +123,17 @@ pub fn status(paths: &Paths) -> Result<Value, String> {
         "started": health::selected_entry(&paths.efivars).ok(),
         "next": images.first().map(|it| it.slot.as_str()),
         "images": listed,
+        "installed": counters.installed,
+        "refused": counters.refused,
     }))
+}
+
+/// Leaves the status for the daemon, which may not read the EFI partition. Nothing on what is no appliance.
+pub fn publish(paths: &Paths) {
+    let Ok(status) = status(paths) else { return };
+    if let Err(err) = report::leave(&paths.run, &status) {
+        tracing::warn!("{}: {err}; the daemon shows the slots as they were", paths.run.display());
+    }
 }
 
 /// Blesses the running image once the daemon is READY and answers players, looking for `wait`.
@@ -155,55 +173,73 @@ pub fn rollback(paths: &Paths) -> Result<Value, String> {
     Ok(json!({ "schema": 1, "next": esp.primary()?.map(Slot::as_str) }))
 }
 
-/// Whether this box would take a bundle. RAUC verifies its signature.
-///
-/// # Errors
-/// RAUC's, or the reason of a refusal.
-pub fn check_bundle(paths: &Paths, bundle: &Path) -> Result<Value, String> {
+/// What `rauc info` and the rules of this box say of a bundle: its description, and why it would be refused.
+fn examine(paths: &Paths, bundle: &Path) -> Result<(Description, Option<(Refusal, String)>), String> {
+    std::fs::metadata(bundle).map_err(|err| format!("{}: {err}", bundle.display()))?;
     let mut info = Command::new("rauc");
-    info.args(["info", "--output-format=json"]).arg(bundle);
+    info.arg("--conf").arg(&paths.system_conf).args(["info", "--output-format=json"]).arg(bundle);
     let output = info.output().map_err(|err| format!("rauc: {err}"))?;
-    if !output.status.success() {
-        let why = String::from_utf8_lossy(&output.stderr);
-        return Err(why.lines().last().unwrap_or("rauc refuses the bundle").to_owned());
-    }
-    let told: Value = serde_json::from_slice(&output.stdout).map_err(|err| format!("rauc info: {err}"))?;
-    let text = |key: &str| told[key].as_str().unwrap_or_default().to_owned();
-    let described = Description {
+    let mut described = Description {
         schema: 1,
-        compatible: text("compatible"),
-        version: text("version"),
+        compatible: String::new(),
+        version: String::new(),
         // Whether it is signed as a way back is in the bundle, and asked when it is mounted; so is this.
         efi_sha256: "0".repeat(64),
         allow_downgrade: false,
     };
+    if !output.status.success() {
+        let messages = String::from_utf8_lossy(&output.stderr);
+        let why = messages.lines().last().unwrap_or("rauc refuses the bundle").to_owned();
+        return Ok((described, Some((bundle::of_rauc(&messages), why))));
+    }
+    let told: Value = serde_json::from_slice(&output.stdout).map_err(|err| format!("rauc info: {err}"))?;
+    let text = |key: &str| told[key].as_str().unwrap_or_default().to_owned();
+    (described.compatible, described.version) = (text("compatible"), text("version"));
     let verdict = bundle::check(&described, &paths.compatible()?, &paths.version()?);
-    let (reason, why) =
-        verdict.err().map_or((None, None), |(reason, why)| (Some(reason.as_str()), Some(why)));
+    Ok((described, verdict.err()))
+}
+
+/// Whether this box would take a bundle. RAUC verifies its signature; the content is verified while it is installed.
+///
+/// # Errors
+/// That the bundle cannot be read, or that there is no RAUC. A refusal is none.
+pub fn check_bundle(paths: &Paths, bundle: &Path) -> Result<Value, String> {
+    let (described, refusal) = examine(paths, bundle)?;
+    let (reason, why) = refusal.map_or((None, None), |(reason, why)| (Some(reason.as_str()), Some(why)));
     Ok(json!({
         "schema": 1, "compatible": described.compatible, "version": described.version,
         "accepted": reason.is_none(), "reason": reason, "why": why,
     }))
 }
 
+fn refused((reason, why): &(Refusal, String)) -> String {
+    format!("refused ({reason}): {why}")
+}
+
 /// Hands a bundle to RAUC, which calls [`backend`].
 ///
 /// # Errors
-/// The reason of a refusal, or that RAUC failed.
+/// The reason of a refusal, which is counted, or that RAUC failed.
 pub fn install(paths: &Paths, bundle: &Path) -> Result<Value, String> {
-    let checked = check_bundle(paths, bundle)?;
-    let is_refused = checked["reason"].as_str().is_some_and(|it| it != Refusal::Downgrade.as_str());
-    if is_refused {
-        return Err(checked["why"].as_str().unwrap_or("refused").to_owned());
+    let (described, refusal) = examine(paths, bundle)?;
+    // Only the mounted bundle says whether it is signed as a way back.
+    if let Some(refusal) = refusal.filter(|(reason, _)| *reason != Refusal::Downgrade) {
+        report::count(&paths.counters, Some(refusal.0));
+        return Err(refused(&refusal));
     }
+    let refused_before = Counters::load(&paths.counters).total_refused();
     let status = Command::new("rauc").arg("install").arg(bundle).stdout(std::process::Stdio::null()).status();
     let status = status.map_err(|err| format!("rauc: {err}"))?;
     if !status.success() {
+        // What `stage` refused is counted with its reason.
+        if Counters::load(&paths.counters).total_refused() == refused_before {
+            report::count(&paths.counters, Some(Refusal::Installation));
+        }
         return Err(format!("rauc install: {status}; its log has the reason: journalctl -u rauc"));
     }
-    Ok(
-        json!({ "schema": 1, "installed": checked["version"], "next": paths.esp().primary()?.map(Slot::as_str) }),
-    )
+    report::count(&paths.counters, None);
+    let next = paths.esp().primary()?.map(Slot::as_str);
+    Ok(json!({ "schema": 1, "installed": described.version, "next": next }))
 }
 
 /// Checks a mounted bundle and puts its kernel image on the EFI partition, without a bootable name.
@@ -253,9 +289,13 @@ pub fn backend(paths: &Paths, arguments: &[String]) -> Result<String, String> {
             }
             esp.bless(&health::selected_entry(&paths.efivars)?, slot).map(|_| String::new())
         }
-        ["stage", bundle] => stage(paths, Path::new(bundle))
-            .map(|()| String::new())
-            .map_err(|(reason, why)| format!("refused ({reason}): {why}")),
+        ["stage", bundle] => match stage(paths, Path::new(bundle)) {
+            Ok(()) => Ok(String::new()),
+            Err(refusal) => {
+                report::count(&paths.counters, Some(refusal.0));
+                Err(refused(&refusal))
+            }
+        },
         _ => Err(format!(
             "backend {}: not known; get-primary, set-primary SLOT, get-state SLOT, set-state SLOT good|bad, stage BUNDLE",
             arguments.join(" ")
@@ -276,6 +316,7 @@ pub(super) mod tests {
             os_release: root.join("os-release"),
             system_conf: root.join("system.conf"),
             partitions: root.join("partitions"),
+            counters: root.join("firmware.json"),
         };
         for folder in ["efi/EFI/Linux", "efi/EFI/skycache", "efivars", "run", "partitions", "bundle"] {
             std::fs::create_dir_all(root.join(folder)).unwrap();
@@ -359,6 +400,11 @@ pub(super) mod tests {
         assert_eq!(names(&paths), ["skycache_1.4_a.efi", "skycache_1.5_b+0-1.efi"]);
         let again = call(&paths, &["stage", &bundle]).unwrap_err();
         assert!(again.starts_with("refused (failed_before)"), "{again}");
+
+        publish(&paths);
+        let report = report::report(&paths.run).unwrap();
+        assert_eq!(report["refused"]["failed_before"], 1, "{report}");
+        assert_eq!((&report["next"], &report["images"][1]["state"]), (&json!("a"), &json!("failed")));
     }
 
     #[test]

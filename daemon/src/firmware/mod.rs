@@ -19,14 +19,16 @@ mod esp;
 mod health;
 mod name;
 mod pe;
+mod report;
 #[cfg(test)]
 mod tests;
 mod version;
 
 pub use bundle::{DESCRIPTION, Description, Refusal, check, read_description};
-pub use command::{Paths, backend, check_bundle, install, mark_good, rollback, status};
+pub use command::{Paths, RUN, backend, check_bundle, install, mark_good, publish, rollback, status};
 pub use esp::{Esp, Files, Folder, LINUX, OWN, Readable, TRIES};
 pub use health::{ailment, is_serving, running_slot, selected_entry};
 pub use name::{ImageName, Slot, Tries};
 pub use pe::{Image, read as read_image};
+pub use report::report;
 pub use version::compare as compare_versions;

@@ -24,13 +24,15 @@ pub(crate) enum Place {
     Monitoring,
     /// The appliance's disk image in QEMU under OVMF, by software emulation: to the first cached segment over HTTP
     Image,
+    /// Bundles of Debian's RAUC: which the appliance takes, and the reason for which it refuses the others
+    Bundle,
     /// The whole build a second time, elsewhere, byte for byte
     Repeat,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Everything but the disk image and the second build, if nothing is named
+    /// Everything but the disk image, bundles and the second build, if nothing is named
     places: Vec<Place>,
     /// Debian architectures
     #[arg(long, value_delimiter = ',', default_values = ["amd64", "arm64", "armhf"])]
@@ -50,25 +52,21 @@ const NEEDED: [(&str, &str); 6] = [
     ("nsenter", "util-linux"),
 ];
 
-const NEEDED_FOR_IMAGE: [(&str, &str); 6] = [
-    ("qemu-system-x86_64", "qemu-system-x86"),
-    ("mcopy", "mtools"),
-    ("sfdisk", "fdisk"),
-    ("curl", "curl"),
-    ("nc", "netcat-openbsd"),
-    ("python3", "python3"),
-];
+const NEEDED_FOR_IMAGE: [(&str, &str); 4] =
+    [("qemu-system-x86_64", "qemu-system-x86"), ("mcopy", "mtools"), ("sfdisk", "fdisk"), ("curl", "curl")];
+
+const NEEDED_FOR_BUNDLE: [(&str, &str); 2] = [("rauc", "rauc"), ("openssl", "openssl")];
 
 pub(crate) fn run_scripts(arguments: &Arguments) -> Result<(), String> {
     let workspace = workspace().canonicalize().map_err(|err| format!("the workspace: {err}"))?;
     let packages = workspace.join(&arguments.packages);
-    if !packages.exists() {
+    if !packages.exists() && arguments.places != [Place::Bundle] {
         return Err(format!("{}: not there; `cargo xtask dist` makes packages", packages.display()));
     }
-    if arguments.places == [Place::Image] {
-        install(&NEEDED_FOR_IMAGE);
-    } else {
-        install(&NEEDED);
+    match arguments.places[..] {
+        [Place::Image] => install(&NEEDED_FOR_IMAGE),
+        [Place::Bundle] => install(&NEEDED_FOR_BUNDLE),
+        _ => install(&NEEDED),
     }
     let work = workspace.join("target/dist/tryout");
     std::fs::create_dir_all(&work).map_err(|err| format!("{}: {err}", work.display()))?;
@@ -103,10 +101,14 @@ pub(crate) fn run_scripts(arguments: &Arguments) -> Result<(), String> {
                     apt(&["ovmf"])?;
                 }
                 let image = newest_image(&packages)?;
-                run(crate::cargo().args(["build", "--quiet", "-p", "skycache-headend", "--bin", "headend"]))?;
-                let target = std::env::var_os("CARGO_TARGET_DIR")
-                    .map_or_else(|| workspace.join("target"), PathBuf::from);
-                run(script("image.sh").arg(image).arg(&work).arg(target.join("debug/headend")))?;
+                let headend = program(&workspace, "skycache-headend", "headend")?;
+                run(script("image.sh").arg(image).arg(&work).arg(headend))?;
+            }
+            Place::Bundle => {
+                let skycached = program(&workspace, "skycache", "skycached")?;
+                let mut command = Command::new("unshare");
+                command.arg("--mount").arg(workspace.join("packaging/tryout/bundle.sh"));
+                run(command.arg(skycached).arg(&work))?;
             }
             Place::Repeat => {
                 run(Command::new(workspace.join("packaging/tryout/repeat.sh")).arg(&packages).arg(&work))?;
@@ -114,6 +116,13 @@ pub(crate) fn run_scripts(arguments: &Arguments) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A program of this workspace, of cargo's dev profile.
+fn program(workspace: &Path, package: &str, name: &str) -> Result<PathBuf, String> {
+    run(crate::cargo().args(["build", "--quiet", "-p", package, "--bin", name]))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
+    Ok(target.join("debug").join(name))
 }
 
 /// The disk image of `dist image` for x86_64 that was made last.

@@ -48,6 +48,8 @@ pub(crate) enum Format {
     Oci,
     /// A disk image of the appliance: only if it is named, as root, on Debian
     Image,
+    /// A signed update of the appliance for RAUC: only if it is named, as `image`
+    Bundle,
 }
 
 #[derive(Debug, clap::Args)]
@@ -126,9 +128,11 @@ impl Release {
 pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     let workspace = workspace().canonicalize().map_err(|err| format!("the workspace: {err}"))?;
     let release = Release::of(&workspace, &arguments.out)?;
-    if arguments.formats.contains(&Format::Image) {
-        image::write(&release, &arguments.cpu, &arguments.image)?;
-        if arguments.formats.len() == 1 {
+    let (of_slots, others): (Vec<Format>, Vec<Format>) =
+        arguments.formats.iter().partition(|it| matches!(it, Format::Image | Format::Bundle));
+    if !of_slots.is_empty() {
+        image::write(&release, &arguments.cpu, &arguments.image, &of_slots)?;
+        if others.is_empty() {
             return Ok(());
         }
     }

@@ -26,6 +26,9 @@ const ROOT_TYPES: [(&str, &str, &str); 2] = [
     ("arm64", "b921b045-1df0-41c3-af44-4c6f280d3fae", "df3300ce-d69f-4c92-978c-9bfb0f38d820"),
 ];
 
+/// The loader's configuration. No `default`: it would take counting and rollback away.
+const LOADER_CONF: &str = "timeout 0\neditor no\n";
+
 #[derive(Debug)]
 struct Partition {
     label: &'static str,
@@ -110,8 +113,7 @@ fn esp(build: &Build<'_>, uki: &Path) -> Result<PathBuf, String> {
         &format!("systemd-boot{}", build.loader().trim_start_matches("BOOT").to_lowercase()),
     )?;
     put(&tree.join("EFI/BOOT").join(build.loader()), &super::read(&loader)?)?;
-    // No `default`: it would take counting and rollback away.
-    put(&tree.join("loader/loader.conf"), b"timeout 0\neditor no\n")?;
+    put(&tree.join("loader/loader.conf"), LOADER_CONF.as_bytes())?;
     put(&tree.join(format!("EFI/Linux/skycache_{}_a.efi", build.version)), &super::read(uki)?)?;
     put(&tree.join("EFI/skycache/README"), b"Updates that are not complete yet. Leave it alone.\n")?;
     put(&tree.join("skycache/README"), &super::read(&build.lists.join("esp-readme.txt"))?)?;
@@ -167,6 +169,11 @@ fn config(build: &Build<'_>) -> Result<PathBuf, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_loader_counts() {
+        assert!(!LOADER_CONF.lines().any(|line| line.starts_with("default")));
+    }
 
     #[test]
     fn partitions_follow_each_other_on_whole_mebibytes() {

@@ -138,7 +138,7 @@ fn newc(members: &[(String, Member)], epoch_s: u64) -> Vec<u8> {
                 }
             }
             Member::File(bytes, is_program) => {
-                add(name, if *is_program { 0o100_755 } else { 0o100_644 }, bytes)
+                add(name, if *is_program { 0o100_755 } else { 0o100_644 }, bytes);
             }
             Member::Link(target) => add(name, 0o120_777, target.as_bytes()),
         }

@@ -4,16 +4,20 @@
 //! Debian packages ─▶ root ─▶ squashfs ─▶ hash tree ─▶ root hash ─┐
 //! packaging/image ──▶ │                                          ├─▶ kernel image ─▶ EFI partition ─▶ disk
 //! kernel package ─────┴▶ modules ─▶ initial RAM disk ────────────┘
+//!                                     root, hash tree, kernel image, description ─▶ signed bundle
 //! ```
 //!
 //! What is in the image is said by the small files of `packaging/image`; these modules compose. Everything has the commit's time,
 //! UUIDs and salts come from the version, so that two builds of a commit from the same packages are the same bytes.
 
+mod bundle;
 mod disk;
 mod initrd;
 mod kernel;
 mod lists;
 mod manifest;
+#[cfg(test)]
+mod pitfalls;
 mod root;
 mod slot;
 mod uki;
@@ -21,14 +25,14 @@ mod uki;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::Release;
 use super::target::{Cpu, Libc, Target};
 use super::toolchain::Toolchain;
+use super::{Format, Release};
 use crate::install::install;
 use crate::run;
 
 /// Programs that make an image, and the Debian packages that have them.
-const NEEDED: [(&str, &str); 10] = [
+const NEEDED: [(&str, &str); 11] = [
     ("mmdebstrap", "mmdebstrap"),
     ("mksquashfs", "squashfs-tools"),
     ("veritysetup", "cryptsetup-bin"),
@@ -39,6 +43,7 @@ const NEEDED: [(&str, &str); 10] = [
     ("objcopy", "binutils"),
     ("zstd", "zstd"),
     ("depmod", "kmod"),
+    ("rauc", "rauc"),
 ];
 
 /// The image's own options.
@@ -56,6 +61,15 @@ pub(crate) struct Options {
     /// Image: certificates that sign updates (PEM); without them the image takes none
     #[arg(long, value_name = "FILE")]
     keyring: Option<PathBuf>,
+    /// Bundle: certificate of the key that signs it (PEM)
+    #[arg(long, value_name = "FILE", requires = "sign_key")]
+    sign_cert: Option<PathBuf>,
+    /// Bundle: the private key (PEM), or a PKCS#11 URL
+    #[arg(long, value_name = "FILE", requires = "sign_cert")]
+    sign_key: Option<PathBuf>,
+    /// Bundle: signed as a way back, so that boxes with a later version take it
+    #[arg(long)]
+    allow_downgrade: bool,
 }
 
 /// One build.
@@ -104,14 +118,22 @@ impl Build<'_> {
     }
 }
 
-pub(super) fn write(release: &Release, cpus: &[Cpu], options: &Options) -> Result<(), String> {
+pub(super) fn write(
+    release: &Release,
+    cpus: &[Cpu],
+    options: &Options,
+    formats: &[Format],
+) -> Result<(), String> {
+    if formats.contains(&Format::Bundle) && options.sign_key.is_none() {
+        return Err("a bundle is signed: give --sign-cert and --sign-key".to_owned());
+    }
     for &cpu in cpus.iter().filter(|it| **it != Cpu::Armv7) {
-        write_one(release, cpu, options)?;
+        write_one(release, cpu, options, formats)?;
     }
     Ok(())
 }
 
-fn write_one(release: &Release, cpu: Cpu, options: &Options) -> Result<(), String> {
+fn write_one(release: &Release, cpu: Cpu, options: &Options, formats: &[Format]) -> Result<(), String> {
     install(&NEEDED);
     let name = format!("image-{}", cpu.debian());
     let version = options.image_version.clone().unwrap_or_else(|| release.version.clone());
@@ -132,13 +154,19 @@ fn write_one(release: &Release, cpu: Cpu, options: &Options) -> Result<(), Strin
     let packages = root::unpack(&build, options.keep_packages)?;
     let kernel = kernel::unpack(&build, options.keep_packages)?;
     let kept = kernel::trim(&build, &kernel)?;
-    let keyring = options.keyring.as_deref().map(|path| read(path)).transpose()?;
+    let keyring = options.keyring.as_deref().map(read).transpose()?;
     root::compose(&build, &skycached, keyring.as_deref(), &kernel, &kept)?;
     let initrd = initrd::write(&build, &kernel)?;
     let slot = slot::write(&build)?;
     let uki = uki::write(&build, &kernel, &initrd, &slot)?;
-    let image = disk::write(&build, &slot, &uki)?;
-    manifest::write(&build, &packages, &kernel, &slot, &uki, &image)
+    if formats.contains(&Format::Bundle) {
+        bundle::write(&build, &slot, &uki, options)?;
+    }
+    if formats.contains(&Format::Image) {
+        let image = disk::write(&build, &slot, &uki)?;
+        manifest::write(&build, &packages, &kernel, &slot, &uki, &image)?;
+    }
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
