@@ -138,6 +138,7 @@ done
 ! mdir -b -i "$esp" ::/EFI/skycache | grep -q started_a || die "the healthy start still counts as begun"
 say "healthy: $(images | tr '\n' ' '); the loader stands four times in the boot order"
 stop
+! tr -d '\r' <"$work/console.log" | grep -a 'Failed to start' || die "a unit has failed"
 sfdisk -d "$disk" | grep -q skycache_cache || die "no partition was made for the cache"
 say "$(sfdisk -d "$disk" | sed -n 's/.*size= *\([0-9]*\).*skycache_cache.*/cache: a partition of \1 sectors/p')"
 for name in skycache_root_a skycache_hash_a; do

@@ -113,6 +113,16 @@ fn the_clock_goes_on_from_the_last_shutdown() {
     assert!(has(unit, "EnvironmentFile=") && has(unit, "Environment=DAEMON_OPTS=\"-F 1 -s\""));
 }
 
+/// Files of the EFI partition are root's alone, by the mount's umask: copied as they are, neither skycached nor networkd could read
+/// them. chrony's StateDirectory= fails on a link.
+#[test]
+fn what_is_copied_can_be_read_by_its_reader() {
+    let script = text("root/usr/lib/skycache/firmware-configuration");
+    assert!(script.contains("root:skycache 640; done") && script.contains("root:root 644; done"), "{script}");
+    assert!(!text("root/usr/lib/tmpfiles.d/skycache-appliance.conf").contains("L /var/lib/chrony"));
+    assert!(has("root/etc/chrony/chrony.conf", "driftfile /config/chrony/drift"));
+}
+
 /// A port that is open is documented, and nobody logs in.
 #[test]
 fn what_is_open_is_documented() {
@@ -122,6 +132,11 @@ fn what_is_open_is_documented() {
         assert!(guide.contains(&format!("| TCP {port} |")), "{port}");
     }
     assert_eq!(rules.iter().filter(|it| it.contains("policy drop")).count(), 2);
+    // One name that cannot be looked up, and none of the rules is loaded: the root has no /etc/protocols.
+    let named = rules.iter().find(|it| it.contains("l4proto") && !it.contains("l4proto { 1, 2, 58 }"));
+    assert_eq!(named, None);
+    let health = "root/usr/lib/systemd/system/firmware-health.service";
+    assert!(has(health, "ExecStartPre=/usr/bin/systemctl is-active --quiet nftables.service"));
     for unit in ["getty.target", "serial-getty@.service", "autovt@.service"] {
         assert!(has("units.txt", &format!("mask {unit}")), "{unit}");
     }
