@@ -33,7 +33,7 @@ pub struct Description {
 
 carousel::reasons! {
     /// Why a bundle is not installed. RAUC's own refusals come first.
-    pub enum Refusal {
+    pub enum Refusal in "firmware_refused" by "reason" {
         /// Nobody whom this box trusts has signed the bundle.
         Signature = "signature",
         /// The bundle is no bundle, or cut off: its end does not say where its signature is.
