@@ -217,7 +217,9 @@ impl Config {
         all.extend(self.trust.mistakes());
         all.extend(self.commands.mistakes());
         all.extend(crate::origin::mistakes(&self.routes, &self.origins, &self.http.allow_origins));
-        all.extend(mistakes_of_parents(&self.parents, &self.routes));
+        let players: Vec<SocketAddr> =
+            self.listeners().filter(|(key, _)| key.starts_with("http")).map(|(_, address)| address).collect();
+        all.extend(mistakes_of_parents(&self.parents, &self.routes, &players));
         let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
         if self.http.prefetch_segments > 16 {
             let what = format!("{} segments ahead is a download", self.http.prefetch_segments);

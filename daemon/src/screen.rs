@@ -219,6 +219,9 @@ fn fetched_and_served(out: &mut Rows, status: &Value) {
             listed(&origin["failures"])
         ),
     );
+    for group in array(origin, "parents") {
+        out.row("parents", &parents(group));
+    }
     out.row(
         "players",
         &format!(
@@ -270,6 +273,32 @@ fn session_row(out: &mut Rows, session: &Value) {
         )
     };
     out.row("session", &format!("{from}: {state}"));
+}
+
+/// A group of parents, and which of them are not asked.
+fn parents(group: &Value) -> String {
+    let members: Vec<&Value> = array(group, "members").collect();
+    let down: Vec<String> = members
+        .iter()
+        .filter(|it| it["up"] == false)
+        .map(|it| format!("{} IS NOT ASKED", text(it, "url")))
+        .collect();
+    let state = match (group["enabled"] == false, down.is_empty()) {
+        (true, _) => "left out by enabled = false".to_owned(),
+        (false, true) => format!("{} asked", members.len()),
+        (false, false) => {
+            format!("{} of {} asked, {}", members.len() - down.len(), members.len(), down.join(", "))
+        }
+    };
+    let sum = |name: &str| members.iter().filter_map(|it| it[name].as_u64()).sum::<u64>().into();
+    format!(
+        "{}: {state}; {} requests, {} failures, {} went on to others, {} asked twice",
+        text(group, "name"),
+        count(&sum("requests")),
+        count(&sum("failures")),
+        count(&group["failed_over"]),
+        count(&group["hedged"])
+    )
 }
 
 fn transport_stream(out: &mut Rows, stream: &Value) {
@@ -436,6 +465,24 @@ pub fn firmware(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_parent_that_is_not_asked_is_seen() {
+        let group = |ups: [bool; 2], enabled: bool| {
+            let member = |(number, up): (usize, &bool)| json!({ "url": format!("http://shield-{number}"), "up": up, "requests": 1000, "failures": 3 });
+            let members: Vec<Value> = ups.iter().enumerate().map(member).collect();
+            parents(
+                &json!({ "name": "shields", "enabled": enabled, "hedged": 4, "failed_over": 5, "members": members }),
+            )
+        };
+        let counts = "; 2,000 requests, 6 failures, 5 went on to others, 4 asked twice";
+        assert_eq!(group([true, true], true), format!("shields: 2 asked{counts}"));
+        assert_eq!(
+            group([true, false], true),
+            format!("shields: 1 of 2 asked, http://shield-1 IS NOT ASKED{counts}")
+        );
+        assert_eq!(group([false, false], false), format!("shields: left out by enabled = false{counts}"));
+    }
     use serde_json::json;
 
     fn list() -> Value {

@@ -30,7 +30,7 @@ use super::breaker::{Breakers, Ended};
 use super::icy;
 use super::loops::loop_id;
 use super::options::Route;
-use super::parents::{GroupReport, ParentGroup, Parents};
+use super::parents::{GroupReport, MemberState, ParentGroup, Parents};
 use super::timeouts::{Limits, OriginTimeouts, Table};
 use crate::{caching, clock};
 
@@ -135,9 +135,35 @@ pub struct Reply {
     is_own: bool,
     begun: Instant,
     received: u64,
+    /// The parent that sends it, and its URL there.
+    parent: Option<(Arc<MemberState>, String)>,
 }
 
 impl Reply {
+    /// Notes which parent sends it.
+    pub(super) fn came_from(&mut self, member: &Arc<MemberState>, url: &str) {
+        self.parent = Some((Arc::clone(member), url.to_owned()));
+    }
+
+    /// Whether a parent sends it, so that others may have the rest.
+    pub(super) const fn is_of_parent(&self) -> bool {
+        self.parent.is_some()
+    }
+
+    /// Tells the parent's record how the body has ended.
+    fn ended(&self, is_whole: bool) {
+        let Some((member, url)) = &self.parent else { return };
+        if is_whole {
+            member.whole();
+        } else if let Some(time) = member.cut(clock::now()) {
+            tracing::warn!(
+                url,
+                left_out_s = time.as_secs(),
+                "a body of the parent broke off: others are asked for a while"
+            );
+        }
+    }
+
     /// The body that is still to come.
     pub(crate) const fn body(&self) -> &Incoming {
         &self.body
@@ -151,9 +177,18 @@ impl Reply {
     pub async fn next(&mut self) -> Result<Option<Bytes>, OriginError> {
         loop {
             match tokio::time::timeout(self.between_bytes, self.body.frame()).await {
-                Err(_) => return Err(OriginError::Timeout),
-                Ok(None) => return Ok(None),
-                Ok(Some(Err(_))) => return Err(OriginError::Cut),
+                Err(_) => {
+                    self.ended(false);
+                    return Err(OriginError::Timeout);
+                }
+                Ok(None) => {
+                    self.ended(true);
+                    return Ok(None);
+                }
+                Ok(Some(Err(_))) => {
+                    self.ended(false);
+                    return Err(OriginError::Cut);
+                }
                 Ok(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
                         self.received += data.len() as u64;
@@ -371,7 +406,7 @@ impl Client {
 
     /// What the parents have done.
     pub fn parents_report(&self) -> Vec<GroupReport> {
-        self.parents().report()
+        self.parents().report(clock::now())
     }
 
     /// Which addresses are asked.
@@ -397,7 +432,7 @@ impl Client {
     /// # Errors
     /// [`OriginError`]; 404 and other refusals are `Status`.
     pub async fn get(&self, url: &str, ranges: &[Range<u64>]) -> Result<Reply, OriginError> {
-        match self.parents().plan(url) {
+        match self.parents().plan(url, clock::now()) {
             Some(plan) => self.get_by(&plan, ranges).await,
             None => self.get_at(url, ranges).await,
         }
@@ -413,7 +448,7 @@ impl Client {
     /// [`OriginError`], if no answer comes.
     pub async fn ask(&self, url: &str, question: Question) -> Result<Reply, OriginError> {
         let is_safe = matches!(question.method, Method::GET | Method::HEAD) && question.body.is_end_stream();
-        match self.parents().plan(url).filter(|_| is_safe) {
+        match self.parents().plan(url, clock::now()).filter(|_| is_safe) {
             Some(plan) => self.ask_by(&plan, url, &question).await,
             None => self.question(url, question).await,
         }
@@ -516,6 +551,7 @@ impl Client {
             is_own,
             begun,
             received: 0,
+            parent: None,
         })
     }
 

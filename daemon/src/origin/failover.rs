@@ -27,11 +27,14 @@ impl Question {
 }
 
 impl Candidate {
-    /// Notes what it has answered.
-    fn note(&self, result: &Result<Reply, OriginError>) {
+    /// Notes what it has answered; what becomes of the body is noted when it has come.
+    fn note(&self, result: &mut Result<Reply, OriginError>) {
         if let Some(member) = &self.member {
             member.requests.fetch_add(1, Ordering::Relaxed);
             member.failures.fetch_add(u64::from(!is_answer(result)), Ordering::Relaxed);
+            if let Ok(reply) = result {
+                reply.came_from(member, &self.url);
+            }
         }
     }
 }
@@ -107,23 +110,23 @@ impl Client {
             }
         };
         let mut one = pin!(ask(first));
-        let result = match tokio::time::timeout(plan.group.patience(), one.as_mut()).await {
+        let mut result = match tokio::time::timeout(plan.group.patience(), one.as_mut()).await {
             Ok(result) => result,
             Err(_) if !plan.group.spend() => one.await,
             Err(_) => {
                 plan.group.hedged.fetch_add(1, Ordering::Relaxed);
                 let mut other = pin!(ask(second));
-                let (winner, loser, result) = tokio::select! {
+                let (winner, loser, mut result) = tokio::select! {
                     result = one.as_mut() => (first, second, result),
                     result = other.as_mut() => (second, first, result),
                 };
-                winner.note(&result);
+                winner.note(&mut result);
                 if is_answer(&result) {
                     took(winner);
                     return result;
                 }
-                let result = if std::ptr::eq(loser, first) { one.await } else { other.await };
-                loser.note(&result);
+                let mut result = if std::ptr::eq(loser, first) { one.await } else { other.await };
+                loser.note(&mut result);
                 if is_answer(&result) {
                     took(loser);
                     return result;
@@ -131,7 +134,7 @@ impl Client {
                 return self.in_turn_after(plan, 2, ask, result).await;
             }
         };
-        first.note(&result);
+        first.note(&mut result);
         if is_answer(&result) {
             took(first);
             return result;
@@ -147,8 +150,8 @@ impl Client {
     ) -> Result<Reply, OriginError> {
         let Some(first) = plan.candidates.first() else { return Err(OriginError::BadUrl) };
         let begun = clock::now();
-        let result = ask(first).await;
-        first.note(&result);
+        let mut result = ask(first).await;
+        first.note(&mut result);
         if is_answer(&result) {
             plan.group.took(clock::now().since(begun));
             return result;
@@ -171,7 +174,7 @@ impl Client {
             }
             plan.group.failed_over.fetch_add(1, Ordering::Relaxed);
             result = ask(candidate).await;
-            candidate.note(&result);
+            candidate.note(&mut result);
             if is_answer(&result) {
                 break;
             }

@@ -54,6 +54,9 @@ pub(super) struct Answer {
     pub(super) requested_at: WallTime,
 }
 
+/// Others that are asked for the rest of a body that a parent has cut.
+const MAX_OTHERS: usize = 3;
+
 /// Bytes of a body that are compared with values of its request: pages, scripts and manifests.
 const MAX_COMPARED_BYTES: usize = 4 << 20;
 
@@ -201,7 +204,7 @@ impl Filler {
         }
         let (filler, receiving) = (Arc::clone(self), Arc::clone(&flight));
         self.runtime.spawn(async move {
-            let outcome = filler.receive(answer, reply, &receiving, partial).await;
+            let outcome = filler.receive(answer, reply, &receiving, partial, &ask.headers).await;
             filler.shared.flights.end(&receiving, outcome);
         });
         FillResult::Flight(flight)
@@ -313,8 +316,10 @@ impl Filler {
         mut reply: Reply,
         flight: &Arc<Flight>,
         partial: Arc<Partial>,
+        fields: &HeaderMap,
     ) -> Outcome {
         let mut offset = 0;
+        let mut others = MAX_OTHERS;
         let mut watch = Watch::new(answer.audience, &partial, flight);
         loop {
             let piece = {
@@ -337,6 +342,13 @@ impl Filler {
                 Ok(Some(piece)) => piece,
                 Err(err) => {
                     tracing::info!(key = %answer.key, %err, offset, "the origin ended early");
+                    if reply.is_of_parent() && others > 0 {
+                        others -= 1;
+                        if let Some(rest) = self.rest(&answer, flight, offset, fields).await {
+                            reply = rest;
+                            continue;
+                        }
+                    }
                     return Outcome::Failed(FailReason::OriginCut);
                 }
             };
@@ -386,6 +398,25 @@ impl Filler {
             };
         }
         self.publish(answer, offset, partial).await
+    }
+
+    /// The rest of a body that a parent has cut, from whoever is next; only of the same version, and only if that is sure.
+    async fn rest(&self, answer: &Answer, flight: &Flight, offset: u64, fields: &HeaderMap) -> Option<Reply> {
+        let (length, version) = (flight.length?, Validators::of(&answer.sent.response.fields()));
+        let mut headers = fields.clone();
+        headers.insert(header::IF_RANGE, version.if_range()?);
+        headers.insert(header::RANGE, HeaderValue::from_str(&format!("bytes={offset}-{}", length - 1)).ok()?);
+        let question = Question {
+            method: Method::GET,
+            headers,
+            body: no_body(),
+            on_interim: None,
+            follows_redirects: false,
+        };
+        let reply = self.client.ask(&answer.url, question).await.ok()?;
+        let part = Part::of(&reply.headers).filter(|_| reply.status == StatusCode::PARTIAL_CONTENT)?;
+        let is_rest = part.span == (offset..length) && part.length == length;
+        (is_rest && version.same_version(&Validators::of(&reply.headers))).then_some(reply)
     }
 
     /// A body without length, freshness and validators that goes on and on may have no end, and who asks now wants what is on

@@ -14,11 +14,13 @@
 //! - The highest score is the first; of equal ones the member that stands first in the configuration.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use carousel::config::Mistake;
+use carousel::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::options::Route;
@@ -44,6 +46,9 @@ carousel::limits! {
 
 /// Failed looks in a row after which a member is not asked.
 const FAILED_LOOKS: u32 = 2;
+/// How long a member is not asked after a body of it broke off: at first, and at most.
+const FIRST_LEFT_OUT: Duration = Duration::from_secs(1);
+const MAX_LEFT_OUT: Duration = Duration::from_secs(256);
 /// The greatest weight: each unit costs a hash.
 const MAX_WEIGHT: u32 = 100;
 /// When a second parent is asked while the first one is silent: where nothing is known yet, and the limits of what is.
@@ -118,11 +123,47 @@ const fn yes() -> bool {
 pub(super) struct MemberState {
     failed_looks: AtomicU32,
     is_down: AtomicBool,
+    /// Bodies in a row that broke off.
+    cuts: AtomicU32,
+    /// It is not asked until then, since a body of it broke off; 0: it is.
+    left_out_until_ns: AtomicU64,
     pub(super) requests: AtomicU64,
     pub(super) failures: AtomicU64,
 }
 
 impl MemberState {
+    /// A body of it broke off: it counts as a request that failed, and others are asked for a while, which doubles with each cut in
+    /// a row. Cuts of what was under way together are one. How long it is left out, if that is news.
+    pub(super) fn cut(&self, now: Instant) -> Option<Duration> {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        if self.is_left_out(now) {
+            return None;
+        }
+        let before = self.cuts.fetch_add(1, Ordering::Relaxed).min(16);
+        let time = (FIRST_LEFT_OUT * (1 << before)).min(MAX_LEFT_OUT);
+        self.left_out_until_ns.store(
+            now.as_nanos() + u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2),
+            Ordering::Relaxed,
+        );
+        Some(time)
+    }
+
+    /// A body of it came whole.
+    pub(super) fn whole(&self) {
+        if self.cuts.load(Ordering::Relaxed) > 0 {
+            self.cuts.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn is_left_out(&self, now: Instant) -> bool {
+        now.as_nanos() < self.left_out_until_ns.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is asked now.
+    pub(super) fn is_asked(&self, now: Instant) -> bool {
+        self.is_up() && !self.is_left_out(now)
+    }
+
     /// Notes what a look at its health has said; whether that changes anything.
     pub(super) fn looked(&self, is_well: bool) -> bool {
         if is_well {
@@ -275,13 +316,13 @@ impl Parents {
     }
 
     /// Who is asked for what is at `url` of an origin; `None`: the origin alone.
-    pub(super) fn plan(&self, url: &str) -> Option<Plan> {
+    pub(super) fn plan(&self, url: &str, now: Instant) -> Option<Plan> {
         let (base, path, name) = self.routes.iter().find(|(base, _, _)| url.starts_with(base.as_str()))?;
         let group = self.groups.get(name.as_deref()?).filter(|it| it.options.enabled)?;
         let rest = &url[base.len()..];
         let mut candidates: Vec<Candidate> = order(&group.members, url)
             .into_iter()
-            .filter(|it| it.state.is_up())
+            .filter(|it| it.state.is_asked(now))
             .take(MAX_TRIES)
             .map(|it| Candidate {
                 url: format!("{}{path}{rest}", it.options.url.trim_end_matches('/')),
@@ -307,7 +348,7 @@ impl Parents {
     }
 
     /// What each member and group has done.
-    pub(super) fn report(&self) -> Vec<GroupReport> {
+    pub(super) fn report(&self, now: Instant) -> Vec<GroupReport> {
         let groups = self.groups.values().map(|group| GroupReport {
             name: group.options.name.clone(),
             is_enabled: group.options.enabled,
@@ -319,7 +360,7 @@ impl Parents {
                 .iter()
                 .map(|member| MemberReport {
                     url: member.options.url.clone(),
-                    is_up: member.state.is_up(),
+                    is_up: member.state.is_asked(now),
                     requests: member.state.requests.load(Ordering::Relaxed),
                     failures: member.state.failures.load(Ordering::Relaxed),
                 })
@@ -351,11 +392,11 @@ pub struct GroupReport {
 pub struct MemberReport {
     /// Its URL.
     pub url: String,
-    /// Whether it is asked: its health is looked at every few seconds.
+    /// Whether it is asked: its health is looked at every few seconds, and one whose bodies break off is left out for a while.
     pub is_up: bool,
     /// Requests that it got.
     pub requests: u64,
-    /// Requests that it did not answer, or with a status that says that it fails.
+    /// Requests that it did not answer, or with a status that says that it fails, or with a body that broke off.
     pub failures: u64,
 }
 
@@ -392,8 +433,8 @@ const fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Every mistake in groups, and in routes that name them.
-pub fn mistakes(groups: &[ParentGroup], routes: &[Route]) -> Vec<Mistake> {
+/// Every mistake in groups, and in routes that name them. `listeners`: where this box serves players.
+pub fn mistakes(groups: &[ParentGroup], routes: &[Route], listeners: &[SocketAddr]) -> Vec<Mistake> {
     let mut all = Vec::new();
     let mut wrong = |key: String, what: String, mend: &str| all.push(Mistake::of_value(&key, &what, mend));
     for (at, group) in groups.iter().enumerate() {
@@ -403,6 +444,10 @@ pub fn mistakes(groups: &[ParentGroup], routes: &[Route]) -> Vec<Mistake> {
         }
         if !group.health_path.starts_with('/') {
             wrong(key("health_path"), format!("{:?}", group.health_path), "begin it with /");
+        }
+        if group.timeout_ms == 0 {
+            let fix = "give at least 1; 5000 is the default, and enabled = false leaves the group out";
+            wrong(key("timeout_ms"), "no member could answer in 0 ms".to_owned(), fix);
         }
         if group.members.is_empty() || group.members.len() > MAX_MEMBERS {
             let what = format!("{} members", group.members.len());
@@ -424,6 +469,10 @@ pub fn mistakes(groups: &[ParentGroup], routes: &[Route]) -> Vec<Mistake> {
                     format!("{:?} is there twice", member.url),
                     "remove one; weight gives it more",
                 );
+            }
+            if is_own(&member.url, listeners) {
+                let fix = "remove it: a box in its own group asks itself; give the address of another cache";
+                wrong(key("url"), format!("{:?} is this box", member.url), fix);
             }
             if !(1..=MAX_WEIGHT).contains(&member.weight) {
                 wrong(key("weight"), member.weight.to_string(), &format!("give 1 to {MAX_WEIGHT}"));
@@ -448,9 +497,82 @@ pub fn mistakes(groups: &[ParentGroup], routes: &[Route]) -> Vec<Mistake> {
     all
 }
 
+/// Whether a URL leads to a listener of this box, as far as the configuration says: by its address, or by loopback where it listens
+/// everywhere. Names are not looked up.
+fn is_own(url: &str, listeners: &[SocketAddr]) -> bool {
+    let Ok(uri) = url.parse::<http::Uri>() else { return false };
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+    let is_here = |ip: IpAddr| {
+        listeners.iter().any(|own| {
+            let everywhere = own.ip().is_unspecified() && (ip.is_loopback() || ip.is_unspecified());
+            own.port() == port && (own.ip().to_canonical() == ip || everywhere)
+        })
+    };
+    match host.parse::<IpAddr>() {
+        Ok(ip) => is_here(ip.to_canonical()),
+        Err(_) if host.eq_ignore_ascii_case("localhost") => {
+            is_here(Ipv4Addr::LOCALHOST.into()) || is_here(Ipv6Addr::LOCALHOST.into())
+        }
+        Err(_) => {
+            let name = crate::sys::hostname();
+            let is_name = !name.is_empty() && host.eq_ignore_ascii_case(&name);
+            is_name && listeners.iter().any(|own| own.port() == port && own.ip().is_unspecified())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_member_that_cuts_bodies_is_left_out_for_longer_and_longer() {
+        let member = MemberState::default();
+        let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
+        assert!(member.is_asked(at(0)));
+        assert_eq!(member.cut(at(1)), Some(Duration::from_secs(1)));
+        assert_eq!(member.cut(at(1)), None, "what was under way together");
+        assert!(!member.is_asked(at(1)) && member.is_asked(at(2)));
+        assert_eq!(member.cut(at(2)), Some(Duration::from_secs(2)));
+        member.whole();
+        assert!(!member.is_asked(at(3)) && member.is_asked(at(4)));
+        assert_eq!(member.cut(at(4)), Some(Duration::from_secs(1)));
+        for _ in 0..40 {
+            member.left_out_until_ns.store(0, Ordering::Relaxed);
+            assert!(member.cut(at(9)).is_some_and(|it| it <= MAX_LEFT_OUT));
+        }
+        assert_eq!(member.failures.load(Ordering::Relaxed), 44);
+    }
+
+    #[test]
+    fn a_box_is_no_parent_of_its_own() {
+        let listeners: Vec<SocketAddr> =
+            ["0.0.0.0:8080", "10.0.0.7:443", "[::]:8080"].map(|it| it.parse().unwrap()).into();
+        for (url, own) in [
+            ("http://127.0.0.1:8080", true),
+            ("http://127.0.0.1:8081", false),
+            ("http://localhost:8080/", true),
+            ("http://[::1]:8080", true),
+            ("http://[::ffff:127.0.0.1]:8080", true),
+            ("https://10.0.0.7", true),
+            ("http://10.0.0.7:8080", false),
+            ("https://10.0.0.8", false),
+            ("http://shield-1.example.com:8080", false),
+        ] {
+            assert_eq!(is_own(url, &listeners), own, "{url}");
+        }
+        let shields = group(&[member("http://127.0.0.1:8080", 1, 0)]);
+        let named = |group: &ParentGroup| {
+            mistakes(std::slice::from_ref(group), &[], &listeners)
+                .into_iter()
+                .map(|it| it.key)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(named(&shields), ["parent[0].member[0].url"]);
+        let other = ParentGroup { timeout_ms: 0, ..group(&[member("http://10.0.0.8", 1, 0)]) };
+        assert_eq!(named(&other), ["parent[0].timeout_ms"]);
+    }
 
     fn member(url: &str, weight: u32, cost: u32) -> ParentMember {
         ParentMember { url: url.to_owned(), weight, cost }
@@ -479,7 +601,8 @@ mod tests {
     }
 
     fn urls(parents: &Parents, name: &str) -> Vec<String> {
-        let plan = parents.plan(&format!("https://origin.example/films/{name}")).unwrap();
+        let plan =
+            parents.plan(&format!("https://origin.example/films/{name}"), Instant::from_nanos(0)).unwrap();
         plan.candidates.into_iter().map(|it| it.url).collect()
     }
 
@@ -548,10 +671,10 @@ mod tests {
         let all = urls(&parents(&options), "a");
         assert_eq!(all, ["http://cheap:1/vod/a", "http://dear:1/vod/a", "https://origin.example/films/a"]);
         let off = ParentGroup { enabled: false, ..options.clone() };
-        assert!(parents(&off).plan("https://origin.example/films/a").is_none());
+        assert!(parents(&off).plan("https://origin.example/films/a", Instant::from_nanos(0)).is_none());
         let alone = ParentGroup { origin_last: false, ..options.clone() };
         assert_eq!(urls(&parents(&alone), "a").len(), 2);
-        assert!(parents(&options).plan("https://origin.example/other").is_none());
+        assert!(parents(&options).plan("https://origin.example/other", Instant::from_nanos(0)).is_none());
         // A route with a longer base and no parents goes to its origin.
         let below = Route { base: "https://origin.example/films/own/".into(), ..Route::default() };
         let above = Route {
@@ -560,8 +683,8 @@ mod tests {
             ..Route::default()
         };
         let both = Parents::new(std::slice::from_ref(&options), &[below, above], &Parents::default());
-        assert!(both.plan("https://origin.example/films/own/a").is_none());
-        assert!(both.plan("https://origin.example/films/a").is_some());
+        assert!(both.plan("https://origin.example/films/own/a", Instant::from_nanos(0)).is_none());
+        assert!(both.plan("https://origin.example/films/a", Instant::from_nanos(0)).is_some());
         // What is known outlives a reload.
         let before = parents(&options);
         before.groups["shields"].members[1].state.looked(false);
@@ -572,7 +695,10 @@ mod tests {
             ..Route::default()
         };
         let after = Parents::new(&[options], &[route], &before);
-        assert_eq!(after.plan("https://origin.example/films/a").unwrap().candidates.len(), 2);
+        assert_eq!(
+            after.plan("https://origin.example/films/a", Instant::from_nanos(0)).unwrap().candidates.len(),
+            2
+        );
     }
 
     #[test]
@@ -604,7 +730,7 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         let keys = |groups: &[ParentGroup], routes: &[Route]| {
-            mistakes(groups, routes).into_iter().map(|it| it.key).collect::<Vec<_>>()
+            mistakes(groups, routes, &[]).into_iter().map(|it| it.key).collect::<Vec<_>>()
         };
         let good = group(&[member("http://a:1", 1, 0), member("https://b/", 100, 0)]);
         let route = Route { parents: Some("other".into()), ..Route::default() };
