@@ -1,0 +1,213 @@
+//! Purges of the whole fleet: messages of the purge topic, done as an operator's are, with a line of the audit log and a result
+//! for each.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use super::AUDIT;
+use super::purge::{NotDone, PurgeRequest};
+use crate::clock;
+use crate::kafka::{Fetched, Follower, Kafka, KafkaError, KafkaStats, Link, Place, PurgeOutcome, Results};
+use crate::status::Parts;
+
+carousel::limits! {
+    /// One message of the purge topic.
+    const MAX_MESSAGE_BYTES: usize = 512 << 10, "bytes" {
+        why: "256 selections of names as long as names may be.",
+        full: "The message is passed over as `refused`.",
+        free: "Holds for one message.",
+        test: "messages_that_are_no_purges_are_refused",
+    }
+}
+
+/// How often it is looked for new partitions.
+const LOOK: Duration = Duration::from_secs(60);
+/// Messages that are logged one by one in a second; the others are counted.
+const MAX_LINES: u64 = 20;
+
+/// Follows the purge topic, until the runtime ends.
+pub async fn run(parts: Arc<Parts>, options: Arc<Kafka>, stats: Arc<KafkaStats>) {
+    let results = (!options.results_topic.is_empty()).then(|| {
+        let link = Link::new(&options, &options.results_topic, &stats);
+        let (results, send) = Results::new(link, &stats);
+        tokio::spawn(send);
+        results
+    });
+    let place = Place::open(parts.store.path(), &options.purge_topic);
+    let mut link = Link::new(&options, &options.purge_topic, &stats);
+    let desk = Arc::new(Desk {
+        parts,
+        node: options.node(),
+        place: Mutex::new(place),
+        results,
+        stats,
+        lines: AtomicU64::new(0),
+        second: AtomicU64::new(0),
+    });
+    let mut known = Vec::new();
+    let mut readers = JoinSet::new();
+    loop {
+        for follower in link.followers().await {
+            if !known.contains(&follower.partition) {
+                known.push(follower.partition);
+                readers.spawn(follow(Arc::clone(&desk), follower));
+            }
+        }
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if link.partitions_now().await.iter().any(|number| !known.contains(number)) {
+                break;
+            }
+        }
+    }
+}
+
+/// What the readers of all partitions share.
+struct Desk {
+    parts: Arc<Parts>,
+    node: String,
+    place: Mutex<Place>,
+    results: Option<Results>,
+    stats: Arc<KafkaStats>,
+    /// Lines of the log in this second.
+    lines: AtomicU64,
+    second: AtomicU64,
+}
+
+async fn follow(desk: Arc<Desk>, mut follower: Follower) {
+    let partition = follower.partition;
+    loop {
+        let next = desk.place().next(partition);
+        let fetched = follower.fetch(next).await;
+        let own = Arc::clone(&desk);
+        // It waits for the disk.
+        let done = tokio::task::spawn_blocking(move || own.take(partition, next, fetched)).await;
+        if done.is_err() {
+            // A panic is counted by whoever reads the log; the messages are read again.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+impl Desk {
+    /// Each change is complete in itself, so a panic elsewhere leaves it usable.
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, partition: i32, next: Option<i64>, fetched: Fetched) {
+        match fetched {
+            Fetched::Messages(messages) if messages.is_empty() => return,
+            Fetched::Messages(messages) => {
+                let count = messages.len() as u64;
+                for (number, (offset, value)) in messages.into_iter().enumerate() {
+                    // Before: a message that makes us panic must not come again and again.
+                    self.place().advance(partition, offset + 1);
+                    self.message(partition, offset, &value);
+                    self.stats.note_lag(partition, count - number as u64 - 1);
+                }
+            }
+            Fetched::Anew(first) => {
+                if next.is_some() {
+                    tracing::warn!(
+                        partition,
+                        first,
+                        "the purge topic was made anew: it is read from its beginning"
+                    );
+                }
+                self.place().advance(partition, first);
+            }
+            Fetched::Missed(first) => {
+                self.stats.errors.add(KafkaError::Missed);
+                let fix = "keep messages of the topic for longer than a box is ever away";
+                tracing::error!(
+                    partition,
+                    first,
+                    "purges were removed from the topic before this box had read them: everything held is made stale; {fix}"
+                );
+                let request = PurgeRequest::of_everything_stale("missed");
+                let _ = request.carry_out(&self.parts);
+                tracing::info!(target: AUDIT, client = "kafka", by = "missed", partition, "command");
+                self.place().advance(partition, first);
+            }
+            Fetched::Unreadable => self.place().advance(partition, next.unwrap_or(0) + 1),
+        }
+        if let Err(err) = self.place().write() {
+            tracing::warn!(%err, "the place in the purge topic cannot be written: its last messages are read again after a restart");
+        }
+    }
+
+    fn message(&self, partition: i32, offset: i64, value: &[u8]) {
+        let read = if value.len() > MAX_MESSAGE_BYTES {
+            Err((None, format!("it has {} bytes; a purge has at most {MAX_MESSAGE_BYTES}", value.len())))
+        } else {
+            PurgeRequest::of_message(value)
+        };
+        let mut result = json!({ "schema": 1, "node": self.node, "partition": partition, "offset": offset });
+        let (id, outcome, why) = match read {
+            Err((id, why)) => (id, PurgeOutcome::Refused, Some(why)),
+            Ok((id, _)) if self.place().knows(&id) => (Some(id), PurgeOutcome::Repeated, None),
+            Ok((id, request)) => {
+                let (outcome, why) = match request.carry_out(&self.parts) {
+                    Ok(done) => {
+                        result["purged"] = done.all.objects.into();
+                        result["bytes"] = done.all.bytes.into();
+                        result["took_ms"] = json!(done.took.as_micros() as f64 / 1000.0);
+                        match (done.all.objects, done.all.is_forgotten_by_disk) {
+                            (_, true) => {
+                                (PurgeOutcome::Failed, Some("the disk takes no note of it".to_owned()))
+                            }
+                            (0, false) => (PurgeOutcome::Nothing, None),
+                            (_, false) => (PurgeOutcome::Done, None),
+                        }
+                    }
+                    Err(NotDone::Nothing(_)) => (PurgeOutcome::Nothing, None),
+                    Err(NotDone::Wrong(why)) => (PurgeOutcome::Refused, Some(why)),
+                };
+                if outcome != PurgeOutcome::Refused {
+                    self.place().remember(&id);
+                }
+                (Some(id), outcome, why)
+            }
+        };
+        self.stats.purges.add(outcome);
+        result["status"] = outcome.as_str().into();
+        result["at"] = clock::wall().to_xml().into();
+        let id = id.unwrap_or_default();
+        if !id.is_empty() {
+            result["id"] = id.as_str().into();
+        }
+        if self.may_log() {
+            match &why {
+                None => {
+                    tracing::info!(target: AUDIT, client = "kafka", by = "topic", id, partition, offset, %outcome, "command");
+                }
+                Some(why) => {
+                    tracing::warn!(target: AUDIT, client = "kafka", by = "topic", id, partition, offset, %outcome, why, "refused");
+                }
+            }
+        }
+        if let Some(why) = why {
+            result["error"] = why.into();
+        }
+        if let Some(results) = &self.results {
+            results.offer(&id, result.to_string().into_bytes());
+        }
+    }
+
+    /// Whether one more message is logged in this second.
+    fn may_log(&self) -> bool {
+        let second = clock::now().as_nanos() / 1_000_000_000;
+        if self.second.swap(second, Relaxed) != second {
+            let before = self.lines.swap(0, Relaxed);
+            if before > MAX_LINES {
+                tracing::warn!(target: AUDIT, client = "kafka", count = before - MAX_LINES, "messages of the purge topic that are not listed");
+            }
+        }
+        self.lines.fetch_add(1, Relaxed) < MAX_LINES
+    }
+}

@@ -1,0 +1,434 @@
+//! Connections to brokers: made when they are needed, given up when they fail, with one line of the log for each change.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rskafka::BackoffConfig;
+use rskafka::chrono::DateTime;
+use rskafka::client::error::{Error, ProtocolError, RequestError};
+use rskafka::client::partition::{Compression as Codec, OffsetAt, PartitionClient, UnknownTopicHandling};
+use rskafka::client::{Client, ClientBuilder, Credentials, SaslConfig};
+use rskafka::record::Record;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::time::timeout;
+
+use super::options::{Compression, Kafka, KafkaTls, Mechanism};
+use super::{KafkaError, KafkaStats};
+use crate::clock;
+
+/// How long one request may take with all its attempts; a broker that is beginning answers within that.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Pauses between attempts: of one request, and of everything.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(500);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// A trouble that lasts is logged again after so many attempts.
+const REMIND_AFTER: u32 = 60;
+/// How long a fetch waits at the broker for messages.
+const FETCH_WAIT_MS: i32 = 500;
+/// Bytes of one fetch; a message that is longer comes alone.
+const FETCH_BYTES: i32 = 1 << 20;
+/// Fetches at one place that cannot be read before it is passed over.
+const READ_ATTEMPTS: u32 = 3;
+
+/// What went wrong.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    pub(super) why: KafkaError,
+    line: String,
+    is_of_size: bool,
+}
+
+impl Trouble {
+    fn no_topic(topic: &str) -> Self {
+        let fix = "create it, or name another in [kafka]; it is looked for every few seconds";
+        Self::new(KafkaError::NoTopic, format!("there is no topic {topic}: {fix}"))
+    }
+
+    fn of(err: &Error) -> Self {
+        // Behind several layers that only say that there were several attempts.
+        let mut line = err.to_string();
+        if let Some((_, inner)) = line.rsplit_once("Source: ") {
+            line = inner.to_owned();
+        }
+        let why = match err {
+            Error::ServerError { protocol_error, .. } => match protocol_error {
+                ProtocolError::UnknownTopicOrPartition
+                | ProtocolError::TopicAuthorizationFailed
+                | ProtocolError::InvalidTopicException => KafkaError::NoTopic,
+                ProtocolError::SaslAuthenticationFailed | ProtocolError::ClusterAuthorizationFailed => {
+                    KafkaError::Credentials
+                }
+                _ => KafkaError::Broker,
+            },
+            _ if line.contains("Sasl") || line.contains("certificate") => KafkaError::Credentials,
+            Error::InvalidResponse(_) => KafkaError::Broker,
+            _ => KafkaError::Unreachable,
+        };
+        let is_of_size = matches!(
+            err,
+            Error::ServerError {
+                protocol_error: ProtocolError::MessageTooLarge | ProtocolError::RecordListTooLarge,
+                ..
+            }
+        );
+        Self { why, line, is_of_size }
+    }
+
+    fn new(why: KafkaError, line: String) -> Self {
+        Self { why, line, is_of_size: false }
+    }
+
+    fn silent() -> Self {
+        Self::new(KafkaError::Unreachable, "the broker does not answer".to_owned())
+    }
+
+    /// Whether messages are larger than the broker takes.
+    pub(super) fn is_of_size(&self) -> bool {
+        self.is_of_size
+    }
+
+    fn credentials(line: String) -> Self {
+        Self::new(KafkaError::Credentials, line)
+    }
+}
+
+/// One user of the brokers: its connection, and what was last said of it.
+#[derive(Debug)]
+pub struct Link {
+    options: Arc<Kafka>,
+    stats: Arc<KafkaStats>,
+    topic: String,
+    client: Option<Arc<Client>>,
+    partitions: Vec<PartitionClient>,
+    /// The trouble that was last logged, and failed attempts since.
+    said: Option<(KafkaError, u32)>,
+    pause: Duration,
+}
+
+impl Link {
+    /// For one topic. Nothing is connected yet.
+    pub fn new(options: &Arc<Kafka>, topic: &str, stats: &Arc<KafkaStats>) -> Self {
+        Self {
+            options: Arc::clone(options),
+            stats: Arc::clone(stats),
+            topic: topic.to_owned(),
+            client: None,
+            partitions: Vec::new(),
+            said: None,
+            pause: PAUSE,
+        }
+    }
+
+    /// Writes messages to the partition of this number, counted round.
+    pub(super) async fn produce(&mut self, number: u64, records: Vec<Record>) -> Result<(), Trouble> {
+        self.connect().await?;
+        let at = usize::try_from(number % self.partitions.len().max(1) as u64).unwrap_or(0);
+        let codec = match self.options.compression {
+            Compression::None => Codec::NoCompression,
+            Compression::Lz4 => Codec::Lz4,
+            Compression::Zstd => Codec::Zstd,
+        };
+        let sent = self.partitions[at].produce(records, codec);
+        within(&self.topic, sent).await.map(|_| ())
+    }
+
+    /// Connects, and finds the partitions of the topic.
+    async fn connect(&mut self) -> Result<(), Trouble> {
+        if !self.partitions.is_empty() {
+            return Ok(());
+        }
+        let (client, numbers) = self.partition_numbers().await?;
+        let mut partitions = Vec::new();
+        for number in numbers {
+            let made = client.partition_client(&self.topic, number, UnknownTopicHandling::Error);
+            partitions.push(within(&self.topic, made).await?);
+        }
+        self.partitions = partitions;
+        Ok(())
+    }
+
+    async fn partition_numbers(&mut self) -> Result<(Arc<Client>, Vec<i32>), Trouble> {
+        let client = match &self.client {
+            Some(client) => Arc::clone(client),
+            None => {
+                let client = Arc::new(within(&self.topic, builder(&self.options)?.build()).await?);
+                self.client = Some(Arc::clone(&client));
+                client
+            }
+        };
+        let topics = within(&self.topic, client.list_topics()).await?;
+        let topic = topics.into_iter().find(|it| it.name == self.topic && !it.partitions.is_empty());
+        let topic = topic.ok_or_else(|| Trouble::no_topic(&self.topic))?;
+        Ok((client, topic.partitions.into_iter().collect()))
+    }
+
+    /// Counts and logs a trouble, lets the connection go, and waits before the next attempt.
+    pub(super) async fn failed(&mut self, trouble: &Trouble) {
+        self.stats.errors.add(trouble.why);
+        self.client = None;
+        self.partitions.clear();
+        let count = match &self.said {
+            Some((why, count)) if *why == trouble.why && *count < REMIND_AFTER => count + 1,
+            _ => {
+                let (topic, reason) = (&self.topic, trouble.why.as_str());
+                tracing::error!(topic, reason, "Kafka: {}", trouble.line);
+                0
+            }
+        };
+        self.said = Some((trouble.why, count));
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(MAX_PAUSE);
+    }
+
+    /// Says that it goes on, if it did not.
+    pub(super) fn succeeded(&mut self) {
+        self.pause = PAUSE;
+        if self.said.take().is_some() {
+            tracing::info!(topic = self.topic, "Kafka answers again");
+        }
+    }
+
+    /// A reader of each partition. Waits for as long as there is no topic.
+    pub async fn followers(&mut self) -> Vec<Follower> {
+        loop {
+            match self.partition_numbers().await {
+                Ok((_, numbers)) => {
+                    self.succeeded();
+                    let follower = |partition| Follower {
+                        link: Self::new(&self.options, &self.topic, &self.stats),
+                        partition,
+                        client: None,
+                        attempts: 0,
+                    };
+                    return numbers.into_iter().map(follower).collect();
+                }
+                Err(trouble) => self.failed(&trouble).await,
+            }
+        }
+    }
+
+    /// The partitions that there are now, if the brokers say.
+    pub async fn partitions_now(&mut self) -> Vec<i32> {
+        match self.partition_numbers().await {
+            Ok((_, numbers)) => numbers,
+            Err(_) => {
+                self.client = None;
+                Vec::new()
+            }
+        }
+    }
+}
+
+async fn within<T>(topic: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T, Trouble> {
+    match timeout(PATIENCE * 2, work).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(err)) => {
+            let trouble = Trouble::of(&err);
+            Err(
+                if matches!(
+                    err,
+                    Error::ServerError { protocol_error: ProtocolError::UnknownTopicOrPartition, .. }
+                ) {
+                    Trouble::no_topic(topic)
+                } else {
+                    trouble
+                },
+            )
+        }
+        Err(_) => Err(Trouble::silent()),
+    }
+}
+
+/// What a fetch has brought.
+#[derive(Debug)]
+pub enum Fetched {
+    /// Messages, each with its offset and its value.
+    Messages(Vec<(i64, Vec<u8>)>),
+    /// Messages before this one were removed before they were read.
+    Missed(i64),
+    /// The topic is another one than before: it begins here.
+    Anew(i64),
+    /// What is at this place cannot be read.
+    Unreadable,
+}
+
+/// A reader of one partition.
+#[derive(Debug)]
+pub struct Follower {
+    link: Link,
+    /// Its number.
+    pub partition: i32,
+    client: Option<PartitionClient>,
+    attempts: u32,
+}
+
+impl Follower {
+    /// What is at `offset`; `None`: the first that there is. Waits for as long as it takes.
+    pub async fn fetch(&mut self, offset: Option<i64>) -> Fetched {
+        loop {
+            match self.try_fetch(offset).await {
+                Ok(fetched) => {
+                    self.link.succeeded();
+                    self.attempts = 0;
+                    return fetched;
+                }
+                Err(trouble) => {
+                    self.client = None;
+                    // The broker answers, but not with what can be read.
+                    self.attempts = if trouble.why == KafkaError::Broker { self.attempts + 1 } else { 0 };
+                    if self.attempts >= READ_ATTEMPTS && self.has_more(offset).await {
+                        self.attempts = 0;
+                        self.link.stats.errors.add(KafkaError::Unreadable);
+                        let (topic, partition) = (&self.link.topic, self.partition);
+                        tracing::error!(
+                            topic,
+                            partition,
+                            offset,
+                            "Kafka: a message cannot be read, and is passed over: {}",
+                            trouble.line
+                        );
+                        return Fetched::Unreadable;
+                    }
+                    self.link.failed(&trouble).await;
+                }
+            }
+        }
+    }
+
+    async fn has_more(&mut self, offset: Option<i64>) -> bool {
+        let Some(offset) = offset else { return false };
+        if self.connect().await.is_err() {
+            return false;
+        }
+        let Some(client) = &self.client else { return false };
+        let end = within(&self.link.topic, client.get_offset(OffsetAt::Latest)).await;
+        end.is_ok_and(|end| offset < end)
+    }
+
+    async fn connect(&mut self) -> Result<(), Trouble> {
+        if self.client.is_none() {
+            let (client, _) = self.link.partition_numbers().await?;
+            let made = client.partition_client(&self.link.topic, self.partition, UnknownTopicHandling::Error);
+            self.client = Some(within(&self.link.topic, made).await?);
+        }
+        Ok(())
+    }
+
+    async fn try_fetch(&mut self, offset: Option<i64>) -> Result<Fetched, Trouble> {
+        self.connect().await?;
+        let topic = &self.link.topic;
+        let Some(client) = &self.client else { return Ok(Fetched::Messages(Vec::new())) };
+        let bound = async |at| within(topic, client.get_offset(at)).await;
+        let Some(offset) = offset else { return Ok(Fetched::Anew(bound(OffsetAt::Earliest).await?)) };
+        let fetch = client.fetch_records(offset, 1..FETCH_BYTES, FETCH_WAIT_MS);
+        let fetched = match timeout(PATIENCE * 2, fetch).await {
+            Ok(fetched) => fetched,
+            Err(_) => return Err(Trouble::silent()),
+        };
+        match fetched {
+            Ok((records, end)) => {
+                let messages: Vec<(i64, Vec<u8>)> =
+                    records.into_iter().map(|it| (it.offset, it.record.value.unwrap_or_default())).collect();
+                let next = messages.last().map_or(offset, |it| it.0 + 1);
+                let left = messages.len() as u64 + u64::try_from(end - next).unwrap_or(0);
+                self.link.stats.note_lag(self.partition, left);
+                Ok(Fetched::Messages(messages))
+            }
+            Err(Error::ServerError { protocol_error: ProtocolError::OffsetOutOfRange, .. }) => {
+                let (first, end) = (bound(OffsetAt::Earliest).await?, bound(OffsetAt::Latest).await?);
+                Ok(match offset {
+                    _ if offset < first => Fetched::Missed(first),
+                    _ if offset > end => Fetched::Anew(first),
+                    // The broker has changed its mind.
+                    _ => Fetched::Messages(Vec::new()),
+                })
+            }
+            Err(Error::Request(RequestError::ReadError(err))) => {
+                Err(Trouble::new(KafkaError::Broker, err.to_string()))
+            }
+            Err(err) => Err(
+                if matches!(
+                    err,
+                    Error::ServerError { protocol_error: ProtocolError::UnknownTopicOrPartition, .. }
+                ) {
+                    Trouble::no_topic(topic)
+                } else {
+                    Trouble::of(&err)
+                },
+            ),
+        }
+    }
+}
+
+/// A client as the configuration says. Files are read anew, since passwords and certificates change.
+fn builder(options: &Kafka) -> Result<ClientBuilder, Trouble> {
+    let backoff = BackoffConfig {
+        init_backoff: FIRST_PAUSE,
+        max_backoff: Duration::from_secs(1),
+        base: 2.0,
+        deadline: Some(PATIENCE),
+    };
+    let mut builder = ClientBuilder::new(options.brokers.clone())
+        .client_id(format!("skycache-{}", options.node()))
+        .backoff_config(backoff);
+    if let Some(tls) = &options.tls {
+        builder = builder.tls_config(Arc::new(tls_config(tls).map_err(Trouble::credentials)?));
+    }
+    if let Some(sasl) = &options.sasl {
+        let file = sasl.password_file.display();
+        let password = fs::read_to_string(&sasl.password_file)
+            .map_err(|err| Trouble::credentials(format!("[kafka.sasl] password_file = {file}: {err}")))?;
+        let credentials =
+            Credentials::new(sasl.user.clone(), password.trim_end_matches(['\r', '\n']).to_owned());
+        builder = builder.sasl_config(match sasl.mechanism {
+            Mechanism::Plain => SaslConfig::Plain(credentials),
+            Mechanism::ScramSha256 => SaslConfig::ScramSha256(credentials),
+            Mechanism::ScramSha512 => SaslConfig::ScramSha512(credentials),
+        });
+    }
+    Ok(builder)
+}
+
+fn tls_config(options: &KafkaTls) -> Result<rustls::ClientConfig, String> {
+    let mut roots = rustls::RootCertStore::empty();
+    match &options.ca {
+        Some(file) => {
+            let failed = |err: &dyn std::fmt::Display| format!("[kafka.tls] ca = {}: {err}", file.display());
+            for certificate in CertificateDer::pem_file_iter(file).map_err(|err| failed(&err))? {
+                roots.add(certificate.map_err(|err| failed(&err))?).map_err(|err| failed(&err))?;
+            }
+        }
+        None => {
+            let found = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(found.certs);
+        }
+    }
+    if roots.is_empty() {
+        return Err("no certificate authorities: give [kafka.tls] ca".to_owned());
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|err| err.to_string())?
+        .with_root_certificates(roots);
+    let (Some(certificate), Some(key)) = (&options.certificate, &options.key) else {
+        return Ok(config.with_no_client_auth());
+    };
+    let failed =
+        |err: &dyn std::fmt::Display| format!("[kafka.tls] certificate = {}: {err}", certificate.display());
+    let chain: Vec<_> =
+        CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect).map_err(|err| failed(&err))?;
+    let key = PrivateKeyDer::from_pem_file(key)
+        .map_err(|err| format!("[kafka.tls] key = {}: {err}", key.display()))?;
+    config.with_client_auth_cert(chain, key).map_err(|err| failed(&err))
+}
+
+/// A message of now.
+pub(super) fn record(key: Option<Vec<u8>>, value: Vec<u8>) -> Record {
+    let timestamp = DateTime::from_timestamp_millis(clock::wall().unix_ms()).unwrap_or_default();
+    Record { key, value: Some(value), headers: BTreeMap::new(), timestamp }
+}

@@ -1,0 +1,140 @@
+//! The place of this box in the purge topic, and the purges that it has done: kept on disk.
+//!
+//! A file beside the objects, written anew as a whole and synced after each group of messages:
+//!
+//! ```json
+//! {"schema": 1, "topic": "cdn-purge", "offsets": {"0": 17}, "ids": ["p-16", "p-17"]}
+//! ```
+//!
+//! It is written when the purges are done: a box that loses power in between does them again, which changes nothing.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+carousel::limits! {
+    /// Ids of purges that are remembered.
+    pub(super) const MAX_IDS: usize = 10_000, "ids" {
+        why: "Each takes up to 128 bytes; a sender that repeats a message does so within minutes.",
+        full: "The oldest is forgotten: a message with it would be done again, which does no harm.",
+        free: "With the next purge.",
+        test: "a_place_is_kept_and_ids_are_remembered",
+    }
+}
+
+const FILE: &str = "kafka";
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Document {
+    schema: u32,
+    topic: String,
+    offsets: BTreeMap<i32, i64>,
+    ids: VecDeque<String>,
+}
+
+/// See the module head.
+#[derive(Debug)]
+pub struct Place {
+    file: PathBuf,
+    document: Document,
+    known: HashSet<String>,
+}
+
+impl Place {
+    /// Reads the place of a topic; without one, or of another topic, everything begins anew.
+    pub fn open(store: &std::path::Path, topic: &str) -> Self {
+        let file = store.join(FILE);
+        let read: Option<Document> = match fs::read(&file) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .inspect_err(|err| tracing::warn!(file = %file.display(), %err, "the place in the purge topic is lost: all its messages are read again"))
+                .ok(),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => None,
+            Err(err) => {
+                tracing::warn!(file = %file.display(), %err, "the place in the purge topic cannot be read: all its messages are read again");
+                None
+            }
+        };
+        let document = read.filter(|it| it.schema == 1 && it.topic == topic).unwrap_or_else(|| Document {
+            schema: 1,
+            topic: topic.to_owned(),
+            ..Document::default()
+        });
+        let known = document.ids.iter().cloned().collect();
+        Self { file, document, known }
+    }
+
+    /// The next message of a partition; `None`: it has never been read.
+    pub fn next(&self, partition: i32) -> Option<i64> {
+        self.document.offsets.get(&partition).copied()
+    }
+
+    /// Goes on with another message.
+    pub fn advance(&mut self, partition: i32, next: i64) {
+        self.document.offsets.insert(partition, next);
+    }
+
+    /// Whether a purge was done.
+    pub fn knows(&self, id: &str) -> bool {
+        self.known.contains(id)
+    }
+
+    /// A purge is done.
+    pub fn remember(&mut self, id: &str) {
+        if !self.known.insert(id.to_owned()) {
+            return;
+        }
+        self.document.ids.push_back(id.to_owned());
+        while self.document.ids.len() > MAX_IDS {
+            if let Some(oldest) = self.document.ids.pop_front() {
+                self.known.remove(&oldest);
+            }
+        }
+    }
+
+    /// Writes it down. Waits for the disk.
+    ///
+    /// # Errors
+    /// What the system said; what was written before stays.
+    pub fn write(&self) -> io::Result<()> {
+        let new = self.file.with_extension("new");
+        let mut file = File::create(&new)?;
+        file.write_all(&serde_json::to_vec(&self.document)?)?;
+        file.sync_all()?;
+        fs::rename(&new, &self.file)?;
+        self.file.parent().map(File::open).transpose()?.map_or(Ok(()), |folder| folder.sync_all())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_kept_and_ids_are_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |topic| Place::open(folder.path(), topic);
+        let mut place = open("cdn-purge");
+        assert_eq!((place.next(0), place.knows("a")), (None, false));
+        place.advance(0, 17);
+        place.advance(2, 5);
+        place.remember("a");
+        place.write().unwrap();
+        let mut place = open("cdn-purge");
+        assert_eq!(
+            (place.next(0), place.next(1), place.next(2), place.knows("a")),
+            (Some(17), None, Some(5), true)
+        );
+        for number in 0..MAX_IDS {
+            place.remember(&number.to_string());
+            place.remember(&number.to_string());
+        }
+        assert!(!place.knows("a") && place.knows("0"));
+        assert_eq!((place.known.len(), place.document.ids.len()), (MAX_IDS, MAX_IDS));
+        assert_eq!(open("other").next(0), None, "another topic has its own messages");
+        fs::write(folder.path().join(FILE), "{\"schema\"").unwrap();
+        assert_eq!(open("cdn-purge").next(0), None);
+    }
+}
