@@ -1,0 +1,397 @@
+//! Access of players to routes: by address, by country, by playback token.
+//!
+//! ```text
+//! request ─▶ deny ─▶ allow ─▶ countries ─▶ token ─▶ the object
+//!              └───────┴────────┴───────────┴─ 403, and a reason that is counted
+//! ```
+//!
+//! A rule counts for the objects below the base of its routes, by whichever name they are asked for. Addresses are brought to their
+//! canonical form first: a reader of MaxMind's format finds nothing for `::ffff:a.b.c.d`. Files are read again when they change; one
+//! that cannot be read leaves what was read before.
+
+mod options;
+mod token;
+
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use carousel::config::plain;
+use carousel::reason::Counts;
+use ipnetwork::IpNetwork;
+use maxminddb::{Reader, path};
+
+pub use options::AccessRule;
+
+use options::network;
+use token::{Keys, NAME};
+
+/// How often files are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+carousel::reasons! {
+    /// Why a player may not have an object.
+    pub enum AccessRefusal in "access_refused" by "reason" {
+        /// Its address is denied.
+        Denied = "denied",
+        /// Its address is not among those allowed.
+        NotAllowed = "not_allowed",
+        /// Its country is denied, or not among those allowed.
+        Country = "country",
+        /// Its country is not known, and only some are allowed.
+        UnknownCountry = "unknown_country",
+        /// It shows no playback token.
+        NoToken = "no_token",
+        /// Its token is none, or was altered.
+        BadToken = "bad_token",
+        /// Its token is of a key that is not known (any more).
+        UnknownKey = "unknown_key",
+        /// Its token has expired.
+        Expired = "expired",
+        /// Its token is for other paths.
+        OtherPath = "other_path",
+        /// Its token is for another address.
+        OtherAddress = "other_address",
+    }
+}
+
+/// A file that is read again when it changes.
+struct Watched<T> {
+    path: PathBuf,
+    read: fn(&Path) -> Result<T, String>,
+    seen: RwLock<(Option<SystemTime>, Arc<T>)>,
+}
+
+impl<T> Watched<T> {
+    fn open(path: &Path, read: fn(&Path) -> Result<T, String>) -> Result<Self, String> {
+        let at = modified(path);
+        let value = read(path).map_err(|why| format!("{}: {why}", path.display()))?;
+        Ok(Self { path: path.to_path_buf(), read, seen: RwLock::new((at, Arc::new(value))) })
+    }
+
+    fn get(&self) -> Arc<T> {
+        Arc::clone(&self.seen.read().unwrap_or_else(PoisonError::into_inner).1)
+    }
+
+    /// Reads it if it has changed. Waits for the disk.
+    fn look(&self) {
+        let at = modified(&self.path);
+        let before = self.seen.read().unwrap_or_else(PoisonError::into_inner).0;
+        if at.is_none() || at == before {
+            return;
+        }
+        let file = self.path.display();
+        let read = (self.read)(&self.path);
+        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
+        seen.0 = at;
+        match read {
+            Ok(value) => {
+                seen.1 = Arc::new(value);
+                tracing::info!(%file, "read again");
+            }
+            Err(why) => tracing::error!(%file, why, "what was read before stays in force"),
+        }
+    }
+}
+
+impl<T> std::fmt::Debug for Watched<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Watched").field(&self.path).finish()
+    }
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|it| it.modified()).ok()
+}
+
+fn read_keys(path: &Path) -> Result<Keys, String> {
+    Keys::read(&std::fs::read_to_string(path).map_err(|err| plain(&err))?)
+}
+
+fn read_database(path: &Path) -> Result<Reader<Vec<u8>>, String> {
+    let failed = |err: &dyn Display| format!("this is no database in MaxMind's format: {err}");
+    let bytes = std::fs::read(path).map_err(|err| plain(&err))?;
+    Reader::from_source(bytes).map_err(|err| failed(&err))
+}
+
+#[derive(Debug)]
+struct Rule {
+    name: String,
+    deny: Vec<IpNetwork>,
+    allow: Vec<IpNetwork>,
+    deny_countries: Vec<String>,
+    allow_countries: Vec<String>,
+    database: Option<Watched<Reader<Vec<u8>>>>,
+    keys: Option<Watched<Keys>>,
+}
+
+impl Rule {
+    fn new(options: &AccessRule) -> Result<Self, String> {
+        let networks = |list: &[String]| list.iter().filter_map(|it| network(it)).collect();
+        let database = options.database.as_ref().map(|it| Watched::open(it, read_database)).transpose()?;
+        let keys = options.token_keys_file.as_ref().map(|it| Watched::open(it, read_keys)).transpose()?;
+        Ok(Self {
+            name: options.name.clone(),
+            deny: networks(&options.deny),
+            allow: networks(&options.allow),
+            deny_countries: options.deny_countries.clone(),
+            allow_countries: options.allow_countries.clone(),
+            database,
+            keys,
+        })
+    }
+
+    fn check(&self, peer: IpAddr, path: &str, token: Option<&str>, now: u64) -> Result<(), AccessRefusal> {
+        let peer = peer.to_canonical();
+        if self.deny.iter().any(|it| it.contains(peer)) {
+            return Err(AccessRefusal::Denied);
+        }
+        if !self.allow.is_empty() && !self.allow.iter().any(|it| it.contains(peer)) {
+            return Err(AccessRefusal::NotAllowed);
+        }
+        if let Some(database) = &self.database {
+            match country_of(&database.get(), peer) {
+                Some(country) => {
+                    let is_in = |list: &[String]| list.contains(&country);
+                    if is_in(&self.deny_countries)
+                        || !self.allow_countries.is_empty() && !is_in(&self.allow_countries)
+                    {
+                        return Err(AccessRefusal::Country);
+                    }
+                }
+                None if !self.allow_countries.is_empty() => return Err(AccessRefusal::UnknownCountry),
+                None => {}
+            }
+        }
+        let Some(keys) = &self.keys else { return Ok(()) };
+        keys.get().check(token.ok_or(AccessRefusal::NoToken)?, path, peer, now)
+    }
+}
+
+/// The country of a canonical address: where it is, else where its network is registered.
+fn country_of(database: &Reader<Vec<u8>>, address: IpAddr) -> Option<String> {
+    let found = database.lookup(address).ok()?;
+    let of = |field: &str| found.decode_path::<String>(&path![field, "iso_code"]).ok().flatten();
+    of("country").or_else(|| of("registered_country"))
+}
+
+/// All rules, as the configuration has them.
+#[derive(Debug, Default)]
+pub struct Access {
+    rules: RwLock<Arc<[Rule]>>,
+    refused: Counts<AccessRefusal>,
+}
+
+impl Access {
+    /// With these rules.
+    ///
+    /// # Errors
+    /// One line: which file cannot be used.
+    pub fn new(rules: &[AccessRule]) -> Result<Self, String> {
+        let access = Self::default();
+        access.configure(rules)?;
+        Ok(access)
+    }
+
+    /// Takes over other rules.
+    ///
+    /// # Errors
+    /// One line: which file cannot be used. Those before stay.
+    pub fn configure(&self, rules: &[AccessRule]) -> Result<(), String> {
+        let rules: Arc<[Rule]> = rules.iter().map(Rule::new).collect::<Result<_, _>>()?;
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+        Ok(())
+    }
+
+    fn rules(&self) -> Arc<[Rule]> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What was refused.
+    pub const fn refused(&self) -> &Counts<AccessRefusal> {
+        &self.refused
+    }
+
+    /// Whether tokens are asked for anywhere, so that requests are looked through for them.
+    pub fn has_tokens(&self) -> bool {
+        self.rules().iter().any(|it| it.keys.is_some())
+    }
+
+    /// Whether a player may have what a rule protects. `path`: as it asks, without the token.
+    ///
+    /// # Errors
+    /// The reason, which is counted.
+    pub fn check(
+        &self,
+        rule: &str,
+        peer: IpAddr,
+        path: &str,
+        token: Option<&str>,
+        now: u64,
+    ) -> Result<(), AccessRefusal> {
+        let rules = self.rules();
+        // A rule that is gone admits nobody: the configuration refuses that.
+        let rule = rules.iter().find(|it| it.name == rule);
+        let checked = rule.map_or(Err(AccessRefusal::NotAllowed), |rule| rule.check(peer, path, token, now));
+        checked.inspect_err(|why| {
+            self.refused.add(*why);
+        })
+    }
+
+    /// Looks for changed files, until the runtime ends.
+    pub async fn keep_looking(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let rules = self.rules();
+            let _ = tokio::task::spawn_blocking(move || {
+                for rule in rules.iter() {
+                    rule.database.iter().for_each(Watched::look);
+                    rule.keys.iter().for_each(Watched::look);
+                }
+            })
+            .await;
+        }
+    }
+}
+
+/// A path and query without the token in it, and the token.
+pub fn without_token(target: &str) -> Option<(String, String)> {
+    if let Some((token, _)) = target.strip_prefix('/').and_then(|it| it.strip_prefix(NAME)?.split_once('/')) {
+        return Some((target[1 + NAME.len() + token.len()..].to_owned(), token.to_owned()));
+    }
+    let (path, query) = target.split_once('?')?;
+    let token = query.split('&').find_map(|pair| pair.strip_prefix(NAME))?.to_owned();
+    let rest: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with(NAME)).collect();
+    let target = if rest.is_empty() { path.to_owned() } else { format!("{path}?{}", rest.join("&")) };
+    Some((target, token))
+}
+
+/// A line of a log without the tokens in it.
+pub fn redacted(text: &str) -> std::borrow::Cow<'_, str> {
+    let Some((before, rest)) = text.split_once(NAME) else { return text.into() };
+    let ends = rest.find(['/', '&', ' ', '#', '?']).unwrap_or(rest.len());
+    format!("{before}{NAME}…{}", redacted(&rest[ends..])).into()
+}
+
+#[cfg(test)]
+mod database;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(options: AccessRule) -> Access {
+        Access::new(&[AccessRule { name: "r".to_owned(), ..options }]).unwrap()
+    }
+
+    fn check(access: &Access, peer: &str) -> Result<(), AccessRefusal> {
+        access.check("r", peer.parse().unwrap(), "/", None, 0)
+    }
+
+    #[test]
+    fn addresses_are_compared_in_their_canonical_form() {
+        let list = |text: &[&str]| text.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+        let access = rule(AccessRule {
+            allow: list(&["10.0.0.0/8", "2001:db8::/32"]),
+            deny: list(&["10.9.0.0/16"]),
+            ..AccessRule::default()
+        });
+        for (peer, result) in [
+            ("10.1.2.3", Ok(())),
+            ("::ffff:10.1.2.3", Ok(())),
+            ("2001:db8::1", Ok(())),
+            ("10.9.0.1", Err(AccessRefusal::Denied)),
+            ("::ffff:10.9.0.1", Err(AccessRefusal::Denied)),
+            ("192.0.2.1", Err(AccessRefusal::NotAllowed)),
+        ] {
+            assert_eq!(check(&access, peer), result, "{peer}");
+        }
+        assert_eq!(access.refused().get(AccessRefusal::Denied), 2);
+        assert_eq!(
+            access.check("none", "10.1.2.3".parse().unwrap(), "/", None, 0),
+            Err(AccessRefusal::NotAllowed)
+        );
+    }
+
+    #[test]
+    fn a_token_is_found_in_path_and_query() {
+        let of = |target: &str| without_token(target).map(|(rest, token)| (rest, token));
+        let some = |rest: &str, token: &str| Some((rest.to_owned(), token.to_owned()));
+        assert_eq!(of("/sktoken=a.b/vod/1.m4s?x=1"), some("/vod/1.m4s?x=1", "a.b"));
+        assert_eq!(of("/vod/1.m4s?x=1&sktoken=a.b&y=2"), some("/vod/1.m4s?x=1&y=2", "a.b"));
+        assert_eq!(of("/vod/1.m4s?sktoken=a.b"), some("/vod/1.m4s", "a.b"));
+        assert_eq!(of("/vod/1.m4s?xsktoken=a"), None);
+        assert_eq!(
+            redacted("GET /sktoken=a.b/vod?x&sktoken=c.d HTTP"),
+            "GET /sktoken=…/vod?x&sktoken=… HTTP"
+        );
+        assert_eq!(redacted("/vod"), "/vod");
+    }
+
+    #[test]
+    fn countries_are_those_of_the_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("country.mmdb");
+        let networks = [
+            ("81.2.69.0/24", "country", "GB"),
+            ("2001:218::/32", "country", "JP"),
+            ("192.0.2.0/24", "registered_country", "AT"),
+        ];
+        std::fs::write(&file, database::of(&networks)).unwrap();
+        let of = |allow: &[&str], deny: &[&str]| {
+            let list = |list: &[&str]| list.iter().map(|it| (*it).to_owned()).collect();
+            rule(AccessRule {
+                allow_countries: list(allow),
+                deny_countries: list(deny),
+                database: Some(file.clone()),
+                ..AccessRule::default()
+            })
+        };
+        let (only, but) = (of(&["GB", "AT"], &[]), of(&[], &["GB"]));
+        for (peer, in_only, in_but) in [
+            ("81.2.69.160", Ok(()), Err(AccessRefusal::Country)),
+            ("::ffff:81.2.69.160", Ok(()), Err(AccessRefusal::Country)),
+            ("2001:218::1", Err(AccessRefusal::Country), Ok(())),
+            ("192.0.2.9", Ok(()), Ok(())),
+            ("10.0.0.1", Err(AccessRefusal::UnknownCountry), Ok(())),
+        ] {
+            assert_eq!((check(&only, peer), check(&but, peer)), (in_only, in_but), "{peer}");
+        }
+        std::fs::write(&file, "no database").unwrap();
+        assert!(
+            Access::new(&[AccessRule { database: Some(file), ..AccessRule::default() }])
+                .unwrap_err()
+                .contains("MaxMind")
+        );
+    }
+
+    #[test]
+    fn files_are_read_again_and_a_broken_one_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("keys");
+        let write = |text: &str, at: u64| {
+            std::fs::write(&file, text).unwrap();
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(at);
+            std::fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+        };
+        let options =
+            AccessRule { name: "r".to_owned(), token_keys_file: Some(file.clone()), ..AccessRule::default() };
+        assert!(
+            Access::new(std::slice::from_ref(&options)).unwrap_err().contains("keys"),
+            "a file that is not there"
+        );
+        write(&format!("k1 {}", "a".repeat(32)), 1000);
+        let access = Access::new(&[options]).unwrap();
+        assert!(access.has_tokens());
+        assert_eq!(check(&access, "10.0.0.1"), Err(AccessRefusal::NoToken));
+        let keys = || format!("{:?}", access.rules()[0].keys.as_ref().unwrap().get());
+        write(&format!("k2 {}", "b".repeat(32)), 2000);
+        access.rules()[0].keys.as_ref().unwrap().look();
+        assert_eq!(keys(), "[\"k2\"]");
+        write("broken", 3000);
+        access.rules()[0].keys.as_ref().unwrap().look();
+        assert_eq!(keys(), "[\"k2\"]");
+    }
+}

@@ -1,0 +1,165 @@
+//! Playback tokens: who made a URL says until when, for which paths and for whose address it counts.
+//!
+//! ```text
+//! sktoken = PAYLOAD "." base64url(HMAC-SHA256(secret, PAYLOAD))
+//! PAYLOAD = base64url("exp=1784000000&prefix=/vod/film/&ip=203.0.113.7&kid=k1")
+//!
+//! https://edge.example.com/vod/film/master.m3u8?sktoken=TOKEN     one object
+//! https://edge.example.com/sktoken=TOKEN/vod/film/master.m3u8     and all that it names by relative URLs
+//! ```
+//!
+//! `exp` (seconds since 1970) and `kid` are needed; `prefix` is that of paths as players ask for them, `ip` an address or network.
+//! base64url is RFC 4648 section 5 without padding, and nothing in a token is changed by what players do to queries. The secret is
+//! a line of a file (`ID SECRET`): several count at a time, so that keys can change.
+
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::hmac;
+
+use super::AccessRefusal;
+use super::options::network;
+
+carousel::limits! {
+    /// One playback token.
+    const MAX_TOKEN_BYTES: usize = 2048, "bytes" {
+        why: "A token with a long prefix takes 300.",
+        full: "The request is refused as `bad_token`.",
+        free: "Holds for one request.",
+        test: "what_a_token_says_is_checked",
+    }
+}
+
+/// The least bytes of a secret: as many as the hash has (RFC 2104 section 3).
+const MIN_SECRET_BYTES: usize = 32;
+/// In front of a token, in a query or as the first part of a path.
+pub(super) const NAME: &str = "sktoken=";
+
+/// Secrets by their ids.
+pub(super) struct Keys(Vec<(String, hmac::Key)>);
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(id, _)| id)).finish()
+    }
+}
+
+impl Keys {
+    /// Reads `ID SECRET` lines.
+    ///
+    /// # Errors
+    /// The line that is wrong, without what it says.
+    pub(super) fn read(text: &str) -> Result<Self, String> {
+        let mut keys = Vec::new();
+        for (number, line) in text.lines().enumerate().map(|(at, line)| (at + 1, line.trim())) {
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let Some((id, secret)) = line.split_once(char::is_whitespace) else {
+                return Err(format!("line {number} is not ID SECRET"));
+            };
+            let secret = secret.trim();
+            if secret.len() < MIN_SECRET_BYTES {
+                return Err(format!(
+                    "line {number}: a secret has at least {MIN_SECRET_BYTES} characters: openssl rand -hex 32"
+                ));
+            }
+            keys.push((id.to_owned(), hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes())));
+        }
+        if keys.is_empty() { Err("there is no key in it".to_owned()) } else { Ok(Self(keys)) }
+    }
+
+    /// Whether a token is genuine, and counts for this path, address and time (seconds since 1970).
+    pub(super) fn check(&self, token: &str, path: &str, peer: IpAddr, now: u64) -> Result<(), AccessRefusal> {
+        let bad = AccessRefusal::BadToken;
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(bad);
+        }
+        let (payload, mac) = token.split_once('.').ok_or(bad)?;
+        let said =
+            URL_SAFE_NO_PAD.decode(payload).ok().and_then(|it| String::from_utf8(it).ok()).ok_or(bad)?;
+        let mac = URL_SAFE_NO_PAD.decode(mac).map_err(|_| bad)?;
+        let value = |name: &str| {
+            said.split('&').find_map(|pair| pair.split_once('=').filter(|it| it.0 == name).map(|it| it.1))
+        };
+        let id = value("kid").ok_or(bad)?;
+        let (_, key) = self.0.iter().find(|(own, _)| own == id).ok_or(AccessRefusal::UnknownKey)?;
+        hmac::verify(key, payload.as_bytes(), &mac).map_err(|_| bad)?;
+        // What follows was said by who has the secret.
+        let until: u64 = value("exp").and_then(|it| it.parse().ok()).ok_or(bad)?;
+        if now >= until {
+            return Err(AccessRefusal::Expired);
+        }
+        if value("prefix").is_some_and(|prefix| !is_below(path, prefix)) {
+            return Err(AccessRefusal::OtherPath);
+        }
+        match value("ip").map(|ip| network(ip).ok_or(bad)).transpose()? {
+            Some(network) if !network.contains(peer) => Err(AccessRefusal::OtherAddress),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether a path, decoded, begins so; one that leads out of it again does not.
+fn is_below(path: &str, prefix: &str) -> bool {
+    let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+    path.starts_with(prefix) && !path.split(['/', '\\']).any(|part| part == "..")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+    fn token(said: &str, secret: &str) -> String {
+        let payload = URL_SAFE_NO_PAD.encode(said);
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        format!("{payload}.{}", URL_SAFE_NO_PAD.encode(hmac::sign(&key, payload.as_bytes())))
+    }
+
+    #[test]
+    fn what_a_token_says_is_checked() {
+        let keys = Keys::read(&format!("# ours\n\nk1 {SECRET}\nk2  {SECRET}x\n")).unwrap();
+        let peer = "203.0.113.7".parse().unwrap();
+        let of = |said: &str, path: &str| keys.check(&token(said, SECRET), path, peer, 1000);
+        assert_eq!(of("exp=1001&kid=k1", "/vod/a"), Ok(()));
+        assert_eq!(of("exp=1001&prefix=/vod/film/&ip=203.0.113.0/24&kid=k1", "/vod/film/a%20b.m4s"), Ok(()));
+        assert_eq!(of("exp=1000&kid=k1", "/vod/a"), Err(AccessRefusal::Expired));
+        assert_eq!(of("kid=k1", "/vod/a"), Err(AccessRefusal::BadToken), "for ever is not meant");
+        assert_eq!(of("exp=1001", "/vod/a"), Err(AccessRefusal::BadToken));
+        assert_eq!(of("exp=1001&kid=k3", "/vod/a"), Err(AccessRefusal::UnknownKey));
+        assert_eq!(of("exp=1001&kid=k2", "/vod/a"), Err(AccessRefusal::BadToken), "another's secret");
+        assert_eq!(of("exp=1001&ip=203.0.113.8&kid=k1", "/vod/a"), Err(AccessRefusal::OtherAddress));
+        assert_eq!(of("exp=1001&ip=nobody&kid=k1", "/vod/a"), Err(AccessRefusal::BadToken));
+        for path in ["/vod/other", "/vod/film/../a", "/vod/film/%2e%2e/a", "/vod/film/..%2Fa", "/vod/filma"] {
+            assert_eq!(
+                of("exp=1001&prefix=/vod/film/&kid=k1", path),
+                Err(AccessRefusal::OtherPath),
+                "{path}"
+            );
+        }
+        let good = token("exp=1001&kid=k1", SECRET);
+        for at in 0..good.len() {
+            let mut bytes = good.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+            let altered = String::from_utf8(bytes).unwrap();
+            assert!(keys.check(&altered, "/", peer, 1000).is_err(), "{altered}");
+        }
+        for wrong in
+            ["", ".", "a.b", &"x".repeat(MAX_TOKEN_BYTES + 1), &good[..good.len() - 1], &format!("{good}A")]
+        {
+            assert!(keys.check(wrong, "/", peer, 1000).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn keys_are_lines_and_wrong_ones_are_not_shown() {
+        for (text, line) in [("", "no key"), ("k1", "line 1"), ("\nk1 short-secret", "line 2")] {
+            let why = Keys::read(text).unwrap_err();
+            assert!(why.contains(line) && !why.contains("short-secret"), "{why}");
+        }
+        assert!(!format!("{:?}", Keys::read(&format!("k1 {SECRET}")).unwrap()).contains(SECRET));
+    }
+}
