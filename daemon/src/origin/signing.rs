@@ -1,0 +1,273 @@
+//! Signed requests to origins: presigned URLs of S3 (AWS Signature Version 4), and tokens of Bunny CDN.
+//!
+//! A request is signed at the last moment, when it is known whom it goes to: the cache key, circuit breakers, logs and parents have
+//! the URL without a signature. What was signed counts for [`SIGNED_FOR_S`]: long enough for clocks that differ a little.
+//!
+//! | form | what is added |
+//! |---|---|
+//! | `s3` | `X-Amz-…` in the query, signed for GET or HEAD with the key of `base`'s bucket. The path is encoded as S3 does; a query is left out |
+//! | `bunny` | `token=HS256-…&expires=…`: HMAC-SHA256 over path, time and sorted query (bunny.net, "Token Authentication V2") |
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use carousel::config::{Mistake, plain};
+use carousel::time::{Instant, WallTime};
+use http::{Method, Uri};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use ring::hmac;
+use serde::{Deserialize, Serialize};
+
+use super::options::Route;
+use crate::clock;
+
+/// How long a signature counts, in seconds.
+const SIGNED_FOR_S: u64 = 300;
+/// How often a secret's file is looked at.
+const LOOK: Duration = Duration::from_secs(5);
+/// What S3 leaves as it is in paths.
+const S3_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
+/// `[route.sign]`: how requests to its origin are signed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signing {
+    /// `s3` (AWS Signature Version 4: Amazon S3, MinIO, R2 …), or `bunny` (token authentication of bunny.net).
+    pub form: SigningForm,
+    /// Region of the bucket: `us-east-1` where the server has none.
+    #[serde(default = "Signing::default_region")]
+    pub region: String,
+    /// Id of the access key, for `s3`.
+    #[serde(default)]
+    pub access_key: String,
+    /// File with the secret: the secret access key, or the pull zone's token key. Read again when it changes.
+    pub secret_file: PathBuf,
+}
+
+/// How a signature is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SigningForm {
+    /// A presigned URL.
+    S3,
+    /// A token and its time.
+    Bunny,
+}
+
+impl Signing {
+    fn default_region() -> String {
+        "us-east-1".to_owned()
+    }
+
+    /// Every mistake of a route's.
+    pub(super) fn mistakes(route: &Route, at: usize) -> Vec<Mistake> {
+        let Some(signing) = &route.sign else { return Vec::new() };
+        let mut all = Vec::new();
+        let mut wrong = |key: &str, what: &str, fix: &str| {
+            all.push(Mistake::of_value(&format!("route[{at}].{key}"), what, fix));
+        };
+        if signing.form == SigningForm::S3 && signing.access_key.is_empty() {
+            wrong("sign.access_key", "s3 needs one", "give the id of the access key");
+        }
+        if route.host_header.as_deref().is_some_and(|it| it != "origin") {
+            wrong("host_header", "a signature is for the host of base", "leave host_header out");
+        }
+        if !route.methods.is_empty() && route.methods != Route::default_methods() {
+            wrong("methods", "only GET and HEAD are signed", "leave methods out");
+        }
+        all
+    }
+}
+
+/// A secret, and when its file was looked at.
+#[derive(Default)]
+struct Secret {
+    looked_at: Option<Instant>,
+    modified: Option<SystemTime>,
+    value: Option<String>,
+}
+
+/// The routes whose requests are signed, the longest base first.
+pub(super) struct Signers {
+    routes: Vec<(String, Signing)>,
+    secrets: Mutex<HashMap<PathBuf, Secret>>,
+}
+
+impl std::fmt::Debug for Signers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.routes.iter().map(|it| &it.0)).finish()
+    }
+}
+
+impl Signers {
+    /// Of the configuration.
+    pub(super) fn new(routes: &[Route]) -> Self {
+        let mut routes: Vec<_> =
+            routes.iter().filter_map(|route| Some((route.base.clone(), route.sign.clone()?))).collect();
+        routes.sort_by_key(|(base, _)| std::cmp::Reverse(base.len()));
+        Self { routes, secrets: Mutex::default() }
+    }
+
+    /// The signed form of a request's URL; `None`: it goes out as it is.
+    ///
+    /// # Errors
+    /// If it cannot be signed: without its signature it would be refused.
+    pub(super) fn sign(&self, method: &Method, uri: &Uri, now: WallTime) -> Option<Result<Uri, ()>> {
+        if self.routes.is_empty() || !matches!(*method, Method::GET | Method::HEAD) {
+            return None;
+        }
+        let url = uri.to_string();
+        let (_, signing) = self.routes.iter().find(|(base, _)| url.starts_with(base.as_str()))?;
+        let signed = self.secret(&signing.secret_file).and_then(|secret| match signing.form {
+            SigningForm::S3 => s3(signing, &secret, method, &url, now),
+            SigningForm::Bunny => bunny(&secret, uri, now.unix_seconds() + SIGNED_FOR_S),
+        });
+        Some(signed.and_then(|it| it.parse().ok()).ok_or(()))
+    }
+
+    fn secret(&self, file: &Path) -> Option<String> {
+        let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        let secret = secrets.entry(file.to_path_buf()).or_default();
+        let now = clock::now();
+        if secret.looked_at.is_none_or(|at| now.since(at) >= LOOK) {
+            let is_first = secret.looked_at.replace(now).is_none();
+            let modified = std::fs::metadata(file).and_then(|it| it.modified()).ok();
+            if is_first || modified != secret.modified {
+                secret.modified = modified;
+                match std::fs::read_to_string(file) {
+                    Ok(text) if !text.trim().is_empty() => secret.value = Some(text.trim().to_owned()),
+                    Ok(_) => {
+                        tracing::error!(file = %file.display(), "[route.sign] secret_file is empty: what was read before counts")
+                    }
+                    Err(err) => {
+                        let why = plain(&err);
+                        tracing::error!(file = %file.display(), why, "[route.sign] secret_file cannot be read: what was read before counts");
+                    }
+                }
+            }
+        }
+        secret.value.clone()
+    }
+}
+
+/// A presigned URL.
+fn s3(signing: &Signing, secret: &str, method: &Method, url: &str, now: WallTime) -> Option<String> {
+    let mut url: url::Url = url.parse().ok()?;
+    let key = percent_decode_str(url.path()).decode_utf8().ok()?.into_owned();
+    url.set_path(&utf8_percent_encode(&key, S3_PATH).to_string());
+    url.set_query(None);
+    let now = jiff_of_s3::Timestamp::from_second(i64::try_from(now.unix_seconds()).ok()?).ok()?;
+    let method = if *method == Method::HEAD { rusty_s3::Method::Head } else { rusty_s3::Method::Get };
+    let none = std::iter::empty();
+    let (key, region) = (&signing.access_key, &signing.region);
+    let signed = rusty_s3::signing::sign(
+        &now,
+        method,
+        url,
+        key,
+        secret,
+        None,
+        region,
+        SIGNED_FOR_S,
+        none.clone(),
+        none,
+    );
+    Some(signed.into())
+}
+
+/// A URL with a token of Bunny's.
+fn bunny(secret: &str, uri: &Uri, expires: u64) -> Option<String> {
+    let (path, query) = (uri.path(), uri.query().unwrap_or_default());
+    let mut pairs: Vec<&str> = query.split('&').filter(|it| !it.is_empty()).collect();
+    pairs.retain(|pair| !matches!(pair.split('=').next(), Some("token" | "expires")));
+    pairs.sort_unstable();
+    let raw = |pair: &&str| percent_decode_str(pair).decode_utf8_lossy().into_owned();
+    let said: Vec<String> = pairs.iter().map(raw).collect();
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    let tag = hmac::sign(&key, format!("{path}{expires}{}", said.join("&")).as_bytes());
+    let token = URL_SAFE_NO_PAD.encode(tag);
+    let rest: String = pairs.iter().map(|pair| format!("&{pair}")).collect();
+    let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
+    Some(format!("{scheme}://{authority}{path}?token=HS256-{token}{rest}&expires={expires}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signers(form: SigningForm, secret: &Path) -> Signers {
+        let sign = Signing {
+            form,
+            region: "us-east-1".to_owned(),
+            access_key: "AKIAIOSFODNN7EXAMPLE".to_owned(),
+            secret_file: secret.to_path_buf(),
+        };
+        let base = "https://examplebucket.s3.amazonaws.com/".to_owned();
+        Signers::new(&[Route { base, sign: Some(sign), ..Route::default() }])
+    }
+
+    #[test]
+    fn requests_are_signed_as_amazon_and_bunny_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        std::fs::write(&file, "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY\n").unwrap();
+        let s3 = signers(SigningForm::S3, &file);
+        // By botocore 1.40.0 (S3SigV4QueryAuth), with the key, date and bucket of Amazon's example of query parameters.
+        let now = WallTime::from_unix_ms(1_369_353_600_000);
+        let of = |signers: &Signers, method: Method, url: &str| {
+            signers.sign(&method, &url.parse().unwrap(), now).map(|it| it.unwrap().to_string())
+        };
+        let signed =
+            of(&s3, Method::GET, "https://examplebucket.s3.amazonaws.com/a%20b/t%C3%A9st+(1).txt?x=1")
+                .unwrap();
+        let expected = "https://examplebucket.s3.amazonaws.com/a%20b/t%C3%A9st%2B%281%29.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2Faws4_request&X-Amz-Date=20130524T000000Z&X-Amz-Expires=300&X-Amz-SignedHeaders=host&X-Amz-Signature=2af7232cdb2bd429084f41d0d0dba35cc5a4e318d9c28307834b3268d83466bc";
+        assert_eq!(signed, expected);
+        let head = of(&s3, Method::HEAD, "https://examplebucket.s3.amazonaws.com/test.txt").unwrap();
+        assert!(
+            head.ends_with(
+                "X-Amz-Signature=90ec24daf0c78a0a45e106e6dad5e74a458291e7b0646fc71c01eed909821e6d"
+            ),
+            "{head}"
+        );
+        assert_eq!(of(&s3, Method::GET, "https://elsewhere.example/test.txt"), None);
+        assert_eq!(of(&s3, Method::POST, "https://examplebucket.s3.amazonaws.com/test.txt"), None);
+        let bunny = signers(SigningForm::Bunny, &file);
+        let signed =
+            of(&bunny, Method::GET, "https://examplebucket.s3.amazonaws.com/v/a%20b.ts?y=%2F&x=1&token=old")
+                .unwrap();
+        // By Python's hmac over "/v/a%20b.ts1369353900x=1&y=/".
+        assert_eq!(
+            signed,
+            "https://examplebucket.s3.amazonaws.com/v/a%20b.ts?token=HS256-eI1qgy3ZI84ORZYYR-s3qpxAZ2IC6TgNquoU51nm3fA&x=1&y=%2F&expires=1369353900"
+        );
+        let nothing = signers(SigningForm::Bunny, &folder.path().join("none"));
+        assert_eq!(
+            nothing.sign(&Method::GET, &"https://examplebucket.s3.amazonaws.com/a".parse().unwrap(), now),
+            Some(Err(()))
+        );
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let keys = |text: &str| {
+            let route: Route = toml::from_str(text).unwrap();
+            Signing::mistakes(&route, 0).into_iter().map(|it| it.key).collect::<Vec<_>>()
+        };
+        let begin = "path = '/a/'\nbase = 'https://h/'\n";
+        assert_eq!(
+            keys(&format!("{begin}[sign]\nform = 's3'\nsecret_file = '/x'")),
+            ["route[0].sign.access_key"]
+        );
+        assert!(keys(&format!("{begin}[sign]\nform = 'bunny'\nsecret_file = '/x'")).is_empty());
+        assert_eq!(
+            keys(&format!(
+                "{begin}host_header = 'player'\nmethods = ['POST']\n[sign]\nform = 'bunny'\nsecret_file = '/x'"
+            )),
+            ["route[0].host_header", "route[0].methods"]
+        );
+    }
+}
