@@ -1,7 +1,7 @@
 //! `cargo xtask bench store`: what the store costs beside the raw limit, in one run.
 //!
 //! Ingest of objects against one `pwrite` stream into one preallocated file; a lookup that hits; memory of the index for each
-//! object; a start from a snapshot and from headers.
+//! object; a start from a snapshot and from headers; a purge by surrogate key.
 
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -11,7 +11,10 @@ use std::time::Instant;
 use carousel::digest::Digest;
 use carousel::name::ObjectKey;
 use carousel::time::WallTime;
-use skycache::store::{CameBy, Class, ObjectMeta, ObjectUri, Placement, Store, StoreConfig};
+use skycache::caching::{SurrogateHash, SurrogateKeys};
+use skycache::store::{
+    CameBy, Class, ObjectMeta, ObjectUri, Placement, PurgeMode, ResponseMeta, Selection, Store, StoreConfig,
+};
 
 const ROUNDS: usize = 5;
 const OBJECT_BYTES: usize = 1 << 20;
@@ -80,6 +83,7 @@ fn main() {
     let folder = tempfile::tempdir_in(std::env::var_os("STORE_BENCH_DIR").unwrap_or_else(|| "/tmp".into()))
         .expect("a folder");
     ingest(folder.path(), objects, rounds);
+    purge(folder.path(), many);
     for many in if quick { vec![many] } else { vec![many / 10, many] } {
         index(folder.path(), many);
         std::fs::remove_dir_all(folder.path().join("cache")).expect("removed");
@@ -124,6 +128,49 @@ fn ingest(folder: &Path, objects: usize, rounds: usize) {
         ours[2],
         ours[1] / raw[1]
     );
+}
+
+/// Purges by surrogate key: of a tenth of all objects, each of which has five keys.
+fn purge(folder: &Path, many: usize) {
+    let body = [7; 16];
+    let digest = Digest::of(&body);
+    for mode in [PurgeMode::Hard, PurgeMode::Soft] {
+        let (store, _) = Store::open(&config(folder)).expect("a store");
+        for number in 0..many {
+            let keys = format!(
+                "all group-{} film-{number} season-{} day-{}",
+                number % 10,
+                number / 100,
+                number / 1000
+            );
+            let mut fields = http::HeaderMap::new();
+            fields.insert("surrogate-key", keys.parse().expect("a value"));
+            let response = ResponseMeta {
+                status: 200,
+                initial_age_s: 0,
+                headers: Vec::new(),
+                selecting: Default::default(),
+                surrogate_keys: SurrogateKeys::of(&fields),
+            };
+            let partial = Arc::new(store.create(16, Placement::default()).expect("room"));
+            partial.write_at(0, &body).expect("written");
+            let frozen = partial.freeze(16).expect("mapped");
+            let meta = ObjectMeta { response: Some(Box::new(response)), ..meta(number, 16, digest) };
+            store.publish(&frozen, meta).expect("published");
+        }
+        let selection = vec![Selection::SurrogateKey(SurrogateHash::of("group-3"))];
+        let begin = Instant::now();
+        let purged = store.purge(&[selection], mode);
+        println!(
+            "{mode:?} purge of {} of {many} objects by surrogate key {:>8.1} ms; keys take {} bytes an object",
+            purged.objects,
+            begin.elapsed().as_secs_f64() * 1e3,
+            size_of::<SurrogateKeys>()
+        );
+        assert_eq!(purged.objects, many as u64 / 10);
+        drop(store);
+        std::fs::remove_dir_all(folder.join("cache")).expect("removed");
+    }
 }
 
 fn index(folder: &Path, many: usize) {

@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use tracing_subscriber::EnvFilter;
 
+use crate::access::AccessRule;
 use crate::admin::Admin;
 use crate::commands::CommandOptions;
 use crate::http::Http;
+use crate::kafka::Kafka;
 use crate::origin::{Origin, ParentGroup, Route, by_longest_path, mistakes_of_parents};
 use crate::repair::Repair;
 use crate::session::{Receive, Session, SessionOptions};
@@ -53,6 +55,8 @@ pub struct Config {
     /// Caches that are asked before the origins of routes.
     #[serde(rename = "parent")]
     pub parents: Vec<ParentGroup>,
+    /// Who may have the objects of routes.
+    pub access: Vec<AccessRule>,
     /// Where the terrestrial path leads for a host.
     #[serde(rename = "origin")]
     pub origins: Vec<Origin>,
@@ -60,6 +64,8 @@ pub struct Config {
     pub repair: Repair,
     /// The operator's side.
     pub admin: Admin,
+    /// Purges for all boxes and measurements of players through Kafka. Needs a program that was built with it.
+    pub kafka: Option<Kafka>,
     /// What is logged.
     pub log: Log,
 }
@@ -80,7 +86,7 @@ impl Default for Log {
 
 impl Config {
     /// Reads and checks a file, and those in `conf.d` beside it, in the order of their names: each counts over those before
-    /// it, and adds to their `[[session]]`s, `[[route]]`s, `[[parent]]`s, `[[origin]]`s and `[[store.class]]`es.
+    /// it, and adds to their `[[session]]`s, `[[route]]`s, `[[parent]]`s, `[[access]]`s, `[[origin]]`s and `[[store.class]]`es.
     ///
     /// # Errors
     /// Every mistake, one line each, with its place and its fix.
@@ -154,6 +160,37 @@ impl Config {
         let tls = self.http.tls.iter().flat_map(|tls| &tls.listen).map(|it| ("http.tls.listen", *it));
         let admin = self.admin.listen.iter().map(|it| ("admin.listen", *it));
         plain.chain(tls).chain(admin)
+    }
+
+    fn access_mistakes(&self) -> Vec<Mistake> {
+        let mut all = Vec::new();
+        for (at, rule) in self.access.iter().enumerate() {
+            all.extend(rule.mistakes(&format!("access[{at}]")));
+            if self.access[..at].iter().any(|other| other.name == rule.name) {
+                let what = format!("{:?} is there twice", rule.name);
+                all.push(Mistake::of_value(
+                    &format!("access[{at}].name"),
+                    &what,
+                    "give each a name of its own",
+                ));
+            }
+        }
+        for (at, route) in self.routes.iter().enumerate() {
+            let mut wrong = |what: String, fix: &str| {
+                all.push(Mistake::of_value(&format!("route[{at}].access"), &what, fix));
+            };
+            if let Some(name) =
+                route.access.as_ref().filter(|name| !self.access.iter().any(|it| it.name == **name))
+            {
+                wrong(format!("{name:?} is no rule"), "give the name of an [[access]]");
+            }
+            let same = |other: &Route| other.base == route.base && other.access != route.access;
+            if let Some(other) = self.routes[..at].iter().position(same) {
+                let fix = "give both the same: who may not have an object by one path may not by another";
+                wrong(format!("route[{other}] has the same base and another rule"), fix);
+            }
+        }
+        all
     }
 
     fn checked(mut self) -> Result<Self, Vec<Mistake>> {
@@ -263,6 +300,8 @@ impl Config {
             }
         }
         all.extend(self.admin.mistakes());
+        all.extend(self.access_mistakes());
+        all.extend(self.kafka.iter().flat_map(Kafka::mistakes));
         all
     }
 }

@@ -17,13 +17,14 @@
 //!
 //! ```text
 //! floor 0: admin_refusals, bounded, caching, clients, clock, listen, sys, vitals
-//! floor 1: commands, firmware, store, trust
+//! floor 1: access, commands, firmware, kafka, qoe, store, trust
 //! floor 2: delivery, manifests, signalling
 //! floor 3: origin, receive, repair, session, source, transport, waiting
 //! floor 4: catalog, http, page
 //! floor 5: admin, cli, config, demo, doctor, main, metrics, replay, running, sampler, screen, status
 //! ```
 
+pub mod access;
 pub mod admin;
 pub mod admin_refusals;
 pub mod bounded;
@@ -40,11 +41,13 @@ pub mod demo;
 pub mod doctor;
 pub mod firmware;
 pub mod http;
+pub mod kafka;
 pub mod listen;
 pub mod manifests;
 pub mod metrics;
 pub mod origin;
 pub mod page;
+pub mod qoe;
 pub mod receive;
 pub mod repair;
 pub mod replay;

@@ -110,8 +110,9 @@ type Reload = Box<dyn Fn(&str) -> Result<(), String>>;
 fn start_log(config: &Config) -> Result<Reload, String> {
     let filter = |level: &str| {
         let wrong = |err| format!("[log] level = {level:?}: {err}; give error, warn, info, debug or trace");
-        // Who has changed what is written down at every level; `skycache::audit=off` turns it off.
-        EnvFilter::builder().parse(format!("{}=info,{level}", admin::AUDIT)).map_err(wrong)
+        // Who has changed what is written down at every level; `skycache::audit=off` turns it off. The client of Kafka tells of
+        // each of its attempts; what of that matters is ours to say.
+        EnvFilter::builder().parse(format!("{}=info,rskafka=off,{level}", admin::AUDIT)).map_err(wrong)
     };
     let (layer, handle) = tracing_subscriber::reload::Layer::new(filter(&config.log.level)?);
     let format = tracing_subscriber::fmt::layer()

@@ -21,7 +21,9 @@ use crate::clock;
 use crate::delivery::{GoneReason, RejectReason, RepairOutcome, State, Totals};
 use crate::firmware::Refusal as BundleRefusal;
 use crate::http::{BUCKETS_US, HttpStats, Refusal, Rewriting, RouteStats, Served};
+use crate::kafka::KafkaStats;
 use crate::origin::{GroupReport, MemberReport, OriginError, PrefetchEnd};
+use crate::qoe::{Qoe, QoeStats};
 use crate::status::{Parts, queue_full, untrusted};
 use crate::store::{DiskState, EvictReason};
 use crate::transport::{Signal, StreamState};
@@ -126,6 +128,42 @@ impl Sheet<'_> {
 }
 
 impl Sheet<'_> {
+    /// Kafka, and what players have said of themselves.
+    fn kafka(&mut self, stats: &KafkaStats, qoe: Option<&Qoe>) -> fmt::Result {
+        self.family(("kafka_errors", "What Kafka did not do", "reason"), stats.errors.labelled())?;
+        self.family(("kafka_purges", "Messages of the purge topic", "outcome"), stats.purges.labelled())?;
+        self.gauge("kafka_purge_lag", "Messages of the purge topic that are not done", stats.lag())?;
+        self.counter(
+            "kafka_results",
+            "Results of purges that the broker has taken",
+            stats.results_sent.load(Relaxed),
+        )?;
+        self.counter(
+            "kafka_results_dropped",
+            "Results of purges that were dropped, since too many waited for the broker",
+            stats.results_dropped.load(Relaxed),
+        )?;
+        let none = QoeStats::default();
+        let rows = qoe.map_or(&none, |it| &it.stats);
+        self.counter(
+            "qoe_rows",
+            "Rows made of what players say of themselves (CMCD)",
+            rows.rows.load(Relaxed),
+        )?;
+        self.counter("qoe_sent_rows", "Rows that the broker has taken", rows.sent.load(Relaxed))?;
+        self.gauge("qoe_sessions", "Playback sessions that are followed", rows.sessions.load(Relaxed))?;
+        let (waiting, bytes) = qoe.map_or((0, 0), |it| {
+            let spool = it.spool();
+            (spool.rows(), spool.bytes())
+        });
+        self.gauge("qoe_waiting_rows", "Rows on disk that wait for the broker", waiting)?;
+        self.gauge("qoe_spool_bytes", "Size of the rows on disk", bytes)?;
+        self.family(
+            ("qoe_lost", "Reports and rows that were dropped or are not complete", "reason"),
+            rows.lost.labelled(),
+        )
+    }
+
     /// What each route has served, and how fast.
     fn routes(&mut self, names: &[String], routes: &[RouteStats]) -> fmt::Result {
         let counter = MetricType::Counter;
@@ -243,7 +281,7 @@ impl Sheet<'_> {
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Parts { receive, player, vitals, admin, .. } = &*self.0;
+        let Parts { receive, player, vitals, admin, kafka, .. } = &*self.0;
         let mut sheet = Sheet(encoder);
         sheet.program(&vitals.threads(clock::now()))?;
         // Without images, and all 0, where this is no appliance.
@@ -263,6 +301,9 @@ impl Collector for Scrape {
         self.players(&mut sheet, &http)?;
         self.fills(&mut sheet)?;
         self.refusals_and_manifests(&mut sheet, &http)?;
+        let refused = ("access_refused", "Requests of players for what they may not have", "reason");
+        sheet.family(refused, player.access().refused().labelled())?;
+        sheet.kafka(kafka, player.qoe().map(|it| &**it))?;
         self.responses(&mut sheet, &http)
     }
 }

@@ -15,14 +15,17 @@ use carousel::trust::Trust;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::access::Access;
 use crate::admin;
 use crate::clock;
 use crate::commands::Commands;
 use crate::config::Config;
 use crate::delivery::{Options, RuleBook};
 use crate::http::{self, HttpContext, Player, Workers};
+use crate::kafka::{self, KafkaStats};
 use crate::listen::Listening;
 use crate::origin::{AddressPolicy, Client, FillContext, Filler, Origins};
+use crate::qoe::Qoe;
 use crate::receive::{Command, Finishing, ReceiveContext, Shard, ShardHandle, shard_of};
 use crate::repair::{RepairContext, Repairer};
 use crate::sampler;
@@ -132,6 +135,9 @@ impl Daemon {
     /// # Errors
     /// One line: what failed, and what to do.
     pub fn start(config: Config, mut listening: Listening) -> Result<(Self, RecoveryReport), String> {
+        if config.kafka.is_some() && !kafka::HAS_KAFKA {
+            return Err(kafka::MISSING.to_owned());
+        }
         // What can be refused comes first, so that a second daemon on the same cache or port changes nothing.
         let Listeners { players, tls, operators } = Listeners::open(&config, &mut listening)?;
         let (store, report) = Store::open(&config.store).map_err(|err| err.to_string())?;
@@ -211,6 +217,14 @@ impl Daemon {
         };
         let repairer = Repairer::new(config.repair.concurrent_fetches, context);
         tokio::spawn(Arc::clone(&filler).forget_idle());
+        let kafka_stats = Arc::<KafkaStats>::default();
+        let kafka = config.kafka.clone().map(Arc::new);
+        let measured = kafka.as_ref().filter(|it| !it.qoe_topic.is_empty());
+        let qoe = measured
+            .map(|it| Qoe::start(store.path(), it.qoe_spool_bytes, it.node(), &it.qoe_columns, &vitals))
+            .transpose()?;
+        let access = Arc::new(Access::new(&config.access).map_err(|why| format!("[[access]] {why}"))?);
+        vitals::essential_task("access", Arc::clone(&access).keep_looking());
         let player = Player::new(
             config.http.clone(),
             &config.routes,
@@ -220,6 +234,8 @@ impl Daemon {
                 documents: Arc::clone(&documents),
                 manifests: Arc::clone(manifests),
                 vitals: Arc::clone(&vitals),
+                qoe,
+                access,
             },
             Arc::clone(&origins),
             filler,
@@ -243,7 +259,12 @@ impl Daemon {
             client: Arc::clone(&client),
             player: Arc::clone(&player),
             admin: Counts::default(),
+            kafka: kafka_stats,
         });
+        #[cfg(feature = "kafka")]
+        if let Some(kafka) = kafka {
+            join_fleet(&kafka, &parts);
+        }
         let (live, catalog) = (Arc::clone(player.live()), Arc::clone(player.catalog()));
         let sampler = sampler::run(live, Arc::clone(&parts), catalog, config.http.name.clone());
         vitals::essential_task("sampler", sampler);
@@ -299,6 +320,9 @@ impl Daemon {
             Ok(policy) => self.parts.trust.configure(policy),
             Err(err) => tracing::error!(%err, "[trust] stays as it was"),
         }
+        if let Err(why) = self.parts.player.access().configure(&config.access) {
+            tracing::error!(why, "[[access]] stays as it was");
+        }
         self.parts.commands.configure(config.commands.clone());
         self.session.reload(&config.session_options());
         if let Err(err) = self.transport.set(&config.transport_streams) {
@@ -310,6 +334,7 @@ impl Daemon {
             ("[http]", !old.http.differs_in_origins_only(&new.http)),
             ("[repair]", old.repair != new.repair),
             ("[admin]", old.admin != new.admin),
+            ("[kafka]", old.kafka != new.kafka),
             ("[receive] threads", old.receive.threads != new.receive.threads),
         ];
         let later = later.iter().filter(|(_, changed)| *changed).map(|(name, _)| *name).collect();
@@ -342,6 +367,19 @@ impl Daemon {
         })
         .await;
         self.parts.store.close();
+    }
+}
+
+/// Starts what is read from Kafka and written to it.
+#[cfg(feature = "kafka")]
+fn join_fleet(options: &Arc<kafka::Kafka>, parts: &Arc<Parts>) {
+    if !options.purge_topic.is_empty() {
+        let purges = admin::fleet::run(Arc::clone(parts), Arc::clone(options), Arc::clone(&parts.kafka));
+        vitals::essential_task("purges", purges);
+    }
+    if let Some(qoe) = parts.player.qoe() {
+        let link = kafka::Link::new(options, &options.qoe_topic, &parts.kafka);
+        vitals::essential_task("measurements", kafka::send_measurements(Arc::clone(qoe), link));
     }
 }
 

@@ -17,6 +17,7 @@ use crate::delivery::{
     Flight, Flights, GoneReason, ObjectCounters, RejectReason, RepairOutcome, SessionStats, State,
 };
 use crate::http::Player;
+use crate::kafka::KafkaStats;
 use crate::origin::{Client, GroupReport, OriginError};
 use crate::receive::ReceiveStats;
 use crate::repair::Repairer;
@@ -52,6 +53,8 @@ pub struct Parts {
     pub player: Arc<Player>,
     /// Requests at the admin interface that were refused.
     pub admin: Counts<AdminRefusal>,
+    /// Counters of Kafka.
+    pub kafka: Arc<KafkaStats>,
 }
 
 /// Counters by the name of their reason, those that are 0 left out.

@@ -75,6 +75,39 @@ pub fn have_npm_packages(folder: &Path, of: &str) -> bool {
     output.status.success()
 }
 
+/// A Python that has the packages of `requirements.txt` in `folder`, installed below `target/tools` the first time. Without Python
+/// or a registry it says so, and the story is skipped.
+pub fn python_with_packages(folder: &Path) -> Option<PathBuf> {
+    // Stories run beside each other.
+    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _one = ONE.lock();
+    if !have("python3") {
+        return None;
+    }
+    let wanted = std::fs::read_to_string(folder.join("requirements.txt")).ok()?;
+    let name = folder.file_name()?;
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools").join(name);
+    let (python, done) = (tools.join("bin/python"), tools.join("installed.txt"));
+    if std::fs::read_to_string(&done).is_ok_and(|have| have == wanted) {
+        return Some(python);
+    }
+    let run = |command: &mut Command| {
+        let output = command.output();
+        let failed = output
+            .as_ref()
+            .map_or_else(ToString::to_string, |it| String::from_utf8_lossy(&it.stderr).into_owned());
+        let is_done = output.is_ok_and(|it| it.status.success());
+        if !is_done {
+            eprintln!("SKIPPED: no Python packages: {}", failed.lines().last().unwrap_or_default());
+        }
+        is_done
+    };
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"];
+    let is_there = run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&tools))
+        && run(Command::new(&python).args(pip).arg(folder.join("requirements.txt")));
+    (is_there && std::fs::write(done, wanted).is_ok()).then_some(python)
+}
+
 /// A process that lives in the background, and ends with this value.
 #[derive(Debug)]
 pub struct Program {

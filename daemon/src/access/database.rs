@@ -70,7 +70,7 @@ pub(super) fn of(networks: &[(&str, &str, &str)]) -> Vec<u8> {
         // An unsigned integer of 64 bits is an extended type, the smaller ones are not.
         match name {
             "build_epoch" => out.extend_from_slice(&[0x08, 0x02]),
-            "node_count" => out.push(0xc4 | 0),
+            "node_count" => out.push(0xc4),
             _ => out.push(0xa2),
         }
         match name {

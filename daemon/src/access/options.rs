@@ -31,7 +31,7 @@ impl AccessRule {
     pub fn mistakes(&self, key: &str) -> Vec<Mistake> {
         let mut all = Vec::new();
         let mut wrong = |name: &str, what: String, fix: &str| {
-            all.push(Mistake::of_value(&format!("{key}.{name}"), &what, fix))
+            all.push(Mistake::of_value(&format!("{key}.{name}"), &what, fix));
         };
         if self.name.is_empty() {
             wrong("name", "it has none".to_owned(), "give the name that routes say");

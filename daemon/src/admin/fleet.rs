@@ -14,16 +14,6 @@ use crate::clock;
 use crate::kafka::{Fetched, Follower, Kafka, KafkaError, KafkaStats, Link, Place, PurgeOutcome, Results};
 use crate::status::Parts;
 
-carousel::limits! {
-    /// One message of the purge topic.
-    const MAX_MESSAGE_BYTES: usize = 512 << 10, "bytes" {
-        why: "256 selections of names as long as names may be.",
-        full: "The message is passed over as `refused`.",
-        free: "Holds for one message.",
-        test: "messages_that_are_no_purges_are_refused",
-    }
-}
-
 /// How often it is looked for new partitions.
 const LOOK: Duration = Duration::from_secs(60);
 /// Messages that are logged one by one in a second; the others are counted.
@@ -142,11 +132,7 @@ impl Desk {
     }
 
     fn message(&self, partition: i32, offset: i64, value: &[u8]) {
-        let read = if value.len() > MAX_MESSAGE_BYTES {
-            Err((None, format!("it has {} bytes; a purge has at most {MAX_MESSAGE_BYTES}", value.len())))
-        } else {
-            PurgeRequest::of_message(value)
-        };
+        let read = PurgeRequest::of_message(value);
         let mut result = json!({ "schema": 1, "node": self.node, "partition": partition, "offset": offset });
         let (id, outcome, why) = match read {
             Err((id, why)) => (id, PurgeOutcome::Refused, Some(why)),

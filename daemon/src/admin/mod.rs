@@ -14,6 +14,8 @@
 
 pub mod broadcast;
 mod client;
+#[cfg(feature = "kafka")]
+pub mod fleet;
 mod guard;
 mod options;
 mod page;

@@ -11,6 +11,7 @@
 //! everything matches. `id=` names the purge in the answer and the audit log; without it one is made.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use carousel::command;
 use carousel::name::ObjectKey;
@@ -18,13 +19,13 @@ use http::request::Parts as Head;
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{document, error, parameters};
 use crate::caching::SurrogateHash;
 use crate::clock;
 use crate::status::Parts;
-use crate::store::{PurgeMode, Selection};
+use crate::store::{PurgeMode, Purged, Selection};
 use crate::sys;
 
 carousel::limits! {
@@ -34,6 +35,17 @@ carousel::limits! {
         full: "The request is refused with 400, and nothing is purged.",
         free: "Holds for one request.",
         test: "what_a_request_means",
+    }
+}
+
+#[cfg(feature = "kafka")]
+carousel::limits! {
+    /// One message of the purge topic.
+    const MAX_MESSAGE_BYTES: usize = 512 << 10, "bytes" {
+        why: "256 selections of names as long as names may be.",
+        full: "The message is passed over as `refused`.",
+        free: "Holds for one message.",
+        test: "what_a_message_means",
     }
 }
 
@@ -148,6 +160,60 @@ impl PurgeRequest {
         Self { wanted, mode: PurgeMode::Hard, is_sure: false, id: Some(id.to_owned()) }
     }
 
+    /// What a message of the purge topic asks for (`docs/kafka.md`).
+    ///
+    /// # Errors
+    /// One line with what is wrong, and the id if it has one.
+    #[cfg(feature = "kafka")]
+    pub(super) fn of_message(bytes: &[u8]) -> Result<(String, Self), (Option<String>, String)> {
+        if bytes.len() > MAX_MESSAGE_BYTES {
+            return Err((
+                None,
+                format!("it has {} bytes; a purge has at most {MAX_MESSAGE_BYTES}", bytes.len()),
+            ));
+        }
+        let message: Message = match serde_json::from_slice(bytes) {
+            Ok(message) => message,
+            Err(err) => {
+                // The id is worth a result even if the rest is of another version.
+                let id = serde_json::from_slice::<Value>(bytes)
+                    .ok()
+                    .and_then(|it| Some(it.get("id")?.as_str()?.to_owned()));
+                return Err((id.filter(|id| is_id(id)), format!("it is no purge: {err}")));
+            }
+        };
+        let id = message.id.clone();
+        if !is_id(&id) {
+            return Err((None, "an id has 1 to 128 bytes, and no control characters".to_owned()));
+        }
+        if message.schema.is_some_and(|schema| schema != 1) {
+            return Err((Some(id), "schema: there is 1 alone".to_owned()));
+        }
+        type Kind = (Vec<String>, fn(String) -> Wanted);
+        let kinds: [Kind; 5] = [
+            (message.url, Wanted::Key),
+            (message.key, Wanted::Key),
+            (message.prefix, Wanted::Prefix),
+            (message.pattern, Wanted::Pattern),
+            (message.surrogate_key, Wanted::SurrogateKey),
+        ];
+        let wanted: Vec<Wanted> =
+            kinds.into_iter().flat_map(|(values, make)| values.into_iter().map(make)).collect();
+        if wanted.is_empty() {
+            return Err((Some(id), "give url, prefix, pattern or surrogate_key".to_owned()));
+        }
+        let request =
+            Self { wanted, mode: mode_of(message.soft), is_sure: message.yes, id: Some(id.clone()) };
+        request.bounded().map(|request| (id.clone(), request)).map_err(|why| (Some(id), why))
+    }
+
+    /// Everything is made stale: what was to be purged is not known.
+    #[cfg(feature = "kafka")]
+    pub(super) fn of_everything_stale(id: &str) -> Self {
+        let wanted = vec![Wanted::Prefix(String::new())];
+        Self { wanted, mode: PurgeMode::Soft, is_sure: true, id: Some(id.to_owned()) }
+    }
+
     fn bounded(self) -> Result<Self, String> {
         if self.wanted.len() > MAX_SELECTIONS {
             return Err(format!(
@@ -166,14 +232,23 @@ impl PurgeRequest {
         self.wanted.iter().any(|it| !matches!(it, Wanted::Key(_)))
     }
 
-    /// Does it. Waits for the disk.
+    /// Does it, and says so. Waits for the disk.
     pub(super) fn run(&self, parts: &Parts) -> Response<Full<Bytes>> {
+        match self.carry_out(parts) {
+            Ok(done) => document(StatusCode::OK, &done.document()),
+            Err(NotDone::Wrong(why)) => error(StatusCode::BAD_REQUEST, &why),
+            Err(NotDone::Nothing(why)) => error(StatusCode::NOT_FOUND, &why),
+        }
+    }
+
+    /// Does it. Waits for the disk.
+    ///
+    /// # Errors
+    /// It is refused, or there is nothing of the one name that it is about.
+    pub(super) fn carry_out(&self, parts: &Parts) -> Result<Done, NotDone> {
         let begun = clock::now();
         let selections: Result<Vec<_>, _> = self.wanted.iter().map(|it| self.readings(it, parts)).collect();
-        let selections = match selections {
-            Ok(selections) => selections,
-            Err(why) => return error(StatusCode::BAD_REQUEST, &why),
-        };
+        let selections = selections.map_err(NotDone::Wrong)?;
         // Who has begun to receive it goes on; nobody else joins.
         for flight in parts.flights.list() {
             let Some(sent) = &flight.sent else { continue };
@@ -194,23 +269,15 @@ impl PurgeRequest {
         if let ([Wanted::Key(name)], 0) = (&self.wanted[..], all.objects) {
             let key =
                 ObjectKey::from_name(name, None).map_or_else(|_| name.clone(), |it| it.as_str().to_owned());
-            return error(
-                StatusCode::NOT_FOUND,
-                &format!("{key} is not in the cache; `skycached ls --filter NAME` lists what is"),
-            );
+            return Err(NotDone::Nothing(format!(
+                "{key} is not in the cache; `skycached ls --filter NAME` lists what is"
+            )));
         }
         let took = clock::now().since(begun);
         let id = self.id.clone().unwrap_or_else(fresh_id);
         let done = if self.mode == PurgeMode::Soft { "soft purge" } else { "purge" };
         tracing::info!(id, objects = all.objects, bytes = all.bytes, done, "purged");
-        let mut answer = json!({
-            "schema": 1, "id": id, "node": sys::hostname(), "done": done, "purged": all.objects, "bytes": all.bytes,
-            "took_ms": took.as_micros() as f64 / 1000.0, "lasts": !all.is_forgotten_by_disk,
-        });
-        if let Some(key) = key {
-            answer["key"] = key.as_str().into();
-        }
-        document(StatusCode::OK, &answer)
+        Ok(Done { id, done, all, took, key })
     }
 
     /// What may be meant by one parameter, the most likely first: a player's URL counts if the name as given means nothing.
@@ -249,6 +316,89 @@ impl PurgeRequest {
             Wanted::SurrogateKey(key) => vec![Selection::SurrogateKey(SurrogateHash::of(key.trim()))],
         })
     }
+}
+
+/// A message of the purge topic. A member that is misspelt must not be taken for none: `sfot` would make a soft purge a hard one.
+#[cfg(feature = "kafka")]
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Message {
+    #[serde(default)]
+    schema: Option<u32>,
+    id: String,
+    #[serde(default, deserialize_with = "one_or_many")]
+    url: Vec<String>,
+    #[serde(default, deserialize_with = "one_or_many")]
+    key: Vec<String>,
+    #[serde(default, deserialize_with = "one_or_many")]
+    prefix: Vec<String>,
+    #[serde(default, deserialize_with = "one_or_many")]
+    pattern: Vec<String>,
+    #[serde(default, deserialize_with = "one_or_many")]
+    surrogate_key: Vec<String>,
+    #[serde(default)]
+    soft: bool,
+    #[serde(default)]
+    yes: bool,
+    /// For those who read the topic: when and by whom it was sent.
+    #[serde(default, rename = "issued_at")]
+    _issued_at: Option<Value>,
+    #[serde(default, rename = "issued_by")]
+    _issued_by: Option<Value>,
+}
+
+#[cfg(feature = "kafka")]
+fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(untagged, expecting = "a string, or a list of strings")]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
+    }
+    serde::Deserialize::deserialize(deserializer).map(|it| match it {
+        OneOrMany::One(one) => vec![one],
+        OneOrMany::Many(many) => many,
+    })
+}
+
+#[cfg(feature = "kafka")]
+fn is_id(id: &str) -> bool {
+    (1..=128).contains(&id.len()) && !id.contains(char::is_control)
+}
+
+/// What a purge has done.
+#[derive(Debug)]
+pub(super) struct Done {
+    id: String,
+    done: &'static str,
+    /// How much.
+    pub(super) all: Purged,
+    /// How long it took.
+    pub(super) took: Duration,
+    key: Option<ObjectKey>,
+}
+
+impl Done {
+    fn document(&self) -> Value {
+        let Self { id, done, all, took, key } = self;
+        let mut answer = json!({
+            "schema": 1, "id": id, "node": sys::hostname(), "done": done, "purged": all.objects, "bytes": all.bytes,
+            "took_ms": took.as_micros() as f64 / 1000.0, "lasts": !all.is_forgotten_by_disk,
+        });
+        if let Some(key) = key {
+            answer["key"] = key.as_str().into();
+        }
+        answer
+    }
+}
+
+/// Why a purge has done nothing.
+#[derive(Debug)]
+pub(super) enum NotDone {
+    /// It is refused: one line with what is wrong.
+    Wrong(String),
+    /// The one name that it is about is not held.
+    Nothing(String),
 }
 
 /// Whether a request uses the paths of a sidecar, which change something by GET too.
@@ -328,6 +478,44 @@ mod tests {
         assert!(of("POST", &many(MAX_SELECTIONS), &[]).unwrap().is_ok());
         assert!(of("POST", &many(MAX_SELECTIONS + 1), &[]).unwrap().is_err());
         assert!(of("POST", &format!("/api/v1/purge?key=a&id={}", "x".repeat(129)), &[]).unwrap().is_err());
+    }
+
+    #[cfg(feature = "kafka")]
+    #[test]
+    fn what_a_message_means() {
+        let of = |text: &str| PurgeRequest::of_message(text.as_bytes());
+        let text = str::to_owned;
+        let (id, request) =
+            of(r#"{"schema":1,"id":"p-1","url":"https://h/a","surrogate_key":["x","y"],"soft":true,"issued_at":5}"#).unwrap();
+        let wanted = vec![
+            Wanted::Key(text("https://h/a")),
+            Wanted::SurrogateKey(text("x")),
+            Wanted::SurrogateKey(text("y")),
+        ];
+        assert_eq!(id, "p-1");
+        assert_eq!(
+            request,
+            PurgeRequest { wanted, mode: PurgeMode::Soft, is_sure: false, id: Some(text("p-1")) }
+        );
+        let long = format!(r#"{{"id":"p","url":"{}"}}"#, "h".repeat(MAX_MESSAGE_BYTES));
+        let many = format!(r#"{{"id":"p","url":[{}"h"]}}"#, "\"h\",".repeat(MAX_SELECTIONS));
+        for (wrong, id) in [
+            ("", None),
+            ("[]", None),
+            ("\u{0}\u{1}", None),
+            (r#"{"url":"h/a"}"#, None),
+            (r#"{"id":"","url":"h/a"}"#, None),
+            (r#"{"id":7,"url":"h/a"}"#, None),
+            (r#"{"id":"p"}"#, Some("p")),
+            (r#"{"id":"p","url":"h","sfot":true}"#, Some("p")),
+            (r#"{"id":"p","url":"h","soft":"yes"}"#, Some("p")),
+            (r#"{"id":"p","url":"h","schema":2}"#, Some("p")),
+            (r#"{"id":"p","url":{"h":1}}"#, Some("p")),
+            (&many, Some("p")),
+            (&long, None),
+        ] {
+            assert_eq!(of(wrong).unwrap_err().0.as_deref(), id, "{wrong}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::{Finding, Severity};
 use crate::config::Config;
 use crate::store::Store;
-use crate::{clock, listen};
+use crate::{clock, kafka, listen};
 
 pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<Finding> {
     let mut found = crate::as_owner_of(&config.store.path, || disk(config, is_running, is_deep));
@@ -23,6 +23,13 @@ pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<F
                 Finding::new(Severity::Error, "certificate", why, "renew it, or name the right files")
             }
         });
+    }
+    if config.kafka.is_some() && !kafka::HAS_KAFKA {
+        let (what, fix) = (
+            "this program is built without Kafka",
+            "install the package for servers, or build with --features kafka",
+        );
+        found.push(Finding::new(Severity::Error, "[kafka]", what, fix));
     }
     found.extend(config.http.access_log.iter().map(|log| access_log(&log.path)));
     found.extend(config.admin.listen.iter().map(|listen| port(*listen, "[admin] listen", is_running)));

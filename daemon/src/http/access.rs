@@ -19,8 +19,10 @@ use http::request::Parts;
 use http::{StatusCode, Version};
 
 use super::connection::MAX_QUICK_HEADERS;
+use super::measure::report_of;
 use super::options::LogFormat;
 use super::stats::Served;
+use crate::access::redacted;
 use crate::caching;
 use crate::clock;
 use crate::vitals::{self, Sign, Vitals};
@@ -63,20 +65,20 @@ pub(super) enum Asking {
 }
 
 /// What a line says of it.
-struct Words<'a> {
+pub(super) struct Words<'a> {
     method: &'a str,
-    target: &'a str,
+    pub(super) target: &'a str,
     protocol: &'a str,
-    field: &'a dyn Fn(&str) -> Option<Cow<'a, str>>,
+    pub(super) field: &'a dyn Fn(&str) -> Option<Cow<'a, str>>,
 }
 
 impl Asking {
     /// Reads it to `write`.
-    fn read(&self, write: impl FnOnce(&Words<'_>)) {
+    pub(super) fn read(&self, write: impl FnOnce(&Words<'_>)) {
         match self {
             Self::Parsed(head) => write(&Words {
                 method: head.method.as_str(),
-                target: head.uri.path_and_query().map_or("/", |it| it.as_str()),
+                target: &redacted(head.uri.path_and_query().map_or("/", |it| it.as_str())),
                 protocol: match head.version {
                     Version::HTTP_3 => "HTTP/3.0",
                     Version::HTTP_2 => "HTTP/2.0",
@@ -94,7 +96,7 @@ impl Asking {
                 let fields = &*request.headers;
                 write(&Words {
                     method: request.method.unwrap_or("-"),
-                    target: request.path.unwrap_or("-"),
+                    target: &redacted(request.path.unwrap_or("-")),
                     protocol: "HTTP/1.1",
                     field: &|name| {
                         let field = fields.iter().find(|it| it.name.eq_ignore_ascii_case(name))?;
@@ -285,7 +287,7 @@ impl Gatherer {
             let _ = write!(line, "{} - - [{date}] \"{} ", record.peer, words.method);
             escape(line, words.target);
             let _ = write!(line, " {}\" {} {bytes} \"", words.protocol, record.status.as_u16());
-            escape(line, (words.field)("referer").as_deref().unwrap_or("-"));
+            escape(line, &redacted((words.field)("referer").as_deref().unwrap_or("-")));
             line.push_str("\" \"");
             escape(line, (words.field)("user-agent").as_deref().unwrap_or("-"));
             line.push_str("\"\n");
@@ -302,7 +304,7 @@ impl Gatherer {
                 "status": record.status.as_u16(), "bytes": bytes, "whole": is_whole,
                 "cache": record.served.as_str(), "head_us": micros(record.head_took),
                 "total_us": micros(record.began.elapsed()), "range": field("range"),
-                "user_agent": field("user-agent"), "referer": field("referer"), "cmcd": cmcd(words),
+                "user_agent": field("user-agent"), "referer": field("referer").map(|it| redacted(&it).into_owned()), "cmcd": report_of(words),
             });
             let _ = writeln!(lines, "{line}");
         });
@@ -311,17 +313,6 @@ impl Gatherer {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// Common Media Client Data (CTA-5004) as the player has sent it, from the query or the fields.
-fn cmcd(words: &Words<'_>) -> Option<String> {
-    let query = words.target.split_once('?').map_or("", |(_, query)| query);
-    if let Some(value) = query.split('&').find_map(|it| it.strip_prefix("CMCD=")) {
-        return percent_encoding::percent_decode_str(value).decode_utf8().ok().map(Into::into);
-    }
-    let names = ["cmcd-object", "cmcd-request", "cmcd-session", "cmcd-status"];
-    let parts: Vec<Cow<'_, str>> = names.iter().filter_map(|name| (words.field)(name)).collect();
-    (!parts.is_empty()).then(|| parts.join(","))
 }
 
 /// `21/Nov/2026:14:05:01 +0000`.

@@ -82,6 +82,7 @@ impl Drop for Logged {
             route.bytes.fetch_add(self.sent, Relaxed);
         }
         if let Some(record) = &self.record {
+            worker.player.measure(record, self.sent);
             worker.write_log(|log| log.add(record, self.sent, is_whole, clock::wall()));
         }
     }
@@ -159,7 +160,8 @@ impl Worker {
         })
     }
 
-    /// A body on its way out: by the socket if that can send files, and with what its line of the log needs if there is one.
+    /// A body on its way out: by the socket if that can send files, and with what its line of the log and its measurement need
+    /// if anybody wants them.
     fn logged(
         self: &Rc<Self>,
         mut body: PlayerBody,
@@ -170,7 +172,8 @@ impl Worker {
         if let Some(outbox) = &exchange.link.outbox {
             body.send_through(outbox);
         }
-        let record = self.log.is_some().then(|| Box::new(record()));
+        let is_recorded = self.log.is_some() || self.player.qoe().is_some();
+        let record = is_recorded.then(|| Box::new(record()));
         Logged { body, sent: 0, exchange, route, record }
     }
 
@@ -239,8 +242,8 @@ impl Worker {
     fn complain(&self, head: &Parts, status: StatusCode, served: Served, took: Duration) {
         let slow_ms = self.player.config.slow_request_ms;
         if slow_ms > 0 && took >= Duration::from_millis(slow_ms) {
-            let (method, uri, took_ms) = (&head.method, &head.uri, took.as_millis() as u64);
-            tracing::warn!(%method, %uri, %status, cache = served.as_str(), took_ms, "a slow request");
+            let (method, uri, took_ms) = (&head.method, head.uri.to_string(), took.as_millis() as u64);
+            tracing::warn!(%method, uri = %crate::access::redacted(&uri), %status, cache = served.as_str(), took_ms, "a slow request");
         }
     }
 
@@ -281,12 +284,16 @@ impl Worker {
             }
             return player.own(head, named, link.peer, link.is_tls).await;
         }
+        if is_origin_form && !is_nip && player.is_of_events(head) {
+            return player.events(head, body).await;
+        }
         if head.method == Method::OPTIONS && !cors::is_preflight_for_origin(&head.headers) {
             return cors::options(&head.headers);
         }
         // An HTTP/2 request has its host in the URI; behind TLS that is no proxy's request.
         let routes = player.origins.routes();
-        let targets = match target::targets(&head.uri, host, &routes, link.is_tls) {
+        let (uri, token) = player.token_of(&head.uri);
+        let targets = match target::targets(&uri, host, &routes, link.is_tls) {
             Ok(targets) => targets,
             Err(err) => {
                 let (refusal, status) = match err {
@@ -299,6 +306,16 @@ impl Worker {
         };
         let target = player.likeliest(&targets, head);
         let target = &*target;
+        let rule = target::access_rule(target, &routes);
+        if let Some(rule) = rule {
+            let now = clock::wall().unix_seconds();
+            if let Err(why) = player.shared.access.check(rule, link.peer, uri.path(), token.as_deref(), now) {
+                tracing::debug!(peer = %link.peer, %why, key = %target.key, "a player may not have this");
+                let mut response = plain(StatusCode::FORBIDDEN, why.help());
+                allow_everyone(response.headers_mut());
+                return response;
+            }
+        }
         let (on_interim, mut interims) = interims(head.version, link);
         let asked = Asked {
             key: &target.key,
@@ -306,6 +323,7 @@ impl Worker {
             head,
             on_interim,
             peer: link.peer,
+            is_guarded: rule.is_some(),
             is_tls: link.is_tls,
             own_fields: Arc::default(),
             unpassed_fields: &player.unpassed_fields,
@@ -419,6 +437,8 @@ impl Worker {
         if head.method == Method::GET
             && is_for_all
             && !is_momentary
+            // The next who asks so may be somebody else.
+            && !asked.is_guarded
             && is_fresh(object)
             && !how.contains("detail")
         {

@@ -25,6 +25,7 @@
 //! | `body.rs` | bodies: mapped slices, objects as they arrive |
 //! | `shown.rs` | the form in which an object is sent: rewritten, compressed |
 //! | `manifest` | manifests: recognised, and their URLs mapped to the box as they stream |
+//! | `measure.rs` | what players say of themselves (CMCD), handed on |
 //! | `prefetch.rs` | prefetch after a miss |
 //! | `stats.rs`, `access.rs` | counters and access log |
 //! | `own.rs` | the page at `/` and its parts, queries of televisions |
@@ -46,6 +47,7 @@ mod hot;
 mod http3;
 mod in_flight;
 mod manifest;
+mod measure;
 mod mime;
 mod missing;
 mod names;
@@ -84,12 +86,14 @@ use tokio::runtime::Handle;
 use names::Names;
 use reload::Reloads;
 
+use crate::access::Access;
 use crate::catalog::{Catalog, HeldShares};
 use crate::clients::Places;
 use crate::delivery::Flights;
 use crate::manifests::Manifests;
 use crate::origin::{Filler, Origins, Route};
 use crate::page::Live;
+use crate::qoe::Qoe;
 use crate::signalling::Documents;
 use crate::store::Store;
 use crate::vitals::Vitals;
@@ -132,6 +136,10 @@ pub struct HttpContext {
     pub manifests: Arc<Manifests>,
     /// Where workers give signs of life.
     pub vitals: Arc<Vitals>,
+    /// Where measurements of players go, if anybody wants them.
+    pub qoe: Option<Arc<Qoe>>,
+    /// Who may have what.
+    pub access: Arc<Access>,
 }
 
 /// State that all workers share.
@@ -244,6 +252,16 @@ impl Player {
     /// Fields of requests that were not passed to origins.
     pub fn unpassed_fields(&self) -> u64 {
         self.unpassed_fields.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Measurements of players, if anybody wants them.
+    pub const fn qoe(&self) -> Option<&Arc<Qoe>> {
+        self.shared.qoe.as_ref()
+    }
+
+    /// Who may have what.
+    pub fn access(&self) -> &Access {
+        &self.shared.access
     }
 
     /// Channels and titles.

@@ -81,6 +81,8 @@ pub(super) struct Asked<'a> {
     pub(super) on_interim: Option<OnInterim>,
     /// The connection that it came by.
     pub(super) peer: IpAddr,
+    /// Not everybody may have it.
+    pub(super) is_guarded: bool,
     pub(super) is_tls: bool,
     /// Fields of the origin's response to this request that are for nobody else.
     pub(super) own_fields: Arc<OwnFields>,

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use carousel::name::{NameError, ObjectKey};
 use http::Uri;
 
+use super::Player;
+use crate::access;
 use crate::origin::Route;
 
 /// The host that DVB-NIP reserves for what comes over the air.
@@ -100,6 +102,35 @@ pub(super) fn targets(
     Ok(targets)
 }
 
+/// The rule that says who may have an object: that of the route with the longest base that it is below, by whatever name it is
+/// asked for.
+pub(super) fn access_rule<'a>(target: &Target, routes: &'a [Route]) -> Option<&'a str> {
+    let guarded = routes.iter().filter_map(|route| Some((route, route.access.as_deref()?)));
+    let is_below = |route: &Route| {
+        ObjectKey::from_name(&route.base, None)
+            .is_ok_and(|base| target.full.as_str().starts_with(base.as_str()))
+    };
+    guarded
+        .filter(|(route, _)| is_below(route))
+        .max_by_key(|(route, _)| route.base.len())
+        .map(|(_, rule)| rule)
+}
+
+impl Player {
+    /// What a request asks for without the playback token in it, and the token.
+    pub(super) fn token_of<'a>(&self, uri: &'a Uri) -> (Cow<'a, Uri>, Option<String>) {
+        let target = uri.path_and_query().map_or("/", |it| it.as_str());
+        let found = self.shared.access.has_tokens().then(|| access::without_token(target)).flatten();
+        let Some((target, token)) = found else { return (Cow::Borrowed(uri), None) };
+        let mut parts = uri.clone().into_parts();
+        parts.path_and_query = target.parse().ok();
+        match Uri::from_parts(parts) {
+            Ok(without) => (Cow::Owned(without), Some(token)),
+            Err(_) => (Cow::Borrowed(uri), None),
+        }
+    }
+}
+
 /// Common Media Client Data (CTA-5004) says how a player is, not what it wants: it is no part of the key.
 fn without_cmcd(path: &str) -> Cow<'_, str> {
     let Some((path_only, query)) = path.split_once('?') else { return Cow::Borrowed(path) };
@@ -166,6 +197,27 @@ mod tests {
             assert_eq!(of(path, "box")[0], "a.example/1.m4s", "{path}");
         }
         assert_eq!(of("/a.example/1.m4s?t=1&CMCD=x&u=2", "box")[0], "a.example/1.m4s?t=1&u=2");
+    }
+
+    #[test]
+    fn an_object_is_guarded_by_whatever_name_it_is_asked_for() {
+        let mut routes: Vec<Route> = routes().to_vec();
+        let at = routes.iter().position(|route| route.path == "/vod/").unwrap();
+        routes[at].access = Some("paid".to_owned());
+        let routes: Arc<[Route]> = routes.into();
+        for (uri, host, rule) in [
+            ("/vod/a/1.m4s?tok=5", "box", Some("paid")),
+            ("/cdn.example.com/v/a/1.m4s", "box", Some("paid")),
+            ("/CDN.example.com:443/v/a/../1.m4s", "box", Some("paid")),
+            ("http://cdn.example.com/v/1.m4s", "x", Some("paid")),
+            ("/vod/live/1.m4s", "box", None),
+            ("/cdn.example.com/w/1.m4s", "box", None),
+        ] {
+            let targets = targets(&uri.parse().unwrap(), Some(host), &routes, false).unwrap();
+            assert_eq!(access_rule(&targets[0], &routes), rule, "{uri}");
+        }
+        let by_host = targets(&"/v/1.m4s".parse().unwrap(), Some("cdn.example.com"), &routes, false).unwrap();
+        assert_eq!(access_rule(by_host.last().unwrap(), &routes), Some("paid"));
     }
 
     #[test]

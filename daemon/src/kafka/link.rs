@@ -20,15 +20,15 @@ use super::{KafkaError, KafkaStats};
 use crate::clock;
 
 /// How long one request may take with all its attempts; a broker that is beginning answers within that.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Pauses between attempts: of one request, and of everything.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// A trouble that lasts is logged again after so many attempts.
 const REMIND_AFTER: u32 = 60;
-/// How long a fetch waits at the broker for messages.
-const FETCH_WAIT_MS: i32 = 500;
+/// How long a fetch waits at the broker for messages: some brokers answer only then, though messages have come.
+const FETCH_WAIT_MS: i32 = 250;
 /// Bytes of one fetch; a message that is longer comes alone.
 const FETCH_BYTES: i32 = 1 << 20;
 /// Fetches at one place that cannot be read before it is passed over.
@@ -325,10 +325,7 @@ impl Follower {
         let bound = async |at| within(topic, client.get_offset(at)).await;
         let Some(offset) = offset else { return Ok(Fetched::Anew(bound(OffsetAt::Earliest).await?)) };
         let fetch = client.fetch_records(offset, 1..FETCH_BYTES, FETCH_WAIT_MS);
-        let fetched = match timeout(PATIENCE * 2, fetch).await {
-            Ok(fetched) => fetched,
-            Err(_) => return Err(Trouble::silent()),
-        };
+        let Ok(fetched) = timeout(PATIENCE * 2, fetch).await else { return Err(Trouble::silent()) };
         match fetched {
             Ok((records, end)) => {
                 let messages: Vec<(i64, Vec<u8>)> =

@@ -38,6 +38,8 @@ pub use results::Results;
 
 /// Whether this program speaks Kafka's protocol.
 pub const HAS_KAFKA: bool = cfg!(feature = "kafka");
+/// What a program without it says of a configuration with `[kafka]`.
+pub const MISSING: &str = "[kafka]: this program is built without Kafka; fix: install the package for servers, or build with --features kafka";
 
 carousel::reasons! {
     /// Why Kafka did not do what it was asked.

@@ -31,6 +31,7 @@ use super::icy;
 use super::loops::loop_id;
 use super::options::Route;
 use super::parents::{GroupReport, MemberState, ParentGroup, Parents};
+use super::signing::Signers;
 use super::timeouts::{Limits, OriginTimeouts, Table};
 use crate::{caching, clock};
 
@@ -74,11 +75,13 @@ pub enum OriginError {
     Address(OriginRefusal),
     /// The player's body ended early, or was no body.
     RequestBody,
+    /// It cannot be signed.
+    Unsigned,
 }
 
 impl OriginError {
     /// Names of all variants, in the order of [`Client::failures`].
-    pub const NAMES: [&'static str; 11] = [
+    pub const NAMES: [&'static str; 12] = [
         "bad_url",
         "connect",
         "timeout",
@@ -90,6 +93,7 @@ impl OriginError {
         "circuit_open",
         "address",
         "request_body",
+        "unsigned",
     ];
 
     const fn index(&self) -> usize {
@@ -105,6 +109,7 @@ impl OriginError {
             Self::CircuitOpen => 8,
             Self::Address(_) => 9,
             Self::RequestBody => 10,
+            Self::Unsigned => 11,
         }
     }
 }
@@ -114,6 +119,7 @@ impl fmt::Display for OriginError {
         match self {
             Self::Connect(why) => write!(f, "no connection: {why}"),
             Self::Status(status) => write!(f, "status {status}"),
+            Self::Unsigned => f.write_str("it cannot be signed: see [route.sign] secret_file"),
             Self::Address(why) => write!(f, "not asked ({why}): [http] allow_origins can name it"),
             other => f.write_str(Self::NAMES[other.index()]),
         }
@@ -309,6 +315,7 @@ pub struct Client {
     resent: AtomicU64,
     times: RwLock<Arc<Times>>,
     parents: RwLock<Arc<Parents>>,
+    signers: RwLock<Arc<Signers>>,
     breakers: Breakers,
     policy: Arc<AddressPolicy>,
     requests: AtomicU64,
@@ -378,6 +385,7 @@ impl Client {
             resent: AtomicU64::new(0),
             times: RwLock::new(Times::new(own, timeouts, routes)),
             parents: RwLock::new(Arc::new(Parents::new(parents, routes, &Parents::default()))),
+            signers: RwLock::new(Arc::new(Signers::new(routes))),
             breakers: Breakers::default(),
             policy,
             requests: AtomicU64::new(0),
@@ -396,8 +404,13 @@ impl Client {
     ) {
         let times = Times::new(own, timeouts, routes);
         *self.times.write().unwrap_or_else(PoisonError::into_inner) = times;
+        *self.signers.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Signers::new(routes));
         let parents = Arc::new(Parents::new(parents, routes, &self.parents()));
         *self.parents.write().unwrap_or_else(PoisonError::into_inner) = parents;
+    }
+
+    fn signers(&self) -> Arc<Signers> {
+        Arc::clone(&self.signers.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn parents(&self) -> Arc<Parents> {
@@ -521,6 +534,9 @@ impl Client {
         let is_own = request.extensions().get::<IsOwn>().is_some();
         let times = self.times();
         let limits = if is_own { times.own } else { times.players.of(&request.uri().to_string()) };
+        if let Some(signed) = self.signers().sign(request.method(), request.uri(), clock::wall()) {
+            *request.uri_mut() = signed.map_err(|()| OriginError::Unsigned)?;
+        }
         let answer = self.respond(request, limits.connect);
         let response = match tokio::time::timeout(limits.first_byte, answer).await {
             Err(_) => return Err(OriginError::Timeout),

@@ -19,6 +19,7 @@ mod parents;
 mod phase;
 mod policy;
 mod ranges;
+mod signing;
 mod spans;
 mod timeouts;
 mod watch;
@@ -36,6 +37,7 @@ pub use options::{
     by_longest_path, mistakes,
 };
 pub use parents::{GroupReport, MemberReport, ParentGroup, mistakes as mistakes_of_parents};
+pub use signing::{Signing, SigningForm};
 pub use spans::SpanResult;
 pub use timeouts::{OriginTimeouts, RouteTimeouts};
 

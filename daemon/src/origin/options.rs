@@ -5,6 +5,7 @@ use carousel::query::{IgnoreQuery, QueryRule};
 use serde::{Deserialize, Serialize};
 
 use super::addresses::check_allowed;
+use super::signing::Signing;
 use super::timeouts::RouteTimeouts;
 
 /// `[[route]]`. Of several whose path fits a request the longest counts, whichever file it is in.
@@ -53,6 +54,12 @@ pub struct Route {
     /// Name of the `[[parent]]` group that is asked before the origin.
     #[serde(default)]
     pub parents: Option<String>,
+    /// Name of the `[[access]]` rule that says which players may have its objects. Empty: all may.
+    #[serde(default)]
+    pub access: Option<String>,
+    /// How requests to its origin are signed.
+    #[serde(default)]
+    pub sign: Option<Signing>,
     /// How long its origin may take, where that differs from `[http.origin_timeouts]`.
     #[serde(default)]
     pub timeouts: RouteTimeouts,
@@ -75,6 +82,8 @@ impl Default for Route {
             vary_user_agent: VaryUserAgent::default(),
             surrogate_keys: SurrogateFields::default(),
             parents: None,
+            access: None,
+            sign: None,
             timeouts: RouteTimeouts::default(),
         }
     }
@@ -248,6 +257,8 @@ pub fn mistakes(routes: &[Route], origins: &[Origin], allowed: &[String]) -> Vec
         }
         url_mistakes(&origin.url, &key("url"), &mut wrong);
     }
+    all.extend(routes.iter().enumerate().flat_map(|(at, route)| Signing::mistakes(route, at)));
+    let mut wrong = |key: String, what: String, mend: &str| all.push(Mistake::of_value(&key, &what, mend));
     for what in allowed.iter().filter_map(|it| check_allowed(it).err()) {
         wrong("http.allow_origins".to_owned(), what, "give hosts, addresses and networks, without a scheme");
     }

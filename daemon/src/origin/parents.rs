@@ -502,7 +502,7 @@ pub fn mistakes(groups: &[ParentGroup], routes: &[Route], listeners: &[SocketAdd
 fn is_own(url: &str, listeners: &[SocketAddr]) -> bool {
     let Ok(uri) = url.parse::<http::Uri>() else { return false };
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+    let port = uri.port_u16().unwrap_or_else(|| if uri.scheme_str() == Some("https") { 443 } else { 80 });
     let is_here = |ip: IpAddr| {
         listeners.iter().any(|own| {
             let everywhere = own.ip().is_unspecified() && (ip.is_loopback() || ip.is_unspecified());

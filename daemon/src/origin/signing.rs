@@ -141,7 +141,7 @@ impl Signers {
                 match std::fs::read_to_string(file) {
                     Ok(text) if !text.trim().is_empty() => secret.value = Some(text.trim().to_owned()),
                     Ok(_) => {
-                        tracing::error!(file = %file.display(), "[route.sign] secret_file is empty: what was read before counts")
+                        tracing::error!(file = %file.display(), "[route.sign] secret_file is empty: what was read before counts");
                     }
                     Err(err) => {
                         let why = plain(&err);

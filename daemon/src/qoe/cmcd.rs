@@ -37,7 +37,7 @@ pub enum Value {
     /// A boolean.
     Flag(bool),
     /// An inner list.
-    List(Vec<Value>),
+    List(Vec<Self>),
 }
 
 /// One report.

@@ -92,7 +92,10 @@ pub(super) fn write(out: &mut Vec<u8>, names: &Names, cells: &[Cell<'_>; COLUMNS
         separator = ',';
         let _ = match cell {
             Cell::Text(text) => {
-                let end = text.floor_char_boundary(MAX_TEXT_BYTES);
+                let end = (0..=MAX_TEXT_BYTES.min(text.len()))
+                    .rev()
+                    .find(|at| text.is_char_boundary(*at))
+                    .unwrap_or(0);
                 serde_json::to_writer(&mut *out, &text[..end]).map_err(Into::into)
             }
             Cell::Time(time) => write!(out, "\"{}\"", time.to_xml().replace('T', " ").trim_end_matches('Z')),

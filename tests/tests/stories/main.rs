@@ -12,6 +12,7 @@ mod disk;
 mod dvb_i;
 mod fec;
 mod http;
+mod kafka;
 mod live;
 mod live_players;
 mod losses;

@@ -113,6 +113,9 @@ impl Toolchain {
             if target.libc == Libc::Gnu {
                 build.args(["--features", "skycache/demo"]);
             }
+        } else {
+            // Fleets of servers have a broker.
+            build.args(["--features", "skycache/kafka"]);
         }
         // Nothing in the programs has a time; a variable that changes with each commit would only build C code anew.
         for name in

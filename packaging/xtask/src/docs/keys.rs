@@ -12,7 +12,7 @@ use syn::{Attribute, Expr, Fields, Item, ItemEnum, ItemStruct, Lit, Meta, Type};
 use crate::workspace;
 
 /// Sources of the daemon's tables.
-const DAEMON: [&str; 11] = [
+const DAEMON: [&str; 13] = [
     "daemon/src/config.rs",
     "daemon/src/session/options.rs",
     "daemon/src/transport/config.rs",
@@ -24,6 +24,8 @@ const DAEMON: [&str; 11] = [
     "daemon/src/admin/options.rs",
     "daemon/src/trust/options.rs",
     "daemon/src/commands/options.rs",
+    "daemon/src/access/options.rs",
+    "daemon/src/kafka/options.rs",
 ];
 const HEADEND: [&str; 2] = ["headend/src/config.rs", "headend/src/options"];
 /// Types that both take from the formats.
@@ -34,9 +36,10 @@ const SHARED: [&str; 3] =
 const DAEMON_SAMPLE: &str = "[[session]]\naddress = '239.1.2.3:5000'\n[[transport_stream]]\nfrom = 'dvb://0'\n\
 [transport_stream.carrier]\nfrequency_khz = 11727500\npolarization = 'vertical'\nsymbol_rate_ksps = 27500\n\
 [[store.class]]\nbase = 'x'\nclass = 'low'\n[http.tls]\nlisten = '0.0.0.0:8443'\ncertificate = 'c'\nkey = 'k'\n\
-[http.access_log]\npath = 'p'\n[[route]]\npath = '/vod/'\nbase = 'http://h/'\n[[origin]]\nhost = 'h'\nurl = 'http://o'\n\
+[http.access_log]\npath = 'p'\n[[route]]\npath = '/vod/'\nbase = 'http://h/'\n[route.sign]\nform = 'bunny'\nsecret_file = 'x'\n[[origin]]\nhost = 'h'\nurl = 'http://o'\n\
 [[parent]]\nname = 'x'\n[[parent.member]]\nurl = 'http://p'\n\
-[[trust.service]]\nid = 'x'\n";
+[[trust.service]]\nid = 'x'\n[[access]]\nname = 'x'\n[kafka]\nbrokers = ['x:1']\n[kafka.tls]\n\
+[kafka.sasl]\nmechanism = 'scram-sha-512'\nuser = 'x'\npassword_file = 'x'\n";
 const HEADEND_SAMPLE: &str = "[link]\nrate_bps = 1000000\n[link.dvb_s2]\nmodulation = '8PSK'\nfec = '3/4'\nsymbol_rate_ksps = 1\n\
 [multiplex]\n[nip.carrier]\nfrequency_10khz = 1\npolarization = 'x'\nmodulation = 'x'\nroll_off = '0.20'\nsymbol_rate_ksps = 1\nfec = '3/4'\n\
 [[nip.service_lists]]\nname = 'x'\nuri = 'x'\n[dvb_i]\n[[dvb_i.regions]]\nid = 'x'\ncountries = ['LUX']\n[[dvb_i.lcn]]\nregions = ['x']\nchannels = { x = 1 }\n\
@@ -250,7 +253,11 @@ fn table(
 fn is_sample(path: &str, key: &str) -> bool {
     matches!(
         (path, key),
-        ("link", "rate_bps") | ("source", "name" | "service_id" | "ingest") | ("dvb_i", "base" | "id")
+        ("link", "rate_bps")
+            | ("access", "name")
+            | ("kafka", "brokers")
+            | ("source", "name" | "service_id" | "ingest")
+            | ("dvb_i", "base" | "id")
     )
 }
 
@@ -273,7 +280,10 @@ fn value_of(types: &Types, field: &Field<'_>) -> Result<String, String> {
         "From" | "Destination" => "URL".to_owned(),
         "Edition" => "`r0` to `r8`".to_owned(),
         "RegionConfig" => "table".to_owned(),
-        "BTreeMap" => "table of numbers by name".to_owned(),
+        "BTreeMap" => {
+            let is_text = inner.is_some_and(|it| name_of(it).0 == "String");
+            if is_text { "table of texts by name".to_owned() } else { "table of numbers by name".to_owned() }
+        }
         "Vec" => {
             let of = inner.map_or_else(String::new, |it| name_of(it).0);
             if of == "String" { "list of texts".to_owned() } else { "list".to_owned() }

@@ -1,6 +1,7 @@
 //! HTTP between clients, daemon and a scripted origin. No faster ring shows which bytes go over the wire between the three, and
 //! when.
 
+mod access;
 mod bodies;
 mod caching;
 mod connections;

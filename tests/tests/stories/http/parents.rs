@@ -104,3 +104,51 @@ fn a_group_that_is_left_out_is_not_asked() {
     assert_eq!(body(&story, "/o/a.m4s"), "origin /a.m4s");
     assert!(one.asked("/o/a.m4s").is_empty());
 }
+
+#[test]
+fn what_a_parent_cuts_comes_from_others_and_it_is_left_out() {
+    const LENGTH: usize = 200_000;
+    let whole: Vec<u8> = (0..LENGTH).map(|at| (at % 251) as u8).collect();
+    let cache = |cuts: bool| {
+        let whole = whole.clone();
+        Scripted::start(move |asked: &Asked| {
+            let range = asked.field("range").strip_prefix("bytes=").and_then(|it| it.split_once('-'));
+            let from = range.map_or(0, |(from, _)| from.parse::<usize>().unwrap());
+            let content_range = format!("bytes {from}-{}/{LENGTH}", LENGTH - 1);
+            let mut says = vec![("Cache-Control", "max-age=600"), ("ETag", "\"v\"")];
+            if range.is_some() {
+                says.push(("Content-Range", &content_range));
+            }
+            let mut steps = answer(if range.is_some() { 206 } else { 200 }, &says, &whole[from..]);
+            if let (true, Some(Step::Send(bytes))) = (cuts, steps.first_mut()) {
+                bytes.truncate(LENGTH / 2);
+                steps.push(Step::Close);
+            }
+            steps
+        })
+    };
+    let (bad, good, origin) = (cache(true), cache(false), cache(false));
+    let mut story = with(&[&bad, &good], "hedge = false\n", &origin);
+    for number in 0..20 {
+        let response = get(story.http, &format!("/o/{number}.m4s"), &[]).unwrap();
+        assert!(response.status == 200 && response.body == whole, "{number}: {}", response.body.len());
+    }
+    let count = |cache: &Scripted| {
+        (0..20).map(|number| cache.asked(&format!("/o/{number}.m4s")).len()).sum::<usize>()
+    };
+    // Left out for a second, then for two, then for four …
+    assert!((1..10).contains(&count(&bad)) && count(&good) == 20, "{} {}", count(&bad), count(&good));
+    assert!((0..20).all(|number| origin.asked(&format!("/{number}.m4s")).is_empty()));
+    let url = format!("{{group=\"shields\",parent=\"http://{}\"}}", bad.address());
+    assert_eq!(story.metric(&format!("parent_failures_total{url}")), count(&bad) as u64);
+    let mut number = 100;
+    story.until("it is seen to be left out", Duration::from_secs(30), |story| {
+        number += 1;
+        assert_eq!(get(story.http, &format!("/o/{number}.m4s"), &[]).unwrap().body, whole);
+        story.metric(&format!("parent_up{url}")) == 0
+    });
+    // Where all cut, the origin has the rest.
+    let alone = with(&[&bad], "hedge = false\n", &origin);
+    assert_eq!(get(alone.http, "/o/a.m4s", &[]).unwrap().body, whole);
+    assert_eq!(origin.asked("/a.m4s")[0].field("if-range"), "\"v\"");
+}
