@@ -1,9 +1,10 @@
-// A person at the page, in a browser: node page.mjs URL OUTDIR [states|operator]
+// A person at the page, in a browser: node page.mjs URL OUTDIR [states|operator|live]
 //
 // Without `states`: walks everywhere by arrow keys alone, plays a title by HLS and one by DASH, continues one, sets an age
 // limit and meets it, reads the guide, searches, looks at everything at four sizes in light and dark, in five languages, and
 // asks axe what a person without eyes would miss. With `states`: what the page says when the signal, the box, the clock and
 // the disk fail; the caller stops the sender and the box when a line on standard output asks for it, and answers with a line.
+// With `live`: plays channel 1, which is HLS, and channel 2, which is DASH, for LIVE_SECONDS, and counts where time stands still.
 // With `operator`: the operator's page, whose URL is that of the admin interface: charts, tables, pinning and purging, the token.
 // Screenshots go to OUTDIR; one JSON document says what was found. Packages are those of daemon/web, in the folder that
 // NODE_MODULES names; the browser is CHROMIUM's, or /usr/bin/chromium.
@@ -17,7 +18,7 @@ import { launch, packagesAt } from "../browsers/chromium.mjs";
 
 const [url, out, mode] = process.argv.slice(2);
 if (!url || !out) {
-  console.error("usage: node page.mjs URL OUTDIR [states|operator]");
+  console.error("usage: node page.mjs URL OUTDIR [states|operator|live]");
   process.exit(2);
 }
 const packages = packagesAt("../../daemon/web/node_modules");
@@ -373,6 +374,37 @@ async function person() {
   await desk.context().close();
 }
 
+/** Live channels at their edge, beside each other: the page's own players and settings, and no other host asked. */
+async function live() {
+  const seconds = Number(process.env.LIVE_SECONDS ?? 12);
+  found.live = {};
+  const watch = async ([number, engine]) => {
+    const page = await open({ ...SIZES[1280], locale: "en-GB" });
+    const loaded = [];
+    page.on("request", (request) => loaded.push(new URL(request.url()).pathname));
+    await page.keyboard.press(number);
+    await playing(page);
+    const began = [Date.now(), await videoTime(page)];
+    let [last, still, longest] = [began[1], 0, 0];
+    while (Date.now() - began[0] < seconds * 1000) {
+      await page.waitForTimeout(500);
+      const now = await videoTime(page);
+      still = now - last < 0.1 ? still + 0.5 : 0;
+      longest = Math.max(longest, still);
+      last = now;
+    }
+    const [passed, shown] = [(Date.now() - began[0]) / 1000, last - began[1]];
+    found.live[engine] = { passed_s: passed, shown_s: shown, longest_still_s: longest };
+    check(`${engine} plays channel ${number}: ${loaded.filter((it) => it.endsWith(".js"))}`, loaded.includes(engine));
+    check(`${engine}: time moves: ${shown} of ${passed} s`, shown >= passed / 2);
+    await page.mouse.move(600, 400);
+    await page.waitForTimeout(300);
+    await picture(page, `live-${engine.slice(3, -3)}`);
+    await page.context().close();
+  };
+  await Promise.all([["1", "/-/hls.js"], ["2", "/-/dash.js"]].map(watch));
+}
+
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 
 /** Has the caller do something, and waits until it is done. */
@@ -516,7 +548,7 @@ async function operator() {
 }
 
 try {
-  await { states, operator }[mode]?.();
+  await { states, operator, live }[mode]?.();
   if (!mode) await person();
 } catch (error) {
   failures.push(error.message);

@@ -186,6 +186,8 @@ async function dash(video, url, failed) {
       subtitles = id;
       it.setTextTrack(id);
     },
+    // Asked to play before it has the stream, dash.js 5.2.1 never asks for a live manifest again: it begins by itself.
+    startsAlone: true,
     liveEdge: () => {
       if (!it.isReady() || !it.isDynamic() || !video.seekable.length) return null;
       return video.currentTime + Math.max(0, it.getCurrentLiveLatency() - it.getTargetLiveDelay());

@@ -156,7 +156,7 @@ export class Player {
       }
       this.engine = engine;
       this.controls.reset();
-      this.begin();
+      if (!engine.startsAlone) this.begin();
     } catch (error) {
       // The player's own module has not come.
       failed(/** @type {Error} */ (error).message);

@@ -161,6 +161,8 @@ export interface Engine {
   setSubtitles(id: number): void;
   /** Where live is, in the time of the video element; null for what is not live, or where the engine does not know. */
   liveEdge(): number | null;
+  /** It plays as soon as it can, and must not be asked before. */
+  startsAlone?: boolean;
   destroy(): void;
 }
 

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use linksim::Profile;
-use skycache_tests::programs::{have, have_npm_packages};
+use skycache_tests::programs::{Program, have, have_npm_packages};
 use skycache_tests::{Story, Value, get, media};
 
 /// The token of the admin interface.
@@ -151,6 +151,66 @@ fn the_page_says_what_is_wrong_with_the_box() {
     }
     assert!(child.wait().unwrap().success(), "{said}");
     println!("{said}");
+}
+
+/// FFmpeg, which packages a test picture into `folder` at this moment.
+fn packager(folder: &Path, output: &str) -> Program {
+    std::fs::create_dir_all(folder).unwrap();
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(
+        "-v error -re -f lavfi -i testsrc2=size=320x180:rate=25 -t 600 -c:v libx264 -preset ultrafast"
+            .split(' '),
+    );
+    ffmpeg.args("-pix_fmt yuv420p -b:v 200k -g 50 -keyint_min 50 -sc_threshold 0".split(' '));
+    ffmpeg.args(output.split(' ')).current_dir(folder);
+    Program::start(ffmpeg, &folder.with_extension("log")).unwrap()
+}
+
+/// `LIVE_SECONDS=90` plays longer.
+#[test]
+fn live_channels_play_in_the_page_by_both_players() {
+    let Some(page) = page() else { return };
+    if !have("chromium") || !have("ffmpeg") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (hls, dash) = (dir.path().join("hls"), dir.path().join("dash"));
+    let _packagers = [
+        packager(
+            &hls,
+            "-f hls -hls_time 2 -hls_list_size 10 -hls_flags delete_segments+temp_file -hls_segment_type fmp4 live.m3u8",
+        ),
+        packager(
+            &dash,
+            "-f dash -seg_duration 2 -window_size 10 -extra_window_size 5 -use_template 1 -use_timeline 1 live.mpd",
+        ),
+    ];
+    let mut story = Story::of(&hls);
+    let of = |channel: u8| {
+        format!("class = \"high\"\nreserved_bps = 1_500_000\n[source.service]\nchannel = {channel}\n")
+    };
+    story.headend_extra = format!(
+        "name = \"hls\"\n{}[[source]]\npath = {:?}\nbase = \"https://cdn.example.com/live/dash/\"\nname = \"dash\"\n{}\
+         [dvb_i]\ninterval_ms = 1000\n",
+        of(1),
+        dash.display().to_string(),
+        of(2),
+    );
+    story.start_daemon();
+    story.start_headend(false);
+    story.until("both channels are there, with segments", PATIENCE, |story| {
+        let names: Vec<String> =
+            story.list().iter().filter_map(|it| it["key"].as_str().map(str::to_owned)).collect();
+        let segments =
+            |base: &str| names.iter().filter(|it| it.contains(base) && it.ends_with(".m4s")).count();
+        json(story, "/-/titles.json").is_some_and(|it| it["total"] == 2)
+            && segments("/vod/film/") >= 3
+            && segments("/live/dash/") >= 3
+    });
+    let output = look(page, story.http, &["live"]).output().unwrap();
+    let (found, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{found}{said}\nscreenshots: tests/artefacts/page");
+    println!("{found}");
 }
 
 #[test]
