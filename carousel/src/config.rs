@@ -79,6 +79,13 @@ pub fn load<T: DeserializeOwned>(text: &str) -> Result<T, Vec<Mistake>> {
             break;
         }
         let span = err.span();
+        if let Some((mistake, range)) =
+            span.as_ref().and_then(|span| brackets::<T>(&blanked, span.start, &err))
+        {
+            mistakes.push(mistake);
+            blank(&mut blanked, range);
+            continue;
+        }
         let place = span.clone().and_then(|span| find(&blanked, span.start));
         let at = span.map(|span| converted.original(span.start));
         let mistake = describe(text, err.message(), at, place.as_ref());
@@ -88,11 +95,7 @@ pub fn load<T: DeserializeOwned>(text: &str) -> Result<T, Vec<Mistake>> {
         mistakes.push(mistake);
         // What is missing cannot be blanked, nor what is no TOML.
         let Some(place) = place.filter(|_| !err.message().starts_with("missing field")) else { break };
-        let blank: String = blanked[place.range.clone()]
-            .chars()
-            .map(|c| if c == '\n' { "\n".into() } else { " ".repeat(c.len_utf8()) })
-            .collect();
-        blanked.replace_range(place.range, &blank);
+        blank(&mut blanked, place.range);
         // What is left must be TOML still: a mistake that blanking makes is none of the file.
         if Document::parse(blanked.as_str()).is_err() {
             break;
@@ -100,6 +103,54 @@ pub fn load<T: DeserializeOwned>(text: &str) -> Result<T, Vec<Mistake>> {
     }
     mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
     Err(mistakes)
+}
+
+/// Puts blanks in the place of a range, so that lines and columns stay.
+fn blank(text: &mut String, range: Range<usize>) {
+    let blank: String = text[range.clone()]
+        .chars()
+        .map(|c| if c == '\n' { "\n".into() } else { " ".repeat(c.len_utf8()) })
+        .collect();
+    text.replace_range(range, &blank);
+}
+
+/// The mistake of a header with too few or too many brackets, if that is what `err` at byte `at` comes of: with the other kind of header
+/// the same error does not come again. With it, the range of the table and of those below it.
+fn brackets<T: DeserializeOwned>(
+    text: &str,
+    at: usize,
+    err: &toml::de::Error,
+) -> Option<(Mistake, Range<usize>)> {
+    let is_of_form = |err: &toml::de::Error| err.message().starts_with("invalid type");
+    let begin = text[..at].rfind('\n').map_or(0, |at| at + 1);
+    let line = text[begin..].lines().next()?.split('#').next()?.trim_end();
+    let header = line.trim_start();
+    let (name, right, what) = match header.strip_prefix("[[").and_then(|it| it.strip_suffix("]]")) {
+        Some(name) => (name, format!("[{name}]"), "this is one table, and the file makes it a list of them"),
+        None => {
+            let name = header.strip_prefix('[').and_then(|it| it.strip_suffix(']'))?;
+            (name, format!("[[{name}]]"), "there may be several of these, and each has two brackets")
+        }
+    };
+    let mut other = text.to_owned();
+    other.replace_range(begin..begin + line.len(), &right);
+    let is_same = |again: toml::de::Error| {
+        is_of_form(&again)
+            && again.span().is_some_and(|span| (begin..=begin + right.len()).contains(&span.start))
+    };
+    if !is_of_form(err) || toml::from_str::<T>(&other).is_err_and(is_same) {
+        return None;
+    }
+    // Tables below it would make it anew.
+    let body = begin + line.len();
+    let below = format!("{name}.");
+    let is_next = |(_, rest): &(usize, &str)| !rest.trim_start_matches(['\n', '[']).starts_with(&below);
+    let mut headers =
+        text[body..].match_indices("\n[").map(|(offset, _)| (body + offset, &text[body + offset..]));
+    let end = headers.find(is_next).map_or(text.len(), |(at, _)| at);
+    let (line, column) = line_and_column(text, begin + (line.len() - header.len()));
+    let (key, what, fix) = (name.to_owned(), what.to_owned(), format!("write {right}"));
+    Some((Mistake { line, column, key, what, fix }, begin..end))
 }
 
 /// Message of an I/O error, without Rust's wording.
@@ -443,9 +494,25 @@ fn describe(text: &str, message: &str, at: Option<usize>, place: Option<&Place>)
         mistake.what = "it has another form".to_owned();
         mistake.fix = message.trim().to_owned();
     } else if place.is_none() {
-        mistake.what = format!("not TOML: {}", mistake.what);
+        if let Some(quoted) = text.lines().nth(line.wrapping_sub(1)).and_then(with_quotes) {
+            mistake.what = "the text has no quotes".to_owned();
+            mistake.fix = format!("write {quoted}");
+        } else {
+            mistake.what = format!("not TOML: {}", mistake.what);
+        }
     }
     mistake
+}
+
+/// A line `key = value` with quotes around its value, if it is TOML so and not without.
+fn with_quotes(line: &str) -> Option<String> {
+    let line = line.split(" #").next()?.trim();
+    let (key, value) = line.split_once('=')?;
+    let (key, value) = (key.trim(), value.trim());
+    let quoted = format!("{key} = \"{value}\"");
+    let is_bare = !value.is_empty() && !value.contains(['"', '\'', '[', '{', '=']);
+    let is_toml = |text: &str| Document::parse(text.to_owned()).is_ok();
+    (is_bare && !is_toml(line) && is_toml(&quoted)).then_some(quoted)
 }
 
 #[cfg(test)]
@@ -529,6 +596,24 @@ mod tests {
     }
 
     #[test]
+    fn a_header_with_the_wrong_number_of_brackets() {
+        let all = mistakes(
+            "listen = 1\n[route] # one\nthreads = 1\n[route.more]\nx = 1\n[receive]\nthreads = 'x'\n",
+        );
+        assert_eq!(
+            all[0],
+            "2:1: route: there may be several of these, and each has two brackets; write [[route]]"
+        );
+        assert!(all.len() == 2 && all[1].starts_with("7:11: receive.threads"), "{all:?}");
+        let all = mistakes("listen = 1\n[[receive]]\nthreads = 1\n");
+        assert_eq!(
+            all,
+            ["2:1: receive: this is one table, and the file makes it a list of them; write [receive]"]
+        );
+        assert!(mistakes("listen = 1\n[listen.a]\n")[0].contains("not TOML"), "what is no TOML stays so");
+    }
+
+    #[test]
     fn what_the_system_says_has_no_numbers() {
         let missing = std::fs::read("/nonexistent/file").unwrap_err();
         assert_eq!(plain(&missing), "there is no such file");
@@ -556,6 +641,12 @@ mod tests {
         assert_eq!(all, ["2:2: receiv: unknown key `receiv`; did you mean `receive`?"]);
         let all = mistakes("[receive]\nthreads = 1\n");
         assert!(all[0].contains("missing key `listen`; add it"), "{all:?}");
+        let all = mistakes("listen = 1\nreceive.interface = 127.0.0.1 # here\n");
+        assert_eq!(all.len(), 1, "{all:?}");
+        assert!(
+            all[0].ends_with("the text has no quotes; write receive.interface = \"127.0.0.1\""),
+            "{all:?}"
+        );
         let all = mistakes("listen = = 1\n");
         assert!(all.len() == 1 && all[0].contains("not TOML"), "{all:?}");
         assert!(load::<File>("listen = 1").is_ok());

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
 use carousel::config::finding::{Finding, Report, Severity};
 use carousel::time::WallTime;
@@ -28,6 +28,8 @@ pub fn examine(
     let mut found = vec![clock(wall), ttl(config, destinations)];
     found.extend(interface(config));
     found.push(sockets(config, destinations));
+    found.extend(listeners(config));
+    found.extend(token(config));
     found.extend(signing(config, wall));
     found.extend(destinations.iter().filter_map(|destination| route(config, *destination)));
     found.push(match planned {
@@ -132,6 +134,66 @@ fn sockets(config: &Config, destinations: &[SocketAddr]) -> Finding {
     }
 }
 
+/// Whether the ports of `[metrics]` and `[ingest]` are free. While `send` has this configuration on the air they are its own.
+fn listeners(config: &Config) -> Vec<Finding> {
+    let ports = [
+        ("metrics.listen", config.metrics.as_ref().map(|it| it.listen)),
+        ("ingest.listen", config.ingest.as_ref().map(|it| it.listen)),
+    ];
+    let ports: Vec<_> = ports.into_iter().filter_map(|(key, address)| Some((key, address?))).collect();
+    if let [(one, a), (other, b)] = ports[..]
+        && a == b
+    {
+        let what = format!("{one} has the same address");
+        return vec![Finding::new(
+            Severity::Error,
+            format!("{other} {b}"),
+            what,
+            "give one of them another port",
+        )];
+    }
+    let is_sent = config.file.as_ref().is_some_and(|file| crate::status::ask(file).is_ok());
+    let tried = |(key, address): (&str, SocketAddr)| {
+        let about = format!("{key} {address}");
+        match TcpListener::bind(address) {
+            Ok(_) => Finding::fine(about, "free"),
+            Err(err) if err.kind() == ErrorKind::AddrInUse && is_sent => {
+                Finding::fine(about, "the running `headend send` of this configuration has it")
+            }
+            Err(err) if err.kind() == ErrorKind::AddrInUse => {
+                let fix = format!(
+                    "give another port, or end the program that has it: `ss -ltnp 'sport = {}'`",
+                    address.port()
+                );
+                Finding::new(Severity::Error, about, "another program listens there", fix)
+            }
+            Err(err) if err.kind() == ErrorKind::AddrNotAvailable => Finding::new(
+                Severity::Error,
+                about,
+                "this machine has no such address",
+                "name one that `ip address` shows",
+            ),
+            Err(err) if err.kind() == ErrorKind::PermissionDenied => {
+                let fix = "give a port from 1024, which needs no right";
+                Finding::new(Severity::Error, about, "this user may not listen there", fix)
+            }
+            Err(err) => {
+                Finding::new(Severity::Error, about, carousel::config::plain(&err), "give another address")
+            }
+        }
+    };
+    ports.into_iter().map(tried).collect()
+}
+
+/// Whether the token of packagers can be read.
+fn token(config: &Config) -> Option<Finding> {
+    let file = config.ingest.as_ref()?.token_file.as_ref()?;
+    Some(match crate::ingest::read_token(file) {
+        Ok(_) => Finding::fine("token", "ingest.token_file can be read"),
+        Err(why) => Finding::new(Severity::Error, "token", why, ""),
+    })
+}
+
 /// Whether the system knows a way to a destination. A group needs none where the interface is given.
 fn route(config: &Config, destination: SocketAddr) -> Option<Finding> {
     if destination.ip().is_multicast() && !config.output.interface.is_empty() {
@@ -217,6 +279,29 @@ mod tests {
             severity(&findings("interface = \"127.0.0.1\"\nttl = 1", 8_000_000), "ttl"),
             Severity::Warning
         );
+    }
+
+    #[test]
+    fn ports_that_others_have_are_found() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let of = |tables: &str| {
+            let uploads = tables.contains("[ingest]");
+            let text = format!(
+                "link.rate_bps = 1_000_000\n{tables}\n[[source]]\npath = \"x\"\nbase = \"http://h/\"\ningest = {uploads}\n"
+            );
+            listeners(&Config::parse(&text, Path::new("/")).unwrap())
+        };
+        let metrics = format!("[metrics]\nlisten = \"{address}\"");
+        assert_eq!(of(&metrics)[0].severity, Severity::Error);
+        let ingest = format!("[ingest]\nlisten = \"{address}\"");
+        let found = of(&ingest);
+        assert!(found[0].severity == Severity::Error && found[0].fix.contains("another port"), "{found:?}");
+        let both = of(&format!("{metrics}\n{ingest}"));
+        assert!(both.len() == 1 && both[0].what.contains("same address"), "{both:?}");
+        drop(taken);
+        assert_eq!(of(&metrics)[0].severity, Severity::Fine);
+        assert!(of("").is_empty());
     }
 
     #[test]

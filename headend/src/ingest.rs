@@ -221,9 +221,18 @@ impl Ingest {
     }
 }
 
-fn read_token(file: &Path) -> Result<String, String> {
-    let text =
-        fs::read_to_string(file).map_err(|err| format!("ingest.token_file {}: {err}", file.display()))?;
+/// The token of packagers.
+///
+/// # Errors
+/// One line with what to do.
+pub(crate) fn read_token(file: &Path) -> Result<String, String> {
+    let text = fs::read_to_string(file).map_err(|err| {
+        let why = carousel::config::plain(&err);
+        format!(
+            "ingest.token_file {}: {why}; `openssl rand -hex 16` makes a token, chmod 640 the file",
+            file.display()
+        )
+    })?;
     let token = text.trim();
     if token.len() < 16 {
         return Err(format!("ingest.token_file {}: give 16 characters or more", file.display()));

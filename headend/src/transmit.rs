@@ -25,6 +25,8 @@ const MIN_SLEEP_NS: u64 = 50_000;
 const LOG_INTERVAL_NS: u64 = 10_000_000_000;
 /// Packets between two reports of progress: counting objects looks at all of them.
 const PROGRESS_PACKETS: u64 = 1024;
+/// Time between two reports of a transmission that goes on, however few packets it sends.
+const PROGRESS_INTERVAL_NS: u64 = 1_000_000_000;
 
 /// When a transmission ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +94,7 @@ pub struct Transmission {
     next_rescan_ns: u64,
     next_refresh_ns: u64,
     next_log_ns: u64,
+    next_progress_ns: u64,
 }
 
 impl Transmission {
@@ -106,6 +109,7 @@ impl Transmission {
             next_rescan_ns: config.carousel.rescan_interval_ms * 1_000_000,
             next_refresh_ns: config.carousel.refresh_s.saturating_mul(1_000_000_000),
             next_log_ns: LOG_INTERVAL_NS,
+            next_progress_ns: PROGRESS_INTERVAL_NS,
             broadcast,
             line,
         }
@@ -218,6 +222,10 @@ impl Transmission {
         if matches!(self.end, End::Stopped { .. }) && now_ns >= self.next_log_ns {
             self.next_log_ns = now_ns + LOG_INTERVAL_NS;
             observer.log(&self.stats(), Duration::from_nanos(now_ns));
+        }
+        if matches!(self.end, End::Stopped { .. }) && now_ns >= self.next_progress_ns {
+            self.next_progress_ns = now_ns + PROGRESS_INTERVAL_NS;
+            self.report_progress(true, now_ns, observer);
         }
         Ok(())
     }

@@ -1,5 +1,9 @@
 //! `headend check`.
 
+use std::path::Path;
+
+use carousel::config::finding::{Finding, Report};
+
 use super::{Identity, open, pretty, print};
 use crate::check::examine;
 use crate::clock::{Clocks as _, SystemClocks};
@@ -14,22 +18,37 @@ pub(super) fn check(config: Config, json: bool) -> Result<(), String> {
     let rate_bps = config.payload_rate_bps();
     let name = config.file.as_ref().map(|it| it.display().to_string()).unwrap_or_default();
     let mut destinations = Vec::new();
-    let planned = open(config.clone(), false, Identity::Stable, &clocks).and_then(|mut broadcast| {
-        let line = Line::open(&config, false, true, clocks.wall())?;
-        destinations = line.destinations(broadcast.destinations());
-        if !config.sessions.announce {
-            destinations.retain(|it| *it != config.sessions.announcement);
-        }
-        let (objects, taken) = match &config.multiplex {
-            Some(multiplex) if multiplex.is_carousel() => {
-                Rotation::new(&config, multiplex, false).planned(&broadcast.air)
+    // A packager that uploads has not begun: that is no mistake.
+    let is_empty = |folder: &Path| std::fs::read_dir(folder).map_or(true, |mut it| it.next().is_none());
+    let mut there = config.clone();
+    let (waiting, sources) =
+        there.sources.into_iter().partition::<Vec<_>, _>(|source| source.ingest && is_empty(&source.path));
+    there.sources = sources;
+    let planned = if there.sources.is_empty() && !waiting.is_empty() {
+        Ok(plan::plan(&[], rate_bps, &plan::Taken::default()))
+    } else {
+        open(there, false, Identity::Stable, &clocks).and_then(|mut broadcast| {
+            let line = Line::open(&config, false, true, clocks.wall())?;
+            destinations = line.destinations(broadcast.destinations());
+            if !config.sessions.announce {
+                destinations.retain(|it| *it != config.sessions.announcement);
             }
-            _ => broadcast.air.planned(clocks.wall()),
-        };
-        Ok(plan::plan(&objects, rate_bps, &taken))
-    });
+            let (objects, taken) = match &config.multiplex {
+                Some(multiplex) if multiplex.is_carousel() => {
+                    Rotation::new(&config, multiplex, false).planned(&broadcast.air)
+                }
+                _ => broadcast.air.planned(clocks.wall()),
+            };
+            Ok(plan::plan(&objects, rate_bps, &taken))
+        })
+    };
     let planned = planned.as_ref().map_err(String::as_str);
-    let report = examine(&config, &destinations, planned, clocks.wall());
+    let mut found = examine(&config, &destinations, planned, clocks.wall()).0;
+    found.extend(waiting.iter().map(|source| {
+        let what = format!("nothing yet in {}; packagers upload to /{}/", source.path.display(), source.name);
+        Finding::fine(format!("source {}", source.name), what)
+    }));
+    let report = Report::new(found);
     print(&if json {
         let healthy = report.is_healthy();
         pretty(&serde_json::json!({ "schema": 1, "healthy": healthy, "findings": report.0 }))

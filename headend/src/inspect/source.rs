@@ -61,7 +61,13 @@ pub fn run(
 }
 
 fn read_file(path: &Path, rate_bps: Option<u64>, mut inspector: Inspector) -> Result<Report, String> {
-    let failed = |err: std::io::Error| format!("{}: {err}", path.display());
+    let failed = |err: std::io::Error| {
+        let why = carousel::config::plain(&err);
+        format!(
+            "{}: {why}; name a recording (pcap, pcapng, transport stream), or udp://GROUP:PORT",
+            path.display()
+        )
+    };
     let file = File::open(path).map_err(failed)?;
     let map = sys::map_file(&file).map_err(failed)?;
     if let Some(packets) = Packets::new(&map).filter(|_| Records::new(&map).is_err()) {

@@ -137,7 +137,9 @@ impl Source {
             self.name = last.unwrap_or_else(|| "source".to_owned());
         }
         // Objects go on the air under one spelling, which is the box's.
-        settle_url(&mut self.base);
+        if !self.base.contains(char::is_whitespace) {
+            settle_url(&mut self.base);
+        }
         if self.service_id.is_empty() {
             self.service_id = tag_of(&self.base);
         }
@@ -150,7 +152,12 @@ impl Source {
         let mut wrong = |key: &str, what: String, fix: &str| {
             all.push(Mistake::of_value(&format!("source[{at}].{key}"), &what, fix));
         };
-        if !self.base.starts_with("http://") && !self.base.starts_with("https://") {
+        if self.base.trim().contains(char::is_whitespace) {
+            let what = format!("{:?} has a blank", self.base);
+            wrong("base", what, "write %20 for a blank of the path; a host has none");
+        } else if self.base.trim() != self.base {
+            wrong("base", format!("{:?} has a blank at its begin or end", self.base), "remove it");
+        } else if !self.base.starts_with("http://") && !self.base.starts_with("https://") {
             let what = format!("{:?} is not a URL", self.base);
             wrong("base", what, "http://host/path/ or https://host/path/");
         } else if !self.base.ends_with('/') {

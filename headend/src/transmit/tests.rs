@@ -175,6 +175,7 @@ fn documents_are_dated_anew_and_counters_logged_while_it_runs() {
     assert_eq!(transmission.broadcast.air.generation() - generation, 3 * 2 * documents);
     assert_eq!(notes.logged_s, [10, 20, 30]);
     assert!(notes.progress.iter().all(|(_, all)| all.is_none()), "a carousel has no end");
+    assert!(notes.progress.len() >= 34, "once a second at least: {}", notes.progress.len());
     assert!(clocks.longest.load(Ordering::Relaxed) <= 50_000_000, "the stop flag is looked at often");
 }
 

@@ -310,6 +310,23 @@ fn m17_a_package_with_a_missing_segment() {
 }
 
 #[test]
+fn m19_brackets_and_quotes() {
+    let desk = Desk::new();
+    let config = desk.daemon("[route]\npath = '/vod/'\nbase = 'http://h/'");
+    told(run("skycached", &["run"], &config), &["route:", "two brackets; write [[route]]"]);
+    let config = desk.daemon("[[log]]\nlevel = 'info'");
+    told(run("skycached", &["run"], &config), &["log: this is one table", "write [log]"]);
+    let config = desk.headend("link.rate_bps = 8_000_000\noutput.interface = 127.0.0.1\n");
+    told(
+        run("headend", &["send"], &config),
+        &["2:", "the text has no quotes; write output.interface = \"127.0.0.1\""],
+    );
+    let config =
+        desk.headend("link.rate_bps = 8_000_000\n[[source]]\npath = '.'\nbase = 'http://h/my film/'\n");
+    told(run("headend", &["send"], &config), &["source[0].base", "has a blank", "%20"]);
+}
+
+#[test]
 fn m18_check_writes_nothing() {
     let desk = Desk::new();
     let config = desk.daemon("");
