@@ -18,7 +18,7 @@ use crate::http::Http;
 use crate::kafka::Kafka;
 use crate::origin::{Origin, ParentGroup, Route, by_longest_path, mistakes_of_parents};
 use crate::repair::Repair;
-use crate::session::{Receive, Session, SessionOptions};
+use crate::session::{Receive, ServiceOptions, Session, SessionOptions};
 use crate::store::StoreConfig;
 use crate::transport::TransportStream;
 use crate::trust::TrustOptions;
@@ -38,6 +38,9 @@ pub struct Config {
     /// Sessions that are listened to whatever the announcement channel says.
     #[serde(rename = "session")]
     pub sessions: Vec<Session>,
+    /// Services whose groups are joined otherwise than `[receive] join` says, or that no gateway configuration announces.
+    #[serde(rename = "service")]
+    pub services: Vec<ServiceOptions>,
     /// Who must have signed what is received.
     pub trust: TrustOptions,
     /// Commands that come with the carousel.
@@ -86,7 +89,7 @@ impl Default for Log {
 
 impl Config {
     /// Reads and checks a file, and those in `conf.d` beside it, in the order of their names: each counts over those before
-    /// it, and adds to their `[[session]]`s, `[[route]]`s, `[[parent]]`s, `[[access]]`s, `[[origin]]`s and `[[store.class]]`es.
+    /// it, and adds to their `[[session]]`s, `[[service]]`s, `[[route]]`s, `[[parent]]`s, `[[access]]`s, `[[origin]]`s and `[[store.class]]`es.
     ///
     /// # Errors
     /// Every mistake, one line each, with its place and its fix.
@@ -142,9 +145,13 @@ impl Config {
         config::to_toml(self)
     }
 
-    /// `[receive]` and `[[session]]`, as the session thread takes them.
+    /// `[receive]`, `[[session]]` and `[[service]]`, as the session thread takes them.
     pub fn session_options(&self) -> SessionOptions {
-        SessionOptions { receive: self.receive.clone(), sessions: self.sessions.clone() }
+        SessionOptions {
+            receive: self.receive.clone(),
+            sessions: self.sessions.clone(),
+            services: self.services.clone(),
+        }
     }
 
     /// What the configuration names as origins beside the bases of routes: `[[origin]]`, and the members of `[[parent]]`.
@@ -229,6 +236,8 @@ impl Config {
                 wrong(&format!("session[{at}]"), format!("{} is there twice", session.address), "remove one");
             }
         }
+        all.extend(self.session_options().service_mistakes());
+        let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
         if !self.receive.multicast && self.transport_streams.is_empty() {
             let fix = "add a [[transport_stream]], or leave multicast out";
             wrong("receive.multicast", "nothing is received".to_owned(), fix);

@@ -18,7 +18,7 @@
 //! ```text
 //! floor 0: admin_refusals, bounded, caching, clients, clock, listen, sys, vitals
 //! floor 1: access, commands, firmware, kafka, qoe, store, trust
-//! floor 2: delivery, manifests, signalling
+//! floor 2: delivery, manifests, services, signalling
 //! floor 3: origin, receive, repair, session, source, transport, waiting
 //! floor 4: catalog, http, page
 //! floor 5: admin, cli, config, demo, doctor, main, metrics, replay, running, sampler, screen, status
@@ -54,6 +54,7 @@ pub mod replay;
 pub mod running;
 mod sampler;
 pub mod screen;
+pub mod services;
 pub mod session;
 pub mod signalling;
 pub mod source;

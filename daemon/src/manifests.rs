@@ -17,6 +17,7 @@ use event_listener::{Event, EventListener};
 use lru::LruCache;
 
 use crate::clock;
+use crate::services::Services;
 use crate::store::{Frozen, LiveFacts, ObjectMeta, Store, StoreError, StoredObject};
 
 carousel::limits! {
@@ -84,6 +85,8 @@ pub struct Manifests {
     /// When the carousel last brought a live object of this pattern.
     arrivals: Mutex<LruCache<u64, Instant>>,
     refused: Counts<LateManifest>,
+    /// Told of what the carousel brings.
+    services: Arc<Services>,
     /// A live manifest or an object of a live service has come.
     advanced: Event,
     hasher: RandomState,
@@ -95,6 +98,7 @@ impl Default for Manifests {
             known: Mutex::new(LruCache::new(const { NonZeroUsize::new(MAX_MANIFESTS).unwrap() })),
             arrivals: Mutex::new(LruCache::new(const { NonZeroUsize::new(MAX_ARRIVALS).unwrap() })),
             refused: Counts::default(),
+            services: Arc::default(),
             advanced: Event::new(),
             hasher: RandomState::new(),
         }
@@ -177,6 +181,11 @@ impl Manifests {
     /// Completes when a live manifest or an object of a live service comes next.
     pub fn listen(&self) -> EventListener {
         self.advanced.listen()
+    }
+
+    /// The services that the objects belong to.
+    pub const fn services(&self) -> &Arc<Services> {
+        &self.services
     }
 
     /// Live manifests that were refused.

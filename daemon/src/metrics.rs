@@ -24,6 +24,7 @@ use crate::http::{BUCKETS_US, HttpStats, Refusal, Rewriting, RouteStats, Served}
 use crate::kafka::KafkaStats;
 use crate::origin::{GroupReport, MemberReport, OriginError, PrefetchEnd};
 use crate::qoe::{Qoe, QoeStats};
+use crate::services::Membership;
 use crate::status::{Parts, queue_full, untrusted};
 use crate::store::{DiskState, EvictReason};
 use crate::transport::{Signal, StreamState};
@@ -445,8 +446,42 @@ impl Scrape {
         let sessions = receive.sessions();
         sheet.gauge("receive_sessions", "Sessions seen", sessions.len() as u64)?;
         sheet.reception(receive.packet_age_s(clock::now()), &sessions)?;
+        for (name, help, label, counts) in [
+            (
+                "services_joined",
+                "Services whose groups were joined",
+                "reason",
+                groups.joined().labelled().collect::<Vec<_>>(),
+            ),
+            (
+                "services_left",
+                "Services whose groups were left",
+                "reason",
+                groups.left().labelled().collect(),
+            ),
+            (
+                "services_refused",
+                "Services whose groups were not joined for want of room",
+                "reason",
+                groups.refused().labelled().collect(),
+            ),
+        ] {
+            sheet.family((name, help, label), counts.into_iter())?;
+        }
+        let joined_bps: u64 = groups
+            .services()
+            .iter()
+            .filter(|it| it.membership == Membership::Joined)
+            .map(|it| it.rate_bps)
+            .sum();
+        sheet.gauge(
+            "services_joined_bps",
+            "Bits a second that the services whose groups are joined are taken to have",
+            joined_bps,
+        )?;
         let groups = groups.all();
-        sheet.gauge("receive_groups", "Groups listened to", groups.len() as u64)?;
+        let listened = groups.iter().filter(|it| it.is_wanted).count();
+        sheet.gauge("receive_groups", "Groups listened to", listened as u64)?;
         let failing = groups.iter().filter(|it| it.error.is_some()).count();
         sheet.gauge("receive_groups_failing", "Groups that cannot be joined", failing as u64)
     }

@@ -146,6 +146,7 @@ impl Daemon {
         let receive = ReceiveContext { trust: Arc::clone(&trust), ..ReceiveContext::new(store) };
         let ReceiveContext { store, flights, names, manifests, stats, .. } = &receive;
         let (documents, vitals) = (Arc::<Documents>::default(), Arc::<Vitals>::default());
+        let services = Arc::clone(manifests.services());
         let origins = Arc::new(Origins::new(config.origins.clone(), config.routes.clone()));
         let client = Arc::new(origin_client(&config));
         let runtime = tokio::runtime::Handle::current();
@@ -188,6 +189,9 @@ impl Daemon {
             rules: Arc::clone(&rules),
             trust: Arc::clone(&trust),
             commands: Arc::clone(&commands),
+            services: Arc::clone(&services),
+            flights: Arc::clone(flights),
+            receive: Arc::clone(stats),
         };
         let session = queue.start(&config.session_options(), senders(), context, &vitals).map_err(failed)?;
 

@@ -65,10 +65,11 @@ pub(crate) async fn run(live: Arc<Live>, parts: Arc<Parts>, catalog: Arc<Catalog
             let uptime_s = clock::now().since(started).as_secs();
             live.publish_state(state(&parts, &name, uptime_s));
         }
-        let current = catalog.current().version;
-        if current != version {
-            version = current;
+        let current = catalog.current();
+        if current.version != version {
+            version = current.version;
             live.publish_titles(version);
+            parts.player.manifests().services().set_order(current.channel_manifests());
         }
     }
 }
@@ -142,7 +143,7 @@ fn state(parts: &Parts, name: &str, uptime_s: u64) -> Value {
             "life_years": usage.wear.life_days.map(|days| (days / 36.525).round() / 10.0),
         },
         "receive": {
-            "groups": groups.len(), "sessions": receive.sessions().len(),
+            "groups": groups.iter().filter(|it| it.is_wanted).count(), "sessions": receive.sessions().len(),
             "objects": receive.objects().0,
             "failing": groups.iter().filter_map(|it| it.error.clone()).collect::<Vec<_>>(),
         },

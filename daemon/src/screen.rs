@@ -139,7 +139,12 @@ pub fn status(status: &Value) -> String {
     fetched_and_served(&mut out, status);
     for group in array(receive, "groups") {
         let state = if group["error"].is_null() { text(group, "why") } else { text(group, "error") };
-        out.row("group", &format!("{}:{} {state}", text(group, "group"), group["port"]));
+        let is_idle = group["error"].is_null() && group["joined"] == false;
+        let idle = if is_idle { ", not joined: nobody asks for it" } else { "" };
+        out.row("group", &format!("{}:{} {state}{idle}", text(group, "group"), group["port"]));
+    }
+    for service in array(status, "services") {
+        out.row("service", &service_line(service));
     }
     let is_silent = receive["datagrams"].as_u64() == Some(0)
         && receive["transport_streams"].as_array().is_none_or(Vec::is_empty);
@@ -299,6 +304,17 @@ fn parents(group: &Value) -> String {
         count(&group["failed_over"]),
         count(&group["hedged"])
     )
+}
+
+fn service_line(service: &Value) -> String {
+    let joined = match (&service["joined"], service["refused"].as_str()) {
+        (Value::Bool(true), _) => "joined".to_owned(),
+        (_, Some(why)) => format!("not joined ({})", why.replace('_', " ")),
+        _ => "not joined".to_owned(),
+    };
+    let rate = service["rate_bps"].as_u64().filter(|bps| *bps > 0);
+    let rate = rate.map(|bps| format!(", {:.1} Mbit/s", bps as f64 / 1e6)).unwrap_or_default();
+    format!("{}: {joined}{rate}", text(service, "id"))
 }
 
 fn transport_stream(out: &mut Rows, stream: &Value) {

@@ -21,7 +21,8 @@ use crate::kafka::KafkaStats;
 use crate::origin::{Client, GroupReport, OriginError};
 use crate::receive::ReceiveStats;
 use crate::repair::Repairer;
-use crate::session::GroupStates;
+use crate::services::Membership;
+use crate::session::{GroupStates, JoinRefusal};
 use crate::store::{EvictReason, Store, StoredObject};
 use crate::transport::TransportStats;
 use crate::vitals::Vitals;
@@ -161,6 +162,17 @@ pub fn trust_json(trust: &Trust, unsigned_protocol: u64) -> Value {
     })
 }
 
+/// The services, in the order of the list of channels.
+fn services_json(groups: &GroupStates) -> Vec<Value> {
+    let services = groups.services().into_iter().map(|it| {
+        json!({
+            "id": it.id, "join": it.join.as_str(), "joined": it.membership == Membership::Joined,
+            "refused": it.refusal.map(JoinRefusal::as_str), "rate_bps": it.rate_bps,
+        })
+    });
+    services.collect()
+}
+
 /// The whole state.
 pub fn status_json(parts: &Parts) -> Value {
     let Parts { store, flights, receive, transport, trust, groups, repairer, client, player, vitals, .. } =
@@ -185,6 +197,7 @@ pub fn status_json(parts: &Parts) -> Value {
     let http = player.stats();
     let catalog = player.catalog().current();
     let left_out = counts(LeftOut::ALL.iter().map(|it| it.as_str()).zip(catalog.left_out));
+    let services = services_json(groups);
     let groups: Vec<Value> = groups
         .all()
         .iter()
@@ -192,7 +205,7 @@ pub fn status_json(parts: &Parts) -> Value {
             json!({
                 "group": it.group.address.ip().to_string(), "port": it.group.address.port(),
                 "source": it.group.source.map(|it| it.to_string()), "interface": it.group.interface,
-                "why": it.why, "error": it.error,
+                "why": it.why, "joined": it.is_wanted && it.error.is_none(), "error": it.error,
             })
         })
         .collect();
@@ -223,6 +236,7 @@ pub fn status_json(parts: &Parts) -> Value {
             "transport_streams":
                 transport.all().iter().map(|(from, it)| it.to_json(from)).collect::<Vec<_>>(),
         },
+        "services": services,
         "trust": trust_json(trust, losses.unsigned_protocol),
         "commands": {
             "groups": parts.commands.options().groups, "waiting": commands_waiting, "remembered": commands_remembered,

@@ -41,6 +41,8 @@ pub struct MediaSession {
     pub components: Vec<Component>,
     /// Most bits a second.
     pub maximum_bps: u64,
+    /// Bits a second on average, where that can be told.
+    pub average_bps: Option<u64>,
 }
 
 /// A service: one source with its manifests and media sessions.
@@ -122,6 +124,7 @@ fn media_session(config: &Config, service: &Service, session: &MediaSession) -> 
         idle_timeout_ms: Some(60_000),
         repair,
         components: session.components.clone(),
+        average_bps: session.average_bps,
         chunked: session.is_chunked,
         protocol: match session.protocol {
             TransportProtocol::Flute => Protocol::Flute,

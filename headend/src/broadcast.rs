@@ -380,6 +380,9 @@ impl Broadcast {
         let address = self.config.media_address(index);
         let base = self.config.sources[index].base.clone();
         let own_manifests = manifests_of(inventory, &base);
+        // What is repeated takes what the plan gives it.
+        let is_live = self.config.sources[index].reserved_bps.is_some();
+        let overhead = protection(&self.config, index, false).overhead;
         for presentation in &inventory.presentations {
             let manifest =
                 own_manifests.iter().position(|(url, _)| *url == format!("{base}{}", presentation.manifest));
@@ -405,7 +408,8 @@ impl Broadcast {
                             protocol: source.protocol,
                             is_chunked: source.chunk_ms.is_some(),
                             components: Vec::new(),
-                            maximum_bps: self.config.link.rate_bps,
+                            maximum_bps: self.maximum_bps(index),
+                            average_bps: None,
                         };
                         self.sources[index].sessions.push(RungSession { index: session, media });
                         slot
@@ -415,6 +419,11 @@ impl Broadcast {
                 let components = &mut state.sessions[slot].media.components;
                 if !components.contains(&component) {
                     components.push(component);
+                    if is_live && rung.bandwidth_bps > 0 {
+                        let sum_bps = state.sessions[slot].media.average_bps.unwrap_or(0);
+                        let own_bps = (rung.bandwidth_bps as f64 * (1.0 + overhead)) as u64;
+                        state.sessions[slot].media.average_bps = Some(sum_bps.saturating_add(own_bps));
+                    }
                 }
                 for path in &rung.segments {
                     state.by_path.entry(path.clone()).or_insert(slot);
@@ -551,13 +560,19 @@ impl Broadcast {
         session
     }
 
+    /// Most bits a second of a source: what is reserved for it, else the link's.
+    fn maximum_bps(&self, index: usize) -> u64 {
+        let link_bps = self.config.link.rate_bps;
+        self.config.sources[index].reserved_bps.map_or(link_bps, |reserved_bps| reserved_bps.min(link_bps))
+    }
+
     fn services(&self) -> Vec<Service> {
         let both = self.config.sources.iter().zip(&self.sources).enumerate();
         both.map(|(index, (source, state))| {
             let mut sessions: Vec<MediaSession> =
                 state.sessions.iter().map(|session| session.media.clone()).collect();
             if state.other.is_some() {
-                let (address, maximum_bps) = (self.config.media_address(index), self.config.link.rate_bps);
+                let (address, maximum_bps) = (self.config.media_address(index), self.maximum_bps(index));
                 let component = Component::Generic { manifest: "m0".into(), component: "other".into() };
                 let id = format!("s{index}-{OTHER_TSI}");
                 sessions.push(MediaSession {
@@ -568,6 +583,7 @@ impl Broadcast {
                     is_chunked: source.chunk_ms.is_some(),
                     components: vec![component],
                     maximum_bps,
+                    average_bps: None,
                 });
             }
             Service {

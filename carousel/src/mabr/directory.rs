@@ -84,8 +84,23 @@ pub struct SessionSpec {
     pub service: String,
     /// How losses are repaired, if the sender says.
     pub repair: Option<RepairParameters>,
-    /// Most bits a second.
+    /// Bits a second on average, as announced.
+    pub average_bps: Option<u64>,
+    /// Most bits a second, as announced.
     pub maximum_bps: Option<u64>,
+}
+
+/// A service of a gateway configuration: its name, and the URLs by which players ask for it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ServiceSpec {
+    /// `@serviceIdentifier`.
+    pub id: String,
+    /// URLs of its manifests.
+    pub manifests: Vec<String>,
+    /// URLs below which its objects are, from `UnicastRepairParameters`.
+    pub bases: Vec<String>,
+    /// `@contentPlaybackPathPattern`s of its manifests.
+    pub path_patterns: Vec<String>,
 }
 
 /// Change that a document has caused.
@@ -187,6 +202,42 @@ impl Directory {
         self.documents.values().map(|it| &it.configuration)
     }
 
+    /// The services of the configurations in force that have a name and sessions, in the order of their documents. Parts of one
+    /// service in several documents are one.
+    pub fn services(&self) -> Vec<ServiceSpec> {
+        let mut services: Vec<ServiceSpec> = Vec::new();
+        for session in self.configurations().flat_map(|it| &it.sessions) {
+            let id = &session.service_identifier;
+            if id.is_empty() || !self.sessions.iter().any(|it| it.service == *id) {
+                continue;
+            }
+            let at = services.iter().position(|it| it.id == *id).unwrap_or_else(|| {
+                services.push(ServiceSpec { id: id.clone(), ..ServiceSpec::default() });
+                services.len() - 1
+            });
+            let service = &mut services[at];
+            let manifests = session.manifests.iter();
+            service.manifests.extend(manifests.clone().map(|it| it.url.clone()).filter(|it| !it.is_empty()));
+            service.path_patterns.extend(manifests.filter_map(|it| it.path_pattern.clone()));
+            let repairs = session.transport_sessions.iter().filter_map(|it| it.repair.as_ref());
+            let bases = repairs.flat_map(|it| &it.base_urls).filter(|(_, weight)| *weight > 0);
+            service.bases.extend(bases.map(|(url, _)| url.clone()));
+            service.bases.sort();
+            service.bases.dedup();
+        }
+        services
+    }
+
+    /// Bits a second that the sessions of a service are announced to take: the sum of averages, where none is said that of the
+    /// greatest rates.
+    pub fn announced_bps(&self, service: &str) -> Option<u64> {
+        let of_service = || self.sessions.iter().filter(|it| it.service == service);
+        let sum = |of: fn(&SessionSpec) -> Option<u64>| {
+            of_service().filter_map(of).reduce(u64::saturating_add).filter(|bps| *bps > 0)
+        };
+        sum(|it| it.average_bps).or_else(|| sum(|it| it.maximum_bps))
+    }
+
     /// Documents that made room for others.
     pub const fn evicted(&self) -> u64 {
         self.evicted
@@ -245,6 +296,7 @@ impl Directory {
                 origin,
                 service: service.to_owned(),
                 repair: session.repair.clone(),
+                average_bps: session.average_bps,
                 maximum_bps: session.maximum_bps,
             };
             let same = |have: &&mut SessionSpec| {

@@ -17,7 +17,7 @@ use crate::time::WallTime;
 use crate::xml::{Attribute, Element};
 
 pub use aliases::{Aliases, ChunkName};
-pub use directory::{Directory, DirectoryChange, JoinPolicy, SessionOrigin, SessionSpec};
+pub use directory::{Directory, DirectoryChange, JoinPolicy, ServiceSpec, SessionOrigin, SessionSpec};
 
 /// MIME type of a configuration.
 pub const CONFIGURATION_TYPE: &str = "application/xml+dvb-mabr-session-configuration";

@@ -155,6 +155,41 @@ fn documents_come_and_go_and_the_last_is_in_force_like_the_first() {
 }
 
 #[test]
+fn services_are_told_with_their_urls_and_rates() {
+    let session = |port: u16, rate: &str| {
+        format!(
+            "<MulticastTransportSession><TransportProtocol protocolIdentifier='x:FLUTE'/><EndpointAddress>\
+             <NetworkDestinationGroupAddress>239.1.1.1</NetworkDestinationGroupAddress>\
+             <TransportDestinationPort>{port}</TransportDestinationPort></EndpointAddress><BitRate {rate}/>\
+             <UnicastRepairParameters transportObjectReceptionTimeout='700'><BaseURL>http://h/{port}/</BaseURL>\
+             <BaseURL relativeWeight='0'>http://off/</BaseURL></UnicastRepairParameters></MulticastTransportSession>"
+        )
+    };
+    let service = |id: &str, sessions: &str| {
+        format!(
+            "<MulticastSession serviceIdentifier='{id}'><PresentationManifestLocator manifestId='m' \
+             contentPlaybackPathPattern='/{id}/*'>http://h/{id}/a.mpd</PresentationManifestLocator>{sessions}</MulticastSession>"
+        )
+    };
+    let two = session(1, "average='5' maximum='90'") + &session(2, "maximum='80'");
+    let services = service("two", &two) + &service("none", "") + &service("one", &session(3, "maximum='80'"));
+    let text = format!(
+        "<MulticastGatewayConfiguration xmlns='urn:dvb:metadata:MulticastSessionConfiguration:2019'>{services}\
+         </MulticastGatewayConfiguration>"
+    );
+    let mut directory = Directory::new(JoinPolicy::default(), Vec::new());
+    directory.document([10, 0, 0, 1].into(), "c", text.as_bytes()).unwrap();
+    let services = directory.services();
+    let ids: Vec<&str> = services.iter().map(|it| it.id.as_str()).collect();
+    assert_eq!(ids, ["two", "one"], "in their order, those with sessions");
+    assert_eq!(services[0].manifests, ["http://h/two/a.mpd"]);
+    assert_eq!(services[0].bases, ["http://h/1/", "http://h/2/"]);
+    assert_eq!(services[0].path_patterns, ["/two/*"]);
+    let rates = ["two", "one", "none"].map(|id| directory.announced_bps(id));
+    assert_eq!(rates, [Some(5), Some(80), None]);
+}
+
+#[test]
 fn names_of_gpac_become_the_urls_of_its_origin() {
     let Some(bytes) = shared(DOCUMENTS[5]) else { return };
     let mut aliases = Aliases::default();

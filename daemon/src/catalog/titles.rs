@@ -407,6 +407,13 @@ impl Snapshot {
         })
     }
 
+    /// Manifests of the channels that have a number, in the order of their numbers.
+    pub fn channel_manifests(&self) -> Vec<ObjectKey> {
+        let mut channels: Vec<&Title> = self.titles.iter().filter(|it| it.number.is_some()).collect();
+        channels.sort_by_key(|it| it.number);
+        channels.iter().flat_map(|it| it.ways.iter().map(|way| way.key.clone())).collect()
+    }
+
     /// A title by its id.
     pub fn title(&self, id: &str) -> Option<&Title> {
         self.titles.iter().find(|it| it.id == id)

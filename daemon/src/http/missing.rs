@@ -21,6 +21,8 @@ pub(super) enum Missing {
     NotInTime,
     /// Its live service is on the air and has not brought it before its deadline: perhaps it will.
     NotYet,
+    /// The groups of its service are not joined, for want of room.
+    NotJoined,
     /// A live playlist has not advanced for three target durations.
     NotAdvanced,
     /// Delivery directives that are not valid.
@@ -72,6 +74,12 @@ impl Missing {
             }
             // Not to be kept anywhere: in a moment it may be there.
             Self::NotYet => plain(StatusCode::NOT_FOUND, &format!("{key} has not been sent yet")),
+            Self::NotJoined => plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                &format!(
+                    "the service of {key} is not received: others that are watched take all of [receive] joined_bps"
+                ),
+            ),
             Self::NotAdvanced => plain(
                 StatusCode::SERVICE_UNAVAILABLE,
                 &format!("{key} has not advanced for three target durations"),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use carousel::name::ObjectKey;
 use carousel::query::{IgnoredQuery, candidates, name_of_range, range_of_name};
+use carousel::time::Instant;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, header};
 use tokio::sync::watch;
@@ -24,6 +25,7 @@ use crate::caching::{self, RequestDirectives};
 use crate::clock;
 use crate::delivery::Flight;
 use crate::origin::{Ask, FillResult, OnInterim, Origins, OwnFields, Passed, Redirects, SurrogateFields};
+use crate::services::Demand;
 use crate::signalling::Document;
 use crate::store::StoredObject;
 
@@ -279,11 +281,12 @@ impl Player {
     }
 
     async fn find(self: &Arc<Self>, asked: &Asked<'_>) -> Result<Found, Missing> {
-        let Some(reload) = Reload::of(asked.key) else { return self.find_as_named(asked).await };
+        let demand = self.shared.manifests.services().asked(asked.key, clock::now());
+        let Some(reload) = Reload::of(asked.key) else { return self.find_as_named(asked, demand).await };
         if let Some(answer) = self.reload(&reload, asked, true).await {
             return answer;
         }
-        let found = self.find_as_named(asked).await;
+        let found = self.find_as_named(asked, demand).await;
         if matches!(found, Err(Missing::Origin(_)))
             // The carousel is late, and the origin is not there: it may bring the playlist still.
             && let Some(answer) = self.reload(&reload, asked, false).await
@@ -293,11 +296,17 @@ impl Player {
         found
     }
 
-    async fn find_as_named(self: &Arc<Self>, asked: &Asked<'_>) -> Result<Found, Missing> {
+    async fn find_as_named(self: &Arc<Self>, asked: &Asked<'_>, demand: Demand) -> Result<Found, Missing> {
         let key = asked.key;
-        let held = self.held(key, &asked.head.headers).await;
+        let mut held = self.held(key, &asked.head.headers).await;
         // Of a byte range that is an object of its own, no origin knows.
         let url = asked.url(&self.origins).filter(|_| self.config.read_through && whole_of(key).is_none());
+        if let (Some(object), Demand::Joining(since), None) = (&held, demand, &url)
+            && is_from_before(object, since)
+        {
+            self.wait_for_next(key, since).await;
+            held = self.held(key, &asked.head.headers).await;
+        }
         if let Some(object) = held {
             // Without an origin, what the carousel brought last is the newest there is; so is a live manifest while its next
             // version may still come. The origin's takes its place after that, until the carousel brings another.
@@ -326,7 +335,11 @@ impl Player {
         let announced = announced.filter(|_| live_target_ms.is_none() || !is_manifest);
         // The carousel will bring it, perhaps soon: its FDT says so, or its service is on the air and the FDT that names
         // it has not come yet.
-        let is_expected = is_announced || on_air_ms.is_some() || self.origins.is_signalled(key);
+        let is_joining = matches!(demand, Demand::Joining(_));
+        let is_expected = is_announced || on_air_ms.is_some() || is_joining || self.origins.is_signalled(key);
+        if demand == Demand::Refused && url.is_none() && !is_announced {
+            return Err(Missing::NotJoined);
+        }
         let patience = match on_air_ms {
             Some(target_ms) => self.waits.patience.min(Duration::from_millis(target_ms)),
             None => self.waits.patience,
@@ -385,6 +398,19 @@ impl Player {
                 let is_early = on_air_ms.is_some() && !is_announced;
                 let missing = if is_early { Missing::NotYet } else { missing.unwrap_or(Missing::NotInTime) };
                 held.map(|it| Found::Stored(it, "hit")).ok_or(missing)
+            }
+        }
+    }
+
+    /// Waits for a version of a live manifest that has come since its service was joined, as long as for an object.
+    async fn wait_for_next(&self, key: &ObjectKey, since: Instant) {
+        let deadline = tokio::time::Instant::now() + self.waits.patience;
+        loop {
+            let advanced = self.shared.manifests.listen();
+            let held = self.shared.store.get(key.as_str());
+            let is_old = held.is_some_and(|it| is_from_before(&it, since));
+            if !is_old || tokio::time::timeout_at(deadline, advanced).await.is_err() {
+                return;
             }
         }
     }
@@ -451,6 +477,12 @@ fn is_kept_up(object: &StoredObject) -> bool {
         let age_ms = clock::age_ms(object.meta().received_at).unsigned_abs();
         is_carried && age_ms <= LEFT_BEHIND_TARGETS * live.target_ms
     })
+}
+
+/// Whether an object is a live manifest that came before `since`.
+fn is_from_before(object: &StoredObject, since: Instant) -> bool {
+    let since_ms = i64::try_from(clock::now().since(since).as_millis()).unwrap_or(i64::MAX);
+    object.live().is_some() && clock::age_ms(object.meta().received_at) > since_ms
 }
 
 /// Whether an object may be used without asking.

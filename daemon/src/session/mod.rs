@@ -1,10 +1,13 @@
 //! Selection of multicast groups: documents of the announcement channel come in, sockets are opened and closed on the shards.
 //!
 //! One thread. It alone sends shards their groups, so that documents that arrive together are applied one after the other. A
-//! group that cannot be joined is tried again; the state of each is on the [`GroupStates`].
+//! group that cannot be joined is tried again; the state of each is on the [`GroupStates`]. Which services' groups are joined
+//! `joining.rs` decides; what is asked for it learns from [`Services`].
 
 mod interface;
+mod joining;
 mod options;
+mod rates;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -13,21 +16,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use carousel::flute::SessionKey;
 use carousel::mabr::{Directory, Protocol, SessionOrigin, SessionSpec};
+use carousel::name::ObjectKey;
 use carousel::nip;
+use carousel::reason::Counts;
 use carousel::trust::{Mode, Trust, TrustDrop};
 
 use crate::clock;
 use crate::commands::Commands;
-use crate::delivery::{RuleBook, SessionFilter};
+use crate::delivery::{Flights, RuleBook, SessionFilter};
 use crate::origin::Origins;
-use crate::receive::{Command, FinishSink, ShardSender, shard_of};
+use crate::receive::{Command, FinishSink, ReceiveStats, ShardSender, shard_of};
+use crate::services::{Membership, Services};
 use crate::signalling::{Document, Documents, Names, is_gateway_configuration};
 use crate::source::{GroupSpec, ReceiveSocket};
 use crate::vitals::{self, Sign, Vitals};
 use interface::Interface;
+use joining::{Candidate, Event, Joining};
+use rates::Rates;
 
-pub use options::{Receive, Session, SessionOptions};
+pub use joining::{JoinReason, JoinRefusal, LeaveReason};
+pub use options::{Join, Receive, ServiceOptions, Session, SessionOptions};
 
 /// Notices waiting. Finishing waits when it is full: signalling is rare.
 const NOTICES: usize = 256;
@@ -43,6 +53,8 @@ const LOOK: Duration = Duration::from_secs(1);
 enum Notice {
     Document(Document),
     Reload(Box<SessionOptions>),
+    /// A player has asked for a service that is not joined, or the list of channels is another.
+    News,
     Stop,
 }
 
@@ -53,18 +65,61 @@ pub struct GroupState {
     pub group: GroupSpec,
     /// Why it is listened to: `static`, `bootstrap`, `configuration`.
     pub why: &'static str,
+    /// Whether it is joined, or tried to: not if it has only services that nobody wants.
+    pub is_wanted: bool,
     /// Why it is not being received.
     pub error: Option<String>,
 }
 
+/// One service, for status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceState {
+    /// Its identifier.
+    pub id: String,
+    /// When its groups are joined.
+    pub join: Join,
+    /// Whether they are.
+    pub membership: Membership,
+    /// Why they are not, for want of room.
+    pub refusal: Option<JoinRefusal>,
+    /// Bits a second that it is taken to have.
+    pub rate_bps: u64,
+}
+
 /// The groups as they are now.
 #[derive(Debug, Default)]
-pub struct GroupStates(Mutex<Vec<GroupState>>);
+pub struct GroupStates {
+    groups: Mutex<Vec<GroupState>>,
+    services: Mutex<Vec<ServiceState>>,
+    joined: Counts<JoinReason>,
+    left: Counts<LeaveReason>,
+    refused: Counts<JoinRefusal>,
+}
 
 impl GroupStates {
-    /// All groups, wanted or failing.
+    /// All groups: joined, failing, or not wanted now.
     pub fn all(&self) -> Vec<GroupState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// All services, in the order of the list of channels.
+    pub fn services(&self) -> Vec<ServiceState> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Services whose groups were joined.
+    pub const fn joined(&self) -> &Counts<JoinReason> {
+        &self.joined
+    }
+
+    /// Services whose groups were left.
+    pub const fn left(&self) -> &Counts<LeaveReason> {
+        &self.left
+    }
+
+    /// Services whose groups were not joined.
+    pub const fn refused(&self) -> &Counts<JoinRefusal> {
+        &self.refused
     }
 }
 
@@ -93,6 +148,12 @@ pub struct SessionContext {
     pub trust: Arc<Trust>,
     /// Gets the documents of commands.
     pub commands: Arc<Commands>,
+    /// Told which services there are; asked what players ask for.
+    pub services: Arc<Services>,
+    /// Asked what players read.
+    pub flights: Arc<Flights>,
+    /// Asked what sessions take.
+    pub receive: Arc<ReceiveStats>,
 }
 
 /// The notices of a thread that has not started: the finisher needs them first.
@@ -124,11 +185,14 @@ impl SessionQueue {
         vitals: &Vitals,
     ) -> std::io::Result<SessionThread> {
         let groups = Arc::new(GroupStates::default());
+        let notices = self.0.clone();
+        // A full queue wakes the thread as well.
+        context.services.wake_by(move || drop(notices.try_send(Notice::News)));
         let mut control = Control {
-            interface: config.receive.interface.clone(),
-            multicast: config.receive.multicast,
-            socket_buffer_bytes: config.receive.socket_buffer_bytes,
+            options: config.clone(),
             exceptions: exceptions(config),
+            joining: Joining::new(config.join_options()),
+            rates: Rates::default(),
             directory: Directory::new(config.join_policy(), config.fixed_sessions()),
             is_signed: false,
             shards,
@@ -159,7 +223,7 @@ impl SessionThread {
         &self.groups
     }
 
-    /// Takes over `[receive]` and `[[session]]` of a new configuration. What the air has said stays in force.
+    /// Takes over `[receive]`, `[[session]]` and `[[service]]` of a new configuration. What the air has said stays in force.
     pub fn reload(&self, config: &SessionOptions) {
         let _ = self.notices.send(Notice::Reload(Box::new(config.clone())));
     }
@@ -175,10 +239,9 @@ impl SessionThread {
 }
 
 struct Control {
-    interface: String,
-    /// Whether groups are joined on the network.
-    multicast: bool,
-    socket_buffer_bytes: usize,
+    options: SessionOptions,
+    joining: Joining,
+    rates: Rates,
     /// What is asked of `[[session]]`s that say it themselves.
     exceptions: HashMap<SocketAddr, Mode>,
     directory: Directory,
@@ -202,10 +265,13 @@ impl Control {
             if now.since(looked) >= LOOK {
                 looked = now;
                 self.rejoin();
+                self.measure();
+                self.demand();
             }
             match notices.recv_timeout(LOOK) {
                 Ok(Notice::Document(document)) => self.document(document),
                 Ok(Notice::Reload(config)) => self.reload(&config),
+                Ok(Notice::News) => self.demand(),
                 Ok(Notice::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) if clock::now().since(retried) < RETRY => {}
                 Err(RecvTimeoutError::Timeout) => {
@@ -221,19 +287,17 @@ impl Control {
     /// Joins all groups again if their interface has gone, come back, or become another one: memberships end with their
     /// interface and nobody tells their sockets. Sessions go on.
     fn rejoin(&mut self) {
-        if !self.multicast {
+        if !self.options.receive.multicast {
             return;
         }
-        let now = Interface::of(&self.interface);
+        let interface = &self.options.receive.interface;
+        let now = Interface::of(interface);
         if now == self.joined_on {
             return;
         }
         match &now {
-            Some(_) => tracing::info!(
-                interface = self.interface,
-                "the interface has changed: groups are joined again"
-            ),
-            None => tracing::error!(interface = self.interface, "the interface is gone"),
+            Some(_) => tracing::info!(interface, "the interface has changed: groups are joined again"),
+            None => tracing::error!(interface, "the interface is gone"),
         }
         self.joined_on = now;
         for group in std::mem::take(&mut self.open).into_keys() {
@@ -291,10 +355,8 @@ impl Control {
     fn reload(&mut self, config: &SessionOptions) {
         let documents = std::mem::take(&mut self.directory);
         self.directory = documents.with_fixed(config.join_policy(), config.fixed_sessions());
-        self.interface.clone_from(&config.receive.interface);
-        self.joined_on = Interface::of(&self.interface);
-        self.multicast = config.receive.multicast;
-        self.socket_buffer_bytes = config.receive.socket_buffer_bytes;
+        self.options = config.clone();
+        self.joined_on = Interface::of(&config.receive.interface);
         self.exceptions = exceptions(config);
         self.apply();
     }
@@ -308,14 +370,21 @@ impl Control {
         }));
         self.context.rules.set(repairs().map(|(spec, repair)| (spec.address, spec.tsi, repair.clone())));
 
+        self.candidates();
         let mode = |spec: &SessionSpec| mode_of(&self.context.trust, &self.exceptions, spec);
-        let wanted = wanted(self.directory.sessions(), &self.interface, mode);
-        let expected = wanted.iter().map(|(group, listen, _)| (group.address, listen.clone())).collect();
+        // Of what comes inside transport streams nothing is left out: it is there anyway.
+        let interface = &self.options.receive.interface;
+        let known = wanted(self.directory.sessions(), interface, mode);
+        let expected = known.iter().map(|(group, listen, _)| (group.address, listen.clone())).collect();
         let expected = Arc::new(expected);
         for shard in &self.shards {
             shard.send(Command::Expect(Arc::clone(&expected)));
         }
-        let joined = |group: &GroupSpec| self.multicast && wanted.iter().any(|it| it.0 == *group);
+        let is_joined = |it: &SessionSpec| it.service.is_empty() || self.joining.is_joined(&it.service);
+        let sessions = self.directory.sessions().iter().filter(|it| is_joined(it));
+        let wanted = wanted(sessions, interface, mode);
+        let multicast = self.options.receive.multicast;
+        let joined = |group: &GroupSpec| multicast && wanted.iter().any(|it| it.0 == *group);
         let gone: Vec<GroupSpec> = self.open.keys().filter(|group| !joined(group)).cloned().collect();
         for group in gone {
             self.open.remove(&group);
@@ -324,15 +393,142 @@ impl Control {
         let before = self.groups.all();
         let mut states = Vec::with_capacity(wanted.len());
         for (group, listen, why) in wanted {
-            let listened = if self.multicast { self.listen(&group, listen) } else { Ok(()) };
+            let listened = if multicast { self.listen(&group, listen) } else { Ok(()) };
             let error = listened.err().map(|err| err.to_string());
             let said = before.iter().any(|it| it.group == group && it.error == error);
             if let Some(error) = error.as_ref().filter(|_| !said) {
                 tracing::error!("{error}; trying again every {} s", RETRY.as_secs());
             }
-            states.push(GroupState { group, why, error });
+            states.push(GroupState { group, why, is_wanted: true, error });
         }
-        *self.groups.0.lock().unwrap_or_else(PoisonError::into_inner) = states;
+        for (group, _, why) in known {
+            if !states.iter().any(|it| it.group == group) {
+                states.push(GroupState { group, why, is_wanted: false, error: None });
+            }
+        }
+        *self.groups.groups.lock().unwrap_or_else(PoisonError::into_inner) = states;
+        self.publish_services();
+    }
+
+    /// Tells the policy, and those who answer requests, which services there are.
+    fn candidates(&mut self) {
+        let specs = self.options.with_announced(self.directory.services());
+        self.context.services.set(&specs);
+        let order = self.context.services.order();
+        let place = |id: &str| {
+            let is_own = |key: &ObjectKey| self.context.services.of(key).is_some_and(|it| it.id == id);
+            order.iter().position(is_own)
+        };
+        let mut candidates: Vec<(usize, Candidate)> = specs
+            .into_iter()
+            .map(|spec| {
+                let (join, configured_bps) = self.options.policy_of(&spec.id);
+                let rate_bps = configured_bps.or_else(|| self.directory.announced_bps(&spec.id));
+                (place(&spec.id).unwrap_or(usize::MAX), Candidate { id: spec.id, join, rate_bps })
+            })
+            .collect();
+        // Those that no list of channels has follow in the order of their documents.
+        candidates.sort_by_key(|it| it.0);
+        let candidates = candidates.into_iter().map(|it| it.1).collect();
+        self.joining.configure(clock::now(), self.options.join_options(), candidates);
+        self.note_changes();
+    }
+
+    /// Joins what players ask for, and leaves what they do not ask for any more.
+    fn demand(&mut self) {
+        let Self { context: SessionContext { services, flights, .. }, joining, .. } = self;
+        let is_reordered = services.looking();
+        let now = clock::now();
+        // What is being read is asked for, however long it takes.
+        for flight in flights.list().into_iter().filter(|it| it.is_carried()) {
+            if flight.partial().readers_now_and_ever().0 > 0 {
+                services.asked(&flight.key, now);
+            }
+        }
+        for service in services.all() {
+            if let Some(at) = service.asked_at() {
+                joining.asked(now, &service.id, at);
+            }
+        }
+        joining.handle_timeout(now);
+        if self.note_changes() || is_reordered {
+            self.apply();
+        }
+    }
+
+    /// Counts, logs and publishes what the policy has decided; whether something was joined or left.
+    fn note_changes(&mut self) -> bool {
+        let mut has_changed = false;
+        while let Some(event) = self.joining.poll_event() {
+            has_changed |= !matches!(event, Event::Refused(..));
+            match event {
+                Event::Joined(service, why) => {
+                    self.groups.joined.add(why);
+                    if why != JoinReason::Always {
+                        tracing::info!(service, %why, "the groups of a service are joined");
+                    }
+                }
+                Event::Left(service, why) => {
+                    self.groups.left.add(why);
+                    tracing::info!(service, %why, "the groups of a service are left");
+                }
+                Event::Refused(service, why) => {
+                    self.groups.refused.add(why);
+                    let (rate_bps, limit_bps) =
+                        (self.joining.rate_bps(&service), self.options.receive.joined_bps);
+                    tracing::warn!(service, %why, rate_bps, limit_bps, "no room for a service: raise [receive] joined_bps");
+                }
+            }
+        }
+        let now = clock::now();
+        for service in self.context.services.all() {
+            let membership = if self.joining.is_joined(&service.id) {
+                Membership::Joined
+            } else if self.joining.refusal(&service.id).is_some() {
+                Membership::Refused
+            } else {
+                Membership::Left
+            };
+            service.set_membership(now, membership);
+        }
+        self.publish_services();
+        has_changed
+    }
+
+    fn publish_services(&self) {
+        let services = self.context.services.all();
+        let states = services.iter().map(|it| ServiceState {
+            id: it.id.clone(),
+            join: self.options.policy_of(&it.id).0,
+            membership: it.membership(),
+            refusal: self.joining.refusal(&it.id),
+            rate_bps: self.joining.rate_bps(&it.id),
+        });
+        *self.groups.services.lock().unwrap_or_else(PoisonError::into_inner) = states.collect();
+    }
+
+    /// Tells the policy what the sessions of services take.
+    fn measure(&mut self) {
+        let services = self.context.services.all();
+        if services.is_empty() {
+            return;
+        }
+        let sessions = self.context.receive.sessions();
+        for service in services {
+            let specs = || self.directory.sessions().iter().filter(|it| it.service == service.id);
+            let is_own = |key: &SessionKey| {
+                specs().any(|it| {
+                    let is_route = it.protocol == Protocol::Route;
+                    it.address == key.destination && (is_route || it.tsi.is_none_or(|tsi| tsi == key.tsi.0))
+                })
+            };
+            let bytes = sessions.iter().filter(|it| is_own(&it.0)).map(|it| it.1.receiver.bytes).sum();
+            let is_joined = service.membership() == Membership::Joined;
+            if let Some(bps) = self.rates.sample(clock::now(), &service.id, bytes, is_joined) {
+                self.joining.measured(&service.id, bps);
+            }
+        }
+        self.publish_services();
     }
 
     fn listen(&mut self, group: &GroupSpec, filter: SessionFilter) -> Result<(), crate::source::SourceError> {
@@ -343,7 +539,7 @@ impl Control {
                 self.open.insert(group.clone(), filter);
             }
             None => {
-                let socket = ReceiveSocket::open(group, self.socket_buffer_bytes)?;
+                let socket = ReceiveSocket::open(group, self.options.receive.socket_buffer_bytes)?;
                 self.shard(&group.address).send(Command::Open(socket, filter.clone()));
                 self.open.insert(group.clone(), filter);
             }
@@ -354,8 +550,8 @@ impl Control {
 
 /// Sessions gathered by the socket that they share. Of a session of ROUTE every channel is received: signalling and repair
 /// symbols come in channels of their own.
-fn wanted(
-    sessions: &[SessionSpec],
+fn wanted<'a>(
+    sessions: impl IntoIterator<Item = &'a SessionSpec>,
     interface: &str,
     mode: impl Fn(&SessionSpec) -> Mode,
 ) -> Vec<(GroupSpec, SessionFilter, &'static str)> {

@@ -1,12 +1,43 @@
 //! Options of reception from the network: `[receive]` and `[[session]]` of the configuration.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
+use carousel::config::Mistake;
 use carousel::config::one_or_many;
-use carousel::mabr::{JoinPolicy, Protocol, SessionOrigin, SessionSpec};
+use carousel::mabr::{JoinPolicy, Protocol, ServiceSpec, SessionOrigin, SessionSpec};
 use serde::{Deserialize, Serialize};
 
+use super::joining::JoinOptions;
 use crate::trust::Asked;
+
+/// When the groups of a service are joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Join {
+    /// Always.
+    #[default]
+    All,
+    /// While players ask for it.
+    #[serde(rename = "on_demand")]
+    OnDemand,
+    /// While players ask for it, or for one beside it in the list of channels.
+    Neighbours,
+}
+
+impl Join {
+    /// Name in the configuration and in status.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::OnDemand => "on_demand",
+            Self::Neighbours => "neighbours",
+        }
+    }
+}
+
+/// Neighbours on each side that may be configured.
+const MAX_NEIGHBOURS: usize = 16;
 
 /// `[receive]`
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -23,6 +54,16 @@ pub struct Receive {
     pub threads: usize,
     /// Socket buffer asked of the kernel, for each group.
     pub socket_buffer_bytes: usize,
+    /// When the groups of services are joined: `all` from the start, `on_demand` when a player asks for the service, `neighbours`
+    /// also when one asks for a service beside it in the list of channels.
+    pub join: Join,
+    /// Neighbours on each side that `neighbours` joins.
+    pub neighbours: usize,
+    /// Grace time: groups are left when nobody has asked for their service for so long.
+    pub leave_after_ms: u64,
+    /// Bits a second of all services whose groups are joined, by what their sessions were seen to take, else by what is configured
+    /// or announced; 0: no limit. A service that players ask for comes before those that are joined for another reason.
+    pub joined_bps: u64,
     /// Join guide sessions.
     pub join_guides: bool,
     /// Join sessions with logos and banners.
@@ -44,6 +85,10 @@ impl Default for Receive {
             ))],
             threads: 0,
             socket_buffer_bytes: 8 << 20,
+            join: Join::All,
+            neighbours: 1,
+            leave_after_ms: 30_000,
+            joined_bps: 0,
             join_guides: true,
             join_related_material: true,
             join_private_data: true,
@@ -64,18 +109,40 @@ pub struct Session {
     /// Only this TSI.
     #[serde(default)]
     pub tsi: Option<u64>,
+    /// The `id` of the `[[service]]` that it belongs to. Left out: it is joined from the start.
+    #[serde(default)]
+    pub service: String,
     /// What is asked of it: `require`, `prefer` or `off`. Left out: what `[trust]` says.
     #[serde(default)]
     pub trust: Option<Asked>,
 }
 
-/// `[receive]` and `[[session]]` together.
+/// `[[service]]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceOptions {
+    /// `serviceIdentifier` of the gateway configuration, or any name for `[[session]]`s to refer to.
+    pub id: String,
+    /// URLs below which players ask for it, beside those of the gateway configuration.
+    #[serde(default)]
+    pub urls: Vec<String>,
+    /// When its groups are joined. Left out: what `[receive] join` says.
+    #[serde(default)]
+    pub join: Option<Join>,
+    /// Bits a second that it takes. Left out: as announced.
+    #[serde(default)]
+    pub rate_bps: Option<u64>,
+}
+
+/// `[receive]`, `[[session]]` and `[[service]]` together.
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
     /// `[receive]`
     pub receive: Receive,
     /// `[[session]]`
     pub sessions: Vec<Session>,
+    /// `[[service]]`
+    pub services: Vec<ServiceOptions>,
 }
 
 impl SessionOptions {
@@ -89,20 +156,102 @@ impl SessionOptions {
         }
     }
 
+    pub(super) const fn join_options(&self) -> JoinOptions {
+        JoinOptions {
+            neighbours: self.receive.neighbours,
+            leave_after: Duration::from_millis(self.receive.leave_after_ms),
+            limit_bps: self.receive.joined_bps,
+        }
+    }
+
+    /// When the groups of a service are joined, and the bits a second that are configured for it.
+    pub(super) fn policy_of(&self, service: &str) -> (Join, Option<u64>) {
+        let own = self.services.iter().find(|it| it.id == service);
+        (own.and_then(|it| it.join).unwrap_or(self.receive.join), own.and_then(|it| it.rate_bps))
+    }
+
+    /// The services of the configuration, then those that are `announced`; what is said of one in both places is put together.
+    pub(super) fn with_announced(&self, announced: Vec<ServiceSpec>) -> Vec<ServiceSpec> {
+        let own = self.services.iter().map(|it| ServiceSpec {
+            id: it.id.clone(),
+            // A URL without a slash at its end would otherwise be one of a file.
+            bases: it.urls.iter().map(|url| format!("{}/", url.trim_end_matches('/'))).collect(),
+            ..ServiceSpec::default()
+        });
+        let mut all: Vec<ServiceSpec> = own.collect();
+        for service in announced {
+            match all.iter_mut().find(|it| it.id == service.id) {
+                Some(own) => {
+                    own.manifests = service.manifests;
+                    own.bases.extend(service.bases);
+                    own.path_patterns = service.path_patterns;
+                }
+                None => all.push(service),
+            }
+        }
+        all
+    }
+
+    /// Mistakes in what the tables say of services.
+    pub fn service_mistakes(&self) -> Vec<Mistake> {
+        let mut all = Vec::new();
+        let mut wrong = |key: String, what: &str, fix: &str| all.push(Mistake::of_value(&key, what, fix));
+        for (at, service) in self.services.iter().enumerate() {
+            if service.id.is_empty() {
+                wrong(
+                    format!("service[{at}].id"),
+                    "a service needs a name",
+                    "give the serviceIdentifier of the gateway configuration",
+                );
+            }
+            if self.services[..at].iter().any(|it| it.id == service.id) {
+                wrong(format!("service[{at}].id"), &format!("{:?} is there twice", service.id), "remove one");
+            }
+            for url in
+                service.urls.iter().filter(|it| !it.starts_with("http://") && !it.starts_with("https://"))
+            {
+                let fix = "give the URL of its folder, such as https://cdn.example.com/live/one/";
+                wrong(format!("service[{at}].urls"), &format!("{url:?} is no URL of the web"), fix);
+            }
+        }
+        for (at, session) in self.sessions.iter().enumerate() {
+            if !session.service.is_empty() && !self.services.iter().any(|it| it.id == session.service) {
+                let what = format!("there is no [[service]] with id = {:?}", session.service);
+                wrong(
+                    format!("session[{at}].service"),
+                    &what,
+                    "add one with the urls by which players ask for it",
+                );
+            }
+        }
+        if self.receive.neighbours > MAX_NEIGHBOURS {
+            let what = format!("{} channels on each side", self.receive.neighbours);
+            wrong("receive.neighbours".to_owned(), &what, "1 is usual; join = \"all\" joins every one");
+        }
+        if self.receive.leave_after_ms < 1000 {
+            let what = format!("{} ms are shorter than a segment", self.receive.leave_after_ms);
+            wrong("receive.leave_after_ms".to_owned(), &what, "30 s is usual");
+        }
+        all
+    }
+
     /// Sessions known from the start: the announcement channels, then the static ones.
     pub fn fixed_sessions(&self) -> Vec<SessionSpec> {
-        let spec = |address, source, tsi| SessionSpec {
+        let spec = |address, source, tsi, service: &str| SessionSpec {
             source,
             address,
             tsi,
             protocol: Protocol::Flute,
             origin: SessionOrigin::Static,
-            service: String::new(),
+            service: service.to_owned(),
             repair: None,
+            average_bps: None,
             maximum_bps: None,
         };
-        let announced = self.receive.announcement.iter().map(|&address| spec(address, None, None));
-        announced.chain(self.sessions.iter().map(|it| spec(it.address, it.source, it.tsi))).collect()
+        let announced = self.receive.announcement.iter().map(|&address| spec(address, None, None, ""));
+        announced
+            .chain(self.sessions.iter().map(|it| spec(it.address, it.source, it.tsi, &it.service)))
+            .collect()
     }
 }
 

@@ -19,6 +19,7 @@ fn spec(address: &str, tsi: Option<u64>, protocol: Protocol) -> SessionSpec {
         origin: SessionOrigin::Configuration,
         service: String::new(),
         repair: None,
+        average_bps: None,
         maximum_bps: None,
     }
 }
@@ -84,8 +85,14 @@ struct Tested {
 /// A session thread that joins nothing on the network, with one shard.
 fn start() -> Tested {
     let receive = Receive { multicast: false, announcement: Vec::new(), ..Receive::default() };
-    let own = Session { address: "239.9.9.9:9".parse().unwrap(), source: None, tsi: Some(7), trust: None };
-    let options = SessionOptions { receive, sessions: vec![own] };
+    let own = Session {
+        address: "239.9.9.9:9".parse().unwrap(),
+        source: None,
+        tsi: Some(7),
+        service: String::new(),
+        trust: None,
+    };
+    let options = SessionOptions { receive, sessions: vec![own], services: Vec::new() };
     let (sender, shard) = channel();
     let queue = SessionQueue::default();
     let commands = queue.commands();
@@ -99,6 +106,9 @@ fn start() -> Tested {
         rules: Arc::clone(&rules),
         trust: Arc::default(),
         commands: Arc::new(Commands::open(Default::default(), folder.path()).unwrap()),
+        services: Arc::default(),
+        flights: Flights::new(),
+        receive: Arc::default(),
     };
     let thread = queue.start(&options, vec![sender], context, &Default::default()).unwrap();
     Tested { thread, commands, shard, documents, origins, rules }
@@ -140,7 +150,7 @@ fn configurations_decide_what_is_expected_and_a_broken_one_changes_nothing() {
         tsi: Tsi(1),
     };
     assert_eq!(tested.rules.get(&group).unwrap().reception_timeout_ms, 700);
-    let key = carousel::ObjectKey::from_name("http://repair.example/a/x", None).unwrap();
+    let key = ObjectKey::from_name("http://repair.example/a/x", None).unwrap();
     assert!(tested.origins.is_signalled(&key));
     // The states follow the commands.
     let begin = Instant::now();
@@ -166,7 +176,7 @@ fn configurations_decide_what_is_expected_and_a_broken_one_changes_nothing() {
 
     // A new configuration file: what was received stays in force.
     let receive = Receive { multicast: false, announcement: Vec::new(), ..Receive::default() };
-    tested.thread.reload(&SessionOptions { receive, sessions: Vec::new() });
+    tested.thread.reload(&SessionOptions { receive, sessions: Vec::new(), services: Vec::new() });
     assert_eq!(tested.expected(), [6]);
     tested.thread.stop();
 }
@@ -196,4 +206,51 @@ fn documents_that_name_sessions_are_told_from_others() {
     assert!(is_configuration(&typed(CONFIGURATION_TYPE)) && !is_configuration(&typed("application/xml")));
     assert!(is_configuration(&document(nip::Document::Bootstrap.name(), b"")));
     assert!(!is_configuration(&document(nip::Document::ServiceListEntryPoints.name(), b"")));
+}
+
+#[test]
+fn services_of_the_configuration_and_of_the_air_are_put_together() {
+    let own = |id: &str, join| ServiceOptions {
+        id: id.to_owned(),
+        urls: vec!["https://h/own".to_owned()],
+        join,
+        rate_bps: Some(5),
+    };
+    let receive = Receive { join: Join::OnDemand, ..Receive::default() };
+    let services = vec![own("one", Some(Join::All)), own("two", None)];
+    let options = SessionOptions { receive, sessions: Vec::new(), services };
+    let announced = |id: &str| carousel::mabr::ServiceSpec {
+        id: id.to_owned(),
+        bases: vec![format!("https://h/{id}/")],
+        ..Default::default()
+    };
+    let all = options.with_announced(vec![announced("three"), announced("one")]);
+    let told: Vec<(&str, Vec<&str>)> =
+        all.iter().map(|it| (it.id.as_str(), it.bases.iter().map(String::as_str).collect())).collect();
+    let expected = [
+        ("one", vec!["https://h/own/", "https://h/one/"]),
+        ("two", vec!["https://h/own/"]),
+        ("three", vec!["https://h/three/"]),
+    ];
+    assert_eq!(told, expected);
+    let policies = ["one", "two", "three"].map(|id| options.policy_of(id));
+    let expected = [(Join::All, Some(5)), (Join::OnDemand, Some(5)), (Join::OnDemand, None)];
+    assert_eq!(policies, expected);
+    assert_eq!(options.service_mistakes(), []);
+}
+
+#[test]
+fn mistakes_about_services_are_named() {
+    let text = "[receive]\nneighbours = 99\nleave_after_ms = 5\n[[session]]\naddress = '239.1.1.1:5'\nservice = 'none'\n\
+                [[service]]\nid = 'a'\nurls = ['cdn/a/']\n[[service]]\nid = 'a'\n";
+    let mistakes = crate::config::Config::parse(text).unwrap_err();
+    let keys: Vec<&str> = mistakes.iter().map(|it| it.key.as_str()).collect();
+    let expected = [
+        "service[0].urls",
+        "service[1].id",
+        "session[0].service",
+        "receive.neighbours",
+        "receive.leave_after_ms",
+    ];
+    assert_eq!(keys, expected);
 }

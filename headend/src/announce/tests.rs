@@ -23,6 +23,7 @@ fn service() -> Service {
         tsi,
         components: vec![component],
         maximum_bps: 6_000_000,
+        average_bps: Some(2_000_000),
     };
     Service {
         id: "tag:cdn.example.com,2026:film".to_owned(),
@@ -74,7 +75,8 @@ fn the_gateway_configuration_says_where_each_session_is_and_what_it_carries() {
     for (got, wanted) in session.transport_sessions.iter().zip(service().sessions) {
         assert_eq!(got.endpoints, [endpoint([239, 192, 50, 1], 49002, wanted.tsi)]);
         assert_eq!((got.id.as_deref(), &got.components), (Some(wanted.id.as_str()), &wanted.components));
-        assert_eq!((got.maximum_bps, got.idle_timeout_ms), (Some(6_000_000), Some(60_000)));
+        assert_eq!((got.maximum_bps, got.average_bps), (Some(6_000_000), Some(2_000_000)));
+        assert_eq!(got.idle_timeout_ms, Some(60_000));
         assert_eq!(got.transport_security.as_deref(), Some("integrity"));
     }
     assert_eq!(session.transport_sessions.len(), 2);

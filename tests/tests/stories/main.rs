@@ -14,6 +14,7 @@ mod fec;
 mod http;
 mod kafka;
 mod live;
+mod live_channels;
 mod live_players;
 mod losses;
 mod mistakes;
