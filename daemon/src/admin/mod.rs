@@ -19,6 +19,7 @@ pub mod fleet;
 mod guard;
 mod options;
 mod page;
+pub mod probe;
 mod purge;
 mod tls;
 

@@ -4,6 +4,7 @@
 mod datagrams;
 mod dvb;
 mod file;
+pub mod probe;
 mod rtsp;
 mod satip;
 

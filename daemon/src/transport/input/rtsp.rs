@@ -3,7 +3,7 @@
 //! A session outlives its connection (section 1.3), and servers end connections that are idle, or every one after its
 //! answer: a request whose connection turns out to be gone is sent again over another one, with the same session.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
@@ -187,7 +187,8 @@ impl Rtsp {
         let answer = answer(&mut connection, method);
         if let Ok(response) = &answer {
             if let Some(session) = response.field("Session") {
-                self.session = session.split(';').next().map(|it| it.trim().to_owned());
+                let session = session.split(';').next().map(str::trim).filter(|it| is_word(it));
+                self.session = session.map(str::to_owned);
             }
             let closes = response.field("Connection").is_some_and(|it| it.eq_ignore_ascii_case("close"));
             self.connection = Some(connection).filter(|_| !closes);
@@ -196,6 +197,11 @@ impl Rtsp {
         }
         answer
     }
+}
+
+/// Whether what a server says may be sent back to it: a control character would end a line of the request.
+pub(super) fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|it| it.is_ascii_graphic())
 }
 
 fn is_ended(err: &std::io::Error) -> bool {
@@ -207,9 +213,9 @@ fn no_answer(err: &std::io::Error) -> RtspError {
     RtspError::Failed(format!("no answer: {err}"))
 }
 
-fn line(connection: &mut BufReader<TcpStream>) -> Result<String, RtspError> {
+fn line(connection: &mut impl BufRead) -> Result<String, RtspError> {
     let mut line = Vec::new();
-    connection.take(MAX_LINE_BYTES).read_until(b'\n', &mut line).map_err(|err| no_answer(&err))?;
+    connection.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line).map_err(|err| no_answer(&err))?;
     if line.last() != Some(&b'\n') {
         return Err(RtspError::Failed(
             "the server's answer ends inside a line, or has an endless one".to_owned(),
@@ -219,14 +225,14 @@ fn line(connection: &mut BufReader<TcpStream>) -> Result<String, RtspError> {
 }
 
 /// Skips what servers send before a response: blocks of RTP that were not requested, empty lines.
-fn pass_over(connection: &mut BufReader<TcpStream>) -> Result<(), RtspError> {
+fn pass_over(connection: &mut impl BufRead) -> Result<(), RtspError> {
     for _ in 0..MAX_INTERLEAVED {
         match connection.fill_buf().map_err(|err| no_answer(&err))?.first() {
             Some(b'$') => {
                 let mut head = [0; 4];
                 connection.read_exact(&mut head).map_err(|err| no_answer(&err))?;
                 let length = u64::from(u16::from_be_bytes([head[2], head[3]]));
-                std::io::copy(&mut connection.take(length), &mut std::io::sink())
+                std::io::copy(&mut connection.by_ref().take(length), &mut std::io::sink())
                     .map_err(|err| no_answer(&err))?;
             }
             Some(b'\r' | b'\n') => connection.consume(1),
@@ -236,7 +242,7 @@ fn pass_over(connection: &mut BufReader<TcpStream>) -> Result<(), RtspError> {
     Err(RtspError::Failed("the server sends everything but an answer".to_owned()))
 }
 
-fn answer(connection: &mut BufReader<TcpStream>, method: &str) -> Result<Response, RtspError> {
+pub(super) fn answer(connection: &mut impl BufRead, method: &str) -> Result<Response, RtspError> {
     pass_over(connection)?;
     let status = line(connection)?;
     let mut response = Response::default();

@@ -11,7 +11,7 @@ use carousel::multiplex::wrapping::{Unit, Unwrap};
 use carousel::time::Instant;
 use carousel::ts::Pid;
 
-use super::rtsp::{Rtsp, RtspError};
+use super::rtsp::{Response, Rtsp, RtspError, is_word};
 use super::{Input, PATIENCE, Read, Signal};
 use crate::clock;
 use crate::transport::config::{Carrier, Modulation, Polarization, System};
@@ -19,7 +19,7 @@ use crate::transport::config::{Carrier, Modulation, Polarization, System};
 /// A session ends after 60 s without a request, unless the server says otherwise (RFC 2326 section 12.37).
 const DEFAULT_TIMEOUT_S: u64 = 60;
 /// The longest that a server's timeout is believed.
-const MAX_TIMEOUT_S: u64 = 3600;
+pub(super) const MAX_TIMEOUT_S: u64 = 3600;
 /// PIDs that are asked for before any table has come.
 const FIRST_PIDS: &str = "0,16,17,20";
 /// PIDs in a request: servers have 16 to 64 filters; with more, all are asked for.
@@ -99,11 +99,10 @@ impl SatIp {
                 Err(err) => return Err(at(err.into())),
             }
         };
-        let stream = answer.field("com.ses.streamID").unwrap_or("1");
-        let stream_url = format!("rtsp://{server}/stream={}", stream.split(';').next().unwrap_or("1").trim());
-        let timeout_s = answer.field("Session").and_then(timeout_of).unwrap_or(DEFAULT_TIMEOUT_S);
+        let Setup { stream, timeout_s, source } = Setup::of(&answer);
+        let stream_url = format!("rtsp://{server}/stream={stream}");
         let peer = rtsp.peer_ip();
-        let source = answer.field("Transport").and_then(source_of).unwrap_or(peer);
+        let source = source.unwrap_or(peer);
         rtsp.ask("PLAY", &stream_url, &[]).map_err(|err| at(err.into()))?;
         let keep_alive = Duration::from_secs((timeout_s / 2).max(1));
         Ok(Self {
@@ -217,6 +216,27 @@ impl Drop for SatIp {
     }
 }
 
+/// What the answer to SETUP says.
+#[derive(Debug)]
+pub(super) struct Setup {
+    pub(super) stream: String,
+    pub(super) timeout_s: u64,
+    /// Where packets come from, if not from the server's address.
+    pub(super) source: Option<std::net::IpAddr>,
+}
+
+impl Setup {
+    pub(super) fn of(answer: &Response) -> Self {
+        let stream = answer.field("com.ses.streamID").and_then(|it| it.split(';').next()).map(str::trim);
+        Self {
+            // It goes into the URLs of further requests: digits, in clause 3.5.2.
+            stream: stream.filter(|it| is_word(it)).unwrap_or("1").to_owned(),
+            timeout_s: answer.field("Session").and_then(timeout_of).unwrap_or(DEFAULT_TIMEOUT_S),
+            source: answer.field("Transport").and_then(source_of),
+        }
+    }
+}
+
 fn is_nothing(err: &std::io::Error) -> bool {
     matches!(
         err.kind(),
@@ -311,7 +331,7 @@ fn source_of(transport: &str) -> Option<std::net::IpAddr> {
 
 /// The signal in a compound RTCP packet: `tuner=<frontend>,<level>,<lock>,<quality>,…` in an APP packet called SES1
 /// (clause 3.5.7).
-fn signal_of(bytes: &[u8]) -> Option<Signal> {
+pub(super) fn signal_of(bytes: &[u8]) -> Option<Signal> {
     let mut rest = bytes;
     while let [first, kind, high, low, ..] = *rest {
         let length = (usize::from(u16::from_be_bytes([high, low])) + 1) * 4;

@@ -259,3 +259,15 @@ fn endless_answers_end() {
     // The next answer is read again.
     assert_eq!(methods(&play(Manner::Plain)).len(), 6);
 }
+
+#[test]
+fn what_a_server_says_is_sent_back_only_if_it_is_a_word() {
+    let setup = |stream: &str| {
+        let text = format!("RTSP/1.0 200 OK\r\ncom.ses.streamID: {stream}\r\n\r\n");
+        Setup::of(&crate::transport::input::rtsp::answer(&mut text.as_bytes(), "SETUP").unwrap()).stream
+    };
+    assert_eq!(setup("7 ; x"), "7");
+    for odd in ["3\rTEARDOWN rtsp://x", "", "a b", "\u{1}"] {
+        assert_eq!(setup(odd), "1", "{odd:?}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Seeds of HTTP.
 
 use super::{documents, gzip, texts, utf16};
+use crate::input;
 
 pub(crate) fn heads() -> Vec<Vec<u8>> {
     texts(&[
@@ -32,5 +33,28 @@ pub(crate) fn manifests() -> Vec<Vec<u8>> {
     seeds.push(with(1, &gzip(absolute.as_bytes())));
     seeds.extend([absolute, mpd].map(|it| with(0, it.as_bytes())));
     seeds.push(with(0, &utf16(absolute)));
+    seeds
+}
+
+/// Heads of requests with the client and the time before them.
+pub(crate) fn admin() -> Vec<Vec<u8>> {
+    let token = crate::targets::TOKEN;
+    let heads = [
+        "GET /metrics\nhost: 127.0.0.1:8081\n".to_owned(),
+        format!("POST /api/v1/purge?key=h%2Fa&prefix=h/&soft=true\nhost: a\nauthorization: Bearer {token}\n"),
+        format!("PURGE /h/a?b=1\nauthorization: bearer {token}\nsurrogate-key: a b\nfastly-soft-purge: 1\n"),
+        "GET /cache/purge?url=http%3A%2F%2Fh%2Fa\nhost: localhost:8081\n".to_owned(),
+        "POST /api/v1/ban?pattern=*&yes=true\norigin: https://evil.example\nsec-fetch-site: cross-site\n"
+            .to_owned(),
+        format!(
+            "POST /api/v1/purge?surrogate_key=x\nhost: box:8081\norigin: http://box:8081\nauthorization: Bearer {token}\n"
+        ),
+        "GET /api/v1/status\nhost: evil.example\nauthorization: Basic eDp5\n".to_owned(),
+    ];
+    let with = |client: u8, head: &str| [&[client, 0, 10], head.as_bytes()].concat();
+    let mut seeds: Vec<Vec<u8>> = Vec::new();
+    for client in 0..3 {
+        seeds.push(input::records(0, heads.iter().map(|head| with(client, head))));
+    }
     seeds
 }

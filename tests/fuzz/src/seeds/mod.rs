@@ -1,6 +1,7 @@
 //! Inputs to begin with, one module for each of targets. Everything is made by our own senders and writers, the same in
 //! every run.
 
+pub(crate) mod commands;
 pub(crate) mod documents;
 pub(crate) mod files;
 pub(crate) mod http;

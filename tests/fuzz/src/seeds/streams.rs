@@ -193,3 +193,49 @@ pub(crate) fn dsm_cc() -> Vec<Vec<u8>> {
     }
     seeds
 }
+
+/// Whole streams in datagrams; their sections one by one; what is lost comes again.
+pub(crate) fn stream_feed() -> Vec<Vec<u8>> {
+    let stream = stream();
+    let bare = |sections: &[Section]| -> Vec<Section> {
+        sections.iter().map(|it| it[..it.len().saturating_sub(4)].to_vec()).collect()
+    };
+    let tables = bare(&tables());
+    let of_pid = |pid: u16, section: &Section| [pid.to_be_bytes().as_slice(), section.as_slice()].concat();
+    let mut seeds = vec![vec![0], vec![1]];
+    seeds[0].extend(input::records(0, stream.chunks(7 * PACKET_BYTES)));
+    seeds[1].extend(input::records(0, gse()));
+    for shape in [Shape::Object, Shape::Data] {
+        let mut seed = vec![0];
+        for (pid, section) in [(0, &tables[0]), (0x30, &tables[1]), (0x11, &tables[2])] {
+            input::add(&mut seed, 1, &of_pid(pid, section));
+        }
+        for round in 0..2 {
+            for section in bare(&carousel(shape)) {
+                input::add(&mut seed, 1, &of_pid(0x100, &section));
+            }
+            input::add(&mut seed, 2, &[]);
+            // Everything is purged, and comes again.
+            input::add(&mut seed, if round == 0 { 4 } else { 5 }, &[]);
+            input::add(&mut seed, 2, &[]);
+        }
+        seeds.push(seed);
+    }
+    seeds
+}
+
+pub(crate) fn sat_ip() -> Vec<Vec<u8>> {
+    let answers = "RTSP/1.0 200 OK\r\nCSeq: 1\r\nSession: 0a1b;timeout=30\r\ncom.ses.streamID: 3\r\n\
+        Transport: RTP/AVP;unicast;source=192.0.2.1;client_port=5000-5001\r\n\r\n\
+        $\0\0\x04abcd\r\nRTSP/1.0 403 Forbidden\r\nOut-of-Range: freq, pol\r\nContent-Length: 4\r\n\r\nmore\
+        RTSP/1.0 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    let text = "ver=1.0;src=1;tuner=1,240,1,7,12402.00,v,dvbs2,8psk,on,0.35,27500,34;pids=0,16";
+    let mut report = vec![0x80, 201, 0, 1, 0, 0, 0, 1];
+    let words = (16 + text.len()).div_ceil(4);
+    report.extend([0x80, 204, 0, words as u8 - 1, 0, 0, 0, 1]);
+    report.extend(b"SES1\0\0");
+    report.extend([0, text.len() as u8]);
+    report.extend(text.as_bytes());
+    report.resize(8 + words * 4, 0);
+    vec![[&[0], answers.as_bytes()].concat(), [&[1], report.as_slice()].concat()]
+}

@@ -1,13 +1,18 @@
 //! The targets, by the kind of what they read.
 
+mod admin;
+mod commands;
 mod delivery;
 mod documents;
+mod feed;
 mod files;
 mod http;
 mod packets;
 mod receivers;
 mod streams;
 
+pub(crate) use admin::TOKEN;
+pub(crate) use commands::{operation as commands_operation, sealed as sealed_commands};
 pub(crate) use receivers::{START, operation};
 
 use crate::{Target, seeds};
@@ -186,6 +191,58 @@ pub static TARGETS: &[Target] = &[
         longest: 16_384,
     },
     Target {
+        name: "stream-feed",
+        covers: "the daemon's feed of a transport stream: sequences of datagrams, sections, time, losses; files in the store",
+        run: feed::feed,
+        seeds: seeds::streams::stream_feed,
+        words: &["\x47\x40\x00\x10", "\x3b", "\x3c", "\x42", "\x02", "fil\0", "dir\0", "srg\0", "SKYC"],
+        longest: 32_768,
+    },
+    Target {
+        name: "sat-ip",
+        covers: "answers of SAT>IP servers (RTSP), reports of RTCP with the signal",
+        run: feed::sat_ip,
+        seeds: seeds::streams::sat_ip,
+        words: &[
+            "RTSP/1.0 200 OK\r\n",
+            "Session: ",
+            ";timeout=",
+            "Transport: RTP/AVP;unicast;",
+            "source=",
+            "com.ses.streamID: ",
+            "Content-Length: ",
+            "No-More: ",
+            "\r\n\r\n",
+            "$\0\0\x04",
+            "\u{80}\u{cc}\0",
+            "SES1",
+            "tuner=1,",
+        ],
+        longest: 8192,
+    },
+    Target {
+        name: "commands",
+        covers: "broadcast commands: documents, seals, certificates, revocations; what is done once, and its memory",
+        run: commands::commands,
+        seeds: seeds::commands::commands,
+        words: &[
+            "<Commands ",
+            "<Command id=\"",
+            " until=\"",
+            " withinS=\"",
+            " groups=\"",
+            " action=\"purge\"",
+            " action=\"reboot-to\"",
+            " action=\"message\"",
+            "</Command>",
+            "</Commands>",
+            " sky:Signature=\"",
+            "&amp;",
+            "*",
+        ],
+        longest: 8192,
+    },
+    Target {
         name: "growing",
         covers: "bytes of objects of unknown length in any order, beside a simple model",
         run: receivers::growing,
@@ -237,6 +294,32 @@ pub static TARGETS: &[Target] = &[
             "-5",
             "0-,",
             "/vod/live/",
+        ],
+        longest: 4096,
+    },
+    Target {
+        name: "admin",
+        covers: "requests at the admin interface: who is let in, how often, and what a purge means",
+        run: admin::admin,
+        seeds: seeds::http::admin,
+        words: &[
+            "POST /api/v1/purge?",
+            "POST /api/v1/ban?pattern=",
+            "PURGE /",
+            "GET /metrics",
+            "GET /cache/purge?url=",
+            "key=",
+            "&prefix=",
+            "&surrogate_key=",
+            "soft=true",
+            "yes=true",
+            "%2F",
+            "host: 127.0.0.1\n",
+            "origin: http://",
+            "sec-fetch-site: ",
+            "authorization: Bearer ",
+            "fuzz-token-0123456789",
+            "surrogate-key: ",
         ],
         longest: 4096,
     },

@@ -56,7 +56,7 @@ pub(super) fn transport_stream(bytes: &[u8]) {
 }
 
 /// The section with its length and CRC_32 put right, and its syntax bit as it is.
-fn mended(bytes: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn mended(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut section = bytes.get(..bytes.len().min(4092))?.to_vec();
     let length = u16::try_from(section.len() + 4 - 3).ok()?;
     let [high, low] = length.to_be_bytes();

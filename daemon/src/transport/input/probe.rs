@@ -1,0 +1,31 @@
+//! Entrances for the targets of `tests/fuzz`, to what SAT>IP servers send: nothing else calls them.
+
+use super::Signal;
+use super::rtsp::{RtspError, answer};
+use super::satip::{MAX_TIMEOUT_S, Setup, signal_of};
+
+/// Reads a server's answers to SETUP, one behind the other, until one cannot be read. Gives the number of those that could.
+///
+/// # Panics
+/// If what is read of an answer is beyond its bounds.
+pub fn answers(mut bytes: &[u8]) -> usize {
+    let mut count = 0;
+    while !bytes.is_empty() {
+        match answer(&mut bytes, "SETUP") {
+            Ok(response) => {
+                let setup = Setup::of(&response);
+                assert!((1..=MAX_TIMEOUT_S).contains(&setup.timeout_s), "{setup:?}");
+                assert!(setup.stream.bytes().all(|it| it.is_ascii_graphic()), "{setup:?}");
+            }
+            Err(RtspError::Refused { why, .. }) => assert!(!why.is_empty()),
+            Err(_) => break,
+        }
+        count += 1;
+    }
+    count
+}
+
+/// The signal in a datagram of RTCP.
+pub fn signal(datagram: &[u8]) -> Option<Signal> {
+    signal_of(datagram)
+}
