@@ -193,10 +193,10 @@ limits! {
         test: "ten_thousand_sessions_come_and_go_and_the_last_is_served_like_the_first",
     }
 
-    /// Memory of all sessions of one receiver: descriptions, early packets, what is remembered of objects.
+    /// Memory of all sessions of a process, on whatever thread: descriptions, early packets, what is remembered of objects.
     pub const MAX_SESSIONS_BYTES: usize = 160 << 20, "bytes" {
         why: "A session of 131,072 objects with long names takes 100 MB, others a few.",
-        full: "The session that has brought least and holds something makes room; its next packet opens it anew.",
+        full: "On a thread that holds more than its part, the session that has brought least and holds something makes room; its next packet opens it anew.",
         free: "At once.",
         test: "what_sessions_hold_together_is_bounded",
     }

@@ -21,7 +21,7 @@ use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 use linksim::Rng;
 use skycache::store::{
-    CameBy, Class, EvictReason, ObjectMeta, ObjectUri, Placement, Store, StoreConfig, StoreError,
+    Arrival, CameBy, Class, EvictReason, ObjectMeta, ObjectUri, Placement, Store, StoreConfig, StoreError,
 };
 
 const SYMBOL: u64 = 1000;
@@ -111,7 +111,10 @@ fn put(store: &Store, key: u64, version: u64, rng: &mut Rng) {
     let map = SymbolMap::new(&symbols);
     let identity = Digest::of(&[key.to_le_bytes(), version.to_le_bytes()].concat());
     let placement = Placement { is_short_lived: rng.below(20) == 0, ..Placement::default() };
-    let Ok(partial) = store.create_resumable(&identity, &map, placement) else { return };
+    let Ok(partial) = store.create_resumable(&identity, &map, Arrival { placement, ..Arrival::default() })
+    else {
+        return;
+    };
     let partial = Arc::new(partial);
     // Some are given up half way.
     let most = if rng.below(8) == 0 { map.symbols() / 2 } else { map.symbols() };

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::receiver::{Receiver, ReceiverConfig};
 use crate::lct::Tsi;
@@ -20,6 +22,48 @@ pub struct SessionKey {
     pub tsi: Tsi,
 }
 
+/// Memory of the sessions of all receivers of a process, which share [`MAX_SESSIONS_BYTES`]. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct SessionBudget(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    held_bytes: AtomicUsize,
+    receivers: AtomicUsize,
+}
+
+/// What one receiver holds of a budget; given back when dropped.
+#[derive(Debug)]
+struct Holding {
+    budget: SessionBudget,
+    bytes: usize,
+}
+
+impl Holding {
+    fn of(budget: SessionBudget) -> Self {
+        budget.0.receivers.fetch_add(1, Ordering::Relaxed);
+        Self { budget, bytes: 0 }
+    }
+
+    /// It holds so many bytes now. Whether it must make room: all hold too much, and it more than its part, so that a receiver
+    /// whose sessions are small loses none for those of another.
+    fn set(&mut self, bytes: usize) -> bool {
+        let Shared { held_bytes, receivers } = &*self.budget.0;
+        let before = std::mem::replace(&mut self.bytes, bytes);
+        // Wraps where it shrinks, and the sum is right.
+        let change = bytes.wrapping_sub(before);
+        let all = held_bytes.fetch_add(change, Ordering::Relaxed).wrapping_add(change);
+        all > MAX_SESSIONS_BYTES && bytes > MAX_SESSIONS_BYTES / receivers.load(Ordering::Relaxed).max(1)
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.budget.0.held_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.0.receivers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// All sessions of one receiver thread or one recording, bounded in number by [`MAX_SESSIONS`] and in memory by
 /// [`MAX_SESSIONS_BYTES`]. The one that has brought least makes room for a new one; of several, the one that has been silent
 /// longest. So whoever opens sessions by the thousand displaces others of its kind, and no session that has brought objects.
@@ -28,15 +72,26 @@ pub struct Sessions<B> {
     sessions: Vec<(SessionKey, Receiver<B>)>,
     index: HashMap<SessionKey, usize>,
     current: usize,
+    holding: Holding,
 }
 
 impl<B> Default for Sessions<B> {
     fn default() -> Self {
-        Self { sessions: Vec::new(), index: HashMap::new(), current: 0 }
+        Self {
+            sessions: Vec::new(),
+            index: HashMap::new(),
+            current: 0,
+            holding: Holding::of(SessionBudget::default()),
+        }
     }
 }
 
 impl<B> Sessions<B> {
+    /// Shares the memory with the sessions of other receivers.
+    pub fn share(&mut self, budget: SessionBudget) {
+        self.holding = Holding::of(budget);
+    }
+
     /// The receiver of this session; made by `config` if it is new. Where there are too many, the one that makes room goes
     /// to `displaced`.
     #[inline]
@@ -74,11 +129,11 @@ impl<B> Sessions<B> {
         index
     }
 
-    /// Takes out the session that has brought least and holds something, if all of them together hold more than
-    /// [`MAX_SESSIONS_BYTES`]. Call it until it gives none.
+    /// Takes out the session that has brought least and holds something, if all of them together, with those of the receivers
+    /// that share a budget, hold more than [`MAX_SESSIONS_BYTES`]. Call it until it gives none.
     pub fn over_budget(&mut self) -> Option<(SessionKey, Receiver<B>)> {
         let held: usize = self.sessions.iter().map(|(_, it)| it.held_bytes()).sum();
-        if held <= MAX_SESSIONS_BYTES { None } else { self.remove_least(Some(held / (2 * MAX_SESSIONS))) }
+        if self.holding.set(held) { self.remove_least(Some(held / (2 * MAX_SESSIONS))) } else { None }
     }
 
     /// The session that has brought least, among those that hold more than `least_held` bytes.
@@ -157,7 +212,6 @@ mod tests {
     use crate::alc::Packet;
     use crate::flute::{MemoryBuf, OpenRequest, Refusal, Storage};
     use crate::time::WallTime;
-    use std::sync::Arc;
     use std::time::Duration;
 
     struct Refuses;
@@ -304,6 +358,45 @@ mod tests {
             drop(receiver);
         }
         assert!(sessions.over_budget().is_none());
+    }
+
+    /// The receiver that holds most makes room, and not whoever comes last.
+    #[test]
+    fn receivers_share_one_budget_and_a_small_one_loses_nothing() {
+        let budget = SessionBudget::default();
+        let all: [Sessions<MemoryBuf>; 4] = std::array::from_fn(|_| {
+            let mut sessions = Sessions::default();
+            sessions.share(budget.clone());
+            sessions
+        });
+        let [mut small, mut large, mut other, idle] = all;
+        let early = {
+            let mut out = Vec::new();
+            crate::lct::LctHeader::new(Tsi(1), crate::lct::Toi(99)).write(&mut out).unwrap();
+            out.resize(60_000, 1);
+            out
+        };
+        let at = Instant::from_nanos(1);
+        receive(&mut small, 0, at, &early);
+        // 35 packets are 2 MiB.
+        let fill = |sessions: &mut Sessions<MemoryBuf>, count: u64| {
+            for tsi in 0..count {
+                for _ in 0..34 {
+                    receive(sessions, tsi, at, &early);
+                }
+            }
+            std::iter::from_fn(|| sessions.over_budget()).count()
+        };
+        assert_eq!((fill(&mut large, 45), fill(&mut other, 30)), (0, 0));
+        let held = |sessions: &Sessions<MemoryBuf>| sessions.iter().map(|(_, it)| it.held_bytes()).sum();
+        let parts: [usize; 3] = [held(&small), held(&large), held(&other)];
+        assert!(parts.iter().sum::<usize>() < MAX_SESSIONS_BYTES);
+        assert_eq!(fill(&mut other, 40), 3, "all of them hold too much");
+        assert!(small.over_budget().is_none(), "it holds less than its part");
+        assert_eq!(budget.0.held_bytes.load(Ordering::Relaxed), held(&small) + held(&large) + held(&other));
+        drop((large, other, idle));
+        assert_eq!(budget.0.held_bytes.load(Ordering::Relaxed), held(&small));
+        assert_eq!(budget.0.receivers.load(Ordering::Relaxed), 1);
     }
 
     #[test]

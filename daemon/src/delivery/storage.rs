@@ -58,6 +58,10 @@ pub trait ObjectStore: std::fmt::Debug {
     fn reader(&self, buf: &Self::Buf) -> Option<Self::Reader>;
     /// What is to survive a power cut, if anything has come since the last time.
     fn checkpoint(&self, buf: &Self::Buf) -> Option<Self::Checkpoint>;
+    /// Whether an object's room was needed for others, or bytes of it could not be written.
+    fn is_lost(&self, _buf: &Self::Buf) -> bool {
+        false
+    }
     /// Wakes readers of an object: bytes of it came another way than by packets.
     fn progress(&self, buf: &Self::Buf);
     /// The carousel is likely to begin with the object again at `at`.

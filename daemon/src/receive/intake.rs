@@ -57,6 +57,7 @@ impl Intake {
         let storage = CacheStorage { context: context.clone(), writes: WriteBehind::default() };
         let mut delivery = Delivery::new(options, storage, rules);
         delivery.set_trust(Arc::clone(&context.trust));
+        delivery.share_budget(context.budget.clone());
         Self {
             context,
             delivery,

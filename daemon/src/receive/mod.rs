@@ -25,6 +25,7 @@ mod write_behind;
 
 use std::sync::Arc;
 
+use carousel::flute::SessionBudget;
 use carousel::trust::Trust;
 
 use crate::delivery::Flights;
@@ -56,6 +57,8 @@ pub struct ReceiveContext {
     pub stats: Arc<ReceiveStats>,
     /// Keys, and the memory of versions.
     pub trust: Arc<Trust>,
+    /// The memory of sessions of all shards.
+    pub budget: SessionBudget,
 }
 
 impl ReceiveContext {
@@ -68,6 +71,7 @@ impl ReceiveContext {
             manifests: Arc::default(),
             stats: Arc::default(),
             trust: Arc::default(),
+            budget: SessionBudget::default(),
         }
     }
 }

@@ -16,7 +16,7 @@ use super::finishing::{Checkpoint, live_placement, placement};
 use super::write_behind::WriteBehind;
 use crate::delivery::{Carried, FailReason, Flight, Flights, Lookup, ObjectRef, ObjectStore, Outcome};
 use crate::signalling::is_gateway_configuration;
-use crate::store::{Grown, Partial, Store};
+use crate::store::{Arrival, Grown, Partial, Store};
 
 /// Whether an object is for us and not for players: it steers reception and is never put on the disk, where it would be
 /// written again with every change.
@@ -227,6 +227,10 @@ impl ObjectStore for CacheStorage {
         space.checkpoint()
     }
 
+    fn is_lost(&self, buf: &ObjectSpace) -> bool {
+        matches!(buf, ObjectSpace::File(space) if space.partial.is_lost())
+    }
+
     fn progress(&self, buf: &ObjectSpace) {
         if let Some(flight) = buf.flight() {
             flight.progress();
@@ -353,14 +357,22 @@ impl Storage for SessionStorage<'_> {
         let named = named.map(|file| Ok((self.key_of(file)?, file))).transpose()?;
         let created = match &named {
             Some((key, file)) => {
-                let placement = placement(self.context, Some(key), file);
+                let arrival = Arrival {
+                    placement: placement(self.context, Some(key), file),
+                    is_signed: file.signed_by.is_some(),
+                    returns: store.returns(key.as_str(), file.object_digest()),
+                };
                 match identity(key, file, request) {
-                    Some(identity) => store.create_resumable(&identity, request.received, placement),
-                    None => store.create(request.length, placement),
+                    Some(identity) => store.create_resumable(&identity, request.received, arrival),
+                    None => store.create_arriving(request.length, arrival),
                 }
             }
             None => match protected_chunk {
-                Some(chunk) => store.create(request.length, live_placement(self.context, None, chunk)),
+                Some(chunk) => {
+                    let placement = live_placement(self.context, None, chunk);
+                    let is_signed = chunk.signed_by.is_some();
+                    store.create_arriving(request.length, Arrival { placement, is_signed, returns: false })
+                }
                 None => store.create_unnamed(request.length),
             },
         };

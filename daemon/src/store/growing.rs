@@ -193,7 +193,7 @@ impl Store {
     fn growing_room_on_disk(&self, bytes: u64) -> Option<(Room, u64)> {
         let root = self.root();
         let is_allowed = root.disk.is_usable() && root.ledger.allows(bytes);
-        let room = is_allowed.then(|| self.reserve(Tier::Flash, bytes, Claim::Growing).ok()).flatten()?;
+        let room = is_allowed.then(|| self.reserve(Tier::Flash, bytes, Claim::Free).ok()).flatten()?;
         Some((room, bytes))
     }
 }

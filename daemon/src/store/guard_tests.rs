@@ -337,7 +337,7 @@ fn a_partial_on_the_disk_is_removed_with_its_object_and_kept_at_a_stop() {
     let files = || std::fs::read_dir(config.path.join(resume::PARTIALS)).map_or(0, Iterator::count);
     let create = || {
         let map = map_of(10_000, 100);
-        store.create_resumable(&Digest::of(b"identity"), &map, Placement::default()).unwrap()
+        store.create_resumable(&Digest::of(b"identity"), &map, Arrival::default()).unwrap()
     };
     let partial = create();
     assert_eq!(files(), 1);
@@ -347,4 +347,115 @@ fn a_partial_on_the_disk_is_removed_with_its_object_and_kept_at_a_stop() {
     store.closing();
     drop(partial);
     assert_eq!(files(), 1);
+}
+
+/// A store of one megabyte with ten objects of 84 kB, and what has been evicted of them.
+fn filled(folder: &tempfile::TempDir) -> Store {
+    let (store, _) = Store::open(&config(folder, 1 << 20)).unwrap();
+    for number in 0..10_u8 {
+        put(&store, &format!("h/{number}"), &[number; 80_000]).unwrap();
+    }
+    store
+}
+
+fn evicted(store: &Store) -> u64 {
+    store.usage().evicted[EvictReason::Room as usize]
+}
+
+fn of_class(class: Class, is_signed: bool) -> Arrival {
+    Arrival { placement: Placement { class, is_short_lived: false }, is_signed, returns: false }
+}
+
+#[test]
+fn what_is_announced_takes_room_as_it_arrives_and_gives_it_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = filled(&folder);
+    let huge = store.create_arriving(1_000_000, Arrival::default()).unwrap();
+    let large: Vec<Partial> =
+        (0..15).map(|_| store.create_arriving(500_000, Arrival::default()).unwrap()).collect();
+    large.iter().for_each(|it| it.write_at(300_000, &[1; 1400]).unwrap());
+    huge.write_at(0, &[1; 1400]).unwrap();
+    assert_eq!(evicted(&store), 0, "sixteen packets that announce eight megabytes evict nobody");
+    assert!(store.usage().partial_bytes <= 16 * 2 * HEADER_BYTES as u64, "{:?}", store.usage());
+    drop(huge);
+    // What arrives takes what it needs, and a quarter more.
+    for at in (0..300_000).step_by(1400) {
+        large[0].write_at(at, &[1; 1400]).unwrap();
+    }
+    let taken = store.usage().partial_bytes - 14 * 2 * HEADER_BYTES as u64;
+    assert!((300_000..400_000).contains(&taken), "{taken}");
+    assert!((2..=4).contains(&evicted(&store)), "{}", evicted(&store));
+    drop(large);
+    assert_eq!(store.usage().partial_bytes, 0);
+}
+
+#[test]
+fn what_was_evicted_for_room_is_wanted_again_when_there_is_room_and_evicts_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = filled(&folder);
+    let before = store.losses();
+    let partial = store.create_arriving(400_000, Arrival::default()).unwrap();
+    partial.write_at(0, &[1; 400_000]).unwrap();
+    let gone: Vec<u8> = (0..10).filter(|it| !store.contains(&format!("h/{it}"))).collect();
+    assert!(gone.len() >= 3, "{gone:?}");
+    assert_eq!(store.losses(), before, "there is no room yet");
+    let digest_of = |number: u8| Some(Digest::of(&[number; 80_000]));
+    assert!(store.returns(&format!("h/{}", gone[0]), digest_of(gone[0])));
+    assert!(!store.returns(&format!("h/{}", gone[0]), digest_of(11)), "another version is new");
+    drop(partial);
+    assert_eq!((store.losses(), store.losses()), (before + 1, before + 1));
+    let again = Arrival { returns: true, ..Arrival::default() };
+    for &number in &gone {
+        let partial = Arc::new(store.create_arriving(80_000, again).unwrap());
+        partial.write_at(0, &[number; 80_000]).unwrap();
+        let key = format!("h/{number}");
+        store.publish(&partial.freeze(80_000).unwrap(), meta(&key, &[number; 80_000])).unwrap();
+        assert!(!store.returns(&key, digest_of(number)));
+    }
+    assert_eq!(evicted(&store), gone.len() as u64);
+    // There is no room for one more: one that returns goes without, a new one evicts.
+    let partial = store.create_arriving(400_000, again).unwrap();
+    assert!(partial.write_at(0, &[1; 400_000]).is_err() && partial.is_lost());
+    let partial = store.create_arriving(400_000, Arrival::default()).unwrap();
+    assert!(partial.write_at(0, &[1; 400_000]).is_ok());
+}
+
+#[test]
+fn of_those_that_arrive_the_unsigned_and_lower_make_room_and_are_read_by_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(&config(&folder, 1 << 20)).unwrap();
+    let fill = |class, is_signed| {
+        let partial = store.create_arriving(250_000, of_class(class, is_signed)).unwrap();
+        let result = partial.write_at(0, &[1; 200_000]);
+        (partial, result)
+    };
+    let (low, _) = fill(Class::Low, false);
+    let (medium, written) = fill(Class::Medium, false);
+    written.unwrap();
+    // Half of the quota is taken. One of the same rank goes without.
+    let (third, refused) = fill(Class::Low, false);
+    assert!(refused.is_err() && third.is_lost() && !low.is_lost() && !medium.is_lost());
+    let mut out = [0; 10];
+    assert!(third.read_at(0, &mut out).is_err(), "its zeros are shown to nobody");
+    drop(third);
+    let (signed, written) = fill(Class::Low, true);
+    written.unwrap();
+    assert!(low.is_lost() && !medium.is_lost(), "the lowest class goes first");
+    assert!(low.read_at(0, &mut out).is_err() && Arc::new(low).freeze(200_000).is_err());
+    let (other, written) = fill(Class::High, true);
+    written.unwrap();
+    assert!(medium.is_lost() && !signed.is_lost() && !other.is_lost());
+    // A complete one is not lost any more.
+    let signed = Arc::new(signed).freeze(200_000).unwrap();
+    let (last, written) = fill(Class::Pinned, true);
+    written.unwrap();
+    assert!(other.is_lost() && !last.is_lost());
+    assert_eq!(signed.as_slice(), &[1; 200_000][..]);
+    // Short objects have an eighth of their own.
+    let (full, _) = fill(Class::Low, true);
+    assert!(full.is_lost());
+    let short = store.create_arriving(10_000, Arrival::default()).unwrap();
+    short.write_at(0, &[1; 10_000]).unwrap();
+    drop((signed, last, medium, other, full, short));
+    assert_eq!(store.usage().partial_bytes, 0, "nothing is given back twice");
 }

@@ -10,6 +10,7 @@ use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 
 use super::format::{Class, HEADER_BYTES};
+use super::returning::Returning;
 use super::{EvictReason, StoredObject, Tier};
 
 /// Evictable classes, first evicted first.
@@ -28,6 +29,8 @@ pub(super) struct Index {
     inserted: u64,
     evicted: [u64; EvictReason::ALL.len()],
     names: RandomState,
+    /// What was evicted from the disk for room.
+    pub(super) returning: Returning,
 }
 
 #[derive(Debug)]
@@ -50,6 +53,7 @@ impl Index {
             inserted: 0,
             evicted: Default::default(),
             names: RandomState::new(),
+            returning: Returning::default(),
         }
     }
 
@@ -78,6 +82,7 @@ impl Index {
         });
         self.bytes[object.tier() as usize] += size(&object);
         self.inserted += 1;
+        self.returning.remove(key.as_str(), &object.meta.digest);
         if let Some(expires) = object.meta.expires {
             self.stale.push(Reverse((expires.unix_ms(), slot)));
         }
@@ -150,6 +155,9 @@ impl Index {
         self.free.push(slot);
         self.bytes[object.tier() as usize] -= size(&object);
         self.evicted[reason as usize] += 1;
+        if reason == EvictReason::Room && object.tier() == Tier::Flash {
+            self.returning.add(object.meta.key.as_str(), &object.meta.digest, size(&object));
+        }
         Some(object)
     }
 

@@ -7,7 +7,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::{Claim, EvictReason, Store, StoreError, StoredObject, Tier};
+use super::{EvictReason, Store, StoreError, StoredObject, Tier};
 use crate::clock;
 use crate::vitals::{self, Sign, Vitals};
 
@@ -74,7 +74,7 @@ impl Store {
         if !is_current() || !root.disk.is_usable() || !root.ledger.allows(length) {
             return Ok(());
         }
-        let partial = Arc::new(self.begin_on(Tier::Flash, length, Claim::Named)?);
+        let partial = Arc::new(self.begin_on(Tier::Flash, |tier| self.allocate(tier, length))?);
         let bytes = object.bytes(0..length).ok_or(StoreError::NoRoom)?;
         partial.write_at(0, &bytes)?;
         let frozen = partial.freeze(length)?;

@@ -9,6 +9,7 @@
 //! | `mapping.rs`, `sigbus.rs` | memory mappings, and handling of pages that cannot be read |
 //! | `object.rs` | a published object, on either tier |
 //! | `partial.rs`, `resume.rs` | an object being written; its state across a power cut |
+//! | `arriving.rs`, `returning.rs` | reservations that grow with what has come; what was evicted for room and is wanted again |
 //! | `growing.rs` | bodies of unknown length |
 //! | `index.rs` | lookup by key; eviction order is [`carousel::eviction`]'s |
 //! | `recover.rs`, `snapshot.rs` | rebuilding the index at start |
@@ -18,6 +19,7 @@
 //! | `variants.rs` | several objects of one name (`Vary`); metadata updates by a 304 |
 //! | `keeper.rs` | background thread: promotion, verification |
 
+mod arriving;
 mod audit;
 mod config;
 mod disk;
@@ -34,6 +36,7 @@ mod partial;
 mod purge;
 mod recover;
 mod resume;
+mod returning;
 mod sigbus;
 mod snapshot;
 mod variants;
@@ -48,6 +51,7 @@ use carousel::digest::Digest;
 use carousel::fec::SymbolMap;
 use carousel::time::WallTime;
 
+pub use arriving::Arrival;
 pub use audit::Audit;
 pub use config::{ClassRule, Placement, StoreConfig};
 pub use disk::DiskState;
@@ -62,6 +66,7 @@ pub use purge::{PurgeMode, Purged, Selection};
 pub use recover::RecoveryReport;
 
 use crate::clock;
+use arriving::{Arriving, Share, Shares};
 use disk::Disk;
 use ledger::Ledger;
 use object::Root;
@@ -72,6 +77,8 @@ use index::Index;
 /// Divisor of the quota: partials together take at most this share, so that a sender of objects that never complete cannot
 /// empty the cache. A single partial may be larger.
 const PARTIAL_SHARE: u64 = 2;
+/// Divisor of the quota: what short objects may take beyond that, which come whole with their first packets.
+const SHORT_SHARE: u64 = 8;
 /// Divisor of the quota: undescribed objects together take at most this share.
 pub const UNNAMED_SHARE: u64 = 16;
 
@@ -87,8 +94,8 @@ enum Claim {
     Named,
     /// No description has arrived.
     Unnamed,
-    /// An origin sends it, and nobody knows how long it is: it evicts nobody.
-    Growing,
+    /// It evicts nobody: an origin sends it and nobody knows how long it is, or it was itself evicted for room.
+    Free,
 }
 
 /// Space and counters.
@@ -131,6 +138,8 @@ struct Inner {
     names: Mutex<()>,
     /// Bytes of partials, by tier.
     partial_bytes: [AtomicU64; Tier::ALL.len()],
+    /// Objects that arrive. Locked behind the index.
+    arriving: Mutex<Shares>,
     /// Bytes of bodies of unknown length in memory.
     growing_bytes: AtomicU64,
     /// Bytes of partials of an earlier run that have not been resumed.
@@ -175,6 +184,7 @@ impl Store {
             index: Mutex::new(index),
             names: Mutex::new(()),
             partial_bytes: Default::default(),
+            arriving: Mutex::default(),
             growing_bytes: AtomicU64::new(0),
             leftover_bytes: AtomicU64::new(report.partial_bytes),
             written_before,
@@ -289,7 +299,25 @@ impl Store {
     /// # Errors
     /// If there is no room, even after evicting everything evictable.
     pub fn create(&self, length: u64, placement: Placement) -> Result<Partial, StoreError> {
-        self.begin(length, placement)
+        self.begin(length, placement, |tier| self.allocate(tier, length))
+    }
+
+    fn allocate(&self, tier: Tier, length: u64) -> Result<Partial, StoreError> {
+        let room = self.reserve(tier, length, Claim::Named)?;
+        Ok(Partial::anonymous(&self.0.root, tier, length, room)?)
+    }
+
+    /// Creates a partial for `length` bytes that arrive from the network: it takes room as they are written, and can lose it to
+    /// others ([`Partial::is_lost`]).
+    ///
+    /// # Errors
+    /// If there is no room for its beginning, or never would be for all of it.
+    pub fn create_arriving(&self, length: u64, arrival: Arrival) -> Result<Partial, StoreError> {
+        self.begin(length, arrival.placement, |tier| {
+            let claim = if arrival.returns { Claim::Free } else { Claim::Named };
+            let room = Arriving::open(self, tier, length, 0, (claim, arrival))?;
+            Ok(Partial::arriving(&self.0.root, tier, length, room)?)
+        })
     }
 
     /// Creates a partial of unknown length, to be appended to after [`Partial::grow`]. `keep`: it is published when it is
@@ -332,10 +360,15 @@ impl Store {
         &self.0.root
     }
 
-    fn begin(&self, length: u64, placement: Placement) -> Result<Partial, StoreError> {
+    fn begin(
+        &self,
+        length: u64,
+        placement: Placement,
+        on: impl Fn(Tier) -> Result<Partial, StoreError>,
+    ) -> Result<Partial, StoreError> {
         let mut why = None;
         for tier in self.tiers(length, placement) {
-            match self.begin_on(tier, length, Claim::Named) {
+            match self.begin_on(tier, &on) {
                 Ok(partial) => return Ok(partial),
                 // The disk's error is the one that an operator can fix.
                 Err(err) if tier == Tier::Flash || why.is_none() => why = Some(err),
@@ -357,54 +390,57 @@ impl Store {
         first.into_iter().chain(second)
     }
 
-    fn begin_on(&self, tier: Tier, length: u64, claim: Claim) -> Result<Partial, StoreError> {
-        let root = &self.0.root;
-        let room = self.reserve(tier, length, claim)?;
-        match Partial::anonymous(root, tier, length, room) {
-            Ok(partial) => {
-                if tier == Tier::Flash {
-                    root.disk.worked();
-                }
-                Ok(partial)
-            }
-            Err(err) => {
-                if tier == Tier::Flash {
-                    root.disk.failed(&err);
-                }
-                Err(err.into())
+    fn begin_on(
+        &self,
+        tier: Tier,
+        on: impl Fn(Tier) -> Result<Partial, StoreError>,
+    ) -> Result<Partial, StoreError> {
+        let begun = on(tier);
+        if tier == Tier::Flash {
+            match &begun {
+                Ok(_) => self.0.root.disk.worked(),
+                Err(StoreError::Io(err)) => self.0.root.disk.failed(err),
+                Err(_) => {}
             }
         }
+        begun
     }
 
-    /// As [`Store::create`], for an object without a description: uses free room only and evicts nothing, since any sender
+    /// As [`Store::create_arriving`], for an object without a description: uses free room only and evicts nothing, since any sender
     /// can invent objects.
     ///
     /// # Errors
     /// If there is no free room, or [`UNNAMED_SHARE`] is used up.
     pub fn create_unnamed(&self, length: u64) -> Result<Partial, StoreError> {
-        self.begin_on(Tier::Flash, length, Claim::Unnamed)
+        self.begin_on(Tier::Flash, |tier| {
+            let room = Arriving::open(self, tier, length, 0, (Claim::Unnamed, Arrival::default()))?;
+            Ok(Partial::arriving(&self.0.root, tier, length, room)?)
+        })
     }
 
-    /// As [`Store::create`], for an object that may take hours: its partial survives a restart under its `identity`. `map`
+    /// As [`Store::create_arriving`], for an object that may take hours: its partial survives a restart under its `identity`. `map`
     /// receives the symbols of an earlier run. Short objects, and those that belong in memory, are created as usual.
     ///
     /// # Errors
-    /// As for [`Store::create`].
+    /// As for [`Store::create_arriving`].
     pub fn create_resumable(
         &self,
         identity: &Digest,
         map: &SymbolMap,
-        placement: Placement,
+        arrival: Arrival,
     ) -> Result<Partial, StoreError> {
         let (length, root) = (map.length(), &self.0.root);
-        let on_flash = self.tiers(length, placement).next() == Some(Tier::Flash);
+        let on_flash = self.tiers(length, arrival.placement).next() == Some(Tier::Flash);
         if length < self.0.config.resume_bytes || !on_flash {
-            return self.create(length, placement);
+            return self.create_arriving(length, arrival);
         }
         let name = resume::path_of(&root.folder, identity);
         // A resumed partial was counted among the leftovers.
         let leftover = std::fs::metadata(&name).map_or(0, |it| it.len());
-        let room = self.reserve(Tier::Flash, length, Claim::Named)?;
+        let claim = if arrival.returns { Claim::Free } else { Claim::Named };
+        // Before the file is made: one that is there keeps the symbols of an earlier run.
+        let arrived = leftover.saturating_sub(HEADER_BYTES as u64).min(length);
+        let room = Arriving::open(self, Tier::Flash, length, arrived, (claim, arrival))?;
         let partial =
             Partial::resumable(root, name, length, map, room).inspect_err(|err| root.disk.failed(err))?;
         let _ = self
@@ -421,57 +457,89 @@ impl Store {
     /// Reserves bytes that are about to be written, evicting until they fit.
     fn reserve(&self, tier: Tier, length: u64, claim: Claim) -> Result<partial::Room, StoreError> {
         let bytes = length.saturating_add(HEADER_BYTES as u64);
+        if bytes > self.quota(tier) {
+            return Err(StoreError::LargerThanQuota { length });
+        }
+        self.claim(tier, bytes, claim, None)?;
+        let inner = Arc::clone(&self.0);
+        Ok(partial::Room::new(bytes, move |bytes| {
+            inner.partial_bytes[tier as usize].fetch_sub(bytes, Ordering::Relaxed);
+        }))
+    }
+
+    /// Whether an object of this length could be held: what it needs is taken later, as it arrives.
+    fn could_hold(&self, tier: Tier, length: u64, claim: Claim) -> Result<(), StoreError> {
+        let bytes = length.saturating_add(HEADER_BYTES as u64);
         let quota = self.quota(tier);
         if bytes > quota {
             return Err(StoreError::LargerThanQuota { length });
         }
+        if bytes > quota / PARTIAL_SHARE && self.0.partial_bytes[tier as usize].load(Ordering::Relaxed) > 0 {
+            return Err(StoreError::NoRoom);
+        }
+        if tier == Tier::Flash {
+            let evictable = if matches!(claim, Claim::Named) { self.index().bytes(tier) } else { 0 };
+            let there = file::free_bytes(self.path())?.saturating_add(evictable);
+            if there < self.0.config.reserve_bytes.saturating_add(bytes) {
+                if matches!(claim, Claim::Named) {
+                    self.0.root.disk.is_short();
+                }
+                return Err(StoreError::DiskFull);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds bytes to those of partials, and to those of `share`, evicting until they fit.
+    fn claim(&self, tier: Tier, bytes: u64, claim: Claim, share: Option<&Share>) -> Result<(), StoreError> {
+        let quota = self.quota(tier);
         if tier == Tier::Flash
             && file::free_bytes(self.path())? < self.0.config.reserve_bytes.saturating_add(bytes)
-            && (matches!(claim, Claim::Growing) || !self.make_disk_room(bytes)?)
+            && (matches!(claim, Claim::Free) || !self.make_disk_room(bytes)?)
         {
-            if !matches!(claim, Claim::Growing) {
+            if !matches!(claim, Claim::Free) {
                 self.0.root.disk.is_short();
             }
             return Err(StoreError::DiskFull);
         }
         let partial = &self.0.partial_bytes[tier as usize];
+        let is_short = share.is_some_and(Share::is_small);
+        let most = match claim {
+            Claim::Unnamed => quota / UNNAMED_SHARE,
+            Claim::Named if is_short => quota / PARTIAL_SHARE + quota / SHORT_SHARE,
+            Claim::Named | Claim::Free => quota / PARTIAL_SHARE,
+        };
         let evicted = {
             // The index's lock makes the check and the claim one step.
             let mut index = self.index();
-            let (now, leftover) = (partial.load(Ordering::Relaxed), self.leftover(tier));
-            let all = now.saturating_add(bytes);
-            let evicted = match claim {
-                Claim::Named if now > 0 && all > quota / PARTIAL_SHARE => return Err(StoreError::NoRoom),
-                Claim::Named => {
-                    let most = quota.saturating_sub(all).saturating_sub(leftover);
-                    let (evicted, is_enough) = index.shrink(tier, most, Some(clock::steady()));
-                    if !is_enough {
-                        drop(index);
-                        self.unlink(&evicted);
-                        return Err(StoreError::NoRoom);
-                    }
-                    evicted
+            let all = loop {
+                let now = partial.load(Ordering::Relaxed);
+                let all = now.saturating_add(bytes);
+                let is_alone = matches!(claim, Claim::Named) && now <= share.map_or(0, Share::reserved);
+                if all <= most || is_alone {
+                    break all;
                 }
-                Claim::Unnamed if all > quota / UNNAMED_SHARE || index.bytes(tier) > quota - all => {
-                    return Err(StoreError::NoRoom);
-                }
-                Claim::Growing
-                    if all > quota / PARTIAL_SHARE
-                        || index.bytes(tier) > (quota - all).saturating_sub(leftover) =>
-                {
-                    return Err(StoreError::NoRoom);
-                }
-                Claim::Unnamed | Claim::Growing => Vec::new(),
+                let arriving = self.0.arriving.lock().unwrap_or_else(PoisonError::into_inner);
+                let share = share.filter(|_| matches!(claim, Claim::Named));
+                let taken = share.and_then(|share| arriving.take_from_least(share));
+                partial.fetch_sub(taken.ok_or(StoreError::NoRoom)?, Ordering::Relaxed);
             };
+            let most = quota.saturating_sub(all).saturating_sub(self.leftover(tier));
+            let (evicted, is_enough) = match claim {
+                Claim::Named => index.shrink(tier, most, Some(clock::steady())),
+                Claim::Unnamed | Claim::Free => (Vec::new(), index.bytes(tier) <= most),
+            };
+            if !is_enough || share.is_some_and(|share| !share.add(bytes)) {
+                drop(index);
+                self.unlink(&evicted);
+                return Err(StoreError::NoRoom);
+            }
             // Reservations are released without the lock: add to the current value.
             partial.fetch_add(bytes, Ordering::Relaxed);
             evicted
         };
         self.unlink(&evicted);
-        let inner = Arc::clone(&self.0);
-        Ok(partial::Room::new(bytes, move |bytes| {
-            inner.partial_bytes[tier as usize].fetch_sub(bytes, Ordering::Relaxed);
-        }))
+        Ok(())
     }
 
     /// Evicts until `bytes` and the reserve are free on the file system, whatever the quota says. False if they are not.
@@ -615,10 +683,20 @@ impl Store {
         }
     }
 
-    /// Number of removals after which the carousel should deliver the object again: purged, corrupt or vanished, but not
-    /// evicted for room.
+    /// A number that changes when the carousel should deliver objects again: some were purged, corrupt or vanished, or there is
+    /// room for what was evicted for room.
     pub fn losses(&self) -> u64 {
-        self.index().evicted_for(&[EvictReason::Purged, EvictReason::Corrupt, EvictReason::Vanished])
+        let mut index = self.index();
+        let lost = index.evicted_for(&[EvictReason::Purged, EvictReason::Corrupt, EvictReason::Vanished]);
+        let taken = self.0.partial_bytes[Tier::Flash as usize].load(Ordering::Relaxed);
+        let quota = self.quota(Tier::Flash);
+        let used = index.bytes(Tier::Flash).saturating_add(taken).saturating_add(self.leftover(Tier::Flash));
+        lost + index.returning.invitations(quota.saturating_sub(used), quota)
+    }
+
+    /// Whether this version of an object was evicted for room and has not come back.
+    pub fn returns(&self, key: &str, digest: Option<Digest>) -> bool {
+        digest.is_some_and(|digest| self.index().returning.has(key, &digest))
     }
 
     /// Pins or unpins an object in memory: pinned ones are never evicted to make room. Lasts until the next start.

@@ -14,6 +14,7 @@ use carousel::digest::Digest;
 use carousel::fec::{Curtain, SymbolMap};
 use event_listener::{Event, EventListener};
 
+use super::arriving::Arriving;
 use super::format::HEADER_BYTES;
 use super::growing::{Grown, Growth};
 use super::mapping::Mapping;
@@ -56,6 +57,10 @@ pub struct Partial {
     /// Set once its file has been published.
     is_published: AtomicBool,
     _room: Option<Room>,
+    /// The reservation of an object that arrives.
+    arriving: Option<Arriving>,
+    /// Bytes that should be in the file are not.
+    is_torn: AtomicBool,
     /// Of a body of unknown length.
     growth: Option<Growth>,
     readers: Mutex<Readers>,
@@ -93,13 +98,31 @@ impl Drop for Reader {
 }
 
 impl Partial {
+    fn unnamed(root: &Arc<Root>, tier: Tier) -> io::Result<File> {
+        match tier {
+            Tier::Memory => file::in_memory(),
+            Tier::Flash => file::anonymous(&root.folder),
+        }
+    }
+
+    /// Creates an unnamed file on either tier, whose blocks are allocated when they are written.
+    pub(super) fn arriving(
+        root: &Arc<Root>,
+        tier: Tier,
+        length: u64,
+        arriving: Arriving,
+    ) -> io::Result<Self> {
+        let file = Self::unnamed(root, tier)?;
+        file.set_len(length + HEADER_BYTES as u64)?;
+        let mut partial = Self::new(file, tier, root, None, None);
+        partial.arriving = Some(arriving);
+        Ok(partial)
+    }
+
     /// Creates an unnamed file on either tier and allocates its blocks.
     pub(super) fn anonymous(root: &Arc<Root>, tier: Tier, length: u64, room: Room) -> io::Result<Self> {
         let bytes = length + HEADER_BYTES as u64;
-        let file = match tier {
-            Tier::Memory => file::in_memory()?,
-            Tier::Flash => file::anonymous(&root.folder)?,
-        };
+        let file = Self::unnamed(root, tier)?;
         match tier {
             // Allocate blocks now, so that a full disk is reported now.
             Tier::Flash => file::preallocate(&file, bytes)?,
@@ -169,10 +192,18 @@ impl Partial {
         name: PathBuf,
         length: u64,
         map: &SymbolMap,
-        room: Room,
+        arriving: Arriving,
     ) -> io::Result<Self> {
         let file = resume::open(&name, length, map)?;
-        Ok(Self::new(file, Tier::Flash, root, Some(name), Some(room)))
+        let mut partial = Self::new(file, Tier::Flash, root, Some(name), None);
+        partial.arriving = Some(arriving);
+        Ok(partial)
+    }
+
+    /// Whether bytes that were to be written are not in it, since its room was needed for others or a write failed. Nobody
+    /// reads it from then on.
+    pub fn is_lost(&self) -> bool {
+        self.is_torn.load(Ordering::Acquire) || self.arriving.as_ref().is_some_and(Arriving::is_lost)
     }
 
     fn new(file: File, tier: Tier, root: &Arc<Root>, name: Option<PathBuf>, room: Option<Room>) -> Self {
@@ -186,6 +217,8 @@ impl Partial {
             curtain,
             is_published,
             _room: room,
+            arriving: None,
+            is_torn: AtomicBool::new(false),
             growth: None,
             readers: Mutex::default(),
             read_on: Event::new(),
@@ -214,8 +247,14 @@ impl Partial {
     /// Fills `out` from `offset` of the body.
     ///
     /// # Errors
-    /// If the file is shorter, or cannot be read.
+    /// If the file is shorter, cannot be read, or is lost.
     pub fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let read = self.read_anyway(offset, out);
+        // Looked at behind the read: what was announced and not written is zeros.
+        if self.is_lost() { Err(io::Error::other("the object is given up")) } else { read }
+    }
+
+    fn read_anyway(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let passing_from = self.growth.as_ref().map_or(u64::MAX, Growth::passing_from);
         let kept = usize::try_from(passing_from.saturating_sub(offset)).unwrap_or(usize::MAX).min(out.len());
         let (before, behind) = out.split_at_mut(kept);
@@ -244,7 +283,15 @@ impl Partial {
         if let Some(growth) = self.growth.as_ref().filter(|growth| growth.passing_from() <= offset) {
             return growth.pass(offset, bytes);
         }
+        let room = self.arriving.as_ref().map_or(Ok(()), |arriving| arriving.take(bytes.len() as u64));
+        if let Err(err) = room {
+            self.is_torn.store(true, Ordering::Release);
+            return Err(err);
+        }
         let result = self.file().write_all_at(bytes, offset + body as u64);
+        if result.is_err() {
+            self.is_torn.store(true, Ordering::Release);
+        }
         if self.tier() == Tier::Flash {
             match &result {
                 Ok(()) => self.root.ledger.wrote(bytes.len() as u64),
@@ -270,8 +317,12 @@ impl Partial {
     /// Ends writing: the body has `length` bytes. The caller has dropped its writer.
     ///
     /// # Errors
-    /// If the file cannot be mapped.
+    /// If the file cannot be mapped, or is lost.
     pub fn freeze(self: Arc<Self>, length: u64) -> io::Result<Frozen> {
+        let is_there = self.arriving.as_ref().is_none_or(Arriving::complete) && !self.is_lost();
+        if !is_there {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let bytes = usize::try_from(length).ok().and_then(|it| it.checked_add(HEADER_BYTES));
         let bytes = bytes.ok_or(io::ErrorKind::FileTooLarge)?;
         let mapping = Mapping::read_only(self.file(), bytes)?;

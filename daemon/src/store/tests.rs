@@ -408,7 +408,7 @@ fn a_large_object_goes_on_after_a_power_cut_with_what_a_checkpoint_saved() {
     };
     let (store, _) = Store::open(&config).unwrap();
     let first = map();
-    let partial = store.create_resumable(&identity, &first, Placement::default()).unwrap();
+    let partial = store.create_resumable(&identity, &first, Arrival::default()).unwrap();
     (0..600).for_each(|symbol| write(&partial, &first, symbol));
     partial.checkpoint(&first, &first.words()).unwrap();
     (600..700).for_each(|symbol| write(&partial, &first, symbol));
@@ -423,7 +423,7 @@ fn a_large_object_goes_on_after_a_power_cut_with_what_a_checkpoint_saved() {
     assert!(report.partial_bytes > 1_000_000, "{report:?}");
     assert!(store.list().is_empty(), "never visible");
     let second = map();
-    let partial = Arc::new(store.create_resumable(&identity, &second, Placement::default()).unwrap());
+    let partial = Arc::new(store.create_resumable(&identity, &second, Arrival::default()).unwrap());
     assert_eq!(second.received(), 600, "what came after the checkpoint is lost");
     (600..1000).for_each(|symbol| write(&partial, &second, symbol));
     let frozen = partial.freeze(1_000_000).unwrap();
@@ -439,7 +439,7 @@ fn a_large_object_goes_on_after_a_power_cut_with_what_a_checkpoint_saved() {
 
     // Another object, or damage, begins anew.
     let other = SymbolMap::new(&Partition::new(&Oti::no_code(1_000_000, 500, 65_535)).unwrap());
-    let partial = store.create_resumable(&identity, &other, Placement::default()).unwrap();
+    let partial = store.create_resumable(&identity, &other, Arrival::default()).unwrap();
     assert_eq!(other.received(), 0);
     drop(partial);
     assert_eq!(std::fs::read_dir(store.path().join(resume::PARTIALS)).unwrap().count(), 0, "given up, gone");

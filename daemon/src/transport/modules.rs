@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use carousel::ObjectKey;
 use carousel::dsmcc::{Alone, Description, ModuleStorage};
 
-use crate::store::{Frozen, Partial, Store};
+use crate::store::{Arrival, Frozen, Partial, Store};
 
 /// Modules up to this are put together in memory.
 const MAX_MEMORY_MODULE_BYTES: u32 = 1 << 20;
@@ -136,7 +136,10 @@ impl ModuleStorage for Modules {
             && let Some(key) = self.key_of(alone.path, alone.description)
         {
             let (_, placement) = super::feed::fate(&self.store, key.as_str(), alone.description);
-            let partial = self.store.create(u64::from(alone.length), placement).ok()?;
+            let digest = alone.description.digest;
+            let returns = self.store.returns(key.as_str(), digest);
+            let arrival = Arrival { placement, is_signed: false, returns };
+            let partial = self.store.create_arriving(u64::from(alone.length), arrival).ok()?;
             return Some(Buffer::File { partial: Arc::new(partial), before, bytes: u64::from(alone.length) });
         }
         let partial = self.store.create_unnamed(u64::from(bytes)).ok()?;

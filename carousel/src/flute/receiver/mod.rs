@@ -418,6 +418,20 @@ impl<B> Receiver<B> {
         }
     }
 
+    /// Gives up objects in flight whose storage `is_lost`; they are received anew after [`ReceiverConfig::refused_retry`].
+    pub fn give_up(&mut self, now: Instant, mut is_lost: impl FnMut(&B) -> bool) {
+        let mut index = 0;
+        while let Some(object) = self.in_flight.get(index).filter(|_| self.events.len() < MAX_EVENTS) {
+            if is_lost(&object.buf) {
+                let (toi, length, coding) = (object.toi, object.oti.transfer_length, Coding::of(&object.oti));
+                self.abandon(index, AbandonReason::Refused(Refusal::NoRoom));
+                self.refused(now, toi, length, Some(coding), Refusal::NoRoom);
+            } else {
+                index += 1;
+            }
+        }
+    }
+
     fn abandon(&mut self, index: usize, reason: AbandonReason) {
         if let Some(InFlight { toi, file, buf, .. }) = self.remove(index) {
             self.events.push_back(Event::Abandoned { toi, reason, file, buf });

@@ -49,6 +49,8 @@ impl<S: ObjectStore> Delivery<S> {
         let keys: Vec<SessionKey> = self.sessions.iter().map(|(key, _)| *key).collect();
         for key in keys {
             if let Some(receiver) = self.sessions.get_mut(&key) {
+                let store = &self.store;
+                receiver.give_up(now, |buf| store.is_lost(buf));
                 receiver.handle_timeout(now, wall);
             }
             self.events(now, key);

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use carousel::alc::Template;
 use carousel::flute::{
-    Event, File, Joiner, Receiver, ReceiverConfig, ReceiverStats, RecoveryJob, Refusal, SessionKey,
-    SessionTrust, Sessions, Verdict,
+    Event, File, Joiner, Receiver, ReceiverConfig, ReceiverStats, RecoveryJob, Refusal, SessionBudget,
+    SessionKey, SessionTrust, Sessions, Verdict,
 };
 use carousel::lct::{Toi, Tsi};
 use carousel::repair::BackOff;
@@ -203,6 +203,11 @@ impl<S: ObjectStore> Delivery<S> {
     pub fn set_trust(&mut self, trust: Arc<Trust>) {
         self.trust_generation = trust.generation();
         self.trust = trust;
+    }
+
+    /// The memory of sessions is that of all shards together; without a call this one has all of it.
+    pub fn share_budget(&mut self, budget: SessionBudget) {
+        self.sessions.share(budget);
     }
 
     /// Takes one datagram. `wall` is asked for the date where it counts; `None`: it is not known.

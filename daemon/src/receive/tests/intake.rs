@@ -24,10 +24,26 @@ impl Box {
         Self { intake, context, kept: Kept::default(), now, rejected: 0, _folder: folder }
     }
 
+    /// One whose cache holds two megabytes.
+    fn small() -> Self {
+        let mut tested = Self::new();
+        let path = tested._folder.path().join("small");
+        let config =
+            crate::store::StoreConfig { path, quota_bytes: 2 << 20, reserve_bytes: 0, ..Default::default() };
+        let store = Store::open(&config).unwrap().0;
+        tested.context = ReceiveContext::new(store);
+        tested.intake = Intake::new(tested.context.clone(), options(), Arc::default(), None).without_date();
+        tested
+    }
+
     /// Takes a packet without finishing what it completes.
     fn take(&mut self, packet: &[u8]) {
+        self.take_from(object(1).session.source, packet);
+    }
+
+    fn take_from(&mut self, source: std::net::IpAddr, packet: &[u8]) {
         let ObjectRef { session, .. } = object(1);
-        let source = std::net::SocketAddr::new(session.source, 7);
+        let source = std::net::SocketAddr::new(source, 7);
         self.intake.datagram(self.now, source, session.destination, &SessionFilter::all(), packet);
         self.intake.end_batch();
     }
@@ -139,7 +155,7 @@ fn signalling_is_handed_on_and_takes_no_place_in_the_cache() {
 }
 
 #[test]
-fn what_was_purged_is_received_again_and_what_was_evicted_is_not() {
+fn what_was_purged_or_evicted_for_room_is_received_again_and_what_is_stale_is_not() {
     let mut tested = Box::new();
     let (fdt, objects) = session(&[("http://h/a", None, BODY)]);
     fdt.iter().chain(&objects[0]).for_each(|it| tested.take(it));
@@ -152,7 +168,8 @@ fn what_was_purged_is_received_again_and_what_was_evicted_is_not() {
         tested.holds("h/a")
     };
     assert!(again_after(EvictReason::Purged));
-    assert!(!again_after(EvictReason::Room));
+    assert!(again_after(EvictReason::Room), "there is room");
+    assert!(!again_after(EvictReason::Stale));
 }
 
 #[test]
@@ -247,4 +264,82 @@ fn an_encoded_object_is_held_as_clients_get_it_and_no_bomb_is() {
     }
     tested.finish();
     assert_eq!((tested.rejected, tested.kept.0.lock().unwrap().len()), (4, 0));
+}
+
+/// A stranger that announces far more than there is room for and sends a packet of each, then one that sends what it
+/// announces and never ends it.
+#[test]
+fn strangers_that_announce_huge_objects_evict_nothing_and_what_they_send_costs_nobody_for_good() {
+    let mut tested = Box::small();
+    let names: Vec<String> = (0..14).map(|at| format!("http://h/{at}")).collect();
+    let body = |at: usize| vec![at as u8 + 1; 120_000];
+    let bodies: Vec<Vec<u8>> = (0..names.len()).map(body).collect();
+    let files: Vec<(&str, Option<&str>, &[u8])> =
+        names.iter().zip(&bodies).map(|(name, body)| (name.as_str(), None, body.as_slice())).collect();
+    let (fdt, objects) = session(&files);
+    let stranger = std::net::IpAddr::from([10, 0, 0, 99]);
+    let evil_names: Vec<String> = (0..16).map(|at| format!("http://evil/{at}")).collect();
+    let large = vec![9; 1_000_000];
+    let evil: Vec<(&str, Option<&str>, &[u8])> =
+        evil_names.iter().map(|name| (name.as_str(), None, large.as_slice())).collect();
+    let (evil_fdt, evil_objects) = session(&evil);
+    fdt.iter().for_each(|it| tested.take(it));
+    evil_fdt.iter().for_each(|it| tested.take_from(stranger, it));
+    let held = |tested: &Box| {
+        (0..names.len()).filter(|at| tested.context.store.contains(&format!("h/{at}"))).count()
+    };
+    // The honest session, and a packet of another huge object between any two of its objects.
+    for (at, packets) in objects.iter().enumerate() {
+        tested.take_from(stranger, &evil_objects[at][at]);
+        packets.iter().for_each(|it| tested.take(it));
+        tested.finish();
+    }
+    assert_eq!((held(&tested), tested.rejected), (names.len(), 0));
+    assert_eq!(tested.context.store.usage().evicted[EvictReason::Room as usize], 0);
+    // Now it sends: what comes takes room, but no more than half of the quota.
+    for packets in &evil_objects {
+        for packet in &packets[..packets.len() - 100] {
+            tested.take_from(stranger, packet);
+        }
+    }
+    let usage = tested.context.store.usage();
+    assert!(usage.partial_bytes <= (1 << 20) + 8192, "{usage:?}");
+    assert!((6..names.len()).contains(&held(&tested)), "{} are left", held(&tested));
+    // It ends. What it began is let go in time, and what was evicted for it comes again.
+    tested.intake.close_sessions(tested.now, |key| key.source != stranger);
+    tested.pass(Duration::from_secs(1));
+    assert_eq!(tested.context.store.usage().partial_bytes, 0);
+    for _ in 0..2 {
+        tested.pass(Duration::from_secs(10));
+        objects.iter().flatten().for_each(|it| tested.take(it));
+        tested.finish();
+    }
+    assert_eq!((held(&tested), tested.rejected), (names.len(), 0), "one cycle later everything is there");
+}
+
+#[test]
+fn an_object_whose_room_is_needed_is_given_up_and_received_again() {
+    let mut tested = Box::small();
+    let large = vec![9; 800_000];
+    let (fdt, objects) =
+        session(&[("http://h/a", None, &large), ("http://h/b", None, &large), ("http://h/c", None, BODY)]);
+    fdt.iter().for_each(|it| tested.take(it));
+    objects[0][..3000].iter().for_each(|it| tested.take(it));
+    let flight = tested.context.flights.get("h/a").unwrap();
+    objects[1][..3000].iter().for_each(|it| tested.take(it));
+    let second = tested.context.flights.get("h/b").unwrap();
+    assert!(second.read(0..100).is_err() && flight.read(0..100).is_ok(), "the first goes on");
+    tested.pass(Duration::from_secs(1));
+    assert!(matches!(second.outcome(), Some(Outcome::Failed(_))), "{:?}", second.outcome());
+    assert!(flight.outcome().is_none());
+    objects[2].iter().for_each(|it| tested.take(it));
+    objects[0][3000..].iter().for_each(|it| tested.take(it));
+    tested.finish();
+    assert!(tested.holds("h/a") && tested.holds("h/c"));
+    drop((flight, second));
+    tested.pass(Duration::from_secs(10));
+    objects[1].iter().for_each(|it| tested.take(it));
+    tested.finish();
+    assert!(tested.holds("h/a") && tested.holds("h/b"));
+    assert_eq!(tested.rejected, 0);
 }

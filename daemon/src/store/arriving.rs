@@ -1,0 +1,219 @@
+//! Reservations of objects that arrive: room is taken as bytes come, not as they are announced.
+//!
+//! ```text
+//! open: a page ── bytes are written ──▶ what has come and a quarter more ── complete ──▶ all of it ──▶ published
+//!                        │ no room: the least of those that arrive makes it, or it is this one
+//!                        └──▶ lost: nobody reads it any more, its room is free at once, delivery opens it again later
+//! ```
+//!
+//! Invariants: what an object has reserved is at most a page, a quarter of what has come, and [`STEP_BYTES`] more than that; a
+//! reservation of something lost is 0; nothing that is complete is lost.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use carousel::time::Instant;
+
+use super::format::{Class, HEADER_BYTES};
+use super::{Claim, Placement, Store, StoreError, Tier};
+use crate::clock;
+
+/// The most that is reserved ahead.
+const STEP_BYTES: u64 = 4 << 20;
+/// The least: the page that the first byte takes.
+const PAGE_BYTES: u64 = 4096;
+/// Objects up to this have their room when they are opened.
+const SMALL_BYTES: u64 = 16 << 10;
+/// An object to which nothing was written for so long makes room for others of its rank.
+const SILENCE: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// An object that is about to arrive.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Arrival {
+    /// Where it wants to live.
+    pub placement: Placement,
+    /// A trusted key has signed its description.
+    pub is_signed: bool,
+    /// It was evicted for room: it takes free room, and evicts nobody in turn.
+    pub returns: bool,
+}
+
+/// Who makes room for whom: the smaller for the greater.
+type Rank = (bool, u8);
+
+impl Arrival {
+    const fn rank(self) -> Rank {
+        let class = match self.placement.class {
+            Class::Low => 0,
+            Class::Medium => 1,
+            Class::High => 2,
+            Class::Pinned => 3,
+        };
+        (self.is_signed, class)
+    }
+}
+
+/// What one object that arrives has reserved.
+#[derive(Debug)]
+pub(super) struct Share {
+    tier: Tier,
+    rank: Rank,
+    claim: Claim,
+    /// Length of the body.
+    length: u64,
+    arrived: AtomicU64,
+    /// With the header's page. Changed under the index's lock, or by the last owner.
+    reserved: AtomicU64,
+    written_at: AtomicU64,
+    is_complete: AtomicBool,
+    is_lost: AtomicBool,
+}
+
+impl Share {
+    /// Bytes that it has reserved.
+    pub(super) fn reserved(&self) -> u64 {
+        self.reserved.load(Ordering::Relaxed)
+    }
+
+    pub(super) const fn is_small(&self) -> bool {
+        self.length <= SMALL_BYTES
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Acquire)
+    }
+
+    /// Adds what was claimed for it, under the index's lock. False if it has been lost meanwhile.
+    pub(super) fn add(&self, bytes: u64) -> bool {
+        let is_there = !self.is_lost();
+        if is_there {
+            self.reserved.fetch_add(bytes, Ordering::Relaxed);
+        }
+        is_there
+    }
+
+    /// Whether this makes room for `other`, of two that arrive.
+    fn gives_way_to(&self, other: &Self, now: Instant) -> bool {
+        let is_silent = || now.since(Instant::from_nanos(self.written_at.load(Ordering::Relaxed))) >= SILENCE;
+        self.tier == other.tier
+            && self.reserved() > 0
+            && !self.is_complete.load(Ordering::Relaxed)
+            && (self.rank < other.rank || self.rank == other.rank && is_silent())
+    }
+}
+
+/// All objects that arrive.
+#[derive(Debug, Default)]
+pub(super) struct Shares(Vec<Weak<Share>>);
+
+impl Shares {
+    fn add(&mut self, share: &Arc<Share>) {
+        if self.0.len() == self.0.capacity() {
+            self.0.retain(|it| it.strong_count() > 0);
+            self.0.shrink_to(64);
+        }
+        self.0.push(Arc::downgrade(share));
+    }
+
+    /// Takes the room of the least that gives way to `other`: of the lowest rank, the one that was written to longest ago. Gives
+    /// the bytes.
+    pub(super) fn take_from_least(&self, other: &Share) -> Option<u64> {
+        let now = clock::now();
+        let all = self.0.iter().filter_map(Weak::upgrade);
+        let fit = all.filter(|it| !std::ptr::eq(&raw const **it, other) && it.gives_way_to(other, now));
+        let least = fit.min_by_key(|it| (it.rank, it.written_at.load(Ordering::Relaxed)))?;
+        least.is_lost.store(true, Ordering::Release);
+        Some(least.reserved.swap(0, Ordering::Relaxed))
+    }
+}
+
+/// The reservation of one object, released when dropped.
+#[derive(Debug)]
+pub(super) struct Arriving {
+    store: Store,
+    share: Arc<Share>,
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.share.is_lost.store(true, Ordering::Release);
+        let bytes = self.share.reserved.swap(0, Ordering::Relaxed);
+        self.store.0.partial_bytes[self.share.tier as usize].fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Arriving {
+    /// Room for the beginning of an object of `length` bytes, of which `arrived` are there from an earlier run.
+    pub(super) fn open(
+        store: &Store,
+        tier: Tier,
+        length: u64,
+        arrived: u64,
+        (claim, arrival): (Claim, Arrival),
+    ) -> Result<Self, StoreError> {
+        store.could_hold(tier, length, claim)?;
+        let share = Arc::new(Share {
+            tier,
+            rank: arrival.rank(),
+            claim,
+            length,
+            arrived: AtomicU64::new(arrived),
+            reserved: AtomicU64::new(0),
+            written_at: AtomicU64::new(clock::now().as_nanos()),
+            is_complete: AtomicBool::new(false),
+            is_lost: AtomicBool::new(false),
+        });
+        let first = if share.is_small() { length } else { PAGE_BYTES.max(arrived).min(length) };
+        let arriving = Self { store: store.clone(), share };
+        arriving.store.claim(tier, first + HEADER_BYTES as u64, claim, Some(&arriving.share))?;
+        store.0.arriving.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(&arriving.share);
+        Ok(arriving)
+    }
+
+    /// Whether its room was taken from it.
+    pub(super) fn is_lost(&self) -> bool {
+        self.share.is_lost()
+    }
+
+    /// Nothing more will be written: it can no longer be lost. False if it is.
+    pub(super) fn complete(&self) -> bool {
+        self.share.is_complete.store(true, Ordering::Relaxed);
+        // The lock decides which was first.
+        let _index = self.store.index();
+        !self.is_lost()
+    }
+
+    /// Makes room for bytes that are about to be written.
+    pub(super) fn take(&self, bytes: u64) -> io::Result<()> {
+        let share = &self.share;
+        share.written_at.store(clock::now().as_nanos(), Ordering::Relaxed);
+        let arrived = share.arrived.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        if share.is_lost() {
+            return Err(lost());
+        }
+        // Repair symbols lie behind the body and go with the decoding of their block.
+        let needed = arrived.min(share.length) + HEADER_BYTES as u64;
+        let reserved = share.reserved();
+        if needed <= reserved {
+            return Ok(());
+        }
+        let ahead = (arrived / 4).clamp(PAGE_BYTES, STEP_BYTES);
+        let wanted = (needed + ahead).min(share.length + HEADER_BYTES as u64);
+        match self.store.claim(share.tier, wanted - reserved, share.claim, Some(share)) {
+            Ok(()) => Ok(()),
+            Err(err) => {
+                tracing::debug!(%err, arrived, length = share.length, "an object that arrives has no room");
+                let _index = self.store.index();
+                share.is_lost.store(true, Ordering::Release);
+                let bytes = share.reserved.swap(0, Ordering::Relaxed);
+                self.store.0.partial_bytes[share.tier as usize].fetch_sub(bytes, Ordering::Relaxed);
+                Err(lost())
+            }
+        }
+    }
+}
+
+fn lost() -> io::Error {
+    io::Error::other("its room was needed for others")
+}
