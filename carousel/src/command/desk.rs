@@ -1,6 +1,6 @@
 //! The receiver's side of commands: each is done once, at a moment of its own, and remembered until it has expired.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -70,6 +70,8 @@ pub struct Desk {
     known: BTreeMap<String, u64>,
     /// Commands for other groups, likewise: they are told of once, and are this receiver's when its groups change.
     others: BTreeMap<String, u64>,
+    /// Commands of the latest documents that had expired when they came, or have since: they are told of once.
+    past: BTreeSet<String>,
     waiting: Vec<Waiting>,
 }
 
@@ -100,6 +102,21 @@ impl Desk {
         commands: Vec<Command>,
         mut each: impl FnMut(&Command, Outcome),
     ) {
+        let of_root = format!("{root}/");
+        let is_named = |name: &str| {
+            let id = name.strip_prefix(&of_root);
+            id.is_none_or(|id| commands.iter().any(|it| it.id == id))
+        };
+        self.past.retain(|name| is_named(name));
+        for command in commands.iter().filter(|it| it.until <= receiver.date) {
+            let name = key(root, &command.id);
+            let was_here = self.known.contains_key(&name)
+                || self.others.contains_key(&name)
+                || self.waiting.iter().any(|it| it.root == root && it.command.id == command.id);
+            if self.past.insert(name) && !was_here && command.is_for(receiver.groups) {
+                each(command, Outcome::Expired);
+            }
+        }
         self.known.retain(|_, until| *until > receiver.date);
         self.others.retain(|_, until| *until > receiver.date);
         // What the document names no more was cancelled.
@@ -233,7 +250,8 @@ mod tests {
         let mut told = Vec::new();
         let all = vec![of("north", "north"), of("south", "south"), old, late.clone()];
         desk.take(at(0), "a", &receiver, all, |it, why| told.push((it.id.clone(), why)));
-        assert_eq!(told, [("south".to_owned(), Outcome::OtherGroup)]);
+        let expired = ("old".to_owned(), Outcome::Expired);
+        assert_eq!(told, [expired.clone(), ("south".to_owned(), Outcome::OtherGroup)]);
         assert_eq!(due(&mut desk, 0), ["north"]);
         // Its moment comes after its end.
         let (_, command, why) = desk.next_due(at(1000), 10_000).unwrap();
@@ -244,6 +262,33 @@ mod tests {
         assert_eq!(desk.counts(), (1, 0));
         desk.take(at(1), "a", &receiver, Vec::new(), |_, _| unreachable!());
         assert_eq!(due(&mut desk, 2000), [""; 0]);
+    }
+
+    #[test]
+    fn what_had_expired_when_it_came_is_told_of_once_and_what_was_done_is_not() {
+        let mut desk = Desk::new([7; 16]);
+        let document = || {
+            let old = Command { until: 50, ..command("old", "pin", "h/a") };
+            vec![
+                command("new", "pin", "h/a"),
+                old.clone(),
+                Command { groups: vec!["x".into()], id: "other".into(), ..old },
+            ]
+        };
+        let mut told = Vec::new();
+        let mut take = |desk: &mut Desk, date, commands| {
+            let receiver = Receiver { date, ..NOBODY };
+            desk.take(at(0), "a", &receiver, commands, |it, why| told.push((it.id.clone(), why)));
+        };
+        take(&mut desk, 100, document());
+        assert_eq!(due(&mut desk, 0), ["new"]);
+        take(&mut desk, 100, document());
+        // The document is repeated longer than its command is in force, also to a box that starts again.
+        take(&mut desk, 20_000, document());
+        let mut desk = Desk::recall(&desk.memory()).unwrap();
+        take(&mut desk, 20_000, Vec::new());
+        assert_eq!(told, [("old".to_owned(), Outcome::Expired)]);
+        assert!(desk.past.is_empty(), "what no document names is forgotten");
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub(super) struct Module {
     pub(super) original_size: Option<u32>,
     is_dirty: bool,
     /// Of directories: what they were when the version was given.
-    digest: Option<Digest>,
+    pub(super) digest: Option<Digest>,
     next_key: u16,
     is_text: bool,
 }

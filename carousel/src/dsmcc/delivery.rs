@@ -201,5 +201,9 @@ reasons! {
         Parts = "parts",
         /// The complete module waited too long for the directory that names its files.
         HeldTooLong = "held_too_long",
+        /// Signatures are asked for, and no signed list names the message, directories or file.
+        Unsigned = "unsigned",
+        /// The module with directories is not the one of the signed list.
+        Forged = "forged",
     }
 }

@@ -8,7 +8,7 @@ use super::delivery::{CarouselDrop, CarouselFile, Content, Event, ModuleStorage,
 use super::describe::Description;
 use super::message::ModuleInfo;
 use super::names::{Named, bytes_of};
-use super::receive::{HandedOut, HeldFile, Module, ModuleKey, Receiver, State};
+use super::receive::{Asked, HandedOut, HeldFile, Module, ModuleKey, Receiver, State};
 use super::unpack::unpack;
 use crate::limits::{
     MAX_CAROUSEL_BINDING_BYTES, MAX_CAROUSEL_NAMES, MAX_MODULES_HELD_BYTES, MAX_MODULES_OPEN,
@@ -22,6 +22,11 @@ impl<S: ModuleStorage> Receiver<S> {
         let State::Open { buf, .. } = std::mem::replace(&mut module.state, State::Waiting) else { return };
         self.open -= 1;
         let info = module.info.clone();
+        if !self.is_listed(key) {
+            // The DII that describes it now has not come: it may be another module by then.
+            self.drop(CarouselDrop::Unsigned);
+            return;
+        }
         let Some(whole) = storage.close(buf) else {
             self.drop(CarouselDrop::NoRoom);
             return;
@@ -34,6 +39,12 @@ impl<S: ModuleStorage> Receiver<S> {
             }
         };
         let bytes = (*content).as_ref();
+        if let Asked::Signed(list) = &self.asked
+            && list.directories(key.1, info.version).is_some_and(|digest| digest != crate::Digest::of(bytes))
+        {
+            self.drop(CarouselDrop::Forged);
+            return;
+        }
         if info.is_biop || biop::is_biop(bytes) {
             self.take_biop(key, &info, content, storage);
         } else {
@@ -51,6 +62,11 @@ impl<S: ModuleStorage> Receiver<S> {
     ) {
         let (mut files, mut directories) = (HashMap::new(), Vec::new());
         let mut bytes = 0;
+        let may_name = match &self.asked {
+            Asked::Nothing => true,
+            Asked::List => false,
+            Asked::Signed(list) => list.directories(key.1, info.version).is_some(),
+        };
         for message in biop::messages((*content).as_ref()) {
             let Ok(message) = message else {
                 self.drop(CarouselDrop::Biop);
@@ -60,6 +76,7 @@ impl<S: ModuleStorage> Receiver<S> {
                 Body::File(range) => {
                     files.insert(message.key, HeldFile { range, descriptors: message.descriptors });
                 }
+                Body::Directory(_) if !may_name => self.drop(CarouselDrop::Unsigned),
                 Body::Directory(bindings) if bytes + bytes_of(&bindings) > MAX_CAROUSEL_BINDING_BYTES => {
                     self.drop(CarouselDrop::TooManyNames);
                     break;
@@ -110,7 +127,7 @@ impl<S: ModuleStorage> Receiver<S> {
     }
 
     /// Lets a held module's bytes go.
-    fn release(&mut self, key: ModuleKey) {
+    pub(super) fn release(&mut self, key: ModuleKey) {
         let Some((_, module)) = self.modules.get_mut(&key) else { return };
         if let State::Held { content, .. } = &module.state {
             self.held_bytes -= (**content).as_ref().len() as u64;
@@ -172,7 +189,8 @@ impl<S: ModuleStorage> Receiver<S> {
         let State::Held { content, files } = &module.state else { return };
         let (content, version) = (Arc::clone(content), module.info.version);
         let mut out = Vec::new();
-        let mut unnamed = 0;
+        let (mut unnamed, mut unsigned) = (0, 0);
+        let is_signed = !matches!(self.asked, Asked::Nothing);
         for (object_key, file) in files {
             let object = (key.1, Arc::clone(object_key));
             let Some(names) = self.named.get(&object) else {
@@ -182,6 +200,16 @@ impl<S: ModuleStorage> Receiver<S> {
             for Named { path, description, .. } in names {
                 let handed_out = (object.clone(), version);
                 if self.handed_out.get(path) == Some(&handed_out) {
+                    continue;
+                }
+                if is_signed {
+                    // What the file says of itself nobody has signed.
+                    if description.digest.is_none() {
+                        unsigned += 1;
+                        continue;
+                    }
+                    let piece = Piece { content: Arc::clone(&content), range: file.range.clone() };
+                    out.push((Arc::clone(path), description.clone(), piece, handed_out));
                     continue;
                 }
                 // What the file says of itself counts over what its directory says.
@@ -197,6 +225,7 @@ impl<S: ModuleStorage> Receiver<S> {
                 out.push((Arc::clone(path), description, piece, handed_out));
             }
         }
+        self.dropped[CarouselDrop::Unsigned as usize] += unsigned;
         for (path, description, piece, handed_out) in out {
             self.hand_out(path, description, piece, handed_out);
         }
@@ -303,7 +332,10 @@ impl<S: ModuleStorage> Receiver<S> {
         description.content_type = description.content_type.or_else(|| first.info.content_type());
         let module_version = info.version;
         let path: Arc<str> = path.into();
-        if self.has_room_for(&path) {
+        let is_named = matches!(self.asked, Asked::Nothing) || description.digest.is_some();
+        if !is_named {
+            self.drop(CarouselDrop::Unsigned);
+        } else if self.has_room_for(&path) {
             self.handed_out.insert(Arc::clone(&path), ((chain[0].1, Arc::new([])), module_version));
             let (paths, module_id) = (vec![path], key.1);
             let file = CarouselFile { paths, description, pieces, module_id, module_version };

@@ -18,6 +18,7 @@
 //! | [`delivery`] | what a receiver takes and gives |
 //! | [`profile`], [`build`] | objects to modules: what lies where, what has changed |
 //! | [`mod@write`] | modules and messages as bytes |
+//! | [`signed`] | the signed list of what a carousel consists of, in sections beside it |
 //!
 //! Left out: stream events and NPT, carousels of other services (LiteOptions), download scenarios other than the
 //! carousel.
@@ -31,6 +32,7 @@ pub mod message;
 pub mod names;
 pub mod profile;
 pub mod receive;
+pub mod signed;
 mod tree;
 mod unpack;
 pub mod write;
@@ -39,7 +41,7 @@ pub use build::Builder;
 pub use delivery::{Alone, Event, ModuleStorage};
 pub use describe::Description;
 pub use profile::{Profile, Shape};
-pub use receive::Receiver;
+pub use receive::{Asked, Receiver};
 
 /// `use` of a Tap to the object itself.
 pub const BIOP_OBJECT_USE: u16 = 0x0017;

@@ -66,15 +66,8 @@ pub(super) struct Walk {
 impl Names {
     /// Takes the directories of a module in the place of those that it had. Gives whether anything is different.
     pub(super) fn set(&mut self, module_id: u16, directories: Vec<(Arc<[u8]>, Kind, Vec<Binding>)>) -> bool {
-        let had = self.directories.len();
-        let mut freed = 0;
-        self.directories.retain(|(module, _), (_, bindings)| {
-            let stays = *module != module_id;
-            freed += if stays { 0 } else { bytes_of(bindings) };
-            stays
-        });
-        self.bytes -= freed;
-        let changed = self.directories.len() != had || !directories.is_empty();
+        let had_any = self.keep_modules(|module| module != module_id);
+        let changed = had_any || !directories.is_empty();
         for (key, kind, bindings) in directories {
             let bytes = bytes_of(&bindings);
             if self.bytes + bytes > MAX_CAROUSEL_BINDING_BYTES
@@ -87,6 +80,19 @@ impl Names {
             self.directories.insert((module_id, key), (kind, bindings));
         }
         changed
+    }
+
+    /// Forgets the directories of modules for which `keep` is false. Gives whether there were any.
+    pub(super) fn keep_modules(&mut self, mut keep: impl FnMut(u16) -> bool) -> bool {
+        let had = self.directories.len();
+        let mut freed = 0;
+        self.directories.retain(|(module, _), (_, bindings)| {
+            let stays = keep(*module);
+            freed += if stays { 0 } else { bytes_of(bindings) };
+            stays
+        });
+        self.bytes -= freed;
+        self.directories.len() != had
     }
 
     /// Directories left out since the last call.

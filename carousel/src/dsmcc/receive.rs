@@ -12,7 +12,9 @@ use super::biop::{Ior, ObjectLocation};
 use super::delivery::{Alone, CarouselDrop, CarouselFile, Content, Event, ModuleState, ModuleStorage, Piece};
 use super::message::{Block, DownloadInfo, Gateway, Message, ModuleInfo, TransactionId};
 use super::names::{Named, Names, ObjectId};
+use super::signed::SignedList;
 use crate::bytes::Reader;
+use crate::digest::Digest;
 use crate::limits::{MAX_DOWNLOAD_INFOS, MAX_EARLY_BLOCK_BYTES, MAX_MODULES, MAX_MODULES_OPEN};
 use crate::ts::Section;
 
@@ -81,11 +83,28 @@ struct KnownInfo {
     transaction: TransactionId,
     /// [`Receiver::infos_received`] when it was last received.
     received_at: u64,
+    /// Its digest, where a signed list names it.
+    digest: Option<Digest>,
+}
+
+/// What is asked of a carousel before anything of it counts.
+#[derive(Debug, Clone, Default)]
+pub enum Asked {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// A signed list, and none has come.
+    List,
+    /// What this signed list names.
+    Signed(Arc<SignedList>),
 }
 
 /// Receives one carousel: the messages of one PID. See the module head.
 #[derive(Debug)]
 pub struct Receiver<S: ModuleStorage> {
+    pub(super) asked: Asked,
+    /// Directories have gone, and their files have names still.
+    must_name: bool,
     pub(super) gateway: Option<ObjectLocation>,
     is_found: bool,
     infos: BTreeMap<(u32, u16), KnownInfo>,
@@ -118,6 +137,8 @@ pub struct Receiver<S: ModuleStorage> {
 impl<S: ModuleStorage> Default for Receiver<S> {
     fn default() -> Self {
         Self {
+            asked: Asked::Nothing,
+            must_name: false,
             gateway: None,
             is_found: false,
             infos: BTreeMap::new(),
@@ -143,12 +164,67 @@ impl<S: ModuleStorage> Default for Receiver<S> {
 }
 
 impl<S: ModuleStorage> Receiver<S> {
+    /// From now on this is asked of the carousel. What came while nothing was asked is forgotten.
+    pub fn ask(&mut self, asked: Asked) {
+        let was_anything = matches!(self.asked, Asked::Nothing) && !matches!(asked, Asked::Nothing);
+        if was_anything {
+            *self = Self { dropped: self.dropped, ..Self::default() };
+        }
+        if let Asked::Signed(list) = &asked {
+            // Directories of before name what may be gone.
+            let is_listed = |(&(_, id), (_, module)): (&ModuleKey, &(u16, Module<S>))| {
+                list.directories(id, module.info.version).is_some().then_some(id)
+            };
+            let listed: HashSet<u16> = self.modules.iter().filter_map(is_listed).collect();
+            self.must_name |= self.names.keep_modules(|id| listed.contains(&id));
+        }
+        self.asked = asked;
+        // Modules that wait for others, and were described by what is not listed any more.
+        let is_stale = |(key, (_, module)): &(&ModuleKey, &(u16, Module<S>))| {
+            matches!(module.state, State::Held { .. }) && !self.is_listed(**key)
+        };
+        let stale: Vec<ModuleKey> = self.modules.iter().filter(is_stale).map(|(key, _)| *key).collect();
+        for key in stale {
+            self.release(key);
+            self.receive_again(key.1);
+        }
+    }
+
+    /// Whether what describes a module counts now.
+    pub(super) fn is_listed(&self, key: ModuleKey) -> bool {
+        let list = match &self.asked {
+            Asked::Nothing => return true,
+            Asked::List => return false,
+            Asked::Signed(list) => list,
+        };
+        let info = self.modules.get(&key).and_then(|(of, _)| self.infos.get(&(key.0, *of)));
+        info.and_then(|it| it.digest).is_some_and(|digest| list.has_info(&digest))
+    }
+
     /// Takes a section of tables 0x3B or 0x3C.
     #[inline]
     pub fn section(&mut self, section: &Section<'_>, storage: &mut S) {
+        if std::mem::take(&mut self.must_name) {
+            self.name_files(storage);
+        }
+        let is_named = |has: fn(&SignedList, &Digest) -> bool| match &self.asked {
+            Asked::Nothing => Some(None),
+            Asked::List => None,
+            Asked::Signed(list) => {
+                let digest = Digest::of(section.body);
+                has(list, &digest).then_some(Some(digest))
+            }
+        };
         match Message::read(section) {
+            Ok(Message::Block(_)) if matches!(self.asked, Asked::List) => self.drop(CarouselDrop::Unsigned),
             Ok(Message::Block(block)) => self.block(&block, storage),
-            Ok(Message::Info(info)) => self.info(info, storage),
+            Ok(Message::Info(info)) => match is_named(SignedList::has_info) {
+                Some(digest) => self.info(info, digest, storage),
+                None => self.drop(CarouselDrop::Unsigned),
+            },
+            Ok(Message::Initiate { .. }) if is_named(SignedList::has_initiate).is_none() => {
+                self.drop(CarouselDrop::Unsigned);
+            }
             Ok(Message::Initiate { gateway, .. }) => self.initiate(&gateway, storage),
             Err(_) => self.drop(CarouselDrop::Message),
         }
@@ -245,13 +321,14 @@ impl<S: ModuleStorage> Receiver<S> {
     }
 
     #[cold]
-    fn info(&mut self, info: DownloadInfo, storage: &mut S) {
+    fn info(&mut self, info: DownloadInfo, digest: Option<Digest>, storage: &mut S) {
         let identification = info.transaction.identification();
         let key = (info.download_id, identification);
         self.infos_received += 1;
-        let known = KnownInfo { transaction: info.transaction, received_at: self.infos_received };
+        let known = KnownInfo { transaction: info.transaction, received_at: self.infos_received, digest };
         if let Some(have) = self.infos.get_mut(&key) {
             have.received_at = self.infos_received;
+            have.digest = digest;
             if have.transaction == info.transaction {
                 return;
             }
@@ -530,4 +607,4 @@ impl<S: ModuleStorage> Receiver<S> {
 
 #[cfg(test)]
 #[path = "receive_tests.rs"]
-mod tests;
+pub(super) mod tests;

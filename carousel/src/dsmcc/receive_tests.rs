@@ -6,7 +6,7 @@ use crate::dsmcc::profile::{Carried, Profile, Shape};
 use crate::limits::{MAX_CAROUSEL_NAMES, MAX_MODULES_HELD_BYTES};
 use crate::ts::{Demux, Pid, stream::Packets};
 
-type MemoryReceiver = Receiver<InMemory>;
+pub(in crate::dsmcc) type MemoryReceiver = Receiver<InMemory>;
 
 fn files(receiver: &mut MemoryReceiver) -> Vec<(String, Vec<u8>)> {
     let mut out = Vec::new();
@@ -58,27 +58,27 @@ fn every_file_of_another_implementation_s_carousel_comes_byte_for_byte() {
         expected.sort();
         assert!(!expected.is_empty());
         let received: Vec<(String, String)> =
-            received.into_iter().map(|(path, bytes)| (path, crate::Digest::of(&bytes).to_hex())).collect();
+            received.into_iter().map(|(path, bytes)| (path, Digest::of(&bytes).to_hex())).collect();
         assert_eq!(received, expected, "{name}");
     }
 }
 
 /// Objects in memory, carried.
-struct Studio {
-    builder: Builder,
-    bodies: BTreeMap<u64, Vec<u8>>,
+pub(in crate::dsmcc) struct Studio {
+    pub(in crate::dsmcc) builder: Builder,
+    pub(in crate::dsmcc) bodies: BTreeMap<u64, Vec<u8>>,
 }
 
 impl Studio {
-    fn new(profile: Profile) -> Self {
+    pub(in crate::dsmcc) fn new(profile: Profile) -> Self {
         Self { builder: Builder::new(profile), bodies: BTreeMap::new() }
     }
 
-    fn add(&mut self, uri: &str, body: Vec<u8>) -> u64 {
+    pub(in crate::dsmcc) fn add(&mut self, uri: &str, body: Vec<u8>) -> u64 {
         let carried = Carried {
             uri: uri.to_owned(),
             content_type: Some("video/mp4".into()),
-            digest: crate::Digest::of(&body),
+            digest: Digest::of(&body),
             max_age_s: Some(60),
             length: body.len() as u64,
             is_text: uri.ends_with("mpd"),
@@ -89,13 +89,13 @@ impl Studio {
         number
     }
 
-    fn commit(&mut self) {
+    pub(in crate::dsmcc) fn commit(&mut self) {
         let bodies = &self.bodies;
         self.builder.commit(|number, offset, out| read(bodies, number, offset, out)).unwrap();
     }
 
     /// One pass: DSI, DIIs, and every block of every module.
-    fn sections(&self) -> Vec<Vec<u8>> {
+    pub(in crate::dsmcc) fn sections(&self) -> Vec<Vec<u8>> {
         let mut all = Vec::new();
         let mut put = |write: &mut dyn FnMut(&mut Vec<u8>)| {
             let mut out = Vec::new();
@@ -131,11 +131,14 @@ fn read(
     Ok(())
 }
 
-fn body(length: usize, seed: u8) -> Vec<u8> {
+pub(in crate::dsmcc) fn body(length: usize, seed: u8) -> Vec<u8> {
     (0..length).map(|at| ((at * 31 + at / 251) as u8).wrapping_add(seed)).collect()
 }
 
-fn take(receiver: &mut MemoryReceiver, sections: &[Vec<u8>]) -> Vec<CarouselFile<Vec<u8>>> {
+pub(in crate::dsmcc) fn take(
+    receiver: &mut MemoryReceiver,
+    sections: &[Vec<u8>],
+) -> Vec<CarouselFile<Vec<u8>>> {
     for section in sections {
         receiver.section(&Section::parse(section).unwrap(), &mut InMemory);
     }
@@ -183,7 +186,7 @@ fn the_object_model_survives_in_every_shape_and_order() {
                 .iter()
                 .map(|file| {
                     let bytes: Vec<u8> = file.pieces.iter().flat_map(|it| it.bytes().to_vec()).collect();
-                    assert_eq!(file.description.digest, Some(crate::Digest::of(&bytes)));
+                    assert_eq!(file.description.digest, Some(Digest::of(&bytes)));
                     assert_eq!(file.description.max_age_s, Some(60));
                     assert_eq!(file.description.content_type.as_deref(), Some("video/mp4"));
                     let uri = file.description.uri.clone().unwrap_or_else(|| file.path().to_owned());
@@ -223,7 +226,7 @@ fn losses_cost_passes_and_never_a_wrong_byte() {
             .collect();
         for file in take(&mut receiver, &kept) {
             let bytes: Vec<u8> = file.pieces.iter().flat_map(|it| it.bytes().to_vec()).collect();
-            assert_eq!(file.description.digest, Some(crate::Digest::of(&bytes)));
+            assert_eq!(file.description.digest, Some(Digest::of(&bytes)));
             files += 1;
         }
     }
@@ -243,7 +246,7 @@ fn a_new_version_comes_once_and_the_others_do_not_come_again() {
     let carried = Carried {
         uri: "https://h/live.mpd".into(),
         content_type: None,
-        digest: crate::Digest::of(&new),
+        digest: Digest::of(&new),
         max_age_s: None,
         length: 600,
         is_text: true,

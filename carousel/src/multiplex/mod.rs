@@ -10,6 +10,7 @@ pub mod wrapping;
 use std::collections::BTreeMap;
 
 use crate::dsmcc::message::{TABLE_CONTROL, TABLE_DATA};
+use crate::dsmcc::signed::TABLE_SIGNED;
 use crate::limits;
 use crate::limits::{MAX_PROGRAMS, MAX_UNDECLARED_PIDS};
 use crate::mpe;
@@ -288,7 +289,7 @@ impl Multiplex {
         let Self { demux, tables, mpe } = self;
         demux.push(bytes, |pid, section| match section {
             Ok(section) => match section.table_id {
-                TABLE_CONTROL | TABLE_DATA => {
+                TABLE_CONTROL | TABLE_DATA | TABLE_SIGNED => {
                     if let Some(undeclared) = tables.undeclared.get_mut(&pid) {
                         undeclared.is_right = true;
                     }

@@ -6,6 +6,8 @@
 //! format 1 │ flags │ certificate │ [revocation list] │ version, floor, page, issued, until │ TSI │ service, stream │ signature
 //! ```
 //!
+//! A document that is no XML stands behind its seal: `SKYS`, the length of the seal in 16 bits, the seal, the document.
+//!
 //! The signature is of the context, the kind of document, the SHA-256 of the document with the attribute's value left out, and
 //! of all fields before it. The attribute may stand in the document once only, so that there is one place where the value was.
 
@@ -23,6 +25,9 @@ const ATTRIBUTE: &str = " sky:Signature=\"";
 pub const BLANK: &str = " sky:Signature=\"\"";
 /// Namespace of our attributes.
 pub const NAMESPACE: &str = "urn:skycache:flute:fdt:2026";
+
+/// What a sealed document that is no XML begins with.
+const MAGIC: &[u8; 4] = b"SKYS";
 
 const CONTEXT: &[u8] = b"skycache seal 1\0";
 const FORMAT: u8 = 1;
@@ -95,11 +100,29 @@ pub struct Sealed {
     pub digest: Digest,
 }
 
-/// Takes the seal out of an XML document; `None` if it has none.
+/// Splits what is no XML into its seal and itself.
+fn split(document: &[u8]) -> Result<(&[u8], &[u8]), WireError> {
+    let mut reader = Reader::new(document);
+    reader.take(MAGIC.len(), "magic")?;
+    let length = reader.u16("length of the seal")?;
+    Ok((reader.take(usize::from(length), "seal")?, reader.rest()))
+}
+
+/// A document that is no XML, without its seal; `None` if it has none.
+pub fn unsealed(document: &[u8]) -> Option<&[u8]> {
+    let (_, document) = split(document).ok().filter(|_| document.starts_with(MAGIC))?;
+    Some(document)
+}
+
+/// Takes the seal out of a document; `None` if it has none.
 ///
 /// # Errors
 /// If there is more than one place for a seal, or what stands there is none.
 pub fn open(document: &[u8]) -> Result<Option<Sealed>, WireError> {
+    if document.starts_with(MAGIC) {
+        let (seal, document) = split(document)?;
+        return Ok(Some(Sealed { seal: Seal::read(seal)?, digest: Digest::of(document) }));
+    }
     // What is no UTF-8 was written by somebody else.
     let Ok(document) = std::str::from_utf8(document) else { return Ok(None) };
     let illegal =
@@ -260,6 +283,20 @@ impl Sealer {
         document.replacen(BLANK, &format!("{ATTRIBUTE}{}\"", to_base64(&seal)), 1)
     }
 
+    /// Puts the seal before a document that is no XML. `None` if the seal is too long to be counted.
+    pub fn seal_bytes(
+        &self,
+        kind: Kind,
+        stream: &Stream,
+        edition: &Edition,
+        document: &[u8],
+    ) -> Option<Vec<u8>> {
+        let seal = self.seal(kind, stream, edition, &Digest::of(document));
+        let mut out = MAGIC.to_vec();
+        Writer::new(&mut out).u16(u16::try_from(seal.len()).ok()?).bytes(&seal).bytes(document);
+        Some(out)
+    }
+
     /// Bytes that a seal adds to an XML document.
     pub fn xml_bytes(&self, stream: &Stream) -> usize {
         let nothing = Digest([0; 32]);
@@ -290,6 +327,22 @@ mod tests {
         assert_eq!(sealed.len(), DOCUMENT.len() - BLANK.len() + SEALER.xml_bytes(&stream()));
         assert_eq!(open(b"<FDT-Instance/>"), Ok(None));
         assert_eq!(open(b"<FDT-Instance name='\xfc'/>"), Ok(None));
+    }
+
+    #[test]
+    fn what_is_no_xml_is_sealed_as_a_whole() {
+        let edition = Edition { version: 5, floor: 2, page: 1, issued: 100, until: 200 };
+        let sealed = SEALER.seal_bytes(Kind::Modules, &stream(), &edition, b"list").unwrap();
+        assert_eq!(unsealed(&sealed), Some(&b"list"[..]));
+        let it = open(&sealed).unwrap().unwrap();
+        assert!(it.is_genuine(Kind::Modules) && !it.is_genuine(Kind::Fdt));
+        for at in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            let is_genuine = |it: Sealed| it.is_genuine(Kind::Modules) && it.seal.certificate.is_genuine();
+            assert!(!open(&changed).ok().flatten().is_some_and(is_genuine), "byte {at}");
+            assert!(!open(&sealed[..at]).ok().flatten().is_some_and(is_genuine), "{at} bytes");
+        }
     }
 
     #[test]

@@ -18,14 +18,14 @@ use carousel::flute::{
 use carousel::limits::MAX_XML_BYTES;
 use carousel::name::ObjectKey;
 use carousel::time::WallTime;
-use carousel::trust::SignedBy;
 
-use super::storage::{CacheStorage, ObjectSpace, SymbolReader, is_signalling};
+use super::storage::{CacheStorage, ObjectSpace, SymbolReader, is_outranked, is_signalling};
 use super::{Command, ReceiveContext};
 use crate::clock;
 use crate::delivery::{Decode, Decoded, FailReason, ObjectRef, Outcome, RejectReason, Restore, Verify, Work};
 use crate::signalling::Document;
 use crate::store::{CameBy, Class, Frozen, ObjectMeta, ObjectUri, Partial, Placement, StoredObject};
+use crate::trust::signer_text;
 use crate::vitals::Vitals;
 
 carousel::limits! {
@@ -400,8 +400,13 @@ fn finish_object(
     };
     match publish(context, object.session, &file, partial, repaired_symbols, sink) {
         Ok(stored) => {
-            // Signalling that had no name when it was begun is no object for clients.
-            let Some(stored) = stored else { return Ok(()) };
+            // Signalling that had no name when it was begun is no object for clients, nor is what is outranked.
+            let Some(stored) = stored else {
+                if let Some(flight) = flight {
+                    context.flights.end(&flight, Outcome::Failed(FailReason::Replaced));
+                }
+                return Ok(());
+            };
             context.stats.count_object(repaired_symbols > 0);
             sink.stored(object, &stored);
             if let Some(flight) = flight {
@@ -438,11 +443,6 @@ fn pass_on(object: ObjectRef, file: &File, bytes: Vec<u8>, sink: &mut dyn Finish
     sink.document(Document { object, name, content_type, bytes, is_signed: file.signed_by.is_some() });
 }
 
-/// Who signed an object, as its metadata have it.
-fn signer_text(by: &SignedBy) -> Arc<str> {
-    format!("{} {} {}", by.root, by.key, by.service).into()
-}
-
 fn publish(
     context: &ReceiveContext,
     session: SessionKey,
@@ -474,6 +474,10 @@ fn publish(
         .names
         .key_of(&session, &file.content_location)
         .map_err(|_| FinishError::Store(crate::store::StoreError::MetaTooLarge))?;
+    // A signed object of its name has come since it was opened.
+    if is_outranked(context, key.as_str(), file) {
+        return Ok(None);
+    }
     let frozen = if content.is_encoded { decoded(context, file, &frozen, &key, &content)? } else { frozen };
     let now = clock::steady();
     let class = context.store.class_of(key.as_str());

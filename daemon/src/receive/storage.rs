@@ -277,7 +277,7 @@ fn holds(store: &Store, key: &str, file: &File) -> bool {
 
 /// Whether the cache, or a session that is sending it, has a signed object of this name, and this one is not. Where signatures
 /// are not looked at there is no rank.
-fn is_outranked(context: &ReceiveContext, key: &str, file: &File) -> bool {
+pub(super) fn is_outranked(context: &ReceiveContext, key: &str, file: &File) -> bool {
     let ReceiveContext { store, flights, trust, .. } = context;
     if file.signed_by.is_some() || trust.mode_of("") == Mode::Off {
         return false;

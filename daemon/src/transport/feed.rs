@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use carousel::Digest;
 use carousel::dsmcc::delivery::{CarouselFile, Content, Event};
-use carousel::dsmcc::{Description, Receiver};
+use carousel::dsmcc::signed::{ListAssembler, SignedList, TABLE_SIGNED};
+use carousel::dsmcc::{Asked, Description, Receiver};
 use carousel::gse::Deframer;
 use carousel::ip::FragmentAssembler;
 use carousel::limits::MAX_CAROUSELS;
 use carousel::multiplex::{Component, Delivery, Multiplex, Tables};
 use carousel::time::WallTime;
-use carousel::trust::{Mode, Trust};
-use carousel::ts::{PACKET_BYTES, Pid};
+use carousel::trust::{Judged, Kind, Mode, SignedBy, Trust};
+use carousel::ts::{PACKET_BYTES, Pid, Section};
 use serde_json::{Value, json};
 
 use super::modules::{Modules, Whole};
@@ -22,6 +23,7 @@ use crate::clock;
 use crate::manifests::Manifests;
 use crate::receive::ReceiveStats;
 use crate::store::{CameBy, Frozen, ObjectMeta, ObjectUri, Placement, Store, StoreError, StoredObject};
+use crate::trust::signer_text;
 
 /// What came out of a stream.
 pub trait StreamOutput {
@@ -40,6 +42,8 @@ carousel::reasons! {
         Digest = "digest",
         /// The store could not take the file.
         Store = "store",
+        /// A signed object has its name, and it is not signed.
+        Outranked = "outranked",
     }
 }
 
@@ -52,6 +56,50 @@ struct Carousel {
     keys: BTreeMap<Arc<str>, String>,
     /// Looks at it while its base was not known.
     looks: u32,
+    lists: ListAssembler,
+    /// Who signed the list in force.
+    signed_by: Option<Arc<SignedBy>>,
+}
+
+impl Carousel {
+    fn new(store: Store, base: Option<String>, mode: Mode) -> Self {
+        let mut receiver = Receiver::default();
+        if mode == Mode::Require {
+            receiver.ask(Asked::List);
+        }
+        Self {
+            receiver,
+            modules: Modules::new(store, base),
+            keys: BTreeMap::new(),
+            looks: 0,
+            lists: ListAssembler::default(),
+            signed_by: None,
+        }
+    }
+
+    /// Takes a section of a signed list.
+    #[cold]
+    fn list(&mut self, section: &Section<'_>, trust: &Trust, mode: Mode) {
+        let Some(document) = self.lists.push(section).filter(|_| mode != Mode::Off) else { return };
+        let is_known_session = self.signed_by.is_some();
+        let judged = Judged { kind: Kind::Modules, bytes: &document, tsi: None, mode, is_known_session };
+        // Refusals are counted with those of other documents.
+        let Ok(Some(by)) = trust.judge(clock::now(), clock::trusted_wall(), &judged) else { return };
+        let Some(Ok(list)) = carousel::trust::unsealed(&document).map(SignedList::read) else { return };
+        if self.signed_by.as_ref() != Some(&by) {
+            self.receiver.ask(Asked::Signed(Arc::new(list)));
+            self.modules.is_signed = true;
+            self.signed_by = Some(by);
+        }
+    }
+
+    /// Who has signed what came counts no more: nothing counts before the list of somebody who does.
+    fn distrust(&mut self) {
+        self.receiver = Receiver::default();
+        self.receiver.ask(Asked::List);
+        self.keys.clear();
+        self.signed_by = None;
+    }
 }
 
 /// Looks (a second each) at a carousel whose base the tables do not tell, before it does without: the SDT comes every two
@@ -65,9 +113,9 @@ pub struct Feed {
     manifests: Arc<Manifests>,
     stats: Arc<ReceiveStats>,
     trust: Arc<Trust>,
-    /// Signatures are required, and carousels of DSM-CC have none.
-    refuses_carousels: bool,
-    sections_refused: u64,
+    mode: Mode,
+    /// [`Trust::generation`] when carousels were last looked at.
+    trust_generation: u64,
     base: Option<String>,
     multiplex: Multiplex,
     deframer: Deframer,
@@ -91,15 +139,15 @@ impl Feed {
         trust: Arc<Trust>,
         base: Option<String>,
     ) -> Self {
-        let refuses_carousels = trust.mode_of("") == Mode::Require;
+        let (mode, trust_generation) = (trust.mode_of(""), trust.generation());
         let store_losses = store.losses();
         Self {
             store,
             manifests,
             stats,
             trust,
-            refuses_carousels,
-            sections_refused: 0,
+            mode,
+            trust_generation,
             base,
             multiplex: Multiplex::default(),
             deframer: Deframer::default(),
@@ -129,21 +177,20 @@ impl Feed {
         let (carousels, datagrams) = (&mut self.carousels, &mut self.datagrams);
         let fragments = &mut self.fragments;
         let (too_many, store, base) = (&mut self.too_many_carousels, &self.store, &self.base);
+        let (mode, trust) = (self.mode, &self.trust);
         let mut changed = None;
         self.multiplex.push(packet, |delivery| match delivery {
             Delivery::Ip(_, packet) => *datagrams += u64::from(hand_on(packet, fragments, output)),
-            Delivery::Carousel(..) if self.refuses_carousels => self.sections_refused += 1,
             Delivery::Carousel(pid, section) => {
                 if carousels.len() >= MAX_CAROUSELS && !carousels.contains_key(&pid) {
                     *too_many += 1;
                     return;
                 }
-                let carousel = carousels.entry(pid).or_insert_with(|| Carousel {
-                    receiver: Receiver::default(),
-                    modules: Modules::new(store.clone(), base.clone()),
-                    keys: BTreeMap::new(),
-                    looks: 0,
-                });
+                let carousel =
+                    carousels.entry(pid).or_insert_with(|| Carousel::new(store.clone(), base.clone(), mode));
+                if section.table_id == TABLE_SIGNED {
+                    return carousel.list(section, trust, mode);
+                }
                 carousel.receiver.section(section, &mut carousel.modules);
                 changed = Some(pid);
             }
@@ -188,7 +235,9 @@ impl Feed {
         let Some(carousel) = self.carousels.get_mut(&pid) else { return };
         while let Some(event) = carousel.receiver.poll_event() {
             let Event::File(file) = event else { continue };
-            match publish(&self.store, &self.manifests, &carousel.modules, &file) {
+            let by = carousel.signed_by.as_deref();
+            let is_ranked = self.mode != Mode::Off;
+            match publish(&self.store, &self.manifests, &carousel.modules, &file, (by, is_ranked)) {
                 Ok((key, stored)) => {
                     self.files += 1;
                     for path in &file.paths {
@@ -201,7 +250,7 @@ impl Feed {
                 }
                 Err(why) => {
                     self.files_dropped[why as usize] += 1;
-                    if why != FileDrop::Name {
+                    if !matches!(why, FileDrop::Name | FileDrop::Outranked) {
                         tracing::debug!(
                             pid = pid.get(),
                             path = file.path(),
@@ -217,7 +266,7 @@ impl Feed {
 
     /// Looks at what time has done, once a second: what the cache has lost comes again.
     pub fn tick(&mut self) {
-        self.refuses_carousels = self.trust.mode_of("") == Mode::Require;
+        self.look_at_trust();
         for carousel in self.carousels.values_mut().filter(|it| it.modules.base.is_none()) {
             carousel.looks += 1;
         }
@@ -229,6 +278,24 @@ impl Feed {
         for carousel in self.carousels.values_mut() {
             let keys = &carousel.keys;
             carousel.receiver.forget_unless(|path| keys.get(path).is_none_or(|key| store.contains(key)));
+        }
+    }
+
+    /// Takes over changed keys and modes.
+    fn look_at_trust(&mut self) {
+        let (mode, generation) = (self.trust.mode_of(""), self.trust.generation());
+        let was = std::mem::replace(&mut self.mode, mode);
+        if was != mode {
+            // What was received under another rule is received again.
+            self.carousels.clear();
+        }
+        if std::mem::replace(&mut self.trust_generation, generation) != generation {
+            let trust = &self.trust;
+            for carousel in self.carousels.values_mut() {
+                if carousel.signed_by.as_ref().is_some_and(|by| !trust.still_trusts(by)) {
+                    carousel.distrust();
+                }
+            }
         }
     }
 
@@ -261,7 +328,7 @@ impl Feed {
             .flat_map(|it| it.receiver.dropped())
             .map(|(why, count)| (why.as_str(), count));
         let all = self.multiplex.dropped().chain(frames).chain(files).chain(carousels);
-        let own = [("too_many_carousels", self.too_many_carousels), ("unsigned", self.sections_refused)];
+        let own = [("too_many_carousels", self.too_many_carousels)];
         for (why, count) in all.chain(own) {
             *dropped.entry(why).or_default() += count;
         }
@@ -280,6 +347,7 @@ impl Feed {
                     modules: modules.len(),
                     whole: modules.iter().filter(|it| it.missing == 0).count(),
                     files: carousel.keys.len(),
+                    signed_by: carousel.signed_by.as_deref().map(signer_text),
                 }
             })
             .collect();
@@ -330,9 +398,13 @@ fn publish(
     manifests: &Manifests,
     modules: &Modules,
     file: &CarouselFile<Whole>,
+    (by, is_ranked): (Option<&SignedBy>, bool),
 ) -> Result<(String, Option<Arc<StoredObject>>), FileDrop> {
     let description = &file.description;
     let key = modules.key_of(file.path(), description).ok_or(FileDrop::Name)?;
+    if is_ranked && by.is_none() && store.is_signed(key.as_str()) {
+        return Err(FileDrop::Outranked);
+    }
     let length = file.length();
     let version = u64::from(file.module_version);
     let mut hasher = carousel::digest::ObjectHasher::default();
@@ -379,7 +451,7 @@ fn publish(
         came_by: CameBy::Carousel,
         response: None,
         ignored_query: Default::default(),
-        signed_by: None,
+        signed_by: by.map(signer_text),
     };
     let stored = store.publish_with(frozen, meta, |object| manifests.learn(object)).map_err(failed)?;
     Ok((key.as_str().to_owned(), Some(stored)))

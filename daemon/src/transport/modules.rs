@@ -22,12 +22,14 @@ pub(super) struct Modules {
     store: Store,
     /// URL before the paths of files that do not say their own, once that is known.
     pub(super) base: Option<String>,
+    /// Signatures are asked for, so that only what a signed list covers is opened.
+    pub(super) is_signed: bool,
     in_memory: Arc<AtomicUsize>,
 }
 
 impl Modules {
     pub(super) fn new(store: Store, base: Option<String>) -> Self {
-        Self { store, base, in_memory: Arc::default() }
+        Self { store, base, is_signed: false, in_memory: Arc::default() }
     }
 
     /// Name of a file as players know it.
@@ -138,7 +140,7 @@ impl ModuleStorage for Modules {
             let (_, placement) = super::feed::fate(&self.store, key.as_str(), alone.description);
             let digest = alone.description.digest;
             let returns = self.store.returns(key.as_str(), digest);
-            let arrival = Arrival { placement, is_signed: false, returns };
+            let arrival = Arrival { placement, is_signed: self.is_signed, returns };
             let partial = self.store.create_arriving(u64::from(alone.length), arrival).ok()?;
             return Some(Buffer::File { partial: Arc::new(partial), before, bytes: u64::from(alone.length) });
         }

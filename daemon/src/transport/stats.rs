@@ -22,6 +22,8 @@ pub struct CarouselState {
     pub whole: usize,
     /// Files in the cache.
     pub files: usize,
+    /// Root key, online key and service of the one who signed what it consists of.
+    pub signed_by: Option<std::sync::Arc<str>>,
 }
 
 /// One stream.
@@ -84,7 +86,7 @@ impl StreamState {
         });
         let carousels = self.carousels.iter().map(|it| {
             json!({ "pid": it.pid, "base": it.base, "modules": it.modules, "modules_whole": it.whole,
-                    "files": it.files })
+                    "files": it.files, "signed_by": it.signed_by.as_deref() })
         });
         let services = self.services.iter().map(|(id, name)| json!({ "service_id": id, "name": name }));
         json!({

@@ -13,7 +13,7 @@ use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use carousel::trust::Trust;
+use carousel::trust::{SignedBy, Trust};
 
 use crate::clock;
 use crate::vitals::{self, Vitals};
@@ -26,6 +26,11 @@ const FILE: &str = "trust";
 const LOOK: Duration = Duration::from_secs(1);
 /// Looks between two writings of versions.
 const LOOKS_BETWEEN: u32 = 600;
+
+/// Who signed an object, as its metadata have it.
+pub fn signer_text(by: &SignedBy) -> Arc<str> {
+    format!("{} {} {}", by.root, by.key, by.service).into()
+}
 
 /// Thread that writes the memory down. It writes once more when it is dropped.
 #[derive(Debug)]

@@ -1,7 +1,8 @@
 //! `headend command`.
 
-use carousel::command::{Action, Command, MAX_GROUPS, is_everything, is_word};
+use carousel::command::{Action, Command, MAX_GROUPS, SERVICE, is_everything, is_word};
 use carousel::time::WallTime;
+use carousel::trust::Sealer;
 use serde_json::json;
 
 use super::{pretty, print};
@@ -42,8 +43,18 @@ pub(super) fn command(order: Order) -> Result<(), String> {
         }
         ("list", Some(_)) => Err("list takes nothing behind it".to_owned()),
         (action, target) => {
-            // The key that would sign it must be there.
-            signing::sealer(&config, wall)?;
+            // The key that would sign it must be there, and be one that receivers take commands of.
+            let sealer = signing::sealer(&config, wall)?;
+            if let Some(certificate) = sealer.as_ref().map(Sealer::certificate)
+                && !certificate.covers(SERVICE)
+            {
+                return Err(format!(
+                    "key {} may sign for {} alone, and receivers would refuse its commands; `headend keygen --rotate --service {SERVICE}`, \
+                     with --service for each of the others, makes one that may sign both",
+                    certificate.key.id(),
+                    certificate.services.join(", ")
+                ));
+            }
             let command = given(&order, action, target.unwrap_or_default(), wall)?;
             spool::add(&folder, &command, date)?;
             if order.json {

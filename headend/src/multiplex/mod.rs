@@ -133,7 +133,9 @@ impl Mux {
                         true
                     }
                 },
-                Payload::Carousel(rotation) => rotation.next_section(now_ns, air, &mut self.packetizer)?,
+                Payload::Carousel(rotation) => {
+                    rotation.next_section(now_ns, wall, air, &mut self.packetizer)?
+                }
             };
             if !more {
                 break;

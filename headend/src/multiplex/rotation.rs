@@ -10,9 +10,12 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use carousel::bytes::WireError;
 use carousel::dsmcc::build::{Holds, ModuleView};
 use carousel::dsmcc::profile::{Carried, ObjectNumber};
+use carousel::dsmcc::signed::write_sections;
 use carousel::dsmcc::write::Reading;
 use carousel::dsmcc::{Builder, Shape};
 use carousel::nip::Document;
+use carousel::time::WallTime;
+use carousel::trust::{Edition, Kind, Sealer, Stream};
 use carousel::ts::Packetizer;
 
 use crate::air::{Air, ItemId};
@@ -34,6 +37,11 @@ carousel::limits! {
     }
 }
 
+/// A signed list is valid for so long, and signed again at half of it.
+const LIST_LIFETIME_S: u64 = 3600;
+/// Service that a carousel is signed for: that of the announcement.
+const SERVICE: &str = crate::air::ANNOUNCEMENT_SERVICE;
+
 /// Bytes of a block's section on the air beyond its data, by 4066: headers of section, message and packets.
 const AIR_PER_BYTE: f64 = 1.031;
 
@@ -50,6 +58,15 @@ impl From<WireError> for ReadError {
     fn from(err: WireError) -> Self {
         Self::Wire(err)
     }
+}
+
+/// What signs the list of modules, and its sections.
+#[derive(Debug)]
+struct Signing {
+    sealer: Sealer,
+    stream: Stream,
+    sections: Vec<Vec<u8>>,
+    issued_s: u64,
 }
 
 /// A module that is being sent.
@@ -108,6 +125,7 @@ pub struct Rotation {
     control: VecDeque<Control>,
     control_due_ns: u64,
     has_changed: bool,
+    signing: Option<Signing>,
     rate_bps: u64,
     config: Multiplex,
     manifest_interval_ms: u64,
@@ -119,6 +137,8 @@ pub struct Rotation {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Control {
+    /// A section of the signed list.
+    Signed(usize),
     Initiate,
     Info(u16),
 }
@@ -146,6 +166,12 @@ impl Rotation {
             control: VecDeque::new(),
             control_due_ns: 0,
             has_changed: false,
+            signing: config.sealer.clone().map(|sealer| {
+                let name =
+                    format!("carousel {:x} pid {}", multiplex.profile().carousel_id, multiplex.data_pid());
+                let stream = Stream { service: SERVICE.to_owned(), name, tsi: 0 };
+                Signing { sealer, stream, sections: Vec::new(), issued_s: 0 }
+            }),
             rate_bps: config.payload_rate_bps(),
             manifest_interval_ms: config.carousel.manifest_interval_ms,
             config: multiplex.clone(),
@@ -313,11 +339,23 @@ impl Rotation {
     ///
     /// # Errors
     /// Control messages that do not fit.
-    pub fn next_section(&mut self, now_ns: u64, air: &mut Air, out: &mut Packetizer) -> Result<bool, String> {
+    pub fn next_section(
+        &mut self,
+        now_ns: u64,
+        wall: WallTime,
+        air: &mut Air,
+        out: &mut Packetizer,
+    ) -> Result<bool, String> {
         self.sync(air, now_ns);
-        self.queue_control(now_ns);
+        self.queue_control(now_ns, wall)?;
         if let Some(control) = self.control.pop_front() {
+            let signing = &self.signing;
             let written = out.push_with(|out| match control {
+                Control::Signed(number) => {
+                    let section = signing.as_ref().and_then(|it| it.sections.get(number));
+                    out.extend_from_slice(section.map_or(&[][..], Vec::as_slice));
+                    Ok(())
+                }
                 Control::Initiate => self.builder.write_initiate(out),
                 Control::Info(group) => self.builder.write_info(group, out),
             });
@@ -359,18 +397,42 @@ impl Rotation {
     }
 
     /// DSI and DIIs, when they are due.
-    fn queue_control(&mut self, now_ns: u64) {
+    fn queue_control(&mut self, now_ns: u64, wall: WallTime) -> Result<(), String> {
         if now_ns < self.control_due_ns || !self.control.is_empty() || self.is_over() {
-            return;
+            return Ok(());
         }
+        let signed = self.sign(wall)?;
         // Changes are sent twice: receivers read DIIs only after a DSI.
         for _ in 0..1 + u32::from(std::mem::take(&mut self.has_changed)) {
+            // First the list: what it does not name is passed over.
+            self.control.extend((0..signed).map(Control::Signed));
             self.control.push_back(Control::Initiate);
             self.control.extend(self.builder.infos().map(Control::Info));
         }
         // A DII of 100 modules is nearly a full section.
-        let bytes = 200 + self.modules * 40;
+        let list: usize = self.signing.iter().flat_map(|it| &it.sections).map(Vec::len).sum();
+        let bytes = 200 + self.modules * 40 + list;
         self.control_due_ns = now_ns + self.spaced_ns(self.config.control_interval_ms, bytes as f64);
+        Ok(())
+    }
+
+    /// Signs the list of what is on the air, where that has changed or the signature ages. Gives the number of its sections.
+    fn sign(&mut self, wall: WallTime) -> Result<usize, String> {
+        let Some(signing) = &mut self.signing else { return Ok(0) };
+        let now_s = wall.unix_seconds();
+        let is_old = now_s.abs_diff(signing.issued_s) >= LIST_LIFETIME_S / 2;
+        if !self.has_changed && !is_old && !signing.sections.is_empty() {
+            return Ok(signing.sections.len());
+        }
+        let version = signing.sealer.next_version(wall);
+        let (floor, until) = (version, now_s + LIST_LIFETIME_S);
+        let edition = Edition { version, floor, page: 0, issued: now_s, until };
+        let failed = |err: WireError| format!("[multiplex]: the carousel's list cannot be signed: {err}");
+        let list = self.builder.signed_list().map_err(failed)?.to_bytes();
+        let sealed = signing.sealer.seal_bytes(Kind::Modules, &signing.stream, &edition, &list);
+        signing.sections = write_sections(&sealed.unwrap_or_default()).map_err(failed)?;
+        signing.issued_s = now_s;
+        Ok(signing.sections.len())
     }
 
     /// An interval, or as much longer as the bytes need to take no more than their share.

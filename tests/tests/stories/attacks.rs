@@ -6,9 +6,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
+use carousel::flute::{SendFile, Sender, SenderProfile};
+use carousel::lct::Tsi;
+use carousel::time::WallTime;
 use hyper::Method;
 use skycache_tests::client::{raw, request};
-use skycache_tests::{Asked, Scripted, Step, Story, answer, free_tcp_port, get};
+use skycache_tests::programs::have;
+use skycache_tests::{Asked, Scripted, Step, Story, answer, free_tcp_port, get, media};
 
 /// What comes to bytes that are sent as they are.
 fn said_to(server: SocketAddr, text: &str) -> String {
@@ -134,6 +138,112 @@ fn the_admin_port_takes_commands_only_with_the_token_and_writes_down_who_gave_th
     let line = log.lines().find(|it| it.contains("command")).unwrap_or_else(|| panic!("no command in {log}"));
     assert!(line.contains("127.0.0.1") && line.contains("token") && line.contains(&key), "{line}");
     assert!(log.contains("refused") && !log.contains(TOKEN), "{log}");
+}
+
+/// A client certificate in the place of the token.
+#[test]
+fn the_admin_port_takes_a_client_certificate_of_its_authority_and_no_other() {
+    if !have("openssl") || !have("curl") {
+        return;
+    }
+    let mut story = Story::new();
+    let folder = story.dir().join("tls");
+    std::fs::create_dir(&folder).unwrap();
+    let openssl = |arguments: &str| {
+        let mut call = std::process::Command::new("openssl");
+        let output = call.current_dir(&folder).args(arguments.split(' ')).output().unwrap();
+        assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    for authority in ["ours", "theirs"] {
+        openssl(&format!(
+            "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={authority} -keyout {authority}.key -out {authority}.pem"
+        ));
+    }
+    for (name, authority) in [("box", "ours"), ("operator", "ours"), ("stranger", "theirs")] {
+        openssl(&format!("req -newkey rsa:2048 -nodes -subj /CN={name} -keyout {name}.key -out {name}.csr"));
+        // Version 3, which clients of TLS want.
+        std::fs::write(folder.join("ext"), "subjectAltName=IP:127.0.0.1").unwrap();
+        openssl(&format!(
+            "x509 -req -in {name}.csr -CA {authority}.pem -CAkey {authority}.key -CAcreateserial -days 2 -extfile ext -out {name}.pem"
+        ));
+    }
+    let at = |name: &str| folder.join(name).display().to_string();
+    let port = free_tcp_port();
+    story.drop_in(&format!(
+        "[admin]\nlisten = \"{port}\"\n[admin.tls]\ncertificate = {:?}\nkey = {:?}\nclient_ca = {:?}\n",
+        at("box.pem"),
+        at("box.key"),
+        at("ours.pem")
+    ));
+    story.start_daemon();
+    let asked = |method: &str, path: &str, who: Option<&str>| {
+        let mut curl = std::process::Command::new("curl");
+        curl.args(["-s", "-m", "10", "-o", "/dev/null", "-w", "%{http_code}", "-X", method, "--cacert"]);
+        curl.arg(at("ours.pem"));
+        if let Some(who) = who {
+            curl.arg("--cert").arg(at(&format!("{who}.pem"))).arg("--key").arg(at(&format!("{who}.key")));
+        }
+        let output = curl.arg(format!("https://{port}{path}")).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(asked("GET", "/api/v1/status", Some("operator")), "200");
+    assert_eq!(asked("POST", "/api/v1/ban?pattern=none/x", Some("operator")), "200");
+    for who in [None, Some("stranger")] {
+        assert_eq!(asked("GET", "/metrics", who), "000", "{who:?} gets no connection");
+    }
+    assert!(story.metric("admin_refused_total{reason=\"credential\"}") >= 2);
+    let log = story.daemon.as_ref().unwrap().log();
+    let line = log.lines().find(|it| it.contains("command")).unwrap_or_else(|| panic!("no command in {log}"));
+    assert!(line.contains("certificate") && line.contains("/api/v1/ban"), "{line}");
+}
+
+/// Announcements of a thousand times what there is room for, before, between and behind the honest ones.
+#[test]
+fn strangers_that_announce_more_than_there_is_room_for_evict_nothing() {
+    let mut story = Story::new();
+    let folder = tempfile::tempdir().unwrap();
+    media::many(folder.path(), 60, 100_000);
+    story.folder = folder.path().to_path_buf();
+    story.drop_in("[store]\nquota_bytes = 24_000_000\n");
+    story.start_daemon();
+    let socket = std::net::UdpSocket::bind("127.0.0.2:0").unwrap();
+    socket2::SockRef::from(&socket).set_multicast_if_v4(&std::net::Ipv4Addr::LOCALHOST).unwrap();
+    let groups = story.groups;
+    let attack = || {
+        let mut out = Vec::new();
+        for tsi in 0..12 {
+            let mut sender = Sender::new(Tsi(tsi), SenderProfile::default(), 1, 1);
+            let large = vec![7; 11_000_000];
+            let add =
+                |at: usize| sender.add(SendFile::of(format!("https://evil.example/{tsi}/{at}"), &large));
+            let tois: Vec<_> = (0..10).map(add).collect();
+            sender.refresh_fdt(WallTime::from_unix_ms(4_000_000_000_000)).unwrap();
+            let send = |bytes: &[u8]| groups[1..].iter().for_each(|it| drop(socket.send_to(bytes, it)));
+            for packet in 0..sender.fdt_packets(0) {
+                sender.write_fdt(0, packet, &mut out);
+                send(&out);
+            }
+            for toi in tois.into_iter().flatten() {
+                sender.write_packet(toi, 3, &large[..1400], false, &mut out);
+                send(&out);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    attack();
+    story.start_headend(false);
+    let mut times = 0;
+    story.until("the honest objects", Duration::from_secs(60), |story| {
+        attack();
+        times += 1;
+        times > 3 && story.held() >= 61
+    });
+    let compared = story.compare();
+    assert_eq!((compared.exact, compared.hits), (61, 61), "{compared}");
+    let status = story.status().unwrap();
+    assert_eq!(status["store"]["evicted"]["room"].as_u64().unwrap_or(0), 0, "{:#}", status["store"]);
+    let partial_bytes = status["store"]["partial_bytes"].as_u64().unwrap();
+    assert!(partial_bytes < 4_000_000, "{partial_bytes} bytes for what was announced");
 }
 
 #[test]
@@ -285,7 +395,7 @@ fn what_a_player_sends_wrongly_is_counted_against_nobody_else() {
 #[test]
 fn what_is_no_regular_file_of_the_source_is_named_and_not_sent() {
     let folder = tempfile::tempdir().unwrap();
-    copy(&skycache_tests::media::ladder(), &folder.path().join("source"));
+    copy(&media::ladder(), &folder.path().join("source"));
     let at = |name: &str| folder.path().join("source").join(name);
     std::fs::write(folder.path().join("secret"), "secret").unwrap();
     std::os::unix::fs::symlink(folder.path().join("secret"), at("secret.m4s")).unwrap();

@@ -142,3 +142,65 @@ fn a_command_is_done_once_by_the_boxes_that_it_is_for() {
     story.until("a refusal", PATIENCE, |story| refused(story, "unknown_key") > 0);
     assert_eq!(std::fs::read_to_string(&rebooted).unwrap(), "b\n");
 }
+
+/// A DSM-CC carousel whose list of modules is signed, and a stranger's in the same stream.
+#[test]
+fn a_box_that_requires_signatures_takes_a_signed_carousel_of_modules_and_no_other() {
+    let mut story = Story::new();
+    let keys = story.dir().join("keys");
+    let made = keygen(&keys, &[]);
+    let to = story.groups[1];
+    let multiplex = format!(
+        "[multiplex]\ncarry = \"object-carousel\"\nto = \"udp://{}:{}\"\ncontrol_interval_ms = 100\n",
+        to.ip(),
+        to.port() + 1
+    );
+    story.daemon_extra = format!(
+        "[trust]\nkeys = [{}]\n[[transport_stream]]\nfrom = \"udp://{}:{}\"\n",
+        made["root"]["key"],
+        to.ip(),
+        to.port() + 1
+    );
+    story.headend_extra = multiplex.clone();
+    story.start_daemon();
+    story.start_headend(false);
+    let dropped = |story: &Story| {
+        let status = story.status().unwrap_or_default();
+        status["receive"]["transport_streams"][0]["dropped"]["unsigned"].as_u64().unwrap_or(0)
+    };
+    story.until("refusals", PATIENCE, |story| dropped(story) > 20);
+    assert_eq!(story.held(), 0);
+    story.headend.take().unwrap().stop();
+    story.headend_extra = format!("[signing]\nkeys = \"{}\"\n{multiplex}", keys.display());
+    story.start_headend(false);
+    story.until_complete(PATIENCE);
+    let compared = story.compare();
+    assert_eq!((compared.exact, compared.hits), (everything(), everything()), "{compared}");
+    let id = made["root"]["id"].as_str().unwrap();
+    assert!(story.list().iter().all(|it| it["signed_by"].as_str().is_some_and(|by| by.contains(id))));
+    story.until("the signer in status", PATIENCE, |story| {
+        let status = story.status().unwrap_or_default();
+        let carousel = &status["receive"]["transport_streams"][0]["carousels"][0];
+        carousel["signed_by"].as_str().is_some_and(|by| by.contains(id))
+    });
+}
+
+#[test]
+fn a_key_that_receivers_take_no_commands_of_gives_none() {
+    let mut story = Story::new();
+    let keys = story.dir().join("keys");
+    keygen(&keys, &["--service", "announcement"]);
+    story.headend_extra = format!("[signing]\nkeys = \"{}\"\n", keys.display());
+    let config = story.headend_config();
+    let given = || {
+        let mut call = program("headend");
+        call.args(["command", "-c"]).arg(&config).args(["purge", "https://cdn.example.com/a"]);
+        call.output().unwrap()
+    };
+    let refused = given();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("--service commands"), "{said}");
+    keygen(&keys, &["--rotate", "--service", "announcement", "--service", "commands"]);
+    let taken = given();
+    assert!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
+}

@@ -1,6 +1,7 @@
 //! Finishing: bounds in bytes, digests, and what is handed on. What other tests of reception need is here too.
 
 mod intake;
+mod prefer;
 mod shard;
 
 use std::sync::{Arc, Mutex};

@@ -2,6 +2,7 @@
 
 use carousel::bytes::WireError;
 use carousel::dsmcc::profile::Carried;
+use carousel::dsmcc::signed::write_sections;
 use carousel::dsmcc::{Builder, Profile, Shape};
 use carousel::gse::{Encapsulator, FrameProfile};
 use carousel::ip::write_udp;
@@ -84,8 +85,12 @@ fn carousel(shape: Shape) -> Vec<Section> {
         Ok::<_, WireError>(())
     };
     let _ = builder.commit(read);
-    let mut sections = vec![Vec::new()];
-    let _ = builder.write_initiate(&mut sections[0]);
+    let list = builder.signed_list().map(|it| it.to_bytes()).unwrap_or_default();
+    let mut sections = write_sections(&list).unwrap_or_default();
+    sections.push(Vec::new());
+    if let Some(initiate) = sections.last_mut() {
+        let _ = builder.write_initiate(initiate);
+    }
     for group in builder.infos() {
         let mut out = Vec::new();
         let _ = builder.write_info(group, &mut out);

@@ -187,7 +187,10 @@ pub static TARGETS: &[Target] = &[
         covers: "DSM-CC carousels: sequences of messages, BIOP, modules that are inflated, names, files",
         run: streams::dsm_cc,
         seeds: seeds::streams::dsm_cc,
-        words: &["BIOP", "fil\0", "dir\0", "srg\0", "\x10\x03", "\x10\x06", "\x10\x02", "\x10\x05"],
+        words: &[
+            "SKYM\x01", "\u{dc}", "BIOP", "fil\0", "dir\0", "srg\0", "\x10\x03", "\x10\x06", "\x10\x02",
+            "\x10\x05",
+        ],
         longest: 16_384,
     },
     Target {

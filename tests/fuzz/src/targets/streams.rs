@@ -1,7 +1,10 @@
 //! Transport streams, sections, carousels, baseband frames.
 
+use std::sync::Arc;
+
 use carousel::dsmcc::message::Message;
-use carousel::dsmcc::{Alone, Description, Event, ModuleStorage, Receiver, biop};
+use carousel::dsmcc::signed::{ListAssembler, SignedList, TABLE_SIGNED};
+use carousel::dsmcc::{Alone, Asked, Description, Event, ModuleStorage, Receiver, biop};
 use carousel::gse::{Deframer, crc8, parse_frame};
 use carousel::ip::FragmentAssembler;
 use carousel::mpe;
@@ -145,16 +148,22 @@ fn assert_path(path: &str) {
     assert!(path.split('/').all(|it| !it.is_empty() && it != "." && it != ".."), "{path:?}");
 }
 
-/// Sequences of messages.
+/// Sequences of messages, and of lists that are taken for signed.
 pub(super) fn dsm_cc(bytes: &[u8]) {
-    let mut receiver = Receiver::<Room>::default();
+    let (mut receiver, mut lists) = (Receiver::<Room>::default(), ListAssembler::default());
+    let mut is_asked = false;
     let mut input = Input::new(bytes);
     while let Some((operation, bytes)) = input.record() {
         match operation & 3 {
             0 | 1 => {
                 let Some(bytes) = mended(bytes) else { continue };
-                if let Ok(section) = Section::parse(&bytes) {
+                let Ok(section) = Section::parse(&bytes) else { continue };
+                if section.table_id != TABLE_SIGNED {
                     receiver.section(&section, &mut Room);
+                } else if let Some(Ok(list)) = lists.push(&section).map(|it| SignedList::read(&it)) {
+                    assert_eq!(SignedList::read(&list.to_bytes()).as_ref(), Ok(&list));
+                    receiver.ask(Asked::Signed(Arc::new(list)));
+                    is_asked = true;
                 }
             }
             2 => receiver.forget_unless(|path| path.len() % 2 == 0),
@@ -168,6 +177,7 @@ pub(super) fn dsm_cc(bytes: &[u8]) {
         }
         while let Some(event) = receiver.poll_event() {
             if let Event::File(file) = event {
+                assert!(!is_asked || file.description.digest.is_some(), "{:?} is not covered", file.paths);
                 file.paths.iter().for_each(|path| assert_path(path));
                 let length: usize = file.pieces.iter().map(|piece| piece.bytes().len()).sum();
                 assert_eq!(length as u64, file.length());
