@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_token_is_found_in_path_and_query() {
-        let of = |target: &str| without_token(target).map(|(rest, token)| (rest, token));
+        let of = |target: &str| without_token(target);
         let some = |rest: &str, token: &str| Some((rest.to_owned(), token.to_owned()));
         assert_eq!(of("/sktoken=a.b/vod/1.m4s?x=1"), some("/vod/1.m4s?x=1", "a.b"));
         assert_eq!(of("/vod/1.m4s?x=1&sktoken=a.b&y=2"), some("/vod/1.m4s?x=1&y=2", "a.b"));
