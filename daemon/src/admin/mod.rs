@@ -319,7 +319,10 @@ impl Admins {
         let action = path.strip_prefix("/api/v1/");
         if let (Some(action @ ("pin" | "unpin")), &Method::POST) = (action, method) {
             let Some(value) = parameter(uri, "key") else {
-                return error(StatusCode::BAD_REQUEST, "give ?key=");
+                return error(
+                    StatusCode::BAD_REQUEST,
+                    "no object is named; give its key or URL (parameter key)",
+                );
             };
             return pin(&self.parts, action, &value);
         }
@@ -327,8 +330,17 @@ impl Admins {
             return self
                 .trust(path.ends_with("confirm"), parameter(uri, "key").as_deref().unwrap_or_default());
         }
-        if *method != Method::GET && *method != Method::HEAD {
-            return error(StatusCode::METHOD_NOT_ALLOWED, "GET reads; POST purges, pins, unpins and bans");
+        let Some(allowed) = methods(path) else {
+            return error(
+                StatusCode::NOT_FOUND,
+                "there is /metrics, /healthz, /readyz, /api/v1/status, /api/v1/trust, /api/v1/objects and /api/v1/samples",
+            );
+        };
+        if *method != Method::GET && *method != Method::HEAD || !allowed.starts_with("GET") {
+            let line = format!("{method} is not for {path}; it takes {allowed}");
+            let mut response = error(StatusCode::METHOD_NOT_ALLOWED, &line);
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+            return response;
         }
         match path {
             "/metrics" => match metrics::encode(&self.registry) {
@@ -357,7 +369,10 @@ impl Admins {
                 }
             }
             "/api/v1/samples" => {
-                let since_ms = parameter(uri, "since_ms").and_then(|it| it.parse().ok()).unwrap_or(0);
+                let since_ms = parameter(uri, "since_ms").map_or(Ok(0), |it| it.parse());
+                let Some(since_ms) = since_ms.ok().filter(|it| (0..1 << 53).contains(it)) else {
+                    return error(StatusCode::BAD_REQUEST, "since_ms: give whole milliseconds since 1970");
+                };
                 document(StatusCode::OK, &page::samples(self.parts.player.live(), since_ms))
             }
             "/api/v1/status" => document(StatusCode::OK, &status_json(&self.parts)),
@@ -372,22 +387,31 @@ impl Admins {
                 None => error(StatusCode::NOT_FOUND, "this machine does not run the appliance image"),
             },
             "/api/v1/objects" => {
-                let objects: Vec<Value> = store.list().iter().map(|it| object_json(it)).collect();
+                let objects: Vec<Value> = store
+                    .list_with_pins()
+                    .iter()
+                    .map(|(it, is_pinned)| {
+                        let mut value = object_json(it);
+                        value["pinned"] = (*is_pinned).into();
+                        value
+                    })
+                    .collect();
                 let flights: Vec<Value> =
                     self.parts.flights.list().iter().map(|it| flight_json(it)).collect();
                 document(StatusCode::OK, &json!({ "schema": 1, "objects": objects, "in_flight": flights }))
             }
-            _ => error(
-                StatusCode::NOT_FOUND,
-                "there is /metrics, /healthz, /readyz, /api/v1/status, /api/v1/trust, /api/v1/firmware, /api/v1/objects and /api/v1/samples",
-            ),
+            // What `methods` knows and only other methods do.
+            _ => error(StatusCode::NOT_FOUND, "there is nothing to read here"),
         }
     }
 
     /// An operator confirms an enrolled key, or takes it back.
     fn trust(&self, confirms: bool, id: &str) -> Response<Full<Bytes>> {
         let Some(key) = KeyId::from_text(id) else {
-            return error(StatusCode::BAD_REQUEST, "give ?key= with the 16 hexadecimal digits of a root key");
+            let what = format!(
+                "{id:?} is no id of a root key, which has 16 hexadecimal digits; `skycached trust list` shows those that there are"
+            );
+            return error(StatusCode::BAD_REQUEST, &what);
         };
         let trust = &self.parts.trust;
         let (done, word) = match confirms {
@@ -403,6 +427,22 @@ impl Admins {
         tracing::info!(%key, done = word, "by an operator");
         document(StatusCode::OK, &json!({ "schema": 1, "key": id, "done": word }))
     }
+}
+
+/// Methods of a path, as `Allow` has them; none: there is nothing. `PURGE`, which is answered before, is for the names of objects.
+fn methods(path: &str) -> Option<&'static str> {
+    Some(match path {
+        "/metrics" | "/healthz" | "/readyz" | "/api/v1/samples" | "/api/v1/status" | "/api/v1/trust"
+        | "/api/v1/firmware" | "/api/v1/objects" => "GET, HEAD",
+        "/api/v1/pin"
+        | "/api/v1/unpin"
+        | "/api/v1/purge"
+        | "/api/v1/ban"
+        | "/api/v1/trust/confirm"
+        | "/api/v1/trust/forget" => "POST",
+        "/cache/purge" | "/cache/ban" => "GET, POST",
+        _ => return None,
+    })
 }
 
 /// Pins or unpins an object.

@@ -122,9 +122,9 @@ impl PurgeRequest {
             let names: Vec<String> = names
                 .iter()
                 .filter(|(name, _)| *name != "url" || is_sidecar)
-                .map(|(it, _)| format!("?{it}="))
+                .map(|(it, _)| (*it).to_owned())
                 .collect();
-            return Some(Err(format!("give {}", names.join(" or "))));
+            return Some(Err(format!("nothing is named to purge; give one of {}", names.join(", "))));
         }
         // A soft purge that is misspelt must not be a hard one.
         let known = names.iter().map(|(name, _)| *name).chain(["soft", "yes", "id"]);
@@ -221,8 +221,10 @@ impl PurgeRequest {
                 self.wanted.len()
             ));
         }
-        if self.id.as_ref().is_some_and(|id| id.len() > 128 || id.contains(char::is_control)) {
-            return Err("an id has at most 128 bytes, and no control characters".to_owned());
+        let is_id =
+            |id: &str| (1..=128).contains(&id.len()) && id.bytes().all(|it| (b' '..=b'~').contains(&it));
+        if self.id.as_ref().is_some_and(|id| !is_id(id)) {
+            return Err("an id has 1 to 128 characters of ASCII".to_owned());
         }
         Ok(self)
     }
@@ -265,7 +267,24 @@ impl PurgeRequest {
             }),
             _ => None,
         };
+        // Names that nothing is held by: an operator must see which one was mistyped.
+        let is_held = |readings: &Vec<Selection>| {
+            readings.iter().any(|it| matches!(it, Selection::Name(key) if parts.store.contains(key.as_str())))
+        };
+        let missing: Vec<&str> = std::iter::zip(&self.wanted, &selections)
+            .filter_map(|(wanted, readings)| match wanted {
+                Wanted::Key(name) if !is_held(readings) => Some(name.as_str()),
+                _ => None,
+            })
+            .collect();
         let all = parts.store.purge(&selections, self.mode);
+        if all.objects == 0 && missing.len() > 1 && missing.len() == self.wanted.len() {
+            let missing = missing.join(", ");
+            let what = format!(
+                "none of these is in the cache: {missing}; `skycached ls --filter NAME` lists what is"
+            );
+            return Err(NotDone::Nothing(what));
+        }
         if let ([Wanted::Key(name)], 0) = (&self.wanted[..], all.objects) {
             let key =
                 ObjectKey::from_name(name, None).map_or_else(|_| name.clone(), |it| it.as_str().to_owned());
@@ -277,13 +296,17 @@ impl PurgeRequest {
         let id = self.id.clone().unwrap_or_else(fresh_id);
         let done = if self.mode == PurgeMode::Soft { "soft purge" } else { "purge" };
         tracing::info!(id, objects = all.objects, bytes = all.bytes, done, "purged");
-        Ok(Done { id, done, all, took, key })
+        let missing = if key.is_none() { missing } else { Vec::new() };
+        let missing = missing.into_iter().map(str::to_owned).collect();
+        Ok(Done { id, done, all, took, key, missing })
     }
 
     /// What may be meant by one parameter, the most likely first: a player's URL counts if the name as given means nothing.
     fn readings(&self, wanted: &Wanted, parts: &Parts) -> Result<Vec<Selection>, String> {
         let everything = |what: &str| {
-            format!("{what} matches everything in the cache; add yes=true (`--yes`) if that is what you want")
+            format!(
+                "{what} matches everything in the cache; add --yes (by HTTP, yes=true) if that is what you want"
+            )
         };
         let keys = |name: &str| {
             let key = ObjectKey::from_name(name, None).map_err(|err| format!("{name}: {}", err.as_str()))?;
@@ -376,15 +399,20 @@ pub(super) struct Done {
     /// How long it took.
     pub(super) took: Duration,
     key: Option<ObjectKey>,
+    /// Of several names those that nothing was held by.
+    missing: Vec<String>,
 }
 
 impl Done {
     fn document(&self) -> Value {
-        let Self { id, done, all, took, key } = self;
+        let Self { id, done, all, took, key, missing } = self;
         let mut answer = json!({
             "schema": 1, "id": id, "node": sys::hostname(), "done": done, "purged": all.objects, "bytes": all.bytes,
             "took_ms": took.as_micros() as f64 / 1000.0, "lasts": !all.is_forgotten_by_disk,
         });
+        if !missing.is_empty() {
+            answer["missing"] = json!(missing);
+        }
         if let Some(key) = key {
             answer["key"] = key.as_str().into();
         }

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use clap::ValueEnum;
 
-use crate::install::{apt, install};
-use crate::{run, workspace};
+use crate::install::{apt, install, python_program};
+use crate::{cargo, run, target_dir, workspace};
 
 /// Where packages are tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -26,6 +26,8 @@ pub(crate) enum Place {
     Image,
     /// Bundles of Debian's RAUC: which the appliance takes, and the reason for which it refuses the others
     Bundle,
+    /// The admin interface of a live daemon against docs/openapi.json, by schemathesis and a validator; needs no package
+    Api,
     /// The whole build a second time, elsewhere, byte for byte
     Repeat,
 }
@@ -56,10 +58,25 @@ const NEEDED_FOR_IMAGE: [(&str, &str); 4] =
     [("qemu-system-x86_64", "qemu-system-x86"), ("mcopy", "mtools"), ("sfdisk", "fdisk"), ("curl", "curl")];
 
 const NEEDED_FOR_BUNDLE: [(&str, &str); 2] = [("rauc", "rauc"), ("openssl", "openssl")];
+/// The programs as they are in the tree, with tools of the Python registry.
+fn api(workspace: &Path) -> Result<(), String> {
+    run(cargo().args(["build", "--quiet", "-p", "skycache", "-p", "skycache-headend"]))?;
+    let validator = python_program("openapi-spec-validator", "openapi-spec-validator==0.9.0")?;
+    let schemathesis = python_program("schemathesis", "schemathesis==4.32.5")?;
+    let mut script = Command::new(workspace.join("packaging/tryout/api.sh"));
+    run(script.arg(workspace).arg(target_dir().join("debug")).arg(validator).arg(schemathesis))
+}
 
 pub(crate) fn run_scripts(arguments: &Arguments) -> Result<(), String> {
     let workspace = workspace().canonicalize().map_err(|err| format!("the workspace: {err}"))?;
     let packages = workspace.join(&arguments.packages);
+    if arguments.places.contains(&Place::Api) {
+        println!("== {:?}", Place::Api);
+        api(&workspace)?;
+        if arguments.places.len() == 1 {
+            return Ok(());
+        }
+    }
     if !packages.exists() && arguments.places != [Place::Bundle] {
         return Err(format!("{}: not there; `cargo xtask dist` makes packages", packages.display()));
     }
@@ -110,6 +127,8 @@ pub(crate) fn run_scripts(arguments: &Arguments) -> Result<(), String> {
                 command.arg("--mount").arg(workspace.join("packaging/tryout/bundle.sh"));
                 run(command.arg(skycached).arg(&work))?;
             }
+            // Before the others.
+            Place::Api => {}
             Place::Repeat => {
                 run(Command::new(workspace.join("packaging/tryout/repeat.sh")).arg(&packages).arg(&work))?;
             }
