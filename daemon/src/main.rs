@@ -302,6 +302,9 @@ fn change(asking: &Asking, action: &str, parameters: &[(&str, &str)]) -> Result<
             "skycached: the disk took no note of it: the next start may bring back what is on it; see `skycached status`"
         );
     }
+    for name in value["missing"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        eprintln!("skycached: {name} is not in the cache; `skycached ls --filter NAME` lists what is");
+    }
     match value["purged"].as_u64().filter(|_| value["key"].is_null()) {
         Some(1) => print("1 object purged\n"),
         Some(count) => print(&format!("{count} objects purged\n")),

@@ -224,7 +224,10 @@ pub fn replay(
     context: &ReceiveContext,
     directory: &mut Directory,
 ) -> Result<ReplaySummary, String> {
-    let failed = |err: std::io::Error| format!("{}: {err}", path.display());
+    let failed = |err: std::io::Error| {
+        let why = carousel::config::plain(&err);
+        format!("{}: {why}; name a recording: pcap, pcapng, or a transport stream", path.display())
+    };
     let file = File::open(path).map_err(failed)?;
     let map = crate::sys::map_file(&file).map_err(failed)?;
     let intake =

@@ -218,10 +218,11 @@ fn fetched_and_served(out: &mut Rows, status: &Value) {
     out.row(
         "origin",
         &format!(
-            "{} requests, {}; failures: {}",
+            "{} requests, {}; failures: {}; not kept: {}",
             count(&origin["requests"]),
             size(&origin["bytes"]),
-            listed(&origin["failures"])
+            listed(&origin["failures"]),
+            listed(&origin["not_kept"])
         ),
     );
     for group in array(origin, "parents") {
@@ -425,22 +426,29 @@ pub fn objects(objects: &Value, now: WallTime) -> String {
     for object in array(objects, "objects") {
         let _ = writeln!(
             out,
-            "{:>9}  {:<6} {:<8} {:<8} {:<10} {}",
+            "{:>9}  {:<6} {:<8} {:<8} {:<10} {}{}",
             size(&object["length"]),
             text(object, "tier"),
             text(object, "class"),
             text(object, "came_by"),
             expiry(object, now.unix_ms()),
-            text(object, "key")
+            text(object, "key"),
+            if object["pinned"] == true { "  (pinned)" } else { "" }
         );
     }
     for flight in array(objects, "in_flight") {
-        let (received, length) = (flight["received_bytes"].as_u64(), flight["length"].as_u64());
-        let percent = received.unwrap_or(0) * 100 / length.unwrap_or(0).max(1);
+        // A live object in pieces has no length before its end.
+        let (sized, state) = match flight["length"].as_u64() {
+            Some(length) => {
+                let received = flight["received_bytes"].as_u64().unwrap_or(0).min(length);
+                (&flight["length"], format!("{:>3} %", received * 100 / length.max(1)))
+            }
+            None => (&flight["received_bytes"], "so far".to_owned()),
+        };
         let _ = writeln!(
             out,
-            "{:>9}  in flight, {percent:>3} % from the {:<8} {}",
-            size(&flight["length"]),
+            "{:>9}  in flight, {state} from the {:<8} {}",
+            size(sized),
             text(flight, "from"),
             text(flight, "key")
         );
@@ -510,7 +518,10 @@ mod tests {
             object("h/b.m4s", 5_000_000, 1, Some("2026-01-01T03:00:00Z")),
             object("h/a.mpd", 700, 9, Some("2025-12-31T23:59:00Z")),
             object("h/c.m4s", 6_000_000, 2, None),
-        ], "in_flight": [{ "key": "h/d.m4s", "length": 1000, "received_bytes": 250, "from": "carousel" }] })
+        ], "in_flight": [
+            { "key": "h/d.m4s", "length": 1000, "received_bytes": 250, "from": "carousel" },
+            { "key": "h/e.m4s", "length": null, "received_bytes": 70_000, "from": "carousel" },
+        ] })
     }
 
     fn keys(sort: Sort, filter: Option<&str>, limit: usize) -> Vec<String> {
@@ -533,7 +544,14 @@ mod tests {
     #[test]
     fn a_line_says_tier_and_expiry() {
         let table = objects(&list(), WallTime::from_xml("2026-01-01T00:00:00Z").unwrap());
-        for part in ["5.0 MB  disk", "in 3 h", "60 s ago", "never", "in flight,  25 % from the carousel"] {
+        for part in [
+            "5.0 MB  disk",
+            "in 3 h",
+            "60 s ago",
+            "never",
+            "in flight,  25 % from the carousel",
+            "70.0 kB  in flight, so far from the carousel h/e.m4s",
+        ] {
             assert!(table.contains(part), "{part}: {table}");
         }
     }

@@ -10,6 +10,7 @@ use carousel::trust::{Trust, TrustDrop, TrustReport};
 use serde_json::{Map, Value, json};
 
 use crate::admin_refusals::AdminRefusal;
+use crate::caching::NotKept;
 use crate::catalog::LeftOut;
 use crate::clock;
 use crate::commands::Commands;
@@ -255,6 +256,7 @@ pub fn status_json(parts: &Parts) -> Value {
         "origin": {
             "requests": requests, "bytes": origin_bytes,
             "open_circuits": client.open_circuits(), "failures": counts(OriginError::NAMES.into_iter().zip(failures)),
+            "not_kept": counts(NotKept::ALL.iter().map(|it| it.as_str()).zip(parts.player.filler().not_kept())),
             "parents": client.parents_report().iter().map(parents_json).collect::<Vec<_>>(),
         },
         "catalog": {

@@ -51,7 +51,10 @@ impl Access {
         let token = match token_file {
             Some(path) => Some(
                 std::fs::read_to_string(path)
-                    .map_err(|err| format!("{}: {}", path.display(), carousel::config::plain(&err)))?
+                    .map_err(|err| {
+                        let why = carousel::config::plain(&err);
+                        format!("{}: {why}; --token-file names the file that that daemon has as [admin] token_file", path.display())
+                    })?
                     .trim()
                     .to_owned(),
             ),

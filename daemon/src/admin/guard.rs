@@ -119,7 +119,11 @@ impl Token {
 
     fn read(path: &Path) -> Result<(Option<SystemTime>, Digest), String> {
         let failed = |err: std::io::Error| {
-            format!("the token of [admin], {}: {}", path.display(), carousel::config::plain(&err))
+            let why = carousel::config::plain(&err);
+            format!(
+                "the token of [admin], {}: {why}; `openssl rand -hex 32` makes one, and skycached must be able to read it",
+                path.display()
+            )
         };
         let about = std::fs::metadata(path).map_err(failed)?;
         if !about.is_file() || about.len() > MAX_TOKEN_BYTES {

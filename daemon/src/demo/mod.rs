@@ -213,7 +213,7 @@ impl Stage {
              [repair]\nreception_timeout_ms = 300\nrandom_back_off_ms = 100\n[fec.high]\ncode = \"raptorq\"\noverhead_percent = 20\nleast_repair = 10\n\
              [dvb_i]\nnames = {{ en = \"The demo\", de = \"Die Vorführung\" }}\ninterval_ms = 1000\nguides = [\"guide.json\"]\n\
              [[source]]\npath = {:?}\nbase = \"https://{HOST}/live/clock/\"\nname = \"clock\"\nclass = \"high\"\nreserved_bps = 1_000_000\n\
-             [source.service]\nnames = {{ en = \"The Clock\", de = \"Die Uhr\" }}\nlogo = \"clock.png\"\nbanner = \"clock.png\"\nchannel = 1\n",
+             [source.service]\nnames = {{ en = \"The Clock\", de = \"Die Uhr\" }}\nbanner = \"clock.png\"\nchannel = 1\n",
             origin.join("live/clock").display().to_string(),
         );
         for (number, Film { name, titles: [(one, first), (other, second)], description, .. }) in
@@ -255,10 +255,10 @@ fn guide(now_s: u64) -> String {
     let programmes: Vec<Value> = (first..first + 14)
         .map(|slot| {
             let (start, stop) = (at(slot), at(slot + 1));
-            let of = |time: &str| time.get(11..16).unwrap_or_default().to_owned();
+            let title = format!("{} UTC", start.get(11..16).unwrap_or_default());
             json!({
                 "channel": "clock", "start": start, "stop": stop,
-                "title": { "en": format!("From {} to {} UTC", of(&start), of(&stop)), "de": format!("Von {} bis {} UTC", of(&start), of(&stop)) },
+                "title": { "en": title },
                 "synopsis": { "en": "Second by second." },
             })
         })
@@ -300,7 +300,7 @@ fn produce(stage: &Stage) -> Result<(Channel, u64, Vec<Film>), String> {
     }
     let mut channel = Channel::new(&origin.join("live/clock")).map_err(failed)?;
     let begin_s = unix_s() - HEAD_START * SEGMENT_S;
-    stage.write("clock.png", poster::png(&programmes::clock(begin_s, 0)).map_err(failed)?)?;
+    stage.write("clock.png", poster::png(&programmes::dial()).map_err(failed)?)?;
     stage.write("guide.json", guide(begin_s))?;
     for number in 0..HEAD_START {
         let begin_s = begin_s + number * SEGMENT_S;

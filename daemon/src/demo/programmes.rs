@@ -46,6 +46,28 @@ pub(super) fn clock(begin_s: u64, number: u64) -> Picture {
     picture
 }
 
+/// The channel's banner: a dial at the right, where the page writes nothing over it.
+pub(super) fn dial() -> Picture {
+    let mut picture = Picture::of(Colour::NIGHT);
+    let (centre_column, centre_row) = (58.0_f64, 22.0_f64);
+    let mut line = |turn: f64, from: f64, to: f64, colour: Colour| {
+        let (sine, cosine) = (turn * std::f64::consts::TAU).sin_cos();
+        let mut at = from;
+        while at <= to {
+            let (column, row) = (centre_column + sine * at, centre_row - cosine * at);
+            picture.set(column.round() as usize, row.round() as usize, colour);
+            at += 0.5;
+        }
+    };
+    for hour in 0..12 {
+        line(f64::from(hour) / 12.0, 17.0, if hour % 3 == 0 { 19.0 } else { 18.0 }, DIM);
+    }
+    line(10.0 / 12.0, 0.0, 9.0, Colour::WHITE);
+    line(10.0 / 60.0, 0.0, 14.0, Colour::WHITE);
+    line(37.0 / 60.0, 0.0, 15.0, AMBER);
+    picture
+}
+
 /// What has passed of a film, as a line at the bottom.
 fn progress(picture: &mut Picture, number: u64, count: u64) {
     picture.fill((0, ROWS - 1), (COLUMNS, 1), DIM);
@@ -87,8 +109,9 @@ fn comet() -> Film {
         }
         picture
     };
+    // As much as a page shows of it that crops posters to 2:3.
     let mut poster = draw(31);
-    poster.write(34, "THE COMET", Colour::WHITE);
+    poster.write(34, "COMET", Colour::WHITE);
     let pictures = (0..count)
         .map(|number| {
             let mut picture = draw(number);

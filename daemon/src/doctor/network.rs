@@ -138,7 +138,12 @@ impl Joined {
                 Some(Self { socket, device })
             }
             Err(err) => {
-                found.push(Finding::new(Severity::Error, about, err.to_string(), ""));
+                // Of an interface that is not there one finding is enough.
+                let is_told =
+                    |it: &Finding| it.severity == Severity::Error && it.about.starts_with("interface ");
+                if !found.iter().any(is_told) {
+                    found.push(Finding::new(Severity::Error, about, err.to_string(), ""));
+                }
                 None
             }
         }

@@ -80,6 +80,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use carousel::name::ObjectKey;
+use carousel::time::Instant;
 use http::HeaderValue;
 use tokio::runtime::Handle;
 
@@ -89,6 +90,7 @@ use reload::Reloads;
 use crate::access::Access;
 use crate::catalog::{Catalog, HeldShares};
 use crate::clients::Places;
+use crate::clock;
 use crate::delivery::Flights;
 use crate::manifests::Manifests;
 use crate::origin::{Filler, Origins, Route};
@@ -112,6 +114,10 @@ pub const HAS_HTTP3: bool = cfg!(feature = "http3");
 const METHODS: &str = "GET, HEAD, OPTIONS";
 /// How long a player waits for a byte before repair is asked to hurry.
 const HASTE: Duration = Duration::from_millis(300);
+
+/// How long a player waits for an object that nobody has announced, though its host is on the air: an FDT Instance that is on its way
+/// has come by then.
+const UNANNOUNCED_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a player waits for a byte of an origin: its own limits end a response that does not come.
 const ORIGIN_PATIENCE: Duration = Duration::from_secs(24 * 3600);
@@ -155,6 +161,8 @@ pub struct Player {
     live: Arc<Live>,
     config: Http,
     waits: Waits,
+    /// When serving began.
+    begun: Instant,
     /// Runtime of tasks that outlive a connection.
     runtime: Handle,
     /// Names of routes, as in the statistics.
@@ -199,6 +207,7 @@ impl Player {
             held: HeldShares::default(),
             live: Arc::default(),
             waits: Waits::new(Duration::from_millis(config.wait_ms)),
+            begun: clock::now(),
             config,
             runtime,
             stats: stats.collect(),

@@ -387,6 +387,11 @@ impl Player {
         if !is_expected || (is_refused && live_target_ms.is_none()) {
             return Err(missing.unwrap_or(Missing::Unknown));
         }
+        // Its host is on the air, but nobody has announced it. In the beginning announcements are still coming; later it is
+        // nowhere, and a player must hear so.
+        let has_begun = clock::now().since(self.begun) > self.waits.patience;
+        let is_nowhere = !is_announced && on_air_ms.is_none() && has_begun;
+        let patience = if is_nowhere { patience.min(super::UNANNOUNCED_PATIENCE) } else { patience };
         let patience = match live_target_ms.filter(|_| is_refused) {
             Some(target_ms) => patience.min(Duration::from_millis(target_ms)),
             None => patience,

@@ -42,11 +42,17 @@ impl ResolvesServerCert for Current {
     }
 }
 
-/// What keeps a PEM file from being read.
+/// What keeps a PEM file from being read, and what to do.
 fn said(err: &rustls::pki_types::pem::Error) -> String {
+    let fix = match err {
+        rustls::pki_types::pem::Error::Io(err) if err.kind() == std::io::ErrorKind::PermissionDenied => {
+            "let the group of skycached read it: chgrp skycache, chmod 640"
+        }
+        _ => "give a PEM file",
+    };
     match err {
-        rustls::pki_types::pem::Error::Io(err) => carousel::config::plain(err),
-        err => err.to_string(),
+        rustls::pki_types::pem::Error::Io(err) => format!("{}; {fix}", carousel::config::plain(err)),
+        err => format!("{err}; {fix}"),
     }
 }
 
@@ -57,11 +63,9 @@ fn said(err: &rustls::pki_types::pem::Error) -> String {
 fn read(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, String> {
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|err| {
-        format!("[http.tls] certificate {}: {}; give a PEM file", certificate.display(), said(&err))
-    })?;
+        .map_err(|err| format!("[http.tls] certificate {}: {}", certificate.display(), said(&err)))?;
     let private = PrivateKeyDer::from_pem_file(key)
-        .map_err(|err| format!("[http.tls] key {}: {}; give a PEM file", key.display(), said(&err)))?;
+        .map_err(|err| format!("[http.tls] key {}: {}", key.display(), said(&err)))?;
     let provider = rustls::crypto::ring::default_provider();
     CertifiedKey::from_der(chain, private, &provider)
         .map(Arc::new)

@@ -73,7 +73,8 @@ impl SourceError {
 
 impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot receive {}: {}: {}; {}", self.group, self.step, self.error, self.fix())
+        let error = carousel::config::without_numbers(&self.error.to_string());
+        write!(f, "cannot receive {}: {}: {error}; {}", self.group, self.step, self.fix())
     }
 }
 

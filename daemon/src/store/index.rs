@@ -228,15 +228,18 @@ impl Index {
         true
     }
 
-    /// Every object; within each class the last to be evicted first.
-    pub(super) fn list(&self) -> Vec<Arc<StoredObject>> {
+    /// Every object, and whether it is pinned; within each class the last to be evicted first.
+    pub(super) fn list(&self) -> Vec<(Arc<StoredObject>, bool)> {
         let ordered = self.orders.iter().flatten().flat_map(Order::iter);
         let pinned = (0..).zip(&self.objects);
         let pinned =
             pinned.filter_map(|(slot, it)| it.as_ref().filter(|it| it.class.is_none()).map(|_| slot));
         let slots = pinned.chain(ordered);
         slots
-            .filter_map(|slot: Slot| Some(Arc::clone(&self.objects[slot as usize].as_ref()?.object)))
+            .filter_map(|slot: Slot| {
+                let entry = self.objects[slot as usize].as_ref()?;
+                Some((Arc::clone(&entry.object), entry.class.is_none()))
+            })
             .collect()
     }
 

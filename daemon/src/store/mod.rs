@@ -706,6 +706,11 @@ impl Store {
 
     /// Every object, the most recently used first.
     pub fn list(&self) -> Vec<Arc<StoredObject>> {
+        self.index().list().into_iter().map(|(object, _)| object).collect()
+    }
+
+    /// As [`list`](Self::list), each with whether it is pinned.
+    pub fn list_with_pins(&self) -> Vec<(Arc<StoredObject>, bool)> {
         self.index().list()
     }
 

@@ -139,7 +139,7 @@ pub(crate) fn run_scripts(arguments: &Arguments) -> Result<(), String> {
 
 /// A program of this workspace, of cargo's dev profile.
 fn program(workspace: &Path, package: &str, name: &str) -> Result<PathBuf, String> {
-    run(crate::cargo().args(["build", "--quiet", "-p", package, "--bin", name]))?;
+    run(cargo().args(["build", "--quiet", "-p", package, "--bin", name]))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
     Ok(target.join("debug").join(name))
 }

@@ -327,6 +327,64 @@ fn m19_brackets_and_quotes() {
 }
 
 #[test]
+fn m20_a_port_of_the_headend_that_is_taken() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let free = skycache_tests::free_tcp_port();
+    let desk = Desk::new();
+    fs::create_dir(desk.0.path().join("one")).unwrap();
+    let config = |metrics, ingest| {
+        desk.headend(&format!(
+            "link.rate_bps = 8_000_000\noutput.interface = '127.0.0.1'\nmetrics.listen = '{metrics}'\ningest.listen = '{ingest}'\n\
+             [[source]]\npath = 'one'\nbase = 'http://h/one/'\nname = 'one'\ningest = true\nreserved_bps = 1_000_000\n"
+        ))
+    };
+    let address = address.to_string();
+    let parts = [address.as_str(), "another program listens there", "fix:", "`ss -"];
+    found(run("headend", &["check"], &config(address.clone(), free.to_string())), &parts);
+    found(run("headend", &["check"], &config(free.to_string(), address.clone())), &parts);
+    drop(taken);
+    // An empty folder that packagers upload to is no mistake.
+    let (code, text) = run("headend", &["check"], &config(free.to_string(), address));
+    assert!(code == 0 && text.contains("nothing yet in") && text.contains("/one/"), "{text}");
+}
+
+#[test]
+fn m21_files_that_are_not_there() {
+    let replayed = said(program("skycached").args(["replay", "/nonexistent.pcap"]));
+    told(replayed, &["/nonexistent.pcap: there is no such file", "name a recording"]);
+    let inspected = said(program("headend").args(["inspect", "/nonexistent.pcap"]));
+    told(inspected, &["/nonexistent.pcap: there is no such file", "udp://GROUP:PORT"]);
+}
+
+#[test]
+fn m22_several_names_of_which_one_is_not_held() {
+    let mut story = Story::new();
+    story.start_daemon();
+    story.send_once();
+    story.until_complete(std::time::Duration::from_secs(30));
+    let key = |name: &str| format!("cdn.example.com/vod/film/{name}");
+    let purged = said(story.skycached("purge").args([key("0-001.m4s"), key("0-099.m4s")]));
+    assert_eq!(purged.0, 0, "{}", purged.1);
+    assert!(purged.1.contains("1 object purged"), "{}", purged.1);
+    assert!(purged.1.contains("0-099.m4s is not in the cache"), "{}", purged.1);
+    told(
+        said(story.skycached("purge").args([key("x"), key("y")])),
+        &["none of these is in the cache", "/x,", "/y;"],
+    );
+    let config = story.dir().join("skycached.toml");
+    told(
+        run("skycached", &["trust", "confirm", "abc"], &config),
+        &["no id of a root key", "16 hexadecimal digits"],
+    );
+    // What is pinned is shown.
+    assert!(said(story.skycached("pin").arg(key("0-002.m4s"))).0 == 0);
+    let listed = said(&mut story.skycached("ls"));
+    let pinned: Vec<&str> = listed.1.lines().filter(|it| it.ends_with("(pinned)")).collect();
+    assert!(pinned.len() == 1 && pinned[0].contains("0-002.m4s"), "{}", listed.1);
+}
+
+#[test]
 fn m18_check_writes_nothing() {
     let desk = Desk::new();
     let config = desk.daemon("");

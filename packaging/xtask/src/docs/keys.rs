@@ -212,13 +212,16 @@ fn table(
     for field in fields(item) {
         let (name, _) = name_of(field.kind);
         let default = defaults.get(&field.key);
-        if let Some(inner) = types.structs.get(&name).filter(|_| !matches!(name.as_str(), "RegionConfig")) {
+        // A region contains regions; a destination is written as a URL.
+        let is_value = matches!(name.as_str(), "RegionConfig" | "Destination");
+        if let Some(inner) = types.structs.get(&name).filter(|_| !is_value) {
             below.push((field, inner));
             continue;
         }
         let value = value_of(types, &field)?;
         let default = match default {
             _ if field.is_required => "required".to_owned(),
+            Some(toml::Value::Array(_)) if is_sample(path, &field.key) => "`[]`".to_owned(),
             Some(_) if is_sample(path, &field.key) => String::new(),
             Some(toml::Value::String(text)) if text.is_empty() => "empty".to_owned(),
             Some(value) => format!("`{}`", value.to_string().replace('|', "\\|")),
@@ -257,7 +260,7 @@ fn is_sample(path: &str, key: &str) -> bool {
             | ("access", "name")
             | ("kafka", "brokers")
             | ("source", "name" | "service_id" | "ingest")
-            | ("dvb_i", "base" | "id")
+            | ("dvb_i", "base" | "id" | "regions")
     )
 }
 
