@@ -189,7 +189,10 @@ impl Reception {
         let no_room = GoneReason::NoRoom as usize;
         let again = after.gone[no_room] - before.gone[no_room];
         // Of five objects a session, two are complete at once; the others end when their session does.
-        assert_eq!((after.entered - before.entered, after.held - before.held), (5 * count + again, 2 * count));
+        assert_eq!(
+            (after.entered - before.entered, after.held - before.held),
+            (5 * count + again, 2 * count)
+        );
         assert!(again <= count, "{again}: only the one that has begun");
         self.intake.publish_stats(0);
         assert_eq!((after.now, self.rejected, self.context.stats.sessions().len()), ([0; 5], 0, 0));
