@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use carousel::name::NameError;
+use carousel::time::WallTime;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
@@ -306,9 +307,10 @@ impl Worker {
         };
         let target = player.likeliest(&targets, head);
         let target = &*target;
-        let rule = target::access_rule(target, &routes);
-        if let Some(rule) = rule {
-            let now = clock::wall().unix_seconds();
+        let rules = target::access_rules(target, &routes, || player.origins.url_for(&target.full));
+        for rule in &rules {
+            // Whoever takes the box off the net must not stop the time of tokens: without a date they count as expired.
+            let now = clock::date().map_or(u64::MAX, WallTime::unix_seconds);
             if let Err(why) = player.shared.access.check(rule, link.peer, uri.path(), token.as_deref(), now) {
                 tracing::debug!(peer = %link.peer, %why, key = %target.key, "a player may not have this");
                 let mut response = plain(StatusCode::FORBIDDEN, why.help());
@@ -323,7 +325,7 @@ impl Worker {
             head,
             on_interim,
             peer: link.peer,
-            is_guarded: rule.is_some(),
+            is_guarded: !rules.is_empty(),
             is_tls: link.is_tls,
             own_fields: Arc::default(),
             unpassed_fields: &player.unpassed_fields,

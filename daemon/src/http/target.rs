@@ -102,18 +102,60 @@ pub(super) fn targets(
     Ok(targets)
 }
 
-/// The rule that says who may have an object: that of the route with the longest base that it is below, by whatever name it is
-/// asked for.
-pub(super) fn access_rule<'a>(target: &Target, routes: &'a [Route]) -> Option<&'a str> {
-    let guarded = routes.iter().filter_map(|route| Some((route, route.access.as_deref()?)));
-    let is_below = |route: &Route| {
-        ObjectKey::from_name(&route.base, None)
-            .is_ok_and(|base| target.full.as_str().starts_with(base.as_str()))
-    };
-    guarded
-        .filter(|(route, _)| is_below(route))
-        .max_by_key(|(route, _)| route.base.len())
-        .map(|(_, rule)| rule)
+/// The rules that say who may have an object, by whatever name it is asked for. Of each of its names counts that of the route with
+/// the longest base that it is below: its key, what an origin may read in it, and both of the URL that is asked (`asked`, where an
+/// `[[origin]]` stands for its host).
+pub(super) fn access_rules<'a>(
+    target: &Target,
+    routes: &'a [Route],
+    asked: impl FnOnce() -> Option<String>,
+) -> Vec<&'a str> {
+    let guarded: Vec<_> = routes
+        .iter()
+        .filter_map(|route| {
+            let rule = route.access.as_deref()?;
+            let base = ObjectKey::from_name(&route.base, None).ok()?;
+            Some((as_read(base.as_str()), base, rule))
+        })
+        .collect();
+    let mut rules = Vec::new();
+    if guarded.is_empty() {
+        return rules;
+    }
+    let asked = asked().and_then(|url| ObjectKey::from_name(&url, None).ok());
+    for key in [Some(&target.full), asked.as_ref().filter(|it| **it != target.full)].into_iter().flatten() {
+        let read = as_read(key.as_str());
+        let by_key = guarded.iter().filter(|(_, base, _)| key.as_str().starts_with(base.as_str()));
+        let by_read = guarded.iter().filter(|(base, _, _)| read.starts_with(base.as_str()));
+        let longest = [
+            by_key.max_by_key(|(_, base, _)| base.as_str().len()),
+            by_read.max_by_key(|(_, base, _)| base.as_str().len()),
+        ];
+        for (_, _, rule) in longest.into_iter().flatten() {
+            if !rules.contains(rule) {
+                rules.push(*rule);
+            }
+        }
+    }
+    rules
+}
+
+/// The path of a key as many servers read it: encoded slashes and backslashes are slashes, several are one, parameters of segments
+/// (`a;x=1`) are left out. Ends with a slash.
+fn as_read(key: &str) -> String {
+    let path = key.split('?').next().unwrap_or_default();
+    let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split(['/', '\\']) {
+        match part.split(';').next().unwrap_or_default() {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            name => parts.push(name),
+        }
+    }
+    parts.join("/") + "/"
 }
 
 impl Player {
@@ -212,12 +254,46 @@ mod tests {
             ("http://cdn.example.com/v/1.m4s", "x", Some("paid")),
             ("/vod/live/1.m4s", "box", None),
             ("/cdn.example.com/w/1.m4s", "box", None),
+            // Names that servers read as one below the base.
+            ("/cdn.example.com//v/1.m4s", "box", Some("paid")),
+            ("/cdn.example.com/v%2F1.m4s", "box", Some("paid")),
+            ("/cdn.example.com/v%2f%2f1.m4s", "box", Some("paid")),
+            ("/cdn.example.com/v%5C1.m4s", "box", Some("paid")),
+            ("/cdn.example.com/w/..;/v/1.m4s", "box", Some("paid")),
+            ("/cdn.example.com/v;a=1/1.m4s", "box", Some("paid")),
+            ("/cdn.example.com/w/1.m4s?x=/../v/", "box", None),
+            ("/cdn.example.com/vw/1.m4s", "box", None),
         ] {
             let targets = targets(&uri.parse().unwrap(), Some(host), &routes, false).unwrap();
-            assert_eq!(access_rule(&targets[0], &routes), rule, "{uri}");
+            let rules = access_rules(&targets[0], &routes, || None);
+            assert_eq!(rules, Vec::from_iter(rule), "{uri}");
         }
         let by_host = targets(&"/v/1.m4s".parse().unwrap(), Some("cdn.example.com"), &routes, false).unwrap();
-        assert_eq!(access_rule(by_host.last().unwrap(), &routes), Some("paid"));
+        assert_eq!(access_rules(by_host.last().unwrap(), &routes, || None), ["paid"]);
+    }
+
+    #[test]
+    fn an_object_is_guarded_by_the_url_that_it_is_asked_by() {
+        let route = |base: &str, access: &str| Route {
+            base: base.into(),
+            access: Some(access.into()),
+            ..Route::default()
+        };
+        let routes = [
+            route("https://cdn.example.com/v/", "all"),
+            route("https://cdn.example.com/v/a/", "some"),
+            route("https://films.example/", "more"),
+        ];
+        let rules = |name: &str, asked: &str| {
+            let target = Target::new(ObjectKey::from_name(name, None).unwrap(), Form::Path);
+            access_rules(&target, &routes, || Some(asked.to_owned()))
+        };
+        let other = "other.example/1.m4s";
+        assert_eq!(rules(other, "https://cdn.example.com/v/1.m4s"), ["all"], "an [[origin]] stands for it");
+        assert_eq!(rules(other, "https://elsewhere.example/1.m4s"), [""; 0]);
+        assert_eq!(rules("films.example/1.m4s", "https://cdn.example.com/v/1.m4s"), ["more", "all"]);
+        let by_both = "cdn.example.com/v/a/..;/1.m4s";
+        assert_eq!(rules(by_both, &format!("https://{by_both}")), ["some", "all"], "each reading");
     }
 
     #[test]
