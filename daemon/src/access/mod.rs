@@ -256,16 +256,24 @@ impl Access {
     }
 }
 
-/// A path and query without the token in it, and the token.
+/// A path and query without any token in it, and the token: that of the path, if there is one there.
 pub fn without_token(target: &str) -> Option<(String, String)> {
-    if let Some((token, _)) = target.strip_prefix('/').and_then(|it| it.strip_prefix(NAME)?.split_once('/')) {
-        return Some((target[1 + NAME.len() + token.len()..].to_owned(), token.to_owned()));
-    }
-    let (path, query) = target.split_once('?')?;
-    let token = query.split('&').find_map(|pair| pair.strip_prefix(NAME))?.to_owned();
-    let rest: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with(NAME)).collect();
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let of_path = path.strip_prefix('/').and_then(|it| it.strip_prefix(NAME)?.split_once('/'));
+    let (path, of_path) = match of_path {
+        Some((token, _)) => (&path[1 + NAME.len() + token.len()..], Some(token)),
+        None => (path, None),
+    };
+    let pairs = || query.into_iter().flat_map(|query| query.split('&'));
+    let token = of_path.or_else(|| pairs().find_map(|pair| pair.strip_prefix(NAME)))?.to_owned();
+    let rest: Vec<&str> = pairs().filter(|pair| !pair.starts_with(NAME)).collect();
     let target = if rest.is_empty() { path.to_owned() } else { format!("{path}?{}", rest.join("&")) };
     Some((target, token))
+}
+
+/// Whether a field's value has a token in it.
+pub fn has_token(value: &[u8]) -> bool {
+    value.windows(NAME.len()).any(|it| it == NAME.as_bytes())
 }
 
 /// A line of a log without the tokens in it.
@@ -295,7 +303,7 @@ mod tests {
         let list = |text: &[&str]| text.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
         let access = rule(AccessRule {
             allow: list(&["10.0.0.0/8", "2001:db8::/32"]),
-            deny: list(&["10.9.0.0/16"]),
+            deny: list(&["10.9.0.0/16", "::ffff:10.8.0.0/112"]),
             ..AccessRule::default()
         });
         for (peer, result) in [
@@ -304,11 +312,13 @@ mod tests {
             ("2001:db8::1", Ok(())),
             ("10.9.0.1", Err(AccessRefusal::Denied)),
             ("::ffff:10.9.0.1", Err(AccessRefusal::Denied)),
+            ("10.8.0.1", Err(AccessRefusal::Denied)),
+            ("10.10.0.1", Ok(())),
             ("192.0.2.1", Err(AccessRefusal::NotAllowed)),
         ] {
             assert_eq!(check(&access, peer), result, "{peer}");
         }
-        assert_eq!(access.refused().get(AccessRefusal::Denied), 2);
+        assert_eq!(access.refused().get(AccessRefusal::Denied), 3);
         assert_eq!(
             access.check("none", "10.1.2.3".parse().unwrap(), "/", None, 0),
             Err(AccessRefusal::NotAllowed)
@@ -323,11 +333,15 @@ mod tests {
         assert_eq!(of("/vod/1.m4s?x=1&sktoken=a.b&y=2"), some("/vod/1.m4s?x=1&y=2", "a.b"));
         assert_eq!(of("/vod/1.m4s?sktoken=a.b"), some("/vod/1.m4s", "a.b"));
         assert_eq!(of("/vod/1.m4s?xsktoken=a"), None);
+        let both = of("/sktoken=a.b/vod/1.m4s?sktoken=c.d&x=1&sktoken=e.f");
+        assert_eq!(both, some("/vod/1.m4s?x=1", "a.b"), "no other goes on to the origin");
+        assert_eq!(of("/vod?u=/sktoken=a/b"), None);
         assert_eq!(
             redacted("GET /sktoken=a.b/vod?x&sktoken=c.d HTTP"),
             "GET /sktoken=…/vod?x&sktoken=… HTTP"
         );
         assert_eq!(redacted("/vod"), "/vod");
+        assert!(has_token(b"https://box/sktoken=a.b/x") && !has_token(b"https://box/sktoke"));
     }
 
     #[test]

@@ -69,9 +69,17 @@ impl AccessRule {
     }
 }
 
-/// An address or a network.
+/// An address or a network, in its canonical form as the addresses that it is compared with: `::ffff:192.0.2.0/120` is
+/// `192.0.2.0/24`.
 pub(super) fn network(text: &str) -> Option<IpNetwork> {
-    text.parse().ok()
+    let network: IpNetwork = text.parse().ok()?;
+    match network {
+        IpNetwork::V6(mapped) => match (mapped.ip().to_ipv4_mapped(), mapped.prefix().checked_sub(96)) {
+            (Some(ip), Some(prefix)) => IpNetwork::new(ip.into(), prefix).ok(),
+            _ => Some(network),
+        },
+        IpNetwork::V4(_) => Some(network),
+    }
 }
 
 #[cfg(test)]

@@ -101,10 +101,10 @@ impl Keys {
     }
 }
 
-/// Whether a path, decoded, begins so; one that leads out of it again does not.
+/// Whether a path, decoded, begins so; one that leads out of it again does not, also as servers read it that take `..;x` for `..`.
 fn is_below(path: &str, prefix: &str) -> bool {
     let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
-    path.starts_with(prefix) && !path.split(['/', '\\']).any(|part| part == "..")
+    path.starts_with(prefix) && !path.split(['/', '\\']).any(|part| part.split(';').next() == Some(".."))
 }
 
 #[cfg(test)]
@@ -133,13 +133,22 @@ mod tests {
         assert_eq!(of("exp=1001&kid=k2", "/vod/a"), Err(AccessRefusal::BadToken), "another's secret");
         assert_eq!(of("exp=1001&ip=203.0.113.8&kid=k1", "/vod/a"), Err(AccessRefusal::OtherAddress));
         assert_eq!(of("exp=1001&ip=nobody&kid=k1", "/vod/a"), Err(AccessRefusal::BadToken));
-        for path in ["/vod/other", "/vod/film/../a", "/vod/film/%2e%2e/a", "/vod/film/..%2Fa", "/vod/filma"] {
+        for path in [
+            "/vod/other",
+            "/vod/film/../a",
+            "/vod/film/%2e%2e/a",
+            "/vod/film/..%2Fa",
+            "/vod/film/..;/a",
+            "/vod/filma",
+        ] {
             assert_eq!(
                 of("exp=1001&prefix=/vod/film/&kid=k1", path),
                 Err(AccessRefusal::OtherPath),
                 "{path}"
             );
         }
+        let for_ever = token(&format!("exp={}&kid=k1", u64::MAX), SECRET);
+        assert_eq!(keys.check(&for_ever, "/", peer, u64::MAX), Err(AccessRefusal::Expired), "without a date");
         let good = token("exp=1001&kid=k1", SECRET);
         for at in 0..good.len() {
             let mut bytes = good.clone().into_bytes();

@@ -107,7 +107,7 @@ impl Asking {
             Self::Unreadable(bytes) => {
                 let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
                 let line = readable(line.trim_ascii_end());
-                write(&Words { method: "-", target: &line, protocol: "-", field: &|_| None });
+                write(&Words { method: "-", target: &redacted(&line), protocol: "-", field: &|_| None });
             }
         }
     }
@@ -396,6 +396,9 @@ mod tests {
         let refused = || Asking::Unreadable(b"\x16\x03\"\r\nsecond".as_slice().into());
         let json: serde_json::Value = serde_json::from_str(&line(LogFormat::Json, refused())).unwrap();
         assert_eq!((json["method"].as_str(), json["path"].as_str()), (Some("-"), Some("\x16\x03\"")));
+        let too_long = Asking::Unreadable(b"GET /sktoken=a.b/vod/1.m4s HTTP/1.1\r\nx: ".as_slice().into());
+        let json: serde_json::Value = serde_json::from_str(&line(LogFormat::Json, too_long)).unwrap();
+        assert_eq!(json["path"], "GET /sktoken=\u{2026}/vod/1.m4s HTTP/1.1", "nor is a token shown");
         let combined = line(LogFormat::Combined, refused());
         assert!(combined.contains("\"- \\x16\\x03\\x22 -\" 206"), "{combined}");
     }

@@ -21,6 +21,7 @@ use super::missing::Missing;
 use super::reload::Reload;
 use super::target::Target;
 use super::{Player, range, upstream};
+use crate::access;
 use crate::caching::{self, RequestDirectives};
 use crate::clock;
 use crate::delivery::Flight;
@@ -98,6 +99,10 @@ impl Asked<'_> {
         let mut fields = caching::end_to_end(&self.head.headers);
         for name in NOT_FOR_ORIGINS {
             fields.remove(name);
+        }
+        // Where a player's page or playlist was asked for with a token, browsers say so.
+        if fields.get(header::REFERER).is_some_and(|it| access::has_token(it.as_bytes())) {
+            fields.remove(header::REFERER);
         }
         let is_shared = matches!(self.head.method, Method::GET | Method::HEAD);
         let unpassed = upstream::keep_passed(&mut fields, is_shared, self.request_fields());

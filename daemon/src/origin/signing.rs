@@ -158,6 +158,10 @@ impl Signers {
 fn s3(signing: &Signing, secret: &str, method: &Method, url: &str, now: WallTime) -> Option<String> {
     let mut url: url::Url = url.parse().ok()?;
     let key = percent_decode_str(url.path()).decode_utf8().ok()?.into_owned();
+    // A bucket, or a folder of one: S3 would answer with a list of what is in it.
+    if key.ends_with('/') {
+        return None;
+    }
     url.set_path(&utf8_percent_encode(&key, S3_PATH).to_string());
     url.set_query(None);
     let now = jiff_of_s3::Timestamp::from_second(i64::try_from(now.unix_seconds()).ok()?).ok()?;
@@ -233,6 +237,10 @@ mod tests {
             ),
             "{head}"
         );
+        for list in ["", "?list-type=2", "vod/", "%2F", "vod%2f"] {
+            let url = format!("https://examplebucket.s3.amazonaws.com/{list}").parse().unwrap();
+            assert_eq!(s3.sign(&Method::GET, &url, now), Some(Err(())), "{list}: no list of a bucket");
+        }
         assert_eq!(of(&s3, Method::GET, "https://elsewhere.example/test.txt"), None);
         assert_eq!(of(&s3, Method::POST, "https://examplebucket.s3.amazonaws.com/test.txt"), None);
         let bunny = signers(SigningForm::Bunny, &file);
