@@ -333,6 +333,10 @@ impl Follower {
                 let next = messages.last().map_or(offset, |it| it.0 + 1);
                 let left = messages.len() as u64 + u64::try_from(end - next).unwrap_or(0);
                 self.link.stats.note_lag(self.partition, left);
+                // What is there holds no messages (the end of a transaction): the broker answers at once, again and again.
+                if messages.is_empty() && end > offset {
+                    tokio::time::sleep(PAUSE).await;
+                }
                 Ok(Fetched::Messages(messages))
             }
             Err(Error::ServerError { protocol_error: ProtocolError::OffsetOutOfRange, .. }) => {

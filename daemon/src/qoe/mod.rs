@@ -15,7 +15,7 @@ mod spool;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -43,6 +43,30 @@ carousel::limits! {
         full: "The report is dropped as `busy`; an event's POST is answered with 503.",
         free: "When the thread has written it.",
         test: "what_finds_no_room_is_counted",
+    }
+
+    /// Bytes of all reports that wait.
+    const MAX_WAITING_BYTES: usize = 32 << 20, "bytes" {
+        why: "Reports of 1 KB, twice as many as may wait; a POST of events may have 256 KiB.",
+        full: "The report is dropped as `busy`; an event's POST is answered with 503.",
+        free: "When the thread has taken it.",
+        test: "what_finds_no_room_is_counted",
+    }
+
+    /// Reports of one POST.
+    const MAX_REPORTS: usize = 1024, "reports" {
+        why: "Players send batches of a few; each becomes a row of up to 1 KB, however short it is.",
+        full: "The others are dropped as `too_large`.",
+        free: "Holds for one POST.",
+        test: "many_short_reports_become_no_more_rows_than_long_ones",
+    }
+
+    /// Name of a session.
+    const MAX_SESSION_ID_BYTES: usize = 256, "bytes" {
+        why: "CTA-5004 has 64 characters.",
+        full: "The report counts as `no_session`.",
+        free: "Holds for one report.",
+        test: "many_short_reports_become_no_more_rows_than_long_ones",
     }
 
     /// Body of one POST of events.
@@ -77,7 +101,7 @@ carousel::reasons! {
         Unreadable = "unreadable",
         /// A member of it could not be read; the row has the others.
         Member = "member",
-        /// It is longer than a report may be.
+        /// It is longer than a report may be, or one of too many in one POST.
         TooLarge = "too_large",
         /// It has come before, and is not counted again.
         Repeat = "repeat",
@@ -153,6 +177,18 @@ pub struct Qoe {
     pub added: Notify,
     /// Counters.
     pub stats: QoeStats,
+    /// Bytes of the reports that wait for the thread.
+    waiting_bytes: AtomicUsize,
+}
+
+impl Heard {
+    /// About as much memory as it takes.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Request(it) => size_of::<Measured>() + it.report.len() + it.url.len() + it.user_agent.len(),
+            Self::Events { body, user_agent, .. } => body.len() + user_agent.len(),
+        }
+    }
 }
 
 impl Qoe {
@@ -184,7 +220,10 @@ impl Qoe {
                 };
                 sign.give(clock::now());
                 match heard {
-                    Ok(heard) => desk.take(heard, clock::wall(), &own.stats, &mut rows),
+                    Ok(heard) => {
+                        own.taken(&heard);
+                        desk.take(heard, clock::wall(), &own.stats, &mut rows);
+                    }
                     Err(RecvTimeoutError::Timeout) => own.write(&mut rows),
                     Err(RecvTimeoutError::Disconnected) => return own.write(&mut rows),
                 }
@@ -200,16 +239,25 @@ impl Qoe {
     fn new(spool: Spool) -> (Arc<Self>, Receiver<Heard>) {
         let (inbox, heard) = sync_channel(MAX_WAITING);
         let (spool, added) = (Mutex::new(spool), Notify::new());
-        (Arc::new(Self { inbox, spool, added, stats: QoeStats::default() }), heard)
+        let waiting_bytes = AtomicUsize::new(0);
+        (Arc::new(Self { inbox, spool, added, stats: QoeStats::default(), waiting_bytes }), heard)
     }
 
     /// Hands in what was heard. False: there is no room.
     pub fn offer(&self, heard: Heard) -> bool {
-        let has_room = self.inbox.try_send(heard).is_ok();
+        let bytes = heard.bytes();
+        let waiting = self.waiting_bytes.fetch_add(bytes, Relaxed);
+        let has_room = waiting + bytes <= MAX_WAITING_BYTES && self.inbox.try_send(heard).is_ok();
         if !has_room {
+            self.waiting_bytes.fetch_sub(bytes, Relaxed);
             self.stats.lost.add(QoeLoss::Busy);
         }
         has_room
+    }
+
+    /// What was heard waits no longer.
+    fn taken(&self, heard: &Heard) {
+        self.waiting_bytes.fetch_sub(heard.bytes(), Relaxed);
     }
 
     /// The rows that wait. Each change of the spool is complete in itself, so a panic elsewhere leaves it usable.
@@ -287,10 +335,10 @@ impl Desk {
             }
             Heard::Events { body, user_agent, at } => {
                 let frame = Frame { mode: Mode::Event, at, user_agent: &user_agent, request: None };
-                for line in
-                    body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|it| !it.is_empty())
-                {
-                    if line.len() > MAX_LINE_BYTES {
+                let lines =
+                    body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|it| !it.is_empty());
+                for (at, line) in lines.enumerate() {
+                    if line.len() > MAX_LINE_BYTES || at >= MAX_REPORTS {
                         stats.lost.add(QoeLoss::TooLarge);
                         continue;
                     }
@@ -311,7 +359,7 @@ impl Desk {
             stats.lost.add(QoeLoss::Member);
         });
         let at = happened_at(&report, frame.at);
-        let session = report.text("sid").filter(|it| !it.is_empty());
+        let session = report.text("sid").filter(|it| (1..=MAX_SESSION_ID_BYTES).contains(&it.len()));
         let derived = match &session {
             Some(id) => self.sessions.take(id, &report, frame.mode, at.unix_ms(), now.unix_ms()),
             None => {
@@ -457,13 +505,33 @@ mod tests {
     }
 
     #[test]
+    fn many_short_reports_become_no_more_rows_than_long_ones() {
+        let (rows, stats) = rows_of(vec![events(&"a\n".repeat(MAX_REPORTS + 3)), events("a")]);
+        assert_eq!((rows.len(), stats.lost.get(QoeLoss::TooLarge)), (MAX_REPORTS + 1, 3));
+        let named = |bytes: usize| events(&format!("sid=\"{}\"", "s".repeat(bytes)));
+        let (rows, stats) = rows_of(vec![named(MAX_SESSION_ID_BYTES), named(MAX_SESSION_ID_BYTES + 1)]);
+        assert_eq!((rows.len(), stats.sessions.load(Relaxed)), (2, 1));
+        assert_eq!(stats.lost.get(QoeLoss::NoSession), 1);
+    }
+
+    #[test]
     fn what_finds_no_room_is_counted() {
         let folder = tempfile::tempdir().unwrap();
         let (qoe, heard) = Qoe::new(Spool::open(folder.path().to_path_buf(), 1 << 20).unwrap());
         (0..MAX_WAITING).for_each(|_| assert!(qoe.offer(events("bl=1"))));
         assert!(!qoe.offer(events("bl=1")));
         assert_eq!(qoe.stats.lost.get(QoeLoss::Busy), 1);
-        heard.recv().unwrap();
+        qoe.taken(&heard.recv().unwrap());
         assert!(qoe.offer(events("bl=1")));
+        while let Ok(it) = heard.try_recv() {
+            qoe.taken(&it);
+        }
+        let long = "x".repeat(MAX_EVENTS_BYTES - 1);
+        let fit = MAX_WAITING_BYTES / MAX_EVENTS_BYTES;
+        (0..fit).for_each(|_| assert!(qoe.offer(events(&long))));
+        assert!(!qoe.offer(events(&long)));
+        assert_eq!(qoe.stats.lost.get(QoeLoss::Busy), 2);
+        qoe.taken(&heard.recv().unwrap());
+        assert!(qoe.offer(events(&long)));
     }
 }
