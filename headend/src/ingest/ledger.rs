@@ -81,6 +81,12 @@ impl Place<'_> {
         Ok(())
     }
 
+    /// What has come so far is thrown away: it begins anew.
+    pub(crate) fn restart(&mut self) {
+        self.ledger.have().upload_bytes -= self.bytes;
+        self.bytes = 0;
+    }
+
     /// The upload has become a file.
     pub(crate) fn stored(self, path: &str) {
         let mut have = self.ledger.have();

@@ -1,5 +1,6 @@
 //! Requests to the origin of a pulled source: conditions, ranges, redirects, timeouts.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use carousel::name::resolve;
@@ -9,6 +10,7 @@ use hyper::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue,
     IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE, USER_AGENT,
 };
+use hyper::http::uri::Scheme;
 use hyper::{Request, StatusCode, Uri};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as HyperClient;
@@ -85,8 +87,8 @@ impl Body {
 /// A client of one origin.
 pub(super) struct Client {
     client: HyperClient<HttpsConnector<HttpConnector>, Empty<Bytes>>,
-    /// The only authority that is sent `authorization`.
-    authority: Option<String>,
+    /// The URL of the manifest: its authority alone is sent `authorization`.
+    own: String,
     authorization: Option<HeaderValue>,
 }
 
@@ -113,7 +115,7 @@ impl Client {
             value.set_sensitive(true);
             value
         });
-        Self { client, authority: authority(url), authorization }
+        Self { client, own: url.to_owned(), authorization }
     }
 
     /// Asks for `url`: only if it is not `known`; from an offset on, if it is still of a version.
@@ -128,7 +130,7 @@ impl Client {
         for _ in 0..=MAX_REDIRECTS {
             let uri: Uri = url.parse().map_err(|_| (PullFailure::BadPath, String::new()))?;
             let mut request = Request::get(uri).header(USER_AGENT, AGENT).header(ACCEPT_ENCODING, "identity");
-            if let Some(value) = self.authorization.as_ref().filter(|_| authority(&url) == self.authority) {
+            if let Some(value) = self.authorization.as_ref().filter(|_| may_have_secret(&self.own, &url)) {
                 request = request.header(AUTHORIZATION, value);
             }
             request = match known {
@@ -152,6 +154,10 @@ impl Client {
                 url = next
                     .filter(is_http)
                     .ok_or_else(|| (PullFailure::Redirect, status.as_str().to_owned()))?;
+                // What this machine tells itself alone would go on the air.
+                if leads_inward(&url).await && !leads_inward(&self.own).await {
+                    return Err((PullFailure::Redirect, "to this machine itself".to_owned()));
+                }
                 continue;
             }
             return answer(response, known.is_some(), from.map(|(offset, _)| offset));
@@ -190,8 +196,29 @@ fn answer(
     Ok(Answer::Body { continues, validator, body: Body(response.into_body()) })
 }
 
-fn authority(url: &str) -> Option<String> {
-    url.parse::<Uri>().ok()?.authority().map(|it| it.as_str().to_ascii_lowercase())
+/// Whether what is secret between us and `own` may be sent to `url`: to the same authority, and not in clear if it was not so before.
+fn may_have_secret(own: &str, url: &str) -> bool {
+    let parts = |url: &str| {
+        let url: Uri = url.parse().ok()?;
+        let authority = url.authority()?.as_str().to_ascii_lowercase();
+        Some((authority, url.scheme() == Some(&Scheme::HTTPS)))
+    };
+    match (parts(own), parts(url)) {
+        (Some((own, was_tls)), Some((authority, is_tls))) => own == authority && (is_tls || !was_tls),
+        _ => false,
+    }
+}
+
+/// Whether a URL's host is this machine, or on its link only: loopback, no address, or those that services of clouds give secrets at.
+async fn leads_inward(url: &str) -> bool {
+    let Some(uri) = url.parse::<Uri>().ok() else { return false };
+    let Some(host) = uri.host() else { return false };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let Ok(addresses) = tokio::net::lookup_host((host, 80)).await else { return false };
+    addresses.map(|it| it.ip().to_canonical()).any(|ip| match ip {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_unicast_link_local(),
+    })
 }
 
 /// The innermost cause of an error, which tells most.
@@ -201,4 +228,43 @@ fn innermost_cause(err: &dyn std::error::Error) -> String {
         cause = inner;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_stay_with_their_authority_and_its_encryption() {
+        for (own, url, may) in [
+            ("https://a.example/x", "https://A.example/y", true),
+            ("http://a.example/x", "http://a.example/y", true),
+            ("http://a.example/x", "https://a.example/y", true),
+            ("https://a.example/x", "http://a.example/y", false),
+            ("https://a.example/x", "https://a.example:444/y", false),
+            ("https://a.example/x", "https://b.example/y", false),
+            ("https://a.example/x", "y", false),
+        ] {
+            assert_eq!(may_have_secret(own, url), may, "{own} {url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn addresses_of_this_machine_alone_are_known_however_they_are_written() {
+        for url in [
+            "http://127.0.0.1/",
+            "http://127.1.2.3:9090/x",
+            "http://0.0.0.0/",
+            "http://[::1]/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://[fe80::1]/",
+            "http://169.254.169.254/latest/meta-data/",
+            "https://localhost/",
+        ] {
+            assert!(leads_inward(url).await, "{url}");
+        }
+        for url in ["http://192.0.2.1/", "http://10.0.0.1/", "http://[2001:db8::1]/"] {
+            assert!(!leads_inward(url).await, "{url}");
+        }
+    }
 }

@@ -86,7 +86,7 @@ carousel::reasons! {
         NotFound = "not_found",
         /// Another status that is no success.
         Status = "status",
-        /// Redirects without end, or to nowhere.
+        /// Redirects without end, to nowhere, or to an address of this machine alone.
         Redirect = "redirect",
         /// The body has a content coding that was not asked for.
         Encoded = "encoded",
@@ -127,6 +127,8 @@ impl PullStats {
 
     fn fail(&self, why: PullFailure, url: &str, detail: &str) {
         self.failed.add(why);
+        // A query may be what opens it, and user information is.
+        let url = without_secrets(url);
         let text =
             if detail.is_empty() { format!("{url}: {why}") } else { format!("{url}: {why} ({detail})") };
         *self.newest_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
@@ -311,6 +313,15 @@ impl Prepared {
     }
 }
 
+/// A URL without its query, and without a user and password.
+fn without_secrets(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let ends = rest.find('/').unwrap_or(rest.len());
+    let begins = rest[..ends].rfind('@').map_or(0, |at| at + 1);
+    format!("{scheme}://{}", &rest[begins..])
+}
+
 /// The folder of a URL, with its slash.
 fn folder_of(url: &str) -> &str {
     let path = url.split(['?', '#']).next().unwrap_or_default();
@@ -377,6 +388,7 @@ impl Files {
                 Answer::Body { validator: new, body, .. } => {
                     use std::io::Seek as _;
                     file.set_len(0).and_then(|()| file.rewind()).map_err(io)?;
+                    place.restart();
                     (length, validator) = (0, new);
                     body
                 }
