@@ -143,6 +143,9 @@ pub enum Verb {
     )]
     Demo(crate::demo::Arguments),
     /// A/B updates of an appliance: slots, images, health
+    #[command(
+        after_help = "Examples:\n  skycached firmware status --json\n  skycached firmware check update.raucb\n  skycached firmware install update.raucb"
+    )]
     Firmware {
         #[command(subcommand)]
         action: FirmwareAction,
