@@ -197,6 +197,7 @@ fn purges_of_the_fleet_are_done_once_and_say_what_became_of_them() {
 }
 
 #[test]
+#[ignore = "takes minutes: the broker from the Python registry answers slowly while a machine is busy"]
 fn a_broker_that_is_away_is_waited_for() {
     let address = free_tcp_port().to_string();
     let Some(mut broker) = Broker::start(Some(&address)) else { return };
