@@ -168,6 +168,7 @@ fn packager(folder: &Path, output: &str) -> Program {
 
 /// `LIVE_SECONDS=90` plays longer.
 #[test]
+#[ignore = "plays for minutes in a browser, which a machine with other work does not keep up with"]
 fn live_channels_play_in_the_page_by_both_players() {
     let Some(page) = page() else { return };
     if !have("chromium") || !have("ffmpeg") {
