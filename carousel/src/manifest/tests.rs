@@ -1,0 +1,190 @@
+use super::*;
+
+fn listed(text: &str, url: &str) -> Vec<(usize, String)> {
+    let mut all = Vec::new();
+    segments(text.as_bytes(), url, &mut |segment| {
+        all.push((segment.list, segment.url.to_owned()));
+        true
+    });
+    all
+}
+
+fn fresh_ms(text: &str) -> Option<u64> {
+    Manifest::read(text.as_bytes()).unwrap().fresh_ms()
+}
+
+#[test]
+fn live_playlists_are_fresh_for_half_of_the_time_after_which_they_change() {
+    let live =
+        "#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXT-X-MEDIA-SEQUENCE:10\n#EXTINF:6,\na.ts\n#EXTINF:6,\nb.ts\n";
+    assert_eq!(fresh_ms(live), Some(3000));
+    assert_eq!(Manifest::read(live.as_bytes()).unwrap().last_sequence, Some(11));
+    for vod in [&format!("{live}#EXT-X-ENDLIST\n"), &format!("{live}#EXT-X-PLAYLIST-TYPE:VOD\n")] {
+        assert_eq!(fresh_ms(vod), None);
+    }
+    assert_eq!(fresh_ms(&format!("{live}#EXT-X-PLAYLIST-TYPE:EVENT\n")), Some(3000));
+    assert_eq!(fresh_ms(&format!("{live}#EXT-X-PART-INF:PART-TARGET=0.5\n")), Some(250));
+    assert_eq!(fresh_ms("\u{feff}#EXTM3U\r\n#EXTINF:4.0,\r\nx.ts\r\n"), Some(2000));
+    assert_eq!(fresh_ms("#EXTM3U\n"), Some(1000));
+    assert_eq!(fresh_ms("#EXTM3U\n#EXT-X-TARGETDURATION:86400\n"), Some(30_000));
+    assert_eq!(fresh_ms("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nv.m3u8\n"), None);
+}
+
+#[test]
+fn parts_and_skipped_segments_count() {
+    let text = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-PART-INF:PART-TARGET=1\n#EXT-X-MEDIA-SEQUENCE:100\n\
+                #EXT-X-SKIP:SKIPPED-SEGMENTS=5\n#EXTINF:4,\na.mp4\n#EXT-X-PART:DURATION=1,URI=\"b.0.mp4\"\n\
+                #EXT-X-PART:DURATION=1,URI=\"b.1.mp4\"\n";
+    let manifest = Manifest::read(text.as_bytes()).unwrap();
+    assert_eq!((manifest.last_sequence, manifest.last_part), (Some(105), Some(1)));
+    assert_eq!(manifest.parts_of_last, 0);
+    let whole = Manifest::read(format!("{text}#EXTINF:4,\nb.mp4\n").as_bytes()).unwrap();
+    assert_eq!((whole.last_sequence, whole.last_part, whole.parts_of_last), (Some(106), None, 2));
+    let hinted = format!(
+        "{text}#EXT-X-PART:URI=\"c.mp4\",BYTERANGE=\"9@0\",DURATION=1\n#EXT-X-PRELOAD-HINT:TYPE=MAP,URI=\"i.mp4\"\n\
+         #EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"c.mp4\",BYTERANGE-START=9\n"
+    );
+    let mut all = Vec::new();
+    parts(hinted.as_bytes(), "http://h/v/l.m3u8", &mut |it| {
+        all.push((it.url.to_owned(), it.is_range));
+        true
+    });
+    let named = |name: &str, is_range| (format!("http://h/v/{name}"), is_range);
+    assert_eq!(
+        all,
+        [named("b.0.mp4", false), named("b.1.mp4", false), named("c.mp4", true), named("c.mp4", true)]
+    );
+}
+
+#[test]
+fn versions_of_a_playlist_stand_by_their_sequences_and_parts() {
+    let of = |first: u64, segments: usize, parts: usize| {
+        let mut text = format!("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:{first}\n");
+        text.push_str(&"#EXTINF:2,\ns.mp4\n".repeat(segments));
+        text.push_str(&"#EXT-X-PART:DURATION=1,URI=\"p\"\n".repeat(parts));
+        Manifest::read(text.as_bytes()).unwrap()
+    };
+    let held = of(100, 5, 1);
+    for (other, standing) in [
+        (of(101, 5, 0), Standing::Newer),
+        (of(101, 4, 2), Standing::Newer),
+        (of(98, 7, 1), Standing::Same),
+        (of(100, 5, 0), Standing::Older),
+        (of(96, 5, 0), Standing::Older),
+        (of(91, 5, 0), Standing::Older),
+        (of(90, 5, 0), Standing::FarBack),
+        (of(0, 1, 0), Standing::FarBack),
+        (of(0, 0, 0), Standing::FarBack),
+    ] {
+        assert_eq!(other.standing(&held), standing, "{other:?}");
+    }
+    let variants = Manifest::read(b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nv.m3u8\n").unwrap();
+    assert_eq!(variants.standing(&held), Standing::Unknown);
+}
+
+#[test]
+fn versions_of_an_mpd_stand_by_their_publish_times() {
+    let of = |time: &str| {
+        let text = format!("<MPD type=\"dynamic\" maxSegmentDuration=\"PT2S\" {time}/>");
+        Manifest::read(text.as_bytes()).unwrap()
+    };
+    let held = of("publishTime=\"2026-11-29T10:00:30.5Z\"");
+    assert_eq!(held.publish_time_ms, Some(1_795_946_430_500));
+    for (time, standing) in [
+        ("publishTime=\"2026-11-29T10:00:31Z\"", Standing::Newer),
+        ("publishTime=\"2026-11-29T11:00:30.500+01:00\"", Standing::Same),
+        ("publishTime=\"2026-11-29T10:00:30Z\"", Standing::Older),
+        ("publishTime=\"2026-11-29T10:00:10.501Z\"", Standing::Older),
+        ("publishTime=\"2026-11-29T10:00:10.5Z\"", Standing::FarBack),
+        ("", Standing::Unknown),
+        ("publishTime=\"soon\"", Standing::Unknown),
+    ] {
+        assert_eq!(of(time).standing(&held), standing, "{time}");
+    }
+}
+
+#[test]
+fn live_mpds_are_fresh_for_half_of_their_update_period_or_of_a_segment() {
+    let mpd = |attributes: &str, inside: &str| {
+        format!(
+            "<?xml version=\"1.0\"?>\n<!-- x --><MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" {attributes}><Period>\
+                 <AdaptationSet>{inside}</AdaptationSet></Period></MPD>"
+        )
+    };
+    let by_number = "<SegmentTemplate timescale=\"1000\" duration=\"4000\" media=\"$Number$.m4s\"/>";
+    let timeline = "<SegmentTemplate timescale=\"10\" media=\"$Time$.m4s\"><SegmentTimeline><S d=\"20\" r=\"4\"/>\
+                    </SegmentTimeline></SegmentTemplate>";
+    assert_eq!(fresh_ms(&mpd("type=\"dynamic\" minimumUpdatePeriod=\"PT2S\"", by_number)), Some(1000));
+    assert_eq!(fresh_ms(&mpd("type='dynamic'", by_number)), Some(2000));
+    assert_eq!(fresh_ms(&mpd("type=\"dynamic\" minimumUpdatePeriod=\"PT0S\"", by_number)), Some(2000));
+    assert_eq!(fresh_ms(&mpd("type=\"dynamic\" minimumUpdatePeriod=\"PT30S\"", timeline)), Some(1000));
+    assert_eq!(fresh_ms(&mpd("type=\"dynamic\" minimumUpdatePeriod=\"PT1H\"", by_number)), Some(30_000));
+    assert_eq!(fresh_ms(&mpd("type=\"dynamic\" maxSegmentDuration=\"PT6S\"", "")), Some(3000));
+    assert_eq!(fresh_ms(&mpd("type=\"static\"", by_number)), None);
+    assert_eq!(fresh_ms("<m:MPD xmlns:m=\"urn:x\" type=\"dynamic\"/>"), Some(1000));
+}
+
+#[test]
+fn steering_manifests_are_live_and_other_texts_are_no_manifests() {
+    assert_eq!(
+        fresh_ms("{\"VERSION\":1,\"TTL\":300,\"RELOAD-URI\":\"x\",\"PATHWAY-PRIORITY\":[\"a\"]}"),
+        Some(150_000)
+    );
+    for text in ["", "G@", "{\"TTL\":5}", "<html></html>", "<svg/>", "EXTM3U", "<MP"] {
+        assert_eq!(Manifest::read(text.as_bytes()), None, "{text}");
+    }
+    assert_eq!(Manifest::read(&vec![b'#'; MAX_MANIFEST_BYTES + 1]), None);
+}
+
+#[test]
+fn playlists_list_their_segments_in_order() {
+    let text = "#EXTM3U\n#EXT-X-MAP:URI=\"i.mp4\"\n#EXTINF:2,\n../v/1.m4s?t=a#x\n#EXTINF:2,\n#EXT-X-BYTERANGE:9@0\n/all.m4s\n";
+    let mut ranges = Vec::new();
+    segments(text.as_bytes(), "http://h/a/p/l.m3u8?q", &mut |it| {
+        ranges.push((it.url.to_owned(), it.is_range));
+        true
+    });
+    assert_eq!(ranges, [("http://h/a/v/1.m4s?t=a".to_owned(), false), ("http://h/all.m4s".to_owned(), true)]);
+    assert_eq!(listed("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nv.m3u8\n", "http://h/m.m3u8"), []);
+}
+
+#[test]
+fn mpds_list_what_their_templates_timelines_and_lists_say() {
+    let text = "<MPD type=\"static\" mediaPresentationDuration=\"PT10S\"><BaseURL>v/?a&amp;b</BaseURL><BaseURL>w/</BaseURL><Period>\
+        <AdaptationSet><SegmentTemplate timescale=\"2\" duration=\"8\" startNumber=\"7\" media=\"$RepresentationID$/$Number%03d$.m4s\"/>\
+        <Representation id=\"a\" bandwidth=\"5\"/><Representation id=\"b\"><BaseURL>http://k/x/</BaseURL></Representation></AdaptationSet>\
+        <AdaptationSet><Representation id=\"c\" bandwidth=\"9\"><SegmentTemplate media=\"c-$Bandwidth$-$Time$.m4s\"><SegmentTimeline>\
+        <S t=\"3\" d=\"2\" r=\"1\"/><S d=\"5\"/></SegmentTimeline></SegmentTemplate></Representation></AdaptationSet>\
+        <AdaptationSet><Representation id=\"d\"><SegmentList><SegmentURL media=\"d1.m4s\"/><SegmentURL media=\"d2.m4s\"/>\
+        </SegmentList></Representation></AdaptationSet></Period></MPD>";
+    let all = listed(text, "http://h/f/x.mpd");
+    let urls =
+        |list: usize| -> Vec<&str> { all.iter().filter(|it| it.0 == list).map(|it| it.1.as_str()).collect() };
+    assert_eq!(urls(0), ["http://h/f/v/a/007.m4s", "http://h/f/v/a/008.m4s", "http://h/f/v/a/009.m4s"]);
+    assert_eq!(urls(1)[0], "http://k/x/b/007.m4s");
+    assert_eq!(urls(2), ["http://h/f/v/c-9-3.m4s", "http://h/f/v/c-9-5.m4s", "http://h/f/v/c-9-7.m4s"]);
+    assert_eq!(urls(3), ["http://h/f/v/d1.m4s", "http://h/f/v/d2.m4s"]);
+    let live = text.replace("static", "dynamic");
+    assert!(listed(&live, "http://h/x.mpd").iter().all(|it| it.0 >= 2), "no clock, no numbers");
+    let mut examples = Vec::new();
+    names(live.as_bytes(), "http://h/f/x.mpd", &mut |it| {
+        examples.push((it.list, it.url.to_owned()));
+        true
+    });
+    let of =
+        |list: usize| examples.iter().filter(|it| it.0 == list).map(|it| it.1.as_str()).collect::<Vec<_>>();
+    assert_eq!((of(0), of(1)), (vec!["http://h/f/v/a/007.m4s"], vec!["http://k/x/b/007.m4s"]));
+    assert_eq!(of(2).len(), 3);
+}
+
+#[test]
+fn hostile_manifests_end() {
+    let endless = "<MPD type=\"static\"><Period><Representation><SegmentTemplate media=\"$Number$\"><SegmentTimeline>\
+                   <S d=\"1\" r=\"9223372036854775807\"/></SegmentTimeline></SegmentTemplate></Representation></Period></MPD>";
+    assert_eq!(listed(endless, "http://h/").len(), MAX_SEGMENTS);
+    let numbers = "<MPD mediaPresentationDuration=\"P999999999Y\"><Period><Representation><SegmentTemplate duration=\"1\" \
+                   timescale=\"18446744073709551615\" media=\"$Number$\"/></Representation></Period></MPD>";
+    assert_eq!(listed(numbers, "http://h/").len(), MAX_SEGMENTS);
+    let deep = "<a>".repeat(100);
+    assert_eq!(Manifest::read(format!("<MPD>{deep}").as_bytes()), None);
+}
