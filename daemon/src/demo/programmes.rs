@@ -1,4 +1,4 @@
-//! What is shown: a channel with a clock, and two films.
+//! Programmes of the demo: a channel with a clock, and two films.
 
 use carousel::time::WallTime;
 

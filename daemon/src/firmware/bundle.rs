@@ -1,4 +1,4 @@
-//! What a bundle says of itself beside RAUC's manifest, and whether this box takes it.
+//! Description of a bundle beside RAUC's manifest, and the decision whether this box takes it.
 //!
 //! RAUC has verified the bundle's signature when this is asked, and that it is for this hardware; the description is under the
 //! same signature. RAUC 1.8 knows no versions to compare and no file on the EFI partition, hence this.

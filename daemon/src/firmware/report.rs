@@ -1,4 +1,4 @@
-//! What the daemon shows of the slots, and the counters behind it.
+//! Report of the slots for the daemon, and the counters behind it.
 //!
 //! The daemon has no rights on the EFI partition. The commands that have, root's, leave a document in `/run/firmware`; the admin
 //! interface and the metrics read that. Counters are in a file of the configuration partition, so that both slots count on.

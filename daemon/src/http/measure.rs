@@ -1,4 +1,4 @@
-//! What players say of themselves (CMCD), handed on to [`crate::qoe`]: with their requests, and by POSTs of their own.
+//! Reports of players (CMCD), with their requests and by POSTs of their own, handed on to [`crate::qoe`].
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! What was evicted for room: wanted again when there is room, and then without evicting others.
+//! Return of objects that were evicted for room: wanted again when there is room, and then without evicting others.
 //!
 //! A carousel larger than the cache would otherwise be written to the flash again and again. Objects are invited together, once as
 //! much is free as was evicted since the last time, or an eighth of the quota: an eviction by itself frees less than it takes.

@@ -6,10 +6,10 @@
 //!    └──── when they may have changed: half a target duration, or a minute ◀┘
 //! ```
 //!
-//! What is read, held back, sent and removed from the air is decided by [`crate::package`] and [`crate::follow`] as for any
-//! folder. A file has its name when its body has come to its end, and not before; one that breaks off is continued by a range
-//! if the origin names its version. Files of a live presentation that no manifest has named for a minute are removed, and
-//! only those that were pulled, also before a restart.
+//! Reading, holding back, sending and removal from the air are those of any folder: [`crate::package`],
+//! [`crate::follow`]. A file has its name when its body has come to its end, and not before; one that breaks off is
+//! continued by a range if the origin names its version. Files of a live presentation that no manifest has named for a
+//! minute are removed, and only those that were pulled, also before a restart.
 
 mod client;
 

@@ -1,4 +1,4 @@
-//! Who may have what: playback tokens made by another program, addresses, and what is written down of them.
+//! Access rules: playback tokens made by another program, addresses, and what is written down of them.
 
 use super::*;
 

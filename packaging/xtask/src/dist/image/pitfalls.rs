@@ -1,4 +1,4 @@
-//! What would brick a box with systemd-boot 252 and RAUC 1.8, held by the files of `packaging/image` without a machine.
+//! Tests of `packaging/image`, without a machine, for what would brick a box with systemd-boot 252 and RAUC 1.8.
 
 use std::path::PathBuf;
 
