@@ -91,7 +91,10 @@ pub(super) enum Event {
 #[derive(Debug)]
 struct Service {
     candidate: Candidate,
+    /// The last request.
     asked_at: Option<Instant>,
+    /// It was left since: whoever asked for it waits no more.
+    is_over: bool,
     /// What its sessions were seen to take.
     measured_bps: Option<u64>,
     joined: Option<JoinReason>,
@@ -104,7 +107,7 @@ impl Service {
     }
 
     fn asked_within(&self, now: Instant, time: Duration) -> bool {
-        self.asked_at.is_some_and(|at| now.since(at) < time)
+        !self.is_over && self.asked_at.is_some_and(|at| now.since(at) < time)
     }
 }
 
@@ -141,9 +144,14 @@ impl Joining {
             .into_iter()
             .map(|candidate| match before.iter().position(|it| it.candidate.id == candidate.id) {
                 Some(at) => Service { candidate, ..before.swap_remove(at) },
-                None => {
-                    Service { candidate, asked_at: None, measured_bps: None, joined: None, refused: None }
-                }
+                None => Service {
+                    candidate,
+                    asked_at: None,
+                    is_over: false,
+                    measured_bps: None,
+                    joined: None,
+                    refused: None,
+                },
             })
             .collect();
         for gone in before.into_iter().filter(|it| it.joined.is_some()) {
@@ -152,11 +160,13 @@ impl Joining {
         self.decide(now);
     }
 
-    /// A player has asked for something of a service at `at`.
+    /// A player has asked for something of a service at `at`. A request that is told again changes nothing.
     pub(super) fn asked(&mut self, now: Instant, id: &str, at: Instant) {
         let Some(service) = self.services.iter_mut().find(|it| it.candidate.id == id) else { return };
-        service.asked_at = service.asked_at.max(Some(at));
-        self.decide(now);
+        if service.asked_at < Some(at) {
+            (service.asked_at, service.is_over) = (Some(at), false);
+            self.decide(now);
+        }
     }
 
     /// What the sessions of a service take, in bits a second. Counts for the next decision: nobody is thrown out for a peak.
@@ -262,8 +272,7 @@ impl Joining {
                 (Some(_), None) => {
                     let why = if wanted.is_none() { LeaveReason::Unasked } else { LeaveReason::Displaced };
                     self.events.push_back(Event::Left(id.clone(), why));
-                    // Whoever asked for it before waits no more.
-                    service.asked_at = None;
+                    service.is_over = true;
                 }
                 _ => {}
             }
@@ -383,6 +392,9 @@ mod tests {
         assert_eq!(tested.later(6), "bc");
         assert_eq!(tested.events(), ["-a displaced", "+c asked"].map(str::to_owned));
         assert_eq!(tested.0.refusal("c"), None);
+        // The session thread tells all last requests each second, also that one.
+        tested.0.asked(at(7), "a", at(0));
+        assert_eq!((tested.later(7), tested.0.refusal("a")), ("bc".to_owned(), None));
         // Both are watched: a player of a third one changes nothing, however often it asks.
         for s in 7..40 {
             tested.asked(s, "b");
