@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use carousel::flute::SessionKey;
 use carousel::mabr::{Directory, Protocol, SessionOrigin, SessionSpec};
-use carousel::name::ObjectKey;
 use carousel::nip;
 use carousel::reason::Counts;
 use carousel::trust::{Mode, Trust, TrustDrop};
@@ -407,7 +406,6 @@ impl Control {
             }
         }
         *self.groups.groups.lock().unwrap_or_else(PoisonError::into_inner) = states;
-        self.publish_services();
     }
 
     /// Tells the policy, and those who answer requests, which services there are.
@@ -415,10 +413,8 @@ impl Control {
         let specs = self.options.with_announced(self.directory.services());
         self.context.services.set(&specs);
         let order = self.context.services.order();
-        let place = |id: &str| {
-            let is_own = |key: &ObjectKey| self.context.services.of(key).is_some_and(|it| it.id == id);
-            order.iter().position(is_own)
-        };
+        let order: Vec<_> = order.iter().map(|key| self.context.services.of(key)).collect();
+        let place = |id: &str| order.iter().position(|it| it.as_ref().is_some_and(|it| it.id == id));
         let mut candidates: Vec<(usize, Candidate)> = specs
             .into_iter()
             .map(|spec| {
@@ -515,9 +511,10 @@ impl Control {
         }
         let sessions = self.context.receive.sessions();
         for service in services {
-            let specs = || self.directory.sessions().iter().filter(|it| it.service == service.id);
+            let specs: Vec<&SessionSpec> =
+                self.directory.sessions().iter().filter(|it| it.service == service.id).collect();
             let is_own = |key: &SessionKey| {
-                specs().any(|it| {
+                specs.iter().any(|it| {
                     let is_route = it.protocol == Protocol::Route;
                     it.address == key.destination && (is_route || it.tsi.is_none_or(|tsi| tsi == key.tsi.0))
                 })
@@ -528,7 +525,6 @@ impl Control {
                 self.joining.measured(&service.id, bps);
             }
         }
-        self.publish_services();
     }
 
     fn listen(&mut self, group: &GroupSpec, filter: SessionFilter) -> Result<(), crate::source::SourceError> {

@@ -150,7 +150,7 @@ fn configurations_decide_what_is_expected_and_a_broken_one_changes_nothing() {
         tsi: Tsi(1),
     };
     assert_eq!(tested.rules.get(&group).unwrap().reception_timeout_ms, 700);
-    let key = ObjectKey::from_name("http://repair.example/a/x", None).unwrap();
+    let key = carousel::ObjectKey::from_name("http://repair.example/a/x", None).unwrap();
     assert!(tested.origins.is_signalled(&key));
     // The states follow the commands.
     let begin = Instant::now();
