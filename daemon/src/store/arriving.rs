@@ -93,6 +93,12 @@ impl Share {
         is_there
     }
 
+    /// From now on it is lost. Gives the bytes that it had reserved.
+    fn lose(&self) -> u64 {
+        self.is_lost.store(true, Ordering::Release);
+        self.reserved.swap(0, Ordering::Relaxed)
+    }
+
     /// Whether this makes room for `other`, of two that arrive.
     fn gives_way_to(&self, other: &Self, now: Instant) -> bool {
         let is_silent = || now.since(Instant::from_nanos(self.written_at.load(Ordering::Relaxed))) >= SILENCE;
@@ -123,8 +129,7 @@ impl Shares {
         let all = self.0.iter().filter_map(Weak::upgrade);
         let fit = all.filter(|it| !std::ptr::eq(&raw const **it, other) && it.gives_way_to(other, now));
         let least = fit.min_by_key(|it| (it.rank, it.written_at.load(Ordering::Relaxed)))?;
-        least.is_lost.store(true, Ordering::Release);
-        Some(least.reserved.swap(0, Ordering::Relaxed))
+        Some(least.lose())
     }
 }
 
@@ -137,9 +142,7 @@ pub(super) struct Arriving {
 
 impl Drop for Arriving {
     fn drop(&mut self) {
-        self.share.is_lost.store(true, Ordering::Release);
-        let bytes = self.share.reserved.swap(0, Ordering::Relaxed);
-        self.store.0.partial_bytes[self.share.tier as usize].fetch_sub(bytes, Ordering::Relaxed);
+        self.lose();
     }
 }
 
@@ -169,6 +172,11 @@ impl Arriving {
         arriving.store.claim(tier, first + HEADER_BYTES as u64, claim, Some(&arriving.share))?;
         store.0.arriving.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(&arriving.share);
         Ok(arriving)
+    }
+
+    fn lose(&self) {
+        let bytes = self.share.lose();
+        self.store.0.partial_bytes[self.share.tier as usize].fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Whether its room was taken from it.
@@ -205,9 +213,7 @@ impl Arriving {
             Err(err) => {
                 tracing::debug!(%err, arrived, length = share.length, "an object that arrives has no room");
                 let _index = self.store.index();
-                share.is_lost.store(true, Ordering::Release);
-                let bytes = share.reserved.swap(0, Ordering::Relaxed);
-                self.store.0.partial_bytes[share.tier as usize].fetch_sub(bytes, Ordering::Relaxed);
+                self.lose();
                 Err(lost())
             }
         }

@@ -59,7 +59,7 @@ pub struct Partial {
     _room: Option<Room>,
     /// The reservation of an object that arrives.
     arriving: Option<Arriving>,
-    /// Bytes that should be in the file are not.
+    /// A write failed: bytes that should be in the file are not.
     is_torn: AtomicBool,
     /// Of a body of unknown length.
     growth: Option<Growth>,
@@ -283,10 +283,8 @@ impl Partial {
         if let Some(growth) = self.growth.as_ref().filter(|growth| growth.passing_from() <= offset) {
             return growth.pass(offset, bytes);
         }
-        let room = self.arriving.as_ref().map_or(Ok(()), |arriving| arriving.take(bytes.len() as u64));
-        if let Err(err) = room {
-            self.is_torn.store(true, Ordering::Release);
-            return Err(err);
+        if let Some(arriving) = &self.arriving {
+            arriving.take(bytes.len() as u64)?;
         }
         let result = self.file().write_all_at(bytes, offset + body as u64);
         if result.is_err() {
