@@ -43,6 +43,10 @@ pub struct Arrival {
 type Rank = (bool, u8);
 
 impl Arrival {
+    pub(super) const fn claim(self) -> Claim {
+        if self.returns { Claim::Free } else { Claim::Named }
+    }
+
     const fn rank(self) -> Rank {
         let class = match self.placement.class {
             Class::Low => 0,

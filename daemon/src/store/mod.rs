@@ -313,11 +313,12 @@ impl Store {
     /// # Errors
     /// If there is no room for its beginning, or never would be for all of it.
     pub fn create_arriving(&self, length: u64, arrival: Arrival) -> Result<Partial, StoreError> {
-        self.begin(length, arrival.placement, |tier| {
-            let claim = if arrival.returns { Claim::Free } else { Claim::Named };
-            let room = Arriving::open(self, tier, length, 0, (claim, arrival))?;
-            Ok(Partial::arriving(&self.0.root, tier, length, room)?)
-        })
+        self.begin(length, arrival.placement, |tier| self.arriving(tier, length, (arrival.claim(), arrival)))
+    }
+
+    fn arriving(&self, tier: Tier, length: u64, claim: (Claim, Arrival)) -> Result<Partial, StoreError> {
+        let room = Arriving::open(self, tier, length, 0, claim)?;
+        Ok(Partial::arriving(&self.0.root, tier, length, room)?)
     }
 
     /// Creates a partial of unknown length, to be appended to after [`Partial::grow`]. `keep`: it is published when it is
@@ -412,10 +413,7 @@ impl Store {
     /// # Errors
     /// If there is no free room, or [`UNNAMED_SHARE`] is used up.
     pub fn create_unnamed(&self, length: u64) -> Result<Partial, StoreError> {
-        self.begin_on(Tier::Flash, |tier| {
-            let room = Arriving::open(self, tier, length, 0, (Claim::Unnamed, Arrival::default()))?;
-            Ok(Partial::arriving(&self.0.root, tier, length, room)?)
-        })
+        self.begin_on(Tier::Flash, |tier| self.arriving(tier, length, (Claim::Unnamed, Arrival::default())))
     }
 
     /// As [`Store::create_arriving`], for an object that may take hours: its partial survives a restart under its `identity`. `map`
@@ -437,10 +435,9 @@ impl Store {
         let name = resume::path_of(&root.folder, identity);
         // A resumed partial was counted among the leftovers.
         let leftover = std::fs::metadata(&name).map_or(0, |it| it.len());
-        let claim = if arrival.returns { Claim::Free } else { Claim::Named };
         // Before the file is made: one that is there keeps the symbols of an earlier run.
         let arrived = leftover.saturating_sub(HEADER_BYTES as u64).min(length);
-        let room = Arriving::open(self, Tier::Flash, length, arrived, (claim, arrival))?;
+        let room = Arriving::open(self, Tier::Flash, length, arrived, (arrival.claim(), arrival))?;
         let partial =
             Partial::resumable(root, name, length, map, room).inspect_err(|err| root.disk.failed(err))?;
         let _ = self
