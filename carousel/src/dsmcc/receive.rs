@@ -164,10 +164,11 @@ impl<S: ModuleStorage> Default for Receiver<S> {
 }
 
 impl<S: ModuleStorage> Receiver<S> {
-    /// From now on this is asked of the carousel. What came while nothing was asked is forgotten.
+    /// From now on this is asked of the carousel. What came while nothing was asked is forgotten, and everything before a list is
+    /// waited for.
     pub fn ask(&mut self, asked: Asked) {
         let was_anything = matches!(self.asked, Asked::Nothing) && !matches!(asked, Asked::Nothing);
-        if was_anything {
+        if was_anything || matches!(asked, Asked::List) {
             *self = Self { dropped: self.dropped, ..Self::default() };
         }
         if let Asked::Signed(list) = &asked {

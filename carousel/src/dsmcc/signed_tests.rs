@@ -153,6 +153,11 @@ fn a_signed_carousel_is_received_in_any_shape_and_an_unsigned_one_is_not() {
         // What was signed before does not come back.
         first.iter().for_each(|section| drop(tested.take(section, Mode::Require)));
         assert_eq!(tested.held[NAMES[0]], honest_body(NAMES[0], 6));
+        // Whoever signed it counts no more: all is forgotten but the counters.
+        let before: Vec<_> = tested.receiver.dropped().collect();
+        tested.receiver.ask(Asked::List);
+        assert_eq!(tested.receiver.modules().count(), 0);
+        assert!(tested.receiver.dropped().eq(before));
     }
 }
 
