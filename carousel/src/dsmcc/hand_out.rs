@@ -202,24 +202,23 @@ impl<S: ModuleStorage> Receiver<S> {
                 if self.handed_out.get(path) == Some(&handed_out) {
                     continue;
                 }
-                if is_signed {
+                let description = if is_signed {
                     // What the file says of itself nobody has signed.
                     if description.digest.is_none() {
                         unsigned += 1;
                         continue;
                     }
-                    let piece = Piece { content: Arc::clone(&content), range: file.range.clone() };
-                    out.push((Arc::clone(path), description.clone(), piece, handed_out));
-                    continue;
-                }
-                // What the file says of itself counts over what its directory says.
-                let own = Description::read(&file.descriptors, path);
-                let description = Description {
-                    uri: own.uri.or_else(|| description.uri.clone()),
-                    content_type: own.content_type.or_else(|| description.content_type.clone()),
-                    digest: own.digest.or(description.digest),
-                    max_age_s: own.max_age_s.or(description.max_age_s),
-                    part: own.part.or(description.part),
+                    description.clone()
+                } else {
+                    // What the file says of itself counts over what its directory says.
+                    let own = Description::read(&file.descriptors, path);
+                    Description {
+                        uri: own.uri.or_else(|| description.uri.clone()),
+                        content_type: own.content_type.or_else(|| description.content_type.clone()),
+                        digest: own.digest.or(description.digest),
+                        max_age_s: own.max_age_s.or(description.max_age_s),
+                        part: own.part.or(description.part),
+                    }
                 };
                 let piece = Piece { content: Arc::clone(&content), range: file.range.clone() };
                 out.push((Arc::clone(path), description, piece, handed_out));
