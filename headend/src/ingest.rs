@@ -10,6 +10,7 @@
 //! segments go on the air while they are uploaded. Of two packagers of one channel the first that begins a segment brings it;
 //! the other's takes its place only if the first breaks off. The newer manifest replaces the older.
 
+pub(crate) mod folder;
 pub(crate) mod ledger;
 
 use std::convert::Infallible;
@@ -36,7 +37,8 @@ use tokio::net::TcpStream;
 use crate::config::Config;
 use crate::listen;
 use crate::package::tree::is_temporary;
-use ledger::{Ledger, Place};
+use folder::FilledFolder;
+use ledger::Place;
 
 carousel::limits! {
     /// Connections of packagers.
@@ -152,15 +154,7 @@ impl IngestStats {
 #[derive(Debug)]
 struct Channel {
     name: String,
-    root: PathBuf,
-    ledger: Ledger,
-}
-
-impl Channel {
-    /// Whether a folder is in the source's: a link must not lead out of it.
-    fn holds(&self, folder: &Path) -> bool {
-        folder.canonicalize().is_ok_and(|it| it.starts_with(&self.root))
-    }
+    folder: FilledFolder,
 }
 
 #[derive(Debug)]
@@ -190,11 +184,8 @@ impl Ingest {
         let token = options.token_file.as_deref().map(read_token).transpose()?;
         let mut channels = Vec::new();
         for source in config.sources.iter().filter(|source| source.ingest) {
-            let failed = |err: io::Error| format!("{}: {err}", source.path.display());
-            fs::create_dir_all(&source.path).map_err(failed)?;
-            let root = source.path.canonicalize().map_err(failed)?;
-            let ledger = Ledger::of(&root, options.source_files, options.source_bytes).map_err(failed)?;
-            channels.push(Channel { name: source.name.clone(), root, ledger });
+            let folder = FilledFolder::open(&source.path, options.source_files, options.source_bytes)?;
+            channels.push(Channel { name: source.name.clone(), folder });
         }
         let stats = Arc::new(IngestStats::default());
         let shared = Shared {
@@ -337,7 +328,7 @@ impl Shared {
             // A packager that looks whether somebody listens.
             return Ok(StatusCode::OK);
         }
-        let mut place = channel.ledger.begin(path)?;
+        let mut place = channel.folder.ledger.begin(path)?;
         let mut upload = self.open(channel, path)?;
         let mut length = 0;
         loop {
@@ -362,12 +353,9 @@ impl Shared {
 
     /// Opens the temporary file of an upload: by the name that is followed, or, if another packager writes that, by a hidden one.
     fn open(&self, channel: &Channel, path: &str) -> Result<Upload, IngestRefusal> {
-        let file = channel.root.join(path);
-        let folder = file.parent().ok_or(IngestRefusal::BadPath)?;
-        fs::create_dir_all(folder).map_err(|_| IngestRefusal::Io)?;
-        if !channel.holds(folder) {
-            return Err(IngestRefusal::BadPath);
-        }
+        let file = channel.folder.root.join(path);
+        let folder = channel.folder.folder_for(&file).map_err(|_| IngestRefusal::Io)?;
+        let folder = folder.ok_or(IngestRefusal::BadPath)?;
         let name = file.file_name().and_then(|name| name.to_str()).ok_or(IngestRefusal::BadPath)?;
         let number = self.uploads.fetch_add(1, Ordering::Relaxed);
         for (temporary, is_first) in [(format!("{name}.tmp"), true), (format!(".{name}.{number}.tmp"), false)]
@@ -390,7 +378,7 @@ impl Shared {
         (upload, place): (&Upload, Place<'_>),
         length: u64,
     ) -> Result<StatusCode, IngestRefusal> {
-        let file = channel.root.join(path);
+        let file = channel.folder.root.join(path);
         let is_new = !file.exists();
         let is_written = file.with_file_name(format!(
             "{}.tmp",
@@ -409,12 +397,12 @@ impl Shared {
     }
 
     fn remove(&self, channel: &Channel, path: &str) -> Result<StatusCode, IngestRefusal> {
-        let file = channel.root.join(path);
-        if !file.parent().is_some_and(|folder| channel.holds(folder)) || !file.is_file() {
+        let file = channel.folder.root.join(path);
+        if !file.parent().is_some_and(|it| channel.folder.holds(it)) || !file.is_file() {
             return Ok(StatusCode::NOT_FOUND);
         }
         fs::remove_file(&file).map_err(|_| IngestRefusal::Io)?;
-        channel.ledger.removed(path);
+        channel.folder.ledger.removed(path);
         self.stats.removed.fetch_add(1, Ordering::Relaxed);
         Ok(StatusCode::OK)
     }

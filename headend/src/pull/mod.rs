@@ -28,8 +28,8 @@ use carousel::reason::Counts;
 use tokio::time::Instant;
 
 use crate::config::{Config, Source};
+use crate::ingest::folder::FilledFolder;
 use crate::ingest::is_plain_path;
-use crate::ingest::ledger::Ledger;
 use crate::options::PULLED_MANIFESTS;
 use crate::package::{Inventory, LeftOutReason, Options, PackageError, Reader, Role, decode};
 use client::{Answer, Client, Validator};
@@ -244,10 +244,9 @@ struct Prepared {
     name: String,
     url: String,
     manifest: String,
-    root: PathBuf,
     authorization: Option<String>,
     options: Options,
-    ledger: Ledger,
+    folder: FilledFolder,
     /// Files that were pulled before.
     pulled: HashSet<PathBuf>,
     stats: Arc<PullStats>,
@@ -256,21 +255,18 @@ struct Prepared {
 impl Prepared {
     fn new(source: &Source, stats: Arc<PullStats>) -> Result<Self, String> {
         let url = source.pull.clone().unwrap_or_default();
-        let failed = |err: std::io::Error| format!("{}: {err}", source.path.display());
-        fs::create_dir_all(&source.path).map_err(failed)?;
-        let root = source.path.canonicalize().map_err(failed)?;
+        let folder = FilledFolder::open(&source.path, MAX_FILES, source.pull_bytes)?;
         let authorization = source.pull_authorization_file.as_deref().map(|file| {
             let text = fs::read_to_string(file);
             text.map(|it| it.trim().to_owned())
                 .map_err(|err| format!("pull_authorization_file {}: {err}", file.display()))
         });
-        let ledger = Ledger::of(&root, MAX_FILES, source.pull_bytes).map_err(failed)?;
-        let mark = root.join(MARK);
-        let files = ledger.paths();
+        let mark = folder.root.join(MARK);
+        let files = folder.ledger.paths();
         if files.is_empty() {
-            fs::write(&mark, "").map_err(failed)?;
+            fs::write(&mark, "").map_err(|err| format!("{}: {err}", source.path.display()))?;
         }
-        let pulled = files.iter().filter(|_| mark.exists()).map(|path| root.join(path)).collect();
+        let pulled = files.iter().filter(|_| mark.exists()).map(|path| folder.root.join(path)).collect();
         let path = url.split(['?', '#']).next().unwrap_or_default();
         let options = Options {
             include_unreferenced: false,
@@ -281,10 +277,9 @@ impl Prepared {
         Ok(Self {
             name: source.name.clone(),
             manifest: decode(path.rsplit('/').next().unwrap_or_default()),
-            ledger,
+            folder,
             pulled,
             url,
-            root,
             authorization: authorization.transpose()?,
             options,
             stats,
@@ -298,8 +293,7 @@ impl Prepared {
             files: Rc::new(Files {
                 url: self.url,
                 manifest: self.manifest.clone(),
-                root: self.root,
-                ledger: self.ledger,
+                folder: self.folder,
                 stats: self.stats,
             }),
             manifest: self.manifest,
@@ -334,8 +328,7 @@ struct Files {
     url: String,
     /// Path of the manifest below the folder.
     manifest: String,
-    root: PathBuf,
-    ledger: Ledger,
+    folder: FilledFolder,
     stats: Arc<PullStats>,
 }
 
@@ -367,13 +360,10 @@ impl Files {
     async fn fetch_to(&self, client: &Client, url: &str, name: &str) -> Result<(), (PullFailure, String)> {
         let plain = |why: PullFailure| (why, String::new());
         let io = |err: std::io::Error| (PullFailure::Io, err.to_string());
-        let mut place = self.ledger.begin(name).map_err(|_| plain(PullFailure::Full))?;
-        let target = self.root.join(name);
-        let folder = target.parent().ok_or_else(|| plain(PullFailure::BadPath))?;
-        fs::create_dir_all(folder).map_err(io)?;
-        if !folder.canonicalize().is_ok_and(|it| it.starts_with(&self.root)) {
-            return Err(plain(PullFailure::BadPath));
-        }
+        let mut place = self.folder.ledger.begin(name).map_err(|_| plain(PullFailure::Full))?;
+        let target = self.folder.root.join(name);
+        let folder = self.folder.folder_for(&target).map_err(io)?;
+        let folder = folder.ok_or_else(|| plain(PullFailure::BadPath))?;
         let temporary =
             tempfile::Builder::new().prefix(".").suffix(".tmp").tempfile_in(folder).map_err(io)?;
         let mut file = temporary.as_file();
@@ -419,11 +409,11 @@ impl Files {
 
     /// Stores a manifest if it differs from the one that is there.
     fn store_manifest(&self, name: &str, bytes: &[u8]) -> Result<bool, PullFailure> {
-        let target = self.root.join(name);
+        let target = self.folder.root.join(name);
         if fs::read(&target).is_ok_and(|it| it == bytes) {
             return Ok(false);
         }
-        let mut place = self.ledger.begin(name).map_err(|_| PullFailure::Full)?;
+        let mut place = self.folder.ledger.begin(name).map_err(|_| PullFailure::Full)?;
         place.take(bytes.len() as u64).map_err(|_| PullFailure::Full)?;
         let folder = target.parent().ok_or(PullFailure::BadPath)?;
         let write = || {
@@ -518,12 +508,12 @@ impl Puller {
     }
 
     fn read(&self) -> Result<Inventory, PackageError> {
-        Reader::new(&self.files.root.join(&self.manifest), self.options.clone())?.read()
+        Reader::new(&self.files.folder.root.join(&self.manifest), self.options.clone())?.read()
     }
 
     async fn look_at(&mut self, path: &str) {
         let (Some(url), Some(name)) = (self.files.url_of(path), self.files.place_of(path)) else { return };
-        let is_there = self.files.root.join(&name).is_file();
+        let is_there = self.files.folder.root.join(&name).is_file();
         let known = self.validators.get(path).filter(|_| is_there);
         let stats = &self.files.stats;
         let answer = match self.client.get(&url, known, None).await {
@@ -547,7 +537,7 @@ impl Puller {
         }
         match self.files.store_manifest(&name, &bytes) {
             Ok(_) => {
-                self.pulled.insert(self.files.root.join(&name));
+                self.pulled.insert(self.files.folder.root.join(&name));
                 match validator {
                     Some(validator) => self.validators.insert(path.to_owned(), validator),
                     None => self.validators.remove(path),
@@ -575,7 +565,7 @@ impl Puller {
             if result.is_ok() {
                 self.failing.remove(&path);
                 if let Some(name) = self.files.place_of(&path) {
-                    self.pulled.insert(self.files.root.join(name));
+                    self.pulled.insert(self.files.folder.root.join(name));
                 }
             } else {
                 let attempts = self.failing.get(&path).map_or(0, |(attempts, _)| *attempts) + 1;
@@ -606,9 +596,9 @@ impl Puller {
             self.pulled.remove(&file);
             self.unnamed.remove(&file);
             if fs::remove_file(&file).is_ok()
-                && let Ok(name) = file.strip_prefix(&self.files.root)
+                && let Ok(name) = file.strip_prefix(&self.files.folder.root)
             {
-                self.files.ledger.removed(&name.to_string_lossy());
+                self.files.folder.ledger.removed(&name.to_string_lossy());
                 self.files.stats.removed.fetch_add(1, Ordering::Relaxed);
             }
         }

@@ -1,0 +1,41 @@
+//! Folder of a source that is filled from outside: by uploads, or by pulling.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::ledger::Ledger;
+
+/// The folder, and the ledger of its files.
+#[derive(Debug)]
+pub(crate) struct FilledFolder {
+    /// Without links in its path.
+    pub(crate) root: PathBuf,
+    pub(crate) ledger: Ledger,
+}
+
+impl FilledFolder {
+    /// Makes the folder if it is not there, and counts what it has.
+    ///
+    /// # Errors
+    /// One line: a folder that cannot be made or read.
+    pub(crate) fn open(path: &Path, max_files: usize, max_bytes: u64) -> Result<Self, String> {
+        let failed = |err: io::Error| format!("{}: {err}", path.display());
+        fs::create_dir_all(path).map_err(failed)?;
+        let root = path.canonicalize().map_err(failed)?;
+        let ledger = Ledger::of(&root, max_files, max_bytes).map_err(failed)?;
+        Ok(Self { root, ledger })
+    }
+
+    /// Makes the folder that a file goes to; `None` if a link leads out of the source's.
+    pub(crate) fn folder_for<'a>(&self, file: &'a Path) -> io::Result<Option<&'a Path>> {
+        let Some(folder) = file.parent() else { return Ok(None) };
+        fs::create_dir_all(folder)?;
+        Ok(Some(folder).filter(|it| self.holds(it)))
+    }
+
+    /// Whether a folder is in the source's: a link must not lead out of it.
+    pub(crate) fn holds(&self, folder: &Path) -> bool {
+        folder.canonicalize().is_ok_and(|it| it.starts_with(&self.root))
+    }
+}
