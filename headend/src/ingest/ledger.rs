@@ -70,6 +70,11 @@ impl Ledger {
 }
 
 impl Place<'_> {
+    /// Bytes that it has taken.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Takes room for further bytes.
     pub(crate) fn take(&mut self, bytes: u64) -> Result<(), IngestRefusal> {
         let mut have = self.ledger.have();

@@ -17,7 +17,7 @@ use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use super::PullFailure;
+use super::{Failed, PullFailure};
 
 /// Silence after which a request is given up: until the head comes, and between two pieces of the body.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -124,11 +124,11 @@ impl Client {
         url: &str,
         known: Option<&Validator>,
         from: Option<(u64, &Validator)>,
-    ) -> Result<Answer, (PullFailure, String)> {
+    ) -> Result<Answer, Failed> {
         let mut url = url.to_owned();
         let from = from.filter(|(_, validator)| validator.is_strong());
         for _ in 0..=MAX_REDIRECTS {
-            let uri: Uri = url.parse().map_err(|_| (PullFailure::BadPath, String::new()))?;
+            let uri: Uri = url.parse().map_err(|_| PullFailure::BadPath)?;
             let mut request = Request::get(uri).header(USER_AGENT, AGENT).header(ACCEPT_ENCODING, "identity");
             if let Some(value) = self.authorization.as_ref().filter(|_| may_have_secret(&self.own, &url)) {
                 request = request.header(AUTHORIZATION, value);
@@ -141,11 +141,11 @@ impl Client {
             if let Some((offset, Validator::Etag(value))) = from {
                 request = request.header(RANGE, format!("bytes={offset}-")).header(IF_RANGE, value);
             }
-            let request = request.body(Empty::new()).map_err(|_| (PullFailure::BadPath, String::new()))?;
+            let request = request.body(Empty::new()).map_err(|_| PullFailure::BadPath)?;
             let response = tokio::time::timeout(SILENCE, self.client.request(request))
                 .await
-                .map_err(|_| (PullFailure::Timeout, String::new()))?
-                .map_err(|err| (PullFailure::Connect, innermost_cause(&err)))?;
+                .map_err(|_| PullFailure::Timeout)?
+                .map_err(|err| Failed::new(PullFailure::Connect, innermost_cause(&err)))?;
             let (status, headers) = (response.status(), response.headers());
             if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
                 let location = headers.get(LOCATION).and_then(|it| it.to_str().ok());
@@ -153,16 +153,16 @@ impl Client {
                 let is_http = |it: &String| it.starts_with("http://") || it.starts_with("https://");
                 url = next
                     .filter(is_http)
-                    .ok_or_else(|| (PullFailure::Redirect, status.as_str().to_owned()))?;
+                    .ok_or_else(|| Failed::new(PullFailure::Redirect, status.as_str()))?;
                 // What this machine tells itself alone would go on the air.
                 if leads_inward(&url).await && !leads_inward(&self.own).await {
-                    return Err((PullFailure::Redirect, "to this machine itself".to_owned()));
+                    return Err(Failed::new(PullFailure::Redirect, "to this machine itself"));
                 }
                 continue;
             }
             return answer(response, known.is_some(), from.map(|(offset, _)| offset));
         }
-        Err((PullFailure::Redirect, format!("more than {MAX_REDIRECTS}")))
+        Err(Failed::new(PullFailure::Redirect, format!("more than {MAX_REDIRECTS}")))
     }
 }
 
@@ -170,7 +170,7 @@ fn answer(
     response: hyper::Response<Incoming>,
     is_conditional: bool,
     from: Option<u64>,
-) -> Result<Answer, (PullFailure, String)> {
+) -> Result<Answer, Failed> {
     let (status, headers) = (response.status(), response.headers());
     let validator = Validator::of(headers);
     let is_encoded = headers.get(CONTENT_ENCODING).is_some_and(|it| it != "identity");
@@ -181,17 +181,17 @@ fn answer(
             let range = headers.get(CONTENT_RANGE).and_then(|it| it.to_str().ok()).unwrap_or_default();
             let begins = from.is_some_and(|from| range.starts_with(&format!("bytes {from}-")));
             if !begins {
-                return Err((PullFailure::Status, format!("206, {range}")));
+                return Err(Failed::new(PullFailure::Status, format!("206, {range}")));
             }
             true
         }
         StatusCode::NOT_FOUND | StatusCode::GONE => {
-            return Err((PullFailure::NotFound, status.as_str().to_owned()));
+            return Err(Failed::new(PullFailure::NotFound, status.as_str()));
         }
-        _ => return Err((PullFailure::Status, status.as_str().to_owned())),
+        _ => return Err(Failed::new(PullFailure::Status, status.as_str())),
     };
     if is_encoded {
-        return Err((PullFailure::Encoded, String::new()));
+        return Err(PullFailure::Encoded.into());
     }
     Ok(Answer::Body { continues, validator, body: Body(response.into_body()) })
 }

@@ -15,7 +15,7 @@ mod client;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Seek as _, Write as _};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,11 +25,13 @@ use std::time::Duration;
 use carousel::manifest::Manifest;
 use carousel::name::resolve;
 use carousel::reason::Counts;
+use tempfile::NamedTempFile;
 use tokio::time::Instant;
 
 use crate::config::{Config, Source};
 use crate::ingest::folder::FilledFolder;
 use crate::ingest::is_plain_path;
+use crate::ingest::ledger::Place;
 use crate::options::PULLED_MANIFESTS;
 use crate::package::{Inventory, LeftOutReason, Options, PackageError, Reader, Role, decode};
 use client::{Answer, Client, Validator};
@@ -103,6 +105,32 @@ carousel::reasons! {
     }
 }
 
+/// A failure, with what the origin or the system said.
+#[derive(Debug)]
+struct Failed {
+    why: PullFailure,
+    /// May be empty.
+    detail: String,
+}
+
+impl Failed {
+    fn new(why: PullFailure, detail: impl Into<String>) -> Self {
+        Self { why, detail: detail.into() }
+    }
+}
+
+impl From<PullFailure> for Failed {
+    fn from(why: PullFailure) -> Self {
+        Self::new(why, "")
+    }
+}
+
+impl From<io::Error> for Failed {
+    fn from(err: io::Error) -> Self {
+        Self::new(PullFailure::Io, err.to_string())
+    }
+}
+
 /// Counters since the start, and the newest failure.
 #[derive(Debug, Default)]
 pub struct PullStats {
@@ -125,7 +153,8 @@ impl PullStats {
         self.failed.labelled()
     }
 
-    fn fail(&self, why: PullFailure, url: &str, detail: &str) {
+    fn fail(&self, url: &str, failed: impl Into<Failed>) {
+        let Failed { why, detail } = failed.into();
         self.failed.add(why);
         // A query may be what opens it, and user information is.
         let url = without_secrets(url);
@@ -177,7 +206,7 @@ pub fn start(config: &Config) -> Result<Option<Arc<PullStats>>, String> {
     if pullers.is_empty() {
         return Ok(None);
     }
-    let failed = |err: std::io::Error| format!("cannot start a thread: {err}");
+    let failed = |err: io::Error| format!("cannot start a thread: {err}");
     let runtime = runtime().map_err(failed)?;
     std::thread::Builder::new()
         .name("pull".to_owned())
@@ -230,7 +259,7 @@ pub fn complete(config: &Config, mut progress: impl FnMut(u64, u64)) -> Result<V
     Ok(all)
 }
 
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
@@ -344,89 +373,109 @@ impl Files {
         is_plain_path(&plain).then_some(plain)
     }
 
-    /// Fetches a file and gives it its name. What breaks off is continued, if the origin names the version.
-    async fn fetch(&self, client: &Client, path: &str) -> Result<(), PullFailure> {
+    /// Fetches a file and gives it its name; false if it did not come. What breaks off is continued, if the origin names the
+    /// version.
+    async fn fetch(&self, client: &Client, path: &str) -> bool {
         let (Some(url), Some(name)) = (self.url_of(path), self.place_of(path)) else {
-            self.stats.fail(PullFailure::BadPath, path, "");
-            return Err(PullFailure::BadPath);
+            self.stats.fail(path, PullFailure::BadPath);
+            return false;
         };
-        let result = self.fetch_to(client, &url, &name).await;
-        if let Err((why, detail)) = &result {
-            self.stats.fail(*why, &url, detail);
+        match self.fetch_to(client, &url, &name).await {
+            Ok(()) => true,
+            Err(failed) => {
+                self.stats.fail(&url, failed);
+                false
+            }
         }
-        result.map_err(|(why, _)| why)
     }
 
-    async fn fetch_to(&self, client: &Client, url: &str, name: &str) -> Result<(), (PullFailure, String)> {
-        let plain = |why: PullFailure| (why, String::new());
-        let io = |err: std::io::Error| (PullFailure::Io, err.to_string());
-        let mut place = self.folder.ledger.begin(name).map_err(|_| plain(PullFailure::Full))?;
-        let target = self.folder.root.join(name);
-        let folder = self.folder.folder_for(&target).map_err(io)?;
-        let folder = folder.ok_or_else(|| plain(PullFailure::BadPath))?;
-        let temporary =
-            tempfile::Builder::new().prefix(".").suffix(".tmp").tempfile_in(folder).map_err(io)?;
-        let mut file = temporary.as_file();
-        let (mut length, mut validator) = (0_u64, None::<Validator>);
+    async fn fetch_to(&self, client: &Client, url: &str, name: &str) -> Result<(), Failed> {
+        let mut coming = self.begin(name)?;
+        let mut validator = None::<Validator>;
         let mut attempt = 1;
         loop {
-            let from = validator.as_ref().filter(|_| length > 0).map(|it| (length, it));
+            let from = validator.as_ref().filter(|_| coming.bytes() > 0).map(|it| (coming.bytes(), it));
             let mut body = match client.get(url, None, from).await? {
-                Answer::Unchanged => return Err((PullFailure::Status, "304".to_owned())),
+                Answer::Unchanged => return Err(Failed::new(PullFailure::Status, "304")),
                 Answer::Body { continues: true, body, .. } => body,
                 // Another version, or no ranges: from the start.
                 Answer::Body { validator: new, body, .. } => {
-                    use std::io::Seek as _;
-                    file.set_len(0).and_then(|()| file.rewind()).map_err(io)?;
-                    place.restart();
-                    (length, validator) = (0, new);
+                    coming.restart()?;
+                    validator = new;
                     body
                 }
             };
             let ended = loop {
                 match body.next().await {
-                    Ok(Some(data)) => {
-                        place.take(data.len() as u64).map_err(|_| plain(PullFailure::Full))?;
-                        file.write_all(&data).map_err(io)?;
-                        length += data.len() as u64;
-                    }
+                    Ok(Some(data)) => coming.write(&data)?,
                     Ok(None) => break Ok(()),
                     Err(why) => break Err(why),
                 }
             };
             match ended {
-                Ok(()) => break,
-                Err(why) if attempt >= ATTEMPTS => return Err(plain(why)),
+                Ok(()) => return coming.keep(),
+                Err(why) if attempt >= ATTEMPTS => return Err(why.into()),
                 Err(_) => attempt += 1,
             }
         }
-        temporary.persist(&target).map_err(|err| io(err.error))?;
-        place.stored(name);
-        self.stats.files.fetch_add(1, Ordering::Relaxed);
-        self.stats.bytes.fetch_add(length, Ordering::Relaxed);
-        Ok(())
     }
 
     /// Stores a manifest if it differs from the one that is there.
-    fn store_manifest(&self, name: &str, bytes: &[u8]) -> Result<bool, PullFailure> {
-        let target = self.folder.root.join(name);
-        if fs::read(&target).is_ok_and(|it| it == bytes) {
-            return Ok(false);
+    fn store_manifest(&self, name: &str, bytes: &[u8]) -> Result<(), Failed> {
+        if fs::read(self.folder.root.join(name)).is_ok_and(|it| it == bytes) {
+            return Ok(());
         }
-        let mut place = self.folder.ledger.begin(name).map_err(|_| PullFailure::Full)?;
-        place.take(bytes.len() as u64).map_err(|_| PullFailure::Full)?;
-        let folder = target.parent().ok_or(PullFailure::BadPath)?;
-        let write = || {
-            fs::create_dir_all(folder)?;
-            let mut temporary = tempfile::Builder::new().prefix(".").suffix(".tmp").tempfile_in(folder)?;
-            temporary.write_all(bytes)?;
-            temporary.persist(&target).map_err(|err| err.error).map(drop)
-        };
-        write().map_err(|_| PullFailure::Io)?;
-        place.stored(name);
+        let mut coming = self.begin(name)?;
+        coming.write(bytes)?;
+        coming.keep()
+    }
+
+    fn begin<'a>(&'a self, name: &'a str) -> Result<Coming<'a>, Failed> {
+        let place = self.folder.ledger.begin(name).map_err(|_| PullFailure::Full)?;
+        let target = self.folder.root.join(name);
+        let folder = self.folder.folder_for(&target)?.ok_or(PullFailure::BadPath)?;
+        let temporary = tempfile::Builder::new().prefix(".").suffix(".tmp").tempfile_in(folder)?;
+        Ok(Coming { name, target, place, temporary, stats: &self.stats })
+    }
+}
+
+/// A file that is coming, under a hidden name.
+struct Coming<'a> {
+    name: &'a str,
+    target: PathBuf,
+    place: Place<'a>,
+    temporary: NamedTempFile,
+    stats: &'a PullStats,
+}
+
+impl Coming<'_> {
+    /// What has come so far.
+    const fn bytes(&self) -> u64 {
+        self.place.bytes()
+    }
+
+    /// Throws away what has come.
+    fn restart(&mut self) -> io::Result<()> {
+        let file = self.temporary.as_file_mut();
+        file.set_len(0)?;
+        file.rewind()?;
+        self.place.restart();
+        Ok(())
+    }
+
+    fn write(&mut self, data: &[u8]) -> Result<(), Failed> {
+        self.place.take(data.len() as u64).map_err(|_| PullFailure::Full)?;
+        Ok(self.temporary.write_all(data)?)
+    }
+
+    /// It is whole, and gets its name.
+    fn keep(self) -> Result<(), Failed> {
+        let bytes = self.bytes();
+        self.temporary.persist(&self.target).map_err(|err| err.error)?;
+        self.place.stored(self.name);
         self.stats.files.fetch_add(1, Ordering::Relaxed);
-        self.stats.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        Ok(true)
+        self.stats.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -518,7 +567,7 @@ impl Puller {
         let stats = &self.files.stats;
         let answer = match self.client.get(&url, known, None).await {
             Ok(answer) => answer,
-            Err((why, detail)) => return stats.fail(why, &url, &detail),
+            Err(failed) => return stats.fail(&url, failed),
         };
         let Answer::Body { validator, mut body, .. } = answer else {
             stats.unchanged.fetch_add(1, Ordering::Relaxed);
@@ -528,22 +577,22 @@ impl Puller {
         loop {
             match body.next().await {
                 Ok(Some(data)) if bytes.len() as u64 + data.len() as u64 > MAX_MANIFEST_BYTES => {
-                    return stats.fail(PullFailure::TooLong, &url, "");
+                    return stats.fail(&url, PullFailure::TooLong);
                 }
                 Ok(Some(data)) => bytes.extend_from_slice(&data),
                 Ok(None) => break,
-                Err(why) => return stats.fail(why, &url, ""),
+                Err(why) => return stats.fail(&url, why),
             }
         }
         match self.files.store_manifest(&name, &bytes) {
-            Ok(_) => {
+            Ok(()) => {
                 self.pulled.insert(self.files.folder.root.join(&name));
                 match validator {
                     Some(validator) => self.validators.insert(path.to_owned(), validator),
                     None => self.validators.remove(path),
                 };
             }
-            Err(why) => stats.fail(why, &url, ""),
+            Err(failed) => stats.fail(&url, failed),
         }
     }
 
@@ -556,13 +605,13 @@ impl Puller {
             {
                 let (files, client) = (Rc::clone(&self.files), Rc::clone(&self.client));
                 running.spawn_local(async move {
-                    let result = files.fetch(&client, &path).await;
-                    (path, result)
+                    let has_come = files.fetch(&client, &path).await;
+                    (path, has_come)
                 });
             }
             let Some(ended) = running.join_next().await else { return };
-            let Ok((path, result)) = ended else { continue };
-            if result.is_ok() {
+            let Ok((path, has_come)) = ended else { continue };
+            if has_come {
                 self.failing.remove(&path);
                 if let Some(name) = self.files.place_of(&path) {
                     self.pulled.insert(self.files.folder.root.join(name));
@@ -579,7 +628,7 @@ impl Puller {
         self.failing.retain(|path, _| missing.contains(path));
         self.validators.retain(|path, _| *path == self.manifest || self.manifests.contains(path));
         // What is not live stays as it is, with files that are no use.
-        if !inventory.presentations.iter().any(|it| it.live) {
+        if !inventory.is_live() {
             return;
         }
         let now = Instant::now();

@@ -133,7 +133,7 @@ fn a_failure_is_told_without_what_opens_the_origin() {
         ("low/1.ts?key=secret", "low/1.ts: not_found"),
     ] {
         let stats = PullStats::default();
-        stats.fail(PullFailure::NotFound, url, "");
+        stats.fail(url, PullFailure::NotFound);
         assert_eq!(stats.newest_failure().as_deref(), Some(told));
         assert!(!stats.to_text().contains("secret"));
     }
