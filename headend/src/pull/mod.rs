@@ -17,7 +17,6 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{self, Seek as _, Write as _};
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -213,7 +212,7 @@ pub fn start(config: &Config) -> Result<Option<Arc<PullStats>>, String> {
         .spawn(move || {
             let tasks = tokio::task::LocalSet::new();
             for puller in pullers {
-                tasks.spawn_local(puller.client().follow());
+                tasks.spawn_local(puller.follow());
             }
             runtime.block_on(tasks);
         })
@@ -228,13 +227,10 @@ pub fn start(config: &Config) -> Result<Option<Arc<PullStats>>, String> {
 pub fn complete(config: &Config, mut progress: impl FnMut(u64, u64)) -> Result<Vec<Pulled>, String> {
     let mut all = Vec::new();
     let stats = Arc::new(PullStats::default());
-    for puller in pullers(config, &stats)? {
+    let runtime = runtime().map_err(|err| format!("cannot start: {err}"))?;
+    for mut puller in pullers(config, &stats)? {
         let [files, bytes, ..] = stats.counts();
-        let runtime = runtime().map_err(|err| format!("cannot start: {err}"))?;
         let tasks = tokio::task::LocalSet::new();
-        let url = puller.url.clone();
-        let source = puller.name.clone();
-        let mut puller = puller.client();
         let result = tasks.block_on(&runtime, async {
             let round = puller.round();
             tokio::pin!(round);
@@ -249,8 +245,9 @@ pub fn complete(config: &Config, mut progress: impl FnMut(u64, u64)) -> Result<V
             }
         });
         let [files_now, bytes_now, ..] = stats.counts();
+        let Puller { source, files: of, .. } = puller;
         if result.inventory.is_none() {
-            let why = stats.newest_failure().unwrap_or_else(|| format!("{url}: nothing to carry"));
+            let why = stats.newest_failure().unwrap_or_else(|| format!("{}: nothing to carry", of.url));
             return Err(format!("source {source}: {why}"));
         }
         let missing = result.missing;
@@ -263,77 +260,9 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
-fn pullers(config: &Config, stats: &Arc<PullStats>) -> Result<Vec<Prepared>, String> {
+fn pullers(config: &Config, stats: &Arc<PullStats>) -> Result<Vec<Puller>, String> {
     let pulled = config.sources.iter().filter(|source| source.pull.is_some());
-    pulled.map(|source| Prepared::new(source, Arc::clone(stats))).collect()
-}
-
-/// A source that is to be pulled, before its thread runs.
-struct Prepared {
-    name: String,
-    url: String,
-    manifest: String,
-    authorization: Option<String>,
-    options: Options,
-    folder: FilledFolder,
-    /// Files that were pulled before.
-    pulled: HashSet<PathBuf>,
-    stats: Arc<PullStats>,
-}
-
-impl Prepared {
-    fn new(source: &Source, stats: Arc<PullStats>) -> Result<Self, String> {
-        let url = source.pull.clone().unwrap_or_default();
-        let folder = FilledFolder::open(&source.path, MAX_FILES, source.pull_bytes)?;
-        let authorization = source.pull_authorization_file.as_deref().map(|file| {
-            let text = fs::read_to_string(file);
-            text.map(|it| it.trim().to_owned())
-                .map_err(|err| format!("pull_authorization_file {}: {err}", file.display()))
-        });
-        let mark = folder.root.join(MARK);
-        let files = folder.ledger.paths();
-        if files.is_empty() {
-            fs::write(&mark, "").map_err(|err| format!("{}: {err}", source.path.display()))?;
-        }
-        let pulled = files.iter().filter(|_| mark.exists()).map(|path| folder.root.join(path)).collect();
-        let path = url.split(['?', '#']).next().unwrap_or_default();
-        let options = Options {
-            include_unreferenced: false,
-            base: folder_of(&url).to_owned(),
-            ignored_query: source.ignored_query(),
-            ..Options::default()
-        };
-        Ok(Self {
-            name: source.name.clone(),
-            manifest: decode(path.rsplit('/').next().unwrap_or_default()),
-            folder,
-            pulled,
-            url,
-            authorization: authorization.transpose()?,
-            options,
-            stats,
-        })
-    }
-
-    /// In the thread that runs it.
-    fn client(self) -> Puller {
-        Puller {
-            client: Rc::new(Client::new(&self.url, self.authorization)),
-            files: Rc::new(Files {
-                url: self.url,
-                manifest: self.manifest.clone(),
-                folder: self.folder,
-                stats: self.stats,
-            }),
-            manifest: self.manifest,
-            options: self.options,
-            validators: HashMap::new(),
-            failing: HashMap::new(),
-            unnamed: HashMap::new(),
-            pulled: self.pulled,
-            manifests: Vec::new(),
-        }
-    }
+    pulled.map(|source| Puller::new(source, Arc::clone(stats))).collect()
 }
 
 /// A URL without its query, and without a user and password.
@@ -489,10 +418,10 @@ struct Round {
 
 /// One pulled source.
 struct Puller {
-    client: Rc<Client>,
-    files: Rc<Files>,
-    /// Path of the manifest below the folder.
-    manifest: String,
+    /// Name of the source.
+    source: String,
+    client: Arc<Client>,
+    files: Arc<Files>,
     options: Options,
     /// Of manifests that have come, by path.
     validators: HashMap<String, Validator>,
@@ -507,6 +436,41 @@ struct Puller {
 }
 
 impl Puller {
+    fn new(source: &Source, stats: Arc<PullStats>) -> Result<Self, String> {
+        let url = source.pull.clone().unwrap_or_default();
+        let folder = FilledFolder::open(&source.path, MAX_FILES, source.pull_bytes)?;
+        let authorization = source.pull_authorization_file.as_deref().map(|file| {
+            let text = fs::read_to_string(file);
+            text.map(|it| it.trim().to_owned())
+                .map_err(|err| format!("pull_authorization_file {}: {err}", file.display()))
+        });
+        let mark = folder.root.join(MARK);
+        let files = folder.ledger.paths();
+        if files.is_empty() {
+            fs::write(&mark, "").map_err(|err| format!("{}: {err}", source.path.display()))?;
+        }
+        let pulled = files.iter().filter(|_| mark.exists()).map(|path| folder.root.join(path)).collect();
+        let path = url.split(['?', '#']).next().unwrap_or_default();
+        let manifest = decode(path.rsplit('/').next().unwrap_or_default());
+        let options = Options {
+            include_unreferenced: false,
+            base: folder_of(&url).to_owned(),
+            ignored_query: source.ignored_query(),
+            ..Options::default()
+        };
+        Ok(Self {
+            source: source.name.clone(),
+            client: Arc::new(Client::new(&url, authorization.transpose()?)),
+            files: Arc::new(Files { url, manifest, folder, stats }),
+            options,
+            validators: HashMap::new(),
+            failing: HashMap::new(),
+            unnamed: HashMap::new(),
+            pulled,
+            manifests: Vec::new(),
+        })
+    }
+
     async fn follow(mut self) {
         let mut failed_rounds = 0_u32;
         loop {
@@ -529,8 +493,8 @@ impl Puller {
     /// Looks at the manifests, and fetches what is missing.
     async fn round(&mut self) -> Round {
         let mut due = self.manifests.clone();
-        if !due.contains(&self.manifest) {
-            due.insert(0, self.manifest.clone());
+        if !due.contains(&self.files.manifest) {
+            due.insert(0, self.files.manifest.clone());
         }
         for path in due {
             self.look_at(&path).await;
@@ -557,7 +521,7 @@ impl Puller {
     }
 
     fn read(&self) -> Result<Inventory, PackageError> {
-        Reader::new(&self.files.folder.root.join(&self.manifest), self.options.clone())?.read()
+        Reader::new(&self.files.folder.root.join(&self.files.manifest), self.options.clone())?.read()
     }
 
     async fn look_at(&mut self, path: &str) {
@@ -603,7 +567,7 @@ impl Puller {
             while running.len() < MAX_FETCHES
                 && let Some(path) = wanted.next()
             {
-                let (files, client) = (Rc::clone(&self.files), Rc::clone(&self.client));
+                let (files, client) = (Arc::clone(&self.files), Arc::clone(&self.client));
                 running.spawn_local(async move {
                     let has_come = files.fetch(&client, &path).await;
                     (path, has_come)
@@ -626,7 +590,7 @@ impl Puller {
     /// Removes pulled files of live presentations that no manifest has named for [`KEEP`].
     fn remove_unnamed(&mut self, inventory: &Inventory, missing: &[String]) {
         self.failing.retain(|path, _| missing.contains(path));
-        self.validators.retain(|path, _| *path == self.manifest || self.manifests.contains(path));
+        self.validators.retain(|path, _| *path == self.files.manifest || self.manifests.contains(path));
         // What is not live stays as it is, with files that are no use.
         if !inventory.is_live() {
             return;
@@ -635,7 +599,7 @@ impl Puller {
         let named: HashSet<&PathBuf> = inventory.objects.values().map(|object| &object.file).collect();
         let mut gone = Vec::new();
         for file in &self.pulled {
-            if named.contains(file) || file.ends_with(&self.manifest) {
+            if named.contains(file) || file.ends_with(&self.files.manifest) {
                 self.unnamed.remove(file);
             } else if now.duration_since(*self.unnamed.entry(file.clone()).or_insert(now)) >= KEEP {
                 gone.push(file.clone());

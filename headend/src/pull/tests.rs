@@ -116,7 +116,7 @@ fn config(dir: &std::path::Path, url: &str, more: &str) -> Config {
 
 /// Does `work` with the only pulled source of `config`.
 fn with_puller(config: &Config, stats: &Arc<PullStats>, work: impl AsyncFnOnce(&mut Puller)) {
-    let mut puller = pullers(config, stats).unwrap().remove(0).client();
+    let mut puller = pullers(config, stats).unwrap().remove(0);
     let tasks = tokio::task::LocalSet::new();
     tasks.block_on(&runtime().unwrap(), async { work(&mut puller).await });
 }
