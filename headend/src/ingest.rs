@@ -36,6 +36,7 @@ use tokio::net::TcpStream;
 
 use crate::config::Config;
 use crate::listen;
+use crate::options::has_manifest_name;
 use crate::package::tree::is_temporary;
 use folder::FilledFolder;
 use ledger::Place;
@@ -385,7 +386,7 @@ impl Shared {
             file.file_name().and_then(|name| name.to_str()).unwrap_or_default()
         ));
         // The other packager's is on the air, or is going there.
-        if !upload.is_first && !is_manifest(path) && (!is_new || is_written.exists()) {
+        if !upload.is_first && !has_manifest_name(path) && (!is_new || is_written.exists()) {
             self.stats.redundant.fetch_add(1, Ordering::Relaxed);
             return Ok(StatusCode::OK);
         }
@@ -417,11 +418,6 @@ pub(crate) fn is_plain_path(path: &str) -> bool {
             && !name.chars().any(char::is_control)
     };
     path.len() <= MAX_PATH_BYTES && path.split('/').count() <= MAX_DEPTH && path.split('/').all(is_name)
-}
-
-fn is_manifest(path: &str) -> bool {
-    let lower = path.to_ascii_lowercase();
-    [".m3u8", ".mpd", ".m3u"].iter().any(|end| lower.ends_with(end))
 }
 
 #[cfg(test)]

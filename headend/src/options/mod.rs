@@ -26,7 +26,7 @@ pub use multiplex::{Carry, Destination, Multiplex};
 pub use sessions::{Carrier, Nip, Repair, ServiceList, Sessions};
 pub use signing::Signing;
 pub use simulation::{Fade, Simulation, Viewing};
-pub(crate) use source::PULLED_MANIFESTS;
+pub(crate) use source::has_manifest_name;
 pub use source::{Class, Source, TransportProtocol};
 
 use ::carousel::config::Mistake;

@@ -12,8 +12,11 @@ use super::{ServiceConfig, settle_url, tag_of};
 /// Durations of pieces of a segment.
 const CHUNK_MS: RangeInclusive<u64> = 20..=5000;
 
-/// Ends of the names of manifests that are pulled, in lower case.
-pub(crate) const PULLED_MANIFESTS: [&str; 3] = [".m3u8", ".mpd", ".m3u"];
+/// Whether a path is that of a manifest, by its end.
+pub(crate) fn has_manifest_name(path: &str) -> bool {
+    let lower = path.to_ascii_lowercase();
+    [".m3u8", ".mpd", ".m3u"].iter().any(|end| lower.ends_with(end))
+}
 
 /// `[[source]]`
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -207,7 +210,7 @@ impl Source {
         if let Some(url) = &self.pull {
             let path = url.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
             let is_http = path.starts_with("http://") || path.starts_with("https://");
-            if !is_http || !PULLED_MANIFESTS.iter().any(|end| path.ends_with(end)) {
+            if !is_http || !has_manifest_name(&path) {
                 let what = format!("{url:?} is no URL of a manifest");
                 wrong("pull", what, "https://host/path/master.m3u8, or the same with .mpd");
             }

@@ -31,7 +31,7 @@ use crate::config::{Config, Source};
 use crate::ingest::folder::FilledFolder;
 use crate::ingest::is_plain_path;
 use crate::ingest::ledger::Place;
-use crate::options::PULLED_MANIFESTS;
+use crate::options::has_manifest_name;
 use crate::package::{Inventory, LeftOutReason, Options, PackageError, Reader, Role, decode};
 use client::{Answer, Client, Validator};
 
@@ -632,12 +632,10 @@ impl Puller {
 /// Paths of manifests that were read: all of them may change.
 fn changing(inventory: &Inventory) -> Vec<String> {
     let manifests = inventory.objects.values().filter(|object| object.role == Role::Manifest);
-    manifests.map(|object| object.path.clone()).filter(|path| has_manifest_name(path)).collect()
-}
-
-fn has_manifest_name(path: &str) -> bool {
-    let path = path.split('?').next().unwrap_or_default().to_ascii_lowercase();
-    PULLED_MANIFESTS.iter().any(|end| path.ends_with(end))
+    manifests
+        .map(|object| object.path.clone())
+        .filter(|path| has_manifest_name(path.split('?').next().unwrap_or_default()))
+        .collect()
 }
 
 /// What manifests name and the folder does not have.
