@@ -184,10 +184,7 @@ impl Collector for Scrape {
             let help = "Uploads that another packager had brought already";
             sheet.counter("ingest_redundant_files", help, redundant)?;
             let help = "Requests of packagers that were refused";
-            let mut family = sheet.0.encode_descriptor("ingest_refused", help, None, MetricType::Counter)?;
-            for (reason, count) in ingest.refusals() {
-                ConstCounter::new(count).encode(family.encode_family(&[("reason", reason)])?)?;
-            }
+            sheet.by_reason("ingest_refused", help, ingest.refusals())?;
         }
         if let Some(pulled) = &self.pulled {
             let [files, bytes, unchanged, removed] = pulled.counts();
@@ -196,10 +193,7 @@ impl Collector for Scrape {
             sheet.counter("pulled_unchanged", "Manifests that had not changed", unchanged)?;
             sheet.counter("pulled_removed_files", "Pulled files that left the window", removed)?;
             let help = "Requests to origins of pulled sources that failed";
-            let mut family = sheet.0.encode_descriptor("pull_failed", help, None, MetricType::Counter)?;
-            for (reason, count) in pulled.failures() {
-                ConstCounter::new(count).encode(family.encode_family(&[("reason", reason)])?)?;
-            }
+            sheet.by_reason("pull_failed", help, pulled.failures())?;
         }
         sheet.process()
     }
@@ -211,6 +205,19 @@ impl Sheet<'_> {
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let descriptor = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         ConstCounter::new(value).encode(descriptor)
+    }
+
+    fn by_reason(
+        &mut self,
+        name: &str,
+        help: &str,
+        counts: impl Iterator<Item = (&'static str, u64)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (reason, count) in counts {
+            ConstCounter::new(count).encode(family.encode_family(&[("reason", reason)])?)?;
+        }
+        Ok(())
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {

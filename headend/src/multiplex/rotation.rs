@@ -18,7 +18,7 @@ use carousel::time::WallTime;
 use carousel::trust::{Edition, Kind, Sealer, Stream};
 use carousel::ts::Packetizer;
 
-use crate::air::{Air, ItemId};
+use crate::air::{ANNOUNCEMENT_SERVICE, Air, ItemId};
 use crate::config::Config;
 use crate::lanes::Lanes;
 use crate::object::{AirObject, Body, Reading as BodyReading, Repeat};
@@ -39,8 +39,6 @@ carousel::limits! {
 
 /// A signed list is valid for so long, and signed again at half of it.
 const LIST_LIFETIME_S: u64 = 3600;
-/// Service that a carousel is signed for: that of the announcement.
-const SERVICE: &str = crate::air::ANNOUNCEMENT_SERVICE;
 
 /// Bytes of a block's section on the air beyond its data, by 4066: headers of section, message and packets.
 const AIR_PER_BYTE: f64 = 1.031;
@@ -169,7 +167,7 @@ impl Rotation {
             signing: config.sealer.clone().map(|sealer| {
                 let name =
                     format!("carousel {:x} pid {}", multiplex.profile().carousel_id, multiplex.data_pid());
-                let stream = Stream { service: SERVICE.to_owned(), name, tsi: 0 };
+                let stream = Stream { service: ANNOUNCEMENT_SERVICE.to_owned(), name, tsi: 0 };
                 Signing { sealer, stream, sections: Vec::new(), issued_s: 0 }
             }),
             rate_bps: config.payload_rate_bps(),
