@@ -253,14 +253,21 @@ fn a_live_window_is_followed_and_what_leaves_it_is_removed() {
 
 #[test]
 fn pulled_bytes_are_bounded_and_room_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = dir.path().join("pulled/0.ts");
     let step = Arc::new(AtomicUsize::new(0));
     let now = Arc::clone(&step);
     let origin = Origin::new(move |asked| match (asked.target.as_str(), now.load(Ordering::SeqCst)) {
         ("/index.m3u8", 0) => Reply::of(200, playlist(&["0.ts", "1.ts"], false)),
         ("/index.m3u8", _) => Reply::of(200, playlist(&["2.ts"], false).replace("SEQUENCE:0", "SEQUENCE:2")),
-        _ => Reply::of(200, segment(1, 100)),
+        (target, _) => {
+            // Both are asked for at once: the second has its turn when the first is stored.
+            while target == "/1.ts" && !first.exists() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Reply::of(200, segment(1, 100))
+        }
     });
-    let dir = tempfile::tempdir().unwrap();
     let more = "reserved_bps = 1_000_000\npull_bytes = 30_000";
     let config = config(dir.path(), &format!("{}index.m3u8", origin.url), more);
     let stats = Arc::default();
