@@ -37,9 +37,9 @@ const READ_ATTEMPTS: u32 = 3;
 /// What went wrong.
 #[derive(Debug)]
 pub(super) struct Trouble {
-    pub(super) why: KafkaError,
+    why: KafkaError,
     line: String,
-    is_of_size: bool,
+    is_too_large: bool,
 }
 
 impl Trouble {
@@ -48,7 +48,10 @@ impl Trouble {
         Self::new(KafkaError::NoTopic, format!("there is no topic {topic}: {fix}"))
     }
 
-    fn of(err: &Error) -> Self {
+    fn of(err: &Error, topic: &str) -> Self {
+        if let Error::ServerError { protocol_error: ProtocolError::UnknownTopicOrPartition, .. } = err {
+            return Self::no_topic(topic);
+        }
         // Behind several layers that only say that there were several attempts.
         let mut line = err.to_string();
         if let Some((_, inner)) = line.rsplit_once("Source: ") {
@@ -56,9 +59,9 @@ impl Trouble {
         }
         let why = match err {
             Error::ServerError { protocol_error, .. } => match protocol_error {
-                ProtocolError::UnknownTopicOrPartition
-                | ProtocolError::TopicAuthorizationFailed
-                | ProtocolError::InvalidTopicException => KafkaError::NoTopic,
+                ProtocolError::TopicAuthorizationFailed | ProtocolError::InvalidTopicException => {
+                    KafkaError::NoTopic
+                }
                 ProtocolError::SaslAuthenticationFailed | ProtocolError::ClusterAuthorizationFailed => {
                     KafkaError::Credentials
                 }
@@ -68,18 +71,18 @@ impl Trouble {
             Error::InvalidResponse(_) => KafkaError::Broker,
             _ => KafkaError::Unreachable,
         };
-        let is_of_size = matches!(
+        let is_too_large = matches!(
             err,
             Error::ServerError {
                 protocol_error: ProtocolError::MessageTooLarge | ProtocolError::RecordListTooLarge,
                 ..
             }
         );
-        Self { why, line, is_of_size }
+        Self { why, line, is_too_large }
     }
 
     fn new(why: KafkaError, line: String) -> Self {
-        Self { why, line, is_of_size: false }
+        Self { why, line, is_too_large: false }
     }
 
     fn silent() -> Self {
@@ -87,8 +90,8 @@ impl Trouble {
     }
 
     /// Whether messages are larger than the broker takes.
-    pub(super) fn is_of_size(&self) -> bool {
-        self.is_of_size
+    pub(super) fn is_too_large(&self) -> bool {
+        self.is_too_large
     }
 
     fn credentials(line: String) -> Self {
@@ -225,20 +228,7 @@ impl Link {
 
 async fn within<T>(topic: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T, Trouble> {
     match timeout(PATIENCE * 2, work).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(err)) => {
-            let trouble = Trouble::of(&err);
-            Err(
-                if matches!(
-                    err,
-                    Error::ServerError { protocol_error: ProtocolError::UnknownTopicOrPartition, .. }
-                ) {
-                    Trouble::no_topic(topic)
-                } else {
-                    trouble
-                },
-            )
-        }
+        Ok(done) => done.map_err(|err| Trouble::of(&err, topic)),
         Err(_) => Err(Trouble::silent()),
     }
 }
@@ -351,16 +341,7 @@ impl Follower {
             Err(Error::Request(RequestError::ReadError(err))) => {
                 Err(Trouble::new(KafkaError::Broker, err.to_string()))
             }
-            Err(err) => Err(
-                if matches!(
-                    err,
-                    Error::ServerError { protocol_error: ProtocolError::UnknownTopicOrPartition, .. }
-                ) {
-                    Trouble::no_topic(topic)
-                } else {
-                    Trouble::of(&err)
-                },
-            ),
+            Err(err) => Err(Trouble::of(&err, topic)),
         }
     }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use rskafka::record::Record;
 
-use super::KafkaError;
 use super::link::{Link, record};
 use crate::qoe::{Batch, Qoe, QoeLoss};
 
@@ -62,10 +61,4 @@ pub async fn send(qoe: Arc<Qoe>, mut link: Link) {
 
 fn records(batch: &Batch) -> Vec<Record> {
     batch.rows.iter().map(|row| record(None, row.clone())).collect()
-}
-
-impl super::link::Trouble {
-    fn is_too_large(&self) -> bool {
-        self.why == KafkaError::Broker && self.is_of_size()
-    }
 }
