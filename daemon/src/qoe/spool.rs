@@ -173,10 +173,14 @@ impl Spool {
     /// Drops the oldest segments while there is too much.
     fn bound(&mut self) {
         while self.bytes() > self.most_bytes && self.segments.len() > 1 {
-            let left = self.segments.front().map_or(0, |it| it.rows) - self.taken.1;
-            self.dropped += left;
-            self.forget_first();
+            self.drop_first();
         }
+    }
+
+    /// Forgets the oldest segment, whose rows that were not taken are lost.
+    fn drop_first(&mut self) {
+        self.dropped += self.segments.front().map_or(0, |it| it.rows) - self.taken.1;
+        self.forget_first();
     }
 
     fn forget_first(&mut self) {
@@ -230,9 +234,7 @@ impl Spool {
             }
             if batch.rows.is_empty() {
                 // Somebody has cut the file.
-                let lost = self.segments.front().map_or(0, |it| it.rows) - self.taken.1;
-                self.dropped += lost;
-                self.forget_first();
+                self.drop_first();
                 self.writer = None;
                 continue;
             }
