@@ -121,15 +121,25 @@ impl Report {
     }
 }
 
-/// What stands before the next comma that is not inside a string or an inner list, and what stands behind it.
-fn split_member(text: &str) -> (&str, &str) {
-    let (mut in_string, mut is_escaped, mut depth) = (false, false, 0_u32);
-    for (at, byte) in text.bytes().enumerate() {
+/// The bytes outside of strings, and where they stand.
+fn outside_strings(text: &str) -> impl Iterator<Item = (usize, u8)> {
+    let (mut in_string, mut is_escaped) = (false, false);
+    text.bytes().enumerate().filter(move |(_, byte)| {
         match byte {
             _ if is_escaped => is_escaped = false,
             b'\\' if in_string => is_escaped = true,
             b'"' => in_string = !in_string,
-            _ if in_string => {}
+            _ => return !in_string,
+        }
+        false
+    })
+}
+
+/// What stands before the next comma that is not inside a string or an inner list, and what stands behind it.
+fn split_member(text: &str) -> (&str, &str) {
+    let mut depth = 0_u32;
+    for (at, byte) in outside_strings(text) {
+        match byte {
             b'(' => depth += 1,
             b')' => depth = depth.saturating_sub(1),
             b',' if depth == 0 => return (&text[..at], &text[at + 1..]),
@@ -172,17 +182,7 @@ fn read_list(text: &str) -> Option<Vec<Value>> {
 
 /// Where parameters end that may hold strings: at the first space outside of one.
 fn end_of_parameters(text: &str) -> usize {
-    let (mut in_string, mut is_escaped) = (false, false);
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' if in_string => is_escaped = true,
-            b'"' => in_string = !in_string,
-            b' ' if !in_string => return at,
-            _ => {}
-        }
-    }
-    text.len()
+    outside_strings(text).find(|(_, byte)| *byte == b' ').map_or(text.len(), |(at, _)| at)
 }
 
 /// A bare item, and what stands behind it.
@@ -220,22 +220,12 @@ fn read_item(text: &str) -> Option<(Value, &str)> {
         "?1" | "true" => Value::Flag(true),
         "?0" | "false" => Value::Flag(false),
         _ if first == b'-' || first.is_ascii_digit() => {
-            let number: f64 = bare.parse().ok()?;
-            Value::Number(number).finite()?
+            Value::Number(bare.parse().ok().filter(|number: &f64| number.is_finite())?)
         }
         _ if bare.is_empty() || bare.contains('"') => return None,
         _ => Value::Token(bare.to_owned()),
     };
     Some((value, rest))
-}
-
-impl Value {
-    fn finite(self) -> Option<Self> {
-        match self {
-            Self::Number(number) if !number.is_finite() => None,
-            value => Some(value),
-        }
-    }
 }
 
 /// The report in a query.
