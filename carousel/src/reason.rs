@@ -56,7 +56,12 @@ impl<R: Reason> Default for Counts<R> {
 impl<R: Reason> Counts<R> {
     /// Counts one more. Gives back how many there were before.
     pub fn add(&self, why: R) -> u64 {
-        self.counters[why.index()].fetch_add(1, Relaxed)
+        self.add_many(why, 1)
+    }
+
+    /// Counts so many more. Gives back how many there were before.
+    pub fn add_many(&self, why: R, more: u64) -> u64 {
+        self.counters[why.index()].fetch_add(more, Relaxed)
     }
 
     /// How many there are of one variant.

@@ -277,9 +277,7 @@ impl Qoe {
             tracing::warn!(%err, rows = rows.count, "the disk takes no measurements of players");
         }
         let before = self.stats.dropped.swap(dropped, Relaxed);
-        (before..dropped).for_each(|_| {
-            self.stats.lost.add(QoeLoss::Oldest);
-        });
+        self.stats.lost.add_many(QoeLoss::Oldest, dropped - before);
         rows.lines.clear();
         rows.count = 0;
         self.added.notify_one();
@@ -355,9 +353,7 @@ impl Desk {
             stats.lost.add(QoeLoss::Unreadable);
             return;
         }
-        (0..report.unread).for_each(|_| {
-            stats.lost.add(QoeLoss::Member);
-        });
+        stats.lost.add_many(QoeLoss::Member, report.unread);
         let at = happened_at(&report, frame.at);
         let session = report.text("sid").filter(|it| (1..=MAX_SESSION_ID_BYTES).contains(&it.len()));
         let derived = match &session {
