@@ -1,9 +1,10 @@
-//! System calls of the whole program: mapping of recordings, the limit of open files, ownership of created files, the
-//! machine's name.
+//! System calls of the whole program: mapping of recordings, the limit of open files, files that are written anew and their
+//! ownership, the machine's name.
 #![allow(unsafe_code)] // a mapping, limits, credentials for files
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
+use std::path::Path;
 
 /// Raises the limit of open files as far as an ordinary process may: each connection, each fetch and each mapped object has one,
 /// and the usual 1024 are from a time of `select`.
@@ -32,6 +33,20 @@ pub(crate) fn hostname() -> String {
     name.trim().to_owned()
 }
 
+/// Writes a file anew as a whole, and syncs it: after a power cut it has the old bytes or the new ones, and the new ones once
+/// this has returned.
+///
+/// # Errors
+/// What the system said; what was written before stays.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    path.parent().map(File::open).transpose()?.map_or(Ok(()), |folder| folder.sync_all())
+}
+
 /// Maps a recording for reading.
 ///
 /// # Errors
@@ -44,7 +59,7 @@ pub(crate) fn map_file(file: &File) -> io::Result<memmap2::Mmap> {
 
 /// Does `work` as the owner of a folder as far as files are concerned, if we are root and it is somebody else's: what an
 /// operator looks at by hand must not leave files in the cache that the daemon's user may not touch.
-pub fn as_owner_of<T>(folder: &std::path::Path, work: impl FnOnce() -> T) -> T {
+pub fn as_owner_of<T>(folder: &Path, work: impl FnOnce() -> T) -> T {
     use std::os::unix::fs::MetadataExt as _;
     struct Root;
     impl Drop for Root {

@@ -6,7 +6,7 @@
 mod options;
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -14,6 +14,8 @@ use carousel::command::{self, Action, Command, Desk, Outcome, Receiver};
 use carousel::reason::Counts;
 use carousel::time::{Instant, WallTime};
 use carousel::trust::{AnchorState, Judged, KeyId, Kind, Mode, SignedBy, Trust, TrustDrop};
+
+use crate::sys;
 
 pub use options::CommandOptions;
 
@@ -202,7 +204,7 @@ impl Commands {
         let date = state.date_at(wall);
         let (root, command, why) = state.desk.next_due(now, date)?;
         if why.is_none()
-            && let Err(err) = self.write(&state.desk.memory())
+            && let Err(err) = sys::replace(&self.file, state.desk.memory().as_bytes())
         {
             tracing::error!(file = %self.file.display(), %err, id = command.id, "not done: that it was done cannot be remembered");
             return Some((root, command, Some(Outcome::Failed)));
@@ -213,16 +215,6 @@ impl Commands {
     /// Counts what became of a command.
     pub fn done(&self, outcome: Outcome) {
         self.outcomes.add(outcome);
-    }
-
-    fn write(&self, memory: &str) -> std::io::Result<()> {
-        let new = self.file.with_extension("new");
-        let mut file = File::create(&new)?;
-        file.write_all(memory.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&new, &self.file)?;
-        let folder = self.file.parent().map(File::open).transpose()?;
-        folder.map_or(Ok(()), |folder| folder.sync_all())
     }
 }
 

@@ -9,11 +9,13 @@
 //! It is written when the purges are done: a box that loses power in between does them again, which changes nothing.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use crate::sys;
 
 carousel::limits! {
     /// Ids of purges that are remembered.
@@ -99,12 +101,7 @@ impl Place {
     /// # Errors
     /// What the system said; what was written before stays.
     pub fn write(&self) -> io::Result<()> {
-        let new = self.file.with_extension("new");
-        let mut file = File::create(&new)?;
-        file.write_all(&serde_json::to_vec(&self.document)?)?;
-        file.sync_all()?;
-        fs::rename(&new, &self.file)?;
-        self.file.parent().map(File::open).transpose()?.map_or(Ok(()), |folder| folder.sync_all())
+        sys::replace(&self.file, &serde_json::to_vec(&self.document)?)
     }
 }
 
