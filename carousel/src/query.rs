@@ -15,6 +15,7 @@
 //! name has the parameter [`RANGE_PARAMETER`] at the end of its query ([`name_of_range`]). The parameter distinguishes
 //! objects, so that no receiver takes a range for the file; a box answers a request for exactly these bytes with it.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::limits;
@@ -182,6 +183,17 @@ pub fn names(query: &str) -> impl Iterator<Item = &str> {
     parameters(query).map(name_of)
 }
 
+/// `uri` without the parameters that begin so. The others stay as they are.
+pub fn without<'a>(uri: &'a str, beginning: &str) -> Cow<'a, str> {
+    let Some((path, query)) = uri.split_once('?') else { return Cow::Borrowed(uri) };
+    let goes = |parameter: &&str| parameter.starts_with(beginning);
+    if !query.split('&').any(|it| goes(&it)) {
+        return Cow::Borrowed(uri);
+    }
+    let kept: Vec<&str> = query.split('&').filter(|it| !goes(it)).collect();
+    Cow::Owned(with_query(path, &kept))
+}
+
 fn parameters(query: &str) -> impl Iterator<Item = &str> {
     query.split('&').filter(|it| !it.is_empty())
 }
@@ -309,6 +321,18 @@ mod tests {
         assert_eq!(with(most), 1 + most + most * (most - 1) / 2);
         assert_eq!(with(most + 1), 0);
         assert_eq!(with(2), 3);
+    }
+
+    #[test]
+    fn parameters_that_begin_so_leave_and_the_others_stay_as_they_are() {
+        for (uri, rest) in [
+            ("/a?t=1", "/a"),
+            ("/a?x&t=1&&y=%2F&t=2", "/a?x&&y=%2F"),
+            ("/t=1?xt=1", "/t=1?xt=1"),
+            ("/a?", "/a?"),
+        ] {
+            assert_eq!(without(uri, "t="), rest);
+        }
     }
 
     #[test]

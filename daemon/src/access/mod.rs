@@ -12,13 +12,13 @@
 mod options;
 mod token;
 
-use std::fmt::Display;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use carousel::config::plain;
+use carousel::query;
 use carousel::reason::Counts;
 use ipnetwork::IpNetwork;
 use maxminddb::{Reader, path};
@@ -111,9 +111,8 @@ fn read_keys(path: &Path) -> Result<Keys, String> {
 }
 
 fn read_database(path: &Path) -> Result<Reader<Vec<u8>>, String> {
-    let failed = |err: &dyn Display| format!("this is no database in MaxMind's format: {err}");
     let bytes = std::fs::read(path).map_err(|err| plain(&err))?;
-    Reader::from_source(bytes).map_err(|err| failed(&err))
+    Reader::from_source(bytes).map_err(|err| format!("this is no database in MaxMind's format: {err}"))
 }
 
 #[derive(Debug)]
@@ -258,17 +257,12 @@ impl Access {
 
 /// A path and query without any token in it, and the token: that of the path, if there is one there.
 pub fn without_token(target: &str) -> Option<(String, String)> {
-    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let of_path = path.strip_prefix('/').and_then(|it| it.strip_prefix(NAME)?.split_once('/'));
-    let (path, of_path) = match of_path {
-        Some((token, _)) => (&path[1 + NAME.len() + token.len()..], Some(token)),
-        None => (path, None),
-    };
-    let pairs = || query.into_iter().flat_map(|query| query.split('&'));
-    let token = of_path.or_else(|| pairs().find_map(|pair| pair.strip_prefix(NAME)))?.to_owned();
-    let rest: Vec<&str> = pairs().filter(|pair| !pair.starts_with(NAME)).collect();
-    let target = if rest.is_empty() { path.to_owned() } else { format!("{path}?{}", rest.join("&")) };
-    Some((target, token))
+    let of_path = of_path.map(|(token, _)| token);
+    let token = of_path.or_else(|| query.split('&').find_map(|pair| pair.strip_prefix(NAME)))?;
+    let target = of_path.map_or(target, |token| &target[1 + NAME.len() + token.len()..]);
+    Some((query::without(target, NAME).into_owned(), token.to_owned()))
 }
 
 /// Whether a field's value has a token in it.

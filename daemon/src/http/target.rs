@@ -175,16 +175,7 @@ impl Player {
 
 /// Common Media Client Data (CTA-5004) says how a player is, not what it wants: it is no part of the key.
 fn without_cmcd(path: &str) -> Cow<'_, str> {
-    let Some((path_only, query)) = path.split_once('?') else { return Cow::Borrowed(path) };
-    if !query.split('&').any(|it| it.starts_with("CMCD=")) {
-        return Cow::Borrowed(path);
-    }
-    let rest: Vec<&str> = query.split('&').filter(|it| !it.starts_with("CMCD=")).collect();
-    if rest.is_empty() {
-        Cow::Borrowed(path_only)
-    } else {
-        Cow::Owned(format!("{path_only}?{}", rest.join("&")))
-    }
+    carousel::query::without(path, "CMCD=")
 }
 
 #[cfg(test)]
