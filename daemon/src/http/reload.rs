@@ -115,11 +115,11 @@ impl Player {
             };
             // Of what is over, and of what is no media playlist, directives are ignored. Read from this version: the table of
             // manifests may know the next one already, which is not held yet.
-            let facts = || Manifest::read(&held.bytes(0..held.meta().length)?);
-            let Some((live, facts)) = held.live().and_then(|live| {
-                let facts = facts().filter(|it| it.kind == ManifestKind::HlsMedia)?;
-                Some((live, facts))
-            }) else {
+            let live = held.live().and_then(|live| {
+                let facts = Manifest::read(&held.bytes(0..held.meta().length)?)?;
+                (facts.kind == ManifestKind::HlsMedia).then_some((live, facts))
+            });
+            let Some((live, facts)) = live else {
                 return Some(Ok(Found::Stored(held, "hit")));
             };
             if has_origin && !is_fresh(&held) {
