@@ -71,12 +71,12 @@ impl Player {
     pub(super) async fn events(&self, head: &Parts, body: RequestBody) -> Response<PlayerBody> {
         let mut response = self.take_events(head, body).await;
         let fields = response.headers_mut();
-        for (name, value) in [
-            (header::ACCESS_CONTROL_ALLOW_METHODS, "POST, OPTIONS"),
-            (header::ACCESS_CONTROL_ALLOW_HEADERS, "*, Content-Type"),
-            (header::ACCESS_CONTROL_MAX_AGE, "86400"),
-        ] {
-            if head.method == Method::OPTIONS {
+        if head.method == Method::OPTIONS {
+            for (name, value) in [
+                (header::ACCESS_CONTROL_ALLOW_METHODS, "POST, OPTIONS"),
+                (header::ACCESS_CONTROL_ALLOW_HEADERS, "*, Content-Type"),
+                (header::ACCESS_CONTROL_MAX_AGE, "86400"),
+            ] {
                 fields.insert(name, HeaderValue::from_static(value));
             }
         }
