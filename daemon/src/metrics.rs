@@ -446,28 +446,18 @@ impl Scrape {
         let sessions = receive.sessions();
         sheet.gauge("receive_sessions", "Sessions seen", sessions.len() as u64)?;
         sheet.reception(receive.packet_age_s(clock::now()), &sessions)?;
-        for (name, help, label, counts) in [
-            (
-                "services_joined",
-                "Services whose groups were joined",
-                "reason",
-                groups.joined().labelled().collect::<Vec<_>>(),
-            ),
-            (
-                "services_left",
-                "Services whose groups were left",
-                "reason",
-                groups.left().labelled().collect(),
-            ),
-            (
-                "services_refused",
-                "Services whose groups were not joined for want of room",
-                "reason",
-                groups.refused().labelled().collect(),
-            ),
-        ] {
-            sheet.family((name, help, label), counts.into_iter())?;
-        }
+        sheet.family(
+            ("services_joined", "Services whose groups were joined", "reason"),
+            groups.joined().labelled(),
+        )?;
+        sheet.family(
+            ("services_left", "Services whose groups were left", "reason"),
+            groups.left().labelled(),
+        )?;
+        sheet.family(
+            ("services_refused", "Services whose groups were not joined for want of room", "reason"),
+            groups.refused().labelled(),
+        )?;
         let joined_bps: u64 = groups
             .services()
             .iter()
