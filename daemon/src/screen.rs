@@ -459,25 +459,23 @@ pub fn objects(objects: &Value, now: WallTime) -> String {
 /// `skycached firmware …`: a line for each member, and one for each image.
 pub fn firmware(value: &Value) -> String {
     let mut out = String::new();
+    let mut row = |name: &str, text: &str| {
+        let _ = writeln!(out, "{name:<12}{text}");
+    };
     for (key, member) in value.as_object().into_iter().flatten().filter(|(key, _)| *key != "schema") {
         match member {
-            Value::String(text) => out.push_str(&format!("{key:<12}{text}\n")),
-            Value::Number(count) => out.push_str(&format!("{key:<12}{count}\n")),
+            Value::String(text) => row(key, text),
+            Value::Number(count) => row(key, &count.to_string()),
             Value::Object(counts) => {
                 for (reason, count) in counts {
-                    out.push_str(&format!("{key:<12}{reason}: {count}\n"));
+                    row(key, &format!("{reason}: {count}"));
                 }
             }
-            Value::Bool(is) => out.push_str(&format!("{key:<12}{}\n", if *is { "yes" } else { "no" })),
+            Value::Bool(is) => row(key, if *is { "yes" } else { "no" }),
             Value::Array(images) => {
                 for image in images {
-                    let text = |key: &str| image[key].as_str().unwrap_or_default().to_owned();
-                    out.push_str(&format!(
-                        "{:<12}{}, {}\n",
-                        format!("slot {}", text("slot")),
-                        text("name"),
-                        text("state")
-                    ));
+                    let name = format!("slot {}", text(image, "slot"));
+                    row(&name, &format!("{}, {}", text(image, "name"), text(image, "state")));
                 }
             }
             _ => {}
@@ -488,6 +486,8 @@ pub fn firmware(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -507,7 +507,6 @@ mod tests {
         );
         assert_eq!(group([false, false], false), format!("shields: left out by enabled = false{counts}"));
     }
-    use serde_json::json;
 
     fn list() -> Value {
         let object = |key: &str, length: u64, uses: u64, expires: Option<&str>| {
