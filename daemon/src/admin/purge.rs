@@ -145,6 +145,10 @@ impl PurgeRequest {
         };
         let mode = mode_of(is_soft_by_field || is_soft);
         let id = parameters(uri, "id").and_then(|it| it.into_iter().next());
+        let is_ascii = |id: &String| id.bytes().all(|it| (b' '..=b'~').contains(&it));
+        if id.as_ref().is_some_and(|id| !is_id(id) || !is_ascii(id)) {
+            return Some(Err("an id has 1 to 128 characters of ASCII".to_owned()));
+        }
         Some(Self { wanted, mode, is_sure, id }.bounded())
     }
 
@@ -220,11 +224,6 @@ impl PurgeRequest {
                 "{} selections are more than the {MAX_SELECTIONS} of one request",
                 self.wanted.len()
             ));
-        }
-        let is_id =
-            |id: &str| (1..=128).contains(&id.len()) && id.bytes().all(|it| (b' '..=b'~').contains(&it));
-        if self.id.as_ref().is_some_and(|id| !is_id(id)) {
-            return Err("an id has 1 to 128 characters of ASCII".to_owned());
         }
         Ok(self)
     }
@@ -384,7 +383,7 @@ fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<
     })
 }
 
-#[cfg(feature = "kafka")]
+/// Whether a purge may be named so. By HTTP it has ASCII alone.
 fn is_id(id: &str) -> bool {
     (1..=128).contains(&id.len()) && !id.contains(char::is_control)
 }
@@ -505,7 +504,15 @@ mod tests {
         let many = |count: usize| format!("/api/v1/purge?{}", "key=a&".repeat(count));
         assert!(of("POST", &many(MAX_SELECTIONS), &[]).unwrap().is_ok());
         assert!(of("POST", &many(MAX_SELECTIONS + 1), &[]).unwrap().is_err());
-        assert!(of("POST", &format!("/api/v1/purge?key=a&id={}", "x".repeat(129)), &[]).unwrap().is_err());
+        for (id, is_ok) in [
+            ("x".repeat(128), true),
+            ("x".repeat(129), false),
+            (String::new(), false),
+            ("%C3%BC".into(), false),
+        ] {
+            let request = of("POST", &format!("/api/v1/purge?key=a&id={id}"), &[]).unwrap();
+            assert_eq!(request.is_ok(), is_ok, "{id}");
+        }
     }
 
     #[cfg(feature = "kafka")]
@@ -525,6 +532,8 @@ mod tests {
             request,
             PurgeRequest { wanted, mode: PurgeMode::Soft, is_sure: false, id: Some(text("p-1")) }
         );
+        assert_eq!(of(r#"{"id":"p-ü","url":"h/a"}"#).unwrap().0, "p-ü");
+        let long_id = format!(r#"{{"id":"{}","url":"h/a"}}"#, "x".repeat(129));
         let long = format!(r#"{{"id":"p","url":"{}"}}"#, "h".repeat(MAX_MESSAGE_BYTES));
         let many = format!(r#"{{"id":"p","url":[{}"h"]}}"#, "\"h\",".repeat(MAX_SELECTIONS));
         for (wrong, id) in [
@@ -534,6 +543,8 @@ mod tests {
             (r#"{"url":"h/a"}"#, None),
             (r#"{"id":"","url":"h/a"}"#, None),
             (r#"{"id":7,"url":"h/a"}"#, None),
+            (r#"{"id":"p\n","url":"h/a"}"#, None),
+            (&long_id, None),
             (r#"{"id":"p"}"#, Some("p")),
             (r#"{"id":"p","url":"h","sfot":true}"#, Some("p")),
             (r#"{"id":"p","url":"h","soft":"yes"}"#, Some("p")),
