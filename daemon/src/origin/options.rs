@@ -167,6 +167,34 @@ pub enum VaryUserAgent {
     Refuse,
 }
 
+/// What routes say, by the URL that an origin is asked for: of several bases that it begins with the longest counts.
+#[derive(Debug, Clone)]
+pub(super) struct ByBase<T>(Vec<(String, T)>);
+
+impl<T> Default for ByBase<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> ByBase<T> {
+    /// Of the routes that say anything.
+    pub(super) fn new(routes: &[Route], of: impl Fn(&Route) -> Option<T>) -> Self {
+        let mut all: Vec<_> = routes.iter().filter_map(|it| Some((it.base.clone(), of(it)?))).collect();
+        all.sort_by_key(|(base, _)| std::cmp::Reverse(base.len()));
+        Self(all)
+    }
+
+    /// What counts for `url`, and what stands behind its base there.
+    pub(super) fn of<'a>(&'a self, url: &'a str) -> Option<(&'a T, &'a str)> {
+        self.0.iter().find_map(|(base, it)| Some((it, url.strip_prefix(base.as_str())?)))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// Puts routes into the order in which they are looked at: the longest path first.
 pub fn by_longest_path(routes: &mut [Route]) {
     routes.sort_by_key(|route| std::cmp::Reverse(route.path.len()));

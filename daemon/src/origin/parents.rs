@@ -23,7 +23,7 @@ use carousel::config::Mistake;
 use carousel::time::Instant;
 use serde::{Deserialize, Serialize};
 
-use super::options::Route;
+use super::options::{ByBase, Route};
 use crate::delivery::RetryBudget;
 
 carousel::limits! {
@@ -287,8 +287,8 @@ struct Group {
 #[derive(Debug, Default)]
 pub(super) struct Parents {
     groups: BTreeMap<String, Group>,
-    /// Base and path of a route, and the name of its group if it has one; the longest base first.
-    routes: Vec<(String, String, Option<String>)>,
+    /// Path of a route, and the name of its group if it has one.
+    routes: ByBase<(String, Option<String>)>,
 }
 
 impl Parents {
@@ -307,19 +307,14 @@ impl Parents {
             let state = old.map(|it| Arc::clone(&it.state)).unwrap_or_default();
             (options.name.clone(), Group { options: options.clone(), members, state })
         };
-        let mut routes: Vec<_> = routes
-            .iter()
-            .map(|route| (route.base.clone(), route.path.clone(), route.parents.clone()))
-            .collect();
-        routes.sort_by_key(|(base, _, _)| std::cmp::Reverse(base.len()));
+        let routes = ByBase::new(routes, |route| Some((route.path.clone(), route.parents.clone())));
         Self { groups: groups.iter().map(named).collect(), routes }
     }
 
     /// Who is asked for what is at `url` of an origin; `None`: the origin alone.
     pub(super) fn plan(&self, url: &str, now: Instant) -> Option<Plan> {
-        let (base, path, name) = self.routes.iter().find(|(base, _, _)| url.starts_with(base.as_str()))?;
+        let ((path, name), rest) = self.routes.of(url)?;
         let group = self.groups.get(name.as_deref()?).filter(|it| it.options.enabled)?;
-        let rest = &url[base.len()..];
         let mut candidates: Vec<Candidate> = order(&group.members, url)
             .into_iter()
             .filter(|it| it.state.is_asked(now))

@@ -22,7 +22,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use ring::hmac;
 use serde::{Deserialize, Serialize};
 
-use super::options::Route;
+use super::options::{ByBase, Route};
 use crate::clock;
 
 /// How long a signature counts, in seconds.
@@ -91,25 +91,22 @@ struct Secret {
     value: Option<String>,
 }
 
-/// The routes whose requests are signed, the longest base first.
+/// The routes whose requests are signed.
 pub(super) struct Signers {
-    routes: Vec<(String, Signing)>,
+    routes: ByBase<Signing>,
     secrets: Mutex<HashMap<PathBuf, Secret>>,
 }
 
 impl std::fmt::Debug for Signers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.routes.iter().map(|it| &it.0)).finish()
+        f.debug_struct("Signers").finish_non_exhaustive()
     }
 }
 
 impl Signers {
     /// Of the configuration.
     pub(super) fn new(routes: &[Route]) -> Self {
-        let mut routes: Vec<_> =
-            routes.iter().filter_map(|route| Some((route.base.clone(), route.sign.clone()?))).collect();
-        routes.sort_by_key(|(base, _)| std::cmp::Reverse(base.len()));
-        Self { routes, secrets: Mutex::default() }
+        Self { routes: ByBase::new(routes, |route| route.sign.clone()), secrets: Mutex::default() }
     }
 
     /// The signed form of a request's URL; `None`: it goes out as it is.
@@ -121,7 +118,7 @@ impl Signers {
             return None;
         }
         let url = uri.to_string();
-        let (_, signing) = self.routes.iter().find(|(base, _)| url.starts_with(base.as_str()))?;
+        let (signing, _) = self.routes.of(&url)?;
         let signed = self.secret(&signing.secret_file).and_then(|secret| match signing.form {
             SigningForm::S3 => s3(signing, &secret, method, &url, now),
             SigningForm::Bunny => bunny(&secret, uri, now.unix_seconds() + SIGNED_FOR_S),

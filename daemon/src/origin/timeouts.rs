@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::options::Route;
+use super::options::{ByBase, Route};
 
 /// `[http.origin_timeouts]`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -66,8 +66,7 @@ impl Limits {
 #[derive(Debug, Clone)]
 pub(super) struct Table {
     default: Limits,
-    /// Base URLs of routes, the longest first.
-    routes: Vec<(String, Limits)>,
+    routes: ByBase<Limits>,
 }
 
 impl Table {
@@ -75,22 +74,18 @@ impl Table {
         let of = |route: &Route| {
             let OriginTimeouts { connect_ms, first_byte_ms, between_bytes_ms } = *timeouts;
             let own = route.timeouts;
-            let limits = Limits::of(&OriginTimeouts {
+            Some(Limits::of(&OriginTimeouts {
                 connect_ms: own.connect_ms.unwrap_or(connect_ms),
                 first_byte_ms: own.first_byte_ms.unwrap_or(first_byte_ms),
                 between_bytes_ms: own.between_bytes_ms.unwrap_or(between_bytes_ms),
-            });
-            (route.base.clone(), limits)
+            }))
         };
-        let mut routes: Vec<_> = routes.iter().map(of).collect();
-        routes.sort_by_key(|(base, _)| std::cmp::Reverse(base.len()));
-        Self { default: Limits::of(timeouts), routes }
+        Self { default: Limits::of(timeouts), routes: ByBase::new(routes, of) }
     }
 
     /// Limits of a request for `url`: those of the longest base that it begins with.
     pub(super) fn of(&self, url: &str) -> Limits {
-        let route = self.routes.iter().find(|(base, _)| url.starts_with(base.as_str()));
-        route.map_or(self.default, |(_, limits)| *limits)
+        self.routes.of(url).map_or(self.default, |(limits, _)| *limits)
     }
 }
 
