@@ -3,7 +3,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -30,6 +30,14 @@ fn has_kafka() -> bool {
 
 fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("brokers/broker.py")
+}
+
+/// What comes of a program that reads `input`.
+fn fed(mut command: Command, input: &str) -> Output {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
 }
 
 /// A broker that others wrote, and clients of it.
@@ -71,11 +79,7 @@ impl Broker {
 
     /// What a client prints that reads `input`.
     fn client(&self, verb: &str, arguments: &[&str], input: &str) -> String {
-        let mut command = self.command(&[&[verb, self.address.as_str()], arguments].concat());
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
+        let output = fed(self.command(&[&[verb, self.address.as_str()], arguments].concat()), input);
         assert!(output.status.success(), "{verb}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
@@ -246,36 +250,31 @@ fn send(story: &Story, method: &str, path: &str, fields: &[(&str, &str)], body: 
 /// What players report, in all the ways that there are, with what they know of their own stalls and starts.
 fn play(story: &Story) {
     // Version 1, in queries and in fields.
-    for (report, query) in [
-        (r#"su,sid="v1",cid="film ä",ot=v,br=1200,bl=0"#, true),
-        (r#"sid="v1",cid="film ä",ot=v,br=3200,bl=4000,mtp=25400"#, true),
-        (r#"sid="v1",cid="film ä",ot=v,br=800,bl=300,bs"#, false),
-    ] {
-        let response = if query {
-            // As an HTML form encodes it.
-            let encoded: String = report
-                .bytes()
-                .map(|b| match b {
-                    b' ' => "+".to_owned(),
-                    b if b.is_ascii_alphanumeric() => char::from(b).to_string(),
-                    b => format!("%{b:02X}"),
-                })
-                .collect();
-            get(story.http, &format!("/o/film/a?CMCD={encoded}"), &[])
-        } else {
-            get(
-                story.http,
-                "/o/film/a",
-                &[
-                    ("CMCD-Session", "sid=\"v1\",cid=\"film x\""),
-                    ("CMCD-Object", "ot=v,br=800"),
-                    ("CMCD-Status", "bs"),
-                ],
-            )
-        };
-        assert_eq!(response.unwrap().status, 200);
+    let ask = |path: &str, fields: &[(&str, &str)]| {
+        assert_eq!(get(story.http, path, fields).unwrap().status, 200);
         std::thread::sleep(Duration::from_millis(30));
+    };
+    for report in [
+        r#"su,sid="v1",cid="film ä",ot=v,br=1200,bl=0"#,
+        r#"sid="v1",cid="film ä",ot=v,br=3200,bl=4000,mtp=25400"#,
+    ] {
+        // As an HTML form encodes it.
+        let encoded: String = report
+            .bytes()
+            .map(|b| match b {
+                b' ' => "+".to_owned(),
+                b if b.is_ascii_alphanumeric() => char::from(b).to_string(),
+                b => format!("%{b:02X}"),
+            })
+            .collect();
+        ask(&format!("/o/film/a?CMCD={encoded}"), &[]);
     }
+    let fields = [
+        ("CMCD-Session", "sid=\"v1\",cid=\"film x\""),
+        ("CMCD-Object", "ot=v,br=800"),
+        ("CMCD-Status", "bs"),
+    ];
+    ask("/o/film/a", &fields);
     // Version 2, by events; one of its requests says the same again.
     let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
     let events = [
@@ -351,17 +350,9 @@ fn what_players_report_are_the_sums_of_clickhouse() {
                  sum(bytes) > 0, max(bitrate_kbps), max(buffer_ms), countIf(timestamp > now() + 86400) \
                  FROM qoe_raw FINAL GROUP BY session_id ORDER BY session_id";
     let mut chdb = Command::new(python);
-    chdb.arg(script())
-        .arg("chdb")
-        .arg(schema)
-        .arg(query)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = chdb.spawn().unwrap();
+    chdb.arg(script()).arg("chdb").arg(schema).arg(query);
     // Twice: what comes again is the same row.
-    child.stdin.take().unwrap().write_all(format!("{text}{text}").as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = fed(chdb, &format!("{text}{text}"));
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let expected = "\t2\t0\t0\t0\t\t0\t0\t0\t0\nv1\t3\t1\t0\t1\tfilm ä\t1\t3200\t4000\t0\nv2\t6\t1\t750\t1\tfilm\t0\t3200\t4000\t0\n";
     assert_eq!(said.replace("\\N", "0"), expected, "{}", String::from_utf8_lossy(&output.stderr));
