@@ -139,6 +139,7 @@ impl Daemon {
             return Err(kafka::MISSING.to_owned());
         }
         // What can be refused comes first, so that a second daemon on the same cache or port changes nothing.
+        let access = Arc::new(Access::new(&config.access).map_err(|why| format!("[[access]] {why}"))?);
         let Listeners { players, tls, operators } = Listeners::open(&config, &mut listening)?;
         let (store, report) = Store::open(&config.store).map_err(|err| err.to_string())?;
         let trust = Arc::new(Trust::new(config.trust.policy()?));
@@ -227,7 +228,6 @@ impl Daemon {
         let qoe = measured
             .map(|it| Qoe::start(store.path(), it.qoe_spool_bytes, it.node(), &it.qoe_columns, &vitals))
             .transpose()?;
-        let access = Arc::new(Access::new(&config.access).map_err(|why| format!("[[access]] {why}"))?);
         vitals::essential_task("access", Arc::clone(&access).keep_looking());
         let player = Player::new(
             config.http.clone(),

@@ -258,21 +258,21 @@ impl PurgeRequest {
                 parts.flights.withdraw(&flight);
             }
         }
-        // Of several readings of one name the answer says which one was held.
-        let key = match (&self.wanted[..], &selections[..]) {
-            ([Wanted::Key(_)], [readings]) => readings.iter().find_map(|it| match it {
-                Selection::Name(key) if parts.store.contains(key.as_str()) => Some(key.clone()),
-                _ => None,
-            }),
-            _ => None,
-        };
+        // Of the readings of each name the one that is held: the answer says which one that was.
+        let held: Vec<Option<ObjectKey>> = selections
+            .iter()
+            .map(|readings| {
+                readings.iter().find_map(|it| match it {
+                    Selection::Name(key) if parts.store.contains(key.as_str()) => Some(key.clone()),
+                    _ => None,
+                })
+            })
+            .collect();
+        let key = if let [key] = &held[..] { key.clone() } else { None };
         // Names that nothing is held by: an operator must see which one was mistyped.
-        let is_held = |readings: &Vec<Selection>| {
-            readings.iter().any(|it| matches!(it, Selection::Name(key) if parts.store.contains(key.as_str())))
-        };
-        let missing: Vec<&str> = std::iter::zip(&self.wanted, &selections)
-            .filter_map(|(wanted, readings)| match wanted {
-                Wanted::Key(name) if !is_held(readings) => Some(name.as_str()),
+        let missing: Vec<&str> = std::iter::zip(&self.wanted, &held)
+            .filter_map(|it| match it {
+                (Wanted::Key(name), None) => Some(name.as_str()),
                 _ => None,
             })
             .collect();
@@ -295,7 +295,6 @@ impl PurgeRequest {
         let id = self.id.clone().unwrap_or_else(fresh_id);
         let done = if self.mode == PurgeMode::Soft { "soft purge" } else { "purge" };
         tracing::info!(id, objects = all.objects, bytes = all.bytes, done, "purged");
-        let missing = if key.is_none() { missing } else { Vec::new() };
         let missing = missing.into_iter().map(str::to_owned).collect();
         Ok(Done { id, done, all, took, key, missing })
     }

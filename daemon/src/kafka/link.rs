@@ -252,7 +252,7 @@ pub struct Follower {
     link: Link,
     /// Its number.
     pub partition: i32,
-    client: Option<PartitionClient>,
+    client: Option<Arc<PartitionClient>>,
     attempts: u32,
 }
 
@@ -291,27 +291,25 @@ impl Follower {
 
     async fn has_more(&mut self, offset: Option<i64>) -> bool {
         let Some(offset) = offset else { return false };
-        if self.connect().await.is_err() {
-            return false;
-        }
-        let Some(client) = &self.client else { return false };
+        let Ok(client) = self.connect().await else { return false };
         let end = within(&self.link.topic, client.get_offset(OffsetAt::Latest)).await;
         end.is_ok_and(|end| offset < end)
     }
 
-    async fn connect(&mut self) -> Result<(), Trouble> {
-        if self.client.is_none() {
-            let (client, _) = self.link.partition_numbers().await?;
-            let made = client.partition_client(&self.link.topic, self.partition, UnknownTopicHandling::Error);
-            self.client = Some(within(&self.link.topic, made).await?);
+    async fn connect(&mut self) -> Result<Arc<PartitionClient>, Trouble> {
+        if let Some(client) = &self.client {
+            return Ok(Arc::clone(client));
         }
-        Ok(())
+        let (client, _) = self.link.partition_numbers().await?;
+        let made = client.partition_client(&self.link.topic, self.partition, UnknownTopicHandling::Error);
+        let client = Arc::new(within(&self.link.topic, made).await?);
+        self.client = Some(Arc::clone(&client));
+        Ok(client)
     }
 
     async fn try_fetch(&mut self, offset: Option<i64>) -> Result<Fetched, Trouble> {
-        self.connect().await?;
+        let client = self.connect().await?;
         let topic = &self.link.topic;
-        let Some(client) = &self.client else { return Ok(Fetched::Messages(Vec::new())) };
         let bound = async |at| within(topic, client.get_offset(at)).await;
         let Some(offset) = offset else { return Ok(Fetched::Anew(bound(OffsetAt::Earliest).await?)) };
         let fetch = client.fetch_records(offset, 1..FETCH_BYTES, FETCH_WAIT_MS);

@@ -226,7 +226,7 @@ pub struct FillOptions {
 /// Every mistake in routes and origins: what cannot be asked for, and what cannot mean what it says.
 pub fn mistakes(routes: &[Route], origins: &[Origin], allowed: &[String]) -> Vec<Mistake> {
     let mut all = Vec::new();
-    let mut wrong = |key: String, what: String, mend: &str| all.push(Mistake::of_value(&key, &what, mend));
+    let mut wrong = |key: String, what: String, fix: &str| all.push(Mistake::of_value(&key, &what, fix));
     for (at, route) in routes.iter().enumerate() {
         let (path, base) = (&route.path, &route.base);
         let key = |name: &str| format!("route[{at}].{name}");
@@ -286,7 +286,7 @@ pub fn mistakes(routes: &[Route], origins: &[Origin], allowed: &[String]) -> Vec
         url_mistakes(&origin.url, &key("url"), &mut wrong);
     }
     all.extend(routes.iter().enumerate().flat_map(|(at, route)| Signing::mistakes(route, at)));
-    let mut wrong = |key: String, what: String, mend: &str| all.push(Mistake::of_value(&key, &what, mend));
+    let mut wrong = |key: String, what: String, fix: &str| all.push(Mistake::of_value(&key, &what, fix));
     for what in allowed.iter().filter_map(|it| check_allowed(it).err()) {
         wrong("http.allow_origins".to_owned(), what, "give hosts, addresses and networks, without a scheme");
     }

@@ -431,7 +431,7 @@ const fn mix(mut z: u64) -> u64 {
 /// Every mistake in groups, and in routes that name them. `listeners`: where this box serves players.
 pub fn mistakes(groups: &[ParentGroup], routes: &[Route], listeners: &[SocketAddr]) -> Vec<Mistake> {
     let mut all = Vec::new();
-    let mut wrong = |key: String, what: String, mend: &str| all.push(Mistake::of_value(&key, &what, mend));
+    let mut wrong = |key: String, what: String, fix: &str| all.push(Mistake::of_value(&key, &what, fix));
     for (at, group) in groups.iter().enumerate() {
         let key = |name: &str| format!("parent[{at}].{name}");
         if group.name.is_empty() || groups[..at].iter().any(|other| other.name == group.name) {
@@ -456,8 +456,8 @@ pub fn mistakes(groups: &[ParentGroup], routes: &[Route], listeners: &[SocketAdd
                 !host.is_empty() && !host.contains(['/', '?', '#', '@', ' '])
             });
             if !is_bare || member.url.parse::<http::Uri>().is_err() {
-                let mend = "give scheme, host and port, such as http://shield-1.example.com:8080";
-                wrong(key("url"), format!("{:?}", member.url), mend);
+                let fix = "give scheme, host and port, such as http://shield-1.example.com:8080";
+                wrong(key("url"), format!("{:?}", member.url), fix);
             } else if group.members[..number].iter().any(|other| other.url == member.url) {
                 wrong(
                     key("url"),
@@ -485,8 +485,8 @@ pub fn mistakes(groups: &[ParentGroup], routes: &[Route], listeners: &[SocketAdd
             );
         }
         if let Some(name) = route.parents.as_ref().filter(|name| !groups.iter().any(|it| it.name == **name)) {
-            let mend = "give the name of a [[parent]]";
-            wrong(format!("route[{at}].parents"), format!("{name:?} is no group"), mend);
+            let fix = "give the name of a [[parent]]";
+            wrong(format!("route[{at}].parents"), format!("{name:?} is no group"), fix);
         }
     }
     all
