@@ -33,6 +33,7 @@ pub async fn run(parts: Arc<Parts>, options: Arc<Kafka>, stats: Arc<KafkaStats>)
         parts,
         node: options.node(),
         place: Mutex::new(place),
+        purging: Mutex::new(()),
         results,
         stats,
         lines: AtomicU64::new(0),
@@ -61,6 +62,8 @@ struct Desk {
     parts: Arc<Parts>,
     node: String,
     place: Mutex<Place>,
+    /// Held while a message is done: one id on two partitions is done once.
+    purging: Mutex<()>,
     results: Option<Results>,
     stats: Arc<KafkaStats>,
     /// Lines of the log in this second.
@@ -132,6 +135,7 @@ impl Desk {
     }
 
     fn message(&self, partition: i32, offset: i64, value: &[u8]) {
+        let _one_at_a_time = self.purging.lock().unwrap_or_else(PoisonError::into_inner);
         let read = PurgeRequest::of_message(value);
         let mut result = json!({ "schema": 1, "node": self.node, "partition": partition, "offset": offset });
         let (id, outcome, why) = match read {
