@@ -93,6 +93,13 @@ impl Carousel {
         }
     }
 
+    /// Adds what it has dropped, by reason.
+    fn count_dropped(&self, dropped: &mut BTreeMap<&'static str, u64>) {
+        for (why, count) in self.receiver.dropped() {
+            *dropped.entry(why.as_str()).or_default() += count;
+        }
+    }
+
     /// Who has signed what came counts no more: nothing counts before the list of somebody who does.
     fn distrust(&mut self) {
         self.receiver.ask(Asked::List);
@@ -120,6 +127,8 @@ pub struct Feed {
     deframer: Deframer,
     fragments: FragmentAssembler,
     carousels: BTreeMap<Pid, Carousel>,
+    /// What carousels that are gone have dropped.
+    dropped_before: BTreeMap<&'static str, u64>,
     packets: u64,
     frames: u64,
     datagrams: u64,
@@ -152,6 +161,7 @@ impl Feed {
             deframer: Deframer::default(),
             fragments: FragmentAssembler::default(),
             carousels: BTreeMap::new(),
+            dropped_before: BTreeMap::new(),
             packets: 0,
             frames: 0,
             datagrams: 0,
@@ -176,7 +186,7 @@ impl Feed {
         let (carousels, datagrams) = (&mut self.carousels, &mut self.datagrams);
         let fragments = &mut self.fragments;
         let (too_many, store, base) = (&mut self.too_many_carousels, &self.store, &self.base);
-        let (mode, trust) = (self.mode, &self.trust);
+        let (mode, trust, before) = (self.mode, &self.trust, &mut self.dropped_before);
         let mut changed = None;
         self.multiplex.push(packet, |delivery| match delivery {
             Delivery::Ip(_, packet) => *datagrams += u64::from(hand_on(packet, fragments, output)),
@@ -194,7 +204,9 @@ impl Feed {
                 changed = Some(pid);
             }
             Delivery::Gone(pid) => {
-                carousels.remove(&pid);
+                if let Some(carousel) = carousels.remove(&pid) {
+                    carousel.count_dropped(before);
+                }
             }
         });
         if let Some(pid) = changed {
@@ -286,7 +298,9 @@ impl Feed {
         let was = std::mem::replace(&mut self.mode, mode);
         if was != mode {
             // What was received under another rule is received again.
-            self.carousels.clear();
+            for carousel in std::mem::take(&mut self.carousels).into_values() {
+                carousel.count_dropped(&mut self.dropped_before);
+            }
         }
         if std::mem::replace(&mut self.trust_generation, generation) != generation {
             let trust = &self.trust;
@@ -318,15 +332,11 @@ impl Feed {
         state.datagrams = self.datagrams;
         state.files = self.files;
         state.continuity_errors = demux.counts().map(|(_, it)| u64::from(it.discontinuities)).sum();
-        let mut dropped: BTreeMap<&'static str, u64> = BTreeMap::new();
+        let mut dropped = self.dropped_before.clone();
+        self.carousels.values().for_each(|it| it.count_dropped(&mut dropped));
         let frames = self.deframer.dropped().map(|(why, count)| (why.as_str(), count));
         let files = FileDrop::ALL.iter().map(|why| (why.as_str(), self.files_dropped[*why as usize]));
-        let carousels = self
-            .carousels
-            .values()
-            .flat_map(|it| it.receiver.dropped())
-            .map(|(why, count)| (why.as_str(), count));
-        let all = self.multiplex.dropped().chain(frames).chain(files).chain(carousels);
+        let all = self.multiplex.dropped().chain(frames).chain(files);
         let own = [("too_many_carousels", self.too_many_carousels)];
         for (why, count) in all.chain(own) {
             *dropped.entry(why).or_default() += count;

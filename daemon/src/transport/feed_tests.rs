@@ -85,10 +85,15 @@ impl Tested {
         self.send(pid, &section);
     }
 
-    /// Carousels that are received, and sections of others.
-    fn counts(&self) -> (usize, u64) {
+    fn state(&self) -> StreamState {
         let mut state = StreamState::default();
         self.feed.report(&mut state);
+        state
+    }
+
+    /// Carousels that are received, and sections of others.
+    fn counts(&self) -> (usize, u64) {
+        let state = self.state();
         (state.carousels.len(), state.dropped["too_many_carousels"])
     }
 }
@@ -100,9 +105,12 @@ fn carousels_beyond_the_limit_are_counted_and_places_come_free() {
     tested.send_tables(0, &pids);
     pids.iter().for_each(|pid| tested.send_block(*pid));
     assert_eq!(tested.counts(), (MAX_CAROUSELS, 3));
-    // The tables no longer name the first ones.
+    // The tables no longer name the first ones, and what was counted of them stays.
+    let dropped = tested.state().dropped;
     tested.send_tables(1, &pids[3..]);
     assert_eq!(tested.counts(), (MAX_CAROUSELS - 3, 3));
+    assert!(dropped["message"] >= MAX_CAROUSELS as u64, "{dropped:?}");
+    assert_eq!(tested.state().dropped, dropped);
     pids[3..].iter().for_each(|pid| tested.send_block(*pid));
     assert_eq!(tested.counts(), (MAX_CAROUSELS, 3));
 }
