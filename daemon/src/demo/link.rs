@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::mixed;
+
 /// Where the sender's packets come from.
 const UPLINK: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
 /// Where the packets come from that the link let through.
@@ -36,9 +38,7 @@ impl Losses {
     fn chance(&mut self, probability: f64) -> bool {
         // SplitMix64.
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.random ^ self.random >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ mixed >> 31) >> 11) as f64 / (1_u64 << 53) as f64 <= probability
+        (mixed(self.random) >> 11) as f64 / (1_u64 << 53) as f64 <= probability
     }
 
     /// Whether the next packet is lost.

@@ -246,12 +246,23 @@ impl Stage {
     }
 }
 
+/// A date of seconds since 1970, as XML has it.
+fn date(unix_s: u64) -> String {
+    WallTime::from_unix_ms(i64::try_from(unix_s * 1000).unwrap_or(i64::MAX)).to_xml()
+}
+
+/// A number that looks random, the same each time (the finaliser of SplitMix64).
+const fn mixed(number: u64) -> u64 {
+    let number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ number >> 31
+}
+
 /// Half hours of the channel, from an hour ago to six hours ahead.
 fn guide(now_s: u64) -> String {
     let slot_s = 1800;
     let first = now_s / slot_s - 2;
-    let at =
-        |slot: u64| WallTime::from_unix_ms(i64::try_from(slot * slot_s * 1000).unwrap_or(i64::MAX)).to_xml();
+    let at = |slot: u64| date(slot * slot_s);
     let programmes: Vec<Value> = (first..first + 14)
         .map(|slot| {
             let (start, stop) = (at(slot), at(slot + 1));

@@ -4,8 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use carousel::time::WallTime;
-
+use super::date;
 use super::picture::{self, Coder, Picture};
 
 /// Pictures a second.
@@ -201,8 +200,7 @@ impl Channel {
         let oldest = self.number.saturating_sub(WINDOW);
         let mut list = playlist(&format!("#EXT-X-MEDIA-SEQUENCE:{oldest}\n"));
         let begin_s = unix_s.saturating_sub((self.number - 1 - oldest) * SEGMENT_S);
-        let time = WallTime::from_unix_ms(i64::try_from(begin_s * 1000).unwrap_or(i64::MAX)).to_xml();
-        let _ = writeln!(list, "#EXT-X-PROGRAM-DATE-TIME:{time}");
+        let _ = writeln!(list, "#EXT-X-PROGRAM-DATE-TIME:{}", date(begin_s));
         for number in oldest..self.number {
             let _ = write!(list, "#EXTINF:{SEGMENT_S}.000,\n{}\n", name(number));
         }

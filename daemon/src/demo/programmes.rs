@@ -1,9 +1,8 @@
 //! Programmes of the demo: a channel with a clock, and two films.
 
-use carousel::time::WallTime;
-
 use super::package::{PICTURES, RATE};
 use super::picture::{COLUMNS, Colour, Picture, ROWS};
+use super::{date, mixed};
 
 const DIM: Colour = Colour(45, 58, 92);
 const GREEN: Colour = Colour(61, 214, 140);
@@ -32,7 +31,7 @@ pub(super) fn films() -> [Film; 2] {
 /// and what has passed of the minute.
 pub(super) fn clock(begin_s: u64, number: u64) -> Picture {
     let second = begin_s + number / u64::from(RATE);
-    let time = WallTime::from_unix_ms(i64::try_from(second * 1000).unwrap_or(i64::MAX)).to_xml();
+    let time = date(second);
     let mut picture = Picture::of(Colour::NIGHT);
     picture.write(6, "THE CLOCK", DIM);
     picture.write(19, time.get(11..19).unwrap_or_default(), Colour::WHITE);
@@ -72,13 +71,6 @@ pub(super) fn dial() -> Picture {
 fn progress(picture: &mut Picture, number: u64, count: u64) {
     picture.fill((0, ROWS - 1), (COLUMNS, 1), DIM);
     picture.fill((0, ROWS - 1), ((number * COLUMNS as u64 / count) as usize, 1), AMBER);
-}
-
-/// A number that looks random, the same each time (the finaliser of SplitMix64).
-const fn mixed(number: u64) -> u64 {
-    let number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ number >> 31
 }
 
 /// Back and forth between 0 and `most`.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::bundle::Refusal;
+use crate::sys;
 
 /// Name of the document.
 const REPORT: &str = "status.json";
@@ -46,7 +47,8 @@ pub(super) fn count(path: &Path, refusal: Option<Refusal>) {
         Some(reason) => *counters.refused.entry(reason.as_str().to_owned()).or_default() += 1,
         None => counters.installed += 1,
     }
-    let written = serde_json::to_vec(&counters).map_err(io::Error::from).and_then(|it| replace(path, &it));
+    let written =
+        serde_json::to_vec(&counters).map_err(io::Error::from).and_then(|it| sys::replace(path, &it));
     if let Err(err) = written {
         tracing::warn!("{}: {err}; the bundle is not counted", path.display());
     }
@@ -54,7 +56,7 @@ pub(super) fn count(path: &Path, refusal: Option<Refusal>) {
 
 /// Leaves the document in `run`.
 pub(super) fn leave(run: &Path, report: &Value) -> io::Result<()> {
-    replace(&run.join(REPORT), report.to_string().as_bytes())
+    sys::replace(&run.join(REPORT), report.to_string().as_bytes())
 }
 
 /// The document that the last `skycached firmware …` of root has left; `None` where this is no appliance.
@@ -67,14 +69,6 @@ fn bounded(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     std::fs::File::open(path).ok()?.take(MAX_BYTES + 1).read_to_end(&mut bytes).ok()?;
     (bytes.len() as u64 <= MAX_BYTES).then_some(bytes)
-}
-
-/// A reader, and a power cut, see the old bytes or the new ones.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    std::fs::write(&new, bytes)?;
-    std::fs::File::open(&new)?.sync_all()?;
-    std::fs::rename(&new, path)
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@
 
 mod options;
 
-use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -16,6 +15,7 @@ use std::time::Duration;
 use carousel::trust::{SignedBy, Trust};
 
 use crate::clock;
+use crate::sys;
 use crate::vitals::{self, Vitals};
 
 pub use options::{Asked, TrustOptions, TrustService};
@@ -96,11 +96,7 @@ fn recall(trust: &Trust, path: &Path) {
 }
 
 fn write(trust: &Trust, path: &Path) {
-    let new = path.with_extension("new");
-    let written = std::fs::File::create(&new)
-        .and_then(|mut file| file.write_all(trust.memory().as_bytes()).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&new, path));
-    if let Err(err) = written {
+    if let Err(err) = sys::replace(path, trust.memory().as_bytes()) {
         tracing::warn!(file = %path.display(), %err, "the memory of signatures cannot be written");
     }
 }
