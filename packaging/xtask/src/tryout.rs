@@ -118,11 +118,11 @@ pub(crate) fn run_scripts(arguments: &Arguments) -> Result<(), String> {
                     apt(&["ovmf"])?;
                 }
                 let image = newest_image(&packages)?;
-                let headend = program(&workspace, "skycache-headend", "headend")?;
+                let headend = program("skycache-headend", "headend")?;
                 run(script("image.sh").arg(image).arg(&work).arg(headend))?;
             }
             Place::Bundle => {
-                let skycached = program(&workspace, "skycache", "skycached")?;
+                let skycached = program("skycache", "skycached")?;
                 let mut command = Command::new("unshare");
                 command.arg("--mount").arg(workspace.join("packaging/tryout/bundle.sh"));
                 run(command.arg(skycached).arg(&work))?;
@@ -138,10 +138,9 @@ pub(crate) fn run_scripts(arguments: &Arguments) -> Result<(), String> {
 }
 
 /// A program of this workspace, of cargo's dev profile.
-fn program(workspace: &Path, package: &str, name: &str) -> Result<PathBuf, String> {
+fn program(package: &str, name: &str) -> Result<PathBuf, String> {
     run(cargo().args(["build", "--quiet", "-p", package, "--bin", name]))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
-    Ok(target.join("debug").join(name))
+    Ok(target_dir().join("debug").join(name))
 }
 
 /// The disk image of `dist image` for x86_64 that was made last.

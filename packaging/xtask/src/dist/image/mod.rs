@@ -193,10 +193,8 @@ fn quick_daemon(build: &Build<'_>) -> Result<Vec<u8>, String> {
         return Err("--quick builds for this machine's processor alone".to_owned());
     }
     run(crate::cargo().args(["build", "--quiet", "-p", "skycache", "--bin", "skycached"]))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| build.release.workspace.join("target"), PathBuf::from);
     let stripped = build.work.join("skycached");
-    run(build.command("objcopy").arg("--strip-all").arg(target.join("debug/skycached")).arg(&stripped))?;
+    run(build.command("objcopy").arg("--strip-all").arg(crate::target_dir().join("debug/skycached")).arg(&stripped))?;
     read(&stripped)
 }
 
