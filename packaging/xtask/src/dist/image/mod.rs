@@ -194,7 +194,11 @@ fn quick_daemon(build: &Build<'_>) -> Result<Vec<u8>, String> {
     }
     run(crate::cargo().args(["build", "--quiet", "-p", "skycache", "--bin", "skycached"]))?;
     let stripped = build.work.join("skycached");
-    run(build.command("objcopy").arg("--strip-all").arg(crate::target_dir().join("debug/skycached")).arg(&stripped))?;
+    run(build
+        .command("objcopy")
+        .arg("--strip-all")
+        .arg(crate::target_dir().join("debug/skycached"))
+        .arg(&stripped))?;
     read(&stripped)
 }
 
