@@ -18,11 +18,13 @@ pub(super) fn check(config: Config, json: bool) -> Result<(), String> {
     let rate_bps = config.payload_rate_bps();
     let name = config.file.as_ref().map(|it| it.display().to_string()).unwrap_or_default();
     let mut destinations = Vec::new();
-    // A packager that uploads has not begun: that is no mistake.
+    // A packager that uploads has not begun, or nothing is pulled yet: that is no mistake.
     let is_empty = |folder: &Path| std::fs::read_dir(folder).map_or(true, |mut it| it.next().is_none());
     let mut there = config.clone();
-    let (waiting, sources) =
-        there.sources.into_iter().partition::<Vec<_>, _>(|source| source.ingest && is_empty(&source.path));
+    let (waiting, sources) = there
+        .sources
+        .into_iter()
+        .partition::<Vec<_>, _>(|source| (source.ingest || source.pull.is_some()) && is_empty(&source.path));
     there.sources = sources;
     let planned = if there.sources.is_empty() && !waiting.is_empty() {
         Ok(plan::plan(&[], rate_bps, &plan::Taken::default()))
@@ -45,7 +47,11 @@ pub(super) fn check(config: Config, json: bool) -> Result<(), String> {
     let planned = planned.as_ref().map_err(String::as_str);
     let mut found = examine(&config, &destinations, planned, clocks.wall()).0;
     found.extend(waiting.iter().map(|source| {
-        let what = format!("nothing yet in {}; packagers upload to /{}/", source.path.display(), source.name);
+        let comes = match &source.pull {
+            Some(_) => "`headend pull` fetches it, and so does `headend send`".to_owned(),
+            None => format!("packagers upload to /{}/", source.name),
+        };
+        let what = format!("nothing yet in {}; {comes}", source.path.display());
         Finding::fine(format!("source {}", source.name), what)
     }));
     let report = Report::new(found);

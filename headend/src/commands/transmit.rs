@@ -56,6 +56,13 @@ pub(super) fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result
     };
     let mut versions = Versions::open(&config, clocks.wall())?;
     let objects = broadcast.air.objects().count();
+    let state = State::default();
+    state.update(&config, objects, &LineStats::default(), Duration::ZERO);
+    if let Some(metrics) = config.metrics.as_ref().filter(|_| !once) {
+        let uploads = ingest.as_ref().map(|it| Arc::clone(it.stats()));
+        let address = metrics::listen(metrics.listen, state.clone(), uploads, pulled.clone())?;
+        eprintln!("metrics at http://{address}/metrics");
+    }
     eprintln!(
         "on the air: {objects} objects at {:.3} Mbit/s; {}",
         config.link.rate_bps as f64 / 1e6,
@@ -69,13 +76,6 @@ pub(super) fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result
     } else {
         "{spinner} {pos} objects sent {msg}"
     };
-    let state = State::default();
-    state.update(&config, objects, &LineStats::default(), Duration::ZERO);
-    if let Some(metrics) = config.metrics.as_ref().filter(|_| !once) {
-        let uploads = ingest.as_ref().map(|it| Arc::clone(it.stats()));
-        let address = metrics::listen(metrics.listen, state.clone(), uploads, pulled.clone())?;
-        eprintln!("metrics at http://{address}/metrics");
-    }
     let mut console = Console::new(bar(template, objects as u64));
     console.versions = versions.take();
     console.ingest = ingest;

@@ -317,6 +317,7 @@ fn variants(item: &ItemEnum) -> String {
         let ident = variant.ident.to_string();
         let name = serde(&variant.attrs, "rename").unwrap_or_else(|| match style.as_str() {
             "kebab-case" => kebab(&ident),
+            "snake_case" => kebab(&ident).replace('-', "_"),
             "lowercase" => ident.to_lowercase(),
             _ => ident,
         });
