@@ -16,7 +16,7 @@
 //! A room imports rooms of lower floors, and of its own floor where that closes no circle (tested in `packaging/xtask`).
 //!
 //! ```text
-//! floor 0: admin_refusals, bounded, caching, clients, clock, listen, sys, vitals
+//! floor 0: admin_refusals, bounded, caching, clients, clock, coding, listen, sys, vitals
 //! floor 1: access, commands, firmware, kafka, qoe, store, trust
 //! floor 2: delivery, manifests, services, signalling
 //! floor 3: origin, receive, repair, session, source, transport, waiting
@@ -33,6 +33,7 @@ pub mod catalog;
 pub mod cli;
 pub mod clients;
 pub mod clock;
+pub mod coding;
 pub mod commands;
 pub mod config;
 pub mod delivery;

@@ -3,6 +3,7 @@
 //! Names are remembered as patterns, with every run of digits in the last part of the path taken as one: a live window
 //! moves on, its names stay alike. Segments themselves are read from the manifest when they are asked for.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::num::NonZeroUsize;
@@ -16,9 +17,9 @@ use carousel::time::Instant;
 use event_listener::{Event, EventListener};
 use lru::LruCache;
 
-use crate::clock;
 use crate::services::Services;
 use crate::store::{Frozen, LiveFacts, ObjectMeta, Store, StoreError, StoredObject};
+use crate::{clock, coding};
 
 carousel::limits! {
     /// Manifests whose facts are remembered.
@@ -45,9 +46,6 @@ carousel::limits! {
         test: "a_service_is_on_the_air_for_three_targets_after_an_arrival",
     }
 }
-
-/// Bytes looked at to tell a manifest from other text.
-const SNIFFED_BYTES: u64 = 16;
 
 #[derive(Debug)]
 struct Known {
@@ -110,10 +108,11 @@ impl Manifests {
     /// wait for the disk.
     pub fn learn(&self, object: &Arc<StoredObject>) {
         let meta = object.meta();
-        let is_likely = may_be_manifest(meta) && object.begins_like_manifest(SNIFFED_BYTES);
-        let bytes = is_likely.then(|| object.bytes(0..meta.length)).flatten();
         let is_carried = meta.response.is_none();
-        let facts = bytes.and_then(|bytes| self.read(&meta.key, &bytes, is_carried, clock::now()));
+        let facts = may_be_manifest(meta).then(|| object.bytes(0..meta.length)).flatten().and_then(|bytes| {
+            let text = plain(&bytes, coding_of(meta).as_deref())?;
+            self.read(&meta.key, &text, is_carried, clock::now())
+        });
         object.set_live(facts.as_ref().and_then(live_facts));
         if self.live_target_ms(&meta.key).is_some() {
             object.mark_live();
@@ -167,7 +166,8 @@ impl Manifests {
         let Some(held) = self.known().peek(&meta.key).filter(|it| it.facts.is_live).cloned() else {
             return true;
         };
-        let Some(facts) = Manifest::read(bytes) else { return true };
+        let facts = plain(bytes, coding_of(meta).as_deref()).and_then(|text| Manifest::read(&text));
+        let Some(facts) = facts else { return true };
         let is_carried = meta.response.is_none();
         let is_late = held.is_ahead_of(&facts, is_carried, now);
         if is_late {
@@ -286,7 +286,8 @@ impl Known {
 pub fn successors(object: &Arc<StoredObject>, key: &ObjectKey, count: usize) -> Vec<ObjectKey> {
     let meta = object.meta();
     let Some(bytes) = object.bytes(0..meta.length) else { return Vec::new() };
-    following(&bytes, &meta.key, key, count)
+    let text = plain(&bytes, coding_of(meta).as_deref());
+    text.map_or_else(Vec::new, |text| following(&text, &meta.key, key, count))
 }
 
 fn following(bytes: &[u8], manifest: &ObjectKey, key: &ObjectKey, count: usize) -> Vec<ObjectKey> {
@@ -316,6 +317,21 @@ fn following(bytes: &[u8], manifest: &ObjectKey, key: &ObjectKey, count: usize) 
         count > 0
     });
     out
+}
+
+/// The text of a manifest, whatever its content coding; `None`: it is none, or longer than [`MAX_MANIFEST_BYTES`].
+pub fn plain<'a>(bytes: &'a [u8], coding: Option<&str>) -> Option<Cow<'a, [u8]>> {
+    let may_begin_so = |bytes: &[u8]| {
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
+        matches!(bytes.first(), None | Some(b'#' | b'<' | b'{'))
+    };
+    coding::plain(bytes, coding, MAX_MANIFEST_BYTES, may_begin_so)
+}
+
+/// The content coding in which an origin has sent an object; what a carousel brings is stored without.
+fn coding_of(meta: &ObjectMeta) -> Option<String> {
+    let fields = &meta.response.as_ref()?.headers;
+    fields.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-encoding")).map(|it| it.1.clone())
 }
 
 /// Facts that the store keeps with a live manifest.

@@ -15,7 +15,7 @@ use super::{Player, head};
 use crate::caching::{self, Directives};
 use crate::delivery::{FailReason, Outcome};
 use crate::origin::{Passed, Question, Redirects, RequestBody, no_body};
-use crate::store::EvictReason;
+use crate::store::{EvictReason, MAX_VARIANTS};
 
 impl Asked<'_> {
     /// What an origin is asked for this player alone: without a body, and without following redirects.
@@ -84,8 +84,11 @@ impl Player {
         for target in targets {
             self.shared.store.remove_all(&target, EvictReason::Purged);
             // What is on its way was sent before.
-            if let Some(flight) = self.shared.flights.get(target.as_str()).filter(|it| it.sent.is_some()) {
-                self.shared.flights.end(&flight, Outcome::Failed(FailReason::Replaced));
+            for variant in (0..MAX_VARIANTS).map(|number| target.variant(number)) {
+                let flight = self.shared.flights.get(variant.as_str()).filter(|it| it.sent.is_some());
+                if let Some(flight) = flight {
+                    self.shared.flights.end(&flight, Outcome::Failed(FailReason::Replaced));
+                }
             }
         }
     }

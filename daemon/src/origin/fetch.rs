@@ -20,6 +20,7 @@ use super::watch::{Audience, LOOK, Watch};
 use crate::caching::{self, Exchange, Keep, NotKept, SurrogateKeys, Validators};
 use crate::clock;
 use crate::delivery::{FailReason, Flight, Outcome, Sent};
+use crate::manifests;
 use crate::store::{
     CameBy, EvictReason, Grown, ObjectMeta, ObjectUri, Partial, Placement, ResponseMeta, StoreError,
     StoredObject,
@@ -263,7 +264,7 @@ impl Filler {
         let expected = ask.announced.as_ref().and_then(|it| it.digest).filter(|_| !is_encoded && is_object);
         let implicit_age_s = keep.as_ref().and_then(|keep| keep.implicit_age_s);
         let (is_kept, mut sent) = sent(status, fields, keep, ask.surrogate_keys);
-        let place = self.shared.store.place_of(key, &sent.response.selecting);
+        let place = self.place_of(key, &sent.response.selecting);
         let content_type = caching::text(fields, header::CONTENT_TYPE).map(str::to_owned);
         // Media does not repeat what is in a request; of anything else that is known when it is whole.
         let unusual = if is_media(key, fields) { Vec::new() } else { ask.unusual.clone() };
@@ -282,6 +283,17 @@ impl Filler {
             unusual,
             requested_at: clock::steady(),
         }
+    }
+
+    /// The key for a response that requests with these values choose: another one than that of a response for other requests
+    /// that is held, or on its way.
+    pub(super) fn place_of(&self, key: &ObjectKey, selecting: &[(String, Option<String>)]) -> ObjectKey {
+        let is_taken = |place: &ObjectKey| {
+            let flight = self.shared.flights.get(place.as_str());
+            let sent = flight.as_ref().and_then(|it| it.sent.as_ref());
+            sent.is_some_and(|sent| sent.response.selecting != selecting)
+        };
+        self.shared.store.place_of(key, selecting, is_taken)
     }
 
     fn open(&self, answer: &Answer) -> Result<(Arc<Flight>, Arc<Partial>), StoreError> {
@@ -612,10 +624,12 @@ fn publish(
     let mut expires = answer.sent.expires;
     if let Some(age_s) = answer.implicit_age_s
         && frozen.as_slice().len() <= MAX_MANIFEST_BYTES
-        && let Some(manifest) = Manifest::read(frozen.as_slice())
+        && let fields = answer.sent.response.fields()
+        && let coding = caching::text(&fields, header::CONTENT_ENCODING)
+        && let Some(text) = manifests::plain(frozen.as_slice(), coding)
+        && let Some(manifest) = Manifest::read(&text)
         && let Some(half_ms) = manifest.fresh_ms()
     {
-        let fields = answer.sent.response.fields();
         let fresh_ms = fresh_by_phase(phases, &answer.key, &manifest, &fields, age_s, Some(digest));
         expires = live_expiry(answer.sent.received_at, fresh_ms.unwrap_or(half_ms), age_s);
     }

@@ -24,6 +24,7 @@ mod spans;
 mod timeouts;
 mod watch;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use carousel::name::ObjectKey;
@@ -55,6 +56,8 @@ struct Configured {
 #[derive(Debug)]
 pub struct Origins {
     configured: RwLock<Arc<Configured>>,
+    /// How often the configuration was taken over.
+    generation: AtomicU64,
     /// `BaseURL`s of received configurations, as prefix of keys and URL.
     signalled: RwLock<Vec<(String, String)>>,
 }
@@ -62,7 +65,11 @@ pub struct Origins {
 impl Origins {
     /// From the configuration file.
     pub fn new(rules: Vec<Origin>, routes: Vec<Route>) -> Self {
-        let origins = Self { configured: RwLock::default(), signalled: RwLock::default() };
+        let origins = Self {
+            configured: RwLock::default(),
+            generation: AtomicU64::new(0),
+            signalled: RwLock::default(),
+        };
         origins.configure(rules, routes);
         origins
     }
@@ -72,6 +79,12 @@ impl Origins {
         by_longest_path(&mut routes);
         let configured = Configured { rules, routes: routes.into() };
         *self.configured.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(configured);
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// A number that is another one after each [`Self::configure`].
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     fn configured(&self) -> Arc<Configured> {

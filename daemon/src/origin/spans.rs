@@ -86,7 +86,7 @@ impl Filler {
         let mut fields = fields.clone();
         fields.remove(header::CONTENT_RANGE);
         let (_, sent) = sent(StatusCode::OK, &fields, Some(keep), surrogate_fields);
-        let place = self.shared.store.place_of(key, &sent.response.selecting);
+        let place = self.place_of(key, &sent.response.selecting);
         let placement = self.placement(&place, sent.expires, true);
         let partial = Arc::new(self.shared.store.create(part.length, placement).ok()?);
         let content_type = caching::text(&fields, header::CONTENT_TYPE).map(str::to_owned);

@@ -64,6 +64,7 @@ pub use object::{LiveFacts, StoredObject, Tier, View};
 pub use partial::{Frozen, Partial, Reader};
 pub use purge::{PurgeMode, Purged, Selection};
 pub use recover::RecoveryReport;
+pub use variants::MAX_VARIANTS;
 
 use crate::clock;
 use arriving::{Arriving, Share, Shares};

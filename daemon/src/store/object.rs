@@ -250,13 +250,6 @@ impl StoredObject {
         Arc::new(fresh)
     }
 
-    /// Whether its first bytes can be those of a manifest.
-    pub fn begins_like_manifest(self: &Arc<Self>, bytes: u64) -> bool {
-        let first = self.bytes(0..self.meta.length.min(bytes)).unwrap_or_default();
-        let first = first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&first).trim_ascii_start();
-        matches!(first.first(), None | Some(b'#' | b'<' | b'{'))
-    }
-
     /// Records whether the object is a live manifest.
     pub fn set_live(&self, live: Option<LiveFacts>) {
         let _ = self.live.set(live);

@@ -1,7 +1,7 @@
 //! Variants: several objects of one name (`Vary`), and metadata updates by a 304.
 //!
 //! The first object of a name has the name as its key; others that requests choose instead have a number behind it
-//! ([`ObjectKey::variant`]). They are looked up only if the first object varies.
+//! ([`ObjectKey::variant`]). They are looked up unless the first object is held and does not vary.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::{EvictReason, ObjectMeta, Store, StoredObject};
 
 carousel::limits! {
     /// Variants of one name.
-    pub(super) const MAX_VARIANTS: u8 = 8, "variants" {
+    pub const MAX_VARIANTS: u8 = 8, "variants" {
         why: "More would make caching useless, and clients can invent field values.",
         full: "A further variant replaces the one received longest ago.",
         free: "When a variant is evicted, purged or replaced.",
@@ -25,25 +25,36 @@ impl Store {
     /// a use and does not verify.
     pub fn chosen(&self, key: &ObjectKey, request: &HeaderMap) -> Option<Arc<StoredObject>> {
         let index = self.index();
-        let first = index.peek(key.as_str())?;
-        if first.meta.selecting().is_empty() {
+        if let Some(first) = index.peek(key.as_str())
+            && first.meta.selecting().is_empty()
+        {
             return Some(Arc::clone(first));
         }
         let all = (0..MAX_VARIANTS).filter_map(|number| index.peek(key.variant(number).as_str()));
         all.filter(|object| object.meta.suits(request)).max_by_key(|object| object.meta.received_at).cloned()
     }
 
-    /// The key for storing a variant selected by `selecting`: that of the variant it replaces, else a free one, else the
-    /// oldest one's.
-    pub fn place_of(&self, key: &ObjectKey, selecting: &[(String, Option<String>)]) -> ObjectKey {
+    /// The key for storing a variant selected by `selecting`: that of the variant it replaces, else the first that is free, else
+    /// the oldest one's. `is_taken`: something else is on its way to this key.
+    pub fn place_of(
+        &self,
+        key: &ObjectKey,
+        selecting: &[(String, Option<String>)],
+        is_taken: impl Fn(&ObjectKey) -> bool,
+    ) -> ObjectKey {
         let index = self.index();
-        let is_first = index.peek(key.as_str()).is_none_or(|first| first.meta.selecting().is_empty());
-        if is_first || selecting.is_empty() {
+        let is_alone = index.peek(key.as_str()).is_some_and(|first| first.meta.selecting().is_empty());
+        if is_alone || selecting.is_empty() {
             return key.clone();
         }
-        let mut oldest = None;
+        let (mut free, mut oldest) = (None, None);
         for key in (0..MAX_VARIANTS).map(|number| key.variant(number)) {
-            let Some(held) = index.peek(key.as_str()) else { return key };
+            let Some(held) = index.peek(key.as_str()) else {
+                if free.is_none() && !is_taken(&key) {
+                    free = Some(key);
+                }
+                continue;
+            };
             if held.meta.selecting() == selecting {
                 return key;
             }
@@ -52,13 +63,13 @@ impl Store {
                 oldest = Some((key, age));
             }
         }
-        oldest.map_or_else(|| key.clone(), |(key, _)| key)
+        free.or(oldest.map(|(key, _)| key)).unwrap_or_else(|| key.clone())
     }
 
-    /// Keys of the other variants of a stored name whose response varies.
+    /// Keys at which other variants of a name may be, held or on their way.
     pub fn other_places_of(&self, key: &ObjectKey) -> Vec<ObjectKey> {
-        let varies = self.index().peek(key.as_str()).is_some_and(|first| !first.meta.selecting().is_empty());
-        (1..MAX_VARIANTS).filter(|_| varies).map(|number| key.variant(number)).collect()
+        let is_alone = self.index().peek(key.as_str()).is_some_and(|first| first.meta.selecting().is_empty());
+        (1..MAX_VARIANTS).filter(|_| !is_alone).map(|number| key.variant(number)).collect()
     }
 
     /// Removes the other variants of a name whose response no longer varies.
@@ -103,7 +114,7 @@ mod tests {
     fn put(store: &Store, foo: &str, body: &[u8], at_ms: i64) -> Arc<StoredObject> {
         let name = ObjectKey::from_name("h/a", None).unwrap();
         let selecting = vec![("foo".to_owned(), Some(foo.to_owned()))];
-        let key = store.place_of(&name, &selecting);
+        let key = store.place_of(&name, &selecting, |_| false);
         let partial = Arc::new(store.create(body.len() as u64, Placement::default()).unwrap());
         partial.write_at(0, body).unwrap();
         let response = ResponseMeta { status: 200, selecting, ..ResponseMeta::default() };
@@ -129,6 +140,23 @@ mod tests {
         let name = ObjectKey::from_name("h/a", None).unwrap();
         let object = store.chosen(&name, &from_pairs([("foo", foo)]))?;
         object.bytes(0..object.meta().length).map(|bytes| bytes.to_vec())
+    }
+
+    #[test]
+    fn variants_are_found_without_the_first_and_leave_keys_that_something_comes_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder);
+        let name = ObjectKey::from_name("h/a", None).unwrap();
+        put(&store, "a", b"a", 0);
+        put(&store, "b", b"b", 1);
+        assert!(store.remove(name.as_str(), EvictReason::Room));
+        assert_eq!((asked(&store, "a"), asked(&store, "b")), (None, Some(b"b".to_vec())));
+        let selecting = |foo: &str| vec![("foo".to_owned(), Some(foo.to_owned()))];
+        assert_eq!(store.place_of(&name, &selecting("b"), |_| true), name.variant(1));
+        assert_eq!(store.place_of(&name, &selecting("c"), |_| false), name);
+        assert_eq!(store.place_of(&name, &selecting("c"), |it| *it == name), name.variant(2));
+        assert_eq!(store.place_of(&name, &[], |_| true), name);
+        assert_eq!(store.other_places_of(&name).len(), usize::from(MAX_VARIANTS) - 1);
     }
 
     #[test]

@@ -11,17 +11,16 @@
 //! | MPD, patch of one | text and CDATA of elements, attributes; character references are read |
 //! | steering manifest, list of interstitials | strings of JSON |
 
-mod decoder;
 mod recognise;
 mod tokens;
 
-use decoder::Decoder;
 pub use recognise::Rewriting;
 use recognise::{Charset, is_decisive, sniff};
 pub(super) use recognise::{Format, begins, format_of_type, is_named, may_be};
 use tokens::Tokens;
 
 use super::urls::UrlMap;
+use crate::coding::{self, Decoder};
 
 carousel::limits! {
     /// One token of a manifest: a line, an element, a string.
@@ -91,7 +90,7 @@ impl Rewriter {
     /// # Errors
     /// If it cannot be decoded; what is in `out` is right so far.
     pub(super) fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Rewriting> {
-        self.decoder.push(bytes, &mut self.pending)?;
+        self.decoder.push(bytes, &mut self.pending).map_err(|_| Rewriting::Coding)?;
         if matches!(self.state, State::Sniffing) && is_decisive(&self.pending) {
             self.decide();
         }
@@ -103,7 +102,7 @@ impl Rewriter {
     /// # Errors
     /// As [`Rewriter::push`].
     pub(super) fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), Rewriting> {
-        self.decoder.finish(&mut self.pending)?;
+        self.decoder.finish(&mut self.pending).map_err(|_| Rewriting::Coding)?;
         if matches!(self.state, State::Sniffing) {
             self.decide();
         }
@@ -129,7 +128,8 @@ impl Rewriter {
                     return Err(Rewriting::Charset);
                 }
                 if is_end {
-                    let mut text = decoded(&self.pending, *is_big).ok_or(Rewriting::Charset)?.into_bytes();
+                    let mut text =
+                        coding::from_utf16(&self.pending, *is_big).ok_or(Rewriting::Charset)?.into_bytes();
                     let mut rewritten = Vec::with_capacity(text.len());
                     let mut tokens = Tokens::default();
                     tokens.take(*format, &self.map, &mut text, &mut rewritten, true);
@@ -143,12 +143,6 @@ impl Rewriter {
         }
         Ok(())
     }
-}
-
-fn decoded(bytes: &[u8], is_big: bool) -> Option<String> {
-    let (pairs, []) = bytes.as_chunks::<2>() else { return None };
-    let unit = |pair: &[u8; 2]| if is_big { u16::from_be_bytes(*pair) } else { u16::from_le_bytes(*pair) };
-    char::decode_utf16(pairs.iter().map(unit)).collect::<Result<String, _>>().ok()
 }
 
 /// A whole document, rewritten.

@@ -142,6 +142,16 @@ fn first_ranges_are_kept_by_whatever_tells_versions_apart_and_two_are_never_mixe
         }
         assert_eq!(origin.asked(&format!("/{name}.mp4")).len(), 2, "{name} crosses the line once");
     }
+    // Pages of other sites, and players that are no page, have ranges of their own, which are kept beside.
+    for (site, times) in [("https://a.example", 4), ("https://b.example", 6), ("https://a.example", 6)] {
+        for range in ["bytes=0-1", "bytes=50000-50999"] {
+            let (first, last) = range[6..].split_once('-').unwrap();
+            let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
+            let part = fetch(story.http, "/o/vary.mp4", &[("range", range), ("origin", site)]);
+            assert!(part.status == 206 && part.body == body[first..=last], "{site} {range}");
+        }
+        assert_eq!(origin.asked("/vary.mp4").len(), times, "{site}");
+    }
     let part = |range: &str| fetch(story.http, "/o/changes.mp4", &[("range", range)]);
     assert_eq!(part("bytes=0-999").header("etag"), "\"1\"");
     let second = part("bytes=50000-50999");

@@ -265,6 +265,13 @@ fn playlist(target_s: u32, first: usize) -> String {
     text
 }
 
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut child =
+        Command::new("gzip").arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(bytes).unwrap();
+    child.wait_with_output().unwrap().stdout
+}
+
 #[test]
 fn live_playlists_are_fresh_for_half_a_target_and_stale_for_three() {
     let origin = Scripted::start(|asked| match (asked.path.as_str(), asked.time) {
@@ -274,13 +281,22 @@ fn live_playlists_are_fresh_for_half_a_target_and_stale_for_three() {
             &[("Content-Type", "text/plain"), ("ETag", &format!("\"{time}\""))],
             playlist(1, time).as_bytes(),
         ),
+        // Many origins compress what they serve to browsers.
+        ("/coded.m3u8", time) => answer(
+            200,
+            &[("Content-Encoding", "gzip"), ("ETag", &format!("\"{time}\""))],
+            &gzip(playlist(1, time).as_bytes()),
+        ),
         ("/live.m3u8", 1) => answer(200, &[("Cache-Control", "max-age=1")], playlist(1, 1).as_bytes()),
         _ => answer(503, &[("Retry-After", "7")], b"down"),
     });
     let story = before(&origin, "");
     let first = fetch(story.http, "/o/live.m3u8", &[]);
     fetch(story.http, "/o/channel", &[]);
+    fetch(story.http, "/o/coded.m3u8", &[]);
     sleep(Duration::from_millis(600));
+    let coded = fetch(story.http, "/o/coded.m3u8", &[]);
+    assert!(coded.header("etag").starts_with("\"2"), "half a second is over");
     let later = fetch(story.http, "/o/channel", &[]);
     assert!(String::from_utf8_lossy(&later.body).contains("SEQUENCE:2"), "half a second is over");
     sleep(Duration::from_millis(700));

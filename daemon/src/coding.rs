@@ -1,0 +1,233 @@
+//! Content codings of manifests (RFC 9110 section 8.4.1, RFC 8878), undone piece by piece.
+
+use std::borrow::Cow;
+use std::io::Write as _;
+
+use flate2::write::{MultiGzDecoder, ZlibDecoder};
+
+/// Bytes pushed at a time where the result is bounded: deflate makes up to a thousand times as many of them.
+const PIECE_BYTES: usize = 1024;
+
+/// A coding that is unknown, bytes that are not of it, or too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Undecodable;
+
+/// Decoder of one body.
+pub enum Decoder {
+    Identity,
+    /// RFC 1952, of one or more members.
+    Gzip(Box<MultiGzDecoder<Vec<u8>>>),
+    /// RFC 1950, by the name `deflate`.
+    Zlib(Box<ZlibDecoder<Vec<u8>>>),
+    /// RFC 7932.
+    Brotli(Box<brotli_decompressor::DecompressorWriter<Vec<u8>>>),
+    /// RFC 8878, decoded at its end.
+    Zstd(Vec<u8>),
+}
+
+/// Bytes of a zstd document that are gathered, and of what it becomes.
+const MAX_ZSTD_BYTES: usize = 4 << 20;
+
+impl std::fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Decoder")
+    }
+}
+
+impl Decoder {
+    /// Decoder of a `Content-Encoding`, if that is one that is known. Several in a row are not.
+    pub fn of(coding: Option<&str>) -> Option<Self> {
+        Some(match coding.map(|it| it.trim().to_ascii_lowercase()).as_deref() {
+            None | Some("" | "identity") => Self::Identity,
+            Some("gzip" | "x-gzip") => Self::Gzip(Box::new(MultiGzDecoder::new(Vec::new()))),
+            Some("deflate") => Self::Zlib(Box::new(ZlibDecoder::new(Vec::new()))),
+            Some("br") => {
+                Self::Brotli(Box::new(brotli_decompressor::DecompressorWriter::new(Vec::new(), 4096)))
+            }
+            Some("zstd") => Self::Zstd(Vec::new()),
+            Some(_) => return None,
+        })
+    }
+
+    /// Takes a piece, and adds what is decoded to `out`: not necessarily all that it could.
+    ///
+    /// # Errors
+    /// If it cannot be decoded; what is in `out` is right so far.
+    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Undecodable> {
+        let failed = |_| Undecodable;
+        match self {
+            Self::Identity => out.extend_from_slice(bytes),
+            Self::Gzip(decoder) => {
+                decoder.write_all(bytes).map_err(failed)?;
+                out.append(decoder.get_mut());
+            }
+            Self::Zlib(decoder) => {
+                decoder.write_all(bytes).map_err(failed)?;
+                out.append(decoder.get_mut());
+            }
+            Self::Brotli(decoder) => {
+                decoder.write_all(bytes).map_err(failed)?;
+                out.append(decoder.get_mut());
+            }
+            Self::Zstd(gathered) => {
+                if gathered.len() + bytes.len() > MAX_ZSTD_BYTES {
+                    return Err(Undecodable);
+                }
+                gathered.extend_from_slice(bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the end.
+    ///
+    /// # Errors
+    /// As [`Decoder::push`]; also of a body that was cut.
+    pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), Undecodable> {
+        let failed = |_| Undecodable;
+        match self {
+            Self::Identity => {}
+            Self::Gzip(decoder) => {
+                decoder.try_finish().map_err(failed)?;
+                out.append(decoder.get_mut());
+            }
+            Self::Zlib(decoder) => {
+                decoder.try_finish().map_err(failed)?;
+                out.append(decoder.get_mut());
+            }
+            Self::Brotli(decoder) => {
+                decoder.close().map_err(failed)?;
+                out.append(decoder.get_mut());
+            }
+            Self::Zstd(gathered) => {
+                use std::io::Read as _;
+                let decoder =
+                    ruzstd::decoding::StreamingDecoder::new(gathered.as_slice()).map_err(|_| Undecodable)?;
+                let before = out.len();
+                decoder.take(MAX_ZSTD_BYTES as u64 + 1).read_to_end(out).map_err(failed)?;
+                if out.len() - before > MAX_ZSTD_BYTES {
+                    return Err(Undecodable);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The decoded bytes of a text, in UTF-8 if a byte order mark says that it is in UTF-16. `None`: it cannot be decoded, or has more
+/// than `most` bytes, or does not begin as `is_likely` wants it, which is asked as soon as 16 bytes are there.
+pub fn plain<'a>(
+    bytes: &'a [u8],
+    coding: Option<&str>,
+    most: usize,
+    is_likely: impl Fn(&[u8]) -> bool,
+) -> Option<Cow<'a, [u8]>> {
+    let mut decoder = Decoder::of(coding)?;
+    if matches!(decoder, Decoder::Identity) {
+        let text = utf8(Cow::Borrowed(bytes))?;
+        return (text.len() <= most && is_likely(&text)).then_some(text);
+    }
+    let mut out = Vec::new();
+    let mut is_sniffed = false;
+    for piece in bytes.chunks(PIECE_BYTES) {
+        decoder.push(piece, &mut out).ok()?;
+        if out.len() > most {
+            return None;
+        }
+        if !is_sniffed && out.len() >= 16 {
+            is_sniffed = true;
+            if !has_utf16_mark(&out) && !is_likely(&out) {
+                return None;
+            }
+        }
+    }
+    decoder.finish(&mut out).ok()?;
+    let text = utf8(Cow::Owned(out))?;
+    (text.len() <= most && is_likely(&text)).then_some(text)
+}
+
+fn has_utf16_mark(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff")
+}
+
+fn utf8(bytes: Cow<'_, [u8]>) -> Option<Cow<'_, [u8]>> {
+    if !has_utf16_mark(&bytes) {
+        return Some(bytes);
+    }
+    let is_big = bytes.starts_with(b"\xfe\xff");
+    Some(Cow::Owned(from_utf16(&bytes, is_big)?.trim_start_matches('\u{feff}').as_bytes().to_vec()))
+}
+
+/// A text in UTF-16, byte order mark included; `None`: it is none.
+pub fn from_utf16(bytes: &[u8], is_big: bool) -> Option<String> {
+    let (pairs, []) = bytes.as_chunks::<2>() else { return None };
+    let unit = |pair: &[u8; 2]| if is_big { u16::from_be_bytes(*pair) } else { u16::from_le_bytes(*pair) };
+    char::decode_utf16(pairs.iter().map(unit)).collect::<Result<String, _>>().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use flate2::Compression;
+    use flate2::read::{GzEncoder, ZlibEncoder};
+
+    use super::*;
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        GzEncoder::new(text, Compression::best()).read_to_end(&mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn texts_are_plain_whatever_their_coding() {
+        let text = b"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\na.ts\n";
+        let is_likely = |text: &[u8]| text.starts_with(b"#EXTM3U");
+        let of = |bytes: &[u8], coding| plain(bytes, coding, 1000, is_likely).map(Cow::into_owned);
+        let mut zlib = Vec::new();
+        ZlibEncoder::new(&text[..], Compression::fast()).read_to_end(&mut zlib).unwrap();
+        // Two members are one text (RFC 1952 section 2.2).
+        let two = [gzip(&text[..9]), gzip(&text[9..])].concat();
+        let utf16: Vec<u8> = std::iter::once(0xfeff)
+            .chain(text.iter().map(|it| u16::from(*it)))
+            .flat_map(u16::to_be_bytes)
+            .collect();
+        for (bytes, coding) in [
+            (text.to_vec(), None),
+            (text.to_vec(), Some("identity")),
+            (gzip(text), Some("gzip")),
+            (gzip(text), Some(" X-GZIP")),
+            (two, Some("gzip")),
+            (zlib, Some("deflate")),
+            (utf16.clone(), None),
+            (gzip(&utf16), Some("gzip")),
+        ] {
+            assert_eq!(of(&bytes, coding).as_deref(), Some(&text[..]), "{coding:?}");
+        }
+        let whole = gzip(text);
+        for (bytes, coding) in [
+            (text.to_vec(), Some("gzip")),
+            (whole[..whole.len() - 1].to_vec(), Some("gzip")),
+            (whole, Some("compress")),
+            (gzip(b"{}"), Some("gzip")),
+            (gzip(&[&text[..], &[b'\n'; 1000]].concat()), Some("gzip")),
+            ([&text[..], &[b'\n'; 1000]].concat(), None),
+            (utf16[..utf16.len() - 1].to_vec(), None),
+        ] {
+            assert_eq!(of(&bytes, coding), None, "{coding:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_such_text_is_not_decoded_to_its_end() {
+        let bytes = gzip(&vec![b'{'; 64 << 20]);
+        let asked = std::cell::Cell::new(0);
+        let is_likely = |text: &[u8]| {
+            asked.set(text.len());
+            false
+        };
+        assert_eq!(plain(&bytes, Some("gzip"), usize::MAX, is_likely), None);
+        assert!((16..4 << 20).contains(&asked.get()), "{}", asked.get());
+    }
+}
