@@ -99,7 +99,10 @@ impl Worker {
         }
         let has_two_lengths = link.has_two_lengths(request.headers());
         if request.method() == Method::GET && !has_two_lengths {
-            let hit = self.hot.borrow_mut().get(request.uri(), request.headers(), clock::now());
+            let generation = self.player.origins.generation();
+            let mut hot = self.hot.borrow_mut();
+            let hit = hot.under(generation).get(request.uri(), request.headers(), clock::now());
+            drop(hot);
             if let Some(Hit { status, fields, send, object, body, route }) = hit {
                 let response = head::response(status, fields, send.of_object(object, body.as_ref()));
                 let (head, _) = request.into_parts();
@@ -185,7 +188,9 @@ impl Worker {
         }
         let began = Instant::now();
         let plain = Plain::of(bytes)?;
-        let QuickHit { status, mut head, body, route } = self.hot.borrow_mut().quick(&plain, clock::now())?;
+        let generation = self.player.origins.generation();
+        let QuickHit { status, mut head, body, route } =
+            self.hot.borrow_mut().under(generation).quick(&plain, clock::now())?;
         if link.is_tls
             && let Some(alternative) = self.player.alternative.get()
         {
@@ -292,6 +297,7 @@ impl Worker {
             return cors::options(&head.headers);
         }
         // An HTTP/2 request has its host in the URI; behind TLS that is no proxy's request.
+        let generation = player.origins.generation();
         let routes = player.origins.routes();
         let (uri, token) = player.token_of(&head.uri);
         let targets = match target::targets(&uri, host, &routes, link.is_tls) {
@@ -321,6 +327,7 @@ impl Worker {
         let (on_interim, mut interims) = interims(head.version, link);
         let asked = Asked {
             key: &target.key,
+            generation,
             target,
             head,
             on_interim,
@@ -441,11 +448,13 @@ impl Worker {
             && !is_momentary
             // The next who asks so may be somebody else.
             && !asked.is_guarded
+            // Other routes may guard it.
+            && asked.generation == self.player.origins.generation()
             && is_fresh(object)
             && !how.contains("detail")
         {
             let remembered = Remembered { object, head: known, body, route };
-            self.hot.borrow_mut().put(&head.uri, &head.headers, remembered);
+            self.hot.borrow_mut().under(asked.generation).put(&head.uri, &head.headers, remembered);
         }
         head::response(status, fields, response)
     }

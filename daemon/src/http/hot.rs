@@ -1,7 +1,8 @@
 //! Responses of a worker's last seconds: the object, the head that it gets, and the body if it is small. For as long as
 //! [`LIFETIME`] a hit asks nobody else: no lock, no system call but the one that sends.
 //!
-//! An object that has left the index is never served from here ([`StoredObject::is_current`]); one that is stale neither.
+//! An object that has left the index is never served from here ([`StoredObject::is_current`]); one that is stale neither. Nothing
+//! is served by routes that were taken over since: another configuration may guard what this one gave to everybody.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -79,9 +80,21 @@ pub(super) struct Hot {
     entries: HashMap<Box<str>, Entry>,
     bytes: usize,
     name: String,
+    /// The routes that entries were made under ([`crate::origin::Origins::generation`]).
+    generation: u64,
 }
 
 impl Hot {
+    /// Entries of other routes are forgotten.
+    pub(super) fn under(&mut self, generation: u64) -> &mut Self {
+        if self.generation != generation {
+            self.entries.clear();
+            self.bytes = 0;
+            self.generation = generation;
+        }
+        self
+    }
+
     /// The response to a GET, if what it means was looked up a moment ago.
     pub(super) fn get(&mut self, uri: &Uri, request: &HeaderMap, now: Instant) -> Option<Hit> {
         write_name(&mut self.name, uri, request);

@@ -86,6 +86,8 @@ pub(super) struct Asked<'a> {
     pub(super) peer: IpAddr,
     /// Not everybody may have it.
     pub(super) is_guarded: bool,
+    /// The routes that it was understood by.
+    pub(super) generation: u64,
     pub(super) is_tls: bool,
     /// Fields of the origin's response to this request that are for nobody else.
     pub(super) own_fields: Arc<OwnFields>,

@@ -87,3 +87,36 @@ fn a_playback_token_opens_what_it_names_for_as_long_as_it_says() {
         assert!(!written.contains(secret) && !ended.contains(secret));
     }
 }
+
+#[test]
+fn a_route_that_a_reload_guards_is_guarded_at_once() {
+    let origin = Scripted::start(|asked: &Asked| {
+        answer(200, &[("Cache-Control", "max-age=600")], format!("{} {}", asked.path, asked.time).as_bytes())
+    });
+    let address = origin.address();
+    let mut story = Story::new();
+    let route = format!("[[route]]\npath = \"/vod/\"\nbase = \"http://{address}/\"\n");
+    story.daemon_extra.clone_from(&route);
+    story.start_daemon();
+    // The second and third answers come from a worker's memory of the last seconds.
+    for _ in 0..3 {
+        assert_eq!(get(story.http, "/vod/a", &[]).unwrap().status, 200);
+    }
+    story.daemon_extra =
+        format!("[[access]]\nname = \"none\"\ndeny = [\"127.0.0.0/8\"]\n{route}access = \"none\"\n");
+    story.daemon_config();
+    let daemon = story.daemon.as_ref().unwrap();
+    daemon.signal("HUP");
+    story.until("the configuration is read again", Duration::from_secs(20), |story| {
+        story.daemon.as_ref().unwrap().log().contains("configuration reloaded")
+    });
+    assert_eq!(get(story.http, "/vod/a", &[]).unwrap().status, 403);
+    // And one that is opened again is open.
+    story.daemon_extra = route;
+    story.daemon_config();
+    story.daemon.as_ref().unwrap().signal("HUP");
+    story.until("it is open again", Duration::from_secs(20), |story| {
+        get(story.http, "/vod/a", &[]).unwrap().status == 200
+    });
+    assert_eq!(origin.asked("/a").len(), 1);
+}
