@@ -51,7 +51,8 @@ pub struct Http {
     /// Each response says in `Server-Timing` how it was served and how long its head took. Requests that have the field
     /// themselves get it anyway.
     pub server_timing: bool,
-    /// Freshness of media segments that the origin says nothing about.
+    /// Freshness of media segments that the origin says nothing about. What has neither length nor validator and goes on for 2 s is
+    /// taken for a broadcast, unless a playlist lists it, and is not kept; nor is what the end of a connection ends.
     pub segment_ttl_s: u32,
     /// Freshness of manifests that the origin says nothing about and that are not live.
     pub manifest_ttl_s: u32,

@@ -12,8 +12,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, COOKIE, HOST, LOCATION, RANGE, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, LOCATION, RANGE, TRANSFER_ENCODING,
+    USER_AGENT,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper_rustls::HttpsConnector;
@@ -135,6 +138,8 @@ pub struct Reply {
     pub headers: HeaderMap,
     /// When it was asked for.
     pub requested_at: WallTime,
+    /// Its end is told from a connection that breaks: by its length, by chunks, or by HTTP/2 (RFC 9112 section 6.3).
+    pub is_framed: bool,
     body: Incoming,
     between_bytes: Duration,
     /// No player has made the request: a body that trickles is given up.
@@ -558,8 +563,11 @@ impl Client {
             Ok(Ok(response)) => response,
         };
         let (head, body) = response.into_parts();
+        let is_framed = head.version > Version::HTTP_11
+            || [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|it| head.headers.contains_key(it));
         Ok(Reply {
             status: head.status,
+            is_framed,
             headers: head.headers,
             requested_at,
             body,

@@ -11,7 +11,7 @@ use http::{Method, StatusCode};
 
 use super::client::{OriginError, Question, Reply, no_body};
 use super::fill::{Ask, FillContext, FillResult, Filler, Passed, PrefetchEnd};
-use super::kind::{MediaKind, media_kind};
+use super::kind::{MediaKind, may_be_media, media_kind};
 use super::options::SurrogateFields;
 use super::phase::{self, Phases, Seen};
 use super::policy;
@@ -44,6 +44,8 @@ pub(super) struct Answer {
     pub(super) sent: Sent,
     /// It goes into the cache when it is whole.
     pub(super) keep: bool,
+    /// Its end is told from a connection that breaks.
+    pub(super) is_framed: bool,
     pub(super) expected: Option<Digest>,
     /// For whom it is fetched.
     pub(super) audience: Audience,
@@ -194,6 +196,7 @@ impl Filler {
         }
         let answer = Answer {
             requested_at: clock::current(reply.requested_at),
+            is_framed: reply.is_framed,
             ..self.answer(key, url, status, &fields, keep, &ask)
         };
         let Ok((flight, partial)) = self.open(&answer) else { return pass(reply, fields, None) };
@@ -223,7 +226,7 @@ impl Filler {
             },
             404 | 410 => {
                 let target_ms = self.shared.manifests.live_target_ms(key);
-                let is_media = target_ms.is_some() || media_kind(key, None) != MediaKind::Other;
+                let is_media = target_ms.is_some() || may_be_media(key);
                 if is_media {
                     // A segment is asked for a moment before it is there: others must not pay for that.
                     let most_ms = target_ms.map_or(NEGATIVE_MEDIA_MS, |target_ms| target_ms / 4);
@@ -277,6 +280,7 @@ impl Filler {
             length,
             sent,
             keep: is_kept,
+            is_framed: true,
             expected,
             audience: Audience::of(ask, self.options.prefetch_object_bytes),
             implicit_age_s,
@@ -431,23 +435,31 @@ impl Filler {
         (is_rest && version.same_version(&Validators::of(&reply.headers))).then_some(reply)
     }
 
-    /// A body without length, freshness and validators that goes on and on may have no end, and who asks now wants what is on
-    /// now: nobody joins it any more, unless a manifest lists it as a segment.
-    fn withdraw_if_endless(&self, answer: &Answer, flight: &Arc<Flight>) {
-        let sent = &answer.sent;
-        let age_ms = clock::age_ms(sent.received_at);
-        if flight.length.is_none()
-            && age_ms >= YOUNG_MS
+    /// Whether a body may have no end: it has neither length, freshness nor validator, and no manifest lists it as a segment.
+    fn may_be_endless(&self, answer: &Answer) -> bool {
+        answer.length.is_none()
             && (answer.implicit_age_s.is_some() || !answer.keep)
-            && !Validators::any(&sent.response.fields())
+            && !Validators::any(&answer.sent.response.fields())
             && self.shared.manifests.listing(&answer.key).is_empty()
-        {
+    }
+
+    /// Who asks while such a body goes on and on wants what is on now: nobody joins it any more.
+    fn withdraw_if_endless(&self, answer: &Answer, flight: &Arc<Flight>) {
+        if clock::age_ms(answer.sent.received_at) >= YOUNG_MS && self.may_be_endless(answer) {
             self.shared.flights.withdraw(flight);
         }
     }
 
+    /// Whether what nothing is said about is kept for a default time: not a broadcast that has ended, and not what a closed
+    /// connection ends, which may be a part of it.
+    fn is_kept_unsaid(&self, answer: &Answer) -> bool {
+        let is_short = clock::age_ms(answer.sent.received_at) < YOUNG_MS;
+        answer.is_framed && (is_short || !self.may_be_endless(answer))
+    }
+
     /// What has arrived is whole. Hashing and linking wait for the disk: not on a thread that serves players.
-    pub(super) async fn publish(&self, answer: Answer, length: u64, partial: Arc<Partial>) -> Outcome {
+    pub(super) async fn publish(&self, mut answer: Answer, length: u64, partial: Arc<Partial>) -> Outcome {
+        answer.keep &= answer.implicit_age_s.is_none() || self.is_kept_unsaid(&answer);
         if !answer.keep && answer.expected.is_none() {
             return Outcome::Passed(length);
         }

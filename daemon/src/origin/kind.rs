@@ -39,6 +39,13 @@ pub(super) fn media_kind(key: &ObjectKey, content_type: Option<&str>) -> MediaKi
     }
 }
 
+/// Whether a name can be that of media or a manifest: also where it has no extension.
+pub(super) fn may_be_media(key: &ObjectKey) -> bool {
+    let path = key.as_str().split(['?', '#']).next().unwrap_or_default();
+    let has_extension = path.rsplit('/').next().is_some_and(|name| name.contains('.'));
+    !has_extension || media_kind(key, None) != MediaKind::Other
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,5 +59,8 @@ mod tests {
         assert_eq!(of("h/seg1.M4S", Some("application/octet-stream")), MediaKind::Segment);
         assert_eq!(of("h/a", Some("video/mp4")), MediaKind::Segment);
         assert_eq!(of("h/a.ts/x", Some("text/plain")), MediaKind::Other);
+        let may = |name: &str| may_be_media(&ObjectKey::from_name(name, None).unwrap());
+        assert!(may("h/a.ts") && may("h/a.m3u8?x=y.html") && may("h/QualityLevels(1)/Fragments(v=0)"));
+        assert!(!may("h/a.html") && !may("h/v1.2/a.png"));
     }
 }

@@ -218,6 +218,7 @@ impl Filler {
                 length: Some(length),
                 sent: sent.clone(),
                 keep: true,
+                is_framed: true,
                 expected: None,
                 audience: Audience::Players,
                 implicit_age_s: None,

@@ -250,3 +250,42 @@ fn more_scattered_ranges_than_are_remembered_are_served_all_the_same() {
     piece(1000);
     assert_eq!(origin.asked("/film.mp4").len(), 300, "what came first is kept");
 }
+
+#[test]
+fn what_nothing_is_said_about_is_kept_if_its_end_is_told_and_it_is_no_broadcast() {
+    let origin = Scripted::start(|asked: &Asked| {
+        let head = |more: &str| {
+            Step::Send(format!("HTTP/1.1 200 OK\r\nContent-Type: video/mp2t\r\n{more}\r\n").into_bytes())
+        };
+        let chunked = |more: &str, wait_ms: u64| {
+            vec![
+                head(&format!("{more}Transfer-Encoding: chunked\r\n")),
+                Step::Send(b"3\r\nhel\r\n".to_vec()),
+                Step::Wait(Duration::from_millis(wait_ms)),
+                Step::Send(b"2\r\nlo\r\n0\r\n\r\n".to_vec()),
+            ]
+        };
+        match asked.path.as_str() {
+            "/list.m3u8" => answer(
+                200,
+                &[],
+                b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nlisted1.ts\n#EXT-X-ENDLIST\n",
+            ),
+            "/closed.ts" => vec![head(""), Step::Send(b"hello".to_vec()), Step::Close],
+            "/short.ts" => chunked("", 0),
+            "/tagged.ts" => chunked("ETag: \"v\"\r\n", 2500),
+            _ => chunked("", 2500),
+        }
+    });
+    let story = before(&origin, "");
+    fetch(story.http, "/o/list.m3u8", &[]);
+    // A broadcast has ended, or a connection broken: the next viewer wants what is on then.
+    for (path, times) in
+        [("closed.ts", 2), ("channel.ts", 2), ("short.ts", 1), ("tagged.ts", 1), ("listed1.ts", 1)]
+    {
+        for _ in 0..2 {
+            assert_eq!(fetch(story.http, &format!("/o/{path}"), &[]).body, b"hello", "{path}");
+        }
+        assert_eq!(origin.asked(&format!("/{path}")).len(), times, "{path}");
+    }
+}
