@@ -25,8 +25,15 @@ pub enum Decoder {
     Zstd(Vec<u8>),
 }
 
-/// Bytes of a zstd document that are gathered, and of what it becomes.
-const MAX_ZSTD_BYTES: usize = 4 << 20;
+carousel::limits! {
+    /// Document in zstd: its bytes, and what it becomes.
+    const MAX_ZSTD_BYTES: usize = 4 << 20, "bytes" {
+        why: "It is decoded as a whole; manifests have some 100 KB.",
+        full: "The document is passed on as it is; of a manifest that leads to a route it is counted as `coding`.",
+        free: "Holds for one document.",
+        test: "documents_that_are_converted_as_a_whole_are_bounded",
+    }
+}
 
 impl std::fmt::Debug for Decoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -22,7 +22,7 @@ use crate::status::{object_json, session_json};
 use crate::store::StoredObject;
 use crate::transport::{Feed, StreamOutput, StreamState};
 
-/// Transport streams of a recording.
+/// Transport streams of a recording, of which a full multiplex in IP has some ten; datagrams of others are taken for FLUTE.
 const MAX_STREAMS: usize = 64;
 
 /// Result of a replay.

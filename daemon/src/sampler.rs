@@ -13,7 +13,7 @@ use crate::status::Parts;
 
 /// How often the state is published.
 const STATE_INTERVAL_S: u64 = 5;
-/// Objects in flight that the state names.
+/// Objects in flight that the state names: what the page has room for. Their number is there too.
 const MAX_ARRIVING: usize = 20;
 
 /// Counters of one second.

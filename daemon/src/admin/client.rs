@@ -11,8 +11,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use tokio::net::UnixStream;
 
-/// Times that a request is sent again when the daemon says that there were too many, and the longest wait before.
+/// Times that a request is sent again when the daemon says that there were too many.
 const RETRIES: u32 = 10;
+/// Longest wait before one of them, whatever `Retry-After` says: an operator waits at the terminal.
 const MAX_WAIT_S: u64 = 10;
 
 /// Characters of a value in a query that stand for themselves.

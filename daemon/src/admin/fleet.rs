@@ -16,7 +16,7 @@ use crate::status::Parts;
 
 /// How often it is looked for new partitions.
 const LOOK: Duration = Duration::from_secs(60);
-/// Messages that are logged one by one in a second; the others are counted.
+/// Messages of a purge topic that are logged one by one in a second. The others are counted in one line; metrics count all.
 const MAX_LINES: u64 = 20;
 
 /// Follows the purge topic, until the runtime ends.

@@ -34,8 +34,6 @@ const PER_SECOND: f64 = 100.0;
 const WRONG_COSTS: f64 = 20.0;
 /// The shortest token: 16 characters of a random one are out of reach at five tries a second.
 const MIN_TOKEN_BYTES: usize = 16;
-/// The longest file of a token.
-const MAX_TOKEN_BYTES: u64 = 4096;
 
 carousel::limits! {
     /// Clients whose rate of requests is known.
@@ -44,6 +42,14 @@ carousel::limits! {
         full: "The client that was quiet for the longest is forgotten, and starts with a full allowance.",
         free: "When another client asks.",
         test: "rates_are_known_of_a_bounded_number_of_clients",
+    }
+
+    /// File of a token.
+    const MAX_TOKEN_BYTES: u64 = 4096, "bytes" {
+        why: "A random token of 64 digits, and a line feed.",
+        full: "The file is refused; an earlier token stays in force.",
+        free: "When the file is written anew.",
+        test: "the_token_opens_everything_and_can_be_changed_while_it_runs",
     }
 }
 
@@ -384,6 +390,11 @@ mod tests {
         assert_eq!(purge("0123456789abcdef0123"), Err(AdminRefusal::Credential));
         assert_eq!(purge("fedcba9876543210fedc"), Ok("token"));
         assert!(Token::open(folder.path().to_path_buf()).is_err(), "a folder");
+        let longest = "x".repeat(MAX_TOKEN_BYTES as usize);
+        std::fs::write(&path, &longest).unwrap();
+        assert!(Token::open(path.clone()).is_ok());
+        std::fs::write(&path, longest + "x").unwrap();
+        assert!(Token::open(path.clone()).is_err(), "too long");
         std::fs::write(&path, "short").unwrap();
         assert!(Token::open(path).unwrap_err().contains("16"));
     }

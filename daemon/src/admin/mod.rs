@@ -57,11 +57,19 @@ use crate::metrics;
 use crate::status::Parts;
 use crate::status::{flight_json, object_json, status_json, trust_json};
 
-/// Operators' connections at a time, by the socket and by TCP each: who fills the one does not lock out the other.
-const MAX_CONNECTIONS: usize = 64;
+carousel::limits! {
+    /// Connections of operators at a time, by the socket and by TCP each.
+    const MAX_CONNECTIONS: usize = 64, "connections" {
+        why: "Operators and scrapers are a handful; who fills the one does not lock out the other.",
+        full: "The connection is closed and counted as `places`.",
+        free: "When a connection ends.",
+        test: "there_are_as_many_admin_connections_as_places",
+    }
+}
+
 /// Time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
-/// Bytes of a refused request's path in the log.
+/// Bytes of a refused request's path in the log: a text that is cut.
 const MAX_LOGGED_PATH: usize = 128;
 /// Log target of the audit lines; shown at every level unless the configuration turns it off.
 pub const AUDIT: &str = "skycache::audit";

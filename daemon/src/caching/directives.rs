@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 
-/// Longest time that is told apart from for ever (RFC 9111 section 1.2.2).
+/// Greatest number of seconds of a directive (RFC 9111 section 1.2.2): a recipient takes it for any greater one.
 const MAX_SECONDS: u32 = 1 << 31;
 
 /// Directives of a response.

@@ -6,10 +6,11 @@ use http::{HeaderMap, header};
 use super::selecting::{Selecting, selecting_of};
 use super::{Directives, RequestDirectives, Validators, parse_date, text};
 
-/// Fresh by heuristics for this part of the time since the last change (section 4.2.2), and no longer than a day.
+/// Part of the time since the last change for which a response is fresh by heuristics: a tenth, as RFC 9111 section 4.2.2 has it.
 const HEURISTIC_SHARE: i64 = 10;
+/// Longest freshness by heuristics: beyond a day RFC 7234 section 5.5.4 asked for a warning, which HTTP no longer has.
 const MAX_HEURISTIC_S: i64 = 86_400;
-/// Ages beyond this are all the same: stale.
+/// Greatest age (RFC 9111 section 1.2.2): a cache that computes a greater one takes this one.
 const MAX_AGE_S: i64 = 1 << 31;
 /// A `Date` that is older than this tells of a clock that is wrong, the origin's or the box's: an apparent age needs clocks that
 /// agree reasonably (section 4.2.3), and a cache that has kept a response for a day sends `Age`.

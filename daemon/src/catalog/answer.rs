@@ -29,12 +29,26 @@ use crate::delivery::Flights;
 use crate::origin::Origins;
 use crate::store::{Store, StoredObject};
 
-/// Longest span of one query for schedules. Televisions ask for three hours or a day.
-const MAX_SPAN_S: i64 = 8 * 86_400;
+carousel::limits! {
+    /// Span of one query for schedules.
+    const MAX_SPAN_S: i64 = 8 * 86_400, "s" {
+        why: "Televisions ask for three hours or a day; a guide has a week.",
+        full: "The query is answered with 400.",
+        free: "Holds for one query.",
+        test: "queries_for_too_much_are_refused",
+    }
+
+    /// Services of one query for schedules.
+    const MAX_SIDS: usize = 200, "services" {
+        why: "A screen of a guide has some ten.",
+        full: "The query is answered with 400.",
+        free: "Holds for one query.",
+        test: "queries_for_too_much_are_refused",
+    }
+}
+
 /// Without times: from now on so long.
 const USUAL_SPAN_S: i64 = 6 * 3600;
-/// Services in one query; a screen of a guide has some ten.
-const MAX_SIDS: usize = 200;
 
 /// Items on a page of a long answer.
 const PAGE_ITEMS: usize = 50;
@@ -349,5 +363,27 @@ fn offering_of(list: &ServiceList) -> Offering {
         delivery,
         languages: Some(list.language.clone()).filter(|it| !it.is_empty()).into_iter().collect(),
         ..Offering::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_for_too_much_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = super::super::tests::store(&folder);
+        let (flights, origins) = (Flights::new(), Origins::new(Vec::new(), Vec::new()));
+        let holdings = Holdings { store: &store, flights: &flights, origins: &origins };
+        let (snapshot, now) = (Arc::new(Snapshot::default()), WallTime::from_unix_ms(0));
+        let client = Client::of(Some("box"), false).unwrap();
+        let asked = Asked::new(&snapshot, holdings, &client, now);
+        let schedule = |services: usize, span_s: i64| {
+            let query = format!("start_unixtime=0&end_unixtime={span_s}{}", "&sids[]=x".repeat(services));
+            matches!(asked.answer("schedule", Some(&query)), Answer::Bad(_))
+        };
+        assert!(!schedule(MAX_SIDS, MAX_SPAN_S));
+        assert!(schedule(MAX_SIDS + 1, MAX_SPAN_S) && schedule(MAX_SIDS, MAX_SPAN_S + 1));
     }
 }

@@ -8,10 +8,23 @@ use serde_json::{Value, json};
 use super::Snapshot;
 use super::titles::{Title, event_json, language_of};
 
-/// Programmes of one channel in an answer; more are shorter than a remote control can select.
-const MAX_EVENTS: usize = 200;
-/// Programmes that a search answers.
-const MAX_FOUND: usize = 60;
+carousel::limits! {
+    /// Programmes of one channel in an answer.
+    const MAX_EVENTS: usize = 200, "programmes" {
+        why: "A day has some 50; more of them are shorter than a remote control can select.",
+        full: "The later ones are left out.",
+        free: "Holds for one answer.",
+        test: "answers_have_a_bounded_number_of_programmes",
+    }
+
+    /// Programmes in the answer to a search.
+    const MAX_FOUND: usize = 60, "programmes" {
+        why: "A television shows some ten at a time, and the answer says how many there are.",
+        full: "The later ones are left out.",
+        free: "Holds for one answer.",
+        test: "answers_have_a_bounded_number_of_programmes",
+    }
+}
 
 impl Snapshot {
     /// A page of the channels, and what each shows between two times.
@@ -75,4 +88,50 @@ fn matching<'a>(guide: &'a Guide, text: &str) -> std::collections::HashSet<&'a s
         it.titles.iter().chain(&it.episode_titles).any(|title| title.text.to_lowercase().contains(text))
     };
     programmes.filter(|(_, it)| is_named(it)).map(|(crid, _)| crid.as_str()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_have_a_bounded_number_of_programmes() {
+        use carousel::dvbi::guide::{Event, Programme};
+        use carousel::dvbi::list::{Service, ServiceKind};
+        use carousel::dvbi::{ServiceList, Text};
+
+        let minute = |number: usize| WallTime::from_unix_ms(number as i64 * 60_000);
+        let service = Service {
+            id: "tag:example.com,2026:1".into(),
+            kind: ServiceKind::Linear,
+            guide_service: Some("one".into()),
+            ..Service::default()
+        };
+        let list = ServiceList { services: vec![service], ..ServiceList::default() };
+        let mut guide = Guide::default();
+        let crid = "crid://example.com/1".to_owned();
+        let titles = vec![Text::new("en", "Always on")];
+        guide
+            .programmes
+            .insert(crid.clone(), Programme { crid: crid.clone(), titles, ..Programme::default() });
+        let event = |number: usize| Event {
+            programme: crid.clone(),
+            start: minute(number),
+            end: minute(number + 1),
+            is_first_showing: false,
+        };
+        guide.schedules.insert("one".into(), (0..=MAX_EVENTS).map(event).collect());
+        let key = ObjectKey::from_name("h/list.xml", None).unwrap();
+        let lists = vec![super::super::List { key, list }];
+        let titles = super::super::titles::titles(&lists, &guide, &std::collections::BTreeSet::new());
+        let snapshot = Snapshot { titles, guide, ..Snapshot::default() };
+        let span = (minute(0), minute(MAX_EVENTS + 1));
+        let channels = snapshot.guide_json(0, 10, span, |_| false);
+        assert_eq!(channels["channels"][0]["events"].as_array().unwrap().len(), MAX_EVENTS);
+        let found = snapshot.programmes_json("always", span, |_| false);
+        assert_eq!(found["programmes"].as_array().unwrap().len(), MAX_FOUND);
+        assert_eq!(found["total"], MAX_EVENTS + 1, "all are counted");
+        let fewer = snapshot.programmes_json("always", (minute(0), minute(MAX_FOUND)), |_| false);
+        assert_eq!(fewer["programmes"].as_array().unwrap().len(), MAX_FOUND);
+    }
 }

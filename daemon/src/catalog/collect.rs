@@ -13,12 +13,10 @@ use carousel::name::ObjectKey;
 use carousel::nip;
 
 use super::client::key_of;
+use super::titles::MAX_FILES;
 use super::{LeftOut, List, MAX_GUIDE_FILES, MAX_LISTS, MAX_MESSAGES, Snapshot, titles};
 use crate::signalling::Documents;
 use crate::store::{Store, StoredObject};
-
-/// Manifests without a service that are shown; a person does not look through more.
-const MAX_FILES: usize = 500;
 
 /// Inputs of a snapshot.
 #[derive(Debug, Default)]
@@ -237,4 +235,19 @@ fn read_guides(
     // Days overlap by what runs over midnight: the same event twice is no blemish worth a message.
     whole.tidy();
     whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_bounded_and_all_are_counted() {
+        let mut messages = Messages::default();
+        for number in 0..MAX_MESSAGES + 5 {
+            messages.tell(LeftOut::Entry, 1, number.to_string());
+        }
+        assert_eq!(messages.texts.len(), MAX_MESSAGES);
+        assert_eq!(messages.counts[LeftOut::Entry as usize], MAX_MESSAGES as u64 + 5);
+    }
 }

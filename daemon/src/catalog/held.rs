@@ -22,12 +22,18 @@ carousel::limits! {
         free: "When another title is asked for.",
         test: "shares_are_remembered_of_a_bounded_number_of_titles",
     }
+
+    /// Media playlists of one multivariant playlist that are read for its share.
+    const MAX_PLAYLISTS: usize = 16, "playlists" {
+        why: "Ladders have up to ten renditions; each playlist is read from the cache.",
+        full: "The share is that of the first ones.",
+        free: "Holds for one title.",
+        test: "the_first_playlists_of_a_title_count",
+    }
 }
 
 /// How long a share counts while the store changes: reading a manifest takes milliseconds.
 const FRESH: Duration = Duration::from_secs(5);
-/// Media playlists of one multivariant playlist that are read.
-const MAX_PLAYLISTS: usize = 16;
 
 #[derive(Debug, Clone, Copy)]
 struct Known {
@@ -136,5 +142,14 @@ mod tests {
         }
         assert_eq!(shares.known().len(), MAX_KNOWN);
         assert!(shares.known().peek(&key(0)).is_none() && shares.known().peek(&key(MAX_KNOWN)).is_some());
+    }
+
+    #[test]
+    fn the_first_playlists_of_a_title_count() {
+        let text: String = (0..=MAX_PLAYLISTS)
+            .map(|number| format!("#EXT-X-STREAM-INF:BANDWIDTH=1\n{number}.m3u8\n"))
+            .collect();
+        let found = playlists(text.as_bytes(), "http://h/all.m3u8");
+        assert_eq!((found.len(), found[MAX_PLAYLISTS - 1].as_str()), (MAX_PLAYLISTS, "h/15.m3u8"));
     }
 }

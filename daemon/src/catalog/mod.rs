@@ -67,10 +67,16 @@ carousel::limits! {
         free: "When a file leaves the cache.",
         test: "more_than_there_is_room_for_is_left_out_and_counted",
     }
+
+    /// Messages that are kept for the page.
+    const MAX_MESSAGES: usize = 32, "messages" {
+        why: "A broken list has one for each entry, with the same cause.",
+        full: "Further ones are counted by reason alone.",
+        free: "When the catalogue is made anew.",
+        test: "messages_are_bounded_and_all_are_counted",
+    }
 }
 
-/// Messages kept for the page.
-const MAX_MESSAGES: usize = 32;
 /// How often the store is looked at; nothing happens while it stays as it is.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 

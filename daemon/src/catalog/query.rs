@@ -1,7 +1,14 @@
 //! Pairs of a query, decoded: as forms write them, with `+` for a space.
 
-/// Pairs that are read; a query for the schedules of a screen of channels has some fifty.
-const MAX_PAIRS: usize = 1024;
+carousel::limits! {
+    /// Pairs of one query below `/dvb-i/` that are read.
+    const MAX_PAIRS: usize = 1024, "pairs" {
+        why: "A query for the schedules of a screen of channels has some fifty.",
+        full: "The others are ignored.",
+        free: "Holds for one query.",
+        test: "pairs_are_decoded",
+    }
+}
 
 /// The pairs of a query.
 #[derive(Debug, Default)]

@@ -15,8 +15,15 @@ use serde_json::{Map, Value, json};
 use super::client::key_of;
 use super::{List, Snapshot};
 
-/// Manifests without a service that are shown; a person does not look through more.
-pub(super) const MAX_FILES: usize = 500;
+carousel::limits! {
+    /// Titles that are shown of manifests without a service.
+    pub(super) const MAX_FILES: usize = 500, "titles" {
+        why: "Nobody looks through more.",
+        full: "The last by name are left out; of manifests four times as many are considered.",
+        free: "When a manifest leaves the cache.",
+        test: "titles_without_a_service_are_bounded",
+    }
+}
 
 /// One thing to watch.
 #[derive(Debug, Clone)]
@@ -469,5 +476,15 @@ mod tests {
             ..Dvbs::default()
         };
         assert_eq!(described_dvbs(&dvbs), "DVB-S2 19.2° 11727.5 MHz V, service 5001");
+    }
+
+    #[test]
+    fn titles_without_a_service_are_bounded() {
+        let all: Vec<String> = (0..=MAX_FILES).map(|at| format!("h/{at:04}/x.mpd")).collect();
+        let mut all: Vec<&str> = all.iter().map(String::as_str).collect();
+        let found = files_of(&all, &[]);
+        assert_eq!((found.len(), found.last().unwrap().0.as_str()), (MAX_FILES, "file:h/0499/"));
+        all.remove(0);
+        assert_eq!(files_of(&all, &[]).last().unwrap().0, "file:h/0500/", "its place is free");
     }
 }

@@ -14,7 +14,7 @@ use crate::source::{Batch, GroupSpec, PacketSocket, ReceiveSocket, interface_ind
 
 /// How often sockets are looked at while listening.
 const STEP: Duration = Duration::from_millis(20);
-/// Interfaces listened on: a PoP has a handful, a container host hundreds of virtual ones.
+/// Interfaces of this machine that `check` listens on. A PoP has a handful, a container host hundreds of virtual ones.
 const MAX_INTERFACES: usize = 32;
 
 pub(super) fn examine(config: &Config, listen: Duration) -> Vec<Finding> {

@@ -13,8 +13,16 @@ use super::version;
 
 /// File of the description in a bundle.
 pub const DESCRIPTION: &str = "firmware.json";
-/// Longest description that is read.
-const MAX_DESCRIPTION: u64 = 16 * 1024;
+
+carousel::limits! {
+    /// Description of a bundle.
+    const MAX_DESCRIPTION: u64 = 16 * 1024, "bytes" {
+        why: "It has some 200.",
+        full: "The bundle is refused as `description`.",
+        free: "Holds for one bundle.",
+        test: "a_description_is_read_or_refused",
+    }
+}
 
 /// `firmware.json` of a bundle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,7 +191,12 @@ mod tests {
         let newer = Description { schema: 2, ..description() };
         std::fs::write(&path, serde_json::to_vec(&newer).unwrap()).unwrap();
         assert!(read().unwrap_err().1.contains("schema 2"));
-        std::fs::write(&path, vec![b' '; 20_000]).unwrap();
+        let mut text = serde_json::to_vec(&description()).unwrap();
+        text.resize(MAX_DESCRIPTION as usize, b' ');
+        std::fs::write(&path, &text).unwrap();
+        assert_eq!(read().unwrap(), description());
+        text.push(b' ');
+        std::fs::write(&path, &text).unwrap();
         assert!(read().unwrap_err().1.contains("too many"));
     }
 }

@@ -48,8 +48,15 @@ impl FromStr for Slot {
     }
 }
 
-/// Longest version: names on a FAT file system end at 255 characters, screens long before.
-pub(super) const MAX_VERSION: usize = 32;
+carousel::limits! {
+    /// Version of an image.
+    pub(super) const MAX_VERSION: usize = 32, "characters" {
+        why: "Names on a FAT file system end at 255 characters, screens long before.",
+        full: "The bundle is refused as `version`; a file with such a name is no image.",
+        free: "Holds for one name.",
+        test: "other_names_are_no_images",
+    }
+}
 
 /// Whether a version can stand in a name: `_` and `+` part it.
 #[must_use]

@@ -4,10 +4,23 @@
 
 use std::io::{Read, Seek, SeekFrom};
 
-/// Most bytes of a section that is read.
-const MAX_SECTION: usize = 64 * 1024;
-/// Most sections: stub and kernel image have about ten.
-const MAX_SECTIONS: usize = 96;
+carousel::limits! {
+    /// Section of a kernel image that is read.
+    const MAX_SECTION: usize = 64 * 1024, "bytes" {
+        why: "`.osrel` and `.cmdline` have some hundred.",
+        full: "The bundle is refused as `image`.",
+        free: "Holds for one image.",
+        test: "an_image_says_its_version_and_its_slots_hash",
+    }
+
+    /// Sections of a kernel image.
+    const MAX_SECTIONS: usize = 96, "sections" {
+        why: "Stub and kernel image have about ten.",
+        full: "The bundle is refused as `image`.",
+        free: "Holds for one image.",
+        test: "an_image_says_its_version_and_its_slots_hash",
+    }
+}
 
 /// What an image says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,5 +146,14 @@ mod tests {
         ] {
             assert!(read(&mut Cursor::new(&write(sections))).is_err(), "{sections:?}");
         }
+        let osrel = |length: usize| format!("IMAGE_VERSION=1\n{}", "#".repeat(length - 16));
+        let read_with = |osrel: &str, others: usize| {
+            let mut sections = vec![(".osrel", osrel), (".cmdline", cmdline.as_str())];
+            sections.resize(2 + others, (".linux", "x"));
+            read(&mut Cursor::new(&write(&sections)))
+        };
+        assert!(read_with(&osrel(MAX_SECTION), MAX_SECTIONS - 2).is_ok());
+        assert!(read_with(&osrel(MAX_SECTION + 1), 0).unwrap_err().contains("too long"));
+        assert!(read_with(&osrel(100), MAX_SECTIONS - 1).unwrap_err().contains("97 sections"));
     }
 }

@@ -15,8 +15,16 @@ use crate::sys;
 
 /// Name of the document.
 const REPORT: &str = "status.json";
-/// Longest document or file of counters that is read. A report has a few hundred bytes for each image.
-const MAX_BYTES: u64 = 64 * 1024;
+
+carousel::limits! {
+    /// Document or file of counters of the firmware.
+    const MAX_BYTES: u64 = 64 * 1024, "bytes" {
+        why: "A report has a few hundred for each image.",
+        full: "The file counts as absent.",
+        free: "When the file is written anew.",
+        test: "a_report_is_read_as_it_was_left_and_not_without_bound",
+    }
+}
 
 /// Bundles by what became of them, since the box was made.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]

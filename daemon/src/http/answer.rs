@@ -35,7 +35,7 @@ use crate::clock;
 use crate::origin::{OnInterim, RequestBody};
 use crate::store::StoredObject;
 
-/// Bytes of an unreadable request in the access log.
+/// Bytes of an unreadable request in the access log: a text that is cut.
 const MAX_LOGGED_START: usize = 256;
 /// Interim responses of one request that wait for their turn. Origins send one or two.
 const INTERIMS: usize = 8;

@@ -59,19 +59,57 @@ pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client that takes fewer bytes than this within [`SLOW_FOR`], and could have more, holds a place for nothing.
 const SLOW_BYTES: u64 = 32 << 10;
 const SLOW_FOR: Duration = Duration::from_secs(30);
-/// Bytes of a request's head: fields of 32 KB, and a target.
-pub(super) const MAX_HEAD_BYTES: usize = 48 << 10;
-/// Header fields of a request.
-const MAX_HEADERS: usize = 256;
-/// Header fields of a request that is answered without hyper.
-pub(super) const MAX_QUICK_HEADERS: usize = 64;
-/// Requests of one HTTP/2 or HTTP/3 connection at a time.
-pub(super) const MAX_STREAMS: u32 = 128;
 
-/// Streams that a client has reset before they were accepted (Rapid Reset, CVE-2023-44487); one more ends the connection.
-const MAX_RESET_STREAMS: usize = 20;
-/// Streams that we have reset because of their errors; one more ends the connection.
-const MAX_ERROR_RESETS: usize = 256;
+carousel::limits! {
+    /// Head of a request: its target and fields.
+    pub(super) const MAX_HEAD_BYTES: usize = 48 << 10, "bytes" {
+        why: "Cookies of a site have up to 32 KB.",
+        full: "The request is answered with 431, and the connection ends.",
+        free: "With the next request.",
+        test: "what_no_honest_client_sends_harms_nobody",
+    }
+
+    /// Header fields of a request.
+    const MAX_HEADERS: usize = 256, "fields" {
+        why: "Browsers send some 20.",
+        full: "The request is answered with 431, and the connection ends.",
+        free: "With the next request.",
+        test: "what_no_honest_client_sends_harms_nobody",
+    }
+
+    /// Header fields of a request that is answered without hyper.
+    pub(super) const MAX_QUICK_HEADERS: usize = 64, "fields" {
+        why: "Players send some ten; their table stands on the stack.",
+        full: "The request is answered by hyper.",
+        free: "With the next request.",
+        test: "anything_else_is_left_to_hyper",
+    }
+
+    /// Requests of one HTTP/2 or HTTP/3 connection at a time.
+    pub(super) const MAX_STREAMS: u32 = 128, "requests" {
+        why: "A browser has some tens at a time; RFC 9113 section 6.5.2 advises 100 at least.",
+        full: "The stream is refused as `REFUSED_STREAM`.",
+        free: "When a response has ended.",
+        test: "floods_of_http2_frames_end_their_own_connection",
+    }
+
+    /// Streams of an HTTP/2 connection that its client has reset before they were accepted (Rapid Reset, CVE-2023-44487).
+    const MAX_RESET_STREAMS: usize = 20, "streams" {
+        why: "Players take back a request now and then.",
+        full: "The connection ends; counted as `flood`.",
+        free: "When a stream is accepted.",
+        test: "floods_of_http2_frames_end_their_own_connection",
+    }
+
+    /// Streams of an HTTP/2 connection that were reset because of errors of its client.
+    const MAX_ERROR_RESETS: usize = 256, "streams" {
+        why: "Honest clients make none.",
+        full: "The connection ends; counted as `flood`.",
+        free: "Holds for one connection.",
+        test: "floods_of_http2_frames_end_their_own_connection",
+    }
+}
+
 /// Bytes of one stream that wait for the client's window.
 const SEND_BUFFER_BYTES: usize = 512 << 10;
 

@@ -23,12 +23,27 @@ use crate::store::StoredObject;
 /// How long an object is served without asking the cache, which counts its use and looks whether its file is as it was.
 /// Purging, banning and replacing are seen at once all the same.
 const LIFETIME: Duration = Duration::from_secs(5);
-/// Objects remembered by a worker; each takes 3 to 4 KB.
-const MAX_OBJECTS: usize = 4096;
+
+carousel::limits! {
+    /// Objects that a worker remembers.
+    const MAX_OBJECTS: usize = 4096, "objects" {
+        why: "Each takes 3 to 4 KB; players of one service ask for some hundred within five seconds.",
+        full: "Objects whose five seconds are over are forgotten; all, if that leaves more than half.",
+        free: "Five seconds after an object was remembered.",
+        test: "what_a_worker_remembers_is_bounded",
+    }
+
+    /// Bodies that a worker remembers.
+    const MAX_BYTES: usize = 2 << 20, "bytes" {
+        why: "Manifests and other bodies up to 16 KiB.",
+        full: "As for objects.",
+        free: "Five seconds after an object was remembered.",
+        test: "what_a_worker_remembers_is_bounded",
+    }
+}
+
 /// Bodies up to this are remembered too.
 const SMALL_BYTES: u64 = 16 << 10;
-/// Bytes of them.
-const MAX_BYTES: usize = 2 << 20;
 
 /// One remembered object.
 #[derive(Debug)]
@@ -188,4 +203,61 @@ fn name_of(name: &mut String, takes_gzip: bool, host: &str, target: &str) {
     name.push_str(host);
     name.push(' ');
     name.push_str(target);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::sync::Arc;
+
+    use carousel::Digest;
+    use carousel::name::ObjectKey;
+    use carousel::time::WallTime;
+
+    use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Placement, Store, StoreConfig};
+
+    #[test]
+    fn what_a_worker_remembers_is_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let config =
+            StoreConfig { path: folder.path().join("cache"), reserve_bytes: 0, ..StoreConfig::default() };
+        let (store, _) = Store::open(&config).unwrap();
+        let partial = Arc::new(store.create(4, Placement::default()).unwrap());
+        partial.write_at(0, b"body").unwrap();
+        let key = ObjectKey::from_name("h/1.m4s", None).unwrap();
+        let meta = ObjectMeta {
+            uri: ObjectUri::new("http://h/1.m4s", &key),
+            key,
+            content_type: None,
+            length: 4,
+            digest: Digest::of(b"body"),
+            version: 0,
+            received_at: WallTime::from_unix_ms(0),
+            expires: None,
+            class: Class::Medium,
+            came_by: CameBy::Carousel,
+            response: None,
+            ignored_query: Default::default(),
+            signed_by: None,
+        };
+        let object = store.publish(&partial.freeze(4).unwrap(), meta).unwrap();
+        let (mut hot, request) = (Hot::default(), HeaderMap::new());
+        let uri = |number: usize| -> Uri { format!("http://h/{number}").parse().unwrap() };
+        let put = |hot: &mut Hot, number: usize, bytes: usize| {
+            let (head, body) = (Head::of_stored(&object), Some(Bytes::from(vec![0; bytes])));
+            hot.put(&uri(number), &request, Remembered { object: &object, head, body, route: 0 });
+        };
+        for number in 0..MAX_OBJECTS {
+            put(&mut hot, number, 0);
+        }
+        assert_eq!(hot.entries.len(), MAX_OBJECTS);
+        put(&mut hot, MAX_OBJECTS, 0);
+        assert_eq!(hot.entries.len(), 1, "none is older than five seconds");
+        assert!(hot.get(&uri(MAX_OBJECTS), &request, clock::now()).is_some());
+        put(&mut hot, 0, MAX_BYTES);
+        assert_eq!((hot.entries.len(), hot.bytes), (2, MAX_BYTES));
+        put(&mut hot, 1, 5);
+        assert_eq!((hot.entries.len(), hot.bytes), (1, 5));
+    }
 }

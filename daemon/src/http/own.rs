@@ -37,14 +37,34 @@ use crate::page::assets::{self, Asset};
 /// Where players get the time.
 pub(super) const TIME_PATH: &str = "/-/time";
 
-/// Titles of one answer.
-const MAX_TITLES: usize = 200;
-/// Channels of one answer of the guide, with a day of programmes each.
-const MAX_CHANNELS: usize = 50;
+carousel::limits! {
+    /// Titles of one answer.
+    const MAX_TITLES: usize = 200, "titles" {
+        why: "A page of a television shows some 50.",
+        full: "The answer is shorter than asked for, and says how many there are.",
+        free: "Holds for one answer.",
+        test: "answers_are_no_longer_than_their_limits",
+    }
+
+    /// Channels of one answer of the guide.
+    const MAX_CHANNELS: usize = 50, "channels" {
+        why: "Each comes with a day of programmes.",
+        full: "The answer is shorter than asked for, and says how many there are.",
+        free: "Holds for one answer.",
+        test: "answers_are_no_longer_than_their_limits",
+    }
+
+    /// Span of an answer of the guide, and of a search.
+    const MAX_SCHEDULE_MS: i64 = 8 * 86_400_000, "ms" {
+        why: "A guide has a week.",
+        full: "The span ends earlier than asked for.",
+        free: "Holds for one answer.",
+        test: "answers_are_no_longer_than_their_limits",
+    }
+}
+
 /// Titles in the page itself, for browsers without scripts.
 const PLAIN_TITLES: usize = 100;
-/// A day and a half: what a person looks through.
-const MAX_SCHEDULE_MS: i64 = 8 * 86_400_000;
 /// Scripts, styles and media from here alone; media source extensions play from `blob:`.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
@@ -71,12 +91,12 @@ const fn bad(why: String) -> (StatusCode, String) {
 }
 
 /// Which part of a list is asked for: where it begins, and its length.
-fn part_of(pairs: &Pairs) -> Result<(usize, usize), (StatusCode, String)> {
+fn part_of(pairs: &Pairs, most: usize) -> Result<(usize, usize), (StatusCode, String)> {
     let number = |name, usual| {
         let number = pairs.number(name).map_err(bad)?;
         Ok(number.map_or(usual, |it| usize::try_from(it).unwrap_or(0)))
     };
-    Ok((number("offset", 0)?, number("limit", 100)?.min(MAX_TITLES)))
+    Ok((number("offset", 0)?, number("limit", 100)?.min(most)))
 }
 
 /// The span of time that is asked for; a day from now where none is.
@@ -197,7 +217,7 @@ impl Player {
         let holdings = self.holdings();
         let mut titles = self.catalog.current().titles_json(
             (&wanted, &kinds),
-            part_of(pairs)?,
+            part_of(pairs, MAX_TITLES)?,
             now,
             |key| holdings.contains(key),
             |key| self.held.share(&self.shared.store, key),
@@ -209,12 +229,9 @@ impl Player {
 
     fn guide(&self, pairs: &Pairs, now: WallTime) -> Listed {
         let holdings = self.holdings();
-        let (offset, limit) = part_of(pairs)?;
+        let (offset, limit) = part_of(pairs, MAX_CHANNELS)?;
         let span = span_of(pairs, now)?;
-        Ok(self
-            .catalog
-            .current()
-            .guide_json(offset, limit.min(MAX_CHANNELS), span, |key| holdings.contains(key)))
+        Ok(self.catalog.current().guide_json(offset, limit, span, |key| holdings.contains(key)))
     }
 
     fn programmes(&self, pairs: &Pairs, now: WallTime) -> Listed {
@@ -392,5 +409,19 @@ mod tests {
         let unknown = time(None);
         assert_eq!(unknown.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert!(unknown.headers().contains_key("access-control-allow-origin"));
+    }
+
+    #[test]
+    fn answers_are_no_longer_than_their_limits() {
+        let pairs = Pairs::of(Some("offset=5&limit=100000&from_ms=1000&to_ms=999999999999"));
+        for most in [MAX_TITLES, MAX_CHANNELS] {
+            assert_eq!(part_of(&pairs, most).unwrap(), (5, most));
+        }
+        let now = WallTime::from_unix_ms(7);
+        let (from, to) = span_of(&pairs, now).unwrap();
+        assert_eq!((from.unix_ms(), to.unix_ms()), (1000, 1000 + MAX_SCHEDULE_MS));
+        let less = Pairs::of(Some("limit=3&to_ms=9"));
+        assert_eq!(part_of(&less, MAX_CHANNELS).unwrap(), (0, 3));
+        assert_eq!(span_of(&less, now).unwrap(), (now, WallTime::from_unix_ms(9)));
     }
 }

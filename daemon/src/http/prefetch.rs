@@ -14,10 +14,19 @@ use super::serve::Asked;
 use crate::manifests::successors;
 use crate::origin::Ask;
 
-/// Manifests looked through for one segment. A rendition is in one; a service with several versions of each has a few.
+/// Manifests that are looked through for one segment, each a read from the cache. A rendition is in one; a service with several
+/// versions of each has a few.
 const MAX_MANIFESTS: usize = 4;
-/// Objects that one request's CMCD may name.
-const MAX_HINTS: usize = 4;
+
+carousel::limits! {
+    /// Objects that the CMCD of one request may name as next.
+    const MAX_HINTS: usize = 4, "objects" {
+        why: "Players name one or two.",
+        full: "The others are ignored.",
+        free: "Holds for one request.",
+        test: "players_name_what_comes_next",
+    }
+}
 
 /// What is to be fetched ahead.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,6 +174,8 @@ mod tests {
         assert_eq!(of("/x", Some("nor=\"a.mp4\",nrr=\"100-\"")), next("h/v/a.mp4", Some("bytes=100-")));
         assert_eq!(of("/x", Some("nrr=\"5-9\"")), next("h/v/1.m4s", Some("bytes=5-9")));
         assert_eq!(of("/x", Some("v=2,nor=(\"2.m4s\" \"3.m4s\";r=\"0-9\")"))[1].0, "h/v/3.m4s");
+        let many = "\"a.m4s\" ".repeat(MAX_HINTS + 1);
+        assert_eq!(of("/x", Some(&format!("v=2,nor=({many})"))).len(), MAX_HINTS);
     }
 
     #[test]

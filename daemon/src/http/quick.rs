@@ -212,6 +212,8 @@ mod tests {
         ] {
             assert_eq!(of(fields), None, "{fields:?}");
         }
+        let more = |count: usize| format!("Host: a\r\n{}", "X: 1\r\n".repeat(count - 1));
+        assert!(of(&more(MAX_QUICK_HEADERS)).is_some() && of(&more(MAX_QUICK_HEADERS + 1)).is_none());
         for head in [
             "GET http://a/v HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET * HTTP/1.1\r\nHost: a\r\n\r\n",

@@ -19,7 +19,8 @@ use super::urls::UrlMap;
 use crate::caching::{self, Directives};
 use crate::store::StoredObject;
 
-/// Text up to this is transformed at once and held; longer manifests are rewritten as they go out.
+/// Length up to which text is transformed at once and held. Longer manifests are rewritten as they go out, and other text is
+/// sent as it is: this chooses between two ways, and refuses nothing.
 const MAX_TEXT_BYTES: usize = 1 << 20;
 /// Below, the head is the larger part.
 const MIN_GZIP_BYTES: usize = 256;

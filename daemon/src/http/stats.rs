@@ -40,8 +40,15 @@ carousel::reasons! {
     }
 }
 
-/// Routes that are told apart; a configuration has a handful. The last one is for everything else.
-const MAX_ROUTES: usize = 32;
+carousel::limits! {
+    /// Routes that metrics tell apart, `other` included.
+    const MAX_ROUTES: usize = 32, "routes" {
+        why: "A configuration has a handful; each has a dozen time series.",
+        full: "The others are counted together as `other`.",
+        free: "Holds for the configuration.",
+        test: "routes_beyond_the_limit_are_counted_together",
+    }
+}
 
 /// How a request was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -217,5 +224,14 @@ mod tests {
         assert_eq!((all.hits(), all.responses[1].load(Relaxed)), (2, 2));
         assert_eq!(all.routes[0].buckets[0].load(Relaxed), 1);
         assert_eq!(all.routes[0].buckets[BUCKETS_US.len()].load(Relaxed), 1);
+    }
+
+    #[test]
+    fn routes_beyond_the_limit_are_counted_together() {
+        let route =
+            |number: usize| crate::origin::Route { path: format!("/{number}/"), ..Default::default() };
+        let names = route_names(&(0..MAX_ROUTES + 5).map(route).collect::<Vec<_>>());
+        assert_eq!((names.len(), names[MAX_ROUTES - 2].as_str()), (MAX_ROUTES, "/30/"));
+        assert_eq!(names.last().unwrap(), "other");
     }
 }

@@ -17,9 +17,22 @@ use super::options::Tls;
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// Sessions that can be resumed over QUIC; each takes some hundred bytes. The oldest make way.
 #[cfg(feature = "http3")]
-const MAX_SESSIONS: usize = 8192;
+carousel::limits! {
+    /// TLS sessions that can be resumed over QUIC.
+    const MAX_SESSIONS: usize = 8192, "sessions" {
+        why: "Each takes some hundred bytes; a player resumes within minutes.",
+        full: "The oldest is forgotten; its client shakes hands in full.",
+        free: "When another session begins.",
+        test: "sessions_that_can_be_resumed_are_bounded",
+    }
+}
+
+/// Memory of sessions that can be resumed.
+#[cfg(feature = "http3")]
+fn sessions() -> Arc<dyn rustls::server::StoresServerSessions> {
+    rustls::server::ServerSessionMemoryCache::new(MAX_SESSIONS)
+}
 
 /// Accepts TLS connections. Cheap to clone.
 #[derive(Clone)]
@@ -110,7 +123,7 @@ impl Acceptor {
         tls.alpn_protocols = vec![b"h3".to_vec()];
         // QUIC has limits of its own for it.
         tls.max_early_data_size = u32::MAX;
-        tls.session_storage = rustls::server::ServerSessionMemoryCache::new(MAX_SESSIONS);
+        tls.session_storage = sessions();
         Ok(tls)
     }
 
@@ -160,5 +173,22 @@ async fn watch(current: Arc<Current>) {
             }
             Err(err) => tracing::warn!("{err}; the certificate before it stays in force"),
         }
+    }
+}
+
+#[cfg(all(test, feature = "http3"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_that_can_be_resumed_are_bounded() {
+        let sessions = sessions();
+        let name = |number: usize| number.to_be_bytes().to_vec();
+        for number in 0..2 * MAX_SESSIONS {
+            assert!(sessions.put(name(number), vec![1]));
+        }
+        let kept = (0..2 * MAX_SESSIONS).filter(|number| sessions.get(&name(*number)).is_some()).count();
+        assert!((1..=MAX_SESSIONS).contains(&kept), "{kept}");
+        assert!(sessions.get(&name(2 * MAX_SESSIONS - 1)).is_some(), "the last one has a place");
     }
 }

@@ -21,9 +21,11 @@ use crate::clock;
 
 /// How long one request may take with all its attempts; a broker that is beginning answers within that.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Pauses between attempts: of one request, and of everything.
+/// Pause between attempts of one request.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// Pause before the connection is tried again, the first time; it doubles from time to time.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Longest such pause: a purge comes within seconds of the broker's return, and a fleet does not crowd it.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// A trouble that lasts is logged again after so many attempts.
 const REMIND_AFTER: u32 = 60;

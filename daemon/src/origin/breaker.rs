@@ -22,8 +22,16 @@ const FAILURES: usize = 5;
 
 /// How long it stays open.
 const OPEN: Duration = Duration::from_secs(60);
-/// Origins kept track of. A box has a handful; beyond, the one that is well is forgotten first.
-const MAX_ORIGINS: usize = 256;
+
+carousel::limits! {
+    /// Origins whose failures are counted.
+    const MAX_ORIGINS: usize = 256, "origins" {
+        why: "A box has a handful; an entry holds an authority and up to five URLs.",
+        full: "The origin with the fewest failures is forgotten, and starts with none.",
+        free: "When an origin answers.",
+        test: "a_success_in_between_starts_the_count_anew_and_the_table_is_bounded",
+    }
+}
 
 /// How a request to an origin ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

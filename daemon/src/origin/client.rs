@@ -38,20 +38,41 @@ use super::signing::Signers;
 use super::timeouts::{Limits, OriginTimeouts, Table};
 use crate::{caching, clock};
 
-/// Redirects followed.
-const MAX_REDIRECTS: usize = 5;
+carousel::limits! {
+    /// Redirects of one request that are followed.
+    const MAX_REDIRECTS: usize = 5, "redirects" {
+        why: "Origins redirect once or twice: to https, to a shard.",
+        full: "The request fails as `redirect`.",
+        free: "Holds for one request.",
+        test: "an_origin_that_is_ill_or_slow_or_elsewhere_is_counted_by_reason",
+    }
+
+    /// Header fields of a response of an origin.
+    const MAX_HEADERS: usize = 256, "fields" {
+        why: "Origins behind several proxies send more than 100.",
+        full: "The request fails as `connect`.",
+        free: "Holds for one response.",
+        test: "responses_with_too_many_fields_are_refused",
+    }
+
+    /// Connections remembered as having carried a response.
+    const MAX_USED_CONNECTIONS: usize = 4096, "connections" {
+        why: "A pool has tens; forgetting one costs the repetition of one request.",
+        full: "The connection that was used longest ago is forgotten.",
+        free: "When the connection ends, or another one is used.",
+        test: "connections_that_are_remembered_are_bounded",
+    }
+}
+
 /// A body for the box itself that comes slower than this, after the timeout, helps nobody and holds a place.
 const MIN_BYTES_PER_S: u64 = 4096;
 /// What origins see of us.
 pub(super) const AGENT: &str = concat!("skycached/", env!("CARGO_PKG_VERSION"));
-/// The longest time to connect, whatever a route says.
+/// Longest time to connect, whatever a route says: it ends attempts that nobody waits for any more.
 const MAX_CONNECT: Duration = Duration::from_secs(60);
-/// Idle connections kept for each origin.
+/// Idle connections that hyper's pool keeps for each origin, for 30 s: as many as a box asks at once. Beyond, a
+/// connection closes after its response.
 const MAX_IDLE: usize = 32;
-/// Header fields of a response. Origins behind several proxies send more than hyper's 100.
-const MAX_HEADERS: usize = 256;
-/// Connections remembered as having carried a response. A forgotten one costs the retry of one request.
-const MAX_USED_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
 /// Why an origin gave nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -386,7 +407,7 @@ impl Client {
         Self {
             client: build(MAX_IDLE),
             unpooled: build(0),
-            used: Mutex::new(LruCache::new(MAX_USED_CONNECTIONS)),
+            used: Mutex::new(LruCache::new(const { NonZeroUsize::new(MAX_USED_CONNECTIONS).unwrap() })),
             resent: AtomicU64::new(0),
             times: RwLock::new(Times::new(own, timeouts, routes)),
             parents: RwLock::new(Arc::new(Parents::new(parents, routes, &Parents::default()))),
@@ -832,5 +853,52 @@ mod tests {
         assert_eq!(join(&base, "?d").unwrap(), "http://h:8/a/b?d");
         assert_eq!(join(&base, "//b\u{fc}cher.example/d").unwrap(), "http://xn--bcher-kva.example/d");
         assert_eq!(join(&base, "file:///etc/passwd"), None);
+    }
+
+    /// With limits that a test does not reach.
+    fn client() -> Client {
+        let policy = AddressPolicy::new(&[], &[], &["127.0.0.0/8:*".to_owned()], Vec::new());
+        Client::new(Duration::from_secs(60), &OriginTimeouts::default(), &[], &[], policy)
+    }
+
+    #[tokio::test]
+    async fn responses_with_too_many_fields_are_refused() {
+        use std::io::{BufRead as _, BufReader, Write as _};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
+                let path = lines.next().unwrap_or_default();
+                lines.by_ref().take_while(|line| !line.is_empty()).for_each(drop);
+                let count: usize = path.split(['/', ' ']).nth(2).and_then(|it| it.parse().ok()).unwrap_or(0);
+                // Two are here already.
+                let fields = "X: 1\r\n".repeat(count - 2);
+                let head =
+                    format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n{fields}\r\n");
+                let _ = (&stream).write_all(head.as_bytes());
+            }
+        });
+        let client = client();
+        let ask = async |count: usize| client.get(&format!("{url}{count}"), &[]).await;
+        assert!(ask(MAX_HEADERS).await.is_ok());
+        let refused = ask(MAX_HEADERS + 1).await.unwrap_err();
+        assert!(matches!(refused, OriginError::Connect(_)), "{refused:?}");
+        assert!(ask(MAX_HEADERS).await.is_ok(), "the next one is read");
+    }
+
+    #[tokio::test]
+    async fn connections_that_are_remembered_are_bounded() {
+        let client = client();
+        let ends = |number: usize| {
+            let port = u16::try_from(number).unwrap();
+            (SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from(([127, 0, 0, 1], 80)))
+        };
+        let mut used = client.used.lock().unwrap();
+        for number in 0..=MAX_USED_CONNECTIONS {
+            used.put(ends(number), ());
+        }
+        assert_eq!(used.len(), MAX_USED_CONNECTIONS);
+        assert!(!used.contains(&ends(0)) && used.contains(&ends(1)));
     }
 }

@@ -57,10 +57,11 @@ pub(super) struct Answer {
     pub(super) requested_at: WallTime,
 }
 
-/// Others that are asked for the rest of a body that a parent has cut.
+/// Others that are asked for the rest of a body that a parent has cut: more than a player waits for.
 const MAX_OTHERS: usize = 3;
 
-/// Bytes of a body that are compared with values of its request: pages, scripts and manifests.
+/// Bytes at the beginning of a body that are compared with values of its request. Pages, scripts and manifests, which repeat
+/// them, are shorter; comparing as much takes a millisecond.
 const MAX_COMPARED_BYTES: usize = 4 << 20;
 
 /// End-to-end fields, with the date that a recipient adds where there is none (RFC 9110 section 6.6.1).

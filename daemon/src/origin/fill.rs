@@ -28,19 +28,54 @@ use crate::delivery::{Announced, Flight, Flights};
 use crate::manifests::Manifests;
 use crate::store::{Store, StoredObject};
 
-/// Fetches at a time. Each holds a connection and a file.
-const MAX_FILLS: usize = 1024;
-/// Fetches of one name at a time: as many as there are objects of it.
-const MAX_FILLS_OF_A_NAME: usize = 8;
-/// Names that are remembered, of those whose responses nobody shares and of those whose origin fails.
-const MAX_REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
-/// Prefetches at a time whose response has not begun. Beyond, players' own requests go first.
-const MAX_PREFETCHES: usize = 32;
+carousel::limits! {
+    /// Fills at a time.
+    const MAX_FILLS: usize = 1024, "fills" {
+        why: "Each holds a connection and a file.",
+        full: "The request is answered with 503.",
+        free: "When a fill has its response, or has failed.",
+        test: "fills_are_bounded_and_a_place_comes_back",
+    }
+
+    /// Fills of one name that a request waits for, one after the other.
+    const MAX_FILLS_OF_A_NAME: usize = 8, "fills" {
+        why: "A name has up to as many variants.",
+        full: "The request is sent to the origin for itself alone.",
+        free: "Holds for one request.",
+        test: "a_request_waits_for_a_bounded_number_of_fills_of_others",
+    }
+
+    /// Names that are remembered of each kind: not to be shared, failing, fetched whole.
+    const MAX_REMEMBERED: usize = 4096, "names" {
+        why: "They count for up to ten minutes; an entry has some 200 bytes.",
+        full: "The name that was noted or noted again longest ago is forgotten.",
+        free: "When another name is noted.",
+        test: "names_that_are_remembered_are_bounded",
+    }
+
+    /// Prefetches at a time whose response has not begun.
+    const MAX_PREFETCHES: usize = 32, "prefetches" {
+        why: "Requests of players go first.",
+        full: "The prefetch is counted as `busy`.",
+        free: "When the response of one has begun, or it has failed.",
+        test: "prefetches_are_bounded_and_a_place_comes_back",
+    }
+
+    /// Object that is fetched whole because its ranges cannot be put together.
+    const MAX_WHOLE_BYTES: u64 = 64 << 20, "bytes" {
+        why: "Segments have some 20 MB; of a film a player wants a part.",
+        full: "Each range is passed on from the origin and not kept.",
+        free: "Holds for one object.",
+        test: "only_short_objects_are_fetched_whole",
+    }
+}
+
+/// [`MAX_REMEMBERED`], as the tables take it.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(MAX_REMEMBERED).unwrap();
 /// How long a name whose response was not to be shared is fetched by each who asks.
 const UNSHARED_FOR: Duration = Duration::from_secs(60);
-/// How long a name of which ranges cannot be put together is fetched whole, and the longest object for which that is done.
+/// How long a name of which ranges cannot be put together is fetched whole.
 const WHOLE_FOR: Duration = Duration::from_secs(600);
-const MAX_WHOLE_BYTES: u64 = 64 << 20;
 /// How long an origin that has failed for a name is not asked about what is held of it.
 const FAILING_FOR: Duration = Duration::from_secs(1);
 
@@ -289,9 +324,9 @@ impl Filler {
             runtime,
             slots: Mutex::default(),
             phases: Arc::default(),
-            unshared: Mutex::new(LruCache::new(MAX_REMEMBERED)),
-            failing: Mutex::new(LruCache::new(MAX_REMEMBERED)),
-            whole: Mutex::new(LruCache::new(MAX_REMEMBERED)),
+            unshared: Mutex::new(LruCache::new(REMEMBERED)),
+            failing: Mutex::new(LruCache::new(REMEMBERED)),
+            whole: Mutex::new(LruCache::new(REMEMBERED)),
             not_kept: Default::default(),
             joined: AtomicU64::new(0),
             revalidated: AtomicU64::new(0),
@@ -509,4 +544,143 @@ fn is_refusal(flight: &Flight) -> bool {
 
 fn is_remembered(names: &Mutex<LruCache<ObjectKey, Instant>>, key: &ObjectKey, lifetime: Duration) -> bool {
     lock(names).peek(key).is_some_and(|since| since.elapsed() < lifetime)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::origin::{AddressPolicy, OriginTimeouts};
+    use crate::store::StoreConfig;
+
+    /// A filler with an empty cache, and an origin that takes requests and never answers.
+    fn filler() -> (Arc<Filler>, String, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let config =
+            StoreConfig { path: folder.path().join("cache"), reserve_bytes: 0, ..StoreConfig::default() };
+        let (store, _) = Store::open(&config).unwrap();
+        let policy = AddressPolicy::new(&[], &[], &["127.0.0.0/8:*".to_owned()], Vec::new());
+        let timeouts = OriginTimeouts::default();
+        let client = Arc::new(Client::new(Duration::from_secs(60), &timeouts, &[], &[], policy));
+        let context = FillContext { store, flights: Flights::new(), manifests: Arc::default() };
+        let options =
+            FillOptions { segment_ttl_s: 60, manifest_ttl_s: 1, negative_ttl_s: 1, prefetch_object_bytes: 0 };
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let streams: Vec<_> = listener.incoming().collect();
+            drop(streams);
+        });
+        (Filler::new(client, context, options, Handle::current()), url, folder)
+    }
+
+    fn key(number: usize) -> ObjectKey {
+        ObjectKey::from_name(&format!("h/{number}"), None).unwrap()
+    }
+
+    #[tokio::test]
+    async fn fills_are_bounded_and_a_place_comes_back() {
+        let (filler, url, _folder) = filler();
+        let ask = Ask::default();
+        let begun: Vec<_> = (0..MAX_FILLS)
+            .map(|number| match filler.turn(&key(number), &ask) {
+                Turn::Begin(slot) => slot,
+                _ => panic!("{number} has a place"),
+            })
+            .collect();
+        assert!(matches!(filler.turn(&key(MAX_FILLS), &ask), Turn::Done(FillResult::Busy)));
+        assert!(matches!(filler.turn(&key(0), &ask), Turn::Wait(_)), "it is on its way");
+        // No scheme that is asked: it ends at once.
+        let ended = Arc::clone(&begun[0]);
+        Arc::clone(&filler).run(key(0), url.replace("http", "none"), ask.clone(), &ended).await;
+        assert!(matches!(filler.turn(&key(MAX_FILLS), &ask), Turn::Begin(_)));
+    }
+
+    #[tokio::test]
+    async fn prefetches_are_bounded_and_a_place_comes_back() {
+        let (filler, url, _folder) = filler();
+        let prefetch = |number: usize| {
+            let (filler, url) = (Arc::clone(&filler), format!("{url}{number}"));
+            async move { filler.prefetch(&key(number), url, Ask::default()).await }
+        };
+        let waiting: Vec<_> = (0..MAX_PREFETCHES).map(|number| tokio::spawn(prefetch(number))).collect();
+        while filler.prefetching.load(Ordering::Relaxed) < MAX_PREFETCHES {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(prefetch(MAX_PREFETCHES).await, PrefetchEnd::Busy);
+        assert_eq!(filler.prefetching.load(Ordering::Relaxed), MAX_PREFETCHES, "its place is free");
+        drop(waiting);
+    }
+
+    #[tokio::test]
+    async fn a_request_waits_for_a_bounded_number_of_fills_of_others() {
+        let (filler, url, _folder) = filler();
+        let (name, own) = (key(0), Ask::default());
+        let mut fields = HeaderMap::new();
+        fields.insert(header::ACCEPT, HeaderValue::from_static("x/y"));
+        let waits = {
+            let (filler, ask) = (Arc::clone(&filler), Ask { headers: fields, ..Ask::default() });
+            let (name, url) = (name.clone(), url.replace("http", "none"));
+            tokio::spawn(async move { filler.fill(&name, url, ask).await })
+        };
+        // One after the other comes to nothing that is the request's.
+        for number in 0..MAX_FILLS_OF_A_NAME as u64 {
+            let Turn::Begin(slot) = filler.turn(&name, &own) else { panic!("nothing is on its way") };
+            while filler.joined().0 <= number {
+                tokio::task::yield_now().await;
+            }
+            let _ = slot.told.set(Told::Again);
+            lock(&filler.slots).by_key.clear();
+            slot.changed.notify_waiters();
+        }
+        let Turn::Begin(_) = filler.turn(&name, &own) else { panic!("nothing is on its way") };
+        assert!(matches!(waits.await.unwrap(), FillResult::Failed(_)), "it asks for itself");
+        assert_eq!(filler.joined().0, MAX_FILLS_OF_A_NAME as u64);
+    }
+
+    #[tokio::test]
+    async fn names_that_are_remembered_are_bounded() {
+        let (filler, _, _folder) = filler();
+        for number in 0..=MAX_REMEMBERED {
+            filler.fetch_whole(&key(number), 1);
+        }
+        assert_eq!(lock(&filler.whole).len(), MAX_REMEMBERED);
+        assert!(!filler.is_fetched_whole(&key(0)) && filler.is_fetched_whole(&key(MAX_REMEMBERED)));
+    }
+
+    #[tokio::test]
+    async fn only_short_objects_are_fetched_whole() {
+        let (filler, _, _folder) = filler();
+        filler.fetch_whole(&key(0), MAX_WHOLE_BYTES);
+        filler.fetch_whole(&key(1), MAX_WHOLE_BYTES + 1);
+        assert!(filler.is_fetched_whole(&key(0)) && !filler.is_fetched_whole(&key(1)));
+    }
+
+    #[tokio::test]
+    async fn flights_in_ranges_are_bounded_and_a_place_comes_back() {
+        use super::super::spans::{MAX_IN_RANGES, Part};
+        use crate::caching::{Keep, from_pairs};
+        use crate::delivery::{FailReason, Outcome};
+
+        let (filler, url, _folder) = filler();
+        let fields = from_pairs([("content-range", "bytes 0-4/10"), ("etag", "\"1\"")]);
+        let part = Part::of(&fields).unwrap();
+        let keep = Keep {
+            expires: carousel::time::WallTime::from_unix_ms(i64::MAX),
+            initial_age_s: 0,
+            implicit_age_s: None,
+            selecting: Default::default(),
+            without: Vec::new(),
+        };
+        let open = |number: usize| {
+            filler.open_spans(&key(number), &url, &fields, &part, keep.clone(), SurrogateFields::default())
+        };
+        for number in 0..MAX_IN_RANGES {
+            assert!(open(number).is_some(), "{number}");
+        }
+        assert!(open(MAX_IN_RANGES).is_none());
+        let first = filler.shared.flights.get(key(0).as_str()).unwrap();
+        filler.shared.flights.end(&first, Outcome::Failed(FailReason::Abandoned));
+        assert!(open(MAX_IN_RANGES).is_some());
+    }
 }

@@ -42,8 +42,15 @@ pub use signing::{Signing, SigningForm};
 pub use spans::SpanResult;
 pub use timeouts::{OriginTimeouts, RouteTimeouts};
 
-/// Base URLs kept from received configurations.
-const MAX_SIGNALLED: usize = 4096;
+carousel::limits! {
+    /// Base URLs that are kept of received gateway configurations.
+    const MAX_SIGNALLED: usize = 4096, "URLs" {
+        why: "A configuration names one for each service.",
+        full: "The last ones are not kept: their objects have no origin.",
+        free: "With the next configuration.",
+        test: "base_urls_of_received_configurations_are_bounded",
+    }
+}
 
 /// What the configuration file says.
 #[derive(Debug, Default)]
@@ -236,5 +243,19 @@ mod tests {
         assert_eq!(announced("https://other.example/x#7").unwrap(), "https://other.example/x");
         assert_eq!(announced("http://dvb.gw/x"), None);
         assert_eq!(announced("tag:x/y"), None);
+    }
+
+    #[test]
+    fn base_urls_of_received_configurations_are_bounded() {
+        let origins = Origins::new(Vec::new(), Vec::new());
+        let url = |number: usize| format!("http://cdn.example/{number}/");
+        let is_known = |number: usize| {
+            let key = ObjectKey::from_name(&format!("{}x", url(number)), None).unwrap();
+            origins.url_for(&key).is_some()
+        };
+        origins.set_signalled((0..=MAX_SIGNALLED).map(url));
+        assert!(is_known(MAX_SIGNALLED - 1) && !is_known(MAX_SIGNALLED));
+        origins.set_signalled((1..=MAX_SIGNALLED).map(url));
+        assert!(is_known(MAX_SIGNALLED));
     }
 }

@@ -46,10 +46,11 @@ carousel::limits! {
 
 /// Failed looks in a row after which a member is not asked.
 const FAILED_LOOKS: u32 = 2;
-/// How long a member is not asked after a body of it broke off: at first, and at most.
+/// Time that a member is not asked after a body of it broke off, the first time; it doubles from time to time.
 const FIRST_LEFT_OUT: Duration = Duration::from_secs(1);
+/// Longest such time: a member that has been repaired is asked again within minutes.
 const MAX_LEFT_OUT: Duration = Duration::from_secs(256);
-/// The greatest weight: each unit costs a hash.
+/// Greatest weight of a member that a configuration may have: each unit costs a hash for each request.
 const MAX_WEIGHT: u32 = 100;
 /// When a second parent is asked while the first one is silent: where nothing is known yet, and the limits of what is.
 const HEDGE_AT_FIRST: Duration = Duration::from_secs(1);

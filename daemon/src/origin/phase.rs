@@ -13,8 +13,15 @@ use carousel::digest::Digest;
 use carousel::manifest::{Manifest, ManifestKind};
 use lru::LruCache;
 
-/// Manifests whose phase is known; a forgotten one is asked for more often for a while.
-const MAX_MANIFESTS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+carousel::limits! {
+    /// Live manifests whose phase is known.
+    const MAX_MANIFESTS: usize = 4096, "manifests" {
+        why: "A box relays tens; an entry has some 200 bytes.",
+        full: "The manifest that was asked for longest ago is forgotten: it is asked for more often for a while.",
+        free: "When another manifest is asked for.",
+        test: "phases_are_bounded",
+    }
+}
 
 /// Changes in time after which a manifest is taken to keep its pace.
 const EVIDENCE: u8 = 3;
@@ -123,7 +130,7 @@ pub(super) struct Phases(LruCache<String, Phase>);
 
 impl Default for Phases {
     fn default() -> Self {
-        Self(LruCache::new(MAX_MANIFESTS))
+        Self(LruCache::new(const { NonZeroUsize::new(MAX_MANIFESTS).unwrap() }))
     }
 }
 
@@ -279,5 +286,16 @@ mod tests {
         assert_eq!(of("#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:0.4,\na\n"), Some(4000));
         assert_eq!(of(&format!("{live}#EXT-X-ENDLIST\n")), None);
         assert_eq!(of(&format!("{live}#EXT-X-PART-INF:PART-TARGET=0.5\n")), None);
+    }
+
+    #[test]
+    fn phases_are_bounded() {
+        let mut phases = Phases::default();
+        let seen = Seen { now_ms: 0, digest: None, sequence: None, age_s: None, period_ms: 2000 };
+        for number in 0..=MAX_MANIFESTS {
+            phases.fresh_ms(&number.to_string(), &seen);
+        }
+        assert_eq!(phases.0.len(), MAX_MANIFESTS);
+        assert!(phases.0.peek("0").is_none() && phases.0.peek("1").is_some());
     }
 }

@@ -20,8 +20,16 @@ use crate::caching::{self, Keep, Validators};
 use crate::clock;
 use crate::delivery::{FailReason, Flight, Outcome};
 
-/// Flights of which only ranges have come. Each holds room for its whole object.
-const MAX_IN_RANGES: usize = 64;
+carousel::limits! {
+    /// Flights of which only ranges have come.
+    pub(super) const MAX_IN_RANGES: usize = 64, "flights" {
+        why: "Each holds room on the disk for its whole object.",
+        full: "The range is passed on and not kept.",
+        free: "When an object is complete, or nobody has asked for it for two minutes.",
+        test: "flights_in_ranges_are_bounded_and_a_place_comes_back",
+    }
+}
+
 /// Times that a range is asked for whose body breaks off.
 const ATTEMPTS: u32 = 3;
 

@@ -89,7 +89,7 @@ carousel::limits! {
 /// Rows are written to disk after so many bytes, or so long.
 const GATHER_BYTES: usize = 64 << 10;
 const GATHER_FOR: Duration = Duration::from_millis(100);
-/// A player's clock that is further from ours is not believed.
+/// Greatest difference between a player's clock and ours at which its time is taken; beyond, the time of arrival is.
 const MAX_SKEW_MS: i64 = 86_400_000;
 
 carousel::reasons! {

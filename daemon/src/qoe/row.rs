@@ -52,8 +52,15 @@ pub const COLUMNS: [Column; 33] = [
     ("user_agent", "String", "The player's `User-Agent`."),
 ];
 
-/// Longer strings are cut.
-const MAX_TEXT_BYTES: usize = 1024;
+carousel::limits! {
+    /// String of a row.
+    const MAX_TEXT_BYTES: usize = 1024, "bytes" {
+        why: "Ids and URLs of reports have some hundred.",
+        full: "The string is cut.",
+        free: "Holds for one string.",
+        test: "long_strings_are_cut_between_characters",
+    }
+}
 
 /// Names of the columns as they are written: those of a table that calls them otherwise, or has fewer.
 #[derive(Debug, Clone)]
@@ -151,5 +158,17 @@ mod tests {
             let expected: Vec<(&str, &str)> = COLUMNS.iter().map(|it| (it.0, it.1)).collect();
             assert_eq!(columns, expected, "{table}");
         }
+    }
+
+    #[test]
+    fn long_strings_are_cut_between_characters() {
+        let mut cells = [const { Cell::Nothing }; COLUMNS.len()];
+        let text = "x".repeat(MAX_TEXT_BYTES - 1);
+        let longer = format!("{text}\u{e4}");
+        cells[0] = Cell::Text(&longer);
+        let mut out = Vec::new();
+        write(&mut out, &Names::new(&BTreeMap::new()), &cells);
+        let row: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(row["event_id"], text.as_str());
     }
 }

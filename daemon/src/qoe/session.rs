@@ -30,7 +30,7 @@ carousel::limits! {
 const IDLE_MS: i64 = 600_000;
 /// How often it is looked for such sessions.
 const SWEEP_MS: i64 = 60_000;
-/// A longer stall or start is no measurement: the device slept, or its clock was set.
+/// Longest stall or start that is a measurement: in a longer one the device slept, or its clock was set.
 const MAX_SPAN_MS: i64 = 3_600_000;
 
 /// How a report has come.

@@ -39,7 +39,7 @@ carousel::limits! {
 }
 /// What a piece of work takes besides the bytes it works on.
 const WORK_BYTES: u64 = 16 << 10;
-/// Workers at most: more than any box needs, and each may hold a source block in memory.
+/// Workers at most, on a machine with more cores: each may hold a source block of 64 MiB in memory.
 const MAX_WORKERS: usize = 8;
 
 /// What a worker keeps of its buffer for source blocks: asking for its pages again costs more than small blocks do.

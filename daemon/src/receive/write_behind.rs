@@ -17,7 +17,8 @@ use crate::store::Partial;
 
 /// Bytes of a run: a small part of a level-2 cache, and enough that the call's own cost vanishes.
 const RUN_BYTES: usize = 64 << 10;
-/// Objects that have a run at a time; sessions that are interleaved more finely than this write shorter runs.
+/// Objects that have a run at a time: 512 KiB of a level-2 cache. Beyond, the run that was written to longest ago is flushed, so
+/// that sessions that are interleaved more finely write shorter runs.
 const MAX_RUNS: usize = 8;
 
 /// Bytes of one object that follow each other.

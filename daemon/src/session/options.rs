@@ -36,7 +36,8 @@ impl Join {
     }
 }
 
-/// Neighbours on each side that may be configured.
+/// Greatest number of neighbours on each side that a configuration may have; more is nearly every channel, which has a value of
+/// its own.
 const MAX_NEIGHBOURS: usize = 16;
 
 /// `[receive]`

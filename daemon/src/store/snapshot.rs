@@ -24,8 +24,16 @@ const FILE: &str = "index.snapshot";
 const MAGIC: &[u8; 8] = b"SKYINDEX";
 const VERSION: u32 = 1;
 const HEAD_BYTES: usize = 48;
-/// Maximum length of a snapshot: a million objects of 400 bytes.
-const MAX_BYTES: u64 = 1 << 30;
+
+carousel::limits! {
+    /// Snapshot of the index.
+    const MAX_BYTES: u64 = 1 << 30, "bytes" {
+        why: "A million objects of 400 bytes take less than half.",
+        full: "The snapshot is removed unread; the folders are walked instead.",
+        free: "With the next snapshot.",
+        test: "a_snapshot_beyond_the_limit_is_removed_unread",
+    }
+}
 
 /// Writes the objects of the flash tier, given in the order of [`super::index::Index::list`].
 pub(super) fn write(folder: &Path, objects: &[Arc<StoredObject>]) -> io::Result<()> {
@@ -91,5 +99,18 @@ mod tests {
             }
             let _ = read(&bytes);
         }
+    }
+
+    #[test]
+    fn a_snapshot_beyond_the_limit_is_removed_unread() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        write(folder.path(), &[]).unwrap();
+        // Holes: no bytes of the disk.
+        fs::File::options().append(true).open(&path).unwrap().set_len(MAX_BYTES + 1).unwrap();
+        assert!(take(folder.path()).is_none());
+        assert!(!path.exists());
+        write(folder.path(), &[]).unwrap();
+        assert!(take(folder.path()).unwrap().is_empty());
     }
 }

@@ -8,12 +8,20 @@ use carousel::dsmcc::{Alone, Description, ModuleStorage};
 
 use crate::store::{Arrival, Frozen, Partial, Store};
 
-/// Modules up to this are put together in memory.
+/// Length up to which a module is put together in memory; a longer one is put together in a file.
 const MAX_MEMORY_MODULE_BYTES: u32 = 1 << 20;
-/// Bytes of such modules at a time, of one stream: a box has 512 MB for everything.
-const MAX_MEMORY_BYTES: usize = 16 << 20;
 
-/// BIOP before a file that goes straight to its place: what the header's page has room for.
+carousel::limits! {
+    /// Modules of one transport stream that are put together in memory.
+    const MAX_MEMORY_BYTES: usize = 16 << 20, "bytes" {
+        why: "A box has 512 MB for everything.",
+        full: "Further modules are put together in an unnamed file.",
+        free: "When a module is complete, or given up.",
+        test: "modules_in_memory_are_bounded_and_room_comes_back",
+    }
+}
+
+/// BIOP before a file that goes straight to its place: one page, which the object file's header takes later.
 const MAX_HEAD_BYTES: usize = 4096;
 
 /// Lends room for modules of one stream.
@@ -188,5 +196,23 @@ mod tests {
     fn names_of_people_become_paths_of_urls() {
         assert_eq!(encoded("a b/Süd#1?.html"), "a%20b/S%C3%BCd%231%3F.html");
         assert_eq!(encoded("100%"), "100%25");
+    }
+
+    #[test]
+    fn modules_in_memory_are_bounded_and_room_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = crate::store::StoreConfig {
+            path: folder.path().join("cache"),
+            reserve_bytes: 0,
+            ..Default::default()
+        };
+        let mut modules = Modules::new(Store::open(&config).unwrap().0, None);
+        let mut open = || modules.open(MAX_MEMORY_MODULE_BYTES, None).unwrap();
+        let count = MAX_MEMORY_BYTES / MAX_MEMORY_MODULE_BYTES as usize;
+        let mut all: Vec<Buffer> = (0..count).map(|_| open()).collect();
+        assert!(all.iter().all(|it| matches!(it, Buffer::Memory(_))));
+        assert!(matches!(open(), Buffer::File { .. }));
+        all.pop();
+        assert!(matches!(open(), Buffer::Memory(_)));
     }
 }

@@ -140,6 +140,24 @@ fn the_admin_port_takes_commands_only_with_the_token_and_writes_down_who_gave_th
     assert!(log.contains("refused") && !log.contains(TOKEN), "{log}");
 }
 
+#[test]
+fn there_are_as_many_admin_connections_as_places() {
+    let mut story = Story::new();
+    let admin = free_tcp_port();
+    let token = story.dir().join("token");
+    std::fs::write(&token, "5d4b7c0e9a1f4c2b8e6d3a7f").unwrap();
+    story.admin = Some((admin, token));
+    story.start_daemon();
+    let answers =
+        || said_to(admin, &format!("GET /healthz HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n"));
+    assert!(answers().starts_with("HTTP/1.1 200"));
+    let silent: Vec<TcpStream> = (0..64).map(|_| TcpStream::connect(admin).unwrap()).collect();
+    story.until("all places are taken", Duration::from_secs(30), |_| answers().is_empty());
+    assert!(story.metric("admin_refused_total{reason=\"places\"}") > 0, "the socket has places of its own");
+    drop(silent);
+    story.until("the places are free", Duration::from_secs(30), |_| answers().starts_with("HTTP/1.1 200"));
+}
+
 /// A client certificate in the place of the token.
 #[test]
 fn the_admin_port_takes_a_client_certificate_of_its_authority_and_no_other() {

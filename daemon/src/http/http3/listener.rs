@@ -14,7 +14,8 @@ use tokio::runtime::Handle;
 use crate::http::connection::{KEEP_ALIVE, MAX_STREAMS};
 use crate::http::tls::Acceptor;
 
-/// Unidirectional streams of a client: control, two of QPACK, and those of extensions that are ignored.
+/// Unidirectional streams of a client at a time: control, two of QPACK (RFC 9114 section 6.2 asks for three at least), and those
+/// of extensions that are ignored. QUIC does not let a client open more.
 const MAX_UNI_STREAMS: u32 = 8;
 /// Bytes of one request's body, and of all of a connection, that wait to be read.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
@@ -23,7 +24,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 const SEND_WINDOW_BYTES: u64 = 4 << 20;
 /// A client from which nothing comes for so long is gone; one that is idle is asked after [`KEEP_ALIVE`].
 const GONE_AFTER: Duration = Duration::from_secs(90);
-/// Connections whose handshake has not begun. More are dropped, and their clients try again.
+/// Connections whose handshake has not begun, which quinn holds for us. More are dropped, and their clients try again.
 const MAX_WAITING: usize = 1024;
 /// Bytes of early data that wait for one of them, and for all.
 const WAITING_BYTES: u64 = 16 << 10;

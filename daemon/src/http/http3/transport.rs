@@ -23,10 +23,25 @@ use crate::http::connection::MAX_HEAD_BYTES;
 
 /// Bytes read from a stream at a time.
 const READ_BYTES: usize = 16 << 10;
-/// Bytes of a request stream that are neither a head nor handed on as body: the head itself, and frames that mean nothing.
-const MAX_UNREAD_BYTES: u64 = MAX_HEAD_BYTES as u64 + 2 * READ_BYTES as u64;
-/// Bytes of all unidirectional streams of a connection together: settings, and what QPACK without a dynamic table says.
-const MAX_CONTROL_BYTES: u64 = 64 << 10;
+
+carousel::limits! {
+    /// Bytes of an HTTP/3 request stream that are neither read as a head nor handed on as a body.
+    const MAX_UNREAD_BYTES: u64 = MAX_HEAD_BYTES as u64 + 2 * READ_BYTES as u64, "bytes" {
+        why: "A head, and what was read with it; further frames mean nothing.",
+        full: "The connection ends; counted as `flood`.",
+        free: "When the head, or a piece of the body, is read.",
+        test: "floods_of_streams_and_of_frames_end_their_own_connection",
+    }
+
+    /// Bytes of all unidirectional streams of an HTTP/3 connection together; each request adds 256.
+    const MAX_CONTROL_BYTES: u64 = 64 << 10, "bytes" {
+        why: "Settings, and what QPACK says without a dynamic table.",
+        full: "The connection ends; counted as `flood`.",
+        free: "Holds for one connection.",
+        test: "floods_of_streams_and_of_frames_end_their_own_connection",
+    }
+}
+
 /// As many more for each request: browsers send a priority with it, and another when it changes.
 const CONTROL_BYTES_PER_REQUEST: u64 = 256;
 

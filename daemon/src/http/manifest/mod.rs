@@ -30,13 +30,19 @@ carousel::limits! {
         free: "With the next token.",
         test: "any_length_and_tokens_that_are_none",
     }
+
+    /// Manifest in UTF-16.
+    const MAX_UTF16_BYTES: usize = 4 << 20, "bytes" {
+        why: "It is converted as a whole; manifests have some 100 KB.",
+        full: "The manifest is passed on as it is, and counted as `charset`.",
+        free: "Holds for one document.",
+        test: "documents_that_are_converted_as_a_whole_are_bounded",
+    }
 }
 /// Bytes of a document from which its format is told.
 pub(super) const SNIFF_BYTES: usize = 4096;
 /// Bytes that are pushed at a time: what is compressed becomes a thousand times as much.
 pub(super) const PIECE_BYTES: usize = 4096;
-/// A document in UTF-16 is rewritten up to this: it is converted as a whole.
-const MAX_UTF16_BYTES: usize = 4 << 20;
 
 /// Rewrites one document, whose bytes come in pieces.
 pub(super) struct Rewriter {

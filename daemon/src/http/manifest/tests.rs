@@ -234,3 +234,29 @@ proptest::proptest! {
         proptest::prop_assert_eq!(out, document);
     }
 }
+
+#[test]
+fn documents_that_are_converted_as_a_whole_are_bounded() {
+    // Of 128 KiB in four bytes each (RFC 8878 section 3.1.1.2, RLE_Block).
+    let zstd = |blocks: u32| {
+        let mut bytes = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 0x38];
+        let head = b"#EXTM3U\n";
+        bytes.extend_from_slice(&(8_u32 << 3).to_le_bytes()[..3]);
+        bytes.extend_from_slice(head);
+        for number in 1..=blocks {
+            bytes.extend_from_slice(&((1_u32 << 20) | 2 | u32::from(number == blocks)).to_le_bytes()[..3]);
+            bytes.push(b'#');
+        }
+        bytes
+    };
+    assert_eq!(rewritten(Some("zstd"), map(), &zstd(31)).unwrap().unwrap().len(), 8 + (31 << 17));
+    assert_eq!(rewritten(Some("zstd"), map(), &zstd(32)).unwrap_err(), Rewriting::Coding, "what it becomes");
+    let long = vec![0; (4 << 20) + 1];
+    assert_eq!(rewritten(Some("zstd"), map(), &long).unwrap_err(), Rewriting::Coding, "its own bytes");
+    let wide = |count: usize| -> Vec<u8> {
+        format!("<MPD><T>{}</T></MPD>", "x".repeat(count)).encode_utf16().flat_map(u16::to_le_bytes).collect()
+    };
+    let room = MAX_UTF16_BYTES / 2 - wide(0).len() / 2;
+    assert!(rewritten(None, map(), &wide(room)).is_ok());
+    assert_eq!(rewritten(None, map(), &wide(room + 1)).unwrap_err(), Rewriting::Charset);
+}

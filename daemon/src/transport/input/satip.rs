@@ -18,11 +18,11 @@ use crate::transport::config::{Carrier, Modulation, Polarization, System};
 
 /// A session ends after 60 s without a request, unless the server says otherwise (RFC 2326 section 12.37).
 const DEFAULT_TIMEOUT_S: u64 = 60;
-/// The longest that a server's timeout is believed.
+/// Longest timeout of a session that is taken from a server (RFC 2326 section 12.37).
 pub(super) const MAX_TIMEOUT_S: u64 = 3600;
 /// PIDs that are asked for before any table has come.
 const FIRST_PIDS: &str = "0,16,17,20";
-/// PIDs in a request: servers have 16 to 64 filters; with more, all are asked for.
+/// PIDs in a request: servers have 16 to 64 filters. With more, all are asked for.
 const MAX_PIDS: usize = 60;
 /// Pairs of ports that are tried.
 const PORT_TRIES: usize = 50;

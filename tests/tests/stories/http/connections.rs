@@ -41,6 +41,12 @@ fn what_no_honest_client_sends_harms_nobody() {
     let many = "X-Many: 1\r\n".repeat(2000);
     let long = format!("GET /o/1.m4s HTTP/1.1\r\nHost: b\r\n{many}\r\n");
     assert!(status_line(&raw(http, long.as_bytes())).contains("431"));
+    let one = |bytes: usize| {
+        let field = "y".repeat(bytes);
+        raw(http, format!("GET /o/1.m4s HTTP/1.1\r\nHost: b\r\nX-Long: {field}\r\n\r\n").as_bytes())
+    };
+    assert!(status_line(&one(32 << 10)).contains("200"));
+    assert!(status_line(&one(64 << 10)).contains("431"));
     let ranges: Vec<String> = (0..10_000).map(|at| format!("{at}-{at}")).collect();
     let ranged =
         format!("GET /o/1.m4s HTTP/1.1\r\nHost: b\r\nRange: bytes={}\r\n\r\n", &ranges.join(",")[..20_000]);

@@ -63,6 +63,20 @@ impl<S: Read + Write> Frames<S> {
         self.stream.write_all(&frame)
     }
 
+    /// Reads on to the first RST_STREAM: its stream and its code.
+    fn first_reset(&mut self) -> (u32, u32) {
+        loop {
+            let mut head = [0; 9];
+            self.stream.read_exact(&mut head).expect("a frame");
+            let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+            self.stream.read_exact(&mut payload).expect("its payload");
+            if head[3] == 3 {
+                let word = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());
+                return (word(&head[5..]), word(&payload));
+            }
+        }
+    }
+
     /// What the server says last: its GOAWAY's code, or nothing.
     fn last_words(&mut self) -> Option<u32> {
         let (mut all, mut code) = (Vec::new(), None);
@@ -147,6 +161,24 @@ fn floods_of_http2_frames_end_their_own_connection() {
     let code = frames.last_words();
     assert!(count < 2000 || code.is_some(), "it is not read to its end");
     assert!(floods() > before || story.metric("http_refused_requests_total{reason=\"bad_frames\"}") > 0);
+    check();
+    // More requests at a time than there may be: those beyond are refused one by one, and the connection goes on.
+    let mut frames = http2(secure, &certificate);
+    for number in 0..200_u32 {
+        frames.write(1, 0x5, number * 2 + 1, &get_of("/o/slow")).unwrap();
+    }
+    let (stream, code) = frames.first_reset();
+    assert_eq!((stream, code), (128 * 2 + 1, 7), "REFUSED_STREAM");
+    drop(frames);
+    // Requests without a path, again and again: each stream is reset, until the connection ends.
+    let before = floods();
+    let mut frames = http2(secure, &certificate);
+    let mut count = 0_u32;
+    while count < 2000 && frames.write(1, 0x5, count * 2 + 1, &[0x82, 0x87]).is_ok() {
+        count += 1;
+    }
+    frames.last_words();
+    assert!(floods() > before, "after {count} requests");
     check();
     // Frames against the rules.
     let mut frames = http2(secure, &certificate);
