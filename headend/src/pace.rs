@@ -8,7 +8,7 @@ pub struct Pacer {
     busy_until_ns: u64,
 }
 
-/// Delay behind its schedule that a sender may catch up in one burst.
+/// Delay behind its schedule that a sender may catch up in one burst: 50 packets at 100 Mbit/s, which modulators buffer.
 const MAX_BURST_NS: u64 = 5_000_000;
 
 impl Pacer {

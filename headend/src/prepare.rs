@@ -192,8 +192,15 @@ pub(crate) fn prepare(config: &Config, index: usize, object: &ObjectSource) -> O
     Some(Prepared { object: object.clone(), body, digest, md5, repair })
 }
 
-/// Bytes of an init segment or key that is held in memory, so that it stays on the air while its file is written anew.
-const MAX_MEMORY_BYTES: u64 = 256 << 10;
+carousel::limits! {
+    /// Init segment or key that is held in memory, so that it stays on the air while its file is written anew.
+    const MAX_MEMORY_BYTES: u64 = 256 << 10, "bytes" {
+        why: "Init segments have some kilobytes.",
+        full: "The object is read from its file.",
+        free: "Holds for one object.",
+        test: "only_short_init_segments_and_keys_are_held_in_memory",
+    }
+}
 
 /// Whether an object is held in memory.
 pub(crate) fn is_in_memory(object: &ObjectSource) -> bool {
@@ -227,4 +234,28 @@ fn load(object: &ObjectSource) -> Option<(Body, Digest, [u8; 16])> {
 /// The protection of a source's object: never on signalling, since who cannot decode must still find the way.
 pub(crate) fn protection(config: &Config, source: usize, is_signalling: bool) -> Protection {
     if is_signalling { Protection::NONE } else { config.fec.protection(config.sources[source].class) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_short_init_segments_and_keys_are_held_in_memory() {
+        let object = |role: Role, length: u64| ObjectSource {
+            path: "v/init.mp4".to_owned(),
+            file: "/v/init.mp4".into(),
+            length,
+            range: None,
+            modified_ns: 0,
+            content_type: "video/mp4",
+            role,
+            bytes: None,
+        };
+        for role in [Role::Init, Role::Key] {
+            assert!(is_in_memory(&object(role, MAX_MEMORY_BYTES)));
+            assert!(!is_in_memory(&object(role, MAX_MEMORY_BYTES + 1)));
+        }
+        assert!(!is_in_memory(&object(Role::Segment, 1)));
+    }
 }

@@ -27,8 +27,6 @@ const SETTLE: Duration = Duration::from_secs(2);
 const ABANDONED: Duration = Duration::from_secs(60);
 /// All files are looked at again after this time: links whose target changed, events that a file system did not send.
 const WALK_INTERVAL: Duration = Duration::from_secs(60);
-/// Folders that are watched; more are walked instead.
-const MAX_FOLDERS: usize = 8192;
 carousel::limits! {
     /// Files with temporary names that are remembered while they are written.
     const MAX_TEMPORARY: usize = 256, "files" {
@@ -36,6 +34,14 @@ carousel::limits! {
         full: "Further segments are sent when they are finished.",
         free: "When a file is renamed or removed.",
         test: "a_file_with_a_temporary_name_is_known_by_the_name_that_it_gets",
+    }
+
+    /// Folders of a source that are watched.
+    const MAX_FOLDERS: usize = 8192, "folders" {
+        why: "Linux lets a user watch 8,192 where memory is short; a package has some ten.",
+        full: "The source is walked once a second instead.",
+        free: "With the next start.",
+        test: "a_source_with_too_many_folders_is_walked",
     }
 }
 
@@ -299,7 +305,7 @@ impl Watch {
         for folder in folders {
             let has_room = self.folders.len() < MAX_FOLDERS;
             match events.watches().add(&folder.path, mask) {
-                Ok(watch) if has_room => {
+                Ok(watch) if has_room || self.folders.contains_key(&watch) => {
                     self.folders.insert(watch, folder);
                 }
                 // A live packager removes folders, too.
@@ -475,5 +481,19 @@ mod tests {
         let mounts = "22 1 0:20 / / rw - ext4 /dev/sda1 rw\n30 22 0:40 / /mnt/my\\040films rw shared:1 - nfs4 nas:/f rw\n";
         assert!(is_remote_in(Path::new("/mnt/my films/one"), mounts));
         assert!(!is_remote_in(Path::new("/mnt/other"), mounts));
+    }
+
+    #[test]
+    fn a_source_with_too_many_folders_is_walked() {
+        let dir = tempfile::tempdir().unwrap();
+        for number in 0..MAX_FOLDERS {
+            std::fs::create_dir(dir.path().join(number.to_string())).unwrap();
+        }
+        // With the source's own it is one too many.
+        assert!(!Watch::start(dir.path(), &[]).unwrap().has_events());
+        std::fs::remove_dir(dir.path().join("0")).unwrap();
+        let has_events = Watch::start(dir.path(), &[]).unwrap().has_events();
+        let allowed = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_watches").unwrap_or_default();
+        assert!(has_events || allowed.trim().parse::<usize>().is_ok_and(|it| it < 2 * MAX_FOLDERS));
     }
 }

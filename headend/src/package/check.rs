@@ -17,8 +17,17 @@ use crate::sys::open_source_file;
 const HEAD_BYTES: usize = 64 << 10;
 /// Bytes that tell what kind of file it is.
 const KIND_BYTES: usize = 1024;
-/// Top-level boxes of a file; a segment of 10 s in chunks of 20 ms has a thousand.
-const MAX_BOXES: usize = 100_000;
+
+carousel::limits! {
+    /// Top-level boxes of a file that are looked at.
+    const MAX_BOXES: usize = 100_000, "boxes" {
+        why: "A segment of 10 s in chunks of 20 ms has a thousand.",
+        full: "The file counts as faultless.",
+        free: "Holds for one file.",
+        test: "files_of_very_many_boxes_are_looked_at_up_to_a_bound",
+    }
+}
+
 /// Bytes of a transport stream packet.
 const PACKET: u64 = 188;
 
@@ -511,5 +520,18 @@ mod tests {
         let whole = picture(&[], 0x65);
         assert_eq!(of(&whole[..whole.len() - 10], ts), Some(Reason::Cut));
         assert_eq!(of(&whole, SEGMENT), Some(Reason::WrongContainer));
+    }
+
+    #[test]
+    fn files_of_very_many_boxes_are_looked_at_up_to_a_bound() {
+        let cut = |boxes: usize| {
+            let mut bytes = b"\0\0\0\x08free".repeat(boxes);
+            bytes.extend_from_slice(b"\0\0\x01\0mdat");
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), &bytes).unwrap();
+            broken_boxes(file.as_file(), bytes.len() as u64, SEGMENT).unwrap()
+        };
+        assert!(cut(MAX_BOXES - 1).unwrap().contains("is cut"));
+        assert_eq!(cut(MAX_BOXES), None);
     }
 }

@@ -7,8 +7,15 @@ use percent_encoding::percent_decode_str;
 
 use super::{Role, TrackKind};
 
-/// Lines read; two for each of a million segments.
-const MAX_LINES: usize = 4_000_000;
+carousel::limits! {
+    /// Lines of a playlist.
+    const MAX_LINES: usize = 4_000_000, "lines" {
+        why: "Two for each of a million segments, and as many others.",
+        full: "The playlist is an error.",
+        free: "Holds for one playlist.",
+        test: "a_playlist_has_a_bounded_number_of_lines",
+    }
+}
 
 /// A parsed playlist.
 #[derive(Debug, Clone, PartialEq)]
@@ -548,5 +555,15 @@ mod tests {
         fn no_text_panics(text in "(#EXTM3U\n)?([ -~\n]{0,200}|(#EXT(INF|-X-MAP|-X-KEY|-X-STREAM-INF):[ -~]{0,30}\n){0,8})") {
             let _ = parse(&text, ParseContext::NONE);
         }
+    }
+
+    #[test]
+    fn a_playlist_has_a_bounded_number_of_lines() {
+        let of = |lines: usize| {
+            let rest = "\n".repeat(lines - 3);
+            parse(&format!("#EXTM3U\n#EXT-X-TARGETDURATION:2\n{rest}#"), ParseContext::NONE)
+        };
+        assert!(of(MAX_LINES).is_ok());
+        assert!(of(MAX_LINES + 1).unwrap_err().contains("lines"));
     }
 }

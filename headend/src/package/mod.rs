@@ -37,10 +37,23 @@ use tree::{FileOnDisk, Files, Folder};
 
 use crate::clock::{Clocks as _, SystemClocks};
 
-/// Bytes of a manifest. A day of 2-second segments in one playlist is 4 MB.
-const MAX_MANIFEST_BYTES: u64 = 16 << 20;
-/// Objects of one source.
-pub const MAX_OBJECTS: usize = 1_000_000;
+carousel::limits! {
+    /// Manifest of a source.
+    const MAX_MANIFEST_BYTES: u64 = 16 << 20, "bytes" {
+        why: "A day of 2-second segments in one playlist is 4 MB.",
+        full: "The manifest is left out as `not_understood`; one that was read before stays in force.",
+        free: "When the file is written anew.",
+        test: "long_manifests_and_deep_folders_are_left_out",
+    }
+
+    /// Objects of one source, and files that are looked at.
+    pub const MAX_OBJECTS: usize = 1_000_000, "objects" {
+        why: "A season of an event in segments of 2 s, in ten renditions, has as many.",
+        full: "Further files are left out; a Representation of more segments is left out.",
+        free: "When files are removed.",
+        test: "hostile_counts_and_templates_leave_their_representation_out",
+    }
+}
 
 /// Why nothing can be read.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use super::{IgnoredQuery, Role};
 /// The base of a source that has none: `scan` of a folder.
 pub(super) const NO_BASE: &str = "https://source.invalid/";
 
-/// Files of one name in several folders that are looked at for advice.
+/// Files of one name in several folders that are looked at for the advice in a problem's text; the first ones say enough.
 const MAX_NAMESAKES: usize = 100;
 
 /// Target of a reference.

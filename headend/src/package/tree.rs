@@ -12,10 +12,23 @@ use std::sync::Arc;
 
 use super::{MAX_OBJECTS, Problem};
 
-/// Nesting of folders; packagers use three or four.
-const MAX_DEPTH: usize = 16;
-/// Problems listed; a manifest with a thousand missing segments has one cause.
-pub(super) const MAX_PROBLEMS: usize = 1000;
+carousel::limits! {
+    /// Nesting of folders of a source.
+    const MAX_DEPTH: usize = 16, "folders" {
+        why: "Packagers use three or four.",
+        full: "Folders further down are not walked.",
+        free: "When the files lie higher up.",
+        test: "long_manifests_and_deep_folders_are_left_out",
+    }
+
+    /// Problems of a source that are listed.
+    pub(super) const MAX_PROBLEMS: usize = 1000, "problems" {
+        why: "A manifest with a thousand missing segments has one cause.",
+        full: "Further ones are not listed; what is left out is counted all the same.",
+        free: "With the next reading.",
+        test: "problems_are_listed_up_to_a_bound",
+    }
+}
 
 /// Files by their path below the source's folder, as the file system has it.
 pub type Files = BTreeMap<String, FileOnDisk>;

@@ -21,8 +21,17 @@ use super::{Failed, PullFailure};
 
 /// Silence after which a request is given up: until the head comes, and between two pieces of the body.
 const SILENCE: Duration = Duration::from_secs(30);
-/// Redirects followed.
-const MAX_REDIRECTS: usize = 5;
+
+carousel::limits! {
+    /// Redirects of one request that are followed.
+    const MAX_REDIRECTS: usize = 5, "redirects" {
+        why: "Origins redirect once or twice: to https, to a shard.",
+        full: "The request fails as `redirect`.",
+        free: "Holds for one request.",
+        test: "what_an_origin_must_not_do_is_refused_and_counted",
+    }
+}
+
 /// What origins see of us.
 const AGENT: &str = concat!("skycache-headend/", env!("CARGO_PKG_VERSION"));
 

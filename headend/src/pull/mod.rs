@@ -71,7 +71,7 @@ const LOOK: Duration = Duration::from_secs(60);
 const LIVE_LOOK_MS: std::ops::RangeInclusive<u64> = 250..=10_000;
 /// How long a file stays that no manifest names any more: receivers may be behind.
 const KEEP: Duration = Duration::from_secs(60);
-/// The longest time until what has failed is asked for again.
+/// Longest time until a file that has failed is asked for again; the time doubles from one second on.
 const MAX_BACK_OFF_S: u64 = 60;
 /// Requests for one file before it counts as failed.
 const ATTEMPTS: u32 = 3;

@@ -33,7 +33,7 @@ carousel::limits! {
     }
 }
 
-/// Genres of a programme.
+/// Genres of a programme that are carried: receivers show one or two.
 const MAX_GENRES: usize = 8;
 /// Ages below this are no restriction.
 const LOWEST_AGE: u8 = 4;

@@ -1,6 +1,6 @@
 //! Numbers of seasons and episodes, as `<episode-num>` has them.
 
-/// The highest number that is taken for one: daily soaps have gone past 10,000 episodes.
+/// Highest number that is taken for that of an episode: daily soaps have gone past 10,000.
 const MAX_NUMBER: u32 = 99_999;
 
 /// Season and episode, from 1.

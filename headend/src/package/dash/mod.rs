@@ -16,8 +16,16 @@ use carousel::xml::Element;
 use super::{MAX_OBJECTS, TrackKind};
 use template::{Inherited, address_template};
 
-/// BaseURL alternatives of one level that are tried.
-const MAX_BASE_URLS: usize = 16;
+carousel::limits! {
+    /// BaseURL alternatives of one level of an MPD.
+    const MAX_BASE_URLS: usize = 16, "URLs" {
+        why: "One for each CDN.",
+        full: "Further ones are not considered.",
+        free: "Holds for one level.",
+        test: "bases_of_every_level_may_be_alternatives",
+    }
+}
+
 /// Segments that a packager may have written ahead of the clock, and the clocks of packager and headend may differ by.
 const AHEAD_SEGMENTS: u64 = 3;
 /// Segments behind the window that are still carried: the MPD that players hold is older than the newest.

@@ -6,8 +6,15 @@ use super::super::MAX_OBJECTS;
 use super::timeline::{Timeline, read_timeline};
 use super::{Addressing, Clock, Named, Period, Representation, Window, initialization, join, source_url};
 
-/// Partial segments of one segment; low latency has a hundred at most.
-pub(super) const MAX_PARTS: u64 = 1000;
+carousel::limits! {
+    /// Partial segments of one segment.
+    pub(super) const MAX_PARTS: u64 = 1000, "parts" {
+        why: "Low latency has a hundred at most.",
+        full: "The Representation is left out, or has as many.",
+        free: "Holds for one segment.",
+        test: "hostile_counts_and_templates_leave_their_representation_out",
+    }
+}
 
 /// Reads the addressing of a Representation with a SegmentTemplate.
 ///

@@ -97,6 +97,7 @@ fn hostile_counts_and_templates_leave_their_representation_out() {
         r#"<SegmentTemplate media="$Number" duration="1"/>"#,
         r#"<SegmentTemplate media="$Nonsense$" duration="1"/>"#,
         r#"<SegmentTemplate media="$Time$"><SegmentTimeline><S d="0"/></SegmentTimeline></SegmentTemplate>"#,
+        r#"<SegmentTemplate media="$Number$-$SubNumber$"><SegmentTimeline><S d="1" k="1001"/></SegmentTimeline></SegmentTemplate>"#,
     ] {
         let text = format!(
             r#"<MPD mediaPresentationDuration="PT10S"><Period><AdaptationSet>{body}<Representation id="1"/></AdaptationSet>
@@ -184,6 +185,18 @@ fn bases_of_every_level_may_be_alternatives() {
         r#"<MPD><BaseURL>https://cdn-a.example.net/</BaseURL><BaseURL>v/</BaseURL><Period><AdaptationSet><Representation id="a"><BaseURL>x.mp4</BaseURL></Representation></AdaptationSet></Period></MPD>"#,
     );
     assert_eq!(list(&relative[0]), ["v/x.mp4"]);
+    let behind = |others: usize| {
+        let others = "<BaseURL>https://cdn.example.net/</BaseURL>".repeat(others);
+        representations(&format!(
+            r#"<MPD>{others}<BaseURL>http://h/</BaseURL><Period><AdaptationSet><Representation id="a"><BaseURL>x.mp4</BaseURL></Representation></AdaptationSet></Period></MPD>"#
+        ))
+    };
+    let first = |all: &[Representation]| match &all[0].addressing {
+        Addressing::List(named) => named[0].uri.clone(),
+        Addressing::Pattern { .. } => panic!("a list"),
+    };
+    assert_eq!(first(&behind(MAX_BASE_URLS - 1)), "http://h/x.mp4");
+    assert_eq!(first(&behind(MAX_BASE_URLS)), "https://cdn.example.net/x.mp4");
     let encoded = mpd(
         r#"<MPD><BaseURL>https%3A%2F%2Fcdn.example.com%2Fx%2F</BaseURL><Period><AdaptationSet><Representation id="a"><SegmentTemplate media="s.mp4"/></Representation></AdaptationSet></Period></MPD>"#,
     );

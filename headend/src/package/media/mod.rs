@@ -49,10 +49,23 @@ pub use facts::{Audio, Colour, Definition, Dynamic, Facts, Video};
 use super::{Inventory, Role, Rung};
 use crate::sys::open_source_file;
 
-/// Bytes of a file that are read.
-const MAX_READ_BYTES: u64 = 4 << 20;
-/// Boxes in front of a `moov` that are passed over.
-const MAX_LEADING_BOXES: usize = 64;
+carousel::limits! {
+    /// Bytes of a media file that are read for what it says of itself.
+    const MAX_READ_BYTES: u64 = 4 << 20, "bytes" {
+        why: "Of a transport stream it is a second; a `moov` of a film has some megabytes.",
+        full: "What lies behind is not considered.",
+        free: "Holds for one file.",
+        test: "media_are_read_up_to_a_bound",
+    }
+
+    /// Boxes of a file in front of its `moov`.
+    const MAX_LEADING_BOXES: usize = 64, "boxes" {
+        why: "A film has two or three, fragments before it none.",
+        full: "The file says nothing of itself.",
+        free: "Holds for one file.",
+        test: "media_are_read_up_to_a_bound",
+    }
+}
 
 /// Why a file says nothing.
 #[derive(Debug)]

@@ -6,8 +6,16 @@ use super::boxes::{at, boxes, find};
 use super::facts::{Audio, Facts, Video};
 use super::{Unreadable, audio, av1, avc, hevc, usability, vp9};
 
-/// Tracks that are looked at.
-const MAX_TRACKS: usize = 64;
+carousel::limits! {
+    /// Tracks of an MP4 file that are looked at.
+    pub(super) const MAX_TRACKS: usize = 64, "tracks" {
+        why: "A film in many languages has some twenty.",
+        full: "Further ones are not considered.",
+        free: "Holds for one file.",
+        test: "media_are_read_up_to_a_bound",
+    }
+}
+
 /// Where the boxes of a sample entry begin (clauses 12.1.3 and 12.2.3).
 const VISUAL_ENTRY_BYTES: usize = 78;
 const AUDIO_ENTRY_BYTES: usize = 28;

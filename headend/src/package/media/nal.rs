@@ -2,9 +2,15 @@
 
 use super::facts::Video;
 
-/// Bytes of a parameter set or SEI that are read. The longest that encoders write, with all HRD schedules and scaling
-/// lists, has a quarter of it.
-const MAX_PAYLOAD_BYTES: usize = 4096;
+carousel::limits! {
+    /// Parameter set or SEI message that is read.
+    const MAX_PAYLOAD_BYTES: usize = 4096, "bytes" {
+        why: "The longest that encoders write, with all HRD schedules and scaling lists, has a quarter of it.",
+        full: "What lies behind is not considered.",
+        free: "Holds for one unit.",
+        test: "emulation_prevention_is_taken_out",
+    }
+}
 
 /// Units between start codes (Annex B). The last one may lack its end.
 pub(super) fn units(stream: &[u8]) -> impl Iterator<Item = &[u8]> {

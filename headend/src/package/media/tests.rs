@@ -209,6 +209,39 @@ fn the_description_is_found_behind_the_media() {
 }
 
 #[test]
+fn media_are_read_up_to_a_bound() {
+    let (dir, init) = (tempfile::tempdir().unwrap(), bytes_of("h264-1080p25.mp4"));
+    let file = dir.path().join("x.mp4");
+    // The `moov` behind so many boxes, of which one is too long to be read.
+    let behind = |leading: usize| {
+        let mut bytes = [0, 0, 0, 1, b'm', b'd', b'a', b't'].to_vec();
+        bytes.extend(MAX_READ_BYTES.to_be_bytes());
+        bytes.resize(MAX_READ_BYTES as usize, 0);
+        bytes.extend(boxed(b"free", b"").repeat(leading - 1));
+        bytes.extend(boxed(b"moov", boxes::find(&init, b"moov").unwrap()));
+        std::fs::write(&file, bytes).unwrap();
+        read(&file).map(|facts| facts.video.is_some())
+    };
+    assert!(behind(MAX_LEADING_BOXES - 1).unwrap());
+    assert!(behind(MAX_LEADING_BOXES).is_err());
+    // The programme behind so many packets without one.
+    let after = |packets: usize| {
+        let mut bytes = carousel::ts::null_packet().repeat(packets);
+        bytes.extend(bytes_of("h264-720p50-aac.ts"));
+        std::fs::write(&file, bytes).unwrap();
+        read(&file)
+    };
+    assert!(after(1000).is_ok());
+    assert!(matches!(after(MAX_READ_BYTES as usize / 188 + 1), Err(Unreadable::NoProgram)));
+    let tracks = |others: usize| {
+        let all = boxed(b"trak", b"").repeat(others);
+        let movie = boxed(b"moov", &[&all, boxes::find(&init, b"moov").unwrap()].concat());
+        mp4::read(&movie).unwrap().video.is_some()
+    };
+    assert!(tracks(mp4::MAX_TRACKS - 1) && !tracks(mp4::MAX_TRACKS));
+}
+
+#[test]
 fn what_says_nothing_says_why() {
     let cmaf = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/media/cmaf"));
     assert!(matches!(read(&cmaf.join("0-001.m4s")), Err(Unreadable::NoInit)));

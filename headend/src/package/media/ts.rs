@@ -8,11 +8,26 @@ use carousel::ts::{Demux, PACKET_BYTES, Packet, Pid};
 use super::facts::{Audio, Facts};
 use super::{Unreadable, audio, avc, hevc};
 
-/// Bytes of a video stream that are looked at for its first picture's parameter sets.
-const MAX_VIDEO_BYTES: usize = 1 << 20;
-/// Bytes of an audio stream: its first frame and what may lie before it.
-const MAX_AUDIO_BYTES: usize = 16 << 10;
-/// Streams of a programme that are looked at.
+carousel::limits! {
+    /// Bytes of a video stream that are looked at for the parameter sets of its first picture.
+    const MAX_VIDEO_BYTES: usize = 1 << 20, "bytes" {
+        why: "They come at the beginning of a segment.",
+        full: "What lies behind is not considered.",
+        free: "Holds for one file.",
+        test: "streams_of_a_segment_are_read_up_to_a_bound",
+    }
+
+    /// Bytes of an audio stream that are looked at: its first frame and what may lie before it.
+    const MAX_AUDIO_BYTES: usize = 16 << 10, "bytes" {
+        why: "A frame of AC-3 has up to 4 KB.",
+        full: "What lies behind is not considered.",
+        free: "Holds for one file.",
+        test: "streams_of_a_segment_are_read_up_to_a_bound",
+    }
+}
+
+/// Streams of a programme that are looked at. A programme in many languages has some ten; a PMT section has room for 200
+/// (ISO/IEC 13818-1 section 2.4.4.8), and each stream costs [`MAX_AUDIO_BYTES`].
 const MAX_STREAMS: usize = 32;
 
 /// `CA_descriptor`: the stream is scrambled.
@@ -159,4 +174,31 @@ impl Open {
 pub(super) fn language(code: &[u8; 3]) -> Option<String> {
     let is_code = code.iter().all(u8::is_ascii_alphabetic) && !code.eq_ignore_ascii_case(b"und");
     is_code.then(|| code.iter().map(|byte| char::from(byte.to_ascii_lowercase())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_of_a_segment_are_read_up_to_a_bound() {
+        for (kind, most) in [(Kind::Avc, MAX_VIDEO_BYTES), (Kind::Adts, MAX_AUDIO_BYTES)] {
+            let pid = Pid::PAT;
+            let mut open = Open { kind, pid, language: None, bytes: Vec::new(), has_begun: false };
+            // A packet that begins a PES packet, and such that go on.
+            let mut packet = [0xff; PACKET_BYTES];
+            packet[..4].copy_from_slice(&[0x47, 0x40, 0, 0x10]);
+            packet[4..13].copy_from_slice(&[0, 0, 1, 0xe0, 0, 0, 0x80, 0, 0]);
+            open.push(&Packet::parse(&packet).unwrap());
+            packet[1] = 0;
+            for _ in 1..most / 184 {
+                open.push(&Packet::parse(&packet).unwrap());
+            }
+            assert!((most - 184..most).contains(&open.bytes.len()), "{}", open.bytes.len());
+            for _ in 0..9 {
+                open.push(&Packet::parse(&packet).unwrap());
+            }
+            assert_eq!(open.bytes.len(), most);
+        }
+    }
 }

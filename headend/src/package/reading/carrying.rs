@@ -11,8 +11,15 @@ use super::super::tree::{MAX_PROBLEMS, is_temporary};
 use super::super::{Checked, ObjectSource, Problem, Role};
 use super::Reading;
 
-/// Names of left-out files that are listed by name; all are counted.
-const MAX_LEFT_OUT: usize = 10_000;
+carousel::limits! {
+    /// Files that are left out and listed by name.
+    const MAX_LEFT_OUT: usize = 10_000, "files" {
+        why: "Each takes some 200 bytes.",
+        full: "Further ones are counted with the last of the same reason.",
+        free: "With the next reading.",
+        test: "problems_are_listed_up_to_a_bound",
+    }
+}
 
 const PACKAGE_ANEW: &str = "package it anew; players get it from the origin meanwhile";
 const PUT_IT_THERE: &str = "put the file there, or package anew";

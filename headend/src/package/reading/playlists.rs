@@ -10,8 +10,16 @@ use super::super::{Kind, Presentation, Role, Rung, TrackKind, content_type, hls}
 use super::{Reading, dedup, is_multivariant};
 
 const HLS_TYPE: &str = "application/vnd.apple.mpegurl";
-/// Nesting of interstitials: an advertisement's playlist may have some itself.
-const MAX_ASSET_DEPTH: usize = 4;
+
+carousel::limits! {
+    /// Nesting of interstitials.
+    const MAX_ASSET_DEPTH: usize = 4, "levels" {
+        why: "An advertisement may be interrupted itself.",
+        full: "Interstitials further down are no part of the presentation.",
+        free: "Holds for one presentation.",
+        test: "interstitials_of_interstitials_end",
+    }
+}
 
 impl Reading<'_> {
     pub(super) fn multivariant(&mut self, manifest: &str, bytes: &Arc<[u8]>, query: &str, depth: usize) {

@@ -327,6 +327,50 @@ fn interstitials_belong_to_what_they_interrupt() {
 }
 
 #[test]
+fn interstitials_of_interstitials_end() {
+    let interrupted = |by: &str| {
+        let tag = format!("#EXT-X-TARGETDURATION:2\n#EXT-X-DATERANGE:ID=\"a\",X-ASSET-URI=\"{by}\"\n");
+        media(&["1.m4s"]).replace("#EXT-X-TARGETDURATION:2\n", &tag)
+    };
+    let dir = folder(&[("init.mp4", "i"), ("1.m4s", "1")]);
+    for depth in 0..8 {
+        let list = interrupted(&format!("{}.m3u8", depth + 1));
+        std::fs::write(dir.path().join(format!("{depth}.m3u8")), list).unwrap();
+    }
+    let only = read(&dir.path().join("0.m3u8"), &Options::default()).unwrap();
+    assert_eq!(paths(&only), ["0.m3u8", "1.m3u8", "1.m4s", "2.m3u8", "3.m3u8", "4.m3u8", "init.mp4"]);
+}
+
+#[test]
+fn long_manifests_and_deep_folders_are_left_out() {
+    let list = media(&["1.m4s"]);
+    let dir = folder(&[("l.m3u8", &list), ("long.m3u8", &list), ("init.mp4", "i"), ("1.m4s", "1")]);
+    let long = std::fs::File::options().write(true).open(dir.path().join("long.m3u8")).unwrap();
+    long.set_len(MAX_MANIFEST_BYTES + 1).unwrap();
+    for folders in [16, 17] {
+        let folder = dir.path().join("d/".repeat(folders));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("l.m3u8"), "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-ENDLIST\n").unwrap();
+    }
+    let inventory = read_dir(&dir);
+    assert_eq!(reasons(&inventory), [("not_understood", "long.m3u8")]);
+    let manifests: Vec<&str> = inventory.presentations.iter().map(|it| it.manifest.as_str()).collect();
+    assert_eq!(manifests, ["l.m3u8", format!("{}l.m3u8", "d/".repeat(16)).as_str()]);
+    long.set_len(list.len() as u64).unwrap();
+    assert_eq!(read_dir(&dir).presentations.len(), 3, "it is short again");
+}
+
+#[test]
+fn problems_are_listed_up_to_a_bound() {
+    let many: Vec<String> = (0..10_100).map(|number| format!("{number}.m4s")).collect();
+    let names: Vec<&str> = many.iter().map(String::as_str).collect();
+    let dir = folder(&[("l.m3u8", &media(&names)), ("init.mp4", "i"), ("0.m4s", "0")]);
+    let inventory = read_dir(&dir);
+    assert_eq!((inventory.problems.len(), inventory.left_out.len()), (1000, 10_000));
+    assert_eq!(inventory.left_out.iter().map(|it| it.count).sum::<usize>(), 10_099, "all are counted");
+}
+
+#[test]
 fn broken_media_are_left_to_the_origin() {
     let list = media(&["1.m4s", "2.m4s", "3.m4s", "4.m4s", "5.m4s"]);
     let mut ts = vec![0x47; 188];
