@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml_edit::{Document, Item, TableLike};
 
-/// Mistakes reported at once; more would not help anybody.
+/// Mistakes of a configuration that are reported at once: what a terminal shows. The list is cut.
 const MAX_MISTAKES: usize = 50;
 
 /// One mistake.

@@ -15,10 +15,15 @@ limits! {
         free: "Holds for one document.",
         test: "offerings_beyond_the_limit_are_ignored_and_the_next_document_is_read",
     }
-}
 
-/// URIs, names, languages and such of one list.
-const MAX_OF_EACH: usize = 64;
+    /// URIs, names, languages and other repeated elements of one list that is offered.
+    const MAX_OF_EACH: usize = 64, "elements" {
+        why: "A list has one or two of each.",
+        full: "Further ones are ignored.",
+        free: "Holds for one list.",
+        test: "offerings_beyond_the_limit_are_ignored_and_the_next_document_is_read",
+    }
+}
 
 /// Service list entry points.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -461,6 +466,13 @@ mod tests {
         );
         assert_eq!(lists(&provider(0).repeat(MAX_OFFERINGS + 1)).len(), MAX_OFFERINGS);
         assert_eq!(lists(&provider(2)), [2]);
+        let uris = "<ServiceListURI><URI>http://a/</URI></ServiceListURI>".repeat(MAX_OF_EACH + 1);
+        let document = format!(
+            "<ServiceListEntryPoints><ProviderOffering><ServiceListOffering>{uris}</ServiceListOffering>\
+             </ProviderOffering></ServiceListEntryPoints>"
+        );
+        let points = EntryPoints::parse(document.as_bytes()).unwrap();
+        assert_eq!(points.providers[0].lists[0].uris.len(), MAX_OF_EACH);
     }
 
     proptest! {

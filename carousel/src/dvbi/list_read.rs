@@ -19,18 +19,47 @@ limits! {
         free: "Holds for one document.",
         test: "a_hostile_list_is_bounded_and_a_lenient_one_is_read",
     }
-}
 
-/// Instances, pictures, genres, regions and such of one service.
-const MAX_OF_EACH: usize = 32;
-/// Languages of one text.
-const MAX_LANGUAGES: usize = 16;
-/// Characters of one text.
-const MAX_TEXT: usize = 4000;
-/// Characters of a name.
-const MAX_NAME: usize = 400;
-/// Bytes of a URI.
-const MAX_URI: usize = limits::MAX_URI_BYTES;
+    /// Instances, pictures, genres and other repeated elements of one service.
+    const MAX_OF_EACH: usize = 32, "elements" {
+        why: "A service has some five ways to be had.",
+        full: "Further ones are ignored.",
+        free: "Holds for one service.",
+        test: "a_hostile_list_is_bounded_and_a_lenient_one_is_read",
+    }
+
+    /// Languages of one text.
+    const MAX_LANGUAGES: usize = 16, "languages" {
+        why: "Lists have up to four.",
+        full: "Further ones are ignored.",
+        free: "Holds for one text.",
+        test: "a_hostile_list_is_bounded_and_a_lenient_one_is_read",
+    }
+
+    /// One description.
+    const MAX_TEXT: usize = 4000, "characters" {
+        why: "TS 103 770 has 1,200.",
+        full: "The text is cut.",
+        free: "Holds for one text.",
+        test: "a_hostile_list_is_bounded_and_a_lenient_one_is_read",
+    }
+
+    /// One name, term or identifier.
+    const MAX_NAME: usize = 400, "characters" {
+        why: "The longest terms have 80.",
+        full: "The text is cut.",
+        free: "Holds for one name.",
+        test: "a_hostile_list_is_bounded_and_a_lenient_one_is_read",
+    }
+
+    /// One URI.
+    const MAX_URI: usize = limits::MAX_URI_BYTES, "bytes" {
+        why: "As for the names of objects.",
+        full: "The URI is ignored, or cut where it is an identifier.",
+        free: "Holds for one URI.",
+        test: "a_hostile_list_is_bounded_and_a_lenient_one_is_read",
+    }
+}
 
 limits! {
     /// Entries of all tables of channel numbers.

@@ -204,6 +204,27 @@ fn a_hostile_list_is_bounded_and_a_lenient_one_is_read() {
     assert_eq!((list.version, list.services[0].instances[0].priority), (1, 0));
     assert!(matches!(list.services[0].instances[0].delivery, Delivery::Other { .. }));
     assert!(ServiceList::parse(b"<Playlist/>").is_err());
+    let long = "x".repeat(9000);
+    let texts = |name: &str| {
+        let text = |at: usize| format!("<{name} xml:lang='l{at}'>{long}</{name}>");
+        (0..20).map(text).collect::<String>()
+    };
+    let instances = format!(
+        "<ServiceInstance><DisplayName>{long}</DisplayName><DASHDeliveryParameters/></ServiceInstance>"
+    )
+    .repeat(40);
+    let service = format!(
+        "<ServiceList><Service><UniqueIdentifier>a</UniqueIdentifier>{}{}{instances}</Service>\
+         <Service><UniqueIdentifier>{long}</UniqueIdentifier></Service></ServiceList>",
+        texts("ServiceName"),
+        texts("ServiceDescription")
+    );
+    let (list, left_out) = ServiceList::parse(service.as_bytes()).unwrap();
+    assert_eq!(left_out, [(LeftOut::NoIdentity, 1)], "of more than 8,192 bytes");
+    let service = &list.services[0];
+    assert_eq!([service.names.len(), service.descriptions.len(), service.instances.len()], [16, 16, 32]);
+    let lengths = [&service.names, &service.descriptions].map(|it| it[0].text.chars().count());
+    assert_eq!(lengths, [400, 4000]);
     let regions = format!(
         "<ServiceList><RegionList>{}</RegionList></ServiceList>",
         "<Region regionID='a'/>".repeat(MAX_REGIONS + 9)

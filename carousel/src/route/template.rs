@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::lct::Toi;
 use crate::name::ObjectKey;
 
-/// Digits that a TOI is padded to at most.
+/// Digits that a TOI is padded to at most: those of the largest number of 64 bits.
 const MAX_WIDTH: usize = 20;
 
 /// A piece of a template.

@@ -23,7 +23,7 @@ use super::mapping::Mapping;
 use crate::caching::Staleness;
 use crate::clock;
 
-/// Maximum mapped files: each takes addresses, of which a 32-bit box has 3 GiB, and a descriptor.
+/// Maximum mapped files: each takes addresses, of which a 32-bit box has 3 GiB, and a descriptor. The oldest mapping makes room.
 pub(super) const MAX_MAPPINGS: usize = match () {
     // A test process has 1024 descriptors for everything.
     () if cfg!(test) => 512,

@@ -14,13 +14,22 @@ mod terms;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use crate::limits;
 use synonyms::SYNONYMS;
 use terms::TERMS;
 
 /// `uri` of DVB's scheme, with the colon before the term. It has no `CS` in it, unlike the others.
 const SUBJECT: &str = "urn:dvb:metadata:cs:ContentSubject:2019:";
-/// Bytes of a name that is looked up; the longest in the schemes has 52.
-const MAX_NAME_BYTES: usize = 200;
+
+limits! {
+    /// Name of a genre that is looked up.
+    const MAX_NAME_BYTES: usize = 200, "bytes" {
+        why: "The longest in the schemes has 52.",
+        full: "The name is no term.",
+        free: "Holds for one name.",
+        test: "words_of_grabbers_and_of_content_descriptors",
+    }
+}
 
 /// One term of a classification scheme.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -145,6 +154,8 @@ mod tests {
 
     #[test]
     fn words_of_grabbers_and_of_content_descriptors() {
+        assert!(href(&format!("Film{}", "!".repeat(MAX_NAME_BYTES - 4))).is_some());
+        assert_eq!(href(&format!("Film{}", "!".repeat(MAX_NAME_BYTES - 3))), None);
         for (name, expected) in [
             ("Movie / Drama", "ContentSubject:2019:1"),
             ("News / Current affairs", "ContentSubject:2019:2"),

@@ -216,8 +216,9 @@ fn hostile_documents_are_bounded() {
     assert_eq!(Guide::parse(nested.as_bytes()).unwrap().0.programmes.len(), 1);
     let long = format!(
         "<TVAMain><ProgramInformation programId='crid://a/{}'/><ProgramInformation programId='crid://a/b'>\
-         <BasicDescription><Title>{}</Title>{}{}</BasicDescription></ProgramInformation></TVAMain>",
+         <BasicDescription><Title>{}</Title><Synopsis>{}</Synopsis>{}{}</BasicDescription></ProgramInformation></TVAMain>",
         "x".repeat(300),
+        "long ".repeat(100_000),
         "long ".repeat(100_000),
         (0..100).map(|it| format!("<Title xml:lang='x{it}'>t</Title>")).collect::<String>(),
         (0..100).map(|it| format!("<Genre href='g{it}'/>")).collect::<String>(),
@@ -227,6 +228,7 @@ fn hostile_documents_are_bounded() {
     assert_eq!(left_out, [(LeftOut::NoCrid, 1)]);
     assert!(programme.titles[0].text.chars().count() <= 256 && programme.titles[0].text.ends_with('…'));
     assert_eq!((programme.titles.len(), programme.genres.len()), (1, 64), "x0 is no language");
+    assert!((4000..=4096).contains(&programme.synopses[0].text.encode_utf16().count()));
 }
 
 const SERVICE: &str = "tag:broadcaster.example,2026:one";

@@ -39,6 +39,14 @@ limits! {
         free: "When programmes are over and the guide is tidied.",
         test: "programmes_and_groups_beyond_the_limit_are_left_out_until_others_are_gone",
     }
+
+    /// One event.
+    pub const MAX_EVENT_MS: i64 = 24 * 3_600_000, "ms" {
+        why: "What lasts longer is an error in the guide, or a channel without programmes.",
+        full: "The event ends earlier; counted as `too_long`.",
+        free: "Holds for one event.",
+        test: "what_overlaps_has_no_end_or_comes_twice_is_brought_into_order",
+    }
 }
 
 limits! {
@@ -51,8 +59,6 @@ limits! {
     }
 }
 
-/// Longest event. What lasts longer is an error in the guide, or a channel without programmes.
-pub const MAX_EVENT_MS: i64 = 24 * 3_600_000;
 /// Programmes shorter than this are an error in the guide.
 pub const MIN_EVENT_MS: i64 = 1000;
 

@@ -15,21 +15,53 @@ use super::{
     Role,
 };
 use crate::dvbi::{Image, Text};
+use crate::limits;
 use crate::limits::MAX_URI_BYTES;
 use crate::reasons;
 use crate::time::{WallTime, duration_from_xml};
 use crate::xml::{self, Element, XmlError};
 
-/// Longest CRID, service identifier, genre, in bytes.
-const MAX_ID_BYTES: usize = 256;
-/// Longest title, name or keyword, in UTF-16 code units: far beyond what the clause has.
-const MAX_LINE: usize = 256;
-/// Longest synopsis.
-const MAX_TEXT: usize = 4096;
-/// Genres, keywords, locators of a programme.
-const MAX_OF_EACH: usize = 64;
-/// Services that one schedule is for; its events are held once for each of them.
-const MAX_SERVICES_AT_ONCE: usize = 4;
+limits! {
+    /// CRID, service identifier, or genre.
+    const MAX_ID_BYTES: usize = 256, "bytes" {
+        why: "CRIDs on air have some 60.",
+        full: "What it identifies is left out as `no_crid`, or ignored.",
+        free: "Holds for one identifier.",
+        test: "hostile_documents_are_bounded",
+    }
+
+    /// Title, name or keyword, in UTF-16 code units.
+    const MAX_LINE: usize = 256, "units" {
+        why: "TS 103 770 has 80.",
+        full: "The text is cut.",
+        free: "Holds for one text.",
+        test: "hostile_documents_are_bounded",
+    }
+
+    /// Synopsis, in UTF-16 code units.
+    const MAX_TEXT: usize = 4096, "units" {
+        why: "TS 103 770 has 1,200.",
+        full: "The text is cut.",
+        free: "Holds for one text.",
+        test: "hostile_documents_are_bounded",
+    }
+
+    /// Genres, keywords, locators of one programme.
+    const MAX_OF_EACH: usize = 64, "elements" {
+        why: "Guides have some five.",
+        full: "Further ones are ignored.",
+        free: "Holds for one programme.",
+        test: "hostile_documents_are_bounded",
+    }
+
+    /// Services that one schedule is for.
+    const MAX_SERVICES_AT_ONCE: usize = 4, "services" {
+        why: "A service in two definitions; its events are held once for each.",
+        full: "Further ones are ignored.",
+        free: "Holds for one schedule.",
+        test: "hostile_documents_are_bounded",
+    }
+}
 
 reasons! {
     /// Why a part of a guide document is left out.

@@ -29,7 +29,7 @@ pub(super) const FORWARD_EPG_UNAVAILABLE: &str =
 /// MIME type of an XML AIT, which names the application that plays a title (TS 102 809).
 pub const AIT_TYPE: &str = "application/vnd.dvb.ait+xml";
 
-/// Longest title.
+/// Longest title, as every length here in UTF-16 code units.
 pub(super) const MAX_TITLE: usize = 80;
 /// Longest short, medium and long synopsis.
 pub(super) const MAX_SYNOPSIS: [usize; 3] = [90, 200, 1200];

@@ -26,8 +26,8 @@ const READ_BYTES: usize = 16 << 10;
 
 carousel::limits! {
     /// Bytes of an HTTP/3 request stream that are neither read as a head nor handed on as a body.
-    const MAX_UNREAD_BYTES: u64 = MAX_HEAD_BYTES as u64 + 2 * READ_BYTES as u64, "bytes" {
-        why: "A head, and what was read with it; further frames mean nothing.",
+    const MAX_UNREAD_BYTES: u64 = MAX_HEAD_BYTES as u64 + (32 << 10), "bytes" {
+        why: "A head, and two reads of 16 KiB; further frames mean nothing.",
         full: "The connection ends; counted as `flood`.",
         free: "When the head, or a piece of the body, is read.",
         test: "floods_of_streams_and_of_frames_end_their_own_connection",
