@@ -5,8 +5,8 @@
 //! neither the crate nor its dependencies are built again.
 
 #[allow(unreachable_pub)] // what is public there is private here
-#[path = "../src/fec/curtain.rs"]
-mod curtain;
+#[path = "../src/fec/read_limit.rs"]
+mod read_limit;
 #[allow(dead_code, unreachable_pub)] // likewise; the test needs a part of it
 #[path = "../src/fec/symbols.rs"]
 mod symbols;
@@ -17,7 +17,7 @@ mod sync {
 }
 
 use carousel::fec::{Oti, Partition};
-use curtain::Curtain;
+use read_limit::ReadLimit;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use symbols::SymbolMap;
@@ -26,7 +26,7 @@ const SYMBOLS: usize = 3;
 
 struct Object {
     map: SymbolMap,
-    curtain: Curtain,
+    read_limit: ReadLimit,
     /// A byte a symbol; the model notices who reads one while it is written, or before.
     bytes: [UnsafeCell<u8>; SYMBOLS],
 }
@@ -45,7 +45,7 @@ fn who_sees_a_symbol_finds_its_byte() {
         let partition = Partition::new(&Oti::no_code(SYMBOLS as u64, 1, 64)).unwrap();
         let object = Arc::new(Object {
             map: SymbolMap::new(&partition),
-            curtain: Curtain::default(),
+            read_limit: ReadLimit::default(),
             bytes: std::array::from_fn(|_| UnsafeCell::new(0)),
         });
         let write = |object: &Object, symbol: usize| {
@@ -54,7 +54,7 @@ fn who_sees_a_symbol_finds_its_byte() {
         };
         let reader = Arc::clone(&object);
         let reading = loom::thread::spawn(move || {
-            let end = reader.map.available_from(0).min(reader.curtain.hidden_from());
+            let end = reader.map.available_from(0).min(reader.read_limit.get());
             for symbol in 0..(end as usize).min(SYMBOLS) {
                 // SAFETY: as above.
                 let byte = reader.bytes[symbol].with(|byte| unsafe { *byte });
@@ -62,16 +62,16 @@ fn who_sees_a_symbol_finds_its_byte() {
             }
         });
         // A run of two, gathered and written together, and then a run of one.
-        object.curtain.hide_from(0);
+        object.read_limit.set(0);
         object.map.set(0);
         object.map.set(1);
         write(&object, 0);
         write(&object, 1);
-        object.curtain.open();
-        object.curtain.hide_from(2);
+        object.read_limit.clear();
+        object.read_limit.set(2);
         object.map.set(2);
         write(&object, 2);
-        object.curtain.open();
+        object.read_limit.clear();
         reading.join().unwrap();
     });
 }

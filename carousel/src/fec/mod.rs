@@ -5,7 +5,7 @@
 //! source block is behind [`BlockCode`]: repair symbols one way, lost source symbols the other.
 
 mod code;
-mod curtain;
+mod read_limit;
 mod oti;
 mod partition;
 mod plans;
@@ -17,7 +17,7 @@ mod symbols;
 mod symbols_tests;
 
 pub use code::{BlockCode, BlockEncoder, CodeError, MAX_BLOCK_BYTES};
-pub use curtain::Curtain;
+pub use read_limit::ReadLimit;
 pub use oti::{Oti, SchemeInfo};
 pub use partition::{Partition, Place};
 pub use protection::Protection;

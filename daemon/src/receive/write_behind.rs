@@ -6,7 +6,7 @@
 //! still in the processor's cache, and a run is written with one call, over whole pages that need no clearing. Measured
 //! by `cargo xtask bench receive`; the figures are in `store/DESIGN.md`.
 //!
-//! Until its run is written, a symbol is hidden from readers by the [`Curtain`](carousel::fec::Curtain). A run is written when the next
+//! Until its run is written, a symbol is hidden from readers by the [`ReadLimit`](carousel::fec::ReadLimit). A run is written when the next
 //! symbol does not join it, when it is full, when its object is whole, and at the end of every batch: nothing waits for
 //! another packet.
 
@@ -45,7 +45,7 @@ impl Run {
         }
         self.start = self.end();
         self.bytes.clear();
-        self.partial.curtain().open();
+        self.partial.read_limit().clear();
         if let Some(flight) = &self.flight {
             flight.progress();
         }
@@ -115,7 +115,7 @@ impl WriteBehind {
         if run.bytes.is_empty() {
             run.start = offset;
             run.flight = flight.cloned();
-            run.partial.curtain().hide_from(offset);
+            run.partial.read_limit().set(offset);
         }
         run.bytes.extend_from_slice(bytes);
     }

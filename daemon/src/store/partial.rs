@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use carousel::digest::Digest;
-use carousel::fec::{Curtain, SymbolMap};
+use carousel::fec::{ReadLimit, SymbolMap};
 use event_listener::{Event, EventListener};
 
 use super::arriving::Arriving;
@@ -53,7 +53,7 @@ pub struct Partial {
     root: Arc<Root>,
     /// Its path while incomplete, if it survives a restart.
     name: Option<PathBuf>,
-    curtain: Curtain,
+    read_limit: ReadLimit,
     /// Set once its file has been published.
     is_published: AtomicBool,
     _room: Option<Room>,
@@ -208,13 +208,13 @@ impl Partial {
 
     fn new(file: File, tier: Tier, root: &Arc<Root>, name: Option<PathBuf>, room: Option<Room>) -> Self {
         let root = Arc::clone(root);
-        let (curtain, is_published) = (Curtain::default(), AtomicBool::new(false));
+        let (read_limit, is_published) = (ReadLimit::default(), AtomicBool::new(false));
         Self {
             file,
             tier,
             root,
             name,
-            curtain,
+            read_limit,
             is_published,
             _room: room,
             arriving: None,
@@ -300,8 +300,8 @@ impl Partial {
     }
 
     /// Hides symbols that have arrived and are not in the file yet.
-    pub const fn curtain(&self) -> &Curtain {
-        &self.curtain
+    pub const fn read_limit(&self) -> &ReadLimit {
+        &self.read_limit
     }
 
     /// Current capacity of the body.

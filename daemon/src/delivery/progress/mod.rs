@@ -280,9 +280,9 @@ impl Flight {
             return offset;
         }
         let end = match &self.arrival {
-            // In this order; see `Curtain`.
+            // In this order; see `ReadLimit`.
             Arrival::Symbols(_, received) => {
-                received.available_from(offset).min(self.partial.curtain().hidden_from())
+                received.available_from(offset).min(self.partial.read_limit().get())
             }
             Arrival::Prefix(end) => end.load(Ordering::Acquire),
             Arrival::Spans(spans) => spans.available_from(offset),

@@ -56,9 +56,9 @@ fn the_last_byte_is_withheld_where_a_digest_is_to_be_checked() {
     );
     assert_eq!(flight.received_bytes(), 1000);
     // What has not been written to the file is hidden.
-    flight.partial().curtain().hide_from(300);
+    flight.partial().read_limit().set(300);
     assert_eq!((flight.available_from(0), flight.available_from(300)), (300, 300));
-    flight.partial().curtain().open();
+    flight.partial().read_limit().clear();
     assert_eq!(flight.available_from(0), 999);
     for (length, has_digest, available) in
         [(Some(1000), true, 999), (Some(1000), false, 1000), (None, true, 0), (None, false, 1000)]
