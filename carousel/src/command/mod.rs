@@ -1,9 +1,9 @@
 //! Commands to receivers that come with the carousel.
 //!
 //! One document names all commands that are in force. It is signed as such ([`crate::trust::Kind::Command`]) and repeated for as
-//! long as one of them is; a receiver that was off finds it when it is on again. [`Desk`] sees to it that each is done once.
+//! long as one of them is; a receiver that was off finds it when it is on again. [`Executor`] sees to it that each is done once.
 
-mod desk;
+mod executor;
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use crate::limits;
 use crate::trust::{BLANK, NAMESPACE, Stream};
 use crate::xml::{self, Element, XmlError};
 
-pub use desk::{Desk, MAX_REMEMBERED, MAX_WAITING, Outcome, Receiver};
+pub use executor::{Executor, MAX_REMEMBERED, MAX_WAITING, Outcome, Receiver};
 
 /// Name of the document on the air.
 pub const URI: &str = "urn:skycache:commands";

@@ -29,7 +29,7 @@ pub async fn run(parts: Arc<Parts>, options: Arc<Kafka>, stats: Arc<KafkaStats>)
     });
     let place = Place::open(parts.store.path(), &options.purge_topic);
     let mut link = Link::new(&options, &options.purge_topic, &stats);
-    let desk = Arc::new(Desk {
+    let consumer = Arc::new(Consumer {
         parts,
         node: options.node(),
         place: Mutex::new(place),
@@ -45,7 +45,7 @@ pub async fn run(parts: Arc<Parts>, options: Arc<Kafka>, stats: Arc<KafkaStats>)
         for follower in link.followers().await {
             if !known.contains(&follower.partition) {
                 known.push(follower.partition);
-                readers.spawn(follow(Arc::clone(&desk), follower));
+                readers.spawn(follow(Arc::clone(&consumer), follower));
             }
         }
         loop {
@@ -58,7 +58,7 @@ pub async fn run(parts: Arc<Parts>, options: Arc<Kafka>, stats: Arc<KafkaStats>)
 }
 
 /// What the readers of all partitions share.
-struct Desk {
+struct Consumer {
     parts: Arc<Parts>,
     node: String,
     place: Mutex<Place>,
@@ -71,12 +71,12 @@ struct Desk {
     second: AtomicU64,
 }
 
-async fn follow(desk: Arc<Desk>, mut follower: Follower) {
+async fn follow(consumer: Arc<Consumer>, mut follower: Follower) {
     let partition = follower.partition;
     loop {
-        let next = desk.place().next(partition);
+        let next = consumer.place().next(partition);
         let fetched = follower.fetch(next).await;
-        let own = Arc::clone(&desk);
+        let own = Arc::clone(&consumer);
         // It waits for the disk.
         let done = tokio::task::spawn_blocking(move || own.take(partition, next, fetched)).await;
         if done.is_err() {
@@ -86,7 +86,7 @@ async fn follow(desk: Arc<Desk>, mut follower: Follower) {
     }
 }
 
-impl Desk {
+impl Consumer {
     /// Each change is complete in itself, so a panic elsewhere leaves it usable.
     fn place(&self) -> MutexGuard<'_, Place> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,6 +1,6 @@
 //! Commands that come with the carousel: what has come, what has become of it, and the file that remembers what was done.
 //!
-//! The session thread hands documents in; [`carousel::trust`] judges them and [`carousel::command::Desk`] decides what is due. What
+//! The session thread hands documents in; [`carousel::trust`] judges them and [`carousel::command::Executor`] decides what is due. What
 //! is due is written down before it is done: a box that loses power in between does it not at all, rather than twice.
 
 mod options;
@@ -10,7 +10,7 @@ use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use carousel::command::{self, Action, Command, Desk, Outcome, Receiver};
+use carousel::command::{self, Action, Command, Executor, Outcome, Receiver};
 use carousel::reason::Counts;
 use carousel::time::{Instant, WallTime};
 use carousel::trust::{AnchorState, Judged, KeyId, Kind, Mode, SignedBy, Trust, TrustDrop};
@@ -58,7 +58,7 @@ struct State {
     is_outdated: bool,
     /// As of which of an operator's decisions about keys they were judged.
     decisions: u64,
-    desk: Desk,
+    executor: Executor,
     /// The date as far as the latest genuine document tells.
     date: u64,
     /// Messages that are shown, with their root keys.
@@ -78,17 +78,17 @@ impl Commands {
         {
             tracing::warn!(file = %file.display(), %err, "the memory of commands cannot be read");
         }
-        let desk = match text.ok().as_deref().and_then(Desk::recall) {
-            Some(desk) => desk,
+        let executor = match text.ok().as_deref().and_then(Executor::recall) {
+            Some(executor) => executor,
             None => {
                 let mut salt = [0; 16];
                 File::open("/dev/urandom")
                     .and_then(|mut it| it.read_exact(&mut salt))
                     .map_err(|err| format!("/dev/urandom: {err}"))?;
-                Desk::new(salt)
+                Executor::new(salt)
             }
         };
-        let state = Mutex::new(State { desk, ..State::default() });
+        let state = Mutex::new(State { executor, ..State::default() });
         Ok(Self { options: Mutex::new(options), state, outcomes: Counts::default(), file })
     }
 
@@ -120,7 +120,7 @@ impl Commands {
 
     /// Commands that wait for their moment, and those remembered.
     pub fn counts(&self) -> (usize, usize) {
-        self.state().desk.counts()
+        self.state().executor.counts()
     }
 
     /// Messages to viewers in force.
@@ -142,7 +142,7 @@ impl Commands {
         trust: &Trust,
         now: Instant,
         wall: Option<WallTime>,
-        mut told: impl FnMut(&Command, Outcome),
+        mut report: impl FnMut(&Command, Outcome),
     ) {
         let documents = self.state().take_documents(trust.changes().1);
         let options = self.options();
@@ -183,13 +183,13 @@ impl Commands {
             for command in &commands {
                 let is_message =
                     matches!(command.action, Action::Message(_)) && command.is_for(&options.groups);
-                if is_message && command.until > date && state.desk.knows(&root, &command.id) {
+                if is_message && command.until > date && state.executor.knows(&root, &command.id) {
                     state.show(&root, command.clone());
                 }
             }
-            state.desk.take(now, &root, &receiver, commands, |command, why| {
+            state.executor.take(now, &root, &receiver, commands, |command, why| {
                 self.outcomes.add(why);
-                told(command, why);
+                report(command, why);
             });
         }
     }
@@ -202,9 +202,9 @@ impl Commands {
     ) -> Option<(String, Command, Option<Outcome>)> {
         let mut state = self.state();
         let date = state.date_at(wall);
-        let (root, command, why) = state.desk.next_due(now, date)?;
+        let (root, command, why) = state.executor.next_due(now, date)?;
         if why.is_none()
-            && let Err(err) = sys::replace(&self.file, state.desk.memory().as_bytes())
+            && let Err(err) = sys::replace(&self.file, state.executor.memory().as_bytes())
         {
             tracing::error!(file = %self.file.display(), %err, id = command.id, "not done: that it was done cannot be remembered");
             return Some((root, command, Some(Outcome::Failed)));
@@ -310,13 +310,13 @@ mod tests {
         let pinned = trust(Policy { keys: vec![root().public()], ..Policy::default() });
         let both = [ban("1", &[]), ban("2", &["south"]), ban("3", &["north"])];
         let commands = open(&folder);
-        let mut told = Vec::new();
+        let mut report = Vec::new();
         for _ in 0..3 {
             commands.offer(document(5, &both));
-            commands.judge(&pinned, Instant::default(), None, |it, why| told.push((it.id.clone(), why)));
+            commands.judge(&pinned, Instant::default(), None, |it, why| report.push((it.id.clone(), why)));
         }
         assert_eq!(due(&commands), ["1", "3"]);
-        assert_eq!(told, [("2".to_owned(), Outcome::OtherGroup)]);
+        assert_eq!(report, [("2".to_owned(), Outcome::OtherGroup)]);
         assert_eq!(commands.outcomes().get(Outcome::OtherGroup), 1);
         drop(commands);
         let commands = open(&folder);

@@ -210,7 +210,7 @@ impl Qoe {
         let (qoe, heard) = Self::new(spool);
         let (own, names) = (Arc::clone(&qoe), Names::new(names));
         let sign = vitals.show("qoe".to_owned(), clock::now());
-        let mut desk = Desk { boot: fresh_boot(), node, names, ..Desk::default() };
+        let mut builder = RowBuilder { boot: fresh_boot(), node, names, ..RowBuilder::default() };
         let run = move || {
             let mut rows = Rows::default();
             loop {
@@ -222,7 +222,7 @@ impl Qoe {
                 match heard {
                     Ok(heard) => {
                         own.taken(&heard);
-                        desk.take(heard, clock::wall(), &own.stats, &mut rows);
+                        builder.take(heard, clock::wall(), &own.stats, &mut rows);
                     }
                     Err(RecvTimeoutError::Timeout) => own.write(&mut rows),
                     Err(RecvTimeoutError::Disconnected) => return own.write(&mut rows),
@@ -299,7 +299,7 @@ struct Rows {
 
 /// Makes rows of reports.
 #[derive(Debug)]
-struct Desk {
+struct RowBuilder {
     sessions: Sessions,
     names: Names,
     node: String,
@@ -307,7 +307,7 @@ struct Desk {
     number: u64,
 }
 
-impl Default for Desk {
+impl Default for RowBuilder {
     fn default() -> Self {
         let names = Names::new(&BTreeMap::new());
         Self { sessions: Sessions::default(), names, node: String::new(), boot: 0, number: 0 }
@@ -323,7 +323,7 @@ struct Frame<'a> {
     request: Option<&'a Measured>,
 }
 
-impl Desk {
+impl RowBuilder {
     fn take(&mut self, heard: Heard, now: WallTime, stats: &QoeStats, rows: &mut Rows) {
         match heard {
             Heard::Request(it) => {
@@ -446,8 +446,8 @@ mod tests {
     }
 
     fn rows_of(all: Vec<Heard>) -> (Vec<Value>, QoeStats) {
-        let (mut desk, stats, mut rows) = (Desk::default(), QoeStats::default(), Rows::default());
-        all.into_iter().for_each(|it| desk.take(it, NOW, &stats, &mut rows));
+        let (mut builder, stats, mut rows) = (RowBuilder::default(), QoeStats::default(), Rows::default());
+        all.into_iter().for_each(|it| builder.take(it, NOW, &stats, &mut rows));
         let text = String::from_utf8(rows.lines).unwrap();
         (text.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), stats)
     }

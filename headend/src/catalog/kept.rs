@@ -142,13 +142,13 @@ mod tests {
         WallTime::from_xml("2026-11-21T00:00:00Z").unwrap().plus_ms(hour * 3_600_000)
     }
 
-    struct Desk {
+    struct Fixture {
         folder: tempfile::TempDir,
         guides: Guides,
         writes: u64,
     }
 
-    impl Desk {
+    impl Fixture {
         fn new() -> Self {
             Self { folder: tempfile::tempdir().unwrap(), guides: Guides::default(), writes: 0 }
         }
@@ -206,53 +206,53 @@ mod tests {
         let rows = ["a first", "a second", "b other"];
         let cut = &good[..good.len() / 2];
         for bad in ["", "<tv></tv>", "not a guide", cut, "<html>503</html>", "BZh9", "\u{1f}\u{8b}"] {
-            let mut desk = Desk::new();
-            assert_eq!(desk.write(&good, 9), (rows.map(str::to_owned).to_vec(), 0));
-            let (left, faults) = desk.write(bad, 9);
+            let mut fixture = Fixture::new();
+            assert_eq!(fixture.write(&good, 9), (rows.map(str::to_owned).to_vec(), 0));
+            let (left, faults) = fixture.write(bad, 9);
             assert_eq!(left, rows, "{bad:?}");
             assert!(
-                faults > 0 && desk.problems().contains("until 2026-11-21T1"),
+                faults > 0 && fixture.problems().contains("until 2026-11-21T1"),
                 "{bad:?}: {}",
-                desk.problems()
+                fixture.problems()
             );
             // It says so again, and reads nothing again.
-            assert_eq!(desk.look(9), (left, faults));
+            assert_eq!(fixture.look(9), (left, faults));
             let next = xml(&[("a", 12, "next"), ("b", 12, "too")]);
-            assert_eq!(desk.write(&next, 10), (vec!["a next".to_owned(), "b too".to_owned()], 0));
+            assert_eq!(fixture.write(&next, 10), (vec!["a next".to_owned(), "b too".to_owned()], 0));
         }
-        let mut desk = Desk::new();
-        desk.write(&good, 9);
-        std::fs::remove_file(desk.folder.path().join("g.xml")).unwrap();
-        assert_eq!(desk.look(9).0, rows);
+        let mut fixture = Fixture::new();
+        fixture.write(&good, 9);
+        std::fs::remove_file(fixture.folder.path().join("g.xml")).unwrap();
+        assert_eq!(fixture.look(9).0, rows);
     }
 
     #[test]
     fn a_channel_that_falls_to_nothing_stays_until_its_last_event_is_over() {
-        let mut desk = Desk::new();
-        desk.write(&xml(&[("a", 10, "first"), ("b", 10, "other"), ("b", 15, "late")]), 9);
+        let mut fixture = Fixture::new();
+        fixture.write(&xml(&[("a", 10, "first"), ("b", 10, "other"), ("b", 15, "late")]), 9);
         let without = xml(&[("a", 10, "first"), ("a", 11, "second")]);
-        let (rows, faults) = desk.write(&without, 9);
+        let (rows, faults) = fixture.write(&without, 9);
         assert_eq!((rows.join(", ").as_str(), faults), ("a first, a second, b other, b late", 1));
         assert!(
-            desk.problems().contains("\"b\"") && desk.problems().contains("T16:00"),
+            fixture.problems().contains("\"b\"") && fixture.problems().contains("T16:00"),
             "{}",
-            desk.problems()
+            fixture.problems()
         );
         // Renamed: the new one comes beside it.
-        let (rows, _) = desk.write(&xml(&[("a", 10, "first"), ("b2", 10, "other")]), 9);
+        let (rows, _) = fixture.write(&xml(&[("a", 10, "first"), ("b2", 10, "other")]), 9);
         assert!(rows.contains(&"b late".to_owned()) && rows.contains(&"b2 other".to_owned()), "{rows:?}");
         // Over: nothing is left to stay.
-        let (rows, faults) = desk.write(&without, 17);
+        let (rows, faults) = fixture.write(&without, 17);
         assert_eq!((rows.join(", ").as_str(), faults), ("a first, a second", 0));
     }
 
     #[test]
     fn without_one_before_half_is_better_than_none() {
-        let mut desk = Desk::new();
+        let mut fixture = Fixture::new();
         let good = xml(&[("a", 10, "first"), ("a", 11, "second")]);
-        let (rows, faults) = desk.write(&good[..good.len() - 20], 9);
+        let (rows, faults) = fixture.write(&good[..good.len() - 20], 9);
         assert_eq!(rows, ["a first"]);
         assert!(faults > 0);
-        assert_eq!(desk.write("", 9).0, ["a first"]);
+        assert_eq!(fixture.write("", 9).0, ["a first"]);
     }
 }

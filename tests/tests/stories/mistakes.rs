@@ -10,9 +10,9 @@ use skycache_tests::Story;
 use skycache_tests::programs::program;
 
 /// A folder of its own for one mistake.
-struct Desk(tempfile::TempDir);
+struct Setup(tempfile::TempDir);
 
-impl Desk {
+impl Setup {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -96,13 +96,13 @@ fn m01_a_file_that_is_not_there() {
 
 #[test]
 fn m02_a_unit_of_another_kind() {
-    let desk = Desk::new();
-    let config = desk.headend(&format!("link.rate_bps = '8 MB'\n{SOURCE}"));
+    let setup = Setup::new();
+    let config = setup.headend(&format!("link.rate_bps = '8 MB'\n{SOURCE}"));
     told(
         run("headend", &["send"], &config),
         &["headend.toml:1:17: link.rate_bps: the text \"8 MB\" is a size", "\"8 Mbit/s\""],
     );
-    let config = desk.daemon("store.quota_bytes = '10 Gbit/s'");
+    let config = setup.daemon("store.quota_bytes = '10 Gbit/s'");
     told(
         run("skycached", &["run"], &config),
         &["store.quota_bytes: the text \"10 Gbit/s\" is a rate", "\"10 GB\""],
@@ -111,13 +111,13 @@ fn m02_a_unit_of_another_kind() {
 
 #[test]
 fn m03_text_where_a_number_belongs() {
-    let desk = Desk::new();
-    let config = desk.daemon("receive.threads = 'two'");
+    let setup = Setup::new();
+    let config = setup.daemon("receive.threads = 'two'");
     told(
         run("skycached", &["run"], &config),
         &["receive.threads: the text \"two\"; expected a whole number, e.g. 4"],
     );
-    let config = desk.headend(&format!("link.rate_bps = 'fast'\n{SOURCE}"));
+    let config = setup.headend(&format!("link.rate_bps = 'fast'\n{SOURCE}"));
     told(
         run("headend", &["plan"], &config),
         &["the text \"fast\"", "expected a number, e.g. 8_000_000 or \"8 Mbit/s\""],
@@ -126,8 +126,8 @@ fn m03_text_where_a_number_belongs() {
 
 #[test]
 fn m04_a_misspelt_key() {
-    let desk = Desk::new();
-    let config = desk.daemon("store.quota = 1");
+    let setup = Setup::new();
+    let config = setup.daemon("store.quota = 1");
     told(
         run("skycached", &["run"], &config),
         &["unknown key `quota`; did you mean `quota_bytes`?", "skycached.toml:6:"],
@@ -136,9 +136,9 @@ fn m04_a_misspelt_key() {
 
 #[test]
 fn m05_the_other_programs_configuration() {
-    let desk = Desk::new();
-    let headend = desk.headend(&format!("link.rate_bps = 8_000_000\n{SOURCE}"));
-    let daemon = desk.daemon("");
+    let setup = Setup::new();
+    let headend = setup.headend(&format!("link.rate_bps = 8_000_000\n{SOURCE}"));
+    let daemon = setup.daemon("");
     told(
         run("skycached", &["run"], &headend),
         &["this is a configuration of headend, not of skycached", "`headend send -c FILE`"],
@@ -153,8 +153,8 @@ fn m05_the_other_programs_configuration() {
 fn m06_a_port_that_is_taken() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let desk = Desk::new();
-    let config = desk.daemon(&format!("[http]\nlisten = '{address}'"));
+    let setup = Setup::new();
+    let config = setup.daemon(&format!("[http]\nlisten = '{address}'"));
     told(
         run("skycached", &["run"], &config),
         &[&address, "[http] listen", "another program has this port", "`ss -"],
@@ -178,14 +178,14 @@ fn m07_two_daemons() {
 
 #[test]
 fn m08_an_interface_that_is_not_there() {
-    let desk = Desk::new();
-    let config = desk.daemon("").with_file_name("skycached.toml");
+    let setup = Setup::new();
+    let config = setup.daemon("").with_file_name("skycached.toml");
     let text = fs::read_to_string(&config)
         .unwrap()
         .replace("receive.interface = '127.0.0.1'", "receive.interface = 'eth77'");
     fs::write(&config, text).unwrap();
     found(run("skycached", &["check", "--seconds", "1"], &config), &["eth77", "fix:", "lo"]);
-    let config = desk.headend(&format!(
+    let config = setup.headend(&format!(
         "link.rate_bps = 8_000_000\noutput.interface = 'eth77'\n[[source]]\npath = '{}'\nbase = 'http://h/v/'\n",
         ladder()
     ));
@@ -197,8 +197,8 @@ fn m08_an_interface_that_is_not_there() {
 
 #[test]
 fn m09_no_route() {
-    let desk = Desk::new();
-    let config = desk.headend(&format!(
+    let setup = Setup::new();
+    let config = setup.headend(&format!(
         "link.rate_bps = 8_000_000\n[[source]]\npath = '{}'\nbase = 'http://h/v/'\n",
         ladder()
     ));
@@ -223,9 +223,9 @@ fn m09_no_route() {
 
 #[test]
 fn m10_no_certificate() {
-    let desk = Desk::new();
+    let setup = Setup::new();
     let tls = "[http]\nlisten = '127.0.0.1:0'\n[http.tls]\nlisten = '127.0.0.1:0'\ncertificate = '/nonexistent/cert.pem'\nkey = '/nonexistent/key.pem'\n";
-    let config = desk.daemon(tls);
+    let config = setup.daemon(tls);
     told(run("skycached", &["run"], &config), &["/nonexistent/cert.pem", "there is no such file"]);
     found(
         run("skycached", &["check", "--seconds", "1"], &config),
@@ -235,8 +235,8 @@ fn m10_no_certificate() {
 
 #[test]
 fn m11_a_bucket_as_source() {
-    let desk = Desk::new();
-    let config = desk
+    let setup = Setup::new();
+    let config = setup
         .headend("link.rate_bps = 8_000_000\n[[source]]\npath = 's3://films/one'\nbase = 'http://h/v/'\n");
     told(
         run("headend", &["send"], &config),
@@ -250,9 +250,9 @@ fn m11_a_bucket_as_source() {
 
 #[test]
 fn m12_a_cache_that_cannot_be_written() {
-    let desk = Desk::new();
-    let file = desk.write("file", "no folder");
-    let config = desk.daemon("");
+    let setup = Setup::new();
+    let file = setup.write("file", "no folder");
+    let config = setup.daemon("");
     let text = fs::read_to_string(&config).unwrap().replace("/cache'", "/file'");
     fs::write(&config, text).unwrap();
     told(run("skycached", &["run"], &config), &[file.to_str().unwrap(), "folder"]);
@@ -261,17 +261,17 @@ fn m12_a_cache_that_cannot_be_written() {
 
 #[test]
 fn m13_a_command_without_a_daemon() {
-    let desk = Desk::new();
-    let config = desk.daemon("");
+    let setup = Setup::new();
+    let config = setup.daemon("");
     told(run("skycached", &["status"], &config), &["admin.sock", "is skycached running?"]);
-    let config = desk.headend(&format!("link.rate_bps = 8_000_000\n{SOURCE}"));
+    let config = setup.headend(&format!("link.rate_bps = 8_000_000\n{SOURCE}"));
     told(run("headend", &["status"], &config), &["no `headend send", "is running on this machine"]);
 }
 
 #[test]
 fn m14_a_link_that_cannot_carry_it() {
-    let desk = Desk::new();
-    let config = desk.headend(&format!(
+    let setup = Setup::new();
+    let config = setup.headend(&format!(
         "link.rate_bps = '1 Mbit/s'\noutput.interface = '127.0.0.1'\ncarousel.cycle_s = 2\n[[source]]\npath = '{}'\nbase = 'http://h/v/'\n",
         ladder()
     ));
@@ -281,20 +281,20 @@ fn m14_a_link_that_cannot_carry_it() {
 
 #[test]
 fn m15_an_address_without_a_port() {
-    let desk = Desk::new();
-    let config = desk.daemon("[http]\nlisten = '0.0.0.0'");
+    let setup = Setup::new();
+    let config = setup.daemon("[http]\nlisten = '0.0.0.0'");
     told(
         run("skycached", &["run"], &config),
         &["http.listen: not an address with its port", "\"0.0.0.0:8080\""],
     );
-    let config = desk.daemon("[http]\nlisten = ['127.0.0.1:80', 80]");
+    let config = setup.daemon("[http]\nlisten = ['127.0.0.1:80', 80]");
     told(run("skycached", &["run"], &config), &["http.listen", "address"]);
 }
 
 #[test]
 fn m16_a_level_that_is_none() {
-    let desk = Desk::new();
-    let config = desk.daemon("log.level = 'a=b=c'");
+    let setup = Setup::new();
+    let config = setup.daemon("log.level = 'a=b=c'");
     told(run("skycached", &["run"], &config), &["log.level", "error, warn, info, debug or trace"]);
     told(run("skycached", &["check"], &config), &["log.level", "error, warn, info, debug or trace"]);
 }
@@ -311,18 +311,18 @@ fn m17_a_package_with_a_missing_segment() {
 
 #[test]
 fn m19_brackets_and_quotes() {
-    let desk = Desk::new();
-    let config = desk.daemon("[route]\npath = '/vod/'\nbase = 'http://h/'");
+    let setup = Setup::new();
+    let config = setup.daemon("[route]\npath = '/vod/'\nbase = 'http://h/'");
     told(run("skycached", &["run"], &config), &["route:", "two brackets; write [[route]]"]);
-    let config = desk.daemon("[[log]]\nlevel = 'info'");
+    let config = setup.daemon("[[log]]\nlevel = 'info'");
     told(run("skycached", &["run"], &config), &["log: this is one table", "write [log]"]);
-    let config = desk.headend("link.rate_bps = 8_000_000\noutput.interface = 127.0.0.1\n");
+    let config = setup.headend("link.rate_bps = 8_000_000\noutput.interface = 127.0.0.1\n");
     told(
         run("headend", &["send"], &config),
         &["2:", "the text has no quotes; write output.interface = \"127.0.0.1\""],
     );
     let config =
-        desk.headend("link.rate_bps = 8_000_000\n[[source]]\npath = '.'\nbase = 'http://h/my film/'\n");
+        setup.headend("link.rate_bps = 8_000_000\n[[source]]\npath = '.'\nbase = 'http://h/my film/'\n");
     told(run("headend", &["send"], &config), &["source[0].base", "has a blank", "%20"]);
 }
 
@@ -331,10 +331,10 @@ fn m20_a_port_of_the_headend_that_is_taken() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let free = skycache_tests::free_tcp_port();
-    let desk = Desk::new();
-    fs::create_dir(desk.0.path().join("one")).unwrap();
+    let setup = Setup::new();
+    fs::create_dir(setup.0.path().join("one")).unwrap();
     let config = |metrics, ingest| {
-        desk.headend(&format!(
+        setup.headend(&format!(
             "link.rate_bps = 8_000_000\noutput.interface = '127.0.0.1'\nmetrics.listen = '{metrics}'\ningest.listen = '{ingest}'\n\
              [[source]]\npath = 'one'\nbase = 'http://h/one/'\nname = 'one'\ningest = true\nreserved_bps = 1_000_000\n"
         ))
@@ -393,15 +393,15 @@ fn m22_several_names_of_which_one_is_not_held() {
 
 #[test]
 fn m18_check_writes_nothing() {
-    let desk = Desk::new();
-    let config = desk.daemon("");
-    let before: Vec<_> = fs::read_dir(desk.0.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+    let setup = Setup::new();
+    let config = setup.daemon("");
+    let before: Vec<_> = fs::read_dir(setup.0.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
     let (code, text) = run("skycached", &["check", "--seconds", "1"], &config);
     assert_eq!(code, 0, "{text}");
     assert!(
         text.contains("nothing arrived on any interface") && text.contains("is the sender on the air"),
         "{text}"
     );
-    let after: Vec<_> = fs::read_dir(desk.0.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+    let after: Vec<_> = fs::read_dir(setup.0.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
     assert_eq!(before, after, "{text}");
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
-use carousel::command::{self, Desk, MAX_REMEMBERED, MAX_WAITING, Receiver, is_word, read, stream, to_xml};
+use carousel::command::{self, Executor, MAX_REMEMBERED, MAX_WAITING, Receiver, is_word, read, stream, to_xml};
 use carousel::time::{Instant, WallTime};
 use carousel::trust::{
     Certificate, Edition, Judged, Kind, Mode, Policy, RevocationList, Sealer, SecretKey, Trust,
@@ -47,7 +47,7 @@ pub(crate) fn sealed(version: u64, text: &str) -> String {
 pub(super) fn commands(bytes: &[u8]) {
     let trust = Trust::new(Policy { keys: vec![root().public()], ..Policy::default() });
     let groups = ["north".to_owned()];
-    let (mut desk, mut seconds, mut version) = (Desk::new([7; 16]), 1_u64, 1_u64);
+    let (mut executor, mut seconds, mut version) = (Executor::new([7; 16]), 1_u64, 1_u64);
     let (mut asked, mut done) = (BTreeSet::new(), BTreeSet::new());
     let mut input = Input::new(bytes);
     while let Some((kind, bytes)) = input.record() {
@@ -60,9 +60,9 @@ pub(super) fn commands(bytes: &[u8]) {
             }
             operation::TIME => {
                 seconds += u64::from(Input::new(bytes).short());
-                desk_is_bounded(&desk);
+                executor_is_bounded(&executor);
                 while let Some((_, command, _)) =
-                    desk.next_due(Instant::from_nanos(seconds * 1_000_000_000), seconds)
+                    executor.next_due(Instant::from_nanos(seconds * 1_000_000_000), seconds)
                 {
                     assert!(asked.contains(&command.id), "nobody has asked for {}", command.id);
                     assert!(command.is_for(&groups), "{} is for others", command.id);
@@ -73,9 +73,9 @@ pub(super) fn commands(bytes: &[u8]) {
                 continue;
             }
             _ => {
-                let text = desk.memory();
-                desk = Desk::recall(&text).unwrap_or_else(|| panic!("a memory is read: {text}"));
-                assert_eq!(desk.memory(), text);
+                let text = executor.memory();
+                executor = Executor::recall(&text).unwrap_or_else(|| panic!("a memory is read: {text}"));
+                assert_eq!(executor.memory(), text);
                 continue;
             }
         };
@@ -92,13 +92,13 @@ pub(super) fn commands(bytes: &[u8]) {
         let Ok(commands) = read(&document) else { continue };
         asked.extend(commands.iter().map(|it| it.id.clone()));
         let receiver = Receiver { groups: &groups, date: seconds };
-        desk.take(now, &by.root.to_string(), &receiver, commands, |_, _| {});
-        desk_is_bounded(&desk);
+        executor.take(now, &by.root.to_string(), &receiver, commands, |_, _| {});
+        executor_is_bounded(&executor);
     }
 }
 
-fn desk_is_bounded(desk: &Desk) {
-    let (waiting, known) = desk.counts();
+fn executor_is_bounded(executor: &Executor) {
+    let (waiting, known) = executor.counts();
     assert!(waiting <= MAX_WAITING && known <= MAX_REMEMBERED, "{waiting} wait, {known} are remembered");
 }
 

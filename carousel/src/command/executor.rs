@@ -63,7 +63,7 @@ pub struct Receiver<'a> {
 
 /// See the module head.
 #[derive(Debug, Default)]
-pub struct Desk {
+pub struct Executor {
     /// What makes moments differ between receivers.
     salt: [u8; 16],
     /// Commands done, by root key and identifier, and when each expires.
@@ -87,7 +87,7 @@ fn key(root: &str, id: &str) -> String {
     format!("{root}/{id}")
 }
 
-impl Desk {
+impl Executor {
     /// Of a receiver with this salt, which it draws once.
     pub fn new(salt: [u8; 16]) -> Self {
         Self { salt, ..Self::default() }
@@ -144,7 +144,7 @@ impl Desk {
         }
     }
 
-    /// The next command whose moment has come, with its root key. It counts as done: write [`Desk::memory`] down before doing it.
+    /// The next command whose moment has come, with its root key. It counts as done: write [`Executor::memory`] down before doing it.
     pub fn next_due(&mut self, now: Instant, date: u64) -> Option<(String, Command, Option<Outcome>)> {
         let at = self.waiting.iter().position(|it| it.moment <= now)?;
         let Waiting { root, command, .. } = self.waiting.remove(at);
@@ -191,13 +191,13 @@ impl Desk {
         if lines.next() != Some(HEAD) {
             return None;
         }
-        let mut desk = Self::new(lines.next()?.strip_prefix("salt ")?.parse::<u128>().ok()?.to_be_bytes());
+        let mut executor = Self::new(lines.next()?.strip_prefix("salt ")?.parse::<u128>().ok()?.to_be_bytes());
         let done = lines.filter_map(|line| {
             let (until, key) = line.strip_prefix("done ")?.split_once(' ')?;
             Some((key.to_owned(), until.parse().ok()?))
         });
-        desk.known.extend(done.take(MAX_REMEMBERED));
-        Some(desk)
+        executor.known.extend(done.take(MAX_REMEMBERED));
+        Some(executor)
     }
 }
 
@@ -212,61 +212,61 @@ mod tests {
         Instant::from_nanos(seconds * 1_000_000_000)
     }
 
-    fn due(desk: &mut Desk, seconds: u64) -> Vec<String> {
-        std::iter::from_fn(|| desk.next_due(at(seconds), 100)).map(|(_, it, _)| it.id).collect()
+    fn due(executor: &mut Executor, seconds: u64) -> Vec<String> {
+        std::iter::from_fn(|| executor.next_due(at(seconds), 100)).map(|(_, it, _)| it.id).collect()
     }
 
     #[test]
     fn a_command_that_is_repeated_is_done_once_also_after_a_restart() {
-        let mut desk = Desk::new([7; 16]);
+        let mut executor = Executor::new([7; 16]);
         let none = |it: &Command, why| panic!("{} {why}", it.id);
-        desk.take(at(0), "a", &NOBODY, vec![command("1", "purge", "h/a")], none);
-        assert_eq!(due(&mut desk, 0), ["1"]);
+        executor.take(at(0), "a", &NOBODY, vec![command("1", "purge", "h/a")], none);
+        assert_eq!(due(&mut executor, 0), ["1"]);
         for seconds in 1..5 {
-            desk.take(at(seconds), "a", &NOBODY, vec![command("1", "purge", "h/a")], none);
-            assert_eq!(due(&mut desk, seconds), [""; 0]);
+            executor.take(at(seconds), "a", &NOBODY, vec![command("1", "purge", "h/a")], none);
+            assert_eq!(due(&mut executor, seconds), [""; 0]);
         }
-        let mut desk = Desk::recall(&desk.memory()).unwrap();
+        let mut executor = Executor::recall(&executor.memory()).unwrap();
         let both = vec![command("1", "purge", "h/a"), command("2", "purge", "h/a")];
-        desk.take(at(0), "a", &NOBODY, both, none);
-        assert_eq!(due(&mut desk, 0), ["2"]);
-        assert_eq!(Desk::recall(&desk.memory()).unwrap().salt, [7; 16]);
-        assert!(Desk::recall("skycache-trust 1\n").is_none());
+        executor.take(at(0), "a", &NOBODY, both, none);
+        assert_eq!(due(&mut executor, 0), ["2"]);
+        assert_eq!(Executor::recall(&executor.memory()).unwrap().salt, [7; 16]);
+        assert!(Executor::recall("skycache-trust 1\n").is_none());
         // Another root has identifiers of its own, and takes nothing back of this one's.
         let late = Command { within_s: 1000, ..command("late", "pin", "h/a") };
-        desk.take(at(0), "a", &NOBODY, vec![late], none);
-        desk.take(at(0), "b", &NOBODY, vec![command("1", "purge", "h/a")], none);
-        assert_eq!((due(&mut desk, 0), desk.counts().0), (vec!["1".to_owned()], 1));
+        executor.take(at(0), "a", &NOBODY, vec![late], none);
+        executor.take(at(0), "b", &NOBODY, vec![command("1", "purge", "h/a")], none);
+        assert_eq!((due(&mut executor, 0), executor.counts().0), (vec!["1".to_owned()], 1));
     }
 
     #[test]
     fn commands_for_others_expired_and_cancelled_ones_are_not_done() {
-        let mut desk = Desk::new([7; 16]);
+        let mut executor = Executor::new([7; 16]);
         let groups = ["north".to_owned()];
         let receiver = Receiver { groups: &groups, date: 100 };
         let of = |id: &str, group: &str| Command { groups: vec![group.into()], ..command(id, "pin", "h/a") };
         let old = Command { until: 100, ..command("old", "pin", "h/a") };
         let late = Command { within_s: 1000, ..command("late", "pin", "h/a") };
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         let all = vec![of("north", "north"), of("south", "south"), old, late.clone()];
-        desk.take(at(0), "a", &receiver, all, |it, why| told.push((it.id.clone(), why)));
+        executor.take(at(0), "a", &receiver, all, |it, why| reported.push((it.id.clone(), why)));
         let expired = ("old".to_owned(), Outcome::Expired);
-        assert_eq!(told, [expired.clone(), ("south".to_owned(), Outcome::OtherGroup)]);
-        assert_eq!(due(&mut desk, 0), ["north"]);
+        assert_eq!(reported, [expired.clone(), ("south".to_owned(), Outcome::OtherGroup)]);
+        assert_eq!(due(&mut executor, 0), ["north"]);
         // Its moment comes after its end.
-        let (_, command, why) = desk.next_due(at(1000), 10_000).unwrap();
+        let (_, command, why) = executor.next_due(at(1000), 10_000).unwrap();
         assert_eq!((command.id.as_str(), why), ("late", Some(Outcome::Expired)));
         // The document names it no more before its moment.
-        let mut desk = Desk::new([7; 16]);
-        desk.take(at(0), "a", &receiver, vec![late], |_, _| unreachable!());
-        assert_eq!(desk.counts(), (1, 0));
-        desk.take(at(1), "a", &receiver, Vec::new(), |_, _| unreachable!());
-        assert_eq!(due(&mut desk, 2000), [""; 0]);
+        let mut executor = Executor::new([7; 16]);
+        executor.take(at(0), "a", &receiver, vec![late], |_, _| unreachable!());
+        assert_eq!(executor.counts(), (1, 0));
+        executor.take(at(1), "a", &receiver, Vec::new(), |_, _| unreachable!());
+        assert_eq!(due(&mut executor, 2000), [""; 0]);
     }
 
     #[test]
     fn what_had_expired_when_it_came_is_told_of_once_and_what_was_done_is_not() {
-        let mut desk = Desk::new([7; 16]);
+        let mut executor = Executor::new([7; 16]);
         let document = || {
             let old = Command { until: 50, ..command("old", "pin", "h/a") };
             vec![
@@ -275,20 +275,20 @@ mod tests {
                 Command { groups: vec!["x".into()], id: "other".into(), ..old },
             ]
         };
-        let mut told = Vec::new();
-        let mut take = |desk: &mut Desk, date, commands| {
+        let mut reported = Vec::new();
+        let mut take = |executor: &mut Executor, date, commands| {
             let receiver = Receiver { date, ..NOBODY };
-            desk.take(at(0), "a", &receiver, commands, |it, why| told.push((it.id.clone(), why)));
+            executor.take(at(0), "a", &receiver, commands, |it, why| reported.push((it.id.clone(), why)));
         };
-        take(&mut desk, 100, document());
-        assert_eq!(due(&mut desk, 0), ["new"]);
-        take(&mut desk, 100, document());
+        take(&mut executor, 100, document());
+        assert_eq!(due(&mut executor, 0), ["new"]);
+        take(&mut executor, 100, document());
         // The document is repeated longer than its command is in force, also to a box that starts again.
-        take(&mut desk, 20_000, document());
-        let mut desk = Desk::recall(&desk.memory()).unwrap();
-        take(&mut desk, 20_000, Vec::new());
-        assert_eq!(told, [("old".to_owned(), Outcome::Expired)]);
-        assert!(desk.past.is_empty(), "what no document names is forgotten");
+        take(&mut executor, 20_000, document());
+        let mut executor = Executor::recall(&executor.memory()).unwrap();
+        take(&mut executor, 20_000, Vec::new());
+        assert_eq!(reported, [("old".to_owned(), Outcome::Expired)]);
+        assert!(executor.past.is_empty(), "what no document names is forgotten");
     }
 
     #[test]
@@ -296,30 +296,30 @@ mod tests {
         let command = Command { within_s: 599, ..command("1", "refresh", "h/a") };
         let mut minutes = [0; 10];
         for box_number in 0..2000_u128 {
-            let delay_s = Desk::new(box_number.to_be_bytes()).delay_s(&command);
+            let delay_s = Executor::new(box_number.to_be_bytes()).delay_s(&command);
             minutes[usize::try_from(delay_s / 60).unwrap()] += 1;
         }
         assert!(minutes.iter().all(|it| (140..=260).contains(it)), "{minutes:?}");
-        let mut desk = Desk::new([3; 16]);
-        let delay_s = desk.delay_s(&command);
-        desk.take(at(5), "a", &NOBODY, vec![command], |_, _| unreachable!());
-        assert_eq!(due(&mut desk, 5 + delay_s - 1), [""; 0]);
-        assert_eq!(due(&mut desk, 5 + delay_s), ["1"]);
+        let mut executor = Executor::new([3; 16]);
+        let delay_s = executor.delay_s(&command);
+        executor.take(at(5), "a", &NOBODY, vec![command], |_, _| unreachable!());
+        assert_eq!(due(&mut executor, 5 + delay_s - 1), [""; 0]);
+        assert_eq!(due(&mut executor, 5 + delay_s), ["1"]);
     }
 
     #[test]
     fn commands_beyond_the_limits_are_refused_until_others_expire() {
-        let mut desk = Desk::new([7; 16]);
+        let mut executor = Executor::new([7; 16]);
         let many = |count: usize| (0..count).map(|at| command(&at.to_string(), "pin", "h/a")).collect();
-        desk.take(at(0), "a", &NOBODY, many(MAX_WAITING + 1), |_, _| unreachable!());
-        assert_eq!(desk.counts().0, MAX_WAITING);
-        desk.waiting.clear();
-        desk.known = (0..MAX_REMEMBERED).map(|at| (format!("k{at}"), 200)).collect();
-        let mut told = Vec::new();
-        desk.take(at(0), "a", &NOBODY, vec![command("new", "pin", "h/a")], |_, why| told.push(why));
-        assert_eq!((told, due(&mut desk, 0)), (vec![Outcome::Full], Vec::new()));
+        executor.take(at(0), "a", &NOBODY, many(MAX_WAITING + 1), |_, _| unreachable!());
+        assert_eq!(executor.counts().0, MAX_WAITING);
+        executor.waiting.clear();
+        executor.known = (0..MAX_REMEMBERED).map(|at| (format!("k{at}"), 200)).collect();
+        let mut reported = Vec::new();
+        executor.take(at(0), "a", &NOBODY, vec![command("new", "pin", "h/a")], |_, why| reported.push(why));
+        assert_eq!((reported, due(&mut executor, 0)), (vec![Outcome::Full], Vec::new()));
         let later = Receiver { date: 200, ..NOBODY };
-        desk.take(at(0), "a", &later, vec![command("new", "pin", "h/a")], |_, _| unreachable!());
-        assert_eq!(due(&mut desk, 0), ["new"]);
+        executor.take(at(0), "a", &later, vec![command("new", "pin", "h/a")], |_, _| unreachable!());
+        assert_eq!(due(&mut executor, 0), ["new"]);
     }
 }
