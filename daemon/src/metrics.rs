@@ -61,9 +61,9 @@ type MeasureOf = fn(&Signal) -> Option<f64>;
 type CountOfMember = fn(&MemberReport) -> u64;
 
 /// Writes metrics one by one.
-struct Sheet<'a>(DescriptorEncoder<'a>);
+struct MetricWriter<'a>(DescriptorEncoder<'a>);
 
-impl Sheet<'_> {
+impl MetricWriter<'_> {
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let metric = ConstCounter::new(value);
         metric.encode(self.0.encode_descriptor(name, help, None, MetricType::Counter)?)
@@ -128,7 +128,7 @@ impl Sheet<'_> {
     }
 }
 
-impl Sheet<'_> {
+impl MetricWriter<'_> {
     /// Kafka, and what players have said of themselves.
     fn kafka(&mut self, stats: &KafkaStats, qoe: Option<&Qoe>) -> fmt::Result {
         self.family(("kafka_errors", "What Kafka did not do", "reason"), stats.errors.labelled())?;
@@ -198,7 +198,7 @@ impl Sheet<'_> {
     }
 }
 
-impl Sheet<'_> {
+impl MetricWriter<'_> {
     /// What each transport stream has brought.
     fn streams(&mut self, streams: &[(String, StreamState)]) -> fmt::Result {
         let counter = MetricType::Counter;
@@ -258,7 +258,7 @@ impl Sheet<'_> {
     }
 }
 
-impl Sheet<'_> {
+impl MetricWriter<'_> {
     /// Slots and bundles of an appliance, as the last `skycached firmware …` left them.
     fn firmware(&mut self, report: &Value) -> fmt::Result {
         let help = "Kernel images of an appliance's slots: 1 for the one that runs";
@@ -283,48 +283,48 @@ impl Sheet<'_> {
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Parts { receive, player, vitals, admin, kafka, .. } = &*self.0;
-        let mut sheet = Sheet(encoder);
-        sheet.program(&vitals.threads(clock::now()))?;
+        let mut writer = MetricWriter(encoder);
+        writer.program(&vitals.threads(clock::now()))?;
         // Without images, and all 0, where this is no appliance.
-        sheet.firmware(&crate::firmware::report(Path::new(crate::firmware::RUN)).unwrap_or_default())?;
+        writer.firmware(&crate::firmware::report(Path::new(crate::firmware::RUN)).unwrap_or_default())?;
         let totals = receive.totals();
-        self.received_packets(&mut sheet, &totals)?;
-        self.trust_and_commands(&mut sheet, &totals)?;
-        self.delivered_objects(&mut sheet, &totals)?;
-        self.held_objects(&mut sheet)?;
-        self.repairs_and_origins(&mut sheet, &totals)?;
-        self.catalog_and_page(&mut sheet)?;
-        sheet.family(
+        self.received_packets(&mut writer, &totals)?;
+        self.trust_and_commands(&mut writer, &totals)?;
+        self.delivered_objects(&mut writer, &totals)?;
+        self.held_objects(&mut writer)?;
+        self.repairs_and_origins(&mut writer, &totals)?;
+        self.catalog_and_page(&mut writer)?;
+        writer.family(
             ("admin_refused", "Requests at the admin interface that were refused", "reason"),
             admin.labelled(),
         )?;
         let http = player.stats();
-        self.players(&mut sheet, &http)?;
-        self.fills(&mut sheet)?;
-        self.refusals_and_manifests(&mut sheet, &http)?;
+        self.players(&mut writer, &http)?;
+        self.fills(&mut writer)?;
+        self.refusals_and_manifests(&mut writer, &http)?;
         let refused = ("access_refused", "Requests of players for what they may not have", "reason");
-        sheet.family(refused, player.access().refused().labelled())?;
-        sheet.kafka(kafka, player.qoe().map(|it| &**it))?;
-        self.responses(&mut sheet, &http)
+        writer.family(refused, player.access().refused().labelled())?;
+        writer.kafka(kafka, player.qoe().map(|it| &**it))?;
+        self.responses(&mut writer, &http)
     }
 }
 
 impl Scrape {
     /// Datagrams and packets from the link.
-    fn received_packets(&self, sheet: &mut Sheet<'_>, totals: &Totals) -> fmt::Result {
+    fn received_packets(&self, writer: &mut MetricWriter<'_>, totals: &Totals) -> fmt::Result {
         let (losses, packets) = (totals.losses, &totals.packets);
         let streams = self.0.transport.all();
         if !streams.is_empty() {
-            sheet.streams(&streams)?;
+            writer.streams(&streams)?;
         }
-        sheet.counter("receive_datagrams", "Datagrams received", losses.datagrams)?;
-        sheet.counter("receive_bytes", "Payload bytes of datagrams received", losses.bytes)?;
-        sheet.counter(
+        writer.counter("receive_datagrams", "Datagrams received", losses.datagrams)?;
+        writer.counter("receive_bytes", "Payload bytes of datagrams received", losses.bytes)?;
+        writer.counter(
             "receive_lost_packets",
             "Packets lost on the link, by the sequence of symbols",
             packets.lost,
         )?;
-        sheet.counter(
+        writer.counter(
             "receive_expired_instances",
             "FDT Instances that had expired when they came, and were read: the date of their sender is wrong, or that of this machine",
             packets.expired_instances,
@@ -336,7 +336,7 @@ impl Scrape {
             ("early", packets.early),
             ("dropped", packets.dropped.iter().sum()),
         ];
-        sheet.family(
+        writer.family(
             ("receive_packets", "Packets of sessions by what became of them", "result"),
             results.into_iter(),
         )?;
@@ -347,26 +347,26 @@ impl Scrape {
             ("control", route.control),
             ("dropped", route.dropped.iter().sum()),
         ];
-        sheet.family(
+        writer.family(
             ("route_packets", "Packets of ROUTE by what became of them", "result"),
             results.into_iter(),
         )?;
         let dropped = RouteDrop::ALL.iter().map(|it| it.as_str()).zip(route.dropped);
-        sheet
+        writer
             .family(("route_dropped_packets", "Packets of ROUTE received and not used", "reason"), dropped)?;
         let complete = End::ALL.iter().map(|it| it.as_str()).zip(route.complete);
-        sheet.family(
+        writer.family(
             ("route_complete_objects", "Complete objects of ROUTE by what told their end", "end"),
             complete,
         )?;
         let failed = RouteFailure::ALL.iter().map(|it| it.as_str()).zip(route.failed);
-        sheet.family(("route_failed_objects", "Objects of ROUTE that were given up", "reason"), failed)?;
-        sheet.counter(
+        writer.family(("route_failed_objects", "Objects of ROUTE that were given up", "reason"), failed)?;
+        writer.counter(
             "route_missing_bytes",
             "Bytes that were missing of objects of ROUTE given up",
             route.missing_bytes,
         )?;
-        sheet.counter(
+        writer.counter(
             "route_recovered_bytes",
             "Lost bytes of objects of ROUTE that FEC brought back",
             route.recovered_bytes,
@@ -379,82 +379,82 @@ impl Scrape {
             ("other_group", losses.other_group),
             ("unsigned_protocol", losses.unsigned_protocol),
         ];
-        sheet.family(
+        writer.family(
             ("receive_dropped_packets", "Packets received and not used", "reason"),
             own.into_iter().chain(dropped.map(|(reason, count)| (reason.as_str(), count))),
         )
     }
 
     /// Signatures and commands of the carousel.
-    fn trust_and_commands(&self, sheet: &mut Sheet<'_>, totals: &Totals) -> fmt::Result {
+    fn trust_and_commands(&self, writer: &mut MetricWriter<'_>, totals: &Totals) -> fmt::Result {
         let trust = self.0.trust.report();
         let refused = untrusted(&trust, totals.losses.unsigned_protocol);
-        sheet.family(
+        writer.family(
             ("trust_refused", "Documents refused for their signature, or for having none", "reason"),
             TrustDrop::ALL.iter().map(|it| it.as_str()).zip(refused),
         )?;
-        sheet.family(
+        writer.family(
             ("commands", "Commands of the carousel by what became of them", "outcome"),
             self.0.commands.outcomes().labelled(),
         )?;
         let (waiting, _) = self.0.commands.counts();
-        sheet.gauge("commands_waiting", "Commands whose moment has not come", waiting as u64)?;
-        sheet.counter("trust_accepted", "Signed documents accepted, repeats included", trust.accepted)
+        writer.gauge("commands_waiting", "Commands whose moment has not come", waiting as u64)?;
+        writer.counter("trust_accepted", "Signed documents accepted, repeats included", trust.accepted)
     }
 
     /// Objects from their announcement to the cache, sessions and groups.
-    fn delivered_objects(&self, sheet: &mut Sheet<'_>, totals: &Totals) -> fmt::Result {
+    fn delivered_objects(&self, writer: &mut MetricWriter<'_>, totals: &Totals) -> fmt::Result {
         let Parts { receive, groups, .. } = &*self.0;
         let (packets, objects) = (&totals.packets, &totals.objects);
-        sheet.counter(
+        writer.counter(
             "receive_finisher_full",
             "Complete objects and blocks refused because finishing was behind",
             queue_full(objects),
         )?;
-        sheet.counter("receive_objects", "Objects completed by the carousel", receive.objects().0)?;
-        sheet.counter(
+        writer.counter("receive_objects", "Objects completed by the carousel", receive.objects().0)?;
+        writer.counter(
             "receive_repaired_objects",
             "Objects completed by the carousel with parts from an origin",
             receive.objects().1,
         )?;
         let (recovered, failed) = (packets.recovered, packets.recovery_failed);
-        sheet.counter("receive_recovered_symbols", "Lost source symbols that FEC restored", recovered)?;
-        sheet.counter("receive_recovery_failed", "Source blocks that could not be decoded yet", failed)?;
-        sheet.counter(
+        writer.counter("receive_recovered_symbols", "Lost source symbols that FEC restored", recovered)?;
+        writer.counter("receive_recovery_failed", "Source blocks that could not be decoded yet", failed)?;
+        writer.counter(
             "receive_sessions_displaced",
             "Sessions that made room for others, being silent longest",
             objects.sessions_displaced,
         )?;
-        sheet.counter(
+        writer.counter(
             "receive_sessions_expired",
             "Sessions that were forgotten after silence",
             objects.sessions_expired,
         )?;
-        sheet.counter("delivery_entered_objects", "Objects that were announced or begun", objects.entered)?;
-        sheet.counter("delivery_held_objects", "Objects of them that the cache holds", objects.held)?;
+        writer.counter("delivery_entered_objects", "Objects that were announced or begun", objects.entered)?;
+        writer.counter("delivery_held_objects", "Objects of them that the cache holds", objects.held)?;
         let gone = GoneReason::ALL.iter().map(|it| it.as_str()).zip(objects.gone);
-        sheet.family(("delivery_gone_objects", "Objects of them that were given up", "reason"), gone)?;
+        writer.family(("delivery_gone_objects", "Objects of them that were given up", "reason"), gone)?;
         for (state, count) in State::ALL.iter().zip(objects.now) {
             let (name, help) = (format!("delivery_objects_{state}"), state.help());
-            sheet.gauge(&name, help, count)?;
+            writer.gauge(&name, help, count)?;
         }
         let rejected = RejectReason::ALL.iter().map(|it| it.as_str()).zip(objects.rejected);
-        sheet.family(
+        writer.family(
             ("delivery_rejected_objects", "Complete objects that are received again", "reason"),
             rejected,
         )?;
         let sessions = receive.sessions();
-        sheet.gauge("receive_sessions", "Sessions seen", sessions.len() as u64)?;
-        sheet.reception(receive.packet_age_s(clock::now()), &sessions)?;
-        sheet.family(
+        writer.gauge("receive_sessions", "Sessions seen", sessions.len() as u64)?;
+        writer.reception(receive.packet_age_s(clock::now()), &sessions)?;
+        writer.family(
             ("services_joined", "Services whose groups were joined", "reason"),
             groups.joined().labelled(),
         )?;
-        sheet.family(
+        writer.family(
             ("services_left", "Services whose groups were left", "reason"),
             groups.left().labelled(),
         )?;
-        sheet.family(
+        writer.family(
             ("services_refused", "Services whose groups were not joined for want of room", "reason"),
             groups.refused().labelled(),
         )?;
@@ -464,112 +464,112 @@ impl Scrape {
             .filter(|it| it.membership == Membership::Joined)
             .map(|it| it.rate_bps)
             .sum();
-        sheet.gauge(
+        writer.gauge(
             "services_joined_bps",
             "Bits a second that the services whose groups are joined are taken to have",
             joined_bps,
         )?;
         let groups = groups.all();
         let listened = groups.iter().filter(|it| it.is_wanted).count();
-        sheet.gauge("receive_groups", "Groups listened to", listened as u64)?;
+        writer.gauge("receive_groups", "Groups listened to", listened as u64)?;
         let failing = groups.iter().filter(|it| it.error.is_some()).count();
-        sheet.gauge("receive_groups_failing", "Groups that cannot be joined", failing as u64)
+        writer.gauge("receive_groups_failing", "Groups that cannot be joined", failing as u64)
     }
 
     /// The cache, and objects in flight.
-    fn held_objects(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+    fn held_objects(&self, writer: &mut MetricWriter<'_>) -> fmt::Result {
         let Parts { store, flights, .. } = &*self.0;
         let usage = store.usage();
-        sheet.gauge("store_objects", "Objects in the cache", usage.objects)?;
-        sheet.gauge("store_bytes", "Bytes of the objects in the cache", usage.bytes)?;
-        sheet.gauge("store_partial_bytes", "Bytes of objects in flight", usage.partial_bytes)?;
-        sheet.gauge("store_quota_bytes", "Most bytes that objects may take", usage.quota_bytes)?;
-        sheet.counter("store_written_bytes", "Bytes written to the disk", usage.written_bytes)?;
-        sheet.gauge("store_memory_bytes", "Bytes of the objects in memory", usage.memory_bytes)?;
-        sheet.gauge(
+        writer.gauge("store_objects", "Objects in the cache", usage.objects)?;
+        writer.gauge("store_bytes", "Bytes of the objects in the cache", usage.bytes)?;
+        writer.gauge("store_partial_bytes", "Bytes of objects in flight", usage.partial_bytes)?;
+        writer.gauge("store_quota_bytes", "Most bytes that objects may take", usage.quota_bytes)?;
+        writer.counter("store_written_bytes", "Bytes written to the disk", usage.written_bytes)?;
+        writer.gauge("store_memory_bytes", "Bytes of the objects in memory", usage.memory_bytes)?;
+        writer.gauge(
             "store_memory_quota_bytes",
             "Most bytes that objects may take in memory",
             usage.memory_quota_bytes,
         )?;
-        sheet.gauge(
+        writer.gauge(
             "store_written_today_bytes",
             "Bytes written to the disk since midnight",
             usage.wear.today_bytes,
         )?;
-        sheet.counter(
+        writer.counter(
             "store_promoted_objects",
             "Objects that went from memory to the disk",
             usage.promoted,
         )?;
-        sheet.gauge(
+        writer.gauge(
             "store_unverified_objects",
             "Objects not verified since an unclean stop",
             usage.unverified,
         )?;
-        sheet.flash(&usage.wear)?;
+        writer.flash(&usage.wear)?;
         let is_fine = u64::from(usage.disk == DiskState::Fine);
-        sheet.gauge("store_disk_fine", "1 while the disk takes objects", is_fine)?;
+        writer.gauge("store_disk_fine", "1 while the disk takes objects", is_fine)?;
         let evicted = EvictReason::ALL.iter().map(|it| it.as_str()).zip(usage.evicted);
-        sheet.family(("store_evicted_objects", "Objects that left the cache", "reason"), evicted)?;
-        sheet.family(("store_purges", "Purges, by what they named", "kind"), store.purges())?;
+        writer.family(("store_evicted_objects", "Objects that left the cache", "reason"), evicted)?;
+        writer.family(("store_purges", "Purges, by what they named", "kind"), store.purges())?;
 
         let (failed, refused) = flights.failures();
-        sheet.gauge("flights", "Objects in flight", flights.list().len() as u64)?;
-        sheet.gauge(
+        writer.gauge("flights", "Objects in flight", flights.list().len() as u64)?;
+        writer.gauge(
             "announced_objects",
             "Objects announced and not received",
             flights.announced_count() as u64,
         )?;
-        sheet.family(
+        writer.family(
             ("flights_failed", "Objects in flight that did not arrive", "reason"),
             failed.labelled(),
         )?;
-        sheet.counter("flights_refused", "Objects refused because too many were in flight", refused)
+        writer.counter("flights_refused", "Objects refused because too many were in flight", refused)
     }
 
     /// Repairs, and requests to origins and parents.
-    fn repairs_and_origins(&self, sheet: &mut Sheet<'_>, totals: &Totals) -> fmt::Result {
+    fn repairs_and_origins(&self, writer: &mut MetricWriter<'_>, totals: &Totals) -> fmt::Result {
         let Parts { repairer, client, .. } = &*self.0;
         let (bytes, requests) = repairer.stats().fetched();
-        sheet.counter("repair_bytes", "Bytes fetched for missing ranges", bytes)?;
-        sheet.counter("repair_requests", "Requests for missing ranges", requests)?;
+        writer.counter("repair_bytes", "Bytes fetched for missing ranges", bytes)?;
+        writer.counter("repair_requests", "Requests for missing ranges", requests)?;
         let outcomes = RepairOutcome::ALL.iter().map(|it| it.as_str()).zip(totals.objects.repairs);
-        sheet.family(("repair_objects", "Repairs by how they ended", "outcome"), outcomes)?;
+        writer.family(("repair_objects", "Repairs by how they ended", "outcome"), outcomes)?;
 
-        sheet.repairs(repairer.stats())?;
+        writer.repairs(repairer.stats())?;
 
         let (requests, bytes, failures) = client.failures();
-        sheet.counter("origin_requests", "Requests to origins", requests)?;
-        sheet.counter("origin_bytes", "Bytes of bodies from origins", bytes)?;
+        writer.counter("origin_requests", "Requests to origins", requests)?;
+        writer.counter("origin_bytes", "Bytes of bodies from origins", bytes)?;
         let failures = OriginError::NAMES.into_iter().zip(failures);
-        sheet.family(("origin_failures", "Requests to origins that failed", "reason"), failures)?;
+        writer.family(("origin_failures", "Requests to origins that failed", "reason"), failures)?;
 
-        sheet.family(
+        writer.family(
             ("origin_refused", "Connections to origins refused by the address policy", "reason"),
             client.policy().refused().labelled(),
         )?;
 
         let open = client.open_circuits().len() as u64;
-        sheet.gauge("origin_open_circuits", "Origins that are not asked because they fail", open)?;
-        sheet.parents(&client.parents_report())
+        writer.gauge("origin_open_circuits", "Origins that are not asked because they fail", open)?;
+        writer.parents(&client.parents_report())
     }
 
     /// The catalogue, and the viewers of the page.
-    fn catalog_and_page(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+    fn catalog_and_page(&self, writer: &mut MetricWriter<'_>) -> fmt::Result {
         let player = &self.0.player;
         let catalog = player.catalog().current();
-        sheet.gauge("catalog_lists", "Service lists that are known", catalog.lists.len() as u64)?;
-        sheet.gauge("catalog_titles", "Channels and titles that are known", catalog.titles.len() as u64)?;
-        sheet.gauge(
+        writer.gauge("catalog_lists", "Service lists that are known", catalog.lists.len() as u64)?;
+        writer.gauge("catalog_titles", "Channels and titles that are known", catalog.titles.len() as u64)?;
+        writer.gauge(
             "catalog_guide_entries",
             "Events and titles on demand in the guide",
             catalog.guide.events() as u64,
         )?;
         let left_out = LeftOut::ALL.iter().map(|it| it.as_str()).zip(player.catalog().left_out());
-        sheet.family(("catalog_left_out", "Lists, guides and their entries not read", "reason"), left_out)?;
+        writer.family(("catalog_left_out", "Lists, guides and their entries not read", "reason"), left_out)?;
         let (viewers, turned_away) = player.live().viewers();
-        sheet.gauge("page_viewers", "Viewers of the page's live data now", viewers as u64)?;
-        sheet.counter(
+        writer.gauge("page_viewers", "Viewers of the page's live data now", viewers as u64)?;
+        writer.counter(
             "page_viewers_refused",
             "Viewers refused because there were too many",
             turned_away as u64,
@@ -577,49 +577,49 @@ impl Scrape {
     }
 
     /// Connections of players, and hits.
-    fn players(&self, sheet: &mut Sheet<'_>, http: &HttpStats) -> fmt::Result {
+    fn players(&self, writer: &mut MetricWriter<'_>, http: &HttpStats) -> fmt::Result {
         let player = &self.0.player;
-        sheet.counter("http_connections", "Connections of players", http.connections.load(Relaxed))?;
-        sheet.counter(
+        writer.counter("http_connections", "Connections of players", http.connections.load(Relaxed))?;
+        writer.counter(
             "http_connections_refused",
             "Connections closed because there was no place for their client",
             http.refused.load(Relaxed),
         )?;
-        sheet.counter(
+        writer.counter(
             "http_connections_too_slow",
             "Connections closed because their client sent or read too slowly",
             http.too_slow.load(Relaxed),
         )?;
-        sheet.gauge("http_connections_open", "Connections of players now", player.open_connections())?;
-        sheet.counter(
+        writer.gauge("http_connections_open", "Connections of players now", player.open_connections())?;
+        writer.counter(
             "http_unlogged",
             "Pieces of the access log that were left out",
             http.unlogged.load(Relaxed),
         )?;
-        sheet.counter(
+        writer.counter(
             "http_unpassed_fields",
             "Fields of players' requests that were not passed on to origins",
             player.unpassed_fields(),
         )?;
-        sheet.counter("http_hits", "Responses from the cache", http.hits())
+        writer.counter("http_hits", "Responses from the cache", http.hits())
     }
 
     /// Objects fetched from origins for players, or ahead of them.
-    fn fills(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+    fn fills(&self, writer: &mut MetricWriter<'_>) -> fmt::Result {
         let Parts { client, player, .. } = &*self.0;
         let (joined, revalidated) = player.filler().joined();
-        sheet.counter("origin_joined_requests", "Requests that waited for another's fetch", joined)?;
-        sheet.counter("origin_revalidated", "Objects that an origin has confirmed", revalidated)?;
-        sheet.counter(
+        writer.counter("origin_joined_requests", "Requests that waited for another's fetch", joined)?;
+        writer.counter("origin_revalidated", "Objects that an origin has confirmed", revalidated)?;
+        writer.counter(
             "origin_passing_bodies",
             "Bodies of unknown length that were not kept for want of room",
             player.filler().passing(),
         )?;
         let prefetched = PrefetchEnd::ALL.iter().map(|it| it.as_str()).zip(player.filler().prefetched());
-        sheet.family(("origin_prefetches", "Objects fetched ahead of players, or not", "end"), prefetched)?;
+        writer.family(("origin_prefetches", "Objects fetched ahead of players, or not", "end"), prefetched)?;
         let not_kept = NotKept::ALL.iter().map(|it| it.as_str()).zip(player.filler().not_kept());
-        sheet.family(("origin_not_kept", "Responses of origins that were not kept", "reason"), not_kept)?;
-        sheet.counter(
+        writer.family(("origin_not_kept", "Responses of origins that were not kept", "reason"), not_kept)?;
+        writer.counter(
             "origin_resent_requests",
             "Requests that found a kept connection closed and were sent again",
             client.resent(),
@@ -627,17 +627,17 @@ impl Scrape {
     }
 
     /// Requests refused, manifests mapped, live playlists.
-    fn refusals_and_manifests(&self, sheet: &mut Sheet<'_>, http: &HttpStats) -> fmt::Result {
+    fn refusals_and_manifests(&self, writer: &mut MetricWriter<'_>, http: &HttpStats) -> fmt::Result {
         let player = &self.0.player;
         let refusals = Refusal::ALL.iter().map(|it| it.as_str());
         let refusals = refusals.zip(http.refusals.iter().map(|it| it.load(Relaxed)));
-        sheet.family(
+        writer.family(
             ("http_refused_requests", "Requests refused before they were looked up", "reason"),
             refusals,
         )?;
         let manifests = Rewriting::ALL.iter().map(|it| it.as_str());
         let manifests = manifests.zip(http.manifests.iter().map(|it| it.load(Relaxed)));
-        sheet.family(
+        writer.family(
             (
                 "http_manifests",
                 "Manifests that lead to the origin of a route, by what became of them",
@@ -646,16 +646,16 @@ impl Scrape {
             manifests,
         )?;
         let reloads = player.reloads();
-        sheet.gauge(
+        writer.gauge(
             "http_reloads_waiting",
             "Blocking reloads of live playlists that wait",
             reloads.waiting() as u64,
         )?;
-        sheet.family(
+        writer.family(
             ("http_blocking_reloads", "Blocking reloads of live playlists answered by the box", "end"),
             reloads.ended().labelled(),
         )?;
-        sheet.family(
+        writer.family(
             (
                 "live_manifests_refused",
                 "Live manifests that did not go as far as the one held, and were refused",
@@ -666,12 +666,12 @@ impl Scrape {
     }
 
     /// Responses to players, by route and by status.
-    fn responses(&self, sheet: &mut Sheet<'_>, http: &HttpStats) -> fmt::Result {
+    fn responses(&self, writer: &mut MetricWriter<'_>, http: &HttpStats) -> fmt::Result {
         let player = &self.0.player;
-        sheet.routes(player.route_names(), &http.routes)?;
+        writer.routes(player.route_names(), &http.routes)?;
         let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"]
             .into_iter()
             .zip(http.responses.iter().map(|it| it.load(Relaxed)));
-        sheet.family(("http_responses", "Responses by status", "class"), classes)
+        writer.family(("http_responses", "Responses by status", "class"), classes)
     }
 }

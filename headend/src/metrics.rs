@@ -151,21 +151,21 @@ const GAUGES: [Row; 4] = [
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut sheet = Sheet(encoder);
+        let mut writer = MetricWriter(encoder);
         let status = self.state.document();
         let version = status["version"].as_str().unwrap_or_default();
         let help = "1, with the version of the program";
-        let mut family = sheet.0.encode_descriptor("build_info", help, None, MetricType::Gauge)?;
+        let mut family = writer.0.encode_descriptor("build_info", help, None, MetricType::Gauge)?;
         ConstGauge::new(1_i64).encode(family.encode_family(&[("version", version)])?)?;
         let number = |name: &str| status[name].as_u64().or_else(|| status[name].as_f64().map(|it| it as u64));
         for (name, help, member) in COUNTERS {
-            sheet.counter(name, help, number(member).unwrap_or(0))?;
+            writer.counter(name, help, number(member).unwrap_or(0))?;
         }
         for (name, help, member) in GAUGES {
-            sheet.gauge(name, help, number(member).unwrap_or(0) as f64)?;
+            writer.gauge(name, help, number(member).unwrap_or(0) as f64)?;
         }
         let help = "Part of the link that is reserved for a source, in bits per second";
-        let mut family = sheet.0.encode_descriptor("source_reserved_bps", help, None, MetricType::Gauge)?;
+        let mut family = writer.0.encode_descriptor("source_reserved_bps", help, None, MetricType::Gauge)?;
         for source in status["sources"].as_array().into_iter().flatten() {
             let text = |name: &str| source[name].as_str().unwrap_or_default();
             let labels = [("source", text("name")), ("class", text("class"))];
@@ -174,34 +174,34 @@ impl Collector for Scrape {
         }
         if let Some(until) = status["signing"]["until_s"].as_u64() {
             let help = "Seconds from 1970 to the end of the certificate of the signing key";
-            sheet.gauge("signing_expires_seconds", help, until as f64)?;
+            writer.gauge("signing_expires_seconds", help, until as f64)?;
         }
         if let Some(ingest) = &self.ingest {
             let [stored, bytes, removed, redundant] = ingest.counts();
-            sheet.counter("ingest_stored_files", "Files that packagers have uploaded", stored)?;
-            sheet.counter("ingest_stored_bytes", "Bytes of them", bytes)?;
-            sheet.counter("ingest_removed_files", "Files that packagers have removed", removed)?;
+            writer.counter("ingest_stored_files", "Files that packagers have uploaded", stored)?;
+            writer.counter("ingest_stored_bytes", "Bytes of them", bytes)?;
+            writer.counter("ingest_removed_files", "Files that packagers have removed", removed)?;
             let help = "Uploads that another packager had brought already";
-            sheet.counter("ingest_redundant_files", help, redundant)?;
+            writer.counter("ingest_redundant_files", help, redundant)?;
             let help = "Requests of packagers that were refused";
-            sheet.by_reason("ingest_refused", help, ingest.refusals())?;
+            writer.by_reason("ingest_refused", help, ingest.refusals())?;
         }
         if let Some(pulled) = &self.pulled {
             let [files, bytes, unchanged, removed] = pulled.counts();
-            sheet.counter("pulled_files", "Files that were fetched from origins of pulled sources", files)?;
-            sheet.counter("pulled_bytes", "Bytes of them", bytes)?;
-            sheet.counter("pulled_unchanged", "Manifests that had not changed", unchanged)?;
-            sheet.counter("pulled_removed_files", "Pulled files that left the window", removed)?;
+            writer.counter("pulled_files", "Files that were fetched from origins of pulled sources", files)?;
+            writer.counter("pulled_bytes", "Bytes of them", bytes)?;
+            writer.counter("pulled_unchanged", "Manifests that had not changed", unchanged)?;
+            writer.counter("pulled_removed_files", "Pulled files that left the window", removed)?;
             let help = "Requests to origins of pulled sources that failed";
-            sheet.by_reason("pull_failed", help, pulled.failures())?;
+            writer.by_reason("pull_failed", help, pulled.failures())?;
         }
-        sheet.process()
+        writer.process()
     }
 }
 
-struct Sheet<'a>(DescriptorEncoder<'a>);
+struct MetricWriter<'a>(DescriptorEncoder<'a>);
 
-impl Sheet<'_> {
+impl MetricWriter<'_> {
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let descriptor = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         ConstCounter::new(value).encode(descriptor)

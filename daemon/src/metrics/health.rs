@@ -11,7 +11,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::Sheet;
+use super::MetricWriter;
 use crate::clock;
 use crate::delivery::SessionStats;
 use crate::repair::RepairStats;
@@ -21,7 +21,7 @@ use crate::vitals::ThreadState;
 /// Ticks a second in `/proc/PID/stat`: USER_HZ, 100 on every architecture that we build for.
 const TICKS_PER_S: f64 = 100.0;
 
-impl Sheet<'_> {
+impl MetricWriter<'_> {
     fn measure(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
         ConstGauge::new(value).encode(self.0.encode_descriptor(name, help, None, MetricType::Gauge)?)
     }
@@ -118,28 +118,28 @@ fn number_of(text: &str, line: &str) -> Option<f64> {
 
 impl Collector for Process {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut sheet = Sheet(encoder);
+        let mut writer = MetricWriter(encoder);
         let read = |name: &str| fs::read_to_string(name).unwrap_or_default();
         let stat = read("/proc/self/stat");
         let field = |number: usize| -> Option<f64> { stat_fields(&stat)?.get(number - 3)?.parse().ok() };
         if let (Some(user), Some(system)) = (field(14), field(15)) {
             let help = "Seconds of processor time, user and system";
             let descriptor =
-                sheet.0.encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?;
+                writer.0.encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?;
             ConstCounter::new((user + system) / TICKS_PER_S).encode(descriptor)?;
         }
         if let (Some(boot_s), Some(started)) = (number_of(&read("/proc/stat"), "btime "), field(22)) {
             let help = "Seconds from 1970 to the start of the process";
-            sheet.measure("process_start_time_seconds", help, boot_s + started / TICKS_PER_S)?;
+            writer.measure("process_start_time_seconds", help, boot_s + started / TICKS_PER_S)?;
         }
         if let Some(kib) = number_of(&read("/proc/self/status"), "VmRSS:") {
-            sheet.measure("process_resident_memory_bytes", "Bytes of memory in use", kib * 1024.0)?;
+            writer.measure("process_resident_memory_bytes", "Bytes of memory in use", kib * 1024.0)?;
         }
         if let Ok(open) = fs::read_dir("/proc/self/fd") {
-            sheet.gauge("process_open_fds", "Open files and sockets", open.count() as u64)?;
+            writer.gauge("process_open_fds", "Open files and sockets", open.count() as u64)?;
         }
         if let Some(most) = number_of(&read("/proc/self/limits"), "Max open files") {
-            sheet.measure("process_max_fds", "Most files and sockets that may be open", most)?;
+            writer.measure("process_max_fds", "Most files and sockets that may be open", most)?;
         }
         Ok(())
     }
