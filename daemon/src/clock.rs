@@ -75,18 +75,18 @@ pub fn trusted_wall() -> Option<WallTime> {
 
 /// What a broadcaster has said of the date.
 #[derive(Debug)]
-struct Told {
+struct BroadcastDate {
     /// The date at which the monotonic clock was 0, in milliseconds.
     base_ms: AtomicI64,
 }
 
-impl Told {
+impl BroadcastDate {
     const fn new() -> Self {
         Self { base_ms: AtomicI64::new(NONE_MS) }
     }
 
     /// Documents are under way for a time: the one with the least delay says the latest base.
-    fn tell(&self, date: WallTime, monotonic_ms: i64) {
+    fn learn(&self, date: WallTime, monotonic_ms: i64) {
         if date.unix_ms() >= EARLIEST_DATE.unix_ms() {
             let base_ms = date.unix_ms().saturating_sub(monotonic_ms);
             let before_ms = self.base_ms.load(Ordering::Acquire);
@@ -106,16 +106,16 @@ impl Told {
 /// A document with the date is at most so long under way; a longer one is repeated, and its date is old.
 const MOST_DELAY_MS: i64 = 60_000;
 
-static TOLD: Told = Told::new();
+static BROADCAST_DATE: BroadcastDate = BroadcastDate::new();
 
 /// A broadcaster says that it is this date (TS 103 876, TimeOffsetFile).
-pub fn tell(date: WallTime) {
-    TOLD.tell(date, monotonic_ms());
+pub fn learn(date: WallTime) {
+    BROADCAST_DATE.learn(date, monotonic_ms());
 }
 
 /// The date for players: the system's, or while that cannot be trusted what a broadcaster has said.
 pub fn date() -> Option<WallTime> {
-    trusted_wall().or_else(|| TOLD.date(monotonic_ms()))
+    trusted_wall().or_else(|| BROADCAST_DATE.date(monotonic_ms()))
 }
 
 /// Waits for so long.
@@ -271,19 +271,19 @@ mod tests {
     #[test]
     fn a_broadcaster_tells_the_date_with_the_least_delay() {
         const TODAY_MS: i64 = 1_795_000_000_000;
-        let told = Told::new();
+        let broadcast = BroadcastDate::new();
         let at = |ms: i64| WallTime::from_unix_ms(TODAY_MS + ms);
-        assert_eq!(told.date(5), None);
-        told.tell(WallTime::from_unix_ms(60_000), 10);
-        assert_eq!(told.date(10), None, "a sender that does not know it either");
-        told.tell(at(0), 1000);
-        assert_eq!(told.date(1000), Some(at(0)));
-        told.tell(at(100), 2000);
-        assert_eq!(told.date(2000), Some(at(1000)), "this document was 0.9 s longer under way");
-        told.tell(at(2100), 3000);
-        assert_eq!(told.date(3000), Some(at(2100)), "this one was faster");
-        told.tell(at(-3_600_000), 4000);
-        assert_eq!(told.date(4000), Some(at(-3_600_000)), "the sender's clock was set");
+        assert_eq!(broadcast.date(5), None);
+        broadcast.learn(WallTime::from_unix_ms(60_000), 10);
+        assert_eq!(broadcast.date(10), None, "a sender that does not know it either");
+        broadcast.learn(at(0), 1000);
+        assert_eq!(broadcast.date(1000), Some(at(0)));
+        broadcast.learn(at(100), 2000);
+        assert_eq!(broadcast.date(2000), Some(at(1000)), "this document was 0.9 s longer under way");
+        broadcast.learn(at(2100), 3000);
+        assert_eq!(broadcast.date(3000), Some(at(2100)), "this one was faster");
+        broadcast.learn(at(-3_600_000), 4000);
+        assert_eq!(broadcast.date(4000), Some(at(-3_600_000)), "the sender's clock was set");
     }
 
     #[test]

@@ -139,9 +139,9 @@ impl Joined {
             }
             Err(err) => {
                 // Of an interface that is not there one finding is enough.
-                let is_told =
+                let is_reported =
                     |it: &Finding| it.severity == Severity::Error && it.about.starts_with("interface ");
-                if !found.iter().any(is_told) {
+                if !found.iter().any(is_reported) {
                     found.push(Finding::new(Severity::Error, about, err.to_string(), ""));
                 }
                 None

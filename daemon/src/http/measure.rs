@@ -15,7 +15,7 @@ use super::reply::plain;
 use crate::access::without_token;
 use crate::clock;
 use crate::origin::RequestBody;
-use crate::qoe::{Heard, MAX_EVENTS_BYTES, Measured, QoeLoss, cmcd};
+use crate::qoe::{Incoming, MAX_EVENTS_BYTES, Measured, QoeLoss, cmcd};
 
 /// Where players post events.
 pub(super) const EVENTS_PATH: &str = "/-/cmcd";
@@ -56,7 +56,7 @@ impl Player {
                 user_agent: field("user-agent"),
             };
             // Counted there.
-            let _ = qoe.offer(Heard::Request(Box::new(measured)));
+            let _ = qoe.offer(Incoming::Request(Box::new(measured)));
         });
     }
 
@@ -106,7 +106,7 @@ impl Player {
         };
         let user_agent = head.headers.get(header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
         let user_agent = String::from_utf8_lossy(user_agent).into_owned();
-        if qoe.offer(Heard::Events { body, user_agent, at: clock::wall() }) {
+        if qoe.offer(Incoming::Events { body, user_agent, at: clock::wall() }) {
             return done();
         }
         let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "too many measurements wait for the disk");

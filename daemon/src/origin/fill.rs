@@ -209,7 +209,7 @@ impl PrefetchEnd {
 
 /// What those who wait are told of another's fetch.
 #[derive(Debug, Clone)]
-enum Told {
+enum JoinResult {
     Flight(Arc<Flight>),
     Stored(Arc<StoredObject>),
     Stale,
@@ -223,7 +223,7 @@ enum Told {
     Again,
 }
 
-impl Told {
+impl JoinResult {
     fn of(result: &FillResult) -> Self {
         match result {
             FillResult::Flight(flight) => Self::Flight(Arc::clone(flight)),
@@ -243,20 +243,20 @@ impl Told {
 struct Slot {
     /// Fields of the request that has begun it.
     headers: HeaderMap,
-    told: OnceLock<Told>,
+    join_result: OnceLock<JoinResult>,
     /// For the one who began it.
     result: Mutex<Option<FillResult>>,
     changed: Notify,
 }
 
 impl Slot {
-    async fn wait(&self) -> Told {
+    async fn wait(&self) -> JoinResult {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if let Some(told) = self.told.get() {
-                return told.clone();
+            if let Some(join_result) = self.join_result.get() {
+                return join_result.clone();
             }
             changed.await;
         }
@@ -360,22 +360,22 @@ impl Filler {
                     self.joined.fetch_add(1, Ordering::Relaxed);
                     match slot.wait().await {
                         // A refusal is for those who asked with the same fields.
-                        Told::Flight(flight)
+                        JoinResult::Flight(flight)
                             if (is_refusal(&flight) || may_repeat(&flight))
                                 && slot.headers != ask.headers => {}
-                        Told::Flight(flight) if selects(&flight, &ask.headers) => {
+                        JoinResult::Flight(flight) if selects(&flight, &ask.headers) => {
                             return FillResult::Flight(flight);
                         }
-                        Told::Stored(object) if object.meta().suits(&ask.headers) => {
+                        JoinResult::Stored(object) if object.meta().suits(&ask.headers) => {
                             return FillResult::Stored(object);
                         }
-                        Told::Flight(_) | Told::Stored(_) | Told::Again => {}
-                        Told::Alone => return self.alone(key, url, ask).await,
-                        Told::Stale if ask.held.is_some() => return FillResult::Stale,
-                        Told::Stale | Told::Held => return FillResult::Held,
-                        Told::Refused(status) => return FillResult::Refused(status),
-                        Told::Failed(err) => return FillResult::Failed(err),
-                        Told::Busy => return FillResult::Busy,
+                        JoinResult::Flight(_) | JoinResult::Stored(_) | JoinResult::Again => {}
+                        JoinResult::Alone => return self.alone(key, url, ask).await,
+                        JoinResult::Stale if ask.held.is_some() => return FillResult::Stale,
+                        JoinResult::Stale | JoinResult::Held => return FillResult::Held,
+                        JoinResult::Refused(status) => return FillResult::Refused(status),
+                        JoinResult::Failed(err) => return FillResult::Failed(err),
+                        JoinResult::Busy => return FillResult::Busy,
                     }
                 }
             }
@@ -386,7 +386,7 @@ impl Filler {
     /// Begin, wait, or neither. One step under one lock, in the order in which an object moves: slot, flight, cache.
     fn turn(&self, key: &ObjectKey, ask: &Ask) -> Turn {
         let mut slots = lock(&self.slots);
-        let waiting = slots.by_key.get(key).and_then(|all| all.iter().find(|slot| slot.told.get().is_none()));
+        let waiting = slots.by_key.get(key).and_then(|all| all.iter().find(|slot| slot.join_result.get().is_none()));
         if let Some(slot) = waiting {
             return Turn::Wait(Arc::clone(slot));
         }
@@ -423,9 +423,9 @@ impl Filler {
             }
             _ => {}
         }
-        let told = Told::of(&result);
+        let join_result = JoinResult::of(&result);
         *lock(&slot.result) = Some(result);
-        let _ = slot.told.set(told);
+        let _ = slot.join_result.set(join_result);
         {
             let mut slots = lock(&self.slots);
             if let Some(all) = slots.by_key.get_mut(&key) {
@@ -629,7 +629,7 @@ mod tests {
             while filler.joined().0 <= number {
                 tokio::task::yield_now().await;
             }
-            let _ = slot.told.set(Told::Again);
+            let _ = slot.join_result.set(JoinResult::Again);
             lock(&filler.slots).by_key.clear();
             slot.changed.notify_waiters();
         }

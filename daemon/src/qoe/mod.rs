@@ -116,7 +116,7 @@ carousel::reasons! {
 
 /// What was heard of a player.
 #[derive(Debug)]
-pub enum Heard {
+pub enum Incoming {
     /// With a request.
     Request(Box<Measured>),
     /// The body of a POST.
@@ -171,7 +171,7 @@ pub struct QoeStats {
 /// Everything that workers, the thread and the sender share.
 #[derive(Debug)]
 pub struct Qoe {
-    inbox: SyncSender<Heard>,
+    inbox: SyncSender<Incoming>,
     spool: Mutex<Spool>,
     /// Rows have been added to the spool.
     pub added: Notify,
@@ -181,7 +181,7 @@ pub struct Qoe {
     waiting_bytes: AtomicUsize,
 }
 
-impl Heard {
+impl Incoming {
     /// About as much memory as it takes.
     fn bytes(&self) -> usize {
         match self {
@@ -207,22 +207,22 @@ impl Qoe {
         let spool = Spool::open(folder.clone(), most_bytes).map_err(|err| {
             format!("{}: {err}; [store] path must be a folder that skycached may write", folder.display())
         })?;
-        let (qoe, heard) = Self::new(spool);
+        let (qoe, incoming) = Self::new(spool);
         let (own, names) = (Arc::clone(&qoe), Names::new(names));
         let sign = vitals.show("qoe".to_owned(), clock::now());
         let mut builder = RowBuilder { boot: fresh_boot(), node, names, ..RowBuilder::default() };
         let run = move || {
             let mut rows = Rows::default();
             loop {
-                let heard = match rows.count {
-                    0 => heard.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                    _ => heard.recv_timeout(GATHER_FOR),
+                let incoming = match rows.count {
+                    0 => incoming.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                    _ => incoming.recv_timeout(GATHER_FOR),
                 };
                 sign.give(clock::now());
-                match heard {
-                    Ok(heard) => {
-                        own.taken(&heard);
-                        builder.take(heard, clock::wall(), &own.stats, &mut rows);
+                match incoming {
+                    Ok(incoming) => {
+                        own.taken(&incoming);
+                        builder.take(incoming, clock::wall(), &own.stats, &mut rows);
                     }
                     Err(RecvTimeoutError::Timeout) => own.write(&mut rows),
                     Err(RecvTimeoutError::Disconnected) => return own.write(&mut rows),
@@ -236,18 +236,18 @@ impl Qoe {
         Ok(qoe)
     }
 
-    fn new(spool: Spool) -> (Arc<Self>, Receiver<Heard>) {
-        let (inbox, heard) = sync_channel(MAX_WAITING);
+    fn new(spool: Spool) -> (Arc<Self>, Receiver<Incoming>) {
+        let (inbox, incoming) = sync_channel(MAX_WAITING);
         let (spool, added) = (Mutex::new(spool), Notify::new());
         let waiting_bytes = AtomicUsize::new(0);
-        (Arc::new(Self { inbox, spool, added, stats: QoeStats::default(), waiting_bytes }), heard)
+        (Arc::new(Self { inbox, spool, added, stats: QoeStats::default(), waiting_bytes }), incoming)
     }
 
     /// Hands in what was heard. False: there is no room.
-    pub fn offer(&self, heard: Heard) -> bool {
-        let bytes = heard.bytes();
+    pub fn offer(&self, incoming: Incoming) -> bool {
+        let bytes = incoming.bytes();
         let waiting = self.waiting_bytes.fetch_add(bytes, Relaxed);
-        let has_room = waiting + bytes <= MAX_WAITING_BYTES && self.inbox.try_send(heard).is_ok();
+        let has_room = waiting + bytes <= MAX_WAITING_BYTES && self.inbox.try_send(incoming).is_ok();
         if !has_room {
             self.waiting_bytes.fetch_sub(bytes, Relaxed);
             self.stats.lost.add(QoeLoss::Busy);
@@ -256,8 +256,8 @@ impl Qoe {
     }
 
     /// What was heard waits no longer.
-    fn taken(&self, heard: &Heard) {
-        self.waiting_bytes.fetch_sub(heard.bytes(), Relaxed);
+    fn taken(&self, incoming: &Incoming) {
+        self.waiting_bytes.fetch_sub(incoming.bytes(), Relaxed);
     }
 
     /// The rows that wait. Each change of the spool is complete in itself, so a panic elsewhere leaves it usable.
@@ -324,14 +324,14 @@ struct Frame<'a> {
 }
 
 impl RowBuilder {
-    fn take(&mut self, heard: Heard, now: WallTime, stats: &QoeStats, rows: &mut Rows) {
-        match heard {
-            Heard::Request(it) => {
+    fn take(&mut self, incoming: Incoming, now: WallTime, stats: &QoeStats, rows: &mut Rows) {
+        match incoming {
+            Incoming::Request(it) => {
                 let frame =
                     Frame { mode: Mode::Request, at: it.at, user_agent: &it.user_agent, request: Some(&it) };
                 self.report(&it.report, frame, now, stats, rows);
             }
-            Heard::Events { body, user_agent, at } => {
+            Incoming::Events { body, user_agent, at } => {
                 let frame = Frame { mode: Mode::Event, at, user_agent: &user_agent, request: None };
                 let lines =
                     body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|it| !it.is_empty());
@@ -441,11 +441,11 @@ mod tests {
 
     const NOW: WallTime = WallTime::from_unix_ms(1_784_000_000_000);
 
-    fn events(body: &str) -> Heard {
-        Heard::Events { body: Bytes::copy_from_slice(body.as_bytes()), user_agent: "x".to_owned(), at: NOW }
+    fn events(body: &str) -> Incoming {
+        Incoming::Events { body: Bytes::copy_from_slice(body.as_bytes()), user_agent: "x".to_owned(), at: NOW }
     }
 
-    fn rows_of(all: Vec<Heard>) -> (Vec<Value>, QoeStats) {
+    fn rows_of(all: Vec<Incoming>) -> (Vec<Value>, QoeStats) {
         let (mut builder, stats, mut rows) = (RowBuilder::default(), QoeStats::default(), Rows::default());
         all.into_iter().for_each(|it| builder.take(it, NOW, &stats, &mut rows));
         let text = String::from_utf8(rows.lines).unwrap();
@@ -454,7 +454,7 @@ mod tests {
 
     #[test]
     fn reports_become_rows() {
-        let request = Heard::Request(Box::new(Measured {
+        let request = Incoming::Request(Box::new(Measured {
             at: NOW,
             report: "br=3200,bl=2500,ot=v,sid=\"s1\",pr=1.5".to_owned(),
             url: "cdn.example.com/v/1.m4s".to_owned(),
@@ -513,13 +513,13 @@ mod tests {
     #[test]
     fn what_finds_no_room_is_counted() {
         let folder = tempfile::tempdir().unwrap();
-        let (qoe, heard) = Qoe::new(Spool::open(folder.path().to_path_buf(), 1 << 20).unwrap());
+        let (qoe, incoming) = Qoe::new(Spool::open(folder.path().to_path_buf(), 1 << 20).unwrap());
         (0..MAX_WAITING).for_each(|_| assert!(qoe.offer(events("bl=1"))));
         assert!(!qoe.offer(events("bl=1")));
         assert_eq!(qoe.stats.lost.get(QoeLoss::Busy), 1);
-        qoe.taken(&heard.recv().unwrap());
+        qoe.taken(&incoming.recv().unwrap());
         assert!(qoe.offer(events("bl=1")));
-        while let Ok(it) = heard.try_recv() {
+        while let Ok(it) = incoming.try_recv() {
             qoe.taken(&it);
         }
         let long = "x".repeat(MAX_EVENTS_BYTES - 1);
@@ -527,7 +527,7 @@ mod tests {
         (0..fit).for_each(|_| assert!(qoe.offer(events(&long))));
         assert!(!qoe.offer(events(&long)));
         assert_eq!(qoe.stats.lost.get(QoeLoss::Busy), 2);
-        qoe.taken(&heard.recv().unwrap());
+        qoe.taken(&incoming.recv().unwrap());
         assert!(qoe.offer(events(&long)));
     }
 }

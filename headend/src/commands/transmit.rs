@@ -91,7 +91,7 @@ pub(super) fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result
             Err(err) => eprintln!("headend: `headend status` will not work: {err}"),
         }
     }
-    console.state = (!once).then_some(Telling { state, config, objects, told: Duration::ZERO });
+    console.state = (!once).then_some(StateWriter { state, config, objects, updated: Duration::ZERO });
     let mut transmission = Transmission::new(broadcast, line, End::Stopped { once });
     transmission.run(
         &*clocks,
@@ -155,7 +155,7 @@ pub(super) fn build(config: Config, out: &Path, seconds: u64) -> Result<(), Stri
 struct Console {
     bar: ProgressBar,
     is_terminal: bool,
-    state: Option<Telling>,
+    state: Option<StateWriter>,
     /// Versions of signatures that are set aside.
     versions: Option<Versions>,
     ingest: Option<Ingest>,
@@ -167,17 +167,17 @@ struct Console {
 }
 
 /// What `headend status` is told, once a second at most.
-struct Telling {
+struct StateWriter {
     state: State,
     config: Config,
     objects: usize,
-    told: Duration,
+    updated: Duration,
 }
 
-impl Telling {
-    fn tell(&mut self, stats: &LineStats, elapsed: Duration) {
-        if elapsed.saturating_sub(self.told) >= Duration::from_secs(1) {
-            self.told = elapsed;
+impl StateWriter {
+    fn update(&mut self, stats: &LineStats, elapsed: Duration) {
+        if elapsed.saturating_sub(self.updated) >= Duration::from_secs(1) {
+            self.updated = elapsed;
             self.state.update(&self.config, self.objects, stats, elapsed);
         }
     }
@@ -215,15 +215,15 @@ impl Observer for Console {
         self.keep_versions();
         let rate = stats.link_bytes as f64 * 8e-6 / elapsed.as_secs_f64().max(0.001);
         self.bar.set_message(format!("{rate:.3} Mbit/s"));
-        if let Some(telling) = &mut self.state {
-            telling.tell(stats, elapsed);
+        if let Some(writer) = &mut self.state {
+            writer.update(stats, elapsed);
         }
     }
 
     fn log(&mut self, stats: &LineStats, elapsed: Duration) {
         self.keep_versions();
-        if let Some(telling) = &mut self.state {
-            telling.tell(stats, elapsed);
+        if let Some(writer) = &mut self.state {
+            writer.update(stats, elapsed);
         }
         if !self.is_terminal {
             eprintln!("{}", stats.to_text(elapsed));
@@ -241,8 +241,8 @@ impl Observer for Console {
     }
 
     fn followed(&mut self, followed: Followed) {
-        if let Some(telling) = &mut self.state {
-            telling.objects = (telling.objects + followed.added).saturating_sub(followed.removed);
+        if let Some(writer) = &mut self.state {
+            writer.objects = (writer.objects + followed.added).saturating_sub(followed.removed);
         }
         if !self.is_terminal {
             eprintln!("sources changed: {} objects added, {} removed", followed.added, followed.removed);

@@ -101,7 +101,7 @@ struct Segment {
     chunks: Vec<(u64, Toi)>,
     heard: Instant,
     /// Bytes from its beginning that [`Joiner::grown`] has given.
-    told_bytes: u64,
+    reported_bytes: u64,
     /// TOI of the chunk with which the next segment began.
     next_begins: Option<Toi>,
 }
@@ -230,7 +230,7 @@ impl Joiner {
             bytes: Growing::default(),
             chunks: Vec::new(),
             heard: now,
-            told_bytes: 0,
+            reported_bytes: 0,
             next_begins: None,
         });
         self.open.len() - 1
@@ -314,10 +314,10 @@ impl Joiner {
     pub fn grown(&mut self, mut each: impl FnMut(&Arc<File>, u64, &[u8])) {
         for segment in &mut self.open {
             let prefix = segment.bytes.prefix();
-            let new = prefix.get(segment.told_bytes as usize..).filter(|new| !new.is_empty());
+            let new = prefix.get(segment.reported_bytes as usize..).filter(|new| !new.is_empty());
             if let Some(new) = new {
-                each(&segment.file, segment.told_bytes, new);
-                segment.told_bytes = prefix.len() as u64;
+                each(&segment.file, segment.reported_bytes, new);
+                segment.reported_bytes = prefix.len() as u64;
             }
         }
     }

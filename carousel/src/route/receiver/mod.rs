@@ -574,10 +574,10 @@ impl Receiver {
             for object in channel.objects.iter_mut().filter(|it| it.is_begun) {
                 let (Some(body_at), Some(file)) = (object.body_at(), &object.file) else { continue };
                 let prefix = object.bytes.prefix();
-                let new = prefix.get((body_at + object.told_bytes) as usize..);
+                let new = prefix.get((body_at + object.reported_bytes) as usize..);
                 if let Some(new) = new.filter(|new| !new.is_empty()) {
-                    each(tsi, file, object.told_bytes, new);
-                    object.told_bytes += new.len() as u64;
+                    each(tsi, file, object.reported_bytes, new);
+                    object.reported_bytes += new.len() as u64;
                 }
             }
         }

@@ -22,7 +22,7 @@ pub(super) struct Object {
     /// What told its length.
     pub(super) end: Option<End>,
     /// Bytes from its beginning that have been told.
-    pub(super) told_bytes: u64,
+    pub(super) reported_bytes: u64,
     /// Whether [`super::Event::Begun`] was told.
     pub(super) is_begun: bool,
     /// Its TOI was complete before: nothing is told until it proves to be other bytes.
@@ -42,7 +42,7 @@ impl Object {
             file: None,
             entity: None,
             end: None,
-            told_bytes: 0,
+            reported_bytes: 0,
             is_begun: false,
             is_again,
             next_has_begun: false,

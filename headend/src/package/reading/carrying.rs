@@ -45,7 +45,7 @@ impl Reading<'_> {
                 self.problem(place, format!("{} {what}", local.path), PACKAGE_ANEW);
             }
             self.leave_out(reason, place, &local.path, 1);
-            self.told_files.extend(local.file.clone());
+            self.reported_files.extend(local.file.clone());
             return false;
         }
         self.carry(local, role)

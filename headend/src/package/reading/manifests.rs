@@ -115,7 +115,7 @@ impl Reading<'_> {
         let fix = "it is read again when it changes; if it is finished, package it anew";
         self.problem(uri, why, fix);
         self.leave_out(Reason::NotUnderstood, uri, uri, 1);
-        self.told_files.insert(decode(uri));
+        self.reported_files.insert(decode(uri));
     }
 
     pub(super) fn carry_manifest(

@@ -41,7 +41,7 @@ pub(super) struct Reading<'a> {
     /// Files that are carried, by their path in the file system.
     carried_files: HashSet<String>,
     /// Files that are left out for a reason that is told.
-    told_files: HashSet<String>,
+    reported_files: HashSet<String>,
     /// Manifests that another one refers to.
     referred: HashSet<String>,
     /// Names of query parameters that manifests have, and those that select something.
@@ -86,7 +86,7 @@ impl<'a> Reading<'a> {
             memory,
             inventory,
             carried_files: HashSet::new(),
-            told_files: HashSet::new(),
+            reported_files: HashSet::new(),
             referred: HashSet::new(),
             query_names: BTreeSet::new(),
             selecting: BTreeSet::new(),

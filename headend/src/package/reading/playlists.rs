@@ -240,7 +240,7 @@ impl Reading<'_> {
                     "cut at key frames; players get it from the origin",
                 );
                 self.leave_out(Reason::NoRandomAccess, &place, &local.path, 1);
-                self.told_files.extend(local.file);
+                self.reported_files.extend(local.file);
             }
         }
         if by_time {

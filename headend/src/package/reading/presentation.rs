@@ -211,7 +211,7 @@ impl Reading<'_> {
             } else {
                 first.get_or_insert_with(|| encode(path));
                 old += 1;
-                self.told_files.insert(path.clone());
+                self.reported_files.insert(path.clone());
             }
         }
         if let Some(name) = first {

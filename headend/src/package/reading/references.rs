@@ -136,7 +136,7 @@ impl Reading<'_> {
         );
         self.leave_out(Reason::QuerySelects, place, path, 1);
         self.selected.insert(path.to_owned());
-        self.told_files.extend(local.file.clone());
+        self.reported_files.extend(local.file.clone());
         self.selecting.extend(names);
     }
 }

@@ -56,19 +56,19 @@ impl Reading<'_> {
         if names.len() > carousel::query::MAX_PARAMETERS {
             names.clear();
         }
-        let mut is_told = !self.selecting.is_empty();
+        let mut is_reported = !self.selecting.is_empty();
         for (path, queried) in std::mem::take(&mut self.queried) {
             let is_carried = self.inventory.objects.contains_key(&path) && !self.selected.contains(&path);
             if !is_carried || queried.names.is_subset(&names) {
                 continue;
             }
-            if !is_told {
+            if !is_reported {
                 let what = "more query parameters than a box is told to ignore".to_owned();
                 self.problem(&queried.place, what, "set ignore_query of the source");
-                is_told = true;
+                is_reported = true;
             }
             self.leave_out(Reason::QuerySelects, &queried.place, &path, 1);
-            self.told_files.extend(queried.file);
+            self.reported_files.extend(queried.file);
             self.selected.insert(path);
         }
         let selected = &self.selected;
@@ -101,7 +101,7 @@ impl Reading<'_> {
             .collect();
         let mut old: BTreeMap<String, (String, usize)> = BTreeMap::new();
         for (path, file) in self.files {
-            if self.carried_files.contains(path) || self.told_files.contains(path) {
+            if self.carried_files.contains(path) || self.reported_files.contains(path) {
                 continue;
             }
             // What earlier runs, or the window's past, left of a live presentation.
