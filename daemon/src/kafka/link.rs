@@ -27,7 +27,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_millis(500);
 /// Longest such pause: a purge comes within seconds of the broker's return, and a fleet does not crowd it.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
-/// A trouble that lasts is logged again after so many attempts.
+/// An error that lasts is logged again after so many attempts.
 const REMIND_AFTER: u32 = 60;
 /// How long a fetch waits at the broker for messages: some brokers answer only then, though messages have come.
 const FETCH_WAIT_MS: i32 = 250;
@@ -38,13 +38,13 @@ const READ_ATTEMPTS: u32 = 3;
 
 /// What went wrong.
 #[derive(Debug)]
-pub(super) struct Trouble {
+pub(super) struct LinkError {
     why: KafkaError,
     line: String,
     is_too_large: bool,
 }
 
-impl Trouble {
+impl LinkError {
     fn no_topic(topic: &str) -> Self {
         let fix = "create it, or name another in [kafka]; it is looked for every few seconds";
         Self::new(KafkaError::NoTopic, format!("there is no topic {topic}: {fix}"))
@@ -109,7 +109,7 @@ pub struct Link {
     topic: String,
     client: Option<Arc<Client>>,
     partitions: Vec<PartitionClient>,
-    /// The trouble that was last logged, and failed attempts since.
+    /// The error that was last logged, and failed attempts since.
     said: Option<(KafkaError, u32)>,
     pause: Duration,
 }
@@ -129,7 +129,7 @@ impl Link {
     }
 
     /// Writes messages to the partition of this number, counted round.
-    pub(super) async fn produce(&mut self, number: u64, records: Vec<Record>) -> Result<(), Trouble> {
+    pub(super) async fn produce(&mut self, number: u64, records: Vec<Record>) -> Result<(), LinkError> {
         self.connect().await?;
         let at = usize::try_from(number % self.partitions.len().max(1) as u64).unwrap_or(0);
         let codec = match self.options.compression {
@@ -142,7 +142,7 @@ impl Link {
     }
 
     /// Connects, and finds the partitions of the topic.
-    async fn connect(&mut self) -> Result<(), Trouble> {
+    async fn connect(&mut self) -> Result<(), LinkError> {
         if !self.partitions.is_empty() {
             return Ok(());
         }
@@ -156,7 +156,7 @@ impl Link {
         Ok(())
     }
 
-    async fn partition_numbers(&mut self) -> Result<(Arc<Client>, Vec<i32>), Trouble> {
+    async fn partition_numbers(&mut self) -> Result<(Arc<Client>, Vec<i32>), LinkError> {
         let client = match &self.client {
             Some(client) => Arc::clone(client),
             None => {
@@ -167,24 +167,24 @@ impl Link {
         };
         let topics = within(&self.topic, client.list_topics()).await?;
         let topic = topics.into_iter().find(|it| it.name == self.topic && !it.partitions.is_empty());
-        let topic = topic.ok_or_else(|| Trouble::no_topic(&self.topic))?;
+        let topic = topic.ok_or_else(|| LinkError::no_topic(&self.topic))?;
         Ok((client, topic.partitions.into_iter().collect()))
     }
 
-    /// Counts and logs a trouble, lets the connection go, and waits before the next attempt.
-    pub(super) async fn failed(&mut self, trouble: &Trouble) {
-        self.stats.errors.add(trouble.why);
+    /// Counts and logs a error, lets the connection go, and waits before the next attempt.
+    pub(super) async fn failed(&mut self, error: &LinkError) {
+        self.stats.errors.add(error.why);
         self.client = None;
         self.partitions.clear();
         let count = match &self.said {
-            Some((why, count)) if *why == trouble.why && *count < REMIND_AFTER => count + 1,
+            Some((why, count)) if *why == error.why && *count < REMIND_AFTER => count + 1,
             _ => {
-                let (topic, reason) = (&self.topic, trouble.why.as_str());
-                tracing::error!(topic, reason, "Kafka: {}", trouble.line);
+                let (topic, reason) = (&self.topic, error.why.as_str());
+                tracing::error!(topic, reason, "Kafka: {}", error.line);
                 0
             }
         };
-        self.said = Some((trouble.why, count));
+        self.said = Some((error.why, count));
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(MAX_PAUSE);
     }
@@ -211,7 +211,7 @@ impl Link {
                     };
                     return numbers.into_iter().map(follower).collect();
                 }
-                Err(trouble) => self.failed(&trouble).await,
+                Err(error) => self.failed(&error).await,
             }
         }
     }
@@ -228,10 +228,10 @@ impl Link {
     }
 }
 
-async fn within<T>(topic: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T, Trouble> {
+async fn within<T>(topic: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T, LinkError> {
     match timeout(PATIENCE * 2, work).await {
-        Ok(done) => done.map_err(|err| Trouble::of(&err, topic)),
-        Err(_) => Err(Trouble::silent()),
+        Ok(done) => done.map_err(|err| LinkError::of(&err, topic)),
+        Err(_) => Err(LinkError::silent()),
     }
 }
 
@@ -268,10 +268,10 @@ impl Follower {
                     self.attempts = 0;
                     return fetched;
                 }
-                Err(trouble) => {
+                Err(error) => {
                     self.client = None;
                     // The broker answers, but not with what can be read.
-                    self.attempts = if trouble.why == KafkaError::Broker { self.attempts + 1 } else { 0 };
+                    self.attempts = if error.why == KafkaError::Broker { self.attempts + 1 } else { 0 };
                     if self.attempts >= READ_ATTEMPTS && self.has_more(offset).await {
                         self.attempts = 0;
                         self.link.stats.errors.add(KafkaError::Unreadable);
@@ -281,11 +281,11 @@ impl Follower {
                             partition,
                             offset,
                             "Kafka: a message cannot be read, and is passed over: {}",
-                            trouble.line
+                            error.line
                         );
                         return Fetched::Unreadable;
                     }
-                    self.link.failed(&trouble).await;
+                    self.link.failed(&error).await;
                 }
             }
         }
@@ -298,7 +298,7 @@ impl Follower {
         end.is_ok_and(|end| offset < end)
     }
 
-    async fn connect(&mut self) -> Result<Arc<PartitionClient>, Trouble> {
+    async fn connect(&mut self) -> Result<Arc<PartitionClient>, LinkError> {
         if let Some(client) = &self.client {
             return Ok(Arc::clone(client));
         }
@@ -309,13 +309,13 @@ impl Follower {
         Ok(client)
     }
 
-    async fn try_fetch(&mut self, offset: Option<i64>) -> Result<Fetched, Trouble> {
+    async fn try_fetch(&mut self, offset: Option<i64>) -> Result<Fetched, LinkError> {
         let client = self.connect().await?;
         let topic = &self.link.topic;
         let bound = async |at| within(topic, client.get_offset(at)).await;
         let Some(offset) = offset else { return Ok(Fetched::Anew(bound(OffsetAt::Earliest).await?)) };
         let fetch = client.fetch_records(offset, 1..FETCH_BYTES, FETCH_WAIT_MS);
-        let Ok(fetched) = timeout(PATIENCE * 2, fetch).await else { return Err(Trouble::silent()) };
+        let Ok(fetched) = timeout(PATIENCE * 2, fetch).await else { return Err(LinkError::silent()) };
         match fetched {
             Ok((records, end)) => {
                 let messages: Vec<(i64, Vec<u8>)> =
@@ -339,15 +339,15 @@ impl Follower {
                 })
             }
             Err(Error::Request(RequestError::ReadError(err))) => {
-                Err(Trouble::new(KafkaError::Broker, err.to_string()))
+                Err(LinkError::new(KafkaError::Broker, err.to_string()))
             }
-            Err(err) => Err(Trouble::of(&err, topic)),
+            Err(err) => Err(LinkError::of(&err, topic)),
         }
     }
 }
 
 /// A client as the configuration says. Files are read anew, since passwords and certificates change.
-fn builder(options: &Kafka) -> Result<ClientBuilder, Trouble> {
+fn builder(options: &Kafka) -> Result<ClientBuilder, LinkError> {
     let backoff = BackoffConfig {
         init_backoff: FIRST_PAUSE,
         max_backoff: Duration::from_secs(1),
@@ -358,12 +358,12 @@ fn builder(options: &Kafka) -> Result<ClientBuilder, Trouble> {
         .client_id(format!("skycache-{}", options.node()))
         .backoff_config(backoff);
     if let Some(tls) = &options.tls {
-        builder = builder.tls_config(Arc::new(tls_config(tls).map_err(Trouble::credentials)?));
+        builder = builder.tls_config(Arc::new(tls_config(tls).map_err(LinkError::credentials)?));
     }
     if let Some(sasl) = &options.sasl {
         let file = sasl.password_file.display();
         let password = fs::read_to_string(&sasl.password_file)
-            .map_err(|err| Trouble::credentials(format!("[kafka.sasl] password_file = {file}: {err}")))?;
+            .map_err(|err| LinkError::credentials(format!("[kafka.sasl] password_file = {file}: {err}")))?;
         let credentials =
             Credentials::new(sasl.user.clone(), password.trim_end_matches(['\r', '\n']).to_owned());
         builder = builder.sasl_config(match sasl.mechanism {

@@ -44,7 +44,7 @@ pub async fn send(qoe: Arc<Qoe>, mut link: Link) {
                 qoe.spool().take(&batch);
                 most_bytes = (most_bytes * 2).min(BATCH_BYTES);
             }
-            Err(trouble) if trouble.is_too_large() => {
+            Err(error) if error.is_too_large() => {
                 if batch.rows.len() == 1 {
                     // What the broker never takes must not hold up the rest.
                     tracing::warn!("a measurement is larger than the broker takes: it is dropped");
@@ -54,7 +54,7 @@ pub async fn send(qoe: Arc<Qoe>, mut link: Link) {
                     most_bytes = (most_bytes / 2).max(1);
                 }
             }
-            Err(trouble) => link.failed(&trouble).await,
+            Err(error) => link.failed(&error).await,
         }
     }
 }

@@ -62,7 +62,7 @@ async fn send(mut link: Link, mut results: mpsc::Receiver<(String, Vec<u8>)>, st
         loop {
             match link.produce(number, batch.iter().map(message).collect()).await {
                 Ok(()) => break link.succeeded(),
-                Err(trouble) => link.failed(&trouble).await,
+                Err(error) => link.failed(&error).await,
             }
         }
         stats.results_sent.fetch_add(count as u64, Relaxed);
