@@ -17,9 +17,9 @@ mod sync {
 }
 
 use carousel::fec::{Oti, Partition};
-use read_limit::ReadLimit;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
+use read_limit::ReadLimit;
 use symbols::SymbolMap;
 
 const SYMBOLS: usize = 3;

@@ -282,7 +282,7 @@ impl MetricWriter<'_> {
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Parts { receive, player, vitals, admin, kafka, .. } = &*self.0;
+        let Parts { receive, server, vitals, admin, kafka, .. } = &*self.0;
         let mut writer = MetricWriter(encoder);
         writer.program(&vitals.threads(clock::now()))?;
         // Without images, and all 0, where this is no appliance.
@@ -298,13 +298,13 @@ impl Collector for Scrape {
             ("admin_refused", "Requests at the admin interface that were refused", "reason"),
             admin.labelled(),
         )?;
-        let http = player.stats();
+        let http = server.stats();
         self.players(&mut writer, &http)?;
         self.fills(&mut writer)?;
         self.refusals_and_manifests(&mut writer, &http)?;
         let refused = ("access_refused", "Requests of players for what they may not have", "reason");
-        writer.family(refused, player.access().refused().labelled())?;
-        writer.kafka(kafka, player.qoe().map(|it| &**it))?;
+        writer.family(refused, server.access().refused().labelled())?;
+        writer.kafka(kafka, server.qoe().map(|it| &**it))?;
         self.responses(&mut writer, &http)
     }
 }
@@ -430,7 +430,11 @@ impl Scrape {
             "Sessions that were forgotten after silence",
             objects.sessions_expired,
         )?;
-        writer.counter("delivery_entered_objects", "Objects that were announced or begun", objects.entered)?;
+        writer.counter(
+            "delivery_entered_objects",
+            "Objects that were announced or begun",
+            objects.entered,
+        )?;
         writer.counter("delivery_held_objects", "Objects of them that the cache holds", objects.held)?;
         let gone = GoneReason::ALL.iter().map(|it| it.as_str()).zip(objects.gone);
         writer.family(("delivery_gone_objects", "Objects of them that were given up", "reason"), gone)?;
@@ -556,8 +560,8 @@ impl Scrape {
 
     /// The catalogue, and the viewers of the page.
     fn catalog_and_page(&self, writer: &mut MetricWriter<'_>) -> fmt::Result {
-        let player = &self.0.player;
-        let catalog = player.catalog().current();
+        let server = &self.0.server;
+        let catalog = server.catalog().current();
         writer.gauge("catalog_lists", "Service lists that are known", catalog.lists.len() as u64)?;
         writer.gauge("catalog_titles", "Channels and titles that are known", catalog.titles.len() as u64)?;
         writer.gauge(
@@ -565,9 +569,10 @@ impl Scrape {
             "Events and titles on demand in the guide",
             catalog.guide.events() as u64,
         )?;
-        let left_out = LeftOut::ALL.iter().map(|it| it.as_str()).zip(player.catalog().left_out());
-        writer.family(("catalog_left_out", "Lists, guides and their entries not read", "reason"), left_out)?;
-        let (viewers, turned_away) = player.live().viewers();
+        let left_out = LeftOut::ALL.iter().map(|it| it.as_str()).zip(server.catalog().left_out());
+        writer
+            .family(("catalog_left_out", "Lists, guides and their entries not read", "reason"), left_out)?;
+        let (viewers, turned_away) = server.live().viewers();
         writer.gauge("page_viewers", "Viewers of the page's live data now", viewers as u64)?;
         writer.counter(
             "page_viewers_refused",
@@ -578,7 +583,7 @@ impl Scrape {
 
     /// Connections of players, and hits.
     fn players(&self, writer: &mut MetricWriter<'_>, http: &HttpStats) -> fmt::Result {
-        let player = &self.0.player;
+        let server = &self.0.server;
         writer.counter("http_connections", "Connections of players", http.connections.load(Relaxed))?;
         writer.counter(
             "http_connections_refused",
@@ -590,7 +595,7 @@ impl Scrape {
             "Connections closed because their client sent or read too slowly",
             http.too_slow.load(Relaxed),
         )?;
-        writer.gauge("http_connections_open", "Connections of players now", player.open_connections())?;
+        writer.gauge("http_connections_open", "Connections of players now", server.open_connections())?;
         writer.counter(
             "http_unlogged",
             "Pieces of the access log that were left out",
@@ -599,25 +604,26 @@ impl Scrape {
         writer.counter(
             "http_unpassed_fields",
             "Fields of players' requests that were not passed on to origins",
-            player.unpassed_fields(),
+            server.unpassed_fields(),
         )?;
         writer.counter("http_hits", "Responses from the cache", http.hits())
     }
 
     /// Objects fetched from origins for players, or ahead of them.
     fn fills(&self, writer: &mut MetricWriter<'_>) -> fmt::Result {
-        let Parts { client, player, .. } = &*self.0;
-        let (joined, revalidated) = player.filler().joined();
+        let Parts { client, server, .. } = &*self.0;
+        let (joined, revalidated) = server.filler().joined();
         writer.counter("origin_joined_requests", "Requests that waited for another's fetch", joined)?;
         writer.counter("origin_revalidated", "Objects that an origin has confirmed", revalidated)?;
         writer.counter(
             "origin_passing_bodies",
             "Bodies of unknown length that were not kept for want of room",
-            player.filler().passing(),
+            server.filler().passing(),
         )?;
-        let prefetched = PrefetchEnd::ALL.iter().map(|it| it.as_str()).zip(player.filler().prefetched());
-        writer.family(("origin_prefetches", "Objects fetched ahead of players, or not", "end"), prefetched)?;
-        let not_kept = NotKept::ALL.iter().map(|it| it.as_str()).zip(player.filler().not_kept());
+        let prefetched = PrefetchEnd::ALL.iter().map(|it| it.as_str()).zip(server.filler().prefetched());
+        writer
+            .family(("origin_prefetches", "Objects fetched ahead of players, or not", "end"), prefetched)?;
+        let not_kept = NotKept::ALL.iter().map(|it| it.as_str()).zip(server.filler().not_kept());
         writer.family(("origin_not_kept", "Responses of origins that were not kept", "reason"), not_kept)?;
         writer.counter(
             "origin_resent_requests",
@@ -628,7 +634,7 @@ impl Scrape {
 
     /// Requests refused, manifests mapped, live playlists.
     fn refusals_and_manifests(&self, writer: &mut MetricWriter<'_>, http: &HttpStats) -> fmt::Result {
-        let player = &self.0.player;
+        let server = &self.0.server;
         let refusals = Refusal::ALL.iter().map(|it| it.as_str());
         let refusals = refusals.zip(http.refusals.iter().map(|it| it.load(Relaxed)));
         writer.family(
@@ -645,7 +651,7 @@ impl Scrape {
             ),
             manifests,
         )?;
-        let reloads = player.reloads();
+        let reloads = server.reloads();
         writer.gauge(
             "http_reloads_waiting",
             "Blocking reloads of live playlists that wait",
@@ -661,14 +667,14 @@ impl Scrape {
                 "Live manifests that did not go as far as the one held, and were refused",
                 "from",
             ),
-            player.manifests().refused().labelled(),
+            server.manifests().refused().labelled(),
         )
     }
 
     /// Responses to players, by route and by status.
     fn responses(&self, writer: &mut MetricWriter<'_>, http: &HttpStats) -> fmt::Result {
-        let player = &self.0.player;
-        writer.routes(player.route_names(), &http.routes)?;
+        let server = &self.0.server;
+        writer.routes(server.route_names(), &http.routes)?;
         let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"]
             .into_iter()
             .zip(http.responses.iter().map(|it| it.load(Relaxed)));

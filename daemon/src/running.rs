@@ -21,7 +21,7 @@ use crate::clock;
 use crate::commands::Commands;
 use crate::config::Config;
 use crate::delivery::{Options, RuleBook};
-use crate::http::{self, HttpContext, Player, Workers};
+use crate::http::{self, HttpContext, HttpServer, Workers};
 use crate::kafka::{self, KafkaStats};
 use crate::listen::Listening;
 use crate::origin::{AddressPolicy, Client, FillContext, Filler, Origins};
@@ -229,7 +229,7 @@ impl Daemon {
             .map(|it| Qoe::start(store.path(), it.qoe_spool_bytes, it.node(), &it.qoe_columns, &vitals))
             .transpose()?;
         vitals::essential_task("access", Arc::clone(&access).keep_looking());
-        let player = Player::new(
+        let server = HttpServer::new(
             config.http.clone(),
             &config.routes,
             HttpContext {
@@ -247,7 +247,7 @@ impl Daemon {
         );
         vitals::essential_task(
             "catalog",
-            Arc::clone(player.catalog()).keep_looking(store.clone(), documents),
+            Arc::clone(server.catalog()).keep_looking(store.clone(), documents),
         );
         let groups = Arc::clone(session.groups());
         let parts = Arc::new(Parts {
@@ -261,7 +261,7 @@ impl Daemon {
             groups,
             repairer: Arc::clone(&repairer),
             client: Arc::clone(&client),
-            player: Arc::clone(&player),
+            server: Arc::clone(&server),
             admin: Counts::default(),
             kafka: kafka_stats,
         });
@@ -269,7 +269,7 @@ impl Daemon {
         if let Some(kafka) = kafka {
             join_fleet(&kafka, &parts);
         }
-        let (live, catalog) = (Arc::clone(player.live()), Arc::clone(player.catalog()));
+        let (live, catalog) = (Arc::clone(server.live()), Arc::clone(server.catalog()));
         let sampler = sampler::run(live, Arc::clone(&parts), catalog, config.http.name.clone());
         vitals::essential_task("sampler", sampler);
         vitals::essential_task("runtime", give_signs(Arc::clone(&parts)));
@@ -280,7 +280,7 @@ impl Daemon {
             let client = Arc::clone(&client);
             vitals::essential_task("origins", async move { client.watch_health(interval).await });
         }
-        let workers = Workers::start(&player, &players, tls, &stopped)?;
+        let workers = Workers::start(&server, &players, tls, &stopped)?;
         vitals::essential_task("commands", admin::broadcast::run(Arc::clone(&parts)));
         let servers =
             vec![vitals::essential_task("admin", admin::run(operators, Arc::clone(&parts), stopped))];
@@ -324,7 +324,7 @@ impl Daemon {
             Ok(policy) => self.parts.trust.configure(policy),
             Err(err) => tracing::error!(%err, "[trust] stays as it was"),
         }
-        if let Err(why) = self.parts.player.access().configure(&config.access) {
+        if let Err(why) = self.parts.server.access().configure(&config.access) {
             tracing::error!(why, "[[access]] stays as it was");
         }
         self.parts.commands.configure(config.commands.clone());
@@ -350,7 +350,7 @@ impl Daemon {
     pub async fn stop(self) {
         let _ = self.stop.send(true);
         // The streams of the page's viewers would keep a worker from ending.
-        self.parts.player.live().close();
+        self.parts.server.live().close();
         let workers = self.workers;
         let _ = tokio::task::spawn_blocking(move || workers.join()).await;
         for server in self.servers {
@@ -381,7 +381,7 @@ fn join_fleet(options: &Arc<kafka::Kafka>, parts: &Arc<Parts>) {
         let purges = admin::fleet::run(Arc::clone(parts), Arc::clone(options), Arc::clone(&parts.kafka));
         vitals::essential_task("purges", purges);
     }
-    if let Some(qoe) = parts.player.qoe() {
+    if let Some(qoe) = parts.server.qoe() {
         let link = kafka::Link::new(options, &options.qoe_topic, &parts.kafka);
         vitals::essential_task("measurements", kafka::send_measurements(Arc::clone(qoe), link));
     }

@@ -57,7 +57,7 @@ pub(crate) async fn run(live: Arc<Live>, parts: Arc<Parts>, catalog: Arc<Catalog
         let (now, now_ms) = (Counters::of(&parts), clock::wall().unix_ms());
         let elapsed_ms = u64::try_from(now_ms - before_ms).unwrap_or(0).max(1);
         if second > 0 {
-            let sample = now.since(&before, elapsed_ms, now_ms, parts.player.open_connections());
+            let sample = now.since(&before, elapsed_ms, now_ms, parts.server.open_connections());
             live.publish_sample(&json!(sample));
         }
         (before, before_ms) = (now, now_ms);
@@ -69,7 +69,7 @@ pub(crate) async fn run(live: Arc<Live>, parts: Arc<Parts>, catalog: Arc<Catalog
         if current.version != version {
             version = current.version;
             live.publish_titles(version);
-            parts.player.manifests().services().set_order(current.channel_manifests());
+            parts.server.manifests().services().set_order(current.channel_manifests());
         }
     }
 }
@@ -77,7 +77,7 @@ pub(crate) async fn run(live: Arc<Live>, parts: Arc<Parts>, catalog: Arc<Catalog
 impl Counters {
     fn of(parts: &Parts) -> Self {
         let losses = parts.receive.losses();
-        let http = parts.player.stats();
+        let http = parts.server.stats();
         let served = |which: usize| http.routes.iter().map(|it| it.served[which].load(Relaxed)).sum::<u64>();
         let [hit, stale, revalidated, in_flight, miss, _] = [0, 1, 2, 3, 4, 5].map(served);
         Self {

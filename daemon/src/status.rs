@@ -17,7 +17,7 @@ use crate::commands::Commands;
 use crate::delivery::{
     Flight, Flights, GoneReason, ObjectCounters, RejectReason, RepairOutcome, SessionStats, State,
 };
-use crate::http::Player;
+use crate::http::HttpServer;
 use crate::kafka::KafkaStats;
 use crate::origin::{Client, GroupReport, OriginError};
 use crate::receive::ReceiveStats;
@@ -51,8 +51,8 @@ pub struct Parts {
     pub repairer: Arc<Repairer>,
     /// Origin counters.
     pub client: Arc<Client>,
-    /// Player counters.
-    pub player: Arc<Player>,
+    /// Counters of HTTP.
+    pub server: Arc<HttpServer>,
     /// Requests at the admin interface that were refused.
     pub admin: Counts<AdminRefusal>,
     /// Counters of Kafka.
@@ -176,7 +176,7 @@ fn services_json(groups: &GroupStates) -> Vec<Value> {
 
 /// The whole state.
 pub fn status_json(parts: &Parts) -> Value {
-    let Parts { store, flights, receive, transport, trust, groups, repairer, client, player, vitals, .. } =
+    let Parts { store, flights, receive, transport, trust, groups, repairer, client, server, vitals, .. } =
         parts;
     let threads: Vec<Value> = vitals
         .threads(clock::now())
@@ -195,8 +195,8 @@ pub fn status_json(parts: &Parts) -> Value {
     let (failed, refused) = flights.failures();
     let (requests, origin_bytes, failures) = client.failures();
     let (repair_bytes, repair_requests) = repairer.stats().fetched();
-    let http = player.stats();
-    let catalog = player.catalog().current();
+    let http = server.stats();
+    let catalog = server.catalog().current();
     let left_out = counts(LeftOut::ALL.iter().map(|it| it.as_str()).zip(catalog.left_out));
     let services = services_json(groups);
     let groups: Vec<Value> = groups
@@ -256,7 +256,7 @@ pub fn status_json(parts: &Parts) -> Value {
         "origin": {
             "requests": requests, "bytes": origin_bytes,
             "open_circuits": client.open_circuits(), "failures": counts(OriginError::NAMES.into_iter().zip(failures)),
-            "not_kept": counts(NotKept::ALL.iter().map(|it| it.as_str()).zip(parts.player.filler().not_kept())),
+            "not_kept": counts(NotKept::ALL.iter().map(|it| it.as_str()).zip(parts.server.filler().not_kept())),
             "parents": client.parents_report().iter().map(parents_json).collect::<Vec<_>>(),
         },
         "catalog": {
@@ -265,7 +265,7 @@ pub fn status_json(parts: &Parts) -> Value {
         },
         "http": {
             "connections": http.connections.load(Relaxed), "connections_refused": http.refused.load(Relaxed),
-            "hits": http.hits(), "connections_open": player.open_connections(), "too_slow": http.too_slow.load(Relaxed),
+            "hits": http.hits(), "connections_open": server.open_connections(), "too_slow": http.too_slow.load(Relaxed),
             "responses": counts(["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().zip(http.responses.iter().map(|it| it.load(Relaxed)))),
         },
     })

@@ -188,7 +188,11 @@ impl Collector for Scrape {
         }
         if let Some(pulled) = &self.pulled {
             let [files, bytes, unchanged, removed] = pulled.counts();
-            writer.counter("pulled_files", "Files that were fetched from origins of pulled sources", files)?;
+            writer.counter(
+                "pulled_files",
+                "Files that were fetched from origins of pulled sources",
+                files,
+            )?;
             writer.counter("pulled_bytes", "Bytes of them", bytes)?;
             writer.counter("pulled_unchanged", "Manifests that had not changed", unchanged)?;
             writer.counter("pulled_removed_files", "Pulled files that left the window", removed)?;

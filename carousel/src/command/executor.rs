@@ -191,7 +191,8 @@ impl Executor {
         if lines.next() != Some(HEAD) {
             return None;
         }
-        let mut executor = Self::new(lines.next()?.strip_prefix("salt ")?.parse::<u128>().ok()?.to_be_bytes());
+        let mut executor =
+            Self::new(lines.next()?.strip_prefix("salt ")?.parse::<u128>().ok()?.to_be_bytes());
         let done = lines.filter_map(|line| {
             let (until, key) = line.strip_prefix("done ")?.split_once(' ')?;
             Some((key.to_owned(), until.parse().ok()?))

@@ -5,11 +5,11 @@
 //! source block is behind [`BlockCode`]: repair symbols one way, lost source symbols the other.
 
 mod code;
-mod read_limit;
 mod oti;
 mod partition;
 mod plans;
 mod protection;
+mod read_limit;
 mod reed_solomon;
 mod sequence;
 mod symbols;
@@ -17,10 +17,10 @@ mod symbols;
 mod symbols_tests;
 
 pub use code::{BlockCode, BlockEncoder, CodeError, MAX_BLOCK_BYTES};
-pub use read_limit::ReadLimit;
 pub use oti::{Oti, SchemeInfo};
 pub use partition::{Partition, Place};
 pub use protection::Protection;
+pub use read_limit::ReadLimit;
 pub use sequence::{Sequence, Step};
 pub use symbols::SymbolMap;
 

@@ -381,7 +381,7 @@ impl Admins {
                 let Some(since_ms) = since_ms.ok().filter(|it| (0..1 << 53).contains(it)) else {
                     return error(StatusCode::BAD_REQUEST, "since_ms: give whole milliseconds since 1970");
                 };
-                document(StatusCode::OK, &page::samples(self.parts.player.live(), since_ms))
+                document(StatusCode::OK, &page::samples(self.parts.server.live(), since_ms))
             }
             "/api/v1/status" => document(StatusCode::OK, &status_json(&self.parts)),
             "/api/v1/trust" => {
@@ -460,7 +460,7 @@ fn pin(parts: &Parts, action: &str, name: &str) -> Response<Full<Bytes>> {
         Ok(key) => key,
         Err(err) => return error(StatusCode::BAD_REQUEST, &format!("{name}: {}", err.as_str())),
     };
-    let mut keys = std::iter::once(key.clone()).chain(parts.player.keys_of(name));
+    let mut keys = std::iter::once(key.clone()).chain(parts.server.keys_of(name));
     let Some(key) = keys.find(|key| parts.store.pin(key.as_str(), action == "pin")) else {
         return error(
             StatusCode::NOT_FOUND,

@@ -308,7 +308,7 @@ impl PurgeRequest {
         };
         let keys = |name: &str| {
             let key = ObjectKey::from_name(name, None).map_err(|err| format!("{name}: {}", err.as_str()))?;
-            Ok::<_, String>(std::iter::once(key).chain(parts.player.keys_of(name)))
+            Ok::<_, String>(std::iter::once(key).chain(parts.server.keys_of(name)))
         };
         Ok(match wanted {
             Wanted::Key(name) => keys(name)?.map(Selection::Name).collect(),
@@ -327,7 +327,7 @@ impl PurgeRequest {
                 }
                 let bare = without_scheme(pattern);
                 let is_url = bare.len() < pattern.len();
-                let others = if is_url { parts.player.keys_of(pattern) } else { Vec::new() };
+                let others = if is_url { parts.server.keys_of(pattern) } else { Vec::new() };
                 let others = others.iter().map(|it| it.as_str().to_owned());
                 std::iter::once(bare.to_owned()).chain(others).map(Selection::Pattern).collect()
             }

@@ -83,7 +83,7 @@ impl Drop for Logged {
             route.bytes.fetch_add(self.sent, Relaxed);
         }
         if let Some(record) = &self.record {
-            worker.player.measure(record, self.sent);
+            worker.server.measure(record, self.sent);
             worker.write_log(|log| log.add(record, self.sent, is_whole, clock::wall()));
         }
     }
@@ -99,7 +99,7 @@ impl Worker {
         }
         let has_two_lengths = link.has_two_lengths(request.headers());
         if request.method() == Method::GET && !has_two_lengths {
-            let generation = self.player.origins.generation();
+            let generation = self.server.origins.generation();
             let mut hot = self.hot.borrow_mut();
             let hit = hot.under(generation).get(request.uri(), request.headers(), clock::now());
             drop(hot);
@@ -143,7 +143,7 @@ impl Worker {
         self.stats.head(route, status, served, took);
         self.complain(&head, status, served, took);
         let mut response = response;
-        if self.player.config.server_timing || head.headers.contains_key("server-timing") {
+        if self.server.config.server_timing || head.headers.contains_key("server-timing") {
             let value = format!("cache;desc=\"{}\";dur={:.3}", served.as_str(), took.as_secs_f64() * 1000.0);
             if let Ok(value) = HeaderValue::from_str(&value) {
                 response.headers_mut().append("server-timing", value);
@@ -151,7 +151,7 @@ impl Worker {
         }
         if exchange.link.is_tls
             && head.version != Version::HTTP_3
-            && let Some(alternative) = self.player.alternative.get()
+            && let Some(alternative) = self.server.alternative.get()
         {
             response.headers_mut().insert(header::ALT_SVC, alternative.clone());
         }
@@ -176,23 +176,23 @@ impl Worker {
         if let Some(outbox) = &exchange.link.outbox {
             body.send_through(outbox);
         }
-        let is_recorded = self.log.is_some() || self.player.qoe().is_some();
+        let is_recorded = self.log.is_some() || self.server.qoe().is_some();
         let record = is_recorded.then(|| Box::new(record()));
         Logged { body, sent: 0, exchange, route, record }
     }
 
     /// Answers what has come, if it is a plain request for what was served a moment ago.
     pub(super) fn quick(self: &Rc<Self>, bytes: &[u8], link: &Rc<Link>) -> Option<Reply> {
-        if self.player.config.server_timing {
+        if self.server.config.server_timing {
             return None;
         }
         let began = Instant::now();
         let plain = Plain::of(bytes)?;
-        let generation = self.player.origins.generation();
+        let generation = self.server.origins.generation();
         let QuickHit { status, mut head, body, route } =
             self.hot.borrow_mut().under(generation).quick(&plain, clock::now())?;
         if link.is_tls
-            && let Some(alternative) = self.player.alternative.get()
+            && let Some(alternative) = self.server.alternative.get()
         {
             quick::add_line(&mut head, header::ALT_SVC.as_str(), alternative.as_bytes());
         }
@@ -246,7 +246,7 @@ impl Worker {
     }
 
     fn complain(&self, head: &Parts, status: StatusCode, served: Served, took: Duration) {
-        let slow_ms = self.player.config.slow_request_ms;
+        let slow_ms = self.server.config.slow_request_ms;
         if slow_ms > 0 && took >= Duration::from_millis(slow_ms) {
             let (method, uri, took_ms) = (&head.method, head.uri.to_string(), took.as_millis() as u64);
             tracing::warn!(%method, uri = %crate::access::redacted(&uri), %status, cache = served.as_str(), took_ms, "a slow request");
@@ -255,7 +255,7 @@ impl Worker {
 
     /// Index of the route of a request.
     fn route(&self, head: &Parts) -> usize {
-        let names = self.player.route_names();
+        let names = self.server.route_names();
         let other = names.len() - 1;
         let fits = |name: &&str| head.uri.path().starts_with(*name);
         let longest = names[..other].iter().map(String::as_str).filter(fits).max_by_key(|name| name.len());
@@ -274,32 +274,32 @@ impl Worker {
             self.stats.refuse(wrong.0);
             return wrong.1;
         }
-        let player = &self.player;
+        let server = &self.server;
         let host = head.headers.get(header::HOST).and_then(|it| it.to_str().ok());
         let is_origin_form = link.is_tls || head.uri.authority().is_none();
         let is_read = matches!(head.method, Method::GET | Method::HEAD);
         let named = head.uri.authority().map(http::uri::Authority::as_str).or(host);
         let is_nip = named.is_some_and(|it| it.starts_with("dvb.gw"));
         if is_origin_form && is_read && !is_nip && own::is_own(head.uri.path()) {
-            if !link.is_tls && own::is_private(head.uri.path()) && !player.names.hold(named) {
+            if !link.is_tls && own::is_private(head.uri.path()) && !server.names.hold(named) {
                 self.stats.refuse(Refusal::Host);
                 return plain(
                     StatusCode::MISDIRECTED_REQUEST,
                     "that Host is no name of this box: [http] names can add it",
                 );
             }
-            return player.own(head, named, link.peer, link.is_tls).await;
+            return server.own(head, named, link.peer, link.is_tls).await;
         }
-        if is_origin_form && !is_nip && player.is_of_events(head) {
-            return player.events(head, body).await;
+        if is_origin_form && !is_nip && server.is_of_events(head) {
+            return server.events(head, body).await;
         }
         if head.method == Method::OPTIONS && !cors::is_preflight_for_origin(&head.headers) {
             return cors::options(&head.headers);
         }
         // An HTTP/2 request has its host in the URI; behind TLS that is no proxy's request.
-        let generation = player.origins.generation();
-        let routes = player.origins.routes();
-        let (uri, token) = player.token_of(&head.uri);
+        let generation = server.origins.generation();
+        let routes = server.origins.routes();
+        let (uri, token) = server.token_of(&head.uri);
         let targets = match target::targets(&uri, host, &routes, link.is_tls) {
             Ok(targets) => targets,
             Err(err) => {
@@ -311,13 +311,13 @@ impl Worker {
                 return plain(status, &format!("that is no object's name: {}", err.as_str()));
             }
         };
-        let target = player.likeliest(&targets, head);
+        let target = server.likeliest(&targets, head);
         let target = &*target;
-        let rules = target::access_rules(target, &routes, || player.origins.url_for(&target.full));
+        let rules = target::access_rules(target, &routes, || server.origins.url_for(&target.full));
         for rule in &rules {
             // Whoever takes the box off the net must not stop the time of tokens: without a date they count as expired.
             let now = clock::date().map_or(u64::MAX, WallTime::unix_seconds);
-            if let Err(why) = player.shared.access.check(rule, link.peer, uri.path(), token.as_deref(), now) {
+            if let Err(why) = server.shared.access.check(rule, link.peer, uri.path(), token.as_deref(), now) {
                 tracing::debug!(peer = %link.peer, %why, key = %target.key, "a player may not have this");
                 let mut response = plain(StatusCode::FORBIDDEN, why.help());
                 allow_everyone(response.headers_mut());
@@ -335,20 +335,20 @@ impl Worker {
             is_guarded: !rules.is_empty(),
             is_tls: link.is_tls,
             own_fields: Arc::default(),
-            unpassed_fields: &player.unpassed_fields,
+            unpassed_fields: &server.unpassed_fields,
         };
         let map_fields = |fields: &mut HeaderMap| {
             urls::map_fields(
                 fields,
                 target,
-                asked.url(&player.origins).as_deref(),
+                asked.url(&server.origins).as_deref(),
                 &routes,
-                &player.origins.stand_ins(),
+                &server.origins.stand_ins(),
             );
         };
         let answer = async {
             if matches!(head.method, Method::GET | Method::HEAD) {
-                return match player.object(&asked).await {
+                return match server.object(&asked).await {
                     Outcome::Response(mut response) => {
                         map_fields(response.headers_mut());
                         response
@@ -364,7 +364,7 @@ impl Worker {
                     }
                 };
             }
-            if let Some(methods) = player.origins.refused_method(&head.method, &target.full, target.route()) {
+            if let Some(methods) = server.origins.refused_method(&head.method, &target.full, target.route()) {
                 self.stats.refuse(Refusal::Method);
                 let mut response =
                     plain(StatusCode::METHOD_NOT_ALLOWED, "the route does not pass this method on");
@@ -373,7 +373,7 @@ impl Worker {
                 }
                 return response;
             }
-            if let Some(mut response) = player.forward(&asked, body).await {
+            if let Some(mut response) = server.forward(&asked, body).await {
                 map_fields(response.headers_mut());
                 return response;
             }
@@ -423,13 +423,13 @@ impl Worker {
         let takes_gzip = takes_gzip(&head.headers);
         // What depends on the moment is not remembered.
         let is_momentary = text.is_some();
-        let shown = Shown::of(object, text, self.player.manifest_map(asked), takes_gzip);
+        let shown = Shown::of(object, text, self.server.manifest_map(asked), takes_gzip);
         let Shown { head: mut known, body, rewriter, rewriting } = shown;
         self.stats.manifest(rewriting);
         if known.is_manifest() && !object.is_read() {
             // Of an earlier run: what it lists can be prefetched from now on.
-            let (player, object) = (Arc::clone(&self.player), Arc::clone(object));
-            self.player.runtime.spawn_blocking(move || player.shared.manifests.learn(&object));
+            let (server, object) = (Arc::clone(&self.server), Arc::clone(object));
+            self.server.runtime.spawn_blocking(move || server.shared.manifests.learn(&object));
         }
         map_fields(&mut known.fields);
         let detail = rewriting.map_or("", Rewriting::detail);
@@ -449,7 +449,7 @@ impl Worker {
             // The next who asks so may be somebody else.
             && !asked.is_guarded
             // Other routes may guard it.
-            && asked.generation == self.player.origins.generation()
+            && asked.generation == self.server.origins.generation()
             && is_fresh(object)
             && !how.contains("detail")
         {

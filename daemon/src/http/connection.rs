@@ -260,7 +260,7 @@ async fn http1<W: Channel + 'static>(
             () = &mut idle => {
                 // Set anew here alone: requests are many, and this is once a minute.
                 let idle_for = idle_since.elapsed();
-                let keep = if worker.player.is_crowded(link.peer) { KEEP_ALIVE } else { PAUSE };
+                let keep = if worker.server.is_crowded(link.peer) { KEEP_ALIVE } else { PAUSE };
                 if is_last || idle_for >= keep {
                     // TLS says that nothing was cut off.
                     let end = poll_fn(|cx| Pin::new(&mut wire).poll_shutdown(cx));
@@ -349,7 +349,7 @@ async fn watched<T>(
         }
         match pulse.look(outbox, link.active.get()) {
             Health::Well | Health::Idle => {}
-            Health::Paused(time) if time < PAUSE && !worker.player.is_crowded(link.peer) => {}
+            Health::Paused(time) if time < PAUSE && !worker.server.is_crowded(link.peer) => {}
             Health::Slow | Health::Paused(_) => {
                 worker.stats.too_slow.fetch_add(1, Ordering::Relaxed);
                 outbox.reset();
@@ -482,7 +482,7 @@ async fn http2<C: Future<Output = hyper::Result<()>>>(
                 continue;
             }
             () = tokio::time::sleep(LOOK) => {
-                match streams.look(link, worker.player.is_crowded(link.peer)) {
+                match streams.look(link, worker.server.is_crowded(link.peer)) {
                     Health::Well | Health::Idle | Health::Paused(_) => {}
                     Health::Gone if !is_last => {
                         is_last = true;

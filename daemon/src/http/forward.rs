@@ -11,7 +11,7 @@ use super::missing::Missing;
 use super::reply::plain;
 use super::serve::{Asked, Found};
 use super::urls::UrlMap;
-use super::{Player, head};
+use super::{HttpServer, head};
 use crate::caching::{self, Directives};
 use crate::delivery::{FailReason, Outcome};
 use crate::origin::{Passed, Question, Redirects, RequestBody, no_body};
@@ -30,7 +30,7 @@ impl Asked<'_> {
     }
 }
 
-impl Player {
+impl HttpServer {
     /// Asks the origin for the head alone.
     pub(super) async fn pass(&self, asked: &Asked<'_>, url: &str) -> Result<Found, Missing> {
         let follows_redirects = asked.target.route().is_some_and(|it| it.redirects == Redirects::Follow);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode, header};
 
-use super::Player;
+use super::HttpServer;
 use super::body::{Piece, PlayerBody};
 use super::head::{self, Head};
 use super::manifest::{self, SNIFF_BYTES};
@@ -25,7 +25,7 @@ use crate::origin::{OriginError, Question, SpanResult};
 const FAR_BYTES: u64 = 2 << 20;
 const FAR_MS: u64 = 1500;
 
-impl Player {
+impl HttpServer {
     /// Serves what is on its way as soon as its first byte asked for is there.
     pub(super) async fn flight(
         self: &Arc<Self>,

@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
-use super::Player;
+use super::HttpServer;
 use super::access::{Record, Words};
 use super::body::PlayerBody;
 use super::head::allow_everyone;
@@ -32,7 +32,7 @@ pub(super) fn report_of(words: &Words<'_>) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(","))
 }
 
-impl Player {
+impl HttpServer {
     /// Hands on what a request has said of its player, now that its response has ended.
     pub(super) fn measure(&self, record: &Record, sent: u64) {
         let Some(qoe) = &self.shared.qoe else { return };

@@ -150,7 +150,7 @@ pub struct HttpContext {
 
 /// State that all workers share.
 #[derive(Debug)]
-pub struct Player {
+pub struct HttpServer {
     shared: HttpContext,
     origins: Arc<Origins>,
     filler: Arc<Filler>,
@@ -186,7 +186,7 @@ pub struct Player {
     alternative: OnceLock<HeaderValue>,
 }
 
-impl Player {
+impl HttpServer {
     /// Creates the state. `runtime` runs tasks that outlive a connection.
     pub fn new(
         config: Http,

@@ -24,7 +24,7 @@ use carousel::xml::escape;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
-use super::Player;
+use super::HttpServer;
 use super::body::PlayerBody;
 use super::head::{allow_everyone, put};
 use super::reply::plain;
@@ -107,7 +107,7 @@ fn span_of(pairs: &Pairs, now: WallTime) -> Result<(WallTime, WallTime), (Status
     Ok((from, to.min(from.plus_ms(MAX_SCHEDULE_MS))))
 }
 
-impl Player {
+impl HttpServer {
     /// Answers a GET or HEAD for one of our own paths.
     pub(super) async fn own(
         self: &Arc<Self>,
@@ -158,10 +158,10 @@ impl Player {
         client: Client,
         head: &Parts,
     ) -> Response<PlayerBody> {
-        let (player, path, query) = (Arc::clone(self), path.to_owned(), query.map(str::to_owned));
+        let (server, path, query) = (Arc::clone(self), path.to_owned(), query.map(str::to_owned));
         let answer = tokio::task::spawn_blocking(move || {
-            let snapshot = player.catalog.current();
-            let holdings = player.holdings();
+            let snapshot = server.catalog.current();
+            let holdings = server.holdings();
             let asked = Asked::new(&snapshot, holdings, &client, clock::wall());
             asked.answer(&path, query.as_deref())
         });
@@ -196,8 +196,8 @@ impl Player {
         head: &Parts,
         now: WallTime,
     ) -> Response<PlayerBody> {
-        let (player, query) = (Arc::clone(self), query.map(str::to_owned));
-        let answer = tokio::task::spawn_blocking(move || list(&player, &Pairs::of(query.as_deref()), now));
+        let (server, query) = (Arc::clone(self), query.map(str::to_owned));
+        let answer = tokio::task::spawn_blocking(move || list(&server, &Pairs::of(query.as_deref()), now));
         match answer.await {
             Ok(Ok(value)) => document("application/json", value.to_string().into_bytes(), head),
             Ok(Err((status, why))) => plain(status, &why),

@@ -8,7 +8,7 @@ use http::HeaderValue;
 use http::header::{self, HeaderMap};
 use http::request::Parts;
 
-use super::Player;
+use super::HttpServer;
 use super::range::{self, Wanted};
 use super::serve::Asked;
 use crate::manifests::successors;
@@ -35,7 +35,7 @@ struct Next {
     range: Option<HeaderValue>,
 }
 
-impl Player {
+impl HttpServer {
     /// Fetches what the player will ask for after the object that it has just missed, with the fields of its request.
     pub(super) fn prefetch(self: &Arc<Self>, asked: &Asked<'_>) {
         let count = self.config.prefetch_segments;
@@ -45,10 +45,10 @@ impl Player {
         if hints.is_empty() && range.as_ref().is_some_and(|it| it.as_bytes() != b"bytes=0-") {
             return;
         }
-        let (player, key, fields) = (Arc::clone(self), asked.key.clone(), asked.fields());
+        let (server, key, fields) = (Arc::clone(self), asked.key.clone(), asked.fields());
         self.runtime.spawn(async move {
             let next = if hints.is_empty() {
-                let (lister, key) = (Arc::clone(&player), key.clone());
+                let (lister, key) = (Arc::clone(&server), key.clone());
                 let listed = tokio::task::spawn_blocking(move || lister.listed_after(&key, count));
                 let listed = listed.await.unwrap_or_default();
                 listed.into_iter().map(|key| Next { key, range: range.clone() }).collect()
@@ -56,7 +56,7 @@ impl Player {
                 hints
             };
             for next in next.into_iter().take(count) {
-                player.fetch_ahead(next, &key, fields.clone()).await;
+                server.fetch_ahead(next, &key, fields.clone()).await;
             }
         });
     }

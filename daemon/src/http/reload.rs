@@ -15,7 +15,7 @@ use carousel::name::{self, ObjectKey};
 use carousel::query::name_of_range;
 use carousel::reason::Counts;
 
-use super::Player;
+use super::HttpServer;
 use super::missing::Missing;
 use super::playlist::{self, Holdings, Reach, Shaping};
 use super::serve::{Asked, Found, Outcome, is_fresh};
@@ -89,7 +89,7 @@ impl Drop for Place<'_> {
     }
 }
 
-impl Player {
+impl HttpServer {
     /// Blocking reloads.
     pub const fn reloads(&self) -> &Reloads {
         &self.reloads
@@ -177,7 +177,7 @@ impl Player {
         let bytes = object.bytes(0..meta.length)?;
         let age_ms = clock::age_ms(meta.received_at).unsigned_abs();
         let shaping = Shaping { skip, is_young: age_ms <= live.target_ms };
-        let held = Held { player: self, url: format!("http://{}", meta.key) };
+        let held = Held { server: self, url: format!("http://{}", meta.key) };
         playlist::shaped(std::str::from_utf8(&bytes).ok()?, &held, shaping)
     }
 
@@ -201,7 +201,7 @@ impl Player {
 
 /// What the box holds, as the playlist at `url` refers to it.
 struct Held<'a> {
-    player: &'a Player,
+    server: &'a HttpServer,
     url: String,
 }
 
@@ -215,7 +215,7 @@ impl Holdings for Held<'_> {
     fn can_serve(&self, reference: &str, range: Option<Range<u64>>) -> bool {
         // Nothing can be said of what has no name here.
         let Some(key) = self.key(reference) else { return true };
-        let Player { shared, origins, config, .. } = self.player;
+        let HttpServer { shared, origins, config, .. } = self.server;
         let (store, flights, name) = (&shared.store, &shared.flights, key.as_str());
         let comes = || match (flights.get(name), &range) {
             // Of what grows, what is there.
@@ -233,13 +233,13 @@ impl Holdings for Held<'_> {
             || store.contains(name)
             || is_own()
             || (config.read_through && origins.url_for(&key).is_some())
-            || self.player.without_ignored_query(&key).is_some()
+            || self.server.without_ignored_query(&key).is_some()
     }
 
     fn reach(&self, reference: &str) -> Option<Reach> {
         let key = self.key(reference)?;
-        let held = self.player.shared.store.contains(key.as_str());
-        let facts = self.player.shared.manifests.facts(&key).filter(|it| held && it.is_live)?;
+        let held = self.server.shared.store.contains(key.as_str());
+        let facts = self.server.shared.manifests.facts(&key).filter(|it| held && it.is_live)?;
         let last = facts.last_sequence;
         Some(match facts.last_part {
             Some(part) => {

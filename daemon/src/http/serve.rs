@@ -20,7 +20,7 @@ use super::manifest::{self, Rewriting};
 use super::missing::Missing;
 use super::reload::Reload;
 use super::target::Target;
-use super::{Player, range, upstream};
+use super::{HttpServer, range, upstream};
 use crate::access;
 use crate::caching::{self, RequestDirectives};
 use crate::clock;
@@ -176,7 +176,7 @@ fn whole_of(key: &ObjectKey) -> Option<ObjectKey> {
     ObjectKey::from_name(whole, None).ok()
 }
 
-impl Player {
+impl HttpServer {
     /// Answers a GET or HEAD for an object.
     pub(super) async fn object(self: &Arc<Self>, asked: &Asked<'_>) -> Outcome {
         let outcome = self.look(asked).await;

@@ -1,7 +1,7 @@
 //! Requests of one HTTP/2 or HTTP/3 connection beside each other: how their responses get on, and how many are taken back.
 //!
 //! A client may ask for more than it reads. Streams whose window it leaves closed hold a piece of a body each, so they count
-//! as places ([`super::Player::is_crowded`]), and the connection ends when they stand still for too long. A client that takes
+//! as places ([`super::HttpServer::is_crowded`]), and the connection ends when they stand still for too long. A client that takes
 //! requests back as fast as it makes them (Rapid Reset, CVE-2023-44487) has our work without reading its result: what it may
 //! take back grows with what it lets end.
 
@@ -115,7 +115,7 @@ impl Exchange {
         let is_counted = link.multiplexed.is_some() && link.active() > 0;
         link.begins();
         if is_counted {
-            worker.player.streams.fetch_add(1, Relaxed);
+            worker.server.streams.fetch_add(1, Relaxed);
         }
         let pace = link.multiplexed.as_ref().map(|streams| {
             let pace = Rc::<Pace>::default();
@@ -130,7 +130,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         self.link.ends();
         if self.is_counted {
-            self.worker.player.streams.fetch_sub(1, Relaxed);
+            self.worker.server.streams.fetch_sub(1, Relaxed);
         }
         if let (Some(streams), Some(pace)) = (&self.link.multiplexed, &self.pace) {
             streams.paces.borrow_mut().retain(|it| !Rc::ptr_eq(it, pace));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use carousel::name::{NameError, ObjectKey};
 use http::Uri;
 
-use super::Player;
+use super::HttpServer;
 use crate::access;
 use crate::origin::Route;
 
@@ -158,7 +158,7 @@ fn as_read(key: &str) -> String {
     parts.join("/") + "/"
 }
 
-impl Player {
+impl HttpServer {
     /// What a request asks for without the playback token in it, and the token.
     pub(super) fn token_of<'a>(&self, uri: &'a Uri) -> (Cow<'a, Uri>, Option<String>) {
         let target = uri.path_and_query().map_or("/", |it| it.as_str());

@@ -17,7 +17,7 @@ use super::hot::Hot;
 use super::options::LogFormat;
 use super::stats::HttpStats;
 use super::tls::Acceptor;
-use super::{Player, connection};
+use super::{HttpServer, connection};
 use crate::clock;
 use crate::vitals;
 
@@ -75,7 +75,7 @@ enum Listening {
 
 /// State that the connections of a worker share.
 pub(super) struct Worker {
-    pub(super) player: Arc<Player>,
+    pub(super) server: Arc<HttpServer>,
     pub(super) stats: Arc<HttpStats>,
     pub(super) hot: RefCell<Hot>,
     pub(super) log: Option<RefCell<Gatherer>>,
@@ -92,7 +92,7 @@ struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.load[self.number].fetch_sub(1, Ordering::Relaxed);
-        self.worker.player.places.give_back(self.peer);
+        self.worker.server.places.give_back(self.peer);
     }
 }
 
@@ -128,19 +128,19 @@ impl Workers {
     /// # Errors
     /// If the access log cannot be written, or no thread started.
     pub fn start(
-        player: &Arc<Player>,
+        server: &Arc<HttpServer>,
         plain: &[TcpListener],
         tls: Option<Secured>,
         stop: &watch::Receiver<bool>,
     ) -> Result<Self, String> {
-        let log = match &player.config.access_log {
-            Some(log) => Some((log.format, access::open(&log.path, &player.shared.vitals)?)),
+        let log = match &server.config.access_log {
+            Some(log) => Some((log.format, access::open(&log.path, &server.shared.vitals)?)),
             None => None,
         };
-        let count = player.stats.len();
+        let count = server.stats.len();
         let (hands, taken): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
         #[cfg(feature = "http3")]
-        let quic = tls.as_ref().map_or_else(|| Ok(Vec::new()), |tls| open_quic(player, tls))?;
+        let quic = tls.as_ref().map_or_else(|| Ok(Vec::new()), |tls| open_quic(server, tls))?;
         #[cfg(feature = "http3")]
         let sockets = quic.len();
         #[cfg(not(feature = "http3"))]
@@ -172,13 +172,13 @@ impl Workers {
                 .thread_keep_alive(Duration::from_secs(5))
                 .build()
                 .map_err(failed)?;
-            let (player, stop) = (Arc::clone(player), stop.clone());
+            let (server, stop) = (Arc::clone(server), stop.clone());
             let (others, log) = (others.clone(), log.clone());
             let work = move || {
                 let log =
                     log.map(|(format, writer): (LogFormat, _)| RefCell::new(Gatherer::new(format, writer)));
-                let stats = Arc::clone(&player.stats[number]);
-                let worker = Rc::new(Worker { player, stats, hot: RefCell::default(), log });
+                let stats = Arc::clone(&server.stats[number]);
+                let worker = Rc::new(Worker { server, stats, hot: RefCell::default(), log });
                 let set = LocalSet::new();
                 runtime
                     .block_on(set.run_until(serve(worker, number, listeners, acceptor, others, taken, stop)));
@@ -236,7 +236,7 @@ async fn serve(
     let mut connections = tokio::task::JoinSet::new();
     let mut stopped = stop.clone();
     let mut beat = tokio::time::interval(if worker.log.is_some() { BEAT } else { SIGN });
-    let sign = worker.player.shared.vitals.watch(format!("http-{number}"), clock::now());
+    let sign = worker.server.shared.vitals.watch(format!("http-{number}"), clock::now());
     let begin = |connections: &mut tokio::task::JoinSet<()>, accepted: Accepted| {
         let (peer, stop) = (accepted.peer(), stop.clone());
         let place = Place { worker: Rc::clone(&worker), load: Arc::clone(&others.load), number, peer };
@@ -289,7 +289,7 @@ async fn serve(
             }
         }
     };
-    let drain = Duration::from_millis(worker.player.config.drain_ms);
+    let drain = Duration::from_millis(worker.server.config.drain_ms);
     let _ = tokio::time::timeout(drain, rest).await;
     worker.write_log(Gatherer::flush);
 }
@@ -302,7 +302,7 @@ async fn accept(
     is_tls: bool,
     others: &Others,
 ) {
-    let player = &worker.player;
+    let server = &worker.server;
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -321,20 +321,20 @@ async fn accept(
         let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
         match stream.into_std() {
             Ok(stream) => others.give(number, Accepted::Tcp { stream, peer: peer.ip(), is_tls }),
-            Err(_) => player.places.give_back(peer.ip()),
+            Err(_) => server.places.give_back(peer.ip()),
         }
     }
 }
 
 /// Opens QUIC on the sockets of TLS, and says in responses of TLS that it is there.
 #[cfg(feature = "http3")]
-fn open_quic(player: &Player, tls: &Secured) -> Result<Vec<super::http3::Listener>, String> {
+fn open_quic(server: &HttpServer, tls: &Secured) -> Result<Vec<super::http3::Listener>, String> {
     let failed = |err: std::io::Error| format!("[http.tls] http3: {err}");
     let (mut listeners, mut ports) = (Vec::new(), Vec::new());
     for socket in &tls.datagrams {
         let port = socket.local_addr().map_err(failed)?.port();
         let socket = socket.try_clone().map_err(failed)?;
-        listeners.push(super::http3::Listener::open(socket, &tls.acceptor, &player.runtime)?);
+        listeners.push(super::http3::Listener::open(socket, &tls.acceptor, &server.runtime)?);
         let alternative = format!("h3=\":{port}\"; ma=86400");
         if !ports.contains(&alternative) {
             ports.push(alternative);
@@ -343,7 +343,7 @@ fn open_quic(player: &Player, tls: &Secured) -> Result<Vec<super::http3::Listene
     if !ports.is_empty()
         && let Ok(value) = http::HeaderValue::from_str(&ports.join(", "))
     {
-        let _ = player.alternative.set(value);
+        let _ = server.alternative.set(value);
     }
     Ok(listeners)
 }
@@ -351,9 +351,9 @@ fn open_quic(player: &Player, tls: &Secured) -> Result<Vec<super::http3::Listene
 /// Accepts QUIC connections for ever.
 #[cfg(feature = "http3")]
 async fn accept_quic(worker: &Worker, number: usize, listener: &super::http3::Listener, others: &Others) {
-    let player = &worker.player;
+    let server = &worker.server;
     while let Some(incoming) = listener.accept().await {
-        let handshakes = player.handshakes.load(Ordering::Relaxed);
+        let handshakes = server.handshakes.load(Ordering::Relaxed);
         if super::http3::Listener::is_to_prove(&incoming, handshakes) {
             let _ = incoming.retry();
         } else if worker.takes_place(incoming.remote_address().ip()) {
@@ -368,7 +368,7 @@ impl Worker {
     /// Counts a connection, and takes a place for it. False if there is none for its client.
     fn takes_place(&self, peer: IpAddr) -> bool {
         self.stats.connections.fetch_add(1, Ordering::Relaxed);
-        let is_free = self.player.places.take(peer);
+        let is_free = self.server.places.take(peer);
         if !is_free {
             self.stats.refused.fetch_add(1, Ordering::Relaxed);
         }

@@ -386,7 +386,8 @@ impl Filler {
     /// Begin, wait, or neither. One step under one lock, in the order in which an object moves: slot, flight, cache.
     fn turn(&self, key: &ObjectKey, ask: &Ask) -> Turn {
         let mut slots = lock(&self.slots);
-        let waiting = slots.by_key.get(key).and_then(|all| all.iter().find(|slot| slot.join_result.get().is_none()));
+        let waiting =
+            slots.by_key.get(key).and_then(|all| all.iter().find(|slot| slot.join_result.get().is_none()));
         if let Some(slot) = waiting {
             return Turn::Wait(Arc::clone(slot));
         }

@@ -442,7 +442,11 @@ mod tests {
     const NOW: WallTime = WallTime::from_unix_ms(1_784_000_000_000);
 
     fn events(body: &str) -> Incoming {
-        Incoming::Events { body: Bytes::copy_from_slice(body.as_bytes()), user_agent: "x".to_owned(), at: NOW }
+        Incoming::Events {
+            body: Bytes::copy_from_slice(body.as_bytes()),
+            user_agent: "x".to_owned(),
+            at: NOW,
+        }
     }
 
     fn rows_of(all: Vec<Incoming>) -> (Vec<Value>, QoeStats) {

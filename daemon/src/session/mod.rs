@@ -336,7 +336,7 @@ impl Control {
         if nip::Document::from_name(&document.name) == Some(nip::Document::TimeOffset)
             && let Some(date) = nip::TimeOffsetFile::parse(&document.bytes).ok().and_then(|it| it.time())
         {
-            clock::tell(date);
+            clock::learn(date);
         }
         let SessionContext { names, documents, .. } = &self.context;
         if let Ok(key) = names.key_of(&document.object.session, &document.name) {

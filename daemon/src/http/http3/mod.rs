@@ -95,12 +95,12 @@ fn shake_hands(
     // Servers may always send before the client's last message.
     let (connection, over) = connecting.into_0rtt().ok()?;
     let (confirm, confirmed) = watch::channel(false);
-    worker.player.handshakes.fetch_add(1, Ordering::Relaxed);
+    worker.server.handshakes.fetch_add(1, Ordering::Relaxed);
     let (worker, shaken) = (Rc::clone(worker), connection.clone());
     tokio::task::spawn_local(async move {
         // What it says is whether early data was taken; a handshake that failed has a reason.
         let is_in_time = tokio::time::timeout(HANDSHAKE_TIMEOUT, over).await.is_ok();
-        worker.player.handshakes.fetch_sub(1, Ordering::Relaxed);
+        worker.server.handshakes.fetch_sub(1, Ordering::Relaxed);
         if is_in_time && shaken.close_reason().is_none() {
             let _ = confirm.send(true);
             return;
@@ -156,7 +156,7 @@ async fn answer_all(
                     return End::Done;
                 }
             }
-            () = tokio::time::sleep(LOOK) => match streams.look(link, worker.player.is_crowded(link.peer)) {
+            () = tokio::time::sleep(LOOK) => match streams.look(link, worker.server.is_crowded(link.peer)) {
                 Health::Gone => return End::Done,
                 Health::Slow => return End::Slow,
                 Health::Well | Health::Idle | Health::Paused(_) => {}

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
-use carousel::command::{self, Executor, MAX_REMEMBERED, MAX_WAITING, Receiver, is_word, read, stream, to_xml};
+use carousel::command::{
+    self, Executor, MAX_REMEMBERED, MAX_WAITING, Receiver, is_word, read, stream, to_xml,
+};
 use carousel::time::{Instant, WallTime};
 use carousel::trust::{
     Certificate, Edition, Judged, Kind, Mode, Policy, RevocationList, Sealer, SecretKey, Trust,
