@@ -27,9 +27,9 @@ pub struct Mistake {
     pub column: usize,
     /// The key, if it could be told.
     pub key: String,
-    /// What is wrong.
+    /// Description of the mistake.
     pub what: String,
-    /// What to do.
+    /// Fix.
     pub fix: String,
 }
 
@@ -178,7 +178,7 @@ pub fn without_numbers(text: &str) -> String {
 /// and any other value counts in place of the one before.
 ///
 /// # Errors
-/// What the texts make together that none of them does alone.
+/// Mistakes that the texts make together and none of them alone.
 pub fn overlaid<T: DeserializeOwned>(texts: &[impl AsRef<str>]) -> Result<T, Mistake> {
     let wrong = |err: &toml::de::Error| Mistake::of_value("", err.message(), "");
     let mut all = toml::Table::new();
@@ -269,7 +269,7 @@ impl Program {
 /// A configuration as TOML, with everything that was left out.
 ///
 /// # Errors
-/// What TOML cannot say; a configuration that was read has nothing of the kind.
+/// Value that TOML cannot express; a configuration that was read has none.
 pub fn to_toml<T: Serialize>(config: &T) -> Result<String, String> {
     toml::to_string(config).map_err(|err| err.to_string())
 }
@@ -407,7 +407,7 @@ fn found(text: &str) -> String {
     }
 }
 
-/// What is expected of the value of `key`, likewise.
+/// Words for the form expected of the value of `key`, likewise.
 fn expected(text: &str, is_negative: bool, key: &str) -> String {
     if let Some(unit) = quantity::unit_of(key).filter(|_| !is_negative && is_number(text)) {
         return quantity::expected(unit).trim_start_matches("expected ").to_owned();

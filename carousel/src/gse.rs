@@ -368,7 +368,7 @@ impl Deframer {
         self.dropped[drop as usize] += 1;
     }
 
-    /// What gave no PDU, by reason.
+    /// Data that gave no PDU, by reason.
     pub fn dropped(&self) -> impl Iterator<Item = (GseDrop, u64)> {
         GseDrop::ALL.iter().map(|&drop| (drop, self.dropped[drop as usize]))
     }

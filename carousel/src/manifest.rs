@@ -124,7 +124,7 @@ impl Manifest {
         }
     }
 
-    /// How this version stands beside `other`, by media sequence numbers and parts (HLS second edition, sections 4.4.3.2 and
+    /// Order of this version and `other`, by media sequence numbers and parts (HLS second edition, sections 4.4.3.2 and
     /// 6.2.2: they never decrease) or by `MPD@publishTime` (ISO/IEC 23009-1 clause 5.3.1.2).
     pub fn standing(&self, other: &Self) -> Standing {
         let by = |order: std::cmp::Ordering, is_far_back: bool| match order {
@@ -159,7 +159,7 @@ impl Manifest {
         Some((next, self.last_part.map_or(0, |last| last.saturating_add(1))))
     }
 
-    /// How long a cache may use a live manifest, in milliseconds: half of the time after which it changes. `None`: it is
+    /// Time for which a cache may use a live manifest, in milliseconds: half of the time after which it changes. `None`: it is
     /// not live.
     pub fn fresh_ms(&self) -> Option<u64> {
         let changes_after_ms = match (self.kind, self.update_period_ms) {

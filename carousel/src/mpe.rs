@@ -22,7 +22,7 @@ pub const MAX_DATAGRAM_BYTES: usize = 4080;
 const MAC_BYTES: usize = 4;
 /// LLC/SNAP of IPv4 and IPv6.
 const LLC_SNAP: [u8; 6] = [0xaa, 0xaa, 3, 0, 0, 0];
-/// What total length and payload length of IP can say.
+/// Largest total length and payload length of IP.
 const MAX_IP_BYTES: usize = 65_535;
 
 /// Appends the section of an IP datagram.

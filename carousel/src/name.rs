@@ -702,7 +702,7 @@ mod tests {
         }
     }
 
-    /// What a key promises, whatever name and base it came from.
+    /// Checks what a key promises, whatever name and base it came from.
     fn check_key(key: &ObjectKey, name: &str) {
         let text = key.as_str();
         assert!(!text.is_empty() && text.len() <= MAX_URI_BYTES, "{name:?} -> {text:?}");

@@ -64,7 +64,7 @@ impl<R: Reason> Counts<R> {
         self.counters[why.index()].fetch_add(more, Relaxed)
     }
 
-    /// How many there are of one variant.
+    /// Number of one variant.
     pub fn get(&self, why: R) -> u64 {
         self.counters[why.index()].load(Relaxed)
     }

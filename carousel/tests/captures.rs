@@ -27,7 +27,7 @@ fn captures() -> Option<PathBuf> {
     None
 }
 
-/// What names a signalling package in truth tables, whose lengths are those of the packages or of what is in them.
+/// Name of a signalling package in truth tables, whose lengths are those of the packages or of what is in them.
 const PACKAGE: &str = "[SLS bundle]";
 
 /// A truth table by the names of its columns.

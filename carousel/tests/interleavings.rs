@@ -11,7 +11,7 @@ mod read_limit;
 #[path = "../src/fec/symbols.rs"]
 mod symbols;
 
-/// What both import from their parent.
+/// Types that both import from their parent.
 mod sync {
     pub(super) use loom::sync::atomic::{AtomicU64, Ordering};
 }

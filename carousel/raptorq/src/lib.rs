@@ -301,7 +301,7 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Vectorized for Adding<'_, I> {
     }
 }
 
-/// How the free symbols follow from the dense rows, and what they add to all intermediate ones.
+/// Derivation of the free symbols from the dense rows, and their part in all intermediate ones.
 struct Freeing<'a> {
     plan: &'a Plan,
     out: &'a mut Option<(Codes, Codes)>,

@@ -36,13 +36,13 @@ pub struct Plan {
     pub(super) of_rest: Codes,
     /// Columns set aside that the dense rows give.
     pub(super) free: Vec<u16>,
-    /// What the free ones add to the solved ones.
+    /// Part of the free ones in the solved ones.
     pub(super) of_free: Codes,
     /// Rows of MT that each column enters.
     pub(super) hdpc: Vec<(u8, u8)>,
     /// Free columns from the sums of the dense rows, in eight planes each.
     pub(super) free_of_dense: Codes,
-    /// What the free columns add to all.
+    /// Part of the free columns in all.
     pub(super) all_of_free: Codes,
 }
 

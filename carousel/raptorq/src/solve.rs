@@ -77,7 +77,7 @@ fn double(planes: &mut [Lane; 8]) {
     }
 }
 
-/// What dense rows are of the unknowns: bytes of H rows, from intermediate symbols whose bits say what they are of the unknowns.
+/// Dense rows in terms of the unknowns: bytes of H rows, from intermediate symbols whose bits are their unknowns.
 pub(super) fn dense_rows(
     intermediate: &[Vec<Lane>],
     hdpc: &[(u8, u8)],
@@ -118,14 +118,14 @@ pub(super) fn dense_rows(
     rows
 }
 
-/// How the wanted unknowns follow from the equations' right sides, binary ones first.
+/// Derivation of the wanted unknowns from the equations' right sides, binary ones first.
 #[derive(Debug)]
 pub(super) struct Solution {
     /// Sums of right sides: first of the wanted pivots, then eight planes of each unknown that the binary equations leave free.
     pub(super) sums: Codes,
     /// Unknowns of the first outputs of `sums`.
     pub(super) pivots: Vec<usize>,
-    /// What the free unknowns add to those.
+    /// Part of the free unknowns in those.
     pub(super) of_free: Codes,
     /// The free unknowns.
     pub(super) free: Vec<usize>,

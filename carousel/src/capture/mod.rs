@@ -30,7 +30,7 @@ impl std::error::Error for CaptureError {}
 pub struct Record<'a> {
     /// Nanoseconds since 1970.
     pub time_ns: u64,
-    /// What `data` begins with.
+    /// Format that `data` begins with.
     pub link: LinkType,
     /// The frame, perhaps cut by the capture's snapshot length.
     pub data: &'a [u8],

@@ -31,7 +31,7 @@ limits! {
 }
 
 reasons! {
-    /// What has become of a command.
+    /// Outcomes of commands.
     pub enum Outcome in "commands" by "outcome" {
         /// It was done.
         Done = "done",
@@ -39,7 +39,7 @@ reasons! {
         Nothing = "nothing",
         /// It could not be done.
         Failed = "failed",
-        /// What it asks for is not configured on this box.
+        /// Something that it asks for is not configured on this box.
         NotConfigured = "not_configured",
         /// It is for groups that this box does not belong to.
         OtherGroup = "other_group",
@@ -52,7 +52,7 @@ reasons! {
     }
 }
 
-/// Who a receiver is, to commands.
+/// Identity of a receiver towards commands.
 #[derive(Debug, Clone, Copy)]
 pub struct Receiver<'a> {
     /// Groups that it belongs to.
@@ -64,7 +64,7 @@ pub struct Receiver<'a> {
 /// See the module head.
 #[derive(Debug, Default)]
 pub struct Executor {
-    /// What makes moments differ between receivers.
+    /// Salt that makes moments differ between receivers.
     salt: [u8; 16],
     /// Commands done, by root key and identifier, and when each expires.
     known: BTreeMap<String, u64>,
@@ -176,7 +176,7 @@ impl Executor {
         (self.waiting.len(), self.known.len() + self.others.len())
     }
 
-    /// What is to be remembered, as text.
+    /// Text of all that is to be remembered.
     pub fn memory(&self) -> String {
         let mut out = format!("{HEAD}\nsalt {}\n", u128::from_be_bytes(self.salt));
         for (id, until) in &self.known {
@@ -185,7 +185,7 @@ impl Executor {
         out
     }
 
-    /// What was remembered; lines that cannot be read are passed over. `None` if it is no memory at all.
+    /// Reads what [`Self::memory`] has written; lines that cannot be read are passed over. `None` if it is no memory at all.
     pub fn recall(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         if lines.next() != Some(HEAD) {

@@ -46,7 +46,7 @@ limits! {
     }
 }
 
-/// What a receiver is to do.
+/// Task of a receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Remove an object from the cache.
@@ -98,7 +98,7 @@ impl Action {
         }]
     }
 
-    /// What it is about.
+    /// Name of its subject.
     pub const fn target(&self) -> &str {
         let (Self::Purge(target)
         | Self::Ban(target)
@@ -116,7 +116,7 @@ impl Action {
 pub struct Command {
     /// A receiver does one of each identifier.
     pub id: String,
-    /// What is to be done.
+    /// Its task.
     pub action: Action,
     /// Receivers that belong to one of these groups; none: all.
     pub groups: Vec<String>,

@@ -30,13 +30,13 @@ impl Severity {
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was looked at.
+    /// Subject of the check.
     pub about: String,
-    /// How bad it is.
+    /// Severity.
     pub severity: Severity,
-    /// What was found.
+    /// Fact that was found.
     pub what: String,
-    /// What to do; empty if nothing. `mend` in JSON.
+    /// Fix; empty if there is none. `mend` in JSON.
     #[serde(rename = "mend")]
     pub fix: String,
 }

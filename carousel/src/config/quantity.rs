@@ -127,7 +127,7 @@ const BUDGETS: [(&str, u128); 6] = [
 /// text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unit {
-    /// What it counts.
+    /// Quantity that it counts.
     pub kind: Kind,
     scale: u128,
     /// A number in this unit.
@@ -166,7 +166,7 @@ pub fn unit_of(key: &str) -> Option<Unit> {
 /// Reads text as a number of a key's unit: an integer, or a decimal fraction where the unit is larger than what is given.
 ///
 /// # Errors
-/// What is wrong with it, for after the text itself: `is a size`.
+/// Words for its mistake, to follow the text itself: `is a size`.
 pub fn parse(text: &str, unit: Unit) -> Result<String, String> {
     let text = text.trim();
     let is_of_number = |c: char| c.is_ascii_digit() || matches!(c, '.' | '_');
@@ -226,9 +226,9 @@ pub fn parse(text: &str, unit: Unit) -> Result<String, String> {
 pub struct Converted {
     /// The text.
     pub text: String,
-    /// What cannot be read, with its place in the original; 1 stands for it in the text.
+    /// Value that cannot be read, with its place in the original; 1 stands for it in the text.
     pub mistakes: Vec<Mistake>,
-    /// Where something was replaced: the place in the text, and in the original.
+    /// Places of replacements: the place in the text, and in the original.
     replaced: Vec<(Range<usize>, Range<usize>)>,
 }
 
@@ -316,7 +316,7 @@ fn of_value(
     }
 }
 
-/// What a key of this unit takes, in words.
+/// Values that a key of this unit takes, in words.
 pub fn expected(unit: Unit) -> String {
     format!("expected a number, e.g. {} or \"{}\"", unit.number, unit.text)
 }

@@ -12,7 +12,7 @@ const TAG_BIOP: u32 = 0x4953_4f06;
 const TAG_OBJECT_LOCATION: u32 = 0x4953_4f50;
 const TAG_CONN_BINDER: u32 = 0x4953_4f40;
 
-/// What kind of object.
+/// Kind of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `fil`.
@@ -59,7 +59,7 @@ pub struct ObjectLocation {
 /// A reference to an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ior {
-    /// What kind.
+    /// Its kind.
     pub kind: Kind,
     /// Where; `None` if it is in another service.
     pub location: Option<ObjectLocation>,
@@ -163,7 +163,7 @@ impl Ior {
 pub struct Binding {
     /// The name, without its NUL.
     pub name: Vec<u8>,
-    /// What it leads to.
+    /// Reference to its object.
     pub ior: Ior,
     /// ContentSize of a file; 0 where nothing is said.
     pub content_size: u64,
@@ -187,11 +187,11 @@ pub enum Body {
 pub struct BiopMessage {
     /// objectKey.
     pub key: Arc<[u8]>,
-    /// What kind of object.
+    /// Kind of the object.
     pub kind: Kind,
     /// Descriptors of objectInfo (behind a file's ContentSize).
     pub descriptors: Vec<u8>,
-    /// What it holds.
+    /// Its content.
     pub body: Body,
 }
 
@@ -307,7 +307,7 @@ pub fn write_file_head(out: &mut Vec<u8>, key: &[u8], length: u32, descriptors: 
 /// Appends a directory's or gateway's message, with the bindings that `write` appends and counts.
 ///
 /// # Errors
-/// What `write` says.
+/// Those of `write`.
 pub fn write_directory<E>(
     out: &mut Vec<u8>,
     key: &[u8],

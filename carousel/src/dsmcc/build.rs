@@ -91,7 +91,7 @@ pub struct ModuleView {
     pub size: u32,
     /// Blocks.
     pub blocks: u32,
-    /// What it holds.
+    /// Its content.
     pub holds: Holds,
 }
 
@@ -135,7 +135,7 @@ impl Builder {
         builder
     }
 
-    /// How it is made.
+    /// Profile by which it is made.
     pub const fn profile(&self) -> &Profile {
         &self.profile
     }
@@ -328,7 +328,7 @@ impl Builder {
     /// object's bytes; only what may be compressed is read.
     ///
     /// # Errors
-    /// What `read` says, with the object that it said it of. Take that object out and commit again.
+    /// Those of `read`, with the object that it was called for. Take that object out and commit again.
     pub fn commit<E>(
         &mut self,
         mut read: impl FnMut(ObjectNumber, u64, &mut [u8]) -> Result<(), E>,

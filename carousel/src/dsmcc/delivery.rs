@@ -29,7 +29,7 @@ pub trait ModuleStorage {
 pub struct Alone<'a> {
     /// Its path.
     pub path: &'a str,
-    /// What is known of it.
+    /// Its description.
     pub description: &'a Description,
     /// Its bytes; less than the module's.
     pub length: u32,
@@ -123,7 +123,7 @@ pub struct CarouselFile<W> {
     /// Its path, without a slash in front; those of all its parts, where it has several. No segment of one is empty, `.` or
     /// `..`, and there is at least one.
     pub paths: Vec<Arc<str>>,
-    /// What is known of it.
+    /// Its description.
     pub description: Description,
     /// Its bytes, one piece after the other.
     pub pieces: Vec<Piece<W>>,

@@ -34,7 +34,7 @@ const URI: u8 = 32;
 pub struct Part {
     /// Its number, from 0.
     pub index: u16,
-    /// How many there are, at least 1.
+    /// Number of parts, at least 1.
     pub count: u16,
     /// Bytes of the whole.
     pub length: u64,
@@ -51,7 +51,7 @@ pub struct Description {
     pub digest: Option<Digest>,
     /// Seconds for which it is fresh after it was received. Relative, so that nothing changes while time passes.
     pub max_age_s: Option<u32>,
-    /// Which part it is.
+    /// Number of this part.
     pub part: Option<Part>,
 }
 

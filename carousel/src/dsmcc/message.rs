@@ -131,7 +131,7 @@ pub enum Message<'a> {
     Initiate {
         /// transactionId.
         transaction: TransactionId,
-        /// What it leads to.
+        /// Service gateway that it leads to.
         gateway: Gateway<'a>,
     },
     /// DownloadInfoIndication.
@@ -159,7 +159,7 @@ impl<'a> Message<'a> {
     /// Reads the message of a section.
     ///
     /// # Errors
-    /// What is not as the standard says, or a message of another kind.
+    /// For what is not as the standard says, and for messages of another kind.
     #[inline]
     pub fn read(section: &Section<'a>) -> Result<Self, WireError> {
         let mut reader = section.reader();
@@ -369,7 +369,7 @@ fn write_control(
 /// Appends a DDB section; `fill` writes the block's `length` bytes. `blocks` are those of the module.
 ///
 /// # Errors
-/// What `fill` says, or a block that is too long.
+/// Those of `fill`, and a block that is too long.
 #[inline]
 pub fn write_ddb<E: From<WireError>>(
     out: &mut Vec<u8>,

@@ -68,10 +68,10 @@ struct EarlyBlock {
 /// Parts of an object by their number, with their paths.
 pub(super) type Parts<W> = BTreeMap<u16, (Arc<str>, Piece<W>)>;
 
-/// What has been handed out under a path: where it came from and in which version.
+/// Record of what was handed out under a path: where it came from and in which version.
 pub(super) type HandedOut = (ObjectId, u8);
 
-/// What blockNumber counts.
+/// Unit of blockNumber.
 const MOST_BLOCKS: u32 = 1 << 16;
 
 /// Blocks of the carousel without one of a module, after which the module makes room for others.
@@ -87,7 +87,7 @@ struct KnownInfo {
     digest: Option<Digest>,
 }
 
-/// What is asked of a carousel before anything of it counts.
+/// Demands on a carousel before anything of it counts.
 #[derive(Debug, Clone, Default)]
 pub enum Asked {
     /// Nothing.
@@ -95,7 +95,7 @@ pub enum Asked {
     Nothing,
     /// A signed list, and none has come.
     List,
-    /// What this signed list names.
+    /// Files that this signed list names.
     Signed(Arc<SignedList>),
 }
 
@@ -114,7 +114,7 @@ pub struct Receiver<S: ModuleStorage> {
     blocks: u64,
     /// No open module is idle before so many blocks.
     none_idle_before: u64,
-    /// Which DII a module belongs to.
+    /// DII that a module belongs to.
     pub(super) modules: BTreeMap<ModuleKey, (u16, Module<S>)>,
     pub(super) open: usize,
     pub(super) held_bytes: u64,
@@ -231,7 +231,7 @@ impl<S: ModuleStorage> Receiver<S> {
         }
     }
 
-    /// What has happened since the last call.
+    /// Events since the last call.
     pub fn poll_event(&mut self) -> Option<Event<S::Whole>> {
         self.events.pop_front()
     }

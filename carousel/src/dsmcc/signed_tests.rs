@@ -199,7 +199,7 @@ fn a_list_of_several_sections_is_put_together_between_others() {
     assert!(SignedList::read(b"SKYM\x02").is_err());
 }
 
-/// What a signature adds to a carousel of a film.
+/// Bytes that a signature adds to a carousel of a film.
 #[test]
 fn a_signature_adds_no_byte_to_messages_and_modules() {
     let mut studio = Studio::new(Profile::default());

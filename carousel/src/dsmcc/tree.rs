@@ -37,7 +37,7 @@ struct Directory {
 #[derive(Debug)]
 pub(super) struct Tree {
     directories: Vec<Directory>,
-    /// Where a name of a directory is that is in one in which it goes on.
+    /// Places of names of a directory that are in one in which it goes on.
     elsewhere: HashMap<(usize, String), usize>,
     dirty: BTreeSet<usize>,
     most_bindings: usize,
@@ -148,7 +148,7 @@ impl Tree {
         }
     }
 
-    /// What is said of the file at a path has changed.
+    /// Notes that the description of the file at a path has changed.
     pub(super) fn touch(&mut self, path: &str) {
         if let Some((at, _)) = self.parent_of(path) {
             self.dirty.insert(at);

@@ -20,7 +20,7 @@ pub struct Reading {
     size: u32,
     /// The module's beginning, or all of it.
     head: Vec<u8>,
-    /// What follows: of which object, from where.
+    /// Structures that follow: of which object, from where.
     body: Option<(ObjectNumber, u64)>,
 }
 
@@ -230,7 +230,7 @@ impl Builder {
     /// Begins to send a module. What is small or compressed is read now, what is long when its blocks are written.
     ///
     /// # Errors
-    /// What `read` says.
+    /// Those of `read`.
     pub fn read_module<E>(&self, id: u16, read: &mut ReadBody<'_, E>) -> Result<Option<Reading>, E> {
         let Some(module) = self.modules.get(&id) else { return Ok(None) };
         let (version, size) = (module.version, module.size);
@@ -254,7 +254,7 @@ impl Builder {
     /// Appends the section of one block.
     ///
     /// # Errors
-    /// What `read` says.
+    /// Those of `read`.
     #[inline]
     pub fn write_block<E: From<WireError>>(
         &self,

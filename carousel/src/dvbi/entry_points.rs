@@ -30,7 +30,7 @@ limits! {
 pub struct EntryPoints {
     /// `@xml:lang`.
     pub language: String,
-    /// Who runs the registry.
+    /// Operator of the registry.
     pub registry: Vec<Text>,
     /// Providers and their lists.
     pub providers: Vec<Provider>,
@@ -52,7 +52,7 @@ pub struct Offering {
     pub id: String,
     /// Names.
     pub names: Vec<Text>,
-    /// Where it is: URL and MIME type.
+    /// Its places: URL and MIME type.
     pub uris: Vec<(String, String)>,
     /// Ways in which its services come.
     pub delivery: Vec<DeliveryKind>,
@@ -145,7 +145,7 @@ impl Query {
     /// providers.
     ///
     /// # Errors
-    /// What cannot be understood, for the one who asked.
+    /// One line about what cannot be understood, for the one who asked.
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, String> {
         let mut query = Self::default();
         for (name, value) in pairs {
@@ -207,7 +207,7 @@ impl EntryPoints {
         self.providers.iter().flat_map(|provider| &provider.lists)
     }
 
-    /// What a query leaves of them.
+    /// Those that a query selects.
     #[must_use]
     pub fn answer(&self, query: &Query) -> Self {
         let providers = self.providers.iter().filter(|provider| {

@@ -126,7 +126,7 @@ pub struct Service {
     pub pictures: Vec<Picture>,
     /// Hrefs of genre terms, the main one first.
     pub genres: Vec<String>,
-    /// What kind of service it is.
+    /// Kind of service.
     pub kind: ServiceKind,
     /// Descriptions.
     pub descriptions: Vec<Text>,
@@ -146,9 +146,9 @@ pub struct Service {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "config", derive(serde::Serialize))]
 pub struct Picture {
-    /// What it is for.
+    /// Its purpose.
     pub kind: PictureKind,
-    /// Where it is.
+    /// Its place.
     pub image: Image,
 }
 
@@ -240,7 +240,7 @@ pub struct Instance {
     pub priority: u32,
     /// Names, such as the quality's.
     pub names: Vec<Text>,
-    /// What its media are.
+    /// Attributes of its media.
     pub content: ContentAttributes,
     /// When it can be had; empty: always.
     pub availability: Vec<Period>,
@@ -261,9 +261,9 @@ pub enum Delivery {
     },
     /// IdentifierBasedDeliveryParameters, from r6, of whatever `contentType`: HLS, files, DVB-MABR.
     Identifier {
-        /// What tells it.
+        /// URI of the description.
         uri: String,
-        /// How that is to be read.
+        /// Type of the description.
         content_type: String,
     },
     /// OtherDeliveryParameters with Apple's extension.

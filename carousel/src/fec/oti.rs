@@ -29,7 +29,7 @@ pub struct Oti {
     pub symbol_length: u16,
     /// B: most source symbols in a block; 0 for the schemes that give the number of blocks instead.
     pub max_source_block_length: u32,
-    /// What only this scheme has.
+    /// Elements that only this scheme has.
     pub scheme: SchemeInfo,
 }
 

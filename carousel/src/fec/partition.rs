@@ -22,7 +22,7 @@ pub struct Partition {
     pub large: u32,
     /// Symbols in each block after them.
     pub small: u32,
-    /// How many blocks are large.
+    /// Number of large blocks.
     pub large_blocks: u32,
 }
 
@@ -105,7 +105,7 @@ impl Partition {
         }
     }
 
-    /// Where a symbol belongs.
+    /// Place of a symbol.
     #[inline]
     pub fn place(&self, id: EncodingId, payload_id: PayloadId) -> Place {
         let in_block = self.block_symbols(payload_id.sbn);

@@ -57,7 +57,7 @@ fn add_product(to: &mut [u8], from: &[u8], factor: u8) {
     }
 }
 
-/// Where the polynomial has the value of an encoding symbol: 0 for the first one, then the powers of α.
+/// Point at which the polynomial has the value of an encoding symbol: 0 for the first one, then the powers of α.
 fn point(esi: u32) -> u8 {
     esi.checked_sub(1).map_or(0, |power| FIELD.exp[(power % 255) as usize])
 }

@@ -56,7 +56,7 @@ impl SymbolMap {
         self.received() * self.symbol_length - short
     }
 
-    /// How many of these symbols are there.
+    /// Number of these symbols that are there.
     pub fn count(&self, symbols: Range<u64>) -> u64 {
         let end = symbols.end.min(self.symbols);
         let mut at = symbols.start;

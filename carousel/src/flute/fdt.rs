@@ -79,13 +79,13 @@ pub struct File {
     pub repr_digest: Option<Digest>,
     /// Entity tag that a repair server would know (3GPP).
     pub etag: Option<String>,
-    /// How long the object may be cached (3GPP).
+    /// Time for which the object may be cached (3GPP).
     pub cache_control: Option<CacheControl>,
     /// Query parameters under whose values the object is the same.
     pub ignored_query: IgnoredQuery,
     /// FEC OTI.
     pub oti: OtiAttributes,
-    /// Who signed the description, and with its SHA-256 the object; `None`: nobody who is trusted.
+    /// Signer of the description, and with its SHA-256 the object; `None`: nobody who is trusted.
     pub signed_by: Option<Arc<SignedBy>>,
     /// Attributes that we do not know, by local name.
     pub unknown: Vec<(String, String)>,
@@ -160,7 +160,7 @@ pub struct OtiAttributes {
 }
 
 impl OtiAttributes {
-    /// What a sender writes for `oti`.
+    /// Attributes that a sender writes for `oti`.
     pub fn of(oti: &Oti) -> Self {
         let (max_n, scheme_info) = match oti.scheme {
             SchemeInfo::None => (None, None),
@@ -461,7 +461,7 @@ mod tests {
         assert_eq!(Encoding::Identity.as_attribute(), None);
     }
 
-    /// What a sender writes of each scheme's OTI is what a receiver reads.
+    /// A receiver reads what a sender writes of each scheme's OTI.
     #[test]
     fn oti_of_every_scheme_survives_the_attributes() {
         let rs = |max_n, m, group| SchemeInfo::ReedSolomon { max_n, m, group };

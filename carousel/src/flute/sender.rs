@@ -73,7 +73,7 @@ pub struct SendFile {
     pub content_location: String,
     /// MIME type.
     pub content_type: Option<String>,
-    /// How the transported bytes are encoded.
+    /// Content encoding of the transported bytes.
     pub encoding: Encoding,
     /// Bytes of the object.
     pub content_length: u64,
@@ -193,7 +193,7 @@ pub struct Sender {
     objects: BTreeMap<Toi, Outgoing>,
     pages: Vec<Page>,
     complete: bool,
-    /// What signs its FDT, and as which stream.
+    /// Signer of its FDT, and the stream that it signs for.
     signing: Option<(Sealer, Stream)>,
 }
 
@@ -238,7 +238,7 @@ impl Sender {
         }
     }
 
-    /// What its packets look like.
+    /// Profile of its packets.
     pub const fn profile(&self) -> &SenderProfile {
         &self.profile
     }
@@ -319,7 +319,7 @@ impl Sender {
         }
     }
 
-    /// How an object is partitioned: its symbols are 0 to `symbols`.
+    /// Partition of an object: its symbols are 0 to `symbols`.
     pub fn partition(&self, toi: Toi) -> Option<&Partition> {
         self.objects.get(&toi).map(|object| &object.partition)
     }

@@ -32,7 +32,7 @@ struct Shared {
     receivers: AtomicUsize,
 }
 
-/// What one receiver holds of a budget; given back when dropped.
+/// Share of a budget that one receiver holds; given back when dropped.
 #[derive(Debug)]
 struct Holding {
     budget: SessionBudget,

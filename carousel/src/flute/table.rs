@@ -40,7 +40,7 @@ pub struct FdtTable {
 /// Memory of an entry beside its text: itself, and the description that it shares.
 const ENTRY_BYTES: usize = 450;
 
-/// How often entries are looked at while the date is not known.
+/// Interval at which entries are looked at while the date is not known.
 const UNDATED_SCAN: Duration = Duration::from_secs(60);
 
 /// Change of one TOI by an instance.
@@ -52,15 +52,15 @@ pub(crate) enum Described {
     Again(Arc<File>),
     /// The TOI was reused for other bytes: whatever was received for it is worthless.
     Replaced {
-        /// What it was.
+        /// Earlier description.
         old: Arc<File>,
-        /// What it is.
+        /// New description.
         new: Arc<File>,
     },
 }
 
 impl FdtTable {
-    /// What is known of `toi`.
+    /// Knowledge of `toi`.
     pub fn get(&self, toi: Toi) -> Option<&Arc<File>> {
         self.entries.get(&toi).map(|entry| &entry.file)
     }
@@ -85,7 +85,7 @@ impl FdtTable {
         self.text_bytes + self.entries.len() * ENTRY_BYTES
     }
 
-    /// How many entries were pushed out by the limits, ever.
+    /// Number of entries that were pushed out by the limits, ever.
     pub const fn forgotten(&self) -> u64 {
         self.forgotten
     }

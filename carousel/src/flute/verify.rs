@@ -121,7 +121,7 @@ fn check(
     Ok(Examined { digest, length, checked, is_encoded: decoded.is_some() })
 }
 
-/// What a sender says of the decoded length. By HTTP's meaning of the word `Content-Length` is that of the encoded bytes, and some
+/// Decoded length as a sender gives it. By HTTP's meaning of the word `Content-Length` is that of the encoded bytes, and some
 /// senders write so; gzip and zlib tell by their own checksums whether all is there.
 fn decoded_length(encoding: &Encoding, transported: &[u8], content_length: Option<u64>) -> Option<u64> {
     let has_checksum = matches!(encoding, Encoding::Gzip | Encoding::Zlib);

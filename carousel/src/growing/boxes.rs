@@ -73,7 +73,7 @@ impl FragmentCount {
         }
     }
 
-    /// How many the next one has; `None` while nobody knows, or the number varies.
+    /// Number of the next one; `None` while nobody knows, or the number varies.
     pub fn expected(&self) -> Option<u32> {
         self.last.filter(|_| !self.has_differed || self.same >= STEADY)
     }

@@ -48,7 +48,7 @@ reasons! {
 }
 
 reasons! {
-    /// What told the end of an object of unknown length.
+    /// Evidence of the end of an object of unknown length.
     pub enum End {
         /// EXT_TOL, EXT_FTI or a description gave its length.
         Length = "length",

@@ -33,7 +33,7 @@ limits! {
     }
 }
 
-/// What IP's lengths can say.
+/// Largest value of IP's lengths.
 const IP_BYTES: usize = 65_535;
 
 #[derive(Debug)]

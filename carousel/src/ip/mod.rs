@@ -92,7 +92,7 @@ pub struct IpPacket<'a> {
     pub protocol: u8,
     /// `None` for a whole packet.
     pub fragment: Option<Fragment>,
-    /// What follows the header.
+    /// Bytes behind the header.
     pub payload: &'a [u8],
 }
 

@@ -82,7 +82,7 @@ pub struct SessionSpec {
     pub origin: SessionOrigin,
     /// The service it belongs to; empty if none.
     pub service: String,
-    /// How losses are repaired, if the sender says.
+    /// Repair of losses, if the sender describes it.
     pub repair: Option<RepairParameters>,
     /// Bits a second on average, as announced.
     pub average_bps: Option<u64>,

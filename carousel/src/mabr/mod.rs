@@ -57,7 +57,7 @@ pub struct MulticastSession {
     pub manifests: Vec<ManifestLocator>,
     /// Its transport sessions.
     pub transport_sessions: Vec<TransportSession>,
-    /// What is not known.
+    /// Elements that are not known.
     pub unknown: Vec<Element>,
 }
 
@@ -226,7 +226,7 @@ pub enum EntryKind {
 /// One entry of an object carousel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CarouselEntry {
-    /// Which element.
+    /// Kind of the element.
     pub kind: EntryKind,
     /// `ResourceLocator`: the object's URI.
     pub uri: String,

@@ -51,7 +51,7 @@ pub enum Delivery<'a> {
     Carousel(Pid, &'a Section<'a>),
     /// An IP packet.
     Ip(Pid, &'a [u8]),
-    /// What this PID carried is over: the tables say something else of it.
+    /// The content of this PID is over: the tables say something else of it.
     Gone(Pid),
 }
 
@@ -99,7 +99,7 @@ pub struct Program {
     pub pmt: Option<Pmt>,
 }
 
-/// What the tables say.
+/// Tables of the stream.
 #[derive(Debug, Default)]
 pub struct Tables {
     /// transport_stream_id.
@@ -396,7 +396,7 @@ impl Multiplex {
         packets.chain(sections).chain(datagrams).chain(self.tables.refused())
     }
 
-    /// What the tables say.
+    /// Tables of the stream.
     pub const fn tables(&self) -> &Tables {
         &self.tables
     }

@@ -80,7 +80,7 @@ limits! {
     }
 }
 
-/// What the datagrams to one address have looked like, of those that look like one thing only.
+/// Form of the datagrams to one address so far, of those that look like one thing only.
 #[derive(Debug, Default, Clone, Copy)]
 struct Seen {
     frames: u64,
@@ -94,7 +94,7 @@ pub struct Recognizer {
 }
 
 impl Recognizer {
-    /// How the next datagram to `destination` holds a stream; `None` if it is of none, as far as its bytes tell.
+    /// Way in which the next datagram to `destination` holds a stream; `None` if it is of none, as far as its bytes tell.
     ///
     /// A datagram that is a packet of ALC by its header and a baseband frame by its checksum is what the majority of the
     /// address's datagrams are that look like one of the two; with as many of each it is a packet.
@@ -195,7 +195,7 @@ impl Unwrap {
         });
     }
 
-    /// How the next datagram holds its stream: as those before, unless it looks otherwise for certain.
+    /// Way in which the next datagram holds its stream: as those before, unless it looks otherwise for certain.
     #[inline]
     fn wrapping(&mut self, payload: &[u8]) -> Wrapping {
         let goes_on = match self.kind {

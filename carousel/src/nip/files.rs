@@ -51,7 +51,7 @@ pub struct NipStream {
     pub service_id: u16,
     /// BootstrapStream: BootstrapType and Status.
     pub bootstrap: Option<(String, String)>,
-    /// How to tune.
+    /// Tuning parameters.
     pub delivery: Option<DeliveryParameters>,
 }
 

@@ -26,7 +26,7 @@ pub struct GuideSchedule {
     pub start: WallTime,
     /// PublishedDuration.
     pub duration: Duration,
-    /// Where its files are.
+    /// Sessions of its files.
     pub sessions: Vec<GuideSession>,
 }
 

@@ -46,7 +46,7 @@ pub enum Document {
     Bootstrap,
     /// Networks and their streams.
     NetworkInformation,
-    /// Which stream carries which URI.
+    /// Streams and the URIs that they carry.
     ServiceInformation,
     /// Broadcast time.
     TimeOffset,

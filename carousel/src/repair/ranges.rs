@@ -114,7 +114,7 @@ impl Gather {
         Some(piece)
     }
 
-    /// What is left.
+    /// Returns the rest.
     pub fn finish(&mut self) -> Option<(u64, Vec<u8>)> {
         (!self.bytes.is_empty()).then(|| (self.offset, std::mem::take(&mut self.bytes)))
     }

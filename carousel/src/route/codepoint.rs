@@ -16,7 +16,7 @@ pub enum Format {
 /// Properties of an object that its packets' codepoint states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Codepoint {
-    /// How it is formatted.
+    /// Its format.
     pub format: Format,
     /// An init segment: it is repeated, and its successor has the same TOI.
     pub is_init: bool,

@@ -9,9 +9,9 @@ use crate::lct::Toi;
 /// An object in entity mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entity {
-    /// What its fields say.
+    /// Description by its fields.
     pub file: File,
-    /// Where the body begins.
+    /// Offset of the body.
     pub body_at: usize,
     /// Whether the body is in chunked transfer coding.
     pub is_chunked: bool,

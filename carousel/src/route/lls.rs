@@ -31,9 +31,9 @@ pub struct Service {
     pub id: u32,
     /// `@shortServiceName`.
     pub name: String,
-    /// Where its signalling (TSI 0) is sent.
+    /// Destination of its signalling (TSI 0).
     pub address: SocketAddr,
-    /// Who sends it, if that is said.
+    /// Its source address, if that is given.
     pub source: Option<IpAddr>,
 }
 

@@ -38,7 +38,7 @@ pub struct Part {
     pub content_type: String,
     /// Content-Location; empty if there is none.
     pub location: String,
-    /// Where its bytes are in the package.
+    /// Place of its bytes in the package.
     pub body: Range<usize>,
 }
 

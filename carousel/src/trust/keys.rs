@@ -131,7 +131,7 @@ impl fmt::Debug for SecretKey {
     }
 }
 
-/// What a root key says of an online key. Times are seconds since 1970.
+/// Statement of a root key about an online key. Times are seconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
     /// The root key.

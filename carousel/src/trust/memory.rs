@@ -19,7 +19,7 @@ use crate::digest::Digest;
 const HEAD: &str = "skycache-trust 1";
 
 impl Trust {
-    /// What is to be remembered.
+    /// Text of all that is to be remembered.
     pub fn memory(&self) -> String {
         let state = self.state();
         let mut out = format!("{HEAD}\n");

@@ -26,7 +26,7 @@ pub const BLANK: &str = " sky:Signature=\"\"";
 /// Namespace of our attributes.
 pub const NAMESPACE: &str = "urn:skycache:flute:fdt:2026";
 
-/// What a sealed document that is no XML begins with.
+/// First bytes of a sealed document that is no XML.
 const MAGIC: &[u8; 4] = b"SKYS";
 
 const CONTEXT: &[u8] = b"skycache seal 1\0";
@@ -37,7 +37,7 @@ const NAME_BYTES: usize = 255;
 /// Longest seal: a certificate with all its names and a full revocation list.
 const SEAL_TEXT_BYTES: usize = 8 << 10;
 
-/// What a sealed document is; a seal of one kind is none of another.
+/// Kind of a sealed document; a seal of one kind is none of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
@@ -87,7 +87,7 @@ pub struct Seal {
     /// The place in it.
     pub edition: Edition,
     signature: [u8; 64],
-    /// What was signed, without context, kind and digest.
+    /// Fields that were signed, without context, kind and digest.
     fields: Vec<u8>,
 }
 

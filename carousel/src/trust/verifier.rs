@@ -92,10 +92,10 @@ limits! {
 const WRONG_PER_S: u64 = 64;
 /// Certificates known to be genuine.
 const CERTIFICATES: usize = 32;
-/// How far the clocks of sender and receiver may be apart before a document is of the future.
+/// Difference of the clocks of sender and receiver up to which a document is not of the future.
 const CLOCK_TOLERANCE_S: u64 = 24 * 3600;
 
-/// What is asked of documents.
+/// Demands on documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
     /// Only documents of a trusted key count.
@@ -118,33 +118,33 @@ impl Mode {
     }
 }
 
-/// What is asked of one service.
+/// Demands on one service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServicePolicy {
     /// The service.
     pub service: String,
-    /// What is asked of its documents.
+    /// Demands on its documents.
     pub mode: Mode,
     /// The root keys that may sign for it; none: every trusted one.
     pub keys: Vec<PublicKey>,
 }
 
-/// What a receiver's configuration says of trust.
+/// Trust as a receiver's configuration has it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Policy {
-    /// What is asked of documents of services without a policy of their own.
+    /// Demands on documents of services without a policy of their own.
     pub mode: Mode,
     /// Pinned root keys.
     pub keys: Vec<PublicKey>,
     /// Services with a policy of their own.
     pub services: Vec<ServicePolicy>,
-    /// Where no key is pinned, the first root key that signs is trusted from then on.
+    /// Whether the first root key that signs is trusted from then on where none is pinned.
     pub enrol: bool,
     /// Revocation lists that are known beforehand.
     pub revocations: Vec<RevocationList>,
 }
 
-/// Who signed a document.
+/// Signer of a document.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SignedBy {
     /// The root key.
@@ -174,7 +174,7 @@ pub(super) struct PageMemory {
     pub(super) heard: u64,
 }
 
-/// What is remembered of a stream.
+/// Memory of a stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct StreamMemory {
     pub(super) floor: Order,
@@ -182,7 +182,7 @@ pub(super) struct StreamMemory {
     pub(super) heard: u64,
 }
 
-/// What is remembered of a root key.
+/// Memory of a root key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RootMemory {
     pub(super) key: PublicKey,
@@ -230,7 +230,7 @@ pub(super) struct State {
     heard: u64,
 }
 
-/// How a root key is trusted.
+/// State of trust in a root key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnchorState {
     /// It stands in the configuration.
@@ -260,7 +260,7 @@ impl AnchorState {
 pub struct Anchor {
     /// The key.
     pub key: PublicKey,
-    /// How it is trusted.
+    /// State of trust in it.
     pub state: AnchorState,
     /// Seconds since 1970 of its latest document; 0: none.
     pub latest: u64,
@@ -286,7 +286,7 @@ pub struct StreamState {
 /// Everything that status says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustReport {
-    /// What is asked where no service says otherwise.
+    /// Demands where no service says otherwise.
     pub mode: Mode,
     /// Whether the first root key met is trusted.
     pub enrol: bool,
@@ -301,13 +301,13 @@ pub struct TrustReport {
 /// A document to be judged.
 #[derive(Debug, Clone, Copy)]
 pub struct Judged<'a> {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// Its bytes.
     pub bytes: &'a [u8],
     /// TSI of the session that brought it; `None` if it came otherwise.
     pub tsi: Option<u64>,
-    /// What is asked of it.
+    /// Demands on it.
     pub mode: Mode,
     /// The session has brought a genuine document before.
     pub is_known_session: bool,
@@ -352,7 +352,7 @@ impl Trust {
         self.generation.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What is asked of the documents of a service; of those of no known service if it is empty.
+    /// Demands on the documents of a service; of those of no known service if it is empty.
     pub fn mode_of(&self, service: &str) -> Mode {
         let state = self.state();
         let of_service = state.policy.services.iter().find(|it| it.service == service);
@@ -528,7 +528,7 @@ impl Trust {
         is_there
     }
 
-    /// How much has changed since the start, and of that how much must not wait to be written down.
+    /// Number of changes since the start, and of those that must not wait to be written down.
     pub fn changes(&self) -> (u64, u64) {
         (self.changes.load(Ordering::Relaxed), self.urgent.load(Ordering::Relaxed))
     }

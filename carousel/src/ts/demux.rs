@@ -142,7 +142,7 @@ impl Demux {
         });
     }
 
-    /// What a PID has carried.
+    /// Counters of a PID.
     pub fn count(&self, pid: Pid) -> PidCount {
         self.counts[pid.index()]
     }

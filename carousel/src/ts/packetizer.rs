@@ -16,9 +16,9 @@ pub struct Packetizer {
     pid: Pid,
     continuity: u8,
     pending: Vec<u8>,
-    /// Where the next packet's payload begins in `pending`.
+    /// Offset of the next packet's payload in `pending`.
     at: usize,
-    /// Where sections begin in `pending`.
+    /// Offsets of sections in `pending`.
     starts: VecDeque<usize>,
     is_spread: bool,
 }

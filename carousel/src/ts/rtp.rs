@@ -170,7 +170,7 @@ impl Reorder {
         self.ssrc
     }
 
-    /// What has happened.
+    /// Counters.
     pub const fn counts(&self) -> RtpCounts {
         self.counts
     }

@@ -65,7 +65,7 @@ reasons! {
 /// a section carries is verified by UDP, IP, FEC and digests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Section<'a> {
-    /// What kind of table.
+    /// Kind of table.
     pub table_id: u8,
     /// `table_id_extension`: transport_stream_id, program_number, module id and so on.
     pub extension: u16,
@@ -77,7 +77,7 @@ pub struct Section<'a> {
     pub number: u8,
     /// Number of the table's last section.
     pub last_number: u8,
-    /// What is between header and CRC_32 or checksum.
+    /// Bytes between header and CRC_32 or checksum.
     pub body: &'a [u8],
     /// All of it.
     pub bytes: &'a [u8],
@@ -136,7 +136,7 @@ impl<'a> Section<'a> {
 /// Head of a section that is to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SectionHead {
-    /// What kind of table.
+    /// Kind of table.
     pub table_id: u8,
     /// The `private_indicator` (DSM-CC: 0, the complement of the bit before) or reserved bit (SI of EN 300 468: 1).
     pub private: bool,
@@ -154,7 +154,7 @@ impl SectionHead {
     /// Appends a section whose body `write` appends, with its CRC_32.
     ///
     /// # Errors
-    /// What `write` says, or `Illegal` if the section gets longer than 4096 bytes; nothing is appended then.
+    /// Those of `write`, or `Illegal` if the section gets longer than 4096 bytes; nothing is appended then.
     pub fn write(
         &self,
         out: &mut Vec<u8>,
@@ -182,7 +182,7 @@ impl SectionHead {
     }
 }
 
-/// Where the payload of the next packet stands.
+/// Place of the next packet's payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Position {
     /// Anywhere: only a pointer_field leads to a section.

@@ -11,7 +11,7 @@ const STRIDES: [usize; 4] = [PACKET_BYTES, STAMPED_BYTES, 204, 208];
 const STAMPED_BYTES: usize = 192;
 /// Sync bytes in a row that make a stream of bytes.
 const CERTAIN: usize = 5;
-/// Where the first packet is looked for.
+/// Bytes in which the first packet is looked for.
 const SEARCH_BYTES: usize = 64 << 10;
 
 /// Whether a file is a transport stream, by its first bytes.

@@ -227,7 +227,7 @@ pub fn parse_taking(
     read(bytes, &mut take)
 }
 
-/// What becomes of an element that has ended inside others: `None` if it has been dealt with.
+/// Treatment of an element that has ended inside others: `None` if it has been dealt with.
 type Keep<'a> = dyn FnMut(&[Element], Element) -> Option<Element> + 'a;
 
 fn read(bytes: &[u8], keep: &mut Keep<'_>) -> Result<Element, XmlError> {
@@ -299,7 +299,7 @@ struct Tree {
     open: Vec<Element>,
     before: Vec<usize>,
     root: Option<Element>,
-    /// How many elements are held.
+    /// Number of elements that are held.
     elements: usize,
 }
 

@@ -43,7 +43,7 @@ fn theirs(oti: Oti, body: &[u8]) -> Vec<Vec<u8>> {
     std::iter::from_fn(|| sender.read(now())).collect()
 }
 
-/// What we make of packets, with what was decoded.
+/// Object that we make of packets, and the number of symbols decoded.
 fn receive(packets: &[Vec<u8>]) -> (Option<Vec<u8>>, u64) {
     let mut receiver = Receiver::new(ReceiverConfig::default());
     let mut whole = None;

@@ -346,7 +346,7 @@ impl<'a> Writing<'a> {
         part.map(|part| self.relation("EpisodeOf", &part.group, number(part))).into_iter().collect()
     }
 
-    /// What a ScheduleEvent and a BroadcastEvent have inside.
+    /// Children that a ScheduleEvent and a BroadcastEvent have.
     pub(super) fn event(&self, element: &str, event: &Event) -> Element {
         let element = self
             .tva(element)

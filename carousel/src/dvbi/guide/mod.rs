@@ -67,10 +67,10 @@ pub const MIN_EVENT_MS: i64 = 1000;
 pub struct Guide {
     /// Programmes by their CRID.
     pub programmes: BTreeMap<String, Programme>,
-    /// What is shown when, by service (`ContentGuideServiceRef`, else `UniqueIdentifier`), in order of time after
+    /// Events by service (`ContentGuideServiceRef`, else `UniqueIdentifier`), in order of time after
     /// [`Guide::tidy`].
     pub schedules: BTreeMap<String, Vec<Event>>,
-    /// What can be had at any time.
+    /// Titles that can be had at any time.
     pub on_demand: Vec<OnDemand>,
     /// Series, seasons and box sets by their CRID.
     pub groups: BTreeMap<String, Group>,
@@ -85,7 +85,7 @@ pub struct Programme {
     pub titles: Vec<Text>,
     /// Secondary titles (episode titles), one for each language.
     pub episode_titles: Vec<Text>,
-    /// What it is about, one for each language, of any length: cut to TV-Anytime's lengths when written.
+    /// Synopses, one for each language, of any length: cut to TV-Anytime's lengths when written.
     pub synopses: Vec<Text>,
     /// Hrefs of genre terms, the main one first.
     pub genres: Vec<String>,
@@ -93,7 +93,7 @@ pub struct Programme {
     pub keywords: Vec<Text>,
     /// Youngest viewer's age, 4 to 18.
     pub minimum_age: Option<u8>,
-    /// Who made it.
+    /// People and organisations that made it.
     pub credits: Vec<Credit>,
     /// A still.
     pub image: Option<Image>,
@@ -115,11 +115,11 @@ pub struct Part {
 /// A person and what he or she did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Credit {
-    /// What the person did.
+    /// Work of the person.
     pub role: Role,
     /// Name.
     pub name: String,
-    /// Who is played.
+    /// Character that is played.
     pub character: Option<String>,
 }
 
@@ -167,9 +167,9 @@ pub struct OnDemand {
     pub programme: String,
     /// The service that offers it.
     pub service: String,
-    /// Where it is: URL and MIME type, the preferred one first.
+    /// Its places: URL and MIME type, the preferred one first.
     pub locators: Vec<(String, String)>,
-    /// How long it is.
+    /// Duration.
     pub duration_ms: i64,
     /// From when on it can be had.
     pub start: WallTime,
@@ -184,7 +184,7 @@ pub struct Group {
     pub crid: String,
     /// Titles, one for each language.
     pub titles: Vec<Text>,
-    /// What it is about.
+    /// Synopses.
     pub synopses: Vec<Text>,
     /// A still.
     pub image: Option<Image>,
@@ -207,7 +207,7 @@ pub enum GroupKind {
 }
 
 reasons! {
-    /// What was wrong with an event, and what became of it.
+    /// Mistakes of events, and their treatment.
     pub enum Blemish {
         /// The event overlaps the next one: it is cut.
         Overlaps = "overlaps",
@@ -318,7 +318,7 @@ impl Guide {
         self.schedules.values().map(Vec::len).sum::<usize>() + self.on_demand.len()
     }
 
-    /// What a service shows at `now`, and after it.
+    /// Events of a service at `now` and after it.
     pub fn now_next(&self, service: &str, now: WallTime) -> (Option<&Event>, Option<&Event>) {
         let events = self.schedules.get(service).map_or(&[][..], Vec::as_slice);
         let next = events.partition_point(|event| event.start <= now);
@@ -326,7 +326,7 @@ impl Guide {
         (current, events.get(next))
     }
 
-    /// What a service shows between two times, in part or whole.
+    /// Events of a service between two times, in part or entire.
     pub fn between(&self, service: &str, from: WallTime, to: WallTime) -> &[Event] {
         let events = self.schedules.get(service).map_or(&[][..], Vec::as_slice);
         let first = events.partition_point(|event| event.end <= from);

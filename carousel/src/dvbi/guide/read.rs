@@ -248,7 +248,7 @@ impl Reading {
         Ok(())
     }
 
-    /// What groups are whose type does not say it: a programme's series, a box set that programmes are members of, a
+    /// Kinds of groups whose type does not say it: a programme's series, a box set that programmes are members of, a
     /// category that groups are members of.
     fn tell_kinds(&mut self) {
         let parents = self.guide.groups.values().filter_map(|group| group.part_of.as_ref());
@@ -378,7 +378,7 @@ fn crid(attribute: Option<&str>) -> Result<String, LeftOut> {
     crid.map(str::to_owned).ok_or(LeftOut::NoCrid)
 }
 
-/// What an EpisodeOf or MemberOf of `own` says; what is a part of itself, or of the groups of an answer, is of none.
+/// Part that an EpisodeOf or MemberOf of `own` describes; what is a part of itself, or of the groups of an answer, is of none.
 fn part_of(relation: &Element, own: &str) -> Option<Part> {
     let group = crid(relation.attribute("crid")).ok()?;
     if group == own || group.starts_with(NOW_NEXT) {

@@ -83,7 +83,7 @@ pub fn to_xml(document: &Element) -> String {
     xml::write(document, &[(MPEG7, "mpeg7"), (XSI, "xsi")])
 }
 
-/// What services show between two times. Schedule's start and end are moved so that what is in part inside is inside
+/// Programmes of services between two times. Schedule's start and end are moved so that what is in part inside is inside
 /// whole. `None` if none of the services is known.
 pub fn schedule(
     guide: &Guide,
@@ -113,13 +113,13 @@ pub fn schedule(
     Some(writing.document(Some(programmes.collect()), None, Some(schedules)))
 }
 
-/// What services show now and next. The groups that say which is which can be told for one service only; for several,
+/// Programmes of services now and next. The groups that say which is which can be told for one service only; for several,
 /// the times say it. `None` if none of them is known.
 pub fn now_next(guide: &Guide, services: &[&str], now: WallTime, options: &Options<'_>) -> Option<Element> {
     Writing { guide, options }.around(services, now, 0, 1)
 }
 
-/// What a service shows now, and up to ten events before and after it, the groups `earlier` and `later` in order of
+/// Programmes of a service now, and up to ten events before and after it, the groups `earlier` and `later` in order of
 /// time. `None` if it is not known.
 pub fn window(
     guide: &Guide,
@@ -263,7 +263,7 @@ pub fn box_set_lists(guide: &Guide, category: &str, options: &Options<'_>) -> Op
     Some(writing.document(None, Some(std::iter::once(root).chain(members).collect()), None))
 }
 
-/// What of a box set, and of the series that are in it, can be had on demand. `None` if it is not known.
+/// Titles of a box set, and of the series that are in it, that can be had on demand. `None` if it is not known.
 pub fn box_set_contents(
     guide: &Guide,
     box_set: &str,

@@ -18,10 +18,10 @@ use crate::lct::Toi;
 use crate::limits;
 use crate::time::{Instant, WallTime};
 
-/// How long an FDT Instance holds that is without `Expires`, or expired when it came: the usual lifetime, renewed by every repeat.
+/// Lifetime of an FDT Instance that is without `Expires`, or expired when it came; every repeat renews it.
 const UNSAID_EXPIRY_MS: i64 = 3_600_000;
 
-/// How long the packets of an object may contradict a description that says that it has no bytes. Some senders write zero for
+/// Time for which the packets of an object may contradict a description by which it has no bytes. Some senders write zero for
 /// lengths that they do not know when they write the FDT Instance.
 pub(super) const EMPTY_PATIENCE: Duration = Duration::from_secs(2);
 

@@ -17,7 +17,7 @@ pub(super) struct Done {
     /// `None`: until the FDT says otherwise.
     pub(super) until: Option<Instant>,
     pub(super) reason: DropReason,
-    /// How its packets are read, to notice which of them are lost.
+    /// Layout of its packets, to notice which of them are lost.
     pub(super) coding: Option<Coding>,
     /// When its last turn on the carousel began, and when a packet of it was seen last.
     pub(super) turn_began: Instant,

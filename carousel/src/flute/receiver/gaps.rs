@@ -158,7 +158,7 @@ impl Sequence {
 pub(super) struct Gaps {
     /// The block of the last packet: the next is nearly always of the same, or of the next in turn.
     current: Option<((Toi, u32), Track)>,
-    /// What the next packet of `current` looks like if nothing is lost. The track is behind by `in_sequence` symbols.
+    /// Header of the next packet of `current` if nothing is lost. The track is behind by `in_sequence` symbols.
     sequence: Option<Sequence>,
     in_sequence: u32,
     others: HashMap<(Toi, u32), Track>,

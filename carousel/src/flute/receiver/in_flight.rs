@@ -35,12 +35,12 @@ impl<B> InFlight<B> {
         self.toi
     }
 
-    /// What the FDT says of it, if anything yet.
+    /// Its description by the FDT, if there is one yet.
     pub const fn file(&self) -> Option<&Arc<File>> {
         self.file.as_ref()
     }
 
-    /// Which symbols are there.
+    /// Symbols that are there.
     pub const fn received(&self) -> &Arc<SymbolMap> {
         &self.received
     }

@@ -86,7 +86,7 @@ pub enum Joined {
         file: Arc<File>,
         /// Its bytes.
         bytes: Vec<u8>,
-        /// How its end was told.
+        /// Evidence of its end.
         end: End,
     },
     /// It will not be complete.

@@ -60,13 +60,13 @@ pub struct ReceiverConfig {
     /// Silence after which an incomplete object counts as stalled ([`Event::Stalled`]).
     /// TS 103 769: `transportObjectReceptionTimeout`.
     pub reception_timeout: Duration,
-    /// How long the packets of an object are dropped after storage said [`Refusal::NoRoom`].
+    /// Time for which the packets of an object are dropped after storage said [`Refusal::NoRoom`].
     pub refused_retry: Duration,
-    /// How long an object without a name is kept after its last packet.
+    /// Time for which an object without a name is kept after its last packet.
     pub unnamed_timeout: Duration,
     /// Silence after which a session counts as over for the time being ([`Event::SessionSilent`]).
     pub silence_timeout: Duration,
-    /// What is asked of signatures; `None`: nothing.
+    /// Demands on signatures; `None`: nothing.
     pub trust: Option<SessionTrust>,
 }
 
@@ -92,7 +92,7 @@ limits! {
     }
 }
 
-/// How often TOIs that are done are looked through for those that have left the carousel.
+/// Interval at which TOIs that are done are looked through for those that have left the carousel.
 const DONE_SCAN: Duration = Duration::from_secs(60);
 
 limits! {
@@ -105,7 +105,7 @@ limits! {
     }
 }
 
-/// What happened, in order. Polled with [`Receiver::poll_event`].
+/// Events, in order. Polled with [`Receiver::poll_event`].
 #[derive(Debug)]
 pub enum Event<B> {
     /// A new FDT Instance; `new_files` of its files were not known or are other bytes than before.
@@ -123,7 +123,7 @@ pub enum Event<B> {
     },
     /// All source symbols are in `buf`; not verified yet.
     Complete {
-        /// What the FDT says of it.
+        /// Its description by the FDT.
         file: Arc<File>,
         /// Its bytes as transported.
         buf: B,
@@ -155,7 +155,7 @@ pub enum Event<B> {
         /// For how long.
         refusal: Refusal,
     },
-    /// What was received for this TOI is worthless: the sender put another object there.
+    /// Data received for this TOI is worthless: the sender put another object there.
     Replaced {
         /// Which.
         toi: Toi,
@@ -651,12 +651,12 @@ impl<B> Receiver<B> {
         Some(new)
     }
 
-    /// What is to be done for a block that [`Event::BlockReady`] has named. `None` if its object is no longer in flight.
+    /// Work for a block that [`Event::BlockReady`] has named. `None` if its object is no longer in flight.
     pub fn recovery_job(&self, toi: Toi, sbn: u32) -> Option<RecoveryJob> {
         self.object(toi)?.recovery_job(sbn)
     }
 
-    /// What became of a [`RecoveryJob`]: the lost symbols with their offsets, or nothing. Symbols that have come meanwhile
+    /// Takes the result of a [`RecoveryJob`]: the lost symbols with their offsets, or nothing. Symbols that have come meanwhile
     /// stay as they are.
     pub fn recovered<S: Storage<Buf = B>>(
         &mut self,
@@ -751,7 +751,7 @@ impl<B> Receiver<B> {
         (next >= self.last_heard).then_some(next)
     }
 
-    /// What is described.
+    /// Objects that are described.
     pub const fn table(&self) -> &FdtTable {
         &self.table
     }
@@ -771,7 +771,7 @@ impl<B> Receiver<B> {
         self.brought_bytes = self.brought_bytes.saturating_add(bytes);
     }
 
-    /// What the session is worth beside others when one of them has to go, in powers of two: bytes of objects that proved
+    /// Worth of the session beside others when one of them has to go, in powers of two: bytes of objects that proved
     /// right, then packets that were placed. Of a session that has been silent for long only the latter counts.
     pub(in crate::flute) fn worth(&self, now: Instant) -> (u32, u32) {
         let is_alive = now.since(self.last_heard) < SPENT_SESSION_SILENCE;

@@ -13,9 +13,9 @@ pub struct OpenRequest<'a> {
     pub toi: Toi,
     /// Transfer length in bytes.
     pub length: u64,
-    /// What the FDT says of it; `None` if the object is opened by EXT_FTI before it has a name.
+    /// Its description by the FDT; `None` if the object is opened by EXT_FTI before it has a name.
     pub file: Option<&'a Arc<File>>,
-    /// Which symbols have arrived; the receiver writes it, anybody may read it.
+    /// Symbols that have arrived; the receiver writes it, anybody may read it.
     pub received: &'a Arc<SymbolMap>,
 }
 

@@ -11,12 +11,12 @@ use crate::lct::{Toi, Tsi};
 use crate::time::{Instant, WallTime};
 use crate::trust::{Judged, Kind, Mode, SignedBy, Trust, TrustDrop};
 
-/// What is asked of the FDT Instances of a session.
+/// Demands on the FDT Instances of a session.
 #[derive(Debug, Clone)]
 pub struct SessionTrust {
     /// Keys, and the memory of versions.
     pub trust: Arc<Trust>,
-    /// What is asked.
+    /// Demand.
     pub mode: Mode,
 }
 

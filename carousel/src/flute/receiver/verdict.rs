@@ -184,7 +184,7 @@ impl std::ops::AddAssign<&Self> for ReceiverStats {
 }
 
 impl ReceiverStats {
-    /// How often `reason` was the verdict.
+    /// Number of verdicts with `reason`.
     pub const fn dropped(&self, reason: DropReason) -> u64 {
         self.dropped[reason as usize]
     }

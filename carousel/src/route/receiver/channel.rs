@@ -38,7 +38,7 @@ pub struct ChannelState {
     pub failed: u64,
     /// Objects that are open.
     pub open: usize,
-    /// How its objects are named, if the S-TSID says so.
+    /// Template of its objects' names, if the S-TSID has one.
     pub template: Option<String>,
     /// Its representation.
     pub representation: Option<String>,

@@ -95,7 +95,7 @@ const LONG_BYTES: u64 = 1 << 20;
 pub struct ReceiverConfig {
     /// Silence after which an incomplete media object is given up; at least as long as repair symbols come behind it.
     pub reception_timeout: Duration,
-    /// How long an object without a name is kept after its last packet.
+    /// Time for which an object without a name is kept after its last packet.
     pub unnamed_timeout: Duration,
 }
 
@@ -123,7 +123,7 @@ pub enum Event {
         file: Arc<File>,
         /// Its bytes.
         bytes: Vec<u8>,
-        /// What told its end.
+        /// Evidence of its end.
         end: End,
         /// Whether it is an init segment.
         is_init: bool,

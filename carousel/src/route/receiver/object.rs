@@ -19,7 +19,7 @@ pub(super) struct Object {
     pub(super) file: Option<Arc<File>>,
     /// Entity mode: where the body begins, once the fields are there.
     pub(super) entity: Option<(u64, bool)>,
-    /// What told its length.
+    /// Evidence of its length.
     pub(super) end: Option<End>,
     /// Bytes from its beginning that have been told.
     pub(super) reported_bytes: u64,
@@ -74,7 +74,7 @@ impl Object {
         }
     }
 
-    /// What of its body may be shown while it grows: from where it begins.
+    /// Offset of its body, if that may be shown while it grows.
     pub(super) const fn body_at(&self) -> Option<u64> {
         match (self.codepoint.format, self.entity) {
             (Format::File, _) => Some(0),

@@ -48,7 +48,7 @@ pub(super) struct Repair {
     early: usize,
 }
 
-/// How an object of a certain length is protected.
+/// Protection of an object of a certain length.
 #[derive(Debug, Clone, Copy)]
 struct Shape {
     length: u64,

@@ -73,13 +73,13 @@ impl Receiver {
         }
     }
 
-    /// What is to be done for a block that [`Event::BlockReady`] has named. `None` if its object is no longer open.
+    /// Work for a block that [`Event::BlockReady`] has named. `None` if its object is no longer open.
     pub fn repair_job(&self, tsi: u64, toi: Toi, sbn: u32) -> Option<RepairJob> {
         let object = self.channels.get(&tsi)?.objects.iter().find(|it| it.toi == toi)?;
         object.repair.job(&self.oti_of(tsi)?, &object.bytes, sbn)
     }
 
-    /// What became of a [`RepairJob`].
+    /// Takes the result of a [`RepairJob`].
     pub fn repaired(&mut self, tsi: u64, toi: Toi, sbn: u32, lost: Option<&[(u64, Vec<u8>)]>) {
         let Some(at) = self.channels.get(&tsi).and_then(|it| it.objects.iter().position(|it| it.toi == toi))
         else {

@@ -85,7 +85,7 @@ pub struct Nit {
     pub original_network_id: u16,
     /// Its services.
     pub services: Vec<u16>,
-    /// Where the stream is received; `None` where it goes over IP.
+    /// Carrier of the stream; `None` where it goes over IP.
     pub delivery: Option<SatelliteDelivery>,
     /// Service and platform whose INT says where IP is; `None`: there is none.
     pub ip_platform: Option<(u16, u32)>,
