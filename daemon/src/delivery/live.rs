@@ -36,7 +36,7 @@ pub(super) struct Live<B> {
     touched_joiners: Vec<SessionKey>,
     /// Documents of signalling packages: each is an object of its own.
     documents: u64,
-    /// What ended sessions have counted.
+    /// Counters of ended sessions.
     ended: RouteStats,
 }
 

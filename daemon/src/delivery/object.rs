@@ -11,7 +11,7 @@ use super::ObjectRef;
 use super::repair::Task;
 
 carousel::reasons! {
-    /// Where an object stands in delivery.
+    /// States of objects in delivery.
     pub enum State in "delivery_objects" by "state" {
         /// The FDT describes it, and nothing of it has come.
         Announced = "announced",
@@ -40,7 +40,7 @@ pub(super) struct Object {
 #[derive(Debug, Default)]
 pub(super) struct Objects {
     sessions: HashMap<SessionKey, HashMap<Toi, Object>>,
-    /// How many are in each state.
+    /// Number of objects in each state.
     counts: [u64; State::ALL.len()],
 }
 

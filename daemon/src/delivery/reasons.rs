@@ -58,7 +58,7 @@ carousel::reasons! {
 }
 
 carousel::reasons! {
-    /// How a repair ended.
+    /// Outcomes of repairs.
     pub enum RepairOutcome in "repair_objects" by "outcome" {
         /// The object is complete and verified.
         Repaired = "repaired",
@@ -84,7 +84,7 @@ pub enum RepairError {
     NoOrigin,
     /// The origin does not have it.
     Refused,
-    /// What the origin sent is not what the FDT describes.
+    /// Bytes of the origin that are not those that the FDT describes.
     Mismatch,
     /// The object is held already, or another took its place.
     NotNeeded,

@@ -32,7 +32,7 @@ carousel::limits! {
         test: "repairs_beyond_the_limit_are_counted_and_their_places_come_free",
     }
 }
-/// How long to look whether the carousel is bringing an object that a client waits for.
+/// Time in which packets show whether the carousel is bringing an object that a client waits for.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
 /// A client waits so long for the carousel's next pass before an origin is asked: about what asking takes.
 pub(super) const CLIENT_PATIENCE: Duration = Duration::from_millis(250);
@@ -102,7 +102,7 @@ pub struct RepairRequest {
     pub object: ObjectRef,
     /// Its description.
     pub file: Arc<File>,
-    /// Which bytes of it.
+    /// Bytes of it that are wanted.
     pub wanted: Wanted,
     /// Failed attempts before this one.
     pub attempt: u32,

@@ -30,7 +30,7 @@ pub trait ObjectStore: std::fmt::Debug {
         Self: 'a;
     /// Reads the symbols of an object in flight, wherever a source block of it is decoded.
     type Reader: std::fmt::Debug;
-    /// What is written so that an object in flight survives a power cut.
+    /// State that is written so that an object in flight survives a power cut.
     type Checkpoint: std::fmt::Debug;
 
     /// Storage for the objects of a session.
@@ -56,7 +56,7 @@ pub trait ObjectStore: std::fmt::Debug {
     fn flush_object(&mut self, buf: &Self::Buf);
     /// For decoding; `None` if this object is not decoded.
     fn reader(&self, buf: &Self::Buf) -> Option<Self::Reader>;
-    /// What is to survive a power cut, if anything has come since the last time.
+    /// State that is to survive a power cut, if anything has come since the last time.
     fn checkpoint(&self, buf: &Self::Buf) -> Option<Self::Checkpoint>;
     /// Whether an object's room was needed for others, or bytes of it could not be written.
     fn is_lost(&self, _buf: &Self::Buf) -> bool {

@@ -37,18 +37,18 @@ carousel::limits! {
         test: "work_is_bounded_by_its_bytes_and_room_comes_back",
     }
 }
-/// What a piece of work takes besides the bytes it works on.
+/// Memory of a piece of work besides the bytes it works on.
 const WORK_BYTES: u64 = 16 << 10;
 /// Workers at most, on a machine with more cores: each may hold a source block of 64 MiB in memory.
 const MAX_WORKERS: usize = 8;
 
-/// What a worker keeps of its buffer for source blocks: asking for its pages again costs more than small blocks do.
+/// Part that a worker keeps of its buffer for source blocks: asking for its pages again costs more than small blocks do.
 const KEPT_BUFFER_BYTES: usize = 8 << 20;
 
 /// Work as the daemon has it.
 pub(super) type CacheWork = Work<CacheStorage>;
 
-/// What has arrived of an object, all of it in its file.
+/// Received bytes of an object, all of them in its file.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
     pub(super) partial: Arc<Partial>,
@@ -56,7 +56,7 @@ pub(super) struct Checkpoint {
     pub(super) words: Vec<u64>,
 }
 
-/// Where finishing hands on what is not for the shard.
+/// Receiver of results of finishing that are not for the shard.
 pub trait FinishSink: Send {
     /// A signalling document has come.
     fn document(&mut self, document: Document);
@@ -91,7 +91,7 @@ pub(super) enum Answer {
     Decoded(ObjectRef, u32, Decoded),
 }
 
-/// Where an answer goes.
+/// Receiver of an answer.
 pub(super) type Reply = Arc<dyn Fn(Command) + Send + Sync>;
 
 struct Job {
@@ -103,7 +103,7 @@ struct Job {
 }
 
 impl Job {
-    /// What its shard is told if it cannot be done.
+    /// Command to its shard if it cannot be done.
     const fn given_up(&self) -> Option<Command> {
         match &self.work {
             Work::Verify(it) => Some(Command::Verified(it.object, Err(RejectReason::Verify))),
@@ -546,7 +546,7 @@ pub(super) fn live_placement(context: &ReceiveContext, key: Option<&ObjectKey>, 
     Placement { is_short_lived: true, ..placement(context, key, file) }
 }
 
-/// Where an object wants to live. `key`: its name, if that can be used.
+/// Placement of an object. `key`: its name, if that can be used.
 pub(super) fn placement(context: &ReceiveContext, key: Option<&ObjectKey>, file: &File) -> Placement {
     let now = clock::steady();
     let is_live = key.is_some_and(|key| context.manifests.live_target_ms(key).is_some());

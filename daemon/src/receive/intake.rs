@@ -37,7 +37,7 @@ pub struct Intake {
     context: ReceiveContext,
     delivery: Delivery<CacheStorage>,
     finishing: Option<FinishQueue>,
-    /// Where finished work is reported.
+    /// Receiver of reports of finished work.
     pub(super) reply: Reply,
     pub(super) repairs: Option<RepairQueue>,
     /// The date, for what expires.

@@ -42,7 +42,7 @@ pub(crate) use shard::channel;
 pub use shard::{Shard, ShardHandle, ShardSender, shard_of};
 pub use stats::ReceiveStats;
 
-/// What reception uses of the rest of the daemon. Clones share it.
+/// Parts of the daemon that reception uses. Clones share it.
 #[derive(Debug, Clone)]
 pub struct ReceiveContext {
     /// The cache.

@@ -20,7 +20,7 @@ use crate::vitals::{self, Sign, Vitals};
 
 /// Commands waiting for a shard. Repair sends pieces of 256 KiB and waits when it is full.
 const COMMANDS: usize = 256;
-/// How often statistics are published.
+/// Interval at which statistics are published.
 const TICK: Duration = Duration::from_millis(500);
 /// Shortest wait for packets while nothing else is due: timers of repair are no finer.
 const LEAST_WAIT: Duration = Duration::from_millis(10);

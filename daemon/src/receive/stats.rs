@@ -10,7 +10,7 @@ use carousel::time::Instant;
 use crate::clock;
 use crate::delivery::{LossCounters, SessionStats, Totals};
 
-/// What one shard has counted.
+/// Counters of one shard.
 type ShardStats = (Totals, BTreeMap<SessionKey, SessionStats>);
 
 /// The statistics of all shards, and of the carousels in transport streams.

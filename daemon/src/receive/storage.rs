@@ -26,7 +26,7 @@ pub(super) fn is_signalling(file: &File) -> bool {
         || file.content_location == carousel::command::URI
 }
 
-/// Where the symbols of one object go.
+/// Destination of the symbols of one object.
 #[derive(Debug)]
 pub(super) enum ObjectSpace {
     /// Signalling, and chunks of segments.
@@ -104,12 +104,12 @@ pub(super) struct FileSpace {
 }
 
 impl FileSpace {
-    /// Where slot number `slot` begins, for symbols of `symbol_length` bytes.
+    /// Offset of slot number `slot`, for symbols of `symbol_length` bytes.
     pub(super) fn slot_offset(&self, slot: u32, symbol_length: u64) -> u64 {
         self.received.length() + u64::from(slot) * symbol_length
     }
 
-    /// What is to be made to survive, if the object is of those that do and more has arrived. All that has must be in the
+    /// Checkpoint to write, if the object is of those that have one and more has arrived. All that has arrived must be in the
     /// file.
     pub(super) fn checkpoint(&self) -> Option<Checkpoint> {
         let received = self.received.received();
@@ -134,7 +134,7 @@ pub(super) struct CacheStorage {
     pub(super) writes: WriteBehind,
 }
 
-/// Where decoding reads the symbols of an object.
+/// Source from which decoding reads the symbols of an object.
 #[derive(Debug)]
 pub(super) struct SymbolReader {
     pub(super) partial: Arc<Partial>,
@@ -321,7 +321,7 @@ impl SessionStorage<'_> {
     }
 }
 
-/// What tells an object of an earlier run again: name, digest, length and symbols. `None` if it has no digest.
+/// Identity by which an object of an earlier run is found again: name, digest, length and symbols. `None` if it has no digest.
 fn identity(key: &ObjectKey, file: &File, request: &OpenRequest<'_>) -> Option<Digest> {
     let digest = file
         .content_digest

@@ -80,7 +80,7 @@ carousel::reasons! {
     }
 }
 
-/// What has changed for one service.
+/// Change for one service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Event {
     Joined(String, JoinReason),
@@ -95,7 +95,7 @@ struct Service {
     asked_at: Option<Instant>,
     /// It was left since: whoever asked for it waits no more.
     is_over: bool,
-    /// What its sessions were seen to take.
+    /// Rate that its sessions were seen to take.
     measured_bps: Option<u64>,
     joined: Option<JoinReason>,
     refused: Option<JoinRefusal>,
@@ -118,7 +118,7 @@ struct Wanted {
     why: JoinReason,
     /// It stays, whatever the limit.
     is_watched: bool,
-    /// What is said if there is no room for it.
+    /// Refusal if there is no room for it.
     refusal: Option<JoinRefusal>,
 }
 
@@ -169,7 +169,8 @@ impl Joining {
         }
     }
 
-    /// What the sessions of a service take, in bits a second. Counts for the next decision: nobody is thrown out for a peak.
+    /// Takes the measured rate of the sessions of a service, in bits a second. It counts for the next decision: nobody is thrown
+    /// out for a peak.
     pub(super) fn measured(&mut self, id: &str, bps: u64) {
         if let Some(service) = self.services.iter_mut().find(|it| it.candidate.id == id) {
             service.measured_bps = Some(bps);
@@ -181,7 +182,7 @@ impl Joining {
         self.decide(now);
     }
 
-    /// What has changed since the last call.
+    /// Changes since the last call.
     pub(super) fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }

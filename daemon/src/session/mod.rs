@@ -42,9 +42,9 @@ pub use options::{Join, Receive, ServiceOptions, Session, SessionOptions};
 const NOTICES: usize = 256;
 /// Service that the announcement channel and the gateway configuration are signed for.
 const ANNOUNCEMENT_SERVICE: &str = "announcement";
-/// How often a group that cannot be joined is tried again.
+/// Interval at which a group that cannot be joined is tried again.
 const RETRY: Duration = Duration::from_secs(5);
-/// How often it is looked whether the interface is still the one on which groups were joined.
+/// Interval at which it is looked whether the interface is still the one on which groups were joined.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// A notice to the thread.
@@ -241,17 +241,17 @@ struct Control {
     options: SessionOptions,
     joining: Joining,
     rates: Rates,
-    /// What is asked of `[[session]]`s that say it themselves.
+    /// Demands on `[[session]]`s that have their own.
     exceptions: HashMap<SocketAddr, Mode>,
     directory: Directory,
     /// A signed configuration has come.
     is_signed: bool,
     shards: Vec<ShardSender>,
     context: SessionContext,
-    /// What shards listen to.
+    /// Groups that shards listen to.
     open: HashMap<GroupSpec, SessionFilter>,
     groups: Arc<GroupStates>,
-    /// What the interface was when groups were joined.
+    /// The interface as it was when groups were joined.
     joined_on: Option<Interface>,
 }
 
@@ -574,7 +574,7 @@ fn wanted<'a>(
     groups
 }
 
-/// What is asked of a session: by its own entry of the configuration, or by its service.
+/// Demands on a session: by its own entry of the configuration, or by its service.
 fn mode_of(trust: &Trust, exceptions: &HashMap<SocketAddr, Mode>, spec: &SessionSpec) -> Mode {
     let is_static = spec.origin == SessionOrigin::Static;
     let own = exceptions.get(&spec.address).filter(|_| is_static);

@@ -113,7 +113,7 @@ pub struct Session {
     /// The `id` of the `[[service]]` that it belongs to. Left out: it is joined from the start.
     #[serde(default)]
     pub service: String,
-    /// What is asked of it: `require`, `prefer` or `off`. Left out: what `[trust]` says.
+    /// Trust that is required: `require`, `prefer` or `off`. Left out: as `[trust]` has it.
     #[serde(default)]
     pub trust: Option<Asked>,
 }

@@ -31,7 +31,7 @@ const SILENCE: std::time::Duration = std::time::Duration::from_secs(2);
 /// An object that is about to arrive.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Arrival {
-    /// Where it wants to live.
+    /// Tier that it is meant for.
     pub placement: Placement,
     /// A trusted key has signed its description.
     pub is_signed: bool,
@@ -39,7 +39,7 @@ pub struct Arrival {
     pub returns: bool,
 }
 
-/// Who makes room for whom: the smaller for the greater.
+/// Order in which objects make room for others: the smaller for the greater.
 type Rank = (bool, u8);
 
 impl Arrival {
@@ -58,7 +58,7 @@ impl Arrival {
     }
 }
 
-/// What one object that arrives has reserved.
+/// Reservation of one object that arrives.
 #[derive(Debug)]
 pub(super) struct Share {
     tier: Tier,

@@ -56,7 +56,7 @@ pub(super) fn is_locked(folder: &Path) -> io::Result<bool> {
     }
 }
 
-/// Where the object of `key` lies: two levels of 256 folders by hash, so that no folder grows large.
+/// Path of the file of object `key`: two levels of 256 folders by hash, so that no folder grows large.
 pub(super) fn object_path(folder: &Path, key: &str) -> PathBuf {
     path_of_name(folder, &object_name(key))
 }
@@ -68,7 +68,7 @@ pub(super) fn object_name(key: &str) -> String {
     name
 }
 
-/// Where the file of this name lies. The name has all its digits.
+/// Path of the file of this name. The name has all its digits.
 pub(super) fn path_of_name(folder: &Path, name: &str) -> PathBuf {
     folder.join(OBJECTS).join(&name[..2]).join(&name[2..4]).join(&name[4..])
 }

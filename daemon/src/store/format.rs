@@ -132,16 +132,16 @@ pub struct ObjectMeta {
     pub received_at: WallTime,
     /// When it becomes stale, if known.
     pub expires: Option<WallTime>,
-    /// How readily it is evicted.
+    /// Class, by which it is evicted.
     pub class: Class,
-    /// How it arrived.
+    /// Way by which it arrived.
     pub came_by: CameBy,
     /// The origin's response; `None` for objects from the link. Boxed, since most objects have none and small boxes hold tens of
     /// thousands of them.
     pub response: Option<Box<ResponseMeta>>,
     /// Query parameters under whose values a request means this object.
     pub ignored_query: IgnoredQuery,
-    /// Who signed it: root key, online key and service, as text. `None`: nobody who was trusted.
+    /// Its signer: root key, online key and service, as text. `None`: nobody who was trusted.
     pub signed_by: Option<Arc<str>>,
 }
 

@@ -24,12 +24,12 @@ const MEMORY_BYTES: u64 = 4 << 20;
 /// Steps in which it reserves memory, and the disk.
 const MEMORY_STEP_BYTES: u64 = 256 << 10;
 const DISK_STEP_BYTES: u64 = 4 << 20;
-/// What is readable of a body that passes.
+/// Readable part of a body that passes.
 pub(super) const RING_BYTES: u64 = 1 << 20;
 /// All bodies of unknown length together take at most one part in so many of `memory_bytes`, beside it.
 pub(super) const GROWING_SHARE: u64 = 4;
 
-/// Where a growing body may go.
+/// Tier that a growing body may go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grown {
     /// There is room: it stays readable.

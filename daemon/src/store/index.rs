@@ -29,7 +29,7 @@ pub(super) struct Index {
     inserted: u64,
     evicted: [u64; EvictReason::ALL.len()],
     names: RandomState,
-    /// What was evicted from the disk for room.
+    /// Objects that were evicted from the disk for room.
     pub(super) returning: Returning,
 }
 

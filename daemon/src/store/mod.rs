@@ -767,7 +767,7 @@ impl Store {
 /// Bytes free to us on the file system of `folder`.
 ///
 /// # Errors
-/// What the system said.
+/// Those of the system.
 pub fn free_bytes(folder: &Path) -> std::io::Result<u64> {
     file::free_bytes(folder)
 }

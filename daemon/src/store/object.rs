@@ -33,7 +33,7 @@ pub(super) const MAX_MAPPINGS: usize = match () {
 /// Bytes read at a time to verify an object.
 const READ_BYTES: usize = 256 << 10;
 
-/// How long pages seen in memory are assumed to stay there.
+/// Time for which pages seen in memory are assumed to stay there.
 const WARM_FOR: Duration = Duration::from_secs(1);
 
 /// Location of an object's bytes.
@@ -122,7 +122,7 @@ impl View {
         self.mapping.slice(in_file(&range)?)
     }
 
-    /// Where in the file a byte is that [`View::bytes`] has given, by its address.
+    /// Offset in the file of a byte that [`View::bytes`] has given, by its address.
     pub fn offset_of(&self, address: usize) -> Option<u64> {
         let base = self.mapping.as_slice().as_ptr() as usize;
         let offset = address.checked_sub(base)?;
@@ -137,7 +137,7 @@ impl View {
     /// Reads these bytes into the page cache, waiting for the disk.
     ///
     /// # Errors
-    /// What the disk said.
+    /// Those of the disk.
     pub fn warm(&self, range: Range<u64>) -> io::Result<()> {
         let file = File::from(self.mapping.file().try_clone()?);
         read_pieces(&file, range, |_| {})

@@ -165,12 +165,12 @@ impl Partial {
         Reader { partial: Arc::clone(self), number }
     }
 
-    /// Where the one who is furthest behind reads; `None`: nobody does.
+    /// Offset of the reader that is furthest behind; `None`: nobody does.
     pub fn slowest(&self) -> Option<u64> {
         self.readers().offsets.values().min().copied()
     }
 
-    /// How many read it, and whether anybody ever did.
+    /// Number of readers now, and whether there ever was one.
     pub fn readers_now_and_ever(&self) -> (usize, bool) {
         let readers = self.readers();
         (readers.offsets.len(), readers.next > 0)
@@ -239,7 +239,7 @@ impl Partial {
     /// Makes the received symbols survive a power cut: `words` is `map` as it was when all its symbols were written here.
     ///
     /// # Errors
-    /// What the disk said.
+    /// Those of the disk.
     pub fn checkpoint(&self, map: &SymbolMap, words: &[u64]) -> io::Result<()> {
         self.name.as_ref().map_or(Ok(()), |name| resume::checkpoint(name, &self.file, map, words))
     }
@@ -268,7 +268,7 @@ impl Partial {
     /// Writes into the body; extends one of unknown length.
     ///
     /// # Errors
-    /// What the disk said.
+    /// Those of the disk.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.write_before(0, offset, bytes)
     }
@@ -277,7 +277,7 @@ impl Partial {
     /// lie in the page that receives the header at publication. `before` is at most a page.
     ///
     /// # Errors
-    /// What the disk said.
+    /// Those of the disk.
     pub fn write_before(&self, before: usize, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let body = HEADER_BYTES.checked_sub(before).ok_or(io::ErrorKind::InvalidInput)?;
         if let Some(growth) = self.growth.as_ref().filter(|growth| growth.passing_from() <= offset) {
@@ -307,7 +307,7 @@ impl Partial {
     /// Current capacity of the body.
     ///
     /// # Errors
-    /// What the disk said.
+    /// Those of the disk.
     pub fn length(&self) -> io::Result<u64> {
         Ok(self.file().metadata()?.len().saturating_sub(HEADER_BYTES as u64))
     }

@@ -67,7 +67,7 @@ impl Returning {
         !self.known.is_empty() && self.known.contains(&self.name(key, digest))
     }
 
-    /// How often objects were invited, with `free` bytes of `quota` free now.
+    /// Number of invitations, with `free` bytes of `quota` free now.
     pub(super) fn invitations(&mut self, free: u64, quota: u64) -> u64 {
         if self.bytes > 0 && free >= self.bytes.min(quota / INVITING_SHARE) {
             self.bytes = 0;

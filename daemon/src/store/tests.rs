@@ -483,7 +483,7 @@ fn mappings_are_bounded_and_come_back() {
     }
 }
 
-/// What a store should do, in a few lines.
+/// Model of a store, in a few lines.
 #[derive(Debug, Default)]
 struct Model(std::collections::BTreeMap<String, Vec<u8>>);
 
@@ -536,7 +536,7 @@ proptest! {
     }
 }
 
-/// What version `version` of object `key` holds.
+/// Body of version `version` of object `key`.
 fn known_body(key: u8, version: u8) -> Vec<u8> {
     (0..1000 + usize::from(key) * 700).map(|at| (at * 31) as u8 ^ key.wrapping_mul(17) ^ version).collect()
 }

@@ -12,7 +12,7 @@ use crate::delivery::object::{Object, State};
 use crate::delivery::reasons::{GoneReason, RejectReason};
 use crate::delivery::storage::ObjectStore;
 
-/// How often timeouts of sessions are looked at.
+/// Interval at which timeouts of sessions are looked at.
 const TICK: Duration = Duration::from_millis(500);
 /// A verification that has not been reported on counts as lost, and the object is received again.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(1800);

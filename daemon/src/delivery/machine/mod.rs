@@ -58,7 +58,7 @@ pub struct Options {
     pub back_off: BackOff,
     /// An object that the carousel brings again so soon is left to it.
     pub carousel_wait: Duration,
-    /// How long a client waits for an object that it has asked for.
+    /// Time for which a client waits for an object that it has asked for.
     pub client_patience: Duration,
     /// Seed of the random parts of waits.
     pub seed: u64,
@@ -78,7 +78,7 @@ impl Options {
     }
 }
 
-/// What is done outside, because it takes long.
+/// Work that is done outside, because it takes long.
 #[derive(Debug)]
 pub enum Work<S: ObjectStore> {
     /// A complete object to verify and publish: answer with [`Delivery::handle_verified`].
@@ -87,7 +87,7 @@ pub enum Work<S: ObjectStore> {
     Decode(Decode<S::Reader>),
     /// A source block of a ROUTE object to decode: answer with [`Delivery::handle_decoded`].
     Restore(Restore),
-    /// What is to survive a power cut; no answer.
+    /// State that is to survive a power cut; no answer.
     Checkpoint(S::Checkpoint),
 }
 
@@ -96,7 +96,7 @@ pub enum Work<S: ObjectStore> {
 pub struct Verify<B> {
     /// Which.
     pub object: ObjectRef,
-    /// What the FDT says of it.
+    /// Its description by the FDT.
     pub file: Arc<File>,
     /// Its bytes as transported.
     pub buf: B,
@@ -124,7 +124,7 @@ pub struct Restore {
     pub job: route::RepairJob,
 }
 
-/// What has changed, in order.
+/// Changes, in order.
 #[derive(Debug)]
 pub enum Change<B> {
     /// These are described and not held.
@@ -166,7 +166,7 @@ pub struct Delivery<S: ObjectStore> {
     pub(super) changes: VecDeque<Change<S::Buf>>,
     losses: LossCounters,
     pub(super) counters: ObjectCounters,
-    /// What ended sessions have counted.
+    /// Counters of ended sessions.
     ended: ReceiverStats,
     next_tick: Instant,
     next_checkpoint: Instant,
@@ -320,7 +320,7 @@ impl<S: ObjectStore> Delivery<S> {
         change
     }
 
-    /// What was lent.
+    /// Storage that was lent.
     pub const fn store(&self) -> &S {
         &self.store
     }

@@ -13,8 +13,8 @@ use crate::delivery::reasons::{GoneReason, RejectReason, RepairOutcome};
 use crate::delivery::repair::Phase;
 use crate::delivery::storage::ObjectStore;
 
-/// How often what has arrived of large objects is made to survive a power cut: what a cut costs at most, against a sync of
-/// the disk.
+/// Interval at which the received bytes of large objects are made to survive a power cut: what a cut costs at most, against a
+/// sync of the disk.
 const CHECKPOINT: Duration = Duration::from_secs(30);
 
 impl<S: ObjectStore> Delivery<S> {
@@ -128,7 +128,7 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// What was complete is received again.
+    /// Receives again what was complete.
     pub(super) fn reject(&mut self, now: Instant, object: ObjectRef, reason: RejectReason) {
         self.counters.rejected[reason as usize] += 1;
         let is_mismatch = reason == RejectReason::Verify;

@@ -48,7 +48,7 @@ carousel::reasons! {
     }
 }
 
-/// How a flight ended.
+/// End of a flight.
 #[derive(Debug, Clone)]
 pub enum Outcome {
     /// Whole, verified, in the cache.
@@ -59,7 +59,7 @@ pub enum Outcome {
     Failed(FailReason),
 }
 
-/// Which object of which session: what repair and the finisher say to a shard.
+/// Object and its session: the name that repair and the finisher say to a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ObjectRef {
     /// The session.
@@ -77,7 +77,7 @@ pub struct Carried {
     pub file: Arc<File>,
 }
 
-/// Which bytes have arrived.
+/// Bytes that have arrived.
 #[derive(Debug)]
 enum Arrival {
     /// Symbols of a carousel.
@@ -88,7 +88,7 @@ enum Arrival {
     Spans(Spans),
 }
 
-/// What an origin has said of an object that it sends.
+/// Head of an origin's response about an object that it sends.
 #[derive(Debug, Clone)]
 pub struct Sent {
     /// Its response.
@@ -114,7 +114,7 @@ pub struct Flight {
     pub length: Option<u64>,
     /// Whether the transported bytes are the object's: encoded objects cannot be served before they are whole.
     pub is_identity: bool,
-    /// What an origin said, if one sends it.
+    /// Head of an origin's response, if one sends it.
     pub sent: Option<Sent>,
     /// The last byte is withheld until the object is verified.
     withholds_last: bool,
@@ -263,7 +263,7 @@ impl Flight {
         }
     }
 
-    /// Which object it is, if a carousel brings it.
+    /// Object of a carousel that it is, if one brings it.
     pub const fn carried(&self) -> Option<&Carried> {
         match &self.arrival {
             Arrival::Symbols(carried, _) => Some(carried),
@@ -334,7 +334,7 @@ impl Flight {
         self.changed.notify(usize::MAX);
     }
 
-    /// How it ended, if it has.
+    /// End of the flight, if it has ended.
     pub fn outcome(&self) -> Option<&Outcome> {
         self.outcome.get()
     }
@@ -342,7 +342,7 @@ impl Flight {
     /// Reads bytes that have arrived.
     ///
     /// # Errors
-    /// What the disk said.
+    /// Those of the disk.
     pub fn read(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
         let mut out =
             vec![0; usize::try_from(range.end - range.start).map_err(|_| io::ErrorKind::FileTooLarge)?];

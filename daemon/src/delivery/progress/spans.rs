@@ -24,7 +24,7 @@ struct Lists {
     fetched: Vec<Range<u64>>,
 }
 
-/// What of an object has arrived, and what is being fetched.
+/// Ranges of an object that have arrived, and those that are being fetched.
 #[derive(Debug)]
 pub struct Spans {
     lists: Mutex<Lists>,
@@ -110,8 +110,8 @@ impl Spans {
         lists.arrived.iter().chain(&lists.fetched).any(|it| it.contains(&offset))
     }
 
-    /// What was claimed is no longer being fetched, whatever has come of it. Readers that wait for the rest see that it does
-    /// not come ([`Spans::is_expected`]); a later request may try again.
+    /// Notes that a claimed range is no longer being fetched, whatever has come of it. Readers that wait for the rest see that
+    /// it does not come ([`Spans::is_expected`]); a later request may try again.
     pub fn release(&self, claimed: &Range<u64>) {
         let mut lists = self.lists();
         if let Some(at) = lists.fetched.iter().position(|it| it == claimed) {

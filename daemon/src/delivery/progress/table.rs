@@ -48,7 +48,7 @@ pub struct Announced {
 }
 
 impl Announced {
-    /// What the FDT says of an object as an origin would send it.
+    /// Description by the FDT of an object, in the form in which an origin would send it.
     pub fn of(file: &File) -> Self {
         Self {
             digest: file.object_digest(),
@@ -180,7 +180,7 @@ impl Flights {
         }
     }
 
-    /// What an FDT has said of this key.
+    /// Description of this key by an FDT.
     pub fn announced(&self, key: &str) -> Option<Announced> {
         self.tables().announced.get(key).map(|(_, announced)| announced.clone())
     }

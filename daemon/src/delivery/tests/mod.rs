@@ -120,7 +120,7 @@ impl ObjectStore for Memory {
     fn request_seen(&self, _: &Space) {}
 }
 
-/// What an origin does with a request.
+/// Answer of an origin to a request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Origin {
     None,

@@ -74,7 +74,7 @@ impl Box {
         self.intake.end_batch();
     }
 
-    /// What is held under a name, and whether it is signed.
+    /// Body that is held under a name, and whether it is signed.
     fn held(&self, name: &str) -> Option<(bool, Vec<u8>)> {
         let object = self.context.store.get(name.strip_prefix("http://").unwrap())?;
         let meta = object.meta();
