@@ -29,19 +29,20 @@ use crate::vitals::{self, Sign, Vitals};
 
 /// Bytes that a worker gathers.
 const GATHER_BYTES: usize = 32 << 10;
-/// How long a worker gathers.
+/// Time for which a worker gathers.
 const GATHER_FOR: Duration = Duration::from_millis(100);
-/// How long a small piece is held back: longer than [`super::workers::BEAT`], by which every worker has handed over its own.
+/// Time for which a small piece is held back: longer than [`super::workers::BEAT`], by which every worker has handed over its
+/// own.
 const HOLD_FOR: Duration = Duration::from_millis(400);
 /// Bytes that are held back at most; pieces of a quarter of this are written as they come, since so many lines come then that
 /// nobody asks for their exact order.
 const HOLD_BYTES: usize = 64 << 10;
 /// Pieces that wait for the disk.
 const PIECES: usize = 64;
-/// How often the file is looked at: somebody may have moved it away (logrotate).
+/// Interval at which the file is looked at: somebody may have moved it away (logrotate).
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What is known of a request when its response has gone out.
+/// Facts of a request whose response has gone out.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) peer: IpAddr,
@@ -64,7 +65,7 @@ pub(super) enum Asking {
     Unreadable(Box<[u8]>),
 }
 
-/// What a line says of it.
+/// Words of a line about it.
 pub(super) struct Words<'a> {
     method: &'a str,
     pub(super) target: &'a str,

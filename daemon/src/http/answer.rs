@@ -460,7 +460,7 @@ impl Worker {
     }
 }
 
-/// Where an origin's interim responses go: into a small queue that the connection sends from. HTTP/1.0 knows none.
+/// Queue of an origin's interim responses, a small one that the connection sends from. HTTP/1.0 knows none.
 fn interims(version: Version, link: &Link) -> (Option<OnInterim>, tokio::sync::mpsc::Receiver<Vec<u8>>) {
     let (sender, receiver) = tokio::sync::mpsc::channel(INTERIMS);
     if version != Version::HTTP_11 || link.outbox.is_none() {
@@ -480,8 +480,8 @@ fn interims(version: Version, link: &Link) -> (Option<OnInterim>, tokio::sync::m
     (Some(on_interim), receiver)
 }
 
-/// What is refused whatever it is about: what no honest client sends (RFC 9112 sections 3.2 and 6.3), methods that a cache has
-/// no business with, and a request that has been here before (RFC 8586).
+/// Refusal of a request whatever it is about: what no honest client sends (RFC 9112 sections 3.2 and 6.3), methods that a cache
+/// has no business with, and a request that has been here before (RFC 8586).
 fn refusal(head: &Parts, is_whole: bool) -> Option<(Refusal, Response<PlayerBody>)> {
     let wrong = |line| Some((Refusal::BadRequest, plain(StatusCode::BAD_REQUEST, line)));
     let hosts = head.headers.get_all(header::HOST).iter().count();

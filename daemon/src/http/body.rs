@@ -58,8 +58,8 @@ pub(super) enum PlayerBody {
     Bytes(Option<Bytes>),
     /// Parts of an object in the cache.
     Stored(Stored),
-    /// What a task reads of an object in flight, or of what an origin sends to this player alone. `left`: `None` while nobody
-    /// knows its length.
+    /// Bytes that a task reads of an object in flight, or of what an origin sends to this player alone. `left`: `None` while
+    /// nobody knows its length.
     Frames { frames: mpsc::Receiver<io::Result<Bytes>>, left: Option<u64> },
 }
 
@@ -70,7 +70,7 @@ pub(super) struct Stored {
     view: Option<View>,
     pieces: VecDeque<Piece>,
     left: u64,
-    /// Where the socket looks for what it may send from the file; `None`: through memory.
+    /// Queue of what the socket may send from the file; `None`: through memory.
     outbox: Option<Rc<Outbox>>,
     /// Pages that are being read.
     warming: Option<JoinHandle<io::Result<()>>>,
@@ -170,7 +170,7 @@ impl PlayerBody {
         Self::Frames { frames, left: None }
     }
 
-    /// What an origin sends, rewritten as it comes. `first`: what has been rewritten of it already.
+    /// Body of an origin, rewritten as it comes. `first`: what has been rewritten of it already.
     pub(super) fn passed_rewritten(mut reply: Reply, mut rewriter: Rewriter, first: Vec<u8>) -> Self {
         let (sender, frames) = mpsc::channel(FRAMES);
         tokio::spawn(async move {
@@ -192,7 +192,7 @@ impl PlayerBody {
         Self::Frames { frames, left: None }
     }
 
-    /// What an origin sends, of which these pieces have been read already.
+    /// Body of an origin, of which these pieces have been read already.
     pub(super) fn passed_after(first: Vec<Bytes>, mut reply: Reply, left: Option<u64>) -> Self {
         let (sender, frames) = mpsc::channel(FRAMES);
         tokio::spawn(async move {

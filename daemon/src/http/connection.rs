@@ -41,7 +41,7 @@ use super::workers::Worker;
 use crate::clock;
 use crate::origin::RequestBody;
 
-/// How often a connection that is not parked is looked at.
+/// Interval at which a connection that is not parked is looked at.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
 /// Time for a request's head.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -113,7 +113,7 @@ carousel::limits! {
 /// Bytes of one stream that wait for the client's window.
 const SEND_BUFFER_BYTES: usize = 512 << 10;
 
-/// What a connection's requests share.
+/// State that a connection's requests share.
 pub(super) struct Link {
     pub(super) peer: IpAddr,
     /// Of a plain connection: its socket sends files.
@@ -360,7 +360,7 @@ async fn watched<T>(
     }
 }
 
-/// What a look at a connection finds.
+/// State of a connection at a look.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Health {
     Well,
@@ -373,7 +373,7 @@ pub(super) enum Health {
     Gone,
 }
 
-/// What the last look has found.
+/// State at the last look.
 #[derive(Debug)]
 struct Pulse {
     /// Bytes taken by the client when it was last seen to be well.

@@ -18,7 +18,7 @@ use crate::origin::{Passed, Question, Redirects, RequestBody, no_body};
 use crate::store::{EvictReason, MAX_VARIANTS};
 
 impl Asked<'_> {
-    /// What an origin is asked for this player alone: without a body, and without following redirects.
+    /// Question to an origin for this player alone: without a body, and without following redirects.
     pub(super) fn question(&self) -> Question {
         Question {
             method: self.head.method.clone(),
@@ -169,7 +169,7 @@ impl HttpServer {
         (head::response(StatusCode::OK, with_traces(headers, None), body), Some(Rewriting::Done))
     }
 
-    /// How URLs in a manifest are mapped that is asked for so.
+    /// Map of URLs in a manifest that is asked for so.
     pub(super) fn manifest_map(&self, asked: &Asked<'_>) -> UrlMap {
         let routes = self.origins.routes();
         if !routes.iter().any(|route| route.rewrite) {
@@ -193,7 +193,7 @@ fn not_rewritten(passed: Passed, why: Option<Rewriting>) -> (Response<PlayerBody
     (head::response(status, with_traces(headers, why), PlayerBody::passed(reply)), why)
 }
 
-/// What a response that was not kept says of its way.
+/// Fields of a response that was not kept, with those that tell its way.
 fn with_traces(mut headers: HeaderMap, rewriting: Option<Rewriting>) -> HeaderMap {
     headers.append(header::VIA, HeaderValue::from_static(head::VIA));
     let detail = rewriting.map_or("", Rewriting::detail);

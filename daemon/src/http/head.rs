@@ -25,10 +25,10 @@ pub(super) struct Head {
     pub(super) validators: Validators,
     /// Bytes of the object; `None`: its end will tell.
     pub(super) length: Option<u64>,
-    /// What its age counts from, and how old it was then. `None`: it is on its way.
+    /// Time from which its age counts, and its age then. `None`: it is on its way.
     pub(super) since: Option<(WallTime, u32)>,
     pub(super) expires: Option<WallTime>,
-    /// What caches before this one have said of how they handled the request.
+    /// Statements of the caches before this one about how they handled the request.
     pub(super) upstream: Vec<HeaderValue>,
     /// Part of the boundary of `multipart/byteranges`.
     pub(super) boundary: String,
@@ -36,7 +36,7 @@ pub(super) struct Head {
     pub(super) is_open: bool,
 }
 
-/// Which query parameters do not matter, for caches between us and the player.
+/// Field that names query parameters that do not matter, for caches between us and the player.
 const NO_VARY_SEARCH: HeaderName = HeaderName::from_static("no-vary-search");
 
 /// The strong validator of bytes with this digest.
@@ -225,7 +225,7 @@ pub(super) fn write_lines(out: &mut Vec<u8>, fields: &HeaderMap) {
     }
 }
 
-/// What a player may do with an object that came over the air.
+/// Directives for a player about an object that came over the air.
 fn cache_control(object: &StoredObject) -> String {
     let meta = object.meta();
     if let Some(live) = object.live() {
@@ -247,8 +247,8 @@ fn cache_control(object: &StoredObject) -> String {
     }
 }
 
-/// What players in browsers need to read anything at all (hls.js, dash.js, Shaka); what an origin says goes before it. False:
-/// it has said something.
+/// Adds what players in browsers need to read anything at all (hls.js, dash.js, Shaka); what an origin says goes before it.
+/// False: it has said something.
 pub(super) fn allow_everyone(fields: &mut HeaderMap) -> bool {
     const POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
     let is_for_few = fields.get(POLICY).is_some_and(|it| it != "cross-origin");

@@ -20,7 +20,7 @@ use super::shown::takes_gzip;
 use crate::clock;
 use crate::store::StoredObject;
 
-/// How long an object is served without asking the cache, which counts its use and looks whether its file is as it was.
+/// Time for which an object is served without asking the cache, which counts its use and looks whether its file is as it was.
 /// Purging, banning and replacing are seen at once all the same.
 const LIFETIME: Duration = Duration::from_secs(5);
 
@@ -59,7 +59,7 @@ struct Entry {
     lines: Vec<u8>,
 }
 
-/// What is to be remembered.
+/// Object to remember, with its response.
 #[derive(Debug)]
 pub(super) struct Remembered<'a> {
     pub(super) object: &'a Arc<StoredObject>,
@@ -131,7 +131,7 @@ impl Hot {
         Some(QuickHit { status, head, body, route: entry.route })
     }
 
-    /// What is remembered by the name just written, brought up to date.
+    /// Entry of the name just written, brought up to date.
     fn entry(&mut self, now: Instant) -> Option<(&Entry, Arc<StoredObject>)> {
         let entry = self.entries.get_mut(self.name.as_str()).filter(|entry| now < entry.until)?;
         let object = entry.object.upgrade().filter(|object| object.is_current())?;
@@ -190,7 +190,7 @@ impl Hot {
     }
 }
 
-/// What decides which object a request means, and in which form it gets it.
+/// Writes the name that decides which object a request means, and in which form it gets it.
 fn write_name(name: &mut String, uri: &Uri, request: &HeaderMap) {
     let host = || request.get(header::HOST).and_then(|it| it.to_str().ok());
     let host = uri.authority().map(http::uri::Authority::as_str).or_else(host).unwrap_or("");

@@ -161,13 +161,13 @@ impl HttpServer {
         tokio::time::timeout(patience, self.wait(flight, offset)).await.unwrap_or(false)
     }
 
-    /// Where an origin has what the carousel does not bring in time.
+    /// URL at an origin of an object that the carousel does not bring in time.
     fn other_source(&self, asked: &Asked<'_>) -> Option<String> {
         let may_ask = self.config.read_through && matches!(asked.head.method, Method::GET | Method::HEAD);
         asked.url(&self.origins).filter(|_| may_ask)
     }
 
-    /// What an origin has of an object that the carousel does not bring in time, for this player alone: what has come of the
+    /// Bytes of an origin of an object that the carousel does not bring in time, for this player alone: what has come of the
     /// object stays where it is.
     async fn of_the_origin_instead(&self, asked: &Asked<'_>) -> Result<Outcome, Missing> {
         let url = self.other_source(asked).ok_or(Missing::NotInTime)?;
@@ -234,7 +234,7 @@ impl HttpServer {
     }
 }
 
-/// What a player gets of an object that has ended so; `None`: the bytes that have come.
+/// Response about an object that has ended so; `None`: the bytes that have come.
 fn ended(outcome: &Ended, how: &'static str) -> Option<Result<Outcome, Missing>> {
     Some(match outcome {
         Ended::Whole(object) => Ok(Outcome::Stored(Arc::clone(object), how)),

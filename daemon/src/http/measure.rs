@@ -17,7 +17,7 @@ use crate::clock;
 use crate::origin::RequestBody;
 use crate::qoe::{Incoming, MAX_EVENTS_BYTES, Measured, QoeLoss, cmcd};
 
-/// Where players post events.
+/// Path to which players post events.
 pub(super) const EVENTS_PATH: &str = "/-/cmcd";
 /// When to try again if the disk is slow, in seconds.
 const RETRY_AFTER_S: u32 = 5;

@@ -112,17 +112,17 @@ pub const HAS_HTTP3: bool = cfg!(feature = "http3");
 
 /// Methods that are answered from the cache.
 const METHODS: &str = "GET, HEAD, OPTIONS";
-/// How long a player waits for a byte before repair is asked to hurry.
+/// Time for which a player waits for a byte before repair is asked to hurry.
 const HASTE: Duration = Duration::from_millis(300);
 
-/// How long a player waits for an object that nobody has announced, though its host is on the air: an FDT Instance that is on its way
-/// has come by then.
+/// Time for which a player waits for an object that nobody has announced, though its host is on the air: an FDT Instance that
+/// is on its way has come by then.
 const UNANNOUNCED_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long a player waits for a byte of an origin: its own limits end a response that does not come.
+/// Time for which a player waits for a byte of an origin: its own limits end a response that does not come.
 const ORIGIN_PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
-/// How long players wait.
+/// Times for which players wait.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Waits {
     haste: Duration,
@@ -140,11 +140,11 @@ pub struct HttpContext {
     pub documents: Arc<Documents>,
     /// Facts of the manifests in the cache.
     pub manifests: Arc<Manifests>,
-    /// Where workers give signs of life.
+    /// Signs of life of workers.
     pub vitals: Arc<Vitals>,
-    /// Where measurements of players go, if anybody wants them.
+    /// Receiver of measurements of players, if there is one.
     pub qoe: Option<Arc<Qoe>>,
-    /// Who may have what.
+    /// Rules of access.
     pub access: Arc<Access>,
 }
 
@@ -268,7 +268,7 @@ impl HttpServer {
         self.shared.qoe.as_ref()
     }
 
-    /// Who may have what.
+    /// Rules of access.
     pub fn access(&self) -> &Access {
         &self.shared.access
     }

@@ -15,7 +15,7 @@ pub struct Http {
     /// Players' listener: an address with its port, or a list.
     #[serde(deserialize_with = "one_or_many::addresses")]
     pub listen: Vec<SocketAddr>,
-    /// What the page calls the box.
+    /// Name of the box on the page.
     pub name: String,
     /// Names by which the page may be asked for without TLS, beside addresses, names without a dot, the machine's own, and those
     /// below `local`, `lan`, `home`, `home.arpa` and `internal`: `box.example.com`, `*.example.com`.
@@ -23,7 +23,7 @@ pub struct Http {
     /// Connections at a time; more are closed at once. One address gets at most three quarters of them, and always leaves
     /// places for others.
     pub max_connections: usize,
-    /// How long a player waits for an object that is on its way and does not come nearer.
+    /// Time for which a player waits for an object that is on its way and does not come nearer.
     pub wait_ms: u64,
     /// Fetch unknown objects from origins: those that `[[origin]]`, `[[route]]` or a received configuration names.
     pub read_through: bool,
@@ -36,9 +36,9 @@ pub struct Http {
     /// internet: hosts (`cdn.lan`, `cdn.lan:8080`, `*.cdn.lan`), addresses and networks (`10.0.0.0/8`, `10.0.0.0/8:*`). Those of `[[origin]]`
     /// and `[[route]]` need no entry.
     pub allow_origins: Vec<String>,
-    /// How long origins may take with what players ask.
+    /// Time that origins may take with requests of players.
     pub origin_timeouts: OriginTimeouts,
-    /// How long origins may take with what the box asks for itself (repair): to connect, to begin, and between bytes.
+    /// Time that origins may take with requests of the box itself (repair): to connect, to begin, and between bytes.
     pub origin_timeout_ms: u64,
     /// Threads that serve players; 0: one for each core.
     pub workers: usize,
@@ -56,9 +56,9 @@ pub struct Http {
     pub segment_ttl_s: u32,
     /// Freshness of manifests that the origin says nothing about and that are not live.
     pub manifest_ttl_s: u32,
-    /// How long an origin's 404 or 410 stands that says nothing about it; of media at most a quarter of a segment.
+    /// Freshness of an origin's 404 or 410 that says nothing about it; of media at most a quarter of a segment.
     pub negative_ttl_s: u32,
-    /// How long responses may take to end when the daemon stops.
+    /// Time that responses may take to end when the daemon stops.
     pub drain_ms: u64,
 }
 
@@ -143,7 +143,7 @@ const fn yes() -> bool {
 pub struct AccessLog {
     /// The file; it is opened again when somebody has moved it away.
     pub path: PathBuf,
-    /// How a line looks.
+    /// Format of a line.
     #[serde(default)]
     pub format: LogFormat,
 }

@@ -34,7 +34,7 @@ use crate::catalog::{Answer, Asked, Client, Holdings, Snapshot, Wanted};
 use crate::clock;
 use crate::page::assets::{self, Asset};
 
-/// Where players get the time.
+/// Path of the time for players.
 pub(super) const TIME_PATH: &str = "/-/time";
 
 carousel::limits! {
@@ -69,7 +69,7 @@ const PLAIN_TITLES: usize = 100;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
 
-/// Which of our own paths a request is for.
+/// Whether a request is for one of our own paths.
 pub(super) fn is_own(path: &str) -> bool {
     path == "/"
         || path == "/index.html"
@@ -78,7 +78,7 @@ pub(super) fn is_own(path: &str) -> bool {
         || path == "/dvb-i"
 }
 
-/// Which of them show something of the household: all but what televisions and players ask for from elsewhere.
+/// Whether such a path shows something of the household: all but what televisions and players ask for from elsewhere.
 pub(super) fn is_private(path: &str) -> bool {
     !path.starts_with("/dvb-i") && path != TIME_PATH
 }
@@ -90,7 +90,7 @@ const fn bad(why: String) -> (StatusCode, String) {
     (StatusCode::BAD_REQUEST, why)
 }
 
-/// Which part of a list is asked for: where it begins, and its length.
+/// Part of a list that is asked for: its offset and its length.
 fn part_of(pairs: &Pairs, most: usize) -> Result<(usize, usize), (StatusCode, String)> {
     let number = |name, usual| {
         let number = pairs.number(name).map_err(bad)?;
@@ -188,7 +188,7 @@ impl HttpServer {
         response
     }
 
-    /// What there is to watch, elsewhere than on this thread: lists may be long, and manifests are read.
+    /// List of titles or programmes, made elsewhere than on this thread: lists may be long, and manifests are read.
     async fn listing(
         self: &Arc<Self>,
         list: fn(&Self, &Pairs, WallTime) -> Listed,

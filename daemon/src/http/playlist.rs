@@ -19,11 +19,11 @@ const SKIP_VERSION: u64 = 9;
 /// The version of a playlist with `EXT-X-GAP` (section 8).
 const GAP_VERSION: u64 = 8;
 
-/// What the box holds, as a playlist sees it.
+/// Holdings of the box, as a playlist sees them.
 pub(super) trait Holdings {
     /// Whether a reference of the playlist, or this range of it, can be served: it is held or on its way.
     fn can_serve(&self, reference: &str, range: Option<Range<u64>>) -> bool;
-    /// How far the box holds the playlist of another rendition.
+    /// Part of the playlist of another rendition that the box holds.
     fn reach(&self, reference: &str) -> Option<Reach>;
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Reach {
 pub(super) struct Shaping {
     /// Older segments may be left out.
     pub(super) skip: bool,
-    /// What is not here yet at the live edge may still come: it is left out, not marked as missing.
+    /// Whether what is not here yet at the live edge may still come: it is left out, not marked as missing.
     pub(super) is_young: bool,
 }
 

@@ -28,7 +28,7 @@ carousel::limits! {
     }
 }
 
-/// What is to be fetched ahead.
+/// Object to be fetched ahead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Next {
     key: ObjectKey,

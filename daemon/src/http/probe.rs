@@ -14,7 +14,7 @@ use super::target::targets;
 use super::urls::UrlMap;
 use crate::origin::{Route, by_longest_path};
 
-/// What a request asks for that is answered without hyper: target, host, and its part of an object of `length` bytes.
+/// Request that is answered without hyper: target, host, and its part of an object of `length` bytes.
 pub type Quick = (String, String, Option<Option<Range<u64>>>);
 
 /// A head that is understood without hyper.

@@ -25,7 +25,7 @@ use super::range::{self, Wanted};
 use super::shown::accepts_gzip;
 use super::wire::Channel;
 
-/// What a request that is understood asks for.
+/// Request that is understood.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Plain<'a> {
     pub(super) target: &'a str,

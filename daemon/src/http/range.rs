@@ -12,7 +12,7 @@ carousel::limits! {
     }
 }
 
-/// What a `Range` header asks of an object.
+/// Meaning of a `Range` header for an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Wanted {
     /// Everything: no header, another unit, bad syntax, or too many.
@@ -70,7 +70,7 @@ pub(super) fn growing(header: &str) -> Option<Range<u64>> {
     parse_spec(spec, OPEN_END).filter(|range| range.start < range.end && *range != (0..OPEN_END))
 }
 
-/// What stands behind the unit, if that is bytes and no list.
+/// Text behind the unit, if that is bytes and it is no list.
 fn single(header: &str) -> Option<&str> {
     let (unit, spec) = header.split_once('=')?;
     (unit.trim().eq_ignore_ascii_case("bytes") && !spec.contains(',')).then(|| spec.trim())

@@ -33,7 +33,7 @@ carousel::limits! {
 }
 
 carousel::reasons! {
-    /// How a blocking reload ended.
+    /// Ends of blocking reloads.
     pub enum ReloadEnd in "http_blocking_reloads" by "end" {
         /// The playlist has what was asked for.
         Answered = "answered",
@@ -58,12 +58,12 @@ pub struct Reloads {
 }
 
 impl Reloads {
-    /// How many wait now.
+    /// Number of those that wait now.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// How they ended.
+    /// Numbers of their ends.
     pub const fn ended(&self) -> &Counts<ReloadEnd> {
         &self.ended
     }
@@ -199,7 +199,7 @@ impl HttpServer {
     }
 }
 
-/// What the box holds, as the playlist at `url` refers to it.
+/// Holdings of the box, as the playlist at `url` refers to it.
 struct Held<'a> {
     server: &'a HttpServer,
     url: String,

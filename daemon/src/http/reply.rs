@@ -14,7 +14,7 @@ use super::range::{self, Wanted};
 use crate::caching::Precondition;
 use crate::store::StoredObject;
 
-/// What to send.
+/// Content to send.
 #[derive(Debug)]
 pub(super) enum Send {
     /// No body: HEAD, 304, 416.

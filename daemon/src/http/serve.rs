@@ -49,23 +49,23 @@ const NOT_FOR_ORIGINS: [&str; 13] = [
     "cmcd-status",
 ];
 
-/// Where an object stands.
+/// Place of an object.
 pub(super) enum Found {
     /// In the cache; how it got there, after `skycache; `.
     Stored(Arc<StoredObject>, &'static str),
     Flight(Arc<Flight>),
     Document(Arc<Document>),
-    /// What an origin has answered to this request alone.
+    /// Response of an origin to this request alone.
     Passed(Box<Passed>),
 }
 
-/// What a request comes to.
+/// Outcome of a request.
 pub(super) enum Outcome {
     /// This object of the cache; how it got there, after `skycache; `.
     Stored(Arc<StoredObject>, &'static str),
     /// This live playlist of the cache, in these words.
     Shaped(Arc<StoredObject>, Bytes, &'static str),
-    /// What an origin has sent for this player alone, and what became of it if it is a manifest.
+    /// Response of an origin for this player alone, and the rewriting of it if it is a manifest.
     Passed(Response<PlayerBody>, Option<Rewriting>),
     /// Anything else.
     Response(Response<PlayerBody>),
@@ -96,7 +96,7 @@ pub(super) struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// What an origin gets to see of it.
+    /// Fields that an origin gets to see.
     pub(super) fn fields(&self) -> HeaderMap {
         let mut fields = caching::end_to_end(&self.head.headers);
         for name in NOT_FOR_ORIGINS {
@@ -427,7 +427,7 @@ impl HttpServer {
         }
     }
 
-    /// What is held is stale: the origin is asked about it, before it is used or meanwhile.
+    /// Asks the origin about a held object that is stale, before it is used or meanwhile.
     async fn revalidate(
         self: &Arc<Self>,
         asked: &Asked<'_>,

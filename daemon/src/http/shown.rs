@@ -33,7 +33,7 @@ pub(super) struct Shown {
     pub(super) body: Option<Bytes>,
     /// It is a manifest that is rewritten while it is sent: it is too long to be held.
     pub(super) rewriter: Option<Rewriter>,
-    /// What became of a manifest that refers to a route's origin.
+    /// Rewriting of a manifest that refers to a route's origin.
     pub(super) rewriting: Option<Rewriting>,
 }
 

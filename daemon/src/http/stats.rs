@@ -50,7 +50,7 @@ carousel::limits! {
     }
 }
 
-/// How a request was answered.
+/// Way in which a request was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Served {
     /// From the cache.

@@ -30,7 +30,7 @@ carousel::limits! {
     }
 }
 
-/// How one response gets on.
+/// Progress of one response.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     /// Since when the piece that was taken last waits for the client; `None`: the client waits for us.
@@ -139,7 +139,7 @@ impl Drop for Exchange {
     }
 }
 
-/// What looks at a connection have found so far.
+/// Findings of the looks at a connection so far.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     /// Nothing has been asked since.

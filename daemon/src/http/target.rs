@@ -20,11 +20,11 @@ pub(super) struct Target {
     pub(super) key: ObjectKey,
     /// With the query parameters that `key` leaves out: origins want them.
     pub(super) full: ObjectKey,
-    /// How the request has named it.
+    /// Form of its name in the request.
     pub(super) form: Form,
 }
 
-/// How a request names an object.
+/// Form of an object's name in a request.
 #[derive(Debug, Clone)]
 pub(super) enum Form {
     /// By the path of a route: its number.
@@ -159,7 +159,7 @@ fn as_read(key: &str) -> String {
 }
 
 impl HttpServer {
-    /// What a request asks for without the playback token in it, and the token.
+    /// URI of a request without the playback token in it, and the token.
     pub(super) fn token_of<'a>(&self, uri: &'a Uri) -> (Cow<'a, Uri>, Option<String>) {
         let target = uri.path_and_query().map_or("/", |it| it.as_str());
         let found = self.shared.access.has_tokens().then(|| access::without_token(target)).flatten();

@@ -14,7 +14,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::options::Tls;
 
-/// How often the files are looked at.
+/// Interval at which the files are looked at.
 const LOOK: Duration = Duration::from_secs(10);
 
 #[cfg(feature = "http3")]
@@ -55,7 +55,7 @@ impl ResolvesServerCert for Current {
     }
 }
 
-/// What keeps a PEM file from being read, and what to do.
+/// Reason for which a PEM file cannot be read, and the fix.
 fn said(err: &rustls::pki_types::pem::Error) -> String {
     let fix = match err {
         rustls::pki_types::pem::Error::Io(err) if err.kind() == std::io::ErrorKind::PermissionDenied => {

@@ -55,7 +55,7 @@ struct Prefix {
     becomes: String,
 }
 
-/// How references of one response become paths of the box.
+/// Map from references of one response to paths of the box.
 #[derive(Debug, Clone, Default)]
 pub(super) struct UrlMap {
     /// The longest first.
@@ -97,7 +97,7 @@ impl UrlMap {
         self.prefixes.is_empty()
     }
 
-    /// What an absolute reference, or one that begins with `//`, is at the box; `None`: it leads elsewhere, or is relative.
+    /// Path at the box of an absolute reference, or of one that begins with `//`; `None`: it leads elsewhere, or is relative.
     pub(super) fn map(&self, reference: &str) -> Option<String> {
         let split = Split::of(reference, Some(self.scheme.as_deref().unwrap_or("http")))?;
         self.mapped(&split)

@@ -73,7 +73,7 @@ impl Lengths {
     }
 }
 
-/// What a connection's body and its socket share.
+/// State that a connection's body and its socket share.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     pub(super) lengths: RefCell<Lengths>,
@@ -138,7 +138,7 @@ impl Outbox {
         }
     }
 
-    /// Which slice `buf` begins in.
+    /// Number of the slice that `buf` begins in.
     fn slice_of(&self, buf: &[u8]) -> Option<usize> {
         let address = buf.as_ptr() as usize;
         let holds = |it: &FileSlice| (it.address..it.address + it.length).contains(&address);
@@ -163,7 +163,7 @@ impl Outbox {
     }
 }
 
-/// What HTTP/1.1 is served on: a socket, or TLS on it.
+/// Stream on which HTTP/1.1 is served: a socket, or TLS on it.
 pub(super) trait Channel: Read + Write + Unpin {
     /// Reads what there is, and counts it; nothing at the end.
     fn poll_bytes(&mut self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>>;
@@ -171,7 +171,7 @@ pub(super) trait Channel: Read + Write + Unpin {
     /// Bytes that were read before, and are to be read again.
     fn again(&mut self) -> &mut Bytes;
 
-    /// Where bytes are counted.
+    /// Counter of bytes.
     fn counted(&self) -> &Outbox;
 
     /// Reads what has come, and asks `understand` what it is; what that does not know is read again by hyper.
@@ -195,7 +195,7 @@ pub(super) trait Channel: Read + Write + Unpin {
         Poll::Ready(Ok(understood))
     }
 
-    /// What was read and not understood.
+    /// Bytes that were read and not understood.
     fn unread(&mut self) -> Bytes {
         self.again().clone()
     }

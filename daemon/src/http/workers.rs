@@ -21,11 +21,11 @@ use super::{HttpServer, connection};
 use crate::clock;
 use crate::vitals;
 
-/// How often gathered lines of the access log are handed over.
+/// Interval at which gathered lines of the access log are handed over.
 pub(super) const BEAT: Duration = Duration::from_millis(250);
-/// How often a worker without an access log gives a sign of life.
+/// Interval at which a worker without an access log gives a sign of life.
 const SIGN: Duration = Duration::from_secs(1);
-/// How often a worker that has nothing left to do looks whether others still accept.
+/// Interval at which a worker that has nothing left to do looks whether others still accept.
 const LAST_LOOK: Duration = Duration::from_millis(5);
 /// Unacknowledged bytes for so long end a connection: the player is gone.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -54,7 +54,7 @@ impl Accepted {
     }
 }
 
-/// Where TLS is spoken.
+/// Addresses where TLS is spoken.
 #[derive(Debug)]
 pub struct Secured {
     /// HTTP/1.1 and HTTP/2.
@@ -65,7 +65,7 @@ pub struct Secured {
     pub acceptor: Acceptor,
 }
 
-/// Where a worker accepts.
+/// Socket on which a worker accepts.
 enum Listening {
     /// TCP; whether it is for TLS.
     Tcp(TcpListener, bool),
@@ -105,7 +105,7 @@ pub struct Workers {
 /// The other workers, as one sees them.
 #[derive(Clone)]
 struct Others {
-    /// Who still accepts: as long as somebody does, connections may be handed over.
+    /// Number of workers that still accept: as long as one does, connections may be handed over.
     accepting: Arc<AtomicU64>,
     load: Arc<[AtomicU64]>,
     hands: Vec<mpsc::UnboundedSender<Accepted>>,

@@ -87,7 +87,7 @@ impl Ports {
     }
 }
 
-/// What `[http] allow_origins` can say.
+/// Value of `[http] allow_origins`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Allowed {
     /// A host, in lower case, or with `*.` all below it.
@@ -149,7 +149,7 @@ const fn bits_of(address: IpAddr) -> u8 {
 /// Checks one entry of `[http] allow_origins`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// One line about its mistake.
 pub(super) fn check_allowed(text: &str) -> Result<(), String> {
     text.parse::<Allowed>().map(drop)
 }
@@ -169,7 +169,7 @@ fn is_within(address: IpAddr, network: IpAddr, bits: u8) -> bool {
     }
 }
 
-/// What the configuration says.
+/// Addresses that the configuration names.
 #[derive(Debug, Default)]
 struct Rules {
     allowed: Vec<Allowed>,
@@ -243,7 +243,7 @@ fn is_own(ip: IpAddr) -> bool {
     source().is_ok_and(|it| it.ip() == ip)
 }
 
-/// What makes an address none of the public internet.
+/// Property that makes an address none of the public internet.
 fn kind(ip: IpAddr) -> Option<OriginRefusal> {
     match ip.to_canonical() {
         IpAddr::V4(ip) => kind_v4(ip),

@@ -20,7 +20,7 @@ use carousel::time::Instant;
 /// Failures in a row that open the circuit.
 const FAILURES: usize = 5;
 
-/// How long it stays open.
+/// Time for which it stays open.
 const OPEN: Duration = Duration::from_secs(60);
 
 carousel::limits! {
@@ -33,7 +33,7 @@ carousel::limits! {
     }
 }
 
-/// How a request to an origin ended.
+/// End of a request to an origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
     /// The origin answered as it should, a refusal included.
@@ -58,7 +58,7 @@ impl Ended {
     }
 }
 
-/// What is known of one origin.
+/// State of one origin.
 #[derive(Debug, Clone, Default)]
 struct Circuit {
     failures: usize,
@@ -142,7 +142,7 @@ impl Breakers {
         self.circuits().iter().map(|(name, circuit)| format!("{}://{name}/", scheme(circuit))).collect()
     }
 
-    /// How a look at a troubled origin ended. One that answers may be asked again, and the next request decides.
+    /// Takes the end of a look at a failing origin. One that answers may be asked again, and the next request decides.
     pub(super) fn looked(&self, url: &str, ended: Ended, now: Instant) {
         if ended != Ended::Well {
             return self.note(url, ended, now);

@@ -66,7 +66,7 @@ carousel::limits! {
 
 /// A body for the box itself that comes slower than this, after the timeout, helps nobody and holds a place.
 const MIN_BYTES_PER_S: u64 = 4096;
-/// What origins see of us.
+/// Our name for origins.
 pub(super) const AGENT: &str = concat!("skycached/", env!("CARGO_PKG_VERSION"));
 /// Longest time to connect, whatever a route says: it ends attempts that nobody waits for any more.
 const MAX_CONNECT: Duration = Duration::from_secs(60);
@@ -310,7 +310,7 @@ impl std::error::Error for BadBody {}
 /// Told of each interim response: its status and fields.
 pub type OnInterim = Arc<dyn Fn(u16, &HeaderMap) + Send + Sync>;
 
-/// What an origin is asked on behalf of a player.
+/// Request to an origin on behalf of a player.
 pub struct Question {
     /// Method.
     pub method: Method,
@@ -318,7 +318,7 @@ pub struct Question {
     pub headers: HeaderMap,
     /// Body.
     pub body: RequestBody,
-    /// Where interim responses go.
+    /// Receiver of interim responses.
     pub on_interim: Option<OnInterim>,
     /// Redirects are followed on behalf of the player, if it has sent no body.
     pub follows_redirects: bool,
@@ -443,12 +443,12 @@ impl Client {
         Arc::clone(&self.parents.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What the parents have done.
+    /// Counters and state of the parents.
     pub fn parents_report(&self) -> Vec<GroupReport> {
         self.parents().report(clock::now())
     }
 
-    /// Which addresses are asked.
+    /// Policy of addresses that may be asked.
     pub const fn policy(&self) -> &Arc<AddressPolicy> {
         &self.policy
     }
@@ -457,7 +457,7 @@ impl Client {
         &self.client
     }
 
-    /// How long an origin may take with what the box asks for itself.
+    /// Time that an origin may take with requests of the box itself.
     pub(super) fn own_limit(&self) -> Duration {
         self.times().own.first_byte
     }

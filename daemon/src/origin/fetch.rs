@@ -26,7 +26,7 @@ use crate::store::{
     StoredObject,
 };
 
-/// How long a 404 or 410 of a media name stands whose segments are of unknown duration, in milliseconds: a quarter of the
+/// Freshness of a 404 or 410 of a media name whose segments are of unknown duration, in milliseconds: a quarter of the
 /// shortest segments in common use.
 const NEGATIVE_MEDIA_MS: u64 = 250;
 
@@ -35,7 +35,7 @@ const YOUNG_MS: i64 = 2000;
 /// Bytes written at a time.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// What is known of a response that is to be kept or shared.
+/// Facts of a response that is to be kept or shared.
 pub(super) struct Answer {
     pub(super) key: ObjectKey,
     pub(super) url: String,
@@ -458,7 +458,7 @@ impl Filler {
         answer.is_framed && (is_short || !self.may_be_endless(answer))
     }
 
-    /// What has arrived is whole. Hashing and linking wait for the disk: not on a thread that serves players.
+    /// Publishes a body that is complete. Hashing and linking wait for the disk: not on a thread that serves players.
     pub(super) async fn publish(&self, mut answer: Answer, length: u64, partial: Arc<Partial>) -> Outcome {
         answer.keep &= answer.implicit_age_s.is_none() || self.is_kept_unsaid(&answer);
         if !answer.keep && answer.expected.is_none() {
@@ -589,7 +589,7 @@ fn live_expiry(received_at: WallTime, fresh_ms: u64, age_s: u32) -> WallTime {
     WallTime::from_unix_ms(received_at.unix_ms().saturating_add(i64::try_from(left_ms).unwrap_or(i64::MAX)))
 }
 
-/// How long a live manifest is fresh that has just come, or was confirmed (`digest` is none), by the pace at which it changes.
+/// Freshness of a live manifest that has just come, or was confirmed (`digest` is none), by the pace at which it changes.
 /// `None`: it has no pace of its own, or has been in a cache on the way.
 fn fresh_by_phase(
     phases: &Mutex<Phases>,

@@ -72,25 +72,25 @@ carousel::limits! {
 
 /// [`MAX_REMEMBERED`], as the tables take it.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(MAX_REMEMBERED).unwrap();
-/// How long a name whose response was not to be shared is fetched by each who asks.
+/// Time for which a name whose response was not to be shared is fetched by each who asks.
 const UNSHARED_FOR: Duration = Duration::from_secs(60);
-/// How long a name of which ranges cannot be put together is fetched whole.
+/// Time for which a name of which ranges cannot be put together is fetched whole.
 const WHOLE_FOR: Duration = Duration::from_secs(600);
-/// How long an origin that has failed for a name is not asked about what is held of it.
+/// Time for which an origin that has failed for a name is not asked about what is held of it.
 const FAILING_FOR: Duration = Duration::from_secs(1);
 
-/// What somebody wants of an origin.
+/// Request for an object of an origin.
 #[derive(Clone, Default)]
 pub struct Ask {
     /// End-to-end fields of the player's request, without conditions and ranges.
     pub headers: HeaderMap,
     /// The range that is wanted, if no more need be fetched.
     pub range: Option<HeaderValue>,
-    /// What `If-Range` of the player says of the version that it has begun with.
+    /// `If-Range` of the player: the version that it has begun with.
     pub if_range: Option<HeaderValue>,
-    /// What is held and stale: the origin is asked about it.
+    /// Held object that is stale: the origin is asked about it.
     pub held: Option<Arc<StoredObject>>,
-    /// What an FDT says of it.
+    /// Its description by an FDT.
     pub announced: Option<Announced>,
     /// The carousel may bring it: an origin that fails is no object, and waiting is better.
     pub is_expected: bool,
@@ -98,17 +98,17 @@ pub struct Ask {
     pub prefetch: bool,
     /// Redirects are followed, and refusals are no objects: nobody would read them.
     pub is_our_own: bool,
-    /// Where interim responses go.
+    /// Receiver of interim responses.
     pub on_interim: Option<OnInterim>,
-    /// Where fields go that are for this player alone.
+    /// Place for fields that are for this player alone.
     pub own_fields: Option<Arc<OwnFields>>,
     /// Redirects are followed on behalf of the player.
     pub follows_redirects: bool,
-    /// What becomes of a response that sets a cookie.
+    /// Treatment of a response that sets a cookie.
     pub set_cookie: SetCookie,
-    /// What becomes of a response that depends on the player program.
+    /// Treatment of a response that depends on the player program.
     pub vary_user_agent: VaryUserAgent,
-    /// What becomes of the fields that carry surrogate keys.
+    /// Treatment of the fields that carry surrogate keys.
     pub surrogate_keys: SurrogateFields,
     /// Values of request fields that an origin may repeat to others.
     pub unusual: Vec<HeaderValue>,
@@ -149,7 +149,7 @@ pub struct Passed {
     pub why: Option<NotKept>,
 }
 
-/// What a fill has come to, as soon as that is known.
+/// Result of a fill, as soon as that is known.
 #[derive(Debug)]
 pub enum FillResult {
     /// It is being fetched; stream from the flight.
@@ -172,7 +172,7 @@ pub enum FillResult {
     Declined(PrefetchEnd),
 }
 
-/// How a prefetch ended.
+/// End of a prefetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PrefetchEnd {
     /// It is being fetched.
@@ -207,7 +207,7 @@ impl PrefetchEnd {
     }
 }
 
-/// What those who wait are told of another's fetch.
+/// Result for those who have joined another's fetch.
 #[derive(Debug, Clone)]
 enum JoinResult {
     Flight(Arc<Flight>),
@@ -269,7 +269,7 @@ struct Slots {
     count: usize,
 }
 
-/// What fills use of the rest of the daemon. Clones share it.
+/// Parts of the daemon that fills use. Clones share it.
 #[derive(Debug, Clone)]
 pub struct FillContext {
     /// The cache.
@@ -307,7 +307,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a look at the slots comes to.
+/// Result of a look at the slots.
 enum Turn {
     Begin(Arc<Slot>),
     Wait(Arc<Slot>),
@@ -473,7 +473,7 @@ impl Filler {
         std::array::from_fn(|at| self.prefetched[at].load(Ordering::Relaxed))
     }
 
-    /// What is on its way of this name and suits a request with these fields.
+    /// Flight of this name that suits a request with these fields.
     pub fn flight_of(&self, key: &ObjectKey, request: &HeaderMap) -> Option<Arc<Flight>> {
         let get = |key: &ObjectKey| self.shared.flights.get(key.as_str()).filter(|it| it.suits(request));
         get(key).or_else(|| self.shared.store.other_places_of(key).iter().find_map(get))

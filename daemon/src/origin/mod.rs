@@ -52,14 +52,14 @@ carousel::limits! {
     }
 }
 
-/// What the configuration file says.
+/// Rules of the configuration file.
 #[derive(Debug, Default)]
 struct Configured {
     rules: Vec<Origin>,
     routes: Arc<[Route]>,
 }
 
-/// Where the bytes of a key are to be had.
+/// Sources of the bytes of keys.
 #[derive(Debug)]
 pub struct Origins {
     configured: RwLock<Arc<Configured>>,
@@ -140,7 +140,7 @@ impl Origins {
         self.configured_url(key).or_else(|| routed(&self.configured().routes, key))
     }
 
-    /// What to say in `Allow` if a request of this method for `key` is not passed on although the configuration names its origin.
+    /// Value of `Allow` if a request of this method for `key` is not passed on although the configuration names its origin.
     /// Both routes count: that by whose path it was asked for, and that whose origin it goes to.
     pub fn refused_method(
         &self,

@@ -19,7 +19,7 @@ pub struct Route {
     /// URLs in manifests that lead below `base` become paths below `path`, so that players stay at the box.
     #[serde(default)]
     pub rewrite: bool,
-    /// What becomes of `Location`, `Content-Location` and `Link`.
+    /// Treatment of `Location`, `Content-Location` and `Link`.
     #[serde(default)]
     pub redirects: Redirects,
     /// `Host` in requests to the origin: `origin` (the host of `base`), `player` (as the player has sent it), or a name.
@@ -42,13 +42,13 @@ pub struct Route {
     /// The only query parameters that are part of the cache key.
     #[serde(default)]
     pub keep_query: Option<Vec<String>>,
-    /// What becomes of a response that sets a cookie.
+    /// Treatment of a response that sets a cookie.
     #[serde(default)]
     pub set_cookie: SetCookie,
-    /// What becomes of a response with `Vary: User-Agent`.
+    /// Treatment of a response with `Vary: User-Agent`.
     #[serde(default)]
     pub vary_user_agent: VaryUserAgent,
-    /// What becomes of `Surrogate-Key` and `Cache-Tag` in responses to players; the box purges by them either way.
+    /// Treatment of `Surrogate-Key` and `Cache-Tag` in responses to players; the box purges by them either way.
     #[serde(default)]
     pub surrogate_keys: SurrogateFields,
     /// Name of the `[[parent]]` group that is asked before the origin.
@@ -57,10 +57,10 @@ pub struct Route {
     /// Name of the `[[access]]` rule that says which players may have its objects. Empty: all may.
     #[serde(default)]
     pub access: Option<String>,
-    /// How requests to its origin are signed.
+    /// Signing of requests to its origin.
     #[serde(default)]
     pub sign: Option<Signing>,
-    /// How long its origin may take, where that differs from `[http.origin_timeouts]`.
+    /// Time that its origin may take, where that differs from `[http.origin_timeouts]`.
     #[serde(default)]
     pub timeouts: RouteTimeouts,
 }
@@ -96,13 +96,13 @@ impl Route {
         ["OPTIONS", "POST", "PUT", "PATCH", "DELETE"].map(str::to_owned).into()
     }
 
-    /// Which query parameters a cache key leaves out.
+    /// Rule for query parameters that a cache key leaves out.
     pub fn query_rule(&self) -> QueryRule {
         IgnoreQuery::rule(self.ignore_query.as_ref(), self.keep_query.as_deref())
     }
 }
 
-/// What becomes of URLs in response fields that lead back to the origin.
+/// Treatment of URLs in response fields that lead back to the origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Redirects {
@@ -128,7 +128,7 @@ pub enum Forwarded {
     Trusted,
 }
 
-/// What becomes of a response with `Set-Cookie` and explicit freshness. Without explicit freshness it is never kept.
+/// Treatment of a response with `Set-Cookie` and explicit freshness. Without explicit freshness it is never kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SetCookie {
@@ -141,7 +141,7 @@ pub enum SetCookie {
     Pass,
 }
 
-/// What becomes of the fields that carry surrogate keys.
+/// Treatment of the fields that carry surrogate keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SurrogateFields {
@@ -152,7 +152,7 @@ pub enum SurrogateFields {
     Pass,
 }
 
-/// What becomes of a response with `Vary: User-Agent`.
+/// Treatment of a response with `Vary: User-Agent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VaryUserAgent {
@@ -167,7 +167,7 @@ pub enum VaryUserAgent {
     Refuse,
 }
 
-/// What routes say, by the URL that an origin is asked for: of several bases that it begins with the longest counts.
+/// Settings of routes, by the URL that an origin is asked for: of several bases that it begins with the longest counts.
 #[derive(Debug, Clone)]
 pub(super) struct ByBase<T>(Vec<(String, T)>);
 
@@ -185,7 +185,7 @@ impl<T> ByBase<T> {
         Self(all)
     }
 
-    /// What counts for `url`, and what stands behind its base there.
+    /// Setting for `url`, and the part of `url` behind its base.
     pub(super) fn of<'a>(&'a self, url: &'a str) -> Option<(&'a T, &'a str)> {
         self.0.iter().find_map(|(base, it)| Some((it, url.strip_prefix(base.as_str())?)))
     }
@@ -210,7 +210,7 @@ pub struct Origin {
     pub url: String,
 }
 
-/// How responses are kept: freshness where their origin gives none, and limits. Set in `[http]`.
+/// Rules for keeping responses: freshness where their origin gives none, and limits. Set in `[http]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FillOptions {
     /// Media segments.

@@ -70,8 +70,8 @@ pub struct ParentGroup {
     /// Ask the next member too if the first one is silent for longer than 95 of 100 responses took.
     #[serde(default = "yes")]
     pub hedge: bool,
-    /// How long a member may be silent before the request goes on to the next one or the origin. Blocking playlist reloads may
-    /// take as long as the route gives origins.
+    /// Time for which a member may be silent before the request goes on to the next one or the origin. Blocking playlist
+    /// reloads may take as long as the route gives origins.
     #[serde(default = "ParentGroup::default_timeout_ms")]
     pub timeout_ms: u64,
     /// Ask the origin of the route when no member answers.
@@ -119,7 +119,7 @@ const fn yes() -> bool {
     true
 }
 
-/// What is known of a member, kept over reloads.
+/// State of a member, kept over reloads.
 #[derive(Debug, Default)]
 pub(super) struct MemberState {
     failed_looks: AtomicU32,
@@ -180,7 +180,7 @@ impl MemberState {
     }
 }
 
-/// What is known of a group, kept over reloads.
+/// State of a group, kept over reloads.
 #[derive(Debug, Default)]
 pub(super) struct GroupState {
     latency: Mutex<Latency>,
@@ -206,7 +206,7 @@ impl GroupState {
         self.latency.lock().unwrap_or_else(PoisonError::into_inner).note(time);
     }
 
-    /// How long the first parent may be silent.
+    /// Time for which the first parent may be silent.
     pub(super) fn patience(&self) -> Duration {
         let latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
         latency.p95().map_or(HEDGE_AT_FIRST, |it| it.max(HEDGE_LEAST))
@@ -261,13 +261,13 @@ pub(super) struct Candidate {
     pub(super) member: Option<Arc<MemberState>>,
 }
 
-/// Where a request goes, in order; never empty.
+/// Destinations of a request, in order; never empty.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) candidates: Vec<Candidate>,
     pub(super) group: Arc<GroupState>,
     pub(super) hedge: bool,
-    /// How long a member may be silent.
+    /// Time for which a member may be silent.
     pub(super) timeout: Duration,
 }
 
@@ -312,7 +312,7 @@ impl Parents {
         Self { groups: groups.iter().map(named).collect(), routes }
     }
 
-    /// Who is asked for what is at `url` of an origin; `None`: the origin alone.
+    /// Order in which parents and the origin are asked for `url`; `None`: the origin alone.
     pub(super) fn plan(&self, url: &str, now: Instant) -> Option<Plan> {
         let ((path, name), rest) = self.routes.of(url)?;
         let group = self.groups.get(name.as_deref()?).filter(|it| it.options.enabled)?;
@@ -343,7 +343,7 @@ impl Parents {
         all.collect()
     }
 
-    /// What each member and group has done.
+    /// Counters and state of each member and group.
     pub(super) fn report(&self, now: Instant) -> Vec<GroupReport> {
         let groups = self.groups.values().map(|group| GroupReport {
             name: group.options.name.clone(),
@@ -377,7 +377,7 @@ pub struct GroupReport {
     pub hedged: u64,
     /// Requests that a member did not answer, and another one or the origin did get.
     pub failed_over: u64,
-    /// How long a member may be silent until the next one is asked too, in milliseconds.
+    /// Time for which a member may be silent until the next one is asked too, in milliseconds.
     pub patience_ms: u64,
     /// Its members, in the order of the configuration.
     pub members: Vec<MemberReport>,

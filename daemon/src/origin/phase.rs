@@ -29,11 +29,11 @@ const EVIDENCE: u8 = 3;
 /// Part of a period by which a change may come earlier than foretold.
 const DRIFT: i64 = 1024;
 
-/// What was learned of a manifest by asking for it. Times are those of the even clock, in milliseconds.
+/// Facts of a manifest that were learned by asking for it. Times are those of the even clock, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) now_ms: i64,
-    /// What it is now; `None`: what it was.
+    /// Digest of the manifest now; `None`: it has not changed.
     pub(super) digest: Option<Digest>,
     /// Media sequence number of its last segment.
     pub(super) sequence: Option<u64>,
@@ -135,7 +135,7 @@ impl Default for Phases {
 }
 
 impl Phases {
-    /// How long a manifest of this key is fresh from now on, in milliseconds.
+    /// Freshness of a manifest of this key from now on, in milliseconds.
     pub(super) fn fresh_ms(&mut self, key: &str, seen: &Seen) -> u64 {
         let mut phase = match self.0.get(key) {
             Some(known) => {

@@ -25,11 +25,11 @@ use serde::{Deserialize, Serialize};
 use super::options::{ByBase, Route};
 use crate::clock;
 
-/// How long a signature counts, in seconds.
+/// Lifetime of a signature, in seconds.
 const SIGNED_FOR_S: u64 = 300;
-/// How often a secret's file is looked at.
+/// Interval at which a secret's file is looked at.
 const LOOK: Duration = Duration::from_secs(5);
-/// What S3 leaves as it is in paths.
+/// Characters that S3 leaves as they are in paths.
 const S3_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// `[route.sign]`: how requests to its origin are signed.
@@ -48,7 +48,7 @@ pub struct Signing {
     pub secret_file: PathBuf,
 }
 
-/// How a signature is made.
+/// Form of a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SigningForm {

@@ -36,7 +36,7 @@ const ATTEMPTS: u32 = 3;
 /// Ranges of an object that nobody has asked for since are given up after this time: they hold room.
 const IDLE: Duration = Duration::from_secs(120);
 
-/// What has come of asking for a range.
+/// Outcome of asking for a range.
 #[derive(Debug)]
 pub enum SpanResult {
     /// It comes, or it is no matter any more: look at the flight.

@@ -9,7 +9,7 @@ use super::fill::Ask;
 use crate::delivery::Flight;
 use crate::store::Partial;
 
-/// How often it is looked whether anybody reads.
+/// Interval at which it is looked whether anybody reads.
 pub(super) const LOOK: Duration = Duration::from_millis(500);
 /// A body of unknown length goes on for so long when its last reader has left: a player may come back, or another ask.
 const GRACE: Duration = Duration::from_secs(1);
@@ -17,7 +17,7 @@ const GRACE: Duration = Duration::from_secs(1);
 const UNREAD_GRACE: Duration = Duration::from_secs(10);
 /// The same for one that is fetched ahead of players.
 const AHEAD_GRACE: Duration = Duration::from_secs(30);
-/// What is left of a body of known length is fetched without readers up to so many bytes, else after a while no more.
+/// Rest of a body of known length up to which it is fetched without readers; a longer one is given up after a while.
 const WORTH_BYTES: u64 = 64 << 20;
 const LONG_GRACE: Duration = Duration::from_secs(10);
 /// A reader of what passes that takes nothing for so long does not hold up others.

@@ -214,7 +214,7 @@ async fn answer(
     }
 }
 
-/// What makes a request malformed (RFC 9114 section 4.2); HTTP/2's parser looks for it itself.
+/// Whether a request is malformed by its fields (RFC 9114 section 4.2); HTTP/2's parser looks for it itself.
 fn has_fields_of_a_connection(fields: &HeaderMap) -> bool {
     CONNECTION_FIELDS.iter().any(|name| fields.contains_key(*name))
         || fields.get_all(header::TE).iter().any(|it| it != "trailers")
@@ -286,7 +286,7 @@ async fn body_of(
     (RequestBody::Pieces { pieces, left: length }, None)
 }
 
-/// What has come of a request's body already. `None`: nothing, and it is not over.
+/// Part of a request's body that has come already. `None`: nothing, and it is not over.
 async fn what_has_come(recv: &mut Received) -> Option<Result<Option<Bytes>, StreamError>> {
     poll_fn(|cx| {
         Poll::Ready(match recv.poll_recv_data(cx) {
@@ -325,7 +325,7 @@ async fn send_response(
     send.finish().await.ok()
 }
 
-/// What hyper adds to the heads of HTTP/2.
+/// Adds what hyper adds to the heads of HTTP/2.
 fn complete(fields: &mut HeaderMap, status: StatusCode, method: &Method, length: Option<u64>) {
     for name in CONNECTION_FIELDS {
         fields.remove(name);

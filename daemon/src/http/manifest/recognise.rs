@@ -127,7 +127,7 @@ pub(super) enum Charset {
     },
 }
 
-/// What the first bytes say.
+/// Format and charset by the first bytes.
 pub(super) fn sniff(bytes: &[u8]) -> Option<(Format, Charset)> {
     let (charset, text) = match bytes {
         [0xff, 0xfe, rest @ ..] => (Charset::Utf16 { is_big: false, has_mark: true }, narrow(rest, false)),

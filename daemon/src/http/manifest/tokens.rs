@@ -113,7 +113,7 @@ impl Tokens {
         }
     }
 
-    /// What the text of the element becomes, if it is a URL that leads back.
+    /// New text of the element, if it is a URL that leads back.
     fn xml_text(&self, text: &[u8], map: &UrlMap, has_references: bool) -> Option<String> {
         const REFERENCES: [&[u8]; 8] = [
             b"BaseURL",
