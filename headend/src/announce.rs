@@ -33,11 +33,11 @@ pub struct MediaSession {
     pub address: SocketAddr,
     /// TSI.
     pub tsi: u64,
-    /// How it is sent.
+    /// Protocol by which it is sent.
     pub protocol: TransportProtocol,
     /// Whether segments come in chunks, while they are made.
     pub is_chunked: bool,
-    /// What it carries.
+    /// Its components.
     pub components: Vec<Component>,
     /// Most bits a second.
     pub maximum_bps: u64,

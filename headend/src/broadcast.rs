@@ -76,7 +76,7 @@ pub struct Broadcast {
     is_followed: bool,
     /// Manifests of live sources that name segments which have not been sent yet, in order.
     held: VecDeque<Held>,
-    /// What an operator should know, until [`Broadcast::take_warnings`].
+    /// Warnings for operators, until [`Broadcast::take_warnings`].
     warnings: Vec<String>,
 }
 
@@ -89,7 +89,7 @@ struct Held {
     behind: Vec<ItemId>,
 }
 
-/// How long a document without commands is valid: receivers that have some waiting come by it.
+/// Validity of a document without commands: receivers that have some waiting come by it.
 const EMPTY_COMMANDS_S: u64 = 7 * 86_400;
 /// The catalogue's documents never take more than this part of the link.
 const CATALOG_SHARE: u64 = 20;
@@ -266,12 +266,12 @@ impl Broadcast {
         })
     }
 
-    /// What an operator should know of the sources. Each is told once.
+    /// Warnings for operators about the sources. Each is given once.
     pub fn take_warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
     }
 
-    /// What each source has, with the source's name.
+    /// Inventory of each source, with the source's name.
     pub fn named_inventories(&self) -> impl Iterator<Item = (&str, &Inventory)> {
         let named = self.config.sources.iter().zip(&self.sources);
         named.map(|(source, state)| (source.name.as_str(), &state.inventory))
@@ -729,7 +729,7 @@ pub(crate) fn first_order(
     objects
 }
 
-/// How many newer segments each segment of live presentations has.
+/// Number of newer segments of each segment of live presentations.
 fn ages(inventory: &Inventory) -> impl Iterator<Item = (&String, u32)> {
     inventory
         .live_rungs()

@@ -247,7 +247,7 @@ fn classes(out: &mut String, plan: &Plan) {
     chart(out, "Time from tuning in to having the slowest object of a class", &bars);
 }
 
-/// What one `[[source]]` comes to.
+/// Figures of one `[[source]]`.
 struct Title<'a> {
     name: &'a str,
     class: &'static str,

@@ -103,7 +103,7 @@ fn interface(config: &Config) -> Vec<Finding> {
     vec![Finding::fine(about, "up, multicast")]
 }
 
-/// Who signs; what would keep it from signing is said with the sources, which are not read without it.
+/// Finding about the signer; what would keep it from signing is said with the sources, which are not read without it.
 fn signing(config: &Config, wall: WallTime) -> Option<Finding> {
     const SOON_DAYS: i64 = 14;
     let sealer = crate::signing::sealer(config, wall).ok()??;

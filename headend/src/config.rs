@@ -22,7 +22,7 @@ use crate::overhead::PACKET_BYTES;
 pub struct Config {
     /// The one-way link.
     pub link: Link,
-    /// Where packets go out.
+    /// Output of packets.
     #[serde(default)]
     pub output: Output,
     /// A transport stream (or baseband frames) instead of bare IP packets.
@@ -31,19 +31,19 @@ pub struct Config {
     /// Groups and ports of the sessions.
     #[serde(default)]
     pub sessions: Sessions,
-    /// What the announcement channel says of this NIP stream.
+    /// Description of this NIP stream in the announcement channel.
     #[serde(default)]
     pub nip: Nip,
-    /// What televisions are told: with this table the catalogue goes on the air.
+    /// Catalogue for televisions: with this table the catalogue goes on the air.
     #[serde(default)]
     pub dvb_i: Option<DvbI>,
-    /// How the carousel turns.
+    /// Settings of the carousel.
     #[serde(default)]
     pub carousel: Carousel,
-    /// What signs the carousel: with this table receivers can tell it from others'.
+    /// Signing of the carousel: with this table receivers can tell it from others'.
     #[serde(default)]
     pub signing: Option<Signing>,
-    /// What receivers are told about unicast repair.
+    /// Unicast repair, as it is announced to receivers.
     #[serde(default)]
     pub repair: Repair,
     /// Forward error correction of media, by class.
@@ -55,22 +55,22 @@ pub struct Config {
     /// A listener for Prometheus.
     #[serde(default)]
     pub metrics: Option<Metrics>,
-    /// What is meant to be sent one day: for `plan` alone.
+    /// Sources that are meant to be sent one day: for `plan` alone.
     #[serde(rename = "forecast", default)]
     pub forecasts: Vec<Forecast>,
-    /// What receivers are like: for `plan` alone.
+    /// Receivers as they are assumed: for `plan` alone.
     #[serde(default)]
     pub receiver: Receiver,
     /// Receivers, weather and viewing: for `plan --simulate` alone.
     #[serde(default)]
     pub simulation: Simulation,
-    /// What is sent.
+    /// Sources.
     #[serde(rename = "source", default)]
     pub sources: Vec<Source>,
     /// `dvb_i`, or what it would be if it were there.
     #[serde(skip)]
     pub catalog: DvbI,
-    /// What signs, once its keys have been read.
+    /// Keys that sign, once they have been read.
     #[serde(skip)]
     pub sealer: Option<Sealer>,
     /// The file itself, where it was one.

@@ -80,7 +80,7 @@ impl Follower {
     }
 }
 
-/// How long an init segment or key stays on the air while its file is empty, cut or being written: packagers that restart
+/// Time for which an init segment or key stays on the air while its file is empty, cut or being written: packagers that restart
 /// leave it empty for the time of a segment.
 const KEEP_NS: u64 = 20_000_000_000;
 
@@ -92,7 +92,7 @@ const READING_SHARE: u64 = 10;
 /// One source and what is known of it.
 struct Followed {
     source: Source,
-    /// What is on the air.
+    /// Objects that are on the air.
     known: Inventory,
     /// `None` while the source cannot be read.
     reading: Option<(Watch, Reader)>,
@@ -145,7 +145,7 @@ impl Followed {
         }
     }
 
-    /// What the source has now, if that may differ from what is known. What is held back is looked at after `rescan_ns`.
+    /// Content of the source now, if that may differ from what is known. What is held back is looked at after `rescan_ns`.
     fn read(&mut self, is_wanted: bool, now_ns: u64, rescan_ns: u64) -> Option<Inventory> {
         let is_held_back = self.is_unsettled
             && self.read_ns.is_none_or(|read_ns| now_ns >= read_ns.saturating_add(rescan_ns));

@@ -21,7 +21,7 @@ pub struct Verdict {
     pub bytes: u64,
     /// Seconds of the link, less what is live, that one pass of all titles takes; the nearest promise that can be kept.
     pub cycle_s: f64,
-    /// What is promised; 0: nothing.
+    /// Promised cycle; 0: none.
     pub promised_cycle_s: u64,
     /// Whether it can be kept.
     pub is_kept: bool,

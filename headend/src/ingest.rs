@@ -202,7 +202,7 @@ impl Ingest {
         Ok(Some(Self { address, stats }))
     }
 
-    /// Where it listens.
+    /// Address on which it listens.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }

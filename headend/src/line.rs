@@ -54,9 +54,9 @@ pub struct LineStats {
     pub live_dropped: LiveDrops,
     /// Packets of others carried along, and dropped.
     pub forwarded: (u64, u64),
-    /// What `sent` counts.
+    /// Unit of `sent`.
     pub unit: &'static str,
-    /// What `packets` counts.
+    /// Unit of `packets`.
     pub packet: &'static str,
 }
 
@@ -196,7 +196,7 @@ impl Line {
         }
     }
 
-    /// Where receivers find it, as text.
+    /// Place where receivers find it, as text.
     pub fn where_to(&self, config: &Config) -> String {
         let carries = |multiplex: &Multiplex| match multiplex.carry {
             Carry::Mpe => "IP by MPE",
@@ -222,7 +222,7 @@ impl Line {
     /// Writes the next datagram, which is sent at `now_ns`. `None`: there is nothing now.
     ///
     /// # Errors
-    /// What cannot be carried.
+    /// For what cannot be carried.
     pub fn next(
         &mut self,
         now_ns: u64,

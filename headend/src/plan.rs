@@ -43,7 +43,7 @@ impl Planned {
 /// Rates that are taken or promised before the schedule gets its part of the link.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Taken {
-    /// What the FDT's repetition costs.
+    /// Rate of the FDT's repetition.
     pub fdt_bps: f64,
     /// Reserved for live.
     pub live_bps: u64,

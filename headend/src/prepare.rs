@@ -26,7 +26,7 @@ pub enum Update {
     Changed {
         /// Number of the source.
         source: usize,
-        /// What there is.
+        /// Inventory of the source.
         inventory: Inventory,
         /// Paths that are gone.
         removed: Vec<String>,

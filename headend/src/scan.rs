@@ -54,7 +54,7 @@ pub fn to_json(inventory: &Inventory) -> Value {
     })
 }
 
-/// What the media say, where the manifest may say otherwise.
+/// Facts of the media, where the manifest may say otherwise.
 fn media_json(facts: &Facts) -> Value {
     json!({
         "video": facts.video.as_ref().map(video_json),

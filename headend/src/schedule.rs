@@ -177,7 +177,7 @@ mod tests {
             .collect()
     }
 
-    /// What the schedule really does.
+    /// Course of the schedule.
     struct Played {
         mean_wait_s: f64,
         longest_s: f64,

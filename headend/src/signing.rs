@@ -57,7 +57,7 @@ pub struct Made {
 /// Makes keys, or a revocation list, in a folder.
 ///
 /// # Errors
-/// What is in the way, and what to do; nothing was overwritten.
+/// Obstacle and fix; nothing was overwritten.
 pub fn keygen(request: &Request, now: WallTime) -> Result<Made, String> {
     let Request { out, root, rotate, revoke, days, services } = request;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(out).map_err(failed(out))?;
@@ -133,7 +133,7 @@ pub fn keygen(request: &Request, now: WallTime) -> Result<Made, String> {
     Ok(Made { root: root.public(), certificate, revocations, files })
 }
 
-/// What signs the broadcast of a configuration: of the folder's online keys the newest that is valid and not revoked. `None` if
+/// Signer of the broadcast of a configuration: of the folder's online keys the newest that is valid and not revoked. `None` if
 /// nothing is to be signed.
 ///
 /// # Errors

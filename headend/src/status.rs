@@ -18,12 +18,12 @@ use crate::line::LineStats;
 use crate::signing;
 use crate::units::{human_bps, human_bytes, human_seconds};
 
-/// How long a client may take to read.
+/// Time that a client may take to read.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A document is longer only if something is wrong.
 const DOCUMENT_BYTES: u64 = 1 << 20;
 
-/// What is said of a transmission; shared with the thread that answers.
+/// State of a transmission; shared with the thread that answers.
 #[derive(Debug, Clone, Default)]
 pub struct State(Arc<Mutex<Value>>);
 

@@ -14,7 +14,7 @@ use socket2::Socket;
 /// Chooses the interface that IPv4 multicast leaves by, by index.
 ///
 /// # Errors
-/// What the system said.
+/// Those of the system.
 pub(crate) fn set_multicast_if_index_v4(socket: &Socket, index: u32) -> io::Result<()> {
     let request = libc::ip_mreqn {
         imr_multiaddr: libc::in_addr { s_addr: 0 },
@@ -39,7 +39,7 @@ pub(crate) fn set_multicast_if_index_v4(socket: &Socket, index: u32) -> io::Resu
 /// (SIGBUS); the file's owner is who runs `inspect`.
 ///
 /// # Errors
-/// What the system said.
+/// Those of the system.
 pub(crate) fn map_file(file: &File) -> io::Result<memmap2::Mmap> {
     // SAFETY: the map is only read, as plain bytes, for which every bit pattern is valid; that the bytes may change
     // under a reader is accepted for recordings, whose content is checked like anything from outside.
@@ -50,7 +50,7 @@ pub(crate) fn map_file(file: &File) -> io::Result<memmap2::Mmap> {
 /// leads elsewhere, and is refused. So is what is no regular file; nothing is waited for, as opening a FIFO would.
 ///
 /// # Errors
-/// What the system says; `InvalidInput` for what is no regular file.
+/// Those of the system; `InvalidInput` for what is no regular file.
 pub(crate) fn open_source_file(path: &Path) -> io::Result<File> {
     // Of a regular file, O_NONBLOCK changes nothing.
     let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;

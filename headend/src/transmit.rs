@@ -73,7 +73,7 @@ pub trait Observer {
     fn followed(&mut self, _followed: Followed) {}
     /// The problems of the catalogue are different now.
     fn catalogue(&mut self, _problems: &[Problem]) {}
-    /// What an operator should know of a source that has come or changed.
+    /// Takes a warning for operators about a source that has come or changed.
     fn warned(&mut self, _warning: &str) {}
     /// An object cannot be sent, with the reason.
     fn left_out(&mut self, _object: &str) {}

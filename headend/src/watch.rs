@@ -96,7 +96,7 @@ impl Watch {
         Ok(watch)
     }
 
-    /// What is there, as of the last look.
+    /// Files as of the last look.
     pub(crate) const fn files(&self) -> &Files {
         &self.files
     }

@@ -66,7 +66,7 @@ impl Air {
         bytes
     }
 
-    /// What describes an object, if it was not sent for so long.
+    /// Description of an object, if it was not sent for so long.
     pub(super) fn description(
         &mut self,
         index: SessionIndex,

@@ -54,12 +54,12 @@ impl LiveDrops {
         self.0[why as usize] += 1;
     }
 
-    /// How many of one reason.
+    /// Number of one reason.
     pub const fn get(&self, why: LiveDrop) -> u64 {
         self.0[why as usize]
     }
 
-    /// How many in all.
+    /// Number of all.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }
@@ -142,7 +142,7 @@ impl Service {
     }
 }
 
-/// What may be taken.
+/// Outcome of asking for room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Within {
     /// Live goes before the carousel.

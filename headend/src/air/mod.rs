@@ -112,7 +112,7 @@ pub struct AirConfig {
     /// Lead of a single pass: until then only objects with a hard maximum period are sent, so that receivers find their
     /// sessions before the media start. 0 for a carousel, which repeats everything.
     pub lead_ms: u64,
-    /// What signs the FDT of each session.
+    /// Signer of the FDT of each session.
     pub sealer: Option<Sealer>,
 }
 

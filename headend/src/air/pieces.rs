@@ -44,7 +44,7 @@ impl GrowingObject {
         self.session
     }
 
-    /// What is sent of it.
+    /// Pieces of it that are sent.
     pub fn pieces(&self) -> &[ItemId] {
         &self.pieces
     }

@@ -72,7 +72,7 @@ fn packets(air: &mut Air, from_ms: u64, ms: u64) -> Vec<Vec<u8>> {
     all
 }
 
-/// What a receiver of FLUTE joins, as (name, bytes), and how much of a segment it has shown before that.
+/// Objects that a receiver of FLUTE joins, as (name, bytes), and the bytes of a segment it has shown before that.
 fn join(packets: &[Vec<u8>]) -> (Vec<(String, Vec<u8>)>, u64) {
     let (mut receiver, mut joiner) = (Receiver::new(ReceiverConfig::default()), Joiner::default());
     let (mut whole, mut shown) = (Vec::new(), 0);
@@ -120,7 +120,7 @@ fn pieces_of_flute_are_chunks_that_are_joined_and_forgotten() {
     assert_eq!(air.objects().count(), 0);
 }
 
-/// What a receiver of ROUTE has of the segment after these packets, and whether that is all.
+/// Bytes that a receiver of ROUTE has of the segment after these packets, and whether that is all.
 fn receive(packets: &[Vec<u8>]) -> (Vec<u8>, bool) {
     let group = "239.1.1.1:5000".parse().unwrap();
     let mut receiver = route::Receiver::new(route::ReceiverConfig::default(), group);

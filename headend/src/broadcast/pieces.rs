@@ -26,7 +26,7 @@ pub(super) struct Pieces {
 }
 
 impl Broadcast {
-    /// What packets of a source's media look like.
+    /// Profile of packets of a source's media.
     pub(super) fn media_profile(&self, index: usize) -> SenderProfile {
         let profile = self.config.carousel.sender_profile();
         let source = &self.config.sources[index];
@@ -37,7 +37,7 @@ impl Broadcast {
         }
     }
 
-    /// What is sent in pieces of a source.
+    /// Objects of a source that are sent in pieces.
     pub(super) fn pieces(&self, index: usize) -> impl Iterator<Item = ItemId> {
         let pieces = &self.sources[index].pieces;
         pieces.growing.values().chain(&pieces.complete).flat_map(|it| it.pieces().iter().copied())

@@ -31,7 +31,7 @@ fn peak_bps(config: &Config, index: usize, inventory: &Inventory) -> f64 {
     bps_of.sum()
 }
 
-/// What to say if the reserve of a source is below that; `None` if it is not, or the source is not live.
+/// Warning if the reserve of a source is below that; `None` if it is not, or the source is not live.
 pub(super) fn warning(config: &Config, index: usize, inventory: &Inventory) -> Option<String> {
     let source = &config.sources[index];
     let reserved_bps = source.reserved_bps? as f64;

@@ -34,7 +34,7 @@ impl Images {
         Self { base: format!("{base}images/"), files: BTreeMap::new(), problems: Vec::new() }
     }
 
-    /// How documents name a picture; `None` if there is none.
+    /// Reference of documents to a picture; `None` if there is none.
     pub(super) fn image(&mut self, picture: &str) -> Option<Image> {
         let name = Path::new(picture.split(['?', '#']).next().unwrap_or_default());
         let extension = name.extension().map(|it| it.to_string_lossy().to_ascii_lowercase());

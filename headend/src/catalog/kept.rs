@@ -17,9 +17,9 @@ use crate::package::Problem;
 #[derive(Debug, Default)]
 pub(super) struct Known {
     stamp: Stamp,
-    /// What goes on the air of it.
+    /// Guide that goes on the air.
     pub(super) guide: Guide,
-    /// What is wrong with the file as it is now.
+    /// Problems of the file as it is now.
     pub(super) problems: Vec<Problem>,
     faults: u64,
 }
@@ -56,7 +56,7 @@ impl Guides {
 }
 
 impl Known {
-    /// What stays and what comes in its place.
+    /// Guide that stays, or that comes in its place.
     fn replaced_by(self, path: &Path, read: Result<Read, GuideError>, now: WallTime) -> Self {
         let last = last_end(&self.guide, now);
         let stays = |last: WallTime| format!("what was read before stays on the air until {}", last.to_xml());

@@ -24,7 +24,7 @@ const HLS_PRIORITY: u32 = 2;
 const MABR_PRIORITY: u32 = 3;
 const DVB_S_PRIORITY: u32 = 4;
 
-/// What media have been read already, by file: init segments do not change, and reading them all again every 15 minutes
+/// Facts of media that have been read already, by file: init segments do not change, and reading them all again every 15 minutes
 /// would be a waste.
 #[derive(Debug, Default)]
 pub(super) struct Known {

@@ -55,7 +55,7 @@ pub struct Catalog {
     known: Known,
     versions: Versions,
     guides: Guides,
-    /// What the last one was made of.
+    /// Inputs of the last one.
     made_of: Option<Vec<String>>,
 }
 
@@ -74,7 +74,7 @@ pub struct CatalogDocuments {
     pub documents: Vec<Announcement>,
     /// Documents that only `headend catalog` writes.
     pub files: Vec<Announcement>,
-    /// How entry points offer the list.
+    /// Offer of the list in entry points.
     pub offering: Offering,
     /// Entries left out or changed.
     pub problems: Vec<Problem>,

@@ -29,7 +29,7 @@ use crate::{scan, signing, status};
 /// Runs a command.
 ///
 /// # Errors
-/// What to print: what failed, and how to fix it.
+/// Text to print: what failed, and how to fix it.
 pub fn run(verb: Verb) -> Result<(), String> {
     match verb {
         Verb::Scan { source, json, include_unreferenced, base } => {

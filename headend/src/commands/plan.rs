@@ -8,7 +8,7 @@ use crate::plan::{self, Plan};
 use crate::progress::bar;
 use crate::{chart, cli, forecast, simulate};
 
-/// What the carousel will do, what forecasts come to, and what a simulation says. Fails if a promise cannot be kept.
+/// Prints the plan of the carousel, of forecasts and of a simulation. Fails if a promise cannot be kept.
 pub(super) fn plan(arguments: &cli::Plan) -> Result<(), String> {
     let clocks = SystemClocks::new();
     let mut config = Config::load(&arguments.config)?;

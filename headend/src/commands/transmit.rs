@@ -159,14 +159,14 @@ struct Console {
     /// Versions of signatures that are set aside.
     versions: Option<Versions>,
     ingest: Option<Ingest>,
-    /// What was last said of it.
+    /// Text that was last printed of it.
     ingest_text: String,
     pulled: Option<Arc<PullStats>>,
     /// See `ingest_text`.
     pulled_text: String,
 }
 
-/// What `headend status` is told, once a second at most.
+/// State for `headend status`, written once a second at most.
 struct StateWriter {
     state: State,
     config: Config,

@@ -69,7 +69,7 @@ pub(super) struct Growth {
     sent: VecDeque<(String, Digest)>,
 }
 
-/// What has become of a segment.
+/// Change of a segment.
 enum Step {
     Nothing,
     /// These bytes are next.
@@ -257,7 +257,7 @@ fn is_same(path: &Path, opened: &std::fs::Metadata) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|it| (it.dev(), it.ino()) == (opened.dev(), opened.ino()))
 }
 
-/// Where the last whole `mdat` ends, in bytes that begin with a box; 0 if there is none yet. `None`: these are no fragments.
+/// End of the last complete `mdat`, in bytes that begin with a box; 0 if there is none yet. `None`: these are no fragments.
 fn end_of_fragments(bytes: &[u8]) -> Option<usize> {
     let (mut at, mut end) = (0, 0);
     while let Some(head) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {

@@ -86,7 +86,7 @@ impl Place<'_> {
         Ok(())
     }
 
-    /// What has come so far is thrown away: it begins anew.
+    /// Throws away what has come so far: it begins anew.
     pub(crate) fn restart(&mut self) {
         self.ledger.have().upload_bytes -= self.bytes;
         self.bytes = 0;

@@ -50,7 +50,7 @@ impl Headend {
         fs::read(self.dir.path().join(path)).ok()
     }
 
-    /// What lies in the folder of a source.
+    /// Names of files in the folder of a source.
     fn names(&self, source: &str) -> Vec<String> {
         let entries = fs::read_dir(self.dir.path().join(source)).unwrap();
         let mut names: Vec<String> =

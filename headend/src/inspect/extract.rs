@@ -20,7 +20,7 @@ impl Extractor {
     /// Creates the folder if need be.
     ///
     /// # Errors
-    /// What the system said, with the folder's name.
+    /// Those of the system, with the folder's name.
     pub fn new(folder: &Path) -> Result<Self, String> {
         fs::create_dir_all(folder).map_err(|err| format!("{}: {err}", folder.display()))?;
         Ok(Self { folder: folder.to_owned(), versions: HashMap::new() })
@@ -29,7 +29,7 @@ impl Extractor {
     /// Writes one object; returns the file.
     ///
     /// # Errors
-    /// What the system said, with the file's name.
+    /// Those of the system, with the file's name.
     pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<PathBuf, String> {
         self.write_to(relative_path(name), bytes)
     }
@@ -37,7 +37,7 @@ impl Extractor {
     /// Writes a file of a carousel below the folder, by its path there: names are as they are, spaces and all.
     ///
     /// # Errors
-    /// What the system said, with the file's name.
+    /// Those of the system, with the file's name.
     pub fn write_path(&mut self, path: &str, bytes: &[u8]) -> Result<PathBuf, String> {
         let is_name = |segment: &str| !matches!(segment, "" | "." | "..") && !segment.contains(['\0', '\\']);
         let is_safe = path.split('/').all(is_name);

@@ -67,7 +67,7 @@ carousel::limits! {
 pub struct SessionReport {
     /// Source address, group, port and TSI.
     pub key: SessionKey,
-    /// How often each trace of the protocol was seen.
+    /// Number of times that each trace of the protocol was seen.
     pub evidence: BTreeMap<Evidence, u64>,
     /// Packets.
     pub packets: u64,
@@ -89,7 +89,7 @@ pub struct SessionReport {
     pub closed: bool,
     /// Packets of ROUTE. A session of ROUTE may carry packets of FLUTE, too.
     pub route_packets: u64,
-    /// What the receiver of ROUTE says of the channel.
+    /// State of the channel by the receiver of ROUTE.
     pub route: Option<ChannelState>,
     fdt_last_s: Option<f64>,
 }
@@ -133,11 +133,11 @@ pub struct ObjectReport {
     pub wrong: Option<&'static str>,
     /// Time of completion, seconds from the start.
     pub complete_s: Option<f64>,
-    /// What told the end of an object that was sent while it was made.
+    /// Evidence of the end of an object that was sent while it was made.
     pub end: Option<End>,
     /// Segment and offset, of a chunk of FLUTE.
     pub chunk_of: Option<(String, u64)>,
-    /// Where it was extracted to.
+    /// Path that it was extracted to.
     pub extracted: Option<PathBuf>,
 }
 

@@ -59,7 +59,7 @@ fn file_json(file: &FileReport) -> Value {
     })
 }
 
-/// What the receiver of ROUTE says of a channel.
+/// Writes the state of a channel by the receiver of ROUTE.
 fn route_table(channel: &carousel::route::ChannelState, flute_packets: u64, out: &mut String) {
     if channel.tsi == carousel::route::SIGNALLING_TSI {
         let _ = writeln!(out, "  signalling: {} packages that differ", channel.complete);

@@ -38,7 +38,7 @@ carousel::limits! {
         test: "repetition_is_measured_of_so_many_modules",
     }
 }
-/// What is looked at for a recording's bit rate.
+/// Packets that are looked at for a recording's bit rate.
 const RATE_LOOK_PACKETS: usize = 500_000;
 
 /// Modules in memory, within a bound.
@@ -193,14 +193,14 @@ pub struct FileReport {
     pub module: (u16, u8),
     /// Time of completion, seconds from the start.
     pub complete_s: f64,
-    /// Where it was extracted to.
+    /// Path that it was extracted to.
     pub extracted: Option<PathBuf>,
 }
 
 /// One stream under inspection.
 #[derive(Debug)]
 pub struct StreamReport {
-    /// Where it was sent to; `None` for a file of packets.
+    /// Destination that it was sent to; `None` for a file of packets.
     pub address: Option<SocketAddr>,
     multiplex: Multiplex,
     carousels: BTreeMap<Pid, CarouselReport>,
@@ -356,7 +356,7 @@ impl StreamReport {
         self.frames
     }
 
-    /// What the tables say, and what each PID has carried.
+    /// Tables, and the counters of each PID.
     pub const fn multiplex(&self) -> &Multiplex {
         &self.multiplex
     }
@@ -381,7 +381,7 @@ impl StreamReport {
         self.unwrap.rtp()
     }
 
-    /// What gave no PDU in baseband frames.
+    /// Deframer of baseband frames, with what gave no PDU.
     pub const fn deframer(&self) -> Option<&Deframer> {
         self.deframer.as_ref()
     }

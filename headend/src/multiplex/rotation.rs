@@ -58,7 +58,7 @@ impl From<WireError> for ReadError {
     }
 }
 
-/// What signs the list of modules, and its sections.
+/// Signer of the list of modules, and its sections.
 #[derive(Debug)]
 struct Signing {
     sealer: Sealer,
@@ -105,7 +105,7 @@ pub struct Rotation {
     objects: BTreeMap<ObjectNumber, CarriedObject>,
     by_item: HashMap<ItemId, ObjectNumber>,
     by_uri: HashMap<String, ObjectNumber>,
-    /// What [`Air::generation`](crate::air::Air::generation) was at the last look.
+    /// [`Air::generation`](crate::air::Air::generation) at the last look.
     generation: Option<u64>,
     lanes: Lanes,
     /// The promised cycle.

@@ -53,7 +53,7 @@ pub struct LiveTiming {
 impl LiveTiming {
     /// Segments that players stay behind the newest one (RFC 8216bis, Section 6.3.3).
     const SEGMENTS_BEHIND: u64 = 3;
-    /// Where nothing tells how long a segment is.
+    /// Duration of a segment where nothing tells it.
     const USUAL_SEGMENT_MS: u64 = 2000;
 
     /// An object of a service whose segments are so long.
@@ -92,7 +92,7 @@ pub struct AirObject {
     pub md5: [u8; 16],
     /// The bytes.
     pub body: Body,
-    /// How much it is wanted.
+    /// Class.
     pub class: Class,
     /// When it is sent again.
     pub repeat: Repeat,
@@ -129,7 +129,7 @@ impl AirObject {
         }
     }
 
-    /// What it weighs in the schedule.
+    /// Weight in the schedule.
     pub(crate) fn weight(&self) -> f64 {
         match self.repeat {
             Repeat::Scheduled { popularity } => self.class.weight() * popularity,

@@ -40,7 +40,7 @@ pub struct RepairSymbols {
     symbol_length: u64,
 }
 
-/// Where symbols are written until all are there.
+/// Place where symbols are written until all are there.
 enum Spool {
     Memory(Vec<u8>),
     File(File),

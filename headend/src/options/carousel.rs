@@ -34,14 +34,14 @@ pub struct Carousel {
     pub manifest_interval_ms: u64,
     /// Validity of an FDT Instance.
     pub fdt_lifetime_s: u32,
-    /// How often followed directories are read again.
+    /// Interval at which followed directories are read again.
     pub rescan_interval_ms: u64,
     /// Promise: every object comes round at least this often. What the link cannot carry so fast is refused by `plan`,
     /// and sent as well as it can be. 0 promises nothing.
     pub cycle_s: u64,
-    /// How often the announcement documents are made anew although nothing has changed: their dates are never older.
+    /// Interval at which the announcement documents are made anew although nothing has changed: their dates are never older.
     pub refresh_s: u64,
-    /// How long caches may take an object for fresh after its last description; 0 says nothing.
+    /// Time for which caches may take an object for fresh after its last description; 0 says nothing.
     pub expiry_s: u32,
     /// The same for manifests of live sources (those with `reserved_bps`), whatever `expiry_s` of the source says.
     pub live_manifest_expiry_s: u32,
@@ -69,7 +69,7 @@ impl Default for Carousel {
     }
 }
 
-/// What packets look like.
+/// Profile of packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {

@@ -138,7 +138,7 @@ pub struct LcnConfig {
 pub struct ServiceConfig {
     /// Names; the source's name if left out.
     pub names: Option<Texts>,
-    /// What it is about.
+    /// Descriptions.
     pub descriptions: Option<Texts>,
     /// Kind; left out: `linear` for live packages, `ondemand` for others.
     pub kind: Option<ServiceKind>,
@@ -239,7 +239,7 @@ impl DvbI {
         settle_picture(&mut self.logo, folder);
     }
 
-    /// What is well-formed but makes no sense.
+    /// Mistakes that are well-formed and make no sense.
     pub(crate) fn mistakes(&self, services: &[(String, &ServiceConfig)]) -> Vec<Mistake> {
         let mut all = Vec::new();
         let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));

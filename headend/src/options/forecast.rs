@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Forecast {
     /// A name for people.
     pub name: String,
-    /// How many titles.
+    /// Number of titles.
     #[serde(default)]
     pub titles: u64,
     /// Bytes of one title, all rungs that are carried.

@@ -31,7 +31,7 @@ pub use source::{Class, Source, TransportProtocol};
 
 use ::carousel::config::Mistake;
 
-/// What is said of a source that is a URL.
+/// Advice for a source that is a URL.
 pub(crate) const NO_URL_SOURCES: &str = "sources are folders, a URL is none; give the URL of a manifest as `pull` \
     of a [[source]], which fetches it and what it names into the folder; or mount the bucket or site (`rclone mount`, \
     `mount-s3`), or keep a copy (`rclone sync`, `aws s3 sync`), and give the folder";

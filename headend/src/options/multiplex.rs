@@ -12,9 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Multiplex {
-    /// What the stream carries.
+    /// Content of the stream.
     pub carry: Carry,
-    /// Where `send` sends it: `udp://ADDRESS:PORT` or `rtp://ADDRESS:PORT`, multicast or unicast.
+    /// Destination of `send`: `udp://ADDRESS:PORT` or `rtp://ADDRESS:PORT`, multicast or unicast.
     pub to: Option<Destination>,
     /// Groups of others that are carried along, where IP is: joined on `output.interface`.
     pub forward: Vec<SocketAddr>,
@@ -90,7 +90,7 @@ impl Default for Multiplex {
     }
 }
 
-/// What a multiplex carries.
+/// Content of a multiplex.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Carry {
@@ -104,7 +104,7 @@ pub enum Carry {
     Gse,
 }
 
-/// Where a stream goes.
+/// Destination of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Destination {
     /// Address and port.
@@ -147,7 +147,7 @@ impl Multiplex {
         Pid::new(self.data_pid)
     }
 
-    /// How the carousel is made.
+    /// Profile of the carousel.
     pub fn profile(&self) -> Profile {
         Profile {
             shape: if self.carry == Carry::DataCarousel { Shape::Data } else { Shape::Object },
@@ -179,7 +179,7 @@ impl Multiplex {
         }
     }
 
-    /// What is well-formed but makes no sense.
+    /// Mistakes that are well-formed and make no sense.
     pub fn mistakes(&self) -> Vec<Mistake> {
         let mut all = Vec::new();
         let mut wrong = |key: &str, what: String, fix: &str| {

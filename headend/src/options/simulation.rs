@@ -26,7 +26,7 @@ pub struct Simulation {
     /// Times at which regions see nothing.
     #[serde(rename = "fade")]
     pub fades: Vec<Fade>,
-    /// What households watch, of forecasts' titles.
+    /// Viewing of households, of forecasts' titles.
     pub viewing: Option<Viewing>,
 }
 
@@ -84,7 +84,7 @@ pub struct Fade {
     pub regions: Vec<usize>,
     /// When it begins.
     pub begin_s: u64,
-    /// How long it lasts.
+    /// Duration.
     pub lasts_s: u64,
 }
 

@@ -33,17 +33,17 @@ pub struct Source {
     /// URL, `tag:cdn.example.com,2026:vod/film` for `https://cdn.example.com/vod/film/`.
     #[serde(default)]
     pub service_id: String,
-    /// How much it is wanted.
+    /// Class, by which it is repeated.
     #[serde(default)]
     pub class: Class,
-    /// How much it is asked for beside others of its class.
+    /// Demand for it beside others of its class.
     #[serde(default = "Source::default_popularity")]
     pub popularity: f64,
     /// Live: its media go out at once, once, within this rate, which the carousel does not get. Left out: the carousel
     /// repeats them for as long as a manifest refers to them.
     #[serde(default)]
     pub reserved_bps: Option<u64>,
-    /// How its media are sent: `flute`, or `route`, which is for live sources.
+    /// Protocol of its media: `flute`, or `route`, which is for live sources.
     #[serde(default)]
     pub protocol: TransportProtocol,
     /// Live: segments are sent while the packager writes them, in pieces of whole movie fragments (or transport stream
@@ -66,7 +66,7 @@ pub struct Source {
     /// to be of equal length.
     #[serde(default)]
     pub prefix_s: Option<u64>,
-    /// How long caches may take its objects for fresh, instead of `carousel.expiry_s`.
+    /// Time for which caches may take its objects for fresh, instead of `carousel.expiry_s`.
     #[serde(default)]
     pub expiry_s: Option<u32>,
     /// Also send files that no manifest refers to.
@@ -79,7 +79,7 @@ pub struct Source {
     /// Left out: those that its manifests have, such as session identifiers and version hashes. Receivers are told.
     #[serde(default)]
     pub ignore_query: Option<IgnoreQuery>,
-    /// What televisions are told of it.
+    /// Its service in the catalogue for televisions.
     #[serde(default)]
     pub service: ServiceConfig,
 }
@@ -233,7 +233,7 @@ impl Source {
     }
 }
 
-/// How much an object is wanted, in broad strokes.
+/// Class of an object: how soon it is repeated, in broad strokes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {

@@ -135,7 +135,7 @@ const MIN_TEXT_BYTES: usize = 64;
 /// Packets of a transport stream whose first byte is looked at.
 const SYNC_SAMPLES: u64 = 8;
 
-/// Where no packet begins although one should, of a few places.
+/// Offset at which no packet begins although one should, of a few places.
 fn lost_sync(file: &File, length: u64) -> io::Result<Option<u64>> {
     let packets = length / PACKET;
     for sample in 1..=SYNC_SAMPLES {
@@ -223,7 +223,7 @@ fn ends_as_xml(file: &File, length: u64) -> io::Result<bool> {
     Ok(tail.ends_with(b">") && tail.windows(2).any(|it| it == b"</" || it == b"/>"))
 }
 
-/// What is wrong with the top-level boxes, which must end where the file ends, and not before the media.
+/// Fault of the top-level boxes, which must end where the file ends, and not before the media.
 fn broken_boxes(file: &File, length: u64, expected: Expected) -> io::Result<Option<String>> {
     let mut at = 0_u64;
     let (mut last, mut has_moov, mut has_media) = (*b"    ", false, false);

@@ -35,7 +35,7 @@ pub(super) struct Multivariant {
     pub(super) variables: HashMap<String, String>,
 }
 
-/// What a playlist's variables may come from beside its own EXT-X-DEFINE:NAME (rfc8216bis section 4.4.2.3).
+/// Sources of a playlist's variables beside its own EXT-X-DEFINE:NAME (rfc8216bis section 4.4.2.3).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ParseContext<'a> {
     /// The multivariant playlist's variables, for IMPORT. `None`: no multivariant playlist refers to it.
@@ -139,7 +139,7 @@ struct Reading<'a> {
     gap: bool,
     is_encrypted: bool,
     has_map: bool,
-    /// Where a byte range without an offset begins, by URI.
+    /// Offset of a byte range that has none, by URI.
     range_end: HashMap<String, u64>,
     range: Option<(u64, Option<u64>)>,
 }

@@ -17,9 +17,9 @@ pub struct Inventory {
     pub presentations: Vec<Presentation>,
     /// Every object to carry, by path.
     pub objects: BTreeMap<String, ObjectSource>,
-    /// What is wrong.
+    /// Problems.
     pub problems: Vec<Problem>,
-    /// What a manifest refers to and that is not carried; players get it from the origin.
+    /// Files that a manifest refers to and that are not carried; players get it from the origin.
     pub left_out: Vec<LeftOut>,
     /// A manifest is held back until it is consistent: read again soon.
     pub is_unsettled: bool,
@@ -96,7 +96,7 @@ pub struct Presentation {
 pub struct Rung {
     /// Representation id, or the path of the media playlist.
     pub id: String,
-    /// What it carries.
+    /// Kind of its media.
     pub kind: TrackKind,
     /// `@bandwidth` or BANDWIDTH; 0 if not given.
     pub bandwidth_bps: u64,
@@ -161,7 +161,7 @@ pub struct ObjectSource {
     pub modified_ns: i128,
     /// MIME type.
     pub content_type: &'static str,
-    /// What it is.
+    /// Role of the object.
     pub role: Role,
     /// Of a manifest: the bytes that were read, so that what is sent is what its segments were taken from.
     pub bytes: Option<Arc<[u8]>>,
@@ -222,7 +222,7 @@ pub struct LeftOut {
     pub place: String,
     /// The file, Representation or Period; the first of several.
     pub name: String,
-    /// How many.
+    /// Number of files.
     pub count: usize,
 }
 
@@ -231,9 +231,9 @@ pub struct LeftOut {
 pub struct Problem {
     /// The file, and line or element.
     pub place: String,
-    /// What is wrong.
+    /// Description of the problem.
     pub what: String,
-    /// What to do.
+    /// Fix.
     pub fix: &'static str,
 }
 
@@ -261,7 +261,7 @@ impl Inventory {
         self.presentations.iter().filter(|it| it.live).flat_map(|it| &it.rungs)
     }
 
-    /// What is left out by reason, and how often; reasons that do not occur are not listed.
+    /// Number of files left out by reason; reasons that do not occur are not listed.
     pub fn left_out_by_reason(&self) -> BTreeMap<LeftOutReason, usize> {
         let mut counts = BTreeMap::new();
         for left_out in &self.left_out {

@@ -132,7 +132,7 @@ struct Checked {
 struct Growing {
     /// Bytes that it had.
     length: u64,
-    /// How often it became shorter: its packager began anew, and its ranges have other bytes.
+    /// Number of times that it became shorter: its packager began anew, and its ranges have other bytes.
     beginnings: i128,
 }
 
@@ -223,7 +223,7 @@ pub(crate) fn live_patterns(inventory: &Inventory) -> HashMap<(String, String), 
     segments.filter_map(|path| Some((pattern(&decode(path))?, path.clone()))).collect()
 }
 
-/// What is before and behind the last number of a file's name.
+/// Parts of a file's name before and behind its last number.
 pub(crate) fn pattern(path: &str) -> Option<(String, String)> {
     reading::numbered(path)
 }

@@ -96,7 +96,7 @@ impl<'a> Resolver<'a> {
         format!("{}{path}", self.base)
     }
 
-    /// How near a normalised URI is to the base.
+    /// Nearness of a normalised URI to the base.
     pub(super) fn nearness(&self, uri: &str) -> Nearness {
         let without_scheme = |uri: &str| uri.split_once("://").map(|(_, rest)| rest.to_owned());
         if self.below(uri).is_some() {
@@ -168,7 +168,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Where an absolute, normalised URI leads.
+    /// Place that an absolute, normalised URI leads to.
     pub(super) fn place(&self, uri: String) -> Referred {
         let is_web = uri.starts_with("http://") || uri.starts_with("https://");
         if !is_web {

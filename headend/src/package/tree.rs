@@ -36,7 +36,7 @@ pub type Files = BTreeMap<String, FileOnDisk>;
 /// A file on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileOnDisk {
-    /// Where it is; without symbolic links.
+    /// Path of the file, without symbolic links.
     pub file: PathBuf,
     /// Bytes.
     pub length: u64,
@@ -49,13 +49,13 @@ pub struct FileOnDisk {
 /// A folder of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folder {
-    /// Where it is.
+    /// Path of the folder.
     pub path: PathBuf,
     /// Path below the source's folder; empty or with a slash at its end.
     pub prefix: String,
     /// Folders above it within the source.
     pub depth: usize,
-    /// Where links in it may lead.
+    /// Folders that links in it may lead to.
     pub bounds: Arc<Bounds>,
 }
 
@@ -139,7 +139,7 @@ pub fn name_later(name: &str) -> Option<&str> {
     name.get(..name.len() - end.len()).filter(|later| !is_temporary(later) && !later.is_empty())
 }
 
-/// What is at `path`, if that is a regular file within `bounds`.
+/// File at `path`, if that is a regular file within `bounds`.
 pub fn look(path: &Path, bounds: &Bounds) -> Option<FileOnDisk> {
     match bounds.find(path.to_owned()) {
         Found::File(file) => Some(file),

@@ -32,10 +32,10 @@ carousel::limits! {
     }
 }
 
-/// What origins see of us.
+/// Our name for origins.
 const AGENT: &str = concat!("skycache-headend/", env!("CARGO_PKG_VERSION"));
 
-/// What an origin calls a version of a file.
+/// Validator of a version of a file, as the origin gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Validator {
     /// RFC 9110 section 8.8.3.
@@ -57,7 +57,7 @@ impl Validator {
     }
 }
 
-/// What an origin has answered.
+/// Answer of an origin.
 pub(super) enum Answer {
     /// The version that was named is the newest.
     Unchanged,
@@ -65,7 +65,7 @@ pub(super) enum Answer {
     Body {
         /// It is the rest of what was asked for from an offset on.
         continues: bool,
-        /// What the origin calls this version.
+        /// Validator of this version.
         validator: Option<Validator>,
         body: Body,
     },

@@ -65,11 +65,11 @@ carousel::limits! {
 const MAX_READINGS: usize = 6;
 /// Marks a folder of which every file was pulled: it was empty when pulling began.
 const MARK: &str = ".pulled";
-/// How often manifests of what is not live are looked at.
+/// Interval at which manifests of what is not live are looked at.
 const LOOK: Duration = Duration::from_secs(60);
 /// The same of live ones, whatever they say.
 const LIVE_LOOK_MS: std::ops::RangeInclusive<u64> = 250..=10_000;
-/// How long a file stays that no manifest names any more: receivers may be behind.
+/// Time for which a file stays that no manifest names any more: receivers may be behind.
 const KEEP: Duration = Duration::from_secs(60);
 /// Longest time until a file that has failed is asked for again; the time doubles from one second on.
 const MAX_BACK_OFF_S: u64 = 60;
@@ -162,7 +162,7 @@ impl PullStats {
         *self.newest_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
     }
 
-    /// What failed last.
+    /// Newest failure.
     pub fn newest_failure(&self) -> Option<String> {
         self.newest_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -181,7 +181,7 @@ impl PullStats {
     }
 }
 
-/// What [`complete`] has brought.
+/// Result of [`complete`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pulled {
     /// Name of the source.
@@ -190,7 +190,7 @@ pub struct Pulled {
     pub files: u64,
     /// See `files`.
     pub bytes: u64,
-    /// What manifests name and the origin did not give: paths below the source's folder.
+    /// Files that manifests name and the origin did not give: paths below the source's folder.
     pub missing: Vec<String>,
 }
 
@@ -280,7 +280,7 @@ fn folder_of(url: &str) -> &str {
     path.rfind('/').map_or(path, |at| &path[..=at])
 }
 
-/// Where pulled files go.
+/// Places of pulled files.
 #[derive(Debug)]
 struct Files {
     url: String,
@@ -296,7 +296,7 @@ impl Files {
         if path == self.manifest { Some(self.url.clone()) } else { resolve(&self.url, path).ok() }
     }
 
-    /// Where that is stored.
+    /// Path of that in the store of pulled files.
     fn place_of(&self, path: &str) -> Option<String> {
         let plain = decode(path.split(['?', '#']).next().unwrap_or_default());
         is_plain_path(&plain).then_some(plain)
@@ -378,7 +378,7 @@ struct Coming<'a> {
 }
 
 impl Coming<'_> {
-    /// What has come so far.
+    /// Bytes that have come so far.
     const fn bytes(&self) -> u64 {
         self.place.bytes()
     }
@@ -410,9 +410,9 @@ impl Coming<'_> {
 
 /// Result of one round.
 struct Round {
-    /// What the folder holds; `None` if nothing can be carried.
+    /// Content of the folder; `None` if nothing can be carried.
     inventory: Option<Inventory>,
-    /// What is still missing.
+    /// Files that are still missing.
     missing: Vec<String>,
 }
 
@@ -425,7 +425,7 @@ struct Puller {
     options: Options,
     /// Of manifests that have come, by path.
     validators: HashMap<String, Validator>,
-    /// What failed: how often, and when it is asked for again.
+    /// Files that failed: number of attempts, and the time of the next one.
     failing: HashMap<String, (u32, Instant)>,
     /// Files that no manifest names, and since when.
     unnamed: HashMap<PathBuf, Instant>,
@@ -638,7 +638,7 @@ fn changing(inventory: &Inventory) -> Vec<String> {
         .collect()
 }
 
-/// What manifests name and the folder does not have.
+/// Files that manifests name and the folder does not have.
 fn missing(inventory: &Inventory) -> Vec<String> {
     let missing = inventory.left_out.iter().filter(|it| it.reason == LeftOutReason::Missing);
     let below = missing.map(|it| &it.name).filter(|name| !name.starts_with('/') && !name.contains(':'));

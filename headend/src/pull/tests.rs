@@ -11,7 +11,7 @@ struct Asked {
     headers: HashMap<String, String>,
 }
 
-/// What it answers.
+/// Its response.
 #[derive(Clone)]
 struct Reply {
     status: u16,

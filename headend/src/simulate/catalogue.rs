@@ -69,7 +69,7 @@ impl Catalogue {
         }
     }
 
-    /// What forecasts promise: their titles in equal segments.
+    /// Objects that forecasts promise: their titles in equal segments.
     pub(super) fn of_forecasts(
         forecasts: &[Forecast],
         cut: Cut<'_>,

@@ -54,7 +54,7 @@ pub(super) struct Crowd<'a> {
 }
 
 impl Crowd<'_> {
-    /// How many have come on by then.
+    /// Number of those that have come on by then.
     fn joined(&self, at_s: f64) -> u64 {
         if self.join_s <= 0.0 {
             return self.receivers;
@@ -99,7 +99,7 @@ impl Crowd<'_> {
         (asks, count / draws as f64)
     }
 
-    /// Who asks before `until_s` asks, and has the object then.
+    /// Lets those ask who ask before `until_s`; they have the object then.
     pub(super) fn settle(&self, spread: &mut Spread, until_s: f64, symbol_bytes: f64, tally: &mut Tally) {
         for group in &mut spread.groups {
             let due = group.asks_s.partition_point(|&at| f64::from(at) < until_s);
@@ -140,7 +140,7 @@ impl Crowd<'_> {
         }
     }
 
-    /// What a pass does for a group.
+    /// Does what a pass does for a group.
     #[allow(clippy::too_many_arguments)] // one step of `pass`, with its surroundings
     fn pass_of(
         &mut self,
@@ -203,7 +203,7 @@ impl Crowd<'_> {
         }
     }
 
-    /// How many of `count` fail: exact for few, by the normal approximation for many.
+    /// Number of `count` that fail: exact for few, by the normal approximation for many.
     fn binomial(&mut self, count: f64, probability: f64) -> f64 {
         let mean = count * probability;
         if mean <= IDLE {

@@ -90,7 +90,7 @@ impl Losses {
         Self { link, symbol_length, wave_symbols, known: HashMap::new() }
     }
 
-    /// What a pass of an object of `bytes` leaves a receiver without.
+    /// Losses that a pass of an object of `bytes` leaves a receiver with.
     pub fn of(&mut self, bytes: u64, protection: &Protection) -> PassLoss {
         let key = (bytes, *protection == Protection::NONE);
         if let Some(known) = self.known.get(&key) {

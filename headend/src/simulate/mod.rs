@@ -59,7 +59,7 @@ pub struct Report {
     pub with_fec: Outcome,
     /// See `with_fec`.
     pub without_fec: Outcome,
-    /// What households had from their boxes; `None` if no viewing is configured.
+    /// Viewing of households from their boxes; `None` if no viewing is configured.
     pub viewing: Option<ViewingOutcome>,
 }
 
@@ -76,7 +76,7 @@ pub struct Outcome {
     pub repair_requests: f64,
     /// The origin's busiest second, in bit/s.
     pub origin_peak_bps: f64,
-    /// What fades took from receivers in the middle of objects, spread evenly over the window in which they ask (their
+    /// Bytes that fades took from receivers in the middle of objects, spread evenly over the window in which they ask (their
     /// random back-off): the busiest second if all shared the load fairly. 0 without fades.
     pub fair_share_bps: f64,
     /// Busiest second against the fair share; `None` without fades.

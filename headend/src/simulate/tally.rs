@@ -9,7 +9,7 @@ pub(super) struct Tally {
     times: Vec<f64>,
     load_bytes: Vec<f64>,
     requests: f64,
-    /// What fades alone took from receivers, spread evenly over the windows in which they ask.
+    /// Bytes that fades alone took from receivers, spread evenly over the windows in which they ask.
     fair_bytes: Vec<f64>,
 }
 

@@ -12,7 +12,7 @@ impl FileSink {
     /// Creates the file, or empties it.
     ///
     /// # Errors
-    /// What the system said.
+    /// Those of the system.
     pub fn create(path: &Path) -> io::Result<Self> {
         Ok(Self(BufWriter::with_capacity(1 << 20, File::create(path)?)))
     }
@@ -20,7 +20,7 @@ impl FileSink {
     /// Writes one payload.
     ///
     /// # Errors
-    /// What the system said.
+    /// Those of the system.
     pub fn send(&mut self, payload: &[u8]) -> io::Result<()> {
         self.0.write_all(payload)
     }
@@ -28,7 +28,7 @@ impl FileSink {
     /// Writes out what is buffered.
     ///
     /// # Errors
-    /// What the system said.
+    /// Those of the system.
     pub fn finish(&mut self) -> io::Result<()> {
         self.0.flush()
     }

@@ -35,7 +35,7 @@ impl UdpSink {
     /// Sends one datagram. A full queue is waited for, since the pace is kept elsewhere.
     ///
     /// # Errors
-    /// What the system said, with the destination.
+    /// Those of the system, with the destination.
     pub fn send(&mut self, destination: SocketAddr, payload: &[u8]) -> io::Result<()> {
         let socket = if destination.is_ipv4() { &self.v4 } else { &self.v6 };
         let Some(socket) = socket else { return Err(io::ErrorKind::AddrNotAvailable.into()) };

@@ -46,7 +46,7 @@ pub(super) struct Collector<'a> {
     events: usize,
     channels: Vec<(String, Vec<Text>)>,
     asked: HashMap<String, Asked>,
-    /// What is meant by a name, and how often it has come.
+    /// Term that is meant by a name, and the number of times that it has come.
     genres: HashMap<String, (Option<&'static str>, u64)>,
     pub(super) problems: Problems,
     /// Times without a zone.
@@ -322,7 +322,7 @@ impl<'a> Collector<'a> {
     }
 }
 
-/// What an entry of a schedule does, with what came of it, and the fix.
+/// Words for a mistake of a schedule's entry and its consequence, and the fix.
 const fn in_words(blemish: Blemish) -> (&'static str, &'static str) {
     match blemish {
         Blemish::Overlaps => {

@@ -15,7 +15,7 @@ pub(super) fn xmltv_ns(text: &str) -> Numbers {
     (fields.next().flatten(), fields.next().flatten())
 }
 
-/// What a viewer would see: `S02E05`, `2x05`, `Season 2, Episode 5`, `Staffel 2 Folge 5`, `Ep. 5`, `5/12`, `5`.
+/// Numbers in a text for viewers: `S02E05`, `2x05`, `Season 2, Episode 5`, `Staffel 2 Folge 5`, `Ep. 5`, `5/12`, `5`.
 pub(super) fn onscreen(text: &str) -> Numbers {
     let (mut season, mut episode, mut bare) = (None, None, None);
     let mut word = String::new();

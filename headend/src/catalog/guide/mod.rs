@@ -61,7 +61,7 @@ carousel::limits! {
 pub struct Read {
     /// Tidy; what no event refers to is left out.
     pub guide: Guide,
-    /// What is wrong with the file, and what to do.
+    /// Problems of the file, with their fixes.
     pub problems: Vec<Problem>,
     /// Channels that the file declares, whether or not a service asks for them: id, and names by language.
     pub channels: Vec<(String, Vec<Text>)>,

@@ -134,7 +134,7 @@ fn extent(text: &str, name: &str) -> (usize, bool) {
     (text.len(), false)
 }
 
-/// Where the root begins: behind the declaration, comments, and a document type declaration, whose own declarations are
+/// Offset of the root: behind the declaration, comments, and a document type declaration, whose own declarations are
 /// passed over, so that no entity grows.
 fn behind_prolog(text: &str) -> Option<usize> {
     let mut at = 0;

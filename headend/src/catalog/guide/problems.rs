@@ -11,7 +11,7 @@ const LISTED_OF_A_KIND: u64 = 20;
 pub(super) struct Problems {
     pub(super) file: String,
     list: Vec<Problem>,
-    /// How many there are of a kind, by the fix.
+    /// Number of each kind, by the fix.
     of_kind: BTreeMap<&'static str, u64>,
     /// Parts of the file that are left out because they cannot be read.
     pub(super) faults: u64,

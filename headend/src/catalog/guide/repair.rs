@@ -177,7 +177,7 @@ impl<'a> Repair<'a> {
     }
 }
 
-/// Where a tag ends: behind the first `>` outside quotes; `None` if another `<` comes first.
+/// End of a tag: behind the first `>` outside quotes; `None` if another `<` comes first.
 pub(super) fn tag_end(from: &str) -> Option<usize> {
     let mut quote = None;
     for (at, byte) in from.bytes().enumerate().skip(1) {

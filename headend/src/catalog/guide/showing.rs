@@ -35,7 +35,7 @@ pub(super) struct Showing {
     pub(super) start: WallTime,
     /// `NO_END` if the file has none.
     pub(super) end: WallTime,
-    /// What a programme database calls the programme.
+    /// Identifier of the programme in a programme database.
     pub(super) id: Option<String>,
     /// One at least.
     pub(super) titles: Vec<Text>,
@@ -65,13 +65,13 @@ pub(super) struct Series {
 }
 
 impl Showing {
-    /// Where a problem is.
+    /// Place of a problem.
     pub(super) fn place(&self) -> String {
         place(self.number, &self.channel, self.line)
     }
 }
 
-/// Where a problem is: which entry, of what channel, and in which line (0: not known).
+/// Place of a problem: number of the entry, its channel, and its line (0: not known).
 pub(super) fn place(number: u64, channel: &str, line: u64) -> String {
     let place = format!("programme {number} (channel {})", super::problems::quoted(channel));
     if line == 0 { place } else { format!("line {line}, {place}") }

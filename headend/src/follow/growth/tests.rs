@@ -51,7 +51,7 @@ impl Folder {
         File::options().create(true).append(true).open(self.dir.path().join(name)).unwrap()
     }
 
-    /// What a look `ms` later brings, as words.
+    /// Changes that a look `ms` later brings, as words.
     fn look(&mut self, ms: u64) -> Vec<String> {
         self.now_ns += ms * MS;
         self.watch.look();

@@ -107,7 +107,7 @@ pub(super) struct Window {
     pub(super) first: u64,
     /// From one to the next.
     pub(super) step: u64,
-    /// What is available by the clock, if the MPD says; `first` to infinity otherwise.
+    /// Numbers that are available by the clock, if the MPD says; `first` to infinity otherwise.
     pub(super) available: Option<(u64, u64)>,
     /// Segments in the window, if it has an end.
     pub(super) most: Option<usize>,
@@ -133,7 +133,7 @@ pub(super) struct ParseContext<'a> {
     /// The MPD's own URI.
     pub(super) uri: &'a str,
     pub(super) now: WallTime,
-    /// How near a URI is to the source's base: which alternative of several BaseURLs is read.
+    /// Nearness of a URI to the source's base: which alternative of several BaseURLs is read.
     pub(super) nearness: &'a dyn Fn(&str) -> Nearness,
     /// The document of an xlink, where it is ours.
     pub(super) load: &'a dyn Fn(&str) -> Option<Element>,

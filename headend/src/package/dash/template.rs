@@ -186,7 +186,7 @@ impl Names<'_> {
         }))
     }
 
-    /// What is before and behind the number of segments that are found by their names.
+    /// Parts of names before and behind the number of segments that are found by their names.
     fn into_pattern(mut self, open: &Open) -> Result<Addressing, String> {
         // A marker that no name has stands for the number, and is then cut out.
         const MARK: u64 = 18_446_744_073_709_551_557;

@@ -95,7 +95,7 @@ fn sequence(entry: &str, unit: &[u8]) -> Option<Video> {
     Some(video)
 }
 
-/// What is left of a side of the picture; `None` if nothing.
+/// Rest of a side of the picture; `None` if nothing.
 pub(super) fn cropped(side: u32, by: u64) -> Option<u32> {
     u64::from(side).checked_sub(by).filter(|&left| left > 0).and_then(|left| u32::try_from(left).ok())
 }

@@ -31,7 +31,7 @@ pub struct Video {
     pub is_interlaced: bool,
     /// Bits of a luma sample.
     pub bit_depth: u8,
-    /// How samples become light.
+    /// Colour: how samples become light.
     pub colour: Colour,
     /// PQ with static metadata: mastering display (SMPTE ST 2086) or light levels (CTA-861.3).
     pub hdr10: bool,
@@ -122,7 +122,7 @@ pub struct Audio {
 
 /// Shapes that pictures are meant to have.
 const SHAPES: [(u32, u32); 3] = [(16, 9), (4, 3), (9, 16)];
-/// How far a picture may be off its shape, in thousandths. 720 samples with the sample aspects of BT.601 are 2.3 % wider
+/// Tolerance of a picture's shape, in thousandths. 720 samples with the sample aspects of BT.601 are 2.3 % wider
 /// than the 702 that are meant; 1088 lines that nobody cropped are 0.7 % too high. The next shape of films, 1.85:1, is 4 %
 /// off 16:9.
 const SHAPE_TOLERANCE: u64 = 25;
@@ -195,7 +195,7 @@ impl Video {
 }
 
 impl Colour {
-    /// What a code point says: "unspecified" is nothing.
+    /// Value of a code point: "unspecified" is none.
     pub(super) fn code_point(value: u8) -> Option<u8> {
         Some(value).filter(|&value| value != 2)
     }

@@ -107,7 +107,7 @@ pub fn read(path: &Path) -> Result<Facts, Unreadable> {
     facts(&bytes)
 }
 
-/// What the media of a rung say: its init segment, or its first segment where there is none. `None` if they say nothing.
+/// Facts of the media of a rung: its init segment, or its first segment where there is none. `None` if they say nothing.
 pub fn facts_of(inventory: &Inventory, rung: &Rung) -> Option<Facts> {
     let mut objects =
         rung.inits.iter().chain(&rung.segments).filter_map(|path| inventory.objects.get(path.as_str()));
@@ -115,7 +115,7 @@ pub fn facts_of(inventory: &Inventory, rung: &Rung) -> Option<Facts> {
     read(&object.file).ok()
 }
 
-/// Where the `moov` begins; 0 if the file is none of boxes. Files that were not made for streaming have it behind
+/// Offset of the `moov`; 0 if the file is none of boxes. Files that were not made for streaming have it behind
 /// gigabytes of media.
 fn start_of_description(file: &mut File) -> io::Result<u64> {
     let mut at = 0;
@@ -137,7 +137,7 @@ fn start_of_description(file: &mut File) -> io::Result<u64> {
     Ok(0)
 }
 
-/// What the first bytes of a file say.
+/// Facts by the first bytes of a file.
 fn facts(bytes: &[u8]) -> Result<Facts, Unreadable> {
     let is_boxes = boxes::head(bytes).is_some_and(|(kind, _)| boxes::is_top_level(kind));
     let mut facts = if is_boxes { mp4::read(bytes)? } else { ts::read(bytes)? };

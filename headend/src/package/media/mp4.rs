@@ -16,7 +16,7 @@ carousel::limits! {
     }
 }
 
-/// Where the boxes of a sample entry begin (clauses 12.1.3 and 12.2.3).
+/// Offsets of the boxes of a sample entry (clauses 12.1.3 and 12.2.3).
 const VISUAL_ENTRY_BYTES: usize = 78;
 const AUDIO_ENTRY_BYTES: usize = 28;
 

@@ -27,7 +27,7 @@ fn after_start_code(stream: &[u8]) -> Option<&[u8]> {
     stream.windows(3).position(|three| three == [0, 0, 1]).map(|at| &stream[at + 3..])
 }
 
-/// What a unit carries behind its header, without the bytes that keep start codes out of it.
+/// Payload of a unit behind its header, without the bytes that keep start codes out of it.
 pub(super) fn payload(unit: &[u8], header_bytes: usize) -> Vec<u8> {
     let bytes = unit.get(header_bytes..).unwrap_or_default();
     let mut out = Vec::with_capacity(bytes.len().min(MAX_PAYLOAD_BYTES));

@@ -47,7 +47,7 @@ fn sound(audio: &Audio) -> String {
     )
 }
 
-/// What ffprobe says of the same files, and of what it leaves out of init segments (frame rates, fields, levels) the
+/// Facts by ffprobe of the same files, and of what it leaves out of init segments (frame rates, fields, levels) the
 /// command line that made them.
 const PICTURES: [(&str, &str); 14] = [
     ("h264-1080p25.mp4", "avc1.640028 1920x1080p sar 1:1 25/1 8 bit 1/1/1 limited SDR"),

@@ -38,7 +38,7 @@ const LANGUAGE: u8 = 0x0a;
 const AC3: u8 = 0x6a;
 const EAC3: u8 = 0x7a;
 
-/// What a stream is, by stream_type and descriptors.
+/// Kind of a stream, by stream_type and descriptors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Avc,

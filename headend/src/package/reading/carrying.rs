@@ -146,7 +146,7 @@ impl Reading<'_> {
         self.carry(local, Role::Key)
     }
 
-    /// What is wrong with a file, if anything.
+    /// Fault of a file, if it has one.
     pub(super) fn fault(
         &mut self,
         local: &Local,

@@ -10,7 +10,7 @@ use super::super::{GoodManifest, MAX_MANIFEST_BYTES, Role, dash, hls};
 use super::{Reading, is_mpd};
 use crate::sys::read_source_file;
 
-/// How long a manifest may be half written, go backwards or name segments that are not there yet, before it is taken as it
+/// Time for which a manifest may be half written, go backwards or name segments that are not there yet, before it is taken as it
 /// is: two segments of usual length.
 const HOLD_MS: i64 = 4000;
 

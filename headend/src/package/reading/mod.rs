@@ -62,7 +62,7 @@ pub(super) struct Reading<'a> {
 /// A path that is named with a query.
 #[derive(Default)]
 struct Queried {
-    /// Where first.
+    /// Place of the first one.
     place: String,
     /// Parameters.
     names: BTreeSet<String>,

@@ -303,7 +303,7 @@ fn parse(bytes: &[u8], around: hls::ParseContext<'_>) -> Result<hls::Playlist, S
     hls::parse(std::str::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned())?, around)
 }
 
-/// What a media playlist by itself carries, by the names of its segments.
+/// Kind of media that a media playlist by itself carries, by the names of its segments.
 fn kind_of(media: &hls::Media) -> TrackKind {
     let first = media.references.iter().find(|it| it.role == Role::Segment);
     let content_type = first.map_or("", |it| content_type(&it.uri));

@@ -50,7 +50,8 @@ impl Reading<'_> {
         self.inventory.presentations = ranked.into_iter().map(|(_, it)| it).collect();
     }
 
-    /// Which query parameters the box may ignore. What is named with others is left to the origin: who asks so would not find it.
+    /// Decides which query parameters the box may ignore. What is named with others is left to the origin: who asks so would not
+    /// find it.
     pub(super) fn settle_queries(&mut self) {
         let mut names: BTreeSet<String> = self.query_names.difference(&self.selecting).cloned().collect();
         if names.len() > carousel::query::MAX_PARAMETERS {
@@ -126,7 +127,7 @@ impl Reading<'_> {
     }
 }
 
-/// What is before and behind the last number of a name.
+/// Parts of a name before and behind its last number.
 pub(in crate::package) fn numbered(path: &str) -> Option<(String, String)> {
     let end = path.rfind(|c: char| c.is_ascii_digit())? + 1;
     let name = path.rfind('/').map_or(0, |at| at + 1);

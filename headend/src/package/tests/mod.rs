@@ -511,7 +511,7 @@ fn reference() -> impl proptest::strategy::Strategy<Value = String> {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig { cases: 64, ..Default::default() })]
 
-    /// What an independent reader of the playlist asks for, resolved and encoded as a browser does it, is what is on the air.
+    /// The URIs that an independent reader of the playlist asks for, resolved and encoded as a browser does it, are on the air.
     #[test]
     fn an_independent_reader_asks_for_what_is_on_the_air(
         references in proptest::collection::btree_set(reference(), 1..6),
