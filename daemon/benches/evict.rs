@@ -68,7 +68,7 @@ impl Cache {
     }
 }
 
-/// What happens, in order.
+/// Steps, in order.
 enum Step {
     Carried(u64),
     Asked(u64),

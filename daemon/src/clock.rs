@@ -73,7 +73,7 @@ pub fn trusted_wall() -> Option<WallTime> {
     clocks().trusted_wall()
 }
 
-/// What a broadcaster has said of the date.
+/// Date as a broadcaster has given it.
 #[derive(Debug)]
 struct BroadcastDate {
     /// The date at which the monotonic clock was 0, in milliseconds.

@@ -23,7 +23,7 @@ use crate::store::StoreConfig;
 use crate::transport::TransportStream;
 use crate::trust::TrustOptions;
 
-/// Where the configuration is unless `-c` says otherwise.
+/// Path of the configuration unless `-c` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/skycache/skycached.toml";
 
 /// The folder beside the configuration whose files count over it.
@@ -33,7 +33,7 @@ const DROP_INS: &str = "conf.d";
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// What is received, and on which interface.
+    /// Sessions that are received, and the interface.
     pub receive: Receive,
     /// Sessions that are listened to whatever the announcement channel says.
     #[serde(rename = "session")]
@@ -41,14 +41,14 @@ pub struct Config {
     /// Services whose groups are joined otherwise than `[receive] join` says, or that no gateway configuration announces.
     #[serde(rename = "service")]
     pub services: Vec<ServiceOptions>,
-    /// Who must have signed what is received.
+    /// Keys that must have signed what is received.
     pub trust: TrustOptions,
     /// Commands that come with the carousel.
     pub commands: CommandOptions,
     /// Transport streams and baseband frames.
     #[serde(rename = "transport_stream")]
     pub transport_streams: Vec<TransportStream>,
-    /// Where objects are kept.
+    /// Place of objects.
     pub store: StoreConfig,
     /// The players' side.
     pub http: Http,
@@ -58,18 +58,18 @@ pub struct Config {
     /// Caches that are asked before the origins of routes.
     #[serde(rename = "parent")]
     pub parents: Vec<ParentGroup>,
-    /// Who may have the objects of routes.
+    /// Access to the objects of routes.
     pub access: Vec<AccessRule>,
-    /// Where the terrestrial path leads for a host.
+    /// Origin of a host on the terrestrial path.
     #[serde(rename = "origin")]
     pub origins: Vec<Origin>,
-    /// How losses are made good.
+    /// Repair of losses.
     pub repair: Repair,
     /// The operator's side.
     pub admin: Admin,
     /// Purges for all boxes and measurements of players through Kafka. Needs a program that was built with it.
     pub kafka: Option<Kafka>,
-    /// What is logged.
+    /// Logging.
     pub log: Log,
 }
 
@@ -154,7 +154,7 @@ impl Config {
         }
     }
 
-    /// What the configuration names as origins beside the bases of routes: `[[origin]]`, and the members of `[[parent]]`.
+    /// Origins that the configuration names beside the bases of routes: `[[origin]]`, and the members of `[[parent]]`.
     pub fn asked_origins(&self) -> Vec<Origin> {
         let members = self.parents.iter().flat_map(|it| &it.members);
         let members = members.map(|it| Origin { host: String::new(), url: it.url.clone() });

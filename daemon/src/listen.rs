@@ -95,7 +95,7 @@ pub fn advice(err: &io::Error) -> &'static str {
 /// Opens a listener as [`Listening::open`] does, and closes it again.
 ///
 /// # Errors
-/// What the system says.
+/// Those of the system.
 pub fn try_listen(address: SocketAddr) -> io::Result<()> {
     bind(address).map(drop)
 }
@@ -103,7 +103,7 @@ pub fn try_listen(address: SocketAddr) -> io::Result<()> {
 /// The same for datagrams.
 ///
 /// # Errors
-/// What the system says.
+/// Those of the system.
 pub fn try_datagrams(address: SocketAddr) -> io::Result<()> {
     bind_datagrams(address).map(drop)
 }

@@ -64,7 +64,7 @@ struct Known {
 const LATE_TARGETS: u64 = 3;
 
 carousel::reasons! {
-    /// Who has brought a live manifest that does not go as far as the one held, and was refused.
+    /// Source of a live manifest that was refused because it does not go as far as the one held.
     pub enum LateManifest in "live_manifests_refused" by "from" {
         /// The carousel: the origin has a newer one.
         Carousel = "carousel",

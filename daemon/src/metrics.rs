@@ -74,7 +74,7 @@ impl MetricWriter<'_> {
         metric.encode(self.0.encode_descriptor(name, help, None, MetricType::Gauge)?)
     }
 
-    /// What the groups of `[[parent]]` and their members have done.
+    /// Writes counters and state of the groups of `[[parent]]` and their members.
     fn parents(&mut self, groups: &[GroupReport]) -> fmt::Result {
         let members =
             || groups.iter().flat_map(|group| group.members.iter().map(move |it| (&group.name, it)));
@@ -165,7 +165,7 @@ impl MetricWriter<'_> {
         )
     }
 
-    /// What each route has served, and how fast.
+    /// Writes counters and times of each route.
     fn routes(&mut self, names: &[String], routes: &[RouteStats]) -> fmt::Result {
         let counter = MetricType::Counter;
         let help = "Requests by route and by how they were served";
@@ -199,7 +199,7 @@ impl MetricWriter<'_> {
 }
 
 impl MetricWriter<'_> {
-    /// What each transport stream has brought.
+    /// Writes counters and state of each transport stream.
     fn streams(&mut self, streams: &[(String, StreamState)]) -> fmt::Result {
         let counter = MetricType::Counter;
         let counters: [Named<CountOf>; 8] = [

@@ -304,7 +304,7 @@ impl Daemon {
         ))
     }
 
-    /// What status and metrics are made from.
+    /// Parts that status and metrics are made from.
     pub const fn parts(&self) -> &Arc<Parts> {
         &self.parts
     }

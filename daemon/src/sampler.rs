@@ -11,7 +11,7 @@ use crate::clock;
 use crate::page::Live;
 use crate::status::Parts;
 
-/// How often the state is published.
+/// Interval at which the state is published.
 const STATE_INTERVAL_S: u64 = 5;
 /// Objects in flight that the state names: what the page has room for. Their number is there too.
 const MAX_ARRIVING: usize = 20;

@@ -97,7 +97,7 @@ fn flash(store: &Value) -> String {
     text
 }
 
-/// Who signs, in one line.
+/// Signers, in one line.
 fn trust_line(trust: &Value) -> String {
     let keys = array(trust, "keys")
         .map(|key| format!("{} {}", text(key, "state"), text(key, "id")))

@@ -81,7 +81,7 @@ impl Service {
     }
 }
 
-/// What a request finds.
+/// Result of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Demand {
     /// Nothing is to be said of its service, or it has been received for a while.

@@ -121,7 +121,7 @@ pub fn queue_full(objects: &ObjectCounters) -> u64 {
     objects.rejected[RejectReason::QueueFull as usize] + objects.blocks_refused
 }
 
-/// What became of objects.
+/// Counters of objects.
 fn delivery_json(objects: &ObjectCounters) -> Value {
     json!({
         "entered": objects.entered, "held": objects.held,
@@ -139,7 +139,7 @@ pub const fn untrusted(report: &TrustReport, unsigned_protocol: u64) -> [u64; Tr
     refused
 }
 
-/// Who signs what comes, and what was refused.
+/// Signers of what comes, and counters of refusals.
 pub fn trust_json(trust: &Trust, unsigned_protocol: u64) -> Value {
     let report = trust.report();
     let time = |seconds: u64| {

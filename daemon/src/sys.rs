@@ -37,7 +37,7 @@ pub(crate) fn hostname() -> String {
 /// this has returned.
 ///
 /// # Errors
-/// What the system said; what was written before stays.
+/// Those of the system; what was written before stays.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut file = File::create(&new)?;
@@ -50,7 +50,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Maps a recording for reading.
 ///
 /// # Errors
-/// What the system said.
+/// Those of the system.
 pub(crate) fn map_file(file: &File) -> io::Result<memmap2::Mmap> {
     // SAFETY: the map is only read, as plain bytes, for which every bit pattern is valid; whoever replays a recording
     // owns it, and what it holds is checked like anything from outside.

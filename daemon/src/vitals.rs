@@ -64,7 +64,7 @@ impl Sign {
 pub struct ThreadState {
     /// Its name.
     pub name: String,
-    /// How long ago it gave a sign.
+    /// Time since it gave a sign.
     pub silent_for: Duration,
     /// Panics that it has survived.
     pub panics: u64,

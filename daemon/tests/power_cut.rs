@@ -38,7 +38,7 @@ fn config(folder: &Path) -> StoreConfig {
     }
 }
 
-/// What object `key` holds in its `version`: anybody can tell whether it is right.
+/// Body of object `key` in its `version`: anybody can tell whether it is right.
 fn body(key: u64, version: u64) -> Vec<u8> {
     let mut rng = Rng::new(key << 32 | version);
     let length = match rng.below(10) {
@@ -149,7 +149,7 @@ fn start_child(folder: &Path, seed: u64) -> Child {
     child
 }
 
-/// What a restart found.
+/// Findings of a restart.
 #[derive(Debug, Default, Clone, Copy)]
 struct Survivors {
     objects: u64,

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What is asked, and how.
+/// Requests, and their form.
 pub(crate) struct Load {
     pub(crate) address: SocketAddr,
     /// Each request asks for one of these, drawn anew: repeats make it likelier.
@@ -19,7 +19,7 @@ pub(crate) struct Load {
     pub(crate) seed: u64,
 }
 
-/// What came of it.
+/// Result.
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
     pub(crate) requests: u64,
@@ -32,7 +32,7 @@ pub(crate) struct Taken {
 
 struct Connection {
     stream: TcpStream,
-    /// What of the head has come; empty while the body comes.
+    /// Part of the head that has come; empty while the body comes.
     head: Vec<u8>,
     left: u64,
     expected: u64,

@@ -17,7 +17,7 @@ const TRACE_DRAWS: usize = 50_000;
 
 pub(crate) trait Server {
     fn address(&self) -> SocketAddr;
-    /// Where it speaks TLS; over UDP QUIC, if it does.
+    /// Address of TLS; over UDP QUIC, if it does.
     fn secure(&self) -> SocketAddr;
     /// CPU seconds of all its processes so far.
     fn cpu_s(&self) -> f64;

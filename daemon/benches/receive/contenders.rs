@@ -27,7 +27,7 @@ pub(crate) trait Contender {
     fn whole(&mut self) -> usize;
 }
 
-/// Where a bare loop copies to.
+/// Destination of a bare loop's copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Target {
     /// One place, again and again, without looking at the packet.

@@ -23,7 +23,7 @@ use packets::Stream;
 
 /// Datagrams of a batch: what 32 messages of 8 datagrams each bring, a modest load.
 const BATCH: usize = 256;
-/// What is measured; all of it where the command line names none.
+/// Parts that are measured; all where the command line names none.
 const PARTS: [&str; 3] = ["memory", "sockets", "finishing"];
 /// Rounds; the first is thrown away.
 const ROUNDS: usize = 7;

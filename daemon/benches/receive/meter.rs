@@ -36,7 +36,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// What something cost this thread.
+/// Cost of something for this thread.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cost {
     /// Processor time.

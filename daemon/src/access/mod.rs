@@ -28,7 +28,7 @@ pub use options::AccessRule;
 use options::network;
 use token::{Keys, NAME};
 
-/// How often files are looked at.
+/// Interval at which files are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 
 carousel::reasons! {
@@ -208,7 +208,7 @@ impl Access {
         Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What was refused.
+    /// Counters of refusals.
     pub const fn refused(&self) -> &Counts<AccessRefusal> {
         &self.refused
     }

@@ -11,11 +11,11 @@ use super::{AUDIT, pin, purge::PurgeRequest};
 use crate::clock;
 use crate::status::Parts;
 
-/// How often documents are judged, and moments looked for.
+/// Interval at which documents are judged, and moments looked for.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long the program of `reboot-to` may take.
+/// Time that the program of `reboot-to` may take.
 const REBOOT_PATIENCE: Duration = Duration::from_secs(60);
-/// How often it is looked whether it has ended.
+/// Interval at which it is looked whether it has ended.
 const REBOOT_LOOK: Duration = Duration::from_millis(20);
 
 /// Does what is due, until the runtime ends.

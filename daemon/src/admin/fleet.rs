@@ -14,7 +14,7 @@ use crate::clock;
 use crate::kafka::{Fetched, Follower, Kafka, KafkaError, KafkaStats, Link, Place, PurgeOutcome, Results};
 use crate::status::Parts;
 
-/// How often it is looked for new partitions.
+/// Interval at which new partitions are looked for.
 const LOOK: Duration = Duration::from_secs(60);
 /// Messages of a purge topic that are logged one by one in a second. The others are counted in one line; metrics count all.
 const MAX_LINES: u64 = 20;
@@ -57,7 +57,7 @@ pub async fn run(parts: Arc<Parts>, options: Arc<Kafka>, stats: Arc<KafkaStats>)
     }
 }
 
-/// What the readers of all partitions share.
+/// State that the readers of all partitions share.
 struct Consumer {
     parts: Arc<Parts>,
     node: String,

@@ -73,7 +73,7 @@ enum Wanted {
 }
 
 impl PurgeRequest {
-    /// What `head` asks for; `None`: it is no purge.
+    /// Purge that `head` asks for; `None`: it is no purge.
     ///
     /// # Errors
     /// One line with what is missing.
@@ -164,7 +164,7 @@ impl PurgeRequest {
         Self { wanted, mode: PurgeMode::Hard, is_sure: false, id: Some(id.to_owned()) }
     }
 
-    /// What a message of the purge topic asks for (`docs/kafka.md`).
+    /// Purge that a message of the purge topic asks for (`docs/kafka.md`).
     ///
     /// # Errors
     /// One line with what is wrong, and the id if it has one.
@@ -299,7 +299,7 @@ impl PurgeRequest {
         Ok(Done { id, done, all, took, key, missing })
     }
 
-    /// What may be meant by one parameter, the most likely first: a player's URL counts if the name as given means nothing.
+    /// Meanings of one parameter, the most likely first: a player's URL counts if the name as given means nothing.
     fn readings(&self, wanted: &Wanted, parts: &Parts) -> Result<Vec<Selection>, String> {
         let everything = |what: &str| {
             format!(
@@ -387,14 +387,14 @@ fn is_id(id: &str) -> bool {
     (1..=128).contains(&id.len()) && !id.contains(char::is_control)
 }
 
-/// What a purge has done.
+/// Result of a purge.
 #[derive(Debug)]
 pub(super) struct Done {
     id: String,
     done: &'static str,
-    /// How much.
+    /// Numbers of what was removed.
     pub(super) all: Purged,
-    /// How long it took.
+    /// Time that it took.
     pub(super) took: Duration,
     key: Option<ObjectKey>,
     /// Of several names those that nothing was held by.

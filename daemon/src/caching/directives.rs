@@ -109,7 +109,7 @@ impl Directives {
     }
 }
 
-/// What a player asks of caches. Only what cannot be turned against an origin counts: a million players that reload with
+/// Directives of a player for caches. Only what cannot be turned against an origin counts: a million players that reload with
 /// `no-cache` must not all reach it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RequestDirectives {

@@ -18,7 +18,7 @@ const HOP_BY_HOP: [&str; 12] = [
     "upgrade",
     "http2-settings",
 ];
-/// What a 304 cannot change of a stored response (RFC 9111 section 3.2).
+/// Fields that a 304 cannot change of a stored response (RFC 9111 section 3.2).
 const OF_THE_BYTES: [HeaderName; 4] =
     [header::CONTENT_ENCODING, header::CONTENT_LENGTH, header::CONTENT_RANGE, header::CONTENT_TYPE];
 
@@ -56,7 +56,7 @@ pub fn to_pairs(fields: &HeaderMap) -> Vec<(String, String)> {
     fields.iter().map(|(name, it)| (name.as_str().to_owned(), value(it))).collect()
 }
 
-/// What [`to_pairs`] made, as fields again; what is no field is passed over.
+/// Fields from what [`to_pairs`] made; what is no field is passed over.
 pub fn from_pairs<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> HeaderMap {
     let mut out = HeaderMap::new();
     for (name, value) in pairs {

@@ -74,7 +74,7 @@ pub struct Keep {
     pub initial_age_s: u32,
     /// Of a response whose origin has not said how long it is fresh: its age in seconds by `Age` alone, whatever the clocks.
     pub implicit_age_s: Option<u32>,
-    /// What it was selected by.
+    /// Fields that it was selected by.
     pub selecting: Selecting,
     /// Fields that are not kept.
     pub without: Vec<String>,

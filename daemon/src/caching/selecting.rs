@@ -55,7 +55,7 @@ pub fn matches(
     })
 }
 
-/// What a request is selected by under this name.
+/// Value by which a request is selected under this name.
 pub fn selected_by(request: &HeaderMap, name: &str) -> Option<String> {
     normalised(request, name)
 }

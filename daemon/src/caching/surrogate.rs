@@ -119,7 +119,7 @@ impl SurrogateKeys {
         })
     }
 
-    /// What [`SurrogateKeys::to_text`] wrote; of anything else, every key.
+    /// Keys that [`SurrogateKeys::to_text`] wrote; of anything else, every key.
     pub fn from_text(text: &str) -> Self {
         let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
         let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();

@@ -65,7 +65,7 @@ impl Validators {
         is_same && (self.has_strong_tag() || (self.has_strong_date() && other.has_strong_date()))
     }
 
-    /// What `If-Range` may say (section 13.1.5): a strong entity tag, or, where there is none at all, a strong date.
+    /// Value of `If-Range` (section 13.1.5): a strong entity tag, or, where there is none at all, a strong date.
     pub fn if_range(&self) -> Option<HeaderValue> {
         if self.has_strong_tag() {
             return self.etag.clone();

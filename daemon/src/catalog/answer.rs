@@ -58,7 +58,7 @@ const PAGE_ITEMS: usize = 50;
 pub enum Answer {
     /// A document and its MIME type.
     Document(&'static str, Vec<u8>),
-    /// What is asked for is not there; why.
+    /// The object of the request is not there; why.
     NotFound(String),
     /// The query makes no sense; why.
     Bad(String),
@@ -102,7 +102,7 @@ pub(crate) struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    /// What is known, who asks, and when.
+    /// Takes what is known, who asks, and when.
     pub(crate) fn new(
         snapshot: &'a Arc<Snapshot>,
         holdings: Holdings<'a>,
@@ -228,7 +228,7 @@ impl<'a> Asked<'a> {
         Answer::Document(player::TYPE, player::ait(self.client, title.map(|it| it.service.as_str())))
     }
 
-    /// Which page of a long answer is asked for.
+    /// Number of the page of a long answer that is asked for.
     fn page_number(pairs: &Pairs) -> Result<usize, Answer> {
         let number = pairs.number("page").map_err(Answer::Bad)?.unwrap_or(1);
         Ok(usize::try_from(number).unwrap_or(1).max(1))
@@ -344,7 +344,7 @@ fn nothing(what: &str) -> Answer {
     Answer::NotFound(format!("the guide has nothing of {what}"))
 }
 
-/// How a list offers itself that no entry points name.
+/// Offer of a list that no entry points name.
 fn offering_of(list: &ServiceList) -> Offering {
     use carousel::dvbi::entry_points::DeliveryKind;
     use carousel::dvbi::list::Delivery;

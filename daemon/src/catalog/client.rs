@@ -33,7 +33,7 @@ impl Client {
         format!("{}{path}", self.base)
     }
 
-    /// What a locator is for the client: what the box has, or can get, is at the box. `None`: it stays as it is. `has` says
+    /// Locator for the client: what the box has, or can get, is at the box. `None`: it stays as it is. `has` says
     /// whether the box can be asked for a key.
     pub fn moved(&self, locator: &str, has: impl Fn(&ObjectKey) -> bool) -> Option<String> {
         let key = key_of(locator)?;

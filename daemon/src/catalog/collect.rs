@@ -24,7 +24,7 @@ pub(super) struct Seen {
     changes: Option<u64>,
     /// Keys and digests of lists, guide files, entry points; keys of manifests.
     parts: BTreeMap<String, Digest>,
-    /// What guide files say, so that one that has not changed is not read again.
+    /// Content of guide files, so that one that has not changed is not read again.
     guides: BTreeMap<String, (Digest, Arc<Guide>)>,
 }
 

@@ -32,7 +32,7 @@ carousel::limits! {
     }
 }
 
-/// How long a share counts while the store changes: reading a manifest takes milliseconds.
+/// Time for which a share counts while the store changes: reading a manifest takes milliseconds.
 const FRESH: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Copy)]

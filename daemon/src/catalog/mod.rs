@@ -77,7 +77,7 @@ carousel::limits! {
     }
 }
 
-/// How often the store is looked at; nothing happens while it stays as it is.
+/// Interval at which the store is looked at; nothing happens while it stays as it is.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 carousel::reasons! {
@@ -101,9 +101,9 @@ carousel::reasons! {
 /// A service list of the air.
 #[derive(Debug)]
 pub struct List {
-    /// Where it is in the store.
+    /// Its key in the store.
     pub key: ObjectKey,
-    /// What it says.
+    /// Its content.
     pub list: ServiceList,
 }
 
@@ -120,11 +120,11 @@ pub struct Snapshot {
     pub guide: Guide,
     /// Folders of guides of which there is a file here: their queries are answered by the box.
     pub guide_folders: Vec<String>,
-    /// What there is to watch.
+    /// Titles that there are to watch.
     pub titles: Vec<Title>,
-    /// What could not be read, for people.
+    /// Texts about what could not be read, for people.
     pub messages: Vec<String>,
-    /// How much was left out, in the order of [`LeftOut::ALL`].
+    /// Numbers of what was left out, in the order of [`LeftOut::ALL`].
     pub left_out: [u64; LeftOut::ALL.len()],
 }
 
@@ -132,20 +132,20 @@ pub struct Snapshot {
 #[derive(Debug, Default)]
 pub struct Catalog {
     current: RwLock<Arc<Snapshot>>,
-    /// What the current one was made of.
+    /// Inputs of the current one.
     seen: Mutex<collect::Seen>,
-    /// What was left out at each look, in the order of [`LeftOut::ALL`].
+    /// Numbers of what was left out at each look, in the order of [`LeftOut::ALL`].
     left_out: [AtomicU64; LeftOut::ALL.len()],
 }
 
 impl Catalog {
-    /// What is known now.
+    /// Snapshot of what is known now.
     pub fn current(&self) -> Arc<Snapshot> {
         // A poisoned lock still holds the last whole snapshot: it is only ever swapped.
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What was left out so far, counted at each look that found something new.
+    /// Numbers of what was left out so far, counted at each look that found something new.
     pub fn left_out(&self) -> [u64; LeftOut::ALL.len()] {
         std::array::from_fn(|at| self.left_out[at].load(Ordering::Relaxed))
     }

@@ -47,7 +47,7 @@ impl Pairs {
     /// A number.
     ///
     /// # Errors
-    /// What is wrong with it, for the one who asked.
+    /// One line about its mistake, for the one who asked.
     pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, String> {
         let text = self.get(name);
         text.map(|it| it.parse().map_err(|_| format!("{name}={it:?} is no number"))).transpose()

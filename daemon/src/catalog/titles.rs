@@ -258,7 +258,7 @@ impl Title {
         }
     }
 
-    /// What tells it from others: id, number, name, logo. `shows` says whether the box has a picture, or can get it.
+    /// Members that tell it from others: id, number, name, logo. `shows` says whether the box has a picture, or can get it.
     pub(super) fn head_json(&self, shows: &impl Fn(&ObjectKey) -> bool) -> Value {
         json!({
             "id": self.id, "number": self.number, "name": by_language(&self.names, language_of(self)),
@@ -426,7 +426,7 @@ impl Snapshot {
         self.titles.iter().find(|it| it.id == id)
     }
 
-    /// What a title shows between two times.
+    /// Programmes of a title between two times.
     pub fn schedule_json(
         &self,
         id: &str,

@@ -113,7 +113,7 @@ impl Commands {
         put(&mut self.state().documents, document);
     }
 
-    /// What has become of commands.
+    /// Counters of commands by outcome.
     pub const fn outcomes(&self) -> &Counts<Outcome> {
         &self.outcomes
     }
@@ -228,7 +228,7 @@ fn put<T: PartialEq>(documents: &mut Vec<T>, document: T) {
 }
 
 impl State {
-    /// What has come, behind what was judged before keys or groups changed.
+    /// Documents that have come, behind what was judged before keys or groups changed.
     fn take_documents(&mut self, decisions: u64) -> Vec<Vec<u8>> {
         let has_changed = std::mem::take(&mut self.is_outdated) || self.decisions != decisions;
         self.decisions = decisions;

@@ -15,7 +15,7 @@ pub struct CommandOptions {
 }
 
 impl CommandOptions {
-    /// What cannot be used.
+    /// Values that cannot be used.
     pub fn mistakes(&self) -> Vec<Mistake> {
         let mut all = Vec::new();
         if let Some(odd) = self.groups.iter().find(|it| !is_word(it)) {

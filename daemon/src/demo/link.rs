@@ -14,9 +14,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::mixed;
 
-/// Where the sender's packets come from.
+/// Source address of the sender's packets.
 const UPLINK: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
-/// Where the packets come from that the link let through.
+/// Source address of the packets that the link let through.
 pub(super) const DOWNLINK: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// Packets of a burst of losses, on average.
 const BURST: f64 = 8.0;
@@ -67,7 +67,7 @@ impl Link {
     /// Carries `groups`; `loss` is a share below 1.
     ///
     /// # Errors
-    /// What the system said.
+    /// Those of the system.
     pub(super) fn start(groups: &[SocketAddrV4], seed: u64, loss: f64) -> io::Result<Self> {
         let mut link = Self { counters: Arc::default(), threads: Vec::new() };
         for (number, &group) in groups.iter().enumerate() {

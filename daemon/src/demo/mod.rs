@@ -42,16 +42,16 @@ use crate::listen::Listening;
 use crate::running::Daemon;
 use crate::{clock, sys};
 
-/// What players know the media by; its origin is the demo's.
+/// Host by which players know the media; its origin is the demo's.
 const HOST: &str = "cdn.example.com";
 /// Nothing of the demo takes longer; who waits longer waits in vain.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long the sender has to end when asked.
+/// Time that the sender has to end when asked.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Segments that the channel has when it begins.
 const HEAD_START: u64 = 3;
 
-/// What is shown, and how badly.
+/// Content of the demo, and its losses.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// End when the films are in the cache; success only if every object served over HTTP equals its source
@@ -80,7 +80,7 @@ pub struct Arguments {
 /// Runs the demo until it is interrupted, or to its end with `--once`.
 ///
 /// # Errors
-/// What could not be started, or was not as it was sent, with what to do.
+/// For what could not be started, or was not as it was sent, with the fix.
 pub async fn run(arguments: &Arguments) -> Result<(), String> {
     if !(0.0..=90.0).contains(&arguments.loss) {
         return Err(format!("--loss {}: give 0 to 90 percent", arguments.loss));
@@ -170,7 +170,7 @@ impl Drop for Sender {
     }
 }
 
-/// What the parts of the demo are called.
+/// Names of the parts of the demo.
 struct Stage {
     folder: PathBuf,
     /// Announcement, configuration, and media of each source.
@@ -365,7 +365,7 @@ async fn show(
     result
 }
 
-/// What `status` and `ls` say.
+/// Content of `status` and `ls`.
 #[derive(Debug, Default)]
 struct Seen {
     /// Objects of the films that are in the cache.
@@ -510,7 +510,7 @@ async fn compare(stage: &Stage, files: &[PathBuf]) -> Result<(), String> {
     Ok(())
 }
 
-/// What the players' listener answers.
+/// Response of the players' listener.
 async fn get(stage: &Stage, path: &str) -> Result<Bytes, String> {
     let said = |err: &dyn std::fmt::Display| err.to_string();
     let stream = tokio::net::TcpStream::connect(stage.listen).await.map_err(|err| said(&err))?;

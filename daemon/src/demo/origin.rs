@@ -27,7 +27,7 @@ impl Origin {
     /// Serves the files below `folder`.
     ///
     /// # Errors
-    /// What the system said.
+    /// Those of the system.
     pub(super) async fn start(folder: &Path) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;

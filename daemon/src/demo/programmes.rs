@@ -67,7 +67,7 @@ pub(super) fn dial() -> Picture {
     picture
 }
 
-/// What has passed of a film, as a line at the bottom.
+/// Draws how much of a film has passed, as a line at the bottom.
 fn progress(picture: &mut Picture, number: u64, count: u64) {
     picture.fill((0, ROWS - 1), (COLUMNS, 1), DIM);
     picture.fill((0, ROWS - 1), ((number * COLUMNS as u64 / count) as usize, 1), AMBER);

@@ -12,7 +12,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::source::{Batch, GroupSpec, PacketSocket, ReceiveSocket, interface_index};
 
-/// How often sockets are looked at while listening.
+/// Interval at which sockets are looked at while listening.
 const STEP: Duration = Duration::from_millis(20);
 /// Interfaces of this machine that `check` listens on. A PoP has a handful, a container host hundreds of virtual ones.
 const MAX_INTERFACES: usize = 32;

@@ -67,7 +67,7 @@ carousel::reasons! {
     }
 }
 
-/// Which refusal RAUC's messages are about (checked with RAUC 1.8: their texts are not an interface, hence the last one).
+/// Refusal that RAUC's messages are about (checked with RAUC 1.8: their texts are not an interface, hence the last one).
 pub(super) fn of_rauc(messages: &str) -> Refusal {
     let texts = [
         ("signature verification failed", Refusal::Signature),
@@ -156,8 +156,8 @@ mod tests {
         assert_eq!(reason(&digest, "1.4"), Some(Refusal::Description));
     }
 
-    /// What `rauc info` of 1.8 writes of a bundle of another key, one cut off, one with a damaged signature, an empty one, and
-    /// without its keyring.
+    /// Messages of `rauc info` of 1.8 about a bundle of another key, one cut off, one with a damaged signature, an empty one,
+    /// and without its keyring.
     #[test]
     fn raucs_refusals_have_their_reasons() {
         let said = [

@@ -18,17 +18,17 @@ use super::report::{self, Counters};
 /// Between two looks at a start's health.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the initial RAM disk and root's commands leave.
+/// Folder of what the initial RAM disk and root's commands leave.
 pub const RUN: &str = "/run/firmware";
 
-/// Where the appliance has what is asked for; others in tests.
+/// Places of the appliance's files; others in tests.
 #[derive(Debug, Clone)]
 pub struct Paths {
     /// The mounted EFI partition.
     pub esp: PathBuf,
     /// EFI variables.
     pub efivars: PathBuf,
-    /// What the initial RAM disk leaves.
+    /// Folder of what the initial RAM disk leaves.
     pub run: PathBuf,
     /// Has `IMAGE_VERSION`.
     pub os_release: PathBuf,
@@ -173,7 +173,7 @@ pub fn rollback(paths: &Paths) -> Result<Value, String> {
     Ok(json!({ "schema": 1, "next": esp.primary()?.map(Slot::as_str) }))
 }
 
-/// What `rauc info` and the rules of this box say of a bundle: its description, and why it would be refused.
+/// Description of a bundle by `rauc info`, and the reason for which this box would refuse it.
 fn examine(paths: &Paths, bundle: &Path) -> Result<(Description, Option<(Refusal, String)>), String> {
     std::fs::metadata(bundle).map_err(|err| format!("{}: {err}", bundle.display()))?;
     let mut info = Command::new("rauc");
@@ -263,7 +263,7 @@ fn stage(paths: &Paths, bundle: &Path) -> Result<(), (Refusal, String)> {
     esp.stage(&description.version, &description.efi_sha256, &mut open()?).map_err(wrong)
 }
 
-/// What RAUC asks of a bootloader, and `stage BUNDLE`, its handler before an installation. The result is for stdout.
+/// Questions of RAUC to a bootloader, and `stage BUNDLE`, its handler before an installation. The result is for stdout.
 ///
 /// # Errors
 /// RAUC shows the line in its log and gives up.

@@ -23,7 +23,7 @@ pub const TRIES: u32 = 3;
 pub trait Readable: Read + Seek {}
 impl<T: Read + Seek> Readable for T {}
 
-/// What is done to a file system. The one of tests loses what was not synced.
+/// Operations on a file system.
 pub trait Files {
     /// Names in a folder; none where there is no folder.
     fn list(&self, folder: &str) -> io::Result<Vec<String>>;
@@ -120,7 +120,7 @@ impl<F: Files> Esp<F> {
         Ok(self.images()?.first().map(|it| it.slot))
     }
 
-    /// What RAUC asks of a slot: whether it would be started.
+    /// RAUC's question about a slot: whether it would be started.
     ///
     /// # Errors
     /// As [`Esp::images`].
@@ -156,7 +156,7 @@ impl<F: Files> Esp<F> {
         self.sync()
     }
 
-    /// What an operator takes back: counts as failed, so that the same image is not installed again.
+    /// Takes a slot back for an operator: it counts as failed, so that the same image is not installed again.
     ///
     /// # Errors
     /// Also if the other slot cannot be started.

@@ -58,7 +58,7 @@ pub fn is_serving(listen: SocketAddr) -> bool {
     ask().unwrap_or(false)
 }
 
-/// What keeps this start from being healthy, if anything.
+/// Obstacle that keeps this start from being healthy, if there is one.
 #[must_use]
 pub fn ailment(listen: SocketAddr) -> Option<&'static str> {
     // The unit is of type notify: active is READY.

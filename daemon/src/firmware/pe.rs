@@ -22,7 +22,7 @@ carousel::limits! {
     }
 }
 
-/// What an image says of itself.
+/// Identity of an image, as it gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     /// `IMAGE_VERSION`, which the loader sorts by.

@@ -60,7 +60,7 @@ impl Fat {
         self.step()
     }
 
-    /// What is there when the power is back.
+    /// Entries that are there when the power is back.
     fn cut(mut self, random: &mut fastrand::Rng) -> Entries {
         random.shuffle(&mut self.unsynced);
         for change in &self.unsynced {
@@ -140,7 +140,7 @@ impl Machine {
         Self { esp, slots: [Some(root_hash("1.4")), earlier.map(root_hash)] }
     }
 
-    /// What RAUC does, until the power goes away after `steps`.
+    /// Does what RAUC does, until the power goes away after `steps`.
     fn update(&mut self, version: &str, steps: u32, random: &mut fastrand::Rng) -> Result<(), String> {
         let mut esp = Esp::new(Fat::new(std::mem::take(&mut self.esp)));
         esp.files.steps_left = steps;

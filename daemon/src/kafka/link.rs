@@ -19,7 +19,7 @@ use super::options::{Compression, Kafka, KafkaTls, Mechanism};
 use super::{KafkaError, KafkaStats};
 use crate::clock;
 
-/// How long one request may take with all its attempts; a broker that is beginning answers within that.
+/// Time that one request may take with all its attempts; a broker that is beginning answers within that.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Pause between attempts of one request.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -29,14 +29,14 @@ const PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// An error that lasts is logged again after so many attempts.
 const REMIND_AFTER: u32 = 60;
-/// How long a fetch waits at the broker for messages: some brokers answer only then, though messages have come.
+/// Time for which a fetch waits at the broker for messages: some brokers answer only then, though messages have come.
 const FETCH_WAIT_MS: i32 = 250;
 /// Bytes of one fetch; a message that is longer comes alone.
 const FETCH_BYTES: i32 = 1 << 20;
 /// Fetches at one place that cannot be read before it is passed over.
 const READ_ATTEMPTS: u32 = 3;
 
-/// What went wrong.
+/// Failure of a request.
 #[derive(Debug)]
 pub(super) struct LinkError {
     why: KafkaError,
@@ -235,7 +235,7 @@ async fn within<T>(topic: &str, work: impl Future<Output = Result<T, Error>>) ->
     }
 }
 
-/// What a fetch has brought.
+/// Result of a fetch.
 #[derive(Debug)]
 pub enum Fetched {
     /// Messages, each with its offset and its value.
@@ -244,7 +244,7 @@ pub enum Fetched {
     Missed(i64),
     /// The topic is another one than before: it begins here.
     Anew(i64),
-    /// What is at this place cannot be read.
+    /// The message at this place cannot be read.
     Unreadable,
 }
 
@@ -259,7 +259,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// What is at `offset`; `None`: the first that there is. Waits for as long as it takes.
+    /// Messages from `offset` on; `None`: from the first that there is. Waits for as long as it takes.
     pub async fn fetch(&mut self, offset: Option<i64>) -> Fetched {
         loop {
             match self.try_fetch(offset).await {

@@ -12,7 +12,7 @@ use crate::qoe::{Batch, Qoe, QoeLoss};
 /// Bytes and rows of one batch: brokers take a megabyte unless they are told otherwise.
 const BATCH_BYTES: usize = 512 << 10;
 const BATCH_ROWS: usize = 2000;
-/// How often it is looked for rows that nobody has told of.
+/// Interval at which rows that nobody has reported are looked for.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Sends what is in the spool, until the runtime ends.

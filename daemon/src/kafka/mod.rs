@@ -38,7 +38,7 @@ pub use results::Results;
 
 /// Whether this program speaks Kafka's protocol.
 pub const HAS_KAFKA: bool = cfg!(feature = "kafka");
-/// What a program without it says of a configuration with `[kafka]`.
+/// Message of a program without it of a configuration with `[kafka]`.
 pub const MISSING: &str = "[kafka]: this program is built without Kafka; fix: install the package for servers, or build with --features kafka";
 
 carousel::reasons! {
@@ -60,7 +60,7 @@ carousel::reasons! {
 }
 
 carousel::reasons! {
-    /// What became of a message of the purge topic.
+    /// Outcome of a message of the purge topic.
     pub enum PurgeOutcome in "kafka_purges" by "outcome" {
         /// Objects were purged.
         Done = "done",
@@ -78,7 +78,7 @@ carousel::reasons! {
 /// Counters.
 #[derive(Debug, Default)]
 pub struct KafkaStats {
-    /// What failed.
+    /// Failures.
     pub errors: Counts<KafkaError>,
     /// Messages of the purge topic.
     pub purges: Counts<PurgeOutcome>,

@@ -34,7 +34,7 @@ pub struct Kafka {
     pub sasl: Option<KafkaSasl>,
 }
 
-/// How messages are compressed.
+/// Compression of messages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
@@ -71,7 +71,7 @@ pub struct KafkaSasl {
     pub password_file: PathBuf,
 }
 
-/// How name and password are proven.
+/// Proof of name and password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mechanism {

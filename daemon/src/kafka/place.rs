@@ -99,7 +99,7 @@ impl Place {
     /// Writes it down. Waits for the disk.
     ///
     /// # Errors
-    /// What the system said; what was written before stays.
+    /// Those of the system; what was written before stays.
     pub fn write(&self) -> io::Result<()> {
         sys::replace(&self.file, &serde_json::to_vec(&self.document)?)
     }

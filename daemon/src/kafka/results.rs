@@ -22,7 +22,7 @@ carousel::limits! {
 /// Messages of one request.
 const BATCH: usize = 256;
 
-/// Where results are handed in.
+/// Queue into which results are handed.
 #[derive(Debug, Clone)]
 pub struct Results {
     sender: mpsc::Sender<(String, Vec<u8>)>,

@@ -51,7 +51,7 @@ impl MetricWriter<'_> {
         Ok(())
     }
 
-    /// What is known of the flash.
+    /// Writes the wear of the flash.
     pub(super) fn flash(&mut self, wear: &FlashWear) -> fmt::Result {
         let help = "Bytes that may be written to the disk in a day; 0: no budget";
         self.gauge("store_write_budget_bytes", help, wear.budget_bytes)?;
@@ -65,7 +65,7 @@ impl MetricWriter<'_> {
         Ok(())
     }
 
-    /// How long since the last packet, and the losses of each session of now.
+    /// Writes the time since the last packet, and the losses of each session of now.
     pub(super) fn reception(
         &mut self,
         packet_age_s: f64,
@@ -92,7 +92,7 @@ impl MetricWriter<'_> {
         Ok(())
     }
 
-    /// How long repairs took that brought what was missing.
+    /// Writes the times of repairs that brought what was missing.
     pub(super) fn repairs(&mut self, stats: &RepairStats) -> fmt::Result {
         let (buckets, sum_s) = stats.took();
         let help = "Seconds that origins took for what an object missed, back-off not counted";

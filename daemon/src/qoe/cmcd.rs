@@ -135,7 +135,7 @@ fn outside_strings(text: &str) -> impl Iterator<Item = (usize, u8)> {
     })
 }
 
-/// What stands before the next comma that is not inside a string or an inner list, and what stands behind it.
+/// Parts before and behind the next comma that is not inside a string or an inner list.
 fn split_member(text: &str) -> (&str, &str) {
     let mut depth = 0_u32;
     for (at, byte) in outside_strings(text) {
@@ -180,7 +180,7 @@ fn read_list(text: &str) -> Option<Vec<Value>> {
     Some(items)
 }
 
-/// Where parameters end that may hold strings: at the first space outside of one.
+/// End of parameters that may hold strings: at the first space outside of one.
 fn end_of_parameters(text: &str) -> usize {
     outside_strings(text).find(|(_, byte)| *byte == b' ').map_or(text.len(), |(at, _)| at)
 }

@@ -114,7 +114,7 @@ carousel::reasons! {
     }
 }
 
-/// What was heard of a player.
+/// Report of a player, as it came.
 #[derive(Debug)]
 pub enum Incoming {
     /// With a request.
@@ -143,7 +143,7 @@ pub struct Measured {
     pub status: u16,
     /// Of the body, sent.
     pub bytes: u64,
-    /// How it was served.
+    /// Way in which it was served.
     pub cache: &'static str,
     /// Time to the head.
     pub head: Duration,
@@ -162,7 +162,7 @@ pub struct QoeStats {
     pub sent: AtomicU64,
     /// Sessions that are followed now.
     pub sessions: AtomicU64,
-    /// What was lost.
+    /// Counters of losses.
     pub lost: Counts<QoeLoss>,
     /// Rows dropped by the spool, as of the last look.
     dropped: AtomicU64,
@@ -255,7 +255,7 @@ impl Qoe {
         has_room
     }
 
-    /// What was heard waits no longer.
+    /// Notes that a report waits no longer.
     fn taken(&self, incoming: &Incoming) {
         self.waiting_bytes.fetch_sub(incoming.bytes(), Relaxed);
     }
@@ -314,7 +314,7 @@ impl Default for RowBuilder {
     }
 }
 
-/// What a row has that is not of the report.
+/// Facts of a row that are not of the report.
 #[derive(Debug, Clone, Copy)]
 struct Frame<'a> {
     mode: Mode,

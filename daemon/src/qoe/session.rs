@@ -28,12 +28,12 @@ carousel::limits! {
 
 /// A session without a report for so long is over.
 const IDLE_MS: i64 = 600_000;
-/// How often it is looked for such sessions.
+/// Interval at which such sessions are looked for.
 const SWEEP_MS: i64 = 60_000;
 /// Longest stall or start that is a measurement: in a longer one the device slept, or its clock was set.
 const MAX_SPAN_MS: i64 = 3_600_000;
 
-/// How a report has come.
+/// Way by which a report has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mode {
     /// With a request for an object.
@@ -52,7 +52,7 @@ impl Mode {
     }
 }
 
-/// What one report adds to its session.
+/// Facts that one report adds to its session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Derived {
     /// Time from the wish to play to the first picture, once in a session.
@@ -61,7 +61,7 @@ pub(super) struct Derived {
     pub(super) stall_count: u32,
     /// Time of stalls that have ended.
     pub(super) stall_ms: u32,
-    /// Where it is from; empty: nothing was added.
+    /// Source of the facts; empty: nothing was added.
     pub(super) basis: &'static str,
     /// The report has come before.
     pub(super) is_repeat: bool,

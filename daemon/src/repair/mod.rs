@@ -34,7 +34,7 @@ use crate::receive::{Command, ShardSender, shard_of};
 use crate::signalling::Names;
 use crate::store::Store;
 
-/// How long a fill may make no progress.
+/// Time for which a fill may make no progress.
 const SETTLE: Duration = Duration::from_secs(10);
 /// Pieces of an answer between the connection and the shard.
 const PIECES: usize = 16;
@@ -244,7 +244,7 @@ impl Repairer {
         self.context.names.key_of(&object.session, &file.content_location)
     }
 
-    /// Where its bytes are available, best first: an `[[origin]]` of our own, what the sender says, its own URI.
+    /// URLs of its bytes, best first: an `[[origin]]` of our own, what the sender says, its own URI.
     fn urls(&self, object: ObjectRef, file: &File) -> Vec<String> {
         let name = range_of_name(&file.content_location).map_or(&*file.content_location, |(whole, _)| whole);
         let RepairContext { names, origins, rules, .. } = &self.context;

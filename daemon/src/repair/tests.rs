@@ -17,7 +17,7 @@ use crate::store::StoreConfig;
 
 const SYMBOL_BYTES: usize = 100;
 
-/// What the origin answers: status, and whether its `Content-Range` is the one that was asked for.
+/// Answer of the origin: status, and whether its `Content-Range` is the one that was asked for.
 #[derive(Clone, Copy)]
 struct Answers(u16, bool);
 

@@ -10,7 +10,7 @@ use super::sys::Messages;
 /// Messages of one system call. With GRO each holds up to some forty packets: 32 are a batch of 1,300 packets, 15 ms of
 /// 1 Gbit/s.
 pub const MAX_BATCH: usize = 32;
-/// What GRO may put into one message: the largest UDP length.
+/// Bytes that GRO may put into one message: the largest UDP length.
 const MESSAGE_BYTES: usize = 65_536;
 
 /// Buffers for reading one socket after the other.
@@ -24,7 +24,7 @@ impl Default for Batch {
     }
 }
 
-/// What one read brought.
+/// Result of one read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Received {
     /// Datagrams.
@@ -39,7 +39,7 @@ impl Batch {
     /// Reads what is there, at most [`MAX_BATCH`] messages, and calls `each` with sender and payload of every datagram.
     ///
     /// # Errors
-    /// What the system said; an empty socket is no error.
+    /// Those of the system; an empty socket is no error.
     pub fn read(
         &mut self,
         socket: &ReceiveSocket,

@@ -18,7 +18,7 @@ pub use packet::PacketSocket;
 pub use poll::{Poll, Waker};
 pub use socket::{ReceiveSocket, interface_index};
 
-/// What a socket listens to.
+/// Group that a socket listens to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct GroupSpec {
     /// Group or own address, and port.
@@ -49,7 +49,7 @@ pub struct SourceError {
     pub group: GroupSpec,
     /// During what.
     pub step: &'static str,
-    /// What the system said.
+    /// Error of the system.
     pub error: io::Error,
 }
 

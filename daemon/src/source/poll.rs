@@ -50,7 +50,7 @@ impl Poll {
     /// Waits for `socket` too; closing the socket takes it out.
     ///
     /// # Errors
-    /// What the system said.
+    /// Those of the system.
     pub fn add(&self, socket: &ReceiveSocket, token: u64) -> io::Result<()> {
         sys::epoll_add(&self.epoll, socket.as_raw_fd(), token)
     }
@@ -58,7 +58,7 @@ impl Poll {
     /// Waits until something is readable, somebody wakes it, or `timeout` has passed; gives the tokens of sockets.
     ///
     /// # Errors
-    /// What the system said.
+    /// Those of the system.
     pub fn wait(&mut self, timeout: Duration) -> io::Result<&[u64]> {
         let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         sys::epoll_wait(&self.epoll, &mut self.tokens, timeout_ms)?;

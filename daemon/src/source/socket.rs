@@ -41,7 +41,7 @@ impl ReceiveSocket {
         Ok(Self { socket, group: group.clone(), buffer_bytes })
     }
 
-    /// What it listens to.
+    /// Group that it listens to.
     pub const fn group(&self) -> &GroupSpec {
         &self.group
     }

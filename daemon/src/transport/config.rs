@@ -11,19 +11,19 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TransportStream {
-    /// Where it comes from: `udp://GROUP:PORT` or `rtp://` (packets in datagrams), `bbframe://GROUP:PORT` (baseband frames),
+    /// Source of the stream: `udp://GROUP:PORT` or `rtp://` (packets in datagrams), `bbframe://GROUP:PORT` (baseband frames),
     /// `satip://HOST`, `dvb://ADAPTER[/FRONTEND]`, `file:///PATH`.
     pub from: From,
     /// URL under which files of carousels are known that do not say their own. Left out: `dvb://` with original network,
     /// transport stream, service and component tag (TS 102 851).
     #[serde(default)]
     pub base: Option<String>,
-    /// What a tuner is tuned to: needed for `dvb://` and `satip://`.
+    /// Carrier that a tuner is tuned to: needed for `dvb://` and `satip://`.
     #[serde(default)]
     pub carrier: Option<Carrier>,
 }
 
-/// Where a stream comes from.
+/// Source of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum From {
     /// `udp://GROUP:PORT` or `rtp://GROUP:PORT`: packets in datagrams, with RTP headers or without.
@@ -182,7 +182,7 @@ pub enum Modulation {
     Apsk32,
 }
 
-/// What hangs before the tuner.
+/// Equipment before the tuner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Lnb {
@@ -202,7 +202,7 @@ impl Default for Lnb {
 }
 
 impl TransportStream {
-    /// What is well-formed but makes no sense; `key` is its place.
+    /// Mistakes that are well-formed and make no sense; `key` is its place.
     pub fn mistakes(&self, key: &str) -> Vec<Mistake> {
         let mut all = Vec::new();
         let mut wrong = |name: &str, what: String, fix: &str| {

@@ -25,7 +25,7 @@ use crate::receive::ReceiveStats;
 use crate::store::{CameBy, Frozen, ObjectMeta, ObjectUri, Placement, Store, StoreError, StoredObject};
 use crate::trust::signer_text;
 
-/// What came out of a stream.
+/// Receiver of what comes out of a stream.
 pub trait StreamOutput {
     /// A UDP datagram of the IP inside.
     fn datagram(&mut self, source: SocketAddr, destination: SocketAddr, payload: &[u8]);
@@ -57,7 +57,7 @@ struct Carousel {
     /// Looks at it while its base was not known.
     looks: u32,
     lists: ListAssembler,
-    /// Who signed the list in force.
+    /// Signer of the list in force.
     signed_by: Option<Arc<SignedBy>>,
 }
 
@@ -100,7 +100,7 @@ impl Carousel {
         }
     }
 
-    /// Who has signed what came counts no more: nothing counts before the list of somebody who does.
+    /// Distrusts the signer of what came: nothing counts before the list of a trusted one.
     fn distrust(&mut self) {
         self.receiver.ask(Asked::List);
         self.keys.clear();
@@ -127,7 +127,7 @@ pub struct Feed {
     deframer: Deframer,
     fragments: FragmentAssembler,
     carousels: BTreeMap<Pid, Carousel>,
-    /// What carousels that are gone have dropped.
+    /// Drops of carousels that are gone.
     dropped_before: BTreeMap<&'static str, u64>,
     packets: u64,
     frames: u64,

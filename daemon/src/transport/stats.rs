@@ -35,7 +35,7 @@ pub struct StreamState {
     pub opened: u64,
     /// Times that lock was lost.
     pub lock_losses: u64,
-    /// What the tuner says.
+    /// Signal by the tuner.
     pub signal: Option<Signal>,
     /// RTP, where it comes so.
     pub rtp: Option<RtpCounts>,

@@ -22,7 +22,7 @@ use crate::receive::{ReceiveStats, ShardSender};
 use crate::store::Store;
 use crate::vitals::{self, Vitals};
 
-/// How often state is published, PIDs and signal are looked at.
+/// Interval at which state is published, and PIDs and signal are looked at.
 const LOOK: Duration = Duration::from_millis(1000);
 /// Between two attempts to open an input.
 const RETRY: Duration = Duration::from_secs(5);
@@ -36,7 +36,7 @@ const SETTLE: Duration = Duration::from_millis(1000);
 /// Interval at which a waiting thread looks at its stop flag.
 const NAP: Duration = Duration::from_millis(100);
 
-/// What the threads use of the rest of the daemon. Clones share it.
+/// Parts of the daemon that the threads use. Clones share it.
 #[derive(Debug, Clone)]
 pub struct TransportContext {
     /// The cache.
@@ -45,11 +45,11 @@ pub struct TransportContext {
     pub manifests: Arc<Manifests>,
     /// Counters of reception: objects completed, datagrams of groups that are not received.
     pub receive_stats: Arc<ReceiveStats>,
-    /// What is asked of carousels.
+    /// Demands on carousels.
     pub trust: Arc<Trust>,
-    /// Where each thread publishes the state of its stream.
+    /// State of all streams, published by their threads.
     pub stats: Arc<TransportStats>,
-    /// Where each thread gives signs of life.
+    /// Signs of life of the threads.
     pub vitals: Arc<Vitals>,
     /// The shards, by number.
     pub shards: Vec<ShardSender>,
@@ -238,7 +238,7 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// What the signal says to do.
+    /// Does what the signal asks for.
     fn look_at_signal(&mut self, input: &mut dyn Input, now: Instant, lock: &mut Lock) -> Result<(), String> {
         self.state.signal = input.signal();
         let Some(signal) = self.state.signal else { return Ok(()) };
@@ -258,7 +258,7 @@ impl Turn<'_> {
     }
 }
 
-/// What has become of a tuner's lock.
+/// State of a tuner's lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     /// As before.

@@ -22,12 +22,12 @@ pub use options::{Asked, TrustOptions, TrustService};
 
 /// Name of the file in the store's folder.
 const FILE: &str = "trust";
-/// How often changes are looked for.
+/// Interval at which changes are looked for.
 const LOOK: Duration = Duration::from_secs(1);
 /// Looks between two writings of versions.
 const LOOKS_BETWEEN: u32 = 600;
 
-/// Who signed an object, as its metadata have it.
+/// Signer of an object, as its metadata have it.
 pub fn signer_text(by: &SignedBy) -> Arc<str> {
     format!("{} {} {}", by.root, by.key, by.service).into()
 }

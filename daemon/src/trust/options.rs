@@ -6,7 +6,7 @@ use carousel::config::Mistake;
 use carousel::trust::{MAX_ROOTS, Mode, Policy, PublicKey, RevocationList, ServicePolicy};
 use serde::{Deserialize, Serialize};
 
-/// What is asked of carousels.
+/// Demands on carousels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Asked {
@@ -33,8 +33,8 @@ impl Asked {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrustOptions {
-    /// What is asked of carousels: `require`, `prefer` or `off`. Left out: `require` where a key is pinned or enrolled,
-    /// `off` elsewhere.
+    /// Signatures that are asked of carousels: `require`, `prefer` or `off`. Left out: `require` where a key is pinned or
+    /// enrolled, `off` elsewhere.
     pub mode: Option<Asked>,
     /// Root keys: `ed25519:…` as `headend keygen` prints them, or paths of its `root.pub`.
     pub keys: Vec<String>,
@@ -54,7 +54,7 @@ pub struct TrustOptions {
 pub struct TrustService {
     /// Identifier of the service; `announcement` is the announcement channel and the gateway configuration.
     pub id: String,
-    /// What is asked of it. Left out: what is asked of all.
+    /// Signatures that are asked of it. Left out: those that are asked of all.
     #[serde(default)]
     pub mode: Option<Asked>,
     /// Root keys that may sign for it, and no others.
@@ -63,7 +63,7 @@ pub struct TrustService {
 }
 
 impl TrustOptions {
-    /// What is asked where no service says otherwise.
+    /// Demands where no service says otherwise.
     pub fn asked(&self) -> Asked {
         let has_keys =
             self.enrol || !self.keys.is_empty() || self.services.iter().any(|it| !it.keys.is_empty());

@@ -13,10 +13,10 @@ use carousel::ts::Pid;
 
 use super::config::{From, TransportStream};
 
-/// How long a read waits for something to come.
+/// Time for which a read waits for something to come.
 const PATIENCE: std::time::Duration = std::time::Duration::from_millis(200);
 
-/// What a read came to.
+/// Result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Read {
     /// Something, or nothing within a little while.
@@ -25,7 +25,7 @@ pub enum Read {
     End,
 }
 
-/// What a tuner says of its signal.
+/// Signal as a tuner reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Signal {
     /// Whether the demodulator has lock.
@@ -57,7 +57,7 @@ pub trait Input {
         Ok(())
     }
 
-    /// What the tuner says of its signal; `None` where there is none.
+    /// Signal as the tuner reports it; `None` where there is none.
     fn signal(&mut self) -> Option<Signal> {
         None
     }
@@ -70,7 +70,7 @@ pub trait Input {
         Ok(())
     }
 
-    /// What the datagrams were like, where packets come in datagrams.
+    /// Form of the datagrams, where packets come in datagrams.
     fn unwrap(&self) -> Option<&Unwrap> {
         None
     }

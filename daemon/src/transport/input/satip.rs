@@ -36,7 +36,7 @@ const TURN: usize = 256;
 /// with the session will do.
 const KEEP_ALIVE: [&str; 3] = ["OPTIONS", "GET_PARAMETER", "PLAY"];
 
-/// What is sent of a DVB-S2 carrier that the configuration does not tell.
+/// Assumptions about a DVB-S2 carrier that the configuration does not tell.
 #[derive(Debug, Clone, Copy)]
 struct Assumed {
     modulation: &'static str,
@@ -61,7 +61,7 @@ pub(super) struct SatIp {
     stream_url: String,
     packets: UdpSocket,
     reports: UdpSocket,
-    /// Where packets may come from: the server's address, and the one that it says it sends from.
+    /// Addresses that packets may come from: the server's address, and the one that it says it sends from.
     sources: [std::net::IpAddr; 2],
     unwrap: Unwrap,
     buffer: Vec<u8>,
@@ -70,7 +70,7 @@ pub(super) struct SatIp {
     /// Index into [`KEEP_ALIVE`].
     keep_alive_by: usize,
     next_word: Instant,
-    /// What the carrier is in a request, with different assumptions.
+    /// Queries for the carrier, with different assumptions.
     queries: Vec<String>,
     /// Index into `queries`.
     attempt: usize,
@@ -216,12 +216,12 @@ impl Drop for SatIp {
     }
 }
 
-/// What the answer to SETUP says.
+/// Content of the answer to SETUP.
 #[derive(Debug)]
 pub(super) struct Setup {
     pub(super) stream: String,
     pub(super) timeout_s: u64,
-    /// Where packets come from, if not from the server's address.
+    /// Source address of packets, if it is not the server's.
     pub(super) source: Option<std::net::IpAddr>,
 }
 
@@ -274,7 +274,7 @@ fn queries(carrier: &Carrier) -> Vec<String> {
     queries
 }
 
-/// What a carrier is in a request (clause 3.5.10), with the assumptions of one attempt.
+/// Query for a carrier (clause 3.5.10), with the assumptions of one attempt.
 fn query(carrier: &Carrier, attempt: usize) -> String {
     let polarization = match carrier.polarization {
         Polarization::Horizontal => "h",

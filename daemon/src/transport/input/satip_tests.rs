@@ -80,7 +80,7 @@ fn signal_is_read_from_compound_reports() {
     }
 }
 
-/// What a server is like.
+/// Kind of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manner {
     Plain,

@@ -22,7 +22,7 @@ const DISEQC_PAUSE: Duration = Duration::from_millis(20);
 /// Packets read at once.
 const READ_PACKETS: usize = 1024;
 
-/// What a tuner can be told, as the kernel's ioctls have it.
+/// Commands of a tuner, as the kernel's ioctls have them.
 pub(super) trait Device {
     /// FE_SET_VOLTAGE: 18 V rather than 13 V.
     fn set_voltage(&mut self, is_18_v: bool) -> Result<(), String>;
