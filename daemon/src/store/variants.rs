@@ -63,7 +63,7 @@ impl Store {
                 oldest = Some((key, age));
             }
         }
-        free.or(oldest.map(|(key, _)| key)).unwrap_or_else(|| key.clone())
+        free.or_else(|| oldest.map(|(key, _)| key)).unwrap_or_else(|| key.clone())
     }
 
     /// Keys at which other variants of a name may be, held or on their way.
