@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io::Write as _;
 
-use flate2::write::{MultiGzDecoder, ZlibDecoder};
+use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
 /// Bytes pushed at a time where the result is bounded: deflate makes up to a thousand times as many of them.
 const PIECE_BYTES: usize = 1024;
@@ -17,8 +17,12 @@ pub enum Decoder {
     Identity,
     /// RFC 1952, of one or more members.
     Gzip(Box<MultiGzDecoder<Vec<u8>>>),
-    /// RFC 1950, by the name `deflate`.
+    /// By the name `deflate`; the first byte decides.
+    Deflate(Option<u8>),
+    /// RFC 1950.
     Zlib(Box<ZlibDecoder<Vec<u8>>>),
+    /// RFC 1951 alone: what some servers send as `deflate`, and browsers take (RFC 9110 section 8.4.1.2).
+    Raw(Box<DeflateDecoder<Vec<u8>>>),
     /// RFC 7932.
     Brotli(Box<brotli_decompressor::DecompressorWriter<Vec<u8>>>),
     /// RFC 8878, decoded at its end.
@@ -47,7 +51,7 @@ impl Decoder {
         Some(match coding.map(|it| it.trim().to_ascii_lowercase()).as_deref() {
             None | Some("" | "identity") => Self::Identity,
             Some("gzip" | "x-gzip") => Self::Gzip(Box::new(MultiGzDecoder::new(Vec::new()))),
-            Some("deflate") => Self::Zlib(Box::new(ZlibDecoder::new(Vec::new()))),
+            Some("deflate") => Self::Deflate(None),
             Some("br") => {
                 Self::Brotli(Box::new(brotli_decompressor::DecompressorWriter::new(Vec::new(), 4096)))
             }
@@ -68,7 +72,26 @@ impl Decoder {
                 decoder.write_all(bytes).map_err(failed)?;
                 out.append(decoder.get_mut());
             }
+            Self::Deflate(first) => {
+                let all: Vec<u8> = first.iter().copied().chain(bytes.iter().copied()).collect();
+                let &[one, two, ..] = &all[..] else {
+                    *first = all.first().copied();
+                    return Ok(());
+                };
+                // Compression method 8, and a sum of the two bytes that 31 divides (RFC 1950 section 2.2).
+                let is_zlib = one & 15 == 8 && u16::from_be_bytes([one, two]).is_multiple_of(31);
+                *self = if is_zlib {
+                    Self::Zlib(Box::new(ZlibDecoder::new(Vec::new())))
+                } else {
+                    Self::Raw(Box::new(DeflateDecoder::new(Vec::new())))
+                };
+                return self.push(&all, out);
+            }
             Self::Zlib(decoder) => {
+                decoder.write_all(bytes).map_err(failed)?;
+                out.append(decoder.get_mut());
+            }
+            Self::Raw(decoder) => {
                 decoder.write_all(bytes).map_err(failed)?;
                 out.append(decoder.get_mut());
             }
@@ -98,7 +121,12 @@ impl Decoder {
                 decoder.try_finish().map_err(failed)?;
                 out.append(decoder.get_mut());
             }
+            Self::Deflate(_) => return Err(Undecodable),
             Self::Zlib(decoder) => {
+                decoder.try_finish().map_err(failed)?;
+                out.append(decoder.get_mut());
+            }
+            Self::Raw(decoder) => {
                 decoder.try_finish().map_err(failed)?;
                 out.append(decoder.get_mut());
             }
@@ -177,7 +205,7 @@ mod tests {
     use std::io::Read as _;
 
     use flate2::Compression;
-    use flate2::read::{GzEncoder, ZlibEncoder};
+    use flate2::read::{DeflateEncoder, GzEncoder, ZlibEncoder};
 
     use super::*;
 
@@ -194,6 +222,8 @@ mod tests {
         let of = |bytes: &[u8], coding| plain(bytes, coding, 1000, is_likely).map(Cow::into_owned);
         let mut zlib = Vec::new();
         ZlibEncoder::new(&text[..], Compression::fast()).read_to_end(&mut zlib).unwrap();
+        let mut raw = Vec::new();
+        DeflateEncoder::new(&text[..], Compression::fast()).read_to_end(&mut raw).unwrap();
         // Two members are one text (RFC 1952 section 2.2).
         let two = [gzip(&text[..9]), gzip(&text[9..])].concat();
         let utf16: Vec<u8> = std::iter::once(0xfeff)
@@ -207,16 +237,27 @@ mod tests {
             (gzip(text), Some(" X-GZIP")),
             (two, Some("gzip")),
             (zlib, Some("deflate")),
+            (raw, Some("Deflate")),
             (utf16.clone(), None),
             (gzip(&utf16), Some("gzip")),
         ] {
             assert_eq!(of(&bytes, coding).as_deref(), Some(&text[..]), "{coding:?}");
         }
+        let by_bytes = |coding| {
+            let (mut decoder, mut out) = (Decoder::of(Some(coding)).unwrap(), Vec::new());
+            let mut bytes = Vec::new();
+            ZlibEncoder::new(&text[..], Compression::fast()).read_to_end(&mut bytes).unwrap();
+            bytes.iter().for_each(|byte| decoder.push(&[*byte], &mut out).unwrap());
+            decoder.finish(&mut out).unwrap();
+            out
+        };
+        assert_eq!(by_bytes("deflate"), text);
         let whole = gzip(text);
         for (bytes, coding) in [
             (text.to_vec(), Some("gzip")),
             (whole[..whole.len() - 1].to_vec(), Some("gzip")),
             (whole, Some("compress")),
+            (vec![0x78], Some("deflate")),
             (gzip(b"{}"), Some("gzip")),
             (gzip(&[&text[..], &[b'\n'; 1000]].concat()), Some("gzip")),
             ([&text[..], &[b'\n'; 1000]].concat(), None),
