@@ -9,9 +9,9 @@
 # Seen with http-cache-semantics 4.3.0 (npm; got, cacheable-request and make-fetch-happen are built on it) and CacheControl 0.14.4
 # (PyPI; pip is). In small letters both obey.
 #
-# Encoders with a web server of their own and old servlets write "No-Store" and "No-Cache". A script in Node or Python that follows their live playlist
-# through such a cache sees it stand still for the lifetime of Expires. A cache in front can help: it should write the
-# directives in small letters when it makes them itself.
+# Encoders with a web server of their own and old servlets write "No-Store" and "No-Cache". A script in Node or Python that follows
+# their live playlist through such a cache sees it stand still for the lifetime of Expires. What a box or a headend writes itself
+# should be in small letters.
 set -eu
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

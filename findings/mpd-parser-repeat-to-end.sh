@@ -29,7 +29,8 @@ const segments = (attributes, media, template, s) => {
   const mpd = `<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" profiles="urn:mpeg:dash:profile:isoff-live:2011" minBufferTime="PT2S" ${attributes}>
 <Period id="1" start="PT0S"><AdaptationSet mimeType="video/mp4">
 <SegmentTemplate media="${media}" initialization="i.mp4" timescale="1" ${template}>
-<SegmentTimeline>${s}</SegmentTimeline></SegmentTemplate><Representation id="v" bandwidth="1000" codecs="avc1.4d401e"/></AdaptationSet></Period></MPD>`;
+<SegmentTimeline>${s}</SegmentTimeline></SegmentTemplate>
+<Representation id="v" bandwidth="1000" codecs="avc1.4d401e"/></AdaptationSet></Period></MPD>`;
   const found = parse(mpd, { manifestUri: "https://box.example/a.mpd", NOW }).playlists[0].segments.map((it) => it.uri);
   console.log(attributes.slice(0, 14), media, template, s, "->", found.length, found[0], found.at(-1));
   return found;
