@@ -374,6 +374,8 @@ struct Template {
     duration: u64,
     start_number: u64,
     end_number: Option<u64>,
+    /// The time of the timeline at which the period begins, in units of the timescale.
+    time_offset: u64,
     /// Start, duration and repetitions; −1: until the next one or the end of the period.
     timeline: Vec<(Option<u64>, u64, i64)>,
     has_timeline: bool,
@@ -516,6 +518,7 @@ impl Mpd<'_> {
                 template.duration = number("duration").unwrap_or(template.duration);
                 template.start_number = number("startNumber").unwrap_or(template.start_number);
                 template.end_number = number("endNumber").or(template.end_number);
+                template.time_offset = number("presentationTimeOffset").unwrap_or(template.time_offset);
                 if template.duration > 0 {
                     let ms = template.duration.saturating_mul(1000) / template.timescale;
                     self.longest_ms = self.longest_ms.max(Some(ms));
@@ -651,7 +654,8 @@ fn representation(
             let until = template.timeline.get(at + 1).and_then(|next| next.0);
             let until = until.or_else(|| {
                 let period_ms = period_ms.filter(|_| !is_live)?;
-                Some(period_ms.saturating_mul(template.timescale) / 1000)
+                let length = period_ms.saturating_mul(template.timescale) / 1000;
+                Some(length.saturating_add(template.time_offset))
             });
             let repeat = match (u64::try_from(*repeat), until) {
                 (Ok(repeat), _) => repeat,

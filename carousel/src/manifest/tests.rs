@@ -149,6 +149,17 @@ fn playlists_list_their_segments_in_order() {
 }
 
 #[test]
+fn a_timeline_that_repeats_to_the_end_of_its_period_counts_from_its_offset() {
+    let text = "<MPD type=\"static\" mediaPresentationDuration=\"PT6S\"><Period><Representation id=\"v\">\
+        <SegmentTemplate timescale=\"10\" presentationTimeOffset=\"1000\" media=\"$Number$-$Time$.m4s\"><SegmentTimeline>\
+        <S t=\"1000\" d=\"20\" r=\"-1\"/></SegmentTimeline></SegmentTemplate></Representation></Period></MPD>";
+    let urls = |text: &str| listed(text, "http://h/x.mpd").into_iter().map(|it| it.1).collect::<Vec<_>>();
+    assert_eq!(urls(text), ["http://h/1-1000.m4s", "http://h/2-1020.m4s", "http://h/3-1040.m4s"]);
+    let from_zero = text.replace(" presentationTimeOffset=\"1000\"", "").replace("t=\"1000\" ", "");
+    assert_eq!(urls(&from_zero), ["http://h/1-0.m4s", "http://h/2-20.m4s", "http://h/3-40.m4s"]);
+}
+
+#[test]
 fn mpds_list_what_their_templates_timelines_and_lists_say() {
     let text = "<MPD type=\"static\" mediaPresentationDuration=\"PT10S\"><BaseURL>v/?a&amp;b</BaseURL><BaseURL>w/</BaseURL><Period>\
         <AdaptationSet><SegmentTemplate timescale=\"2\" duration=\"8\" startNumber=\"7\" media=\"$RepresentationID$/$Number%03d$.m4s\"/>\
