@@ -272,9 +272,18 @@ pub fn has_token(value: &[u8]) -> bool {
 
 /// A line of a log without the tokens in it.
 pub fn redacted(text: &str) -> std::borrow::Cow<'_, str> {
-    let Some((before, rest)) = text.split_once(NAME) else { return text.into() };
-    let ends = rest.find(['/', '&', ' ', '#', '?']).unwrap_or(rest.len());
-    format!("{before}{NAME}…{}", redacted(&rest[ends..])).into()
+    let name = &NAME[..NAME.len() - 1];
+    let Some((before, rest)) = text.split_once(name) else { return text.into() };
+    // A URL may be a parameter of another one.
+    let is_encoded = rest.get(..3).is_some_and(|it| it.eq_ignore_ascii_case("%3d"));
+    let (equals, ends): (_, &[char]) = match rest.starts_with('=') {
+        true => (1, &['/', '&', ' ', '#', '?']),
+        false if is_encoded => (3, &['/', '&', ' ', '#', '?', '%']),
+        false => return format!("{before}{name}{}", redacted(rest)).into(),
+    };
+    let (equals, rest) = rest.split_at(equals);
+    let ends = rest.find(ends).unwrap_or(rest.len());
+    format!("{before}{name}{equals}…{}", redacted(&rest[ends..])).into()
 }
 
 #[cfg(test)]
@@ -335,6 +344,10 @@ mod tests {
             "GET /sktoken=…/vod?x&sktoken=… HTTP"
         );
         assert_eq!(redacted("/vod"), "/vod");
+        assert_eq!(
+            redacted("/api/v1/purge?key=%2Fvod%3Fsktoken%3Da.b%26x&y=sktoken%3dc.d sktoken-s sktoken"),
+            "/api/v1/purge?key=%2Fvod%3Fsktoken%3D…%26x&y=sktoken%3d… sktoken-s sktoken"
+        );
         assert!(has_token(b"https://box/sktoken=a.b/x") && !has_token(b"https://box/sktoke"));
     }
 
