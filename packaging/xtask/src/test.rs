@@ -261,6 +261,8 @@ fn second_try(sum: &mut Sum) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -281,5 +283,39 @@ mod tests {
         assert_eq!(sum.failing, ["kafka::b"]);
         sum.recover(vec!["kafka::b".to_owned()]);
         assert_eq!((sum.passed, sum.failed, &sum.second[..]), (174, 0, &["kafka::b".to_owned()][..]));
+    }
+
+    /// Names of the tests below `folder` that are ignored.
+    fn ignored(folder: &Path, names: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            if path.is_dir() {
+                if !path.ends_with("target") && !path.ends_with(".git") {
+                    ignored(&path, names);
+                }
+            } else if path.extension().is_some_and(|it| it == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let mut lines = text.lines();
+                while lines.any(|line| line.trim_start().starts_with("#[ignore")) {
+                    let name = lines.find_map(|line| line.trim_start().strip_prefix("fn "));
+                    names.extend(name.and_then(|it| it.split_once('(')).map(|(name, _)| name.to_owned()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_ignored_test_is_listed_with_how_to_run_it() {
+        let text = std::fs::read_to_string(workspace().join("tests/README.md")).unwrap();
+        let part = text.split("### Not run by themselves").nth(1).unwrap().split("\n## ").next().unwrap();
+        let listed: Vec<&str> =
+            part.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        let mut names = Vec::new();
+        ["carousel", "headend", "daemon", "tests", "packaging"]
+            .map(|it| ignored(&workspace().join(it), &mut names));
+        names.sort();
+        let mut last: Vec<&str> = listed.iter().map(|it| it.rsplit("::").next().unwrap()).collect();
+        last.sort_unstable();
+        assert_eq!(last, names);
     }
 }
