@@ -16,8 +16,8 @@
 //! A room imports rooms of lower floors, and of its own floor where that closes no circle (tested in `packaging/xtask`).
 //!
 //! ```text
-//! floor 0: admin_refusals, bounded, caching, clients, clock, coding, listen, sys, vitals
-//! floor 1: access, commands, firmware, kafka, qoe, store, trust
+//! floor 0: admin_refusals, bounded, caching, certificates, clients, clock, coding, listen, sys, vitals
+//! floor 1: access, commands, firmware, kafka, logs, qoe, store, trust
 //! floor 2: delivery, manifests, services, signalling
 //! floor 3: origin, receive, repair, session, source, transport, waiting
 //! floor 4: catalog, http, page
@@ -30,6 +30,7 @@ pub mod admin_refusals;
 pub mod bounded;
 pub mod caching;
 pub mod catalog;
+pub mod certificates;
 pub mod cli;
 pub mod clients;
 pub mod clock;
@@ -44,6 +45,7 @@ pub mod firmware;
 pub mod http;
 pub mod kafka;
 pub mod listen;
+pub mod logs;
 pub mod manifests;
 pub mod metrics;
 pub mod origin;

@@ -16,7 +16,7 @@ use skycache::receive::ReceiveContext;
 use skycache::replay::replay;
 use skycache::running::Daemon;
 use skycache::store::Store;
-use skycache::{admin, doctor, firmware as slots, screen};
+use skycache::{admin, doctor, firmware as slots, logs, screen};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::prelude::*;
@@ -106,7 +106,7 @@ fn may_colour(is_terminal: bool) -> bool {
 
 type Reload = Box<dyn Fn(&str) -> Result<(), String>>;
 
-/// Logs to stderr; under systemd without times, which the journal adds. The result changes the level.
+/// Logs to stderr, and to the memory of the newest lines; under systemd without times, which the journal adds. The result changes the level.
 fn start_log(config: &Config) -> Result<Reload, String> {
     let filter = |level: &str| {
         let wrong = |err| format!("[log] level = {level:?}: {err}; give error, warn, info, debug or trace");
@@ -124,7 +124,7 @@ fn start_log(config: &Config) -> Result<Reload, String> {
         format.boxed()
     };
     // A second start in one process is a test's; the first one's log stands.
-    let _ = tracing_subscriber::registry().with(layer).with(format).try_init();
+    let _ = tracing_subscriber::registry().with(layer).with(format).with(logs::recorder()).try_init();
     Ok(Box::new(move |level| handle.reload(filter(level)?).map_err(|err| err.to_string())))
 }
 

@@ -22,6 +22,7 @@ use crate::delivery::{GoneReason, RejectReason, RepairOutcome, State, Totals};
 use crate::firmware::Refusal as BundleRefusal;
 use crate::http::{BUCKETS_US, HttpStats, Refusal, Rewriting, RouteStats, Served};
 use crate::kafka::KafkaStats;
+use crate::logs;
 use crate::origin::{GroupReport, MemberReport, OriginError, PrefetchEnd};
 use crate::qoe::{Qoe, QoeStats};
 use crate::services::Membership;
@@ -282,9 +283,11 @@ impl MetricWriter<'_> {
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Parts { receive, server, vitals, admin, kafka, .. } = &*self.0;
+        let Parts { receive, server, vitals, admin, kafka, certificates, .. } = &*self.0;
         let mut writer = MetricWriter(encoder);
         writer.program(&vitals.threads(clock::now()))?;
+        writer.family(("log_lines", "Lines of the log, by level", "level"), logs::lines().counts())?;
+        writer.certificates(&certificates.ends_s())?;
         // Without images, and all 0, where this is no appliance.
         writer.firmware(&crate::firmware::report(Path::new(crate::firmware::RUN)).unwrap_or_default())?;
         let totals = receive.totals();

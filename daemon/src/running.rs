@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::access::Access;
 use crate::admin;
+use crate::certificates::Certificates;
 use crate::clock;
 use crate::commands::Commands;
 use crate::config::Config;
@@ -69,7 +70,11 @@ impl Listeners {
     ///
     /// # Errors
     /// One line: the key of the configuration, what failed, and what to do.
-    fn open(config: &Config, listening: &mut Listening) -> Result<Self, String> {
+    fn open(
+        config: &Config,
+        listening: &mut Listening,
+        certificates: &Arc<Certificates>,
+    ) -> Result<Self, String> {
         let open_all = |listening: &mut Listening, addresses: &[SocketAddr], key: &str| {
             addresses.iter().map(|address| listening.open(*address, key)).collect::<Result<Vec<_>, _>>()
         };
@@ -83,11 +88,11 @@ impl Listeners {
                     .filter(|_| tls.http3 && http::HAS_HTTP3)
                     .map(|address| listening.open_datagrams(*address, "[http.tls] http3"))
                     .collect::<Result<_, _>>()?,
-                acceptor: http::acceptor(tls)?,
+                acceptor: http::acceptor(tls, certificates)?,
             }),
             None => None,
         };
-        let operators = admin::listen(&config.admin, listening)?;
+        let operators = admin::listen(&config.admin, listening, certificates)?;
         for address in listening.left() {
             tracing::warn!(%address, "a socket was handed over that the configuration does not name: nobody listens there");
         }
@@ -140,7 +145,8 @@ impl Daemon {
         }
         // What can be refused comes first, so that a second daemon on the same cache or port changes nothing.
         let access = Arc::new(Access::new(&config.access).map_err(|why| format!("[[access]] {why}"))?);
-        let Listeners { players, tls, operators } = Listeners::open(&config, &mut listening)?;
+        let certificates = Arc::<Certificates>::default();
+        let Listeners { players, tls, operators } = Listeners::open(&config, &mut listening, &certificates)?;
         let (store, report) = Store::open(&config.store).map_err(|err| err.to_string())?;
         let trust = Arc::new(Trust::new(config.trust.policy()?));
         let commands = Arc::new(Commands::open(config.commands.clone(), store.path())?);
@@ -264,6 +270,7 @@ impl Daemon {
             server: Arc::clone(&server),
             admin: Counts::default(),
             kafka: kafka_stats,
+            certificates,
         });
         #[cfg(feature = "kafka")]
         if let Some(kafka) = kafka {

@@ -7,6 +7,7 @@ use carousel::mabr::playback_path_matches;
 use carousel::time::WallTime;
 use serde_json::Value;
 
+use crate::certificates::WARNING_DAYS;
 use crate::cli::{Listing, Sort};
 
 /// Columns of a terminal of the usual width.
@@ -237,6 +238,9 @@ fn fetched_and_served(out: &mut Rows, status: &Value) {
             count(&http["hits"])
         ),
     );
+    for certificate in array(status, "certificates") {
+        out.row("certificate", &certificate_line(certificate));
+    }
     out.row("trust", &trust_line(&status["trust"]));
     let catalog = &status["catalog"];
     out.row(
@@ -249,6 +253,19 @@ fn fetched_and_served(out: &mut Rows, status: &Value) {
             listed(&catalog["left_out"])
         ),
     );
+}
+
+/// What a listener presents, and for how long.
+fn certificate_line(certificate: &Value) -> String {
+    let of = format!("[{}] {}", text(certificate, "listener"), text(certificate, "file"));
+    let until = text(certificate, "not_after");
+    match (certificate["error"].as_str(), certificate["days_left"].as_i64()) {
+        (Some(why), _) => format!("{of}: CANNOT BE READ: {why}"),
+        (_, None) => format!("{of}: until {until}"),
+        (_, Some(days)) if days < 0 => format!("{of}: ENDED {until}"),
+        (_, Some(days)) if days < WARNING_DAYS => format!("{of}: ONLY {days} DAYS LEFT, until {until}"),
+        (_, Some(days)) => format!("{of}: {days} days left, until {until}"),
+    }
 }
 
 /// The row of one session.
@@ -553,6 +570,26 @@ mod tests {
         ] {
             assert!(table.contains(part), "{part}: {table}");
         }
+    }
+
+    #[test]
+    fn a_certificate_says_how_long_it_lasts() {
+        let line = |days: Value, error: Value| {
+            certificate_line(
+                &json!({ "listener": "http.tls", "file": "c.pem", "not_after": "2026-12-24T00:00:00Z", "days_left": days, "error": error }),
+            )
+        };
+        assert_eq!(
+            line(14.into(), Value::Null),
+            "[http.tls] c.pem: 14 days left, until 2026-12-24T00:00:00Z"
+        );
+        assert_eq!(
+            line(13.into(), Value::Null),
+            "[http.tls] c.pem: ONLY 13 DAYS LEFT, until 2026-12-24T00:00:00Z"
+        );
+        assert_eq!(line((-1).into(), Value::Null), "[http.tls] c.pem: ENDED 2026-12-24T00:00:00Z");
+        assert_eq!(line(Value::Null, Value::Null), "[http.tls] c.pem: until 2026-12-24T00:00:00Z");
+        assert_eq!(line(Value::Null, "why".into()), "[http.tls] c.pem: CANNOT BE READ: why");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::admin_refusals::AdminRefusal;
 use crate::caching::NotKept;
 use crate::catalog::LeftOut;
+use crate::certificates::Certificates;
 use crate::clock;
 use crate::commands::Commands;
 use crate::delivery::{
@@ -57,6 +58,8 @@ pub struct Parts {
     pub admin: Counts<AdminRefusal>,
     /// Counters of Kafka.
     pub kafka: Arc<KafkaStats>,
+    /// Certificates of the listeners.
+    pub certificates: Arc<Certificates>,
 }
 
 /// Counters by the name of their reason, those that are 0 left out.
@@ -238,6 +241,7 @@ pub fn status_json(parts: &Parts) -> Value {
                 transport.all().iter().map(|(from, it)| it.to_json(from)).collect::<Vec<_>>(),
         },
         "services": services,
+        "certificates": parts.certificates.to_json(clock::trusted_wall()),
         "trust": trust_json(trust, losses.unsigned_protocol),
         "commands": {
             "groups": parts.commands.options().groups, "waiting": commands_waiting, "remembered": commands_remembered,

@@ -323,7 +323,7 @@ async function person() {
         await page.waitForSelector(`#${section}:not([hidden])`);
         await page.waitForTimeout(400);
         if (!(section === "home" && size === "1920" && colorScheme === "dark")) await picture(page, `${section}-${size}-${colorScheme}`);
-        const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+        const wide = await page.evaluate((width) => document.documentElement.scrollWidth - width, options.viewport.width);
         check(`nothing sticks out of ${section} at ${size}: ${wide}`, wide <= 0);
         if (size === "390" || colorScheme === "light") await audit(page, `${section}-${size}-${colorScheme}`);
       }
@@ -436,6 +436,7 @@ async function states() {
   await full.reload();
   await state(full, "disk", PATIENCE_MS);
   await picture(full, "state-disk-full");
+  await audit(full, "disk-full");
   await full.context().close();
   // No signal: told in red within five seconds of the last packet.
   const page = await open({ ...SIZES[1280], colorScheme: "dark", locale: "en-GB" });
@@ -458,6 +459,40 @@ async function states() {
   await ask("start the box");
   await page.waitForFunction(() => document.getElementById("health").dataset.state !== "gone");
   await page.context().close();
+}
+
+/** The certificate of the players' listener, and the log: by keys, with a level, a word, held, empty and out of reach. */
+async function certificatesAndLog(page) {
+  const certificate = await page.locator("[data-table=certificates] tbody td").allTextContents();
+  check(`the certificate is there: ${certificate}`, certificate[0] === "[http.tls]" && certificate[1] === "CN=localhost" && certificate[2] === "localhost" && /cert\.pem$/.test(certificate[5]));
+  check("two days are a warning", (await page.locator("[data-table=certificates] td.warn").count()) === 1);
+  const log = "[data-table=logs]";
+  await page.waitForSelector(`${log} tbody tr`);
+  const messages = () => page.locator(`${log} .message`).allTextContents();
+  check("the audit of the pin is there", (await messages()).some((it) => /^command .*method=POST .*\/api\/v1\/pin/.test(it)));
+  // By keys alone: from the level to the word to the button.
+  await page.focus(`${log} select`);
+  await page.keyboard.press("ArrowUp");
+  await page.keyboard.press("ArrowUp");
+  check("arrow keys choose a level", (await page.inputValue(`${log} select`)) === "error");
+  check("a level without lines says so", (await messages()).length === 0 && /^No line/.test(await page.textContent(`${log} .hint`)));
+  await picture(page, "operator-log-empty");
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("Tab");
+  await page.keyboard.type("method=POST");
+  const found_by_word = await messages();
+  check(`a word leaves the lines that have it: ${found_by_word.length}`, found_by_word.length >= 2 && found_by_word.every((it) => it.includes("method=POST")));
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  check("the log is held", (await page.getAttribute(`${log} button`, "aria-pressed")) === "true");
+  await page.route("**/api/v1/logs*", (route) => route.fulfill({ status: 500, contentType: "application/json", body: '{"schema":1,"error":"out of order"}' }));
+  await page.keyboard.press("Enter");
+  await page.waitForFunction(() => /out of order/.test(document.querySelector("[data-table=logs] .hint.bad")?.textContent ?? ""));
+  check("what was read stays", (await messages()).length === found_by_word.length);
+  await audit(page, "operator-log");
+  await page.unroute("**/api/v1/logs*");
+  await page.waitForFunction(() => document.querySelector("[data-table=logs] .hint.bad") === null);
 }
 
 async function operator() {
@@ -514,14 +549,24 @@ async function operator() {
   await row.locator(".danger").click();
   await page.waitForFunction((key) => /^Purged: /.test(document.getElementById("toast").textContent) && document.getElementById("toast").textContent.includes(key), key);
   await audit(page, "operator-objects");
+  await certificatesAndLog(page);
   await page.context().close();
   for (const [size, colorScheme] of [["390", "light"], ["1280", "dark"], ["1920", "light"], ["3840", "dark"]]) {
     const page = await open({ ...SIZES[size], colorScheme, locale: "de-DE" }, "", ".chart .line[d^=M]");
     await page.waitForTimeout(1500);
     await picture(page, `operator-${size}-${colorScheme}`);
     await audit(page, `operator-${size}-${colorScheme}`);
-    const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+    // A telephone makes its window wider where something sticks out.
+    const wide = await page.evaluate((width) => document.documentElement.scrollWidth - width, SIZES[size].viewport.width);
     check(`nothing sticks out at ${size}: ${wide}`, wide <= 0);
+    const cut = await page.evaluate(() =>
+      [...document.querySelectorAll(".chart svg")].flatMap((picture) => {
+        const frame = picture.getBoundingClientRect();
+        const isOut = (rect) => rect.left < frame.left - 1 || rect.right > frame.right + 1 || rect.bottom > frame.bottom + 1;
+        return [...picture.querySelectorAll(".chart-labels text")].filter((it) => isOut(it.getBoundingClientRect())).map((it) => it.textContent);
+      }),
+    );
+    check(`no tick is cut at ${size}: ${cut}`, cut.length === 0);
     await page.context().close();
   }
   // The token: asked for, refused if it is wrong, kept for the tab, and sent with every request.

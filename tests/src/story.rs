@@ -256,15 +256,24 @@ impl Story {
         serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success())
     }
 
+    /// What the admin socket answers to a GET of `target`, with its head.
+    ///
+    /// # Panics
+    /// If nobody answers.
+    pub fn admin_answers(&self, target: &str) -> String {
+        let mut admin = UnixStream::connect(self.dir().join("admin.sock")).expect("admin.sock");
+        write!(admin, "GET {target} HTTP/1.0\r\n\r\n").expect("a request");
+        let mut text = String::new();
+        admin.read_to_string(&mut text).expect("a response");
+        text
+    }
+
     /// The value of a metric with its labels, such as `http_hits_total`.
     ///
     /// # Panics
     /// If the daemon does not answer, or has no such metric.
     pub fn metric(&self, name: &str) -> u64 {
-        let mut admin = UnixStream::connect(self.dir().join("admin.sock")).expect("admin.sock");
-        admin.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("a request");
-        let mut text = String::new();
-        admin.read_to_string(&mut text).expect("a response");
+        let text = self.admin_answers("/metrics");
         let line = text
             .lines()
             .find_map(|line| line.strip_prefix("skycache_")?.strip_prefix(name)?.strip_prefix(' '));

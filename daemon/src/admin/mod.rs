@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /`, `/-/…` | the operator's page and its parts |
 //! | `GET /api/v1/samples?since_ms=` | samples of the last ten minutes, for its charts |
+//! | `GET /api/v1/logs?level=&since=&limit=` | the newest lines of the log |
 //! | `GET /metrics` | OpenMetrics text |
 //! | `GET /healthz` | 200 while receivers and workers turn, else 503 with those that stand still |
 //! | `GET /readyz` | 200 when no group that it wants is failing and no thread stands still, else 503 with what is |
@@ -17,6 +18,7 @@ mod client;
 #[cfg(feature = "kafka")]
 pub mod fleet;
 mod guard;
+mod logs;
 mod options;
 mod page;
 pub mod probe;
@@ -50,7 +52,9 @@ use purge::PurgeRequest;
 
 use carousel::trust::KeyId;
 
+use crate::access::redacted;
 use crate::admin_refusals::AdminRefusal;
+use crate::certificates::Certificates;
 use crate::clock;
 use crate::listen::Listening;
 use crate::metrics;
@@ -86,7 +90,11 @@ pub struct Listeners {
 ///
 /// # Errors
 /// One line with what to do.
-pub fn listen(config: &Admin, listening: &mut Listening) -> Result<Listeners, String> {
+pub fn listen(
+    config: &Admin,
+    listening: &mut Listening,
+    certificates: &Certificates,
+) -> Result<Listeners, String> {
     let path = &config.socket;
     let failed = |err: io::Error| {
         format!(
@@ -132,7 +140,7 @@ pub fn listen(config: &Admin, listening: &mut Listening) -> Result<Listeners, St
         let listener = listening.open(*address, "[admin] listen")?;
         TcpListener::from_std(listener).map_err(|err| format!("cannot listen on {address}: {err}"))
     };
-    let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
+    let tls = config.tls.as_ref().map(|tls| tls::acceptor(tls, certificates)).transpose()?;
     let guard = Guard::new(config)?;
     Ok(Listeners { unix, tcp: config.listen.iter().map(open).collect::<Result<_, _>>()?, tls, guard })
 }
@@ -292,6 +300,7 @@ impl Admins {
                 };
                 if is_command {
                     let status = response.status().as_u16();
+                    let target = redacted(&target.to_string()).into_owned();
                     tracing::info!(target: AUDIT, client = %peer, by, %method, %target, status, "command");
                 }
                 response
@@ -299,7 +308,8 @@ impl Admins {
             Err(refused) => {
                 self.parts.admin.add(refused.why);
                 let reason = refused.why.as_str();
-                let path = shortened(target.path());
+                let path = redacted(shortened(target.path()));
+                let path = &*path;
                 // Lines are bounded by the rate; what is beyond it is a counter.
                 if refused.why != AdminRefusal::Rate
                     && (is_command || refused.why == AdminRefusal::Credential)
@@ -341,7 +351,7 @@ impl Admins {
         let Some(allowed) = methods(path) else {
             return error(
                 StatusCode::NOT_FOUND,
-                "there is /metrics, /healthz, /readyz, /api/v1/status, /api/v1/trust, /api/v1/objects and /api/v1/samples",
+                "there is /metrics, /healthz, /readyz, /api/v1/status, /api/v1/trust, /api/v1/objects, /api/v1/logs and /api/v1/samples",
             );
         };
         if *method != Method::GET && *method != Method::HEAD || !allowed.starts_with("GET") {
@@ -383,6 +393,10 @@ impl Admins {
                 };
                 document(StatusCode::OK, &page::samples(self.parts.server.live(), since_ms))
             }
+            "/api/v1/logs" => match logs::answer(uri) {
+                Ok(lines) => document(StatusCode::OK, &lines),
+                Err(why) => error(StatusCode::BAD_REQUEST, &why),
+            },
             "/api/v1/status" => document(StatusCode::OK, &status_json(&self.parts)),
             "/api/v1/trust" => {
                 let refused = self.parts.receive.losses().unsigned_protocol;
@@ -441,7 +455,7 @@ impl Admins {
 fn methods(path: &str) -> Option<&'static str> {
     Some(match path {
         "/metrics" | "/healthz" | "/readyz" | "/api/v1/samples" | "/api/v1/status" | "/api/v1/trust"
-        | "/api/v1/firmware" | "/api/v1/objects" => "GET, HEAD",
+        | "/api/v1/firmware" | "/api/v1/objects" | "/api/v1/logs" => "GET, HEAD",
         "/api/v1/pin"
         | "/api/v1/unpin"
         | "/api/v1/purge"

@@ -10,6 +10,7 @@ use rustls::server::WebPkiClientVerifier;
 use tokio_rustls::TlsAcceptor;
 
 use super::options::AdminTls;
+use crate::certificates::Certificates;
 
 /// Characters of a fingerprint in the audit log.
 const FINGERPRINT: usize = 16;
@@ -18,7 +19,7 @@ const FINGERPRINT: usize = 16;
 ///
 /// # Errors
 /// One line that names the file.
-pub(super) fn acceptor(config: &AdminTls) -> Result<TlsAcceptor, String> {
+pub(super) fn acceptor(config: &AdminTls, in_force: &Certificates) -> Result<TlsAcceptor, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let failed = |err: rustls::Error| format!("[admin.tls] {}: {err}", config.certificate.display());
     let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -39,7 +40,9 @@ pub(super) fn acceptor(config: &AdminTls) -> Result<TlsAcceptor, String> {
     };
     let key = PrivateKeyDer::from_pem_file(&config.key)
         .map_err(|err| format!("[admin.tls] key {}: {err}; give a PEM file", config.key.display()))?;
-    let mut tls = builder.with_single_cert(certificates(&config.certificate)?, key).map_err(failed)?;
+    let chain = certificates(&config.certificate)?;
+    in_force.put("admin.tls", &config.certificate, &chain);
+    let mut tls = builder.with_single_cert(chain, key).map_err(failed)?;
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(tls)))
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::{Finding, Severity};
+use crate::certificates::{Certificate, WARNING_DAYS};
 use crate::config::Config;
 use crate::store::Store;
 use crate::{clock, kafka, listen};
@@ -18,7 +19,7 @@ pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<F
             found.extend(tls.listen.iter().map(|listen| datagram_port(*listen, is_running)));
         }
         found.push(match crate::http::check_certificate(tls) {
-            Ok(()) => Finding::fine("certificate", tls.certificate.display().to_string()),
+            Ok(it) => certificate(&tls.certificate, &it),
             Err(why) => {
                 Finding::new(Severity::Error, "certificate", why, "renew it, or name the right files")
             }
@@ -45,6 +46,33 @@ pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<F
         ),
     });
     found
+}
+
+/// Whether the certificate of players' listener is valid, and for how long.
+fn certificate(file: &Path, it: &Certificate) -> Finding {
+    let about = format!("certificate {}", file.display());
+    let until = format!("until {}", it.not_after.to_xml());
+    let Some(now) = clock::trusted_wall() else { return Finding::fine(about, until) };
+    let days = it.days_left(now);
+    let fix = "renew it: the daemon reads the files again when they change";
+    if days < 0 {
+        Finding::new(
+            Severity::Error,
+            about,
+            format!("ended, or one of its chain: {}", it.not_after.to_xml()),
+            fix,
+        )
+    } else if it.not_before > now {
+        let (what, fix) = (
+            format!("begins only {}", it.not_before.to_xml()),
+            "compare the clocks of this machine and of its authority",
+        );
+        Finding::new(Severity::Error, about, what, fix)
+    } else if days < WARNING_DAYS {
+        Finding::new(Severity::Warning, about, format!("{until}: {days} days left"), fix)
+    } else {
+        Finding::fine(about, format!("{until}: {days} days left"))
+    }
 }
 
 /// Every invariant of the store.

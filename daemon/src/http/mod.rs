@@ -89,6 +89,7 @@ use reload::Reloads;
 
 use crate::access::Access;
 use crate::catalog::{Catalog, HeldShares};
+use crate::certificates::Certificates;
 use crate::clients::Places;
 use crate::clock;
 use crate::delivery::Flights;
@@ -289,10 +290,10 @@ impl HttpServer {
     }
 }
 
-/// Acceptor of TLS connections. Call inside a tokio runtime, which looks after the certificates.
+/// Acceptor of TLS connections, with its certificate in `shown`. Call inside a tokio runtime, which looks after the certificates.
 ///
 /// # Errors
 /// If the files are no certificate and key.
-pub fn acceptor(config: &Tls) -> Result<Acceptor, String> {
-    Acceptor::new(config)
+pub fn acceptor(config: &Tls, shown: &Arc<Certificates>) -> Result<Acceptor, String> {
+    Acceptor::new(config, Arc::clone(shown))
 }

@@ -13,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::options::Tls;
+use crate::certificates::{Certificate, Certificates};
 
 /// Interval at which the files are looked at.
 const LOOK: Duration = Duration::from_secs(10);
@@ -47,6 +48,15 @@ pub struct Acceptor {
 struct Current {
     files: [PathBuf; 2],
     key: RwLock<Arc<CertifiedKey>>,
+    shown: Arc<Certificates>,
+}
+
+impl Current {
+    /// Takes a chain and its key into force.
+    fn take(&self, key: Arc<CertifiedKey>) {
+        self.shown.put("http.tls", &self.files[0], &key.cert);
+        *self.key.write().unwrap_or_else(PoisonError::into_inner) = key;
+    }
 }
 
 impl ResolvesServerCert for Current {
@@ -89,8 +99,10 @@ fn read(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, String> {
 ///
 /// # Errors
 /// One line.
-pub fn check_certificate(config: &Tls) -> Result<(), String> {
-    read(&config.certificate, &config.key).map(drop)
+pub fn check_certificate(config: &Tls) -> Result<Certificate, String> {
+    let key = read(&config.certificate, &config.key)?;
+    Certificate::read(&key.cert)
+        .map_err(|why| format!("[http.tls] certificate {}: {why}", config.certificate.display()))
 }
 
 impl Acceptor {
@@ -98,10 +110,11 @@ impl Acceptor {
     ///
     /// # Errors
     /// If they are no certificate and key.
-    pub(super) fn new(config: &Tls) -> Result<Self, String> {
+    pub(super) fn new(config: &Tls, shown: Arc<Certificates>) -> Result<Self, String> {
         let files = [config.certificate.clone(), config.key.clone()];
-        let key = RwLock::new(read(&files[0], &files[1])?);
-        let current = Arc::new(Current { files, key });
+        let key = read(&files[0], &files[1])?;
+        let current = Arc::new(Current { files, key: RwLock::new(Arc::clone(&key)), shown });
+        current.take(key);
         tokio::spawn(watch(Arc::clone(&current)));
         let mut tls = server(&current, rustls::DEFAULT_VERSIONS)?;
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -167,7 +180,7 @@ async fn watch(current: Arc<Current>) {
         }
         match read(&current.files[0], &current.files[1]) {
             Ok(key) => {
-                *current.key.write().unwrap_or_else(PoisonError::into_inner) = key;
+                current.take(key);
                 known = now;
                 tracing::info!("a new certificate is in force");
             }

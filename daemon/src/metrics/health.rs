@@ -51,6 +51,17 @@ impl MetricWriter<'_> {
         Ok(())
     }
 
+    /// Writes the ends of the certificates of listeners.
+    pub(super) fn certificates(&mut self, ends_s: &[(&'static str, i64)]) -> fmt::Result {
+        let help = "Seconds from 1970 to the end of a listener's certificate, or of one of its chain";
+        let mut family =
+            self.0.encode_descriptor("certificate_expires_seconds", help, None, MetricType::Gauge)?;
+        for (listener, end_s) in ends_s {
+            ConstGauge::new(*end_s).encode(family.encode_family(&[("listener", *listener)])?)?;
+        }
+        Ok(())
+    }
+
     /// Writes the wear of the flash.
     pub(super) fn flash(&mut self, wear: &FlashWear) -> fmt::Result {
         let help = "Bytes that may be written to the disk in a day; 0: no budget";

@@ -90,6 +90,34 @@ export const status = async () => (await ask("/api/v1/status")).json();
 export const objects = async () => (await (await ask("/api/v1/objects")).json()).objects ?? [];
 
 /**
+ * A line of the log.
+ * @typedef {object} LogLine
+ * @property {number} number
+ * @property {number} at_ms
+ * @property {string} level
+ * @property {string} part of the program that wrote it
+ * @property {string} text message and fields
+ */
+
+/**
+ * Lines after the one of a number, oldest first, and the number of the newest of all.
+ * @param {number} since
+ * @param {number} most
+ * @returns {Promise<{lines: LogLine[], newest: number}>}
+ */
+export async function logs(since, most) {
+  const it = await (await ask(`/api/v1/logs?since=${since}&limit=${most}`)).json();
+  const lines = (Array.isArray(it.lines) ? it.lines : []).map((/** @type {Json} */ line) => ({
+    number: Number(line.number) || 0,
+    at_ms: Number(line.at_ms) || 0,
+    level: String(line.level),
+    part: String(line.target).replace(/^skycache::/, ""),
+    text: [line.message, ...Object.entries(line.fields ?? {}).map(([name, value]) => `${name}=${value}`)].filter((one) => one).join(" "),
+  }));
+  return { lines, newest: Number(it.newest) || 0 };
+}
+
+/**
  * A command on objects.
  * @param {"purge" | "pin" | "unpin" | "ban"} action
  * @param {string} name a key, or a pattern

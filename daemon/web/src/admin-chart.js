@@ -38,11 +38,10 @@ import { seconds, t, time } from "./i18n.js";
  * @property {() => void} reset
  */
 
-const HEIGHT = 190;
-const LEFT = 78;
-const RIGHT = 14;
-const TOP = 10;
-const BOTTOM = 24;
+/** Height and margins in pixels, where letters have their common size. */
+const SIZES = { height: 190, left: 78, right: 14, top: 10, bottom: 24 };
+/** Of a root whose letters are not enlarged. */
+const ROOT_PX = 16;
 /** A gap of more than this between samples is shown as one. */
 const GAP_MS = 3500;
 /** Steps of ticks of time, in seconds. */
@@ -62,6 +61,12 @@ function ticks(most) {
   return out;
 }
 
+/**
+ * A tick's value without zeros at the end of its fraction.
+ * @param {string} text
+ */
+const short = (text) => text.replace(/[.,](\d?)0(?!\d)/, (all, digit) => (digit ? all.slice(0, 2) : ""));
+
 /** A chart. */
 export class TimeChart {
   /** @param {Plan} plan @param {Shared} shared */
@@ -71,6 +76,9 @@ export class TimeChart {
     /** @type {Sample[]} */
     this.samples = [];
     this.width = 0;
+    /** On a wall of the size of 4K letters are larger, and with them what surrounds the plot. */
+    this.scale = 1;
+    this.sizes = SIZES;
     /** Where a drag began, in pixels. @type {number | null} */
     this.drag = null;
     this.name = el("h2");
@@ -87,10 +95,10 @@ export class TimeChart {
     this.labels = svg("g", { class: "chart-labels" });
     this.cursor = svg("path", { class: "cursor" });
     this.dots = plan.series.map((_, at) => svg("circle", { class: `dot line-${at}`, r: 3.5 }));
-    this.selection = svg("rect", { class: "selection", y: TOP, height: HEIGHT - TOP - BOTTOM, width: 0 });
+    this.selection = svg("rect", { class: "selection", width: 0 });
     this.picture = svg(
       "svg",
-      { height: HEIGHT, role: "img", "aria-labelledby": this.name.id, "aria-describedby": `${plan.id}-table` },
+      { role: "img", "aria-labelledby": this.name.id, "aria-describedby": `${plan.id}-table` },
       this.grid,
       this.area,
       ...this.lines,
@@ -174,14 +182,14 @@ export class TimeChart {
   /** @param {number} x @returns {number} */
   moment(x) {
     const { from_ms, to_ms } = this.shared;
-    const share = (x - LEFT) / Math.max(1, this.width - LEFT - RIGHT);
+    const share = (x - this.sizes.left) / Math.max(1, this.width - this.sizes.left - this.sizes.right);
     return from_ms + Math.min(1, Math.max(0, share)) * (to_ms - from_ms);
   }
 
   /** @param {number} at_ms */
   x(at_ms) {
     const { from_ms, to_ms } = this.shared;
-    return LEFT + ((at_ms - from_ms) / Math.max(1, to_ms - from_ms)) * (this.width - LEFT - RIGHT);
+    return this.sizes.left + ((at_ms - from_ms) / Math.max(1, to_ms - from_ms)) * (this.width - this.sizes.left - this.sizes.right);
   }
 
   /** @param {Sample[]} samples oldest first */
@@ -204,14 +212,20 @@ export class TimeChart {
   draw() {
     this.width = Math.floor(this.picture.parentElement?.clientWidth ?? 0);
     if (this.width < 120) return;
+    this.scale = Math.max(1, parseFloat(getComputedStyle(document.documentElement).fontSize) / ROOT_PX);
+    const px = (/** @type {number} */ it) => Math.round(it * this.scale);
+    this.sizes = { height: px(SIZES.height), left: px(SIZES.left), right: px(SIZES.right), top: px(SIZES.top), bottom: px(SIZES.bottom) };
     this.picture.setAttribute("width", String(this.width));
+    this.picture.setAttribute("height", String(this.sizes.height));
+    this.selection.setAttribute("y", String(this.sizes.top));
+    this.selection.setAttribute("height", String(this.sizes.height - this.sizes.top - this.sizes.bottom));
     const { plan, shared } = this;
     const shown = this.samples.filter((it) => it.at_ms >= shared.from_ms - GAP_MS && it.at_ms <= shared.to_ms);
     const peaks = plan.series.map(({ value }) => shown.reduce((top, it) => Math.max(top, value(it)), 0));
     const wanted = Math.max(plan.least, ...peaks);
     const marks = ticks(Math.min(plan.most ?? Infinity, wanted));
     const top = marks[marks.length - 1];
-    const y = (/** @type {number} */ value) => TOP + (1 - Math.min(value, top) / top) * (HEIGHT - TOP - BOTTOM);
+    const y = (/** @type {number} */ value) => this.sizes.top + (1 - Math.min(value, top) / top) * (this.sizes.height - this.sizes.top - this.sizes.bottom);
     this.drawAxes(marks, y);
     plan.series.forEach(({ value }, at) => {
       let path = "";
@@ -224,7 +238,7 @@ export class TimeChart {
       if (at > 0) return;
       const first = shown[0];
       const last = shown[shown.length - 1];
-      const base = HEIGHT - BOTTOM;
+      const base = this.sizes.height - this.sizes.bottom;
       this.area.setAttribute("d", first ? `M${this.x(first.at_ms).toFixed(1)} ${base}${path.replace(/M/g, "L")}L${this.x(last.at_ms).toFixed(1)} ${base}Z` : "");
     });
     refill(
@@ -232,9 +246,9 @@ export class TimeChart {
       ...(plan.limits ?? [])
         .filter((it) => it.value > 0 && it.value <= top)
         .map((it) => {
-          const label = svg("text", { x: this.width - RIGHT - 4, y: y(it.value) - 4, "text-anchor": "end" });
+          const label = svg("text", { x: this.sizes.left + 4, y: y(it.value) - 4 });
           label.textContent = `${t(it.key)} ${plan.format(it.value)}`;
-          return svg("g", { class: "limit" }, svg("path", { d: `M${LEFT} ${y(it.value)}H${this.width - RIGHT}` }), label);
+          return svg("g", { class: "limit" }, svg("path", { d: `M${this.sizes.left} ${y(it.value)}H${this.width - this.sizes.right}` }), label);
         }),
     );
     this.read(shown, peaks, y);
@@ -247,20 +261,20 @@ export class TimeChart {
     const labels = [];
     let path = "";
     for (const mark of marks) {
-      path += `M${LEFT} ${Math.round(y(mark)) + 0.5}H${this.width - RIGHT}`;
-      const label = svg("text", { x: LEFT - 8, y: y(mark) + 4, "text-anchor": "end" });
-      label.textContent = plan.format(mark);
+      path += `M${this.sizes.left} ${Math.round(y(mark)) + 0.5}H${this.width - this.sizes.right}`;
+      const label = svg("text", { x: this.sizes.left - 8, y: y(mark) + 4 * this.scale, "text-anchor": "end" });
+      label.textContent = short(plan.format(mark));
       labels.push(label);
     }
     const span_s = (shared.to_ms - shared.from_ms) / 1000;
-    const room = Math.max(2, Math.floor((this.width - LEFT - RIGHT) / 90));
+    const room = Math.max(2, Math.floor((this.width - this.sizes.left - this.sizes.right) / (90 * this.scale)));
     const step_ms = 1000 * (STEPS_S.find((it) => span_s / it <= room) ?? STEPS_S[STEPS_S.length - 1]);
     const write = step_ms < 60_000 ? seconds : time;
     for (let at = Math.ceil(shared.from_ms / step_ms) * step_ms; at <= shared.to_ms; at += step_ms) {
       const x = Math.round(this.x(at)) + 0.5;
-      path += `M${x} ${HEIGHT - BOTTOM}V${HEIGHT - BOTTOM + 4}`;
-      if (x > this.width - RIGHT - 24) continue;
-      const label = svg("text", { x, y: HEIGHT - 6, "text-anchor": "middle" });
+      path += `M${x} ${this.sizes.height - this.sizes.bottom}V${this.sizes.height - this.sizes.bottom + 4}`;
+      if (x > this.width - this.sizes.right - 24 * this.scale) continue;
+      const label = svg("text", { x, y: this.sizes.height - 6 * this.scale, "text-anchor": "middle" });
       label.textContent = write(at);
       labels.push(label);
     }
@@ -281,7 +295,7 @@ export class TimeChart {
     const near = at_ms === null ? undefined : shown.reduce((/** @type {Sample | undefined} */ best, it) => (best && Math.abs(best.at_ms - at_ms) <= Math.abs(it.at_ms - at_ms) ? best : it), undefined);
     const read = near ?? newest;
     setText(this.when, near ? seconds(near.at_ms) : "");
-    this.cursor.setAttribute("d", near ? `M${this.x(near.at_ms).toFixed(1)} ${TOP}V${HEIGHT - BOTTOM}` : "");
+    this.cursor.setAttribute("d", near ? `M${this.x(near.at_ms).toFixed(1)} ${this.sizes.top}V${this.sizes.height - this.sizes.bottom}` : "");
     plan.series.forEach(({ value }, at) => {
       const dot = this.dots[at];
       dot.style.display = near ? "" : "none";

@@ -18,13 +18,21 @@ const MAX_OBJECTS = 100;
 /** Shares of packets lost that are a warning, and bad. */
 export const LOSS = { warn: 0.01, bad: 0.05 };
 
+/** Days before the end of a certificate from which it is a warning. */
+const WARNING_DAYS = 14;
+
 /** How bad it is that this share of the packets was lost. @param {number} share */
 export const judged = (share) => (share > LOSS.bad ? "bad" : share > LOSS.warn ? "warn" : "");
 
 /** A table with a heading. */
 class Table {
-  /** @param {string} key @param {string[]} columns keys of their words; those with # are numbers */
-  constructor(key, columns) {
+  /**
+   * @param {string} key
+   * @param {string[]} columns keys of their words; those with # are numbers
+   * @param {string} [none] key of what an empty one says
+   */
+  constructor(key, columns, none = "table.none") {
+    this.empty = none;
     this.key = key;
     this.columns = columns;
     this.heading = el("h2");
@@ -39,7 +47,7 @@ class Table {
 
   relabel() {
     setText(this.heading, t(`table.${this.key}`));
-    setText(this.none, t("table.none"));
+    setText(this.none, t(this.empty));
     refill(this.head, ...this.columns.map((it) => el("th", it.startsWith("#") ? "number" : "", { scope: "col" }, t(`column.${it.replace("#", "")}`))));
   }
 
@@ -75,7 +83,7 @@ export class Tables {
     this.origins = new Table("origins", ["what", "#count"]);
     this.routes = new Table("routes", ["route", "#requests", "#hits", "#bytes"]);
     this.failures = new Table("failures", ["where", "reason", "#count"]);
-    this.certificates = new Table("certificates", ["certificate", "#days"]);
+    this.certificates = new Table("certificates", ["listener", "certificate", "names", "#days", "ends", "file"], "certificates.none");
     this.all = [this.sessions, this.groups, this.signal, this.origins, this.routes, this.failures, this.certificates];
     into.append(el("div", "table-grid", {}, ...this.all.map((it) => it.element)));
     /** @type {[Json, Metric[]] | null} */
@@ -153,12 +161,18 @@ export class Tables {
     reasons(t("where.origin"), origin.failures);
     reasons(t("where.evicted"), status.store?.evicted);
     this.failures.show(failures);
-    const certificates = metrics.filter((it) => /certificate.*(expir|not_after)/.test(it.name));
-    this.certificates.element.hidden = certificates.length === 0;
     this.certificates.show(
-      certificates.map((it) => {
-        const days = (it.value > 1e9 ? it.value - Date.now() / 1000 : it.value) / 86_400;
-        return [Object.values(it.labels).join(", "), { text: number(days), how: days < 7 ? "bad" : days < 21 ? "warn" : "" }];
+      list(status.certificates).map((it) => {
+        const days = typeof it.days_left === "number" ? it.days_left : null;
+        const how = days === null ? "" : days < 0 ? "bad" : days < WARNING_DAYS ? "warn" : "good";
+        return [
+          `[${text(it.listener)}]`,
+          it.error ? { text: t("certificates.unread", { said: text(it.error) }), how: "bad" } : text(it.subject) || "–",
+          list(it.names).map(text).join(", ") || "–",
+          days === null ? "–" : { text: days < 0 ? t("certificates.ended") : number(days), how },
+          text(it.not_after).slice(0, 16).replace("T", " ") || "–",
+          text(it.file),
+        ];
       }),
     );
   }

@@ -4,6 +4,7 @@
 
 import * as admin from "./admin-api.js";
 import { TimeChart } from "./admin-chart.js";
+import { Logs } from "./admin-logs.js";
 import { LOSS, Objects, Tables, judged } from "./admin-tables.js";
 import { byId, el, setText } from "./dom.js";
 import * as i18n from "./i18n.js";
@@ -127,6 +128,8 @@ const objects = new Objects(byId("tables"), {
   failed: (error) => failed(error),
 });
 
+const logs = new Logs(byId("tables"), (error) => failed(error));
+
 const buttons = SPANS.map((it) => {
   const button = el("button", "chip", { type: "button", "aria-pressed": String(it === span_s) });
   button.addEventListener("click", () => {
@@ -224,7 +227,7 @@ function failed(error) {
 
 /** @param {string} said by the box @param {number} status */
 function askToken(said, status) {
-  byId("body").hidden = true;
+  byId("body").hidden = byId("spans").hidden = true;
   const form = byId("token");
   if (!form.hidden && byId("token-said").textContent !== "") return;
   form.hidden = false;
@@ -250,7 +253,7 @@ async function look() {
     samples = [...samples, ...answer.samples.filter((it) => it.at_ms > newest)].slice(-KEPT);
     if (first) ahead_ms = answer.samples[answer.samples.length - 1].at_ms - Date.now();
     if (answer.state) state = answer.state;
-    byId("body").hidden = false;
+    byId("body").hidden = byId("spans").hidden = false;
     byId("forget").hidden = !admin.token();
     draw();
     showStats();
@@ -267,16 +270,19 @@ async function lookLonger() {
     tables.show(status, metrics);
   } catch (error) {
     failed(error);
+    return;
   }
+  await logs.look();
 }
 
 function relabel() {
-  buttons.forEach((it, at) => setText(it, t("duration.minutes", { minutes: SPANS[at] / 60 })));
+  buttons.forEach((it, at) => setText(it, SPANS[at] < 3600 ? t("duration.minutes", { minutes: SPANS[at] / 60 }) : t("duration.wholeHours", { hours: SPANS[at] / 3600 })));
   setText(byId("settings"), i18n.language().toUpperCase());
   byId("settings").setAttribute("aria-label", `${i18n.language().toUpperCase()}: ${t("language")}`);
   for (const it of charts) it.relabel();
   tables.relabel();
   objects.relabel();
+  logs.relabel();
   showStats();
 }
 

@@ -210,6 +210,12 @@ export class Guide {
     this.line.style.left = `${this.x(now)}px`;
     this.line.style.height = `${this.total * this.rowHeight + head}px`;
     setText(byId("guide-day"), day(this.leftMoment()));
+    // By Tab one comes in, also where what had the focus is far away, and while nothing has come.
+    const stop = /** @type {HTMLElement | null} */ (this.canvas.querySelector("[tabindex='0']") ?? this.canvas.querySelector("button"));
+    if (stop) {
+      stop.tabIndex = 0;
+      this.view.removeAttribute("tabindex");
+    } else this.view.tabIndex = 0;
   }
 
   drawHead() {
@@ -441,5 +447,6 @@ export class Guide {
     empty.hidden = this.known ? this.total > 0 : !this.failed;
     setText(empty, this.known ? t("guide.none") : t("titles.failed"));
     this.view.hidden = this.known && this.total === 0;
+    if (this.from > 0) setText(byId("guide-day"), day(this.leftMoment()));
   }
 }

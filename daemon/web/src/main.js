@@ -167,6 +167,7 @@ function known(page) {
   showEmpty();
   const list = byId("messages");
   list.hidden = page.messages.length === 0;
+  document.documentElement.classList.toggle("noted", !none.hidden || !list.hidden);
   refill(
     list,
     ...page.messages.slice(0, 5).map((text) => {

@@ -81,7 +81,13 @@ fn story() -> Story {
 
 /// A story whose three titles and guide have come.
 fn received() -> Story {
+    received_by("")
+}
+
+/// The same by a daemon with these further tables.
+fn received_by(tables: &str) -> Story {
     let mut story = story();
+    story.daemon_extra += tables;
     std::fs::write(story.dir().join("token"), TOKEN).unwrap();
     story.admin = Some((skycache_tests::free_tcp_port(), story.dir().join("token")));
     story.start_daemon();
@@ -217,13 +223,22 @@ fn live_channels_play_in_the_page_by_both_players() {
 #[test]
 fn an_operator_reads_charts_and_purges_behind_the_admin_interface() {
     let Some(page) = page() else { return };
-    if !have("chromium") {
+    if !have("chromium") || !have("openssl") {
         return;
     }
-    let story = received();
+    let folder = tempfile::tempdir().unwrap();
+    let (_, tls) = super::http::certificate_in(folder.path(), skycache_tests::free_tcp_port());
+    let story = received_by(&tls);
     let (admin, _) = story.admin.clone().unwrap();
     // Players' port and operators' page do not know each other.
-    for path in ["/-/admin.js", "/-/admin.html", "/-/admin.css", "/-/lang/admin-en.json", "/api/v1/samples"] {
+    for path in [
+        "/-/admin.js",
+        "/-/admin.html",
+        "/-/admin.css",
+        "/-/lang/admin-en.json",
+        "/api/v1/samples",
+        "/api/v1/logs",
+    ] {
         assert_eq!(get(story.http, path, &[]).unwrap().status, 404, "{path}");
     }
     // Somebody plays meanwhile, so that every chart has something to show.

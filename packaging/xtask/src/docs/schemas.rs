@@ -59,6 +59,14 @@ fn what_the_programs_print_is_what_the_schemas_say() {
     check("trust", &with("skycached", &daemon, &["trust", "list", "--json"]));
     let keys = story.dir().join("keys");
     check("keygen", &printed(program("headend").args(["keygen", "--json", "--out"]).arg(&keys)));
+    for (name, target) in [("logs", "/api/v1/logs?level=info"), ("samples", "/api/v1/samples")] {
+        let answer = story.admin_answers(target);
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let document: Value =
+            serde_json::from_str(body).unwrap_or_else(|err| panic!("{target}: {err}: {body}"));
+        assert!(name != "logs" || !document["lines"].as_array().unwrap().is_empty(), "{document:#}");
+        check(name, &document);
+    }
     let objects = with("skycached", &daemon, &["ls", "--json"]);
     check("objects", &objects);
     let key = objects["objects"][0]["key"].as_str().unwrap();

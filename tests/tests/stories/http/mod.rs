@@ -71,7 +71,7 @@ fn connect_tls_as(server: SocketAddr, certificate: &Path, protocol: &[u8]) -> im
 
 /// Makes a key and a certificate of its own for `localhost` in `folder`: the paths of both, and the lines of a
 /// configuration that serve TLS with them at `listen`.
-fn certificate_in(folder: &Path, listen: SocketAddr) -> (PathBuf, String) {
+pub(super) fn certificate_in(folder: &Path, listen: SocketAddr) -> (PathBuf, String) {
     let (certificate, key) = (folder.join("cert.pem"), folder.join("key.pem"));
     let mut openssl = Command::new("openssl");
     openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);

@@ -46,7 +46,16 @@ fn http2_over_tls_and_a_new_certificate_without_a_restart() {
         assert!(Instant::now() < until, "{}", subject());
         sleep(Duration::from_millis(500));
     }
-    drop(story);
+    // Operators see the one in force.
+    let seen = &story.status().unwrap()["certificates"];
+    assert_eq!(
+        (&seen[0]["listener"], &seen[0]["subject"]),
+        (&"http.tls".into(), &"CN=second.example".into()),
+        "{seen:#}"
+    );
+    let days = seen[0]["days_left"].as_i64().unwrap();
+    assert!((0..=2).contains(&days) && seen.as_array().unwrap().len() == 1, "{seen:#}");
+    assert!(story.metric("certificate_expires_seconds{listener=\"http.tls\"}") > 1_700_000_000);
 }
 
 /// Frames of HTTP/2 on a TLS connection, written as they are.
