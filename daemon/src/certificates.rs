@@ -13,7 +13,7 @@ use x509_cert::ext::pkix::name::GeneralName;
 
 /// Days before its end from which a certificate is a warning: authorities that renew by themselves do so at 30.
 pub const WARNING_DAYS: i64 = 14;
-/// Names of a certificate that are shown.
+/// Names of a certificate that are shown; further ones are cut off.
 const MAX_NAMES: usize = 100;
 const DAY_MS: i64 = 86_400_000;
 

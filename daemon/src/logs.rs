@@ -27,7 +27,7 @@ carousel::limits! {
     }
 }
 
-/// Bytes of a message, and of all its fields together.
+/// Bytes of a message, and of all its fields together; what is longer is cut.
 const MAX_TEXT_BYTES: usize = 1024;
 
 /// Levels from the worst on, as the configuration and the interface name them.
