@@ -4,12 +4,16 @@
 //! HLS section 7.2). Kinds are recognised by content, since types and names often disagree. Reading stops at the limits
 //! below; what a manifest lists beyond them is treated as not listed.
 
+mod timeline;
+
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
 use crate::limits;
 use crate::name;
 use crate::time::{WallTime, duration_from_xml};
+
+pub use timeline::shortened;
 
 limits! {
     /// One manifest that is read.
@@ -94,6 +98,9 @@ pub struct Manifest {
     pub last_ms: Option<u64>,
     /// `MPD@publishTime`, in milliseconds since 1970.
     pub publish_time_ms: Option<i64>,
+    /// The date at which the last segment that a live manifest lists ends, in milliseconds since 1970: by
+    /// `EXT-X-PROGRAM-DATE-TIME`, or by `MPD@availabilityStartTime` and a `SegmentTimeline`.
+    pub end_ms: Option<i64>,
 }
 
 /// One version of a live manifest beside another of the same name.
@@ -179,6 +186,8 @@ pub struct Segment<'a> {
     pub list: usize,
     /// It is a range of its resource.
     pub is_range: bool,
+    /// The `SegmentTimeline` that lists it, by its place in the text, from 0.
+    pub timeline: Option<usize>,
 }
 
 /// Visits the segments that a manifest at `url` lists, in order, until `visit` returns false. Segments of a live MPD without
@@ -264,6 +273,7 @@ const fn plain(target_ms: u64) -> Manifest {
         parts_of_last: 0,
         last_ms: None,
         publish_time_ms: None,
+        end_ms: None,
     }
 }
 
@@ -292,6 +302,7 @@ fn hls(text: &str) -> Manifest {
     let (mut target_ms, mut longest_ms, mut last_ms, mut part_target_ms) = (None, None, None, None);
     let (mut sequence, mut segments, mut parts, mut parts_of_last) = (0_u64, 0_u64, 0_u64, 0_u64);
     let (mut is_multivariant, mut is_ended) = (false, false);
+    let mut end_ms: Option<i64> = None;
     for line in text.lines().map(str::trim) {
         let (tag, value) = line.split_once(':').unwrap_or((line, ""));
         match tag {
@@ -306,6 +317,7 @@ fn hls(text: &str) -> Manifest {
                 let skipped = attribute(value, "SKIPPED-SEGMENTS").and_then(|it| it.parse::<u64>().ok());
                 segments = segments.saturating_add(skipped.unwrap_or(0));
             }
+            "#EXT-X-PROGRAM-DATE-TIME" => end_ms = date_ms(value),
             "#EXT-X-PART" => parts += 1,
             "#EXT-X-ENDLIST" => is_ended = true,
             "#EXT-X-PLAYLIST-TYPE" => is_ended |= value.trim().eq_ignore_ascii_case("VOD"),
@@ -313,6 +325,7 @@ fn hls(text: &str) -> Manifest {
             _ if !line.is_empty() && !line.starts_with('#') => {
                 segments = segments.saturating_add(1);
                 (parts_of_last, parts) = (parts, 0);
+                end_ms = end_ms.map(|it| it.saturating_add_unsigned(last_ms.unwrap_or(0)));
             }
             _ => {}
         }
@@ -328,8 +341,18 @@ fn hls(text: &str) -> Manifest {
         last_part: u64::checked_sub(parts, 1),
         parts_of_last,
         last_ms,
+        end_ms: end_ms.filter(|_| !is_ended),
         ..plain(target_ms.or(longest_ms).unwrap_or(DEFAULT_TARGET_MS).min(MAX_TARGET_MS))
     }
+}
+
+/// A date of a manifest, whose zone may lack its colon, as FFmpeg writes it.
+fn date_ms(text: &str) -> Option<i64> {
+    let text = text.trim();
+    let zone_at = text.len().checked_sub(5)?;
+    let zone = text.get(zone_at..).filter(|it| it.is_ascii() && it.starts_with(['+', '-']));
+    let with_colon = zone.map(|zone| format!("{}{}:{}", &text[..zone_at], &zone[..3], &zone[3..]));
+    WallTime::from_xml(with_colon.as_deref().unwrap_or(text)).map(WallTime::unix_ms)
 }
 
 /// Visits the partial segments and hints of partial segments (HLS second edition, sections 4.4.4.9 and 4.4.5.3) that a playlist at
@@ -342,7 +365,7 @@ pub fn parts(bytes: &[u8], url: &str, visit: &mut dyn FnMut(Segment<'_>) -> bool
             || (tag == "#EXT-X-PRELOAD-HINT" && attribute(list, "TYPE").is_none_or(|it| it == "PART"));
         if let Some(uri) = attribute(list, "URI").filter(|_| is_part) {
             let is_range = ["BYTERANGE", "BYTERANGE-START"].iter().any(|it| attribute(list, it).is_some());
-            if !visit(Segment { url: &resolve(url, uri), list: 0, is_range }) {
+            if !visit(Segment { url: &resolve(url, uri), list: 0, is_range, timeline: None }) {
                 return;
             }
         }
@@ -357,7 +380,8 @@ fn hls_segments(text: &str, base: &str, visit: &mut dyn FnMut(Segment<'_>) -> bo
         } else if line.starts_with("#EXT-X-BYTERANGE:") {
             is_range = true;
         } else if !line.is_empty() && !line.starts_with('#') {
-            let goes_on = is_variant || visit(Segment { url: &resolve(base, line), list: 0, is_range });
+            let goes_on =
+                is_variant || visit(Segment { url: &resolve(base, line), list: 0, is_range, timeline: None });
             (is_range, is_variant) = (false, false);
             if !goes_on {
                 return;
@@ -379,6 +403,25 @@ struct Template {
     /// Start, duration and repetitions; −1: until the next one or the end of the period.
     timeline: Vec<(Option<u64>, u64, i64)>,
     has_timeline: bool,
+    /// Its place among the timelines of the text, from 0.
+    timeline_number: usize,
+}
+
+impl Template {
+    /// The time at which the last segment of the timeline ends, in milliseconds of its period; `None`: the clock decides, or there is
+    /// none.
+    fn end_ms(&self) -> Option<u64> {
+        if self.timeline.len() >= MAX_TIMELINE {
+            return None;
+        }
+        let mut time = 0_u64;
+        for (start, length, repeat) in &self.timeline {
+            let segments = u64::try_from(*repeat).ok()?.saturating_add(1);
+            time = start.unwrap_or(time).saturating_add(length.saturating_mul(segments));
+        }
+        let ms = u128::from(time.saturating_sub(self.time_offset)) * 1000 / u128::from(self.timescale.max(1));
+        (self.has_timeline && time > 0).then(|| u64::try_from(ms).unwrap_or(u64::MAX))
+    }
 }
 
 /// Values of an open element of an MPD that the elements inside inherit.
@@ -405,10 +448,13 @@ fn dash(
     let mut mpd = Mpd {
         manifest: Manifest { kind: ManifestKind::Dash, ..plain(DEFAULT_TARGET_MS) },
         has_root: false,
-        has_timeline: false,
+        timelines: 0,
         longest_ms: None,
         total_ms: None,
         period_ms: None,
+        has_period: false,
+        start_ms: None,
+        period_start_ms: None,
         levels: vec![Level { base: url.to_owned(), ..Level::default() }],
         base: None,
         examples,
@@ -463,13 +509,18 @@ fn dash(
 struct Mpd<'a> {
     manifest: Manifest,
     has_root: bool,
-    has_timeline: bool,
+    /// Timelines that have begun.
+    timelines: usize,
     /// The longest segment.
     longest_ms: Option<u64>,
     /// `mediaPresentationDuration`.
     total_ms: Option<u64>,
     /// Of the Period that was begun last.
     period_ms: Option<u64>,
+    has_period: bool,
+    /// `availabilityStartTime`, and the date at which the Period that was begun last begins.
+    start_ms: Option<i64>,
+    period_start_ms: Option<i64>,
     /// The open elements that hand something down, the document first.
     levels: Vec<Level>,
     /// Text of an open BaseURL.
@@ -502,10 +553,18 @@ impl Mpd<'_> {
                 self.manifest.update_period_ms = duration("minimumUpdatePeriod");
                 self.manifest.publish_time_ms =
                     get("publishTime").and_then(|it| WallTime::from_xml(&it)).map(WallTime::unix_ms);
+                self.start_ms = get("availabilityStartTime").and_then(|it| date_ms(&it));
                 self.total_ms = duration("mediaPresentationDuration");
                 self.longest_ms = duration("maxSegmentDuration");
             }
-            b"Period" => self.period_ms = duration("duration"),
+            b"Period" => {
+                self.period_ms = duration("duration");
+                // Only the first one begins at 0 where it does not say when.
+                let is_first = !std::mem::replace(&mut self.has_period, true);
+                let begin_ms = duration("start").or_else(|| is_first.then_some(0));
+                self.period_start_ms =
+                    self.start_ms.zip(begin_ms).map(|(start, begin)| start.saturating_add_unsigned(begin));
+            }
             b"SegmentTemplate" => {
                 let level = self.levels.last_mut()?;
                 let template = level.template.get_or_insert_with(|| Template {
@@ -525,9 +584,11 @@ impl Mpd<'_> {
                 }
             }
             b"SegmentTimeline" => {
-                self.has_timeline = true;
+                let number = self.timelines;
+                self.timelines += 1;
                 if let Some(template) = self.levels.last_mut()?.template.as_mut() {
                     template.has_timeline = true;
+                    template.timeline_number = number;
                     template.timeline.clear();
                 }
             }
@@ -593,6 +654,13 @@ impl Mpd<'_> {
 
     fn end_representation(&mut self, level: &Level) {
         let period_ms = self.period_ms.or(self.total_ms);
+        if self.manifest.is_live
+            && let Some(begin_ms) = self.period_start_ms
+            && let Some(end_ms) = level.template.as_ref().and_then(Template::end_ms)
+        {
+            let end_ms = begin_ms.saturating_add_unsigned(end_ms);
+            self.manifest.end_ms = self.manifest.end_ms.max(Some(end_ms));
+        }
         self.goes_on = self.goes_on
             && representation(
                 level,
@@ -610,7 +678,7 @@ impl Mpd<'_> {
         let target_ms = self.longest_ms.filter(|it| *it > 0).unwrap_or(DEFAULT_TARGET_MS).min(MAX_TARGET_MS);
         manifest.target_ms = target_ms;
         // A timeline lists its segments, so it changes with each of them, whatever the period is.
-        if self.has_timeline && manifest.update_period_ms.is_some_and(|period_ms| period_ms > target_ms) {
+        if self.timelines > 0 && manifest.update_period_ms.is_some_and(|period_ms| period_ms > target_ms) {
             manifest.update_period_ms = Some(target_ms);
         }
         self.has_root.then_some(manifest)
@@ -636,7 +704,8 @@ fn representation(
     visit: &mut dyn FnMut(Segment<'_>) -> bool,
 ) -> bool {
     for (media, is_range) in &level.listed {
-        if !visit(Segment { url: &resolve(&level.base, media), list, is_range: *is_range }) {
+        let url = resolve(&level.base, media);
+        if !visit(Segment { url: &url, list, is_range: *is_range, timeline: None }) {
             return false;
         }
     }
@@ -645,7 +714,8 @@ fn representation(
     let mut number = template.start_number;
     let mut go = |number: u64, time: u64| {
         let name = expand(media, &level.id, &level.bandwidth, number, time);
-        visit(Segment { url: &resolve(&level.base, &name), list, is_range: false })
+        let timeline = template.has_timeline.then_some(template.timeline_number);
+        visit(Segment { url: &resolve(&level.base, &name), list, is_range: false, timeline })
     };
     if template.has_timeline {
         let mut time = 0_u64;

@@ -31,6 +31,57 @@ fn live_playlists_are_fresh_for_half_of_the_time_after_which_they_change() {
 }
 
 #[test]
+fn live_manifests_say_when_their_newest_segment_ends() {
+    let end_ms = |text: &str| Manifest::read(text.as_bytes()).unwrap().end_ms;
+    let list = |date: &str| {
+        format!(
+            "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\na.ts\n#EXT-X-PROGRAM-DATE-TIME:{date}\n#EXTINF:4,\nb.ts\n\
+             #EXTINF:2.5,\nc.ts\n"
+        )
+    };
+    let ten = 1_795_946_400_000;
+    for date in ["2026-11-29T10:00:00.000Z", "2026-11-29T11:00:00.000+0100", "2026-11-29T11:00:00+01:00"] {
+        assert_eq!(end_ms(&list(date)), Some(ten + 6500), "{date}");
+    }
+    for date in ["now", "é+0100", "+1é0"] {
+        assert_eq!(end_ms(&list(date)), None, "{date}");
+    }
+    assert_eq!(end_ms(&format!("{}#EXT-X-ENDLIST\n", list("2026-11-29T10:00:00Z"))), None);
+    let mpd = |period: &str, timeline: &str| {
+        format!(
+            "<MPD type=\"dynamic\" availabilityStartTime=\"2026-11-29T10:00:00Z\"><Period {period}><AdaptationSet>\
+             <SegmentTemplate timescale=\"10\" media=\"$Time$\" presentationTimeOffset=\"100\"><SegmentTimeline>{timeline}\
+             </SegmentTimeline></SegmentTemplate><Representation id=\"a\"/></AdaptationSet></Period></MPD>"
+        )
+    };
+    let timeline = "<S t=\"100\" d=\"20\" r=\"2\"/><S d=\"25\"/>";
+    assert_eq!(end_ms(&mpd("", timeline)), Some(ten + 8500));
+    assert_eq!(end_ms(&mpd("start=\"PT1M\"", timeline)), Some(ten + 68_500));
+    assert_eq!(end_ms(&mpd("", timeline).replace("dynamic", "static")), None);
+    assert_eq!(end_ms(&mpd("", "<S t=\"100\" d=\"20\" r=\"-1\"/>")), None, "the clock decides");
+    // Of a second Period only its own start says when it begins.
+    let two = |second: &str| mpd("", timeline).replace("</Period>", &format!("</Period><Period {second}/>"));
+    assert_eq!(end_ms(&two("start=\"PT8.5S\"")), Some(ten + 8500));
+    let late = mpd("", "")
+        .replace("<Period >", "<Period></Period><Period>")
+        .replace("<SegmentTimeline>", &format!("<SegmentTimeline>{timeline}"));
+    assert_eq!(end_ms(&late), None);
+}
+
+#[test]
+fn segments_say_which_timeline_lists_them() {
+    let mpd = "<MPD><Period><AdaptationSet><SegmentTemplate media=\"a$Time$\"><SegmentTimeline><S d=\"1\"/></SegmentTimeline>\
+               </SegmentTemplate><Representation id=\"1\"/><Representation id=\"2\"><SegmentTemplate><SegmentTimeline>\
+               <S d=\"1\"/></SegmentTimeline></SegmentTemplate></Representation></AdaptationSet></Period></MPD>";
+    let mut timelines = Vec::new();
+    segments(mpd.as_bytes(), "http://h/a.mpd", &mut |it| {
+        timelines.push((it.list, it.timeline));
+        true
+    });
+    assert_eq!(timelines, [(0, Some(0)), (1, Some(1))]);
+}
+
+#[test]
 fn parts_and_skipped_segments_count() {
     let text = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-PART-INF:PART-TARGET=1\n#EXT-X-MEDIA-SEQUENCE:100\n\
                 #EXT-X-SKIP:SKIPPED-SEGMENTS=5\n#EXTINF:4,\na.mp4\n#EXT-X-PART:DURATION=1,URI=\"b.0.mp4\"\n\
