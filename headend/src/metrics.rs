@@ -25,6 +25,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpStream;
 
+use crate::air::LiveDrop;
 use crate::ingest::IngestStats;
 use crate::listen;
 use crate::pull::PullStats;
@@ -164,6 +165,11 @@ impl Collector for Scrape {
         for (name, help, member) in GAUGES {
             writer.gauge(name, help, number(member).unwrap_or(0) as f64)?;
         }
+        let dropped = LiveDrop::ALL.iter().map(|it| {
+            let name = it.as_str();
+            (name, status["live_dropped"][name].as_u64().unwrap_or(0))
+        });
+        writer.by_reason("live_dropped_objects", "Live objects that were not sent", dropped)?;
         let help = "Part of the link that is reserved for a source, in bits per second";
         let mut family = writer.0.encode_descriptor("source_reserved_bps", help, None, MetricType::Gauge)?;
         for source in status["sources"].as_array().into_iter().flatten() {
@@ -257,6 +263,7 @@ mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::TcpStream;
 
+    use crate::air::LiveDrops;
     use crate::config::Config;
     use crate::line::LineStats;
 
@@ -281,7 +288,9 @@ mod tests {
         let state = State::default();
         let address =
             listen("127.0.0.1:0".parse().unwrap(), state.clone(), Some(Arc::default()), None).unwrap();
-        let stats = LineStats { sent: 7, link_bytes: 2_000_000, ..LineStats::default() };
+        let mut live_dropped = LiveDrops::default();
+        live_dropped.add(LiveDrop::Late);
+        let stats = LineStats { sent: 7, live_dropped, link_bytes: 2_000_000, ..LineStats::default() };
         state.update(&config, 9, &stats, Duration::from_secs(4));
         // Half-open clients take places only until they are silent for long; one more waits for none of them.
         let idle: Vec<_> = (1..MAX_CONNECTIONS).map(|_| TcpStream::connect(address).unwrap()).collect();
@@ -295,6 +304,8 @@ mod tests {
             "skycache_headend_link_rate_bps 8000000.0",
             "skycache_headend_source_reserved_bps{source=\"a \\\"b\\\"\",class=\"medium\"} 0",
             "skycache_headend_ingest_refused_total{reason=\"bad_path\"} 0",
+            "skycache_headend_live_dropped_objects_total{reason=\"late\"} 1",
+            "skycache_headend_live_dropped_objects_total{reason=\"removed\"} 0",
             "# EOF",
         ] {
             assert!(body.lines().any(|it| it == line), "{line}: {body}");
