@@ -311,8 +311,9 @@ mod tests {
         let listed: Vec<&str> =
             part.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
         let mut names = Vec::new();
-        ["carousel", "headend", "daemon", "tests", "packaging"]
-            .map(|it| ignored(&workspace().join(it), &mut names));
+        for part in ["carousel", "headend", "daemon", "tests", "packaging"] {
+            ignored(&workspace().join(part), &mut names);
+        }
         names.sort();
         let mut last: Vec<&str> = listed.iter().map(|it| it.rsplit("::").next().unwrap()).collect();
         last.sort_unstable();
