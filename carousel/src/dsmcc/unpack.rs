@@ -47,3 +47,40 @@ fn inflate(bytes: &[u8], original_size: u32) -> Option<Vec<u8>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use flate2::Compression;
+    use flate2::write::ZlibEncoder;
+
+    use super::*;
+
+    fn zeros(length: u32) -> Vec<u8> {
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+        std::io::copy(&mut std::io::repeat(0).take(length.into()), &mut encoder).unwrap();
+        encoder.flush().unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn a_module_that_is_longer_than_the_limit_is_not_inflated() {
+        for (length, is_inflated) in
+            [(MAX_INFLATED_MODULE_BYTES, true), (MAX_INFLATED_MODULE_BYTES + 1, false)]
+        {
+            assert_eq!(inflate(&zeros(length), length).is_some(), is_inflated, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_module_is_inflated_to_the_length_that_it_says() {
+        let bytes = zeros(1000);
+        assert_eq!(inflate(&bytes, 1000), Some(vec![0; 1000]));
+        for said in [0, 1, 999, 1001, 4000] {
+            assert_eq!(inflate(&bytes, said), None, "{said}");
+        }
+        assert_eq!(inflate(&bytes[..bytes.len() - 5], 1000), None, "cut");
+        assert_eq!(inflate(b"", 1000), None);
+    }
+}

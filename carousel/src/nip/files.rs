@@ -361,6 +361,15 @@ mod tests {
             Some(now)
         );
         assert!(NetworkInformationFile::parse(b"<ServiceInformationFile/>").is_err());
+        // Of these nothing but the root is needed.
+        for (root, is_sif, is_tof) in [
+            ("<ServiceInformationFile/>", true, false),
+            ("<TimeOffsetFile/>", false, true),
+            ("<NetworkInformationFile/>", false, false),
+        ] {
+            assert_eq!(ServiceInformationFile::parse(root.as_bytes()).is_ok(), is_sif, "{root}");
+            assert_eq!(TimeOffsetFile::parse(root.as_bytes()).is_ok(), is_tof, "{root}");
+        }
     }
 
     proptest! {

@@ -122,6 +122,24 @@ fn fdts_that_lie_about_lengths() {
 }
 
 #[test]
+fn a_description_of_another_length_ends_what_has_come_without_a_name() {
+    let oti = Oti::no_code(8, 4, 2);
+    for (length, is_another) in [(8, false), (7, true), (9, true)] {
+        let mut bench = Bench::new();
+        bench.feed(&by_hand(1, Some(&oti), 0, 0, b"abcd", |_| {}));
+        bench.feed(&fdt_by_hand(1, &describe(1, "x", &format!("Content-Length=\"{length}\""))));
+        let events = bench.events();
+        let is_replaced = events.iter().any(|event| matches!(event, Event::Replaced { toi: Toi(1), .. }));
+        assert_eq!(
+            (is_replaced, bench.storage.named.len()),
+            (is_another, usize::from(!is_another)),
+            "{length}"
+        );
+        assert_eq!(bench.receiver.in_flight.len(), usize::from(!is_another));
+    }
+}
+
+#[test]
 fn lengths_of_zero_say_nothing_where_packets_say_otherwise() {
     let oti = Oti::no_code(8, 4, 2);
     let packets = [b"abcd", b"efgh"].iter().enumerate();
