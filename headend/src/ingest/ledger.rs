@@ -107,3 +107,33 @@ impl Drop for Place<'_> {
         have.upload_bytes -= self.bytes;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_filled_to_its_last_byte_and_file_and_no_further() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("old"), b"0123").unwrap();
+        let ledger = Ledger::of(folder.path(), 2, 10).unwrap();
+        let mut place = ledger.begin("new").unwrap();
+        assert!(matches!(ledger.begin("more"), Err(IngestRefusal::Full)), "an upload is a file to come");
+        place.take(6).unwrap();
+        assert!(matches!(place.take(1), Err(IngestRefusal::Full)));
+        assert_eq!(place.bytes(), 6, "what was refused is not counted");
+        place.restart();
+        place.take(5).unwrap();
+        place.stored("new");
+        assert!(matches!(ledger.begin("more"), Err(IngestRefusal::Full)));
+        // What is replaced is there until its successor is whole.
+        let mut place = ledger.begin("old").unwrap();
+        place.take(1).unwrap();
+        assert!(matches!(place.take(1), Err(IngestRefusal::Full)));
+        drop(place);
+        ledger.removed("old");
+        let mut place = ledger.begin("more").unwrap();
+        place.take(5).unwrap();
+        assert!(matches!(place.take(1), Err(IngestRefusal::Full)));
+    }
+}

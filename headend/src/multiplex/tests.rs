@@ -3,10 +3,12 @@ use std::path::Path;
 use carousel::dsmcc::Receiver;
 use carousel::dsmcc::delivery::{Event, InMemory};
 use carousel::dsmcc::message::{TABLE_CONTROL, TABLE_DATA};
+use carousel::dsmcc::signed::TABLE_SIGNED;
 use carousel::flute::SenderProfile;
 use carousel::ip::parse_ip;
 use carousel::lct::Tsi;
 use carousel::multiplex::{Delivery, Multiplex as Demultiplex};
+use carousel::trust::{Certificate, Sealer, SecretKey};
 use carousel::ts::{Packet, Pid};
 
 use super::*;
@@ -51,6 +53,9 @@ struct Stream {
     tables: Vec<(u8, u64)>,
     ip: Vec<Vec<u8>>,
     slots: [u64; 3],
+    wall: WallTime,
+    /// Lists of what is signed, without repeats.
+    lists: Vec<Vec<u8>>,
 }
 
 impl Stream {
@@ -65,22 +70,27 @@ impl Stream {
             tables: Vec::new(),
             ip: Vec::new(),
             slots: [0; 3],
+            wall: WALL,
+            lists: Vec::new(),
         }
     }
 
     fn next(&mut self, air: &mut Air) -> Slot {
         let mut out = [0; PACKET_BYTES];
-        let slot = self.mux.next_packet(self.now_ns, WALL, air, &mut out).unwrap();
+        let slot = self.mux.next_packet(self.now_ns, self.wall, air, &mut out).unwrap();
         self.slots[slot as usize] += 1;
         if slot != Slot::Idle {
             let packet = Packet::parse(&out).unwrap();
             if packet.payload_unit_start {
                 self.begun.push((packet.pid.get(), self.now_ns));
             }
-            let Self { received, modules, tables, ip, now_ns, .. } = self;
+            let Self { received, modules, tables, ip, now_ns, lists, .. } = self;
             received.push(&out, |delivery| match delivery {
                 Delivery::Carousel(_, section) => {
                     tables.push((section.table_id, *now_ns));
+                    if section.table_id == TABLE_SIGNED && lists.last().is_none_or(|it| it != section.body) {
+                        lists.push(section.body.to_vec());
+                    }
                     modules.section(section, &mut InMemory);
                 }
                 Delivery::Ip(_, packet) => ip.push(packet.to_vec()),
@@ -215,6 +225,29 @@ fn a_carousel_is_received_to_the_byte_and_its_control_messages_keep_their_interv
     assert!(rotation.cycle_done() && rotation.progress().0 == rotation.progress().1);
     let component = stream.received.tables().component(Pid::new(0x200)).unwrap();
     assert_eq!((component.carousel_id, component.data_broadcast_id), (Some(1), Some(7)));
+}
+
+#[test]
+fn the_list_of_what_is_signed_is_signed_anew_when_half_its_life_is_over_and_when_it_changes() {
+    let (root, online) = (SecretKey::from_seed(&[1; 32]), SecretKey::from_seed(&[2; 32]));
+    let now_s = WALL.unix_seconds();
+    let certificate =
+        Certificate::issue(&root, online.public(), (0, 1), (now_s - 1, now_s + 86_400), Vec::new());
+    let mut config = config("[multiplex]\ncarry = \"object-carousel\"\ncontrol_interval_ms = 100");
+    config.sealer = Sealer::new(online, certificate, None, 0);
+    let (mut stream, mut air) = (Stream::new(mux(&config, false)), air());
+    add(&mut air, "a.m4s", b"a", SCHEDULED);
+    let mut lists = |wall: WallTime| {
+        stream.wall = wall;
+        let until_ns = stream.now_ns + 500_000_000;
+        stream.run(&mut air, until_ns);
+        stream.lists.len()
+    };
+    assert_eq!(lists(WALL), 1);
+    assert_eq!(lists(WALL.plus_ms(1_799_000)), 1);
+    assert_eq!(lists(WALL.plus_ms(1_800_000)), 2);
+    assert_eq!(lists(WALL.plus_ms(3_599_000)), 2);
+    assert_eq!(lists(WALL), 3, "the clock was set back");
 }
 
 #[test]

@@ -204,6 +204,29 @@ fn a_version_that_changed_in_between_is_fetched_from_the_start() {
 }
 
 #[test]
+fn a_part_that_begins_elsewhere_or_was_not_asked_for_is_never_put_in() {
+    let origin = Origin::new(|asked| match asked.target.as_str() {
+        "/index.m3u8" => Reply::of(200, playlist(&["a.ts", "b.ts"], true)),
+        "/b.ts" => Reply::of(206, segment(2, 50)).with("Content-Range", "bytes 0-9399/9400"),
+        _ if asked.headers.contains_key("range") => {
+            let all = segment(1, 50);
+            Reply::of(206, &all[4000..]).with("Content-Range", "bytes 4000-9399/9400").with("ETag", "\"v1\"")
+        }
+        _ => Reply { cut_at: Some(5000), ..Reply::of(200, segment(1, 50)).with("ETag", "\"v1\"") },
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), &format!("{}index.m3u8", origin.url), "");
+    let stats = Arc::default();
+    with_puller(&config, &stats, async |puller| {
+        puller.round().await;
+    });
+    assert_eq!(failed(&stats, PullFailure::Status), 2, "{:?}", stats.newest_failure());
+    for name in ["a.ts", "b.ts"] {
+        assert!(!dir.path().join("pulled").join(name).exists(), "{name}");
+    }
+}
+
+#[test]
 fn a_live_window_is_followed_and_what_leaves_it_is_removed() {
     let step = Arc::new(AtomicUsize::new(0));
     let now = Arc::clone(&step);

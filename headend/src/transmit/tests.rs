@@ -179,6 +179,18 @@ fn documents_are_dated_anew_and_counters_logged_while_it_runs() {
     assert!(clocks.longest.load(Ordering::Relaxed) <= 50_000_000, "the stop flag is looked at often");
 }
 
+#[test]
+fn documents_of_a_recording_and_of_a_single_pass_keep_their_date() {
+    for end in [End::At { ns: SECOND_NS }, End::Cycle, End::Stopped { once: true }] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut transmission = transmission(folder.path(), &[1, 2], "", end);
+        transmission.next_refresh_ns = 0;
+        let generation = transmission.broadcast.air.generation();
+        run(&mut transmission, &Sleeps::new(), u64::MAX, None, &mut Notes::default());
+        assert_eq!(transmission.broadcast.air.generation(), generation, "{end:?}");
+    }
+}
+
 /// Hands out updates, and remembers what was reported to it.
 #[derive(Default)]
 struct Queue {
