@@ -123,12 +123,21 @@ impl Decoder {
             }
             Self::Deflate(_) => return Err(Undecodable),
             Self::Zlib(decoder) => {
+                // The decoder itself is content with a stream that was cut; behind an end it takes nothing.
+                let is_over = decoder.write(&[0]).map_err(failed)? == 0;
                 decoder.try_finish().map_err(failed)?;
                 out.append(decoder.get_mut());
+                if !is_over {
+                    return Err(Undecodable);
+                }
             }
             Self::Raw(decoder) => {
+                let is_over = decoder.write(&[0]).map_err(failed)? == 0;
                 decoder.try_finish().map_err(failed)?;
                 out.append(decoder.get_mut());
+                if !is_over {
+                    return Err(Undecodable);
+                }
             }
             Self::Brotli(decoder) => {
                 decoder.close().map_err(failed)?;
@@ -265,6 +274,38 @@ mod tests {
         ] {
             assert_eq!(of(&bytes, coding), None, "{coding:?}");
         }
+    }
+
+    #[test]
+    fn a_body_that_was_cut_is_not_decoded() {
+        let text = b"#EXTM3U\n".repeat(100);
+        let mut zlib = Vec::new();
+        ZlibEncoder::new(&text[..], Compression::fast()).read_to_end(&mut zlib).unwrap();
+        let mut raw = Vec::new();
+        DeflateEncoder::new(&text[..], Compression::fast()).read_to_end(&mut raw).unwrap();
+        for (coding, bytes) in [("gzip", gzip(&text)), ("deflate", zlib), ("deflate", raw)] {
+            for cut in 0..bytes.len() {
+                let (mut decoder, mut out) = (Decoder::of(Some(coding)).unwrap(), Vec::new());
+                decoder.push(&bytes[..cut], &mut out).unwrap();
+                assert_eq!(decoder.finish(&mut out), Err(Undecodable), "{coding}: {cut} bytes");
+            }
+            let (mut decoder, mut out) = (Decoder::of(Some(coding)).unwrap(), Vec::new());
+            for piece in bytes.chunks(7) {
+                decoder.push(piece, &mut out).unwrap();
+            }
+            decoder.finish(&mut out).unwrap();
+            assert_eq!(out, text, "{coding}");
+        }
+    }
+
+    #[test]
+    fn a_zstd_document_is_gathered_up_to_its_limit() {
+        let mut decoder = Decoder::of(Some(" ZSTD ")).unwrap();
+        let mut out = Vec::new();
+        decoder.push(&vec![0; MAX_ZSTD_BYTES - 1], &mut out).unwrap();
+        decoder.push(b"0", &mut out).unwrap();
+        assert_eq!(decoder.push(b"0", &mut out), Err(Undecodable));
+        assert!(out.is_empty() && decoder.finish(&mut out).is_err());
     }
 
     #[test]
