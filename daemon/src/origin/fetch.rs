@@ -1,5 +1,6 @@
 //! One exchange with an origin: what its answer means for the cache, and the bytes into it.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use carousel::digest::Digest;
@@ -431,9 +432,7 @@ impl Filler {
             follows_redirects: false,
         };
         let reply = self.client.ask(&answer.url, question).await.ok()?;
-        let part = Part::of(&reply.headers).filter(|_| reply.status == StatusCode::PARTIAL_CONTENT)?;
-        let is_rest = part.span == (offset..length) && part.length == length;
-        (is_rest && version.same_version(&Validators::of(&reply.headers))).then_some(reply)
+        is_rest(reply.status, &reply.headers, &version, offset..length).then_some(reply)
     }
 
     /// Whether a body may have no end: it has neither length, freshness nor validator, and no manifest lists it as a segment.
@@ -534,6 +533,13 @@ impl Filler {
         }
         self.shared.store.freshen(held, meta.clone()).unwrap_or_else(|| held.with_meta(meta))
     }
+}
+
+/// Whether a response has these bytes up to the object's end, and is surely of this version.
+fn is_rest(status: StatusCode, fields: &HeaderMap, version: &Validators, rest: Range<u64>) -> bool {
+    let part = Part::of(fields).filter(|_| status == StatusCode::PARTIAL_CONTENT);
+    part.is_some_and(|part| part.length == rest.end && part.span == rest)
+        && version.same_version(&Validators::of(fields))
 }
 
 fn is_media(key: &ObjectKey, fields: &HeaderMap) -> bool {
@@ -674,3 +680,7 @@ fn publish(
         Err(_) => Err(FailReason::Store),
     }
 }
+
+#[cfg(test)]
+#[path = "fetch_tests.rs"]
+mod tests;

@@ -685,3 +685,7 @@ mod tests {
         assert!(open(MAX_IN_RANGES).is_some());
     }
 }
+
+#[cfg(test)]
+#[path = "fill_tests.rs"]
+mod fill_tests;

@@ -21,6 +21,8 @@ mod policy;
 mod ranges;
 mod signing;
 mod spans;
+#[cfg(test)]
+pub(crate) mod testing;
 mod timeouts;
 mod watch;
 

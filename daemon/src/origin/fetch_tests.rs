@@ -1,0 +1,292 @@
+//! Exchanges with origins that send something else than they say, or than was asked for.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use super::super::testing::{chunked, ended, filler, key, origin, response};
+use super::super::{PrefetchEnd, SpanResult};
+use super::*;
+use crate::caching::from_pairs;
+use crate::delivery::Announced;
+use crate::store::{PurgeMode, Selection};
+
+const OK: &str = "200 OK";
+
+fn announced(body: &[u8]) -> Ask {
+    let announced = Announced {
+        digest: Some(Digest::of(body)),
+        length: None,
+        content_type: None,
+        version: 1,
+        ignored_query: Default::default(),
+    };
+    Ask { announced: Some(announced), ..Ask::default() }
+}
+
+fn part(range: &'static str) -> Ask {
+    Ask { range: Some(HeaderValue::from_static(range)), ..Ask::default() }
+}
+
+fn flight_of(result: FillResult) -> Arc<Flight> {
+    match result {
+        FillResult::Flight(flight) => flight,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_of_another_length_than_its_head_says_is_not_kept() {
+    for (answer, is_whole) in [
+        (response(&[OK, "Content-Length: 5"], "12345"), true),
+        (response(&[OK, "Content-Length: 6"], "12345"), false),
+        (chunked(&[OK], "12345"), true),
+        (chunked(&[OK, "Content-Length: 5"], "12345"), true),
+        (chunked(&[OK, "Content-Length: 4"], "12345"), false),
+        (chunked(&[OK, "Content-Length: 6"], "12345"), false),
+    ] {
+        let (tested, said) = (filler(), answer.clone());
+        let url = origin(move |_| answer.clone());
+        let flight = flight_of(tested.filler.fill(&key("h/a.m4s"), url, Ask::default()).await);
+        let outcome = ended(&flight).await;
+        assert_eq!(matches!(outcome, Outcome::Whole(_)), is_whole, "{said}: {outcome:?}");
+        assert_eq!(matches!(outcome, Outcome::Failed(FailReason::OriginCut)), !is_whole, "{said}");
+        assert_eq!(tested.context.store.contains("h/a.m4s"), is_whole, "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_the_announced_object_is_withheld_to_its_last_byte() {
+    for (body, available) in [("right", 5), ("wrong", 4)] {
+        let tested = filler();
+        let url = origin(move |_| response(&[OK, "Content-Length: 5"], body));
+        let flight = flight_of(tested.filler.fill(&key("h/a.m4s"), url, announced(b"right")).await);
+        let outcome = ended(&flight).await;
+        assert_eq!(flight.available_from(0), 4, "{body}");
+        match outcome {
+            Outcome::Whole(stored) => assert_eq!(stored.meta().length, available),
+            Outcome::Failed(FailReason::Verify) => assert_eq!(body, "wrong"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(tested.context.store.contains("h/a.m4s"), body == "right");
+    }
+    // A coded body and a refusal are not what the digest is about.
+    for lines in [&[OK, "Content-Encoding: gzip", "Content-Length: 5"][..], &["404 No", "Content-Length: 5"]]
+    {
+        let tested = filler();
+        let answer = response(lines, "other");
+        let url = origin(move |_| answer.clone());
+        let flight = flight_of(tested.filler.fill(&key("h/a.m4s"), url, announced(b"right")).await);
+        assert!(matches!(ended(&flight).await, Outcome::Whole(_)), "{lines:?}");
+        assert_eq!(flight.available_from(0), 5);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_purged_since_it_was_asked_for_is_not_kept() {
+    let tested = filler();
+    let (go, gate) = mpsc::channel::<()>();
+    let (gate, asked) = (Mutex::new(gate), Arc::new(tokio::sync::Notify::new()));
+    let heard = Arc::clone(&asked);
+    let url = origin(move |_| {
+        heard.notify_one();
+        let _ = gate.lock().unwrap().recv();
+        response(&[OK, "Content-Length: 5"], "12345")
+    });
+    let filling = Arc::clone(&tested.filler);
+    let filling = tokio::spawn(async move { filling.fill(&key("h/a.m4s"), url, Ask::default()).await });
+    asked.notified().await;
+    tested.context.store.purge(&[vec![Selection::Name(key("h/a.m4s"))]], PurgeMode::Hard);
+    go.send(()).unwrap();
+    let flight = flight_of(filling.await.unwrap());
+    assert!(matches!(ended(&flight).await, Outcome::Passed(5)));
+    assert!(!tested.context.store.contains("h/a.m4s"));
+}
+
+/// An origin that has 8 bytes of one version, and sends `second` to whoever does not ask for the first four.
+fn in_parts(second: String) -> String {
+    origin(move |head| {
+        if head.contains("range: bytes=0-3") {
+            let lines = ["206 Part", "ETag: \"a\"", "Content-Range: bytes 0-3/8", "Content-Length: 4"];
+            response(&lines, "1234")
+        } else {
+            assert!(head.contains("range: bytes=4-7") && head.contains("if-range: \"a\""), "{head}");
+            second.clone()
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parts_of_other_versions_or_places_are_never_put_beside_each_other() {
+    let second = |etag: &str, range: &str| {
+        let lines = ["206 Part", &format!("ETag: {etag}"), &format!("Content-Range: bytes {range}")];
+        chunked(&lines, "5678")
+    };
+    for (answer, is_right) in [
+        (second("\"a\"", "4-7/8"), true),
+        (second("\"b\"", "4-7/8"), false),
+        (second("W/\"a\"", "4-7/8"), false),
+        (second("\"a\"", "4-7/9"), false),
+        (second("\"a\"", "3-6/8"), false),
+        (second("\"a\"", "4-8/8"), false),
+        (second("\"a\"", "4-6/8"), false),
+        (second("\"a\"", "4-7/*"), false),
+        (response(&[OK, "ETag: \"a\"", "Content-Length: 8"], "12345678"), false),
+    ] {
+        let (tested, said) = (filler(), answer.clone());
+        let url = in_parts(answer);
+        let flight = flight_of(tested.filler.fill(&key("h/a.m4s"), url, part("bytes=0-3")).await);
+        assert_eq!((flight.length, flight.spans().is_some()), (Some(8), true));
+        let wanted = tested.filler.want(&flight, 4..8, &HeaderMap::new()).await;
+        assert!(matches!(wanted, SpanResult::Begun), "{wanted:?}");
+        match ended(&flight).await {
+            Outcome::Whole(stored) => {
+                assert!(is_right, "{said}");
+                assert_eq!(stored.bytes(0..8).unwrap(), "12345678");
+            }
+            Outcome::Failed(FailReason::Replaced) => assert!(!is_right, "{said}"),
+            other => panic!("{said}: {other:?}"),
+        }
+        assert_eq!(tested.context.store.contains("h/a.m4s"), is_right, "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_that_is_refused_or_longer_than_it_says_is_given_up() {
+    let tested = filler();
+    let url = in_parts(response(&["403 No", "Content-Length: 0"], ""));
+    let flight = flight_of(tested.filler.fill(&key("h/a.m4s"), url, part("bytes=0-3")).await);
+    let wanted = tested.filler.want(&flight, 4..8, &HeaderMap::new()).await;
+    assert!(matches!(wanted, SpanResult::Refused(passed) if passed.reply.status == 403));
+    assert!(flight.is_given_up(4) && flight.outcome().is_none());
+
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let tested = filler();
+    let url = origin(move |_| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        chunked(&["206 Part", "ETag: \"a\"", "Content-Range: bytes 0-3/8"], "123456")
+    });
+    let flight = flight_of(tested.filler.fill(&key("h/a.m4s"), url, part("bytes=0-3")).await);
+    while !flight.is_given_up(0) {
+        flight.listen().await;
+    }
+    // Nothing beyond the part was written, nor does a reader take it to be there.
+    assert_eq!((flight.received_bytes(), flight.available_from(0), flight.available_from(4)), (0, 0, 4));
+    assert_eq!(asked.load(Ordering::Relaxed), 3, "asked for again while there is hope");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_whose_parts_nobody_can_join_is_fetched_whole_the_next_time() {
+    for (length, is_whole) in [("8", true), ("67108864", true), ("67108865", false)] {
+        let tested = filler();
+        let url = origin(move |head| {
+            if head.contains("range:") {
+                let range = format!("Content-Range: bytes 0-3/{length}");
+                return response(&["206 Part", "ETag: W/\"a\"", &range, "Content-Length: 4"], "1234");
+            }
+            response(&[OK, "Content-Length: 8"], "12345678")
+        });
+        let name = key("h/a.m4s");
+        let ask = || tested.filler.fill(&name, url.clone(), part("bytes=0-3"));
+        assert!(matches!(ask().await, FillResult::Passed(passed) if passed.reply.status == 206));
+        assert_eq!(tested.filler.is_fetched_whole(&key("h/a.m4s")), is_whole, "{length}");
+        match ask().await {
+            FillResult::Flight(flight) => assert_eq!((flight.length, is_whole), (Some(8), true)),
+            FillResult::Passed(passed) => assert_eq!((passed.reply.status.as_u16(), is_whole), (206, false)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_are_about_one_request_are_passed_and_expected_refusals_are_not() {
+    for (status, is_expected) in
+        [("304 Same", false), ("416 No range", false), ("404 No", true), ("500 No", true)]
+    {
+        let tested = filler();
+        let answer = response(&[status, "Content-Length: 0"], "");
+        let url = origin(move |_| answer.clone());
+        let ask = Ask { is_expected, ..Ask::default() };
+        let said: u16 = status[..3].parse().unwrap();
+        match tested.filler.fill(&key("h/a.m4s"), url, ask).await {
+            FillResult::Passed(passed) => {
+                assert_eq!((passed.reply.status.as_u16(), passed.why, is_expected), (said, None, false));
+            }
+            FillResult::Refused(status) => assert_eq!((status, is_expected), (said, true)),
+            other => panic!("{status}: {other:?}"),
+        }
+        assert!(tested.context.flights.list().is_empty(), "{status}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prefetches_that_are_long_refused_or_not_kept_are_declined_and_counted() {
+    let most = ["Content-Length: 10", "Cache-Control: max-age=60"];
+    for (lines, body, end) in [
+        (vec![OK, most[0], most[1]], "0123456789", PrefetchEnd::Begun),
+        (vec![OK, "Content-Length: 11", most[1]], "0123456789a", PrefetchEnd::TooLong),
+        (vec!["404 No", most[0], most[1]], "0123456789", PrefetchEnd::Refused),
+        (vec![OK, most[0], "Cache-Control: no-store"], "0123456789", PrefetchEnd::NotKept),
+    ] {
+        let tested = filler();
+        let answer = response(&lines, body);
+        let url = origin(move |_| answer.clone());
+        assert_eq!(tested.filler.prefetch(&key("h/a.m4s"), url, Ask::default()).await, end, "{lines:?}");
+        assert_eq!(tested.filler.prefetched()[end as usize], 1);
+        assert_eq!(tested.filler.prefetching.load(Ordering::Relaxed), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_another_has_begun_there_is_one_request_and_what_is_held_then_is_not_fetched() {
+    let (tested, asked) = (filler(), Arc::new(AtomicUsize::new(0)));
+    let counter = Arc::clone(&asked);
+    let url = origin(move |_| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        response(&[OK, "Content-Length: 5"], "12345")
+    });
+    let name = key("h/a.m4s");
+    let fill = || tested.filler.fill(&name, url.clone(), Ask::default());
+    let (first, second) = tokio::join!(fill(), fill());
+    let (first, second) = (flight_of(first), second);
+    assert!(matches!(ended(&first).await, Outcome::Whole(_)));
+    assert!(
+        matches!(&second, FillResult::Flight(it) if Arc::ptr_eq(it, &first))
+            || matches!(&second, FillResult::Held),
+        "{second:?}"
+    );
+    assert!(matches!(fill().await, FillResult::Held), "the cache has it");
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn the_rest_of_a_cut_body_is_of_its_version_and_nothing_else() {
+    let fields = |etag: &str, range: &str| from_pairs([("etag", etag), ("content-range", range)]);
+    let version = Validators::of(&fields("\"a\"", ""));
+    let right = fields("\"a\"", "bytes 4-8/9");
+    assert!(is_rest(StatusCode::PARTIAL_CONTENT, &right, &version, 4..9));
+    assert!(!is_rest(StatusCode::OK, &right, &version, 4..9));
+    assert!(!is_rest(StatusCode::PARTIAL_CONTENT, &right, &version, 3..9), "it begins later");
+    for wrong in [
+        fields("\"b\"", "bytes 4-8/9"),
+        fields("W/\"a\"", "bytes 4-8/9"),
+        fields("", "bytes 4-8/9"),
+        fields("\"a\"", "bytes 4-7/9"),
+        fields("\"a\"", "bytes 4-8/10"),
+        fields("\"a\"", "bytes 4-8/*"),
+        fields("\"a\"", ""),
+    ] {
+        assert!(!is_rest(StatusCode::PARTIAL_CONTENT, &wrong, &version, 4..9), "{wrong:?}");
+    }
+    let weak = fields("W/\"a\"", "bytes 4-8/9");
+    assert!(!is_rest(StatusCode::PARTIAL_CONTENT, &weak, &Validators::of(&weak), 4..9), "no byte is sure");
+}
+
+#[test]
+fn a_live_manifest_is_stale_after_its_lifetime_less_the_age_it_came_with() {
+    let came = WallTime::from_unix_ms(1_000_000);
+    for (fresh_ms, age_s, expires) in [(3000, 0, 1_003_000), (3000, 2, 1_001_000), (3000, 9, 1_000_000)] {
+        assert_eq!(live_expiry(came, fresh_ms, age_s).unix_ms(), expires);
+    }
+    assert_eq!(live_expiry(came, u64::MAX, 0).unix_ms(), i64::MAX);
+}

@@ -1,0 +1,127 @@
+//! A filler with a cache of its own, and origins on the loopback interface that answer as a test says.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use carousel::digest::Digest;
+use carousel::name::ObjectKey;
+
+use super::{AddressPolicy, Client, FillContext, FillOptions, Filler, OriginTimeouts};
+use crate::clock;
+use crate::delivery::{Flight, Flights, Outcome, Sent};
+use crate::store::{
+    CameBy, Class, ObjectMeta, ObjectUri, Placement, ResponseMeta, Store, StoreConfig, StoredObject,
+};
+
+/// A filler, and what it fills.
+pub(crate) struct Tested {
+    pub(crate) filler: Arc<Filler>,
+    pub(crate) context: FillContext,
+    _folder: tempfile::TempDir,
+}
+
+/// With an empty cache. To be called in a runtime.
+pub(crate) fn filler() -> Tested {
+    let folder = tempfile::tempdir().unwrap();
+    let config =
+        StoreConfig { path: folder.path().join("cache"), reserve_bytes: 0, ..StoreConfig::default() };
+    let context = FillContext {
+        store: Store::open(&config).unwrap().0,
+        flights: Flights::new(),
+        manifests: Arc::default(),
+    };
+    // The test's servers, whatever says so.
+    let policy = AddressPolicy::new(&[], &[], &["127.0.0.0/8:*".to_owned()], Vec::new());
+    let client = Client::new(Duration::from_secs(60), &OriginTimeouts::default(), &[], &[], policy);
+    let options =
+        FillOptions { segment_ttl_s: 60, manifest_ttl_s: 1, negative_ttl_s: 1, prefetch_object_bytes: 10 };
+    let runtime = tokio::runtime::Handle::current();
+    let filler = Filler::new(Arc::new(client), context.clone(), options, runtime);
+    Tested { filler, context, _folder: folder }
+}
+
+/// A key.
+pub(crate) fn key(name: &str) -> ObjectKey {
+    ObjectKey::from_name(name, None).unwrap()
+}
+
+/// Puts what an origin has sent into the cache, fresh for so many milliseconds.
+pub(crate) fn put(store: &Store, name: &str, body: &[u8], fresh_ms: i64) -> Arc<StoredObject> {
+    let partial = Arc::new(store.create(body.len() as u64, Placement::default()).unwrap());
+    partial.write_at(0, body).unwrap();
+    let (key, now) = (key(name), clock::steady());
+    let meta = ObjectMeta {
+        uri: ObjectUri::new("http://elsewhere/", &key),
+        key,
+        content_type: None,
+        length: body.len() as u64,
+        digest: Digest::of(body),
+        version: 0,
+        received_at: now,
+        expires: Some(now.plus_ms(fresh_ms)),
+        class: Class::Medium,
+        came_by: CameBy::Origin,
+        response: Some(Box::new(ResponseMeta { status: 200, ..ResponseMeta::default() })),
+        ignored_query: Default::default(),
+        signed_by: None,
+    };
+    store.publish(&partial.freeze(body.len() as u64).unwrap(), meta).unwrap()
+}
+
+/// A response as it is shared while it comes, or is not.
+pub(crate) fn sent(is_shared: bool) -> Sent {
+    let now = clock::steady();
+    Sent {
+        response: ResponseMeta { status: 200, ..ResponseMeta::default() },
+        received_at: now,
+        expires: now.plus_ms(60_000),
+        is_shared,
+        may_repeat: false,
+    }
+}
+
+/// An origin: `answer` makes of the head of each request, in lower case, all that is sent before the connection is closed.
+pub(crate) fn origin(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/h/a.m4s", listener.local_addr().unwrap());
+    let answer = Arc::new(answer);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let answer = Arc::clone(&answer);
+            std::thread::spawn(move || {
+                let lines = BufReader::new(&stream).lines().map_while(Result::ok);
+                let head: Vec<String> =
+                    lines.take_while(|line| !line.is_empty()).map(|line| line.to_ascii_lowercase()).collect();
+                if !head.is_empty() {
+                    let _ = (&stream).write_all(answer(&head.join("\n")).as_bytes());
+                }
+            });
+        }
+    });
+    url
+}
+
+/// A response of these lines and this body.
+pub(crate) fn response(lines: &[&str], body: &str) -> String {
+    format!("HTTP/1.1 {}\r\nConnection: close\r\n\r\n{body}", lines.join("\r\n"))
+}
+
+/// A response whose body is one chunk.
+pub(crate) fn chunked(lines: &[&str], body: &str) -> String {
+    let mut lines = lines.to_vec();
+    lines.push("Transfer-Encoding: chunked");
+    response(&lines, &format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()))
+}
+
+/// How a flight has ended, when it has.
+pub(crate) async fn ended(flight: &Flight) -> Outcome {
+    loop {
+        let changed = flight.listen();
+        if let Some(outcome) = flight.outcome() {
+            return outcome.clone();
+        }
+        changed.await;
+    }
+}
