@@ -509,3 +509,7 @@ fn refusal(head: &Parts, is_whole: bool) -> Option<(Refusal, Response<PlayerBody
     }
     None
 }
+
+#[cfg(test)]
+#[path = "answer_tests.rs"]
+mod tests;

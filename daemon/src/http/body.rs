@@ -468,3 +468,7 @@ impl Body for PlayerBody {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "body_tests.rs"]
+mod tests;

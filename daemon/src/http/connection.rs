@@ -136,7 +136,7 @@ impl Link {
         self.active.get() == 0 && outbox.is_clean() && !outbox.has_begun() && !self.has_had_body.get()
     }
 
-    fn new(peer: IpAddr, counted: &Rc<Outbox>, is_tls: bool) -> Rc<Self> {
+    pub(super) fn new(peer: IpAddr, counted: &Rc<Outbox>, is_tls: bool) -> Rc<Self> {
         let counted = Rc::clone(counted);
         let outbox = (!is_tls).then(|| Rc::clone(&counted));
         let has_had_body = Cell::new(false);

@@ -68,6 +68,8 @@ mod stats;
 mod streams;
 mod sys;
 mod target;
+#[cfg(test)]
+mod testing;
 mod tls;
 mod upstream;
 mod urls;

@@ -507,3 +507,7 @@ fn signalling(document: &Document, method: &Method, request: &HeaderMap) -> Resp
     let (status, fields, send) = Head::of_document(document).stamped("hit").respond(method, request);
     head::response(status, fields, send.of_bytes(&document.bytes.clone().into()))
 }
+
+#[cfg(test)]
+#[path = "serve_tests.rs"]
+mod tests;

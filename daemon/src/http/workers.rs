@@ -384,3 +384,48 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::options::Http;
+    use super::super::testing::{server, worker};
+    use super::*;
+
+    fn connection() -> Accepted {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        Accepted::Tcp { stream, peer: "192.0.2.1".parse().unwrap(), is_tls: false }
+    }
+
+    #[test]
+    fn a_connection_goes_to_the_worker_with_the_fewest_and_stays_where_that_is_as_good() {
+        let (hands, mut taken): (Vec<_>, Vec<_>) = (0..3).map(|_| mpsc::unbounded_channel()).unzip();
+        let load = (0..3).map(|_| AtomicU64::new(0)).collect();
+        let others = Others { accepting: Arc::default(), load, hands };
+        let mut given = |own| {
+            others.give(own, connection());
+            let counts: Vec<_> = others.load.iter().map(|it| it.load(Ordering::Relaxed)).collect();
+            (taken.iter_mut().position(|it| it.try_recv().is_ok()), counts)
+        };
+        assert_eq!(given(1), (Some(1), vec![0, 1, 0]));
+        assert_eq!(given(1), (Some(0), vec![1, 1, 0]));
+        assert_eq!(given(0), (Some(2), vec![1, 1, 1]));
+        assert_eq!(given(2), (Some(2), vec![1, 1, 2]));
+    }
+
+    #[tokio::test]
+    async fn clients_beyond_their_share_get_no_place_until_one_is_given_back() {
+        let tested = server(Http { max_connections: 4, ..Http::default() }, &[], None);
+        let worker = worker(&tested.server);
+        let [one, other]: [IpAddr; 2] = ["192.0.2.1", "192.0.2.2"].map(|it| it.parse().unwrap());
+        let taken = |peer| (0..9).take_while(|_| worker.takes_place(peer)).count();
+        assert_eq!((taken(one), taken(other), taken(other)), (3, 1, 0));
+        let counts =
+            || [&worker.stats.connections, &worker.stats.refused].map(|it| it.load(Ordering::Relaxed));
+        assert_eq!(counts(), [7, 3]);
+        let load: Arc<[AtomicU64]> = [AtomicU64::new(1)].into();
+        drop(Place { worker: Rc::clone(&worker), load: Arc::clone(&load), number: 0, peer: one });
+        assert_eq!((load[0].load(Ordering::Relaxed), tested.server.open_connections()), (0, 3));
+        assert!(worker.takes_place(other));
+    }
+}

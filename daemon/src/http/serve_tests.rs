@@ -1,0 +1,179 @@
+//! Lookups: what may be answered from the cache, what is asked of an origin, and with which fields.
+
+use std::sync::atomic::AtomicUsize;
+
+use carousel::flute::SessionKey;
+use carousel::lct::{Toi, Tsi};
+use carousel::query::IgnoredQuery;
+
+use super::super::options::Http;
+use super::super::testing::{asked, get, head, server, target};
+use super::*;
+use crate::delivery::{Announced, ObjectRef};
+use crate::origin::testing::{key, origin, put, response};
+use crate::store::{LiveFacts, ObjectMeta};
+
+/// Nobody waits for what is announced.
+fn impatient() -> Http {
+    Http { wait_ms: 1, ..Http::default() }
+}
+
+async fn status(server: &Arc<HttpServer>, name: &str, fields: &[(&str, &str)]) -> u16 {
+    let (target, head) = (target(name), head("GET", "/", fields));
+    match server.object(&asked(server, &target, &head)).await {
+        Outcome::Stored(..) | Outcome::Shaped(..) => 200,
+        Outcome::Passed(response, _) | Outcome::Response(response) => response.status().as_u16(),
+    }
+}
+
+fn announce(server: &HttpServer, name: &str, ignored_query: IgnoredQuery) {
+    let destination = "239.0.0.1:6000".parse().unwrap();
+    let session = SessionKey { source: "10.0.0.1".parse().unwrap(), destination, tsi: Tsi(1) };
+    let announced =
+        Announced { digest: None, length: Some(5), content_type: None, version: 1, ignored_query };
+    server.shared.flights.announce(key(name), ObjectRef { session, toi: Toi(1) }, announced);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_if_cached_asks_nobody_and_a_failing_origin_leaves_what_is_stale() {
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&requests);
+    let url = origin(move |_| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        response(&["503 No", "Content-Length: 0"], "")
+    });
+    let tested = server(impatient(), &[], Some(url));
+    let (server, store) = (&tested.server, &tested.tested.context.store);
+    let only = [("cache-control", "only-if-cached")];
+    assert_eq!(status(server, "h/a.m4s", &only).await, 504);
+    put(store, "h/a.m4s", b"right", 60_000);
+    assert_eq!(status(server, "h/a.m4s", &only).await, 200);
+    put(store, "h/b.m4s", b"right", -1000);
+    assert_eq!(status(server, "h/b.m4s", &only).await, 504, "it is stale");
+    assert_eq!(requests.load(Ordering::Relaxed), 0);
+    assert_eq!(status(server, "h/b.m4s", &[]).await, 200);
+    assert_eq!(requests.load(Ordering::Relaxed), 1);
+    assert_eq!(status(server, "other/b.m4s", &[]).await, 404, "no origin is named for it");
+    assert_eq!(requests.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_announced_and_does_not_come_is_no_404() {
+    let tested = server(impatient(), &[], None);
+    assert_eq!(status(&tested.server, "h/a.m4s", &[]).await, 404);
+    announce(&tested.server, "h/a.m4s", IgnoredQuery::default());
+    assert_eq!(status(&tested.server, "h/a.m4s", &[]).await, 504);
+    // An origin that refuses what the carousel may bring yet is not believed at once, but in the end.
+    let refusing = origin(|_| response(&["404 No", "Content-Length: 0"], ""));
+    let tested = server(impatient(), &[], Some(refusing));
+    announce(&tested.server, "h/a.m4s", IgnoredQuery::default());
+    assert_eq!(status(&tested.server, "h/a.m4s", &[]).await, 404);
+    assert!(!tested.tested.context.store.contains("h/a.m4s"), "nor is it remembered");
+}
+
+#[tokio::test]
+async fn a_range_or_another_query_means_what_the_carousel_has_and_nothing_else() {
+    let tested = server(impatient(), &[], None);
+    let (server, store) = (&tested.server, &tested.tested.context.store);
+    let likeliest = |name: &str, method: &str, fields: &[(&str, &str)]| {
+        server.likeliest(&[target(name)], &head(method, "/", fields)).key.as_str().to_owned()
+    };
+    let range = [("range", "bytes=2-4")];
+    let part = name_of_range("h/a.mp4", &(2..5));
+    assert_eq!(likeliest("h/a.mp4", "GET", &range), "h/a.mp4");
+    put(store, &part, b"right", 60_000);
+    assert_eq!(likeliest("h/a.mp4", "GET", &range), part);
+    for (method, other) in
+        [("GET", "bytes=2-3"), ("GET", "bytes=1-4"), ("GET", "bytes=2-"), ("HEAD", "bytes=2-4")]
+    {
+        assert_eq!(likeliest("h/a.mp4", method, &[("range", other)]), "h/a.mp4", "{method} {other}");
+    }
+    put(store, "h/a.mp4", b"right", 60_000);
+    assert_eq!(likeliest("h/a.mp4", "GET", &range), "h/a.mp4", "the file itself goes before");
+
+    assert_eq!(likeliest("h/b.mp4?t=1", "GET", &[]), "h/b.mp4?t=1");
+    announce(server, "h/b.mp4", IgnoredQuery::default());
+    assert_eq!(likeliest("h/b.mp4?t=1", "GET", &[]), "h/b.mp4?t=1", "the parameter matters");
+    assert_eq!(likeliest("h/b.mp4", "GET", &[]), "h/b.mp4");
+}
+
+#[tokio::test]
+async fn freshness_and_the_age_of_live_manifests_are_counted_to_their_limits() {
+    let tested = server(impatient(), &[], None);
+    let store = &tested.tested.context.store;
+    assert!(is_fresh(&put(store, "h/a", b"x", 60_000)));
+    let stored = put(store, "h/a", b"x", 0);
+    assert!(!is_fresh(&stored), "its last instant is over");
+    let aged = |age_ms: i64, of_carousel: bool, is_live: bool| {
+        let meta = stored.meta();
+        let response = meta.response.clone().filter(|_| !of_carousel);
+        let received_at = clock::steady().plus_ms(-age_ms);
+        let object = stored.with_meta(ObjectMeta { received_at, response, expires: None, ..meta.clone() });
+        object.set_live(is_live.then_some(LiveFacts { target_ms: 10_000, fresh_ms: 5000 }));
+        object
+    };
+    assert!(is_fresh(&aged(1_000_000, true, false)), "without an expiry it is never stale");
+    for (age_ms, of_carousel, is_live, kept_up) in [
+        (15_000, true, true, true),
+        (25_000, true, true, false),
+        (15_000, false, true, false),
+        (15_000, true, false, false),
+    ] {
+        assert_eq!(is_kept_up(&aged(age_ms, of_carousel, is_live)), kept_up, "{age_ms}");
+    }
+    let now = clock::now();
+    assert!(!is_from_before(&aged(0, true, true), Instant::from_nanos(0)));
+    assert!(
+        is_from_before(&aged(60_000, true, true), now) && !is_from_before(&aged(60_000, true, false), now)
+    );
+}
+
+#[tokio::test]
+async fn an_origin_sees_what_is_asked_and_not_what_the_player_holds() {
+    let tested = server(impatient(), &[], None);
+    let server = &tested.server;
+    let target = target("h/a.m4s");
+    let fields = [
+        ("host", "box"),
+        ("range", "bytes=0-1"),
+        ("if-none-match", "\"a\""),
+        ("if-range", "\"a\""),
+        ("cmcd-object", "br=1"),
+        ("accept-encoding", "br"),
+        ("content-length", "0"),
+        ("referer", "https://box/sktoken=a.b/x"),
+        ("connection", "x-hop"),
+        ("x-hop", "1"),
+        ("x-own", "1"),
+        ("accept-language", "de"),
+    ];
+    let head = head("GET", "/", &fields);
+    let asked = asked(server, &target, &head);
+    let sent = asked.fields();
+    for (name, _) in &fields[..10] {
+        assert!(!sent.contains_key(*name), "{name}: {sent:?}");
+    }
+    assert!(sent["accept-language"] == "de" && sent["via"] == head::VIA);
+    assert_eq!(asked.range().unwrap(), "bytes=0-1");
+    for range in ["bytes=0-1,3-4", "items=0-1", "bytes=", "bytes=3-1"] {
+        let head = super::super::testing::head("GET", "/", &[("range", range)]);
+        let range_of = super::super::testing::asked(server, &target, &head).range();
+        assert_eq!(range_of, None, "{range}");
+    }
+}
+
+#[tokio::test]
+async fn an_origin_is_asked_when_the_handshake_is_over_and_never_if_it_fails() {
+    let tested = server(impatient(), &[], None);
+    let (target, mut head) = (target("h/a.m4s"), get("/"));
+    let (over, is_over) = watch::channel(false);
+    head.extensions.insert(Early(is_over));
+    let asked = asked(&tested.server, &target, &head);
+    let soon = Duration::from_millis(30);
+    assert!(tokio::time::timeout(soon, asked.confirmed()).await.is_err());
+    over.send(true).unwrap();
+    asked.confirmed().await;
+    over.send(false).unwrap();
+    drop(over);
+    assert!(tokio::time::timeout(soon, asked.confirmed()).await.is_err(), "the connection ends");
+}

@@ -1,0 +1,106 @@
+//! A worker with an empty cache, without listeners, and requests for it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Method, Request, Response, Version};
+
+use super::connection::Link;
+use super::options::Http;
+use super::serve::Asked;
+use super::target::{Form, Target};
+use super::workers::Worker;
+use super::{HttpContext, HttpServer};
+use crate::origin::testing::{self, Tested};
+use crate::origin::{Origin, Origins, Route};
+
+/// State of all workers, and what it serves from.
+pub(super) struct TestedServer {
+    pub(super) server: Arc<HttpServer>,
+    pub(super) tested: Tested,
+}
+
+/// With these options, routes, and an origin for the host `h`. To be called in a runtime.
+pub(super) fn server(config: Http, routes: &[Route], origin: Option<String>) -> TestedServer {
+    let tested = testing::filler();
+    let rules = origin.map(|url| Origin { host: "h".into(), url: url.replace("/h/a.m4s", "") });
+    let shared = HttpContext {
+        store: tested.context.store.clone(),
+        flights: Arc::clone(&tested.context.flights),
+        documents: Arc::default(),
+        manifests: Arc::clone(&tested.context.manifests),
+        vitals: Arc::default(),
+        qoe: None,
+        access: Arc::default(),
+    };
+    let origins = Arc::new(Origins::new(rules.into_iter().collect(), routes.to_vec()));
+    let runtime = tokio::runtime::Handle::current();
+    let server = HttpServer::new(config, routes, shared, origins, Arc::clone(&tested.filler), runtime);
+    TestedServer { server, tested }
+}
+
+/// A worker of these.
+pub(super) fn worker(server: &Arc<HttpServer>) -> Rc<Worker> {
+    let stats = Arc::clone(&server.stats[0]);
+    Rc::new(Worker { server: Arc::clone(server), stats, hot: Default::default(), log: None })
+}
+
+/// A connection without TLS that nobody reads.
+pub(super) fn link() -> Rc<Link> {
+    Link::new("192.0.2.1".parse().unwrap(), &Rc::default(), false)
+}
+
+/// The head of a request of HTTP/1.1.
+pub(super) fn head(method: &str, path: &str, fields: &[(&str, &str)]) -> Parts {
+    let mut request = Request::builder().method(method).uri(path).version(Version::HTTP_11);
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    request.body(()).unwrap().into_parts().0
+}
+
+/// What is asked for by its path.
+pub(super) fn target(name: &str) -> Target {
+    Target { key: testing::key(name), full: testing::key(name), form: Form::Path }
+}
+
+/// A request for it.
+pub(super) fn asked<'a>(server: &'a HttpServer, target: &'a Target, head: &'a Parts) -> Asked<'a> {
+    Asked {
+        key: &target.key,
+        target,
+        head,
+        on_interim: None,
+        peer: "192.0.2.1".parse().unwrap(),
+        is_guarded: false,
+        is_tls: false,
+        generation: server.origins.generation(),
+        own_fields: Arc::default(),
+        unpassed_fields: &server.unpassed_fields,
+    }
+}
+
+/// A field of a response, or nothing.
+pub(super) fn field<'a, B>(response: &'a Response<B>, name: &str) -> &'a str {
+    response.headers().get(name).map_or("", |it| it.to_str().unwrap())
+}
+
+/// The bytes of a body, and how it ended.
+pub(super) async fn read(
+    body: impl http_body::Body<Data = bytes::Bytes, Error = std::io::Error>,
+) -> (Vec<u8>, std::io::Result<()>) {
+    let (mut body, mut all) = (std::pin::pin!(body), Vec::new());
+    loop {
+        match std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+            None => return (all, Ok(())),
+            Some(Ok(frame)) => all.extend_from_slice(&frame.into_data().unwrap_or_default()),
+            Some(Err(err)) => return (all, Err(err)),
+        }
+    }
+}
+
+/// A GET that has no field but the host of the box.
+pub(super) fn get(path: &str) -> Parts {
+    head(Method::GET.as_str(), path, &[("host", "box")])
+}
