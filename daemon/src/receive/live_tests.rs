@@ -223,6 +223,29 @@ fn a_chunk_of_flute_with_losses_is_restored_by_its_repair_symbols() {
     assert!(world.context.stats.totals().reconcile());
 }
 
+#[test]
+fn a_chunk_of_flute_whose_bytes_are_others_than_described_is_no_part_of_a_segment() {
+    for is_right in [false, true] {
+        let mut world = World::new();
+        let profile = SenderProfile { symbol_length: 500, ..SenderProfile::default() };
+        let mut sender = flute::Sender::new(Tsi(20), profile, 1, 1);
+        let mut chunk = body(500);
+        let toi = sender.add(SendFile::of("http://h/9.m4s#0", &chunk)).unwrap();
+        chunk[400] ^= u8::from(!is_right);
+        let (mut packets, mut out) = (Vec::new(), Vec::new());
+        for page in sender.refresh_fdt(WallTime::from_unix_ms(1_795_219_200_000)).unwrap() {
+            for packet in 0..sender.fdt_packets(page) {
+                sender.write_fdt(page, packet, &mut out);
+                packets.push(out.clone());
+            }
+        }
+        sender.write_packet(toi, 0, &chunk, false, &mut out);
+        packets.push(out);
+        world.receive(&packets);
+        assert_eq!(world.context.flights.get("h/9.m4s").is_some(), is_right);
+    }
+}
+
 fn captures() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/captures");
     if folder.is_dir() {

@@ -11,9 +11,10 @@ use carousel::lct::{Toi, Tsi};
 use carousel::mabr::RepairParameters;
 
 use super::*;
+use crate::delivery::{Carried, Flight};
 use crate::origin::{AddressPolicy, FillContext, FillOptions, Origin, OriginTimeouts};
 use crate::receive::channel;
-use crate::store::StoreConfig;
+use crate::store::{Placement, StoreConfig};
 
 const SYMBOL_BYTES: usize = 100;
 
@@ -203,6 +204,33 @@ async fn an_entire_object_is_verified_before_it_is_held() {
         Arc::new(File { content_digest: Some(Digest::of(b"other")), ..(*file("http://h/b")).clone() });
     assert_eq!(run(&tested, other).await.1, Err(RepairError::Mismatch));
     assert!(!store.contains("h/b"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_flight_of_an_object_that_is_fetched_whole_makes_room_and_that_of_another_goes_on() {
+    for (toi, is_its_own) in [(1, true), (2, false)] {
+        let url = origin(Answers(200, true));
+        let tested = repairer(vec![Origin { host: "h".into(), url }]);
+        let RepairContext { store, flights, .. } = &tested.repairer.context;
+        let partial = Arc::new(store.create(1000, Placement::default()).unwrap());
+        let map = SymbolMap::new(&Partition::new(&Oti::no_code(1000, 100, 1000)).unwrap());
+        let carried = Carried { object: ObjectRef { toi: Toi(toi), ..object() }, file: file("http://h/a") };
+        let key = tested.repairer.key(carried.object, &carried.file).unwrap();
+        let flight = Arc::new(Flight::of_symbols(key, carried, partial, Arc::new(map)));
+        flights.add(Arc::clone(&flight)).unwrap();
+        let fetching = run(&tested, RepairRequest { wanted: Wanted::Complete, ..request("http://h/a") });
+        // The flight of another is waited for, since players read it.
+        let other_ends = async {
+            if !is_its_own {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                flight.end(Outcome::Failed(FailReason::SessionEnded));
+            }
+        };
+        let ((_, result), ()) = tokio::join!(fetching, other_ends);
+        assert_eq!(result.is_ok(), is_its_own, "{result:?}");
+        let is_replaced = matches!(flight.outcome(), Some(Outcome::Failed(FailReason::Replaced)));
+        assert_eq!(is_replaced, is_its_own);
+    }
 }
 
 #[tokio::test]

@@ -482,3 +482,41 @@ fn in_place(file: &CarouselFile<Whole>) -> Option<&Frozen> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::StoreConfig;
+
+    #[test]
+    fn a_file_with_other_bytes_than_described_is_not_stored() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cache");
+        let config = StoreConfig { path, reserve_bytes: 0, ..StoreConfig::default() };
+        let (store, _) = Store::open(&config).unwrap();
+        let modules = Modules::new(store.clone(), Some("http://h/".to_owned()));
+        let published = |name: &str, digest| {
+            let file = CarouselFile {
+                paths: vec![name.into()],
+                description: Description { digest, ..Description::default() },
+                pieces: Vec::new(),
+                module_id: 1,
+                module_version: 1,
+            };
+            publish(&store, &Manifests::default(), &modules, &file, (None, true)).map(|it| it.0)
+        };
+        for (digest, is_right) in
+            [(None, true), (Some(Digest::of(b"")), true), (Some(Digest::of(b"other")), false)]
+        {
+            match published("a.m4s", digest) {
+                Ok(key) => {
+                    assert_eq!((key.as_str(), is_right, store.contains("h/a.m4s")), ("h/a.m4s", true, true))
+                }
+                Err(why) => {
+                    assert_eq!((why, is_right, store.contains("h/a.m4s")), (FileDrop::Digest, false, false))
+                }
+            }
+            store.remove("h/a.m4s", crate::store::EvictReason::Purged);
+        }
+    }
+}

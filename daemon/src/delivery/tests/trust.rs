@@ -248,13 +248,15 @@ fn a_box_without_a_date_receives_and_keeps_old_recordings_out() {
 
 #[test]
 fn route_is_refused_where_signatures_are_required() {
-    let (mut world, _) = world(4, Mode::Require);
-    // TSI 0 of a group whose packets nobody has declared: ROUTE's signalling, by its LCT codepoint.
-    let mut packet = packets_of(None, 1, START, &bodies(0, 0)).remove(0);
-    packet[3] = 8;
-    world.filter.has_route = true;
-    world.arrive(&packet);
-    let losses = world.delivery.totals().losses;
-    assert!(losses.unsigned_protocol + world.delivery.totals().packets.packets == 1, "{losses:?}");
-    assert!(world.delivery.store.held.is_empty());
+    let (sender, mut packet) = (carousel::route::Sender::new(100), Vec::new());
+    sender.write_source((10, Toi(1)), 8, 0, Some(4), b"live", &mut packet).unwrap();
+    for (mode, is_refused) in [(Mode::Require, true), (Mode::Prefer, false), (Mode::Off, false)] {
+        let (mut world, _) = world(4, mode);
+        world.filter.has_route = true;
+        world.arrive(&packet);
+        let totals = world.delivery.totals();
+        let counted = (totals.losses.unsigned_protocol, totals.route.packets);
+        assert_eq!(counted, (u64::from(is_refused), u64::from(!is_refused)), "{mode:?}");
+        assert!(world.delivery.store.held.is_empty());
+    }
 }
