@@ -70,6 +70,23 @@ fn a_snapshot_with_any_byte_changed_is_not_trusted() {
     assert_eq!(keys(snapshot::take(&root)), None);
 }
 
+#[test]
+fn what_lies_behind_a_body_is_cut_off_when_it_is_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(&config(&folder, 1 << 20)).unwrap();
+    let partial = Arc::new(store.create(4, Placement::default()).unwrap());
+    partial.write_at(0, b"body").unwrap();
+    // Repair symbols, until their block is decoded.
+    partial.write_at(4, b"symbols").unwrap();
+    let stored = store.publish(&partial.freeze(4).unwrap(), meta("h/a", b"body")).unwrap();
+    assert_eq!(std::fs::metadata(stored.path()).unwrap().len(), HEADER_BYTES as u64 + 4);
+    assert_eq!(stored.bytes(0..4).unwrap(), "body");
+    // The index of the next start takes only files of the right length.
+    drop((stored, store));
+    let (store, _) = Store::open(&config(&folder, 1 << 20)).unwrap();
+    assert!(store.get("h/a").is_some_and(|it| it.is_intact()));
+}
+
 fn map_of(length: u64, symbol: u16) -> SymbolMap {
     SymbolMap::new(&Partition::new(&Oti::no_code(length, symbol, 1000)).unwrap())
 }
