@@ -26,8 +26,8 @@ fn of_prefix(tested: &Tested, length: Option<u64>, has_digest: bool) -> Arc<Flig
     Arc::new(Flight::of_prefix(key("h/a"), None, length, sent(true), partial(tested, b"right"), has_digest))
 }
 
-fn body(tested: &Tested, flight: &Arc<Flight>, pieces: &[Range<u64>]) -> PlayerBody {
-    let pieces = pieces.iter().cloned().map(Piece::Range).collect();
+fn body(tested: &Tested, flight: &Arc<Flight>, range: Range<u64>) -> PlayerBody {
+    let pieces = vec![Piece::Range(range)];
     PlayerBody::flight(Arc::clone(flight), Arc::clone(&tested.context.flights), pieces, WAITS)
 }
 
@@ -41,7 +41,7 @@ async fn the_last_byte_comes_with_the_verification_and_not_before() {
     let tested = filler();
     for is_right in [true, false] {
         let flight = of_prefix(&tested, Some(5), true);
-        let mut body = body(&tested, &flight, &[0..5]);
+        let mut body = body(&tested, &flight, 0..5);
         assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(5), false));
         flight.advance(5);
         assert_eq!(next(&mut body).await.unwrap().unwrap(), "righ");
@@ -73,7 +73,7 @@ async fn a_body_without_a_known_end_stops_at_the_end() {
         for outcome in [whole(), Outcome::Passed(5)] {
             let flight = of_prefix(&tested, None, true);
             flight.end(outcome);
-            let body = body(&tested, &flight, std::slice::from_ref(&range));
+            let body = body(&tested, &flight, range.clone());
             let known = (range.end < u64::MAX).then_some(range.end - range.start);
             assert_eq!(body.size_hint().exact(), known);
             let (bytes, end) = read(body).await;
@@ -88,7 +88,7 @@ async fn a_body_without_a_known_end_stops_at_the_end() {
         for outcome in [whole(), Outcome::Passed(5)] {
             let flight = of_prefix(&tested, None, true);
             flight.end(outcome);
-            let (bytes, end) = read(body(&tested, &flight, &[start..u64::MAX])).await;
+            let (bytes, end) = read(body(&tested, &flight, start..u64::MAX)).await;
             assert!(bytes.is_empty() && end.is_ok(), "{start}");
         }
     }
@@ -107,12 +107,12 @@ async fn what_the_carousel_does_not_bring_is_asked_for_once_and_cut() {
     let flight =
         Arc::new(Flight::of_symbols(key("h/a"), carried, partial(&tested, b"right"), Arc::clone(&map)));
     map.set(0);
-    let (bytes, end) = read(body(&tested, &flight, &[0..5])).await;
+    let (bytes, end) = read(body(&tested, &flight, 0..5)).await;
     assert_eq!((bytes.as_slice(), end.unwrap_err().kind()), (&b"ri"[..], io::ErrorKind::TimedOut));
     assert_eq!(requests.load(Ordering::Relaxed), 1);
     // Of an origin the origin's own limits decide.
     let flight = of_prefix(&tested, Some(5), false);
-    let mut body = body(&tested, &flight, &[0..5]);
+    let mut body = body(&tested, &flight, 0..5);
     let early = tokio::time::timeout(Duration::from_millis(150), next(&mut body)).await;
     assert!(early.is_err(), "{early:?}");
     assert_eq!(requests.load(Ordering::Relaxed), 1);
@@ -134,7 +134,7 @@ async fn a_range_that_nobody_fetches_any_more_is_cut() {
     let spans = flight.spans().unwrap();
     let claimed = spans.claim(0..5).unwrap();
     spans.arrive(0..3);
-    let mut body = body(&tested, &flight, &[0..5]);
+    let mut body = body(&tested, &flight, 0..5);
     assert_eq!(next(&mut body).await.unwrap().unwrap(), "rig");
     spans.release(&claimed);
     flight.progress();
@@ -163,7 +163,7 @@ async fn parts_come_in_the_order_asked_for_and_a_player_that_leaves_is_no_reader
     assert_eq!(read(PlayerBody::of_pieces(&bytes, &pieces[1..2])).await.0, b"ht");
 
     let waiting = of_prefix(&tested, Some(5), false);
-    let body = self::body(&tested, &waiting, &[0..5]);
+    let body = self::body(&tested, &waiting, 0..5);
     assert_eq!(waiting.partial().readers_now_and_ever().0, 1);
     drop(body);
     while waiting.partial().readers_now_and_ever().0 > 0 {

@@ -21,10 +21,7 @@ async fn one_fetches_and_others_wait_until_it_is_known_whose_the_response_is() {
     let turn = || tested.filler.turn(&key("h/a"), &Ask::default());
     assert!(matches!(turn(), Turn::Wait(it) if Arc::ptr_eq(&it, &slot)));
     slot.join_result.set(JoinResult::Alone).unwrap();
-    let second = match turn() {
-        Turn::Begin(second) => second,
-        _ => panic!("the response of the first is not theirs"),
-    };
+    let Turn::Begin(second) = turn() else { panic!("the response of the first is not theirs") };
     assert!(!Arc::ptr_eq(&second, &slot));
     assert!(matches!(turn(), Turn::Wait(it) if Arc::ptr_eq(&it, &second)));
 }

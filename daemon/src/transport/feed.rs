@@ -510,10 +510,10 @@ mod tests {
         {
             match published("a.m4s", digest) {
                 Ok(key) => {
-                    assert_eq!((key.as_str(), is_right, store.contains("h/a.m4s")), ("h/a.m4s", true, true))
+                    assert_eq!((key.as_str(), is_right, store.contains("h/a.m4s")), ("h/a.m4s", true, true));
                 }
                 Err(why) => {
-                    assert_eq!((why, is_right, store.contains("h/a.m4s")), (FileDrop::Digest, false, false))
+                    assert_eq!((why, is_right, store.contains("h/a.m4s")), (FileDrop::Digest, false, false));
                 }
             }
             store.remove("h/a.m4s", crate::store::EvictReason::Purged);
