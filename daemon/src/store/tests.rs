@@ -248,7 +248,7 @@ const PROMOTION: Placement = Placement { class: Class::Low, is_short_lived: fals
 fn wait_for(what: &str, done: impl Fn() -> bool) {
     let begin = std::time::Instant::now();
     while !done() {
-        assert!(begin.elapsed() < std::time::Duration::from_secs(20), "{what}");
+        assert!(begin.elapsed() < std::time::Duration::from_secs(60), "{what}");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }
