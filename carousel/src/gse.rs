@@ -265,7 +265,7 @@ reasons! {
         Crc = "crc",
         /// The PDU was not complete within 256 frames.
         TimedOut = "timed_out",
-        /// The PDU is neither IPv4 nor IPv6.
+        /// The PDU is no whole packet of IPv4 or IPv6.
         NotIp = "not_ip",
     }
 }
@@ -400,11 +400,24 @@ fn unwrap<'a>(packet: &mut Reader<'a>, label: u16) -> Result<(u16, &'a [u8]), Gs
 }
 
 fn hand_on(protocol: u16, pdu: &[u8], each: &mut impl FnMut(&[u8])) -> Result<(), GseDrop> {
-    if !matches!(protocol, 0x0800 | 0x86dd) {
+    if !is_whole_packet(protocol, pdu) {
         return Err(GseDrop::NotIp);
     }
     each(pdu);
     Ok(())
+}
+
+/// Whether a PDU has a whole packet of the version that its protocol type names (RFC 791 section 3.1, RFC 8200 section 3). The header
+/// of a GSE packet is covered by no CRC: one wrong bit in it makes a fragment a PDU, or the beginning of a PDU a label.
+fn is_whole_packet(protocol: u16, pdu: &[u8]) -> bool {
+    let word =
+        |at: usize| pdu.get(at..at + 2).map_or(usize::MAX, |it| usize::from(it[0]) << 8 | usize::from(it[1]));
+    let length = match (protocol, pdu.first().map(|it| it >> 4)) {
+        (0x0800, Some(4)) => word(2),
+        (0x86dd, Some(6)) => word(4).saturating_add(40),
+        _ => return false,
+    };
+    length <= pdu.len()
 }
 
 #[cfg(test)]
@@ -421,6 +434,8 @@ mod tests {
         for (at, byte) in packet.iter_mut().enumerate().skip(1) {
             *byte = at as u8;
         }
+        let length = packet.len() as u16;
+        packet[2..4].copy_from_slice(&length.to_be_bytes());
         packet
     }
 
@@ -543,6 +558,22 @@ mod tests {
         *all[1].last_mut().unwrap() ^= 1;
         let (packets, dropped) = receive(&all);
         assert_eq!((packets, dropped), (vec![], vec![(GseDrop::Crc, 1)]));
+    }
+
+    #[test]
+    fn a_wrong_bit_in_the_header_of_a_packet_makes_no_other_packet() {
+        let frames = frames(&[packet(3000)], 700);
+        for (at, bit) in (0..frames.len()).flat_map(|at| (0..32).map(move |bit| (at, bit))) {
+            let mut wrong = frames.clone();
+            wrong[at][BBHEADER_BYTES + bit / 8] ^= 0x80 >> (bit % 8);
+            assert!(receive(&wrong).0.iter().all(|it| *it == packet(3000)), "frame {at}, bit {bit}");
+        }
+        let whole = packet(100);
+        assert!(is_whole_packet(0x0800, &whole) && is_whole_packet(0x0800, &[&whole[..], &[0]].concat()));
+        assert!(!is_whole_packet(0x0800, &whole[..99]) && !is_whole_packet(0x86dd, &whole));
+        let six = [&[0x60, 0, 0, 0, 0, 8][..], &[0; 42]].concat();
+        assert!(is_whole_packet(0x86dd, &six) && !is_whole_packet(0x86dd, &six[..47]));
+        assert!(!is_whole_packet(0x0800, &[]) && !is_whole_packet(0x0800, &[0x45]));
     }
 
     #[test]
