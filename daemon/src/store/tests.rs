@@ -16,8 +16,17 @@ pub(super) fn config(folder: &tempfile::TempDir, quota_bytes: u64) -> StoreConfi
     }
 }
 
+/// Opens the store of a test, again if need be: a process that another test begins holds the lock from its fork to its exec.
 fn open(folder: &tempfile::TempDir) -> (Store, RecoveryReport) {
-    Store::open(&config(folder, 1 << 20)).unwrap()
+    let begin = std::time::Instant::now();
+    loop {
+        match Store::open(&config(folder, 1 << 20)) {
+            Err(StoreError::Locked(_)) if begin.elapsed() < std::time::Duration::from_secs(60) => {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            opened => return opened.unwrap(),
+        }
+    }
 }
 
 pub(super) fn meta(key: &str, body: &[u8]) -> ObjectMeta {
