@@ -15,7 +15,7 @@ use super::{HttpServer, head};
 use crate::caching::{self, Directives};
 use crate::delivery::{FailReason, Outcome};
 use crate::origin::{Passed, Question, Redirects, RequestBody, no_body};
-use crate::store::{EvictReason, MAX_VARIANTS};
+use crate::store::{EvictReason, variants_of};
 
 impl Asked<'_> {
     /// Question to an origin for this player alone: without a body, and without following redirects.
@@ -84,7 +84,7 @@ impl HttpServer {
         for target in targets {
             self.shared.store.remove_all(&target, EvictReason::Purged);
             // What is on its way was sent before.
-            for variant in (0..MAX_VARIANTS).map(|number| target.variant(number)) {
+            for variant in variants_of(&target) {
                 let flight = self.shared.flights.get(variant.as_str()).filter(|it| it.sent.is_some());
                 if let Some(flight) = flight {
                     self.shared.flights.end(&flight, Outcome::Failed(FailReason::Replaced));

@@ -64,7 +64,7 @@ pub use object::{LiveFacts, StoredObject, Tier, View};
 pub use partial::{Frozen, Partial, Reader};
 pub use purge::{PurgeMode, Purged, Selection};
 pub use recover::RecoveryReport;
-pub use variants::MAX_VARIANTS;
+pub use variants::variants_of;
 
 use crate::clock;
 use arriving::{Arriving, Share, Shares};

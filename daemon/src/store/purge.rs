@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 
-use super::variants::MAX_VARIANTS;
+use super::variants::variants_of;
 use super::{EvictReason, ObjectMeta, Store, StoredObject, Tier, file, format};
 use crate::caching::{SurrogateHash, SurrogateKeys};
 use crate::clock;
@@ -171,8 +171,7 @@ impl Store {
     ) -> Vec<Arc<StoredObject>> {
         if let Selection::Name(key) = selection {
             let index = self.index();
-            let keys = (0..MAX_VARIANTS).map(|number| key.variant(number));
-            return keys.filter_map(|key| index.peek(key.as_str()).cloned()).collect();
+            return variants_of(key).filter_map(|key| index.peek(key.as_str()).cloned()).collect();
         }
         all.iter().filter(|object| selection.selects_object(&object.meta)).cloned().collect()
     }

@@ -12,12 +12,17 @@ use super::{EvictReason, ObjectMeta, Store, StoredObject};
 
 carousel::limits! {
     /// Variants of one name.
-    pub const MAX_VARIANTS: u8 = 8, "variants" {
+    const MAX_VARIANTS: u8 = 8, "variants" {
         why: "More would make caching useless, and clients can invent field values.",
         full: "A further variant replaces the one received longest ago.",
         free: "When a variant is evicted, purged or replaced.",
         test: "objects_of_one_name_are_told_apart_replaced_and_bounded",
     }
+}
+
+/// Keys of all objects that a name can have, the first one's in front.
+pub fn variants_of(key: &ObjectKey) -> impl Iterator<Item = ObjectKey> {
+    (0..MAX_VARIANTS).map(|number| key.variant(number))
 }
 
 impl Store {
@@ -30,7 +35,7 @@ impl Store {
         {
             return Some(Arc::clone(first));
         }
-        let all = (0..MAX_VARIANTS).filter_map(|number| index.peek(key.variant(number).as_str()));
+        let all = variants_of(key).filter_map(|key| index.peek(key.as_str()));
         all.filter(|object| object.meta.suits(request)).max_by_key(|object| object.meta.received_at).cloned()
     }
 
@@ -48,7 +53,7 @@ impl Store {
             return key.clone();
         }
         let (mut free, mut oldest) = (None, None);
-        for key in (0..MAX_VARIANTS).map(|number| key.variant(number)) {
+        for key in variants_of(key) {
             let Some(held) = index.peek(key.as_str()) else {
                 if free.is_none() && !is_taken(&key) {
                     free = Some(key);
@@ -69,20 +74,19 @@ impl Store {
     /// Keys at which other variants of a name may be, held or on their way.
     pub fn other_places_of(&self, key: &ObjectKey) -> Vec<ObjectKey> {
         let is_alone = self.index().peek(key.as_str()).is_some_and(|first| first.meta.selecting().is_empty());
-        (1..MAX_VARIANTS).filter(|_| !is_alone).map(|number| key.variant(number)).collect()
+        if is_alone { Vec::new() } else { variants_of(key).skip(1).collect() }
     }
 
     /// Removes the other variants of a name whose response no longer varies.
     pub fn forget_variants(&self, key: &ObjectKey) {
-        for number in 1..MAX_VARIANTS {
-            self.remove(key.variant(number).as_str(), EvictReason::Replaced);
+        for other in variants_of(key).skip(1) {
+            self.remove(other.as_str(), EvictReason::Replaced);
         }
     }
 
     /// Removes every variant of this name. Open readers keep theirs.
     pub fn remove_all(&self, key: &ObjectKey, reason: EvictReason) -> bool {
-        let keys = (0..MAX_VARIANTS).map(|number| key.variant(number));
-        keys.fold(false, |any, key| self.remove(key.as_str(), reason) | any)
+        variants_of(key).fold(false, |any, key| self.remove(key.as_str(), reason) | any)
     }
 
     /// Replaces the metadata of an object, as a 304 does. `None` if the object is not in the index any more, or the metadata do
