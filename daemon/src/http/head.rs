@@ -287,14 +287,12 @@ mod tests {
 
     use super::*;
     use crate::manifests::Manifests;
-    use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Placement, Store, StoreConfig, Tier};
+    use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Placement, Tier};
 
     #[test]
     fn live_manifests_of_a_carousel_are_for_half_a_target_whatever_the_fdt_says() {
         let folder = tempfile::tempdir().unwrap();
-        let config =
-            StoreConfig { path: folder.path().to_owned(), reserve_bytes: 0, ..StoreConfig::default() };
-        let store = Store::open(&config).unwrap().0;
+        let store = crate::store::testing::open(&folder);
         let manifests = Manifests::default();
         let received_at = clock::wall();
         let put = |name: &str, body: &str| {

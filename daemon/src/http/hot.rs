@@ -208,40 +208,14 @@ fn name_of(name: &mut String, takes_gzip: bool, host: &str, target: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    use std::sync::Arc;
-
-    use carousel::Digest;
-    use carousel::name::ObjectKey;
-    use carousel::time::WallTime;
-
-    use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Placement, Store, StoreConfig};
+    use crate::origin::testing::put;
+    use crate::store::testing::open;
 
     #[test]
     fn what_a_worker_remembers_is_bounded() {
         let folder = tempfile::tempdir().unwrap();
-        let config =
-            StoreConfig { path: folder.path().join("cache"), reserve_bytes: 0, ..StoreConfig::default() };
-        let (store, _) = Store::open(&config).unwrap();
-        let partial = Arc::new(store.create(4, Placement::default()).unwrap());
-        partial.write_at(0, b"body").unwrap();
-        let key = ObjectKey::from_name("h/1.m4s", None).unwrap();
-        let meta = ObjectMeta {
-            uri: ObjectUri::new("http://h/1.m4s", &key),
-            key,
-            content_type: None,
-            length: 4,
-            digest: Digest::of(b"body"),
-            version: 0,
-            received_at: WallTime::from_unix_ms(0),
-            expires: None,
-            class: Class::Medium,
-            came_by: CameBy::Carousel,
-            response: None,
-            ignored_query: Default::default(),
-            signed_by: None,
-        };
-        let object = store.publish(&partial.freeze(4).unwrap(), meta).unwrap();
+        let store = open(&folder);
+        let object = put(&store, "h/1.m4s", b"body", 60_000);
         let (mut hot, request) = (Hot::default(), HeaderMap::new());
         let uri = |number: usize| -> Uri { format!("http://h/{number}").parse().unwrap() };
         let put = |hot: &mut Hot, number: usize, bytes: usize| {

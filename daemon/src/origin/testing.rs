@@ -11,9 +11,8 @@ use carousel::name::ObjectKey;
 use super::{AddressPolicy, Client, FillContext, FillOptions, Filler, OriginTimeouts};
 use crate::clock;
 use crate::delivery::{Flight, Flights, Outcome, Sent};
-use crate::store::{
-    CameBy, Class, ObjectMeta, ObjectUri, Placement, ResponseMeta, Store, StoreConfig, StoredObject,
-};
+use crate::store::testing::open;
+use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Placement, ResponseMeta, Store, StoredObject};
 
 /// A filler, and what it fills.
 pub(crate) struct Tested {
@@ -25,13 +24,7 @@ pub(crate) struct Tested {
 /// With an empty cache. To be called in a runtime.
 pub(crate) fn filler() -> Tested {
     let folder = tempfile::tempdir().unwrap();
-    let config =
-        StoreConfig { path: folder.path().join("cache"), reserve_bytes: 0, ..StoreConfig::default() };
-    let context = FillContext {
-        store: Store::open(&config).unwrap().0,
-        flights: Flights::new(),
-        manifests: Arc::default(),
-    };
+    let context = FillContext { store: open(&folder), flights: Flights::new(), manifests: Arc::default() };
     // The test's servers, whatever says so.
     let policy = AddressPolicy::new(&[], &[], &["127.0.0.0/8:*".to_owned()], Vec::new());
     let client = Client::new(Duration::from_secs(60), &OriginTimeouts::default(), &[], &[], policy);

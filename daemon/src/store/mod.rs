@@ -775,4 +775,6 @@ pub fn free_bytes(folder: &Path) -> std::io::Result<u64> {
 #[cfg(test)]
 mod guard_tests;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

@@ -104,15 +104,10 @@ mod tests {
     use carousel::digest::Digest;
     use carousel::time::WallTime;
 
-    use super::super::{CameBy, Class, ObjectUri, Placement, ResponseMeta, StoreConfig};
+    use super::super::testing::open;
+    use super::super::{CameBy, Class, ObjectUri, Placement, ResponseMeta};
     use super::*;
     use crate::caching::from_pairs;
-
-    fn open(folder: &tempfile::TempDir) -> Store {
-        let config =
-            StoreConfig { path: folder.path().join("cache"), reserve_bytes: 0, ..StoreConfig::default() };
-        Store::open(&config).unwrap().0
-    }
 
     /// Keeps `body` as the answer to requests with `foo`.
     fn put(store: &Store, foo: &str, body: &[u8], at_ms: i64) -> Arc<StoredObject> {

@@ -486,14 +486,11 @@ fn in_place(file: &CarouselFile<Whole>) -> Option<&Frozen> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::StoreConfig;
 
     #[test]
     fn a_file_with_other_bytes_than_described_is_not_stored() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("cache");
-        let config = StoreConfig { path, reserve_bytes: 0, ..StoreConfig::default() };
-        let (store, _) = Store::open(&config).unwrap();
+        let store = crate::store::testing::open(&folder);
         let modules = Modules::new(store.clone(), Some("http://h/".to_owned()));
         let published = |name: &str, digest| {
             let file = CarouselFile {

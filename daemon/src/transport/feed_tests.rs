@@ -10,7 +10,7 @@ use carousel::ts::section::SectionHead;
 use carousel::ts::{PACKET_BYTES, Packetizer, Pid};
 
 use super::{Feed, StreamOutput, StreamState};
-use crate::store::{Store, StoreConfig};
+use crate::store::testing::open;
 
 /// `table_id` of sections with blocks of modules (ISO/IEC 13818-6 section 9.2.2).
 const TABLE_BLOCKS: u8 = 0x3c;
@@ -33,10 +33,7 @@ struct Tested {
 impl Tested {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("cache");
-        let config = StoreConfig { path, reserve_bytes: 0, ..StoreConfig::default() };
-        let (store, _) = Store::open(&config).unwrap();
-        let feed = Feed::new(store, Arc::default(), Arc::default(), Arc::default(), None);
+        let feed = Feed::new(open(&folder), Arc::default(), Arc::default(), Arc::default(), None);
         Self { feed, counters: BTreeMap::new(), _folder: folder }
     }
 

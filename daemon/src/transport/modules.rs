@@ -201,12 +201,7 @@ mod tests {
     #[test]
     fn modules_in_memory_are_bounded_and_room_comes_back() {
         let folder = tempfile::tempdir().unwrap();
-        let config = crate::store::StoreConfig {
-            path: folder.path().join("cache"),
-            reserve_bytes: 0,
-            ..Default::default()
-        };
-        let mut modules = Modules::new(Store::open(&config).unwrap().0, None);
+        let mut modules = Modules::new(crate::store::testing::open(&folder), None);
         let mut open = || modules.open(MAX_MEMORY_MODULE_BYTES, None).unwrap();
         let count = MAX_MEMORY_BYTES / MAX_MEMORY_MODULE_BYTES as usize;
         let mut all: Vec<Buffer> = (0..count).map(|_| open()).collect();

@@ -6,13 +6,8 @@ use carousel::fec::{Oti, Partition};
 use carousel::lct::Tsi;
 
 use super::*;
-use crate::store::{Placement, Store, StoreConfig};
-
-fn store(folder: &tempfile::TempDir) -> Store {
-    let config =
-        StoreConfig { path: folder.path().join("cache"), reserve_bytes: 0, ..StoreConfig::default() };
-    Store::open(&config).unwrap().0
-}
+use crate::store::testing::open;
+use crate::store::{Placement, Store};
 
 fn key(name: &str) -> ObjectKey {
     ObjectKey::from_name(name, None).unwrap()
@@ -46,7 +41,7 @@ fn of_prefix(store: &Store, name: &str, length: Option<u64>, has_digest: bool, i
 #[test]
 fn the_last_byte_is_withheld_where_a_digest_is_to_be_checked() {
     let folder = tempfile::tempdir().unwrap();
-    let store = store(&folder);
+    let store = open(&folder);
     let flight = of_symbols(&store, "h/a", 1);
     let map = Arc::clone(flight.symbols().unwrap());
     (0..10).for_each(|symbol| _ = map.set(symbol));
@@ -72,7 +67,7 @@ fn the_last_byte_is_withheld_where_a_digest_is_to_be_checked() {
 #[test]
 fn a_response_for_one_client_is_not_shared_while_it_comes() {
     let folder = tempfile::tempdir().unwrap();
-    let store = store(&folder);
+    let store = open(&folder);
     assert!(of_prefix(&store, "h/a", None, false, true).suits(&HeaderMap::new()));
     assert!(!of_prefix(&store, "h/a", None, false, false).suits(&HeaderMap::new()));
     assert!(of_symbols(&store, "h/a", 1).suits(&HeaderMap::new()));
@@ -81,7 +76,7 @@ fn a_response_for_one_client_is_not_shared_while_it_comes() {
 #[test]
 fn an_origin_goes_before_the_carousel_while_half_comes_between_two_offers() {
     let folder = tempfile::tempdir().unwrap();
-    let flight = of_prefix(&store(&folder), "h/a", Some(1000), false, true);
+    let flight = of_prefix(&open(&folder), "h/a", Some(1000), false, true);
     assert!(flight.goes_before_carousel(), "the first time");
     flight.advance(501);
     assert!(flight.goes_before_carousel());
@@ -93,7 +88,7 @@ fn an_origin_goes_before_the_carousel_while_half_comes_between_two_offers() {
 #[test]
 fn a_pass_that_should_have_begun_is_not_waited_for() {
     let folder = tempfile::tempdir().unwrap();
-    let flight = of_symbols(&store(&folder), "h/a", 1);
+    let flight = of_symbols(&open(&folder), "h/a", 1);
     let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
     assert_eq!(flight.next_pass(at(1)), None);
     flight.set_next_pass(Some(at(5)));
@@ -106,7 +101,7 @@ fn a_pass_that_should_have_begun_is_not_waited_for() {
 #[test]
 fn a_request_is_passed_on_once_until_it_was_seen_or_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let store = store(&folder);
+    let store = open(&folder);
     let (flights, passed, takes) =
         (Flights::new(), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(true)));
     let (counter, taking) = (Arc::clone(&passed), Arc::clone(&takes));
@@ -133,7 +128,7 @@ fn a_request_is_passed_on_once_until_it_was_seen_or_refused() {
 #[test]
 fn an_end_is_final_and_leaves_the_table() {
     let folder = tempfile::tempdir().unwrap();
-    let (store, flights) = (store(&folder), Flights::new());
+    let (store, flights) = (open(&folder), Flights::new());
     let first = of_symbols(&store, "h/a", 1);
     flights.add(Arc::clone(&first)).unwrap();
     let second = of_symbols(&store, "h/a", 2);
@@ -156,7 +151,7 @@ fn an_end_is_final_and_leaves_the_table() {
 fn objects_in_flight_beyond_the_limit_are_refused_and_counted_until_one_ends() {
     let folder = tempfile::tempdir().unwrap();
     let flights = Flights::new();
-    let partial = Arc::new(store(&folder).create(1, Placement::default()).unwrap());
+    let partial = Arc::new(open(&folder).create(1, Placement::default()).unwrap());
     let flight = |number: usize| {
         let key = key(&format!("h/{number}"));
         Arc::new(Flight::of_prefix(key, None, Some(1), sent(true), Arc::clone(&partial), false))
@@ -176,7 +171,7 @@ fn objects_in_flight_beyond_the_limit_are_refused_and_counted_until_one_ends() {
 #[test]
 fn what_an_origin_completes_is_no_longer_announced() {
     let folder = tempfile::tempdir().unwrap();
-    let (store, flights) = (store(&folder), Flights::new());
+    let (store, flights) = (open(&folder), Flights::new());
     let flight = Arc::new(of_prefix(&store, "h/a", Some(4), false, true));
     let partial = Arc::new(store.create(4, Placement::default()).unwrap());
     partial.write_at(0, b"body").unwrap();

@@ -1,15 +1,10 @@
 use carousel::digest::Digest;
 
+use super::super::testing::open;
 use super::super::tests::{meta, put};
-use super::super::{CameBy, Class, Placement, ResponseMeta, StoreConfig, StoreError};
+use super::super::{CameBy, Class, Placement, ResponseMeta, StoreError};
 use super::*;
 use crate::caching::from_pairs;
-
-fn open(folder: &tempfile::TempDir) -> Store {
-    let config =
-        StoreConfig { path: folder.path().join("cache"), reserve_bytes: 0, ..StoreConfig::default() };
-    Store::open(&config).unwrap().0
-}
 
 /// Publishes what an origin has answered at a time, with surrogate keys.
 fn put_keyed(
