@@ -3,14 +3,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use carousel::fec::{Oti, Partition, SymbolMap};
-use carousel::flute::SessionKey;
-use carousel::lct::{Toi, Tsi};
 
 use super::super::testing::read;
 use super::*;
 use crate::clock;
-use crate::delivery::{Carried, FailReason, ObjectRef};
-use crate::origin::testing::{Tested, filler, key, put, sent};
+use crate::delivery::{Carried, FailReason};
+use crate::origin::testing::{Tested, filler, key, object, put, sent};
 use crate::store::{Partial, Placement};
 
 const WAITS: Waits = Waits { haste: Duration::from_millis(1), patience: Duration::from_millis(50) };
@@ -100,9 +98,7 @@ async fn what_the_carousel_does_not_bring_is_asked_for_once_and_cut() {
     let requests = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&requests);
     tested.context.flights.pass_requests(move |_| counter.fetch_add(1, Ordering::Relaxed) < 100);
-    let destination = "239.0.0.1:6000".parse().unwrap();
-    let session = SessionKey { source: "10.0.0.1".parse().unwrap(), destination, tsi: Tsi(1) };
-    let carried = Carried { object: ObjectRef { session, toi: Toi(1) }, file: Arc::default() };
+    let carried = Carried { object: object(), file: Arc::default() };
     let map = Arc::new(SymbolMap::new(&Partition::new(&Oti::no_code(5, 2, 5)).unwrap()));
     let flight =
         Arc::new(Flight::of_symbols(key("h/a"), carried, partial(&tested, b"right"), Arc::clone(&map)));

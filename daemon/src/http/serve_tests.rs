@@ -2,15 +2,13 @@
 
 use std::sync::atomic::AtomicUsize;
 
-use carousel::flute::SessionKey;
-use carousel::lct::{Toi, Tsi};
 use carousel::query::IgnoredQuery;
 
 use super::super::options::Http;
 use super::super::testing::{asked, get, head, server, target};
 use super::*;
-use crate::delivery::{Announced, ObjectRef};
-use crate::origin::testing::{key, origin, put, response};
+use crate::delivery::Announced;
+use crate::origin::testing::{key, object, origin, put, response};
 use crate::store::{LiveFacts, ObjectMeta};
 
 /// Nobody waits for what is announced.
@@ -27,11 +25,9 @@ async fn status(server: &Arc<HttpServer>, name: &str, fields: &[(&str, &str)]) -
 }
 
 fn announce(server: &HttpServer, name: &str, ignored_query: IgnoredQuery) {
-    let destination = "239.0.0.1:6000".parse().unwrap();
-    let session = SessionKey { source: "10.0.0.1".parse().unwrap(), destination, tsi: Tsi(1) };
     let announced =
         Announced { digest: None, length: Some(5), content_type: None, version: 1, ignored_query };
-    server.shared.flights.announce(key(name), ObjectRef { session, toi: Toi(1) }, announced);
+    server.shared.flights.announce(key(name), object(), announced);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

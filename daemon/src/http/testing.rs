@@ -24,7 +24,7 @@ pub(super) struct TestedServer {
 /// With these options, routes, and an origin for the host `h`. To be called in a runtime.
 pub(super) fn server(config: Http, routes: &[Route], origin: Option<String>) -> TestedServer {
     let tested = testing::filler();
-    let rules = origin.map(|url| Origin { host: "h".into(), url: url.replace("/h/a.m4s", "") });
+    let rules = origin.map(|url| Origin { host: "h".into(), url });
     let shared = HttpContext {
         store: tested.context.store.clone(),
         flights: Arc::clone(&tested.context.flights),

@@ -840,6 +840,7 @@ fn join(base: &Uri, location: &str) -> Option<Uri> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{client, origin, response};
     use super::*;
 
     #[test]
@@ -855,29 +856,12 @@ mod tests {
         assert_eq!(join(&base, "file:///etc/passwd"), None);
     }
 
-    /// With limits that a test does not reach.
-    fn client() -> Client {
-        let policy = AddressPolicy::new(&[], &[], &["127.0.0.0/8:*".to_owned()], Vec::new());
-        Client::new(Duration::from_secs(60), &OriginTimeouts::default(), &[], &[], policy)
-    }
-
     #[tokio::test]
     async fn responses_with_too_many_fields_are_refused() {
-        use std::io::{BufRead as _, BufReader, Write as _};
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/", listener.local_addr().unwrap());
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
-                let path = lines.next().unwrap_or_default();
-                lines.by_ref().take_while(|line| !line.is_empty()).for_each(drop);
-                let count: usize = path.split(['/', ' ']).nth(2).and_then(|it| it.parse().ok()).unwrap_or(0);
-                // Two are here already.
-                let fields = "X: 1\r\n".repeat(count - 2);
-                let head =
-                    format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n{fields}\r\n");
-                let _ = (&stream).write_all(head.as_bytes());
-            }
+        let url = origin(|head| {
+            let count: usize = head.split(['/', ' ']).nth(2).and_then(|it| it.parse().ok()).unwrap_or(0);
+            // Two are there already.
+            response(&[&["200 OK", "Content-Length: 0"], &vec!["X: 1"; count - 2][..]].concat(), "")
         });
         let client = client();
         let ask = async |count: usize| client.get(&format!("{url}{count}"), &[]).await;

@@ -1,10 +1,17 @@
-//! Who begins a fetch, who waits for it, and who asks alone.
+//! Turns of requests: those that begin a fetch, that wait for another's, and that ask alone; and the limits of all.
 
 use super::super::testing::{filler, key, put, sent};
 use super::*;
 use crate::caching::from_pairs;
 use crate::delivery::Sent;
 use crate::store::{Placement, ResponseMeta};
+
+/// A URL of no scheme that is asked: its fetch fails at once.
+const NOWHERE: &str = "none://h/a";
+
+fn numbered(number: usize) -> ObjectKey {
+    key(&format!("h/{number}"))
+}
 
 fn begun(filler: &Arc<Filler>, name: &str) -> Arc<Slot> {
     match filler.turn(&key(name), &Ask::default()) {
@@ -89,4 +96,119 @@ fn cookies_are_taken_out_of_the_response_and_given_to_their_player_once() {
     let mut other = HeaderMap::new();
     own.append_to(&mut other);
     assert!(other.is_empty(), "a later response has its own");
+}
+
+#[tokio::test]
+async fn fills_are_bounded_and_a_place_comes_back() {
+    let filler = &filler().filler;
+    let ask = Ask::default();
+    let begun: Vec<_> = (0..MAX_FILLS)
+        .map(|number| match filler.turn(&numbered(number), &ask) {
+            Turn::Begin(slot) => slot,
+            _ => panic!("{number} has a place"),
+        })
+        .collect();
+    assert!(matches!(filler.turn(&numbered(MAX_FILLS), &ask), Turn::Done(FillResult::Busy)));
+    assert!(matches!(filler.turn(&numbered(0), &ask), Turn::Wait(_)), "it is on its way");
+    let ended = Arc::clone(&begun[0]);
+    Arc::clone(filler).run(numbered(0), NOWHERE.to_owned(), ask.clone(), &ended).await;
+    assert!(matches!(filler.turn(&numbered(MAX_FILLS), &ask), Turn::Begin(_)));
+}
+
+#[tokio::test]
+async fn prefetches_are_bounded_and_a_place_comes_back() {
+    let filler = &filler().filler;
+    // It takes connections, and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    let prefetch = |number: usize| {
+        let (filler, url) = (Arc::clone(filler), format!("{url}{number}"));
+        async move { filler.prefetch(&numbered(number), url, Ask::default()).await }
+    };
+    let waiting: Vec<_> = (0..MAX_PREFETCHES).map(|number| tokio::spawn(prefetch(number))).collect();
+    while filler.prefetching.load(Ordering::Relaxed) < MAX_PREFETCHES {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(prefetch(MAX_PREFETCHES).await, PrefetchEnd::Busy);
+    assert_eq!(filler.prefetching.load(Ordering::Relaxed), MAX_PREFETCHES, "its place is free");
+    drop(waiting);
+}
+
+#[tokio::test]
+async fn a_request_waits_for_a_bounded_number_of_fills_of_others() {
+    let filler = &filler().filler;
+    let (name, own) = (numbered(0), Ask::default());
+    let mut fields = HeaderMap::new();
+    fields.insert(header::ACCEPT, HeaderValue::from_static("x/y"));
+    let waits = {
+        let (filler, ask) = (Arc::clone(filler), Ask { headers: fields, ..Ask::default() });
+        let (name, url) = (name.clone(), NOWHERE.to_owned());
+        tokio::spawn(async move { filler.fill(&name, url, ask).await })
+    };
+    // One after the other comes to nothing that is the request's.
+    for number in 0..MAX_FILLS_OF_A_NAME as u64 {
+        let Turn::Begin(slot) = filler.turn(&name, &own) else { panic!("nothing is on its way") };
+        while filler.joined().0 <= number {
+            tokio::task::yield_now().await;
+        }
+        let _ = slot.join_result.set(JoinResult::Again);
+        lock(&filler.slots).by_key.clear();
+        slot.changed.notify_waiters();
+    }
+    let Turn::Begin(_) = filler.turn(&name, &own) else { panic!("nothing is on its way") };
+    assert!(matches!(waits.await.unwrap(), FillResult::Failed(_)), "it asks for itself");
+    assert_eq!(filler.joined().0, MAX_FILLS_OF_A_NAME as u64);
+}
+
+#[tokio::test]
+async fn names_that_are_remembered_are_bounded() {
+    let filler = &filler().filler;
+    for number in 0..=MAX_REMEMBERED {
+        filler.fetch_whole(&numbered(number), 1);
+    }
+    assert_eq!(lock(&filler.whole).len(), MAX_REMEMBERED);
+    assert!(!filler.is_fetched_whole(&numbered(0)) && filler.is_fetched_whole(&numbered(MAX_REMEMBERED)));
+}
+
+#[tokio::test]
+async fn only_short_objects_are_fetched_whole() {
+    let filler = &filler().filler;
+    filler.fetch_whole(&numbered(0), MAX_WHOLE_BYTES);
+    filler.fetch_whole(&numbered(1), MAX_WHOLE_BYTES + 1);
+    assert!(filler.is_fetched_whole(&numbered(0)) && !filler.is_fetched_whole(&numbered(1)));
+}
+
+#[tokio::test]
+async fn flights_in_ranges_are_bounded_and_a_place_comes_back() {
+    use super::super::spans::{MAX_IN_RANGES, Part};
+    use crate::caching::Keep;
+    use crate::delivery::{FailReason, Outcome};
+
+    let filler = &filler().filler;
+    let fields = from_pairs([("content-range", "bytes 0-4/10"), ("etag", "\"1\"")]);
+    let part = Part::of(&fields).unwrap();
+    let keep = Keep {
+        expires: carousel::time::WallTime::from_unix_ms(i64::MAX),
+        initial_age_s: 0,
+        implicit_age_s: None,
+        selecting: Default::default(),
+        without: Vec::new(),
+    };
+    let open = |number: usize| {
+        filler.open_spans(
+            &numbered(number),
+            NOWHERE,
+            &fields,
+            &part,
+            keep.clone(),
+            SurrogateFields::default(),
+        )
+    };
+    for number in 0..MAX_IN_RANGES {
+        assert!(open(number).is_some(), "{number}");
+    }
+    assert!(open(MAX_IN_RANGES).is_none());
+    let first = filler.shared.flights.get(numbered(0).as_str()).unwrap();
+    filler.shared.flights.end(&first, Outcome::Failed(FailReason::Abandoned));
+    assert!(open(MAX_IN_RANGES).is_some());
 }

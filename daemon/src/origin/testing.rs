@@ -6,38 +6,52 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carousel::digest::Digest;
+use carousel::flute::SessionKey;
+use carousel::lct::{Toi, Tsi};
 use carousel::name::ObjectKey;
 
 use super::{AddressPolicy, Client, FillContext, FillOptions, Filler, OriginTimeouts};
 use crate::clock;
-use crate::delivery::{Flight, Flights, Outcome, Sent};
+use crate::delivery::{Flight, Flights, ObjectRef, Outcome, Sent};
 use crate::store::testing::open;
 use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Placement, ResponseMeta, Store, StoredObject};
 
 /// A filler, and what it fills.
 pub(crate) struct Tested {
     pub(crate) filler: Arc<Filler>,
+    pub(crate) client: Arc<Client>,
     pub(crate) context: FillContext,
     _folder: tempfile::TempDir,
+}
+
+/// A client with limits that a test does not reach, which asks origins on the loopback interface.
+pub(crate) fn client() -> Client {
+    let policy = AddressPolicy::new(&[], &[], &["127.0.0.0/8:*".to_owned()], Vec::new());
+    Client::new(Duration::from_secs(60), &OriginTimeouts::default(), &[], &[], policy)
 }
 
 /// With an empty cache. To be called in a runtime.
 pub(crate) fn filler() -> Tested {
     let folder = tempfile::tempdir().unwrap();
     let context = FillContext { store: open(&folder), flights: Flights::new(), manifests: Arc::default() };
-    // The test's servers, whatever says so.
-    let policy = AddressPolicy::new(&[], &[], &["127.0.0.0/8:*".to_owned()], Vec::new());
-    let client = Client::new(Duration::from_secs(60), &OriginTimeouts::default(), &[], &[], policy);
+    let client = Arc::new(client());
     let options =
         FillOptions { segment_ttl_s: 60, manifest_ttl_s: 1, negative_ttl_s: 1, prefetch_object_bytes: 10 };
     let runtime = tokio::runtime::Handle::current();
-    let filler = Filler::new(Arc::new(client), context.clone(), options, runtime);
-    Tested { filler, context, _folder: folder }
+    let filler = Filler::new(Arc::clone(&client), context.clone(), options, runtime);
+    Tested { filler, client, context, _folder: folder }
 }
 
 /// A key.
 pub(crate) fn key(name: &str) -> ObjectKey {
     ObjectKey::from_name(name, None).unwrap()
+}
+
+/// An object of a carousel.
+pub(crate) fn object() -> ObjectRef {
+    let destination = "239.0.0.1:6000".parse().unwrap();
+    let session = SessionKey { source: "10.0.0.1".parse().unwrap(), destination, tsi: Tsi(1) };
+    ObjectRef { session, toi: Toi(1) }
 }
 
 /// Puts what an origin has sent into the cache, fresh for so many milliseconds.
@@ -75,10 +89,11 @@ pub(crate) fn sent(is_shared: bool) -> Sent {
     }
 }
 
-/// An origin: `answer` makes of the head of each request, in lower case, all that is sent before the connection is closed.
-pub(crate) fn origin(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> String {
+/// An origin, by its URL: `answer` makes of the head of each request, in lower case, all that is sent before the connection is
+/// closed.
+pub(crate) fn origin<B: AsRef<[u8]>>(answer: impl Fn(&str) -> B + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/h/a.m4s", listener.local_addr().unwrap());
+    let url = format!("http://{}/", listener.local_addr().unwrap());
     let answer = Arc::new(answer);
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
@@ -88,7 +103,7 @@ pub(crate) fn origin(answer: impl Fn(&str) -> String + Send + Sync + 'static) ->
                 let head: Vec<String> =
                     lines.take_while(|line| !line.is_empty()).map(|line| line.to_ascii_lowercase()).collect();
                 if !head.is_empty() {
-                    let _ = (&stream).write_all(answer(&head.join("\n")).as_bytes());
+                    let _ = (&stream).write_all(answer(&head.join("\n")).as_ref());
                 }
             });
         }
@@ -108,7 +123,7 @@ pub(crate) fn chunked(lines: &[&str], body: &str) -> String {
     response(&lines, &format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()))
 }
 
-/// How a flight has ended, when it has.
+/// Outcome of a flight, when it has ended.
 pub(crate) async fn ended(flight: &Flight) -> Outcome {
     loop {
         let changed = flight.listen();

@@ -1,20 +1,18 @@
 //! Requests of delivery, executed against an origin on the loopback interface.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
 use std::sync::mpsc::Receiver;
 
 use carousel::Digest;
 use carousel::fec::{Oti, Partition};
-use carousel::flute::SessionKey;
-use carousel::lct::{Toi, Tsi};
+use carousel::lct::Toi;
 use carousel::mabr::RepairParameters;
 
 use super::*;
 use crate::delivery::{Carried, Flight};
-use crate::origin::{AddressPolicy, FillContext, FillOptions, Origin, OriginTimeouts};
+use crate::origin::testing::object;
+use crate::origin::{Origin, testing};
 use crate::receive::channel;
-use crate::store::{Placement, StoreConfig};
+use crate::store::Placement;
 
 const SYMBOL_BYTES: usize = 100;
 
@@ -28,81 +26,52 @@ fn body() -> Vec<u8> {
 
 /// An origin that has [`body`] under every path; its URL.
 fn origin(answers: Answers) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
-            let mut range = None;
-            for line in lines.by_ref().take_while(|line| !line.is_empty()) {
-                let line = line.to_ascii_lowercase();
-                if let Some((first, last)) =
-                    line.strip_prefix("range: bytes=").and_then(|it| it.split_once('-'))
-                {
-                    range = first.parse::<usize>().ok().zip(last.parse::<usize>().ok());
-                }
+    let Answers(status, is_right) = answers;
+    testing::origin(move |head| {
+        let range = head.lines().find_map(|it| it.strip_prefix("range: bytes=")?.split_once('-'));
+        let range =
+            range.and_then(|(first, last)| first.parse::<usize>().ok().zip(last.parse::<usize>().ok()));
+        let all = body();
+        let (fields, body) = match range.filter(|_| status == 206) {
+            Some((first, last)) => {
+                let shown = if is_right { first } else { first + 1 };
+                (
+                    format!("Content-Range: bytes {shown}-{}/1000\r\n", shown + last - first),
+                    &all[first..=last],
+                )
             }
-            let Answers(status, is_right) = answers;
-            let all = body();
-            let (fields, body) = match range.filter(|_| status == 206) {
-                Some((first, last)) => {
-                    let shown = if is_right { first } else { first + 1 };
-                    (
-                        format!("Content-Range: bytes {shown}-{}/1000\r\n", shown + last - first),
-                        &all[first..=last],
-                    )
-                }
-                None => (String::new(), &all[..]),
-            };
-            let head = format!(
-                "HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {}\r\n{fields}\r\n",
-                body.len()
-            );
-            let _ = (&stream).write_all(head.as_bytes()).and_then(|()| (&stream).write_all(body));
-        }
-    });
-    url
+            None => (String::new(), &all[..]),
+        };
+        let head = format!(
+            "HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {}\r\n{fields}\r\n",
+            body.len()
+        );
+        [head.as_bytes(), body].concat()
+    })
 }
 
 struct Tested {
     repairer: Arc<Repairer>,
     commands: Receiver<Command>,
     rules: Arc<RuleBook>,
-    _folder: tempfile::TempDir,
+    _filler: testing::Tested,
 }
 
 fn repairer(origins: Vec<Origin>) -> Tested {
-    let folder = tempfile::tempdir().unwrap();
-    let config =
-        StoreConfig { path: folder.path().join("cache"), reserve_bytes: 0, ..StoreConfig::default() };
-    let (store, _) = Store::open(&config).unwrap();
-    let (flights, manifests) = (Flights::new(), Arc::default());
-    // The test's servers, whatever says so.
-    let policy = AddressPolicy::new(&[], &[], &["127.0.0.0/8:*".to_owned()], Vec::new());
-    let client = Arc::new(Client::new(Duration::from_secs(20), &OriginTimeouts::default(), &[], &[], policy));
-    let context = FillContext { store: store.clone(), flights: Arc::clone(&flights), manifests };
-    let options =
-        FillOptions { segment_ttl_s: 60, manifest_ttl_s: 1, negative_ttl_s: 1, prefetch_object_bytes: 0 };
-    let filler = Filler::new(Arc::clone(&client), context, options, tokio::runtime::Handle::current());
+    let tested = testing::filler();
     let (shard, commands) = channel();
     let rules = Arc::<RuleBook>::default();
     let context = RepairContext {
-        store,
-        flights,
+        store: tested.context.store.clone(),
+        flights: Arc::clone(&tested.context.flights),
         names: Arc::default(),
         origins: Arc::new(Origins::new(origins, Vec::new())),
-        client,
-        filler,
+        client: Arc::clone(&tested.client),
+        filler: Arc::clone(&tested.filler),
         rules: Arc::clone(&rules),
         shards: vec![shard],
     };
-    Tested { repairer: Repairer::new(2, context), commands, rules, _folder: folder }
-}
-
-fn object() -> ObjectRef {
-    let destination = "239.0.0.1:6000".parse().unwrap();
-    let session = SessionKey { source: "10.0.0.1".parse().unwrap(), destination, tsi: Tsi(1) };
-    ObjectRef { session, toi: Toi(1) }
+    Tested { repairer: Repairer::new(2, context), commands, rules, _filler: tested }
 }
 
 fn file(name: &str) -> Arc<File> {
