@@ -1,7 +1,7 @@
 //! Content codings of manifests (RFC 9110 section 8.4.1, RFC 8878), undone piece by piece.
 
 use std::borrow::Cow;
-use std::io::Write as _;
+use std::io::{self, Write};
 
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
@@ -65,13 +65,9 @@ impl Decoder {
     /// # Errors
     /// If it cannot be decoded; what is in `out` is right so far.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Undecodable> {
-        let failed = |_| Undecodable;
         match self {
             Self::Identity => out.extend_from_slice(bytes),
-            Self::Gzip(decoder) => {
-                decoder.write_all(bytes).map_err(failed)?;
-                out.append(decoder.get_mut());
-            }
+            Self::Gzip(decoder) => moved(decoder.write_all(bytes), decoder.get_mut(), out)?,
             Self::Deflate(first) => {
                 let all: Vec<u8> = first.iter().copied().chain(bytes.iter().copied()).collect();
                 let &[one, two, ..] = &all[..] else {
@@ -87,18 +83,9 @@ impl Decoder {
                 };
                 return self.push(&all, out);
             }
-            Self::Zlib(decoder) => {
-                decoder.write_all(bytes).map_err(failed)?;
-                out.append(decoder.get_mut());
-            }
-            Self::Raw(decoder) => {
-                decoder.write_all(bytes).map_err(failed)?;
-                out.append(decoder.get_mut());
-            }
-            Self::Brotli(decoder) => {
-                decoder.write_all(bytes).map_err(failed)?;
-                out.append(decoder.get_mut());
-            }
+            Self::Zlib(decoder) => moved(decoder.write_all(bytes), decoder.get_mut(), out)?,
+            Self::Raw(decoder) => moved(decoder.write_all(bytes), decoder.get_mut(), out)?,
+            Self::Brotli(decoder) => moved(decoder.write_all(bytes), decoder.get_mut(), out)?,
             Self::Zstd(gathered) => {
                 if gathered.len() + bytes.len() > MAX_ZSTD_BYTES {
                     return Err(Undecodable);
@@ -117,32 +104,19 @@ impl Decoder {
         let failed = |_| Undecodable;
         match self {
             Self::Identity => {}
-            Self::Gzip(decoder) => {
-                decoder.try_finish().map_err(failed)?;
-                out.append(decoder.get_mut());
-            }
+            Self::Gzip(decoder) => moved(decoder.try_finish(), decoder.get_mut(), out)?,
             Self::Deflate(_) => return Err(Undecodable),
             Self::Zlib(decoder) => {
-                // The decoder itself is content with a stream that was cut; behind an end it takes nothing.
-                let is_over = decoder.write(&[0]).map_err(failed)? == 0;
-                decoder.try_finish().map_err(failed)?;
-                out.append(decoder.get_mut());
-                if !is_over {
-                    return Err(Undecodable);
-                }
+                let is_over = is_over(decoder)?;
+                moved(decoder.try_finish(), decoder.get_mut(), out)?;
+                is_over.then_some(()).ok_or(Undecodable)?;
             }
             Self::Raw(decoder) => {
-                let is_over = decoder.write(&[0]).map_err(failed)? == 0;
-                decoder.try_finish().map_err(failed)?;
-                out.append(decoder.get_mut());
-                if !is_over {
-                    return Err(Undecodable);
-                }
+                let is_over = is_over(decoder)?;
+                moved(decoder.try_finish(), decoder.get_mut(), out)?;
+                is_over.then_some(()).ok_or(Undecodable)?;
             }
-            Self::Brotli(decoder) => {
-                decoder.close().map_err(failed)?;
-                out.append(decoder.get_mut());
-            }
+            Self::Brotli(decoder) => moved(decoder.close(), decoder.get_mut(), out)?,
             Self::Zstd(gathered) => {
                 use std::io::Read as _;
                 let decoder =
@@ -156,6 +130,19 @@ impl Decoder {
         }
         Ok(())
     }
+}
+
+/// Moves what a step has decoded to `out`, if the step has gone well.
+fn moved(step: io::Result<()>, decoded: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<(), Undecodable> {
+    step.map_err(|_| Undecodable)?;
+    out.append(decoded);
+    Ok(())
+}
+
+/// Whether a stream of deflate has come to its end: behind that its decoder takes nothing. The decoder itself is content with a
+/// stream that was cut.
+fn is_over(decoder: &mut impl Write) -> Result<bool, Undecodable> {
+    decoder.write(&[0]).map(|taken| taken == 0).map_err(|_| Undecodable)
 }
 
 /// The decoded bytes of a text, in UTF-8 if a byte order mark says that it is in UTF-16. `None`: it cannot be decoded, or has more
