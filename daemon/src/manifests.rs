@@ -110,7 +110,7 @@ impl Manifests {
         let meta = object.meta();
         let is_carried = meta.response.is_none();
         let facts = may_be_manifest(meta).then(|| object.bytes(0..meta.length)).flatten().and_then(|bytes| {
-            let text = plain(&bytes, coding_of(meta).as_deref())?;
+            let text = plain(&bytes, coding_of(meta))?;
             self.read(&meta.key, &text, is_carried, clock::now())
         });
         object.set_live(facts.as_ref().and_then(live_facts));
@@ -166,7 +166,7 @@ impl Manifests {
         let Some(held) = self.known().peek(&meta.key).filter(|it| it.facts.is_live).cloned() else {
             return true;
         };
-        let facts = plain(bytes, coding_of(meta).as_deref()).and_then(|text| Manifest::read(&text));
+        let facts = plain(bytes, coding_of(meta)).and_then(|text| Manifest::read(&text));
         let Some(facts) = facts else { return true };
         let is_carried = meta.response.is_none();
         let is_late = held.is_ahead_of(&facts, is_carried, now);
@@ -286,7 +286,7 @@ impl Known {
 pub fn successors(object: &Arc<StoredObject>, key: &ObjectKey, count: usize) -> Vec<ObjectKey> {
     let meta = object.meta();
     let Some(bytes) = object.bytes(0..meta.length) else { return Vec::new() };
-    let text = plain(&bytes, coding_of(meta).as_deref());
+    let text = plain(&bytes, coding_of(meta));
     text.map_or_else(Vec::new, |text| following(&text, &meta.key, key, count))
 }
 
@@ -329,9 +329,9 @@ pub fn plain<'a>(bytes: &'a [u8], coding: Option<&str>) -> Option<Cow<'a, [u8]>>
 }
 
 /// The content coding in which an origin has sent an object; what a carousel brings is stored without.
-fn coding_of(meta: &ObjectMeta) -> Option<String> {
+fn coding_of(meta: &ObjectMeta) -> Option<&str> {
     let fields = &meta.response.as_ref()?.headers;
-    fields.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-encoding")).map(|it| it.1.clone())
+    fields.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-encoding")).map(|it| it.1.as_str())
 }
 
 /// Facts that the store keeps with a live manifest.
