@@ -171,7 +171,7 @@ impl Link {
         Ok((client, topic.partitions.into_iter().collect()))
     }
 
-    /// Counts and logs a error, lets the connection go, and waits before the next attempt.
+    /// Counts and logs an error, lets the connection go, and waits before the next attempt.
     pub(super) async fn failed(&mut self, error: &LinkError) {
         self.stats.errors.add(error.why);
         self.client = None;
