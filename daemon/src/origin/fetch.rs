@@ -1,6 +1,5 @@
 //! One exchange with an origin: what its answer means for the cache, and the bytes into it.
 
-use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use carousel::digest::Digest;
@@ -432,7 +431,8 @@ impl Filler {
             follows_redirects: false,
         };
         let reply = self.client.ask(&answer.url, question).await.ok()?;
-        is_rest(reply.status, &reply.headers, &version, offset..length).then_some(reply)
+        let rest = Part { span: offset..length, length };
+        rest.is_sent(reply.status, &reply.headers, &version).then_some(reply)
     }
 
     /// Whether a body may have no end: it has neither length, freshness nor validator, and no manifest lists it as a segment.
@@ -533,13 +533,6 @@ impl Filler {
         }
         self.shared.store.freshen(held, meta.clone()).unwrap_or_else(|| held.with_meta(meta))
     }
-}
-
-/// Whether a response has these bytes up to the object's end, and is surely of this version.
-fn is_rest(status: StatusCode, fields: &HeaderMap, version: &Validators, rest: Range<u64>) -> bool {
-    let part = Part::of(fields).filter(|_| status == StatusCode::PARTIAL_CONTENT);
-    part.is_some_and(|part| part.length == rest.end && part.span == rest)
-        && version.same_version(&Validators::of(fields))
 }
 
 fn is_media(key: &ObjectKey, fields: &HeaderMap) -> bool {

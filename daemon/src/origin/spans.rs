@@ -69,6 +69,13 @@ impl Part {
         is_right.then_some(Self { span, length })
     }
 
+    /// Whether a response has exactly this part, and is surely of this version.
+    pub(super) fn is_sent(&self, status: StatusCode, fields: &HeaderMap, version: &Validators) -> bool {
+        status == StatusCode::PARTIAL_CONTENT
+            && Self::of(fields).as_ref() == Some(self)
+            && version.same_version(&Validators::of(fields))
+    }
+
     /// Whether it is all of the object.
     pub(super) const fn is_whole(&self) -> bool {
         self.span.start == 0 && self.span.end == self.length
@@ -163,7 +170,9 @@ impl Filler {
         span: &Range<u64>,
         fields: &HeaderMap,
     ) -> Result<Reply, SpanResult> {
-        let (Some(spans), Some(sent)) = (flight.spans(), &flight.sent) else { return Err(SpanResult::Begun) };
+        let (Some(spans), Some(sent), Some(length)) = (flight.spans(), &flight.sent, flight.length) else {
+            return Err(SpanResult::Begun);
+        };
         let version = Validators::of(&sent.response.fields());
         let mut headers = fields.clone();
         if let Ok(range) = HeaderValue::from_str(&format!("bytes={}-{}", span.start, span.end - 1)) {
@@ -184,9 +193,8 @@ impl Filler {
             let headers = super::fetch::dated(&reply.headers);
             return Err(SpanResult::Refused(Box::new(Passed { headers, reply, why: None })));
         }
-        let part = Part::of(&reply.headers).filter(|_| reply.status == StatusCode::PARTIAL_CONTENT);
-        let is_part = part.is_some_and(|it| it.span == *span && Some(it.length) == flight.length);
-        if is_part && version.same_version(&Validators::of(&reply.headers)) {
+        let wanted = Part { span: span.clone(), length };
+        if wanted.is_sent(reply.status, &reply.headers, &version) {
             return Ok(reply);
         }
         self.shared.flights.end(flight, Outcome::Failed(FailReason::Replaced));
