@@ -273,17 +273,26 @@ pub fn has_token(value: &[u8]) -> bool {
 /// A line of a log without the tokens in it.
 pub fn redacted(text: &str) -> std::borrow::Cow<'_, str> {
     let name = &NAME[..NAME.len() - 1];
-    let Some((before, rest)) = text.split_once(name) else { return text.into() };
-    // A URL may be a parameter of another one.
-    let is_encoded = rest.get(..3).is_some_and(|it| it.eq_ignore_ascii_case("%3d"));
-    let (equals, ends): (_, &[char]) = match rest.starts_with('=') {
-        true => (1, &['/', '&', ' ', '#', '?']),
-        false if is_encoded => (3, &['/', '&', ' ', '#', '?', '%']),
-        false => return format!("{before}{name}{}", redacted(rest)).into(),
-    };
-    let (equals, rest) = rest.split_at(equals);
-    let ends = rest.find(ends).unwrap_or(rest.len());
-    format!("{before}{name}{equals}…{}", redacted(&rest[ends..])).into()
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some((before, after)) = rest.split_once(name) {
+        out.extend([before, name]);
+        rest = after;
+        // A URL may be a parameter of another one.
+        let is_encoded = rest.get(..3).is_some_and(|it| it.eq_ignore_ascii_case("%3d"));
+        let (equals, ends): (_, &[char]) = match rest.starts_with('=') {
+            true => (1, &['/', '&', ' ', '#', '?']),
+            false if is_encoded => (3, &['/', '&', ' ', '#', '?', '%']),
+            false => continue,
+        };
+        let (equals, token) = rest.split_at(equals);
+        out.extend([equals, "…"]);
+        rest = &token[token.find(ends).unwrap_or(token.len())..];
+    }
+    if out.is_empty() {
+        return text.into();
+    }
+    out.push_str(rest);
+    out.into()
 }
 
 #[cfg(test)]
@@ -348,6 +357,9 @@ mod tests {
             redacted("/api/v1/purge?key=%2Fvod%3Fsktoken%3Da.b%26x&y=sktoken%3dc.d sktoken-s sktoken"),
             "/api/v1/purge?key=%2Fvod%3Fsktoken%3D…%26x&y=sktoken%3d… sktoken-s sktoken"
         );
+        // As many as a head has room for.
+        assert_eq!(redacted(&"/sktoken=a".repeat(4800)), "/sktoken=…".repeat(4800));
+        assert_eq!(redacted(&"sktoken".repeat(6800)), "sktoken".repeat(6800));
         assert!(has_token(b"https://box/sktoken=a.b/x") && !has_token(b"https://box/sktoke"));
     }
 
