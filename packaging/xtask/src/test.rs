@@ -42,6 +42,8 @@ struct Sum {
     failed: u64,
     /// Names of tests that failed.
     failing: Vec<String>,
+    /// Test programs that have begun and not said how they ended: they crashed, or were killed.
+    unended: u64,
     /// Names of stories that failed, and passed when they were run again.
     second: Vec<String>,
     skipped: Vec<String>,
@@ -50,6 +52,7 @@ struct Sum {
 impl Sum {
     fn add(&mut self, line: &str) {
         if let Some(counts) = line.strip_prefix("test result: ") {
+            self.unended = self.unended.saturating_sub(1);
             for count in counts.split(['.', ';']) {
                 match count.trim().split_once(' ') {
                     Some((number, "passed")) => self.passed += number.parse().unwrap_or(0),
@@ -57,6 +60,8 @@ impl Sum {
                     _ => {}
                 }
             }
+        } else if is_beginning(line) {
+            self.unended += 1;
         } else if let Some(name) = failing_name(line) {
             self.failing.push(name.to_owned());
         } else if let Some(what) = line.trim().strip_prefix("SKIPPED: ")
@@ -66,6 +71,11 @@ impl Sum {
         }
     }
 
+    /// Whether few enough tests failed that they may be accidents, and nothing worse happened.
+    const fn may_recover(&self) -> bool {
+        !self.failing.is_empty() && self.failing.len() <= MAX_SECOND_TRIES && self.unended == 0
+    }
+
     /// Counts stories that passed when they were run alone.
     fn recover(&mut self, names: Vec<String>) {
         self.failed = self.failed.saturating_sub(names.len() as u64);
@@ -73,6 +83,13 @@ impl Sum {
         self.failing.retain(|name| !names.contains(name));
         self.second.extend(names);
     }
+}
+
+/// Whether a line is such as `running 171 tests`.
+fn is_beginning(line: &str) -> bool {
+    let number =
+        line.strip_prefix("running ").and_then(|it| it.split_once(" test")).map(|(number, _)| number);
+    number.is_some_and(|it| it.parse::<u64>().is_ok())
 }
 
 /// The name in a line such as `test losses::no_loss_needs_no_origin ... FAILED`.
@@ -227,9 +244,10 @@ fn tests(sum: &mut Sum) -> Result<(), String> {
 }
 
 /// Runs stories that failed once more, one at a time: they have real programs, players and time beside each other, and a machine
-/// that other work holds up must not look like a fault. Those that pass are named in the summary. Nothing else is run again.
+/// that other work holds up must not look like a fault. Those that pass are named in the summary. Nothing else is run again, and
+/// nothing at all if a test program crashed: only its exit status says so, which a story that passes does not make good.
 fn second_try(sum: &mut Sum) -> Result<(), String> {
-    if sum.failing.is_empty() || sum.failing.len() > MAX_SECOND_TRIES {
+    if !sum.may_recover() {
         return Ok(());
     }
     println!("again, one at a time: stories among {}", sum.failing.join(", "));
@@ -281,8 +299,23 @@ mod tests {
         }
         assert_eq!((sum.passed, sum.failed, sum.skipped.len()), (173, 1, 1));
         assert_eq!(sum.failing, ["kafka::b"]);
+        assert!(sum.may_recover());
         sum.recover(vec!["kafka::b".to_owned()]);
         assert_eq!((sum.passed, sum.failed, &sum.second[..]), (174, 0, &["kafka::b".to_owned()][..]));
+    }
+
+    #[test]
+    fn no_story_makes_good_for_a_program_that_crashed() {
+        let of = |lines: &[&str]| {
+            let mut sum = Sum::default();
+            lines.iter().for_each(|line| sum.add(line));
+            sum.may_recover()
+        };
+        let story =
+            ["running 2 tests", "test kafka::b ... FAILED", "test result: FAILED. 1 passed; 1 failed;"];
+        assert!(of(&story));
+        assert!(!of(&[&["running 1 test", "test crashes ... "], &story[..]].concat()));
+        assert!(!of(&["running 1 test", "test result: ok. 1 passed; 0 failed;"]));
     }
 
     /// Names of the tests below `folder` that are ignored.
