@@ -110,11 +110,14 @@ fn re_exports(lib: &str) -> BTreeMap<String, String> {
     found
 }
 
-fn source_files(folder: &Path, found: &mut Vec<PathBuf>) {
+/// Sources below a folder, in order; those that a build has made are left out.
+pub(crate) fn source_files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
         let path = entry.path();
         if path.is_dir() {
-            source_files(&path, found);
+            if !path.ends_with("target") {
+                source_files(&path, found);
+            }
         } else if path.extension().is_some_and(|it| it == "rs") {
             found.push(path);
         }

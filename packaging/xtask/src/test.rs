@@ -318,23 +318,15 @@ mod tests {
         assert!(!of(&["running 1 test", "test result: ok. 1 passed; 0 failed;"]));
     }
 
-    /// Names of the tests below `folder` that are ignored.
-    fn ignored(folder: &Path, names: &mut Vec<String>) {
-        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
-            let path = entry.path();
-            if path.is_dir() {
-                if !path.ends_with("target") && !path.ends_with(".git") {
-                    ignored(&path, names);
-                }
-            } else if path.extension().is_some_and(|it| it == "rs") {
-                let text = std::fs::read_to_string(&path).unwrap();
-                let mut lines = text.lines();
-                while lines.any(|line| line.trim_start().starts_with("#[ignore")) {
-                    let name = lines.find_map(|line| line.trim_start().strip_prefix("fn "));
-                    names.extend(name.and_then(|it| it.split_once('(')).map(|(name, _)| name.to_owned()));
-                }
-            }
+    /// Names of the ignored tests of a source.
+    fn ignored(file: &Path) -> Vec<String> {
+        let text = std::fs::read_to_string(file).unwrap();
+        let (mut lines, mut names) = (text.lines(), Vec::new());
+        while lines.any(|line| line.trim_start().starts_with("#[ignore")) {
+            let name = lines.find_map(|line| line.trim_start().strip_prefix("fn "));
+            names.extend(name.and_then(|it| it.split_once('(')).map(|(name, _)| name.to_owned()));
         }
+        names
     }
 
     #[test]
@@ -343,10 +335,11 @@ mod tests {
         let part = text.split("### Not run by themselves").nth(1).unwrap().split("\n## ").next().unwrap();
         let listed: Vec<&str> =
             part.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
-        let mut names = Vec::new();
+        let mut files = Vec::new();
         for part in ["carousel", "headend", "daemon", "tests", "packaging"] {
-            ignored(&workspace().join(part), &mut names);
+            crate::floors::source_files(&workspace().join(part), &mut files);
         }
+        let mut names: Vec<String> = files.iter().flat_map(|it| ignored(it)).collect();
         names.sort();
         let mut last: Vec<&str> = listed.iter().map(|it| it.rsplit("::").next().unwrap()).collect();
         last.sort_unstable();
