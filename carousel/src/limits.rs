@@ -47,6 +47,15 @@ macro_rules! limits {
     )+ };
 }
 
+/// The beginning of a text: whole characters, at most so many bytes.
+pub fn cut(text: &str, most_bytes: usize) -> &str {
+    let mut end = text.len().min(most_bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 limits! {
     /// One FDT Instance after content decoding.
     pub const MAX_FDT_BYTES: u64 = 1 << 20, "bytes" {
@@ -351,5 +360,18 @@ limits! {
         full: "The datagram that received a section longest ago is dropped as `too_many_open`.",
         free: "When a datagram is complete, contradicted, or replaced.",
         test: "datagrams_begun_and_never_ended_make_room",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        for (most, expected) in [(0, ""), (1, "a"), (2, "a"), (3, "aä"), (5, "aä"), (6, "aä€"), (7, "aä€")]
+        {
+            assert_eq!(cut("aä€", most), expected, "{most}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::profile::ObjectNumber;
 use crate::digest::Digest;
+use crate::limits::cut;
 
 /// id_length is 8 bits, NUL included.
 const MAX_NAME_BYTES: usize = 254;
@@ -185,8 +186,7 @@ fn holdable(segment: &str) -> String {
         // Not to be taken for a directory that goes on.
         segment if segment.starts_with('~') && segment.len() < MAX_NAME_BYTES => format!("~{segment}"),
         segment if segment.len() > MAX_NAME_BYTES => {
-            let cut = (0..=200).rev().find(|&at| segment.is_char_boundary(at)).unwrap_or(0);
-            format!("{}~{}", &segment[..cut], &Digest::of(segment.as_bytes()).to_hex()[..16])
+            format!("{}~{}", cut(segment, 200), &Digest::of(segment.as_bytes()).to_hex()[..16])
         }
         segment => segment.to_owned(),
     }

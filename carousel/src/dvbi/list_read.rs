@@ -237,11 +237,7 @@ impl Reading {
 
 /// At most so many bytes of a text, whole characters.
 fn bounded(text: &str, most: usize) -> String {
-    let mut end = text.len().min(most);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
+    limits::cut(text, most).to_owned()
 }
 
 fn push(list: &mut Vec<String>, text: &str) {

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::keys::{Certificate, RevocationList, SecretKey, text};
 use crate::bytes::{Reader, WireError, Writer};
 use crate::digest::{Digest, from_base64, to_base64};
+use crate::limits::cut;
 use crate::time::WallTime;
 
 /// The attribute up to its value. Documents declare the prefix `sky` for [`NAMESPACE`].
@@ -267,9 +268,8 @@ impl Sealer {
         writer.uint::<8>(edition.version).uint::<8>(edition.floor).u32(edition.page);
         writer.uint::<8>(edition.issued).uint::<8>(edition.until).uint::<6>(stream.tsi);
         for name in [&stream.service, &stream.name] {
-            let most = (0..=NAME_BYTES.min(name.len())).rev().find(|at| name.is_char_boundary(*at));
-            let name = &name.as_bytes()[..most.unwrap_or(0)];
-            writer.u8(name.len() as u8).bytes(name);
+            let name = cut(name, NAME_BYTES);
+            writer.u8(name.len() as u8).bytes(name.as_bytes());
         }
         let signature = self.secret.sign(&signed(kind, digest, &out));
         out.extend_from_slice(&signature);

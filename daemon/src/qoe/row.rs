@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 
+use carousel::limits::cut;
 use carousel::time::WallTime;
 
 /// A column: its name, its type in ClickHouse, and what it is.
@@ -99,11 +100,7 @@ pub(super) fn write(out: &mut Vec<u8>, names: &Names, cells: &[Cell<'_>; COLUMNS
         separator = ',';
         let _ = match cell {
             Cell::Text(text) => {
-                let end = (0..=MAX_TEXT_BYTES.min(text.len()))
-                    .rev()
-                    .find(|at| text.is_char_boundary(*at))
-                    .unwrap_or(0);
-                serde_json::to_writer(&mut *out, &text[..end]).map_err(Into::into)
+                serde_json::to_writer(&mut *out, cut(text, MAX_TEXT_BYTES)).map_err(Into::into)
             }
             Cell::Time(time) => write!(out, "\"{}\"", time.to_xml().replace('T', " ").trim_end_matches('Z')),
             Cell::Integer(number) => write!(out, "{number}"),

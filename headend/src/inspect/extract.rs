@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use carousel::limits::cut;
 use carousel::{Digest, ObjectKey};
 
 /// File systems allow 255 bytes of name.
@@ -81,8 +82,8 @@ fn shortened(segment: &str) -> String {
     if segment.len() <= MAX_NAME_BYTES {
         return segment.to_owned();
     }
-    let cut = (0..=MAX_NAME_BYTES - 20).rev().find(|&at| segment.is_char_boundary(at)).unwrap_or(0);
-    format!("{}~{}", &segment[..cut], &Digest::of(segment.as_bytes()).to_hex()[..16])
+    let beginning = cut(segment, MAX_NAME_BYTES - 20);
+    format!("{beginning}~{}", &Digest::of(segment.as_bytes()).to_hex()[..16])
 }
 
 #[cfg(test)]
