@@ -50,6 +50,7 @@ pub use options::{Admin, AdminTls};
 use guard::{Guard, Peer};
 use purge::PurgeRequest;
 
+use carousel::limits::cut;
 use carousel::trust::KeyId;
 
 use crate::access::redacted;
@@ -487,7 +488,7 @@ fn pin(parts: &Parts, action: &str, name: &str) -> Response<Full<Bytes>> {
 
 /// A path as a log shows it whose writer nobody knows.
 fn shortened(path: &str) -> &str {
-    path.get(..MAX_LOGGED_PATH).unwrap_or(path)
+    cut(path, MAX_LOGGED_PATH)
 }
 
 /// The value of a parameter of the query, percent-decoded.
@@ -531,5 +532,12 @@ mod tests {
         assert_eq!(parameter(&uri, "key").as_deref(), Some("h/a?b%3D"));
         assert_eq!(parameter(&uri, "none"), None);
         assert_eq!(parameter(&"/x?key=%zz".parse().unwrap(), "key"), None);
+    }
+
+    #[test]
+    fn a_path_of_a_log_is_short_whatever_its_characters() {
+        let uri: http::Uri = "/ä".repeat(1000).parse().unwrap();
+        assert_eq!(shortened(uri.path()), "/ä".repeat(42) + "/");
+        assert_eq!(shortened("/ä"), "/ä");
     }
 }
