@@ -32,7 +32,7 @@ carousel::limits! {
 const MAX_TEXT_BYTES: usize = 1024;
 
 /// Levels from the worst on, as the configuration and the interface name them.
-pub const LEVELS: [(Level, &str); 5] = [
+const LEVELS: [(Level, &str); 5] = [
     (Level::ERROR, "error"),
     (Level::WARN, "warn"),
     (Level::INFO, "info"),
@@ -54,7 +54,7 @@ fn place(level: Level) -> usize {
 #[derive(Debug)]
 pub struct Line {
     /// Its place among all lines since the start, from 1 on.
-    pub number: u64,
+    number: u64,
     at_ms: i64,
     level: Level,
     target: &'static str,
