@@ -51,7 +51,7 @@ limits! {
         why: "A day of two-second segments has 43,200.",
         full: "Further entries are ignored.",
         free: "Holds for one document.",
-        test: "none",
+        test: "hostile_manifests_end",
     }
 }
 

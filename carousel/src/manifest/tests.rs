@@ -247,6 +247,21 @@ fn hostile_manifests_end() {
     let numbers = "<MPD mediaPresentationDuration=\"P999999999Y\"><Period><Representation><SegmentTemplate duration=\"1\" \
                    timescale=\"18446744073709551615\" media=\"$Number$\"/></Representation></Period></MPD>";
     assert_eq!(listed(numbers, "http://h/").len(), MAX_SEGMENTS);
+    for (around, entry) in [
+        (
+            "<SegmentTemplate media=\"$Number$\"><SegmentTimeline>|</SegmentTimeline></SegmentTemplate>",
+            "<S d=\"1\"/>",
+        ),
+        ("<SegmentList>|</SegmentList>", "<SegmentURL media=\"a\"/>"),
+    ] {
+        let entries = |count: usize| {
+            let inside = around.replace('|', &entry.repeat(count));
+            let text = format!("<MPD><Period><Representation>{inside}</Representation></Period></MPD>");
+            listed(&text, "http://h/").len()
+        };
+        assert_eq!(entries(MAX_TIMELINE - 1), MAX_TIMELINE - 1, "{entry}");
+        assert_eq!(entries(MAX_TIMELINE + 1), MAX_TIMELINE, "{entry}");
+    }
     let deep = "<a>".repeat(100);
     assert_eq!(Manifest::read(format!("<MPD>{deep}").as_bytes()), None);
 }
