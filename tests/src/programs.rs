@@ -1,9 +1,9 @@
 //! Programs under test, built once and run as processes.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,17 @@ pub fn bin_dir() -> &'static Path {
 /// A command of one of our programs.
 pub fn program(name: &str) -> Command {
     Command::new(bin_dir().join(name))
+}
+
+/// What comes of a program that reads `input`.
+///
+/// # Panics
+/// If it does not start, or does not read all of it.
+pub fn fed(command: &mut Command, input: &[u8]) -> Output {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("a program");
+    child.stdin.take().expect("its input").write_all(input).expect("it reads");
+    child.wait_with_output().expect("it ends")
 }
 
 /// Where `name` is installed; administrators' programs too, which are not in everybody's `PATH`.

@@ -2,12 +2,11 @@
 //!
 //! Unit tests see codes and boxes; only FFmpeg says whether they are H.264 in MP4.
 
-use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use skycache_tests::programs::{have, program};
+use skycache_tests::programs::{fed, have, program};
 use skycache_tests::{Program, free_tcp_port, get};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -35,10 +34,7 @@ fn decoded(http: std::net::SocketAddr, folder: &str) -> u64 {
     list.lines().filter(|it| it.ends_with(".m4s")).take(3).for_each(|it| media.extend(fetch(it)));
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-v", "warning", "-xerror", "-progress", "pipe:1", "-i", "-", "-f", "null", "-"]);
-    let mut child =
-        ffmpeg.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(&media).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = fed(&mut ffmpeg, &media);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.is_empty(), "{folder}: {said}");
     let progress = String::from_utf8_lossy(&output.stdout);

@@ -1,14 +1,14 @@
 //! Kafka: purges for all boxes, their results, and measurements of players, with brokers and clients that others wrote. No faster
 //! ring shows that they understand us, and what happens while they are away.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 use skycache_tests::client::raw;
-use skycache_tests::programs::{program, python_with_packages};
+use skycache_tests::programs::{fed, program, python_with_packages};
 use skycache_tests::{Asked, Scripted, Story, answer, free_tcp_port, get};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,14 +30,6 @@ fn has_kafka() -> bool {
 
 fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("brokers/broker.py")
-}
-
-/// What comes of a program that reads `input`.
-fn fed(mut command: Command, input: &str) -> Output {
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
 }
 
 /// A broker that others wrote, and clients of it.
@@ -79,7 +71,8 @@ impl Broker {
 
     /// What a client prints that reads `input`.
     fn client(&self, verb: &str, arguments: &[&str], input: &str) -> String {
-        let output = fed(self.command(&[&[verb, self.address.as_str()], arguments].concat()), input);
+        let output =
+            fed(&mut self.command(&[&[verb, self.address.as_str()], arguments].concat()), input.as_bytes());
         assert!(output.status.success(), "{verb}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
@@ -352,7 +345,7 @@ fn what_players_report_are_the_sums_of_clickhouse() {
     let mut chdb = Command::new(python);
     chdb.arg(script()).arg("chdb").arg(schema).arg(query);
     // Twice: what comes again is the same row.
-    let output = fed(chdb, &format!("{text}{text}"));
+    let output = fed(&mut chdb, format!("{text}{text}").as_bytes());
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let expected = "\t2\t0\t0\t0\t\t0\t0\t0\t0\nv1\t3\t1\t0\t1\tfilm ä\t1\t3200\t4000\t0\nv2\t6\t1\t750\t1\tfilm\t0\t3200\t4000\t0\n";
     assert_eq!(said.replace("\\N", "0"), expected, "{}", String::from_utf8_lossy(&output.stderr));

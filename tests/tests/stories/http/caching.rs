@@ -265,13 +265,6 @@ fn playlist(target_s: u32, first: usize) -> String {
     text
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut child =
-        Command::new("gzip").arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(bytes).unwrap();
-    child.wait_with_output().unwrap().stdout
-}
-
 #[test]
 fn live_playlists_are_fresh_for_half_a_target_and_stale_for_three() {
     let origin = Scripted::start(|asked| match (asked.path.as_str(), asked.time) {
@@ -285,7 +278,7 @@ fn live_playlists_are_fresh_for_half_a_target_and_stale_for_three() {
         ("/coded.m3u8", time) => answer(
             200,
             &[("Content-Encoding", "gzip"), ("ETag", &format!("\"{time}\""))],
-            &gzip(playlist(1, time).as_bytes()),
+            &fed(Command::new("gzip").arg("-c"), playlist(1, time).as_bytes()).stdout,
         ),
         ("/live.m3u8", 1) => answer(200, &[("Cache-Control", "max-age=1")], playlist(1, 1).as_bytes()),
         _ => answer(503, &[("Retry-After", "7")], b"down"),

@@ -15,7 +15,7 @@ mod secure;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use hyper::Method;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use skycache_tests::client::{Response, raw, request};
-use skycache_tests::programs::have;
+use skycache_tests::programs::{fed, have};
 use skycache_tests::{Asked, Scripted, Step, Story, answer, free_tcp_port, get};
 
 /// A daemon before an origin.
