@@ -47,17 +47,19 @@ impl Origin {
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
         let [at_once, most] = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
-        let answer: Arc<Answering> = Arc::new(answer);
-        let (log, highest) = (Arc::clone(&asked), Arc::clone(&most));
+        let highest = Arc::clone(&most);
+        // A client that has its response may ask again before this thread goes on.
+        let answer: Arc<Answering> = Arc::new(move |asked: &Asked| {
+            highest.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            let reply = answer(asked);
+            at_once.fetch_sub(1, Ordering::SeqCst);
+            reply
+        });
+        let log = Arc::clone(&asked);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (answer, log, at_once, most) =
-                    (Arc::clone(&answer), Arc::clone(&log), Arc::clone(&at_once), Arc::clone(&highest));
-                std::thread::spawn(move || {
-                    most.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                    serve(stream.unwrap(), &*answer, &log);
-                    at_once.fetch_sub(1, Ordering::SeqCst);
-                });
+                let (answer, log) = (Arc::clone(&answer), Arc::clone(&log));
+                std::thread::spawn(move || serve(stream.unwrap(), &*answer, &log));
             }
         });
         Self { url, asked, most_at_once: most }
