@@ -80,6 +80,11 @@ impl<K: Hash + Eq + Clone, V> BoundedMap<K, V> {
         self.entries.iter().map(|(key, (_, value))| (key, value))
     }
 
+    /// All entries, in no order, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
+        self.entries.iter_mut().map(|(key, (_, value))| (key, value))
+    }
+
     /// Entries now.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -18,7 +18,7 @@
 //! ```text
 //! floor 0: admin_refusals, bounded, caching, certificates, clients, clock, coding, listen, sys, vitals
 //! floor 1: access, commands, firmware, kafka, logs, qoe, store, trust
-//! floor 2: delivery, manifests, services, signalling
+//! floor 2: delivery, live_services, manifests, services, signalling
 //! floor 3: origin, receive, repair, session, source, transport, waiting
 //! floor 4: catalog, http, page
 //! floor 5: admin, cli, config, demo, doctor, main, metrics, replay, running, sampler, screen, status
@@ -45,6 +45,7 @@ pub mod firmware;
 pub mod http;
 pub mod kafka;
 pub mod listen;
+pub mod live_services;
 pub mod logs;
 pub mod manifests;
 pub mod metrics;

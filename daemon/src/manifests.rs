@@ -4,21 +4,22 @@
 //! moves on, its names stay alike. Segments themselves are read from the manifest when they are asked for.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use carousel::manifest::{self, MAX_MANIFEST_BYTES, Manifest, Standing};
+use carousel::manifest::{self, MAX_MANIFEST_BYTES, Manifest, ManifestKind, Standing};
 use carousel::name::ObjectKey;
 use carousel::reason::Counts;
 use carousel::time::Instant;
 use event_listener::{Event, EventListener};
 use lru::LruCache;
 
+use crate::live_services::{Arrival, LiveEdge, LiveServices};
 use crate::services::Services;
-use crate::store::{Frozen, LiveFacts, ObjectMeta, Store, StoreError, StoredObject};
+use crate::store::{CameBy, Frozen, LiveFacts, ObjectMeta, Store, StoreError, StoredObject};
 use crate::{clock, coding};
 
 carousel::limits! {
@@ -73,6 +74,9 @@ carousel::reasons! {
     }
 }
 
+/// Segments at the end of each list that are looked for: older ones have come, or do not come any more.
+const EDGE: usize = 8;
+
 /// A live service is taken to be on the air for so many target durations after an object of it has come.
 const ALIVE_TARGETS: u64 = 3;
 
@@ -85,6 +89,7 @@ pub struct Manifests {
     refused: Counts<LateManifest>,
     /// Told of what the carousel brings.
     services: Arc<Services>,
+    live: LiveServices,
     /// A live manifest or an object of a live service has come.
     advanced: Event,
     hasher: RandomState,
@@ -97,6 +102,7 @@ impl Default for Manifests {
             arrivals: Mutex::new(LruCache::new(const { NonZeroUsize::new(MAX_ARRIVALS).unwrap() })),
             refused: Counts::default(),
             services: Arc::default(),
+            live: LiveServices::default(),
             advanced: Event::new(),
             hasher: RandomState::new(),
         }
@@ -150,9 +156,11 @@ impl Manifests {
         meta: ObjectMeta,
     ) -> Result<Arc<StoredObject>, StoreError> {
         let may_replace = |meta: &ObjectMeta| self.may_replace(meta, frozen.as_slice(), clock::now());
+        let is_carried = meta.response.is_none();
         let object = store.publish_if(frozen, meta, may_replace, |object| self.learn(object))?;
         if object.is_live() {
             self.advanced.notify(usize::MAX);
+            self.note(store, &object, is_carried, clock::now());
         }
         Ok(object)
     }
@@ -181,6 +189,86 @@ impl Manifests {
     /// Completes when a live manifest or an object of a live service comes next.
     pub fn listen(&self) -> EventListener {
         self.advanced.listen()
+    }
+
+    /// Notes for its service that an object has come. Of a manifest that was refused the object is the one held, which has come before.
+    fn note(&self, store: &Store, object: &Arc<StoredObject>, is_carried: bool, now: Instant) {
+        let meta = object.meta();
+        let key = &meta.key;
+        if meta.status() != 200 || meta.response.is_none() != is_carried {
+            return;
+        }
+        let Some(target_ms) = self.live_target_ms(key) else { return };
+        let Some(service) = self.service_of(key) else { return };
+        if !is_carried {
+            self.live.arrived(now, &service, target_ms, key, Arrival::FromOrigin);
+        } else if object.live().is_none() {
+            let is_repaired = meta.came_by == CameBy::CarouselRepaired;
+            self.live.arrived(now, &service, target_ms, key, Arrival::Segment { is_repaired });
+        }
+        let facts = self.facts(key).filter(|it| it.is_live && it.kind != ManifestKind::Steering);
+        let Some(facts) = facts.filter(|_| object.live().is_some()) else { return };
+        if let Some((folder, _)) = key.as_str().rsplit_once('/').filter(|it| it.0 != service) {
+            self.live.merged(folder, &service);
+        }
+        let bytes = is_carried.then(|| object.bytes(0..meta.length)).flatten();
+        let missing = bytes.map(|bytes| self.missing(&bytes, key, &|key| store.contains(key.as_str())));
+        let edge = LiveEdge { target_ms: facts.target_ms, end_ms: facts.end_ms };
+        self.live.listed(now, &service, edge, missing.unwrap_or_default());
+    }
+
+    /// The segments at the end of each list of a manifest that are not here, from the first one on that is, of those whose like the
+    /// carousel brings: a box that has just joined the service gets none of before.
+    fn missing(
+        &self,
+        bytes: &[u8],
+        manifest: &ObjectKey,
+        is_here: &dyn Fn(&ObjectKey) -> bool,
+    ) -> Vec<ObjectKey> {
+        let mut lists: Vec<(usize, VecDeque<String>)> = Vec::new();
+        manifest::segments(bytes, &url_of(manifest), &mut |segment| {
+            if lists.last().is_none_or(|it| it.0 != segment.list) {
+                lists.push((segment.list, VecDeque::new()));
+            }
+            if let Some((_, edge)) = lists.last_mut().filter(|_| !segment.is_range) {
+                if edge.len() == EDGE {
+                    edge.pop_front();
+                }
+                edge.push_back(segment.url.to_owned());
+            }
+            true
+        });
+        let mut missing = Vec::new();
+        for (_, edge) in lists {
+            let keys = edge.iter().filter_map(|url| ObjectKey::from_name(url, None).ok());
+            let keys: Vec<(ObjectKey, bool)> = keys
+                .map(|key| {
+                    let is_here = is_here(&key);
+                    (key, is_here)
+                })
+                .collect();
+            let from_first = keys.into_iter().skip_while(|it| !it.1);
+            missing.extend(from_first.filter(|it| !it.1).map(|it| it.0));
+        }
+        let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        missing.retain(|key| arrivals.contains(&self.pattern(key.as_str())));
+        missing
+    }
+
+    /// The service of a live object: its identifier, else the folder of the playlist that lists it.
+    fn service_of(&self, key: &ObjectKey) -> Option<String> {
+        if let Some(service) = self.services.of(key) {
+            return Some(service.id.clone());
+        }
+        let playlist =
+            if self.facts(key).is_some() { None } else { Some(self.listing(key).into_iter().next()?) };
+        let (folder, _) = playlist.as_ref().unwrap_or(key).as_str().rsplit_once('/')?;
+        Some(folder.to_owned())
+    }
+
+    /// Reception of live services.
+    pub const fn live(&self) -> &LiveServices {
+        &self.live
     }
 
     /// The services that the objects belong to.
@@ -444,6 +532,45 @@ mod tests {
         assert_eq!(on_air(&manifests, "h/v/s11.ts", 500), None, "it made room");
         manifests.arrived(&key("h/v/s11.ts"), at(900));
         assert_eq!(on_air(&manifests, "h/v/s12.ts", 900), Some(4000));
+    }
+
+    #[test]
+    fn what_is_missing_stands_behind_what_is_here_and_is_like_what_the_carousel_brings() {
+        let manifests = Manifests::default();
+        read(&manifests, &key("h/a.m3u8"), LIVE).unwrap();
+        let missing = |here: &[&str]| {
+            let is_here = |key: &ObjectKey| here.contains(&key.as_str());
+            names(&manifests.missing(LIVE, &key("h/a.m3u8"), &is_here)).join(" ")
+        };
+        assert_eq!(missing(&["h/v/s8.ts"]), "", "the carousel has brought nothing like it");
+        manifests.arrived(&key("h/v/s7.ts"), Instant::from_nanos(0));
+        assert_eq!(missing(&["h/v/s8.ts"]), "h/v/s9.ts h/v/s10.ts");
+        assert_eq!(missing(&["h/v/s9.ts"]), "h/v/s10.ts", "a box that has just joined");
+        assert_eq!(missing(&["h/v/s8.ts", "h/v/s10.ts"]), "h/v/s9.ts");
+        assert_eq!(missing(&[]), "");
+        // Of a long list only the end is looked at.
+        let long: String = (0..20).map(|number| format!("#EXTINF:4,\nv/s{number}.ts\n")).collect();
+        let long = format!("#EXTM3U\n#EXT-X-TARGETDURATION:4\n{long}");
+        let missing = manifests.missing(long.as_bytes(), &key("h/a.m3u8"), &|it| it.as_str() == "h/v/s12.ts");
+        assert_eq!(missing.len(), EDGE - 1);
+    }
+
+    #[test]
+    fn a_live_object_belongs_to_a_service_or_to_the_folder_of_its_playlist() {
+        let manifests = Manifests::default();
+        read(&manifests, &key("h/a.m3u8"), LIVE).unwrap();
+        let service_of = |name: &str| manifests.service_of(&key(name));
+        assert_eq!(service_of("h/v/s11.ts").as_deref(), Some("h"));
+        assert_eq!(service_of("h/a.m3u8").as_deref(), Some("h"));
+        assert_eq!(service_of("h/w/s11.ts"), None);
+        let spec = carousel::mabr::ServiceSpec {
+            id: "one".to_owned(),
+            manifests: vec!["http://h/a.m3u8".to_owned()],
+            bases: Vec::new(),
+            path_patterns: Vec::new(),
+        };
+        manifests.services().set(&[spec]);
+        assert_eq!(service_of("h/v/s11.ts").as_deref(), Some("one"));
     }
 
     #[test]

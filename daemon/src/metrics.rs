@@ -22,6 +22,7 @@ use crate::delivery::{GoneReason, RejectReason, RepairOutcome, State, Totals};
 use crate::firmware::Refusal as BundleRefusal;
 use crate::http::{BUCKETS_US, HttpStats, Refusal, Rewriting, RouteStats, Served};
 use crate::kafka::KafkaStats;
+use crate::live_services::{LiveReport, LiveState};
 use crate::logs;
 use crate::origin::{GroupReport, MemberReport, OriginError, PrefetchEnd};
 use crate::qoe::{Qoe, QoeStats};
@@ -60,6 +61,8 @@ type Named<T> = (&'static str, &'static str, T);
 type CountOf = fn(&StreamState) -> u64;
 type MeasureOf = fn(&Signal) -> Option<f64>;
 type CountOfMember = fn(&MemberReport) -> u64;
+type CountOfLive = fn(&LiveReport) -> u64;
+type MeasureOfLive = fn(&LiveReport) -> Option<f64>;
 
 /// Writes metrics one by one.
 struct MetricWriter<'a>(DescriptorEncoder<'a>);
@@ -130,6 +133,74 @@ impl MetricWriter<'_> {
 }
 
 impl MetricWriter<'_> {
+    /// Reception of each live service.
+    fn live(&mut self, reports: &[LiveReport]) -> fmt::Result {
+        let help = "1 for the state of a live service, 0 for the others";
+        let mut family = self.0.encode_descriptor("live_service_state", help, None, MetricType::Gauge)?;
+        for report in reports {
+            for state in LiveState::ALL {
+                let labels = [("service", report.service.as_str()), ("state", state.as_str())];
+                ConstGauge::new(i64::from(state == report.state)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let measures: [Named<MeasureOfLive>; 2] = [
+            (
+                "live_segment_age_seconds",
+                "Seconds since the newest segment of a live service came by the carousel",
+                |it| Some(it.segment_age?.as_secs_f64()),
+            ),
+            (
+                "live_latency_seconds",
+                "Seconds from the end of the newest segment of a live service, by the dates of its manifests, to now",
+                |it| Some(it.latency_ms? as f64 / 1000.0),
+            ),
+        ];
+        for (name, help, value) in measures {
+            let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for report in reports {
+                if let Some(value) = value(report) {
+                    let labels = [("service", report.service.as_str())];
+                    ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+                }
+            }
+        }
+        let counters: [Named<CountOfLive>; 5] = [
+            ("live_segments", "Segments of a live service that the carousel has brought", |it| it.segments),
+            (
+                "live_from_origin_objects",
+                "Manifests and segments of a live service that origins have brought",
+                |it| it.from_origin,
+            ),
+            (
+                "live_listed_early_segments",
+                "Segments of a live service that came after a playlist had listed them",
+                |it| it.listed_early,
+            ),
+            (
+                "live_deadline_misses",
+                "Segments of a live service that had not come a target duration after a playlist listed them",
+                |it| it.deadline_misses,
+            ),
+            (
+                "live_repaired_segments",
+                "Segments of a live service that came in time with parts from an origin",
+                |it| it.repaired,
+            ),
+        ];
+        for (name, help, value) in counters {
+            let by_service = reports.iter().map(|it| (it.service.as_str(), value(it)));
+            self.family((name, help, "service"), by_service)?;
+        }
+        let (name, help) =
+            ("live_listed_early_seconds", "Seconds from the listing of those segments to their arrival");
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for report in reports {
+            let seconds = ConstCounter::new(report.listed_early_ms as f64 / 1000.0);
+            seconds.encode(family.encode_family(&[("service", report.service.as_str())])?)?;
+        }
+        Ok(())
+    }
+
     /// Kafka, and what players have said of themselves.
     fn kafka(&mut self, stats: &KafkaStats, qoe: Option<&Qoe>) -> fmt::Result {
         self.family(("kafka_errors", "What Kafka did not do", "reason"), stats.errors.labelled())?;
@@ -671,7 +742,8 @@ impl Scrape {
                 "from",
             ),
             server.manifests().refused().labelled(),
-        )
+        )?;
+        writer.live(&server.manifests().live().reports(clock::now(), clock::date()))
     }
 
     /// Responses to players, by route and by status.

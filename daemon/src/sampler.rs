@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use carousel::time::Instant;
 use serde_json::{Value, json};
 
 use crate::catalog::Catalog;
 use crate::clock;
+use crate::live_services::{LiveChange, LiveState};
 use crate::page::Live;
 use crate::status::Parts;
 
@@ -65,11 +67,29 @@ pub(crate) async fn run(live: Arc<Live>, parts: Arc<Parts>, catalog: Arc<Catalog
             let uptime_s = clock::now().since(started).as_secs();
             live.publish_state(state(&parts, &name, uptime_s));
         }
+        log_live_services(&parts);
         let current = catalog.current();
         if current.version != version {
             version = current.version;
             live.publish_titles(version);
             parts.server.manifests().services().set_order(current.channel_manifests());
+        }
+    }
+}
+
+/// Looks at the reception of live services, and writes a line for each whose state has changed.
+fn log_live_services(parts: &Parts) {
+    let manifests = parts.server.manifests();
+    let services = manifests.services().all();
+    let joined_at = |name: &str| match services.iter().find(|it| it.id == name) {
+        Some(service) => service.joined_at(),
+        // Groups that no document assigns to services are joined from the start.
+        None => Some(Instant::from_nanos(0)),
+    };
+    for LiveChange { service, from, to } in manifests.live().handle_timeout(clock::now(), joined_at) {
+        match to {
+            LiveState::Stalled => tracing::warn!(service, %from, "a live service has stalled"),
+            _ => tracing::info!(service, %from, %to, "the reception of a live service has changed"),
         }
     }
 }

@@ -147,6 +147,9 @@ pub fn status(status: &Value) -> String {
     for service in array(status, "services") {
         out.row("service", &service_line(service));
     }
+    for service in array(status, "live") {
+        live_row(&mut out, service);
+    }
     let is_silent = receive["datagrams"].as_u64() == Some(0)
         && receive["transport_streams"].as_array().is_none_or(Vec::is_empty);
     if is_silent {
@@ -266,6 +269,26 @@ fn certificate_line(certificate: &Value) -> String {
         (_, Some(days)) if days < WARNING_DAYS => format!("{of}: ONLY {days} DAYS LEFT, until {until}"),
         (_, Some(days)) => format!("{of}: {days} days left, until {until}"),
     }
+}
+
+/// The row of one live service.
+fn live_row(out: &mut Rows, service: &Value) {
+    let mut line = format!("{}: {}", text(service, "service"), text(service, "state"));
+    for (name, label) in [("segment_age_ms", "newest segment"), ("latency_ms", "latency")] {
+        if let Some(ms) = service[name].as_i64() {
+            let _ = write!(line, ", {label} {:.1} s", ms as f64 / 1000.0);
+        }
+    }
+    let number = |name: &str| count(&service[name]);
+    let _ = write!(
+        line,
+        "; segments {}, too late {}, repaired {}, from origins {}",
+        number("segments"),
+        number("deadline_misses"),
+        number("repaired"),
+        number("from_origin")
+    );
+    out.row("live", &line);
 }
 
 /// The row of one session.
@@ -604,6 +627,8 @@ mod tests {
                 "transport_streams": [] },
             "flights": { "failed": many }, "repair": { "outcomes": many }, "origin": { "failures": many },
             "http": { "responses": many }, "catalog": { "left_out": many },
+            "live": [{ "service": "urn:a-long-name-of-a-service", "state": "live", "segment_age_ms": 1340, "latency_ms": -200,
+                       "segments": 1_234_567, "deadline_misses": 3, "repaired": 4, "from_origin": 5 }],
         });
         let table = status(&value);
         let widest = table.lines().map(|line| line.chars().count()).max().unwrap();
@@ -613,6 +638,8 @@ mod tests {
             "THE DISK IS FULL",
             "some reason 19 1,000,019",
             "silent     nothing has arrived",
+            "urn:a-long-name-of-a-service: live, newest segment 1.3 s, latency\n",
+            " -0.2 s; segments 1,234,567, too late 3, repaired 4, from origins 5\n",
         ] {
             assert!(table.contains(part), "{part}: {table}");
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use carousel::flute::{DropReason, SessionKey};
 use carousel::reason::Counts;
@@ -177,6 +178,20 @@ fn services_json(groups: &GroupStates) -> Vec<Value> {
     services.collect()
 }
 
+/// Reception of live services.
+fn live_json(server: &HttpServer) -> Vec<Value> {
+    let ms = |it: Duration| u64::try_from(it.as_millis()).unwrap_or(u64::MAX);
+    let reports = server.manifests().live().reports(clock::now(), clock::date()).into_iter().map(|it| {
+        json!({
+            "service": it.service, "state": it.state.as_str(), "since_ms": ms(it.since), "target_ms": it.target_ms,
+            "segment_age_ms": it.segment_age.map(ms), "latency_ms": it.latency_ms, "segments": it.segments,
+            "from_origin": it.from_origin, "listed_early": it.listed_early, "listed_early_ms": it.listed_early_ms,
+            "deadline_misses": it.deadline_misses, "repaired": it.repaired,
+        })
+    });
+    reports.collect()
+}
+
 /// The whole state.
 pub fn status_json(parts: &Parts) -> Value {
     let Parts { store, flights, receive, transport, trust, groups, repairer, client, server, vitals, .. } =
@@ -242,6 +257,7 @@ pub fn status_json(parts: &Parts) -> Value {
         },
         "services": services,
         "certificates": parts.certificates.to_json(clock::trusted_wall()),
+        "live": live_json(server),
         "trust": trust_json(trust, losses.unsigned_protocol),
         "commands": {
             "groups": parts.commands.options().groups, "waiting": commands_waiting, "remembered": commands_remembered,

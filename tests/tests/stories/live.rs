@@ -183,6 +183,12 @@ fn newest(story: &Story) -> Option<u64> {
     text.lines().rev().find_map(|line| line.strip_prefix('v')?.strip_suffix(".m4s")?.parse().ok())
 }
 
+/// The state of the only live service.
+fn live_state(story: &Story) -> String {
+    let status = story.status().unwrap_or_default();
+    status["live"][0]["state"].as_str().unwrap_or_default().to_owned()
+}
+
 #[test]
 fn the_picture_goes_on_when_the_headend_is_gone_and_the_origin_is_there() {
     let dir = tempfile::tempdir().unwrap();
@@ -202,7 +208,12 @@ fn the_picture_goes_on_when_the_headend_is_gone_and_the_origin_is_there() {
     });
     let (began, mut seen, mut advanced, mut greatest) = (Instant::now(), 0, Instant::now(), Duration::ZERO);
     let (mut backwards, mut cut) = (0, 0);
+    let mut states = Vec::new();
     while began.elapsed() < Duration::from_secs(24) {
+        let state = live_state(&story);
+        if states.last() != Some(&state) {
+            states.push(state);
+        }
         let is_off = (8..16).contains(&began.elapsed().as_secs());
         match (&story.headend, is_off) {
             (Some(headend), true) => {
@@ -231,11 +242,17 @@ fn the_picture_goes_on_when_the_headend_is_gone_and_the_origin_is_there() {
         std::thread::sleep(Duration::from_millis(100));
     }
     greatest = greatest.max(advanced.elapsed());
+    story.until("the carousel brings it again", PATIENCE, |story| live_state(story) == "live");
     stop.store(true, Ordering::Relaxed);
     writing.join().unwrap();
     println!(
-        "{seen} segments; the newest one stood for at most {greatest:.1?}; {backwards} steps back; {cut} cut"
+        "{seen} segments; the newest one stood for at most {greatest:.1?}; {backwards} steps back; {cut} cut; {states:?}"
     );
+    let live = states.iter().position(|it| it == "live").expect("it was live at first");
+    assert!(states[live..].iter().any(|it| it == "origin"), "{states:?}");
+    let service = story.status().unwrap()["live"][0].clone();
+    let segments = format!("live_segments_total{{service={}}}", service["service"]);
+    assert!(story.metric(&segments) >= 5, "{service}");
     assert!(seen >= 10, "{seen}");
     assert_eq!(backwards, 0, "neither source replaced the other's newer playlist");
     // Before, it stood still until the headend was back.
