@@ -14,7 +14,7 @@
 //! | `quick.rs` | fast path of the commonest requests, without hyper |
 //! | `serve.rs` | lookup of an object: cache, in flight, announced, origin |
 //! | `in_flight.rs` | objects in flight |
-//! | `reload.rs`, `playlist.rs` | live playlists: blocking reloads, delta updates, without segments that cannot be served |
+//! | `reload.rs`, `playlist.rs`, `timeline.rs` | live manifests: blocking reloads, delta updates, without segments that cannot be served |
 //! | `missing.rs` | reasons for which there is no object to serve |
 //! | `names.rs` | names of the box: values of `Host` with which the page is served |
 //! | `forward.rs` | requests passed to the origin: other methods, and responses that are not shared |
@@ -70,6 +70,7 @@ mod sys;
 mod target;
 #[cfg(test)]
 mod testing;
+mod timeline;
 mod tls;
 mod upstream;
 mod urls;

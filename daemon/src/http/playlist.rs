@@ -45,6 +45,12 @@ pub(super) struct Shaping {
     pub(super) is_young: bool,
 }
 
+/// How many segments at the end of a list are held back, by whether each can be served: what is not here yet at the live edge is not
+/// there yet. None where nothing is here, since the box has just begun: an empty list says nothing.
+pub(super) fn held_back(here: &[bool]) -> usize {
+    here.iter().rposition(|it| *it).map_or(0, |last| here.len() - 1 - last)
+}
+
 /// A segment with the tags that belong to it.
 #[derive(Debug, Default)]
 struct Segment<'a> {
@@ -103,14 +109,13 @@ pub(super) fn shaped(text: &str, holdings: &impl Holdings, shaping: Shaping) -> 
     }
     let mut tail = current.lines;
     let mut is_changed = false;
-    // The live edge: what is not here yet is not there yet.
-    let whole = segments.iter().rposition(|it| it.is_here).map_or(0, |last| last + 1);
-    if whole == 0 {
-        // The box has just begun: who leaves out everything says nothing.
+    let here: Vec<bool> = segments.iter().map(|it| it.is_here).collect();
+    let late = held_back(&here);
+    if !here.contains(&true) {
         segments.iter_mut().for_each(|it| it.is_here = true);
     }
-    if shaping.is_young && whole > 0 && whole < segments.len() {
-        segments.truncate(whole);
+    if shaping.is_young && late > 0 {
+        segments.truncate(here.len() - late);
         tail.retain(|line| is_of_playlist(line));
         is_changed = true;
     } else if let Some(&(first, _)) = parts.iter().find(|(_, is_here)| !is_here) {

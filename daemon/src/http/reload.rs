@@ -19,6 +19,7 @@ use super::HttpServer;
 use super::missing::Missing;
 use super::playlist::{self, Holdings, Reach, Shaping};
 use super::serve::{Asked, Found, Outcome, is_fresh};
+use super::timeline;
 use crate::clock;
 use crate::store::StoredObject;
 
@@ -170,7 +171,7 @@ impl HttpServer {
         shaped.unwrap_or_else(|| facts.clone())
     }
 
-    /// A live playlist that the carousel has brought, as it is sent; `None`: as it is held.
+    /// A live manifest that the carousel has brought, as it is sent; `None`: as it is held.
     fn shaped(&self, object: &Arc<StoredObject>, skip: bool) -> Option<String> {
         let meta = object.meta();
         let live = object.live().filter(|_| meta.response.is_none())?;
@@ -178,21 +179,27 @@ impl HttpServer {
         let age_ms = clock::age_ms(meta.received_at).unsigned_abs();
         let shaping = Shaping { skip, is_young: age_ms <= live.target_ms };
         let held = Held { server: self, url: format!("http://{}", meta.key) };
-        playlist::shaped(std::str::from_utf8(&bytes).ok()?, &held, shaping)
+        let text = std::str::from_utf8(&bytes).ok()?;
+        let facts = Manifest::read(&bytes)?;
+        match facts.kind {
+            ManifestKind::HlsMedia => playlist::shaped(text, &held, shaping),
+            ManifestKind::Dash => timeline::shaped(text, &held.url, &facts, &held),
+            ManifestKind::HlsMultivariant | ManifestKind::Steering => None,
+        }
     }
 
     /// An object of the cache as it is sent.
     pub(super) fn as_sent(&self, outcome: Outcome, key: &ObjectKey) -> Outcome {
         let Outcome::Stored(object, how) = outcome else { return outcome };
-        let is_playlist = object.live().is_some()
+        let is_live_manifest = object.live().is_some()
             && object.meta().response.is_none()
             && self
                 .shared
                 .manifests
                 .facts(&object.meta().key)
-                .is_some_and(|it| it.kind == ManifestKind::HlsMedia);
+                .is_some_and(|it| matches!(it.kind, ManifestKind::HlsMedia | ManifestKind::Dash));
         let shaped = || self.shaped(&object, Reload::of(key).is_some_and(|it| it.skip));
-        match is_playlist.then(shaped).flatten() {
+        match is_live_manifest.then(shaped).flatten() {
             Some(text) => Outcome::Shaped(object, Bytes::from(text), how),
             None => Outcome::Stored(object, how),
         }
@@ -232,7 +239,8 @@ impl Holdings for Held<'_> {
         comes()
             || store.contains(name)
             || is_own()
-            || (config.read_through && origins.url_for(&key).is_some())
+            || (config.read_through
+                && origins.url_for(&key).is_some_and(|url| !self.server.filler.is_left_alone(&url)))
             || self.server.without_ignored_query(&key).is_some()
     }
 

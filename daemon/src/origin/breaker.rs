@@ -152,6 +152,11 @@ impl Breakers {
         }
     }
 
+    /// Whether the origin of this URL is left alone now.
+    pub(super) fn is_open(&self, url: &str, now: Instant) -> bool {
+        self.circuits().get(authority_of(url)).is_some_and(|it| it.until.is_some_and(|until| now < until))
+    }
+
     /// Origins that are left alone now.
     pub(super) fn open(&self, now: Instant) -> Vec<String> {
         let circuits = self.circuits();

@@ -644,6 +644,12 @@ impl Client {
         self.resent.load(Ordering::Relaxed)
     }
 
+    /// Whether requests for this URL are refused for now, since its origin fails and no parent stands before it.
+    pub(super) fn is_left_alone(&self, url: &str) -> bool {
+        let now = clock::now();
+        self.breakers.is_open(url, now) && self.parents().plan(url, now).is_none()
+    }
+
     /// Notes how a body ended.
     ///
     /// # Errors

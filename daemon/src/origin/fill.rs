@@ -496,6 +496,11 @@ impl Filler {
         Ok(Passed { headers, reply, why: None })
     }
 
+    /// Whether the origin of a URL is left alone for now, since it fails.
+    pub fn is_left_alone(&self, url: &str) -> bool {
+        self.client.is_left_alone(url)
+    }
+
     /// Notes an object of which a range has come that others cannot be put beside: who asks again fetches it whole, if it is
     /// not long.
     pub(super) fn fetch_whole(&self, key: &ObjectKey, length: u64) {
