@@ -743,6 +743,14 @@ impl Scrape {
             ),
             server.manifests().refused().labelled(),
         )?;
+        writer.family(
+            (
+                "live_broken_off_segments",
+                "Live segments that the carousel broke off while players read them, by how they ended",
+                "end",
+            ),
+            server.tails().labelled(),
+        )?;
         writer.live(&server.manifests().live().reports(clock::now(), clock::date()))
     }
 

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::Waits;
 use super::manifest::{PIECE_BYTES, Rewriter};
+use super::tail::{self, Tail};
 use super::wire::Outbox;
 use crate::delivery::{Flight, Flights, Outcome};
 use crate::origin::Reply;
@@ -125,6 +126,7 @@ impl PlayerBody {
         flights: Arc<Flights>,
         pieces: Vec<Piece>,
         waits: Waits,
+        tail: Option<Tail>,
     ) -> Self {
         let is_open = |piece: &Piece| matches!(piece, Piece::Range(range) if range.end == u64::MAX);
         let left = (!pieces.iter().any(is_open)).then(|| pieces.iter().map(Piece::length).sum());
@@ -135,7 +137,7 @@ impl PlayerBody {
         });
         let reader = flight.partial().reader(first.unwrap_or(0));
         tokio::spawn(async move {
-            if let Err(err) = stream(&flight, &flights, pieces, waits, &sender, &reader).await {
+            if let Err(err) = stream(&flight, &flights, pieces, waits, tail, &sender, &reader).await {
                 tracing::debug!(key = %flight.key, %err, "a response was cut");
                 // The connection ends without the body's end: no player takes it for whole.
                 let _ = sender.send(Err(err)).await;
@@ -338,9 +340,13 @@ async fn stream(
     flights: &Flights,
     pieces: Vec<Piece>,
     waits: Waits,
+    tail: Option<Tail>,
     sender: &mpsc::Sender<io::Result<Bytes>>,
     reader: &Reader,
 ) -> io::Result<()> {
+    // The end of what has been sent.
+    let mut last = Bytes::new();
+    let waits = tail.as_ref().map_or(waits, |tail| Waits { patience: tail.patience(), ..waits });
     for piece in pieces {
         let range = match piece {
             Piece::Bytes(bytes) => {
@@ -357,11 +363,25 @@ async fn stream(
             reader.is_at(offset);
             // A player that leaves while nothing comes is noticed at once: the origin may wait for nobody else.
             let frame = tokio::select! {
-                frame = next(flight, flights, offset..end, waits) => frame?,
+                frame = next(flight, flights, offset..end, waits) => frame,
                 () = sender.closed() => return Ok(()),
+            };
+            let frame = match (frame, &tail) {
+                (Err(err), Some(tail)) if range.end == u64::MAX => {
+                    let rest = tokio::select! {
+                        rest = tail.rest(flight, offset, &last, sender) => rest,
+                        () = sender.closed() => return Ok(()),
+                    };
+                    if rest.map_err(|why| why.unwrap_or(err))? {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                (frame, _) => frame?,
             };
             let Some(frame) = frame else { break };
             offset += frame.len() as u64;
+            last = frame.slice(frame.len().saturating_sub(tail::OVERLAP_BYTES)..);
             if sender.send(Ok(frame)).await.is_err() {
                 return Ok(());
             }

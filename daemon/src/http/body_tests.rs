@@ -26,7 +26,7 @@ fn of_prefix(tested: &Tested, length: Option<u64>, has_digest: bool) -> Arc<Flig
 
 fn body(tested: &Tested, flight: &Arc<Flight>, range: Range<u64>) -> PlayerBody {
     let pieces = vec![Piece::Range(range)];
-    PlayerBody::flight(Arc::clone(flight), Arc::clone(&tested.context.flights), pieces, WAITS)
+    PlayerBody::flight(Arc::clone(flight), Arc::clone(&tested.context.flights), pieces, WAITS, None)
 }
 
 async fn next(body: &mut PlayerBody) -> Option<io::Result<Bytes>> {
@@ -145,8 +145,13 @@ async fn parts_come_in_the_order_asked_for_and_a_player_that_leaves_is_no_reader
     flight.advance(5);
     let pieces =
         vec![Piece::Bytes("<".into()), Piece::Range(3..5), Piece::Bytes("|".into()), Piece::Range(0..1)];
-    let body =
-        PlayerBody::flight(Arc::clone(&flight), Arc::clone(&tested.context.flights), pieces.clone(), WAITS);
+    let body = PlayerBody::flight(
+        Arc::clone(&flight),
+        Arc::clone(&tested.context.flights),
+        pieces.clone(),
+        WAITS,
+        None,
+    );
     assert_eq!(body.size_hint().exact(), Some(5));
     assert_eq!(flight.partial().readers_now_and_ever(), (1, true));
     assert_eq!(read(body).await.0, b"<ht|r");

@@ -15,6 +15,7 @@ use super::range;
 use super::reply::Send;
 use super::serve::{Asked, Outcome};
 use super::shown::Shown;
+use super::tail::Tail;
 use crate::caching;
 use crate::clock;
 use crate::delivery::{FailReason, Flight, Outcome as Ended};
@@ -37,7 +38,7 @@ impl HttpServer {
         let head = Head::of_flight(&flight).stamped(how);
         if let Some(range) = self.range_of_growing(&flight, &head, asked) {
             let fields = head.respond_growing(&range, request);
-            return self.growing(flight, range, fields, how).await;
+            return self.growing(flight, range, fields, how, asked).await;
         }
         let (status, fields, send) = head.respond(method, request);
         // URLs of a manifest cannot be turned before it is there.
@@ -107,7 +108,8 @@ impl HttpServer {
             Send::Pieces(pieces) => pieces,
             _ => vec![Piece::Range(0..u64::MAX)],
         };
-        let body = PlayerBody::flight(flight, Arc::clone(&self.shared.flights), pieces, self.waits);
+        let tail = self.tail(&flight, asked);
+        let body = PlayerBody::flight(flight, Arc::clone(&self.shared.flights), pieces, self.waits, tail);
         Ok(Outcome::Response(head::response(status, fields, body)))
     }
 
@@ -136,6 +138,7 @@ impl HttpServer {
         range: Range<u64>,
         fields: HeaderMap,
         how: &'static str,
+        asked: &Asked<'_>,
     ) -> Result<Outcome, Missing> {
         let is_open = range.end == range::OPEN_END;
         let last = if is_open { range.start } else { range.end - 1 };
@@ -147,7 +150,8 @@ impl HttpServer {
             return ended;
         }
         let pieces = vec![Piece::Range(if is_open { range.start..u64::MAX } else { range })];
-        let body = PlayerBody::flight(flight, Arc::clone(&self.shared.flights), pieces, self.waits);
+        let tail = self.tail(&flight, asked);
+        let body = PlayerBody::flight(flight, Arc::clone(&self.shared.flights), pieces, self.waits, tail);
         Ok(Outcome::Response(head::response(StatusCode::PARTIAL_CONTENT, fields, body)))
     }
 
@@ -159,6 +163,15 @@ impl HttpServer {
         let Some(target_ms) = target_ms else { return self.wait(flight, offset).await };
         let patience = self.waits.patience.min(Duration::from_millis(target_ms / 2));
         tokio::time::timeout(patience, self.wait(flight, offset)).await.unwrap_or(false)
+    }
+
+    /// Where the rest of a live segment comes from, if the carousel breaks it off.
+    fn tail(&self, flight: &Flight, asked: &Asked<'_>) -> Option<Tail> {
+        let is_growing = flight.is_carried() && flight.is_identity && flight.length.is_none();
+        let url = self.other_source(asked).filter(|_| is_growing && asked.head.method == Method::GET)?;
+        let target_ms = self.shared.manifests.live_target_ms(&flight.key)?;
+        let question = Question { follows_redirects: true, ..asked.question() };
+        Some(Tail::new(Arc::clone(&self.filler), url, question.headers, target_ms, Arc::clone(&self.tails)))
     }
 
     /// URL at an origin of an object that the carousel does not bring in time.

@@ -15,6 +15,7 @@
 //! | `serve.rs` | lookup of an object: cache, in flight, announced, origin |
 //! | `in_flight.rs` | objects in flight |
 //! | `reload.rs`, `playlist.rs`, `timeline.rs` | live manifests: blocking reloads, delta updates, without segments that cannot be served |
+//! | `tail.rs` | live segments that the carousel breaks off, continued from the origin |
 //! | `missing.rs` | reasons for which there is no object to serve |
 //! | `names.rs` | names of the box: values of `Host` with which the page is served |
 //! | `forward.rs` | requests passed to the origin: other methods, and responses that are not shared |
@@ -67,6 +68,7 @@ mod shown;
 mod stats;
 mod streams;
 mod sys;
+mod tail;
 mod target;
 #[cfg(test)]
 mod testing;
@@ -83,6 +85,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use carousel::name::ObjectKey;
+use carousel::reason::Counts;
 use carousel::time::Instant;
 use http::HeaderValue;
 use tokio::runtime::Handle;
@@ -108,6 +111,7 @@ pub use manifest::Rewriting;
 pub use options::{AccessLog, Http, LogFormat, Tls};
 pub use reload::ReloadEnd;
 pub use stats::{BUCKETS_US, HttpStats, Refusal, RouteStats, Served, route_names};
+pub use tail::TailEnd;
 pub use tls::{Acceptor, check_certificate};
 pub use workers::{Secured, Workers};
 
@@ -181,6 +185,8 @@ pub struct HttpServer {
     names: Names,
     /// Blocking reloads of live playlists.
     reloads: Reloads,
+    /// Live segments that the carousel broke off while players read them.
+    tails: Arc<Counts<TailEnd>>,
     /// Requests beside the first one of their connection.
     streams: AtomicU64,
     /// QUIC handshakes that have begun and are not over.
@@ -220,6 +226,7 @@ impl HttpServer {
             unpassed_fields: AtomicU64::new(0),
             names,
             reloads: Reloads::default(),
+            tails: Arc::default(),
             streams: AtomicU64::new(0),
             #[cfg(feature = "http3")]
             handshakes: AtomicU64::new(0),
@@ -232,6 +239,11 @@ impl HttpServer {
         let mut all = HttpStats::new(self.route_names.len());
         self.stats.iter().for_each(|it| all.add(it));
         all
+    }
+
+    /// Live segments that the carousel broke off while players read them, by how they ended.
+    pub fn tails(&self) -> &Counts<TailEnd> {
+        &self.tails
     }
 
     /// Facts of the manifests in the cache.

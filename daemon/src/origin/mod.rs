@@ -40,6 +40,7 @@ pub use options::{
     by_longest_path, mistakes,
 };
 pub use parents::{GroupReport, MemberReport, ParentGroup, mistakes as mistakes_of_parents};
+pub(crate) use ranges::parse_content_range;
 pub use signing::{Signing, SigningForm};
 pub use spans::SpanResult;
 pub use timeouts::{OriginTimeouts, RouteTimeouts};

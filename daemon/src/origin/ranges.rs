@@ -113,7 +113,7 @@ async fn hand_on(pieces: &mpsc::Sender<(u64, Bytes)>, offset: u64, piece: Bytes)
 }
 
 /// `bytes 0-99/1000` to 0..100.
-pub(super) fn parse_content_range(text: &str) -> Option<Range<u64>> {
+pub(crate) fn parse_content_range(text: &str) -> Option<Range<u64>> {
     let (range, _) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (start, last) = range.split_once('-')?;
     let (start, last): (u64, u64) = (start.trim().parse().ok()?, last.trim().parse().ok()?);

@@ -31,6 +31,10 @@ struct Packager {
     began: Instant,
     first: u64,
     next: u64,
+    /// A segment gets its name when it is whole.
+    renames: bool,
+    /// From its third fragment on a segment waits for this, and is then written at once.
+    goes_on: Option<mpsc::Receiver<()>>,
 }
 
 impl Packager {
@@ -38,7 +42,14 @@ impl Packager {
     fn new(folder: &Path) -> Self {
         std::fs::create_dir_all(folder).unwrap();
         std::fs::write(folder.join("init.mp4"), b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x08moov").unwrap();
-        let mut this = Self { folder: folder.to_owned(), began: Instant::now(), first: 1, next: 1 };
+        let mut this = Self {
+            folder: folder.to_owned(),
+            began: Instant::now(),
+            first: 1,
+            next: 1,
+            renames: false,
+            goes_on: None,
+        };
         for _ in 0..2 {
             this.segment(Duration::ZERO);
         }
@@ -46,9 +57,15 @@ impl Packager {
     }
 
     fn segment(&mut self, fragment_time: Duration) {
-        let mut file = File::create(self.folder.join(format!("v{}.m4s", self.next))).unwrap();
+        let name = self.folder.join(format!("v{}.m4s", self.next));
+        let written = if self.renames { name.with_extension("m4s.tmp") } else { name.clone() };
+        let mut file = File::create(&written).unwrap();
         for at in 0..FRAGMENTS {
-            std::thread::sleep(fragment_time);
+            match &self.goes_on {
+                Some(goes_on) if at == 2 => goes_on.recv().unwrap(),
+                Some(_) if at > 2 => {}
+                _ => std::thread::sleep(fragment_time),
+            }
             let mut bytes = if at == 0 { STYP.to_vec() } else { Vec::new() };
             bytes.extend_from_slice(b"\0\0\0\x10moof\0\0\0\0\0\0\0\0");
             bytes.extend_from_slice(&(FRAGMENT_BYTES as u32 - 16).to_be_bytes());
@@ -59,6 +76,7 @@ impl Packager {
             file.write_all(&bytes).unwrap();
         }
         drop(file);
+        std::fs::rename(written, name).unwrap();
         self.next += 1;
         self.first = self.first.max(self.next.saturating_sub(6));
         let mut list = format!(
@@ -257,6 +275,56 @@ fn the_picture_goes_on_when_the_headend_is_gone_and_the_origin_is_there() {
     assert_eq!(backwards, 0, "neither source replaced the other's newer playlist");
     // Before, it stood still until the headend was back.
     assert!(greatest < Duration::from_secs(8), "{greatest:?}");
+}
+
+#[test]
+fn a_segment_that_is_cut_with_its_sender_is_continued_from_the_origin() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("live");
+    let mut packager = Packager::new(&folder);
+    packager.renames = true;
+    let mut story = Story::of(&folder).with_origin();
+    story.headend_extra = format!("{LIVE}{FEC}");
+    story.start_daemon();
+    story.start_headend(false);
+    story.until("the service is on the air", PATIENCE, |story| {
+        newest(story).is_some()
+            && story.status().is_some_and(|it| it["receive"]["sessions"].as_array().map_or(0, Vec::len) > 2)
+    });
+    // One that comes whole, so that the box knows the names of what grows.
+    packager.segment(FRAGMENT_TIME);
+    story.until("the next one has come", PATIENCE, |story| newest(story) == Some(3));
+    let (go_on, goes_on) = mpsc::channel();
+    packager.goes_on = Some(goes_on);
+    let writing = std::thread::spawn(move || packager.segment(FRAGMENT_TIME));
+    let (mut seen, mut headend, began) = (0, story.headend.take(), Instant::now());
+    let response = loop {
+        let response = follow(story.http, &Story::path_of("v4.m4s"), &[], |bytes| {
+            seen += bytes.len();
+            if seen > STYP.len() + FRAGMENT_BYTES
+                && let Some(headend) = headend.take()
+            {
+                headend.signal("KILL");
+                go_on.send(()).unwrap();
+            }
+        })
+        .unwrap();
+        // Until its first fragment is there, nobody has it.
+        if response.status == 200 || began.elapsed() > PATIENCE {
+            break response;
+        }
+        seen = 0;
+    };
+    assert_eq!((response.status, response.whole), (200, true), "{} bytes", response.body.len());
+    writing.join().unwrap();
+    let written = std::fs::read(folder.join("v4.m4s")).unwrap();
+    assert!(response.header("content-length").is_empty(), "it was read while it grew");
+    assert!(response.body == written, "{} of {} bytes", response.body.len(), written.len());
+    assert_eq!(story.metric("live_broken_off_segments_total{end=\"continued\"}"), 1);
+    story.until("the service comes from the origin", PATIENCE, |story| {
+        // Requests of players keep it going.
+        newest(story).is_some() && live_state(story) == "origin"
+    });
 }
 
 const PARTS: u64 = 4;
