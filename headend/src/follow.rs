@@ -12,6 +12,7 @@
 mod growth;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -111,7 +112,12 @@ struct Followed {
 
 impl Followed {
     fn new(source: &Source, known: Inventory) -> Self {
-        let reading = start(source);
+        let mut reading = start(source);
+        if let Some((watch, _)) = &mut reading {
+            let files: HashMap<&Path, i128> =
+                known.objects.values().map(|it| (it.file.as_path(), it.modified_ns)).collect();
+            watch.finish(|it| files.get(it.file.as_path()) == Some(&it.modified_ns));
+        }
         // What changed before the watch began is found by the first reading.
         let mut growth = Growth::default();
         growth.learn(&known);

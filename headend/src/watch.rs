@@ -101,6 +101,16 @@ impl Watch {
         &self.files
     }
 
+    /// Files that are as they were at an earlier reading are finished, however new they are.
+    pub(crate) fn finish(&mut self, is_known: impl Fn(&FileOnDisk) -> bool) {
+        for (path, file) in &mut self.files {
+            if !file.is_finished && is_known(file) {
+                file.is_finished = true;
+                self.pending.remove(path);
+            }
+        }
+    }
+
     /// Files that are being written, by the path that they have or will have.
     pub(crate) fn being_written(&self) -> impl Iterator<Item = (&str, &Path)> {
         let pending = self.pending.iter().filter(|(_, it)| it.is_written);

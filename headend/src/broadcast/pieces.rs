@@ -6,10 +6,10 @@ use carousel::Digest;
 use carousel::flute::{FDT_ROOT_BYTES, SenderProfile};
 
 use super::Broadcast;
-use crate::air::{GrowingObject, ItemId};
+use crate::air::{GrowingObject, ItemId, SessionIndex};
 use crate::object::{AirObject, Body, LiveTiming, Repeat};
 use crate::options::TransportProtocol;
-use crate::package::{ObjectSource, Role};
+use crate::package::{ObjectSource, Role, decode, pattern};
 use crate::prepare::{PreparedPiece, protection};
 
 /// Bytes of an FDT Instance that describes pieces: one packet. Each piece has its description, and an instance that listed
@@ -51,10 +51,7 @@ impl Broadcast {
         let growing = match self.sources[index].pieces.growing.remove(&path) {
             Some(growing) => Ok(growing),
             None => {
-                let session = match self.sources[index].by_path.get(&like) {
-                    Some(&slot) => self.sources[index].sessions[slot].index,
-                    None => self.other_session(index),
-                };
+                let session = self.session_of_piece(index, &path, &like);
                 let object = self.growing_object(index, &path, content_type);
                 self.air.begin_growing(session, object)
             }
@@ -71,6 +68,20 @@ impl Broadcast {
             self.sources[index].pieces.growing.insert(path, growing);
         }
         Ok(())
+    }
+
+    /// The session of a segment's rendition. `like`: one that was of it when the segment was opened, and may have left the window since.
+    fn session_of_piece(&mut self, index: usize, path: &str, like: &str) -> SessionIndex {
+        let state = &self.sources[index];
+        let of_rendition = || {
+            let own = pattern(&decode(path))?;
+            state.by_path.iter().find(|(it, _)| pattern(&decode(it)).as_ref() == Some(&own))
+        };
+        let slot = state.by_path.get(like).or_else(|| of_rendition().map(|it| it.1));
+        match slot {
+            Some(&slot) => state.sessions[slot].index,
+            None => self.other_session(index),
+        }
     }
 
     /// The newest complete segment of a session stays described, for receivers that lost a description; those before it go.

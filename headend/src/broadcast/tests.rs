@@ -6,6 +6,7 @@ use carousel::alc::Packet;
 use super::*;
 use crate::clock::VirtualClocks;
 use crate::line::Line;
+use crate::prepare::{PreparedPiece, prepare_piece};
 use crate::transmit::{End, Observer, Transmission, Updates};
 
 const WALL: WallTime = WallTime::from_unix_ms(1_795_219_200_000);
@@ -91,6 +92,31 @@ fn a_rendition_whose_segments_are_all_new_keeps_its_session() {
     let removed = vec!["1.ts".to_owned(), "2.ts".to_owned()];
     broadcast.apply(Update::Changed { source: 0, inventory, removed }, WALL).unwrap();
     assert_eq!(broadcast.sources[0].sessions.len(), 1);
+}
+
+#[test]
+fn pieces_stay_in_the_session_of_their_rendition_when_its_window_has_moved() {
+    let folder = tempfile::tempdir().unwrap();
+    package(folder.path(), &[1, 2], true);
+    let extra = "reserved_bps = 4_000_000\nchunk_ms = 100";
+    let mut broadcast = open(config(&[folder.path()], extra), false, true).unwrap();
+    package(folder.path(), &[7, 8], true);
+    let inventory = read_source(&broadcast.config.sources[0], false).unwrap();
+    let removed = vec!["1.ts".to_owned(), "2.ts".to_owned()];
+    broadcast.apply(Update::Changed { source: 0, inventory, removed }, WALL).unwrap();
+    // Opened before the window moved.
+    let bytes = (0, vec![0x47; 188], false);
+    let (piece, whole_repair) = prepare_piece(&broadcast.config, 0, bytes, || None);
+    let piece = PreparedPiece {
+        path: "9.ts".to_owned(),
+        like: "2.ts".to_owned(),
+        content_type: "video/mp2t",
+        piece,
+        whole_repair,
+    };
+    broadcast.apply(Update::Piece { source: 0, piece: Box::new(piece) }, WALL).unwrap();
+    assert_eq!((broadcast.sources[0].sessions.len(), broadcast.sources[0].other), (1, None));
+    assert_eq!(broadcast.pieces(0).count(), 1);
 }
 
 struct Nothing;

@@ -1,4 +1,5 @@
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::mpsc::TryRecvError;
 
@@ -103,6 +104,21 @@ fn a_change_is_told_in_the_order_in_which_it_is_applied() {
     assert_eq!(words(&updates), ["changed -1.m4s", "ready 3.m4s", "ready live.m3u8", "settled"]);
     following.look(0, &[]).unwrap();
     assert!(words(&updates).is_empty(), "once");
+}
+
+#[test]
+fn files_that_were_new_when_sending_began_stay_on_the_air() {
+    let folder = tempfile::tempdir().unwrap();
+    package(folder.path(), &[1, 2]);
+    let (mut following, updates) = following(folder.path());
+    following.look(0, &[]).unwrap();
+    assert!(words(&updates).is_empty(), "they are as they were read");
+    // One that is written to since is not whole.
+    let mut file = fs::File::options().append(true).open(folder.path().join("2.m4s")).unwrap();
+    file.write_all(&[0]).unwrap();
+    following.look(0, &[]).unwrap();
+    assert_eq!(words(&updates)[..1], ["changed -2.m4s"]);
+    drop(file);
 }
 
 #[test]
