@@ -191,11 +191,21 @@ fn a_channel_begins_from_the_origin_and_goes_on_by_satellite() {
     assert!((1..8).contains(&by_origin), "{by_origin}");
     assert_eq!(joined(&story), [true, false]);
     // The other channel comes from the origin as long as somebody watches the first one.
+    let (is_over, http) = (Arc::new(AtomicBool::new(false)), story.http);
+    let over = Arc::clone(&is_over);
+    let watching = std::thread::spawn(move || {
+        while !over.load(Ordering::Relaxed) {
+            let _ = get(http, "/cdn.example.com/vod/film/live.m3u8", &[]);
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    });
     let (_, by_origin) = play(&story, TWO, 2);
     assert_eq!(by_origin, 2);
     story.until("it is refused", PATIENCE, |story| services(story)[1]["refused"] == "limit_asked");
     assert_eq!(joined(&story), [true, false]);
     assert_eq!(story.metric("services_refused_total{reason=\"limit_asked\"}"), 1);
+    is_over.store(true, Ordering::Relaxed);
+    watching.join().unwrap();
     story.until(
         "the other channel is joined when nobody watches the first one any more",
         PATIENCE,
