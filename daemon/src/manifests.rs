@@ -74,6 +74,9 @@ carousel::reasons! {
     }
 }
 
+/// Manifests that are read for what follows a segment.
+const MAX_LISTING: usize = 2;
+
 /// Segments at the end of each list that are looked for: older ones have come, or do not come any more.
 const EDGE: usize = 8;
 
@@ -225,30 +228,10 @@ impl Manifests {
         manifest: &ObjectKey,
         is_here: &dyn Fn(&ObjectKey) -> bool,
     ) -> Vec<ObjectKey> {
-        let mut lists: Vec<(usize, VecDeque<String>)> = Vec::new();
-        manifest::segments(bytes, &url_of(manifest), &mut |segment| {
-            if lists.last().is_none_or(|it| it.0 != segment.list) {
-                lists.push((segment.list, VecDeque::new()));
-            }
-            if let Some((_, edge)) = lists.last_mut().filter(|_| !segment.is_range) {
-                if edge.len() == EDGE {
-                    edge.pop_front();
-                }
-                edge.push_back(segment.url.to_owned());
-            }
-            true
-        });
         let mut missing = Vec::new();
-        for (_, edge) in lists {
-            let keys = edge.iter().filter_map(|url| ObjectKey::from_name(url, None).ok());
-            let keys: Vec<(ObjectKey, bool)> = keys
-                .map(|key| {
-                    let is_here = is_here(&key);
-                    (key, is_here)
-                })
-                .collect();
-            let from_first = keys.into_iter().skip_while(|it| !it.1);
-            missing.extend(from_first.filter(|it| !it.1).map(|it| it.0));
+        for edge in edges(bytes, manifest) {
+            let keys = edge.into_iter().map(|key| (is_here(&key), key));
+            missing.extend(keys.skip_while(|it| !it.0).filter(|it| !it.0).map(|it| it.1));
         }
         let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
         missing.retain(|key| arrivals.contains(&self.pattern(key.as_str())));
@@ -332,6 +315,16 @@ impl Manifests {
         own.or_else(lists).map(|it| it.facts.target_ms)
     }
 
+    /// Whether a segment of a live service will not come any more: it stands in a manifest before one that is held, and live is sent once
+    /// and in order.
+    pub fn is_passed(&self, store: &Store, key: &ObjectKey) -> bool {
+        let listing = self.listing(key);
+        let manifests = listing.iter().take(MAX_LISTING).filter_map(|it| store.get(it.as_str()));
+        manifests
+            .filter(|it| it.live().is_some())
+            .any(|it| successors(&it, key, EDGE).iter().any(|it| store.contains(it.as_str())))
+    }
+
     /// Whether a live playlist lists names like this one as partial segments.
     pub fn is_part(&self, key: &ObjectKey) -> bool {
         let pattern = self.pattern(key.as_str());
@@ -367,6 +360,38 @@ impl Known {
         let late = Duration::from_millis(LATE_TARGETS * self.facts.target_ms);
         is_behind && now.since(self.advanced_at) <= late
     }
+}
+
+/// Whether something of the end of a live manifest is here, or it lists nothing: the clock names its segments.
+pub fn is_playable(object: &Arc<StoredObject>, is_here: &dyn Fn(&ObjectKey) -> bool) -> bool {
+    let meta = object.meta();
+    object.bytes(0..meta.length).is_none_or(|bytes| has_some(&bytes, &meta.key, is_here))
+}
+
+fn has_some(bytes: &[u8], manifest: &ObjectKey, is_here: &dyn Fn(&ObjectKey) -> bool) -> bool {
+    let edges = edges(bytes, manifest);
+    edges.iter().all(Vec::is_empty) || edges.iter().flatten().any(is_here)
+}
+
+/// The last segments of each list of a manifest.
+fn edges(bytes: &[u8], manifest: &ObjectKey) -> Vec<Vec<ObjectKey>> {
+    let mut lists: Vec<(usize, VecDeque<String>)> = Vec::new();
+    manifest::segments(bytes, &url_of(manifest), &mut |segment| {
+        if lists.last().is_none_or(|it| it.0 != segment.list) {
+            lists.push((segment.list, VecDeque::new()));
+        }
+        if let Some((_, edge)) = lists.last_mut().filter(|_| !segment.is_range) {
+            if edge.len() == EDGE {
+                edge.pop_front();
+            }
+            edge.push_back(segment.url.to_owned());
+        }
+        true
+    });
+    let keys = |edge: &VecDeque<String>| {
+        edge.iter().filter_map(|url| ObjectKey::from_name(url, None).ok()).collect()
+    };
+    lists.iter().map(|it| keys(&it.1)).collect()
 }
 
 /// The segments that follow `key` in the manifest `object`, at most `count`. Empty where the manifest does not list it, or
@@ -548,6 +573,10 @@ mod tests {
         assert_eq!(missing(&["h/v/s9.ts"]), "h/v/s10.ts", "a box that has just joined");
         assert_eq!(missing(&["h/v/s8.ts", "h/v/s10.ts"]), "h/v/s9.ts");
         assert_eq!(missing(&[]), "");
+        let has_some =
+            |bytes: &[u8], here: &str| has_some(bytes, &key("h/a.m3u8"), &|it| it.as_str() == here);
+        assert!(has_some(LIVE, "h/v/s9.ts") && !has_some(LIVE, "h/v/s7.ts"));
+        assert!(has_some(b"#EXTM3U\n#EXT-X-TARGETDURATION:4\n", ""), "nothing is listed");
         // Of a long list only the end is looked at.
         let long: String = (0..20).map(|number| format!("#EXTINF:4,\nv/s{number}.ts\n")).collect();
         let long = format!("#EXTM3U\n#EXT-X-TARGETDURATION:4\n{long}");

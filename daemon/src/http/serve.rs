@@ -25,6 +25,7 @@ use crate::access;
 use crate::caching::{self, RequestDirectives};
 use crate::clock;
 use crate::delivery::Flight;
+use crate::manifests;
 use crate::origin::{Ask, FillResult, OnInterim, Origins, OwnFields, Passed, Redirects, SurrogateFields};
 use crate::services::Demand;
 use crate::signalling::Document;
@@ -309,7 +310,7 @@ impl HttpServer {
         // Of a byte range that is an object of its own, no origin knows.
         let url = asked.url(&self.origins).filter(|_| self.config.read_through && whole_of(key).is_none());
         if let (Some(object), Demand::Joining(since), None) = (&held, demand, &url)
-            && is_from_before(object, since)
+            && !self.is_of_now(object, since)
         {
             self.wait_for_next(key, since).await;
             held = self.held(key, &asked.head.headers).await;
@@ -347,6 +348,8 @@ impl HttpServer {
         if demand == Demand::Refused && url.is_none() && !is_announced {
             return Err(Missing::NotJoined);
         }
+        // A box that has just joined gets nothing of before, whatever the FDT still describes.
+        let may_have_passed = live_target_ms.is_some() && is_joining;
         let patience = match on_air_ms {
             Some(target_ms) => self.waits.patience.min(Duration::from_millis(target_ms)),
             None => self.waits.patience,
@@ -403,24 +406,49 @@ impl HttpServer {
             Some(target_ms) => patience.min(Duration::from_millis(target_ms)),
             None => patience,
         };
-        match self.shared.flights.wait_for(key.as_str(), patience, done).await {
+        let (flight, has_passed) = tokio::select! {
+            biased;
+            flight = self.shared.flights.wait_for(key.as_str(), patience, done) => (flight, false),
+            () = self.passed(key), if may_have_passed => (None, true),
+        };
+        match flight {
             Some(flight) => Ok(Found::Flight(flight)),
             None => {
                 let held = self.held(key, &asked.head.headers).await;
-                let is_early = on_air_ms.is_some() && !is_announced;
+                let is_early = has_passed || (on_air_ms.is_some() && !is_announced);
                 let missing = if is_early { Missing::NotYet } else { missing.unwrap_or(Missing::NotInTime) };
                 held.map(|it| Found::Stored(it, "hit")).ok_or(missing)
             }
         }
     }
 
-    /// Waits for a version of a live manifest that has come since its service was joined, as long as for an object.
+    /// Whether a live manifest has come since its service was joined at `since`, and something that it lists has too: a player would ask for
+    /// segments of before, which do not come.
+    fn is_of_now(&self, object: &Arc<StoredObject>, since: Instant) -> bool {
+        let (store, flights) = (&self.shared.store, &self.shared.flights);
+        let is_here = |key: &ObjectKey| flights.get(key.as_str()).is_some() || store.contains(key.as_str());
+        object.live().is_none()
+            || (!is_from_before(object, since) && manifests::is_playable(object, &is_here))
+    }
+
+    /// Completes when a live segment will not come any more.
+    async fn passed(&self, key: &ObjectKey) {
+        loop {
+            let advanced = self.shared.manifests.listen();
+            if self.shared.manifests.is_passed(&self.shared.store, key) {
+                return;
+            }
+            advanced.await;
+        }
+    }
+
+    /// Waits for a version of a live manifest that can be played since its service was joined, as long as for an object.
     async fn wait_for_next(&self, key: &ObjectKey, since: Instant) {
         let deadline = tokio::time::Instant::now() + self.waits.patience;
         loop {
             let advanced = self.shared.manifests.listen();
             let held = self.shared.store.get(key.as_str());
-            let is_old = held.is_some_and(|it| is_from_before(&it, since));
+            let is_old = held.is_some_and(|it| !self.is_of_now(&it, since));
             if !is_old || tokio::time::timeout_at(deadline, advanced).await.is_err() {
                 return;
             }

@@ -8,7 +8,8 @@ use super::super::options::Http;
 use super::super::testing::{asked, get, head, server, target};
 use super::*;
 use crate::delivery::Announced;
-use crate::origin::testing::{key, object, origin, put, response};
+use crate::origin::testing::{key, object, origin, publish, put, response};
+use crate::services::Membership;
 use crate::store::{LiveFacts, ObjectMeta};
 
 /// Nobody waits for what is announced.
@@ -172,4 +173,39 @@ async fn an_origin_is_asked_when_the_handshake_is_over_and_never_if_it_fails() {
     over.send(false).unwrap();
     drop(over);
     assert!(tokio::time::timeout(soon, asked.confirmed()).await.is_err(), "the connection ends");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_box_that_has_just_joined_waits_for_no_segment_of_before() {
+    let tested = server(Http { wait_ms: 60_000, ..Http::default() }, &[], None);
+    let (server, context) = (&tested.server, &tested.tested.context);
+    let manifests = &context.manifests;
+    let spec = carousel::mabr::ServiceSpec {
+        id: "one".to_owned(),
+        manifests: vec!["http://h/a.m3u8".to_owned()],
+        bases: vec!["http://h/".to_owned()],
+        path_patterns: Vec::new(),
+    };
+    manifests.services().set(&[spec]);
+    manifests.services().all()[0].set_membership(clock::now(), Membership::Joined);
+    let lines = [
+        "#EXTM3U",
+        "#EXT-X-TARGETDURATION:2",
+        "#EXTINF:2,",
+        "s1.ts",
+        "#EXTINF:2,",
+        "s2.ts",
+        "#EXTINF:2,",
+        "s3.ts",
+    ];
+    publish(context, "h/a.m3u8", format!("{}\n", lines.join("\n")).as_bytes());
+    let found = async |name: &str| {
+        let (target, head) = (target(name), head("GET", "/", &[]));
+        server.find(&asked(server, &target, &head)).await.map(|_| ())
+    };
+    // While one waits, the one after it comes.
+    let (found, ()) = tokio::join!(found("h/s1.ts"), async {
+        publish(context, "h/s2.ts", b"segment");
+    });
+    assert!(matches!(found, Err(Missing::NotYet)));
 }

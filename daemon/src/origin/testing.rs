@@ -14,7 +14,9 @@ use super::{AddressPolicy, Client, FillContext, FillOptions, Filler, OriginTimeo
 use crate::clock;
 use crate::delivery::{Flight, Flights, ObjectRef, Outcome, Sent};
 use crate::store::testing::open;
-use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Placement, ResponseMeta, Store, StoredObject};
+use crate::store::{
+    CameBy, Class, Frozen, ObjectMeta, ObjectUri, Placement, ResponseMeta, Store, StoredObject,
+};
 
 /// A filler, and what it fills.
 pub(crate) struct Tested {
@@ -56,6 +58,17 @@ pub(crate) fn object() -> ObjectRef {
 
 /// Puts what an origin has sent into the cache, fresh for so many milliseconds.
 pub(crate) fn put(store: &Store, name: &str, body: &[u8], fresh_ms: i64) -> Arc<StoredObject> {
+    let (frozen, meta) = whole(store, name, body, fresh_ms);
+    store.publish(&frozen, meta).unwrap()
+}
+
+/// The same, as whatever comes is put into the cache: it may be a manifest, or belong to a live service.
+pub(crate) fn publish(context: &FillContext, name: &str, body: &[u8]) -> Arc<StoredObject> {
+    let (frozen, meta) = whole(&context.store, name, body, 60_000);
+    context.manifests.publish(&context.store, &frozen, meta).unwrap()
+}
+
+fn whole(store: &Store, name: &str, body: &[u8], fresh_ms: i64) -> (Frozen, ObjectMeta) {
     let partial = Arc::new(store.create(body.len() as u64, Placement::default()).unwrap());
     partial.write_at(0, body).unwrap();
     let (key, now) = (key(name), clock::steady());
@@ -74,7 +87,7 @@ pub(crate) fn put(store: &Store, name: &str, body: &[u8], fresh_ms: i64) -> Arc<
         ignored_query: Default::default(),
         signed_by: None,
     };
-    store.publish(&partial.freeze(body.len() as u64).unwrap(), meta).unwrap()
+    (partial.freeze(body.len() as u64).unwrap(), meta)
 }
 
 /// A response as it is shared while it comes, or is not.
