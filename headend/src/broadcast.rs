@@ -146,36 +146,7 @@ impl Broadcast {
         wall: WallTime,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Self, String> {
-        let carousel = &config.carousel;
-        // Long enough for both steps: a repeat of the announcement channel, then of the gateway configuration. An object is
-        // useless without its FDT, so that the longer of both intervals counts.
-        let two_steps_ms = carousel.announcement_interval_ms.max(carousel.fdt_interval_ms)
-            + carousel.manifest_interval_ms.max(carousel.fdt_interval_ms);
-        let mut air = Air::new(AirConfig {
-            rate_bps: config.payload_rate_bps(),
-            fdt_interval_ms: carousel.fdt_interval_ms,
-            cycle_ms: (carousel.cycle_s > 0).then_some(carousel.cycle_s * 1000),
-            reserved_bps: config.reserved_bps(),
-            reserved_by_service_bps: config.sources.iter().map(|it| it.reserved_bps.unwrap_or(0)).collect(),
-            drops_late: is_followed,
-            first_toi,
-            once,
-            lead_ms: if once && config.sessions.announce { two_steps_ms } else { 0 },
-            sealer: config.sealer.clone(),
-        });
-        let profile = config.carousel.sender_profile();
-        let naci = Naci {
-            network_id: config.nip.network_id,
-            carrier_id: config.nip.carrier_id,
-            link_id: config.nip.link_id,
-            service_id: config.nip.service_id,
-            provider: config.nip.provider.clone(),
-        };
-        let announcement = config.sessions.announce.then(|| {
-            let profile = SenderProfile { naci: Some(naci), ..profile.clone() };
-            air.open_session(config.sessions.announcement, Tsi(carousel::nip::ANNOUNCEMENT_TSI), profile)
-        });
-        let configuration = air.open_session(config.sessions.configuration, Tsi(CONFIGURATION_TSI), profile);
+        let (air, announcement, configuration) = open_air(&config, once, is_followed, first_toi);
         let mut broadcast = Self {
             config,
             air,
@@ -194,44 +165,12 @@ impl Broadcast {
         if broadcast.config.sources.is_empty() {
             return Err("nothing to send: the configuration has no [[source]]".to_owned());
         }
-        let mut inventories = Vec::new();
-        let mut failures = Vec::new();
-        for source in &broadcast.config.sources {
-            match read_source(source, is_followed) {
-                Ok(inventory) => inventories.push(inventory),
-                // A packager that starts later makes its folder then: following looks for it.
-                Err(why) if is_followed || source.path.exists() => {
-                    inventories.push(unread(source, &why));
-                    failures.push(why);
-                }
-                Err(why) => return Err(why),
-            }
-        }
-        if !is_followed && failures.len() == inventories.len() {
-            return Err(failures.join("\n"));
-        }
+        let inventories = read_all(&broadcast.config.sources, is_followed)?;
         let total: u64 =
             inventories.iter().flat_map(|it| it.objects.values()).map(|object| object.length).sum();
         let mut hashed = 0;
         for (index, inventory) in inventories.into_iter().enumerate() {
-            broadcast.sources.push(SourceState {
-                inventory: Inventory::default(),
-                items: BTreeMap::new(),
-                sessions: Vec::new(),
-                other: None,
-                by_path: HashMap::new(),
-                pieces: Pieces::default(),
-                segment_ms: None,
-                backlog: HashMap::new(),
-            });
-            broadcast.assign_sessions(index, &inventory);
-            let by_path = &broadcast.sources[index].by_path;
-            let has_session =
-                |object: &ObjectSource| is_signalling(object) || by_path.contains_key(&object.path);
-            if !inventory.objects.values().all(has_session) {
-                broadcast.other_session(index);
-            }
-            broadcast.sources[index].inventory = inventory;
+            broadcast.open_source(index, inventory);
         }
         if broadcast.config.dvb_i.is_some() {
             let mut catalog = Catalog::default();
@@ -256,6 +195,27 @@ impl Broadcast {
             }
         }
         Ok(broadcast)
+    }
+
+    /// Opens the sessions of a source's media.
+    fn open_source(&mut self, index: usize, inventory: Inventory) {
+        self.sources.push(SourceState {
+            inventory: Inventory::default(),
+            items: BTreeMap::new(),
+            sessions: Vec::new(),
+            other: None,
+            by_path: HashMap::new(),
+            pieces: Pieces::default(),
+            segment_ms: None,
+            backlog: HashMap::new(),
+        });
+        self.assign_sessions(index, &inventory);
+        let by_path = &self.sources[index].by_path;
+        let has_session = |object: &ObjectSource| is_signalling(object) || by_path.contains_key(&object.path);
+        if !inventory.objects.values().all(has_session) {
+            self.other_session(index);
+        }
+        self.sources[index].inventory = inventory;
     }
 
     /// Problems that the packages have, with the source's name.
@@ -681,6 +641,69 @@ impl Broadcast {
         }
         Ok(())
     }
+}
+
+/// The air of a configuration, with the sessions of announcement and gateway configuration.
+fn open_air(
+    config: &Config,
+    once: bool,
+    is_followed: bool,
+    first_toi: u32,
+) -> (Air, Option<SessionIndex>, SessionIndex) {
+    let carousel = &config.carousel;
+    // Long enough for both steps: a repeat of the announcement channel, then of the gateway configuration. An object is
+    // useless without its FDT, so that the longer of both intervals counts.
+    let two_steps_ms = carousel.announcement_interval_ms.max(carousel.fdt_interval_ms)
+        + carousel.manifest_interval_ms.max(carousel.fdt_interval_ms);
+    let mut air = Air::new(AirConfig {
+        rate_bps: config.payload_rate_bps(),
+        fdt_interval_ms: carousel.fdt_interval_ms,
+        cycle_ms: (carousel.cycle_s > 0).then_some(carousel.cycle_s * 1000),
+        reserved_bps: config.reserved_bps(),
+        reserved_by_service_bps: config.sources.iter().map(|it| it.reserved_bps.unwrap_or(0)).collect(),
+        drops_late: is_followed,
+        first_toi,
+        once,
+        lead_ms: if once && config.sessions.announce { two_steps_ms } else { 0 },
+        sealer: config.sealer.clone(),
+    });
+    let profile = config.carousel.sender_profile();
+    let naci = Naci {
+        network_id: config.nip.network_id,
+        carrier_id: config.nip.carrier_id,
+        link_id: config.nip.link_id,
+        service_id: config.nip.service_id,
+        provider: config.nip.provider.clone(),
+    };
+    let announcement = config.sessions.announce.then(|| {
+        let profile = SenderProfile { naci: Some(naci), ..profile.clone() };
+        air.open_session(config.sessions.announcement, Tsi(carousel::nip::ANNOUNCEMENT_TSI), profile)
+    });
+    let configuration = air.open_session(config.sessions.configuration, Tsi(CONFIGURATION_TSI), profile);
+    (air, announcement, configuration)
+}
+
+/// Content of all sources.
+///
+/// # Errors
+/// A source that cannot be read, unless it may come later or there are others.
+fn read_all(sources: &[Source], is_followed: bool) -> Result<Vec<Inventory>, String> {
+    let (mut inventories, mut failures) = (Vec::new(), Vec::new());
+    for source in sources {
+        match read_source(source, is_followed) {
+            Ok(inventory) => inventories.push(inventory),
+            // A packager that starts later makes its folder then: following looks for it.
+            Err(why) if is_followed || source.path.exists() => {
+                inventories.push(unread(source, &why));
+                failures.push(why);
+            }
+            Err(why) => return Err(why),
+        }
+    }
+    if !is_followed && failures.len() == inventories.len() {
+        return Err(failures.join("\n"));
+    }
+    Ok(inventories)
 }
 
 /// A document of the headend's own, which is repeated within `ms`.
