@@ -60,120 +60,162 @@ struct Segment<'a> {
     has_gap: bool,
 }
 
+/// A live media playlist by its lines.
+#[derive(Debug, Default)]
+struct Playlist<'a> {
+    head: Vec<&'a str>,
+    segments: Vec<Segment<'a>>,
+    /// Lines behind the last segment.
+    tail: Vec<&'a str>,
+    /// The first line of `tail` that is of a part that cannot be served.
+    missing_part: Option<usize>,
+    skip_until_s: Option<f64>,
+}
+
+impl<'a> Playlist<'a> {
+    /// `None` where it is ended, a delta update, or not understood.
+    fn read(text: &'a str, holdings: &impl Holdings) -> Option<Self> {
+        let mut this = Self::default();
+        let mut current = Segment::default();
+        let (mut range, mut range_end, mut part_end) = (None, 0, 0);
+        for line in text.lines() {
+            let trimmed = line.trim();
+            let (tag, value) = trimmed.split_once(':').unwrap_or((trimmed, ""));
+            match tag {
+                "#EXT-X-ENDLIST" | "#EXT-X-SKIP" => return None,
+                "#EXT-X-SERVER-CONTROL" => {
+                    this.skip_until_s =
+                        attribute(value, "CAN-SKIP-UNTIL").and_then(|it| it.parse::<f64>().ok());
+                }
+                "#EXTINF" => current.duration_s = value.split(',').next()?.trim().parse().ok()?,
+                "#EXT-X-BYTERANGE" => range = Some(byte_range(value, range_end)?),
+                "#EXT-X-GAP" => current.has_gap = true,
+                "#EXT-X-PART" => {
+                    let uri = attribute(value, "URI")?;
+                    let bytes = attribute(value, "BYTERANGE").and_then(|it| byte_range(it, part_end));
+                    part_end = bytes.as_ref().map_or(0, |it| it.end);
+                    let is_gap = attribute(value, "GAP") == Some("YES");
+                    if !is_gap && !holdings.can_serve(uri, bytes) {
+                        this.missing_part.get_or_insert(current.lines.len());
+                    }
+                }
+                _ => {}
+            }
+            let is_uri = !trimmed.is_empty() && !trimmed.starts_with('#');
+            if this.segments.is_empty() && current.lines.is_empty() && !is_uri && !is_of_segment(tag) {
+                this.head.push(line);
+                continue;
+            }
+            current.lines.push(line);
+            if is_uri {
+                current.is_here = current.has_gap || holdings.can_serve(trimmed, range.clone());
+                range_end = range.take().map_or(0, |it| it.end);
+                this.segments.push(std::mem::take(&mut current));
+                this.missing_part = None;
+            }
+        }
+        this.tail = current.lines;
+        Some(this)
+    }
+
+    /// Leaves out what is not here yet at the live edge. True if that is anything.
+    fn hold_back(&mut self, is_young: bool) -> bool {
+        let here: Vec<bool> = self.segments.iter().map(|it| it.is_here).collect();
+        let late = held_back(&here);
+        if !here.contains(&true) {
+            self.segments.iter_mut().for_each(|it| it.is_here = true);
+        }
+        if is_young && late > 0 {
+            self.segments.truncate(here.len() - late);
+            self.tail.retain(|line| is_of_playlist(line));
+            true
+        } else if let Some(first) = self.missing_part {
+            let mut at = 0;
+            self.tail.retain(|line| {
+                at += 1;
+                at <= first || is_of_playlist(line)
+            });
+            true
+        } else {
+            false
+        }
+    }
+
+    /// Marks what will not come. True if that is anything.
+    fn mark_gaps(&mut self) -> bool {
+        let mut has_gaps = false;
+        for segment in self.segments.iter_mut().filter(|it| !it.is_here) {
+            let uri = segment.lines.len() - 1;
+            segment.lines.insert(uri, "#EXT-X-GAP");
+            has_gaps = true;
+        }
+        has_gaps
+    }
+
+    /// The first lines, with this version at least; 0: as they are.
+    fn write_head(&self, out: &mut String, least_version: u64) {
+        let mut has_version = least_version == 0;
+        for line in &self.head {
+            match line.trim().strip_prefix("#EXT-X-VERSION:").and_then(|it| it.trim().parse::<u64>().ok()) {
+                Some(version) => {
+                    has_version = true;
+                    let _ = writeln!(out, "#EXT-X-VERSION:{}", version.max(least_version));
+                }
+                None => {
+                    let _ = writeln!(out, "{line}");
+                }
+            }
+        }
+        if !has_version {
+            let after = out.find('\n').map_or(out.len(), |at| at + 1);
+            out.insert_str(after, &format!("#EXT-X-VERSION:{least_version}\n"));
+        }
+    }
+
+    /// The segments, without the first `skipped` ones.
+    fn write_segments(&self, out: &mut String, skipped: usize) {
+        if skipped > 0 {
+            let _ = writeln!(out, "#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}");
+        }
+        for (number, segment) in self.segments.iter().enumerate() {
+            for line in &segment.lines {
+                // Metadata among the tags of a skipped segment are not its own.
+                if number >= skipped || is_of_playlist(line) {
+                    let _ = writeln!(out, "{line}");
+                }
+            }
+        }
+    }
+
+    /// The last lines, with what is held of other renditions. True if that is not what they say.
+    fn write_tail(&self, out: &mut String, holdings: &impl Holdings) -> bool {
+        let mut is_changed = false;
+        for line in &self.tail {
+            let report = reported(line, holdings);
+            is_changed |= report.is_some();
+            let _ = writeln!(out, "{}", report.as_deref().unwrap_or(line));
+        }
+        is_changed
+    }
+}
+
 /// The playlist as it is sent; `None`: as it is.
 pub(super) fn shaped(text: &str, holdings: &impl Holdings, shaping: Shaping) -> Option<String> {
-    let mut head: Vec<&str> = Vec::new();
-    let mut segments: Vec<Segment<'_>> = Vec::new();
-    let mut current = Segment::default();
-    let (mut range, mut range_end, mut part_end) = (None, 0, 0);
-    let (mut skip_until_s, mut is_ended) = (None, false);
-    // Of parts behind the last segment, by their lines.
-    let mut parts: Vec<(usize, bool)> = Vec::new();
-    for line in text.lines() {
-        let trimmed = line.trim();
-        let (tag, value) = trimmed.split_once(':').unwrap_or((trimmed, ""));
-        match tag {
-            "#EXT-X-ENDLIST" => is_ended = true,
-            "#EXT-X-SERVER-CONTROL" => {
-                skip_until_s = attribute(value, "CAN-SKIP-UNTIL").and_then(|it| it.parse::<f64>().ok());
-            }
-            // It is a delta update already.
-            "#EXT-X-SKIP" => return None,
-            "#EXTINF" => current.duration_s = value.split(',').next()?.trim().parse().ok()?,
-            "#EXT-X-BYTERANGE" => range = Some(byte_range(value, range_end)?),
-            "#EXT-X-GAP" => current.has_gap = true,
-            "#EXT-X-PART" => {
-                let uri = attribute(value, "URI")?;
-                let bytes = attribute(value, "BYTERANGE").and_then(|it| byte_range(it, part_end));
-                part_end = bytes.as_ref().map_or(0, |it| it.end);
-                let is_gap = attribute(value, "GAP") == Some("YES");
-                parts.push((current.lines.len(), is_gap || holdings.can_serve(uri, bytes)));
-            }
-            _ => {}
-        }
-        let is_uri = !trimmed.is_empty() && !trimmed.starts_with('#');
-        if segments.is_empty() && current.lines.is_empty() && !is_uri && !is_of_segment(tag) {
-            head.push(line);
-            continue;
-        }
-        current.lines.push(line);
-        if is_uri {
-            current.is_here = current.has_gap || holdings.can_serve(trimmed, range.clone());
-            range_end = range.take().map_or(0, |it| it.end);
-            segments.push(std::mem::take(&mut current));
-            parts.clear();
-        }
-    }
-    if is_ended {
-        return None;
-    }
-    let mut tail = current.lines;
-    let mut is_changed = false;
-    let here: Vec<bool> = segments.iter().map(|it| it.is_here).collect();
-    let late = held_back(&here);
-    if !here.contains(&true) {
-        segments.iter_mut().for_each(|it| it.is_here = true);
-    }
-    if shaping.is_young && late > 0 {
-        segments.truncate(here.len() - late);
-        tail.retain(|line| is_of_playlist(line));
-        is_changed = true;
-    } else if let Some(&(first, _)) = parts.iter().find(|(_, is_here)| !is_here) {
-        let lines = std::mem::take(&mut tail);
-        let kept = |(at, line): (usize, &&str)| at < first || is_of_playlist(line);
-        tail = lines.iter().enumerate().filter(|it| kept(*it)).map(|(_, line)| *line).collect();
-        is_changed = true;
-    }
-    // What will not come.
-    let mut least_version = 0;
-    for segment in segments.iter_mut().filter(|it| !it.is_here) {
-        let uri = segment.lines.len() - 1;
-        segment.lines.insert(uri, "#EXT-X-GAP");
-        (is_changed, least_version) = (true, GAP_VERSION);
-    }
-    let skipped = skip_until_s.filter(|_| shaping.skip).map_or(0, |boundary_s| beyond(&segments, boundary_s));
-    if skipped > 0 {
-        (is_changed, least_version) = (true, SKIP_VERSION);
-    }
+    let mut playlist = Playlist::read(text, holdings)?;
+    let mut is_changed = playlist.hold_back(shaping.is_young);
+    let has_gaps = playlist.mark_gaps();
+    let boundary_s = playlist.skip_until_s.filter(|_| shaping.skip);
+    let skipped = boundary_s.map_or(0, |boundary_s| beyond(&playlist.segments, boundary_s));
+    let least_version = match (skipped > 0, has_gaps) {
+        (true, _) => SKIP_VERSION,
+        (false, true) => GAP_VERSION,
+        (false, false) => 0,
+    };
+    is_changed |= least_version > 0;
     let mut out = String::with_capacity(text.len() + 64);
-    let mut has_version = least_version == 0;
-    for line in head {
-        match line.trim().strip_prefix("#EXT-X-VERSION:").and_then(|it| it.trim().parse::<u64>().ok()) {
-            Some(version) => {
-                has_version = true;
-                let _ = writeln!(out, "#EXT-X-VERSION:{}", version.max(least_version));
-            }
-            None => {
-                let _ = writeln!(out, "{line}");
-            }
-        }
-    }
-    if !has_version {
-        let after = out.find('\n').map_or(out.len(), |at| at + 1);
-        out.insert_str(after, &format!("#EXT-X-VERSION:{least_version}\n"));
-    }
-    if skipped > 0 {
-        let _ = writeln!(out, "#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}");
-    }
-    for (number, segment) in segments.iter().enumerate() {
-        for line in &segment.lines {
-            // Metadata among the tags of a skipped segment are not its own.
-            if number >= skipped || is_of_playlist(line) {
-                let _ = writeln!(out, "{line}");
-            }
-        }
-    }
-    for line in tail {
-        match reported(line, holdings) {
-            Some(report) => {
-                is_changed = true;
-                let _ = writeln!(out, "{report}");
-            }
-            None => {
-                let _ = writeln!(out, "{line}");
-            }
-        }
-    }
+    playlist.write_head(&mut out, least_version);
+    playlist.write_segments(&mut out, skipped);
+    is_changed |= playlist.write_tail(&mut out, holdings);
     is_changed.then_some(out)
 }
 
