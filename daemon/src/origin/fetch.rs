@@ -90,25 +90,7 @@ fn add_conditions(request: &mut HeaderMap, held: &StoredObject) {
 impl Filler {
     /// Asks, and begins to receive what is to be received.
     pub(super) async fn exchange(self: &Arc<Self>, key: &ObjectKey, url: &str, ask: Ask) -> FillResult {
-        let reply = if ask.is_our_own {
-            self.client.get(url, &[]).await
-        } else {
-            let mut headers = ask.headers.clone();
-            if let Some(held) = &ask.held {
-                add_conditions(&mut headers, held);
-            } else if let Some(range) = ask.range.as_ref().filter(|_| !self.is_fetched_whole(key)) {
-                headers.insert(header::RANGE, range.clone());
-                if let Some(validator) = &ask.if_range {
-                    headers.insert(header::IF_RANGE, validator.clone());
-                }
-            }
-            let on_interim = ask.on_interim.clone();
-            let follows_redirects = ask.follows_redirects;
-            let question =
-                Question { method: Method::GET, headers, body: no_body(), on_interim, follows_redirects };
-            self.client.ask(url, question).await
-        };
-        let reply = match reply {
+        let reply = match self.request(key, url, &ask).await {
             Ok(reply) => reply,
             Err(OriginError::Status(status)) => return FillResult::Refused(status),
             Err(err) => {
@@ -118,18 +100,11 @@ impl Filler {
         };
         let mut fields = dated(&reply.headers);
         let mut status = reply.status;
-        if let Some(held) = &ask.held {
-            if status == StatusCode::NOT_MODIFIED {
-                policy::take_own(&mut fields, &ask);
-                self.count_revalidated();
-                return FillResult::Stored(self.freshen(held, &ask, &fields, reply.requested_at));
-            }
-            if status.is_server_error() && held.staleness(clock::steady()).if_error {
-                tracing::info!(%key, %status, "the origin fails: what is held is used stale");
-                return FillResult::Stale;
-            }
+        if let Some(held) = &ask.held
+            && let Some(result) = self.about_held(held, &ask, &reply, &mut fields)
+        {
+            return result;
         }
-        let is_announced = ask.announced.is_some();
         // What the carousel may still bring is not refused in the origin's words, and the refusal is not remembered.
         if ask.is_expected && status.as_u16() >= 400 {
             return FillResult::Refused(status.as_u16());
@@ -152,20 +127,7 @@ impl Filler {
             status = StatusCode::OK;
             fields.remove(header::CONTENT_RANGE);
         }
-        // How long a part is fresh is how long its object is.
-        let judged_status = if status == StatusCode::PARTIAL_CONTENT { StatusCode::OK } else { status };
-        let judged = caching::judge(&Exchange {
-            request: &ask.headers,
-            status: judged_status.as_u16(),
-            response: &fields,
-            requested_at: clock::current(reply.requested_at),
-            date: clock::wall(),
-            received_at: clock::steady(),
-            // What an FDT names is an object, whatever its type.
-            default_ms: self
-                .default_ms(key, status, &fields)
-                .or_else(|| is_announced.then_some(u64::from(self.options.segment_ttl_s) * 1000)),
-        });
+        let judged = self.judge(key, &ask, &reply, status, &fields);
         let keep = match policy::shareable(judged, &mut fields, &ask) {
             Ok(keep) => Some(keep),
             Err(_) if ask.prefetch => return FillResult::Declined(PrefetchEnd::NotKept),
@@ -178,22 +140,12 @@ impl Filler {
             }
         };
         if status == StatusCode::PARTIAL_CONTENT {
-            let (Some(keep), Some(part)) = (keep, part.flatten()) else { return pass(reply, fields, None) };
-            if !Validators::of(&reply.headers).are_strong() {
-                self.fetch_whole(key, part.length);
-                return pass(reply, fields, None);
-            }
-            // Ranges of several requests make one object, so nobody could say whose values it repeats.
-            if !ask.unusual.is_empty() && !is_media(key, &fields) {
-                return pass(reply, fields, None);
-            }
-            let Some(flight) = self.open_spans(key, url, &fields, &part, keep, ask.surrogate_keys) else {
-                return pass(reply, fields, None);
+            return match (keep, part.flatten()) {
+                (Some(keep), Some(part)) => {
+                    self.take_part(key, url, Passed { headers: fields, reply, why: None }, part, keep, ask)
+                }
+                _ => pass(reply, fields, None),
             };
-            let (filler, receiving, headers) = (Arc::clone(self), Arc::clone(&flight), ask.headers);
-            self.runtime
-                .spawn(async move { filler.receive_span(reply, &receiving, part.span, headers).await });
-            return FillResult::Flight(flight);
         }
         let answer = Answer {
             requested_at: clock::current(reply.requested_at),
@@ -212,6 +164,96 @@ impl Filler {
             let outcome = filler.receive(answer, reply, &receiving, partial, &ask.headers).await;
             filler.shared.flights.end(&receiving, outcome);
         });
+        FillResult::Flight(flight)
+    }
+
+    /// The origin's response to the request that `ask` leads to.
+    async fn request(&self, key: &ObjectKey, url: &str, ask: &Ask) -> Result<Reply, OriginError> {
+        if ask.is_our_own {
+            return self.client.get(url, &[]).await;
+        }
+        let mut headers = ask.headers.clone();
+        if let Some(held) = &ask.held {
+            add_conditions(&mut headers, held);
+        } else if let Some(range) = ask.range.as_ref().filter(|_| !self.is_fetched_whole(key)) {
+            headers.insert(header::RANGE, range.clone());
+            if let Some(validator) = &ask.if_range {
+                headers.insert(header::IF_RANGE, validator.clone());
+            }
+        }
+        let on_interim = ask.on_interim.clone();
+        let follows_redirects = ask.follows_redirects;
+        let question =
+            Question { method: Method::GET, headers, body: no_body(), on_interim, follows_redirects };
+        self.client.ask(url, question).await
+    }
+
+    /// Result of a response that is about what is held: it is as it was, or is used although it is stale. `None`: it is replaced.
+    fn about_held(
+        &self,
+        held: &Arc<StoredObject>,
+        ask: &Ask,
+        reply: &Reply,
+        fields: &mut HeaderMap,
+    ) -> Option<FillResult> {
+        if reply.status == StatusCode::NOT_MODIFIED {
+            policy::take_own(fields, ask);
+            self.count_revalidated();
+            return Some(FillResult::Stored(self.freshen(held, ask, fields, reply.requested_at)));
+        }
+        if reply.status.is_server_error() && held.staleness(clock::steady()).if_error {
+            tracing::info!(key = %held.meta().key, status = %reply.status, "the origin fails: what is held is used stale");
+            return Some(FillResult::Stale);
+        }
+        None
+    }
+
+    /// Whether and how long a response may be kept. How long a part is fresh is how long its object is.
+    fn judge(
+        &self,
+        key: &ObjectKey,
+        ask: &Ask,
+        reply: &Reply,
+        status: StatusCode,
+        fields: &HeaderMap,
+    ) -> Result<Keep, NotKept> {
+        let judged_status = if status == StatusCode::PARTIAL_CONTENT { StatusCode::OK } else { status };
+        // What an FDT names is an object, whatever its type.
+        let announced_ms = ask.announced.is_some().then(|| u64::from(self.options.segment_ttl_s) * 1000);
+        caching::judge(&Exchange {
+            request: &ask.headers,
+            status: judged_status.as_u16(),
+            response: fields,
+            requested_at: clock::current(reply.requested_at),
+            date: clock::wall(),
+            received_at: clock::steady(),
+            default_ms: self.default_ms(key, status, fields).or(announced_ms),
+        })
+    }
+
+    /// Takes a part of an object that may be kept, to be joined with others of the same version.
+    fn take_part(
+        self: &Arc<Self>,
+        key: &ObjectKey,
+        url: &str,
+        sent: Passed,
+        part: Part,
+        keep: Keep,
+        ask: Ask,
+    ) -> FillResult {
+        let flight = if !Validators::of(&sent.reply.headers).are_strong() {
+            self.fetch_whole(key, part.length);
+            None
+        } else if !ask.unusual.is_empty() && !is_media(key, &sent.headers) {
+            // Ranges of several requests make one object, so nobody could say whose values it repeats.
+            None
+        } else {
+            self.open_spans(key, url, &sent.headers, &part, keep, ask.surrogate_keys)
+        };
+        let Some(flight) = flight else { return FillResult::Passed(Box::new(sent)) };
+        let (filler, receiving, headers) = (Arc::clone(self), Arc::clone(&flight), ask.headers);
+        self.runtime
+            .spawn(async move { filler.receive_span(sent.reply, &receiving, part.span, headers).await });
         FillResult::Flight(flight)
     }
 
