@@ -17,7 +17,7 @@ use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use super::{Failed, PullFailure};
+use super::stats::{Failed, PullFailure};
 
 /// Silence after which a request is given up: until the head comes, and between two pieces of the body.
 const SILENCE: Duration = Duration::from_secs(30);

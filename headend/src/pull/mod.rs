@@ -12,28 +12,27 @@
 //! minute are removed, and only those that were pulled, also before a restart.
 
 mod client;
+mod files;
+mod stats;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::io::{self, Seek as _, Write as _};
+use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use carousel::manifest::Manifest;
-use carousel::name::resolve;
-use carousel::reason::Counts;
-use tempfile::NamedTempFile;
 use tokio::time::Instant;
 
 use crate::config::{Config, Source};
 use crate::ingest::folder::FilledFolder;
-use crate::ingest::is_plain_path;
-use crate::ingest::ledger::Place;
 use crate::options::has_manifest_name;
 use crate::package::{Inventory, LeftOutReason, Options, PackageError, Reader, Role, decode};
 use client::{Answer, Client, Validator};
+use files::Files;
+pub use stats::{PullFailure, PullStats};
 
 carousel::limits! {
     /// Files of a source that are fetched at the same time.
@@ -73,113 +72,6 @@ const LIVE_LOOK_MS: std::ops::RangeInclusive<u64> = 250..=10_000;
 const KEEP: Duration = Duration::from_secs(60);
 /// Longest time until a file that has failed is asked for again; the time doubles from one second on.
 const MAX_BACK_OFF_S: u64 = 60;
-/// Requests for one file before it counts as failed.
-const ATTEMPTS: u32 = 3;
-
-carousel::reasons! {
-    /// Why a request to the origin of a pulled source came to nothing.
-    pub enum PullFailure {
-        /// No connection, or TLS failed.
-        Connect = "connect",
-        /// Nothing came for 30 s.
-        Timeout = "timeout",
-        /// The origin has no such file (404, 410).
-        NotFound = "not_found",
-        /// Another status that is no success.
-        Status = "status",
-        /// Redirects without end, to nowhere, or to an address of this machine alone.
-        Redirect = "redirect",
-        /// The body has a content coding that was not asked for.
-        Encoded = "encoded",
-        /// A manifest is longer than 16 MiB.
-        TooLong = "too_long",
-        /// The body broke off.
-        Cut = "cut",
-        /// The source has `pull_bytes` bytes.
-        Full = "full",
-        /// The name leads out of the folder, or is that of a hidden or temporary file.
-        BadPath = "bad_path",
-        /// The file could not be written.
-        Io = "io",
-    }
-}
-
-/// A failure, with what the origin or the system said.
-#[derive(Debug)]
-struct Failed {
-    why: PullFailure,
-    /// May be empty.
-    detail: String,
-}
-
-impl Failed {
-    fn new(why: PullFailure, detail: impl Into<String>) -> Self {
-        Self { why, detail: detail.into() }
-    }
-}
-
-impl From<PullFailure> for Failed {
-    fn from(why: PullFailure) -> Self {
-        Self::new(why, "")
-    }
-}
-
-impl From<io::Error> for Failed {
-    fn from(err: io::Error) -> Self {
-        Self::new(PullFailure::Io, err.to_string())
-    }
-}
-
-/// Counters since the start, and the newest failure.
-#[derive(Debug, Default)]
-pub struct PullStats {
-    files: AtomicU64,
-    bytes: AtomicU64,
-    unchanged: AtomicU64,
-    removed: AtomicU64,
-    failed: Counts<PullFailure>,
-    newest_failure: Mutex<Option<String>>,
-}
-
-impl PullStats {
-    /// Files that were stored, their bytes, manifests that had not changed, and files removed.
-    pub fn counts(&self) -> [u64; 4] {
-        [&self.files, &self.bytes, &self.unchanged, &self.removed].map(|it| it.load(Ordering::Relaxed))
-    }
-
-    /// Requests that came to nothing, by reason.
-    pub fn failures(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        self.failed.labelled()
-    }
-
-    fn fail(&self, url: &str, failed: impl Into<Failed>) {
-        let Failed { why, detail } = failed.into();
-        self.failed.add(why);
-        // A query may be what opens it, and user information is.
-        let url = without_secrets(url);
-        let text =
-            if detail.is_empty() { format!("{url}: {why}") } else { format!("{url}: {why} ({detail})") };
-        *self.newest_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
-    }
-
-    /// Newest failure.
-    pub fn newest_failure(&self) -> Option<String> {
-        self.newest_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// One line, without what has not happened.
-    pub fn to_text(&self) -> String {
-        let [files, bytes, _, removed] = self.counts();
-        let mut text = format!("pulled: {files} files of {bytes} bytes, {removed} removed");
-        for (why, count) in self.failed.labelled().filter(|(_, count)| *count > 0) {
-            text.push_str(&format!(", {count} failed: {why}"));
-        }
-        if let Some(newest) = self.newest_failure() {
-            text.push_str(&format!("; newest: {newest}"));
-        }
-        text
-    }
-}
 
 /// Result of [`complete`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -265,147 +157,10 @@ fn pullers(config: &Config, stats: &Arc<PullStats>) -> Result<Vec<Puller>, Strin
     pulled.map(|source| Puller::new(source, Arc::clone(stats))).collect()
 }
 
-/// A URL without its query, and without a user and password.
-fn without_secrets(url: &str) -> String {
-    let url = url.split(['?', '#']).next().unwrap_or_default();
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let ends = rest.find('/').unwrap_or(rest.len());
-    let begins = rest[..ends].rfind('@').map_or(0, |at| at + 1);
-    format!("{scheme}://{}", &rest[begins..])
-}
-
 /// The folder of a URL, with its slash.
 fn folder_of(url: &str) -> &str {
     let path = url.split(['?', '#']).next().unwrap_or_default();
     path.rfind('/').map_or(path, |at| &path[..=at])
-}
-
-/// Places of pulled files.
-#[derive(Debug)]
-struct Files {
-    url: String,
-    /// Path of the manifest below the folder.
-    manifest: String,
-    folder: FilledFolder,
-    stats: Arc<PullStats>,
-}
-
-impl Files {
-    /// URL of what is named `path` below the folder of the manifest, which has a URL of its own, query and all.
-    fn url_of(&self, path: &str) -> Option<String> {
-        if path == self.manifest { Some(self.url.clone()) } else { resolve(&self.url, path).ok() }
-    }
-
-    /// Path of that in the store of pulled files.
-    fn place_of(&self, path: &str) -> Option<String> {
-        let plain = decode(path.split(['?', '#']).next().unwrap_or_default());
-        is_plain_path(&plain).then_some(plain)
-    }
-
-    /// Fetches a file and gives it its name; false if it did not come. What breaks off is continued, if the origin names the
-    /// version.
-    async fn fetch(&self, client: &Client, path: &str) -> bool {
-        let (Some(url), Some(name)) = (self.url_of(path), self.place_of(path)) else {
-            self.stats.fail(path, PullFailure::BadPath);
-            return false;
-        };
-        match self.fetch_to(client, &url, &name).await {
-            Ok(()) => true,
-            Err(failed) => {
-                self.stats.fail(&url, failed);
-                false
-            }
-        }
-    }
-
-    async fn fetch_to(&self, client: &Client, url: &str, name: &str) -> Result<(), Failed> {
-        let mut coming = self.begin(name)?;
-        let mut validator = None::<Validator>;
-        let mut attempt = 1;
-        loop {
-            let from = validator.as_ref().filter(|_| coming.bytes() > 0).map(|it| (coming.bytes(), it));
-            let mut body = match client.get(url, None, from).await? {
-                Answer::Unchanged => return Err(Failed::new(PullFailure::Status, "304")),
-                Answer::Body { continues: true, body, .. } => body,
-                // Another version, or no ranges: from the start.
-                Answer::Body { validator: new, body, .. } => {
-                    coming.restart()?;
-                    validator = new;
-                    body
-                }
-            };
-            let ended = loop {
-                match body.next().await {
-                    Ok(Some(data)) => coming.write(&data)?,
-                    Ok(None) => break Ok(()),
-                    Err(why) => break Err(why),
-                }
-            };
-            match ended {
-                Ok(()) => return coming.keep(),
-                Err(why) if attempt >= ATTEMPTS => return Err(why.into()),
-                Err(_) => attempt += 1,
-            }
-        }
-    }
-
-    /// Stores a manifest if it differs from the one that is there.
-    fn store_manifest(&self, name: &str, bytes: &[u8]) -> Result<(), Failed> {
-        if fs::read(self.folder.root.join(name)).is_ok_and(|it| it == bytes) {
-            return Ok(());
-        }
-        let mut coming = self.begin(name)?;
-        coming.write(bytes)?;
-        coming.keep()
-    }
-
-    fn begin<'a>(&'a self, name: &'a str) -> Result<Coming<'a>, Failed> {
-        let place = self.folder.ledger.begin(name).map_err(|_| PullFailure::Full)?;
-        let target = self.folder.root.join(name);
-        let folder = self.folder.folder_for(&target)?.ok_or(PullFailure::BadPath)?;
-        let temporary = tempfile::Builder::new().prefix(".").suffix(".tmp").tempfile_in(folder)?;
-        Ok(Coming { name, target, place, temporary, stats: &self.stats })
-    }
-}
-
-/// A file that is coming, under a hidden name.
-struct Coming<'a> {
-    name: &'a str,
-    target: PathBuf,
-    place: Place<'a>,
-    temporary: NamedTempFile,
-    stats: &'a PullStats,
-}
-
-impl Coming<'_> {
-    /// Bytes that have come so far.
-    const fn bytes(&self) -> u64 {
-        self.place.bytes()
-    }
-
-    /// Throws away what has come.
-    fn restart(&mut self) -> io::Result<()> {
-        let file = self.temporary.as_file_mut();
-        file.set_len(0)?;
-        file.rewind()?;
-        self.place.restart();
-        Ok(())
-    }
-
-    fn write(&mut self, data: &[u8]) -> Result<(), Failed> {
-        self.place.take(data.len() as u64).map_err(|_| PullFailure::Full)?;
-        Ok(self.temporary.write_all(data)?)
-    }
-
-    /// It is whole, and gets its name.
-    fn keep(self) -> Result<(), Failed> {
-        let bytes = self.bytes();
-        self.temporary.persist(&self.target).map_err(|err| err.error)?;
-        self.place.stored(self.name);
-        self.stats.files.fetch_add(1, Ordering::Relaxed);
-        self.stats.bytes.fetch_add(bytes, Ordering::Relaxed);
-        Ok(())
-    }
 }
 
 /// Result of one round.

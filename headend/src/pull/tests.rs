@@ -1,7 +1,9 @@
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 
+use super::files::ATTEMPTS;
 use super::*;
 
 /// A request as the origin sees it.

@@ -1,0 +1,148 @@
+//! Files of a pulled source: on their way, and in their folder.
+
+use std::fs;
+use std::io::{self, Seek as _, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use carousel::name::resolve;
+use tempfile::NamedTempFile;
+
+use super::client::{Answer, Client, Validator};
+use super::stats::{Failed, PullFailure, PullStats};
+use crate::ingest::folder::FilledFolder;
+use crate::ingest::is_plain_path;
+use crate::ingest::ledger::Place;
+use crate::package::decode;
+
+/// Requests for one file before it counts as failed.
+pub(super) const ATTEMPTS: u32 = 3;
+
+/// Places of pulled files.
+#[derive(Debug)]
+pub(super) struct Files {
+    pub(super) url: String,
+    /// Path of the manifest below the folder.
+    pub(super) manifest: String,
+    pub(super) folder: FilledFolder,
+    pub(super) stats: Arc<PullStats>,
+}
+
+impl Files {
+    /// URL of what is named `path` below the folder of the manifest, which has a URL of its own, query and all.
+    pub(super) fn url_of(&self, path: &str) -> Option<String> {
+        if path == self.manifest { Some(self.url.clone()) } else { resolve(&self.url, path).ok() }
+    }
+
+    /// Path of that in the store of pulled files.
+    pub(super) fn place_of(&self, path: &str) -> Option<String> {
+        let plain = decode(path.split(['?', '#']).next().unwrap_or_default());
+        is_plain_path(&plain).then_some(plain)
+    }
+
+    /// Fetches a file and gives it its name; false if it did not come. What breaks off is continued, if the origin names the
+    /// version.
+    pub(super) async fn fetch(&self, client: &Client, path: &str) -> bool {
+        let (Some(url), Some(name)) = (self.url_of(path), self.place_of(path)) else {
+            self.stats.fail(path, PullFailure::BadPath);
+            return false;
+        };
+        match self.fetch_to(client, &url, &name).await {
+            Ok(()) => true,
+            Err(failed) => {
+                self.stats.fail(&url, failed);
+                false
+            }
+        }
+    }
+
+    async fn fetch_to(&self, client: &Client, url: &str, name: &str) -> Result<(), Failed> {
+        let mut coming = self.begin(name)?;
+        let mut validator = None::<Validator>;
+        let mut attempt = 1;
+        loop {
+            let from = validator.as_ref().filter(|_| coming.bytes() > 0).map(|it| (coming.bytes(), it));
+            let mut body = match client.get(url, None, from).await? {
+                Answer::Unchanged => return Err(Failed::new(PullFailure::Status, "304")),
+                Answer::Body { continues: true, body, .. } => body,
+                // Another version, or no ranges: from the start.
+                Answer::Body { validator: new, body, .. } => {
+                    coming.restart()?;
+                    validator = new;
+                    body
+                }
+            };
+            let ended = loop {
+                match body.next().await {
+                    Ok(Some(data)) => coming.write(&data)?,
+                    Ok(None) => break Ok(()),
+                    Err(why) => break Err(why),
+                }
+            };
+            match ended {
+                Ok(()) => return coming.keep(),
+                Err(why) if attempt >= ATTEMPTS => return Err(why.into()),
+                Err(_) => attempt += 1,
+            }
+        }
+    }
+
+    /// Stores a manifest if it differs from the one that is there.
+    pub(super) fn store_manifest(&self, name: &str, bytes: &[u8]) -> Result<(), Failed> {
+        if fs::read(self.folder.root.join(name)).is_ok_and(|it| it == bytes) {
+            return Ok(());
+        }
+        let mut coming = self.begin(name)?;
+        coming.write(bytes)?;
+        coming.keep()
+    }
+
+    pub(super) fn begin<'a>(&'a self, name: &'a str) -> Result<Coming<'a>, Failed> {
+        let place = self.folder.ledger.begin(name).map_err(|_| PullFailure::Full)?;
+        let target = self.folder.root.join(name);
+        let folder = self.folder.folder_for(&target)?.ok_or(PullFailure::BadPath)?;
+        let temporary = tempfile::Builder::new().prefix(".").suffix(".tmp").tempfile_in(folder)?;
+        Ok(Coming { name, target, place, temporary, stats: &self.stats })
+    }
+}
+
+/// A file that is coming, under a hidden name.
+pub(super) struct Coming<'a> {
+    name: &'a str,
+    target: PathBuf,
+    place: Place<'a>,
+    temporary: NamedTempFile,
+    stats: &'a PullStats,
+}
+
+impl Coming<'_> {
+    /// Bytes that have come so far.
+    const fn bytes(&self) -> u64 {
+        self.place.bytes()
+    }
+
+    /// Throws away what has come.
+    pub(super) fn restart(&mut self) -> io::Result<()> {
+        let file = self.temporary.as_file_mut();
+        file.set_len(0)?;
+        file.rewind()?;
+        self.place.restart();
+        Ok(())
+    }
+
+    pub(super) fn write(&mut self, data: &[u8]) -> Result<(), Failed> {
+        self.place.take(data.len() as u64).map_err(|_| PullFailure::Full)?;
+        Ok(self.temporary.write_all(data)?)
+    }
+
+    /// It is whole, and gets its name.
+    pub(super) fn keep(self) -> Result<(), Failed> {
+        let bytes = self.bytes();
+        self.temporary.persist(&self.target).map_err(|err| err.error)?;
+        self.place.stored(self.name);
+        self.stats.files.fetch_add(1, Ordering::Relaxed);
+        self.stats.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+}
