@@ -204,6 +204,15 @@ impl Collector for Scrape {
             writer.counter("pulled_removed_files", "Pulled files that left the window", removed)?;
             let help = "Requests to origins of pulled sources that failed";
             writer.by_reason("pull_failed", help, pulled.failures())?;
+            let (keys, left_out) = pulled.listed_keys();
+            let help = "Keys in the newest lists of buckets that sources are pulled from";
+            writer.gauge("pull_listed_keys", help, keys as f64)?;
+            let help = "Keys of them that are left out";
+            let mut family =
+                writer.0.encode_descriptor("pull_left_out_keys", help, None, MetricType::Gauge)?;
+            for (reason, count) in left_out {
+                ConstGauge::new(count as f64).encode(family.encode_family(&[("reason", reason)])?)?;
+            }
         }
         writer.process()
     }

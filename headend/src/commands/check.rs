@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use carousel::config::finding::{Finding, Report};
+use carousel::config::finding::{Finding, Report, Severity};
 
 use super::{Identity, open, pretty, print};
 use crate::check::examine;
@@ -10,7 +10,13 @@ use crate::clock::{Clocks as _, SystemClocks};
 use crate::config::Config;
 use crate::line::Line;
 use crate::multiplex::Rotation;
-use crate::plan;
+use crate::{plan, pull};
+
+/// Whether a folder is not there, or has hidden files alone.
+pub(super) fn is_empty(folder: &Path) -> bool {
+    let is_hidden = |it: std::fs::DirEntry| it.file_name().as_encoded_bytes().starts_with(b".");
+    std::fs::read_dir(folder).map_or(true, |it| it.flatten().all(is_hidden))
+}
 
 /// Examines a configuration that could be read. Fails if something keeps it from going on the air.
 pub(super) fn check(config: Config, json: bool) -> Result<(), String> {
@@ -19,7 +25,6 @@ pub(super) fn check(config: Config, json: bool) -> Result<(), String> {
     let name = config.file.as_ref().map(|it| it.display().to_string()).unwrap_or_default();
     let mut destinations = Vec::new();
     // A packager that uploads has not begun, or nothing is pulled yet: that is no mistake.
-    let is_empty = |folder: &Path| std::fs::read_dir(folder).map_or(true, |mut it| it.next().is_none());
     let mut there = config.clone();
     let (waiting, sources) = there
         .sources
@@ -53,6 +58,14 @@ pub(super) fn check(config: Config, json: bool) -> Result<(), String> {
         };
         let what = format!("nothing yet in {}; {comes}", source.path.display());
         Finding::fine(format!("source {}", source.name), what)
+    }));
+    found.extend(pull::probe(&config).into_iter().map(|(name, result)| {
+        let about = format!("bucket of {name}");
+        let fix = "docs/start/bucket.md has causes and remedies";
+        match result {
+            Ok(what) => Finding::fine(about, what),
+            Err(what) => Finding::new(Severity::Error, about, what, fix),
+        }
     }));
     let report = Report::new(found);
     print(&if json {

@@ -1,5 +1,6 @@
 //! `headend plan`.
 
+use super::check::is_empty;
 use super::{Identity, open, pretty, print};
 use crate::clock::{Clocks as _, SystemClocks};
 use crate::config::Config;
@@ -17,6 +18,14 @@ pub(super) fn plan(arguments: &cli::Plan) -> Result<(), String> {
     // What tables and headers of a transport stream take is no longer there.
     let rate_bps = config.payload_rate_bps();
     let asked = forecast::feasibility(&config.forecasts, rate_bps, config.receiver.cache_bytes);
+    if let Some(source) = config.sources.iter().find(|it| it.pull.is_some() && is_empty(&it.path)) {
+        return Err(format!(
+            "source {}: nothing has been pulled into {} yet; `headend pull -c {}` does it",
+            source.name,
+            source.path.display(),
+            arguments.config.display()
+        ));
+    }
     let planned = if config.sources.is_empty() {
         None
     } else {

@@ -10,6 +10,7 @@ pub mod ingest;
 pub mod link;
 mod metrics;
 pub mod multiplex;
+pub mod s3;
 pub mod sessions;
 mod signing;
 pub mod simulation;
@@ -23,6 +24,7 @@ pub use ingest::Ingest;
 pub use link::{DvbS2, Link, Output, Receiver};
 pub use metrics::Metrics;
 pub use multiplex::{Carry, Destination, Multiplex};
+pub use s3::{S3, S3Location};
 pub use sessions::{Carrier, Nip, Repair, ServiceList, Sessions};
 pub use signing::Signing;
 pub use simulation::{Fade, Simulation, Viewing};
@@ -32,9 +34,9 @@ pub use source::{Class, Source, TransportProtocol};
 use ::carousel::config::Mistake;
 
 /// Advice for a source that is a URL.
-pub(crate) const NO_URL_SOURCES: &str = "sources are folders, a URL is none; give the URL of a manifest as `pull` \
-    of a [[source]], which fetches it and what it names into the folder; or mount the bucket or site (`rclone mount`, \
-    `mount-s3`), or keep a copy (`rclone sync`, `aws s3 sync`), and give the folder";
+pub(crate) const NO_URL_SOURCES: &str = "sources are folders, a URL is none; give the URL of a manifest or \
+    of a bucket (s3://bucket/prefix/) as `pull` of a [[source]], which fetches what is carried into the folder `path`; or \
+    mount the site, or keep a copy, and give the folder";
 
 /// Spells an absolute URL as receivers do: what is on the air begins with it.
 pub(crate) fn settle_url(url: &mut String) {

@@ -7,7 +7,7 @@ use carousel::config::Mistake;
 use carousel::query::{IgnoredQuery, MAX_PARAMETERS};
 use serde::{Deserialize, Serialize};
 
-use super::{ServiceConfig, settle_url, tag_of};
+use super::{S3, S3Location, ServiceConfig, settle_url, tag_of};
 
 /// Durations of pieces of a segment.
 const CHUNK_MS: RangeInclusive<u64> = 20..=5000;
@@ -53,7 +53,8 @@ pub struct Source {
     /// Whether packagers may upload it to `ingest.listen`, below its `name`.
     #[serde(default)]
     pub ingest: bool,
-    /// URL of an HLS or DASH manifest, which is fetched into `path` with all that it names, and followed.
+    /// URL of an HLS or DASH manifest, which is fetched into `path` with all that it names, and followed. Or of a bucket:
+    /// `s3://bucket/prefix/` for all manifests below the prefix, `s3://bucket/prefix/master.m3u8` for one.
     #[serde(default)]
     pub pull: Option<String>,
     /// Of `pull`: file with the value of `Authorization` that the manifest's host is sent, such as `Bearer TOKEN`.
@@ -62,6 +63,9 @@ pub struct Source {
     /// Of `pull`: bytes of all files.
     #[serde(default = "Source::default_pull_bytes")]
     pub pull_bytes: u64,
+    /// Of `pull` from a bucket: its store, and credentials.
+    #[serde(default)]
+    pub s3: Option<S3>,
     /// Only the first so many seconds of media are carried; the rest comes from the origin. Segments of a rung are taken
     /// to be of equal length.
     #[serde(default)]
@@ -124,6 +128,11 @@ impl Source {
         64 << 30
     }
 
+    /// The bucket that it is pulled from.
+    pub fn bucket(&self) -> Option<S3Location> {
+        S3Location::of(self.pull.as_ref()?)?.ok()
+    }
+
     /// Fills in what follows from other options. Relative paths begin at `folder`.
     pub(crate) fn complete(&mut self, folder: &Path) {
         if self.path.is_relative() {
@@ -131,6 +140,9 @@ impl Source {
         }
         if let Some(file) = self.pull_authorization_file.as_mut().filter(|file| file.is_relative()) {
             *file = folder.join(&*file);
+        }
+        if let Some(s3) = &mut self.s3 {
+            s3.complete(folder);
         }
         for path in self.follow_links_to.iter_mut().filter(|it| it.is_relative()) {
             *path = folder.join(&*path);
@@ -208,11 +220,31 @@ impl Source {
             wrong("follow_links_to", what, "give folders that links in path lead to");
         }
         if let Some(url) = &self.pull {
-            let path = url.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
-            let is_http = path.starts_with("http://") || path.starts_with("https://");
-            if !is_http || !has_manifest_name(&path) {
-                let what = format!("{url:?} is no URL of a manifest");
-                wrong("pull", what, "https://host/path/master.m3u8, or the same with .mpd");
+            match S3Location::of(url) {
+                // The URL may have credentials.
+                Some(Err(why)) => {
+                    wrong("pull", why.to_owned(), "s3://bucket/prefix/, or s3://bucket/prefix/master.m3u8");
+                }
+                Some(Ok(_)) if self.pull_authorization_file.is_some() => {
+                    let what = "requests to a bucket are signed".to_owned();
+                    wrong("pull_authorization_file", what, "give [source.s3] credentials_file instead");
+                }
+                Some(Ok(_)) => {}
+                None => {
+                    let path = url.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
+                    let is_http = path.starts_with("http://") || path.starts_with("https://");
+                    if !is_http || !has_manifest_name(&path) {
+                        let what = format!("{url:?} is no URL of a manifest");
+                        wrong("pull", what, "https://host/path/master.m3u8 or .mpd, or s3://bucket/prefix/");
+                    }
+                    if self.s3.is_some() {
+                        let what = "pull is no bucket".to_owned();
+                        wrong("s3", what, "s3://bucket/prefix/ as pull, or leave [source.s3] out");
+                    }
+                }
+            }
+            for (key, what, fix) in self.s3.iter().flat_map(S3::mistakes) {
+                wrong(&format!("s3.{key}"), what, fix);
             }
             if self.ingest {
                 let what = "it is pulled and uploaded".to_owned();
@@ -225,6 +257,12 @@ impl Source {
         } else if self.pull_authorization_file.is_some() {
             let what = "nothing is pulled".to_owned();
             wrong("pull_authorization_file", what, "give pull, or leave it out");
+        } else if self.s3.is_some() {
+            wrong(
+                "s3",
+                "nothing is pulled".to_owned(),
+                "give pull = \"s3://bucket/prefix/\", or leave it out",
+            );
         }
         if self.prefix_s == Some(0) {
             wrong("prefix_s", "must be greater than 0".to_owned(), "leave it out, or give seconds");

@@ -16,11 +16,13 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::OwnedSemaphorePermit;
 
+use super::s3::listing::bare;
 use super::stats::{Failed, PullFailure};
 
 /// Silence after which a request is given up: until the head comes, and between two pieces of the body.
-const SILENCE: Duration = Duration::from_secs(30);
+pub(super) const SILENCE: Duration = Duration::from_secs(30);
 
 carousel::limits! {
     /// Redirects of one request that are followed.
@@ -33,7 +35,7 @@ carousel::limits! {
 }
 
 /// Our name for origins.
-const AGENT: &str = concat!("skycache-headend/", env!("CARGO_PKG_VERSION"));
+pub(super) const AGENT: &str = concat!("skycache-headend/", env!("CARGO_PKG_VERSION"));
 
 /// Validator of a version of a file, as the origin gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +50,20 @@ impl Validator {
     fn of(headers: &HeaderMap) -> Option<Self> {
         let etag = headers.get(ETAG).cloned().map(Self::Etag);
         etag.or_else(|| headers.get(LAST_MODIFIED).cloned().map(Self::LastModified))
+    }
+
+    /// An ETag without its quotes.
+    pub(super) fn bare(&self) -> Option<String> {
+        match self {
+            Self::Etag(value) => Some(bare(value.to_str().ok()?).to_owned()),
+            Self::LastModified(_) => None,
+        }
+    }
+
+    /// Of an ETag without its quotes.
+    pub(super) fn of_bare(etag: &str) -> Option<Self> {
+        let value = HeaderValue::try_from(format!("\"{etag}\"")).ok();
+        value.filter(|_| !etag.is_empty()).map(Self::Etag)
     }
 
     /// Whether it tells versions apart byte by byte, as `If-Range` needs (RFC 9110 section 13.1.5). A date may be that of two
@@ -72,14 +88,27 @@ pub(super) enum Answer {
 }
 
 /// A body as it comes.
-pub(super) struct Body(Incoming);
+pub(super) struct Body {
+    body: Incoming,
+    /// Place among the requests of its source, where these are bounded.
+    _permit: Option<OwnedSemaphorePermit>,
+}
 
 impl Body {
+    pub(super) const fn of(body: Incoming) -> Self {
+        Self { body, _permit: None }
+    }
+
+    /// One that holds its place until it is dropped.
+    pub(super) const fn held(body: Incoming, permit: OwnedSemaphorePermit) -> Self {
+        Self { body, _permit: Some(permit) }
+    }
+
     /// The next bytes; `None` at its end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, PullFailure> {
         loop {
             let frame =
-                tokio::time::timeout(SILENCE, self.0.frame()).await.map_err(|_| PullFailure::Timeout)?;
+                tokio::time::timeout(SILENCE, self.body.frame()).await.map_err(|_| PullFailure::Timeout)?;
             match frame {
                 None => return Ok(None),
                 Some(Err(_)) => return Err(PullFailure::Cut),
@@ -93,9 +122,33 @@ impl Body {
     }
 }
 
+/// A pool of connections.
+pub(super) type Http = HyperClient<HttpsConnector<HttpConnector>, Empty<Bytes>>;
+
+/// A client with the system's authorities.
+pub(super) fn http() -> Http {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_connect_timeout(Some(SILENCE));
+    let builder = hyper_rustls::HttpsConnectorBuilder::new();
+    // Without certificates of the system https fails, which requests tell; http goes on.
+    let builder = match builder.with_native_roots() {
+        Ok(builder) => builder,
+        Err(_) => hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(
+            rustls::ClientConfig::builder()
+                .with_root_certificates(rustls::RootCertStore::empty())
+                .with_no_client_auth(),
+        ),
+    };
+    HyperClient::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(SILENCE)
+        .build(builder.https_or_http().enable_http1().wrap_connector(connector))
+}
+
 /// A client of one origin.
 pub(super) struct Client {
-    client: HyperClient<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    client: Http,
     /// The URL of the manifest: its authority alone is sent `authorization`.
     own: String,
     authorization: Option<HeaderValue>,
@@ -103,28 +156,11 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(url: &str, authorization: Option<String>) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.enforce_http(false);
-        connector.set_connect_timeout(Some(SILENCE));
-        let builder = hyper_rustls::HttpsConnectorBuilder::new();
-        // Without certificates of the system https fails, which requests tell; http goes on.
-        let builder = match builder.with_native_roots() {
-            Ok(builder) => builder,
-            Err(_) => hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(
-                rustls::ClientConfig::builder()
-                    .with_root_certificates(rustls::RootCertStore::empty())
-                    .with_no_client_auth(),
-            ),
-        };
-        let client = HyperClient::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(SILENCE)
-            .build(builder.https_or_http().enable_http1().wrap_connector(connector));
         let authorization = authorization.and_then(|it| HeaderValue::from_str(&it).ok()).map(|mut value| {
             value.set_sensitive(true);
             value
         });
-        Self { client, own: url.to_owned(), authorization }
+        Self { client: http(), own: url.to_owned(), authorization }
     }
 
     /// Asks for `url`: only if it is not `known`; from an offset on, if it is still of a version.
@@ -202,7 +238,7 @@ fn answer(
     if is_encoded {
         return Err(PullFailure::Encoded.into());
     }
-    Ok(Answer::Body { continues, validator, body: Body(response.into_body()) })
+    Ok(Answer::Body { continues, validator, body: Body::of(response.into_body()) })
 }
 
 /// Whether what is secret between us and `own` may be sent to `url`: to the same authority, and not in clear if it was not so before.
@@ -231,7 +267,7 @@ async fn leads_inward(url: &str) -> bool {
 }
 
 /// The innermost cause of an error, which tells most.
-fn innermost_cause(err: &dyn std::error::Error) -> String {
+pub(super) fn innermost_cause(err: &dyn std::error::Error) -> String {
     let mut cause = err;
     while let Some(inner) = cause.source() {
         cause = inner;

@@ -10,29 +10,54 @@ use carousel::name::resolve;
 use tempfile::NamedTempFile;
 
 use super::client::{Answer, Client, Validator};
-use super::stats::{Failed, PullFailure, PullStats};
+use super::stats::{Failed, PullFailure, PullStats, without_secrets};
+use super::{Origin, s3};
 use crate::ingest::folder::FilledFolder;
 use crate::ingest::is_plain_path;
 use crate::ingest::ledger::Place;
+use crate::options::S3Location;
 use crate::package::decode;
 
 /// Requests for one file before it counts as failed.
 pub(super) const ATTEMPTS: u32 = 3;
 
+/// Base of a source's files at their origin.
+#[derive(Debug)]
+pub(super) enum Base {
+    /// URL of the manifest, query and all.
+    Manifest(String),
+    /// A bucket, and the beginning of keys.
+    Bucket(S3Location),
+}
+
 /// Places of pulled files.
 #[derive(Debug)]
 pub(super) struct Files {
-    pub(super) url: String,
-    /// Path of the manifest below the folder.
-    pub(super) manifest: String,
+    pub(super) base: Base,
+    /// Path of the manifest below the folder; `None`: all of them.
+    pub(super) manifest: Option<String>,
     pub(super) folder: FilledFolder,
     pub(super) stats: Arc<PullStats>,
 }
 
 impl Files {
-    /// URL of what is named `path` below the folder of the manifest, which has a URL of its own, query and all.
+    /// URL of what is named `path` below the folder of the manifest.
     pub(super) fn url_of(&self, path: &str) -> Option<String> {
-        if path == self.manifest { Some(self.url.clone()) } else { resolve(&self.url, path).ok() }
+        match &self.base {
+            Base::Manifest(url) if self.manifest.as_deref() == Some(path) => Some(url.clone()),
+            Base::Manifest(url) => resolve(url, path).ok(),
+            Base::Bucket(location) => {
+                Some(location.shown(&format!("{}{}", location.prefix, self.place_of(path)?)))
+            }
+        }
+    }
+
+    /// Origin, for people.
+    pub(super) fn shown(&self) -> String {
+        match &self.base {
+            Base::Manifest(url) => without_secrets(url),
+            Base::Bucket(location) => location.shown(&location.prefix),
+        }
     }
 
     /// Path of that in the store of pulled files.
@@ -41,20 +66,22 @@ impl Files {
         is_plain_path(&plain).then_some(plain)
     }
 
-    /// Fetches a file and gives it its name; false if it did not come. What breaks off is continued, if the origin names the
-    /// version.
-    pub(super) async fn fetch(&self, client: &Client, path: &str) -> bool {
+    /// Fetches a file and gives it its name. What breaks off is continued, if the origin names the version. `None`: it did not
+    /// come. Of a file from a bucket its ETag and bytes are given back.
+    pub(super) async fn fetch(&self, origin: &Origin, path: &str) -> Option<(String, u64)> {
         let (Some(url), Some(name)) = (self.url_of(path), self.place_of(path)) else {
             self.stats.fail(path, PullFailure::BadPath);
-            return false;
+            return None;
         };
-        match self.fetch_to(client, &url, &name).await {
-            Ok(()) => true,
-            Err(failed) => {
-                self.stats.fail(&url, failed);
-                false
+        let fetched = match (origin, &self.base) {
+            (Origin::Bucket(bucket), Base::Bucket(location)) => {
+                let key = format!("{}{name}", location.prefix);
+                s3::fetch::fetch(bucket, self, &key, &name).await
             }
-        }
+            (Origin::Web(client), _) => self.fetch_to(client, &url, &name).await.map(|()| (String::new(), 0)),
+            (Origin::Bucket(_), Base::Manifest(_)) => Err(PullFailure::BadPath.into()),
+        };
+        fetched.map_err(|failed| self.stats.fail(&url, failed)).ok()
     }
 
     async fn fetch_to(&self, client: &Client, url: &str, name: &str) -> Result<(), Failed> {
@@ -101,7 +128,7 @@ impl Files {
     pub(super) fn begin<'a>(&'a self, name: &'a str) -> Result<Coming<'a>, Failed> {
         let place = self.folder.ledger.begin(name).map_err(|_| PullFailure::Full)?;
         let target = self.folder.root.join(name);
-        let folder = self.folder.folder_for(&target)?.ok_or(PullFailure::BadPath)?;
+        let folder = self.folder.folder_for(&target).map_err(refused)?.ok_or(PullFailure::BadPath)?;
         let temporary = tempfile::Builder::new().prefix(".").suffix(".tmp").tempfile_in(folder)?;
         Ok(Coming { name, target, place, temporary, stats: &self.stats })
     }
@@ -118,7 +145,7 @@ pub(super) struct Coming<'a> {
 
 impl Coming<'_> {
     /// Bytes that have come so far.
-    const fn bytes(&self) -> u64 {
+    pub(super) const fn bytes(&self) -> u64 {
         self.place.bytes()
     }
 
@@ -136,13 +163,34 @@ impl Coming<'_> {
         Ok(self.temporary.write_all(data)?)
     }
 
+    /// Takes room for all its bytes, which are written to [`Coming::file`].
+    pub(super) fn reserve(&mut self, bytes: u64) -> Result<(), Failed> {
+        self.place.take(bytes).map_err(|_| PullFailure::Full)?;
+        Ok(())
+    }
+
+    /// The file under its hidden name.
+    pub(super) fn file(&self) -> io::Result<fs::File> {
+        self.temporary.as_file().try_clone()
+    }
+
     /// It is whole, and gets its name.
     pub(super) fn keep(self) -> Result<(), Failed> {
         let bytes = self.bytes();
-        self.temporary.persist(&self.target).map_err(|err| err.error)?;
+        self.temporary.persist(&self.target).map_err(|err| refused(err.error))?;
         self.place.stored(self.name);
         self.stats.files.fetch_add(1, Ordering::Relaxed);
         self.stats.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
+    }
+}
+
+/// An error of a file system. A bucket may have both `a` and `a/b`, which no folder has.
+fn refused(err: io::Error) -> Failed {
+    match err.kind() {
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists | io::ErrorKind::IsADirectory => {
+            Failed::new(PullFailure::BadPath, "there is both a file and a folder of this name")
+        }
+        _ => err.into(),
     }
 }

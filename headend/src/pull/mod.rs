@@ -10,12 +10,17 @@
 //! [`crate::follow`]. A file has its name when its body has come to its end, and not before; one that breaks off is
 //! continued by a range if the origin names its version. Files of a live presentation that no manifest has named for a
 //! minute are removed, and only those that were pulled, also before a restart.
+//!
+//! A bucket ([`s3`]) is listed page by page, and what is wanted of a page is fetched before the next is asked for: no list is
+//! held, however long. Wanted are manifests, files of which the folder has another version, and with `include_unreferenced`
+//! all. What manifests name is fetched as above, without regard to the list. Files that two lists in succession lack are removed.
 
 mod client;
 mod files;
+mod s3;
 mod stats;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -28,11 +33,17 @@ use tokio::time::Instant;
 
 use crate::config::{Config, Source};
 use crate::ingest::folder::FilledFolder;
+use crate::options::S3Location;
 use crate::options::has_manifest_name;
-use crate::package::{Inventory, LeftOutReason, Options, PackageError, Reader, Role, decode};
+use crate::package::{Inventory, LeftOutReason, Options, PackageError, Reader, Role, decode, encode};
 use client::{Answer, Client, Validator};
-use files::Files;
-pub use stats::{PullFailure, PullStats};
+use files::{Base, Files};
+use s3::Bucket;
+use s3::credentials::{Environment, environment};
+use s3::held::Held;
+use s3::listing::{Listed, Next, place};
+use stats::Failed;
+pub use stats::{BucketList, KeyLeftOut, PullFailure, PullStats};
 
 carousel::limits! {
     /// Files of a source that are fetched at the same time.
@@ -68,6 +79,8 @@ const MARK: &str = ".pulled";
 const LOOK: Duration = Duration::from_secs(60);
 /// The same of live ones, whatever they say.
 const LIVE_LOOK_MS: std::ops::RangeInclusive<u64> = 250..=10_000;
+/// Patience with a bucket that is looked at for `check`.
+const PROBE: Duration = Duration::from_secs(10);
 /// Time for which a file stays that no manifest names any more: receivers may be behind.
 const KEEP: Duration = Duration::from_secs(60);
 /// Longest time until a file that has failed is asked for again; the time doubles from one second on.
@@ -82,8 +95,10 @@ pub struct Pulled {
     pub files: u64,
     /// See `files`.
     pub bytes: u64,
-    /// Files that manifests name and the origin did not give: paths below the source's folder.
+    /// Files that are wanted and did not come: paths below the source's folder.
     pub missing: Vec<String>,
+    /// The list of the bucket, if it is one.
+    pub list: Option<BucketList>,
 }
 
 /// Follows the origins of all pulled sources, in a thread of its own that lives as long as the program; `None` if there are
@@ -137,13 +152,20 @@ pub fn complete(config: &Config, mut progress: impl FnMut(u64, u64)) -> Result<V
             }
         });
         let [files_now, bytes_now, ..] = stats.counts();
-        let Puller { source, files: of, .. } = puller;
-        if result.inventory.is_none() {
-            let why = stats.newest_failure().unwrap_or_else(|| format!("{}: nothing to carry", of.url));
+        let (source, of) = (puller.source.clone(), Arc::clone(&puller.files));
+        if result.inventory.is_none() || !result.is_listed {
+            let nothing = || format!("{}: nothing to carry", of.shown());
+            let why = stats.newest_failure().unwrap_or_else(nothing);
             return Err(format!("source {source}: {why}"));
         }
-        let missing = result.missing;
-        all.push(Pulled { source, files: files_now - files, bytes: bytes_now - bytes, missing });
+        // Manifests that did not come are named by no other file.
+        let mut missing = result.missing;
+        let failed = puller.failing.keys().filter(|path| !missing.contains(path));
+        let mut failed: Vec<String> = failed.cloned().collect();
+        failed.sort();
+        missing.extend(failed);
+        let list = stats.lists().get(&source).cloned();
+        all.push(Pulled { source, files: files_now - files, bytes: bytes_now - bytes, missing, list });
     }
     Ok(all)
 }
@@ -155,6 +177,31 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
 fn pullers(config: &Config, stats: &Arc<PullStats>) -> Result<Vec<Puller>, String> {
     let pulled = config.sources.iter().filter(|source| source.pull.is_some());
     pulled.map(|source| Puller::new(source, Arc::clone(stats))).collect()
+}
+
+/// Asks the bucket of each source for the first page of its list: the name of the source, and what is there or why nothing.
+pub fn probe(config: &Config) -> Vec<(String, Result<String, String>)> {
+    let of = |source: &Source| {
+        let location = source.bucket()?;
+        let shown = location.shown(&location.prefix);
+        let asked = async || {
+            let bucket = bucket(source, location, environment)?.impatient();
+            let page = tokio::time::timeout(PROBE, bucket.list(None)).await;
+            let page = page.map_err(|_| format!("no answer for {} s", PROBE.as_secs()))?;
+            let page = page.map_err(|failed| failed.to_string())?;
+            let manifests = page.objects.iter().filter(|it| has_manifest_name(&it.key)).count();
+            let (keys, more) = (page.objects.len(), if page.next.is_some() { " and more" } else { "" });
+            Ok(format!("{keys} keys{more}, {manifests} of them manifests"))
+        };
+        let result = runtime().map_err(|err| err.to_string()).and_then(|it| it.block_on(asked()));
+        let result = result.map(|it| format!("{shown}: {it}")).map_err(|why| format!("{shown}: {why}"));
+        Some((source.name.clone(), result))
+    };
+    config.sources.iter().filter_map(of).collect()
+}
+
+fn bucket(source: &Source, location: S3Location, environment: Environment) -> Result<Bucket, String> {
+    Bucket::new(location, &source.s3.clone().unwrap_or_default(), environment)
 }
 
 /// The folder of a URL, with its slash.
@@ -169,14 +216,59 @@ struct Round {
     inventory: Option<Inventory>,
     /// Files that are still missing.
     missing: Vec<String>,
+    /// No list of the bucket was due, or it came.
+    is_listed: bool,
+}
+
+/// Origin of a source.
+#[derive(Clone)]
+enum Origin {
+    /// A web server.
+    Web(Arc<Client>),
+    /// A bucket.
+    Bucket(Arc<Bucket>),
+}
+
+impl Origin {
+    /// Asks for a manifest, if it is not `known`.
+    async fn look(&self, files: &Files, path: &str, known: Option<&Validator>) -> Result<Answer, Failed> {
+        let name = || files.place_of(path).ok_or(PullFailure::BadPath);
+        match (self, &files.base) {
+            (Self::Bucket(bucket), Base::Bucket(location)) => {
+                bucket.look(&format!("{}{}", location.prefix, name()?), known).await
+            }
+            (Self::Web(client), _) => {
+                let url = files.url_of(path).ok_or(PullFailure::BadPath)?;
+                client.get(&url, known, None).await
+            }
+            (Self::Bucket(_), Base::Manifest(_)) => Err(PullFailure::BadPath.into()),
+        }
+    }
+}
+
+/// State of a bucket.
+struct Listing {
+    held: Held,
+    /// Lists that have begun.
+    number: u32,
+    /// Time of the next one.
+    due: Instant,
+    /// Interval of lists.
+    every: Duration,
+    /// Lists in succession that failed.
+    failed: u32,
+    /// Files are taken whether a manifest names them or not.
+    takes_all: bool,
 }
 
 /// One pulled source.
 struct Puller {
     /// Name of the source.
     source: String,
-    client: Arc<Client>,
+    origin: Origin,
     files: Arc<Files>,
+    /// Of a bucket.
+    listing: Option<Listing>,
     options: Options,
     /// Of manifests that have come, by path.
     validators: HashMap<String, Validator>,
@@ -194,29 +286,58 @@ impl Puller {
     fn new(source: &Source, stats: Arc<PullStats>) -> Result<Self, String> {
         let url = source.pull.clone().unwrap_or_default();
         let folder = FilledFolder::open(&source.path, MAX_FILES, source.pull_bytes)?;
-        let authorization = source.pull_authorization_file.as_deref().map(|file| {
-            let text = fs::read_to_string(file);
-            text.map(|it| it.trim().to_owned())
-                .map_err(|err| format!("pull_authorization_file {}: {err}", file.display()))
-        });
-        let mark = folder.root.join(MARK);
-        let files = folder.ledger.paths();
-        if files.is_empty() {
-            fs::write(&mark, "").map_err(|err| format!("{}: {err}", source.path.display()))?;
-        }
-        let pulled = files.iter().filter(|_| mark.exists()).map(|path| folder.root.join(path)).collect();
-        let path = url.split(['?', '#']).next().unwrap_or_default();
-        let manifest = decode(path.rsplit('/').next().unwrap_or_default());
-        let options = Options {
-            include_unreferenced: false,
-            base: folder_of(&url).to_owned(),
-            ignored_query: source.ignored_query(),
-            ..Options::default()
+        let failed = |err: io::Error| format!("{}: {err}", source.path.display());
+        let options = Options { ignored_query: source.ignored_query(), ..Options::default() };
+        let (origin, base, manifest, listing, options) = match source.bucket() {
+            Some(location) => {
+                let bytes_of = |name: &str| fs::metadata(folder.root.join(name)).ok().map(|it| it.len());
+                let s3 = source.s3.clone().unwrap_or_default();
+                let listing = Listing {
+                    held: Held::open(&folder.root, bytes_of).map_err(failed)?,
+                    number: 0,
+                    due: Instant::now(),
+                    every: Duration::from_secs(s3.list_every_s.max(1)),
+                    failed: 0,
+                    takes_all: source.include_unreferenced,
+                };
+                let origin = Origin::Bucket(Arc::new(bucket(source, location.clone(), environment)?));
+                let options = Options {
+                    include_unreferenced: source.include_unreferenced,
+                    base: source.base.clone(),
+                    ..options
+                };
+                let manifest = location.manifest.clone();
+                (origin, Base::Bucket(location), manifest, Some(listing), options)
+            }
+            None => {
+                let authorization = source.pull_authorization_file.as_deref().map(|file| {
+                    let text = fs::read_to_string(file);
+                    text.map(|it| it.trim().to_owned())
+                        .map_err(|err| format!("pull_authorization_file {}: {err}", file.display()))
+                });
+                let path = url.split(['?', '#']).next().unwrap_or_default();
+                let manifest = decode(path.rsplit('/').next().unwrap_or_default());
+                let options = Options { base: folder_of(&url).to_owned(), ..options };
+                let origin = Origin::Web(Arc::new(Client::new(&url, authorization.transpose()?)));
+                (origin, Base::Manifest(url), Some(manifest), None, options)
+            }
+        };
+        let pulled = match &listing {
+            Some(listing) => listing.held.names().map(|name| folder.root.join(name)).collect(),
+            None => {
+                let mark = folder.root.join(MARK);
+                let files = folder.ledger.paths();
+                if files.is_empty() {
+                    fs::write(&mark, "").map_err(failed)?;
+                }
+                files.iter().filter(|_| mark.exists()).map(|path| folder.root.join(path)).collect()
+            }
         };
         Ok(Self {
             source: source.name.clone(),
-            client: Arc::new(Client::new(&url, authorization.transpose()?)),
-            files: Arc::new(Files { url, manifest, folder, stats }),
+            origin,
+            files: Arc::new(Files { base, manifest, folder, stats }),
+            listing,
             options,
             validators: HashMap::new(),
             failing: HashMap::new(),
@@ -245,20 +366,27 @@ impl Puller {
         }
     }
 
-    /// Looks at the manifests, and fetches what is missing.
+    /// Lists the bucket if that is due, looks at the manifests, and fetches what is missing.
     async fn round(&mut self) -> Round {
+        let mut round = Round { inventory: None, missing: Vec::new(), is_listed: true };
+        if self.listing.as_ref().is_some_and(|it| it.due <= Instant::now()) {
+            round.is_listed = self.list().await;
+        }
         let mut due = self.manifests.clone();
-        if !due.contains(&self.files.manifest) {
-            due.insert(0, self.files.manifest.clone());
+        if let Some(manifest) = &self.files.manifest {
+            let path = if self.listing.is_some() { encode(manifest) } else { manifest.clone() };
+            let is_there = self.listing.as_ref().is_some_and(|it| it.held.get(manifest).is_some());
+            if !is_there && !due.contains(&path) {
+                due.insert(0, path);
+            }
         }
         for path in due {
             self.look_at(&path).await;
         }
-        let mut round = Round { inventory: None, missing: Vec::new() };
         for _ in 0..MAX_READINGS {
             let Ok(inventory) = self.read() else { return round };
             round.missing = missing(&inventory);
-            self.manifests = changing(&inventory);
+            self.manifests = changing(&inventory, self.listing.is_some());
             round.inventory = Some(inventory);
             let now = Instant::now();
             let wanted: Vec<String> =
@@ -266,7 +394,7 @@ impl Puller {
             if wanted.is_empty() {
                 break;
             }
-            self.fetch_all(wanted).await;
+            self.fetch_all(wanted, &BTreeMap::new()).await;
         }
         round
     }
@@ -276,15 +404,124 @@ impl Puller {
     }
 
     fn read(&self) -> Result<Inventory, PackageError> {
-        Reader::new(&self.files.folder.root.join(&self.files.manifest), self.options.clone())?.read()
+        let root = &self.files.folder.root;
+        let source = self.files.manifest.as_ref().map_or_else(|| root.clone(), |it| root.join(it));
+        Reader::new(&source, self.options.clone())?.read()
+    }
+
+    /// Goes through the list of the bucket, and fetches what is wanted of each page. False: it did not come to its end.
+    async fn list(&mut self) -> bool {
+        let Origin::Bucket(bucket) = self.origin.clone() else { return true };
+        let Some(listing) = &mut self.listing else { return true };
+        listing.number += 1;
+        let result = self.list_pages(&bucket).await;
+        let Some(listing) = &mut self.listing else { return true };
+        let now = Instant::now();
+        match result {
+            Ok(list) => {
+                (listing.failed, listing.due) = (0, now + listing.every);
+                let gone = listing.held.gone(listing.number);
+                self.files.stats.listed(&self.source, list);
+                for name in gone {
+                    self.remove(&name);
+                }
+                true
+            }
+            Err(failed) => {
+                // Only whole lists tell what is gone.
+                listing.number -= 1;
+                listing.failed += 1;
+                listing.due = now + back_off(listing.failed);
+                let location = bucket.location();
+                self.files.stats.fail(&location.shown(&location.prefix), failed);
+                false
+            }
+        }
+    }
+
+    async fn list_pages(&mut self, bucket: &Bucket) -> Result<BucketList, Failed> {
+        let mut list = BucketList::default();
+        let (mut next, mut empty_pages) = (None::<Next>, 0);
+        loop {
+            let page = bucket.list(next.as_ref()).await?;
+            empty_pages = if page.objects.is_empty() { empty_pages + 1 } else { 0 };
+            let wanted = self.wanted(&page.objects, &bucket.location().prefix, &mut list);
+            // Manifests last: what they name is there, or is fetched at once.
+            let (manifests, media): (Vec<String>, Vec<String>) =
+                wanted.keys().cloned().partition(|path| has_manifest_name(path));
+            self.fetch_all(media, &wanted).await;
+            self.fetch_all(manifests, &wanted).await;
+            match page.next {
+                None => return Ok(list),
+                Some(again) if next.as_ref() == Some(&again) || empty_pages >= s3::MAX_EMPTY_PAGES => {
+                    return Err(Failed::new(PullFailure::Listing, "it has no end"));
+                }
+                Some(_) => next = page.next,
+            }
+        }
+    }
+
+    /// Paths to fetch of a page of the bucket's list, and their versions there.
+    fn wanted(
+        &mut self,
+        objects: &[Listed],
+        prefix: &str,
+        list: &mut BucketList,
+    ) -> BTreeMap<String, String> {
+        let mut wanted = BTreeMap::new();
+        let Some(listing) = &mut self.listing else { return wanted };
+        let now = Instant::now();
+        for object in objects {
+            list.keys += 1;
+            let name = match place(object.key.get(prefix.len()..).unwrap_or_default()) {
+                Ok(name) => name,
+                Err(why) => {
+                    list.leave_out(why, &object.key);
+                    continue;
+                }
+            };
+            let is_current = listing.held.is_current(name, &object.version, object.bytes, listing.number);
+            let is_manifest =
+                || has_manifest_name(name) && self.files.manifest.as_deref().is_none_or(|it| it == name);
+            let is_wanted = match is_current {
+                Some(is_current) => !is_current,
+                None => (listing.takes_all && self.files.manifest.is_none()) || is_manifest(),
+            };
+            if !is_wanted {
+                continue;
+            }
+            if object.is_archived {
+                list.leave_out(KeyLeftOut::Archived, &object.key);
+                continue;
+            }
+            let path = encode(name);
+            if self.failing.get(&path).is_none_or(|(_, again)| *again <= now) {
+                wanted.insert(path, object.version.clone());
+            }
+        }
+        wanted
+    }
+
+    /// Removes a file of the folder.
+    fn remove(&mut self, name: &str) {
+        let file = self.files.folder.root.join(name);
+        self.pulled.remove(&file);
+        self.unnamed.remove(&file);
+        if let Some(listing) = &mut self.listing {
+            listing.held.went(name);
+        }
+        if fs::remove_file(&file).is_ok() {
+            self.files.folder.ledger.removed(name);
+            self.files.stats.removed.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     async fn look_at(&mut self, path: &str) {
         let (Some(url), Some(name)) = (self.files.url_of(path), self.files.place_of(path)) else { return };
         let is_there = self.files.folder.root.join(&name).is_file();
-        let known = self.validators.get(path).filter(|_| is_there);
+        let known = self.known(path, &name).filter(|_| is_there);
         let stats = &self.files.stats;
-        let answer = match self.client.get(&url, known, None).await {
+        let answer = match self.origin.look(&self.files, path, known.as_ref()).await {
             Ok(answer) => answer,
             Err(failed) => return stats.fail(&url, failed),
         };
@@ -306,6 +543,11 @@ impl Puller {
         match self.files.store_manifest(&name, &bytes) {
             Ok(()) => {
                 self.pulled.insert(self.files.folder.root.join(&name));
+                if let (Some(listing), Some(etag)) =
+                    (&mut self.listing, validator.as_ref().and_then(Validator::bare))
+                {
+                    listing.held.came(&name, etag, String::new(), bytes.len() as u64, listing.number);
+                }
                 match validator {
                     Some(validator) => self.validators.insert(path.to_owned(), validator),
                     None => self.validators.remove(path),
@@ -315,24 +557,38 @@ impl Puller {
         }
     }
 
-    async fn fetch_all(&mut self, wanted: Vec<String>) {
+    /// Validator of a manifest that has come, also before a restart.
+    fn known(&self, path: &str, name: &str) -> Option<Validator> {
+        let held = || {
+            let version = self.listing.as_ref()?.held.get(name)?;
+            Validator::of_bare(&version.etag)
+        };
+        self.validators.get(path).cloned().or_else(held)
+    }
+
+    /// Fetches files. `listed` has the versions of those that a list has.
+    async fn fetch_all(&mut self, wanted: Vec<String>, listed: &BTreeMap<String, String>) {
         let mut wanted = wanted.into_iter();
         let mut running = tokio::task::JoinSet::new();
         loop {
             while running.len() < MAX_FETCHES
                 && let Some(path) = wanted.next()
             {
-                let (files, client) = (Arc::clone(&self.files), Arc::clone(&self.client));
+                let (files, origin) = (Arc::clone(&self.files), self.origin.clone());
                 running.spawn_local(async move {
-                    let has_come = files.fetch(&client, &path).await;
-                    (path, has_come)
+                    let came = files.fetch(&origin, &path).await;
+                    (path, came)
                 });
             }
             let Some(ended) = running.join_next().await else { return };
-            let Ok((path, has_come)) = ended else { continue };
-            if has_come {
+            let Ok((path, came)) = ended else { continue };
+            if let Some((etag, bytes)) = came {
                 self.failing.remove(&path);
                 if let Some(name) = self.files.place_of(&path) {
+                    if let Some(listing) = &mut self.listing {
+                        let listed = listed.get(&path).cloned().unwrap_or_default();
+                        listing.held.came(&name, etag, listed, bytes, listing.number);
+                    }
                     self.pulled.insert(self.files.folder.root.join(name));
                 }
             } else {
@@ -345,29 +601,30 @@ impl Puller {
     /// Removes pulled files of live presentations that no manifest has named for [`KEEP`].
     fn remove_unnamed(&mut self, inventory: &Inventory, missing: &[String]) {
         self.failing.retain(|path, _| missing.contains(path));
-        self.validators.retain(|path, _| *path == self.files.manifest || self.manifests.contains(path));
+        let only = self.files.manifest.as_deref();
+        self.validators.retain(|path, _| only == Some(path) || self.manifests.contains(path));
         // What is not live stays as it is, with files that are no use.
-        if !inventory.is_live() {
+        if !inventory.is_live() || self.listing.as_ref().is_some_and(|it| it.takes_all) {
             return;
         }
         let now = Instant::now();
         let named: HashSet<&PathBuf> = inventory.objects.values().map(|object| &object.file).collect();
         let mut gone = Vec::new();
         for file in &self.pulled {
-            if named.contains(file) || file.ends_with(&self.files.manifest) {
+            // Manifests of a bucket are removed when it has them no longer.
+            let is_manifest = match &self.files.manifest {
+                Some(manifest) => file.ends_with(manifest),
+                None => has_manifest_name(&file.to_string_lossy()),
+            };
+            if named.contains(file) || is_manifest {
                 self.unnamed.remove(file);
             } else if now.duration_since(*self.unnamed.entry(file.clone()).or_insert(now)) >= KEEP {
                 gone.push(file.clone());
             }
         }
         for file in gone {
-            self.pulled.remove(&file);
-            self.unnamed.remove(&file);
-            if fs::remove_file(&file).is_ok()
-                && let Ok(name) = file.strip_prefix(&self.files.folder.root)
-            {
-                self.files.folder.ledger.removed(&name.to_string_lossy());
-                self.files.stats.removed.fetch_add(1, Ordering::Relaxed);
+            if let Ok(name) = file.strip_prefix(&self.files.folder.root) {
+                self.remove(&name.to_string_lossy());
             }
         }
     }
@@ -379,15 +636,20 @@ impl Puller {
         let due = fresh_ms
             .map_or(LOOK, |ms| Duration::from_millis(ms.clamp(*LIVE_LOOK_MS.start(), *LIVE_LOOK_MS.end())));
         let now = Instant::now();
+        let listing = self.listing.as_ref().map(|it| it.due.saturating_duration_since(now));
+        let due = listing.map_or(due, |listing| due.min(listing));
         let again = self.failing.values().map(|(_, again)| again.saturating_duration_since(now)).min();
         again.map_or(due, |again| again.clamp(Duration::from_millis(*LIVE_LOOK_MS.start()), due))
     }
 }
 
-/// Paths of manifests that were read: all of them may change.
-fn changing(inventory: &Inventory) -> Vec<String> {
+/// Paths of manifests that were read: all of them may change. Of a bucket those of live presentations; its list tells of
+/// others.
+fn changing(inventory: &Inventory, is_listed: bool) -> Vec<String> {
     let manifests = inventory.objects.values().filter(|object| object.role == Role::Manifest);
+    let is_live = |bytes: &[u8]| Manifest::read(bytes).is_some_and(|it| it.fresh_ms().is_some());
     manifests
+        .filter(|object| !is_listed || object.bytes.as_deref().is_some_and(is_live))
         .map(|object| object.path.clone())
         .filter(|path| has_manifest_name(path.split('?').next().unwrap_or_default()))
         .collect()

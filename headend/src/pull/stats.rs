@@ -1,10 +1,13 @@
 //! Counters of pulled sources, and the reasons for which requests come to nothing.
 
-use std::io;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{fmt, io};
 
 use carousel::reason::Counts;
+
+pub use super::s3::listing::KeyLeftOut;
 
 carousel::reasons! {
     /// Why a request to the origin of a pulled source came to nothing.
@@ -31,11 +34,31 @@ carousel::reasons! {
         BadPath = "bad_path",
         /// The file could not be written.
         Io = "io",
+        /// There are no credentials for the bucket.
+        NoCredentials = "no_credentials",
+        /// The store refuses the access key, its secret or its session token.
+        BadCredentials = "bad_credentials",
+        /// The access key may not read this.
+        Denied = "denied",
+        /// The clock of this machine differs from the store's.
+        Clock = "clock",
+        /// The store has no such bucket.
+        NoBucket = "no_bucket",
+        /// The bucket is in another region, or at another endpoint.
+        Region = "region",
+        /// The store was busy or failed five times in succession.
+        SlowDown = "slow_down",
+        /// The object changed while it was fetched, three times in succession.
+        Changed = "changed",
+        /// The object is in an archive and has not been restored.
+        Archived = "archived",
+        /// The bucket's list cannot be read.
+        Listing = "listing",
     }
 }
 
 /// A failure, with what the origin or the system said.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Failed {
     pub(super) why: PullFailure,
     /// May be empty.
@@ -45,6 +68,15 @@ pub(super) struct Failed {
 impl Failed {
     pub(super) fn new(why: PullFailure, detail: impl Into<String>) -> Self {
         Self { why, detail: detail.into() }
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.detail.as_str() {
+            "" => write!(f, "{}", self.why),
+            detail => write!(f, "{} ({detail})", self.why),
+        }
     }
 }
 
@@ -69,6 +101,35 @@ pub struct PullStats {
     pub(super) removed: AtomicU64,
     pub(super) failed: Counts<PullFailure>,
     newest_failure: Mutex<Option<String>>,
+    /// Newest complete list of each bucket, by the name of its source.
+    lists: Mutex<BTreeMap<String, BucketList>>,
+}
+
+/// What a complete list of a bucket had.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BucketList {
+    /// Keys below the prefix.
+    pub keys: u64,
+    /// Keys that are left out: number and first one.
+    pub left_out: BTreeMap<KeyLeftOut, (u64, String)>,
+}
+
+impl BucketList {
+    pub(super) fn leave_out(&mut self, why: KeyLeftOut, key: &str) {
+        self.left_out.entry(why).or_insert_with(|| (0, shown(key))).0 += 1;
+    }
+
+    /// Keys that are left out; empty if there are none.
+    pub fn to_text(&self) -> String {
+        let told = self.left_out.iter().map(|(why, (count, first))| format!("{count} {why} ({first})"));
+        let told = told.collect::<Vec<_>>().join(", ");
+        if told.is_empty() { told } else { format!("keys left out: {told}") }
+    }
+}
+
+/// A key as it is shown: in one line, of bounded length.
+fn shown(key: &str) -> String {
+    key.chars().take(80).flat_map(char::escape_debug).collect()
 }
 
 impl PullStats {
@@ -83,18 +144,33 @@ impl PullStats {
     }
 
     pub(super) fn fail(&self, url: &str, failed: impl Into<Failed>) {
-        let Failed { why, detail } = failed.into();
-        self.failed.add(why);
+        let failed = failed.into();
+        self.failed.add(failed.why);
         // A query may be what opens it, and user information is.
-        let url = without_secrets(url);
-        let text =
-            if detail.is_empty() { format!("{url}: {why}") } else { format!("{url}: {why} ({detail})") };
+        let text = format!("{}: {failed}", without_secrets(url));
         *self.newest_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
     }
 
     /// Newest failure.
     pub fn newest_failure(&self) -> Option<String> {
         self.newest_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn listed(&self, source: &str, list: BucketList) {
+        self.lists().insert(source.to_owned(), list);
+    }
+
+    /// Newest complete list of each bucket, by the name of its source.
+    pub fn lists(&self) -> MutexGuard<'_, BTreeMap<String, BucketList>> {
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keys of the newest lists of all buckets, and those of them that are left out, by reason.
+    pub fn listed_keys(&self) -> (u64, impl Iterator<Item = (&'static str, u64)>) {
+        let lists = self.lists();
+        let of = |why: &KeyLeftOut| lists.values().filter_map(|it| Some(it.left_out.get(why)?.0)).sum();
+        let left_out: Vec<(&str, u64)> = KeyLeftOut::ALL.iter().map(|why| (why.as_str(), of(why))).collect();
+        (lists.values().map(|it| it.keys).sum(), left_out.into_iter())
     }
 
     /// One line, without what has not happened.
@@ -104,6 +180,12 @@ impl PullStats {
         for (why, count) in self.failed.labelled().filter(|(_, count)| *count > 0) {
             text.push_str(&format!(", {count} failed: {why}"));
         }
+        for (source, list) in self.lists().iter() {
+            let left_out = list.to_text();
+            if !left_out.is_empty() {
+                text.push_str(&format!("; {source}: {left_out}"));
+            }
+        }
         if let Some(newest) = self.newest_failure() {
             text.push_str(&format!("; newest: {newest}"));
         }
@@ -112,7 +194,11 @@ impl PullStats {
 }
 
 /// A URL without its query, and without a user and password.
-fn without_secrets(url: &str) -> String {
+pub(super) fn without_secrets(url: &str) -> String {
+    // Keys have neither; `?` and `#` are characters like others there.
+    if url.starts_with("s3://") {
+        return shown(url);
+    }
     let url = url.split(['?', '#']).next().unwrap_or_default();
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let ends = rest.find('/').unwrap_or(rest.len());

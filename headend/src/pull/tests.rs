@@ -8,27 +8,27 @@ use super::*;
 
 /// A request as the origin sees it.
 #[derive(Debug, Clone, Default)]
-struct Asked {
-    target: String,
-    headers: HashMap<String, String>,
+pub(super) struct Asked {
+    pub(super) target: String,
+    pub(super) headers: HashMap<String, String>,
 }
 
 /// Its response.
 #[derive(Clone)]
-struct Reply {
-    status: u16,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Vec<u8>,
     /// Bytes after which the connection ends.
-    cut_at: Option<usize>,
+    pub(super) cut_at: Option<usize>,
 }
 
 impl Reply {
-    fn of(status: u16, body: impl Into<Vec<u8>>) -> Self {
+    pub(super) fn of(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self { status, headers: Vec::new(), body: body.into(), cut_at: None }
     }
 
-    fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+    pub(super) fn with(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.to_owned(), value.into()));
         self
     }
@@ -37,14 +37,14 @@ impl Reply {
 type Answering = dyn Fn(&Asked) -> Reply + Send + Sync;
 
 /// An origin on loopback.
-struct Origin {
-    url: String,
-    asked: Arc<Mutex<Vec<Asked>>>,
-    most_at_once: Arc<AtomicUsize>,
+pub(super) struct Origin {
+    pub(super) url: String,
+    pub(super) asked: Arc<Mutex<Vec<Asked>>>,
+    pub(super) most_at_once: Arc<AtomicUsize>,
 }
 
 impl Origin {
-    fn new(answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
+    pub(super) fn new(answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -95,7 +95,7 @@ fn serve(mut stream: TcpStream, answer: &Answering, log: &Mutex<Vec<Asked>>) {
 }
 
 /// Packets of a transport stream.
-fn segment(number: u8, packets: usize) -> Vec<u8> {
+pub(super) fn segment(number: u8, packets: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     for at in 0..packets {
         let mut packet = [number; 188];
@@ -105,7 +105,7 @@ fn segment(number: u8, packets: usize) -> Vec<u8> {
     bytes
 }
 
-fn playlist(names: &[&str], is_ended: bool) -> String {
+pub(super) fn playlist(names: &[&str], is_ended: bool) -> String {
     let segments: String = names.iter().map(|name| format!("#EXTINF:4,\n{name}\n")).collect();
     let end = if is_ended { "#EXT-X-ENDLIST\n" } else { "" };
     format!("#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:0\n{segments}{end}")
@@ -119,13 +119,13 @@ fn config(dir: &std::path::Path, url: &str, more: &str) -> Config {
 }
 
 /// Does `work` with the only pulled source of `config`.
-fn with_puller(config: &Config, stats: &Arc<PullStats>, work: impl AsyncFnOnce(&mut Puller)) {
+pub(super) fn with_puller(config: &Config, stats: &Arc<PullStats>, work: impl AsyncFnOnce(&mut Puller)) {
     let mut puller = pullers(config, stats).unwrap().remove(0);
     let tasks = tokio::task::LocalSet::new();
     tasks.block_on(&runtime().unwrap(), async { work(&mut puller).await });
 }
 
-fn failed(stats: &PullStats, why: PullFailure) -> u64 {
+pub(super) fn failed(stats: &PullStats, why: PullFailure) -> u64 {
     stats.failed.get(why)
 }
 
@@ -397,7 +397,19 @@ fn mistakes_are_told_with_what_to_write() {
         let mistakes = Config::parse(&text, dir.path()).unwrap_err();
         format!("{mistakes:?}")
     };
-    assert!(wrong("pull = 's3://bucket/a.m3u8'").contains("https://host/path/master.m3u8"));
+    assert!(wrong("pull = 'ftp://host/a.m3u8'").contains("https://host/path/master.m3u8"));
+    assert!(wrong("pull = 's3://bucket/film'").contains("slash at its end"));
+    let secret = wrong("pull = 's3://AKIA:secret@bucket/film/'");
+    assert!(secret.contains("credentials") && !secret.contains("secret@"), "{secret}");
+    assert!(wrong("[source.s3]\nregion = 'x'").contains("nothing is pulled"));
+    let bucket = "pull = 's3://bucket/film/'";
+    assert!(wrong(&format!("{bucket}\npull_authorization_file = 'x'")).contains("signed"));
+    assert!(wrong(&format!("{bucket}\n[source.s3]\nendpoint = 'minio:9000'")).contains("s3.endpoint"));
+    let secret = wrong(&format!("{bucket}\n[source.s3]\nendpoint = 'https://u:secret@minio'"));
+    assert!(secret.contains("credentials_file") && !secret.contains("secret@"), "{secret}");
+    let both = format!("{bucket}\n[source.s3]\nanonymous = true\nprofile = 'x'");
+    assert!(wrong(&both).contains("s3.anonymous"));
+    assert!(wrong("pull = 'https://h/a.mpd'\n[source.s3]\nregion = 'x'").contains("pull is no bucket"));
     assert!(wrong("pull = 'https://h/folder/'").contains("is no URL of a manifest"));
     assert!(wrong("pull_authorization_file = 'x'").contains("nothing is pulled"));
     assert!(wrong("pull = 'https://h/a.mpd'\npull_bytes = 0").contains("must be greater than 0"));
