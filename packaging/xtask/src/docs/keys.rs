@@ -44,7 +44,8 @@ const HEADEND_SAMPLE: &str = "[link]\nrate_bps = 1000000\n[link.dvb_s2]\nmodulat
 [multiplex]\n[nip.carrier]\nfrequency_10khz = 1\npolarization = 'x'\nmodulation = 'x'\nroll_off = '0.20'\nsymbol_rate_ksps = 1\nfec = '3/4'\n\
 [[nip.service_lists]]\nname = 'x'\nuri = 'x'\n[dvb_i]\n[[dvb_i.regions]]\nid = 'x'\ncountries = ['LUX']\n[[dvb_i.lcn]]\nregions = ['x']\nchannels = { x = 1 }\n\
 [fec.high]\ncode = 'raptorq'\n[fec.medium]\ncode = 'raptorq'\n[fec.low]\ncode = 'raptorq'\n[[forecast]]\nname = 'x'\n[simulation.viewing]\n[[simulation.fade]]\nregions = [0]\nbegin_s = 0\nlasts_s = 1\n\
-[ingest]\nlisten = '127.0.0.1:1'\n[[source]]\npath = '/x'\nbase = 'http://h/x/'\nname = 'x'\ningest = true\n[source.service]\n[[source.service.available]]\n[signing]\nkeys = 'x'\n";
+[ingest]\nlisten = '127.0.0.1:1'\n[[source]]\npath = '/y'\nbase = 'http://h/y/'\npull = 's3://bucket/'\n[source.s3]\n[source.service]\n[[source.service.available]]\n\
+[[source]]\npath = '/x'\nbase = 'http://h/x/'\nname = 'x'\ningest = true\n[signing]\nkeys = 'x'\n";
 
 /// Name and text of both pages.
 ///
@@ -259,7 +260,7 @@ fn is_sample(path: &str, key: &str) -> bool {
         ("link", "rate_bps")
             | ("access", "name")
             | ("kafka", "brokers")
-            | ("source", "name" | "service_id" | "ingest")
+            | ("source", "name" | "service_id" | "ingest" | "pull")
             | ("dvb_i", "base" | "id" | "regions")
     )
 }
