@@ -76,6 +76,8 @@ carousel::reasons! {
 
 /// Manifests that are read for what follows a segment.
 const MAX_LISTING: usize = 2;
+/// Numbers behind that of a segment that are looked for.
+const NUMBERS_AFTER: u64 = 2;
 
 /// Segments at the end of each list that are looked for: older ones have come, or do not come any more.
 const EDGE: usize = 8;
@@ -315,14 +317,15 @@ impl Manifests {
         own.or_else(lists).map(|it| it.facts.target_ms)
     }
 
-    /// Whether a segment of a live service will not come any more: it stands in a manifest before one that is held, and live is sent once
-    /// and in order.
-    pub fn is_passed(&self, store: &Store, key: &ObjectKey) -> bool {
+    /// Whether a segment of a live service will not come any more: one after it is here, and live is sent once and in order. What is after
+    /// it stands in a manifest, or has the next number where the clock names segments.
+    pub fn is_passed(&self, key: &ObjectKey, is_here: &dyn Fn(&str) -> bool, store: &Store) -> bool {
         let listing = self.listing(key);
         let manifests = listing.iter().take(MAX_LISTING).filter_map(|it| store.get(it.as_str()));
-        manifests
-            .filter(|it| it.live().is_some())
-            .any(|it| successors(&it, key, EDGE).iter().any(|it| store.contains(it.as_str())))
+        let live: Vec<_> = manifests.filter(|it| it.live().is_some()).collect();
+        let is_listed = |it| successors(it, key, EDGE).iter().any(|it| is_here(it.as_str()));
+        live.iter().any(is_listed)
+            || (!live.is_empty() && names_after(key.as_str()).iter().any(|it| is_here(it)))
     }
 
     /// Whether a live playlist lists names like this one as partial segments.
@@ -485,6 +488,23 @@ fn pattern_of(name: &str) -> String {
         was_digit = is_digit;
     }
     out
+}
+
+/// The name with the next numbers in place of the last one before its extension.
+fn names_after(name: &str) -> Vec<String> {
+    let path = name.split('?').next().unwrap_or(name);
+    let file = path.rfind('/').map_or(0, |at| at + 1);
+    let stem = path[file..].rfind('.').map_or(path.len(), |at| file + at);
+    let digits =
+        path[file..stem].bytes().rev().skip_while(|it| !it.is_ascii_digit()).take_while(u8::is_ascii_digit);
+    let Some(end) = path[file..stem].rfind(|c: char| c.is_ascii_digit()).map(|at| file + at + 1) else {
+        return Vec::new();
+    };
+    let start = end - digits.count();
+    let Ok(number) = path[start..end].parse::<u64>() else { return Vec::new() };
+    let next = (1..=NUMBERS_AFTER).filter_map(|more| number.checked_add(more));
+    next.map(|next| format!("{}{next:0width$}{}", &name[..start], &name[end..], width = end - start))
+        .collect()
 }
 
 #[cfg(test)]
@@ -677,6 +697,11 @@ mod tests {
         assert!(after("h/v/s8.ts", 0).is_empty());
         for last_or_other in ["h/v/s10.ts", "h/v/s7.ts", "h/w/s8.ts"] {
             assert!(after(last_or_other, 3).is_empty(), "{last_or_other}");
+        }
+        assert_eq!(names_after("h/a1/seg-2-0099.m4s"), ["h/a1/seg-2-0100.m4s", "h/a1/seg-2-0101.m4s"]);
+        assert_eq!(names_after("h/9?t=3"), ["h/10?t=3", "h/11?t=3"]);
+        for none in ["h/a1/seg.m4s", "h/18446744073709551616.ts", "h/1/"] {
+            assert!(names_after(none).is_empty(), "{none}");
         }
         let ranges = b"#EXTM3U\n#EXT-X-BYTERANGE:5@0\nall.ts\n#EXT-X-BYTERANGE:5@5\nall.ts\n";
         assert!(following(ranges, &manifest, &key("h/all.ts"), 3).is_empty());

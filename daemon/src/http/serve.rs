@@ -431,14 +431,26 @@ impl HttpServer {
             || (!is_from_before(object, since) && manifests::is_playable(object, &is_here))
     }
 
-    /// Completes when a live segment will not come any more.
+    /// Completes when a live segment of a service that was just joined will not come any more: one after it is here, or the service has
+    /// been on the air for a target duration.
     async fn passed(&self, key: &ObjectKey) {
+        let (manifests, store, flights) = (&self.shared.manifests, &self.shared.store, &self.shared.flights);
+        let is_here = |name: &str| store.contains(name) || flights.get(name).is_some();
+        let mut deadline = None;
         loop {
-            let advanced = self.shared.manifests.listen();
-            if self.shared.manifests.is_passed(&self.shared.store, key) {
+            let advanced = manifests.listen();
+            if manifests.is_passed(key, &is_here, store) {
                 return;
             }
-            advanced.await;
+            if let Some(target_ms) = manifests.on_air_target_ms(key, clock::now()) {
+                let end = tokio::time::Instant::now() + Duration::from_millis(target_ms);
+                deadline.get_or_insert(end);
+            }
+            match deadline {
+                None => advanced.await,
+                Some(deadline) if tokio::time::timeout_at(deadline, advanced).await.is_err() => return,
+                Some(_) => {}
+            }
         }
     }
 

