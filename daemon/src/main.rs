@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use carousel::route::lls::ServiceDirectory;
 use clap::{CommandFactory as _, Parser as _};
 use http::Method;
 use sd_notify::NotifyState;
@@ -13,7 +14,7 @@ use skycache::cli::{self, Asking, Cli, Common, FirmwareAction, Trusting, Verb};
 use skycache::config::Config;
 use skycache::listen::Listening;
 use skycache::receive::ReceiveContext;
-use skycache::replay::replay;
+use skycache::replay::{Directories, replay};
 use skycache::running::Daemon;
 use skycache::store::Store;
 use skycache::{admin, doctor, firmware as slots, logs, screen};
@@ -267,10 +268,12 @@ fn replay_recording(recording: &Path, config: Option<&Path>) -> Result<ExitCode,
         let (store, _) = Store::open(&config.store).map_err(|err| err.to_string())?;
         let trust = skycache::trust::recalled(&config.trust, &config.store.path)?;
         let context = ReceiveContext { trust, ..ReceiveContext::new(store.clone()) };
-        let mut directory =
-            carousel::mabr::Directory::new(config.session_options().join_policy(), Vec::new());
+        let sessions = carousel::mabr::Directory::new(config.session_options().join_policy(), Vec::new());
         let base = config.transport_streams.first().and_then(|it| it.base.clone());
-        let summary = replay(recording, base, &context, &mut directory);
+        let mut groups = config.receive.lls.clone();
+        groups.push(carousel::route::lls::GROUP);
+        let mut directories = Directories { sessions, atsc: ServiceDirectory::default(), groups };
+        let summary = replay(recording, base, &context, &mut directories);
         if own_folder.is_none() {
             store.close();
         }

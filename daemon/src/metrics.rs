@@ -32,6 +32,7 @@ use crate::store::{DiskState, EvictReason};
 use crate::transport::{Signal, StreamState};
 use carousel::flute::DropReason;
 use carousel::growing::End;
+use carousel::route::lls::ServiceDrop;
 use carousel::route::{RouteDrop, RouteFailure};
 use carousel::trust::TrustDrop;
 
@@ -452,6 +453,7 @@ impl Scrape {
             ("other_tsi", losses.other_tsi),
             ("other_group", losses.other_group),
             ("unsigned_protocol", losses.unsigned_protocol),
+            ("lls_excess", losses.lls_excess),
         ];
         writer.family(
             ("receive_dropped_packets", "Packets received and not used", "reason"),
@@ -547,6 +549,13 @@ impl Scrape {
             "Bits a second that the services whose groups are joined are taken to have",
             joined_bps,
         )?;
+        let atsc = groups.atsc();
+        writer.counter("atsc_tables", "Tables of ATSC low-level signalling", atsc.tables)?;
+        let services = atsc.lists.iter().flat_map(|it| &it.services);
+        let received = services.filter(|it| it.dropped.is_none()).count();
+        writer.gauge("atsc_services", "Services of ATSC service lists that are received", received as u64)?;
+        let left_out = ("atsc_left_out", "ATSC services, groups and tables that are not received", "reason");
+        writer.family(left_out, ServiceDrop::ALL.iter().map(|it| it.as_str()).zip(atsc.left_out))?;
         let groups = groups.all();
         let listened = groups.iter().filter(|it| it.is_wanted).count();
         writer.gauge("receive_groups", "Groups listened to", listened as u64)?;

@@ -8,8 +8,11 @@ use std::sync::Arc;
 
 use carousel::capture::{Datagrams, Records};
 use carousel::digest::Digest;
+use carousel::flute::SessionKey;
 use carousel::mabr::Directory;
 use carousel::multiplex::wrapping::{Recognizer, Unit, Unwrap};
+use carousel::route::STSID_TYPE;
+use carousel::route::lls::{LLS_TYPE, ServiceDirectory, USBD_TYPE};
 use carousel::time::Instant;
 use carousel::ts::stream::Packets;
 use carousel::ts::{PACKET_BYTES, Pid};
@@ -18,7 +21,7 @@ use serde_json::{Value, json};
 use crate::delivery::{ObjectRef, Options, SessionFilter};
 use crate::receive::{FinishSink, Intake, ReceiveContext};
 use crate::signalling::Document;
-use crate::status::{object_json, session_json};
+use crate::status::{atsc_json, object_json, session_json};
 use crate::store::StoredObject;
 use crate::transport::{Feed, StreamOutput, StreamState};
 
@@ -28,6 +31,17 @@ const MAX_STREAMS: usize = 64;
 /// Result of a replay.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReplaySummary(pub Value);
+
+/// Where sessions are found: by gateway configurations, and by ATSC low-level signalling.
+#[derive(Debug)]
+pub struct Directories {
+    /// Gateway configurations.
+    pub sessions: Directory,
+    /// ATSC services.
+    pub atsc: ServiceDirectory,
+    /// Groups of low-level signalling.
+    pub groups: Vec<SocketAddr>,
+}
 
 /// Collects what finishing hands on, in this thread.
 #[derive(Default)]
@@ -41,6 +55,12 @@ impl FinishSink for Collected {
         self.objects.push(sent(object, object_json(stored)));
     }
     fn document(&mut self, document: Document) {
+        // What describes sessions is no object: those of ROUTE have their own names in their package.
+        let kind = document.content_type.as_deref();
+        if kind == Some(LLS_TYPE) || kind == Some(STSID_TYPE) || kind == Some(USBD_TYPE) {
+            self.documents.push(document);
+            return;
+        }
         let json = json!({
             "uri": document.name, "length": document.bytes.len(), "sha256": Digest::of(&document.bytes).to_hex(),
             "content_type": document.content_type, "signalling": true,
@@ -63,7 +83,7 @@ fn sent(object: ObjectRef, mut json: Value) -> Value {
 /// State of a replay.
 struct Replay<'a> {
     context: &'a ReceiveContext,
-    directory: &'a mut Directory,
+    directories: &'a mut Directories,
     intake: Intake,
     filter: SessionFilter,
     collected: Collected,
@@ -137,22 +157,47 @@ impl Replay<'_> {
     fn packet(&mut self, time_ns: u64, source: SocketAddr, destination: SocketAddr, payload: &[u8]) {
         let now = Instant::from_nanos(time_ns.saturating_sub(*self.start_ns.get_or_insert(time_ns)));
         self.last_ns = self.last_ns.max(time_ns);
-        self.intake.datagram(now, source, destination, &self.filter, payload);
+        let is_lls = self.directories.groups.contains(&destination);
+        let lls = SessionFilter::lls();
+        self.intake.datagram(now, source, destination, if is_lls { &lls } else { &self.filter }, payload);
         self.intake.end_batch();
         self.work(now);
     }
 
     /// Does the work that delivery gives out, and what follows from it.
     fn work(&mut self, now: Instant) {
+        let mut has_atsc_changed = false;
         let collected = &mut self.collected;
         self.rejected += self.intake.finish_here(now, collected);
         for document in collected.documents.drain(..) {
+            let SessionKey { source, destination, .. } = document.object.session;
+            let kind = document.content_type.as_deref();
+            if kind == Some(LLS_TYPE) {
+                let has_changed = self.directories.atsc.datagram(now, source, destination, &document.bytes);
+                has_atsc_changed |= has_changed;
+                continue;
+            }
+            if let Some(kind) = kind.filter(|it| [STSID_TYPE, USBD_TYPE].contains(it)) {
+                has_atsc_changed |=
+                    self.directories.atsc.document(source, destination, kind, &document.bytes);
+                continue;
+            }
             self.documents += 1;
-            let from = document.object.session.source;
-            if self.directory.document(from, &document.name, &document.bytes).is_ok() {
-                self.context.names.set_aliases(self.directory.aliases().clone());
+            let directory = &mut self.directories.sessions;
+            if directory.document(source, &document.name, &document.bytes).is_ok() {
+                self.context.names.set_aliases(directory.aliases().clone());
             }
         }
+        if has_atsc_changed {
+            self.follow_atsc(now);
+        }
+    }
+
+    /// What ATSC signalling says of names and channels is in force.
+    fn follow_atsc(&mut self, now: Instant) {
+        let Directories { atsc, .. } = &self.directories;
+        self.context.names.set_bases(atsc.bases());
+        self.intake.describe_routes(now, Arc::new(atsc.descriptions()));
     }
 
     /// Nothing more comes.
@@ -191,6 +236,7 @@ impl Replay<'_> {
             "truncated": truncated, "signalling_documents": self.documents, "rejected": self.rejected,
             "received": self.context.stats.objects().0,
             "transport_streams": streams.collect::<Vec<_>>(), "sessions": sessions,
+            "service_lists": atsc_json(&self.directories.atsc.report()),
             "objects": self.collected.objects, "incomplete": incomplete,
         })
     }
@@ -222,7 +268,7 @@ pub fn replay(
     path: &Path,
     base: Option<String>,
     context: &ReceiveContext,
-    directory: &mut Directory,
+    directories: &mut Directories,
 ) -> Result<ReplaySummary, String> {
     let failed = |err: std::io::Error| {
         let why = carousel::config::plain(&err);
@@ -234,7 +280,7 @@ pub fn replay(
         Intake::new(context.clone(), Options::without_repairs(), Arc::default(), None).without_date();
     let mut replay = Replay {
         context,
-        directory,
+        directories,
         intake,
         filter: SessionFilter { trust: context.trust.mode_of(""), ..SessionFilter::all() },
         collected: Collected::default(),
@@ -248,6 +294,16 @@ pub fn replay(
     };
     match (Records::new(&map), Packets::new(&map)) {
         (Ok(records), _) => {
+            // Services are known before their first object, which a recording may begin with.
+            let mut datagrams = Datagrams::new(records);
+            while let Some((_, it)) = datagrams.next_datagram() {
+                if replay.directories.groups.contains(&it.destination) {
+                    let (source, now) = (it.source.ip(), Instant::from_nanos(0));
+                    replay.directories.atsc.datagram(now, source, it.destination, it.payload);
+                }
+            }
+            replay.follow_atsc(Instant::from_nanos(0));
+            let records = Records::new(&map).map_err(|err| format!("{}: {err}", path.display()))?;
             let mut datagrams = Datagrams::new(records);
             while let Some((time_ns, datagram)) = datagrams.next_datagram() {
                 replay.datagram(time_ns, datagram.source, datagram.destination, datagram.payload);

@@ -150,6 +150,11 @@ pub fn status(status: &Value) -> String {
     for service in array(status, "live") {
         live_row(&mut out, service);
     }
+    for list in array(&status["atsc"], "lists") {
+        for service in array(list, "services") {
+            out.row("atsc", &atsc_line(service));
+        }
+    }
     let is_silent = receive["datagrams"].as_u64() == Some(0)
         && receive["transport_streams"].as_array().is_none_or(Vec::is_empty);
     if is_silent {
@@ -166,6 +171,17 @@ pub fn status(status: &Value) -> String {
         session_row(&mut out, session);
     }
     out.0
+}
+
+/// A service of ATSC.
+fn atsc_line(service: &Value) -> String {
+    let channel = service["channel"].as_str().map(|it| format!("{it} ")).unwrap_or_default();
+    let state = match (service["left_out"].as_str(), service["manifest"].as_str()) {
+        (Some(why), _) => format!("not received: {why}"),
+        (None, Some(manifest)) => manifest.to_owned(),
+        (None, None) => "its signalling has not come".to_owned(),
+    };
+    format!("{channel}{} ({}), {state}", text(service, "name"), text(service, "protocol"))
 }
 
 /// Rows of the cache, reception and objects in flight.

@@ -2,6 +2,8 @@
 //!
 //! The session thread is the writer. Reception, repair and responses read, so a lookup clones at most one `Arc`.
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -60,20 +62,43 @@ pub fn is_gateway_configuration(name: &str, content_type: Option<&str>) -> bool 
         || name.eq_ignore_ascii_case(CONFIGURATION_URI)
 }
 
+/// Bases of relative names, by group and TSI; without a TSI: of every one that has none of its own.
+pub type Bases = HashMap<(SocketAddr, Option<u64>), String>;
+
 /// Names of objects: from those on the air to the URLs and cache keys under which clients ask for them.
 #[derive(Debug, Default)]
-pub struct Names(RwLock<Arc<Aliases>>);
+pub struct Names {
+    aliases: RwLock<Arc<Aliases>>,
+    bases: RwLock<Arc<Bases>>,
+}
 
 impl Names {
     /// Replaces the aliases by those of the configurations in force.
     pub fn set_aliases(&self, aliases: Aliases) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(aliases);
+        *self.aliases.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(aliases);
     }
 
     /// The URL under which clients know the object of this name; `None` if no alias applies.
     pub fn url_of(&self, name: &str) -> Option<String> {
         // A poisoned lock still holds a complete set of aliases: it is only ever replaced.
-        self.0.read().unwrap_or_else(PoisonError::into_inner).url_of(name)
+        self.aliases.read().unwrap_or_else(PoisonError::into_inner).url_of(name)
+    }
+
+    /// Replaces the bases of the relative names of sessions.
+    pub fn set_bases(&self, bases: Bases) {
+        *self.bases.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(bases);
+    }
+
+    /// The URL of an object of this name in this session, where it is another than the name.
+    pub fn url_in(&self, session: &SessionKey, name: &str) -> Option<String> {
+        let by_base = || carousel::name::resolve(&self.base_of(session)?, name).ok();
+        self.url_of(name).or_else(by_base)
+    }
+
+    fn base_of(&self, session: &SessionKey) -> Option<String> {
+        let bases = self.bases.read().unwrap_or_else(PoisonError::into_inner);
+        let of = |tsi| bases.get(&(session.destination, tsi));
+        of(Some(session.tsi.0)).or_else(|| of(None)).cloned()
     }
 
     /// The cache key of an object of this name in this session.
@@ -83,6 +108,9 @@ impl Names {
     pub fn key_of(&self, session: &SessionKey, name: &str) -> Result<ObjectKey, NameError> {
         let base =
             carousel::nip::is_announcement_group(session.destination.ip()).then_some(carousel::nip::BASE);
+        if let Some(own) = self.base_of(session) {
+            return ObjectKey::from_name(self.url_of(name).as_deref().unwrap_or(name), Some(&own));
+        }
         ObjectKey::from_name(self.url_of(name).as_deref().unwrap_or(name), base)
     }
 }

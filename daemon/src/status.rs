@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use carousel::flute::{DropReason, SessionKey};
 use carousel::reason::Counts;
+use carousel::route::lls::{ListReport, ServiceDrop};
 use carousel::time::WallTime;
 use carousel::trust::{Trust, TrustDrop, TrustReport};
 use serde_json::{Map, Value, json};
@@ -25,7 +26,7 @@ use crate::origin::{Client, GroupReport, OriginError};
 use crate::receive::ReceiveStats;
 use crate::repair::Repairer;
 use crate::services::Membership;
-use crate::session::{GroupStates, JoinRefusal};
+use crate::session::{AtscState, GroupStates, JoinRefusal};
 use crate::store::{EvictReason, Store, StoredObject};
 use crate::transport::TransportStats;
 use crate::vitals::Vitals;
@@ -192,6 +193,41 @@ fn live_json(server: &HttpServer) -> Vec<Value> {
     reports.collect()
 }
 
+/// ATSC service lists.
+pub fn atsc_json(lists: &[ListReport]) -> Vec<Value> {
+    let lists = lists.iter().map(|it| {
+        let services = it.services.iter().map(|it| {
+            let service = &it.service;
+            let channel = service.channel.map(|(major, minor)| format!("{major}.{minor}"));
+            json!({
+                "id": it.id, "name": service.name, "channel": channel, "protocol": service.protocol.as_str(),
+                "manifest": it.manifest, "groups": it.groups.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "left_out": it.dropped.map(ServiceDrop::as_str),
+            })
+        });
+        json!({
+            "source": it.source.to_string(), "group": it.group.to_string(), "bsid": it.bsid, "version": it.version,
+            "services": services.collect::<Vec<_>>(),
+        })
+    });
+    lists.collect()
+}
+
+/// Low-level signalling of ATSC.
+fn lls_json(atsc: &AtscState) -> Value {
+    let times = atsc.times.iter().map(|(source, time)| {
+        json!({
+            "source": source.to_string(), "utc_offset_s": time.utc_offset_s, "local_offset": time.local_offset,
+            "leap_59": time.is_leap_59, "leap_61": time.is_leap_61,
+        })
+    });
+    json!({
+        "tables": atsc.tables,
+        "left_out": counts(ServiceDrop::ALL.iter().map(|it| it.as_str()).zip(atsc.left_out)),
+        "times": times.collect::<Vec<_>>(), "lists": atsc_json(&atsc.lists),
+    })
+}
+
 /// The whole state.
 pub fn status_json(parts: &Parts) -> Value {
     let Parts { store, flights, receive, transport, trust, groups, repairer, client, server, vitals, .. } =
@@ -217,6 +253,7 @@ pub fn status_json(parts: &Parts) -> Value {
     let catalog = server.catalog().current();
     let left_out = counts(LeftOut::ALL.iter().map(|it| it.as_str()).zip(catalog.left_out));
     let services = services_json(groups);
+    let atsc = lls_json(&groups.atsc());
     let groups: Vec<Value> = groups
         .all()
         .iter()
@@ -256,6 +293,7 @@ pub fn status_json(parts: &Parts) -> Value {
                 transport.all().iter().map(|(from, it)| it.to_json(from)).collect::<Vec<_>>(),
         },
         "services": services,
+        "atsc": atsc,
         "certificates": parts.certificates.to_json(clock::trusted_wall()),
         "live": live_json(server),
         "trust": trust_json(trust, losses.unsigned_protocol),

@@ -54,6 +54,8 @@ pub enum SessionOrigin {
     Bootstrap,
     /// A multicast session of a gateway configuration.
     Configuration,
+    /// A service list of ATSC signalling.
+    ServiceList,
 }
 
 impl SessionOrigin {
@@ -63,6 +65,7 @@ impl SessionOrigin {
             Self::Static => "static",
             Self::Bootstrap => "bootstrap",
             Self::Configuration => "configuration",
+            Self::ServiceList => "service_list",
         }
     }
 }

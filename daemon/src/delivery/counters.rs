@@ -23,12 +23,25 @@ pub struct LossCounters {
     pub other_group: u64,
     /// Packets of ROUTE where signatures are required, which its signalling has none of.
     pub unsigned_protocol: u64,
+    /// Datagrams of low-level signalling.
+    pub lls: u64,
+    /// Those of them that were too many.
+    pub lls_excess: u64,
 }
 
 impl std::ops::AddAssign<&Self> for LossCounters {
     fn add_assign(&mut self, other: &Self) {
-        let Self { datagrams, bytes, kernel_drops, not_alc, other_tsi, other_group, unsigned_protocol } =
-            other;
+        let Self {
+            datagrams,
+            bytes,
+            kernel_drops,
+            not_alc,
+            other_tsi,
+            other_group,
+            unsigned_protocol,
+            lls,
+            lls_excess,
+        } = other;
         self.datagrams += datagrams;
         self.bytes += bytes;
         self.kernel_drops += kernel_drops;
@@ -36,6 +49,8 @@ impl std::ops::AddAssign<&Self> for LossCounters {
         self.other_tsi += other_tsi;
         self.other_group += other_group;
         self.unsigned_protocol += unsigned_protocol;
+        self.lls += lls;
+        self.lls_excess += lls_excess;
     }
 }
 
@@ -124,11 +139,11 @@ impl std::ops::AddAssign<&Self> for Totals {
 impl Totals {
     /// Whether every datagram and packet is counted in exactly one place.
     pub fn reconcile(&self) -> bool {
-        let LossCounters { datagrams, not_alc, other_tsi, other_group, .. } = self.losses;
+        let LossCounters { datagrams, not_alc, other_tsi, other_group, lls, .. } = self.losses;
         let stats = &self.packets;
         let dropped: u64 = stats.dropped.iter().sum();
         let placed = stats.stored + stats.fdt + stats.control + stats.early;
-        datagrams == stats.packets + self.route.packets + not_alc + other_tsi + other_group
+        datagrams == stats.packets + self.route.packets + not_alc + other_tsi + other_group + lls
             && stats.packets == placed + dropped
             && self.route.reconcile()
             && self.objects.reconcile()

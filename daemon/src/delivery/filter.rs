@@ -14,12 +14,19 @@ pub struct SessionFilter {
     pub has_route: bool,
     /// Requirements on signatures.
     pub trust: Mode,
+    /// The group is one of ATSC low-level signalling: its datagrams are tables.
+    pub is_lls: bool,
 }
 
 impl SessionFilter {
     /// Every session.
     pub fn all() -> Self {
-        Self { sessions: vec![(None, None)], has_route: true, trust: Mode::Off }
+        Self { sessions: vec![(None, None)], has_route: true, ..Self::default() }
+    }
+
+    /// Tables of low-level signalling.
+    pub fn lls() -> Self {
+        Self { is_lls: true, ..Self::default() }
     }
 
     pub(super) fn wants(&self, tsi: Tsi) -> bool {

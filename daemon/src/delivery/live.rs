@@ -9,12 +9,14 @@ use std::sync::Arc;
 
 use carousel::alc::Packet;
 use carousel::flute::{File, JoinFailure, Joined, Joiner, ReceiverStats, SessionKey, verify};
-use carousel::lct::{Toi, Tsi};
+use carousel::lct::Tsi;
 use carousel::limits::{MAX_SESSIONS, SPENT_SESSION_SILENCE};
-use carousel::route::{self, Recognizer, RouteStats, SIGNALLING_TSI, STSID_TYPE};
+use carousel::route::lls::USBD_TYPE;
+use carousel::route::{self, Recognizer, RouteSession, RouteStats, SIGNALLING_TSI, STSID_TYPE};
 use carousel::time::Instant;
 
 use super::ObjectRef;
+use super::lls::LlsTables;
 use super::machine::{Change, Delivery, MAX_WORK, Restore, SessionStats, Work};
 use super::object::State;
 use super::reasons::{GoneReason, RejectReason};
@@ -22,6 +24,9 @@ use super::storage::{Lookup, ObjectStore};
 
 /// Source and destination: a session of ROUTE with all its channels.
 type RouteKey = (IpAddr, SocketAddr);
+
+/// Sessions of ROUTE that the signalling of others describes, by group and port.
+pub type Described = HashMap<SocketAddr, Vec<RouteSession>>;
 
 /// The receivers of live objects, and their storage.
 #[derive(Debug)]
@@ -35,7 +40,11 @@ pub(super) struct Live<B> {
     touched_routes: Vec<RouteKey>,
     touched_joiners: Vec<SessionKey>,
     /// Documents of signalling packages: each is an object of its own.
-    documents: u64,
+    pub(super) documents: u64,
+    /// Tables of low-level signalling.
+    pub(super) lls: LlsTables,
+    /// Descriptions of the channels of groups that have no signalling of their own.
+    described: Arc<Described>,
     /// Counters of ended sessions.
     ended: RouteStats,
 }
@@ -50,6 +59,8 @@ impl<B> Default for Live<B> {
             touched_routes: Vec::new(),
             touched_joiners: Vec::new(),
             documents: 0,
+            lls: LlsTables::default(),
+            described: Arc::default(),
             ended: RouteStats::default(),
         }
     }
@@ -106,7 +117,14 @@ impl<S: ObjectStore> Delivery<S> {
                 self.end_route(now, oldest);
             }
         }
-        let new = || route::Receiver::new(route::ReceiverConfig::default(), at.1);
+        let described = &self.live.described;
+        let new = || {
+            let mut receiver = route::Receiver::new(route::ReceiverConfig::default(), at.1);
+            for session in described.get(&at.1).into_iter().flatten() {
+                receiver.describe(session.channels.clone());
+            }
+            receiver
+        };
         self.live.routes.entry(at).or_insert_with(new).handle_packet(now, packet, bytes);
         if self.live.touched_routes.last() != Some(&at) {
             self.live.touched_routes.push(at);
@@ -134,12 +152,15 @@ impl<S: ObjectStore> Delivery<S> {
                 self.live_complete(now, object(tsi, file.toi), file, &bytes);
             }
             route::Event::Document { file, bytes } => {
-                let is_stsid = file.content_type.as_deref() == Some(STSID_TYPE);
+                let kind = file.content_type.as_deref();
+                let (is_stsid, is_usbd) = (kind == Some(STSID_TYPE), kind == Some(USBD_TYPE));
                 if !is_stsid && !file.content_location.is_empty() {
-                    self.live.documents += 1;
-                    let number = Toi(self.live.documents.into());
+                    let number = self.live.next_document();
                     let file = Arc::new(File { toi: number, ..(*file).clone() });
                     self.live_complete(now, object(SIGNALLING_TSI, number), file, &bytes);
+                }
+                if is_stsid || is_usbd {
+                    self.pass_on(now, session_of(at, SIGNALLING_TSI), (*file).clone(), bytes);
                 }
             }
             route::Event::BlockReady { tsi, toi, sbn } => {
@@ -161,6 +182,21 @@ impl<S: ObjectStore> Delivery<S> {
             }
             // Sessions of other addresses are the configuration's business; packages are in pieces by now.
             route::Event::Elsewhere(_) | route::Event::Package { .. } => {}
+        }
+    }
+
+    /// Describes channels of groups that have no signalling of their own, in place of what was said before.
+    pub fn describe_routes(&mut self, now: Instant, described: Arc<Described>) {
+        let before = std::mem::replace(&mut self.live.described, Arc::clone(&described));
+        let is_new = |at: &SocketAddr| before.get(at) != described.get(at);
+        let routes: Vec<RouteKey> = self.live.routes.keys().filter(|at| is_new(&at.1)).copied().collect();
+        for at in routes {
+            if let Some(receiver) = self.live.routes.get_mut(&at) {
+                for session in described.get(&at.1).into_iter().flatten() {
+                    receiver.describe(session.channels.clone());
+                }
+            }
+            self.route_events(now, at);
         }
     }
 

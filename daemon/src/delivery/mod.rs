@@ -9,6 +9,7 @@ mod budget;
 mod counters;
 mod filter;
 mod live;
+mod lls;
 mod machine;
 mod object;
 mod progress;
@@ -23,6 +24,7 @@ mod tests;
 pub use budget::RetryBudget;
 pub use counters::{LossCounters, ObjectCounters, Totals};
 pub use filter::SessionFilter;
+pub use live::Described;
 pub use machine::{
     Change, Decode, Decoded, Delivery, MAX_WORK, Options, Restore, SessionStats, Verify, Work,
 };

@@ -46,6 +46,10 @@ pub trait ObjectStore: std::fmt::Debug {
     fn chunk(&mut self, _buf: Self::Buf) -> Option<Vec<u8>> {
         None
     }
+    /// Memory for a document that is passed on, and kept nowhere.
+    fn document(&mut self, _bytes: Vec<u8>) -> Option<Self::Buf> {
+        None
+    }
     /// Whether the object is held.
     fn look_up(&self, session: &SessionKey, file: &File) -> Lookup;
     /// Whether an object that was held is still there, in whatever version.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::AirDatagrams;
 use super::finishing::Claim;
-use crate::delivery::{Decoded, ObjectRef, RejectReason, RepairError, SessionFilter};
+use crate::delivery::{Decoded, Described, ObjectRef, RejectReason, RepairError, SessionFilter};
 use crate::source::{GroupSpec, ReceiveSocket};
 
 /// A command to a shard.
@@ -22,6 +22,8 @@ pub enum Command {
     Leave(GroupSpec),
     /// Groups that are received when they come inside transport streams: these and no others.
     Expect(Arc<HashMap<SocketAddr, SessionFilter>>),
+    /// Channels of ROUTE that the signalling of other sessions describes: these and no others.
+    Describe(Arc<Described>),
     /// Datagrams that came inside a transport stream.
     Air(AirDatagrams),
     /// A client waits for an object in flight.

@@ -481,7 +481,7 @@ fn publish(
     let frozen = if content.is_encoded { decoded(context, file, &frozen, &key, &content)? } else { frozen };
     let now = clock::steady();
     let class = context.store.class_of(key.as_str());
-    let uri = context.names.url_of(&file.content_location);
+    let uri = context.names.url_in(&session, &file.content_location);
     let meta = ObjectMeta {
         uri: ObjectUri::new(uri.as_deref().unwrap_or(&file.content_location), &key),
         key,

@@ -12,8 +12,8 @@ use super::write_behind::WriteBehind;
 use super::{Command, ReceiveContext};
 use crate::clock;
 use crate::delivery::{
-    Announced, Change, Delivery, FailReason, GoneReason, ObjectRef, Options, RepairRequest, RuleBook,
-    SessionFilter, Totals,
+    Announced, Change, Delivery, Described, FailReason, GoneReason, ObjectRef, Options, RepairRequest,
+    RuleBook, SessionFilter, Totals,
 };
 
 /// The way to repair.
@@ -132,6 +132,12 @@ impl Intake {
 
     pub(super) fn close_sessions(&mut self, now: Instant, keep: impl FnMut(&SessionKey) -> bool) {
         self.delivery.close_sessions(now, keep);
+        self.give_out(None);
+    }
+
+    /// Describes channels of ROUTE by the signalling of other sessions.
+    pub fn describe_routes(&mut self, now: Instant, described: Arc<Described>) {
+        self.delivery.describe_routes(now, described);
         self.give_out(None);
     }
 

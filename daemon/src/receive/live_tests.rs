@@ -10,13 +10,14 @@ use carousel::fec::{EncodingId, PayloadId, Protection};
 use carousel::flute::{self, File, SendFile, SenderProfile};
 use carousel::lct::{Toi, Tsi};
 use carousel::mabr::Directory;
+use carousel::route::lls::ServiceDirectory;
 use carousel::route::{Channel, Codepoint, Protected, RepairFlow, RouteSession, Sender, SourceFlow};
 use carousel::time::{Instant, WallTime};
 
 use super::tests::context;
 use super::*;
 use crate::delivery::{Options, SessionFilter};
-use crate::replay::replay;
+use crate::replay::{Directories, replay};
 use crate::signalling::Document;
 
 const PAYLOAD_BYTES: usize = 500;
@@ -290,7 +291,9 @@ fn a_replay_holds_the_segments_of_foreign_live_captures_byte_exact() {
     ] {
         let folder = tempfile::tempdir().unwrap();
         let context = context(&folder);
-        let summary = replay(&captures.join(capture), None, &context, &mut Directory::default()).unwrap().0;
+        let atsc = ServiceDirectory::default();
+        let mut directories = Directories { sessions: Directory::default(), atsc, groups: Vec::new() };
+        let summary = replay(&captures.join(capture), None, &context, &mut directories).unwrap().0;
         let is_media = |it: &&serde_json::Value| {
             it["signalling"] != true && !it["uri"].as_str().unwrap_or_default().ends_with(".mpd")
         };

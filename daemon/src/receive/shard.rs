@@ -264,6 +264,7 @@ impl Shard {
                 }
                 self.intake.end_batch();
             }
+            Command::Describe(described) => self.intake.describe_routes(clock::now(), described),
             Command::Stop => {}
             object => self.intake.object_command(clock::now(), object),
         }

@@ -184,6 +184,10 @@ impl ObjectStore for CacheStorage {
         }
     }
 
+    fn document(&mut self, bytes: Vec<u8>) -> Option<ObjectSpace> {
+        Some(ObjectSpace::Memory(bytes))
+    }
+
     fn look_up(&self, session: &SessionKey, file: &File) -> Lookup {
         // A chunk has the name of its segment and is not it.
         if is_signalling(file) || Joiner::is_chunk(file) {

@@ -10,7 +10,7 @@ mod options;
 mod rates;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -20,11 +20,13 @@ use carousel::flute::SessionKey;
 use carousel::mabr::{Directory, Protocol, SessionOrigin, SessionSpec};
 use carousel::nip;
 use carousel::reason::Counts;
+use carousel::route::STSID_TYPE;
+use carousel::route::lls::{LLS_TYPE, ListReport, ServiceDirectory, ServiceDrop, SystemTime, USBD_TYPE};
 use carousel::trust::{Mode, Trust, TrustDrop};
 
 use crate::clock;
 use crate::commands::Commands;
-use crate::delivery::{Flights, RuleBook, SessionFilter};
+use crate::delivery::{Described, Flights, RuleBook, SessionFilter};
 use crate::origin::Origins;
 use crate::receive::{Command, FinishSink, ReceiveStats, ShardSender, shard_of};
 use crate::services::{Membership, Services};
@@ -93,9 +95,28 @@ pub struct GroupStates {
     joined: Counts<JoinReason>,
     left: Counts<LeaveReason>,
     refused: Counts<JoinRefusal>,
+    atsc: Mutex<AtscState>,
+}
+
+/// ATSC services, for status and metrics.
+#[derive(Debug, Clone, Default)]
+pub struct AtscState {
+    /// Service lists.
+    pub lists: Vec<ListReport>,
+    /// System times, by sender.
+    pub times: Vec<(IpAddr, SystemTime)>,
+    /// Tables received.
+    pub tables: u64,
+    /// What is not received, in the order of [`ServiceDrop::ALL`].
+    pub left_out: [u64; ServiceDrop::ALL.len()],
 }
 
 impl GroupStates {
+    /// ATSC services.
+    pub fn atsc(&self) -> AtscState {
+        self.atsc.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// All groups: joined, failing, or not wanted now.
     pub fn all(&self) -> Vec<GroupState> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -193,6 +214,9 @@ impl SessionQueue {
             joining: Joining::new(config.join_options()),
             rates: Rates::default(),
             directory: Directory::new(config.join_policy(), config.fixed_sessions()),
+            atsc: ServiceDirectory::default(),
+            described: Arc::default(),
+            unsigned_lls: Counts::default(),
             is_signed: false,
             shards,
             context,
@@ -244,6 +268,12 @@ struct Control {
     /// Demands on `[[session]]`s that have their own.
     exceptions: HashMap<SocketAddr, Mode>,
     directory: Directory,
+    /// Services of ATSC.
+    atsc: ServiceDirectory,
+    /// Channels that its signalling describes for groups without their own.
+    described: Arc<Described>,
+    /// Its tables where signatures are required.
+    unsigned_lls: Counts<ServiceDrop>,
     /// A signed configuration has come.
     is_signed: bool,
     shards: Vec<ShardSender>,
@@ -264,6 +294,10 @@ impl Control {
             if now.since(looked) >= LOOK {
                 looked = now;
                 self.rejoin();
+                if self.atsc.handle_timeout(now) {
+                    tracing::info!("an ATSC service list has not been repeated: its services are gone");
+                    self.apply();
+                }
                 self.measure();
                 self.demand();
             }
@@ -315,6 +349,12 @@ impl Control {
             self.context.commands.offer(document.bytes);
             return;
         }
+        let kind = document.content_type.as_deref();
+        if let Some(kind) = kind.filter(|it| [LLS_TYPE, STSID_TYPE, USBD_TYPE].contains(it)) {
+            let kind = kind.to_owned();
+            self.atsc_document(&kind, &document);
+            return;
+        }
         if self.is_outranked(&document) {
             self.context.trust.count(TrustDrop::Unsigned);
             return;
@@ -344,6 +384,50 @@ impl Control {
         }
     }
 
+    /// Takes a table of low-level signalling, or a document of a service's own signalling.
+    fn atsc_document(&mut self, kind: &str, document: &Document) {
+        let SessionKey { source, destination, .. } = document.object.session;
+        let has_changed = if kind != LLS_TYPE {
+            self.atsc.document(source, destination, kind, &document.bytes)
+        } else if !self.options.receive.lls.contains(&destination) {
+            false
+        } else if self.context.trust.mode_of(ANNOUNCEMENT_SERVICE) == Mode::Require {
+            self.unsigned_lls.add(ServiceDrop::Unsigned);
+            false
+        } else {
+            self.atsc.datagram(clock::now(), source, destination, &document.bytes)
+        };
+        if has_changed {
+            let services = self.atsc.services().len();
+            tracing::info!(from = %destination, services, "ATSC signalling");
+            self.apply();
+        } else {
+            self.publish_atsc();
+        }
+    }
+
+    fn publish_atsc(&self) {
+        let unsigned = self.unsigned_lls.get(ServiceDrop::Unsigned);
+        let left_out = ServiceDrop::ALL.map(|it| {
+            let more = if it == ServiceDrop::Unsigned { unsigned } else { 0 };
+            self.atsc.left_out().get(it) + more
+        });
+        let state = AtscState {
+            lists: self.atsc.report(),
+            times: self.atsc.times().map(|(source, time)| (source, time.clone())).collect(),
+            tables: self.atsc.tables(),
+            left_out,
+        };
+        *self.groups.atsc.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    /// The sessions of the configuration, of gateway configurations and of ATSC services.
+    fn sessions(&self) -> Vec<SessionSpec> {
+        let mut sessions = self.directory.sessions().to_vec();
+        sessions.extend(self.atsc.sessions());
+        sessions
+    }
+
     /// Whether signed configurations are in force, and this one is not signed.
     fn is_outranked(&mut self, document: &Document) -> bool {
         self.is_signed &= self.context.trust.mode_of(ANNOUNCEMENT_SERVICE) != Mode::Off;
@@ -355,6 +439,7 @@ impl Control {
         let documents = std::mem::take(&mut self.directory);
         self.directory = documents.with_fixed(config.join_policy(), config.fixed_sessions());
         self.options = config.clone();
+        self.atsc.keep_groups(&config.receive.lls);
         self.joined_on = Interface::of(&config.receive.interface);
         self.exceptions = exceptions(config);
         self.apply();
@@ -369,19 +454,37 @@ impl Control {
         }));
         self.context.rules.set(repairs().map(|(spec, repair)| (spec.address, spec.tsi, repair.clone())));
 
+        let own = self.directory.sessions().iter().map(|it| it.address);
+        self.atsc.set_taken(own.chain(self.options.receive.lls.iter().copied()).collect::<Vec<_>>());
+        self.context.names.set_bases(self.atsc.bases());
+        self.publish_atsc();
+        let described = self.atsc.descriptions();
+        if *self.described != described {
+            self.described = Arc::new(described);
+            for shard in &self.shards {
+                shard.send(Command::Describe(Arc::clone(&self.described)));
+            }
+        }
         self.candidates();
         let mode = |spec: &SessionSpec| mode_of(&self.context.trust, &self.exceptions, spec);
         // Of what comes inside transport streams nothing is left out: it is there anyway.
         let interface = &self.options.receive.interface;
-        let known = wanted(self.directory.sessions(), interface, mode);
+        let all = self.sessions();
+        let lls = self.options.receive.lls.iter().map(|&address| {
+            let group = GroupSpec { address, source: None, interface: interface.clone() };
+            (group, SessionFilter::lls(), "lls")
+        });
+        let lls: Vec<_> = lls.collect();
+        let mut known = wanted(&all, interface, mode);
+        known.extend(lls.clone());
         let expected = known.iter().map(|(group, listen, _)| (group.address, listen.clone())).collect();
         let expected = Arc::new(expected);
         for shard in &self.shards {
             shard.send(Command::Expect(Arc::clone(&expected)));
         }
         let is_joined = |it: &SessionSpec| it.service.is_empty() || self.joining.is_joined(&it.service);
-        let sessions = self.directory.sessions().iter().filter(|it| is_joined(it));
-        let wanted = wanted(sessions, interface, mode);
+        let mut wanted = wanted(all.iter().filter(|it| is_joined(it)), interface, mode);
+        wanted.extend(lls);
         let multicast = self.options.receive.multicast;
         let joined = |group: &GroupSpec| multicast && wanted.iter().any(|it| it.0 == *group);
         let gone: Vec<GroupSpec> = self.open.keys().filter(|group| !joined(group)).cloned().collect();
@@ -410,7 +513,9 @@ impl Control {
 
     /// Tells the policy, and those who answer requests, which services there are.
     fn candidates(&mut self) {
-        let specs = self.options.with_announced(self.directory.services());
+        let mut announced = self.directory.services();
+        announced.extend(self.atsc.services());
+        let specs = self.options.with_announced(announced);
         self.context.services.set(&specs);
         let order = self.context.services.order();
         let order: Vec<_> = order.iter().map(|key| self.context.services.of(key)).collect();
@@ -419,7 +524,9 @@ impl Control {
             .into_iter()
             .map(|spec| {
                 let (join, configured_bps) = self.options.policy_of(&spec.id);
-                let rate_bps = configured_bps.or_else(|| self.directory.announced_bps(&spec.id));
+                let rate_bps = configured_bps
+                    .or_else(|| self.directory.announced_bps(&spec.id))
+                    .or_else(|| self.atsc.announced_bps(&spec.id));
                 (place(&spec.id).unwrap_or(usize::MAX), Candidate { id: spec.id, join, rate_bps })
             })
             .collect();
@@ -510,9 +617,9 @@ impl Control {
             return;
         }
         let sessions = self.context.receive.sessions();
+        let all = self.sessions();
         for service in services {
-            let specs: Vec<&SessionSpec> =
-                self.directory.sessions().iter().filter(|it| it.service == service.id).collect();
+            let specs: Vec<&SessionSpec> = all.iter().filter(|it| it.service == service.id).collect();
             let is_own = |key: &SessionKey| {
                 specs.iter().any(|it| {
                     let is_route = it.protocol == Protocol::Route;
@@ -566,7 +673,9 @@ fn wanted<'a>(
                 listen.trust = stricter(listen.trust, mode(spec));
             }
             None => {
-                let filter = SessionFilter { sessions: vec![session], has_route, trust: mode(spec) };
+                let sessions = vec![session];
+                let filter =
+                    SessionFilter { sessions, has_route, trust: mode(spec), ..SessionFilter::default() };
                 groups.push((group, filter, spec.origin.as_str()));
             }
         }

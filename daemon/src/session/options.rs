@@ -51,6 +51,9 @@ pub struct Receive {
     /// Announcement channels. Empty: only `[[session]]`s are listened to.
     #[serde(deserialize_with = "one_or_many::addresses")]
     pub announcement: Vec<SocketAddr>,
+    /// Groups of ATSC 3.0 low-level signalling, `"224.0.23.60:4937"` by A/331: the services that they list are joined. Empty: none.
+    #[serde(deserialize_with = "one_or_many::addresses")]
+    pub lls: Vec<SocketAddr>,
     /// Receive threads; 0: one for each core, at most four.
     pub threads: usize,
     /// Socket buffer asked of the kernel, for each group.
@@ -84,6 +87,7 @@ impl Default for Receive {
                 carousel::nip::ANNOUNCEMENT_V4,
                 carousel::nip::ANNOUNCEMENT_PORT,
             ))],
+            lls: Vec::new(),
             threads: 0,
             socket_buffer_bytes: 8 << 20,
             join: Join::All,

@@ -84,7 +84,10 @@ struct Tested {
 
 /// A session thread that joins nothing on the network, with one shard.
 fn start() -> Tested {
-    let receive = Receive { multicast: false, announcement: Vec::new(), ..Receive::default() };
+    start_with(Receive { multicast: false, announcement: Vec::new(), ..Receive::default() })
+}
+
+fn start_with(receive: Receive) -> Tested {
     let own = Session {
         address: "239.9.9.9:9".parse().unwrap(),
         source: None,
@@ -253,4 +256,70 @@ fn mistakes_about_services_are_named() {
         "receive.leave_after_ms",
     ];
     assert_eq!(keys, expected);
+}
+
+/// A service list table with a service of ROUTE on each of these ports.
+fn service_list(ports: &[u16]) -> Vec<u8> {
+    let services: String = ports
+        .iter()
+        .map(|port| {
+            format!(
+                "<Service serviceId='{port}' shortServiceName='S'><BroadcastSvcSignaling slsProtocol='1' \
+                 slsDestinationIpAddress='239.1.1.1' slsDestinationUdpPort='{port}'/></Service>"
+            )
+        })
+        .collect();
+    [&[1, 1, 0, 1][..], format!("<SLT bsid='7'>{services}</SLT>").as_bytes()].concat()
+}
+
+fn atsc_document(group: &str, kind: &str, bytes: &[u8]) -> Document {
+    let mut document = document("", bytes);
+    document.object.session.destination = group.parse().unwrap();
+    document.content_type = Some(kind.to_owned());
+    document
+}
+
+#[test]
+fn services_of_low_level_signalling_are_expected_and_go_with_their_table() {
+    let lls = "239.1.1.9:4937";
+    let groups = vec![lls.parse().unwrap()];
+    let receive = Receive { multicast: false, announcement: Vec::new(), lls: groups, ..Receive::default() };
+    let mut tested = start_with(receive.clone());
+    assert_eq!(tested.expected(), [9, 4937]);
+    // The same table on a group that is none of low-level signalling says nothing.
+    tested.commands.document(atsc_document("239.1.1.8:4937", LLS_TYPE, &service_list(&[6])));
+    tested.commands.document(atsc_document(lls, LLS_TYPE, &service_list(&[5])));
+    assert_eq!(tested.expected(), [5, 9, 4937]);
+    let stsid =
+        b"<S-TSID><RS dIpAddr='239.1.1.2' dPort='7'><LS tsi='4'/></RS><RS dIpAddr='127.0.0.1' dPort='8080'>\
+                  <LS tsi='5'/></RS></S-TSID>";
+    tested.commands.document(atsc_document("239.1.1.1:5", STSID_TYPE, stsid));
+    let Ok(Command::Describe(described)) = tested.shard.recv_timeout(Duration::from_secs(60)) else {
+        panic!("no description")
+    };
+    assert_eq!(described.keys().map(SocketAddr::port).collect::<Vec<_>>(), [7]);
+    assert_eq!(tested.expected(), [5, 7, 9, 4937]);
+    let begin = Instant::now();
+    while tested.thread.groups().all().len() < 4 {
+        assert!(begin.elapsed() < Duration::from_secs(60), "the states of four groups");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let state = tested.thread.groups().atsc();
+    assert_eq!((state.lists[0].services.len(), state.left_out[ServiceDrop::BadAddress as usize]), (1, 1));
+    let services: Vec<String> = tested.thread.groups().services().into_iter().map(|it| it.id).collect();
+    assert_eq!(services, ["atsc:7:5"]);
+
+    tested.commands.document(atsc_document(lls, LLS_TYPE, &service_list(&[6])));
+    assert!(
+        matches!(tested.shard.recv_timeout(Duration::from_secs(60)), Ok(Command::Describe(it)) if it.is_empty())
+    );
+    assert_eq!(tested.expected(), [6, 9, 4937]);
+    // A reload that takes the group away leaves nothing that it named to be joined later.
+    tested.thread.reload(&SessionOptions {
+        receive: Receive { lls: Vec::new(), ..receive },
+        sessions: Vec::new(),
+        services: Vec::new(),
+    });
+    assert_eq!(tested.expected(), [0_u16; 0]);
+    tested.thread.stop();
 }

@@ -1,6 +1,6 @@
 //! Objects that are sent while they are made: those of ROUTE, and segments joined of FLUTE chunks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use carousel::flute::{File, Joined, Joiner, SessionKey, verify};
 use carousel::growing::End;
 use carousel::lct::{Toi, Tsi};
 use carousel::limits::MAX_SESSIONS;
-use carousel::route::{self, Recognizer};
+use carousel::route::{self, Recognizer, RouteSession};
 use carousel::time::Instant;
 
 use super::{Inspector, ObjectReport, describe};
@@ -24,6 +24,8 @@ pub(super) struct Live {
     recognizer: Recognizer,
     routes: BTreeMap<RouteKey, route::Receiver>,
     joiners: BTreeMap<SessionKey, Joiner>,
+    /// Channels that the signalling of other sessions describes.
+    described: HashMap<SocketAddr, Vec<RouteSession>>,
 }
 
 impl Live {
@@ -54,7 +56,14 @@ impl Inspector {
             self.left_out += 1;
             return Ok(());
         }
-        let new = || route::Receiver::new(route::ReceiverConfig::default(), at.1);
+        let described = &self.live.described;
+        let new = || {
+            let mut receiver = route::Receiver::new(route::ReceiverConfig::default(), at.1);
+            for session in described.get(&at.1).into_iter().flatten() {
+                receiver.describe(session.channels.clone());
+            }
+            receiver
+        };
         let receiver = self.live.routes.entry(at).or_insert_with(new);
         receiver.handle_packet(now, packet, bytes);
         receiver.handle_timeout(now);
@@ -73,6 +82,10 @@ impl Inspector {
                 route::Event::Document { file, bytes } => {
                     let session = session_of(at, route::SIGNALLING_TSI);
                     self.whole(session, seconds, &file, &bytes, None)?;
+                    let kind = file.content_type.as_deref().unwrap_or_default();
+                    if self.atsc.document(at.0, at.1, kind, &bytes) {
+                        self.describe_routes(seconds)?;
+                    }
                 }
                 route::Event::Package { toi, bytes } => {
                     self.package(session_of(at, route::SIGNALLING_TSI), toi, seconds, &bytes);
@@ -103,6 +116,21 @@ impl Inspector {
             receiver.grown(|_, _, _, _| ());
         }
         Ok(())
+    }
+
+    /// Sessions of ATSC services without signalling of their own are described by those that have it.
+    pub(super) fn describe_routes(&mut self, seconds: f64) -> Result<(), String> {
+        let before = std::mem::replace(&mut self.live.described, self.atsc.descriptions());
+        let Self { live: Live { described, routes, .. }, .. } = self;
+        let is_new = |at: &RouteKey| before.get(&at.1) != described.get(&at.1);
+        let new: Vec<RouteKey> = routes.keys().filter(|at| is_new(at)).copied().collect();
+        for at in &new {
+            let Some(receiver) = routes.get_mut(at) else { continue };
+            for session in described.get(&at.1).into_iter().flatten() {
+                receiver.describe(session.channels.clone());
+            }
+        }
+        new.into_iter().try_for_each(|at| self.route_events(at, seconds))
     }
 
     /// A signalling package: what is inside follows as objects of its own.

@@ -22,6 +22,7 @@ use carousel::growing::End;
 use carousel::lct::{Toi, Tsi};
 use carousel::mabr::ChunkName;
 use carousel::multiplex::wrapping::Recognizer;
+use carousel::route::lls::{self, ListReport, ServiceDirectory};
 use carousel::route::{ChannelState, Evidence, evidence};
 use carousel::time::Instant;
 
@@ -200,6 +201,8 @@ pub struct Inspector {
     sessions: Sessions<ObjectBuf>,
     memory: Memory,
     live: live::Live,
+    /// Services of ATSC.
+    atsc: ServiceDirectory,
     reports: BTreeMap<SessionKey, SessionReport>,
     objects: Vec<ObjectReport>,
     recognizer: Recognizer,
@@ -223,6 +226,7 @@ impl Inspector {
             sessions: Sessions::default(),
             memory: Memory::default(),
             live: live::Live::default(),
+            atsc: ServiceDirectory::default(),
             reports: BTreeMap::new(),
             objects: Vec::new(),
             recognizer: Recognizer::default(),
@@ -261,6 +265,13 @@ impl Inspector {
         let stream = self.streams.entry(key).or_insert_with(|| StreamReport::new(key));
         let found = stream.datagram(seconds, payload, self.extractor.as_mut())?;
         self.take_found(time_ns, found)
+    }
+
+    /// Takes a datagram if it is one of low-level signalling, ahead of the others.
+    pub fn lls(&mut self, source: SocketAddr, destination: SocketAddr, payload: &[u8]) {
+        if destination == lls::GROUP {
+            self.atsc.datagram(Instant::from_nanos(0), source.ip(), destination, payload);
+        }
     }
 
     /// Takes one packet of a transport stream in a file.
@@ -314,6 +325,13 @@ impl Inspector {
         payload: &[u8],
     ) -> Result<(), String> {
         let seconds = self.seconds(time_ns);
+        if destination == lls::GROUP {
+            let now = Instant::from_nanos(time_ns.saturating_sub(self.start_ns.unwrap_or(time_ns)));
+            if self.atsc.datagram(now, source.ip(), destination, payload) {
+                return self.describe_routes(seconds);
+            }
+            return Ok(());
+        }
         let Ok(packet) = Packet::parse(payload) else {
             self.not_alc += 1;
             return Ok(());
@@ -491,6 +509,7 @@ impl Inspector {
         Ok(Report {
             sessions: self.reports.into_values().collect(),
             objects: self.objects,
+            service_lists: self.atsc.report(),
             streams: self.streams.into_values().collect(),
             files: self.files,
             not_alc: self.not_alc,
@@ -543,6 +562,8 @@ pub struct Report {
     pub streams: Vec<StreamReport>,
     /// Complete files of their carousels.
     pub files: Vec<FileReport>,
+    /// Service lists of ATSC low-level signalling.
+    pub service_lists: Vec<ListReport>,
     /// Datagrams that are no ALC packets.
     pub not_alc: u64,
     /// Entries and packets left out because there were too many.
@@ -556,7 +577,10 @@ pub struct Report {
 impl Report {
     /// Whether no packet of any kind has arrived.
     pub fn is_empty(&self) -> bool {
-        self.sessions.is_empty() && self.streams.is_empty() && self.not_alc == 0
+        self.sessions.is_empty()
+            && self.streams.is_empty()
+            && self.service_lists.is_empty()
+            && self.not_alc == 0
     }
 }
 

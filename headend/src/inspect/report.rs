@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use carousel::route::lls::{ListReport, ServiceDrop};
 use serde_json::{Value, json};
 
 use super::stream_report::{stream_json, stream_table};
@@ -42,8 +43,26 @@ pub fn to_json(report: &Report) -> Value {
     let objects = objects.chain(report.files.iter().map(file_json));
     let streams = report.streams.iter().map(stream_json);
     json!({
+        "service_lists": report.service_lists.iter().map(list_json).collect::<Vec<_>>(),
         "schema": 1, "duration_s": report.duration_s, "truncated": report.truncated, "not_alc": report.not_alc,
         "left_out": report.left_out, "streams": streams.collect::<Vec<_>>(), "sessions": sessions.collect::<Vec<_>>(), "objects": objects.collect::<Vec<_>>(),
+    })
+}
+
+/// A service list of ATSC.
+fn list_json(list: &ListReport) -> Value {
+    let services = list.services.iter().map(|it| {
+        let service = &it.service;
+        let channel = service.channel.map(|(major, minor)| format!("{major}.{minor}"));
+        json!({
+            "id": it.id, "name": service.name, "channel": channel, "protocol": service.protocol.as_str(),
+            "manifest": it.manifest, "groups": it.groups.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "left_out": it.dropped.map(ServiceDrop::as_str),
+        })
+    });
+    json!({
+        "source": list.source.to_string(), "group": list.group.to_string(), "bsid": list.bsid,
+        "version": list.version, "services": services.collect::<Vec<_>>(),
     })
 }
 
@@ -139,6 +158,19 @@ pub fn to_table(report: &Report) -> String {
     }
     if report.objects.is_empty() && report.sessions.is_empty() && !report.streams.is_empty() {
         return out;
+    }
+    for list in &report.service_lists {
+        let _ =
+            writeln!(out, "\nATSC services of {} by {}, version {}", list.bsid, list.source, list.version);
+        for it in &list.services {
+            let (name, protocol) = (&it.service.name, it.service.protocol.as_str());
+            let state = match (it.dropped, &it.manifest) {
+                (Some(why), _) => format!("not received: {why}"),
+                (None, Some(manifest)) => manifest.clone(),
+                (None, None) => "no manifest yet".to_owned(),
+            };
+            let _ = writeln!(out, "{:>10} {name:<20} {protocol:<10} {state}", it.service.id);
+        }
     }
     let whole = report.objects.iter().filter(|object| object.digest.is_some()).count();
     let _ =

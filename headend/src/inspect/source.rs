@@ -78,6 +78,11 @@ fn read_file(path: &Path, rate_bps: Option<u64>, mut inspector: Inspector) -> Re
         );
     }
     let wrong = |err| format!("{}: {err}, and no transport stream", path.display());
+    // Services are known before their signalling, which a recording may begin with.
+    let mut datagrams = Datagrams::new(Records::new(&map).map_err(wrong)?);
+    while let Some((_, datagram)) = datagrams.next_datagram() {
+        inspector.lls(datagram.source, datagram.destination, datagram.payload);
+    }
     let records = Records::new(&map).map_err(wrong)?;
     let mut datagrams = Datagrams::new(records);
     while let Some((time_ns, datagram)) = datagrams.next_datagram() {

@@ -1,6 +1,7 @@
 //! Stories: both programs as real processes over real sockets, from basic to odd. One test binary, so that one link step
 //! builds them and the stories, which mostly wait, run beside each other.
 
+mod atsc;
 mod attacks;
 mod bad_input;
 mod basic;

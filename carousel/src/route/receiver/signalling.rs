@@ -10,7 +10,7 @@ use crate::lct::Toi;
 use crate::limits;
 use crate::route::package::{parts, unpack};
 use crate::route::stsid::MAX_CHANNELS;
-use crate::route::{FileTemplate, Format, SIGNALLING_TSI, STSID_TYPE, Stsid};
+use crate::route::{Channel, FileTemplate, Format, SIGNALLING_TSI, STSID_TYPE, Stsid};
 
 limits! {
     /// Names that FDT Instances of FLUTE have given to the objects of one channel.
@@ -84,31 +84,33 @@ impl Receiver {
                 elsewhere.push(session);
                 continue;
             }
-            for described in session.channels {
-                let tsi = described.tsi;
-                // Signalling does not describe itself, and repair symbols do not protect themselves.
-                let is_loop = tsi == SIGNALLING_TSI
-                    || described
-                        .repair
-                        .as_ref()
-                        .is_some_and(|it| it.protected.iter().any(|of| of.tsi == tsi));
-                if is_loop || (!self.channels.contains_key(&tsi) && self.channels.len() >= MAX_CHANNELS) {
-                    self.stats.left_out += 1;
-                    continue;
-                }
-                let channel = self.channels.entry(tsi).or_default();
-                let template = described.source.as_ref().and_then(|it| it.template.as_deref());
-                channel.template = template.and_then(FileTemplate::parse);
-                if template.is_some() && channel.template.is_none() {
-                    self.stats.left_out += 1;
-                }
-                channel.source = described.source;
-                channel.repair = described.repair;
-                self.name_open_objects(tsi);
-            }
+            self.describe(session.channels);
         }
         if !elsewhere.is_empty() {
             self.events.push_back(Event::Elsewhere(elsewhere));
+        }
+    }
+
+    /// Describes channels of this session anew: by the S-TSID of another session, for one that has no signalling of its own.
+    pub fn describe(&mut self, channels: Vec<Channel>) {
+        for described in channels {
+            let tsi = described.tsi;
+            // Signalling does not describe itself, and repair symbols do not protect themselves.
+            let is_loop = tsi == SIGNALLING_TSI
+                || described.repair.as_ref().is_some_and(|it| it.protected.iter().any(|of| of.tsi == tsi));
+            if is_loop || (!self.channels.contains_key(&tsi) && self.channels.len() >= MAX_CHANNELS) {
+                self.stats.left_out += 1;
+                continue;
+            }
+            let channel = self.channels.entry(tsi).or_default();
+            let template = described.source.as_ref().and_then(|it| it.template.as_deref());
+            channel.template = template.and_then(FileTemplate::parse);
+            if template.is_some() && channel.template.is_none() {
+                self.stats.left_out += 1;
+            }
+            channel.source = described.source;
+            channel.repair = described.repair;
+            self.name_open_objects(tsi);
         }
     }
 

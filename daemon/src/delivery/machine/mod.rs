@@ -164,7 +164,7 @@ pub struct Delivery<S: ObjectStore> {
     pub(super) repairs: Repairs,
     pub(super) work: VecDeque<Work<S>>,
     pub(super) changes: VecDeque<Change<S::Buf>>,
-    losses: LossCounters,
+    pub(super) losses: LossCounters,
     pub(super) counters: ObjectCounters,
     /// Counters of ended sessions.
     ended: ReceiverStats,
@@ -223,6 +223,10 @@ impl<S: ObjectStore> Delivery<S> {
     ) {
         self.losses.datagrams += 1;
         self.losses.bytes += payload.len() as u64;
+        if filter.is_lls {
+            self.handle_lls(now, source, destination, payload);
+            return;
+        }
         let Ok(packet) = self.template.parse(payload) else {
             self.losses.not_alc += 1;
             return;

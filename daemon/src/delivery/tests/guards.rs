@@ -256,3 +256,32 @@ fn ranges_of_an_origin_do_not_count_as_the_object_before_it_is_verified() {
     assert_eq!((counters.held, counters.repairs[RepairOutcome::Repaired as usize]), (0, 0));
     assert_eq!(world.delivery.in_flight(), 1);
 }
+
+#[test]
+fn tables_of_low_level_signalling_are_passed_on_when_they_are_new() {
+    let mut world = world(Origin::None);
+    world.filter = SessionFilter::lls();
+    let table = |version: u8, group: u8| vec![1, group, 0, version, b'<'];
+    for version in [1, 1, 1, 2, 2] {
+        world.arrive(&table(version, 1));
+    }
+    assert_eq!(world.documents, [table(1, 1), table(2, 1)]);
+    world.pass(Duration::from_secs(5));
+    world.arrive(&table(2, 1));
+    assert_eq!(world.documents.len(), 3, "a repeat, so that its age is known");
+    // A sender that invents tables is held to its rate, and is not remembered without end.
+    world.pass(Duration::from_secs(1));
+    for version in 0..200 {
+        world.arrive(&table(version, version));
+    }
+    assert_eq!(world.documents.len(), 3 + 32);
+    assert_eq!(world.delivery.totals().losses.lls_excess, 200 - 32);
+    for second in 0..10_u8 {
+        world.pass(Duration::from_secs(1));
+        for group in 0..20 {
+            world.arrive(&table(second, second * 20 + group + 1));
+        }
+    }
+    assert_eq!(world.documents.len(), 3 + 32 + 200);
+    assert!(world.delivery.totals().reconcile());
+}

@@ -10,7 +10,7 @@ use carousel::lct::Toi;
 use carousel::mabr::{Configuration, Directory, JoinPolicy};
 use carousel::manifest::{Manifest, segments};
 use carousel::nip::{GuideManifest, NetworkInformationFile, ServiceInformationFile, TimeOffsetFile};
-use carousel::route::lls::services;
+use carousel::route::lls::tables;
 use carousel::route::package::{parts, unpack};
 use carousel::route::{Entity, Stsid, unchunk};
 use carousel::time::WallTime;
@@ -97,7 +97,7 @@ pub(super) fn route_signalling(bytes: &[u8]) {
         let _ = parts(&unpacked);
     }
     let _ = parts(bytes);
-    let _ = services(bytes);
+    let _ = tables(bytes);
     let _ = Entity::read(Toi(1), bytes);
     if let Some((body, _)) = unchunk(bytes) {
         assert!(body.len() <= bytes.len());
