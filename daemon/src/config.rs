@@ -310,6 +310,7 @@ impl Config {
         }
         all.extend(self.admin.mistakes());
         all.extend(self.access_mistakes());
+        all.extend(self.http.rendezvous_mistakes());
         all.extend(self.kafka.iter().flat_map(Kafka::mistakes));
         all
     }

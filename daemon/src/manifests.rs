@@ -149,6 +149,31 @@ impl Manifests {
         (silence <= Duration::from_millis(ALIVE_TARGETS * target_ms)).then_some(target_ms)
     }
 
+    /// Whether a live service is on the air to which a manifest belongs: itself, or one below its folder, as media playlists are. `None`:
+    /// it belongs to none that is known.
+    pub fn is_on_air(&self, key: &ObjectKey, now: Instant) -> Option<bool> {
+        let path = key.as_str().split('?').next().unwrap_or_default();
+        let folder = &path[..path.rfind('/').map_or(0, |at| at + 1)];
+        let is_of_service = |it: &ObjectKey, known: &Known| {
+            known.facts.is_live && !folder.is_empty() && it.as_str().starts_with(folder)
+        };
+        let known = self.known();
+        let of_service: Vec<(u64, Arc<Known>)> = known
+            .iter()
+            .filter(|(it, known)| is_of_service(it, known))
+            .map(|(it, known)| (self.pattern(it.as_str()), Arc::clone(known)))
+            .collect();
+        drop(known);
+        let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_alive = |own: u64, known: &Known| {
+            let most = Duration::from_millis(ALIVE_TARGETS * known.facts.target_ms);
+            let came = |pattern: &u64| arrivals.peek(pattern).is_some_and(|at| now.since(*at) <= most);
+            came(&own) || known.patterns.iter().any(came)
+        };
+        let any = of_service.iter().any(|(own, known)| is_alive(*own, known));
+        (!of_service.is_empty()).then_some(any)
+    }
+
     /// Publishes an object that has come, learns what it is, and tells those who wait for its service. Gives the object of its key:
     /// of a live manifest perhaps the one held.
     ///
@@ -620,6 +645,21 @@ mod tests {
         };
         manifests.services().set(&[spec]);
         assert_eq!(service_of("h/v/s11.ts").as_deref(), Some("one"));
+    }
+
+    #[test]
+    fn a_manifest_is_on_the_air_with_the_playlists_below_its_folder() {
+        let manifests = Manifests::default();
+        let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
+        let on_air = |name: &str, ms| manifests.is_on_air(&key(name), at(ms));
+        assert_eq!(on_air("h/one/main.m3u8", 0), None, "nothing is known of it");
+        read(&manifests, &key("h/one/v/a.m3u8"), LIVE).unwrap();
+        assert_eq!(on_air("h/one/main.m3u8", 0), Some(false), "nothing has come");
+        manifests.arrived(&key("h/one/v/a.m3u8"), at(500));
+        assert_eq!((on_air("h/one/main.m3u8", 600), on_air("h/one/v/a.m3u8", 600)), (Some(true), Some(true)));
+        assert_eq!(on_air("h/one/main.m3u8?t=1", 600), Some(true));
+        assert_eq!(on_air("h/one/main.m3u8", 60_000), Some(false), "silence");
+        assert_eq!((on_air("h/two/main.m3u8", 600), on_air("x", 600)), (None, None));
     }
 
     #[test]

@@ -744,6 +744,17 @@ impl Scrape {
             ("http_blocking_reloads", "Blocking reloads of live playlists answered by the box", "end"),
             reloads.ended().labelled(),
         )?;
+        let rendezvous = server.rendezvous_stats();
+        let returned = ("rendezvous_returned", "Players that were sent to the content's own host", "reason");
+        writer.family(returned, rendezvous.returned.labelled())?;
+        writer.counter(
+            "rendezvous_accepted",
+            "Players that were sent to the box",
+            rendezvous.accepted.load(Relaxed),
+        )?;
+        let [satellite, cdn] = rendezvous.steered.each_ref().map(|it| it.load(Relaxed));
+        let steered = ("steering_manifests", "Steering manifests, by the pathway that comes first", "first");
+        writer.family(steered, [("satellite", satellite), ("cdn", cdn)].into_iter())?;
         writer.family(
             (
                 "live_manifests_refused",

@@ -280,7 +280,12 @@ impl Worker {
         let is_read = matches!(head.method, Method::GET | Method::HEAD);
         let named = head.uri.authority().map(http::uri::Authority::as_str).or(host);
         let is_nip = named.is_some_and(|it| it.starts_with("dvb.gw"));
-        if is_origin_form && is_read && !is_nip && own::is_own(head.uri.path()) {
+        let at_gateway = match server.at_gateway(&head.uri).filter(|_| is_origin_form && is_read) {
+            Some(Ok(at_gateway)) => Some(at_gateway),
+            Some(Err(refused)) => return refused,
+            None => None,
+        };
+        if is_origin_form && is_read && !is_nip && at_gateway.is_none() && own::is_own(head.uri.path()) {
             if !link.is_tls && own::is_private(head.uri.path()) && !server.names.hold(named) {
                 self.stats.refuse(Refusal::Host);
                 return plain(
@@ -300,7 +305,11 @@ impl Worker {
         let generation = server.origins.generation();
         let routes = server.origins.routes();
         let (uri, token) = server.token_of(&head.uri);
-        let targets = match target::targets(&uri, host, &routes, link.is_tls) {
+        let meant = match &at_gateway {
+            Some(it) => Ok(vec![it.target.clone()]),
+            None => target::targets(&uri, host, &routes, link.is_tls),
+        };
+        let targets = match meant {
             Ok(targets) => targets,
             Err(err) => {
                 let (refusal, status) = match err {
@@ -334,6 +343,7 @@ impl Worker {
             peer: link.peer,
             is_guarded: !rules.is_empty(),
             is_tls: link.is_tls,
+            elsewhere: at_gateway.as_ref().map(|it| it.url.as_str()),
             own_fields: Arc::default(),
             unpassed_fields: &server.unpassed_fields,
         };
@@ -349,6 +359,7 @@ impl Worker {
         let answer = async {
             if matches!(head.method, Method::GET | Method::HEAD) {
                 return match server.object(&asked).await {
+                    Outcome::Elsewhere(response) => response,
                     Outcome::Response(mut response) => {
                         map_fields(response.headers_mut());
                         response
@@ -422,9 +433,13 @@ impl Worker {
         let head = asked.head;
         let takes_gzip = takes_gzip(&head.headers);
         // What depends on the moment is not remembered.
-        let is_momentary = text.is_some();
-        let shown = Shown::of(object, text, self.server.manifest_map(asked), takes_gzip);
+        let map = self.server.manifest_map(asked);
+        let is_steered = map.steering().is_some();
+        let is_of_moment = text.is_some();
+        let shown = Shown::of(object, text, map, takes_gzip);
         let Shown { head: mut known, body, rewriter, rewriting } = shown;
+        // The steering manifest is at the name by which this player knows the box.
+        let is_momentary = is_of_moment || (is_steered && rewriting.is_some());
         self.stats.manifest(rewriting);
         if known.is_manifest() && !object.is_read() {
             // Of an earlier run: what it lists can be prefetched from now on.

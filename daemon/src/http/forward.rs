@@ -8,11 +8,13 @@ use hyper::body::Body as _;
 use super::body::PlayerBody;
 use super::manifest::{self, PIECE_BYTES, Rewriter, Rewriting};
 use super::missing::Missing;
+use super::rendezvous::STEERING;
 use super::reply::plain;
 use super::serve::{Asked, Found};
 use super::urls::UrlMap;
 use super::{HttpServer, head};
 use crate::caching::{self, Directives};
+use crate::catalog::Client;
 use crate::delivery::{FailReason, Outcome};
 use crate::origin::{Passed, Question, Redirects, RequestBody, no_body};
 use crate::store::{EvictReason, variants_of};
@@ -171,11 +173,26 @@ impl HttpServer {
 
     /// Map of URLs in a manifest that is asked for so.
     pub(super) fn manifest_map(&self, asked: &Asked<'_>) -> UrlMap {
+        let steering = self.config.steering.as_ref().map(|it| {
+            let manifest = asked.key.as_str().split('?').next().unwrap_or_default();
+            let path = format!("{STEERING}{manifest}");
+            // Absolute: dash.js does not resolve it against the manifest.
+            let host = asked.head.headers.get(header::HOST).and_then(|it| it.to_str().ok());
+            let named = asked.head.uri.authority().map(http::uri::Authority::as_str).or(host);
+            let url = Client::of(named, asked.is_tls).map(|it| it.url(&path));
+            (url.unwrap_or(path), it.cdn.clone())
+        });
+        // What a player was sent here for stays in its session.
+        let own = asked.elsewhere.and_then(|_| asked.target.route());
         let routes = self.origins.routes();
-        if !routes.iter().any(|route| route.rewrite) {
-            return UrlMap::default();
-        }
-        UrlMap::new(asked.url(&self.origins).as_deref(), routes.iter().filter(|route| route.rewrite))
+        let mapped = || routes.iter().filter(|route| own.is_none() && route.rewrite).chain(own);
+        let map = if mapped().next().is_none() {
+            UrlMap::default()
+        } else {
+            let url = asked.url(&self.origins);
+            UrlMap::new(asked.elsewhere.or(url.as_deref()), mapped())
+        };
+        map.with_steering(steering)
     }
 }
 

@@ -26,6 +26,7 @@
 //! | `body.rs` | bodies: mapped slices, objects as they arrive |
 //! | `shown.rs` | the form in which an object is sent: rewritten, compressed |
 //! | `manifest` | manifests: recognised, and their URLs mapped to the box as they stream |
+//! | `rendezvous.rs` | players sent to the box and back, content steering |
 //! | `measure.rs` | what players say of themselves (CMCD), handed on |
 //! | `prefetch.rs` | prefetch after a miss |
 //! | `stats.rs`, `access.rs` | counters and access log |
@@ -61,6 +62,7 @@ pub mod probe;
 mod quick;
 mod range;
 mod reload;
+mod rendezvous;
 mod reply;
 mod secure;
 mod serve;
@@ -108,8 +110,9 @@ use crate::store::Store;
 use crate::vitals::Vitals;
 
 pub use manifest::Rewriting;
-pub use options::{AccessLog, Http, LogFormat, Tls};
+pub use options::{AccessLog, Http, LogFormat, Rendezvous, Steering, Tls};
 pub use reload::ReloadEnd;
+pub use rendezvous::{RendezvousStats, Returned};
 pub use stats::{BUCKETS_US, HttpStats, Refusal, RouteStats, Served, route_names};
 pub use tail::TailEnd;
 pub use tls::{Acceptor, check_certificate};
@@ -187,6 +190,8 @@ pub struct HttpServer {
     reloads: Reloads,
     /// Live segments that the carousel broke off while players read them.
     tails: Arc<Counts<TailEnd>>,
+    /// Counters of rendezvous and steering.
+    rendezvous: RendezvousStats,
     /// Requests beside the first one of their connection.
     streams: AtomicU64,
     /// QUIC handshakes that have begun and are not over.
@@ -227,6 +232,7 @@ impl HttpServer {
             names,
             reloads: Reloads::default(),
             tails: Arc::default(),
+            rendezvous: RendezvousStats::default(),
             streams: AtomicU64::new(0),
             #[cfg(feature = "http3")]
             handshakes: AtomicU64::new(0),

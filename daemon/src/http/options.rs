@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use carousel::config::one_or_many;
+use carousel::config::{Mistake, one_or_many};
 use serde::{Deserialize, Serialize};
 
 use crate::origin::{FillOptions, OriginTimeouts};
@@ -46,6 +46,10 @@ pub struct Http {
     pub tls: Option<Tls>,
     /// One line for each response.
     pub access_log: Option<AccessLog>,
+    /// Rendezvous service: players are sent to the box and back.
+    pub rendezvous: Option<Rendezvous>,
+    /// Content steering between satellite and CDN.
+    pub steering: Option<Steering>,
     /// A request whose response's head took longer is logged; 0: none is.
     pub slow_request_ms: u64,
     /// Each response says in `Server-Timing` how it was served and how long its head took. Requests that have the field
@@ -79,6 +83,8 @@ impl Default for Http {
             workers: 0,
             tls: None,
             access_log: None,
+            rendezvous: None,
+            steering: None,
             slow_request_ms: 0,
             server_timing: false,
             segment_ttl_s: 3600,
@@ -135,6 +141,84 @@ pub struct Tls {
 
 const fn yes() -> bool {
     true
+}
+
+/// `[http.rendezvous]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rendezvous {
+    /// Hosts of the content, to which players are sent when the box cannot serve it, and to no others: `cdn.example.com` (by
+    /// HTTPS), `http://cdn.lan:8080`. The first one is that of requests that name none.
+    pub hosts: Vec<String>,
+    /// A session identifier begins the path of what players ask for below `/-/mabr/`.
+    #[serde(default = "yes")]
+    pub session_ids: bool,
+    /// `MGstatus=0` is added to URLs by which players are sent back, so that nobody sends them here again. False where
+    /// signatures of the content's host are over the query.
+    #[serde(default = "yes")]
+    pub mark_returned: bool,
+}
+
+/// `[http.steering]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Steering {
+    /// `PATHWAY-ID` (HLS) or `serviceLocation` (DASH) of URLs that lead to the box.
+    pub satellite: String,
+    /// That of URLs that lead to the CDN. They are not mapped to the box.
+    pub cdn: String,
+    /// Time after which players ask again.
+    pub ttl_s: u32,
+}
+
+impl Default for Steering {
+    fn default() -> Self {
+        Self { satellite: "satellite".to_owned(), cdn: "cdn".to_owned(), ttl_s: 10 }
+    }
+}
+
+impl Http {
+    /// Mistakes in `[http.rendezvous]` and `[http.steering]`.
+    pub(crate) fn rendezvous_mistakes(&self) -> Vec<Mistake> {
+        let mut all = Vec::new();
+        let mut wrong = |key: &str, what: &str, fix: &str| all.push(Mistake::of_value(key, what, fix));
+        if let Some(rendezvous) = &self.rendezvous {
+            if rendezvous.hosts.is_empty() {
+                let what = "players cannot be sent anywhere when the box cannot serve";
+                wrong(
+                    "http.rendezvous.hosts",
+                    what,
+                    "name the host of the content: hosts = [\"cdn.example.com\"]",
+                );
+            }
+            for (scheme, authority) in rendezvous.origins() {
+                let is_host =
+                    authority.parse::<::http::uri::Authority>().is_ok_and(|it| !it.as_str().contains('@'));
+                if !matches!(scheme, "http" | "https") || !is_host {
+                    let what = format!("{scheme}://{authority} is no host");
+                    wrong("http.rendezvous.hosts", &what, "give cdn.example.com, or http://cdn.lan:8080");
+                }
+            }
+        }
+        if let Some(steering) = &self.steering {
+            let is_plain = |it: &str| {
+                !it.is_empty()
+                    && it.chars().all(|it| it.is_ascii_alphanumeric() || matches!(it, '.' | '-' | '_'))
+            };
+            if !is_plain(&steering.satellite)
+                || !is_plain(&steering.cdn)
+                || steering.satellite == steering.cdn
+            {
+                let what = format!("{:?} and {:?}", steering.satellite, steering.cdn);
+                wrong("http.steering", &what, "two names of letters, digits, `.`, `-` and `_` are wanted");
+            }
+            if !(1..=3600).contains(&steering.ttl_s) {
+                let what = format!("{} s", steering.ttl_s);
+                wrong("http.steering.ttl_s", &what, "from 1 s to an hour; 10 s is usual");
+            }
+        }
+        all
+    }
 }
 
 /// `[http.access_log]`

@@ -12,6 +12,7 @@
 //! | `/-/play.m3u` | `?id=`: a playlist for a player beside the browser |
 //! | `/-/live` | server-sent events: what the box is doing |
 //! | `/-/time` | its date and time, for players of live streams (UTCTiming: `http-xsdate`, `http-iso`, and `http-head` by its `Date`); 503 while nobody has told it |
+//! | `/-/rendezvous/…`, `/-/steering/…` | `rendezvous.rs`, as for `/-/mabr/…`, below which are objects |
 //! | `/dvb-i/…` | `catalog/answer.rs` |
 
 use std::fmt::Write as _;
@@ -27,6 +28,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 use super::HttpServer;
 use super::body::PlayerBody;
 use super::head::{allow_everyone, put};
+use super::rendezvous;
 use super::reply::plain;
 use super::shown::takes_gzip;
 use crate::catalog::query::Pairs;
@@ -80,7 +82,7 @@ pub(super) fn is_own(path: &str) -> bool {
 
 /// Whether such a path shows something of the household: all but what televisions and players ask for from elsewhere.
 pub(super) fn is_private(path: &str) -> bool {
-    !path.starts_with("/dvb-i") && path != TIME_PATH
+    !path.starts_with("/dvb-i") && path != TIME_PATH && !rendezvous::is_for_players(path)
 }
 
 /// A document, or why there is none.
@@ -120,7 +122,9 @@ impl HttpServer {
         let Some(client) = Client::of(host, is_tls) else {
             return plain(StatusCode::BAD_REQUEST, "that Host is no name of this box");
         };
-        let answered = if let Some(rest) = path.strip_prefix("/dvb-i") {
+        let answered = if let Some(answered) = self.rendezvous(head, &client, peer) {
+            answered
+        } else if let Some(rest) = path.strip_prefix("/dvb-i") {
             let mut answered = self.television(rest.trim_start_matches('/'), query, client, head).await;
             // Applications of televisions come from elsewhere.
             allow_everyone(answered.headers_mut());

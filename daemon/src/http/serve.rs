@@ -68,6 +68,8 @@ pub(super) enum Outcome {
     Shaped(Arc<StoredObject>, Bytes, &'static str),
     /// Response of an origin for this player alone, and the rewriting of it if it is a manifest.
     Passed(Response<PlayerBody>, Option<Rewriting>),
+    /// To the content's own host: its `Location` is not mapped to the box.
+    Elsewhere(Response<PlayerBody>),
     /// Anything else.
     Response(Response<PlayerBody>),
 }
@@ -90,6 +92,8 @@ pub(super) struct Asked<'a> {
     /// The routes that it was understood by.
     pub(super) generation: u64,
     pub(super) is_tls: bool,
+    /// URL at the content's own host, for players that a rendezvous service has sent here.
+    pub(super) elsewhere: Option<&'a str>,
     /// Fields of the origin's response to this request that are for nobody else.
     pub(super) own_fields: Arc<OwnFields>,
     /// Counts fields that are not passed on.
@@ -191,11 +195,19 @@ impl HttpServer {
                 own_fields: Arc::clone(&asked.own_fields),
                 ..*asked
             };
-            return self.look(&asked).await.unwrap_or_else(|it| Outcome::Response(it.response(asked.key)));
+            return self.look(&asked).await.unwrap_or_else(|it| self.without(&asked, &it));
         }
         match outcome {
             Ok(outcome) => self.as_sent(outcome, asked.key),
-            Err(missing) => Outcome::Response(missing.response(asked.key)),
+            Err(missing) => self.without(asked, &missing),
+        }
+    }
+
+    /// The answer where there is no object to serve.
+    fn without(&self, asked: &Asked<'_>, missing: &Missing) -> Outcome {
+        match self.sent_back(asked.elsewhere, missing) {
+            Some(response) => Outcome::Elsewhere(response),
+            None => Outcome::Response(missing.response(asked.key)),
         }
     }
 

@@ -21,7 +21,9 @@ async fn status(server: &Arc<HttpServer>, name: &str, fields: &[(&str, &str)]) -
     let (target, head) = (target(name), head("GET", "/", fields));
     match server.object(&asked(server, &target, &head)).await {
         Outcome::Stored(..) | Outcome::Shaped(..) => 200,
-        Outcome::Passed(response, _) | Outcome::Response(response) => response.status().as_u16(),
+        Outcome::Passed(response, _) | Outcome::Elsewhere(response) | Outcome::Response(response) => {
+            response.status().as_u16()
+        }
     }
 }
 

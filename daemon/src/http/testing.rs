@@ -75,6 +75,7 @@ pub(super) fn asked<'a>(server: &'a HttpServer, target: &'a Target, head: &'a Pa
         peer: "192.0.2.1".parse().unwrap(),
         is_guarded: false,
         is_tls: false,
+        elsewhere: None,
         generation: server.origins.generation(),
         own_fields: Arc::default(),
         unpassed_fields: &server.unpassed_fields,

@@ -66,6 +66,8 @@ pub(super) struct UrlMap {
     root: Option<String>,
     /// Path of what was asked up to its last `/`, for `../path`.
     folder: String,
+    /// Path of the steering manifest, and the pathway whose URLs stay as they are.
+    steering: Option<(String, String)>,
 }
 
 impl UrlMap {
@@ -94,7 +96,22 @@ impl UrlMap {
 
     /// Whether it maps nothing.
     pub(super) const fn is_empty(&self) -> bool {
-        self.prefixes.is_empty()
+        self.prefixes.is_empty() && self.steering.is_none()
+    }
+
+    /// With this path of the steering manifest, and the pathway whose URLs stay as they are.
+    pub(super) fn with_steering(self, steering: Option<(String, String)>) -> Self {
+        Self { steering, ..self }
+    }
+
+    /// Path of the steering manifest, where the box steers.
+    pub(super) fn steering(&self) -> Option<&str> {
+        self.steering.as_ref().map(|it| it.0.as_str())
+    }
+
+    /// Whether the URLs of this pathway stay as they are.
+    pub(super) fn leaves(&self, pathway: &[u8]) -> bool {
+        self.steering.as_ref().is_some_and(|it| it.1.as_bytes() == pathway)
     }
 
     /// Path at the box of an absolute reference, or of one that begins with `//`; `None`: it leads elsewhere, or is relative.

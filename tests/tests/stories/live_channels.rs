@@ -19,8 +19,8 @@ const SEGMENT_BYTES: usize = 20_000;
 const TWO: &str = "/vod/two/";
 
 /// A packager of segments of half a second, until it is dropped.
-struct Packager {
-    folder: PathBuf,
+pub(super) struct Packager {
+    pub(super) folder: PathBuf,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -39,7 +39,7 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) {
 }
 
 impl Packager {
-    fn start(folder: &Path) -> Self {
+    pub(super) fn start(folder: &Path) -> Self {
         std::fs::create_dir_all(folder).unwrap();
         write(folder, "init.mp4", b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x08moov");
         let (stop, own) = (Arc::new(AtomicBool::new(false)), folder.to_owned());

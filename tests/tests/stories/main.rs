@@ -22,6 +22,7 @@ mod mistakes;
 mod packages;
 mod page;
 mod players;
+mod rendezvous;
 mod service;
 mod signing;
 mod transport;

@@ -11,6 +11,8 @@ pub(super) struct Tokens {
     name: Vec<u8>,
     /// JSON: the string before this place.
     last: Vec<u8>,
+    /// The URL that comes is of a pathway whose URLs stay as they are.
+    stays: bool,
     /// In a token that is too long, which goes out as it is: how it ends.
     skipping: Option<&'static [u8]>,
 }
@@ -57,7 +59,7 @@ impl Tokens {
                 Some(length) => {
                     let token = &rest[..length];
                     match format {
-                        Format::Hls => hls_line(token, map, out),
+                        Format::Hls => self.line(token, map, out),
                         Format::Dash => self.xml(token, map, out),
                         Format::Json => self.json(token, map, out),
                     }
@@ -65,7 +67,7 @@ impl Tokens {
                 }
                 None if is_end => {
                     match format {
-                        Format::Hls => hls_line(rest, map, out),
+                        Format::Hls => self.line(rest, map, out),
                         _ => out.extend_from_slice(rest),
                     }
                     at = pending.len();
@@ -75,6 +77,23 @@ impl Tokens {
             }
         }
         pending.drain(..at);
+    }
+
+    /// One line of a playlist, with its end.
+    fn line(&mut self, line: &[u8], map: &UrlMap, out: &mut Vec<u8>) {
+        if line.starts_with(b"#EXT-X-STREAM-INF") {
+            self.stays = attribute(line, b"PATHWAY-ID=").is_some_and(|it| map.leaves(it));
+        }
+        let is_of_pathway =
+            line.starts_with(b"#EXT-X-MEDIA:") || line.starts_with(b"#EXT-X-I-FRAME-STREAM-INF");
+        let is_left = is_of_pathway && attribute(line, b"PATHWAY-ID=").is_some_and(|it| map.leaves(it));
+        let is_url = !line.starts_with(b"#") && !line.trim_ascii().is_empty();
+        if is_left || (is_url && self.stays) {
+            out.extend_from_slice(line);
+        } else {
+            hls_line(line, map, out);
+        }
+        self.stays &= !is_url;
     }
 
     fn xml(&mut self, token: &[u8], map: &UrlMap, out: &mut Vec<u8>) {
@@ -102,6 +121,7 @@ impl Tokens {
                     let name = &token[1..end];
                     self.name.clear();
                     self.name.extend_from_slice(name.rsplit(|&byte| byte == b':').next().unwrap_or(name));
+                    self.stays = attribute(token, b"serviceLocation=").is_some_and(|it| map.leaves(it));
                     xml_tag(token, map, is_timing(&self.name, token), out);
                 }
             }
@@ -128,6 +148,12 @@ impl Tokens {
         let text = std::str::from_utf8(text).ok()?.trim();
         if text.is_empty() || text.len() > 8192 {
             return None;
+        }
+        if self.stays {
+            return None;
+        }
+        if let Some(steering) = map.steering().filter(|_| self.name == b"ContentSteering") {
+            return Some(steering.to_owned());
         }
         let text = if has_references { unescaped(text)? } else { text.to_owned() };
         if REFERENCES.contains(&self.name.as_slice()) || self.name == b"replace" {
@@ -308,6 +334,21 @@ fn json_token(rest: &[u8]) -> (Option<usize>, &'static [u8]) {
     (None, b"\"")
 }
 
+/// The quoted value behind `name`, which ends with `=`, in a tag.
+fn attribute<'a>(tag: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let mut at = 0;
+    loop {
+        let found = at + find(&tag[at..], name)?;
+        let (before, rest) = (found.checked_sub(1).map(|it| tag[it]), &tag[found + name.len()..]);
+        at = found + name.len();
+        let is_whole = before.is_none_or(|it| matches!(it, b',' | b':') || it.is_ascii_whitespace());
+        if let Some(quote) = rest.first().filter(|it| is_whole && matches!(it, b'"' | b'\'')) {
+            let length = rest[1..].iter().position(|it| it == quote)?;
+            return Some(&rest[1..1 + length]);
+        }
+    }
+}
+
 /// One line of a playlist, with its end.
 fn hls_line(line: &[u8], map: &UrlMap, out: &mut Vec<u8>) {
     let mark = if line.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
@@ -336,6 +377,9 @@ fn hls_tag(tag: &[u8], map: &UrlMap, out: &mut Vec<u8>) {
         let name = before[..before.len() - 1].strip_suffix(b"=").unwrap_or_default();
         let name = name.rsplit(|byte| matches!(byte, b',' | b':' | b' ')).next().unwrap_or_default();
         let mapped = std::str::from_utf8(value).ok().and_then(|value| match name {
+            b"SERVER-URI" if tag.starts_with(b"#EXT-X-CONTENT-STEERING") => {
+                map.steering().map(str::to_owned).or_else(|| map.map_reference(value))
+            }
             b"VALUE" if tag.starts_with(b"#EXT-X-DEFINE") => map.map_folder(value),
             b"X-ASSET-LIST" => map.map_reference(value),
             name if name.ends_with(b"URI") || name.ends_with(b"URL") => map.map_reference(value),
