@@ -5,6 +5,7 @@ mod atsc;
 mod attacks;
 mod bad_input;
 mod basic;
+mod buckets;
 mod captures;
 mod catalog;
 mod configs;
