@@ -26,6 +26,7 @@
 //! | [`name`], [`digest`], [`time`], [`xml`] | keys, SHA-256 and MD5, instants and dates, documents | |
 //! | [`trust`] | signatures: keys, certificates, what counts | RFC 8032 |
 //! | [`command`] | commands to receivers | |
+//! | [`firmware`] | firmware updates that receivers are offered | |
 //! | [`mod@limits`], [`reason`] | limits on what the network can fill, reasons for drops | |
 //! | `config` | configuration files with every mistake located (feature `config`) | |
 //!
@@ -71,7 +72,7 @@
 //! floor 0: bytes, config, eviction, growing, limits, reason, repair, time
 //! floor 1: digest, ip, lct, manifest, name, xml
 //! floor 2: alc, capture, fec, query, trust, ts
-//! floor 3: command, dsmcc, dvbi, flute, gse, mabr, mpe, nip, route
+//! floor 3: command, dsmcc, dvbi, firmware, flute, gse, mabr, mpe, nip, route
 //! floor 4: multiplex
 //! ```
 #![warn(missing_docs)]
@@ -89,6 +90,7 @@ pub mod dsmcc;
 pub mod dvbi;
 pub mod eviction;
 pub mod fec;
+pub mod firmware;
 pub mod flute;
 pub mod growing;
 pub mod gse;

@@ -56,6 +56,8 @@ pub enum SessionOrigin {
     Configuration,
     /// A service list of ATSC signalling.
     ServiceList,
+    /// A firmware update that concerns this receiver.
+    Firmware,
 }
 
 impl SessionOrigin {
@@ -66,6 +68,7 @@ impl SessionOrigin {
             Self::Bootstrap => "bootstrap",
             Self::Configuration => "configuration",
             Self::ServiceList => "service_list",
+            Self::Firmware => "firmware",
         }
     }
 }

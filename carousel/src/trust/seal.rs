@@ -48,6 +48,8 @@ pub enum Kind {
     Modules = 2,
     /// A command to receivers.
     Command = 3,
+    /// The list of firmware updates that are offered to receivers.
+    Firmware = 4,
 }
 
 /// The stream of documents that a document belongs to. Versions grow within it.

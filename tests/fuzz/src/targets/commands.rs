@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use carousel::command::{
     self, Executor, MAX_REMEMBERED, MAX_WAITING, Receiver, is_word, read, stream, to_xml,
 };
+use carousel::firmware;
 use carousel::time::{Instant, WallTime};
 use carousel::trust::{
     Certificate, Edition, Judged, Kind, Mode, Policy, RevocationList, Sealer, SecretKey, Trust,
@@ -81,6 +82,13 @@ pub(super) fn commands(bytes: &[u8]) {
                 continue;
             }
         };
+        if let Ok(offers) = firmware::read(&document) {
+            assert_eq!(
+                firmware::read(firmware::to_xml(&offers).as_bytes()),
+                Ok(offers),
+                "offers are read as written"
+            );
+        }
         round_trips(&document);
         let wall = WallTime::from_unix_ms(i64::try_from(seconds * 1000).unwrap_or(i64::MAX));
         let judged = Judged {
