@@ -4,6 +4,7 @@
 //! manifests and init segments; then for each source a group of its own with one session a rung (TSI 10, 20, …) and
 //! one for everything else (TSI 2). HLS and DASH over the same segments share their sessions.
 
+mod firmware;
 mod pieces;
 mod reserve;
 
@@ -31,6 +32,7 @@ use crate::package::{self, Inventory, Kind, ObjectSource, Presentation, Problem,
 use crate::plan::Class;
 use crate::prepare::{Prepared, Update, is_signalling, prepare, protection, read_source};
 use crate::spool;
+use firmware::Bundles;
 use pieces::Pieces;
 
 /// TSI of a source's session for what belongs to no rung.
@@ -72,6 +74,8 @@ pub struct Broadcast {
     catalog_items: BTreeMap<String, (Digest, ItemId)>,
     /// The document of commands to receivers.
     commands: Option<ItemId>,
+    /// Bundles of firmware that are on offer.
+    firmware: Bundles,
     /// Whether sources are followed while they change.
     is_followed: bool,
     /// Manifests of live sources that name segments which have not been sent yet, in order.
@@ -158,6 +162,7 @@ impl Broadcast {
             made: CatalogDocuments::default(),
             catalog_items: BTreeMap::new(),
             commands: None,
+            firmware: Bundles::default(),
             is_followed,
             held: VecDeque::new(),
             warnings: Vec::new(),
@@ -252,6 +257,7 @@ impl Broadcast {
         let media = (0..self.config.sources.len()).map(|index| self.config.media_address(index));
         [self.config.sessions.announcement, self.config.sessions.configuration]
             .into_iter()
+            .chain(self.config.firmware.iter().map(|it| it.group))
             .chain(media)
             .collect()
     }
@@ -302,6 +308,7 @@ impl Broadcast {
             Update::Abandoned { source, path } => self.abandon_pieces(source, &path),
             Update::Settled => self.renew_documents(wall, false)?,
             Update::Commands(commands) => self.command(&commands, wall)?,
+            Update::Firmware(releases) => self.offer(releases, wall)?,
             Update::Catalog(made) => {
                 self.made = *made;
                 self.renew_documents(wall, false)?;
@@ -660,6 +667,7 @@ fn open_air(
         fdt_interval_ms: carousel.fdt_interval_ms,
         cycle_ms: (carousel.cycle_s > 0).then_some(carousel.cycle_s * 1000),
         reserved_bps: config.reserved_bps(),
+        share_bps: if once { 0 } else { config.share_bps() },
         reserved_by_service_bps: config.sources.iter().map(|it| it.reserved_bps.unwrap_or(0)).collect(),
         drops_late: is_followed,
         first_toi,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use carousel::command::{Action, LONGEST_DISPERSAL_S};
 use carousel::dvbi::Edition;
+use carousel::firmware::LONGEST_DISPERSAL_S as LONGEST_WAIT_S;
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
@@ -164,6 +165,14 @@ pub enum Verb {
         after_help = "Examples:\n  headend command -c headend.toml purge https://cdn.example.com/vod/a/1.m4s\n  headend command -c headend.toml ban 'cdn.example.com/vod/a/*' --group north --within-s 600\n  headend command -c headend.toml message Maintenance --valid-s 7200\n  headend command -c headend.toml list\n  headend command -c headend.toml cancel c1795219200000"
     )]
     Command(Order),
+    /// Offer receivers a firmware update with the carousel, widen its share, show what is on offer, or withdraw it
+    #[command(
+        after_help = "Examples:\n  headend firmware offer -c headend.toml 1.5.raucb --compatible skycache-x86_64 --version 1.5 --share 1 --window 02:00-05:00\n  headend firmware share -c headend.toml skycache-x86_64_1.5 10\n  headend firmware list -c headend.toml\n  headend firmware withdraw -c headend.toml skycache-x86_64_1.5"
+    )]
+    Firmware {
+        #[command(subcommand)]
+        action: FirmwareAction,
+    },
     /// Print completions for a shell: bash, zsh, fish
     #[command(after_help = "Examples:\n  headend completions bash > /etc/bash_completion.d/headend")]
     Completions {
@@ -219,6 +228,85 @@ pub struct Order {
     /// Identifier: a receiver does one of each only once
     #[arg(long)]
     pub id: Option<String>,
+    /// One JSON document on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is done with firmware.
+#[derive(Debug, Subcommand)]
+pub enum FirmwareAction {
+    /// Offer a bundle: `send` carries it, and receivers that it concerns install it
+    Offer(Offering),
+    /// Change the share of receivers that are in; those that are in a share are in every greater one
+    Share {
+        /// Identifier, as `list` shows it
+        id: String,
+        /// Percent of receivers
+        percent: f64,
+        /// Configuration of the `send` that carries it
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+        /// One JSON document on stdout
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the bundles on offer
+    List {
+        /// Configuration of the `send` that carries them
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+        /// One JSON document on stdout
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a bundle off the air; receivers that have not installed it will not
+    Withdraw {
+        /// Identifier, as `list` shows it
+        id: String,
+        /// Configuration of the `send` that carries it
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+        /// One JSON document on stdout
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Offering {
+    /// RAUC's bundle; the file must stay where it is, and its name is the end of its URL
+    pub bundle: PathBuf,
+    /// Configuration of the `send` that carries it
+    #[arg(short, long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Hardware that it is for, as RAUC's `compatible`
+    #[arg(long, value_name = "NAME")]
+    pub compatible: String,
+    /// Version of the image in it
+    #[arg(long)]
+    pub version: String,
+    /// Percent of receivers that are in
+    #[arg(long, default_value_t = 100.0, value_name = "PERCENT")]
+    pub share: f64,
+    /// Part of each day, in UTC, in which receivers install. Left out: at any time at which nobody watches
+    #[arg(long, value_name = "HH:MM-HH:MM")]
+    pub window: Option<String>,
+    /// Let it be older than what runs; the bundle must be signed as a way back, too
+    #[arg(long)]
+    pub downgrade: bool,
+    /// Only receivers of this group (`[commands] groups` of their configuration)
+    #[arg(long = "group", value_name = "NAME")]
+    pub groups: Vec<String>,
+    /// Seconds for which it is on offer
+    #[arg(long, default_value_t = 30 * 86_400, value_parser = clap::value_parser!(u64).range(1..=31_622_400))]
+    pub valid_s: u64,
+    /// Seconds for which receivers leave what is missing to the carousel
+    #[arg(long, default_value_t = 3 * 86_400, value_parser = clap::value_parser!(u64).range(..=LONGEST_WAIT_S))]
+    pub repair_after_s: u64,
+    /// Seconds over which they are dispersed then when they ask the origin
+    #[arg(long, default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(..=LONGEST_WAIT_S))]
+    pub repair_within_s: u64,
     /// One JSON document on stdout
     #[arg(long)]
     pub json: bool,

@@ -11,8 +11,8 @@ use carousel::trust::Sealer;
 use serde::{Deserialize, Serialize};
 
 pub use crate::options::{
-    Carousel, Carry, Class, DvbI, Fec, FecClasses, Forecast, Ingest, Link, Metrics, Multiplex, Nip, Output,
-    Profile, Receiver, Repair, Sessions, Signing, Simulation, Source,
+    Carousel, Carry, Class, DvbI, Fec, FecClasses, Firmware, Forecast, Ingest, Link, Metrics, Multiplex, Nip,
+    Output, Profile, Receiver, Repair, Sessions, Signing, Simulation, Source,
 };
 use crate::overhead::PACKET_BYTES;
 
@@ -43,6 +43,9 @@ pub struct Config {
     /// Signing of the carousel: with this table receivers can tell it from others'.
     #[serde(default)]
     pub signing: Option<Signing>,
+    /// Firmware updates for receivers, as `headend firmware` offers them. Needs `[signing]`.
+    #[serde(default)]
+    pub firmware: Option<Firmware>,
     /// Unicast repair, as it is announced to receivers.
     #[serde(default)]
     pub repair: Repair,
@@ -116,6 +119,9 @@ impl Config {
         if let Some(signing) = &mut config.signing {
             signing.settle(folder);
         }
+        if let Some(firmware) = &mut config.firmware {
+            firmware.settle(folder);
+        }
         if let Some(ingest) = &mut config.ingest {
             ingest.complete(folder);
         }
@@ -147,6 +153,30 @@ impl Config {
         }
         all.extend(self.ingest.iter().flat_map(Ingest::mistakes));
         all.extend(self.mistakes_of_ingest());
+        all.extend(self.mistakes_of_firmware());
+        all
+    }
+
+    /// `[firmware]`, and what it needs of other tables.
+    fn mistakes_of_firmware(&self) -> Vec<Mistake> {
+        let Some(firmware) = &self.firmware else { return Vec::new() };
+        let mut all = firmware.mistakes();
+        let mut wrong = |key: &str, what: &str, fix: &str| all.push(Mistake::of_value(key, what, fix));
+        if self.signing.is_none() {
+            let fix = "make keys with `headend keygen --out DIR` and name their folder in [signing] keys";
+            wrong("firmware", "receivers take only what is signed", fix);
+        }
+        if firmware.rate_bps + self.reserved_bps() >= self.payload_rate_bps() {
+            let fix = "give it less: media, signalling and live sources share the rest of the link";
+            wrong("firmware.rate_bps", "it leaves nothing of the link", fix);
+        }
+        if self.multiplex.as_ref().is_some_and(Multiplex::is_carousel) {
+            wrong(
+                "firmware",
+                "bundles are no DSM-CC modules",
+                "carry IP: [multiplex] carry = \"mpe\" or \"gse\"",
+            );
+        }
         all
     }
 
@@ -219,6 +249,11 @@ impl Config {
     /// Bits a second that are reserved for live sources.
     pub fn reserved_bps(&self) -> u64 {
         self.sources.iter().filter_map(|source| source.reserved_bps).sum()
+    }
+
+    /// Bits a second that firmware has.
+    pub fn share_bps(&self) -> u64 {
+        self.firmware.as_ref().map_or(0, |it| it.rate_bps)
     }
 
     /// Group and port of the media sessions of source number `index`.

@@ -24,7 +24,10 @@ use crate::catalog::Catalog;
 use crate::clock::Clocks;
 use crate::config::{Config, Source};
 use crate::package::{self, Inventory, LeftOutReason, ObjectSource, Options, Reader};
-use crate::prepare::{Update, digest_of, is_in_memory, keep_prefix, options, prepare};
+use crate::prepare::{
+    PreparedRelease, Update, digest_of, is_in_memory, keep_prefix, options, prepare, prepare_bundle,
+};
+use crate::releases::{self, Release};
 use crate::spool;
 use crate::watch::Watch;
 use growth::Growth;
@@ -62,6 +65,7 @@ impl Follower {
             sources,
             catalog,
             commands: Vec::new(),
+            firmware: Vec::new(),
             clocks,
             lost: Arc::clone(&lost),
             updates: sender,
@@ -204,6 +208,8 @@ struct Following {
     catalog: Option<Catalog>,
     /// Commands to receivers that are on the air.
     commands: Vec<Command>,
+    /// Firmware that is on offer.
+    firmware: Vec<Release>,
     clocks: Arc<dyn Clocks>,
     lost: Lost,
     updates: SyncSender<Update>,
@@ -232,7 +238,10 @@ impl Following {
             }
             if is_rescan {
                 since_rescan = Duration::ZERO;
-                if self.look_at_catalog().is_none() || self.look_at_commands().is_none() {
+                if self.look_at_catalog().is_none()
+                    || self.look_at_commands().is_none()
+                    || self.look_at_firmware().is_none()
+                {
                     return;
                 }
             }
@@ -260,6 +269,24 @@ impl Following {
         }
         self.commands.clone_from(&commands);
         self.updates.send(Update::Commands(commands)).ok()
+    }
+
+    /// Reports firmware that is newly on offer, whose offer changed, or is withdrawn. `None` if the receiver is gone.
+    fn look_at_firmware(&mut self) -> Option<()> {
+        if releases::folder(&self.config).is_none() {
+            return Some(());
+        }
+        let (now, _) = releases::read(&self.config, self.clocks.wall().unix_seconds());
+        if now == self.firmware {
+            return Some(());
+        }
+        let before = std::mem::replace(&mut self.firmware, now);
+        let is_known = |it: &Release| before.iter().any(|was| was.offer.sha256 == it.offer.sha256);
+        let prepared = self.firmware.iter().map(|release| PreparedRelease {
+            release: release.clone(),
+            bundle: if is_known(release) { None } else { prepare_bundle(&self.config, release) },
+        });
+        self.updates.send(Update::Firmware(prepared.collect())).ok()
     }
 
     /// Reports the changes of one source. `None` if the receiver is gone.

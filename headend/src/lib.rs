@@ -6,7 +6,7 @@
 //! | [`options`], [`config`] | the tables of the configuration file, and the file |
 //! | [`package`] | HLS and DASH on disk, read into an inventory |
 //! | [`object`], [`document`] | what can be sent: media, and documents that the headend makes |
-//! | [`signing`], [`spool`] | keys on disk, and what signs a broadcast; commands to receivers |
+//! | [`signing`], [`spool`], [`releases`] | keys on disk, and what signs a broadcast; commands to receivers; firmware on offer |
 //! | [`plan`], [`schedule`] | periods of objects, and the next object: pure |
 //! | [`lanes`] | queues that FLUTE and DSM-CC share: new, repeated, scheduled, in between |
 //! | [`air`] | FLUTE sessions, objects, the next packet |
@@ -32,7 +32,7 @@
 //! floor 0: clock, units, overhead, sys, listen
 //! floor 1: options, net, progress
 //! floor 2: config, package, document
-//! floor 3: object, plan, forecast, scan, signing, spool, ingest, pull
+//! floor 3: object, plan, forecast, scan, signing, spool, releases, ingest, pull
 //! floor 4: schedule, watch
 //! floor 5: lanes, catalog
 //! floor 6: air, simulate, prepare, announce, forward, pace
@@ -74,6 +74,7 @@ pub mod plan;
 pub mod prepare;
 pub mod progress;
 pub mod pull;
+pub mod releases;
 pub mod scan;
 pub mod schedule;
 pub mod signing;

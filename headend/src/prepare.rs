@@ -16,6 +16,7 @@ use crate::config::{Config, Source};
 use crate::object::{Body, Piece, RepairSymbols};
 use crate::options::TransportProtocol;
 use crate::package::{self, Inventory, ObjectSource, Options, Reader, Role};
+use crate::releases::Release;
 use crate::sys::read_source_file;
 use crate::watch::Watch;
 
@@ -54,6 +55,8 @@ pub enum Update {
     },
     /// All changes of a source have been reported.
     Settled,
+    /// Firmware on offer changed: all of it, with the bundles that are new.
+    Firmware(Vec<PreparedRelease>),
     /// The commands to receivers that are in force changed.
     Commands(Vec<Command>),
     /// The catalogue changed.
@@ -102,6 +105,34 @@ pub struct Prepared {
     pub(crate) digest: Digest,
     pub(crate) md5: [u8; 16],
     pub(crate) repair: Option<RepairSymbols>,
+}
+
+/// Firmware on offer. The bundle is left out where it is on the air, or cannot be read as it was offered.
+#[derive(Debug)]
+pub struct PreparedRelease {
+    pub(crate) release: Release,
+    pub(crate) bundle: Option<PreparedBundle>,
+}
+
+/// A bundle that is ready for the air.
+#[derive(Debug)]
+pub struct PreparedBundle {
+    pub(crate) body: Body,
+    pub(crate) md5: [u8; 16],
+    pub(crate) repair: Option<RepairSymbols>,
+}
+
+/// Hashes a bundle and makes its repair symbols: seconds for a root file system. `None` if it is not what was offered.
+pub(crate) fn prepare_bundle(config: &Config, release: &Release) -> Option<PreparedBundle> {
+    let (body, file) = Body::file(&release.path).ok()?;
+    let (body, digest, md5) = hash(body, file.take(u64::MAX))?;
+    if digest != release.offer.sha256 || body.length() != release.offer.length {
+        return None;
+    }
+    let (protection, profile) = (config.firmware.as_ref()?.protection(), config.carousel.sender_profile());
+    let oti = protection.oti(body.length(), profile.symbol_length, profile.max_source_block_length);
+    let repair = RepairSymbols::make(&body, &oti, &protection).ok().flatten();
+    Some(PreparedBundle { body, md5, repair })
 }
 
 /// Bytes of a segment that is being written, ready for the air.
@@ -214,7 +245,11 @@ fn load(object: &ObjectSource) -> Option<(Body, Digest, [u8; 16])> {
         None => Body::file(&object.file).ok()?,
     };
     file.seek(SeekFrom::Start(object.range.as_ref().map_or(0, |range| range.start))).ok()?;
-    let mut file = file.take(if object.range.is_some() { object.length } else { u64::MAX });
+    hash(body, file.take(if object.range.is_some() { object.length } else { u64::MAX }))
+}
+
+/// Reads a body's file. `None` if it is not as long as it was.
+fn hash(body: Body, mut file: impl std::io::Read) -> Option<(Body, Digest, [u8; 16])> {
     let mut hasher = carousel::digest::ObjectHasher::default();
     let mut buffer = vec![0; 256 << 10];
     let mut length = 0;

@@ -59,6 +59,7 @@ impl Job {
 pub(super) enum Lane {
     Urgent,
     Live(Turn),
+    Share,
     Between,
     Wave,
 }

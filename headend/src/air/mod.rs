@@ -3,7 +3,8 @@
 //! ```text
 //! timers ──▶ urgent    FDT; signalling when new and when due      ┐
 //! sources ─┬▶ live     once each, within the reserved rate        │
-//!          └▶ fresh    objects never sent yet, in order           ├─▶ next packet ─▶ pace ─▶ sink
+//!          ├▶ share    firmware, on and on, at the rate that it has ├─▶ next packet ─▶ pace ─▶ sink
+//!          └▶ fresh    objects never sent yet, in order           │
 //!             wave     the objects being sent, in turns           │
 //!             schedule the longest wait in proportion to weight   ┘
 //! ```
@@ -18,6 +19,7 @@ mod pieces;
 mod reserve;
 mod route;
 mod session;
+mod share;
 mod writing;
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
@@ -38,6 +40,7 @@ pub use pieces::GrowingObject;
 use pieces::Place;
 use route::{RouteGroup, RouteObject};
 use session::Session;
+use share::Share;
 
 use crate::lanes::Lanes;
 pub use crate::lanes::{ItemId, wave_symbols};
@@ -103,6 +106,8 @@ pub struct AirConfig {
     pub reserved_bps: u64,
     /// The part of it that each service has.
     pub reserved_by_service_bps: Vec<u64>,
+    /// For objects of [`Repeat::Share`]: they go before the carousel within this rate, and never beyond.
+    pub share_bps: u64,
     /// Whether live objects are dropped that were not begun by their deadline.
     pub drops_late: bool,
     /// First TOI and FDT Instance ID; should differ from one start to the next.
@@ -127,6 +132,7 @@ pub struct Air {
     /// Signalling that was never sent: before all media, live included.
     signalling: VecDeque<ItemId>,
     live: Live,
+    share: Share,
     /// Live objects that were not sent in time and have left the air, until [`Air::take_dropped`].
     dropped: BTreeSet<ItemId>,
     /// Short objects that became due while the only object of the wave is being sent; the last one started is first.
@@ -197,12 +203,14 @@ impl Air {
             routes: Vec::new(),
             items: BTreeMap::new(),
             lanes: Lanes::new(
-                (config.rate_bps.saturating_sub(config.reserved_bps) as f64 * SCHEDULED_SHARE) as u64,
+                (config.rate_bps.saturating_sub(config.reserved_bps + config.share_bps) as f64
+                    * SCHEDULED_SHARE) as u64,
                 config.cycle_ms.map(|ms| ms * 1_000_000),
             ),
             urgent: VecDeque::new(),
             signalling: VecDeque::new(),
             live: Live::new(config.reserved_bps, &config.reserved_by_service_bps, config.drops_late),
+            share: Share::new(config.share_bps),
             dropped: BTreeSet::new(),
             between: Vec::new(),
             wave: BinaryHeap::new(),
@@ -317,6 +325,7 @@ impl Air {
             Repeat::Live(timing) => self.live.push(id, timing),
             Repeat::Within { .. } => self.signalling.push_back(id),
             Repeat::Scheduled { .. } => self.lanes.add_fresh(id),
+            Repeat::Share => self.share.add(id),
         }
         Ok(id)
     }
@@ -344,6 +353,7 @@ impl Air {
         }
         self.lanes.remove(id);
         self.signalling.retain(|&fresh| fresh != id);
+        self.share.remove(id);
         if self.live.remove(id) {
             self.stats.live_dropped.add(LiveDrop::Removed);
         }
@@ -393,6 +403,7 @@ impl Air {
                         self.live.park(turn, job, now_ns);
                     }
                     Lane::Live(turn) => self.live.put(turn, job),
+                    Lane::Share => self.share.put(job),
                     Lane::Between => self.between.push(job),
                     Lane::Wave => self.wave.push(WaveEntry::of(job)),
                 }
@@ -400,8 +411,10 @@ impl Air {
             if let Some(departure) = departure {
                 self.stats.packets += 1;
                 self.stats.bytes += out.len() as u64;
-                if let Lane::Live(turn) = lane {
-                    self.live.spend(turn, out.len() + IP_UDP_BYTES);
+                match lane {
+                    Lane::Live(turn) => self.live.spend(turn, out.len() + IP_UDP_BYTES),
+                    Lane::Share => self.share.spend(out.len() + IP_UDP_BYTES),
+                    Lane::Urgent | Lane::Between | Lane::Wave => {}
                 }
                 return Some(departure);
             }
@@ -413,6 +426,9 @@ impl Air {
     fn take(&mut self, now_ns: u64) -> Option<(Job, Lane)> {
         if let Some(taken) = self.take_live(now_ns, Within::Reserve) {
             return Some(taken);
+        }
+        if let Some(job) = self.take_share(now_ns) {
+            return Some((job, Lane::Share));
         }
         if self.urgent.is_empty() && self.wave.is_empty() && self.between.is_empty() {
             self.fill_wave(now_ns);
@@ -427,6 +443,19 @@ impl Air {
         }
         let wave = self.wave.pop().map(|entry| (entry.job, Lane::Wave));
         wave.or_else(|| self.take_live(now_ns, Within::Link))
+    }
+
+    /// The next job of firmware, if its rate allows a packet. `None`, too, if what describes it goes first.
+    fn take_share(&mut self, now_ns: u64) -> Option<Job> {
+        if self.ending.is_some() || !self.share.has_credit(now_ns) {
+            return None;
+        }
+        while let Some(id) = self.share.next_turn() {
+            if let Some(job) = self.start(id, now_ns) {
+                self.share.put(job);
+            }
+        }
+        if self.urgent.is_empty() { self.share.take() } else { None }
     }
 
     /// The next job of live. `None`, too, if what describes it goes first.
@@ -482,7 +511,10 @@ impl Air {
         let lead = self.config.once.then_some(self.lead_ns());
         match self.ending {
             Some(ending) => (ending.close_rounds > 0).then_some(ending.due_ns),
-            None => fdt.chain(items).chain(lead).chain(self.live.next_due_ns()).min(),
+            None => {
+                let rates = self.live.next_due_ns().into_iter().chain(self.share.next_due_ns());
+                fdt.chain(items).chain(lead).chain(rates).min()
+            }
         }
     }
 
@@ -548,7 +580,8 @@ impl Air {
 
     /// The objects for [`crate::plan`], without those that are sent once, and the rates that are taken off the link first.
     pub fn planned(&mut self, wall: WallTime) -> (Vec<Planned>, Taken) {
-        let on_turns = self.items.values().filter(|item| !item.object.repeat.is_live());
+        let is_planned = |it: &&Item| !it.object.repeat.is_live() && it.object.repeat != Repeat::Share;
+        let on_turns = self.items.values().filter(is_planned);
         let objects = on_turns.map(|item| Planned {
             weight: item.object.weight(),
             max_period_s: item.object.max_period_ms().map(|ms| ms as f64 / 1000.0),
@@ -567,7 +600,7 @@ impl Air {
         let fdt_bytes = self.measure_fdt();
         let taken = Taken {
             fdt_bps: fdt_bytes as f64 * 8e9 / self.fdt_cycle_ns.max(1) as f64,
-            live_bps: self.config.reserved_bps,
+            live_bps: self.config.reserved_bps + self.config.share_bps,
             cycle_s: self.config.cycle_ms.map(|ms| ms as f64 / 1000.0),
         };
         (objects, taken)
@@ -709,7 +742,7 @@ impl Air {
                     Repeat::Scheduled { .. } => {
                         self.lanes.schedule(id, item.object.weight(), item.air_bytes, now_ns);
                     }
-                    Repeat::Live(_) => {}
+                    Repeat::Live(_) | Repeat::Share => {}
                 }
                 let repair = item.repair.clone();
                 let sequence = match &repair {

@@ -1,4 +1,4 @@
-//! Token bucket for the rate that is reserved for live objects.
+//! Token bucket for a rate that is reserved: for live objects, for firmware.
 
 /// Credit that is saved while there is no live object, as time at the reserved rate.
 const BURST_MS: u64 = 500;
@@ -34,6 +34,13 @@ impl Reserve {
             self.credit_bits = self.credit_bits.saturating_add(earned).min(self.most_bits());
         }
         self.credit_bits > 0
+    }
+
+    /// When there is credit again; `None`: never.
+    pub(super) fn due_ns(&self) -> Option<u64> {
+        let missing = u64::try_from(1 - self.credit_bits).unwrap_or(0);
+        let wait_ns = (u128::from(missing) * 1_000_000_000).div_ceil(u128::from(self.rate_bps.max(1)));
+        (self.rate_bps > 0).then(|| self.at_ns.saturating_add(u64::try_from(wait_ns).unwrap_or(u64::MAX)))
     }
 
     /// Takes the credit of a live packet of `bytes`, sent within the reserve or in the rate that others left. Debt is bounded

@@ -12,6 +12,7 @@ const CONFIG: AirConfig = AirConfig {
     fdt_interval_ms: 100,
     cycle_ms: None,
     reserved_bps: 0,
+    share_bps: 0,
     reserved_by_service_bps: Vec::new(),
     drops_late: false,
     first_toi: 1,
@@ -502,4 +503,70 @@ fn live_objects_go_out_by_route_and_come_whole_over_a_lossy_link() {
         closed += usize::from(Packet::parse(&bytes).unwrap().lct.close_session);
     }
     assert_eq!(closed, 10, "five rounds of two sessions");
+}
+
+/// Bytes of a session in so many seconds, headers included, with or without a carousel beside it.
+fn share_of(seconds: u64, with_media: bool) -> (u64, u64) {
+    let mut air = Air::new(AirConfig { share_bps: 2_000_000, fdt_interval_ms: 1000, ..CONFIG });
+    let media: SocketAddr = "239.1.1.1:5000".parse().unwrap();
+    let bundles: SocketAddr = "239.1.1.2:5000".parse().unwrap();
+    air.open_session(media, Tsi(1), SenderProfile::default());
+    air.open_session(bundles, Tsi(100), SenderProfile::default());
+    for (name, length) in [("a", 300_000), ("b", 500_000)] {
+        air.add(1, AirObject { repeat: Repeat::Share, ..object(name, length, None) }).unwrap();
+    }
+    if with_media {
+        air.add(0, object("film", 5_000_000, None)).unwrap();
+    }
+    let (mut out, mut now_ns, mut bytes, mut all) = (Vec::new(), 0, 0, 0);
+    while now_ns < seconds * 1_000_000_000 {
+        match air.next_packet(now_ns, WALL, &mut out) {
+            Some(departure) => {
+                let length = (out.len() + IP_UDP_BYTES) as u64;
+                now_ns += length * 1000;
+                all += length;
+                bytes += length * u64::from(departure.destination == bundles);
+            }
+            None => now_ns = now_ns.max(air.next_due_ns().unwrap()) + 1,
+        }
+    }
+    (bytes, all)
+}
+
+#[test]
+fn firmware_has_its_rate_whatever_else_there_is_and_never_more() {
+    let expected = 2_000_000 / 8 * 20;
+    let (bytes, all) = share_of(20, true);
+    assert!(bytes.abs_diff(expected) < expected / 20, "{bytes} of {expected}");
+    assert!(all > 19_900_000, "the carousel has the rest: {all}");
+    let (bytes, all) = share_of(20, false);
+    assert!(
+        bytes.abs_diff(expected) < expected / 20 && all < expected * 11 / 10,
+        "{bytes}, {all} of {expected}"
+    );
+}
+
+#[test]
+fn bundles_take_turns_and_one_that_is_withdrawn_is_sent_no_more() {
+    let mut air = Air::new(AirConfig { share_bps: 4_000_000, ..CONFIG });
+    air.open_session("239.1.1.1:5000".parse().unwrap(), Tsi(1), SenderProfile::default());
+    let add = |air: &mut Air, name: &str| {
+        air.add(0, AirObject { repeat: Repeat::Share, ..object(name, 100_000, None) }).unwrap()
+    };
+    let first = add(&mut air, "a");
+    add(&mut air, "b");
+    let (mut out, mut now_ns) = (Vec::new(), 0);
+    let mut turn = |air: &mut Air, until_sent: u64| {
+        while air.stats().objects_sent < until_sent {
+            match air.next_packet(now_ns, WALL, &mut out) {
+                Some(_) => now_ns += (out.len() + IP_UDP_BYTES) as u64 * 1000,
+                None => now_ns = now_ns.max(air.next_due_ns().unwrap()) + 1,
+            }
+        }
+        air.items.values().map(|it| (it.object.uri.clone(), it.completed)).collect::<Vec<_>>()
+    };
+    let completed = |a, b| vec![("a".to_owned(), a), ("b".to_owned(), b)];
+    assert_eq!(turn(&mut air, 4), completed(2, 2));
+    air.withdraw(first);
+    assert_eq!(turn(&mut air, 6), [("b".to_owned(), 4)]);
 }

@@ -431,3 +431,58 @@ fn manifests_of_one_source_do_not_wait_for_those_of_another() {
     }
     assert_eq!((broadcast.held.len(), count(&broadcast)), (1, 1));
 }
+
+/// Documents that offer firmware, as a receiver reads them.
+fn offers(broadcast: &Broadcast) -> Option<Vec<carousel::firmware::Offer>> {
+    let document = broadcast.air.objects().find(|(_, it)| it.uri == carousel::firmware::URI)?;
+    let Body::Memory(bytes) = &document.1.body else { return None };
+    let sealed = carousel::trust::open(bytes).unwrap().unwrap();
+    assert!(sealed.is_genuine(SealKind::Firmware));
+    Some(carousel::firmware::read(bytes).unwrap())
+}
+
+#[test]
+fn firmware_on_offer_is_carried_and_announced_until_it_is_withdrawn() {
+    use crate::prepare::{PreparedRelease, prepare_bundle};
+    use crate::releases::{self, tests::release};
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = releases::tests::config(folder.path());
+    package(&folder.path().join("film"), &[1], false);
+    let (secret, online) = ([1; 32], carousel::trust::SecretKey::from_seed(&[2; 32]));
+    let root = carousel::trust::SecretKey::from_seed(&secret);
+    let certificate =
+        carousel::trust::Certificate::issue(&root, online.public(), (0, 1), (0, 1 << 40), Vec::new());
+    config.sealer = carousel::trust::Sealer::new(online, certificate, None, 0);
+    let mut broadcast = open(config.clone(), false, true).unwrap();
+    assert_eq!(offers(&broadcast), None);
+    let one = releases::add(&config, release(folder.path(), "1.5", &[5; 70_000]), 50).unwrap();
+    let two = releases::add(&config, release(folder.path(), "1.6", &[6; 90_000]), 50).unwrap();
+    let prepared = |release: &releases::Release| PreparedRelease {
+        release: release.clone(),
+        bundle: prepare_bundle(&config, release),
+    };
+    let both = vec![prepared(&one), prepared(&two)];
+    broadcast.apply(Update::Firmware(both), WALL).unwrap();
+    assert_eq!(offers(&broadcast).unwrap(), [one.offer.clone(), two.offer.clone()]);
+    let carried = |broadcast: &Broadcast| {
+        let bundles = broadcast.air.objects().filter(|(_, it)| it.repeat == Repeat::Share);
+        bundles.map(|(id, it)| (id, it.digest, it.uri.clone())).collect::<Vec<_>>()
+    };
+    let before = carried(&broadcast);
+    assert_eq!(before.iter().map(|it| it.1).collect::<Vec<_>>(), [one.offer.sha256, two.offer.sha256]);
+    assert!(before.iter().all(|it| it.2.starts_with("https://cdn.example.com/firmware/1.")));
+    // A greater share is another document and the same transmission.
+    let wider = releases::set_share(&config, &one.id(), 5000, 50).unwrap();
+    let known = |release: &releases::Release| PreparedRelease { release: release.clone(), bundle: None };
+    broadcast.apply(Update::Firmware(vec![known(&wider), known(&two)]), WALL).unwrap();
+    assert_eq!(offers(&broadcast).unwrap()[0].share, 5000);
+    assert_eq!(carried(&broadcast), before);
+    // A file that is not what was offered any more.
+    fs::write(&one.path, [7; 70_000]).unwrap();
+    assert!(prepare_bundle(&config, &one).is_none());
+    broadcast.apply(Update::Firmware(vec![known(&two)]), WALL).unwrap();
+    assert_eq!(carried(&broadcast), before[1..]);
+    broadcast.apply(Update::Firmware(vec![prepared(&one)]), WALL).unwrap();
+    assert!(broadcast.take_warnings()[0].contains("is not the file that was offered"));
+    assert_eq!(offers(&broadcast), Some(Vec::new()), "receivers that have begun come by its end");
+}

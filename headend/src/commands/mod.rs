@@ -3,6 +3,7 @@
 mod catalog;
 mod check;
 mod command;
+mod firmware;
 mod keygen;
 mod plan;
 mod pull;
@@ -66,6 +67,7 @@ pub fn run(verb: Verb) -> Result<(), String> {
         Verb::Pull { config, json } => pull::pull(&Config::load(&config)?, json),
         Verb::Keygen(arguments) => keygen::keygen(arguments),
         Verb::Command(order) => command::command(order),
+        Verb::Firmware { action } => firmware::firmware(action),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "headend", &mut std::io::stdout());
             Ok(())

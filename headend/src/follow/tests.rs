@@ -58,6 +58,7 @@ fn following(folder: &Path) -> (Following, Receiver<Update>) {
         sources,
         catalog: None,
         commands: Vec::new(),
+        firmware: Vec::new(),
         clocks,
         lost: Lost::default(),
         updates: sender,
@@ -80,6 +81,7 @@ fn words(updates: &Receiver<Update>) -> Vec<String> {
         Update::Abandoned { path, .. } => format!("abandoned {path}"),
         Update::Settled => "settled".to_owned(),
         Update::Commands(commands) => format!("{} commands", commands.len()),
+        Update::Firmware(firmware) => format!("{} bundles", firmware.len()),
         Update::Catalog(_) => "catalog".to_owned(),
     };
     let mut all: Vec<String> = updates.try_iter().map(word).collect();

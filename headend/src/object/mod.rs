@@ -30,6 +30,8 @@ pub enum Repeat {
     },
     /// Never: live, sent within the rate that is reserved for it. What is lost comes by FEC and repair.
     Live(LiveTiming),
+    /// On and on, one after the other, within the rate that firmware has.
+    Share,
 }
 
 impl Repeat {
@@ -125,7 +127,7 @@ impl AirObject {
     pub(crate) const fn max_period_ms(&self) -> Option<u64> {
         match self.repeat {
             Repeat::Within { ms } => Some(ms),
-            Repeat::Scheduled { .. } | Repeat::Live(_) => None,
+            Repeat::Scheduled { .. } | Repeat::Live(_) | Repeat::Share => None,
         }
     }
 
@@ -133,7 +135,7 @@ impl AirObject {
     pub(crate) fn weight(&self) -> f64 {
         match self.repeat {
             Repeat::Scheduled { popularity } => self.class.weight() * popularity,
-            Repeat::Within { .. } | Repeat::Live(_) => self.class.weight(),
+            Repeat::Within { .. } | Repeat::Live(_) | Repeat::Share => self.class.weight(),
         }
     }
 }

@@ -5,6 +5,7 @@
 pub mod carousel;
 pub mod catalog;
 pub mod fec;
+pub mod firmware;
 pub mod forecast;
 pub mod ingest;
 pub mod link;
@@ -19,6 +20,7 @@ pub mod source;
 pub use self::carousel::{Carousel, Profile};
 pub use catalog::{DvbI, ServiceConfig, tag_of};
 pub use fec::{Code, Fec, FecClasses};
+pub use firmware::Firmware;
 pub use forecast::Forecast;
 pub use ingest::Ingest;
 pub use link::{DvbS2, Link, Output, Receiver};

@@ -1,0 +1,68 @@
+//! Bundles of firmware: sent all the time, one after the other, at the rate that they have of the link.
+
+use std::collections::VecDeque;
+
+use super::ItemId;
+use super::job::Job;
+use super::reserve::Reserve;
+
+/// The queue.
+#[derive(Debug)]
+pub(super) struct Share {
+    reserve: Reserve,
+    /// In the order of their turns.
+    waiting: VecDeque<ItemId>,
+    job: Option<Job>,
+}
+
+impl Share {
+    /// Nothing to send, at `rate_bps`.
+    pub(super) const fn new(rate_bps: u64) -> Self {
+        Self { reserve: Reserve::new(rate_bps), waiting: VecDeque::new(), job: None }
+    }
+
+    pub(super) fn add(&mut self, id: ItemId) {
+        self.waiting.push_back(id);
+    }
+
+    pub(super) fn remove(&mut self, id: ItemId) {
+        self.waiting.retain(|&it| it != id);
+        self.job.take_if(|job| job.object() == Some(id));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.job.is_none()
+    }
+
+    /// Whether a packet may go now.
+    pub(super) fn has_credit(&mut self, now_ns: u64) -> bool {
+        !self.is_empty() && self.reserve.has_credit(now_ns)
+    }
+
+    /// The object whose turn it is, if none is being sent; its turn comes again behind the others'.
+    pub(super) fn next_turn(&mut self) -> Option<ItemId> {
+        if self.job.is_some() {
+            return None;
+        }
+        let id = self.waiting.pop_front()?;
+        self.waiting.push_back(id);
+        Some(id)
+    }
+
+    pub(super) fn put(&mut self, job: Job) {
+        self.job = Some(job);
+    }
+
+    pub(super) const fn take(&mut self) -> Option<Job> {
+        self.job.take()
+    }
+
+    pub(super) fn spend(&mut self, bytes: usize) {
+        self.reserve.spend(bytes);
+    }
+
+    /// When the next packet may go.
+    pub(super) fn next_due_ns(&self) -> Option<u64> {
+        (!self.is_empty()).then(|| self.reserve.due_ns()).flatten()
+    }
+}

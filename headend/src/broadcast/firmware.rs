@@ -1,0 +1,110 @@
+//! Bundles of firmware on the air, and the document that offers them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use carousel::Digest;
+use carousel::firmware::{BUNDLE_TYPE, CONTENT_TYPE, SERVICE, URI};
+use carousel::lct::Tsi;
+use carousel::time::WallTime;
+use carousel::trust::{Edition, Kind};
+
+use super::{Broadcast, signalled};
+use crate::air::{AirObject, ItemId, Repeat, SessionIndex};
+use crate::plan::Class;
+use crate::prepare::PreparedRelease;
+use crate::releases;
+
+/// Validity of a document without offers: receivers that have begun with one come by it.
+const EMPTY_S: u64 = 7 * 86_400;
+
+/// What is on the air.
+#[derive(Debug, Default)]
+pub(super) struct Bundles {
+    /// By digest, with the TSI of their session.
+    items: BTreeMap<String, (u64, ItemId)>,
+    /// Sessions by TSI: one that has ended is used again.
+    sessions: HashMap<u64, SessionIndex>,
+    document: Option<ItemId>,
+}
+
+impl Broadcast {
+    /// Puts new bundles on the air, takes those off that are withdrawn, and sends the document that offers them, signed.
+    pub(super) fn offer(&mut self, releases: Vec<PreparedRelease>, wall: WallTime) -> Result<(), String> {
+        let (Some(sealer), Some(firmware)) = (self.config.sealer.clone(), self.config.firmware.clone())
+        else {
+            return Ok(());
+        };
+        let mut gone = std::mem::take(&mut self.firmware.items);
+        let mut offers = Vec::with_capacity(releases.len());
+        for PreparedRelease { release, bundle } in releases {
+            let (name, tsi) =
+                (release.offer.sha256.to_hex(), release.offer.session.map_or(0, |session| session.1));
+            let before = gone.remove(&name).filter(|&(of, id)| of == tsi && self.air.has(id));
+            let item = match (before, bundle) {
+                (Some(item), _) => item,
+                (None, Some(bundle)) => {
+                    let object = AirObject {
+                        uri: release.offer.url.clone(),
+                        content_type: BUNDLE_TYPE.to_owned(),
+                        digest: release.offer.sha256,
+                        md5: bundle.md5,
+                        body: bundle.body,
+                        class: Class::Low,
+                        repeat: Repeat::Share,
+                        protection: firmware.protection(),
+                        expiry_s: None,
+                        ignored_query: Default::default(),
+                    };
+                    let session = self.bundle_session(tsi, firmware.group);
+                    let added = self.air.add_prepared(session, object, bundle.repair);
+                    (tsi, added.map_err(|err| format!("{}: {err}", release.path.display()))?)
+                }
+                (None, None) => {
+                    let what =
+                        "is not the file that was offered, or cannot be read; withdraw it and offer it anew";
+                    self.warnings.push(format!("{} {what}", release.path.display()));
+                    continue;
+                }
+            };
+            self.firmware.items.insert(name, item);
+            offers.push(release.offer);
+        }
+        for (_, id) in gone.into_values() {
+            self.air.withdraw(id);
+        }
+        if offers.is_empty() && self.firmware.document.is_none() {
+            return Ok(());
+        }
+        let issued = wall.unix_seconds();
+        let edition = Edition {
+            version: sealer.next_version(wall),
+            issued,
+            until: offers.iter().map(|it| it.until).max().unwrap_or(issued + EMPTY_S),
+            ..Edition::default()
+        };
+        let text = carousel::firmware::to_xml(&offers);
+        let sealed = sealer.seal_xml(Kind::Firmware, &carousel::firmware::stream(), &edition, &text);
+        let (bytes, ms) = (sealed.as_bytes(), self.config.carousel.announcement_interval_ms);
+        if let Err(why) = releases::publish(&self.config, bytes) {
+            self.warnings.push(why);
+        }
+        let object = signalled(URI, CONTENT_TYPE, bytes, Digest::of(bytes), ms);
+        let session = self.announcement.unwrap_or(self.configuration);
+        let id = self.air.add(session, object).map_err(|err| format!("firmware: {err}"))?;
+        if let Some(old) = self.firmware.document.replace(id) {
+            self.air.withdraw(old);
+        }
+        Ok(())
+    }
+
+    fn bundle_session(&mut self, tsi: u64, group: std::net::SocketAddr) -> SessionIndex {
+        if let Some(&session) = self.firmware.sessions.get(&tsi) {
+            return session;
+        }
+        let profile = self.config.carousel.sender_profile();
+        let session = self.air.open_session(group, Tsi(tsi), profile);
+        self.air.sign_session(session, SERVICE);
+        self.firmware.sessions.insert(tsi, session);
+        session
+    }
+}
