@@ -144,7 +144,7 @@ pub enum Verb {
     Demo(crate::demo::Arguments),
     /// A/B updates of an appliance: slots, images, health
     #[command(
-        after_help = "Examples:\n  skycached firmware status --json\n  skycached firmware check update.raucb\n  skycached firmware install update.raucb"
+        after_help = "Examples:\n  skycached firmware status --json\n  skycached firmware check\n  skycached firmware check update.raucb\n  skycached firmware install update.raucb"
     )]
     Firmware {
         #[command(subcommand)]
@@ -226,19 +226,17 @@ pub struct ByKeyId {
 /// What is done to an appliance's slots.
 #[derive(Debug, Subcommand)]
 pub enum FirmwareAction {
-    /// Show what runs, what is next, and every kernel image
+    /// Show what runs, what is next, every kernel image, and the updates that are offered, with why they are not installed
     Status {
-        /// One JSON document on stdout
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        asking: Asking,
     },
-    /// Verify a bundle, and say whether this box would take it
+    /// Verify a bundle, and say whether this box would take it; without one, show the updates that the carousel offers
     Check {
         /// RAUC's bundle
-        bundle: PathBuf,
-        /// One JSON document on stdout
-        #[arg(long)]
-        json: bool,
+        bundle: Option<PathBuf>,
+        #[command(flatten)]
+        asking: Asking,
     },
     /// Install a bundle into the slot that does not run; the next start takes it
     Install {
@@ -248,6 +246,13 @@ pub enum FirmwareAction {
         #[arg(long)]
         json: bool,
     },
+    /// Hand a bundle to the system's updater and wait for the end: for `[firmware] install` of a daemon without rights
+    HandOver {
+        /// RAUC's bundle
+        bundle: PathBuf,
+    },
+    /// Install the bundle that was handed over, as root
+    Take,
     /// Go back to the other slot at the next start
     Rollback {
         /// One JSON document on stdout

@@ -14,6 +14,7 @@ use tracing_subscriber::EnvFilter;
 use crate::access::AccessRule;
 use crate::admin::Admin;
 use crate::commands::CommandOptions;
+use crate::firmware::FirmwareOptions;
 use crate::http::Http;
 use crate::kafka::Kafka;
 use crate::origin::{Origin, ParentGroup, Route, by_longest_path, mistakes_of_parents};
@@ -45,6 +46,8 @@ pub struct Config {
     pub trust: TrustOptions,
     /// Commands that come with the carousel.
     pub commands: CommandOptions,
+    /// Firmware updates that come with the carousel.
+    pub firmware: FirmwareOptions,
     /// Transport streams and baseband frames.
     #[serde(rename = "transport_stream")]
     pub transport_streams: Vec<TransportStream>,
@@ -158,7 +161,11 @@ impl Config {
     pub fn asked_origins(&self) -> Vec<Origin> {
         let members = self.parents.iter().flat_map(|it| &it.members);
         let members = members.map(|it| Origin { host: String::new(), url: it.url.clone() });
-        self.origins.iter().cloned().chain(members).collect()
+        // Those of firmware are the operator's own.
+        let firmware =
+            [&self.firmware.url, &self.firmware.report_url].into_iter().filter(|it| !it.is_empty());
+        let firmware = firmware.map(|url| Origin { host: String::new(), url: url.clone() });
+        self.origins.iter().cloned().chain(members).chain(firmware).collect()
     }
 
     /// Key and address of every TCP listener.
@@ -262,6 +269,7 @@ impl Config {
         }
         all.extend(self.trust.mistakes());
         all.extend(self.commands.mistakes());
+        all.extend(self.firmware.mistakes());
         all.extend(crate::origin::mistakes(&self.routes, &self.origins, &self.http.allow_origins));
         let players: Vec<SocketAddr> =
             self.listeners().filter(|(key, _)| key.starts_with("http")).map(|(_, address)| address).collect();

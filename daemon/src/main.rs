@@ -323,10 +323,37 @@ fn firmware(action: FirmwareAction) -> Result<ExitCode, String> {
     done
 }
 
+/// Slots of an appliance, and what a running daemon says of offers.
+fn firmware_status(paths: &slots::Paths, asking: &Asking) -> Result<Value, String> {
+    let offered = ask(asking, Method::GET, "/api/v1/firmware", &[]);
+    let mut value = match (slots::status(paths), &offered) {
+        (Ok(value), _) => value,
+        (Err(_), Ok(_)) => json!({ "schema": 1 }),
+        (Err(why), Err(_)) => return Err(why),
+    };
+    if let Ok(mut answer) = offered {
+        value["offered"] = answer["offered"].take();
+    }
+    Ok(value)
+}
+
 fn firmware_action(paths: &slots::Paths, action: FirmwareAction) -> Result<ExitCode, String> {
     let (value, as_json) = match action {
-        FirmwareAction::Status { json } => (slots::status(paths)?, json),
-        FirmwareAction::Check { bundle, json } => {
+        FirmwareAction::Status { asking } => (firmware_status(paths, &asking)?, asking.common.json),
+        FirmwareAction::Check { bundle: None, asking } => {
+            let offered = ask(&asking, Method::GET, "/api/v1/firmware", &[])?["offered"].take();
+            (json!({ "schema": 1, "offered": offered }), asking.common.json)
+        }
+        FirmwareAction::HandOver { bundle } => {
+            slots::hand_over(paths, &bundle)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        FirmwareAction::Take => {
+            slots::take(paths)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        FirmwareAction::Check { bundle: Some(bundle), asking } => {
+            let json = asking.common.json;
             let value = slots::check_bundle(paths, &bundle)?;
             let code = if value["accepted"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE };
             print(&if json { pretty(&value) } else { screen::firmware(&value) })?;

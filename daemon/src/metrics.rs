@@ -474,6 +474,21 @@ impl Scrape {
             self.0.commands.outcomes().labelled(),
         )?;
         let (waiting, _) = self.0.commands.counts();
+        writer.family(
+            ("firmware_held", "Firmware updates that are not installed, or not yet, by reason", "reason"),
+            self.0.updates.held().labelled(),
+        )?;
+        writer.family(
+            ("firmware_updates", "Firmware updates by what became of them", "outcome"),
+            self.0.updates.outcomes().labelled(),
+        )?;
+        let (received, length) = self.0.updates.progress();
+        writer.gauge(
+            "firmware_received_bytes",
+            "Bytes of the firmware update that have arrived",
+            received,
+        )?;
+        writer.gauge("firmware_bytes", "Bytes of the firmware update that the box is at", length)?;
         writer.gauge("commands_waiting", "Commands whose moment has not come", waiting as u64)?;
         writer.counter("trust_accepted", "Signed documents accepted, repeats included", trust.accepted)
     }

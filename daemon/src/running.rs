@@ -16,12 +16,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::access::Access;
-use crate::admin;
+use crate::admin::{self, updates::UpdateContext};
 use crate::certificates::Certificates;
 use crate::clock;
 use crate::commands::Commands;
 use crate::config::Config;
 use crate::delivery::{Options, RuleBook};
+use crate::firmware::{self, Updates};
 use crate::http::{self, HttpContext, HttpServer, Workers};
 use crate::kafka::{self, KafkaStats};
 use crate::listen::Listening;
@@ -100,6 +101,11 @@ impl Listeners {
     }
 }
 
+/// Identifier of this start of the machine.
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
 /// The client of origins and parents.
 fn origin_client(config: &Config) -> Client {
     Client::new(
@@ -150,6 +156,10 @@ impl Daemon {
         let (store, report) = Store::open(&config.store).map_err(|err| err.to_string())?;
         let trust = Arc::new(Trust::new(config.trust.policy()?));
         let commands = Arc::new(Commands::open(config.commands.clone(), store.path())?);
+        let groups = config.commands.groups.clone();
+        let own = firmware::Paths::default().own();
+        let updates = Updates::open(config.firmware.clone(), groups, own, store.path(), boot_id())?;
+        let updates = Arc::new(updates);
         let receive = ReceiveContext { trust: Arc::clone(&trust), ..ReceiveContext::new(store) };
         let ReceiveContext { store, flights, names, manifests, stats, .. } = &receive;
         let (documents, vitals) = (Arc::<Documents>::default(), Arc::<Vitals>::default());
@@ -196,6 +206,7 @@ impl Daemon {
             rules: Arc::clone(&rules),
             trust: Arc::clone(&trust),
             commands: Arc::clone(&commands),
+            updates: Arc::clone(&updates),
             services: Arc::clone(&services),
             flights: Arc::clone(flights),
             receive: Arc::clone(stats),
@@ -248,7 +259,7 @@ impl Daemon {
                 access,
             },
             Arc::clone(&origins),
-            filler,
+            Arc::clone(&filler),
             runtime,
         );
         vitals::essential_task(
@@ -264,6 +275,7 @@ impl Daemon {
             vitals,
             trust,
             commands,
+            updates,
             groups,
             repairer: Arc::clone(&repairer),
             client: Arc::clone(&client),
@@ -289,6 +301,8 @@ impl Daemon {
         }
         let workers = Workers::start(&server, &players, tls, &stopped)?;
         vitals::essential_task("commands", admin::broadcast::run(Arc::clone(&parts)));
+        let context = UpdateContext { parts: Arc::clone(&parts), filler, origins: Arc::clone(&origins) };
+        vitals::essential_task("firmware", admin::updates::run(context));
         let servers =
             vec![vitals::essential_task("admin", admin::run(operators, Arc::clone(&parts), stopped))];
         Ok((
@@ -335,6 +349,8 @@ impl Daemon {
             tracing::error!(why, "[[access]] stays as it was");
         }
         self.parts.commands.configure(config.commands.clone());
+        let groups = config.commands.groups.clone();
+        self.parts.updates.configure(config.firmware.clone(), groups, firmware::Paths::default().own());
         self.session.reload(&config.session_options());
         if let Err(err) = self.transport.set(&config.transport_streams) {
             tracing::error!(%err, "a transport stream's thread cannot be started");

@@ -518,7 +518,8 @@ pub fn firmware(value: &Value) -> String {
     let mut row = |name: &str, text: &str| {
         let _ = writeln!(out, "{name:<12}{text}");
     };
-    for (key, member) in value.as_object().into_iter().flatten().filter(|(key, _)| *key != "schema") {
+    let is_row = |key: &str| key != "schema" && key != "offered";
+    for (key, member) in value.as_object().into_iter().flatten().filter(|(key, _)| is_row(key)) {
         match member {
             Value::String(text) => row(key, text),
             Value::Number(count) => row(key, &count.to_string()),
@@ -536,6 +537,30 @@ pub fn firmware(value: &Value) -> String {
             }
             _ => {}
         }
+    }
+    let offered = &value["offered"];
+    for offer in offered["offers"].as_array().into_iter().flatten() {
+        let share = offer["share_percent"].as_f64().unwrap_or(0.0);
+        let held = offer["held"].as_str().map(|why| format!(": {why}")).unwrap_or_default();
+        let (version, compatible) = (text(offer, "version"), text(offer, "compatible"));
+        row(
+            "offer",
+            &format!("{version} for {compatible}, {}, {share} % of boxes{held}", size(&offer["length"])),
+        );
+    }
+    let update = &offered["update"];
+    if !update.is_null() {
+        let held = update["held"].as_str().map(|why| format!(", {why}")).unwrap_or_default();
+        let (received, length) = (size(&update["received_bytes"]), size(&update["length"]));
+        let (version, phase) = (text(update, "version"), text(update, "phase"));
+        row("update", &format!("{version}, {phase}, {received} of {length}{held}"));
+    }
+    for over in offered["over"].as_array().into_iter().flatten() {
+        let end = if over["installed"] == true { "installed" } else { text(over, "why") };
+        row("over", &format!("{}: {end}", text(over, "version")));
+    }
+    if offered["configured"] == false {
+        row("offers", "are not taken: [firmware] install is not set, or hardware and version are not known");
     }
     out
 }

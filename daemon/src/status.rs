@@ -20,6 +20,7 @@ use crate::commands::Commands;
 use crate::delivery::{
     Flight, Flights, GoneReason, ObjectCounters, RejectReason, RepairOutcome, SessionStats, State,
 };
+use crate::firmware::Updates;
 use crate::http::HttpServer;
 use crate::kafka::KafkaStats;
 use crate::origin::{Client, GroupReport, OriginError};
@@ -48,6 +49,8 @@ pub struct Parts {
     pub trust: Arc<Trust>,
     /// Commands that come with the carousel.
     pub commands: Arc<Commands>,
+    /// Firmware updates that are offered.
+    pub updates: Arc<Updates>,
     /// Groups.
     pub groups: Arc<GroupStates>,
     /// Repair counters.
@@ -302,6 +305,7 @@ pub fn status_json(parts: &Parts) -> Value {
             "outcomes": counts(parts.commands.outcomes().labelled()),
             "messages": parts.commands.messages(clock::trusted_wall()),
         },
+        "firmware": parts.updates.to_json(),
         "flights": {
             "now": flights.list().iter().map(|it| flight_json(it)).collect::<Vec<_>>(),
             "announced": flights.announced_count(), "refused": refused,

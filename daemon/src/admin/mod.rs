@@ -24,6 +24,7 @@ mod page;
 pub mod probe;
 mod purge;
 mod tls;
+pub mod updates;
 
 use std::io;
 use std::net::SocketAddr;
@@ -405,10 +406,12 @@ impl Admins {
                 value["schema"] = 1.into();
                 document(StatusCode::OK, &value)
             }
-            "/api/v1/firmware" => match crate::firmware::report(Path::new(crate::firmware::RUN)) {
-                Some(report) => document(StatusCode::OK, &report),
-                None => error(StatusCode::NOT_FOUND, "this machine does not run the appliance image"),
-            },
+            "/api/v1/firmware" => {
+                let slots = crate::firmware::report(Path::new(crate::firmware::RUN));
+                let mut value = slots.unwrap_or_else(|| json!({ "schema": 1 }));
+                value["offered"] = self.parts.updates.to_json();
+                document(StatusCode::OK, &value)
+            }
             "/api/v1/objects" => {
                 let objects: Vec<Value> = store
                     .list_with_pins()

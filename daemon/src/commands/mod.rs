@@ -255,7 +255,7 @@ impl State {
 }
 
 /// Whether the root key of a document may give commands: pinned, or confirmed by an operator. One that has only been met may not.
-fn may_command(trust: &Trust, by: &SignedBy) -> bool {
+pub fn may_command(trust: &Trust, by: &SignedBy) -> bool {
     let anchors = trust.report().anchors;
     let root = anchors.iter().find(|it| it.key.id() == by.root);
     root.is_some_and(|it| matches!(it.state, AnchorState::Pinned | AnchorState::Confirmed))

@@ -14,9 +14,15 @@ use super::health;
 use super::name::{ImageName, Slot};
 use super::pe;
 use super::report::{self, Counters};
+use crate::clock;
 
 /// Between two looks at a start's health.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Time that a bundle that is handed over may take.
+const HAND_OVER_PATIENCE: Duration = Duration::from_secs(3000);
+/// Name of the answer to a request.
+const ANSWER: &str = "answer.json";
 
 /// Folder of what the initial RAM disk and root's commands leave.
 pub const RUN: &str = "/run/firmware";
@@ -38,6 +44,8 @@ pub struct Paths {
     pub partitions: PathBuf,
     /// Counters of bundles, on the configuration partition.
     pub counters: PathBuf,
+    /// Request of the daemon to install a bundle.
+    pub request: PathBuf,
 }
 
 impl Default for Paths {
@@ -50,6 +58,7 @@ impl Default for Paths {
             system_conf: "/etc/rauc/system.conf".into(),
             partitions: "/dev/disk/by-partlabel".into(),
             counters: "/config/firmware.json".into(),
+            request: "/run/skycache/firmware-request".into(),
         }
     }
 }
@@ -65,6 +74,12 @@ impl Paths {
 
     fn compatible(&self) -> Result<String, String> {
         assignment(&self.system_conf, "compatible")
+    }
+
+    /// Hardware and version of this system, if it is one that is updated.
+    #[must_use]
+    pub fn own(&self) -> Option<(String, String)> {
+        Some((self.compatible().ok()?, self.version().ok()?))
     }
 
     /// UUID of the hash tree that is in a slot.
@@ -151,9 +166,9 @@ fn mark_good_when(
 ) -> Result<Value, String> {
     let running = health::running_slot(&paths.run)?;
     let selected = health::selected_entry(&paths.efivars)?;
-    let until = crate::clock::now() + wait;
+    let until = clock::now() + wait;
     while let Some(what) = ailment() {
-        if crate::clock::now() >= until {
+        if clock::now() >= until {
             return Err(format!("slot {running} is not blessed: {what} after {} s", wait.as_secs()));
         }
         std::thread::sleep(LOOK_INTERVAL);
@@ -242,6 +257,54 @@ pub fn install(paths: &Paths, bundle: &Path) -> Result<Value, String> {
     Ok(json!({ "schema": 1, "installed": described.version, "next": next }))
 }
 
+/// Leaves a request for root's unit, which installs the bundle, and waits for its answer.
+///
+/// # Errors
+/// Why the bundle was not installed.
+pub fn hand_over(paths: &Paths, bundle: &Path) -> Result<(), String> {
+    let failed = |path: &Path, err: std::io::Error| format!("{}: {err}", path.display());
+    let answer = paths.run.join(ANSWER);
+    // Of this request, not of one before; the folder is root's.
+    let id = format!("{}-{}", std::process::id(), clock::wall().unix_ms());
+    let request = json!({ "schema": 1, "id": id, "bundle": bundle.display().to_string() });
+    crate::sys::replace(&paths.request, request.to_string().as_bytes())
+        .map_err(|err| failed(&paths.request, err))?;
+    let begun = clock::now();
+    while clock::now().since(begun) < HAND_OVER_PATIENCE {
+        let said = report::bounded(&answer).and_then(|it| serde_json::from_slice::<Value>(&it).ok());
+        if let Some(said) = said.filter(|it| it["id"] == id) {
+            return match said["why"].as_str() {
+                None => Ok(()),
+                Some(why) => Err(why.to_owned()),
+            };
+        }
+        clock::sleep(LOOK_INTERVAL);
+    }
+    // Nobody may take it later, when the bundle is another.
+    let _ = std::fs::remove_file(&paths.request);
+    Err("nobody has taken the bundle; is firmware-update.path active?".to_owned())
+}
+
+/// Installs the bundle that was handed over, and leaves the answer.
+///
+/// # Errors
+/// There is no request, or why the bundle was not installed.
+pub fn take(paths: &Paths) -> Result<(), String> {
+    let request = report::bounded(&paths.request)
+        .and_then(|it| serde_json::from_slice::<Value>(&it).ok())
+        .ok_or_else(|| format!("{}: no request", paths.request.display()));
+    // The unit is started for as long as it is there.
+    let _ = std::fs::remove_file(&paths.request);
+    let request = request?;
+    let bundle = request["bundle"].as_str().unwrap_or_default();
+    let result = install(paths, Path::new(bundle)).map(|_| ());
+    let answer = json!({ "schema": 1, "id": request["id"], "why": result.as_ref().err() });
+    let path = paths.run.join(ANSWER);
+    crate::sys::replace(&path, answer.to_string().as_bytes())
+        .map_err(|err| format!("{}: {err}", path.display()))?;
+    result
+}
+
 /// Checks a mounted bundle and puts its kernel image on the EFI partition, without a bootable name.
 fn stage(paths: &Paths, bundle: &Path) -> Result<(), (Refusal, String)> {
     let description = bundle::read_description(bundle)?;
@@ -317,6 +380,7 @@ pub(super) mod tests {
             system_conf: root.join("system.conf"),
             partitions: root.join("partitions"),
             counters: root.join("firmware.json"),
+            request: root.join("request"),
         };
         for folder in ["efi/EFI/Linux", "efi/EFI/skycache", "efivars", "run", "partitions", "bundle"] {
             std::fs::create_dir_all(root.join(folder)).unwrap();
@@ -418,6 +482,22 @@ pub(super) mod tests {
         select(&paths, "skycache_1.5_b+0-3.efi");
         assert!(mark_good_when(&paths, Duration::ZERO, || None).unwrap_err().contains("slot a runs"));
         assert!(rollback(&paths).unwrap_err().contains("nothing to go back to"));
+    }
+
+    #[test]
+    fn a_bundle_that_is_handed_over_is_answered_for() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = appliance(root.path());
+        assert!(take(&paths).unwrap_err().contains("no request"));
+        let asked = paths.clone();
+        let asking = std::thread::spawn(move || hand_over(&asked, Path::new("/none/such.raucb")));
+        while !paths.request.exists() {
+            clock::sleep(Duration::from_millis(5));
+        }
+        // Without RAUC, or without a bundle: either way it is not installed, and both sides say why.
+        let why = take(&paths).unwrap_err();
+        assert_eq!(asking.join().unwrap(), Err(why));
+        assert!(!paths.request.exists());
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! A/B updates of an appliance: kernel images on the EFI partition, and what RAUC asks a bootloader.
+//! A/B updates of an appliance: kernel images on the EFI partition, what RAUC asks a bootloader, and updates that the carousel
+//! offers ([`Updates`]).
 //!
 //! ```text
 //! EFI/Linux/skycache_1.4_a.efi        healthy once: no counter
@@ -15,20 +16,34 @@
 
 mod bundle;
 mod command;
+mod decide;
 mod esp;
 mod health;
+mod installer;
 mod name;
+mod options;
 mod pe;
 mod report;
 #[cfg(test)]
 mod tests;
+mod updates;
+#[cfg(test)]
+mod updates_tests;
 mod version;
 
 pub use bundle::{DESCRIPTION, Description, Refusal, check, read_description};
-pub use command::{Paths, RUN, backend, check_bundle, install, mark_good, publish, rollback, status};
+pub use command::{
+    Paths, RUN, backend, check_bundle, hand_over, install, mark_good, publish, rollback, status, take,
+};
+pub use decide::{
+    Action, Hold, Holding, Memory, Moment, Over, Phase, Receiver, Release, choose, fate, next, refusal,
+};
 pub use esp::{Esp, Files, Folder, LINUX, OWN, Readable, TRIES};
 pub use health::{ailment, is_serving, running_slot, selected_entry};
+pub use installer::{Installer, Program};
 pub use name::{ImageName, Slot, Tries};
+pub use options::FirmwareOptions;
 pub use pe::{Image, read as read_image};
 pub use report::report;
+pub use updates::{Step, UpdateOutcome, Updates};
 pub use version::compare as compare_versions;

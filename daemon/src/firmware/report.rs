@@ -73,7 +73,7 @@ pub fn report(run: &Path) -> Option<Value> {
     serde_json::from_slice(&bounded(&run.join(REPORT))?).ok()
 }
 
-fn bounded(path: &Path) -> Option<Vec<u8>> {
+pub(super) fn bounded(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     std::fs::File::open(path).ok()?.take(MAX_BYTES + 1).read_to_end(&mut bytes).ok()?;
     (bytes.len() as u64 <= MAX_BYTES).then_some(bytes)

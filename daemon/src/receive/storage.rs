@@ -24,6 +24,7 @@ pub(super) fn is_signalling(file: &File) -> bool {
     is_gateway_configuration(&file.content_location, file.content_type.as_deref())
         || Document::from_name(&file.content_location).is_some()
         || file.content_location == carousel::command::URI
+        || file.content_location == carousel::firmware::URI
 }
 
 /// Destination of the symbols of one object.

@@ -27,6 +27,8 @@ use carousel::trust::{Mode, Trust, TrustDrop};
 use crate::clock;
 use crate::commands::Commands;
 use crate::delivery::{Described, Flights, RuleBook, SessionFilter};
+use crate::delivery::{Flights, RuleBook, SessionFilter};
+use crate::firmware::Updates;
 use crate::origin::Origins;
 use crate::receive::{Command, FinishSink, ReceiveStats, ShardSender, shard_of};
 use crate::services::{Membership, Services};
@@ -168,6 +170,8 @@ pub struct SessionContext {
     pub trust: Arc<Trust>,
     /// Gets the documents of commands.
     pub commands: Arc<Commands>,
+    /// Gets the documents of firmware; asked for the sessions of bundles.
+    pub updates: Arc<Updates>,
     /// Told which services there are; asked what players ask for.
     pub services: Arc<Services>,
     /// Asked what players read.
@@ -218,6 +222,7 @@ impl SessionQueue {
             described: Arc::default(),
             unsigned_lls: Counts::default(),
             is_signed: false,
+            updates_generation: 0,
             shards,
             context,
             open: HashMap::new(),
@@ -276,6 +281,8 @@ struct Control {
     unsigned_lls: Counts<ServiceDrop>,
     /// A signed configuration has come.
     is_signed: bool,
+    /// Of the sessions of firmware that were applied last.
+    updates_generation: u64,
     shards: Vec<ShardSender>,
     context: SessionContext,
     /// Groups that shards listen to.
@@ -353,6 +360,8 @@ impl Control {
         if let Some(kind) = kind.filter(|it| [LLS_TYPE, STSID_TYPE, USBD_TYPE].contains(it)) {
             let kind = kind.to_owned();
             self.atsc_document(&kind, &document);
+        if document.name == carousel::firmware::URI {
+            self.context.updates.offer(document.bytes);
             return;
         }
         if self.is_outranked(&document) {
@@ -448,7 +457,10 @@ impl Control {
     /// Makes sockets, aliases, origins and repair rules what the directory says.
     fn apply(&mut self) {
         self.context.names.set_aliases(self.directory.aliases().clone());
-        let repairs = || self.directory.sessions().iter().filter_map(|it| Some((it, it.repair.as_ref()?)));
+        self.updates_generation = self.context.updates.generation();
+        let bundles = self.context.updates.sessions();
+        let all = || self.directory.sessions().iter().chain(&bundles);
+        let repairs = || all().filter_map(|it| Some((it, it.repair.as_ref()?)));
         self.context.origins.set_signalled(repairs().flat_map(|(_, repair)| {
             repair.base_urls.iter().filter(|(_, weight)| *weight > 0).map(|(url, _)| url.clone())
         }));
@@ -466,6 +478,7 @@ impl Control {
             }
         }
         self.candidates();
+        let all = || self.directory.sessions().iter().chain(&bundles);
         let mode = |spec: &SessionSpec| mode_of(&self.context.trust, &self.exceptions, spec);
         // Of what comes inside transport streams nothing is left out: it is there anyway.
         let interface = &self.options.receive.interface;
@@ -477,6 +490,7 @@ impl Control {
         let lls: Vec<_> = lls.collect();
         let mut known = wanted(&all, interface, mode);
         known.extend(lls.clone());
+        let known = wanted(all(), interface, mode);
         let expected = known.iter().map(|(group, listen, _)| (group.address, listen.clone())).collect();
         let expected = Arc::new(expected);
         for shard in &self.shards {
@@ -485,6 +499,14 @@ impl Control {
         let is_joined = |it: &SessionSpec| it.service.is_empty() || self.joining.is_joined(&it.service);
         let mut wanted = wanted(all.iter().filter(|it| is_joined(it)), interface, mode);
         wanted.extend(lls);
+        // Nobody asks for firmware: those bundles that concern the box are joined.
+        let is_joined = |it: &SessionSpec| {
+            it.service.is_empty()
+                || it.origin == SessionOrigin::Firmware
+                || self.joining.is_joined(&it.service)
+        };
+        let sessions = all().filter(|it| is_joined(it));
+        let wanted = wanted(sessions, interface, mode);
         let multicast = self.options.receive.multicast;
         let joined = |group: &GroupSpec| multicast && wanted.iter().any(|it| it.0 == *group);
         let gone: Vec<GroupSpec> = self.open.keys().filter(|group| !joined(group)).cloned().collect();
@@ -554,7 +576,8 @@ impl Control {
             }
         }
         joining.handle_timeout(now);
-        if self.note_changes() || is_reordered {
+        let has_firmware = self.context.updates.generation() != self.updates_generation;
+        if self.note_changes() || is_reordered || has_firmware {
             self.apply();
         }
     }

@@ -109,6 +109,9 @@ fn start_with(receive: Receive) -> Tested {
         rules: Arc::clone(&rules),
         trust: Arc::default(),
         commands: Arc::new(Commands::open(Default::default(), folder.path()).unwrap()),
+        updates: Arc::new(
+            Updates::open(Default::default(), Vec::new(), None, folder.path(), String::new()).unwrap(),
+        ),
         services: Arc::default(),
         flights: Flights::new(),
         receive: Arc::default(),

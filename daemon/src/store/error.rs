@@ -94,5 +94,7 @@ carousel::reasons! {
         Corrupt = "corrupt",
         /// Its file is gone.
         Vanished = "vanished",
+        /// A firmware update that is installed, or not wanted any more.
+        Unwanted = "unwanted",
     }
 }

@@ -45,7 +45,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use carousel::digest::Digest;
 use carousel::fec::SymbolMap;
@@ -134,6 +134,8 @@ struct Inner {
     /// Holds the lock for as long as the store lives.
     _lock: File,
     index: Mutex<Index>,
+    /// Names of firmware.
+    kept: RwLock<Vec<String>>,
     /// Held while a file is linked or unlinked and the index is updated, so that the file of a newer version is never
     /// unlinked. Lookups never wait for it.
     names: Mutex<()>,
@@ -183,6 +185,7 @@ impl Store {
             root,
             _lock: lock,
             index: Mutex::new(index),
+            kept: RwLock::default(),
             names: Mutex::new(()),
             partial_bytes: Default::default(),
             arriving: Mutex::default(),
@@ -656,8 +659,16 @@ impl Store {
         expires.is_some_and(|expires| expires.unix_ms().saturating_sub(now.unix_ms()) <= short_ms)
     }
 
+    /// Names that are pinned from the first byte on, whatever the configuration says: those of firmware. Replaces those before.
+    pub fn hold_on_to(&self, keys: Vec<String>) {
+        *self.0.kept.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
     /// The class that the configuration gives this name.
     pub fn class_of(&self, key: &str) -> Class {
+        if self.0.kept.read().unwrap_or_else(PoisonError::into_inner).iter().any(|it| it == key) {
+            return Class::Pinned;
+        }
         let rules = self.0.config.classes.iter().filter(|rule| key.starts_with(rule.key_prefix()));
         rules.max_by_key(|rule| rule.key_prefix().len()).map_or(Class::Medium, |rule| rule.class)
     }

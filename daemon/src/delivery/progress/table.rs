@@ -33,7 +33,7 @@ carousel::limits! {
 }
 
 /// An object that an FDT has named and that has not come yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Announced {
     /// SHA-256 of the object, if the FDT has one that applies to what an origin would send.
     pub digest: Option<Digest>,

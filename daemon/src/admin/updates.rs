@@ -1,0 +1,413 @@
+//! Firmware updates that are offered: reception is watched, an origin asked, the bundle handed to the installer, and what became
+//! of it reported. What is done when is decided in [`crate::firmware`].
+
+use std::collections::VecDeque;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use carousel::digest::Digest;
+use carousel::limits::MAX_XML_BYTES;
+use carousel::name::ObjectKey;
+use carousel::time::{Instant, WallTime};
+use http::{HeaderMap, HeaderValue, Method, header};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::clock;
+use crate::delivery::Announced;
+use crate::firmware::{Hold, Holding, Installer as _, Program, Step, Updates};
+use crate::origin::{Ask, Filler, Origins, Question, RequestBody};
+use crate::status::Parts;
+use crate::store::{EvictReason, Store, StoredObject, free_bytes};
+
+/// Interval at which documents are judged, and the update looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// First wait after a request that has failed; doubled each time.
+const RETRY: Duration = Duration::from_secs(30);
+/// Longest wait after a request that has failed.
+const LONGEST_RETRY: Duration = Duration::from_secs(3600);
+/// The first request for the list of offers comes within this part (one in so many) of its interval.
+const FIRST_PART: u64 = 10;
+/// Bytes of a bundle that are written at a time.
+const PIECE_BYTES: u64 = 1 << 20;
+
+carousel::limits! {
+    /// Reports on updates that wait to be sent.
+    const MAX_REPORTS: usize = 16, "reports" {
+        why: "An update has three or four.",
+        full: "The oldest makes room.",
+        free: "When the operator's server has taken one.",
+        test: "reports_that_wait_are_bounded",
+    }
+}
+
+/// Something that is asked again after a wait that grows.
+#[derive(Debug, Default)]
+struct Patience {
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+impl Patience {
+    fn may_go(&self, now: Instant) -> bool {
+        self.not_before.is_none_or(|at| now >= at)
+    }
+
+    fn failed(&mut self, now: Instant) {
+        self.not_before = Some(now + RETRY.saturating_mul(1 << self.failures.min(12)).min(LONGEST_RETRY));
+        self.failures += 1;
+    }
+}
+
+/// Adds a report to those that wait.
+fn queue(reports: &mut VecDeque<Value>, report: Value) {
+    if reports.len() >= MAX_REPORTS {
+        reports.pop_front();
+    }
+    reports.push_back(report);
+}
+
+/// Parts that updates need beside those of status.
+#[derive(Debug)]
+pub struct UpdateContext {
+    /// Sources of status.
+    pub parts: Arc<Parts>,
+    /// Fetches complete bundles.
+    pub filler: Arc<Filler>,
+    /// URLs of objects.
+    pub origins: Arc<Origins>,
+}
+
+struct Runner {
+    context: UpdateContext,
+    started: Instant,
+    /// Answers of objects to players, and since when there are so many.
+    served: (u64, Instant),
+    fill: Option<JoinHandle<bool>>,
+    fills: Patience,
+    install: Option<JoinHandle<()>>,
+    polled: Option<Instant>,
+    polls: Patience,
+    poll: Option<JoinHandle<bool>>,
+    reports: VecDeque<Value>,
+    /// Since when the first of them waits.
+    reports_since: Option<Instant>,
+    sending: Option<JoinHandle<bool>>,
+    sends: Patience,
+}
+
+/// Looks after updates until the runtime ends.
+pub async fn run(context: UpdateContext) {
+    let now = clock::now();
+    let mut runner = Runner {
+        context,
+        started: now,
+        served: (0, now),
+        fill: None,
+        fills: Patience::default(),
+        install: None,
+        polled: None,
+        polls: Patience::default(),
+        poll: None,
+        reports: VecDeque::new(),
+        reports_since: None,
+        sending: None,
+        sends: Patience::default(),
+    };
+    let mut interval = tokio::time::interval(LOOK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        runner.look().await;
+    }
+}
+
+impl Runner {
+    async fn look(&mut self) {
+        let parts = Arc::clone(&self.context.parts);
+        let (now, wall) = (clock::now(), clock::trusted_wall());
+        parts.updates.judge(&parts.trust, now, wall);
+        let served = served(&parts);
+        if served != self.served.0 {
+            self.served = (served, now);
+        }
+        let is_idle = now.since(self.served.1) >= Duration::from_secs(parts.updates.options().idle_s);
+        let date = clock::date().or(wall).map(WallTime::unix_seconds);
+        // It waits for the disk.
+        let looked = Arc::clone(&parts);
+        let step = tokio::task::spawn_blocking(move || {
+            let unwanted = looked.updates.take_unwanted();
+            let step = looked.updates.step(date, is_idle, holding(&looked));
+            keep(&looked.store, &looked.updates, &unwanted);
+            step
+        });
+        match step.await {
+            Ok(Step::Ask { url, sha256, length }) => self.ask(now, &url, sha256, length).await,
+            Ok(Step::Install { url, sha256, length }) => self.install(url, sha256, length).await,
+            Ok(Step::Rest) | Err(_) => {}
+        }
+        self.poll(now).await;
+        self.send(now).await;
+    }
+
+    /// Asks an origin for what is missing: the ranges of a bundle that is arriving, or all of one of which nothing has come.
+    async fn ask(&mut self, now: Instant, url: &str, sha256: Digest, length: u64) {
+        if ended(&mut self.fill).await == Some(false) {
+            self.fills.failed(now);
+        }
+        let UpdateContext { parts, filler, origins } = &self.context;
+        let Ok(key) = ObjectKey::from_name(url, None) else { return };
+        match parts.flights.get(key.as_str()) {
+            // It goes the way of an object that a player waits for.
+            Some(flight) if flight.is_carried() => parts.flights.request(&flight),
+            Some(_) => {}
+            None if self.fill.is_none() && self.fills.may_go(now) => {
+                let Some(from) = origins.url_for_announced(&key, url) else { return };
+                let announced =
+                    Announced { digest: Some(sha256), length: Some(length), ..Announced::default() };
+                let ask = Ask { announced: Some(announced), is_our_own: true, ..Ask::default() };
+                let (filler, parts) = (Arc::clone(filler), Arc::clone(parts));
+                self.fill = Some(tokio::spawn(async move {
+                    if let crate::origin::FillResult::Flight(flight) = filler.fill(&key, from, ask).await {
+                        while flight.outcome().is_none() && flight.wait_for(u64::MAX, LONGEST_RETRY).await {}
+                    }
+                    parts.store.contains(key.as_str())
+                }));
+            }
+            None => {}
+        }
+    }
+
+    /// Writes the bundle to a file of its own and hands it to the installer.
+    async fn install(&mut self, url: String, sha256: Digest, length: u64) {
+        if self.install.as_ref().is_some_and(|it| !it.is_finished()) {
+            return;
+        }
+        let parts = Arc::clone(&self.context.parts);
+        self.install = Some(tokio::task::spawn_blocking(move || hand_over(&parts, &url, sha256, length)));
+    }
+
+    /// Asks for the list of offers, where the configuration says from where.
+    async fn poll(&mut self, now: Instant) {
+        let parts = &self.context.parts;
+        let options = parts.updates.options();
+        match ended(&mut self.poll).await {
+            Some(false) => self.polls.failed(now),
+            Some(true) => self.polls = Patience::default(),
+            None => {}
+        }
+        let first_s = parts.updates.own_part_s(options.url_interval_s / FIRST_PART);
+        let is_due = match self.polled {
+            None => now.since(self.started) >= Duration::from_secs(first_s),
+            Some(at) => now.since(at) >= Duration::from_secs(options.url_interval_s),
+        };
+        let is_retry = self.polls.failures > 0;
+        if options.url.is_empty() || self.poll.is_some() || !(is_due || is_retry) || !self.polls.may_go(now) {
+            return;
+        }
+        self.polled = Some(now);
+        let parts = Arc::clone(parts);
+        self.poll = Some(tokio::spawn(async move {
+            let document = fetch(&parts, &options.url).await;
+            if let Err(why) = &document {
+                tracing::warn!(url = options.url, why, "the list of firmware cannot be fetched");
+            }
+            document.map(|it| parts.updates.offer(it)).is_ok()
+        }));
+    }
+
+    /// Sends what is to be reported, a report at a time.
+    async fn send(&mut self, now: Instant) {
+        let parts = &self.context.parts;
+        for report in parts.updates.take_reports() {
+            queue(&mut self.reports, report);
+        }
+        match ended(&mut self.sending).await {
+            Some(true) => {
+                self.reports.pop_front();
+                self.sends = Patience::default();
+            }
+            Some(false) => self.sends.failed(now),
+            None => {}
+        }
+        let Some(report) = self.reports.front().cloned() else {
+            self.reports_since = None;
+            return;
+        };
+        let options = parts.updates.options();
+        let since = *self.reports_since.get_or_insert(now);
+        // Boxes of a carousel begin and end together.
+        let delay_s = parts.updates.own_part_s(options.report_within_s);
+        let is_due = now.since(since) >= Duration::from_secs(delay_s);
+        if self.sending.is_some() || !is_due || !self.sends.may_go(now) || options.report_url.is_empty() {
+            return;
+        }
+        let parts = Arc::clone(parts);
+        self.sending = Some(tokio::spawn(async move {
+            let sent = post(&parts, &options.report_url, &report).await;
+            if let Err(why) = &sent {
+                tracing::warn!(url = options.report_url, why, "a firmware update cannot be reported");
+            }
+            sent.is_ok()
+        }));
+    }
+}
+
+/// The result of a task that has ended.
+async fn ended(task: &mut Option<JoinHandle<bool>>) -> Option<bool> {
+    let done = task.take_if(|it| it.is_finished())?;
+    Some(done.await.unwrap_or(false))
+}
+
+/// Answers of objects to players.
+fn served(parts: &Parts) -> u64 {
+    let stats = parts.server.stats();
+    stats.routes.iter().flat_map(|it| &it.served).map(|it| it.load(Ordering::Relaxed)).sum()
+}
+
+/// The part of the wanted bundle that is in the cache.
+fn holding(parts: &Parts) -> Holding {
+    let Some((url, sha256, _)) = parts.updates.wanted() else { return Holding::Part(0) };
+    let Ok(key) = ObjectKey::from_name(&url, None) else { return Holding::Part(0) };
+    match parts.store.get(key.as_str()) {
+        Some(object) => {
+            let meta = object.meta();
+            Holding::Whole { length: meta.length, is_offered: meta.digest == sha256 }
+        }
+        None => Holding::Part(parts.flights.get(key.as_str()).map_or(0, |it| it.received_bytes())),
+    }
+}
+
+/// Pins the bundle that is wanted, and removes those that are not any more.
+fn keep(store: &Store, updates: &Updates, unwanted: &[String]) {
+    let key = |url: &String| ObjectKey::from_name(url, None).ok().map(|it| it.as_str().to_owned());
+    let kept: Vec<String> = updates.remembered().iter().filter_map(key).collect();
+    for gone in unwanted.iter().filter_map(key).filter(|it| !kept.contains(it)) {
+        store.remove(&gone, EvictReason::Unwanted);
+    }
+    store.hold_on_to(kept);
+}
+
+fn hand_over(parts: &Parts, url: &str, sha256: Digest, length: u64) {
+    let updates = &parts.updates;
+    let Ok(key) = ObjectKey::from_name(url, None) else { return };
+    let Some(object) = parts.store.get(key.as_str()) else { return };
+    let path = updates.bundle_path();
+    if free_bytes(parts.store.path()).is_ok_and(|free| free < length.saturating_add(length / 10)) {
+        updates.wait(Hold::Room);
+        return;
+    }
+    let written = write_out(&object, &path, sha256, length);
+    match written {
+        Ok(()) => {}
+        // It was right when it came: the disk has failed, and it is received once more.
+        Err(Some(why)) if object.meta().digest == sha256 => {
+            parts.store.remove(key.as_str(), EvictReason::Corrupt);
+            updates.wait(why);
+            let _ = std::fs::remove_file(&path);
+            return;
+        }
+        Err(Some(why)) => {
+            updates.discard(why);
+            let _ = std::fs::remove_file(&path);
+            return;
+        }
+        Err(None) => {
+            updates.wait(Hold::Room);
+            let _ = std::fs::remove_file(&path);
+            return;
+        }
+    }
+    if let Err(err) = updates.begin() {
+        tracing::error!(%err, "the firmware update is not installed");
+    } else {
+        tracing::info!(bundle = %path.display(), "a firmware update is handed to the installer");
+        updates.installed(Program(updates.options().install).install(&path));
+    }
+    let _ = std::fs::remove_file(&path);
+}
+
+/// Writes an object to a file, if it has just these bytes. `None`: it cannot be written.
+fn write_out(
+    object: &Arc<StoredObject>,
+    path: &Path,
+    sha256: Digest,
+    length: u64,
+) -> Result<(), Option<Hold>> {
+    if object.meta().length != length {
+        return Err(Some(Hold::Truncated));
+    }
+    let mut file = std::fs::File::create(path).map_err(|_| None)?;
+    let (mut hasher, mut at) = (Digest::hasher(), 0);
+    while at < length {
+        let end = length.min(at + PIECE_BYTES);
+        let bytes = object.bytes(at..end).ok_or(Some(Hold::Truncated))?;
+        hasher.update(&bytes);
+        file.write_all(&bytes).map_err(|_| None)?;
+        at = end;
+    }
+    file.sync_all().map_err(|_| None)?;
+    if hasher.finish() == sha256 { Ok(()) } else { Err(Some(Hold::Digest)) }
+}
+
+async fn fetch(parts: &Parts, url: &str) -> Result<Vec<u8>, String> {
+    let mut reply = parts.client.get(url, &[]).await.map_err(|err| err.to_string())?;
+    let mut document = Vec::new();
+    while let Some(bytes) = reply.next().await.map_err(|err| err.to_string())? {
+        document.extend_from_slice(&bytes);
+        if document.len() > MAX_XML_BYTES {
+            return Err("it is too long".to_owned());
+        }
+    }
+    Ok(document)
+}
+
+async fn post(parts: &Parts, url: &str, report: &Value) -> Result<(), String> {
+    let text = report.to_string();
+    let (pieces, body) = mpsc::channel(1);
+    let left = Some(text.len() as u64);
+    pieces.send(Ok(text.into())).await.map_err(|err| err.to_string())?;
+    drop(pieces);
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let question = Question {
+        method: Method::POST,
+        headers,
+        body: RequestBody::Pieces { pieces: body, left },
+        on_interim: None,
+        follows_redirects: false,
+    };
+    let reply = parts.client.ask(url, question).await.map_err(|err| err.to_string())?;
+    if reply.status.is_success() { Ok(()) } else { Err(format!("status {}", reply.status.as_u16())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_that_wait_are_bounded() {
+        let mut reports = VecDeque::new();
+        for number in 0..=MAX_REPORTS {
+            queue(&mut reports, number.into());
+        }
+        assert_eq!((reports.len(), reports[0].as_u64()), (MAX_REPORTS, Some(1)));
+    }
+
+    #[test]
+    fn what_fails_is_asked_again_ever_later() {
+        let (mut patience, now) = (Patience::default(), Instant::default());
+        assert!(patience.may_go(now));
+        let mut waits = Vec::new();
+        for _ in 0..9 {
+            patience.failed(now);
+            waits.push(patience.not_before.unwrap().since(now).as_secs());
+        }
+        assert_eq!(waits, [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
+        assert!(!patience.may_go(now) && patience.may_go(now + LONGEST_RETRY));
+    }
+}

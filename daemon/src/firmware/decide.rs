@@ -1,0 +1,463 @@
+//! Decision about offered updates: offers, what the box is and has, and the time go in; what is to be done comes out. Pure.
+//!
+//! ```text
+//! offer ─ concerns this box? ─▶ receiving ─ whole ─▶ installing ─▶ installed ─ restart ─▶ runs: done
+//!              │ no                 │ withdrawn          │ refused        │ the old version again
+//!              ▼                    ▼                    ▼                ▼
+//!            held                 nothing               over: this very bundle is not tried again
+//! ```
+//!
+//! What is remembered is written down before anything is done because of it: a box that loses power during an installation
+//! knows at its next start that there was one.
+
+use std::cmp::Ordering;
+use std::collections::VecDeque;
+
+use carousel::firmware::{Offer, Window};
+use serde::{Deserialize, Serialize};
+
+use super::version;
+
+/// Installations of one bundle that may be cut off by a loss of power.
+const MOST_ATTEMPTS: u32 = 3;
+
+carousel::limits! {
+    /// Bundles that are remembered as installed or failed, so that they are not tried again.
+    pub(super) const MAX_OVER: usize = 64, "bundles" {
+        why: "A box gets a few versions a year; each takes some hundred bytes.",
+        full: "The one that ended first is forgotten.",
+        free: "Holds for the life of the box.",
+        test: "bundles_that_are_over_are_bounded",
+    }
+}
+
+carousel::reasons! {
+    /// Why an update that the carousel offers is not installed, or not yet.
+    pub enum Hold in "firmware_held" by "reason" {
+        /// Nobody who is trusted has signed the list of offers.
+        Signature = "signature",
+        /// The list of offers is older than one that has come.
+        Replayed = "replayed",
+        /// The list of offers cannot be read.
+        Malformed = "malformed",
+        /// The offer has ended.
+        Expired = "expired",
+        /// No program that installs is configured, or the box does not know its hardware or version.
+        NotConfigured = "not_configured",
+        /// It is for other hardware.
+        Compatible = "compatible",
+        /// It is for groups that this box does not belong to.
+        Group = "group",
+        /// The version runs already.
+        Same = "same",
+        /// It is older than what runs, and not offered as a way back.
+        Downgrade = "downgrade",
+        /// The box is not in the share of those that are to have it.
+        Share = "share",
+        /// This very bundle was installed here before.
+        InstalledBefore = "installed_before",
+        /// This very bundle was refused here, or did not come up.
+        FailedBefore = "failed_before",
+        /// Another offer has a later version.
+        Superseded = "superseded",
+        /// The cache has no room for it.
+        Room = "room",
+        /// It has not arrived as a whole.
+        Incomplete = "incomplete",
+        /// It does not have the length that was offered.
+        Truncated = "truncated",
+        /// It does not have the digest that was offered.
+        Digest = "digest",
+        /// It is to be installed at a time of day, and the box has no date.
+        Date = "date",
+        /// The maintenance window is closed.
+        Window = "window",
+        /// Players have asked for something a short time ago.
+        Watched = "watched",
+        /// The program that installs has refused it, or failed.
+        Installation = "installation",
+        /// It is installed, and the box has not been restarted since.
+        Restart = "restart",
+    }
+}
+
+/// The box as an offer sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Receiver<'a> {
+    /// Hardware.
+    pub compatible: &'a str,
+    /// Version that runs.
+    pub version: &'a str,
+    /// Random bytes of its own.
+    pub identity: &'a [u8],
+    /// Groups that it belongs to.
+    pub groups: &'a [String],
+}
+
+/// Circumstances of a decision.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment<'a> {
+    /// The date in seconds since 1970, if it is known.
+    pub date: Option<u64>,
+    /// Identifier of this start of the machine.
+    pub boot: &'a str,
+    /// Whether no player has asked for anything for long enough.
+    pub is_idle: bool,
+    /// The box's own maintenance window; it counts instead of the offer's.
+    pub window: Option<Window>,
+}
+
+/// The part of a bundle that is in the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holding {
+    /// Nothing, or so many bytes of it.
+    Part(u64),
+    /// An object of this length and digest is there under its name.
+    Whole {
+        /// Its length.
+        length: u64,
+        /// Whether it has the offered digest.
+        is_offered: bool,
+    },
+}
+
+/// Phase of an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// It arrives, or waits for its time.
+    Receiving,
+    /// The installer has begun.
+    Installing,
+    /// The installer is done; the box has to restart.
+    Installed,
+}
+
+/// The update that the box is at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// Of the bundle.
+    pub sha256: String,
+    /// Its version.
+    pub version: String,
+    /// Its name.
+    pub url: String,
+    /// When its offer ends.
+    pub until: u64,
+    /// When it was met; `None`: the box had no date.
+    pub since: Option<u64>,
+    /// Phase.
+    pub phase: Phase,
+    /// Installations that were begun.
+    pub attempts: u32,
+    /// The start of the machine in which it was installed.
+    pub boot: String,
+}
+
+/// A bundle that is not tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Over {
+    /// Of the bundle.
+    pub sha256: String,
+    /// Its version.
+    pub version: String,
+    /// Whether it was installed, and ran.
+    pub is_installed: bool,
+    /// Why not.
+    pub why: String,
+}
+
+/// All that a box remembers of updates.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Random bytes that are this box's alone, in hexadecimal digits.
+    pub identity: String,
+    /// The update that it is at.
+    pub release: Option<Release>,
+    /// Those that it has done with.
+    pub over: VecDeque<Over>,
+}
+
+impl Memory {
+    /// The update ends: this very bundle is not tried again.
+    pub(super) fn end(&mut self, is_installed: bool, why: &str) {
+        let Some(Release { sha256, version, .. }) = self.release.take() else { return };
+        self.over.retain(|it| it.sha256 != sha256);
+        self.over.push_back(Over { sha256, version, is_installed, why: why.to_owned() });
+        if self.over.len() > MAX_OVER {
+            self.over.pop_front();
+        }
+    }
+}
+
+/// Why an offer does not concern this box; `None`: it does.
+pub fn refusal(offer: &Offer, receiver: &Receiver<'_>, memory: &Memory, date: Option<u64>) -> Option<Hold> {
+    let sha256 = offer.sha256.to_hex();
+    let over = memory.over.iter().find(|it| it.sha256 == sha256);
+    let order = version::compare(&offer.version, receiver.version);
+    let checks = [
+        (date.is_some_and(|date| offer.until <= date), Hold::Expired),
+        (offer.compatible != receiver.compatible, Hold::Compatible),
+        (!offer.is_for(receiver.groups), Hold::Group),
+        (order == Ordering::Equal, Hold::Same),
+        (order == Ordering::Less && !offer.allow_downgrade, Hold::Downgrade),
+        (over.is_some_and(|it| it.is_installed), Hold::InstalledBefore),
+        (over.is_some(), Hold::FailedBefore),
+        (!offer.includes(receiver.identity), Hold::Share),
+    ];
+    checks.into_iter().find_map(|(is_refused, why)| is_refused.then_some(why))
+}
+
+/// The offer to follow, and why each of the others is not: the latest version of those that concern the box.
+pub fn choose<'a>(
+    offers: &'a [Offer],
+    receiver: &Receiver<'_>,
+    memory: &Memory,
+    date: Option<u64>,
+) -> (Option<&'a Offer>, Vec<(&'a Offer, Hold)>) {
+    let (mut chosen, mut held): (Option<&Offer>, Vec<(&Offer, Hold)>) = (None, Vec::new());
+    for offer in offers {
+        if let Some(why) = refusal(offer, receiver, memory, date) {
+            held.push((offer, why));
+            continue;
+        }
+        let is_later = chosen.is_none_or(|it| version::compare(&offer.version, &it.version).is_gt());
+        let other = if is_later { chosen.replace(offer) } else { Some(offer) };
+        held.extend(other.map(|it| (it, Hold::Superseded)));
+    }
+    (chosen, held)
+}
+
+/// What becomes of an update that was begun before, as far as the running version tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes on as it is.
+    Open,
+    /// Its version runs.
+    Done,
+    /// Its offer has ended.
+    Ended,
+    /// The installation was cut off, and may be tried again.
+    CutOff,
+    /// It is given up.
+    Failed(&'static str),
+}
+
+/// The fate of the remembered update. `is_installing`: the installer runs now.
+pub fn fate(
+    release: &Release,
+    running_version: &str,
+    is_installing: bool,
+    date: Option<u64>,
+    boot: &str,
+) -> Fate {
+    let runs = version::compare(&release.version, running_version).is_eq();
+    match release.phase {
+        Phase::Installing if is_installing => Fate::Open,
+        Phase::Installing | Phase::Installed if runs => Fate::Done,
+        Phase::Installing if release.attempts >= MOST_ATTEMPTS => Fate::Failed("cut off too often"),
+        Phase::Installing => Fate::CutOff,
+        Phase::Installed if release.boot != boot => Fate::Failed("the old version runs again"),
+        Phase::Installed => Fate::Open,
+        Phase::Receiving if date.is_some_and(|date| release.until <= date) => Fate::Ended,
+        Phase::Receiving => Fate::Open,
+    }
+}
+
+/// What is to be done about the update that is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing but waiting.
+    Wait(Hold),
+    /// To receive it; `asks_origin`: what is missing is asked of an origin.
+    Receive {
+        /// Its time has come.
+        asks_origin: bool,
+    },
+    /// What came is not what was offered: it is removed, and not tried again.
+    Discard(Hold),
+    /// To hand it to the installer.
+    Install,
+}
+
+/// The next step with the offer that `release` follows.
+pub fn next(
+    offer: &Offer,
+    release: &Release,
+    holding: Holding,
+    identity: &[u8],
+    moment: &Moment<'_>,
+) -> Action {
+    match (release.phase, holding) {
+        (Phase::Installing, _) => Action::Wait(Hold::Installation),
+        (Phase::Installed, _) => Action::Wait(Hold::Restart),
+        (Phase::Receiving, Holding::Part(_)) => {
+            let is_late = |date: u64| {
+                let at = release.since?.saturating_add(offer.repair_delay_s(identity));
+                Some(date >= at)
+            };
+            // Of what no session carries an origin is the only place.
+            let waits = offer.session.is_some() && !moment.date.and_then(is_late).unwrap_or(false);
+            Action::Receive { asks_origin: !waits }
+        }
+        (Phase::Receiving, Holding::Whole { length, .. }) if length != offer.length => {
+            Action::Discard(Hold::Truncated)
+        }
+        (Phase::Receiving, Holding::Whole { is_offered: false, .. }) => Action::Discard(Hold::Digest),
+        (Phase::Receiving, Holding::Whole { .. }) => {
+            let window = moment.window.or(offer.window);
+            match (window, moment.date) {
+                (Some(_), None) => Action::Wait(Hold::Date),
+                (Some(window), Some(date)) if !window.is_open(date) => Action::Wait(Hold::Window),
+                _ if !moment.is_idle => Action::Wait(Hold::Watched),
+                _ => Action::Install,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use carousel::Digest;
+
+    use super::*;
+
+    pub(in super::super) fn offer(version: &str) -> Offer {
+        Offer {
+            compatible: "skycache-x86_64".to_owned(),
+            version: version.to_owned(),
+            url: format!("https://cdn.example.com/firmware/{version}.raucb"),
+            length: 1000,
+            sha256: Digest::of(version.as_bytes()),
+            allow_downgrade: false,
+            share: carousel::firmware::EVERYBODY,
+            groups: Vec::new(),
+            window: Window::parse("02:00-05:00"),
+            session: Some(("239.192.49.2:49003".parse().unwrap(), 100)),
+            source: None,
+            repair_after_s: 3600,
+            repair_within_s: 600,
+            until: 1_000_000,
+        }
+    }
+
+    const BOX: Receiver<'static> =
+        Receiver { compatible: "skycache-x86_64", version: "1.4", identity: b"box", groups: &[] };
+    /// Three in the morning.
+    const NIGHT: u64 = 3 * 3600;
+
+    fn release(of: &Offer, phase: Phase) -> Release {
+        Release {
+            sha256: of.sha256.to_hex(),
+            version: of.version.clone(),
+            url: of.url.clone(),
+            until: of.until,
+            since: Some(0),
+            phase,
+            attempts: 1,
+            boot: "one".to_owned(),
+        }
+    }
+
+    #[test]
+    fn each_offer_that_does_not_concern_the_box_has_its_reason() {
+        let memory = Memory::default();
+        let why = |offer: &Offer| refusal(offer, &BOX, &memory, Some(NIGHT));
+        let good = offer("1.5");
+        assert_eq!(why(&good), None);
+        assert_eq!(why(&Offer { until: NIGHT, ..good.clone() }), Some(Hold::Expired));
+        assert_eq!(refusal(&Offer { until: 0, ..good.clone() }, &BOX, &memory, None), None, "no date yet");
+        let other = Offer { compatible: "skycache-aarch64".to_owned(), ..good.clone() };
+        assert_eq!(why(&other), Some(Hold::Compatible));
+        assert_eq!(why(&Offer { groups: vec!["north".to_owned()], ..good.clone() }), Some(Hold::Group));
+        assert_eq!(why(&offer("1.4")), Some(Hold::Same));
+        assert_eq!(why(&offer("1.3")), Some(Hold::Downgrade));
+        assert_eq!(why(&Offer { allow_downgrade: true, ..offer("1.3") }), None);
+        assert_eq!(why(&Offer { share: 0, ..good.clone() }), Some(Hold::Share));
+        for (is_installed, expected) in [(true, Hold::InstalledBefore), (false, Hold::FailedBefore)] {
+            let mut memory = Memory { release: Some(release(&good, Phase::Receiving)), ..Memory::default() };
+            memory.end(is_installed, "why");
+            assert_eq!(refusal(&good, &BOX, &memory, None), Some(expected));
+            // Another bundle of the same version is another matter.
+            let anew = Offer { sha256: Digest::of(b"anew"), ..good.clone() };
+            assert_eq!(refusal(&anew, &BOX, &memory, None), None);
+        }
+    }
+
+    #[test]
+    fn the_latest_of_the_offers_that_concern_the_box_is_followed() {
+        let memory = Memory::default();
+        let offers = [offer("1.10"), offer("1.5"), Offer { share: 0, ..offer("1.11") }];
+        let (chosen, held) = choose(&offers, &BOX, &memory, None);
+        assert_eq!(chosen, Some(&offers[0]));
+        assert_eq!(held, [(&offers[1], Hold::Superseded), (&offers[2], Hold::Share)]);
+        let offers = [offer("1.5"), offer("1.10")];
+        assert_eq!(choose(&offers, &BOX, &memory, None).0, Some(&offers[1]));
+        assert_eq!(choose(&[], &BOX, &memory, None), (None, Vec::new()));
+    }
+
+    #[test]
+    fn it_is_received_then_installed_at_night_when_nobody_watches() {
+        let (offer, receiving) = (offer("1.5"), release(&offer("1.5"), Phase::Receiving));
+        let night = Moment { date: Some(NIGHT), boot: "one", is_idle: true, window: None };
+        let step = |holding, moment: Moment<'_>| next(&offer, &receiving, holding, b"box", &moment);
+        let delay_s = offer.repair_delay_s(b"box");
+        assert!((3600..4200).contains(&delay_s));
+        let at = |date| Moment { date, ..night };
+        let receive = |asks_origin| Action::Receive { asks_origin };
+        assert_eq!(step(Holding::Part(999), at(Some(delay_s - 1))), receive(false));
+        assert_eq!(step(Holding::Part(999), at(Some(delay_s))), receive(true));
+        assert_eq!(step(Holding::Part(0), at(None)), receive(false));
+        let whole = Holding::Whole { length: 1000, is_offered: true };
+        assert_eq!(step(whole, night), Action::Install);
+        assert_eq!(step(whole, Moment { is_idle: false, ..night }), Action::Wait(Hold::Watched));
+        assert_eq!(step(whole, at(Some(12 * 3600))), Action::Wait(Hold::Window));
+        assert_eq!(step(whole, at(None)), Action::Wait(Hold::Date));
+        let noon = Moment { date: Some(12 * 3600), window: Window::parse("11:00-13:00"), ..night };
+        assert_eq!(step(whole, noon), Action::Install, "the box's own window");
+        let cut = Holding::Whole { length: 999, is_offered: false };
+        assert_eq!(step(cut, night), Action::Discard(Hold::Truncated));
+        let tampered = Holding::Whole { length: 1000, is_offered: false };
+        assert_eq!(step(tampered, night), Action::Discard(Hold::Digest));
+        let anywhere = Offer { window: None, session: None, ..offer.clone() };
+        assert_eq!(next(&anywhere, &receiving, whole, b"box", &at(None)), Action::Install);
+        assert_eq!(next(&anywhere, &receiving, Holding::Part(0), b"box", &at(None)), receive(true));
+        for (phase, hold) in [(Phase::Installing, Hold::Installation), (Phase::Installed, Hold::Restart)] {
+            let release = Release { phase, ..receiving.clone() };
+            assert_eq!(next(&offer, &release, whole, b"box", &night), Action::Wait(hold));
+        }
+    }
+
+    #[test]
+    fn what_was_begun_before_a_start_has_its_fate() {
+        let of = |phase, attempts| Release { attempts, ..release(&offer("1.5"), phase) };
+        let fate_of =
+            |release: &Release, running: &str, boot: &str| fate(release, running, false, Some(NIGHT), boot);
+        assert_eq!(fate_of(&of(Phase::Receiving, 0), "1.4", "two"), Fate::Open);
+        assert_eq!(fate_of(&of(Phase::Installing, 1), "1.4", "two"), Fate::CutOff);
+        assert!(matches!(fate_of(&of(Phase::Installing, 3), "1.4", "two"), Fate::Failed(_)));
+        assert_eq!(fate_of(&of(Phase::Installing, 3), "1.5", "two"), Fate::Done, "cut off behind its end");
+        assert_eq!(fate_of(&of(Phase::Installed, 1), "1.4", "one"), Fate::Open);
+        assert!(matches!(fate_of(&of(Phase::Installed, 1), "1.4", "two"), Fate::Failed(_)));
+        assert_eq!(fate_of(&of(Phase::Installed, 1), "1.5", "two"), Fate::Done);
+        assert_eq!(fate(&of(Phase::Installing, 3), "1.4", true, None, "one"), Fate::Open);
+        let ended = Release { until: NIGHT, ..of(Phase::Receiving, 0) };
+        assert_eq!(fate_of(&ended, "1.4", "one"), Fate::Ended);
+    }
+
+    #[test]
+    fn bundles_that_are_over_are_bounded() {
+        let mut memory = Memory::default();
+        for number in 0..=MAX_OVER {
+            memory.release = Some(release(&offer(&format!("1.{number}")), Phase::Receiving));
+            memory.end(false, "x");
+        }
+        assert_eq!((memory.over.len(), memory.over[0].version.as_str()), (MAX_OVER, "1.1"));
+        // The same one again takes no second place.
+        memory.release = Some(release(&offer("1.5"), Phase::Receiving));
+        memory.end(true, "");
+        assert_eq!((memory.over.len(), memory.over[MAX_OVER - 1].is_installed), (MAX_OVER, true));
+        memory.end(true, "");
+        assert_eq!(memory.over.len(), MAX_OVER, "there was none");
+    }
+}

@@ -1,0 +1,655 @@
+//! Updates that are offered to this box: the offers in force, the update that it is at, and the file that remembers it.
+//!
+//! The session thread hands documents in and asks which sessions are wanted; [`carousel::trust`] judges the documents, and
+//! [`super::decide`] says what is to be done. What is remembered is on the disk before anything is done because of it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use carousel::digest::Digest;
+use carousel::firmware::{Offer, SERVICE};
+use carousel::mabr::{Protocol, RepairParameters, SessionOrigin, SessionSpec};
+use carousel::reason::Counts;
+use carousel::time::{Instant, WallTime};
+use carousel::trust::{Judged, Kind, Mode, Trust, TrustDrop};
+use serde_json::{Value, json};
+
+use super::decide::{self, Action, Fate, Hold, Holding, Memory, Moment, Phase, Receiver, Release};
+use super::options::FirmwareOptions;
+use super::report::bounded;
+use crate::commands::may_command;
+use crate::sys;
+
+/// Name of the file in the store's folder.
+const FILE: &str = "firmware.json";
+/// Name of a bundle that is handed over, in the store's folder.
+const BUNDLE: &str = "firmware.raucb";
+/// Silence of a bundle's session before something counts as lost: its rate is low.
+const RECEPTION_TIMEOUT_MS: u64 = 60_000;
+/// No repair before its time: what is missing is left to the carousel.
+const NEVER_MS: u64 = 365 * 86_400_000;
+
+carousel::limits! {
+    /// Documents of offers that wait to be judged.
+    const MAX_DOCUMENTS: usize = 4, "documents" {
+        why: "Headends of several networks may send one each; all are repeated.",
+        full: "The oldest makes room.",
+        free: "When the documents are judged, every second.",
+        test: "documents_that_wait_make_room_for_newer_ones",
+    }
+
+    /// Lists of offers in force: one for each root key.
+    const MAX_LISTS: usize = 8, "lists" {
+        why: "A box has one or two root keys that it trusts.",
+        full: "The list of a further root key is refused as `malformed`.",
+        free: "When its offers have ended.",
+        test: "lists_of_offers_are_bounded",
+    }
+}
+
+carousel::reasons! {
+    /// Outcomes of updates.
+    pub enum UpdateOutcome in "firmware_updates" by "outcome" {
+        /// The installer is done with it; the box has to restart.
+        Installed = "installed",
+        /// Its version runs.
+        Running = "running",
+        /// The installer has refused it, or failed.
+        Failed = "failed",
+        /// Power was lost while it was installed.
+        CutOff = "cut_off",
+        /// It was installed, and the old version runs again.
+        RolledBack = "rolled_back",
+        /// What came was not what had been offered.
+        Discarded = "discarded",
+        /// Its offer ended, was withdrawn, or another took its place.
+        Dropped = "dropped",
+    }
+}
+
+/// See the module head.
+#[derive(Debug)]
+pub struct Updates {
+    state: Mutex<State>,
+    held: Counts<Hold>,
+    outcomes: Counts<UpdateOutcome>,
+    /// Changes with the sessions that are wanted.
+    generation: AtomicU64,
+    folder: PathBuf,
+    boot: String,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    options: FirmwareOptions,
+    groups: Vec<String>,
+    /// Hardware and running version, if the box knows them and has an installer.
+    own: Option<(String, String)>,
+    documents: Vec<Vec<u8>>,
+    /// Offers in force, by root key.
+    lists: BTreeMap<String, Vec<Offer>>,
+    memory: Memory,
+    identity: Vec<u8>,
+    is_installing: bool,
+    /// An origin is asked for what is missing.
+    asks_origin: bool,
+    /// The part of it that is in the cache, as of the last step.
+    holding: Option<Holding>,
+    /// Why each offer is not installed, by digest: each is counted once.
+    holds: BTreeMap<String, Hold>,
+    /// Objects that are not wanted any more.
+    unwanted: Vec<String>,
+    reports: Vec<Value>,
+    /// The last that was heard of a failure.
+    why: Option<String>,
+}
+
+/// A step that somebody has to do who has the cache and the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing.
+    Rest,
+    /// What is missing of this object is to be asked of an origin.
+    Ask {
+        /// Its name.
+        url: String,
+        /// Its digest.
+        sha256: Digest,
+        /// Its length.
+        length: u64,
+    },
+    /// This object is to be written to [`Updates::bundle_path`] and given to the installer.
+    Install {
+        /// Its name.
+        url: String,
+        /// Its digest.
+        sha256: Digest,
+        /// Its length.
+        length: u64,
+    },
+}
+
+impl Updates {
+    /// Of the box whose store is in `folder`, with what it remembers. A box without memory draws its identity. `own` is its
+    /// hardware and version as files of the system say it.
+    ///
+    /// # Errors
+    /// If there is no randomness.
+    pub fn open(
+        options: FirmwareOptions,
+        groups: Vec<String>,
+        own: Option<(String, String)>,
+        folder: &Path,
+        boot: String,
+    ) -> Result<Self, String> {
+        let file = folder.join(FILE);
+        let memory = bounded(&file).and_then(|bytes| serde_json::from_slice::<Memory>(&bytes).ok());
+        if memory.is_none() && file.exists() {
+            tracing::warn!(file = %file.display(), "the memory of updates cannot be read");
+        }
+        let mut memory = memory.unwrap_or_default();
+        let is_new = Digest::from_hex(&memory.identity).is_none();
+        if is_new {
+            let mut drawn = [0; 32];
+            File::open("/dev/urandom")
+                .and_then(|mut it| it.read_exact(&mut drawn))
+                .map_err(|err| format!("/dev/urandom: {err}"))?;
+            memory.identity = Digest(drawn).to_hex();
+        }
+        let identity = Digest::from_hex(&memory.identity).map(|it| it.0.to_vec()).unwrap_or_default();
+        let updates = Self {
+            state: Mutex::new(State { memory, identity, ..State::default() }),
+            held: Counts::default(),
+            outcomes: Counts::default(),
+            generation: AtomicU64::new(0),
+            folder: folder.to_path_buf(),
+            boot,
+        };
+        if is_new {
+            // Whether it is in a share must not change with the next start.
+            updates.remember(&updates.state());
+        }
+        updates.configure(options, groups, own);
+        // A bundle that was being handed over when the power was cut.
+        let _ = std::fs::remove_file(updates.bundle_path());
+        Ok(updates)
+    }
+
+    /// Takes over `[firmware]` and `[commands] groups` of a new configuration.
+    pub fn configure(&self, options: FirmwareOptions, groups: Vec<String>, own: Option<(String, String)>) {
+        let mut state = self.state();
+        let told = |said: &str, own: Option<&String>| match said {
+            "" => own.cloned(),
+            said => Some(said.to_owned()),
+        };
+        let compatible = told(&options.compatible, own.as_ref().map(|it| &it.0));
+        let version = told(&options.version, own.as_ref().map(|it| &it.1));
+        state.own = compatible.zip(version).filter(|_| !options.install.is_empty());
+        (state.options, state.groups) = (options, groups);
+    }
+
+    /// `[firmware]`.
+    pub fn options(&self) -> FirmwareOptions {
+        self.state().options.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each change is complete in itself, so a panic elsewhere leaves it usable.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a document in.
+    pub fn offer(&self, document: Vec<u8>) {
+        let documents = &mut self.state().documents;
+        documents.retain(|it| *it != document);
+        if documents.len() >= MAX_DOCUMENTS {
+            documents.remove(0);
+        }
+        documents.push(document);
+    }
+
+    /// Counters of offers that are not installed, by reason.
+    pub const fn held(&self) -> &Counts<Hold> {
+        &self.held
+    }
+
+    /// Counters of updates by what became of them.
+    pub const fn outcomes(&self) -> &Counts<UpdateOutcome> {
+        &self.outcomes
+    }
+
+    /// Number that changes with the sessions that are wanted.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// File that a bundle is handed over in.
+    pub fn bundle_path(&self) -> PathBuf {
+        self.folder.join(BUNDLE)
+    }
+
+    /// Part of a period that is this box's own, so that boxes do not ask at the same time.
+    pub fn own_part_s(&self, of_s: u64) -> u64 {
+        let state = self.state();
+        state.identity.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)) % of_s.max(1)
+    }
+
+    /// What is to be reported to the operator since the last call.
+    pub fn take_reports(&self) -> Vec<Value> {
+        std::mem::take(&mut self.state().reports)
+    }
+
+    /// Names of objects that are not wanted any more, since the last call.
+    pub fn take_unwanted(&self) -> Vec<String> {
+        std::mem::take(&mut self.state().unwanted)
+    }
+
+    /// Judges the documents that have come.
+    pub fn judge(&self, trust: &Trust, now: Instant, wall: Option<WallTime>) {
+        let documents = std::mem::take(&mut self.state().documents);
+        for bytes in documents {
+            let judged = Judged {
+                kind: Kind::Firmware,
+                bytes: &bytes,
+                tsi: None,
+                mode: Mode::Require,
+                is_known_session: false,
+            };
+            // Refusals are counted with those of other documents, too.
+            let by = match trust.judge(now, wall, &judged) {
+                Ok(Some(by)) if may_command(trust, &by) => by,
+                Ok(_) => {
+                    trust.count(TrustDrop::UnknownKey);
+                    self.held.add(Hold::Signature);
+                    continue;
+                }
+                Err(why) => {
+                    self.held.add(match why {
+                        TrustDrop::Expired => Hold::Expired,
+                        TrustDrop::Replayed => Hold::Replayed,
+                        _ => Hold::Signature,
+                    });
+                    continue;
+                }
+            };
+            let Ok(offers) = carousel::firmware::read(&bytes) else {
+                self.held.add(Hold::Malformed);
+                continue;
+            };
+            let mut state = self.state();
+            let date = wall.map_or(0, WallTime::unix_seconds);
+            state.lists.retain(|_, list| list.iter().any(|it| it.until > date));
+            let root = by.root.to_string();
+            if state.lists.len() >= MAX_LISTS && !state.lists.contains_key(&root) {
+                self.held.add(Hold::Malformed);
+                continue;
+            }
+            state.lists.insert(root, offers);
+        }
+    }
+
+    /// The object that is wanted, by its name.
+    pub fn wanted(&self) -> Option<(String, Digest, u64)> {
+        let state = self.state();
+        let offer = state.followed()?;
+        Some((offer.url.clone(), offer.sha256, offer.length))
+    }
+
+    /// Whether a bundle of this name is remembered, so that it must not be evicted.
+    pub fn remembered(&self) -> Option<String> {
+        self.state().memory.release.as_ref().map(|it| it.url.clone())
+    }
+
+    /// Sessions that are to be received.
+    pub fn sessions(&self) -> Vec<SessionSpec> {
+        let state = self.state();
+        let is_receiving = state.memory.release.as_ref().is_some_and(|it| it.phase == Phase::Receiving);
+        let is_whole = matches!(state.holding, Some(Holding::Whole { .. }));
+        let offer = state.followed().filter(|_| is_receiving && !is_whole);
+        let spec = offer.and_then(|offer| {
+            let (address, tsi) = offer.session?;
+            let base = offer.url.rsplit_once('/').map_or("", |it| it.0);
+            let repair = RepairParameters {
+                transport_object_base_uri: Some(format!("{base}/")),
+                reception_timeout_ms: RECEPTION_TIMEOUT_MS,
+                fixed_back_off_ms: if state.asks_origin { 1 } else { NEVER_MS },
+                random_back_off_ms: 0,
+                base_urls: if state.asks_origin { vec![(format!("{base}/"), 1)] } else { Vec::new() },
+            };
+            Some(SessionSpec {
+                source: offer.source,
+                address,
+                tsi: Some(tsi),
+                protocol: Protocol::Flute,
+                origin: SessionOrigin::Firmware,
+                service: SERVICE.to_owned(),
+                repair: Some(repair),
+                average_bps: None,
+                maximum_bps: None,
+            })
+        });
+        spec.into_iter().collect()
+    }
+
+    /// The next step. `holding`: the part of [`Updates::wanted`] that is in the cache.
+    pub fn step(&self, date: Option<u64>, is_idle: bool, holding: Holding) -> Step {
+        let mut state = self.state();
+        let before = state.wants();
+        let step = self.step_of(&mut state, date, is_idle, holding);
+        if state.wants() != before {
+            self.generation.fetch_add(1, Ordering::Relaxed);
+        }
+        step
+    }
+
+    fn step_of(&self, state: &mut State, date: Option<u64>, is_idle: bool, holding: Holding) -> Step {
+        state.holding = Some(holding);
+        let Some((compatible, version)) = state.own.clone() else {
+            let offers: Vec<String> = state.offers().map(|it| it.sha256.to_hex()).collect();
+            for sha256 in offers {
+                self.hold(state, &sha256, Hold::NotConfigured);
+            }
+            return Step::Rest;
+        };
+        self.settle(state, &version, date);
+        let offers: Vec<Offer> = state.offers().cloned().collect();
+        let present: Vec<String> = offers.iter().map(|it| it.sha256.to_hex()).collect();
+        state.holds.retain(|sha256, _| present.contains(sha256));
+        let receiver = Receiver {
+            compatible: &compatible,
+            version: &version,
+            identity: &state.identity.clone(),
+            groups: &state.groups.clone(),
+        };
+        let (chosen, held) = decide::choose(&offers, &receiver, &state.memory, date);
+        for (offer, why) in held {
+            self.hold(state, &offer.sha256.to_hex(), why);
+        }
+        let is_heard = !state.lists.is_empty();
+        if !self.follow(state, chosen, date, is_heard) {
+            return Step::Rest;
+        }
+        let Some(offer) = state.followed().cloned() else { return Step::Rest };
+        let Some(release) = state.memory.release.clone() else { return Step::Rest };
+        let moment = Moment { date, boot: &self.boot, is_idle, window: state.options.own_window() };
+        let sha256 = offer.sha256.to_hex();
+        let action = decide::next(&offer, &release, holding, receiver.identity, &moment);
+        state.asks_origin = action == Action::Receive { asks_origin: true };
+        let (url, sha256_of, length) = (offer.url.clone(), offer.sha256, offer.length);
+        match action {
+            Action::Wait(why) => {
+                self.hold(state, &sha256, why);
+                Step::Rest
+            }
+            Action::Receive { asks_origin } => {
+                self.hold(state, &sha256, Hold::Incomplete);
+                if asks_origin { Step::Ask { url, sha256: sha256_of, length } } else { Step::Rest }
+            }
+            Action::Discard(why) => {
+                self.hold(state, &sha256, why);
+                self.end(state, UpdateOutcome::Discarded, why.as_str());
+                Step::Rest
+            }
+            Action::Install => Step::Install { url, sha256: sha256_of, length },
+        }
+    }
+
+    /// Settles what the remembered update has come to, as the running version tells.
+    fn settle(&self, state: &mut State, version: &str, date: Option<u64>) {
+        let Some(release) = &state.memory.release else { return };
+        match decide::fate(release, version, state.is_installing, date, &self.boot) {
+            Fate::Open => {}
+            Fate::Done => self.end(state, UpdateOutcome::Running, ""),
+            Fate::Ended => self.drop_release(state),
+            Fate::Failed(why) if release.phase == Phase::Installed => {
+                self.end(state, UpdateOutcome::RolledBack, why);
+            }
+            Fate::Failed(why) => self.end(state, UpdateOutcome::Failed, why),
+            Fate::CutOff => {
+                self.outcomes.add(UpdateOutcome::CutOff);
+                if let Some(release) = &mut state.memory.release {
+                    release.phase = Phase::Receiving;
+                }
+                // It is known to have been cut off at the next start, too, if this cannot be written.
+                self.remember(state);
+            }
+        }
+    }
+
+    /// Makes the chosen offer the update that the box is at. False if it was not that before.
+    fn follow(&self, state: &mut State, chosen: Option<&Offer>, date: Option<u64>, is_heard: bool) -> bool {
+        if let Some(release) = &mut state.memory.release {
+            if release.phase != Phase::Receiving {
+                return true;
+            }
+            let is_same = chosen.is_some_and(|it| it.sha256.to_hex() == release.sha256);
+            if is_same {
+                if release.since.is_none() && date.is_some() {
+                    release.since = date;
+                    self.remember(state);
+                }
+                return true;
+            }
+            // After a start nothing is known until a document comes.
+            if !is_heard {
+                return false;
+            }
+            self.drop_release(state);
+        }
+        let Some(offer) = chosen else { return false };
+        state.memory.release = Some(Release {
+            sha256: offer.sha256.to_hex(),
+            version: offer.version.clone(),
+            url: offer.url.clone(),
+            until: offer.until,
+            since: date,
+            phase: Phase::Receiving,
+            attempts: 0,
+            boot: String::new(),
+        });
+        state.holding = None;
+        if self.remember(state) {
+            self.report(state, "begun", None);
+        } else {
+            state.memory.release = None;
+        }
+        // What is in the cache was looked for under another name.
+        false
+    }
+
+    /// Writes down that an installation begins.
+    ///
+    /// # Errors
+    /// If it cannot be written down; then nothing may be installed.
+    pub fn begin(&self) -> io::Result<()> {
+        let mut state = self.state();
+        let Some(release) = &mut state.memory.release else { return Err(io::ErrorKind::NotFound.into()) };
+        release.phase = Phase::Installing;
+        release.attempts += 1;
+        release.boot.clone_from(&self.boot);
+        if !self.remember(&state) {
+            if let Some(release) = &mut state.memory.release {
+                release.phase = Phase::Receiving;
+                release.attempts -= 1;
+            }
+            return Err(io::Error::other("the beginning cannot be written down"));
+        }
+        state.is_installing = true;
+        Ok(())
+    }
+
+    /// Takes the installer's answer.
+    pub fn installed(&self, result: Result<(), String>) {
+        let mut state = self.state();
+        state.is_installing = false;
+        match result {
+            Ok(()) => {
+                self.outcomes.add(UpdateOutcome::Installed);
+                if let Some(release) = &mut state.memory.release {
+                    release.phase = Phase::Installed;
+                }
+                self.remember(&state);
+                self.report(&mut state, "installed", None);
+            }
+            Err(why) => {
+                if let Some(sha256) = state.memory.release.as_ref().map(|it| it.sha256.clone()) {
+                    self.hold(&mut state, &sha256, Hold::Installation);
+                }
+                self.end(&mut state, UpdateOutcome::Failed, &why);
+            }
+        }
+        self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What came does not have the bytes that were offered, as was seen when it was written for the installer.
+    pub fn discard(&self, why: Hold) {
+        let mut state = self.state();
+        if let Some(sha256) = state.memory.release.as_ref().map(|it| it.sha256.clone()) {
+            self.hold(&mut state, &sha256, why);
+        }
+        self.end(&mut state, UpdateOutcome::Discarded, why.as_str());
+        self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It cannot go on for now.
+    pub fn wait(&self, why: Hold) {
+        let mut state = self.state();
+        if let Some(sha256) = state.memory.release.as_ref().map(|it| it.sha256.clone()) {
+            self.hold(&mut state, &sha256, why);
+        }
+    }
+
+    fn end(&self, state: &mut State, outcome: UpdateOutcome, why: &str) {
+        self.outcomes.add(outcome);
+        state.why = (!why.is_empty()).then(|| why.to_owned());
+        state.unwanted.extend(state.memory.release.as_ref().map(|it| it.url.clone()));
+        self.report(state, outcome.as_str(), Some(why).filter(|it| !it.is_empty()));
+        let is_installed = outcome == UpdateOutcome::Running;
+        match outcome {
+            UpdateOutcome::Running | UpdateOutcome::Installed => tracing::info!(%outcome, "firmware update"),
+            _ => tracing::error!(%outcome, why, "firmware update: this bundle is not tried again"),
+        }
+        state.memory.end(is_installed, why);
+        state.holding = None;
+        self.remember(state);
+    }
+
+    /// The update ends, and may be tried again.
+    fn drop_release(&self, state: &mut State) {
+        self.outcomes.add(UpdateOutcome::Dropped);
+        self.report(state, UpdateOutcome::Dropped.as_str(), None);
+        state.unwanted.extend(state.memory.release.take().map(|it| it.url));
+        state.holding = None;
+        self.remember(state);
+    }
+
+    /// Notes why an offer is not installed; counted when it changes.
+    fn hold(&self, state: &mut State, sha256: &str, why: Hold) {
+        if state.holds.insert(sha256.to_owned(), why) != Some(why) {
+            self.held.add(why);
+            tracing::info!(sha256, %why, "a firmware update is not installed, or not yet");
+        }
+    }
+
+    fn report(&self, state: &mut State, event: &str, why: Option<&str>) {
+        if state.options.report_url.is_empty() {
+            return;
+        }
+        let Some(release) = &state.memory.release else { return };
+        let own = state.own.as_ref();
+        let report = json!({
+            "schema": 1, "box": &state.memory.identity[..16], "event": event, "why": why,
+            "compatible": own.map(|it| &it.0), "running": own.map(|it| &it.1),
+            "version": release.version, "sha256": release.sha256,
+        });
+        state.reports.push(report);
+    }
+
+    /// Writes the memory down. False if that fails.
+    fn remember(&self, state: &State) -> bool {
+        let file = self.folder.join(FILE);
+        let text = serde_json::to_vec(&state.memory).map_err(io::Error::from);
+        match text.and_then(|text| sys::replace(&file, &text)) {
+            Ok(()) => true,
+            Err(err) => {
+                tracing::error!(file = %file.display(), %err, "the state of the firmware update cannot be written down");
+                false
+            }
+        }
+    }
+
+    /// Offers, the update that the box is at, and why it is not installed.
+    pub fn to_json(&self) -> Value {
+        let state = self.state();
+        let offers = state.offers().map(|it| {
+            let sha256 = it.sha256.to_hex();
+            json!({
+                "version": it.version, "compatible": it.compatible, "length": it.length,
+                "share_percent": f64::from(it.share) / 100.0, "window": it.window.map(|it| it.to_string()),
+                "until": it.until, "held": state.holds.get(&sha256).map(|it| it.as_str()), "sha256": sha256,
+            })
+        });
+        let update = state.memory.release.as_ref().map(|it| {
+            let received = match state.holding {
+                Some(Holding::Part(bytes)) => bytes,
+                Some(Holding::Whole { length, .. }) => length,
+                None => 0,
+            };
+            json!({
+                "version": it.version, "sha256": it.sha256, "phase": it.phase, "attempts": it.attempts,
+                "received_bytes": received, "length": state.followed().map(|it| it.length),
+                "held": state.holds.get(&it.sha256).map(|it| it.as_str()), "asks_origin": state.asks_origin,
+            })
+        });
+        let over = state.memory.over.iter().map(|it| {
+            json!({ "version": it.version, "sha256": it.sha256, "installed": it.is_installed, "why": it.why })
+        });
+        let labelled = |all: Vec<(&'static str, u64)>| -> serde_json::Map<String, Value> {
+            all.into_iter()
+                .filter(|it| it.1 > 0)
+                .map(|(name, count)| (name.to_owned(), json!(count)))
+                .collect()
+        };
+        json!({
+            "configured": state.own.is_some(), "compatible": state.own.as_ref().map(|it| &it.0),
+            "running": state.own.as_ref().map(|it| &it.1), "offers": offers.collect::<Vec<_>>(), "update": update,
+            "over": over.collect::<Vec<_>>(), "held": labelled(self.held.labelled().collect()),
+            "outcomes": labelled(self.outcomes.labelled().collect()), "why": state.why,
+        })
+    }
+
+    /// Bytes of the update that have arrived, and all of them.
+    pub fn progress(&self) -> (u64, u64) {
+        let state = self.state();
+        let length = state.followed().map_or(0, |it| it.length);
+        match state.holding {
+            Some(Holding::Part(bytes)) => (bytes.min(length), length),
+            Some(Holding::Whole { .. }) => (length, length),
+            None => (0, length),
+        }
+    }
+}
+
+impl State {
+    /// Offers in force; of the same bundle in two lists the first.
+    fn offers(&self) -> impl Iterator<Item = &Offer> {
+        self.lists.values().flatten()
+    }
+
+    /// The offer of the update that the box is at.
+    fn followed(&self) -> Option<&Offer> {
+        let release = self.memory.release.as_ref()?;
+        self.offers().find(|it| it.sha256.to_hex() == release.sha256)
+    }
+
+    /// Everything that the sessions depend on.
+    fn wants(&self) -> (Option<(String, Phase)>, bool, bool, bool) {
+        let release = self.memory.release.as_ref().map(|it| (it.sha256.clone(), it.phase));
+        let is_whole = matches!(self.holding, Some(Holding::Whole { .. }));
+        (release, self.asks_origin, is_whole, self.followed().is_some())
+    }
+}
