@@ -123,6 +123,23 @@ fn what_is_copied_can_be_read_by_its_reader() {
     assert!(has("root/etc/chrony/chrony.conf", "driftfile /config/chrony/drift"));
 }
 
+/// The daemon has no rights on the slots, and a unit that is refused must not restart the machine.
+#[test]
+fn an_update_that_is_handed_over_is_installed_by_root_and_tried_at_once() {
+    assert!(has("units.txt", "enable firmware-update.path"));
+    let request = "/run/skycache/firmware-request";
+    assert!(has("root/usr/lib/systemd/system/firmware-update.path", &format!("PathExists={request}")));
+    let daemon = crate::workspace().join("daemon/src/firmware/command.rs");
+    assert!(std::fs::read_to_string(daemon).unwrap().contains(&format!("request: \"{request}\".into()")));
+    let unit = "root/usr/lib/systemd/system/firmware-update.service";
+    assert!(has(unit, "ExecStart=/usr/bin/skycached firmware take") && has(unit, "SuccessAction=reboot"));
+    assert!(!lines(unit).iter().any(|it| it.starts_with("FailureAction")));
+    let install = "install = [\"/usr/bin/skycached\", \"firmware\", \"hand-over\"]";
+    assert!(has("root/usr/lib/skycache/appliance.toml", install));
+    let script = text("root/usr/lib/skycache/firmware-configuration");
+    assert!(script.contains("take /usr/lib/skycache/appliance.toml $to/00-appliance.toml root:skycache 640"));
+}
+
 /// A port that is open is documented, and nobody logs in.
 #[test]
 fn what_is_open_is_documented() {
