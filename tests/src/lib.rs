@@ -14,6 +14,7 @@ pub mod media;
 pub mod origin;
 pub mod programs;
 pub mod relay;
+pub mod rollout;
 pub mod schema;
 pub mod script;
 pub mod sim;

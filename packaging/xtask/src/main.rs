@@ -84,6 +84,8 @@ enum Door {
 enum Sim {
     /// What each protection is worth over each link; writes tests/sim-table.md. Takes some minutes.
     Table,
+    /// When the boxes of a fleet have a firmware update, and what the origin has to send; writes tests/sim-rollout.md.
+    Rollout,
 }
 
 #[derive(Debug, Subcommand)]
@@ -126,7 +128,8 @@ fn main() -> ExitCode {
         Door::Test => test::run(),
         Door::Dist(arguments) => dist::run(&arguments),
         Door::Tryout(arguments) => tryout::run_scripts(&arguments),
-        Door::Sim { what: Sim::Table } => sim_table(),
+        Door::Sim { what: Sim::Table } => sim(&[], "tests/sim-table.md"),
+        Door::Sim { what: Sim::Rollout } => sim(&["rollout"], "tests/sim-rollout.md"),
         Door::Power { kills, cuts, seed } => {
             let mut command = cargo();
             command.args([
@@ -193,16 +196,18 @@ fn bench(package: &str, name: &str) -> Command {
     command
 }
 
-fn sim_table() -> Result<(), String> {
+/// Runs a simulation in release, and writes what it prints.
+fn sim(arguments: &[&str], file: &str) -> Result<(), String> {
     let output = cargo()
-        .args(["run", "--release", "--quiet", "-p", "skycache-tests", "--bin", "sim"])
+        .args(["run", "--release", "--quiet", "-p", "skycache-tests", "--bin", "sim", "--"])
+        .args(arguments)
         .stderr(std::process::Stdio::inherit())
         .output()
         .map_err(|err| format!("cargo run: {err}"))?;
     if !output.status.success() {
         return Err(format!("sim: {}", output.status));
     }
-    let path = workspace().join("tests/sim-table.md");
+    let path = workspace().join(file);
     std::fs::write(&path, &output.stdout).map_err(|err| format!("{}: {err}", path.display()))?;
     print!("{}", String::from_utf8_lossy(&output.stdout));
     Ok(())

@@ -13,6 +13,7 @@ mod demo;
 mod disk;
 mod dvb_i;
 mod fec;
+mod firmware;
 mod http;
 mod kafka;
 mod live;
