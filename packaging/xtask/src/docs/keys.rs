@@ -12,7 +12,7 @@ use syn::{Attribute, Expr, Fields, Item, ItemEnum, ItemStruct, Lit, Meta, Type};
 use crate::workspace;
 
 /// Sources of the daemon's tables.
-const DAEMON: [&str; 13] = [
+const DAEMON: [&str; 14] = [
     "daemon/src/config.rs",
     "daemon/src/session/options.rs",
     "daemon/src/transport/config.rs",
@@ -24,6 +24,7 @@ const DAEMON: [&str; 13] = [
     "daemon/src/admin/options.rs",
     "daemon/src/trust/options.rs",
     "daemon/src/commands/options.rs",
+    "daemon/src/firmware/options.rs",
     "daemon/src/access/options.rs",
     "daemon/src/kafka/options.rs",
 ];
