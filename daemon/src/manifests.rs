@@ -75,7 +75,7 @@ carousel::reasons! {
 }
 
 /// Manifests that are read for what follows a segment.
-const MAX_LISTING: usize = 2;
+const LISTINGS_READ: usize = 2;
 /// Numbers behind that of a segment that are looked for.
 const NUMBERS_AFTER: u64 = 2;
 
@@ -346,7 +346,7 @@ impl Manifests {
     /// it stands in a manifest, or has the next number where the clock names segments.
     pub fn is_passed(&self, key: &ObjectKey, is_here: &dyn Fn(&str) -> bool, store: &Store) -> bool {
         let listing = self.listing(key);
-        let manifests = listing.iter().take(MAX_LISTING).filter_map(|it| store.get(it.as_str()));
+        let manifests = listing.iter().take(LISTINGS_READ).filter_map(|it| store.get(it.as_str()));
         let live: Vec<_> = manifests.filter(|it| it.live().is_some()).collect();
         let is_listed = |it| successors(it, key, EDGE).iter().any(|it| is_here(it.as_str()));
         live.iter().any(is_listed)

@@ -27,7 +27,6 @@ use carousel::trust::{Mode, Trust, TrustDrop};
 use crate::clock;
 use crate::commands::Commands;
 use crate::delivery::{Described, Flights, RuleBook, SessionFilter};
-use crate::delivery::{Flights, RuleBook, SessionFilter};
 use crate::firmware::Updates;
 use crate::origin::Origins;
 use crate::receive::{Command, FinishSink, ReceiveStats, ShardSender, shard_of};
@@ -360,6 +359,8 @@ impl Control {
         if let Some(kind) = kind.filter(|it| [LLS_TYPE, STSID_TYPE, USBD_TYPE].contains(it)) {
             let kind = kind.to_owned();
             self.atsc_document(&kind, &document);
+            return;
+        }
         if document.name == carousel::firmware::URI {
             self.context.updates.offer(document.bytes);
             return;
@@ -459,8 +460,10 @@ impl Control {
         self.context.names.set_aliases(self.directory.aliases().clone());
         self.updates_generation = self.context.updates.generation();
         let bundles = self.context.updates.sessions();
-        let all = || self.directory.sessions().iter().chain(&bundles);
-        let repairs = || all().filter_map(|it| Some((it, it.repair.as_ref()?)));
+        let repairs = || {
+            let all = self.directory.sessions().iter().chain(&bundles);
+            all.filter_map(|it| Some((it, it.repair.as_ref()?)))
+        };
         self.context.origins.set_signalled(repairs().flat_map(|(_, repair)| {
             repair.base_urls.iter().filter(|(_, weight)| *weight > 0).map(|(url, _)| url.clone())
         }));
@@ -478,11 +481,11 @@ impl Control {
             }
         }
         self.candidates();
-        let all = || self.directory.sessions().iter().chain(&bundles);
         let mode = |spec: &SessionSpec| mode_of(&self.context.trust, &self.exceptions, spec);
         // Of what comes inside transport streams nothing is left out: it is there anyway.
         let interface = &self.options.receive.interface;
-        let all = self.sessions();
+        let mut all = self.sessions();
+        all.extend(bundles.iter().cloned());
         let lls = self.options.receive.lls.iter().map(|&address| {
             let group = GroupSpec { address, source: None, interface: interface.clone() };
             (group, SessionFilter::lls(), "lls")
@@ -490,23 +493,19 @@ impl Control {
         let lls: Vec<_> = lls.collect();
         let mut known = wanted(&all, interface, mode);
         known.extend(lls.clone());
-        let known = wanted(all(), interface, mode);
         let expected = known.iter().map(|(group, listen, _)| (group.address, listen.clone())).collect();
         let expected = Arc::new(expected);
         for shard in &self.shards {
             shard.send(Command::Expect(Arc::clone(&expected)));
         }
-        let is_joined = |it: &SessionSpec| it.service.is_empty() || self.joining.is_joined(&it.service);
-        let mut wanted = wanted(all.iter().filter(|it| is_joined(it)), interface, mode);
-        wanted.extend(lls);
         // Nobody asks for firmware: those bundles that concern the box are joined.
         let is_joined = |it: &SessionSpec| {
             it.service.is_empty()
                 || it.origin == SessionOrigin::Firmware
                 || self.joining.is_joined(&it.service)
         };
-        let sessions = all().filter(|it| is_joined(it));
-        let wanted = wanted(sessions, interface, mode);
+        let mut wanted = wanted(all.iter().filter(|it| is_joined(it)), interface, mode);
+        wanted.extend(lls);
         let multicast = self.options.receive.multicast;
         let joined = |group: &GroupSpec| multicast && wanted.iter().any(|it| it.0 == *group);
         let gone: Vec<GroupSpec> = self.open.keys().filter(|group| !joined(group)).cloned().collect();
