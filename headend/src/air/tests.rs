@@ -510,13 +510,13 @@ fn share_of(seconds: u64, with_media: bool) -> (u64, u64) {
     let mut air = Air::new(AirConfig { share_bps: 2_000_000, fdt_interval_ms: 1000, ..CONFIG });
     let media: SocketAddr = "239.1.1.1:5000".parse().unwrap();
     let bundles: SocketAddr = "239.1.1.2:5000".parse().unwrap();
-    air.open_session(media, Tsi(1), SenderProfile::default());
-    air.open_session(bundles, Tsi(100), SenderProfile::default());
+    let session = air.open_session(bundles, Tsi(100), SenderProfile::default());
     for (name, length) in [("a", 300_000), ("b", 500_000)] {
-        air.add(1, AirObject { repeat: Repeat::Share, ..object(name, length, None) }).unwrap();
+        air.add(session, AirObject { repeat: Repeat::Share, ..object(name, length, None) }).unwrap();
     }
     if with_media {
-        air.add(0, object("film", 5_000_000, None)).unwrap();
+        let session = air.open_session(media, Tsi(1), SenderProfile::default());
+        air.add(session, object("film", 5_000_000, None)).unwrap();
     }
     let (mut out, mut now_ns, mut bytes, mut all) = (Vec::new(), 0, 0, 0);
     while now_ns < seconds * 1_000_000_000 {
