@@ -6,8 +6,8 @@
 #        list_objects_v2    http://host/b?list-type=2&...&AWSAccessKeyId=...&Signature=...    403 SignatureDoesNotMatch
 #        get_object         http://host/b/key?AWSAccessKeyId=...&Signature=...                200
 # With Config(signature_version="s3v4") both are 200. One would expect version 4 by default, and that a client's own signature fits its
-# own URL. Seen with boto3 1.44.8 (PyPI) and s3rver 3.7.1 (npm), which signs the path of the request as it is; s3s-fs 0.14.1 (crates.io)
-# refuses it as well.
+# own URL. Seen with boto3 1.44.8 (PyPI) and s3rver 3.7.1 (npm), which signs the path of the request as it is; s3s-fs 0.14.1 (the
+# Rust registry) refuses it as well.
 #
 # "The key may list, the tool said 403" is not about the key or its policy: who tries a bucket by a presigned list has to ask for s3v4.
 # A signer does well to sign the very URL that is sent.

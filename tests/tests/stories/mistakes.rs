@@ -240,11 +240,11 @@ fn m11_a_bucket_as_source() {
         .headend("link.rate_bps = 8_000_000\n[[source]]\npath = 's3://films/one'\nbase = 'http://h/v/'\n");
     told(
         run("headend", &["send"], &config),
-        &["source[0].path: it is a URL", "sources are folders", "rclone"],
+        &["source[0].path: it is a URL", "sources are folders", "s3://bucket/prefix/) as `pull`"],
     );
     told(
         said(program("headend").args(["scan", "s3://films/one"])),
-        &["s3://films/one", "sources are folders", "aws s3 sync"],
+        &["s3://films/one", "sources are folders", "s3://bucket/prefix/) as `pull`"],
     );
 }
 
