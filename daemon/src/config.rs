@@ -217,6 +217,7 @@ impl Config {
         let mut all = Vec::new();
         let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
         if self.receive.announcement.is_empty()
+            && self.receive.lls.is_empty()
             && self.sessions.is_empty()
             && self.transport_streams.is_empty()
         {
@@ -377,6 +378,8 @@ mod tests {
         drop_in("30.toml", "[receive]\nannouncement = []\n");
         let why = Config::load(&file).unwrap_err();
         assert!(why.contains("conf.d/30.toml:2:1: receive.announcement: nothing is received"), "{why}");
+        drop_in("30.toml", "[receive]\nannouncement = []\nlls = [\"224.0.23.60:4937\"]\n");
+        assert!(Config::load(&file).is_ok());
         std::fs::write(&file, "[link]\nrate_bps = 1\n[output]\nttl = 1\n").unwrap();
         assert!(Config::load(&file).unwrap_err().contains("of headend"));
     }
