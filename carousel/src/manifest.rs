@@ -6,6 +6,8 @@
 
 mod timeline;
 
+use std::collections::VecDeque;
+
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
@@ -188,6 +190,43 @@ pub struct Segment<'a> {
     pub is_range: bool,
     /// The `SegmentTimeline` that lists it, by its place in the text, from 0.
     pub timeline: Option<usize>,
+}
+
+/// The last segments of one list of a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastSegments {
+    /// See [`Segment::list`].
+    pub list: usize,
+    /// See [`Segment::timeline`]; of the first of them.
+    pub timeline: Option<usize>,
+    /// Their absolute URLs, in order.
+    pub urls: VecDeque<String>,
+}
+
+/// The last segments, at most `most`, of each list of a manifest at `url`. Those that do not count are as if they were not listed.
+pub fn last_segments(
+    bytes: &[u8],
+    url: &str,
+    most: usize,
+    counts: impl Fn(&Segment<'_>) -> bool,
+) -> Vec<LastSegments> {
+    let mut lists: Vec<LastSegments> = Vec::new();
+    segments(bytes, url, &mut |segment| {
+        if counts(&segment) {
+            if lists.last().is_none_or(|it| it.list != segment.list) {
+                let (list, timeline) = (segment.list, segment.timeline);
+                lists.push(LastSegments { list, timeline, urls: VecDeque::new() });
+            }
+            if let Some(LastSegments { urls, .. }) = lists.last_mut() {
+                if urls.len() == most {
+                    urls.pop_front();
+                }
+                urls.push_back(segment.url.to_owned());
+            }
+        }
+        true
+    });
+    lists
 }
 
 /// Visits the segments that a manifest at `url` lists, in order, until `visit` returns false. Segments of a live MPD without

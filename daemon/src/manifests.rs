@@ -4,7 +4,7 @@
 //! moves on, its names stay alike. Segments themselves are read from the manifest when they are asked for.
 
 use std::borrow::Cow;
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -391,35 +391,21 @@ impl Known {
 }
 
 /// Whether something of the end of a live manifest is here, or it lists nothing: the clock names its segments.
-pub fn is_playable(object: &Arc<StoredObject>, is_here: &dyn Fn(&ObjectKey) -> bool) -> bool {
+pub fn is_playable(object: &Arc<StoredObject>, is_here: &dyn Fn(&str) -> bool) -> bool {
     let meta = object.meta();
     object.bytes(0..meta.length).is_none_or(|bytes| has_some(&bytes, &meta.key, is_here))
 }
 
-fn has_some(bytes: &[u8], manifest: &ObjectKey, is_here: &dyn Fn(&ObjectKey) -> bool) -> bool {
+fn has_some(bytes: &[u8], manifest: &ObjectKey, is_here: &dyn Fn(&str) -> bool) -> bool {
     let edges = edges(bytes, manifest);
-    edges.iter().all(Vec::is_empty) || edges.iter().flatten().any(is_here)
+    edges.iter().all(Vec::is_empty) || edges.iter().flatten().any(|it| is_here(it.as_str()))
 }
 
 /// The last segments of each list of a manifest.
 fn edges(bytes: &[u8], manifest: &ObjectKey) -> Vec<Vec<ObjectKey>> {
-    let mut lists: Vec<(usize, VecDeque<String>)> = Vec::new();
-    manifest::segments(bytes, &url_of(manifest), &mut |segment| {
-        if lists.last().is_none_or(|it| it.0 != segment.list) {
-            lists.push((segment.list, VecDeque::new()));
-        }
-        if let Some((_, edge)) = lists.last_mut().filter(|_| !segment.is_range) {
-            if edge.len() == EDGE {
-                edge.pop_front();
-            }
-            edge.push_back(segment.url.to_owned());
-        }
-        true
-    });
-    let keys = |edge: &VecDeque<String>| {
-        edge.iter().filter_map(|url| ObjectKey::from_name(url, None).ok()).collect()
-    };
-    lists.iter().map(|it| keys(&it.1)).collect()
+    let lists = manifest::last_segments(bytes, &url_of(manifest), EDGE, |it| !it.is_range);
+    let key = |url: &String| ObjectKey::from_name(url, None).ok();
+    lists.iter().map(|it| it.urls.iter().filter_map(key).collect()).collect()
 }
 
 /// The segments that follow `key` in the manifest `object`, at most `count`. Empty where the manifest does not list it, or
@@ -618,8 +604,7 @@ mod tests {
         assert_eq!(missing(&["h/v/s9.ts"]), "h/v/s10.ts", "a box that has just joined");
         assert_eq!(missing(&["h/v/s8.ts", "h/v/s10.ts"]), "h/v/s9.ts");
         assert_eq!(missing(&[]), "");
-        let has_some =
-            |bytes: &[u8], here: &str| has_some(bytes, &key("h/a.m3u8"), &|it| it.as_str() == here);
+        let has_some = |bytes: &[u8], here: &str| has_some(bytes, &key("h/a.m3u8"), &|it| it == here);
         assert!(has_some(LIVE, "h/v/s9.ts") && !has_some(LIVE, "h/v/s7.ts"));
         assert!(has_some(b"#EXTM3U\n#EXT-X-TARGETDURATION:4\n", ""), "nothing is listed");
         // Of a long list only the end is looked at.

@@ -437,17 +437,21 @@ impl HttpServer {
     /// Whether a live manifest has come since its service was joined at `since`, and something that it lists has too: a player would ask for
     /// segments of before, which do not come.
     fn is_of_now(&self, object: &Arc<StoredObject>, since: Instant) -> bool {
-        let (store, flights) = (&self.shared.store, &self.shared.flights);
-        let is_here = |key: &ObjectKey| flights.get(key.as_str()).is_some() || store.contains(key.as_str());
+        let is_here = |name: &str| self.is_here(name);
         object.live().is_none()
             || (!is_from_before(object, since) && manifests::is_playable(object, &is_here))
+    }
+
+    /// Whether an object is on its way or held; in the order in which it moves, so that it is not missed between the two.
+    fn is_here(&self, name: &str) -> bool {
+        self.shared.flights.get(name).is_some() || self.shared.store.contains(name)
     }
 
     /// Completes when a live segment of a service that was just joined will not come any more: one after it is here, or the service has
     /// been on the air for a target duration.
     async fn passed(&self, key: &ObjectKey) {
-        let (manifests, store, flights) = (&self.shared.manifests, &self.shared.store, &self.shared.flights);
-        let is_here = |name: &str| store.contains(name) || flights.get(name).is_some();
+        let (manifests, store) = (&self.shared.manifests, &self.shared.store);
+        let is_here = |name: &str| self.is_here(name);
         let mut deadline = None;
         loop {
             let advanced = manifests.listen();

@@ -3,8 +3,6 @@
 //! Pure, as `playlist.rs`, whose rule it shares ([`held_back`]). What of a timeline is left out comes with the next MPD; so an MPD that does
 //! not say how soon it is renewed is left alone.
 
-use std::collections::VecDeque;
-
 use carousel::manifest::{self, Manifest};
 
 use super::playlist::{Holdings, held_back};
@@ -15,28 +13,12 @@ const EDGE: usize = 8;
 /// The MPD as it is sent; `None`: as it is. `url`: its own.
 pub(super) fn shaped(text: &str, url: &str, facts: &Manifest, holdings: &impl Holdings) -> Option<String> {
     facts.update_period_ms?;
-    // Of each list its timeline and its last segments.
-    let mut lists: Vec<(usize, VecDeque<String>)> = Vec::new();
-    let mut current = None;
-    manifest::segments(text.as_bytes(), url, &mut |segment| {
-        if let Some(timeline) = segment.timeline {
-            if current != Some(segment.list) {
-                current = Some(segment.list);
-                lists.push((timeline, VecDeque::new()));
-            }
-            if let Some((_, edge)) = lists.last_mut() {
-                if edge.len() == EDGE {
-                    edge.pop_front();
-                }
-                edge.push_back(segment.url.to_owned());
-            }
-        }
-        true
-    });
+    let lists = manifest::last_segments(text.as_bytes(), url, EDGE, |it| it.timeline.is_some());
     // Representations that share a timeline have the same numbers: the one that is furthest behind decides, unless nothing of it comes.
     let mut cuts: Vec<(usize, u64)> = Vec::new();
-    for (timeline, edge) in lists {
-        let here: Vec<bool> = edge.iter().map(|it| holdings.can_serve(it, None)).collect();
+    for list in &lists {
+        let Some(timeline) = list.timeline else { continue };
+        let here: Vec<bool> = list.urls.iter().map(|it| holdings.can_serve(it, None)).collect();
         let cut = held_back(&here) as u64;
         match cuts.iter_mut().find(|it| it.0 == timeline) {
             Some(known) => known.1 = known.1.max(cut),
