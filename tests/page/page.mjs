@@ -469,7 +469,9 @@ async function certificatesAndLog(page) {
   const log = "[data-table=logs]";
   await page.waitForSelector(`${log} tbody tr`);
   const messages = () => page.locator(`${log} .message`).allTextContents();
-  check("the audit of the pin is there", (await messages()).some((it) => /^command .*method=POST .*\/api\/v1\/pin/.test(it)));
+  // The table is read again each second or so: what was done just now is in it with the next answer.
+  const audited = page.locator(`${log} .message`, { hasText: /^command .*method=POST .*\/api\/v1\/pin/ }).first();
+  check("the audit of the pin is there", await audited.waitFor({ timeout: PATIENCE_MS }).then(() => true, () => false));
   // By keys alone: from the level to the word to the button.
   await page.focus(`${log} select`);
   await page.keyboard.press("ArrowUp");

@@ -7,7 +7,8 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use linksim::Profile;
@@ -19,10 +20,12 @@ use crate::programs::{Program, program};
 use crate::relay::{DOWNLINK, Relay};
 use crate::{client, media};
 
-/// Bits a second of a story's link, fast enough to be told in seconds and slow enough for a busy machine.
+/// Bits a second of a story's link: a film takes seconds, and a busy machine keeps up.
 pub const RATE_BPS: u64 = 10_000_000;
+/// Requests of [`Story::compare`] at a time: a page of a browser has as many towards one host.
+const PLAYERS: usize = 6;
 
-/// The cast and the stage. Fields may be changed before the programs start.
+/// Programs, link and folders of one delivery. Fields may be changed before the programs start.
 #[derive(Debug)]
 pub struct Story {
     /// Folder that is sent.
@@ -330,28 +333,26 @@ impl Story {
         format!("/{}{relative}", media::BASE.trim_start_matches("https://"))
     }
 
-    /// Asks for every file as a player does and compares every byte.
+    /// Asks for every file as a player does, [`PLAYERS`] at a time, and compares every byte.
+    ///
+    /// Several at a time, since a file whose origin does not answer takes as long as the daemon waits for it.
     pub fn compare(&self) -> Comparison {
-        let mut result = Comparison::default();
-        for (relative, path) in media::files(&self.folder) {
-            let want = std::fs::read(&path).unwrap_or_default();
-            match client::get(self.http, &Self::path_of(&relative), &[]) {
-                Ok(response) if response.status == 200 && response.whole => {
-                    if response.body == want {
-                        result.exact += 1;
-                        result.hits += u64::from(response.header("cache-status").contains("hit"));
-                    } else {
-                        result.wrong.push(relative);
+        let files = media::files(&self.folder);
+        let (next, result) = (AtomicUsize::new(0), Mutex::new(Comparison::default()));
+        std::thread::scope(|scope| {
+            for _ in 0..PLAYERS {
+                scope.spawn(|| {
+                    while let Some((relative, path)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let response = client::get(self.http, &Self::path_of(relative), &[]);
+                        let want = std::fs::read(path).unwrap_or_default();
+                        result.lock().expect("no thread panics with it").add(relative, &want, response);
                     }
-                }
-                Ok(response) => {
-                    let said = String::from_utf8_lossy(&response.body[..response.body.len().min(120)]);
-                    let why = if response.whole { said.trim() } else { "cut" };
-                    result.missing.push(format!("{relative}: {} {why}", response.status));
-                }
-                Err(why) => result.missing.push(format!("{relative}: {why}")),
+                });
             }
-        }
+        });
+        let mut result = result.into_inner().expect("no thread panics with it");
+        result.missing.sort_unstable();
+        result.wrong.sort_unstable();
         result
     }
 }
@@ -375,6 +376,28 @@ pub struct Comparison {
     pub wrong: Vec<String>,
 }
 
+impl Comparison {
+    /// Counts what came instead of the bytes `want` of a file.
+    fn add(&mut self, relative: &str, want: &[u8], response: Result<client::Response, String>) {
+        match response {
+            Ok(response) if response.status == 200 && response.whole => {
+                if response.body == want {
+                    self.exact += 1;
+                    self.hits += u64::from(response.header("cache-status").contains("hit"));
+                } else {
+                    self.wrong.push(relative.to_owned());
+                }
+            }
+            Ok(response) => {
+                let said = String::from_utf8_lossy(&response.body[..response.body.len().min(120)]);
+                let why = if response.whole { said.trim() } else { "cut" };
+                self.missing.push(format!("{relative}: {} {why}", response.status));
+            }
+            Err(why) => self.missing.push(format!("{relative}: {why}")),
+        }
+    }
+}
+
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -390,16 +413,31 @@ impl fmt::Display for Comparison {
     }
 }
 
-/// An address of this machine with a port that nobody has.
+/// An address of this machine with a TCP port that nobody has.
 ///
 /// # Panics
 /// If there is none.
 pub fn free_tcp_port() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a TCP port");
-    listener.local_addr().expect("its address")
+    let free = ports().find_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
+    free.expect("a TCP port").local_addr().expect("its address")
 }
 
 fn free_udp_port() -> u16 {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a UDP port");
-    socket.local_addr().expect("its address").port()
+    let free = ports().find_map(|port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).ok());
+    free.expect("a UDP port").local_addr().expect("its address").port()
+}
+
+/// Ports to try, each named once in this process until all have been. They are below those that Linux gives to outgoing connections
+/// (32768 to 60999): one of those can be taken between the moment at which it was found free and the one at which a program
+/// listens on it.
+fn ports() -> impl Iterator<Item = u16> {
+    const FIRST: u32 = 10_240;
+    const PORTS: u32 = 22_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Test programs that run beside each other begin at other places.
+    let begin = std::process::id().wrapping_mul(2_654_435_761) % PORTS;
+    (0..PORTS).map(move |_| {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        u16::try_from(FIRST + begin.wrapping_add(next) % PORTS).expect("ports are below 65,536")
+    })
 }

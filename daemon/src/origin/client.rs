@@ -44,7 +44,7 @@ carousel::limits! {
         why: "Origins redirect once or twice: to https, to a shard.",
         full: "The request fails as `redirect`.",
         free: "Holds for one request.",
-        test: "an_origin_that_is_ill_or_slow_or_elsewhere_is_counted_by_reason",
+        test: "an_origin_that_redirects_for_ever_is_counted_as_redirect",
     }
 
     /// Header fields of a response of an origin.

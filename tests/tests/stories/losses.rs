@@ -95,26 +95,60 @@ fn an_origin_fails(seed: u64, fault: Fault, reason: Option<&str>) {
     assert_eq!(compared.exact, everything(), "{fault:?}: {compared}");
 }
 
+// A test for each: they wait for an origin most of the time, and so can be beside each other.
+
 #[test]
-fn an_origin_that_answers_ranges_wrongly_never_puts_a_wrong_byte_into_the_cache() {
+fn an_origin_with_wrong_bytes_never_puts_one_into_the_cache() {
     an_origin_fails(6, Fault::WrongBytes, None);
+}
+
+#[test]
+fn an_origin_that_ignores_ranges_never_puts_a_wrong_byte_into_the_cache() {
     an_origin_fails(8, Fault::IgnoresRanges, None);
+}
+
+#[test]
+fn an_origin_of_short_answers_never_puts_a_wrong_byte_into_the_cache() {
     an_origin_fails(14, Fault::Short, None);
+}
+
+#[test]
+fn an_origin_that_answers_another_range_is_counted_as_bad_range() {
     an_origin_fails(16, Fault::OtherRange, Some("bad_range"));
 }
 
 #[test]
-fn an_origin_with_another_version_or_other_lengths_never_puts_a_wrong_byte_into_the_cache() {
+fn an_origin_of_long_answers_never_puts_a_wrong_byte_into_the_cache() {
     an_origin_fails(15, Fault::Long, None);
+}
+
+#[test]
+fn an_origin_with_another_version_never_puts_a_wrong_byte_into_the_cache() {
     an_origin_fails(17, Fault::OtherVersion, None);
+}
+
+#[test]
+fn an_origin_that_cuts_its_answers_never_puts_a_wrong_byte_into_the_cache() {
     an_origin_fails(7, Fault::Cut, None);
 }
 
 #[test]
-fn an_origin_that_is_ill_or_slow_or_elsewhere_is_counted_by_reason() {
+fn an_origin_that_answers_503_is_counted_as_status() {
     an_origin_fails(9, Fault::Unavailable, Some("status"));
+}
+
+#[test]
+fn an_origin_that_trickles_is_counted_as_too_slow() {
     an_origin_fails(18, Fault::Trickles, Some("too_slow"));
+}
+
+#[test]
+fn an_origin_that_redirects_for_ever_is_counted_as_redirect() {
     an_origin_fails(19, Fault::RedirectLoop, Some("redirect"));
+}
+
+#[test]
+fn an_origin_that_redirects_elsewhere_is_counted_as_redirect() {
     an_origin_fails(20, Fault::RedirectAway, Some("redirect"));
 }
 
