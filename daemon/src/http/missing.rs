@@ -64,7 +64,7 @@ impl Missing {
                 plain(StatusCode::BAD_REQUEST, "the body of the request ended early, or is not what it says")
             }
             Self::Origin(err) => {
-                plain(StatusCode::BAD_GATEWAY, &format!("the origin of {key} cannot be had: {err}"))
+                plain(StatusCode::BAD_GATEWAY, &format!("the origin of {key} failed: {err}"))
             }
             Self::Busy => {
                 plain(StatusCode::SERVICE_UNAVAILABLE, "too much is being fetched, or the disk is full")

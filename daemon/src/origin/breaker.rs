@@ -95,7 +95,9 @@ impl Breakers {
         let mut circuits = self.circuits();
         match ended {
             Ended::Well => {
-                circuits.remove(authority);
+                if circuits.remove(authority).is_some_and(|it| it.until.is_some()) {
+                    tracing::info!(origin = authority, "answers again: the circuit is closed");
+                }
                 return;
             }
             Ended::Slow => {
@@ -130,7 +132,7 @@ impl Breakers {
         circuit.is_probed = false;
         if circuit.failures >= FAILURES {
             if circuit.until.is_none() {
-                tracing::warn!(origin = authority, "fails again and again: left alone for {OPEN:?}");
+                tracing::warn!(origin = authority, "fails repeatedly: not asked for {OPEN:?} (the circuit is open)");
             }
             circuit.until = Some(now + OPEN);
         }

@@ -94,7 +94,12 @@ impl Filler {
             Ok(reply) => reply,
             Err(OriginError::Status(status)) => return FillResult::Refused(status),
             Err(err) => {
-                tracing::info!(%key, %err, "the origin cannot be had");
+                // The breaker logs when it opens and closes; with each object of a live channel it would be a line every second.
+                if err == OriginError::CircuitOpen {
+                    tracing::debug!(%key, %err, "the origin is not asked");
+                } else {
+                    tracing::info!(%key, %err, "a request to the origin failed");
+                }
                 return FillResult::Failed(err);
             }
         };
