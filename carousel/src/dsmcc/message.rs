@@ -2,6 +2,7 @@
 
 use crate::bytes::{Reader, WireError, Writer};
 use crate::ts::descriptor::find;
+use crate::ts::psi::Oui;
 use crate::ts::section::{Section, SectionHead};
 
 /// table_id of DSI and DII.
@@ -11,6 +12,8 @@ pub const TABLE_DATA: u8 = 0x3c;
 const DII: u16 = 0x1002;
 const DDB: u16 = 0x1003;
 const DSI: u16 = 0x1006;
+/// specifierType of an OUI.
+const SPECIFIER_OUI: u8 = 0x01;
 
 /// Most bytes of a message: what a section holds.
 pub const MAX_MESSAGE_BYTES: usize = 4084;
@@ -120,8 +123,89 @@ pub struct DownloadInfo {
 pub enum Gateway<'a> {
     /// Object carousel: the IOR of the service gateway.
     Object(&'a [u8]),
-    /// Two-layer data carousel: transactionIds of the groups' DIIs.
-    Groups(Vec<TransactionId>),
+    /// Two-layer data carousel: its groups.
+    Groups(Vec<Group>),
+}
+
+/// One group of a two-layer data carousel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// transactionId of its DII, which is the GroupId.
+    pub transaction: TransactionId,
+    /// GroupSize: bytes of its modules.
+    pub size: u32,
+    /// Receivers that it is for; of none: it does not say.
+    pub compatibility: Vec<Compatible>,
+}
+
+/// Kind of what a group must be compatible with (TS 102 006 clause 8.1.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CompatibleKind {
+    /// 0x01: hardware of the receiver.
+    Hardware,
+    /// 0x02: software in the receiver.
+    Software,
+}
+
+/// One entry of a `compatibilityDescriptor` whose specifier is an OUI (ISO/IEC 13818-6 clause 6.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compatible {
+    /// Hardware or software.
+    pub kind: CompatibleKind,
+    /// Maker.
+    pub oui: Oui,
+    /// Model, as the maker numbers them.
+    pub model: u16,
+    /// Version, as the maker numbers them.
+    pub version: u16,
+}
+
+/// Reads what follows the length of a `compatibilityDescriptor`. Entries of other kinds or with other specifiers are passed over.
+fn read_compatibility(bytes: &[u8]) -> Result<Vec<Compatible>, WireError> {
+    let mut reader = Reader::new(bytes);
+    let mut all = Vec::new();
+    // Senders that say nothing write a length of 0 instead of a count of 0.
+    let count = if bytes.is_empty() { 0 } else { reader.u16("descriptorCount")? };
+    for _ in 0..count {
+        let kind = reader.u8("descriptorType")?;
+        let length = usize::from(reader.u8("descriptorLength")?);
+        let mut entry = Reader::new(reader.take(length, "compatibility descriptor")?);
+        let kind = match kind {
+            1 => CompatibleKind::Hardware,
+            2 => CompatibleKind::Software,
+            _ => continue,
+        };
+        if entry.u8("specifierType")? == SPECIFIER_OUI {
+            let oui = Oui::new(entry.uint::<3>("specifierData")? as u32);
+            all.push(Compatible { kind, oui, model: entry.u16("model")?, version: entry.u16("version")? });
+        }
+    }
+    Ok(all)
+}
+
+/// Appends a `compatibilityDescriptor` with its length.
+fn write_compatibility(out: &mut Vec<u8>, all: &[Compatible]) {
+    if all.is_empty() {
+        Writer::new(out).u16(0);
+        return;
+    }
+    let mut entries = Vec::with_capacity(all.len() * 11);
+    for it in all {
+        let kind = match it.kind {
+            CompatibleKind::Hardware => 1,
+            CompatibleKind::Software => 2,
+        };
+        // Nine bytes follow the length; no subdescriptors.
+        Writer::new(&mut entries)
+            .u8(kind)
+            .u8(9)
+            .u8(SPECIFIER_OUI)
+            .uint::<3>(u64::from(it.oui.get()))
+            .u16(it.model)
+            .u16(it.version)
+            .u8(0);
+    }
+    Writer::new(out).u16(entries.len() as u16 + 2).u16(all.len() as u16).bytes(&entries);
 }
 
 /// One message.
@@ -210,10 +294,12 @@ fn read_gateway(private: &[u8]) -> Result<Gateway<'_>, WireError> {
     let count = reader.u16("NumberOfGroups")?;
     let mut groups = Vec::new();
     for _ in 0..count {
-        groups.push(TransactionId(reader.u32("GroupId")?));
-        reader.u32("GroupSize")?;
-        let compatibility = reader.u16("GroupCompatibility")?;
-        reader.take(usize::from(compatibility), "GroupCompatibility")?;
+        let (transaction, size) = (TransactionId(reader.u32("GroupId")?), reader.u32("GroupSize")?);
+        let length = reader.u16("GroupCompatibility")?;
+        let compatibility = reader.take(usize::from(length), "GroupCompatibility")?;
+        // The lengths around it are right: what it lacks costs only itself.
+        let compatibility = read_compatibility(compatibility).unwrap_or_default();
+        groups.push(Group { transaction, size, compatibility });
         let info = reader.u16("GroupInfoLength")?;
         reader.take(usize::from(info), "GroupInfo")?;
     }
@@ -284,12 +370,14 @@ pub fn service_gateway_info(ior: &[u8]) -> Vec<u8> {
     out
 }
 
-/// GroupInfoIndication: the private data of a two-layer data carousel's DSI. Group ids with their sizes.
-pub fn group_info_indication(groups: &[(TransactionId, u32)]) -> Vec<u8> {
+/// GroupInfoIndication: the private data of a two-layer data carousel's DSI (EN 301 192 clause 10.1.2).
+pub fn group_info_indication(groups: &[Group]) -> Vec<u8> {
     let mut out = Vec::new();
     Writer::new(&mut out).u16(groups.len() as u16);
-    for (id, size) in groups {
-        Writer::new(&mut out).u32(id.0).u32(*size).u16(0).u16(0);
+    for group in groups {
+        Writer::new(&mut out).u32(group.transaction.0).u32(group.size);
+        write_compatibility(&mut out, &group.compatibility);
+        Writer::new(&mut out).u16(0);
     }
     Writer::new(&mut out).u16(0);
     out
@@ -448,14 +536,40 @@ mod tests {
         assert_eq!(Message::read(&section), Ok(Message::Block(Block { data: b"abc", ..block })));
 
         out.clear();
-        let groups = [(TransactionId::new(1, 0), 77)];
+        let device = |kind, model| Compatible { kind, oui: Oui::new(0x150a), model, version: 2 };
+        let compatibility =
+            vec![device(CompatibleKind::Hardware, 7), device(CompatibleKind::Software, 0xffff)];
+        let group = |number, compatibility| Group {
+            transaction: TransactionId::new(number, 0),
+            size: 77,
+            compatibility,
+        };
+        let groups = [group(1, compatibility), group(2, Vec::new())];
         write_dsi(&mut out, TransactionId::new(0, 1), &group_info_indication(&groups)).unwrap();
         let section = Section::parse(&out).unwrap();
-        let gateway = Gateway::Groups(vec![groups[0].0]);
+        let gateway = Gateway::Groups(groups.to_vec());
         assert_eq!(
             Message::read(&section),
             Ok(Message::Initiate { transaction: TransactionId::new(0, 1), gateway })
         );
+    }
+
+    #[test]
+    fn a_compatibility_descriptor_has_the_bytes_of_the_standard_and_other_entries_are_passed_over() {
+        let bytes = [
+            0, 3, // Three entries.
+            1, 9, 1, 0x00, 0x15, 0x0a, 0x00, 0x07, 0x00, 0x02, 0, // Hardware.
+            2, 13, 1, 0x00, 0x15, 0x0a, 0x00, 0x01, 0x01, 0x00, 1, 0x40, 2, 9,
+            9, // Software with a subdescriptor.
+            0x40, 2, 8, 8, // Of the maker's own kind.
+        ];
+        let all = read_compatibility(&bytes).unwrap();
+        let of = |kind, model, version| Compatible { kind, oui: Oui::new(0x150a), model, version };
+        assert_eq!(all, [of(CompatibleKind::Hardware, 7, 2), of(CompatibleKind::Software, 1, 0x100)]);
+        let mut out = Vec::new();
+        write_compatibility(&mut out, &all[..1]);
+        assert_eq!(out, [&[0, 13, 0, 1], &bytes[2..13]].concat());
+        assert!(read_compatibility(&bytes[..20]).is_err());
     }
 
     proptest! {

@@ -1,5 +1,6 @@
 //! Profile of a carousel that is built, and the objects that go into it.
 
+use super::message::Compatible;
 use crate::digest::Digest;
 
 /// Kind of a carousel.
@@ -34,6 +35,8 @@ pub struct Profile {
     pub most_bindings: usize,
     /// moduleTimeOut, blockTimeOut and the Tap's timeout, in microseconds.
     pub timeout_us: u32,
+    /// Receivers that the groups of a data carousel are for; empty: it does not say.
+    pub compatibility: Vec<Compatible>,
 }
 
 impl Default for Profile {
@@ -48,6 +51,7 @@ impl Default for Profile {
             compress: true,
             most_bindings: 512,
             timeout_us: 60_000_000,
+            compatibility: Vec::new(),
         }
     }
 }

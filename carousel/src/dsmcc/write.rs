@@ -147,7 +147,9 @@ impl Builder {
                     .infos()
                     .map(|group| {
                         let info = self.info(group);
-                        (info.transaction, info.modules.iter().map(|module| module.size).sum())
+                        let size = info.modules.iter().map(|module| module.size).sum();
+                        let compatibility = self.profile.compatibility.clone();
+                        message::Group { transaction: info.transaction, size, compatibility }
                     })
                     .collect();
                 message::group_info_indication(&groups)

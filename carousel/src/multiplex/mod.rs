@@ -16,7 +16,7 @@ use crate::limits::{MAX_PROGRAMS, MAX_UNDECLARED_PIDS};
 use crate::mpe;
 use crate::time::WallTime;
 use crate::ts::demux::Demux;
-use crate::ts::psi::{self, Nit, Pat, Pmt, Sdt, Service, Stream};
+use crate::ts::psi::{self, Nit, Pat, Pmt, Sdt, Service, SoftwareUpdate, Stream};
 use crate::ts::section::{Section, SectionDrop};
 use crate::ts::{PACKET_BYTES, Packet, Pid};
 
@@ -70,6 +70,8 @@ pub struct Component {
     pub carousel_id: Option<u32>,
     /// data_broadcast_id.
     pub data_broadcast_id: Option<u16>,
+    /// Makers whose receivers find system software updates in it; empty for all other streams.
+    pub software_updates: Vec<SoftwareUpdate>,
 }
 
 impl Component {
@@ -86,6 +88,7 @@ impl Component {
             component_tag: stream.component_tag(),
             carousel_id: stream.carousel_id(),
             data_broadcast_id: stream.data_broadcast_id(),
+            software_updates: stream.software_updates(),
         }
     }
 }
@@ -144,6 +147,7 @@ impl Tables {
                 component_tag: None,
                 carousel_id: None,
                 data_broadcast_id: None,
+                software_updates: Vec::new(),
             })
         })
     }

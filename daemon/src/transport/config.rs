@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use carousel::config::Mistake;
+use carousel::ts::psi::Oui;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// `[[transport_stream]]`
@@ -21,6 +22,10 @@ pub struct TransportStream {
     /// Carrier that a tuner is tuned to: needed for `dvb://` and `satip://`.
     #[serde(default)]
     pub carrier: Option<Carrier>,
+    /// Makers (OUI, `"00-15-0A"`) whose system software updates (TS 102 006) are received. Updates for receivers of other makers,
+    /// which a multiplex may carry by the hundred megabytes, are left out.
+    #[serde(default)]
+    pub software_updates: Vec<Oui>,
 }
 
 /// Source of a stream.

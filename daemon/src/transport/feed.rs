@@ -1,6 +1,6 @@
 //! Processing of one transport stream: packets and frames to datagrams and files of carousels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use carousel::limits::MAX_CAROUSELS;
 use carousel::multiplex::{Component, Delivery, Multiplex, Tables};
 use carousel::time::WallTime;
 use carousel::trust::{Judged, Kind, Mode, SignedBy, Trust};
+use carousel::ts::psi::Oui;
 use carousel::ts::{PACKET_BYTES, Pid, Section};
 use serde_json::{Value, json};
 
@@ -44,6 +45,16 @@ carousel::reasons! {
         Store = "store",
         /// A signed object has its name, and it is not signed.
         Outranked = "outranked",
+    }
+}
+
+carousel::reasons! {
+    /// Why a section of a DSM-CC carousel is not looked at.
+    enum SectionRefusal in "transport_dropped" by "reason" {
+        /// The stream has more carousels than there is room for.
+        TooManyCarousels = "too_many_carousels",
+        /// A system software update for receivers of a maker that `software_updates` does not name.
+        ForeignUpdate = "foreign_update",
     }
 }
 
@@ -134,8 +145,12 @@ pub struct Feed {
     datagrams: u64,
     files: u64,
     files_dropped: [u64; FileDrop::ALL.len()],
-    too_many_carousels: u64,
+    sections_refused: [u64; SectionRefusal::ALL.len()],
     store_losses: u64,
+    /// Makers whose system software updates are received; `None`: all.
+    software_updates: Option<Vec<Oui>>,
+    /// PIDs with updates for receivers of other makers.
+    foreign_updates: BTreeSet<Pid>,
 }
 
 impl Feed {
@@ -167,9 +182,17 @@ impl Feed {
             datagrams: 0,
             files: 0,
             files_dropped: [0; FileDrop::ALL.len()],
-            too_many_carousels: 0,
+            sections_refused: [0; SectionRefusal::ALL.len()],
             store_losses,
+            software_updates: None,
+            foreign_updates: BTreeSet::new(),
         }
+    }
+
+    /// The same, but of system software updates (TS 102 006) only those for receivers of these makers.
+    pub fn with_software_updates(mut self, makers: Vec<Oui>) -> Self {
+        self.software_updates = Some(makers);
+        self
     }
 
     /// Takes a baseband frame.
@@ -185,14 +208,19 @@ impl Feed {
         self.packets += 1;
         let (carousels, datagrams) = (&mut self.carousels, &mut self.datagrams);
         let fragments = &mut self.fragments;
-        let (too_many, store, base) = (&mut self.too_many_carousels, &self.store, &self.base);
+        let (refused, store, base) = (&mut self.sections_refused, &self.store, &self.base);
         let (mode, trust, before) = (self.mode, &self.trust, &mut self.dropped_before);
+        let foreign = &self.foreign_updates;
         let mut changed = None;
         self.multiplex.push(packet, |delivery| match delivery {
             Delivery::Ip(_, packet) => *datagrams += u64::from(hand_on(packet, fragments, output)),
             Delivery::Carousel(pid, section) => {
+                if foreign.contains(&pid) {
+                    refused[SectionRefusal::ForeignUpdate as usize] += 1;
+                    return;
+                }
                 if carousels.len() >= MAX_CAROUSELS && !carousels.contains_key(&pid) {
-                    *too_many += 1;
+                    refused[SectionRefusal::TooManyCarousels as usize] += 1;
                     return;
                 }
                 let carousel =
@@ -212,6 +240,33 @@ impl Feed {
         if let Some(pid) = changed {
             self.take_files(pid, output);
         }
+    }
+
+    /// Finds the PIDs whose updates are for receivers of other makers, and forgets what has come of them: a PMT may follow the
+    /// carousel that it describes.
+    fn look_at_updates(&mut self) {
+        let Some(makers) = &self.software_updates else { return };
+        let mut foreign = BTreeSet::new();
+        for (_, stream) in self.multiplex.tables().streams() {
+            let updates = stream.software_updates();
+            if updates.is_empty() || updates.iter().any(|it| makers.contains(&it.oui)) {
+                continue;
+            }
+            if foreign.insert(stream.pid) && !self.foreign_updates.contains(&stream.pid) {
+                let oui = updates.iter().map(|it| it.oui.to_string()).collect::<Vec<_>>().join(", ");
+                tracing::info!(
+                    pid = stream.pid.get(),
+                    oui,
+                    "software updates of other makers are left out; [[transport_stream]] software_updates names those to receive"
+                );
+            }
+        }
+        for pid in &foreign {
+            if let Some(carousel) = self.carousels.remove(pid) {
+                carousel.count_dropped(&mut self.dropped_before);
+            }
+        }
+        self.foreign_updates = foreign;
     }
 
     /// Names a carousel by the tables. False while a table is missing that may come.
@@ -278,6 +333,7 @@ impl Feed {
     /// Looks at what time has done, once a second: what the cache has lost comes again.
     pub fn tick(&mut self) {
         self.look_at_trust();
+        self.look_at_updates();
         for carousel in self.carousels.values_mut().filter(|it| it.modules.base.is_none()) {
             carousel.looks += 1;
         }
@@ -337,8 +393,9 @@ impl Feed {
         let frames = self.deframer.dropped().map(|(why, count)| (why.as_str(), count));
         let files = FileDrop::ALL.iter().map(|why| (why.as_str(), self.files_dropped[*why as usize]));
         let all = self.multiplex.dropped().chain(frames).chain(files);
-        let own = [("too_many_carousels", self.too_many_carousels)];
-        for (why, count) in all.chain(own) {
+        let refused = SectionRefusal::ALL.iter();
+        let refused = refused.map(|why| (why.as_str(), self.sections_refused[*why as usize]));
+        for (why, count) in all.chain(refused) {
             *dropped.entry(why).or_default() += count;
         }
         state.dropped = dropped;

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use carousel::limits::MAX_CAROUSELS;
-use carousel::ts::psi::{Pat, Pmt, Stream};
+use carousel::ts::descriptor;
+use carousel::ts::psi::{Oui, Pat, Pmt, SOFTWARE_UPDATE, SoftwareUpdate, Stream, UpdateType, write_updates};
 use carousel::ts::section::SectionHead;
 use carousel::ts::{PACKET_BYTES, Packetizer, Pid};
 
@@ -51,13 +52,21 @@ impl Tested {
 
     /// The tables of one programme with carousels on these PIDs.
     fn send_tables(&mut self, version: u8, pids: &[u16]) {
+        self.send_tables_of(version, &pids.iter().map(|pid| (*pid, Vec::new())).collect::<Vec<_>>());
+    }
+
+    /// The same, with the descriptors of each stream.
+    fn send_tables_of(&mut self, version: u8, streams: &[(u16, Vec<u8>)]) {
         let mut pat = Vec::new();
         let programs = [(5, Pid::new(0x100))].into_iter().collect();
         Pat { transport_stream_id: 1, programs }.write(&mut pat, 0).unwrap();
-        let stream =
-            |pid: &u16| Stream { stream_type: STREAM_TYPE, pid: Pid::new(*pid), descriptors: Vec::new() };
+        let stream = |(pid, descriptors): &(u16, Vec<u8>)| Stream {
+            stream_type: STREAM_TYPE,
+            pid: Pid::new(*pid),
+            descriptors: descriptors.clone(),
+        };
         let mut pmt = Vec::new();
-        Pmt { service_id: 5, pcr_pid: Pid::NULL, streams: pids.iter().map(stream).collect() }
+        Pmt { service_id: 5, pcr_pid: Pid::NULL, streams: streams.iter().map(stream).collect() }
             .write(&mut pmt, version)
             .unwrap();
         self.send(0, &pat);
@@ -110,4 +119,51 @@ fn carousels_beyond_the_limit_are_counted_and_places_come_free() {
     assert_eq!(tested.state().dropped, dropped);
     pids[3..].iter().for_each(|pid| tested.send_block(*pid));
     assert_eq!(tested.counts(), (MAX_CAROUSELS, 3));
+}
+
+/// The descriptor of a stream with updates for receivers of these makers.
+fn updates_for(makers: &[Oui]) -> Vec<u8> {
+    let update = |oui: &Oui| SoftwareUpdate {
+        oui: *oui,
+        update_type: UpdateType::Carousel,
+        version: None,
+        selector: Vec::new(),
+    };
+    let mut data = SOFTWARE_UPDATE.to_be_bytes().to_vec();
+    write_updates(&mut data, &makers.iter().map(update).collect::<Vec<_>>()).unwrap();
+    let mut descriptors = Vec::new();
+    descriptor::write(&mut descriptors, descriptor::DATA_BROADCAST_ID, &data).unwrap();
+    descriptors
+}
+
+#[test]
+fn updates_for_receivers_of_other_makers_are_left_out_until_the_tables_say_otherwise() {
+    let (ours, other) = (Oui::new(0x00_150a), Oui::new(0x00_e064));
+    let mut tested = Tested::new();
+    tested.feed = tested.feed.with_software_updates(vec![ours]);
+    let refused = |tested: &Tested| tested.state().dropped["foreign_update"];
+    let pids = |tested: &Tested| tested.state().carousels.iter().map(|it| it.pid).collect::<Vec<_>>();
+    // Blocks come before the PMT that says what they are.
+    [0x200, 0x201, 0x202, 0x203].into_iter().for_each(|pid| {
+        tested.send_block(pid);
+        tested.send_block(pid);
+    });
+    assert_eq!(pids(&tested), [0x200, 0x201, 0x202, 0x203]);
+    let streams = [
+        (0x200, updates_for(&[other])),
+        (0x201, updates_for(&[other, ours])),
+        (0x202, Vec::new()),
+        // A descriptor of before makers were named.
+        (0x203, vec![descriptor::DATA_BROADCAST_ID, 2, 0x00, 0x0a]),
+    ];
+    tested.send_tables_of(0, &streams);
+    tested.feed.tick();
+    assert_eq!((pids(&tested), refused(&tested)), (vec![0x201, 0x202, 0x203], 0));
+    [0x200, 0x201].into_iter().for_each(|pid| tested.send_block(pid));
+    assert_eq!((pids(&tested), refused(&tested)), (vec![0x201, 0x202, 0x203], 1));
+    // The same PID becomes something else.
+    tested.send_tables_of(1, &[(0x200, Vec::new())]);
+    tested.feed.tick();
+    tested.send_block(0x200);
+    assert_eq!((pids(&tested), refused(&tested)), (vec![0x200], 1));
 }

@@ -135,7 +135,8 @@ fn run(context: &TransportContext, stream: &TransportStream, stop: &AtomicBool) 
     let from = stream.from.to_string();
     let TransportContext { store, manifests, receive_stats, trust, .. } = context;
     let (manifests, receive_stats) = (Arc::clone(manifests), Arc::clone(receive_stats));
-    let mut feed = Feed::new(store.clone(), manifests, receive_stats, Arc::clone(trust), stream.base.clone());
+    let mut feed = Feed::new(store.clone(), manifests, receive_stats, Arc::clone(trust), stream.base.clone())
+        .with_software_updates(stream.software_updates.clone());
     let mut forward = Forward::new(context.shards.clone());
     let mut state = StreamState::default();
     let sign = context.vitals.watch(format!("transport {from}"), clock::now());

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use carousel::multiplex::Component;
 use carousel::ts::Pid;
-use carousel::ts::psi;
+use carousel::ts::psi::{self, Oui, SoftwareUpdate, UpdateLink};
 use serde_json::{Value, json};
 
 use super::stream::{CarouselReport, Repeated, StreamReport};
@@ -82,11 +82,36 @@ fn dropped(stream: &StreamReport) -> BTreeMap<&'static str, u64> {
     counts(sum.into_iter())
 }
 
+/// System software updates of a stream, as its PMT tells.
+fn updates_json(updates: &[SoftwareUpdate]) -> Value {
+    let one = |it: &SoftwareUpdate| {
+        json!({ "oui": it.oui.to_string(), "update_type": it.update_type.bits(), "version": it.version,
+                "selector": hex(&it.selector) })
+    };
+    updates.iter().map(one).collect()
+}
+
+/// Services with system software updates, as the NIT tells.
+fn links_json(links: &[UpdateLink]) -> Value {
+    let maker =
+        |(oui, selector): &(Oui, Vec<u8>)| json!({ "oui": oui.to_string(), "selector": hex(selector) });
+    let one = |it: &UpdateLink| {
+        let [stream, network, service] = it.location;
+        json!({ "transport_stream_id": stream, "original_network_id": network, "service_id": service,
+                "makers": it.makers.iter().map(maker).collect::<Vec<_>>() })
+    };
+    links.iter().map(one).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|it| format!("{it:02x}")).collect()
+}
+
 fn component_json(component: &Component) -> Value {
     json!({
         "component_tag": component.component_tag, "carousel_id": component.carousel_id,
         "data_broadcast_id": component.data_broadcast_id, "service_id": component.service_id,
-        "declared": component.is_declared(),
+        "declared": component.is_declared(), "software_updates": updates_json(&component.software_updates),
     })
 }
 
@@ -137,6 +162,7 @@ pub(super) fn stream_json(stream: &StreamReport) -> Value {
             json!({
                 "pid": it.pid.get(), "stream_type": it.stream_type, "component_tag": it.component_tag(),
                 "data_broadcast_id": it.data_broadcast_id(), "carousel_id": it.carousel_id(),
+                "software_updates": updates_json(&it.software_updates()),
             })
         });
         json!({
@@ -161,6 +187,7 @@ pub(super) fn stream_json(stream: &StreamReport) -> Value {
         "rate_bps": stream.bps(stream.packets()), "transport_stream_id": tables.transport_stream_id,
         "original_network_id": tables.original_network_id, "network": tables.network.as_ref().map(|it| &it.name),
         "network_id": tables.network.as_ref().map(|it| it.network_id), "rtp": rtp,
+        "software_update_links": links_json(tables.network.as_ref().map_or(&[], |it| &it.updates)),
         "split_packets": stream.split_packets(), "dropped": dropped(stream),
         "wrong_digests": stream.wrong, "left_out": stream.left_out, "programmes": programmes.collect::<Vec<_>>(),
         "pids": pids.collect::<Vec<_>>(),
@@ -257,7 +284,7 @@ fn carousel_table(stream: &StreamReport, carousel: &CarouselReport, out: &mut St
     let whole = modules.iter().filter(|it| it.missing == 0).count();
     let id = carousel.download_id.map_or_else(String::new, |id| format!(", carousel id {id}"));
     let component = stream.multiplex().tables().component(carousel.pid);
-    let declared = if component.is_some_and(|it| it.is_declared()) { "" } else { ", undeclared" };
+    let declared = if component.as_ref().is_some_and(Component::is_declared) { "" } else { ", undeclared" };
     let _ = writeln!(
         out,
         "  {kind} on PID {}{id}{declared}: {} files, {whole} of {} modules complete, DSI every {} s",
@@ -266,6 +293,9 @@ fn carousel_table(stream: &StreamReport, carousel: &CarouselReport, out: &mut St
         modules.len(),
         seconds(period(&Repeated::Initiate))
     );
+    for update in component.iter().flat_map(|it| &it.software_updates) {
+        let _ = writeln!(out, "    software update for receivers of {}", update.oui);
+    }
     for (why, count) in carousel.dropped() {
         let _ = writeln!(out, "    {count} unusable: {why}");
     }

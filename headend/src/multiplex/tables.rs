@@ -4,7 +4,10 @@ use carousel::bytes::{WireError, Writer};
 use carousel::dsmcc;
 use carousel::time::WallTime;
 use carousel::ts::descriptor;
-use carousel::ts::psi::{self, Int, Nit, Pat, Pmt, SatelliteDelivery, Sdt, Service, Stream};
+use carousel::ts::psi::{
+    self, Int, Nit, Pat, Pmt, SOFTWARE_UPDATE, SatelliteDelivery, Sdt, Service, SoftwareUpdate, Stream,
+    UpdateLink, write_updates,
+};
 use carousel::ts::{PACKET_BYTES, Packetizer, Pid};
 
 use crate::config::Config;
@@ -98,6 +101,14 @@ pub(super) fn tables(
         services: vec![nip.service_id],
         delivery: delivery(config, multiplex),
         ip_platform: has_int.then_some((nip.service_id, multiplex.platform_id)),
+        updates: multiplex
+            .ssu
+            .iter()
+            .map(|ssu| UpdateLink {
+                location: [ids.0, ids.1, nip.service_id],
+                makers: vec![(ssu.oui, ssu.selector_bytes().unwrap_or_default())],
+            })
+            .collect(),
     };
     let mut tables = vec![
         Table::new(Pid::PAT, section(&|out| pat.write(out, version))?, PROGRAM_INTERVAL_MS),
@@ -147,15 +158,31 @@ fn data_stream(multiplex: &Multiplex) -> Result<Stream, WireError> {
             .u32(u32::MAX);
         descriptor::write(&mut descriptors, descriptor::ASSOCIATION_TAG, &association)?;
     }
-    let mut id = carries.to_be_bytes().to_vec();
-    if multiplex.carry == Carry::DataCarousel {
-        // Two-layer carousel; any transaction; timeouts of DSI and DII; leak rate not said.
-        Writer::new(&mut id).u8(0xbf).u32(u32::MAX).u32(60_000).u32(60_000).u8(0xff).u8(0xff).u8(0xff);
+    let is_update_carousel = multiplex.ssu.is_some() && multiplex.carry == Carry::DataCarousel;
+    if !is_update_carousel {
+        let mut id = carries.to_be_bytes().to_vec();
+        if multiplex.carry == Carry::DataCarousel {
+            // Two-layer carousel; any transaction; timeouts of DSI and DII; leak rate not said.
+            Writer::new(&mut id).u8(0xbf).u32(u32::MAX).u32(60_000).u32(60_000).u8(0xff).u8(0xff).u8(0xff);
+        }
+        descriptor::write(&mut descriptors, descriptor::DATA_BROADCAST_ID, &id)?;
     }
-    descriptor::write(&mut descriptors, descriptor::DATA_BROADCAST_ID, &id)?;
-    let stream_type =
-        if multiplex.is_carousel() { psi::STREAM_TYPE_CAROUSEL } else { psi::STREAM_TYPE_DSMCC_SECTIONS };
-    Ok(Stream { stream_type, pid: multiplex.data_pid(), descriptors })
+    if let Some(ssu) = &multiplex.ssu {
+        let mut id = SOFTWARE_UPDATE.to_be_bytes().to_vec();
+        let update = SoftwareUpdate {
+            oui: ssu.oui,
+            update_type: multiplex.update_type(),
+            version: ssu.update_version,
+            selector: ssu.selector_bytes().unwrap_or_default(),
+        };
+        write_updates(&mut id, &[update])?;
+        descriptor::write(&mut descriptors, descriptor::DATA_BROADCAST_ID, &id)?;
+    }
+    Ok(Stream { stream_type: stream_type(multiplex), pid: multiplex.data_pid(), descriptors })
+}
+
+const fn stream_type(multiplex: &Multiplex) -> u8 {
+    if multiplex.is_carousel() { psi::STREAM_TYPE_CAROUSEL } else { psi::STREAM_TYPE_DSMCC_SECTIONS }
 }
 
 /// The stream with the INT (EN 301 192 clause 8.2.3).

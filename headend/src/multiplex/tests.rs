@@ -2,14 +2,15 @@ use std::path::Path;
 
 use carousel::dsmcc::Receiver;
 use carousel::dsmcc::delivery::{Event, InMemory};
-use carousel::dsmcc::message::{TABLE_CONTROL, TABLE_DATA};
+use carousel::dsmcc::message::{Compatible, CompatibleKind, Gateway, Message, TABLE_CONTROL, TABLE_DATA};
 use carousel::dsmcc::signed::TABLE_SIGNED;
 use carousel::flute::SenderProfile;
 use carousel::ip::parse_ip;
 use carousel::lct::Tsi;
 use carousel::multiplex::{Delivery, Multiplex as Demultiplex};
 use carousel::trust::{Certificate, Sealer, SecretKey};
-use carousel::ts::{Packet, Pid};
+use carousel::ts::psi::{Oui, SOFTWARE_UPDATE, SoftwareUpdate, UpdateLink, UpdateType};
+use carousel::ts::{Packet, Pid, Section};
 
 use super::*;
 use crate::air::{AirConfig, AirObject, Body, ItemId, Repeat};
@@ -248,6 +249,63 @@ fn the_list_of_what_is_signed_is_signed_anew_when_half_its_life_is_over_and_when
     assert_eq!(lists(WALL.plus_ms(1_800_000)), 2);
     assert_eq!(lists(WALL.plus_ms(3_599_000)), 2);
     assert_eq!(lists(WALL), 3, "the clock was set back");
+}
+
+/// The update that tables announce for `carry`, as a receiver reads it: data_broadcast_id, entries of the PMT, links of the NIT.
+fn announced_update(carry: &str) -> (Option<u16>, Vec<SoftwareUpdate>, Vec<UpdateLink>) {
+    let config = config(&format!(
+        "[multiplex]\ncarry = \"{carry}\"\n[multiplex.ssu]\noui = \"00-15-0A\"\nselector = \"07ff\"\nupdate_version = 3\nmodel = 7"
+    ));
+    let (mut stream, mut air) = (Stream::new(mux(&config, false)), air());
+    add(&mut air, "1.5.raucb", b"bundle", SCHEDULED);
+    stream.run(&mut air, 6_000_000_000);
+    let tables = stream.received.tables();
+    let component = tables.component(Pid::new(0x200)).unwrap();
+    (
+        component.data_broadcast_id,
+        component.software_updates,
+        tables.network.as_ref().unwrap().updates.clone(),
+    )
+}
+
+#[test]
+fn an_update_is_announced_in_nit_and_pmt_to_receivers_of_its_maker() {
+    let oui = Oui::new(0x150a);
+    let update = |update_type| SoftwareUpdate { oui, update_type, version: Some(3), selector: vec![7, 0xff] };
+    let link = UpdateLink { location: [1001, 1, 5001], makers: vec![(oui, vec![7, 0xff])] };
+    let (id, updates, links) = announced_update("data-carousel");
+    // Receivers of updates need no other identification, and those of data carousels must not take it for theirs.
+    assert_eq!((id, &links), (Some(SOFTWARE_UPDATE), &vec![link.clone()]));
+    assert_eq!(updates, [update(UpdateType::Carousel)]);
+    let (id, updates, links) = announced_update("mpe");
+    assert_eq!((id, links), (Some(5), vec![link]), "IP stays known as such");
+    assert_eq!(updates, [update(UpdateType::Proprietary)]);
+}
+
+#[test]
+fn groups_of_an_update_name_hardware_and_software() {
+    let config = config(
+        "[multiplex]\ncarry = \"data-carousel\"\n[multiplex.ssu]\noui = \"00-15-0A\"\nmodel = 7\nhardware_version = 2\nsoftware_version = 5",
+    );
+    let mut builder = carousel::dsmcc::Builder::new(config.multiplex.as_ref().unwrap().profile());
+    let carried = carousel::dsmcc::profile::Carried {
+        uri: "https://cdn.example.com/1.5.raucb".to_owned(),
+        content_type: None,
+        digest: carousel::Digest::of(b"bundle"),
+        max_age_s: None,
+        length: 6,
+        is_text: false,
+        lane: 0,
+    };
+    builder.add(carried).unwrap();
+    builder.commit(|_, _, _: &mut [u8]| Ok::<_, carousel::WireError>(())).unwrap();
+    let mut out = Vec::new();
+    builder.write_initiate(&mut out).unwrap();
+    let message = Message::read(&Section::parse(&out).unwrap()).unwrap();
+    let Message::Initiate { gateway: Gateway::Groups(groups), .. } = message else { panic!("{message:?}") };
+    let of = |kind, version| Compatible { kind, oui: Oui::new(0x150a), model: 7, version };
+    let both = [of(CompatibleKind::Hardware, 2), of(CompatibleKind::Software, 5)];
+    assert!(!groups.is_empty() && groups.iter().all(|it| it.compatibility == both), "{groups:?}");
 }
 
 #[test]

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 use carousel::config::Mistake;
+use carousel::dsmcc::message::{Compatible, CompatibleKind};
 use carousel::dsmcc::{self, Profile, Shape};
 use carousel::ts::Pid;
+use carousel::ts::psi::{Oui, UpdateType};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// `[multiplex]`
@@ -58,6 +60,50 @@ pub struct Multiplex {
     pub mode_adaptation: bool,
     /// GSE: input stream identifier of a carrier with several streams.
     pub isi: Option<u8>,
+    /// The stream is announced as a system software update (TS 102 006, simple profile) to receivers of one maker. Left out: it is
+    /// not.
+    pub ssu: Option<SoftwareUpdates>,
+}
+
+/// `[multiplex.ssu]`
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SoftwareUpdates {
+    /// OUI of the maker whose receivers it is for: `"00-15-0A"`.
+    pub oui: Oui,
+    /// Bytes whose meaning the maker defines, in hexadecimal: `"0102ff"`. They go into the NIT and the PMT.
+    #[serde(default)]
+    pub selector: String,
+    /// update_version, 0 to 31: another one with each update. Left out: the PMT has no version.
+    #[serde(default)]
+    pub update_version: Option<u8>,
+    /// Model of the hardware that the groups of a data carousel are for, as the maker numbers them.
+    #[serde(default = "any")]
+    pub model: u16,
+    /// Version of that hardware.
+    #[serde(default = "any")]
+    pub hardware_version: u16,
+    /// Version of the software that they bring.
+    #[serde(default)]
+    pub software_version: u16,
+}
+
+/// Model or version that makers take for any.
+const fn any() -> u16 {
+    0xffff
+}
+
+impl SoftwareUpdates {
+    /// Selector bytes; `None` if they are not hexadecimal.
+    pub fn selector_bytes(&self) -> Option<Vec<u8>> {
+        let digits = self.selector.as_bytes();
+        let pairs = digits.as_chunks::<2>();
+        let byte = |pair: &[u8; 2]| {
+            let value = |digit: u8| char::from(digit).to_digit(16);
+            Some((value(pair[0])? << 4 | value(pair[1])?) as u8)
+        };
+        pairs.1.is_empty().then(|| pairs.0.iter().map(byte).collect()).flatten()
+    }
 }
 
 impl Default for Multiplex {
@@ -86,9 +132,13 @@ impl Default for Multiplex {
             orbital_position_degrees: 0.0,
             mode_adaptation: false,
             isi: None,
+            ssu: None,
         }
     }
 }
+
+/// Selector bytes of an update: what the linkage of the NIT leaves of a descriptor's 255 bytes, and some.
+const LONGEST_SELECTOR_BYTES: usize = 240;
 
 /// Content of a multiplex.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -157,7 +207,26 @@ impl Multiplex {
             most_blocks: self.blocks_per_module,
             module_bytes: self.module_bytes,
             compress: self.compress,
+            compatibility: self.compatibility(),
             ..Profile::default()
+        }
+    }
+
+    /// Receivers that the groups of a data carousel are for.
+    fn compatibility(&self) -> Vec<Compatible> {
+        let Some(ssu) = &self.ssu else { return Vec::new() };
+        let of = |kind, version| Compatible { kind, oui: ssu.oui, model: ssu.model, version };
+        vec![
+            of(CompatibleKind::Hardware, ssu.hardware_version),
+            of(CompatibleKind::Software, ssu.software_version),
+        ]
+    }
+
+    /// Way in which an update travels: a data carousel is the standard's own, everything else is for our receivers.
+    pub const fn update_type(&self) -> UpdateType {
+        match self.carry {
+            Carry::DataCarousel => UpdateType::Carousel,
+            Carry::Mpe | Carry::ObjectCarousel | Carry::Gse => UpdateType::Proprietary,
         }
     }
 
@@ -233,6 +302,31 @@ impl Multiplex {
         for group in &self.forward {
             if group.port() == 0 || group.ip().is_unspecified() {
                 wrong("forward", format!("{group} can receive nothing"), "give a group and a port");
+            }
+        }
+        if let Some(ssu) = &self.ssu {
+            match ssu.selector_bytes() {
+                None => wrong(
+                    "ssu.selector",
+                    format!("{:?}", ssu.selector),
+                    "an even number of hexadecimal digits",
+                ),
+                // What the descriptor and its loop leave: an id, a length, and six bytes of the entry.
+                Some(bytes) if bytes.len() > LONGEST_SELECTOR_BYTES => {
+                    wrong("ssu.selector", format!("{} bytes", bytes.len()), "240 bytes at most");
+                }
+                Some(_) => {}
+            }
+            if let Some(version) = ssu.update_version.filter(|it| *it > 31) {
+                wrong("ssu.update_version", format!("{version}"), "0 to 31");
+            }
+            if self.carry == Carry::Gse {
+                let fix = "carry mpe, data-carousel or object-carousel";
+                wrong("ssu", "baseband frames have no tables that announce it".to_owned(), fix);
+            }
+            if self.data_broadcast_id.is_some() && self.carry == Carry::DataCarousel {
+                let fix = "leave one of both out: the data_broadcast_id of an update is 0x000A";
+                wrong("data_broadcast_id", "[multiplex.ssu] is there too".to_owned(), fix);
             }
         }
         if self.is_carousel() && !self.forward.is_empty() {

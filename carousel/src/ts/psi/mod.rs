@@ -1,5 +1,5 @@
 //! Programme and service tables, read and written (ISO/IEC 13818-1 clause 2.4.4; EN 300 468 clause 5.2; EN 301 192
-//! clause 8.4 for the INT).
+//! clause 8.4 for the INT; TS 102 006 clauses 6.1 and 7.1 for system software updates).
 //!
 //! Tables here fit one section each: a data multiplex has a handful of services. Reading takes tables of any number of
 //! sections, one section at a time.
@@ -7,10 +7,12 @@
 mod network;
 mod notification;
 mod time;
+mod update;
 
 pub use network::{Nit, SatelliteDelivery};
 pub use notification::Int;
 pub use time::{read_time, write_tdt, write_tot};
+pub use update::{Oui, SOFTWARE_UPDATE, SoftwareUpdate, UpdateLink, UpdateType, read_updates, write_updates};
 
 use super::descriptor::{self, find};
 use super::section::SectionHead;
@@ -104,6 +106,16 @@ impl Stream {
     /// data_broadcast_id of the data_broadcast_id_descriptor.
     pub fn data_broadcast_id(&self) -> Option<u16> {
         Reader::new(find(&self.descriptors, descriptor::DATA_BROADCAST_ID)?).u16("data_broadcast_id").ok()
+    }
+
+    /// Makers whose receivers find system software updates in it, as the PMT tells (TS 102 006 clause 7.1); empty if it is no such
+    /// stream, or one whose descriptor cannot be read.
+    pub fn software_updates(&self) -> Vec<SoftwareUpdate> {
+        let ids = descriptor::descriptors(&self.descriptors)
+            .filter(|(tag, _)| *tag == descriptor::DATA_BROADCAST_ID)
+            .filter_map(|(_, data)| data.split_first_chunk::<2>())
+            .filter(|(id, _)| u16::from_be_bytes(**id) == SOFTWARE_UPDATE);
+        ids.flat_map(|(_, selector)| read_updates(selector).unwrap_or_default()).collect()
     }
 
     /// carousel_id of the carousel_identifier_descriptor.
@@ -318,6 +330,10 @@ mod tests {
             services: vec![5001],
             delivery: Some(carrier()),
             ip_platform: None,
+            updates: vec![UpdateLink {
+                location: [1001, 1, 5001],
+                makers: vec![(Oui::new(0x15_0a00), vec![7])],
+            }],
         };
         nit.write(&mut out, 0).unwrap();
         assert_eq!(Nit::read(&Section::parse(&out).unwrap()).unwrap(), nit);

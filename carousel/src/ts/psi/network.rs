@@ -1,6 +1,6 @@
 //! Network information table and satellite carriers.
 
-use super::{NIT, SERVICE_TYPE_DATA, bcd, from_bcd, head, length12, with_length12};
+use super::{NIT, SERVICE_TYPE_DATA, UpdateLink, bcd, from_bcd, head, length12, with_length12};
 use crate::bytes::{Reader, WireError, Writer};
 use crate::ts::descriptor::{self, find};
 use crate::ts::section::Section;
@@ -89,6 +89,8 @@ pub struct Nit {
     pub delivery: Option<SatelliteDelivery>,
     /// Service and platform whose INT says where IP is; `None`: there is none.
     pub ip_platform: Option<(u16, u32)>,
+    /// Services with system software updates.
+    pub updates: Vec<UpdateLink>,
 }
 
 impl Nit {
@@ -100,7 +102,12 @@ impl Nit {
         let mut reader = section.reader();
         let network = length12(&mut reader, "network_descriptors_length")?;
         let name = descriptor::read_text(find(network, descriptor::NETWORK_NAME).unwrap_or_default());
-        let mut nit = Self { network_id: section.extension, name, ..Self::default() };
+        // A linkage that cannot be read is no reason to do without the network.
+        let updates = descriptor::descriptors(network)
+            .filter(|(tag, _)| *tag == descriptor::LINKAGE)
+            .filter_map(|(_, data)| UpdateLink::read(data).ok().flatten())
+            .collect();
+        let mut nit = Self { network_id: section.extension, name, updates, ..Self::default() };
         let mut streams = Reader::new(length12(&mut reader, "transport_stream_loop_length")?);
         if streams.remaining() == 0 {
             return Ok(nit);
@@ -123,6 +130,9 @@ impl Nit {
         head(NIT, true, self.network_id, version).write(out, |out| {
             with_length12(out, |out| {
                 descriptor::write(out, descriptor::NETWORK_NAME, &descriptor::text(&self.name, 255))?;
+                for link in &self.updates {
+                    descriptor::write(out, descriptor::LINKAGE, &link.data()?)?;
+                }
                 let Some((service_id, platform_id)) = self.ip_platform else { return Ok(()) };
                 // Linkage type 0x0B: IP/MAC notification service (EN 301 192 clause 8.2.1).
                 let mut link = Vec::new();

@@ -283,6 +283,7 @@ fn value_of(types: &Types, field: &Field<'_>) -> Result<String, String> {
         "Texts" => "text, or a table of texts by language".to_owned(),
         "IgnoreQuery" => "`true`, `false`, or a list of names".to_owned(),
         "From" | "Destination" => "URL".to_owned(),
+        "Oui" => "OUI such as `\"00-15-0A\"`".to_owned(),
         "Edition" => "`r0` to `r8`".to_owned(),
         "RegionConfig" => "table".to_owned(),
         "BTreeMap" => {
@@ -291,7 +292,11 @@ fn value_of(types: &Types, field: &Field<'_>) -> Result<String, String> {
         }
         "Vec" => {
             let of = inner.map_or_else(String::new, |it| name_of(it).0);
-            if of == "String" { "list of texts".to_owned() } else { "list".to_owned() }
+            if matches!(of.as_str(), "String" | "Oui") {
+                "list of texts".to_owned()
+            } else {
+                "list".to_owned()
+            }
         }
         "" => "list of two values".to_owned(),
         name => match types.enums.get(name) {

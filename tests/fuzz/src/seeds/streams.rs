@@ -7,7 +7,9 @@ use carousel::dsmcc::{Builder, Profile, Shape};
 use carousel::gse::{Encapsulator, FrameProfile};
 use carousel::ip::write_udp;
 use carousel::mpe;
-use carousel::ts::psi::{Int, Nit, Pat, Pmt, SatelliteDelivery, Sdt, Service, Stream, write_tdt};
+use carousel::ts::psi::{
+    Int, Nit, Oui, Pat, Pmt, SatelliteDelivery, Sdt, Service, Stream, UpdateLink, write_tdt,
+};
 use carousel::ts::rtp::write_header;
 use carousel::ts::{PACKET_BYTES, Packetizer, Pid};
 
@@ -25,7 +27,10 @@ fn udp(bytes: usize) -> Vec<u8> {
 
 /// Tables of one programme with a carousel at PID 0x100 and IP at 0x101.
 fn tables() -> Vec<Section> {
-    let carousel = vec![0x52, 1, 0x0b, 0x66, 2, 0x01, 0x23, 0x13, 5, 0, 0, 0, 1, 0];
+    // With a system software update for receivers of one maker.
+    let carousel = vec![
+        0x52, 1, 0x0b, 0x66, 10, 0x00, 0x0a, 7, 0x00, 0x15, 0x0a, 0xf1, 0xe3, 1, 9, 0x13, 5, 0, 0, 0, 1, 0,
+    ];
     let ip = vec![0x52, 1, 0x0c, 0x66, 2, 0x00, 0x05];
     let stream = |pid: u16, descriptors| Stream { stream_type: 0x0b, pid: Pid::new(pid), descriptors };
     let mut out = vec![Vec::new(); 6];
@@ -45,6 +50,7 @@ fn tables() -> Vec<Section> {
         ])
         .ok(),
         ip_platform: Some((1, 1)),
+        updates: vec![UpdateLink { location: [1, 1, 1], makers: vec![(Oui::DVB, vec![7])] }],
     };
     let int = Int {
         platform_id: 1,
