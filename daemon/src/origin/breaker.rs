@@ -132,7 +132,10 @@ impl Breakers {
         circuit.is_probed = false;
         if circuit.failures >= FAILURES {
             if circuit.until.is_none() {
-                tracing::warn!(origin = authority, "fails repeatedly: not asked for {OPEN:?} (the circuit is open)");
+                tracing::warn!(
+                    origin = authority,
+                    "fails repeatedly: not asked for {OPEN:?} (the circuit is open)"
+                );
             }
             circuit.until = Some(now + OPEN);
         }
