@@ -95,7 +95,7 @@ pub struct Listeners {
 pub fn listen(
     config: &Admin,
     listening: &mut Listening,
-    certificates: &Certificates,
+    certificates: &Arc<Certificates>,
 ) -> Result<Listeners, String> {
     let path = &config.socket;
     let failed = |err: io::Error| {

@@ -1,25 +1,27 @@
-//! TLS of the admin interface, with client certificates if an authority for them is named.
+//! TLS of the admin interface: certificates from files, read again when they change, and client certificates if an authority for them
+//! is named.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use carousel::digest::Digest;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use tokio_rustls::TlsAcceptor;
 
 use super::options::AdminTls;
-use crate::certificates::Certificates;
+use crate::certificates::{self, CertificateFiles, Certificates};
+
+/// Table of the configuration.
+const TABLE: &str = "admin.tls";
 
 /// Characters of a fingerprint in the audit log.
 const FINGERPRINT: usize = 16;
 
-/// Reads the files of the configuration.
+/// Reads the files of the configuration; certificate and key are read again when they change, the authority of clients with the next
+/// start.
 ///
 /// # Errors
 /// One line that names the file.
-pub(super) fn acceptor(config: &AdminTls, in_force: &Certificates) -> Result<TlsAcceptor, String> {
+pub(super) fn acceptor(config: &AdminTls, shown: &Arc<Certificates>) -> Result<TlsAcceptor, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let failed = |err: rustls::Error| format!("[admin.tls] {}: {err}", config.certificate.display());
     let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -29,7 +31,7 @@ pub(super) fn acceptor(config: &AdminTls, in_force: &Certificates) -> Result<Tls
         None => builder.with_no_client_auth(),
         Some(path) => {
             let mut roots = rustls::RootCertStore::empty();
-            for certificate in certificates(path)? {
+            for certificate in certificates::chain(TABLE, path)? {
                 roots.add(certificate).map_err(|err| format!("[admin.tls] {}: {err}", path.display()))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
@@ -38,22 +40,10 @@ pub(super) fn acceptor(config: &AdminTls, in_force: &Certificates) -> Result<Tls
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let key = PrivateKeyDer::from_pem_file(&config.key)
-        .map_err(|err| format!("[admin.tls] key {}: {err}; give a PEM file", config.key.display()))?;
-    let chain = certificates(&config.certificate)?;
-    in_force.put("admin.tls", &config.certificate, &chain);
-    let mut tls = builder.with_single_cert(chain, key).map_err(failed)?;
+    let files = CertificateFiles::open(TABLE, &config.certificate, &config.key, Arc::clone(shown))?;
+    let mut tls = builder.with_cert_resolver(files);
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(tls)))
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let all = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match all {
-        Ok(all) if !all.is_empty() => Ok(all),
-        Ok(_) => Err(format!("[admin.tls] {}: it has no certificate; give a PEM file", path.display())),
-        Err(err) => Err(format!("[admin.tls] {}: {err}; give a PEM file", path.display())),
-    }
 }
 
 /// The fingerprint of a client's certificate, as far as the audit log shows it.

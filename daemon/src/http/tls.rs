@@ -1,22 +1,17 @@
 //! TLS for players: certificates from files, read again when they change, and HTTP/2 for those who speak it.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::server::ResolvesServerCert;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::options::Tls;
-use crate::certificates::{Certificate, Certificates};
+use crate::certificates::{self, Certificate, CertificateFiles, Certificates};
 
-/// Interval at which the files are looked at.
-const LOOK: Duration = Duration::from_secs(10);
+/// Table of the configuration.
+const TABLE: &str = "http.tls";
 
 #[cfg(feature = "http3")]
 carousel::limits! {
@@ -40,59 +35,7 @@ fn sessions() -> Arc<dyn rustls::server::StoresServerSessions> {
 pub struct Acceptor {
     tcp: TlsAcceptor,
     #[cfg(feature = "http3")]
-    current: Arc<Current>,
-}
-
-/// The certificate in force.
-#[derive(Debug)]
-struct Current {
-    files: [PathBuf; 2],
-    key: RwLock<Arc<CertifiedKey>>,
-    shown: Arc<Certificates>,
-}
-
-impl Current {
-    /// Takes a chain and its key into force.
-    fn take(&self, key: Arc<CertifiedKey>) {
-        self.shown.put("http.tls", &self.files[0], &key.cert);
-        *self.key.write().unwrap_or_else(PoisonError::into_inner) = key;
-    }
-}
-
-impl ResolvesServerCert for Current {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.key.read().unwrap_or_else(PoisonError::into_inner)))
-    }
-}
-
-/// Reason for which a PEM file cannot be read, and the fix.
-fn said(err: &rustls::pki_types::pem::Error) -> String {
-    let fix = match err {
-        rustls::pki_types::pem::Error::Io(err) if err.kind() == std::io::ErrorKind::PermissionDenied => {
-            "let the group of skycached read it: chgrp skycache, chmod 640"
-        }
-        _ => "give a PEM file",
-    };
-    match err {
-        rustls::pki_types::pem::Error::Io(err) => format!("{}; {fix}", carousel::config::plain(err)),
-        err => format!("{err}; {fix}"),
-    }
-}
-
-/// Reads certificate chain and key.
-///
-/// # Errors
-/// One line with the fix.
-fn read(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, String> {
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|err| format!("[http.tls] certificate {}: {}", certificate.display(), said(&err)))?;
-    let private = PrivateKeyDer::from_pem_file(key)
-        .map_err(|err| format!("[http.tls] key {}: {}", key.display(), said(&err)))?;
-    let provider = rustls::crypto::ring::default_provider();
-    CertifiedKey::from_der(chain, private, &provider)
-        .map(Arc::new)
-        .map_err(|err| format!("[http.tls] {} and {}: {err}", certificate.display(), key.display()))
+    current: Arc<CertificateFiles>,
 }
 
 /// Reads certificate chain and key of a configuration.
@@ -100,7 +43,7 @@ fn read(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, String> {
 /// # Errors
 /// One line.
 pub fn check_certificate(config: &Tls) -> Result<Certificate, String> {
-    let key = read(&config.certificate, &config.key)?;
+    let key = certificates::read(TABLE, &config.certificate, &config.key)?;
     Certificate::read(&key.cert)
         .map_err(|why| format!("[http.tls] certificate {}: {why}", config.certificate.display()))
 }
@@ -111,11 +54,7 @@ impl Acceptor {
     /// # Errors
     /// If they are no certificate and key.
     pub(super) fn new(config: &Tls, shown: Arc<Certificates>) -> Result<Self, String> {
-        let files = [config.certificate.clone(), config.key.clone()];
-        let key = read(&files[0], &files[1])?;
-        let current = Arc::new(Current { files, key: RwLock::new(Arc::clone(&key)), shown });
-        current.take(key);
-        tokio::spawn(watch(Arc::clone(&current)));
+        let current = CertificateFiles::open(TABLE, &config.certificate, &config.key, shown)?;
         let mut tls = server(&current, rustls::DEFAULT_VERSIONS)?;
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Self {
@@ -150,7 +89,7 @@ impl Acceptor {
 }
 
 fn server(
-    current: &Arc<Current>,
+    current: &Arc<CertificateFiles>,
     versions: &[&'static rustls::SupportedProtocolVersion],
 ) -> Result<rustls::ServerConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -163,29 +102,6 @@ fn server(
 impl std::fmt::Debug for Acceptor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Acceptor")
-    }
-}
-
-/// Takes new certificates into force, for ever. What cannot be read changes nothing: renewals write one file after the other.
-async fn watch(current: Arc<Current>) {
-    let changed_at = |files: &[PathBuf; 2]| -> [Option<SystemTime>; 2] {
-        files.each_ref().map(|path| std::fs::metadata(path).and_then(|it| it.modified()).ok())
-    };
-    let mut known = changed_at(&current.files);
-    loop {
-        tokio::time::sleep(LOOK).await;
-        let now = changed_at(&current.files);
-        if now == known {
-            continue;
-        }
-        match read(&current.files[0], &current.files[1]) {
-            Ok(key) => {
-                current.take(key);
-                known = now;
-                tracing::info!("a new certificate is in force");
-            }
-            Err(err) => tracing::warn!("{err}; the certificate before it stays in force"),
-        }
     }
 }
 

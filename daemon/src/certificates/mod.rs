@@ -1,5 +1,9 @@
 //! Certificates in force on the daemon's own listeners: their subjects, names and ends.
 
+mod files;
+
+pub use files::{CertificateFiles, chain, read};
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};

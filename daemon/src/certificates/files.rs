@@ -1,0 +1,211 @@
+//! Certificate chain and key of a listener, from files that are read again when they change.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use super::Certificates;
+
+/// Interval at which the files are looked at.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// The certificate in force of one listener: the resolver of its TLS handshakes.
+#[derive(Debug)]
+pub struct CertificateFiles {
+    /// Table of the configuration that names the files: `http.tls`.
+    table: &'static str,
+    /// Chain and key.
+    files: [PathBuf; 2],
+    key: RwLock<Arc<CertifiedKey>>,
+    shown: Arc<Certificates>,
+}
+
+impl CertificateFiles {
+    /// Reads `certificate` and `key`, shows them in `shown`, and looks at the files every ten seconds from then on. Needs a runtime.
+    ///
+    /// # Errors
+    /// One line with the fix, if they are no certificate and its key.
+    pub fn open(
+        table: &'static str,
+        certificate: &Path,
+        key: &Path,
+        shown: Arc<Certificates>,
+    ) -> Result<Arc<Self>, String> {
+        let files = [certificate.to_owned(), key.to_owned()];
+        let key = read(table, certificate, key)?;
+        let all = Arc::new(Self { table, files, key: RwLock::new(Arc::clone(&key)), shown });
+        all.put(key);
+        tokio::spawn(watch(Arc::clone(&all)));
+        Ok(all)
+    }
+
+    /// Takes a chain and its key into force.
+    fn put(&self, key: Arc<CertifiedKey>) {
+        self.shown.put(self.table, &self.files[0], &key.cert);
+        *self.key.write().unwrap_or_else(PoisonError::into_inner) = key;
+    }
+
+    /// Reads the files if they are others than before. What cannot be read changes nothing and is tried again: a renewal writes one
+    /// file after the other.
+    fn look(&self, known: &mut Known) {
+        let now = self.changed_at();
+        if now == known.changed_at {
+            return;
+        }
+        match read(self.table, &self.files[0], &self.files[1]) {
+            Ok(key) => {
+                self.put(key);
+                *known = Known { changed_at: now, failure: None };
+                tracing::info!(table = self.table, "a new certificate is in force");
+            }
+            Err(err) if known.failure.as_ref() != Some(&err) => {
+                tracing::warn!("{err}; the certificate before it stays in force");
+                known.failure = Some(err);
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn changed_at(&self) -> [Option<SystemTime>; 2] {
+        self.files.each_ref().map(|path| std::fs::metadata(path).and_then(|it| it.modified()).ok())
+    }
+}
+
+/// Files as they were when they were read.
+#[derive(Debug, Default)]
+struct Known {
+    /// Times of change of chain and key.
+    changed_at: [Option<SystemTime>; 2],
+    /// Why newer ones cannot be read: a warning once, not at every look.
+    failure: Option<String>,
+}
+
+impl ResolvesServerCert for CertificateFiles {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.key.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+async fn watch(all: Arc<CertificateFiles>) {
+    let mut known = Known { changed_at: all.changed_at(), failure: None };
+    loop {
+        tokio::time::sleep(LOOK).await;
+        all.look(&mut known);
+    }
+}
+
+/// Reads certificate chain and key, which `table` of the configuration names.
+///
+/// # Errors
+/// One line with the fix.
+pub fn read(table: &str, certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, String> {
+    let chain = chain(table, certificate)?;
+    let private = PrivateKeyDer::from_pem_file(key)
+        .map_err(|err| format!("[{table}] key {}: {}", key.display(), explained(&err)))?;
+    let provider = rustls::crypto::ring::default_provider();
+    CertifiedKey::from_der(chain, private, &provider)
+        .map(Arc::new)
+        .map_err(|err| format!("[{table}] {} and {}: {err}", certificate.display(), key.display()))
+}
+
+/// Reads the certificates of a PEM file, one at least.
+///
+/// # Errors
+/// One line with the fix.
+pub fn chain(table: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let all = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|err| format!("[{table}] certificate {}: {}", path.display(), explained(&err)))?;
+    if all.is_empty() {
+        return Err(format!(
+            "[{table}] certificate {}: it has no certificate; give a PEM file",
+            path.display()
+        ));
+    }
+    Ok(all)
+}
+
+/// Reason for which a PEM file cannot be read, and the fix.
+fn explained(err: &rustls::pki_types::pem::Error) -> String {
+    let fix = match err {
+        rustls::pki_types::pem::Error::Io(err) if err.kind() == std::io::ErrorKind::PermissionDenied => {
+            "let the group of skycached read it: chgrp skycache, chmod 640"
+        }
+        _ => "give a PEM file",
+    };
+    match err {
+        rustls::pki_types::pem::Error::Io(err) => format!("{}; {fix}", carousel::config::plain(err)),
+        err => format!("{err}; {fix}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Writes a certificate and its key, made by OpenSSL, under these names; false without OpenSSL.
+    fn make(folder: &Path, certificate: &str, key: &str) -> bool {
+        let mut openssl = Command::new("openssl");
+        openssl.current_dir(folder).args(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=box".split(' '),
+        );
+        let Ok(output) = openssl.args(["-out", certificate, "-keyout", key]).output() else {
+            println!("SKIPPED: no openssl");
+            return false;
+        };
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        true
+    }
+
+    #[test]
+    fn a_renewal_comes_into_force_when_both_files_are_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        if !make(folder.path(), "cert.pem", "key.pem") || !make(folder.path(), "new.pem", "new-key.pem") {
+            return;
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let _inside = runtime.enter();
+        let shown = Arc::<Certificates>::default();
+        let open =
+            || CertificateFiles::open("admin.tls", &path("cert.pem"), &path("key.pem"), Arc::clone(&shown));
+        let all = open().unwrap();
+        let of = |name: &str| chain("admin.tls", &path(name)).unwrap();
+        let in_force = || all.key.read().unwrap().cert.clone();
+        let (old, new) = (of("cert.pem"), of("new.pem"));
+        let mut known = Known { changed_at: all.changed_at(), failure: None };
+        all.look(&mut known);
+        assert_eq!(in_force(), old);
+        // The certificate first: the key is that of the one before.
+        std::fs::rename(path("new.pem"), path("cert.pem")).unwrap();
+        for _ in 0..3 {
+            all.look(&mut known);
+            assert_eq!(in_force(), old);
+            assert!(known.failure.as_ref().is_some_and(|it| it.starts_with("[admin.tls]")), "{known:?}");
+        }
+        assert!(open().unwrap_err().contains("cert.pem"), "at a start it is an error");
+        std::fs::rename(path("new-key.pem"), path("key.pem")).unwrap();
+        all.look(&mut known);
+        assert_eq!((in_force(), known.failure.is_none()), (new, true));
+        let [it] = &shown.to_json(None)[..] else { panic!() };
+        assert_eq!((&it["listener"], &it["error"]), (&"admin.tls".into(), &serde_json::Value::Null));
+    }
+
+    #[test]
+    fn a_file_without_a_certificate_is_said_to_be_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("empty.pem");
+        std::fs::write(&file, "").unwrap();
+        let why = chain("http.tls", &file).unwrap_err();
+        assert!(why.contains("it has no certificate; give a PEM file"), "{why}");
+        let why = chain("http.tls", &folder.path().join("none.pem")).unwrap_err();
+        assert!(why.starts_with("[http.tls] certificate ") && why.contains("none.pem"), "{why}");
+    }
+}
