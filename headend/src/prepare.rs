@@ -86,6 +86,7 @@ pub(crate) fn options(source: &Source) -> Options {
         base: source.base.clone(),
         ignored_query: source.ignored_query(),
         links_to: source.follow_links_to.clone(),
+        is_pulled: source.pull.is_some(),
         ..Options::default()
     }
 }

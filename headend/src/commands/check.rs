@@ -10,7 +10,8 @@ use crate::clock::{Clocks as _, SystemClocks};
 use crate::config::Config;
 use crate::line::Line;
 use crate::multiplex::Rotation;
-use crate::{plan, pull};
+use crate::plan;
+use crate::pull::{self, Probed};
 
 /// Whether a folder is not there, or has hidden files alone.
 pub(super) fn is_empty(folder: &Path) -> bool {
@@ -59,12 +60,11 @@ pub(super) fn check(config: Config, json: bool) -> Result<(), String> {
         let what = format!("nothing yet in {}; {comes}", source.path.display());
         Finding::fine(format!("source {}", source.name), what)
     }));
-    found.extend(pull::probe(&config).into_iter().map(|(name, result)| {
+    found.extend(pull::probe(&config).into_iter().map(|(name, probed)| {
         let about = format!("bucket of {name}");
-        let fix = "docs/start/bucket.md has causes and remedies";
-        match result {
-            Ok(what) => Finding::fine(about, what),
-            Err(what) => Finding::new(Severity::Error, about, what, fix),
+        match probed {
+            Probed::Fine(what) => Finding::fine(about, what),
+            Probed::Wrong { what, fix } => Finding::new(Severity::Error, about, what, fix),
         }
     }));
     let report = Report::new(found);

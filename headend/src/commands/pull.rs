@@ -1,15 +1,19 @@
 //! `headend pull`.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::{pretty, print};
 use crate::config::Config;
 use crate::progress::bar;
-use crate::pull::{self, Pulled};
+use crate::pull::{self, BucketList, Missing, Pulled};
 use crate::units::grouped;
 
-/// Names that are printed of what is missing.
+/// Names that are printed of what is missing, of each reason.
 const SHOWN: usize = 5;
+/// Names in the JSON document, with reason and fix; the counts by reason are of all.
+const SHOWN_IN_JSON: usize = 1000;
 
 /// Fetches what sources pull, once.
 pub(super) fn pull(config: &Config, is_json: bool) -> Result<(), String> {
@@ -33,20 +37,15 @@ pub(super) fn pull(config: &Config, is_json: bool) -> Result<(), String> {
         };
         print(&pulled.iter().map(line).collect::<String>())?;
     }
-    for (source, list) in pulled.iter().filter_map(|it| Some((&it.source, it.list.as_ref()?))) {
-        let left_out = list.to_text();
-        if !left_out.is_empty() {
-            eprintln!("{source}: {left_out}");
-        }
+    for line in pulled.iter().flat_map(left_out) {
+        eprintln!("{line}");
     }
-    let missing: usize = pulled.iter().map(|it| it.missing.len()).sum();
-    let shown = pulled.iter().flat_map(|it| &it.missing).take(SHOWN);
-    for name in shown {
-        eprintln!("missing: {name}");
-    }
-    match missing {
+    match pulled.iter().map(|it| it.missing.len()).sum::<usize>() {
         0 => Ok(()),
-        _ => Err(format!("{missing} of what is wanted did not come; players get it from the origin")),
+        count => Err(format!(
+            "{} of what is wanted did not come, as told above; players get it from the origin",
+            grouped(count)
+        )),
     }
 }
 
@@ -57,8 +56,46 @@ pub(super) fn before(config: &Config) -> Result<(), String> {
     }
     for it in complete(config)? {
         eprintln!("{}: pulled {} files of {} bytes", it.source, grouped(it.files as usize), it.bytes);
+        for line in left_out(&it) {
+            eprintln!("{line}");
+        }
     }
     Ok(())
+}
+
+/// Lines on what is not there: keys of the bucket, files that did not come by reason with what to do, and what came and is not
+/// carried.
+fn left_out(pulled: &Pulled) -> Vec<String> {
+    let source = &pulled.source;
+    let mut lines = Vec::new();
+    let keys = pulled.list.as_ref().map(BucketList::to_text).unwrap_or_default();
+    if !keys.is_empty() {
+        lines.push(format!("{source}: {keys}"));
+    }
+    for (reason, all) in by_reason(pulled) {
+        lines.push(format!("{source}: {} {reason}: {}", grouped(all.len()), all[0].fix));
+        let told =
+            |it: &&Missing| if it.detail.is_empty() { String::new() } else { format!(": {}", it.detail) };
+        lines.extend(all.iter().take(SHOWN).map(|it| format!("  {}{}", it.name, told(it))));
+        if all.len() > SHOWN {
+            lines.push(format!("  and {} more", grouped(all.len() - SHOWN)));
+        }
+    }
+    if !pulled.not_carried.is_empty() {
+        let told = pulled.not_carried.iter();
+        let told = told.map(|(reason, &count)| format!("{} {}", grouped(count), reason.counted(count)));
+        lines.push(format!("{source}: not carried: {}", told.collect::<Vec<_>>().join(", ")));
+    }
+    lines
+}
+
+/// Files that did not come, by reason.
+fn by_reason(pulled: &Pulled) -> BTreeMap<&'static str, Vec<&Missing>> {
+    let mut all: BTreeMap<&str, Vec<&Missing>> = BTreeMap::new();
+    for it in &pulled.missing {
+        all.entry(it.reason).or_default().push(it);
+    }
+    all
 }
 
 fn complete(config: &Config) -> Result<Vec<Pulled>, String> {
@@ -72,8 +109,20 @@ fn complete(config: &Config) -> Result<Vec<Pulled>, String> {
 }
 
 fn to_json(pulled: &Pulled) -> serde_json::Value {
+    let missing: Vec<&str> = pulled.missing.iter().map(|it| it.name.as_str()).collect();
+    let files = pulled
+        .missing
+        .iter()
+        .take(SHOWN_IN_JSON)
+        .map(|it| json!({ "name": it.name, "reason": it.reason, "detail": it.detail, "mend": it.fix }));
+    let counts = by_reason(pulled).into_iter().map(|(reason, all)| (reason.to_owned(), json!(all.len())));
+    let not_carried = pulled.not_carried.iter();
+    let not_carried = not_carried.map(|(reason, count)| (reason.as_str().to_owned(), json!(count)));
     let mut value = json!({
-        "source": pulled.source, "files": pulled.files, "bytes": pulled.bytes, "missing": pulled.missing,
+        "source": pulled.source, "files": pulled.files, "bytes": pulled.bytes, "missing": missing,
+        "missing_files": files.collect::<Vec<_>>(),
+        "missing_by_reason": counts.collect::<serde_json::Map<_, _>>(),
+        "not_carried_by_reason": not_carried.collect::<serde_json::Map<_, _>>(),
     });
     if let Some(list) = &pulled.list {
         let left_out: Vec<_> = list
@@ -84,4 +133,43 @@ fn to_json(pulled: &Pulled) -> serde_json::Value {
         (value["keys"], value["left_out"]) = (list.keys.into(), left_out.into());
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::package::LeftOutReason;
+    use crate::pull::PullFailure;
+
+    use super::*;
+
+    #[test]
+    fn what_did_not_come_is_told_by_reason_up_to_a_bound_with_what_to_do() {
+        let missing = |at: usize, why: PullFailure, detail: &str| Missing {
+            name: format!("{at}.ts"),
+            reason: why.as_str(),
+            detail: detail.to_owned(),
+            fix: why.fix(),
+        };
+        let mut all: Vec<Missing> = (0..SHOWN_IN_JSON).map(|at| missing(at, PullFailure::Full, "")).collect();
+        all.push(missing(SHOWN_IN_JSON, PullFailure::NotFound, "404"));
+        let pulled = Pulled {
+            source: "film".to_owned(),
+            files: 1,
+            bytes: 2,
+            missing: all,
+            not_carried: [(LeftOutReason::NotMedia, 2)].into(),
+            list: None,
+        };
+        let lines = left_out(&pulled);
+        assert_eq!(lines[0], format!("film: 1,000 full: {}", PullFailure::Full.fix()));
+        assert_eq!((lines[1].as_str(), lines[1 + SHOWN].as_str()), ("  0.ts", "  and 995 more"));
+        assert!(lines[2 + SHOWN].starts_with("film: 1 not_found: correct the path"), "{lines:?}");
+        assert_eq!(lines[3 + SHOWN..], ["  1000.ts: 404", "film: not carried: 2 not media"]);
+        let value = to_json(&pulled);
+        assert_eq!(value["missing"].as_array().unwrap().len(), SHOWN_IN_JSON + 1);
+        assert_eq!(value["missing_files"].as_array().unwrap().len(), SHOWN_IN_JSON);
+        assert_eq!(value["missing_files"][0]["reason"], "full");
+        assert_eq!(value["missing_by_reason"], json!({ "full": SHOWN_IN_JSON, "not_found": 1 }));
+        assert_eq!(value["not_carried_by_reason"], json!({ "not_media": 2 }));
+    }
 }

@@ -100,6 +100,8 @@ pub struct Options {
     pub is_following: bool,
     /// Folders outside the source to which links in it may lead.
     pub links_to: Vec<PathBuf>,
+    /// The folder is filled from an origin, by [`crate::pull`].
+    pub is_pulled: bool,
 }
 
 /// Reads a directory, or the directory of a manifest with only that manifest and what it refers to.

@@ -233,6 +233,9 @@ fn answer(
         StatusCode::NOT_FOUND | StatusCode::GONE => {
             return Err(Failed::new(PullFailure::NotFound, status.as_str()));
         }
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            return Err(Failed::new(PullFailure::Denied, status.as_str()));
+        }
         _ => return Err(Failed::new(PullFailure::Status, status.as_str())),
     };
     if is_encoded {

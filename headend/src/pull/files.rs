@@ -66,12 +66,12 @@ impl Files {
         is_plain_path(&plain).then_some(plain)
     }
 
-    /// Fetches a file and gives it its name. What breaks off is continued, if the origin names the version. `None`: it did not
-    /// come. Of a file from a bucket its ETag and bytes are given back.
-    pub(super) async fn fetch(&self, origin: &Origin, path: &str) -> Option<(String, u64)> {
+    /// Fetches a file and gives it its name. What breaks off is continued, if the origin names the version. Of a file from a
+    /// bucket its ETag and bytes are given back.
+    pub(super) async fn fetch(&self, origin: &Origin, path: &str) -> Result<(String, u64), Failed> {
         let (Some(url), Some(name)) = (self.url_of(path), self.place_of(path)) else {
             self.stats.fail(path, PullFailure::BadPath);
-            return None;
+            return Err(PullFailure::BadPath.into());
         };
         let fetched = match (origin, &self.base) {
             (Origin::Bucket(bucket), Base::Bucket(location)) => {
@@ -81,7 +81,7 @@ impl Files {
             (Origin::Web(client), _) => self.fetch_to(client, &url, &name).await.map(|()| (String::new(), 0)),
             (Origin::Bucket(_), Base::Manifest(_)) => Err(PullFailure::BadPath.into()),
         };
-        fetched.map_err(|failed| self.stats.fail(&url, failed)).ok()
+        fetched.inspect_err(|failed| self.stats.fail(&url, failed.clone()))
     }
 
     async fn fetch_to(&self, client: &Client, url: &str, name: &str) -> Result<(), Failed> {

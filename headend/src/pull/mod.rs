@@ -20,7 +20,9 @@ mod files;
 mod s3;
 mod stats;
 
+use std::any::Any;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::convert::Infallible;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -29,6 +31,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use carousel::manifest::Manifest;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::config::{Config, Source};
@@ -38,10 +41,10 @@ use crate::options::has_manifest_name;
 use crate::package::{Inventory, LeftOutReason, Options, PackageError, Reader, Role, decode, encode};
 use client::{Answer, Client, Validator};
 use files::{Base, Files};
-use s3::Bucket;
 use s3::credentials::{Environment, environment};
 use s3::held::Held;
-use s3::listing::{Listed, Next, place};
+use s3::listing::{Listed, Next, Page, place};
+use s3::{Bucket, Conditions};
 use stats::Failed;
 pub use stats::{BucketList, KeyLeftOut, PullFailure, PullStats};
 
@@ -95,10 +98,41 @@ pub struct Pulled {
     pub files: u64,
     /// See `files`.
     pub bytes: u64,
-    /// Files that are wanted and did not come: paths below the source's folder.
-    pub missing: Vec<String>,
+    /// Files that are wanted and did not come.
+    pub missing: Vec<Missing>,
+    /// Files that manifests name, that are there or elsewhere, and are not carried, by reason.
+    pub not_carried: BTreeMap<LeftOutReason, usize>,
     /// The list of the bucket, if it is one.
     pub list: Option<BucketList>,
+}
+
+/// A file that is wanted and did not come, or a manifest that cannot be carried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// Its path below the source's folder, as a URI has it.
+    pub name: String,
+    /// Label of a [`PullFailure`]; of a manifest that came, of a [`LeftOutReason`].
+    pub reason: &'static str,
+    /// What the origin or the system said; may be empty.
+    pub detail: String,
+    /// What to do.
+    pub fix: &'static str,
+}
+
+impl Missing {
+    fn of(name: &str, failed: &Failed) -> Self {
+        let (reason, fix) = (failed.why.as_str(), failed.why.fix());
+        Self { name: name.to_owned(), reason, detail: failed.detail.clone(), fix }
+    }
+
+    /// Those that are in a manifest as it was read, or are it.
+    fn of_manifest(name: &str, reason: LeftOutReason) -> Self {
+        let fix = match reason {
+            LeftOutReason::Missing => "call `headend pull` again: it was not asked for",
+            _ => "`headend scan` of the folder says what is wrong with it",
+        };
+        Self { name: name.to_owned(), reason: reason.as_str(), detail: String::new(), fix }
+    }
 }
 
 /// Follows the origins of all pulled sources, in a thread of its own that lives as long as the program; `None` if there are
@@ -114,12 +148,18 @@ pub fn start(config: &Config) -> Result<Option<Arc<PullStats>>, String> {
     }
     let failed = |err: io::Error| format!("cannot start a thread: {err}");
     let runtime = runtime().map_err(failed)?;
+    let sources: Vec<Source> = pulled_sources(config).cloned().collect();
+    let counted = Arc::clone(&stats);
     std::thread::Builder::new()
         .name("pull".to_owned())
         .spawn(move || {
             let tasks = tokio::task::LocalSet::new();
-            for puller in pullers {
-                tasks.spawn_local(puller.follow());
+            for (puller, source) in pullers.into_iter().zip(sources) {
+                let stats = Arc::clone(&counted);
+                tasks.spawn_local(async move {
+                    let again = || Puller::new(&source, Arc::clone(&stats));
+                    keep_following(&source.name, puller, again, Puller::follow, &stats).await;
+                });
             }
             runtime.block_on(tasks);
         })
@@ -153,51 +193,169 @@ pub fn complete(config: &Config, mut progress: impl FnMut(u64, u64)) -> Result<V
         });
         let [files_now, bytes_now, ..] = stats.counts();
         let (source, of) = (puller.source.clone(), Arc::clone(&puller.files));
-        if result.inventory.is_none() || !result.is_listed {
-            let nothing = || format!("{}: nothing to carry", of.shown());
-            let why = stats.newest_failure().unwrap_or_else(nothing);
-            return Err(format!("source {source}: {why}"));
-        }
-        // Manifests that did not come are named by no other file.
-        let mut missing = result.missing;
-        let failed = puller.failing.keys().filter(|path| !missing.contains(path));
-        let mut failed: Vec<String> = failed.cloned().collect();
-        failed.sort();
-        missing.extend(failed);
         let list = stats.lists().get(&source).cloned();
-        all.push(Pulled { source, files: files_now - files, bytes: bytes_now - bytes, missing, list });
+        let keys = list.as_ref().map(|it| it.keys);
+        let inventory = match result.inventory {
+            Some(inventory) if result.is_listed && keys != Some(0) => inventory,
+            _ => {
+                let nothing = || nothing_to_carry(&of.shown(), keys);
+                let why = stats.newest_failure_and_fix().unwrap_or_else(nothing);
+                return Err(format!("source {source}: {why}"));
+            }
+        };
+        let missing = puller.missing(&result.missing, &inventory);
+        let mut not_carried = inventory.left_out_by_reason();
+        not_carried.remove(&LeftOutReason::Missing);
+        let (files, bytes) = (files_now - files, bytes_now - bytes);
+        all.push(Pulled { source, files, bytes, missing, not_carried, list });
     }
     Ok(all)
+}
+
+/// What is said of a source that came and has no presentation.
+fn nothing_to_carry(shown: &str, keys: Option<u64>) -> String {
+    match keys {
+        Some(keys) => format!(
+            "{shown}: {keys} keys, and no manifest among them that can be carried; correct the prefix in `pull`, or say \
+             include_unreferenced = true"
+        ),
+        None => format!("{shown}: nothing to carry; give the URL of an HLS or DASH manifest as `pull`"),
+    }
 }
 
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
-fn pullers(config: &Config, stats: &Arc<PullStats>) -> Result<Vec<Puller>, String> {
-    let pulled = config.sources.iter().filter(|source| source.pull.is_some());
-    pulled.map(|source| Puller::new(source, Arc::clone(stats))).collect()
+fn pulled_sources(config: &Config) -> impl Iterator<Item = &Source> {
+    config.sources.iter().filter(|source| source.pull.is_some())
 }
 
-/// Asks the bucket of each source for the first page of its list: the name of the source, and what is there or why nothing.
-pub fn probe(config: &Config) -> Vec<(String, Result<String, String>)> {
+fn pullers(config: &Config, stats: &Arc<PullStats>) -> Result<Vec<Puller>, String> {
+    pulled_sources(config).map(|source| Puller::new(source, Arc::clone(stats))).collect()
+}
+
+/// Keeps a source followed. A task that ends by a panic is counted as `internal`, told, and replaced by a new one with pauses of
+/// 1 to 60 s: the folder has what was pulled.
+async fn keep_following<T, F: Future<Output = Infallible> + 'static>(
+    source: &str,
+    first: T,
+    again: impl Fn() -> Result<T, String>,
+    follow: impl Fn(T) -> F,
+    stats: &PullStats,
+) {
+    let mut next = Some(first);
+    let mut panics = 0;
+    loop {
+        let begun = Instant::now();
+        let why = match next.take().map_or_else(&again, Ok) {
+            Ok(puller) => match tokio::task::spawn_local(follow(puller)).await {
+                Err(ended) if ended.is_panic() => panic_text(&*ended.into_panic()),
+                // The program is ending.
+                Err(_) => return,
+            },
+            Err(why) => why,
+        };
+        panics = if begun.elapsed() > LOOK { 1 } else { panics + 1 };
+        let wait = back_off(panics);
+        stats.fail(&format!("source {source}"), Failed::new(PullFailure::Internal, why.clone()));
+        eprintln!(
+            "headend: source {source}: following its origin has failed by a fault of this program ({why}); it begins anew in {} s; \
+             please report the message above",
+            wait.as_secs()
+        );
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// What a panic says.
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic without a text").to_owned()
+}
+
+/// Result of a look at the bucket of a source, for `check`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probed {
+    /// What is there.
+    Fine(String),
+    /// What is wrong, and what to do.
+    Wrong {
+        /// Where and what.
+        what: String,
+        /// What to do.
+        fix: &'static str,
+    },
+}
+
+/// Asks the bucket of each source for the first page of its list, and for the manifest that is named: name of the source, and what
+/// is there.
+pub fn probe(config: &Config) -> Vec<(String, Probed)> {
     let of = |source: &Source| {
         let location = source.bucket()?;
-        let shown = location.shown(&location.prefix);
-        let asked = async || {
-            let bucket = bucket(source, location, environment)?.impatient();
-            let page = tokio::time::timeout(PROBE, bucket.list(None)).await;
-            let page = page.map_err(|_| format!("no answer for {} s", PROBE.as_secs()))?;
-            let page = page.map_err(|failed| failed.to_string())?;
-            let manifests = page.objects.iter().filter(|it| has_manifest_name(&it.key)).count();
-            let (keys, more) = (page.objects.len(), if page.next.is_some() { " and more" } else { "" });
-            Ok(format!("{keys} keys{more}, {manifests} of them manifests"))
+        let key = format!("{}{}", location.prefix, location.manifest.as_deref().unwrap_or_default());
+        let shown = location.shown(&key);
+        let looked = runtime().map_err(|err| Failed::new(PullFailure::Internal, err.to_string()));
+        let looked = looked.and_then(|it| {
+            it.block_on(async {
+                let bucket = bucket(source, location, environment)
+                    .map_err(|why| Failed::new(PullFailure::Listing, why))?
+                    .impatient();
+                let patience = tokio::time::timeout(PROBE, look_into(&bucket, &key));
+                let silent =
+                    || Failed::new(PullFailure::Timeout, format!("no answer for {} s", PROBE.as_secs()));
+                patience.await.map_err(|_| silent())?
+            })
+        });
+        let probed = match looked {
+            Ok(page) => judge(&page, source, &shown),
+            Err(failed) => Probed::Wrong { what: format!("{shown}: {failed}"), fix: failed.why.fix() },
         };
-        let result = runtime().map_err(|err| err.to_string()).and_then(|it| it.block_on(asked()));
-        let result = result.map(|it| format!("{shown}: {it}")).map_err(|why| format!("{shown}: {why}"));
-        Some((source.name.clone(), result))
+        Some((source.name.clone(), probed))
     };
     config.sources.iter().filter_map(of).collect()
+}
+
+/// The first page of a bucket's list. The manifest that is named must be there.
+async fn look_into(bucket: &Bucket, key: &str) -> Result<Page, Failed> {
+    let page = bucket.list(None).await?;
+    if bucket.location().manifest.is_some() && !page.objects.is_empty() {
+        bucket.get(key, &Conditions::default()).await?;
+    }
+    Ok(page)
+}
+
+/// What a first page tells: keys that are left out are neither sent nor counted as manifests.
+fn judge(page: &Page, source: &Source, shown: &str) -> Probed {
+    let location = source.bucket().unwrap_or_else(|| S3Location {
+        bucket: String::new(),
+        prefix: String::new(),
+        manifest: None,
+    });
+    let (mut list, mut manifests) = (BucketList::default(), 0);
+    for object in &page.objects {
+        list.keys += 1;
+        match place(object.key.get(location.prefix.len()..).unwrap_or_default()) {
+            Ok(_) if object.is_archived => list.leave_out(KeyLeftOut::Archived, &object.key),
+            Ok(name) => manifests += u64::from(has_manifest_name(name)),
+            Err(why) => list.leave_out(why, &object.key),
+        }
+    }
+    let more = if page.next.is_some() { " and more" } else { "" };
+    let left_out = list.to_text();
+    let left_out = if left_out.is_empty() { left_out } else { format!("; {left_out}") };
+    let what = format!("{shown}: {} keys{more}, {manifests} of them manifests{left_out}", list.keys);
+    let is_all = page.next.is_none();
+    if list.keys == 0 && is_all {
+        let fix = PullFailure::NoKeys.fix();
+        return Probed::Wrong { what: format!("{shown}: {}", PullFailure::NoKeys), fix };
+    }
+    if manifests == 0 && is_all && !source.include_unreferenced {
+        let fix = "correct the prefix in `pull`, or say include_unreferenced = true; keys that are left out need other names";
+        return Probed::Wrong { what, fix };
+    }
+    Probed::Fine(what)
 }
 
 fn bucket(source: &Source, location: S3Location, environment: Environment) -> Result<Bucket, String> {
@@ -261,6 +419,15 @@ struct Listing {
     takes_all: bool,
 }
 
+/// A file that failed.
+struct Failing {
+    attempts: u32,
+    /// Time of the next attempt.
+    again: Instant,
+    /// The newest failure.
+    why: Failed,
+}
+
 /// One pulled source.
 struct Puller {
     /// Name of the source.
@@ -272,8 +439,10 @@ struct Puller {
     options: Options,
     /// Of manifests that have come, by path.
     validators: HashMap<String, Validator>,
-    /// Files that failed: number of attempts, and the time of the next one.
-    failing: HashMap<String, (u32, Instant)>,
+    /// Files that failed.
+    failing: HashMap<String, Failing>,
+    /// Manifests that did not come when they were looked at last.
+    failed_manifests: BTreeMap<String, Failed>,
     /// Files that no manifest names, and since when.
     unnamed: HashMap<PathBuf, Instant>,
     /// Files that this program has pulled: nothing else is removed.
@@ -341,13 +510,14 @@ impl Puller {
             options,
             validators: HashMap::new(),
             failing: HashMap::new(),
+            failed_manifests: BTreeMap::new(),
             unnamed: HashMap::new(),
             pulled,
             manifests: Vec::new(),
         })
     }
 
-    async fn follow(mut self) {
+    async fn follow(mut self) -> Infallible {
         let mut failed_rounds = 0_u32;
         loop {
             let round = self.round().await;
@@ -400,7 +570,27 @@ impl Puller {
     }
 
     fn may_ask(&self, path: &str, now: Instant) -> bool {
-        self.failing.get(path).is_none_or(|(_, again)| *again <= now)
+        self.failing.get(path).is_none_or(|it| it.again <= now)
+    }
+
+    /// Files that are wanted and did not come, each with its reason: those that manifests name (`named`), manifests that no other
+    /// file names, and manifests that came and cannot be carried.
+    fn missing(&self, named: &[String], inventory: &Inventory) -> Vec<Missing> {
+        let mut all = BTreeMap::new();
+        for name in named {
+            let of_manifest = || Missing::of_manifest(name, LeftOutReason::Missing);
+            let why = self.failing.get(name).map(|it| Missing::of(name, &it.why));
+            all.insert(name.clone(), why.unwrap_or_else(of_manifest));
+        }
+        let failing = self.failing.iter().map(|(name, it)| (name, &it.why));
+        for (name, why) in failing.chain(&self.failed_manifests) {
+            all.entry(name.clone()).or_insert_with(|| Missing::of(name, why));
+        }
+        let faults = inventory.left_out.iter().filter(|it| it.reason.is_fault());
+        for it in faults.filter(|it| it.reason != LeftOutReason::Missing && has_manifest_name(&it.name)) {
+            all.entry(it.name.clone()).or_insert_with(|| Missing::of_manifest(&it.name, it.reason));
+        }
+        all.into_values().collect()
     }
 
     fn read(&self) -> Result<Inventory, PackageError> {
@@ -421,6 +611,10 @@ impl Puller {
             Ok(list) => {
                 (listing.failed, listing.due) = (0, now + listing.every);
                 let gone = listing.held.gone(listing.number);
+                if list.keys == 0 {
+                    let location = bucket.location();
+                    self.files.stats.fail(&location.shown(&location.prefix), PullFailure::NoKeys);
+                }
                 self.files.stats.listed(&self.source, list);
                 for name in gone {
                     self.remove(&name);
@@ -495,7 +689,7 @@ impl Puller {
                 continue;
             }
             let path = encode(name);
-            if self.failing.get(&path).is_none_or(|(_, again)| *again <= now) {
+            if self.failing.get(&path).is_none_or(|it| it.again <= now) {
                 wanted.insert(path, object.version.clone());
             }
         }
@@ -516,45 +710,43 @@ impl Puller {
         }
     }
 
+    /// Looks at a manifest: what differs from the one that is there takes its place.
     async fn look_at(&mut self, path: &str) {
-        let (Some(url), Some(name)) = (self.files.url_of(path), self.files.place_of(path)) else { return };
+        self.failed_manifests.remove(path);
+        if let Err(failed) = self.try_look_at(path).await {
+            let url = self.files.url_of(path).unwrap_or_else(|| path.to_owned());
+            self.files.stats.fail(&url, failed.clone());
+            self.failed_manifests.insert(path.to_owned(), failed);
+        }
+    }
+
+    async fn try_look_at(&mut self, path: &str) -> Result<(), Failed> {
+        let name = self.files.place_of(path).ok_or(PullFailure::BadPath)?;
         let is_there = self.files.folder.root.join(&name).is_file();
         let known = self.known(path, &name).filter(|_| is_there);
-        let stats = &self.files.stats;
-        let answer = match self.origin.look(&self.files, path, known.as_ref()).await {
-            Ok(answer) => answer,
-            Err(failed) => return stats.fail(&url, failed),
-        };
+        let answer = self.origin.look(&self.files, path, known.as_ref()).await?;
         let Answer::Body { validator, mut body, .. } = answer else {
-            stats.unchanged.fetch_add(1, Ordering::Relaxed);
-            return;
+            self.files.stats.unchanged.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
         };
         let mut bytes = Vec::new();
-        loop {
-            match body.next().await {
-                Ok(Some(data)) if bytes.len() as u64 + data.len() as u64 > MAX_MANIFEST_BYTES => {
-                    return stats.fail(&url, PullFailure::TooLong);
-                }
-                Ok(Some(data)) => bytes.extend_from_slice(&data),
-                Ok(None) => break,
-                Err(why) => return stats.fail(&url, why),
+        while let Some(data) = body.next().await? {
+            if bytes.len() as u64 + data.len() as u64 > MAX_MANIFEST_BYTES {
+                return Err(PullFailure::TooLong.into());
             }
+            bytes.extend_from_slice(&data);
         }
-        match self.files.store_manifest(&name, &bytes) {
-            Ok(()) => {
-                self.pulled.insert(self.files.folder.root.join(&name));
-                if let (Some(listing), Some(etag)) =
-                    (&mut self.listing, validator.as_ref().and_then(Validator::bare))
-                {
-                    listing.held.came(&name, etag, String::new(), bytes.len() as u64, listing.number);
-                }
-                match validator {
-                    Some(validator) => self.validators.insert(path.to_owned(), validator),
-                    None => self.validators.remove(path),
-                };
-            }
-            Err(failed) => stats.fail(&url, failed),
+        self.files.store_manifest(&name, &bytes)?;
+        self.pulled.insert(self.files.folder.root.join(&name));
+        if let (Some(listing), Some(etag)) = (&mut self.listing, validator.as_ref().and_then(Validator::bare))
+        {
+            listing.held.came(&name, etag, String::new(), bytes.len() as u64, listing.number);
         }
+        match validator {
+            Some(validator) => self.validators.insert(path.to_owned(), validator),
+            None => self.validators.remove(path),
+        };
+        Ok(())
     }
 
     /// Validator of a manifest that has come, also before a restart.
@@ -569,31 +761,48 @@ impl Puller {
     /// Fetches files. `listed` has the versions of those that a list has.
     async fn fetch_all(&mut self, wanted: Vec<String>, listed: &BTreeMap<String, String>) {
         let mut wanted = wanted.into_iter();
-        let mut running = tokio::task::JoinSet::new();
+        let mut running = JoinSet::new();
+        let mut paths = HashMap::new();
         loop {
             while running.len() < MAX_FETCHES
                 && let Some(path) = wanted.next()
             {
-                let (files, origin) = (Arc::clone(&self.files), self.origin.clone());
-                running.spawn_local(async move {
-                    let came = files.fetch(&origin, &path).await;
-                    (path, came)
-                });
+                let (files, origin, own) = (Arc::clone(&self.files), self.origin.clone(), path.clone());
+                let task = running.spawn_local(async move { files.fetch(&origin, &own).await });
+                paths.insert(task.id(), path);
             }
-            let Some(ended) = running.join_next().await else { return };
-            let Ok((path, came)) = ended else { continue };
-            if let Some((etag, bytes)) = came {
-                self.failing.remove(&path);
-                if let Some(name) = self.files.place_of(&path) {
-                    if let Some(listing) = &mut self.listing {
-                        let listed = listed.get(&path).cloned().unwrap_or_default();
-                        listing.held.came(&name, etag, listed, bytes, listing.number);
-                    }
-                    self.pulled.insert(self.files.folder.root.join(name));
+            let (id, came) = match running.join_next_with_id().await {
+                None => return,
+                Some(Ok((id, came))) => (id, came),
+                // Its file is as any other that failed.
+                Some(Err(ended)) => {
+                    let id = ended.id();
+                    let why = match ended.try_into_panic() {
+                        Ok(panic) => panic_text(&*panic),
+                        Err(ended) => ended.to_string(),
+                    };
+                    let failed = Failed::new(PullFailure::Internal, why);
+                    self.files.stats.fail(paths.get(&id).map_or("", String::as_str), failed.clone());
+                    (id, Err(failed))
                 }
-            } else {
-                let attempts = self.failing.get(&path).map_or(0, |(attempts, _)| *attempts) + 1;
-                self.failing.insert(path, (attempts, Instant::now() + back_off(attempts)));
+            };
+            let Some(path) = paths.remove(&id) else { continue };
+            match came {
+                Ok((etag, bytes)) => {
+                    self.failing.remove(&path);
+                    if let Some(name) = self.files.place_of(&path) {
+                        if let Some(listing) = &mut self.listing {
+                            let listed = listed.get(&path).cloned().unwrap_or_default();
+                            listing.held.came(&name, etag, listed, bytes, listing.number);
+                        }
+                        self.pulled.insert(self.files.folder.root.join(name));
+                    }
+                }
+                Err(why) => {
+                    let attempts = self.failing.get(&path).map_or(0, |it| it.attempts) + 1;
+                    let again = Instant::now() + back_off(attempts);
+                    self.failing.insert(path, Failing { attempts, again, why });
+                }
             }
         }
     }
@@ -603,6 +812,7 @@ impl Puller {
         self.failing.retain(|path, _| missing.contains(path));
         let only = self.files.manifest.as_deref();
         self.validators.retain(|path, _| only == Some(path) || self.manifests.contains(path));
+        self.failed_manifests.retain(|path, _| only == Some(path) || self.manifests.contains(path));
         // What is not live stays as it is, with files that are no use.
         if !inventory.is_live() || self.listing.as_ref().is_some_and(|it| it.takes_all) {
             return;
@@ -629,18 +839,29 @@ impl Puller {
         }
     }
 
-    /// When manifests are looked at again.
+    /// Time until the next round.
     fn look_again(&self, inventory: &Inventory) -> Duration {
         let live = inventory.objects.values().filter(|object| object.role == Role::Manifest);
         let fresh_ms = live.filter_map(|object| Manifest::read(object.bytes.as_deref()?)?.fresh_ms()).min();
-        let due = fresh_ms
-            .map_or(LOOK, |ms| Duration::from_millis(ms.clamp(*LIVE_LOOK_MS.start(), *LIVE_LOOK_MS.end())));
-        let now = Instant::now();
-        let listing = self.listing.as_ref().map(|it| it.due.saturating_duration_since(now));
-        let due = listing.map_or(due, |listing| due.min(listing));
-        let again = self.failing.values().map(|(_, again)| again.saturating_duration_since(now)).min();
-        again.map_or(due, |again| again.clamp(Duration::from_millis(*LIVE_LOOK_MS.start()), due))
+        let listing = self.listing.as_ref().map(|it| it.due);
+        let retry = self.failing.values().map(|it| it.again).min();
+        until_next_round(Instant::now(), fresh_ms, listing, retry)
     }
+}
+
+/// Time until the next round: manifests may have changed after `fresh_ms`, the bucket is listed at `listing`, and a file that
+/// failed is asked for again at `retry`, but never sooner than a live manifest would be.
+fn until_next_round(
+    now: Instant,
+    fresh_ms: Option<u64>,
+    listing: Option<Instant>,
+    retry: Option<Instant>,
+) -> Duration {
+    let (soonest_ms, latest_ms) = LIVE_LOOK_MS.into_inner();
+    let manifests = fresh_ms.map_or(LOOK, |ms| Duration::from_millis(ms.clamp(soonest_ms, latest_ms)));
+    let listing = listing.map(|it| it.saturating_duration_since(now));
+    let retry = retry.map(|it| it.saturating_duration_since(now).max(Duration::from_millis(soonest_ms)));
+    [listing, retry].into_iter().flatten().fold(manifests, Duration::min)
 }
 
 /// Paths of manifests that were read: all of them may change. Of a bucket those of live presentations; its list tells of

@@ -54,6 +54,57 @@ carousel::reasons! {
         Archived = "archived",
         /// The bucket's list cannot be read.
         Listing = "listing",
+        /// No key of the bucket begins with the prefix.
+        NoKeys = "no_keys",
+        /// A fault of this program; its message is in the log. The file, or the following of the source, is begun anew.
+        Internal = "internal",
+    }
+}
+
+impl PullFailure {
+    /// What to do about it.
+    pub const fn fix(self) -> &'static str {
+        match self {
+            Self::Connect => {
+                "correct host and port of `pull` or `endpoint`; look at the name service and the firewall; https needs the \
+                 system's certificates (ca-certificates)"
+            }
+            Self::Timeout => "look at the network and at the load of the origin; it is asked for again",
+            Self::NotFound => "correct the path in `pull`, which is case-sensitive, or put the file there",
+            Self::Status => "look at the origin's log; of a bucket, at `endpoint` and `path_style`",
+            Self::Redirect => "give the URL to which it leads as `pull`",
+            Self::Encoded => {
+                "store it without Content-Encoding, or switch compression off for it at the origin"
+            }
+            Self::TooLong => "split the presentation into several manifests",
+            Self::Cut => "look at the origin and at proxies on the way; it is asked for again",
+            Self::Full => "raise `pull_bytes` of the [[source]], or pull less",
+            Self::BadPath => {
+                "rename it at the origin: a plain path below the folder, neither hidden nor temporary, nor the name of a \
+                 folder as well"
+            }
+            Self::Io => "look at the rights of the folder `path` and at the room on its disk",
+            Self::NoCredentials => {
+                "give `credentials_file`, or `anonymous = true`, in [source.s3]; or AWS_ACCESS_KEY_ID and \
+                 AWS_SECRET_ACCESS_KEY"
+            }
+            Self::BadCredentials => {
+                "put the key, the secret and the session token that are valid now into `credentials_file`"
+            }
+            Self::Denied => {
+                "of a bucket, allow the key s3:ListBucket on it and s3:GetObject on its objects; else give \
+                 `pull_authorization_file`"
+            }
+            Self::Clock => "set the clock of this machine, by NTP",
+            Self::NoBucket => "correct the bucket's name in `pull`, or `endpoint` in [source.s3]",
+            Self::Region => "set `region` or `endpoint` in [source.s3] to what the message says",
+            Self::SlowDown => "wait: it is asked for again; if that stays so, raise `list_every_s`",
+            Self::Changed => "wait until it is uploaded no more; it is fetched again",
+            Self::Archived => "restore it, or store it in a class that can be read at once",
+            Self::Listing => "set `endpoint` to the URL of the store, not of its console, and `path_style`",
+            Self::NoKeys => "correct the prefix in `pull`: it is case-sensitive, and is not percent-encoded",
+            Self::Internal => "report it, with the message in the log",
+        }
     }
 }
 
@@ -100,7 +151,7 @@ pub struct PullStats {
     pub(super) unchanged: AtomicU64,
     pub(super) removed: AtomicU64,
     pub(super) failed: Counts<PullFailure>,
-    newest_failure: Mutex<Option<String>>,
+    newest_failure: Mutex<Option<(String, PullFailure)>>,
     /// Newest complete list of each bucket, by the name of its source.
     lists: Mutex<BTreeMap<String, BucketList>>,
 }
@@ -148,12 +199,18 @@ impl PullStats {
         self.failed.add(failed.why);
         // A query may be what opens it, and user information is.
         let text = format!("{}: {failed}", without_secrets(url));
-        *self.newest_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+        *self.newest_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some((text, failed.why));
     }
 
     /// Newest failure.
     pub fn newest_failure(&self) -> Option<String> {
-        self.newest_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.newest_failure.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|it| it.0.clone())
+    }
+
+    /// The same, with what to do about it.
+    pub(super) fn newest_failure_and_fix(&self) -> Option<String> {
+        let newest = self.newest_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        newest.as_ref().map(|(text, why)| format!("{text}; {}", why.fix()))
     }
 
     pub(super) fn listed(&self, source: &str, list: BucketList) {

@@ -1,5 +1,6 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 
@@ -111,7 +112,7 @@ pub(super) fn playlist(names: &[&str], is_ended: bool) -> String {
     format!("#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:0\n{segments}{end}")
 }
 
-fn config(dir: &std::path::Path, url: &str, more: &str) -> Config {
+fn config(dir: &Path, url: &str, more: &str) -> Config {
     let text = format!(
         "[link]\nrate_bps = 8_000_000\n[[source]]\npath = 'pulled'\nbase = 'https://cdn.example.com/film/'\npull = \"{url}\"\n{more}\n"
     );
@@ -413,4 +414,98 @@ fn mistakes_are_told_with_what_to_write() {
     assert!(wrong("pull = 'https://h/folder/'").contains("is no URL of a manifest"));
     assert!(wrong("pull_authorization_file = 'x'").contains("nothing is pulled"));
     assert!(wrong("pull = 'https://h/a.mpd'\npull_bytes = 0").contains("must be greater than 0"));
+}
+
+#[test]
+fn the_next_round_is_due_whatever_is_overdue() {
+    let now = Instant::now() + Duration::from_secs(100);
+    let ms = |ms: u64| Duration::from_millis(ms);
+    let at = |offset_ms: i64| now + ms(100_000 + offset_ms as u64) - ms(100_000);
+    let before = |offset_ms: u64| now - ms(offset_ms);
+    for (fresh_ms, listing, retry, expected) in [
+        (None, None, None, LOOK),
+        (Some(2000), None, None, ms(2000)),
+        (Some(1), None, None, ms(250)),
+        (Some(60_000), None, None, ms(10_000)),
+        (None, Some(at(7000)), None, ms(7000)),
+        (None, None, Some(at(3000)), ms(3000)),
+        // A file that failed is asked for no sooner than a live manifest would be.
+        (None, None, Some(before(5000)), ms(250)),
+        (Some(2000), None, Some(at(8000)), ms(2000)),
+        // The bucket is to be listed in less than that, or has been due for long, and a file is missing.
+        (None, Some(at(100)), Some(at(3000)), ms(100)),
+        (None, Some(at(100)), Some(before(1)), ms(100)),
+        (Some(2000), Some(before(9000)), Some(at(64_000)), ms(0)),
+    ] {
+        let found = until_next_round(now, fresh_ms, listing, retry);
+        assert_eq!(found, expected, "{fresh_ms:?} {listing:?} {retry:?}");
+    }
+}
+
+#[test]
+fn a_source_whose_task_panics_is_counted_told_and_followed_again() {
+    let stats = PullStats::default();
+    let runs = std::cell::Cell::new(0);
+    let tasks = tokio::task::LocalSet::new();
+    let again = || {
+        runs.set(runs.get() + 1);
+        Ok(runs.get())
+    };
+    let follow = async |run: u32| -> Infallible {
+        assert!(run > 0, "the first run fails");
+        std::future::pending().await
+    };
+    tasks.block_on(&runtime().unwrap(), async {
+        let followed = keep_following("film", 0, again, follow, &stats);
+        let has_begun_anew = async {
+            while runs.get() == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            () = followed => panic!("it ends never"),
+            () = has_begun_anew => {}
+        }
+    });
+    assert_eq!((runs.get(), failed(&stats, PullFailure::Internal)), (1, 1));
+    let told = stats.newest_failure().unwrap();
+    assert_eq!(told, "source film: internal (the first run fails)");
+}
+
+#[test]
+fn what_does_not_come_has_its_reason_also_where_an_old_copy_is_there() {
+    let is_gone = Arc::new(AtomicUsize::new(0));
+    let gone = Arc::clone(&is_gone);
+    let origin = Origin::new(move |asked| match asked.target.as_str() {
+        "/index.m3u8" if gone.load(Ordering::SeqCst) == 1 => Reply::of(404, ""),
+        "/index.m3u8" => Reply::of(200, playlist(&["a.ts", "b.ts", ".c.ts", "d.ts"], true)),
+        "/d.ts" => Reply::of(401, ""),
+        _ => Reply::of(200, segment(1, 100)),
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), &format!("{}index.m3u8", origin.url), "pull_bytes = 30_000");
+    let told = |config: &Config| {
+        let missing = complete(config, |_, _| {}).unwrap().remove(0).missing;
+        missing.into_iter().map(|it| (it.name, it.reason, it.detail)).collect::<Vec<_>>()
+    };
+    let reasons: Vec<_> = told(&config).into_iter().map(|it| (it.1, it.2)).collect();
+    let full = ("full", String::new());
+    let denied = ("denied", "401".to_owned());
+    assert_eq!(reasons.len(), 3, "{reasons:?}");
+    assert!(reasons.contains(&full) && reasons.contains(&denied), "{reasons:?}");
+    assert!(reasons.contains(&("bad_path", String::new())), "{reasons:?}");
+    is_gone.store(1, Ordering::SeqCst);
+    let index = ("index.m3u8".to_owned(), "not_found", "404".to_owned());
+    assert!(told(&config).contains(&index), "the old copy does not stand for the manifest");
+}
+
+#[test]
+fn every_reason_of_a_bucket_has_a_fix_of_its_own_and_is_in_the_guide() {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/start/bucket.md");
+    let guide = fs::read_to_string(guide).unwrap();
+    let mut fixes = HashSet::new();
+    for why in PullFailure::ALL {
+        assert!(guide.contains(&format!("\n| `{why}` |")), "{why}");
+        assert!(fixes.insert(why.fix()), "{why} has the fix of another reason");
+    }
 }

@@ -23,6 +23,7 @@ carousel::limits! {
 
 const PACKAGE_ANEW: &str = "package it anew; players get it from the origin meanwhile";
 const PUT_IT_THERE: &str = "put the file there, or package anew";
+const PULL_IT: &str = "`headend pull` fetches it, or says why it does not come and what to do";
 
 impl Reading<'_> {
     /// Takes the file into the inventory if it is there and has no fault; tells what is wrong otherwise.
@@ -193,7 +194,10 @@ impl Reading<'_> {
                 self.problem(place, what, "rename it when it is finished");
             }
             None if role == Role::Key => {}
-            None => self.problem(place, format!("{} is missing", local.path), PUT_IT_THERE),
+            None => {
+                let fix = if self.options.is_pulled { PULL_IT } else { PUT_IT_THERE };
+                self.problem(place, format!("{} is missing", local.path), fix);
+            }
         }
         self.leave_out(Reason::Missing, place, &local.path, 1);
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::stats::{KeyLeftOut, PullStats};
 use super::super::tests::{Asked, Origin, Reply, failed, playlist, segment, with_puller};
-use super::super::{Puller, complete, probe};
+use super::super::{Probed, Puller, complete, probe};
 use super::*;
 use crate::config::Config;
 
@@ -532,9 +532,10 @@ fn refusals_name_the_bucket_and_no_secret() {
         let config = config(dir.path(), &origin.url, "s3://vod/film/", "");
         let why = complete(&config, |_, _| {}).unwrap_err();
         let (name, probed) = probe(&config).remove(0);
-        assert_eq!((name.as_str(), probed.is_err()), ("pulled", true));
+        let Probed::Wrong { what: probed, fix } = probed else { panic!("{probed:?}") };
+        assert_eq!((name.as_str(), why.ends_with(fix)), ("pulled", true), "{why}");
         let of_bucket = format!("{:?}", bucket_of("s3://vod/film/", config.sources[0].s3.as_ref().unwrap()));
-        for text in [&why, &probed.unwrap_err(), &of_bucket, &config.to_toml().unwrap()] {
+        for text in [&why, &probed, &of_bucket, &config.to_toml().unwrap()] {
             assert!(!text.contains(SECRET) && !text.contains("X-Amz") && !text.contains(KEY), "{text}");
         }
         why
@@ -564,4 +565,36 @@ fn names_that_no_folder_has_beside_each_other_are_told() {
     // Whichever came first has the name.
     assert!(failed(&stats, PullFailure::BadPath) >= 1, "{:?}", stats.newest_failure());
     assert!(stats.newest_failure().unwrap().contains("both a file and a folder"));
+}
+
+#[test]
+fn a_prefix_without_keys_and_a_manifest_that_is_not_there_are_told() {
+    let (store, origin) = store(0);
+    store.put("film/a.m3u8", playlist(&["1.ts"], true), "m");
+    store.put("film/1.ts", segment(1, 4), "s");
+    store.put("only/1.ts", segment(1, 4), "s");
+    store.put("only/.hidden.m3u8", "x", "h");
+    let dir = tempfile::tempdir().unwrap();
+    let of = |pull: &str, more: &str| config(dir.path(), &origin.url, pull, more);
+    let probed = |pull: &str, more: &str| probe(&of(pull, more)).remove(0).1;
+    let fine = probed("s3://vod/film/", "");
+    assert_eq!(fine, Probed::Fine("s3://vod/film/: 2 keys, 1 of them manifests".to_owned()));
+    assert!(matches!(probed("s3://vod/film/a.m3u8", ""), Probed::Fine(_)));
+    assert!(matches!(probed("s3://vod/only/", "include_unreferenced = true"), Probed::Fine(_)));
+    for (pull, told) in [
+        ("s3://vod/Film/", "s3://vod/Film/: no_keys"),
+        ("s3://vod/film/b.m3u8", "s3://vod/film/b.m3u8: not_found (404)"),
+        (
+            "s3://vod/only/",
+            "s3://vod/only/: 2 keys, 0 of them manifests; keys left out: 1 hidden (only/.hidden.m3u8)",
+        ),
+    ] {
+        let Probed::Wrong { what, fix } = probed(pull, "") else { panic!("{pull}") };
+        assert!(what == told && !fix.is_empty(), "{what}; {fix}");
+    }
+    // A copy of the time before is no reason to be content.
+    complete(&of("s3://vod/film/", ""), |_, _| {}).unwrap();
+    store.objects.lock().unwrap().clear();
+    let why = complete(&of("s3://vod/film/", ""), |_, _| {}).unwrap_err();
+    assert_eq!(why, format!("source pulled: s3://vod/film/: no_keys; {}", PullFailure::NoKeys.fix()));
 }
