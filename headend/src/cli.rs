@@ -238,7 +238,8 @@ pub struct Order {
 pub enum FirmwareAction {
     /// Offer a bundle: `send` carries it, and receivers that it concerns install it
     Offer(Offering),
-    /// Change the share of receivers that are in; those that are in a share are in every greater one
+    /// Change the share of receivers that are in; those that are in a share are in every greater one, and those that are in no more
+    /// drop what they have of the bundle, unless its installation has begun
     Share {
         /// Identifier, as `list` shows it
         id: String,
@@ -275,7 +276,7 @@ pub enum FirmwareAction {
 
 #[derive(Debug, clap::Args)]
 pub struct Offering {
-    /// RAUC's bundle; the file must stay where it is, and its name is the end of its URL
+    /// RAUC's bundle; the file must stay where it is, and its name, percent-encoded, is the end of its URL
     pub bundle: PathBuf,
     /// Configuration of the `send` that carries it
     #[arg(short, long, value_name = "FILE")]
@@ -289,7 +290,8 @@ pub struct Offering {
     /// Percent of receivers that are in
     #[arg(long, default_value_t = 100.0, value_name = "PERCENT")]
     pub share: f64,
-    /// Part of each day, in UTC, in which receivers install. Left out: at any time at which nobody watches
+    /// Part of each day, in UTC, in which receivers install; the same time twice is the whole day. Left out: as each receiver is
+    /// configured, else at any time. In each case when nobody watches
     #[arg(long, value_name = "HH:MM-HH:MM")]
     pub window: Option<String>,
     /// Let it be older than what runs; the bundle must be signed as a way back, too

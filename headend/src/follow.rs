@@ -11,9 +11,11 @@
 
 mod growth;
 
+use std::cell::Cell;
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,7 +27,7 @@ use crate::clock::Clocks;
 use crate::config::{Config, Source};
 use crate::package::{self, Inventory, LeftOutReason, ObjectSource, Options, Reader};
 use crate::prepare::{
-    PreparedRelease, Update, digest_of, is_in_memory, keep_prefix, options, prepare, prepare_bundle,
+    Bundle, PreparedRelease, Update, digest_of, is_in_memory, keep_prefix, options, prepare, prepare_bundle,
 };
 use crate::releases::{self, Release};
 use crate::spool;
@@ -43,6 +45,8 @@ type Lost = Arc<Mutex<Vec<(usize, String)>>>;
 pub struct Follower {
     updates: Receiver<Update>,
     lost: Lost,
+    /// The thread has ended, which it does by a panic alone.
+    has_failed: Cell<bool>,
 }
 
 impl Follower {
@@ -71,12 +75,19 @@ impl Follower {
             updates: sender,
         };
         std::thread::Builder::new().name("follow".to_owned()).spawn(move || following.run())?;
-        Ok(Self { updates, lost })
+        Ok(Self { updates, lost, has_failed: Cell::new(false) })
     }
 
     /// The next update, if one is there.
     pub fn poll(&self) -> Option<Update> {
-        self.updates.try_recv().ok()
+        let next = self.updates.try_recv();
+        self.has_failed.set(matches!(next, Err(TryRecvError::Disconnected)));
+        next.ok()
+    }
+
+    /// Whether the thread has ended, as of the last [`Follower::poll`].
+    pub const fn has_failed(&self) -> bool {
+        self.has_failed.get()
     }
 
     /// Reports objects that were removed because their file changed while it was sent.
@@ -202,6 +213,42 @@ fn start(source: &Source) -> Option<(Watch, Reader)> {
     Some((Watch::start(reader.root(), reader.links_to()).ok()?, reader))
 }
 
+/// A bundle on offer, and whether its file was what was offered when it was looked at.
+struct OfferedBundle {
+    /// With its file as it was then; `None`: it was not there.
+    offered: (Release, Option<FileStamp>),
+    is_usable: bool,
+}
+
+impl OfferedBundle {
+    /// Whether the bundle of an offer is this one: under the same name, in the same session, with the same file.
+    fn has_bundle_of(&self, (release, file): &(Release, Option<FileStamp>)) -> bool {
+        let of = |it: &Release| (it.offer.sha256, it.offer.url.clone(), it.offer.session, it.path.clone());
+        of(&self.offered.0) == of(release) && self.offered.1 == *file
+    }
+}
+
+/// What differs as soon as a file is another, was written, or may be read by others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileStamp {
+    place: (u64, u64),
+    length: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl FileStamp {
+    fn of(path: &Path) -> Option<Self> {
+        let it = std::fs::metadata(path).ok()?;
+        Some(Self {
+            place: (it.dev(), it.ino()),
+            length: it.len(),
+            modified: (it.mtime(), it.mtime_nsec()),
+            changed: (it.ctime(), it.ctime_nsec()),
+        })
+    }
+}
+
 struct Following {
     config: Config,
     sources: Vec<Followed>,
@@ -209,7 +256,7 @@ struct Following {
     /// Commands to receivers that are on the air.
     commands: Vec<Command>,
     /// Firmware that is on offer.
-    firmware: Vec<Release>,
+    firmware: Vec<OfferedBundle>,
     clocks: Arc<dyn Clocks>,
     lost: Lost,
     updates: SyncSender<Update>,
@@ -271,22 +318,34 @@ impl Following {
         self.updates.send(Update::Commands(commands)).ok()
     }
 
-    /// Reports firmware that is newly on offer, whose offer changed, or is withdrawn. `None` if the receiver is gone.
+    /// Reports firmware that is newly on offer, whose offer or file changed, or that is withdrawn. `None` if the receiver is gone.
     fn look_at_firmware(&mut self) -> Option<()> {
         if releases::folder(&self.config).is_none() {
             return Some(());
         }
-        let (now, _) = releases::read(&self.config, self.clocks.wall().unix_seconds());
-        if now == self.firmware {
+        let (releases, _) = releases::read(&self.config, self.clocks.wall().unix_seconds());
+        let now = releases.into_iter().map(|release| {
+            let file = FileStamp::of(&release.path);
+            (release, file)
+        });
+        let now: Vec<(Release, Option<FileStamp>)> = now.collect();
+        if now.iter().eq(self.firmware.iter().map(|it| &it.offered)) {
             return Some(());
         }
-        let before = std::mem::replace(&mut self.firmware, now);
-        let is_known = |it: &Release| before.iter().any(|was| was.offer.sha256 == it.offer.sha256);
-        let prepared = self.firmware.iter().map(|release| PreparedRelease {
-            release: release.clone(),
-            bundle: if is_known(release) { None } else { prepare_bundle(&self.config, release) },
-        });
-        self.updates.send(Update::Firmware(prepared.collect())).ok()
+        let mut all = Vec::with_capacity(now.len());
+        let before = std::mem::take(&mut self.firmware);
+        for offered in now {
+            let known = before.iter().find(|it| it.has_bundle_of(&offered));
+            let bundle = match known {
+                Some(it) if it.is_usable => Bundle::Same,
+                Some(_) => Bundle::Unusable,
+                None => prepare_bundle(&self.config, &offered.0),
+            };
+            let is_usable = !matches!(bundle, Bundle::Unusable);
+            all.push(PreparedRelease { release: offered.0.clone(), bundle });
+            self.firmware.push(OfferedBundle { offered, is_usable });
+        }
+        self.updates.send(Update::Firmware(all)).ok()
     }
 
     /// Reports the changes of one source. `None` if the receiver is gone.

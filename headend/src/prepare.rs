@@ -108,11 +108,22 @@ pub struct Prepared {
     pub(crate) repair: Option<RepairSymbols>,
 }
 
-/// Firmware on offer. The bundle is left out where it is on the air, or cannot be read as it was offered.
+/// Firmware on offer.
 #[derive(Debug)]
 pub struct PreparedRelease {
     pub(crate) release: Release,
-    pub(crate) bundle: Option<PreparedBundle>,
+    pub(crate) bundle: Bundle,
+}
+
+/// The bundle of a release.
+#[derive(Debug)]
+pub enum Bundle {
+    /// Its file is as it was when it was prepared before.
+    Same,
+    /// It is new, or its file is another than before.
+    New(PreparedBundle),
+    /// Its file is not what was offered, or cannot be read.
+    Unusable,
 }
 
 /// A bundle that is ready for the air.
@@ -123,8 +134,12 @@ pub struct PreparedBundle {
     pub(crate) repair: Option<RepairSymbols>,
 }
 
-/// Hashes a bundle and makes its repair symbols: seconds for a root file system. `None` if it is not what was offered.
-pub(crate) fn prepare_bundle(config: &Config, release: &Release) -> Option<PreparedBundle> {
+/// Hashes a bundle and makes its repair symbols: seconds for a root file system.
+pub(crate) fn prepare_bundle(config: &Config, release: &Release) -> Bundle {
+    try_prepare_bundle(config, release).map_or(Bundle::Unusable, Bundle::New)
+}
+
+fn try_prepare_bundle(config: &Config, release: &Release) -> Option<PreparedBundle> {
     let (body, file) = Body::file(&release.path).ok()?;
     let (body, digest, md5) = hash(body, file.take(u64::MAX))?;
     if digest != release.offer.sha256 || body.length() != release.offer.length {

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::package::encode;
 use crate::sys::{open_source_file, read_source_file};
 
 /// Longest file of an offer.
@@ -82,13 +83,12 @@ impl Release {
 
     fn of(stored: Stored, config: &Config) -> Option<Self> {
         let firmware = config.firmware.as_ref()?;
-        let name = stored.path.file_name()?.to_str()?;
         let window = match &stored.window {
             Some(text) => Some(Window::parse(text)?),
             None => None,
         };
         let offer = Offer {
-            url: carousel::name::resolve(&firmware.base, name).ok()?,
+            url: url(&firmware.base, &stored.path).ok()?,
             compatible: Some(stored.compatible).filter(|it| is_word(it))?,
             version: Some(stored.version).filter(|it| is_version(it))?,
             length: stored.length,
@@ -123,6 +123,29 @@ pub fn to_json(release: &Release) -> Value {
 pub fn folder(config: &Config) -> Option<PathBuf> {
     let (signing, firmware) = (config.signing.as_ref()?, config.firmware.as_ref()?);
     Some(firmware.folder.clone().unwrap_or_else(|| signing.keys.join("firmware")))
+}
+
+/// URL of a bundle: the name of its file below `[firmware] base`, percent-encoded.
+///
+/// # Errors
+/// A name that no URL has.
+pub fn url(base: &str, path: &Path) -> Result<String, String> {
+    let refused = |what: &str| {
+        let told = path.file_name().unwrap_or(path.as_os_str());
+        Err(format!("{told:?}: {what}; the name is the end of the bundle's URL: rename the file"))
+    };
+    let Some(name) = path.file_name().and_then(std::ffi::OsStr::to_str) else {
+        return refused("the name of the file is no UTF-8");
+    };
+    if name.contains(char::is_control) {
+        return refused("the name of the file has a control character");
+    }
+    let url = format!("{base}{}", encode(name));
+    // As receivers spell it, so that all of them mean the same.
+    match carousel::name::resolve("", &url) {
+        Ok(settled) if carousel::firmware::is_url(&settled) => Ok(settled),
+        _ => refused("its URL would be too long"),
+    }
 }
 
 /// Offers that count at `date`, by identifier, and lines on files that are none.
@@ -325,6 +348,39 @@ pub(crate) mod tests {
         assert_eq!(tsi(&third), 100, "what has ended is removed");
         fs::write(super::folder(&config).unwrap().join("odd.json"), "{}").unwrap();
         assert_eq!(read(&config, 0).1.len(), 1);
+    }
+
+    #[test]
+    fn the_url_of_a_bundle_is_that_of_its_file_whatever_its_name() {
+        let base = "https://cdn.example.com/firmware/";
+        for (name, end) in [
+            ("1.5.raucb", "1.5.raucb"),
+            ("a b.raucb", "a%20b.raucb"),
+            ("100%.raucb", "100%25.raucb"),
+            ("%41.raucb", "%2541.raucb"),
+            ("a#1?x=y.raucb", "a%231%3Fx=y.raucb"),
+            ("b\u{fc}ndel~1.raucb", "b%C3%BCndel~1.raucb"),
+            ("a\\b:c.raucb", "a%5Cb:c.raucb"),
+        ] {
+            let url = url(base, &Path::new("/srv/x y").join(name)).unwrap();
+            assert_eq!(url, format!("{base}{end}"));
+            // What receivers make of it: the same object, asked for by the same URL.
+            assert_eq!(carousel::name::resolve("", &url).as_ref(), Ok(&url));
+            let key = carousel::name::ObjectKey::from_name(&url, None).unwrap();
+            assert_eq!(key.as_str(), &url["https://".len()..]);
+            assert_eq!(percent_encoding::percent_decode_str(end).decode_utf8_lossy(), name);
+        }
+        for (name, why) in [
+            ("a\nb.raucb", "control character"),
+            ("a\u{7f}b.raucb", "control character"),
+            (&"x".repeat(2048), "too long"),
+        ] {
+            let refused = url(base, Path::new(name)).unwrap_err();
+            assert!(refused.contains(why) && refused.contains("rename the file"), "{refused}");
+            assert!(!refused.contains('\n'), "{refused}");
+        }
+        let name = std::os::unix::ffi::OsStrExt::from_bytes(b"a\xff.raucb");
+        assert!(url(base, Path::new::<std::ffi::OsStr>(name)).unwrap_err().contains("no UTF-8"));
     }
 
     #[test]

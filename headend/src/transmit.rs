@@ -51,6 +51,10 @@ pub trait Updates {
     fn poll(&self) -> Option<Update>;
     /// Reports files that were removed because they changed while they were sent, with the numbers of their sources.
     fn report_lost(&self, files: Vec<(usize, String)>);
+    /// Whether no update will ever come, since what makes them has failed.
+    fn has_failed(&self) -> bool {
+        false
+    }
 }
 
 impl Updates for Follower {
@@ -60,6 +64,10 @@ impl Updates for Follower {
 
     fn report_lost(&self, files: Vec<(usize, String)>) {
         Self::report_lost(self, files);
+    }
+
+    fn has_failed(&self) -> bool {
+        Self::has_failed(self)
     }
 }
 
@@ -123,7 +131,7 @@ impl Transmission {
     /// Sends until the end. `output` gets destination, payload and monotonic time of each datagram.
     ///
     /// # Errors
-    /// A datagram that cannot be sent, an object that does not fit its session.
+    /// A datagram that cannot be sent, an object that does not fit its session, sources that nobody follows any more.
     pub fn run(
         &mut self,
         clocks: &dyn Clocks,
@@ -207,6 +215,11 @@ impl Transmission {
         if let Some(updates) = updates {
             if let Some(update) = updates.poll() {
                 self.apply(update, clocks, observer)?;
+            } else if updates.has_failed() {
+                // What is on the air would grow old, and nobody would know.
+                return Err("the thread that follows the sources has failed by a fault of this program, told above; please report \
+                            it, and start `headend send` again, as its service does by itself"
+                    .to_owned());
             }
             if now_ns >= self.next_rescan_ns {
                 self.next_rescan_ns =

@@ -57,7 +57,7 @@ limits! {
 pub struct Window {
     /// Minute of the day with which it begins.
     pub begin_min: u16,
-    /// Minute of the day with which it ends; before or at `begin_min`: of the next day.
+    /// Minute of the day with which it ends; before or at `begin_min`: of the next day. The same minute is the whole day.
     pub end_min: u16,
 }
 
@@ -75,6 +75,11 @@ impl Window {
         };
         let (begin, end) = text.split_once('-')?;
         Some(Self { begin_min: minute(begin)?, end_min: minute(end)? })
+    }
+
+    /// Whether it is open all the time.
+    pub const fn is_whole_day(self) -> bool {
+        self.begin_min == self.end_min
     }
 
     /// Whether it is open at `date`, in seconds since 1970.
@@ -373,6 +378,8 @@ mod tests {
         assert!(at("23:30-05:00", 23, 30) && at("23:30-05:00", 0, 0) && at("23:30-05:00", 4, 59));
         assert!(!at("23:30-05:00", 23, 29) && !at("23:30-05:00", 5, 0));
         assert!(at("00:00-00:00", 0, 0) && at("04:00-04:00", 3, 59));
+        let is_whole_day = |text: &str| Window::parse(text).unwrap().is_whole_day();
+        assert!(is_whole_day("04:00-04:00") && !is_whole_day("04:00-03:59"));
     }
 
     /// Of 20,000 receivers, the parts that are in; who is in a share is in each greater one; another bundle begins with others.

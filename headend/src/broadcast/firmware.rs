@@ -11,17 +11,24 @@ use carousel::trust::{Edition, Kind};
 use super::{Broadcast, signalled};
 use crate::air::{AirObject, ItemId, Repeat, SessionIndex};
 use crate::plan::Class;
-use crate::prepare::PreparedRelease;
+use crate::prepare::{Bundle, PreparedRelease};
 use crate::releases;
 
 /// Validity of a document without offers: receivers that have begun with one come by it.
 const EMPTY_S: u64 = 7 * 86_400;
 
+/// What a bundle on the air is known by: one that is offered anew in another session or under another name is another object.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Carried {
+    sha256: [u8; 32],
+    tsi: u64,
+    url: String,
+}
+
 /// What is on the air.
 #[derive(Debug, Default)]
 pub(super) struct Bundles {
-    /// By digest, with the TSI of their session.
-    items: BTreeMap<String, (u64, ItemId)>,
+    items: BTreeMap<Carried, ItemId>,
     /// Sessions by TSI: one that has ended is used again.
     sessions: HashMap<u64, SessionIndex>,
     document: Option<ItemId>,
@@ -37,12 +44,16 @@ impl Broadcast {
         let mut gone = std::mem::take(&mut self.firmware.items);
         let mut offers = Vec::with_capacity(releases.len());
         for PreparedRelease { release, bundle } in releases {
-            let (name, tsi) =
-                (release.offer.sha256.to_hex(), release.offer.session.map_or(0, |session| session.1));
-            let before = gone.remove(&name).filter(|&(of, id)| of == tsi && self.air.has(id));
+            let tsi = release.offer.session.map_or(0, |session| session.1);
+            let carried = Carried { sha256: release.offer.sha256.0, tsi, url: release.offer.url.clone() };
+            let before = gone.get(&carried).copied().filter(|&id| self.air.has(id));
             let item = match (before, bundle) {
-                (Some(item), _) => item,
-                (None, Some(bundle)) => {
+                (Some(id), Bundle::Same) => id,
+                // A file that was touched, and is what it was.
+                (Some(id), Bundle::New(new)) if self.air.object(id).is_some_and(|it| it.body == new.body) => {
+                    id
+                }
+                (_, Bundle::New(bundle)) => {
                     let object = AirObject {
                         uri: release.offer.url.clone(),
                         content_type: BUNDLE_TYPE.to_owned(),
@@ -57,19 +68,22 @@ impl Broadcast {
                     };
                     let session = self.bundle_session(tsi, firmware.group);
                     let added = self.air.add_prepared(session, object, bundle.repair);
-                    (tsi, added.map_err(|err| format!("{}: {err}", release.path.display()))?)
+                    added.map_err(|err| format!("{}: {err}", release.path.display()))?
                 }
-                (None, None) => {
-                    let what =
-                        "is not the file that was offered, or cannot be read; withdraw it and offer it anew";
+                (None, Bundle::Same) | (_, Bundle::Unusable) => {
+                    let what = "is not the file that was offered, or cannot be read, and is not sent; put that file there, or \
+                                withdraw it and offer the new one";
                     self.warnings.push(format!("{} {what}", release.path.display()));
                     continue;
                 }
             };
-            self.firmware.items.insert(name, item);
+            if before == Some(item) {
+                gone.remove(&carried);
+            }
+            self.firmware.items.insert(carried, item);
             offers.push(release.offer);
         }
-        for (_, id) in gone.into_values() {
+        for id in gone.into_values() {
             self.air.withdraw(id);
         }
         if offers.is_empty() && self.firmware.document.is_none() {

@@ -443,7 +443,7 @@ fn offers(broadcast: &Broadcast) -> Option<Vec<carousel::firmware::Offer>> {
 
 #[test]
 fn firmware_on_offer_is_carried_and_announced_until_it_is_withdrawn() {
-    use crate::prepare::{PreparedRelease, prepare_bundle};
+    use crate::prepare::{Bundle, PreparedRelease, prepare_bundle};
     use crate::releases::{self, tests::release};
     let folder = tempfile::tempdir().unwrap();
     let mut config = releases::tests::config(folder.path());
@@ -473,16 +473,60 @@ fn firmware_on_offer_is_carried_and_announced_until_it_is_withdrawn() {
     assert!(before.iter().all(|it| it.2.starts_with("https://cdn.example.com/firmware/1.")));
     // A greater share is another document and the same transmission.
     let wider = releases::set_share(&config, &one.id(), 5000, 50).unwrap();
-    let known = |release: &releases::Release| PreparedRelease { release: release.clone(), bundle: None };
+    let known =
+        |release: &releases::Release| PreparedRelease { release: release.clone(), bundle: Bundle::Same };
     broadcast.apply(Update::Firmware(vec![known(&wider), known(&two)]), WALL).unwrap();
     assert_eq!(offers(&broadcast).unwrap()[0].share, 5000);
     assert_eq!(carried(&broadcast), before);
     // A file that is not what was offered any more.
     fs::write(&one.path, [7; 70_000]).unwrap();
-    assert!(prepare_bundle(&config, &one).is_none());
+    assert!(matches!(prepare_bundle(&config, &one), Bundle::Unusable));
     broadcast.apply(Update::Firmware(vec![known(&two)]), WALL).unwrap();
     assert_eq!(carried(&broadcast), before[1..]);
     broadcast.apply(Update::Firmware(vec![prepared(&one)]), WALL).unwrap();
     assert!(broadcast.take_warnings()[0].contains("is not the file that was offered"));
     assert_eq!(offers(&broadcast), Some(Vec::new()), "receivers that have begun come by its end");
+    assert!(carried(&broadcast).is_empty());
+
+    // The file is as it was offered again; then it is touched, and the same transmission goes on.
+    fs::write(&one.path, [5; 70_000]).unwrap();
+    broadcast.apply(Update::Firmware(vec![prepared(&one)]), WALL).unwrap();
+    let first = carried(&broadcast);
+    broadcast.apply(Update::Firmware(vec![prepared(&one)]), WALL).unwrap();
+    assert_eq!(carried(&broadcast), first);
+    // Its bytes are written anew: what was opened before could not be sent any more.
+    fs::write(&one.path, [5; 70_000]).unwrap();
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(9);
+    fs::File::options().write(true).open(&one.path).unwrap().set_modified(later).unwrap();
+    broadcast.apply(Update::Firmware(vec![prepared(&one)]), WALL).unwrap();
+    let anew = carried(&broadcast);
+    assert!(anew.len() == 1 && anew[0].0 != first[0].0, "{anew:?}");
+
+    // Offered anew under another name, and in another session: another object each time, and no other.
+    let renamed = folder.path().join("1.5 final.raucb");
+    fs::rename(&one.path, &renamed).unwrap();
+    let mut other = one.clone();
+    (other.path, other.offer.url) =
+        (renamed.clone(), releases::url("https://cdn.example.com/firmware/", &renamed).unwrap());
+    broadcast.apply(Update::Firmware(vec![prepared(&other)]), WALL).unwrap();
+    let of = |broadcast: &Broadcast| carried(broadcast).into_iter().map(|it| it.2).collect::<Vec<_>>();
+    assert_eq!(of(&broadcast), ["https://cdn.example.com/firmware/1.5%20final.raucb"]);
+    let before = carried(&broadcast)[0].0;
+    other.offer.session = other.offer.session.map(|(group, tsi)| (group, tsi + 7));
+    broadcast.apply(Update::Firmware(vec![prepared(&other)]), WALL).unwrap();
+    assert!(carried(&broadcast).len() == 1 && carried(&broadcast)[0].0 != before);
+    assert_eq!(offers(&broadcast).unwrap()[0].session, other.offer.session);
+    // The same bytes for two kinds of hardware leave the air one by one.
+    let copy = folder.path().join("1.5-b.raucb");
+    fs::copy(&renamed, &copy).unwrap();
+    let mut twin = other.clone();
+    (twin.offer.compatible, twin.path) = ("other".to_owned(), copy);
+    twin.offer.url = "https://cdn.example.com/firmware/1.5-b.raucb".to_owned();
+    twin.offer.session = twin.offer.session.map(|(group, tsi)| (group, tsi + 1));
+    broadcast.apply(Update::Firmware(vec![known(&other), prepared(&twin)]), WALL).unwrap();
+    assert_eq!(carried(&broadcast).len(), 2);
+    broadcast.apply(Update::Firmware(vec![known(&twin)]), WALL).unwrap();
+    assert_eq!(of(&broadcast), [twin.offer.url]);
+    broadcast.apply(Update::Firmware(Vec::new()), WALL).unwrap();
+    assert!(carried(&broadcast).is_empty());
 }

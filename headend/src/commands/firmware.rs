@@ -1,6 +1,7 @@
 //! `headend firmware`.
 
 use carousel::command::{MAX_GROUPS, is_word};
+use carousel::config::plain;
 use carousel::firmware::{EVERYBODY, Offer, SERVICE, Window, is_version};
 use carousel::time::WallTime;
 use carousel::trust::Sealer;
@@ -22,15 +23,16 @@ pub(super) fn firmware(action: FirmwareAction) -> Result<(), String> {
         FirmwareAction::Offer(offering) => {
             let config = load(&offering.config)?;
             may_sign(&config, wall)?;
-            let release = releases::add(&config, given(&offering, date)?, date)?;
-            // The URL is the configuration's.
-            let (all, _) = releases::read(&config, date);
-            let release = all.into_iter().find(|it| it.id() == release.id()).unwrap_or(release);
+            let base = config.firmware.as_ref().map_or("", |it| it.base.as_str());
+            let release = releases::add(&config, given(&offering, base, date)?, date)?;
             say(&release, offering.json, "`headend send` carries it until then")
         }
         FirmwareAction::Share { id, percent, config, json } => {
-            let release = releases::set_share(&load(&config)?, &id, hundredths(percent)?, date)?;
-            say(&release, json, "receivers that are in already stay in")
+            let config = load(&config)?;
+            let (before, _) = releases::read(&config, date);
+            let before = before.iter().find(|it| it.id() == id).map(|it| it.offer.share);
+            let release = releases::set_share(&config, &id, hundredths(percent)?, date)?;
+            say(&release, json, share_note(before.unwrap_or_default(), release.offer.share))
         }
         FirmwareAction::Withdraw { id, config, json } => {
             releases::withdraw(&load(&config)?, &id)?;
@@ -75,7 +77,7 @@ fn may_sign(config: &Config, wall: WallTime) -> Result<(), String> {
     }
 }
 
-fn given(offering: &Offering, date: u64) -> Result<Release, String> {
+fn given(offering: &Offering, base: &str, date: u64) -> Result<Release, String> {
     let Offering { bundle, compatible, version, .. } = offering;
     if !is_word(compatible) {
         return Err(format!("{compatible:?}: hardware has 1 to 64 letters, digits, - _ ."));
@@ -91,14 +93,17 @@ fn given(offering: &Offering, date: u64) -> Result<Release, String> {
     }
     let window = offering.window.as_deref().map(|text| {
         let parsed = Window::parse(text);
-        parsed.ok_or_else(|| format!("{text:?}: a window is such as 02:00-05:00, in UTC"))
+        parsed.ok_or_else(|| {
+            format!("{text:?}: a window is such as 02:00-05:00, in UTC; 00:00-00:00 is the whole day")
+        })
     });
-    let path = bundle.canonicalize().map_err(|err| format!("{}: {err}", bundle.display()))?;
+    let path = bundle.canonicalize().map_err(|err| format!("{}: {}", bundle.display(), plain(&err)))?;
+    let url = releases::url(base, &path)?;
     let (length, sha256) = releases::measure(&path)?;
     let offer = Offer {
         compatible: compatible.clone(),
         version: version.clone(),
-        url: String::new(),
+        url,
         length,
         sha256,
         allow_downgrade: offering.downgrade,
@@ -112,6 +117,18 @@ fn given(offering: &Offering, date: u64) -> Result<Release, String> {
         until: date + offering.valid_s,
     };
     Ok(Release { path, offer })
+}
+
+/// What a change of the share means to receivers (`decide` and `updates` of the daemon's firmware).
+const fn share_note(before: u16, now: u16) -> &'static str {
+    if now < before {
+        "receivers that are out now drop what they have of it; those that have installed it keep it, and an installation \
+         that has begun goes on"
+    } else if now == before {
+        "the share is as it was"
+    } else {
+        "receivers that are in already stay in"
+    }
 }
 
 /// A share in hundredths of a percent.
@@ -132,7 +149,11 @@ fn say(release: &Release, as_json: bool, note: &str) -> Result<(), String> {
 
 fn line(release: &Release) -> String {
     let it = &release.offer;
-    let window = it.window.map_or_else(|| "at any time".to_owned(), |it| format!("{it} UTC"));
+    let window = match it.window {
+        None => "at any time".to_owned(),
+        Some(window) if window.is_whole_day() => format!("at any time of the day ({window} UTC)"),
+        Some(window) => format!("{window} UTC"),
+    };
     let groups = if it.groups.is_empty() { "all".to_owned() } else { it.groups.join(", ") };
     format!(
         "{}: {}, {} % of receivers ({groups}), {window}, until {}",
@@ -141,4 +162,35 @@ fn line(release: &Release) -> String {
         f64::from(it.share) / 100.0,
         signing::at(it.until).to_xml()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use carousel::firmware::Window;
+
+    use super::*;
+    use crate::releases::tests::release;
+
+    #[test]
+    fn a_change_of_the_share_says_what_it_does() {
+        assert!(share_note(100, 1000).contains("stay in"));
+        for (before, now) in [(1000, 100), (EVERYBODY, 0)] {
+            let note = share_note(before, now);
+            assert!(note.contains("drop what they have") && !note.contains("stay in"), "{note}");
+        }
+        assert!(share_note(7, 7).contains("as it was"));
+    }
+
+    #[test]
+    fn the_same_time_twice_is_shown_as_the_whole_day_that_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut release = release(folder.path(), "1.5", b"bundle");
+        for (window, told) in [
+            ("02:00-05:00", ", 02:00-05:00 UTC, until"),
+            ("02:00-02:00", ", at any time of the day (02:00-02:00 UTC), until"),
+        ] {
+            release.offer.window = Window::parse(window);
+            assert!(line(&release).contains(told), "{}", line(&release));
+        }
+    }
 }

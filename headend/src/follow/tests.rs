@@ -1,7 +1,6 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::mpsc::TryRecvError;
 
 use carousel::time::WallTime;
 
@@ -197,7 +196,7 @@ fn a_source_that_appears_later_is_found() {
 #[test]
 fn the_handle_passes_on_what_was_lost_and_what_came() {
     let (sender, updates) = sync_channel(1);
-    let follower = Follower { updates, lost: Lost::default() };
+    let follower = Follower { updates, lost: Lost::default(), has_failed: Cell::new(false) };
     assert!(follower.poll().is_none());
     sender.send(Update::Settled).unwrap();
     assert!(matches!(follower.poll(), Some(Update::Settled)));
@@ -205,4 +204,72 @@ fn the_handle_passes_on_what_was_lost_and_what_came() {
     follower.report_lost(vec![(1, "b".to_owned())]);
     assert_eq!(*lock(&follower.lost), [(0, "a".to_owned()), (1, "b".to_owned())]);
     assert_eq!(follower.updates.try_recv().unwrap_err(), TryRecvError::Empty);
+}
+
+#[test]
+fn the_end_of_the_thread_is_seen_behind_its_last_update() {
+    let (sender, updates) = sync_channel(1);
+    let follower = Follower { updates, lost: Lost::default(), has_failed: Cell::new(false) };
+    assert!(follower.poll().is_none() && !follower.has_failed());
+    sender.send(Update::Settled).unwrap();
+    drop(sender);
+    assert!(follower.poll().is_some() && !follower.has_failed());
+    assert!(follower.poll().is_none() && follower.has_failed());
+}
+
+#[test]
+fn a_bundle_is_prepared_anew_when_its_file_or_its_offer_is_another() {
+    use crate::releases::tests::{config, release};
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let (sender, updates) = sync_channel(100);
+    let mut following = Following {
+        config: config.clone(),
+        sources: Vec::new(),
+        catalog: None,
+        commands: Vec::new(),
+        firmware: Vec::new(),
+        clocks: Arc::new(VirtualClocks::new(WallTime::from_unix_ms(50_000))),
+        lost: Lost::default(),
+        updates: sender,
+    };
+    /// What a look reports of each bundle.
+    fn look(following: &mut Following, updates: &Receiver<Update>) -> Option<Vec<&'static str>> {
+        following.look_at_firmware().unwrap();
+        let Ok(Update::Firmware(all)) = updates.try_recv() else { return None };
+        let kinds = all.into_iter().map(|it| match it.bundle {
+            Bundle::Same => "same",
+            Bundle::New(_) => "new",
+            Bundle::Unusable => "unusable",
+        });
+        Some(kinds.collect())
+    }
+    let offer = |bytes: &[u8]| releases::add(&config, release(folder.path(), "1.5", bytes), 50).unwrap();
+    let one = offer(b"one");
+    assert_eq!(look(&mut following, &updates), Some(vec!["new"]));
+    assert_eq!(look(&mut following, &updates), None, "nothing has changed");
+    releases::set_share(&config, &one.id(), 5000, 50).unwrap();
+    assert_eq!(look(&mut following, &updates), Some(vec!["same"]));
+    // Withdrawn and offered anew between two looks, with another file of the same name.
+    releases::withdraw(&config, &one.id()).unwrap();
+    offer(b"two");
+    assert_eq!(look(&mut following, &updates), Some(vec!["new"]));
+    // The file is overwritten while it is on offer, and put back: both are seen, without another offer.
+    fs::write(&one.path, b"odd").unwrap();
+    assert_eq!(look(&mut following, &updates), Some(vec!["unusable"]));
+    fs::remove_file(&one.path).unwrap();
+    assert_eq!(look(&mut following, &updates), Some(vec!["unusable"]));
+    fs::write(&one.path, b"two").unwrap();
+    assert_eq!(look(&mut following, &updates), Some(vec!["new"]));
+    // The same bytes under another name.
+    releases::withdraw(&config, &one.id()).unwrap();
+    let renamed = folder.path().join("1.5 b.raucb");
+    fs::rename(&one.path, &renamed).unwrap();
+    let mut again = release(folder.path(), "1.5", b"two");
+    fs::remove_file(&again.path).unwrap();
+    again.path = renamed;
+    releases::add(&config, again, 50).unwrap();
+    assert_eq!(look(&mut following, &updates), Some(vec!["new"]));
+    releases::withdraw(&config, &one.id()).unwrap();
+    assert_eq!(look(&mut following, &updates), Some(vec![]));
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use crate::sys::open_source_file;
 
-/// The bytes of an object.
-#[derive(Debug, Clone)]
+/// The bytes of an object. Two of files are equal if they are the same bytes of the same file as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
     /// Held in memory: documents that we made, and manifests, which packagers rewrite in place.
     Memory(Arc<[u8]>),

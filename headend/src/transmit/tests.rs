@@ -267,3 +267,22 @@ fn a_datagram_that_cannot_be_sent_ends_it_with_the_reason() {
     let result = transmission.run(&Sleeps::new(), &stop, None, &mut Notes::default(), output);
     assert_eq!((result, count), (Err("no route".to_owned()), 3));
 }
+
+#[test]
+fn a_transmission_whose_sources_nobody_follows_ends_with_an_error() {
+    struct Failed;
+    impl Updates for Failed {
+        fn poll(&self) -> Option<Update> {
+            None
+        }
+        fn report_lost(&self, _: Vec<(usize, String)>) {}
+        fn has_failed(&self) -> bool {
+            true
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut transmission = transmission(folder.path(), &[1], "", End::At { ns: SECOND_NS });
+    let (clocks, stop) = (VirtualClocks::new(WALL), AtomicBool::new(false));
+    let ended = transmission.run(&clocks, &stop, Some(&Failed), &mut Notes::default(), &mut |_, _, _| Ok(()));
+    assert!(ended.unwrap_err().contains("start `headend send` again"));
+}
