@@ -433,6 +433,18 @@ fn expected(text: &str, is_negative: bool, key: &str) -> String {
     .to_owned()
 }
 
+/// The range of a type of numbers that has a short one.
+fn range_of(text: &str) -> Option<String> {
+    let (least, most) = match text.trim() {
+        "u8" => (0, i64::from(u8::MAX)),
+        "u16" => (0, i64::from(u16::MAX)),
+        "u32" => (0, i64::from(u32::MAX)),
+        "i32" => (i64::from(i32::MIN), i64::from(i32::MAX)),
+        _ => return None,
+    };
+    Some(format!("a number from {least} to {most}"))
+}
+
 /// Whether `serde` expects a number.
 fn is_number(text: &str) -> bool {
     matches!(
@@ -483,7 +495,11 @@ fn describe(text: &str, message: &str, at: Option<usize>, place: Option<&Place>)
             let value = what.split_once(": ").map_or(what, |(_, value)| value);
             mistake.what = found(value);
             let key = mistake.key.rsplit('.').next().unwrap_or_default();
-            mistake.fix = format!("expected {}", self::expected(expected, value.contains('-'), key));
+            // Where a number was found it is out of range, whatever its unit.
+            let range = value.starts_with("integer").then(|| range_of(expected)).flatten();
+            let range = range.filter(|_| !value.contains('-'));
+            let words = range.unwrap_or_else(|| self::expected(expected, value.contains('-'), key));
+            mistake.fix = format!("expected {words}");
         }
     } else if message.starts_with("invalid length") {
         mistake.what = "a list of another length".to_owned();
@@ -538,6 +554,7 @@ mod tests {
         interface: String,
         threads: u32,
         mode: Mode,
+        keep_s: u32,
     }
 
     #[derive(Debug, Default, Deserialize)]
@@ -565,7 +582,10 @@ mod tests {
             all[2]
         );
         assert!(all[3].contains("unknown value `slo`; did you mean `slow`?"), "{}", all[3]);
-        assert_eq!(all[4], "8:1: route[0].zzz: unknown key `zzz`; known here: interface, threads, mode");
+        assert_eq!(
+            all[4],
+            "8:1: route[0].zzz: unknown key `zzz`; known here: interface, threads, mode, keep_s"
+        );
     }
 
     #[test]
@@ -590,6 +610,18 @@ mod tests {
                 "2:21: receive.interface: the number 7; expected text in quotes",
             ),
             ("listen = 70000", "1:10: listen: the number 70000; expected a number from 0 to 65535"),
+            (
+                "listen = 1\nreceive.keep_s = 5_000_000_000",
+                "2:18: receive.keep_s: the number 5000000000; expected a number from 0 to 4294967295",
+            ),
+            (
+                "listen = 1\nreceive.keep_s = -1",
+                "2:18: receive.keep_s: the number -1; expected a number that is not negative",
+            ),
+            (
+                "listen = 1\nreceive.keep_s = true",
+                "2:18: receive.keep_s: true; expected a number, e.g. 3600 or \"1 h\"",
+            ),
         ] {
             assert_eq!(mistakes(text), [expected], "{text}");
         }

@@ -46,7 +46,7 @@ const HEADEND_SAMPLE: &str = "[link]\nrate_bps = 1000000\n[link.dvb_s2]\nmodulat
 [[nip.service_lists]]\nname = 'x'\nuri = 'x'\n[dvb_i]\n[[dvb_i.regions]]\nid = 'x'\ncountries = ['LUX']\n[[dvb_i.lcn]]\nregions = ['x']\nchannels = { x = 1 }\n\
 [fec.high]\ncode = 'raptorq'\n[fec.medium]\ncode = 'raptorq'\n[fec.low]\ncode = 'raptorq'\n[[forecast]]\nname = 'x'\n[simulation.viewing]\n[[simulation.fade]]\nregions = [0]\nbegin_s = 0\nlasts_s = 1\n\
 [ingest]\nlisten = '127.0.0.1:1'\n[[source]]\npath = '/y'\nbase = 'http://h/y/'\npull = 's3://bucket/'\n[source.s3]\n[source.service]\n[[source.service.available]]\n\
-[[source]]\npath = '/x'\nbase = 'http://h/x/'\nname = 'x'\ningest = true\n[signing]\nkeys = 'x'\n";
+[[source]]\npath = '/x'\nbase = 'http://h/x/'\nname = 'x'\ningest = true\n[signing]\nkeys = 'x'\n[firmware]\nbase = 'http://h/'\n";
 
 /// Name and text of both pages.
 ///
