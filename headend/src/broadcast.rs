@@ -78,6 +78,11 @@ pub struct Broadcast {
     firmware: Bundles,
     /// Whether sources are followed while they change.
     is_followed: bool,
+    /// Whether it may be on the air: sessions that are opened from now on are held back until the configuration that names them has
+    /// been sent.
+    is_begun: bool,
+    /// Such sessions, until that is on its way.
+    late: Vec<SessionIndex>,
     /// Manifests of live sources that name segments which have not been sent yet, in order.
     held: VecDeque<Held>,
     /// Warnings for operators, until [`Broadcast::take_warnings`].
@@ -164,6 +169,8 @@ impl Broadcast {
             commands: None,
             firmware: Bundles::default(),
             is_followed,
+            is_begun: false,
+            late: Vec::new(),
             held: VecDeque::new(),
             warnings: Vec::new(),
         };
@@ -199,6 +206,7 @@ impl Broadcast {
                 progress(hashed, total);
             }
         }
+        broadcast.is_begun = true;
         Ok(broadcast)
     }
 
@@ -314,6 +322,9 @@ impl Broadcast {
                 self.renew_documents(wall, false)?;
                 self.renew_catalog()?;
             }
+        }
+        if !self.late.is_empty() {
+            self.renew_documents(wall, false)?;
         }
         Ok(followed)
     }
@@ -524,6 +535,10 @@ impl Broadcast {
             TransportProtocol::Route => self.air.open_route_session(address, Tsi(tsi), profile),
         };
         self.air.sign_session(session, &source.service_id);
+        if self.is_begun {
+            self.air.hold_session(session);
+            self.late.push(session);
+        }
         session
     }
 
@@ -586,6 +601,13 @@ impl Broadcast {
             if let Some((_, old)) = self.documents.insert(document.uri, (stable.bytes, id)) {
                 self.air.withdraw(old);
             }
+        }
+        if let Some((_, id)) = self.documents.get(carousel::mabr::CONFIGURATION_URI) {
+            for session in &self.late {
+                self.air.open_behind(*session, *id);
+            }
+            // Others wait for the version that takes this one's place, if there is one before it has been sent.
+            self.late.retain(|&session| !self.air.is_named(session));
         }
         Ok(())
     }

@@ -15,6 +15,7 @@
 mod descriptions;
 mod job;
 mod live;
+mod opening;
 mod pieces;
 mod reserve;
 mod route;
@@ -133,6 +134,10 @@ pub struct Air {
     signalling: VecDeque<ItemId>,
     live: Live,
     share: Share,
+    /// Objects of sessions that are not open yet, in the order in which they came.
+    held: VecDeque<ItemId>,
+    /// Whether there are such sessions.
+    has_closed: bool,
     /// Live objects that were not sent in time and have left the air, until [`Air::take_dropped`].
     dropped: BTreeSet<ItemId>,
     /// Short objects that became due while the only object of the wave is being sent; the last one started is first.
@@ -211,6 +216,8 @@ impl Air {
             signalling: VecDeque::new(),
             live: Live::new(config.reserved_bps, &config.reserved_by_service_bps, config.drops_late),
             share: Share::new(config.share_bps),
+            held: VecDeque::new(),
+            has_closed: false,
             dropped: BTreeSet::new(),
             between: Vec::new(),
             wave: BinaryHeap::new(),
@@ -317,16 +324,10 @@ impl Air {
             let sequence = repair.as_ref().map_or_else(plain, |repair| repair.sequence());
             air_bytes(length, partition, &sequence)
         });
-        let repeat = object.repeat;
         let item =
             Item { session, toi, object, air_bytes, repair, route, place: None, starts: 0, completed: 0 };
         let id = self.insert(item);
-        match repeat {
-            Repeat::Live(timing) => self.live.push(id, timing),
-            Repeat::Within { .. } => self.signalling.push_back(id),
-            Repeat::Scheduled { .. } => self.lanes.add_fresh(id),
-            Repeat::Share => self.share.add(id),
-        }
+        self.queue(id);
         Ok(id)
     }
 
@@ -351,6 +352,7 @@ impl Air {
             self.sessions[item.session].has_changed = true;
             self.fdt_look_ns = 0;
         }
+        self.remove_held(id, &item);
         self.lanes.remove(id);
         self.signalling.retain(|&fresh| fresh != id);
         self.share.remove(id);
@@ -371,6 +373,7 @@ impl Air {
     fn end(&mut self, fdt_rounds: u32) {
         if self.ending.is_none() {
             self.urgent.clear();
+            self.held.clear();
             self.signalling.clear();
             self.live.clear();
             self.lanes.clear_fresh();
@@ -384,6 +387,7 @@ impl Air {
     pub fn next_packet(&mut self, now_ns: u64, wall: WallTime, out: &mut Vec<u8>) -> Option<Departure> {
         loop {
             if self.ending.is_none() {
+                self.open_due_sessions(now_ns);
                 self.queue_what_is_due(now_ns, wall);
             } else if self.urgent.is_empty() {
                 self.queue_ending(now_ns);
@@ -506,13 +510,16 @@ impl Air {
 
     /// Time at which something will be due if nothing is now; `None`: never.
     pub fn next_due_ns(&self) -> Option<u64> {
-        let fdt = self.sessions.iter().map(Session::due_ns);
+        // A session without objects has nothing to repeat.
+        let described = self.sessions.iter().filter(|session| session.sender.fdt_pages() > 0);
+        let fdt = described.map(Session::due_ns);
         let items = self.lanes.next_due_ns();
         let lead = self.config.once.then_some(self.lead_ns());
         match self.ending {
             Some(ending) => (ending.close_rounds > 0).then_some(ending.due_ns),
             None => {
                 let rates = self.live.next_due_ns().into_iter().chain(self.share.next_due_ns());
+                let rates = rates.chain(self.next_opening_ns());
                 fdt.chain(items).chain(lead).chain(rates).min()
             }
         }
@@ -554,7 +561,7 @@ impl Air {
 
     /// Whether it is live and waits for everything that is newer.
     pub fn is_backlog(&self, id: ItemId) -> bool {
-        self.live.is_backlog(id)
+        self.live.is_backlog(id) || self.is_held_backlog(id)
     }
 
     /// Whether the first transmission of the object has not ended.

@@ -17,7 +17,7 @@ use carousel::{Digest, digest};
 
 use super::route::RouteObject;
 use super::{Air, Item, ItemId, SessionIndex};
-use crate::object::{AirObject, Body, Piece, RepairSymbols, Repeat, route_oti};
+use crate::object::{AirObject, Body, Piece, RepairSymbols, route_oti};
 
 /// Place of an item's bytes in the object that it is a piece of (ROUTE).
 #[derive(Debug, Clone, Copy)]
@@ -159,8 +159,8 @@ impl Air {
             completed: 0,
         };
         let id = self.insert(item);
-        if let Repeat::Live(timing) = growing.object.repeat {
-            self.live.push(id, timing);
+        if growing.object.repeat.is_live() {
+            self.queue(id);
         }
         Ok(id)
     }

@@ -1,3 +1,4 @@
+use crate::object::Repeat;
 use carousel::alc::Packet;
 use carousel::fec::EncodingId;
 use carousel::flute::{

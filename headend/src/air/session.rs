@@ -6,6 +6,22 @@ use carousel::flute::Sender;
 use carousel::lct::Toi;
 use carousel::time::WallTime;
 
+use super::ItemId;
+
+/// Whether the objects of a session are sent. Those of one that is opened while others are on the air wait for the signalling that
+/// names it: before, no receiver takes its packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// They are.
+    Open,
+    /// No signalling names it yet.
+    Unnamed,
+    /// This object names it, and has not been sent to its end.
+    Behind(ItemId),
+    /// Receivers know of it, and join it until then.
+    At(u64),
+}
+
 /// A session, and when each page of its FDT was sent.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -20,6 +36,7 @@ pub(super) struct Session {
     due_ns: u64,
     /// Whether objects came or went since the FDT was brought up to date.
     pub(super) has_changed: bool,
+    pub(super) opening: Opening,
 }
 
 impl Session {
@@ -32,6 +49,7 @@ impl Session {
             next_page: 0,
             due_ns: 0,
             has_changed: false,
+            opening: Opening::Open,
         }
     }
 

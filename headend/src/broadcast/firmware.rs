@@ -105,6 +105,10 @@ impl Broadcast {
         let object = signalled(URI, CONTENT_TYPE, bytes, Digest::of(bytes), ms);
         let session = self.announcement.unwrap_or(self.configuration);
         let id = self.air.add(session, object).map_err(|err| format!("firmware: {err}"))?;
+        // Bundles whose session is new wait for the offers that name it.
+        for session in self.firmware.sessions.values() {
+            self.air.open_behind(*session, id);
+        }
         if let Some(old) = self.firmware.document.replace(id) {
             self.air.withdraw(old);
         }
@@ -118,6 +122,7 @@ impl Broadcast {
         let profile = self.config.carousel.sender_profile();
         let session = self.air.open_session(group, Tsi(tsi), profile);
         self.air.sign_session(session, SERVICE);
+        self.air.hold_session(session);
         self.firmware.sessions.insert(tsi, session);
         session
     }

@@ -530,3 +530,82 @@ fn firmware_on_offer_is_carried_and_announced_until_it_is_withdrawn() {
     broadcast.apply(Update::Firmware(Vec::new()), WALL).unwrap();
     assert!(carried(&broadcast).is_empty());
 }
+
+/// A package with one more rendition, and files that belong to none.
+fn second_rendition(folder: &Path) {
+    let sub = folder.join("sub");
+    fs::create_dir_all(&sub).unwrap();
+    package(&sub, &[11, 12], true);
+}
+
+/// A rendition that comes later, and the first object of no rendition: nothing of their sessions is sent before receivers can know
+/// them from the configuration.
+#[test]
+fn a_session_that_is_opened_late_is_silent_until_the_configuration_names_it() {
+    use carousel::flute::{Event, MemoryStorage, Receiver, ReceiverConfig};
+    for protocol in ["flute", "route"] {
+        let folder = tempfile::tempdir().unwrap();
+        package(folder.path(), &[1, 2], true);
+        let extra = format!("reserved_bps = 4_000_000\nprotocol = '{protocol}'\ninclude_unreferenced = true");
+        let broadcast = open(config(&[folder.path()], &extra), false, true).unwrap();
+        let config = broadcast.config.clone();
+        let known = broadcast.inventories().remove(0);
+        second_rendition(folder.path());
+        fs::write(folder.path().join("logo.png"), [1; 5000]).unwrap();
+        let inventory = read_source(&config.sources[0], false).unwrap();
+        let added = package::changes(&known, &inventory).added;
+        // As the follower reports them: all are prepared before the source is settled.
+        let mut updates = vec![Update::Changed { source: 0, inventory, removed: Vec::new() }];
+        updates.extend(added.iter().map(|object| {
+            let prepared = Box::new(prepare(&config, 0, object).unwrap());
+            Update::Ready { source: 0, prepared }
+        }));
+        let media = config.media_address(0);
+        let configuration = config.sessions.configuration;
+        let line = Line::open(&config, false, true, WALL).unwrap();
+        let mut transmission = Transmission::new(broadcast, line, End::At { ns: 6_000_000_000 });
+        let later = Later(std::cell::RefCell::new(updates.into()));
+        let mut receiver = Receiver::new(ReceiverConfig::default());
+        let (mut named_ns, mut first_ns) = (BTreeMap::new(), BTreeMap::new());
+        transmission
+            .run(
+                &VirtualClocks::new(WALL),
+                &std::sync::atomic::AtomicBool::new(false),
+                Some(&later),
+                &mut Nothing,
+                &mut |to, payload, now_ns| {
+                    let packet = Packet::parse(payload).unwrap();
+                    let tsi = packet.lct.tsi.unwrap().0;
+                    if to == media && packet.lct.toi.is_some_and(|toi| toi.0 != 0) {
+                        first_ns.entry(tsi).or_insert(now_ns);
+                    }
+                    if to != configuration || tsi != CONFIGURATION_TSI {
+                        return Ok(());
+                    }
+                    let now = carousel::time::Instant::from_nanos(now_ns);
+                    receiver.handle_packet(now, Some(WALL), &packet, payload, &mut MemoryStorage);
+                    while let Some(event) = receiver.poll_event() {
+                        let Event::Complete { file, buf, .. } = event else { continue };
+                        if file.content_location == carousel::mabr::CONFIGURATION_URI {
+                            let text = String::from_utf8_lossy(&buf.bytes).into_owned();
+                            for tsi in [2, 10, 20] {
+                                if text.contains(&format!("\"s0-{tsi}\"")) {
+                                    named_ns.entry(tsi).or_insert(now_ns);
+                                }
+                            }
+                        }
+                    }
+                    Ok(())
+                },
+            )
+            .unwrap();
+        assert_eq!(named_ns.keys().copied().collect::<Vec<_>>(), [2, 10, 20], "{protocol}");
+        for tsi in [2, 20] {
+            let wait_ns = first_ns[&tsi].checked_sub(named_ns[&tsi]);
+            assert!(
+                wait_ns.is_some_and(|it| it >= 400_000_000),
+                "{protocol} {tsi}: {named_ns:?} {first_ns:?}"
+            );
+        }
+    }
+}

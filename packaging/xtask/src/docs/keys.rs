@@ -41,7 +41,7 @@ const DAEMON_SAMPLE: &str = "[[session]]\naddress = '239.1.2.3:5000'\n[[transpor
 [[parent]]\nname = 'x'\n[[parent.member]]\nurl = 'http://p'\n\
 [[trust.service]]\nid = 'x'\n[[access]]\nname = 'x'\n[kafka]\nbrokers = ['x:1']\n[kafka.tls]\n\
 [kafka.sasl]\nmechanism = 'scram-sha-512'\nuser = 'x'\npassword_file = 'x'\n";
-const HEADEND_SAMPLE: &str = "[link]\nrate_bps = 1000000\n[link.dvb_s2]\nmodulation = '8PSK'\nfec = '3/4'\nsymbol_rate_ksps = 1\n\
+const HEADEND_SAMPLE: &str = "[link]\nrate_bps = 10000000\n[link.dvb_s2]\nmodulation = '8PSK'\nfec = '3/4'\nsymbol_rate_ksps = 1\n\
 [multiplex]\n[nip.carrier]\nfrequency_10khz = 1\npolarization = 'x'\nmodulation = 'x'\nroll_off = '0.20'\nsymbol_rate_ksps = 1\nfec = '3/4'\n\
 [[nip.service_lists]]\nname = 'x'\nuri = 'x'\n[dvb_i]\n[[dvb_i.regions]]\nid = 'x'\ncountries = ['LUX']\n[[dvb_i.lcn]]\nregions = ['x']\nchannels = { x = 1 }\n\
 [fec.high]\ncode = 'raptorq'\n[fec.medium]\ncode = 'raptorq'\n[fec.low]\ncode = 'raptorq'\n[[forecast]]\nname = 'x'\n[simulation.viewing]\n[[simulation.fade]]\nregions = [0]\nbegin_s = 0\nlasts_s = 1\n\
